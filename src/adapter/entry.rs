@@ -1,0 +1,80 @@
+//! What is known of one adapter, as plain data that any part may hold. No wgpu in it.
+
+use serde::{Deserialize, Serialize};
+
+/// Graphics API through which an adapter is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    Vulkan,
+    Metal,
+    Dx12,
+    Gl,
+    /// No graphics API: burn's own CPU backend.
+    Cpu,
+}
+
+/// What kind of part an adapter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    Discrete,
+    Integrated,
+    Virtual,
+    Other,
+    /// A software rasterizer behind a graphics API.
+    Software,
+    /// burn's own CPU backend.
+    Cpu,
+}
+
+/// Largest resources that the adapter allows, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLimits {
+    pub max_buffer_bytes: u64,
+    pub max_storage_binding_bytes: u64,
+    pub max_workgroup_storage_bytes: u64,
+}
+
+/// Measured by the speed probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Fused multiply-adds counted as two operations, in 10^9 per second.
+    pub gflops: f64,
+    /// Bytes read plus bytes written by a copy kernel, in 10^9 per second.
+    pub copy_gbytes_per_s: f64,
+}
+
+/// Whether the server may use an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Usability {
+    Usable,
+    Unused,
+}
+
+/// One adapter, used or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterEntry {
+    /// Stable and printable; what config and the API name it by.
+    pub id: String,
+    pub name: String,
+    pub api: Api,
+    pub class: Class,
+    /// Vendor by name, or its number in hexadecimal where unknown.
+    pub vendor: String,
+    pub vendor_id: u32,
+    pub device_id: u32,
+    pub pci: Option<String>,
+    pub driver: String,
+    pub driver_info: String,
+    pub memory: MemoryLimits,
+    pub state: Usability,
+    /// Why it is not used; `None` where it is.
+    pub reason: Option<String>,
+    /// Whether it joins only while nothing else can serve.
+    pub fallback: bool,
+    /// Outcome of `adapters --probe`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub probe: Option<Probe>,
+}

@@ -1,0 +1,2 @@
+//! Adapters.
+pub mod entry;

@@ -1,0 +1,94 @@
+//! What a model takes and gives: named inputs and outputs, without the batch axis.
+
+use crate::error::Error;
+use crate::tensor::{Datatype, Tensor, Tensors};
+use serde::{Deserialize, Serialize};
+
+/// One named input or output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSpec {
+    pub name: String,
+    /// The datatypes accepted; the first is the one that metadata name.
+    pub datatypes: Vec<Datatype>,
+    /// Dimensions without the batch axis; -1 where any length is accepted.
+    pub shape: Vec<i64>,
+}
+
+impl TensorSpec {
+    /// The datatype that metadata name.
+    pub fn datatype(&self) -> Datatype {
+        self.datatypes.first().copied().unwrap_or(Datatype::Fp32)
+    }
+
+    /// Whether a tensor of this datatype and full shape (batch axis first) fits.
+    pub fn check(&self, tensor: &Tensor) -> Result<(), Error> {
+        if !self.datatypes.contains(&tensor.datatype) {
+            let accepted: Vec<_> = self.datatypes.iter().map(|d| d.as_str()).collect();
+            return Err(Error::unprocessable(format!(
+                "input '{}' has datatype {}, but the model takes {}",
+                self.name,
+                tensor.datatype,
+                accepted.join(" or ")
+            )));
+        }
+        let fits = tensor.shape.len() == self.shape.len() + 1
+            && tensor.shape[1..].iter().zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec));
+        if fits {
+            return Ok(());
+        }
+        Err(Error::unprocessable(format!(
+            "input '{}' has shape {:?}, but the model takes [rows{}]",
+            self.name,
+            tensor.shape,
+            self.shape.iter().map(|dim| format!(", {dim}")).collect::<String>()
+        )))
+    }
+}
+
+fn fits(dim: usize, spec: i64) -> bool {
+    spec < 0 || i64::try_from(dim) == Ok(spec)
+}
+
+/// The inputs and outputs of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+}
+
+impl Signature {
+    /// Checks a request's inputs: each named once, right datatype and shape, equal row counts.
+    /// Returns the number of rows.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Unprocessable`], naming the input that does not fit.
+    pub fn check_inputs(&self, inputs: &Tensors) -> Result<usize, Error> {
+        for (at, tensor) in inputs.0.iter().enumerate() {
+            if !self.inputs.iter().any(|spec| spec.name == tensor.name) {
+                return Err(Error::unprocessable(format!(
+                    "the model has no input '{}'; its inputs are {}",
+                    tensor.name,
+                    names(&self.inputs)
+                )));
+            }
+            if inputs.0[..at].iter().any(|earlier| earlier.name == tensor.name) {
+                return Err(Error::unprocessable(format!("input '{}' is given twice", tensor.name)));
+            }
+        }
+        for spec in &self.inputs {
+            let tensor = inputs.get(&spec.name);
+            let missing = |_| Error::unprocessable(format!("input '{}' is missing", spec.name));
+            spec.check(tensor.map_err(missing)?)?;
+        }
+        let rows = inputs.rows().map_err(|error| Error::unprocessable(error.to_string()))?;
+        if rows == 0 {
+            return Err(Error::unprocessable("the request has no rows"));
+        }
+        Ok(rows)
+    }
+}
+
+fn names(specs: &[TensorSpec]) -> String {
+    specs.iter().map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,92 @@
+//! What dashboard and API show of the server at one moment. Times are milliseconds.
+
+use crate::adapter::entry::AdapterEntry;
+use serde::{Deserialize, Serialize};
+
+/// Everything at one moment, published by the engine whenever it changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub server: ServerView,
+    pub adapters: Vec<AdapterView>,
+    pub models: Vec<ModelView>,
+    pub queue: QueueView,
+    /// The last decisions, newest last.
+    pub decisions: Vec<DecisionView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServerView {
+    pub version: String,
+    pub uptime_ms: u64,
+    /// At least one adapter is on and healthy, or one can be started.
+    pub ready: bool,
+    /// Why it is not ready.
+    pub reason: Option<String>,
+    pub shutting_down: bool,
+}
+
+/// One adapter: what it is and what it is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterView {
+    #[serde(flatten)]
+    pub entry: AdapterEntry,
+    /// `unused`, `off`, `starting`, `idle`, `busy`, `draining`, `stopping`, `quarantined` or
+    /// `unreaped`. Shown as the field `state`, in place of the entry's own.
+    pub activity: String,
+    /// `auto`, `on` or `off`: the operator's wish.
+    pub mode: String,
+    /// Since when the activity lasts, in milliseconds since the server started.
+    pub since_ms: u64,
+    /// While starting: what it is doing now, such as `warming up digits (2 of 5)`.
+    pub phase: Option<String>,
+    /// While quarantined: when it is tried again, in milliseconds since the server started.
+    pub retry_at_ms: Option<u64>,
+    /// The last fault.
+    pub fault: Option<String>,
+    pub pid: Option<u32>,
+    pub requests: u64,
+    pub rows: u64,
+    pub batches: u64,
+    /// Workers started since the server did.
+    pub starts: u64,
+    /// Duration of the last start, warm-up included.
+    pub cold_start_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelView {
+    pub name: String,
+    pub version: String,
+    /// `ready`, or `unavailable` with a reason.
+    pub state: String,
+    pub reason: Option<String>,
+    /// Ids of the adapters that hold it.
+    pub adapters: Vec<String>,
+    pub requests: u64,
+    pub errors: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueView {
+    pub queued_requests: u64,
+    pub queued_rows: u64,
+    pub in_flight_requests: u64,
+    pub in_flight_rows: u64,
+    /// Host memory that queued inputs and unsent answers hold, and its bound.
+    pub held_bytes: u64,
+    pub held_bytes_max: u64,
+}
+
+/// One change of the wanted set, with its reason and numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionView {
+    pub seq: u64,
+    pub at_ms: u64,
+    pub adapter: String,
+    /// `start`, `drain`, `resume`, `stop`, `kill` or `quarantine`.
+    pub change: String,
+    /// `backlog`, `idle_surplus`, `operator`, `fault`, `min`, `fallback` or `shutdown`.
+    pub reason: String,
+    /// The reason in plain words, with its numbers.
+    pub text: String,
+}

@@ -1,0 +1,351 @@
+//! Named, typed, shaped host data as it travels between API, engine and worker. No burn in it.
+//!
+//! Data are raw little-endian bytes in row-major order. `BYTES` elements carry a four-byte
+//! little-endian length each (Open Inference Protocol V2, binary tensor data extension).
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+/// Element type of a tensor, named as the Open Inference Protocol V2 names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Datatype {
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Fp16,
+    Bf16,
+    Fp32,
+    Fp64,
+    Bytes,
+}
+
+impl Datatype {
+    /// Every datatype, in the protocol's order.
+    pub const ALL: [Datatype; 14] = [
+        Datatype::Bool,
+        Datatype::Uint8,
+        Datatype::Uint16,
+        Datatype::Uint32,
+        Datatype::Uint64,
+        Datatype::Int8,
+        Datatype::Int16,
+        Datatype::Int32,
+        Datatype::Int64,
+        Datatype::Fp16,
+        Datatype::Bf16,
+        Datatype::Fp32,
+        Datatype::Fp64,
+        Datatype::Bytes,
+    ];
+
+    /// The protocol's name, as in `"FP32"`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Datatype::Bool => "BOOL",
+            Datatype::Uint8 => "UINT8",
+            Datatype::Uint16 => "UINT16",
+            Datatype::Uint32 => "UINT32",
+            Datatype::Uint64 => "UINT64",
+            Datatype::Int8 => "INT8",
+            Datatype::Int16 => "INT16",
+            Datatype::Int32 => "INT32",
+            Datatype::Int64 => "INT64",
+            Datatype::Fp16 => "FP16",
+            Datatype::Bf16 => "BF16",
+            Datatype::Fp32 => "FP32",
+            Datatype::Fp64 => "FP64",
+            Datatype::Bytes => "BYTES",
+        }
+    }
+
+    /// The datatype with this protocol name.
+    pub fn parse(name: &str) -> Option<Datatype> {
+        Datatype::ALL.into_iter().find(|datatype| datatype.as_str() == name)
+    }
+
+    /// Bytes of one element; `None` for `BYTES`, whose elements differ in length.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
+            Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 | Datatype::Bf16 => Some(2),
+            Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
+            Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
+            Datatype::Bytes => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Datatype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What does not hold between a tensor's shape, datatype and bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    #[error("tensor '{name}': the product of shape {shape:?} overflows")]
+    Overflow { name: String, shape: Vec<usize> },
+    #[error("tensor '{name}': {actual} bytes, but {datatype} of shape {shape:?} needs {expected}")]
+    Length {
+        name: String,
+        datatype: Datatype,
+        shape: Vec<usize>,
+        expected: usize,
+        actual: usize,
+    },
+    #[error("tensor '{name}': BYTES data do not hold {expected} elements: {detail}")]
+    Elements { name: String, expected: usize, detail: &'static str },
+    #[error("tensor '{name}' has no batch axis")]
+    NoRows { name: String },
+    #[error("tensors disagree on the number of rows: '{name}' has {actual}, the first has {expected}")]
+    Rows { name: String, expected: usize, actual: usize },
+    #[error("there is no tensor '{name}'")]
+    Missing { name: String },
+}
+
+/// One named tensor. Cloning is cheap: the bytes are shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    pub name: String,
+    pub datatype: Datatype,
+    /// Dimensions, the batch axis first.
+    pub shape: Vec<usize>,
+    pub data: Bytes,
+}
+
+impl Tensor {
+    /// Checks that `data` hold exactly the elements that `shape` promises.
+    pub fn new(
+        name: impl Into<String>,
+        datatype: Datatype,
+        shape: Vec<usize>,
+        data: Bytes,
+    ) -> Result<Tensor, TensorError> {
+        let tensor = Tensor { name: name.into(), datatype, shape, data };
+        tensor.check()?;
+        Ok(tensor)
+    }
+
+    fn check(&self) -> Result<(), TensorError> {
+        let elements = self.elements()?;
+        let Some(size) = self.datatype.size() else {
+            return self.check_byte_elements(elements);
+        };
+        let expected = elements.checked_mul(size).ok_or_else(|| self.overflow())?;
+        if expected == self.data.len() {
+            return Ok(());
+        }
+        Err(TensorError::Length {
+            name: self.name.clone(),
+            datatype: self.datatype,
+            shape: self.shape.clone(),
+            expected,
+            actual: self.data.len(),
+        })
+    }
+
+    fn check_byte_elements(&self, elements: usize) -> Result<(), TensorError> {
+        let detail = match skip_byte_elements(&self.data, elements) {
+            None => "an element runs past the end",
+            Some(end) if end < self.data.len() => "bytes are left over",
+            Some(_) => return Ok(()),
+        };
+        Err(TensorError::Elements { name: self.name.clone(), expected: elements, detail })
+    }
+
+    fn overflow(&self) -> TensorError {
+        TensorError::Overflow { name: self.name.clone(), shape: self.shape.clone() }
+    }
+
+    /// Number of elements: the product of the dimensions.
+    pub fn elements(&self) -> Result<usize, TensorError> {
+        product(&self.shape).ok_or_else(|| self.overflow())
+    }
+
+    /// Length of the batch axis.
+    pub fn rows(&self) -> Result<usize, TensorError> {
+        let first = self.shape.first().copied();
+        first.ok_or_else(|| TensorError::NoRows { name: self.name.clone() })
+    }
+
+    /// Rows `start..start + rows`, sharing the bytes.
+    ///
+    /// # Errors
+    /// If there is no batch axis, or the tensor has fewer rows.
+    pub fn slice_rows(&self, start: usize, rows: usize) -> Result<Tensor, TensorError> {
+        let all = self.rows()?;
+        let too_few = || TensorError::Rows {
+            name: self.name.clone(),
+            expected: start.saturating_add(rows),
+            actual: all,
+        };
+        let end = start.checked_add(rows).filter(|end| *end <= all).ok_or_else(too_few)?;
+        let (from, to) = (self.row_offset(start)?, self.row_offset(end)?);
+        let mut shape = self.shape.clone();
+        shape[0] = rows;
+        let (name, datatype) = (self.name.clone(), self.datatype);
+        Ok(Tensor { name, datatype, shape, data: self.data.slice(from..to) })
+    }
+
+    /// Where row `row` begins in `data`; `row` may be the number of rows, for the end.
+    fn row_offset(&self, row: usize) -> Result<usize, TensorError> {
+        let per_row = product(&self.shape[1..]).ok_or_else(|| self.overflow())?;
+        let elements = per_row.checked_mul(row).ok_or_else(|| self.overflow())?;
+        let offset = match self.datatype.size() {
+            Some(size) => elements.checked_mul(size),
+            None => skip_byte_elements(&self.data, elements),
+        };
+        offset.filter(|at| *at <= self.data.len()).ok_or_else(|| self.overflow())
+    }
+
+    /// The same tensor with zero (or empty) rows behind it, up to `rows` in all.
+    pub fn pad_rows(&self, rows: usize) -> Result<Tensor, TensorError> {
+        let missing = rows.saturating_sub(self.rows()?);
+        if missing == 0 {
+            return Ok(self.clone());
+        }
+        let mut shape = self.shape.clone();
+        shape[0] = rows;
+        let per_row = product(&shape[1..]).ok_or_else(|| self.overflow())?;
+        // An empty BYTES element is its four-byte length, zero.
+        let size = self.datatype.size().unwrap_or(4);
+        let zeros = per_row.checked_mul(missing).and_then(|elements| elements.checked_mul(size));
+        let length = zeros.and_then(|zeros| zeros.checked_add(self.data.len()));
+        let mut data = BytesMut::with_capacity(length.ok_or_else(|| self.overflow())?);
+        data.extend_from_slice(&self.data);
+        data.resize(length.unwrap_or_default(), 0);
+        Ok(Tensor { name: self.name.clone(), datatype: self.datatype, shape, data: data.freeze() })
+    }
+}
+
+/// The named tensors of one request, one batch or one answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tensors(pub Vec<Tensor>);
+
+impl Tensors {
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Result<&Tensor, TensorError> {
+        let found = self.0.iter().find(|tensor| tensor.name == name);
+        found.ok_or_else(|| TensorError::Missing { name: name.to_owned() })
+    }
+
+    /// The number of rows that all tensors share; 0 if there is no tensor.
+    pub fn rows(&self) -> Result<usize, TensorError> {
+        let Some(first) = self.0.first() else { return Ok(0) };
+        let expected = first.rows()?;
+        for tensor in &self.0 {
+            let actual = tensor.rows()?;
+            if actual != expected {
+                return Err(TensorError::Rows { name: tensor.name.clone(), expected, actual });
+            }
+        }
+        Ok(expected)
+    }
+
+    /// Rows `start..start + rows` of every tensor, sharing the bytes.
+    pub fn slice_rows(&self, start: usize, rows: usize) -> Result<Tensors, TensorError> {
+        self.0.iter().map(|tensor| tensor.slice_rows(start, rows)).collect()
+    }
+
+    /// Every tensor padded with zero rows to `rows`.
+    pub fn pad_rows(&self, rows: usize) -> Result<Tensors, TensorError> {
+        self.0.iter().map(|tensor| tensor.pad_rows(rows)).collect()
+    }
+
+    /// Bytes of all data together.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|tensor| tensor.data.len()).sum()
+    }
+}
+
+impl FromIterator<Tensor> for Tensors {
+    fn from_iter<I: IntoIterator<Item = Tensor>>(tensors: I) -> Tensors {
+        Tensors(tensors.into_iter().collect())
+    }
+}
+
+/// The product of the dimensions, if it fits.
+pub fn product(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))
+}
+
+/// Where element `elements` of length-prefixed data begins, or `None` if the data end before.
+fn skip_byte_elements(data: &[u8], elements: usize) -> Option<usize> {
+    let mut at = 0usize;
+    for _ in 0..elements {
+        let length = data.get(at..at.checked_add(4)?)?;
+        let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
+        at = at.checked_add(4)?.checked_add(length)?;
+        if at > data.len() {
+            return None;
+        }
+    }
+    Some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_tensor(elements: &[&[u8]]) -> Tensor {
+        let mut data = Vec::new();
+        for element in elements {
+            data.extend((element.len() as u32).to_le_bytes());
+            data.extend(*element);
+        }
+        Tensor::new("text", Datatype::Bytes, vec![elements.len()], data.into()).unwrap()
+    }
+
+    #[test]
+    fn length_must_match_shape() {
+        let short = Tensor::new("x", Datatype::Fp32, vec![2, 3], Bytes::from_static(&[0; 20]));
+        assert!(matches!(short, Err(TensorError::Length { expected: 24, actual: 20, .. })));
+        let huge = Tensor::new("x", Datatype::Fp32, vec![usize::MAX, 2], Bytes::new());
+        assert!(matches!(huge, Err(TensorError::Overflow { .. })));
+        let element = Tensor::new("x", Datatype::Fp64, vec![usize::MAX / 4], Bytes::new());
+        assert!(matches!(element, Err(TensorError::Overflow { .. })));
+    }
+
+    #[test]
+    fn rows_are_sliced_without_copying() {
+        let data = Bytes::from((0u8..12).collect::<Vec<_>>());
+        let tensor = Tensor::new("x", Datatype::Uint8, vec![4, 3], data).unwrap();
+        let middle = tensor.slice_rows(1, 2).unwrap();
+        assert_eq!(middle.shape, [2, 3]);
+        assert_eq!(&middle.data[..], [3, 4, 5, 6, 7, 8]);
+        assert!(tensor.slice_rows(3, 2).is_err());
+        assert!(tensor.slice_rows(usize::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn byte_elements_are_sliced_and_padded_by_element() {
+        let tensor = bytes_tensor(&[b"one", b"", b"three"]);
+        assert_eq!(tensor.slice_rows(2, 1).unwrap(), bytes_tensor(&[b"three"]));
+        assert_eq!(tensor.pad_rows(5).unwrap(), bytes_tensor(&[b"one", b"", b"three", b"", b""]));
+    }
+
+    #[test]
+    fn byte_elements_must_fill_the_data() {
+        let lying = Tensor::new("t", Datatype::Bytes, vec![1], Bytes::from_static(&[9, 0, 0, 0]));
+        assert!(matches!(lying, Err(TensorError::Elements { .. })));
+        let left = Tensor::new("t", Datatype::Bytes, vec![1], Bytes::from_static(&[0; 5]));
+        assert!(matches!(left, Err(TensorError::Elements { .. })));
+    }
+
+    #[test]
+    fn padding_adds_zero_rows() {
+        let data = Bytes::from_static(&[1, 2]);
+        let tensor = Tensor::new("x", Datatype::Uint8, vec![1, 2], data).unwrap();
+        let padded = tensor.pad_rows(3).unwrap();
+        assert_eq!(padded.shape, [3, 2]);
+        assert_eq!(&padded.data[..], [1, 2, 0, 0, 0, 0]);
+    }
+}
