@@ -1,0 +1,171 @@
+//! The words that go in and out: ids, times, events and actions.
+
+use super::decision::Decision;
+use super::settings::AdapterProfile;
+use super::state::{Batch, Wish};
+use std::time::Duration;
+
+/// Time since the server started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub Duration);
+
+impl Time {
+    /// How long ago `earlier` was; zero if it is still to come.
+    pub fn since(self, earlier: Time) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Time {
+    type Output = Time;
+    fn add(self, rhs: Duration) -> Time {
+        Time(self.0.saturating_add(rhs))
+    }
+}
+
+/// One adapter; numbered by the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AdapterId(pub u32);
+
+/// One served version of one model; numbered by the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelId(pub u32);
+
+/// One request; numbered by the engine, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One batch handed to a worker; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// Which life of an adapter's worker a message belongs to; grows with every start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+/// Requests of one model may share a batch only if their shapes (datatypes and the dimensions
+/// behind the batch axis) are equal; the engine gives equal shapes equal numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The adapters of the machine are known now; more may follow in a later listing.
+    Discovered { adapters: Vec<(AdapterId, AdapterProfile)> },
+    /// A request wants to be admitted. `rows` is at least 1 and at most the model's limit.
+    Arrived { request: RequestId, model: ModelId, shape: Shape, rows: u32 },
+    /// The caller went away.
+    Cancelled { request: RequestId },
+    /// The worker made progress in its start: it opened, loaded or warmed something up.
+    Progress { adapter: AdapterId, incarnation: Incarnation },
+    /// The start is over: `loaded` models are warm, `failed` ones could not be loaded here.
+    /// `speed` is measured, in any unit that is the same for all adapters; more is faster.
+    Ready {
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        loaded: Vec<ModelId>,
+        failed: Vec<ModelId>,
+        speed: u64,
+    },
+    /// The worker's link thread answered a ping.
+    Alive { adapter: AdapterId, incarnation: Incarnation },
+    /// A batch is answered; the engine holds its outputs until `Answer` or `Discard`.
+    Done { adapter: AdapterId, incarnation: Incarnation, batch: BatchId },
+    /// A batch failed; the worker lives on.
+    Failed { adapter: AdapterId, incarnation: Incarnation, batch: BatchId, failure: Failure },
+    /// The worker can no longer be trusted: it must go.
+    Faulted { adapter: AdapterId, incarnation: Incarnation, fault: Fault },
+    /// The worker's process is gone and reaped.
+    Exited { adapter: AdapterId, incarnation: Incarnation },
+    /// The operator's hand.
+    Wished { adapter: AdapterId, wish: Wish },
+    /// The time that `next_timeout` asked for has come.
+    Timeout,
+    /// Admit nothing more, finish what was admitted until `deadline`, bring every adapter down.
+    Shutdown { deadline: Time },
+}
+
+/// Whose fault a failed batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The input's or the model's: another adapter would fail too.
+    Input,
+    /// The device's: another adapter may do better.
+    Device,
+}
+
+/// Why an adapter was let down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The process ended on its own, or could not be spawned.
+    Crashed,
+    /// No word for longer than the bound.
+    Silent,
+    /// The start made no progress for longer than the bound.
+    StartStuck,
+    /// A batch took longer than the bound.
+    RunStuck,
+    /// The device refused, was lost, or failed a batch.
+    Device,
+    /// The known-answer check or a golden sample came out wrong.
+    WrongAnswer,
+    /// The worker broke the protocol.
+    Protocol,
+    /// Another server holds this adapter.
+    InUse,
+}
+
+impl Fault {
+    /// A short word for logs, metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Crashed => "crashed",
+            Fault::Silent => "silent",
+            Fault::StartStuck => "start_stuck",
+            Fault::RunStuck => "run_stuck",
+            Fault::Device => "device",
+            Fault::WrongAnswer => "wrong_answer",
+            Fault::Protocol => "protocol",
+            Fault::InUse => "in_use",
+        }
+    }
+}
+
+/// What the driver must do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Spawn a worker, open the device, load and warm up every model.
+    Start { adapter: AdapterId, incarnation: Incarnation },
+    /// Hand this batch to the worker.
+    Run { adapter: AdapterId, incarnation: Incarnation, batch: Batch },
+    /// Ask the worker to exit.
+    Stop { adapter: AdapterId, incarnation: Incarnation },
+    /// End the worker's process at once.
+    Kill { adapter: AdapterId, incarnation: Incarnation },
+    /// Give the requests of a finished batch their outputs; those no longer owed are skipped.
+    Answer { adapter: AdapterId, batch: Batch },
+    /// Drop the outputs of a batch: its requests were taken elsewhere.
+    Discard { batch: BatchId },
+    /// Turn a request away.
+    Reject { request: RequestId, reason: Reject },
+    /// Show, log and count a decision.
+    Decided(Decision),
+}
+
+/// Why a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reject {
+    /// The queue holds as much as it may.
+    QueueFull,
+    /// No adapter can serve now; `retry_after` is when one is tried again, if any will be.
+    NoAdapter { retry_after: Option<Duration> },
+    /// Every adapter tried to load the model and failed.
+    ModelFailed,
+    /// The input made the model fail, alone in its batch.
+    Input { batch: BatchId },
+    /// Lost with its worker too often.
+    RetriesExhausted { fault: Fault },
+    /// The server is going down.
+    ShuttingDown,
+}
