@@ -1,11 +1,15 @@
 //! What the API may ask of the engine.
 
-use crate::error::Error;
+use super::requests::Held;
+use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
+use crate::schedule::RequestId;
 use crate::telemetry::Snapshot;
 use crate::tensor::Tensors;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// One inference call, already parsed and checked against the model's signature.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub struct InferCall {
 }
 
 /// The answer to one call.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct InferAnswer {
     /// All outputs of the model, `rows` rows each.
     pub outputs: Tensors,
@@ -27,6 +31,8 @@ pub struct InferAnswer {
     pub queue_time: Duration,
     /// Handed to a worker to outputs on the host.
     pub run_time: Duration,
+    /// Counts the outputs' memory until the answer is dropped.
+    pub(super) _held: Held,
 }
 
 /// The operator's wish for one adapter.
@@ -37,33 +43,144 @@ pub enum Mode {
     Off,
 }
 
+/// A call on its way to the driver.
+pub(super) struct Submitted {
+    pub(super) id: RequestId,
+    pub(super) call: InferCall,
+    pub(super) answer: oneshot::Sender<Result<InferAnswer, Error>>,
+    pub(super) held: Held,
+}
+
+/// What else the driver may be asked for.
+pub(super) enum Control {
+    SetMode { adapter: String, mode: Mode, done: oneshot::Sender<Result<(), Error>> },
+    Shutdown,
+}
+
 /// Cheap to clone; every clone speaks to the same engine.
 #[derive(Clone)]
-pub struct EngineHandle {}
+pub struct EngineHandle {
+    pub(super) calls: mpsc::Sender<Submitted>,
+    pub(super) cancels: mpsc::Sender<RequestId>,
+    pub(super) controls: mpsc::Sender<Control>,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) models: Arc<Vec<Arc<ModelInfo>>>,
+    pub(super) requests: Arc<AtomicU64>,
+    pub(super) memory: super::requests::Memory,
+}
 
 impl EngineHandle {
     /// Runs one call. Dropping the future takes the request back (the client hung up).
-    pub async fn infer(&self, _call: InferCall) -> Result<InferAnswer, Error> {
-        Err(Error::unavailable("not built yet"))
+    ///
+    /// # Errors
+    /// 422 if the call has more rows than the model's limit, 429 if the queue or its memory is
+    /// full, 503 if nothing can serve or the server goes down, 500 if every try failed.
+    pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
+        let max_rows = call.model.batch.max_rows;
+        if call.rows > max_rows {
+            return Err(Error::unprocessable(format!(
+                "the request has {} rows, but model '{}' takes at most {max_rows} at once",
+                call.rows, call.model.name
+            )));
+        }
+        let held = self.memory.admit(call.inputs.bytes()).ok_or_else(|| {
+            Error::new(ErrorKind::QueueFull, "the memory for waiting requests is full")
+                .retry_after(Duration::from_secs(1))
+        })?;
+        let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
+        let (answer, answered) = oneshot::channel();
+        let submitted = self.calls.try_send(Submitted { id, call, answer, held });
+        submitted.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                Error::new(ErrorKind::QueueFull, "the server is taking in as much as it can")
+                    .retry_after(Duration::from_secs(1))
+            }
+            mpsc::error::TrySendError::Closed(_) => going_down(),
+        })?;
+        let _cancel = CancelOnDrop { id, cancels: self.cancels.clone() };
+        answered.await.unwrap_or_else(|_| Err(going_down()))
     }
 
     /// The model, if it is served. `version` `None` means the newest one served.
-    pub fn model(&self, _name: &str, _version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
-        Err(Error::not_found("not built yet"))
+    ///
+    /// # Errors
+    /// 404, telling which models or versions there are.
+    pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
+        let named = || self.models.iter().filter(|model| model.name == name);
+        let number = |model: &&Arc<ModelInfo>| model.version.parse::<u64>().unwrap_or_default();
+        let found = match version {
+            Some(version) => named().find(|model| model.version == version),
+            None => named().max_by_key(number),
+        };
+        found.cloned().ok_or_else(|| self.no_model(name, version))
+    }
+
+    fn no_model(&self, name: &str, version: Option<&str>) -> Error {
+        let broken = self.snapshots.borrow().models.iter().find_map(|model| {
+            let named = model.name == name && version.is_none_or(|v| v == model.version);
+            model.reason.clone().filter(|_| named)
+        });
+        if let Some(reason) = broken {
+            return Error::not_found(format!("model '{name}' cannot be served: {reason}"));
+        }
+        let named = self.models.iter().filter(|model| model.name == name);
+        let versions: Vec<_> = named.map(|model| model.version.as_str()).collect();
+        if let (Some(version), false) = (version, versions.is_empty()) {
+            let versions = versions.join(", ");
+            return Error::not_found(format!(
+                "model '{name}' has no version '{version}'; served: {versions}"
+            ));
+        }
+        let names: Vec<_> = self.models.iter().map(|model| model.name.as_str()).collect();
+        Error::not_found(format!("there is no model '{name}'; served: {}", names.join(", ")))
     }
 
     /// Whether some adapter can answer for this model now, perhaps after a start.
-    pub fn model_ready(&self, _model: &ModelInfo) -> bool {
-        false
+    pub fn model_ready(&self, model: &ModelInfo) -> bool {
+        let snapshot = self.snapshots.borrow();
+        let same = |view: &&crate::telemetry::ModelView| {
+            view.name == model.name && view.version == model.version
+        };
+        snapshot.models.iter().find(same).is_some_and(|view| view.state == "ready")
     }
 
     /// The newest snapshot; `changed().await` on the receiver waits for the next one.
-    pub fn snapshots(&self) -> tokio::sync::watch::Receiver<Arc<Snapshot>> {
-        tokio::sync::watch::channel(Arc::new(Snapshot::default())).1
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
     }
 
     /// Sets the operator's wish for an adapter; takes effect at once.
-    pub async fn set_mode(&self, _adapter: &str, _mode: Mode) -> Result<(), Error> {
-        Err(Error::not_found("not built yet"))
+    ///
+    /// # Errors
+    /// 404 if there is no such adapter, 422 if it is one that cannot be used.
+    pub async fn set_mode(&self, adapter: &str, mode: Mode) -> Result<(), Error> {
+        let (done, outcome) = oneshot::channel();
+        let control = Control::SetMode { adapter: adapter.to_owned(), mode, done };
+        self.controls.send(control).await.map_err(|_| going_down())?;
+        outcome.await.unwrap_or_else(|_| Err(going_down()))
+    }
+
+    /// Admits nothing more, finishes what was admitted, stops every worker.
+    pub async fn shut_down(&self) {
+        // If the driver is gone already there is nothing left to shut down.
+        let _ = self.controls.send(Control::Shutdown).await;
+    }
+}
+
+fn going_down() -> Error {
+    Error::unavailable("the server is going down")
+}
+
+/// Tells the driver when nobody waits for the answer any more.
+struct CancelOnDrop {
+    id: RequestId,
+    cancels: mpsc::Sender<RequestId>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        // After an answer this is noise that the driver ignores; if the channel is full the
+        // request merely runs for nobody.
+        let _ = self.cancels.try_send(self.id);
     }
 }

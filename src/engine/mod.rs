@@ -1,5 +1,62 @@
-//! The driver around the scheduler.
+//! The driver around the scheduler: spawns workers, feeds events, performs actions, keeps payloads
+//! and answer channels. Everything impure about scheduling is here, and no decision is.
 
-pub mod handle;
+mod driver;
+mod fleet;
+mod folder;
+mod handle;
+mod lister;
+mod process;
+mod publish;
+mod requests;
 
 pub use handle::{EngineHandle, InferAnswer, InferCall, Mode};
+
+use crate::adapter::entry::AdapterEntry;
+use crate::model::repository::{BadModel, ModelInfo};
+use crate::schedule::Settings;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// What the engine needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub settings: Settings,
+    /// Our own executable: run again as worker and as lister of adapters.
+    pub executable: PathBuf,
+    /// Arguments for the child that lists adapters.
+    pub lister_args: Vec<String>,
+    /// Used when the listing fails: the CPU needs no driver.
+    pub entries_without_listing: Vec<AdapterEntry>,
+    pub cache_dir: PathBuf,
+    /// Sockets and locks; made private to the user.
+    pub runtime_dir: PathBuf,
+    /// Threads of the CPU backend; 0 leaves the choice to it.
+    pub cpu_threads: usize,
+    /// Host memory for queued inputs and unsent answers, in bytes.
+    pub held_bytes_max: usize,
+    /// How long admitted requests may go on after the signal to stop.
+    pub shutdown_grace: Duration,
+}
+
+/// The models to serve, and those that cannot be.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    pub served: Vec<Arc<ModelInfo>>,
+    pub broken: Vec<BadModel>,
+}
+
+/// Starts the engine. The task ends when it was shut down and every worker is gone.
+///
+/// # Errors
+/// If the runtime folder cannot be made private.
+pub fn start(
+    config: EngineConfig,
+    catalogue: Catalogue,
+) -> anyhow::Result<(EngineHandle, JoinHandle<()>)> {
+    folder::make_private(&config.runtime_dir)?;
+    let (driver, handle) = driver::Driver::new(config, catalogue);
+    Ok((handle, tokio::spawn(driver.run())))
+}

@@ -108,6 +108,11 @@ impl Scheduler {
         self.closing.is_none() && self.can_load(now, model)
     }
 
+    /// Whether the server goes down.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     /// Whether every worker is gone, or cannot be made to go.
     pub fn is_down(&self) -> bool {
         let down = |adapter: &Adapter| {

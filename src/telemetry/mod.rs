@@ -1,7 +1,7 @@
-//! What the server tells about itself: the snapshot and the set-up of logs.
+//! What the server tells about itself: snapshots and decisions in words.
 
-pub mod snapshot;
+mod decision;
+mod snapshot;
 
-pub use snapshot::{
-    AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot,
-};
+pub use decision::decision_view;
+pub use snapshot::{AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot};

@@ -1,0 +1,56 @@
+//! A folder that only the user may enter, for sockets and locks.
+
+use anyhow::Context;
+use std::path::Path;
+
+/// Makes sure that the folder exists, is ours and is closed to others.
+///
+/// # Errors
+/// If it cannot be made, or somebody else made it first.
+pub(super) fn make_private(folder: &Path) -> anyhow::Result<()> {
+    let name = folder.display();
+    create(folder).with_context(|| format!("cannot make the runtime folder {name}"))?;
+    check(folder)
+}
+
+#[cfg(unix)]
+fn create(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(unix)]
+fn check(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let facts = std::fs::symlink_metadata(folder)?;
+    let ours = facts.uid() == rustix::process::geteuid().as_raw();
+    anyhow::ensure!(
+        facts.is_dir() && ours && facts.mode() & 0o077 == 0,
+        "the runtime folder {} is not a folder that only this user may enter; remove it, or set \
+         runtime_dir to another",
+        folder.display()
+    );
+    Ok(())
+}
+
+/// On Windows the user's own folders are closed to others already, and sockets are named pipes.
+#[cfg(not(unix))]
+fn create(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)
+}
+
+#[cfg(not(unix))]
+fn check(_folder: &Path) -> anyhow::Result<()> {
+    Ok(())
+}
+
+/// Where one worker's socket is: a file in the private folder, or a pipe of this name.
+#[cfg(unix)]
+pub(super) fn socket_path(folder: &Path, name: &str) -> std::path::PathBuf {
+    folder.join(format!("{name}.sock"))
+}
+
+#[cfg(not(unix))]
+pub(super) fn socket_path(_folder: &Path, name: &str) -> std::path::PathBuf {
+    std::path::PathBuf::from(format!(r"\\.\pipe\concertina-{name}"))
+}

@@ -1,0 +1,302 @@
+//! One worker process: spawned, listened to, spoken to, ended and reaped.
+
+use super::folder::socket_path;
+use crate::adapter::entry::AdapterEntry;
+use crate::schedule::{AdapterId, Incarnation};
+use crate::wire::server::{Door, Outgoing, Receiver};
+use crate::wire::{Down, Order, Up, VERSION, Whole, WireError};
+use anyhow::{Context, bail};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Control messages that may wait for the link.
+const CONTROL_MAX: usize = 16;
+/// Batches that may wait for the link; the scheduler hands out one at a time.
+const BATCHES_MAX: usize = 2;
+/// How long the last words of an exited worker are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Lines of a worker's stderr that are logged per second; drivers can print thousands.
+const LINES_MAX: u32 = 20;
+/// Bytes of one such line.
+const LINE_MAX: u64 = 2048;
+
+/// What all workers have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Workshop {
+    pub(super) executable: PathBuf,
+    pub(super) cache_dir: PathBuf,
+    pub(super) runtime_dir: PathBuf,
+    /// Threads of the CPU backend; 0 leaves the choice to it.
+    pub(super) cpu_threads: usize,
+    /// Time between two pings.
+    pub(super) heartbeat: Duration,
+}
+
+/// What a worker, or its process, let us know.
+pub(super) struct Report {
+    pub(super) adapter: AdapterId,
+    pub(super) incarnation: Incarnation,
+    pub(super) news: News,
+}
+
+pub(super) enum News {
+    Spawned { pid: u32 },
+    Said(Whole<Up>),
+    /// The link is lost or was never made.
+    Lost { error: String },
+    /// The process is gone and reaped.
+    Exited { how: String },
+}
+
+/// The engine's hold on one worker.
+pub(super) struct Worker {
+    control: mpsc::Sender<Down>,
+    batches: mpsc::Sender<Outgoing>,
+    kill: CancellationToken,
+}
+
+impl Worker {
+    /// Sends a control message. Never waits: a link that cannot take sixteen is as good as lost,
+    /// and the scheduler's patience ends it.
+    pub(super) fn tell(&self, message: Down) {
+        let _ = self.control.try_send(message);
+    }
+
+    /// Sends a batch. If the link is lost, that is reported by the link itself.
+    pub(super) fn hand(&self, outgoing: Outgoing) {
+        let _ = self.batches.try_send(outgoing);
+    }
+
+    /// Ends the process at once.
+    pub(super) fn kill(&self) {
+        self.kill.cancel();
+    }
+}
+
+/// Speaks for one worker.
+#[derive(Clone)]
+struct Voice {
+    adapter: AdapterId,
+    incarnation: Incarnation,
+    name: String,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Voice {
+    async fn say(&self, news: News) {
+        let Voice { adapter, incarnation, .. } = *self;
+        // Without a driver nobody is interested any more.
+        let _ = self.reports.send(Report { adapter, incarnation, news }).await;
+    }
+}
+
+/// Starts a worker for this adapter; everything about it comes as reports.
+pub(super) fn start(
+    workshop: &Workshop,
+    entry: &AdapterEntry,
+    (adapter, incarnation): (AdapterId, Incarnation),
+    reports: mpsc::Sender<Report>,
+) -> Worker {
+    let (control, control_queue) = mpsc::channel(CONTROL_MAX);
+    let (batches, batch_queue) = mpsc::channel(BATCHES_MAX);
+    let kill = CancellationToken::new();
+    let voice = Voice { adapter, incarnation, name: entry.id.clone(), reports };
+    let worker = Worker { control: control.clone(), batches, kill: kill.clone() };
+    let (workshop, entry) = (workshop.clone(), entry.clone());
+    tokio::spawn(async move {
+        let spawned = spawn(&workshop, &entry, incarnation).await;
+        let (child, door, token) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                voice.say(News::Lost { error: format!("{error:#}") }).await;
+                voice.say(News::Exited { how: "never started".to_owned() }).await;
+                return;
+            }
+        };
+        let pid = child.id().unwrap_or_default();
+        voice.say(News::Spawned { pid }).await;
+        let line = Line { door, token, pid, heartbeat: workshop.heartbeat, control };
+        let link = tokio::spawn(line.serve(voice.clone(), control_queue, batch_queue));
+        let how = supervise(child, &kill, &voice.name).await;
+        let mut link = link;
+        if tokio::time::timeout(LAST_WORDS, &mut link).await.is_err() {
+            link.abort();
+        }
+        voice.say(News::Exited { how }).await;
+    });
+    worker
+}
+
+/// Spawns the process and writes its order.
+async fn spawn(
+    workshop: &Workshop,
+    entry: &AdapterEntry,
+    incarnation: Incarnation,
+) -> anyhow::Result<(Child, Door, String)> {
+    let token = random_token()?;
+    let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
+    let socket = socket_path(&workshop.runtime_dir, &name);
+    let door = Door::open(&socket).context("cannot open a socket for the worker")?;
+    let folder: String =
+        entry.id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
+    let cache_dir = workshop.cache_dir.join("adapters").join(folder);
+    std::fs::create_dir_all(&cache_dir)
+        .with_context(|| format!("cannot make the cache folder {}", cache_dir.display()))?;
+    let order = Order {
+        socket,
+        token: token.clone(),
+        adapter: entry.clone(),
+        cache_dir: cache_dir.clone(),
+        lock_dir: workshop.runtime_dir.join("locks"),
+    };
+    let mut command = Command::new(&workshop.executable);
+    command.arg("worker").env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
+    command.env("__GL_SHADER_DISK_CACHE_PATH", cache_dir.join("nvidia"));
+    if workshop.cpu_threads > 0 {
+        command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().context("cannot start a worker process")?;
+    if let Some(stderr) = child.stderr.take() {
+        tokio::spawn(log_lines(stderr, entry.id.clone()));
+    }
+    let mut stdin = child.stdin.take().context("the worker has no stdin")?;
+    let mut line = serde_json::to_vec(&order)?;
+    line.push(b'\n');
+    // A worker that died at once is reported by its exit.
+    let _ = stdin.write_all(&line).await;
+    Ok((child, door, token))
+}
+
+fn random_token() -> anyhow::Result<String> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Waits for the end of the process, bringing it about when asked to.
+async fn supervise(mut child: Child, kill: &CancellationToken, name: &str) -> String {
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = kill.cancelled() => {
+            if let Err(error) = child.start_kill() {
+                tracing::warn!(adapter = name, "the worker cannot be killed: {error}");
+            }
+            child.wait().await
+        }
+    };
+    match status {
+        Ok(status) => status.to_string(),
+        Err(error) => format!("unknown end: {error}"),
+    }
+}
+
+/// The link to one worker.
+struct Line {
+    door: Door,
+    token: String,
+    pid: u32,
+    heartbeat: Duration,
+    control: mpsc::Sender<Down>,
+}
+
+impl Line {
+    async fn serve(
+        self,
+        voice: Voice,
+        control: mpsc::Receiver<Down>,
+        batches: mpsc::Receiver<Outgoing>,
+    ) {
+        let error = match self.open().await {
+            Ok((receiver, sender)) => {
+                drop(self.door);
+                tokio::select! {
+                    error = hear(receiver, &voice) => error.to_string(),
+                    end = sender.run(control, batches) => match end {
+                        Ok(()) => "nobody speaks to it any more".to_owned(),
+                        Err(error) => error.to_string(),
+                    },
+                    () = ping(self.control, self.heartbeat) => "no heartbeat".to_owned(),
+                }
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        voice.say(News::Lost { error }).await;
+    }
+
+    /// Takes the worker's connection and checks that it is the one that was started.
+    async fn open(&self) -> anyhow::Result<(Receiver, crate::wire::server::Sender)> {
+        let (mut receiver, sender) = self.door.accept(self.pid).await?;
+        let hello = receiver.receive().await?;
+        let Up::Hello { version, token } = hello.message else {
+            bail!("the worker did not say hello");
+        };
+        if token != self.token {
+            bail!("the worker does not know its token");
+        }
+        if version != VERSION {
+            bail!(
+                "the worker speaks {version}, the server {VERSION}: the program was replaced while \
+                 the server ran; restart it"
+            );
+        }
+        Ok((receiver, sender))
+    }
+}
+
+/// Passes on what the worker says until the link ends.
+async fn hear(mut receiver: Receiver, voice: &Voice) -> WireError {
+    loop {
+        match receiver.receive().await {
+            Ok(whole) => voice.say(News::Said(whole)).await,
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn ping(control: mpsc::Sender<Down>, heartbeat: Duration) {
+    let mut number = 0;
+    while !control.is_closed() {
+        let _ = control.try_send(Down::Ping { number });
+        number += 1;
+        tokio::time::sleep(heartbeat).await;
+    }
+}
+
+/// Logs what a worker and its driver print, at a bounded rate and length.
+async fn log_lines(stderr: ChildStderr, adapter: String) {
+    let mut reader = BufReader::new(stderr);
+    let mut second = tokio::time::Instant::now();
+    let (mut lines, mut suppressed) = (0u32, 0u64);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await;
+        if !matches!(read, Ok(count) if count > 0) {
+            break;
+        }
+        if second.elapsed() >= Duration::from_secs(1) {
+            tell_suppressed(&adapter, std::mem::take(&mut suppressed));
+            (second, lines) = (tokio::time::Instant::now(), 0);
+        }
+        lines += 1;
+        if lines <= LINES_MAX {
+            let text = String::from_utf8_lossy(&line);
+            tracing::info!(adapter = %adapter, "{}", text.trim_end());
+        } else {
+            suppressed += 1;
+        }
+    }
+    tell_suppressed(&adapter, suppressed);
+}
+
+fn tell_suppressed(adapter: &str, lines: u64) {
+    if lines > 0 {
+        tracing::info!(%adapter, lines, "further lines of the worker were not logged");
+    }
+}

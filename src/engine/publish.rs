@@ -1,0 +1,229 @@
+//! Publishes snapshots: soon after every change, but not at every request.
+
+use super::Catalogue;
+use super::fleet::{Fleet, Member};
+use super::requests::Memory;
+use crate::adapter::entry::AdapterEntry;
+use crate::schedule::{AdapterId, Decision, ModelId, Scheduler, State, Time, Wish};
+use crate::telemetry::{
+    AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot, decision_view,
+};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The shortest time between two snapshots: fast to the eye, idle to the machine.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Decisions that are kept.
+const DECISIONS_MAX: usize = 100;
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    requests: u64,
+    errors: u64,
+}
+
+/// Builds and sends snapshots.
+pub(super) struct Publisher {
+    sender: watch::Sender<Arc<Snapshot>>,
+    dirty: bool,
+    last: Instant,
+    decisions: VecDeque<DecisionView>,
+    decided: u64,
+    counts: HashMap<ModelId, Counts>,
+    catalogue: Catalogue,
+}
+
+impl Publisher {
+    pub(super) fn new(catalogue: &Catalogue) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
+        let server = ServerView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            reason: Some("looking for adapters".to_owned()),
+            ..ServerView::default()
+        };
+        let first = Snapshot { server, ..Snapshot::default() };
+        let (sender, receiver) = watch::channel(Arc::new(first));
+        let publisher = Publisher {
+            sender,
+            dirty: true,
+            last: now(),
+            decisions: VecDeque::new(),
+            decided: 0,
+            counts: HashMap::new(),
+            catalogue: catalogue.clone(),
+        };
+        (publisher, receiver)
+    }
+
+    /// Something changed.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// When the next snapshot is to be published.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.dirty.then(|| self.last + INTERVAL)
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due_at().is_some_and(|at| at <= now())
+    }
+
+    /// Counts an answer.
+    pub(super) fn answered(&mut self, model: ModelId, ok: bool) {
+        let counts = self.counts.entry(model).or_default();
+        counts.requests += 1;
+        counts.errors += u64::from(!ok);
+    }
+
+    /// Logs and keeps a decision.
+    pub(super) fn decided(&mut self, decision: &Decision, fleet: &Fleet) {
+        self.decided += 1;
+        let member = fleet.member(decision.adapter);
+        let name = member.map_or_else(String::new, |member| member.entry.id.clone());
+        let fault = member.and_then(|member| member.fault.as_deref());
+        let view = decision_view(self.decided, decision, name, fault);
+        tracing::info!(adapter = %view.adapter, change = %view.change, reason = %view.reason, "{}", view.text);
+        if self.decisions.len() == DECISIONS_MAX {
+            self.decisions.pop_front();
+        }
+        self.decisions.push_back(view);
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        time: Time,
+        scheduler: &Scheduler,
+        fleet: &Fleet,
+        memory: &Memory,
+    ) {
+        self.dirty = false;
+        self.last = now();
+        let snapshot = Snapshot {
+            server: server(time, scheduler, fleet),
+            adapters: adapters(scheduler, fleet),
+            models: self.models(time, scheduler, fleet),
+            queue: queue(scheduler, memory),
+            decisions: self.decisions.iter().cloned().collect(),
+        };
+        self.sender.send_replace(Arc::new(snapshot));
+    }
+
+    fn models(&self, time: Time, scheduler: &Scheduler, fleet: &Fleet) -> Vec<ModelView> {
+        let served = (0u32..).map(ModelId).zip(&self.catalogue.served).map(|(id, info)| {
+            let ready = scheduler.is_model_ready(time, id);
+            let counts = self.counts.get(&id).copied().unwrap_or_default();
+            let error = fleet.load_errors.iter().find(|(failed, _)| *failed == id);
+            let holders = scheduler.adapters().filter(|(_, adapter)| adapter.models.contains(&id));
+            ModelView {
+                name: info.name.clone(),
+                version: info.version.clone(),
+                state: if ready { "ready" } else { "unavailable" }.to_owned(),
+                reason: error.map(|(_, error)| error.clone()),
+                adapters: holders.map(|(adapter, _)| fleet.name(adapter)).collect(),
+                requests: counts.requests,
+                errors: counts.errors,
+            }
+        });
+        let broken = self.catalogue.broken.iter().map(|bad| ModelView {
+            name: bad.name.clone(),
+            version: bad.version.clone().unwrap_or_default(),
+            state: "unavailable".to_owned(),
+            reason: Some(bad.error.clone()),
+            adapters: Vec::new(),
+            requests: 0,
+            errors: 0,
+        });
+        served.chain(broken).collect()
+    }
+}
+
+fn server(time: Time, scheduler: &Scheduler, fleet: &Fleet) -> ServerView {
+    let ready = scheduler.is_ready(time);
+    let known = fleet.members().next().is_some() || !fleet.unused.is_empty();
+    let reason = match (ready, scheduler.is_closing(), known) {
+        (true, ..) => None,
+        (_, true, _) => Some("the server is going down"),
+        (_, _, false) => Some("looking for adapters"),
+        (_, _, true) => Some("no adapter can serve: see /api/adapters"),
+    };
+    ServerView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_ms: millis(time),
+        ready,
+        reason: reason.map(str::to_owned),
+        shutting_down: scheduler.is_closing(),
+    }
+}
+
+fn adapters(scheduler: &Scheduler, fleet: &Fleet) -> Vec<AdapterView> {
+    let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
+    let used = fleet.members().filter_map(|(id, member)| {
+        let adapter = states.get(&id)?;
+        Some(used_view(member, adapter.state, adapter.wish))
+    });
+    used.chain(fleet.unused.iter().map(unused_view)).collect()
+}
+
+fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
+    let retry_at_ms = match state {
+        State::Quarantined { until, .. } => Some(millis(*until)),
+        _ => None,
+    };
+    AdapterView {
+        entry: member.entry.clone(),
+        activity: state.as_str().to_owned(),
+        mode: wish.as_str().to_owned(),
+        since_ms: state.since().map_or(0, millis),
+        phase: member.phase.clone().filter(|_| matches!(state, State::Starting { .. })),
+        retry_at_ms,
+        fault: member.fault.clone(),
+        pid: member.pid,
+        requests: member.requests,
+        rows: member.rows,
+        batches: member.batches,
+        starts: member.starts,
+        cold_start_ms: member.cold_start.map(|took| millis(Time(took))),
+    }
+}
+
+fn unused_view(entry: &AdapterEntry) -> AdapterView {
+    AdapterView {
+        entry: entry.clone(),
+        activity: "unused".to_owned(),
+        mode: "off".to_owned(),
+        since_ms: 0,
+        phase: None,
+        retry_at_ms: None,
+        fault: None,
+        pid: None,
+        requests: 0,
+        rows: 0,
+        batches: 0,
+        starts: 0,
+        cold_start_ms: None,
+    }
+}
+
+fn queue(scheduler: &Scheduler, memory: &Memory) -> QueueView {
+    let owed = scheduler.outstanding();
+    QueueView {
+        queued_requests: owed.queued.requests,
+        queued_rows: owed.queued.rows,
+        in_flight_requests: owed.in_flight.requests,
+        in_flight_rows: owed.in_flight.rows,
+        held_bytes: memory.used() as u64,
+        held_bytes_max: memory.max() as u64,
+    }
+}
+
+fn millis(time: Time) -> u64 {
+    u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[allow(clippy::disallowed_methods, reason = "how often to publish is no decision")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,105 @@
+//! The worker's end: blocking, since a worker has two threads and no runtime.
+
+use super::frame::{Assembler, Header, PREFIX, Pieces, Prefix, Whole, WireError, encode};
+use super::message::{Down, Up};
+use crate::tensor::Tensors;
+use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Connects to the server's socket.
+pub fn connect(socket: &Path) -> Result<(Receiver, Sender), WireError> {
+    let stream = Arc::new(Stream::connect(socket.to_fs_name::<GenericFilePath>()?)?);
+    let receiver = Receiver {
+        reader: BufReader::with_capacity(64 * 1024, Half(stream.clone())),
+        assembler: Assembler::new(),
+        buffer: Vec::new(),
+    };
+    let writer = Writer { stream: Half(stream), buffer: Vec::new() };
+    Ok((receiver, Sender { writer: Arc::new(Mutex::new(writer)) }))
+}
+
+/// Either direction of the shared stream.
+struct Half(Arc<Stream>);
+
+impl Read for Half {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+/// What comes from the server.
+pub struct Receiver {
+    reader: BufReader<Half>,
+    assembler: Assembler<Down>,
+    buffer: Vec<u8>,
+}
+
+impl Receiver {
+    /// Waits for the next whole message.
+    ///
+    /// # Errors
+    /// [`WireError::Closed`] once the server is gone.
+    pub fn receive(&mut self) -> Result<Whole<Down>, WireError> {
+        loop {
+            let mut prefix = [0; PREFIX];
+            self.read(&mut prefix)?;
+            let prefix = Prefix::parse(&prefix)?;
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.resize(prefix.header + prefix.payload, 0);
+            self.read(&mut buffer)?;
+            let (header, payload) = buffer.split_at(prefix.header);
+            let whole = self.assembler.push(header, payload)?;
+            self.buffer = buffer;
+            if let Some(whole) = whole {
+                return Ok(whole);
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<(), WireError> {
+        self.reader.read_exact(buffer).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => WireError::Closed,
+            _ => WireError::Io(error),
+        })
+    }
+}
+
+struct Writer {
+    stream: Half,
+    buffer: Vec<u8>,
+}
+
+/// What goes to the server. Cloned, so that both threads can speak; each frame is one turn, so
+/// that a pong never waits for more than one piece of a large tensor.
+#[derive(Clone)]
+pub struct Sender {
+    writer: Arc<Mutex<Writer>>,
+}
+
+impl Sender {
+    /// Sends a message that carries no tensors.
+    pub fn send(&self, message: Up) -> Result<(), WireError> {
+        self.send_frame(&Header::Message(message), &[])
+    }
+
+    /// Sends a message with the bytes of the tensors that it declares.
+    pub fn send_with(&self, message: Up, tensors: &Tensors) -> Result<(), WireError> {
+        let parts = tensors.0.iter().map(|tensor| tensor.data.clone()).collect();
+        let mut pieces = Pieces::new(parts);
+        self.send_frame(&Header::Message(message), &pieces.next())?;
+        while !pieces.is_empty() {
+            self.send_frame(&Header::<Up>::Piece, &pieces.next())?;
+        }
+        Ok(())
+    }
+
+    fn send_frame(&self, header: &Header<Up>, payload: &[bytes::Bytes]) -> Result<(), WireError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer { stream, buffer } = &mut *writer;
+        encode(buffer, header, payload)?;
+        (&*stream.0).write_all(buffer)?;
+        Ok(())
+    }
+}

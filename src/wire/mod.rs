@@ -1,0 +1,18 @@
+//! The wire between server and worker: frames over a local socket, both ends.
+//!
+//! A frame is a fixed prefix (magic, header length, payload length), a postcard header and at
+//! most [`PIECE_MAX`] bytes of payload. A message that carries tensors declares their lengths in
+//! its header; their bytes follow in order, first in its own frame, then in `Piece` frames.
+//! Messages without tensors may stand between the pieces, so that a large tensor never delays a
+//! `Stop` or a `Pong`.
+
+pub mod client;
+mod frame;
+mod message;
+pub mod server;
+
+pub use frame::{PIECE_MAX, Whole, WireError};
+pub use message::{
+    Cause, Down, LoadOrder, Order, TensorHeader, Timings, Unfit, Up, VERSION, tensor_headers,
+    tensors_from,
+};

@@ -1,0 +1,49 @@
+//! Where cubecl keeps what it tuned: a database per adapter, never in the working directory.
+
+use crate::adapter::entry::{AdapterEntry, Class};
+use burn::cubecl::config::autotune::{AutotuneConfig, AutotuneLevel, BenchConfig};
+use burn::cubecl::config::cache::CacheConfig;
+use burn::cubecl::config::environment::EnvironmentConfig;
+use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use std::path::Path;
+
+/// The version of burn whose kernels the database describes.
+const BURN: &str = "burn-0.22";
+
+/// Sets cubecl up; call before the first device. A `cubecl.toml` that lies about is not read.
+pub(super) fn set_up(folder: &Path, entry: &AdapterEntry) {
+    let config = CubeClRuntimeConfig {
+        autotune: autotune(entry.class),
+        environment: EnvironmentConfig {
+            name: database_name(entry),
+            path: CacheConfig::Directory(folder.to_owned()),
+            ..EnvironmentConfig::default()
+        },
+        ..CubeClRuntimeConfig::default()
+    };
+    CubeClRuntimeConfig::set(config);
+}
+
+/// A driver update changes which kernel is fastest, so it gets a database of its own.
+fn database_name(entry: &AdapterEntry) -> String {
+    format!("{BURN}-{}-{}", entry.driver, entry.driver_info)
+}
+
+/// On software adapters every candidate kernel costs seconds, and they differ little.
+fn autotune(class: Class) -> AutotuneConfig {
+    match class {
+        Class::Software | Class::Cpu => AutotuneConfig {
+            level: AutotuneLevel::Minimal,
+            bench: BenchConfig {
+                min_samples: 1,
+                max_samples: 1,
+                short_circuit_samples: 1,
+                ..BenchConfig::default()
+            },
+            ..AutotuneConfig::default()
+        },
+        Class::Discrete | Class::Integrated | Class::Virtual | Class::Other => {
+            AutotuneConfig::default()
+        }
+    }
+}

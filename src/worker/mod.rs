@@ -1,0 +1,77 @@
+//! The worker process: one adapter, one device, one link to the server. No HTTP, no scheduling.
+//!
+//! Two threads: the link thread answers pings and ends the process the moment the server is gone,
+//! even while a kernel compiles; the compute thread owns the device and does everything slow.
+//! Exit is off: nothing is torn down, the system takes driver, memory and power state back.
+
+mod caches;
+mod compute;
+mod lock;
+mod parent;
+
+use crate::model::Registry;
+use crate::wire::client::{Receiver, Sender, connect};
+use crate::wire::{Down, Order, Up, VERSION, WireError};
+use anyhow::Context;
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::sync::mpsc;
+
+/// Batches that may lie in the worker beside the one that runs.
+const WAITING_MAX: usize = 2;
+
+/// Runs a worker until it is told to stop or its server is gone. Reads its order from stdin.
+pub fn run(registry: Registry) -> ExitCode {
+    parent::die_with_parent();
+    match serve(registry) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("worker ends: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(registry: Registry) -> anyhow::Result<()> {
+    let order = read_order()?;
+    let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
+    sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
+    let (jobs, work) = mpsc::sync_channel(WAITING_MAX + 1);
+    let speaker = sender.clone();
+    std::thread::Builder::new()
+        .name("compute".into())
+        .spawn(move || compute::run(order, registry, work, speaker))
+        .context("cannot start the compute thread")?;
+    link(receiver, &sender, &jobs)
+}
+
+fn read_order() -> anyhow::Result<Order> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("cannot read the order from stdin")?;
+    serde_json::from_str(&line).context("the order on stdin does not parse; workers are started by `concertina serve`")
+}
+
+/// The link thread: pongs at once, hands work on, leaves when told to or left alone.
+fn link(
+    mut receiver: Receiver,
+    sender: &Sender,
+    jobs: &mpsc::SyncSender<compute::Job>,
+) -> anyhow::Result<()> {
+    loop {
+        let whole = match receiver.receive() {
+            Ok(whole) => whole,
+            Err(WireError::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        match whole.message {
+            Down::Ping { number } => sender.send(Up::Pong { number })?,
+            Down::Stop => return Ok(()),
+            message @ (Down::Load(_) | Down::Run { .. }) => {
+                let job = compute::Job::new(message, whole.body);
+                // The server never sends more than fits, and a compute thread that is gone has
+                // said why.
+                jobs.try_send(job).context("the compute thread takes no more work")?;
+            }
+        }
+    }
+}
