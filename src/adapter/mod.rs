@@ -1,2 +1,15 @@
-//! Adapters.
+//! Adapters: what the machine has, which of it is used, and opening, checking and timing one.
+
+pub mod check;
+pub mod child;
+pub mod command;
 pub mod entry;
+pub mod identity;
+mod kernel;
+pub mod list;
+pub mod open;
+pub mod probe;
+pub mod select;
+
+#[cfg(test)]
+mod boxes;

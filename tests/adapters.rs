@@ -1,0 +1,138 @@
+//! Adapters as real drivers show them: listed, opened, checked, probed and handed to burn.
+//!
+//! Uses whatever drivers the environment offers (`VK_ICD_FILENAMES` chooses Vulkan's) and says
+//! so where there are none.
+
+use burn::tensor::Tensor;
+use concertina::adapter::check::{CheckError, check};
+use concertina::adapter::entry::{AdapterEntry, Api, Usability};
+use concertina::adapter::list::list;
+use concertina::adapter::open::{OpenError, open, open_id, register};
+use concertina::adapter::probe::probe;
+use concertina::adapter::select::{Rules, Software};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Set in the child that [`listing_survives_a_machine_without_drivers`] starts.
+const CHILD: &str = "CONCERTINA_TEST_WITHOUT_DRIVERS";
+
+/// Two Vulkan instances made at the same time crash some loaders, so one test runs at a time.
+fn driver() -> MutexGuard<'static, ()> {
+    static DRIVER: Mutex<()> = Mutex::new(());
+    DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The adapters to test: software ones too. GL stays off as it is by default: what naga 30 makes
+/// of a signed remainder there is for the driver to guess, and the check finds it.
+fn adapters() -> Vec<AdapterEntry> {
+    let rules = Rules { software: Software::Allow, ..Rules::default() };
+    let mut entries = list(&rules);
+    entries.retain(|entry| entry.api != Api::Cpu && entry.state == Usability::Usable);
+    if entries.is_empty() {
+        eprintln!("SKIPPED: no graphics driver found; set VK_ICD_FILENAMES or install one");
+    }
+    entries
+}
+
+#[test]
+fn every_adapter_opens_answers_right_and_has_a_speed() {
+    let _one = driver();
+    for entry in adapters() {
+        let start = Instant::now();
+        let opened = open(&entry).unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        let open_time = start.elapsed();
+        check(&opened.device, &opened.queue)
+            .unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        let check_time = start.elapsed() - open_time;
+        let probe = probe(&opened.device, &opened.queue)
+            .unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        let probe_time = start.elapsed() - open_time - check_time;
+        eprintln!(
+            "{} ({}): open {open_time:.0?}, check {check_time:.0?}, probe {probe_time:.0?}: {probe:?}",
+            entry.id, entry.name
+        );
+        assert!(probe.gflops > 0.01 && probe.gflops < 1e6, "{probe:?}");
+        assert!(probe.copy_gbytes_per_s > 0.01 && probe.copy_gbytes_per_s < 1e5, "{probe:?}");
+        // A bound against runaway growth, far above what it should take.
+        assert!(probe_time < Duration::from_secs(20), "{probe_time:?}");
+    }
+}
+
+#[test]
+fn an_opened_adapter_is_the_one_that_was_named() {
+    let _one = driver();
+    for entry in adapters() {
+        let info = open_id(&entry.id).map(|opened| opened.adapter.get_info());
+        let info = info.unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        assert_eq!(info.name, entry.name);
+        assert_eq!((info.vendor, info.device), (entry.vendor_id, entry.device_id));
+    }
+}
+
+#[test]
+fn burn_computes_on_an_opened_device() {
+    let _one = driver();
+    for entry in adapters() {
+        let device = register(open(&entry).unwrap_or_else(|error| panic!("{}: {error}", entry.id)))
+            .unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        let data = Tensor::<1>::from_floats([1.5, -2.0, 4.0], &device) * 2.0 + 1.0;
+        let values = data.into_data().try_to_vec::<f32>().expect("floats were asked for");
+        assert_eq!(values, [4.0, -3.0, 9.0], "{}", entry.id);
+    }
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_no_panic() {
+    let _one = driver();
+    for entry in adapters() {
+        let opened = open(&entry).unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        opened.device.destroy();
+        let checked = check(&opened.device, &opened.queue);
+        assert!(matches!(checked, Err(CheckError::Failed { .. })), "{}: {checked:?}", entry.id);
+        let probed = probe(&opened.device, &opened.queue);
+        assert!(probed.is_err(), "{}: {probed:?}", entry.id);
+    }
+}
+
+#[test]
+fn a_device_that_refuses_our_buffers_is_an_error_and_no_panic() {
+    let _one = driver();
+    for entry in adapters() {
+        let opened = open(&entry).unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        let small =
+            wgpu::Limits { max_storage_buffer_binding_size: 1024, ..opened.device.limits() };
+        let descriptor = wgpu::DeviceDescriptor { required_limits: small, ..Default::default() };
+        let (device, queue) = pollster::block_on(opened.adapter.request_device(&descriptor))
+            .unwrap_or_else(|error| panic!("{}: {error}", entry.id));
+        let error = check(&device, &queue).expect_err("the input is larger than a binding");
+        assert!(error.to_string().contains("the device reported"), "{error}");
+        assert!(probe(&device, &queue).is_err());
+    }
+}
+
+#[test]
+fn an_adapter_that_is_gone_is_an_error() {
+    let _one = driver();
+    let error = open_id("vulkan-dead-beef-7").expect_err("no such card");
+    assert!(matches!(error, OpenError::NotFound { .. }), "{error}");
+}
+
+#[test]
+fn listing_survives_a_machine_without_drivers() {
+    if std::env::var_os(CHILD).is_some() {
+        let entries = list(&Rules::default());
+        assert!(entries.iter().all(|entry| entry.api != Api::Vulkan), "{entries:?}");
+        assert!(entries.iter().any(|entry| entry.id == "cpu"), "{entries:?}");
+        return;
+    }
+    let test = std::env::current_exe().expect("a running test has a path");
+    let status = Command::new(test)
+        .args(["--exact", "listing_survives_a_machine_without_drivers"])
+        .env(CHILD, "1")
+        .env("VK_ICD_FILENAMES", "/nonexistent/driver.json")
+        .env("VK_DRIVER_FILES", "/nonexistent/driver.json")
+        .status()
+        .expect("the test starts itself");
+    assert!(status.success(), "{status}");
+}
