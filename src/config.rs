@@ -3,6 +3,7 @@
 //! Precedence: flag, then environment, then file, then default. All contradictions die here,
 //! before anything is opened. Nothing else reads the environment.
 
+use crate::adapter::select::{CpuRule, Rules, Software};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -61,30 +62,16 @@ pub struct AdapterArgs {
     pub software_adapters: Option<Software>,
     /// Use the CPU: `auto` (while no other adapter is usable), `always` or `never`
     #[arg(long, env = "CONCERTINA_CPU", value_name = "WHEN")]
-    pub cpu: Option<Cpu>,
+    pub cpu: Option<CpuRule>,
     /// Use OpenGL adapters
     #[arg(long, env = "CONCERTINA_GL", value_name = "BOOL")]
     pub gl: Option<bool>,
-}
-
-/// Whether software rasterizers may serve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Software {
-    #[default]
-    Deny,
-    Allow,
-}
-
-/// When the CPU may serve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Cpu {
-    /// While no other adapter is usable.
-    #[default]
-    Auto,
-    Always,
-    Never,
+    /// Use only this adapter; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub only: Vec<String>,
+    /// Do not use this adapter; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub exclude: Vec<String>,
 }
 
 /// Every setting of the server, checked.
@@ -96,6 +83,8 @@ pub struct Config {
     pub allow_remote: bool,
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
+    /// Host names that browsers may reach the server by, beside addresses and local names.
+    pub hosts: Vec<String>,
     /// Model repository folder; the built-in models without it.
     pub models: Option<PathBuf>,
     /// Autotune results and compiled shaders, one folder per adapter.
@@ -124,7 +113,7 @@ pub struct Adapters {
     #[serde(with = "humantime_serde")]
     pub scale_to_zero_delay: Duration,
     pub software: Software,
-    pub cpu: Cpu,
+    pub cpu: CpuRule,
     /// Threads of the CPU adapter; 0 means all.
     pub cpu_threads: usize,
     pub gl: bool,
@@ -150,6 +139,11 @@ pub struct Limits {
     /// From the end of the header lines to the end of the body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
+    /// How long a client may leave an answer unread.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// Event streams open at once.
+    pub event_streams: usize,
     /// Requests that may wait for an adapter.
     pub queue_requests: usize,
     /// Rows that may wait for an adapter.
@@ -199,6 +193,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             allow_remote: false,
             api_key: None,
+            hosts: Vec::new(),
             models: None,
             cache_dir: user_cache_dir(),
             runtime_dir: user_runtime_dir(),
@@ -218,7 +213,7 @@ impl Default for Adapters {
             scale_down_delay: Duration::from_secs(10),
             scale_to_zero_delay: Duration::from_secs(60),
             software: Software::Deny,
-            cpu: Cpu::Auto,
+            cpu: CpuRule::Auto,
             cpu_threads: 0,
             gl: false,
             only: Vec::new(),
@@ -235,6 +230,8 @@ impl Default for Limits {
             connections: 1024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            event_streams: 64,
             queue_requests: 10_000,
             queue_rows: 100_000,
             held_bytes: 1 << 30,
@@ -275,7 +272,8 @@ impl Config {
         Ok(config)
     }
 
-    fn read(path: &Path) -> anyhow::Result<Config> {
+    /// Reads a file on top of the defaults, unchecked.
+    pub fn read(path: &Path) -> anyhow::Result<Config> {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the config file {name}"))?;
@@ -326,6 +324,38 @@ impl Adapters {
         set(&mut self.software, args.software_adapters);
         set(&mut self.cpu, args.cpu);
         set(&mut self.gl, args.gl);
+        set(&mut self.only, Some(args.only.clone()).filter(|ids| !ids.is_empty()));
+        set(&mut self.exclude, Some(args.exclude.clone()).filter(|ids| !ids.is_empty()));
+    }
+
+    /// The same as rules for choosing among the adapters found.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            software: self.software,
+            gl: self.gl,
+            cpu: self.cpu,
+            only: self.only.clone(),
+            exclude: self.exclude.clone(),
+            ..Rules::default()
+        }
+    }
+
+    /// The same as arguments of `concertina adapters`.
+    pub fn as_arguments(&self) -> Vec<String> {
+        let software = if self.software == Software::Allow { "allow" } else { "deny" };
+        let cpu = match self.cpu {
+            CpuRule::Auto => "auto",
+            CpuRule::Always => "always",
+            CpuRule::Never => "never",
+        };
+        let mut arguments = vec![
+            format!("--software-adapters={software}"),
+            format!("--cpu={cpu}"),
+            format!("--gl={}", self.gl),
+        ];
+        arguments.extend(self.only.iter().map(|id| format!("--only={id}")));
+        arguments.extend(self.exclude.iter().map(|id| format!("--exclude={id}")));
+        arguments
     }
 }
 
@@ -350,7 +380,8 @@ impl Limits {
             self.body_bytes
         );
         positive("limits.header_timeout", self.header_timeout)?;
-        positive("limits.body_timeout", self.body_timeout)
+        positive("limits.body_timeout", self.body_timeout)?;
+        positive("limits.write_timeout", self.write_timeout)
     }
 }
 

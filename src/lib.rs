@@ -1,10 +1,31 @@
 //! Elastic model serving on every GPU in the box.
+//!
+//! One program serves burn models over HTTP on whatever adapters a mixed-vendor workstation has,
+//! turns adapters on as concurrent requests rise and truly off as they fall. ARCHITECTURE.md tells
+//! how; the rooms are:
+//!
+//! * [`config`]: arguments, environment and file become one checked `Config`
+//! * [`api`]: HTTP; parses, asks the engine, renders
+//! * [`engine`]: drives workers and requests; everything impure about scheduling
+//! * [`schedule`]: decides which adapters are on and what runs where; pure
+//! * [`wire`]: what server and worker say to each other
+//! * [`worker`]: the process that holds one device
+//! * [`model`]: the repository, the `Model` trait and the models that come with the program
+//! * [`adapter`]: what adapters there are; opening, checking and timing one
+//! * [`telemetry`]: what the server tells about itself
+//! * [`tensor`], [`error`]: data and errors that travel between them
 
 pub mod adapter;
 pub mod api;
+mod cli;
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod model;
 pub mod schedule;
 pub mod telemetry;
 pub mod tensor;
+pub mod wire;
+pub mod worker;
+
+pub use cli::run;

@@ -4,6 +4,7 @@ use crate::adapter::entry::{AdapterEntry, Api, Class, Usability};
 use crate::adapter::identity::{
     Facts, Platform, by_content, identify, is_dozen, normalised_name, vendor_of,
 };
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
 /// Smallest buffer an adapter must allow unless config says otherwise: burn keeps each tensor in
@@ -11,7 +12,8 @@ use std::cmp::Reverse;
 pub const MIN_BUFFER_BYTES_DEFAULT: u64 = 32 << 20;
 
 /// Whether software rasterizers (lavapipe, SwiftShader, WARP) may be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Software {
     #[default]
     Deny,
@@ -19,7 +21,8 @@ pub enum Software {
 }
 
 /// When burn's CPU backend is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum CpuRule {
     /// Only while nothing else can serve; the scheduler decides when that is.
     #[default]

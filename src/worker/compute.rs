@@ -120,7 +120,10 @@ fn open_gpu(entry: &AdapterEntry, sender: &Sender) -> Result<(Device, Probe), Re
     let opened = open::open(entry).map_err(Refusal::device)?;
     say("checking the device").map_err(Refusal::device)?;
     check::check(&opened.device, &opened.queue).map_err(|error| {
-        let why = if error.is_wrong_answer() { Unfit::WrongAnswer } else { Unfit::Device };
+        let why = match error {
+            check::CheckError::Wrong { .. } => Unfit::WrongAnswer,
+            check::CheckError::Failed { .. } => Unfit::Device,
+        };
         Refusal { why, error: error.to_string() }
     })?;
     let probe = probe::probe(&opened.device, &opened.queue).map_err(Refusal::device)?;

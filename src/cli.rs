@@ -1,0 +1,296 @@
+//! The command line: one function per subcommand, and the only place that prints.
+#![allow(clippy::print_stdout, reason = "what a command is asked for goes to stdout")]
+
+use crate::adapter::child::{PROBE_LIMIT_DEFAULT, probe_all, probe_one};
+use crate::adapter::command::{render_json, render_table};
+use crate::adapter::list;
+use crate::adapter::select::{select, unknown_ids};
+use crate::api::{self, ApiLimits};
+use crate::config::{AdapterArgs, Config, Limits, ServeArgs, Workers};
+use crate::engine::{self, Catalogue, EngineConfig};
+use crate::model::{Found, Registry, Repository};
+use crate::schedule::{Bounds, Policy, Settings};
+use crate::{model, worker};
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Elastic model serving on every GPU in the box
+#[derive(Parser)]
+#[command(name = "concertina", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve models over HTTP
+    Serve(Box<ServeArgs>),
+    /// List every adapter, and why those not used are not
+    Adapters(AdaptersArgs),
+    /// List the models of a repository and check them
+    Models(ModelsArgs),
+    /// What `serve` starts for each adapter that is on
+    #[command(hide = true)]
+    Worker,
+}
+
+#[derive(clap::Args)]
+struct AdaptersArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Check every adapter and measure its speed; this opens it
+    #[arg(long)]
+    probe: bool,
+    /// What `--probe` starts for each adapter
+    #[arg(long, hide = true, value_name = "ID")]
+    probe_one: Option<String>,
+    /// TOML file with settings
+    #[arg(long, env = "CONCERTINA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    adapters: AdapterArgs,
+}
+
+#[derive(clap::Args)]
+struct ModelsArgs {
+    /// Model repository folder; without it the built-in models are listed
+    #[arg(long, env = "CONCERTINA_MODELS", value_name = "DIR")]
+    models: Option<PathBuf>,
+}
+
+/// Runs the program: parses the command line and does what it says.
+///
+/// A program with models of its own registers them and calls this from `main`; the same
+/// executable is started again for each adapter that is on, so nothing may happen before.
+pub fn run(registry: Registry) -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve(&args, &registry).map(|()| ExitCode::SUCCESS),
+        Command::Adapters(args) => adapters(&args).map(|()| ExitCode::SUCCESS),
+        Command::Models(args) => models(&args, &registry),
+        Command::Worker => {
+            log_as_worker();
+            Ok(worker::run(registry))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        if !tracing::event_enabled!(tracing::Level::ERROR) {
+            complain(&error);
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// For errors that come before, or without, a log.
+#[allow(clippy::print_stderr, reason = "the last resort of a command that fails")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+fn serve(args: &ServeArgs, registry: &Registry) -> anyhow::Result<()> {
+    let config = Config::load(args)?;
+    if args.print_config {
+        println!("{}", toml::to_string(&config).context("cannot print the settings")?.trim_end());
+        return Ok(());
+    }
+    log_as_server();
+    let catalogue = catalogue(config.models.as_ref(), registry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let outcome = runtime.block_on(serve_until_told(config, catalogue));
+    // Workers are gone; a thread that is stuck in the system must not keep us.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve_until_told(config: Config, catalogue: Catalogue) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let names: Vec<_> = catalogue.served.iter().map(|model| model.name.clone()).collect();
+    let (engine, driver) = engine::start(engine_config(&config)?, catalogue)?;
+    tracing::info!("serving {} on http://{address}", names.join(", "));
+    let stop = CancellationToken::new();
+    let limits = api_limits(&config);
+    let serving = tokio::spawn(api::serve(
+        listener,
+        engine.clone(),
+        limits,
+        stop.clone().cancelled_owned(),
+    ));
+    told_to_stop().await?;
+    tracing::info!("stopping: finishing what was admitted");
+    stop.cancel();
+    engine.shut_down().await;
+    let patience = config.limits.shutdown_grace + config.workers.stop + config.workers.reap;
+    tokio::select! {
+        _ = async { tokio::join!(serving, driver) } => tracing::info!("stopped"),
+        () = tokio::time::sleep(patience + Duration::from_secs(1)) => {
+            tracing::warn!("stopped with a worker that would not go");
+        }
+        again = told_to_stop() => {
+            again?;
+            tracing::warn!("stopped at once");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn told_to_stop() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() -> anyhow::Result<()> {
+    tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")
+}
+
+fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
+    let rules = config.adapters.rules();
+    let executable = std::env::current_exe().context("cannot find our own executable")?;
+    Ok(EngineConfig {
+        settings: settings(config),
+        executable,
+        lister_args: config.adapters.as_arguments(),
+        entries_without_listing: select(&[list::cpu_facts()], &rules),
+        cache_dir: config.cache_dir.clone(),
+        runtime_dir: config.runtime_dir.clone(),
+        cpu_threads: config.adapters.cpu_threads,
+        held_bytes_max: config.limits.held_bytes,
+        shutdown_grace: config.limits.shutdown_grace,
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    let adapters = &config.adapters;
+    let Limits { queue_requests, queue_rows, .. } = config.limits;
+    let Workers { silence, start, run, stop, reap, retries, backoff, backoff_max, patience } =
+        config.workers;
+    Settings {
+        policy: Policy::Concurrency {
+            target: adapters.target_rows,
+            min: adapters.min,
+            max: adapters.max,
+        },
+        scale_down_delay: adapters.scale_down_delay,
+        scale_to_zero_delay: adapters.scale_to_zero_delay,
+        queue_requests_max: queue_requests,
+        queue_rows_max: queue_rows,
+        retries_max: retries,
+        backoff,
+        backoff_max,
+        patience,
+        bounds: Bounds { silence, start, run, stop, reap },
+    }
+}
+
+fn api_limits(config: &Config) -> ApiLimits {
+    let limits = &config.limits;
+    ApiLimits {
+        body_bytes_max: limits.body_bytes,
+        bodies_bytes_max: limits.held_bytes,
+        connections_max: limits.connections,
+        event_streams_max: limits.event_streams,
+        headers_bytes_max: limits.header_bytes,
+        header_timeout: limits.header_timeout,
+        body_timeout: limits.body_timeout,
+        write_timeout: limits.write_timeout,
+        shutdown_grace: limits.shutdown_grace,
+        api_key: config.api_key.clone(),
+        hosts: config.hosts.clone(),
+    }
+}
+
+/// Reads the repository: what can be served, and what cannot with its reason.
+fn catalogue(folder: Option<&PathBuf>, registry: &Registry) -> anyhow::Result<Catalogue> {
+    let mut catalogue = Catalogue::default();
+    for found in repository(folder)?.scan(&registry.kinds()) {
+        match found {
+            Found::Good(info) => catalogue.served.push(Arc::new(info)),
+            Found::Bad(bad) => {
+                tracing::warn!(model = %bad.name, "cannot be served: {}", bad.error);
+                catalogue.broken.push(bad);
+            }
+        }
+    }
+    if catalogue.served.is_empty() {
+        bail!("there is no model that can be served; `concertina models` tells why");
+    }
+    Ok(catalogue)
+}
+
+fn repository(folder: Option<&PathBuf>) -> anyhow::Result<Repository> {
+    match folder {
+        Some(folder) => Repository::open(folder).context("cannot open the model repository"),
+        None => Ok(Repository::embedded()),
+    }
+}
+
+fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
+    log_as_worker();
+    if let Some(id) = &args.probe_one {
+        println!("{}", serde_json::to_string(&probe_one(id))?);
+        return Ok(());
+    }
+    let mut config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    config.adapters.apply(&args.adapters);
+    let rules = config.adapters.rules();
+    let mut entries = list::list(&rules);
+    for id in unknown_ids(&entries, &rules) {
+        tracing::warn!("no adapter has the id '{id}' that the settings name");
+    }
+    if args.probe {
+        let executable = std::env::current_exe().context("cannot find our own executable")?;
+        probe_all(&mut entries, &executable, PROBE_LIMIT_DEFAULT);
+    }
+    if args.json {
+        println!("{}", render_json(&entries)?);
+    } else {
+        println!("{}", render_table(&entries));
+    }
+    Ok(())
+}
+
+fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
+    log_as_worker();
+    let found = repository(args.models.as_ref())?.scan(&registry.kinds());
+    println!("{}", model::table(&found));
+    let broken = found.iter().any(|found| matches!(found, Found::Bad(_)));
+    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The server's log, on stderr: `CONCERTINA_LOG` says how much of what.
+fn log_as_server() {
+    let log = tracing_subscriber::fmt().with_env_filter(filter("info")).with_writer(std::io::stderr);
+    log.with_target(false).init();
+}
+
+/// Plain lines: the server puts time and adapter to them.
+fn log_as_worker() {
+    let log = tracing_subscriber::fmt().with_env_filter(filter("warn")).with_writer(std::io::stderr);
+    log.with_target(false).without_time().with_ansi(false).init();
+}
+
+/// Graphics libraries call a missing extension a warning; ours are heard at the given level.
+fn filter(level: &str) -> EnvFilter {
+    let quiet = format!("{level},wgpu_hal=off,wgpu_core=error,naga=error,cubecl=error");
+    EnvFilter::try_from_env("CONCERTINA_LOG").unwrap_or_else(|_| EnvFilter::new(quiet))
+}
