@@ -2,6 +2,4 @@
 
 pub mod snapshot;
 
-pub use snapshot::{
-    AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot,
-};
+pub use snapshot::{AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot};
