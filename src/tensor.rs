@@ -94,18 +94,14 @@ pub enum TensorError {
     #[error("tensor '{name}': the product of shape {shape:?} overflows")]
     Overflow { name: String, shape: Vec<usize> },
     #[error("tensor '{name}': {actual} bytes, but {datatype} of shape {shape:?} needs {expected}")]
-    Length {
-        name: String,
-        datatype: Datatype,
-        shape: Vec<usize>,
-        expected: usize,
-        actual: usize,
-    },
+    Length { name: String, datatype: Datatype, shape: Vec<usize>, expected: usize, actual: usize },
     #[error("tensor '{name}': BYTES data do not hold {expected} elements: {detail}")]
     Elements { name: String, expected: usize, detail: &'static str },
     #[error("tensor '{name}' has no batch axis")]
     NoRows { name: String },
-    #[error("tensors disagree on the number of rows: '{name}' has {actual}, the first has {expected}")]
+    #[error(
+        "tensors disagree on the number of rows: '{name}' has {actual}, the first has {expected}"
+    )]
     Rows { name: String, expected: usize, actual: usize },
     #[error("there is no tensor '{name}'")]
     Missing { name: String },

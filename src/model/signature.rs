@@ -73,7 +73,10 @@ impl Signature {
                 )));
             }
             if inputs.0[..at].iter().any(|earlier| earlier.name == tensor.name) {
-                return Err(Error::unprocessable(format!("input '{}' is given twice", tensor.name)));
+                return Err(Error::unprocessable(format!(
+                    "input '{}' is given twice",
+                    tensor.name
+                )));
             }
         }
         for spec in &self.inputs {
