@@ -109,10 +109,6 @@ impl Requests {
         *shape
     }
 
-    pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
-        self.pending.get(&id)
-    }
-
     /// Takes a request out, to answer it or to forget it.
     pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;

@@ -1,0 +1,44 @@
+//! What `concertina models` prints.
+
+use crate::model::{Found, ModelInfo, TensorSpec};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+
+/// One line per model version: what it takes and gives, or why it cannot be served.
+pub fn table(found: &[Found]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["MODEL", "VERSION", "KIND", "ROWS", "INPUTS", "OUTPUTS", "STATE"]);
+    for found in found {
+        match found {
+            Found::Good(info) => table.add_row(good(info)),
+            Found::Bad(bad) => {
+                let version = bad.version.clone().unwrap_or_default();
+                let state = format!("broken: {}", bad.error);
+                let blank = String::new;
+                table.add_row([bad.name.clone(), version, blank(), blank(), blank(), blank(), state])
+            }
+        };
+    }
+    table.to_string()
+}
+
+fn good(info: &ModelInfo) -> [String; 7] {
+    [
+        info.name.clone(),
+        info.version.clone(),
+        info.kind.clone(),
+        info.batch.max_rows.to_string(),
+        specs(&info.signature.inputs),
+        specs(&info.signature.outputs),
+        "good".to_owned(),
+    ]
+}
+
+fn specs(specs: &[TensorSpec]) -> String {
+    let spec = |spec: &TensorSpec| {
+        let datatypes: Vec<_> = spec.datatypes.iter().map(|datatype| datatype.as_str()).collect();
+        format!("{} {} {:?}", spec.name, datatypes.join("|"), spec.shape)
+    };
+    specs.iter().map(spec).collect::<Vec<_>>().join(", ")
+}
