@@ -1,1 +1,23 @@
-//! HTTP.
+//! HTTP: the Open Inference Protocol V2, the operator's routes, events and the web page.
+//!
+//! A handler is parse, ask the engine, render. Parsing and rendering are pure functions over
+//! bytes; nothing here decides about adapters, and the engine knows no JSON.
+
+mod admin;
+mod answer;
+mod binary;
+mod body;
+mod connection;
+mod events;
+mod guard;
+mod json;
+mod kserve;
+mod limits;
+mod request;
+mod respond;
+mod routes;
+mod server;
+mod web;
+
+pub use limits::ApiLimits;
+pub use server::serve;

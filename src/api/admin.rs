@@ -1,0 +1,174 @@
+//! What the server is doing, as JSON for anyone, and the operator's hand.
+
+use crate::adapter::entry::Usability;
+use crate::api::body::check_json_type;
+use crate::api::guard::Head;
+use crate::api::respond::{Outcome, json};
+use crate::api::routes::Api;
+use crate::engine::Mode;
+use crate::error::Error;
+use crate::telemetry::{AdapterView, Snapshot};
+use bytes::Buf;
+use futures_util::Stream;
+use serde::Deserialize;
+use serde_json::{Value, json as value};
+
+/// The operator's bodies are one short object.
+const BODY_BYTES_MAX: usize = 4096;
+
+/// `GET /api/adapters`: used and unused ones.
+pub(crate) fn adapters(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    let snapshot = api.engine.snapshots().borrow().clone();
+    let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
+    json(&value!({ "adapters": adapters? }))
+}
+
+/// `GET /api/decisions`: the last ones, newest last.
+pub(crate) fn decisions(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    let snapshot = api.engine.snapshots().borrow().clone();
+    json(&value!({ "decisions": snapshot.decisions }))
+}
+
+/// `GET /api/snapshot`: everything at this moment.
+pub(crate) fn snapshot(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    let snapshot = api.engine.snapshots().borrow().clone();
+    json(&snapshot_value(&snapshot)?)
+}
+
+/// The snapshot, each adapter with one `state`.
+pub(crate) fn snapshot_value(snapshot: &Snapshot) -> Result<Value, Error> {
+    let mut whole = serde_json::to_value(snapshot).map_err(unspeakable)?;
+    let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
+    if let Some(shown) = whole.get_mut("adapters") {
+        *shown = Value::Array(adapters?);
+    }
+    Ok(whole)
+}
+
+/// An adapter for readers: `state` is what it is doing, or `unused`.
+fn adapter_value(adapter: &AdapterView) -> Result<Value, Error> {
+    let mut shown = serde_json::to_value(adapter).map_err(unspeakable)?;
+    if let Some(fields) = shown.as_object_mut() {
+        let activity = fields.remove("activity").unwrap_or_default();
+        let unused = adapter.entry.state == Usability::Unused;
+        fields.insert("state".into(), if unused { "unused".into() } else { activity });
+    }
+    Ok(shown)
+}
+
+fn unspeakable(error: serde_json::Error) -> Error {
+    Error::internal(format!("the snapshot is no JSON: {error}"))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    mode: ModeName,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ModeName {
+    Auto,
+    On,
+    Off,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Mode {
+        match name {
+            ModeName::Auto => Mode::Auto,
+            ModeName::On => Mode::On,
+            ModeName::Off => Mode::Off,
+        }
+    }
+}
+
+/// `POST /api/adapters/{id}` with `{"mode": "auto" | "on" | "off"}`.
+pub(crate) async fn set_mode<S, B, E>(api: &Api, id: &str, head: &Head, body: S) -> Outcome
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    api.guard.check_post(head)?;
+    check_json_type(&head.headers)?;
+    let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
+    let mode = parse_wish(&body.bytes)?;
+    api.engine.set_mode(id, mode.into()).await?;
+    json(&value!({ "id": id, "mode": format!("{mode:?}").to_lowercase() }))
+}
+
+fn parse_wish(body: &[u8]) -> Result<ModeName, Error> {
+    let wish: Result<Wish, _> = serde_json::from_slice(body);
+    let wrong = |error| Error::malformed(format!("send {{\"mode\": \"auto|on|off\"}}: {error}"));
+    Ok(wish.map_err(wrong)?.mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::entry::{AdapterEntry, Api as GraphicsApi, Class};
+
+    fn adapter(state: Usability, activity: &str) -> AdapterView {
+        let entry = AdapterEntry {
+            id: "pci-0000:01:00.0".into(),
+            name: "card".into(),
+            api: GraphicsApi::Vulkan,
+            class: Class::Discrete,
+            vendor: "NVIDIA".into(),
+            vendor_id: 0x10de,
+            device_id: 1,
+            pci: None,
+            driver: String::new(),
+            driver_info: String::new(),
+            memory: Default::default(),
+            state,
+            reason: None,
+            fallback: false,
+            probe: None,
+        };
+        AdapterView {
+            entry,
+            activity: activity.into(),
+            mode: "auto".into(),
+            since_ms: 0,
+            phase: None,
+            retry_at_ms: None,
+            fault: None,
+            pid: None,
+            requests: 0,
+            rows: 0,
+            batches: 0,
+            starts: 0,
+            cold_start_ms: None,
+        }
+    }
+
+    #[test]
+    fn state_is_what_the_adapter_does() {
+        let adapters = vec![adapter(Usability::Usable, "busy"), adapter(Usability::Unused, "off")];
+        let snapshot = Snapshot { adapters, ..Snapshot::default() };
+        let shown = snapshot_value(&snapshot).unwrap();
+        assert_eq!(shown["adapters"][0]["state"], "busy");
+        assert_eq!(shown["adapters"][1]["state"], "unused");
+        assert!(shown["adapters"][0].get("activity").is_none());
+        assert_eq!(shown["adapters"][0]["mode"], "auto");
+        let text = shown.to_string();
+        assert_eq!(text.matches("\"state\"").count(), 2);
+    }
+
+    #[test]
+    fn wishes() {
+        assert!(matches!(parse_wish(br#"{"mode": "auto"}"#), Ok(ModeName::Auto)));
+        assert!(matches!(parse_wish(br#"{"mode":"on"}"#), Ok(ModeName::On)));
+        assert!(matches!(parse_wish(br#"{"mode":"off"}"#), Ok(ModeName::Off)));
+        for wrong in ["", "{}", r#"{"mode":"ON"}"#, r#"{"mode":1}"#, r#"{"mode":"on","x":1}"#, "on"]
+        {
+            assert_eq!(parse_wish(wrong.as_bytes()).unwrap_err().kind.status(), 400, "{wrong}");
+        }
+    }
+}

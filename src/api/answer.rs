@@ -1,0 +1,128 @@
+//! A V2 inference answer, rendered to bytes: JSON, and raw tensors behind it where asked for.
+
+use crate::api::json::Data;
+use crate::error::Error;
+use crate::model::repository::ModelInfo;
+use crate::model::signature::Signature;
+use crate::tensor::{Datatype, Tensor, Tensors};
+use bytes::Bytes;
+use serde::Serialize;
+
+/// Which outputs a request wants, and in which form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The form of outputs that are not named.
+    pub(crate) binary: bool,
+    /// Names in the order asked for, and whether as binary; empty for all outputs.
+    pub(crate) named: Vec<(String, bool)>,
+}
+
+impl Wanted {
+    /// Fills in the model's outputs where the request named none.
+    ///
+    /// # Errors
+    /// 422 if the model has no such output, or one is named twice.
+    pub(crate) fn resolve(self, signature: &Signature) -> Result<Wanted, Error> {
+        if self.named.is_empty() {
+            let all = signature.outputs.iter().map(|spec| (spec.name.clone(), self.binary));
+            return Ok(Wanted { named: all.collect(), ..self });
+        }
+        for (at, (name, _)) in self.named.iter().enumerate() {
+            if !signature.outputs.iter().any(|spec| spec.name == *name) {
+                let names: Vec<_> =
+                    signature.outputs.iter().map(|spec| spec.name.as_str()).collect();
+                let names = names.join(", ");
+                let message = format!("the model has no output '{name}'; its outputs are {names}");
+                return Err(Error::unprocessable(message));
+            }
+            if self.named[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(Error::unprocessable(format!("output '{name}' is asked for twice")));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// A body to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rendered {
+    pub(crate) body: Bytes,
+    /// Bytes of JSON before the raw tensors; `None` if the body is all JSON.
+    pub(crate) header_length: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct AnswerBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    model_name: &'a str,
+    model_version: &'a str,
+    outputs: Vec<Output<'a>>,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    name: &'a str,
+    datatype: Datatype,
+    shape: &'a [usize],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<OutputParameters>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'a>>,
+}
+
+#[derive(Serialize)]
+struct OutputParameters {
+    binary_data_size: usize,
+}
+
+impl Output<'_> {
+    fn new(tensor: &Tensor, binary: bool) -> Output<'_> {
+        Output {
+            name: &tensor.name,
+            datatype: tensor.datatype,
+            shape: &tensor.shape,
+            parameters: binary.then(|| OutputParameters { binary_data_size: tensor.data.len() }),
+            data: (!binary).then_some(Data(tensor)),
+        }
+    }
+}
+
+/// Renders the wanted outputs, in the order wanted.
+///
+/// # Errors
+/// 422 if an output wanted as JSON holds what JSON cannot carry; 500 if the engine left one out.
+pub(crate) fn render(
+    model: &ModelInfo,
+    id: Option<&str>,
+    outputs: &Tensors,
+    wanted: &Wanted,
+) -> Result<Rendered, Error> {
+    let found = wanted.named.iter().map(|(name, binary)| Ok((outputs.get(name)?, *binary)));
+    let found: Result<Vec<_>, crate::tensor::TensorError> = found.collect();
+    let found =
+        found.map_err(|error| Error::internal(format!("the answer is incomplete: {error}")))?;
+    let body = AnswerBody {
+        id,
+        model_name: &model.name,
+        model_version: &model.version,
+        outputs: found.iter().map(|(tensor, binary)| Output::new(tensor, *binary)).collect(),
+    };
+    let json =
+        serde_json::to_vec(&body).map_err(|error| Error::unprocessable(error.to_string()))?;
+    let raw = found.iter().filter(|(_, binary)| *binary).map(|(tensor, _)| &tensor.data);
+    Ok(append(json, &raw.collect::<Vec<_>>()))
+}
+
+fn append(mut json: Vec<u8>, raw: &[&Bytes]) -> Rendered {
+    if raw.is_empty() {
+        return Rendered { body: json.into(), header_length: None };
+    }
+    let header_length = Some(json.len());
+    json.reserve_exact(raw.iter().map(|data| data.len()).sum());
+    raw.iter().for_each(|data| json.extend_from_slice(data));
+    Rendered { body: json.into(), header_length }
+}
+
+#[cfg(test)]
+mod tests;

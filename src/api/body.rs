@@ -1,0 +1,320 @@
+//! Reads a request body within its bounds: size, time, and the memory of all bodies together.
+
+use crate::api::limits::ApiLimits;
+use crate::error::{Error, ErrorKind};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warp::http::HeaderMap;
+use warp::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+
+/// A declared length is believed up to here; beyond, memory grows with what really arrives.
+const RESERVE_BYTES_MAX: usize = 1024 * 1024;
+
+/// When to come back if the memory for bodies is taken.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// The bounds on request bodies, shared by all connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Bodies {
+    /// One permit is one byte of memory.
+    budget: Arc<Semaphore>,
+    bytes_max: usize,
+    timeout: Duration,
+}
+
+/// A whole body. Its share of the memory bound is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
+    pub(crate) share: Share,
+}
+
+/// Part of the memory that all bodies together may take.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    fn grow(&mut self, bytes: usize) -> Result<(), Error> {
+        let permits = u32::try_from(bytes).map_err(|_| busy())?;
+        let more = self.budget.clone().try_acquire_many_owned(permits).map_err(|_| busy())?;
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+fn busy() -> Error {
+    let message = "the memory for request bodies is taken by other requests; try again soon";
+    Error::new(ErrorKind::QueueFull, message).retry_after(BUSY_RETRY)
+}
+
+impl Bodies {
+    pub(crate) fn new(limits: &ApiLimits) -> Bodies {
+        let budget = limits.bodies_bytes_max.min(Semaphore::MAX_PERMITS);
+        Bodies {
+            budget: Arc::new(Semaphore::new(budget)),
+            bytes_max: limits.body_bytes_max,
+            timeout: limits.body_timeout,
+        }
+    }
+
+    /// The same bounds, with smaller bodies.
+    pub(crate) fn at_most(&self, bytes_max: usize) -> Bodies {
+        Bodies { bytes_max: bytes_max.min(self.bytes_max), ..self.clone() }
+    }
+
+    /// Reads the whole body, chunked or with a length.
+    ///
+    /// # Errors
+    /// 413 too large (before reading, where the length is declared), 408 too slow, 415 encoded,
+    /// 429 out of memory for bodies, 400 broken off.
+    pub(crate) async fn collect<S, B, E>(
+        &self,
+        headers: &HeaderMap,
+        stream: S,
+    ) -> Result<Body, Error>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: Display,
+    {
+        check_encoding(headers)?;
+        let declared = declared_length(headers);
+        if declared.is_some_and(|length| length > self.bytes_max as u64) {
+            return Err(self.too_large());
+        }
+        let reserve = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let reading = self.read(stream, reserve.min(RESERVE_BYTES_MAX));
+        tokio::time::timeout(self.timeout, reading).await.unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    async fn read<S, B, E>(&self, stream: S, reserve: usize) -> Result<Body, Error>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: Display,
+    {
+        let mut stream = std::pin::pin!(stream);
+        let mut share = Share { budget: self.budget.clone(), held: None };
+        let mut parts = Parts::Empty;
+        while let Some(part) = stream.next().await {
+            let broken = |error| Error::malformed(format!("the request body broke off: {error}"));
+            let mut part = part.map_err(broken)?;
+            if part.remaining() > self.bytes_max.saturating_sub(parts.len()) {
+                return Err(self.too_large());
+            }
+            share.grow(part.remaining())?;
+            parts = parts.and(part.copy_to_bytes(part.remaining()), reserve);
+        }
+        Ok(Body { bytes: parts.join(), share })
+    }
+
+    fn too_large(&self) -> Error {
+        let message = format!("the request body is larger than {} bytes", self.bytes_max);
+        Error::new(ErrorKind::TooLarge, message)
+    }
+
+    fn too_slow(&self) -> Error {
+        let message = format!("the request body took longer than {:?}", self.timeout);
+        Error::new(ErrorKind::RequestTimeout, message)
+    }
+}
+
+/// What has arrived so far. A body that came in one piece is never copied.
+enum Parts {
+    Empty,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Parts {
+    fn len(&self) -> usize {
+        match self {
+            Parts::Empty => 0,
+            Parts::One(part) => part.len(),
+            Parts::Many(parts) => parts.len(),
+        }
+    }
+
+    fn and(self, next: Bytes, reserve: usize) -> Parts {
+        match self {
+            Parts::Empty => Parts::One(next),
+            Parts::One(first) => {
+                let mut parts = BytesMut::with_capacity(reserve.max(first.len() + next.len()));
+                parts.extend_from_slice(&first);
+                parts.extend_from_slice(&next);
+                Parts::Many(parts)
+            }
+            Parts::Many(mut parts) => {
+                parts.extend_from_slice(&next);
+                Parts::Many(parts)
+            }
+        }
+    }
+
+    fn join(self) -> Bytes {
+        match self {
+            Parts::Empty => Bytes::new(),
+            Parts::One(part) => part,
+            Parts::Many(parts) => parts.freeze(),
+        }
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+    let encoded = |value: &&warp::http::HeaderValue| {
+        !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")
+    };
+    match headers.get_all(CONTENT_ENCODING).iter().find(encoded) {
+        None => Ok(()),
+        Some(value) => Err(unsupported(format!(
+            "content-encoding {value:?} is not supported; send the body as it is"
+        ))),
+    }
+}
+
+fn unsupported(message: String) -> Error {
+    Error::new(ErrorKind::UnsupportedMediaType, message)
+}
+
+/// The media type without its parameters, in lower case; empty if none was sent.
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    String::from_utf8_lossy(essence.trim_ascii()).to_ascii_lowercase()
+}
+
+/// Inference takes what its clients really send: JSON, nothing at all (tritonclient), octets
+/// (`perf_analyzer`), and what `curl -d` says of everything.
+pub(crate) fn check_inference_type(headers: &HeaderMap) -> Result<(), Error> {
+    let given = media_type(headers);
+    match given.as_str() {
+        "" | "application/json" | "application/octet-stream" => Ok(()),
+        "application/x-www-form-urlencoded" | "text/plain" | "text/json" => Ok(()),
+        given if given.starts_with("application/") && given.ends_with("+json") => Ok(()),
+        given => Err(unsupported(format!(
+            "content-type '{given}' is not supported; send application/json or \
+             application/octet-stream"
+        ))),
+    }
+}
+
+/// The operator's routes take only JSON that says so, which no HTML form can send.
+pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
+    match media_type(headers).as_str() {
+        "application/json" => Ok(()),
+        given => Err(unsupported(format!(
+            "content-type '{given}' is not supported here; send application/json"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use std::convert::Infallible;
+
+    fn bodies(bytes_max: usize, budget: usize) -> Bodies {
+        let budget = Arc::new(Semaphore::new(budget));
+        Bodies { budget, bytes_max, timeout: Duration::from_millis(50) }
+    }
+
+    fn parts(parts: &[&'static str]) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
+        let parts: Vec<_> =
+            parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))).collect();
+        stream::iter(parts)
+    }
+
+    fn header(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(warp::http::HeaderName::from_static(name), value.parse().unwrap())])
+    }
+
+    #[tokio::test]
+    async fn bodies_are_joined() {
+        let bodies = bodies(10, 100);
+        for (pieces, whole) in
+            [(&[][..], ""), (&["abc"][..], "abc"), (&["ab", "", "cd", "e"], "abcde")]
+        {
+            let body = bodies.collect(&HeaderMap::new(), parts(pieces)).await.unwrap();
+            assert_eq!(body.bytes, whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn too_large_bodies_are_refused_early_and_late() {
+        let bodies = bodies(4, 100);
+        let early = bodies.collect(&header("content-length", "5"), parts(&[])).await;
+        assert_eq!(early.unwrap_err().kind, ErrorKind::TooLarge);
+        let late = bodies.collect(&HeaderMap::new(), parts(&["abc", "de"])).await;
+        assert_eq!(late.unwrap_err().kind, ErrorKind::TooLarge);
+        assert!(bodies.collect(&HeaderMap::new(), parts(&["abc", "d"])).await.is_ok());
+        let small = bodies.at_most(3).collect(&HeaderMap::new(), parts(&["abcd"])).await;
+        assert_eq!(small.unwrap_err().kind, ErrorKind::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn slow_bodies_end() {
+        let stream = stream::pending::<Result<Bytes, Infallible>>();
+        let slow = bodies(4, 100).collect(&HeaderMap::new(), stream).await;
+        assert_eq!(slow.unwrap_err().kind, ErrorKind::RequestTimeout);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_share_one_bound() {
+        let bodies = bodies(4, 6);
+        let none = HeaderMap::new();
+        let first = bodies.collect(&none, parts(&["ab", "cd"])).await.unwrap();
+        let second = bodies.collect(&none, parts(&["ab", "cd"])).await.unwrap_err();
+        assert_eq!((second.kind, second.retry_after), (ErrorKind::QueueFull, Some(BUSY_RETRY)));
+        drop(first);
+        let third = bodies.collect(&none, parts(&["ab", "cd"])).await.unwrap();
+        assert_eq!(third.bytes, "abcd");
+        drop(third);
+        assert_eq!(bodies.budget.available_permits(), 6);
+    }
+
+    #[tokio::test]
+    async fn encoded_bodies_are_refused() {
+        let bodies = bodies(4, 6);
+        let gzip = bodies.collect(&header("content-encoding", "gzip"), parts(&["x"])).await;
+        assert_eq!(gzip.unwrap_err().kind, ErrorKind::UnsupportedMediaType);
+        assert!(
+            bodies.collect(&header("content-encoding", "Identity"), parts(&["x"])).await.is_ok()
+        );
+    }
+
+    #[test]
+    fn content_types() {
+        let cases = [
+            ("application/json", true, true),
+            ("Application/JSON; charset=utf-8", true, true),
+            ("application/octet-stream", true, false),
+            ("application/x-www-form-urlencoded", true, false),
+            ("application/vnd.sagemaker-triton.binary+json;json-header-size=12", true, false),
+            ("multipart/form-data; boundary=x", false, false),
+            ("image/png", false, false),
+            ("text/html", false, false),
+        ];
+        for (given, inference, json) in cases {
+            let headers = header("content-type", given);
+            assert_eq!(check_inference_type(&headers).is_ok(), inference, "{given}");
+            assert_eq!(check_json_type(&headers).is_ok(), json, "{given}");
+        }
+        assert!(check_inference_type(&HeaderMap::new()).is_ok());
+        assert!(check_json_type(&HeaderMap::new()).is_err());
+    }
+}

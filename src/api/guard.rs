@@ -1,0 +1,203 @@
+//! Who may call: method, API key, and whether a browser was sent here by another site.
+
+use crate::api::limits::ApiLimits;
+use crate::api::respond::Failure;
+use crate::error::{Error, ErrorKind};
+use std::net::IpAddr;
+use warp::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use warp::http::uri::{Authority, Uri};
+use warp::http::{HeaderMap, Method};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What a handler needs of a request besides its path and body.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Head {
+    /// Refuses everything but `GET` and `HEAD`, whose body hyper leaves out.
+    pub(crate) fn must_read(&self) -> Result<(), Failure> {
+        let reads = self.method == Method::GET || self.method == Method::HEAD;
+        if reads { Ok(()) } else { Err(Failure::method("GET, HEAD")) }
+    }
+
+    /// Refuses everything but `POST`.
+    pub(crate) fn must_post(&self) -> Result<(), Failure> {
+        if self.method == Method::POST { Ok(()) } else { Err(Failure::method("POST")) }
+    }
+}
+
+/// The key and the host names that decide who is let in.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    key: Option<String>,
+    hosts: Vec<String>,
+}
+
+impl Guard {
+    pub(crate) fn new(limits: &ApiLimits) -> Guard {
+        Guard { key: limits.api_key.clone(), hosts: limits.hosts.clone() }
+    }
+
+    /// A reading route: `GET` or `HEAD`, with the key if there is one.
+    pub(crate) fn check_read(&self, head: &Head) -> Result<(), Failure> {
+        head.must_read()?;
+        Ok(self.check_key(&head.headers)?)
+    }
+
+    /// A writing route: `POST` from our own page or from no page at all, with the key if there
+    /// is one.
+    pub(crate) fn check_post(&self, head: &Head) -> Result<(), Failure> {
+        head.must_post()?;
+        self.check_key(&head.headers)?;
+        Ok(self.check_origin(&head.headers)?)
+    }
+
+    fn check_key(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let given = bearer(headers).or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()));
+        match given {
+            Some(given) if equal(given, key.as_bytes()) => Ok(()),
+            Some(_) => Err(unauthorized("the API key is wrong")),
+            None => Err(unauthorized(
+                "an API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'",
+            )),
+        }
+    }
+
+    /// Browsers name the page that made them send a `POST`; programs send no `Origin`. Without
+    /// a key, an origin equal to `Host` is not enough: a site may point its own name at this
+    /// machine (DNS rebinding), so the name must be one that outsiders cannot own.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+        let origin = origin.to_str().ok().and_then(origin_authority);
+        let Some(origin) = origin else { return Err(foreign("an unnamed page")) };
+        if self.hosts.iter().any(|host| host.eq_ignore_ascii_case(origin.host())) {
+            return Ok(());
+        }
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let own = origin.as_str().eq_ignore_ascii_case(host);
+        if own && (self.key.is_some() || is_private_name(origin.host())) {
+            return Ok(());
+        }
+        Err(foreign(origin.as_str()))
+    }
+}
+
+fn unauthorized(message: &str) -> Error {
+    Error::new(ErrorKind::Unauthorized, message)
+}
+
+fn foreign(origin: &str) -> Error {
+    let message = format!(
+        "a page of {origin} may not do this; if it is this server's own name, add it to 'hosts'"
+    );
+    Error::new(ErrorKind::Forbidden, message)
+}
+
+/// The key behind `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked("bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii())
+}
+
+/// Compares in a time that does not depend on where the first difference is.
+fn equal(given: &[u8], key: &[u8]) -> bool {
+    let differ = given.iter().zip(key).fold(0, |differ, (a, b)| differ | (a ^ b));
+    std::hint::black_box(differ) == 0 && given.len() == key.len()
+}
+
+/// `http://box:8000` gives `box:8000`; `null` and other opaque origins give nothing.
+fn origin_authority(origin: &str) -> Option<Authority> {
+    let uri: Uri = origin.parse().ok()?;
+    uri.scheme()?;
+    uri.into_parts().authority
+}
+
+/// A name that no outsider can register and point at this machine.
+fn is_private_name(host: &str) -> bool {
+    let name = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    let name = name.to_ascii_lowercase();
+    let private = [".localhost", ".local", ".internal"];
+    name.parse::<IpAddr>().is_ok()
+        || !name.contains('.')
+        || private.iter().any(|suffix| name.ends_with(suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(key: Option<&str>) -> Guard {
+        Guard { key: key.map(str::to_owned), hosts: vec!["gpu.example.org".into()] }
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), value.parse().unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn the_key_opens() {
+        let guard = guard(Some("s3cret"));
+        let status = |pairs: &[(&'static str, &str)]| {
+            guard.check_key(&headers(pairs)).map_err(|error| error.kind.status())
+        };
+        assert_eq!(status(&[("authorization", "Bearer s3cret")]), Ok(()));
+        assert_eq!(status(&[("authorization", "bearer  s3cret ")]), Ok(()));
+        assert_eq!(status(&[("x-api-key", "s3cret")]), Ok(()));
+        assert_eq!(status(&[]), Err(401));
+        assert_eq!(status(&[("authorization", "Bearer s3cre")]), Err(401));
+        assert_eq!(status(&[("authorization", "Bearer s3cret2")]), Err(401));
+        assert_eq!(status(&[("authorization", "Bearer ")]), Err(401));
+        assert_eq!(status(&[("authorization", "Basic s3cret")]), Err(401));
+        assert_eq!(status(&[("x-api-key", "")]), Err(401));
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused() {
+        let cases: &[(&str, &str, bool)] = &[
+            ("http://127.0.0.1:8000", "127.0.0.1:8000", true),
+            ("http://[::1]:8000", "[::1]:8000", true),
+            ("http://localhost:8000", "LOCALHOST:8000", true),
+            ("http://gpu-box:8000", "gpu-box:8000", true),
+            ("http://gpu-box.local", "gpu-box.local", true),
+            ("https://gpu.example.org", "127.0.0.1:8000", true),
+            ("http://localhost:3000", "localhost:8000", false),
+            ("http://evil.example", "127.0.0.1:8000", false),
+            // DNS rebinding: the page's own name points here.
+            ("http://evil.example:8000", "evil.example:8000", false),
+            ("null", "127.0.0.1:8000", false),
+            ("null", "null", false),
+            ("file://", "127.0.0.1:8000", false),
+            ("", "", false),
+        ];
+        for (origin, host, allowed) in cases {
+            let result = guard(None).check_origin(&headers(&[("origin", origin), ("host", host)]));
+            assert_eq!(result.is_ok(), *allowed, "{origin} at {host}: {result:?}");
+        }
+        assert!(guard(None).check_origin(&headers(&[("host", "evil.example")])).is_ok());
+    }
+
+    #[test]
+    fn with_a_key_the_own_name_may_be_public() {
+        let own = headers(&[("origin", "https://a.example"), ("host", "a.example")]);
+        assert!(guard(Some("k")).check_origin(&own).is_ok());
+        assert_eq!(guard(None).check_origin(&own).unwrap_err().kind, ErrorKind::Forbidden);
+    }
+
+    #[test]
+    fn methods_are_checked() {
+        let head = |method| Head { method, headers: HeaderMap::new() };
+        assert!(head(Method::HEAD).must_read().is_ok());
+        assert!(head(Method::POST).must_read().is_err());
+        assert!(head(Method::PUT).must_post().is_err());
+        assert!(head(Method::POST).must_post().is_ok());
+    }
+}

@@ -1,0 +1,353 @@
+//! Tensor data as JSON, both ways: straight between text and little-endian bytes.
+//!
+//! Reading takes text that is already known to be valid JSON and walks it once, without
+//! recursion and without a tree. Data are flat in row-major order, or nested exactly as the
+//! shape says. Integers may be written as whole numbers with a fraction or an exponent (`3.0`,
+//! `1e2`); booleans as `true`, `false`, 1 or 0; `BYTES` as strings. A number outside its
+//! datatype is an error, never rounded to infinity or wrapped.
+
+use crate::error::Error;
+use crate::tensor::{Datatype, Tensor, product};
+use bytes::Bytes;
+use half::{bf16, f16};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+use std::str::FromStr;
+
+/// At most so many characters of a wrong value are repeated in its error.
+const QUOTED_CHARS_MAX: usize = 40;
+
+/// Largest magnitude up to which every whole number is exact in an f64.
+const EXACT_F64_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// What the data of one input must be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) datatype: Datatype,
+    pub(crate) shape: &'a [usize],
+}
+
+impl Expected<'_> {
+    fn error(&self, what: impl std::fmt::Display) -> Error {
+        Error::unprocessable(format!("input '{}': {what}", self.name))
+    }
+}
+
+/// The bytes of `text`, a valid JSON value.
+///
+/// # Errors
+/// 422 if nesting, count or an element is not what is expected, naming the element's index.
+pub(crate) fn decode(expected: Expected<'_>, text: &str) -> Result<Bytes, Error> {
+    let mut nesting = Nesting::new(expected)?;
+    let append = appender(expected.datatype);
+    let mut out = Vec::with_capacity(nesting.capacity(text.len()));
+    let mut rest = text;
+    while let Some((token, after)) = next_token(rest) {
+        rest = after;
+        match token {
+            "[" => nesting.open()?,
+            "]" => nesting.close()?,
+            scalar => {
+                let index = nesting.element()?;
+                append(scalar, &mut out).ok_or_else(|| wrong(&expected, scalar, index))?;
+            }
+        }
+    }
+    nesting.finish()?;
+    Ok(out.into())
+}
+
+fn wrong(expected: &Expected<'_>, scalar: &str, index: usize) -> Error {
+    let shown: String = scalar.chars().take(QUOTED_CHARS_MAX).collect();
+    let dots = if shown.len() < scalar.len() { "…" } else { "" };
+    expected.error(format!("{shown}{dots} at index {index} is not a {}", expected.datatype))
+}
+
+/// The next bracket or scalar, and what follows it. An object shows up as the scalar `{`.
+fn next_token(text: &str) -> Option<(&str, &str)> {
+    let bytes = text.as_bytes();
+    let start = bytes.iter().position(|byte| !separates(*byte))?;
+    let length = match bytes.get(start..)? {
+        [b'[' | b']' | b'{', ..] => 1,
+        string @ [b'"', ..] => string_length(string),
+        other => other.iter().position(|byte| ends_scalar(*byte)).unwrap_or(other.len()).max(1),
+    };
+    text.get(start..)?.split_at_checked(length)
+}
+
+fn separates(byte: u8) -> bool {
+    matches!(byte, b',' | b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn ends_scalar(byte: u8) -> bool {
+    separates(byte) || matches!(byte, b']' | b'}')
+}
+
+/// Bytes of the string that `text` begins with, both quotes included.
+fn string_length(text: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+/// How the data are laid out; known once the first element or inner array is seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Unknown,
+    Flat,
+    Nested,
+}
+
+/// Counts elements and compares brackets with the shape.
+struct Nesting<'a> {
+    expected: Expected<'a>,
+    elements_max: usize,
+    elements: usize,
+    layout: Layout,
+    /// Elements seen in each open array; never more arrays than the shape has dimensions.
+    open: Vec<usize>,
+}
+
+impl<'a> Nesting<'a> {
+    fn new(expected: Expected<'a>) -> Result<Nesting<'a>, Error> {
+        let elements_max = product(expected.shape).ok_or_else(|| {
+            expected.error(format_args!("the product of shape {:?} overflows", expected.shape))
+        })?;
+        let (layout, open) = (Layout::Unknown, Vec::new());
+        Ok(Nesting { expected, elements_max, elements: 0, layout, open })
+    }
+
+    /// Bytes to reserve: an element takes two characters of text at least, and eight bytes at
+    /// most, so a lying shape reserves no more than a few times the text.
+    fn capacity(&self, text_bytes: usize) -> usize {
+        let size = self.expected.datatype.size().unwrap_or(8);
+        self.elements_max.min(text_bytes / 2 + 1).saturating_mul(size)
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        if let Some(parent) = self.open.last_mut() {
+            *parent += 1;
+            if self.layout == Layout::Flat || self.open.len() >= self.expected.shape.len() {
+                return Err(self.misnested());
+            }
+            self.layout = Layout::Nested;
+        }
+        self.open.push(0);
+        Ok(())
+    }
+
+    /// Counts an element and returns its index.
+    fn element(&mut self) -> Result<usize, Error> {
+        let depth = self.open.len();
+        let Some(count) = self.open.last_mut() else {
+            return Err(self.expected.error("'data' must be an array"));
+        };
+        *count += 1;
+        match self.layout {
+            Layout::Unknown => self.layout = Layout::Flat,
+            Layout::Nested if depth != self.expected.shape.len() => return Err(self.misnested()),
+            Layout::Flat | Layout::Nested => {}
+        }
+        if self.elements == self.elements_max {
+            return Err(self.miscounted("more"));
+        }
+        self.elements += 1;
+        Ok(self.elements - 1)
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        let count = self.open.pop();
+        let dimension = self.expected.shape.get(self.open.len()).copied();
+        if self.layout == Layout::Nested && count != dimension {
+            return Err(self.misnested());
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        if self.elements < self.elements_max {
+            return Err(self.miscounted(&self.elements.to_string()));
+        }
+        Ok(())
+    }
+
+    fn misnested(&self) -> Error {
+        let shape = self.expected.shape;
+        self.expected.error(format!(
+            "'data' must be flat or nested as shape {shape:?}; it differs near index {}",
+            self.elements
+        ))
+    }
+
+    fn miscounted(&self, found: &str) -> Error {
+        let (shape, needed) = (self.expected.shape, self.elements_max);
+        self.expected.error(format!("shape {shape:?} needs {needed} elements, 'data' hold {found}"))
+    }
+}
+
+/// Appends one scalar's bytes; `None` if the scalar is not of the datatype.
+type Append = fn(&str, &mut Vec<u8>) -> Option<()>;
+
+macro_rules! append {
+    ($parse:expr) => {
+        |scalar, out| {
+            out.extend_from_slice(&$parse(scalar)?.to_le_bytes());
+            Some(())
+        }
+    };
+}
+
+fn appender(datatype: Datatype) -> Append {
+    match datatype {
+        Datatype::Bool => append!(boolean),
+        Datatype::Uint8 => append!(integer::<u8>),
+        Datatype::Uint16 => append!(integer::<u16>),
+        Datatype::Uint32 => append!(integer::<u32>),
+        Datatype::Uint64 => append!(integer::<u64>),
+        Datatype::Int8 => append!(integer::<i8>),
+        Datatype::Int16 => append!(integer::<i16>),
+        Datatype::Int32 => append!(integer::<i32>),
+        Datatype::Int64 => append!(integer::<i64>),
+        Datatype::Fp16 => {
+            append!(|scalar| float(scalar).map(f16::from_f64).filter(|v| v.is_finite()))
+        }
+        Datatype::Bf16 => {
+            append!(|scalar| float(scalar).map(bf16::from_f64).filter(|v| v.is_finite()))
+        }
+        Datatype::Fp32 => {
+            append!(|scalar: &str| scalar.parse().ok().filter(|v: &f32| v.is_finite()))
+        }
+        Datatype::Fp64 => append!(float),
+        Datatype::Bytes => append_string,
+    }
+}
+
+fn boolean(scalar: &str) -> Option<u8> {
+    match scalar {
+        "true" | "1" => Some(1),
+        "false" | "0" => Some(0),
+        _ => None,
+    }
+}
+
+fn integer<T: FromStr + TryFrom<i128>>(scalar: &str) -> Option<T> {
+    scalar.parse().ok().or_else(|| T::try_from(whole(scalar)?).ok())
+}
+
+/// A whole number in any of JSON's spellings, such as `-0`, `3.0` or `1e2`.
+fn whole(scalar: &str) -> Option<i128> {
+    let from_float = || {
+        let value = float(scalar).filter(|v| v.fract() == 0.0 && v.abs() <= EXACT_F64_MAX)?;
+        Some(value as i128)
+    };
+    scalar.parse().ok().or_else(from_float)
+}
+
+fn float(scalar: &str) -> Option<f64> {
+    scalar.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// A string as a `BYTES` element: its length, then its UTF-8 bytes.
+fn append_string(scalar: &str, out: &mut Vec<u8>) -> Option<()> {
+    let plain = scalar.strip_prefix('"')?.strip_suffix('"')?;
+    if plain.contains('\\') {
+        return append_element(serde_json::from_str::<String>(scalar).ok()?.as_bytes(), out);
+    }
+    append_element(plain.as_bytes(), out)
+}
+
+fn append_element(element: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    out.extend_from_slice(&u32::try_from(element.len()).ok()?.to_le_bytes());
+    out.extend_from_slice(element);
+    Some(())
+}
+
+/// A tensor's data as a flat JSON array.
+///
+/// Serializing fails where JSON has no word for a value: NaN, an infinity, or a `BYTES` element
+/// that is not UTF-8. The error says so and asks for binary output.
+pub(crate) struct Data<'a>(pub(crate) &'a Tensor);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let data = &self.0.data[..];
+        match self.0.datatype {
+            Datatype::Bool => numbers(to, data, |[byte]: [u8; 1]| byte != 0),
+            Datatype::Uint8 => numbers(to, data, u8::from_le_bytes),
+            Datatype::Uint16 => numbers(to, data, u16::from_le_bytes),
+            Datatype::Uint32 => numbers(to, data, u32::from_le_bytes),
+            Datatype::Uint64 => numbers(to, data, u64::from_le_bytes),
+            Datatype::Int8 => numbers(to, data, i8::from_le_bytes),
+            Datatype::Int16 => numbers(to, data, i16::from_le_bytes),
+            Datatype::Int32 => numbers(to, data, i32::from_le_bytes),
+            Datatype::Int64 => numbers(to, data, i64::from_le_bytes),
+            Datatype::Fp16 => self.floats(to, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Datatype::Bf16 => self.floats(to, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Datatype::Fp32 => self.floats(to, f32::from_le_bytes),
+            Datatype::Fp64 => self.floats(to, f64::from_le_bytes),
+            Datatype::Bytes => self.strings(to),
+        }
+    }
+}
+
+fn numbers<S: Serializer, T: Serialize, const N: usize>(
+    to: S,
+    data: &[u8],
+    read: impl Fn([u8; N]) -> T,
+) -> Result<S::Ok, S::Error> {
+    to.collect_seq(data.as_chunks().0.iter().map(|bytes| read(*bytes)))
+}
+
+impl Data<'_> {
+    fn floats<S: Serializer, T: Serialize + Copy + Into<f64>, const N: usize>(
+        &self,
+        to: S,
+        read: impl Fn([u8; N]) -> T,
+    ) -> Result<S::Ok, S::Error> {
+        let elements = self.0.data.as_chunks().0;
+        let mut sequence = to.serialize_seq(Some(elements.len()))?;
+        for (index, bytes) in elements.iter().enumerate() {
+            let value = read(*bytes);
+            if !value.into().is_finite() {
+                return Err(self.unspeakable(index, "NaN or an infinity"));
+            }
+            sequence.serialize_element(&value)?;
+        }
+        sequence.end()
+    }
+
+    fn strings<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = to.serialize_seq(None)?;
+        let mut rest = &self.0.data[..];
+        let mut index = 0;
+        while let Some((element, after)) = split_element(rest) {
+            let text = std::str::from_utf8(element);
+            sequence.serialize_element(text.map_err(|_| self.unspeakable(index, "no UTF-8"))?)?;
+            (rest, index) = (after, index + 1);
+        }
+        sequence.end()
+    }
+
+    fn unspeakable<E: serde::ser::Error>(&self, index: usize, what: &str) -> E {
+        E::custom(format_args!(
+            "output '{}' holds {what} at index {index}, which JSON cannot carry; ask for binary \
+             output",
+            self.0.name
+        ))
+    }
+}
+
+/// The first `BYTES` element and what follows it.
+fn split_element(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = data.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! Open Inference Protocol V2: health, metadata and inference.
+
+use crate::api::binary::{self, HEADER_LENGTH};
+use crate::api::body::check_inference_type;
+use crate::api::guard::Head;
+use crate::api::respond::{Outcome, Response, document, json};
+use crate::api::routes::{Api, Target};
+use crate::api::{answer, request};
+use crate::engine::{InferAnswer, InferCall};
+use crate::error::{Error, ErrorKind};
+use crate::model::repository::ModelInfo;
+use crate::model::signature::TensorSpec;
+use answer::{Rendered, Wanted};
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
+use request::InferRequest;
+use serde_json::{Value, json as value};
+use std::sync::Arc;
+use std::time::Duration;
+use warp::http::{HeaderName, HeaderValue};
+
+/// Ids of the adapters that answered, in row order.
+const ADAPTER: HeaderName = HeaderName::from_static("x-concertina-adapter");
+
+/// JSON longer than this is read and written outside the event loop, which it would hold up for
+/// longer than about a millisecond.
+const INLINE_BYTES_MAX: usize = 256 * 1024;
+
+/// `GET /v2/health/live`: the process runs.
+pub(crate) fn live(head: &Head) -> Outcome {
+    head.must_read()?;
+    json(&value!({ "live": true }))
+}
+
+/// `GET /v2/health/ready`: some adapter is on and healthy, or can be started.
+pub(crate) fn ready(api: &Api, head: &Head) -> Outcome {
+    head.must_read()?;
+    let snapshot = api.engine.snapshots().borrow().clone();
+    let server = &snapshot.server;
+    if server.ready && !server.shutting_down {
+        return json(&value!({ "ready": true }));
+    }
+    let unknown = if server.shutting_down { "shutting down" } else { "no adapter can serve" };
+    Err(Error::unavailable(server.reason.as_deref().unwrap_or(unknown)).into())
+}
+
+/// `GET /v2`.
+pub(crate) fn server_metadata(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    json(&value!({
+        "name": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "extensions": ["binary_tensor_data"],
+    }))
+}
+
+/// `GET /v2/models/{m}[/versions/{v}]`.
+pub(crate) fn model_metadata(api: &Api, target: &Target, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    let model = find(api, target)?;
+    let snapshot = api.engine.snapshots().borrow().clone();
+    let same = snapshot.models.iter().filter(|other| other.name == model.name);
+    let mut versions: Vec<_> = same.map(|other| other.version.as_str()).collect();
+    if versions.is_empty() {
+        versions.push(&model.version);
+    }
+    json(&describe(&model, &versions))
+}
+
+fn describe(model: &ModelInfo, versions: &[&str]) -> Value {
+    let tensors = |specs: &[TensorSpec]| specs.iter().map(describe_tensor).collect::<Vec<_>>();
+    value!({
+        "name": model.name,
+        "versions": versions,
+        "platform": format!("concertina_{}", model.kind),
+        "inputs": tensors(&model.signature.inputs),
+        "outputs": tensors(&model.signature.outputs),
+    })
+}
+
+/// The batch axis comes first and takes any number of rows, so it is -1.
+fn describe_tensor(spec: &TensorSpec) -> Value {
+    let shape: Vec<i64> = std::iter::once(-1).chain(spec.shape.iter().copied()).collect();
+    value!({ "name": spec.name, "datatype": spec.datatype().as_str(), "shape": shape })
+}
+
+/// `GET /v2/models/{m}[/versions/{v}]/ready`.
+pub(crate) fn model_ready(api: &Api, target: &Target, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    let model = find(api, target)?;
+    if api.engine.model_ready(&model) {
+        return json(&value!({ "name": model.name, "ready": true }));
+    }
+    let message = format!("no adapter can serve model '{}' now", model.name);
+    Err(Error::unavailable(message).into())
+}
+
+/// `POST /v2/models/{m}[/versions/{v}]/infer`. Dropping the future takes the request back.
+pub(crate) async fn infer<S, B, E>(api: &Api, target: Target, head: &Head, body: S) -> Outcome
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    api.guard.check_post(head)?;
+    check_inference_type(&head.headers)?;
+    let header_length = binary::header_length(&head.headers)?;
+    let model = find(api, &target)?;
+    let body = api.bodies.collect(&head.headers, body).await?;
+    // The share stays held until the answer is known, since the inputs are slices of the body.
+    let (bytes, _share) = (body.bytes, body.share);
+    let request = parse(bytes, header_length).await?;
+    let rows = model.signature.check_inputs(&request.inputs)?;
+    let wanted = request.wanted.resolve(&model.signature)?;
+    let call = InferCall { model: model.clone(), inputs: request.inputs, rows };
+    let answer = within(request.timeout, api.engine.infer(call)).await?;
+    let adapters = answer.adapters.join(",");
+    let rendered = render(model, request.id, answer, wanted).await?;
+    Ok(reply(rendered, &adapters))
+}
+
+fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
+    api.engine.model(&target.name, target.version.as_deref())
+}
+
+async fn within(
+    limit: Option<Duration>,
+    answer: impl Future<Output = Result<InferAnswer, Error>>,
+) -> Result<InferAnswer, Error> {
+    let Some(limit) = limit else { return answer.await };
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let message = format!("the request's own timeout of {limit:?} has passed");
+        Err(Error::new(ErrorKind::DeadlineExceeded, message))
+    })
+}
+
+async fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
+    let json_bytes = header_length.unwrap_or(body.len());
+    beside(json_bytes, move || request::parse(body, header_length)).await
+}
+
+async fn render(
+    model: Arc<ModelInfo>,
+    id: Option<String>,
+    answer: InferAnswer,
+    wanted: Wanted,
+) -> Result<Rendered, Error> {
+    let json = wanted.named.iter().filter(|(_, binary)| !binary);
+    let sizes = json.filter_map(|(name, _)| answer.outputs.get(name).ok());
+    let json_bytes = sizes.map(|tensor| tensor.data.len()).sum();
+    beside(json_bytes, move || answer::render(&model, id.as_deref(), &answer.outputs, &wanted))
+        .await
+}
+
+/// Runs `work` here if it is short, else on a thread that may be busy for a while.
+async fn beside<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if bytes <= INLINE_BYTES_MAX {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::internal(format!("the request broke: {error}"))))
+}
+
+fn reply(rendered: Rendered, adapters: &str) -> Response {
+    let content_type = match rendered.header_length {
+        Some(_) => "application/octet-stream",
+        None => "application/json",
+    };
+    let mut response = document(content_type, rendered.body);
+    if let Some(length) = rendered.header_length {
+        response.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
+    }
+    if let Ok(adapters) = HeaderValue::from_str(adapters) {
+        response.headers_mut().insert(ADAPTER, adapters);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Datatype;
+
+    #[test]
+    fn metadata_put_the_batch_axis_first() {
+        let datatypes = vec![Datatype::Fp32, Datatype::Uint8];
+        let spec = TensorSpec { name: "image".into(), datatypes, shape: vec![28, -1] };
+        let expected = value!({ "name": "image", "datatype": "FP32", "shape": [-1, 28, -1] });
+        assert_eq!(describe_tensor(&spec), expected);
+    }
+
+    #[test]
+    fn replies_say_where_the_json_ends() {
+        let body = Bytes::from_static(b"{}raw");
+        let response = reply(Rendered { body, header_length: Some(2) }, "cpu,vulkan-1-2-0");
+        assert_eq!(response.headers()[HEADER_LENGTH], "2");
+        assert_eq!(response.headers()["content-type"], "application/octet-stream");
+        assert_eq!(response.headers()[ADAPTER], "cpu,vulkan-1-2-0");
+        let body = Bytes::from_static(b"{}");
+        let response = reply(Rendered { body, header_length: None }, "not\na header");
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert!(!response.headers().contains_key(ADAPTER));
+    }
+
+    #[tokio::test]
+    async fn long_work_runs_beside_and_its_panic_is_an_error() {
+        assert_eq!(beside(0, || Ok(1)).await, Ok(1));
+        assert_eq!(beside(INLINE_BYTES_MAX + 1, || Ok(2)).await, Ok(2));
+        let broken: Result<(), Error> = beside(usize::MAX, || panic!("broken on purpose")).await;
+        assert_eq!(broken.unwrap_err().kind, ErrorKind::Internal);
+    }
+
+    #[tokio::test]
+    async fn the_clients_timeout_ends_the_wait() {
+        let late = within(Some(Duration::from_millis(1)), std::future::pending()).await;
+        assert_eq!(late.unwrap_err().kind, ErrorKind::DeadlineExceeded);
+    }
+}

@@ -1,0 +1,52 @@
+//! Every bound of the HTTP side, each with its unit and its reason.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What a client may ask of the HTTP side. Defaults live in the configuration.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiLimits {
+    /// Largest request body, in bytes; a larger one is answered 413.
+    pub body_bytes_max: usize,
+    /// All request bodies together that may be in memory, in bytes; beyond it new ones are
+    /// answered 429. It bounds what many large uploads at once can hold.
+    pub bodies_bytes_max: usize,
+    /// Connections served at the same time; more are answered 503 and closed.
+    pub connections_max: usize,
+    /// Event streams open at the same time; they live long, and must leave room for requests.
+    pub event_streams_max: usize,
+    /// Largest request head (request line and headers), in bytes; a larger one is answered 431.
+    pub headers_bytes_max: usize,
+    /// How long a request head may take; also how long a kept-alive connection may stay idle.
+    pub header_timeout: Duration,
+    /// How long a whole request body may take; answered 408 when it passes.
+    pub body_timeout: Duration,
+    /// How long a client may leave an answer unread before its connection is dropped.
+    pub write_timeout: Duration,
+    /// How long running exchanges may go on after shutdown began.
+    pub shutdown_grace: Duration,
+    /// If set, every route but health and the static page asks for it.
+    pub api_key: Option<String>,
+    /// Host names, without port, that a browser may reach this server by, besides IP addresses,
+    /// single-label names, `*.local`, `*.internal` and `*.localhost`.
+    pub hosts: Vec<String>,
+}
+
+impl fmt::Debug for ApiLimits {
+    /// Everything but the key itself, so that it cannot leak into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiLimits")
+            .field("body_bytes_max", &self.body_bytes_max)
+            .field("bodies_bytes_max", &self.bodies_bytes_max)
+            .field("connections_max", &self.connections_max)
+            .field("event_streams_max", &self.event_streams_max)
+            .field("headers_bytes_max", &self.headers_bytes_max)
+            .field("header_timeout", &self.header_timeout)
+            .field("body_timeout", &self.body_timeout)
+            .field("write_timeout", &self.write_timeout)
+            .field("shutdown_grace", &self.shutdown_grace)
+            .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
+            .field("hosts", &self.hosts)
+            .finish()
+    }
+}

@@ -1,0 +1,169 @@
+//! A V2 inference request, parsed from bytes. It knows no model yet.
+//!
+//! What is not the protocol is 400; what is the protocol but contradicts itself or its datatype
+//! (a wrong count, a number out of range, a negative dimension) is 422. Parameters that have no
+//! meaning here are ignored, as the protocol allows; fields that it does not know are not.
+
+use crate::api::answer::Wanted;
+use crate::api::binary::{self, Raw};
+use crate::api::json::{self, Expected};
+use crate::error::Error;
+use crate::tensor::{Datatype, Tensor, Tensors};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use std::time::Duration;
+
+/// A request that is well-formed; whether it fits a model is for the model's signature to say.
+#[derive(Debug)]
+pub(crate) struct InferRequest {
+    pub(crate) id: Option<String>,
+    pub(crate) inputs: Tensors,
+    pub(crate) wanted: Wanted,
+    /// The client's own limit; an answer after it is worth nothing.
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestBody<'a> {
+    id: Option<String>,
+    parameters: Option<RequestParameters>,
+    #[serde(borrow)]
+    inputs: Vec<Input<'a>>,
+    outputs: Option<Vec<Output>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RequestParameters {
+    binary_data_output: Option<bool>,
+    /// In microseconds, 0 for none, as in Triton.
+    timeout: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input<'a> {
+    name: String,
+    shape: Vec<i64>,
+    datatype: String,
+    parameters: Option<InputParameters>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct InputParameters {
+    binary_data_size: Option<usize>,
+    shared_memory_region: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    name: String,
+    parameters: Option<OutputParameters>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OutputParameters {
+    binary_data: Option<bool>,
+    classification: Option<IgnoredAny>,
+    shared_memory_region: Option<IgnoredAny>,
+}
+
+/// Parses a body whose JSON part is `header_length` bytes, or all of it.
+pub(crate) fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
+    let parts = binary::split(body, header_length)?;
+    if parts.json.is_empty() {
+        return Err(Error::malformed("the request has no JSON body"));
+    }
+    let wrong =
+        |error| Error::malformed(format!("the body is not a V2 inference request: {error}"));
+    let body: RequestBody<'_> = serde_json::from_slice(&parts.json).map_err(wrong)?;
+    let parameters = body.parameters.unwrap_or_default();
+    Ok(InferRequest {
+        id: body.id,
+        inputs: tensors(&body.inputs, parts.raw)?,
+        wanted: wanted(body.outputs, parameters.binary_data_output.unwrap_or(false))?,
+        timeout: parameters.timeout.filter(|limit| *limit > 0).map(Duration::from_micros),
+    })
+}
+
+fn tensors(inputs: &[Input<'_>], mut raw: Option<Raw>) -> Result<Tensors, Error> {
+    let tensors: Result<_, Error> = inputs.iter().map(|input| input.tensor(raw.as_mut())).collect();
+    let tensors = tensors?;
+    raw.map_or(Ok(()), |raw| raw.finish())?;
+    Ok(tensors)
+}
+
+impl Input<'_> {
+    fn tensor(&self, raw: Option<&mut Raw>) -> Result<Tensor, Error> {
+        let (datatype, shape) = (self.datatype()?, self.shape()?);
+        let expected = Expected { name: &self.name, datatype, shape: &shape };
+        let data = self.data(expected, raw)?;
+        let tensor = Tensor::new(self.name.as_str(), datatype, shape, data);
+        tensor.map_err(|error| Error::unprocessable(error.to_string()))
+    }
+
+    fn datatype(&self) -> Result<Datatype, Error> {
+        Datatype::parse(&self.datatype).ok_or_else(|| {
+            let known = Datatype::ALL.map(Datatype::as_str).join(", ");
+            let (name, datatype) = (&self.name, &self.datatype);
+            let message = format!("input '{name}': datatype '{datatype}' is none of {known}");
+            Error::unprocessable(message)
+        })
+    }
+
+    fn shape(&self) -> Result<Vec<usize>, Error> {
+        let dimension = |dim: &i64| {
+            usize::try_from(*dim).map_err(|_| {
+                let message = format!("input '{}': dimension {dim} is not possible", self.name);
+                Error::unprocessable(message)
+            })
+        };
+        self.shape.iter().map(dimension).collect()
+    }
+
+    fn data(&self, expected: Expected<'_>, raw: Option<&mut Raw>) -> Result<Bytes, Error> {
+        let malformed = |what: &str| Error::malformed(format!("input '{}' {what}", self.name));
+        let parameters = self.parameters.as_ref();
+        if parameters.is_some_and(|parameters| parameters.shared_memory_region.is_some()) {
+            return Err(malformed("names a shared memory region, which is not supported"));
+        }
+        match (self.data, parameters.and_then(|parameters| parameters.binary_data_size), raw) {
+            (Some(data), None, _) => json::decode(expected, data.get()),
+            (None, Some(size), Some(raw)) => raw.take(&self.name, size),
+            (None, Some(_), None) => Err(malformed(
+                "has binary_data_size, but the header Inference-Header-Content-Length is missing",
+            )),
+            (Some(_), Some(_), _) => Err(malformed("has both 'data' and binary_data_size")),
+            (None, None, _) => Err(malformed("has neither 'data' nor binary_data_size")),
+        }
+    }
+}
+
+fn wanted(outputs: Option<Vec<Output>>, binary: bool) -> Result<Wanted, Error> {
+    let mut wanted = Wanted { binary, named: Vec::new() };
+    for output in outputs.unwrap_or_default() {
+        let parameters = output.parameters.unwrap_or_default();
+        let unsupported = |what: &str| {
+            Err(Error::malformed(format!("output '{}': {what} is not supported", output.name)))
+        };
+        if parameters.classification.is_some() {
+            return unsupported("classification");
+        }
+        if parameters.shared_memory_region.is_some() {
+            return unsupported("a shared memory region");
+        }
+        wanted.named.push((output.name, parameters.binary_data.unwrap_or(binary)));
+    }
+    Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests;

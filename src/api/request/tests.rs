@@ -1,0 +1,168 @@
+//! Good requests in both forms, and a table of bad ones.
+
+use super::*;
+
+fn with_raw(json: &str, raw: &[u8]) -> Result<InferRequest, Error> {
+    let body = [json.as_bytes(), raw].concat();
+    parse(body.into(), Some(json.len()))
+}
+
+#[test]
+fn json_requests() {
+    let request = parse(
+        r#"{"id": "7", "parameters": {"timeout": 1500, "priority": 0, "mine": {"a": [1]}},
+            "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [[1, 2.5]],
+                        "parameters": {"mine": 1}}],
+            "outputs": [{"name": "b"}, {"name": "a", "parameters": {"binary_data": true}}]}"#
+            .into(),
+        None,
+    );
+    let request = request.unwrap();
+    assert_eq!(request.id.as_deref(), Some("7"));
+    assert_eq!(request.timeout, Some(Duration::from_micros(1500)));
+    let data = [1f32, 2.5].map(f32::to_le_bytes).concat();
+    let x = Tensor::new("x", Datatype::Fp32, vec![1, 2], data.into()).unwrap();
+    assert_eq!(request.inputs, Tensors(vec![x]));
+    assert_eq!(request.wanted.named, [("b".into(), false), ("a".into(), true)]);
+}
+
+#[test]
+fn binary_requests_of_every_datatype() {
+    for datatype in Datatype::ALL {
+        // Two elements; an empty BYTES element is its length, four zero bytes.
+        let raw: Vec<u8> = vec![0; 2 * datatype.size().unwrap_or(4)];
+        let json = format!(
+            r#"{{"inputs": [{{"name": "x", "shape": [2], "datatype": "{datatype}",
+                 "parameters": {{"binary_data_size": {}}}}}]}}"#,
+            raw.len()
+        );
+        let request = with_raw(&json, &raw).unwrap();
+        assert_eq!(request.inputs.0[0].data, raw, "{datatype}");
+        assert_eq!(request.inputs.0[0].datatype, datatype);
+    }
+}
+
+#[test]
+fn binary_and_json_inputs_mix() {
+    let request = with_raw(
+        r#"{"parameters": {"binary_data_output": true},
+            "outputs": [{"name": "y", "parameters": {"binary_data": false}}, {"name": "z"}],
+            "inputs": [
+            {"name": "a", "shape": [2], "datatype": "UINT8", "parameters": {"binary_data_size": 2}},
+            {"name": "b", "shape": [2], "datatype": "UINT8", "data": [9, 8]},
+            {"name": "c", "shape": [1], "datatype": "INT16",
+             "parameters": {"binary_data_size": 2}}]}"#,
+        &[1, 2, 3, 4],
+    );
+    let request = request.unwrap();
+    let data: Vec<_> = request.inputs.0.iter().map(|tensor| &tensor.data[..]).collect();
+    assert_eq!(data, [[1, 2], [9, 8], [3, 4]]);
+    assert!(request.wanted.binary);
+    assert_eq!(request.wanted.named, [("y".into(), false), ("z".into(), true)]);
+}
+
+/// A request with one input, `x`, made of these fields.
+fn input(fields: &str) -> String {
+    format!(r#"{{"inputs": [{{"name": "x", {fields}}}]}}"#)
+}
+
+#[test]
+fn bad_requests_without_raw_tensors() {
+    let good = r#""shape": [1], "datatype": "FP32", "data": [1]"#;
+    let good_input = input(good);
+    let output =
+        |fields: &str| good_input.replace("}]}", &format!("}}], \"outputs\": [{{{fields}}}]}}"));
+    let deep =
+        input(&format!(r#""shape": [1], "datatype": "FP32", "data": {}"#, "[".repeat(100_000)));
+    let shaped =
+        |shape: &str| input(&format!(r#""datatype": "FP32", "data": [1], "shape": {shape}"#));
+    let cases: Vec<(String, u16, &str)> = vec![
+        (String::new(), 400, "no JSON body"),
+        ("{".into(), 400, "EOF"),
+        ("[]".into(), 400, "not a V2 inference request"),
+        ("null".into(), 400, "not a V2 inference request"),
+        ("\u{0}\u{1}".into(), 400, "not a V2 inference request"),
+        ("{}".into(), 400, "missing field `inputs`"),
+        (format!("{} {{}}", input(good)), 400, "trailing characters"),
+        (r#"{"inputs": [], "input": []}"#.into(), 400, "unknown field `input`"),
+        (r#"{"inputs": [], "inputs": []}"#.into(), 400, "duplicate field `inputs`"),
+        (r#"{"inputs": {}}"#.into(), 400, "expected a sequence"),
+        (r#"{"inputs": [], "id": 7}"#.into(), 400, "expected a string"),
+        (r#"{"inputs": [], "parameters": {"timeout": -1}}"#.into(), 400, "`-1`"),
+        (r#"{"inputs": [], "parameters": {"binary_data_output": 1}}"#.into(), 400, "boolean"),
+        (input(&format!(r#"{good}, "dtype": 1"#)), 400, "unknown field `dtype`"),
+        (input(r#""shape": [1], "datatype": "FP32""#), 400, "neither 'data' nor binary_data_size"),
+        (input(r#""datatype": "FP32", "data": [1]"#), 400, "missing field `shape`"),
+        (input(r#""shape": [1], "data": [1]"#), 400, "missing field `datatype`"),
+        (input(&format!(r#"{good}, "parameters": {{"binary_data_size": 4}}"#)), 400, "both"),
+        (good_input.replace("[1]}", "[NaN]}"), 400, "expected value"),
+        (
+            input(r#""shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}"#),
+            400,
+            "is missing",
+        ),
+        (
+            input(
+                r#""shape": [1], "datatype": "FP32", "parameters": {"shared_memory_region": "r"}"#,
+            ),
+            400,
+            "shared memory",
+        ),
+        (deep, 400, "not a V2 inference request"),
+        (shaped("[1.5]"), 400, "expected i64"),
+        (shaped("[\"1\"]"), 400, "expected i64"),
+        (shaped("[99999999999999999999]"), 400, "expected i64"),
+        (shaped("[-1]"), 422, "input 'x': dimension -1"),
+        (shaped("[4611686018427387904, 8]"), 422, "overflows"),
+        (shaped("[2]"), 422, "needs 2 elements"),
+        (shaped("[9223372036854775807]"), 422, "elements"),
+        (
+            input(r#""shape": [1], "datatype": "FP8", "data": [1]"#),
+            422,
+            "datatype 'FP8' is none of",
+        ),
+        (input(r#""shape": [1], "datatype": "UINT8", "data": [300]"#), 422, "300 at index 0"),
+        (output(r#""parameters": {}"#), 400, "missing field `name`"),
+        (output(r#""name": "y", "data": 1"#), 400, "unknown field `data`"),
+        (output(r#""name": "y", "parameters": {"classification": 3}"#), 400, "classification"),
+        (
+            output(r#""name": "y", "parameters": {"shared_memory_region": "r"}"#),
+            400,
+            "shared memory",
+        ),
+        (output(r#""name": "y", "parameters": {"binary_data": "yes"}"#), 400, "boolean"),
+    ];
+    for (body, status, message) in cases {
+        let shown: String = body.chars().take(200).collect();
+        let error = parse(body.into(), None).expect_err(&shown);
+        assert_eq!(error.kind.status(), status, "{shown}: {error}");
+        assert!(error.message.contains(message), "{shown}: {error}");
+    }
+}
+
+#[test]
+fn bad_requests_with_raw_tensors() {
+    let sized = |size: &str| {
+        input(&format!(
+            r#""shape": [1], "datatype": "FP32", "parameters": {{"binary_data_size": {size}}}"#
+        ))
+    };
+    let text = input(r#""shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}"#);
+    let cases: Vec<(String, &[u8], u16, &str)> = vec![
+        (sized("4"), &[0; 3], 400, "only 3 bytes are left"),
+        (sized("4"), &[0; 5], 400, "1 bytes are left over"),
+        (sized("18446744073709551615"), &[0; 4], 400, "only 4 bytes are left"),
+        (sized("-4"), &[0; 4], 400, "`-4`"),
+        (sized("3"), &[0; 3], 422, "needs 4"),
+        (text, &[9, 0, 0, 0, 1], 422, "past the end"),
+        (String::new(), &[0; 4], 400, "no JSON body"),
+        (r#"{"inputs": []}"#.into(), &[0; 4], 400, "left over"),
+    ];
+    for (json, raw, status, message) in cases {
+        let error = with_raw(&json, raw).expect_err(&json);
+        assert_eq!(error.kind.status(), status, "{json}: {error}");
+        assert!(error.message.contains(message), "{json}: {error}");
+    }
+    let beyond = parse("{}".into(), Some(3)).unwrap_err();
+    assert!(beyond.message.contains("is 3, but the body has 2 bytes"), "{beyond}");
+}

@@ -1,0 +1,100 @@
+//! Turns results into HTTP answers. The one place where an error becomes a status and a body.
+
+use crate::error::{Error, ErrorKind};
+use bytes::Bytes;
+use serde::Serialize;
+use std::time::Duration;
+use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use warp::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use warp::http::{HeaderMap, StatusCode};
+
+pub(crate) type Response = warp::reply::Response;
+
+/// An error, and the methods that would have been right if the method was the error.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: Error,
+    allow: Option<&'static str>,
+}
+
+impl Failure {
+    /// The route exists, but not for this method.
+    pub(crate) fn method(allow: &'static str) -> Failure {
+        let message = format!("this route takes only {allow}");
+        Failure { error: Error::new(ErrorKind::MethodNotAllowed, message), allow: Some(allow) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, allow: None }
+    }
+}
+
+/// What every handler gives back.
+pub(crate) type Outcome = Result<Response, Failure>;
+
+/// The answer to send.
+pub(crate) fn render(outcome: Outcome) -> Response {
+    outcome.unwrap_or_else(|failure| render_failure(&failure))
+}
+
+fn render_failure(failure: &Failure) -> Response {
+    let error = &failure.error;
+    let body = serde_json::json!({ "error": error.message }).to_string();
+    let mut response = document("application/json", body.into());
+    let status = StatusCode::from_u16(error.kind.status());
+    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    if let Some(allow) = failure.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    if error.kind == ErrorKind::Unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    add_retry_after(headers, error.retry_after);
+    response
+}
+
+/// `Retry-After` counts whole seconds: rounded up, so that nobody comes back too early.
+fn add_retry_after(headers: &mut HeaderMap, after: Option<Duration>) {
+    let Some(after) = after else { return };
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+}
+
+/// A fresh document that no cache may keep.
+pub(crate) fn document(content_type: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(body.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// `value` as a JSON document.
+pub(crate) fn json<T: Serialize>(value: &T) -> Outcome {
+    let body = serde_json::to_vec(value);
+    let body = body.map_err(|error| Error::internal(format!("the answer is no JSON: {error}")))?;
+    Ok(document("application/json", body.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_carry_status_and_headers() {
+        let full = Error::new(ErrorKind::QueueFull, "the queue is full");
+        let response = render(Err(full.retry_after(Duration::from_millis(1200)).into()));
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        let response = render(Err(Failure::method("GET, HEAD")));
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()[ALLOW], "GET, HEAD");
+        let response = render(Err(Error::new(ErrorKind::Unauthorized, "key").into()));
+        assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
+        assert!(!response.headers().contains_key(RETRY_AFTER));
+    }
+}

@@ -1,0 +1,174 @@
+//! Which path leads to which handler. A warp rejection here only means "not my route".
+
+use crate::api::body::Bodies;
+use crate::api::guard::{Guard, Head};
+use crate::api::limits::ApiLimits;
+use crate::api::respond::{Response, render};
+use crate::api::{admin, events, kserve, web};
+use crate::engine::EngineHandle;
+use crate::error::Error;
+use percent_encoding::percent_decode_str;
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use warp::filters::BoxedFilter;
+use warp::path::FullPath;
+use warp::{Filter, Rejection, path};
+
+/// What every handler shares.
+pub(crate) struct Api {
+    pub(crate) engine: EngineHandle,
+    pub(crate) guard: Guard,
+    pub(crate) bodies: Bodies,
+    /// One permit per event stream that may still be opened.
+    pub(crate) event_streams: Arc<Semaphore>,
+    /// Cancelled when shutdown begins, so that event streams end.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Api {
+    pub(crate) fn new(
+        engine: EngineHandle,
+        limits: &ApiLimits,
+        closing: CancellationToken,
+    ) -> Arc<Api> {
+        let event_streams = limits.event_streams_max.min(Semaphore::MAX_PERMITS);
+        Arc::new(Api {
+            engine,
+            guard: Guard::new(limits),
+            bodies: Bodies::new(limits),
+            event_streams: Arc::new(Semaphore::new(event_streams)),
+            closing,
+        })
+    }
+}
+
+/// A path segment, percent-decoded. One that is not UTF-8 names nothing we have.
+#[derive(Debug, PartialEq, Eq)]
+struct Segment(String);
+
+impl FromStr for Segment {
+    type Err = std::str::Utf8Error;
+
+    fn from_str(segment: &str) -> Result<Segment, Self::Err> {
+        Ok(Segment(percent_decode_str(segment).decode_utf8()?.into_owned()))
+    }
+}
+
+/// A model as a path names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+}
+
+impl Target {
+    fn newest(name: Segment) -> Target {
+        Target { name: name.0, version: None }
+    }
+
+    fn exact(name: Segment, version: Segment) -> Target {
+        Target { name: name.0, version: Some(version.0) }
+    }
+}
+
+/// All routes; the last one answers everything that no other took.
+pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
+    let protocol = infer(&api).or(models(&api)).unify().or(server(&api)).unify().boxed();
+    let operator = adapters(&api).or(views(&api)).unify().boxed();
+    protocol.or(operator).unify().or(pages()).unify().boxed()
+}
+
+fn with(api: &Arc<Api>) -> impl Filter<Extract = (Arc<Api>,), Error = Infallible> + Clone + use<> {
+    let api = api.clone();
+    warp::any().map(move || api.clone())
+}
+
+fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Clone {
+    warp::method()
+        .and(warp::header::headers_cloned())
+        .map(|method, headers| Head { method, headers })
+}
+
+fn infer(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let newest = path!("v2" / "models" / Segment / "infer").map(Target::newest);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment / "infer");
+    let target = newest.or(exact.map(Target::exact)).unify();
+    let route = with(api).and(target).and(head()).and(warp::body::stream());
+    let handler = |api: Arc<Api>, target, head: Head, body| async move {
+        render(kserve::infer(&api, target, &head, body).await)
+    };
+    route.then(handler).boxed()
+}
+
+fn models(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let newest = path!("v2" / "models" / Segment).map(Target::newest);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment).map(Target::exact);
+    let metadata = with(api).and(newest.or(exact).unify()).and(head());
+    let metadata = metadata
+        .map(|api: Arc<Api>, target, head| render(kserve::model_metadata(&api, &target, &head)));
+    let newest = path!("v2" / "models" / Segment / "ready").map(Target::newest);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment / "ready");
+    let ready = with(api).and(newest.or(exact.map(Target::exact)).unify()).and(head());
+    let ready =
+        ready.map(|api: Arc<Api>, target, head| render(kserve::model_ready(&api, &target, &head)));
+    metadata.or(ready).unify().boxed()
+}
+
+fn server(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let metadata = with(api).and(path!("v2")).and(head());
+    let metadata = metadata.map(|api: Arc<Api>, head| render(kserve::server_metadata(&api, &head)));
+    let live = path!("v2" / "health" / "live").and(head()).map(|head| render(kserve::live(&head)));
+    let ready = with(api).and(path!("v2" / "health" / "ready")).and(head());
+    let ready = ready.map(|api: Arc<Api>, head| render(kserve::ready(&api, &head)));
+    metadata.or(live).unify().or(ready).unify().boxed()
+}
+
+fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let adapters = with(api).and(path!("api" / "adapters")).and(head());
+    let adapters = adapters.map(|api: Arc<Api>, head| render(admin::adapters(&api, &head)));
+    let decisions = with(api).and(path!("api" / "decisions")).and(head());
+    let decisions = decisions.map(|api: Arc<Api>, head| render(admin::decisions(&api, &head)));
+    let snapshot = with(api).and(path!("api" / "snapshot")).and(head());
+    let snapshot = snapshot.map(|api: Arc<Api>, head| render(admin::snapshot(&api, &head)));
+    let events = with(api).and(path!("api" / "events")).and(head());
+    let events = events.map(|api: Arc<Api>, head| render(events::events(&api, &head)));
+    adapters.or(decisions).unify().or(snapshot).unify().or(events).unify().boxed()
+}
+
+fn adapters(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let route = with(api).and(path!("api" / "adapters" / Segment)).and(head());
+    let handler = |api: Arc<Api>, Segment(id), head: Head, body| async move {
+        render(admin::set_mode(&api, &id, &head, body).await)
+    };
+    route.and(warp::body::stream()).then(handler).boxed()
+}
+
+/// The page's files, and 404 for the rest.
+fn pages() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    let route = warp::path::full().and(head()).map(|path: FullPath, head: Head| {
+        let found = web::file(path.as_str(), &head);
+        render(found.unwrap_or_else(|| Err(no_route(path.as_str()).into())))
+    });
+    route.boxed()
+}
+
+fn no_route(path: &str) -> Error {
+    let shown: String = path.chars().take(100).collect();
+    Error::not_found(format!("there is nothing at {shown}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded() {
+        assert_eq!("pci-0000%3a01:00.0".parse(), Ok(Segment("pci-0000:01:00.0".into())));
+        assert_eq!("a+b%20c%2Fd".parse(), Ok(Segment("a+b c/d".into())));
+        assert_eq!("100%".parse(), Ok(Segment("100%".into())));
+        assert!("%ff".parse::<Segment>().is_err());
+    }
+}
