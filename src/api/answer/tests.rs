@@ -40,7 +40,10 @@ fn rendered(wanted: Wanted) -> (Value, Vec<u8>) {
 #[test]
 fn all_outputs_as_json() {
     let (json, raw) = rendered(Wanted::default());
-    let output = |name: &str, data: [u8; 2]| json!({"name": name, "datatype": "UINT8", "shape": [1, 2], "data": data});
+    let output = |name: &str, data: [u8; 2]| {
+        let (datatype, shape) = ("UINT8", [1, 2]);
+        json!({"name": name, "datatype": datatype, "shape": shape, "data": data})
+    };
     assert_eq!(
         json,
         json!({"id": "id", "model_name": "m", "model_version": "3",

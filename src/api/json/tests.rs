@@ -30,8 +30,8 @@ fn every_datatype_round_trips() {
         (Datatype::Int64, "[-9223372036854775808,0,9223372036854775807]"),
         (Datatype::Fp16, "[-65504.0,0.5,0.099975586]"),
         (Datatype::Bf16, "[-0.0,1.5,0.100097656]"),
-        (Datatype::Fp32, "[3.4028235e38,0.1,-1e-45]"),
-        (Datatype::Fp64, "[1.7976931348623157e308,0.1,5e-324]"),
+        (Datatype::Fp32, "[3.4028235e+38,0.1,-1e-45]"),
+        (Datatype::Fp64, "[1.7976931348623157e+308,0.1,5e-324]"),
         (Datatype::Bytes, r#"["","a\"]\\ü","💡, ["]"#),
     ];
     for (datatype, text) in cases {
@@ -131,7 +131,10 @@ fn what_json_cannot_say_asks_for_binary() {
 
 proptest! {
     #[test]
-    fn arbitrary_json_never_panics(text in r#"[\[\]{},": \\a-f0-9.eE+-]{0,40}"#, dims in proptest::collection::vec(0usize..4, 0..4)) {
+    fn arbitrary_json_never_panics(
+        text in r#"[\[\]{},": \\a-f0-9.eE+-]{0,40}"#,
+        dims in proptest::collection::vec(0usize..4, 0..4),
+    ) {
         for datatype in Datatype::ALL {
             let _ = decode(expected(datatype, &dims), &text);
         }

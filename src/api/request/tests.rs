@@ -50,7 +50,8 @@ fn binary_and_json_inputs_mix() {
             "inputs": [
             {"name": "a", "shape": [2], "datatype": "UINT8", "parameters": {"binary_data_size": 2}},
             {"name": "b", "shape": [2], "datatype": "UINT8", "data": [9, 8]},
-            {"name": "c", "shape": [1], "datatype": "INT16", "parameters": {"binary_data_size": 2}}]}"#,
+            {"name": "c", "shape": [1], "datatype": "INT16",
+             "parameters": {"binary_data_size": 2}}]}"#,
         &[1, 2, 3, 4],
     );
     let request = request.unwrap();
