@@ -121,12 +121,8 @@ async fn serve_until_told(config: Config, catalogue: Catalogue) -> anyhow::Resul
     tracing::info!("serving {} on http://{address}", names.join(", "));
     let stop = CancellationToken::new();
     let limits = api_limits(&config);
-    let serving = tokio::spawn(api::serve(
-        listener,
-        engine.clone(),
-        limits,
-        stop.clone().cancelled_owned(),
-    ));
+    let serving =
+        tokio::spawn(api::serve(listener, engine.clone(), limits, stop.clone().cancelled_owned()));
     told_to_stop().await?;
     tracing::info!("stopping: finishing what was admitted");
     stop.cancel();
@@ -279,13 +275,15 @@ fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
 
 /// The server's log, on stderr: `CONCERTINA_LOG` says how much of what.
 fn log_as_server() {
-    let log = tracing_subscriber::fmt().with_env_filter(filter("info")).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter("info")).with_writer(std::io::stderr);
     log.with_target(false).init();
 }
 
 /// Plain lines: the server puts time and adapter to them.
 fn log_as_worker() {
-    let log = tracing_subscriber::fmt().with_env_filter(filter("warn")).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter("warn")).with_writer(std::io::stderr);
     log.with_target(false).without_time().with_ansi(false).init();
 }
 

@@ -431,7 +431,8 @@ fn user_runtime_dir() -> PathBuf {
         return dir.join("concertina");
     }
     let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME"));
-    let user: String = user.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
+    let user: String =
+        user.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
     std::env::temp_dir().join(format!("concertina-{user}"))
 }
 
@@ -451,8 +452,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("c.toml");
         std::fs::write(&path, "listen = '127.0.0.1:1'\n[adapters]\nmin = 1\nmax = 3\n").unwrap();
-        let args =
-            ServeArgs { config: Some(path), adapters_max: Some(2), ..ServeArgs::default() };
+        let args = ServeArgs { config: Some(path), adapters_max: Some(2), ..ServeArgs::default() };
         let config = Config::load(&args).unwrap();
         assert_eq!((config.adapters.min, config.adapters.max), (1, 2));
         assert_eq!(config.listen.port(), 1);

@@ -18,6 +18,7 @@
 pub mod adapter;
 pub mod api;
 mod cli;
+mod clock;
 pub mod config;
 pub mod engine;
 pub mod error;

@@ -311,7 +311,8 @@ impl World {
                 self.scheduler.adapters().find(|(id, _)| id == adapter)?;
                 self.wishes.insert(*adapter, *wish);
             }
-            Event::Progress { adapter, incarnation } | Event::Faulted { adapter, incarnation, .. } => {
+            Event::Progress { adapter, incarnation }
+            | Event::Faulted { adapter, incarnation, .. } => {
                 self.speaker(*adapter, *incarnation)?;
             }
             Event::Ready { adapter, incarnation, loaded, .. } => {
@@ -392,7 +393,11 @@ impl World {
             }
             Action::Reject { request, reason } => {
                 let poison = self.requests[&request].poison;
-                assert_eq!(matches!(reason, Reject::Input { .. }), poison && matches!(reason, Reject::Input { .. }), "{seed}: a neighbour was blamed");
+                assert_eq!(
+                    matches!(reason, Reject::Input { .. }),
+                    poison && matches!(reason, Reject::Input { .. }),
+                    "{seed}: a neighbour was blamed"
+                );
                 self.settle(request, Some(reason));
             }
             Action::Decided(decision) => self.check_decision(&decision.reason),
@@ -482,7 +487,10 @@ impl World {
     fn check_batch(&self, batch: &Batch) {
         let seed = self.seed;
         let rows: u32 = batch.requests.iter().map(|(_, rows)| rows).sum();
-        assert!((1..=self.models[&batch.model].max_rows).contains(&rows), "{seed}: batch too large");
+        assert!(
+            (1..=self.models[&batch.model].max_rows).contains(&rows),
+            "{seed}: batch too large"
+        );
         let shapes: BTreeSet<_> =
             batch.requests.iter().map(|(id, _)| self.requests[id].shape).collect();
         assert_eq!(shapes.len(), 1, "{seed}: shapes mixed");

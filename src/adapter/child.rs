@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time for one child unless the caller says otherwise: loading a driver and compiling ten
 /// small kernels on a machine that is busy.
@@ -117,7 +117,7 @@ fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 }
 
 fn ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let start = Instant::now();
+    let start = crate::clock::now();
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn a_hang_is_killed() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let message = error_of("exec sleep 600", Duration::from_millis(50));
         assert!(message.contains("within 0.05 s"), "{message}");
         assert!(start.elapsed() < Duration::from_secs(60));

@@ -35,7 +35,7 @@ impl Gpu<'_> {
     /// Runs `work` and returns the first error that the device reported meanwhile.
     ///
     /// Without this, wgpu hands device errors to a handler that by default panics.
-    pub fn guarded<T>(
+    pub(super) fn guarded<T>(
         &self,
         work: impl FnOnce() -> Result<T, KernelError>,
     ) -> Result<T, KernelError> {
@@ -51,14 +51,14 @@ impl Gpu<'_> {
         }
     }
 
-    pub fn shader(&self, label: &str, source: &str) -> wgpu::ShaderModule {
+    pub(super) fn shader(&self, label: &str, source: &str) -> wgpu::ShaderModule {
         self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(label),
             source: wgpu::ShaderSource::Wgsl(source.into()),
         })
     }
 
-    pub fn kernel(&self, shader: &wgpu::ShaderModule, entry: &str) -> Kernel {
+    pub(super) fn kernel(&self, shader: &wgpu::ShaderModule, entry: &str) -> Kernel {
         let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(entry),
             entries: &[layout_entry(0, true), layout_entry(1, false)],
@@ -80,7 +80,7 @@ impl Gpu<'_> {
     }
 
     /// A storage buffer of zeros.
-    pub fn buffer(&self, bytes: u64) -> wgpu::Buffer {
+    pub(super) fn buffer(&self, bytes: u64) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("concertina check"),
             size: bytes,
@@ -92,7 +92,7 @@ impl Gpu<'_> {
     }
 
     /// Dispatches the kernel `times` times in one submission and waits for its end.
-    pub fn run(
+    pub(super) fn run(
         &self,
         kernel: &Kernel,
         input: &wgpu::Buffer,
@@ -117,7 +117,7 @@ impl Gpu<'_> {
     }
 
     /// Copies a buffer back to the host, `length` words of 32 bits.
-    pub fn read(&self, buffer: &wgpu::Buffer, length: usize) -> Result<Vec<u32>, KernelError> {
+    pub(super) fn read(&self, buffer: &wgpu::Buffer, length: usize) -> Result<Vec<u32>, KernelError> {
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("concertina readback"),
             size: buffer.size(),

@@ -2,7 +2,7 @@
 
 use crate::adapter::entry::Probe;
 use crate::adapter::kernel::{Gpu, Kernel, KernelError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SHADER: &str = include_str!("../../shaders/probe.wgsl");
 
@@ -114,7 +114,7 @@ fn best_rate(
 }
 
 fn timed(work: impl FnOnce() -> Result<(), KernelError>) -> Result<Duration, KernelError> {
-    let start = Instant::now();
+    let start = crate::clock::now();
     work()?;
     Ok(start.elapsed())
 }

@@ -8,19 +8,19 @@ use super::publish::Publisher;
 use super::requests::{Memory, Requests};
 use super::{Catalogue, EngineConfig};
 use crate::adapter::entry::{AdapterEntry, Usability};
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
     Action, AdapterId, Batch, BatchId, Event, Failure, ModelId, ModelProfile, Reject, RequestId,
     Scheduler, Time, Wish,
 };
 use crate::tensor::Tensors;
-use crate::wire::{Cause, Down, TensorHeader, Up, tensors_from};
 use crate::wire::server::Outgoing;
+use crate::wire::{Cause, Down, TensorHeader, Up, tensors_from};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 /// Calls between the API and the driver; the queue proper is the scheduler's.
 const CALLS_MAX: usize = 1024;
@@ -100,7 +100,7 @@ impl Driver {
                 listing: list_in_background(&config),
                 listed: false,
             },
-            begin: now(),
+            begin: clock::now(),
             shutdown_grace: config.shutdown_grace,
             closing: false,
             catalogue,
@@ -136,7 +136,7 @@ impl Driver {
     }
 
     fn time(&self) -> Time {
-        Time(now().duration_since(self.begin))
+        Time(clock::now().duration_since(self.begin))
     }
 
     /// Waits for the next thing that concerns the scheduler; `None` if it was something else.
@@ -155,7 +155,7 @@ impl Driver {
                 Some(self.discover(entries.unwrap_or_default()))
             }
             () = sleep_until(timeout) => Some(Event::Timeout),
-            () = sleep_until(publish) => None,
+            () = sleep_until(Some(publish)) => None,
         }
     }
 
@@ -398,12 +398,7 @@ fn list_in_background(config: &EngineConfig) -> oneshot::Receiver<Vec<AdapterEnt
 
 async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at).await,
+        Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the driver is the scheduler's clock")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -3,15 +3,13 @@
 use super::Catalogue;
 use super::process::{Report, Worker, Workshop, start};
 use crate::adapter::entry::{AdapterEntry, Class, Probe, Usability};
+use crate::clock;
 use crate::error::Error;
-use crate::schedule::{
-    AdapterId, AdapterProfile, Batch, Event, Fault, Incarnation, ModelId,
-};
+use crate::schedule::{AdapterId, AdapterProfile, Batch, Event, Fault, Incarnation, ModelId};
 use crate::wire::server::Outgoing;
 use crate::wire::{Cause, Down, LoadOrder, Unfit, Up};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 /// One adapter that may serve.
 pub(super) struct Member {
@@ -44,7 +42,7 @@ struct Start {
 impl Start {
     fn begin(incarnation: Incarnation, waiting: Vec<ModelId>) -> Start {
         let (loaded, failed) = (Vec::new(), Vec::new());
-        Start { incarnation, begun: now(), speed: 0, waiting, loaded, failed }
+        Start { incarnation, begun: clock::now(), speed: 0, waiting, loaded, failed }
     }
 }
 
@@ -277,7 +275,7 @@ impl Member {
     }
 
     fn ready(&mut self, adapter: AdapterId, incarnation: Incarnation) -> Event {
-        let took = now().duration_since(self.start.begun);
+        let took = clock::now().duration_since(self.start.begun);
         self.cold_start = Some(took);
         self.phase = None;
         tracing::info!(adapter = %self.entry.id, ?took, "ready");
@@ -304,9 +302,4 @@ fn speed(probe: Option<Probe>) -> u64 {
     let gflops = probe.map_or(0.0, |probe| probe.gflops);
     // A probe cannot be negative or this large; the cast saturates either way.
     (gflops * 1000.0) as u64
-}
-
-#[allow(clippy::disallowed_methods, reason = "start times are shown, not decided upon")]
-fn now() -> Instant {
-    Instant::now()
 }

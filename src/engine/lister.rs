@@ -22,7 +22,7 @@ struct Listing {
 /// If the child cannot be run, takes too long, crashes or prints something else.
 pub(super) async fn list(executable: &Path, args: &[String]) -> anyhow::Result<Vec<AdapterEntry>> {
     let mut command = Command::new(executable);
-    command.args(["adapters", "--json"]).args(args);
+    command.args(["adapters", "--json"]).args(args).env("NODEVICE_SELECT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = tokio::time::timeout(LISTING_MAX, command.output()).await;
     let output = output.context("listing adapters took too long")?;

@@ -2,6 +2,7 @@
 
 use super::folder::socket_path;
 use crate::adapter::entry::AdapterEntry;
+use crate::clock;
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
 use crate::wire::{Down, Order, Up, VERSION, Whole, WireError};
@@ -45,12 +46,18 @@ pub(super) struct Report {
 }
 
 pub(super) enum News {
-    Spawned { pid: u32 },
+    Spawned {
+        pid: u32,
+    },
     Said(Whole<Up>),
     /// The link is lost or was never made.
-    Lost { error: String },
+    Lost {
+        error: String,
+    },
     /// The process is gone and reaped.
-    Exited { how: String },
+    Exited {
+        how: String,
+    },
 }
 
 /// The engine's hold on one worker.
@@ -142,8 +149,11 @@ async fn spawn(
     let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
     let socket = socket_path(&workshop.runtime_dir, &name);
     let door = Door::open(&socket).context("cannot open a socket for the worker")?;
-    let folder: String =
-        entry.id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
+    let folder: String = entry
+        .id
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
+        .collect();
     let cache_dir = workshop.cache_dir.join("adapters").join(folder);
     std::fs::create_dir_all(&cache_dir)
         .with_context(|| format!("cannot make the cache folder {}", cache_dir.display()))?;
@@ -155,7 +165,9 @@ async fn spawn(
         lock_dir: workshop.runtime_dir.join("locks"),
     };
     let mut command = Command::new(&workshop.executable);
-    command.arg("worker").env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
+    // Mesa's layer for choosing a device is of no use to us and complains on stderr.
+    command.arg("worker").env("NODEVICE_SELECT", "1");
+    command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
     command.env("__GL_SHADER_DISK_CACHE_PATH", cache_dir.join("nvidia"));
     if workshop.cpu_threads > 0 {
         command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
@@ -271,7 +283,7 @@ async fn ping(control: mpsc::Sender<Down>, heartbeat: Duration) {
 /// Logs what a worker and its driver print, at a bounded rate and length.
 async fn log_lines(stderr: ChildStderr, adapter: String) {
     let mut reader = BufReader::new(stderr);
-    let mut second = tokio::time::Instant::now();
+    let mut second = clock::now();
     let (mut lines, mut suppressed) = (0u32, 0u64);
     let mut line = Vec::new();
     loop {
@@ -282,7 +294,7 @@ async fn log_lines(stderr: ChildStderr, adapter: String) {
         }
         if second.elapsed() >= Duration::from_secs(1) {
             tell_suppressed(&adapter, std::mem::take(&mut suppressed));
-            (second, lines) = (tokio::time::Instant::now(), 0);
+            (second, lines) = (clock::now(), 0);
         }
         lines += 1;
         if lines <= LINES_MAX {

@@ -4,18 +4,20 @@ use super::Catalogue;
 use super::fleet::{Fleet, Member};
 use super::requests::Memory;
 use crate::adapter::entry::AdapterEntry;
+use crate::clock;
 use crate::schedule::{AdapterId, Decision, ModelId, Scheduler, State, Time, Wish};
 use crate::telemetry::{
     AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot, decision_view,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// The shortest time between two snapshots: fast to the eye, idle to the machine.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// The longest: a visitor reads the present from a snapshot's uptime.
+const INTERVAL_AT_REST: Duration = Duration::from_secs(1);
 /// Decisions that are kept.
 const DECISIONS_MAX: usize = 100;
 
@@ -48,7 +50,7 @@ impl Publisher {
         let publisher = Publisher {
             sender,
             dirty: true,
-            last: now(),
+            last: clock::now(),
             decisions: VecDeque::new(),
             decided: 0,
             counts: HashMap::new(),
@@ -63,12 +65,12 @@ impl Publisher {
     }
 
     /// When the next snapshot is to be published.
-    pub(super) fn due_at(&self) -> Option<Instant> {
-        self.dirty.then(|| self.last + INTERVAL)
+    pub(super) fn due_at(&self) -> Instant {
+        self.last + if self.dirty { INTERVAL } else { INTERVAL_AT_REST }
     }
 
     pub(super) fn is_due(&self) -> bool {
-        self.due_at().is_some_and(|at| at <= now())
+        self.due_at() <= clock::now()
     }
 
     /// Counts an answer.
@@ -100,7 +102,7 @@ impl Publisher {
         memory: &Memory,
     ) {
         self.dirty = false;
-        self.last = now();
+        self.last = clock::now();
         let snapshot = Snapshot {
             server: server(time, scheduler, fleet),
             adapters: adapters(scheduler, fleet),
@@ -221,9 +223,4 @@ fn queue(scheduler: &Scheduler, memory: &Memory) -> QueueView {
 
 fn millis(time: Time) -> u64 {
     u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[allow(clippy::disallowed_methods, reason = "how often to publish is no decision")]
-fn now() -> Instant {
-    Instant::now()
 }

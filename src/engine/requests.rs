@@ -46,7 +46,7 @@ impl Memory {
 
 /// Counted memory, given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub(super) struct Held {
     used: Arc<AtomicUsize>,
     bytes: usize,
 }
@@ -86,15 +86,8 @@ impl Requests {
         let Submitted { id, call, answer, held } = submitted;
         let key = shape_key(&call);
         let shape = key.clone().map_or(Shape(0), |key| self.number(key));
-        let pending = Pending {
-            call,
-            answer,
-            model,
-            arrived: now,
-            started: now,
-            shape: key,
-            _held: held,
-        };
+        let pending =
+            Pending { call, answer, model, arrived: now, started: now, shape: key, _held: held };
         self.pending.insert(id, pending);
         shape
     }

@@ -38,15 +38,33 @@ impl Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// More rows are outstanding than the adapters that are on should carry.
-    Backlog { rows: u64, requests: u64, target: u64, wanted: usize, on: usize },
+    Backlog {
+        rows: u64,
+        requests: u64,
+        target: u64,
+        wanted: usize,
+        on: usize,
+    },
     /// The configured minimum calls for it.
-    Min { min: usize, on: usize },
+    Min {
+        min: usize,
+        on: usize,
+    },
     /// More are on than were wanted for the whole delay.
-    IdleSurplus { rows: u64, wanted: usize, on: usize, lasted: Duration },
+    IdleSurplus {
+        rows: u64,
+        wanted: usize,
+        on: usize,
+        lasted: Duration,
+    },
     /// The operator's hand.
     Operator,
     /// It was let down; `strikes` faults in a row, tried again after `backoff`.
-    Fault { fault: Fault, strikes: u32, backoff: Duration },
+    Fault {
+        fault: Fault,
+        strikes: u32,
+        backoff: Duration,
+    },
     /// It only stands in while nothing else can serve, and something else can again.
     Fallback,
     Shutdown,

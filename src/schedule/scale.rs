@@ -71,7 +71,9 @@ impl Scheduler {
             let id = self.order[at];
             let refuses = self.adapters.get(&id).is_none_or(|a| a.refused.contains(&model));
             let eligible = self.is_eligible(id) && !refuses;
-            if eligible && (self.turn_on(now, id, true, reason) || self.turn_on(now, id, false, reason)) {
+            if eligible
+                && (self.turn_on(now, id, true, reason) || self.turn_on(now, id, false, reason))
+            {
                 return;
             }
         }

@@ -6,7 +6,8 @@ use super::queue::{Lane, Queue, Request};
 use super::settings::{AdapterProfile, ModelProfile, Settings};
 use super::state::{Adapter, AdapterView, Batch, State, Wish};
 use super::types::{
-    Action, AdapterId, BatchId, Event, Failure, Fault, Incarnation, ModelId, Reject, RequestId, Time,
+    Action, AdapterId, BatchId, Event, Failure, Fault, Incarnation, ModelId, Reject, RequestId,
+    Time,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -100,7 +101,8 @@ impl Scheduler {
 
     /// Whether a request for any model can be served, now or after a start. Asking wakes nothing.
     pub fn is_ready(&self, now: Time) -> bool {
-        self.closing.is_none() && self.adapters.values().any(|adapter| self.is_hopeful(now, adapter))
+        self.closing.is_none()
+            && self.adapters.values().any(|adapter| self.is_hopeful(now, adapter))
     }
 
     /// Whether a request for this model can be served, now or after a start.
@@ -487,4 +489,3 @@ impl Scheduler {
 fn holds(state: &State, id: BatchId) -> bool {
     state.batch().is_some_and(|batch| batch.id == id)
 }
-

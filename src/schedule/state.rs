@@ -48,18 +48,39 @@ pub enum State {
     /// No process of ours holds it.
     Off,
     /// Spawns, opens, checks, loads, warms up.
-    Starting { since: Time, progress: Time },
-    Idle { since: Time },
-    Busy { since: Time, batch: Batch },
+    Starting {
+        since: Time,
+        progress: Time,
+    },
+    Idle {
+        since: Time,
+    },
+    Busy {
+        since: Time,
+        batch: Batch,
+    },
     /// Finishes its batch and takes no more.
-    Draining { since: Time, batch: Batch },
+    Draining {
+        since: Time,
+        batch: Batch,
+    },
     /// Told to exit, or killed. `fault` is set when a fault, rather than a surplus, ended it.
-    Stopping { since: Time, killed: bool, fault: Option<Fault> },
+    Stopping {
+        since: Time,
+        killed: bool,
+        fault: Option<Fault>,
+    },
     /// Let down by its device and holding nothing; tried again at `until`.
-    Quarantined { since: Time, until: Time },
+    Quarantined {
+        since: Time,
+        until: Time,
+    },
     /// Its worker was killed and does not go away: stuck in its driver. Never a second worker
     /// beside it, so this lasts until the process is reaped after all.
-    Unreaped { since: Time, fault: Fault },
+    Unreaped {
+        since: Time,
+        fault: Fault,
+    },
 }
 
 impl State {

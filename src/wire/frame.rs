@@ -190,12 +190,8 @@ mod tests {
     use crate::tensor::Datatype;
 
     fn run(bytes: u64) -> Down {
-        let header = TensorHeader {
-            name: "x".into(),
-            datatype: Datatype::Uint8,
-            shape: vec![bytes],
-            bytes,
-        };
+        let header =
+            TensorHeader { name: "x".into(), datatype: Datatype::Uint8, shape: vec![bytes], bytes };
         Down::Run { batch: 7, model: 1, rows: bytes, tensors: vec![header] }
     }
 

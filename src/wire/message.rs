@@ -31,8 +31,15 @@ pub enum Down {
     /// Load this model, warm it up, then say `Loaded` or `LoadFailed`.
     Load(LoadOrder),
     /// Run a batch. Its inputs' bytes follow.
-    Run { batch: u64, model: u32, rows: u64, tensors: Vec<TensorHeader> },
-    Ping { number: u64 },
+    Run {
+        batch: u64,
+        model: u32,
+        rows: u64,
+        tensors: Vec<TensorHeader>,
+    },
+    Ping {
+        number: u64,
+    },
     /// Exit now.
     Stop,
 }
@@ -49,19 +56,48 @@ pub struct LoadOrder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Up {
     /// The first message.
-    Hello { version: String, token: String },
+    Hello {
+        version: String,
+        token: String,
+    },
     /// Something of the start is done; says what is being done now.
-    Progress { doing: String },
+    Progress {
+        doing: String,
+    },
     /// The device is open and passed its check. `open_ms` is how long that took.
-    Opened { probe: Option<Probe>, open_ms: u64 },
+    Opened {
+        probe: Option<Probe>,
+        open_ms: u64,
+    },
     /// The adapter cannot serve at all. The worker exits after this.
-    Unfit { why: Unfit, error: String },
-    Loaded { model: u32, load_ms: u64, warm_up_ms: u64 },
-    LoadFailed { model: u32, cause: Cause, error: String },
+    Unfit {
+        why: Unfit,
+        error: String,
+    },
+    Loaded {
+        model: u32,
+        load_ms: u64,
+        warm_up_ms: u64,
+    },
+    LoadFailed {
+        model: u32,
+        cause: Cause,
+        error: String,
+    },
     /// A batch is done. Its outputs' bytes follow.
-    Done { batch: u64, tensors: Vec<TensorHeader>, timings: Timings },
-    Failed { batch: u64, cause: Cause, error: String },
-    Pong { number: u64 },
+    Done {
+        batch: u64,
+        tensors: Vec<TensorHeader>,
+        timings: Timings,
+    },
+    Failed {
+        batch: u64,
+        cause: Cause,
+        error: String,
+    },
+    Pong {
+        number: u64,
+    },
 }
 
 /// Why an adapter cannot serve.

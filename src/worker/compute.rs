@@ -4,6 +4,7 @@ use super::caches;
 use super::lock::{AdapterLock, LockError};
 use crate::adapter::entry::{AdapterEntry, Api, Probe};
 use crate::adapter::{check, open, probe};
+use crate::clock;
 use crate::model::{
     LoadContext, Model, ModelError, Registry, buckets, golden, run_batch, warm_up_inputs,
 };
@@ -29,9 +30,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    #[allow(clippy::disallowed_methods, reason = "timings are measured where the work is done")]
     pub(super) fn new(message: Down, body: Bytes) -> Job {
-        Job { message, body, received: Instant::now() }
+        Job { message, body, received: clock::now() }
     }
 }
 
@@ -85,12 +85,8 @@ pub(super) fn run(order: Order, registry: Registry, work: mpsc::Receiver<Job>, s
 }
 
 /// Locks, opens, checks and probes the adapter.
-fn open_device(
-    order: &Order,
-    sender: &Sender,
-) -> Result<(Device, Option<AdapterLock>), Refusal> {
-    #[allow(clippy::disallowed_methods, reason = "timings are measured where the work is done")]
-    let begin = Instant::now();
+fn open_device(order: &Order, sender: &Sender) -> Result<(Device, Option<AdapterLock>), Refusal> {
+    let begin = clock::now();
     let entry = &order.adapter;
     caches::set_up(&order.cache_dir, entry);
     let (device, lock, probe) = if entry.api == Api::Cpu {
@@ -143,9 +139,8 @@ impl Compute {
         }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "timings are measured where the work is done")]
     fn load(&mut self, order: LoadOrder) -> Result<(), WireError> {
-        let begin = Instant::now();
+        let begin = clock::now();
         let (model, name) = (order.model, order.info.name.clone());
         self.sender.send(Up::Progress { doing: format!("loading {name}") })?;
         let loaded = guarded(|| load_model(&self.registry, &order, &self.device));
@@ -154,7 +149,7 @@ impl Compute {
             Err(error) => return self.load_failed(model, &error),
         };
         let load_ms = millis(begin);
-        let begin = Instant::now();
+        let begin = clock::now();
         let warm = guarded(|| warm_up(&mut loaded, &order, &self.sender));
         match flatten(warm) {
             Ok(()) => {}
@@ -169,7 +164,6 @@ impl Compute {
         self.sender.send(Up::LoadFailed { model, cause, error })
     }
 
-    #[allow(clippy::disallowed_methods, reason = "timings are measured where the work is done")]
     fn batch(
         &mut self,
         batch: u64,
@@ -178,7 +172,7 @@ impl Compute {
         (headers, body): (Vec<TensorHeader>, Bytes),
         wait_us: u64,
     ) -> Result<(), WireError> {
-        let begin = Instant::now();
+        let begin = clock::now();
         let outputs = flatten(guarded(|| self.forward(model, rows, headers, body)));
         let timings = Timings { wait_us, run_us: micros(begin) };
         match outputs {
@@ -225,8 +219,7 @@ fn load_model(
 fn warm_up(loaded: &mut Loaded, order: &LoadOrder, sender: &Sender) -> Result<(), ModelError> {
     let sizes = buckets(loaded.max_rows);
     for (at, rows) in sizes.iter().enumerate() {
-        let doing =
-            format!("warming up {} ({} of {})", order.info.name, at + 1, sizes.len());
+        let doing = format!("warming up {} ({} of {})", order.info.name, at + 1, sizes.len());
         let told = sender.send(Up::Progress { doing });
         told.map_err(|error| ModelError::Device(error.to_string()))?;
         for inputs in warm_up_inputs(loaded.model.signature(), *rows) {

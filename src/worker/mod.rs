@@ -48,7 +48,8 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
 fn read_order() -> anyhow::Result<Order> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("cannot read the order from stdin")?;
-    serde_json::from_str(&line).context("the order on stdin does not parse; workers are started by `concertina serve`")
+    serde_json::from_str(&line)
+        .context("the order on stdin does not parse; workers are started by `concertina serve`")
 }
 
 /// The link thread: pongs at once, hands work on, leaves when told to or left alone.
