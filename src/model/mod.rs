@@ -1,3 +1,64 @@
-//! Models.
+//! Models: the repository, the trait that every kind implements, and the kinds of our own.
+//!
+//! What the serving process needs (repository, signature, the names of kinds) names nothing of
+//! burn; models themselves are loaded and run in workers only.
+
+pub mod batch;
+pub mod convert;
+pub mod digits;
+pub mod files;
+pub mod golden;
+pub mod identity;
+mod manifest;
+pub mod normalise;
+pub mod registry;
 pub mod repository;
 pub mod signature;
+#[cfg(test)]
+mod test_folder;
+
+pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};
+pub use files::{BadFile, Files};
+pub use registry::{LoadContext, Registry};
+pub use repository::{BadModel, Batching, Found, GoldenSpec, ModelInfo, Repository, Source};
+pub use signature::{Signature, TensorSpec};
+
+use crate::tensor::Tensors;
+
+/// One loaded version of a model, on one device.
+///
+/// Implementations may panic where burn does: the worker catches it and takes it for a fault of
+/// the device.
+pub trait Model: Send {
+    /// What it takes and gives; must be what `model.toml` says.
+    fn signature(&self) -> &Signature;
+
+    /// Runs `rows` rows; every input has its rows on axis 0. Output tensors likewise.
+    ///
+    /// # Errors
+    /// See [`ModelError`]: which variant it is decides who is blamed.
+    fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError>;
+}
+
+/// Why a model was not loaded or gave no answer; the variant says whose fault it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// The request's: it would fail on every adapter, so it is not tried on another.
+    #[error("{0}")]
+    Input(String),
+    /// The device's: another adapter may well do it.
+    #[error("device failed: {0}")]
+    Device(String),
+    /// The model's: its files, or its code, are wrong on every adapter.
+    #[error("broken model: {0}")]
+    Broken(String),
+    /// Its golden sample came out wrong on this adapter, which must not serve it.
+    #[error("golden sample failed: {0}")]
+    Golden(String),
+}
+
+impl From<BadFile> for ModelError {
+    fn from(error: BadFile) -> ModelError {
+        ModelError::Broken(error.to_string())
+    }
+}

@@ -21,6 +21,12 @@ impl TensorSpec {
         self.datatypes.first().copied().unwrap_or(Datatype::Fp32)
     }
 
+    /// Whether a full shape (batch axis first) fits.
+    pub fn fits_shape(&self, shape: &[usize]) -> bool {
+        shape.len() == self.shape.len() + 1
+            && shape.iter().skip(1).zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec))
+    }
+
     /// Whether a tensor of this datatype and full shape (batch axis first) fits.
     pub fn check(&self, tensor: &Tensor) -> Result<(), Error> {
         if !self.datatypes.contains(&tensor.datatype) {
@@ -32,9 +38,7 @@ impl TensorSpec {
                 accepted.join(" or ")
             )));
         }
-        let fits = tensor.shape.len() == self.shape.len() + 1
-            && tensor.shape[1..].iter().zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec));
-        if fits {
+        if self.fits_shape(&tensor.shape) {
             return Ok(());
         }
         Err(Error::unprocessable(format!(

@@ -1,0 +1,235 @@
+//! Batches around a model: padding to a bucket before it, checking and stripping behind it.
+
+use crate::model::signature::{Signature, TensorSpec};
+use crate::model::{Model, ModelError};
+use crate::tensor::{Datatype, Tensor, Tensors};
+use bytes::Bytes;
+
+/// The batch sizes that are warmed up: powers of two below `max_rows`, and `max_rows` itself.
+pub fn buckets(max_rows: usize) -> Vec<usize> {
+    let powers = std::iter::successors(Some(1usize), |rows| rows.checked_mul(2));
+    powers.take_while(|rows| *rows < max_rows).chain([max_rows]).collect()
+}
+
+/// The bucket that a batch of `rows` rows is padded to; `None` if it is empty or too large.
+pub fn bucket_for(rows: usize, max_rows: usize) -> Option<usize> {
+    if rows == 0 || rows > max_rows {
+        return None;
+    }
+    Some(rows.checked_next_power_of_two().map_or(max_rows, |bucket| bucket.min(max_rows)))
+}
+
+/// Inputs of zeros that warm a model up for `rows` rows, one set for each datatype it accepts.
+/// Variable dimensions are 1. Inputs with fewer datatypes repeat their last one.
+pub fn warm_up_inputs(signature: &Signature, rows: usize) -> Vec<Tensors> {
+    let sets = signature.inputs.iter().map(|spec| spec.datatypes.len()).max().unwrap_or(0);
+    let set = |at: usize| signature.inputs.iter().map(|spec| zeros(spec, at, rows)).collect();
+    (0..sets).map(set).collect()
+}
+
+fn zeros(spec: &TensorSpec, at: usize, rows: usize) -> Tensor {
+    let last = || spec.datatypes.last().copied().unwrap_or(spec.datatype());
+    let datatype = spec.datatypes.get(at).copied().unwrap_or_else(last);
+    let dims = spec.shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(1));
+    let shape: Vec<usize> = std::iter::once(rows).chain(dims).collect();
+    // An empty BYTES element is its four-byte length, zero.
+    let size = datatype.size().unwrap_or(4);
+    let length = shape.iter().fold(size, |product, dim| product.saturating_mul(*dim));
+    let data = Bytes::from(vec![0; length]);
+    Tensor { name: spec.name.clone(), datatype, shape, data }
+}
+
+/// Runs one batch: pads it to its bucket, checks what the model gives, strips the padding.
+///
+/// # Errors
+/// [`ModelError::Input`] if the inputs do not fit the signature or are too many;
+/// [`ModelError::Broken`] if the outputs do not; else what the model says.
+pub fn run_batch(
+    model: &mut dyn Model,
+    max_rows: usize,
+    inputs: &Tensors,
+    rows: usize,
+) -> Result<Tensors, ModelError> {
+    let bucket = check_inputs(model.signature(), max_rows, inputs, rows)?;
+    let padded = inputs.pad_rows(bucket).map_err(|error| ModelError::Input(error.to_string()))?;
+    let outputs = model.forward(&padded, bucket)?;
+    let outputs = check_outputs(model.signature(), outputs, bucket)?;
+    outputs.slice_rows(0, rows).map_err(|error| ModelError::Broken(error.to_string()))
+}
+
+/// Returns the bucket.
+fn check_inputs(
+    signature: &Signature,
+    max_rows: usize,
+    inputs: &Tensors,
+    rows: usize,
+) -> Result<usize, ModelError> {
+    let given = signature.check_inputs(inputs);
+    let given = given.map_err(|error| ModelError::Input(error.to_string()))?;
+    if given != rows {
+        return Err(ModelError::Input(format!("the batch has {given} rows, not {rows}")));
+    }
+    let too_many =
+        || ModelError::Input(format!("{rows} rows, but the model takes 1 to {max_rows}"));
+    bucket_for(rows, max_rows).ok_or_else(too_many)
+}
+
+/// Holds the model to its word: each output once, in the signature's order, with the right
+/// datatype, shape and rows, and data of the right length.
+fn check_outputs(
+    signature: &Signature,
+    outputs: Tensors,
+    rows: usize,
+) -> Result<Tensors, ModelError> {
+    if outputs.0.len() != signature.outputs.len() {
+        let (given, promised) = (outputs.0.len(), signature.outputs.len());
+        return Err(ModelError::Broken(format!("it gave {given} outputs, not {promised}")));
+    }
+    signature.outputs.iter().map(|spec| check_output(spec, &outputs, rows)).collect()
+}
+
+fn check_output(spec: &TensorSpec, outputs: &Tensors, rows: usize) -> Result<Tensor, ModelError> {
+    let broken = |detail: String| ModelError::Broken(format!("output '{}': {detail}", spec.name));
+    let output = outputs.get(&spec.name).map_err(|_| broken("it did not give it".into()))?;
+    if !spec.datatypes.contains(&output.datatype) {
+        let promised = list(&spec.datatypes);
+        return Err(broken(format!("it has datatype {}, not {promised}", output.datatype)));
+    }
+    if !spec.fits_shape(&output.shape) || output.shape.first() != Some(&rows) {
+        let dims: String = spec.shape.iter().map(|dim| format!(", {dim}")).collect();
+        return Err(broken(format!("it has shape {:?}, not [{rows}{dims}]", output.shape)));
+    }
+    let Tensor { name, datatype, shape, data } = output.clone();
+    Tensor::new(name, datatype, shape, data).map_err(|error| broken(error.to_string()))
+}
+
+fn list(datatypes: &[Datatype]) -> String {
+    datatypes.iter().map(|datatype| datatype.as_str()).collect::<Vec<_>>().join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec(name: &str, datatypes: &[Datatype], shape: &[i64]) -> TensorSpec {
+        TensorSpec { name: name.into(), datatypes: datatypes.to_vec(), shape: shape.to_vec() }
+    }
+
+    fn tensor(name: &str, shape: &[usize], data: &'static [u8]) -> Tensor {
+        let (name, shape, data) = (name.into(), shape.to_vec(), Bytes::from_static(data));
+        Tensor { name, datatype: Datatype::Uint8, shape, data }
+    }
+
+    /// Gives prepared outputs and remembers the rows it was asked for.
+    struct Scripted {
+        signature: Signature,
+        outputs: Vec<Tensor>,
+        seen: Vec<usize>,
+    }
+
+    impl Scripted {
+        fn new(outputs: Vec<Tensor>) -> Scripted {
+            let one = |name| vec![spec(name, &[Datatype::Uint8], &[2])];
+            let signature = Signature { inputs: one("x"), outputs: one("y") };
+            Scripted { signature, outputs, seen: Vec::new() }
+        }
+
+        fn run(&mut self, rows: usize) -> Result<Tensors, ModelError> {
+            let inputs = Tensors(vec![tensor("x", &[3, 2], b"abcdef")]);
+            run_batch(self, 6, &inputs, rows)
+        }
+    }
+
+    impl Model for Scripted {
+        fn signature(&self) -> &Signature {
+            &self.signature
+        }
+
+        fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
+            assert_eq!(inputs.rows().unwrap(), rows);
+            self.seen.push(rows);
+            Ok(Tensors(self.outputs.clone()))
+        }
+    }
+
+    #[test]
+    fn buckets_are_powers_of_two_and_the_limit() {
+        assert_eq!(buckets(1), [1]);
+        assert_eq!(buckets(8), [1, 2, 4, 8]);
+        assert_eq!(buckets(12), [1, 2, 4, 8, 12]);
+        assert_eq!(bucket_for(0, 8), None);
+        assert_eq!(bucket_for(9, 8), None);
+        assert_eq!(bucket_for(9, 12), Some(12));
+        assert_eq!(bucket_for(usize::MAX, usize::MAX), Some(usize::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn every_batch_has_the_smallest_bucket_that_holds_it(max in 1usize..5000, rows in 1usize..5000) {
+            let smallest = buckets(max).into_iter().find(|bucket| *bucket >= rows);
+            prop_assert_eq!(bucket_for(rows, max), smallest);
+        }
+    }
+
+    #[test]
+    fn batches_are_padded_and_stripped() {
+        let mut model = Scripted::new(vec![tensor("y", &[4, 2], b"ABCDEFGH")]);
+        let outputs = model.run(3).unwrap();
+        assert_eq!(model.seen, [4]);
+        assert_eq!(outputs, Tensors(vec![tensor("y", &[3, 2], b"ABCDEF")]));
+    }
+
+    #[test]
+    fn wrong_inputs_never_reach_the_model() {
+        let mut model = Scripted::new(Vec::new());
+        assert!(matches!(model.run(2), Err(ModelError::Input(_))));
+        let seven = Tensors(vec![tensor("x", &[7, 2], b"abcdefghijklmn")]);
+        let error = run_batch(&mut model, 6, &seven, 7).unwrap_err();
+        assert_eq!(error.to_string(), "7 rows, but the model takes 1 to 6");
+        let misnamed = Tensors(vec![tensor("z", &[1, 2], b"ab")]);
+        assert!(matches!(run_batch(&mut model, 6, &misnamed, 1), Err(ModelError::Input(_))));
+        assert!(model.seen.is_empty());
+    }
+
+    #[test]
+    fn a_model_that_lies_is_found_out() {
+        let mut float = tensor("y", &[4, 2], b"ABCDEFGH");
+        float.datatype = Datatype::Fp32;
+        let lies = [
+            (vec![], "it gave 0 outputs, not 1"),
+            (vec![tensor("z", &[4, 2], b"ABCDEFGH")], "output 'y': it did not give it"),
+            (vec![tensor("y", &[3, 2], b"ABCDEF")], "it has shape [3, 2], not [4, 2]"),
+            (vec![tensor("y", &[4, 3], b"ABCDEFGHIJKL")], "it has shape [4, 3], not [4, 2]"),
+            (vec![tensor("y", &[], b"")], "it has shape [], not [4, 2]"),
+            (vec![tensor("y", &[4, 2], b"ABC")], "3 bytes"),
+            (vec![float], "it has datatype FP32, not UINT8"),
+        ];
+        for (outputs, words) in lies {
+            let error = Scripted::new(outputs).run(3).unwrap_err();
+            assert!(
+                matches!(&error, ModelError::Broken(detail) if detail.contains(words)),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn warm_up_covers_every_datatype() {
+        let inputs = vec![
+            spec("image", &[Datatype::Fp32, Datatype::Uint8], &[28, -1]),
+            spec("text", &[Datatype::Bytes], &[]),
+        ];
+        let signature = Signature { inputs, outputs: Vec::new() };
+        let sets = warm_up_inputs(&signature, 4);
+        let datatypes: Vec<_> = sets.iter().map(|set| set.0[0].datatype).collect();
+        assert_eq!(datatypes, [Datatype::Fp32, Datatype::Uint8]);
+        for set in &sets {
+            assert_eq!(signature.check_inputs(set).unwrap(), 4);
+            for tensor in &set.0 {
+                let Tensor { name, datatype, shape, data } = tensor.clone();
+                Tensor::new(name, datatype, shape, data).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The files of a model repository, embedded or on disk; no path leads out of it.
+
+use crate::model::repository::Source;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Largest file read when the caller names no bound of its own: weights of a large model.
+pub const FILE_BYTES_MAX: u64 = 8 << 30;
+/// Longest name of a model or file.
+const NAME_CHARS_MAX: usize = 64;
+
+/// The repository that is compiled into the binary.
+#[derive(rust_embed::RustEmbed)]
+#[folder = "models"]
+struct EmbeddedModels;
+
+/// What is wrong with a file or folder of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {detail}")]
+pub struct BadFile {
+    /// Its path inside the repository, such as `digits/1/weights.safetensors`.
+    pub file: String,
+    pub detail: String,
+}
+
+impl BadFile {
+    pub(crate) fn new(file: impl Into<String>, detail: impl Into<String>) -> BadFile {
+        BadFile { file: file.into(), detail: detail.into() }
+    }
+}
+
+/// Whether a name may be a model's or a file's: ASCII letters, digits, `.`, `_` and `-`, beginning
+/// with a letter or digit, so that it is neither hidden nor a path, and fits into a URL.
+pub fn is_safe_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= NAME_CHARS_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(allowed)
+}
+
+/// A folder of a repository, such as one version of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// `None` for the embedded repository, else the canonical path of the repository's root.
+    root: Option<PathBuf>,
+    /// Path inside the repository with `/` between the parts; empty for the root.
+    folder: String,
+}
+
+impl Files {
+    /// The root of the embedded repository.
+    pub(crate) fn embedded() -> Files {
+        Files { root: None, folder: String::new() }
+    }
+
+    /// The root of a repository on disk.
+    ///
+    /// # Errors
+    /// If there is no such folder, or it may not be read.
+    pub(crate) fn open(root: &Path) -> Result<Files, BadFile> {
+        let bad = |detail: String| BadFile::new(root.display().to_string(), detail);
+        let root = root.canonicalize().map_err(|error| bad(io_detail(&error)))?;
+        if root.is_dir() {
+            return Ok(Files { root: Some(root), folder: String::new() });
+        }
+        Err(bad("is not a folder".into()))
+    }
+
+    /// The repository it belongs to.
+    pub(crate) fn source(&self) -> Source {
+        self.root.clone().map_or(Source::Embedded, Source::Folder)
+    }
+
+    /// A folder inside this one; whether it exists shows when something in it is read.
+    pub(crate) fn folder(&self, name: &str) -> Files {
+        Files { root: self.root.clone(), folder: self.path_of(name) }
+    }
+
+    /// Path inside the repository, for messages.
+    pub fn path_of(&self, name: &str) -> String {
+        if self.folder.is_empty() { name.to_owned() } else { format!("{}/{name}", self.folder) }
+    }
+
+    /// Reads a whole file of this folder; `name` may lead into folders below with `/`.
+    ///
+    /// # Errors
+    /// If the name is not safe, the file is missing, unreadable, not a plain file, larger than
+    /// [`FILE_BYTES_MAX`], or a link that leads out of the repository.
+    pub fn read(&self, name: &str) -> Result<Bytes, BadFile> {
+        self.read_up_to(name, FILE_BYTES_MAX)
+    }
+
+    /// Like [`Files::read`], for files that are known to have at most `bytes_max` bytes.
+    pub fn read_up_to(&self, name: &str, bytes_max: u64) -> Result<Bytes, BadFile> {
+        let path = self.path_of(name);
+        let bad = |detail: String| BadFile::new(path.clone(), detail);
+        if !name.split('/').all(is_safe_name) {
+            return Err(bad("is not a safe file name".into()));
+        }
+        match &self.root {
+            None => read_embedded(&path, bytes_max),
+            Some(root) => read_plain(root, &path, bytes_max),
+        }
+        .map_err(bad)
+    }
+
+    /// Names of the folders in this one, sorted; hidden ones are left out. A link that leads
+    /// nowhere is among them, so that it is reported rather than passed over.
+    pub(crate) fn folders(&self) -> Result<Vec<String>, BadFile> {
+        let mut names = match &self.root {
+            None => self.embedded_folders(),
+            Some(root) => list_folders(&root.join(&self.folder))
+                .map_err(|error| BadFile::new(self.shown(), io_detail(&error)))?,
+        };
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn embedded_folders(&self) -> Vec<String> {
+        let prefix = self.path_of("");
+        let below = |path: Cow<'static, str>| {
+            let (folder, _) = path.strip_prefix(&prefix)?.split_once('/')?;
+            Some(folder.to_owned())
+        };
+        EmbeddedModels::iter().filter_map(below).collect()
+    }
+
+    fn shown(&self) -> String {
+        match &self.root {
+            Some(root) if self.folder.is_empty() => root.display().to_string(),
+            _ => self.folder.clone(),
+        }
+    }
+}
+
+fn read_embedded(path: &str, bytes_max: u64) -> Result<Bytes, String> {
+    let file = EmbeddedModels::get(path).ok_or("is missing from the binary")?;
+    check_size(file.data.len() as u64, bytes_max)?;
+    Ok(match file.data {
+        Cow::Borrowed(data) => Bytes::from_static(data),
+        Cow::Owned(data) => Bytes::from(data),
+    })
+}
+
+/// Reads the file at `path` below the canonical folder `root`.
+fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, String> {
+    let real = root.join(path).canonicalize().map_err(|error| io_detail(&error))?;
+    if !real.starts_with(root) {
+        return Err(
+            "is a link that leads out of the model repository; copy the file into it".into()
+        );
+    }
+    let metadata = real.metadata().map_err(|error| io_detail(&error))?;
+    // Opening a pipe or device could wait for ever.
+    if !metadata.is_file() {
+        return Err("is not a plain file".into());
+    }
+    check_size(metadata.len(), bytes_max)?;
+    let mut data = Vec::new();
+    let length = usize::try_from(metadata.len()).map_err(|_| "is too large for this machine")?;
+    data.try_reserve_exact(length).map_err(|_| "does not fit into memory")?;
+    let file = File::open(&real).map_err(|error| io_detail(&error))?;
+    // It may have grown since it was measured.
+    let read = file.take(bytes_max.saturating_add(1)).read_to_end(&mut data);
+    read.map_err(|error| io_detail(&error))?;
+    check_size(data.len() as u64, bytes_max)?;
+    Ok(data.into())
+}
+
+fn check_size(bytes: u64, bytes_max: u64) -> Result<(), String> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(format!("has {bytes} bytes, but at most {bytes_max} are allowed"))
+}
+
+fn list_folders(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in path.read_dir()? {
+        let entry = entry?;
+        // Follows links; a link that leads nowhere is listed.
+        if entry.path().metadata().map_or(true, |metadata| metadata.is_dir()) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The error in words that fit behind a path, without the number of the operating system.
+fn io_detail(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".into(),
+        io::ErrorKind::PermissionDenied => "may not be read: permission denied".into(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::test_folder::TestFolder;
+
+    #[test]
+    fn names_cannot_be_paths() {
+        for good in ["digits", "a", "7", "resnet-50_v1.5"] {
+            assert!(is_safe_name(good), "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "ä", "a\0", long.as_str()]
+        {
+            assert!(!is_safe_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_files_and_tells_what_is_wrong_with_others() {
+        let folder = TestFolder::new();
+        folder.write("m/1/weights", b"12345");
+        folder.make_dir("m/1/folder");
+        let files = Files::open(folder.path()).unwrap().folder("m").folder("1");
+        assert_eq!(files.read("weights").unwrap(), "12345");
+        assert_eq!(files.read_up_to("weights", 5).unwrap(), "12345");
+        let error = |name: &str, max| files.read_up_to(name, max).unwrap_err().to_string();
+        assert_eq!(error("weights", 4), "m/1/weights: has 5 bytes, but at most 4 are allowed");
+        assert_eq!(error("absent", 4), "m/1/absent: does not exist");
+        assert_eq!(error("folder", 4), "m/1/folder: is not a plain file");
+        assert_eq!(error("../1/weights", 9), "m/1/../1/weights: is not a safe file name");
+        assert_eq!(error("/etc/passwd", 9), "m/1//etc/passwd: is not a safe file name");
+    }
+
+    #[test]
+    fn a_huge_file_is_refused_before_it_is_read() {
+        let folder = TestFolder::new();
+        folder.write("m/huge", b"");
+        let file = File::options().write(true).open(folder.path().join("m/huge")).unwrap();
+        // Sparse: takes no room on disk.
+        file.set_len(1 << 40).unwrap();
+        let files = Files::open(folder.path()).unwrap().folder("m");
+        let error = files.read("huge").unwrap_err().to_string();
+        assert!(error.contains("has 1099511627776 bytes, but at most"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_may_point_inside_the_repository_only() {
+        let (folder, outside) = (TestFolder::new(), TestFolder::new());
+        outside.write("secret", b"x");
+        folder.write("m/1/weights", b"w");
+        folder.link("m/2", folder.path().join("m/1"));
+        folder.link("m/1/leak", outside.path().join("secret"));
+        folder.link("n", outside.path());
+        let root = Files::open(folder.path()).unwrap();
+        assert_eq!(root.folder("m").folder("2").read("weights").unwrap(), "w");
+        for (at, name) in [("m", "1/leak"), ("n", "secret")] {
+            let error = root.folder(at).read(name).unwrap_err().to_string();
+            assert!(error.contains("leads out of the model repository"), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = TestFolder::new();
+        folder.make_dir("m");
+        let path = folder.path().join("m/pipe");
+        let mode = rustix::fs::Mode::from_bits_truncate(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = Files::open(folder.path()).unwrap().folder("m").read("pipe").unwrap_err();
+        assert_eq!(error.detail, "is not a plain file");
+    }
+
+    #[test]
+    fn an_absent_repository_is_an_error() {
+        let error = Files::open(Path::new("/nowhere/at/all")).unwrap_err();
+        assert_eq!(error.to_string(), "/nowhere/at/all: does not exist");
+    }
+}

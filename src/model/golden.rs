@@ -1,0 +1,302 @@
+//! Golden samples: inputs whose right outputs are known, run before a replica may serve.
+//!
+//! A sample is a JSON file in the version's folder, written as the V2 protocol writes a request
+//! and its answer: `{"inputs": [tensor, …], "outputs": [tensor, …]}`, each tensor with `name`,
+//! `datatype`, `shape` and flat `data`. Outputs that it leaves out are not compared.
+
+use crate::model::batch::run_batch;
+use crate::model::files::{BadFile, Files};
+use crate::model::repository::{GoldenSpec, ModelInfo};
+use crate::model::signature::Signature;
+use crate::model::{Model, ModelError};
+use crate::tensor::{Datatype, Tensor, Tensors};
+use half::{bf16, f16};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Largest sample read.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// A sample that fits its model's signature.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    inputs: Tensors,
+    rows: usize,
+    expected: Tensors,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenSample {
+    inputs: Vec<WrittenTensor>,
+    outputs: Vec<WrittenTensor>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenTensor {
+    name: String,
+    datatype: Datatype,
+    shape: Vec<usize>,
+    data: Vec<Value>,
+}
+
+/// Runs the model's sample, if it has one, and compares.
+///
+/// # Errors
+/// [`ModelError::Golden`] naming the first difference beyond the tolerance;
+/// [`ModelError::Broken`] if the sample cannot be read; else what the model says.
+pub fn check(files: &Files, info: &ModelInfo, model: &mut dyn Model) -> Result<(), ModelError> {
+    let Some(spec) = &info.golden else { return Ok(()) };
+    let sample = read(files, spec, &info.signature)?;
+    let outputs = run_batch(model, info.batch.max_rows, &sample.inputs, sample.rows);
+    let outputs = outputs.map_err(|error| match error {
+        ModelError::Input(detail) => ModelError::Broken(format!("golden sample: {detail}")),
+        other => other,
+    })?;
+    for expected in &sample.expected.0 {
+        compare(expected, &outputs, spec.tolerance).map_err(ModelError::Golden)?;
+    }
+    Ok(())
+}
+
+/// Reads the sample and checks that it fits the signature.
+pub(crate) fn read(
+    files: &Files,
+    spec: &GoldenSpec,
+    signature: &Signature,
+) -> Result<Sample, BadFile> {
+    let bad = |detail: String| BadFile::new(files.path_of(&spec.file), detail);
+    let data = files.read_up_to(&spec.file, BYTES_MAX)?;
+    let written: WrittenSample = serde_json::from_slice(&data).map_err(|e| bad(e.to_string()))?;
+    let inputs = tensors(written.inputs).map_err(bad)?;
+    let rows = signature.check_inputs(&inputs).map_err(|error| bad(error.to_string()))?;
+    let expected = tensors(written.outputs).map_err(bad)?;
+    check_expected(&expected, signature, rows).map_err(bad)?;
+    Ok(Sample { inputs, rows, expected })
+}
+
+fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Result<(), String> {
+    if expected.0.is_empty() {
+        return Err("expects no outputs, so it would prove nothing".into());
+    }
+    for tensor in &expected.0 {
+        let name = &tensor.name;
+        let spec = signature.outputs.iter().find(|spec| spec.name == *name);
+        let spec = spec.ok_or_else(|| format!("the model has no output '{name}'"))?;
+        if !spec.datatypes.contains(&tensor.datatype) || !spec.fits_shape(&tensor.shape) {
+            return Err(format!("output '{name}' does not fit the model's signature"));
+        }
+        if tensor.shape.first() != Some(&rows) {
+            return Err(format!("output '{name}' has not {rows} rows, as the inputs have"));
+        }
+    }
+    Ok(())
+}
+
+fn tensors(written: Vec<WrittenTensor>) -> Result<Tensors, String> {
+    written.into_iter().map(tensor).collect()
+}
+
+fn tensor(written: WrittenTensor) -> Result<Tensor, String> {
+    let WrittenTensor { name, datatype, shape, data } = written;
+    let mut bytes = Vec::with_capacity(data.len().saturating_mul(datatype.size().unwrap_or(8)));
+    for (at, value) in data.iter().enumerate() {
+        let wrong = || format!("tensor '{name}': element {at}, {value}, is no {datatype}");
+        encode(datatype, value, &mut bytes).ok_or_else(wrong)?;
+    }
+    Tensor::new(name, datatype, shape, bytes.into()).map_err(|error| error.to_string())
+}
+
+/// Appends one element; `None` if the value is not of the datatype or out of its range.
+fn encode(datatype: Datatype, value: &Value, out: &mut Vec<u8>) -> Option<()> {
+    let float = || value.as_f64();
+    match datatype {
+        Datatype::Bool => out.push(u8::from(value.as_bool()?)),
+        Datatype::Uint8 => out.extend(u8::try_from(value.as_u64()?).ok()?.to_le_bytes()),
+        Datatype::Uint16 => out.extend(u16::try_from(value.as_u64()?).ok()?.to_le_bytes()),
+        Datatype::Uint32 => out.extend(u32::try_from(value.as_u64()?).ok()?.to_le_bytes()),
+        Datatype::Uint64 => out.extend(value.as_u64()?.to_le_bytes()),
+        Datatype::Int8 => out.extend(i8::try_from(value.as_i64()?).ok()?.to_le_bytes()),
+        Datatype::Int16 => out.extend(i16::try_from(value.as_i64()?).ok()?.to_le_bytes()),
+        Datatype::Int32 => out.extend(i32::try_from(value.as_i64()?).ok()?.to_le_bytes()),
+        Datatype::Int64 => out.extend(value.as_i64()?.to_le_bytes()),
+        Datatype::Fp16 => out.extend(f16::from_f64(float()?).to_le_bytes()),
+        Datatype::Bf16 => out.extend(bf16::from_f64(float()?).to_le_bytes()),
+        Datatype::Fp32 => out.extend((float()? as f32).to_le_bytes()),
+        Datatype::Fp64 => out.extend(float()?.to_le_bytes()),
+        Datatype::Bytes => {
+            let text = value.as_str()?.as_bytes();
+            out.extend(u32::try_from(text.len()).ok()?.to_le_bytes());
+            out.extend(text);
+        }
+    }
+    Some(())
+}
+
+fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), String> {
+    let name = &expected.name;
+    let actual = outputs.get(name).map_err(|error| error.to_string())?;
+    if actual.datatype != expected.datatype || actual.shape != expected.shape {
+        return Err(format!(
+            "output '{name}' is {} {:?}, not {} {:?}",
+            actual.datatype, actual.shape, expected.datatype, expected.shape
+        ));
+    }
+    if actual.data == expected.data {
+        return Ok(());
+    }
+    let Some(size) = expected.datatype.size() else {
+        return Err(format!("output '{name}' holds other bytes"));
+    };
+    let pairs = actual.data.chunks_exact(size).zip(expected.data.chunks_exact(size));
+    for (at, (actual, wanted)) in pairs.enumerate() {
+        let (actual, wanted) =
+            (decode(expected.datatype, actual), decode(expected.datatype, wanted));
+        let near = (actual - wanted).abs() <= tolerance;
+        if !near && actual != wanted {
+            return Err(format!("output '{name}' [{at}] is {actual}, not {wanted} ± {tolerance}"));
+        }
+    }
+    Ok(())
+}
+
+/// The number that an element's bytes spell; large 64-bit integers are rounded.
+fn decode(datatype: Datatype, bytes: &[u8]) -> f64 {
+    fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().unwrap_or([0; N])
+    }
+    match datatype {
+        Datatype::Bool | Datatype::Uint8 => f64::from(u8::from_le_bytes(array(bytes))),
+        Datatype::Uint16 => f64::from(u16::from_le_bytes(array(bytes))),
+        Datatype::Uint32 => f64::from(u32::from_le_bytes(array(bytes))),
+        Datatype::Uint64 => u64::from_le_bytes(array(bytes)) as f64,
+        Datatype::Int8 => f64::from(i8::from_le_bytes(array(bytes))),
+        Datatype::Int16 => f64::from(i16::from_le_bytes(array(bytes))),
+        Datatype::Int32 => f64::from(i32::from_le_bytes(array(bytes))),
+        Datatype::Int64 => i64::from_le_bytes(array(bytes)) as f64,
+        Datatype::Fp16 => f16::from_le_bytes(array(bytes)).to_f64(),
+        Datatype::Bf16 => bf16::from_le_bytes(array(bytes)).to_f64(),
+        Datatype::Fp32 => f64::from(f32::from_le_bytes(array(bytes))),
+        Datatype::Fp64 => f64::from_le_bytes(array(bytes)),
+        Datatype::Bytes => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::signature::TensorSpec;
+    use crate::model::test_folder::TestFolder;
+
+    fn one(name: &str, datatype: Datatype) -> Vec<TensorSpec> {
+        vec![TensorSpec { name: name.into(), datatypes: vec![datatype], shape: vec![2] }]
+    }
+
+    fn signature() -> Signature {
+        Signature { inputs: one("x", Datatype::Int8), outputs: one("y", Datatype::Fp32) }
+    }
+
+    const GOOD: &str = r#"{
+        "inputs": [{"name": "x", "datatype": "INT8", "shape": [1, 2], "data": [-1, 2]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 3]}]}"#;
+
+    fn read_text(text: &str) -> Result<Sample, String> {
+        let folder = TestFolder::new();
+        folder.write("g.json", text.as_bytes());
+        let spec = GoldenSpec { file: "g.json".into(), tolerance: 0.0 };
+        let files = Files::open(folder.path()).unwrap();
+        read(&files, &spec, &signature()).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn rejects(from: &str, to: &str, words: &str) {
+        assert!(GOOD.contains(from), "{from}");
+        let error = read_text(&GOOD.replacen(from, to, 1)).unwrap_err();
+        assert!(error.starts_with("g.json: ") && error.contains(words), "{error}");
+    }
+
+    #[test]
+    fn samples_are_read_and_must_fit() {
+        let sample = read_text(GOOD).unwrap();
+        assert_eq!(&sample.inputs.0[0].data[..], [255, 2]);
+        assert_eq!(sample.rows, 1);
+        rejects("[-1, 2]", "[-1, 200]", "element 1, 200, is no INT8");
+        rejects("[-1, 2]", "[-1]", "1 bytes, but INT8 of shape [1, 2] needs 2");
+        rejects("[-1, 2]", "-1", "invalid type");
+        rejects("\"x\"", "\"z\"", "the model has no input 'z'");
+        rejects("\"y\"", "\"z\"", "the model has no output 'z'");
+        rejects("FP32", "FP64", "output 'y' does not fit the model's signature");
+        rejects("FP32", "FP31", "unknown variant");
+        rejects(r#""shape": [1, 2], "data": [0.25, 3]"#, r#""shape": [0, 2], "data": []"#, "rows");
+        rejects(
+            r#"{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 3]}"#,
+            "",
+            "prove nothing",
+        );
+        rejects("{", "", "line");
+    }
+
+    /// Gives prepared outputs.
+    struct Fixed(Signature, Vec<f32>);
+
+    impl Model for Fixed {
+        fn signature(&self) -> &Signature {
+            &self.0
+        }
+
+        fn forward(&mut self, _inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
+            let data: Vec<u8> = self.1.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let tensor = Tensor::new("y", Datatype::Fp32, vec![rows, 2], data.into());
+            Ok(Tensors(vec![tensor.unwrap()]))
+        }
+    }
+
+    fn run(answer: [f32; 2], tolerance: f64) -> Result<(), ModelError> {
+        let folder = TestFolder::new();
+        folder.write("m/1/golden.json", GOOD.as_bytes());
+        let info = ModelInfo {
+            name: "m".into(),
+            version: "1".into(),
+            kind: "fixed".into(),
+            source: crate::model::Source::Folder(folder.path().to_owned()),
+            signature: signature(),
+            batch: crate::model::Batching { max_rows: 1, delay: std::time::Duration::ZERO },
+            labels: Vec::new(),
+            golden: Some(GoldenSpec { file: "golden.json".into(), tolerance }),
+        };
+        check(&info.files().unwrap(), &info, &mut Fixed(signature(), answer.to_vec()))
+    }
+
+    #[test]
+    fn only_answers_within_the_tolerance_pass() {
+        run([0.25, 3.0], 0.0).unwrap();
+        run([0.26, 2.99], 0.02).unwrap();
+        let error = run([0.25, 3.5], 0.02).unwrap_err();
+        assert_eq!(error.to_string(), "golden sample failed: output 'y' [1] is 3.5, not 3 ± 0.02");
+        assert!(matches!(run([f32::NAN, 3.0], 1e9), Err(ModelError::Golden(_))));
+        assert!(matches!(run([f32::INFINITY, 3.0], 1e9), Err(ModelError::Golden(_))));
+    }
+
+    #[test]
+    fn every_datatype_is_read_and_understood() {
+        for datatype in Datatype::ALL {
+            let value = match datatype {
+                Datatype::Bool => Value::from(true),
+                Datatype::Bytes => Value::from("hi"),
+                Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64 => {
+                    Value::from(1.5)
+                }
+                _ => Value::from(7),
+            };
+            let mut bytes = Vec::new();
+            encode(datatype, &value, &mut bytes).unwrap();
+            assert_eq!(bytes.len(), datatype.size().unwrap_or(6));
+            let expected = value.as_f64().unwrap_or(f64::from(u8::from(value == true)));
+            if datatype != Datatype::Bytes {
+                assert_eq!(decode(datatype, &bytes), expected, "{datatype}");
+            }
+            assert_eq!(encode(datatype, &Value::Null, &mut bytes), None);
+        }
+    }
+}

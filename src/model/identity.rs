@@ -1,0 +1,98 @@
+//! The kind `identity`: every output is the input at its place. No device is involved; it is there
+//! for protocol tests and for measuring what serving itself costs.
+
+use crate::model::signature::Signature;
+use crate::model::{Model, ModelError};
+use crate::tensor::{Tensor, Tensors};
+
+/// Its name in `model.toml`.
+pub const KIND: &str = "identity";
+
+/// Checks that the outputs can be the inputs: as many, with equal datatypes and shapes.
+pub(crate) fn check(signature: &Signature) -> Result<(), String> {
+    let (inputs, outputs) = (&signature.inputs, &signature.outputs);
+    if inputs.len() != outputs.len() {
+        let (inputs, outputs) = (inputs.len(), outputs.len());
+        return Err(format!("identity needs as many outputs ({outputs}) as inputs ({inputs})"));
+    }
+    for (input, output) in inputs.iter().zip(outputs) {
+        if input.datatypes != output.datatypes || input.shape != output.shape {
+            let (input, output) = (&input.name, &output.name);
+            return Err(format!(
+                "input '{input}' and output '{output}' differ in datatype or shape, but identity gives back what it takes"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Gives back its inputs under the names of its outputs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    signature: Signature,
+}
+
+impl Identity {
+    /// # Errors
+    /// [`ModelError::Broken`] if the outputs cannot be the inputs.
+    pub fn new(signature: Signature) -> Result<Identity, ModelError> {
+        check(&signature).map_err(ModelError::Broken)?;
+        Ok(Identity { signature })
+    }
+}
+
+impl Model for Identity {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn forward(&mut self, inputs: &Tensors, _rows: usize) -> Result<Tensors, ModelError> {
+        let pairs = self.signature.inputs.iter().zip(&self.signature.outputs);
+        let echo = |(input, output): (&crate::model::TensorSpec, &crate::model::TensorSpec)| {
+            let tensor = inputs.get(&input.name);
+            let tensor = tensor.map_err(|error| ModelError::Input(error.to_string()))?;
+            Ok(Tensor { name: output.name.clone(), ..tensor.clone() })
+        };
+        pairs.map(echo).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{TensorSpec, run_batch};
+    use crate::tensor::Datatype;
+    use bytes::Bytes;
+
+    fn spec(name: &str, datatype: Datatype) -> TensorSpec {
+        TensorSpec { name: name.into(), datatypes: vec![datatype], shape: vec![-1] }
+    }
+
+    #[test]
+    fn inputs_come_back_under_the_outputs_names() {
+        let inputs = vec![spec("a", Datatype::Uint8), spec("b", Datatype::Bytes)];
+        let outputs = vec![spec("c", Datatype::Uint8), spec("d", Datatype::Bytes)];
+        let mut model = Identity::new(Signature { inputs, outputs }).unwrap();
+        let bytes = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0\x01\0\0\0!");
+        let numbers = Bytes::from_static(&[1, 2, 3]);
+        // In another order than the signature's.
+        let sent = Tensors(vec![
+            Tensor::new("b", Datatype::Bytes, vec![3, 1], bytes.clone()).unwrap(),
+            Tensor::new("a", Datatype::Uint8, vec![3, 1], numbers.clone()).unwrap(),
+        ]);
+        let got = run_batch(&mut model, 8, &sent, 3).unwrap();
+        let expected = Tensors(vec![
+            Tensor::new("c", Datatype::Uint8, vec![3, 1], numbers).unwrap(),
+            Tensor::new("d", Datatype::Bytes, vec![3, 1], bytes).unwrap(),
+        ]);
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn it_cannot_give_what_it_does_not_take() {
+        let signature = |outputs| Signature { inputs: vec![spec("a", Datatype::Uint8)], outputs };
+        assert!(Identity::new(signature(vec![])).is_err());
+        assert!(Identity::new(signature(vec![spec("b", Datatype::Fp32)])).is_err());
+        assert!(Identity::new(signature(vec![spec("a", Datatype::Uint8)])).is_ok());
+    }
+}

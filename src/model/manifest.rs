@@ -1,0 +1,367 @@
+//! `model.toml`: what a user writes about a model, read strictly.
+
+use crate::model::files::{BadFile, is_safe_name};
+use crate::model::repository::{Batching, GoldenSpec};
+use crate::model::signature::{Signature, TensorSpec};
+use crate::tensor::Datatype;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Name of the file in every model's folder.
+pub(crate) const FILE: &str = "model.toml";
+/// Largest `model.toml` read; labels of ten thousand classes fit.
+pub(crate) const BYTES_MAX: u64 = 1 << 20;
+
+/// Rows of a batch where `[batch]` says nothing.
+const MAX_ROWS_DEFAULT: usize = 8;
+/// Most rows of a batch: more would only wait for each other.
+const MAX_ROWS_MAX: usize = 4096;
+/// Longest time that a request may be asked to wait for company.
+const DELAY_MAX: Duration = Duration::from_secs(10);
+/// Most inputs or outputs of a model.
+const TENSORS_MAX: usize = 64;
+/// Most dimensions of a tensor, without the batch axis.
+const DIMS_MAX: usize = 8;
+/// Largest row of fixed shape, so that sizes computed from it cannot overflow.
+const ROW_ELEMENTS_MAX: i64 = 1 << 31;
+/// Longest name of an input or output.
+const TENSOR_NAME_MAX: usize = 128;
+/// Tolerance of a golden sample that names none; adapters differ by less than 1e-4.
+const TOLERANCE_DEFAULT: f64 = 1e-3;
+
+/// Which version folders are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// The largest number.
+    Latest,
+    All,
+    These(Vec<u64>),
+}
+
+/// A valid `model.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Manifest {
+    pub(crate) kind: String,
+    pub(crate) signature: Signature,
+    pub(crate) batch: Batching,
+    pub(crate) labels: Vec<String>,
+    pub(crate) versions: Versions,
+    pub(crate) golden: Option<GoldenSpec>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    kind: String,
+    inputs: Vec<WrittenTensor>,
+    outputs: Vec<WrittenTensor>,
+    #[serde(default)]
+    batch: WrittenBatch,
+    #[serde(default)]
+    labels: Vec<String>,
+    versions: Option<toml::Value>,
+    golden: Option<WrittenGolden>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenTensor {
+    name: String,
+    datatype: Option<Datatype>,
+    datatypes: Option<Vec<Datatype>>,
+    shape: Vec<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenBatch {
+    max_rows: Option<usize>,
+    delay: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenGolden {
+    file: Option<String>,
+    tolerance: Option<f64>,
+}
+
+impl Manifest {
+    /// Reads and checks the text of a `model.toml`; `path` is for messages.
+    ///
+    /// # Errors
+    /// Naming the file and the line or field.
+    pub(crate) fn parse(path: &str, data: &[u8]) -> Result<Manifest, BadFile> {
+        let bad = |detail: String| BadFile::new(path, detail);
+        let text = std::str::from_utf8(data).map_err(|_| bad("is not UTF-8 text".into()))?;
+        let written: Written = toml::from_str(text).map_err(|e| bad(describe(text, &e)))?;
+        written.check().map_err(bad)
+    }
+}
+
+/// A TOML error in one line: where it is, what stands there, what is wrong.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', ", ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let number = before.matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+    let shown: String = line.chars().take(60).collect();
+    format!("line {number}, `{shown}`: {message}")
+}
+
+impl Written {
+    fn check(self) -> Result<Manifest, String> {
+        if !is_safe_name(&self.kind) {
+            return Err(format!("kind: '{}' is not a name", self.kind));
+        }
+        let inputs = check_tensors("inputs", self.inputs)?;
+        let outputs = check_tensors("outputs", self.outputs)?;
+        Ok(Manifest {
+            kind: self.kind,
+            signature: Signature { inputs, outputs },
+            batch: self.batch.check()?,
+            labels: self.labels,
+            versions: check_versions(self.versions)?,
+            golden: self.golden.map(WrittenGolden::check).transpose()?,
+        })
+    }
+}
+
+fn check_tensors(field: &str, written: Vec<WrittenTensor>) -> Result<Vec<TensorSpec>, String> {
+    if written.is_empty() || written.len() > TENSORS_MAX {
+        return Err(format!(
+            "{field}: {} tensors, but 1 to {TENSORS_MAX} are possible",
+            written.len()
+        ));
+    }
+    let mut specs: Vec<TensorSpec> = Vec::with_capacity(written.len());
+    for tensor in written {
+        let name = tensor.name.clone();
+        let spec = tensor.check().map_err(|detail| format!("{field}: '{name}': {detail}"))?;
+        if specs.iter().any(|earlier| earlier.name == name) {
+            return Err(format!("{field}: '{name}' is named twice"));
+        }
+        specs.push(spec);
+    }
+    Ok(specs)
+}
+
+impl WrittenTensor {
+    fn check(self) -> Result<TensorSpec, String> {
+        let printable = !self.name.chars().any(char::is_control);
+        if self.name.is_empty() || self.name.len() > TENSOR_NAME_MAX || !printable {
+            return Err(format!("name: 1 to {TENSOR_NAME_MAX} printable characters are needed"));
+        }
+        let datatypes = match (self.datatype, self.datatypes) {
+            (Some(one), None) => vec![one],
+            (None, Some(several)) if !several.is_empty() => several,
+            (None, _) => return Err("datatype: name one, such as \"FP32\"".into()),
+            (Some(_), Some(_)) => return Err("give datatype or datatypes, not both".into()),
+        };
+        for (at, datatype) in datatypes.iter().enumerate() {
+            if datatypes[..at].contains(datatype) {
+                return Err(format!("datatypes: {datatype} is named twice"));
+            }
+        }
+        check_shape(&self.shape)?;
+        Ok(TensorSpec { name: self.name, datatypes, shape: self.shape })
+    }
+}
+
+fn check_shape(shape: &[i64]) -> Result<(), String> {
+    if shape.len() > DIMS_MAX {
+        return Err(format!(
+            "shape: {} dimensions, but at most {DIMS_MAX} are possible",
+            shape.len()
+        ));
+    }
+    if let Some(dim) = shape.iter().find(|dim| **dim == 0 || **dim < -1) {
+        return Err(format!("shape: {dim} is no dimension; use -1 where any length is accepted"));
+    }
+    let fixed = shape.iter().filter(|dim| **dim > 0);
+    let elements = fixed.copied().try_fold(1i64, i64::checked_mul);
+    match elements {
+        Some(elements) if elements <= ROW_ELEMENTS_MAX => Ok(()),
+        _ => Err(format!("shape: one row has more than {ROW_ELEMENTS_MAX} elements")),
+    }
+}
+
+impl WrittenBatch {
+    fn check(self) -> Result<Batching, String> {
+        let max_rows = self.max_rows.unwrap_or(MAX_ROWS_DEFAULT);
+        if !(1..=MAX_ROWS_MAX).contains(&max_rows) {
+            return Err(format!("batch.max_rows: {max_rows} is not between 1 and {MAX_ROWS_MAX}"));
+        }
+        let delay = self.delay.as_deref().map_or(Ok(Duration::ZERO), parse_delay)?;
+        Ok(Batching { max_rows, delay })
+    }
+}
+
+/// Reads `"250us"`, `"2ms"` or `"1s"`.
+fn parse_delay(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("batch.delay: '{text}' is not a time such as \"250us\", \"2ms\" or \"1s\"");
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let delay = match unit.trim_start() {
+        "us" | "µs" => Duration::from_micros(number),
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        _ => return Err(wrong()),
+    };
+    if delay > DELAY_MAX {
+        return Err(format!("batch.delay: '{text}' is longer than {} s", DELAY_MAX.as_secs()));
+    }
+    Ok(delay)
+}
+
+fn check_versions(written: Option<toml::Value>) -> Result<Versions, String> {
+    let wrong = "versions: must be \"latest\", \"all\" or a list of version numbers such as [1, 2]";
+    let numbers = match written {
+        None => return Ok(Versions::Latest),
+        Some(toml::Value::String(word)) if word == "latest" => return Ok(Versions::Latest),
+        Some(toml::Value::String(word)) if word == "all" => return Ok(Versions::All),
+        Some(toml::Value::Array(numbers)) if !numbers.is_empty() => numbers,
+        Some(_) => return Err(wrong.into()),
+    };
+    let number = |value: &toml::Value| {
+        let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+        number.filter(|number| *number > 0).ok_or(wrong)
+    };
+    let mut numbers = numbers.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(Versions::These(numbers))
+}
+
+impl WrittenGolden {
+    fn check(self) -> Result<GoldenSpec, String> {
+        let file = self.file.unwrap_or_else(|| "golden.json".into());
+        if !is_safe_name(&file) {
+            return Err(format!(
+                "golden.file: '{file}' is not a file name in the version's folder"
+            ));
+        }
+        let tolerance = self.tolerance.unwrap_or(TOLERANCE_DEFAULT);
+        if !tolerance.is_finite() || tolerance < 0.0 {
+            return Err(format!("golden.tolerance: {tolerance} is not a number of at least 0"));
+        }
+        Ok(GoldenSpec { file, tolerance })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+kind = "identity"
+labels = ["no", "yes"]
+versions = [2, 1]
+[[inputs]]
+name = "x"
+datatypes = ["FP32", "UINT8"]
+shape = [-1, 3]
+[[outputs]]
+name = "y"
+datatype = "FP32"
+shape = []
+[batch]
+max_rows = 16
+delay = "250us"
+[golden]
+tolerance = 0.5
+"#;
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        Manifest::parse("m/model.toml", text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn everything_is_read() {
+        let manifest = parse(GOOD).unwrap();
+        let input = &manifest.signature.inputs[0];
+        assert_eq!(input.datatypes, [Datatype::Fp32, Datatype::Uint8]);
+        assert_eq!(input.shape, [-1, 3]);
+        assert_eq!(manifest.signature.outputs[0].shape, [0i64; 0]);
+        assert_eq!(manifest.versions, Versions::These(vec![1, 2]));
+        let batch = Batching { max_rows: 16, delay: Duration::from_micros(250) };
+        assert_eq!(manifest.batch, batch);
+        assert_eq!(manifest.labels, ["no", "yes"]);
+        let golden = GoldenSpec { file: "golden.json".into(), tolerance: 0.5 };
+        assert_eq!(manifest.golden, Some(golden));
+    }
+
+    #[test]
+    fn what_may_be_left_out_has_defaults() {
+        let head = GOOD.split("[batch]").next().unwrap();
+        let manifest = parse(&head.replace("versions = [2, 1]", "")).unwrap();
+        assert_eq!(manifest.batch, Batching { max_rows: 8, delay: Duration::ZERO });
+        assert_eq!(manifest.versions, Versions::Latest);
+        assert_eq!(manifest.golden, None);
+    }
+
+    /// Replaces one piece of the good file and expects an error with these words.
+    #[track_caller]
+    fn check(from: &str, to: &str, words: &str) {
+        assert!(GOOD.contains(from), "{from}");
+        let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err();
+        assert!(error.starts_with("m/model.toml: "), "{error}");
+        assert!(error.contains(words), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn every_mistake_names_its_field() {
+        check("kind = \"identity\"", "", "missing field `kind`");
+        check("kind = \"identity\"", "kind = \"../x\"", "kind: '../x' is not a name");
+        check("kind =", "knid =", "line 2, `knid = \"identity\"`: unknown field `knid`");
+        check("max_rows = 16", "max_row = 16", "unknown field `max_row`");
+        check("max_rows = 16", "max_rows = 0", "batch.max_rows: 0 is not between 1 and 4096");
+        check("max_rows = 16", "max_rows = -1", "line 14, `max_rows = -1`: invalid value");
+        check("250us", "soon", "batch.delay: 'soon' is not a time");
+        check("250us", "2", "batch.delay: '2' is not a time");
+        check("250us", "99999999999999999999s", "batch.delay");
+        check("250us", "11s", "longer than 10 s");
+        check("[2, 1]", "\"newest\"", "versions: must be");
+        check("[2, 1]", "[0]", "versions: must be");
+        check("[2, 1]", "[]", "versions: must be");
+        check("0.5", "-0.5", "golden.tolerance: -0.5");
+        check("0.5", "nan", "golden.tolerance: NaN");
+        check("tolerance = 0.5", "file = \"../x\"", "golden.file: '../x'");
+        check(
+            "\"FP32\", \"UINT8\"",
+            "\"FP33\"",
+            "line 7, `datatypes = [\"FP33\"]`: unknown variant",
+        );
+        check("\"FP32\", \"UINT8\"", "", "inputs: 'x': datatype: name one");
+        check("\"FP32\", \"UINT8\"", "\"FP32\", \"FP32\"", "datatypes: FP32 is named twice");
+        check("datatype = \"FP32\"", "", "outputs: 'y': datatype: name one");
+        check("[-1, 3]", "[-2]", "inputs: 'x': shape: -2 is no dimension");
+        check("[-1, 3]", "[0]", "shape: 0 is no dimension");
+        check("[-1, 3]", "[9223372036854775807, 9]", "one row has more than");
+        check("[-1, 3]", "[1,1,1,1,1,1,1,1,1]", "9 dimensions");
+        check("name = \"x\"", "name = \"\"", "name: 1 to 128 printable");
+        check("[[outputs]]", "[[outpust]]", "unknown field `outpust`");
+        check("labels = [", "labels = [1, ", "line 3, `labels = [1, ");
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        assert!(parse("").unwrap_err().contains("missing field"));
+        assert!(parse("\0\u{7f}").unwrap_err().contains("line 1"));
+        let error = Manifest::parse("m/model.toml", &[0xff, 0xfe]).unwrap_err();
+        assert_eq!(error.to_string(), "m/model.toml: is not UTF-8 text");
+    }
+
+    #[test]
+    fn tensors_are_named_once() {
+        let twice = GOOD.replace(
+            "[[outputs]]",
+            "[[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = []\n[[outputs]]",
+        );
+        assert!(parse(&twice).unwrap_err().contains("inputs: 'x' is named twice"));
+    }
+}
