@@ -117,7 +117,11 @@ impl Gpu<'_> {
     }
 
     /// Copies a buffer back to the host, `length` words of 32 bits.
-    pub(super) fn read(&self, buffer: &wgpu::Buffer, length: usize) -> Result<Vec<u32>, KernelError> {
+    pub(super) fn read(
+        &self,
+        buffer: &wgpu::Buffer,
+        length: usize,
+    ) -> Result<Vec<u32>, KernelError> {
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("concertina readback"),
             size: buffer.size(),

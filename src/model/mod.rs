@@ -14,6 +14,7 @@ pub mod normalise;
 pub mod registry;
 pub mod repository;
 pub mod signature;
+mod table;
 #[cfg(test)]
 mod test_folder;
 
@@ -22,6 +23,7 @@ pub use files::{BadFile, Files};
 pub use registry::{LoadContext, Registry};
 pub use repository::{BadModel, Batching, Found, GoldenSpec, ModelInfo, Repository, Source};
 pub use signature::{Signature, TensorSpec};
+pub use table::table;
 
 use crate::tensor::Tensors;
 

@@ -16,7 +16,15 @@ pub fn table(found: &[Found]) -> String {
                 let version = bad.version.clone().unwrap_or_default();
                 let state = format!("broken: {}", bad.error);
                 let blank = String::new;
-                table.add_row([bad.name.clone(), version, blank(), blank(), blank(), blank(), state])
+                table.add_row([
+                    bad.name.clone(),
+                    version,
+                    blank(),
+                    blank(),
+                    blank(),
+                    blank(),
+                    state,
+                ])
             }
         };
     }
