@@ -19,6 +19,7 @@ fn model() -> ModelInfo {
         signature: Signature { inputs: vec![], outputs: vec![spec("a"), spec("b")] },
         batch: Batching { max_rows: 1, delay: Duration::ZERO },
         labels: vec![],
+        golden: None,
     }
 }
 
