@@ -8,9 +8,9 @@ use crate::adapter::select::{select, unknown_ids};
 use crate::api::{self, ApiLimits};
 use crate::config::{AdapterArgs, Config, Limits, ServeArgs, Workers};
 use crate::engine::{self, Catalogue, EngineConfig};
-use crate::model::{Found, Registry, Repository};
+use crate::model::{Found, Registry, Repository, table};
 use crate::schedule::{Bounds, Policy, Settings};
-use crate::{model, worker};
+use crate::worker;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -268,7 +268,7 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
 fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     log_as_worker();
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
-    println!("{}", model::table(&found));
+    println!("{}", table(&found));
     let broken = found.iter().any(|found| matches!(found, Found::Bad(_)));
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
