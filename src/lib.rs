@@ -23,6 +23,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod model;
+mod progress;
 pub mod schedule;
 pub mod telemetry;
 pub mod tensor;

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("tensor", &[]),
     ("clock", &[]),
+    ("progress", &["telemetry"]),
     ("adapter", &["clock"]),
     ("model", &["error", "tensor"]),
     ("config", &["adapter::select"]),
@@ -48,7 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensor",
         ],
     ),
-    ("cli", &["adapter", "api", "config", "engine", "model", "schedule", "worker"]),
+    ("cli", &["adapter", "api", "config", "engine", "model", "progress", "schedule", "worker"]),
 ];
 
 /// Files of the rooms `model` and `adapter` that the serving process uses: no burn, no wgpu.
