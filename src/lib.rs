@@ -22,6 +22,7 @@ mod clock;
 pub mod config;
 pub mod engine;
 pub mod error;
+mod folders;
 pub mod model;
 mod progress;
 pub mod schedule;
