@@ -8,9 +8,10 @@ use crate::adapter::select::{select, unknown_ids};
 use crate::api::{self, ApiLimits};
 use crate::config::{AdapterArgs, Config, Limits, ServeArgs, Workers};
 use crate::engine::{self, Catalogue, EngineConfig};
-use crate::model::{Found, Registry, Repository};
+use crate::model::{Found, Registry, Repository, table};
+use crate::progress::Terminal;
 use crate::schedule::{Bounds, Policy, Settings};
-use crate::{model, worker};
+use crate::worker;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -102,23 +103,29 @@ fn serve(args: &ServeArgs, registry: &Registry) -> anyhow::Result<()> {
         println!("{}", toml::to_string(&config).context("cannot print the settings")?.trim_end());
         return Ok(());
     }
-    log_as_server();
+    let terminal = Terminal::default();
+    log_as_server(&terminal);
     let catalogue = catalogue(config.models.as_ref(), registry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve_until_told(config, catalogue));
+    let outcome = runtime.block_on(serve_until_told(config, catalogue, terminal));
     // Workers are gone; a thread that is stuck in the system must not keep us.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve_until_told(config: Config, catalogue: Catalogue) -> anyhow::Result<()> {
+async fn serve_until_told(
+    config: Config,
+    catalogue: Catalogue,
+    terminal: Terminal,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let names: Vec<_> = catalogue.served.iter().map(|model| model.name.clone()).collect();
     let (engine, driver) = engine::start(engine_config(&config)?, catalogue)?;
     tracing::info!("serving {} on http://{address}", names.join(", "));
+    tokio::spawn(terminal.follow(engine.snapshots()));
     let stop = CancellationToken::new();
     let limits = api_limits(&config);
     let serving =
@@ -268,15 +275,15 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
 fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     log_as_worker();
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
-    println!("{}", model::table(&found));
+    println!("{}", table(&found));
     let broken = found.iter().any(|found| matches!(found, Found::Bad(_)));
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The server's log, on stderr: `CONCERTINA_LOG` says how much of what.
-fn log_as_server() {
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter("info")).with_writer(std::io::stderr);
+fn log_as_server(terminal: &Terminal) {
+    let log = tracing_subscriber::fmt().with_env_filter(filter("info"));
+    let log = log.with_writer(terminal.clone()).with_ansi(Terminal::is_watched());
     log.with_target(false).init();
 }
 

@@ -1,9 +1,10 @@
 //! Arguments + environment + file -> `Config`: every default, bound and unit.
 //!
 //! Precedence: flag, then environment, then file, then default. All contradictions die here,
-//! before anything is opened. Nothing else reads the environment.
+//! before anything is opened. Nothing but this and `folders` reads the environment.
 
 use crate::adapter::select::{CpuRule, Rules, Software};
+use crate::folders;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -195,8 +196,8 @@ impl Default for Config {
             api_key: None,
             hosts: Vec::new(),
             models: None,
-            cache_dir: user_cache_dir(),
-            runtime_dir: user_runtime_dir(),
+            cache_dir: folders::user_cache(),
+            runtime_dir: folders::user_runtime(),
             adapters: Adapters::default(),
             limits: Limits::default(),
             workers: Workers::default(),
@@ -411,29 +412,6 @@ fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
     }
-}
-
-/// The user's cache folder, or the temporary one where there is no home.
-#[allow(clippy::disallowed_methods, reason = "config is the home of the environment")]
-fn user_cache_dir() -> PathBuf {
-    use etcetera::BaseStrategy;
-    let base = etcetera::choose_base_strategy().map(|strategy| strategy.cache_dir());
-    base.unwrap_or_else(|_| std::env::temp_dir()).join("concertina")
-}
-
-/// The user's runtime folder, or one of his own under the temporary folder.
-#[allow(clippy::disallowed_methods, reason = "config is the home of the environment")]
-fn user_runtime_dir() -> PathBuf {
-    use etcetera::BaseStrategy;
-    let strategy = etcetera::choose_base_strategy().ok();
-    let runtime = strategy.and_then(|strategy| strategy.runtime_dir());
-    if let Some(dir) = runtime.filter(|dir| dir.is_dir()) {
-        return dir.join("concertina");
-    }
-    let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME"));
-    let user: String =
-        user.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
-    std::env::temp_dir().join(format!("concertina-{user}"))
 }
 
 #[cfg(test)]

@@ -97,8 +97,10 @@ impl EngineHandle {
             }
             mpsc::error::TrySendError::Closed(_) => going_down(),
         })?;
-        let _cancel = CancelOnDrop { id, cancels: self.cancels.clone() };
-        answered.await.unwrap_or_else(|_| Err(going_down()))
+        let mut cancel = CancelOnDrop { id, cancels: Some(self.cancels.clone()) };
+        let answer = answered.await.unwrap_or_else(|_| Err(going_down()));
+        cancel.cancels = None;
+        answer
     }
 
     /// The model, if it is served. `version` `None` means the newest one served.
@@ -174,13 +176,15 @@ fn going_down() -> Error {
 /// Tells the driver when nobody waits for the answer any more.
 struct CancelOnDrop {
     id: RequestId,
-    cancels: mpsc::Sender<RequestId>,
+    /// `None` once there is an answer.
+    cancels: Option<mpsc::Sender<RequestId>>,
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        // After an answer this is noise that the driver ignores; if the channel is full the
-        // request merely runs for nobody.
-        let _ = self.cancels.try_send(self.id);
+        if let Some(cancels) = &self.cancels {
+            // If the channel is full the request merely runs for nobody.
+            let _ = cancels.try_send(self.id);
+        }
     }
 }

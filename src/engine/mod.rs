@@ -3,9 +3,9 @@
 
 mod driver;
 mod fleet;
-mod folder;
 mod handle;
 mod lister;
+mod platform;
 mod process;
 mod publish;
 mod requests;
@@ -56,7 +56,7 @@ pub fn start(
     config: EngineConfig,
     catalogue: Catalogue,
 ) -> anyhow::Result<(EngineHandle, JoinHandle<()>)> {
-    folder::make_private(&config.runtime_dir)?;
+    platform::make_private(&config.runtime_dir)?;
     let (driver, handle) = driver::Driver::new(config, catalogue);
     Ok((handle, tokio::spawn(driver.run())))
 }

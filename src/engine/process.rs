@@ -1,6 +1,6 @@
 //! One worker process: spawned, listened to, spoken to, ended and reaped.
 
-use super::folder::socket_path;
+use super::platform::{set_apart, socket_path};
 use crate::adapter::entry::AdapterEntry;
 use crate::clock;
 use crate::schedule::{AdapterId, Incarnation};
@@ -160,6 +160,7 @@ async fn spawn(
     let order = Order {
         socket,
         token: token.clone(),
+        server: std::process::id(),
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
         lock_dir: workshop.runtime_dir.join("locks"),
@@ -173,6 +174,7 @@ async fn spawn(
         command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
     }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    set_apart(&mut command);
     let mut child = command.spawn().context("cannot start a worker process")?;
     if let Some(stderr) = child.stderr.take() {
         tokio::spawn(log_lines(stderr, entry.id.clone()));

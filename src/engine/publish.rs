@@ -87,7 +87,7 @@ impl Publisher {
         let name = member.map_or_else(String::new, |member| member.entry.id.clone());
         let fault = member.and_then(|member| member.fault.as_deref());
         let view = decision_view(self.decided, decision, name, fault);
-        tracing::info!(adapter = %view.adapter, change = %view.change, reason = %view.reason, "{}", view.text);
+        tracing::info!(reason = %view.reason, "{} {}: {}", view.change, view.adapter, view.text);
         if self.decisions.len() == DECISIONS_MAX {
             self.decisions.pop_front();
         }

@@ -115,12 +115,12 @@ impl Scheduler {
         self.closing.is_some()
     }
 
-    /// Whether every worker is gone, or cannot be made to go.
+    /// Whether nobody waits and every worker is gone, or cannot be made to go.
     pub fn is_down(&self) -> bool {
         let down = |adapter: &Adapter| {
             matches!(adapter.state, State::Off | State::Quarantined { .. } | State::Unreaped { .. })
         };
-        self.adapters.values().all(down)
+        self.queue.len() == 0 && self.adapters.values().all(down)
     }
 
     fn record(&mut self, now: Time, event: Event) {

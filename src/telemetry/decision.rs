@@ -24,14 +24,15 @@ pub fn decision_view(
 fn text(reason: &Reason, fault: Option<&str>) -> String {
     match *reason {
         Reason::Backlog { rows, requests, target, wanted, on } => format!(
-            "{rows} rows of {requests} requests are outstanding and one adapter should carry \
-             {target}: {wanted} adapters wanted, {on} on"
+            "{} in {} outstanding, {target} wanted per adapter: {wanted} should be on, {on} are",
+            count(rows, "row"),
+            count(requests, "request")
         ),
         Reason::Min { min, on } => format!("at least {min} must be on, {on} are"),
         Reason::IdleSurplus { rows, wanted, on, lasted } => format!(
-            "for {} no more than {wanted} of the {on} adapters on were wanted; {rows} rows are \
-             outstanding",
-            seconds(lasted)
+            "only {wanted} of the {on} that are on were wanted for {}; {} outstanding",
+            seconds(lasted),
+            count(rows, "row")
         ),
         Reason::Operator => "the operator said so".to_owned(),
         Reason::Fault { fault: kind, strikes, backoff } => format!(
@@ -58,6 +59,10 @@ fn fault_text(fault: Fault) -> &'static str {
         Fault::Protocol => "its worker broke the protocol",
         Fault::InUse => "another server uses it",
     }
+}
+
+fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn seconds(duration: Duration) -> String {

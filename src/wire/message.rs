@@ -18,6 +18,8 @@ pub struct Order {
     pub socket: PathBuf,
     /// Proves that the worker is the one this line was written to.
     pub token: String,
+    /// Process id of the server.
+    pub server: u32,
     pub adapter: AdapterEntry,
     /// This adapter's own folder for caches.
     pub cache_dir: PathBuf,

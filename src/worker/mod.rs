@@ -22,7 +22,6 @@ const WAITING_MAX: usize = 2;
 
 /// Runs a worker until it is told to stop or its server is gone. Reads its order from stdin.
 pub fn run(registry: Registry) -> ExitCode {
-    parent::die_with_parent();
     match serve(registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,6 +33,7 @@ pub fn run(registry: Registry) -> ExitCode {
 
 fn serve(registry: Registry) -> anyhow::Result<()> {
     let order = read_order()?;
+    parent::die_with(order.server);
     let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
     let (jobs, work) = mpsc::sync_channel(WAITING_MAX + 1);

@@ -1,7 +1,9 @@
-//! A folder that only the user may enter, for sockets and locks.
+//! What differs by platform: a folder that only the user may enter, names of sockets, and
+//! processes that the terminal's signals do not reach.
 
 use anyhow::Context;
 use std::path::Path;
+use tokio::process::Command;
 
 /// Makes sure that the folder exists, is ours and is closed to others.
 ///
@@ -54,3 +56,18 @@ pub(super) fn socket_path(folder: &Path, name: &str) -> std::path::PathBuf {
 pub(super) fn socket_path(_folder: &Path, name: &str) -> std::path::PathBuf {
     std::path::PathBuf::from(format!(r"\\.\pipe\concertina-{name}"))
 }
+
+/// Keeps the terminal's Ctrl-C from the worker: the server stops it when its work is done.
+#[cfg(unix)]
+pub(super) fn set_apart(command: &mut Command) {
+    command.process_group(0);
+}
+
+#[cfg(windows)]
+pub(super) fn set_apart(command: &mut Command) {
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+}
+
+#[cfg(not(any(unix, windows)))]
+pub(super) fn set_apart(_command: &mut Command) {}

@@ -1,0 +1,224 @@
+//! Holds the house in order: which room may name which, what the pure and the serving rooms must
+//! never name, and how long a function and a file may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest function and file, in lines.
+const FUNCTION_MAX: usize = 70;
+const FILE_MAX: usize = 500;
+
+/// The arrows between rooms: who may name whom. A path with `::` allows only that part of a room.
+/// `error`, `tensor` and `clock` are data and a clock: everybody but `schedule` may name them.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("schedule", &[]),
+    ("error", &[]),
+    ("tensor", &[]),
+    ("clock", &[]),
+    ("folders", &[]),
+    ("progress", &["telemetry"]),
+    ("adapter", &["clock"]),
+    ("model", &["error", "tensor"]),
+    ("config", &["adapter::select", "folders"]),
+    ("telemetry", &["adapter::entry", "schedule"]),
+    ("wire", &["adapter::entry", "model::repository", "tensor"]),
+    ("worker", &["adapter", "clock", "model", "tensor", "wire"]),
+    (
+        "engine",
+        &[
+            "adapter::entry",
+            "clock",
+            "error",
+            "model::repository",
+            "model::signature",
+            "schedule",
+            "telemetry",
+            "tensor",
+            "wire",
+        ],
+    ),
+    (
+        "api",
+        &[
+            "adapter::entry",
+            "clock",
+            "engine",
+            "error",
+            "model::repository",
+            "model::signature",
+            "telemetry",
+            "tensor",
+        ],
+    ),
+    ("cli", &["adapter", "api", "config", "engine", "model", "progress", "schedule", "worker"]),
+];
+
+/// Files of the rooms `model` and `adapter` that the serving process uses: no burn, no wgpu.
+const PLAIN: &[&str] = &[
+    "src/model/repository.rs",
+    "src/model/signature.rs",
+    "src/model/manifest.rs",
+    "src/model/files.rs",
+    "src/adapter/entry.rs",
+    "src/adapter/identity.rs",
+    "src/adapter/select.rs",
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The file's path from the root, and its lines without comments.
+fn code(path: &Path) -> (String, Vec<String>) {
+    let name = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+    let text = fs::read_to_string(path).unwrap();
+    let line = |line: &str| match line.trim_start().starts_with("//") {
+        true => String::new(),
+        false => line.to_owned(),
+    };
+    (name, text.lines().map(line).collect())
+}
+
+/// The room of a file: `src/api/body.rs` is in `api`, `src/cli.rs` is `cli`.
+fn room(name: &str) -> &str {
+    let rest = name.strip_prefix("src/").unwrap_or(name);
+    rest.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+fn sources() -> Vec<PathBuf> {
+    files(&root().join("src"), "rs")
+}
+
+/// What a line names of this crate, as `adapter::entry::AdapterEntry`.
+fn named(line: &str) -> Vec<String> {
+    let path = |rest: &str| {
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        rest[..end.unwrap_or(rest.len())].trim_end_matches(':').to_owned()
+    };
+    line.split("crate::").skip(1).map(path).collect()
+}
+
+#[test]
+fn arrows_point_only_where_they_may() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let (name, lines) = code(&path);
+        let here = room(&name);
+        let Some((_, allowed)) = ARROWS.iter().find(|(room, _)| *room == here) else {
+            assert!(["lib", "main"].contains(&here), "{name}: a room without arrows in this test");
+            continue;
+        };
+        for target in lines.iter().flat_map(|line| named(line)) {
+            let own = target.split("::").next() == Some(here);
+            let fits =
+                |allowed: &&str| target == **allowed || target.starts_with(&format!("{allowed}::"));
+            if !own && !allowed.iter().any(|allowed| fits(&allowed)) {
+                wrong.push(format!("{name} names crate::{target}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn serving_rooms_never_name_burn_cubecl_or_wgpu() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let (name, lines) = code(&path);
+        let serving = ["api", "engine", "schedule", "telemetry", "wire"].contains(&room(&name));
+        if !serving && !PLAIN.contains(&name.as_str()) {
+            continue;
+        }
+        for library in ["burn::", "burn_", "cubecl", "wgpu"] {
+            if lines.iter().any(|line| line.contains(library)) {
+                wrong.push(format!("{name} names {library}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn schedule_is_pure() {
+    let impure = ["std::fs", "std::io", "std::net", "std::thread", "std::env", "Instant", "tokio"];
+    for path in sources() {
+        let (name, lines) = code(&path);
+        if room(&name) == "schedule" {
+            for word in impure {
+                let found = lines.iter().any(|line| line.contains(word));
+                assert!(!found, "{name} names {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_shader_names_its_user() {
+    for path in files(&root().join("shaders"), "wgsl") {
+        let text = fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap_or_default();
+        let user = first.split_whitespace().find(|word| word.contains(".rs")).unwrap_or_default();
+        let user = user.trim_matches(|c: char| !c.is_alphanumeric() && c != '/');
+        assert!(root().join(user).is_file(), "{}: '{first}' names no file", path.display());
+    }
+}
+
+#[test]
+fn functions_and_files_are_short() {
+    let mut long = Vec::new();
+    for path in sources() {
+        let (name, lines) = code(&path);
+        if name.ends_with("tests.rs") {
+            continue;
+        }
+        if lines.len() > FILE_MAX {
+            long.push(format!("{name} has {} lines", lines.len()));
+        }
+        for (function, length) in functions(&lines) {
+            if length > FUNCTION_MAX {
+                long.push(format!("{name}: {function} has {length} lines"));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+/// Functions with their lengths: from the line that says `fn` to the brace at its own indent.
+fn functions(lines: &[String]) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = line.split("fn ").nth(1).filter(|_| line.trim_end().ends_with(['{', '(']))
+        else {
+            continue;
+        };
+        let indent = line.len() - line.trim_start().len();
+        let close = format!("{}}}", " ".repeat(indent));
+        if let Some(length) = lines[at..].iter().position(|line| *line == close) {
+            let end = name.find(['(', '<']).unwrap_or(name.len());
+            found.push((name[..end].to_owned(), length + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn this_test_sees_what_it_looks_for() {
+    assert_eq!(named("use crate::adapter::entry::{A, B};"), ["adapter::entry"]);
+    assert_eq!(named("x: crate::clock::now()"), ["clock::now"]);
+    let lines = ["fn a() {", "    x", "}", "    fn b(", "    ) {", "    }"].map(str::to_owned);
+    assert_eq!(functions(&lines), [("a".to_owned(), 3), ("b".to_owned(), 3)]);
+    assert_eq!((room("src/api/body.rs"), room("src/cli.rs")), ("api", "cli"));
+}
