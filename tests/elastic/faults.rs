@@ -4,6 +4,7 @@ use crate::common::{Folder, Server, wait_for, wait_until};
 use crate::growth::clients;
 use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
 use crate::numbers::INFER;
+use std::time::Duration;
 
 /// Adapters whose workers are up, with the ids of their processes.
 fn working(server: &Server) -> Vec<(String, u32)> {
@@ -90,4 +91,32 @@ fn two_servers_share_the_adapters() {
     first.terminate();
     assert_eq!(first.wait().code(), Some(0));
     second.wait_for_state(taken, &["idle"], START);
+}
+
+#[test]
+fn a_worker_that_compiles_can_be_ended_at_once() {
+    let Some(machine) = Machine::get() else { return };
+    let cache = Folder::new();
+    let mut server = machine.untuned(cache.path()).start();
+    let id = adapters(&server).remove(0);
+    let compiling = |server: &Server| {
+        server.set_mode(&id, "on");
+        wait_until("its worker warms up", START, || {
+            let adapter = server.adapter(&id);
+            let warming = adapter["phase"].as_str().is_some_and(|phase| phase.contains("warm"));
+            let pid = adapter["pid"].as_u64().filter(|_| warming);
+            pid.map(|pid| u32::try_from(pid).unwrap())
+        })
+    };
+    // By the operator: long before it would be ready, and without being killed for it.
+    let pid = compiling(&server);
+    server.set_mode(&id, "off");
+    server.wait_for_state(&id, &["off"], START);
+    assert!(!is_worker(pid), "off, but its worker is still there");
+    assert!(!server.get("/api/decisions").text().contains("\"kill\""));
+    assert_eq!(server.adapter(&id)["fault"], serde_json::Value::Null);
+    // By the end of its server.
+    let pid = compiling(&server);
+    server.kill();
+    wait_for("the worker is gone with its server", Duration::from_secs(10), || !is_worker(pid));
 }

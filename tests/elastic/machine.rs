@@ -54,6 +54,11 @@ impl Machine {
     pub fn setup(&self) -> Setup {
         Setup::software(&self.drivers, &self.cache)
     }
+
+    /// The same with a cache of its own, so that a start tunes and compiles for a long time.
+    pub fn untuned(&self, cache: &Path) -> Setup {
+        Setup::software(&self.drivers, cache)
+    }
 }
 
 /// The value for `VK_ICD_FILENAMES`.
@@ -64,8 +69,7 @@ fn drivers(folder: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Starts each adapter once, so that kernels are tuned before anything is tested. Autotune tells
-/// on stderr that it is at work: an hour of silence would look like a hang.
+/// Starts each adapter once, so that kernels are tuned before anything is tested.
 fn warm_up(drivers: &str, cache: &Path) {
     let begin = Instant::now();
     let server = Setup::software(drivers, cache).start();
