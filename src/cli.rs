@@ -119,6 +119,8 @@ async fn serve_until_told(
     catalogue: Catalogue,
     terminal: Terminal,
 ) -> anyhow::Result<()> {
+    // Before anyone can know that the server is there, and end it.
+    let mut signals = Signals::catch()?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
@@ -130,7 +132,7 @@ async fn serve_until_told(
     let limits = api_limits(&config);
     let serving =
         tokio::spawn(api::serve(listener, engine.clone(), limits, stop.clone().cancelled_owned()));
-    told_to_stop().await?;
+    signals.next().await;
     tracing::info!("stopping: finishing what was admitted");
     stop.cancel();
     engine.shut_down().await;
@@ -140,27 +142,48 @@ async fn serve_until_told(
         () = tokio::time::sleep(patience + Duration::from_secs(1)) => {
             tracing::warn!("stopped with a worker that would not go");
         }
-        again = told_to_stop() => {
-            again?;
-            tracing::warn!("stopped at once");
-        }
+        () = signals.next() => tracing::warn!("stopped at once"),
     }
     Ok(())
 }
 
+/// The signals that ask the server to stop; caught as long as this exists.
 #[cfg(unix)]
-async fn told_to_stop() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT"),
-        _ = terminate.recv() => Ok(()),
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn catch() -> anyhow::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn told_to_stop() -> anyhow::Result<()> {
-    tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(not(unix))]
+impl Signals {
+    fn catch() -> anyhow::Result<Signals> {
+        Ok(Signals(tokio::signal::windows::ctrl_c().context("cannot listen for Ctrl-C")?))
+    }
+
+    async fn next(&mut self) {
+        let _ = self.0.recv().await;
+    }
 }
 
 fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
     Action, AdapterId, Batch, BatchId, Event, Failure, ModelId, ModelProfile, Reject, RequestId,
-    Scheduler, Time, Wish,
+    Scheduler, State, Time, Wish,
 };
 use crate::tensor::Tensors;
 use crate::wire::server::Outgoing;
@@ -208,7 +208,10 @@ impl Driver {
             }
             News::Said(whole) => self.said(adapter, incarnation, whole.message, whole.body),
             News::Lost { error } => {
-                self.fleet.fault(adapter, &error);
+                // The end of a worker that was told to go, or has said why it gives up, is none.
+                if self.is_trusted(adapter, incarnation) {
+                    self.fleet.fault(adapter, &error);
+                }
                 let fault = crate::schedule::Fault::Crashed;
                 Some(Event::Faulted { adapter, incarnation, fault })
             }
@@ -217,6 +220,21 @@ impl Driver {
                 Some(Event::Exited { adapter, incarnation })
             }
         }
+    }
+
+    /// Whether the adapter is in this life, and nobody has given it up yet.
+    fn is_trusted(&self, adapter: AdapterId, incarnation: crate::schedule::Incarnation) -> bool {
+        let current = |(id, view): (AdapterId, crate::schedule::AdapterView<'_>)| {
+            let gone = matches!(
+                view.state,
+                State::Off
+                    | State::Stopping { .. }
+                    | State::Quarantined { .. }
+                    | State::Unreaped { .. }
+            );
+            id == adapter && view.incarnation == incarnation && !gone
+        };
+        self.scheduler.adapters().any(current)
     }
 
     fn said(

@@ -1,0 +1,45 @@
+//! What the tests of the whole program share: a real server, real HTTP, real processes.
+//!
+//! Every test starts the real binary with a port, a cache and a runtime folder of its own, and
+//! ends only what it started, by process id. Limits are for hangs; no test measures speed.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
+#![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
+
+pub mod folder;
+pub mod http;
+pub mod images;
+pub mod load;
+pub mod models;
+pub mod process;
+pub mod server;
+
+pub use folder::Folder;
+pub use http::{Connection, Response};
+pub use server::{Server, Setup, run};
+
+use std::time::{Duration, Instant};
+
+/// After so long something hangs: far more than a loaded machine needs.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// Asks again until there is an answer; fails the test after `limit`.
+#[track_caller]
+pub fn wait_until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begin.elapsed() < limit, "waited for {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until `holds`.
+#[track_caller]
+pub fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    wait_until(what, limit, || holds().then_some(()));
+}

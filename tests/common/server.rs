@@ -1,0 +1,334 @@
+//! Starts the real program, and ends it.
+
+use super::http::{Connection, Response, request};
+use super::process::{Signal, signal};
+use super::{Folder, HANG, wait_until};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The program, with nothing said about Vulkan.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
+    // Settings of whoever runs the tests must not reach the program.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CONCERTINA_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Hides every Vulkan driver.
+fn without_vulkan(command: &mut Command) {
+    for name in ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"] {
+        command.env(name, "/nonexistent/driver.json");
+    }
+}
+
+/// Runs the program to its end, with no Vulkan driver.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = program();
+    without_vulkan(&mut command);
+    command.args(args).envs(env.iter().copied());
+    command.output().expect("the program can be run")
+}
+
+/// How to start a server.
+#[derive(Debug)]
+pub struct Setup {
+    args: Vec<String>,
+    config: String,
+    /// Vulkan drivers to show; none if empty.
+    drivers: String,
+    listen: String,
+    cache_dir: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
+}
+
+impl Setup {
+    /// A server with the `cpu` adapter and no Vulkan driver.
+    pub fn cpu() -> Setup {
+        Setup {
+            args: Vec::new(),
+            config: String::new(),
+            drivers: String::new(),
+            listen: "127.0.0.1:0".to_owned(),
+            cache_dir: None,
+            runtime_dir: None,
+        }
+    }
+
+    /// A server with these Vulkan drivers, as `VK_ICD_FILENAMES` names them, and a cache that
+    /// stays.
+    pub fn software(drivers: &str, cache_dir: &Path) -> Setup {
+        let setup = Setup { drivers: drivers.to_owned(), ..Setup::cpu() };
+        let setup = Setup { cache_dir: Some(cache_dir.to_owned()), ..setup };
+        setup.args(&["--software-adapters", "allow"])
+    }
+
+    pub fn args(mut self, args: &[&str]) -> Setup {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    pub fn models(self, folder: &Path) -> Setup {
+        let folder = folder.to_str().expect("a plain path");
+        self.args(&["--models", folder])
+    }
+
+    /// Lines of the config file.
+    pub fn config(mut self, lines: &str) -> Setup {
+        self.config.push_str(lines);
+        self.config.push('\n');
+        self
+    }
+
+    pub fn listen(self, address: SocketAddr) -> Setup {
+        Setup { listen: address.to_string(), ..self }
+    }
+
+    pub fn runtime_dir(self, folder: &Path) -> Setup {
+        Setup { runtime_dir: Some(folder.to_owned()), ..self }
+    }
+
+    /// Starts it and waits until it listens.
+    #[track_caller]
+    pub fn start(self) -> Server {
+        let folder = Folder::new();
+        let (child, lines) = self.spawn(&folder);
+        let server = Server { address: ([0, 0, 0, 0], 0).into(), child, log: lines, folder };
+        server.wait_for_address()
+    }
+
+    /// Starts one that is expected not to come up, and waits for its end.
+    #[track_caller]
+    pub fn fail(self) -> (ExitStatus, String) {
+        let folder = Folder::new();
+        let (mut child, lines) = self.spawn(&folder);
+        let status = wait_for_end(&mut child, HANG);
+        if status.is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let log = lines.whole();
+        (status.unwrap_or_else(|| panic!("it goes on:\n{log}")), log)
+    }
+
+    fn spawn(&self, folder: &Folder) -> (Child, Log) {
+        let config = folder.write("c.toml", self.config_text(folder));
+        let cache = self.cache_dir.clone().unwrap_or_else(|| folder.join("cache"));
+        let mut command = program();
+        match self.drivers.as_str() {
+            "" => without_vulkan(&mut command),
+            drivers => drop(command.env("VK_ICD_FILENAMES", drivers).env("LP_NUM_THREADS", "1")),
+        }
+        command.args(["serve", "--listen", &self.listen, "--config"]).arg(config);
+        command.arg("--cache-dir").arg(cache).args(&self.args);
+        command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program can be started");
+        let log = Log::new(child.stderr.take().expect("stderr is piped"));
+        (child, log)
+    }
+
+    fn config_text(&self, folder: &Folder) -> String {
+        let own = || folder.join("run");
+        let runtime = self.runtime_dir.clone().unwrap_or_else(own);
+        format!("runtime_dir = {:?}\n{}", runtime.display().to_string(), self.config)
+    }
+}
+
+/// What a server logs.
+#[derive(Clone)]
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    address: Arc<Mutex<mpsc::Receiver<SocketAddr>>>,
+    reader: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Log {
+    fn new(stderr: std::process::ChildStderr) -> Log {
+        let (found, address) = mpsc::channel();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = lines.clone();
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let named =
+                    line.split_once("serving ").and_then(|(_, rest)| rest.split_once("http://"));
+                if let Some(Ok(address)) = named.map(|(_, address)| address.trim().parse()) {
+                    let _ = found.send(address);
+                }
+                kept.lock().expect("the log is whole").push(line);
+            }
+        });
+        let reader = Arc::new(Mutex::new(Some(reader)));
+        Log { lines, address: Arc::new(Mutex::new(address)), reader }
+    }
+
+    /// All of it, once the program has ended.
+    fn whole(&self) -> String {
+        if let Some(reader) = self.reader.lock().expect("one reader").take() {
+            reader.join().expect("reading the log does not panic");
+        }
+        self.text()
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().expect("the log is whole").join("\n")
+    }
+}
+
+fn wait_for_end(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let begin = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            _ if begin.elapsed() > limit => return None,
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// A running server. Dropping it ends it.
+pub struct Server {
+    pub address: SocketAddr,
+    child: Child,
+    log: Log,
+    /// Its config, runtime folder and, unless one was named, cache.
+    folder: Folder,
+}
+
+impl Server {
+    #[track_caller]
+    fn wait_for_address(mut self) -> Server {
+        let found = self.log.address.lock().expect("one reader").recv_timeout(HANG);
+        match found {
+            Ok(address) => self.address = address,
+            Err(_) => panic!("the server does not come up"),
+        }
+        self
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    #[track_caller]
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address).expect("the server listens")
+    }
+
+    /// One request on a connection of its own.
+    #[track_caller]
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let response = self.connect().exchange(&request(method, path, headers, body));
+        response.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        self.send("GET", path, &[], b"")
+    }
+
+    /// Posts JSON.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &str) -> Response {
+        self.send("POST", path, &[("Content-Type", "application/json")], body.as_bytes())
+    }
+
+    #[track_caller]
+    pub fn snapshot(&self) -> Value {
+        self.get("/api/snapshot").json()
+    }
+
+    /// One adapter of the snapshot, as soon as it is listed.
+    #[track_caller]
+    pub fn adapter(&self, id: &str) -> Value {
+        wait_until(&format!("adapter {id} is listed"), HANG, || {
+            let adapters = self.snapshot()["adapters"].as_array().cloned().unwrap_or_default();
+            adapters.into_iter().find(|adapter| adapter["id"] == id)
+        })
+    }
+
+    /// Waits until the adapter is in one of these states, and returns it.
+    #[track_caller]
+    pub fn wait_for_state(&self, id: &str, states: &[&str], limit: Duration) -> Value {
+        let what = format!("adapter {id} becomes {states:?}");
+        wait_until(&what, limit, || {
+            let adapter = self.adapter(id);
+            states.iter().any(|state| adapter["state"] == *state).then_some(adapter)
+        })
+    }
+
+    /// Waits until adapters are listed.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        super::wait_for("the server is ready", HANG, || self.get("/v2/health/ready").status == 200);
+    }
+
+    /// Sets the operator's wish for an adapter.
+    #[track_caller]
+    pub fn set_mode(&self, id: &str, mode: &str) {
+        let response =
+            self.post(&format!("/api/adapters/{id}"), &format!("{{\"mode\":\"{mode}\"}}"));
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+
+    /// The same, as soon as adapters are listed.
+    #[track_caller]
+    pub fn set_mode_when_listed(&self, id: &str, mode: &str) {
+        self.wait_until_ready();
+        self.set_mode(id, mode);
+    }
+
+    /// Asks it to stop, as a service manager would.
+    pub fn terminate(&self) {
+        signal(self.pid(), Signal::TERM);
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end; fails the test if it does not come.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = wait_for_end(&mut self.child, HANG);
+        status.unwrap_or_else(|| panic!("the server does not stop"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the server\n{}\n---", self.log.text());
+        }
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        self.terminate();
+        if wait_for_end(&mut self.child, Duration::from_secs(20)).is_none() {
+            eprintln!("the server had to be killed");
+            self.kill();
+        }
+    }
+}

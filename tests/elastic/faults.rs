@@ -1,0 +1,122 @@
+use crate::common::images::{SEVEN, digits};
+use crate::common::process::{Signal, is_worker, signal};
+use crate::common::{Folder, Server, wait_for, wait_until};
+use crate::growth::clients;
+use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
+use crate::numbers::INFER;
+use std::time::Duration;
+
+/// Adapters whose workers are up, with the ids of their processes.
+fn working(server: &Server) -> Vec<(String, u32)> {
+    let up = |(id, pid): (String, Option<u32>)| {
+        let state = server.adapter(&id)["state"].clone();
+        pid.filter(|_| state == "idle" || state == "busy").map(|pid| (id, pid))
+    };
+    on(server).into_iter().filter_map(up).collect()
+}
+
+fn starts(server: &Server, id: &str) -> u64 {
+    server.adapter(id)["starts"].as_u64().unwrap()
+}
+
+#[test]
+fn workers_that_die_or_hang_under_load_lose_nothing() {
+    let Some(machine) = Machine::get() else { return };
+    let config = "[adapters]\nmin = 3\n[workers]\nsilence = '2s'\nbackoff = '500ms'";
+    let server = machine.setup().config(config).start();
+    adapters(&server);
+    let watch = DriverWatch::start(&server);
+    let up = wait_until("all three are up", START, || {
+        Some(working(&server)).filter(|working| working.len() == 3)
+    });
+    let load = clients(&server, 8);
+    more_answers(&load, 30);
+    let (killed, stopped) = (&up[0], &up[1]);
+    let before = [starts(&server, &killed.0), starts(&server, &stopped.0)];
+    signal(killed.1, Signal::KILL);
+    signal(stopped.1, Signal::STOP);
+    more_answers(&load, 30);
+    for ((id, pid), before) in [killed, stopped].into_iter().zip(before) {
+        wait_for(&format!("{id} is up again"), START, || {
+            starts(&server, id) > before && working(&server).iter().any(|(up, _)| up == id)
+        });
+        assert!(!is_worker(*pid), "{id} has a new worker beside the old one");
+    }
+    more_answers(&load, 30);
+    let seen = load.stop();
+    eprintln!("{} answers, by adapter: {:?}", seen.answers, seen.adapters);
+    assert_eq!(seen.wrong, [""; 0]);
+    // Counted once each: nothing was answered twice, nothing was lost.
+    wait_for("all answers are counted", START, || {
+        server.snapshot()["models"][0]["requests"] == seen.answers
+    });
+    assert_eq!(server.snapshot()["models"][0]["errors"], 0);
+    let decisions = server.get("/api/decisions").text();
+    for words in ["its worker ended unasked", "gave no sign of life"] {
+        assert!(decisions.contains(words), "no '{words}' in {decisions}");
+    }
+    watch.check();
+}
+
+#[test]
+fn two_servers_share_the_adapters() {
+    let Some(machine) = Machine::get() else { return };
+    let runtime = Folder::new();
+    let runtime = runtime.join("run");
+    let mut first = machine.setup().runtime_dir(&runtime).start();
+    let ids = adapters(&first);
+    let taken = &ids[0];
+    first.set_mode(taken, "on");
+    first.wait_for_state(taken, &["idle"], START);
+    let config = "[workers]\nbackoff = '500ms'\nbackoff_max = '2s'";
+    let second = machine.setup().config(config).runtime_dir(&runtime).start();
+    assert_eq!(adapters(&second), ids);
+    second.set_mode(taken, "on");
+    wait_for("the second server sees that it is taken", START, || {
+        let adapter = second.adapter(taken);
+        let fault = adapter["fault"].as_str().unwrap_or_default();
+        fault.contains("another concertina on this machine uses this adapter")
+    });
+    let decisions = second.get("/api/decisions").text();
+    assert!(decisions.contains("another server uses it"), "{decisions}");
+    let response = second.post(INFER, SEVEN);
+    assert_eq!(digits(&response), [7]);
+    assert_ne!(response.header("x-concertina-adapter"), Some(taken.as_str()));
+    // The first one is not disturbed.
+    let response = first.post(INFER, SEVEN);
+    assert_eq!(digits(&response), [7]);
+    assert_eq!(response.header("x-concertina-adapter"), Some(taken.as_str()));
+    assert_eq!(first.adapter(taken)["starts"], 1);
+    // What it lets go, the other may have.
+    first.terminate();
+    assert_eq!(first.wait().code(), Some(0));
+    second.wait_for_state(taken, &["idle"], START);
+}
+
+#[test]
+fn a_worker_that_compiles_can_be_ended_at_once() {
+    let Some(machine) = Machine::get() else { return };
+    let cache = Folder::new();
+    let mut server = machine.untuned(cache.path()).start();
+    let id = adapters(&server).remove(0);
+    let compiling = |server: &Server| {
+        server.set_mode(&id, "on");
+        wait_until("its worker warms up", START, || {
+            let adapter = server.adapter(&id);
+            let warming = adapter["phase"].as_str().is_some_and(|phase| phase.contains("warm"));
+            let pid = adapter["pid"].as_u64().filter(|_| warming);
+            pid.map(|pid| u32::try_from(pid).unwrap())
+        })
+    };
+    // By the operator: long before it would be ready, and without being killed for it.
+    let pid = compiling(&server);
+    server.set_mode(&id, "off");
+    server.wait_for_state(&id, &["off"], START);
+    assert!(!is_worker(pid), "off, but its worker is still there");
+    assert!(!server.get("/api/decisions").text().contains("\"kill\""));
+    assert_eq!(server.adapter(&id)["fault"], serde_json::Value::Null);
+    // By the end of its server.
+    let pid = compiling(&server);
+    server.kill();
+    wait_for("the worker is gone with its server", Duration::from_secs(10), || !is_worker(pid));
+}

@@ -1,0 +1,73 @@
+use crate::common::http::request;
+use crate::common::images::{as_uint8, variants};
+use crate::common::load::Load;
+use crate::common::process::{is_worker, workers_of};
+use crate::common::{Server, wait_for};
+use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
+use crate::numbers::{INFER, compare, expected};
+use std::collections::BTreeSet;
+
+/// Clients that each ask for an image of their own and know its answer.
+pub fn clients(server: &Server, count: usize) -> Load {
+    let images = variants(count);
+    let expected = expected(&images);
+    let ask = |n: usize| request("POST", INFER, &[], as_uint8(&images[n]).as_bytes());
+    Load::start(server.address, count, ask, move |n, response| compare(response, &expected[n]))
+}
+
+#[test]
+fn one_client_keeps_one_adapter_on() {
+    let Some(machine) = Machine::get() else { return };
+    let server = machine.setup().start();
+    adapters(&server);
+    let load = clients(&server, 1);
+    let mut most = 0;
+    for _ in 0..20 {
+        more_answers(&load, 2);
+        most = most.max(on(&server).len());
+    }
+    let seen = load.stop();
+    assert_eq!(seen.wrong, [""; 0]);
+    assert_eq!((most, seen.adapters.len()), (1, 1), "{:?}", seen.adapters);
+    let starts: u64 =
+        adapters(&server).iter().map(|id| server.adapter(id)["starts"].as_u64().unwrap()).sum();
+    assert_eq!(starts, 1);
+}
+
+const QUICK: &str = "[adapters]\nscale_down_delay = '500ms'\nscale_to_zero_delay = '1s'";
+
+#[test]
+fn eight_clients_bring_on_all_and_then_all_go_off() {
+    let Some(machine) = Machine::get() else { return };
+    let server = machine.setup().config(QUICK).start();
+    let ids = adapters(&server);
+    let watch = DriverWatch::start(&server);
+    assert_eq!(workers_of(server.pid()), [0u32; 0]);
+    let load = clients(&server, 8);
+    wait_for("all three are on and work", START, || {
+        ids.iter().all(|id| server.adapter(id)["requests"].as_u64() > Some(5))
+    });
+    more_answers(&load, 50);
+    let pids: Vec<_> = on(&server).into_iter().filter_map(|(_, pid)| pid).collect();
+    assert_eq!(pids.len(), 3);
+    assert!(pids.iter().all(|pid| is_worker(*pid)), "{pids:?}");
+    let seen = load.stop();
+    eprintln!("{} answers, by adapter: {:?}", seen.answers, seen.adapters);
+    assert_eq!(seen.wrong, [""; 0]);
+    let answered: BTreeSet<_> = seen.adapters.keys().cloned().collect();
+    assert!(ids.iter().all(|id| answered.contains(id)), "{answered:?}");
+    for id in &ids {
+        server.wait_for_state(id, &["off"], START);
+    }
+    assert_eq!(pids.iter().filter(|pid| is_worker(**pid)).count(), 0, "off, but still there");
+    assert_eq!(workers_of(server.pid()), [0u32; 0]);
+    watch.check();
+    let decisions = server.get("/api/decisions").text();
+    for reason in ["\"backlog\"", "\"idle_surplus\""] {
+        assert!(decisions.contains(reason), "{decisions}");
+    }
+    // And back again from nothing.
+    let load = clients(&server, 1);
+    more_answers(&load, 3);
+    assert_eq!(load.stop().wrong, [""; 0]);
+}

@@ -1,0 +1,118 @@
+use crate::common::{Folder, Setup, run};
+use serde_json::Value;
+
+fn stdout(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn adapters_are_listed_as_json_and_as_a_table() {
+    let output = run(&["adapters", "--json"], &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let listing: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let adapters = listing["adapters"].as_array().unwrap();
+    for adapter in adapters {
+        for field in ["id", "name", "api", "class", "vendor", "state", "driver"] {
+            assert!(adapter[field].is_string(), "{field} of {adapter}");
+        }
+        let unused = adapter["state"] == "unused";
+        assert_eq!(adapter["reason"].is_string(), unused, "{adapter}");
+        assert_ne!(adapter["api"], "vulkan", "Vulkan was to be hidden: {adapter}");
+    }
+    let cpu = adapters.iter().find(|adapter| adapter["id"] == "cpu").expect("the CPU is there");
+    assert_eq!((cpu["state"].as_str(), cpu["api"].as_str()), (Some("usable"), Some("cpu")));
+    let table = stdout(&run(&["adapters"], &[]));
+    for adapter in adapters {
+        assert!(table.contains(adapter["id"].as_str().unwrap()), "{table}");
+    }
+    let never = stdout(&run(&["adapters", "--json", "--cpu", "never"], &[]));
+    let listing: Value = serde_json::from_str(&never).unwrap();
+    let cpu = listing["adapters"].as_array().unwrap().iter().find(|adapter| adapter["id"] == "cpu");
+    assert_eq!(cpu.unwrap()["state"], "unused");
+}
+
+#[test]
+fn settings_come_from_flags_then_environment_then_file() {
+    let folder = Folder::new();
+    let file = "[adapters]\nmin = 1\nmax = 5\ntarget_rows = 7\n[workers]\nsilence = '9s'\n";
+    let file = folder.write("c.toml", file);
+    let args = ["serve", "--print-config", "--adapters-max", "2"];
+    let env = [
+        ("CONCERTINA_CONFIG", file.to_str().unwrap()),
+        ("CONCERTINA_ADAPTERS_MAX", "3"),
+        ("CONCERTINA_TARGET_ROWS", "4"),
+        ("CONCERTINA_API_KEY", "a-very-secret-key"),
+    ];
+    let output = run(&args, &env);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    let printed: toml::Table = text.parse().unwrap();
+    let number = |name: &str| printed["adapters"][name].as_integer().unwrap();
+    assert_eq!((number("max"), number("target_rows"), number("min")), (2, 4, 1));
+    assert_eq!(printed["workers"]["silence"].as_str(), Some("9s"));
+    assert_eq!(printed["listen"].as_str(), Some("127.0.0.1:8000"));
+    assert!(!text.contains("secret"), "{text}");
+    // What is printed is a config file that gives the same again.
+    let again = folder.write("again.toml", &text);
+    let again = run(&["serve", "--print-config", "--config", again.to_str().unwrap()], &[]);
+    assert_eq!(stdout(&again), text);
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let cases = [
+        ("[adapters]\nmin = 3\nmax = 2", "adapters.min is 3, but adapters.max is 2"),
+        ("[adapters]\nmax = 0", "nothing could ever serve"),
+        ("[adapters]\nonly = ['a']\nexclude = ['a']", "named in both"),
+        ("[adapters]\ncolour = 'red'", "unknown field `colour`"),
+        ("[limits]\nheld_bytes = 5", "could never be served"),
+        ("[limits]\nbody_bytes = -1", "invalid value"),
+        ("[workers]\nsilence = '1ms'", "workers.silence must be at least 200ms"),
+        ("[workers]\nbackoff = '10m'", "above workers.backoff_max"),
+        ("[workers]\nrun = 'soon'", "in the config file"),
+        ("[adapters", "in the config file"),
+    ];
+    for (config, part) in cases {
+        let (status, log) = Setup::cpu().config(config).fail();
+        assert_eq!(status.code(), Some(1), "{config}: {log}");
+        assert!(log.contains(part), "{config}: '{log}' does not say '{part}'");
+    }
+    let open = run(&["serve", "--listen", "0.0.0.0:0"], &[]);
+    assert_eq!(open.status.code(), Some(1));
+    assert!(stderr(&open).contains("set api_key, or allow_remote"), "{}", stderr(&open));
+    let missing = run(&["serve", "--config", "/nonexistent/c.toml"], &[]);
+    assert_eq!(missing.status.code(), Some(1));
+    let said = stderr(&missing);
+    assert!(said.contains("cannot read the config file /nonexistent/c.toml"), "{said}");
+    for args in [&["serve", "--cpu", "sometimes"][..], &["serve", "--nope"], &["dance"], &[]] {
+        let output = run(args, &[]);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_runtime_folder_that_others_may_enter_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let open = folder.make_dir("open");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (status, log) = Setup::cpu().runtime_dir(&open).fail();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("not a folder that only this user may enter"), "{log}");
+}
+
+#[test]
+fn the_key_is_asked_for() {
+    let server = Setup::cpu().config("api_key = 'k3y'").start();
+    assert_eq!(server.get("/v2").status, 401);
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    assert_eq!(server.send("GET", "/v2", &[("X-API-Key", "k3y")], b"").status, 200);
+    let bearer = [("Authorization", "Bearer k3y")];
+    assert_eq!(server.send("GET", "/api/snapshot", &bearer, b"").status, 200);
+    let wrong = [("Authorization", "Bearer key")];
+    assert_eq!(server.send("GET", "/api/snapshot", &wrong, b"").status, 401);
+}

@@ -1,0 +1,155 @@
+use crate::common::http::request;
+use crate::common::images::{SEVEN, digits};
+use crate::common::{Folder, HANG, Server, Setup, models, wait_for, wait_until};
+
+const INFER: &str = "/v2/models/digits/infer";
+
+#[track_caller]
+fn check_still_serves(server: &Server) {
+    assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
+}
+
+#[test]
+fn bodies_over_the_bound_are_refused() {
+    let server = Setup::cpu().config("[limits]\nbody_bytes = 10000").start();
+    let declared = server.send("POST", INFER, &[], &[b' '; 20_000]);
+    assert_eq!((declared.status, declared.error().contains("10000 bytes")), (413, true));
+    // Only announced: nothing of it is waited for.
+    let mut connection = server.connect();
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n");
+    assert_eq!(connection.exchange(head.as_bytes()).unwrap().status, 413);
+    let mut connection = server.connect();
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    connection.send(head.as_bytes()).unwrap();
+    let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000)).repeat(4);
+    assert_eq!(connection.exchange(chunk.as_bytes()).unwrap().status, 413);
+    check_still_serves(&server);
+}
+
+#[test]
+fn bytes_that_are_no_request() {
+    let server = Setup::cpu().start();
+    let cases: [&[u8]; 6] = [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello\r\n\r\n",
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v2/models/digits/infer HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v2/models/digits/infer HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+    ];
+    for bytes in cases {
+        let shown = String::from_utf8_lossy(bytes).into_owned();
+        let mut connection = server.connect();
+        connection.send(bytes).unwrap();
+        // An answer of 400 or none at all, but no hanging on.
+        match connection.receive() {
+            Ok(response) => assert_eq!(response.status, 400, "{shown}"),
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{shown}"),
+        }
+    }
+    let long = ("X-Long", "x".repeat(100_000));
+    let response = server.send("GET", "/v2", &[(long.0, &long.1)], b"");
+    assert_eq!(response.status, 431);
+    check_still_serves(&server);
+}
+
+#[test]
+fn slow_clients_are_let_go() {
+    let config = "[limits]\nheader_timeout = '500ms'\nbody_timeout = '500ms'";
+    let server = Setup::cpu().config(config).start();
+    let mut slow_header = server.connect();
+    slow_header.send(b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Slow").unwrap();
+    let mut slow_body = server.connect();
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{");
+    slow_body.send(head.as_bytes()).unwrap();
+    let mut silent = server.connect();
+    check_still_serves(&server);
+    let response = slow_body.receive().unwrap();
+    assert_eq!((response.status, response.error().contains("took longer")), (408, true));
+    // hyper may say 408 before it closes.
+    if let Ok(response) = slow_header.receive() {
+        assert_eq!(response.status, 408);
+    }
+    assert!(silent.is_closed());
+    check_still_serves(&server);
+}
+
+#[test]
+fn connections_over_the_cap_are_told_so() {
+    let server = Setup::cpu().config("[limits]\nconnections = 4").start();
+    // An exchange each, so that all four are really taken.
+    let mut held: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for connection in &mut held {
+        assert_eq!(connection.exchange(&request("GET", "/v2", &[], b"")).unwrap().status, 200);
+    }
+    let refused = server.get("/v2/health/live");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    drop(held);
+    wait_for("a place is free again", HANG, || server.get("/v2/health/live").status == 200);
+    check_still_serves(&server);
+}
+
+/// An `identity` server whose requests wait long in the queue for company.
+fn patient_server() -> (Server, Folder) {
+    let repository = Folder::new();
+    models::add_echo(&repository, "echo", 64, "8s");
+    models::add_digits(&repository, "digits");
+    let server = Setup::cpu().models(repository.path()).start();
+    // The worker is up, so that the wait is the batch's alone.
+    check_still_serves(&server);
+    (server, repository)
+}
+
+const ECHO: &str = r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[1,3],"data":[1,2,3]}]}"#;
+
+#[test]
+fn clients_that_hang_up_leave_nothing_behind() {
+    let (server, _repository) = patient_server();
+    let ask = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send(&ask).unwrap();
+            connection
+        })
+        .collect();
+    let queue = |name: &str| server.snapshot()["queue"][name].as_u64().unwrap();
+    wait_for("all five are queued", HANG, || queue("queued_requests") == 5);
+    assert_eq!(queue("held_bytes"), 15);
+    drop(waiting);
+    wait_for("the queue is empty", HANG, || queue("queued_requests") == 0);
+    wait_for("nothing is held", HANG, || queue("held_bytes") + queue("in_flight_requests") == 0);
+    let snapshot = server.snapshot();
+    let models = snapshot["models"].as_array().unwrap();
+    let echo = models.iter().find(|model| model["name"] == "echo").unwrap();
+    assert_eq!(echo["requests"], 0, "requests of clients that are gone were run");
+    // Half a body, then nothing.
+    let mut connection = server.connect();
+    connection.send(&ask[..ask.len() - 5]).unwrap();
+    drop(connection);
+    check_still_serves(&server);
+}
+
+#[test]
+fn a_full_queue_turns_requests_away() {
+    let repository = Folder::new();
+    models::add_echo(&repository, "echo", 64, "8s");
+    let setup = Setup::cpu().models(repository.path()).config("[limits]\nqueue_requests = 3");
+    let server = setup.start();
+    server.set_mode_when_listed("cpu", "on");
+    server.wait_for_state("cpu", &["idle"], HANG);
+    let ask = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
+    let mut waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for connection in &mut waiting {
+        connection.send(&ask).unwrap();
+    }
+    let full = || server.snapshot()["queue"]["queued_requests"] == 3;
+    wait_for("three are queued", HANG, full);
+    let refused = server.post("/v2/models/echo/infer", ECHO);
+    assert_eq!((refused.status, refused.error().as_str()), (429, "the queue is full"));
+    assert!(refused.header("retry-after").is_some());
+    for mut connection in waiting {
+        let response = wait_until("an answer", HANG, || connection.receive().ok());
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+}

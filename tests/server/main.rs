@@ -1,0 +1,24 @@
+//! The whole program on the `cpu` adapter, with no Vulkan driver in reach: what it answers, what
+//! it refuses, how it starts and ends.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
+#![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+/// What is wrong with a request, and what it is told.
+mod bad_input;
+/// The subcommands and the settings.
+mod commands;
+/// Requests that are no requests, and clients that misbehave.
+mod hostile;
+/// The model `identity`: datatypes, batches.
+mod identity;
+/// Adapters on and off, workers and servers that end.
+mod lifecycle;
+/// Repositories with broken models in them.
+mod repository;
+/// The README's tour and the protocol as clients use it.
+mod tour;

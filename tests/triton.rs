@@ -1,0 +1,34 @@
+//! A stock Triton client against the running program: `tests/tritonclient_test.py`.
+//!
+//! `CONCERTINA_TEST_PYTHON` names a Python that has `tritonclient[http]`; `tests/run` makes one.
+//! Without it the test says so and passes.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
+#![allow(clippy::disallowed_methods, reason = "which Python to use comes from the environment")]
+
+mod common;
+
+use common::Setup;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn a_stock_triton_client_is_served() {
+    let Some(python) = std::env::var_os("CONCERTINA_TEST_PYTHON") else {
+        return eprintln!(
+            "SKIPPED: CONCERTINA_TEST_PYTHON does not name a Python with tritonclient[http]; \
+             tests/run makes one"
+        );
+    };
+    let server = Setup::cpu().start();
+    server.wait_until_ready();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tritonclient_test.py");
+    let mut command = Command::new(python);
+    let output = command.arg(script).arg(server.address.to_string()).output();
+    let output = output.expect("CONCERTINA_TEST_PYTHON can be run");
+    let (out, err) = (output.stdout, output.stderr);
+    let (out, err) = (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
+    eprintln!("{out}{err}");
+    assert!(output.status.success(), "{}", output.status);
+    assert!(out.contains(" passed, 0 failed"), "{out}");
+}
