@@ -105,6 +105,23 @@ struct World {
     wishes: BTreeMap<AdapterId, Wish>,
     shutdown: bool,
     digest: DefaultHasher,
+    /// What the world counts by itself, to compare with what the scheduler believes.
+    ledger: Ledger,
+}
+
+#[derive(Default)]
+struct Ledger {
+    arrived: BTreeMap<RequestId, Time>,
+    runs: BTreeMap<RequestId, u32>,
+    separated: BTreeSet<RequestId>,
+    strikes: BTreeMap<AdapterId, u32>,
+    /// The wait that the last fault called for; it begins when the process is gone.
+    owed_wait: BTreeMap<AdapterId, Duration>,
+    not_before: BTreeMap<AdapterId, Time>,
+    alive: BTreeMap<AdapterId, Time>,
+    discovered: bool,
+    deadline: Option<Time>,
+    silent_world: bool,
 }
 
 impl World {
@@ -158,6 +175,7 @@ impl World {
             cancelled: BTreeSet::new(),
             wishes: BTreeMap::new(),
             shutdown: false,
+            ledger: Ledger::default(),
             digest: DefaultHasher::new(),
         }
     }
@@ -203,6 +221,9 @@ impl World {
             let deadline = at + Duration::from_millis(500);
             self.post(at, Event::Shutdown { deadline });
             self.shutdown = true;
+            for late in (requests..requests + 3).map(RequestId) {
+                self.arrival(at + Duration::from_millis(1), late);
+            }
         }
     }
 
@@ -221,24 +242,42 @@ impl World {
 
     /// Runs to rest and returns a digest of all actions and their times.
     fn run(mut self) -> u64 {
-        self.drive();
-        self.digest.finish()
-    }
-
-    /// Runs to rest, checking every step.
-    fn drive(&mut self) {
         for step in 0.. {
             assert!(step < 200_000, "{}: livelock\n{}", self.seed, self.picture());
             let Some(event) = self.next_event() else { break };
-            let Some(event) = self.happen(event) else { continue };
-            self.scheduler.handle(self.now, event);
-            while let Some(action) = self.scheduler.poll_action() {
-                (self.now, &action).hash(&mut self.digest);
-                self.perform(action);
+            if let Some(event) = self.happen(event) {
+                let turned_away = self.must_turn_away(&event);
+                self.scheduler.handle(self.now, event);
+                while let Some(action) = self.scheduler.poll_action() {
+                    (self.now, &action).hash(&mut self.digest);
+                    self.perform(action);
+                }
+                if let Some((request, reason)) =
+                    turned_away.filter(|(r, _)| !self.cancelled.contains(r))
+                {
+                    assert_eq!(
+                        self.answered.get(&request),
+                        Some(&Some(reason)),
+                        "{}: bound ignored",
+                        self.seed
+                    );
+                }
+                self.check_step();
             }
-            self.check_step();
         }
         self.check_rest();
+        self.digest.finish()
+    }
+
+    fn must_turn_away(&self, event: &Event) -> Option<(RequestId, Reject)> {
+        let Event::Arrived { request, rows, .. } = *event else { return None };
+        let queued = self.scheduler.outstanding().queued;
+        let full = queued.requests >= self.settings.queue_requests_max as u64
+            || queued.rows.saturating_add(u64::from(rows)) > self.settings.queue_rows_max;
+        if self.scheduler.is_closing() {
+            return Some((request, Reject::ShuttingDown));
+        }
+        full.then_some((request, Reject::QueueFull))
     }
 
     /// What a failing seed's message shows.
@@ -306,6 +345,33 @@ impl World {
 
     /// Lets the event happen in the world; `None` if there is nobody left to send it.
     fn happen(&mut self, event: Event) -> Option<Event> {
+        let event = self.let_happen(event)?;
+        match event {
+            Event::Arrived { request, .. } => {
+                self.ledger.arrived.insert(request, self.now);
+            }
+            Event::Discovered { .. } => self.ledger.discovered = true,
+            Event::Shutdown { deadline } => self.ledger.deadline = Some(deadline),
+            Event::Alive { adapter, incarnation }
+            | Event::Progress { adapter, incarnation }
+            | Event::Ready { adapter, incarnation, .. }
+            | Event::Done { adapter, incarnation, .. }
+            | Event::Failed { adapter, incarnation, .. } => {
+                if self.workers.get(&adapter).is_some_and(|w| w.incarnation == incarnation) {
+                    self.ledger.alive.insert(adapter, self.now);
+                }
+            }
+            Event::Exited { adapter, .. } => {
+                if let Some(wait) = self.ledger.owed_wait.remove(&adapter) {
+                    self.ledger.not_before.insert(adapter, self.now + wait);
+                }
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
+    fn let_happen(&mut self, event: Event) -> Option<Event> {
         match &event {
             Event::Cancelled { request } => {
                 self.cancelled.insert(*request);
@@ -335,8 +401,14 @@ impl World {
                 self.finish_batch(*adapter, *batch);
                 self.held.insert(*batch);
             }
-            Event::Failed { adapter, incarnation, batch, .. } => {
+            Event::Failed { adapter, incarnation, batch, failure } => {
                 self.speaker(*adapter, *incarnation)?;
+                if *failure == Failure::Input {
+                    let running = self.workers.get(adapter).and_then(|w| w.running.clone());
+                    self.ledger
+                        .separated
+                        .extend(running.iter().flat_map(|b| &b.requests).map(|(id, _)| *id));
+                }
                 self.finish_batch(*adapter, *batch);
             }
             Event::Exited { adapter, incarnation } => {
@@ -386,7 +458,8 @@ impl World {
                 let at = if stuck { self.after(500, 3000) } else { self.after(1, 20) };
                 self.post(at, Event::Exited { adapter, incarnation });
             }
-            Action::Answer { batch, .. } => {
+            Action::Answer { adapter, batch } => {
+                self.ledger.strikes.insert(adapter, 0);
                 assert!(self.held.remove(&batch.id), "{seed}: answered without outputs");
                 for (request, _) in batch.requests {
                     self.settle(request, None);
@@ -402,9 +475,33 @@ impl World {
                     poison && matches!(reason, Reject::Input { .. }),
                     "{seed}: a neighbour was blamed"
                 );
+                if let Reject::RetriesExhausted { .. } = reason {
+                    let tries = self.settings.retries_max
+                        + 1
+                        + u32::from(self.ledger.separated.contains(&request));
+                    assert_eq!(self.ledger.runs[&request], tries, "{seed}: gave up too early");
+                }
                 self.settle(request, Some(reason));
             }
-            Action::Decided(decision) => self.check_decision(&decision.reason),
+            Action::Decided(decision) => {
+                self.note_decision(decision.adapter, &decision.reason);
+                self.check_decision(&decision.reason);
+            }
+        }
+    }
+
+    fn note_decision(&mut self, adapter: AdapterId, reason: &Reason) {
+        let seed = self.seed;
+        let Reason::Fault { strikes, backoff, .. } = *reason else { return };
+        let counted = self.ledger.strikes.entry(adapter).or_default();
+        *counted += 1;
+        assert_eq!(strikes, *counted, "{seed}: miscounted faults");
+        let wait = self.settings.backoff.saturating_mul(1 << (strikes - 1).min(20));
+        assert_eq!(backoff, wait.min(self.settings.backoff_max), "{seed}: wrong backoff");
+        if self.workers.contains_key(&adapter) {
+            self.ledger.owed_wait.insert(adapter, backoff);
+        } else {
+            self.ledger.not_before.insert(adapter, self.now + backoff);
         }
     }
 
@@ -428,6 +525,18 @@ impl World {
         let seed = self.seed;
         assert!(!self.workers.contains_key(&adapter), "{seed}: second worker on {adapter:?}");
         assert_ne!(self.wishes.get(&adapter), Some(&Wish::Off), "{seed}: started against the wish");
+        let going_down =
+            self.scheduler.is_closing() && self.scheduler.outstanding().queued.requests == 0;
+        assert!(!going_down, "{seed}: started while going down");
+        let until = self.ledger.not_before.get(&adapter).copied().unwrap_or_default();
+        assert!(self.now >= until, "{seed}: tried again too early");
+        if self.fallbacks.contains(&adapter) && self.wishes.get(&adapter) != Some(&Wish::On) {
+            let usable = self.scheduler.adapters().any(|(id, a)| {
+                !self.fallbacks.contains(&id) && a.wish != Wish::Off && !a.state.is_faulty()
+            });
+            assert!(!usable, "{seed}: a fallback started beside a usable adapter");
+        }
+        self.ledger.alive.insert(adapter, self.now);
         let frozen = self.rng.percent(self.weather.hang);
         let worker = Worker {
             incarnation,
@@ -439,9 +548,22 @@ impl World {
             asked_to_stop: false,
         };
         self.workers.insert(adapter, worker);
-        self.post(self.now + HEARTBEAT, Event::Alive { adapter, incarnation });
-        let at = self.after(1, 40);
+        if !self.ledger.silent_world {
+            self.post(self.now + HEARTBEAT, Event::Alive { adapter, incarnation });
+        }
+        let mut at = self.after(1, 40);
         self.post(at, Event::Progress { adapter, incarnation });
+        if self.rng.percent(10) {
+            // Slow, but never without progress for longer than the bound.
+            for _ in 0..3 {
+                at = at + Duration::from_millis(90);
+                self.post(at, Event::Progress { adapter, incarnation });
+            }
+            for _ in 0..3 {
+                at = at + Duration::from_millis(90);
+                self.post(at, Event::Progress { adapter, incarnation });
+            }
+        }
         let at = at + self.rng.ms(1, 150);
         if self.rng.percent(self.weather.crash) {
             self.post(at, Event::Exited { adapter, incarnation });
@@ -458,6 +580,13 @@ impl World {
 
     fn take(&mut self, adapter: AdapterId, incarnation: Incarnation, batch: Batch) {
         self.check_batch(&batch);
+        for (request, _) in &batch.requests {
+            let runs = self.ledger.runs.entry(*request).or_default();
+            *runs += 1;
+            let most =
+                self.settings.retries_max + 1 + u32::from(self.ledger.separated.contains(request));
+            assert!(*runs <= most, "{}: {request:?} runs too often", self.seed);
+        }
         let (seed, id, model) = (self.seed, batch.id, batch.model);
         let poisoned = batch.requests.iter().any(|(request, _)| self.requests[request].poison);
         let worker = self.worker(adapter, incarnation);
@@ -498,6 +627,17 @@ impl World {
         let shapes: BTreeSet<_> =
             batch.requests.iter().map(|(id, _)| self.requests[id].shape).collect();
         assert_eq!(shapes.len(), 1, "{seed}: shapes mixed");
+        assert!(batch.requests.is_sorted(), "{seed}: someone lost his place");
+        if let [(id, rows)] = batch.requests[..]
+            && rows < self.models[&batch.model].max_rows
+            && self.workers.len() == 1
+            && !self.ledger.runs.contains_key(&id)
+            && !self.scheduler.is_closing()
+            && self.scheduler.outstanding().queued.requests == 0
+        {
+            let due = self.ledger.arrived[&id] + self.models[&batch.model].delay;
+            assert!(self.now >= due, "{seed}: {id:?} did not wait for company");
+        }
         for (id, rows) in &batch.requests {
             let facts = &self.requests[id];
             assert_eq!((facts.model, facts.rows), (batch.model, *rows), "{seed}: wrong request");
@@ -533,7 +673,12 @@ impl World {
         let forced = self.wishes.values().filter(|wish| **wish == Wish::On).count();
         // An adapter that the operator wants on may come on top of those the load brought on.
         if self.weather.operator == 0 {
-            assert!(self.on() <= max + forced, "{seed}: too many on");
+            let on = self
+                .scheduler
+                .adapters()
+                .filter(|(id, a)| a.state.is_on() && !self.fallbacks.contains(id))
+                .count();
+            assert!(on <= max + forced, "{seed}: too many on");
         }
         for (id, adapter) in self.scheduler.adapters() {
             let off = matches!(adapter.state, State::Off | State::Quarantined { .. });
@@ -541,9 +686,86 @@ impl World {
             if adapter.state.is_on() {
                 assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on against the wish");
             }
+            if self.wishes.get(&id) == Some(&Wish::On) && !self.scheduler.is_closing() {
+                let kept = !matches!(
+                    adapter.state,
+                    State::Off | State::Draining { .. } | State::Stopping { fault: None, .. }
+                );
+                let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
+                assert!(kept || stopping, "{seed}: off against the wish");
+            }
+            let serves = |a: &concertina::schedule::AdapterView<'_>| {
+                matches!(a.state, State::Idle { .. } | State::Busy { .. })
+            };
+            if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
+                let replaced = self
+                    .scheduler
+                    .adapters()
+                    .any(|(o, a)| !self.fallbacks.contains(&o) && serves(&a));
+                assert!(!replaced, "{seed}: a fallback stays on");
+            }
+            if let State::Unreaped { .. } = adapter.state {
+                assert!(self.workers[&id].killed, "{seed}: unreaped, but never killed");
+            }
             assert!(self.fits(id, adapter.state), "{seed}: {id:?} is not {:?}", adapter.state);
         }
         self.check_work_conserving();
+        self.check_wake_up();
+        if self.scheduler.outstanding().queued.requests > 0 && self.on() == 0 {
+            let usable = self.scheduler.adapters().any(|(id, a)| {
+                !self.fallbacks.contains(&id) && a.wish != Wish::Off && !a.state.is_faulty()
+            });
+            let startable = self.scheduler.adapters().any(|(id, a)| {
+                *a.state == State::Off
+                    && a.wish != Wish::Off
+                    && (!self.fallbacks.contains(&id) || !usable)
+            });
+            assert!(
+                !startable,
+                "{seed}: nobody is started for those who wait\n{}\nfallbacks {:?}",
+                self.picture(),
+                self.fallbacks
+            );
+        }
+        let hopeless = self.scheduler.adapters().all(|(_, a)| {
+            a.wish == Wish::Off || matches!(a.state, State::Unreaped { .. })
+                || matches!(a.state, State::Quarantined { until, .. } if *until > self.now + self.settings.patience)
+        });
+        if self.ledger.discovered && hopeless {
+            assert_eq!(self.scheduler.outstanding().queued.requests, 0, "{seed}: waits for nobody");
+        }
+    }
+
+    /// The scheduler comes back in time for every bound, whatever else happens or not.
+    fn check_wake_up(&self) {
+        let (seed, bounds) = (self.seed, &self.settings.bounds);
+        let next = self.scheduler.next_timeout().unwrap_or(Time(Duration::MAX));
+        for (id, adapter) in self.scheduler.adapters() {
+            let silent = self.ledger.alive.get(&id).map(|at| *at + bounds.silence);
+            let due = match *adapter.state {
+                State::Off | State::Unreaped { .. } => None,
+                State::Starting { progress, .. } => {
+                    silent.map(|at| at.min(progress + bounds.start))
+                }
+                State::Idle { .. } => silent,
+                State::Busy { since, .. } | State::Draining { since, .. } => {
+                    silent.map(|at| at.min(since + bounds.run))
+                }
+                State::Stopping { since, killed, .. } => {
+                    Some(since + if killed { bounds.reap } else { bounds.stop })
+                }
+                State::Quarantined { until, .. } => Some(until),
+            };
+            assert!(
+                due.is_none_or(|due| next <= due && due > self.now),
+                "{seed}: {id:?} is forgotten"
+            );
+        }
+        if let Some(deadline) =
+            self.ledger.deadline.filter(|_| self.scheduler.outstanding().queued.requests > 0)
+        {
+            assert!(next <= deadline && deadline > self.now, "{seed}: the deadline is forgotten");
+        }
     }
 
     /// The state that the scheduler believes in agrees with the worker that is there.
@@ -584,6 +806,16 @@ impl World {
             assert!(settled, "{seed}: {id:?} lost");
         }
         assert!(self.held.is_empty(), "{seed}: outputs left behind");
+        let usable = self
+            .scheduler
+            .adapters()
+            .any(|(id, a)| !self.fallbacks.contains(&id) && !a.state.is_faulty());
+        for (id, a) in self.scheduler.adapters() {
+            assert!(
+                !(self.fallbacks.contains(&id) && usable && a.state.is_on()),
+                "{seed}: a fallback rests beside a usable adapter"
+            );
+        }
         let (low, high) = self.on_at_rest();
         assert!((low..=high).contains(&self.on()), "{seed}: {} on at rest", self.on());
         if self.shutdown {
@@ -632,6 +864,11 @@ fn without_faults_only_a_full_queue_turns_away() {
         world.settings.queue_requests_max = usize::MAX;
         world.settings.queue_rows_max = u64::MAX;
         world.settings.policy = Policy::Concurrency { target: 2, min: 0, max: 5 };
+        // Without heartbeats nothing but its own timeouts wakes the scheduler.
+        world.ledger.silent_world = seed % 2 == 0;
+        if world.ledger.silent_world {
+            world.settings.bounds.silence = Duration::from_secs(3600);
+        }
         world.scheduler = Scheduler::new(world.settings.clone(), world.models.clone());
         world.script(120, false);
         let requests = world.requests.len();
@@ -643,7 +880,17 @@ fn without_faults_only_a_full_queue_turns_away() {
 impl World {
     /// Runs to rest and counts the requests that got outputs.
     fn run_and_count(mut self) -> usize {
-        self.drive();
+        while let Some(event) = self.next_event() {
+            let Some(event) = self.happen(event) else { continue };
+            self.scheduler.handle(self.now, event);
+            while let Some(action) = self.scheduler.poll_action() {
+                self.perform(action);
+            }
+            self.check_step();
+        }
+        self.check_rest();
+        // Who is only woken by a far bound comes to rest an hour late.
+        assert!(self.now < Time(Duration::from_secs(60)), "{}: slept too long", self.seed);
         self.answered.values().filter(|outcome| outcome.is_none()).count()
     }
 }

@@ -1,9 +1,10 @@
 //! Forms batches for free adapters, as late as possible, the fastest adapter first.
 
-use super::queue::Lane;
+use super::queue::{First, Lane};
 use super::scheduler::Scheduler;
 use super::state::{Adapter, Batch, State};
 use super::types::{Action, AdapterId, Time};
+use std::time::Duration;
 
 impl Scheduler {
     /// Gives every idle adapter a batch, if one is due.
@@ -23,17 +24,18 @@ impl Scheduler {
 
     /// The lane that has waited longest among those this adapter can serve now.
     fn due_lane(&self, now: Time, adapter: &Adapter) -> Option<Lane> {
-        let loaded = |lane: &Lane| adapter.loaded.contains(&lane.model);
-        self.queue.lanes().find(|lane| loaded(lane) && self.ripe(*lane).is_some_and(|at| at <= now))
+        let due = self.firsts(now, adapter).filter(|first| first.due <= now);
+        due.min().map(|first| first.lane)
     }
 
-    /// When the lane's first request has waited long enough for company: at once if the batch
-    /// is full, or must not have company.
-    fn ripe(&self, lane: Lane) -> Option<Time> {
-        let model = self.models.get(&lane.model)?;
-        let (head, rows) = self.queue.head(lane)?;
-        let full = rows >= u64::from(model.max_rows) || head.alone || self.closing.is_some();
-        Some(if full { head.arrived } else { head.arrived + model.delay })
+    /// For every model that the adapter has loaded, the lane to serve first.
+    fn firsts(&self, now: Time, adapter: &Adapter) -> impl Iterator<Item = First> {
+        adapter.loaded.iter().filter_map(move |model| {
+            // On the way down nobody waits for company any more.
+            let closing = self.closing.map(|_| Duration::ZERO);
+            let delay = closing.or(self.models.get(model).map(|model| model.delay))?;
+            self.queue.first(*model, delay, now)
+        })
     }
 
     fn run(&mut self, now: Time, id: AdapterId, lane: Lane) {
@@ -51,9 +53,8 @@ impl Scheduler {
     /// When the next batch becomes due for an adapter that is idle already.
     pub(super) fn ripe_at(&self) -> Option<Time> {
         let idle = self.adapters.values().filter(|a| matches!(a.state, State::Idle { .. }));
-        let lanes = idle.flat_map(|adapter| {
-            self.queue.lanes().filter(|lane| adapter.loaded.contains(&lane.model))
-        });
-        lanes.filter_map(|lane| self.ripe(lane)).min()
+        // Looked at from the beginning of time: what is due already comes before all else.
+        let firsts = idle.flat_map(|adapter| self.firsts(Time::default(), adapter));
+        firsts.map(|first| first.due).min()
     }
 }

@@ -1,7 +1,9 @@
 //! Admitted requests: who waits, in what order, and who may share a batch.
 
+use super::settings::ModelProfile;
 use super::types::{ModelId, RequestId, Shape, Time};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Place in a lane. Lower goes first. A request keeps its place when it has to run again.
 pub(super) type Order = u64;
@@ -11,6 +13,14 @@ pub(super) type Order = u64;
 pub(super) struct Lane {
     pub(super) model: ModelId,
     pub(super) shape: Shape,
+}
+
+/// The lane to serve first. Ordered by the place of its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct First {
+    pub(super) order: Order,
+    pub(super) lane: Lane,
+    pub(super) due: Time,
 }
 
 /// One admitted request that is not yet answered.
@@ -32,17 +42,31 @@ struct Waiting {
     rows: u64,
 }
 
+/// The first request of every lane of a model, so that the oldest lane is found without a walk.
+#[derive(Debug, Default)]
+struct Heads {
+    all: BTreeSet<(Order, Lane)>,
+    /// Those of lanes that need not wait for company: a batch is full, or must not have any.
+    prompt: BTreeSet<(Order, Lane)>,
+}
+
 /// The waiting requests by lane. All steps cost log n in the number of waiting requests.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    /// Rows of the largest batch of each model.
+    max_rows: BTreeMap<ModelId, u64>,
     waiting: BTreeMap<RequestId, Request>,
     lanes: BTreeMap<Lane, Waiting>,
-    /// The first request of every lane, so that the oldest lane is found without a walk.
-    heads: BTreeSet<(Order, Lane)>,
+    heads: BTreeMap<ModelId, Heads>,
     rows: u64,
 }
 
 impl Queue {
+    pub(super) fn new(models: &BTreeMap<ModelId, ModelProfile>) -> Queue {
+        let max_rows = models.iter().map(|(id, model)| (*id, u64::from(model.max_rows)));
+        Queue { max_rows: max_rows.collect(), ..Queue::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -78,16 +102,22 @@ impl Queue {
         Some(request)
     }
 
-    /// Lanes with someone waiting, the one that has waited longest first.
-    pub(super) fn lanes(&self) -> impl Iterator<Item = Lane> {
-        self.heads.iter().map(|(_, lane)| *lane)
+    /// The lane of this model to serve first, with the place of its first request and since when
+    /// it is due: those that need not wait for company since they came, others after `delay`.
+    pub(super) fn first(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
+        let heads = self.heads.get(&model)?;
+        let prompt = heads.prompt.first().and_then(|head| self.due(head, Duration::ZERO));
+        let oldest = heads.all.first().and_then(|head| self.due(head, delay));
+        match (prompt, oldest) {
+            (Some(prompt), Some(oldest)) if oldest.due <= now => Some(prompt.min(oldest)),
+            (prompt, oldest) => prompt.or(oldest),
+        }
     }
 
-    /// The first request of a lane, and the rows that wait in the whole lane.
-    pub(super) fn head(&self, lane: Lane) -> Option<(&Request, u64)> {
-        let waiting = self.lanes.get(&lane)?;
-        let (_, id) = waiting.requests.first_key_value()?;
-        Some((self.waiting.get(id)?, waiting.rows))
+    fn due(&self, (order, lane): &(Order, Lane), delay: Duration) -> Option<First> {
+        let id = self.lanes.get(lane)?.requests.get(order)?;
+        let due = self.waiting.get(id)?.arrived + delay;
+        Some(First { order: *order, lane: *lane, due })
     }
 
     /// Takes the first requests of a lane, as many as fit into `max_rows`, at least one.
@@ -112,6 +142,12 @@ impl Queue {
         self.waiting.keys().copied().collect()
     }
 
+    /// Whether a request of this model waits.
+    pub(super) fn waits_for(&self, model: ModelId) -> bool {
+        let from = Lane { model, shape: Shape(0) };
+        self.lanes.range(from..).next().is_some_and(|(lane, _)| lane.model == model)
+    }
+
     /// The waiting requests of one model.
     pub(super) fn ids_of(&self, model: ModelId) -> Vec<RequestId> {
         let from = Lane { model, shape: Shape(0) };
@@ -121,19 +157,32 @@ impl Queue {
     }
 
     fn unlist_head(&mut self, lane: Lane) {
-        if let Some(order) = self.first_order(lane) {
-            self.heads.remove(&(order, lane));
+        let first = self.lanes.get(&lane).and_then(|waiting| waiting.requests.first_key_value());
+        if let Some((order, _)) = first
+            && let Some(heads) = self.heads.get_mut(&lane.model)
+        {
+            heads.all.remove(&(*order, lane));
+            heads.prompt.remove(&(*order, lane));
         }
     }
 
     fn list_head(&mut self, lane: Lane) {
-        if let Some(order) = self.first_order(lane) {
-            self.heads.insert((order, lane));
+        if let Some((head, prompt)) = self.head(lane) {
+            let heads = self.heads.entry(lane.model).or_default();
+            heads.all.insert(head);
+            if prompt {
+                heads.prompt.insert(head);
+            }
         }
     }
 
-    fn first_order(&self, lane: Lane) -> Option<Order> {
-        Some(*self.lanes.get(&lane)?.requests.first_key_value()?.0)
+    /// A lane's head, and whether it need not wait for company.
+    fn head(&self, lane: Lane) -> Option<((Order, Lane), bool)> {
+        let waiting = self.lanes.get(&lane)?;
+        let (order, id) = waiting.requests.first_key_value()?;
+        let full = self.max_rows.get(&lane.model).is_none_or(|max| waiting.rows >= *max);
+        let alone = self.waiting.get(id)?.alone;
+        Some(((*order, lane), full || alone))
     }
 }
 
@@ -181,11 +230,33 @@ mod tests {
         let mut queue = Queue::default();
         push(&mut queue, OTHER, 2, 1, false);
         push(&mut queue, LANE, 3, 1, false);
-        assert_eq!(queue.lanes().collect::<Vec<_>>(), [OTHER, LANE]);
+        let first = |queue: &Queue| {
+            queue.first(ModelId(1), Duration::ZERO, Time::default()).map(|first| first.lane)
+        };
+        assert_eq!(first(&queue), Some(OTHER));
         push(&mut queue, LANE, 1, 1, false);
-        assert_eq!(queue.lanes().collect::<Vec<_>>(), [LANE, OTHER]);
+        assert_eq!(first(&queue), Some(LANE));
         assert!(queue.remove(RequestId(1)).is_some());
-        assert_eq!(queue.lanes().collect::<Vec<_>>(), [OTHER, LANE]);
+        assert_eq!(first(&queue), Some(OTHER));
         assert_eq!(queue.ids_of(ModelId(1)).len(), 2);
+    }
+
+    #[test]
+    fn a_full_lane_need_not_wait_for_company() {
+        let model = ModelProfile { max_rows: 2, delay: Duration::from_secs(1) };
+        let mut queue = Queue::new(&BTreeMap::from([(ModelId(1), model)]));
+        let first = |queue: &Queue| {
+            let first = queue.first(ModelId(1), model.delay, Time::default());
+            first.map(|first| (first.lane, first.due))
+        };
+        let later = Time(model.delay);
+        push(&mut queue, LANE, 1, 1, false);
+        assert_eq!(first(&queue), Some((LANE, later)));
+        push(&mut queue, OTHER, 2, 2, false);
+        assert_eq!(first(&queue), Some((OTHER, Time::default())));
+        push(&mut queue, LANE, 3, 1, false);
+        assert_eq!(first(&queue), Some((LANE, Time::default())));
+        assert!(queue.remove(RequestId(3)).is_some() && queue.remove(RequestId(2)).is_some());
+        assert_eq!(first(&queue), Some((LANE, later)));
     }
 }

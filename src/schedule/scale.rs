@@ -17,7 +17,7 @@ impl Scheduler {
     }
 
     fn grow_to_load(&mut self, now: Time) {
-        let (load, wanted, on) = (self.load(), self.wanted(), self.on());
+        let (load, wanted, on) = (self.load(), self.wanted(), self.on_for_good());
         let min = self.settings.policy.min();
         let target = self.settings.policy.target();
         let Load { rows, requests } = load;
@@ -49,12 +49,11 @@ impl Scheduler {
         let models: Vec<ModelId> = self.models.keys().copied().collect();
         for model in models {
             let serves = |a: &Adapter| a.state.is_on() && !a.refused.contains(&model);
-            let waiting = self.queue.ids_of(model);
-            if waiting.is_empty() || self.adapters.values().any(serves) {
+            if !self.queue.waits_for(model) || self.adapters.values().any(serves) {
                 continue;
             }
             if self.on() >= self.settings.policy.max() {
-                self.reject_all(waiting, Reject::ModelFailed);
+                self.reject_all(self.queue.ids_of(model), Reject::ModelFailed);
             } else {
                 self.feed(now, model);
             }
@@ -124,14 +123,18 @@ impl Scheduler {
         self.actions.push_back(Action::Start { adapter: id, incarnation });
     }
 
-    /// Lets adapters go: those that must not be on at once, surplus ones after the delay.
-    pub(super) fn shrink(&mut self, now: Time) {
+    /// Lets adapters go that must not be on, whatever the load.
+    pub(super) fn expel(&mut self, now: Time) {
         for at in 0..self.order.len() {
             let id = self.order[at];
             if let Some(reason) = self.unwelcome(id) {
                 self.let_go(now, id, reason);
             }
         }
+    }
+
+    /// Lets one adapter go after a lasting surplus.
+    pub(super) fn shrink(&mut self, now: Time) {
         let Some(slowest) = self.surplus() else {
             self.surplus_since = None;
             return;
@@ -169,7 +172,10 @@ impl Scheduler {
     /// The adapter to let go next, if more are on than wanted: the slowest one that the operator
     /// does not hold. One that is starting is let to finish first: its warm-up is paid for.
     fn surplus(&self) -> Option<AdapterId> {
-        if self.on() <= self.wanted() {
+        let wanted = self.wanted();
+        // One that stands in goes when it is replaced, not before.
+        let on = if wanted == 0 { self.on() } else { self.on_for_good() };
+        if on <= wanted {
             return None;
         }
         let free = |id: &&AdapterId| {
@@ -210,16 +216,12 @@ impl Scheduler {
     /// Whether the policy may turn this adapter on.
     pub(super) fn is_eligible(&self, id: AdapterId) -> bool {
         let Some(adapter) = self.adapters.get(&id) else { return false };
-        let usable = |other: &Adapter| {
-            !other.profile.fallback && other.wish != Wish::Off && !other.state.is_faulty()
-        };
-        let stands_in = !self.adapters.values().any(usable);
-        adapter.wish == Wish::Auto && (!adapter.profile.fallback || stands_in)
+        adapter.wish == Wish::Auto && (!adapter.profile.fallback || self.stands_in())
     }
 
     /// How many adapters should be on.
     fn wanted(&self) -> usize {
-        if self.closing.is_some() && self.load().requests == 0 {
+        if self.closing.is_some() && self.queue.len() == 0 {
             return 0;
         }
         self.settings.policy.wanted(self.load())
@@ -228,6 +230,23 @@ impl Scheduler {
     /// How many take work or are about to.
     fn on(&self) -> usize {
         self.adapters.values().filter(|adapter| adapter.state.is_on()).count()
+    }
+
+    /// The same without fallbacks that stand in for one that is usable again: it is wanted back.
+    fn on_for_good(&self) -> usize {
+        let stands_in = self.stands_in();
+        let counts = |a: &&Adapter| {
+            a.state.is_on() && (!a.profile.fallback || a.wish == Wish::On || stands_in)
+        };
+        self.adapters.values().filter(counts).count()
+    }
+
+    /// Whether nothing but fallbacks is usable.
+    fn stands_in(&self) -> bool {
+        let usable = |other: &Adapter| {
+            !other.profile.fallback && other.wish != Wish::Off && !other.state.is_faulty()
+        };
+        !self.adapters.values().any(usable)
     }
 
     fn load(&self) -> Load {

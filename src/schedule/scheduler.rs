@@ -44,11 +44,11 @@ pub struct Outstanding {
 impl Scheduler {
     pub fn new(settings: Settings, models: BTreeMap<ModelId, ModelProfile>) -> Scheduler {
         Scheduler {
+            queue: Queue::new(&models),
             settings,
             models,
             adapters: BTreeMap::new(),
             order: Vec::new(),
-            queue: Queue::default(),
             flying: BTreeMap::new(),
             surplus_since: None,
             closing: None,
@@ -65,8 +65,10 @@ impl Scheduler {
         // Whatever the event was, the same few steps decide what follows.
         self.watch(now);
         self.reject_hopeless(now);
+        self.expel(now);
         self.grow(now);
         self.dispatch(now);
+        self.expel(now);
         self.shrink(now);
     }
 
@@ -367,6 +369,8 @@ impl Scheduler {
         for (id, _) in batch.requests {
             let Some(mut request) = self.flying.remove(&id) else { continue };
             request.retries += 1;
+            // It may be the one that brings workers down: its neighbours must not pay for it.
+            request.alone |= request.retries >= 2;
             if request.retries > self.settings.retries_max {
                 self.reject(id, Reject::RetriesExhausted { fault });
             } else {
@@ -460,6 +464,9 @@ impl Scheduler {
     fn retry_after(&self, now: Time) -> Option<Duration> {
         let tried_again = self.adapters.values().filter_map(|adapter| match adapter.state {
             State::Quarantined { until, .. } if adapter.wish != Wish::Off => Some(until.since(now)),
+            State::Stopping { fault: Some(_), .. } if adapter.wish != Wish::Off => {
+                Some(self.backoff(adapter.strikes))
+            }
             _ => None,
         });
         tried_again.min()
