@@ -221,20 +221,24 @@ impl World {
 
     /// Runs to rest and returns a digest of all actions and their times.
     fn run(mut self) -> u64 {
+        self.drive();
+        self.digest.finish()
+    }
+
+    /// Runs to rest, checking every step.
+    fn drive(&mut self) {
         for step in 0.. {
             assert!(step < 200_000, "{}: livelock\n{}", self.seed, self.picture());
             let Some(event) = self.next_event() else { break };
-            if let Some(event) = self.happen(event) {
-                self.scheduler.handle(self.now, event);
-                while let Some(action) = self.scheduler.poll_action() {
-                    (self.now, &action).hash(&mut self.digest);
-                    self.perform(action);
-                }
-                self.check_step();
+            let Some(event) = self.happen(event) else { continue };
+            self.scheduler.handle(self.now, event);
+            while let Some(action) = self.scheduler.poll_action() {
+                (self.now, &action).hash(&mut self.digest);
+                self.perform(action);
             }
+            self.check_step();
         }
         self.check_rest();
-        self.digest.finish()
     }
 
     /// What a failing seed's message shows.
@@ -639,15 +643,7 @@ fn without_faults_only_a_full_queue_turns_away() {
 impl World {
     /// Runs to rest and counts the requests that got outputs.
     fn run_and_count(mut self) -> usize {
-        while let Some(event) = self.next_event() {
-            let Some(event) = self.happen(event) else { continue };
-            self.scheduler.handle(self.now, event);
-            while let Some(action) = self.scheduler.poll_action() {
-                self.perform(action);
-            }
-            self.check_step();
-        }
-        self.check_rest();
+        self.drive();
         self.answered.values().filter(|outcome| outcome.is_none()).count()
     }
 }
