@@ -8,16 +8,16 @@
 
 mod common;
 
-use common::Setup;
+use common::{Setup, tell};
 use std::path::Path;
 use std::process::Command;
 
 #[test]
 fn a_stock_triton_client_is_served() {
     let Some(python) = std::env::var_os("CONCERTINA_TEST_PYTHON") else {
-        return eprintln!(
+        return tell(
             "SKIPPED: CONCERTINA_TEST_PYTHON does not name a Python with tritonclient[http]; \
-             tests/run makes one"
+             tests/run makes one",
         );
     };
     let server = Setup::cpu().start();

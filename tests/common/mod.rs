@@ -20,7 +20,13 @@ pub use folder::Folder;
 pub use http::{Connection, Response};
 pub use server::{Server, Setup, run};
 
+use std::io::Write;
 use std::time::{Duration, Instant};
+
+/// Prints a line that the test runner does not hold back: what is skipped must be seen.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// After so long something hangs: far more than a loaded machine needs.
 pub const HANG: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
 use crate::common::process::drivers_in;
-use crate::common::{Server, Setup, load::Load};
+use crate::common::{Server, Setup, load::Load, tell};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -37,10 +37,10 @@ impl Machine {
         let drivers = drivers(&cache.join("drivers"));
         let known = drivers.split(':').filter(|path| !path.is_empty()).count();
         if known < 3 {
-            eprintln!(
+            tell(&format!(
                 "SKIPPED: {known} of 3 software adapters found; `apt-get install \
                  mesa-vulkan-drivers chromium` brings them"
-            );
+            ));
             return None;
         }
         if !*warm {
@@ -72,15 +72,16 @@ fn drivers(folder: &Path) -> String {
 /// Starts each adapter once, so that kernels are tuned before anything is tested.
 fn warm_up(drivers: &str, cache: &Path) {
     let begin = Instant::now();
+    tell("warming the software adapters up; the first time on a machine this takes minutes");
     let server = Setup::software(drivers, cache).start();
     for id in adapters(&server) {
         server.set_mode(&id, "on");
         let adapter = server.wait_for_state(&id, &["idle"], TUNING);
-        eprintln!("{id} ({}) started in {} ms", adapter["name"], adapter["cold_start_ms"]);
+        tell(&format!("{id} ({}) started in {} ms", adapter["name"], adapter["cold_start_ms"]));
         server.set_mode(&id, "off");
         server.wait_for_state(&id, &["off"], START);
     }
-    eprintln!("warmed up in {:.1?}", begin.elapsed());
+    tell(&format!("warmed up in {:.1?}", begin.elapsed()));
 }
 
 /// Ids of the three software adapters, as the server lists them.
