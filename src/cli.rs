@@ -125,21 +125,27 @@ async fn serve_until_told(
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let names: Vec<_> = catalogue.served.iter().map(|model| model.name.clone()).collect();
-    let (engine, driver) = engine::start(engine_config(&config)?, catalogue)?;
+    let (engine, mut driver) = engine::start(engine_config(&config)?, catalogue)?;
     tracing::info!("serving {} on http://{address}", names.join(", "));
     tokio::spawn(terminal.follow(engine.snapshots()));
     let stop = CancellationToken::new();
     let limits = api_limits(&config);
-    let serving =
-        tokio::spawn(api::serve(listener, engine.clone(), limits, stop.clone().cancelled_owned()));
-    signals.next().await;
+    let stopping = stop.clone().cancelled_owned();
+    let mut serving = tokio::spawn(api::serve(listener, engine.clone(), limits, stopping));
+    tokio::select! {
+        () = signals.next() => {}
+        // Neither ends by itself: better no server than one that only looks alive.
+        ended = &mut driver => bail!("the engine ended: {ended:?}"),
+        ended = &mut serving => bail!("the HTTP side ended: {ended:?}"),
+    }
     tracing::info!("stopping: finishing what was admitted");
     stop.cancel();
     engine.shut_down().await;
-    let patience = config.limits.shutdown_grace + config.workers.stop + config.workers.reap;
+    let Workers { stop: stopping, reap, .. } = config.workers;
+    let patience = config.limits.shutdown_grace.saturating_add(stopping).saturating_add(reap);
     tokio::select! {
         _ = async { tokio::join!(serving, driver) } => tracing::info!("stopped"),
-        () = tokio::time::sleep(patience + Duration::from_secs(1)) => {
+        () = tokio::time::sleep(patience.saturating_add(Duration::from_secs(1))) => {
             tracing::warn!("stopped with a worker that would not go");
         }
         () = signals.next() => tracing::warn!("stopped at once"),

@@ -5,6 +5,7 @@
 
 use crate::adapter::select::{CpuRule, Rules, Software};
 use crate::folders;
+use crate::wire;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -379,6 +380,12 @@ impl Limits {
              could never be served",
             self.held_bytes,
             self.body_bytes
+        );
+        // A batch cannot be larger than what is held, and the wire carries no larger one.
+        ensure!(
+            self.held_bytes as u64 <= wire::BODY_MAX,
+            "limits.held_bytes is above {} bytes, the most that one batch may have",
+            wire::BODY_MAX
         );
         positive("limits.header_timeout", self.header_timeout)?;
         positive("limits.body_timeout", self.body_timeout)?;

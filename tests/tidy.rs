@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("progress", &["telemetry"]),
     ("adapter", &["clock"]),
     ("model", &["error", "tensor"]),
-    ("config", &["adapter::select", "folders"]),
+    ("config", &["adapter::select", "folders", "wire"]),
     ("telemetry", &["adapter::entry", "schedule"]),
     ("wire", &["adapter::entry", "model::repository", "tensor"]),
     ("worker", &["adapter", "clock", "model", "tensor", "wire"]),

@@ -141,7 +141,7 @@ impl Driver {
 
     /// Waits for the next thing that concerns the scheduler; `None` if it was something else.
     async fn next_event(&mut self) -> Option<Event> {
-        let timeout = self.scheduler.next_timeout().map(|at| self.begin + at.0);
+        let timeout = self.scheduler.next_timeout().and_then(|at| self.begin.checked_add(at.0));
         let publish = self.publisher.due_at();
         let inboxes = &mut self.inboxes;
         // Reports come first: they free adapters.
@@ -331,6 +331,8 @@ impl Driver {
         let Some(Outcome::Outputs(outputs)) = self.outcomes.remove(&batch.id) else { return };
         self.fleet.count(adapter, batch);
         let time = self.time();
+        // The answers share one buffer: it is held until the last of them is sent.
+        let held = Arc::new(self.memory.owe(outputs.bytes()));
         let mut row = 0usize;
         for (id, rows) in &batch.requests {
             let (from, rows) = (row, *rows as usize);
@@ -339,7 +341,7 @@ impl Driver {
             let outputs = outputs.slice_rows(from, rows);
             let answer = outputs.map_err(|error| Error::internal(error.to_string()));
             let answer = answer.map(|outputs| InferAnswer {
-                _held: self.memory.owe(outputs.bytes()),
+                _held: held.clone(),
                 outputs,
                 adapters: vec![self.fleet.name(adapter)],
                 queue_time: pending.started.since(pending.arrived),

@@ -5,6 +5,7 @@ use super::process::{Report, Worker, Workshop, start};
 use crate::adapter::entry::{AdapterEntry, Class, Probe, Usability};
 use crate::clock;
 use crate::error::Error;
+use crate::model::repository::ModelInfo;
 use crate::schedule::{AdapterId, AdapterProfile, Batch, Event, Fault, Incarnation, ModelId};
 use crate::wire::server::Outgoing;
 use crate::wire::{Cause, Down, LoadOrder, Unfit, Up};
@@ -116,6 +117,7 @@ impl Fleet {
         let waiting = (0u32..).map(ModelId).take(models.served.len()).collect();
         let Some(member) = self.member_mut(id) else { return };
         member.start = Start::begin(incarnation, waiting);
+        member.fault = None;
         member.starts += 1;
         member.phase = Some("starting the worker".to_owned());
         member.worker = Some(start(&workshop, &member.entry, (id, incarnation), reports));
@@ -251,7 +253,9 @@ impl Fleet {
         }
         let model = member.start.waiting.remove(0);
         let info = models.served.get(model.0 as usize)?;
-        let order = LoadOrder { model: model.0, info: info.as_ref().clone() };
+        // Labels are for clients; a worker has no use for them, and a header has a bound.
+        let info = ModelInfo { labels: Vec::new(), ..info.as_ref().clone() };
+        let order = LoadOrder { model: model.0, info };
         self.tell(adapter, Down::Load(order));
         Some(Event::Progress { adapter, incarnation })
     }

@@ -32,7 +32,7 @@ pub struct InferAnswer {
     /// Handed to a worker to outputs on the host.
     pub run_time: Duration,
     /// Counts the outputs' memory until the answer is dropped.
-    pub(super) _held: Held,
+    pub(super) _held: Arc<Held>,
 }
 
 /// The operator's wish for one adapter.

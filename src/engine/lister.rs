@@ -28,10 +28,10 @@ pub(super) async fn list(executable: &Path, args: &[String]) -> anyhow::Result<V
     let output = output.context("listing adapters took too long")?;
     let output = output.context("cannot run the child that lists adapters")?;
     ensure!(output.status.success(), "the child that lists adapters ended with {}", output.status);
-    // Drivers may print before our line does.
+    // Drivers may print before and behind our lines.
     let text = String::from_utf8_lossy(&output.stdout);
     let json = text.find("{\"adapters\"").or_else(|| text.find('{')).unwrap_or_default();
-    let listing: Listing =
-        serde_json::from_str(&text[json..]).context("the list of adapters does not parse")?;
-    Ok(listing.adapters)
+    let mut values = serde_json::Deserializer::from_str(&text[json..]).into_iter::<Listing>();
+    let listing = values.next().context("the child that lists adapters printed no list")?;
+    Ok(listing.context("the list of adapters does not parse")?.adapters)
 }

@@ -57,6 +57,7 @@ pub fn start(
     catalogue: Catalogue,
 ) -> anyhow::Result<(EngineHandle, JoinHandle<()>)> {
     platform::make_private(&config.runtime_dir)?;
+    platform::sweep_sockets(&config.runtime_dir);
     let (driver, handle) = driver::Driver::new(config, catalogue);
     Ok((handle, tokio::spawn(driver.run())))
 }

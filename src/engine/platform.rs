@@ -35,6 +35,26 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Removes the sockets of servers that were killed before they could.
+#[cfg(unix)]
+pub(super) fn sweep_sockets(folder: &Path) {
+    use rustix::process::{Pid, test_kill_process};
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let owner = name.filter(|name| name.ends_with(".sock"));
+        let owner = owner.and_then(|name| Pid::from_raw(name.split('-').next()?.parse().ok()?));
+        if owner.is_some_and(|pid| test_kill_process(pid).is_err()) {
+            // Somebody else may have swept it meanwhile.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Named pipes go with their server.
+#[cfg(not(unix))]
+pub(super) fn sweep_sockets(_folder: &Path) {}
+
 /// On Windows the user's own folders are closed to others already, and sockets are named pipes.
 #[cfg(not(unix))]
 fn create(folder: &Path) -> std::io::Result<()> {

@@ -174,6 +174,8 @@ async fn spawn(
         command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
     }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Drivers have no business with the key.
+    command.env_remove("CONCERTINA_API_KEY");
     set_apart(&mut command);
     let mut child = command.spawn().context("cannot start a worker process")?;
     if let Some(stderr) = child.stderr.take() {

@@ -9,7 +9,7 @@ pub const PIECE_MAX: usize = 256 * 1024;
 /// The most bytes of one header. Shapes and error texts are small; this only bounds a liar.
 const HEADER_MAX: usize = 256 * 1024;
 /// The most bytes of all tensors of one message; the engine's own bound is far below.
-const BODY_MAX: u64 = 4 << 30;
+pub const BODY_MAX: u64 = 4 << 30;
 const MAGIC: [u8; 4] = *b"CNC1";
 /// Magic, header length, payload length.
 pub(super) const PREFIX: usize = 12;

@@ -11,7 +11,7 @@ mod frame;
 mod message;
 pub mod server;
 
-pub use frame::{PIECE_MAX, Whole, WireError};
+pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
 pub use message::{
     Cause, Down, LoadOrder, Order, TensorHeader, Timings, Unfit, Up, VERSION, tensor_headers,
     tensors_from,

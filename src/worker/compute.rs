@@ -43,7 +43,7 @@ struct Refusal {
 
 impl Refusal {
     fn device(error: impl std::fmt::Display) -> Refusal {
-        Refusal { why: Unfit::Device, error: error.to_string() }
+        Refusal { why: Unfit::Device, error: shortened(&error) }
     }
 }
 
@@ -160,7 +160,7 @@ impl Compute {
     }
 
     fn load_failed(&self, model: u32, error: &ModelError) -> Result<(), WireError> {
-        let (cause, error) = (cause(error), error.to_string());
+        let (cause, error) = (cause(error), shortened(error));
         self.sender.send(Up::LoadFailed { model, cause, error })
     }
 
@@ -181,7 +181,7 @@ impl Compute {
                 self.sender.send_with(Up::Done { batch, tensors, timings }, &outputs)
             }
             Err(error) => {
-                let (cause, error) = (cause(&error), error.to_string());
+                let (cause, error) = (cause(&error), shortened(&error));
                 self.sender.send(Up::Failed { batch, cause, error })
             }
         }
@@ -241,6 +241,12 @@ fn cause(error: &ModelError) -> Cause {
 /// Runs what may panic inside burn or a driver; a panic is the device's fault.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(panic.as_ref()))
+}
+
+/// A message header has a bound; what a compiler or a driver has to say does not.
+fn shortened(error: &impl std::fmt::Display) -> String {
+    const CHARS_MAX: usize = 4096;
+    error.to_string().chars().take(CHARS_MAX).collect()
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
