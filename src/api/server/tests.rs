@@ -81,13 +81,13 @@ async fn get(address: SocketAddr, path: &str) -> String {
 
 /// Asks until the answer has this status; the server frees slots a moment after an exchange.
 async fn get_until(address: SocketAddr, status: &str) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = crate::clock::now() + Duration::from_secs(5);
     loop {
         let answer = get(address, "/ok").await;
         if answer.starts_with(status) {
             return;
         }
-        assert!(Instant::now() < deadline, "{answer}");
+        assert!(crate::clock::now() < deadline, "{answer}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -111,7 +111,7 @@ async fn connections_over_the_cap_are_told_so() {
 async fn slow_heads_end() {
     let header_timeout = Duration::from_millis(200);
     let running = start(ApiLimits { header_timeout, ..limits() }).await;
-    let begun = Instant::now();
+    let begun = crate::clock::now();
     read_all(send(running.address, "GET /ok HTTP/1.1\r\nhos").await).await;
     assert!(begun.elapsed() < limits().header_timeout);
     get_until(running.address, "HTTP/1.1 200").await;
@@ -163,7 +163,7 @@ async fn what_outlives_the_grace_period_is_dropped() {
     let running = start(ApiLimits { shutdown_grace, ..limits() }).await;
     let hanging = send(running.address, "GET /hang HTTP/1.1\r\nhost: x\r\n\r\n").await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let begun = Instant::now();
+    let begun = crate::clock::now();
     running.stop.send(()).unwrap();
     ends_soon(running.server).await;
     assert!(begun.elapsed() >= Duration::from_millis(500));
