@@ -23,6 +23,8 @@ mod scale;
 mod scheduler;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 mod types;
 mod watch;
 

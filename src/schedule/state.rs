@@ -20,19 +20,23 @@ impl Batch {
     }
 }
 
-/// The life of an adapter. `alive` below means: a worker process may exist.
+/// The life of an adapter. `tests.rs` holds a test for every row.
+///
+/// *Wanted* means that too few are on for the load or the minimum, or that the operator says so;
+/// *unwanted* that too many are on for long enough, that the operator or the shutdown says so, or
+/// that it stands in for another that serves again.
 ///
 /// ```text
 ///   from             on                            to
-///   Off              too few are on                Starting     and says Start
+///   Off              wanted                        Starting     and says Start
 ///   Starting         Ready                         Idle
-///   Starting         operator's off, shutdown      Stopping     and says Stop
+///   Starting         unwanted, but for a surplus   Stopping     and says Stop
 ///   Idle             a batch is due                Busy         and says Run
-///   Idle             too many are on               Stopping     and says Stop
-///   Busy             Done or Failed by input       Idle
-///   Busy             too many are on               Draining
-///   Draining         too few are on                Busy
-///   Draining         Done or Failed by input       Stopping     and says Stop
+///   Idle             unwanted                      Stopping     and says Stop
+///   Busy             Done, or Failed by input      Idle
+///   Busy             unwanted                      Draining
+///   Draining         wanted                        Busy
+///   Draining         Done, or Failed by input      Stopping     and says Stop
 ///   Starting, Idle,
 ///   Busy, Draining   a fault                       Stopping     and says Kill
 ///   Starting, Idle,
