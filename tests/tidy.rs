@@ -126,7 +126,7 @@ fn arrows_point_only_where_they_may() {
             let own = target.split("::").next() == Some(here);
             let fits =
                 |allowed: &&str| target == **allowed || target.starts_with(&format!("{allowed}::"));
-            if !own && !allowed.iter().any(|allowed| fits(&allowed)) {
+            if !own && !allowed.iter().any(fits) {
                 wrong.push(format!("{name} names crate::{target}"));
             }
         }

@@ -4,7 +4,6 @@ use super::*;
 use crate::api::respond::document;
 use bytes::Bytes;
 use std::net::SocketAddr;
-use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
