@@ -114,8 +114,8 @@ impl Driver {
             if let Some(event) = self.next_event().await {
                 self.turn(event);
             }
-            if self.publisher.is_due() {
-                let time = self.time();
+            let time = self.time();
+            if self.publisher.is_due(self.scheduler.is_ready(time)) {
                 self.publisher.publish(time, &self.scheduler, &self.fleet, &self.memory);
             }
             if self.closing && self.scheduler.is_down() {

@@ -69,8 +69,9 @@ impl Publisher {
         self.last + if self.dirty { INTERVAL } else { INTERVAL_AT_REST }
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        self.due_at() <= clock::now()
+    /// Whether to publish now. Readiness is never told late.
+    pub(super) fn is_due(&self, ready: bool) -> bool {
+        self.due_at() <= clock::now() || self.sender.borrow().server.ready != ready
     }
 
     /// Counts an answer.
