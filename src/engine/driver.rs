@@ -383,6 +383,7 @@ fn rejection(reason: Reject) -> Error {
         Reject::ModelFailed => Error::unavailable(
             "no adapter could load the model; the server's log and GET /api/snapshot tell why",
         ),
+        Reject::ModelGone => Error::not_found("the model is no longer served"),
         Reject::RetriesExhausted { fault } => Error::internal(format!(
             "every adapter that tried this request was lost; the last one: {}",
             fault.as_str()

@@ -67,6 +67,10 @@ impl Queue {
         Queue { max_rows: max_rows.collect(), ..Queue::default() }
     }
 
+    pub(super) fn set_max_rows(&mut self, model: ModelId, max_rows: u32) {
+        self.max_rows.insert(model, u64::from(max_rows));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

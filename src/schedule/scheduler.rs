@@ -128,6 +128,14 @@ impl Scheduler {
     fn record(&mut self, now: Time, event: Event) {
         match event {
             Event::Discovered { adapters } => self.discovered(adapters),
+            Event::ModelAdded { model, profile } => {
+                self.models.insert(model, profile);
+                self.queue.set_max_rows(model, profile.max_rows);
+            }
+            Event::ModelRemoved { model } => {
+                self.models.remove(&model);
+                self.reject_all(self.queue.ids_of(model), Reject::ModelGone);
+            }
             Event::Arrived { request, model, shape, rows } => {
                 self.admit(now, request, Lane { model, shape }, rows);
             }
@@ -196,6 +204,9 @@ impl Scheduler {
         }
         if full {
             return self.reject(id, Reject::QueueFull);
+        }
+        if !self.models.contains_key(&lane.model) {
+            return self.reject(id, Reject::ModelGone);
         }
         self.orders += 1;
         let order = self.orders;

@@ -1,7 +1,7 @@
 //! The words that go in and out: ids, times, events and actions.
 
 use super::decision::Decision;
-use super::settings::AdapterProfile;
+use super::settings::{AdapterProfile, ModelProfile};
 use super::state::{Batch, Wish};
 use std::time::Duration;
 
@@ -53,7 +53,11 @@ pub struct Shape(pub u64);
 pub enum Event {
     /// The adapters of the machine are known now; more may follow in a later listing.
     Discovered { adapters: Vec<(AdapterId, AdapterProfile)> },
-    /// A request wants to be admitted. `rows` is at least 1 and at most the model's limit.
+    /// A model is served from now on, or its limits changed.
+    ModelAdded { model: ModelId, profile: ModelProfile },
+    /// A model is served no more: who waits for it is turned away.
+    ModelRemoved { model: ModelId },
+    /// A request wants to be admitted. `rows` is at least 1.
     Arrived { request: RequestId, model: ModelId, shape: Shape, rows: u32 },
     /// The caller went away.
     Cancelled { request: RequestId },
@@ -162,6 +166,8 @@ pub enum Reject {
     NoAdapter { retry_after: Option<Duration> },
     /// Every adapter tried to load the model and failed.
     ModelFailed,
+    /// The model is not, or no longer, served.
+    ModelGone,
     /// The input made the model fail, alone in its batch.
     Input { batch: BatchId },
     /// Lost with its worker too often.

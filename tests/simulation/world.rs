@@ -361,6 +361,8 @@ impl World {
                 self.workers.remove(adapter);
             }
             Event::Discovered { .. }
+            | Event::ModelAdded { .. }
+            | Event::ModelRemoved { .. }
             | Event::Arrived { .. }
             | Event::Timeout
             | Event::Shutdown { .. } => {}
