@@ -6,8 +6,8 @@ use crate::adapter::command::{render_json, render_table};
 use crate::adapter::list;
 use crate::adapter::select::{select, unknown_ids};
 use crate::api::{self, ApiLimits};
-use crate::config::{AdapterArgs, Config, Limits, ServeArgs, Workers};
-use crate::engine::{self, Catalogue, EngineConfig};
+use crate::config::{AdapterArgs, Adapters, Config, Limits, PolicyName, ServeArgs, Workers};
+use crate::engine::{self, Assumptions, Catalogue, EngineConfig};
 use crate::model::{Found, Registry, Repository, table};
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Policy, Settings};
@@ -105,6 +105,7 @@ fn serve(args: &ServeArgs, registry: &Registry) -> anyhow::Result<()> {
     }
     let terminal = Terminal::default();
     log_as_server(&terminal);
+    config.test.warn();
     let catalogue = catalogue(config.models.as_ref(), registry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
@@ -203,8 +204,14 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         cache_dir: config.cache_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
         cpu_threads: config.adapters.cpu_threads,
+        assumptions: Assumptions {
+            power: config.adapters.power.clone(),
+            memory: config.adapters.memory.clone(),
+        },
+        slo: config.slo,
         held_bytes_max: config.limits.held_bytes,
         shutdown_grace: config.limits.shutdown_grace,
+        slow: config.test.slow.clone(),
     })
 }
 
@@ -214,13 +221,9 @@ fn settings(config: &Config) -> Settings {
     let Workers { silence, start, run, stop, reap, retries, backoff, backoff_max, patience } =
         config.workers;
     Settings {
-        policy: Policy::Concurrency {
-            target: adapters.target_rows,
-            min: adapters.min,
-            max: adapters.max,
-        },
-        scale_down_delay: adapters.scale_down_delay,
-        scale_to_zero_delay: adapters.scale_to_zero_delay,
+        policy: policy(adapters),
+        min: adapters.min,
+        max: adapters.max,
         queue_requests_max: queue_requests,
         queue_rows_max: queue_rows,
         retries_max: retries,
@@ -228,6 +231,21 @@ fn settings(config: &Config) -> Settings {
         backoff_max,
         patience,
         bounds: Bounds { silence, start, run, stop, reap },
+    }
+}
+
+fn policy(adapters: &Adapters) -> Policy {
+    match adapters.policy {
+        // Checked to be neither negative nor large.
+        PolicyName::Cost => Policy::Cost {
+            price_mj: (adapters.start_price * 1000.0) as u64,
+            starts_per_hour: adapters.starts_per_hour,
+        },
+        PolicyName::Concurrency => Policy::Concurrency {
+            target: adapters.target_rows,
+            scale_down_delay: adapters.scale_down_delay,
+            scale_to_zero_delay: adapters.scale_to_zero_delay,
+        },
     }
 }
 

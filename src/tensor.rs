@@ -103,6 +103,8 @@ pub enum TensorError {
         "tensors disagree on the number of rows: '{name}' has {actual}, the first has {expected}"
     )]
     Rows { name: String, expected: usize, actual: usize },
+    #[error("tensor '{name}': the parts to join differ, one has shape {shape:?}")]
+    Uneven { name: String, shape: Vec<usize> },
     #[error("there is no tensor '{name}'")]
     Missing { name: String },
 }
@@ -202,6 +204,28 @@ impl Tensor {
         offset.filter(|at| *at <= self.data.len()).ok_or_else(|| self.overflow())
     }
 
+    /// The rows of several tensors of one name, one after the other.
+    ///
+    /// # Errors
+    /// If datatypes or dimensions behind the batch axis differ.
+    fn concat_rows(parts: &[&Tensor]) -> Result<Tensor, TensorError> {
+        let missing = || TensorError::Missing { name: String::new() };
+        let first = *parts.first().ok_or_else(missing)?;
+        let (mut rows, mut data) = (0, Vec::new());
+        for part in parts {
+            let alike =
+                part.datatype == first.datatype && part.shape.get(1..) == first.shape.get(1..);
+            if !alike {
+                let (name, shape) = (part.name.clone(), part.shape.clone());
+                return Err(TensorError::Uneven { name, shape });
+            }
+            rows += part.rows()?;
+            data.extend_from_slice(&part.data);
+        }
+        let shape = std::iter::once(rows).chain(first.shape.iter().skip(1).copied()).collect();
+        Tensor::new(first.name.clone(), first.datatype, shape, data.into())
+    }
+
     /// The same tensor with zero (or empty) rows behind it, up to `rows` in all.
     pub fn pad_rows(&self, rows: usize) -> Result<Tensor, TensorError> {
         let missing = rows.saturating_sub(self.rows()?);
@@ -249,6 +273,24 @@ impl Tensors {
     /// Rows `start..start + rows` of every tensor, sharing the bytes.
     pub fn slice_rows(&self, start: usize, rows: usize) -> Result<Tensors, TensorError> {
         self.0.iter().map(|tensor| tensor.slice_rows(start, rows)).collect()
+    }
+
+    /// The rows of several sets of the same tensors, one after the other. Copies, unless there is
+    /// only one.
+    ///
+    /// # Errors
+    /// If there is none, or if names, datatypes or dimensions behind the batch axis differ.
+    pub fn concat_rows(mut parts: Vec<Tensors>) -> Result<Tensors, TensorError> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let first = parts.first().cloned().unwrap_or_default();
+        let whole = |tensor: &Tensor| {
+            let parts: Result<Vec<_>, _> =
+                parts.iter().map(|part| part.get(&tensor.name)).collect();
+            Tensor::concat_rows(&parts?)
+        };
+        first.0.iter().map(whole).collect()
     }
 
     /// Every tensor padded with zero rows to `rows`.
@@ -319,6 +361,23 @@ mod tests {
         assert_eq!(&middle.data[..], [3, 4, 5, 6, 7, 8]);
         assert!(tensor.slice_rows(3, 2).is_err());
         assert!(tensor.slice_rows(usize::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn what_was_sliced_is_joined_again() {
+        let data = Bytes::from((0u8..12).collect::<Vec<_>>());
+        let tensor = Tensor::new("x", Datatype::Uint8, vec![4, 3], data).unwrap();
+        let whole = Tensors(vec![tensor, bytes_tensor(&[b"one", b"", b"three", b"four"])]);
+        let slices = |cuts: &[(usize, usize)]| {
+            let slice = |(from, rows): &(usize, usize)| whole.slice_rows(*from, *rows).unwrap();
+            Tensors::concat_rows(cuts.iter().map(slice).collect())
+        };
+        assert_eq!(slices(&[(0, 4)]).unwrap(), whole);
+        assert_eq!(slices(&[(0, 1), (1, 2), (3, 1)]).unwrap(), whole);
+        let other = Tensor::new("x", Datatype::Uint8, vec![1, 2], Bytes::from_static(b"ab"));
+        let uneven = vec![whole.clone(), Tensors(vec![other.unwrap()])];
+        assert!(matches!(Tensors::concat_rows(uneven), Err(TensorError::Uneven { .. })));
+        assert!(Tensors::concat_rows(vec![whole, Tensors::default()]).is_err());
     }
 
     #[test]

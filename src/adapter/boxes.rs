@@ -19,7 +19,8 @@ fn card(api: Api, class: Class, name: &str, vendor_id: u32, device_id: u32) -> F
     };
     let name = name.to_owned();
     let (driver, driver_info) = ("driver".to_owned(), "1.0".to_owned());
-    Facts { api, class, name, vendor_id, device_id, pci: None, driver, driver_info, memory }
+    let (pci, memory_bytes) = (None, None);
+    Facts { api, class, name, vendor_id, device_id, pci, driver, driver_info, memory, memory_bytes }
 }
 
 fn at(pci: &str, facts: Facts) -> Facts {

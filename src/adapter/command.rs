@@ -33,7 +33,7 @@ pub fn render_table(entries: &[AdapterEntry]) -> String {
 }
 
 fn header(probed: bool) -> Vec<&'static str> {
-    let mut header = vec!["ID", "NAME, DRIVER", "API, CLASS", "MAX BUFFER", "STATE"];
+    let mut header = vec!["ID", "NAME, DRIVER", "API, CLASS", "MEMORY", "MAX BUFFER", "STATE"];
     if probed {
         header.extend(["GFLOP/S", "GB/S"]);
     }
@@ -45,6 +45,7 @@ fn row(entry: &AdapterEntry, probed: bool) -> Vec<String> {
         entry.id.clone(),
         [entry.name.clone(), driver(entry)].join("\n"),
         kind(entry),
+        entry.memory_bytes.map_or(dash(), bytes),
         bytes(entry.memory.max_buffer_bytes),
         state(entry).to_owned(),
     ];
@@ -142,6 +143,7 @@ mod tests {
         let mut entries = select(&with_cpu(hybrid_laptop()), &Rules::default());
         if let Some(entry) = entries.first_mut() {
             entry.probe = Some(Probe { gflops: 23456.7, copy_gbytes_per_s: 8.25 });
+            entry.memory_bytes = Some(24 << 30);
         }
         entries
     }
@@ -155,6 +157,7 @@ mod tests {
             assert!(text.contains(&entry.id), "{text}");
         }
         assert!(text.contains("23457") && text.contains("8.2"), "{text}");
+        assert!(text.contains("24.0 GiB") && text.contains(" -  "), "{text}");
         assert!(text.contains("fallback: serves only while"), "{text}");
     }
 
@@ -190,5 +193,7 @@ mod tests {
         let back: Vec<AdapterEntry> = serde_json::from_value(value["adapters"].clone()).unwrap();
         assert_eq!(back, entries);
         assert_eq!(value["adapters"][0]["state"], "usable");
+        assert_eq!(value["adapters"][0]["memory_bytes"], 24_u64 << 30);
+        assert!(value["adapters"][1]["memory_bytes"].is_null());
     }
 }

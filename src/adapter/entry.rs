@@ -69,6 +69,10 @@ pub struct AdapterEntry {
     pub driver: String,
     pub driver_info: String,
     pub memory: MemoryLimits,
+    /// The card's own memory, or the machine's for the CPU and software adapters; `None` where the
+    /// platform does not tell.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     pub state: Usability,
     /// Why it is not used; `None` where it is.
     pub reason: Option<String>,
@@ -77,4 +81,16 @@ pub struct AdapterEntry {
     /// Outcome of `adapters --probe`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub probe: Option<Probe>,
+}
+
+/// Power of one adapter above its power when it is off, in watts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watts {
+    /// With a device open and nothing to do.
+    pub idle: f64,
+    /// Computing.
+    pub active: f64,
+    /// Starting.
+    pub start: f64,
 }

@@ -25,6 +25,8 @@ pub struct Facts {
     pub driver: String,
     pub driver_info: String,
     pub memory: MemoryLimits,
+    /// The card's own memory; `None` where the platform does not tell.
+    pub memory_bytes: Option<u64>,
 }
 
 /// The operating system, as far as it decides which graphics API is preferred.

@@ -3,6 +3,7 @@
 
 use crate::adapter::entry::{AdapterEntry, Api, Class, MemoryLimits};
 use crate::adapter::identity::Facts;
+use crate::adapter::memory;
 use crate::adapter::select::{Rules, select};
 
 /// Every adapter of the machine and its CPU, used or not, with the reason.
@@ -56,13 +57,16 @@ fn backends(api: Api) -> wgpu::Backends {
 pub(crate) fn facts_of(adapter: &wgpu::Adapter) -> Option<Facts> {
     let info = adapter.get_info();
     let limits = adapter.limits();
+    let (api, class) = (api_of(info.backend)?, class_of(info.device_type));
+    let pci = Some(info.device_pci_bus_id).filter(|address| !address.is_empty());
     Some(Facts {
-        api: api_of(info.backend)?,
-        class: class_of(info.device_type),
+        api,
+        class,
         name: info.name,
         vendor_id: info.vendor,
         device_id: info.device,
-        pci: Some(info.device_pci_bus_id).filter(|address| !address.is_empty()),
+        memory_bytes: memory::bytes_of(api, class, pci.as_deref()),
+        pci,
         driver: info.driver,
         driver_info: info.driver_info,
         memory: MemoryLimits {
@@ -95,7 +99,8 @@ fn class_of(kind: wgpu::DeviceType) -> Class {
 
 /// The processor as burn's CPU backend uses it. Loads no driver.
 pub fn cpu_facts() -> Facts {
-    let memory = host_memory_bytes();
+    let memory_bytes = memory::host_bytes();
+    let memory = memory_bytes.unwrap_or(0);
     Facts {
         api: Api::Cpu,
         class: Class::Cpu,
@@ -110,6 +115,7 @@ pub fn cpu_facts() -> Facts {
             max_storage_binding_bytes: memory,
             max_workgroup_storage_bytes: 0,
         },
+        memory_bytes,
     }
 }
 
@@ -119,13 +125,6 @@ fn processor_name() -> String {
         field(&text, "model name").or_else(|| field(&text, "Model")).map(str::to_owned)
     });
     named.unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
-}
-
-/// Memory of the machine in bytes; 0 where it cannot be told.
-fn host_memory_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kibibytes = field(&text, "MemTotal").and_then(|value| value.strip_suffix(" kB"));
-    kibibytes.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0).saturating_mul(1024)
 }
 
 /// The value of the first line `name: value`.

@@ -106,6 +106,7 @@ fn entry(facts: &Facts, id: &str, reason: Option<String>, rules: &Rules) -> Adap
         driver: facts.driver.clone(),
         driver_info: facts.driver_info.clone(),
         memory: facts.memory,
+        memory_bytes: facts.memory_bytes,
         state: if reason.is_none() { Usability::Usable } else { Usability::Unused },
         reason,
         fallback: facts.api == Api::Cpu && rules.cpu == CpuRule::Auto,

@@ -126,6 +126,7 @@ mod tests {
             driver: String::new(),
             driver_info: String::new(),
             memory: Default::default(),
+            memory_bytes: None,
             state,
             reason: None,
             fallback: false,
@@ -145,6 +146,11 @@ mod tests {
             batches: 0,
             starts: 0,
             cold_start_ms: None,
+            open_ms: None,
+            power: None,
+            replicas: Vec::new(),
+            memory_used_bytes: 0,
+            memory_budget_bytes: None,
         }
     }
 

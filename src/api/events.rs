@@ -110,6 +110,7 @@ mod tests {
             at_ms: 0,
             adapter: "cpu".into(),
             change: "start".into(),
+            model: None,
             reason: "backlog".into(),
             text: "line one".into(),
         };

@@ -7,7 +7,7 @@ use crate::api::respond::{Outcome, Response, document, json};
 use crate::api::routes::{Api, Target};
 use crate::api::{answer, request};
 use crate::engine::{InferAnswer, InferCall};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::model::repository::ModelInfo;
 use crate::model::signature::TensorSpec;
 use answer::{Rendered, Wanted};
@@ -16,7 +16,6 @@ use futures_util::Stream;
 use request::InferRequest;
 use serde_json::{Value, json as value};
 use std::sync::Arc;
-use std::time::Duration;
 use warp::http::{HeaderName, HeaderValue};
 
 /// Ids of the adapters that answered, in row order.
@@ -112,8 +111,9 @@ where
     let request = parse(bytes, header_length).await?;
     let rows = model.signature.check_inputs(&request.inputs)?;
     let wanted = request.wanted.resolve(&model.signature)?;
-    let call = InferCall { model: model.clone(), inputs: request.inputs, rows };
-    let answer = within(request.timeout, api.engine.infer(call)).await?;
+    let (priority, timeout) = (request.priority, request.timeout);
+    let call = InferCall { model: model.clone(), inputs: request.inputs, rows, priority, timeout };
+    let answer = api.engine.infer(call).await?;
     let adapters = answer.adapters.join(",");
     let rendered = render(model, request.id, answer, wanted).await?;
     Ok(reply(rendered, &adapters))
@@ -121,17 +121,6 @@ where
 
 fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
     api.engine.model(&target.name, target.version.as_deref())
-}
-
-async fn within(
-    limit: Option<Duration>,
-    answer: impl Future<Output = Result<InferAnswer, Error>>,
-) -> Result<InferAnswer, Error> {
-    let Some(limit) = limit else { return answer.await };
-    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
-        let message = format!("the request's own timeout of {limit:?} has passed");
-        Err(Error::new(ErrorKind::DeadlineExceeded, message))
-    })
 }
 
 async fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
@@ -182,6 +171,7 @@ fn reply(rendered: Rendered, adapters: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use crate::tensor::Datatype;
 
     #[test]
@@ -211,11 +201,5 @@ mod tests {
         assert_eq!(beside(INLINE_BYTES_MAX + 1, || Ok(2)).await, Ok(2));
         let broken: Result<(), Error> = beside(usize::MAX, || panic!("broken on purpose")).await;
         assert_eq!(broken.unwrap_err().kind, ErrorKind::Internal);
-    }
-
-    #[tokio::test]
-    async fn the_clients_timeout_ends_the_wait() {
-        let late = within(Some(Duration::from_millis(1)), std::future::pending()).await;
-        assert_eq!(late.unwrap_err().kind, ErrorKind::DeadlineExceeded);
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct InferRequest {
     pub(crate) wanted: Wanted,
     /// The client's own limit; an answer after it is worth nothing.
     pub(crate) timeout: Option<Duration>,
+    /// 1 is the most urgent; 0 stands for the default.
+    pub(crate) priority: u32,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +43,8 @@ struct RequestParameters {
     binary_data_output: Option<bool>,
     /// In microseconds, 0 for none, as in Triton.
     timeout: Option<u64>,
+    /// 1 is the most urgent, 0 the default, as in Triton.
+    priority: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +95,8 @@ pub(crate) fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRe
         inputs: tensors(&body.inputs, parts.raw)?,
         wanted: wanted(body.outputs, parameters.binary_data_output.unwrap_or(false))?,
         timeout: parameters.timeout.filter(|limit| *limit > 0).map(Duration::from_micros),
+        // Beyond all that anyone tells apart; the least urgent stay the least urgent.
+        priority: u32::try_from(parameters.priority.unwrap_or(0)).unwrap_or(u32::MAX),
     })
 }
 

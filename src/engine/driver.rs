@@ -1,18 +1,19 @@
 //! The one task that feeds the scheduler and performs its actions.
 
+use super::discovery::{Listing, list_in_background, listed};
 use super::fleet::Fleet;
-use super::handle::{Control, EngineHandle, InferAnswer, Mode, Submitted};
-use super::lister;
+use super::handle::{Control, EngineHandle, Mode, Submitted};
 use super::process::{News, Report, Workshop};
 use super::publish::Publisher;
-use super::requests::{Memory, Requests};
+use super::recollections::Recollections;
+use super::rejections::rejection;
+use super::requests::{Collected, Memory, Requests};
 use super::{Catalogue, EngineConfig};
-use crate::adapter::entry::{AdapterEntry, Usability};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
-    Action, AdapterId, Batch, BatchId, Event, Failure, ModelId, ModelProfile, Reject, RequestId,
-    Scheduler, State, Time, Wish,
+    Action, AdapterId, Arrival, Batch, BatchId, Event, Failure, ModelId, ModelProfile, Reject,
+    RequestId, Scheduler, State, Time, Wish,
 };
 use crate::tensor::Tensors;
 use crate::wire::server::Outgoing;
@@ -20,24 +21,25 @@ use crate::wire::{Cause, Down, TensorHeader, Up, tensors_from};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Calls between the API and the driver; the queue proper is the scheduler's.
 const CALLS_MAX: usize = 1024;
 /// Hang-ups between the API and the driver. One that does not fit costs a needless run.
 const CANCELS_MAX: usize = 4096;
 const CONTROLS_MAX: usize = 64;
+/// How often what was learned is written to disk, if it changed.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// Reports between workers and the driver; a full channel makes the workers wait.
 const REPORTS_MAX: usize = 1024;
 
 /// What the driver receives.
-struct Inboxes {
+pub(super) struct Inboxes {
     reports: mpsc::Receiver<Report>,
     calls: mpsc::Receiver<Submitted>,
     cancels: mpsc::Receiver<RequestId>,
     controls: mpsc::Receiver<Control>,
-    listing: oneshot::Receiver<Vec<AdapterEntry>>,
-    listed: bool,
+    pub(super) listing: Option<Listing>,
 }
 
 /// What came of a batch, until the scheduler says what to do with it.
@@ -48,17 +50,23 @@ enum Outcome {
 
 /// Owns the scheduler and everything it only knows by number.
 pub(super) struct Driver {
-    scheduler: Scheduler,
-    catalogue: Catalogue,
-    fleet: Fleet,
+    pub(super) scheduler: Scheduler,
+    pub(super) catalogue: Catalogue,
+    pub(super) fleet: Fleet,
     requests: Requests,
     outcomes: HashMap<BatchId, Outcome>,
     publisher: Publisher,
     memory: Memory,
-    inboxes: Inboxes,
+    pub(super) inboxes: Inboxes,
+    pub(super) recollections: Recollections,
+    /// When what was learned was last written, and when adapters were last listed.
+    pub(super) saved: Instant,
+    pub(super) listed: Instant,
+    /// Whether the adapters of the machine are known.
+    pub(super) known: bool,
     begin: Instant,
-    shutdown_grace: Duration,
-    closing: bool,
+    pub(super) closing: bool,
+    pub(super) config: EngineConfig,
 }
 
 impl Driver {
@@ -68,7 +76,7 @@ impl Driver {
         let (cancels, cancelled) = mpsc::channel(CANCELS_MAX);
         let (controls, control) = mpsc::channel(CONTROLS_MAX);
         let memory = Memory::new(config.held_bytes_max);
-        let (publisher, snapshots) = Publisher::new(&catalogue);
+        let (publisher, snapshots) = Publisher::new(&catalogue, &config.assumptions);
         let handle = EngineHandle {
             calls,
             cancels,
@@ -84,9 +92,10 @@ impl Driver {
             runtime_dir: config.runtime_dir.clone(),
             cpu_threads: config.cpu_threads,
             heartbeat: config.settings.bounds.silence / 4,
+            slow: config.slow.clone(),
         };
         let driver = Driver {
-            scheduler: Scheduler::new(config.settings.clone(), profiles(&catalogue)),
+            scheduler: Scheduler::new(config.settings.clone(), profiles(&catalogue, config.slo)),
             fleet: Fleet::new(workshop, report),
             requests: Requests::default(),
             outcomes: HashMap::new(),
@@ -97,13 +106,16 @@ impl Driver {
                 calls: submitted,
                 cancels: cancelled,
                 controls: control,
-                listing: list_in_background(&config),
-                listed: false,
+                listing: Some(list_in_background(&config)),
             },
+            recollections: Recollections::read(&config.cache_dir),
+            saved: clock::now(),
+            listed: clock::now(),
+            known: false,
             begin: clock::now(),
-            shutdown_grace: config.shutdown_grace,
             closing: false,
             catalogue,
+            config,
         };
         (driver, handle)
     }
@@ -118,14 +130,18 @@ impl Driver {
             if self.publisher.is_due(self.scheduler.is_ready(time)) {
                 self.publisher.publish(time, &self.scheduler, &self.fleet, &self.memory);
             }
+            if self.saved.elapsed() >= SAVE_EVERY {
+                self.save();
+            }
             if self.closing && self.scheduler.is_down() {
+                self.save();
                 return;
             }
         }
     }
 
     /// One turn: the event in, the actions out.
-    fn turn(&mut self, event: Event) {
+    pub(super) fn turn(&mut self, event: Event) {
         self.scheduler.handle(self.time(), event);
         while let Some(action) = self.scheduler.poll_action() {
             self.perform(action);
@@ -150,19 +166,13 @@ impl Driver {
             Some(submitted) = inboxes.calls.recv() => self.admit(submitted),
             Some(id) = inboxes.cancels.recv() => self.forget(id),
             Some(control) = inboxes.controls.recv() => self.obey(control),
-            entries = &mut inboxes.listing, if !inboxes.listed => {
-                inboxes.listed = true;
-                Some(self.discover(entries.unwrap_or_default()))
+            entries = listed(&mut inboxes.listing) => {
+                self.inboxes.listing = None;
+                self.discover(entries)
             }
             () = sleep_until(timeout) => Some(Event::Timeout),
             () = sleep_until(Some(publish)) => None,
         }
-    }
-
-    fn discover(&mut self, entries: Vec<AdapterEntry>) -> Event {
-        let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
-        tracing::info!(found = entries.len(), usable, "adapters listed");
-        Event::Discovered { adapters: self.fleet.discover(entries) }
     }
 
     fn admit(&mut self, submitted: Submitted) -> Option<Event> {
@@ -170,9 +180,11 @@ impl Driver {
         let at = self.catalogue.served.iter().position(|served| Arc::ptr_eq(served, info))?;
         let model = ModelId(u32::try_from(at).ok()?);
         let (request, rows) = (submitted.id, u32::try_from(submitted.call.rows).ok()?);
+        let (priority, timeout) = (submitted.call.priority, submitted.call.timeout);
         let time = self.time();
+        let deadline = timeout.map(|timeout| time + timeout);
         let shape = self.requests.insert(submitted, model, time);
-        Some(Event::Arrived { request, model, shape, rows })
+        Some(Event::Arrived(Arrival { request, model, shape, rows, priority, deadline }))
     }
 
     fn forget(&mut self, request: RequestId) -> Option<Event> {
@@ -193,7 +205,7 @@ impl Driver {
             }
             Control::Shutdown => {
                 self.closing = true;
-                Some(Event::Shutdown { deadline: self.time() + self.shutdown_grace })
+                Some(Event::Shutdown { deadline: self.time() + self.config.shutdown_grace })
             }
         }
     }
@@ -216,6 +228,9 @@ impl Driver {
                 Some(Event::Faulted { adapter, incarnation, fault })
             }
             News::Exited { how } => {
+                if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
+                    self.list_again();
+                }
                 self.fleet.exited(adapter, &how);
                 Some(Event::Exited { adapter, incarnation })
             }
@@ -291,28 +306,40 @@ impl Driver {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Start { adapter, incarnation } => {
-                self.fleet.start(adapter, incarnation, &self.catalogue);
+            Action::Start { adapter, incarnation } => self.fleet.start(adapter, incarnation),
+            Action::Load { adapter, model, .. } => {
+                if let Some(info) = self.catalogue.get(model) {
+                    self.fleet.load(adapter, model, info);
+                }
+            }
+            Action::Unload { adapter, model, .. } => {
+                self.fleet.tell(adapter, Down::Unload { model: model.0 });
             }
             Action::Run { adapter, batch, .. } => self.hand_over(adapter, batch),
             Action::Stop { adapter, .. } => self.fleet.tell(adapter, Down::Stop),
             Action::Kill { adapter, .. } => self.fleet.kill(adapter),
-            Action::Answer { adapter, batch } => self.answer(adapter, &batch),
+            Action::Collect { adapter, batch } => self.collect(adapter, &batch),
+            Action::Answer { request } => self.answer(request),
             Action::Discard { batch } => {
                 self.outcomes.remove(&batch);
             }
             Action::Reject { request, reason } => self.reject(request, reason),
-            Action::Decided(decision) => self.publisher.decided(&decision, &self.fleet),
+            Action::Decided(decision) => {
+                self.publisher.decided(&decision, &self.fleet, &self.catalogue);
+            }
         }
     }
 
     fn hand_over(&mut self, adapter: AdapterId, batch: Batch) {
         let time = self.time();
         self.requests.start(&batch, time);
-        // Every request of a batch is owed an answer when the batch is formed.
-        let Some(inputs) = self.requests.gather(&batch) else {
-            tracing::error!(batch = batch.id.0, "a request of a new batch is gone");
-            return;
+        let inputs = match self.requests.gather(&batch) {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                // Every request of a batch is owed an answer when the batch is formed.
+                tracing::error!(batch = batch.id.0, "a batch cannot be put together: {error}");
+                return;
+            }
         };
         let mut body = Vec::new();
         let mut tensors = Vec::with_capacity(inputs.len());
@@ -322,34 +349,37 @@ impl Driver {
             tensors.push(TensorHeader { name, datatype, shape, bytes });
             body.extend(input.parts);
         }
-        let (id, model, rows) = (batch.id.0, batch.model.0, batch.rows());
+        let (id, model, rows) = (batch.id.0, batch.model.0, u64::from(batch.rows()));
         let message = Down::Run { batch: id, model, rows, tensors };
         self.fleet.hand(adapter, Outgoing { message, body });
     }
 
-    fn answer(&mut self, adapter: AdapterId, batch: &Batch) {
+    /// Shares the outputs of a batch out to its requests.
+    fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
         let Some(Outcome::Outputs(outputs)) = self.outcomes.remove(&batch.id) else { return };
         self.fleet.count(adapter, batch);
-        let time = self.time();
-        // The answers share one buffer: it is held until the last of them is sent.
+        // The slices share one buffer: it is held until the last of them is sent.
         let held = Arc::new(self.memory.owe(outputs.bytes()));
         let mut row = 0usize;
-        for (id, rows) in &batch.requests {
-            let (from, rows) = (row, *rows as usize);
+        for part in &batch.parts {
+            let (from, rows) = (row, part.rows as usize);
             row += rows;
-            let Some(pending) = self.requests.remove(*id) else { continue };
-            let outputs = outputs.slice_rows(from, rows);
-            let answer = outputs.map_err(|error| Error::internal(error.to_string()));
-            let answer = answer.map(|outputs| InferAnswer {
-                _held: held.clone(),
-                outputs,
-                adapters: vec![self.fleet.name(adapter)],
-                queue_time: pending.started.since(pending.arrived),
-                run_time: time.since(pending.started),
-            });
-            self.publisher.answered(pending.model, answer.is_ok());
-            let _ = pending.answer.send(answer);
+            match outputs.slice_rows(from, rows) {
+                Ok(outputs) => {
+                    let (adapter, held) = (self.fleet.name(adapter), held.clone());
+                    let collected = Collected { first: part.first, outputs, adapter, held };
+                    self.requests.collect(part.request, collected);
+                }
+                Err(error) => self.refuse(part.request, Error::internal(error.to_string())),
+            }
         }
+    }
+
+    fn answer(&mut self, request: RequestId) {
+        let Some(pending) = self.requests.remove(request) else { return };
+        let model = pending.model;
+        let good = pending.finish(&self.memory, self.time());
+        self.publisher.answered(model, good);
     }
 
     fn reject(&mut self, request: RequestId, reason: Reject) {
@@ -358,8 +388,20 @@ impl Driver {
                 Some(Outcome::Error(error)) => error.clone(),
                 Some(Outcome::Outputs(_)) | None => Error::internal("the model failed"),
             },
+            Reject::Deadline => self.too_late(request),
             other => rejection(other),
         };
+        self.refuse(request, error);
+    }
+
+    fn too_late(&self, request: RequestId) -> Error {
+        let timeout = self.requests.timeout(request).unwrap_or_default();
+        let message =
+            format!("the request's own timeout of {timeout:?} has passed, or cannot be met");
+        Error::new(ErrorKind::DeadlineExceeded, message)
+    }
+
+    fn refuse(&mut self, request: RequestId, error: Error) {
         if let Some(pending) = self.requests.remove(request) {
             self.publisher.answered(pending.model, false);
             let _ = pending.answer.send(Err(error));
@@ -367,54 +409,14 @@ impl Driver {
     }
 }
 
-fn rejection(reason: Reject) -> Error {
-    let soon = Duration::from_secs(1);
-    match reason {
-        Reject::QueueFull => {
-            Error::new(ErrorKind::QueueFull, "the queue is full").retry_after(soon)
-        }
-        Reject::NoAdapter { retry_after } => {
-            let error = Error::unavailable("no adapter can serve now; GET /api/adapters tells why");
-            match retry_after {
-                Some(after) => error.retry_after(after.max(soon)),
-                None => error,
-            }
-        }
-        Reject::ModelFailed => Error::unavailable(
-            "no adapter could load the model; the server's log and GET /api/snapshot tell why",
-        ),
-        Reject::ModelGone => Error::not_found("the model is no longer served"),
-        Reject::RetriesExhausted { fault } => Error::internal(format!(
-            "every adapter that tried this request was lost; the last one: {}",
-            fault.as_str()
-        )),
-        Reject::ShuttingDown => Error::unavailable("the server is going down"),
-        Reject::Input { .. } => Error::internal("the model failed"),
-    }
-}
-
-fn profiles(catalogue: &Catalogue) -> BTreeMap<ModelId, ModelProfile> {
+fn profiles(catalogue: &Catalogue, slo: Duration) -> BTreeMap<ModelId, ModelProfile> {
     let profile = |(at, info): (usize, &Arc<crate::model::repository::ModelInfo>)| {
         let max_rows = u32::try_from(info.batch.max_rows).unwrap_or(u32::MAX);
         let id = ModelId(u32::try_from(at).unwrap_or(u32::MAX));
-        (id, ModelProfile { max_rows, delay: info.batch.delay })
+        let slo = info.slo.unwrap_or(slo);
+        (id, ModelProfile { max_rows, delay: info.batch.delay, slo, bytes: info.files_bytes })
     };
     catalogue.served.iter().enumerate().map(profile).collect()
-}
-
-/// Lists adapters beside everything else: requests may arrive meanwhile, and wait.
-fn list_in_background(config: &EngineConfig) -> oneshot::Receiver<Vec<AdapterEntry>> {
-    let (listed, listing) = oneshot::channel();
-    let (executable, args) = (config.executable.clone(), config.lister_args.clone());
-    let otherwise = config.entries_without_listing.clone();
-    tokio::spawn(async move {
-        let entries = lister::list(&executable, &args).await.unwrap_or_else(|error| {
-            tracing::warn!("adapters could not be listed, only the CPU is used: {error:#}");
-            otherwise
-        });
-        let _ = listed.send(entries);
-    });
-    listing
 }
 
 async fn sleep_until(at: Option<Instant>) {

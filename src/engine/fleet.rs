@@ -1,8 +1,9 @@
 //! Every adapter with its worker: who they are, what they are doing, what they have done.
 
 use super::Catalogue;
+use super::assumptions::Assumptions;
 use super::process::{Report, Worker, Workshop, start};
-use crate::adapter::entry::{AdapterEntry, Class, Probe, Usability};
+use crate::adapter::entry::{AdapterEntry, Probe, Usability};
 use crate::clock;
 use crate::error::Error;
 use crate::model::repository::ModelInfo;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 pub(super) struct Member {
     pub(super) entry: AdapterEntry,
     pub(super) pid: Option<u32>,
-    /// What the worker is doing while it starts.
+    /// What the worker is doing while it starts or loads.
     pub(super) phase: Option<String>,
     /// The last fault in words.
     pub(super) fault: Option<String>,
@@ -24,27 +25,12 @@ pub(super) struct Member {
     pub(super) rows: u64,
     pub(super) batches: u64,
     pub(super) starts: u64,
+    /// From spawning the worker to the first model that was ready.
     pub(super) cold_start: Option<Duration>,
     worker: Option<Worker>,
-    start: Start,
-}
-
-/// How far a start has come.
-struct Start {
     incarnation: Incarnation,
-    begun: Instant,
-    speed: u64,
-    /// Models still to load, in order.
-    waiting: Vec<ModelId>,
-    loaded: Vec<ModelId>,
-    failed: Vec<ModelId>,
-}
-
-impl Start {
-    fn begin(incarnation: Incarnation, waiting: Vec<ModelId>) -> Start {
-        let (loaded, failed) = (Vec::new(), Vec::new());
-        Start { incarnation, begun: clock::now(), speed: 0, waiting, loaded, failed }
-    }
+    /// When the present start began, until its first model is ready.
+    starting: Option<Instant>,
 }
 
 /// All adapters of the machine.
@@ -65,20 +51,27 @@ impl Fleet {
         Fleet { members, unused, workshop, reports, load_errors }
     }
 
-    /// Takes in what was listed and numbers the usable ones.
+    /// Takes in what was listed and numbers the usable ones. Those that were known keep their
+    /// numbers; those that are gone are not named any more.
     pub(super) fn discover(
         &mut self,
         entries: Vec<AdapterEntry>,
+        config: &Assumptions,
     ) -> Vec<(AdapterId, AdapterProfile)> {
         let (usable, unused): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| entry.state == Usability::Usable);
         self.unused = unused;
-        self.members = usable.into_iter().map(Member::new).collect();
-        let profile = |(id, member): (AdapterId, &Member)| {
-            let (class, fallback) = (member.entry.class, member.entry.fallback);
-            (id, AdapterProfile { rank: rank(class), fallback })
-        };
-        self.members().map(profile).collect()
+        let mut found = Vec::new();
+        for entry in usable {
+            let profile = config.profile(&entry);
+            let known = self.members.iter().position(|member| member.entry.id == entry.id);
+            let at = known.unwrap_or_else(|| {
+                self.members.push(Member::new(entry));
+                self.members.len() - 1
+            });
+            found.push((AdapterId(u32::try_from(at).unwrap_or(u32::MAX)), profile));
+        }
+        found
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = (AdapterId, &Member)> {
@@ -112,15 +105,22 @@ impl Fleet {
     }
 
     /// Spawns the worker of a new life of the adapter.
-    pub(super) fn start(&mut self, id: AdapterId, incarnation: Incarnation, models: &Catalogue) {
+    pub(super) fn start(&mut self, id: AdapterId, incarnation: Incarnation) {
         let (workshop, reports) = (self.workshop.clone(), self.reports.clone());
-        let waiting = (0u32..).map(ModelId).take(models.served.len()).collect();
         let Some(member) = self.member_mut(id) else { return };
-        member.start = Start::begin(incarnation, waiting);
+        member.incarnation = incarnation;
+        member.starting = Some(clock::now());
         member.fault = None;
         member.starts += 1;
         member.phase = Some("starting the worker".to_owned());
         member.worker = Some(start(&workshop, &member.entry, (id, incarnation), reports));
+    }
+
+    /// Has a model loaded.
+    pub(super) fn load(&self, id: AdapterId, model: ModelId, info: &ModelInfo) {
+        // Labels are for clients; a worker has no use for them, and a header has a bound.
+        let info = ModelInfo { labels: Vec::new(), ..info.clone() };
+        self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
     }
 
     pub(super) fn tell(&self, id: AdapterId, message: Down) {
@@ -165,12 +165,12 @@ impl Fleet {
     /// Counts a batch that was answered.
     pub(super) fn count(&mut self, id: AdapterId, batch: &Batch) {
         let Some(member) = self.member_mut(id) else { return };
-        member.requests += batch.requests.len() as u64;
-        member.rows += batch.rows();
+        member.requests += batch.parts.len() as u64;
+        member.rows += u64::from(batch.rows());
         member.batches += 1;
     }
 
-    /// Brings a start forward by what the worker said.
+    /// Brings a start or a load forward by what the worker said.
     pub(super) fn starting(
         &mut self,
         adapter: AdapterId,
@@ -178,19 +178,16 @@ impl Fleet {
         message: Up,
         models: &Catalogue,
     ) -> Option<Event> {
-        let member = self.member_mut(adapter)?;
-        if member.start.incarnation != incarnation {
-            return None;
-        }
+        let member = self.member_mut(adapter).filter(|m| m.incarnation == incarnation)?;
         match message {
             Up::Progress { doing } => {
                 member.phase = Some(doing);
                 Some(Event::Progress { adapter, incarnation })
             }
             Up::Opened { probe, .. } => {
-                member.start.speed = speed(probe);
+                member.phase = None;
                 member.entry.probe = probe.or(member.entry.probe);
-                self.load_next(adapter, incarnation, models)
+                Some(Event::Ready { adapter, incarnation, speed: speed(probe) })
             }
             Up::Unfit { why, error } => {
                 tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}");
@@ -202,16 +199,22 @@ impl Fleet {
                 };
                 Some(Event::Faulted { adapter, incarnation, fault })
             }
-            Up::Loaded { model, .. } => {
+            Up::Loaded { model, memory_bytes, measured, .. } => {
+                member.loaded();
                 let model = ModelId(model);
-                member.start.loaded.push(model);
                 self.load_errors.retain(|(failed, _)| *failed != model);
-                self.load_next(adapter, incarnation, models)
+                let micros = |(rows, us): &(u32, u64)| (*rows, Duration::from_micros(*us));
+                let measured = measured.iter().map(micros).collect();
+                Some(Event::Loaded { adapter, incarnation, model, bytes: memory_bytes, measured })
             }
             Up::LoadFailed { model, cause, error } => {
-                self.load_failed(adapter, incarnation, (ModelId(model), cause, error), models)
+                Some(self.load_failed(adapter, incarnation, (ModelId(model), cause, error), models))
             }
-            Up::Hello { .. } | Up::Done { .. } | Up::Failed { .. } | Up::Pong { .. } => None,
+            Up::Unloaded { .. }
+            | Up::Hello { .. }
+            | Up::Done { .. }
+            | Up::Failed { .. }
+            | Up::Pong { .. } => None,
         }
     }
 
@@ -221,43 +224,23 @@ impl Fleet {
         incarnation: Incarnation,
         (model, cause, error): (ModelId, Cause, String),
         models: &Catalogue,
-    ) -> Option<Event> {
-        let name = models.served.get(model.0 as usize).map(|info| info.name.clone());
-        let name = name.unwrap_or_default();
-        let member = self.member_mut(adapter)?;
-        tracing::warn!(adapter = %member.entry.id, model = %name, "cannot load: {error}");
+    ) -> Event {
+        let name = models.get(model).map(|info| info.name.clone()).unwrap_or_default();
+        if let Some(member) = self.member_mut(adapter) {
+            member.phase = None;
+            tracing::warn!(adapter = %member.entry.id, model = %name, "cannot load: {error}");
+        }
         let fault = match cause {
             Cause::Device => Fault::Device,
             Cause::WrongAnswer => Fault::WrongAnswer,
             Cause::Input | Cause::Model => {
-                member.start.failed.push(model);
                 self.load_errors.retain(|(failed, _)| *failed != model);
                 self.load_errors.push((model, error));
-                return self.load_next(adapter, incarnation, models);
+                return Event::LoadFailed { adapter, incarnation, model };
             }
         };
-        member.fault = Some(format!("model '{name}': {error}"));
-        Some(Event::Faulted { adapter, incarnation, fault })
-    }
-
-    /// Orders the next model, or says that the start is over.
-    fn load_next(
-        &mut self,
-        adapter: AdapterId,
-        incarnation: Incarnation,
-        models: &Catalogue,
-    ) -> Option<Event> {
-        let member = self.member_mut(adapter)?;
-        if member.start.waiting.is_empty() {
-            return Some(member.ready(adapter, incarnation));
-        }
-        let model = member.start.waiting.remove(0);
-        let info = models.served.get(model.0 as usize)?;
-        // Labels are for clients; a worker has no use for them, and a header has a bound.
-        let info = ModelInfo { labels: Vec::new(), ..info.as_ref().clone() };
-        let order = LoadOrder { model: model.0, info };
-        self.tell(adapter, Down::Load(order));
-        Some(Event::Progress { adapter, incarnation })
+        self.fault(adapter, &format!("model '{name}': {error}"));
+        Event::Faulted { adapter, incarnation, fault }
     }
 }
 
@@ -274,30 +257,19 @@ impl Member {
             starts: 0,
             cold_start: None,
             worker: None,
-            start: Start::begin(Incarnation(0), Vec::new()),
+            incarnation: Incarnation(0),
+            starting: None,
         }
     }
 
-    fn ready(&mut self, adapter: AdapterId, incarnation: Incarnation) -> Event {
-        let took = clock::now().duration_since(self.start.begun);
-        self.cold_start = Some(took);
+    /// A model is ready.
+    fn loaded(&mut self) {
         self.phase = None;
-        tracing::info!(adapter = %self.entry.id, ?took, "ready");
-        let loaded = std::mem::take(&mut self.start.loaded);
-        let failed = std::mem::take(&mut self.start.failed);
-        Event::Ready { adapter, incarnation, loaded, failed, speed: self.start.speed }
-    }
-}
-
-/// Order among classes, best first. Measured speed decides among equals.
-fn rank(class: Class) -> u32 {
-    match class {
-        Class::Discrete => 0,
-        Class::Integrated => 1,
-        Class::Virtual => 2,
-        Class::Other => 3,
-        Class::Cpu => 4,
-        Class::Software => 5,
+        if let Some(begun) = self.starting.take() {
+            let took = clock::now().duration_since(begun);
+            self.cold_start = Some(took);
+            tracing::info!(adapter = %self.entry.id, ?took, "ready");
+        }
     }
 }
 

@@ -18,6 +18,10 @@ pub struct InferCall {
     /// Inputs; every tensor has `rows` rows on axis 0.
     pub inputs: Tensors,
     pub rows: usize,
+    /// 1 is the most urgent; 0 stands for the default.
+    pub priority: u32,
+    /// From when on an answer is worth nothing to the client.
+    pub timeout: Option<Duration>,
 }
 
 /// The answer to one call.
@@ -73,19 +77,12 @@ impl EngineHandle {
     /// Runs one call. Dropping the future takes the request back (the client hung up).
     ///
     /// # Errors
-    /// 422 if the call has more rows than the model's limit, 429 if the queue or its memory is
-    /// full, 503 if nothing can serve or the server goes down, 500 if every try failed.
+    /// 429 if the queue or its memory is full, 503 if nothing can serve or the server goes down,
+    /// 504 if its timeout passed, 500 if every try failed.
     pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
-        let max_rows = call.model.batch.max_rows;
-        if call.rows > max_rows {
-            return Err(Error::unprocessable(format!(
-                "the request has {} rows, but model '{}' takes at most {max_rows} at once",
-                call.rows, call.model.name
-            )));
-        }
         let held = self.memory.admit(call.inputs.bytes()).ok_or_else(|| {
             Error::new(ErrorKind::QueueFull, "the memory for waiting requests is full")
-                .retry_after(Duration::from_secs(1))
+                .retry_after(self.drain())
         })?;
         let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
@@ -93,7 +90,7 @@ impl EngineHandle {
         submitted.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Error::new(ErrorKind::QueueFull, "the server is taking in as much as it can")
-                    .retry_after(Duration::from_secs(1))
+                    .retry_after(self.drain())
             }
             mpsc::error::TrySendError::Closed(_) => going_down(),
         })?;
@@ -101,6 +98,11 @@ impl EngineHandle {
         let answer = answered.await.unwrap_or_else(|_| Err(going_down()));
         cancel.cancels = None;
         answer
+    }
+
+    /// How long it will take to serve what waits; at least a second.
+    fn drain(&self) -> Duration {
+        Duration::from_millis(self.snapshots.borrow().queue.drain_ms.max(1000))
     }
 
     /// The model, if it is served. `version` `None` means the newest one served.

@@ -1,6 +1,8 @@
 //! The driver around the scheduler: spawns workers, feeds events, performs actions, keeps payloads
 //! and answer channels. Everything impure about scheduling is here, and no decision is.
 
+mod assumptions;
+mod discovery;
 mod driver;
 mod fleet;
 mod handle;
@@ -8,13 +10,18 @@ mod lister;
 mod platform;
 mod process;
 mod publish;
+mod recollections;
+mod rejections;
 mod requests;
 
+pub use assumptions::Assumptions;
 pub use handle::{EngineHandle, InferAnswer, InferCall, Mode};
 
 use crate::adapter::entry::AdapterEntry;
 use crate::model::repository::{BadModel, ModelInfo};
-use crate::schedule::Settings;
+use crate::schedule::{ModelId, Settings};
+use crate::wire::Slow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +42,16 @@ pub struct EngineConfig {
     pub runtime_dir: PathBuf,
     /// Threads of the CPU backend; 0 leaves the choice to it.
     pub cpu_threads: usize,
+    /// What the operator knows of adapters.
+    pub assumptions: Assumptions,
+    /// Latency target of models that name none.
+    pub slo: Duration,
     /// Host memory for queued inputs and unsent answers, in bytes.
     pub held_bytes_max: usize,
     /// How long admitted requests may go on after the signal to stop.
     pub shutdown_grace: Duration,
+    /// For tests: workers slowed by sleeping, by adapter id.
+    pub slow: BTreeMap<String, Slow>,
 }
 
 /// The models to serve, and those that cannot be.
@@ -46,6 +59,18 @@ pub struct EngineConfig {
 pub struct Catalogue {
     pub served: Vec<Arc<ModelInfo>>,
     pub broken: Vec<BadModel>,
+}
+
+impl Catalogue {
+    /// The model of this number.
+    fn get(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
+        self.served.get(id.0 as usize)
+    }
+
+    /// Every model that is served, with its number.
+    fn all(&self) -> impl Iterator<Item = (ModelId, &Arc<ModelInfo>)> {
+        (0u32..).map(ModelId).zip(&self.served)
+    }
 }
 
 /// Starts the engine. The task ends when it was shut down and every worker is gone.

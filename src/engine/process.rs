@@ -5,8 +5,9 @@ use crate::adapter::entry::AdapterEntry;
 use crate::clock;
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
-use crate::wire::{Down, Order, Up, VERSION, Whole, WireError};
+use crate::wire::{Down, Order, Slow, Up, VERSION, Whole, WireError};
 use anyhow::{Context, bail};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(super) struct Workshop {
     pub(super) cpu_threads: usize,
     /// Time between two pings.
     pub(super) heartbeat: Duration,
+    /// For tests: workers slowed by sleeping, by adapter id.
+    pub(super) slow: BTreeMap<String, Slow>,
 }
 
 /// What a worker, or its process, let us know.
@@ -164,6 +167,7 @@ async fn spawn(
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
         lock_dir: workshop.runtime_dir.join("locks"),
+        slow: workshop.slow.get(&entry.id).copied(),
     };
     let mut command = Command::new(&workshop.executable);
     // Mesa's layer for choosing a device is of no use to us and complains on stderr.

@@ -1,13 +1,17 @@
 //! Publishes snapshots: soon after every change, but not at every request.
 
-use super::Catalogue;
 use super::fleet::{Fleet, Member};
 use super::requests::Memory;
+use super::{Assumptions, Catalogue};
 use crate::adapter::entry::AdapterEntry;
 use crate::clock;
-use crate::schedule::{AdapterId, Decision, ModelId, Scheduler, State, Time, Wish};
+use crate::schedule::{
+    self, AdapterId, Decision, ModelId, Power, Recollection, ReplicaMemory, Scheduler, State, Time,
+    Wish,
+};
 use crate::telemetry::{
-    AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot, decision_view,
+    AdapterView, DecisionView, ModelView, Names, PowerView, QueueView, ReplicaView, ServerView,
+    Snapshot, decision_view,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -36,10 +40,14 @@ pub(super) struct Publisher {
     decided: u64,
     counts: HashMap<ModelId, Counts>,
     catalogue: Catalogue,
+    assumptions: Assumptions,
 }
 
 impl Publisher {
-    pub(super) fn new(catalogue: &Catalogue) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
+    pub(super) fn new(
+        catalogue: &Catalogue,
+        assumptions: &Assumptions,
+    ) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
         let server = ServerView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reason: Some("looking for adapters".to_owned()),
@@ -55,6 +63,7 @@ impl Publisher {
             decided: 0,
             counts: HashMap::new(),
             catalogue: catalogue.clone(),
+            assumptions: assumptions.clone(),
         };
         (publisher, receiver)
     }
@@ -82,13 +91,16 @@ impl Publisher {
     }
 
     /// Logs and keeps a decision.
-    pub(super) fn decided(&mut self, decision: &Decision, fleet: &Fleet) {
+    pub(super) fn decided(&mut self, decision: &Decision, fleet: &Fleet, models: &Catalogue) {
         self.decided += 1;
         let member = fleet.member(decision.adapter);
-        let name = member.map_or_else(String::new, |member| member.entry.id.clone());
+        let adapter = member.map_or_else(String::new, |member| member.entry.id.clone());
         let fault = member.and_then(|member| member.fault.as_deref());
-        let view = decision_view(self.decided, decision, name, fault);
-        tracing::info!(reason = %view.reason, "{} {}: {}", view.change, view.adapter, view.text);
+        let model = |id| models.get(id).map(|info| info.name.clone()).unwrap_or_default();
+        let view = decision_view(self.decided, decision, Names { adapter, fault, model: &model });
+        let what = view.model.as_deref().map(|model| format!("{model} on ")).unwrap_or_default();
+        let (change, adapter) = (&view.change, &view.adapter);
+        tracing::info!(reason = %view.reason, "{change} {what}{adapter}: {}", view.text);
         if self.decisions.len() == DECISIONS_MAX {
             self.decisions.pop_front();
         }
@@ -106,9 +118,9 @@ impl Publisher {
         self.last = clock::now();
         let snapshot = Snapshot {
             server: server(time, scheduler, fleet),
-            adapters: adapters(scheduler, fleet),
+            adapters: adapters(scheduler, fleet, &self.catalogue, &self.assumptions),
             models: self.models(time, scheduler, fleet),
-            queue: queue(scheduler, memory),
+            queue: queue(time, scheduler, memory),
             decisions: self.decisions.iter().cloned().collect(),
         };
         self.sender.send_replace(Arc::new(snapshot));
@@ -119,7 +131,8 @@ impl Publisher {
             let ready = scheduler.is_model_ready(time, id);
             let counts = self.counts.get(&id).copied().unwrap_or_default();
             let error = fleet.load_errors.iter().find(|(failed, _)| *failed == id);
-            let holders = scheduler.adapters().filter(|(_, adapter)| adapter.models.contains(&id));
+            let holders =
+                scheduler.adapters().filter(|(_, adapter)| adapter.replicas.contains_key(&id));
             ModelView {
                 name: info.name.clone(),
                 version: info.version.clone(),
@@ -161,13 +174,61 @@ fn server(time: Time, scheduler: &Scheduler, fleet: &Fleet) -> ServerView {
     }
 }
 
-fn adapters(scheduler: &Scheduler, fleet: &Fleet) -> Vec<AdapterView> {
+fn adapters(
+    scheduler: &Scheduler,
+    fleet: &Fleet,
+    models: &Catalogue,
+    assumptions: &Assumptions,
+) -> Vec<AdapterView> {
     let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
     let used = fleet.members().filter_map(|(id, member)| {
         let adapter = states.get(&id)?;
-        Some(used_view(member, adapter.state, adapter.wish))
+        let memory = scheduler.recollection(id).unwrap_or_default();
+        let told = assumptions.tells_power(&member.entry.id);
+        Some(AdapterView {
+            power: Some(power(adapter.profile.power, told)),
+            replicas: replicas(adapter, &memory, models),
+            memory_used_bytes: adapter.bytes,
+            memory_budget_bytes: adapter.profile.memory,
+            open_ms: memory.cold_start.map(|took| millis(Time(took))),
+            ..used_view(member, adapter.state, adapter.wish)
+        })
     });
     used.chain(fleet.unused.iter().map(unused_view)).collect()
+}
+
+fn power(power: Power, told: bool) -> PowerView {
+    let watts = |mw: u64| mw as f64 / 1000.0;
+    PowerView {
+        idle_watts: watts(power.idle_mw),
+        active_watts: watts(power.active_mw),
+        start_watts: watts(power.start_mw),
+        assumed: !told,
+    }
+}
+
+/// What is known of each model on an adapter, loaded or not.
+fn replicas(
+    adapter: &schedule::AdapterView<'_>,
+    memory: &Recollection,
+    models: &Catalogue,
+) -> Vec<ReplicaView> {
+    let replica = |(id, known): &(ModelId, ReplicaMemory)| {
+        let info = models.get(*id)?;
+        // The sizes of rows that were really sent say more than those of the warm-up.
+        let line = known.lines.last().map(|(_, line)| *line);
+        Some(ReplicaView {
+            model: info.name.clone(),
+            version: info.version.clone(),
+            loaded: adapter.replicas.contains_key(id),
+            bytes: known.bytes,
+            load_ms: known.load.map(|took| millis(Time(took))),
+            batch_ms: line.map(|line| line.alpha_ns as f64 / 1e6),
+            row_ms: line.map(|line| line.beta_ns as f64 / 1e6),
+            spread: line.map(|line| f64::from(line.spread_permille) / 1e3),
+        })
+    };
+    memory.replicas.iter().filter_map(replica).collect()
 }
 
 fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
@@ -175,12 +236,12 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
         State::Quarantined { until, .. } => Some(millis(*until)),
         _ => None,
     };
+    let warms_up = matches!(state, State::Starting { .. } | State::Loading { .. });
     AdapterView {
-        entry: member.entry.clone(),
         activity: state.as_str().to_owned(),
         mode: wish.as_str().to_owned(),
         since_ms: state.since().map_or(0, millis),
-        phase: member.phase.clone().filter(|_| matches!(state, State::Starting { .. })),
+        phase: member.phase.clone().filter(|_| warms_up),
         retry_at_ms,
         fault: member.fault.clone(),
         pid: member.pid,
@@ -189,6 +250,7 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
         batches: member.batches,
         starts: member.starts,
         cold_start_ms: member.cold_start.map(|took| millis(Time(took))),
+        ..unused_view(&member.entry)
     }
 }
 
@@ -207,16 +269,22 @@ fn unused_view(entry: &AdapterEntry) -> AdapterView {
         batches: 0,
         starts: 0,
         cold_start_ms: None,
+        open_ms: None,
+        power: None,
+        replicas: Vec::new(),
+        memory_used_bytes: 0,
+        memory_budget_bytes: None,
     }
 }
 
-fn queue(scheduler: &Scheduler, memory: &Memory) -> QueueView {
+fn queue(time: Time, scheduler: &Scheduler, memory: &Memory) -> QueueView {
     let owed = scheduler.outstanding();
     QueueView {
         queued_requests: owed.queued.requests,
         queued_rows: owed.queued.rows,
         in_flight_requests: owed.in_flight.requests,
         in_flight_rows: owed.in_flight.rows,
+        drain_ms: millis(Time(scheduler.drain(time))),
         held_bytes: memory.used() as u64,
         held_bytes_max: memory.max() as u64,
     }

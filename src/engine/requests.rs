@@ -2,12 +2,13 @@
 
 use super::handle::{InferAnswer, InferCall, Submitted};
 use crate::error::Error;
-use crate::schedule::{Batch, ModelId, RequestId, Shape, Time};
-use crate::tensor::{Datatype, Tensors};
+use crate::schedule::{Batch, ModelId, Part, RequestId, Shape, Time};
+use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The one bound on host memory for queued inputs and unsent answers.
@@ -63,10 +64,21 @@ pub(super) struct Pending {
     pub(super) answer: oneshot::Sender<Result<InferAnswer, Error>>,
     pub(super) model: ModelId,
     pub(super) arrived: Time,
-    /// When it was last handed to a worker.
-    pub(super) started: Time,
+    /// When its first rows were last handed to a worker.
+    started: Option<Time>,
+    collected: Vec<Collected>,
     shape: Option<ShapeKey>,
     _held: Held,
+}
+
+/// Outputs of consecutive rows of a request.
+pub(super) struct Collected {
+    pub(super) first: u32,
+    pub(super) outputs: Tensors,
+    /// Id of the adapter that ran them.
+    pub(super) adapter: String,
+    /// The memory of the batch that they are a slice of.
+    pub(super) held: Arc<Held>,
 }
 
 type ShapeKey = Vec<(Datatype, Vec<usize>)>;
@@ -76,7 +88,7 @@ type ShapeKey = Vec<(Datatype, Vec<usize>)>;
 pub(super) struct Requests {
     pending: HashMap<RequestId, Pending>,
     /// Numbers for the shapes of waiting requests, with how many requests use each.
-    shapes: HashMap<ShapeKey, (Shape, usize)>,
+    shapes: HashMap<ShapeKey, (u64, usize)>,
     shapes_made: u64,
 }
 
@@ -85,21 +97,38 @@ impl Requests {
     pub(super) fn insert(&mut self, submitted: Submitted, model: ModelId, now: Time) -> Shape {
         let Submitted { id, call, answer, held } = submitted;
         let key = shape_key(&call);
-        let shape = key.clone().map_or(Shape(0), |key| self.number(key));
-        let pending =
-            Pending { call, answer, model, arrived: now, started: now, shape: key, _held: held };
+        let number = key.clone().map_or(0, |key| self.number(key));
+        let row_bytes = call.inputs.bytes() / call.rows.max(1);
+        // At most 64, the bits of a word.
+        let size = (usize::BITS - row_bytes.leading_zeros()) as u8;
+        let (started, collected) = (None, Vec::new());
+        let pending = Pending {
+            call,
+            answer,
+            model,
+            arrived: now,
+            started,
+            collected,
+            shape: key,
+            _held: held,
+        };
         self.pending.insert(id, pending);
-        shape
+        Shape { number, size }
     }
 
-    fn number(&mut self, key: ShapeKey) -> Shape {
+    fn number(&mut self, key: ShapeKey) -> u64 {
         let made = &mut self.shapes_made;
-        let (shape, users) = self.shapes.entry(key).or_insert_with(|| {
+        let (number, users) = self.shapes.entry(key).or_insert_with(|| {
             *made += 1;
-            (Shape(*made), 0)
+            (*made, 0)
         });
         *users += 1;
-        *shape
+        *number
+    }
+
+    /// The client's own limit.
+    pub(super) fn timeout(&self, id: RequestId) -> Option<Duration> {
+        self.pending.get(&id)?.call.timeout
     }
 
     /// Takes a request out, to answer it or to forget it.
@@ -116,37 +145,92 @@ impl Requests {
         Some(pending)
     }
 
-    /// Notes that these requests are with a worker now.
+    /// Notes that the requests of a batch are with a worker now.
     pub(super) fn start(&mut self, batch: &Batch, now: Time) {
-        for (id, _) in &batch.requests {
-            if let Some(pending) = self.pending.get_mut(id) {
-                pending.started = now;
+        for part in &batch.parts {
+            if let Some(pending) = self.pending.get_mut(&part.request) {
+                pending.started = pending.started.filter(|_| part.first > 0).or(Some(now));
             }
         }
     }
 
-    /// The inputs of a batch, one after the other for each input, sharing the bytes; `None` if a
-    /// request of it is gone.
-    pub(super) fn gather(&self, batch: &Batch) -> Option<Vec<GatheredInput>> {
-        let pending: Option<Vec<_>> =
-            batch.requests.iter().map(|(id, _)| self.pending.get(id)).collect();
-        let pending = pending?;
-        let first = pending.first()?;
-        let rows = batch.rows();
-        let input = |at: usize| {
-            let model = first.call.inputs.0.get(at)?;
-            let same = |p: &&Pending| p.call.inputs.get(&model.name).ok().map(|t| t.data.clone());
-            let parts: Option<Vec<Bytes>> = pending.iter().map(same).collect();
+    /// Keeps the outputs of a part; those of a request that is gone are dropped.
+    pub(super) fn collect(&mut self, request: RequestId, collected: Collected) {
+        if let Some(pending) = self.pending.get_mut(&request) {
+            pending.collected.push(collected);
+        }
+    }
+
+    /// The inputs of a batch, one after the other for each input, sharing the bytes.
+    ///
+    /// # Errors
+    /// If a request of it is gone, or has fewer rows than the scheduler was told.
+    pub(super) fn gather(&self, batch: &Batch) -> Result<Vec<GatheredInput>, String> {
+        let parts: Result<Vec<Tensors>, String> =
+            batch.parts.iter().map(|part| self.part(part)).collect();
+        let parts = parts?;
+        let first = parts.first().ok_or("the batch is empty")?;
+        let rows = u64::from(batch.rows());
+        let input = |model: &Tensor| {
+            let same = |part: &Tensors| part.get(&model.name).map(|tensor| tensor.data.clone());
+            let parts: Result<Vec<Bytes>, _> = parts.iter().map(same).collect();
             let dims = model.shape.iter().skip(1).map(|dim| *dim as u64);
-            Some(GatheredInput {
+            Ok(GatheredInput {
                 name: model.name.clone(),
                 datatype: model.datatype,
                 shape: std::iter::once(rows).chain(dims).collect(),
-                parts: parts?,
+                parts: parts.map_err(|error| error.to_string())?,
             })
         };
-        (0..first.call.inputs.0.len()).map(input).collect()
+        first.0.iter().map(input).collect()
     }
+
+    fn part(&self, part: &Part) -> Result<Tensors, String> {
+        let gone = || format!("request {} is gone", part.request.0);
+        let call = &self.pending.get(&part.request).ok_or_else(gone)?.call;
+        if part.first == 0 && part.rows as usize == call.rows {
+            return Ok(call.inputs.clone());
+        }
+        let rows = call.inputs.slice_rows(part.first as usize, part.rows as usize);
+        rows.map_err(|error| error.to_string())
+    }
+}
+
+impl Pending {
+    /// Answers with what was collected, in row order.
+    pub(super) fn finish(mut self, memory: &Memory, now: Time) -> bool {
+        self.collected.sort_by_key(|part| part.first);
+        let started = self.started.unwrap_or(self.arrived);
+        let mut adapters: Vec<String> = Vec::new();
+        for part in &self.collected {
+            if adapters.last() != Some(&part.adapter) {
+                adapters.push(part.adapter.clone());
+            }
+        }
+        let (outputs, held) = join(self.collected, memory);
+        let answer = outputs.map(|outputs| InferAnswer {
+            _held: held,
+            outputs,
+            adapters,
+            queue_time: started.since(self.arrived),
+            run_time: now.since(started),
+        });
+        let good = answer.is_ok();
+        let _ = self.answer.send(answer);
+        good
+    }
+}
+
+/// The outputs of a request whole, and what counts their memory.
+fn join(mut parts: Vec<Collected>, memory: &Memory) -> (Result<Tensors, Error>, Arc<Held>) {
+    if parts.len() == 1 {
+        let part = parts.remove(0);
+        return (Ok(part.outputs), part.held);
+    }
+    let outputs = Tensors::concat_rows(parts.into_iter().map(|part| part.outputs).collect());
+    let held = outputs.as_ref().map_or(0, Tensors::bytes);
+    let outputs = outputs.map_err(|error| Error::internal(error.to_string()));
+    (outputs, Arc::new(memory.owe(held)))
 }
 
 /// One input of a batch, in as many parts as it has requests.

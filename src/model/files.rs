@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 pub const FILE_BYTES_MAX: u64 = 8 << 30;
 /// Longest name of a model or file.
 const NAME_CHARS_MAX: usize = 64;
+/// Folders below a version that are looked into for its size; a link in a circle ends here.
+const DEPTH_MAX: usize = 8;
+/// Entries that are looked at for a version's size: it is an estimate, not worth more.
+const ENTRIES_MAX: usize = 10_000;
 
 /// The repository that is compiled into the binary.
 #[derive(rust_embed::RustEmbed)]
@@ -121,6 +125,21 @@ impl Files {
         Ok(names)
     }
 
+    /// Bytes of all files in this folder and those below it that a model could read; what cannot
+    /// be looked at counts as nothing.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.root {
+            None => self.embedded_bytes(),
+            Some(root) => plain_bytes(root, &root.join(&self.folder)),
+        }
+    }
+
+    fn embedded_bytes(&self) -> u64 {
+        let prefix = self.path_of("");
+        let paths = EmbeddedModels::iter().filter(|path| path.starts_with(&prefix));
+        paths.filter_map(|path| EmbeddedModels::get(&path)).map(|f| f.data.len() as u64).sum()
+    }
+
     fn embedded_folders(&self) -> Vec<String> {
         let prefix = self.path_of("");
         let below = |path: Cow<'static, str>| {
@@ -177,6 +196,31 @@ fn check_size(bytes: u64, bytes_max: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("has {bytes} bytes, but at most {bytes_max} are allowed"))
+}
+
+/// Bytes of the plain files below `folder` whose real place is below `root`.
+fn plain_bytes(root: &Path, folder: &Path) -> u64 {
+    let (mut bytes, mut entries) = (0u64, 0);
+    let mut folders = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in folder.read_dir().into_iter().flatten().flatten() {
+            entries += 1;
+            if entries > ENTRIES_MAX {
+                return bytes;
+            }
+            if !entry.file_name().to_str().is_some_and(is_safe_name) {
+                continue;
+            }
+            let real = entry.path().canonicalize().ok().filter(|real| real.starts_with(root));
+            let Some(metadata) = real.and_then(|real| real.metadata().ok()) else { continue };
+            if metadata.is_file() {
+                bytes = bytes.saturating_add(metadata.len());
+            } else if metadata.is_dir() && depth < DEPTH_MAX {
+                folders.push((entry.path(), depth + 1));
+            }
+        }
+    }
+    bytes
 }
 
 fn list_folders(path: &Path) -> io::Result<Vec<String>> {
@@ -260,6 +304,36 @@ mod tests {
             let error = root.folder(at).read(name).unwrap_err().to_string();
             assert!(error.contains("leads out of the model repository"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_as_large_as_the_files_that_can_be_read_from_it() {
+        let folder = TestFolder::new();
+        folder.write("m/1/weights", b"12345");
+        folder.write("m/1/below/more", b"678");
+        folder.write("m/1/.hidden", b"no model reads this");
+        folder.write("m/2/other", b"another version");
+        let root = Files::open(folder.path()).unwrap().folder("m");
+        assert_eq!(root.folder("1").bytes(), 8);
+        assert_eq!(root.folder("3").bytes(), 0);
+        let digits = Files::embedded().folder("digits").folder("1");
+        let weights = digits.read("weights.safetensors").unwrap().len() as u64;
+        assert!(digits.bytes() >= weights && digits.bytes() < weights + (1 << 20));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_out_and_in_circles_add_nothing_or_end() {
+        let (folder, outside) = (TestFolder::new(), TestFolder::new());
+        outside.write("secret", b"x");
+        folder.write("m/1/weights", b"w");
+        folder.link("m/1/leak", outside.path().join("secret"));
+        folder.link("m/1/away", outside.path());
+        folder.link("m/1/lost", "/nowhere/at/all");
+        let files = Files::open(folder.path()).unwrap().folder("m").folder("1");
+        assert_eq!(files.bytes(), 1);
+        folder.link("m/1/circle", folder.path().join("m/1"));
+        assert_eq!(files.bytes(), 1 + DEPTH_MAX as u64);
     }
 
     #[cfg(target_os = "linux")]

@@ -262,8 +262,10 @@ mod tests {
             source: crate::model::Source::Folder(folder.path().to_owned()),
             signature: signature(),
             batch: crate::model::Batching { max_rows: 1, delay: std::time::Duration::ZERO },
+            slo: None,
             labels: Vec::new(),
             golden: Some(GoldenSpec { file: "golden.json".into(), tolerance }),
+            files_bytes: 0,
         };
         check(&info.files().unwrap(), &info, &mut Fixed(signature(), answer.to_vec()))
     }

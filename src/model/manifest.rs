@@ -18,6 +18,8 @@ const MAX_ROWS_DEFAULT: usize = 8;
 const MAX_ROWS_MAX: usize = 4096;
 /// Longest time that a request may be asked to wait for company.
 const DELAY_MAX: Duration = Duration::from_secs(10);
+/// Longest latency target: whoever can wait longer has none.
+const SLO_MAX: Duration = Duration::from_secs(3600);
 /// Most inputs or outputs of a model.
 const TENSORS_MAX: usize = 64;
 /// Most dimensions of a tensor, without the batch axis.
@@ -44,6 +46,7 @@ pub(crate) struct Manifest {
     pub(crate) kind: String,
     pub(crate) signature: Signature,
     pub(crate) batch: Batching,
+    pub(crate) slo: Option<Duration>,
     pub(crate) labels: Vec<String>,
     pub(crate) versions: Versions,
     pub(crate) golden: Option<GoldenSpec>,
@@ -58,6 +61,7 @@ struct Written {
     outputs: Vec<WrittenTensor>,
     #[serde(default)]
     batch: WrittenBatch,
+    slo: Option<String>,
     #[serde(default)]
     labels: Vec<String>,
     versions: Option<toml::Value>,
@@ -121,6 +125,7 @@ impl Written {
             kind: self.kind,
             signature: Signature { inputs, outputs },
             batch: self.batch.check()?,
+            slo: self.slo.as_deref().map(check_slo).transpose()?,
             labels: self.labels,
             versions: check_versions(self.versions)?,
             golden: self.golden.map(WrittenGolden::check).transpose()?,
@@ -193,28 +198,36 @@ impl WrittenBatch {
         if !(1..=MAX_ROWS_MAX).contains(&max_rows) {
             return Err(format!("batch.max_rows: {max_rows} is not between 1 and {MAX_ROWS_MAX}"));
         }
-        let delay = self.delay.as_deref().map_or(Ok(Duration::ZERO), parse_delay)?;
+        let delay = |text| parse_time("batch.delay", text, DELAY_MAX);
+        let delay = self.delay.as_deref().map_or(Ok(Duration::ZERO), delay)?;
         Ok(Batching { max_rows, delay })
     }
 }
 
+fn check_slo(text: &str) -> Result<Duration, String> {
+    let slo = parse_time("slo", text, SLO_MAX)?;
+    if slo.is_zero() {
+        return Err("slo: no answer takes no time; leave it out where there is no target".into());
+    }
+    Ok(slo)
+}
+
 /// Reads `"250us"`, `"2ms"` or `"1s"`.
-fn parse_delay(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("batch.delay: '{text}' is not a time such as \"250us\", \"2ms\" or \"1s\"");
+fn parse_time(field: &str, text: &str, longest: Duration) -> Result<Duration, String> {
+    let wrong = || format!("{field}: '{text}' is not a time such as \"250us\", \"2ms\" or \"1s\"");
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(unit_at);
     let number: u64 = number.parse().map_err(|_| wrong())?;
-    let delay = match unit.trim_start() {
+    let time = match unit.trim_start() {
         "us" | "µs" => Duration::from_micros(number),
         "ms" => Duration::from_millis(number),
         "s" => Duration::from_secs(number),
         _ => return Err(wrong()),
     };
-    if delay > DELAY_MAX {
-        return Err(format!("batch.delay: '{text}' is longer than {} s", DELAY_MAX.as_secs()));
+    if time > longest {
+        return Err(format!("{field}: '{text}' is longer than {} s", longest.as_secs()));
     }
-    Ok(delay)
+    Ok(time)
 }
 
 fn check_versions(written: Option<toml::Value>) -> Result<Versions, String> {
@@ -258,6 +271,7 @@ mod tests {
 
     const GOOD: &str = r#"
 kind = "identity"
+slo = "200ms"
 labels = ["no", "yes"]
 versions = [2, 1]
 [[inputs]]
@@ -289,6 +303,7 @@ tolerance = 0.5
         assert_eq!(manifest.versions, Versions::These(vec![1, 2]));
         let batch = Batching { max_rows: 16, delay: Duration::from_micros(250) };
         assert_eq!(manifest.batch, batch);
+        assert_eq!(manifest.slo, Some(Duration::from_millis(200)));
         assert_eq!(manifest.labels, ["no", "yes"]);
         let golden = GoldenSpec { file: "golden.json".into(), tolerance: 0.5 };
         assert_eq!(manifest.golden, Some(golden));
@@ -297,7 +312,9 @@ tolerance = 0.5
     #[test]
     fn what_may_be_left_out_has_defaults() {
         let head = GOOD.split("[batch]").next().unwrap();
-        let manifest = parse(&head.replace("versions = [2, 1]", "")).unwrap();
+        let head = head.replace("versions = [2, 1]", "").replace("slo = \"200ms\"", "");
+        let manifest = parse(&head).unwrap();
+        assert_eq!(manifest.slo, None);
         assert_eq!(manifest.batch, Batching { max_rows: 8, delay: Duration::ZERO });
         assert_eq!(manifest.versions, Versions::Latest);
         assert_eq!(manifest.golden, None);
@@ -320,11 +337,16 @@ tolerance = 0.5
         check("kind =", "knid =", "line 2, `knid = \"identity\"`: unknown field `knid`");
         check("max_rows = 16", "max_row = 16", "unknown field `max_row`");
         check("max_rows = 16", "max_rows = 0", "batch.max_rows: 0 is not between 1 and 4096");
-        check("max_rows = 16", "max_rows = -1", "line 14, `max_rows = -1`: invalid value");
+        check("max_rows = 16", "max_rows = -1", "line 15, `max_rows = -1`: invalid value");
         check("250us", "soon", "batch.delay: 'soon' is not a time");
         check("250us", "2", "batch.delay: '2' is not a time");
         check("250us", "99999999999999999999s", "batch.delay");
         check("250us", "11s", "longer than 10 s");
+        check("200ms", "soon", "slo: 'soon' is not a time");
+        check("200ms", "0ms", "slo: no answer takes no time");
+        check("200ms", "-1ms", "slo: '-1ms' is not a time");
+        check("200ms", "3601s", "slo: '3601s' is longer than 3600 s");
+        check("\"200ms\"", "200", "line 3, `slo = 200`: invalid type");
         check("[2, 1]", "\"newest\"", "versions: must be");
         check("[2, 1]", "[0]", "versions: must be");
         check("[2, 1]", "[]", "versions: must be");
@@ -334,7 +356,7 @@ tolerance = 0.5
         check(
             "\"FP32\", \"UINT8\"",
             "\"FP33\"",
-            "line 7, `datatypes = [\"FP33\"]`: unknown variant",
+            "line 8, `datatypes = [\"FP33\"]`: unknown variant",
         );
         check("\"FP32\", \"UINT8\"", "", "inputs: 'x': datatype: name one");
         check("\"FP32\", \"UINT8\"", "\"FP32\", \"FP32\"", "datatypes: FP32 is named twice");
@@ -345,7 +367,7 @@ tolerance = 0.5
         check("[-1, 3]", "[1,1,1,1,1,1,1,1,1]", "9 dimensions");
         check("name = \"x\"", "name = \"\"", "name: 1 to 128 printable");
         check("[[outputs]]", "[[outpust]]", "unknown field `outpust`");
-        check("labels = [", "labels = [1, ", "line 3, `labels = [1, ");
+        check("labels = [", "labels = [1, ", "line 4, `labels = [1, ");
     }
 
     #[test]

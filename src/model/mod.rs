@@ -16,7 +16,7 @@ pub mod repository;
 pub mod signature;
 mod table;
 #[cfg(test)]
-mod test_folder;
+pub(crate) mod test_folder;
 
 pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};
 pub use files::{BadFile, Files};

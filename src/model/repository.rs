@@ -35,10 +35,15 @@ pub struct ModelInfo {
     pub source: Source,
     pub signature: Signature,
     pub batch: Batching,
+    /// The latency that scheduling aims at, admission to answer; late answers are still given.
+    pub slo: Option<Duration>,
     /// Labels of the classes, if the model has any.
     pub labels: Vec<String>,
     /// The sample that every replica must answer right before it serves, if the model has one.
     pub golden: Option<GoldenSpec>,
+    /// Bytes of all files of this version: an estimate of the memory that it takes, for as long as
+    /// no adapter has loaded it.
+    pub files_bytes: u64,
 }
 
 /// The `[batch]` table of `model.toml`.
@@ -130,6 +135,17 @@ impl Repository {
         }
     }
 
+    /// Like [`Repository::scan`], for this one name only; empty if there is no such folder.
+    ///
+    /// The name may come from a client: it becomes a path only if the repository lists it.
+    pub fn scan_one(&self, name: &str, kinds: &[String]) -> Vec<Found> {
+        match self.root.folders() {
+            Ok(names) if names.iter().any(|listed| listed == name) => self.scan_model(name, kinds),
+            Ok(_) => Vec::new(),
+            Err(error) => vec![bad("", None, error.to_string())],
+        }
+    }
+
     fn scan_model(&self, name: &str, kinds: &[String]) -> Vec<Found> {
         if !is_safe_name(name) {
             let rule = "model names have letters, digits, '.', '_' and '-', at most 64";
@@ -190,8 +206,10 @@ impl Repository {
             source: self.source.clone(),
             signature: manifest.signature,
             batch: manifest.batch,
+            slo: manifest.slo,
             labels: manifest.labels,
             golden: manifest.golden,
+            files_bytes: self.root.folder(name).folder(&version).bytes(),
         };
         match self.check_version(&info) {
             Ok(()) => Found::Good(info),
@@ -269,6 +287,7 @@ shape = [2]
         assert_eq!(good_versions(&found), ["digits/1"], "{found:?}");
         let Found::Good(info) = &found[0] else { panic!("{found:?}") };
         assert_eq!(info.labels.len(), 10);
+        assert!(info.files_bytes > 100_000, "{}", info.files_bytes);
         assert!(info.golden.is_some());
         assert!(info.files().unwrap().read("weights.safetensors").unwrap().len() < 500_000);
     }
@@ -324,6 +343,59 @@ shape = [2]
         assert!(error("versionless").starts_with("versionless: has no version folder"));
         assert!(error("lopsided").contains("input 'x' and output 'y' differ"));
         assert_eq!(found.len(), 7);
+    }
+
+    #[test]
+    fn one_model_is_scanned_as_among_all() {
+        let folder = TestFolder::new();
+        folder.write("good/model.toml", format!("versions = \"all\"\n{ECHO}").as_bytes());
+        folder.write("good/1/weights", b"12345");
+        folder.make_dir("good/2");
+        folder.write("broken/model.toml", b"kind = ");
+        folder.make_dir("bad name");
+        folder.write("file", b"");
+        let repository = Repository::open(folder.path().join("good/..")).unwrap();
+        let all = repository.scan(&kinds());
+        let name = |found: &Found| match found {
+            Found::Good(info) => info.name.clone(),
+            Found::Bad(bad) => bad.name.clone(),
+        };
+        for one in ["good", "broken", "bad name", "file", "absent"] {
+            let expected: Vec<_> = all.iter().filter(|found| name(found) == one).cloned().collect();
+            assert_eq!(repository.scan_one(one, &kinds()), expected, "{one}");
+        }
+        let size = |found: &Found| match found {
+            Found::Good(info) => Some(info.files_bytes),
+            Found::Bad(_) => None,
+        };
+        assert_eq!(all.iter().filter_map(size).collect::<Vec<_>>(), [5, 0]);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_repository() {
+        let outside = TestFolder::new();
+        outside.write("model.toml", ECHO.as_bytes());
+        outside.make_dir("1");
+        outside.write("repository/inner/model.toml", ECHO.as_bytes());
+        outside.make_dir("repository/inner/1");
+        let repository = Repository::open(outside.path().join("repository")).unwrap();
+        let absolute = outside.path().display().to_string();
+        let long = "a".repeat(1 << 20);
+        for name in [
+            "",
+            ".",
+            "..",
+            "../repository",
+            "inner/",
+            "inner/.",
+            "./inner",
+            "inner\0",
+            &absolute,
+            &long,
+        ] {
+            assert_eq!(repository.scan_one(name, &kinds()), [], "{name:.40}");
+        }
+        assert_eq!(good_versions(&repository.scan_one("inner", &kinds())), ["inner/1"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! A change of the wanted set, with its reason and numbers.
+//! A change of what is on or loaded, with its reason and numbers.
 
-use super::types::{AdapterId, Fault, Time};
+use super::types::{AdapterId, Fault, ModelId, Time};
 use std::time::Duration;
 
 /// One change of the wanted set.
@@ -21,6 +21,10 @@ pub enum Change {
     /// Was draining and is needed again.
     Resume,
     Quarantine,
+    /// Loads a model.
+    Load(ModelId),
+    /// Drops a model.
+    Unload(ModelId),
 }
 
 impl Change {
@@ -30,6 +34,8 @@ impl Change {
             Change::Drain => "drain",
             Change::Resume => "resume",
             Change::Quarantine => "quarantine",
+            Change::Load(_) => "load",
+            Change::Unload(_) => "unload",
         }
     }
 }
@@ -37,7 +43,7 @@ impl Change {
 /// Why, with the numbers that decided it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// More rows are outstanding than the adapters that are on should carry.
+    /// More rows are outstanding than the adapters that are on should carry (`concurrency`).
     Backlog {
         rows: u64,
         requests: u64,
@@ -45,18 +51,47 @@ pub enum Reason {
         wanted: usize,
         on: usize,
     },
+    /// What is on would serve the waiting rows of this model too late (`cost`). `drain` is how
+    /// long it would take, if it can at all; `ready_in` when this adapter will help.
+    LatencyTarget {
+        model: ModelId,
+        rows: u64,
+        drain: Option<Duration>,
+        target: Duration,
+        ready_in: Duration,
+    },
     /// The configured minimum calls for it.
     Min {
         min: usize,
         on: usize,
     },
-    /// More are on than were wanted for the whole delay.
+    /// More are on than were wanted for the whole delay (`concurrency`).
     IdleSurplus {
         rows: u64,
         wanted: usize,
         on: usize,
         lasted: Duration,
     },
+    /// Nothing needed it for so long that turning it on again costs no more than staying on
+    /// (`cost`). `patience_permille` stretches the wait where a cold start misses the target.
+    BreakEven {
+        unneeded: Duration,
+        break_even: Duration,
+        patience_permille: u64,
+    },
+    /// Requests wait for a model.
+    Demand {
+        rows: u64,
+    },
+    /// The adapter has time to get ready for what has been asked for.
+    Ahead,
+    /// Another model needs the memory.
+    Memory {
+        needed: u64,
+        free: u64,
+    },
+    /// The model is not served any more.
+    Withdrawn,
     /// The operator's hand.
     Operator,
     /// It was let down; `strikes` faults in a row, tried again after `backoff`.
@@ -67,6 +102,8 @@ pub enum Reason {
     },
     /// It only stands in while nothing else can serve, and something else can again.
     Fallback,
+    /// It is no longer in the machine.
+    Gone,
     Shutdown,
 }
 
@@ -74,11 +111,18 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Backlog { .. } => "backlog",
+            Reason::LatencyTarget { .. } => "latency_target",
             Reason::Min { .. } => "min",
             Reason::IdleSurplus { .. } => "idle_surplus",
+            Reason::BreakEven { .. } => "break_even",
+            Reason::Demand { .. } => "demand",
+            Reason::Ahead => "ahead",
+            Reason::Memory { .. } => "memory",
+            Reason::Withdrawn => "withdrawn",
             Reason::Operator => "operator",
             Reason::Fault { .. } => "fault",
             Reason::Fallback => "fallback",
+            Reason::Gone => "gone",
             Reason::Shutdown => "shutdown",
         }
     }

@@ -1,60 +1,245 @@
-//! Forms batches for free adapters, as late as possible, the fastest adapter first.
+//! Forms batches for free adapters, as late as possible, and only where that is soonest.
 
-use super::queue::{First, Lane};
+use super::forecast::{Slot, level, rows_by};
+use super::queue::{End, First, Lane};
 use super::scheduler::Scheduler;
 use super::state::{Adapter, Batch, State};
-use super::types::{Action, AdapterId, Time};
+use super::types::{Action, BatchId, ModelId, Reject, RequestId, Time};
 use std::time::Duration;
 
+/// A request that fits into one batch is cut only if it would take this many times longer whole.
+const CUT_GAIN: f64 = 1.2;
+/// Who is held back looks again no sooner than this.
+const LOOK_AGAIN_MIN: f64 = 0.001;
+
 impl Scheduler {
-    /// Gives every idle adapter a batch, if one is due.
+    /// Gives idle adapters what they will finish sooner than any other would.
     pub(super) fn dispatch(&mut self, now: Time) {
-        for at in 0..self.order.len() {
-            if self.queue.len() == 0 {
-                return;
-            }
-            let id = self.order[at];
-            let idle = |adapter: &&Adapter| matches!(adapter.state, State::Idle { .. });
-            let Some(adapter) = self.adapters.get(&id).filter(idle) else { continue };
-            if let Some(lane) = self.due_lane(now, adapter) {
-                self.run(now, id, lane);
+        self.look_again = None;
+        let mut held = Vec::new();
+        while self.queue.len() > 0 && self.adapters.values().any(|adapter| adapter.is_idle()) {
+            let Some(first) = self.next_lane(now, &held) else { return };
+            if !self.serve(now, first) {
+                held.push(first.lane.model);
             }
         }
     }
 
-    /// The lane that has waited longest among those this adapter can serve now.
-    fn due_lane(&self, now: Time, adapter: &Adapter) -> Option<Lane> {
-        let due = self.firsts(now, adapter).filter(|first| first.due <= now);
-        due.min().map(|first| first.lane)
+    /// The lane to serve next: the most urgent, then of the model that was served least.
+    fn next_lane(&mut self, now: Time, held: &[ModelId]) -> Option<First> {
+        let mut next: Option<(u32, f64, First)> = None;
+        let mut unripe = None;
+        for (model, _) in self.queue.waiting().filter(|(model, _)| !held.contains(model)) {
+            let Some(first) = self.queue.first(model, self.delay(model), now) else { continue };
+            if first.ripe > now {
+                unripe = unripe.into_iter().chain([first.ripe]).min();
+                continue;
+            }
+            let key = (first.order.priority, self.queue.served(model), first);
+            let sooner = |other: &(u32, f64, First)| {
+                let by_share = key.1.total_cmp(&other.1);
+                key.0.cmp(&other.0).then(by_share).then(key.2.cmp(&other.2)).is_lt()
+            };
+            if next.as_ref().is_none_or(sooner) {
+                next = Some(key);
+            }
+        }
+        self.look_again_at(unripe);
+        next.map(|(_, _, first)| first)
     }
 
-    /// For every model that the adapter has loaded, the lane to serve first.
-    fn firsts(&self, now: Time, adapter: &Adapter) -> impl Iterator<Item = First> {
-        adapter.loaded.iter().filter_map(move |model| {
-            // On the way down nobody waits for company any more.
-            let closing = self.closing.map(|_| Duration::ZERO);
-            let delay = closing.or(self.models.get(model).map(|model| model.delay))?;
-            self.queue.first(*model, delay, now)
-        })
+    fn look_again_at(&mut self, at: Option<Time>) {
+        self.look_again = self.look_again.into_iter().chain(at).min();
     }
 
-    fn run(&mut self, now: Time, id: AdapterId, lane: Lane) {
-        let max_rows = self.models.get(&lane.model).map_or(1, |model| model.max_rows);
-        let taken = self.queue.take(lane, max_rows);
-        let requests = taken.iter().map(|(id, request)| (*id, request.rows)).collect();
-        self.flying.extend(taken);
-        let batch = Batch { id: self.next_batch(), model: lane.model, requests };
-        let Some(adapter) = self.adapters.get_mut(&id) else { return };
-        let incarnation = adapter.incarnation;
+    /// How long the first request of a batch may wait for company.
+    fn delay(&self, model: ModelId) -> Duration {
+        // On the way down nobody waits for company any more.
+        let open = self.models.get(&model).filter(|_| self.closing.is_none());
+        open.map_or(Duration::ZERO, |model| model.delay)
+    }
+
+    /// Brings the lane forward by one step; false if it is best left to an adapter that is not
+    /// free yet.
+    fn serve(&mut self, now: Time, first: First) -> bool {
+        let Lane { model, shape, .. } = first.lane;
+        let slots = self.slots(now, model, shape.size);
+        let idle = slots.iter().filter(|slot| slot.idle);
+        let Some(best) = idle.min_by(|a, b| a.finish(1).total_cmp(&b.finish(1))).copied() else {
+            self.look_again_at(self.room_at(now, model));
+            return false;
+        };
+        let rows = self.rows_ahead(best, model, shape.size);
+        let (share, level) = share(&slots, &best, rows);
+        if share == 0 {
+            self.hold(now, &slots);
+            return false;
+        }
+        if !best.loaded {
+            return self.load_here(now, best.adapter, model);
+        }
+        let (lane, end) = self.lane_for(now, first, &slots, &best, (share, rows));
+        self.serve_lane(now, (lane, end), &slots, best, (share, level), rows)
+    }
+
+    /// What waits, in rows of this model: others count by the time that they take here.
+    fn rows_ahead(&self, slot: Slot, model: ModelId, size: u8) -> u64 {
+        let own = self.queue.rows_of(model);
+        let others = self.queue.waiting().filter(|(other, _)| *other != model);
+        let others = others.map(|(other, rows)| {
+            let service = self.service(slot.adapter, other, size);
+            let max_rows = self.models.get(&other).map_or(1, |model| model.max_rows.max(1));
+            rows as f64 * service.batch(max_rows) / f64::from(max_rows) * slot.rate()
+        });
+        own.saturating_add(others.sum::<f64>() as u64)
+    }
+
+    /// Looks again when the first of those that are awaited should be free.
+    fn hold(&mut self, now: Time, slots: &[Slot]) {
+        let awaited = slots.iter().filter(|slot| !slot.idle).map(|slot| slot.free);
+        let soonest = awaited.fold(f64::INFINITY, f64::min).max(LOOK_AGAIN_MIN);
+        if soonest.is_finite() {
+            self.look_again_at(Some(now + Duration::from_secs_f64(soonest)));
+        }
+    }
+
+    /// Which requests this adapter takes: the first ones, or, if a busy one will be done with the
+    /// first ones sooner, the last ones, which would wait longest for it.
+    fn lane_for(
+        &self,
+        now: Time,
+        first: First,
+        slots: &[Slot],
+        best: &Slot,
+        (share, rows): (u32, u64),
+    ) -> (Lane, End) {
+        let done = best.finish(u64::from(share));
+        let sooner = slots.iter().any(|slot| !slot.idle && slot.finish(1) < done);
+        let last = self.queue.last(first.lane.model, self.delay(first.lane.model), now);
+        match last.filter(|_| sooner && rows > u64::from(share)) {
+            Some(last) => (last.lane, End::Back),
+            None => (first.lane, End::Front),
+        }
+    }
+
+    fn serve_lane(
+        &mut self,
+        now: Time,
+        (lane, end): (Lane, End),
+        slots: &[Slot],
+        best: Slot,
+        (share, level): (u32, f64),
+        rows: u64,
+    ) -> bool {
+        let Some(id) = self.queue.at(lane, end) else { return false };
+        let Some(request) = self.queue.get(id) else { return false };
+        let (left, due) = (request.waiting_rows(), request.order.due);
+        let mut share = share;
+        if left > share && left <= best.max_rows && best.finish(left.into()) <= level * CUT_GAIN {
+            share = left;
+        }
+        if let Some(deadline) = request.deadline {
+            let time = deadline.since(now).as_secs_f64();
+            let chunk = left.min(best.max_rows);
+            if best.batch(chunk.min(share)) > time {
+                return self.give_up_or_hold(now, id, slots, (u64::from(left), time));
+            }
+            share = share.min(best.rows_within(time / best.caution).max(chunk.min(share)));
+        }
+        let slack = due.since(now).as_secs_f64();
+        let needed = is_needed(slots, &best, rows, slack);
+        self.run(now, best, (lane, end), share, needed)
+    }
+
+    /// This adapter cannot make the deadline of a request: if none can it is turned away before
+    /// it wastes one, else it is left to who can.
+    fn give_up_or_hold(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        slots: &[Slot],
+        (rows, time): (u64, f64),
+    ) -> bool {
+        if slots.iter().any(|slot| slot.finish(rows) <= time || !slot.measured) {
+            if slots.iter().any(|slot| !slot.idle) {
+                self.hold(now, slots);
+                return false;
+            }
+            // Nobody has measured it yet: trying is the only way to know.
+            return self.try_alone(now, id, slots);
+        }
+        self.queue.forget(id);
+        self.reject(id, Reject::Deadline);
+        true
+    }
+
+    fn try_alone(&mut self, now: Time, id: RequestId, slots: &[Slot]) -> bool {
+        let Some(request) = self.queue.get(id) else { return false };
+        let (lane, rows) = (request.lane, request.waiting_rows());
+        let loaded = slots.iter().filter(|slot| slot.idle && slot.loaded);
+        let soonest = loaded.min_by(|a, b| a.finish(1).total_cmp(&b.finish(1))).copied();
+        let end = if self.queue.at(lane, End::Front) == Some(id) { End::Front } else { End::Back };
+        soonest.is_some_and(|slot| self.run(now, slot, (lane, end), rows, true))
+    }
+
+    fn run(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        (lane, end): (Lane, End),
+        rows: u32,
+        needed: bool,
+    ) -> bool {
+        let parts = self.queue.take(lane, rows, slot.max_rows, end);
+        let (model, size) = (lane.model, lane.shape.size);
+        let batch = Batch { id: self.next_batch(), model, size, parts };
+        let Some(adapter) = self.adapters.get_mut(&slot.adapter).filter(|_| batch.rows() > 0)
+        else {
+            return false;
+        };
+        self.queue.serve(model, slot.batch(batch.rows()));
+        if let Some(replica) = adapter.replicas.get_mut(&model) {
+            replica.used = now;
+        }
+        let (id, incarnation) = (slot.adapter, adapter.incarnation);
         adapter.state = State::Busy { since: now, batch: batch.clone() };
+        if needed {
+            self.note_need(now);
+        }
         self.actions.push_back(Action::Run { adapter: id, incarnation, batch });
+        true
     }
 
-    /// When the next batch becomes due for an adapter that is idle already.
-    pub(super) fn ripe_at(&self) -> Option<Time> {
-        let idle = self.adapters.values().filter(|a| matches!(a.state, State::Idle { .. }));
-        // Looked at from the beginning of time: what is due already comes before all else.
-        let firsts = idle.flat_map(|adapter| self.firsts(Time::default(), adapter));
-        firsts.map(|first| first.due).min()
+    /// What is at work now is needed, all of it: without any of them the others would be late.
+    fn note_need(&mut self, now: Time) {
+        let at_work = |adapter: &&mut Adapter| matches!(adapter.state, State::Busy { .. });
+        for adapter in self.adapters.values_mut().filter(at_work) {
+            adapter.needed = now;
+        }
     }
+
+    fn next_batch(&mut self) -> BatchId {
+        self.numbers.batch += 1;
+        BatchId(self.numbers.batch)
+    }
+}
+
+/// How many rows the best idle slot should take now so that all rows are served soonest, and
+/// when they are: nothing if others are done with all of them before it could be with one.
+fn share(slots: &[Slot], best: &Slot, rows: u64) -> (u32, f64) {
+    let full = u32::try_from(rows).unwrap_or(u32::MAX).min(best.max_rows);
+    let done = best.finish(u64::from(full));
+    let others = rows_by(slots, done) - best.rows_by(done);
+    if others + f64::from(full) <= rows as f64 {
+        return (full, done);
+    }
+    let level = level(slots, rows);
+    // What one batch can have done by then: a larger one would be padded to a larger bucket.
+    (full.min(best.rows_within(level - best.free)), level)
+}
+
+/// Whether the others could not have served these rows within the time.
+fn is_needed(slots: &[Slot], best: &Slot, rows: u64, seconds: f64) -> bool {
+    let others = rows_by(slots, seconds) - best.rows_by(seconds);
+    slots.len() <= 1 || others < rows as f64
 }

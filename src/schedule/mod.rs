@@ -1,4 +1,4 @@
-//! Decides which adapters are on and which requests run where. PURE.
+//! Decides which adapters are on, which models they hold and which requests run where. PURE.
 //!
 //! This room performs no I/O, spawns nothing, reads no clock and draws no random numbers: events
 //! and the current time come in, actions go out. The same events at the same times always give
@@ -6,21 +6,33 @@
 //! It uses nothing but the standard library, so that a test can compile broken variants of it.
 //!
 //! ```text
-//! handle(now, event) ─► record the event, then always the same short list of steps:
-//!    watch    give up on the silent, forgive the quarantined          watch.rs
-//!    reject   turn away what can no longer be served                  scheduler.rs
-//!    grow     resume or start adapters                                scale.rs
-//!    dispatch form batches for free adapters, as late as possible     dispatch.rs
-//!    shrink   drain adapters after a lasting surplus                  scale.rs
+//! handle(now, event) ─► record the event                            requests.rs, lifecycle.rs
+//!                       then always the same short list of steps:
+//!    watch    give up on the silent and the late                    watch.rs
+//!    reject   turn away what can no longer be served                scheduler.rs
+//!    expel    let go what must not be on                            scale.rs
+//!    grow     resume or start adapters                              scale.rs, cost.rs
+//!    dispatch form batches, load models on demand                   dispatch.rs, loading.rs
+//!    prepare  drop and load models without hurry                    loading.rs
+//!    shrink   drain adapters that are no longer needed              scale.rs, cost.rs
 //! poll_action() ◄─ what the driver must do        next_timeout() ◄─ when to come back
 //! ```
+//!
+//! What is predicted rests on `service.rs` (how long a batch takes where) and `forecast.rs` (how
+//! soon several adapters together serve a number of rows).
 
+mod cost;
 mod decision;
 mod dispatch;
+mod forecast;
+mod lifecycle;
+mod loading;
 mod policy;
 mod queue;
+mod requests;
 mod scale;
 mod scheduler;
+mod service;
 mod settings;
 mod state;
 #[cfg(test)]
@@ -31,9 +43,10 @@ mod watch;
 pub use decision::{Change, Decision, Reason};
 pub use policy::{Load, Policy};
 pub use scheduler::{Outstanding, Scheduler};
-pub use settings::{AdapterProfile, Bounds, ModelProfile, Settings};
-pub use state::{AdapterView, Batch, State, Wish};
+pub use service::Line;
+pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Settings};
+pub use state::{AdapterView, Batch, Part, Replica, State, Wish};
 pub use types::{
-    Action, AdapterId, BatchId, Event, Failure, Fault, Incarnation, ModelId, Reject, RequestId,
-    Shape, Time,
+    Action, AdapterId, Arrival, BatchId, Event, Failure, Fault, Incarnation, ModelId, Recollection,
+    Reject, ReplicaMemory, RequestId, Shape, Time,
 };

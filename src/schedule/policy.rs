@@ -1,8 +1,6 @@
 //! How many adapters this much load calls for.
-//!
-//! The law is the one of Guanhua Wang, *Distributed Machine Learning with Python*, chapter 11
-//! ("Elasticity in model inference"): so many concurrent queries, so many devices. We count rows
-//! instead of queries, as Ray Serve's `target_ongoing_requests` does per replica.
+
+use std::time::Duration;
 
 /// What is outstanding: queued and in flight together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,35 +12,35 @@ pub struct Load {
 /// The elastic policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// `ceil(rows / target)` adapters, between `min` and `max`.
-    Concurrency { target: u64, min: usize, max: usize },
+    /// As many as meet the latency targets with the least energy. Up when the adapters that are on
+    /// cannot serve what waits within its target, down when staying on has cost as much energy as
+    /// turning on again will.
+    Cost {
+        /// Millijoules that every activation costs beside its energy: wear of drivers and nerves.
+        price_mj: u64,
+        /// Activations of one adapter per hour for the load's sake.
+        starts_per_hour: u32,
+    },
+    /// `ceil(rows / target)` adapters: the law of Guanhua Wang, *Distributed Machine Learning with
+    /// Python*, chapter 11 ("Elasticity in model inference"): so many concurrent queries, so many
+    /// devices. We count rows instead of queries, as Ray Serve's `target_ongoing_requests` does
+    /// per replica.
+    Concurrency {
+        /// Outstanding rows that one adapter should carry.
+        target: u64,
+        /// How long there must be a surplus before one adapter is let go.
+        scale_down_delay: Duration,
+        /// The same for the last adapter that is on.
+        scale_to_zero_delay: Duration,
+    },
 }
 
-impl Policy {
-    /// How many adapters should be on for this load.
-    pub fn wanted(&self, load: Load) -> usize {
-        let Policy::Concurrency { target, min, max } = *self;
-        // A request runs on one adapter, so more adapters than requests would stand idle.
-        let count = load.rows.div_ceil(target.max(1)).min(load.requests);
+impl Load {
+    /// How many adapters should be on at so many rows each.
+    pub(super) fn adapters(self, target: u64, min: usize, max: usize) -> usize {
+        // More adapters than requests would mostly stand idle.
+        let count = self.rows.div_ceil(target.max(1)).min(self.requests);
         usize::try_from(count).unwrap_or(usize::MAX).max(min).min(max)
-    }
-
-    /// Rows that one adapter should carry.
-    pub fn target(&self) -> u64 {
-        let Policy::Concurrency { target, .. } = *self;
-        target
-    }
-
-    /// Adapters that may be on for the load's sake.
-    pub fn max(&self) -> usize {
-        let Policy::Concurrency { max, .. } = *self;
-        max
-    }
-
-    /// Adapters that are on without any load.
-    pub fn min(&self) -> usize {
-        let Policy::Concurrency { min, .. } = *self;
-        min
     }
 }
 
@@ -52,18 +50,15 @@ mod tests {
 
     #[test]
     fn wanted_follows_the_load_between_its_bounds() {
-        let policy = Policy::Concurrency { target: 2, min: 0, max: 3 };
-        let wanted = |rows, requests| policy.wanted(Load { rows, requests });
+        let wanted = |rows, requests| Load { rows, requests }.adapters(2, 0, 3);
         assert_eq!([wanted(0, 0), wanted(1, 1), wanted(2, 2), wanted(3, 3)], [0, 1, 1, 2]);
         assert_eq!([wanted(100, 100), wanted(100, 1), wanted(u64::MAX, u64::MAX)], [3, 1, 3]);
-        let kept = Policy::Concurrency { target: 2, min: 1, max: 3 };
-        assert_eq!(kept.wanted(Load::default()), 1);
+        assert_eq!(Load::default().adapters(2, 1, 3), 1);
     }
 
     #[test]
     fn wanted_never_falls_as_the_load_rises() {
-        let policy = Policy::Concurrency { target: 3, min: 1, max: 5 };
-        let wanted = (0..40).map(|n| policy.wanted(Load { rows: n, requests: n }));
+        let wanted = (0..40).map(|n| Load { rows: n, requests: n }.adapters(3, 1, 5));
         assert!(wanted.collect::<Vec<_>>().is_sorted());
     }
 }

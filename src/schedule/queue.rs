@@ -1,26 +1,38 @@
-//! Admitted requests: who waits, in what order, and who may share a batch.
+//! Every request that is owed an answer: who waits, in what order, and who may share a batch.
+//!
+//! All steps cost log n in the number of waiting requests.
 
 use super::settings::ModelProfile;
+use super::state::Part;
 use super::types::{ModelId, RequestId, Shape, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Place in a lane. Lower goes first. A request keeps its place when it has to run again.
-pub(super) type Order = u64;
+/// Place in a lane: by priority, then by when an answer is due, then by arrival. Lower goes first.
+/// A request keeps its place when it has to run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Order {
+    pub(super) priority: u32,
+    pub(super) due: Time,
+    pub(super) number: u64,
+}
 
 /// Requests that may share a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Lane {
     pub(super) model: ModelId,
     pub(super) shape: Shape,
+    /// 0, or a number of its own for those that a failed batch was taken apart into.
+    pub(super) group: u64,
 }
 
-/// The lane to serve first. Ordered by the place of its first request.
+/// The first request of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct First {
     pub(super) order: Order,
     pub(super) lane: Lane,
-    pub(super) due: Time,
+    /// From when on it need not wait for company any more.
+    pub(super) ripe: Time,
 }
 
 /// One admitted request that is not yet answered.
@@ -30,10 +42,54 @@ pub(super) struct Request {
     pub(super) order: Order,
     pub(super) rows: u32,
     pub(super) arrived: Time,
-    /// How often it was lost with its worker.
+    /// The client's own deadline.
+    pub(super) deadline: Option<Time>,
+    /// How often a batch with it was lost with its worker.
     pub(super) retries: u32,
-    /// Runs alone, since a batch with it in failed by its input.
-    pub(super) alone: bool,
+    /// Rows that wait, as ranges (first, count), ascending.
+    waiting: Vec<(u32, u32)>,
+    /// Rows that are answered.
+    done: u32,
+}
+
+impl Request {
+    /// A request of which everything waits.
+    pub(super) fn new(
+        lane: Lane,
+        order: Order,
+        rows: u32,
+        arrived: Time,
+        deadline: Option<Time>,
+    ) -> Request {
+        let waiting = vec![(0, rows)];
+        Request { lane, order, rows, arrived, deadline, retries: 0, waiting, done: 0 }
+    }
+
+    pub(super) fn waiting_rows(&self) -> u32 {
+        self.waiting.iter().map(|(_, rows)| rows).sum()
+    }
+
+    /// Rows with workers.
+    fn flying_rows(&self) -> u32 {
+        self.rows.saturating_sub(self.done).saturating_sub(self.waiting_rows())
+    }
+
+    /// Takes up to `rows` waiting rows, the first ones, of one range.
+    fn take(&mut self, rows: u32) -> Option<(u32, u32)> {
+        let range = self.waiting.first_mut()?;
+        let taken = (range.0, range.1.min(rows));
+        range.0 += taken.1;
+        range.1 -= taken.1;
+        if range.1 == 0 {
+            self.waiting.remove(0);
+        }
+        Some(taken)
+    }
+
+    fn put_back(&mut self, first: u32, rows: u32) {
+        let at = self.waiting.partition_point(|range| range.0 < first);
+        self.waiting.insert(at, (first, rows));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,59 +98,143 @@ struct Waiting {
     rows: u64,
 }
 
-/// The first request of every lane of a model, so that the oldest lane is found without a walk.
+/// What waits of one model.
 #[derive(Debug, Default)]
-struct Heads {
-    all: BTreeSet<(Order, Lane)>,
+struct ModelQueue {
+    max_rows: u64,
+    rows: u64,
+    /// The first request of every lane, so that the oldest lane is found without a walk.
+    heads: BTreeSet<(Order, Lane)>,
     /// Those of lanes that need not wait for company: a batch is full, or must not have any.
     prompt: BTreeSet<(Order, Lane)>,
+    /// Adapter time that it was served, in seconds: who had least goes first.
+    served: f64,
+    /// When the last of its requests arrived.
+    newest: Time,
 }
 
-/// The waiting requests by lane. All steps cost log n in the number of waiting requests.
+/// Which end of a lane to take from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Front,
+    Back,
+}
+
+/// All requests that are owed an answer.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Rows of the largest batch of each model.
-    max_rows: BTreeMap<ModelId, u64>,
-    waiting: BTreeMap<RequestId, Request>,
+    requests: BTreeMap<RequestId, Request>,
     lanes: BTreeMap<Lane, Waiting>,
-    heads: BTreeMap<ModelId, Heads>,
-    rows: u64,
+    models: BTreeMap<ModelId, ModelQueue>,
+    deadlines: BTreeSet<(Time, RequestId)>,
+    waiting_requests: usize,
+    waiting_rows: u64,
+    flying_rows: u64,
 }
 
 impl Queue {
     pub(super) fn new(models: &BTreeMap<ModelId, ModelProfile>) -> Queue {
-        let max_rows = models.iter().map(|(id, model)| (*id, u64::from(model.max_rows)));
-        Queue { max_rows: max_rows.collect(), ..Queue::default() }
+        let mut queue = Queue::default();
+        for (id, model) in models {
+            queue.set_max_rows(*id, model.max_rows);
+        }
+        queue
     }
 
     pub(super) fn set_max_rows(&mut self, model: ModelId, max_rows: u32) {
-        self.max_rows.insert(model, u64::from(max_rows));
+        self.models.entry(model).or_default().max_rows = u64::from(max_rows);
     }
 
+    /// Requests that wait, or of which a part does.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting_requests
     }
 
     pub(super) fn rows(&self) -> u64 {
-        self.rows
+        self.waiting_rows
     }
 
-    pub(super) fn push(&mut self, id: RequestId, request: Request) {
-        let (lane, order, rows) = (request.lane, request.order, u64::from(request.rows));
-        self.unlist_head(lane);
-        let waiting = self.lanes.entry(lane).or_default();
-        waiting.requests.insert(order, id);
+    /// Requests of which nothing waits.
+    pub(super) fn flying(&self) -> usize {
+        self.requests.len() - self.waiting_requests
+    }
+
+    /// Rows with workers that are owed.
+    pub(super) fn flying_rows(&self) -> u64 {
+        self.flying_rows
+    }
+
+    pub(super) fn get(&self, id: RequestId) -> Option<&Request> {
+        self.requests.get(&id)
+    }
+
+    pub(super) fn admit(&mut self, id: RequestId, request: Request) {
+        self.deadlines.extend(request.deadline.map(|deadline| (deadline, id)));
+        let least = self.least_served();
+        let model = self.models.entry(request.lane.model).or_default();
+        model.newest = model.newest.max(request.arrived);
+        if model.rows == 0 {
+            // Who had nothing to do saves up no claim on the others.
+            model.served = model.served.max(least);
+        }
+        self.insert(id, request);
+    }
+
+    fn least_served(&self) -> f64 {
+        let waiting = self.models.values().filter(|model| model.rows > 0);
+        let least = waiting.map(|model| model.served).fold(f64::INFINITY, f64::min);
+        if least.is_finite() { least } else { 0.0 }
+    }
+
+    /// Forgets a request, wherever it is; rows with workers run to their end, unanswered.
+    pub(super) fn forget(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.extract(id)?;
+        if let Some(deadline) = request.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        Some(request)
+    }
+
+    /// Takes a request out of all counts.
+    fn extract(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        let rows = u64::from(request.waiting_rows());
+        self.flying_rows -= u64::from(request.flying_rows());
+        if rows > 0 {
+            self.unlist(&request, rows);
+        }
+        Some(request)
+    }
+
+    /// Puts a request back into all counts.
+    fn insert(&mut self, id: RequestId, request: Request) {
+        let rows = u64::from(request.waiting_rows());
+        self.flying_rows += u64::from(request.flying_rows());
+        if rows > 0 {
+            self.list(id, &request, rows);
+        }
+        self.requests.insert(id, request);
+    }
+
+    fn list(&mut self, id: RequestId, request: &Request, rows: u64) {
+        self.unlist_head(request.lane);
+        let waiting = self.lanes.entry(request.lane).or_default();
+        waiting.requests.insert(request.order, id);
         waiting.rows += rows;
-        self.rows += rows;
-        self.waiting.insert(id, request);
-        self.list_head(lane);
+        self.waiting_requests += 1;
+        self.waiting_rows += rows;
+        self.models.entry(request.lane.model).or_default().rows += rows;
+        self.list_head(request.lane);
     }
 
-    pub(super) fn remove(&mut self, id: RequestId) -> Option<Request> {
-        let request = self.waiting.remove(&id)?;
-        let (lane, rows) = (request.lane, u64::from(request.rows));
+    fn unlist(&mut self, request: &Request, rows: u64) {
+        let lane = request.lane;
         self.unlist_head(lane);
-        self.rows -= rows;
+        self.waiting_requests -= 1;
+        self.waiting_rows -= rows;
+        if let Some(model) = self.models.get_mut(&lane.model) {
+            model.rows -= rows;
+        }
         if let Some(waiting) = self.lanes.get_mut(&lane) {
             waiting.requests.remove(&request.order);
             waiting.rows -= rows;
@@ -103,164 +243,156 @@ impl Queue {
             }
         }
         self.list_head(lane);
-        Some(request)
     }
 
-    /// The lane of this model to serve first, with the place of its first request and since when
-    /// it is due: those that need not wait for company since they came, others after `delay`.
+    /// Changes a request and keeps all counts true.
+    fn change<T>(&mut self, id: RequestId, change: impl FnOnce(&mut Request) -> T) -> Option<T> {
+        let mut request = self.extract(id)?;
+        let changed = change(&mut request);
+        self.insert(id, request);
+        Some(changed)
+    }
+
+    /// Takes rows from one end of a lane: whole requests as long as they fit into `rows`; the
+    /// first one is cut if it does not, and so is one that no batch of `max_rows` holds whole.
+    pub(super) fn take(&mut self, lane: Lane, rows: u32, max_rows: u32, end: End) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut room = rows.min(max_rows);
+        while room > 0
+            && let Some(id) = self.at(lane, end)
+            && let Some(request) = self.requests.get(&id)
+        {
+            let left = request.waiting_rows();
+            if left > room && !parts.is_empty() && left <= max_rows {
+                break;
+            }
+            let Some(Some((first, rows))) = self.change(id, |request| request.take(room)) else {
+                break;
+            };
+            parts.push(Part { request: id, first, rows });
+            room -= rows;
+        }
+        parts
+    }
+
+    /// The request at one end of a lane.
+    pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
+        let requests = &self.lanes.get(&lane)?.requests;
+        let entry = match end {
+            End::Front => requests.first_key_value(),
+            End::Back => requests.last_key_value(),
+        };
+        entry.map(|(_, id)| *id)
+    }
+
+    /// A part comes back to run again; `change` may say under what conditions.
+    pub(super) fn put_back(&mut self, part: Part, change: impl FnOnce(&mut Request)) {
+        self.change(part.request, |request| {
+            request.put_back(part.first, part.rows);
+            change(request);
+        });
+    }
+
+    /// A part is answered. Tells whether the request is now answered whole, and forgets it then.
+    pub(super) fn done(&mut self, part: Part) -> Option<Request> {
+        let whole = self.change(part.request, |request| {
+            request.done += part.rows;
+            request.done >= request.rows
+        });
+        whole.filter(|whole| *whole).and_then(|_| self.forget(part.request))
+    }
+
+    /// The lane of this model to serve first: those that need not wait for company since they
+    /// came, others after `delay`.
     pub(super) fn first(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
-        let heads = self.heads.get(&model)?;
-        let prompt = heads.prompt.first().and_then(|head| self.due(head, Duration::ZERO));
-        let oldest = heads.all.first().and_then(|head| self.due(head, delay));
+        let queue = self.models.get(&model)?;
+        let prompt = queue.prompt.first().and_then(|head| self.ripe(head, Duration::ZERO));
+        let oldest = queue.heads.first().and_then(|head| self.ripe(head, delay));
         match (prompt, oldest) {
-            (Some(prompt), Some(oldest)) if oldest.due <= now => Some(prompt.min(oldest)),
+            (Some(prompt), Some(oldest)) if oldest.ripe <= now => Some(prompt.min(oldest)),
             (prompt, oldest) => prompt.or(oldest),
         }
     }
 
-    fn due(&self, (order, lane): &(Order, Lane), delay: Duration) -> Option<First> {
+    /// The lane of this model to serve last, if it need not wait for company.
+    pub(super) fn last(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
+        let queue = self.models.get(&model)?;
+        let heads = if delay.is_zero() { &queue.heads } else { &queue.prompt };
+        let last = heads.last().and_then(|head| self.ripe(head, Duration::ZERO));
+        last.filter(|last| last.ripe <= now)
+    }
+
+    fn ripe(&self, (order, lane): &(Order, Lane), delay: Duration) -> Option<First> {
         let id = self.lanes.get(lane)?.requests.get(order)?;
-        let due = self.waiting.get(id)?.arrived + delay;
-        Some(First { order: *order, lane: *lane, due })
+        let ripe = self.requests.get(id)?.arrived + delay;
+        Some(First { order: *order, lane: *lane, ripe })
     }
 
-    /// Takes the first requests of a lane, as many as fit into `max_rows`, at least one.
-    pub(super) fn take(&mut self, lane: Lane, max_rows: u32) -> Vec<(RequestId, Request)> {
-        let mut taken: Vec<(RequestId, Request)> = Vec::new();
-        let mut rows = 0u32;
-        while let Some(id) = self.lanes.get(&lane).and_then(|waiting| {
-            let (_, id) = waiting.requests.first_key_value()?;
-            let next = self.waiting.get(id)?;
-            let alone = next.alone || taken.first().is_some_and(|(_, first)| first.alone);
-            let fits = rows.saturating_add(next.rows) <= max_rows && !alone;
-            (taken.is_empty() || fits).then_some(*id)
-        }) {
-            let Some(request) = self.remove(id) else { break };
-            rows = rows.saturating_add(request.rows);
-            taken.push((id, request));
+    /// Models with waiting requests and how many of their rows wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (ModelId, u64)> {
+        self.models.iter().filter(|(_, queue)| queue.rows > 0).map(|(id, queue)| (*id, queue.rows))
+    }
+
+    pub(super) fn rows_of(&self, model: ModelId) -> u64 {
+        self.models.get(&model).map_or(0, |queue| queue.rows)
+    }
+
+    /// When the last request of this model arrived.
+    pub(super) fn newest(&self, model: ModelId) -> Time {
+        self.models.get(&model).map_or(Time::default(), |queue| queue.newest)
+    }
+
+    /// Adapter time that this model was served, to be compared with that of others.
+    pub(super) fn served(&self, model: ModelId) -> f64 {
+        self.models.get(&model).map_or(0.0, |queue| queue.served)
+    }
+
+    pub(super) fn serve(&mut self, model: ModelId, seconds: f64) {
+        if let Some(queue) = self.models.get_mut(&model) {
+            queue.served += seconds;
         }
-        taken
     }
 
+    /// Everyone whom something waits of.
     pub(super) fn ids(&self) -> Vec<RequestId> {
-        self.waiting.keys().copied().collect()
-    }
-
-    /// Whether a request of this model waits.
-    pub(super) fn waits_for(&self, model: ModelId) -> bool {
-        let from = Lane { model, shape: Shape(0) };
-        self.lanes.range(from..).next().is_some_and(|(lane, _)| lane.model == model)
+        self.lanes.values().flat_map(|waiting| waiting.requests.values().copied()).collect()
     }
 
     /// The waiting requests of one model.
     pub(super) fn ids_of(&self, model: ModelId) -> Vec<RequestId> {
-        let from = Lane { model, shape: Shape(0) };
-        let to = Lane { model, shape: Shape(u64::MAX) };
-        let lanes = self.lanes.range(from..=to);
+        let lanes = self.lanes.iter().filter(|(lane, _)| lane.model == model);
         lanes.flat_map(|(_, waiting)| waiting.requests.values().copied()).collect()
+    }
+
+    /// Forgets a model that nobody waits for.
+    pub(super) fn remove_model(&mut self, model: ModelId) {
+        if self.rows_of(model) == 0 {
+            self.models.remove(&model);
+        }
+    }
+
+    /// The client's deadline that comes first.
+    pub(super) fn next_deadline(&self) -> Option<(Time, RequestId)> {
+        self.deadlines.first().copied()
     }
 
     fn unlist_head(&mut self, lane: Lane) {
         let first = self.lanes.get(&lane).and_then(|waiting| waiting.requests.first_key_value());
         if let Some((order, _)) = first
-            && let Some(heads) = self.heads.get_mut(&lane.model)
+            && let Some(queue) = self.models.get_mut(&lane.model)
         {
-            heads.all.remove(&(*order, lane));
-            heads.prompt.remove(&(*order, lane));
+            queue.heads.remove(&(*order, lane));
+            queue.prompt.remove(&(*order, lane));
         }
     }
 
     fn list_head(&mut self, lane: Lane) {
-        if let Some((head, prompt)) = self.head(lane) {
-            let heads = self.heads.entry(lane.model).or_default();
-            heads.all.insert(head);
-            if prompt {
-                heads.prompt.insert(head);
-            }
+        let Some(waiting) = self.lanes.get(&lane) else { return };
+        let Some((order, _)) = waiting.requests.first_key_value() else { return };
+        let queue = self.models.entry(lane.model).or_default();
+        queue.heads.insert((*order, lane));
+        if lane.group != 0 || waiting.rows >= queue.max_rows {
+            queue.prompt.insert((*order, lane));
         }
-    }
-
-    /// A lane's head, and whether it need not wait for company.
-    fn head(&self, lane: Lane) -> Option<((Order, Lane), bool)> {
-        let waiting = self.lanes.get(&lane)?;
-        let (order, id) = waiting.requests.first_key_value()?;
-        let full = self.max_rows.get(&lane.model).is_none_or(|max| waiting.rows >= *max);
-        let alone = self.waiting.get(id)?.alone;
-        Some(((*order, lane), full || alone))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LANE: Lane = Lane { model: ModelId(1), shape: Shape(0) };
-    const OTHER: Lane = Lane { model: ModelId(1), shape: Shape(7) };
-
-    fn push(queue: &mut Queue, lane: Lane, id: u64, rows: u32, alone: bool) {
-        let arrived = Time::default();
-        let request = Request { lane, order: id, rows, arrived, retries: 0, alone };
-        queue.push(RequestId(id), request);
-    }
-
-    fn take(queue: &mut Queue, lane: Lane, max_rows: u32) -> Vec<u64> {
-        queue.take(lane, max_rows).into_iter().map(|(id, _)| id.0).collect()
-    }
-
-    #[test]
-    fn batches_hold_what_fits_in_order() {
-        let mut queue = Queue::default();
-        for (id, rows) in [(1, 3), (2, 3), (3, 1)] {
-            push(&mut queue, LANE, id, rows, false);
-        }
-        assert_eq!(take(&mut queue, LANE, 4), [1]);
-        assert_eq!(take(&mut queue, LANE, 4), [2, 3]);
-        assert_eq!((queue.len(), queue.rows()), (0, 0));
-    }
-
-    #[test]
-    fn the_poisonous_run_alone() {
-        let mut queue = Queue::default();
-        for (id, alone) in [(1, false), (2, true), (3, false)] {
-            push(&mut queue, LANE, id, 1, alone);
-        }
-        assert_eq!(take(&mut queue, LANE, 8), [1]);
-        assert_eq!(take(&mut queue, LANE, 8), [2]);
-        assert_eq!(take(&mut queue, LANE, 8), [3]);
-    }
-
-    #[test]
-    fn the_lane_that_waited_longest_goes_first() {
-        let mut queue = Queue::default();
-        push(&mut queue, OTHER, 2, 1, false);
-        push(&mut queue, LANE, 3, 1, false);
-        let first = |queue: &Queue| {
-            queue.first(ModelId(1), Duration::ZERO, Time::default()).map(|first| first.lane)
-        };
-        assert_eq!(first(&queue), Some(OTHER));
-        push(&mut queue, LANE, 1, 1, false);
-        assert_eq!(first(&queue), Some(LANE));
-        assert!(queue.remove(RequestId(1)).is_some());
-        assert_eq!(first(&queue), Some(OTHER));
-        assert_eq!(queue.ids_of(ModelId(1)).len(), 2);
-    }
-
-    #[test]
-    fn a_full_lane_need_not_wait_for_company() {
-        let model = ModelProfile { max_rows: 2, delay: Duration::from_secs(1) };
-        let mut queue = Queue::new(&BTreeMap::from([(ModelId(1), model)]));
-        let first = |queue: &Queue| {
-            let first = queue.first(ModelId(1), model.delay, Time::default());
-            first.map(|first| (first.lane, first.due))
-        };
-        let later = Time(model.delay);
-        push(&mut queue, LANE, 1, 1, false);
-        assert_eq!(first(&queue), Some((LANE, later)));
-        push(&mut queue, OTHER, 2, 2, false);
-        assert_eq!(first(&queue), Some((OTHER, Time::default())));
-        push(&mut queue, LANE, 3, 1, false);
-        assert_eq!(first(&queue), Some((LANE, Time::default())));
-        assert!(queue.remove(RequestId(3)).is_some() && queue.remove(RequestId(2)).is_some());
-        assert_eq!(first(&queue), Some((LANE, later)));
     }
 }

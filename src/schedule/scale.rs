@@ -1,7 +1,7 @@
-//! Turns adapters on and off: up at once, down one at a time after a lasting surplus.
+//! Turns adapters on and off: what both policies share, and the `concurrency` policy.
 
 use super::decision::{Change, Reason};
-use super::policy::Load;
+use super::policy::{Load, Policy};
 use super::scheduler::Scheduler;
 use super::state::{Adapter, State, Wish};
 use super::types::{Action, AdapterId, Incarnation, ModelId, Reject, Time};
@@ -9,24 +9,33 @@ use std::mem;
 use std::time::Duration;
 
 impl Scheduler {
-    /// Resumes or starts adapters, fastest first, until as many are on as are wanted.
+    /// Resumes or starts adapters until as many are on as are wanted.
     pub(super) fn grow(&mut self, now: Time) {
         self.obey_on(now);
-        self.grow_to_load(now);
+        self.grow_to_min(now);
+        match self.settings.policy {
+            Policy::Concurrency { target, .. } => self.grow_to_load(now, target),
+            Policy::Cost { .. } => self.grow_by_cost(now),
+        }
         self.feed_starving(now);
     }
 
-    fn grow_to_load(&mut self, now: Time) {
-        let (load, wanted, on) = (self.load(), self.wanted(), self.on_for_good());
-        let min = self.settings.policy.min();
-        let target = self.settings.policy.target();
-        let Load { rows, requests } = load;
-        let reason = if on < min && self.closing.is_none() {
-            Reason::Min { min, on }
-        } else {
-            Reason::Backlog { rows, requests, target, wanted, on }
-        };
-        let mut missing = wanted.saturating_sub(on);
+    fn grow_to_min(&mut self, now: Time) {
+        let (min, on) = (self.settings.min, self.on_for_good());
+        if self.closing.is_none() {
+            self.turn_on_best(now, min.saturating_sub(on), Reason::Min { min, on });
+        }
+    }
+
+    fn grow_to_load(&mut self, now: Time, target: u64) {
+        let Load { rows, requests } = self.load();
+        let (wanted, on) = (self.wanted(target), self.on_for_good());
+        let reason = Reason::Backlog { rows, requests, target, wanted, on };
+        self.turn_on_best(now, wanted.saturating_sub(on), reason);
+    }
+
+    /// Turns on so many more, the best first.
+    fn turn_on_best(&mut self, now: Time, mut missing: usize, reason: Reason) {
         // A draining adapter is warm: taking it back costs nothing, a start costs seconds.
         for draining in [true, false] {
             for at in 0..self.order.len() {
@@ -41,35 +50,28 @@ impl Scheduler {
         }
     }
 
-    /// Brings on one more adapter for a model that none of those on could load.
+    /// Brings on one more adapter for a model that none of those on can hold.
     fn feed_starving(&mut self, now: Time) {
-        if self.adapters.values().all(|adapter| adapter.refused.is_empty()) {
-            return;
-        }
-        let models: Vec<ModelId> = self.models.keys().copied().collect();
-        for model in models {
-            let serves = |a: &Adapter| a.state.is_on() && !a.refused.contains(&model);
-            if !self.queue.waits_for(model) || self.adapters.values().any(serves) {
-                continue;
-            }
-            if self.on() >= self.settings.policy.max() {
+        let starves = |(model, _): &(ModelId, u64)| {
+            let serves = |a: &Adapter| a.state.is_on() && self.takes(a, *model);
+            !self.adapters.values().any(serves)
+        };
+        let starving: Vec<_> = self.queue.waiting().filter(starves).collect();
+        for (model, rows) in starving {
+            if self.on() > 0 && self.on() >= self.settings.max {
                 self.reject_all(self.queue.ids_of(model), Reject::ModelFailed);
             } else {
-                self.feed(now, model);
+                self.feed(now, model, rows);
             }
         }
     }
 
-    fn feed(&mut self, now: Time, model: ModelId) {
-        let (load, wanted, on) = (self.load(), self.wanted(), self.on());
-        let target = self.settings.policy.target();
-        let Load { rows, requests } = load;
-        let wanted = wanted.max(on + 1);
-        let reason = Reason::Backlog { rows, requests, target, wanted, on };
+    fn feed(&mut self, now: Time, model: ModelId, rows: u64) {
+        let reason = Reason::Demand { rows };
         for at in 0..self.order.len() {
             let id = self.order[at];
-            let refuses = self.adapters.get(&id).is_none_or(|a| a.refused.contains(&model));
-            let eligible = self.is_eligible(id) && !refuses;
+            let takes = self.adapters.get(&id).is_some_and(|adapter| self.takes(adapter, model));
+            let eligible = self.is_eligible(id) && takes;
             if eligible
                 && (self.turn_on(now, id, true, reason) || self.turn_on(now, id, false, reason))
             {
@@ -85,7 +87,7 @@ impl Scheduler {
         }
         for at in 0..self.order.len() {
             let id = self.order[at];
-            if self.adapters.get(&id).is_some_and(|adapter| adapter.wish == Wish::On) {
+            if self.adapters.get(&id).is_some_and(|a| a.wish == Wish::On && a.present) {
                 let _ = self.turn_on(now, id, true, Reason::Operator)
                     || self.turn_on(now, id, false, Reason::Operator);
             }
@@ -93,11 +95,18 @@ impl Scheduler {
     }
 
     /// Resumes the adapter if it drains, or starts it if it is off. Tells whether it did.
-    fn turn_on(&mut self, now: Time, id: AdapterId, draining: bool, reason: Reason) -> bool {
+    pub(super) fn turn_on(
+        &mut self,
+        now: Time,
+        id: AdapterId,
+        draining: bool,
+        reason: Reason,
+    ) -> bool {
         let Some(adapter) = self.adapters.get_mut(&id) else { return false };
         let change = match mem::replace(&mut adapter.state, State::Off) {
             State::Draining { since, batch } if draining => {
                 adapter.state = State::Busy { since, batch };
+                adapter.needed = now;
                 Change::Resume
             }
             State::Off if !draining => {
@@ -117,36 +126,24 @@ impl Scheduler {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         adapter.incarnation = Incarnation(adapter.incarnation.0 + 1);
         adapter.alive = now;
-        adapter.refused.clear();
+        adapter.replicas.clear();
+        adapter.starts.push_back(now);
         adapter.state = State::Starting { since: now, progress: now };
         let incarnation = adapter.incarnation;
         self.actions.push_back(Action::Start { adapter: id, incarnation });
     }
 
-    /// Lets adapters go that must not be on, whatever the load.
-    pub(super) fn expel(&mut self, now: Time) {
+    /// Lets adapters go that must not be on, whatever the load; tells whether it did.
+    pub(super) fn expel(&mut self, now: Time) -> bool {
+        let mut any = false;
         for at in 0..self.order.len() {
             let id = self.order[at];
             if let Some(reason) = self.unwelcome(id) {
                 self.let_go(now, id, reason);
+                any = true;
             }
         }
-    }
-
-    /// Lets one adapter go after a lasting surplus.
-    pub(super) fn shrink(&mut self, now: Time) {
-        let Some(slowest) = self.surplus() else {
-            self.surplus_since = None;
-            return;
-        };
-        let since = *self.surplus_since.get_or_insert(now);
-        if now < since + self.shrink_delay() {
-            return;
-        }
-        let (rows, lasted) = (self.load().rows, now.since(since));
-        let reason = Reason::IdleSurplus { rows, wanted: self.wanted(), on: self.on(), lasted };
-        self.let_go(now, slowest, reason);
-        self.surplus_since = self.surplus().map(|_| now);
+        any
     }
 
     /// Why this adapter must not be on, whatever the load.
@@ -159,20 +156,52 @@ impl Scheduler {
             Wish::Off => Some(Reason::Operator),
             Wish::On => None,
             Wish::Auto => {
-                let serving = |other: &Adapter| {
-                    !other.profile.fallback
-                        && matches!(other.state, State::Idle { .. } | State::Busy { .. })
-                };
+                let serving = |other: &Adapter| !other.profile.fallback && other.state.serves();
                 let replaced = adapter.profile.fallback && self.adapters.values().any(serving);
                 replaced.then_some(Reason::Fallback)
             }
         }
     }
 
+    /// Lets one adapter go that is no longer needed; tells whether it did.
+    pub(super) fn shrink(&mut self, now: Time) -> bool {
+        match self.settings.policy {
+            Policy::Concurrency { target, .. } => self.shrink_to_load(now, target),
+            Policy::Cost { .. } => self.shrink_by_cost(now),
+        }
+    }
+
+    /// When an adapter may next be let go, as things stand.
+    pub(super) fn shrink_at(&self) -> Option<Time> {
+        match self.settings.policy {
+            Policy::Concurrency { .. } => {
+                self.surplus_since.map(|since| since + self.shrink_delay())
+            }
+            Policy::Cost { .. } => self.dispensable().map(|surplus| surplus.until),
+        }
+    }
+
+    /// Lets one adapter go after a lasting surplus.
+    fn shrink_to_load(&mut self, now: Time, target: u64) -> bool {
+        let Some(slowest) = self.surplus(target) else {
+            self.surplus_since = None;
+            return false;
+        };
+        let since = *self.surplus_since.get_or_insert(now);
+        if now < since + self.shrink_delay() {
+            return false;
+        }
+        let (rows, lasted) = (self.load().rows, now.since(since));
+        let (wanted, on) = (self.wanted(target), self.on());
+        self.let_go(now, slowest, Reason::IdleSurplus { rows, wanted, on, lasted });
+        self.surplus_since = self.surplus(target).map(|_| now);
+        true
+    }
+
     /// The adapter to let go next, if more are on than wanted: the slowest one that the operator
     /// does not hold. One that is starting is let to finish first: its warm-up is paid for.
-    fn surplus(&self) -> Option<AdapterId> {
-        let wanted = self.wanted();
+    fn surplus(&self, target: u64) -> Option<AdapterId> {
+        let wanted = self.wanted(target);
         // One that stands in goes when it is replaced, not before.
         let on = if wanted == 0 { self.on() } else { self.on_for_good() };
         if on <= wanted {
@@ -182,29 +211,27 @@ impl Scheduler {
             self.adapters.get(id).is_some_and(|a| a.state.is_on() && a.wish == Wish::Auto)
         };
         let slowest = self.order.iter().rev().find(free).copied()?;
-        let starting = |adapter: &Adapter| matches!(adapter.state, State::Starting { .. });
-        (!self.adapters.get(&slowest).is_some_and(starting)).then_some(slowest)
+        self.adapters.get(&slowest).filter(|a| !a.state.warms_up()).map(|_| slowest)
     }
 
     /// How long a surplus must last before the next adapter goes.
     fn shrink_delay(&self) -> Duration {
-        if self.on() == 1 {
-            self.settings.scale_to_zero_delay
-        } else {
-            self.settings.scale_down_delay
+        match self.settings.policy {
+            Policy::Concurrency { scale_to_zero_delay, .. } if self.on() == 1 => {
+                scale_to_zero_delay
+            }
+            Policy::Concurrency { scale_down_delay, .. } => scale_down_delay,
+            Policy::Cost { .. } => Duration::ZERO,
         }
     }
 
-    /// When the present surplus has lasted long enough.
-    pub(super) fn surplus_until(&self) -> Option<Time> {
-        self.surplus_since.map(|since| since + self.shrink_delay())
-    }
-
-    fn let_go(&mut self, now: Time, id: AdapterId, reason: Reason) {
+    pub(super) fn let_go(&mut self, now: Time, id: AdapterId, reason: Reason) {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         match mem::replace(&mut adapter.state, State::Off) {
             State::Busy { since, batch } => adapter.state = State::Draining { since, batch },
-            State::Starting { .. } | State::Idle { .. } => self.ask_to_stop(now, id),
+            State::Starting { .. } | State::Loading { .. } | State::Idle { .. } => {
+                self.ask_to_stop(now, id);
+            }
             other => {
                 adapter.state = other;
                 return;
@@ -216,24 +243,26 @@ impl Scheduler {
     /// Whether the policy may turn this adapter on.
     pub(super) fn is_eligible(&self, id: AdapterId) -> bool {
         let Some(adapter) = self.adapters.get(&id) else { return false };
-        adapter.wish == Wish::Auto && (!adapter.profile.fallback || self.stands_in())
+        adapter.wish == Wish::Auto
+            && adapter.present
+            && (!adapter.profile.fallback || self.stands_in())
     }
 
-    /// How many adapters should be on.
-    fn wanted(&self) -> usize {
+    /// How many adapters the `concurrency` policy wants on.
+    fn wanted(&self, target: u64) -> usize {
         if self.closing.is_some() && self.queue.len() == 0 {
             return 0;
         }
-        self.settings.policy.wanted(self.load())
+        self.load().adapters(target, self.settings.min, self.settings.max)
     }
 
     /// How many take work or are about to.
-    fn on(&self) -> usize {
+    pub(super) fn on(&self) -> usize {
         self.adapters.values().filter(|adapter| adapter.state.is_on()).count()
     }
 
     /// The same without fallbacks that stand in for one that is usable again: it is wanted back.
-    fn on_for_good(&self) -> usize {
+    pub(super) fn on_for_good(&self) -> usize {
         let stands_in = self.stands_in();
         let counts = |a: &&Adapter| {
             a.state.is_on() && (!a.profile.fallback || a.wish == Wish::On || stands_in)
@@ -242,9 +271,13 @@ impl Scheduler {
     }
 
     /// Whether nothing but fallbacks is usable.
-    fn stands_in(&self) -> bool {
+    pub(super) fn stands_in(&self) -> bool {
         let usable = |other: &Adapter| {
-            !other.profile.fallback && other.wish != Wish::Off && !other.state.is_faulty()
+            let present = other.present || other.state.is_on();
+            present
+                && !other.profile.fallback
+                && other.wish != Wish::Off
+                && !other.state.is_faulty()
         };
         !self.adapters.values().any(usable)
     }

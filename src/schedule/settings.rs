@@ -7,10 +7,10 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub policy: Policy,
-    /// How long there must be a surplus before one adapter is let go.
-    pub scale_down_delay: Duration,
-    /// The same for the last adapter that is on.
-    pub scale_to_zero_delay: Duration,
+    /// Adapters that are on without any load.
+    pub min: usize,
+    /// Adapters that may be on for the load's sake.
+    pub max: usize,
     /// Requests that may wait; more are turned away.
     pub queue_requests_max: usize,
     /// Rows that may wait.
@@ -30,7 +30,7 @@ pub struct Settings {
 pub struct Bounds {
     /// Between two signs of life of the link thread.
     pub silence: Duration,
-    /// Between two signs of progress during a start.
+    /// Between two signs of progress during a start or a load.
     pub start: Duration,
     /// From handing over a batch to its answer.
     pub run: Duration,
@@ -47,6 +47,10 @@ pub struct ModelProfile {
     pub max_rows: u32,
     /// How long the first request of a batch may wait for company.
     pub delay: Duration,
+    /// Latency target: steers growth and order. Late answers are still given.
+    pub slo: Duration,
+    /// Bytes on a device, as far as the files tell; the truth is measured when it is loaded.
+    pub bytes: u64,
 }
 
 /// What the scheduler knows of an adapter before it was ever on.
@@ -56,4 +60,22 @@ pub struct AdapterProfile {
     pub rank: u32,
     /// Joins only while nothing else can serve.
     pub fallback: bool,
+    /// Guess by class, in any unit that is the same for all adapters; at least 1.
+    pub speed: u64,
+    /// Guess of the time from spawning a worker to an open device.
+    pub cold_start: Duration,
+    pub power: Power,
+    /// Memory that models may take; `None` where nobody can tell.
+    pub memory: Option<u64>,
+}
+
+/// Power above that of the adapter when it is off, in milliwatts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Power {
+    /// With a device open and nothing to do.
+    pub idle_mw: u64,
+    /// Computing.
+    pub active_mw: u64,
+    /// Starting.
+    pub start_mw: u64,
 }

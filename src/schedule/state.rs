@@ -1,22 +1,35 @@
 //! What the scheduler believes about one adapter.
 
+use super::service::Service;
 use super::settings::{AdapterProfile, Bounds};
 use super::types::{BatchId, Fault, Incarnation, ModelId, RequestId, Time};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Consecutive rows of one request: all of them, or a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    pub request: RequestId,
+    /// Its first row, counted within the request.
+    pub first: u32,
+    pub rows: u32,
+}
 
 /// A batch that a worker holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Batch {
     pub id: BatchId,
     pub model: ModelId,
-    /// Its requests with their rows, in row order.
-    pub requests: Vec<(RequestId, u32)>,
+    /// Logarithm to base 2 of the bytes of one row.
+    pub size: u8,
+    /// What it is made of, in row order.
+    pub parts: Vec<Part>,
 }
 
 impl Batch {
-    /// Rows of all its requests.
-    pub fn rows(&self) -> u64 {
-        self.requests.iter().map(|(_, rows)| u64::from(*rows)).sum()
+    /// Rows of all its parts.
+    pub fn rows(&self) -> u32 {
+        self.parts.iter().map(|part| part.rows).sum()
     }
 }
 
@@ -32,15 +45,20 @@ impl Batch {
 ///   Starting         Ready                         Idle
 ///   Starting         unwanted, but for a surplus   Stopping     and says Stop
 ///   Idle             a batch is due                Busy         and says Run
+///   Idle             a model is due                Loading      and says Load
+///   Loading          Loaded, LoadFailed            Idle
+///   Loading          unwanted, but for a surplus   Stopping     and says Stop
 ///   Idle             unwanted                      Stopping     and says Stop
 ///   Busy             Done, or Failed by input      Idle
 ///   Busy             unwanted                      Draining
 ///   Draining         wanted                        Busy
 ///   Draining         Done, or Failed by input      Stopping     and says Stop
 ///   Starting, Idle,
-///   Busy, Draining   a fault                       Stopping     and says Kill
+///   Loading, Busy,
+///   Draining         a fault                       Stopping     and says Kill
 ///   Starting, Idle,
-///   Busy, Draining   Exited                        Quarantined
+///   Loading, Busy,
+///   Draining         Exited                        Quarantined
 ///   Stopping         Exited                        Off, or Quarantined after a fault
 ///   Stopping         no exit for too long          Stopping     and says Kill
 ///   Stopping         killed, no exit for too long  Unreaped
@@ -51,10 +69,16 @@ impl Batch {
 pub enum State {
     /// No process of ours holds it.
     Off,
-    /// Spawns, opens, checks, loads, warms up.
+    /// Spawns, opens, checks.
     Starting {
         since: Time,
         progress: Time,
+    },
+    /// Loads a model and warms it up.
+    Loading {
+        since: Time,
+        progress: Time,
+        model: ModelId,
     },
     Idle {
         since: Time,
@@ -93,6 +117,7 @@ impl State {
         match self {
             State::Off => "off",
             State::Starting { .. } => "starting",
+            State::Loading { .. } => "loading",
             State::Idle { .. } => "idle",
             State::Busy { .. } => "busy",
             State::Draining { .. } => "draining",
@@ -107,6 +132,7 @@ impl State {
         match *self {
             State::Off => None,
             State::Starting { since, .. }
+            | State::Loading { since, .. }
             | State::Idle { since }
             | State::Busy { since, .. }
             | State::Draining { since, .. }
@@ -118,7 +144,27 @@ impl State {
 
     /// Takes work, or is about to.
     pub fn is_on(&self) -> bool {
-        matches!(self, State::Starting { .. } | State::Idle { .. } | State::Busy { .. })
+        match self {
+            State::Starting { .. }
+            | State::Loading { .. }
+            | State::Idle { .. }
+            | State::Busy { .. } => true,
+            State::Off
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Quarantined { .. }
+            | State::Unreaped { .. } => false,
+        }
+    }
+
+    /// Has its device open and takes work.
+    pub(super) fn serves(&self) -> bool {
+        matches!(self, State::Idle { .. } | State::Busy { .. })
+    }
+
+    /// Gets ready for work that it will take.
+    pub(super) fn warms_up(&self) -> bool {
+        matches!(self, State::Starting { .. } | State::Loading { .. })
     }
 
     /// The batch that the worker holds.
@@ -127,6 +173,7 @@ impl State {
             State::Busy { batch, .. } | State::Draining { batch, .. } => Some(batch),
             State::Off
             | State::Starting { .. }
+            | State::Loading { .. }
             | State::Idle { .. }
             | State::Stopping { .. }
             | State::Quarantined { .. }
@@ -141,6 +188,7 @@ impl State {
             State::Stopping { fault, .. } => fault.is_some(),
             State::Off
             | State::Starting { .. }
+            | State::Loading { .. }
             | State::Idle { .. }
             | State::Busy { .. }
             | State::Draining { .. } => false,
@@ -176,8 +224,34 @@ pub struct AdapterView<'a> {
     pub state: &'a State,
     pub wish: Wish,
     pub incarnation: Incarnation,
-    pub models: &'a BTreeSet<ModelId>,
+    /// Models that are loaded.
+    pub replicas: &'a BTreeMap<ModelId, Replica>,
     pub last_fault: Option<Fault>,
+    pub profile: &'a AdapterProfile,
+    /// Learned time from spawning the worker to an open device.
+    pub cold_start: Option<Duration>,
+    /// Bytes that loaded models hold.
+    pub bytes: u64,
+}
+
+/// One model loaded on one adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Bytes on the device, as measured or else as the files tell.
+    pub bytes: u64,
+    /// When it last ran a batch, or was loaded.
+    pub used: Time,
+    pub loaded: Time,
+}
+
+/// What was learned of a model on an adapter; outlives the worker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// Time to load and warm up, in seconds.
+    pub(super) load: Option<f64>,
+    pub(super) bytes: Option<u64>,
+    /// Service models by the size of a row.
+    pub(super) services: BTreeMap<u8, Service>,
 }
 
 /// One adapter with all that is remembered of it.
@@ -186,18 +260,28 @@ pub(super) struct Adapter {
     pub(super) profile: AdapterProfile,
     pub(super) state: State,
     pub(super) wish: Wish,
+    /// Whether the last listing had it.
+    pub(super) present: bool,
     pub(super) incarnation: Incarnation,
     /// The last sign of life of the worker's link thread.
     pub(super) alive: Time,
     /// Faults in a row; a batch that succeeds clears them.
     pub(super) strikes: u32,
     pub(super) last_fault: Option<Fault>,
-    /// Models loaded and warm; empty while no worker is ready.
-    pub(super) loaded: BTreeSet<ModelId>,
-    /// Models that the last start could not load.
-    pub(super) refused: BTreeSet<ModelId>,
-    /// Measured; 0 until then.
+    pub(super) replicas: BTreeMap<ModelId, Replica>,
+    /// Models that could not be loaded here, and until when that is believed.
+    pub(super) refused: BTreeMap<ModelId, Time>,
+    pub(super) known: BTreeMap<ModelId, Known>,
+    /// Measured by the probe; 0 until then.
     pub(super) speed: u64,
+    /// Learned time from spawning the worker to an open device, in seconds.
+    pub(super) cold_start: Option<f64>,
+    /// When it became ready in this life.
+    pub(super) ready: Time,
+    /// When what waited last needed it to be on.
+    pub(super) needed: Time,
+    /// Activations of the last hour for the load's sake.
+    pub(super) starts: VecDeque<Time>,
 }
 
 impl Adapter {
@@ -206,13 +290,19 @@ impl Adapter {
             profile,
             state: State::Off,
             wish: Wish::Auto,
+            present: true,
             incarnation: Incarnation(0),
             alive: Time::default(),
             strikes: 0,
             last_fault: None,
-            loaded: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            replicas: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            known: BTreeMap::new(),
             speed: 0,
+            cold_start: None,
+            ready: Time::default(),
+            needed: Time::default(),
+            starts: VecDeque::new(),
         }
     }
 
@@ -221,7 +311,9 @@ impl Adapter {
         let silent = self.alive + bounds.silence;
         match self.state {
             State::Off | State::Unreaped { .. } => None,
-            State::Starting { progress, .. } => Some(silent.min(progress + bounds.start)),
+            State::Starting { progress, .. } | State::Loading { progress, .. } => {
+                Some(silent.min(progress + bounds.start))
+            }
             State::Idle { .. } => Some(silent),
             State::Busy { since, .. } | State::Draining { since, .. } => {
                 Some(silent.min(since + bounds.run))
@@ -232,13 +324,30 @@ impl Adapter {
         }
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle { .. })
+    }
+
+    /// Seconds from spawning the worker to an open device: learned, or else guessed by class.
+    pub(super) fn cold_start(&self) -> f64 {
+        self.cold_start.unwrap_or(self.profile.cold_start.as_secs_f64())
+    }
+
+    /// Bytes that loaded models hold.
+    pub(super) fn bytes(&self) -> u64 {
+        self.replicas.values().map(|replica| replica.bytes).sum()
+    }
+
     pub(super) fn view(&self) -> AdapterView<'_> {
         AdapterView {
             state: &self.state,
             wish: self.wish,
             incarnation: self.incarnation,
-            models: &self.loaded,
+            replicas: &self.replicas,
             last_fault: self.last_fault,
+            profile: &self.profile,
+            cold_start: self.cold_start.map(Duration::from_secs_f64),
+            bytes: self.bytes(),
         }
     }
 }

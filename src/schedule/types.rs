@@ -1,6 +1,7 @@
 //! The words that go in and out: ids, times, events and actions.
 
 use super::decision::Decision;
+use super::service::Line;
 use super::settings::{AdapterProfile, ModelProfile};
 use super::state::{Batch, Wish};
 use std::time::Duration;
@@ -10,6 +11,9 @@ use std::time::Duration;
 pub struct Time(pub Duration);
 
 impl Time {
+    /// Later than anything that will happen.
+    pub const NEVER: Time = Time(Duration::MAX);
+
     /// How long ago `earlier` was; zero if it is still to come.
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -46,35 +50,65 @@ pub struct Incarnation(pub u64);
 /// Requests of one model may share a batch only if their shapes (datatypes and the dimensions
 /// behind the batch axis) are equal; the engine gives equal shapes equal numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shape(pub u64);
+pub struct Shape {
+    pub number: u64,
+    /// Logarithm to base 2 of the bytes of one row: shapes of one size take about the same time.
+    pub size: u8,
+}
+
+/// A request that wants to be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Arrival {
+    pub request: RequestId,
+    pub model: ModelId,
+    pub shape: Shape,
+    /// At least 1; more than fit into a batch are cut into chunks.
+    pub rows: u32,
+    /// 1 is the most urgent; 0 stands for the default, [`Arrival::PRIORITY_DEFAULT`].
+    pub priority: u32,
+    /// From when on an answer is worth nothing to the client.
+    pub deadline: Option<Time>,
+}
+
+impl Arrival {
+    /// Where requests stand that name no priority: behind those up to 99.
+    pub const PRIORITY_DEFAULT: u32 = 100;
+}
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// The adapters of the machine are known now; more may follow in a later listing.
+    /// These adapters are in the machine now; those that are not named have gone.
     Discovered { adapters: Vec<(AdapterId, AdapterProfile)> },
+    /// What an earlier run learned of an adapter.
+    Recalled { adapter: AdapterId, memory: Recollection },
     /// A model is served from now on, or its limits changed.
     ModelAdded { model: ModelId, profile: ModelProfile },
     /// A model is served no more: who waits for it is turned away.
     ModelRemoved { model: ModelId },
-    /// A request wants to be admitted. `rows` is at least 1.
-    Arrived { request: RequestId, model: ModelId, shape: Shape, rows: u32 },
+    /// A request wants to be admitted.
+    Arrived(Arrival),
     /// The caller went away.
     Cancelled { request: RequestId },
-    /// The worker made progress in its start: it opened, loaded or warmed something up.
+    /// The worker made progress in its start or in loading a model.
     Progress { adapter: AdapterId, incarnation: Incarnation },
-    /// The start is over: `loaded` models are warm, `failed` ones could not be loaded here.
-    /// `speed` is measured, in any unit that is the same for all adapters; more is faster.
-    Ready {
+    /// The device is open and passed its check; models may be loaded now. `speed` is measured, in
+    /// any unit that is the same for all adapters; more is faster, 0 is unknown.
+    Ready { adapter: AdapterId, incarnation: Incarnation, speed: u64 },
+    /// A model is loaded and warm. `bytes` is the memory that it took on the device, 0 if unknown;
+    /// `measured` are rows and times of batches run while warming up.
+    Loaded {
         adapter: AdapterId,
         incarnation: Incarnation,
-        loaded: Vec<ModelId>,
-        failed: Vec<ModelId>,
-        speed: u64,
+        model: ModelId,
+        bytes: u64,
+        measured: Vec<(u32, Duration)>,
     },
+    /// A model could not be loaded here; the worker lives on.
+    LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
     /// The worker's link thread answered a ping.
     Alive { adapter: AdapterId, incarnation: Incarnation },
-    /// A batch is answered; the engine holds its outputs until `Answer` or `Discard`.
+    /// A batch is answered; the engine holds its outputs until `Collect` or `Discard`.
     Done { adapter: AdapterId, incarnation: Incarnation, batch: BatchId },
     /// A batch failed; the worker lives on.
     Failed { adapter: AdapterId, incarnation: Incarnation, batch: BatchId, failure: Failure },
@@ -88,6 +122,25 @@ pub enum Event {
     Timeout,
     /// Admit nothing more, finish what was admitted until `deadline`, bring every adapter down.
     Shutdown { deadline: Time },
+}
+
+/// What is worth keeping of an adapter between two runs of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Recollection {
+    /// From spawning the worker to an open and checked device.
+    pub cold_start: Option<Duration>,
+    pub replicas: Vec<(ModelId, ReplicaMemory)>,
+}
+
+/// What is worth keeping of one model on one adapter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ReplicaMemory {
+    /// Time to load and warm up.
+    pub load: Option<Duration>,
+    /// Bytes on the device.
+    pub bytes: Option<u64>,
+    /// Service models by the size of a row.
+    pub lines: Vec<(u8, Line)>,
 }
 
 /// Whose fault a failed batch is.
@@ -106,7 +159,7 @@ pub enum Fault {
     Crashed,
     /// No word for longer than the bound.
     Silent,
-    /// The start made no progress for longer than the bound.
+    /// The start, or loading a model, made no progress for longer than the bound.
     StartStuck,
     /// A batch took longer than the bound.
     RunStuck,
@@ -139,16 +192,23 @@ impl Fault {
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Spawn a worker, open the device, load and warm up every model.
+    /// Spawn a worker and open the device.
     Start { adapter: AdapterId, incarnation: Incarnation },
+    /// Load this model and warm it up.
+    Load { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
+    /// Drop this model and give its memory back.
+    Unload { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
     /// Hand this batch to the worker.
     Run { adapter: AdapterId, incarnation: Incarnation, batch: Batch },
     /// Ask the worker to exit.
     Stop { adapter: AdapterId, incarnation: Incarnation },
     /// End the worker's process at once.
     Kill { adapter: AdapterId, incarnation: Incarnation },
-    /// Give the requests of a finished batch their outputs; those no longer owed are skipped.
-    Answer { adapter: AdapterId, batch: Batch },
+    /// Share the outputs of a finished batch out to its requests; those no longer owed are
+    /// skipped.
+    Collect { adapter: AdapterId, batch: Batch },
+    /// All rows of this request are collected: answer it.
+    Answer { request: RequestId },
     /// Drop the outputs of a batch: its requests were taken elsewhere.
     Discard { batch: BatchId },
     /// Turn a request away.
@@ -160,14 +220,16 @@ pub enum Action {
 /// Why a request is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reject {
-    /// The queue holds as much as it may.
-    QueueFull,
+    /// The queue holds as much as it may; `drain` is how long it will take to serve it.
+    QueueFull { drain: Duration },
     /// No adapter can serve now; `retry_after` is when one is tried again, if any will be.
     NoAdapter { retry_after: Option<Duration> },
     /// Every adapter tried to load the model and failed.
     ModelFailed,
     /// The model is not, or no longer, served.
     ModelGone,
+    /// The client's own deadline has passed, or can no longer be met.
+    Deadline,
     /// The input made the model fail, alone in its batch.
     Input { batch: BatchId },
     /// Lost with its worker too often.

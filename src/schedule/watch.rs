@@ -1,4 +1,4 @@
-//! Gives up on the silent and forgives the quarantined.
+//! Gives up on the silent and the late, and forgives the quarantined.
 
 use super::scheduler::Scheduler;
 use super::state::State;
@@ -7,6 +7,10 @@ use super::types::{Action, AdapterId, Fault, Time};
 impl Scheduler {
     /// Does what is due for every adapter whose patience has run out.
     pub(super) fn watch(&mut self, now: Time) {
+        self.reject_late(now);
+        for adapter in self.adapters.values_mut().filter(|adapter| !adapter.refused.is_empty()) {
+            adapter.refused.retain(|_, until| *until > now);
+        }
         let bounds = self.settings.bounds;
         let due = |id: &AdapterId| {
             let deadline = self.adapters.get(id).and_then(|adapter| adapter.deadline(&bounds));
@@ -23,13 +27,18 @@ impl Scheduler {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         let silent = adapter.alive + silence <= now;
         match adapter.state {
-            State::Starting { .. } | State::Idle { .. } if silent => {
+            State::Starting { .. }
+            | State::Loading { .. }
+            | State::Idle { .. }
+            | State::Busy { .. }
+            | State::Draining { .. }
+                if silent =>
+            {
                 self.let_down(now, id, Fault::Silent);
             }
-            State::Busy { .. } | State::Draining { .. } if silent => {
-                self.let_down(now, id, Fault::Silent);
+            State::Starting { .. } | State::Loading { .. } => {
+                self.let_down(now, id, Fault::StartStuck)
             }
-            State::Starting { .. } => self.let_down(now, id, Fault::StartStuck),
             State::Busy { .. } | State::Draining { .. } => self.let_down(now, id, Fault::RunStuck),
             State::Stopping { killed: false, fault, .. } => {
                 adapter.state = State::Stopping { since: now, killed: true, fault };

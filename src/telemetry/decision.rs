@@ -1,54 +1,109 @@
 //! Decisions in words that an operator understands.
 
 use super::snapshot::DecisionView;
-use crate::schedule::{Decision, Fault, Reason};
+use crate::schedule::{Change, Decision, Fault, ModelId, Reason};
 use std::time::Duration;
 
-/// What is shown and logged of a decision. `fault` is the adapter's last fault in words.
-pub fn decision_view(
-    seq: u64,
-    decision: &Decision,
-    adapter: String,
-    fault: Option<&str>,
-) -> DecisionView {
+/// Names for what a decision only knows by number.
+pub struct Names<'a> {
+    pub adapter: String,
+    /// The adapter's last fault in words.
+    pub fault: Option<&'a str>,
+    /// The name of a model.
+    pub model: &'a dyn Fn(ModelId) -> String,
+}
+
+/// What is shown and logged of a decision.
+pub fn decision_view(seq: u64, decision: &Decision, names: Names<'_>) -> DecisionView {
+    let model = match decision.change {
+        Change::Load(model) | Change::Unload(model) => Some((names.model)(model)),
+        Change::Start | Change::Drain | Change::Resume | Change::Quarantine => None,
+    };
     DecisionView {
         seq,
         at_ms: u64::try_from(decision.at.0.as_millis()).unwrap_or(u64::MAX),
-        adapter,
+        text: text(&decision.reason, &names),
+        adapter: names.adapter,
         change: decision.change.as_str().to_owned(),
+        model,
         reason: decision.reason.as_str().to_owned(),
-        text: text(&decision.reason, fault),
     }
 }
 
-fn text(reason: &Reason, fault: Option<&str>) -> String {
+fn text(reason: &Reason, names: &Names<'_>) -> String {
     match *reason {
         Reason::Backlog { rows, requests, target, wanted, on } => format!(
             "{} in {} outstanding, {target} wanted per adapter: {wanted} should be on, {on} are",
             count(rows, "row"),
             count(requests, "request")
         ),
+        Reason::LatencyTarget { model, rows, drain, target, ready_in } => {
+            let waiting = format!("{} of {} waiting", count(rows, "row"), (names.model)(model));
+            latency_text(&waiting, drain, target, ready_in)
+        }
         Reason::Min { min, on } => format!("at least {min} must be on, {on} are"),
         Reason::IdleSurplus { rows, wanted, on, lasted } => format!(
             "only {wanted} of the {on} that are on were wanted for {}; {} outstanding",
-            seconds(lasted),
+            time(lasted),
             count(rows, "row")
         ),
+        Reason::BreakEven { unneeded, break_even, patience_permille } => {
+            let stretched = if patience_permille == 1000 {
+                String::new()
+            } else {
+                format!(
+                    ", times {:.1} since a cold start misses the latency target",
+                    patience_permille as f64 / 1000.0
+                )
+            };
+            format!(
+                "not needed for {}: staying on has cost as much energy as turning it on again will \
+                 (break-even {}{stretched})",
+                time(unneeded),
+                time(break_even)
+            )
+        }
+        Reason::Demand { rows } => format!("{} waiting for it", count(rows, "row")),
+        Reason::Ahead => "nothing else to do, and it has been asked for".to_owned(),
+        Reason::Memory { needed, free } => {
+            format!("another model needs {}, {} are free", bytes(needed), bytes(free))
+        }
+        Reason::Withdrawn => "it is no longer served".to_owned(),
         Reason::Operator => "the operator said so".to_owned(),
-        Reason::Fault { fault: kind, strikes, backoff } => format!(
-            "{}, fault {strikes} in a row; tried again after {}",
-            match fault {
-                Some(detail) => format!("{} ({detail})", fault_text(kind)),
-                None => fault_text(kind).to_owned(),
-            },
-            seconds(backoff)
-        ),
+        Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),
         Reason::Fallback => "another adapter serves again".to_owned(),
+        Reason::Gone => "it is no longer in the machine".to_owned(),
         Reason::Shutdown => "the server is going down".to_owned(),
     }
 }
 
-fn fault_text(fault: Fault) -> &'static str {
+fn latency_text(
+    waiting: &str,
+    drain: Option<Duration>,
+    target: Duration,
+    ready_in: Duration,
+) -> String {
+    let would = match drain {
+        Some(drain) => format!("would take {} on what is on", time(drain)),
+        None => "and nothing is on that serves it".to_owned(),
+    };
+    let ready = if ready_in.is_zero() {
+        "it is warm still".to_owned()
+    } else {
+        format!("ready in about {}", time(ready_in))
+    };
+    format!("{waiting} {would}, the target is {}; {ready}", time(target))
+}
+
+fn fault_text(fault: Fault, names: &Names<'_>, strikes: u32, backoff: Duration) -> String {
+    let what = match names.fault {
+        Some(detail) => format!("{} ({detail})", fault_words(fault)),
+        None => fault_words(fault).to_owned(),
+    };
+    format!("{what}, fault {strikes} in a row; tried again after {}", time(backoff))
+}
+
+fn fault_words(fault: Fault) -> &'static str {
     match fault {
         Fault::Crashed => "its worker ended unasked",
         Fault::Silent => "its worker gave no sign of life",
@@ -65,6 +120,45 @@ fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
+/// Milliseconds below a second, seconds above.
+fn time(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{bytes} bytes") } else { format!("{} MiB", bytes >> 20) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{AdapterId, Time};
+
+    fn words(change: Change, reason: Reason) -> (Option<String>, String) {
+        let decision = Decision { at: Time::default(), adapter: AdapterId(0), change, reason };
+        let model = |_: ModelId| "digits".to_owned();
+        let names = Names { adapter: "pci-1".to_owned(), fault: None, model: &model };
+        let view = decision_view(1, &decision, names);
+        (view.model, view.text)
+    }
+
+    #[test]
+    fn a_start_says_what_waits_and_how_long_it_would() {
+        let ms = Duration::from_millis;
+        let (model, drain, target) = (ModelId(0), Some(ms(820)), ms(100));
+        let reason = Reason::LatencyTarget { model, rows: 14, drain, target, ready_in: ms(1900) };
+        let expected = "14 rows of digits waiting would take 820 ms on what is on, the target is \
+                        100 ms; ready in about 1.9 s";
+        assert_eq!(words(Change::Start, reason), (None, expected.to_owned()));
+    }
+
+    #[test]
+    fn loads_name_their_model() {
+        let (model, text) = words(Change::Load(ModelId(0)), Reason::Demand { rows: 1 });
+        assert_eq!((model.as_deref(), &text[..]), (Some("digits"), "1 row waiting for it"));
+    }
 }

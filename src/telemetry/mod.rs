@@ -3,5 +3,7 @@
 mod decision;
 mod snapshot;
 
-pub use decision::decision_view;
-pub use snapshot::{AdapterView, DecisionView, ModelView, QueueView, ServerView, Snapshot};
+pub use decision::{Names, decision_view};
+pub use snapshot::{
+    AdapterView, DecisionView, ModelView, PowerView, QueueView, ReplicaView, ServerView, Snapshot,
+};

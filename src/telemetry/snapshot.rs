@@ -49,8 +49,43 @@ pub struct AdapterView {
     pub batches: u64,
     /// Workers started since the server did.
     pub starts: u64,
-    /// Duration of the last start, warm-up included.
+    /// Duration of the last start, warm-up of its first model included.
     pub cold_start_ms: Option<u64>,
+    /// Learned time from spawning the worker to an open and checked device.
+    pub open_ms: Option<u64>,
+    /// `None` for adapters that are not used.
+    pub power: Option<PowerView>,
+    /// What is known of models on this adapter, loaded or not.
+    pub replicas: Vec<ReplicaView>,
+    /// Bytes that loaded models hold on the device.
+    pub memory_used_bytes: u64,
+    /// Bytes that models may take; `None` where nobody can tell.
+    pub memory_budget_bytes: Option<u64>,
+}
+
+/// Power above that of the adapter when it is off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PowerView {
+    pub idle_watts: f64,
+    pub active_watts: f64,
+    pub start_watts: f64,
+    /// Whether these are guesses by class rather than the operator's figures.
+    pub assumed: bool,
+}
+
+/// One model on one adapter: the service model `batch_ms + row_ms · rows`, rows counted as padded
+/// to their bucket, and what loading costs. `None` where it is not known yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaView {
+    pub model: String,
+    pub version: String,
+    pub loaded: bool,
+    pub bytes: Option<u64>,
+    pub load_ms: Option<u64>,
+    pub batch_ms: Option<f64>,
+    pub row_ms: Option<f64>,
+    /// Standard deviation of measured from predicted time, relative to the latter.
+    pub spread: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +107,8 @@ pub struct QueueView {
     pub queued_rows: u64,
     pub in_flight_requests: u64,
     pub in_flight_rows: u64,
+    /// How long it will take to serve what waits with what is on.
+    pub drain_ms: u64,
     /// Host memory that queued inputs and unsent answers hold, and its bound.
     pub held_bytes: u64,
     pub held_bytes_max: u64,
@@ -83,9 +120,12 @@ pub struct DecisionView {
     pub seq: u64,
     pub at_ms: u64,
     pub adapter: String,
-    /// `start`, `drain`, `resume`, `stop`, `kill` or `quarantine`.
+    /// `start`, `drain`, `resume`, `quarantine`, `load` or `unload`.
     pub change: String,
-    /// `backlog`, `idle_surplus`, `operator`, `fault`, `min`, `fallback` or `shutdown`.
+    /// Which model is loaded or unloaded.
+    pub model: Option<String>,
+    /// `latency_target`, `break_even`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
+    /// `withdrawn`, `operator`, `fault`, `min`, `fallback`, `gone` or `shutdown`.
     pub reason: String,
     /// The reason in plain words, with its numbers.
     pub text: String,

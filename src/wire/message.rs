@@ -6,10 +6,11 @@ use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/2");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,14 +26,41 @@ pub struct Order {
     pub cache_dir: PathBuf,
     /// Where adapters are locked against other servers.
     pub lock_dir: PathBuf,
+    /// For tests: the worker is slowed by sleeping.
+    pub slow: Option<Slow>,
+}
+
+/// The least time that a slowed worker takes for a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Slow {
+    #[serde(with = "humantime_serde")]
+    pub batch: Duration,
+    /// For each row of the bucket that the batch is padded to.
+    #[serde(with = "humantime_serde")]
+    pub row: Duration,
+}
+
+impl Slow {
+    /// The least time for a batch that is padded to `bucket` rows.
+    pub fn least(&self, bucket: usize) -> Duration {
+        self.batch
+            .saturating_add(self.row.saturating_mul(u32::try_from(bucket).unwrap_or(u32::MAX)))
+    }
 }
 
 /// Server to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Down {
-    /// Load this model, warm it up, then say `Loaded` or `LoadFailed`.
-    Load(LoadOrder),
-    /// Run a batch. Its inputs' bytes follow.
+    /// Load this model, warm it up, then say `Loaded` or `LoadFailed`. A number that is loaded
+    /// already is replaced once the new one is warm; if that fails it stays as it is.
+    Load(Box<LoadOrder>),
+    /// Drop this model, or give up loading it; free its memory, then say `Unloaded`. This and
+    /// `Load` overtake batches on the link: a batch of this model that is not answered yet fails.
+    Unload {
+        model: u32,
+    },
+    /// Run a batch of a loaded model. Its inputs' bytes follow.
     Run {
         batch: u64,
         model: u32,
@@ -62,7 +90,7 @@ pub enum Up {
         version: String,
         token: String,
     },
-    /// Something of the start is done; says what is being done now.
+    /// Something of a start or load is done; says what is being done now.
     Progress {
         doing: String,
     },
@@ -79,12 +107,26 @@ pub enum Up {
     Loaded {
         model: u32,
         load_ms: u64,
+        /// Like `load_ms`, without the batches of other models that ran in between.
         warm_up_ms: u64,
+        /// How much the device's memory in use grew by it; where the device does not tell, the
+        /// size of its files.
+        memory_bytes: u64,
+        /// Rows of a bucket and the microseconds that a batch of it takes, ascending: what the
+        /// first guess at this replica's speed is made from. Never empty.
+        measured: Vec<(u32, u64)>,
     },
     LoadFailed {
         model: u32,
         cause: Cause,
         error: String,
+    },
+    /// The model is gone, or never was there.
+    Unloaded {
+        model: u32,
+        /// How much the device's memory in use fell; where the device does not tell, what `Loaded`
+        /// said.
+        memory_bytes: u64,
     },
     /// A batch is done. Its outputs' bytes follow.
     Done {
@@ -153,7 +195,7 @@ impl Carries for Down {
     fn tensors(&self) -> &[TensorHeader] {
         match self {
             Down::Run { tensors, .. } => tensors,
-            Down::Load(_) | Down::Ping { .. } | Down::Stop => &[],
+            Down::Load(_) | Down::Unload { .. } | Down::Ping { .. } | Down::Stop => &[],
         }
     }
 }
@@ -168,6 +210,7 @@ impl Carries for Up {
             | Up::Unfit { .. }
             | Up::Loaded { .. }
             | Up::LoadFailed { .. }
+            | Up::Unloaded { .. }
             | Up::Failed { .. }
             | Up::Pong { .. } => &[],
         }

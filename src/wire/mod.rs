@@ -13,6 +13,6 @@ pub mod server;
 
 pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
 pub use message::{
-    Cause, Down, LoadOrder, Order, TensorHeader, Timings, Unfit, Up, VERSION, tensor_headers,
+    Cause, Down, LoadOrder, Order, Slow, TensorHeader, Timings, Unfit, Up, VERSION, tensor_headers,
     tensors_from,
 };

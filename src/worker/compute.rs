@@ -1,25 +1,22 @@
 //! The compute thread: opens the device, checks it, loads models, warms them up, runs batches.
 
 use super::caches;
+use super::guard::{cause, guarded, guarded_model, micros, shortened};
+use super::load::{Loaded, Loading, Tools, in_use};
 use super::lock::{AdapterLock, LockError};
 use crate::adapter::entry::{AdapterEntry, Api, Probe};
 use crate::adapter::{check, open, probe};
 use crate::clock;
-use crate::model::{
-    LoadContext, Model, ModelError, Registry, buckets, golden, run_batch, warm_up_inputs,
-};
+use crate::model::{ModelError, Registry};
 use crate::tensor::Tensors;
 use crate::wire::client::Sender;
 use crate::wire::{
-    Cause, Down, LoadOrder, Order, TensorHeader, Timings, Unfit, Up, WireError, tensor_headers,
-    tensors_from,
+    Down, Order, Slow, TensorHeader, Timings, Unfit, Up, WireError, tensor_headers, tensors_from,
 };
 use burn::tensor::Device;
 use bytes::Bytes;
-use std::any::Any;
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Instant;
 
 /// A message for the compute thread, and when it was whole.
@@ -47,19 +44,15 @@ impl Refusal {
     }
 }
 
-/// A loaded model with the limit that it was warmed up for.
-struct Loaded {
-    model: Box<dyn Model>,
-    max_rows: usize,
-}
-
 /// What the compute thread owns.
-struct Compute {
+pub(super) struct Compute {
     device: Device,
     registry: Registry,
-    models: BTreeMap<u32, Loaded>,
     sender: Sender,
-    _lock: Option<AdapterLock>,
+    slow: Option<Slow>,
+    models: BTreeMap<u32, Loaded>,
+    /// Models on their way, the first one being loaded.
+    loads: VecDeque<Loading>,
 }
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
@@ -74,13 +67,11 @@ pub(super) fn run(order: Order, registry: Registry, work: mpsc::Receiver<Job>, s
             return;
         }
     };
-    let models = BTreeMap::new();
-    let mut compute = Compute { device, registry, models, sender, _lock: lock };
-    while let Ok(job) = work.recv() {
-        if let Err(error) = compute.perform(job) {
-            tracing::error!("the link broke: {error}");
-            std::process::exit(1);
-        }
+    // Held for the process's life.
+    let _lock = lock;
+    if let Err(error) = Compute::new(device, registry, sender, order.slow).serve(&work) {
+        tracing::error!("the link broke: {error}");
+        std::process::exit(1);
     }
 }
 
@@ -128,9 +119,44 @@ fn open_gpu(entry: &AdapterEntry, sender: &Sender) -> Result<(Device, Probe), Re
 }
 
 impl Compute {
+    pub(super) fn new(
+        device: Device,
+        registry: Registry,
+        sender: Sender,
+        slow: Option<Slow>,
+    ) -> Compute {
+        let (models, loads) = (BTreeMap::new(), VecDeque::new());
+        Compute { device, registry, sender, slow, models, loads }
+    }
+
+    /// Works until there is nobody left to give work. While a model loads, its steps and what else
+    /// there is to do take turns: neither waits for the whole of the other.
+    ///
+    /// # Errors
+    /// If the link broke.
+    pub(super) fn serve(&mut self, work: &mpsc::Receiver<Job>) -> Result<(), WireError> {
+        loop {
+            if self.loads.is_empty() {
+                let Ok(job) = work.recv() else { return Ok(()) };
+                self.perform(job)?;
+                continue;
+            }
+            match work.try_recv() {
+                Ok(job) => self.perform(job)?,
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return Ok(()),
+            }
+            self.load_step()?;
+        }
+    }
+
     fn perform(&mut self, job: Job) -> Result<(), WireError> {
         match job.message {
-            Down::Load(order) => self.load(order),
+            Down::Load(order) => {
+                self.loads.push_back(Loading::new(*order));
+                Ok(())
+            }
+            Down::Unload { model } => self.unload(model),
             Down::Run { batch, model, rows, tensors } => {
                 let wait_us = micros(job.received);
                 self.batch(batch, model, rows, (tensors, job.body), wait_us)
@@ -139,29 +165,59 @@ impl Compute {
         }
     }
 
-    fn load(&mut self, order: LoadOrder) -> Result<(), WireError> {
-        let begin = clock::now();
-        let (model, name) = (order.model, order.info.name.clone());
-        self.sender.send(Up::Progress { doing: format!("loading {name}") })?;
-        let loaded = guarded(|| load_model(&self.registry, &order, &self.device));
-        let mut loaded = match flatten(loaded) {
-            Ok(loaded) => loaded,
-            Err(error) => return self.load_failed(model, &error),
-        };
-        let load_ms = millis(begin);
-        let begin = clock::now();
-        let warm = guarded(|| warm_up(&mut loaded, &order, &self.sender));
-        match flatten(warm) {
-            Ok(()) => {}
-            Err(error) => return self.load_failed(model, &error),
+    fn load_step(&mut self) -> Result<(), WireError> {
+        let Some(mut loading) = self.loads.pop_front() else { return Ok(()) };
+        let model = loading.model();
+        let Compute { registry, device, sender, slow, .. } = &*self;
+        let tools = Tools { registry, device, sender, slow: *slow };
+        match guarded_model(|| loading.step(&tools)) {
+            Ok(false) => {
+                self.loads.push_front(loading);
+                Ok(())
+            }
+            Ok(true) => self.loaded(loading),
+            Err(error) => {
+                self.free(loading);
+                let (cause, error) = (cause(&error), shortened(&error));
+                self.sender.send(Up::LoadFailed { model, cause, error })
+            }
         }
-        self.models.insert(model, loaded);
-        self.sender.send(Up::Loaded { model, load_ms, warm_up_ms: millis(begin) })
     }
 
-    fn load_failed(&self, model: u32, error: &ModelError) -> Result<(), WireError> {
-        let (cause, error) = (cause(error), shortened(error));
-        self.sender.send(Up::LoadFailed { model, cause, error })
+    /// Puts a warm model in its place; until now one with its number has served.
+    fn loaded(&mut self, loading: Loading) -> Result<(), WireError> {
+        let model = loading.model();
+        let Some((loaded, news)) = loading.finish() else { return Ok(()) };
+        if let Some(old) = self.models.insert(model, loaded) {
+            self.free(old);
+        }
+        self.sender.send(news)
+    }
+
+    fn unload(&mut self, model: u32) -> Result<(), WireError> {
+        let before = self.in_use();
+        let (given_up, loads) = self.loads.drain(..).partition(|load| load.model() == model);
+        self.loads = loads;
+        let (given_up, loaded): (VecDeque<Loading>, _) = (given_up, self.models.remove(&model));
+        let said = loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes);
+        self.free((given_up, loaded));
+        let fell = before.zip(self.in_use()).map(|(before, after)| before.saturating_sub(after));
+        self.sender.send(Up::Unloaded { model, memory_bytes: fell.unwrap_or(said) })
+    }
+
+    /// Drops what holds memory of the device and gives the memory back to the driver.
+    fn free<T>(&self, holder: T) {
+        let freed = guarded(|| {
+            drop(holder);
+            self.device.memory_cleanup();
+        });
+        if let Err(panic) = freed {
+            tracing::warn!("memory of the device may not be free: {panic}");
+        }
+    }
+
+    fn in_use(&self) -> Option<u64> {
+        guarded(|| in_use(&self.device)).ok().flatten()
     }
 
     fn batch(
@@ -173,7 +229,7 @@ impl Compute {
         wait_us: u64,
     ) -> Result<(), WireError> {
         let begin = clock::now();
-        let outputs = flatten(guarded(|| self.forward(model, rows, headers, body)));
+        let outputs = guarded_model(|| self.forward(model, rows, (headers, body), begin));
         let timings = Timings { wait_us, run_us: micros(begin) };
         match outputs {
             Ok(outputs) => {
@@ -191,76 +247,16 @@ impl Compute {
         &mut self,
         model: u32,
         rows: u64,
-        headers: Vec<TensorHeader>,
-        body: Bytes,
+        (headers, body): (Vec<TensorHeader>, Bytes),
+        begin: Instant,
     ) -> Result<Tensors, ModelError> {
         let missing = || ModelError::Broken(format!("model {model} is not loaded here"));
         let loaded = self.models.get_mut(&model).ok_or_else(missing)?;
         let inputs = tensors_from(headers, body);
         let inputs = inputs.map_err(|error| ModelError::Input(error.to_string()))?;
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        run_batch(loaded.model.as_mut(), loaded.max_rows, &inputs, rows)
+        loaded.run(&inputs, rows, self.slow, begin)
     }
-}
-
-fn load_model(
-    registry: &Registry,
-    order: &LoadOrder,
-    device: &Device,
-) -> Result<Loaded, ModelError> {
-    let info = &order.info;
-    let files = info.files()?;
-    let mut model = registry.load(&LoadContext { info, files: &files, device })?;
-    golden::check(&files, info, model.as_mut())?;
-    Ok(Loaded { model, max_rows: info.batch.max_rows })
-}
-
-/// Runs every bucket of every datatype once, so that no client waits for a compiler.
-fn warm_up(loaded: &mut Loaded, order: &LoadOrder, sender: &Sender) -> Result<(), ModelError> {
-    let sizes = buckets(loaded.max_rows);
-    for (at, rows) in sizes.iter().enumerate() {
-        let doing = format!("warming up {} ({} of {})", order.info.name, at + 1, sizes.len());
-        let told = sender.send(Up::Progress { doing });
-        told.map_err(|error| ModelError::Device(error.to_string()))?;
-        for inputs in warm_up_inputs(loaded.model.signature(), *rows) {
-            run_batch(loaded.model.as_mut(), loaded.max_rows, &inputs, *rows)?;
-        }
-    }
-    Ok(())
-}
-
-fn cause(error: &ModelError) -> Cause {
-    match error {
-        ModelError::Input(_) => Cause::Input,
-        ModelError::Broken(_) => Cause::Model,
-        ModelError::Device(_) => Cause::Device,
-        ModelError::Golden(_) => Cause::WrongAnswer,
-    }
-}
-
-/// Runs what may panic inside burn or a driver; a panic is the device's fault.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(panic.as_ref()))
-}
-
-/// A message header has a bound; what a compiler or a driver has to say does not.
-fn shortened(error: &impl std::fmt::Display) -> String {
-    const CHARS_MAX: usize = 4096;
-    error.to_string().chars().take(CHARS_MAX).collect()
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panic: {}", text.unwrap_or_else(|| "no message".to_owned()))
-}
-
-fn flatten<T>(guarded: Result<Result<T, ModelError>, String>) -> Result<T, ModelError> {
-    guarded.unwrap_or_else(|panic| Err(ModelError::Device(panic)))
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn millis(since: Instant) -> u64 {

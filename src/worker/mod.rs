@@ -6,8 +6,12 @@
 
 mod caches;
 mod compute;
+mod guard;
+mod load;
 mod lock;
 mod parent;
+#[cfg(test)]
+mod tests;
 
 use crate::model::Registry;
 use crate::wire::client::{Receiver, Sender, connect};
@@ -19,6 +23,8 @@ use std::sync::mpsc;
 
 /// Batches that may lie in the worker beside the one that runs.
 const WAITING_MAX: usize = 2;
+/// Models that may be ordered to be loaded or unloaded beside them; each order is small.
+const ORDERS_MAX: usize = 256;
 
 /// Runs a worker until it is told to stop or its server is gone. Reads its order from stdin.
 pub fn run(registry: Registry) -> ExitCode {
@@ -36,7 +42,7 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     parent::die_with(order.server);
     let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
-    let (jobs, work) = mpsc::sync_channel(WAITING_MAX + 1);
+    let (jobs, work) = mpsc::sync_channel(WAITING_MAX + 1 + ORDERS_MAX);
     let speaker = sender.clone();
     std::thread::Builder::new()
         .name("compute".into())
@@ -67,7 +73,7 @@ fn link(
         match whole.message {
             Down::Ping { number } => sender.send(Up::Pong { number })?,
             Down::Stop => return Ok(()),
-            message @ (Down::Load(_) | Down::Run { .. }) => {
+            message @ (Down::Load(_) | Down::Unload { .. } | Down::Run { .. }) => {
                 let job = compute::Job::new(message, whole.body);
                 // The server never sends more than fits, and a compute thread that is gone has
                 // said why.

@@ -34,7 +34,8 @@ fn one_client_keeps_one_adapter_on() {
     assert_eq!(starts, 1);
 }
 
-const QUICK: &str = "[adapters]\nscale_down_delay = '500ms'\nscale_to_zero_delay = '1s'";
+const QUICK: &str =
+    "[adapters]\npolicy = 'concurrency'\nscale_down_delay = '500ms'\nscale_to_zero_delay = '1s'";
 
 #[test]
 fn eight_clients_bring_on_all_and_then_all_go_off() {

@@ -50,6 +50,16 @@ impl Machine {
         Some(Machine { drivers, cache, _file: file, _guard: warm })
     }
 
+    /// Their drivers, as `VK_ICD_FILENAMES` names them.
+    pub fn drivers(&self) -> &str {
+        &self.drivers
+    }
+
+    /// The cache that all tests share.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
     /// A server that may use the three adapters, and the CPU while there is none.
     pub fn setup(&self) -> Setup {
         Setup::software(&self.drivers, &self.cache)
@@ -101,7 +111,7 @@ pub fn adapters(server: &Server) -> Vec<String> {
 pub fn on(server: &Server) -> Vec<(String, Option<u32>)> {
     let is_on = |adapter: &&Value| {
         let state = adapter["state"].as_str().unwrap_or_default();
-        ["starting", "idle", "busy", "draining", "stopping"].contains(&state)
+        ["starting", "loading", "idle", "busy", "draining", "stopping"].contains(&state)
     };
     let pid = |adapter: &Value| adapter["pid"].as_u64().map(|pid| u32::try_from(pid).expect("pid"));
     let name = |adapter: &Value| adapter["id"].as_str().expect("an id").to_owned();

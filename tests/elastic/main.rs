@@ -20,3 +20,5 @@ mod growth;
 mod machine;
 /// What each adapter answers.
 mod numbers;
+/// One worker alone: what it tells of the models that come and go.
+mod worker;

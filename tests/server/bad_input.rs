@@ -97,11 +97,6 @@ fn requests_that_do_not_fit_the_model() {
             body(image("UINT8", json!([1, 28, 28]), pixels(785))),
             "needs 784 elements, 'data' hold more",
         ),
-        (
-            "too many rows",
-            body(image("UINT8", json!([9, 28, 28]), pixels(9 * 784))),
-            "9 rows, but model 'digits' takes at most 8",
-        ),
         ("no rows", body(image("UINT8", json!([0, 28, 28]), json!([]))), "has no rows"),
         (
             "negative",
@@ -235,7 +230,12 @@ fn headers_and_operators_wishes() {
     check("another site", &send(INFER, &foreign, SEVEN), 403, "evil.example");
     let mut timeout: Value = serde_json::from_str(SEVEN).unwrap();
     timeout["parameters"] = json!({"timeout": 1});
-    check("timeout", &server.post(INFER, &timeout.to_string()), 504, "timeout of 1µs has passed");
+    check(
+        "timeout",
+        &server.post(INFER, &timeout.to_string()),
+        504,
+        "timeout of 1µs has passed, or cannot be met",
+    );
     server.wait_until_ready();
     let cpu = "/api/adapters/cpu";
     let unknown = server.post("/api/adapters/vulkan-1-2-3", r#"{"mode":"on"}"#);

@@ -3,7 +3,7 @@ use crate::common::images::{SEVEN, digits};
 use crate::common::process::{Signal, drivers_in, is_worker, signal, workers_of};
 use crate::common::{Folder, HANG, Server, Setup, models, wait_for, wait_until};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const INFER: &str = "/v2/models/digits/infer";
 
@@ -45,8 +45,19 @@ fn the_operator_has_the_last_word() {
 }
 
 #[test]
+fn a_slowed_worker_is_slow_and_the_log_says_so() {
+    let server = Setup::cpu().config("[test.slow.cpu]\nbatch = '50ms'\nrow = '100ms'").start();
+    assert!(server.log().contains("slowed for a test"), "{}", server.log());
+    check_still_serves(&server);
+    // It is on now, so this is no cold start.
+    let begin = Instant::now();
+    check_still_serves(&server);
+    assert!(begin.elapsed() >= Duration::from_millis(150), "{:?}", begin.elapsed());
+}
+
+#[test]
 fn without_requests_nothing_is_on() {
-    let config = "[adapters]\nscale_to_zero_delay = '1500ms'";
+    let config = "[adapters]\nstart_price = 0";
     let server = Setup::cpu().config(config).start();
     assert_eq!(workers_of(server.pid()), [0u32; 0]);
     for starts in 1..=3 {
@@ -59,7 +70,7 @@ fn without_requests_nothing_is_on() {
         assert_eq!(workers_of(server.pid()), [0u32; 0], "off, but a worker is still there");
         let decisions = server.get("/api/decisions").json();
         let last = decisions["decisions"].as_array().unwrap().last().unwrap().clone();
-        assert_eq!((&last["change"], &last["reason"]), (&json!("drain"), &json!("idle_surplus")));
+        assert_eq!((&last["change"], &last["reason"]), (&json!("drain"), &json!("break_even")));
     }
     assert_eq!(drivers_in(server.pid()), [""; 0]);
 }
@@ -187,7 +198,7 @@ fn events_tell_what_happens() {
     check_still_serves(&server);
     let decision = next_event(&mut events, "decision");
     assert_eq!((&decision["adapter"], &decision["change"]), (&json!("cpu"), &json!("start")));
-    assert_eq!(decision["reason"], "backlog");
+    assert_eq!(decision["reason"], "latency_target");
     wait_for("the snapshot shows it", HANG, || {
         let snapshot = next_event(&mut events, "snapshot");
         snapshot["adapters"][0]["requests"] == 1 && snapshot["adapters"][0]["state"] == "idle"

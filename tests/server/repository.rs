@@ -74,6 +74,11 @@ fn broken_models_are_listed_and_the_others_are_served() {
     let (scanned, loaded) = spoil(&folder);
     let server = Setup::cpu().models(folder.path()).start();
     assert_eq!(digits(&server.post("/v2/models/digits/infer", SEVEN)), [7]);
+    for (name, _) in &loaded {
+        let response = server.post(&format!("/v2/models/{name}/infer"), SEVEN);
+        assert_eq!(response.status, 503, "{name}: {}", response.text());
+        assert!(response.error().contains("could load"), "{name}: {}", response.error());
+    }
     for (name, part) in scanned.iter().chain(&loaded) {
         // A worker that could not load it has said so by now, but the snapshot is a moment late.
         wait_for(&format!("{name} says '{part}'"), HANG, || {

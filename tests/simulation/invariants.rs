@@ -2,138 +2,127 @@
 
 use crate::world::World;
 use concertina::schedule::*;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl World {
-    pub(crate) fn check_batch(&self, batch: &Batch) {
-        let seed = self.seed;
-        let rows: u32 = batch.requests.iter().map(|(_, rows)| rows).sum();
-        assert!(
-            (1..=self.models[&batch.model].max_rows).contains(&rows),
-            "{seed}: batch too large"
-        );
-        let shapes: BTreeSet<_> =
-            batch.requests.iter().map(|(id, _)| self.requests[id].shape).collect();
-        assert_eq!(shapes.len(), 1, "{seed}: shapes mixed");
-        assert!(batch.requests.is_sorted(), "{seed}: someone lost his place");
-        if let [(id, rows)] = batch.requests[..]
-            && rows < self.models[&batch.model].max_rows
-            && self.workers.len() == 1
-            && !self.ledger.runs.contains_key(&id)
-            && !self.scheduler.is_closing()
-            && self.scheduler.outstanding().queued.requests == 0
-        {
-            let due = self.ledger.arrived[&id] + self.models[&batch.model].delay;
-            assert!(self.now >= due, "{seed}: {id:?} did not wait for company");
-        }
-        for (id, rows) in &batch.requests {
-            let facts = &self.requests[id];
-            assert_eq!((facts.model, facts.rows), (batch.model, *rows), "{seed}: wrong request");
-            assert!(!self.answered.contains_key(id), "{seed}: {id:?} runs after its answer");
-            assert!(!self.cancelled.contains(id), "{seed}: {id:?} runs for nobody");
-        }
-    }
-
-    pub(crate) fn check_decision(&self, reason: &Reason) {
-        let seed = self.seed;
-        match *reason {
-            Reason::IdleSurplus { wanted, on, lasted, .. } => {
-                assert!(on > wanted, "{seed}: no surplus");
-                let delay = if on == 1 {
-                    self.settings.scale_to_zero_delay
-                } else {
-                    self.settings.scale_down_delay
-                };
-                assert!(lasted >= delay, "{seed}: let go too early");
-            }
-            Reason::Backlog { wanted, on, .. } => assert!(wanted > on, "{seed}: no backlog"),
-            Reason::Min { min, on } => assert!(min > on, "{seed}: enough are on"),
-            Reason::Fault { backoff, .. } => {
-                assert!(backoff <= self.settings.backoff_max, "{seed}: backoff without bound");
-            }
-            Reason::Operator | Reason::Fallback | Reason::Shutdown => {}
-        }
-    }
-
+    /// Whether the next step makes the scheduler answer for time alone, without an end in sight.
     pub(crate) fn check_step(&self) {
-        let seed = self.seed;
-        let Policy::Concurrency { max, .. } = self.settings.policy;
-        let forced = self.wishes.values().filter(|wish| **wish == Wish::On).count();
-        // An adapter that the operator wants on may come on top of those the load brought on.
-        if self.weather.operator == 0 {
-            let on = self
-                .scheduler
-                .adapters()
-                .filter(|(id, a)| a.state.is_on() && !self.fallbacks.contains(id))
-                .count();
-            assert!(on <= max + forced, "{seed}: too many on");
-        }
+        self.check_bounds();
         for (id, adapter) in self.scheduler.adapters() {
-            let off = matches!(adapter.state, State::Off | State::Quarantined { .. });
-            assert!(!off || !self.workers.contains_key(&id), "{seed}: off with a worker");
-            if adapter.state.is_on() {
-                assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on against the wish");
-            }
-            if self.wishes.get(&id) == Some(&Wish::On) && !self.scheduler.is_closing() {
-                let kept = !matches!(
-                    adapter.state,
-                    State::Off | State::Draining { .. } | State::Stopping { fault: None, .. }
-                );
-                let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
-                assert!(kept || stopping, "{seed}: off against the wish");
-            }
-            let serves = |a: &concertina::schedule::AdapterView<'_>| {
-                matches!(a.state, State::Idle { .. } | State::Busy { .. })
-            };
-            if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
-                let replaced = self
-                    .scheduler
-                    .adapters()
-                    .any(|(o, a)| !self.fallbacks.contains(&o) && serves(&a));
-                assert!(!replaced, "{seed}: a fallback stays on");
-            }
-            if let State::Unreaped { .. } = adapter.state {
-                assert!(self.workers[&id].killed, "{seed}: unreaped, but never killed");
-            }
-            assert!(self.fits(id, adapter.state), "{seed}: {id:?} is not {:?}", adapter.state);
+            self.check_adapter(id, &adapter);
         }
         self.check_work_conserving();
         self.check_wake_up();
-        if self.scheduler.outstanding().queued.requests > 0 && self.on() == 0 {
-            let usable = self.scheduler.adapters().any(|(id, a)| {
-                !self.fallbacks.contains(&id) && a.wish != Wish::Off && !a.state.is_faulty()
-            });
-            let startable = self.scheduler.adapters().any(|(id, a)| {
-                *a.state == State::Off
-                    && a.wish != Wish::Off
-                    && (!self.fallbacks.contains(&id) || !usable)
-            });
-            assert!(
-                !startable,
-                "{seed}: nobody is started for those who wait\n{}\nfallbacks {:?}",
-                self.picture(),
-                self.fallbacks
-            );
+        self.check_nobody_forgotten();
+        self.check_deadlines();
+    }
+
+    fn check_bounds(&self) {
+        let (seed, max) = (self.seed, self.settings.max);
+        let forced = self.wishes.values().filter(|wish| **wish == Wish::On).count();
+        // An adapter that the operator wants on may come on top of those the load brought on.
+        if self.weather.operator == 0 {
+            let on = self.scheduler.adapters();
+            let on = on.filter(|(id, a)| a.state.is_on() && !self.fallbacks.contains(id)).count();
+            assert!(on <= max + forced, "{seed}: too many on\n{}", self.picture());
         }
-        let hopeless = self.scheduler.adapters().all(|(_, a)| {
-            a.wish == Wish::Off || matches!(a.state, State::Unreaped { .. })
-                || matches!(a.state, State::Quarantined { until, .. } if *until > self.now + self.settings.patience)
-        });
-        if self.ledger.discovered && hopeless {
-            assert_eq!(self.scheduler.outstanding().queued.requests, 0, "{seed}: waits for nobody");
+    }
+
+    fn check_adapter(&self, id: AdapterId, adapter: &AdapterView<'_>) {
+        let seed = self.seed;
+        let off = matches!(adapter.state, State::Off | State::Quarantined { .. });
+        assert!(!off || !self.workers.contains_key(&id), "{seed}: off with a worker");
+        if adapter.state.is_on() {
+            assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on against the wish");
+        }
+        let here = self.present.contains(&id);
+        if self.wishes.get(&id) == Some(&Wish::On) && here && !self.scheduler.is_closing() {
+            let kept = !matches!(
+                adapter.state,
+                State::Off | State::Draining { .. } | State::Stopping { fault: None, .. }
+            );
+            let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
+            assert!(kept || stopping, "{seed}: off against the wish");
+        }
+        let serves =
+            |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. } | State::Busy { .. });
+        if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
+            let mut others = self.scheduler.adapters();
+            let replaced = others.any(|(o, a)| !self.fallbacks.contains(&o) && serves(&a));
+            assert!(!replaced, "{seed}: a fallback stays on");
+        }
+        if let State::Unreaped { .. } = adapter.state {
+            assert!(self.workers[&id].killed, "{seed}: unreaped, but never killed");
+        }
+        assert!(self.fits(id, adapter.state), "{seed}: {id:?} is not {:?}", adapter.state);
+        self.check_replicas(id, adapter);
+    }
+
+    /// What the scheduler believes to be loaded is, and fits.
+    fn check_replicas(&self, id: AdapterId, adapter: &AdapterView<'_>) {
+        let seed = self.seed;
+        if let Some(budget) = adapter.profile.memory {
+            assert!(adapter.bytes <= budget, "{seed}: more than the memory");
+        }
+        for model in adapter.replicas.keys() {
+            let loaded = self.workers.get(&id).is_some_and(|w| w.loaded.contains_key(model));
+            assert!(loaded, "{seed}: {model:?} is not loaded on {id:?}");
+            let running = adapter.state.batch().is_some_and(|batch| batch.model == *model);
+            let known = self.models.contains_key(model) || running || !adapter.state.is_on();
+            assert!(known, "{seed}: {model:?} is kept though it is withdrawn");
+        }
+    }
+
+    /// The state that the scheduler believes in agrees with the worker that is there.
+    fn fits(&self, id: AdapterId, state: &State) -> bool {
+        let worker = self.workers.get(&id);
+        let batch = worker.and_then(|worker| worker.running.as_ref());
+        let loading = worker.and_then(|worker| worker.loading);
+        match state {
+            State::Busy { batch: believed, .. } | State::Draining { batch: believed, .. } => {
+                batch.is_none_or(|running| running.id == believed.id)
+            }
+            State::Idle { .. } => batch.is_none() && loading.is_none(),
+            State::Loading { model, .. } => loading.is_none_or(|loading| loading == *model),
+            State::Off
+            | State::Starting { .. }
+            | State::Stopping { .. }
+            | State::Quarantined { .. }
+            | State::Unreaped { .. } => true,
+        }
+    }
+
+    /// Nobody waits while every adapter that is on stands idle with all models, but for the delay
+    /// of a batch; and whoever waits beside an idle adapter is looked at again soon.
+    fn check_work_conserving(&self) {
+        if self.scheduler.outstanding().queued.requests == 0 {
+            return;
+        }
+        let on: Vec<_> = self.scheduler.adapters().filter(|(_, a)| a.state.is_on()).collect();
+        let idle = |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. });
+        let all =
+            |a: &AdapterView<'_>| self.models.keys().all(|model| a.replicas.contains_key(model));
+        let quick = self.all_models.values().all(|model| model.delay.is_zero());
+        if quick && on.iter().all(|(_, a)| idle(a)) && on.iter().any(|(_, a)| all(a)) {
+            panic!("{}: work waits beside idle adapters\n{}", self.seed, self.picture());
+        }
+        if on.iter().any(|(_, a)| idle(a) && all(a)) {
+            let next = self.scheduler.next_timeout().unwrap_or(Time::NEVER);
+            let soon = self.now + Duration::from_secs(2);
+            assert!(next <= soon, "{}: held back for too long\n{}", self.seed, self.picture());
         }
     }
 
     /// The scheduler comes back in time for every bound, whatever else happens or not.
-    pub(crate) fn check_wake_up(&self) {
+    fn check_wake_up(&self) {
         let (seed, bounds) = (self.seed, &self.settings.bounds);
-        let next = self.scheduler.next_timeout().unwrap_or(Time(Duration::MAX));
+        let next = self.scheduler.next_timeout().unwrap_or(Time::NEVER);
+        assert!(next > self.now, "{seed}: spins\n{}", self.picture());
         for (id, adapter) in self.scheduler.adapters() {
             let silent = self.ledger.alive.get(&id).map(|at| *at + bounds.silence);
             let due = match *adapter.state {
                 State::Off | State::Unreaped { .. } => None,
-                State::Starting { progress, .. } => {
+                State::Starting { progress, .. } | State::Loading { progress, .. } => {
                     silent.map(|at| at.min(progress + bounds.start))
                 }
                 State::Idle { .. } => silent,
@@ -145,10 +134,8 @@ impl World {
                 }
                 State::Quarantined { until, .. } => Some(until),
             };
-            assert!(
-                due.is_none_or(|due| next <= due && due > self.now),
-                "{seed}: {id:?} is forgotten"
-            );
+            let kept = due.is_none_or(|due| next <= due && due > self.now);
+            assert!(kept, "{seed}: {id:?} is forgotten");
         }
         if let Some(deadline) =
             self.ledger.deadline.filter(|_| self.scheduler.outstanding().queued.requests > 0)
@@ -157,34 +144,46 @@ impl World {
         }
     }
 
-    /// The state that the scheduler believes in agrees with the worker that is there.
-    pub(crate) fn fits(&self, id: AdapterId, state: &State) -> bool {
-        let batch = self.workers.get(&id).and_then(|worker| worker.running.as_ref());
-        match state {
-            State::Busy { batch: believed, .. } | State::Draining { batch: believed, .. } => {
-                batch.is_none_or(|running| running.id == believed.id)
-            }
-            State::Idle { .. } => batch.is_none(),
-            State::Off
-            | State::Starting { .. }
-            | State::Stopping { .. }
-            | State::Quarantined { .. }
-            | State::Unreaped { .. } => true,
+    fn check_nobody_forgotten(&self) {
+        let seed = self.seed;
+        if self.scheduler.outstanding().queued.requests == 0 {
+            return;
         }
+        // What could not be loaded somewhere is not tried there again at once.
+        if self.on() == 0 && self.weather.load_failure == 0 {
+            let usable = self.scheduler.adapters().any(|(id, a)| {
+                let stands = !self.fallbacks.contains(&id) && self.present.contains(&id);
+                stands && a.wish != Wish::Off && !a.state.is_faulty()
+            });
+            let startable = self.scheduler.adapters().any(|(id, a)| {
+                *a.state == State::Off
+                    && self.present.contains(&id)
+                    && a.wish != Wish::Off
+                    && (!self.fallbacks.contains(&id) || !usable)
+            });
+            assert!(!startable, "{seed}: nobody is started for those who wait\n{}", self.picture());
+        }
+        let hopeless = self.scheduler.adapters().all(|(id, a)| {
+            let late = self.now + self.settings.patience;
+            (!self.present.contains(&id) && !a.state.is_on())
+                || a.wish == Wish::Off
+                || matches!(a.state, State::Unreaped { .. })
+                || matches!(a.state, State::Quarantined { until, .. } if *until > late)
+        });
+        assert!(!(self.ledger.discovered && hopeless), "{seed}: waits for nobody");
     }
 
-    /// Nobody waits while an adapter that could serve him stands idle, but for the batch delay.
-    pub(crate) fn check_work_conserving(&self) {
-        let idle: Vec<_> = self
-            .scheduler
-            .adapters()
-            .filter(|(_, adapter)| matches!(adapter.state, State::Idle { .. }))
-            .collect();
-        let owed = self.scheduler.outstanding().queued.requests;
-        let quick = self.models.values().all(|model| model.delay.is_zero());
-        let all = |models: &BTreeSet<ModelId>| models.len() == self.models.len();
-        if quick && idle.iter().any(|(_, adapter)| all(adapter.models)) {
-            assert_eq!(owed, 0, "{}: work waits beside an idle adapter", self.seed);
+    /// Nobody is still owed an answer when the client's deadline has passed.
+    fn check_deadlines(&self) {
+        for (id, facts) in &self.requests {
+            let Some(deadline) = facts.arrival.deadline else { continue };
+            let arrived = self.ledger.arrived.contains_key(id);
+            let settled = self.answered.contains_key(id) || self.cancelled.contains(id);
+            assert!(
+                !arrived || settled || deadline > self.now,
+                "{}: {id:?} waits beyond its deadline",
+                self.seed
+            );
         }
     }
 
@@ -195,15 +194,12 @@ impl World {
             assert!(settled, "{seed}: {id:?} lost");
         }
         assert!(self.held.is_empty(), "{seed}: outputs left behind");
-        let usable = self
-            .scheduler
-            .adapters()
-            .any(|(id, a)| !self.fallbacks.contains(&id) && !a.state.is_faulty());
+        assert_eq!(self.scheduler.outstanding(), Outstanding::default(), "{seed}: miscounted");
+        let mut others = self.scheduler.adapters();
+        let usable = others.any(|(id, a)| !self.fallbacks.contains(&id) && !a.state.is_faulty());
         for (id, a) in self.scheduler.adapters() {
-            assert!(
-                !(self.fallbacks.contains(&id) && usable && a.state.is_on()),
-                "{seed}: a fallback rests beside a usable adapter"
-            );
+            let stands = self.fallbacks.contains(&id) && usable && a.state.is_on();
+            assert!(!stands, "{seed}: a fallback rests beside a usable adapter");
         }
         let (low, high) = self.on_at_rest();
         assert!((low..=high).contains(&self.on()), "{seed}: {} on at rest", self.on());

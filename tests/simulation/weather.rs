@@ -3,6 +3,7 @@
 use crate::rng::Rng;
 
 /// How bad this world is, in percent.
+#[derive(Default)]
 pub(crate) struct Weather {
     pub(crate) crash: u64,
     pub(crate) hang: u64,
@@ -13,6 +14,12 @@ pub(crate) struct Weather {
     pub(crate) cancel: u64,
     pub(crate) operator: u64,
     pub(crate) load_failure: u64,
+    /// Requests with a deadline of the client's.
+    pub(crate) hurry: u64,
+    /// Measurements and probes that are wrong, and batches that take five times as long.
+    pub(crate) lies: u64,
+    /// Adapters that vanish from a listing, models that are withdrawn and come back.
+    pub(crate) change: u64,
 }
 
 impl Weather {
@@ -28,6 +35,9 @@ impl Weather {
             cancel: 6,
             operator: [0, 0, 3][rng.below(3) as usize],
             load_failure: [0, 0, 0, 10][rng.below(4) as usize],
+            hurry: [0, 0, 5, 40][rng.below(4) as usize],
+            lies: [0, 0, 10][rng.below(3) as usize],
+            change: [0, 0, 2][rng.below(3) as usize],
         }
     }
 }

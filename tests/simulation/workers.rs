@@ -1,8 +1,8 @@
-//! What the world does when the scheduler acts: workers start, run, answer, fail and go.
+//! What the world does when the scheduler acts: workers start, load, run, answer, fail and go.
 
 use crate::world::{HEARTBEAT, Worker, World};
 use concertina::schedule::*;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl World {
@@ -14,7 +14,37 @@ impl World {
         self.workers.get_mut(&id).filter(|w| w.incarnation == incarnation && !w.frozen)
     }
 
-    pub(crate) fn finish_batch(&mut self, id: AdapterId, batch: BatchId) {
+    /// A batch is done or failed; `None` if there is nobody to say so.
+    pub(crate) fn batch_ends(&mut self, event: &Event) -> Option<()> {
+        match *event {
+            Event::Done { adapter, incarnation, batch } => {
+                if !self.rng.percent(self.weather.late) {
+                    self.speaker(adapter, incarnation)?;
+                }
+                let body = self.ledger_batch(batch)?;
+                self.finish_batch(adapter, batch);
+                self.held.insert(batch, body);
+            }
+            Event::Failed { adapter, incarnation, batch, failure } => {
+                self.speaker(adapter, incarnation)?;
+                if failure == Failure::Input {
+                    let running = self.workers.get(&adapter).and_then(|w| w.running.clone());
+                    for part in running.iter().flat_map(|batch| &batch.parts) {
+                        self.ledger.parts.entry(part.request).or_default().2 += 1;
+                    }
+                }
+                self.finish_batch(adapter, batch);
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn ledger_batch(&self, batch: BatchId) -> Option<Batch> {
+        self.batches.get(&batch).cloned()
+    }
+
+    fn finish_batch(&mut self, id: AdapterId, batch: BatchId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.running.take_if(|running| running.id == batch);
         }
@@ -24,6 +54,15 @@ impl World {
         let seed = self.seed;
         match action {
             Action::Start { adapter, incarnation } => self.spawn(adapter, incarnation),
+            Action::Load { adapter, incarnation, model } => self.load(adapter, incarnation, model),
+            Action::Unload { adapter, incarnation, model } => {
+                let worker = self.worker(adapter, incarnation);
+                let loaded = worker.loaded.remove(&model);
+                assert!(loaded.is_some(), "{seed}: unloaded what is not loaded");
+                let running = worker.running.as_ref().map(|batch| batch.model);
+                assert_ne!(running, Some(model), "{seed}: unloaded what is running");
+                self.last_unloaded = loaded.map(|(_, since)| since);
+            }
             Action::Run { adapter, incarnation, batch } => self.take(adapter, incarnation, batch),
             Action::Stop { adapter, incarnation } => {
                 let worker = self.worker(adapter, incarnation);
@@ -42,39 +81,39 @@ impl World {
                 let at = if stuck { self.after(500, 3000) } else { self.after(1, 20) };
                 self.post(at, Event::Exited { adapter, incarnation });
             }
-            Action::Answer { adapter, batch } => {
-                self.ledger.strikes.insert(adapter, 0);
-                assert!(self.held.remove(&batch.id), "{seed}: answered without outputs");
-                for (request, _) in batch.requests {
-                    self.settle(request, None);
-                }
-            }
+            Action::Collect { adapter, batch } => self.collect(adapter, &batch),
+            Action::Answer { request } => self.check_answer(request),
             Action::Discard { batch } => {
-                assert!(self.held.remove(&batch), "{seed}: discarded what nobody holds");
+                assert!(self.held.remove(&batch).is_some(), "{seed}: discarded what nobody holds");
             }
-            Action::Reject { request, reason } => {
-                let poison = self.requests[&request].poison;
-                assert_eq!(
-                    matches!(reason, Reject::Input { .. }),
-                    poison && matches!(reason, Reject::Input { .. }),
-                    "{seed}: a neighbour was blamed"
-                );
-                if let Reject::RetriesExhausted { .. } = reason {
-                    let tries = self.settings.retries_max
-                        + 1
-                        + u32::from(self.ledger.separated.contains(&request));
-                    assert_eq!(self.ledger.runs[&request], tries, "{seed}: gave up too early");
-                }
-                self.settle(request, Some(reason));
-            }
+            Action::Reject { request, reason } => self.check_reject(request, reason),
             Action::Decided(decision) => {
-                self.note_decision(decision.adapter, &decision.reason);
-                self.check_decision(&decision.reason);
+                self.note_fault(decision.adapter, &decision.reason);
+                self.check_decision(&decision);
             }
         }
     }
 
-    pub(crate) fn note_decision(&mut self, adapter: AdapterId, reason: &Reason) {
+    fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
+        let seed = self.seed;
+        self.ledger.strikes.insert(adapter, 0);
+        let held = self.held.remove(&batch.id);
+        assert_eq!(held.as_ref(), Some(batch), "{seed}: collected what nobody holds");
+        for part in &batch.parts {
+            self.ledger.parts.entry(part.request).or_default().1 += 1;
+            let gone =
+                self.answered.contains_key(&part.request) || self.cancelled.contains(&part.request);
+            if gone {
+                continue;
+            }
+            let rows = self.ledger.collected.entry(part.request).or_default();
+            for row in part.first..part.first + part.rows {
+                assert!(rows.insert(row), "{seed}: row {row} of {:?} twice", part.request);
+            }
+        }
+    }
+
+    fn note_fault(&mut self, adapter: AdapterId, reason: &Reason) {
         let seed = self.seed;
         let Reason::Fault { strikes, backoff, .. } = *reason else { return };
         let counted = self.ledger.strikes.entry(adapter).or_default();
@@ -89,7 +128,7 @@ impl World {
         }
     }
 
-    pub(crate) fn worker(&mut self, id: AdapterId, incarnation: Incarnation) -> &mut Worker {
+    fn worker(&mut self, id: AdapterId, incarnation: Incarnation) -> &mut Worker {
         let seed = self.seed;
         let worker = self.workers.get_mut(&id);
         let worker = worker.unwrap_or_else(|| panic!("{seed}: no worker on {id:?}"));
@@ -97,35 +136,16 @@ impl World {
         worker
     }
 
-    pub(crate) fn settle(&mut self, request: RequestId, outcome: Option<Reject>) {
-        if self.cancelled.contains(&request) {
-            return;
-        }
-        let before = self.answered.insert(request, outcome);
-        assert_eq!(before, None, "{}: {request:?} answered twice", self.seed);
-    }
-
-    pub(crate) fn spawn(&mut self, adapter: AdapterId, incarnation: Incarnation) {
-        let seed = self.seed;
-        assert!(!self.workers.contains_key(&adapter), "{seed}: second worker on {adapter:?}");
-        assert_ne!(self.wishes.get(&adapter), Some(&Wish::Off), "{seed}: started against the wish");
-        let going_down =
-            self.scheduler.is_closing() && self.scheduler.outstanding().queued.requests == 0;
-        assert!(!going_down, "{seed}: started while going down");
-        let until = self.ledger.not_before.get(&adapter).copied().unwrap_or_default();
-        assert!(self.now >= until, "{seed}: tried again too early");
-        if self.fallbacks.contains(&adapter) && self.wishes.get(&adapter) != Some(&Wish::On) {
-            let usable = self.scheduler.adapters().any(|(id, a)| {
-                !self.fallbacks.contains(&id) && a.wish != Wish::Off && !a.state.is_faulty()
-            });
-            assert!(!usable, "{seed}: a fallback started beside a usable adapter");
-        }
+    fn spawn(&mut self, adapter: AdapterId, incarnation: Incarnation) {
+        self.check_spawn(adapter);
         self.ledger.alive.insert(adapter, self.now);
+        *self.ledger.starts.entry(adapter).or_default() += 1;
         let frozen = self.rng.percent(self.weather.hang);
         let worker = Worker {
             incarnation,
             ready: false,
-            loaded: BTreeSet::new(),
+            loaded: BTreeMap::new(),
+            loading: None,
             running: None,
             frozen,
             killed: false,
@@ -135,51 +155,67 @@ impl World {
         if !self.ledger.silent_world {
             self.post(self.now + HEARTBEAT, Event::Alive { adapter, incarnation });
         }
-        let mut at = self.after(1, 40);
-        self.post(at, Event::Progress { adapter, incarnation });
-        if self.rng.percent(10) {
-            // Slow, but never without progress for longer than the bound.
-            for _ in 0..3 {
-                at = at + Duration::from_millis(90);
-                self.post(at, Event::Progress { adapter, incarnation });
-            }
-            for _ in 0..3 {
-                at = at + Duration::from_millis(90);
-                self.post(at, Event::Progress { adapter, incarnation });
-            }
-        }
-        let at = at + self.rng.ms(1, 150);
+        let at = self.make_progress(adapter, incarnation) + self.rng.ms(1, 150);
         if self.rng.percent(self.weather.crash) {
             self.post(at, Event::Exited { adapter, incarnation });
         } else if self.rng.percent(self.weather.crash) {
             self.post(at, Event::Faulted { adapter, incarnation, fault: Fault::WrongAnswer });
         } else if !self.rng.percent(self.weather.stuck_compute) {
-            let models: Vec<_> = self.models.keys().copied().collect();
-            let (failed, loaded) =
-                models.into_iter().partition(|_| self.rng.percent(self.weather.load_failure));
             let speed = self.rng.below(5);
-            self.post(at, Event::Ready { adapter, incarnation, loaded, failed, speed });
+            self.post(at, Event::Ready { adapter, incarnation, speed });
         }
     }
 
-    pub(crate) fn take(&mut self, adapter: AdapterId, incarnation: Incarnation, batch: Batch) {
+    /// Signs of progress, never further apart than the bound; sometimes many.
+    fn make_progress(&mut self, adapter: AdapterId, incarnation: Incarnation) -> Time {
+        let mut at = self.after(1, 40);
+        self.post(at, Event::Progress { adapter, incarnation });
+        let more = if self.rng.percent(10) { 6 } else { 0 };
+        for _ in 0..more {
+            at = at + Duration::from_millis(90);
+            self.post(at, Event::Progress { adapter, incarnation });
+        }
+        at
+    }
+
+    fn load(&mut self, adapter: AdapterId, incarnation: Incarnation, model: ModelId) {
+        let (seed, profile) = (self.seed, self.profiles[&adapter]);
+        // At most what the files tell, so that the budget can be kept from the first load on.
+        let bytes = self.all_models[&model].bytes * (3 + u64::from(model.0) % 3) / 5;
+        let worker = self.worker(adapter, incarnation);
+        assert!(worker.ready && !worker.killed && !worker.asked_to_stop, "{seed}: loads while off");
+        assert!(worker.running.is_none(), "{seed}: loads beside a batch");
+        assert!(worker.loading.replace(model).is_none(), "{seed}: two loads at once");
+        assert!(!worker.loaded.contains_key(&model), "{seed}: loaded twice");
+        let held: u64 = worker.loaded.values().map(|(bytes, _)| bytes).sum();
+        let fits = profile.memory.is_none_or(|budget| held + bytes <= budget);
+        assert!(fits, "{seed}: more than the memory");
+        let at = self.make_progress(adapter, incarnation) + self.rng.ms(1, 100);
+        if self.rng.percent(self.weather.crash) {
+            self.post(at, Event::Exited { adapter, incarnation });
+        } else if self.rng.percent(self.weather.load_failure) {
+            self.post(at, Event::LoadFailed { adapter, incarnation, model });
+        } else if !self.rng.percent(self.weather.stuck_compute) {
+            let measured = self.measured(adapter, model);
+            self.post(at, Event::Loaded { adapter, incarnation, model, bytes, measured });
+        }
+    }
+
+    fn take(&mut self, adapter: AdapterId, incarnation: Incarnation, batch: Batch) {
         self.check_batch(&batch);
-        for (request, _) in &batch.requests {
-            let runs = self.ledger.runs.entry(*request).or_default();
-            *runs += 1;
-            let most =
-                self.settings.retries_max + 1 + u32::from(self.ledger.separated.contains(request));
-            assert!(*runs <= most, "{}: {request:?} runs too often", self.seed);
+        for part in &batch.parts {
+            self.ledger.parts.entry(part.request).or_default().0 += 1;
         }
         let (seed, id, model) = (self.seed, batch.id, batch.model);
-        let poisoned = batch.requests.iter().any(|(request, _)| self.requests[request].poison);
+        let poisoned = batch.parts.iter().any(|part| self.requests[&part.request].poison);
+        let took = self.batch_time(adapter, &batch);
+        self.batches.insert(id, batch.clone());
         let worker = self.worker(adapter, incarnation);
         assert!(worker.ready && !worker.killed && !worker.asked_to_stop, "{seed}: ran while off");
-        assert!(worker.loaded.contains(&model), "{seed}: ran what is not loaded");
-        assert!(worker.running.is_none(), "{seed}: two batches at once");
-        worker.running = Some(batch);
-        let at = self.after(1, 30);
-        let batch = id;
+        assert!(worker.loaded.contains_key(&model), "{seed}: ran what is not loaded");
+        assert!(worker.loading.is_none(), "{seed}: ran while loading");
+        assert!(worker.running.replace(batch).is_none(), "{seed}: two batches at once");
+        let (at, batch) = (self.now + took, id);
         if self.rng.percent(self.weather.crash) {
             self.post(at, Event::Exited { adapter, incarnation });
         } else if self.rng.percent(self.weather.hang) {
@@ -188,7 +224,7 @@ impl World {
             }
         } else if self.rng.percent(self.weather.stuck_compute) {
             // The link lives on, the answer comes after the patience has run out.
-            let at = self.after(500, 900);
+            let at = self.after(1000, 1500);
             self.post(at, Event::Done { adapter, incarnation, batch });
         } else if poisoned {
             let failure = Failure::Input;

@@ -18,8 +18,10 @@ fn model() -> ModelInfo {
         source: Source::Embedded,
         signature: Signature { inputs: vec![], outputs: vec![spec("a"), spec("b")] },
         batch: Batching { max_rows: 1, delay: Duration::ZERO },
+        slo: None,
         labels: vec![],
         golden: None,
+        files_bytes: 0,
     }
 }
 

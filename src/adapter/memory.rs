@@ -1,0 +1,94 @@
+//! How much memory a card has of its own, from what the operating system tells. No graphics API
+//! tells it without unsafe code, and buffer limits say nothing of it.
+
+use crate::adapter::entry::{Api, Class};
+use std::path::Path;
+
+/// Where Linux describes the devices on the PCI bus.
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// Memory that an adapter's tensors can live in, in bytes; `None` where the platform does not tell.
+///
+/// A card's own memory; for the CPU and software adapters that of the machine. `pci` is an address
+/// such as `0000:01:00.0`.
+pub(crate) fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64> {
+    if api == Api::Cpu || class == Class::Software {
+        return host_bytes();
+    }
+    card_bytes(Path::new(PCI_DEVICES), class, pci?)
+}
+
+/// Memory of the machine.
+pub(crate) fn host_bytes() -> Option<u64> {
+    total(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kibibytes.checked_mul(1024).filter(|bytes| *bytes > 0)
+}
+
+/// What the amdgpu driver tells. A card without memory of its own has a part of the machine's set
+/// aside and borrows the rest.
+fn card_bytes(devices: &Path, class: Class, pci: &str) -> Option<u64> {
+    // The address comes from a driver and becomes a path.
+    let plain = pci.chars().all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.');
+    if !plain || pci.contains("..") {
+        return None;
+    }
+    let folder = devices.join(pci);
+    let read = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
+    };
+    let own = read("mem_info_vram_total")?;
+    let borrowed = if class == Class::Integrated { read("mem_info_gtt_total") } else { None };
+    Some(own.saturating_add(borrowed.unwrap_or(0))).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_memory_is_read_or_unknown() {
+        let text = "MemFree:  8 kB\nMemTotal:       16384 kB\nSwapTotal: 4 kB\n";
+        assert_eq!(total(text), Some(16 << 20));
+        for broken in ["", "MemTotal: 0 kB", "MemTotal: 16384", "MemTotal: x kB"] {
+            assert_eq!(total(broken), None, "{broken}");
+        }
+        assert_eq!(total(&format!("MemTotal: {} kB", u64::MAX)), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_processor_and_software_have_the_machines_memory() {
+        let host = host_bytes().unwrap();
+        assert!(host > 64 << 20, "{host}");
+        assert_eq!(bytes_of(Api::Cpu, Class::Cpu, None), Some(host));
+        assert_eq!(bytes_of(Api::Vulkan, Class::Software, None), Some(host));
+        assert_eq!(bytes_of(Api::Vulkan, Class::Discrete, None), None);
+    }
+
+    #[test]
+    fn a_cards_memory_is_found_by_its_address() {
+        let name = format!("concertina-pci-{}", std::process::id());
+        let devices = std::env::temp_dir().join(name);
+        let folder = devices.join("0000:0a:00.0");
+        std::fs::create_dir_all(&folder).unwrap();
+        let bytes = |class, pci: &str| card_bytes(&devices, class, pci);
+        assert_eq!(bytes(Class::Discrete, "0000:0a:00.0"), None);
+        std::fs::write(folder.join("mem_info_vram_total"), "17163091968\n").unwrap();
+        std::fs::write(folder.join("mem_info_gtt_total"), "1000\n").unwrap();
+        assert_eq!(bytes(Class::Discrete, "0000:0a:00.0"), Some(17_163_091_968));
+        assert_eq!(bytes(Class::Integrated, "0000:0a:00.0"), Some(17_163_092_968));
+        assert_eq!(bytes(Class::Discrete, "0000:0b:00.0"), None);
+        // Neither out of the folder nor to nothing.
+        for odd in ["..", "0000:0a:00.0/../0000:0a:00.0", "", "."] {
+            assert_eq!(bytes(Class::Discrete, odd), None, "{odd}");
+        }
+        std::fs::write(folder.join("mem_info_vram_total"), "0\n").unwrap();
+        assert_eq!(bytes(Class::Discrete, "0000:0a:00.0"), None);
+        std::fs::remove_dir_all(devices).unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! Which adapters serve, how many, and what is known of them.
+
+use super::args::AdapterArgs;
+use super::set;
+use crate::adapter::entry::Watts;
+use crate::adapter::select::{CpuRule, Rules, Software};
+use anyhow::{bail, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// More watts or joules than any part under a desk has.
+const WATTS_MAX: f64 = 1e6;
+
+/// Which adapters serve, and how many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adapters {
+    /// Adapters that stay on without any load; 0 turns all off.
+    pub min: usize,
+    /// Adapters that may be on.
+    pub max: usize,
+    /// Decides how many are on.
+    pub policy: PolicyName,
+    /// Policy `cost`: what every activation costs beside its energy, in joules.
+    pub start_price: f64,
+    /// Policy `cost`: activations of one adapter per hour, so that drivers are not cycled for
+    /// nothing. If nothing else is on, one more is always allowed.
+    pub starts_per_hour: u32,
+    /// Policy `concurrency`: outstanding rows that one adapter should carry.
+    pub target_rows: u64,
+    /// Policy `concurrency`: how long there must be a surplus before one adapter is turned off.
+    #[serde(with = "humantime_serde")]
+    pub scale_down_delay: Duration,
+    /// The same for the last adapter that is on.
+    #[serde(with = "humantime_serde")]
+    pub scale_to_zero_delay: Duration,
+    pub software: Software,
+    pub cpu: CpuRule,
+    /// Threads of the CPU adapter; 0 means all.
+    pub cpu_threads: usize,
+    pub gl: bool,
+    /// Ids of the adapters to use; all if empty.
+    pub only: Vec<String>,
+    /// Ids of adapters not to use.
+    pub exclude: Vec<String>,
+    /// Power of an adapter above its power when it is off, by its id; assumed by class where it is
+    /// not given.
+    pub power: BTreeMap<String, Watts>,
+    /// Bytes of an adapter's memory that models may take, by its id; four fifths of it where it is
+    /// not given and the platform tells how much there is.
+    pub memory: BTreeMap<String, u64>,
+}
+
+/// The elastic policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyName {
+    /// As few as meet the latency targets, for the least energy.
+    Cost,
+    /// So many outstanding rows per adapter.
+    Concurrency,
+}
+
+impl Default for Adapters {
+    fn default() -> Adapters {
+        Adapters {
+            min: 0,
+            max: 64,
+            policy: PolicyName::Cost,
+            start_price: 10.0,
+            starts_per_hour: 120,
+            target_rows: 2,
+            scale_down_delay: Duration::from_secs(10),
+            scale_to_zero_delay: Duration::from_secs(60),
+            software: Software::Deny,
+            cpu: CpuRule::Auto,
+            cpu_threads: 0,
+            gl: false,
+            only: Vec::new(),
+            exclude: Vec::new(),
+            power: BTreeMap::new(),
+            memory: BTreeMap::new(),
+        }
+    }
+}
+
+impl Adapters {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let Adapters { min, max, target_rows, ref only, ref exclude, .. } = *self;
+        ensure!(max >= 1, "adapters.max is 0: nothing could ever serve; set it to 1 or more");
+        ensure!(min <= max, "adapters.min is {min}, but adapters.max is {max}");
+        ensure!(target_rows >= 1, "adapters.target_rows is 0; set it to 1 or more");
+        ensure!(self.starts_per_hour >= 1, "adapters.starts_per_hour is 0; set it to 1 or more");
+        ensure!(
+            (0.0..=WATTS_MAX).contains(&self.start_price),
+            "adapters.start_price must be between 0 and {WATTS_MAX} joules"
+        );
+        if let Some(id) = only.iter().find(|id| exclude.contains(id)) {
+            bail!("adapter '{id}' is named in both adapters.only and adapters.exclude");
+        }
+        for (id, watts) in &self.power {
+            for (name, value) in
+                [("idle", watts.idle), ("active", watts.active), ("start", watts.start)]
+            {
+                ensure!(
+                    (0.0..=WATTS_MAX).contains(&value),
+                    "adapters.power.'{id}'.{name} must be between 0 and {WATTS_MAX} watts"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was said on the command line.
+    pub fn apply(&mut self, args: &AdapterArgs) {
+        set(&mut self.software, args.software_adapters);
+        set(&mut self.cpu, args.cpu);
+        set(&mut self.gl, args.gl);
+        set(&mut self.only, Some(args.only.clone()).filter(|ids| !ids.is_empty()));
+        set(&mut self.exclude, Some(args.exclude.clone()).filter(|ids| !ids.is_empty()));
+    }
+
+    /// The same as rules for choosing among the adapters found.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            software: self.software,
+            gl: self.gl,
+            cpu: self.cpu,
+            only: self.only.clone(),
+            exclude: self.exclude.clone(),
+            ..Rules::default()
+        }
+    }
+
+    /// The same as arguments of `concertina adapters`.
+    pub fn as_arguments(&self) -> Vec<String> {
+        let software = if self.software == Software::Allow { "allow" } else { "deny" };
+        let cpu = match self.cpu {
+            CpuRule::Auto => "auto",
+            CpuRule::Always => "always",
+            CpuRule::Never => "never",
+        };
+        let mut arguments = vec![
+            format!("--software-adapters={software}"),
+            format!("--cpu={cpu}"),
+            format!("--gl={}", self.gl),
+        ];
+        arguments.extend(self.only.iter().map(|id| format!("--only={id}")));
+        arguments.extend(self.exclude.iter().map(|id| format!("--exclude={id}")));
+        arguments
+    }
+}

@@ -1,0 +1,77 @@
+//! What may be said on the command line, or in the environment.
+
+use super::PolicyName;
+use crate::adapter::select::{CpuRule, Software};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What may be said on the command line of `serve`, or in the environment.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    /// Address to listen on
+    #[arg(long, env = "CONCERTINA_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Model repository folder; without it the built-in models are served
+    #[arg(long, env = "CONCERTINA_MODELS", value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// TOML file with settings
+    #[arg(long, env = "CONCERTINA_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder for caches; by default the user's cache folder
+    #[arg(long, env = "CONCERTINA_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub adapters: AdapterArgs,
+    /// How many adapters are on: `cost` (as few as meet the latency target) or `concurrency`
+    #[arg(long, env = "CONCERTINA_POLICY", value_name = "NAME")]
+    pub policy: Option<PolicyName>,
+    /// Latency target of models that name none, as in `100ms`
+    #[arg(long, env = "CONCERTINA_SLO", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub slo: Option<Duration>,
+    /// Adapters that stay on without any load
+    #[arg(long, env = "CONCERTINA_ADAPTERS_MIN", value_name = "N")]
+    pub adapters_min: Option<usize>,
+    /// Adapters that may be on
+    #[arg(long, env = "CONCERTINA_ADAPTERS_MAX", value_name = "N")]
+    pub adapters_max: Option<usize>,
+    /// Outstanding rows that one adapter should carry (`concurrency`)
+    #[arg(long, env = "CONCERTINA_TARGET_ROWS", value_name = "N")]
+    pub target_rows: Option<u64>,
+    /// How long a surplus lasts before an adapter is turned off, as in `10s` (`concurrency`)
+    #[arg(long, env = "CONCERTINA_SCALE_DOWN_DELAY", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub scale_down_delay: Option<Duration>,
+    /// The same for the last adapter that is on (`concurrency`)
+    #[arg(long, env = "CONCERTINA_SCALE_TO_ZERO_DELAY", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub scale_to_zero_delay: Option<Duration>,
+    /// Key that clients must send (`Authorization: Bearer KEY` or `X-API-Key: KEY`)
+    #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// Listen beyond loopback without an API key
+    #[arg(long, env = "CONCERTINA_ALLOW_REMOTE")]
+    pub allow_remote: bool,
+    /// Print the settings in force as TOML and exit
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Which adapters may be used; shared by `serve` and `adapters`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AdapterArgs {
+    /// Use software adapters such as llvmpipe: `deny` or `allow`
+    #[arg(long, env = "CONCERTINA_SOFTWARE_ADAPTERS", value_name = "WHEN")]
+    pub software_adapters: Option<Software>,
+    /// Use the CPU: `auto` (while no other adapter is usable), `always` or `never`
+    #[arg(long, env = "CONCERTINA_CPU", value_name = "WHEN")]
+    pub cpu: Option<CpuRule>,
+    /// Use OpenGL adapters
+    #[arg(long, env = "CONCERTINA_GL", value_name = "BOOL")]
+    pub gl: Option<bool>,
+    /// Use only this adapter; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub only: Vec<String>,
+    /// Do not use this adapter; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub exclude: Vec<String>,
+}

@@ -1,0 +1,92 @@
+//! The `[test]` table: options for tests and benchmarks of this program, never for serving.
+
+use crate::wire::Slow;
+use anyhow::ensure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Slowest batch and row that can be asked for.
+const SLOW_MAX: Duration = Duration::from_secs(10);
+
+/// Options that make a server worse on purpose. Empty unless somebody tests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TestOptions {
+    /// Workers slowed by sleeping, by adapter id: `[test.slow."cpu"]` with `batch = "1ms"` and
+    /// `row = "2ms"` lets no batch of 4 rows be done in less than 9 ms. Two equal adapters get
+    /// unequal speeds by it, without fighting for the processor.
+    pub slow: BTreeMap<String, Slow>,
+}
+
+impl TestOptions {
+    /// Whether nothing is asked for: the case of every server that is not tested.
+    pub fn is_empty(&self) -> bool {
+        self.slow.is_empty()
+    }
+
+    /// Says at the start what an operator must not overlook.
+    pub(crate) fn warn(&self) {
+        for (adapter, Slow { batch, row }) in &self.slow {
+            tracing::warn!(
+                %adapter,
+                "slowed for a test: every batch takes at least {batch:?} + {row:?} per row; remove \
+                 [test.slow] from the settings to serve"
+            );
+        }
+    }
+
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        for (adapter, slow) in &self.slow {
+            ensure!(
+                slow.batch <= SLOW_MAX && slow.row <= SLOW_MAX,
+                "test.slow.\"{adapter}\" is slower than {SLOW_MAX:?}"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.test.check().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn adapters_are_slowed_by_id() {
+        let text = "[test.slow.\"pci-0000:01:00.0\"]\nbatch = '1ms'\nrow = '250us'\n\
+                    [test.slow.cpu]\nrow = '2ms'";
+        let config = read(text).unwrap();
+        let slow = |id: &str| config.test.slow[id];
+        let (milli, micro) = (Duration::from_millis, Duration::from_micros);
+        assert_eq!(slow("pci-0000:01:00.0"), Slow { batch: milli(1), row: micro(250) });
+        assert_eq!(slow("cpu"), Slow { batch: Duration::ZERO, row: milli(2) });
+        let printed = toml::to_string(&config).unwrap();
+        assert_eq!(read(&printed).unwrap(), config);
+    }
+
+    #[test]
+    fn without_a_test_nothing_is_slowed_or_printed() {
+        assert!(Config::default().test.is_empty());
+        assert!(!toml::to_string(&Config::default()).unwrap().contains("test"));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for (text, reason) in [
+            ("[test.slow.cpu]\nrow = '11s'", "test.slow.\"cpu\" is slower than 10s"),
+            ("[test.slow.cpu]\nrow = 'much'", "expected"),
+            ("[test.slow.cpu]\ncolumn = '1ms'", "unknown field `column`"),
+            ("[test.fast.cpu]\nrow = '1ms'", "unknown field `fast`"),
+        ] {
+            let error = read(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

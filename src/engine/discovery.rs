@@ -1,0 +1,92 @@
+//! Which adapters there are, and what earlier runs learned of them.
+
+use super::driver::Driver;
+use super::{EngineConfig, lister, recollections};
+use crate::adapter::entry::{AdapterEntry, Usability};
+use crate::clock;
+use crate::schedule::{AdapterId, Event, ModelId};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Time between two listings of adapters: a listing may wake sleeping cards.
+const LIST_AGAIN_MIN: Duration = Duration::from_secs(10);
+
+/// A listing that is under way; `None` comes of one that failed.
+pub(super) type Listing = oneshot::Receiver<Option<Vec<AdapterEntry>>>;
+
+impl Driver {
+    /// Takes in a listing; a later one that failed changes nothing.
+    pub(super) fn discover(&mut self, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
+        self.listed = clock::now();
+        let otherwise = (!self.known).then(|| self.config.entries_without_listing.clone());
+        let entries = entries.or(otherwise)?;
+        self.known = true;
+        let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
+        tracing::info!(found = entries.len(), usable, "adapters listed");
+        let adapters = self.fleet.discover(entries, &self.config.assumptions);
+        let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
+        self.turn(Event::Discovered { adapters });
+        for adapter in ids {
+            self.recall(adapter);
+        }
+        None
+    }
+
+    fn recall(&mut self, adapter: AdapterId) {
+        let models = self.catalogue.all().map(|(id, info)| (id, recollections::key(info)));
+        if let Some(memory) = self.recollections.of(&self.fleet.name(adapter), models) {
+            self.turn(Event::Recalled { adapter, memory });
+        }
+    }
+
+    /// Keeps what was learned, beside everything else.
+    pub(super) fn save(&mut self) {
+        self.saved = clock::now();
+        let name = |id: ModelId| self.catalogue.get(id).map(|info| recollections::key(info));
+        for (id, member) in self.fleet.members() {
+            if let Some(memory) = self.scheduler.recollection(id) {
+                self.recollections.update(&member.entry.id, memory, name);
+            }
+        }
+        if let Some((path, text)) = self.recollections.changed() {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = recollections::write(&path, &text) {
+                    tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
+                }
+            });
+        }
+    }
+
+    /// A worker that died may mean that its card is gone: looks which are there, in a while.
+    pub(super) fn list_again(&mut self) {
+        let recent = self.listed.elapsed() < LIST_AGAIN_MIN;
+        if self.inboxes.listing.is_none() && !recent && !self.closing {
+            self.inboxes.listing = Some(list_in_background(&self.config));
+        }
+    }
+}
+
+/// Lists adapters beside everything else: requests may arrive meanwhile, and wait.
+pub(super) fn list_in_background(config: &EngineConfig) -> Listing {
+    let (listed, listing) = oneshot::channel();
+    let (executable, args) = (config.executable.clone(), config.lister_args.clone());
+    tokio::spawn(async move {
+        let entries = lister::list(&executable, &args).await;
+        let _ = listed.send(entries.map_or_else(
+            |error| {
+                tracing::warn!("adapters could not be listed: {error:#}");
+                None
+            },
+            Some,
+        ));
+    });
+    listing
+}
+
+/// Waits for the end of a listing, for ever if there is none.
+pub(super) async fn listed(listing: &mut Option<Listing>) -> Option<Vec<AdapterEntry>> {
+    match listing {
+        Some(listing) => listing.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,207 @@
+//! What the scheduler learned, kept on disk between runs of the server.
+//!
+//! One file, `learned.json` in the cache folder, written whole and renamed into place. Losing it
+//! costs nothing but a few guesses, so that a file that does not parse is ignored. Entries of
+//! adapters and models that are not there now are kept: an eGPU comes back.
+
+use crate::model::repository::ModelInfo;
+use crate::schedule::{Line, ModelId, Recollection, ReplicaMemory};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const FILE: &str = "learned.json";
+/// A file longer than this is none of ours.
+const BYTES_MAX: u64 = 16 << 20;
+/// Adapters, and models of one adapter, that are kept.
+const ENTRIES_MAX: usize = 256;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Adapter {
+    cold_start_us: Option<u64>,
+    /// By name and version.
+    models: BTreeMap<String, Replica>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Replica {
+    load_us: Option<u64>,
+    bytes: Option<u64>,
+    /// By the logarithm of a row's bytes.
+    service: BTreeMap<u8, Service>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Service {
+    alpha_ns: u64,
+    beta_ns: u64,
+    spread_permille: u32,
+}
+
+/// The file and what it says.
+#[derive(Debug)]
+pub(super) struct Recollections {
+    path: PathBuf,
+    adapters: BTreeMap<String, Adapter>,
+    written: BTreeMap<String, Adapter>,
+}
+
+impl Recollections {
+    /// Reads what an earlier run left.
+    pub(super) fn read(cache_dir: &Path) -> Recollections {
+        let path = cache_dir.join(FILE);
+        let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
+        let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
+        let adapters: BTreeMap<String, Adapter> = serde_json::from_slice(&text).unwrap_or_default();
+        Recollections { path, written: adapters.clone(), adapters }
+    }
+
+    /// What is known of an adapter and the models that are served.
+    pub(super) fn of(
+        &self,
+        adapter: &str,
+        models: impl Iterator<Item = (ModelId, String)>,
+    ) -> Option<Recollection> {
+        let known = self.adapters.get(adapter)?;
+        let replicas = models.filter_map(|(id, model)| {
+            known.models.get(&model).map(|replica| (id, replica.recall()))
+        });
+        let cold_start = known.cold_start_us.map(Duration::from_micros);
+        Some(Recollection { cold_start, replicas: replicas.collect() })
+    }
+
+    /// Takes in what the scheduler knows now.
+    pub(super) fn update(
+        &mut self,
+        adapter: &str,
+        memory: Recollection,
+        name: impl Fn(ModelId) -> Option<String>,
+    ) {
+        let room = self.adapters.len() < ENTRIES_MAX;
+        if !room && !self.adapters.contains_key(adapter) {
+            return;
+        }
+        let known = self.adapters.entry(adapter.to_owned()).or_default();
+        known.cold_start_us = memory.cold_start.map(micros).or(known.cold_start_us);
+        for (id, replica) in memory.replicas {
+            let Some(model) = name(id) else { continue };
+            if known.models.len() < ENTRIES_MAX || known.models.contains_key(&model) {
+                known.models.insert(model, Replica::keep(&replica));
+            }
+        }
+    }
+
+    /// The file's text, if it has to be written anew.
+    pub(super) fn changed(&mut self) -> Option<(PathBuf, Vec<u8>)> {
+        if self.adapters == self.written {
+            return None;
+        }
+        self.written.clone_from(&self.adapters);
+        let text = serde_json::to_vec_pretty(&self.adapters).ok()?;
+        Some((self.path.clone(), text))
+    }
+}
+
+/// Writes the file whole, or not at all.
+pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let draft = path.with_extension("json.new");
+    std::fs::write(&draft, text)?;
+    std::fs::rename(&draft, path)
+}
+
+impl Replica {
+    fn recall(&self) -> ReplicaMemory {
+        let line = |(size, service): (&u8, &Service)| {
+            let Service { alpha_ns, beta_ns, spread_permille } = *service;
+            (*size, Line { alpha_ns, beta_ns, spread_permille })
+        };
+        ReplicaMemory {
+            load: self.load_us.map(Duration::from_micros),
+            bytes: self.bytes,
+            lines: self.service.iter().map(line).collect(),
+        }
+    }
+
+    fn keep(memory: &ReplicaMemory) -> Replica {
+        let service = |(size, line): &(u8, Line)| {
+            let Line { alpha_ns, beta_ns, spread_permille } = *line;
+            (*size, Service { alpha_ns, beta_ns, spread_permille })
+        };
+        Replica {
+            load_us: memory.load.map(micros),
+            bytes: memory.bytes,
+            service: memory.lines.iter().map(service).collect(),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The name that a served version is remembered by.
+pub(super) fn key(info: &ModelInfo) -> String {
+    format!("{}/{}", info.name, info.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Recollection {
+        let line = Line { alpha_ns: 5, beta_ns: 7, spread_permille: 30 };
+        let load = Some(Duration::from_millis(3));
+        let replica = ReplicaMemory { load, bytes: Some(9), lines: vec![(10, line)] };
+        let cold_start = Some(Duration::from_millis(800));
+        Recollection { cold_start, replicas: vec![(ModelId(4), replica)] }
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("concertina-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_was_learned_is_there_after_a_restart() {
+        let folder = folder("learned");
+        let mut first = Recollections::read(&folder);
+        assert!(first.changed().is_none());
+        first.update("pci-1", memory(), |id| (id == ModelId(4)).then(|| "digits/1".to_owned()));
+        let (path, text) = first.changed().unwrap();
+        assert!(first.changed().is_none());
+        write(&path, &text).unwrap();
+        let second = Recollections::read(&folder);
+        let models = || [(ModelId(0), "digits/1".to_owned()), (ModelId(1), "other/1".to_owned())];
+        let mut expected = memory();
+        expected.replicas[0].0 = ModelId(0);
+        assert_eq!(second.of("pci-1", models().into_iter()), Some(expected));
+        assert_eq!(second.of("pci-2", models().into_iter()), None);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_broken_file_is_ignored() {
+        let folder = folder("broken");
+        std::fs::write(folder.join(FILE), b"{\"pci\": [1, 2").unwrap();
+        assert!(Recollections::read(&folder).adapters.is_empty());
+        std::fs::write(folder.join(FILE), br#"{"pci": {"cold_start_us": 5, "new": 1}}"#).unwrap();
+        assert_eq!(Recollections::read(&folder).adapters["pci"].cold_start_us, Some(5));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_file_stays_small() {
+        let folder = folder("many");
+        let mut learned = Recollections::read(&folder);
+        for adapter in 0..2 * ENTRIES_MAX {
+            learned.update(&format!("pci-{adapter}"), memory(), |_| None);
+        }
+        assert_eq!(learned.adapters.len(), ENTRIES_MAX);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

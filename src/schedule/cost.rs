@@ -1,0 +1,297 @@
+//! The `cost` policy: meet the latency targets with the least energy.
+//!
+//! Growth: whenever rows wait that the adapters that are on will not serve within their model's
+//! target, the cheapest adapter that can carry them is turned on, or the fastest ones if none can
+//! alone. No timer, no average: the unmet rows are computed exactly.
+//!
+//! Shrinking is ski rental (Karlin et al., *Competitive randomized algorithms for nonuniform
+//! problems*, 1994): an adapter goes when it was not needed for as long as staying on costs what
+//! turning it on again will, so that it never wastes more than twice the least energy. An adapter
+//! is *needed* by a batch if the others would have missed its target. Where a cold start misses
+//! the target by itself, the last adapter stays `exp(theta)` times longer, and `theta` follows
+//! the share of requests that miss: online quantile tracking ("conformal"), so that in the long
+//! run 0.7 % do.
+
+use super::decision::Reason;
+use super::forecast::{Slot, level};
+use super::policy::Policy;
+use super::scheduler::Scheduler;
+use super::state::{Adapter, State, Wish};
+use super::types::{AdapterId, ModelId, Time};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Nothing stays on longer than this without need, whatever the numbers say.
+const BREAK_EVEN_MAX: f64 = 3600.0;
+/// Nor does anything go sooner than this: drivers are not cycled within a breath.
+const BREAK_EVEN_MIN: f64 = 1.0;
+
+/// Rows of one model that what is on will serve too late.
+#[derive(Clone, Copy, Debug)]
+struct Unmet {
+    model: ModelId,
+    size: u8,
+    /// All that wait.
+    waiting: u64,
+    /// Those that will be late.
+    rows: f64,
+    /// Seconds until all are served; infinite if never.
+    drain: f64,
+}
+
+/// The adapter to let go next, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dispensable {
+    adapter: AdapterId,
+    pub(super) until: Time,
+    since: Time,
+    break_even: f64,
+    patience: f64,
+}
+
+impl Scheduler {
+    /// Turns on what the waiting rows need to be served within their targets.
+    pub(super) fn grow_by_cost(&mut self, now: Time) {
+        // Each round turns one on, so that there are no more rounds than adapters.
+        for _ in 0..self.order.len() {
+            if self.queue.len() == 0 || !self.can_grow() {
+                return;
+            }
+            let Some(unmet) = self.unmet(now) else { return };
+            if !self.relieve(now, unmet) {
+                return;
+            }
+        }
+    }
+
+    fn can_grow(&self) -> bool {
+        self.on_for_good() < self.settings.max
+            && self.adapters.iter().any(|(id, adapter)| {
+                let sleeps = matches!(adapter.state, State::Off | State::Draining { .. });
+                sleeps && self.is_eligible(*id)
+            })
+    }
+
+    /// The first model of which rows will be late.
+    fn unmet(&self, now: Time) -> Option<Unmet> {
+        // The share of each adapter's time that the models before need.
+        let mut taken: BTreeMap<AdapterId, f64> = BTreeMap::new();
+        for (model, waiting) in self.queue.waiting() {
+            let profile = self.models.get(&model)?;
+            let newest = self.queue.newest(model) + profile.slo;
+            let window = newest.since(now).as_secs_f64();
+            // What stands in for one that is usable again is on its way out.
+            let mut slots = self.slots(now, model, 0);
+            slots.retain(|slot| self.counts(slot.adapter));
+            let capacity = |slot: &Slot| {
+                let free = 1.0 - taken.get(&slot.adapter).copied().unwrap_or(0.0);
+                self.rows_in_time(now, slot, window, profile.slo) * free
+            };
+            let sum: f64 = slots.iter().map(capacity).sum();
+            if (waiting as f64) > sum {
+                let (rows, drain) = (waiting as f64 - sum, level(&slots, waiting));
+                return Some(Unmet { model, size: 0, waiting, rows, drain });
+            }
+            for slot in &slots {
+                let taken = taken.entry(slot.adapter).or_default();
+                *taken += (1.0 - *taken) * waiting as f64 / sum;
+            }
+        }
+        None
+    }
+
+    fn counts(&self, id: AdapterId) -> bool {
+        self.adapters.get(&id).is_some_and(|adapter| {
+            !adapter.profile.fallback || adapter.wish == Wish::On || self.stands_in()
+        })
+    }
+
+    /// Rows that an adapter which is on serves within the window. One that is coming, or has just
+    /// come, is trusted with what arrives during its start: it was turned on for that, and until
+    /// it had its chance nobody else is.
+    fn rows_in_time(&self, now: Time, slot: &Slot, window: f64, slo: Duration) -> f64 {
+        let Some(adapter) = self.adapters.get(&slot.adapter) else { return 0.0 };
+        let start = adapter.cold_start() + self.load_time_of(slot, adapter);
+        let young = adapter.state.warms_up() || now.since(adapter.ready).as_secs_f64() < start;
+        if young || !slot.loaded {
+            let ready = Slot { free: 0.0, ..*slot };
+            return ready.rows_by(start.max(slo.as_secs_f64()).max(window));
+        }
+        slot.rows_by(window)
+    }
+
+    fn load_time_of(&self, slot: &Slot, adapter: &Adapter) -> f64 {
+        let loading = match adapter.state {
+            State::Loading { model, .. } => Some(model),
+            _ => adapter.replicas.keys().next().copied(),
+        };
+        loading.map_or(0.0, |model| self.load_time(slot.adapter, model))
+    }
+
+    /// Turns on one adapter for the rows that will be late: a draining one, else the cheapest
+    /// that can carry them, else the fastest.
+    fn relieve(&mut self, now: Time, unmet: Unmet) -> bool {
+        for at in 0..self.order.len() {
+            let id = self.order[at];
+            let takes = self.adapters.get(&id).is_some_and(|a| self.takes(a, unmet.model));
+            let ready_in = Duration::ZERO;
+            if takes
+                && self.is_eligible(id)
+                && self.turn_on(now, id, true, self.why(unmet, ready_in))
+            {
+                return true;
+            }
+        }
+        let Some((id, ready_in)) = self.cheapest(now, unmet) else { return false };
+        self.turn_on(now, id, false, self.why(unmet, ready_in))
+    }
+
+    fn why(&self, unmet: Unmet, ready_in: Duration) -> Reason {
+        let target = self.models.get(&unmet.model).map_or(Duration::ZERO, |model| model.slo);
+        let drain = unmet.drain.is_finite().then(|| Duration::from_secs_f64(unmet.drain.min(1e6)));
+        Reason::LatencyTarget { model: unmet.model, rows: unmet.waiting, drain, target, ready_in }
+    }
+
+    /// Which adapter that is off to turn on, and how soon it will be ready.
+    fn cheapest(&self, now: Time, unmet: Unmet) -> Option<(AdapterId, Duration)> {
+        let slo = self.models.get(&unmet.model)?.slo.as_secs_f64();
+        let mut best: Option<(Rank, AdapterId, f64)> = None;
+        for id in &self.order {
+            let Some(adapter) = self.adapters.get(id) else { continue };
+            let off = adapter.state == State::Off && self.is_eligible(*id);
+            if !off || !self.takes(adapter, unmet.model) || !self.may_start(now, adapter) {
+                continue;
+            }
+            let slot = self.slot(now, *id, adapter, unmet.model, unmet.size);
+            let ready = adapter.cold_start() + self.load_time(*id, unmet.model);
+            let slot = Slot { free: 0.0, ..slot };
+            let rank = self.rank(adapter, &slot, unmet, (ready, slo));
+            if best.as_ref().is_none_or(|(other, ..)| rank.is_better(other)) {
+                best = Some((rank, *id, ready));
+            }
+        }
+        best.map(|(_, id, ready)| (id, Duration::from_secs_f64(ready.min(1e6))))
+    }
+
+    fn rank(&self, adapter: &Adapter, slot: &Slot, unmet: Unmet, (ready, slo): (f64, f64)) -> Rank {
+        let carries = slot.rows_by(ready.max(slo)) >= unmet.rows;
+        let finish = ready + slot.finish(unmet.waiting);
+        let joules = self.activation_joules(adapter, ready)
+            + slot.finish(unmet.waiting) * adapter.profile.power.active_mw as f64 * 1e-3;
+        // If nothing is on, all that waits waits for this start.
+        let alone = !unmet.drain.is_finite();
+        Rank { in_time: !alone || finish <= slo, carries, joules, finish, rate: slot.rate(), alone }
+    }
+
+    /// What one activation costs, with its price.
+    fn activation_joules(&self, adapter: &Adapter, seconds: f64) -> f64 {
+        let Policy::Cost { price_mj, .. } = self.settings.policy else { return 0.0 };
+        (price_mj as f64 + seconds * adapter.profile.power.start_mw as f64) * 1e-3
+    }
+
+    /// Whether the cap on activations allows another; the only adapter may always start.
+    fn may_start(&self, now: Time, adapter: &Adapter) -> bool {
+        let Policy::Cost { starts_per_hour, .. } = self.settings.policy else { return true };
+        let recent = adapter.starts.iter().filter(|at| now.since(**at) < HOUR).count();
+        (recent as u64) < u64::from(starts_per_hour) || self.on() == 0
+    }
+
+    /// Lets one adapter go that has not been needed for its break-even time.
+    pub(super) fn shrink_by_cost(&mut self, now: Time) -> bool {
+        for adapter in self.adapters.values_mut() {
+            while adapter.starts.front().is_some_and(|at| now.since(*at) >= HOUR) {
+                adapter.starts.pop_front();
+            }
+        }
+        let Some(go) = self.dispensable().filter(|go| go.until <= now) else {
+            return false;
+        };
+        let reason = Reason::BreakEven {
+            unneeded: now.since(go.since),
+            break_even: Duration::from_secs_f64(go.break_even),
+            patience_permille: (go.patience * 1e3) as u64,
+        };
+        self.let_go(now, go.adapter, reason);
+        self.let_go_at = now;
+        true
+    }
+
+    /// The adapter that goes first if nothing changes.
+    pub(super) fn dispensable(&self) -> Option<Dispensable> {
+        let on = self.on();
+        if on <= self.settings.min && self.closing.is_none() {
+            return None;
+        }
+        let candidates = self.order.iter().rev().filter_map(|id| self.until(*id, on));
+        candidates.min_by_key(|candidate| candidate.until)
+    }
+
+    /// Until when this adapter stays although nothing needs it.
+    fn until(&self, id: AdapterId, on: usize) -> Option<Dispensable> {
+        let adapter = self.adapters.get(&id)?;
+        if adapter.wish != Wish::Auto || !adapter.state.serves() {
+            return None;
+        }
+        let idle = match adapter.state {
+            State::Idle { since } => Some(since),
+            _ => None,
+        };
+        // The last one serves whatever comes: it goes only when nothing does.
+        if on == 1 && (idle.is_none() || self.queue.len() > 0) {
+            return None;
+        }
+        let since = adapter.needed.max(self.let_go_at);
+        let since = if on == 1 { since.max(idle.unwrap_or(since)) } else { since };
+        let start = self.start_seconds(id, adapter);
+        let break_even = self.break_even(adapter, start);
+        let patience = if on == 1 { self.patience(start) } else { 1.0 };
+        let wait = (break_even * patience).min(BREAK_EVEN_MAX);
+        let until = since + Duration::from_secs_f64(wait);
+        Some(Dispensable { adapter: id, until, since, break_even, patience })
+    }
+
+    /// Seconds from off to serving what it serves now.
+    fn start_seconds(&self, id: AdapterId, adapter: &Adapter) -> f64 {
+        let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
+        adapter.cold_start() + used.map_or(0.0, |(model, _)| self.load_time(id, *model))
+    }
+
+    /// Seconds of idling that cost as much as an activation.
+    fn break_even(&self, adapter: &Adapter, start: f64) -> f64 {
+        let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
+        let seconds = self.activation_joules(adapter, start) / idle;
+        seconds.clamp(BREAK_EVEN_MIN, BREAK_EVEN_MAX)
+    }
+
+    /// How many times its break-even the last adapter waits.
+    fn patience(&self, start: f64) -> f64 {
+        let strictest = self.models.values().map(|model| model.slo).min();
+        if strictest.is_none_or(|slo| start <= slo.as_secs_f64()) { 1.0 } else { self.theta.exp() }
+    }
+}
+
+/// How good it would be to turn an adapter on.
+#[derive(Clone, Copy, Debug)]
+struct Rank {
+    in_time: bool,
+    carries: bool,
+    joules: f64,
+    finish: f64,
+    rate: f64,
+    /// Whether nothing else is on.
+    alone: bool,
+}
+
+impl Rank {
+    fn is_better(&self, other: &Rank) -> bool {
+        let merit = |rank: &Rank| (rank.in_time, rank.carries);
+        if merit(self) != merit(other) {
+            return merit(self) > merit(other);
+        }
+        if self.alone && !self.in_time {
+            return self.finish < other.finish;
+        }
+        if self.carries { self.joules < other.joules } else { self.rate > other.rate }
+    }
+}

@@ -1,0 +1,227 @@
+//! What happens to adapters: found, started, loaded, let down, gone.
+
+use super::decision::{Change, Reason};
+use super::scheduler::Scheduler;
+use super::service::{Service, bucket};
+use super::settings::AdapterProfile;
+use super::state::{Adapter, Replica, State};
+use super::types::{
+    Action, AdapterId, Fault, Incarnation, ModelId, Recollection, ReplicaMemory, Time,
+};
+use std::mem;
+use std::time::Duration;
+
+/// Share by which a learned duration moves towards a longer and towards a shorter one: what takes
+/// long is believed sooner, since promising too much costs more than promising too little.
+const UP: f64 = 0.5;
+const DOWN: f64 = 0.2;
+
+impl Scheduler {
+    pub(super) fn discovered(&mut self, adapters: Vec<(AdapterId, AdapterProfile)>) {
+        self.discovered = true;
+        for adapter in self.adapters.values_mut() {
+            adapter.present = false;
+        }
+        for (id, profile) in adapters {
+            let adapter = self.adapters.entry(id).or_insert_with(|| Adapter::new(profile));
+            adapter.present = true;
+            adapter.profile = profile;
+        }
+        self.sort();
+    }
+
+    /// Takes in what an earlier run learned.
+    pub(super) fn recall(&mut self, id: AdapterId, memory: Recollection) {
+        let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        adapter.cold_start = adapter.cold_start.or(memory.cold_start.map(|d| d.as_secs_f64()));
+        for (model, replica) in memory.replicas {
+            let known = adapter.known.entry(model).or_default();
+            known.load = known.load.or(replica.load.map(|load| load.as_secs_f64()));
+            known.bytes = known.bytes.or(replica.bytes);
+            for (size, line) in replica.lines {
+                known.services.entry(size).or_insert_with(|| Service::told(line));
+            }
+        }
+    }
+
+    /// What is worth keeping of an adapter for the next run.
+    pub fn recollection(&self, id: AdapterId) -> Option<Recollection> {
+        let adapter = self.adapters.get(&id)?;
+        let replicas = adapter.known.iter().map(|(model, known)| {
+            let lines = known.services.iter().map(|(size, service)| (*size, service.line()));
+            let load = known.load.map(Duration::from_secs_f64);
+            (*model, ReplicaMemory { load, bytes: known.bytes, lines: lines.collect() })
+        });
+        let cold_start = adapter.cold_start.map(Duration::from_secs_f64);
+        Some(Recollection { cold_start, replicas: replicas.collect() })
+    }
+
+    pub(super) fn progress(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {
+        let Some(adapter) = self.current(id, incarnation) else { return };
+        adapter.alive = now;
+        if let State::Starting { progress, .. } | State::Loading { progress, .. } =
+            &mut adapter.state
+        {
+            *progress = now;
+        }
+    }
+
+    pub(super) fn ready(&mut self, now: Time, id: AdapterId, incarnation: Incarnation, speed: u64) {
+        let Some(adapter) = self.current(id, incarnation) else { return };
+        let State::Starting { since, .. } = adapter.state else { return };
+        adapter.alive = now;
+        adapter.speed = speed;
+        adapter.ready = now;
+        adapter.needed = now;
+        learn(&mut adapter.cold_start, now.since(since));
+        adapter.state = State::Idle { since: now };
+        self.sort();
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        now: Time,
+        (id, incarnation): (AdapterId, Incarnation),
+        model: ModelId,
+        bytes: u64,
+        measured: &[(u32, Duration)],
+    ) {
+        let Some(since) = self.load_ended(now, id, incarnation, model) else { return };
+        let bytes = if bytes == 0 { self.bytes_of(id, model) } else { bytes };
+        let profile = self.models.get(&model).copied();
+        let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        adapter.replicas.insert(model, Replica { bytes, used: now, loaded: now });
+        adapter.needed = now;
+        let Some(profile) = profile else { return };
+        let known = adapter.known.entry(model).or_default();
+        learn(&mut known.load, now.since(since));
+        known.bytes = Some(bytes);
+        // The sizes of rows that clients send are not known yet: 0 stands for any.
+        let service = known.services.entry(0).or_default();
+        for (rows, took) in measured {
+            service.observe(bucket(*rows, profile.max_rows), *took);
+        }
+    }
+
+    pub(super) fn load_failed(
+        &mut self,
+        now: Time,
+        (id, incarnation): (AdapterId, Incarnation),
+        model: ModelId,
+    ) {
+        // Memory may be free again, or a file mended.
+        let until = now + self.settings.backoff_max;
+        if self.load_ended(now, id, incarnation, model).is_some()
+            && let Some(adapter) = self.adapters.get_mut(&id)
+        {
+            adapter.refused.insert(model, until);
+        }
+    }
+
+    /// Since when the adapter loaded this model, if it did; it is idle now.
+    fn load_ended(
+        &mut self,
+        now: Time,
+        id: AdapterId,
+        incarnation: Incarnation,
+        expected: ModelId,
+    ) -> Option<Time> {
+        let adapter = self.current(id, incarnation)?;
+        let State::Loading { since, model, .. } = adapter.state else { return None };
+        if model != expected {
+            return None;
+        }
+        adapter.alive = now;
+        adapter.state = State::Idle { since: now };
+        Some(since)
+    }
+
+    pub(super) fn exited(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {
+        let Some(adapter) = self.current(id, incarnation) else { return };
+        match adapter.state {
+            State::Off | State::Quarantined { .. } => {}
+            State::Stopping { fault: None, .. } => adapter.state = State::Off,
+            State::Stopping { fault: Some(_), .. } | State::Unreaped { .. } => {
+                self.quarantine(now, id);
+            }
+            State::Starting { .. }
+            | State::Loading { .. }
+            | State::Idle { .. }
+            | State::Busy { .. }
+            | State::Draining { .. } => {
+                self.strike(now, id, Fault::Crashed);
+                self.quarantine(now, id);
+            }
+        }
+    }
+
+    /// A worker that can no longer be trusted is killed; its work runs elsewhere.
+    pub(super) fn let_down(&mut self, now: Time, id: AdapterId, fault: Fault) {
+        let Some(adapter) = self.adapters.get(&id) else { return };
+        let incarnation = adapter.incarnation;
+        match adapter.state {
+            State::Starting { .. }
+            | State::Loading { .. }
+            | State::Idle { .. }
+            | State::Busy { .. }
+            | State::Draining { .. } => {}
+            State::Off
+            | State::Stopping { .. }
+            | State::Quarantined { .. }
+            | State::Unreaped { .. } => return,
+        }
+        self.strike(now, id, fault);
+        self.become_stopping(id, State::Stopping { since: now, killed: true, fault: Some(fault) });
+        self.actions.push_back(Action::Kill { adapter: id, incarnation });
+    }
+
+    /// Counts a fault, says so, and takes the work back.
+    fn strike(&mut self, now: Time, id: AdapterId, fault: Fault) {
+        let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        adapter.strikes = adapter.strikes.saturating_add(1);
+        adapter.last_fault = Some(fault);
+        adapter.replicas.clear();
+        let strikes = adapter.strikes;
+        let state = mem::replace(&mut adapter.state, State::Idle { since: now });
+        if let State::Busy { batch, .. } | State::Draining { batch, .. } = state {
+            self.retry(&batch, fault);
+        }
+        let backoff = self.backoff(strikes);
+        let reason = Reason::Fault { fault, strikes, backoff };
+        self.decide(now, id, Change::Quarantine, reason);
+    }
+
+    fn quarantine(&mut self, now: Time, id: AdapterId) {
+        let Some(adapter) = self.adapters.get(&id) else { return };
+        let until = now + self.backoff(adapter.strikes);
+        if let Some(adapter) = self.adapters.get_mut(&id) {
+            adapter.state = State::Quarantined { since: now, until };
+        }
+    }
+
+    /// The wait after so many faults in a row: doubling, bounded.
+    pub(super) fn backoff(&self, strikes: u32) -> Duration {
+        let doublings = strikes.saturating_sub(1).min(20);
+        self.settings.backoff.saturating_mul(1 << doublings).min(self.settings.backoff_max)
+    }
+
+    pub(super) fn ask_to_stop(&mut self, now: Time, id: AdapterId) {
+        let Some(incarnation) = self.adapters.get(&id).map(|a| a.incarnation) else { return };
+        self.become_stopping(id, State::Stopping { since: now, killed: false, fault: None });
+        self.actions.push_back(Action::Stop { adapter: id, incarnation });
+    }
+
+    fn become_stopping(&mut self, id: AdapterId, state: State) {
+        if let Some(adapter) = self.adapters.get_mut(&id) {
+            adapter.replicas.clear();
+            adapter.state = state;
+        }
+    }
+}
+
+/// Moves a learned duration towards a measured one.
+fn learn(known: &mut Option<f64>, took: Duration) {
+    let took = took.as_secs_f64();
+    let share = |known: f64| if took > known { UP } else { DOWN };
+    *known = Some(known.map_or(took, |known| known + (took - known) * share(known)));
+}

@@ -1,0 +1,266 @@
+//! Which models an adapter holds: loaded on demand, dropped when another needs the memory.
+//! And what is known, or guessed, of times and sizes.
+
+use super::decision::{Change, Reason};
+use super::forecast::Slot;
+use super::scheduler::Scheduler;
+use super::service::{Line, Service};
+use super::state::{Adapter, Replica, State, Wish};
+use super::types::{Action, AdapterId, ModelId, Time};
+use std::time::Duration;
+
+/// A replica stays at least so many times as long as it takes to load, so that two models that
+/// do not fit together take turns that are worth it.
+const RESIDENCE_LOADS: f64 = 4.0;
+const RESIDENCE_MIN: f64 = 1.0;
+/// Guess for a model that was never loaded: so many seconds, and so many bytes per second.
+const LOAD_GUESS: f64 = 0.3;
+const LOAD_BYTES_PER_SECOND: f64 = 1e9;
+/// Guess for a model that never ran, on an adapter of speed 1000.
+const BATCH_GUESS: Line = Line { alpha_ns: 1_000_000, beta_ns: 500_000, spread_permille: 500 };
+/// What takes longer than predicted is taken to be this share of its time so far from its end.
+const OVERDUE: f64 = 0.25;
+
+impl Scheduler {
+    /// What the adapters that are on offer to rows of this model and size. Those that are idle
+    /// but cannot have the model now are left out.
+    pub(super) fn slots(&self, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
+        let mut slots = Vec::with_capacity(self.adapters.len());
+        for (id, adapter) in &self.adapters {
+            if !adapter.state.is_on() || !self.takes(adapter, model) {
+                continue;
+            }
+            let loaded = adapter.replicas.contains_key(&model);
+            let idle = adapter.is_idle();
+            if idle && !loaded && self.victims(now, *id, model).is_none() {
+                continue;
+            }
+            slots.push(self.slot(now, *id, adapter, model, size));
+        }
+        slots
+    }
+
+    pub(super) fn slot(
+        &self,
+        now: Time,
+        id: AdapterId,
+        adapter: &Adapter,
+        model: ModelId,
+        size: u8,
+    ) -> Slot {
+        let loaded = adapter.replicas.contains_key(&model);
+        let service = self.service(id, model, size);
+        let comes =
+            matches!(adapter.state, State::Loading { model: coming, .. } if coming == model);
+        let load = if loaded || comes { 0.0 } else { self.load_time(id, model) };
+        Slot {
+            adapter: id,
+            free: self.remaining(now, id, adapter) + load,
+            alpha: service.alpha(),
+            beta: service.beta(),
+            caution: service.caution(),
+            max_rows: self.models.get(&model).map_or(1, |model| model.max_rows.max(1)),
+            idle: adapter.is_idle(),
+            loaded,
+            measured: service.is_measured(),
+        }
+    }
+
+    /// Seconds until the adapter can begin something new.
+    fn remaining(&self, now: Time, id: AdapterId, adapter: &Adapter) -> f64 {
+        let (since, predicted) = match &adapter.state {
+            State::Idle { .. } => return 0.0,
+            State::Busy { since, batch } => {
+                let service = self.service(id, batch.model, batch.size);
+                let max_rows = self.models.get(&batch.model).map_or(1, |model| model.max_rows);
+                (*since, service.batch(super::service::bucket(batch.rows(), max_rows)))
+            }
+            State::Loading { since, model, .. } => (*since, self.load_time(id, *model)),
+            State::Starting { since, .. } => (*since, adapter.cold_start()),
+            State::Off
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Quarantined { .. }
+            | State::Unreaped { .. } => return f64::INFINITY,
+        };
+        let elapsed = now.since(since).as_secs_f64();
+        (predicted - elapsed).max(if elapsed > predicted { elapsed * OVERDUE } else { 0.0 })
+    }
+
+    /// The service model: learned here, else scaled from another adapter, else guessed.
+    pub(super) fn service(&self, id: AdapterId, model: ModelId, size: u8) -> Service {
+        let known = |adapter: &Adapter| {
+            let services = &adapter.known.get(&model)?.services;
+            let near = services.range(..=size).next_back().or_else(|| services.iter().next());
+            near.map(|(_, service)| *service)
+        };
+        let Some(adapter) = self.adapters.get(&id) else { return Service::told(BATCH_GUESS) };
+        if let Some(service) = known(adapter) {
+            return service;
+        }
+        let other = self.adapters.values().find_map(|other| Some((other, known(other)?)));
+        match other {
+            Some((other, service)) => service.slower(times_slower(adapter, other)),
+            None => {
+                let times = 1000.0 / adapter.profile.speed.max(1) as f64;
+                Service::told(BATCH_GUESS).slower(times)
+            }
+        }
+    }
+
+    /// Seconds to load and warm up a model.
+    pub(super) fn load_time(&self, id: AdapterId, model: ModelId) -> f64 {
+        let known = |adapter: &Adapter| adapter.known.get(&model)?.load;
+        let own = self.adapters.get(&id).and_then(known);
+        own.or_else(|| self.adapters.values().find_map(known)).unwrap_or_else(|| {
+            let bytes = self.models.get(&model).map_or(0, |model| model.bytes);
+            LOAD_GUESS + bytes as f64 / LOAD_BYTES_PER_SECOND
+        })
+    }
+
+    /// Bytes that a model takes on an adapter.
+    pub(super) fn bytes_of(&self, id: AdapterId, model: ModelId) -> u64 {
+        let known = |adapter: &Adapter| adapter.known.get(&model)?.bytes;
+        let own = self.adapters.get(&id).and_then(known);
+        let other = || self.adapters.values().find_map(known);
+        own.or_else(other).or(self.models.get(&model).map(|model| model.bytes)).unwrap_or(0)
+    }
+
+    /// Whether this adapter could hold the model at all.
+    pub(super) fn takes(&self, adapter: &Adapter, model: ModelId) -> bool {
+        if adapter.refused.contains_key(&model) {
+            return false;
+        }
+        let Some(budget) = adapter.profile.memory else { return true };
+        let known = adapter.known.get(&model).and_then(|known| known.bytes);
+        let files = || self.models.get(&model).map_or(0, |model| model.bytes);
+        known.unwrap_or_else(files) <= budget
+    }
+
+    /// Loads a model on an idle adapter, making room where there is none.
+    pub(super) fn load_here(&mut self, now: Time, id: AdapterId, model: ModelId) -> bool {
+        let rows = self.queue.rows_of(model);
+        let Some(victims) = self.victims(now, id, model) else { return false };
+        let (needed, free) = (self.bytes_of(id, model), self.free_bytes(id));
+        for victim in victims {
+            self.unload(now, id, victim, Reason::Memory { needed, free });
+        }
+        self.begin_load(now, id, model, Reason::Demand { rows });
+        true
+    }
+
+    fn begin_load(&mut self, now: Time, id: AdapterId, model: ModelId, reason: Reason) {
+        let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        let incarnation = adapter.incarnation;
+        adapter.state = State::Loading { since: now, progress: now, model };
+        self.actions.push_back(Action::Load { adapter: id, incarnation, model });
+        self.decide(now, id, Change::Load(model), reason);
+    }
+
+    fn unload(&mut self, now: Time, id: AdapterId, model: ModelId, reason: Reason) {
+        let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        let incarnation = adapter.incarnation;
+        adapter.replicas.remove(&model);
+        self.actions.push_back(Action::Unload { adapter: id, incarnation, model });
+        self.decide(now, id, Change::Unload(model), reason);
+    }
+
+    fn free_bytes(&self, id: AdapterId) -> u64 {
+        let Some(adapter) = self.adapters.get(&id) else { return 0 };
+        let budget = adapter.profile.memory.unwrap_or(u64::MAX);
+        budget.saturating_sub(adapter.bytes())
+    }
+
+    /// The replicas to drop so that the model fits, least valuable first; `None` if it cannot be
+    /// made to fit now.
+    pub(super) fn victims(&self, now: Time, id: AdapterId, model: ModelId) -> Option<Vec<ModelId>> {
+        let adapter = self.adapters.get(&id)?;
+        let missing = self.bytes_of(id, model).saturating_sub(self.free_bytes(id));
+        let mut missing = i128::from(missing);
+        if missing == 0 {
+            return Some(Vec::new());
+        }
+        let over =
+            |(other, replica): &(&ModelId, &Replica)| self.stays(id, **other, replica) <= now;
+        let mut old: Vec<_> = adapter.replicas.iter().filter(over).collect();
+        old.sort_by(|a, b| self.value(now, id, *a).total_cmp(&self.value(now, id, *b)));
+        let mut victims = Vec::new();
+        for (victim, replica) in old {
+            if missing <= 0 {
+                break;
+            }
+            missing -= i128::from(replica.bytes);
+            victims.push(*victim);
+        }
+        (missing <= 0).then_some(victims)
+    }
+
+    /// Seconds of loading that a byte saves, the less the longer it was not used.
+    fn value(&self, now: Time, id: AdapterId, (model, replica): (&ModelId, &Replica)) -> f64 {
+        let idle = now.since(replica.used).as_secs_f64() + 1.0;
+        self.load_time(id, *model) / (replica.bytes.max(1) as f64 * idle)
+    }
+
+    /// Until when a replica stays whatever others want.
+    fn stays(&self, id: AdapterId, model: ModelId, replica: &Replica) -> Time {
+        let residence = (self.load_time(id, model) * RESIDENCE_LOADS).max(RESIDENCE_MIN);
+        replica.loaded + Duration::from_secs_f64(residence.min(3600.0))
+    }
+
+    /// When an idle adapter may first make room for this model.
+    pub(super) fn room_at(&self, now: Time, model: ModelId) -> Option<Time> {
+        let idle = self.adapters.iter().filter(|(_, a)| a.is_idle() && self.takes(a, model));
+        let stays = idle.flat_map(|(id, adapter)| {
+            adapter.replicas.iter().map(|(other, replica)| self.stays(*id, *other, replica))
+        });
+        stays.filter(|at| *at > now).min()
+    }
+
+    /// Drops what is served no more, and gets idle adapters ready for what has been asked for.
+    pub(super) fn prepare(&mut self, now: Time) {
+        for at in 0..self.order.len() {
+            let id = self.order[at];
+            self.drop_withdrawn(now, id);
+            if self.queue.len() == 0 && self.closing.is_none() {
+                self.load_ahead(now, id);
+            }
+        }
+    }
+
+    fn drop_withdrawn(&mut self, now: Time, id: AdapterId) {
+        let Some(adapter) = self.adapters.get(&id) else { return };
+        let withdrawn = |model: &&ModelId| !self.models.contains_key(*model);
+        let running = adapter.state.batch().map(|batch| batch.model);
+        let withdrawn = adapter.replicas.keys().filter(withdrawn);
+        let model = withdrawn.filter(|model| Some(**model) != running).min().copied();
+        if let Some(model) = model {
+            self.unload(now, id, model, Reason::Withdrawn);
+        }
+    }
+
+    fn load_ahead(&mut self, now: Time, id: AdapterId) {
+        let Some(adapter) = self.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
+            return;
+        };
+        // Who is on without load is on to be ready for anything.
+        let all = adapter.wish == Wish::On || self.settings.min > 0;
+        let wanted = |model: &&ModelId| {
+            (all || self.queue.newest(**model) > Time::default())
+                && !adapter.replicas.contains_key(model)
+                && self.takes(adapter, **model)
+                && self.bytes_of(id, **model) <= self.free_bytes(id)
+        };
+        if let Some(model) = self.models.keys().find(wanted).copied() {
+            self.begin_load(now, id, model, Reason::Ahead);
+        }
+    }
+}
+
+/// How many times slower one adapter is than another: by what their probes measured, or else by
+/// their classes.
+fn times_slower(adapter: &Adapter, other: &Adapter) -> f64 {
+    if adapter.speed > 0 && other.speed > 0 {
+        return other.speed as f64 / adapter.speed as f64;
+    }
+    other.profile.speed.max(1) as f64 / adapter.profile.speed.max(1) as f64
+}

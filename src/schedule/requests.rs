@@ -1,0 +1,235 @@
+//! What happens to requests: admitted, answered, taken apart, run again, turned away.
+
+use super::queue::{Lane, Order, Request};
+use super::scheduler::Scheduler;
+use super::service::bucket;
+use super::state::{Batch, Part, State};
+use super::types::{
+    Action, AdapterId, Arrival, BatchId, Failure, Fault, Incarnation, ModelId, Reject, RequestId,
+    Time,
+};
+use std::mem;
+use std::time::Duration;
+
+/// How fast the patience with the last adapter follows missed targets, and the share of requests
+/// that may miss: online quantile tracking.
+const THETA_STEP: f64 = 0.4;
+const MISSES_WANTED: f64 = 0.007;
+
+impl Scheduler {
+    pub(super) fn admit(&mut self, now: Time, arrival: Arrival) {
+        let Arrival { request: id, model, shape, rows, priority, deadline } = arrival;
+        if self.closing.is_some() {
+            return self.reject(id, Reject::ShuttingDown);
+        }
+        let Some(profile) = self.models.get(&model) else {
+            return self.reject(id, Reject::ModelGone);
+        };
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return self.reject(id, Reject::Deadline);
+        }
+        let target = now + profile.slo;
+        if self.is_full(rows) {
+            let drain = self.drain(now);
+            return self.reject(id, Reject::QueueFull { drain });
+        }
+        self.numbers.request += 1;
+        let priority = if priority == 0 { Arrival::PRIORITY_DEFAULT } else { priority };
+        let due = deadline.map_or(target, |deadline| deadline.min(target));
+        let order = Order { priority, due, number: self.numbers.request };
+        let lane = Lane { model, shape, group: 0 };
+        self.queue.admit(id, Request::new(lane, order, rows.max(1), now, deadline));
+    }
+
+    fn is_full(&self, rows: u32) -> bool {
+        let settings = &self.settings;
+        let rows = self.queue.rows().saturating_add(u64::from(rows));
+        // A request that is larger than the bound may come alone.
+        let crowded = rows > settings.queue_rows_max && self.queue.len() > 0;
+        self.queue.len() >= settings.queue_requests_max || crowded
+    }
+
+    /// How long it will take to serve what waits with what is on.
+    pub fn drain(&self, now: Time) -> Duration {
+        let mut seconds = 0.0;
+        for (model, rows) in self.queue.waiting() {
+            let slots = self.slots(now, model, 0);
+            let rate: f64 = slots.iter().map(|slot| slot.rate()).sum();
+            let first = slots.iter().map(|slot| slot.finish(1)).fold(f64::INFINITY, f64::min);
+            let wait = rows as f64 / rate;
+            if wait.is_finite() && first.is_finite() {
+                seconds += wait.max(first);
+            }
+        }
+        // Bounded: a guess of hours helps nobody.
+        Duration::from_secs_f64(seconds.min(3600.0))
+    }
+
+    pub(super) fn done(
+        &mut self,
+        now: Time,
+        id: AdapterId,
+        incarnation: Incarnation,
+        batch: BatchId,
+    ) {
+        let Some((since, batch)) = self.finish(now, id, incarnation, batch) else {
+            return self.actions.push_back(Action::Discard { batch });
+        };
+        self.learn(id, &batch, now.since(since));
+        if let Some(adapter) = self.adapters.get_mut(&id) {
+            adapter.strikes = 0;
+        }
+        let parts = batch.parts.clone();
+        self.actions.push_back(Action::Collect { adapter: id, batch });
+        for part in parts {
+            if let Some(request) = self.queue.done(part) {
+                self.score(now, &request);
+                self.actions.push_back(Action::Answer { request: part.request });
+            }
+        }
+    }
+
+    /// Learns from a measured batch.
+    fn learn(&mut self, id: AdapterId, batch: &Batch, took: Duration) {
+        let max_rows = self.models.get(&batch.model).map_or(1, |model| model.max_rows);
+        // What is known of other adapters is where a first guess comes from.
+        let service = self.service(id, batch.model, batch.size);
+        let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        let known = adapter.known.entry(batch.model).or_default();
+        let service = known.services.entry(batch.size).or_insert(service);
+        service.observe(bucket(batch.rows(), max_rows), took);
+    }
+
+    /// Remembers whether the request met its target.
+    fn score(&mut self, now: Time, request: &Request) {
+        let missed = if now > request.order.due { 1.0 } else { 0.0 };
+        self.theta = (self.theta + THETA_STEP * (missed - MISSES_WANTED)).clamp(-1.0, 4.0);
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        now: Time,
+        (id, incarnation): (AdapterId, Incarnation),
+        batch: BatchId,
+        failure: Failure,
+    ) {
+        match failure {
+            Failure::Input => {
+                if let Some((_, batch)) = self.finish(now, id, incarnation, batch) {
+                    self.bisect(batch);
+                }
+            }
+            Failure::Device => {
+                let current = self.current(id, incarnation);
+                if current.is_some_and(|adapter| holds(&adapter.state, batch)) {
+                    self.let_down(now, id, Fault::Device);
+                }
+            }
+        }
+    }
+
+    /// Frees the adapter of its batch, if it holds this one; tells since when it did.
+    fn finish(
+        &mut self,
+        now: Time,
+        id: AdapterId,
+        incarnation: Incarnation,
+        batch: BatchId,
+    ) -> Option<(Time, Batch)> {
+        let adapter = self.current(id, incarnation).filter(|a| holds(&a.state, batch))?;
+        adapter.alive = now;
+        match mem::replace(&mut adapter.state, State::Idle { since: now }) {
+            State::Busy { since, batch } => Some((since, batch)),
+            State::Draining { since, batch } => {
+                self.ask_to_stop(now, id);
+                Some((since, batch))
+            }
+            other => {
+                adapter.state = other;
+                None
+            }
+        }
+    }
+
+    /// One request of the batch made it fail: it is taken apart into halves that run apart, so
+    /// that the poisonous one is found and cannot fail its neighbours. Who fails alone is told so.
+    fn bisect(&mut self, batch: Batch) {
+        let mut requests: Vec<RequestId> = batch.parts.iter().map(|part| part.request).collect();
+        requests.dedup();
+        requests.retain(|id| self.queue.get(*id).is_some());
+        if let [alone] = requests[..]
+            && batch.parts.iter().all(|part| part.request == alone)
+        {
+            self.queue.forget(alone);
+            return self.reject(alone, Reject::Input { batch: batch.id });
+        }
+        let (first, second) = requests.split_at(requests.len().div_ceil(2));
+        for half in [first, second] {
+            self.numbers.group += 1;
+            let group = self.numbers.group;
+            for part in batch.parts.iter().filter(|part| half.contains(&part.request)) {
+                self.put_back(*part, |request| request.lane.group = group);
+            }
+        }
+    }
+
+    /// Puts the parts of a lost batch back to their places, or gives up on their requests.
+    pub(super) fn retry(&mut self, batch: &Batch, fault: Fault) {
+        for part in &batch.parts {
+            self.retry_part(*part, fault);
+        }
+    }
+
+    fn retry_part(&mut self, part: Part, fault: Fault) {
+        let Some(request) = self.queue.get(part.request) else { return };
+        let retries = request.retries + 1;
+        if retries > self.settings.retries_max {
+            self.queue.forget(part.request);
+            return self.reject(part.request, Reject::RetriesExhausted { fault });
+        }
+        self.numbers.group += 1;
+        let group = self.numbers.group;
+        self.put_back(part, |request| {
+            request.retries = retries;
+            // It may be the one that brings workers down: its neighbours must not pay for it.
+            if retries >= 2 {
+                request.lane.group = group;
+            }
+        });
+    }
+
+    /// A part waits again, if its model is still served.
+    fn put_back(&mut self, part: Part, change: impl FnOnce(&mut Request)) {
+        let model = self.queue.get(part.request).map(|request| request.lane.model);
+        if model.is_some_and(|model| !self.models.contains_key(&model)) {
+            self.queue.forget(part.request);
+            return self.reject(part.request, Reject::ModelGone);
+        }
+        self.queue.put_back(part, change);
+    }
+
+    /// The model is served no more.
+    pub(super) fn withdraw(&mut self, model: ModelId) {
+        self.models.remove(&model);
+        self.reject_all(self.queue.ids_of(model), Reject::ModelGone);
+        self.queue.remove_model(model);
+        for adapter in self.adapters.values_mut() {
+            adapter.known.remove(&model);
+            adapter.refused.remove(&model);
+        }
+    }
+
+    /// Turns away those whose own deadline has passed, wherever they are.
+    pub(super) fn reject_late(&mut self, now: Time) {
+        while let Some((deadline, id)) = self.queue.next_deadline()
+            && deadline <= now
+        {
+            self.queue.forget(id);
+            self.reject(id, Reject::Deadline);
+        }
+    }
+}
+
+fn holds(state: &State, id: BatchId) -> bool {
+    state.batch().is_some_and(|batch| batch.id == id)
+}

@@ -1,0 +1,218 @@
+//! Service models: how long a batch will take, learned from those that were measured.
+//!
+//! `time = alpha + beta · rows`, rows counted as padded to their bucket. The line is fitted by
+//! least squares with exponential forgetting, recursively: only decayed sums are kept (the
+//! information form of recursive least squares). As long as all batches have the same size a
+//! slope cannot be learned; then the last one stays and the offset follows.
+
+use std::time::Duration;
+
+/// Weight that a measurement loses with every later one: about 50 count.
+const FORGETTING: f64 = 0.98;
+/// A measurement this many times longer than predicted is counted as this many times longer:
+/// one hiccup does not move the line far, and a lasting change is still learned within a few.
+const SURPRISE_MAX: f64 = 4.0;
+/// Variance of the rows, relative to their squared mean, from which on a slope is believed.
+const SPREAD_MIN: f64 = 0.02;
+/// Standard deviations that the cautious prediction lies above the mean: the 99th percentile of
+/// a normal distribution.
+const CAUTION: f64 = 2.33;
+
+/// A service model as plain numbers, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Line {
+    /// Time of a batch without its rows.
+    pub alpha_ns: u64,
+    /// Time of each row.
+    pub beta_ns: u64,
+    /// Standard deviation of measured from predicted time, in thousandths of the latter.
+    pub spread_permille: u32,
+}
+
+/// Predicts batch times of one model on one adapter, for rows of one size. Times in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Service {
+    alpha: f64,
+    beta: f64,
+    /// Decayed sums over the measurements: weight, rows, times, squared rows, products.
+    weight: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+    /// Decayed mean of the squared relative error.
+    variance: f64,
+    measured: u64,
+}
+
+impl Service {
+    /// A line that something else told, worth two measurements.
+    pub(super) fn told(line: Line) -> Service {
+        let (alpha, beta) = (line.alpha_ns as f64 * 1e-9, line.beta_ns as f64 * 1e-9);
+        let spread = f64::from(line.spread_permille) * 1e-3;
+        let mut service = Service { alpha, beta, variance: spread * spread, ..Service::default() };
+        for rows in [1.0, 16.0] {
+            service.add(rows, alpha + beta * rows);
+        }
+        service
+    }
+
+    /// Learns from one measured batch of `rows` padded rows.
+    pub(super) fn observe(&mut self, rows: u32, took: Duration) {
+        let (x, mut y) = (f64::from(rows), took.as_secs_f64());
+        if self.weight > 0.0 {
+            let predicted = self.batch(rows).max(1e-9);
+            let error = (y / predicted - 1.0).min(SURPRISE_MAX);
+            y = y.min(predicted * SURPRISE_MAX);
+            self.variance += (error * error - self.variance) * (1.0 - FORGETTING).max(0.1);
+        }
+        self.measured += 1;
+        self.add(x, y);
+        self.fit();
+    }
+
+    fn add(&mut self, x: f64, y: f64) {
+        for sum in [&mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
+            *sum *= FORGETTING;
+        }
+        self.weight += 1.0;
+        self.x += x;
+        self.y += y;
+        self.xx += x * x;
+        self.xy += x * y;
+    }
+
+    fn fit(&mut self) {
+        let (x, y) = (self.x / self.weight, self.y / self.weight);
+        let variance = self.xx / self.weight - x * x;
+        if variance > SPREAD_MIN * x * x {
+            self.beta = (self.xy / self.weight - x * y) / variance;
+        } else if self.measured == 1 && self.beta == 0.0 {
+            // Nothing is known of the slope yet: as if the offset took as long as one row.
+            self.beta = y / (x + 1.0);
+        }
+        self.beta = self.beta.clamp(0.0, y / x.max(1.0));
+        self.alpha = (y - self.beta * x).max(0.0);
+    }
+
+    /// Seconds of a batch without its rows.
+    pub(super) fn alpha(&self) -> f64 {
+        self.alpha
+    }
+
+    /// Seconds of each row.
+    pub(super) fn beta(&self) -> f64 {
+        self.beta
+    }
+
+    /// Predicted seconds of a batch of `rows` padded rows.
+    pub(super) fn batch(&self, rows: u32) -> f64 {
+        self.alpha + self.beta * f64::from(rows)
+    }
+
+    /// How many times the mean a batch may take, cautiously.
+    pub(super) fn caution(&self) -> f64 {
+        1.0 + CAUTION * self.variance.sqrt()
+    }
+
+    /// Whether it rests on measurements of this run.
+    pub(super) fn is_measured(&self) -> bool {
+        self.measured >= 3
+    }
+
+    /// The same on an adapter that is so many times slower.
+    pub(super) fn slower(&self, times: f64) -> Service {
+        let line = self.line();
+        let scale = |ns: u64| (ns as f64 * times) as u64;
+        let (alpha_ns, beta_ns) = (scale(line.alpha_ns), scale(line.beta_ns));
+        Service::told(Line { alpha_ns, beta_ns, ..line })
+    }
+
+    pub(super) fn line(&self) -> Line {
+        Line {
+            alpha_ns: (self.alpha * 1e9) as u64,
+            beta_ns: (self.beta * 1e9) as u64,
+            spread_permille: (self.variance.sqrt() * 1e3) as u32,
+        }
+    }
+}
+
+/// The bucket that a batch of `rows` is padded to: the next power of two, or the limit. The same
+/// rule as the workers' (`model/batch.rs`).
+pub(super) fn bucket(rows: u32, max_rows: u32) -> u32 {
+    rows.max(1).checked_next_power_of_two().unwrap_or(u32::MAX).min(max_rows.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn took(alpha: f64, beta: f64, rows: u32) -> Duration {
+        Duration::from_secs_f64(alpha + beta * f64::from(rows))
+    }
+
+    fn near(value: f64, expected: f64) -> bool {
+        (value - expected).abs() <= 0.02 * expected
+    }
+
+    #[test]
+    fn a_line_is_learned_from_batches_of_different_sizes() {
+        let mut service = Service::default();
+        for rows in [1, 8, 2, 32, 4, 16, 1, 64] {
+            service.observe(rows, took(0.004, 0.001, rows));
+        }
+        assert!(near(service.batch(1), 0.005) && near(service.batch(64), 0.068), "{service:?}");
+        assert!(service.caution() < 2.0, "{service:?}");
+    }
+
+    #[test]
+    fn equal_batches_move_the_offset_and_keep_the_slope() {
+        let line = Line { alpha_ns: 4_000_000, beta_ns: 1_000_000, spread_permille: 0 };
+        let mut service = Service::told(line);
+        for _ in 0..400 {
+            service.observe(1, took(0.009, 0.001, 1));
+        }
+        assert!(near(service.batch(1), 0.010), "{service:?}");
+        assert!((0.0005..0.0015).contains(&service.beta()), "{service:?}");
+    }
+
+    #[test]
+    fn a_change_is_followed_and_a_hiccup_forgotten() {
+        let mut service = Service::default();
+        for round in 0..30 {
+            service.observe([1, 8][round % 2], took(0.01, 0.001, [1, 8][round % 2]));
+        }
+        service.observe(1, Duration::from_secs(30));
+        assert!(service.batch(1) < 0.03, "{service:?}");
+        for round in 0..300 {
+            service.observe([1, 8][round % 2], took(0.1, 0.01, [1, 8][round % 2]));
+        }
+        assert!(near(service.batch(8), 0.18), "{service:?}");
+    }
+
+    #[test]
+    fn nonsense_gives_no_negative_times() {
+        let mut service = Service::default();
+        for (rows, ms) in [(64, 1), (1, 500), (64, 0), (2, 400), (64, 0)] {
+            service.observe(rows, Duration::from_millis(ms));
+        }
+        assert!(service.alpha() >= 0.0 && service.beta() >= 0.0 && service.batch(1) >= 0.0);
+        assert!(service.line().alpha_ns < u64::MAX);
+    }
+
+    #[test]
+    fn what_is_told_is_believed_until_it_is_measured() {
+        let line = Line { alpha_ns: 2_000_000, beta_ns: 500_000, spread_permille: 100 };
+        let service = Service::told(line);
+        assert!(near(service.batch(4), 0.004) && !service.is_measured());
+        assert!(near(service.slower(4.0).batch(4), 0.016));
+        assert!(near(service.caution(), 1.233));
+    }
+
+    #[test]
+    fn buckets_are_powers_of_two_and_the_limit() {
+        let buckets = |max| [0, 1, 3, 5, 9, u32::MAX].map(|rows| bucket(rows, max));
+        assert_eq!(buckets(12), [1, 1, 4, 8, 12, 12]);
+        assert_eq!(bucket(u32::MAX, u32::MAX), u32::MAX);
+    }
+}

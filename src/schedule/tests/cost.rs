@@ -1,0 +1,154 @@
+//! The `cost` policy: whom it turns on, and when it lets go.
+
+use super::*;
+
+/// A bench under the `cost` policy. Starts take 1 s at 5 W, idling costs 1 W: break-even is 5 s.
+fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
+    let mut bench = Bench::new(&[]);
+    let mut settings = bench.scheduler.settings.clone();
+    settings.policy = Policy::Cost { price_mj: 0, starts_per_hour: 3 };
+    bench.scheduler = Scheduler::new(settings, [(MODEL, profile(1))].into());
+    bench.on(Event::Discovered { adapters: adapters.to_vec() });
+    bench
+}
+
+fn cheap() -> AdapterProfile {
+    let power = Power { idle_mw: 1000, active_mw: 5000, start_mw: 1000 };
+    AdapterProfile { power, speed: 1000, ..adapter(0, false) }
+}
+
+impl Bench {
+    /// Opens after its cold start and loads; a batch takes 10 ms.
+    fn comes(&mut self, adapter: AdapterId) -> &mut Bench {
+        self.after(ms(1000)).opened(adapter);
+        if self.state(adapter) == "loading" {
+            self.loaded(adapter, MODEL, &[(1, ms(10))]);
+        }
+        self
+    }
+}
+
+#[test]
+fn from_nothing_the_cheapest_starts_that_is_in_time_or_else_the_soonest() {
+    let soon = AdapterProfile { cold_start: ms(10), ..adapter(0, false) };
+    let mut late = bench(&[(ONE, cheap()), (TWO, soon)]);
+    // A load takes about 300 ms, the target is 100 ms: nobody makes it.
+    late.request().check(TWO, "starting", &["start 2"]);
+    let mut patient = bench(&[(ONE, cheap()), (TWO, soon)]);
+    patient.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
+    patient.request().check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn a_second_one_comes_when_the_target_is_missed_and_not_before() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.request().comes(ONE).after(ms(10)).done(ONE);
+    // What arrived during the start was trusted to it; now it is on its own.
+    bench.after(ms(1500));
+    for _ in 0..10 {
+        bench.request();
+    }
+    assert_eq!(bench.state(TWO), "off", "ten batches of 10 ms are done in 100 ms");
+    bench.request();
+    assert_eq!(bench.state(TWO), "starting");
+}
+
+#[test]
+fn nobody_else_is_started_for_what_one_that_comes_can_carry() {
+    let three = AdapterId(3);
+    let all = [ONE, TWO, three].map(|id| (id, adapter(0, false)));
+    let mut bench = bench(&all);
+    for _ in 0..50 {
+        bench.request();
+    }
+    let starting =
+        |bench: &Bench| all.iter().filter(|(id, _)| bench.state(*id) == "starting").count();
+    assert_eq!(starting(&bench), 1);
+}
+
+#[test]
+fn it_goes_when_staying_on_has_cost_as_much_as_a_start() {
+    let mut bench = bench(&[(ONE, adapter(0, false))]);
+    bench.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
+    bench.request().comes(ONE).done(ONE);
+    bench.after(ms(4990)).check(ONE, "idle", &[]);
+    let next = bench.scheduler.next_timeout().expect("it will be let go");
+    assert!(next.since(bench.now) < ms(30), "{next:?}");
+    bench.after(ms(30)).check(ONE, "stopping", &["stop 1"]);
+}
+
+#[test]
+fn the_one_that_is_not_needed_goes_and_the_other_stays() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).comes(ONE).comes(TWO);
+    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
+    // One client after the other: one adapter is enough.
+    for _ in 0..70 {
+        bench.request();
+        let busy = [ONE, TWO].into_iter().find(|id| bench.state(*id) == "busy");
+        bench.after(ms(10)).done(busy.expect("someone runs it")).after(ms(90));
+    }
+    let states = [bench.state(ONE), bench.state(TWO)];
+    let served = states.iter().filter(|state| **state == "idle").count();
+    assert_eq!(served, 1, "{states:?}");
+}
+
+#[test]
+fn those_that_are_needed_stay() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.serve(ModelProfile { slo: ms(12), ..profile(1) });
+    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).comes(ONE).comes(TWO);
+    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
+    // Always two at once: one adapter would be late for the second.
+    for _ in 0..700 {
+        bench.request().request().after(ms(10)).done(ONE).done(TWO);
+    }
+    assert_eq!([bench.state(ONE), bench.state(TWO)], ["idle", "idle"]);
+}
+
+#[test]
+fn activations_are_capped_but_never_the_last_resort() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.wished(ONE, Wish::On).comes(ONE);
+    for starts in 0..5 {
+        bench.after(ms(2000));
+        for _ in 0..30 {
+            bench.request();
+        }
+        let expected = if starts < 3 { "starting" } else { "off" };
+        assert_eq!(bench.state(TWO), expected, "after {starts} starts");
+        for _ in 0..30 {
+            bench.after(ms(10)).done(ONE);
+        }
+        bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
+    }
+    bench.wished(ONE, Wish::Off).exited(ONE).request().check(TWO, "starting", &["start 2"]);
+}
+
+#[test]
+fn where_a_cold_start_misses_the_target_misses_buy_patience() {
+    let mut bench = bench(&[(ONE, adapter(0, false))]);
+    for _ in 0..3 {
+        bench.request();
+    }
+    // All three miss their 100 ms.
+    bench.comes(ONE).after(ms(10)).done(ONE).done(ONE).done(ONE);
+    // e to the power of three times 0.4 · (1 - 0.007) is 3.3: not 5 s but 16.5 s.
+    bench.after(ms(16_000)).check(ONE, "idle", &[]);
+    bench.after(ms(1000)).check(ONE, "stopping", &["stop 1"]);
+}
+
+#[test]
+fn what_was_learned_survives_a_restart() {
+    let mut first = bench(&[(ONE, adapter(0, false))]);
+    first.request().comes(ONE).after(ms(10)).done(ONE);
+    let memory = first.scheduler.recollection(ONE).expect("it is known");
+    assert_eq!(memory.cold_start, Some(ms(1000)));
+    let mut second = bench(&[(ONE, adapter(0, false))]);
+    second.on(Event::Recalled { adapter: ONE, memory: memory.clone() });
+    let recalled = second.scheduler.recollection(ONE).expect("it is known");
+    assert_eq!(recalled.cold_start, memory.cold_start);
+    assert_eq!(recalled.replicas[0].1.load, memory.replicas[0].1.load);
+    let alpha = |memory: &Recollection| memory.replicas[0].1.lines[0].1.alpha_ns / 1000;
+    assert_eq!(alpha(&recalled), alpha(&memory));
+}

@@ -1,0 +1,245 @@
+//! What the simulation is too coarse to see, each as a small story with a hand on the clock.
+
+mod cost;
+mod requests;
+mod routing;
+mod states;
+
+use super::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const ONE: AdapterId = AdapterId(1);
+const TWO: AdapterId = AdapterId(2);
+const MODEL: ModelId = ModelId(0);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn profile(max_rows: u32) -> ModelProfile {
+    ModelProfile { max_rows, delay: Duration::ZERO, slo: ms(100), bytes: 10 }
+}
+
+fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
+    let power = Power { idle_mw: 1000, active_mw: 10_000, start_mw: 5000 };
+    AdapterProfile { rank, fallback, speed: 100, cold_start: ms(1000), power, memory: None }
+}
+
+/// A scheduler with a hand on its clock.
+struct Bench {
+    scheduler: Scheduler,
+    now: Time,
+    /// What the last event brought about, in words.
+    said: Vec<String>,
+    requests: u64,
+}
+
+impl Bench {
+    /// One adapter wanted per row; surplus lasts 100 ms, 1000 ms for the last adapter.
+    fn new(adapters: &[(AdapterId, u32, bool)]) -> Bench {
+        let settings = Settings {
+            policy: Policy::Concurrency {
+                target: 1,
+                scale_down_delay: ms(100),
+                scale_to_zero_delay: ms(1000),
+            },
+            min: 0,
+            max: 8,
+            queue_requests_max: 100,
+            queue_rows_max: 100,
+            retries_max: 3,
+            backoff: ms(500),
+            backoff_max: ms(4000),
+            patience: ms(60_000),
+            bounds: Bounds {
+                silence: ms(60_000),
+                start: ms(60_000),
+                run: ms(60_000),
+                stop: ms(300),
+                reap: ms(300),
+            },
+        };
+        let model = profile(2);
+        let scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, model)]));
+        // Not at the beginning of time: a duration since then must not pass for one since now.
+        let mut bench = Bench { scheduler, now: Time(ms(10_000)), said: Vec::new(), requests: 0 };
+        let adapters = adapters.iter().map(|(id, rank, fallback)| (*id, adapter(*rank, *fallback)));
+        bench.on(Event::Discovered { adapters: adapters.collect() });
+        bench
+    }
+
+    /// Two adapters that are on and have the model; their batches take so many milliseconds with
+    /// one row and with `max_rows`.
+    fn pair(max_rows: u32, first: (u64, u64), second: (u64, u64)) -> Bench {
+        let mut bench = Bench::two();
+        bench.serve(profile(max_rows));
+        for (id, (one, full)) in [(ONE, first), (TWO, second)] {
+            bench.wished(id, Wish::On).opened(id);
+            bench.loaded(id, MODEL, &[(1, ms(one)), (max_rows, ms(full))]);
+        }
+        bench
+    }
+
+    /// The model is another one.
+    fn serve(&mut self, profile: ModelProfile) -> &mut Bench {
+        self.on(Event::ModelAdded { model: MODEL, profile })
+    }
+
+    /// The parts that an adapter runs, as (request, first, rows).
+    fn parts(&self, adapter: AdapterId) -> Vec<(u64, u32, u32)> {
+        let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
+        let batch = view.and_then(|(_, view)| view.state.batch().cloned());
+        let parts = batch.into_iter().flat_map(|batch| batch.parts);
+        parts.map(|part| (part.request.0, part.first, part.rows)).collect()
+    }
+
+    fn failed(&mut self, adapter: AdapterId) -> &mut Bench {
+        let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
+        let batch = view.and_then(|(_, view)| view.state.batch().map(|batch| batch.id));
+        let (incarnation, failure) = (self.life(adapter), Failure::Input);
+        let batch = batch.expect("a batch is with the adapter");
+        self.on(Event::Failed { adapter, incarnation, batch, failure })
+    }
+
+    fn one() -> Bench {
+        Bench::new(&[(ONE, 0, false)])
+    }
+
+    fn two() -> Bench {
+        Bench::new(&[(ONE, 0, false), (TWO, 1, false)])
+    }
+
+    fn on(&mut self, event: Event) -> &mut Bench {
+        self.scheduler.handle(self.now, event);
+        self.said.clear();
+        while let Some(action) = self.scheduler.poll_action() {
+            self.said.extend(word(&action));
+        }
+        self
+    }
+
+    fn after(&mut self, wait: Duration) -> &mut Bench {
+        self.now = self.now + wait;
+        self.on(Event::Timeout)
+    }
+
+    fn request(&mut self) -> &mut Bench {
+        self.ask(|_| ())
+    }
+
+    /// A request that is special in some way.
+    fn ask(&mut self, change: impl FnOnce(&mut Arrival)) -> &mut Bench {
+        self.requests += 1;
+        let (request, shape) = (RequestId(self.requests), Shape::default());
+        let mut arrival =
+            Arrival { request, model: MODEL, shape, rows: 1, priority: 0, deadline: None };
+        change(&mut arrival);
+        self.on(Event::Arrived(arrival))
+    }
+
+    fn life(&self, adapter: AdapterId) -> Incarnation {
+        let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
+        view.map(|(_, view)| view.incarnation).unwrap_or_default()
+    }
+
+    fn opened(&mut self, adapter: AdapterId) -> &mut Bench {
+        let incarnation = self.life(adapter);
+        self.on(Event::Ready { adapter, incarnation, speed: 0 })
+    }
+
+    /// The device is open; the model that is then asked for is loaded at once.
+    fn ready(&mut self, adapter: AdapterId, speed: u64) -> &mut Bench {
+        let incarnation = self.life(adapter);
+        self.on(Event::Ready { adapter, incarnation, speed });
+        if self.state(adapter) == "loading" {
+            self.loaded(adapter, MODEL, &[(1, ms(10)), (2, ms(11))]);
+        }
+        self
+    }
+
+    fn loaded(
+        &mut self,
+        adapter: AdapterId,
+        model: ModelId,
+        measured: &[(u32, Duration)],
+    ) -> &mut Bench {
+        let (incarnation, bytes) = (self.life(adapter), 10);
+        let measured = measured.to_vec();
+        self.on(Event::Loaded { adapter, incarnation, model, bytes, measured })
+    }
+
+    fn done(&mut self, adapter: AdapterId) -> &mut Bench {
+        let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
+        let batch = view.and_then(|(_, view)| view.state.batch().map(|batch| batch.id));
+        let incarnation = self.life(adapter);
+        let batch = batch.expect("a batch is with the adapter");
+        self.on(Event::Done { adapter, incarnation, batch })
+    }
+
+    fn faulted(&mut self, adapter: AdapterId) -> &mut Bench {
+        let incarnation = self.life(adapter);
+        self.on(Event::Faulted { adapter, incarnation, fault: Fault::Device })
+    }
+
+    fn exited(&mut self, adapter: AdapterId) -> &mut Bench {
+        let incarnation = self.life(adapter);
+        self.on(Event::Exited { adapter, incarnation })
+    }
+
+    fn wished(&mut self, adapter: AdapterId, wish: Wish) -> &mut Bench {
+        self.on(Event::Wished { adapter, wish })
+    }
+
+    fn state(&self, adapter: AdapterId) -> &'static str {
+        let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
+        view.map_or("unknown", |(_, view)| view.state.as_str())
+    }
+
+    /// Where the last event led, and what was said.
+    #[track_caller]
+    fn check(&self, adapter: AdapterId, state: &str, said: &[&str]) {
+        assert_eq!((self.state(adapter), &self.said[..]), (state, &strings(said)[..]));
+    }
+
+    /// Brings the adapter to `idle` by a request that is answered.
+    fn idle() -> Bench {
+        let mut bench = Bench::one();
+        bench.request().ready(ONE, 1).done(ONE);
+        bench
+    }
+
+    fn busy() -> Bench {
+        let mut bench = Bench::idle();
+        bench.request();
+        bench
+    }
+
+    fn draining() -> Bench {
+        let mut bench = Bench::busy();
+        bench.wished(ONE, Wish::Off);
+        bench
+    }
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn word(action: &Action) -> Option<String> {
+    Some(match action {
+        Action::Start { adapter, .. } => format!("start {}", adapter.0),
+        Action::Run { adapter, .. } => format!("run {}", adapter.0),
+        Action::Stop { adapter, .. } => format!("stop {}", adapter.0),
+        Action::Kill { adapter, .. } => format!("kill {}", adapter.0),
+        Action::Load { adapter, model, .. } => format!("load {} {}", adapter.0, model.0),
+        Action::Unload { adapter, model, .. } => format!("unload {} {}", adapter.0, model.0),
+        Action::Collect { adapter, .. } => format!("collect {}", adapter.0),
+        Action::Answer { request } => format!("answer {}", request.0),
+        Action::Reject { reason: Reject::Deadline, request } => format!("late {}", request.0),
+        Action::Reject { reason: Reject::Input { .. }, request } => format!("bad {}", request.0),
+        Action::Reject { .. } => "reject".to_owned(),
+        Action::Discard { .. } => "discard".to_owned(),
+        Action::Decided(_) => return None,
+    })
+}

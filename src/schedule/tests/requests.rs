@@ -1,0 +1,142 @@
+//! Priorities, deadlines, bisection, bounds.
+
+use super::*;
+
+#[test]
+fn the_urgent_go_first_and_then_those_that_are_due() {
+    let mut bench = Bench::busy();
+    bench.serve(profile(1));
+    let now = bench.now;
+    bench.ask(|arrival| arrival.priority = 200);
+    bench.request();
+    bench.ask(|arrival| arrival.deadline = Some(now + ms(90)));
+    bench.ask(|arrival| arrival.priority = 1);
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        bench.done(ONE);
+        order.extend(bench.parts(ONE).iter().map(|part| part.0));
+    }
+    assert_eq!(order, [6, 5, 4, 3]);
+}
+
+#[test]
+fn who_comes_too_late_is_told_at_once() {
+    let mut bench = Bench::idle();
+    let now = bench.now;
+    bench.ask(|arrival| arrival.deadline = Some(now)).check(ONE, "idle", &["late 2"]);
+}
+
+#[test]
+fn who_waits_too_long_is_told_in_time() {
+    let mut bench = Bench::busy();
+    let deadline = bench.now + ms(50);
+    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &[]);
+    assert_eq!(bench.scheduler.next_timeout(), Some(deadline));
+    bench.after(ms(49)).check(ONE, "busy", &[]);
+    bench.after(ms(1)).check(ONE, "busy", &["late 3"]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 2"]);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_none() {
+    let mut bench = Bench::idle();
+    let deadline = bench.now + ms(50);
+    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &["run 1"]);
+    bench.after(ms(50)).check(ONE, "busy", &["late 2"]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1"]);
+}
+
+/// Batches take 10 ms and 10 ms a row, and three of them were measured.
+fn measured() -> Bench {
+    let mut bench = Bench::idle();
+    bench.serve(profile(8));
+    for _ in 0..30 {
+        for rows in [1, 8] {
+            bench.ask(|arrival| arrival.rows = rows);
+            bench.after(ms(10 + 10 * u64::from(rows))).done(ONE);
+        }
+    }
+    bench
+}
+
+#[test]
+fn what_cannot_be_in_time_does_not_waste_an_adapter() {
+    let mut bench = measured();
+    let deadline = bench.now + ms(5);
+    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "idle", &["late 62"]);
+    let deadline = bench.now + ms(90);
+    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &["run 1"]);
+}
+
+#[test]
+fn a_batch_stays_small_enough_for_its_first_request() {
+    let mut bench = measured();
+    bench.request();
+    let deadline = bench.now + ms(75);
+    bench.ask(|arrival| arrival.deadline = Some(deadline));
+    for _ in 0..6 {
+        bench.request();
+    }
+    bench.after(ms(20)).done(ONE);
+    let rows: u32 = bench.parts(ONE).iter().map(|part| part.2).sum();
+    assert_eq!((bench.parts(ONE)[0].0, rows), (63, 2), "{:?}", bench.parts(ONE));
+}
+
+#[test]
+fn one_bad_request_is_found_by_halves() {
+    let mut bench = Bench::busy();
+    bench.serve(profile(8));
+    for _ in 0..8 {
+        bench.request();
+    }
+    bench.done(ONE);
+    let (mut batches, mut said) = (0, Vec::new());
+    while bench.state(ONE) == "busy" {
+        batches += 1;
+        assert!(batches < 20);
+        if bench.parts(ONE).iter().any(|part| part.0 == 6) {
+            bench.failed(ONE);
+        } else {
+            bench.done(ONE);
+        }
+        said.extend(bench.said.clone());
+    }
+    assert_eq!(said.iter().filter(|word| word.starts_with("answer")).count(), 7);
+    assert_eq!(said.iter().filter(|word| *word == "bad 6").count(), 1);
+    assert!(batches <= 8, "{batches} batches");
+}
+
+#[test]
+fn a_bad_chunk_spoils_the_whole_request_once() {
+    let mut bench = Bench::pair(4, (10, 40), (10, 40));
+    bench.ask(|arrival| arrival.rows = 8);
+    bench.failed(TWO).check(TWO, "idle", &["bad 1"]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1"]);
+    assert_eq!(bench.scheduler.outstanding(), Outstanding::default());
+}
+
+#[test]
+fn a_full_queue_says_how_long_it_will_take() {
+    let mut bench = Bench::busy();
+    for _ in 0..100 {
+        bench.request();
+    }
+    bench.requests += 1;
+    let (request, shape) = (RequestId(bench.requests), Shape::default());
+    let arrival = Arrival { request, model: MODEL, shape, rows: 1, priority: 0, deadline: None };
+    bench.scheduler.handle(bench.now, Event::Arrived(arrival));
+    let Some(Action::Reject { reason: Reject::QueueFull { drain }, .. }) =
+        bench.scheduler.poll_action()
+    else {
+        panic!("it was let in")
+    };
+    // Fifty batches of 11 ms each.
+    assert!((ms(400)..ms(700)).contains(&drain), "{drain:?}");
+}
+
+#[test]
+fn a_request_larger_than_the_queue_may_come_alone() {
+    let mut bench = Bench::busy();
+    bench.ask(|arrival| arrival.rows = 500).check(ONE, "busy", &[]);
+    bench.request().check(ONE, "busy", &["reject"]);
+}

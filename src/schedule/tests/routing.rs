@@ -1,0 +1,166 @@
+//! Who gets what: predicted completion, the hold rule, chunks, models on demand.
+
+use super::*;
+
+#[test]
+fn a_slow_adapter_leaves_a_request_to_a_fast_one_that_is_soon_free() {
+    let mut bench = Bench::pair(1, (10, 10), (40, 40));
+    bench.request().check(ONE, "busy", &["run 1"]);
+    // The fast one will be done with both in 20 ms, the slow one with this in 40.
+    bench.request().check(TWO, "idle", &[]);
+    bench.after(ms(10)).done(ONE).check(ONE, "busy", &["collect 1", "answer 1", "run 1"]);
+}
+
+#[test]
+fn a_slow_adapter_takes_what_a_fast_one_would_reach_later() {
+    let mut bench = Bench::pair(1, (10, 10), (45, 45));
+    for _ in 0..4 {
+        bench.request();
+    }
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "idle"));
+    // Five on the fast one would take 50 ms, one on the slow one 45: the last one is better off with the slow one.
+    bench.request().check(TWO, "busy", &["run 2"]);
+    assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 1)], vec![(5, 0, 1)]));
+}
+
+#[test]
+fn who_was_left_to_a_busy_adapter_is_not_left_for_ever() {
+    let mut bench = Bench::pair(1, (10, 10), (40, 40));
+    bench.request().request().check(TWO, "idle", &[]);
+    let mut waited = Duration::ZERO;
+    while bench.state(TWO) == "idle" && waited < ms(1000) {
+        let next = bench.scheduler.next_timeout().expect("it looks again");
+        let wait = next.since(bench.now);
+        waited += wait;
+        bench.after(wait);
+    }
+    assert_eq!(bench.state(TWO), "busy");
+    assert!(waited >= ms(10) && waited < ms(300), "{waited:?}");
+}
+
+#[test]
+fn equal_adapters_share_what_waits() {
+    let mut bench = Bench::pair(8, (10, 80), (10, 80));
+    bench.ask(|arrival| arrival.rows = 8).ask(|arrival| arrival.rows = 8);
+    for _ in 0..8 {
+        bench.request();
+    }
+    bench.after(ms(40)).done(ONE);
+    bench.after(ms(40)).done(TWO);
+    let rows = |id| bench.parts(id).iter().map(|part| part.2).sum::<u32>();
+    assert!(rows(ONE) > 0 && rows(TWO) > 0, "{:?} {:?}", bench.parts(ONE), bench.parts(TWO));
+}
+
+#[test]
+fn a_large_request_is_cut_in_proportion_to_speeds() {
+    let mut bench = Bench::pair(256, (1, 256), (1, 256));
+    bench.ask(|arrival| arrival.rows = 256);
+    assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 128)], vec![(1, 128, 128)]));
+    bench.after(ms(128)).done(TWO).check(TWO, "idle", &["collect 2"]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
+    let mut bench = Bench::pair(256, (1, 256), (3, 768));
+    bench.ask(|arrival| arrival.rows = 256);
+    let rows = [ONE, TWO].map(|id| bench.parts(id).iter().map(|part| part.2).sum::<u32>());
+    assert_eq!(rows, [128, 64], "as buckets allow; the rest follows on the fast one");
+}
+
+#[test]
+fn a_request_is_not_cut_for_little() {
+    // 5 ms for nothing, 0.1 ms a row: two halves take 5.4 ms, the whole 5.8.
+    let mut bench = Bench::pair(8, (51, 58), (51, 58));
+    bench.ask(|arrival| arrival.rows = 8);
+    assert_eq!((bench.parts(ONE), bench.state(TWO)), (vec![(1, 0, 8)], "idle"));
+}
+
+#[test]
+fn what_no_batch_holds_runs_in_several() {
+    let mut bench = Bench::pair(4, (10, 40), (10, 40));
+    bench.wished(TWO, Wish::Off).exited(TWO);
+    bench.ask(|arrival| arrival.rows = 10);
+    assert_eq!(bench.parts(ONE), [(1, 0, 4)]);
+    bench.done(ONE).check(ONE, "busy", &["collect 1", "run 1"]);
+    bench.done(ONE).check(ONE, "busy", &["collect 1", "run 1"]);
+    assert_eq!(bench.parts(ONE), [(1, 8, 2)]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
+}
+
+#[test]
+fn a_chunk_that_is_lost_runs_again_and_the_answer_comes_once() {
+    let mut bench = Bench::pair(4, (10, 40), (10, 40));
+    bench.ask(|arrival| arrival.rows = 8);
+    assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 4)], vec![(1, 4, 4)]));
+    bench.exited(TWO).check(TWO, "quarantined", &[]);
+    bench.done(ONE).check(ONE, "busy", &["collect 1", "run 1"]);
+    assert_eq!(bench.parts(ONE), [(1, 4, 4)]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
+}
+
+#[test]
+fn a_model_is_loaded_when_it_is_asked_for() {
+    let other = ModelId(1);
+    let mut bench = Bench::idle();
+    bench.on(Event::ModelAdded { model: other, profile: profile(2) });
+    bench.ask(|arrival| arrival.model = other).check(ONE, "loading", &["load 1 1"]);
+    bench.loaded(ONE, other, &[(1, ms(1))]).check(ONE, "busy", &["run 1"]);
+}
+
+/// An adapter whose memory holds one of two models.
+fn narrow() -> Bench {
+    let mut bench = Bench::idle();
+    let profile = AdapterProfile { memory: Some(15), ..adapter(0, false) };
+    bench.on(Event::Discovered { adapters: vec![(ONE, profile)] });
+    bench.on(Event::ModelAdded { model: ModelId(1), profile: super::profile(2) });
+    bench
+}
+
+#[test]
+fn a_model_makes_room_for_another_but_not_at_once() {
+    let mut bench = narrow();
+    bench.ask(|arrival| arrival.model = ModelId(1)).check(ONE, "idle", &[]);
+    let next = bench.scheduler.next_timeout().expect("it looks again");
+    assert_eq!(next, bench.now + ms(1000));
+    bench.after(ms(999)).check(ONE, "idle", &[]);
+    bench.after(ms(1)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
+}
+
+#[test]
+fn what_is_served_no_more_is_dropped() {
+    let mut bench = Bench::idle();
+    bench.on(Event::ModelRemoved { model: MODEL }).check(ONE, "idle", &["unload 1 0"]);
+    bench.request().check(ONE, "idle", &["reject"]);
+}
+
+#[test]
+fn what_could_not_be_loaded_is_tried_again_later() {
+    let mut bench = Bench::one();
+    bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
+    let incarnation = bench.life(ONE);
+    bench.on(Event::LoadFailed { adapter: ONE, incarnation, model: MODEL });
+    bench.check(ONE, "idle", &["reject"]);
+    bench.request().check(ONE, "idle", &["reject"]);
+    bench.after(ms(900)).request().check(ONE, "idle", &["reject"]);
+    bench.after(ms(4000));
+    bench.request();
+    assert!(!bench.said.contains(&"reject".to_owned()), "{:?}", bench.said);
+}
+
+#[test]
+fn models_share_an_adapter_by_time() {
+    let other = ModelId(1);
+    let mut bench = Bench::idle();
+    bench.serve(profile(1)).on(Event::ModelAdded { model: other, profile: profile(1) });
+    bench.ask(|arrival| arrival.model = other).loaded(ONE, other, &[(1, ms(10))]);
+    for _ in 0..20 {
+        bench.request();
+    }
+    for _ in 0..3 {
+        bench.ask(|arrival| arrival.model = other);
+    }
+    // The few do not wait behind the many that came before them.
+    let mut served = 0;
+    for _ in 0..8 {
+        bench.after(ms(10)).done(ONE);
+        served += u64::from(bench.parts(ONE).iter().any(|part| part.0 > 22));
+    }
+    assert_eq!(served, 3);
+}

@@ -1,0 +1,317 @@
+//! The compute thread over a real link: loads, reloads, unloads, batches in between, slowness.
+
+use super::compute::{Compute, Job};
+use crate::model::repository::{Found, Repository};
+use crate::model::test_folder::TestFolder;
+use crate::model::{Model, ModelError, ModelInfo, Registry, Signature};
+use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::wire::client::connect;
+use crate::wire::server::{Door, Receiver};
+use crate::wire::{Cause, Down, LoadOrder, Slow, Up, tensor_headers};
+use burn::tensor::Device;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Far more than a loaded machine needs for anything here.
+const HANG: Duration = Duration::from_secs(60);
+
+/// Adds a number, read from its version's file `number`, to every byte.
+struct Adder {
+    signature: Signature,
+    number: u8,
+    sleep: Duration,
+    /// Fails once it has run so many rows in one batch.
+    rows_max: usize,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Drop for Adder {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Model for Adder {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
+        std::thread::sleep(self.sleep);
+        assert!(rows <= self.rows_max, "no more than {} rows", self.rows_max);
+        let tensor = &inputs.0[0];
+        let data: Vec<u8> = tensor.data.iter().map(|byte| byte + self.number).collect();
+        Ok(Tensors(vec![Tensor { data: data.into(), ..tensor.clone() }]))
+    }
+}
+
+/// A compute thread with the server's end of its link in hand.
+struct Bench {
+    folder: TestFolder,
+    alive: Arc<AtomicUsize>,
+    runtime: Runtime,
+    receiver: Receiver,
+    jobs: SyncSender<Job>,
+    compute: JoinHandle<()>,
+}
+
+impl Bench {
+    fn new(slow: Option<Slow>) -> Bench {
+        let (folder, alive) = (TestFolder::new(), Arc::new(AtomicUsize::new(0)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let socket = folder.path().join("socket");
+        let door = runtime.block_on(async { Door::open(&socket).unwrap() });
+        let (jobs, work) = std::sync::mpsc::sync_channel(16);
+        let registry = registry(alive.clone());
+        let compute = std::thread::spawn(move || {
+            let (_receiver, sender) = connect(&socket).unwrap();
+            Compute::new(Device::flex(), registry, sender, slow).serve(&work).unwrap();
+        });
+        let accepted = runtime.block_on(door.accept(std::process::id()));
+        let (receiver, _) = accepted.unwrap();
+        Bench { folder, alive, runtime, receiver, jobs, compute }
+    }
+
+    /// A model that adds `number`; `extra` are further words in its file.
+    fn info(&self, name: &str, max_rows: usize, number: &str) -> ModelInfo {
+        let tensor = "name = \"x\"\ndatatype = \"UINT8\"\nshape = [1]\n";
+        let text = format!(
+            "kind = \"adder\"\n[[inputs]]\n{tensor}[[outputs]]\n{tensor}[batch]\nmax_rows = {max_rows}"
+        );
+        self.folder.write(&format!("{name}/model.toml"), text.as_bytes());
+        self.folder.write(&format!("{name}/1/number"), number.as_bytes());
+        let kinds = ["adder".to_owned()];
+        match Repository::open(self.folder.path()).unwrap().scan_one(name, &kinds).remove(0) {
+            Found::Good(info) => info,
+            Found::Bad(bad) => panic!("{bad:?}"),
+        }
+    }
+
+    fn send(&self, message: Down) {
+        self.jobs.send(Job::new(message, Bytes::new())).unwrap();
+    }
+
+    fn load(&self, model: u32, info: ModelInfo) {
+        self.send(Down::Load(Box::new(LoadOrder { model, info })));
+    }
+
+    fn run(&self, batch: u64, model: u32, data: &'static [u8]) {
+        let (shape, data) = (vec![data.len(), 1], Bytes::from_static(data));
+        let rows = data.len() as u64;
+        let inputs = Tensor::new("x", Datatype::Uint8, shape, data.clone()).unwrap();
+        let tensors = tensor_headers(&Tensors(vec![inputs]));
+        self.jobs.send(Job::new(Down::Run { batch, model, rows, tensors }, data)).unwrap();
+    }
+
+    fn hear(&mut self) -> (Up, Bytes) {
+        let Bench { runtime, receiver, .. } = self;
+        let heard =
+            runtime.block_on(async { tokio::time::timeout(HANG, receiver.receive()).await });
+        let whole = heard.unwrap().unwrap();
+        (whole.message, whole.body)
+    }
+
+    /// The next message that is no progress.
+    fn news(&mut self) -> (Up, Bytes) {
+        loop {
+            let (message, body) = self.hear();
+            if !matches!(message, Up::Progress { .. }) {
+                return (message, body);
+            }
+        }
+    }
+
+    /// The answer to a batch that succeeds.
+    fn answer(&mut self) -> (u64, Bytes) {
+        match self.news() {
+            (Up::Done { batch, .. }, body) => (batch, body),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn measured(&mut self) -> Vec<(u32, u64)> {
+        match self.news() {
+            (Up::Loaded { measured, .. }, _) => measured,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn end(self) {
+        drop(self.jobs);
+        self.compute.join().unwrap();
+        assert_eq!(self.alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+/// `number`, then the milliseconds of every batch, then the rows that are too many.
+fn registry(alive: Arc<AtomicUsize>) -> Registry {
+    let mut registry = Registry::builtin();
+    registry.register("adder", move |context| {
+        let text = context.files.read("number")?;
+        let words: Vec<usize> = String::from_utf8_lossy(&text)
+            .split_whitespace()
+            .map(|word| word.parse().map_err(|_| ModelError::Broken(format!("'{word}'"))))
+            .collect::<Result<_, _>>()?;
+        let word = |at: usize| words.get(at).copied();
+        alive.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Adder {
+            signature: context.info.signature.clone(),
+            number: word(0).unwrap_or(0) as u8,
+            sleep: Duration::from_millis(word(1).unwrap_or(0) as u64),
+            rows_max: word(2).unwrap_or(usize::MAX),
+            alive: alive.clone(),
+        }))
+    });
+    registry
+}
+
+#[test]
+fn models_come_and_go_while_others_serve() {
+    let mut bench = Bench::new(None);
+    bench.load(4, bench.info("one", 4, "1"));
+    let (loaded, _) = bench.news();
+    let Up::Loaded { model: 4, memory_bytes: 1, measured, .. } = loaded else {
+        panic!("{loaded:?}");
+    };
+    let rows: Vec<_> = measured.iter().map(|(rows, _)| *rows).collect();
+    assert_eq!(rows, [1, 2, 4], "{measured:?}");
+    assert!(measured.iter().all(|(_, took)| *took > 0), "{measured:?}");
+    bench.load(7, bench.info("two", 1, "2"));
+    bench.measured();
+    bench.run(1, 4, b"AB");
+    bench.run(2, 7, b"A");
+    assert_eq!(bench.answer(), (1, Bytes::from_static(b"BC")));
+    assert_eq!(bench.answer(), (2, Bytes::from_static(b"C")));
+    bench.send(Down::Unload { model: 4 });
+    assert_eq!(bench.news().0, Up::Unloaded { model: 4, memory_bytes: 1 });
+    assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
+    bench.send(Down::Unload { model: 4 });
+    assert_eq!(bench.news().0, Up::Unloaded { model: 4, memory_bytes: 0 });
+    bench.run(3, 4, b"A");
+    let (failed, _) = bench.news();
+    assert!(
+        matches!(&failed, Up::Failed { batch: 3, error, .. } if error.contains("not loaded")),
+        "{failed:?}"
+    );
+    bench.run(4, 7, b"B");
+    assert_eq!(bench.answer(), (4, Bytes::from_static(b"D")));
+    bench.load(4, bench.info("one", 4, "5"));
+    bench.measured();
+    bench.run(5, 4, b"A");
+    assert_eq!(bench.answer(), (5, Bytes::from_static(b"F")));
+    bench.end();
+}
+
+#[test]
+fn a_failed_reload_keeps_the_old_model() {
+    let mut bench = Bench::new(None);
+    bench.load(0, bench.info("m", 2, "1"));
+    bench.measured();
+    // It does not load; it loads, but panics in its second bucket.
+    for (broken, cause) in [("nonsense", Cause::Model), ("2 0 1", Cause::Device)] {
+        bench.load(0, bench.info("m", 2, broken));
+        let (failed, _) = bench.news();
+        assert!(
+            matches!(failed, Up::LoadFailed { model: 0, cause: is, .. } if is == cause),
+            "{failed:?}"
+        );
+        assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
+        bench.run(1, 0, b"A");
+        assert_eq!(bench.answer(), (1, Bytes::from_static(b"B")));
+    }
+    bench.load(0, bench.info("m", 2, "3"));
+    bench.measured();
+    assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
+    bench.run(2, 0, b"A");
+    assert_eq!(bench.answer(), (2, Bytes::from_static(b"D")));
+    bench.end();
+}
+
+#[test]
+fn a_load_and_the_batches_of_others_take_turns() {
+    let mut bench = Bench::new(None);
+    bench.load(0, bench.info("quick", 1, "1"));
+    bench.measured();
+    bench.load(1, bench.info("sluggish", 16, "2 100"));
+    for batch in 0..10 {
+        bench.run(batch, 0, b"A");
+    }
+    let (mut progress, mut answered) = (Vec::new(), 0);
+    loop {
+        match bench.hear().0 {
+            Up::Progress { doing } => progress.push((doing, answered)),
+            Up::Done { batch, .. } => {
+                assert_eq!(batch, answered);
+                answered += 1;
+            }
+            Up::Loaded { model: 1, warm_up_ms, .. } => {
+                assert!(warm_up_ms >= 500, "{warm_up_ms}");
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // One progress before each step, and never two batches without a step in between.
+    let (doing, _): (Vec<_>, Vec<_>) = progress.iter().cloned().unzip();
+    assert_eq!(doing[0], "loading sluggish");
+    assert_eq!(doing[1], "warming up sluggish (1 of 5)");
+    assert_eq!(doing[5], "warming up sluggish (5 of 5)");
+    assert_eq!(doing[6], "timing sluggish");
+    assert!(answered >= 6, "{answered} batches ran during {doing:?}");
+    let counts: Vec<_> = progress.iter().map(|(_, answered)| *answered).collect();
+    assert!(counts.windows(2).all(|two| two[1] <= two[0] + 1), "{counts:?}");
+    bench.end();
+}
+
+#[test]
+fn a_load_that_is_not_wanted_any_more_is_given_up() {
+    let mut bench = Bench::new(None);
+    bench.load(1, bench.info("sluggish", 4096, "2 100"));
+    bench.load(2, bench.info("next", 1, "3"));
+    assert_eq!(bench.hear().0, Up::Progress { doing: "loading sluggish".into() });
+    bench.send(Down::Unload { model: 1 });
+    assert!(matches!(bench.news().0, Up::Unloaded { model: 1, .. }));
+    let (loaded, _) = bench.news();
+    assert!(matches!(loaded, Up::Loaded { model: 2, .. }), "{loaded:?}");
+    assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
+    bench.end();
+}
+
+#[test]
+fn timing_stops_when_it_has_seen_enough() {
+    let rows = |measured: &[(u32, u64)]| measured.iter().map(|(rows, _)| *rows).collect::<Vec<_>>();
+    let mut bench = Bench::new(None);
+    // Two runs of 30 ms are enough; the largest bucket is quick enough to be timed as well.
+    bench.load(0, bench.info("brisk", 16, "0 30"));
+    let measured = bench.measured();
+    assert_eq!(rows(&measured), [1, 2, 16]);
+    assert!(measured.iter().all(|(_, took)| *took >= 30_000), "{measured:?}");
+    // One run is enough, and the largest bucket takes too long.
+    bench.load(1, bench.info("slow", 2, "0 260"));
+    assert_eq!(rows(&bench.measured()), [1]);
+    bench.end();
+}
+
+#[test]
+fn a_slowed_worker_takes_its_time_for_the_padded_rows() {
+    let milli = Duration::from_millis;
+    let mut bench = Bench::new(Some(Slow { batch: milli(10), row: milli(20) }));
+    bench.load(0, bench.info("m", 4, "1"));
+    let measured = bench.measured();
+    let (rows, took): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+    assert_eq!(rows, [1, 2, 4]);
+    for (took, least) in took.iter().zip([30_000, 50_000, 90_000]) {
+        assert!(*took >= least, "{took:?}");
+    }
+    bench.run(1, 0, b"ABC");
+    let (done, body) = bench.news();
+    let Up::Done { timings, .. } = done else { panic!("{done:?}") };
+    assert!(timings.run_us >= 90_000, "{timings:?}");
+    assert_eq!(&body[..], b"BCD");
+    bench.end();
+}

@@ -1,0 +1,135 @@
+use crate::common::{Folder, run};
+use crate::machine::{Machine, START};
+use concertina::adapter::entry::{AdapterEntry, Usability};
+use concertina::model::{Found, Repository};
+use concertina::wire::server::{Door, Outgoing, Receiver};
+use concertina::wire::{Down, LoadOrder, Order, Up};
+use serde_json::Value;
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use tokio::sync::mpsc;
+
+/// A worker process on one adapter, with the server's end of its link in hand.
+struct Bench {
+    receiver: Receiver,
+    control: mpsc::Sender<Down>,
+    _batches: mpsc::Sender<Outgoing>,
+    child: Child,
+    _folder: Folder,
+}
+
+impl Bench {
+    async fn start(machine: &Machine, adapter: AdapterEntry) -> Bench {
+        let folder = Folder::new();
+        let cache_dir = machine.cache().join("adapters").join(&adapter.id);
+        std::fs::create_dir_all(&cache_dir).unwrap();
+        let order = Order {
+            socket: folder.join("socket"),
+            token: "none".to_owned(),
+            server: std::process::id(),
+            adapter,
+            cache_dir: cache_dir.clone(),
+            lock_dir: folder.join("locks"),
+            slow: None,
+        };
+        let door = Door::open(&order.socket).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
+        command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("VK_ICD_FILENAMES", machine.drivers()).env("LP_NUM_THREADS", "1");
+        command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa")).env("NODEVICE_SELECT", "1");
+        let mut child = command.spawn().unwrap();
+        let line = serde_json::to_string(&order).unwrap();
+        writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
+        let (receiver, sender) = door.accept(child.id()).await.unwrap();
+        let (control, controls) = mpsc::channel(16);
+        let (_batches, batches) = mpsc::channel(2);
+        tokio::spawn(sender.run(controls, batches));
+        Bench { receiver, control, _batches, child, _folder: folder }
+    }
+
+    /// The next message that is no progress.
+    async fn news(&mut self) -> Up {
+        loop {
+            let message = tokio::time::timeout(START, self.receiver.receive()).await;
+            let message = message.expect("the worker goes on").unwrap().message;
+            if !matches!(message, Up::Progress { .. }) {
+                return message;
+            }
+        }
+    }
+
+    async fn load(&mut self, model: u32) -> (u64, Vec<(u32, u64)>) {
+        let Found::Good(info) =
+            Repository::embedded().scan_one("digits", &["digits".to_owned()]).remove(0)
+        else {
+            panic!("the built-in model is good");
+        };
+        self.control.send(Down::Load(Box::new(LoadOrder { model, info }))).await.unwrap();
+        match self.news().await {
+            Up::Loaded { model: loaded, memory_bytes, measured, .. } if loaded == model => {
+                (memory_bytes, measured)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn unload(&mut self, model: u32) -> u64 {
+        self.control.send(Down::Unload { model }).await.unwrap();
+        match self.news().await {
+            Up::Unloaded { model: unloaded, memory_bytes } if unloaded == model => memory_bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the program lists, with the drivers of the machine.
+fn entries(machine: &Machine) -> Vec<AdapterEntry> {
+    let drivers = machine.drivers();
+    let env = [("VK_ICD_FILENAMES", drivers), ("VK_DRIVER_FILES", drivers)];
+    let listed = run(&["adapters", "--json", "--software-adapters=allow", "--cpu=always"], &env);
+    let mut listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let entries: Vec<AdapterEntry> = serde_json::from_value(listed["adapters"].take()).unwrap();
+    entries.into_iter().filter(|entry| entry.state == Usability::Usable).collect()
+}
+
+// The link is served beside waiting for the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_that_a_model_takes_is_measured_and_given_back() {
+    let Some(machine) = Machine::get() else { return };
+    let entries = entries(&machine);
+    assert_eq!(entries.len(), 4, "{entries:#?}");
+    for entry in entries {
+        // All of them are made of the machine's own memory.
+        let id = entry.id.clone();
+        assert!(entry.memory_bytes.is_some_and(|bytes| bytes > 64 << 20), "{entry:?}");
+        let mut bench = Bench::start(&machine, entry).await;
+        assert!(matches!(bench.news().await, Up::Hello { .. }));
+        assert!(matches!(bench.news().await, Up::Opened { .. }));
+        // The weights have 209 KB.
+        let likely = 200_000..4_000_000;
+        let mut taken = Vec::new();
+        for model in [3, 4, 3] {
+            let (bytes, measured) = bench.load(model).await;
+            eprintln!("{id}: {bytes} bytes, {measured:?}");
+            assert!(likely.contains(&bytes), "{id}: {bytes} bytes");
+            assert_eq!(measured[0].0, 1, "{measured:?}");
+            assert!(measured.iter().all(|(_, took)| *took > 20), "{measured:?}");
+            taken.push(bytes);
+        }
+        for model in [3, 4] {
+            let bytes = bench.unload(model).await;
+            eprintln!("{id}: {bytes} bytes given back");
+            assert!(likely.contains(&bytes), "{id}: {bytes} bytes, after {taken:?}");
+        }
+        assert_eq!(bench.unload(3).await, 0);
+        bench.control.send(Down::Stop).await.unwrap();
+        assert!(bench.child.wait().unwrap().success());
+    }
+}

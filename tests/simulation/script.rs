@@ -1,0 +1,177 @@
+//! What is to happen in a world: arrivals, the operator, changes of hardware and models, the end.
+
+use crate::world::{HEARTBEAT, RequestFacts, World};
+use concertina::schedule::*;
+use std::time::Duration;
+
+impl World {
+    /// Writes the script of the world.
+    pub(crate) fn script(&mut self, requests: u64, shutdown: bool) {
+        for id in (0..1 + self.rng.below(5)).map(|n| AdapterId(n as u32)) {
+            let fallback = id.0 == 0 && self.rng.percent(30);
+            if fallback {
+                self.fallbacks.insert(id);
+            }
+            let profile = World::adapter(&mut self.rng, fallback);
+            self.profiles.insert(id, profile);
+        }
+        let listed = self.after(0, 50);
+        let ids: Vec<_> = self.profiles.keys().copied().collect();
+        self.list(listed, &ids);
+        let mut at = listed;
+        for request in (0..requests).map(RequestId) {
+            at = at + if self.rng.percent(10) { self.rng.ms(0, 400) } else { self.rng.ms(0, 4) };
+            self.arrival(at, request);
+            if self.rng.percent(self.weather.operator) {
+                let adapter = ids[self.rng.below(ids.len() as u64) as usize];
+                let wish = [Wish::Auto, Wish::On, Wish::Off][self.rng.below(3) as usize];
+                self.post(at, Event::Wished { adapter, wish });
+            }
+            if self.rng.percent(self.weather.change) {
+                self.change(at, &ids);
+            }
+        }
+        for adapter in &ids {
+            self.post(at, Event::Wished { adapter: *adapter, wish: Wish::Auto });
+        }
+        self.list(at, &ids);
+        if shutdown {
+            let deadline = at + Duration::from_millis(500);
+            self.post(at, Event::Shutdown { deadline });
+            self.shutdown = true;
+            for late in (requests..requests + 3).map(RequestId) {
+                self.arrival(at + Duration::from_millis(1), late);
+            }
+        }
+    }
+
+    fn list(&mut self, at: Time, ids: &[AdapterId]) {
+        let adapters = ids.iter().map(|id| (*id, self.profiles[id])).collect();
+        self.post(at, Event::Discovered { adapters });
+    }
+
+    /// A card comes or goes, or a model is reloaded under a new number.
+    fn change(&mut self, at: Time, ids: &[AdapterId]) {
+        if self.rng.percent(50) {
+            let lost = ids[self.rng.below(ids.len() as u64) as usize];
+            let rest: Vec<_> = ids.iter().copied().filter(|id| *id != lost).collect();
+            self.list(at, &rest);
+            let later = at + self.rng.ms(1, 300);
+            return self.list(later, ids);
+        }
+        let old = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
+        let model = ModelId(self.all_models.len() as u32);
+        let profile = World::model(&mut self.rng);
+        self.all_models.insert(model, profile);
+        self.post(at, Event::ModelAdded { model, profile });
+        let later = at + self.rng.ms(0, 20);
+        self.post(later, Event::ModelRemoved { model: old });
+    }
+
+    fn arrival(&mut self, at: Time, request: RequestId) {
+        let model = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
+        let most = self.all_models[&model].max_rows;
+        // Most fit into a batch, some are cut.
+        let rows = if self.rng.percent(10) { most * 4 } else { most };
+        let rows = 1 + self.rng.below(u64::from(rows)) as u32;
+        let shape = Shape { number: self.rng.below(2), size: 8 };
+        let priority = [0, 0, 0, 1, 500][self.rng.below(5) as usize];
+        let hurry = self.rng.percent(self.weather.hurry);
+        let deadline = hurry
+            .then(|| at + [self.rng.ms(0, 20), self.rng.ms(20, 900)][self.rng.below(2) as usize]);
+        let poison = self.rng.percent(self.weather.poison);
+        let arrival = Arrival { request, model, shape, rows, priority, deadline };
+        self.requests.insert(request, RequestFacts { arrival, poison });
+        self.post(at, Event::Arrived(arrival));
+        if self.rng.percent(self.weather.cancel) {
+            let later = at + self.rng.ms(0, 50);
+            self.post(later, Event::Cancelled { request });
+        }
+    }
+
+    /// Lets the event happen in the world; `None` if there is nobody left to send it.
+    pub(crate) fn happen(&mut self, event: Event) -> Option<Event> {
+        let event = self.let_happen(event)?;
+        match &event {
+            Event::Arrived(arrival) => {
+                self.ledger.arrived.insert(arrival.request, self.now);
+            }
+            Event::Discovered { adapters } => {
+                self.ledger.discovered = true;
+                self.present = adapters.iter().map(|(id, _)| *id).collect();
+            }
+            Event::Shutdown { deadline } => self.ledger.deadline = Some(*deadline),
+            Event::Alive { adapter, incarnation }
+            | Event::Progress { adapter, incarnation }
+            | Event::Ready { adapter, incarnation, .. }
+            | Event::Loaded { adapter, incarnation, .. }
+            | Event::LoadFailed { adapter, incarnation, .. }
+            | Event::Done { adapter, incarnation, .. }
+            | Event::Failed { adapter, incarnation, .. } => {
+                let lives = self.workers.get(adapter);
+                let lives = lives.is_some_and(|worker| worker.incarnation == *incarnation);
+                self.ledger.alive.extend(lives.then_some((*adapter, self.now)));
+            }
+            Event::Exited { adapter, .. } => {
+                if let Some(wait) = self.ledger.owed_wait.remove(adapter) {
+                    self.ledger.not_before.insert(*adapter, self.now + wait);
+                }
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
+    fn let_happen(&mut self, event: Event) -> Option<Event> {
+        match &event {
+            Event::Cancelled { request } => {
+                self.cancelled.insert(*request);
+            }
+            Event::ModelAdded { model, profile } => {
+                self.models.insert(*model, *profile);
+            }
+            Event::ModelRemoved { model } => {
+                self.models.remove(model);
+            }
+            Event::Wished { adapter, wish } => {
+                // Before the adapters are known the API has none to name.
+                self.scheduler.adapters().find(|(id, _)| id == adapter)?;
+                self.wishes.insert(*adapter, *wish);
+            }
+            Event::Progress { adapter, incarnation }
+            | Event::Faulted { adapter, incarnation, .. } => {
+                self.speaker(*adapter, *incarnation)?;
+            }
+            Event::Ready { adapter, incarnation, .. } => {
+                self.speaker(*adapter, *incarnation)?.ready = true;
+            }
+            Event::Loaded { adapter, incarnation, model, bytes, .. } => {
+                let now = self.now;
+                let worker = self.speaker(*adapter, *incarnation)?;
+                worker.loading = None;
+                worker.loaded.insert(*model, (*bytes, now));
+            }
+            Event::LoadFailed { adapter, incarnation, .. } => {
+                self.speaker(*adapter, *incarnation)?.loading = None;
+            }
+            Event::Alive { adapter, incarnation } => {
+                self.speaker(*adapter, *incarnation)?;
+                self.post(self.now + HEARTBEAT, event.clone());
+            }
+            Event::Done { .. } | Event::Failed { .. } => self.batch_ends(&event)?,
+            Event::Exited { adapter, incarnation } => {
+                let worker = self.workers.get(adapter)?;
+                if worker.incarnation != *incarnation {
+                    return None;
+                }
+                self.workers.remove(adapter);
+            }
+            Event::Recalled { .. }
+            | Event::Discovered { .. }
+            | Event::Arrived { .. }
+            | Event::Timeout
+            | Event::Shutdown { .. } => {}
+        }
+        Some(event)
+    }
+}

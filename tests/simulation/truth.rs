@@ -1,0 +1,95 @@
+//! How fast adapters really are and how large models: what the scheduler has to find out.
+
+use crate::rng::Rng;
+use crate::world::World;
+use concertina::schedule::*;
+use std::time::Duration;
+
+impl World {
+    /// Settings of this world: both policies, small bounds.
+    pub(crate) fn settings(rng: &mut Rng) -> Settings {
+        let policy = if rng.percent(50) {
+            Policy::Concurrency {
+                target: 1 + rng.below(8),
+                scale_down_delay: rng.ms(1, 300),
+                scale_to_zero_delay: rng.ms(1, 600),
+            }
+        } else {
+            let starts_per_hour = [1000, 1000, 2 + rng.below(4) as u32][rng.below(3) as usize];
+            Policy::Cost { price_mj: rng.below(2000), starts_per_hour }
+        };
+        Settings {
+            policy,
+            min: rng.below(2) as usize,
+            max: 1 + rng.below(6) as usize,
+            queue_requests_max: 4 + rng.below(60) as usize,
+            queue_rows_max: 8 + rng.below(400),
+            retries_max: rng.below(4) as u32,
+            backoff: rng.ms(1, 100),
+            backoff_max: rng.ms(100, 2000),
+            patience: rng.ms(50, 500),
+            bounds: Bounds {
+                silence: rng.ms(150, 300),
+                start: rng.ms(250, 400),
+                run: rng.ms(500, 900),
+                stop: rng.ms(30, 60),
+                reap: rng.ms(30, 60),
+            },
+        }
+    }
+
+    pub(crate) fn model(rng: &mut Rng) -> ModelProfile {
+        ModelProfile {
+            max_rows: 1 + rng.below(12) as u32,
+            delay: if rng.percent(60) { Duration::ZERO } else { rng.ms(1, 10) },
+            slo: rng.ms(5, 300),
+            bytes: 10 + rng.below(50),
+        }
+    }
+
+    pub(crate) fn adapter(rng: &mut Rng, fallback: bool) -> AdapterProfile {
+        AdapterProfile {
+            rank: if fallback { 9 } else { rng.below(3) as u32 },
+            fallback,
+            speed: [5, 100, 1000][rng.below(3) as usize],
+            cold_start: rng.ms(1, 200),
+            power: Power {
+                idle_mw: 500 + rng.below(5000),
+                active_mw: 1000 + rng.below(50_000),
+                start_mw: rng.below(20_000),
+            },
+            // Some hold one model, some all.
+            memory: if rng.percent(40) { Some(60 + rng.below(80)) } else { None },
+        }
+    }
+
+    /// Milliseconds of a batch on this adapter; the same pair always gives the same line.
+    pub(crate) fn true_line(&self, adapter: AdapterId, model: ModelId) -> (f64, f64) {
+        let pair = self.seed.wrapping_mul(31) + u64::from(adapter.0) * 7 + u64::from(model.0);
+        let mut rng = Rng::new(pair + 1);
+        rng.below(7);
+        let slow = [1.0, 1.0, 4.0, 10.0][rng.below(4) as usize];
+        (slow * rng.below(5) as f64 * 0.5, slow * (1 + rng.below(6)) as f64 * 0.1)
+    }
+
+    /// How long this batch takes.
+    pub(crate) fn batch_time(&mut self, adapter: AdapterId, batch: &Batch) -> Duration {
+        let (alpha, beta) = self.true_line(adapter, batch.model);
+        let hiccup = if self.rng.percent(self.weather.lies) { 5.0 } else { 1.0 };
+        let noise = 0.9 + self.rng.below(20) as f64 / 100.0;
+        let ms = (alpha + beta * f64::from(batch.rows())) * noise * hiccup;
+        Duration::from_micros(100 + (ms * 1000.0) as u64)
+    }
+
+    /// What the warm-up says of a model, true or not.
+    pub(crate) fn measured(&mut self, adapter: AdapterId, model: ModelId) -> Vec<(u32, Duration)> {
+        let (alpha, beta) = self.true_line(adapter, model);
+        let lie = if self.rng.percent(self.weather.lies) { 10.0 } else { 1.0 };
+        let most = self.models.get(&model).map_or(1, |model| model.max_rows);
+        let time = |rows: u32| {
+            let ms = (alpha + beta * f64::from(rows)) * lie;
+            (rows, Duration::from_micros((ms * 1000.0) as u64))
+        };
+        vec![time(1), time(most)]
+    }
+}
