@@ -7,7 +7,7 @@ use crate::adapter::list;
 use crate::adapter::select::{select, unknown_ids};
 use crate::api::{self, ApiLimits};
 use crate::config::{AdapterArgs, Adapters, Config, Limits, PolicyName, ServeArgs, Workers};
-use crate::engine::{self, Assumptions, Catalogue, EngineConfig};
+use crate::engine::{self, Assumptions, Catalogue, EngineConfig, Library};
 use crate::model::{Found, Registry, Repository, table};
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Policy, Settings};
@@ -16,7 +16,6 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -106,10 +105,12 @@ fn serve(args: &ServeArgs, registry: &Registry) -> anyhow::Result<()> {
     let terminal = Terminal::default();
     log_as_server(&terminal);
     config.test.warn();
-    let catalogue = catalogue(config.models.as_ref(), registry)?;
+    let repository = repository(config.models.as_ref())?;
+    let library = Library { repository, kinds: registry.kinds() };
+    let catalogue = catalogue(&library)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve_until_told(config, catalogue, terminal));
+    let outcome = runtime.block_on(serve_until_told(config, catalogue, library, terminal));
     // Workers are gone; a thread that is stuck in the system must not keep us.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -118,6 +119,7 @@ fn serve(args: &ServeArgs, registry: &Registry) -> anyhow::Result<()> {
 async fn serve_until_told(
     config: Config,
     catalogue: Catalogue,
+    library: Library,
     terminal: Terminal,
 ) -> anyhow::Result<()> {
     // Before anyone can know that the server is there, and end it.
@@ -125,8 +127,8 @@ async fn serve_until_told(
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
-    let names: Vec<_> = catalogue.served.iter().map(|model| model.name.clone()).collect();
-    let (engine, mut driver) = engine::start(engine_config(&config)?, catalogue)?;
+    let names: Vec<_> = catalogue.served().map(|model| model.name.clone()).collect();
+    let (engine, mut driver) = engine::start(engine_config(&config)?, catalogue, library)?;
     tracing::info!("serving {} on http://{address}", names.join(", "));
     tokio::spawn(terminal.follow(engine.snapshots()));
     let stop = CancellationToken::new();
@@ -267,18 +269,12 @@ fn api_limits(config: &Config) -> ApiLimits {
 }
 
 /// Reads the repository: what can be served, and what cannot with its reason.
-fn catalogue(folder: Option<&PathBuf>, registry: &Registry) -> anyhow::Result<Catalogue> {
-    let mut catalogue = Catalogue::default();
-    for found in repository(folder)?.scan(&registry.kinds()) {
-        match found {
-            Found::Good(info) => catalogue.served.push(Arc::new(info)),
-            Found::Bad(bad) => {
-                tracing::warn!(model = %bad.name, "cannot be served: {}", bad.error);
-                catalogue.broken.push(bad);
-            }
-        }
+fn catalogue(library: &Library) -> anyhow::Result<Catalogue> {
+    let catalogue = Catalogue::new(library.repository.scan(&library.kinds));
+    for bad in catalogue.broken() {
+        tracing::warn!(model = %bad.name, "cannot be served: {}", bad.error);
     }
-    if catalogue.served.is_empty() {
+    if catalogue.served().next().is_none() {
         bail!("there is no model that can be served; `concertina models` tells why");
     }
     Ok(catalogue)

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("progress", &["telemetry"]),
     ("adapter", &["clock"]),
     ("model", &["error", "tensor"]),
-    ("config", &["adapter::select", "folders", "wire"]),
+    ("config", &["adapter::entry", "adapter::select", "folders", "wire"]),
     ("telemetry", &["adapter::entry", "schedule"]),
     ("wire", &["adapter::entry", "model::repository", "tensor"]),
     ("worker", &["adapter", "clock", "model", "tensor", "wire"]),
@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "adapter::entry",
             "clock",
             "error",
+            "model::batch",
             "model::repository",
             "model::signature",
             "schedule",
@@ -56,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Files of the rooms `model` and `adapter` that the serving process uses: no burn, no wgpu.
 const PLAIN: &[&str] = &[
+    "src/model/batch.rs",
     "src/model/repository.rs",
     "src/model/signature.rs",
     "src/model/manifest.rs",

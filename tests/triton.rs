@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{Setup, tell};
+use common::{Folder, Setup, models, tell};
 use std::path::Path;
 use std::process::Command;
 
@@ -20,7 +20,11 @@ fn a_stock_triton_client_is_served() {
              tests/run makes one",
         );
     };
-    let server = Setup::cpu().start();
+    let folder = Folder::new();
+    models::add_digits(&folder, "digits");
+    models::add_echo(&folder, "echo", 8, "0s");
+    folder.make_dir("broken");
+    let server = Setup::cpu().models(folder.path()).start();
     server.wait_until_ready();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tritonclient_test.py");
     let mut command = Command::new(python);

@@ -3,6 +3,9 @@
 
 Usage: tritonclient_test.py HOST:PORT
 
+The server must serve `digits`, and `echo` (kind `identity`, any datatype, rows of any length), and
+have a folder `broken` in its repository that cannot be served.
+
 Needs `pip install 'tritonclient[http]'`. Prints a line for each check and ends with
 `N passed, M failed`; the exit status is 0 only if none failed.
 """
@@ -56,7 +59,8 @@ def check_unknown_model_is_not_ready(client):
 def check_server_metadata(client):
     metadata = client.get_server_metadata()
     assert metadata["name"] == "concertina", metadata
-    assert "binary_tensor_data" in metadata["extensions"], metadata
+    known = {"binary_tensor_data", "model_configuration", "model_repository", "statistics"}
+    assert known <= set(metadata["extensions"]), metadata
 
 
 def check_model_metadata(client):
@@ -136,6 +140,70 @@ def check_wrong_model(client):
     expect_error(lambda: client.infer("nope", [image]), "there is no model 'nope'", "404")
 
 
+def state(client, name):
+    """State of the model in the index; None if it is not there."""
+    index = client.get_model_repository_index()
+    return next((entry["state"] for entry in index if entry["name"] == name), None)
+
+
+def echo(client, **options):
+    x = triton.InferInput("x", [1, 2], "INT32")
+    x.set_data_from_numpy(numpy.array([[3, -4]], dtype=numpy.int32))
+    return client.infer("echo", [x], **options).as_numpy("y").tolist()
+
+
+def check_model_config(client):
+    config = client.get_model_config("digits")
+    assert (config["name"], config["max_batch_size"]) == ("digits", 8), config
+    image = {"name": "image", "data_type": "TYPE_FP32", "dims": [28, 28]}
+    assert config["input"] == [image], config
+
+
+def check_statistics(client):
+    def stats():
+        return client.get_inference_statistics("digits", "1")["model_stats"][0]
+
+    before = stats()
+    ask(client, numpy.concatenate([seven()] * 3), "UINT8", True, True)
+    after = stats()
+    assert after["inference_count"] - before["inference_count"] == 3, (before, after)
+    assert after["execution_count"] - before["execution_count"] == 1, (before, after)
+    for part in ("success", "queue", "compute_input", "compute_infer", "compute_output"):
+        old, new = before["inference_stats"][part], after["inference_stats"][part]
+        assert new["count"] - old["count"] == 1 and new["ns"] >= old["ns"], (part, before, after)
+    assert "digits" in [one["name"] for one in client.get_inference_statistics()["model_stats"]]
+
+
+def check_unload_and_load(client):
+    assert echo(client) == [[3, -4]]
+    assert state(client, "echo") == "READY"
+    client.unload_model("echo")
+    assert not client.is_model_ready("echo")
+    assert state(client, "echo") == "UNAVAILABLE"
+    expect_error(lambda: echo(client), "there is no model 'echo'", "404")
+    client.load_model("echo")
+    assert client.is_model_ready("echo")
+    assert state(client, "echo") == "READY"
+    assert echo(client) == [[3, -4]]
+
+
+def check_loading_what_cannot_be_loaded(client):
+    expect_error(lambda: client.load_model("nope"), "has no model 'nope'", "404")
+    expect_error(lambda: client.load_model("broken"), "broken/model.toml", "422")
+    expect_error(lambda: client.load_model("echo", config="{}"), "'config'", "422")
+    assert echo(client) == [[3, -4]]
+
+
+def check_timeout(client):
+    expect_error(lambda: echo(client, timeout=1), "timeout of 1µs", "504")
+    assert echo(client, timeout=60_000_000) == [[3, -4]]
+
+
+def check_priority(client):
+    for priority in (1, 7, 0):
+        assert echo(client, priority=priority) == [[3, -4]]
+
+
 CHECKS = [
     check_live,
     check_ready,
@@ -155,6 +223,12 @@ CHECKS = [
     check_async_infer,
     check_wrong_shape,
     check_wrong_model,
+    check_model_config,
+    check_statistics,
+    check_unload_and_load,
+    check_loading_what_cannot_be_loaded,
+    check_timeout,
+    check_priority,
 ]
 
 

@@ -3,11 +3,11 @@
 use crate::adapter::entry::Usability;
 use crate::api::body::check_json_type;
 use crate::api::guard::Head;
-use crate::api::respond::{Outcome, json};
+use crate::api::respond::{Outcome, document, json};
 use crate::api::routes::Api;
 use crate::engine::Mode;
 use crate::error::Error;
-use crate::telemetry::{AdapterView, Snapshot};
+use crate::telemetry::{AdapterView, METRICS_TYPE, Snapshot};
 use bytes::Buf;
 use futures_util::Stream;
 use serde::Deserialize;
@@ -36,6 +36,12 @@ pub(crate) fn snapshot(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
     json(&snapshot_value(&snapshot)?)
+}
+
+/// `GET /metrics`, for Prometheus.
+pub(crate) fn metrics(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    Ok(document(METRICS_TYPE, api.engine.metrics().into()))
 }
 
 /// The snapshot, each adapter with one `state`.
@@ -145,6 +151,7 @@ mod tests {
             rows: 0,
             batches: 0,
             starts: 0,
+            on_ms: 0,
             cold_start_ms: None,
             open_ms: None,
             power: None,

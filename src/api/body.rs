@@ -222,6 +222,11 @@ pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
+/// For routes whose clients send JSON without saying so.
+pub(crate) fn check_optional_json_type(headers: &HeaderMap) -> Result<(), Error> {
+    if headers.contains_key(CONTENT_TYPE) { check_json_type(headers) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,7 +49,13 @@ pub(crate) fn server_metadata(api: &Api, head: &Head) -> Outcome {
     json(&value!({
         "name": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["binary_tensor_data"],
+        "extensions": [
+            "binary_tensor_data",
+            "model_configuration",
+            "model_repository",
+            "schedule_policy",
+            "statistics",
+        ],
     }))
 }
 

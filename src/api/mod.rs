@@ -9,6 +9,7 @@ mod binary;
 mod body;
 mod connection;
 mod events;
+mod extensions;
 mod guard;
 mod json;
 mod kserve;

@@ -4,7 +4,7 @@ use crate::api::body::Bodies;
 use crate::api::guard::{Guard, Head};
 use crate::api::limits::ApiLimits;
 use crate::api::respond::{Response, render};
-use crate::api::{admin, events, kserve, web};
+use crate::api::{admin, events, extensions, kserve, web};
 use crate::engine::EngineHandle;
 use crate::error::Error;
 use percent_encoding::percent_decode_str;
@@ -76,7 +76,9 @@ impl Target {
 
 /// All routes; the last one answers everything that no other took.
 pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
-    let protocol = infer(&api).or(models(&api)).unify().or(server(&api)).unify().boxed();
+    let protocol = infer(&api).or(all_statistics(&api)).unify().or(models(&api)).unify();
+    let protocol = protocol.or(model_extensions(&api)).unify().or(repository(&api)).unify();
+    let protocol = protocol.or(server(&api)).unify().boxed();
     let operator = adapters(&api).or(views(&api)).unify().boxed();
     protocol.or(operator).unify().or(pages()).unify().boxed()
 }
@@ -117,6 +119,49 @@ fn models(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     metadata.or(ready).unify().boxed()
 }
 
+/// Before the route of a model's metadata, which would take `stats` for a name.
+fn all_statistics(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let route = with(api).and(path!("v2" / "models" / "stats")).and(head());
+    let handler = |api: Arc<Api>, head: Head| async move {
+        render(extensions::statistics(&api, None, &head).await)
+    };
+    route.then(handler).boxed()
+}
+
+fn model_extensions(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let newest = path!("v2" / "models" / Segment / "stats").map(Target::newest);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment / "stats");
+    let stats = with(api).and(newest.or(exact.map(Target::exact)).unify()).and(head());
+    let stats = stats.then(|api: Arc<Api>, target, head: Head| async move {
+        render(extensions::statistics(&api, Some(&target), &head).await)
+    });
+    let newest = path!("v2" / "models" / Segment / "config").map(Target::newest);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment / "config");
+    let config = with(api).and(newest.or(exact.map(Target::exact)).unify()).and(head());
+    let config =
+        config.map(|api: Arc<Api>, target, head| render(extensions::config(&api, &target, &head)));
+    stats.or(config).unify().boxed()
+}
+
+fn repository(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let index = with(api).and(path!("v2" / "repository" / "index")).and(head());
+    let index = index.and(warp::body::stream());
+    let index = index.then(|api: Arc<Api>, head: Head, body| async move {
+        render(extensions::index(&api, &head, body).await)
+    });
+    let load = with(api).and(path!("v2" / "repository" / "models" / Segment / "load"));
+    let load = load.and(head()).and(warp::body::stream());
+    let load = load.then(|api: Arc<Api>, Segment(name), head: Head, body| async move {
+        render(extensions::load(&api, &name, &head, body).await)
+    });
+    let unload = with(api).and(path!("v2" / "repository" / "models" / Segment / "unload"));
+    let unload = unload.and(head()).and(warp::body::stream());
+    let unload = unload.then(|api: Arc<Api>, Segment(name), head: Head, body| async move {
+        render(extensions::unload(&api, &name, &head, body).await)
+    });
+    index.or(load).unify().or(unload).unify().boxed()
+}
+
 fn server(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let metadata = with(api).and(path!("v2")).and(head());
     let metadata = metadata.map(|api: Arc<Api>, head| render(kserve::server_metadata(&api, &head)));
@@ -135,7 +180,10 @@ fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let snapshot = snapshot.map(|api: Arc<Api>, head| render(admin::snapshot(&api, &head)));
     let events = with(api).and(path!("api" / "events")).and(head());
     let events = events.map(|api: Arc<Api>, head| render(events::events(&api, &head)));
-    adapters.or(decisions).unify().or(snapshot).unify().or(events).unify().boxed()
+    let metrics = with(api).and(path!("metrics")).and(head());
+    let metrics = metrics.map(|api: Arc<Api>, head| render(admin::metrics(&api, &head)));
+    let told = adapters.or(decisions).unify().or(snapshot).unify();
+    told.or(events).unify().or(metrics).unify().boxed()
 }
 
 fn adapters(api: &Arc<Api>) -> BoxedFilter<(Response,)> {

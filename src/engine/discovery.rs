@@ -32,8 +32,18 @@ impl Driver {
         None
     }
 
+    /// Tells the scheduler what is known of models that have just come.
+    pub(super) fn recall_all(&mut self) {
+        self.remember();
+        let ids: Vec<AdapterId> = self.fleet.members().map(|(id, _)| id).collect();
+        for adapter in ids {
+            self.recall(adapter);
+        }
+    }
+
     fn recall(&mut self, adapter: AdapterId) {
-        let models = self.catalogue.all().map(|(id, info)| (id, recollections::key(info)));
+        let models = self.catalogue.all();
+        let models = models.map(|(id, entry)| (id, recollections::key(&entry.info)));
         if let Some(memory) = self.recollections.of(&self.fleet.name(adapter), models) {
             self.turn(Event::Recalled { adapter, memory });
         }
@@ -42,18 +52,22 @@ impl Driver {
     /// Keeps what was learned, beside everything else.
     pub(super) fn save(&mut self) {
         self.saved = clock::now();
-        let name = |id: ModelId| self.catalogue.get(id).map(|info| recollections::key(info));
-        for (id, member) in self.fleet.members() {
-            if let Some(memory) = self.scheduler.recollection(id) {
-                self.recollections.update(&member.entry.id, memory, name);
-            }
-        }
+        self.remember();
         if let Some((path, text)) = self.recollections.changed() {
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = recollections::write(&path, &text) {
                     tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
                 }
             });
+        }
+    }
+
+    fn remember(&mut self) {
+        let name = |id: ModelId| self.catalogue.get(id).map(|info| recollections::key(info));
+        for (id, member) in self.fleet.members() {
+            if let Some(memory) = self.scheduler.recollection(id) {
+                self.recollections.update(&member.entry.id, memory, name);
+            }
         }
     }
 

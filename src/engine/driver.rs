@@ -3,25 +3,29 @@
 use super::discovery::{Listing, list_in_background, listed};
 use super::fleet::Fleet;
 use super::handle::{Control, EngineHandle, Mode, Submitted};
-use super::process::{News, Report, Workshop};
-use super::publish::Publisher;
+use super::models::profiles;
+use super::process::{Report, Workshop};
+use super::publish::{Publisher, Scene};
 use super::recollections::Recollections;
-use super::rejections::rejection;
+use super::rejections::{model_failed, rejection, too_late};
+use super::repository::Library;
 use super::requests::{Collected, Memory, Requests};
+use super::statistics::{Executed, Statistics, cause};
 use super::{Catalogue, EngineConfig};
 use crate::clock;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::model::batch::bucket_for;
 use crate::schedule::{
-    Action, AdapterId, Arrival, Batch, BatchId, Event, Failure, ModelId, ModelProfile, Reject,
-    RequestId, Scheduler, State, Time, Wish,
+    Action, AdapterId, Arrival, Batch, BatchId, Event, Reject, RequestId, Scheduler, Time, Wish,
 };
+use crate::telemetry::Compute;
 use crate::tensor::Tensors;
 use crate::wire::server::Outgoing;
-use crate::wire::{Cause, Down, TensorHeader, Up, tensors_from};
-use std::collections::{BTreeMap, HashMap};
+use crate::wire::{Down, TensorHeader};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, watch};
 
 /// Calls between the API and the driver; the queue proper is the scheduler's.
 const CALLS_MAX: usize = 1024;
@@ -43,8 +47,8 @@ pub(super) struct Inboxes {
 }
 
 /// What came of a batch, until the scheduler says what to do with it.
-enum Outcome {
-    Outputs(Tensors),
+pub(super) enum Outcome {
+    Outputs(Tensors, Compute),
     Error(Error),
 }
 
@@ -52,9 +56,12 @@ enum Outcome {
 pub(super) struct Driver {
     pub(super) scheduler: Scheduler,
     pub(super) catalogue: Catalogue,
+    /// Where clients look models up.
+    pub(super) catalogues: watch::Sender<Arc<Catalogue>>,
     pub(super) fleet: Fleet,
-    requests: Requests,
-    outcomes: HashMap<BatchId, Outcome>,
+    pub(super) requests: Requests,
+    pub(super) outcomes: HashMap<BatchId, Outcome>,
+    pub(super) statistics: Statistics,
     publisher: Publisher,
     memory: Memory,
     pub(super) inboxes: Inboxes,
@@ -70,21 +77,30 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(config: EngineConfig, catalogue: Catalogue) -> (Driver, EngineHandle) {
+    pub(super) fn new(
+        config: EngineConfig,
+        catalogue: Catalogue,
+        library: Library,
+    ) -> (Driver, EngineHandle) {
         let (report, reports) = mpsc::channel(REPORTS_MAX);
         let (calls, submitted) = mpsc::channel(CALLS_MAX);
         let (cancels, cancelled) = mpsc::channel(CANCELS_MAX);
         let (controls, control) = mpsc::channel(CONTROLS_MAX);
         let memory = Memory::new(config.held_bytes_max);
-        let (publisher, snapshots) = Publisher::new(&catalogue, &config.assumptions);
+        let (publisher, snapshots) = Publisher::new(&config.assumptions);
+        let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
+        let statistics = Statistics::new(&catalogue);
         let handle = EngineHandle {
             calls,
             cancels,
             controls,
             snapshots,
-            models: Arc::new(catalogue.served.clone()),
+            models,
             requests: Arc::default(),
             memory: memory.clone(),
+            metrics: statistics.metrics.clone(),
+            library,
+            loads: Arc::new(Mutex::new(())),
         };
         let workshop = Workshop {
             executable: config.executable.clone(),
@@ -99,6 +115,7 @@ impl Driver {
             fleet: Fleet::new(workshop, report),
             requests: Requests::default(),
             outcomes: HashMap::new(),
+            statistics,
             publisher,
             memory,
             inboxes: Inboxes {
@@ -115,6 +132,7 @@ impl Driver {
             begin: clock::now(),
             closing: false,
             catalogue,
+            catalogues,
             config,
         };
         (driver, handle)
@@ -126,9 +144,10 @@ impl Driver {
             if let Some(event) = self.next_event().await {
                 self.turn(event);
             }
+            self.remove_left();
             let time = self.time();
             if self.publisher.is_due(self.scheduler.is_ready(time)) {
-                self.publisher.publish(time, &self.scheduler, &self.fleet, &self.memory);
+                self.publish();
             }
             if self.saved.elapsed() >= SAVE_EVERY {
                 self.save();
@@ -147,8 +166,21 @@ impl Driver {
             self.perform(action);
         }
         // A failed batch's error is only of use to the rejections of its own turn.
-        self.outcomes.retain(|_, outcome| matches!(outcome, Outcome::Outputs(_)));
+        self.outcomes.retain(|_, outcome| matches!(outcome, Outcome::Outputs(..)));
         self.publisher.touch();
+    }
+
+    /// Shows what there is now.
+    pub(super) fn publish(&mut self) {
+        let scene = Scene {
+            scheduler: &self.scheduler,
+            fleet: &self.fleet,
+            catalogue: &self.catalogue,
+            statistics: &self.statistics,
+            memory: &self.memory,
+        };
+        let time = Time(clock::now().duration_since(self.begin));
+        self.publisher.publish(time, &scene);
     }
 
     fn time(&self) -> Time {
@@ -176,10 +208,14 @@ impl Driver {
     }
 
     fn admit(&mut self, submitted: Submitted) -> Option<Event> {
-        let info = &submitted.call.model;
-        let at = self.catalogue.served.iter().position(|served| Arc::ptr_eq(served, info))?;
-        let model = ModelId(u32::try_from(at).ok()?);
-        let (request, rows) = (submitted.id, u32::try_from(submitted.call.rows).ok()?);
+        let Some(model) = self.catalogue.number(&submitted.call.model) else {
+            // It was unloaded while the call was on its way.
+            let _ = submitted.answer.send(Err(rejection(Reject::ModelGone)));
+            return None;
+        };
+        let request = submitted.id;
+        // More rows than this have no place in memory.
+        let rows = u32::try_from(submitted.call.rows).unwrap_or(u32::MAX);
         let (priority, timeout) = (submitted.call.priority, submitted.call.timeout);
         let time = self.time();
         let deadline = timeout.map(|timeout| time + timeout);
@@ -203,105 +239,20 @@ impl Driver {
                 };
                 found.ok().map(|adapter| Event::Wished { adapter, wish })
             }
+            Control::Order(order) => {
+                self.perform_order(order);
+                None
+            }
+            Control::Statistics { models, done } => {
+                let statistics = models.iter().filter_map(|info| self.statistics_of(info));
+                let _ = done.send(statistics.collect());
+                None
+            }
             Control::Shutdown => {
                 self.closing = true;
                 Some(Event::Shutdown { deadline: self.time() + self.config.shutdown_grace })
             }
         }
-    }
-
-    /// Turns a report into an event, keeping payloads and facts on this side.
-    fn hear(&mut self, report: Report) -> Option<Event> {
-        let Report { adapter, incarnation, news } = report;
-        match news {
-            News::Spawned { pid } => {
-                self.fleet.spawned(adapter, pid);
-                None
-            }
-            News::Said(whole) => self.said(adapter, incarnation, whole.message, whole.body),
-            News::Lost { error } => {
-                // The end of a worker that was told to go, or has said why it gives up, is none.
-                if self.is_trusted(adapter, incarnation) {
-                    self.fleet.fault(adapter, &error);
-                }
-                let fault = crate::schedule::Fault::Crashed;
-                Some(Event::Faulted { adapter, incarnation, fault })
-            }
-            News::Exited { how } => {
-                if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
-                    self.list_again();
-                }
-                self.fleet.exited(adapter, &how);
-                Some(Event::Exited { adapter, incarnation })
-            }
-        }
-    }
-
-    /// Whether the adapter is in this life, and nobody has given it up yet.
-    fn is_trusted(&self, adapter: AdapterId, incarnation: crate::schedule::Incarnation) -> bool {
-        let current = |(id, view): (AdapterId, crate::schedule::AdapterView<'_>)| {
-            let gone = matches!(
-                view.state,
-                State::Off
-                    | State::Stopping { .. }
-                    | State::Quarantined { .. }
-                    | State::Unreaped { .. }
-            );
-            id == adapter && view.incarnation == incarnation && !gone
-        };
-        self.scheduler.adapters().any(current)
-    }
-
-    fn said(
-        &mut self,
-        adapter: AdapterId,
-        incarnation: crate::schedule::Incarnation,
-        message: Up,
-        body: bytes::Bytes,
-    ) -> Option<Event> {
-        match message {
-            Up::Done { batch, tensors, .. } => {
-                let batch = BatchId(batch);
-                Some(match self.keep(batch, tensors, body) {
-                    Ok(()) => Event::Done { adapter, incarnation, batch },
-                    Err(error) => {
-                        self.fleet.fault(adapter, &error);
-                        let fault = crate::schedule::Fault::Protocol;
-                        Event::Faulted { adapter, incarnation, fault }
-                    }
-                })
-            }
-            Up::Failed { batch, cause, error } => {
-                let batch = BatchId(batch);
-                let failure = match cause {
-                    Cause::Input | Cause::Model => Failure::Input,
-                    Cause::Device | Cause::WrongAnswer => Failure::Device,
-                };
-                if failure == Failure::Device {
-                    self.fleet.fault(adapter, &error);
-                }
-                let kind = match cause {
-                    Cause::Input => ErrorKind::Unprocessable,
-                    Cause::Model | Cause::Device | Cause::WrongAnswer => ErrorKind::Internal,
-                };
-                self.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
-                Some(Event::Failed { adapter, incarnation, batch, failure })
-            }
-            Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
-            other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),
-        }
-    }
-
-    /// Holds a batch's outputs until the scheduler says whose they are.
-    fn keep(
-        &mut self,
-        batch: BatchId,
-        headers: Vec<TensorHeader>,
-        body: bytes::Bytes,
-    ) -> Result<(), String> {
-        let outputs = tensors_from(headers, body).map_err(|error| error.to_string())?;
-        self.outcomes.insert(batch, Outcome::Outputs(outputs));
-        Ok(())
     }
 
     fn perform(&mut self, action: Action) {
@@ -325,6 +276,8 @@ impl Driver {
             }
             Action::Reject { request, reason } => self.reject(request, reason),
             Action::Decided(decision) => {
+                let metrics = &self.statistics.metrics;
+                metrics.decided(decision.change.as_str(), decision.reason.as_str());
                 self.publisher.decided(&decision, &self.fleet, &self.catalogue);
             }
         }
@@ -351,13 +304,16 @@ impl Driver {
         }
         let (id, model, rows) = (batch.id.0, batch.model.0, u64::from(batch.rows()));
         let message = Down::Run { batch: id, model, rows, tensors };
-        self.fleet.hand(adapter, Outgoing { message, body });
+        self.fleet.hand(adapter, batch.id, Outgoing { message, body });
     }
 
     /// Shares the outputs of a batch out to its requests.
     fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
-        let Some(Outcome::Outputs(outputs)) = self.outcomes.remove(&batch.id) else { return };
+        let Some(Outcome::Outputs(outputs, compute)) = self.outcomes.remove(&batch.id) else {
+            return;
+        };
         self.fleet.count(adapter, batch);
+        self.count_batch(adapter, batch, compute);
         // The slices share one buffer: it is held until the last of them is sent.
         let held = Arc::new(self.memory.owe(outputs.bytes()));
         let mut row = 0usize;
@@ -367,56 +323,63 @@ impl Driver {
             match outputs.slice_rows(from, rows) {
                 Ok(outputs) => {
                     let (adapter, held) = (self.fleet.name(adapter), held.clone());
-                    let collected = Collected { first: part.first, outputs, adapter, held };
+                    let first = part.first;
+                    let collected = Collected { first, outputs, adapter, held, compute };
                     self.requests.collect(part.request, collected);
                 }
-                Err(error) => self.refuse(part.request, Error::internal(error.to_string())),
+                Err(error) => {
+                    let error = Error::internal(error.to_string());
+                    self.refuse(part.request, "outputs", error);
+                }
             }
         }
     }
 
     fn answer(&mut self, request: RequestId) {
         let Some(pending) = self.requests.remove(request) else { return };
-        let model = pending.model;
-        let good = pending.finish(&self.memory, self.time());
-        self.publisher.answered(model, good);
+        let (model, arrived) = (pending.model, pending.arrived);
+        match pending.finish(&self.memory, self.time()) {
+            Some(answered) => self.statistics.answered(model, answered),
+            None => {
+                let took = self.time().since(arrived);
+                self.statistics.failed(model, "outputs", took);
+            }
+        }
+    }
+
+    fn count_batch(&mut self, adapter: AdapterId, batch: &Batch, compute: Compute) {
+        let rows = batch.rows();
+        let max_rows = self.catalogue.get(batch.model).map_or(0, |info| info.batch.max_rows);
+        let bucket = bucket_for(rows as usize, max_rows).unwrap_or_default();
+        let bucket = u32::try_from(bucket).unwrap_or(rows);
+        let adapter = self.fleet.name(adapter);
+        let executed = Executed { adapter: &adapter, rows, bucket, compute };
+        self.statistics.executed(batch.model, executed);
     }
 
     fn reject(&mut self, request: RequestId, reason: Reject) {
         let error = match reason {
             Reject::Input { batch } => match self.outcomes.get(&batch) {
                 Some(Outcome::Error(error)) => error.clone(),
-                Some(Outcome::Outputs(_)) | None => Error::internal("the model failed"),
+                Some(Outcome::Outputs(..)) | None => Error::internal("the model failed"),
             },
-            Reject::Deadline => self.too_late(request),
+            Reject::Deadline => too_late(self.requests.timeout(request)),
+            Reject::ModelFailed => {
+                let model = self.requests.model(request);
+                model_failed(model.and_then(|model| self.fleet.load_error(model)))
+            }
             other => rejection(other),
         };
-        self.refuse(request, error);
+        self.refuse(request, cause(&reason), error);
     }
 
-    fn too_late(&self, request: RequestId) -> Error {
-        let timeout = self.requests.timeout(request).unwrap_or_default();
-        let message =
-            format!("the request's own timeout of {timeout:?} has passed, or cannot be met");
-        Error::new(ErrorKind::DeadlineExceeded, message)
-    }
-
-    fn refuse(&mut self, request: RequestId, error: Error) {
+    fn refuse(&mut self, request: RequestId, cause: &'static str, error: Error) {
         if let Some(pending) = self.requests.remove(request) {
-            self.publisher.answered(pending.model, false);
+            let took = self.time().since(pending.arrived);
+            self.statistics.failed(pending.model, cause, took);
             let _ = pending.answer.send(Err(error));
         }
     }
-}
-
-fn profiles(catalogue: &Catalogue, slo: Duration) -> BTreeMap<ModelId, ModelProfile> {
-    let profile = |(at, info): (usize, &Arc<crate::model::repository::ModelInfo>)| {
-        let max_rows = u32::try_from(info.batch.max_rows).unwrap_or(u32::MAX);
-        let id = ModelId(u32::try_from(at).unwrap_or(u32::MAX));
-        let slo = info.slo.unwrap_or(slo);
-        (id, ModelProfile { max_rows, delay: info.batch.delay, slo, bytes: info.files_bytes })
-    };
-    catalogue.served.iter().enumerate().map(profile).collect()
 }
 
 async fn sleep_until(at: Option<Instant>) {

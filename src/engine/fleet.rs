@@ -7,9 +7,12 @@ use crate::adapter::entry::{AdapterEntry, Probe, Usability};
 use crate::clock;
 use crate::error::Error;
 use crate::model::repository::ModelInfo;
-use crate::schedule::{AdapterId, AdapterProfile, Batch, Event, Fault, Incarnation, ModelId};
+use crate::schedule::{
+    AdapterId, AdapterProfile, Batch, BatchId, Event, Fault, Incarnation, ModelId,
+};
 use crate::wire::server::Outgoing;
 use crate::wire::{Cause, Down, LoadOrder, Unfit, Up};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -31,6 +34,11 @@ pub(super) struct Member {
     incarnation: Incarnation,
     /// When the present start began, until its first model is ready.
     starting: Option<Instant>,
+    /// The batch that was last handed over, and when.
+    handed: Option<(BatchId, Instant)>,
+    /// Since when there is a process, and how long there was one before.
+    on_since: Option<Instant>,
+    on_before: Duration,
 }
 
 /// All adapters of the machine.
@@ -42,13 +50,21 @@ pub(super) struct Fleet {
     workshop: Workshop,
     reports: mpsc::Sender<Report>,
     /// Why a model could not be loaded, where it could not.
-    pub(super) load_errors: Vec<(ModelId, String)>,
+    load_errors: HashMap<ModelId, String>,
+    /// Models that were loaded somewhere: their golden samples are right.
+    proven: HashSet<ModelId>,
 }
 
 impl Fleet {
     pub(super) fn new(workshop: Workshop, reports: mpsc::Sender<Report>) -> Fleet {
-        let (members, unused, load_errors) = (Vec::new(), Vec::new(), Vec::new());
-        Fleet { members, unused, workshop, reports, load_errors }
+        Fleet {
+            members: Vec::new(),
+            unused: Vec::new(),
+            workshop,
+            reports,
+            load_errors: HashMap::new(),
+            proven: HashSet::new(),
+        }
     }
 
     /// Takes in what was listed and numbers the usable ones. Those that were known keep their
@@ -129,10 +145,30 @@ impl Fleet {
         }
     }
 
-    pub(super) fn hand(&self, id: AdapterId, outgoing: Outgoing) {
-        if let Some(worker) = self.member(id).and_then(|member| member.worker.as_ref()) {
+    /// Hands a batch to the worker.
+    pub(super) fn hand(&mut self, id: AdapterId, batch: BatchId, outgoing: Outgoing) {
+        let Some(member) = self.member_mut(id) else { return };
+        member.handed = Some((batch, clock::now()));
+        if let Some(worker) = &member.worker {
             worker.hand(outgoing);
         }
+    }
+
+    /// How long ago this batch was handed to the worker, if it was the last one.
+    pub(super) fn handed_for(&self, id: AdapterId, batch: BatchId) -> Option<Duration> {
+        let (last, at) = self.member(id)?.handed?;
+        (last == batch).then(|| clock::now().duration_since(at))
+    }
+
+    /// Why a model could not be loaded where it was last tried.
+    pub(super) fn load_error(&self, model: ModelId) -> Option<&str> {
+        self.load_errors.get(&model).map(String::as_str)
+    }
+
+    /// The model is served no more.
+    pub(super) fn forget_model(&mut self, model: ModelId) {
+        self.load_errors.remove(&model);
+        self.proven.remove(&model);
     }
 
     pub(super) fn kill(&self, id: AdapterId) {
@@ -144,6 +180,7 @@ impl Fleet {
     pub(super) fn spawned(&mut self, id: AdapterId, pid: u32) {
         if let Some(member) = self.member_mut(id) {
             member.pid = Some(pid);
+            member.on_since = Some(clock::now());
         }
     }
 
@@ -157,6 +194,8 @@ impl Fleet {
     pub(super) fn exited(&mut self, id: AdapterId, how: &str) {
         let Some(member) = self.member_mut(id) else { return };
         tracing::debug!(adapter = %member.entry.id, %how, "worker gone");
+        member.on_before = member.on();
+        member.on_since = None;
         member.pid = None;
         member.phase = None;
         member.worker = None;
@@ -202,7 +241,8 @@ impl Fleet {
             Up::Loaded { model, memory_bytes, measured, .. } => {
                 member.loaded();
                 let model = ModelId(model);
-                self.load_errors.retain(|(failed, _)| *failed != model);
+                self.load_errors.remove(&model);
+                self.proven.insert(model);
                 let micros = |(rows, us): &(u32, u64)| (*rows, Duration::from_micros(*us));
                 let measured = measured.iter().map(micros).collect();
                 Some(Event::Loaded { adapter, incarnation, model, bytes: memory_bytes, measured })
@@ -232,10 +272,10 @@ impl Fleet {
         }
         let fault = match cause {
             Cause::Device => Fault::Device,
-            Cause::WrongAnswer => Fault::WrongAnswer,
-            Cause::Input | Cause::Model => {
-                self.load_errors.retain(|(failed, _)| *failed != model);
-                self.load_errors.push((model, error));
+            Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
+            // The device has passed its own check: a sample that was right nowhere is to blame.
+            Cause::WrongAnswer | Cause::Input | Cause::Model => {
+                self.load_errors.insert(model, error);
                 return Event::LoadFailed { adapter, incarnation, model };
             }
         };
@@ -259,7 +299,16 @@ impl Member {
             worker: None,
             incarnation: Incarnation(0),
             starting: None,
+            handed: None,
+            on_since: None,
+            on_before: Duration::ZERO,
         }
+    }
+
+    /// Time with a worker process, in all.
+    pub(super) fn on(&self) -> Duration {
+        let now = self.on_since.map(|since| clock::now().duration_since(since));
+        self.on_before.saturating_add(now.unwrap_or_default())
     }
 
     /// A model is ready.

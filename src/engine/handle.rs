@@ -1,15 +1,18 @@
 //! What the API may ask of the engine.
 
+use super::models::ModelOrder;
+use super::repository::Library;
 use super::requests::Held;
+use super::{Catalogue, requests};
 use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
 use crate::schedule::RequestId;
-use crate::telemetry::Snapshot;
+use crate::telemetry::{Metrics, ModelStatistics, Snapshot};
 use crate::tensor::Tensors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// One inference call, already parsed and checked against the model's signature.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub(super) struct Submitted {
 /// What else the driver may be asked for.
 pub(super) enum Control {
     SetMode { adapter: String, mode: Mode, done: oneshot::Sender<Result<(), Error>> },
+    Order(ModelOrder),
+    Statistics { models: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Vec<ModelStatistics>> },
     Shutdown,
 }
 
@@ -68,9 +73,13 @@ pub struct EngineHandle {
     pub(super) cancels: mpsc::Sender<RequestId>,
     pub(super) controls: mpsc::Sender<Control>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
-    pub(super) models: Arc<Vec<Arc<ModelInfo>>>,
+    pub(super) models: watch::Receiver<Arc<Catalogue>>,
     pub(super) requests: Arc<AtomicU64>,
-    pub(super) memory: super::requests::Memory,
+    pub(super) memory: requests::Memory,
+    pub(super) metrics: Metrics,
+    pub(super) library: Library,
+    /// Held while a model is loaded.
+    pub(super) loads: Arc<Mutex<()>>,
 }
 
 impl EngineHandle {
@@ -81,14 +90,17 @@ impl EngineHandle {
     /// 504 if its timeout passed, 500 if every try failed.
     pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
         let held = self.memory.admit(call.inputs.bytes()).ok_or_else(|| {
+            self.shed(&call.model, "memory");
             Error::new(ErrorKind::QueueFull, "the memory for waiting requests is full")
                 .retry_after(self.drain())
         })?;
         let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
+        let model = call.model.clone();
         let submitted = self.calls.try_send(Submitted { id, call, answer, held });
         submitted.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
+                self.shed(&model, "intake");
                 Error::new(ErrorKind::QueueFull, "the server is taking in as much as it can")
                     .retry_after(self.drain())
             }
@@ -98,6 +110,11 @@ impl EngineHandle {
         let answer = answered.await.unwrap_or_else(|_| Err(going_down()));
         cancel.cancels = None;
         answer
+    }
+
+    /// Counts a call that never reached the queue.
+    fn shed(&self, model: &ModelInfo, cause: &'static str) {
+        self.metrics.model(&model.name, &model.version).failed(cause);
     }
 
     /// How long it will take to serve what waits; at least a second.
@@ -110,33 +127,49 @@ impl EngineHandle {
     /// # Errors
     /// 404, telling which models or versions there are.
     pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
-        let named = || self.models.iter().filter(|model| model.name == name);
-        let number = |model: &&Arc<ModelInfo>| model.version.parse::<u64>().unwrap_or_default();
-        let found = match version {
-            Some(version) => named().find(|model| model.version == version),
-            None => named().max_by_key(number),
-        };
-        found.cloned().ok_or_else(|| self.no_model(name, version))
+        let models = self.models.borrow().clone();
+        let found = models.resolve(name, version).cloned();
+        found.ok_or_else(|| no_model(&models, name, version))
     }
 
-    fn no_model(&self, name: &str, version: Option<&str>) -> Error {
-        let broken = self.snapshots.borrow().models.iter().find_map(|model| {
-            let named = model.name == name && version.is_none_or(|v| v == model.version);
-            model.reason.clone().filter(|_| named)
-        });
-        if let Some(reason) = broken {
-            return Error::not_found(format!("model '{name}' cannot be served: {reason}"));
+    /// Every model that is served, of this name if one is given, and of this version likewise.
+    ///
+    /// # Errors
+    /// 404 if one is named that is not served.
+    pub fn models(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Vec<Arc<ModelInfo>>, Error> {
+        if let Some(name) = name {
+            self.model(name, version)?;
         }
-        let named = self.models.iter().filter(|model| model.name == name);
-        let versions: Vec<_> = named.map(|model| model.version.as_str()).collect();
-        if let (Some(version), false) = (version, versions.is_empty()) {
-            let versions = versions.join(", ");
-            return Error::not_found(format!(
-                "model '{name}' has no version '{version}'; served: {versions}"
-            ));
-        }
-        let names: Vec<_> = self.models.iter().map(|model| model.name.as_str()).collect();
-        Error::not_found(format!("there is no model '{name}'; served: {}", names.join(", ")))
+        let models = self.models.borrow().clone();
+        let wanted = |info: &&Arc<ModelInfo>| {
+            name.is_none_or(|name| info.name == name)
+                && version.is_none_or(|version| info.version == version)
+        };
+        Ok(models.served().filter(wanted).cloned().collect())
+    }
+
+    /// What was done for these models up to now.
+    ///
+    /// # Errors
+    /// 503 if the server goes down.
+    pub async fn statistics(
+        &self,
+        models: Vec<Arc<ModelInfo>>,
+    ) -> Result<Vec<ModelStatistics>, Error> {
+        let (done, outcome) = oneshot::channel();
+        let control = Control::Statistics { models, done };
+        self.controls.send(control).await.map_err(|_| going_down())?;
+        outcome.await.map_err(|_| going_down())
+    }
+
+    /// All metrics, in the text format that [`METRICS_TYPE`](crate::telemetry::METRICS_TYPE) names.
+    pub fn metrics(&self) -> String {
+        let snapshot = self.snapshots.borrow().clone();
+        self.metrics.render(&snapshot)
     }
 
     /// Whether some adapter can answer for this model now, perhaps after a start.
@@ -171,7 +204,26 @@ impl EngineHandle {
     }
 }
 
-fn going_down() -> Error {
+fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {
+    let broken = models.broken().iter().find(|bad| {
+        bad.name == name && version.is_none_or(|v| bad.version.as_deref().is_none_or(|b| b == v))
+    });
+    if let Some(bad) = broken {
+        return Error::not_found(format!("model '{name}' cannot be served: {}", bad.error));
+    }
+    let named = models.served().filter(|model| model.name == name);
+    let versions: Vec<_> = named.map(|model| model.version.as_str()).collect();
+    if let (Some(version), false) = (version, versions.is_empty()) {
+        let versions = versions.join(", ");
+        return Error::not_found(format!(
+            "model '{name}' has no version '{version}'; served: {versions}"
+        ));
+    }
+    let names: Vec<_> = models.served().map(|model| model.name.as_str()).collect();
+    Error::not_found(format!("there is no model '{name}'; served: {}", names.join(", ")))
+}
+
+pub(super) fn going_down() -> Error {
     Error::unavailable("the server is going down")
 }
 

@@ -2,30 +2,38 @@
 //! and answer channels. Everything impure about scheduling is here, and no decision is.
 
 mod assumptions;
+mod catalogue;
 mod discovery;
 mod driver;
 mod fleet;
 mod handle;
 mod lister;
+mod models;
 mod platform;
 mod process;
 mod publish;
 mod recollections;
 mod rejections;
+mod reports;
+mod repository;
 mod requests;
+mod statistics;
 
 pub use assumptions::Assumptions;
+pub use catalogue::Catalogue;
 pub use handle::{EngineHandle, InferAnswer, InferCall, Mode};
+pub use repository::Library;
 
 use crate::adapter::entry::AdapterEntry;
-use crate::model::repository::{BadModel, ModelInfo};
-use crate::schedule::{ModelId, Settings};
+use crate::schedule::Settings;
 use crate::wire::Slow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// Where requests stand that name no priority.
+pub const PRIORITY_DEFAULT: u32 = crate::schedule::Arrival::PRIORITY_DEFAULT;
 
 /// What the engine needs to know.
 #[derive(Clone, Debug)]
@@ -54,35 +62,17 @@ pub struct EngineConfig {
     pub slow: BTreeMap<String, Slow>,
 }
 
-/// The models to serve, and those that cannot be.
-#[derive(Clone, Debug, Default)]
-pub struct Catalogue {
-    pub served: Vec<Arc<ModelInfo>>,
-    pub broken: Vec<BadModel>,
-}
-
-impl Catalogue {
-    /// The model of this number.
-    fn get(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
-        self.served.get(id.0 as usize)
-    }
-
-    /// Every model that is served, with its number.
-    fn all(&self) -> impl Iterator<Item = (ModelId, &Arc<ModelInfo>)> {
-        (0u32..).map(ModelId).zip(&self.served)
-    }
-}
-
-/// Starts the engine. The task ends when it was shut down and every worker is gone.
+/// Starts the engine. `library` is where models are loaded from later. The task ends when it was shut down and every worker is gone.
 ///
 /// # Errors
 /// If the runtime folder cannot be made private.
 pub fn start(
     config: EngineConfig,
     catalogue: Catalogue,
+    library: Library,
 ) -> anyhow::Result<(EngineHandle, JoinHandle<()>)> {
     platform::make_private(&config.runtime_dir)?;
     platform::sweep_sockets(&config.runtime_dir);
-    let (driver, handle) = driver::Driver::new(config, catalogue);
+    let (driver, handle) = driver::Driver::new(config, catalogue, library);
     Ok((handle, tokio::spawn(driver.run())))
 }

@@ -1,10 +1,13 @@
 //! Publishes snapshots: soon after every change, but not at every request.
 
+use super::catalogue::{Entry, Standing};
 use super::fleet::{Fleet, Member};
 use super::requests::Memory;
+use super::statistics::Statistics;
 use super::{Assumptions, Catalogue};
 use crate::adapter::entry::AdapterEntry;
 use crate::clock;
+use crate::model::repository::{BadModel, ModelInfo};
 use crate::schedule::{
     self, AdapterId, Decision, ModelId, Power, Recollection, ReplicaMemory, Scheduler, State, Time,
     Wish,
@@ -25,10 +28,13 @@ const INTERVAL_AT_REST: Duration = Duration::from_secs(1);
 /// Decisions that are kept.
 const DECISIONS_MAX: usize = 100;
 
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    requests: u64,
-    errors: u64,
+/// Everything that a snapshot shows.
+pub(super) struct Scene<'a> {
+    pub(super) scheduler: &'a Scheduler,
+    pub(super) fleet: &'a Fleet,
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) statistics: &'a Statistics,
+    pub(super) memory: &'a Memory,
 }
 
 /// Builds and sends snapshots.
@@ -38,16 +44,11 @@ pub(super) struct Publisher {
     last: Instant,
     decisions: VecDeque<DecisionView>,
     decided: u64,
-    counts: HashMap<ModelId, Counts>,
-    catalogue: Catalogue,
     assumptions: Assumptions,
 }
 
 impl Publisher {
-    pub(super) fn new(
-        catalogue: &Catalogue,
-        assumptions: &Assumptions,
-    ) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
+    pub(super) fn new(assumptions: &Assumptions) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
         let server = ServerView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reason: Some("looking for adapters".to_owned()),
@@ -61,8 +62,6 @@ impl Publisher {
             last: clock::now(),
             decisions: VecDeque::new(),
             decided: 0,
-            counts: HashMap::new(),
-            catalogue: catalogue.clone(),
             assumptions: assumptions.clone(),
         };
         (publisher, receiver)
@@ -83,13 +82,6 @@ impl Publisher {
         self.due_at() <= clock::now() || self.sender.borrow().server.ready != ready
     }
 
-    /// Counts an answer.
-    pub(super) fn answered(&mut self, model: ModelId, ok: bool) {
-        let counts = self.counts.entry(model).or_default();
-        counts.requests += 1;
-        counts.errors += u64::from(!ok);
-    }
-
     /// Logs and keeps a decision.
     pub(super) fn decided(&mut self, decision: &Decision, fleet: &Fleet, models: &Catalogue) {
         self.decided += 1;
@@ -107,52 +99,75 @@ impl Publisher {
         self.decisions.push_back(view);
     }
 
-    pub(super) fn publish(
-        &mut self,
-        time: Time,
-        scheduler: &Scheduler,
-        fleet: &Fleet,
-        memory: &Memory,
-    ) {
+    pub(super) fn publish(&mut self, time: Time, scene: &Scene<'_>) {
         self.dirty = false;
         self.last = clock::now();
         let snapshot = Snapshot {
-            server: server(time, scheduler, fleet),
-            adapters: adapters(scheduler, fleet, &self.catalogue, &self.assumptions),
-            models: self.models(time, scheduler, fleet),
-            queue: queue(time, scheduler, memory),
+            server: server(time, scene.scheduler, scene.fleet),
+            adapters: adapters(scene, &self.assumptions),
+            models: models(time, scene),
+            queue: queue(time, scene),
             decisions: self.decisions.iter().cloned().collect(),
         };
         self.sender.send_replace(Arc::new(snapshot));
     }
+}
 
-    fn models(&self, time: Time, scheduler: &Scheduler, fleet: &Fleet) -> Vec<ModelView> {
-        let served = (0u32..).map(ModelId).zip(&self.catalogue.served).map(|(id, info)| {
-            let ready = scheduler.is_model_ready(time, id);
-            let counts = self.counts.get(&id).copied().unwrap_or_default();
-            let error = fleet.load_errors.iter().find(|(failed, _)| *failed == id);
-            let holders =
-                scheduler.adapters().filter(|(_, adapter)| adapter.replicas.contains_key(&id));
-            ModelView {
-                name: info.name.clone(),
-                version: info.version.clone(),
-                state: if ready { "ready" } else { "unavailable" }.to_owned(),
-                reason: error.map(|(_, error)| error.clone()),
-                adapters: holders.map(|(adapter, _)| fleet.name(adapter)).collect(),
-                requests: counts.requests,
-                errors: counts.errors,
-            }
-        });
-        let broken = self.catalogue.broken.iter().map(|bad| ModelView {
-            name: bad.name.clone(),
-            version: bad.version.clone().unwrap_or_default(),
-            state: "unavailable".to_owned(),
-            reason: Some(bad.error.clone()),
-            adapters: Vec::new(),
-            requests: 0,
-            errors: 0,
-        });
-        served.chain(broken).collect()
+/// Every model, each version once: what is served hides its successor on trial and its
+/// predecessor that leaves.
+fn models(time: Time, scene: &Scene<'_>) -> Vec<ModelView> {
+    let order = |standing| match standing {
+        Standing::Served => 0,
+        Standing::Trial => 1,
+        Standing::Leaving => 2,
+    };
+    let mut entries: Vec<_> = scene.catalogue.all().collect();
+    entries.sort_by_key(|(id, entry)| {
+        (&entry.info.name, &entry.info.version, order(entry.standing), *id)
+    });
+    entries.dedup_by_key(|(_, entry)| (entry.info.name.clone(), entry.info.version.clone()));
+    let good = entries.iter().map(|(id, entry)| model(time, scene, *id, entry));
+    // Blame for what is shown already stands there.
+    let hidden = |bad: &&BadModel| entries.iter().any(|(_, entry)| concerns(bad, &entry.info));
+    let broken = scene.catalogue.broken().iter().filter(|bad| !hidden(bad)).map(broken);
+    good.chain(broken).collect()
+}
+
+fn concerns(bad: &BadModel, info: &ModelInfo) -> bool {
+    bad.name == info.name && bad.version.as_ref().is_none_or(|version| *version == info.version)
+}
+
+fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView {
+    let Entry { info, standing } = entry;
+    let state = match standing {
+        Standing::Served if scene.scheduler.is_model_ready(time, id) => "ready",
+        Standing::Served => "unavailable",
+        Standing::Trial => "loading",
+        Standing::Leaving => "unloading",
+    };
+    let broken = scene.catalogue.broken().iter().find(|bad| concerns(bad, info));
+    let error = scene.fleet.load_error(id).or(broken.map(|bad| bad.error.as_str()));
+    let adapters = scene.scheduler.adapters();
+    let holders = adapters.filter(|(_, adapter)| adapter.replicas.contains_key(&id));
+    let counts = scene.statistics.get(id).map(|stats| stats.inference_stats).unwrap_or_default();
+    ModelView {
+        name: info.name.clone(),
+        version: info.version.clone(),
+        state: state.to_owned(),
+        reason: error.map(str::to_owned),
+        adapters: holders.map(|(adapter, _)| scene.fleet.name(adapter)).collect(),
+        requests: counts.success.count + counts.fail.count,
+        errors: counts.fail.count,
+    }
+}
+
+fn broken(bad: &BadModel) -> ModelView {
+    ModelView {
+        name: bad.name.clone(),
+        version: bad.version.clone().unwrap_or_default(),
+        state: "unavailable".to_owned(),
+        reason: Some(bad.error.clone()),
+        ..ModelView::default()
     }
 }
 
@@ -174,12 +189,8 @@ fn server(time: Time, scheduler: &Scheduler, fleet: &Fleet) -> ServerView {
     }
 }
 
-fn adapters(
-    scheduler: &Scheduler,
-    fleet: &Fleet,
-    models: &Catalogue,
-    assumptions: &Assumptions,
-) -> Vec<AdapterView> {
+fn adapters(scene: &Scene<'_>, assumptions: &Assumptions) -> Vec<AdapterView> {
+    let (scheduler, fleet, models) = (scene.scheduler, scene.fleet, scene.catalogue);
     let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
     let used = fleet.members().filter_map(|(id, member)| {
         let adapter = states.get(&id)?;
@@ -249,6 +260,7 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
         rows: member.rows,
         batches: member.batches,
         starts: member.starts,
+        on_ms: millis(Time(member.on())),
         cold_start_ms: member.cold_start.map(|took| millis(Time(took))),
         ..unused_view(&member.entry)
     }
@@ -268,6 +280,7 @@ fn unused_view(entry: &AdapterEntry) -> AdapterView {
         rows: 0,
         batches: 0,
         starts: 0,
+        on_ms: 0,
         cold_start_ms: None,
         open_ms: None,
         power: None,
@@ -277,7 +290,8 @@ fn unused_view(entry: &AdapterEntry) -> AdapterView {
     }
 }
 
-fn queue(time: Time, scheduler: &Scheduler, memory: &Memory) -> QueueView {
+fn queue(time: Time, scene: &Scene<'_>) -> QueueView {
+    let (scheduler, memory) = (scene.scheduler, scene.memory);
     let owed = scheduler.outstanding();
     QueueView {
         queued_requests: owed.queued.requests,

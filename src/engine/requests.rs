@@ -1,8 +1,10 @@
 //! Requests by id: what the scheduler only knows as numbers.
 
 use super::handle::{InferAnswer, InferCall, Submitted};
+use super::statistics::Answered;
 use crate::error::Error;
 use crate::schedule::{Batch, ModelId, Part, RequestId, Shape, Time};
+use crate::telemetry::Compute;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -79,6 +81,8 @@ pub(super) struct Collected {
     pub(super) adapter: String,
     /// The memory of the batch that they are a slice of.
     pub(super) held: Arc<Held>,
+    /// Where the time of that batch went.
+    pub(super) compute: Compute,
 }
 
 type ShapeKey = Vec<(Datatype, Vec<usize>)>;
@@ -90,6 +94,8 @@ pub(super) struct Requests {
     /// Numbers for the shapes of waiting requests, with how many requests use each.
     shapes: HashMap<ShapeKey, (u64, usize)>,
     shapes_made: u64,
+    /// How many requests each model owes an answer; none for none.
+    owed: HashMap<ModelId, usize>,
 }
 
 impl Requests {
@@ -113,6 +119,7 @@ impl Requests {
             _held: held,
         };
         self.pending.insert(id, pending);
+        *self.owed.entry(model).or_default() += 1;
         Shape { number, size }
     }
 
@@ -131,9 +138,25 @@ impl Requests {
         self.pending.get(&id)?.call.timeout
     }
 
+    /// The model that was asked for.
+    pub(super) fn model(&self, id: RequestId) -> Option<ModelId> {
+        Some(self.pending.get(&id)?.model)
+    }
+
+    /// Whether somebody still waits for this model.
+    pub(super) fn owes(&self, model: ModelId) -> bool {
+        self.owed.contains_key(&model)
+    }
+
     /// Takes a request out, to answer it or to forget it.
     pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
+        if let Some(owed) = self.owed.get_mut(&pending.model) {
+            *owed -= 1;
+            if *owed == 0 {
+                self.owed.remove(&pending.model);
+            }
+        }
         if let Some(key) = &pending.shape
             && let Some((_, users)) = self.shapes.get_mut(key)
         {
@@ -197,8 +220,10 @@ impl Requests {
 }
 
 impl Pending {
-    /// Answers with what was collected, in row order.
-    pub(super) fn finish(mut self, memory: &Memory, now: Time) -> bool {
+    /// Answers with what was collected, in row order. `None` if that does not fit together.
+    pub(super) fn finish(mut self, memory: &Memory, now: Time) -> Option<Answered> {
+        // The last to come in: what was done before it was done beside it.
+        let compute = self.collected.last().map(|part| part.compute).unwrap_or_default();
         self.collected.sort_by_key(|part| part.first);
         let started = self.started.unwrap_or(self.arrived);
         let mut adapters: Vec<String> = Vec::new();
@@ -217,8 +242,19 @@ impl Pending {
         });
         let good = answer.is_ok();
         let _ = self.answer.send(answer);
-        good
+        good.then(|| Answered {
+            rows: self.call.rows as u64,
+            queue: started.since(self.arrived),
+            compute: within(compute, now.since(started)),
+        })
     }
+}
+
+/// The same work, but what it took in all is known better.
+fn within(compute: Compute, whole: Duration) -> Compute {
+    let input = compute.input.min(whole);
+    let infer = compute.infer.min(whole - input);
+    Compute { input, infer, output: whole - input - infer }
 }
 
 /// The outputs of a request whole, and what counts their memory.

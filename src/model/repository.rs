@@ -124,6 +124,14 @@ impl Repository {
         &self.source
     }
 
+    /// Names of all models, whether they can be served or not.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, BadFile> {
+        self.root.folders()
+    }
+
     /// Reads every model: one entry per version served, and one per model or version that cannot
     /// be, in the order of their names. `kinds` are those that workers can load.
     ///

@@ -49,6 +49,8 @@ pub struct AdapterView {
     pub batches: u64,
     /// Workers started since the server did.
     pub starts: u64,
+    /// Time with a worker process since the server started.
+    pub on_ms: u64,
     /// Duration of the last start, warm-up of its first model included.
     pub cold_start_ms: Option<u64>,
     /// Learned time from spawning the worker to an open and checked device.
@@ -88,12 +90,14 @@ pub struct ReplicaView {
     pub spread: Option<f64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelView {
     pub name: String,
     pub version: String,
-    /// `ready`, or `unavailable` with a reason.
+    /// `ready`, `loading` before it is served for the first time, `unloading` while it finishes
+    /// what it was asked before, or `unavailable`.
     pub state: String,
+    /// Why it is unavailable, or why a newer state of it could not be loaded.
     pub reason: Option<String>,
     /// Ids of the adapters that hold it.
     pub adapters: Vec<String>,

@@ -11,6 +11,7 @@ mod common;
 /// What is wrong with a request, and what it is told.
 mod bad_input;
 /// The subcommands and the settings.
+mod catalogue;
 mod commands;
 /// Requests that are no requests, and clients that misbehave.
 mod hostile;

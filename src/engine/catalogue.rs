@@ -1,0 +1,216 @@
+//! Which models there are, and how far each is from its clients.
+
+use crate::model::repository::{BadModel, Found, ModelInfo};
+use crate::schedule::ModelId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How far a model is from its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It must answer once before clients may ask for it.
+    Trial,
+    Served,
+    /// Unloaded or replaced: it finishes what it was asked before.
+    Leaving,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) info: Arc<ModelInfo>,
+    pub(super) standing: Standing,
+}
+
+/// The models to serve, and those that cannot be. Numbers are never used twice.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    entries: BTreeMap<ModelId, Entry>,
+    broken: Vec<BadModel>,
+    numbered: u32,
+}
+
+impl Catalogue {
+    /// What a scan of the repository found.
+    pub fn new(found: Vec<Found>) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        for found in found {
+            match found {
+                Found::Good(info) => {
+                    catalogue.insert(Arc::new(info), Standing::Served);
+                }
+                Found::Bad(bad) => catalogue.broken.push(bad),
+            }
+        }
+        catalogue
+    }
+
+    /// Every model that clients may ask for.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
+        let served = |entry: &&Entry| entry.standing == Standing::Served;
+        self.entries.values().filter(served).map(|entry| &entry.info)
+    }
+
+    /// What the repository holds that cannot be served, with the reason.
+    pub fn broken(&self) -> &[BadModel] {
+        &self.broken
+    }
+
+    /// The model that clients name; without a version the newest one served.
+    pub(super) fn resolve(&self, name: &str, version: Option<&str>) -> Option<&Arc<ModelInfo>> {
+        let named = self.served().filter(|info| info.name == name);
+        match version {
+            Some(version) => named.into_iter().find(|info| info.version == version),
+            None => named.max_by_key(|info| info.version.parse::<u64>().unwrap_or_default()),
+        }
+    }
+
+    /// The number under which a call for this model runs: its own, or that of its successor with
+    /// the same signature if it was replaced meanwhile.
+    pub(super) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
+        let own = self.entries.iter().find(|(_, entry)| Arc::ptr_eq(&entry.info, info));
+        let succeeds = |(_, entry): &(&ModelId, &Entry)| {
+            entry.standing == Standing::Served
+                && (&entry.info.name, &entry.info.version) == (&info.name, &info.version)
+                && entry.info.signature == info.signature
+        };
+        own.or_else(|| self.entries.iter().find(succeeds)).map(|(id, _)| *id)
+    }
+
+    /// The model of this number.
+    pub(super) fn get(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
+        self.entries.get(&id).map(|entry| &entry.info)
+    }
+
+    /// Every model with its number, wherever it stands.
+    pub(super) fn all(&self) -> impl Iterator<Item = (ModelId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// Takes in a model on trial.
+    pub(super) fn try_out(&mut self, info: ModelInfo) -> (ModelId, Arc<ModelInfo>) {
+        let info = Arc::new(info);
+        (self.insert(info.clone(), Standing::Trial), info)
+    }
+
+    fn insert(&mut self, info: Arc<ModelInfo>, standing: Standing) -> ModelId {
+        let id = ModelId(self.numbered);
+        self.numbered += 1;
+        self.entries.insert(id, Entry { info, standing });
+        id
+    }
+
+    /// Puts those on trial in the place of everything else of this name.
+    pub(super) fn serve(&mut self, name: &str, tried: &[Arc<ModelInfo>]) {
+        for entry in self.entries.values_mut().filter(|entry| entry.info.name == name) {
+            let new = tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info));
+            let next = if new { Standing::Served } else { Standing::Leaving };
+            // Another trial of this name decides for itself.
+            if new || entry.standing != Standing::Trial {
+                entry.standing = next;
+            }
+        }
+    }
+
+    /// Gives up those on trial.
+    pub(super) fn dismiss(&mut self, tried: &[Arc<ModelInfo>]) {
+        for entry in self.entries.values_mut() {
+            if tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info)) {
+                entry.standing = Standing::Leaving;
+            }
+        }
+    }
+
+    /// What is now known to be wrong with the models of this name.
+    pub(super) fn blame(&mut self, name: &str, broken: Vec<BadModel>) {
+        self.broken.retain(|bad| bad.name != name);
+        self.broken.extend(broken);
+    }
+
+    /// Those that only finish what they were asked before.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = ModelId> {
+        let leaving = |(_, entry): &(&ModelId, &Entry)| entry.standing == Standing::Leaving;
+        self.entries.iter().filter(leaving).map(|(id, _)| *id)
+    }
+
+    /// Forgets a model for good.
+    pub(super) fn remove(&mut self, id: ModelId) {
+        self.entries.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::repository::{Batching, Source};
+    use crate::model::signature::Signature;
+    use std::time::Duration;
+
+    fn info(name: &str, version: &str) -> ModelInfo {
+        ModelInfo {
+            name: name.into(),
+            version: version.into(),
+            kind: "identity".into(),
+            source: Source::Embedded,
+            signature: Signature::default(),
+            batch: Batching { max_rows: 1, delay: Duration::ZERO },
+            slo: None,
+            labels: Vec::new(),
+            golden: None,
+            files_bytes: 0,
+        }
+    }
+
+    fn catalogue(models: &[(&str, &str)]) -> Catalogue {
+        let good = |(name, version): &(&str, &str)| Found::Good(info(name, version));
+        Catalogue::new(models.iter().map(good).collect())
+    }
+
+    fn versions(catalogue: &Catalogue) -> Vec<String> {
+        catalogue.served().map(|info| format!("{}/{}", info.name, info.version)).collect()
+    }
+
+    #[test]
+    fn the_newest_version_is_meant_unless_another_is_named() {
+        let catalogue = catalogue(&[("a", "2"), ("a", "10"), ("b", "11")]);
+        assert_eq!(catalogue.resolve("a", None).unwrap().version, "10");
+        assert_eq!(catalogue.resolve("a", Some("2")).unwrap().version, "2");
+        assert_eq!(catalogue.resolve("a", Some("3")), None);
+        assert_eq!(catalogue.resolve("c", None), None);
+    }
+
+    #[test]
+    fn a_trial_takes_the_place_of_its_name_only_when_it_is_served() {
+        let mut catalogue = catalogue(&[("a", "1"), ("a", "2"), ("b", "1")]);
+        let old = catalogue.resolve("a", Some("2")).unwrap().clone();
+        let (id, tried) = catalogue.try_out(info("a", "2"));
+        assert_eq!(id, ModelId(3));
+        assert!(Arc::ptr_eq(catalogue.resolve("a", None).unwrap(), &old));
+        catalogue.serve("a", std::slice::from_ref(&tried));
+        assert!(Arc::ptr_eq(catalogue.resolve("a", None).unwrap(), &tried));
+        assert_eq!(versions(&catalogue), ["b/1", "a/2"]);
+        assert_eq!(catalogue.leaving().collect::<Vec<_>>(), [ModelId(0), ModelId(1)]);
+    }
+
+    #[test]
+    fn a_call_for_a_replaced_model_runs_on_its_successor() {
+        let mut catalogue = catalogue(&[("a", "1")]);
+        let old = catalogue.resolve("a", None).unwrap().clone();
+        let (id, tried) = catalogue.try_out(info("a", "1"));
+        catalogue.serve("a", &[tried]);
+        assert_eq!(catalogue.number(&old), Some(ModelId(0)));
+        catalogue.remove(ModelId(0));
+        assert_eq!(catalogue.number(&old), Some(id));
+        catalogue.serve("a", &[]);
+        assert_eq!(catalogue.number(&old), None);
+    }
+
+    #[test]
+    fn a_dismissed_trial_changes_nothing_and_its_number_is_not_used_again() {
+        let mut catalogue = catalogue(&[("a", "1")]);
+        let (first, tried) = catalogue.try_out(info("a", "1"));
+        catalogue.dismiss(&[tried]);
+        assert_eq!(versions(&catalogue), ["a/1"]);
+        catalogue.remove(first);
+        assert_eq!(catalogue.try_out(info("a", "1")).0, ModelId(2));
+    }
+}

@@ -1,0 +1,140 @@
+//! Models that come and go while the server runs, as the driver sees it.
+
+use super::Catalogue;
+use super::driver::Driver;
+use crate::adapter::entry::Api;
+use crate::model::repository::{BadModel, ModelInfo};
+use crate::schedule::{AdapterId, AdapterView, Event, ModelId, ModelProfile};
+use crate::telemetry::{MemoryUsage, ModelStatistics};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What the handle asks for.
+pub(super) enum ModelOrder {
+    /// Take these in on trial; tells them as the catalogue knows them.
+    TryOut { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
+    /// Serve those that were tried in place of everything else of this name. None unloads it.
+    Serve {
+        name: String,
+        tried: Vec<Arc<ModelInfo>>,
+        broken: Vec<BadModel>,
+        done: oneshot::Sender<()>,
+    },
+    /// Give up the trial; tells why a model could not be loaded, if that was it.
+    Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<String>> },
+    /// Note what is wrong with the models of this name.
+    Blame { name: String, broken: Vec<BadModel>, done: oneshot::Sender<()> },
+}
+
+impl Driver {
+    /// Performs an order. Who asked may be gone; what was ordered is done all the same.
+    pub(super) fn perform_order(&mut self, order: ModelOrder) {
+        match order {
+            ModelOrder::TryOut { infos, done } => {
+                let tried = infos.into_iter().map(|info| self.try_out(info)).collect();
+                let _ = done.send(tried);
+            }
+            ModelOrder::Serve { name, tried, broken, done } => {
+                let versions: Vec<_> = tried.iter().map(|info| info.version.as_str()).collect();
+                match versions.as_slice() {
+                    [] => tracing::info!(model = %name, "unloaded"),
+                    _ => tracing::info!(model = %name, "loaded version {}", versions.join(", ")),
+                }
+                self.catalogue.serve(&name, &tried);
+                self.count(&tried);
+                self.catalogue.blame(&name, broken);
+                self.catalogue_changed();
+                let _ = done.send(());
+            }
+            ModelOrder::Dismiss { tried, done } => {
+                let error = tried.iter().find_map(|info| self.load_error(info));
+                self.catalogue.dismiss(&tried);
+                self.catalogue_changed();
+                let _ = done.send(error);
+            }
+            ModelOrder::Blame { name, broken, done } => {
+                for bad in &broken {
+                    tracing::warn!(model = %name, "cannot be loaded: {}", bad.error);
+                }
+                self.catalogue.blame(&name, broken);
+                self.catalogue_changed();
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn try_out(&mut self, info: ModelInfo) -> Arc<ModelInfo> {
+        let profile = profile(&info, self.config.slo);
+        let (model, info) = self.catalogue.try_out(info);
+        self.turn(Event::ModelAdded { model, profile });
+        self.recall_all();
+        info
+    }
+
+    /// Counts what is done for them from now on.
+    fn count(&mut self, served: &[Arc<ModelInfo>]) {
+        for info in served {
+            if let Some(id) = self.catalogue.number(info) {
+                self.statistics.add(id, info);
+            }
+        }
+    }
+
+    /// What was done for a model up to now.
+    pub(super) fn statistics_of(&self, info: &Arc<ModelInfo>) -> Option<ModelStatistics> {
+        let id = self.catalogue.number(info)?;
+        let mut statistics = self.statistics.get(id)?.clone();
+        statistics.memory_usage = self.memory_usage(id);
+        Some(statistics)
+    }
+
+    fn memory_usage(&self, model: ModelId) -> Vec<MemoryUsage> {
+        let used = |(at, (id, view)): (u64, (AdapterId, AdapterView<'_>))| {
+            let byte_size = view.replicas.get(&model)?.bytes;
+            let is_cpu = self.fleet.member(id).is_some_and(|member| member.entry.api == Api::Cpu);
+            let kind = if is_cpu { "CPU" } else { "GPU" };
+            Some(MemoryUsage { kind: kind.to_owned(), id: at, byte_size })
+        };
+        (0..).zip(self.scheduler.adapters()).filter_map(used).collect()
+    }
+
+    fn load_error(&self, info: &Arc<ModelInfo>) -> Option<String> {
+        let id = self.catalogue.number(info)?;
+        self.fleet.load_error(id).map(str::to_owned)
+    }
+
+    /// Tells clients before whoever ordered it is told that it is done.
+    fn catalogue_changed(&mut self) {
+        self.catalogues.send_replace(Arc::new(self.catalogue.clone()));
+        self.remove_left();
+        self.publish();
+    }
+
+    /// Forgets models that were unloaded or replaced and owe no answer any more.
+    pub(super) fn remove_left(&mut self) {
+        let owes_none = |id: &ModelId| !self.requests.owes(*id);
+        let left: Vec<ModelId> = self.catalogue.leaving().filter(owes_none).collect();
+        for model in left {
+            self.catalogue.remove(model);
+            self.fleet.forget_model(model);
+            self.statistics.remove(model);
+            self.turn(Event::ModelRemoved { model });
+        }
+    }
+}
+
+pub(super) fn profiles(catalogue: &Catalogue, slo: Duration) -> BTreeMap<ModelId, ModelProfile> {
+    catalogue.all().map(|(id, entry)| (id, profile(&entry.info, slo))).collect()
+}
+
+/// What the scheduler needs to know of a model. `slo` is for models that name none.
+fn profile(info: &ModelInfo, slo: Duration) -> ModelProfile {
+    ModelProfile {
+        max_rows: u32::try_from(info.batch.max_rows).unwrap_or(u32::MAX),
+        delay: info.batch.delay,
+        slo: info.slo.unwrap_or(slo),
+        bytes: info.files_bytes,
+    }
+}

@@ -1,0 +1,114 @@
+//! What workers say becomes events for the scheduler; payloads and facts stay on this side.
+
+use super::driver::{Driver, Outcome};
+use super::process::{News, Report};
+use crate::error::{Error, ErrorKind};
+use crate::schedule::{AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, State};
+use crate::telemetry::Compute;
+use crate::wire::{Cause, TensorHeader, Timings, Up, tensors_from};
+use std::time::Duration;
+
+impl Driver {
+    /// Turns a report into an event, keeping payloads and facts on this side.
+    pub(super) fn hear(&mut self, report: Report) -> Option<Event> {
+        let Report { adapter, incarnation, news } = report;
+        match news {
+            News::Spawned { pid } => {
+                self.fleet.spawned(adapter, pid);
+                None
+            }
+            News::Said(whole) => self.said(adapter, incarnation, whole.message, whole.body),
+            News::Lost { error } => {
+                // The end of a worker that was told to go, or has said why it gives up, is none.
+                if self.is_trusted(adapter, incarnation) {
+                    self.fleet.fault(adapter, &error);
+                }
+                let fault = Fault::Crashed;
+                Some(Event::Faulted { adapter, incarnation, fault })
+            }
+            News::Exited { how } => {
+                if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
+                    self.list_again();
+                }
+                self.fleet.exited(adapter, &how);
+                Some(Event::Exited { adapter, incarnation })
+            }
+        }
+    }
+
+    /// Whether the adapter is in this life, and nobody has given it up yet.
+    fn is_trusted(&self, adapter: AdapterId, incarnation: Incarnation) -> bool {
+        let current = |(id, view): (AdapterId, AdapterView<'_>)| {
+            let gone = matches!(
+                view.state,
+                State::Off
+                    | State::Stopping { .. }
+                    | State::Quarantined { .. }
+                    | State::Unreaped { .. }
+            );
+            id == adapter && view.incarnation == incarnation && !gone
+        };
+        self.scheduler.adapters().any(current)
+    }
+
+    fn said(
+        &mut self,
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        message: Up,
+        body: bytes::Bytes,
+    ) -> Option<Event> {
+        match message {
+            Up::Done { batch, tensors, timings } => {
+                let batch = BatchId(batch);
+                let compute = self.compute(adapter, batch, timings);
+                Some(match self.keep(batch, (tensors, body), compute) {
+                    Ok(()) => Event::Done { adapter, incarnation, batch },
+                    Err(error) => {
+                        self.fleet.fault(adapter, &error);
+                        let fault = Fault::Protocol;
+                        Event::Faulted { adapter, incarnation, fault }
+                    }
+                })
+            }
+            Up::Failed { batch, cause, error } => {
+                let batch = BatchId(batch);
+                let failure = match cause {
+                    Cause::Input | Cause::Model => Failure::Input,
+                    Cause::Device | Cause::WrongAnswer => Failure::Device,
+                };
+                if failure == Failure::Device {
+                    self.fleet.fault(adapter, &error);
+                }
+                let kind = match cause {
+                    Cause::Input => ErrorKind::Unprocessable,
+                    Cause::Model | Cause::Device | Cause::WrongAnswer => ErrorKind::Internal,
+                };
+                self.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
+                Some(Event::Failed { adapter, incarnation, batch, failure })
+            }
+            Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
+            other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),
+        }
+    }
+
+    /// Holds a batch's outputs until the scheduler says whose they are.
+    fn keep(
+        &mut self,
+        batch: BatchId,
+        (headers, body): (Vec<TensorHeader>, bytes::Bytes),
+        compute: Compute,
+    ) -> Result<(), String> {
+        let outputs = tensors_from(headers, body).map_err(|error| error.to_string())?;
+        self.outcomes.insert(batch, Outcome::Outputs(outputs, compute));
+        Ok(())
+    }
+
+    /// Where the time of a batch went: what the worker did not measure is the way there and back.
+    fn compute(&self, adapter: AdapterId, batch: BatchId, timings: Timings) -> Compute {
+        let input = Duration::from_micros(timings.wait_us);
+        let infer = Duration::from_micros(timings.run_us);
+        let whole = self.fleet.handed_for(adapter, batch).unwrap_or_default();
+        Compute { input, infer, output: whole.saturating_sub(input).saturating_sub(infer) }
+    }
+}

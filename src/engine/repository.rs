@@ -1,0 +1,131 @@
+//! Loads and unloads models of the repository while the server runs.
+
+use super::handle::{Control, EngineHandle, InferCall, going_down};
+use super::models::ModelOrder;
+use crate::error::{Error, ErrorKind};
+use crate::model::batch::warm_up_inputs;
+use crate::model::repository::{BadModel, Found, ModelInfo, Repository};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Where models are loaded from.
+#[derive(Clone, Debug)]
+pub struct Library {
+    pub repository: Repository,
+    /// Kinds that workers can load.
+    pub kinds: Vec<String>,
+}
+
+impl EngineHandle {
+    /// Reads a model again and serves it in place of what was served under its name, if anything:
+    /// from the moment that a version has answered on some adapter, so that no client waits for
+    /// it. If that fails everything stays as it was. Goes on to its end if the caller goes away.
+    ///
+    /// # Errors
+    /// 404 if the repository has no such model, 422 if it is broken, else what kept it from being
+    /// tried, such as 503 if no adapter can serve.
+    pub async fn load_model(&self, name: &str) -> Result<(), Error> {
+        let (handle, name) = (self.clone(), name.to_owned());
+        let load = tokio::spawn(async move {
+            // One at a time, so that of two loads the later one counts.
+            let _turn = handle.loads.lock().await;
+            handle.load(name).await
+        });
+        load.await.unwrap_or_else(|error| Err(Error::internal(format!("loading broke: {error}"))))
+    }
+
+    /// Serves a model no more. Requests that were admitted are finished.
+    ///
+    /// # Errors
+    /// 404 if it is not served.
+    pub async fn unload_model(&self, name: &str) -> Result<(), Error> {
+        self.model(name, None)?;
+        self.serve(name.to_owned(), Vec::new(), Vec::new()).await
+    }
+
+    /// Names of all models in the repository.
+    ///
+    /// # Errors
+    /// 500 if the repository cannot be read.
+    pub async fn model_names(&self) -> Result<Vec<String>, Error> {
+        let library = self.library.clone();
+        let names = tokio::task::spawn_blocking(move || library.repository.names()).await;
+        let names = names.map_err(|error| Error::internal(error.to_string()))?;
+        names.map_err(|error| Error::internal(format!("cannot read the repository: {error}")))
+    }
+
+    async fn load(&self, name: String) -> Result<(), Error> {
+        let (good, broken) = self.scan(name.clone()).await?;
+        if good.is_empty() {
+            let error = unloadable(&name, &broken);
+            self.order(|done| ModelOrder::Blame { name, broken, done }).await?;
+            return Err(error);
+        }
+        let tried = self.order(|done| ModelOrder::TryOut { infos: good, done }).await?;
+        match self.answers(&tried).await {
+            Ok(()) => self.serve(name, tried, broken).await,
+            Err(error) => {
+                let why = self.order(|done| ModelOrder::Dismiss { tried, done }).await?;
+                let Some(why) = why else { return Err(error) };
+                let bad = BadModel { name: name.clone(), version: None, error: why };
+                let error = unloadable(&name, std::slice::from_ref(&bad));
+                self.order(|done| ModelOrder::Blame { name, broken: vec![bad], done }).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn scan(&self, name: String) -> Result<(Vec<ModelInfo>, Vec<BadModel>), Error> {
+        let (library, asked) = (self.library.clone(), name.clone());
+        let scan = move || library.repository.scan_one(&asked, &library.kinds);
+        let found = tokio::task::spawn_blocking(scan).await;
+        let found = found.map_err(|error| Error::internal(format!("the scan broke: {error}")))?;
+        if found.is_empty() {
+            let shown: String = name.chars().take(100).collect();
+            return Err(Error::not_found(format!("the repository has no model '{shown}'")));
+        }
+        let (mut good, mut broken) = (Vec::new(), Vec::new());
+        for found in found {
+            match found {
+                Found::Good(info) => good.push(info),
+                Found::Bad(bad) => broken.push(bad),
+            }
+        }
+        Ok((good, broken))
+    }
+
+    /// Whether every model answers a row of zeros; the adapter that does holds it from then on.
+    async fn answers(&self, models: &[Arc<ModelInfo>]) -> Result<(), Error> {
+        for model in models {
+            let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
+            let model = model.clone();
+            self.infer(InferCall { model, inputs, rows: 1, priority: 0, timeout: None }).await?;
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        name: String,
+        tried: Vec<Arc<ModelInfo>>,
+        broken: Vec<BadModel>,
+    ) -> Result<(), Error> {
+        self.order(|done| ModelOrder::Serve { name, tried, broken, done }).await
+    }
+
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<T>) -> ModelOrder,
+    ) -> Result<T, Error> {
+        let (done, outcome) = oneshot::channel();
+        let sent = self.controls.send(Control::Order(order(done))).await;
+        sent.map_err(|_| going_down())?;
+        outcome.await.map_err(|_| going_down())
+    }
+}
+
+fn unloadable(name: &str, broken: &[BadModel]) -> Error {
+    let reasons: Vec<_> = broken.iter().map(|bad| bad.error.as_str()).collect();
+    let message = format!("model '{name}' cannot be loaded: {}", reasons.join("; "));
+    Error::new(ErrorKind::Unprocessable, message)
+}

@@ -1,0 +1,96 @@
+//! Counts what was done for each model, for the statistics extension and for metrics.
+
+use super::Catalogue;
+use crate::model::repository::ModelInfo;
+use crate::schedule::{ModelId, Reject};
+use crate::telemetry::{Compute, Metrics, ModelMeter, ModelStatistics};
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How a request was answered.
+pub(super) struct Answered {
+    pub(super) rows: u64,
+    pub(super) queue: Duration,
+    pub(super) compute: Compute,
+}
+
+/// A batch that was run.
+pub(super) struct Executed<'a> {
+    pub(super) adapter: &'a str,
+    pub(super) rows: u32,
+    /// Rows that it was padded to.
+    pub(super) bucket: u32,
+    pub(super) compute: Compute,
+}
+
+/// Counts by model. One on trial is not counted: no client asked for it.
+pub(super) struct Statistics {
+    pub(super) metrics: Metrics,
+    models: HashMap<ModelId, (ModelStatistics, ModelMeter)>,
+}
+
+impl Statistics {
+    pub(super) fn new(catalogue: &Catalogue) -> Statistics {
+        let mut statistics = Statistics { metrics: Metrics::default(), models: HashMap::new() };
+        for (id, entry) in catalogue.all() {
+            statistics.add(id, &entry.info);
+        }
+        statistics
+    }
+
+    /// Counts this model from now on.
+    pub(super) fn add(&mut self, id: ModelId, info: &ModelInfo) {
+        let (name, version) = (info.name.clone(), info.version.clone());
+        let meter = self.metrics.model(&name, &version);
+        let stats = ModelStatistics { name, version, ..ModelStatistics::default() };
+        self.models.entry(id).or_insert((stats, meter));
+    }
+
+    pub(super) fn remove(&mut self, id: ModelId) {
+        self.models.remove(&id);
+    }
+
+    pub(super) fn get(&self, id: ModelId) -> Option<&ModelStatistics> {
+        self.models.get(&id).map(|(stats, _)| stats)
+    }
+
+    pub(super) fn answered(&mut self, id: ModelId, answered: Answered) {
+        let Answered { rows, queue, compute } = answered;
+        let Some((stats, meter)) = self.models.get_mut(&id) else { return };
+        stats.answered(epoch_millis(), rows, queue, compute);
+        meter.answered(rows, queue, queue + compute.input + compute.infer + compute.output);
+    }
+
+    pub(super) fn failed(&mut self, id: ModelId, cause: &'static str, took: Duration) {
+        let Some((stats, meter)) = self.models.get_mut(&id) else { return };
+        stats.failed(took);
+        meter.failed(cause);
+    }
+
+    pub(super) fn executed(&mut self, id: ModelId, executed: Executed<'_>) {
+        let Executed { adapter, rows, bucket, compute } = executed;
+        let Some((stats, meter)) = self.models.get_mut(&id) else { return };
+        stats.executed(u64::from(rows), compute);
+        meter.executed(adapter, rows, bucket, compute.infer);
+    }
+}
+
+/// The label under which a rejection is counted.
+pub(super) fn cause(reason: &Reject) -> &'static str {
+    match reason {
+        Reject::QueueFull { .. } => "queue_full",
+        Reject::NoAdapter { .. } => "no_adapter",
+        Reject::ModelFailed => "model_failed",
+        Reject::ModelGone => "model_gone",
+        Reject::Deadline => "deadline",
+        Reject::Input { .. } => "input",
+        Reject::RetriesExhausted { .. } => "retries",
+        Reject::ShuttingDown => "shutting_down",
+    }
+}
+
+/// Milliseconds since 1970.
+fn epoch_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,348 @@
+//! What Prometheus scrapes: counters and histograms as things happen, gauges from the snapshot.
+//! In the text format of OpenMetrics 1.0.
+
+use super::snapshot::{AdapterView, Snapshot};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The media type of what [`Metrics::render`] gives.
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every state that an adapter can be in.
+const STATES: [&str; 10] = [
+    "unused",
+    "off",
+    "starting",
+    "loading",
+    "idle",
+    "busy",
+    "draining",
+    "stopping",
+    "quarantined",
+    "unreaped",
+];
+
+type Seconds = Gauge<f64, AtomicU64>;
+type SecondsTotal = Counter<f64, AtomicU64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Model {
+    model: String,
+    version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Replica {
+    model: String,
+    version: String,
+    adapter: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    model: String,
+    version: String,
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Adapter {
+    adapter: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AdapterState {
+    adapter: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decision {
+    change: String,
+    reason: String,
+}
+
+/// Buckets of a histogram.
+#[derive(Clone, Copy, Debug)]
+enum Buckets {
+    /// 100 µs to 105 s, each twice the last.
+    Time,
+    /// 1 to 1024, each twice the last.
+    Rows,
+    /// 0.1 to 1.
+    Share,
+}
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        match self {
+            Buckets::Time => Histogram::new(exponential_buckets(0.0001, 2.0, 21)),
+            Buckets::Rows => Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            Buckets::Share => Histogram::new(linear_buckets(0.1, 0.1, 10)),
+        }
+    }
+}
+
+type Histograms<L> = Family<L, Histogram, Buckets>;
+
+/// All metrics of a server; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    requests: Family<Model, Counter>,
+    failed: Family<Failed, Counter>,
+    rows: Family<Model, Counter>,
+    request_time: Histograms<Model>,
+    queue_time: Histograms<Model>,
+    run_time: Histograms<Replica>,
+    batch_rows: Histograms<Model>,
+    batch_fill: Histograms<Model>,
+    decisions: Family<Decision, Counter>,
+    gauges: Gauges,
+}
+
+/// What is set from the snapshot whenever somebody asks.
+#[derive(Clone, Debug, Default)]
+struct Gauges {
+    queued_requests: Gauge,
+    queued_rows: Gauge,
+    in_flight_requests: Gauge,
+    in_flight_rows: Gauge,
+    held_bytes: Gauge,
+    ready: Gauge,
+    uptime: Seconds,
+    model_ready: Family<Model, Gauge>,
+    state: Family<AdapterState, Gauge>,
+    on_time: Family<Adapter, SecondsTotal>,
+    starts: Family<Adapter, Counter>,
+    cold_start: Family<Adapter, Seconds>,
+    memory: Family<Adapter, Gauge>,
+}
+
+/// What is counted of one model, found once.
+#[derive(Clone, Debug)]
+pub struct ModelMeter {
+    labels: Model,
+    requests: Counter,
+    rows: Counter,
+    request_time: Histogram,
+    queue_time: Histogram,
+    batch_rows: Histogram,
+    batch_fill: Histogram,
+    run_time: Histograms<Replica>,
+    failed: Family<Failed, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let metrics = Metrics {
+            registry: Arc::new(Mutex::new(Registry::with_prefix("concertina"))),
+            requests: Family::default(),
+            failed: Family::default(),
+            rows: Family::default(),
+            request_time: Family::new_with_constructor(Buckets::Time),
+            queue_time: Family::new_with_constructor(Buckets::Time),
+            run_time: Family::new_with_constructor(Buckets::Time),
+            batch_rows: Family::new_with_constructor(Buckets::Rows),
+            batch_fill: Family::new_with_constructor(Buckets::Share),
+            decisions: Family::default(),
+            gauges: Gauges::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let it = &mut *registry;
+        it.register("requests", "Requests answered", self.requests.clone());
+        it.register("requests_failed", "Requests turned away or failed", self.failed.clone());
+        it.register("rows", "Rows answered", self.rows.clone());
+        let seconds = || Unit::Seconds;
+        let time = "Admitted to answered";
+        it.register_with_unit("request", time, seconds(), self.request_time.clone());
+        let time = "Admitted to handed to a worker";
+        it.register_with_unit("queue", time, seconds(), self.queue_time.clone());
+        let time = "A batch on its adapter, measured by the worker";
+        it.register_with_unit("batch_run", time, seconds(), self.run_time.clone());
+        it.register("batch_rows", "Rows of a batch", self.batch_rows.clone());
+        let fill = "Rows of a batch per row of the bucket that it was padded to";
+        it.register("batch_fill", fill, self.batch_fill.clone());
+        it.register("decisions", "Changes of the wanted set", self.decisions.clone());
+        self.gauges.register(it);
+    }
+
+    /// The meter of one version of one model.
+    pub fn model(&self, name: &str, version: &str) -> ModelMeter {
+        let labels = Model { model: name.to_owned(), version: version.to_owned() };
+        ModelMeter {
+            requests: self.requests.get_or_create_owned(&labels),
+            rows: self.rows.get_or_create_owned(&labels),
+            request_time: self.request_time.get_or_create_owned(&labels),
+            queue_time: self.queue_time.get_or_create_owned(&labels),
+            batch_rows: self.batch_rows.get_or_create_owned(&labels),
+            batch_fill: self.batch_fill.get_or_create_owned(&labels),
+            run_time: self.run_time.clone(),
+            failed: self.failed.clone(),
+            labels,
+        }
+    }
+
+    /// Counts a decision.
+    pub fn decided(&self, change: &str, reason: &str) {
+        let labels = Decision { change: change.to_owned(), reason: reason.to_owned() };
+        self.decisions.get_or_create(&labels).inc();
+    }
+
+    /// All metrics as text; the gauges are those of the snapshot.
+    pub fn render(&self, snapshot: &Snapshot) -> String {
+        // Held to the end, so that two readers do not see each other's half.
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gauges.set(snapshot);
+        let mut text = String::new();
+        // A `String` takes everything.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+impl Gauges {
+    fn register(&self, it: &mut Registry) {
+        let seconds = || Unit::Seconds;
+        it.register("queued_requests", "Requests that wait", self.queued_requests.clone());
+        it.register("queued_rows", "Rows that wait", self.queued_rows.clone());
+        let flight = "Requests that are wholly with workers";
+        it.register("in_flight_requests", flight, self.in_flight_requests.clone());
+        it.register("in_flight_rows", "Rows with workers", self.in_flight_rows.clone());
+        let held = "Host memory of queued inputs and unsent answers";
+        it.register_with_unit("held", held, Unit::Bytes, self.held_bytes.clone());
+        it.register("ready", "1 if requests can be served", self.ready.clone());
+        it.register_with_unit("uptime", "Since the start", seconds(), self.uptime.clone());
+        let ready = "1 if the model can be served, perhaps after a start";
+        it.register("model_ready", ready, self.model_ready.clone());
+        it.register("adapter_state", "1 for the present state", self.state.clone());
+        let on = "Time with a worker process";
+        it.register_with_unit("adapter_on", on, seconds(), self.on_time.clone());
+        it.register("adapter_starts", "Workers started", self.starts.clone());
+        let cold = "Duration of the last start, warm-up of its first model included";
+        it.register_with_unit("adapter_cold_start", cold, seconds(), self.cold_start.clone());
+        let memory = "Device memory that loaded models hold";
+        it.register_with_unit("adapter_memory", memory, Unit::Bytes, self.memory.clone());
+    }
+
+    fn set(&self, snapshot: &Snapshot) {
+        let queue = &snapshot.queue;
+        self.queued_requests.set(signed(queue.queued_requests));
+        self.queued_rows.set(signed(queue.queued_rows));
+        self.in_flight_requests.set(signed(queue.in_flight_requests));
+        self.in_flight_rows.set(signed(queue.in_flight_rows));
+        self.held_bytes.set(signed(queue.held_bytes));
+        self.ready.set(i64::from(snapshot.server.ready));
+        self.uptime.set(snapshot.server.uptime_ms as f64 / 1e3);
+        self.model_ready.clear();
+        for view in &snapshot.models {
+            let labels = Model { model: view.name.clone(), version: view.version.clone() };
+            self.model_ready.get_or_create(&labels).set(i64::from(view.state == "ready"));
+        }
+        // An adapter may have left the machine.
+        self.state.clear();
+        self.cold_start.clear();
+        self.memory.clear();
+        snapshot.adapters.iter().for_each(|view| self.set_adapter(view));
+    }
+
+    fn set_adapter(&self, view: &AdapterView) {
+        let labels = Adapter { adapter: view.entry.id.clone() };
+        for state in STATES {
+            let labels = AdapterState { adapter: view.entry.id.clone(), state };
+            self.state.get_or_create(&labels).set(i64::from(view.activity == state));
+        }
+        let on = view.on_ms as f64 / 1e3;
+        self.on_time.get_or_create(&labels).inner().store(on.to_bits(), Ordering::Relaxed);
+        self.starts.get_or_create(&labels).inner().store(view.starts, Ordering::Relaxed);
+        self.memory.get_or_create(&labels).set(signed(view.memory_used_bytes));
+        if let Some(took) = view.cold_start_ms {
+            self.cold_start.get_or_create(&labels).set(took as f64 / 1e3);
+        }
+    }
+}
+
+impl ModelMeter {
+    /// Counts a request that was answered.
+    pub fn answered(&self, rows: u64, queue: Duration, total: Duration) {
+        self.requests.inc();
+        self.rows.inc_by(rows);
+        self.queue_time.observe(queue.as_secs_f64());
+        self.request_time.observe(total.as_secs_f64());
+    }
+
+    /// Counts a request that was turned away, or failed.
+    pub fn failed(&self, cause: &'static str) {
+        let Model { model, version } = self.labels.clone();
+        self.failed.get_or_create(&Failed { model, version, cause }).inc();
+    }
+
+    /// Counts a batch that `adapter` ran, padded to `bucket` rows.
+    pub fn executed(&self, adapter: &str, rows: u32, bucket: u32, run: Duration) {
+        self.batch_rows.observe(f64::from(rows));
+        self.batch_fill.observe(f64::from(rows) / f64::from(bucket.max(1)));
+        let Model { model, version } = self.labels.clone();
+        let labels = Replica { model, version, adapter: adapter.to_owned() };
+        self.run_time.get_or_create(&labels).observe(run.as_secs_f64());
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{ModelView, QueueView};
+
+    #[test]
+    fn what_happened_is_told_with_its_labels() {
+        let metrics = Metrics::default();
+        let meter = metrics.model("digits", "1");
+        meter.answered(3, Duration::from_millis(2), Duration::from_millis(9));
+        meter.failed("queue_full");
+        meter.executed("cpu", 3, 4, Duration::from_millis(7));
+        metrics.decided("start", "latency_target");
+        let text = metrics.render(&Snapshot::default());
+        for line in [
+            "concertina_requests_total{model=\"digits\",version=\"1\"} 1",
+            "concertina_rows_total{model=\"digits\",version=\"1\"} 3",
+            "concertina_requests_failed_total{model=\"digits\",version=\"1\",cause=\"queue_full\"} 1",
+            "concertina_queue_seconds_sum{model=\"digits\",version=\"1\"} 0.002",
+            "concertina_batch_fill_sum{model=\"digits\",version=\"1\"} 0.75",
+            "concertina_decisions_total{change=\"start\",reason=\"latency_target\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn gauges_are_those_of_the_snapshot() {
+        let metrics = Metrics::default();
+        let model = ModelView { name: "m".into(), state: "ready".into(), ..ModelView::default() };
+        let queue = QueueView { queued_rows: 7, ..QueueView::default() };
+        let mut snapshot = Snapshot { queue, models: vec![model], ..Snapshot::default() };
+        let text = metrics.render(&snapshot);
+        assert!(text.contains("concertina_queued_rows 7\n"), "{text}");
+        assert!(text.contains("concertina_model_ready{model=\"m\",version=\"\"} 1\n"), "{text}");
+        snapshot.models.clear();
+        assert!(!metrics.render(&snapshot).contains("concertina_model_ready{"));
+    }
+}
