@@ -5,11 +5,11 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a bench is about clocks and environment")]
 
-#[path = "serving/client.rs"]
+#[path = "common/client.rs"]
 mod client;
-#[path = "serving/echo.rs"]
+#[path = "common/echo.rs"]
 mod echo;
-#[path = "serving/server.rs"]
+#[path = "common/server.rs"]
 mod server;
 
 use client::{Client, binary_request, median, percentile};

@@ -66,11 +66,9 @@ impl Scheduler {
     }
 
     fn can_grow(&self) -> bool {
-        self.on_for_good() < self.settings.max
-            && self.adapters.iter().any(|(id, adapter)| {
-                let sleeps = matches!(adapter.state, State::Off | State::Draining { .. });
-                sleeps && self.is_eligible(*id)
-            })
+        let sleeps = |a: &Adapter| matches!(a.state, State::Off | State::Draining { .. });
+        self.adapters.iter().any(|(id, a)| sleeps(a) && self.is_eligible(*id))
+            && self.on_for_good() < self.settings.max
     }
 
     /// The first model of which rows will be late.
@@ -223,12 +221,14 @@ impl Scheduler {
         if on <= self.settings.min && self.closing.is_none() {
             return None;
         }
-        let candidates = self.order.iter().rev().filter_map(|id| self.until(*id, on));
+        // Who still warms up is no reason to let go of those that serve.
+        let serving = self.adapters.values().filter(|adapter| adapter.state.serves()).count();
+        let candidates = self.order.iter().rev().filter_map(|id| self.until(*id, serving));
         candidates.min_by_key(|candidate| candidate.until)
     }
 
     /// Until when this adapter stays although nothing needs it.
-    fn until(&self, id: AdapterId, on: usize) -> Option<Dispensable> {
+    fn until(&self, id: AdapterId, serving: usize) -> Option<Dispensable> {
         let adapter = self.adapters.get(&id)?;
         if adapter.wish != Wish::Auto || !adapter.state.serves() {
             return None;
@@ -238,14 +238,15 @@ impl Scheduler {
             _ => None,
         };
         // The last one serves whatever comes: it goes only when nothing does.
-        if on == 1 && (idle.is_none() || self.queue.len() > 0) {
+        let last = serving == 1;
+        if last && (idle.is_none() || self.queue.len() > 0) {
             return None;
         }
         let since = adapter.needed.max(self.let_go_at);
-        let since = if on == 1 { since.max(idle.unwrap_or(since)) } else { since };
+        let since = if last { since.max(idle.unwrap_or(since)) } else { since };
         let start = self.start_seconds(id, adapter);
         let break_even = self.break_even(adapter, start);
-        let patience = if on == 1 { self.patience(start) } else { 1.0 };
+        let patience = if last { self.patience(start) } else { 1.0 };
         let wait = (break_even * patience).min(BREAK_EVEN_MAX);
         let until = since + Duration::from_secs_f64(wait);
         Some(Dispensable { adapter: id, until, since, break_even, patience })

@@ -5,7 +5,7 @@
 use super::settings::ModelProfile;
 use super::state::Part;
 use super::types::{ModelId, RequestId, Shape, Time};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// Place in a lane: by priority, then by when an answer is due, then by arrival. Lower goes first.
@@ -98,6 +98,14 @@ struct Waiting {
     rows: u64,
 }
 
+impl Waiting {
+    /// The first request, and whether it need not wait for company.
+    fn head(&self, lane: Lane, max_rows: u64) -> Option<(Order, bool)> {
+        let (order, _) = self.requests.first_key_value()?;
+        Some((*order, lane.group != 0 || self.rows >= max_rows))
+    }
+}
+
 /// What waits of one model.
 #[derive(Debug, Default)]
 struct ModelQueue {
@@ -113,6 +121,25 @@ struct ModelQueue {
     newest: Time,
 }
 
+impl ModelQueue {
+    /// The head of a lane is another one, or need no longer wait for company, or must again.
+    fn move_head(&mut self, lane: Lane, from: Option<(Order, bool)>, to: Option<(Order, bool)>) {
+        if from == to {
+            return;
+        }
+        if let Some((order, _)) = from {
+            self.heads.remove(&(order, lane));
+            self.prompt.remove(&(order, lane));
+        }
+        if let Some((order, prompt)) = to {
+            self.heads.insert((order, lane));
+            if prompt {
+                self.prompt.insert((order, lane));
+            }
+        }
+    }
+}
+
 /// Which end of a lane to take from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -123,13 +150,54 @@ pub(super) enum End {
 /// All requests that are owed an answer.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    requests: BTreeMap<RequestId, Request>,
+    requests: HashMap<RequestId, Request>,
+    lists: Lists,
+    deadlines: BTreeSet<(Time, RequestId)>,
+    flying_rows: u64,
+}
+
+/// Who waits, in order.
+#[derive(Debug, Default)]
+struct Lists {
     lanes: BTreeMap<Lane, Waiting>,
     models: BTreeMap<ModelId, ModelQueue>,
-    deadlines: BTreeSet<(Time, RequestId)>,
-    waiting_requests: usize,
-    waiting_rows: u64,
-    flying_rows: u64,
+    requests: usize,
+    rows: u64,
+}
+
+impl Lists {
+    /// Changes how many rows of a request wait; with none it is not listed any more.
+    fn set_rows(&mut self, id: RequestId, (lane, order): (Lane, Order), from: u64, to: u64) {
+        if from == to {
+            return;
+        }
+        let model = self.models.entry(lane.model).or_default();
+        let waiting = self.lanes.entry(lane).or_default();
+        let before = waiting.head(lane, model.max_rows);
+        if from == 0 && to > 0 {
+            waiting.requests.insert(order, id);
+            self.requests += 1;
+        } else if from > 0 && to == 0 {
+            waiting.requests.remove(&order);
+            self.requests -= 1;
+        }
+        waiting.rows = waiting.rows + to - from;
+        model.rows = model.rows + to - from;
+        self.rows = self.rows + to - from;
+        model.move_head(lane, before, waiting.head(lane, model.max_rows));
+        if waiting.requests.is_empty() {
+            self.lanes.remove(&lane);
+        }
+    }
+
+    fn set_max_rows(&mut self, id: ModelId, max_rows: u64) {
+        let model = self.models.entry(id).or_default();
+        for (lane, waiting) in self.lanes.iter().filter(|(lane, _)| lane.model == id) {
+            let before = waiting.head(*lane, model.max_rows);
+            model.move_head(*lane, before, waiting.head(*lane, max_rows));
+        }
+        model.max_rows = max_rows;
+    }
 }
 
 impl Queue {
@@ -142,21 +210,21 @@ impl Queue {
     }
 
     pub(super) fn set_max_rows(&mut self, model: ModelId, max_rows: u32) {
-        self.models.entry(model).or_default().max_rows = u64::from(max_rows);
+        self.lists.set_max_rows(model, u64::from(max_rows));
     }
 
     /// Requests that wait, or of which a part does.
     pub(super) fn len(&self) -> usize {
-        self.waiting_requests
+        self.lists.requests
     }
 
     pub(super) fn rows(&self) -> u64 {
-        self.waiting_rows
+        self.lists.rows
     }
 
     /// Requests of which nothing waits.
     pub(super) fn flying(&self) -> usize {
-        self.requests.len() - self.waiting_requests
+        self.requests.len() - self.lists.requests
     }
 
     /// Rows with workers that are owed.
@@ -171,7 +239,7 @@ impl Queue {
     pub(super) fn admit(&mut self, id: RequestId, request: Request) {
         self.deadlines.extend(request.deadline.map(|deadline| (deadline, id)));
         let least = self.least_served();
-        let model = self.models.entry(request.lane.model).or_default();
+        let model = self.lists.models.entry(request.lane.model).or_default();
         model.newest = model.newest.max(request.arrived);
         if model.rows == 0 {
             // Who had nothing to do saves up no claim on the others.
@@ -181,7 +249,7 @@ impl Queue {
     }
 
     fn least_served(&self) -> f64 {
-        let waiting = self.models.values().filter(|model| model.rows > 0);
+        let waiting = self.lists.models.values().filter(|model| model.rows > 0);
         let least = waiting.map(|model| model.served).fold(f64::INFINITY, f64::min);
         if least.is_finite() { least } else { 0.0 }
     }
@@ -198,58 +266,35 @@ impl Queue {
     /// Takes a request out of all counts.
     fn extract(&mut self, id: RequestId) -> Option<Request> {
         let request = self.requests.remove(&id)?;
-        let rows = u64::from(request.waiting_rows());
         self.flying_rows -= u64::from(request.flying_rows());
-        if rows > 0 {
-            self.unlist(&request, rows);
-        }
+        let rows = u64::from(request.waiting_rows());
+        self.lists.set_rows(id, (request.lane, request.order), rows, 0);
         Some(request)
     }
 
-    /// Puts a request back into all counts.
+    /// Puts a request into all counts.
     fn insert(&mut self, id: RequestId, request: Request) {
-        let rows = u64::from(request.waiting_rows());
         self.flying_rows += u64::from(request.flying_rows());
-        if rows > 0 {
-            self.list(id, &request, rows);
-        }
+        let rows = u64::from(request.waiting_rows());
+        self.lists.set_rows(id, (request.lane, request.order), 0, rows);
         self.requests.insert(id, request);
-    }
-
-    fn list(&mut self, id: RequestId, request: &Request, rows: u64) {
-        self.unlist_head(request.lane);
-        let waiting = self.lanes.entry(request.lane).or_default();
-        waiting.requests.insert(request.order, id);
-        waiting.rows += rows;
-        self.waiting_requests += 1;
-        self.waiting_rows += rows;
-        self.models.entry(request.lane.model).or_default().rows += rows;
-        self.list_head(request.lane);
-    }
-
-    fn unlist(&mut self, request: &Request, rows: u64) {
-        let lane = request.lane;
-        self.unlist_head(lane);
-        self.waiting_requests -= 1;
-        self.waiting_rows -= rows;
-        if let Some(model) = self.models.get_mut(&lane.model) {
-            model.rows -= rows;
-        }
-        if let Some(waiting) = self.lanes.get_mut(&lane) {
-            waiting.requests.remove(&request.order);
-            waiting.rows -= rows;
-            if waiting.requests.is_empty() {
-                self.lanes.remove(&lane);
-            }
-        }
-        self.list_head(lane);
     }
 
     /// Changes a request and keeps all counts true.
     fn change<T>(&mut self, id: RequestId, change: impl FnOnce(&mut Request) -> T) -> Option<T> {
-        let mut request = self.extract(id)?;
-        let changed = change(&mut request);
-        self.insert(id, request);
+        let request = self.requests.get_mut(&id)?;
+        let (place, rows) = ((request.lane, request.order), u64::from(request.waiting_rows()));
+        self.flying_rows -= u64::from(request.flying_rows());
+        let changed = change(request);
+        self.flying_rows += u64::from(request.flying_rows());
+        let (new_place, new_rows) =
+            ((request.lane, request.order), u64::from(request.waiting_rows()));
+        if place == new_place {
+            self.lists.set_rows(id, place, rows, new_rows);
+        } else {
+            self.lists.set_rows(id, place, rows, 0);
+            self.lists.set_rows(id, new_place, 0, new_rows);
+        }
         Some(changed)
     }
 
@@ -277,7 +322,7 @@ impl Queue {
 
     /// The request at one end of a lane.
     pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
-        let requests = &self.lanes.get(&lane)?.requests;
+        let requests = &self.lists.lanes.get(&lane)?.requests;
         let entry = match end {
             End::Front => requests.first_key_value(),
             End::Back => requests.last_key_value(),
@@ -305,7 +350,7 @@ impl Queue {
     /// The lane of this model to serve first: those that need not wait for company since they
     /// came, others after `delay`.
     pub(super) fn first(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
-        let queue = self.models.get(&model)?;
+        let queue = self.lists.models.get(&model)?;
         let prompt = queue.prompt.first().and_then(|head| self.ripe(head, Duration::ZERO));
         let oldest = queue.heads.first().and_then(|head| self.ripe(head, delay));
         match (prompt, oldest) {
@@ -316,83 +361,63 @@ impl Queue {
 
     /// The lane of this model to serve last, if it need not wait for company.
     pub(super) fn last(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
-        let queue = self.models.get(&model)?;
+        let queue = self.lists.models.get(&model)?;
         let heads = if delay.is_zero() { &queue.heads } else { &queue.prompt };
         let last = heads.last().and_then(|head| self.ripe(head, Duration::ZERO));
         last.filter(|last| last.ripe <= now)
     }
 
     fn ripe(&self, (order, lane): &(Order, Lane), delay: Duration) -> Option<First> {
-        let id = self.lanes.get(lane)?.requests.get(order)?;
+        let id = self.lists.lanes.get(lane)?.requests.get(order)?;
         let ripe = self.requests.get(id)?.arrived + delay;
         Some(First { order: *order, lane: *lane, ripe })
     }
 
     /// Models with waiting requests and how many of their rows wait.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (ModelId, u64)> {
-        self.models.iter().filter(|(_, queue)| queue.rows > 0).map(|(id, queue)| (*id, queue.rows))
+        self.lists.models.iter().filter(|(_, queue)| queue.rows > 0).map(|(id, queue)| (*id, queue.rows))
     }
 
     pub(super) fn rows_of(&self, model: ModelId) -> u64 {
-        self.models.get(&model).map_or(0, |queue| queue.rows)
+        self.lists.models.get(&model).map_or(0, |queue| queue.rows)
     }
 
     /// When the last request of this model arrived.
     pub(super) fn newest(&self, model: ModelId) -> Time {
-        self.models.get(&model).map_or(Time::default(), |queue| queue.newest)
+        self.lists.models.get(&model).map_or(Time::default(), |queue| queue.newest)
     }
 
     /// Adapter time that this model was served, to be compared with that of others.
     pub(super) fn served(&self, model: ModelId) -> f64 {
-        self.models.get(&model).map_or(0.0, |queue| queue.served)
+        self.lists.models.get(&model).map_or(0.0, |queue| queue.served)
     }
 
     pub(super) fn serve(&mut self, model: ModelId, seconds: f64) {
-        if let Some(queue) = self.models.get_mut(&model) {
+        if let Some(queue) = self.lists.models.get_mut(&model) {
             queue.served += seconds;
         }
     }
 
     /// Everyone whom something waits of.
     pub(super) fn ids(&self) -> Vec<RequestId> {
-        self.lanes.values().flat_map(|waiting| waiting.requests.values().copied()).collect()
+        self.lists.lanes.values().flat_map(|waiting| waiting.requests.values().copied()).collect()
     }
 
     /// The waiting requests of one model.
     pub(super) fn ids_of(&self, model: ModelId) -> Vec<RequestId> {
-        let lanes = self.lanes.iter().filter(|(lane, _)| lane.model == model);
+        let lanes = self.lists.lanes.iter().filter(|(lane, _)| lane.model == model);
         lanes.flat_map(|(_, waiting)| waiting.requests.values().copied()).collect()
     }
 
     /// Forgets a model that nobody waits for.
     pub(super) fn remove_model(&mut self, model: ModelId) {
         if self.rows_of(model) == 0 {
-            self.models.remove(&model);
+            self.lists.models.remove(&model);
         }
     }
 
     /// The client's deadline that comes first.
     pub(super) fn next_deadline(&self) -> Option<(Time, RequestId)> {
         self.deadlines.first().copied()
-    }
-
-    fn unlist_head(&mut self, lane: Lane) {
-        let first = self.lanes.get(&lane).and_then(|waiting| waiting.requests.first_key_value());
-        if let Some((order, _)) = first
-            && let Some(queue) = self.models.get_mut(&lane.model)
-        {
-            queue.heads.remove(&(*order, lane));
-            queue.prompt.remove(&(*order, lane));
-        }
-    }
-
-    fn list_head(&mut self, lane: Lane) {
-        let Some(waiting) = self.lanes.get(&lane) else { return };
-        let Some((order, _)) = waiting.requests.first_key_value() else { return };
-        let queue = self.models.entry(lane.model).or_default();
-        queue.heads.insert((*order, lane));
-        if lane.group != 0 || waiting.rows >= queue.max_rows {
-            queue.prompt.insert((*order, lane));
-        }
     }
 }

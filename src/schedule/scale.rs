@@ -9,10 +9,8 @@ use std::mem;
 use std::time::Duration;
 
 impl Scheduler {
-    /// Resumes or starts adapters until as many are on as are wanted.
+    /// Resumes or starts adapters until as many are on as the load wants.
     pub(super) fn grow(&mut self, now: Time) {
-        self.obey_on(now);
-        self.grow_to_min(now);
         match self.settings.policy {
             Policy::Concurrency { target, .. } => self.grow_to_load(now, target),
             Policy::Cost { .. } => self.grow_by_cost(now),
@@ -20,7 +18,10 @@ impl Scheduler {
         self.feed_starving(now);
     }
 
-    fn grow_to_min(&mut self, now: Time) {
+    pub(super) fn grow_to_min(&mut self, now: Time) {
+        if self.settings.min == 0 {
+            return;
+        }
         let (min, on) = (self.settings.min, self.on_for_good());
         if self.closing.is_none() {
             self.turn_on_best(now, min.saturating_sub(on), Reason::Min { min, on });
@@ -81,13 +82,15 @@ impl Scheduler {
     }
 
     /// Starts what the operator wants on.
-    fn obey_on(&mut self, now: Time) {
+    pub(super) fn obey_on(&mut self, now: Time) {
         if self.closing.is_some() {
             return;
         }
         for at in 0..self.order.len() {
             let id = self.order[at];
-            if self.adapters.get(&id).is_some_and(|a| a.wish == Wish::On && a.present) {
+            let sleeps = |a: &&Adapter| matches!(a.state, State::Off | State::Draining { .. });
+            let adapter = self.adapters.get(&id).filter(sleeps);
+            if adapter.is_some_and(|a| a.wish == Wish::On && a.present) {
                 let _ = self.turn_on(now, id, true, Reason::Operator)
                     || self.turn_on(now, id, false, Reason::Operator);
             }
@@ -103,9 +106,9 @@ impl Scheduler {
         reason: Reason,
     ) -> bool {
         let Some(adapter) = self.adapters.get_mut(&id) else { return false };
-        let change = match mem::replace(&mut adapter.state, State::Off) {
+        let change = match &adapter.state {
             State::Draining { since, batch } if draining => {
-                adapter.state = State::Busy { since, batch };
+                adapter.state = State::Busy { since: *since, batch: batch.clone() };
                 adapter.needed = now;
                 Change::Resume
             }
@@ -113,10 +116,7 @@ impl Scheduler {
                 self.start(now, id);
                 Change::Start
             }
-            other => {
-                adapter.state = other;
-                return false;
-            }
+            _ => return false,
         };
         self.decide(now, id, change, reason);
         true
@@ -168,6 +168,16 @@ impl Scheduler {
         match self.settings.policy {
             Policy::Concurrency { target, .. } => self.shrink_to_load(now, target),
             Policy::Cost { .. } => self.shrink_by_cost(now),
+        }
+    }
+
+    /// Notes that the load has taken up what was a surplus.
+    pub(super) fn end_surplus(&mut self) {
+        if let Policy::Concurrency { target, .. } = self.settings.policy
+            && self.surplus_since.is_some()
+            && self.surplus(target).is_none()
+        {
+            self.surplus_since = None;
         }
     }
 

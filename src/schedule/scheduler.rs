@@ -20,6 +20,8 @@ pub struct Scheduler {
     pub(super) order: Vec<AdapterId>,
     pub(super) queue: Queue,
     pub(super) surplus_since: Option<Time>,
+    /// When something is next due for an adapter; perhaps too early, never too late.
+    due: Option<Time>,
     /// When what waits beside an idle adapter is looked at again.
     pub(super) look_again: Option<Time>,
     /// When an adapter was last let go for want of need: the others are looked at afresh.
@@ -59,6 +61,7 @@ impl Scheduler {
             adapters: BTreeMap::new(),
             order: Vec::new(),
             surplus_since: None,
+            due: None,
             look_again: None,
             let_go_at: Time::default(),
             theta: 0.0,
@@ -71,11 +74,24 @@ impl Scheduler {
 
     /// Takes in one event. Follow with `poll_action` until it gives `None`.
     pub fn handle(&mut self, now: Time, event: Event) {
+        let arrival = matches!(event, Event::Arrived(_));
         self.record(now, event);
-        // Whatever the event was, the same few steps decide what follows.
+        self.reject_late(now);
+        if arrival {
+            self.settle_arrival(now);
+        }
+        if !arrival || self.due.is_some_and(|due| due <= now) {
+            self.settle(now);
+        }
+    }
+
+    /// Whatever the event was, the same few steps decide what follows.
+    fn settle(&mut self, now: Time) {
         self.watch(now);
         self.reject_hopeless(now);
         self.expel(now);
+        self.obey_on(now);
+        self.grow_to_min(now);
         self.grow(now);
         self.dispatch(now);
         self.prepare(now);
@@ -83,6 +99,27 @@ impl Scheduler {
             // Nobody waits any longer for one that drains.
             self.dispatch(now);
         }
+        self.due = self.due();
+    }
+
+    /// The steps that matter to an arrival, the most frequent event: it changes nothing about
+    /// adapters but how many are needed. They lead to the others if something is due.
+    fn settle_arrival(&mut self, now: Time) {
+        let before = self.actions.len();
+        self.reject_hopeless(now);
+        self.grow(now);
+        self.dispatch(now);
+        self.end_surplus();
+        if self.actions.len() > before {
+            self.due = self.due();
+        }
+    }
+
+    /// When something is next due for an adapter.
+    fn due(&self) -> Option<Time> {
+        let bounds = &self.settings.bounds;
+        let adapters = self.adapters.values().filter_map(|adapter| adapter.deadline(bounds));
+        adapters.chain(self.shrink_at()).min()
     }
 
     /// The next thing to do, in order.
@@ -92,12 +129,10 @@ impl Scheduler {
 
     /// When `Event::Timeout` is next due, if ever.
     pub fn next_timeout(&self) -> Option<Time> {
-        let bounds = &self.settings.bounds;
-        let adapters = self.adapters.values().filter_map(|adapter| adapter.deadline(bounds));
         let closing = self.closing.filter(|_| self.queue.len() > 0);
         let deadline = self.queue.next_deadline().map(|(deadline, _)| deadline);
         let again = self.look_again.filter(|_| self.queue.len() > 0);
-        adapters.chain(self.shrink_at()).chain(closing).chain(deadline).chain(again).min()
+        self.due.into_iter().chain(closing).chain(deadline).chain(again).min()
     }
 
     /// Every adapter and what is believed of it.
@@ -223,11 +258,11 @@ impl Scheduler {
             let retry_after = self.retry_after(now);
             return self.reject_all(self.queue.ids(), Reject::NoAdapter { retry_after });
         }
-        let waiting: Vec<ModelId> = self.queue.waiting().map(|(model, _)| model).collect();
-        for model in waiting {
-            if !self.can_load(now, model) {
-                self.reject_all(self.queue.ids_of(model), Reject::ModelFailed);
-            }
+        let lost = |model: &ModelId| !self.can_load(now, *model);
+        let waiting = self.queue.waiting().map(|(model, _)| model);
+        let lost: Vec<ModelId> = waiting.filter(lost).collect();
+        for model in lost {
+            self.reject_all(self.queue.ids_of(model), Reject::ModelFailed);
         }
     }
 

@@ -5,9 +5,8 @@ use super::state::State;
 use super::types::{Action, AdapterId, Fault, Time};
 
 impl Scheduler {
-    /// Does what is due for every adapter whose patience has run out.
+    /// Does what is due for every adapter that time has run out for.
     pub(super) fn watch(&mut self, now: Time) {
-        self.reject_late(now);
         for adapter in self.adapters.values_mut().filter(|adapter| !adapter.refused.is_empty()) {
             adapter.refused.retain(|_, until| *until > now);
         }

@@ -1,0 +1,148 @@
+//! Prints what a request costs in the scheduler alone: admitted, batched, handed over, answered.
+//!
+//! `cargo bench --bench scheduling`. Pure computation: nothing is started.
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, reason = "a bench is about clocks")]
+
+use concertina::schedule::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+const MODEL: ModelId = ModelId(0);
+/// Rows of the largest batch.
+const MAX_ROWS: u32 = 8;
+/// Batches that are timed; medians are of as many requests each.
+const BATCHES: u64 = 4000;
+const ROUNDS: usize = 7;
+
+fn main() {
+    // `cargo test` runs benches once without this flag: there is nothing to assert here.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    println!("scheduler, time per request (median of {ROUNDS} x {BATCHES} batches)");
+    for policy in ["cost", "concurrency"] {
+        for (adapters, queued) in [(1, 10_000), (4, 10_000), (16, 100), (16, 1_000), (16, 10_000)] {
+            let mut times: Vec<_> = (0..ROUNDS).map(|_| measure(policy, adapters, queued)).collect();
+            times.sort();
+            let took = times[ROUNDS / 2];
+            println!("  {policy:<12} {adapters:>2} adapters, {queued:>6} queued   {took:?}");
+        }
+    }
+}
+
+/// Time per request with so many on and so many waiting all the while.
+fn measure(policy: &str, adapters: u32, queued: u64) -> Duration {
+    let mut world = World::new(policy, adapters);
+    (0..queued).for_each(|_| world.arrive());
+    // Every adapter is busy now; the first batches find the rest of the path.
+    (0..BATCHES / 10).for_each(|_| world.step());
+    let before = world.answered;
+    let begin = Instant::now();
+    (0..BATCHES).for_each(|_| world.step());
+    begin.elapsed() / u32::try_from(world.answered - before).expect("few enough")
+}
+
+/// A scheduler with its adapters, all of them on, each a little slower than the one before.
+struct World {
+    scheduler: Scheduler,
+    now: Time,
+    running: VecDeque<(AdapterId, Incarnation, BatchId)>,
+    requests: u64,
+    answered: u64,
+}
+
+impl World {
+    fn new(policy: &str, adapters: u32) -> World {
+        let profile = ModelProfile {
+            max_rows: MAX_ROWS,
+            delay: Duration::ZERO,
+            slo: Duration::from_millis(100),
+            bytes: 1 << 20,
+        };
+        let settings = settings(policy, adapters as usize);
+        let scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, profile)]));
+        let now = Time(Duration::from_secs(1));
+        let mut world =
+            World { scheduler, now, running: VecDeque::new(), requests: 0, answered: 0 };
+        let found = (0..adapters).map(|n| (AdapterId(n), adapter(n)));
+        world.handle(Event::Discovered { adapters: found.collect() });
+        (0..adapters).for_each(|n| world.turn_on(AdapterId(n), u64::from(n)));
+        world
+    }
+
+    fn turn_on(&mut self, adapter: AdapterId, n: u64) {
+        self.handle(Event::Wished { adapter, wish: Wish::On });
+        let incarnation = Incarnation(1);
+        self.handle(Event::Ready { adapter, incarnation, speed: 0 });
+        let took = |rows: u32| (rows, Duration::from_micros(1000 + 100 * n + 500 * u64::from(rows)));
+        let measured = vec![took(1), took(MAX_ROWS)];
+        self.handle(Event::Loaded { adapter, incarnation, model: MODEL, bytes: 0, measured });
+        self.handle(Event::Wished { adapter, wish: Wish::Auto });
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.scheduler.handle(self.now, event);
+        while let Some(action) = self.scheduler.poll_action() {
+            match action {
+                Action::Run { adapter, incarnation, batch } => {
+                    self.running.push_back((adapter, incarnation, batch.id));
+                }
+                Action::Answer { .. } => self.answered += 1,
+                Action::Reject { reason, .. } => panic!("{reason:?}"),
+                Action::Stop { .. } => panic!("an adapter is let go"),
+                _ => {}
+            }
+        }
+        // The driver asks after every event.
+        std::hint::black_box(self.scheduler.next_timeout());
+    }
+
+    fn arrive(&mut self) {
+        self.requests += 1;
+        self.now = self.now + Duration::from_micros(1);
+        self.handle(Event::Arrived(Arrival {
+            request: RequestId(self.requests),
+            model: MODEL,
+            shape: Shape::default(),
+            rows: 1,
+            priority: 0,
+            deadline: self.requests.is_multiple_of(2).then(|| self.now + Duration::from_secs(3600)),
+        }));
+    }
+
+    /// The oldest batch is done, and as many requests arrive as it had.
+    fn step(&mut self) {
+        self.now = self.now + Duration::from_micros(300);
+        let (adapter, incarnation, batch) = self.running.pop_front().expect("something runs");
+        let before = self.answered;
+        self.handle(Event::Done { adapter, incarnation, batch });
+        (before..self.answered).for_each(|_| self.arrive());
+    }
+}
+
+fn settings(policy: &str, max: usize) -> Settings {
+    let hour = Duration::from_secs(3600);
+    let policy = match policy {
+        "cost" => Policy::Cost { price_mj: 1 << 40, starts_per_hour: 120 },
+        _ => Policy::Concurrency { target: 2, scale_down_delay: hour, scale_to_zero_delay: hour },
+    };
+    Settings {
+        policy,
+        min: 0,
+        max,
+        queue_requests_max: 20_000,
+        queue_rows_max: 20_000,
+        retries_max: 2,
+        backoff: Duration::from_secs(1),
+        backoff_max: hour,
+        patience: hour,
+        bounds: Bounds { silence: hour, start: hour, run: hour, stop: hour, reap: hour },
+    }
+}
+
+fn adapter(n: u32) -> AdapterProfile {
+    let power = Power { idle_mw: 10_000, active_mw: 100_000, start_mw: 50_000 };
+    let cold_start = Duration::from_secs(1);
+    AdapterProfile { rank: n, fallback: false, speed: 100, cold_start, power, memory: None }
+}
