@@ -23,7 +23,8 @@ fn main() {
     println!("scheduler, time per request (median of {ROUNDS} x {BATCHES} batches)");
     for policy in ["cost", "concurrency"] {
         for (adapters, queued) in [(1, 10_000), (4, 10_000), (16, 100), (16, 1_000), (16, 10_000)] {
-            let mut times: Vec<_> = (0..ROUNDS).map(|_| measure(policy, adapters, queued)).collect();
+            let mut times: Vec<_> =
+                (0..ROUNDS).map(|_| measure(policy, adapters, queued)).collect();
             times.sort();
             let took = times[ROUNDS / 2];
             println!("  {policy:<12} {adapters:>2} adapters, {queued:>6} queued   {took:?}");
@@ -75,7 +76,8 @@ impl World {
         self.handle(Event::Wished { adapter, wish: Wish::On });
         let incarnation = Incarnation(1);
         self.handle(Event::Ready { adapter, incarnation, speed: 0 });
-        let took = |rows: u32| (rows, Duration::from_micros(1000 + 100 * n + 500 * u64::from(rows)));
+        let took =
+            |rows: u32| (rows, Duration::from_micros(1000 + 100 * n + 500 * u64::from(rows)));
         let measured = vec![took(1), took(MAX_ROWS)];
         self.handle(Event::Loaded { adapter, incarnation, model: MODEL, bytes: 0, measured });
         self.handle(Event::Wished { adapter, wish: Wish::Auto });

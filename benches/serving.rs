@@ -5,10 +5,12 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a bench is about clocks and environment")]
 
+#[allow(dead_code, reason = "each bench uses its own part")]
 #[path = "common/client.rs"]
 mod client;
 #[path = "common/echo.rs"]
 mod echo;
+#[allow(dead_code, reason = "each bench uses its own part")]
 #[path = "common/server.rs"]
 mod server;
 

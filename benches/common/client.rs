@@ -29,6 +29,8 @@ pub(crate) fn binary_request(name: &str, datatype: &str, shape: &[usize], data: 
 /// One kept-alive connection.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
+    /// Who gave the last answer.
+    pub(crate) adapter: String,
 }
 
 impl Client {
@@ -36,7 +38,7 @@ impl Client {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_nodelay(true).expect("nodelay");
         stream.set_read_timeout(Some(Duration::from_secs(120))).expect("timeout");
-        Client { stream: BufReader::new(stream) }
+        Client { stream: BufReader::new(stream), adapter: String::new() }
     }
 
     /// Posts and reads the whole answer, which must be a 200.
@@ -71,6 +73,8 @@ impl Client {
             }
             if let Some(value) = line.strip_prefix("content-length: ") {
                 length = value.trim().parse().expect("a length");
+            } else if let Some(value) = line.strip_prefix("x-concertina-adapter: ") {
+                self.adapter = value.trim().to_owned();
             }
         }
         let mut body = vec![0; length];

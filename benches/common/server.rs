@@ -18,12 +18,18 @@ impl Server {
     /// Starts `concertina serve` on a free port. With `shared`, caches are kept between runs:
     /// tuning kernels for a software adapter takes half a minute.
     pub(crate) fn start(args: &[&str], shared: bool) -> Server {
+        Server::start_with(args, "", shared)
+    }
+
+    /// The same with these lines in the config file.
+    pub(crate) fn start_with(args: &[&str], lines: &str, shared: bool) -> Server {
         let folder = folder("server");
         let cache =
             if shared { folder.with_file_name("concertina-test-cache") } else { folder.clone() };
         let config = folder.join("config.toml");
         let runtime = folder.join("run");
-        std::fs::write(&config, format!("runtime_dir = {runtime:?}\n")).expect("a config file");
+        std::fs::write(&config, format!("runtime_dir = {runtime:?}\n{lines}"))
+            .expect("a config file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
         command.args(["serve", "--listen=127.0.0.1:0"]).args(args);
         command.arg("--config").arg(&config).arg("--cache-dir").arg(cache);
@@ -64,7 +70,7 @@ impl Server {
         sum("rows") / sum("batches").max(1.0)
     }
 
-    fn adapters(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn adapters(&self) -> Vec<serde_json::Value> {
         // Snapshots follow changes by some milliseconds.
         std::thread::sleep(Duration::from_millis(200));
         let body = Client::connect(self.address).get("/api/adapters");

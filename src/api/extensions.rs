@@ -152,6 +152,12 @@ pub(crate) fn config(api: &Api, target: &Target, head: &Head) -> Outcome {
 /// of more rows than `max_batch_size` are taken too: they are cut into chunks.
 fn describe(model: &ModelInfo) -> Value {
     let tensors = |specs: &[TensorSpec]| specs.iter().map(describe_tensor).collect::<Vec<_>>();
+    let mut inputs = tensors(&model.signature.inputs);
+    for input in &mut inputs {
+        for no in ["allow_ragged_batch", "is_shape_tensor", "optional"] {
+            input[no] = false.into();
+        }
+    }
     let delay = u64::try_from(model.batch.delay.as_micros()).unwrap_or(u64::MAX);
     value!({
         "name": model.name,
@@ -159,7 +165,7 @@ fn describe(model: &ModelInfo) -> Value {
         "backend": "concertina",
         "version_policy": { "specific": { "versions": [model.version.parse::<u64>().ok()] } },
         "max_batch_size": model.batch.max_rows,
-        "input": tensors(&model.signature.inputs),
+        "input": inputs,
         "output": tensors(&model.signature.outputs),
         "dynamic_batching": {
             "preferred_batch_size": [],

@@ -216,12 +216,14 @@ impl Scheduler {
         stays.filter(|at| *at > now).min()
     }
 
-    /// Drops what is served no more, and gets idle adapters ready for what has been asked for.
+    /// Drops what is served no more, and gets adapters that were given nothing to do ready for what
+    /// has been asked for: also where others will be done with what waits before a load would
+    /// help, since more of it may come.
     pub(super) fn prepare(&mut self, now: Time) {
         for at in 0..self.order.len() {
             let id = self.order[at];
             self.drop_withdrawn(now, id);
-            if self.queue.len() == 0 && self.closing.is_none() {
+            if self.closing.is_none() {
                 self.load_ahead(now, id);
             }
         }
@@ -250,7 +252,10 @@ impl Scheduler {
                 && self.takes(adapter, **model)
                 && self.bytes_of(id, **model) <= self.free_bytes(id)
         };
-        if let Some(model) = self.models.keys().find(wanted).copied() {
+        // What waits goes first.
+        let waiting = self.queue.waiting().map(|(model, _)| model);
+        let models: Vec<ModelId> = waiting.chain(self.models.keys().copied()).collect();
+        if let Some(model) = models.iter().find(wanted).copied() {
             self.begin_load(now, id, model, Reason::Ahead);
         }
     }

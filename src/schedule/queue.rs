@@ -375,7 +375,11 @@ impl Queue {
 
     /// Models with waiting requests and how many of their rows wait.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (ModelId, u64)> {
-        self.lists.models.iter().filter(|(_, queue)| queue.rows > 0).map(|(id, queue)| (*id, queue.rows))
+        self.lists
+            .models
+            .iter()
+            .filter(|(_, queue)| queue.rows > 0)
+            .map(|(id, queue)| (*id, queue.rows))
     }
 
     pub(super) fn rows_of(&self, model: ModelId) -> u64 {

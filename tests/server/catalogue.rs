@@ -200,7 +200,8 @@ fn the_configuration_says_what_clients_ask_for() {
     let config = server.get("/v2/models/digits/config").json();
     assert_eq!(config["name"], "digits");
     assert_eq!(config["max_batch_size"], 8);
-    let image = json!({"name": "image", "data_type": "TYPE_FP32", "dims": [28, 28]});
+    let image = json!({"name": "image", "data_type": "TYPE_FP32", "dims": [28, 28],
+        "allow_ragged_batch": false, "is_shape_tensor": false, "optional": false});
     assert_eq!(config["input"], json!([image]));
     assert_eq!(server.get("/v2/models/digits/versions/2/config").status, 404);
 }
