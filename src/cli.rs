@@ -3,8 +3,9 @@
 
 use crate::adapter::child::{PROBE_LIMIT_DEFAULT, probe_all, probe_one};
 use crate::adapter::command::{render_json, render_table};
+use crate::adapter::entry::warn_of_unknown;
 use crate::adapter::list;
-use crate::adapter::select::{select, unknown_ids};
+use crate::adapter::select::select;
 use crate::api::{self, ApiLimits};
 use crate::config::{AdapterArgs, Adapters, Config, Limits, PolicyName, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, Library};
@@ -202,6 +203,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         settings: settings(config),
         executable,
         lister_args: config.adapters.as_arguments(),
+        named_adapters: config.adapter_ids(),
         entries_without_listing: select(&[list::cpu_facts()], &rules),
         cache_dir: config.cache_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
@@ -300,9 +302,7 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
     config.adapters.apply(&args.adapters);
     let rules = config.adapters.rules();
     let mut entries = list::list(&rules);
-    for id in unknown_ids(&entries, &rules) {
-        tracing::warn!("no adapter has the id '{id}' that the settings name");
-    }
+    warn_of_unknown(&entries, &config.adapter_ids());
     if args.probe {
         let executable = std::env::current_exe().context("cannot find our own executable")?;
         probe_all(&mut entries, &executable, PROBE_LIMIT_DEFAULT);

@@ -91,6 +91,14 @@ impl Config {
         toml::from_str(&text).with_context(|| format!("in the config file {name}"))
     }
 
+    /// Every id of an adapter that is named anywhere.
+    pub fn adapter_ids(&self) -> Vec<String> {
+        let Adapters { only, exclude, power, memory, .. } = &self.adapters;
+        let lists = only.iter().chain(exclude);
+        let ids = lists.chain(power.keys()).chain(memory.keys()).chain(self.test.slow.keys());
+        ids.cloned().collect()
+    }
+
     fn apply(&mut self, args: &ServeArgs) {
         let args = args.clone();
         set(&mut self.listen, args.listen);

@@ -75,8 +75,31 @@ function details(adapter, now) {
   if (adapter.state === "unused") return lines;
   const work = [count(adapter.requests, "request"), count(adapter.rows, "row"), count(adapter.starts, "start")];
   if (adapter.cold_start_ms != null) work.push(`last start took ${(adapter.cold_start_ms / 1000).toFixed(1)} s`);
+  if (adapter.on_ms > 0) work.push(`on for ${duration(adapter.on_ms)} in all`);
   if (adapter.pid != null) work.push(`process ${adapter.pid}`);
   lines.push(work.join(" · "));
+  return lines;
+}
+
+function replicaLine(replica) {
+  const facts = [replica.loaded ? "loaded" : "not loaded"];
+  if (replica.batch_ms != null) facts.push(`${replica.batch_ms.toFixed(1)} ms + ${replica.row_ms.toFixed(2)} ms per row`);
+  if (replica.bytes != null) facts.push(size(replica.bytes));
+  if (replica.load_ms != null) facts.push(`loads in ${(replica.load_ms / 1000).toFixed(1)} s`);
+  return `${replica.model} ${replica.version}: ${facts.join(" · ")}`;
+}
+
+// What the scheduler reckons with.
+function beliefs(adapter) {
+  const lines = adapter.replicas.map(replicaLine);
+  if (adapter.memory_budget_bytes != null) {
+    lines.push(`memory for models: ${size(adapter.memory_used_bytes)} of ${size(adapter.memory_budget_bytes)}`);
+  }
+  const power = adapter.power;
+  if (power) {
+    const watts = `${power.idle_watts} W idle, ${power.active_watts} W busy, ${power.start_watts} W starting`;
+    lines.push(`power above off: ${watts}${power.assumed ? " (assumed)" : ""}`);
+  }
   return lines;
 }
 
@@ -90,6 +113,7 @@ function adapterCard(adapter, now) {
   const facts = [adapter.id, adapter.vendor, adapter.api, adapter.class].join(" · ");
   card.append(element("h3", "", adapter.name), state, element("p", "faint", facts));
   card.append(...details(adapter, now).map((line) => element("p", "", line)));
+  card.append(...beliefs(adapter).map((line) => element("p", "small faint", line)));
   if (adapter.state !== "unused") card.append(modes(adapter));
   return card;
 }
@@ -106,7 +130,8 @@ function modelRow(model) {
 function decisionRow(decision, now) {
   const row = element("li");
   row.append(element("time", "", `${duration(now - decision.at_ms)} ago`));
-  row.append(element("strong", "", `${decision.change} ${decision.adapter} `), element("span", "", decision.text));
+  const what = decision.model ? `${decision.change} ${decision.model} on` : decision.change;
+  row.append(element("strong", "", `${what} ${decision.adapter} `), element("span", "", decision.text));
   return row;
 }
 
@@ -114,6 +139,7 @@ function queueFacts(queue) {
   const facts = [
     ["queued", `${count(queue.queued_requests, "request")}, ${count(queue.queued_rows, "row")}`],
     ["in flight", `${count(queue.in_flight_requests, "request")}, ${count(queue.in_flight_rows, "row")}`],
+    ["served within about", queue.drain_ms < 1000 ? `${queue.drain_ms} ms` : duration(queue.drain_ms)],
     ["memory held", `${size(queue.held_bytes)} of ${size(queue.held_bytes_max)}`],
   ];
   return facts.map(([name, value]) => {

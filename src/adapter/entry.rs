@@ -94,3 +94,17 @@ pub struct Watts {
     /// Starting.
     pub start: f64,
 }
+
+/// Says which ids named in the settings no adapter has: most likely a slip of the pen, or a card
+/// that is gone.
+pub fn warn_of_unknown(entries: &[AdapterEntry], named: &[String]) {
+    for id in unknown_ids(entries, named) {
+        tracing::warn!(
+            "no adapter has the id '{id}' that the settings name; `concertina adapters` lists them"
+        );
+    }
+}
+
+pub(super) fn unknown_ids<'a>(entries: &[AdapterEntry], named: &'a [String]) -> Vec<&'a String> {
+    named.iter().filter(|id| entries.iter().all(|entry| entry.id != **id)).collect()
+}

@@ -87,12 +87,6 @@ pub fn select(facts: &[Facts], rules: &Rules) -> Vec<AdapterEntry> {
     entries
 }
 
-/// Ids named in the rules that no adapter has: most likely a slip of the pen, or a card gone.
-pub fn unknown_ids(entries: &[AdapterEntry], rules: &Rules) -> Vec<String> {
-    let known = |id: &str| entries.iter().any(|entry| entry.id == id);
-    rules.only.iter().chain(&rules.exclude).filter(|id| !known(id)).cloned().collect()
-}
-
 fn entry(facts: &Facts, id: &str, reason: Option<String>, rules: &Rules) -> AdapterEntry {
     AdapterEntry {
         id: id.to_owned(),

@@ -2,7 +2,7 @@
 
 use super::driver::Driver;
 use super::{EngineConfig, lister, recollections};
-use crate::adapter::entry::{AdapterEntry, Usability};
+use crate::adapter::entry::{AdapterEntry, Usability, warn_of_unknown};
 use crate::clock;
 use crate::schedule::{AdapterId, Event, ModelId};
 use std::time::Duration;
@@ -18,6 +18,9 @@ impl Driver {
     /// Takes in a listing; a later one that failed changes nothing.
     pub(super) fn discover(&mut self, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
         self.listed = clock::now();
+        if let Some(entries) = entries.as_ref().filter(|_| !self.known) {
+            warn_of_unknown(entries, &self.config.named_adapters);
+        }
         let otherwise = (!self.known).then(|| self.config.entries_without_listing.clone());
         let entries = entries.or(otherwise)?;
         self.known = true;

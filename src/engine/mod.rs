@@ -43,6 +43,8 @@ pub struct EngineConfig {
     pub executable: PathBuf,
     /// Arguments for the child that lists adapters.
     pub lister_args: Vec<String>,
+    /// Ids of adapters that the settings name.
+    pub named_adapters: Vec<String>,
     /// Used when the listing fails: the CPU needs no driver.
     pub entries_without_listing: Vec<AdapterEntry>,
     pub cache_dir: PathBuf,
@@ -62,7 +64,8 @@ pub struct EngineConfig {
     pub slow: BTreeMap<String, Slow>,
 }
 
-/// Starts the engine. `library` is where models are loaded from later. The task ends when it was shut down and every worker is gone.
+/// Starts the engine. `library` is where models are loaded from later. The task ends when it was
+/// shut down and every worker is gone.
 ///
 /// # Errors
 /// If the runtime folder cannot be made private.

@@ -102,8 +102,6 @@ pub enum Reason {
     },
     /// It only stands in while nothing else can serve, and something else can again.
     Fallback,
-    /// It is no longer in the machine.
-    Gone,
     Shutdown,
 }
 
@@ -122,7 +120,6 @@ impl Reason {
             Reason::Operator => "operator",
             Reason::Fault { .. } => "fault",
             Reason::Fallback => "fallback",
-            Reason::Gone => "gone",
             Reason::Shutdown => "shutdown",
         }
     }

@@ -91,7 +91,7 @@ impl Scheduler {
             let max_rows = self.models.get(&other).map_or(1, |model| model.max_rows.max(1));
             rows as f64 * service.batch(max_rows) / f64::from(max_rows) * slot.rate()
         });
-        own.saturating_add(others.sum::<f64>() as u64)
+        own.saturating_add(others.sum::<f64>().round() as u64)
     }
 
     /// Looks again when the first of those that are awaited should be free.

@@ -72,7 +72,6 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
         Reason::Operator => "the operator said so".to_owned(),
         Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),
         Reason::Fallback => "another adapter serves again".to_owned(),
-        Reason::Gone => "it is no longer in the machine".to_owned(),
         Reason::Shutdown => "the server is going down".to_owned(),
     }
 }

@@ -30,14 +30,14 @@ pub struct ServerView {
 pub struct AdapterView {
     #[serde(flatten)]
     pub entry: AdapterEntry,
-    /// `unused`, `off`, `starting`, `idle`, `busy`, `draining`, `stopping`, `quarantined` or
-    /// `unreaped`. Shown as the field `state`, in place of the entry's own.
+    /// `unused`, `off`, `starting`, `loading`, `idle`, `busy`, `draining`, `stopping`,
+    /// `quarantined` or `unreaped`. Shown as the field `state`, in place of the entry's own.
     pub activity: String,
     /// `auto`, `on` or `off`: the operator's wish.
     pub mode: String,
     /// Since when the activity lasts, in milliseconds since the server started.
     pub since_ms: u64,
-    /// While starting: what it is doing now, such as `warming up digits (2 of 5)`.
+    /// While starting or loading: what it is doing now, such as `warming up digits (2 of 5)`.
     pub phase: Option<String>,
     /// While quarantined: when it is tried again, in milliseconds since the server started.
     pub retry_at_ms: Option<u64>,
@@ -129,7 +129,7 @@ pub struct DecisionView {
     /// Which model is loaded or unloaded.
     pub model: Option<String>,
     /// `latency_target`, `break_even`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
-    /// `withdrawn`, `operator`, `fault`, `min`, `fallback`, `gone` or `shutdown`.
+    /// `withdrawn`, `operator`, `fault`, `min`, `fallback` or `shutdown`.
     pub reason: String,
     /// The reason in plain words, with its numbers.
     pub text: String,

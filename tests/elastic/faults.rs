@@ -7,7 +7,7 @@ use crate::numbers::INFER;
 use std::time::Duration;
 
 /// Adapters whose workers are up, with the ids of their processes.
-fn working(server: &Server) -> Vec<(String, u32)> {
+pub fn working(server: &Server) -> Vec<(String, u32)> {
     let up = |(id, pid): (String, Option<u32>)| {
         let state = server.adapter(&id)["state"].clone();
         pid.filter(|_| state == "idle" || state == "busy").map(|pid| (id, pid))

@@ -72,3 +72,37 @@ fn eight_clients_bring_on_all_and_then_all_go_off() {
     more_answers(&load, 3);
     assert_eq!(load.stop().wrong, [""; 0]);
 }
+
+/// Eight clients miss this target on one adapter, and an activation pays off within seconds.
+const TARGET: &str = "slo = '100ms'\n[adapters]\nstart_price = 0.1\n\
+    [adapters.power.vulkan-10005-0000-0]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
+    [adapters.power.vulkan-10005-0000-1]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
+    [test.slow.vulkan-10005-0000-0]\nrow = '40ms'\n\
+    [test.slow.vulkan-10005-0000-1]\nrow = '40ms'\n\
+    [test.slow.vulkan-1ae0-c0de-0]\nrow = '40ms'";
+
+#[test]
+fn the_default_policy_grows_for_the_target_and_shrinks_when_staying_on_has_cost_enough() {
+    let Some(machine) = Machine::get() else { return };
+    let server = machine.setup().config(TARGET).start();
+    let ids = adapters(&server);
+    let load = clients(&server, 8);
+    wait_for("a second adapter helps", START, || {
+        let answers = |id: &&String| server.adapter(id)["requests"].as_u64() > Some(5);
+        ids.iter().filter(answers).count() >= 2
+    });
+    let seen = load.stop();
+    eprintln!("{} answers, by adapter: {:?}", seen.answers, seen.adapters);
+    assert_eq!(seen.wrong, [""; 0]);
+    for id in &ids {
+        server.wait_for_state(id, &["off"], START);
+    }
+    assert_eq!(workers_of(server.pid()), [0u32; 0]);
+    let decisions = server.get("/api/decisions").text();
+    for reason in ["\"latency_target\"", "\"break_even\""] {
+        assert!(decisions.contains(reason), "{decisions}");
+    }
+    for id in &ids {
+        assert_eq!(server.adapter(id)["fault"], serde_json::Value::Null);
+    }
+}

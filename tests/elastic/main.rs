@@ -18,6 +18,8 @@ mod faults;
 mod growth;
 /// The adapters of this machine, warmed up once.
 mod machine;
+/// Two models under mixed requests, while adapters are broken and switched.
+mod mixed;
 /// What each adapter answers.
 mod numbers;
 /// One worker alone: what it tells of the models that come and go.

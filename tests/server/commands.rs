@@ -116,3 +116,16 @@ fn the_key_is_asked_for() {
     let wrong = [("Authorization", "Bearer key")];
     assert_eq!(server.send("GET", "/api/snapshot", &wrong, b"").status, 401);
 }
+
+#[test]
+fn adapters_that_the_settings_name_and_nobody_has_are_told() {
+    let config = "[adapters]\nexclude = ['vulkan-1-2-3']\nmemory = { gone = 1000000 }\n\
+                  [test.slow.cpu]\nrow = '1us'\n[test.slow.missing]\nrow = '1ms'";
+    let server = Setup::cpu().config(config).start();
+    server.wait_until_ready();
+    let log = server.log();
+    for id in ["vulkan-1-2-3", "gone", "missing"] {
+        assert!(log.contains(&format!("no adapter has the id '{id}'")), "{log}");
+    }
+    assert!(!log.contains("the id 'cpu'"), "{log}");
+}
