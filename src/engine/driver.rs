@@ -99,7 +99,7 @@ impl Driver {
             requests: Arc::default(),
             memory: memory.clone(),
             metrics: statistics.metrics.clone(),
-            library,
+            store: library,
             loads: Arc::new(Mutex::new(())),
         };
         let workshop = Workshop {

@@ -77,7 +77,7 @@ pub struct EngineHandle {
     pub(super) requests: Arc<AtomicU64>,
     pub(super) memory: requests::Memory,
     pub(super) metrics: Metrics,
-    pub(super) library: Library,
+    pub(super) store: Library,
     /// Held while a model is loaded.
     pub(super) loads: Arc<Mutex<()>>,
 }

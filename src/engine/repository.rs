@@ -48,7 +48,7 @@ impl EngineHandle {
     /// # Errors
     /// 500 if the repository cannot be read.
     pub async fn model_names(&self) -> Result<Vec<String>, Error> {
-        let library = self.library.clone();
+        let library = self.store.clone();
         let names = tokio::task::spawn_blocking(move || library.repository.names()).await;
         let names = names.map_err(|error| Error::internal(error.to_string()))?;
         names.map_err(|error| Error::internal(format!("cannot read the repository: {error}")))
@@ -76,7 +76,7 @@ impl EngineHandle {
     }
 
     async fn scan(&self, name: String) -> Result<(Vec<ModelInfo>, Vec<BadModel>), Error> {
-        let (library, asked) = (self.library.clone(), name.clone());
+        let (library, asked) = (self.store.clone(), name.clone());
         let scan = move || library.repository.scan_one(&asked, &library.kinds);
         let found = tokio::task::spawn_blocking(scan).await;
         let found = found.map_err(|error| Error::internal(format!("the scan broke: {error}")))?;

@@ -142,6 +142,10 @@ impl Scheduler {
             }
         }
         let Some((id, ready_in)) = self.cheapest(now, unmet) else { return false };
+        // On the way down nothing more will come that it could serve.
+        if self.closing.is_some() && unmet.drain <= ready_in.as_secs_f64() {
+            return false;
+        }
         self.turn_on(now, id, false, self.why(unmet, ready_in))
     }
 

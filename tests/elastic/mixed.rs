@@ -68,7 +68,7 @@ impl Question<'_> {
 
     fn check(&self, response: &Response) -> Result<(), String> {
         let whole = || format!("request {}: {} {}", self.number, response.status, response.text());
-        if response.status != 200 || response.json()["id"] != self.number.to_string() {
+        if response.status != 200 || response.json()["id"] != json!(self.number.to_string()) {
             return Err(whole());
         }
         let right = match self.digit_rows() {

@@ -133,7 +133,6 @@ impl World {
             | Reason::Withdrawn
             | Reason::Operator
             | Reason::Fallback
-            | Reason::Gone
             | Reason::Shutdown => {}
         }
     }

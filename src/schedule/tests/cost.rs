@@ -67,6 +67,20 @@ fn nobody_else_is_started_for_what_one_that_comes_can_carry() {
 }
 
 #[test]
+fn on_the_way_down_nobody_starts_who_would_come_too_late_to_help() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.request().comes(ONE).after(ms(10)).done(ONE).after(ms(1500));
+    let deadline = bench.now + ms(60_000);
+    for _ in 0..10 {
+        bench.request();
+    }
+    bench.on(Event::Shutdown { deadline });
+    // What waits is late by now, but done long before a second one could be ready.
+    bench.after(ms(90)).done(ONE).check(ONE, "busy", &["collect 1", "answer 2", "run 1"]);
+    assert_eq!(bench.state(TWO), "off");
+}
+
+#[test]
 fn it_goes_when_staying_on_has_cost_as_much_as_a_start() {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
