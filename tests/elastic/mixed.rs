@@ -57,7 +57,8 @@ impl Question<'_> {
     }
 
     fn digits_input(&self, rows: usize) -> Value {
-        let data: Vec<&[u8]> = (0..rows).map(|row| &*self.images[self.image(row)]).collect();
+        let data: Vec<u8> =
+            (0..rows).flat_map(|row| self.images[self.image(row)].clone()).collect();
         json!({"name": "image", "datatype": "UINT8", "shape": [rows, 28, 28], "data": data})
     }
 
