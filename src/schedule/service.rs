@@ -177,13 +177,23 @@ mod tests {
     }
 
     #[test]
+    fn nearly_equal_batches_tell_no_slope() {
+        let line = Line { alpha_ns: 10_000_000, beta_ns: 10_000, spread_permille: 0 };
+        let mut service = Service::told(line);
+        for round in 0..400 {
+            service.observe([100, 101][round % 2], Duration::from_millis([10, 12][round % 2]));
+        }
+        assert!((0.000005..0.00002).contains(&service.beta()), "{service:?}");
+    }
+
+    #[test]
     fn a_change_is_followed_and_a_hiccup_forgotten() {
         let mut service = Service::default();
         for round in 0..30 {
             service.observe([1, 8][round % 2], took(0.01, 0.001, [1, 8][round % 2]));
         }
         service.observe(1, Duration::from_secs(30));
-        assert!(service.batch(1) < 0.03, "{service:?}");
+        assert!(service.batch(1) < 0.03 && service.caution() < 5.0, "{service:?}");
         for round in 0..300 {
             service.observe([1, 8][round % 2], took(0.1, 0.01, [1, 8][round % 2]));
         }
@@ -207,6 +217,16 @@ mod tests {
         assert!(near(service.batch(4), 0.004) && !service.is_measured());
         assert!(near(service.slower(4.0).batch(4), 0.016));
         assert!(near(service.caution(), 1.233));
+    }
+
+    #[test]
+    fn three_measurements_are_enough() {
+        let mut service = Service::told(Line::default());
+        let mut measure = || {
+            service.observe(1, Duration::from_millis(1));
+            service.is_measured()
+        };
+        assert_eq!([measure(), measure(), measure()], [false, false, true]);
     }
 
     #[test]

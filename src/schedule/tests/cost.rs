@@ -166,3 +166,118 @@ fn what_was_learned_survives_a_restart() {
     let alpha = |memory: &Recollection| memory.replicas[0].1.lines[0].1.alpha_ns / 1000;
     assert_eq!(alpha(&recalled), alpha(&memory));
 }
+
+/// One that serves at 10 ms a row, and two that are off, of this speed by their class, with this
+/// power at a start and while computing.
+fn choice(first: (u64, u64, u64), second: (u64, u64, u64)) -> Bench {
+    let profile = |(speed, start_mw, active_mw)| {
+        let power = Power { idle_mw: 1000, active_mw, start_mw };
+        AdapterProfile { power, speed, ..adapter(1, false) }
+    };
+    let three = (AdapterId(3), profile(second));
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, profile(first)), three]);
+    bench.wished(ONE, Wish::On).comes(ONE).after(ms(2000));
+    bench
+}
+
+/// Asks for so many rows at once, and tells who is started for them.
+fn started(bench: &mut Bench, rows: u32) -> Vec<String> {
+    bench.ask(|arrival| arrival.rows = rows);
+    bench.said.iter().filter(|word| word.starts_with("start")).cloned().collect()
+}
+
+#[test]
+fn who_starts_must_be_able_to_carry_the_load() {
+    // In its start of 1 s the cheap one would serve 10 rows of 100 ms, the other 100.
+    let mut few = choice((10, 100, 10), (100, 5000, 5000));
+    assert_eq!(started(&mut few, 15), ["start 2"]);
+    let mut many = choice((10, 100, 10), (100, 5000, 5000));
+    assert_eq!(started(&mut many, 40), ["start 3"]);
+}
+
+#[test]
+fn where_nobody_can_carry_the_load_the_fastest_starts() {
+    let mut bench = choice((10, 100, 10), (50, 5000, 5000));
+    assert_eq!(started(&mut bench, 95)[0], "start 3");
+}
+
+#[test]
+fn a_start_costs_energy_and_so_does_running() {
+    let mut short = choice((100, 10_000, 1000), (100, 1000, 2000));
+    assert_eq!(started(&mut short, 15), ["start 3"]);
+    let mut long = choice((100, 1000, 100_000), (100, 2000, 1000));
+    assert_eq!(started(&mut long, 90), ["start 3"]);
+}
+
+#[test]
+fn who_is_in_time_starts_though_another_is_cheaper() {
+    let soon = AdapterProfile { cold_start: ms(10), ..adapter(0, false) };
+    let mut bench = bench(&[(ONE, cheap()), (TWO, soon)]);
+    bench.serve(ModelProfile { slo: ms(600), ..profile(1) });
+    bench.request().check(TWO, "starting", &["start 2"]);
+}
+
+#[test]
+fn nobody_comes_for_what_he_cannot_hold() {
+    let small = AdapterProfile { memory: Some(15), ..adapter(0, false) };
+    let large = ModelProfile { bytes: 20, ..profile(1) };
+    let mut off = bench(&[(ONE, small), (TWO, adapter(0, false))]);
+    off.serve(large).request().check(TWO, "starting", &["start 2"]);
+    // Nor is he taken back for it: the first holds one of the models only.
+    let other = ModelId(1);
+    let mut bench = bench(&[(ONE, small), (TWO, adapter(0, false))]);
+    bench.serve(large).on(Event::ModelAdded { model: other, profile: profile(1) });
+    bench.wished(ONE, Wish::On).opened(ONE).loaded(ONE, other, &[]);
+    bench.ask(|arrival| arrival.model = other).check(ONE, "busy", &["run 1"]);
+    bench.wished(ONE, Wish::Off).wished(ONE, Wish::Auto).check(ONE, "draining", &[]);
+    bench.request().check(ONE, "draining", &["start 2"]);
+}
+
+#[test]
+fn no_more_come_than_may_be_on() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.scheduler.settings.max = 1;
+    bench.request().comes(ONE).after(ms(2000));
+    for _ in 0..90 {
+        bench.request();
+    }
+    assert_eq!(bench.state(TWO), "off");
+}
+
+#[test]
+fn the_target_counts_from_the_arrival() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.request().comes(ONE).after(ms(10)).done(ONE).after(ms(1500));
+    for _ in 0..6 {
+        bench.request();
+    }
+    // Five of 10 ms would be done in 100 ms, but half of that goes by without an answer.
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "off"));
+    bench.after(ms(50)).check(TWO, "starting", &["start 2"]);
+}
+
+#[test]
+fn models_share_the_time_of_an_adapter() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    let other = ModelId(1);
+    bench.on(Event::ModelAdded { model: other, profile: profile(1) });
+    bench.wished(ONE, Wish::On).comes(ONE).loaded(ONE, other, &[(1, ms(10))]).after(ms(2000));
+    for _ in 0..7 {
+        bench.request();
+    }
+    bench.ask(|arrival| arrival.model = other).ask(|arrival| arrival.model = other);
+    assert_eq!(bench.state(TWO), "off", "six and two are done in time");
+    for _ in 0..3 {
+        bench.ask(|arrival| arrival.model = other);
+    }
+    assert_eq!(bench.state(TWO), "starting");
+}
+
+#[test]
+fn the_one_that_is_stood_in_for_is_wanted_back() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(9, true))]);
+    bench.request().faulted(ONE).exited(ONE).check(TWO, "starting", &[]);
+    // The stand-in would be in time for it.
+    bench.comes(TWO);
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("starting", "busy"));
+}

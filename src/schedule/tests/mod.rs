@@ -1,9 +1,16 @@
 //! What the simulation is too coarse to see, each as a small story with a hand on the clock.
 
+mod company;
 mod cost;
+mod faults;
+mod guesses;
+mod memory;
+mod refusals;
 mod requests;
 mod routing;
+mod scale;
 mod states;
+mod thrift;
 
 use super::*;
 use std::collections::BTreeMap;
@@ -84,6 +91,16 @@ impl Bench {
     /// The model is another one.
     fn serve(&mut self, profile: ModelProfile) -> &mut Bench {
         self.on(Event::ModelAdded { model: MODEL, profile })
+    }
+
+    fn view(&self, adapter: AdapterId) -> AdapterView<'_> {
+        let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
+        view.expect("it is known").1
+    }
+
+    /// These adapters are in the machine now.
+    fn listed(&mut self, adapters: &[(AdapterId, AdapterProfile)]) -> &mut Bench {
+        self.on(Event::Discovered { adapters: adapters.to_vec() })
     }
 
     /// The parts that an adapter runs, as (request, first, rows).
@@ -167,6 +184,15 @@ impl Bench {
         let (incarnation, bytes) = (self.life(adapter), 10);
         let measured = measured.to_vec();
         self.on(Event::Loaded { adapter, incarnation, model, bytes, measured })
+    }
+
+    /// The load that runs fails.
+    fn load_failed(&mut self, adapter: AdapterId) -> &mut Bench {
+        let State::Loading { model, .. } = *self.view(adapter).state else {
+            panic!("no load runs")
+        };
+        let incarnation = self.life(adapter);
+        self.on(Event::LoadFailed { adapter, incarnation, model })
     }
 
     fn done(&mut self, adapter: AdapterId) -> &mut Bench {

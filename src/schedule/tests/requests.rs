@@ -140,3 +140,121 @@ fn a_request_larger_than_the_queue_may_come_alone() {
     bench.ask(|arrival| arrival.rows = 500).check(ONE, "busy", &[]);
     bench.request().check(ONE, "busy", &["reject"]);
 }
+
+#[test]
+fn a_full_queue_turns_away_by_requests_as_well_as_by_rows() {
+    let mut bench = Bench::busy();
+    bench.scheduler.settings.queue_requests_max = 2;
+    bench.request().check(ONE, "busy", &[]);
+    bench.request().check(ONE, "busy", &[]);
+    bench.request().check(ONE, "busy", &["reject"]);
+}
+
+#[test]
+fn who_comes_too_late_is_told_so_whatever_the_queue() {
+    let mut bench = Bench::busy();
+    bench.scheduler.settings.queue_requests_max = 0;
+    let now = bench.now;
+    bench.ask(|arrival| arrival.deadline = Some(now)).check(ONE, "busy", &["late 3"]);
+}
+
+#[test]
+fn what_waits_for_a_start_takes_at_least_as_long_as_the_start() {
+    let mut bench = Bench::one();
+    bench.request();
+    let drain = bench.scheduler.drain(bench.now);
+    assert!((ms(1000)..ms(2000)).contains(&drain), "{drain:?}");
+    bench.serve(ModelProfile { bytes: u64::MAX, ..profile(2) });
+    assert_eq!(bench.scheduler.drain(bench.now), Duration::from_secs(3600));
+}
+
+#[test]
+fn all_models_that_wait_take_their_time() {
+    let (mut bench, other) = (Bench::busy(), ModelId(1));
+    bench.on(Event::ModelAdded { model: other, profile: profile(2) });
+    bench.ask(|arrival| (arrival.rows, arrival.model) = (40, MODEL));
+    let before = bench.scheduler.drain(bench.now);
+    // Its load alone takes longer.
+    bench.ask(|arrival| arrival.model = other);
+    let drain = bench.scheduler.drain(bench.now);
+    assert!(drain > before + ms(250), "{before:?} {drain:?}");
+}
+
+#[test]
+fn what_was_never_measured_is_tried() {
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On).ready(ONE, 1);
+    let deadline = bench.now + ms(5);
+    bench.ask(|arrival| (arrival.rows, arrival.deadline) = (5, Some(deadline)));
+    assert_eq!(bench.parts(ONE), [(1, 0, 2)]);
+}
+
+#[test]
+fn who_can_be_in_time_elsewhere_is_left_to_it() {
+    let mut bench = Bench::two();
+    bench.serve(profile(1));
+    for (id, took) in [(ONE, ms(10)), (TWO, ms(60))] {
+        bench.wished(id, Wish::On).opened(id).loaded(id, MODEL, &[(1, took); 3]);
+    }
+    let deadline = bench.now + ms(25);
+    bench.request().check(ONE, "busy", &["run 1"]);
+    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(TWO, "idle", &[]);
+    bench.after(ms(10)).done(ONE);
+    assert_eq!(bench.parts(ONE), [(bench.requests, 0, 1)]);
+}
+
+#[test]
+fn a_caller_that_went_away_is_forgotten() {
+    let mut bench = Bench::busy();
+    bench.request().on(Event::Cancelled { request: RequestId(3) });
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 2"]);
+    bench.request().on(Event::Cancelled { request: RequestId(4) });
+    assert_eq!(bench.scheduler.outstanding(), Outstanding::default());
+    bench.done(ONE).check(ONE, "idle", &["collect 1"]);
+}
+
+#[test]
+fn the_end_of_another_batch_is_nobodys() {
+    let (mut bench, batch) = (Bench::busy(), BatchId(999));
+    let incarnation = bench.life(ONE);
+    bench.on(Event::Done { adapter: ONE, incarnation, batch }).check(ONE, "busy", &["discard"]);
+    for failure in [Failure::Device, Failure::Input] {
+        bench.on(Event::Failed { adapter: ONE, incarnation, batch, failure });
+        bench.check(ONE, "busy", &[]);
+    }
+}
+
+#[test]
+fn a_request_is_tried_as_often_as_it_may_be() {
+    let mut bench = Bench::one();
+    bench.request().ready(ONE, 1);
+    for _ in 0..3 {
+        bench.exited(ONE).after(ms(4000)).ready(ONE, 1).check(ONE, "busy", &["run 1"]);
+    }
+    bench.exited(ONE).check(ONE, "quarantined", &["reject"]);
+}
+
+#[test]
+fn to_be_lost_once_may_be_anybodys_fault() {
+    let mut bench = Bench::one();
+    bench.request().request().ready(ONE, 1).exited(ONE).after(ms(500)).ready(ONE, 1);
+    assert_eq!(bench.parts(ONE), [(1, 0, 1), (2, 0, 1)]);
+}
+
+#[test]
+fn who_is_left_of_a_failed_batch_is_not_blamed_for_those_that_went_away() {
+    let mut bench = Bench::one();
+    bench.request().request().ready(ONE, 1);
+    bench.on(Event::Cancelled { request: RequestId(1) });
+    bench.failed(ONE).check(ONE, "busy", &["run 1"]);
+    bench.failed(ONE).check(ONE, "idle", &["bad 2"]);
+}
+
+#[test]
+fn nobody_waits_for_a_model_that_is_withdrawn() {
+    let mut bench = Bench::busy();
+    bench.request().on(Event::ModelRemoved { model: MODEL }).check(ONE, "busy", &["reject"]);
+    // Nor does what comes back from its worker.
+    bench.exited(ONE).check(ONE, "quarantined", &["reject"]);
+    assert_eq!(bench.scheduler.outstanding(), Outstanding::default());
+}

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const OTHER: ModelId = ModelId(1);
+
 #[test]
 fn a_slow_adapter_leaves_a_request_to_a_fast_one_that_is_soon_free() {
     let mut bench = Bench::pair(1, (10, 10), (40, 40));
@@ -21,6 +23,92 @@ fn a_slow_adapter_takes_what_a_fast_one_would_reach_later() {
     // Five on the fast one would take 50 ms, one on the slow one 45: the last one is better off with the slow one.
     bench.request().check(TWO, "busy", &["run 2"]);
     assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 1)], vec![(5, 0, 1)]));
+    // The fast one goes on with the first.
+    bench.after(ms(10)).done(ONE);
+    assert_eq!(bench.parts(ONE), [(2, 0, 1)]);
+}
+
+#[test]
+fn the_last_is_not_taken_before_it_has_waited_for_company() {
+    let mut bench = Bench::pair(2, (10, 11), (45, 46));
+    bench.serve(ModelProfile { delay: ms(500), ..profile(2) });
+    bench.ask(|arrival| arrival.priority = 500);
+    while bench.state(TWO) == "idle" {
+        assert!(bench.requests < 100);
+        bench.ask(|arrival| arrival.shape.number = 1);
+    }
+    assert!(bench.parts(TWO).iter().all(|part| part.0 > 1), "{:?}", bench.parts(TWO));
+}
+
+/// Two adapters that have two models, of which batches take 10 ms on the one and 45 on the other.
+fn two_models() -> Bench {
+    let mut bench = Bench::pair(1, (10, 10), (45, 45));
+    bench.on(Event::ModelAdded { model: OTHER, profile: profile(1) });
+    bench.loaded(ONE, OTHER, &[(1, ms(10))]).loaded(TWO, OTHER, &[(1, ms(45))]);
+    bench
+}
+
+#[test]
+fn other_models_that_wait_take_a_fast_adapters_time_too() {
+    let mut bench = two_models();
+    bench.request().request().request();
+    for _ in 0..3 {
+        assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "idle"));
+        bench.ask(|arrival| arrival.model = OTHER);
+    }
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "busy"));
+}
+
+#[test]
+fn one_model_that_is_held_back_holds_back_no_other() {
+    let mut bench = Bench::pair(1, (10, 10), (45, 45));
+    bench.request().request().check(TWO, "idle", &[]);
+    bench.on(Event::ModelAdded { model: OTHER, profile: profile(1) });
+    bench.wished(ONE, Wish::On).loaded(TWO, OTHER, &[(1, ms(45))]);
+    // The fast one does not have it.
+    bench.ask(|arrival| arrival.model = OTHER).check(TWO, "busy", &["run 2"]);
+}
+
+#[test]
+fn the_urgent_go_before_who_was_served_less() {
+    let mut bench = two_models();
+    bench.wished(TWO, Wish::Off).request().request().ask(|arrival| arrival.model = OTHER);
+    bench.ask(|arrival| arrival.priority = 1);
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        bench.after(ms(10)).done(ONE);
+        order.extend(bench.parts(ONE).iter().map(|part| part.0));
+    }
+    assert_eq!(order, [4, 3, 2]);
+}
+
+#[test]
+fn who_had_nothing_to_do_saves_up_no_claim() {
+    let mut bench = two_models();
+    bench.wished(TWO, Wish::Off);
+    for _ in 0..20 {
+        bench.request().after(ms(10)).done(ONE);
+    }
+    for _ in 0..5 {
+        bench.request();
+    }
+    for _ in 0..5 {
+        bench.ask(|arrival| arrival.model = OTHER);
+    }
+    let mut others = 0;
+    for _ in 0..5 {
+        bench.after(ms(10)).done(ONE);
+        others += usize::from(bench.parts(ONE).iter().any(|part| part.0 > 25));
+    }
+    assert!((2..=3).contains(&others), "{others} of 5 are of the other model");
+}
+
+#[test]
+fn of_models_served_alike_the_one_that_is_due_goes_first() {
+    let mut bench = Bench::one();
+    bench.on(Event::ModelAdded { model: OTHER, profile: profile(1) });
+    bench.ask(|arrival| arrival.model = OTHER).after(ms(1)).request();
+    bench.opened(ONE).check(ONE, "loading", &["load 1 1"]);
 }
 
 #[test]

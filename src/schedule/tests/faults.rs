@@ -1,0 +1,173 @@
+//! Faults and their backoff, the watch over the silent and the stuck, and what is remembered.
+
+use super::*;
+
+/// Silence is borne for 100 ms, a start for 250, a batch for 400.
+fn watched(mut bench: Bench) -> Bench {
+    let bounds = &mut bench.scheduler.settings.bounds;
+    (bounds.silence, bounds.start, bounds.run) = (ms(100), ms(250), ms(400));
+    bench.after(Duration::ZERO);
+    bench
+}
+
+impl Bench {
+    /// Lets the scheduler wake up by itself until it kills the worker, which gives signs of life
+    /// every 40 ms or none; tells when it does, and why.
+    fn killed(&mut self, lives: bool) -> (Duration, Option<Fault>) {
+        let (begin, mut alive) = (self.now, self.now);
+        while !self.said.contains(&"kill 1".to_owned()) {
+            let next = self.scheduler.next_timeout().expect("it wakes up");
+            assert!(next > self.now && next.since(begin) < ms(2000), "{next:?}");
+            alive = alive + ms(40);
+            if lives && alive < next {
+                self.now = alive;
+                self.on(Event::Alive { adapter: ONE, incarnation: self.life(ONE) });
+            } else {
+                self.now = next;
+                self.on(Event::Timeout);
+            }
+        }
+        (self.now.since(begin), self.view(ONE).last_fault)
+    }
+
+    /// How long the adapter is in quarantine after one more fault; it is started again then.
+    fn quarantine(&mut self) -> Duration {
+        self.faulted(ONE).exited(ONE);
+        let State::Quarantined { until, .. } = *self.view(ONE).state else {
+            panic!("it is trusted")
+        };
+        let wait = until.since(self.now);
+        self.after(wait).check(ONE, "starting", &["start 1"]);
+        wait
+    }
+}
+
+#[test]
+fn the_backoff_doubles_up_to_its_bound_and_success_ends_it() {
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On);
+    let waits = [(); 5].map(|()| bench.quarantine());
+    assert_eq!(waits, [500, 1000, 2000, 4000, 4000].map(ms));
+    bench.ready(ONE, 1).request().done(ONE);
+    assert_eq!(bench.quarantine(), ms(500));
+    assert_eq!(bench.scheduler.backoff(u32::MAX), ms(4000));
+}
+
+#[test]
+fn the_words_of_an_earlier_worker_are_not_heard() {
+    let mut bench = Bench::one();
+    let incarnation = bench.wished(ONE, Wish::On).life(ONE);
+    bench.quarantine();
+    for event in [
+        Event::Ready { adapter: ONE, incarnation, speed: 1 },
+        Event::Faulted { adapter: ONE, incarnation, fault: Fault::Device },
+        Event::Exited { adapter: ONE, incarnation },
+    ] {
+        bench.on(event).check(ONE, "starting", &[]);
+    }
+}
+
+#[test]
+fn the_faulty_are_killed_once_and_their_last_words_change_nothing() {
+    let mut bench = Bench::one();
+    bench.request().faulted(ONE).check(ONE, "stopping", &["kill 1"]);
+    bench.opened(ONE).check(ONE, "stopping", &[]);
+    bench.faulted(ONE).check(ONE, "stopping", &[]);
+    bench.after(ms(300)).check(ONE, "unreaped", &["reject"]);
+}
+
+#[test]
+fn without_a_worker_there_are_no_models() {
+    let mut bench = Bench::idle();
+    assert_eq!((bench.view(ONE).replicas.len(), bench.view(ONE).bytes), (1, 10));
+    bench.exited(ONE).check(ONE, "quarantined", &[]);
+    assert_eq!(bench.view(ONE).replicas.len(), 0);
+    let mut bench = Bench::idle();
+    bench.wished(ONE, Wish::Off).check(ONE, "stopping", &["stop 1"]);
+    assert_eq!(bench.view(ONE).replicas.len(), 0);
+}
+
+#[test]
+fn the_silent_are_killed_whatever_they_do() {
+    let silent = (ms(100), Some(Fault::Silent));
+    let mut starting = watched(Bench::one());
+    assert_eq!(starting.request().killed(false), silent);
+    let mut idle = watched(Bench::idle());
+    assert_eq!(idle.killed(false), silent);
+    let mut busy = watched(Bench::idle());
+    assert_eq!(busy.request().killed(false), silent);
+}
+
+#[test]
+fn the_stuck_are_killed_though_they_live() {
+    let mut starting = watched(Bench::one());
+    assert_eq!(starting.request().killed(true), (ms(250), Some(Fault::StartStuck)));
+    let mut busy = watched(Bench::idle());
+    assert_eq!(busy.request().killed(true), (ms(400), Some(Fault::RunStuck)));
+}
+
+#[test]
+fn progress_buys_time_and_so_does_an_answer() {
+    let mut bench = watched(Bench::one());
+    bench.request().after(ms(90));
+    bench.on(Event::Progress { adapter: ONE, incarnation: bench.life(ONE) });
+    assert_eq!(bench.killed(true), (ms(250), Some(Fault::StartStuck)));
+    let mut bench = watched(Bench::busy());
+    assert_eq!(bench.after(ms(90)).done(ONE).killed(false), (ms(100), Some(Fault::Silent)));
+}
+
+#[test]
+fn an_arrival_does_not_keep_the_watch_from_its_work() {
+    let mut bench = watched(Bench::busy());
+    bench.now = bench.now + ms(100);
+    bench.request().check(ONE, "stopping", &["kill 1"]);
+}
+
+#[test]
+fn a_start_that_takes_longer_is_believed_sooner_than_one_that_is_quicker() {
+    let mut bench = Bench::one();
+    let mut start = |wait| {
+        bench.wished(ONE, Wish::On).after(ms(wait)).opened(ONE);
+        bench.wished(ONE, Wish::Off).exited(ONE);
+        bench.view(ONE).cold_start.expect("it was measured").as_millis()
+    };
+    assert_eq!([start(1000), start(2000), start(500)], [1000, 1500, 1300]);
+}
+
+#[test]
+fn memory_does_not_outdo_what_was_measured() {
+    let line = Line { alpha_ns: 7_000_000, beta_ns: 0, spread_permille: 0 };
+    let replica =
+        ReplicaMemory { load: Some(ms(7)), bytes: Some(7), lines: vec![(0, line), (4, line)] };
+    let replicas = vec![(MODEL, replica.clone()), (ModelId(1), replica.clone())];
+    let memory = Recollection { cold_start: Some(ms(7)), replicas };
+    let mut bench = Bench::idle();
+    let before = bench.scheduler.recollection(ONE).expect("it is known");
+    bench.on(Event::Recalled { adapter: ONE, memory });
+    let after = bench.scheduler.recollection(ONE).expect("it is known");
+    assert_eq!(after.cold_start, before.cold_start);
+    let known = |memory: &Recollection| memory.replicas[0].1.clone();
+    assert_eq!((known(&after).load, known(&after).bytes), (known(&before).load, Some(10)));
+    assert_eq!(known(&after).lines[0], known(&before).lines[0]);
+    assert_eq!(after.replicas[1].1.load, replica.load);
+    assert_eq!(after.replicas[1].1.bytes, replica.bytes);
+    // What is withdrawn is not worth remembering.
+    bench.on(Event::ModelRemoved { model: ModelId(1) });
+    assert_eq!(bench.scheduler.recollection(ONE).expect("it is known").replicas.len(), 1);
+}
+
+#[test]
+fn who_has_gone_is_not_started() {
+    let mut bench = Bench::two();
+    bench.listed(&[(TWO, adapter(1, false))]).request().check(TWO, "starting", &["start 2"]);
+    let mut bench = Bench::one();
+    bench.listed(&[]).wished(ONE, Wish::On).check(ONE, "off", &[]);
+}
+
+#[test]
+fn the_slower_by_its_probe_goes_first() {
+    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 0, false)]);
+    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).ready(TWO, 20).ready(ONE, 10);
+    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto).after(ms(100));
+    assert_eq!([bench.state(ONE), bench.state(TWO)], ["stopping", "idle"]);
+}

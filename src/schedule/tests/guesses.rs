@@ -1,0 +1,144 @@
+//! What is known of times and sizes, and what is guessed where nothing is known.
+
+use super::*;
+use crate::schedule::forecast::Slot;
+
+const OTHER: ModelId = ModelId(1);
+
+fn near(value: f64, expected: f64) -> bool {
+    (value - expected).abs() <= 0.02 * expected
+}
+
+impl Bench {
+    /// Predicted milliseconds of a batch of one row of this size.
+    fn one_row(&self, adapter: AdapterId, size: u8) -> f64 {
+        self.scheduler.service(adapter, MODEL, size).batch(1) * 1e3
+    }
+
+    fn slots(&self, model: ModelId) -> Vec<Slot> {
+        self.scheduler.slots(self.now, model, 0)
+    }
+
+    /// Milliseconds until the first adapter can begin with rows of this model.
+    fn free(&self, model: ModelId) -> f64 {
+        self.slots(model)[0].free * 1e3
+    }
+}
+
+/// Two adapters of which the first, twice as fast by its class, takes 10 ms a row; that is what
+/// their probes measured.
+fn unlike(first: u64, second: u64) -> Bench {
+    let mut bench = Bench::one();
+    let slower = AdapterProfile { speed: 50, ..adapter(1, false) };
+    bench.listed(&[(ONE, adapter(0, false)), (TWO, slower)]);
+    for (id, speed) in [(ONE, first), (TWO, second)] {
+        let incarnation = bench.wished(id, Wish::On).life(id);
+        bench.on(Event::Ready { adapter: id, incarnation, speed });
+    }
+    bench.loaded(ONE, MODEL, &[(1, ms(10))]);
+    bench
+}
+
+#[test]
+fn one_adapter_tells_of_another_by_probe_or_class() {
+    assert!(near(unlike(0, 0).one_row(TWO, 0), 20.0));
+    assert!(near(unlike(100, 0).one_row(TWO, 0), 20.0));
+    assert!(near(unlike(0, 25).one_row(TWO, 0), 20.0));
+    assert!(near(unlike(100, 25).one_row(TWO, 0), 40.0));
+}
+
+#[test]
+fn of_an_unknown_model_the_class_tells() {
+    let mut bench = Bench::one();
+    assert!(near(bench.one_row(ONE, 0), 15.0), "{}", bench.one_row(ONE, 0));
+    bench.listed(&[(ONE, AdapterProfile { speed: 1000, ..adapter(0, false) })]);
+    assert!(near(bench.one_row(ONE, 0), 1.5));
+}
+
+#[test]
+fn rows_of_unlike_sizes_take_unlike_times() {
+    let line = |ms: u64| Line { alpha_ns: ms * 1_000_000, beta_ns: 0, spread_permille: 0 };
+    let recalled = |lines| {
+        let replica = ReplicaMemory { load: None, bytes: None, lines };
+        let memory = Recollection { cold_start: None, replicas: vec![(MODEL, replica)] };
+        let mut bench = Bench::one();
+        bench.on(Event::Recalled { adapter: ONE, memory });
+        bench
+    };
+    let bench = recalled(vec![(4, line(10)), (20, line(80))]);
+    let times = [2, 4, 19, 20, 25].map(|size| bench.one_row(ONE, size).round());
+    assert_eq!(times, [10.0, 10.0, 10.0, 80.0, 80.0]);
+}
+
+#[test]
+fn a_new_size_of_rows_begins_with_what_is_known_of_others() {
+    let mut bench = Bench::one();
+    bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE);
+    bench.loaded(ONE, MODEL, &[(1, ms(11)), (8, ms(81))]);
+    bench.ask(|arrival| arrival.shape.size = 10).after(ms(11)).done(ONE);
+    let eight = bench.scheduler.service(ONE, MODEL, 10).batch(8);
+    assert!(near(eight, 0.081), "{eight}");
+}
+
+#[test]
+fn batches_are_learned_with_their_padding() {
+    let mut bench = Bench::one();
+    bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE);
+    bench.loaded(ONE, MODEL, &[(1, ms(10)), (8, ms(80))]);
+    for _ in 0..20 {
+        bench.ask(|arrival| arrival.rows = 3).after(ms(40)).done(ONE);
+    }
+    let slot = bench.slots(MODEL)[0];
+    assert!(near(slot.batch(3), 0.040) && near(slot.batch(1), 0.010), "{slot:?}");
+}
+
+#[test]
+fn loads_and_sizes_are_known_from_here_from_elsewhere_or_from_files() {
+    let (mut bench, scheduled) = (Bench::two(), ms(700));
+    bench.on(Event::ModelAdded {
+        model: OTHER,
+        profile: ModelProfile { bytes: 2_000_000_000, ..profile(2) },
+    });
+    bench.request().opened(ONE).after(scheduled);
+    let incarnation = bench.life(ONE);
+    let measured = Vec::new();
+    bench.on(Event::Loaded { adapter: ONE, incarnation, model: MODEL, bytes: 7, measured });
+    let load = |id, model| bench.scheduler.load_time(id, model);
+    assert!(near(load(ONE, MODEL), 0.7) && near(load(TWO, MODEL), 0.7));
+    assert!(near(load(ONE, OTHER), 2.3));
+    let bytes = |id, model| bench.scheduler.bytes_of(id, model);
+    assert_eq!([bytes(ONE, MODEL), bytes(TWO, MODEL), bytes(TWO, OTHER)], [7, 7, 2_000_000_000]);
+}
+
+#[test]
+fn who_starts_or_loads_is_free_when_that_is_over() {
+    let mut bench = Bench::one();
+    bench.on(Event::ModelAdded { model: OTHER, profile: profile(2) });
+    // A start takes 1000 ms by its class, and a load 300 where nothing is known.
+    assert!(near(bench.request().after(ms(200)).free(MODEL), 1100.0));
+    assert!(near(bench.opened(ONE).after(ms(100)).free(MODEL), 200.0));
+    assert!(near(bench.free(OTHER), 500.0));
+    bench.after(ms(200)).loaded(ONE, MODEL, &[]).done(ONE);
+    assert!(near(bench.free(OTHER), 300.0) && bench.free(MODEL) == 0.0);
+}
+
+#[test]
+fn who_runs_a_batch_is_free_when_it_should_be_done_or_later() {
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On).ready(ONE, 1).request();
+    assert!(near(bench.free(MODEL), 10.0));
+    assert!(near(bench.after(ms(4)).free(MODEL), 6.0));
+    // What is overdue takes a quarter of its time once more.
+    assert!(near(bench.after(ms(36)).free(MODEL), 10.0));
+}
+
+#[test]
+fn who_has_no_room_now_offers_nothing() {
+    let mut bench = Bench::one();
+    bench.listed(&[(ONE, AdapterProfile { memory: Some(15), ..adapter(0, false) })]);
+    bench.on(Event::ModelAdded { model: OTHER, profile: profile(2) });
+    bench.wished(ONE, Wish::On).ready(ONE, 1);
+    assert_eq!((bench.slots(MODEL).len(), bench.slots(OTHER).len()), (1, 0));
+    bench.after(ms(1000));
+    assert_eq!(bench.slots(OTHER).len(), 1);
+}

@@ -1,0 +1,178 @@
+//! Which models are where: what fits, what makes room for what, and what is loaded ahead.
+
+use super::*;
+
+const OTHER: ModelId = ModelId(1);
+const THIRD: ModelId = ModelId(2);
+
+/// A model of so many bytes, by its files.
+fn sized(bytes: u64) -> ModelProfile {
+    ModelProfile { bytes, ..profile(2) }
+}
+
+fn with_memory(memory: u64) -> Bench {
+    let mut bench = Bench::one();
+    bench.listed(&[(ONE, AdapterProfile { memory: Some(memory), ..adapter(0, false) })]);
+    bench
+}
+
+impl Bench {
+    fn add(&mut self, model: ModelId, profile: ModelProfile) -> &mut Bench {
+        self.on(Event::ModelAdded { model, profile })
+    }
+
+    /// Asks for a model.
+    fn want(&mut self, model: ModelId) -> &mut Bench {
+        self.ask(|arrival| arrival.model = model)
+    }
+
+    fn took(&mut self, model: ModelId, bytes: u64, load: u64) -> &mut Bench {
+        self.now = self.now + ms(load);
+        let (incarnation, measured) = (self.life(ONE), vec![(1, ms(10))]);
+        self.on(Event::Loaded { adapter: ONE, incarnation, model, bytes, measured })
+    }
+
+    fn models(&self) -> Vec<u32> {
+        self.view(ONE).replicas.keys().map(|model| model.0).collect()
+    }
+}
+
+/// An adapter that the operator holds on with as much memory as two models take: each is loaded
+/// once, 10 s ago, given its bytes and how long it took.
+fn shelf(models: [(u64, u64); 2]) -> Bench {
+    let mut bench = with_memory(models[0].0 + models[1].0);
+    bench.serve(sized(models[0].0)).wished(ONE, Wish::On).opened(ONE);
+    bench.took(MODEL, models[0].0, models[0].1);
+    bench.add(OTHER, sized(models[1].0)).took(OTHER, models[1].0, models[1].1);
+    assert_eq!(bench.models(), [0, 1]);
+    bench.after(ms(10_000));
+    bench
+}
+
+/// Uses a model once.
+fn used(bench: &mut Bench, model: ModelId) {
+    bench.want(model).done(ONE).after(ms(2000));
+}
+
+/// Who makes room for a third model.
+fn victims(bench: &mut Bench) -> Vec<String> {
+    bench.add(THIRD, sized(10)).want(THIRD);
+    assert_eq!(bench.said.last().map(String::as_str), Some("load 1 2"));
+    bench.said.iter().filter(|word| word.starts_with("unload")).cloned().collect()
+}
+
+#[test]
+fn what_was_used_last_stays() {
+    for (model, victim) in [(MODEL, "unload 1 1"), (OTHER, "unload 1 0")] {
+        let mut bench = shelf([(10, 500), (10, 500)]);
+        used(&mut bench, model);
+        assert_eq!(victims(&mut bench), [victim]);
+        assert!(!bench.models().contains(&u32::from(victim.ends_with('1'))));
+    }
+}
+
+#[test]
+fn what_takes_long_to_load_stays_rather() {
+    let mut bench = shelf([(10, 100), (10, 2000)]);
+    used(&mut bench, MODEL);
+    assert_eq!(victims(&mut bench), ["unload 1 0"]);
+}
+
+#[test]
+fn the_larger_makes_room_rather() {
+    let mut bench = shelf([(100, 500), (10, 500)]);
+    used(&mut bench, MODEL);
+    assert_eq!(victims(&mut bench), ["unload 1 0"]);
+}
+
+#[test]
+fn a_model_stays_four_times_as_long_as_its_load_took() {
+    let mut bench = with_memory(10);
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000);
+    bench.add(OTHER, sized(10)).want(OTHER).check(ONE, "idle", &[]);
+    assert_eq!(bench.scheduler.next_timeout(), Some(bench.now + ms(4000)));
+    bench.after(ms(3999)).check(ONE, "idle", &[]);
+    bench.after(ms(1)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
+}
+
+#[test]
+fn what_does_not_fit_at_all_is_not_waited_for() {
+    with_memory(15).serve(sized(20)).request().check(ONE, "off", &["reject"]);
+    // What was measured is believed, not the files.
+    let known = |bytes| {
+        let replica = ReplicaMemory { bytes: Some(bytes), ..ReplicaMemory::default() };
+        Recollection { cold_start: None, replicas: vec![(MODEL, replica)] }
+    };
+    let mut bench = with_memory(15);
+    bench.on(Event::Recalled { adapter: ONE, memory: known(20) });
+    bench.request().check(ONE, "off", &["reject"]);
+    let mut bench = with_memory(15);
+    bench.serve(sized(20)).on(Event::Recalled { adapter: ONE, memory: known(12) });
+    bench.request().check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn an_unmeasured_size_is_that_of_the_files_and_a_measured_one_is_remembered() {
+    for (told, bytes) in [(0, 10), (7, 7)] {
+        let mut bench = Bench::one();
+        bench.request().opened(ONE).took(MODEL, told, 100);
+        assert_eq!(bench.view(ONE).bytes, bytes);
+        let memory = bench.scheduler.recollection(ONE).expect("it is known");
+        assert_eq!(memory.replicas[0].1.bytes, Some(bytes));
+    }
+}
+
+#[test]
+fn only_the_load_that_runs_can_end() {
+    let mut bench = Bench::one();
+    bench.add(OTHER, sized(10)).request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
+    bench.took(OTHER, 10, 10).check(ONE, "loading", &[]);
+    let incarnation = bench.life(ONE);
+    bench.on(Event::LoadFailed { adapter: ONE, incarnation, model: OTHER });
+    bench.check(ONE, "loading", &[]);
+}
+
+#[test]
+fn a_model_that_is_withdrawn_under_its_batch_is_dropped_behind_it() {
+    let mut bench = Bench::busy();
+    bench.on(Event::ModelRemoved { model: MODEL }).check(ONE, "busy", &[]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 2", "unload 1 0"]);
+}
+
+#[test]
+fn who_is_idle_loads_ahead_what_has_been_asked_for() {
+    let mut bench = Bench::two();
+    bench.add(OTHER, sized(10)).request().ready(ONE, 1);
+    // Nobody has asked for the other model yet.
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
+    bench.want(OTHER).took(OTHER, 10, 10).done(ONE).wished(TWO, Wish::On);
+    bench.wished(TWO, Wish::Auto).opened(TWO).check(TWO, "loading", &["load 2 0"]);
+    bench.loaded(TWO, MODEL, &[]).check(TWO, "loading", &["load 2 1"]);
+}
+
+#[test]
+fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
+    let mut bench = with_memory(15);
+    bench.add(OTHER, sized(10)).wished(ONE, Wish::On).opened(ONE);
+    bench.check(ONE, "loading", &["load 1 0"]);
+    bench.took(MODEL, 10, 10).check(ONE, "idle", &[]);
+    let mut bench = Bench::one();
+    bench.scheduler.settings.min = 1;
+    bench.after(ms(1)).opened(ONE).check(ONE, "loading", &["load 1 0"]);
+}
+
+#[test]
+fn on_the_way_down_nothing_is_loaded_ahead() {
+    let mut bench = Bench::pair(1, (10, 10), (45, 45));
+    for _ in 0..8 {
+        bench.request();
+    }
+    bench.add(OTHER, sized(10)).want(OTHER).on(Event::Cancelled { request: RequestId(9) });
+    let deadline = bench.now + ms(60_000);
+    bench.on(Event::Shutdown { deadline });
+    for _ in 0..4 {
+        bench.after(ms(10)).done(ONE);
+    }
+    // The rest is left to the fast one.
+    bench.after(ms(5)).done(TWO).check(TWO, "idle", &["collect 2", "answer 5"]);
+}

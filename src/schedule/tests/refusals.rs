@@ -1,0 +1,128 @@
+//! Who is turned away because nobody can serve, when to try again, and what is ready.
+
+use super::*;
+
+impl Bench {
+    /// Asks, and tells why it was turned away.
+    fn refused(&mut self) -> Option<Reject> {
+        self.requests += 1;
+        let (request, shape) = (RequestId(self.requests), Shape::default());
+        let arrival =
+            Arrival { request, model: MODEL, shape, rows: 1, priority: 0, deadline: None };
+        self.scheduler.handle(self.now, Event::Arrived(arrival));
+        let mut actions = std::iter::from_fn(|| self.scheduler.poll_action());
+        actions.find_map(|action| match action {
+            Action::Reject { reason, .. } => Some(reason),
+            _ => None,
+        })
+    }
+}
+
+/// Refused, since the next adapter is tried again after so long.
+fn after(wait: u64) -> Option<Reject> {
+    Some(Reject::NoAdapter { retry_after: Some(ms(wait)) })
+}
+
+/// Nobody waits longer than 100 ms for a quarantine to end.
+fn impatient(mut bench: Bench) -> Bench {
+    bench.scheduler.settings.patience = ms(100);
+    bench
+}
+
+/// The first was let down once, the second twice in a row.
+fn let_down() -> Bench {
+    let mut bench = impatient(Bench::two());
+    bench.wished(TWO, Wish::On).faulted(TWO).exited(TWO).after(ms(500)).wished(ONE, Wish::On);
+    bench.faulted(ONE).exited(ONE).faulted(TWO).exited(TWO);
+    bench
+}
+
+#[test]
+fn who_comes_before_the_adapters_are_known_waits_for_them() {
+    let mut bench = Bench::one();
+    let settings = bench.scheduler.settings.clone();
+    bench.scheduler = Scheduler::new(settings, [(MODEL, profile(2))].into());
+    bench.request();
+    assert!(bench.said.is_empty(), "{:?}", bench.said);
+    bench.listed(&[(ONE, adapter(0, false))]).check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn nobody_waits_for_a_long_quarantine_and_all_hear_how_long_it_is() {
+    let mut bench = impatient(Bench::busy());
+    bench.faulted(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
+    assert_eq!(bench.refused(), after(500));
+    bench.exited(ONE).after(ms(100));
+    assert_eq!(bench.refused(), after(400));
+    bench.after(ms(300));
+    assert_eq!(bench.refused(), None);
+}
+
+#[test]
+fn one_tries_again_when_the_first_adapter_comes_back() {
+    assert_eq!(let_down().refused(), after(500));
+    let mut bench = let_down();
+    bench.wished(ONE, Wish::Off);
+    assert_eq!(bench.refused(), after(1000));
+    let mut bench = let_down();
+    bench.listed(&[(TWO, adapter(1, false))]);
+    assert_eq!(bench.refused(), after(1000));
+}
+
+#[test]
+fn nobody_waits_for_a_worker_that_cannot_be_reaped() {
+    let mut bench = Bench::idle();
+    bench.after(ms(1000)).after(ms(300)).after(ms(300)).check(ONE, "unreaped", &[]);
+    assert_eq!(bench.refused(), Some(Reject::NoAdapter { retry_after: None }));
+}
+
+#[test]
+fn nobody_waits_for_what_has_gone() {
+    let mut bench = Bench::one();
+    bench.listed(&[]);
+    assert_eq!(bench.refused(), Some(Reject::NoAdapter { retry_after: None }));
+}
+
+#[test]
+fn nobody_waits_for_a_stand_in_that_does_not_come() {
+    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 9, true)]);
+    bench.request().opened(ONE).load_failed(ONE).check(ONE, "idle", &["reject"]);
+    assert_eq!(bench.refused(), Some(Reject::ModelFailed));
+}
+
+#[test]
+fn ready_is_what_can_be_served() {
+    let mut bench = Bench::one();
+    let ready = |bench: &Bench| {
+        let scheduler = &bench.scheduler;
+        (scheduler.is_ready(bench.now), scheduler.is_model_ready(bench.now, MODEL))
+    };
+    assert_eq!(ready(&bench), (true, true));
+    assert!(!bench.scheduler.is_model_ready(bench.now, ModelId(9)));
+    bench.request().opened(ONE).load_failed(ONE);
+    assert_eq!(ready(&bench), (true, false));
+    bench.after(ms(4000));
+    assert_eq!(ready(&bench), (true, true));
+    let deadline = bench.now + ms(60_000);
+    bench.on(Event::Shutdown { deadline });
+    assert_eq!(ready(&bench), (false, false));
+}
+
+#[test]
+fn the_way_down_ends_at_its_deadline() {
+    let mut bench = Bench::busy();
+    let deadline = bench.now + ms(100);
+    bench.request().on(Event::Shutdown { deadline }).check(ONE, "busy", &[]);
+    assert_eq!(bench.scheduler.next_timeout(), Some(deadline));
+    bench.after(ms(100)).check(ONE, "draining", &["reject"]);
+}
+
+#[test]
+fn down_is_when_every_worker_is_gone_or_cannot_be_made_to_go() {
+    let mut bench = Bench::idle();
+    let deadline = bench.now + ms(60_000);
+    bench.on(Event::Shutdown { deadline }).check(ONE, "stopping", &["stop 1"]);
+    assert!(!bench.scheduler.is_down());
+    bench.after(ms(300)).after(ms(300)).check(ONE, "unreaped", &[]);
+    assert!(bench.scheduler.is_down());
+}

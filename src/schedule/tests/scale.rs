@@ -1,0 +1,148 @@
+//! How many are on: the minimum, the surplus, the stand-in, the operator, the way down.
+
+use super::*;
+
+const THREE: AdapterId = AdapterId(3);
+
+/// One that the others have to stand in for, and one that can.
+fn with_stand_in() -> Bench {
+    Bench::new(&[(ONE, 0, false), (TWO, 9, true)])
+}
+
+/// The first was let down under a request, and the other stands in for it.
+fn standing_in() -> Bench {
+    let mut bench = with_stand_in();
+    bench.request().faulted(ONE).exited(ONE).ready(TWO, 1).check(TWO, "busy", &["run 2"]);
+    bench
+}
+
+fn going_down(bench: &mut Bench) -> &mut Bench {
+    let deadline = bench.now + ms(60_000);
+    bench.on(Event::Shutdown { deadline })
+}
+
+/// Too small for the model.
+fn small(rank: u32) -> AdapterProfile {
+    AdapterProfile { memory: Some(5), ..adapter(rank, false) }
+}
+
+fn target(bench: &mut Bench, target: u64) {
+    let (scale_down_delay, scale_to_zero_delay) = (ms(100), ms(1000));
+    bench.scheduler.settings.policy =
+        Policy::Concurrency { target, scale_down_delay, scale_to_zero_delay };
+}
+
+#[test]
+fn the_minimum_is_kept_until_the_way_down() {
+    let mut bench = Bench::two();
+    bench.scheduler.settings.min = 1;
+    bench.after(ms(1)).check(ONE, "starting", &["start 1"]);
+    let mut bench = Bench::two();
+    bench.scheduler.settings.min = 1;
+    going_down(&mut bench).check(ONE, "off", &[]);
+}
+
+#[test]
+fn a_model_that_none_of_those_on_can_hold_brings_on_one_that_can() {
+    let mut bench = Bench::new(&[]);
+    bench.listed(&[(ONE, small(0)), (TWO, small(1)), (THREE, adapter(2, false))]);
+    bench.wished(ONE, Wish::On).opened(ONE);
+    bench.request().check(THREE, "starting", &["start 3"]);
+}
+
+#[test]
+fn a_model_that_none_of_those_on_can_hold_is_turned_away_where_no_more_may_come() {
+    let mut bench = Bench::two();
+    bench.scheduler.settings.max = 1;
+    bench.listed(&[(ONE, small(0)), (TWO, adapter(1, false))]);
+    bench.wished(ONE, Wish::On).opened(ONE).request().check(TWO, "off", &["reject"]);
+}
+
+#[test]
+fn one_that_drains_is_taken_back_for_what_only_it_can_hold() {
+    let mut bench = Bench::two();
+    target(&mut bench, 100);
+    bench.listed(&[(ONE, small(0)), (TWO, adapter(1, false))]);
+    bench.wished(ONE, Wish::On).opened(ONE).wished(TWO, Wish::On).ready(TWO, 1);
+    bench.wished(TWO, Wish::Auto).request().check(TWO, "busy", &["run 2"]);
+    bench.after(ms(100)).check(TWO, "draining", &[]);
+    bench.request().check(TWO, "busy", &[]);
+}
+
+#[test]
+fn on_the_way_down_not_even_the_operator_starts_anything() {
+    going_down(&mut Bench::one()).wished(ONE, Wish::On).check(ONE, "off", &[]);
+}
+
+#[test]
+fn on_the_way_down_nobody_is_started_for_what_runs() {
+    let mut bench = Bench::one();
+    bench.request().request().ready(ONE, 1);
+    going_down(&mut bench).check(ONE, "draining", &[]);
+    bench.listed(&[(ONE, adapter(0, false)), (TWO, adapter(1, false))]).check(TWO, "off", &[]);
+}
+
+#[test]
+fn the_stand_in_does_not_help_a_usable_adapter() {
+    with_stand_in().request().request().check(TWO, "off", &[]);
+}
+
+#[test]
+fn the_stand_in_stands_in_for_what_is_kept_off_or_has_gone() {
+    with_stand_in().wished(ONE, Wish::Off).request().check(TWO, "starting", &["start 2"]);
+    let mut bench = with_stand_in();
+    bench.listed(&[(TWO, adapter(9, true))]).request().check(TWO, "starting", &["start 2"]);
+}
+
+#[test]
+fn the_stand_in_stays_until_the_other_serves() {
+    let mut bench = standing_in();
+    bench.after(ms(500)).check(ONE, "starting", &["start 1"]);
+    bench.after(ms(150)).check(TWO, "busy", &[]);
+    bench.ready(ONE, 1).check(TWO, "draining", &[]);
+}
+
+#[test]
+fn the_stand_in_goes_when_nothing_is_left_to_do() {
+    let mut bench = standing_in();
+    bench.done(TWO).after(ms(500)).check(ONE, "off", &[]);
+    bench.after(ms(500)).check(TWO, "stopping", &["stop 2"]);
+}
+
+#[test]
+fn a_stand_in_that_the_operator_wants_on_is_as_good_as_any() {
+    let mut bench = with_stand_in();
+    bench.wished(TWO, Wish::On).ready(TWO, 1).request().check(ONE, "off", &["run 2"]);
+}
+
+#[test]
+fn a_surplus_that_ended_is_forgotten() {
+    let mut bench = Bench::idle();
+    bench.after(ms(500)).request().done(ONE).after(ms(999)).check(ONE, "idle", &[]);
+    bench.after(ms(1)).check(ONE, "stopping", &["stop 1"]);
+    let mut bench = Bench::idle();
+    bench.after(ms(500)).wished(ONE, Wish::On).wished(ONE, Wish::Auto);
+    bench.after(ms(999)).check(ONE, "idle", &[]);
+}
+
+#[test]
+fn of_a_large_surplus_one_goes_after_the_other() {
+    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (THREE, 2, false)]);
+    for id in [ONE, TWO, THREE] {
+        bench.wished(id, Wish::On).ready(id, 1);
+    }
+    for id in [ONE, TWO, THREE] {
+        bench.wished(id, Wish::Auto);
+    }
+    bench.after(ms(100)).check(THREE, "stopping", &["stop 3"]);
+    bench.after(ms(99)).check(TWO, "idle", &[]);
+    bench.after(ms(1)).check(TWO, "stopping", &["stop 2"]);
+}
+
+#[test]
+fn one_that_starts_is_no_surplus_before_it_is_ready() {
+    let mut bench = Bench::two();
+    bench.request().request().ready(ONE, 1).done(ONE).after(ms(100));
+    assert_eq!([bench.state(ONE), bench.state(TWO)], ["idle", "starting"]);
+    bench.ready(TWO, 1).after(ms(100)).check(TWO, "stopping", &["stop 2"]);
+}

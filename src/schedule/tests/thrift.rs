@@ -1,0 +1,170 @@
+//! The `cost` policy lets go: what is need, and how long one stays without.
+
+use super::*;
+
+/// A bench under the `cost` policy without a price. Starts take 1 s at 5 W, idling costs 1 W:
+/// break-even is 5 s. Nobody is late, and silence is borne.
+fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
+    let mut bench = Bench::new(&[]);
+    let mut settings = bench.scheduler.settings.clone();
+    settings.policy = Policy::Cost { price_mj: 0, starts_per_hour: 30 };
+    let bounds = &mut settings.bounds;
+    (bounds.silence, bounds.start, bounds.run) = (HOURS, HOURS, HOURS);
+    let model = ModelProfile { slo: ms(60_000), ..profile(1) };
+    bench.scheduler = Scheduler::new(settings, [(MODEL, model)].into());
+    bench.listed(adapters);
+    bench
+}
+
+const HOURS: Duration = Duration::from_secs(10_000);
+
+fn plain() -> AdapterProfile {
+    adapter(0, false)
+}
+
+/// Idles at so many milliwatts.
+fn idling(idle_mw: u64) -> AdapterProfile {
+    AdapterProfile { power: Power { idle_mw, ..plain().power }, ..plain() }
+}
+
+impl Bench {
+    /// Turned on by hand, opened after 1 s, loaded at once, and left to the policy.
+    fn brought(&mut self, adapters: &[AdapterId]) -> &mut Bench {
+        for id in adapters {
+            self.wished(*id, Wish::On);
+        }
+        self.after(ms(1000));
+        for id in adapters {
+            self.opened(*id).loaded(*id, MODEL, &[(1, ms(10))]);
+        }
+        for id in adapters {
+            self.wished(*id, Wish::Auto);
+        }
+        self
+    }
+
+    /// Stays idle for so long, and then stops.
+    fn stays(&mut self, adapter: AdapterId, wait: u64) {
+        self.after(ms(wait - 1));
+        assert_eq!(self.state(adapter), "idle");
+        self.after(ms(1));
+        assert_eq!(self.state(adapter), "stopping");
+    }
+}
+
+#[test]
+fn a_start_has_its_price_beside_its_energy() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.scheduler.settings.policy = Policy::Cost { price_mj: 3000, starts_per_hour: 30 };
+    bench.brought(&[ONE]).stays(ONE, 8000);
+}
+
+#[test]
+fn the_load_of_the_model_is_part_of_coming_back() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.request().after(ms(1000)).opened(ONE).after(ms(2000)).loaded(ONE, MODEL, &[]);
+    bench.done(ONE).stays(ONE, 15_000);
+}
+
+#[test]
+fn nobody_goes_within_a_breath_or_stays_for_days() {
+    bench(&[(ONE, idling(100_000))]).brought(&[ONE]).stays(ONE, 1000);
+    bench(&[(ONE, idling(0))]).brought(&[ONE]).stays(ONE, 3_600_000);
+    // Nor does patience stretch the wait any further.
+    let mut late = bench(&[(ONE, idling(2))]);
+    late.serve(profile(1));
+    for _ in 0..4 {
+        late.request();
+    }
+    late.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
+    late.done(ONE).done(ONE).done(ONE).done(ONE).stays(ONE, 3_600_000);
+}
+
+#[test]
+fn where_a_start_is_in_time_misses_buy_no_patience() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.serve(ModelProfile { slo: ms(1500), ..profile(1) });
+    bench.brought(&[ONE]).request().request().after(ms(2000)).done(ONE).done(ONE);
+    bench.stays(ONE, 5000);
+}
+
+#[test]
+fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.serve(profile(1)).brought(&[ONE]);
+    for _ in 0..20 {
+        bench.request().after(ms(200)).done(ONE);
+    }
+    assert!((bench.scheduler.theta - 4.0).abs() < 0.001, "{}", bench.scheduler.theta);
+    for _ in 0..1000 {
+        bench.request().done(ONE);
+    }
+    assert!(bench.scheduler.theta < 1.3, "{}", bench.scheduler.theta);
+}
+
+#[test]
+fn the_minimum_stays() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.scheduler.settings.min = 1;
+    bench.brought(&[ONE]).after(ms(100_000)).check(ONE, "idle", &[]);
+}
+
+#[test]
+fn what_the_operator_holds_on_stays() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.brought(&[ONE]).wished(ONE, Wish::On).after(ms(100_000)).check(ONE, "idle", &[]);
+}
+
+#[test]
+fn one_goes_after_the_other() {
+    let three = AdapterId(3);
+    let mut bench = bench(&[(ONE, plain()), (TWO, plain()), (three, plain())]);
+    bench.brought(&[ONE, TWO, three]).stays(three, 5000);
+    bench.exited(three).stays(TWO, 5000);
+    bench.exited(TWO).stays(ONE, 5000);
+}
+
+#[test]
+fn the_last_one_stays_while_it_runs_and_then_as_long_as_any() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.brought(&[ONE]).request().after(ms(6000)).check(ONE, "busy", &[]);
+    bench.done(ONE).stays(ONE, 5000);
+}
+
+#[test]
+fn one_that_starts_is_no_reason_to_let_go_of_the_last_that_serves() {
+    let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
+    bench.brought(&[ONE]).request().wished(TWO, Wish::On);
+    bench.after(ms(6000)).check(ONE, "busy", &[]);
+}
+
+#[test]
+fn one_that_has_just_come_stays_though_it_is_not_needed() {
+    let small = AdapterProfile { memory: Some(5), ..plain() };
+    let mut bench = bench(&[(ONE, plain()), (TWO, small)]);
+    bench.brought(&[ONE]).wished(ONE, Wish::On).wished(TWO, Wish::On).after(ms(1000));
+    bench.opened(TWO).wished(TWO, Wish::Auto).stays(TWO, 5000);
+}
+
+#[test]
+fn one_that_has_just_loaded_stays_though_it_is_not_needed() {
+    let power = Power { start_mw: 500, ..plain().power };
+    let mut bench = bench(&[(ONE, plain()), (TWO, AdapterProfile { power, ..plain() })]);
+    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).after(ms(1000)).opened(ONE).opened(TWO);
+    bench.loaded(ONE, MODEL, &[]).after(ms(9000)).loaded(TWO, MODEL, &[]);
+    // Coming back would take 10 s at half the power of idling.
+    bench.wished(TWO, Wish::Auto).stays(TWO, 5000);
+}
+
+#[test]
+fn one_that_is_taken_back_is_needed() {
+    let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
+    bench.serve(profile(1)).brought(&[ONE, TWO]).wished(ONE, Wish::On);
+    bench.request().request().done(ONE).check(TWO, "busy", &["collect 1", "answer 1"]);
+    bench.wished(TWO, Wish::Off).wished(TWO, Wish::Auto).after(ms(6000));
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "draining"));
+    for _ in 0..30 {
+        bench.request();
+    }
+    bench.after(ms(1)).check(TWO, "busy", &[]);
+}

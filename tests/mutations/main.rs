@@ -1,0 +1,152 @@
+//! Compiles the scheduler with one deliberate bug after the other and expects its tests to fail: a
+//! test that cannot fail proves nothing. The room uses only the standard library, so each variant
+//! takes rustc a few seconds. Caught is what fails a unit test of the room or the simulation, or
+//! makes one of them hang.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
+
+mod adapters;
+mod requests;
+mod routing;
+mod scaling;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Far longer than a healthy simulation takes.
+const HANG: Duration = Duration::from_secs(60);
+/// Variants that are compiled and run at the same time.
+const HUNTERS: usize = 2;
+const THEMES: [&[Mutant]; 4] =
+    [requests::MUTANTS, adapters::MUTANTS, routing::MUTANTS, scaling::MUTANTS];
+
+/// One bug: a file of `src/schedule`, a text that stands in it once, and what to put there.
+pub(crate) struct Mutant {
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    bug: &'static str,
+}
+
+pub(crate) const fn mutant(
+    bug: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant { file, from, to, bug }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Copies the room to `folder`, with the bug in it if there is one.
+fn write_room(folder: &Path, mutant: Option<&Mutant>) {
+    let (from, room) = (root().join("src/schedule"), folder.join("schedule"));
+    copy_sources(&from, &room);
+    copy_sources(&from.join("tests"), &room.join("tests"));
+    fs::write(folder.join("lib.rs"), "pub mod schedule;\n").unwrap();
+    if let Some(mutant) = mutant {
+        let text = fs::read_to_string(room.join(mutant.file)).unwrap();
+        fs::write(room.join(mutant.file), text.replace(mutant.from, mutant.to)).unwrap();
+    }
+}
+
+fn copy_sources(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    let entries = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path());
+    for path in entries.filter(|path| path.is_file()) {
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+fn rustc(folder: &Path, args: &[&str]) -> Output {
+    let compiler = option_env!("RUSTC").unwrap_or("rustc");
+    let output = Command::new(compiler).current_dir(folder).args(args).output();
+    output.expect("rustc runs")
+}
+
+/// Builds one binary; a variant that does not compile proves nothing.
+fn build(folder: &Path, name: &str, args: &[&str]) {
+    let built = rustc(folder, &[&["--edition=2024", "--cap-lints=allow"], args].concat());
+    let errors = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "'{name}' does not compile: {errors}");
+}
+
+/// Whether unit tests and simulation pass on the room with this bug, or without any.
+fn passes(folder: &Path, mutant: Option<&Mutant>) -> bool {
+    write_room(folder, mutant);
+    let name = mutant.map_or("no bug", |mutant| mutant.bug);
+    // Unit tests take less time than optimising them would.
+    build(folder, name, &["--test", "--crate-name=concertina", "lib.rs", "-ounits"]);
+    runs_well(&folder.join("units")) && {
+        build_simulation(folder, name);
+        runs_well(&folder.join("simulation"))
+    }
+}
+
+fn build_simulation(folder: &Path, name: &str) {
+    let optimised = "-Copt-level=1";
+    build(folder, name, &[optimised, "--crate-type=lib", "--crate-name=concertina", "lib.rs"]);
+    let main = root().join("tests/simulation/main.rs");
+    let room = "--extern=concertina=libconcertina.rlib";
+    build(folder, name, &[optimised, "--test", &main.to_string_lossy(), room, "-osimulation"]);
+}
+
+/// Whether the test binary passes in time. One that hangs is ended.
+fn runs_well(binary: &Path) -> bool {
+    let mut command = Command::new(binary);
+    command.env("RUST_BACKTRACE", "0").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it runs");
+    let begin = Instant::now();
+    while begin.elapsed() < HANG {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            return status.success();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().expect("it is our child");
+    child.wait().expect("it is our child");
+    false
+}
+
+#[test]
+fn every_bug_has_its_place() {
+    let misplaced = |mutant: &&Mutant| {
+        let text = fs::read_to_string(root().join("src/schedule").join(mutant.file)).unwrap();
+        text.matches(mutant.from).count() != 1
+    };
+    let misplaced = THEMES.into_iter().flatten().filter(misplaced).map(|mutant| mutant.bug);
+    let misplaced: Vec<_> = misplaced.collect();
+    assert!(misplaced.is_empty(), "their text does not stand in the file once: {misplaced:#?}");
+}
+
+#[test]
+fn every_bug_is_caught() {
+    let base = std::env::temp_dir().join(format!("concertina-mutants-{}", std::process::id()));
+    assert!(passes(&base.join("healthy"), None), "the tests fail without a bug");
+    let mutants: Vec<_> = THEMES.into_iter().flatten().collect();
+    let next = AtomicUsize::new(0);
+    let hunt = |hunter: usize| {
+        let folder = base.join(hunter.to_string());
+        let mut survivors = Vec::new();
+        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if passes(&folder, Some(mutant)) {
+                survivors.push(mutant.bug);
+            }
+        }
+        survivors
+    };
+    let hunt_ref = &hunt;
+    let survivors: Vec<_> = std::thread::scope(|scope| {
+        let hunts: Vec<_> =
+            (0..HUNTERS).map(|hunter| scope.spawn(move || hunt_ref(hunter))).collect();
+        hunts.into_iter().flat_map(|hunt| hunt.join().expect("a hunter")).collect()
+    });
+    fs::remove_dir_all(&base).unwrap();
+    assert!(survivors.is_empty(), "nobody notices: {survivors:#?}");
+}
