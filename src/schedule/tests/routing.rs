@@ -52,7 +52,8 @@ fn two_models() -> Bench {
 fn other_models_that_wait_take_a_fast_adapters_time_too() {
     let mut bench = two_models();
     bench.request().request().request();
-    for _ in 0..3 {
+    // With the fourth that waits the fast one needs 50 ms.
+    for _ in 0..2 {
         assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "idle"));
         bench.ask(|arrival| arrival.model = OTHER);
     }
