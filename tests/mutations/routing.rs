@@ -325,10 +325,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "&queue.heads",
     ),
     mutant(
+        "what other models wait for is cut to whole rows",
+        "dispatch.rs",
+        "others.sum::<f64>().round() as u64",
+        "others.sum::<f64>() as u64",
+    ),
+    mutant(
         "other models that wait do not count",
         "dispatch.rs",
-        "own.saturating_add(others.sum::<f64>() as u64)",
-        "own.saturating_add(others.sum::<f64>() as u64 * 0)",
+        "own.saturating_add(others.sum::<f64>().round() as u64)",
+        "own.saturating_add(others.sum::<f64>().round() as u64 * 0)",
     ),
     // Fairness.
     mutant(

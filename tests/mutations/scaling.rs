@@ -190,6 +190,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "        if self.closing.is_some() && self.queue.len() == 0 {\n            return 0;",
         "        if false {\n            return 0;",
     ),
+    mutant(
+        "one is started on the way down that would come too late",
+        "cost.rs",
+        "if self.closing.is_some() && unmet.drain <= ready_in.as_secs_f64() {",
+        "if false {",
+    ),
+    mutant(
+        "nobody is started on the way down",
+        "cost.rs",
+        "if self.closing.is_some() && unmet.drain <= ready_in.as_secs_f64() {",
+        "if self.closing.is_some() {",
+    ),
     // The `concurrency` policy.
     mutant("more are on than may be", "policy.rs", ".max(min).min(max)", ".max(min)"),
     mutant("fewer are on than must be", "policy.rs", ".max(min).min(max)", ".min(max)"),

@@ -151,6 +151,14 @@ fn who_is_idle_loads_ahead_what_has_been_asked_for() {
 }
 
 #[test]
+fn what_waits_is_loaded_ahead_first() {
+    let mut bench = Bench::two();
+    bench.add(OTHER, sized(10)).wished(ONE, Wish::On).opened(ONE);
+    bench.took(MODEL, 10, 500).took(OTHER, 10, 500).request().want(OTHER);
+    bench.wished(TWO, Wish::On).opened(TWO).check(TWO, "loading", &["load 2 1"]);
+}
+
+#[test]
 fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
     let mut bench = with_memory(15);
     bench.add(OTHER, sized(10)).wished(ONE, Wish::On).opened(ONE);

@@ -106,6 +106,7 @@ fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
 fn the_minimum_stays() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.scheduler.settings.min = 1;
+    bench.after(ms(1)).check(ONE, "starting", &["start 1"]);
     bench.brought(&[ONE]).after(ms(100_000)).check(ONE, "idle", &[]);
 }
 
@@ -163,8 +164,5 @@ fn one_that_is_taken_back_is_needed() {
     bench.request().request().done(ONE).check(TWO, "busy", &["collect 1", "answer 1"]);
     bench.wished(TWO, Wish::Off).wished(TWO, Wish::Auto).after(ms(6000));
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "draining"));
-    for _ in 0..30 {
-        bench.request();
-    }
-    bench.after(ms(1)).check(TWO, "busy", &[]);
+    bench.request().ask(|arrival| arrival.rows = 60).check(TWO, "busy", &[]);
 }
