@@ -81,6 +81,19 @@ fn on_the_way_down_nobody_starts_who_would_come_too_late_to_help() {
 }
 
 #[test]
+fn on_the_way_down_who_will_be_in_time_to_help_is_started() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.wished(TWO, Wish::Off).request().after(ms(1000)).opened(ONE);
+    bench.loaded(ONE, MODEL, &[(1, ms(100))]).after(ms(100)).done(ONE).after(ms(1500));
+    for _ in 0..50 {
+        bench.request();
+    }
+    let deadline = bench.now + ms(60_000);
+    bench.on(Event::Shutdown { deadline }).wished(TWO, Wish::Auto);
+    assert_eq!(bench.state(TWO), "starting");
+}
+
+#[test]
 fn it_goes_when_staying_on_has_cost_as_much_as_a_start() {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
