@@ -157,11 +157,11 @@ fn compare(what: &str, one: &Server, two: &Server, path: &str, request: &Request
 /// From a load step to the first answer of a second adapter, and what shrinking costs.
 fn growth(models: &Path) {
     let server = slowed(Some(models), &[(FIRST, 2), (SECOND, 2)], "");
+    server.wait_for_listing();
     let mut overheads = Vec::new();
     for round in 0..ROUNDS {
         turn_off(&server);
-        // The first one comes on.
-        Client::connect(server.address).post(ECHO, &row(1));
+        settle(&server);
         let (second, second_at, slowest_before) = step(&server);
         let cold = cold_start_of(&server, &second);
         println!(
@@ -174,7 +174,18 @@ fn growth(models: &Path) {
     shrink(&server);
 }
 
-/// Eight clients at once: which adapter came second, when it first answered, and how long the
+/// A load that one adapter carries, until the start of that one is past: what has just been turned
+/// on is trusted with what waits, and nobody else is turned on beside it.
+fn settle(server: &Server) {
+    let mut client = Client::connect(server.address);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        client.post(ECHO, &row(1));
+        std::thread::sleep(Duration::from_millis(15));
+    }
+}
+
+/// Eight clients at once, with more than one adapter serves within the target: which adapter came second, when it first answered, and how long the
 /// slowest answer took that came before.
 fn step(server: &Server) -> (String, Duration, Duration) {
     let begin = Instant::now();

@@ -7,11 +7,15 @@ use crate::adapter::entry::warn_of_unknown;
 use crate::adapter::list;
 use crate::adapter::select::select;
 use crate::api::{self, ApiLimits};
-use crate::config::{AdapterArgs, Adapters, Config, Limits, PolicyName, ServeArgs, Workers};
+use crate::config::{
+    AdapterArgs, Adapters, Config, Limits, LogFormat, PolicyName, ServeArgs, Workers,
+};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, Library};
 use crate::model::{Found, Registry, Repository, table};
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Policy, Settings};
+use crate::telemetry::Traces;
+use crate::top::{self, TopArgs};
 use crate::worker;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -38,6 +42,8 @@ enum Command {
     Adapters(AdaptersArgs),
     /// List the models of a repository and check them
     Models(ModelsArgs),
+    /// Watch a running server in the terminal
+    Top(TopArgs),
     /// What `serve` starts for each adapter that is on
     #[command(hide = true)]
     Worker,
@@ -77,6 +83,7 @@ pub fn run(registry: Registry) -> ExitCode {
         Command::Serve(args) => serve(&args, &registry).map(|()| ExitCode::SUCCESS),
         Command::Adapters(args) => adapters(&args).map(|()| ExitCode::SUCCESS),
         Command::Models(args) => models(&args, &registry),
+        Command::Top(args) => watch(&args).map(|()| ExitCode::SUCCESS),
         Command::Worker => {
             log_as_worker();
             Ok(worker::run(registry))
@@ -104,14 +111,17 @@ fn serve(args: &ServeArgs, registry: &Registry) -> anyhow::Result<()> {
         return Ok(());
     }
     let terminal = Terminal::default();
-    log_as_server(&terminal);
+    log_as_server(&terminal, config.telemetry.log_format);
     config.test.warn();
     let repository = repository(config.models.as_ref())?;
     let library = Library { repository, kinds: registry.kinds() };
     let catalogue = catalogue(&library)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve_until_told(config, catalogue, library, terminal));
+    let traces = traces(&config)?;
+    let serving = serve_until_told(config, catalogue, library, (terminal, traces.clone()));
+    let outcome = runtime.block_on(serving);
+    traces.shut_down();
     // Workers are gone; a thread that is stuck in the system must not keep us.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -121,7 +131,7 @@ async fn serve_until_told(
     config: Config,
     catalogue: Catalogue,
     library: Library,
-    terminal: Terminal,
+    (terminal, traces): (Terminal, Traces),
 ) -> anyhow::Result<()> {
     // Before anyone can know that the server is there, and end it.
     let mut signals = Signals::catch()?;
@@ -135,7 +145,7 @@ async fn serve_until_told(
     let stop = CancellationToken::new();
     let limits = api_limits(&config);
     let stopping = stop.clone().cancelled_owned();
-    let mut serving = tokio::spawn(api::serve(listener, engine.clone(), limits, stopping));
+    let mut serving = tokio::spawn(api::serve(listener, engine.clone(), traces, limits, stopping));
     tokio::select! {
         () = signals.next() => {}
         // Neither ends by itself: better no server than one that only looks alive.
@@ -193,6 +203,14 @@ impl Signals {
 
     async fn next(&mut self) {
         let _ = self.0.recv().await;
+    }
+}
+
+fn traces(config: &Config) -> anyhow::Result<Traces> {
+    let telemetry = &config.telemetry;
+    match &telemetry.otlp_endpoint {
+        Some(endpoint) => Traces::to(endpoint, telemetry.trace_share),
+        None => Ok(Traces::default()),
     }
 }
 
@@ -267,6 +285,7 @@ fn api_limits(config: &Config) -> ApiLimits {
         shutdown_grace: limits.shutdown_grace,
         api_key: config.api_key.clone(),
         hosts: config.hosts.clone(),
+        access_log: config.telemetry.access_log,
     }
 }
 
@@ -323,11 +342,25 @@ fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+fn watch(args: &TopArgs) -> anyhow::Result<()> {
+    // A log would write into the live view.
+    if !args.is_live() {
+        log_as_worker();
+    }
+    if let Some(frame) = top::run(args)? {
+        print!("{frame}");
+    }
+    Ok(())
+}
+
 /// The server's log, on stderr: `CONCERTINA_LOG` says how much of what.
-fn log_as_server(terminal: &Terminal) {
+fn log_as_server(terminal: &Terminal, format: LogFormat) {
     let log = tracing_subscriber::fmt().with_env_filter(filter("info"));
     let log = log.with_writer(terminal.clone()).with_ansi(Terminal::is_watched());
-    log.with_target(false).init();
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_ansi(false).init(),
+    }
 }
 
 /// Plain lines: the server puts time and adapter to them.

@@ -6,11 +6,13 @@
 mod adapters;
 mod args;
 mod limits;
+mod telemetry;
 mod test_options;
 
 pub use adapters::{Adapters, PolicyName};
 pub use args::{AdapterArgs, ServeArgs};
 pub use limits::{Limits, Workers};
+pub use telemetry::{LogFormat, Telemetry};
 pub use test_options::TestOptions;
 
 use crate::folders;
@@ -44,6 +46,7 @@ pub struct Config {
     pub adapters: Adapters,
     pub limits: Limits,
     pub workers: Workers,
+    pub telemetry: Telemetry,
     #[serde(skip_serializing_if = "TestOptions::is_empty")]
     pub test: TestOptions,
 }
@@ -62,6 +65,7 @@ impl Default for Config {
             adapters: Adapters::default(),
             limits: Limits::default(),
             workers: Workers::default(),
+            telemetry: Telemetry::default(),
             test: TestOptions::default(),
         }
     }
@@ -114,6 +118,10 @@ impl Config {
         self.models = args.models.or(self.models.take());
         self.api_key = args.api_key.or(self.api_key.take());
         self.allow_remote |= args.allow_remote;
+        set(&mut self.telemetry.log_format, args.log_format);
+        self.telemetry.access_log |= args.access_log;
+        let endpoint = &mut self.telemetry.otlp_endpoint;
+        *endpoint = args.otlp_endpoint.or(endpoint.take());
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -131,6 +139,7 @@ impl Config {
         );
         self.limits.check()?;
         self.test.check()?;
+        self.telemetry.check()?;
         self.workers.check()
     }
 }
@@ -194,6 +203,10 @@ mod tests {
             ("[workers]\nbackoff = '10m'", "above workers.backoff_max"),
             ("[workers]\nrun = 'soon'", "expected"),
             ("slo = '0s'", "slo is 0"),
+            ("[telemetry]\ntrace_share = 2.0", "trace_share must be between 0 and 1"),
+            ("[telemetry]\ntrace_share = nan", "trace_share must be between 0 and 1"),
+            ("[telemetry]\notlp_endpoint = 'box:4317'", "must begin with http://"),
+            ("[telemetry]\nlog_format = 'xml'", "unknown variant"),
             ("[adapters]\npolicy = 'vibes'", "unknown variant"),
             ("[adapters]\nstart_price = -1.0", "start_price must be between"),
             ("[adapters]\nstarts_per_hour = 0", "starts_per_hour is 0"),

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     MethodNotAllowed,
     /// The client took too long to send its request.
     RequestTimeout,
+    /// Something else is under way that excludes it.
+    Conflict,
     TooLarge,
     UnsupportedMediaType,
     /// Well-formed, but the name, shape, datatype or row count does not fit the model.
@@ -51,6 +53,7 @@ impl ErrorKind {
             ErrorKind::NotFound => 404,
             ErrorKind::MethodNotAllowed => 405,
             ErrorKind::RequestTimeout => 408,
+            ErrorKind::Conflict => 409,
             ErrorKind::TooLarge => 413,
             ErrorKind::UnsupportedMediaType => 415,
             ErrorKind::Unprocessable => 422,

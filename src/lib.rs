@@ -13,6 +13,7 @@
 //! * [`model`]: the repository, the `Model` trait and the models that come with the program
 //! * [`adapter`]: what adapters there are; opening, checking and timing one
 //! * [`telemetry`]: what the server tells about itself
+//! * `top`: a running server in a terminal
 //! * [`tensor`], [`error`]: data and errors that travel between them
 
 pub mod adapter;
@@ -28,6 +29,7 @@ mod progress;
 pub mod schedule;
 pub mod telemetry;
 pub mod tensor;
+mod top;
 pub mod wire;
 pub mod worker;
 

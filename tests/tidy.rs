@@ -21,13 +21,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("adapter", &["clock"]),
     ("model", &["error", "tensor"]),
     ("config", &["adapter::entry", "adapter::select", "folders", "wire"]),
-    ("telemetry", &["adapter::entry", "schedule"]),
-    ("wire", &["adapter::entry", "model::repository", "tensor"]),
+    ("telemetry", &["adapter::entry", "adapter::sensors", "schedule"]),
+    ("wire", &["adapter::entry", "adapter::sensors", "model::repository", "tensor"]),
     ("worker", &["adapter", "clock", "model", "tensor", "wire"]),
     (
         "engine",
         &[
             "adapter::entry",
+            "adapter::sensors",
             "clock",
             "error",
             "model::batch",
@@ -46,13 +47,29 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clock",
             "engine",
             "error",
+            "model::batch",
             "model::repository",
             "model::signature",
             "telemetry",
             "tensor",
         ],
     ),
-    ("cli", &["adapter", "api", "config", "engine", "model", "progress", "schedule", "worker"]),
+    ("top", &["clock"]),
+    (
+        "cli",
+        &[
+            "adapter",
+            "api",
+            "config",
+            "engine",
+            "model",
+            "progress",
+            "schedule",
+            "telemetry",
+            "top",
+            "worker",
+        ],
+    ),
 ];
 
 /// Files of the rooms `model` and `adapter` that the serving process uses: no burn, no wgpu.
@@ -65,6 +82,7 @@ const PLAIN: &[&str] = &[
     "src/adapter/entry.rs",
     "src/adapter/identity.rs",
     "src/adapter/select.rs",
+    "src/adapter/sensors.rs",
 ];
 
 fn root() -> PathBuf {

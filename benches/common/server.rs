@@ -78,6 +78,14 @@ impl Server {
         body["adapters"].as_array().cloned().unwrap_or_default()
     }
 
+    /// Waits until the adapters of the machine are known.
+    pub(crate) fn wait_for_listing(&self) {
+        let begin = Instant::now();
+        while self.adapters().is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "no adapter was listed");
+        }
+    }
+
     /// Waits until so many adapters are on and free.
     pub(crate) fn wait_for_idle(&self, count: usize) {
         let begin = Instant::now();

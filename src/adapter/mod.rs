@@ -11,6 +11,7 @@ mod memory;
 pub mod open;
 pub mod probe;
 pub mod select;
+pub mod sensors;
 
 #[cfg(test)]
 mod boxes;

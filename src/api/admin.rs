@@ -3,15 +3,17 @@
 use crate::adapter::entry::Usability;
 use crate::api::body::check_json_type;
 use crate::api::guard::Head;
+use crate::api::load::LoadView;
 use crate::api::respond::{Outcome, document, json};
 use crate::api::routes::Api;
 use crate::engine::Mode;
 use crate::error::Error;
-use crate::telemetry::{AdapterView, METRICS_TYPE, Snapshot};
+use crate::telemetry::{AdapterView, Notation, SAMPLE_MS, Snapshot};
 use bytes::Buf;
 use futures_util::Stream;
 use serde::Deserialize;
 use serde_json::{Value, json as value};
+use warp::http::header::ACCEPT;
 
 /// The operator's bodies are one short object.
 const BODY_BYTES_MAX: usize = 4096;
@@ -35,21 +37,32 @@ pub(crate) fn decisions(api: &Api, head: &Head) -> Outcome {
 pub(crate) fn snapshot(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
-    json(&snapshot_value(&snapshot)?)
+    json(&snapshot_value(&snapshot, api.load.view().as_ref())?)
+}
+
+/// `GET /api/history`: a sample of each of the last seconds.
+pub(crate) fn history(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    json(&value!({ "interval_ms": SAMPLE_MS, "samples": api.engine.history() }))
 }
 
 /// `GET /metrics`, for Prometheus.
 pub(crate) fn metrics(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
-    Ok(document(METRICS_TYPE, api.engine.metrics().into()))
+    let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let notation = Notation::accepted(accept.unwrap_or_default());
+    Ok(document(notation.media_type(), api.engine.metrics(notation).into()))
 }
 
-/// The snapshot, each adapter with one `state`.
-pub(crate) fn snapshot_value(snapshot: &Snapshot) -> Result<Value, Error> {
+/// The snapshot, each adapter with one `state`, and the load maker beside it.
+pub(crate) fn snapshot_value(snapshot: &Snapshot, load: Option<&LoadView>) -> Result<Value, Error> {
     let mut whole = serde_json::to_value(snapshot).map_err(unspeakable)?;
     let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
     if let Some(shown) = whole.get_mut("adapters") {
         *shown = Value::Array(adapters?);
+    }
+    if let Some(fields) = whole.as_object_mut() {
+        fields.insert("load".into(), serde_json::to_value(load).map_err(unspeakable)?);
     }
     Ok(whole)
 }
@@ -117,55 +130,12 @@ fn parse_wish(body: &[u8]) -> Result<ModeName, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::entry::{AdapterEntry, Api as GraphicsApi, Class};
-
-    fn adapter(state: Usability, activity: &str) -> AdapterView {
-        let entry = AdapterEntry {
-            id: "pci-0000:01:00.0".into(),
-            name: "card".into(),
-            api: GraphicsApi::Vulkan,
-            class: Class::Discrete,
-            vendor: "NVIDIA".into(),
-            vendor_id: 0x10de,
-            device_id: 1,
-            pci: None,
-            driver: String::new(),
-            driver_info: String::new(),
-            memory: Default::default(),
-            memory_bytes: None,
-            state,
-            reason: None,
-            fallback: false,
-            probe: None,
-        };
-        AdapterView {
-            entry,
-            activity: activity.into(),
-            mode: "auto".into(),
-            since_ms: 0,
-            phase: None,
-            retry_at_ms: None,
-            fault: None,
-            pid: None,
-            requests: 0,
-            rows: 0,
-            batches: 0,
-            starts: 0,
-            on_ms: 0,
-            cold_start_ms: None,
-            open_ms: None,
-            power: None,
-            replicas: Vec::new(),
-            memory_used_bytes: 0,
-            memory_budget_bytes: None,
-        }
-    }
 
     #[test]
     fn state_is_what_the_adapter_does() {
-        let adapters = vec![adapter(Usability::Usable, "busy"), adapter(Usability::Unused, "off")];
+        let adapters = vec![AdapterView::example("a", "busy"), AdapterView::example("b", "unused")];
         let snapshot = Snapshot { adapters, ..Snapshot::default() };
-        let shown = snapshot_value(&snapshot).unwrap();
+        let shown = snapshot_value(&snapshot, None).unwrap();
         assert_eq!(shown["adapters"][0]["state"], "busy");
         assert_eq!(shown["adapters"][1]["state"], "unused");
         assert!(shown["adapters"][0].get("activity").is_none());

@@ -1,17 +1,20 @@
 //! Server-sent events: the snapshot at once and after every change, and each new decision.
 //!
 //! A stream holds no queue. It looks at the newest snapshot when its client is ready for more,
-//! and at most every [`SPACING`], so a slow client sees fewer snapshots instead of late ones.
+//! and at most every [`SPACING`], so a slow client sees fewer snapshots instead of late ones. All
+//! streams share one rendering of a snapshot.
 
 use crate::api::admin::snapshot_value;
 use crate::api::guard::Head;
+use crate::api::load::LoadMaker;
 use crate::api::respond::Outcome;
 use crate::api::routes::Api;
 use crate::error::Error;
 use crate::telemetry::Snapshot;
 use futures_util::{Stream, StreamExt, stream};
+use serde_json::Value;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,12 +29,46 @@ const SPACING: Duration = Duration::from_millis(200);
 /// A comment is sent after so much silence, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// The JSON of the newest snapshot that any stream told, without its decisions: these do not
+/// change, and are told once each.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered(Mutex<Option<(Arc<Snapshot>, Arc<str>)>>);
+
+impl Rendered {
+    /// `None` if it cannot be put into JSON.
+    fn of(&self, snapshot: &Arc<Snapshot>, load: Option<&LoadMaker>) -> Option<Arc<str>> {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = newest.as_ref().filter(|(of, _)| Arc::ptr_eq(of, snapshot)) {
+            return Some(text.clone());
+        }
+        let mut value = whole(snapshot, load)?;
+        value.as_object_mut()?.remove("decisions");
+        let text: Arc<str> = value.to_string().into();
+        *newest = Some((snapshot.clone(), text.clone()));
+        Some(text)
+    }
+}
+
+fn whole(snapshot: &Snapshot, load: Option<&LoadMaker>) -> Option<Value> {
+    let load = load.and_then(LoadMaker::view);
+    snapshot_value(snapshot, load.as_ref()).ok()
+}
+
 /// `GET /api/events`.
 pub(crate) fn events(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let permit = api.event_streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Error::unavailable("too many event streams are open"))?;
-    let stream = Feed::new(api.engine.snapshots(), api.closing.clone(), permit).into_stream();
+    let feed = Feed {
+        snapshots: api.engine.snapshots(),
+        rendered: api.rendered.clone(),
+        load: Some(api.load.clone()),
+        closing: api.closing.clone(),
+        pending: VecDeque::new(),
+        told: None,
+        _permit: permit,
+    };
+    let stream = feed.into_stream();
     let stream = sse::keep_alive().interval(KEEP_ALIVE).stream(stream);
     let mut response = sse::reply(stream).into_response();
     // Proxies that gather an answer before passing it on would hold events back.
@@ -42,6 +79,8 @@ pub(crate) fn events(api: &Api, head: &Head) -> Outcome {
 /// One client's view of the snapshots.
 struct Feed {
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    rendered: Arc<Rendered>,
+    load: Option<LoadMaker>,
     closing: CancellationToken,
     /// Events of the snapshot being told; sent before the next snapshot is looked at.
     pending: VecDeque<Event>,
@@ -51,14 +90,6 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(
-        snapshots: watch::Receiver<Arc<Snapshot>>,
-        closing: CancellationToken,
-        permit: OwnedSemaphorePermit,
-    ) -> Feed {
-        Feed { snapshots, closing, pending: VecDeque::new(), told: None, _permit: permit }
-    }
-
     fn into_stream(self) -> impl Stream<Item = Result<Event, serde_json::Error>> {
         let step = |mut feed: Feed| async move { feed.next().await.map(|event| (event, feed)) };
         stream::unfold(self, step).map(Ok)
@@ -81,20 +112,22 @@ impl Feed {
         self.pending.pop_front()
     }
 
-    /// Queues the newest snapshot, and the decisions in it that were not told yet.
+    /// Queues the newest snapshot, and the decisions in it that were not told yet: the first time
+    /// with it, later each on its own.
     fn tell(&mut self) {
         let snapshot = self.snapshots.borrow_and_update().clone();
         let newest = snapshot.decisions.iter().map(|decision| decision.seq).max();
-        if let Some(told) = self.told {
-            let new = snapshot.decisions.iter().filter(|decision| decision.seq > told);
-            let event = |decision| Event::default().event("decision").json_data(decision).ok();
-            self.pending.extend(new.filter_map(event));
-        }
+        let text = match self.told {
+            None => whole(&snapshot, self.load.as_ref()).map(|value| value.to_string()),
+            Some(told) => {
+                let new = snapshot.decisions.iter().filter(|decision| decision.seq > told);
+                let event = |decision| Event::default().event("decision").json_data(decision).ok();
+                self.pending.extend(new.filter_map(event));
+                self.rendered.of(&snapshot, self.load.as_ref()).map(|text| text.to_string())
+            }
+        };
         self.told = newest.max(self.told).or(Some(0));
-        let shown = snapshot_value(&snapshot).ok();
-        let event =
-            shown.and_then(|shown| Event::default().event("snapshot").json_data(shown).ok());
-        self.pending.extend(event);
+        self.pending.extend(text.map(|text| Event::default().event("snapshot").data(text)));
     }
 }
 
@@ -122,9 +155,16 @@ mod tests {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         closing: &CancellationToken,
     ) -> std::pin::Pin<Box<dyn Stream<Item = String>>> {
-        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let stream = Feed::new(snapshots, closing.clone(), permit).into_stream();
-        Box::pin(stream.map(|event| event.unwrap().to_string()))
+        let feed = Feed {
+            snapshots,
+            rendered: Arc::default(),
+            load: None,
+            closing: closing.clone(),
+            pending: VecDeque::new(),
+            told: None,
+            _permit: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
+        };
+        Box::pin(feed.into_stream().map(|event| event.unwrap().to_string()))
     }
 
     #[tokio::test]
@@ -134,6 +174,7 @@ mod tests {
         let mut feed = feed(receiver, &closing).await;
         let first = feed.next().await.unwrap();
         assert!(first.starts_with("event:snapshot\ndata:{"), "{first}");
+        assert_eq!(first.matches("\"seq\":").count(), 2, "{first}");
         // Two changes before the client looks: one snapshot, no decision lost.
         sender.send(with_decisions([3, 4, 5])).unwrap();
         sender.send(with_decisions([4, 5, 6])).unwrap();
@@ -142,9 +183,20 @@ mod tests {
             assert!(decision.starts_with("event:decision\n"), "{decision}");
             assert!(decision.contains(&format!("\"seq\":{seq}")), "{decision}");
         }
-        assert!(feed.next().await.unwrap().starts_with("event:snapshot\n"));
+        let second = feed.next().await.unwrap();
+        assert!(second.starts_with("event:snapshot\n"), "{second}");
+        assert!(!second.contains("decisions"), "{second}");
         closing.cancel();
         assert_eq!(feed.next().await, None);
+    }
+
+    #[test]
+    fn streams_share_one_rendering() {
+        let (rendered, snapshot) = (Rendered::default(), with_decisions([1]));
+        let texts = [0, 1].map(|_| rendered.of(&snapshot, None).unwrap());
+        assert!(Arc::ptr_eq(&texts[0], &texts[1]));
+        let other = rendered.of(&with_decisions([2]), None).unwrap();
+        assert!(!Arc::ptr_eq(&other, &texts[0]));
     }
 
     #[tokio::test]

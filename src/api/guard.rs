@@ -24,6 +24,11 @@ impl Head {
         if reads { Ok(()) } else { Err(Failure::method("GET, HEAD")) }
     }
 
+    /// Refuses everything but `DELETE`.
+    pub(crate) fn must_delete(&self) -> Result<(), Failure> {
+        if self.method == Method::DELETE { Ok(()) } else { Err(Failure::method("DELETE")) }
+    }
+
     /// Refuses everything but `POST`.
     pub(crate) fn must_post(&self) -> Result<(), Failure> {
         if self.method == Method::POST { Ok(()) } else { Err(Failure::method("POST")) }
@@ -52,6 +57,13 @@ impl Guard {
     /// is one.
     pub(crate) fn check_post(&self, head: &Head) -> Result<(), Failure> {
         head.must_post()?;
+        self.check_key(&head.headers)?;
+        Ok(self.check_origin(&head.headers)?)
+    }
+
+    /// The same for `DELETE`.
+    pub(crate) fn check_delete(&self, head: &Head) -> Result<(), Failure> {
+        head.must_delete()?;
         self.check_key(&head.headers)?;
         Ok(self.check_origin(&head.headers)?)
     }

@@ -5,21 +5,29 @@ use crate::api::body::check_inference_type;
 use crate::api::guard::Head;
 use crate::api::respond::{Outcome, Response, document, json};
 use crate::api::routes::{Api, Target};
-use crate::api::{answer, request};
+use crate::api::{answer, request, respond};
 use crate::engine::{InferAnswer, InferCall};
 use crate::error::Error;
 use crate::model::repository::ModelInfo;
 use crate::model::signature::TensorSpec;
+use crate::telemetry::{Ran, RequestSpan};
 use answer::{Rendered, Wanted};
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use request::InferRequest;
 use serde_json::{Value, json as value};
 use std::sync::Arc;
+use std::time::Duration;
 use warp::http::{HeaderName, HeaderValue};
 
 /// Ids of the adapters that answered, in row order.
 const ADAPTER: HeaderName = HeaderName::from_static("x-concertina-adapter");
+
+/// Where the time went, in milliseconds: browsers show it (W3C Server Timing).
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// The trace that the request belongs to (W3C Trace Context, level 2).
+const TRACE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// JSON longer than this is read and written outside the event loop, which it would hold up for
 /// longer than about a millisecond.
@@ -108,21 +116,50 @@ where
     E: std::fmt::Display,
 {
     api.guard.check_post(head)?;
+    let header = |name: &str| head.headers.get(name)?.to_str().ok();
+    let mut span = api.traces.begin(header, &target.name, target.version.as_deref());
+    let outcome = traced(api, &target, head, body, &mut span).await;
+    match &outcome {
+        Ok(response) => span.end(response.status().as_u16(), None),
+        Err(error) => span.end(error.kind.status(), Some(&error.message)),
+    }
+    let mut response = respond::render(outcome.map_err(Into::into));
+    let header = span.response_header().and_then(|header| HeaderValue::try_from(header).ok());
+    response.headers_mut().extend(header.map(|header| (TRACE, header)));
+    Ok(response)
+}
+
+async fn traced<S, B, E>(
+    api: &Api,
+    target: &Target,
+    head: &Head,
+    body: S,
+    span: &mut RequestSpan,
+) -> Result<Response, Error>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
     check_inference_type(&head.headers)?;
     let header_length = binary::header_length(&head.headers)?;
-    let model = find(api, &target)?;
+    let model = find(api, target)?;
     let body = api.bodies.collect(&head.headers, body).await?;
     // The share stays held until the answer is known, since the inputs are slices of the body.
     let (bytes, _share) = (body.bytes, body.share);
     let request = parse(bytes, header_length).await?;
     let rows = model.signature.check_inputs(&request.inputs)?;
+    span.set_rows(rows);
     let wanted = request.wanted.resolve(&model.signature)?;
     let (priority, timeout) = (request.priority, request.timeout);
     let call = InferCall { model: model.clone(), inputs: request.inputs, rows, priority, timeout };
     let answer = api.engine.infer(call).await?;
     let adapters = answer.adapters.join(",");
+    let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
+    let ran = Ran { adapters: &adapters, queue, run, batch_rows };
+    span.ran(&ran);
     let rendered = render(model, request.id, answer, wanted).await?;
-    Ok(reply(rendered, &adapters))
+    Ok(reply(rendered, &ran))
 }
 
 fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
@@ -159,7 +196,7 @@ async fn beside<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Error::internal(format!("the request broke: {error}"))))
 }
 
-fn reply(rendered: Rendered, adapters: &str) -> Response {
+fn reply(rendered: Rendered, ran: &Ran<'_>) -> Response {
     let content_type = match rendered.header_length {
         Some(_) => "application/octet-stream",
         None => "application/json",
@@ -168,10 +205,17 @@ fn reply(rendered: Rendered, adapters: &str) -> Response {
     if let Some(length) = rendered.header_length {
         response.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
     }
-    if let Ok(adapters) = HeaderValue::from_str(adapters) {
-        response.headers_mut().insert(ADAPTER, adapters);
+    let times = format!("queue;dur={:.3}, run;dur={:.3}", millis(ran.queue), millis(ran.run));
+    for (name, value) in [(ADAPTER, ran.adapters), (SERVER_TIMING, &times)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 #[cfg(test)]
@@ -179,6 +223,11 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::tensor::Datatype;
+
+    fn ran(adapters: &str) -> Ran<'_> {
+        let (queue, run) = (Duration::from_micros(1500), Duration::from_millis(20));
+        Ran { adapters, queue, run, batch_rows: 1 }
+    }
 
     #[test]
     fn metadata_put_the_batch_axis_first() {
@@ -191,12 +240,13 @@ mod tests {
     #[test]
     fn replies_say_where_the_json_ends() {
         let body = Bytes::from_static(b"{}raw");
-        let response = reply(Rendered { body, header_length: Some(2) }, "cpu,vulkan-1-2-0");
+        let response = reply(Rendered { body, header_length: Some(2) }, &ran("cpu,vulkan-1-2-0"));
         assert_eq!(response.headers()[HEADER_LENGTH], "2");
         assert_eq!(response.headers()["content-type"], "application/octet-stream");
         assert_eq!(response.headers()[ADAPTER], "cpu,vulkan-1-2-0");
+        assert_eq!(response.headers()[SERVER_TIMING], "queue;dur=1.500, run;dur=20.000");
         let body = Bytes::from_static(b"{}");
-        let response = reply(Rendered { body, header_length: None }, "not\na header");
+        let response = reply(Rendered { body, header_length: None }, &ran("not\na header"));
         assert_eq!(response.headers()["content-type"], "application/json");
         assert!(!response.headers().contains_key(ADAPTER));
     }

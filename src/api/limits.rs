@@ -30,6 +30,8 @@ pub struct ApiLimits {
     /// Host names, without port, that a browser may reach this server by, besides IP addresses,
     /// single-label names, `*.local`, `*.internal` and `*.localhost`.
     pub hosts: Vec<String>,
+    /// Whether every exchange is logged.
+    pub access_log: bool,
 }
 
 impl fmt::Debug for ApiLimits {
@@ -47,6 +49,7 @@ impl fmt::Debug for ApiLimits {
             .field("shutdown_grace", &self.shutdown_grace)
             .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
             .field("hosts", &self.hosts)
+            .field("access_log", &self.access_log)
             .finish()
     }
 }

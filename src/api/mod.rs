@@ -3,6 +3,7 @@
 //! A handler is parse, ask the engine, render. Parsing and rendering are pure functions over
 //! bytes; nothing here decides about adapters, and the engine knows no JSON.
 
+mod access;
 mod admin;
 mod answer;
 mod binary;
@@ -14,6 +15,7 @@ mod guard;
 mod json;
 mod kserve;
 mod limits;
+mod load;
 mod request;
 mod respond;
 mod routes;

@@ -1,12 +1,15 @@
 //! Which path leads to which handler. A warp rejection here only means "not my route".
 
 use crate::api::body::Bodies;
+use crate::api::events::Rendered;
 use crate::api::guard::{Guard, Head};
 use crate::api::limits::ApiLimits;
+use crate::api::load::LoadMaker;
 use crate::api::respond::{Response, render};
-use crate::api::{admin, events, extensions, kserve, web};
+use crate::api::{admin, events, extensions, kserve, load, web};
 use crate::engine::EngineHandle;
 use crate::error::Error;
+use crate::telemetry::Traces;
 use percent_encoding::percent_decode_str;
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -24,6 +27,10 @@ pub(crate) struct Api {
     pub(crate) bodies: Bodies,
     /// One permit per event stream that may still be opened.
     pub(crate) event_streams: Arc<Semaphore>,
+    /// The newest snapshot as the event streams tell it.
+    pub(crate) rendered: Arc<Rendered>,
+    pub(crate) load: LoadMaker,
+    pub(crate) traces: Traces,
     /// Cancelled when shutdown begins, so that event streams end.
     pub(crate) closing: CancellationToken,
 }
@@ -32,10 +39,14 @@ impl Api {
     pub(crate) fn new(
         engine: EngineHandle,
         limits: &ApiLimits,
+        traces: Traces,
         closing: CancellationToken,
     ) -> Arc<Api> {
         let event_streams = limits.event_streams_max.min(Semaphore::MAX_PERMITS);
         Arc::new(Api {
+            load: LoadMaker::new(engine.clone(), closing.clone()),
+            rendered: Arc::default(),
+            traces,
             engine,
             guard: Guard::new(limits),
             bodies: Bodies::new(limits),
@@ -79,7 +90,7 @@ pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
     let protocol = infer(&api).or(all_statistics(&api)).unify().or(models(&api)).unify();
     let protocol = protocol.or(model_extensions(&api)).unify().or(repository(&api)).unify();
     let protocol = protocol.or(server(&api)).unify().boxed();
-    let operator = adapters(&api).or(views(&api)).unify().boxed();
+    let operator = operator(&api).or(views(&api)).unify().boxed();
     protocol.or(operator).unify().or(pages()).unify().boxed()
 }
 
@@ -182,16 +193,24 @@ fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let events = events.map(|api: Arc<Api>, head| render(events::events(&api, &head)));
     let metrics = with(api).and(path!("metrics")).and(head());
     let metrics = metrics.map(|api: Arc<Api>, head| render(admin::metrics(&api, &head)));
-    let told = adapters.or(decisions).unify().or(snapshot).unify();
+    let history = with(api).and(path!("api" / "history")).and(head());
+    let history = history.map(|api: Arc<Api>, head| render(admin::history(&api, &head)));
+    let told = adapters.or(decisions).unify().or(snapshot).unify().or(history).unify();
     told.or(events).unify().or(metrics).unify().boxed()
 }
 
-fn adapters(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+/// What an operator may change.
+fn operator(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let route = with(api).and(path!("api" / "adapters" / Segment)).and(head());
     let handler = |api: Arc<Api>, Segment(id), head: Head, body| async move {
         render(admin::set_mode(&api, &id, &head, body).await)
     };
-    route.and(warp::body::stream()).then(handler).boxed()
+    let adapters = route.and(warp::body::stream()).then(handler);
+    let load = with(api).and(path!("api" / "load")).and(head()).and(warp::body::stream());
+    let load = load.then(|api: Arc<Api>, head: Head, body| async move {
+        render(load::load(&api, &head, body).await)
+    });
+    adapters.or(load).unify().boxed()
 }
 
 /// The page's files, and 404 for the rest.

@@ -4,12 +4,14 @@
 //! 503, and beyond those a connection is closed at once. Waiting in the accept queue instead
 //! would leave clients and health checks without any answer.
 
+use crate::api::access::{Access, Caller};
 use crate::api::connection::Connection;
 use crate::api::limits::ApiLimits;
 use crate::api::respond::{Response, render};
 use crate::api::routes::{Api, routes};
 use crate::engine::EngineHandle;
 use crate::error::Error;
+use crate::telemetry::Traces;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,6 +21,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -50,11 +53,12 @@ const BUFFER_BYTES_MAX: usize = 256 * 1024;
 pub async fn serve(
     listener: TcpListener,
     engine: EngineHandle,
+    traces: Traces,
     limits: ApiLimits,
     shutdown: impl Future<Output = ()>,
 ) {
     let closing = CancellationToken::new();
-    let api = Api::new(engine, &limits, closing.clone());
+    let api = Api::new(engine, &limits, traces, closing.clone());
     let service = TowerToHyperService::new(warp::service(routes(api)));
     run(listener, service, &limits, closing, shutdown).await;
 }
@@ -84,6 +88,7 @@ struct Server<S> {
     http: http1::Builder,
     refusal: http1::Builder,
     write_timeout: Duration,
+    access_log: bool,
     slots: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     graceful: GracefulShutdown,
@@ -104,6 +109,7 @@ where
             http: http_builder(limits, limits.header_timeout),
             refusal,
             write_timeout: limits.write_timeout,
+            access_log: limits.access_log,
             slots: Arc::new(Semaphore::new(slots)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             graceful: GracefulShutdown::new(),
@@ -118,20 +124,22 @@ where
                 () = &mut shutdown => return,
                 Some(ended) = self.connections.join_next() => note_end(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.take(stream),
+                    Ok((stream, address)) => self.take(stream, address),
                     Err(error) => pause_after(error).await,
                 },
             }
         }
     }
 
-    fn take(&mut self, stream: TcpStream) {
+    fn take(&mut self, stream: TcpStream, address: SocketAddr) {
+        let caller = Caller { address, is_logged: self.access_log };
         if let Ok(slot) = self.slots.clone().try_acquire_owned() {
             let (http, service) = (self.http.clone(), self.service.clone());
+            let service = Access::new(service, caller);
             self.spawn(stream, &http, service, slot);
         } else if let Ok(slot) = self.refusals.clone().try_acquire_owned() {
             let http = self.refusal.clone();
-            self.spawn(stream, &http, service_fn(refuse), slot);
+            self.spawn(stream, &http, Access::new(service_fn(refuse), caller), slot);
         } else {
             debug!("closed a connection over the cap without an answer");
         }

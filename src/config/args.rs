@@ -1,6 +1,6 @@
 //! What may be said on the command line, or in the environment.
 
-use super::PolicyName;
+use super::{LogFormat, PolicyName};
 use crate::adapter::select::{CpuRule, Software};
 use clap::Args;
 use std::net::SocketAddr;
@@ -51,6 +51,15 @@ pub struct ServeArgs {
     /// Listen beyond loopback without an API key
     #[arg(long, env = "CONCERTINA_ALLOW_REMOTE")]
     pub allow_remote: bool,
+    /// How the log is written: `text` or `json`
+    #[arg(long, env = "CONCERTINA_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Log every HTTP exchange
+    #[arg(long, env = "CONCERTINA_ACCESS_LOG")]
+    pub access_log: bool,
+    /// OpenTelemetry collector that gets a span per request, as in `http://127.0.0.1:4318`
+    #[arg(long, env = "CONCERTINA_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Print the settings in force as TOML and exit
     #[arg(long)]
     pub print_config: bool,

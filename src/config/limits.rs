@@ -78,7 +78,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
-            event_streams: 64,
+            event_streams: 256,
             queue_requests: 10_000,
             queue_rows: 100_000,
             held_bytes: 1 << 30,

@@ -2,7 +2,7 @@
 
 use super::driver::Driver;
 use super::{EngineConfig, lister, recollections};
-use crate::adapter::entry::{AdapterEntry, Usability, warn_of_unknown};
+use crate::adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
 use crate::clock;
 use crate::schedule::{AdapterId, Event, ModelId};
 use std::time::Duration;
@@ -26,6 +26,9 @@ impl Driver {
         self.known = true;
         let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
         tracing::info!(found = entries.len(), usable, "adapters listed");
+        let cards = entries.iter().filter(|entry| is_hardware(entry));
+        let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
+        self.sensors.watch(cards.collect());
         let adapters = self.fleet.discover(entries, &self.config.assumptions);
         let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
         self.turn(Event::Discovered { adapters });
@@ -81,6 +84,11 @@ impl Driver {
             self.inboxes.listing = Some(list_in_background(&self.config));
         }
     }
+}
+
+/// Whether a card of its own may be behind it.
+fn is_hardware(entry: &AdapterEntry) -> bool {
+    !matches!(entry.class, Class::Software | Class::Cpu)
 }
 
 /// Lists adapters beside everything else: requests may arrive meanwhile, and wait.

@@ -10,6 +10,7 @@ use super::recollections::Recollections;
 use super::rejections::{model_failed, rejection, too_late};
 use super::repository::Library;
 use super::requests::{Collected, Memory, Requests};
+use super::sensors::Sensors;
 use super::statistics::{Executed, Statistics, cause};
 use super::{Catalogue, EngineConfig};
 use crate::clock;
@@ -18,7 +19,7 @@ use crate::model::batch::bucket_for;
 use crate::schedule::{
     Action, AdapterId, Arrival, Batch, BatchId, Event, Reject, RequestId, Scheduler, Time, Wish,
 };
-use crate::telemetry::Compute;
+use crate::telemetry::{Compute, History};
 use crate::tensor::Tensors;
 use crate::wire::server::Outgoing;
 use crate::wire::{Down, TensorHeader};
@@ -64,6 +65,7 @@ pub(super) struct Driver {
     pub(super) statistics: Statistics,
     publisher: Publisher,
     memory: Memory,
+    pub(super) sensors: Sensors,
     pub(super) inboxes: Inboxes,
     pub(super) recollections: Recollections,
     /// When what was learned was last written, and when adapters were last listed.
@@ -87,7 +89,9 @@ impl Driver {
         let (cancels, cancelled) = mpsc::channel(CANCELS_MAX);
         let (controls, control) = mpsc::channel(CONTROLS_MAX);
         let memory = Memory::new(config.held_bytes_max);
-        let (publisher, snapshots) = Publisher::new(&config.assumptions);
+        let history = History::default();
+        let (publisher, snapshots) = Publisher::new(&config.assumptions, history.clone());
+        let begin = clock::now();
         let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
         let statistics = Statistics::new(&catalogue);
         let handle = EngineHandle {
@@ -99,6 +103,8 @@ impl Driver {
             requests: Arc::default(),
             memory: memory.clone(),
             metrics: statistics.metrics.clone(),
+            history,
+            begin,
             store: library,
             loads: Arc::new(Mutex::new(())),
         };
@@ -118,6 +124,7 @@ impl Driver {
             statistics,
             publisher,
             memory,
+            sensors: Sensors::start(),
             inboxes: Inboxes {
                 reports,
                 calls: submitted,
@@ -129,7 +136,7 @@ impl Driver {
             saved: clock::now(),
             listed: clock::now(),
             known: false,
-            begin: clock::now(),
+            begin,
             closing: false,
             catalogue,
             catalogues,
@@ -172,14 +179,17 @@ impl Driver {
 
     /// Shows what there is now.
     pub(super) fn publish(&mut self) {
+        let time = self.time();
+        self.fleet.refresh(time);
+        self.statistics.refresh(time);
         let scene = Scene {
             scheduler: &self.scheduler,
             fleet: &self.fleet,
             catalogue: &self.catalogue,
             statistics: &self.statistics,
             memory: &self.memory,
+            sensors: &self.sensors,
         };
-        let time = Time(clock::now().duration_since(self.begin));
         self.publisher.publish(time, &scene);
     }
 
@@ -285,7 +295,8 @@ impl Driver {
 
     fn hand_over(&mut self, adapter: AdapterId, batch: Batch) {
         let time = self.time();
-        self.requests.start(&batch, time);
+        let waits = self.requests.start(&batch, time);
+        self.fleet.queued(adapter, time, waits);
         let inputs = match self.requests.gather(&batch) {
             Ok(inputs) => inputs,
             Err(error) => {
@@ -312,7 +323,7 @@ impl Driver {
         let Some(Outcome::Outputs(outputs, compute)) = self.outcomes.remove(&batch.id) else {
             return;
         };
-        self.fleet.count(adapter, batch);
+        self.fleet.count(adapter, self.time(), batch);
         self.count_batch(adapter, batch, compute);
         // The slices share one buffer: it is held until the last of them is sent.
         let held = Arc::new(self.memory.owe(outputs.bytes()));
@@ -324,7 +335,9 @@ impl Driver {
                 Ok(outputs) => {
                     let (adapter, held) = (self.fleet.name(adapter), held.clone());
                     let first = part.first;
-                    let collected = Collected { first, outputs, adapter, held, compute };
+                    let batch_rows = batch.rows();
+                    let collected =
+                        Collected { first, outputs, adapter, held, compute, batch_rows };
                     self.requests.collect(part.request, collected);
                 }
                 Err(error) => {
@@ -338,11 +351,12 @@ impl Driver {
     fn answer(&mut self, request: RequestId) {
         let Some(pending) = self.requests.remove(request) else { return };
         let (model, arrived) = (pending.model, pending.arrived);
-        match pending.finish(&self.memory, self.time()) {
-            Some(answered) => self.statistics.answered(model, answered),
+        let time = self.time();
+        match pending.finish(&self.memory, time) {
+            Some(answered) => self.statistics.answered(model, time, answered),
             None => {
-                let took = self.time().since(arrived);
-                self.statistics.failed(model, "outputs", took);
+                let why = ("outputs", "the outputs of its parts do not fit together");
+                self.statistics.failed(model, why, time.since(arrived));
             }
         }
     }
@@ -376,7 +390,7 @@ impl Driver {
     fn refuse(&mut self, request: RequestId, cause: &'static str, error: Error) {
         if let Some(pending) = self.requests.remove(request) {
             let took = self.time().since(pending.arrived);
-            self.statistics.failed(pending.model, cause, took);
+            self.statistics.failed(pending.model, (cause, &error.message), took);
             let _ = pending.answer.send(Err(error));
         }
     }

@@ -4,12 +4,14 @@ use super::Catalogue;
 use super::assumptions::Assumptions;
 use super::process::{Report, Worker, Workshop, start};
 use crate::adapter::entry::{AdapterEntry, Probe, Usability};
+use crate::adapter::sensors::Reading;
 use crate::clock;
 use crate::error::Error;
 use crate::model::repository::ModelInfo;
 use crate::schedule::{
-    AdapterId, AdapterProfile, Batch, BatchId, Event, Fault, Incarnation, ModelId,
+    AdapterId, AdapterProfile, Batch, BatchId, Event, Fault, Incarnation, ModelId, Time,
 };
+use crate::telemetry::{Done, Recent};
 use crate::wire::server::Outgoing;
 use crate::wire::{Cause, Down, LoadOrder, Unfit, Up};
 use std::collections::{HashMap, HashSet};
@@ -30,6 +32,11 @@ pub(super) struct Member {
     pub(super) starts: u64,
     /// From spawning the worker to the first model that was ready.
     pub(super) cold_start: Option<Duration>,
+    /// What it did lately.
+    pub(super) recent: Recent,
+    /// What its worker told last of the card, and of memory that tensors hold.
+    pub(super) reading: Option<Reading>,
+    pub(super) in_use: Option<u64>,
     worker: Option<Worker>,
     incarnation: Incarnation,
     /// When the present start began, until its first model is ready.
@@ -199,14 +206,42 @@ impl Fleet {
         member.pid = None;
         member.phase = None;
         member.worker = None;
+        member.reading = None;
+        member.in_use = None;
+    }
+
+    /// Counts how long requests waited that are handed over now.
+    pub(super) fn queued(&mut self, id: AdapterId, now: Time, waits: Vec<Duration>) {
+        let Some(member) = self.member_mut(id) else { return };
+        waits.into_iter().for_each(|wait| member.recent.queued(now.0, wait));
     }
 
     /// Counts a batch that was answered.
-    pub(super) fn count(&mut self, id: AdapterId, batch: &Batch) {
+    pub(super) fn count(&mut self, id: AdapterId, now: Time, batch: &Batch) {
+        let run = self.handed_for(id, batch.id).unwrap_or_default();
         let Some(member) = self.member_mut(id) else { return };
-        member.requests += batch.parts.len() as u64;
-        member.rows += u64::from(batch.rows());
+        let (requests, rows) = (batch.parts.len() as u64, u64::from(batch.rows()));
+        member.requests += requests;
+        member.rows += rows;
         member.batches += 1;
+        member.recent.done(now.0, Done { requests, rows, batches: 1, run });
+    }
+
+    /// Brings up to date what is shown of the last seconds.
+    pub(super) fn refresh(&mut self, now: Time) {
+        self.members.iter_mut().for_each(|member| member.recent.refresh(now.0));
+    }
+
+    /// Keeps what a worker told of its card.
+    pub(super) fn told(&mut self, id: AdapterId, incarnation: Incarnation, message: Up) {
+        let Some(member) = self.member_mut(id).filter(|m| m.incarnation == incarnation) else {
+            return;
+        };
+        match message {
+            Up::Reading(reading) => member.reading = Some(reading),
+            Up::InUse { memory_bytes } => member.in_use = Some(memory_bytes),
+            _ => {}
+        }
     }
 
     /// Brings a start or a load forward by what the worker said.
@@ -254,7 +289,9 @@ impl Fleet {
             | Up::Hello { .. }
             | Up::Done { .. }
             | Up::Failed { .. }
-            | Up::Pong { .. } => None,
+            | Up::Pong { .. }
+            | Up::Reading(_)
+            | Up::InUse { .. } => None,
         }
     }
 
@@ -296,6 +333,9 @@ impl Member {
             batches: 0,
             starts: 0,
             cold_start: None,
+            recent: Recent::default(),
+            reading: None,
+            in_use: None,
             worker: None,
             incarnation: Incarnation(0),
             starting: None,

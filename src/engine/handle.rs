@@ -4,14 +4,15 @@ use super::models::ModelOrder;
 use super::repository::Library;
 use super::requests::Held;
 use super::{Catalogue, requests};
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
 use crate::schedule::RequestId;
-use crate::telemetry::{Metrics, ModelStatistics, Snapshot};
+use crate::telemetry::{History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
 use crate::tensor::Tensors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// One inference call, already parsed and checked against the model's signature.
@@ -34,6 +35,8 @@ pub struct InferAnswer {
     pub outputs: Tensors,
     /// Ids of the adapters that ran it, in row order.
     pub adapters: Vec<String>,
+    /// Rows of the batch that it was part of; of the largest if it was cut.
+    pub batch_rows: u32,
     /// Admitted to handed to a worker.
     pub queue_time: Duration,
     /// Handed to a worker to outputs on the host.
@@ -77,6 +80,9 @@ pub struct EngineHandle {
     pub(super) requests: Arc<AtomicU64>,
     pub(super) memory: requests::Memory,
     pub(super) metrics: Metrics,
+    pub(super) history: History,
+    /// When the server started.
+    pub(super) begin: Instant,
     pub(super) store: Library,
     /// Held while a model is loaded.
     pub(super) loads: Arc<Mutex<()>>,
@@ -166,10 +172,20 @@ impl EngineHandle {
         outcome.await.map_err(|_| going_down())
     }
 
-    /// All metrics, in the text format that [`METRICS_TYPE`](crate::telemetry::METRICS_TYPE) names.
-    pub fn metrics(&self) -> String {
+    /// All metrics as text.
+    pub fn metrics(&self, notation: Notation) -> String {
         let snapshot = self.snapshots.borrow().clone();
-        self.metrics.render(&snapshot)
+        self.metrics.render(&snapshot, notation)
+    }
+
+    /// One sample for each of the last seconds, oldest first.
+    pub fn history(&self) -> Vec<Arc<Sample>> {
+        self.history.samples()
+    }
+
+    /// How long the server has been running.
+    pub fn uptime(&self) -> Duration {
+        clock::now().duration_since(self.begin)
     }
 
     /// Whether some adapter can answer for this model now, perhaps after a start.

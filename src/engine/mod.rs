@@ -17,6 +17,7 @@ mod rejections;
 mod reports;
 mod repository;
 mod requests;
+mod sensors;
 mod statistics;
 
 pub use assumptions::Assumptions;

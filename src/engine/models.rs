@@ -85,7 +85,7 @@ impl Driver {
     /// What was done for a model up to now.
     pub(super) fn statistics_of(&self, info: &Arc<ModelInfo>) -> Option<ModelStatistics> {
         let id = self.catalogue.number(info)?;
-        let mut statistics = self.statistics.get(id)?.clone();
+        let mut statistics = self.statistics.get(id)?.stats.clone();
         statistics.memory_usage = self.memory_usage(id);
         Some(statistics)
     }

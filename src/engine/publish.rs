@@ -3,9 +3,9 @@
 use super::catalogue::{Entry, Standing};
 use super::fleet::{Fleet, Member};
 use super::requests::Memory;
+use super::sensors::Sensors;
 use super::statistics::Statistics;
 use super::{Assumptions, Catalogue};
-use crate::adapter::entry::AdapterEntry;
 use crate::clock;
 use crate::model::repository::{BadModel, ModelInfo};
 use crate::schedule::{
@@ -13,10 +13,10 @@ use crate::schedule::{
     Wish,
 };
 use crate::telemetry::{
-    AdapterView, DecisionView, ModelView, Names, PowerView, QueueView, ReplicaView, ServerView,
-    Snapshot, decision_view,
+    AdapterView, DecisionView, History, ModelView, Names, PowerView, QueueView, ReplicaView,
+    ServerView, Snapshot, decision_view,
 };
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -35,20 +35,27 @@ pub(super) struct Scene<'a> {
     pub(super) catalogue: &'a Catalogue,
     pub(super) statistics: &'a Statistics,
     pub(super) memory: &'a Memory,
+    pub(super) sensors: &'a Sensors,
 }
 
 /// Builds and sends snapshots.
 pub(super) struct Publisher {
     sender: watch::Sender<Arc<Snapshot>>,
     dirty: bool,
-    last: Instant,
+    published: Instant,
     decisions: VecDeque<DecisionView>,
     decided: u64,
+    /// By adapter: the last decision about turning it on or off.
+    last: BTreeMap<String, DecisionView>,
     assumptions: Assumptions,
+    history: History,
 }
 
 impl Publisher {
-    pub(super) fn new(assumptions: &Assumptions) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
+    pub(super) fn new(
+        assumptions: &Assumptions,
+        history: History,
+    ) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
         let server = ServerView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reason: Some("looking for adapters".to_owned()),
@@ -59,10 +66,12 @@ impl Publisher {
         let publisher = Publisher {
             sender,
             dirty: true,
-            last: clock::now(),
+            published: clock::now(),
             decisions: VecDeque::new(),
             decided: 0,
+            last: BTreeMap::new(),
             assumptions: assumptions.clone(),
+            history,
         };
         (publisher, receiver)
     }
@@ -74,7 +83,7 @@ impl Publisher {
 
     /// When the next snapshot is to be published.
     pub(super) fn due_at(&self) -> Instant {
-        self.last + if self.dirty { INTERVAL } else { INTERVAL_AT_REST }
+        self.published + if self.dirty { INTERVAL } else { INTERVAL_AT_REST }
     }
 
     /// Whether to publish now. Readiness is never told late.
@@ -96,20 +105,52 @@ impl Publisher {
         if self.decisions.len() == DECISIONS_MAX {
             self.decisions.pop_front();
         }
+        if view.model.is_none() {
+            self.last.insert(view.adapter.clone(), view.clone());
+        }
         self.decisions.push_back(view);
     }
 
     pub(super) fn publish(&mut self, time: Time, scene: &Scene<'_>) {
         self.dirty = false;
-        self.last = clock::now();
+        self.published = clock::now();
+        let (queue, adapters) = (queue(time, scene), self.adapters(scene));
+        self.history.look(millis(time), &queue, &adapters);
         let snapshot = Snapshot {
             server: server(time, scene.scheduler, scene.fleet),
-            adapters: adapters(scene, &self.assumptions),
+            sample: self.history.newest(),
             models: models(time, scene),
-            queue: queue(time, scene),
+            queue,
+            adapters,
             decisions: self.decisions.iter().cloned().collect(),
         };
         self.sender.send_replace(Arc::new(snapshot));
+    }
+
+    fn adapters(&self, scene: &Scene<'_>) -> Vec<AdapterView> {
+        let (scheduler, fleet, models) = (scene.scheduler, scene.fleet, scene.catalogue);
+        let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
+        let used = fleet.members().filter_map(|(id, member)| {
+            let adapter = states.get(&id)?;
+            let memory = scheduler.recollection(id).unwrap_or_default();
+            let told = self.assumptions.tells_power(&member.entry.id);
+            let sensors = member.reading.clone().or_else(|| scene.sensors.of(&member.entry.id));
+            Some(AdapterView {
+                power: Some(power(adapter.profile.power, told)),
+                replicas: replicas(adapter, &memory, models),
+                memory_used_bytes: adapter.bytes,
+                memory_budget_bytes: adapter.profile.memory,
+                sensors,
+                last_decision: self.last.get(&member.entry.id).cloned(),
+                open_ms: memory.cold_start.map(|took| millis(Time(took))),
+                ..used_view(member, adapter.state, adapter.wish)
+            })
+        });
+        let unused = fleet.unused.iter().map(|entry| AdapterView {
+            sensors: scene.sensors.of(&entry.id),
+            ..AdapterView::from(entry.clone())
+        });
+        used.chain(unused).collect()
     }
 }
 
@@ -149,7 +190,8 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
     let error = scene.fleet.load_error(id).or(broken.map(|bad| bad.error.as_str()));
     let adapters = scene.scheduler.adapters();
     let holders = adapters.filter(|(_, adapter)| adapter.replicas.contains_key(&id));
-    let counts = scene.statistics.get(id).map(|stats| stats.inference_stats).unwrap_or_default();
+    let counted = scene.statistics.get(id);
+    let counts = counted.map(|counted| counted.stats.inference_stats).unwrap_or_default();
     ModelView {
         name: info.name.clone(),
         version: info.version.clone(),
@@ -158,6 +200,10 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         adapters: holders.map(|(adapter, _)| scene.fleet.name(adapter)).collect(),
         requests: counts.success.count + counts.fail.count,
         errors: counts.fail.count,
+        kind: info.kind.clone(),
+        slo_ms: scene.scheduler.target(id).map_or(0, |target| millis(Time(target))),
+        last_error: counted.and_then(|counted| counted.last_error.clone()),
+        recent: counted.and_then(|counted| counted.recent.latency()),
     }
 }
 
@@ -187,25 +233,6 @@ fn server(time: Time, scheduler: &Scheduler, fleet: &Fleet) -> ServerView {
         reason: reason.map(str::to_owned),
         shutting_down: scheduler.is_closing(),
     }
-}
-
-fn adapters(scene: &Scene<'_>, assumptions: &Assumptions) -> Vec<AdapterView> {
-    let (scheduler, fleet, models) = (scene.scheduler, scene.fleet, scene.catalogue);
-    let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
-    let used = fleet.members().filter_map(|(id, member)| {
-        let adapter = states.get(&id)?;
-        let memory = scheduler.recollection(id).unwrap_or_default();
-        let told = assumptions.tells_power(&member.entry.id);
-        Some(AdapterView {
-            power: Some(power(adapter.profile.power, told)),
-            replicas: replicas(adapter, &memory, models),
-            memory_used_bytes: adapter.bytes,
-            memory_budget_bytes: adapter.profile.memory,
-            open_ms: memory.cold_start.map(|took| millis(Time(took))),
-            ..used_view(member, adapter.state, adapter.wish)
-        })
-    });
-    used.chain(fleet.unused.iter().map(unused_view)).collect()
 }
 
 fn power(power: Power, told: bool) -> PowerView {
@@ -262,31 +289,9 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
         starts: member.starts,
         on_ms: millis(Time(member.on())),
         cold_start_ms: member.cold_start.map(|took| millis(Time(took))),
-        ..unused_view(&member.entry)
-    }
-}
-
-fn unused_view(entry: &AdapterEntry) -> AdapterView {
-    AdapterView {
-        entry: entry.clone(),
-        activity: "unused".to_owned(),
-        mode: "off".to_owned(),
-        since_ms: 0,
-        phase: None,
-        retry_at_ms: None,
-        fault: None,
-        pid: None,
-        requests: 0,
-        rows: 0,
-        batches: 0,
-        starts: 0,
-        on_ms: 0,
-        cold_start_ms: None,
-        open_ms: None,
-        power: None,
-        replicas: Vec::new(),
-        memory_used_bytes: 0,
-        memory_budget_bytes: None,
+        memory_in_use_bytes: member.in_use,
+        recent: member.recent.view(),
+        ..AdapterView::from(member.entry.clone())
     }
 }
 

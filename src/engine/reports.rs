@@ -88,6 +88,10 @@ impl Driver {
                 Some(Event::Failed { adapter, incarnation, batch, failure })
             }
             Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
+            message @ (Up::Reading(_) | Up::InUse { .. }) => {
+                self.fleet.told(adapter, incarnation, message);
+                None
+            }
             other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),
         }
     }

@@ -83,6 +83,8 @@ pub(super) struct Collected {
     pub(super) held: Arc<Held>,
     /// Where the time of that batch went.
     pub(super) compute: Compute,
+    /// Rows of that batch.
+    pub(super) batch_rows: u32,
 }
 
 type ShapeKey = Vec<(Datatype, Vec<usize>)>;
@@ -168,13 +170,16 @@ impl Requests {
         Some(pending)
     }
 
-    /// Notes that the requests of a batch are with a worker now.
-    pub(super) fn start(&mut self, batch: &Batch, now: Time) {
+    /// Notes that the requests of a batch are with a worker now; tells how long they waited.
+    pub(super) fn start(&mut self, batch: &Batch, now: Time) -> Vec<Duration> {
+        let mut waits = Vec::with_capacity(batch.parts.len());
         for part in &batch.parts {
             if let Some(pending) = self.pending.get_mut(&part.request) {
                 pending.started = pending.started.filter(|_| part.first > 0).or(Some(now));
+                waits.push(now.since(pending.arrived));
             }
         }
+        waits
     }
 
     /// Keeps the outputs of a part; those of a request that is gone are dropped.
@@ -232,11 +237,13 @@ impl Pending {
                 adapters.push(part.adapter.clone());
             }
         }
+        let batch_rows = self.collected.iter().map(|part| part.batch_rows).max().unwrap_or(0);
         let (outputs, held) = join(self.collected, memory);
         let answer = outputs.map(|outputs| InferAnswer {
             _held: held,
             outputs,
             adapters,
+            batch_rows,
             queue_time: started.since(self.arrived),
             run_time: now.since(started),
         });

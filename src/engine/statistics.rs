@@ -2,8 +2,8 @@
 
 use super::Catalogue;
 use crate::model::repository::ModelInfo;
-use crate::schedule::{ModelId, Reject};
-use crate::telemetry::{Compute, Metrics, ModelMeter, ModelStatistics};
+use crate::schedule::{ModelId, Reject, Time};
+use crate::telemetry::{Compute, Done, Metrics, ModelMeter, ModelStatistics, Recent};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,16 @@ pub(super) struct Executed<'a> {
 /// Counts by model. One on trial is not counted: no client asked for it.
 pub(super) struct Statistics {
     pub(super) metrics: Metrics,
-    models: HashMap<ModelId, (ModelStatistics, ModelMeter)>,
+    models: HashMap<ModelId, Counted>,
+}
+
+/// What is counted of one model.
+pub(super) struct Counted {
+    pub(super) stats: ModelStatistics,
+    meter: ModelMeter,
+    pub(super) recent: Recent,
+    /// Why a request last failed or was turned away.
+    pub(super) last_error: Option<String>,
 }
 
 impl Statistics {
@@ -43,33 +52,48 @@ impl Statistics {
         let (name, version) = (info.name.clone(), info.version.clone());
         let meter = self.metrics.model(&name, &version);
         let stats = ModelStatistics { name, version, ..ModelStatistics::default() };
-        self.models.entry(id).or_insert((stats, meter));
+        let (recent, last_error) = (Recent::default(), None);
+        self.models.entry(id).or_insert(Counted { stats, meter, recent, last_error });
     }
 
     pub(super) fn remove(&mut self, id: ModelId) {
         self.models.remove(&id);
     }
 
-    pub(super) fn get(&self, id: ModelId) -> Option<&ModelStatistics> {
-        self.models.get(&id).map(|(stats, _)| stats)
+    pub(super) fn get(&self, id: ModelId) -> Option<&Counted> {
+        self.models.get(&id)
     }
 
-    pub(super) fn answered(&mut self, id: ModelId, answered: Answered) {
+    /// Brings up to date what is shown of the last seconds.
+    pub(super) fn refresh(&mut self, now: Time) {
+        self.models.values_mut().for_each(|counted| counted.recent.refresh(now.0));
+    }
+
+    pub(super) fn answered(&mut self, id: ModelId, now: Time, answered: Answered) {
         let Answered { rows, queue, compute } = answered;
-        let Some((stats, meter)) = self.models.get_mut(&id) else { return };
+        let Some(Counted { stats, meter, recent, .. }) = self.models.get_mut(&id) else { return };
         stats.answered(epoch_millis(), rows, queue, compute);
-        meter.answered(rows, queue, queue + compute.input + compute.infer + compute.output);
+        let run = queue + compute.input + compute.infer + compute.output;
+        meter.answered(rows, queue, run);
+        recent.done(now.0, Done { requests: 1, rows, batches: 0, run });
     }
 
-    pub(super) fn failed(&mut self, id: ModelId, cause: &'static str, took: Duration) {
-        let Some((stats, meter)) = self.models.get_mut(&id) else { return };
-        stats.failed(took);
-        meter.failed(cause);
+    /// Counts a request that failed or was turned away, under `cause` and in words.
+    pub(super) fn failed(
+        &mut self,
+        id: ModelId,
+        (cause, error): (&'static str, &str),
+        took: Duration,
+    ) {
+        let Some(counted) = self.models.get_mut(&id) else { return };
+        counted.stats.failed(took);
+        counted.meter.failed(cause);
+        counted.last_error = Some(error.to_owned());
     }
 
     pub(super) fn executed(&mut self, id: ModelId, executed: Executed<'_>) {
         let Executed { adapter, rows, bucket, compute } = executed;
-        let Some((stats, meter)) = self.models.get_mut(&id) else { return };
+        let Some(Counted { stats, meter, .. }) = self.models.get_mut(&id) else { return };
         stats.executed(u64::from(rows), compute);
         meter.executed(adapter, rows, bucket, compute.infer);
     }

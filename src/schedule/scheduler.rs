@@ -160,6 +160,11 @@ impl Scheduler {
         self.closing.is_none() && self.models.contains_key(&model) && self.can_load(now, model)
     }
 
+    /// The latency that scheduling aims at for this model.
+    pub fn target(&self, model: ModelId) -> Option<Duration> {
+        Some(self.models.get(&model)?.slo)
+    }
+
     /// Whether the server goes down.
     pub fn is_closing(&self) -> bool {
         self.closing.is_some()

@@ -1,7 +1,8 @@
 //! What Prometheus scrapes: counters and histograms as things happen, gauges from the snapshot.
-//! In the text format of OpenMetrics 1.0.
+//! In the text format of OpenMetrics 1.0, or in Prometheus' older one for those who know no other.
 
 use super::snapshot::{AdapterView, Snapshot};
+use crate::adapter::sensors::Reading;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -9,12 +10,35 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The media type of what [`Metrics::render`] gives.
-pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How metrics are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    /// OpenMetrics 1.0.
+    Open,
+    /// Prometheus' text format 0.0.4.
+    Classic,
+}
+
+impl Notation {
+    /// What a reader with this `Accept` header understands.
+    pub fn accepted(accept: &str) -> Notation {
+        let open = accept.contains("application/openmetrics-text");
+        if open { Notation::Open } else { Notation::Classic }
+    }
+
+    /// The media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Notation::Open => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Notation::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Every state that an adapter can be in.
 const STATES: [&str; 10] = [
@@ -125,6 +149,19 @@ struct Gauges {
     starts: Family<Adapter, Counter>,
     cold_start: Family<Adapter, Seconds>,
     memory: Family<Adapter, Gauge>,
+    adapter_requests: Family<Adapter, Counter>,
+    adapter_rows: Family<Adapter, Counter>,
+    sensors: Sensors,
+}
+
+/// What platforms tell of their cards. What is unknown has no line.
+#[derive(Clone, Debug, Default)]
+struct Sensors {
+    utilisation: Family<Adapter, Seconds>,
+    power: Family<Adapter, Seconds>,
+    temperature: Family<Adapter, Seconds>,
+    memory_used: Family<Adapter, Gauge>,
+    memory_size: Family<Adapter, Gauge>,
 }
 
 /// What is counted of one model, found once.
@@ -205,15 +242,44 @@ impl Metrics {
     }
 
     /// All metrics as text; the gauges are those of the snapshot.
-    pub fn render(&self, snapshot: &Snapshot) -> String {
+    pub fn render(&self, snapshot: &Snapshot, notation: Notation) -> String {
         // Held to the end, so that two readers do not see each other's half.
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.set(snapshot);
         let mut text = String::new();
         // A `String` takes everything.
         let _ = encode(&mut text, &registry);
-        text
+        match notation {
+            Notation::Open => text,
+            Notation::Classic => classic(&text),
+        }
     }
+}
+
+/// The older format: counters are named whole where they are described, and there are neither
+/// units nor an end.
+fn classic(open: &str) -> String {
+    let counter = |line: &str| {
+        let name = line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?;
+        Some(name.to_owned())
+    };
+    let counters: HashSet<String> = open.lines().filter_map(counter).collect();
+    let mut text = String::with_capacity(open.len());
+    for line in open.lines() {
+        let described = line.strip_prefix("# ").and_then(|rest| rest.split_once(' '));
+        match described.and_then(|(what, rest)| Some((what, rest.split_once(' ')?))) {
+            Some(("UNIT", _)) => continue,
+            Some((what, (name, rest))) if counters.contains(name) => {
+                text.push_str(&format!("# {what} {name}_total {rest}\n"));
+            }
+            _ if line == "# EOF" => continue,
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
 }
 
 impl Gauges {
@@ -238,6 +304,10 @@ impl Gauges {
         it.register_with_unit("adapter_cold_start", cold, seconds(), self.cold_start.clone());
         let memory = "Device memory that loaded models hold";
         it.register_with_unit("adapter_memory", memory, Unit::Bytes, self.memory.clone());
+        let parts = "Requests that it answered, or a part of";
+        it.register("adapter_requests", parts, self.adapter_requests.clone());
+        it.register("adapter_rows", "Rows that it answered", self.adapter_rows.clone());
+        self.sensors.register(it);
     }
 
     fn set(&self, snapshot: &Snapshot) {
@@ -258,6 +328,7 @@ impl Gauges {
         self.state.clear();
         self.cold_start.clear();
         self.memory.clear();
+        self.sensors.clear();
         snapshot.adapters.iter().for_each(|view| self.set_adapter(view));
     }
 
@@ -271,8 +342,60 @@ impl Gauges {
         self.on_time.get_or_create(&labels).inner().store(on.to_bits(), Ordering::Relaxed);
         self.starts.get_or_create(&labels).inner().store(view.starts, Ordering::Relaxed);
         self.memory.get_or_create(&labels).set(signed(view.memory_used_bytes));
+        let counts = [(&self.adapter_requests, view.requests), (&self.adapter_rows, view.rows)];
+        for (counter, count) in counts {
+            counter.get_or_create(&labels).inner().store(count, Ordering::Relaxed);
+        }
+        self.sensors.set(&labels, view.sensors.as_ref());
         if let Some(took) = view.cold_start_ms {
             self.cold_start.get_or_create(&labels).set(took as f64 / 1e3);
+        }
+    }
+}
+
+impl Sensors {
+    fn register(&self, it: &mut Registry) {
+        let busy = "Share of the time that the card was busy, as its platform tells";
+        let share = Unit::Ratios;
+        it.register_with_unit("adapter_utilisation", busy, share, self.utilisation.clone());
+        let watts = || Unit::Other("watts".to_owned());
+        it.register_with_unit("adapter_power", "Of the whole card", watts(), self.power.clone());
+        let celsius = Unit::Celsius;
+        it.register_with_unit("adapter_temperature", "Card", celsius, self.temperature.clone());
+        let used = "The card's own memory in use, by everybody";
+        it.register_with_unit("card_memory_used", used, Unit::Bytes, self.memory_used.clone());
+        let size = "The card's own memory";
+        it.register_with_unit("card_memory_size", size, Unit::Bytes, self.memory_size.clone());
+    }
+
+    fn clear(&self) {
+        self.utilisation.clear();
+        self.power.clear();
+        self.temperature.clear();
+        self.memory_used.clear();
+        self.memory_size.clear();
+    }
+
+    fn set(&self, labels: &Adapter, reading: Option<&Reading>) {
+        let Some(reading) = reading else { return };
+        let numbers = [
+            (&self.utilisation, reading.utilisation),
+            (&self.power, reading.power_watts),
+            (&self.temperature, reading.temperature_celsius),
+        ];
+        for (family, number) in numbers {
+            if let Some(number) = number {
+                family.get_or_create(labels).set(number);
+            }
+        }
+        let bytes = [
+            (&self.memory_used, reading.memory_used_bytes),
+            (&self.memory_size, reading.memory_total_bytes),
+        ];
+        for (family, bytes) in bytes {
+            if let Some(bytes) = bytes {
+                family.get_or_create(labels).set(signed(bytes));
+            }
         }
     }
 }
@@ -319,7 +442,7 @@ mod tests {
         meter.failed("queue_full");
         meter.executed("cpu", 3, 4, Duration::from_millis(7));
         metrics.decided("start", "latency_target");
-        let text = metrics.render(&Snapshot::default());
+        let text = metrics.render(&Snapshot::default(), Notation::Open);
         for line in [
             "concertina_requests_total{model=\"digits\",version=\"1\"} 1",
             "concertina_rows_total{model=\"digits\",version=\"1\"} 3",
@@ -339,10 +462,35 @@ mod tests {
         let model = ModelView { name: "m".into(), state: "ready".into(), ..ModelView::default() };
         let queue = QueueView { queued_rows: 7, ..QueueView::default() };
         let mut snapshot = Snapshot { queue, models: vec![model], ..Snapshot::default() };
-        let text = metrics.render(&snapshot);
+        let text = metrics.render(&snapshot, Notation::Open);
         assert!(text.contains("concertina_queued_rows 7\n"), "{text}");
         assert!(text.contains("concertina_model_ready{model=\"m\",version=\"\"} 1\n"), "{text}");
         snapshot.models.clear();
-        assert!(!metrics.render(&snapshot).contains("concertina_model_ready{"));
+        let text = metrics.render(&snapshot, Notation::Open);
+        assert!(!text.contains("concertina_model_ready{"));
+    }
+
+    #[test]
+    fn the_older_notation_names_counters_whole() {
+        let metrics = Metrics::default();
+        metrics.decided("start", "latency_target");
+        let text = metrics.render(&Snapshot::default(), Notation::accepted("*/*"));
+        assert!(text.contains("# HELP concertina_decisions_total Changes"), "{text}");
+        assert!(text.contains("# TYPE concertina_decisions_total counter\n"), "{text}");
+        assert!(text.contains("# TYPE concertina_queued_rows gauge\n"), "{text}");
+        assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");
+        let modern = Notation::accepted("application/openmetrics-text;version=1.0.0,text/plain");
+        assert_eq!(modern, Notation::Open);
+    }
+
+    #[test]
+    fn what_a_platform_does_not_tell_has_no_line() {
+        let metrics = Metrics::default();
+        let mut adapter = AdapterView::example("a", "idle");
+        adapter.sensors = Some(Reading { power_watts: Some(33.5), ..Reading::default() });
+        let snapshot = Snapshot { adapters: vec![adapter], ..Snapshot::default() };
+        let text = metrics.render(&snapshot, Notation::Open);
+        assert!(text.contains("concertina_adapter_power_watts{adapter=\"a\"} 33.5\n"), "{text}");
+        assert!(!text.contains("concertina_adapter_temperature_celsius{"), "{text}");
     }
 }

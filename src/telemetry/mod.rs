@@ -1,13 +1,19 @@
 //! What the server tells about itself: snapshots, decisions in words, metrics and statistics.
 
 mod decision;
+mod history;
 mod metrics;
+mod recent;
 mod snapshot;
 mod statistics;
+mod traces;
 
 pub use decision::{Names, decision_view};
-pub use metrics::{METRICS_TYPE, Metrics, ModelMeter};
+pub use history::{History, SAMPLE_MS, Sample};
+pub use metrics::{Metrics, ModelMeter, Notation};
+pub use recent::{Done, LatencyView, Recent, RecentView};
 pub use snapshot::{
     AdapterView, DecisionView, ModelView, PowerView, QueueView, ReplicaView, ServerView, Snapshot,
 };
 pub use statistics::{Compute, MemoryUsage, ModelStatistics};
+pub use traces::{Ran, RequestSpan, Traces};

@@ -1,10 +1,14 @@
 //! What dashboard and API show of the server at one moment. Times are milliseconds.
 
+use super::history::Sample;
+use super::recent::{LatencyView, RecentView};
 use crate::adapter::entry::AdapterEntry;
-use serde::{Deserialize, Serialize};
+use crate::adapter::sensors::Reading;
+use serde::Serialize;
+use std::sync::Arc;
 
 /// Everything at one moment, published by the engine whenever it changed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     pub server: ServerView,
     pub adapters: Vec<AdapterView>,
@@ -12,9 +16,11 @@ pub struct Snapshot {
     pub queue: QueueView,
     /// The last decisions, newest last.
     pub decisions: Vec<DecisionView>,
+    /// The newest sample of the history.
+    pub sample: Option<Arc<Sample>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ServerView {
     pub version: String,
     pub uptime_ms: u64,
@@ -26,7 +32,7 @@ pub struct ServerView {
 }
 
 /// One adapter: what it is and what it is doing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdapterView {
     #[serde(flatten)]
     pub entry: AdapterEntry,
@@ -43,6 +49,8 @@ pub struct AdapterView {
     pub retry_at_ms: Option<u64>,
     /// The last fault.
     pub fault: Option<String>,
+    /// What was last decided about turning it on or off.
+    pub last_decision: Option<DecisionView>,
     pub pid: Option<u32>,
     pub requests: u64,
     pub rows: u64,
@@ -63,10 +71,48 @@ pub struct AdapterView {
     pub memory_used_bytes: u64,
     /// Bytes that models may take; `None` where nobody can tell.
     pub memory_budget_bytes: Option<u64>,
+    /// Bytes of device memory that tensors hold, weights and all else; `None` while it is off, or
+    /// where the device does not tell.
+    pub memory_in_use_bytes: Option<u64>,
+    /// What it did lately.
+    pub recent: Option<RecentView>,
+    /// What the platform tells of the card.
+    pub sensors: Option<Reading>,
+}
+
+impl From<AdapterEntry> for AdapterView {
+    /// An adapter that is not used.
+    fn from(entry: AdapterEntry) -> AdapterView {
+        AdapterView {
+            entry,
+            activity: "unused".to_owned(),
+            mode: "off".to_owned(),
+            since_ms: 0,
+            phase: None,
+            retry_at_ms: None,
+            fault: None,
+            last_decision: None,
+            pid: None,
+            requests: 0,
+            rows: 0,
+            batches: 0,
+            starts: 0,
+            on_ms: 0,
+            cold_start_ms: None,
+            open_ms: None,
+            power: None,
+            replicas: Vec::new(),
+            memory_used_bytes: 0,
+            memory_budget_bytes: None,
+            memory_in_use_bytes: None,
+            recent: None,
+            sensors: None,
+        }
+    }
 }
 
 /// Power above that of the adapter when it is off.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PowerView {
     pub idle_watts: f64,
     pub active_watts: f64,
@@ -77,7 +123,7 @@ pub struct PowerView {
 
 /// One model on one adapter: the service model `batch_ms + row_ms · rows`, rows counted as padded
 /// to their bucket, and what loading costs. `None` where it is not known yet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReplicaView {
     pub model: String,
     pub version: String,
@@ -90,7 +136,7 @@ pub struct ReplicaView {
     pub spread: Option<f64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ModelView {
     pub name: String,
     pub version: String,
@@ -99,13 +145,20 @@ pub struct ModelView {
     pub state: String,
     /// Why it is unavailable, or why a newer state of it could not be loaded.
     pub reason: Option<String>,
+    pub kind: String,
+    /// Latency target.
+    pub slo_ms: u64,
     /// Ids of the adapters that hold it.
     pub adapters: Vec<String>,
     pub requests: u64,
     pub errors: u64,
+    /// Why a request of it last failed or was turned away.
+    pub last_error: Option<String>,
+    /// What it did lately.
+    pub recent: Option<LatencyView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct QueueView {
     pub queued_requests: u64,
     pub queued_rows: u64,
@@ -119,7 +172,7 @@ pub struct QueueView {
 }
 
 /// One change of the wanted set, with its reason and numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DecisionView {
     pub seq: u64,
     pub at_ms: u64,
@@ -133,4 +186,31 @@ pub struct DecisionView {
     pub reason: String,
     /// The reason in plain words, with its numbers.
     pub text: String,
+}
+
+#[cfg(test)]
+impl AdapterView {
+    /// An adapter about which nothing else is known.
+    pub(crate) fn example(id: &str, activity: &str) -> AdapterView {
+        use crate::adapter::entry::{Api, Class, Usability};
+        let entry = AdapterEntry {
+            id: id.to_owned(),
+            name: "card".to_owned(),
+            api: Api::Vulkan,
+            class: Class::Discrete,
+            vendor: "NVIDIA".to_owned(),
+            vendor_id: 0x10de,
+            device_id: 1,
+            pci: None,
+            driver: String::new(),
+            driver_info: String::new(),
+            memory: Default::default(),
+            memory_bytes: None,
+            state: if activity == "unused" { Usability::Unused } else { Usability::Usable },
+            reason: None,
+            fallback: false,
+            probe: None,
+        };
+        AdapterView { activity: activity.to_owned(), mode: "auto".to_owned(), ..entry.into() }
+    }
 }

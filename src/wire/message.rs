@@ -1,6 +1,7 @@
 //! What server and worker say to each other.
 
 use crate::adapter::entry::{AdapterEntry, Probe};
+use crate::adapter::sensors::Reading;
 use crate::model::repository::ModelInfo;
 use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/2");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/3");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -142,6 +143,12 @@ pub enum Up {
     Pong {
         number: u64,
     },
+    /// What the card's own management library tells, again and again.
+    Reading(Reading),
+    /// Bytes of device memory that tensors hold, when that changed.
+    InUse {
+        memory_bytes: u64,
+    },
 }
 
 /// Why an adapter cannot serve.
@@ -212,7 +219,9 @@ impl Carries for Up {
             | Up::LoadFailed { .. }
             | Up::Unloaded { .. }
             | Up::Failed { .. }
-            | Up::Pong { .. } => &[],
+            | Up::Pong { .. }
+            | Up::Reading(_)
+            | Up::InUse { .. } => &[],
         }
     }
 }

@@ -17,7 +17,10 @@ use burn::tensor::Device;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Between two looks at the memory in use while batches run.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A message for the compute thread, and when it was whole.
 pub(super) struct Job {
@@ -53,6 +56,8 @@ pub(super) struct Compute {
     models: BTreeMap<u32, Loaded>,
     /// Models on their way, the first one being loaded.
     loads: VecDeque<Loading>,
+    /// The memory in use that the server was told of last, and when.
+    told: (Option<u64>, Instant),
 }
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
@@ -126,7 +131,8 @@ impl Compute {
         slow: Option<Slow>,
     ) -> Compute {
         let (models, loads) = (BTreeMap::new(), VecDeque::new());
-        Compute { device, registry, sender, slow, models, loads }
+        let told = (None, clock::now());
+        Compute { device, registry, sender, slow, models, loads, told }
     }
 
     /// Works until there is nobody left to give work. While a model loads, its steps and what else
@@ -191,7 +197,8 @@ impl Compute {
         if let Some(old) = self.models.insert(model, loaded) {
             self.free(old);
         }
-        self.sender.send(news)
+        self.sender.send(news)?;
+        self.tell_memory()
     }
 
     fn unload(&mut self, model: u32) -> Result<(), WireError> {
@@ -202,7 +209,8 @@ impl Compute {
         let said = loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes);
         self.free((given_up, loaded));
         let fell = before.zip(self.in_use()).map(|(before, after)| before.saturating_sub(after));
-        self.sender.send(Up::Unloaded { model, memory_bytes: fell.unwrap_or(said) })
+        self.sender.send(Up::Unloaded { model, memory_bytes: fell.unwrap_or(said) })?;
+        self.tell_memory()
     }
 
     /// Drops what holds memory of the device and gives the memory back to the driver.
@@ -234,12 +242,23 @@ impl Compute {
         match outputs {
             Ok(outputs) => {
                 let tensors = tensor_headers(&outputs);
-                self.sender.send_with(Up::Done { batch, tensors, timings }, &outputs)
+                self.sender.send_with(Up::Done { batch, tensors, timings }, &outputs)?;
             }
             Err(error) => {
                 let (cause, error) = (cause(&error), shortened(&error));
-                self.sender.send(Up::Failed { batch, cause, error })
+                self.sender.send(Up::Failed { batch, cause, error })?;
             }
+        }
+        if self.told.1.elapsed() >= TELL_EVERY { self.tell_memory() } else { Ok(()) }
+    }
+
+    /// Tells how much memory tensors hold, if that changed.
+    fn tell_memory(&mut self) -> Result<(), WireError> {
+        let in_use = self.in_use();
+        let (before, _) = std::mem::replace(&mut self.told, (in_use, clock::now()));
+        match in_use.filter(|_| in_use != before) {
+            Some(memory_bytes) => self.sender.send(Up::InUse { memory_bytes }),
+            None => Ok(()),
         }
     }
 

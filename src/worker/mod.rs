@@ -9,6 +9,7 @@ mod compute;
 mod guard;
 mod load;
 mod lock;
+mod nvml;
 mod parent;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
     let (jobs, work) = mpsc::sync_channel(WAITING_MAX + 1 + ORDERS_MAX);
     let speaker = sender.clone();
+    nvml::follow(&order.adapter, sender.clone());
     std::thread::Builder::new()
         .name("compute".into())
         .spawn(move || compute::run(order, registry, work, speaker))

@@ -25,6 +25,7 @@ fn limits() -> ApiLimits {
         shutdown_grace: Duration::from_secs(20),
         api_key: None,
         hosts: vec![],
+        access_log: false,
     }
 }
 

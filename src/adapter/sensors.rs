@@ -1,0 +1,216 @@
+//! What Linux tells of a card without any driver library: power, temperature, utilisation, memory.
+//!
+//! Files in sysfs by PCI address: `gpu_busy_percent` and `mem_info_vram_*` of amdgpu, and the
+//! kernel's hardware monitors (`Documentation/hwmon/sysfs-interface.rst`: `power1_average` or
+//! `power1_input` in microwatts, `energy1_input` in microjoules, `temp1_input` in thousandths of a
+//! degree), which amdgpu, i915 and xe have. A card that sleeps is left asleep: reading a monitor
+//! would wake it.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where Linux describes the devices on the PCI bus.
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// What the platform tells of a card now. `None` is unknown, which is not 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Share of the time that the card was busy, between 0 and 1, whoever kept it busy.
+    pub utilisation: Option<f64>,
+    /// Of the whole card.
+    pub power_watts: Option<f64>,
+    pub temperature_celsius: Option<f64>,
+    /// The card's own memory in use, by everybody.
+    pub memory_used_bytes: Option<u64>,
+    pub memory_total_bytes: Option<u64>,
+    /// It is in a low-power state and was not woken to be read.
+    pub asleep: bool,
+    /// Who told: the kernel's driver (`amdgpu`, `i915`, …), or `nvml`.
+    pub source: String,
+}
+
+impl Reading {
+    /// Whether it says anything.
+    pub fn is_empty(&self) -> bool {
+        let readings = [self.utilisation, self.power_watts, self.temperature_celsius];
+        let bytes = [self.memory_used_bytes, self.memory_total_bytes];
+        !self.asleep && readings.iter().all(Option::is_none) && bytes.iter().all(Option::is_none)
+    }
+}
+
+/// Reads one card again and again.
+#[derive(Debug)]
+pub struct Card {
+    folder: PathBuf,
+    /// The last count of microjoules, and when it was read.
+    energy: Option<(u64, Duration)>,
+}
+
+impl Card {
+    /// The card with this PCI address, such as `0000:01:00.0`. `None` if that is no address.
+    pub fn at(pci: &str) -> Option<Card> {
+        Card::in_folder(Path::new(PCI_DEVICES), pci)
+    }
+
+    fn in_folder(devices: &Path, pci: &str) -> Option<Card> {
+        // The address comes from a driver and becomes a path.
+        let plain = pci.chars().all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.');
+        let safe = plain && !pci.contains("..") && pci.contains(':');
+        safe.then(|| Card { folder: devices.join(pci), energy: None })
+    }
+
+    /// What there is to know at this moment of the server's life; `None` if there is nothing.
+    pub fn read(&mut self, now: Duration) -> Option<Reading> {
+        let source = self.driver()?;
+        if text(&self.folder.join("power/runtime_status")).as_deref() == Some("suspended") {
+            self.energy = None;
+            return Some(Reading { asleep: true, source, ..Reading::default() });
+        }
+        let monitor = monitor(&self.folder);
+        let number = |name: &str| number(&monitor.as_ref()?.join(name));
+        let power = number("power1_average").or_else(|| number("power1_input"));
+        let energy = number("energy1_input");
+        let reading = Reading {
+            utilisation: self.own("gpu_busy_percent").map(|percent| percent.min(100) as f64 / 1e2),
+            power_watts: power.map(|micro| micro as f64 / 1e6).or(self.spent(energy, now)),
+            temperature_celsius: number("temp1_input").map(|milli| milli as f64 / 1e3),
+            memory_used_bytes: self.own("mem_info_vram_used"),
+            memory_total_bytes: self.own("mem_info_vram_total").filter(|bytes| *bytes > 0),
+            asleep: false,
+            source,
+        };
+        Some(reading).filter(|reading| !reading.is_empty())
+    }
+
+    /// The name of the kernel's driver; `None` if the card has none.
+    fn driver(&self) -> Option<String> {
+        let link = fs::read_link(self.folder.join("driver")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+
+    fn own(&self, name: &str) -> Option<u64> {
+        number(&self.folder.join(name))
+    }
+
+    /// Watts since the last reading, from a counter of energy.
+    fn spent(&mut self, energy: Option<u64>, now: Duration) -> Option<f64> {
+        let last = std::mem::replace(&mut self.energy, energy.map(|energy| (energy, now)));
+        let ((before, then), energy) = last.zip(energy)?;
+        let seconds = now.checked_sub(then)?.as_secs_f64();
+        // A counter that started anew says nothing.
+        let micro = energy.checked_sub(before)?;
+        (seconds > 0.0).then(|| micro as f64 / 1e6 / seconds)
+    }
+}
+
+/// The folder of the card's hardware monitor; the first if it has several.
+fn monitor(folder: &Path) -> Option<PathBuf> {
+    let found = fs::read_dir(folder.join("hwmon")).ok()?;
+    found.filter_map(|entry| Some(entry.ok()?.path())).min()
+}
+
+fn text(path: &Path) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn number(path: &Path) -> Option<u64> {
+    text(path)?.parse().ok()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A card in a folder of its own, removed at the end.
+    struct Devices(PathBuf);
+
+    impl Devices {
+        fn new(name: &str, driver: &str) -> Devices {
+            let name = format!("concertina-sensors-{}-{name}", std::process::id());
+            let devices = Devices(std::env::temp_dir().join(name));
+            fs::create_dir_all(devices.0.join("0000:03:00.0/power")).unwrap();
+            symlink(format!("../../{driver}"), devices.0.join("0000:03:00.0/driver")).unwrap();
+            devices
+        }
+
+        fn write(&self, name: &str, value: &str) {
+            let path = self.0.join("0000:03:00.0").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{value}\n")).unwrap();
+        }
+
+        fn card(&self) -> Card {
+            Card::in_folder(&self.0, "0000:03:00.0").unwrap()
+        }
+    }
+
+    impl Drop for Devices {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn amdgpu_tells_everything() {
+        let devices = Devices::new("amd", "amdgpu");
+        for (name, value) in [
+            ("power/runtime_status", "active"),
+            ("gpu_busy_percent", "37"),
+            ("mem_info_vram_used", "1000"),
+            ("mem_info_vram_total", "4000"),
+            ("hwmon/hwmon4/power1_average", "33500000"),
+            ("hwmon/hwmon4/temp1_input", "51000"),
+        ] {
+            devices.write(name, value);
+        }
+        let expected = Reading {
+            utilisation: Some(0.37),
+            power_watts: Some(33.5),
+            temperature_celsius: Some(51.0),
+            memory_used_bytes: Some(1000),
+            memory_total_bytes: Some(4000),
+            asleep: false,
+            source: "amdgpu".to_owned(),
+        };
+        assert_eq!(devices.card().read(SECOND), Some(expected));
+    }
+
+    #[test]
+    fn a_sleeping_card_is_not_read() {
+        let devices = Devices::new("asleep", "amdgpu");
+        devices.write("power/runtime_status", "suspended");
+        devices.write("gpu_busy_percent", "37");
+        let reading = devices.card().read(SECOND).unwrap();
+        assert_eq!((reading.asleep, reading.utilisation), (true, None));
+    }
+
+    #[test]
+    fn a_counter_of_energy_gives_power_from_the_second_reading_on() {
+        let devices = Devices::new("intel", "i915");
+        let mut card = devices.card();
+        devices.write("hwmon/hwmon1/energy1_input", "5000000");
+        assert_eq!(card.read(SECOND), None);
+        devices.write("hwmon/hwmon1/energy1_input", "65000000");
+        let reading = card.read(3 * SECOND).unwrap();
+        assert_eq!((reading.power_watts, &reading.source[..]), (Some(30.0), "i915"));
+        devices.write("hwmon/hwmon1/energy1_input", "1");
+        assert_eq!(card.read(4 * SECOND), None);
+    }
+
+    #[test]
+    fn what_is_not_told_is_unknown() {
+        let devices = Devices::new("bare", "vfio-pci");
+        assert_eq!(devices.card().read(SECOND), None);
+        devices.write("gpu_busy_percent", "many");
+        assert_eq!(devices.card().read(SECOND), None);
+        for odd in ["", "..", "0000:03:00.0/..", "/etc", "3"] {
+            assert!(Card::in_folder(&devices.0, odd).is_none(), "{odd}");
+        }
+        assert_eq!(Card::in_folder(&devices.0, "0000:04:00.0").unwrap().read(SECOND), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! Gives every exchange an id and, if asked to, writes it into the access log.
+
+use crate::api::respond::Response;
+use crate::clock;
+use hyper::Request;
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tracing::Instrument;
+use warp::http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Chosen by the client, or else by us; given back with every answer.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A longer one is not taken over.
+const ID_CHARS_MAX: usize = 128;
+/// Paths are cut after so much in the log.
+const PATH_CHARS_MAX: usize = 200;
+
+/// Who calls, and whether calls are logged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) address: SocketAddr,
+    pub(crate) is_logged: bool,
+}
+
+/// A service whose answers carry the id of their request.
+#[derive(Clone, Debug)]
+pub(crate) struct Access<S> {
+    inner: S,
+    caller: Caller,
+}
+
+impl<S> Access<S> {
+    pub(crate) fn new(inner: S, caller: Caller) -> Access<S> {
+        Access { inner, caller }
+    }
+}
+
+impl<S> Service<Request<Incoming>> for Access<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let id = request_id(request.headers());
+        let entry = self.caller.is_logged.then(|| Entry::new(&request, self.caller.address));
+        // What is logged on the way says which request it is about.
+        let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+        let answer = self.inner.call(request);
+        let whole = async move {
+            let mut response = answer.await?;
+            response.headers_mut().insert(REQUEST_ID, id);
+            if let Some(entry) = entry {
+                entry.log(&response);
+            }
+            Ok(response)
+        };
+        Box::pin(whole.instrument(span))
+    }
+}
+
+/// What the access log says of a request.
+struct Entry {
+    begin: Instant,
+    client: SocketAddr,
+    method: String,
+    path: String,
+}
+
+impl Entry {
+    fn new(request: &Request<Incoming>, client: SocketAddr) -> Entry {
+        // Not the query: it may hold what does not belong into a log.
+        let path = request.uri().path().chars().take(PATH_CHARS_MAX).collect();
+        Entry { begin: clock::now(), client, method: request.method().to_string(), path }
+    }
+
+    /// An event stream is logged when it begins.
+    fn log(self, response: &Response) {
+        let Entry { begin, client, method, path } = self;
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        tracing::info!(
+            target: "access",
+            %client,
+            %method,
+            %path,
+            status = response.status().as_u16(),
+            bytes = response.body().size_hint().exact(),
+            ms = begin.elapsed().as_micros() as f64 / 1e3,
+            adapter = header("x-concertina-adapter"),
+            "answered"
+        );
+    }
+}
+
+/// The client's own id if it is harmless, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let own = headers.get(REQUEST_ID).filter(|id| is_harmless(id.as_bytes()));
+    own.cloned().unwrap_or_else(new_id)
+}
+
+fn is_harmless(id: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-+/=".contains(byte);
+    (1..=ID_CHARS_MAX).contains(&id.len()) && id.iter().all(plain)
+}
+
+/// Never twice in one server, and hardly ever in two.
+fn new_id() -> HeaderValue {
+    static SERVER: LazyLock<u32> = LazyLock::new(|| getrandom::u32().unwrap_or_default());
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let id = format!("{:08x}-{:x}", *SERVER, COUNT.fetch_add(1, Ordering::Relaxed));
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(id: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(id))])
+    }
+
+    #[test]
+    fn a_clients_own_id_is_kept_if_it_is_harmless() {
+        assert_eq!(request_id(&headers("Root=1-67891233-abc")), "Root=1-67891233-abc");
+        for odd in ["", "two words", "\"quoted\"", "<b>"] {
+            assert_ne!(request_id(&headers(odd)), odd);
+        }
+        let long = HeaderValue::try_from("x".repeat(ID_CHARS_MAX + 1)).unwrap();
+        assert_ne!(request_id(&HeaderMap::from_iter([(REQUEST_ID, long.clone())])), long);
+    }
+
+    #[test]
+    fn new_ids_differ() {
+        let (one, other) = (request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+        assert_ne!(one, other);
+        assert!(is_harmless(one.as_bytes()));
+    }
+}

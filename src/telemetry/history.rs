@@ -1,0 +1,126 @@
+//! The last minutes, one sample a second: what the time line of the page is drawn from.
+
+use super::snapshot::{AdapterView, QueueView};
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Time between two samples, in milliseconds.
+pub const SAMPLE_MS: u64 = 1000;
+/// Ten minutes.
+const SAMPLES_MAX: usize = 600;
+
+/// States of adapters that a sample names, the one that says most first.
+const STATES: [&str; 8] =
+    ["busy", "draining", "loading", "starting", "idle", "stopping", "quarantined", "unreaped"];
+
+/// One second of the server's life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// Its end, in milliseconds since the server started.
+    pub at_ms: u64,
+    /// The most requests that waited at once.
+    pub queued: u64,
+    /// The most requests that were with workers at once.
+    pub in_flight: u64,
+    /// By adapter, for those with a worker or in quarantine: of the states that it was in, the one
+    /// that comes first of `busy`, `draining`, `loading`, `starting`, `idle`, `stopping`,
+    /// `quarantined`, `unreaped`.
+    pub on: BTreeMap<String, &'static str>,
+}
+
+/// The samples of the last minutes; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct History(Arc<Mutex<Samples>>);
+
+#[derive(Debug, Default)]
+struct Samples {
+    whole: VecDeque<Arc<Sample>>,
+    open: Sample,
+}
+
+impl History {
+    /// Looks at the present, and ends the second if it is over.
+    pub fn look(&self, now_ms: u64, queue: &QueueView, adapters: &[AdapterView]) {
+        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = &mut samples.open;
+        open.queued = open.queued.max(queue.queued_requests);
+        open.in_flight = open.in_flight.max(queue.in_flight_requests);
+        for adapter in adapters {
+            open.see(adapter);
+        }
+        let begun = samples.whole.back().map_or(0, |last| last.at_ms);
+        if now_ms >= begun + SAMPLE_MS {
+            let whole = Sample { at_ms: now_ms, ..std::mem::take(&mut samples.open) };
+            if samples.whole.len() == SAMPLES_MAX {
+                samples.whole.pop_front();
+            }
+            samples.whole.push_back(Arc::new(whole));
+        }
+    }
+
+    /// The last whole second.
+    pub fn newest(&self) -> Option<Arc<Sample>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).whole.back().cloned()
+    }
+
+    /// All that are kept, oldest first.
+    pub fn samples(&self) -> Vec<Arc<Sample>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).whole.iter().cloned().collect()
+    }
+}
+
+impl Sample {
+    fn see(&mut self, adapter: &AdapterView) {
+        let Some(rank) = rank(&adapter.activity) else { return };
+        let known = self.on.get(&adapter.entry.id).and_then(|state| self::rank(state));
+        if known.is_none_or(|known| rank < known) {
+            self.on.insert(adapter.entry.id.clone(), STATES[rank]);
+        }
+    }
+}
+
+/// `None` for `off` and `unused`.
+fn rank(state: &str) -> Option<usize> {
+    STATES.iter().position(|known| *known == state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapters(states: &[(&str, &str)]) -> Vec<AdapterView> {
+        states.iter().map(|(id, state)| AdapterView::example(id, state)).collect()
+    }
+
+    fn queue(queued_requests: u64, in_flight_requests: u64) -> QueueView {
+        QueueView { queued_requests, in_flight_requests, ..QueueView::default() }
+    }
+
+    #[test]
+    fn a_sample_holds_the_most_of_its_second() {
+        let history = History::default();
+        history.look(100, &queue(1, 0), &adapters(&[("a", "starting"), ("b", "off")]));
+        history.look(500, &queue(9, 4), &adapters(&[("a", "busy"), ("b", "off")]));
+        assert_eq!(history.newest(), None);
+        history.look(1000, &queue(0, 1), &adapters(&[("a", "idle"), ("b", "off")]));
+        let on = BTreeMap::from([("a".to_owned(), "busy")]);
+        let first = Sample { at_ms: 1000, queued: 9, in_flight: 4, on };
+        assert_eq!(history.newest().as_deref(), Some(&first));
+        history.look(2100, &queue(0, 0), &adapters(&[("a", "off"), ("b", "quarantined")]));
+        let on = BTreeMap::from([("b".to_owned(), "quarantined")]);
+        let second = Sample { at_ms: 2100, queued: 0, in_flight: 0, on };
+        assert_eq!(history.samples(), [Arc::new(first), Arc::new(second)]);
+    }
+
+    #[test]
+    fn old_samples_are_forgotten() {
+        let history = History::default();
+        for second in 1..=700 {
+            history.look(second * 1000, &queue(0, 0), &[]);
+        }
+        let samples = history.samples();
+        assert_eq!(samples.len(), SAMPLES_MAX);
+        assert_eq!(samples.first().map(|sample| sample.at_ms), Some(101_000));
+    }
+}

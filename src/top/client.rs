@@ -1,0 +1,359 @@
+//! Asks the server over HTTP, on a thread of its own so that keys answer at once.
+
+use super::text::{clean, span};
+use super::view::{History, Id, Sample, Snapshot};
+use anyhow::{Context, bail};
+use reqwest::blocking::{Client as Http, RequestBuilder, Response};
+use reqwest::{StatusCode, Url};
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::fmt;
+use std::io::Read;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// Reports that the view has not looked at, and wishes that the client has not sent.
+const REPORTS_MAX: usize = 16;
+const WISHES_MAX: usize = 16;
+/// A longer gap between two samples is filled from the server's history.
+const GAP_MS: f64 = 1500.0;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It wants another key, or one at all.
+    Key {
+        given: bool,
+    },
+    Other(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Key { given: false } => to.write_str(
+                "the server wants an API key; give it as --api-key KEY or CONCERTINA_API_KEY",
+            ),
+            Trouble::Key { given: true } => to.write_str(
+                "the server does not take this API key; see --api-key and CONCERTINA_API_KEY",
+            ),
+            Trouble::Other(why) => to.write_str(why),
+        }
+    }
+}
+
+impl Error for Trouble {}
+
+/// What the operator wants of an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Auto,
+    On,
+    Off,
+}
+
+impl Mode {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Mode::Auto => "auto",
+            Mode::On => "on",
+            Mode::Off => "off",
+        }
+    }
+}
+
+/// A change of mode to ask the server for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wish {
+    pub(crate) adapter: Id,
+    pub(crate) mode: Mode,
+}
+
+/// What came of asking.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Snapshot(Box<Snapshot>),
+    /// Samples of the past, oldest first.
+    Past(Vec<Sample>),
+    Trouble(Trouble),
+    Granted(Wish),
+    Refused(Wish, Trouble),
+}
+
+/// A server to ask.
+pub(crate) struct Client {
+    http: Http,
+    base: Url,
+    key: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn new(url: &str, key: Option<&str>) -> anyhow::Result<Client> {
+        let base = Url::parse(url).with_context(|| format!("{} is no URL", clean(url)))?;
+        if base.scheme() != "http" || base.host().is_none() {
+            bail!("{} is no http:// URL with a host; TLS is left to a proxy", clean(url));
+        }
+        // The key is for this server alone: neither a proxy nor a redirect may get it.
+        let http = Http::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let http = http.connect_timeout(CONNECT_PATIENCE).timeout(ANSWER_PATIENCE);
+        let http = http.build().context("cannot make an HTTP client")?;
+        Ok(Client { http, base, key: key.filter(|key| !key.is_empty()).map(str::to_owned) })
+    }
+
+    /// Host and port, without what else may stand in the URL.
+    pub(crate) fn place(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        let port = self.base.port_or_known_default().unwrap_or(80);
+        clean(&format!("{host}:{port}"))
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, Trouble> {
+        let answer = ask(self.with_key(self.http.get(self.at(&["api", "snapshot"]))))?;
+        read(self.granted(answer)?)
+    }
+
+    /// The server's samples of the last minutes; none of a server that keeps none.
+    pub(crate) fn history(&self) -> Result<Vec<Sample>, Trouble> {
+        let answer = ask(self.with_key(self.http.get(self.at(&["api", "history"]))))?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(Vec::new());
+        }
+        read(self.granted(answer)?).map(|history: History| history.samples)
+    }
+
+    fn set_mode(&self, wish: &Wish) -> Result<(), Trouble> {
+        let url = self.at(&["api", "adapters", wish.adapter.raw()]);
+        let body = serde_json::json!({ "mode": wish.mode.as_str() }).to_string();
+        let request = self.http.post(url).header("content-type", "application/json").body(body);
+        self.granted(ask(self.with_key(request))?).map(drop)
+    }
+
+    /// The URL of a path, its segments percent-encoded.
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// The answer if it is a success, else what the server says is wrong.
+    fn granted(&self, answer: Response) -> Result<Response, Trouble> {
+        let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Trouble::Key { given: self.key.is_some() });
+        }
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let said: serde_json::Value = read(answer).unwrap_or_default();
+        let said = said.get("error").and_then(serde_json::Value::as_str).map(clean);
+        Err(Trouble::Other(match said {
+            Some(said) => format!("{said} ({})", status.as_u16()),
+            None if status == StatusCode::NOT_FOUND => "no concertina there (404)".to_owned(),
+            None => format!("the server answered {status}"),
+        }))
+    }
+}
+
+fn ask(request: RequestBuilder) -> Result<Response, Trouble> {
+    request.send().map_err(|error| Trouble::Other(why(&error)))
+}
+
+fn read<T: DeserializeOwned>(answer: Response) -> Result<T, Trouble> {
+    let mut body = Vec::new();
+    let got = answer.take(ANSWER_BYTES_MAX).read_to_end(&mut body);
+    got.map_err(|error| Trouble::Other(clean(&format!("the answer broke off: {error}"))))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Trouble::Other(clean(&format!("this is no concertina: {error}"))))
+}
+
+/// The cause alone: what was asked of whom stands on the screen already.
+fn why(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        let patience = if error.is_connect() { CONNECT_PATIENCE } else { ANSWER_PATIENCE };
+        return format!("no answer within {}", span(patience.as_secs_f64() * 1000.0));
+    }
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    // As in `Connection refused (os error 111)`: the number helps nobody here.
+    let words = cause.to_string();
+    clean(words.split(" (os error").next().unwrap_or_default())
+}
+
+/// Asks every `interval` for as long as somebody listens, and sends wishes on their way.
+pub(crate) fn follow(client: Client, interval: Duration) -> (SyncSender<Wish>, Receiver<Report>) {
+    let (wishes, wished) = mpsc::sync_channel(WISHES_MAX);
+    let (reports, reported) = mpsc::sync_channel(REPORTS_MAX);
+    let mut follower = Follower { client, reports, sampled_ms: None };
+    thread::spawn(move || follower.run(&wished, interval));
+    (wishes, reported)
+}
+
+/// Nobody listens any more.
+struct Gone;
+
+struct Follower {
+    client: Client,
+    reports: SyncSender<Report>,
+    /// When the last sample was taken.
+    sampled_ms: Option<f64>,
+}
+
+impl Follower {
+    fn run(&mut self, wished: &Receiver<Wish>, interval: Duration) {
+        while self.poll().is_ok() {
+            let went_on = match wished.recv_timeout(interval) {
+                Ok(wish) => self.grant(wish),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => Err(Gone),
+            };
+            if went_on.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Result<(), Gone> {
+        let snapshot = match self.client.snapshot() {
+            Ok(snapshot) => snapshot,
+            Err(trouble) => return self.report(Report::Trouble(trouble)),
+        };
+        let at = snapshot.sample_or_present().at_ms.or_zero();
+        let last = self.sampled_ms.replace(at);
+        // Also after a restart, when the server's time begins anew.
+        if last.is_none_or(|last| at < last || at - last > GAP_MS) {
+            // The snapshot alone will do where the past cannot be had.
+            if let Ok(past) = self.client.history() {
+                self.report(Report::Past(past))?;
+            }
+        }
+        self.report(Report::Snapshot(Box::new(snapshot)))
+    }
+
+    fn grant(&mut self, wish: Wish) -> Result<(), Gone> {
+        let outcome = self.client.set_mode(&wish);
+        self.report(match outcome {
+            Ok(()) => Report::Granted(wish),
+            Err(trouble) => Report::Refused(wish, trouble),
+        })
+    }
+
+    fn report(&self, report: Report) -> Result<(), Gone> {
+        self.reports.send(report).map_err(|_| Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    fn id(raw: &str) -> Id {
+        serde_json::from_value(raw.into()).unwrap()
+    }
+
+    /// A server that gives `answers` in turn, one a connection, and gives back what it was asked.
+    fn server(answers: Vec<String>) -> (String, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = thread::spawn(move || {
+            let answer = |answer: String| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut bytes = [0; 4096];
+                let mut asked = String::new();
+                while !asked.contains("\r\n\r\n") || asked.contains("POST") && !asked.ends_with('}')
+                {
+                    let got = stream.read(&mut bytes).unwrap();
+                    asked.push_str(&String::from_utf8_lossy(bytes.get(..got).unwrap()));
+                }
+                stream.write_all(answer.as_bytes()).unwrap();
+                asked
+            };
+            answers.into_iter().map(answer).collect()
+        });
+        (url, serving)
+    }
+
+    fn http(status: &str, body: &str) -> String {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn urls_are_checked_and_paths_encoded() {
+        assert!(Client::new("nonsense", None).is_err());
+        assert!(Client::new("https://localhost", None).is_err());
+        let client = Client::new("http://user:pw@[::1]:8/base/?q#f", None).unwrap();
+        assert_eq!(client.place(), "[::1]:8");
+        let url = client.at(&["api", "adapters", "a/b?c#d e%"]);
+        assert_eq!(url.path(), "/base/api/adapters/a%2Fb%3Fc%23d%20e%25");
+        assert_eq!((url.query(), url.fragment()), (None, None));
+    }
+
+    #[test]
+    fn a_wish_is_posted_with_the_key() {
+        let (url, serving) = server(vec![http("200 OK", "{}")]);
+        let client = Client::new(&url, Some("secret")).unwrap();
+        let wish = Wish { adapter: id("pci-0000:01:00.0"), mode: Mode::Off };
+        client.set_mode(&wish).unwrap();
+        let asked = serving.join().unwrap().concat();
+        assert!(asked.starts_with("POST /api/adapters/pci-0000:01:00.0 HTTP/1.1"), "{asked}");
+        assert!(asked.to_lowercase().contains("authorization: bearer secret"), "{asked}");
+        assert!(asked.ends_with(r#"{"mode":"off"}"#), "{asked}");
+    }
+
+    #[test]
+    fn the_servers_words_are_what_is_wrong() {
+        let answers = vec![
+            http("401 Unauthorized", ""),
+            http("409 Conflict", "{\"error\":\"not \\u001b[31mnow\"}"),
+            http("404 Not Found", "<html>"),
+            http("200 OK", "<html>"),
+        ];
+        let (url, serving) = server(answers);
+        let client = Client::new(&url, None).unwrap();
+        assert_eq!(client.snapshot(), Err(Trouble::Key { given: false }));
+        let words: Vec<_> = (0..3).map(|_| client.snapshot().unwrap_err().to_string()).collect();
+        assert_eq!(words.first().unwrap(), "not \u{fffd}[31mnow (409)");
+        assert_eq!(words.get(1).unwrap(), "no concertina there (404)");
+        assert!(words.get(2).unwrap().starts_with("this is no concertina"), "{words:?}");
+        serving.join().unwrap();
+        assert_eq!(client.snapshot().unwrap_err().to_string(), "Connection refused");
+    }
+
+    #[test]
+    fn a_gap_is_filled_from_the_history() {
+        let at = |ms: u32| http("200 OK", &format!("{{\"sample\":{{\"at_ms\":{ms}}}}}"));
+        let past = http("200 OK", "{\"samples\":[{\"at_ms\":1}]}");
+        let (url, serving) =
+            server(vec![at(1000), past.clone(), at(2000), at(9000), past.clone(), at(10), past]);
+        let (reports, reported) = mpsc::sync_channel(REPORTS_MAX);
+        let client = Client::new(&url, None).unwrap();
+        let mut follower = Follower { client, reports, sampled_ms: None };
+        for _ in 0..4 {
+            assert!(follower.poll().is_ok());
+        }
+        let is_past = |report| matches!(report, Report::Past(_));
+        let order: Vec<_> = reported.try_iter().map(is_past).collect();
+        assert_eq!(order, [true, false, false, true, false, true, false]);
+        serving.join().unwrap();
+    }
+}

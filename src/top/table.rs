@@ -1,0 +1,401 @@
+//! The table of adapters: as many columns as there is room for, the more telling ones first.
+
+use super::app::App;
+use super::look::{Look, bar, glyph, trace};
+use super::text::{age, figure, known, left, pair, percent, right, span, used};
+use super::view::Adapter;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+
+/// Columns of mark and state, which every width shows.
+const MARK: usize = 2;
+const STATE: usize = 13;
+const NAME_MIN: usize = 14;
+const NAME_MAX: usize = 34;
+const BAR: usize = 5;
+/// The time line is worth showing from here, and no use beyond.
+const TRACE_MIN: usize = 12;
+const TRACE_MAX: usize = 60;
+pub(crate) const TRACE_MS: f64 = 300_000.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cell {
+    Kind,
+    Mode,
+    Rows,
+    Share,
+    Busy,
+    Queue,
+    Run,
+    Memory,
+    Watts,
+    Celsius,
+    Trace,
+}
+
+impl Cell {
+    /// In the order they stand in.
+    const ALL: [Cell; 11] = [
+        Cell::Kind,
+        Cell::Mode,
+        Cell::Rows,
+        Cell::Share,
+        Cell::Busy,
+        Cell::Queue,
+        Cell::Run,
+        Cell::Memory,
+        Cell::Watts,
+        Cell::Celsius,
+        Cell::Trace,
+    ];
+    /// In the order in which they get room.
+    const WORTH: [Cell; 10] = [
+        Cell::Mode,
+        Cell::Rows,
+        Cell::Busy,
+        Cell::Run,
+        Cell::Watts,
+        Cell::Celsius,
+        Cell::Queue,
+        Cell::Share,
+        Cell::Memory,
+        Cell::Kind,
+    ];
+
+    fn heading(self) -> &'static str {
+        match self {
+            Cell::Kind => "API, CLASS",
+            Cell::Mode => "MODE",
+            Cell::Rows => "ROWS/S",
+            Cell::Share => "SHARE",
+            Cell::Busy => "BUSY",
+            Cell::Queue => "QUEUE 50/99",
+            Cell::Run => "RUN 50/99",
+            Cell::Memory => "MEMORY",
+            Cell::Watts => "W",
+            Cell::Celsius => "°C",
+            Cell::Trace => "LAST 5 MIN",
+        }
+    }
+
+    fn columns(self) -> usize {
+        match self {
+            Cell::Kind => 18,
+            Cell::Mode => 4,
+            Cell::Rows => 6,
+            Cell::Share => 5,
+            Cell::Busy => BAR + 5,
+            Cell::Queue | Cell::Run => 12,
+            Cell::Memory => 12,
+            Cell::Watts | Cell::Celsius => 4,
+            Cell::Trace => 0,
+        }
+    }
+
+    fn is_flush_left(self) -> bool {
+        matches!(self, Cell::Kind | Cell::Mode | Cell::Busy | Cell::Trace)
+    }
+
+    /// Whether words on what an adapter is up to may stand here, for one that does no work.
+    fn is_work(self) -> bool {
+        matches!(self, Cell::Rows | Cell::Share | Cell::Busy | Cell::Queue | Cell::Run)
+    }
+}
+
+/// Which columns there are, and how wide those are that give way.
+#[derive(Debug)]
+struct Columns {
+    name: usize,
+    trace: usize,
+    shown: Vec<Cell>,
+}
+
+impl Columns {
+    fn fit(room: usize) -> Columns {
+        let mut left = room.saturating_sub(MARK + STATE + 1 + NAME_MIN);
+        let mut shown = Vec::new();
+        for cell in Cell::WORTH {
+            // What is worth less never takes the place of what did not fit.
+            if left < cell.columns() + 1 {
+                break;
+            }
+            left -= cell.columns() + 1;
+            shown.push(cell);
+        }
+        let mut name = NAME_MIN + left;
+        let mut trace = 0;
+        if shown.len() == Cell::WORTH.len() && left > TRACE_MIN {
+            let spare = name.saturating_sub(NAME_MIN + 6 + 1);
+            trace = spare.clamp(TRACE_MIN, TRACE_MAX);
+            name = name.saturating_sub(trace + 1).min(NAME_MAX);
+            shown.push(Cell::Trace);
+        }
+        shown.sort_by_key(|cell| Cell::ALL.iter().position(|of| of == cell));
+        Columns { name: name.min(room.saturating_sub(MARK + STATE + 1)), trace, shown }
+    }
+
+    fn width(&self, cell: Cell) -> usize {
+        if cell == Cell::Trace { self.trace } else { cell.columns() }
+    }
+
+    /// The room for words: that of the columns of work, and of all behind them if `to_the_end`.
+    fn words(&self, to_the_end: bool) -> usize {
+        let first = self.shown.iter().position(|cell| cell.is_work()).unwrap_or(self.shown.len());
+        let behind = self.shown.iter().skip(first).filter(|cell| to_the_end || cell.is_work());
+        behind.map(|cell| self.width(*cell) + 1).sum::<usize>().saturating_sub(1)
+    }
+}
+
+/// The heading and at most `rows` adapters, among them the selected one.
+pub(crate) fn table(
+    app: &App,
+    look: Look,
+    room: usize,
+    rows: usize,
+    live: bool,
+) -> Vec<Line<'static>> {
+    let columns = Columns::fit(room);
+    let adapters = app.adapters();
+    let selected = app.selected().map(|(place, _)| place).filter(|_| live);
+    let first = (selected.unwrap_or_default() + 1).saturating_sub(rows);
+    let total: f64 =
+        adapters.iter().filter_map(|of| of.lately(|recent| recent.requests_per_s)).sum();
+    let mut lines = vec![heading(&columns, look)];
+    for (place, adapter) in adapters.iter().enumerate().skip(first).take(rows) {
+        let row = Row { app, look, adapter, columns: &columns, total };
+        lines.push(row.line(selected == Some(place)));
+    }
+    lines
+}
+
+fn heading(columns: &Columns, look: Look) -> Line<'static> {
+    let mut text = " ".repeat(MARK) + &left("STATE", STATE) + " " + &left("ADAPTER", columns.name);
+    for cell in &columns.shown {
+        text.push(' ');
+        let fit = if cell.is_flush_left() { left } else { right };
+        text.push_str(&fit(cell.heading(), columns.width(*cell)));
+    }
+    Line::styled(text, look.faint())
+}
+
+struct Row<'a> {
+    app: &'a App,
+    look: Look,
+    adapter: &'a Adapter,
+    columns: &'a Columns,
+    /// Requests per second of all adapters.
+    total: f64,
+}
+
+impl Row<'_> {
+    fn line(&self, selected: bool) -> Line<'static> {
+        let (adapter, columns) = (self.adapter, self.columns);
+        let state = &*adapter.state;
+        let word = format!("{} {}", glyph(state), if state.is_empty() { "unknown" } else { state });
+        let mark = if selected { "▸ " } else { "  " };
+        let mut spans = vec![
+            Span::styled(mark, self.look.accent().add_modifier(Modifier::BOLD)),
+            Span::styled(left(&word, STATE), self.look.state(state)),
+            Span::raw(" "),
+            Span::styled(left(&adapter.title(), columns.name), self.name_style(selected)),
+        ];
+        let words = note(adapter, self.app.snapshot.as_ref().map_or(0.0, |of| of.now_ms()));
+        self.cells(words, &mut spans);
+        Line::from(spans)
+    }
+
+    fn name_style(&self, selected: bool) -> Style {
+        match (selected, self.adapter.is_used()) {
+            (true, _) => Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED),
+            (false, true) => Style::new(),
+            (false, false) => self.look.faint(),
+        }
+    }
+
+    fn cells(&self, words: Option<String>, spans: &mut Vec<Span<'static>>) {
+        let to_the_end = !self.adapter.is_used();
+        let style = self.look.state(&self.adapter.state);
+        let mut written = false;
+        for cell in &self.columns.shown {
+            let covered = words.is_some() && (cell.is_work() || written && to_the_end);
+            if covered && written {
+                continue;
+            }
+            spans.push(Span::raw(" "));
+            match words.as_ref().filter(|_| covered) {
+                Some(words) => {
+                    let room = self.columns.words(to_the_end);
+                    spans.push(Span::styled(left(words, room), style));
+                    written = true;
+                }
+                None => self.cell(*cell, spans),
+            }
+        }
+    }
+
+    fn cell(&self, cell: Cell, spans: &mut Vec<Span<'static>>) {
+        let adapter = self.adapter;
+        match cell {
+            Cell::Busy => return self.busy(spans),
+            Cell::Trace => return self.trace(spans),
+            _ => {}
+        }
+        let sensors = &adapter.sensors;
+        let text = match cell {
+            Cell::Kind => kind(adapter),
+            Cell::Mode => adapter.mode.to_string(),
+            Cell::Rows => known(adapter.lately(|recent| recent.rows_per_s), figure),
+            Cell::Share => known(self.share(), percent),
+            Cell::Queue => pair(
+                adapter.latency(|recent| recent.queue_p50_ms),
+                adapter.latency(|recent| recent.queue_p99_ms),
+            ),
+            Cell::Run => pair(
+                adapter.latency(|recent| recent.run_p50_ms),
+                adapter.latency(|recent| recent.run_p99_ms),
+            ),
+            Cell::Memory => memory(adapter),
+            Cell::Watts => known(sensors.power_watts.0, |watts| format!("{watts:.0}")),
+            Cell::Celsius => {
+                known(sensors.temperature_celsius.0, |celsius| format!("{celsius:.0}"))
+            }
+            Cell::Busy | Cell::Trace => String::new(),
+        };
+        let fit = if cell.is_flush_left() { left } else { right };
+        let style =
+            if text == super::text::UNKNOWN { self.look.faint() } else { self.cell_style(cell) };
+        spans.push(Span::styled(fit(&text, cell.columns()), style));
+    }
+
+    /// What the operator decided stands out from what is automatic.
+    fn cell_style(&self, cell: Cell) -> Style {
+        let automatic = &*self.adapter.mode == "auto";
+        match cell {
+            Cell::Mode if !automatic => self.look.strong(),
+            Cell::Kind | Cell::Mode => self.look.faint(),
+            _ => Style::new(),
+        }
+    }
+
+    fn share(&self) -> Option<f64> {
+        let own = self.adapter.lately(|recent| recent.requests_per_s)?;
+        (self.total > 0.0).then(|| own / self.total)
+    }
+
+    fn busy(&self, spans: &mut Vec<Span<'static>>) {
+        let Some(share) = self.adapter.lately(|recent| recent.busy) else {
+            let unknown = left(super::text::UNKNOWN, BAR + 5);
+            return spans.push(Span::styled(unknown, self.look.faint()));
+        };
+        let (full, rest) = bar(share, BAR);
+        spans.push(Span::styled(full, self.look.good()));
+        spans.push(Span::styled(rest, self.look.faint()));
+        spans.push(Span::raw(right(&percent(share), 5)));
+    }
+
+    fn trace(&self, spans: &mut Vec<Span<'static>>) {
+        let now = self.app.snapshot.as_ref().map_or(0.0, |of| of.now_ms());
+        let states = self.app.past.states(&self.adapter.id, self.columns.trace, TRACE_MS, now);
+        for state in states {
+            let state = state.unwrap_or_default();
+            spans.push(Span::styled(trace(state), self.look.state(state)));
+        }
+    }
+}
+
+/// `vulkan discrete`; the CPU is both.
+pub(crate) fn kind(adapter: &Adapter) -> String {
+    if adapter.api == adapter.class {
+        adapter.api.to_string()
+    } else {
+        format!("{} {}", &*adapter.api, &*adapter.class).trim().to_owned()
+    }
+}
+
+/// What the card says of its memory, else what the models on it hold.
+fn memory(adapter: &Adapter) -> String {
+    let sensors = &adapter.sensors;
+    if sensors.memory_used_bytes.0.is_some() {
+        return used(sensors.memory_used_bytes.0, sensors.memory_total_bytes.0);
+    }
+    used(adapter.memory_used_bytes.0, adapter.memory_budget_bytes.0)
+}
+
+/// What an adapter that does no work is up to.
+fn note(adapter: &Adapter, now_ms: f64) -> Option<String> {
+    let since = adapter.since_ms.0.map(|since| age(now_ms - since));
+    let lasting = |word: &str| match &since {
+        Some(since) => format!("{word} for {since}"),
+        None => word.to_owned(),
+    };
+    match &*adapter.state {
+        "unused" if adapter.reason.is_empty() => Some("not used".to_owned()),
+        "unused" => Some(adapter.reason.to_string()),
+        "starting" | "loading" if adapter.phase.is_empty() => Some(lasting(&adapter.state)),
+        "starting" | "loading" => Some(adapter.phase.to_string()),
+        "quarantined" => Some(quarantine(adapter, now_ms)),
+        "unreaped" => Some(with_fault("its process cannot be ended", adapter)),
+        "stopping" => Some(lasting("stopping")),
+        "off" => Some(off(adapter, since)),
+        _ => None,
+    }
+}
+
+fn quarantine(adapter: &Adapter, now_ms: f64) -> String {
+    let when = match adapter.retry_at_ms.0 {
+        Some(at) if at > now_ms => format!("again in {}", age(at - now_ms)),
+        Some(_) => "again at once".to_owned(),
+        None => "no time set".to_owned(),
+    };
+    with_fault(&when, adapter)
+}
+
+fn with_fault(words: &str, adapter: &Adapter) -> String {
+    if adapter.fault.is_empty() {
+        words.to_owned()
+    } else {
+        format!("{words}: {}", &*adapter.fault)
+    }
+}
+
+/// The state says that it is off; this says how long, and what turning it on takes.
+fn off(adapter: &Adapter, since: Option<String>) -> String {
+    let starts = adapter.starts.or_zero();
+    let start = match adapter.cold_start_ms.0 {
+        Some(start) => Some(format!("start {}", span(start))),
+        None if starts == 0.0 => Some("never on".to_owned()),
+        None => None,
+    };
+    let asleep = adapter.sensors.asleep.0.then(|| "asleep".to_owned());
+    let parts = [since.map(|since| format!("for {since}")), asleep, start];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::width;
+    use super::*;
+
+    #[test]
+    fn columns_fit_whatever_the_width() {
+        for room in 0..300 {
+            let columns = Columns::fit(room);
+            let cells: usize = columns.shown.iter().map(|cell| columns.width(*cell) + 1).sum();
+            assert!(
+                MARK + STATE + 1 + columns.name + cells <= room.max(MARK + STATE + 1),
+                "{room}"
+            );
+            let heading = heading(&columns, Look { colour: true });
+            assert!(width(&heading.to_string()) <= room.max(MARK + STATE + 1), "{room}");
+        }
+    }
+
+    #[test]
+    fn wider_terminals_tell_more() {
+        let shown = |room| Columns::fit(room).shown;
+        assert_eq!(shown(60), [Cell::Mode, Cell::Rows, Cell::Busy]);
+        assert!(shown(80).contains(&Cell::Celsius) && !shown(80).contains(&Cell::Memory));
+        assert!(shown(120).contains(&Cell::Memory));
+        assert_eq!(shown(200), Cell::ALL);
+    }
+}

@@ -1,0 +1,59 @@
+//! What NVIDIA's management library tells of the card that this worker holds.
+//!
+//! In workers only: the library opens the driver, and the serving process never does. It is loaded
+//! when the card is NVIDIA's and there is one; without it nothing is told.
+
+use crate::adapter::entry::AdapterEntry;
+use crate::adapter::sensors::Reading;
+use crate::wire::Up;
+use crate::wire::client::Sender;
+use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use nvml_wrapper::{Device, Nvml};
+use std::time::Duration;
+
+/// PCI vendor number of NVIDIA.
+const NVIDIA: u32 = 0x10de;
+/// Time between two readings.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells the server about the card for as long as the worker lives, if it is one of NVIDIA's.
+pub(super) fn follow(entry: &AdapterEntry, sender: Sender) {
+    let Some(pci) = entry.pci.clone().filter(|_| entry.vendor_id == NVIDIA) else { return };
+    let thread = std::thread::Builder::new().name("nvml".into());
+    let spawned = thread.spawn(move || {
+        if let Err(error) = tell(&pci, &sender) {
+            tracing::debug!("no readings of the card: {error}");
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::warn!("no readings of the card: {error}");
+    }
+}
+
+fn tell(pci: &str, sender: &Sender) -> anyhow::Result<()> {
+    let nvml = Nvml::init()?;
+    let device = nvml.device_by_pci_bus_id(pci)?;
+    loop {
+        let reading = read(&device);
+        if reading.is_empty() {
+            return Ok(());
+        }
+        sender.send(Up::Reading(reading))?;
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+/// A card may know some and not the rest: what fails is unknown.
+fn read(device: &Device<'_>) -> Reading {
+    let memory = device.memory_info().ok();
+    let celsius = device.temperature(TemperatureSensor::Gpu).ok();
+    Reading {
+        utilisation: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 1e2),
+        power_watts: device.power_usage().ok().map(|milli| f64::from(milli) / 1e3),
+        temperature_celsius: celsius.map(f64::from),
+        memory_used_bytes: memory.as_ref().map(|memory| memory.used),
+        memory_total_bytes: memory.as_ref().map(|memory| memory.total),
+        asleep: false,
+        source: "nvml".to_owned(),
+    }
+}

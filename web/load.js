@@ -1,0 +1,76 @@
+// The load maker: the server sends itself requests, and every open page sees how it goes.
+
+import { call } from "./api.js";
+import { attr, byId, fill, options, show, text } from "./dom.js";
+import { count, duration, quantiles } from "./format.js";
+import { store } from "./store.js";
+
+const QUICK = { concurrency: 16, seconds: 20 };
+
+let pending = false;
+let failure = "";
+
+export function renderLoad({ snapshot, now }) {
+  const ready = snapshot.models.filter(({ state }) => state === "ready").map(({ name }) => ({ value: name, label: name }));
+  options(byId("load-model"), ready);
+  const { load } = snapshot;
+  const running = load?.running === true;
+  show(byId("first-run"), !load && !everRan(snapshot) && ready.length > 0);
+  attr(byId("load-start"), "disabled", running || pending || ready.length === 0);
+  attr(byId("load-stop"), "disabled", !running);
+  updateQuick(running, load, now, ready.length > 0);
+  text(byId("load-status"), statusWords(load, now, ready.length > 0));
+  fill(byId("load-bar"), running ? (now - load.started_ms) / (load.ends_ms - load.started_ms) : 0);
+  attr(byId("load-part"), "data-running", running);
+  text(byId("load-error"), failure || (load?.last_error ? `Last error: ${load.last_error}` : ""));
+}
+
+const everRan = ({ adapters }) => adapters.some(({ requests, starts }) => requests > 0 || starts > 0);
+
+function updateQuick(running, load, now, possible) {
+  const button = byId("quick-load");
+  text(button, running ? `Stop load · ${duration(load.ends_ms - now)} left` : "Make some load");
+  attr(button, "disabled", pending || (!running && !possible));
+}
+
+function statusWords(load, now, possible) {
+  if (!load) return possible ? "It has not run yet. Start it and watch the adapters above." : "No model is ready to be asked.";
+  const answered = `${count(load.answered, "answer")} · ${load.failed.toLocaleString("en")} failed · p50 / p99 ${quantiles(load.p50_ms, load.p99_ms)}`;
+  if (!load.running) return `Done: ${load.model}, ${load.concurrency} at once · ${answered}`;
+  return `${load.model}, ${load.concurrency} at once · ${duration(load.ends_ms - now)} left · ${answered}. Watch the adapters above.`;
+}
+
+async function act(method, body) {
+  pending = true;
+  store.changed();
+  const { error, data } = await call(method, "api/load", body);
+  pending = false;
+  failure = error ?? "";
+  if (data && store.snapshot) store.snapshot.load = data; // the next snapshot says the same
+  store.changed();
+}
+
+function quick() {
+  const model = store.snapshot?.models.find(({ state }) => state === "ready")?.name;
+  if (model) act("POST", { model, ...QUICK });
+}
+
+function start(event) {
+  event.preventDefault();
+  const asked = { concurrency: Number(byId("load-concurrency").value), seconds: Number(byId("load-seconds").value) };
+  act("POST", { model: byId("load-model").value, ...asked });
+}
+
+export function setUpLoad() {
+  byId("load").addEventListener("submit", start);
+  byId("load-stop").addEventListener("click", () => act("DELETE"));
+  byId("first-load").addEventListener("click", quick);
+  byId("quick-load").addEventListener("click", () => (store.snapshot?.load?.running ? act("DELETE") : quick()));
+  together(byId("load-slider"), byId("load-concurrency"));
+}
+
+/** A slider and a field for one number. */
+function together(slider, field) {
+  slider.addEventListener("input", () => { field.value = slider.value; });
+  field.addEventListener("input", () => { slider.value = field.value; });
+}

@@ -1,0 +1,97 @@
+// Ask a model something, and see who answered and how long it took.
+
+import { call } from "./api.js";
+import { showAnswer, showDigit, showFailure, showWaiting } from "./answer.js";
+import { byId, options, show, text } from "./dom.js";
+import { SIDE } from "./mnist.js";
+import { drawing, setUpPad } from "./pad.js";
+import { store } from "./store.js";
+import { binaryRequest, zeros } from "./tensors.js";
+
+let shown = null; // the model that the form is for
+let metadata = null;
+let asked = 0;
+
+export function renderPlayground({ snapshot }) {
+  const ready = snapshot.models.filter(({ state }) => state === "ready");
+  options(byId("play-model"), ready.map(({ name }) => ({ value: name, label: name })));
+  show(byId("play"), ready.length > 0);
+  show(byId("no-play"), ready.length === 0);
+  const model = ready.find(({ name }) => name === byId("play-model").value);
+  if (model && shown !== `${model.name} ${model.version}`) choose(model);
+}
+
+function choose(model) {
+  shown = `${model.name} ${model.version}`;
+  metadata = null;
+  const digits = isDigits(model);
+  show(byId("play-digits"), digits);
+  show(byId("play-any"), !digits);
+  show(byId("answer"), false);
+  if (!digits) describe(model.name);
+}
+
+/** Models made of the built-in kind take drawings, whatever their name. */
+const isDigits = ({ kind, name }) => (kind ?? name) === "digits";
+
+async function describe(name) {
+  byId("play-json").value = "";
+  text(byId("play-inputs"), "asking for its inputs …");
+  const { data, error } = await call("GET", `v2/models/${encodeURIComponent(name)}`);
+  if (byId("play-model").value !== name) return; // another one was chosen meanwhile
+  metadata = data;
+  text(byId("play-inputs"), error ?? data.inputs.map((input) => `${input.name}: ${input.datatype} [${input.shape.join(", ")}]`).join(" · "));
+  if (!data) return;
+  byId("play-json").value = zeros(data);
+  show(byId("play-file-part"), data.inputs.length === 1);
+}
+
+function run() {
+  const model = byId("play-model").value;
+  if (!byId("play-digits").hidden) runDrawing(model);
+  else ask(model, byId("play-json").value, {}, showAnswer);
+}
+
+function runDrawing(model) {
+  const bytes = drawing();
+  if (!bytes) return showFailure("Draw a digit first, or take a sample.");
+  const image = { name: "image", datatype: "UINT8", shape: [1, SIDE, SIDE], data: [...bytes] };
+  return ask(model, { inputs: [image] }, {}, showDigit);
+}
+
+async function runFile({ target }) {
+  const file = target.files[0];
+  target.value = "";
+  if (!file || !metadata) return;
+  try {
+    const { body, headers } = binaryRequest(metadata.inputs[0], await file.arrayBuffer());
+    ask(byId("play-model").value, body, headers, showAnswer);
+  } catch (error) {
+    showFailure(error.message);
+  }
+}
+
+/** Only the newest question's answer is shown. */
+async function ask(model, body, headers, render) {
+  const number = ++asked;
+  showWaiting();
+  const began = performance.now();
+  const { data, error, response } = await call("POST", `v2/models/${encodeURIComponent(model)}/infer`, body, headers);
+  if (number !== asked) return;
+  if (error) return showFailure(error);
+  render(data, timing(response, performance.now() - began));
+}
+
+function timing(response, total) {
+  const said = response.headers.get("server-timing") ?? "";
+  const of = (name) => Number(new RegExp(`${name};dur=([0-9.]+)`).exec(said)?.[1] ?? NaN);
+  const adapters = (response.headers.get("x-concertina-adapter") ?? "").split(",").map((id) => id.trim()).filter(Boolean);
+  return { queue: of("queue"), run: of("run"), total, adapters };
+}
+
+export function setUpPlayground() {
+  setUpPad(run);
+  byId("run").addEventListener("click", run);
+  byId("play-file").addEventListener("change", runFile);
+  byId("play-model").addEventListener("change", () => store.changed());
+}
