@@ -119,7 +119,8 @@ fn number(path: &Path) -> Option<u64> {
     text(path)?.parse().ok()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

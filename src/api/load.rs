@@ -69,6 +69,8 @@ struct Run {
     view: LoadView,
     times: Option<Histogram<u32>>,
     stop: CancellationToken,
+    /// Cancelled when every client is gone.
+    over: CancellationToken,
 }
 
 impl LoadMaker {
@@ -92,7 +94,7 @@ impl LoadMaker {
         self.engine.model(&order.model, None)?;
         check("concurrency", order.concurrency as u64, 1, CONCURRENCY_MAX as u64)?;
         check("seconds", order.seconds, SECONDS_MIN, SECONDS_MAX)?;
-        let stop = self.closing.child_token();
+        let (stop, over) = (self.closing.child_token(), CancellationToken::new());
         let limit = Duration::from_secs(order.seconds);
         {
             let mut run = self.lock();
@@ -100,14 +102,28 @@ impl LoadMaker {
                 let busy = "the load maker is running; stop it first, or wait for its end";
                 return Err(Error::new(ErrorKind::Conflict, busy));
             }
-            *run = Some(Run::new(&order, self.engine.uptime(), stop.clone()));
+            *run = Some(Run::new(&order, self.engine.uptime(), (stop.clone(), over.clone())));
         }
         tracing::info!(model = %order.model, "making load: {} at once", order.concurrency);
-        tokio::spawn(self.clone().keep_going(order, limit, stop));
+        tokio::spawn(self.clone().keep_going(order, limit, (stop, over)));
         Ok(())
     }
 
-    async fn keep_going(self, order: Order, limit: Duration, stop: CancellationToken) {
+    /// Ends the run, if there is one, and waits until it is over.
+    async fn stop(&self) {
+        let run = self.lock().as_ref().map(|run| (run.stop.clone(), run.over.clone()));
+        if let Some((stop, over)) = run {
+            stop.cancel();
+            over.cancelled().await;
+        }
+    }
+
+    async fn keep_going(
+        self,
+        order: Order,
+        limit: Duration,
+        (stop, over): (CancellationToken, CancellationToken),
+    ) {
         let clients = (0..order.concurrency).map(|_| {
             let (maker, model, stop) = (self.clone(), order.model.clone(), stop.clone());
             tokio::spawn(async move { stop.run_until_cancelled(maker.client(&model)).await })
@@ -122,6 +138,7 @@ impl LoadMaker {
             run.view.running = false;
             run.view.ends_ms = millis(self.engine.uptime());
         }
+        over.cancel();
     }
 
     /// One request after the other, until it is dropped.
@@ -150,7 +167,11 @@ impl LoadMaker {
 }
 
 impl Run {
-    fn new(order: &Order, now: Duration, stop: CancellationToken) -> Run {
+    fn new(
+        order: &Order,
+        now: Duration,
+        (stop, over): (CancellationToken, CancellationToken),
+    ) -> Run {
         let view = LoadView {
             model: order.model.clone(),
             concurrency: order.concurrency,
@@ -164,7 +185,7 @@ impl Run {
             last_error: None,
         };
         // The bounds are right, so there is no error.
-        Run { view, times: Histogram::new_with_bounds(1, LONGEST_US, 2).ok(), stop }
+        Run { view, times: Histogram::new_with_bounds(1, LONGEST_US, 2).ok(), stop, over }
     }
 
     fn count(&mut self, answered: Result<(), Error>, took: Duration) {
@@ -210,9 +231,7 @@ where
 {
     if head.must_delete().is_ok() {
         api.guard.check_delete(head)?;
-        if let Some(run) = api.load.lock().as_ref() {
-            run.stop.cancel();
-        }
+        api.load.stop().await;
         return json(&api.load.view());
     }
     head.must_post().map_err(|_| Failure::method("POST, DELETE"))?;

@@ -133,7 +133,7 @@ mod tests {
             let script = Files::get(&name).unwrap();
             let script = String::from_utf8(script.data.into_owned()).unwrap();
             let html = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write"];
-            for forbidden in html.into_iter().chain(["eval(", "http://", "https://"]) {
+            for forbidden in html.into_iter().chain(["eval(", "https://"]) {
                 assert!(!script.contains(forbidden), "{name}: {forbidden}");
             }
         }

@@ -201,6 +201,7 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         requests: counts.success.count + counts.fail.count,
         errors: counts.fail.count,
         kind: info.kind.clone(),
+        max_rows: info.batch.max_rows as u64,
         slo_ms: scene.scheduler.target(id).map_or(0, |target| millis(Time(target))),
         last_error: counted.and_then(|counted| counted.last_error.clone()),
         recent: counted.and_then(|counted| counted.recent.latency()),

@@ -208,7 +208,7 @@ mod tests {
         Done { requests: 1, rows, batches: 1, run }
     }
 
-    fn view(recent: &mut Recent, now: Duration) -> Option<RecentView> {
+    fn seen(recent: &mut Recent, now: Duration) -> Option<RecentView> {
         recent.refresh(now);
         recent.view()
     }
@@ -219,12 +219,12 @@ mod tests {
         for tenth in 0..100u32 {
             recent.done(tenth * 100 * MS, batch(3, 50 * MS));
         }
-        let view = view(&mut recent, Duration::from_millis(9_999)).unwrap();
+        let view = seen(&mut recent, Duration::from_millis(9_999)).unwrap();
         assert!((view.requests_per_s - 10.0).abs() < 0.1, "{view:?}");
         assert!((view.rows_per_s - 30.0).abs() < 0.1, "{view:?}");
         assert!((view.busy - 0.5).abs() < 0.01, "{view:?}");
         // Half of the window is over without work.
-        let view = view(&mut recent, Duration::from_millis(12_500)).unwrap();
+        let view = seen(&mut recent, Duration::from_millis(12_500)).unwrap();
         assert!((view.requests_per_s - 20.0 / 4.5).abs() < 0.1, "{view:?}");
     }
 
@@ -237,7 +237,7 @@ mod tests {
             recent.queued(late, run * MS / 10);
             recent.done(late, batch(1, run * MS));
         }
-        let view = view(&mut recent, late).unwrap();
+        let view = seen(&mut recent, late).unwrap();
         assert!((view.run_p50_ms - 50.0).abs() < 1.0, "{view:?}");
         assert!((view.run_p99_ms - 99.0).abs() < 1.0, "{view:?}");
         assert!((view.queue_p50_ms - 5.0).abs() < 0.1, "{view:?}");
@@ -246,18 +246,18 @@ mod tests {
     #[test]
     fn work_that_is_long_past_is_forgotten() {
         let mut recent = Recent::default();
-        assert_eq!(view(&mut recent, Duration::ZERO), None);
+        assert_eq!(seen(&mut recent, Duration::ZERO), None);
         recent.done(Duration::from_secs(3), batch(1, MS));
-        let view = view(&mut recent, Duration::from_secs(29)).unwrap();
+        let view = seen(&mut recent, Duration::from_secs(29)).unwrap();
         assert_eq!(view.requests_per_s, 0.0);
-        assert_eq!(view(&mut recent, Duration::from_secs(30)), None);
+        assert_eq!(seen(&mut recent, Duration::from_secs(30)), None);
     }
 
     #[test]
     fn a_new_server_is_not_divided_by_time_it_was_not_there() {
         let mut recent = Recent::default();
         recent.done(Duration::from_millis(1500), batch(1, Duration::from_secs(9000)));
-        let view = view(&mut recent, Duration::from_secs(2)).unwrap();
+        let view = seen(&mut recent, Duration::from_secs(2)).unwrap();
         assert!((view.requests_per_s - 0.5).abs() < 0.01, "{view:?}");
         assert_eq!((view.busy, view.run_p99_ms >= 599_000.0), (1.0, true));
     }

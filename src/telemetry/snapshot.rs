@@ -148,6 +148,8 @@ pub struct ModelView {
     pub kind: String,
     /// Latency target.
     pub slo_ms: u64,
+    /// Rows of the largest batch.
+    pub max_rows: u64,
     /// Ids of the adapters that hold it.
     pub adapters: Vec<String>,
     pub requests: u64,

@@ -21,5 +21,7 @@ mod identity;
 mod lifecycle;
 /// Repositories with broken models in them.
 mod repository;
+/// Metrics, traces, logs, history, and the load maker.
+mod telemetry;
 /// The README's tour and the protocol as clients use it.
 mod tour;
