@@ -162,7 +162,12 @@ impl Log {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let named =
                     line.split_once("serving ").and_then(|(_, rest)| rest.split_once("http://"));
-                if let Some(Ok(address)) = named.map(|(_, address)| address.trim().parse()) {
+                // In a log of JSON more follows.
+                let address = |rest: &str| {
+                    let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
+                    rest[..end.unwrap_or(rest.len())].parse()
+                };
+                if let Some(Ok(address)) = named.map(|(_, rest)| address(rest)) {
                     let _ = found.send(address);
                 }
                 kept.lock().expect("the log is whole").push(line);

@@ -234,7 +234,7 @@ fn a_collector_gets_one_span_per_request() {
     assert!(run > 0.0 && told.contains_key("concertina.queue_seconds"), "{told:?}");
     let told = attributes(&spans[1]);
     assert_eq!(told["http.response.status_code"], "400");
-    assert!(told["error.message"].contains("inputs"), "{told:?}");
+    assert!(told["error.message"].contains("inference request"), "{told:?}");
 }
 
 #[test]
@@ -336,6 +336,7 @@ fn the_load_maker_is_bounded_and_stops() {
 #[test]
 fn top_prints_a_frame_where_there_is_no_terminal() {
     let server = Setup::cpu().args(&["--api-key", "k"]).start();
+    server.wait_until_ready();
     let url = format!("http://{}", server.address);
     let frame = crate::common::run(&["top", "--once", "--url", &url, "--api-key", "k"], &[]);
     let text = String::from_utf8_lossy(&frame.stdout).into_owned();
