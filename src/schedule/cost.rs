@@ -36,6 +36,8 @@ struct Unmet {
     waiting: u64,
     /// Those that will be late.
     rows: f64,
+    /// How long the newest of them have waited.
+    waited: Duration,
     /// Seconds until all are served; infinite if never.
     drain: f64,
 }
@@ -89,7 +91,8 @@ impl Scheduler {
             let sum: f64 = slots.iter().map(capacity).sum();
             if (waiting as f64) > sum {
                 let (rows, drain) = (waiting as f64 - sum, level(&slots, waiting));
-                return Some(Unmet { model, size: 0, waiting, rows, drain });
+                let waited = now.since(self.queue.newest(model));
+                return Some(Unmet { model, size: 0, waiting, rows, waited, drain });
             }
             for slot in &slots {
                 let taken = taken.entry(slot.adapter).or_default();
@@ -152,7 +155,8 @@ impl Scheduler {
     fn why(&self, unmet: Unmet, ready_in: Duration) -> Reason {
         let target = self.models.get(&unmet.model).map_or(Duration::ZERO, |model| model.slo);
         let drain = unmet.drain.is_finite().then(|| Duration::from_secs_f64(unmet.drain.min(1e6)));
-        Reason::LatencyTarget { model: unmet.model, rows: unmet.waiting, drain, target, ready_in }
+        let Unmet { model, waiting: rows, waited, .. } = unmet;
+        Reason::LatencyTarget { model, rows, drain, waited, target, ready_in }
     }
 
     /// Which adapter that is off to turn on, and how soon it will be ready.

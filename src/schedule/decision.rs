@@ -52,11 +52,13 @@ pub enum Reason {
         on: usize,
     },
     /// What is on would serve the waiting rows of this model too late (`cost`). `drain` is how
-    /// long it would take, if it can at all; `ready_in` when this adapter will help.
+    /// long it would take, if it can at all; `waited` how long the newest of them have waited by
+    /// now; `ready_in` when this adapter will help.
     LatencyTarget {
         model: ModelId,
         rows: u64,
         drain: Option<Duration>,
+        waited: Duration,
         target: Duration,
         ready_in: Duration,
     },

@@ -4,6 +4,9 @@ use super::snapshot::DecisionView;
 use crate::schedule::{Change, Decision, Fault, ModelId, Reason};
 use std::time::Duration;
 
+/// A shorter wait is not worth a word.
+const MENTIONED: Duration = Duration::from_millis(1);
+
 /// Names for what a decision only knows by number.
 pub struct Names<'a> {
     pub adapter: String,
@@ -37,9 +40,9 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
             count(rows, "row"),
             count(requests, "request")
         ),
-        Reason::LatencyTarget { model, rows, drain, target, ready_in } => {
+        Reason::LatencyTarget { model, rows, drain, waited, target, ready_in } => {
             let waiting = format!("{} of {} waiting", count(rows, "row"), (names.model)(model));
-            latency_text(&waiting, drain, target, ready_in)
+            latency_text(&waiting, (drain, waited), target, ready_in)
         }
         Reason::Min { min, on } => format!("at least {min} must be on, {on} are"),
         Reason::IdleSurplus { rows, wanted, on, lasted } => format!(
@@ -78,11 +81,15 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
 
 fn latency_text(
     waiting: &str,
-    drain: Option<Duration>,
+    (drain, waited): (Option<Duration>, Duration),
     target: Duration,
     ready_in: Duration,
 ) -> String {
     let would = match drain {
+        // What waited for a start may be late although it will soon be done.
+        Some(drain) if waited >= MENTIONED => {
+            format!("for at least {} would take {} more on what is on", time(waited), time(drain))
+        }
         Some(drain) => format!("would take {} on what is on", time(drain)),
         None => "and nothing is on that serves it".to_owned(),
     };
@@ -149,10 +156,22 @@ mod tests {
     fn a_start_says_what_waits_and_how_long_it_would() {
         let ms = Duration::from_millis;
         let (model, drain, target) = (ModelId(0), Some(ms(820)), ms(100));
-        let reason = Reason::LatencyTarget { model, rows: 14, drain, target, ready_in: ms(1900) };
+        let (waited, ready_in) = (Duration::ZERO, ms(1900));
+        let reason = Reason::LatencyTarget { model, rows: 14, drain, waited, target, ready_in };
         let expected = "14 rows of digits waiting would take 820 ms on what is on, the target is \
                         100 ms; ready in about 1.9 s";
         assert_eq!(words(Change::Start, reason), (None, expected.to_owned()));
+    }
+
+    #[test]
+    fn rows_that_waited_long_explain_themselves() {
+        let ms = Duration::from_millis;
+        let (model, drain, target) = (ModelId(0), Some(ms(2)), ms(100));
+        let (waited, ready_in) = (ms(99), Duration::ZERO);
+        let reason = Reason::LatencyTarget { model, rows: 8, drain, waited, target, ready_in };
+        let expected = "8 rows of digits waiting for at least 99 ms would take 2 ms more on what \
+                        is on, the target is 100 ms; it is warm still";
+        assert_eq!(words(Change::Start, reason).1, expected);
     }
 
     #[test]
