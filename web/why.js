@@ -7,7 +7,9 @@ const TURNS_ON = new Set(["start", "resume"]);
 const TURNS_OFF = new Set(["drain", "quarantine"]);
 
 function newest(adapter, decisions, changes) {
-  return decisions.findLast((decision) => decision.adapter === adapter.id && changes.has(decision.change));
+  const about = (decision) => decision.adapter === adapter.id && changes.has(decision.change);
+  const last = adapter.last_decision; // the log has an end; this has none
+  return decisions.findLast(about) ?? (last && changes.has(last.change) ? last : undefined);
 }
 
 /** `{lead, text}`: what is, and because of what. */

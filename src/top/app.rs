@@ -87,7 +87,10 @@ impl App {
                 self.snapshot.iter().flat_map(|snapshot| snapshot.decisions.iter().rev());
             decisions.filter(|decision| decision.adapter == *adapter)
         };
-        about().find(|decision| turns.contains(&&*decision.change)).or_else(|| about().next())
+        let last = || self.snapshot.as_ref()?.adapter(adapter)?.last_decision.as_ref();
+        let turned = about().find(|decision| turns.contains(&&*decision.change));
+        // The log has an end; what the adapter itself says of its last change has none.
+        turned.or_else(last).or_else(|| about().next())
     }
 
     pub(crate) fn report(&mut self, report: Report, now: Instant) {

@@ -190,6 +190,8 @@ pub(crate) struct Adapter {
     pub(crate) phase: Text,
     pub(crate) retry_at_ms: Number,
     pub(crate) fault: Text,
+    #[serde(deserialize_with = "part")]
+    pub(crate) last_decision: Option<Decision>,
     pub(crate) pid: Number,
     pub(crate) requests: Number,
     pub(crate) rows: Number,

@@ -47,12 +47,12 @@ impl Bench {
         Bench { receiver, control, _batches, child, _folder: folder }
     }
 
-    /// The next message that is no progress.
+    /// The next message that is neither progress nor memory in use.
     async fn news(&mut self) -> Up {
         loop {
             let message = tokio::time::timeout(START, self.receiver.receive()).await;
             let message = message.expect("the worker goes on").unwrap().message;
-            if !matches!(message, Up::Progress { .. }) {
+            if !matches!(message, Up::Progress { .. } | Up::InUse { .. }) {
                 return message;
             }
         }
