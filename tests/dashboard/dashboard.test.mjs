@@ -1,0 +1,189 @@
+// The page in front of the real server with three software adapters.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { LOST, bandsAt, card, draw, openBrowser, startLoad, waitForCard, whyOf, withPage } from "./page.mjs";
+import { ELASTIC, FIRST, SECOND, SOFTWARE, THIRD, releaseMachine, startServer, takeMachine, waitFor } from "./server.mjs";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const MARKUP = "<img src=x onerror=window.__xss=1>";
+const ON = ["starting", "loading", "idle", "busy"];
+
+const machine = await takeMachine();
+
+describe("the page", { skip: !machine, timeout: 900_000 }, () => {
+  let browser;
+  let server;
+
+  before(async () => {
+    browser = await openBrowser();
+    server = await startServer(machine, { config: ELASTIC });
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.end();
+    releaseMachine();
+  });
+
+  /** Every test begins with all adapters off and free to turn on. */
+  const onPage = async (use, options) => {
+    for (const id of SOFTWARE) await server.setMode(id, "auto");
+    await server.waitForAllOff();
+    await withPage(browser, server.url, use, options);
+  };
+
+  it("is sent with a strict policy", async () => {
+    const response = await fetch(server.url);
+    const policy = response.headers.get("content-security-policy");
+    assert.match(policy, /default-src 'none'/);
+    assert.match(policy, /script-src 'self'/);
+    assert.match(policy, /frame-ancestors 'none'/);
+    assert.doesNotMatch(policy, /unsafe|\*|https?:|data:/);
+    assert.equal(response.headers.get("x-content-type-options"), "nosniff");
+  });
+
+  it("shows every adapter and why it is off or not used", () => onPage(async (page) => {
+    const { adapters } = await server.snapshot();
+    assert.equal(await page.getByTestId("adapter-card").count(), adapters.length);
+    for (const { id, name, state, reason } of adapters) {
+      assert.equal(await card(page, id).getAttribute("data-state"), state);
+      assert.equal(await card(page, id).locator("h3").textContent(), name);
+      assert.ok((await whyOf(page, id)).includes(state === "unused" ? reason : "Off"), await whyOf(page, id));
+    }
+    assert.match(await whyOf(page, "cpu"), /^Not used: .*cpu/i);
+    assert.equal(await bandsAt(page), 0);
+  }));
+
+  it("shows adapters turn on for a load, and why, and off again", () => onPage(async (page) => {
+    await startLoad(page, { concurrency: 24, seconds: 60 });
+    const others = () => Promise.all(SOFTWARE.map(async (id) => ({ id, state: await card(page, id).getAttribute("data-state") })));
+    await waitFor("a second adapter turns on", async () => (await others()).filter(({ state }) => ON.includes(state)).length >= 2);
+    await waitFor("two adapters work", async () => (await others()).filter(({ state }) => state === "busy").length >= 2);
+    await waitFor("the bands grow", async () => (await bandsAt(page)) >= 2);
+    const { decisions } = await server.snapshot();
+    const started = decisions.filter(({ change, reason }) => change === "start" && reason === "latency_target").at(-1);
+    const row = page.locator(`[data-testid=decision][data-seq="${started.seq}"]`);
+    await row.waitFor();
+    assert.ok((await row.textContent()).includes("latency_target"));
+    assert.ok((await row.textContent()).includes(started.text));
+    assert.ok((await whyOf(page, started.adapter)).includes(started.text));
+    assert.match(await page.getByTestId("load-status").textContent(), /24 at once/);
+    await page.getByTestId("load-stop").click();
+    for (const id of SOFTWARE) await waitForCard(page, id, ["off"]);
+    await waitFor("the bands are gone", async () => (await bandsAt(page)) === 0);
+    assert.match(await page.getByTestId("load-status").textContent(), /^Done: .* 0 failed/);
+    assert.match(await whyOf(page, started.adapter), /not needed for/);
+  }));
+
+  it("turns an adapter off by hand, and requests avoid it", () => onPage(async (page) => {
+    await server.infer();
+    const { id } = (await server.software()).find(({ state }) => state !== "off");
+    await card(page, id).getByTestId("mode-off").click();
+    await waitForCard(page, id, ["off"]);
+    assert.equal(await whyOf(page, id), "Off: the operator turned it off");
+    assert.equal(await card(page, id).getByTestId("mode-off").getAttribute("aria-pressed"), "true");
+    const before = (await server.adapter(id)).requests;
+    const answers = await Promise.all(Array.from({ length: 8 }, () => server.infer()));
+    assert.deepEqual(answers.map(({ status }) => status), Array(8).fill(200));
+    assert.ok(answers.every(({ adapter }) => adapter && !adapter.split(",").includes(id)), JSON.stringify(answers));
+    assert.equal((await server.adapter(id)).requests, before);
+    assert.equal(await card(page, id).getAttribute("data-state"), "off");
+  }));
+
+  it("shows a dead worker's adapter in quarantine, and its recovery", () => onPage(async (page) => {
+    await card(page, THIRD).getByTestId("mode-on").click();
+    await waitForCard(page, THIRD, ["idle"]);
+    process.kill((await server.adapter(THIRD)).pid, "SIGKILL");
+    await waitForCard(page, THIRD, ["quarantined"]);
+    const why = await whyOf(page, THIRD);
+    assert.match(why, /because it failed: .*(ended unasked|other side is gone)/);
+    await waitForCard(page, THIRD, ["idle"]);
+    await page.getByTestId("decision").filter({ hasText: "Quarantine" }).first().waitFor();
+  }));
+
+  it("reads a digit that is drawn with the mouse", () => onPage(async (page) => {
+    await draw(page, [[0.26, 0.22], [0.5, 0.2], [0.74, 0.21], [0.6, 0.5], [0.48, 0.85]]);
+    await waitFor("the answer", async () => (await page.locator("#answer-digit").textContent()) === "7");
+    await page.getByTestId("pad-clear").click();
+    await draw(page, [[0.53, 0.15], [0.5, 0.5], [0.46, 0.85]]);
+    await waitFor("the next answer", async () => (await page.locator("#answer-digit").textContent()) === "1");
+    await waitFor("who answered", async () => /lvp|llvmpipe|SwiftShader/i.test(await page.locator("#answer-by").textContent()));
+  }));
+
+  it("comes back when the server does", () => onPage(async (page) => {
+    const { port } = server;
+    const connection = (state) => waitFor(`the page is ${state}`, async () => (await page.getByTestId("connection").getAttribute("data-state")) === state);
+    await connection("connected");
+    await server.setMode(FIRST, "on");
+    await waitForCard(page, FIRST, ["idle"]);
+    await server.end();
+    await connection("reconnecting");
+    server = await startServer(machine, { config: ELASTIC, port });
+    await connection("connected");
+    await waitForCard(page, FIRST, ["off"]);
+    assert.equal(await page.getByTestId("decision").count(), 0, "decisions of the old process");
+  }, { expected: LOST }));
+
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [1360, 375]) {
+      it(`is accessible in ${colorScheme}, ${width} px wide`, () => onPage(async (page) => {
+        await card(page, SECOND).getByTestId("mode-on").click();
+        await waitForCard(page, SECOND, ["idle"]);
+        await card(page, SECOND).locator("summary").click();
+        await page.getByRole("button", { name: "Sample of a 7" }).click();
+        await waitFor("the answer", async () => (await page.locator("#answer-digit").textContent()) === "7");
+        assert.deepEqual(await violations(page), []);
+        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "wider than the window");
+      }, { colorScheme, viewport: { width, height: 900 } }));
+    }
+  }
+
+  it("shows markup in names and errors as text", async () => {
+    const models = repository();
+    const hostile = await startServer(machine, { config: ELASTIC, models });
+    try {
+      await withPage(browser, hostile.url, async (page) => {
+        await page.getByTestId("model-row").first().waitFor();
+        const rows = await page.getByTestId("model-row").allTextContents();
+        assert.ok(rows.some((row) => row.includes("echo") && row.includes("ready")), rows.join("\n"));
+        // The operator's buttons send such names and show what the server says of them.
+        for (const row of await page.getByTestId("model-row").filter({ hasText: "unavailable" }).all()) await row.getByTestId("model-load").click();
+        await waitFor("the errors are shown", async () => (await page.locator("#models [role=alert]:not([hidden])").count()) === rows.length - 1);
+        const text = await page.locator("#models").textContent();
+        assert.ok(text.split(MARKUP).length > 2, text);
+        assert.equal(await page.locator("#models img, #models script").count(), 0);
+        assert.equal(await page.evaluate(() => globalThis.__xss), undefined);
+      }, { expected: /status of 422/ });
+    } finally {
+      await hostile.end();
+      rmSync(models, { recursive: true, force: true });
+    }
+  });
+});
+
+/** What is serious or critical, as axe tells it. */
+async function violations(page) {
+  await page.evaluate(`${AXE};0`);
+  const found = await page.evaluate(() => globalThis.axe.run());
+  const grave = found.violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
+  return grave.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+}
+
+/** A good model, one whose folder is named in markup, and one whose model.toml is markup. */
+function repository() {
+  const folder = mkdtempSync(join(tmpdir(), "concertina-dashboard-models-"));
+  const tensor = (table) => `[[${table}]]\nname = "x"\ndatatype = "FP32"\nshape = [4]\n`;
+  const add = (name, toml) => {
+    mkdirSync(join(folder, name, "1"), { recursive: true });
+    writeFileSync(join(folder, name, "model.toml"), toml);
+  };
+  add("echo", `kind = "identity"\n${tensor("inputs")}${tensor("outputs")}`);
+  add(MARKUP, `kind = "identity"\n${tensor("inputs")}${tensor("outputs")}`);
+  add("alien", `kind = "${MARKUP}"\n${tensor("inputs")}${tensor("outputs")}`);
+  return folder;
+}

@@ -1,0 +1,88 @@
+// What an update of the page costs with 16 adapters and 20 models, and what a hidden page costs.
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { startFeed } from "./feed.mjs";
+import { openBrowser, withPage } from "./page.mjs";
+import { sleep, waitFor } from "./server.mjs";
+
+const GOAL_MS = 8; // per update, on a quiet machine
+const BOUND_MS = 24; // on whatever runs these tests
+const TRANSFER_MAX = 200 * 1024;
+const WINDOWS = 5;
+const WINDOW_MS = 3000;
+
+describe("the page with a large feed", { timeout: 300_000 }, () => {
+  let browser;
+  let feed;
+
+  before(async () => {
+    browser = await openBrowser();
+    feed = await startFeed();
+  });
+
+  after(async () => {
+    await browser?.close();
+    feed?.end();
+  });
+
+  it("takes few milliseconds per update", () => withPage(browser, feed.url, async (page) => {
+    await settle(page);
+    const read = await metrics(page);
+    const windows = [];
+    for (let at = 0; at < WINDOWS; at++) {
+      const [before, sent] = [await read(), feed.sent];
+      await sleep(WINDOW_MS);
+      const after = await read();
+      windows.push((after - before) / (feed.sent - sent));
+    }
+    const median = windows.toSorted((a, b) => a - b)[WINDOWS >> 1];
+    console.log(`script, style and layout per update: median ${median.toFixed(2)} ms (goal ${GOAL_MS}) of ${windows.map((ms) => ms.toFixed(2)).join(", ")}`);
+    assert.ok(median <= BOUND_MS, `${median} ms`);
+  }));
+
+  it("is small", () => withPage(browser, feed.url, async (page) => {
+    await settle(page);
+    const bytes = await page.evaluate(() => performance.getEntries().filter(({ name }) => !name.includes("/api/")).reduce((sum, { transferSize = 0 }) => sum + transferSize, 0));
+    console.log(`first load: ${(bytes / 1024).toFixed(1)} KiB, not compressed`);
+    assert.ok(bytes > 0 && bytes <= TRANSFER_MAX, `${bytes} bytes`);
+  }));
+
+  it("rests while its tab is hidden, and goes on afterwards", () => withPage(browser, feed.url, async (page) => {
+    await settle(page);
+    const read = await metrics(page);
+    await hide(page, true);
+    await waitFor("the stream is closed", () => feed.streams() === 0, 30_000);
+    const [before, requests, sent] = [await read(), feed.requests, feed.sent];
+    await waitFor("twenty updates go by", () => feed.sent >= sent + 20, 60_000);
+    const cost = (await read()) - before;
+    console.log(`hidden for twenty updates: ${cost.toFixed(2)} ms, ${feed.requests - requests} requests`);
+    assert.equal(feed.requests, requests);
+    assert.equal(feed.streams(), 0);
+    assert.ok(cost < 5, `${cost} ms`);
+    await hide(page, false);
+    await waitFor("the stream is open again", () => feed.streams() === 1, 30_000);
+  }));
+
+  const settle = async (page) => {
+    await waitFor("the history is there", () => page.evaluate(() => globalThis.concertina.samples > 500), 60_000);
+    await waitFor("the stream is open", () => feed.streams() > 0, 30_000);
+  };
+});
+
+/** Reads the milliseconds that script, style and layout have taken so far. */
+async function metrics(page) {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Performance.enable");
+  return async () => {
+    const { metrics: all } = await devtools.send("Performance.getMetrics");
+    const counted = all.filter(({ name }) => ["ScriptDuration", "RecalcStyleDuration", "LayoutDuration"].includes(name));
+    return counted.reduce((sum, { value }) => sum + 1000 * value, 0);
+  };
+}
+
+/** As the page is told of it: a browser without windows hides none. */
+const hide = (page, hidden) => page.evaluate((value) => {
+  Object.defineProperty(document, "hidden", { value, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}, hidden);
