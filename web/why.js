@@ -24,7 +24,7 @@ export function why(adapter, { decisions, snapshot, now }) {
 
 function letDown(adapter, decisions, now) {
   const decision = newest(adapter, decisions, new Set(["quarantine"]));
-  const text = adapter.fault ?? decision?.text ?? "the cause is no longer in the log";
+  const text = decision?.text ?? adapter.fault ?? "the cause is no longer in the log";
   return { lead: `Off since ${ago(now - adapter.since_ms)} because it failed: `, text };
 }
 
