@@ -10,16 +10,18 @@ import { ROOT, SOFTWARE, THIRD, elastic, releaseMachine, sleep, startServer, tak
 const FOLDER = join(ROOT, "docs/pictures");
 const BYTES_MAX = 400_000;
 const PHONE = { viewport: { width: 375, height: 812 } };
+const PART = { x: 0, y: 0, width: 375, height: 1900 }; // of the phone's long page
 
 const tensor = (table) => `[[${table}]]\nname = "x"\ndatatype = "FP32"\nshape = [-1]\n`;
 const ECHO = `kind = "identity"\nslo = "200ms"\n${tensor("inputs")}${tensor("outputs")}`;
 
-async function take(page, name) {
+/** All of the page, or as much of it as is asked for. */
+async function take(page, name, clip) {
   const path = join(FOLDER, `${name}.png`);
   await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); });
   await page.mouse.move(2, 2);
   await sleep(500); // whatever fades has faded
-  await page.screenshot({ path, fullPage: true });
+  await page.screenshot({ path, fullPage: true, clip });
   const { size } = statSync(path);
   console.log(`${name}.png ${Math.round(size / 1000)} kB`);
   if (size > BYTES_MAX) throw new Error(`${name}.png is too large`);
@@ -34,7 +36,7 @@ async function pictures(browser, server) {
   const open = (use, options) => withPage(browser, server.url, use, { deviceScaleFactor: 1, ...options });
   await open((page) => take(page, "idle"), { colorScheme: "light" });
   await open(async (page) => {
-    // Three waves: one adapter carries the first, the others need all.
+    // Three waves: one adapter carries the first, the last needs all.
     for (const concurrency of [2, 16]) {
       await startLoad(page, { concurrency, seconds: concurrency > 2 ? 20 : 10 });
       await waitFor("it has run", async () => (await server.snapshot()).load?.running === false);
@@ -45,10 +47,7 @@ async function pictures(browser, server) {
     await askSeven(page);
     await sleep(8000);
     await take(page, "loaded");
-    await open(async (phone) => {
-      await askSeven(phone);
-      await take(phone, "phone");
-    }, { colorScheme: "light", ...PHONE });
+    await open((phone) => take(phone, "phone", PART), { colorScheme: "light", ...PHONE });
     await open(async (dark) => {
       await askSeven(dark);
       await take(dark, "dark");
