@@ -193,7 +193,7 @@ impl Driver {
         self.publisher.publish(time, &scene);
     }
 
-    fn time(&self) -> Time {
+    pub(super) fn time(&self) -> Time {
         Time(clock::now().duration_since(self.begin))
     }
 

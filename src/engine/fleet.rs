@@ -46,6 +46,8 @@ pub(super) struct Member {
     /// Since when there is a process, and how long there was one before.
     on_since: Option<Instant>,
     on_before: Duration,
+    /// When its last process went; the start of the server before the first one.
+    pub(super) off_since: Time,
 }
 
 /// All adapters of the machine.
@@ -198,11 +200,12 @@ impl Fleet {
         }
     }
 
-    pub(super) fn exited(&mut self, id: AdapterId, how: &str) {
+    pub(super) fn exited(&mut self, id: AdapterId, now: Time, how: &str) {
         let Some(member) = self.member_mut(id) else { return };
         tracing::debug!(adapter = %member.entry.id, %how, "worker gone");
         member.on_before = member.on();
         member.on_since = None;
+        member.off_since = now;
         member.pid = None;
         member.phase = None;
         member.worker = None;
@@ -342,6 +345,7 @@ impl Member {
             handed: None,
             on_since: None,
             on_before: Duration::ZERO,
+            off_since: Time::default(),
         }
     }
 

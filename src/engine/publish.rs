@@ -279,7 +279,7 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
     AdapterView {
         activity: state.as_str().to_owned(),
         mode: wish.as_str().to_owned(),
-        since_ms: state.since().map_or(0, millis),
+        since_ms: millis(state.since().unwrap_or(member.off_since)),
         phase: member.phase.clone().filter(|_| warms_up),
         retry_at_ms,
         fault: member.fault.clone(),

@@ -30,7 +30,8 @@ impl Driver {
                 if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
                     self.list_again();
                 }
-                self.fleet.exited(adapter, &how);
+                let now = self.time();
+                self.fleet.exited(adapter, now, &how);
                 Some(Event::Exited { adapter, incarnation })
             }
         }
