@@ -9,7 +9,6 @@
 mod common;
 
 use common::{Folder, Setup, models, tell};
-use std::path::Path;
 use std::process::Command;
 
 #[test]
@@ -26,7 +25,7 @@ fn a_stock_triton_client_is_served() {
     folder.make_dir("broken");
     let server = Setup::cpu().models(folder.path()).start();
     server.wait_until_ready();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tritonclient_test.py");
+    let script = models::package().join("tests/tritonclient_test.py");
     let mut command = Command::new(python);
     let output = command.arg(script).arg(server.address.to_string()).output();
     let output = output.expect("CONCERTINA_TEST_PYTHON can be run");

@@ -1,11 +1,16 @@
 //! Model repositories for tests.
 
 use super::Folder;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+/// The source tree that is tested: asked at run time, since checkouts may share compiled tests.
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells it").into()
+}
 
 /// The repository of this source tree.
 pub fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+    package().join("models")
 }
 
 /// Every datatype of the protocol.

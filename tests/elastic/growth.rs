@@ -34,8 +34,12 @@ fn one_client_keeps_one_adapter_on() {
     assert_eq!(starts, 1);
 }
 
-const QUICK: &str =
-    "[adapters]\npolicy = 'concurrency'\nscale_down_delay = '500ms'\nscale_to_zero_delay = '1s'";
+/// Every adapter is slowed alike: at full speed the fastest here may serve eight clients alone.
+const QUICK: &str = "[adapters]\npolicy = 'concurrency'\n\
+    scale_down_delay = '500ms'\nscale_to_zero_delay = '1s'\n\
+    [test.slow.vulkan-10005-0000-0]\nrow = '20ms'\n\
+    [test.slow.vulkan-10005-0000-1]\nrow = '20ms'\n\
+    [test.slow.vulkan-1ae0-c0de-0]\nrow = '20ms'";
 
 #[test]
 fn eight_clients_bring_on_all_and_then_all_go_off() {
@@ -77,6 +81,7 @@ fn eight_clients_bring_on_all_and_then_all_go_off() {
 const TARGET: &str = "slo = '100ms'\n[adapters]\nstart_price = 0.1\n\
     [adapters.power.vulkan-10005-0000-0]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
     [adapters.power.vulkan-10005-0000-1]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
+    [adapters.power.vulkan-1ae0-c0de-0]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
     [test.slow.vulkan-10005-0000-0]\nrow = '40ms'\n\
     [test.slow.vulkan-10005-0000-1]\nrow = '40ms'\n\
     [test.slow.vulkan-1ae0-c0de-0]\nrow = '40ms'";

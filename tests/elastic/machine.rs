@@ -1,5 +1,5 @@
 use crate::common::process::drivers_in;
-use crate::common::{Server, Setup, load::Load, tell};
+use crate::common::{Server, Setup, load::Load, models::package, tell};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ impl Machine {
 
 /// The value for `VK_ICD_FILENAMES`.
 fn drivers(folder: &Path) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/software_adapters.sh");
+    let script = package().join("tests/software_adapters.sh");
     let output = Command::new("bash").arg(script).arg(folder).output().expect("bash is there");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -41,7 +41,7 @@ pub(crate) const fn mutant(
 }
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells it").into()
 }
 
 /// Copies the room to `folder`, with the bug in it if there is one.
