@@ -1,7 +1,7 @@
 // One card per adapter: what it is, what it does, and why.
 
 import { call } from "./api.js";
-import { attr, fill, h, keyed, show, text } from "./dom.js";
+import { attr, fill, h, keyed, show, text, textWithIds } from "./dom.js";
 import { apiName, celsius, duration, known, number, percent, quantiles, recent, size, watts } from "./format.js";
 import { hueClass } from "./hues.js";
 import { makeNumbers, updateNumbers } from "./numbers.js";
@@ -42,7 +42,7 @@ function makeWhy() {
 function updateWhy(view, adapter, context) {
   const { lead, text: words } = why(adapter, context);
   text(view.lead, lead);
-  text(view.words, words);
+  textWithIds(view.words, words);
 }
 
 // ---- Adapters that are not used: small
@@ -60,7 +60,7 @@ function updateUnused(card, adapter, context) {
   attr(card.root, "data-adapter", adapter.id);
   attr(card.root, "data-state", adapter.state);
   text(card.name, adapter.name);
-  text(card.facts, facts(adapter));
+  textWithIds(card.facts, facts(adapter));
   updateState(card.state, adapter.state);
   updateWhy(card.because, adapter, context);
 }
@@ -91,7 +91,7 @@ function updateCard(card, adapter, context, allRequests) {
   attr(card.root, "data-adapter", adapter.id);
   attr(card.root, "data-state", state);
   text(card.name, adapter.name);
-  text(card.facts, facts(adapter));
+  textWithIds(card.facts, facts(adapter));
   text(card.since, state === "busy" || state === "idle" ? busyWords(adapter) : `${state} for ${duration(context.now - adapter.since_ms)}`);
   updateState(card.state, state);
   updateWhy(card.because, adapter, context);

@@ -15,6 +15,7 @@ import { newestOn, renderTimeline, setUpTimeline } from "./timeline.js";
 const VIEWS = [renderHeader, renderAdapters, renderLoad, renderTimeline, renderDecisions, renderModels, renderPlayground];
 
 let planned = 0;
+let later = 0;
 
 /** However much arrives, it is drawn once per frame, and not at all while the page is hidden. */
 function schedule() {
@@ -24,6 +25,7 @@ function schedule() {
 
 function render() {
   planned = 0;
+  again();
   renderConnection();
   show(byId("content"), store.snapshot !== null);
   show(byId("waiting"), store.snapshot === null && store.connection.state !== "key");
@@ -33,21 +35,15 @@ function render() {
   for (const draw of VIEWS) draw(view);
 }
 
-/** Durations go on while nothing changes. */
-function tick() {
-  let timer = 0;
-  const begin = () => { timer ||= setInterval(schedule, 1000); };
-  const end = () => { clearInterval(timer); timer = 0; };
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) end();
-    else { begin(); schedule(); }
-  });
-  if (!document.hidden) begin();
+/** Durations go on while nothing arrives; where something does, nothing is drawn besides. */
+function again() {
+  clearTimeout(later);
+  later = setTimeout(schedule, 1000);
 }
 
 store.changed = schedule;
 for (const setUp of [setUpHeader, setUpTimeline, setUpLoad, setUpDecisions, setUpPlayground]) setUp();
-tick();
+document.addEventListener("visibilitychange", schedule); // what was due while the page was hidden
 schedule();
 follow();
 

@@ -30,6 +30,14 @@ export function text(node, value) {
   node.textContent = value;
 }
 
+/** Text whose ids, as in `pci-0000:01:00.0`, are not broken at a hyphen. */
+export function textWithIds(node, value) {
+  if (node.$text === value) return;
+  node.$text = value;
+  const parts = value.split(/(\S+-\d\S*)/); // every second one is an id
+  node.replaceChildren(...parts.map((part, at) => (at % 2 ? h("span", { class: "id", text: part }) : part)));
+}
+
 /** `null`, `undefined` and `false` take the attribute away. */
 export function attr(node, name, value) {
   const wanted = value === true ? "" : value;

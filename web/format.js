@@ -30,11 +30,13 @@ export function ago(ms) {
   return `${Math.floor(seconds / 86400)} d ago`;
 }
 
+/** By how many digits may follow the point. `toLocaleString` makes one anew each time, which was half of an update's cost. */
+const NUMBERS = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
+
 /** Three digits that count. */
 export function number(value) {
   const size = Math.abs(value);
-  const digits = size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : 2;
-  return value.toLocaleString("en", { maximumFractionDigits: digits });
+  return NUMBERS[size >= 100 ? 0 : size >= 10 ? 1 : 2].format(value);
 }
 
 export function milliseconds(ms) {
@@ -64,7 +66,7 @@ export const watts = (value) => `${number(Math.round(value * 10) / 10)} W`;
 export const celsius = (value) => `${Math.round(value)} °C`;
 
 export function count(value, noun) {
-  return `${value.toLocaleString("en")} ${noun}${value === 1 ? "" : "s"}`;
+  return `${NUMBERS[0].format(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
 const APIS = { vulkan: "Vulkan", metal: "Metal", dx12: "DX12", gl: "OpenGL", cpu: "CPU" };

@@ -2,19 +2,21 @@
 
 import { call } from "./api.js";
 import { attr, byId, fill, options, show, text } from "./dom.js";
-import { count, duration, quantiles } from "./format.js";
+import { count, duration, number, quantiles } from "./format.js";
 import { store } from "./store.js";
 
 const QUICK = { concurrency: 16, seconds: 20 };
 
 let pending = false;
 let failure = "";
+let shown = 0; // when the run began whose values are in the fields
 
 export function renderLoad({ snapshot, now }) {
   const ready = snapshot.models.filter(({ state }) => state === "ready").map(({ name }) => ({ value: name, label: name }));
   options(byId("load-model"), ready);
   const { load } = snapshot;
   const running = load?.running === true;
+  if (running) showRun(load);
   show(byId("first-run"), !load && !everRan(snapshot) && ready.length > 0);
   attr(byId("load-start"), "disabled", running || pending || ready.length === 0);
   attr(byId("load-stop"), "disabled", !running);
@@ -27,6 +29,16 @@ export function renderLoad({ snapshot, now }) {
 
 const everRan = ({ adapters }) => adapters.some(({ requests, starts }) => requests > 0 || starts > 0);
 
+/** Whichever page began it; once, so that the next run's values can be put in while this one runs. */
+function showRun({ model, concurrency, started_ms, ends_ms }) {
+  if (started_ms === shown) return;
+  shown = started_ms;
+  const choice = byId("load-model");
+  if ([...choice.options].some(({ value }) => value === model)) choice.value = model;
+  byId("load-concurrency").value = byId("load-slider").value = concurrency;
+  byId("load-seconds").value = Math.round((ends_ms - started_ms) / 1000);
+}
+
 function updateQuick(running, load, now, possible) {
   const button = byId("quick-load");
   text(button, running ? `Stop load · ${duration(load.ends_ms - now)} left` : "Make some load");
@@ -35,7 +47,7 @@ function updateQuick(running, load, now, possible) {
 
 function statusWords(load, now, possible) {
   if (!load) return possible ? "It has not run yet. Start it and watch the adapters above." : "No model is ready to be asked.";
-  const answered = `${count(load.answered, "answer")} · ${load.failed.toLocaleString("en")} failed · p50 / p99 ${quantiles(load.p50_ms, load.p99_ms)}`;
+  const answered = `${count(load.answered, "answer")} · ${number(load.failed)} failed · p50 / p99 ${quantiles(load.p50_ms, load.p99_ms)}`;
   if (!load.running) return `Done: ${load.model}, ${load.concurrency} at once · ${answered}`;
   return `${load.model}, ${load.concurrency} at once · ${duration(load.ends_ms - now)} left · ${answered}. Watch the adapters above.`;
 }

@@ -10,7 +10,7 @@ import { store, wall } from "./store.js";
 const GAP_MS = 2500;
 const NEAR_SHARE = 0.012; // of what is shown: decisions this near to the cursor are told
 
-const look = { minutes: 3, paused: false, range: null, cursor: null, frozen: null, drawn: null };
+const look = { minutes: 3, paused: false, range: null, cursor: null, frozen: null, drawn: null, inWindow: false };
 const source = { runs: [], decisions: [], levels: 2, floor: 0, toX: (atMs) => wall(atMs) / 1000 };
 let charts = null;
 let context = null;
@@ -41,10 +41,11 @@ function redraw(newest = samples().at(-1)) {
   fitBands();
   source.levels = Math.max(2, ...seen.map(onIn)) + 0.35;
   source.floor = (-source.levels * LANE * Math.max(0, ...seen.map(outIn))) / (charts.bands.height - 40);
+  describe(seen);
+  if (!look.inWindow) return; // drawing is most of the work
   const [xs, total, inFlight] = columns(samples());
   draw(charts.outstanding, [xs, total, inFlight], min, max);
   draw(charts.bands, [xs, xs.map(() => null)], min, max);
-  describe(seen);
 }
 
 /** High enough to tell the bands apart if all were on. */
@@ -171,7 +172,13 @@ export function setUpTimeline() {
   byId("scrubber").addEventListener("keydown", onKey);
   byId("scrubber").addEventListener("blur", () => charts && moveTo(null));
   new ResizeObserver(resize).observe(byId("bands"));
+  new IntersectionObserver(moved, { rootMargin: "300px" }).observe(byId("time-line"));
   addEventListener("themechange", () => charts?.all.forEach((chart) => chart.redraw(false, true)));
+}
+
+function moved(changes) {
+  look.inWindow = changes.at(-1).isIntersecting;
+  if (look.inWindow) redraw();
 }
 
 function resize() {

@@ -71,8 +71,13 @@ describe("the page", { skip: !machine, timeout: 900_000 }, () => {
     await row.waitFor();
     assert.ok((await row.textContent()).includes("latency_target"));
     assert.ok((await row.textContent()).includes(started.text));
-    assert.ok((await whyOf(page, started.adapter)).includes(started.text));
+    const why = await whyOf(page, started.adapter);
+    assert.ok(why.includes(started.text), `${why}\n${started.text}`);
     assert.match(await page.getByTestId("load-status").textContent(), /24 at once/);
+    await withPage(browser, server.url, async (other) => {
+      const field = (name) => other.getByTestId(name).inputValue();
+      await waitFor("another page's fields show the load", async () => (await field("load-concurrency")) === "24" && (await field("load-seconds")) === "60");
+    });
     await page.getByTestId("load-stop").click();
     for (const id of SOFTWARE) await waitForCard(page, id, ["off"]);
     await waitFor("the bands are gone", async () => (await bandsAt(page)) === 0);

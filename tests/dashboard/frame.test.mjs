@@ -9,6 +9,7 @@ import { sleep, waitFor } from "./server.mjs";
 const GOAL_MS = 8; // per update, on a quiet machine
 const BOUND_MS = 50; // a quarter of the time between two updates: the page keeps up on whatever runs this
 const TRANSFER_MAX = 200 * 1024;
+const PLACES = { "the cards": "#adapters", "the time line": "#time-line", "the models": "#models" }; // what is not in the window costs less
 const WINDOWS = 5;
 const WINDOW_MS = 3000;
 
@@ -26,20 +27,23 @@ describe("the page with a large feed", { timeout: 300_000 }, () => {
     feed?.end();
   });
 
-  it("takes few milliseconds per update", () => withPage(browser, feed.url, async (page) => {
-    await settle(page);
-    const read = await metrics(page);
-    const windows = [];
-    for (let at = 0; at < WINDOWS; at++) {
-      const [before, sent] = [await read(), feed.sent];
-      await sleep(WINDOW_MS);
-      const after = await read();
-      windows.push((after - before) / (feed.sent - sent));
-    }
-    const median = windows.toSorted((a, b) => a - b)[WINDOWS >> 1];
-    console.log(`script, style and layout per update: median ${median.toFixed(2)} ms (goal ${GOAL_MS}) of ${windows.map((ms) => ms.toFixed(2)).join(", ")}`);
-    assert.ok(median <= BOUND_MS, `${median} ms`);
-  }));
+  for (const [place, selector] of Object.entries(PLACES)) {
+    it(`takes few milliseconds per update at ${place}`, () => withPage(browser, feed.url, async (page) => {
+      await settle(page);
+      await page.locator(selector).evaluate((node) => node.scrollIntoView());
+      const read = await metrics(page);
+      const windows = [];
+      for (let at = 0; at < WINDOWS; at++) {
+        const [before, sent] = [await read(), feed.sent];
+        await sleep(WINDOW_MS);
+        const after = await read();
+        windows.push((after - before) / (feed.sent - sent));
+      }
+      const median = windows.toSorted((a, b) => a - b)[WINDOWS >> 1];
+      console.log(`script, style and layout per update at ${place}: median ${median.toFixed(2)} ms (goal ${GOAL_MS}) of ${windows.map((ms) => ms.toFixed(2)).join(", ")}`);
+      assert.ok(median <= BOUND_MS, `${median} ms`);
+    }));
+  }
 
   it("is small", () => withPage(browser, feed.url, async (page) => {
     await settle(page);
@@ -53,6 +57,7 @@ describe("the page with a large feed", { timeout: 300_000 }, () => {
     const read = await metrics(page);
     await hide(page, true);
     await waitFor("the stream is closed", () => feed.streams() === 0, 30_000);
+    await sleep(200); // a frame that was planned before
     const [before, requests, sent] = [await read(), feed.requests, feed.sent];
     await waitFor("twenty updates go by", () => feed.sent >= sent + 20, 60_000);
     const cost = (await read()) - before;

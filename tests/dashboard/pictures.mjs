@@ -18,10 +18,17 @@ const ECHO = `kind = "identity"\nslo = "200ms"\n${tensor("inputs")}${tensor("out
 /** All of the page, or as much of it as is asked for. */
 async function take(page, name, clip) {
   const path = join(FOLDER, `${name}.png`);
+  const usual = page.viewportSize();
   await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); });
+  // The browser draws only what is in the window, and knows only then how high that is.
+  for (let at = 0; at < 3; at++) {
+    await page.setViewportSize({ ...usual, height: await page.evaluate(() => document.body.offsetHeight) });
+    await sleep(300);
+  }
   await page.mouse.move(2, 2);
   await sleep(500); // whatever fades has faded
   await page.screenshot({ path, fullPage: true, clip });
+  await page.setViewportSize(usual);
   const { size } = statSync(path);
   console.log(`${name}.png ${Math.round(size / 1000)} kB`);
   if (size > BYTES_MAX) throw new Error(`${name}.png is too large`);
