@@ -126,7 +126,7 @@ impl World {
 fn settings(policy: &str, max: usize) -> Settings {
     let hour = Duration::from_secs(3600);
     let policy = match policy {
-        "cost" => Policy::Cost { price_mj: 1 << 40, starts_per_hour: 120 },
+        "cost" => Policy::Cost { goal: Goal::Balanced, price_mj: 1 << 40, starts_per_hour: 120 },
         _ => Policy::Concurrency { target: 2, scale_down_delay: hour, scale_to_zero_delay: hour },
     };
     Settings {

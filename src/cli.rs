@@ -7,13 +7,12 @@ use crate::adapter::entry::warn_of_unknown;
 use crate::adapter::list;
 use crate::adapter::select::select;
 use crate::api::{self, ApiLimits};
-use crate::config::{
-    AdapterArgs, Adapters, Config, Limits, LogFormat, PolicyName, ServeArgs, Workers,
-};
+use crate::config::{AdapterArgs, Config, Limits, LogFormat, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, Library};
 use crate::model::{Found, Registry, Repository, table};
 use crate::progress::Terminal;
-use crate::schedule::{Bounds, Policy, Settings};
+use crate::schedule::{Bounds, Settings};
+use crate::simulate::{self, SimulateArgs};
 use crate::telemetry::Traces;
 use crate::top::{self, TopArgs};
 use crate::worker;
@@ -44,6 +43,8 @@ enum Command {
     Models(ModelsArgs),
     /// Watch a running server in the terminal
     Top(TopArgs),
+    /// Try elastic policies on a recorded trace, in virtual time
+    Simulate(SimulateArgs),
     /// What `serve` starts for each adapter that is on
     #[command(hide = true)]
     Worker,
@@ -83,6 +84,7 @@ pub fn run(registry: Registry) -> ExitCode {
         Command::Serve(args) => serve(&args, &registry).map(|()| ExitCode::SUCCESS),
         Command::Adapters(args) => adapters(&args).map(|()| ExitCode::SUCCESS),
         Command::Models(args) => models(&args, &registry),
+        Command::Simulate(args) => simulate(&args).map(|()| ExitCode::SUCCESS),
         Command::Top(args) => watch(&args).map(|()| ExitCode::SUCCESS),
         Command::Worker => {
             log_as_worker();
@@ -243,7 +245,7 @@ fn settings(config: &Config) -> Settings {
     let Workers { silence, start, run, stop, reap, retries, backoff, backoff_max, patience } =
         config.workers;
     Settings {
-        policy: policy(adapters),
+        policy: adapters.policy(),
         min: adapters.min,
         max: adapters.max,
         queue_requests_max: queue_requests,
@@ -253,21 +255,6 @@ fn settings(config: &Config) -> Settings {
         backoff_max,
         patience,
         bounds: Bounds { silence, start, run, stop, reap },
-    }
-}
-
-fn policy(adapters: &Adapters) -> Policy {
-    match adapters.policy {
-        // Checked to be neither negative nor large.
-        PolicyName::Cost => Policy::Cost {
-            price_mj: (adapters.start_price * 1000.0) as u64,
-            starts_per_hour: adapters.starts_per_hour,
-        },
-        PolicyName::Concurrency => Policy::Concurrency {
-            target: adapters.target_rows,
-            scale_down_delay: adapters.scale_down_delay,
-            scale_to_zero_delay: adapters.scale_to_zero_delay,
-        },
     }
 }
 
@@ -287,6 +274,12 @@ fn api_limits(config: &Config) -> ApiLimits {
         hosts: config.hosts.clone(),
         access_log: config.telemetry.access_log,
     }
+}
+
+fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
+    log_as_worker();
+    println!("{}", simulate::command(args)?.trim_end());
+    Ok(())
 }
 
 /// Reads the repository: what can be served, and what cannot with its reason.

@@ -27,6 +27,7 @@ mod folders;
 pub mod model;
 mod progress;
 pub mod schedule;
+pub mod simulate;
 pub mod telemetry;
 pub mod tensor;
 mod top;

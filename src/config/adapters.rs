@@ -4,6 +4,7 @@ use super::args::AdapterArgs;
 use super::set;
 use crate::adapter::entry::Watts;
 use crate::adapter::select::{CpuRule, Rules, Software};
+use crate::schedule::{Goal, Policy};
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -23,9 +24,9 @@ pub struct Adapters {
     pub max: usize,
     /// Decides how many are on.
     pub policy: PolicyName,
-    /// Policy `cost`: what every activation costs beside its energy, in joules.
+    /// All but `concurrency`: what every activation costs beside its energy, in joules.
     pub start_price: f64,
-    /// Policy `cost`: activations of one adapter per hour, so that drivers are not cycled for
+    /// All but `concurrency`: activations of one adapter per hour, so that drivers are not cycled for
     /// nothing. If nothing else is on, one more is always allowed.
     pub starts_per_hour: u32,
     /// Policy `concurrency`: outstanding rows that one adapter should carry.
@@ -54,11 +55,16 @@ pub struct Adapters {
 }
 
 /// The elastic policies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyName {
-    /// As few as meet the latency targets, for the least energy.
-    Cost,
+    /// Short answer times first.
+    Latency,
+    /// As few as meet the latency targets; what is on answers at once.
+    #[default]
+    Balanced,
+    /// The least energy that meets the latency targets: rows wait for company as long as they may.
+    Energy,
     /// So many outstanding rows per adapter.
     Concurrency,
 }
@@ -68,7 +74,7 @@ impl Default for Adapters {
         Adapters {
             min: 0,
             max: 64,
-            policy: PolicyName::Cost,
+            policy: PolicyName::Balanced,
             start_price: 10.0,
             starts_per_hour: 120,
             target_rows: 2,
@@ -111,6 +117,23 @@ impl Adapters {
             }
         }
         Ok(())
+    }
+
+    /// The elastic policy with its numbers.
+    pub fn policy(&self) -> Policy {
+        // Checked to be neither negative nor large.
+        let price_mj = (self.start_price * 1000.0) as u64;
+        let cost = |goal| Policy::Cost { goal, price_mj, starts_per_hour: self.starts_per_hour };
+        match self.policy {
+            PolicyName::Latency => cost(Goal::Latency),
+            PolicyName::Balanced => cost(Goal::Balanced),
+            PolicyName::Energy => cost(Goal::Energy),
+            PolicyName::Concurrency => Policy::Concurrency {
+                target: self.target_rows,
+                scale_down_delay: self.scale_down_delay,
+                scale_to_zero_delay: self.scale_to_zero_delay,
+            },
+        }
     }
 
     /// Takes what was said on the command line.

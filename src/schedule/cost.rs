@@ -24,6 +24,12 @@ use std::time::Duration;
 const HOUR: Duration = Duration::from_secs(3600);
 /// Nothing stays on longer than this without need, whatever the numbers say.
 const BREAK_EVEN_MAX: f64 = 3600.0;
+/// The `latency` goal keeps adapters on so many times longer.
+const LINGER: f64 = 3.0;
+/// A start of at most so many times the target may be hidden by staying on a little longer.
+const HOPEFUL: f64 = 4.0;
+/// Patience does not keep anything on longer than this, in seconds.
+const PATIENCE_MAX: f64 = 300.0;
 /// Nor does anything go sooner than this: drivers are not cycled within a breath.
 const BREAK_EVEN_MIN: f64 = 1.0;
 
@@ -67,6 +73,12 @@ impl Scheduler {
         }
     }
 
+    /// Rows of the first model, of those that wait, that what is on or starting will serve later
+    /// than its target.
+    pub fn unmet_rows(&self, now: Time) -> u64 {
+        self.unmet(now).map_or(0, |unmet| unmet.rows.ceil() as u64)
+    }
+
     fn can_grow(&self) -> bool {
         let sleeps = |a: &Adapter| matches!(a.state, State::Off | State::Draining { .. });
         self.adapters.iter().any(|(id, a)| sleeps(a) && self.is_eligible(*id))
@@ -86,11 +98,13 @@ impl Scheduler {
             slots.retain(|slot| self.counts(slot.adapter));
             let capacity = |slot: &Slot| {
                 let free = 1.0 - taken.get(&slot.adapter).copied().unwrap_or(0.0);
-                self.rows_in_time(now, slot, window, profile.slo) * free
+                self.rows_in_time(now, (model, slot), window, profile.slo) * free
             };
             let sum: f64 = slots.iter().map(capacity).sum();
-            if (waiting as f64) > sum {
-                let (rows, drain) = (waiting as f64 - sum, level(&slots, waiting));
+            let late = self.late_rows(now, model, &slots);
+            let rows = (waiting as f64 - sum).max(late as f64);
+            if rows > 0.0 {
+                let drain = level(&slots, waiting);
                 let waited = now.since(self.queue.newest(model));
                 return Some(Unmet { model, size: 0, waiting, rows, waited, drain });
             }
@@ -108,26 +122,35 @@ impl Scheduler {
         })
     }
 
-    /// Rows that an adapter which is on serves within the window. One that is coming, or has just
-    /// come, is trusted with what arrives during its start: it was turned on for that, and until
-    /// it had its chance nobody else is.
-    fn rows_in_time(&self, now: Time, slot: &Slot, window: f64, slo: Duration) -> f64 {
-        let Some(adapter) = self.adapters.get(&slot.adapter) else { return 0.0 };
-        let start = adapter.cold_start() + self.load_time_of(slot, adapter);
-        let young = adapter.state.warms_up() || now.since(adapter.ready).as_secs_f64() < start;
-        if young || !slot.loaded {
-            let ready = Slot { free: 0.0, ..*slot };
-            return ready.rows_by(start.max(slo.as_secs_f64()).max(window));
-        }
-        slot.rows_by(window)
+    /// Rows that an adapter which is on serves within the window.
+    fn rows_in_time(
+        &self,
+        now: Time,
+        (model, slot): (ModelId, &Slot),
+        window: f64,
+        slo: Duration,
+    ) -> f64 {
+        let trusted = self.trusted_rows(now, (model, slot), window, slo);
+        trusted.unwrap_or_else(|| slot.rows_by(window))
     }
 
-    fn load_time_of(&self, slot: &Slot, adapter: &Adapter) -> f64 {
-        let loading = match adapter.state {
-            State::Loading { model, .. } => Some(model),
-            _ => adapter.replicas.keys().next().copied(),
-        };
-        loading.map_or(0.0, |model| self.load_time(slot.adapter, model))
+    /// Rows that an adapter which is coming, or has just come, is trusted with although it will be
+    /// late for them: what arrives during its start. It was turned on for that, and until it had
+    /// its chance nobody else is. One that comes in time for what waits needs no trust.
+    pub(super) fn trusted_rows(
+        &self,
+        now: Time,
+        (model, slot): (ModelId, &Slot),
+        window: f64,
+        slo: Duration,
+    ) -> Option<f64> {
+        let adapter = self.adapters.get(&slot.adapter)?;
+        let start = adapter.cold_start() + self.load_time(slot.adapter, model);
+        let slo = slo.as_secs_f64();
+        let comes_late = start + slot.batch(1) * slot.caution > slo;
+        let young = adapter.state.warms_up() || now.since(adapter.ready).as_secs_f64() < start;
+        let trusted = comes_late && (young || !slot.loaded);
+        trusted.then(|| Slot { free: 0.0, ..*slot }.rows_by(start.max(slo).max(window)))
     }
 
     /// Turns on one adapter for the rows that will be late: a draining one, else the cheapest
@@ -145,8 +168,11 @@ impl Scheduler {
             }
         }
         let Some((id, ready_in)) = self.cheapest(now, unmet) else { return false };
-        // On the way down nothing more will come that it could serve.
-        if self.closing.is_some() && unmet.drain <= ready_in.as_secs_f64() {
+        // What is on will be done before this one could begin: it would come for nothing, unless
+        // more follows for which it could not be started then.
+        let slo = self.models.get(&unmet.model).map_or(Duration::ZERO, |model| model.slo);
+        let could_wait = self.closing.is_some() || ready_in * 2 <= slo;
+        if could_wait && unmet.drain <= ready_in.as_secs_f64() {
             return false;
         }
         self.turn_on(now, id, false, self.why(unmet, ready_in))
@@ -203,24 +229,36 @@ impl Scheduler {
         (recent as u64) < u64::from(starts_per_hour) || self.on() == 0
     }
 
-    /// Lets one adapter go that has not been needed for its break-even time.
+    /// When the cap on activations allows another. Until then an adapter stays on: let go, it would
+    /// be missing when it is needed.
+    fn may_start_again(&self, adapter: &Adapter) -> Time {
+        let Policy::Cost { starts_per_hour, .. } = self.settings.policy else {
+            return Time::default();
+        };
+        let oldest = adapter.starts.len().checked_sub(starts_per_hour as usize);
+        let oldest = oldest.and_then(|at| adapter.starts.get(at));
+        oldest.map_or(Time::default(), |at| *at + HOUR)
+    }
+
+    /// Lets adapters go that have not been needed for their break-even time.
     pub(super) fn shrink_by_cost(&mut self, now: Time) -> bool {
         for adapter in self.adapters.values_mut() {
             while adapter.starts.front().is_some_and(|at| now.since(*at) >= HOUR) {
                 adapter.starts.pop_front();
             }
         }
-        let Some(go) = self.dispensable().filter(|go| go.until <= now) else {
-            return false;
-        };
-        let reason = Reason::BreakEven {
-            unneeded: now.since(go.since),
-            break_even: Duration::from_secs_f64(go.break_even),
-            patience_permille: (go.patience * 1e3) as u64,
-        };
-        self.let_go(now, go.adapter, reason);
-        self.let_go_at = now;
-        true
+        let mut any = false;
+        while let Some(go) = self.dispensable().filter(|go| go.until <= now) {
+            let reason = Reason::BreakEven {
+                unneeded: now.since(go.since),
+                break_even: Duration::from_secs_f64(go.break_even),
+                patience_permille: (go.patience * 1e3) as u64,
+            };
+            self.let_go(now, go.adapter, reason);
+            self.let_go_at = now;
+            any = true;
+        }
+        any
     }
 
     /// The adapter that goes first if nothing changes.
@@ -250,13 +288,19 @@ impl Scheduler {
         if last && (idle.is_none() || self.queue.len() > 0) {
             return None;
         }
-        let since = adapter.needed.max(self.let_go_at);
-        let since = if last { since.max(idle.unwrap_or(since)) } else { since };
+        let since = match idle {
+            // Rows that wait for company go to the cheapest: who is given none is not needed.
+            _ if self.packs() => idle?,
+            Some(idle) if last => adapter.needed.max(self.let_go_at).max(idle),
+            _ => adapter.needed.max(self.let_go_at),
+        };
         let start = self.start_seconds(id, adapter);
         let break_even = self.break_even(adapter, start);
-        let patience = if last { self.patience(start) } else { 1.0 };
-        let wait = (break_even * patience).min(BREAK_EVEN_MAX);
-        let until = since + Duration::from_secs_f64(wait);
+        let patience = self.patience(start, last);
+        let patience = if self.hurries() { patience * LINGER } else { patience };
+        let wait = (break_even * patience).min(break_even.max(PATIENCE_MAX));
+        let patience = wait / break_even;
+        let until = (since + Duration::from_secs_f64(wait)).max(self.may_start_again(adapter));
         Some(Dispensable { adapter: id, until, since, break_even, patience })
     }
 
@@ -273,10 +317,19 @@ impl Scheduler {
         seconds.clamp(BREAK_EVEN_MIN, BREAK_EVEN_MAX)
     }
 
-    /// How many times its break-even the last adapter waits.
-    fn patience(&self, start: f64) -> f64 {
-        let strictest = self.models.values().map(|model| model.slo).min();
-        if strictest.is_none_or(|slo| start <= slo.as_secs_f64()) { 1.0 } else { self.theta.exp() }
+    /// How many times its break-even an adapter waits. Where its start takes many times the target
+    /// only the last one is patient: the others' starts miss it whatever they do.
+    fn patience(&self, start: f64, last: bool) -> f64 {
+        let strictest = self.models.values().map(|model| model.slo.as_secs_f64());
+        let strictest = strictest.fold(f64::INFINITY, f64::min);
+        let stretched = self.theta.exp();
+        if start <= strictest {
+            stretched.max(1.0)
+        } else if last || (self.packs() && start <= strictest * HOPEFUL) {
+            stretched
+        } else {
+            1.0
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Scheduler {
         next.map(|(_, _, first)| first)
     }
 
-    fn look_again_at(&mut self, at: Option<Time>) {
+    pub(super) fn look_again_at(&mut self, at: Option<Time>) {
         self.look_again = self.look_again.into_iter().chain(at).min();
     }
 
@@ -64,6 +64,11 @@ impl Scheduler {
     fn serve(&mut self, now: Time, first: First) -> bool {
         let Lane { model, shape, .. } = first.lane;
         let slots = self.slots(now, model, shape.size);
+        if self.packs()
+            && let Some(served) = self.serve_thriftily(now, first, &slots)
+        {
+            return served;
+        }
         let idle = slots.iter().filter(|slot| slot.idle);
         let Some(best) = idle.min_by(|a, b| a.finish(1).total_cmp(&b.finish(1))).copied() else {
             self.look_again_at(self.room_at(now, model));
@@ -95,7 +100,7 @@ impl Scheduler {
     }
 
     /// Looks again when the first of those that are awaited should be free.
-    fn hold(&mut self, now: Time, slots: &[Slot]) {
+    pub(super) fn hold(&mut self, now: Time, slots: &[Slot]) {
         let awaited = slots.iter().filter(|slot| !slot.idle).map(|slot| slot.free);
         let soonest = awaited.fold(f64::INFINITY, f64::min).max(LOOK_AGAIN_MIN);
         if soonest.is_finite() {
@@ -122,7 +127,7 @@ impl Scheduler {
         }
     }
 
-    fn serve_lane(
+    pub(super) fn serve_lane(
         &mut self,
         now: Time,
         (lane, end): (Lane, End),
@@ -146,7 +151,9 @@ impl Scheduler {
             }
             share = share.min(best.rows_within(time / best.caution).max(chunk.min(share)));
         }
-        let slack = due.since(now).as_secs_f64();
+        // Who waits for the last moment leaves others no time: what counts is what they had.
+        let whole = self.models.get(&lane.model).filter(|_| self.packs());
+        let slack = whole.map_or(due.since(now), |model| model.slo).as_secs_f64();
         let needed = is_needed(slots, &best, rows, slack);
         self.run(now, best, (lane, end), share, needed)
     }

@@ -37,11 +37,12 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thrift;
 mod types;
 mod watch;
 
 pub use decision::{Change, Decision, Reason};
-pub use policy::{Load, Policy};
+pub use policy::{Goal, Load, Policy};
 pub use scheduler::{Outstanding, Scheduler};
 pub use service::Line;
 pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Settings};

@@ -16,11 +16,15 @@ pub enum Policy {
     /// cannot serve what waits within its target, down when staying on has cost as much energy as
     /// turning on again will.
     Cost {
+        goal: Goal,
         /// Millijoules that every activation costs beside its energy: wear of drivers and nerves.
         price_mj: u64,
         /// Activations of one adapter per hour for the load's sake.
         starts_per_hour: u32,
     },
+    /// None: adapters go on and off only as they are told to (`Event::Wished`). The simulator drives
+    /// laws of others so.
+    ByHand { goal: Goal },
     /// `ceil(rows / target)` adapters: the law of Guanhua Wang, *Distributed Machine Learning with
     /// Python*, chapter 11 ("Elasticity in model inference"): so many concurrent queries, so many
     /// devices. We count rows instead of queries, as Ray Serve's `target_ongoing_requests` does
@@ -33,6 +37,18 @@ pub enum Policy {
         /// The same for the last adapter that is on.
         scale_to_zero_delay: Duration,
     },
+}
+
+/// What the `cost` policy gives up for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// Short answer times first.
+    Latency,
+    /// Answers at once by what is on.
+    #[default]
+    Balanced,
+    /// Least energy: rows may wait for company as long as their target allows.
+    Energy,
 }
 
 impl Load {

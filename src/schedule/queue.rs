@@ -321,6 +321,13 @@ impl Queue {
     }
 
     /// The request at one end of a lane.
+    /// The first requests of a lane that wait, most urgent first: when they are due, and their rows.
+    pub(super) fn dues(&self, lane: Lane) -> impl Iterator<Item = (Time, u32)> {
+        let waiting = self.lists.lanes.get(&lane).into_iter();
+        let requests = waiting.flat_map(|waiting| &waiting.requests);
+        requests.map(|(order, id)| (order.due, self.get(*id).map_or(0, Request::waiting_rows)))
+    }
+
     pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
         let requests = &self.lists.lanes.get(&lane)?.requests;
         let entry = match end {

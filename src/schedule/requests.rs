@@ -3,7 +3,7 @@
 use super::queue::{Lane, Order, Request};
 use super::scheduler::Scheduler;
 use super::service::bucket;
-use super::state::{Batch, Part, State};
+use super::state::{Adapter, Batch, Part, State};
 use super::types::{
     Action, AdapterId, Arrival, BatchId, Failure, Fault, Incarnation, ModelId, Reject, RequestId,
     Time,
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How fast the patience with the last adapter follows missed targets, and the share of requests
 /// that may miss: online quantile tracking.
 const THETA_STEP: f64 = 0.4;
-const MISSES_WANTED: f64 = 0.007;
+const MISSES_WANTED: f64 = 0.004;
 
 impl Scheduler {
     pub(super) fn admit(&mut self, now: Time, arrival: Arrival) {
@@ -102,8 +102,10 @@ impl Scheduler {
 
     /// Remembers whether the request met its target.
     fn score(&mut self, now: Time, request: &Request) {
-        let missed = if now > request.order.due { 1.0 } else { 0.0 };
-        self.theta = (self.theta + THETA_STEP * (missed - MISSES_WANTED)).clamp(-1.0, 4.0);
+        let came = |a: &Adapter| a.state.warms_up() || a.ready > request.arrived;
+        let cold = now > request.order.due && self.adapters.values().any(came);
+        let missed = if cold { 1.0 } else { 0.0 };
+        self.theta = (self.theta + THETA_STEP * (missed - MISSES_WANTED)).clamp(-1.0, 6.0);
     }
 
     pub(super) fn failed(

@@ -14,6 +14,7 @@ impl Scheduler {
         match self.settings.policy {
             Policy::Concurrency { target, .. } => self.grow_to_load(now, target),
             Policy::Cost { .. } => self.grow_by_cost(now),
+            Policy::ByHand { .. } => return,
         }
         self.feed_starving(now);
     }
@@ -168,6 +169,7 @@ impl Scheduler {
         match self.settings.policy {
             Policy::Concurrency { target, .. } => self.shrink_to_load(now, target),
             Policy::Cost { .. } => self.shrink_by_cost(now),
+            Policy::ByHand { .. } => false,
         }
     }
 
@@ -188,6 +190,7 @@ impl Scheduler {
                 self.surplus_since.map(|since| since + self.shrink_delay())
             }
             Policy::Cost { .. } => self.dispensable().map(|surplus| surplus.until),
+            Policy::ByHand { .. } => None,
         }
     }
 
@@ -231,7 +234,7 @@ impl Scheduler {
                 scale_to_zero_delay
             }
             Policy::Concurrency { scale_down_delay, .. } => scale_down_delay,
-            Policy::Cost { .. } => Duration::ZERO,
+            Policy::Cost { .. } | Policy::ByHand { .. } => Duration::ZERO,
         }
     }
 

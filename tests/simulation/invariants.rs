@@ -102,13 +102,17 @@ impl World {
         let idle = |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. });
         let all =
             |a: &AdapterView<'_>| self.models.keys().all(|model| a.replicas.contains_key(model));
-        let quick = self.all_models.values().all(|model| model.delay.is_zero());
+        // Under this goal rows wait for company as long as their target allows.
+        let waits = matches!(self.settings.policy, Policy::Cost { goal: Goal::Energy, .. });
+        let quick = !waits && self.all_models.values().all(|model| model.delay.is_zero());
         if quick && on.iter().all(|(_, a)| idle(a)) && on.iter().any(|(_, a)| all(a)) {
             panic!("{}: work waits beside idle adapters\n{}", self.seed, self.picture());
         }
         if on.iter().any(|(_, a)| idle(a) && all(a)) {
             let next = self.scheduler.next_timeout().unwrap_or(Time::NEVER);
-            let soon = self.now + Duration::from_secs(2);
+            let slo = self.all_models.values().map(|model| model.slo).max().unwrap_or_default();
+            let soon =
+                self.now + Duration::from_secs(2).max(if waits { slo } else { Duration::ZERO });
             assert!(next <= soon, "{}: held back for too long\n{}", self.seed, self.picture());
         }
     }

@@ -16,7 +16,11 @@ impl World {
             }
         } else {
             let starts_per_hour = [1000, 1000, 2 + rng.below(4) as u32][rng.below(3) as usize];
-            Policy::Cost { price_mj: rng.below(2000), starts_per_hour }
+            Policy::Cost {
+                goal: [Goal::Latency, Goal::Balanced, Goal::Energy][rng.below(3) as usize],
+                price_mj: rng.below(2000),
+                starts_per_hour,
+            }
         };
         Settings {
             policy,

@@ -6,7 +6,7 @@ use super::*;
 fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
     let mut settings = bench.scheduler.settings.clone();
-    settings.policy = Policy::Cost { price_mj: 0, starts_per_hour: 3 };
+    settings.policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 3 };
     bench.scheduler = Scheduler::new(settings, [(MODEL, profile(1))].into());
     bench.on(Event::Discovered { adapters: adapters.to_vec() });
     bench
@@ -109,8 +109,8 @@ fn the_one_that_is_not_needed_goes_and_the_other_stays() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     bench.wished(ONE, Wish::On).wished(TWO, Wish::On).comes(ONE).comes(TWO);
     bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
-    // One client after the other: one adapter is enough.
-    for _ in 0..70 {
+    // One client after the other: one adapter is enough. The second took 2 s to come.
+    for _ in 0..150 {
         bench.request();
         let busy = [ONE, TWO].into_iter().find(|id| bench.state(*id) == "busy");
         bench.after(ms(10)).done(busy.expect("someone runs it")).after(ms(90));

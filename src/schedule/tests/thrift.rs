@@ -7,7 +7,7 @@ use super::*;
 fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
     let mut settings = bench.scheduler.settings.clone();
-    settings.policy = Policy::Cost { price_mj: 0, starts_per_hour: 30 };
+    settings.policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 30 };
     let bounds = &mut settings.bounds;
     (bounds.silence, bounds.start, bounds.run) = (HOURS, HOURS, HOURS);
     let model = ModelProfile { slo: ms(60_000), ..profile(1) };
@@ -55,7 +55,8 @@ impl Bench {
 #[test]
 fn a_start_has_its_price_beside_its_energy() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.policy = Policy::Cost { price_mj: 3000, starts_per_hour: 30 };
+    bench.scheduler.settings.policy =
+        Policy::Cost { goal: Goal::Balanced, price_mj: 3000, starts_per_hour: 30 };
     bench.brought(&[ONE]).stays(ONE, 8000);
 }
 
@@ -77,7 +78,17 @@ fn nobody_goes_within_a_breath_or_stays_for_days() {
         late.request();
     }
     late.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
-    late.done(ONE).done(ONE).done(ONE).done(ONE).stays(ONE, 3_600_000);
+    late.done(ONE).done(ONE).done(ONE).done(ONE).stays(ONE, 2_500_000);
+    let mut patient = bench(&[(ONE, idling(100))]);
+    patient.serve(profile(1));
+    for _ in 0..30 {
+        patient.request();
+    }
+    patient.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
+    for _ in 0..30 {
+        patient.done(ONE);
+    }
+    patient.stays(ONE, 300_000);
 }
 
 #[test]
@@ -91,15 +102,25 @@ fn where_a_start_is_in_time_misses_buy_no_patience() {
 #[test]
 fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.serve(profile(1)).brought(&[ONE]);
-    for _ in 0..20 {
-        bench.request().after(ms(200)).done(ONE);
+    bench.serve(profile(1));
+    // All of these wait for the start, and longer than their target.
+    for _ in 0..30 {
+        bench.request();
     }
-    assert!((bench.scheduler.theta - 4.0).abs() < 0.001, "{}", bench.scheduler.theta);
+    bench.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
+    for _ in 0..30 {
+        bench.done(ONE);
+    }
+    assert!((bench.scheduler.theta - 6.0).abs() < 0.001, "{}", bench.scheduler.theta);
     for _ in 0..1000 {
         bench.request().done(ONE);
     }
-    assert!(bench.scheduler.theta < 1.3, "{}", bench.scheduler.theta);
+    assert!(bench.scheduler.theta < 4.5, "{}", bench.scheduler.theta);
+    // Who is late although nothing started buys none: more of it would not help.
+    for _ in 0..30 {
+        bench.request().after(ms(200)).done(ONE);
+    }
+    assert!(bench.scheduler.theta < 4.5, "{}", bench.scheduler.theta);
 }
 
 #[test]
@@ -117,12 +138,13 @@ fn what_the_operator_holds_on_stays() {
 }
 
 #[test]
-fn one_goes_after_the_other() {
+fn each_goes_when_its_own_idling_has_cost_a_start() {
     let three = AdapterId(3);
     let mut bench = bench(&[(ONE, plain()), (TWO, plain()), (three, plain())]);
-    bench.brought(&[ONE, TWO, three]).stays(three, 5000);
-    bench.exited(three).stays(TWO, 5000);
-    bench.exited(TWO).stays(ONE, 5000);
+    bench.brought(&[ONE, TWO, three]).after(ms(4999));
+    assert_eq!([ONE, TWO, three].map(|id| bench.state(id)), ["idle"; 3]);
+    bench.after(ms(1));
+    assert_eq!([ONE, TWO, three].map(|id| bench.state(id)), ["stopping"; 3]);
 }
 
 #[test]
@@ -160,7 +182,9 @@ fn one_that_has_just_loaded_stays_though_it_is_not_needed() {
 #[test]
 fn one_that_is_taken_back_is_needed() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
-    bench.serve(profile(1)).brought(&[ONE, TWO]).wished(ONE, Wish::On);
+    // One adapter would be late for the second.
+    bench.serve(ModelProfile { slo: ms(15), ..profile(1) });
+    bench.brought(&[ONE, TWO]).wished(ONE, Wish::On);
     bench.request().request().done(ONE).check(TWO, "busy", &["collect 1", "answer 1"]);
     bench.wished(TWO, Wish::Off).wished(TWO, Wish::Auto).after(ms(6000));
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "draining"));

@@ -1,0 +1,191 @@
+//! The matrix: traces × mixes of adapters × latency targets × cold starts, and how large the
+//! traces' requests are made so that cells can be compared.
+//!
+//! Sizing: the trace keeps its arrivals; the service time is the largest at which all adapters
+//! together, always on, answer 99.9 % in time, with and without rows waiting for company, times
+//! 0.9. Cold starts are scaled so that the slowest one takes `kappa` of the slack that a single
+//! row leaves: `kappa = start / (target - batch(1))`, the largest over the adapters.
+
+use concertina::schedule::{Goal, Policy};
+use concertina::simulate::laws::Spec;
+use concertina::simulate::{Machine, Mix, Options, Outcome, Run, Trace, simulate};
+
+/// Rows of the largest batch.
+const MAX_ROWS: u32 = 32;
+/// Seconds that a batch takes whatever its size, beside `RATIO` rows.
+const OVERHEAD: f64 = 0.004;
+const RATIO: f64 = 1.0;
+/// Share of requests that must be answered in time.
+pub(crate) const ATTAINMENT: f64 = 0.99;
+
+/// Name, speed, watts idle, active and starting, seconds of a start: all assumptions.
+type Row = (&'static str, f64, f64, f64, f64, f64);
+
+/// Mixes of adapters as people have them under their desks.
+pub(crate) const MIXES: &[(&str, &[Row])] = &[
+    (
+        "desktop",
+        &[
+            ("780M", 0.08, 3.0, 40.0, 15.0, 0.6),
+            ("Arc A770", 0.30, 30.0, 190.0, 60.0, 2.5),
+            ("RTX 4090", 1.0, 25.0, 350.0, 80.0, 2.0),
+        ],
+    ),
+    (
+        "three",
+        &[
+            ("Iris Xe", 0.05, 2.0, 25.0, 10.0, 0.6),
+            ("RTX 3060", 0.25, 13.0, 160.0, 45.0, 2.0),
+            ("Arc B580", 0.30, 15.0, 170.0, 50.0, 2.5),
+            ("RX 7900 XTX", 0.65, 20.0, 310.0, 70.0, 2.2),
+        ],
+    ),
+    (
+        "equal",
+        &[
+            ("RTX 3090 a", 0.60, 28.0, 320.0, 75.0, 2.0),
+            ("RTX 3090 b", 0.60, 28.0, 320.0, 75.0, 2.0),
+            ("RTX 3090 c", 0.60, 28.0, 320.0, 75.0, 2.0),
+            ("RTX 3090 d", 0.60, 28.0, 320.0, 75.0, 2.0),
+        ],
+    ),
+    (
+        "pro",
+        &[
+            ("RTX 6000 Ada", 1.0, 30.0, 290.0, 80.0, 3.0),
+            ("Radeon W7900", 0.60, 25.0, 270.0, 75.0, 3.5),
+        ],
+    ),
+    (
+        "mobile",
+        &[
+            ("Arc iGPU", 0.15, 2.0, 30.0, 12.0, 0.5),
+            ("eGPU 4070", 0.45, 14.0, 185.0, 50.0, 4.0),
+            ("SoC", 0.30, 3.0, 45.0, 15.0, 1.0),
+        ],
+    ),
+];
+
+/// One cell of the matrix, sized.
+#[derive(Clone)]
+pub(crate) struct Cell {
+    pub(crate) trace_name: String,
+    pub(crate) mix_name: &'static str,
+    pub(crate) slo: f64,
+    pub(crate) kappa: f64,
+    pub(crate) trace: Trace,
+    pub(crate) machines: Vec<Machine>,
+}
+
+/// A way to run a cell.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// A policy of ours.
+    Ours(Goal),
+    /// A law of others; rows wait for company where `Energy`, else not.
+    Law(Spec, Goal),
+}
+
+/// What a cell is tried with.
+impl Cell {
+    /// The cells of one trace, mix and target, for each of the cold starts.
+    pub(crate) fn sized(
+        (trace_name, trace): (&str, &Trace),
+        (mix_name, rows): (&'static str, &[Row]),
+        slo: f64,
+        kappas: &[f64],
+    ) -> Vec<Cell> {
+        let service = size(trace, rows, slo);
+        let cell = |kappa: &f64| Cell {
+            trace_name: trace_name.to_owned(),
+            mix_name,
+            slo,
+            kappa: *kappa,
+            trace: trace.clone(),
+            machines: machines(rows, service, Some((slo, *kappa))),
+        };
+        kappas.iter().map(cell).collect()
+    }
+
+    /// Runs the cell, with noise from a seed if there is one.
+    pub(crate) fn run(&self, way: &Way, seed: Option<u64>) -> Outcome {
+        let run = self.raw(way, seed);
+        Outcome::of(&run, &self.machines, self.slo)
+    }
+
+    fn raw(&self, way: &Way, seed: Option<u64>) -> Run {
+        match way {
+            Way::Ours(goal) => run(&self.trace, &self.machines, (self.slo, *goal), None, seed),
+            Way::Law(spec, goal) => {
+                let goal = (self.slo, *goal);
+                run(&self.trace, &self.machines, goal, Some(spec), seed)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Way::Ours(goal) => write!(f, "{}", format!("{goal:?}").to_lowercase()),
+            Way::Law(spec, Goal::Energy) => write!(f, "{spec} +wait"),
+            Way::Law(spec, _) => write!(f, "{spec}"),
+        }
+    }
+}
+
+fn run(
+    trace: &Trace,
+    machines: &[Machine],
+    (slo, goal): (f64, Goal),
+    spec: Option<&Spec>,
+    seed: Option<u64>,
+) -> Run {
+    // As in the server's own settings.
+    let policy = match spec {
+        Some(_) => Policy::ByHand { goal },
+        None => Policy::Cost { goal, price_mj: 10_000, starts_per_hour: 120 },
+    };
+    let options = Options { policy, slo, seed, keep_changes: false };
+    let mut law = spec.map(|spec| spec.build(machines, slo, &trace.times()));
+    let law = law.as_mut().map(|law| law.as_mut() as &mut dyn concertina::simulate::laws::Law);
+    simulate(trace, &Mix::of(machines), &options, law).expect("one model, known everywhere")
+}
+
+fn machines(rows: &[Row], service: f64, start: Option<(f64, f64)>) -> Vec<Machine> {
+    let machine = |&(name, speed, idle_w, active_w, start_w, start): &Row| {
+        let beta = service / speed;
+        let alpha = RATIO * beta + OVERHEAD;
+        let name = name.to_owned();
+        Machine { name, alpha, beta, max_rows: MAX_ROWS, start, idle_w, active_w, start_w }
+    };
+    let mut machines: Vec<_> = rows.iter().map(machine).collect();
+    if let Some((slo, kappa)) = start {
+        // The slowest start takes this share of its slack.
+        let of = |machine: &Machine| machine.start / (slo - machine.batch(1)).max(1e-3);
+        let largest = machines.iter().map(of).fold(0.0, f64::max);
+        for machine in &mut machines {
+            machine.start *= kappa / largest;
+        }
+    } else {
+        machines.iter_mut().for_each(|machine| machine.start = 0.0);
+    }
+    machines
+}
+
+/// Service time of a row on an adapter of speed 1.
+fn size(trace: &Trace, rows: &[Row], slo: f64) -> f64 {
+    let carried = |service: f64| {
+        [Goal::Balanced, Goal::Energy].iter().all(|goal| {
+            let machines = machines(rows, service, None);
+            let run = run(trace, &machines, (slo, *goal), Some(&Spec::AllOn), None);
+            Outcome::of(&run, &machines, slo).attainment >= 0.999
+        })
+    };
+    let (mut low, mut high): (f64, f64) = (1e-5, slo);
+    for _ in 0..10 {
+        let middle = (low * high).sqrt();
+        if carried(middle) { low = middle } else { high = middle }
+    }
+    low * 0.9
+}

@@ -1,0 +1,55 @@
+//! What being on, starting and computing cost, by what is to be spared.
+
+use super::Objective;
+use crate::simulate::fleet::Machine;
+
+/// One machine's prices; joules or device-seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prices {
+    /// Of one activation.
+    pub(super) start: f64,
+    /// Of a second on with nothing to do.
+    pub(super) idle: f64,
+    /// Of a second spent computing.
+    pub(super) active: f64,
+}
+
+impl Prices {
+    pub(super) fn new(machine: &Machine, objective: Objective) -> Self {
+        match objective {
+            Objective::Energy => Prices {
+                start: machine.start_joules().max(0.0),
+                idle: machine.idle_w.max(0.0),
+                active: machine.active_w.max(0.0),
+            },
+            Objective::DeviceSeconds => {
+                Prices { start: machine.start.max(0.0), idle: 1.0, active: 1.0 }
+            }
+        }
+    }
+
+    /// What a second on costs at least, whatever is done in it, as the bound counts it with slots of
+    /// so many seconds: two slots must not be dearer than a start.
+    pub(super) fn run(&self, slot: f64) -> f64 {
+        self.idle.min(self.active).min(self.start / (2.0 * slot))
+    }
+
+    /// What a second of computing costs on top of that.
+    pub(super) fn extra(&self, slot: f64) -> f64 {
+        self.active - self.run(slot)
+    }
+
+    /// What a start costs less the repayment for slots that are only partly on: an interval of
+    /// length L touches slots of less than L + 2 slots in all.
+    pub(super) fn start_repaid(&self, slot: f64) -> f64 {
+        (self.start - 2.0 * slot * self.run(slot)).max(0.0)
+    }
+}
+
+/// Rows of the machine's full batches, smallest first: the powers of two below the largest batch,
+/// and that batch.
+pub(super) fn buckets(machine: &Machine) -> impl Iterator<Item = u32> {
+    let most = machine.max_rows.max(1);
+    let powers = std::iter::successors(Some(1_u32), |rows| rows.checked_mul(2));
+    powers.take_while(move |rows| *rows < most).chain(std::iter::once(most))
+}

@@ -1,0 +1,190 @@
+//! `concertina simulate`.
+
+use super::laws::Spec;
+use super::mix::Mix;
+use super::outcome::Outcome;
+use super::plot::plot;
+use super::trace::Trace;
+use super::world::{self, Options, Run};
+use crate::config::{Adapters, PolicyName};
+use crate::schedule::{Goal, Policy};
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Arguments of `concertina simulate`.
+#[derive(clap::Args, Debug)]
+pub struct SimulateArgs {
+    /// CSV with a column `arrival_s`, perhaps `rows` and `model`; `serve --record` writes one
+    #[arg(long, value_name = "FILE")]
+    trace: PathBuf,
+    /// TOML that describes the adapters; `serve --record` writes one beside the trace
+    #[arg(long, value_name = "FILE")]
+    adapters: PathBuf,
+    /// Latency target of models that name none
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "100ms", value_name = "TIME")]
+    slo: Duration,
+    /// latency, balanced, energy, concurrency, or a law of others: all-on, kpa, ray, hpa, keda,
+    /// idle, ski, ...; several are compared
+    #[arg(long, value_delimiter = ',', default_value = "balanced", value_name = "NAME")]
+    policy: Vec<String>,
+    /// Only the busiest stretch of this length
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    busiest: Option<Duration>,
+    /// Times vary at random, by this seed: batches by 5 %, starts by 20 %
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Draw demand and adapters of the first policy
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// One policy's outcome, as printed.
+#[derive(Serialize)]
+struct Row {
+    policy: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// Runs the trace under each policy; the text to print.
+///
+/// # Errors
+/// Files that cannot be read or used, an unknown policy, a picture that cannot be written.
+pub fn simulate(args: &SimulateArgs) -> anyhow::Result<String> {
+    ensure!(!args.policy.is_empty(), "`--policy` names none");
+    let mut trace = Trace::open(&args.trace)?;
+    if let Some(length) = args.busiest {
+        trace = trace.busiest(length.as_secs_f64());
+    }
+    let mix = Mix::open(&args.adapters)?;
+    let mut rows = Vec::new();
+    for policy in &args.policy {
+        let run = run(args, &trace, &mix, policy)?;
+        let machines = mix.machines(trace.models.first().map_or("", String::as_str))?;
+        if let Some(path) = args.plot.as_ref().filter(|_| rows.is_empty()) {
+            let svg = plot(&trace, &run, &machines, policy)?;
+            std::fs::write(path, svg)
+                .with_context(|| format!("cannot write the picture {}", path.display()))?;
+        }
+        let outcome = Outcome::of(&run, &machines, args.slo.as_secs_f64());
+        rows.push(Row { policy: policy.clone(), outcome });
+    }
+    if args.json { Ok(serde_json::to_string_pretty(&rows)?) } else { Ok(text(&rows)) }
+}
+
+fn run(args: &SimulateArgs, trace: &Trace, mix: &Mix, policy: &str) -> anyhow::Result<Run> {
+    let slo = args.slo.as_secs_f64();
+    let name = PolicyName::from_str(policy, false);
+    let adapters = Adapters { policy: name.clone().unwrap_or_default(), ..Adapters::default() };
+    let policy_value: Policy = adapters.policy();
+    let keep_changes = args.plot.is_some();
+    let options = Options { policy: policy_value, slo, seed: args.seed, keep_changes };
+    if name.is_ok() {
+        return world::simulate(trace, mix, &options, None);
+    }
+    let Some(spec) = Spec::by_name(policy) else {
+        let ours = PolicyName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let ours: Vec<_> = ours.map(|value| value.get_name().to_owned()).collect();
+        let others: Vec<_> = Spec::defaults().iter().map(ToString::to_string).collect();
+        bail!("no policy `{policy}`; there are {}, {}", ours.join(", "), others.join(", "));
+    };
+    ensure!(trace.models.len() == 1, "`{policy}` knows one model, the trace has several");
+    let machines = mix.machines(trace.models.first().map_or("", String::as_str))?;
+    let options = Options { policy: Policy::ByHand { goal: Goal::Balanced }, ..options };
+    let mut law = spec.build(&machines, slo, &trace.times());
+    world::simulate(trace, mix, &options, Some(law.as_mut()))
+}
+
+fn text(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header([
+        "policy",
+        "in time",
+        "p50",
+        "p95",
+        "p99",
+        "device time",
+        "energy",
+        "activations",
+        "flaps",
+    ]);
+    for Row { policy, outcome } in rows {
+        table.add_row([
+            policy.clone(),
+            format!("{:.2} %", outcome.attainment * 100.0),
+            time(outcome.p50_s),
+            time(outcome.p95_s),
+            time(outcome.p99_s),
+            format!("{:.0} s", outcome.device_seconds),
+            energy(outcome.joules),
+            outcome.activations.to_string(),
+            outcome.flaps.to_string(),
+        ]);
+    }
+    right_aligned(&mut table);
+    let mut text = format!("{}\n", table.trim_fmt());
+    if let [only] = rows {
+        text += &format!("\n{}\n", shares(&only.outcome));
+    }
+    text
+}
+
+fn shares(outcome: &Outcome) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header([
+        "adapter",
+        "rows",
+        "share",
+        "on",
+        "starting",
+        "idle",
+        "busy",
+        "energy",
+        "activations",
+    ]);
+    let span = outcome.span_s.max(1e-9);
+    let part = |seconds: f64| format!("{:.1} %", 100.0 * seconds / span);
+    for share in &outcome.adapters {
+        table.add_row([
+            share.name.clone(),
+            share.rows.to_string(),
+            format!("{:.1} %", share.share * 100.0),
+            part(share.starting_s + share.idle_s + share.busy_s),
+            part(share.starting_s),
+            part(share.idle_s),
+            part(share.busy_s),
+            energy(share.joules),
+            share.activations.to_string(),
+        ]);
+    }
+    right_aligned(&mut table);
+    table.trim_fmt()
+}
+
+fn right_aligned(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn time(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        "never".to_owned()
+    } else if seconds < 1.0 {
+        format!("{:.1} ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.2} s")
+    }
+}
+
+fn energy(joules: f64) -> String {
+    if joules < 1e4 { format!("{joules:.0} J") } else { format!("{:.1} Wh", joules / 3600.0) }
+}

@@ -1,0 +1,67 @@
+//! Laws that never change their mind: the baselines B0 and B1 of elastic.md, 4.3.
+
+use super::units::has;
+use super::{Law, Sight};
+
+/// Every adapter is on, always.
+#[derive(Clone, Debug, Default)]
+pub struct AllOn {
+    said: bool,
+}
+
+/// The adapters of a set are on, always.
+#[derive(Clone, Debug)]
+pub struct Subset {
+    /// Bit `k` stands for adapter `k`.
+    mask: u32,
+    said: bool,
+}
+
+impl Subset {
+    /// Bit `k` stands for adapter `k`.
+    pub fn new(mask: u32) -> Subset {
+        Subset { mask, said: false }
+    }
+}
+
+impl Law for AllOn {
+    fn next(&self) -> f64 {
+        if self.said { f64::INFINITY } else { 0.0 }
+    }
+
+    fn decide(&mut self, _: &Sight<'_>, wanted: &mut [bool]) {
+        self.said = true;
+        wanted.fill(true);
+    }
+}
+
+impl Law for Subset {
+    fn next(&self) -> f64 {
+        if self.said { f64::INFINITY } else { 0.0 }
+    }
+
+    fn decide(&mut self, _: &Sight<'_>, wanted: &mut [bool]) {
+        self.said = true;
+        for (at, want) in wanted.iter_mut().enumerate() {
+            *want = has(self.mask, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Doing;
+    use super::super::units::tests::{fleet, sight};
+    use super::*;
+
+    #[test]
+    fn what_is_on_stays_on() {
+        let (machines, doing, mut wanted) = (fleet(), [Doing::Off; 3], [false; 3]);
+        let mut law = Subset::new(0b101);
+        assert_eq!(law.next(), 0.0);
+        law.decide(&sight(0.0, &machines, &doing, 0), &mut wanted);
+        assert_eq!((wanted, law.next()), ([true, false, true], f64::INFINITY));
+        AllOn::default().decide(&sight(0.0, &machines, &doing, 0), &mut wanted);
+        assert_eq!(wanted, [true; 3]);
+    }
+}

@@ -1,0 +1,267 @@
+//! Ray Serve's autoscaler (elastic.md, 1.2; ray-project/ray, `serve/autoscaling_policy.py`,
+//! `serve/_private/autoscaling_state.py`, `serve/config.py`).
+
+use super::meter::Meter;
+use super::units::Replicas;
+use super::{Knobs, Law, Sight, is_due, next_multiple};
+use crate::simulate::fleet::Machine;
+
+/// Seconds between evaluations; delays count them.
+const TICK: f64 = 0.1;
+
+/// What Ray Serve lets people set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Params {
+    /// Ongoing requests of a replica, as share of a unit's concurrency.
+    pub target: f64,
+    /// Seconds over which ongoing requests are averaged.
+    pub look_back: f64,
+    /// Seconds between reports of the average.
+    pub push: f64,
+    /// Seconds that a higher number must last.
+    pub up: f64,
+    /// Seconds that a lower number must last.
+    pub down: f64,
+    /// The same for the last replica.
+    pub zero: f64,
+    /// Share of the way up that is gone at once.
+    pub up_factor: f64,
+    /// Share of the way down that is gone at once.
+    pub down_factor: f64,
+    /// Replicas that always stay.
+    pub least: f64,
+}
+
+impl Default for Params {
+    fn default() -> Params {
+        Params {
+            target: 1.0,
+            look_back: 30.0,
+            push: 10.0,
+            up: 30.0,
+            down: 600.0,
+            zero: 600.0,
+            up_factor: 1.0,
+            down_factor: 1.0,
+            least: 1.0,
+        }
+    }
+}
+
+impl Knobs for Params {
+    fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
+        vec![
+            ("target", "", &mut self.target),
+            ("look-back", "s", &mut self.look_back),
+            ("push", "s", &mut self.push),
+            ("up", "s", &mut self.up),
+            ("down", "s", &mut self.down),
+            ("zero", "s", &mut self.zero),
+            ("up-factor", "", &mut self.up_factor),
+            ("down-factor", "", &mut self.down_factor),
+            ("least", "", &mut self.least),
+        ]
+    }
+}
+
+/// Settings to choose from in hindsight.
+pub fn grid() -> Vec<Params> {
+    let mut grid = Vec::new();
+    for target in [0.5, 1.0, 1.5] {
+        for (up, look_back) in [(0.0, 2.0), (0.0, 10.0), (5.0, 10.0)] {
+            for (down, least) in
+                [(5.0, 0.0), (30.0, 0.0), (120.0, 0.0), (5.0, 1.0), (30.0, 1.0), (120.0, 1.0)]
+            {
+                let zero = down;
+                let push = 0.5;
+                let params =
+                    Params { target, look_back, push, up, down, zero, least, ..Params::default() };
+                grid.push(params);
+            }
+        }
+    }
+    grid
+}
+
+/// Decides how many replicas there should be.
+#[derive(Clone, Debug)]
+struct Policy {
+    params: Params,
+    /// Ongoing requests that a replica should have.
+    ongoing: f64,
+    most: usize,
+    /// Ticks that asked for more, or as a negative number for less.
+    counter: i64,
+}
+
+impl Policy {
+    /// One tick with so many running replicas, those last asked for and the requests in flight.
+    fn tick(&mut self, current: usize, target: usize, total: f64) -> usize {
+        if current == 0 {
+            let woken = self.params.up_factor.ceil().max(1.0) as usize;
+            return if total > 0.0 { target.max(woken).min(self.most) } else { target };
+        }
+        let wish = self.wish(current as f64, total);
+        if wish > target {
+            self.counter = self.counter.max(0) + 1;
+            return self.after(self.counter, self.params.up, wish, target);
+        }
+        if wish < target {
+            return self.lower(wish, target);
+        }
+        self.counter = 0;
+        target
+    }
+
+    fn wish(&self, current: f64, total: f64) -> usize {
+        let desired = total / self.ongoing;
+        let up = desired > current;
+        let factor = if up { self.params.up_factor } else { self.params.down_factor };
+        let mut wish = (current + factor * (desired - current) - 1e-9).ceil();
+        // A factor below 1 would never go the last step.
+        if desired.ceil() < current && wish == current {
+            wish -= 1.0;
+        }
+        (wish.max(self.params.least) as usize).min(self.most)
+    }
+
+    /// Fewer are asked for: the last one has a delay of its own.
+    fn lower(&mut self, wish: usize, target: usize) -> usize {
+        self.counter = self.counter.min(0) - 1;
+        let (delay, wish) =
+            if target == 1 { (self.params.zero, wish) } else { (self.params.down, wish.max(1)) };
+        self.after(-self.counter, delay, wish, target)
+    }
+
+    /// The last wish wins once more ticks than the delay has agreed on its direction.
+    fn after(&mut self, ticks: i64, delay: f64, wish: usize, target: usize) -> usize {
+        if ticks <= (delay / TICK) as i64 {
+            return target;
+        }
+        self.counter = 0;
+        wish
+    }
+}
+
+/// The law.
+#[derive(Clone, Debug)]
+pub struct Ray {
+    replicas: Replicas,
+    meter: Meter,
+    policy: Policy,
+    /// Requests in flight as last reported, and when to report again.
+    total: f64,
+    push: f64,
+    tick: f64,
+}
+
+impl Ray {
+    /// For these machines and a latency target in seconds.
+    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Ray {
+        let replicas = Replicas::new(machines, slo, params.least as usize);
+        let ongoing = (replicas.units.concurrency() * params.target).max(1e-6);
+        let policy = Policy { params, ongoing, most: replicas.units.most(), counter: 0 };
+        let meter = Meter::new(TICK, params.look_back);
+        Ray { replicas, meter, policy, total: 0.0, push: 0.0, tick: 0.0 }
+    }
+
+    fn evaluate(&mut self, sight: &Sight<'_>) {
+        let (now, target) = (sight.now, self.replicas.target());
+        // The first request that finds no replica is reported at once.
+        if target == 0 && self.meter.level() > 0.0 {
+            self.total = self.meter.level();
+        } else if is_due(now, self.push) {
+            self.total = self.meter.mean(self.policy.params.look_back);
+            self.push = now + self.policy.params.push;
+        }
+        let units = self.policy.tick(self.replicas.ready(sight), target, self.total);
+        self.replicas.scale(units);
+    }
+
+    /// Whether nothing but a request can change anything.
+    fn is_settled(&self) -> bool {
+        let params = self.policy.params;
+        self.replicas.target() as f64 <= params.least
+            && self.total == 0.0
+            && self.meter.level() == 0.0
+            && self.meter.mean(params.look_back) == 0.0
+    }
+}
+
+impl Law for Ray {
+    fn next(&self) -> f64 {
+        self.tick
+    }
+
+    fn decide(&mut self, sight: &Sight<'_>, wanted: &mut [bool]) {
+        self.meter.observe(sight.now, (sight.waiting + sight.running) as f64);
+        let next = next_multiple(sight.now, TICK);
+        if is_due(sight.now, self.tick) {
+            self.evaluate(sight);
+            self.tick = if self.is_settled() { f64::INFINITY } else { next };
+        } else if self.meter.level() > 0.0 {
+            self.tick = self.tick.min(next);
+        }
+        self.replicas.settle(sight, wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Doing;
+    use super::super::units::tests::{fleet, sight};
+    use super::*;
+
+    fn policy(params: Params) -> Policy {
+        Policy { params, ongoing: 2.0, most: 100, counter: 0 }
+    }
+
+    /// Ticks until the target changes, and what it becomes.
+    fn change(policy: &mut Policy, target: usize, total: f64) -> (usize, usize) {
+        let mut ticks = (1..).map(|tick| (tick, policy.tick(target, target, total)));
+        ticks.find(|(_, to)| *to != target).unwrap()
+    }
+
+    #[test]
+    fn more_than_so_many_ticks_must_agree() {
+        let mut policy = policy(Params { least: 0.0, zero: 1.0, ..Params::default() });
+        assert_eq!(change(&mut policy, 1, 5.0), (301, 3));
+        assert_eq!(change(&mut policy, 3, 0.0), (6001, 1), "the last one has its own delay");
+        assert_eq!(change(&mut policy, 1, 0.0), (11, 0));
+        assert_eq!(policy.tick(0, 0, 0.5), 1, "a cold start has none");
+    }
+
+    #[test]
+    fn one_tick_of_another_mind_starts_over() {
+        let mut policy = policy(Params::default());
+        (0..300).for_each(|_| assert_eq!(policy.tick(1, 1, 5.0), 1));
+        assert_eq!(policy.tick(1, 1, 2.0), 1);
+        assert_eq!(change(&mut policy, 1, 5.0), (301, 3));
+        (0..200).for_each(|_| assert_eq!(policy.tick(1, 1, 9.0), 1));
+        assert_eq!(change(&mut policy, 1, 3.0), (101, 2), "the last wish wins");
+    }
+
+    #[test]
+    fn factors_go_part_of_the_way_and_get_there() {
+        let params = Params { up_factor: 0.5, down_factor: 0.3, ..Params::default() };
+        assert_eq!(policy(params).wish(4.0, 20.0), 7);
+        assert_eq!(
+            [10.0, 2.0].map(|current| policy(params).wish(current, current * 2.0 - 2.0)),
+            [9, 1]
+        );
+    }
+
+    #[test]
+    fn sleeps_at_zero_and_wakes_within_a_tick() {
+        let (machines, mut wanted, off) = (fleet(), [false; 3], [Doing::Off; 3]);
+        let params = Params { least: 0.0, ..Params::default() };
+        let mut law = Ray::new(params, &machines, 2.0);
+        law.decide(&sight(0.0, &machines, &off, 0), &mut wanted);
+        assert_eq!(law.next(), f64::INFINITY);
+        law.decide(&sight(1e5 + 0.25, &machines, &off, 1), &mut wanted);
+        let woken = law.next();
+        assert!((woken - 1e5 - 0.3).abs() < 1e-6, "{woken}");
+        law.decide(&sight(woken, &machines, &off, 1), &mut wanted);
+        assert_eq!(wanted, [true, false, false]);
+    }
+}

@@ -1,0 +1,181 @@
+//! Ski rental (elastic.md, 1.6): an adapter that has idled for as much energy as an activation
+//! takes goes off. Deterministic, which is 2-competitive (Albers, CACM 2010), and randomised, which
+//! is e/(e-1)-competitive (Karlin et al.).
+
+use super::wake::OnDemand;
+use super::{Knobs, Law, Sight};
+use crate::simulate::fleet::Machine;
+
+/// What there is to choose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Params {
+    /// Break-even times that an adapter may idle.
+    pub factor: f64,
+}
+
+impl Default for Params {
+    fn default() -> Params {
+        Params { factor: 1.0 }
+    }
+}
+
+impl Knobs for Params {
+    fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
+        vec![("factor", "", &mut self.factor)]
+    }
+}
+
+/// Settings to choose from in hindsight.
+pub fn grid() -> Vec<Params> {
+    let factors = [
+        0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0,
+        15.0, 20.0, 30.0, 50.0, 100.0, 300.0, 1e6,
+    ];
+    factors.map(|factor| Params { factor }).to_vec()
+}
+
+/// Seconds that each machine may idle.
+fn patience(params: Params, machines: &[Machine]) -> Vec<f64> {
+    machines.iter().map(|machine| machine.break_even() * params.factor).collect()
+}
+
+/// The deterministic law.
+#[derive(Clone, Debug)]
+pub struct Ski {
+    adapters: OnDemand,
+    patience: Vec<f64>,
+}
+
+impl Ski {
+    /// For these machines and a latency target in seconds.
+    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Ski {
+        Ski { adapters: OnDemand::new(machines, slo), patience: patience(params, machines) }
+    }
+}
+
+impl Law for Ski {
+    fn next(&self) -> f64 {
+        self.adapters.next()
+    }
+
+    fn decide(&mut self, sight: &Sight<'_>, wanted: &mut [bool]) {
+        let patience = &self.patience;
+        self.adapters.decide(sight, wanted, |at, _| patience.get(at).copied().unwrap_or(0.0));
+    }
+}
+
+/// The patience of one adapter in the idle period that it is in.
+#[derive(Clone, Copy, Debug)]
+struct Draw {
+    /// The longest, in seconds.
+    longest: f64,
+    since: f64,
+    seconds: f64,
+}
+
+/// The randomised law.
+#[derive(Clone, Debug)]
+pub struct RandomSki {
+    adapters: OnDemand,
+    draws: Vec<Draw>,
+    random: SplitMix,
+}
+
+impl RandomSki {
+    /// For these machines and a latency target in seconds.
+    pub fn new(params: Params, seed: u64, machines: &[Machine], slo: f64) -> RandomSki {
+        let draw = |longest| Draw { longest, since: f64::NAN, seconds: longest };
+        let draws = patience(params, machines).into_iter().map(draw).collect();
+        RandomSki { adapters: OnDemand::new(machines, slo), draws, random: SplitMix(seed) }
+    }
+}
+
+impl Law for RandomSki {
+    fn next(&self) -> f64 {
+        self.adapters.next()
+    }
+
+    fn decide(&mut self, sight: &Sight<'_>, wanted: &mut [bool]) {
+        let (draws, random) = (&mut self.draws, &mut self.random);
+        self.adapters.decide(sight, wanted, |at, since| {
+            let Some(draw) = draws.get_mut(at) else { return 0.0 };
+            if draw.since != since {
+                *draw = Draw { since, seconds: draw.longest * share(random.unit()), ..*draw };
+            }
+            draw.seconds
+        });
+    }
+}
+
+/// Turns a uniform draw into one of density `e^x / (e - 1)` on `0..1`.
+fn share(uniform: f64) -> f64 {
+    (uniform * (std::f64::consts::E - 1.0)).ln_1p()
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+#[derive(Clone, Debug)]
+struct SplitMix(u64);
+
+impl SplitMix {
+    /// Uniform on `0..1`.
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Doing;
+    use super::super::units::tests::{fleet, sight};
+    use super::*;
+
+    #[test]
+    fn idles_for_the_energy_of_an_activation() {
+        let machines = fleet();
+        let mut law = Ski::new(Params { factor: 0.5 }, &machines, 2.0);
+        let (doing, mut wanted) = ([Doing::Idle { since: 10.0 }; 3], [true; 3]);
+        law.decide(&sight(10.0, &machines, &doing, 0), &mut wanted);
+        assert_eq!(law.next(), 13.0, "2 s at three times the watts of idling, halved");
+        law.decide(&sight(13.0, &machines, &doing, 0), &mut wanted);
+        assert_eq!((law.next(), wanted), (f64::INFINITY, [false; 3]));
+    }
+
+    #[test]
+    fn splitmix_is_that_of_its_authors() {
+        let mut random = SplitMix(1_234_567);
+        let first = 6_457_827_717_110_365_317_u64 >> 11;
+        assert_eq!(random.unit(), first as f64 / (1_u64 << 53) as f64);
+    }
+
+    #[test]
+    fn the_randomised_ratio_holds_for_every_gap() {
+        // In units of the break-even time; the clairvoyant pays the lesser of the gap and 1.
+        let mut random = SplitMix(7);
+        let draws: Vec<f64> = (0..40_000).map(|_| share(random.unit())).collect();
+        let bound = std::f64::consts::E / (std::f64::consts::E - 1.0);
+        for gap in [0.1, 0.5, 0.9, 1.0, 5.0_f64] {
+            let paid = |draw: &f64| if *draw < gap { draw + 1.0 } else { gap };
+            let mean = draws.iter().map(paid).sum::<f64>() / draws.len() as f64;
+            assert!((mean / gap.min(1.0) - bound).abs() < 0.05, "gap {gap}: {mean}");
+        }
+    }
+
+    #[test]
+    fn draws_anew_in_each_idle_period_only() {
+        let machines = fleet();
+        let mut law = RandomSki::new(Params::default(), 1, &machines, 2.0);
+        let mut ends = Vec::new();
+        for since in [10.0, 20.0] {
+            let doing = [Doing::Idle { since }, Doing::Off, Doing::Off];
+            for now in [since, since] {
+                law.decide(&sight(now, &machines, &doing, 0), &mut [true, false, false]);
+                ends.push(law.next() - since);
+            }
+        }
+        assert_eq!((ends[0], ends[2]), (ends[1], ends[3]));
+        assert!(ends[0] != ends[2] && ends.iter().all(|end| (0.0..=6.0).contains(end)), "{ends:?}");
+    }
+}

@@ -1,0 +1,308 @@
+//! Replicas of laws that count them, on adapters that are unequal (elastic.md, 4.3): one replica
+//! is one *unit*, the rate of the slowest adapter, and so many units are carried by the cheapest
+//! set of adapters whose rates add up to them.
+
+use super::super::fleet::Machine;
+use super::{Doing, Sight};
+
+/// Finer units are not told apart: a fleet is at most so many of them.
+const UNITS_MAX: f64 = 1024.0;
+/// All sets of adapters are looked at; more adapters than these are never on.
+const ADAPTERS_MAX: usize = 16;
+/// Sums of rates come from floats; so much of a unit is rounding.
+const ROUNDING: f64 = 1e-9;
+
+/// What units are worth, and which adapters carry how many of them.
+#[derive(Clone, Debug)]
+pub struct Units {
+    /// Rows per second of each adapter.
+    rates: Vec<f64>,
+    /// Rows per second of one unit.
+    unit: f64,
+    /// Latency target, in seconds.
+    slo: f64,
+    /// Bits of the adapters that carry 0, 1, 2... units.
+    sets: Vec<u32>,
+}
+
+/// Rows per second that each adapter can serve with batches that take no longer than the deadline,
+/// in seconds; without a deadline if none could keep it, since late is better than never.
+pub fn rates(machines: &[Machine], deadline: f64) -> Vec<f64> {
+    let by = |deadline: f64| machines.iter().map(|machine| machine.rate(deadline)).collect();
+    let rates: Vec<f64> = by(deadline);
+    if rates.iter().all(|rate| *rate <= 0.0) { by(f64::INFINITY) } else { rates }
+}
+
+impl Units {
+    /// Units of these machines at a latency target in seconds.
+    pub fn new(machines: &[Machine], slo: f64) -> Units {
+        Units::with_rates(machines, rates(machines, slo), slo)
+    }
+
+    /// The same with rates, in rows per second, that come from elsewhere.
+    pub fn with_rates(machines: &[Machine], rates: Vec<f64>, slo: f64) -> Units {
+        let total: f64 = rates.iter().sum();
+        let slowest =
+            rates.iter().copied().filter(|rate| *rate > 0.0).fold(f64::INFINITY, f64::min);
+        let unit = if slowest.is_finite() { slowest.max(total / UNITS_MAX) } else { 1.0 };
+        let most = (total / unit + ROUNDING) as usize;
+        let costs = Costs::new(machines, &rates);
+        let sets = (0..=most).map(|units| costs.cheapest(units as f64 * unit)).collect();
+        Units { rates, unit, slo, sets }
+    }
+
+    /// Units that all adapters together are.
+    pub fn most(&self) -> usize {
+        self.sets.len().saturating_sub(1)
+    }
+
+    /// Rows per second of one unit.
+    pub fn unit(&self) -> f64 {
+        self.unit
+    }
+
+    /// Requests in flight that one unit carries when each takes half the target (Little).
+    pub fn concurrency(&self) -> f64 {
+        (self.unit * self.slo / 2.0).max(1e-6)
+    }
+
+    /// Units that carry so many rows per second.
+    pub fn needed(&self, rate: f64) -> usize {
+        ((rate / self.unit - ROUNDING).ceil().max(0.0) as usize).min(self.most())
+    }
+
+    /// Bits of the adapters that carry so many units, or of all that serve if they are too many.
+    pub fn set(&self, units: usize) -> u32 {
+        self.sets.get(units.min(self.most())).copied().unwrap_or(0)
+    }
+
+    /// Rows per second of a set of adapters.
+    pub fn rate_of(&self, set: u32) -> f64 {
+        let rates = self.rates.iter().enumerate();
+        rates.filter(|(at, _)| has(set, *at)).map(|(_, rate)| rate).sum()
+    }
+
+    /// Turns adapters on and off so that it comes to this set. Those that are no longer in it stay
+    /// until those that replace them are ready, since a law that adds a replica does not mean to
+    /// lose another.
+    pub fn settle(&self, set: u32, sight: &Sight<'_>, wanted: &mut [bool]) {
+        let mut doing = sight.doing.iter().enumerate();
+        let is_complete = doing.all(|(at, doing)| !has(set, at) || is_ready(doing));
+        for (at, want) in wanted.iter_mut().enumerate() {
+            if has(set, at) {
+                *want = true;
+            } else if is_complete {
+                *want = false;
+            }
+        }
+    }
+
+    /// Whole units of the adapters that are ready.
+    fn ready(&self, doing: &[Doing]) -> usize {
+        let ready = self.rates.iter().zip(doing).filter(|(_, doing)| is_ready(doing));
+        (ready.map(|(rate, _)| rate).sum::<f64>() / self.unit + ROUNDING) as usize
+    }
+}
+
+/// Whether a set has this adapter.
+pub fn has(set: u32, adapter: usize) -> bool {
+    adapter < ADAPTERS_MAX && set >> adapter & 1 == 1
+}
+
+/// Whether an adapter takes batches.
+pub fn is_ready(doing: &Doing) -> bool {
+    matches!(doing, Doing::Idle { .. } | Doing::Busy)
+}
+
+/// Watts of sets of adapters.
+struct Costs {
+    /// Adapters that serve, by joules per row; with bit, joules per row, rows per second.
+    by_row: Vec<(u32, f64, f64)>,
+    /// Watts of idling, set and rows per second, of all sets, by watts.
+    sets: Vec<(f64, u32, f64)>,
+}
+
+impl Costs {
+    fn new(machines: &[Machine], rates: &[f64]) -> Costs {
+        let serving = machines
+            .iter()
+            .zip(rates)
+            .take(ADAPTERS_MAX)
+            .enumerate()
+            .filter(|(_, (_, rate))| **rate > 0.0);
+        let serving: Vec<(u32, f64, f64, f64)> = serving
+            .map(|(at, (machine, rate))| {
+                (1 << at, (machine.active_w - machine.idle_w) / rate, *rate, machine.idle_w)
+            })
+            .collect();
+        let mut sets = vec![(0.0, 0, 0.0)];
+        for (bit, _, rate, idle_w) in &serving {
+            let with =
+                |(watts, set, sum): &(f64, u32, f64)| (watts + idle_w, set | bit, sum + rate);
+            let more: Vec<(f64, u32, f64)> = sets.iter().map(with).collect();
+            sets.extend(more);
+        }
+        sets.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut by_row: Vec<_> =
+            serving.iter().map(|(bit, row, rate, _)| (*bit, *row, *rate)).collect();
+        by_row.sort_by(|a, b| a.1.total_cmp(&b.1));
+        Costs { by_row, sets }
+    }
+
+    /// The set that carries so many rows per second with the least watts.
+    fn cheapest(&self, rate: f64) -> u32 {
+        // No set serves for less than all adapters do.
+        let least = self.serving(u32::MAX, rate);
+        let mut best = (f64::INFINITY, 0);
+        for (idle_w, set, sum) in &self.sets {
+            // Sets come by watts of idling: from here on all cost more.
+            if idle_w + least >= best.0 {
+                break;
+            }
+            if sum * (1.0 + ROUNDING) < rate {
+                continue;
+            }
+            let watts = idle_w + self.serving(*set, rate);
+            if watts < best.0 {
+                best = (watts, *set);
+            }
+        }
+        best.1
+    }
+
+    /// Watts above idling when the adapters that need least per row get the rows first.
+    fn serving(&self, set: u32, rate: f64) -> f64 {
+        let (mut left, mut watts) = (rate, 0.0);
+        for (bit, row, most) in &self.by_row {
+            if set & bit != 0 {
+                let rows = left.min(*most);
+                left -= rows;
+                watts += rows * row;
+            }
+        }
+        watts
+    }
+}
+
+/// What a law that counts replicas last asked for, and the adapters that stand for it.
+#[derive(Clone, Debug)]
+pub struct Replicas {
+    pub units: Units,
+    target: usize,
+}
+
+impl Replicas {
+    /// Starts with so many units.
+    pub fn new(machines: &[Machine], slo: f64, initial: usize) -> Replicas {
+        let units = Units::new(machines, slo);
+        let target = initial.min(units.most());
+        Replicas { units, target }
+    }
+
+    /// Units last asked for.
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// Asks for so many units.
+    pub fn scale(&mut self, units: usize) {
+        self.target = units.min(self.units.most());
+    }
+
+    /// Units that are ready, of those asked for: what a large adapter has beyond that is none of
+    /// the law's replicas.
+    pub fn ready(&self, sight: &Sight<'_>) -> usize {
+        self.units.ready(sight.doing).min(self.target)
+    }
+
+    /// Turns adapters on and off, as [`Units::settle`] does.
+    pub fn settle(&self, sight: &Sight<'_>, wanted: &mut [bool]) {
+        self.units.settle(self.units.set(self.target), sight, wanted);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An adapter with so many rows per second at the best, which idles at so many watts.
+    pub(in super::super) fn machine(rate: f64, idle_w: f64, active_w: f64) -> Machine {
+        let beta = 1.0 / rate;
+        let (alpha, start, start_w) = (0.0, 2.0, idle_w * 3.0);
+        let name = format!("{rate}");
+        Machine { name, alpha, beta, max_rows: 1, start, idle_w, active_w, start_w }
+    }
+
+    /// Units of 1, 4 and 12 rows per second.
+    pub(in super::super) fn fleet() -> Vec<Machine> {
+        vec![machine(1.0, 3.0, 40.0), machine(4.0, 30.0, 190.0), machine(12.0, 25.0, 350.0)]
+    }
+
+    pub(in super::super) fn sight<'a>(
+        now: f64,
+        machines: &'a [Machine],
+        doing: &'a [Doing],
+        in_flight: usize,
+    ) -> Sight<'a> {
+        let (waiting, running, arrived, unmet, slo) = (in_flight, 0, 0, 0, 2.0);
+        Sight { now, machines, doing, waiting, running, arrived, unmet, slo }
+    }
+
+    #[test]
+    fn units_are_carried_by_the_cheapest_set() {
+        let units = Units::new(&fleet(), 2.0);
+        assert_eq!((units.most(), units.unit(), units.concurrency()), (17, 1.0, 1.0));
+        let sets: Vec<u32> = (0..=18).map(|n| units.set(n)).collect();
+        // 2 to 12: the fast adapter idles at less than the middle one and needs 27 J for a row
+        // where the middle one needs 40 J.
+        let fast = [0b100; 11];
+        assert_eq!(
+            sets,
+            [&[0, 0b001][..], &fast, &[0b101, 0b110, 0b110, 0b110, 0b111, 0b111]].concat()
+        );
+        assert_eq!([0.0, 0.5, 1.0, 1.1, 99.0].map(|rate| units.needed(rate)), [0, 1, 1, 2, 17]);
+        assert_eq!(units.rate_of(0b101), 13.0);
+    }
+
+    #[test]
+    fn the_cheapest_set_is_that_of_brute_force() {
+        let machines = [machine(1.0, 9.0, 20.0), machine(2.5, 4.0, 90.0), machine(3.1, 8.0, 50.0)];
+        let units = Units::new(&machines, 1.0);
+        let costs = Costs::new(&machines, &rates(&machines, 1.0));
+        for n in 1..=units.most() {
+            let rate = n as f64;
+            let watts = |set: u32| {
+                let idle = (0..3).filter(|at| has(set, *at)).map(|at| machines[at].idle_w);
+                idle.sum::<f64>() + costs.serving(set, rate)
+            };
+            let carries = (1..8).filter(|set| units.rate_of(*set) >= rate);
+            let least = carries.map(watts).fold(f64::INFINITY, f64::min);
+            assert!((watts(units.set(n)) - least).abs() < 1e-9, "{n} units");
+        }
+    }
+
+    #[test]
+    fn machines_too_slow_for_the_target_carry_nothing_unless_all_are() {
+        let machines = [machine(0.25, 1.0, 2.0), machine(2.0, 5.0, 9.0)];
+        assert_eq!(Units::new(&machines, 1.0).set(1), 0b10);
+        assert_eq!(Units::new(&machines, 0.1).set(1), 0b01);
+        assert_eq!(Units::new(&[], 1.0).most(), 0);
+    }
+
+    #[test]
+    fn what_is_replaced_stays_until_its_successor_is_ready() {
+        let machines = fleet();
+        let mut replicas = Replicas::new(&machines, 2.0, 1);
+        let mut wanted = [false; 3];
+        replicas.scale(5);
+        let small = [Doing::Busy, Doing::Off, Doing::Starting { until: 3.0 }];
+        wanted[0] = true;
+        replicas.settle(&sight(1.0, &machines, &small, 1), &mut wanted);
+        assert_eq!(wanted, [true, false, true]);
+        assert_eq!(replicas.ready(&sight(1.0, &machines, &small, 1)), 1);
+        let both = [Doing::Busy, Doing::Off, Doing::Idle { since: 3.0 }];
+        replicas.settle(&sight(3.0, &machines, &both, 1), &mut wanted);
+        assert_eq!(wanted, [false, false, true]);
+        assert_eq!(replicas.ready(&sight(3.0, &machines, &both, 1)), 5);
+    }
+}

@@ -1,0 +1,31 @@
+//! Answers "what would my box do with this traffic?": runs a request trace against a description of
+//! adapters, in virtual time, with the very scheduler that serves.
+//!
+//! ```text
+//! trace.rs ─┐                        ┌─ outcome.rs  attainment, latencies, energy, activations
+//!           ├─► world.rs ─► meter.rs ┤
+//! mix.rs  ──┘     ▲                  └─ plot.rs     demand against adapters
+//!                 │ who is on: the scheduler's own policy, or a law of others (laws/)
+//! ```
+
+pub mod bound;
+mod command;
+mod fleet;
+pub mod laws;
+mod meter;
+mod mix;
+mod noise;
+mod outcome;
+mod plot;
+mod trace;
+mod world;
+
+pub use command::{SimulateArgs, simulate as command};
+pub use fleet::Machine;
+pub use meter::{Doing, Meter};
+pub use mix::{ANY_MODEL, AdapterInMix, Mix, ModelInMix, Times};
+pub use noise::Noise;
+pub use outcome::{Outcome, Share};
+pub use plot::plot;
+pub use trace::{HEADER, Request, Trace};
+pub use world::{Options, Run, simulate};

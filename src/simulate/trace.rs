@@ -1,0 +1,169 @@
+//! Request traces: when requests arrived, with how many rows, for which model. No payloads.
+//!
+//! CSV with a header line. `arrival_s` (seconds since the first request) is needed; `rows` and
+//! `model` may be there, other columns are ignored.
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use std::io::Read;
+use std::path::Path;
+
+/// The header of what `serve --record` writes.
+pub const HEADER: &str = "arrival_s,rows,model";
+/// Longer traces than this many requests do not fit into memory twice over.
+const REQUESTS_MAX: usize = 50_000_000;
+/// A request with more rows than this is a mistake in the file.
+const ROWS_MAX: u32 = 1 << 24;
+
+/// One request of a trace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Request {
+    /// Seconds since the trace began.
+    pub at: f64,
+    pub rows: u32,
+    /// Index into [`Trace::models`].
+    pub model: usize,
+}
+
+/// Requests in the order of their arrival.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    pub requests: Vec<Request>,
+    /// Names of the models that are asked for; one empty name if the file names none.
+    pub models: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    arrival_s: f64,
+    #[serde(default)]
+    rows: Option<u32>,
+    #[serde(default)]
+    model: Option<String>,
+}
+
+impl Trace {
+    /// Requests of one row for one model at these times.
+    pub fn at(times: impl IntoIterator<Item = f64>) -> Trace {
+        let request = |at| Request { at, rows: 1, model: 0 };
+        let requests = times.into_iter().map(request).collect();
+        Trace { requests, models: vec![String::new()] }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a line that is no request: the line is named.
+    pub fn open(path: &Path) -> anyhow::Result<Trace> {
+        let file = std::fs::File::open(path);
+        let file = file.with_context(|| format!("cannot open the trace {}", path.display()))?;
+        let trace = Trace::read(std::io::BufReader::new(file));
+        trace.with_context(|| format!("the trace {} cannot be used", path.display()))
+    }
+
+    /// Reads CSV.
+    ///
+    /// # Errors
+    /// As for [`Trace::open`].
+    pub fn read(source: impl Read) -> anyhow::Result<Trace> {
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
+        let header = reader.headers().context("the header line cannot be read")?;
+        if !header.iter().any(|name| name == "arrival_s") {
+            bail!("the first line must name the columns, `arrival_s` among them; see `{HEADER}`");
+        }
+        let mut trace = Trace::default();
+        for (at, line) in reader.deserialize::<Line>().enumerate() {
+            // The header is line 1.
+            let number = at + 2;
+            let line = line.with_context(|| format!("line {number} is no request"))?;
+            trace.push(line).with_context(|| format!("line {number} is no request"))?;
+            ensure!(at < REQUESTS_MAX, "more than {REQUESTS_MAX} requests");
+        }
+        ensure!(!trace.requests.is_empty(), "there is no request in it");
+        Ok(trace)
+    }
+
+    fn push(&mut self, line: Line) -> anyhow::Result<()> {
+        let (at, rows) = (line.arrival_s, line.rows.unwrap_or(1));
+        ensure!(at.is_finite() && (0.0..1e9).contains(&at), "`arrival_s` is {at}, not seconds");
+        let last = self.requests.last().map_or(0.0, |request| request.at);
+        ensure!(at >= last, "it arrived at {at} s, before the line above it; sort the file");
+        ensure!((1..=ROWS_MAX).contains(&rows), "`rows` is {rows}, not 1 to {ROWS_MAX}");
+        let name = line.model.unwrap_or_default();
+        let known = self.models.iter().position(|model| *model == name);
+        let model = known.unwrap_or_else(|| {
+            self.models.push(name);
+            self.models.len() - 1
+        });
+        self.requests.push(Request { at, rows, model });
+        Ok(())
+    }
+
+    /// Seconds from the first request to the last.
+    pub fn span(&self) -> f64 {
+        let first = self.requests.first().map_or(0.0, |request| request.at);
+        self.requests.last().map_or(0.0, |request| request.at - first)
+    }
+
+    /// Arrival times.
+    pub fn times(&self) -> Vec<f64> {
+        self.requests.iter().map(|request| request.at).collect()
+    }
+
+    /// The busiest stretch of so many seconds, moved to the beginning; all if it is shorter.
+    pub fn busiest(&self, seconds: f64) -> Trace {
+        let within = |from: usize| {
+            let end = self.requests[from].at + seconds;
+            self.requests[from..].partition_point(|request| request.at < end)
+        };
+        let from =
+            (0..self.requests.len()).max_by_key(|from| (within(*from), self.requests.len() - from));
+        let Some(from) = from.filter(|_| self.span() > seconds) else { return self.clone() };
+        let start = self.requests[from].at;
+        let cut = &self.requests[from..from + within(from)];
+        let requests = cut.iter().map(|r| Request { at: r.at - start, ..*r }).collect();
+        Trace { requests, models: self.models.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> anyhow::Result<Trace> {
+        Trace::read(text.as_bytes())
+    }
+
+    #[test]
+    fn columns_may_be_missing_or_more() {
+        let trace = read("arrival_s,input_tokens\n0.5,7\n1,\n").unwrap();
+        assert_eq!(trace, Trace::at([0.5, 1.0]));
+        let trace = read("model, rows ,arrival_s\na,3,0\nb,1,0\na,1,2.5\n").unwrap();
+        assert_eq!(trace.models, ["a", "b"]);
+        assert_eq!(trace.requests[2], Request { at: 2.5, rows: 1, model: 0 });
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, wrong) in [
+            ("", "the first line must name the columns"),
+            ("arrival_s\n", "there is no request"),
+            ("arrival_s\n1\nx\n", "line 3 is no request"),
+            ("arrival_s\n2\n1\n", "before the line above"),
+            ("arrival_s\n-1\n", "`arrival_s` is -1"),
+            ("arrival_s\nNaN\n", "`arrival_s` is NaN"),
+            ("arrival_s,rows\n1,0\n", "`rows` is 0"),
+            ("arrival_s,rows\n1\n", "line 2 is no request"),
+        ] {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(error.contains(wrong), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_busiest_stretch_is_cut_out() {
+        let trace = Trace::at([0.0, 5.0, 20.0, 21.0, 22.0, 40.0]);
+        assert_eq!(trace.busiest(3.0), Trace::at([0.0, 1.0, 2.0]));
+        assert_eq!(trace.busiest(100.0), trace);
+    }
+}

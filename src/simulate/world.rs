@@ -1,0 +1,488 @@
+//! Drives the scheduler of the server through virtual time: adapters start, load, run and go as
+//! their description says.
+
+use super::fleet::Machine;
+use super::laws::{self, Law, Sight};
+use super::meter::{Doing, Meter};
+use super::mix::{Mix, Times};
+use super::noise::Noise;
+use super::trace::Trace;
+use crate::schedule::{
+    Action, AdapterId, AdapterProfile, Arrival, BatchId, Bounds, Event, Incarnation, Line, ModelId,
+    ModelProfile, Policy, Power, Recollection, ReplicaMemory, RequestId, Scheduler, Settings,
+    Shape, Time, Wish,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+/// Longer than any trace: for bounds on workers that never fail here.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// Standard deviation of batch times and half-width of start times, as shares, with noise.
+const RUN_NOISE: f64 = 0.05;
+const START_NOISE: f64 = 0.2;
+
+/// How to run a trace.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// If a law decides, `ByHand`.
+    pub policy: Policy,
+    /// Latency target in seconds, of models that name none.
+    pub slo: f64,
+    /// Noise on batch and start times from this seed; none without.
+    pub seed: Option<u64>,
+    /// Keep what adapters did when, for a picture.
+    pub keep_changes: bool,
+}
+
+/// What came of it, still raw.
+#[derive(Debug)]
+pub struct Run {
+    /// Seconds from arrival to answer; infinite if there was none. In the order of the trace.
+    pub latencies: Vec<f64>,
+    pub meters: Vec<Meter>,
+    /// Rows and requests that each adapter finished.
+    pub served: Vec<(u64, u64)>,
+    /// Models loaded and unloaded.
+    pub loads: u64,
+    pub unloads: u64,
+    /// Seconds until the last answer: what happens later is not counted, for nobody.
+    pub span: f64,
+    /// Events that the scheduler took in, and the real time that it took for all.
+    pub events: u64,
+    pub deciding: Duration,
+}
+
+struct Later {
+    at: Time,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Later) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Later {}
+impl PartialOrd for Later {
+    fn partial_cmp(&self, other: &Later) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Later {
+    fn cmp(&self, other: &Later) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// One adapter of the world.
+struct Plant {
+    /// Seconds from off to an open device.
+    cold_start: f64,
+    /// By model.
+    times: Vec<Times>,
+    /// When its present start should end.
+    ready: f64,
+    /// Since when it is idle.
+    idle_since: f64,
+    running: usize,
+}
+
+struct World<'a> {
+    trace: &'a Trace,
+    scheduler: Scheduler,
+    machines: Vec<Machine>,
+    plants: Vec<Plant>,
+    max_rows: Vec<u32>,
+    later: BinaryHeap<Reverse<Later>>,
+    number: u64,
+    noise: Option<Noise>,
+    slo: f64,
+    arrived: usize,
+    answered: usize,
+    /// The present, in seconds.
+    now: f64,
+    wanted: Vec<bool>,
+    doing: Vec<laws::Doing>,
+    run: Run,
+}
+
+/// Runs a trace on a mix under a policy; `law`, if there is one, turns adapters on and off in its
+/// stead.
+///
+/// # Errors
+/// If the mix tells nothing of a model of the trace.
+pub fn simulate(
+    trace: &Trace,
+    mix: &Mix,
+    options: &Options,
+    law: Option<&mut dyn Law>,
+) -> anyhow::Result<Run> {
+    let mut world = World::new(trace, mix, options)?;
+    world.introduce(mix);
+    world.live(law);
+    Ok(world.end())
+}
+
+fn settings(options: &Options) -> Settings {
+    Settings {
+        policy: options.policy,
+        min: 0,
+        max: usize::MAX,
+        queue_requests_max: usize::MAX,
+        queue_rows_max: u64::MAX,
+        retries_max: 0,
+        backoff: FOREVER,
+        backoff_max: FOREVER,
+        patience: FOREVER,
+        bounds: Bounds {
+            silence: FOREVER,
+            start: FOREVER,
+            run: FOREVER,
+            stop: FOREVER,
+            reap: FOREVER,
+        },
+    }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(FOREVER)
+}
+
+fn time(seconds: f64) -> Time {
+    Time(duration(seconds))
+}
+
+fn milliwatts(watts: f64) -> u64 {
+    (watts * 1e3) as u64
+}
+
+impl<'a> World<'a> {
+    fn new(trace: &'a Trace, mix: &Mix, options: &Options) -> anyhow::Result<World<'a>> {
+        let first = trace.models.first().map_or("", String::as_str);
+        let machines = mix.machines(first)?;
+        let plant = |(at, machine): (usize, &Machine)| {
+            let times = trace.models.iter().map(|model| mix.times(at, model));
+            let times = times.collect::<anyhow::Result<Vec<_>>>()?;
+            let cold_start = mix.adapters.get(at).map_or(machine.start, |a| a.cold_start_s);
+            Ok(Plant { cold_start, times, ready: 0.0, idle_since: 0.0, running: 0 })
+        };
+        let plants = machines.iter().enumerate().map(plant);
+        let plants = plants.collect::<anyhow::Result<Vec<_>>>()?;
+        let models: BTreeMap<_, _> = trace
+            .models
+            .iter()
+            .enumerate()
+            .map(|(at, name)| {
+                let model = mix.model(name);
+                let slo = duration(model.slo_s.unwrap_or(options.slo));
+                let bytes = plants.iter().filter_map(|p| p.times.get(at)).map(|t| t.bytes).max();
+                let (max_rows, delay) = (model.max_rows, duration(model.delay_s));
+                (
+                    ModelId(at as u32),
+                    ModelProfile { max_rows, delay, slo, bytes: bytes.unwrap_or(0) },
+                )
+            })
+            .collect();
+        let count = plants.len();
+        Ok(World {
+            trace,
+            max_rows: models.values().map(|model| model.max_rows).collect(),
+            scheduler: Scheduler::new(settings(options), models),
+            later: BinaryHeap::new(),
+            number: 0,
+            noise: options.seed.map(Noise::new),
+            slo: options.slo,
+            arrived: 0,
+            answered: 0,
+            now: 0.0,
+            wanted: vec![false; count],
+            doing: vec![laws::Doing::Off; count],
+            machines,
+            run: Run {
+                latencies: vec![f64::INFINITY; trace.requests.len()],
+                meters: vec![Meter::new(options.keep_changes); count],
+                served: vec![(0, 0); count],
+                loads: 0,
+                unloads: 0,
+                span: 0.0,
+                events: 0,
+                deciding: Duration::ZERO,
+            },
+            plants,
+        })
+    }
+
+    /// Tells the scheduler of the adapters, and what an earlier run would have learned of them.
+    fn introduce(&mut self, mix: &Mix) {
+        let profile = |(at, (plant, machine)): (usize, (&Plant, &Machine))| {
+            let memory = mix.adapters.get(at).and_then(|adapter| adapter.memory_bytes);
+            let power = Power {
+                idle_mw: milliwatts(machine.idle_w),
+                active_mw: milliwatts(machine.active_w),
+                start_mw: milliwatts(machine.start_w),
+            };
+            let (speed, cold_start) = (speed(machine), duration(plant.cold_start));
+            let profile =
+                AdapterProfile { rank: 0, fallback: false, speed, cold_start, power, memory };
+            (AdapterId(at as u32), profile)
+        };
+        let adapters = self.plants.iter().zip(&self.machines).enumerate().map(profile).collect();
+        self.handle(Time::default(), Event::Discovered { adapters });
+        for at in 0..self.plants.len() {
+            let (adapter, memory) = (AdapterId(at as u32), self.recollection(at));
+            self.handle(Time::default(), Event::Recalled { adapter, memory });
+        }
+    }
+
+    fn recollection(&self, at: usize) -> Recollection {
+        let Some(plant) = self.plants.get(at) else { return Recollection::default() };
+        let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
+        let replica = |(at, times): (usize, &Times)| {
+            let (alpha_ns, beta_ns) = (nanoseconds(times.alpha_s), nanoseconds(times.beta_s));
+            let lines = vec![(0, Line { alpha_ns, beta_ns, spread_permille: 0 })];
+            let load = Some(duration(times.load_s));
+            (ModelId(at as u32), ReplicaMemory { load, bytes: Some(times.bytes), lines })
+        };
+        let replicas = plant.times.iter().enumerate().map(replica).collect();
+        Recollection { cold_start: Some(duration(plant.cold_start)), replicas }
+    }
+
+    fn live(&mut self, mut law: Option<&mut dyn Law>) {
+        if let Some(law) = law.as_deref_mut() {
+            self.ask(Time::default(), law);
+        }
+        while self.answered < self.trace.requests.len() {
+            let arrival = self.trace.requests.get(self.arrived).map(|request| time(request.at));
+            let later = self.later.peek().map(|Reverse(later)| later.at);
+            let asked = self.scheduler.next_timeout();
+            // A law that asks for the past is not asked for ever.
+            let tick = law.as_ref().map(|law| law.next()).filter(|tick| *tick > self.now);
+            let tick = tick.filter(|tick| tick.is_finite()).map(time);
+            // Without any of these nothing will ever happen again.
+            let Some(now) = [arrival, later, asked, tick].into_iter().flatten().min() else {
+                return;
+            };
+            self.now = now.0.as_secs_f64();
+            let event = if later == Some(now) {
+                self.later.pop().map(|Reverse(later)| later.event)
+            } else if arrival == Some(now) {
+                Some(self.arrive())
+            } else {
+                (asked == Some(now)).then_some(Event::Timeout)
+            };
+            if let Some(event) = event {
+                self.happen(now, event);
+            }
+            if let Some(law) = law.as_deref_mut() {
+                self.ask(now, law);
+            }
+        }
+    }
+
+    fn arrive(&mut self) -> Event {
+        let number = self.arrived;
+        self.arrived += 1;
+        let (rows, model) =
+            self.trace.requests.get(number).map_or((1, 0), |request| (request.rows, request.model));
+        Event::Arrived(Arrival {
+            request: RequestId(number as u64),
+            model: ModelId(model as u32),
+            shape: Shape::default(),
+            rows,
+            priority: 0,
+            deadline: None,
+        })
+    }
+
+    /// Something happens in the world; the scheduler is told, and obeyed.
+    fn happen(&mut self, now: Time, event: Event) {
+        self.note(now.0.as_secs_f64(), &event);
+        self.handle(now, event);
+        while let Some(action) = self.scheduler.poll_action() {
+            self.perform(now, action);
+        }
+    }
+
+    fn handle(&mut self, now: Time, event: Event) {
+        let begin = crate::clock::now();
+        self.scheduler.handle(now, event);
+        self.run.deciding += begin.elapsed();
+        self.run.events += 1;
+    }
+
+    fn note(&mut self, now: f64, event: &Event) {
+        match event {
+            Event::Ready { adapter, .. } | Event::Loaded { adapter, .. } => {
+                self.set(now, *adapter, Doing::Idle);
+            }
+            Event::Done { adapter, .. } => {
+                if let Some(plant) = self.plants.get_mut(adapter.0 as usize) {
+                    plant.running = 0;
+                }
+                self.set(now, *adapter, Doing::Idle);
+            }
+            Event::Exited { adapter, .. } => self.set(now, *adapter, Doing::Off),
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, now: f64, adapter: AdapterId, doing: Doing) {
+        let at = adapter.0 as usize;
+        if let Some(plant) = self.plants.get_mut(at) {
+            plant.idle_since = now;
+        }
+        if let (Some(meter), Some(machine)) = (self.run.meters.get_mut(at), self.machines.get(at)) {
+            meter.set(now, doing, machine);
+        }
+    }
+
+    fn perform(&mut self, now: Time, action: Action) {
+        let seconds = now.0.as_secs_f64();
+        match action {
+            Action::Start { adapter, incarnation } => {
+                self.set(seconds, adapter, Doing::Starting);
+                let noise = self.start_noise();
+                let at = adapter.0 as usize;
+                let took = self.plants.get(at).map_or(0.0, |plant| plant.cold_start * noise);
+                let speed = self.machines.get(at).map_or(0, speed);
+                if let Some(plant) = self.plants.get_mut(adapter.0 as usize) {
+                    plant.ready = seconds + took;
+                }
+                self.post(now, took, Event::Ready { adapter, incarnation, speed });
+            }
+            Action::Load { adapter, incarnation, model } => {
+                self.run.loads += 1;
+                self.set(seconds, adapter, Doing::Starting);
+                let Some(times) = self.times(adapter, model) else { return };
+                let took = times.load_s * self.start_noise();
+                let (bytes, measured) = (times.bytes, Vec::new());
+                let event = Event::Loaded { adapter, incarnation, model, bytes, measured };
+                self.post(now, took, event);
+            }
+            Action::Unload { .. } => self.run.unloads += 1,
+            Action::Run { adapter, incarnation, batch } => {
+                self.set(seconds, adapter, Doing::Busy);
+                self.execute(now, adapter, incarnation, &batch);
+            }
+            Action::Stop { adapter, incarnation } | Action::Kill { adapter, incarnation } => {
+                self.post(now, 0.0, Event::Exited { adapter, incarnation });
+            }
+            Action::Answer { request } => self.answer(seconds, request),
+            Action::Reject { .. } => self.answered += 1,
+            Action::Collect { .. } | Action::Discard { .. } | Action::Decided(_) => {}
+        }
+    }
+
+    fn execute(
+        &mut self,
+        now: Time,
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        batch: &crate::schedule::Batch,
+    ) {
+        let rows = batch.rows();
+        let took = self.batch_seconds(adapter, batch.model, rows) * self.run_noise();
+        if let Some(plant) = self.plants.get_mut(adapter.0 as usize) {
+            plant.running = batch.parts.len();
+        }
+        if let Some(served) = self.run.served.get_mut(adapter.0 as usize) {
+            served.0 += u64::from(rows);
+            served.1 += batch.parts.len() as u64;
+        }
+        let batch: BatchId = batch.id;
+        self.post(now, took, Event::Done { adapter, incarnation, batch });
+    }
+
+    fn times(&self, adapter: AdapterId, model: ModelId) -> Option<Times> {
+        self.plants.get(adapter.0 as usize)?.times.get(model.0 as usize).copied()
+    }
+
+    fn batch_seconds(&self, adapter: AdapterId, model: ModelId, rows: u32) -> f64 {
+        let Some(times) = self.times(adapter, model) else { return 0.0 };
+        let max_rows = self.max_rows.get(model.0 as usize).copied().unwrap_or(1);
+        let bucket = rows.max(1).next_power_of_two().min(max_rows.max(1));
+        times.alpha_s + times.beta_s * f64::from(bucket)
+    }
+
+    fn run_noise(&mut self) -> f64 {
+        self.noise.as_mut().map_or(1.0, |noise| (1.0 + RUN_NOISE * noise.normal()).max(0.5))
+    }
+
+    fn start_noise(&mut self) -> f64 {
+        let spread = |noise: &mut Noise| 1.0 + START_NOISE * (2.0 * noise.uniform() - 1.0);
+        self.noise.as_mut().map_or(1.0, spread)
+    }
+
+    fn post(&mut self, now: Time, seconds: f64, event: Event) {
+        self.number += 1;
+        let (at, number) = (now + duration(seconds), self.number);
+        self.later.push(Reverse(Later { at, number, event }));
+    }
+
+    fn answer(&mut self, now: f64, request: RequestId) {
+        let arrived = self.trace.requests.get(request.0 as usize).map_or(0.0, |r| r.at);
+        if let Some(latency) = self.run.latencies.get_mut(request.0 as usize) {
+            *latency = now - arrived;
+        }
+        self.answered += 1;
+    }
+
+    /// Lets the law say which adapters should be on.
+    fn ask(&mut self, now: Time, law: &mut dyn Law) {
+        self.look();
+        let before = self.wanted.clone();
+        let running: usize = self.plants.iter().map(|plant| plant.running).sum();
+        let sight = Sight {
+            now: self.now,
+            machines: &self.machines,
+            doing: &self.doing,
+            waiting: (self.arrived - self.answered).saturating_sub(running),
+            running,
+            arrived: self.arrived,
+            unmet: self.scheduler.unmet_rows(now) as usize,
+            slo: self.slo,
+        };
+        law.decide(&sight, &mut self.wanted);
+        for (at, before) in before.into_iter().enumerate() {
+            let wanted = self.wanted.get(at).copied().unwrap_or(before);
+            if wanted != before {
+                let adapter = AdapterId(at as u32);
+                let wish = if wanted { Wish::On } else { Wish::Off };
+                self.happen(now, Event::Wished { adapter, wish });
+                if !wanted {
+                    // Requests may wait for it to be wanted again.
+                    self.happen(now, Event::Wished { adapter, wish: Wish::Auto });
+                }
+            }
+        }
+    }
+
+    /// Brings `doing` up to date.
+    fn look(&mut self) {
+        let each = self.doing.iter_mut().zip(&self.plants).zip(&self.run.meters).zip(&self.wanted);
+        for (((doing, plant), meter), wanted) in each {
+            *doing = match meter.doing() {
+                Doing::Off => laws::Doing::Off,
+                Doing::Starting => laws::Doing::Starting { until: plant.ready },
+                Doing::Idle => laws::Doing::Idle { since: plant.idle_since },
+                Doing::Busy if *wanted => laws::Doing::Busy,
+                Doing::Busy => laws::Doing::Draining,
+            };
+        }
+    }
+
+    fn end(mut self) -> Run {
+        self.run.span = self.now;
+        for meter in &mut self.run.meters {
+            meter.settle(self.now);
+        }
+        self.run
+    }
+}
+
+/// Speed in rows per 1000 seconds, for the order of adapters.
+fn speed(machine: &Machine) -> u64 {
+    (machine.rate(f64::INFINITY) * 1e3) as u64 + 1
+}
