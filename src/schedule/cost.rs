@@ -28,6 +28,8 @@ const BREAK_EVEN_MAX: f64 = 3600.0;
 const LINGER: f64 = 3.0;
 /// A start of at most so many times the target may be hidden by staying on a little longer.
 const HOPEFUL: f64 = 4.0;
+/// And where none can, misses stretch the wait of the last adapter no further than e to this.
+const THETA_HOPELESS: f64 = 4.0;
 /// Patience does not keep anything on longer than this, in seconds.
 const PATIENCE_MAX: f64 = 300.0;
 /// Nor does anything go sooner than this: drivers are not cycled within a breath.
@@ -318,15 +320,16 @@ impl Scheduler {
     }
 
     /// How many times its break-even an adapter waits. Where its start takes many times the target
-    /// only the last one is patient: the others' starts miss it whatever they do.
+    /// only the last one is patient, and not without end: a start misses it whatever they do.
     fn patience(&self, start: f64, last: bool) -> f64 {
         let strictest = self.models.values().map(|model| model.slo.as_secs_f64());
         let strictest = strictest.fold(f64::INFINITY, f64::min);
-        let stretched = self.theta.exp();
         if start <= strictest {
-            stretched.max(1.0)
-        } else if last || (self.packs() && start <= strictest * HOPEFUL) {
-            stretched
+            self.theta.max(0.0).exp()
+        } else if self.packs() && start <= strictest * HOPEFUL {
+            self.theta.exp()
+        } else if last {
+            self.theta.min(THETA_HOPELESS).exp()
         } else {
             1.0
         }

@@ -92,7 +92,11 @@ impl Scheduler {
         let known = |adapter: &Adapter| {
             let services = &adapter.known.get(&model)?.services;
             let near = services.range(..=size).next_back().or_else(|| services.iter().next());
-            near.map(|(_, service)| *service)
+            let near = near.map(|(_, service)| *service)?;
+            // What an earlier run remembers may be of a bad day. The warm-up of this run knows
+            // better: believed too slow, an adapter would never be asked to show it.
+            let warm = services.get(&0).filter(|warm| warm.is_tried() && !near.is_tried());
+            Some(warm.filter(|warm| warm.batch(1) < near.batch(1)).copied().unwrap_or(near))
         };
         let Some(adapter) = self.adapters.get(&id) else { return Service::told(BATCH_GUESS) };
         if let Some(service) = known(adapter) {

@@ -12,6 +12,8 @@ const FORGETTING: f64 = 0.98;
 /// A measurement this many times longer than predicted is counted as this many times longer:
 /// one hiccup does not move the line far, and a lasting change is still learned within a few.
 const SURPRISE_MAX: f64 = 4.0;
+/// Share of its weight that a line told by something else keeps beside the first measurement.
+const TOLD: f64 = 0.25;
 /// Variance of the rows, relative to their squared mean, from which on a slope is believed.
 const SPREAD_MIN: f64 = 0.02;
 /// Standard deviations that the cautious prediction lies above the mean: the 99th percentile of
@@ -66,6 +68,12 @@ impl Service {
             y = y.min(predicted * SURPRISE_MAX);
             self.variance += (error * error - self.variance) * (1.0 - FORGETTING).max(0.1);
         }
+        if self.measured == 0 {
+            // What was told makes way for what is seen.
+            for sum in [&mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
+                *sum *= TOLD;
+            }
+        }
         self.measured += 1;
         self.add(x, y);
         self.fit();
@@ -118,6 +126,11 @@ impl Service {
     /// Whether it rests on measurements of this run.
     pub(super) fn is_measured(&self) -> bool {
         self.measured >= 3
+    }
+
+    /// Whether it was measured in this run at all.
+    pub(super) fn is_tried(&self) -> bool {
+        self.measured > 0
     }
 
     /// The same on an adapter that is so many times slower.

@@ -142,3 +142,16 @@ fn who_has_no_room_now_offers_nothing() {
     bench.after(ms(1000));
     assert_eq!(bench.slots(OTHER).len(), 1);
 }
+
+#[test]
+fn a_bad_memory_does_not_outlive_the_warm_up_of_this_run() {
+    let mut bench = Bench::one();
+    let line = Line { alpha_ns: 900_000_000, beta_ns: 0, spread_permille: 0 };
+    let lines = vec![(12, line)];
+    let replicas = vec![(MODEL, ReplicaMemory { load: None, bytes: None, lines })];
+    let memory = Recollection { cold_start: None, replicas };
+    bench.on(Event::Recalled { adapter: ONE, memory });
+    assert!(near(bench.one_row(ONE, 12), 900.0));
+    bench.wished(ONE, Wish::On).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10)), (2, ms(10))]);
+    assert!(bench.one_row(ONE, 12) < 20.0, "{}", bench.one_row(ONE, 12));
+}

@@ -190,3 +190,36 @@ fn one_that_is_taken_back_is_needed() {
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "draining"));
     bench.request().ask(|arrival| arrival.rows = 60).check(TWO, "busy", &[]);
 }
+
+#[test]
+fn who_has_no_start_left_this_hour_stays_on() {
+    let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
+    bench.scheduler.settings.policy =
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 1 };
+    bench.brought(&[ONE]).stays(ONE, 3_599_000);
+}
+
+#[test]
+fn under_the_energy_goal_rows_wait_for_company_as_long_as_they_may() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.scheduler.settings.policy =
+        Policy::Cost { goal: Goal::Energy, price_mj: 0, starts_per_hour: 30 };
+    bench.serve(ModelProfile { slo: ms(1000), ..profile(64) }).brought(&[ONE]);
+    bench.request().after(ms(900)).request().check(ONE, "idle", &[]);
+    let next = bench.scheduler.next_timeout().expect("the last moment comes").since(bench.now);
+    assert!(next > ms(40) && next < ms(80), "{next:?}");
+    bench.after(ms(80)).check(ONE, "busy", &["run 1"]);
+    // A batch so large that more rows would hardly save anything does not wait.
+    bench.done(ONE).ask(|arrival| arrival.rows = 64);
+    assert_eq!(bench.state(ONE), "busy");
+}
+
+#[test]
+fn under_the_energy_goal_the_thrifty_one_serves() {
+    let power = |active_mw| Power { active_mw, ..plain().power };
+    let hungry = AdapterProfile { power: power(100_000), ..plain() };
+    let mut bench = bench(&[(ONE, hungry), (TWO, plain())]);
+    bench.brought(&[ONE, TWO]).request().check(TWO, "busy", &["run 2"]);
+    // It will be done with the next one in time, too.
+    bench.request().check(ONE, "idle", &[]);
+}
