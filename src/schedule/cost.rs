@@ -1,16 +1,16 @@
-//! The `cost` policy: meet the latency targets with the least energy.
+//! Turns adapters on and off under the goals `latency`, `balanced` and `energy`.
 //!
 //! Growth: whenever rows wait that the adapters that are on will not serve within their model's
 //! target, the cheapest adapter that can carry them is turned on, or the fastest ones if none can
-//! alone. No timer, no average: the unmet rows are computed exactly.
+//! alone. No timer, no average: the late rows are planned exactly (`plan.rs`).
 //!
 //! Shrinking is ski rental (Karlin et al., *Competitive randomized algorithms for nonuniform
-//! problems*, 1994): an adapter goes when it was not needed for as long as staying on costs what
-//! turning it on again will, so that it never wastes more than twice the least energy. An adapter
-//! is *needed* by a batch if the others would have missed its target. Where a cold start misses
-//! the target by itself, the last adapter stays `exp(theta)` times longer, and `theta` follows
-//! the share of requests that miss: online quantile tracking ("conformal"), so that in the long
-//! run 0.7 % do.
+//! problems*, 1994): an adapter goes when it stood idle for as long as idling costs what turning
+//! it on again will, so that it never wastes more than twice the least energy. The last one may
+//! be busy all the time, since it serves whatever comes: it goes when nothing does. Where a cold
+//! start misses the target adapters stay `exp(theta)` times longer, and `theta` follows the share
+//! of requests that missed while an adapter started: online quantile tracking ("conformal"), so
+//! that in the long run 0.4 % do.
 
 use super::decision::Reason;
 use super::forecast::{Slot, level};

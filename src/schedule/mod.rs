@@ -12,7 +12,7 @@
 //!    reject   turn away what can no longer be served                scheduler.rs
 //!    expel    let go what must not be on                            scale.rs
 //!    grow     resume or start adapters                              scale.rs, cost.rs
-//!    dispatch form batches, load models on demand                   dispatch.rs, loading.rs
+//!    dispatch form batches, load models on demand                   dispatch.rs, plan.rs, loading.rs
 //!    prepare  drop and load models without hurry                    loading.rs
 //!    shrink   drain adapters that are no longer needed              scale.rs, cost.rs
 //! poll_action() ◄─ what the driver must do        next_timeout() ◄─ when to come back
@@ -27,6 +27,7 @@ mod dispatch;
 mod forecast;
 mod lifecycle;
 mod loading;
+mod plan;
 mod policy;
 mod queue;
 mod requests;
@@ -37,7 +38,6 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
-mod thrift;
 mod types;
 mod watch;
 

@@ -191,15 +191,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "        if false {\n            return 0;",
     ),
     mutant(
-        "one is started on the way down that would come too late",
+        "one is started that would find the work done",
         "cost.rs",
-        "if self.closing.is_some() && unmet.drain <= ready_in.as_secs_f64() {",
+        "if could_wait && unmet.drain <= ready_in.as_secs_f64() {",
         "if false {",
     ),
     mutant(
         "nobody is started on the way down",
         "cost.rs",
-        "if self.closing.is_some() && unmet.drain <= ready_in.as_secs_f64() {",
+        "if could_wait && unmet.drain <= ready_in.as_secs_f64() {",
         "if self.closing.is_some() {",
     ),
     // The `concurrency` policy.
@@ -288,14 +288,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "late rows turn nobody on",
         "cost.rs",
-        "if (waiting as f64) > sum {",
-        "if (waiting as f64) > sum && sum < 0.0 {",
+        "            if rows > 0.0 {",
+        "            if rows > 0.0 && sum < 0.0 {",
     ),
     mutant(
         "any row turns somebody on",
         "cost.rs",
-        "if (waiting as f64) > sum {",
-        "if waiting > 0 {",
+        "            if rows > 0.0 {",
+        "            if waiting > 0 {",
     ),
     mutant(
         "by its cost more are on than may be",
@@ -318,8 +318,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "one that comes is not trusted with what waits",
         "cost.rs",
-        "if young || !slot.loaded {",
-        "if false {",
+        "let trusted = comes_late && (young || !slot.loaded);",
+        "let trusted = false;",
     ),
     mutant(
         "one that has just come is trusted for ever",
@@ -336,8 +336,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "one that serves is as good as one that is ready",
         "cost.rs",
-        "        slot.rows_by(window)\n",
-        "        Slot { free: 0.0, ..*slot }.rows_by(window)\n",
+        "trusted.unwrap_or_else(|| slot.rows_by(window))",
+        "trusted.unwrap_or_else(|| Slot { free: 0.0, ..*slot }.rows_by(window))",
     ),
     mutant(
         "by its cost another is started while one drains",
@@ -421,7 +421,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is not needed goes at once",
         "cost.rs",
-        "(break_even * patience).min(BREAK_EVEN_MAX)",
+        "(break_even * patience).min(break_even.max(PATIENCE_MAX))",
         "0.0",
     ),
     mutant(
@@ -431,9 +431,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "seconds.min(BREAK_EVEN_MAX)",
     ),
     mutant(
-        "something stays on for days",
+        "patience stretches the wait without bound",
         "cost.rs",
-        "(break_even * patience).min(BREAK_EVEN_MAX)",
+        "(break_even * patience).min(break_even.max(PATIENCE_MAX))",
         "break_even * patience",
     ),
     mutant(
@@ -481,10 +481,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if false {",
     ),
     mutant(
-        "the last waits from its last need, not from when it fell idle",
+        "one that has no start left this hour is let go",
         "cost.rs",
-        "if last { since.max(idle.unwrap_or(since)) } else { since }",
-        "since",
+        ".max(self.may_start_again(adapter))",
+        "",
     ),
     mutant(
         "who warms up lets those go that serve",
@@ -510,17 +510,43 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "used.map_or(0.0, |(model, _)| self.load_time(id, *model))",
         "used.map_or(0.0, |_| 0.0)",
     ),
+    mutant("misses buy no patience", "cost.rs", "self.theta.min(THETA_HOPELESS).exp()", "1.0"),
     mutant(
-        "misses buy no patience",
+        "answers in time shorten the wait where a start is in time",
         "cost.rs",
-        "{ 1.0 } else { self.theta.exp() }",
-        "{ 1.0 } else { 1.0 }",
+        "self.theta.max(0.0).exp()",
+        "self.theta.exp()",
     ),
     mutant(
-        "misses buy patience where a start is in time",
-        "cost.rs",
-        "{ 1.0 } else { self.theta.exp() }",
-        "{ self.theta.exp() } else { self.theta.exp() }",
+        "rows of the energy goal do not wait for company",
+        "plan.rs",
+        "self.goal() == Some(Goal::Energy)",
+        "false",
+    ),
+    mutant(
+        "rows wait for company until they are late",
+        "plan.rs",
+        "let slack = first.order.due.since(now).as_secs_f64() - needs;",
+        "let slack = first.order.due.since(now).as_secs_f64();",
+    ),
+    mutant(
+        "a full batch waits for company",
+        "plan.rs",
+        "|| rows >= knee.min(u64::from(slot.max_rows))",
+        "",
+    ),
+    mutant(
+        "the dearest adapter serves",
+        "plan.rs",
+        "((watts / slot.rate()).max(1e-9).ln() / STEP).round() as i64",
+        "-((watts / slot.rate()).max(1e-9).ln() / STEP).round() as i64",
+    ),
+    mutant("a busy cheap adapter is not trusted", "plan.rs", "if trusted >= rows {", "if false {"),
+    mutant(
+        "one that was remembered slow is never tried",
+        "loading.rs",
+        "warm.is_tried() && !near.is_tried()",
+        "false",
     ),
     mutant(
         "answers in time take no patience back",
@@ -528,5 +554,5 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "(missed - MISSES_WANTED)",
         "missed",
     ),
-    mutant("patience has no bound", "requests.rs", ".clamp(-1.0, 4.0)", ""),
+    mutant("patience has no bound", "requests.rs", ".clamp(-1.0, 6.0)", ""),
 ];

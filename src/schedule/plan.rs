@@ -1,10 +1,13 @@
-//! The `energy` goal: rows wait for company as long as their target allows, and the adapters that
-//! take the least energy for a row serve them.
+//! Which adapter serves which rows when, and which rows will be late.
 //!
 //! Adapters are asked in the order of their energy per row. The first idle one that makes the
-//! target takes the rows, but not before it must, or before a batch is so large that waiting for
-//! more would hardly save anything. A busy one, or one that is coming, is trusted with what it
-//! can serve in time; only what is left over goes to dearer ones.
+//! target takes the rows; a busy one, or one that is coming, is trusted with what it can serve in
+//! time, and only what is left over goes to dearer ones. So the dear ones fall idle. Under the
+//! `energy` goal rows wait besides for company: until one more row would make the first one late,
+//! or until a batch is so large that waiting for more would hardly save anything. The `latency`
+//! goal asks the soonest instead of the cheapest.
+//!
+//! The plan is that of elastic serving with deadlines: consolidate on few, earliest due first.
 
 use super::forecast::Slot;
 use super::policy::{Goal, Policy};

@@ -1,0 +1,133 @@
+//! Guards what the elastic policies are worth: a small matrix of the benchmark of the same name,
+//! on traces that are made here, and the lower bound under all of them.
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a test")]
+
+#[path = "../benches/elasticity/cells.rs"]
+#[allow(dead_code, reason = "the benchmark uses all of it")]
+mod cells;
+
+use cells::{ATTAINMENT, Cell, MIXES, Way};
+use concertina::schedule::{Goal, Policy};
+use concertina::simulate::bound::{Objective, lower_bound};
+use concertina::simulate::laws::Spec;
+use concertina::simulate::{Mix, Noise, Options, Outcome, Trace, simulate};
+
+const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
+
+/// Bursts of some seconds with silence of up to two minutes between them.
+fn bursts(seed: u64) -> Trace {
+    let mut noise = Noise::new(seed);
+    let (mut at, mut times) = (0.0, Vec::new());
+    while at < 1800.0 {
+        let (rate, end) = (2.0 + 18.0 * noise.uniform(), at + 1.0 + 14.0 * noise.uniform());
+        while at < end {
+            at -= (1.0 - noise.uniform()).ln() / rate;
+            times.push(at);
+        }
+        at += 3.0 + 117.0 * noise.uniform();
+    }
+    Trace::at(times)
+}
+
+/// Requests at random, so many per second.
+fn steady(seed: u64, rate: f64) -> Trace {
+    let mut noise = Noise::new(seed);
+    let mut at = 0.0;
+    Trace::at((0..4000).map(|_| {
+        at -= (1.0 - noise.uniform()).ln() / rate;
+        at
+    }))
+}
+
+fn cells(kappa: f64) -> Vec<Cell> {
+    let traces = [("bursts", bursts(1)), ("steady", steady(2, 5.0))];
+    let mixes = MIXES.iter().filter(|(name, _)| ["desktop", "mobile"].contains(name));
+    let sized = |(name, trace): &(&str, Trace)| {
+        let cells = mixes.clone().flat_map(|mix| Cell::sized((name, trace), *mix, 2.0, &[kappa]));
+        cells.collect::<Vec<_>>()
+    };
+    traces.iter().flat_map(sized).collect()
+}
+
+#[test]
+fn targets_are_met_for_far_less_than_always_on_and_never_below_the_bound() {
+    for cell in cells(0.5) {
+        let name = format!("{} {}", cell.trace_name, cell.mix_name);
+        let all_on = cell.run(&Way::Law(Spec::AllOn, Goal::Balanced), None);
+        let bound =
+            lower_bound(&cell.machines, &cell.trace.times(), cell.slo, Objective::Energy).cost;
+        for goal in GOALS {
+            let ours = cell.run(&Way::Ours(goal), None);
+            assert!(ours.attainment >= ATTAINMENT, "{name} {goal:?}: {}", ours.attainment);
+            let (share, over) = (ours.joules / all_on.joules, ours.joules / bound);
+            println!("{name} {goal:?}: {share:.2} of always on, {over:.2} of the bound");
+            assert!(over >= 1.0 - 1e-6, "{name} {goal:?}: below the bound");
+            // Who asks the soonest first pays for it where all have work anyway.
+            let steady = if goal == Goal::Latency { 1.6 } else { 1.05 };
+            let most = if cell.trace_name == "bursts" { 0.6 } else { steady };
+            assert!(share <= most, "{name} {goal:?}: {share} of the energy of always on");
+        }
+    }
+}
+
+#[test]
+fn every_law_stays_above_the_bound() {
+    for cell in cells(0.5).into_iter().take(2) {
+        let arrivals = cell.trace.times();
+        let bound = lower_bound(&cell.machines, &arrivals, cell.slo, Objective::Energy).cost;
+        for spec in Spec::defaults() {
+            let outcome = cell.run(&Way::Law(spec, Goal::Energy), None);
+            let fair = outcome.attainment < ATTAINMENT || outcome.joules >= bound * (1.0 - 1e-6);
+            assert!(fair, "{spec}: {} J, the bound is {bound} J", outcome.joules);
+        }
+    }
+}
+
+#[test]
+fn where_a_start_just_misses_the_target_patience_keeps_it() {
+    for cell in cells(1.0) {
+        for goal in GOALS {
+            let ours = cell.run(&Way::Ours(goal), Some(3));
+            let name = format!("{} {} {goal:?}", cell.trace_name, cell.mix_name);
+            assert!(ours.attainment >= 0.95, "{name}: {}", ours.attainment);
+        }
+    }
+}
+
+#[test]
+fn time_is_conserved_and_the_order_of_adapters_changes_little() {
+    for cell in cells(0.5) {
+        let mut turned = cell.clone();
+        turned.machines.reverse();
+        let (one, other) =
+            (cell.run(&Way::Ours(Goal::Energy), None), turned.run(&Way::Ours(Goal::Energy), None));
+        for adapter in &one.adapters {
+            let sum = adapter.off_s + adapter.starting_s + adapter.idle_s + adapter.busy_s;
+            assert!((sum - one.span_s).abs() < 1e-6, "{}: {sum} of {}", adapter.name, one.span_s);
+        }
+        // Ties between equals may fall the other way.
+        let ratio = one.joules / other.joules;
+        assert!((0.999..1.001).contains(&ratio), "{} {}: {ratio}", cell.trace_name, cell.mix_name);
+    }
+}
+
+/// An adversary asks again just after the adapter went off: idling and starting cost twice what
+/// the best of hindsight would have paid, and no more.
+#[test]
+fn against_an_adversary_idling_costs_twice_the_best_at_most() {
+    let (_, rows) = MIXES.iter().find(|(name, _)| *name == "desktop").expect("it is there");
+    let cell =
+        Cell::sized(("one", &steady(1, 1.0)), ("desktop", &rows[2..]), 2.0, &[0.5]).remove(0);
+    let machine = &cell.machines[0];
+    let wait = machine.break_even().max(1.0) + machine.start + 3.0;
+    let trace = Trace::at((0..400).map(|n| f64::from(n) * wait));
+    let policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: u32::MAX };
+    let options = Options { policy, slo: 2.0, seed: None, keep_changes: false };
+    let run = simulate(&trace, &Mix::of(&cell.machines), &options, None).expect("it is described");
+    let outcome = Outcome::of(&run, &cell.machines, 2.0);
+    let idle = outcome.adapters[0].idle_s * machine.idle_w;
+    let starts = outcome.activations as f64 * machine.start_joules();
+    let gap = wait - machine.batch(1);
+    let best = (gap * machine.idle_w).min(machine.start_joules()) * 400.0;
+    assert!(idle + starts <= 2.02 * best, "{idle} + {starts} J, the best is {best} J");
+}
