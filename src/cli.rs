@@ -13,12 +13,12 @@ use crate::model::{Found, Registry, Repository, table};
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Settings};
 use crate::simulate::{self, SimulateArgs};
-use crate::telemetry::Traces;
+use crate::telemetry::{Recorder, Snapshot, Traces};
 use crate::top::{self, TopArgs};
 use crate::worker;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -166,7 +166,22 @@ async fn serve_until_told(
         }
         () = signals.next() => tracing::warn!("stopped at once"),
     }
+    if let Some(trace) = &config.telemetry.record {
+        write_mix(&engine.snapshots().borrow(), &trace.with_extension("toml"));
+    }
     Ok(())
+}
+
+/// Writes what was measured of the adapters beside the trace that was recorded.
+fn write_mix(snapshot: &Snapshot, path: &Path) {
+    let mix = toml::to_string(&simulate::Mix::recorded(snapshot)).context("it has no form in TOML");
+    let written = mix.and_then(|text| std::fs::write(path, text).context("cannot write it"));
+    match written {
+        Ok(()) => tracing::info!("the adapters are described in {}", path.display()),
+        Err(error) => {
+            tracing::warn!("no description of the adapters in {}: {error:#}", path.display())
+        }
+    }
 }
 
 /// The signals that ask the server to stop; caught as long as this exists.
@@ -235,6 +250,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         slo: config.slo,
         held_bytes_max: config.limits.held_bytes,
         shutdown_grace: config.limits.shutdown_grace,
+        recorder: config.telemetry.record.as_deref().map(Recorder::create).transpose()?,
         slow: config.test.slow.clone(),
     })
 }

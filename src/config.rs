@@ -120,6 +120,8 @@ impl Config {
         self.allow_remote |= args.allow_remote;
         set(&mut self.telemetry.log_format, args.log_format);
         self.telemetry.access_log |= args.access_log;
+        let record = &mut self.telemetry.record;
+        *record = args.record.or(record.take());
         let endpoint = &mut self.telemetry.otlp_endpoint;
         *endpoint = args.otlp_endpoint.or(endpoint.take());
     }

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("adapter", &["clock"]),
     ("model", &["error", "tensor"]),
     ("config", &["adapter::entry", "adapter::select", "folders", "schedule", "wire"]),
-    ("simulate", &["clock", "config", "schedule"]),
+    ("simulate", &["clock", "config", "schedule", "telemetry"]),
     ("telemetry", &["adapter::entry", "adapter::sensors", "schedule"]),
     ("wire", &["adapter::entry", "adapter::sensors", "model::repository", "tensor"]),
     ("worker", &["adapter", "clock", "model", "tensor", "wire"]),

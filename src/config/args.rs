@@ -24,7 +24,7 @@ pub struct ServeArgs {
     pub cache_dir: Option<PathBuf>,
     #[command(flatten)]
     pub adapters: AdapterArgs,
-    /// How many adapters are on: `cost` (as few as meet the latency target) or `concurrency`
+    /// What comes first: `latency`, `balanced`, `energy`, or a plain rule: `concurrency`
     #[arg(long, env = "CONCERTINA_POLICY", value_name = "NAME")]
     pub policy: Option<PolicyName>,
     /// Latency target of models that name none, as in `100ms`
@@ -60,6 +60,9 @@ pub struct ServeArgs {
     /// OpenTelemetry collector that gets a span per request, as in `http://127.0.0.1:4318`
     #[arg(long, env = "CONCERTINA_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// New CSV file for arrivals, rows and models of requests; see `concertina simulate`
+    #[arg(long, env = "CONCERTINA_RECORD", value_name = "FILE.csv")]
+    pub record: Option<PathBuf>,
     /// Print the settings in force as TOML and exit
     #[arg(long)]
     pub print_config: bool,

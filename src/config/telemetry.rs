@@ -3,6 +3,7 @@
 use anyhow::ensure;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Logs and traces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,10 @@ pub struct Telemetry {
     /// `http://127.0.0.1:4318`. No traces without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
+    /// New file that gets the arrival, rows and model of every request, for `concertina simulate`;
+    /// what was measured of the adapters is written beside it, as `.toml`, when the server stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<PathBuf>,
     /// Share of requests that are traced, 0 to 1. A caller's own decision goes before it.
     pub trace_share: f64,
 }
@@ -36,6 +41,7 @@ impl Default for Telemetry {
             log_format: LogFormat::Text,
             access_log: false,
             otlp_endpoint: None,
+            record: None,
             trace_share: 1.0,
         }
     }

@@ -161,6 +161,8 @@ impl Driver {
             }
             if self.closing && self.scheduler.is_down() {
                 self.save();
+                // The last word, for whoever looks when all is over.
+                self.publish();
                 return;
             }
         }
@@ -229,6 +231,9 @@ impl Driver {
         let (priority, timeout) = (submitted.call.priority, submitted.call.timeout);
         let time = self.time();
         let deadline = timeout.map(|timeout| time + timeout);
+        if let Some(recorder) = &self.config.recorder {
+            recorder.arrived(time.0, rows, &submitted.call.model.name);
+        }
         let shape = self.requests.insert(submitted, model, time);
         Some(Event::Arrived(Arrival { request, model, shape, rows, priority, deadline }))
     }

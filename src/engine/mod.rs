@@ -27,6 +27,7 @@ pub use repository::Library;
 
 use crate::adapter::entry::AdapterEntry;
 use crate::schedule::Settings;
+use crate::telemetry::Recorder;
 use crate::wire::Slow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ pub struct EngineConfig {
     pub held_bytes_max: usize,
     /// How long admitted requests may go on after the signal to stop.
     pub shutdown_grace: Duration,
+    /// Writes down when requests arrive.
+    pub recorder: Option<Recorder>,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub slow: BTreeMap<String, Slow>,
 }

@@ -17,6 +17,7 @@ mod mix;
 mod noise;
 mod outcome;
 mod plot;
+mod recorded;
 mod trace;
 mod world;
 
@@ -27,5 +28,5 @@ pub use mix::{ANY_MODEL, AdapterInMix, Mix, ModelInMix, Times};
 pub use noise::Noise;
 pub use outcome::{Outcome, Share};
 pub use plot::plot;
-pub use trace::{HEADER, Request, Trace};
+pub use trace::{Request, Trace};
 pub use world::{Options, Run, simulate};

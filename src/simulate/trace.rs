@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// The header of what `serve --record` writes.
-pub const HEADER: &str = "arrival_s,rows,model";
+const HEADER: &str = "arrival_s,rows,model";
 /// Longer traces than this many requests do not fit into memory twice over.
 const REQUESTS_MAX: usize = 50_000_000;
 /// A request with more rows than this is a mistake in the file.

@@ -4,6 +4,7 @@ mod decision;
 mod history;
 mod metrics;
 mod recent;
+mod record;
 mod snapshot;
 mod statistics;
 mod traces;
@@ -12,6 +13,7 @@ pub use decision::{Names, decision_view};
 pub use history::{History, SAMPLE_MS, Sample};
 pub use metrics::{Metrics, ModelMeter, Notation};
 pub use recent::{Done, LatencyView, Recent, RecentView};
+pub use record::Recorder;
 pub use snapshot::{
     AdapterView, DecisionView, ModelView, PowerView, QueueView, ReplicaView, ServerView, Snapshot,
 };

@@ -4,6 +4,7 @@
 //! makes one of them hang.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
+#![allow(clippy::print_stderr, reason = "who is missed should be known at once")]
 
 mod adapters;
 mod requests;
@@ -136,6 +137,7 @@ fn every_bug_is_caught() {
         let mut survivors = Vec::new();
         while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
             if passes(&folder, Some(mutant)) {
+                eprintln!("nobody notices: {}", mutant.bug);
                 survivors.push(mutant.bug);
             }
         }

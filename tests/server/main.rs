@@ -21,6 +21,8 @@ mod identity;
 mod lifecycle;
 /// Repositories with broken models in them.
 mod repository;
+/// Recording a trace and trying policies on it.
+mod simulate;
 /// Metrics, traces, logs, history, and the load maker.
 mod telemetry;
 /// The README's tour and the protocol as clients use it.

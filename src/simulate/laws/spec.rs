@@ -233,7 +233,7 @@ fn write<P: Knobs>(mut params: P) -> String {
     if changed.is_empty() { String::new() } else { format!("({})", changed.join(",")) }
 }
 
-/// Reads what [`write`] writes, units or not. None for a name that is not known, or a value that is
+/// Reads what `write` writes, units or not. None for a name that is not known, or a value that is
 /// no number of 0 or more.
 fn read<P: Knobs>(values: &str) -> Option<P> {
     let mut params = P::default();

@@ -1,0 +1,97 @@
+//! Writes down when requests arrive, for `concertina simulate`: no payloads, no callers.
+
+use anyhow::Context;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+/// Arrivals that may wait for the disk; more are left out rather than slow a request.
+const WAITING_MAX: usize = 1 << 16;
+
+#[derive(Debug)]
+struct Line {
+    at: Duration,
+    rows: u32,
+    model: String,
+}
+
+/// Hands arrivals to a thread that writes them as CSV: `arrival_s,rows,model`.
+#[derive(Clone, Debug)]
+pub struct Recorder(SyncSender<Line>);
+
+impl Recorder {
+    /// Begins a new file.
+    ///
+    /// # Errors
+    /// If the file is there already or cannot be written.
+    pub fn create(path: &Path) -> anyhow::Result<Recorder> {
+        let file = File::create_new(path);
+        let file =
+            file.with_context(|| format!("cannot record to a new file {}", path.display()))?;
+        let mut file = BufWriter::new(file);
+        writeln!(file, "arrival_s,rows,model")?;
+        let (sender, receiver) = sync_channel(WAITING_MAX);
+        let write = move || {
+            if let Err(error) = write_all(&receiver, &mut file) {
+                tracing::warn!("recording ends, the file cannot be written: {error}");
+            }
+        };
+        std::thread::Builder::new().name("record".to_owned()).spawn(write)?;
+        Ok(Recorder(sender))
+    }
+
+    /// A request came, so long after the server started.
+    pub fn arrived(&self, at: Duration, rows: u32, model: &str) {
+        // Full: the disk is slow. Disconnected: it is full, which was said.
+        let _ = self.0.try_send(Line { at, rows, model: model.to_owned() });
+    }
+}
+
+/// Writes lines until nobody sends any more; what is written is on its way to the disk whenever
+/// there is nothing to write.
+fn write_all(lines: &Receiver<Line>, file: &mut impl Write) -> std::io::Result<()> {
+    let mut first = None;
+    loop {
+        let line = match lines.try_recv() {
+            Ok(line) => line,
+            Err(TryRecvError::Disconnected) => return file.flush(),
+            Err(TryRecvError::Empty) => {
+                file.flush()?;
+                let Ok(line) = lines.recv() else { return Ok(()) };
+                line
+            }
+        };
+        let first = *first.get_or_insert(line.at);
+        let at = line.at.saturating_sub(first).as_secs_f64();
+        writeln!(file, "{at:.6},{},{}", line.rows, quoted(&line.model))?;
+    }
+}
+
+/// A field of a CSV file.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r', ' ']) {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_become_lines() {
+        let (sender, receiver) = sync_channel(8);
+        for (at, rows, model) in [(5000, 1, "a"), (5250, 3, "b \"x\", y")] {
+            let line = Line { at: Duration::from_millis(at), rows, model: model.to_owned() };
+            sender.try_send(line).unwrap();
+        }
+        drop(sender);
+        let mut written = Vec::new();
+        write_all(&receiver, &mut written).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        assert_eq!(text, "0.000000,1,a\n0.250000,3,\"b \"\"x\"\", y\"\n");
+    }
+}

@@ -1,0 +1,96 @@
+use crate::common::images::SEVEN;
+use crate::common::{Folder, Setup, run};
+use serde_json::Value;
+
+const ADAPTERS: &str = "[[adapters]]\nname = 'one'\ncold_start_s = 0.5\nidle_w = 10.0\n\
+    active_w = 100.0\nstart_w = 50.0\nmodels.default = { alpha_s = 0.01, beta_s = 0.002 }\n\
+    [[adapters]]\nname = 'two'\ncold_start_s = 1.0\nidle_w = 5.0\nactive_w = 50.0\n\
+    start_w = 20.0\nmodels.default = { alpha_s = 0.05, beta_s = 0.01 }\n";
+
+/// Ten requests a second for a minute, then silence, then one more.
+fn trace() -> String {
+    let times = (0..600).map(|n| f64::from(n) / 10.0).chain([300.0]);
+    let lines: Vec<_> = times.map(|at| format!("{at}")).collect();
+    format!("arrival_s\n{}\n", lines.join("\n"))
+}
+
+#[test]
+fn what_was_recorded_can_be_simulated() {
+    let folder = Folder::new();
+    let (trace, mix) = (folder.join("day.csv"), folder.join("day.toml"));
+    let mut server = Setup::cpu().args(&["--record", trace.to_str().unwrap()]).start();
+    for _ in 0..20 {
+        let headers = [("Content-Type", "application/json")];
+        let path = "/v2/models/digits/infer";
+        assert_eq!(server.send("POST", path, &headers, SEVEN.as_bytes()).status, 200);
+    }
+    server.terminate();
+    assert!(server.wait().success(), "{}", server.log());
+    let text = std::fs::read_to_string(&trace).unwrap();
+    assert_eq!(text.lines().count(), 21, "{text}");
+    assert!(text.starts_with("arrival_s,rows,model\n0.000000,1,digits\n"), "{text}");
+    let args = [
+        "simulate",
+        "--json",
+        "--trace",
+        trace.to_str().unwrap(),
+        "--adapters",
+        mix.to_str().unwrap(),
+    ];
+    let output = run(&args, &[]);
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let outcomes: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+    assert_eq!(outcomes[0]["requests"], 20);
+    assert_eq!(outcomes[0]["adapters"][0]["name"], "cpu");
+    assert_eq!(outcomes[0]["adapters"][0]["rows"], 20);
+    // What is there is not overwritten.
+    let (status, log) = Setup::cpu().args(&["--record", trace.to_str().unwrap()]).fail();
+    assert!(!status.success() && log.contains("cannot record to a new file"), "{log}");
+}
+
+#[test]
+fn policies_and_laws_are_compared_and_drawn() {
+    let folder = Folder::new();
+    let trace = folder.write("trace.csv", trace());
+    let (mix, svg) = (folder.write("mix.toml", ADAPTERS), folder.join("out.svg"));
+    let [trace, mix, svg] = [&trace, &mix, &svg].map(|path| path.to_str().unwrap());
+    let files = ["simulate", "--trace", trace, "--adapters", mix, "--slo", "2s"];
+    let policies = "latency,balanced,energy,concurrency,all-on,kpa,ski";
+    let output = run(&[&files[..], &["--policy", policies, "--plot", svg]].concat(), &[]);
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    for name in policies.split(',') {
+        assert!(out.contains(name), "{name} is missing:\n{out}");
+    }
+    let drawn = std::fs::read_to_string(svg).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.contains("two"), "{drawn:.200}");
+    for (args, wrong) in [
+        (vec!["--policy", "kubernetes"], "no policy `kubernetes`; there are latency, balanced"),
+        (vec!["--policy", "all-on", "--plot", "/nowhere/out.svg"], "cannot write the picture"),
+        (vec!["--policy", "static(99)"], "no policy"),
+    ] {
+        let output = run(&[&files[..], &args].concat(), &[]);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && err.contains(wrong), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let folder = Folder::new();
+    let (good, mix) = (folder.write("trace.csv", trace()), folder.write("mix.toml", ADAPTERS));
+    let bad = folder.write("bad.csv", "arrival_s\n2\n1\n");
+    let none = folder.write("none.toml", "adapters = []\n");
+    for (trace, mix, wrong) in [
+        (&folder.join("absent.csv"), &mix, "cannot open the trace"),
+        (&bad, &mix, "line 3 is no request"),
+        (&good, &none, "there is no `[[adapters]]`"),
+        (&good, &bad, "bad.csv cannot be used"),
+    ] {
+        let [trace, mix] = [trace, mix].map(|path| path.to_str().unwrap());
+        let output = run(&["simulate", "--trace", trace, "--adapters", mix], &[]);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && err.contains(wrong), "{err}");
+    }
+}
