@@ -257,7 +257,6 @@ impl Scheduler {
                 patience_permille: (go.patience * 1e3) as u64,
             };
             self.let_go(now, go.adapter, reason);
-            self.let_go_at = now;
             any = true;
         }
         any
@@ -281,21 +280,13 @@ impl Scheduler {
         if adapter.wish != Wish::Auto || !adapter.state.serves() {
             return None;
         }
-        let idle = match adapter.state {
-            State::Idle { since } => Some(since),
-            _ => None,
-        };
+        // Rows go to the cheapest, or the soonest: who is given none is not needed.
+        let State::Idle { since } = adapter.state else { return None };
         // The last one serves whatever comes: it goes only when nothing does.
         let last = serving == 1;
-        if last && (idle.is_none() || self.queue.len() > 0) {
+        if last && self.queue.len() > 0 {
             return None;
         }
-        let since = match idle {
-            // Rows that wait for company go to the cheapest: who is given none is not needed.
-            _ if self.packs() => idle?,
-            Some(idle) if last => adapter.needed.max(self.let_go_at).max(idle),
-            _ => adapter.needed.max(self.let_go_at),
-        };
         let start = self.start_seconds(id, adapter);
         let break_even = self.break_even(adapter, start);
         let patience = self.patience(start, last);

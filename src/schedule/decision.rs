@@ -51,7 +51,7 @@ pub enum Reason {
         wanted: usize,
         on: usize,
     },
-    /// What is on would serve the waiting rows of this model too late (`cost`). `drain` is how
+    /// What is on would serve the waiting rows of this model too late (not `concurrency`). `drain` is how
     /// long it would take, if it can at all; `waited` how long the newest of them have waited by
     /// now; `ready_in` when this adapter will help.
     LatencyTarget {
@@ -75,7 +75,7 @@ pub enum Reason {
         lasted: Duration,
     },
     /// Nothing needed it for so long that turning it on again costs no more than staying on
-    /// (`cost`). `patience_permille` stretches the wait where a cold start misses the target.
+    /// (not `concurrency`). `patience_permille` stretches the wait where a cold start misses the target.
     BreakEven {
         unneeded: Duration,
         break_even: Duration,

@@ -3,7 +3,7 @@
 use super::forecast::{Slot, level, rows_by};
 use super::queue::{End, First, Lane};
 use super::scheduler::Scheduler;
-use super::state::{Adapter, Batch, State};
+use super::state::{Batch, State};
 use super::types::{Action, BatchId, ModelId, Reject, RequestId, Time};
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl Scheduler {
             return self.load_here(now, best.adapter, model);
         }
         let (lane, end) = self.lane_for(now, first, &slots, &best, (share, rows));
-        self.serve_lane(now, (lane, end), &slots, best, (share, level), rows)
+        self.serve_lane(now, (lane, end), &slots, best, (share, level))
     }
 
     /// What waits, in rows of this model: others count by the time that they take here.
@@ -134,11 +134,10 @@ impl Scheduler {
         slots: &[Slot],
         best: Slot,
         (share, level): (u32, f64),
-        rows: u64,
     ) -> bool {
         let Some(id) = self.queue.at(lane, end) else { return false };
         let Some(request) = self.queue.get(id) else { return false };
-        let (left, due) = (request.waiting_rows(), request.order.due);
+        let left = request.waiting_rows();
         let mut share = share;
         if left > share && left <= best.max_rows && best.finish(left.into()) <= level * CUT_GAIN {
             share = left;
@@ -151,11 +150,7 @@ impl Scheduler {
             }
             share = share.min(best.rows_within(time / best.caution).max(chunk.min(share)));
         }
-        // Who waits for the last moment leaves others no time: what counts is what they had.
-        let whole = self.models.get(&lane.model).filter(|_| self.packs());
-        let slack = whole.map_or(due.since(now), |model| model.slo).as_secs_f64();
-        let needed = is_needed(slots, &best, rows, slack);
-        self.run(now, best, (lane, end), share, needed)
+        self.run(now, best, (lane, end), share)
     }
 
     /// This adapter cannot make the deadline of a request: if none can it is turned away before
@@ -186,17 +181,10 @@ impl Scheduler {
         let loaded = slots.iter().filter(|slot| slot.idle && slot.loaded);
         let soonest = loaded.min_by(|a, b| a.finish(1).total_cmp(&b.finish(1))).copied();
         let end = if self.queue.at(lane, End::Front) == Some(id) { End::Front } else { End::Back };
-        soonest.is_some_and(|slot| self.run(now, slot, (lane, end), rows, true))
+        soonest.is_some_and(|slot| self.run(now, slot, (lane, end), rows))
     }
 
-    fn run(
-        &mut self,
-        now: Time,
-        slot: Slot,
-        (lane, end): (Lane, End),
-        rows: u32,
-        needed: bool,
-    ) -> bool {
+    fn run(&mut self, now: Time, slot: Slot, (lane, end): (Lane, End), rows: u32) -> bool {
         let parts = self.queue.take(lane, rows, slot.max_rows, end);
         let (model, size) = (lane.model, lane.shape.size);
         let batch = Batch { id: self.next_batch(), model, size, parts };
@@ -210,19 +198,8 @@ impl Scheduler {
         }
         let (id, incarnation) = (slot.adapter, adapter.incarnation);
         adapter.state = State::Busy { since: now, batch: batch.clone() };
-        if needed {
-            self.note_need(now);
-        }
         self.actions.push_back(Action::Run { adapter: id, incarnation, batch });
         true
-    }
-
-    /// What is at work now is needed, all of it: without any of them the others would be late.
-    fn note_need(&mut self, now: Time) {
-        let at_work = |adapter: &&mut Adapter| matches!(adapter.state, State::Busy { .. });
-        for adapter in self.adapters.values_mut().filter(at_work) {
-            adapter.needed = now;
-        }
     }
 
     fn next_batch(&mut self) -> BatchId {
@@ -243,10 +220,4 @@ fn share(slots: &[Slot], best: &Slot, rows: u64) -> (u32, f64) {
     let level = level(slots, rows);
     // What one batch can have done by then: a larger one would be padded to a larger bucket.
     (full.min(best.rows_within(level - best.free)), level)
-}
-
-/// Whether the others could not have served these rows within the time.
-fn is_needed(slots: &[Slot], best: &Slot, rows: u64, seconds: f64) -> bool {
-    let others = rows_by(slots, seconds) - best.rows_by(seconds);
-    slots.len() <= 1 || others < rows as f64
 }

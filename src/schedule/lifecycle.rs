@@ -72,7 +72,6 @@ impl Scheduler {
         adapter.alive = now;
         adapter.speed = speed;
         adapter.ready = now;
-        adapter.needed = now;
         learn(&mut adapter.cold_start, now.since(since));
         adapter.state = State::Idle { since: now };
         self.sort();
@@ -91,7 +90,6 @@ impl Scheduler {
         let profile = self.models.get(&model).copied();
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         adapter.replicas.insert(model, Replica { bytes, used: now, loaded: now });
-        adapter.needed = now;
         let Some(profile) = profile else { return };
         let known = adapter.known.entry(model).or_default();
         learn(&mut known.load, now.since(since));

@@ -143,7 +143,7 @@ impl Scheduler {
         let fits = slot.rows_within((slack - slot.free) / slot.caution).max(1);
         let share = fits.min(u32::try_from(rows).unwrap_or(u32::MAX));
         let level = slot.finish(u64::from(share));
-        self.serve_lane(now, (first.lane, End::Front), slots, slot, (share, level), rows)
+        self.serve_lane(now, (first.lane, End::Front), slots, slot, (share, level))
     }
 
     /// When the batch should be formed: when it is large enough, or one more row would make it

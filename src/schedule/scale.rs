@@ -110,7 +110,6 @@ impl Scheduler {
         let change = match &adapter.state {
             State::Draining { since, batch } if draining => {
                 adapter.state = State::Busy { since: *since, batch: batch.clone() };
-                adapter.needed = now;
                 Change::Resume
             }
             State::Off if !draining => {

@@ -24,8 +24,6 @@ pub struct Scheduler {
     due: Option<Time>,
     /// When what waits beside an idle adapter is looked at again.
     pub(super) look_again: Option<Time>,
-    /// When an adapter was last let go for want of need: the others are looked at afresh.
-    pub(super) let_go_at: Time,
     /// Logarithm of the patience with the last adapter, learned from missed targets.
     pub(super) theta: f64,
     /// Set once the server goes down: until when admitted requests may still be served.
@@ -63,7 +61,6 @@ impl Scheduler {
             surplus_since: None,
             due: None,
             look_again: None,
-            let_go_at: Time::default(),
             theta: 0.0,
             closing: None,
             actions: VecDeque::new(),

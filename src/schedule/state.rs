@@ -278,8 +278,6 @@ pub(super) struct Adapter {
     pub(super) cold_start: Option<f64>,
     /// When it became ready in this life.
     pub(super) ready: Time,
-    /// When what waited last needed it to be on.
-    pub(super) needed: Time,
     /// Activations of the last hour for the load's sake.
     pub(super) starts: VecDeque<Time>,
 }
@@ -301,7 +299,6 @@ impl Adapter {
             speed: 0,
             cold_start: None,
             ready: Time::default(),
-            needed: Time::default(),
             starts: VecDeque::new(),
         }
     }

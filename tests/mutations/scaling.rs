@@ -310,12 +310,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "*taken += 0.0;",
     ),
     mutant(
-        "the target counts from now, not from the arrival",
-        "cost.rs",
-        "let newest = self.queue.newest(model) + profile.slo;",
-        "let newest = now + profile.slo;",
-    ),
-    mutant(
         "one that comes is not trusted with what waits",
         "cost.rs",
         "let trusted = comes_late && (young || !slot.loaded);",
@@ -332,12 +326,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "cost.rs",
         "adapter.state.warms_up() || now.since(adapter.ready).as_secs_f64() < start",
         "adapter.state.warms_up()",
-    ),
-    mutant(
-        "one that serves is as good as one that is ready",
-        "cost.rs",
-        "trusted.unwrap_or_else(|| slot.rows_by(window))",
-        "trusted.unwrap_or_else(|| Slot { free: 0.0, ..*slot }.rows_by(window))",
     ),
     mutant(
         "by its cost another is started while one drains",
@@ -443,41 +431,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if false {",
     ),
     mutant(
-        "a batch is no need",
-        "dispatch.rs",
-        "        if needed {\n            self.note_need(now);\n        }\n",
-        "",
-    ),
-    mutant("every batch is a need", "dispatch.rs", "        if needed {", "        if true {"),
-    mutant(
-        "only idle adapters are needed by a batch",
-        "dispatch.rs",
-        "matches!(adapter.state, State::Busy { .. });\n        for",
-        "matches!(adapter.state, State::Idle { .. });\n        for",
-    ),
-    mutant(
-        "one that has just opened is not needed",
-        "lifecycle.rs",
-        "        adapter.needed = now;\n        learn(&mut adapter.cold_start",
-        "        learn(&mut adapter.cold_start",
-    ),
-    mutant(
-        "one that has just loaded is not needed",
-        "lifecycle.rs",
-        "        adapter.needed = now;\n        let Some(profile)",
-        "        let Some(profile)",
-    ),
-    mutant(
-        "one that is taken back is not needed",
-        "scale.rs",
-        "                adapter.needed = now;\n",
-        "",
-    ),
-    mutant("several go one behind the other", "cost.rs", "self.let_go_at = now;", ""),
-    mutant(
-        "the last goes under its batch",
+        "the last goes though rows wait for company",
         "cost.rs",
-        "if last && (idle.is_none() || self.queue.len() > 0) {",
+        "if last && self.queue.len() > 0 {",
         "if false {",
     ),
     mutant(

@@ -223,3 +223,12 @@ fn under_the_energy_goal_the_thrifty_one_serves() {
     // It will be done with the next one in time, too.
     bench.request().check(ONE, "idle", &[]);
 }
+
+#[test]
+fn the_last_one_does_not_leave_while_rows_wait_for_company() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.scheduler.settings.policy =
+        Policy::Cost { goal: Goal::Energy, price_mj: 0, starts_per_hour: 30 };
+    bench.serve(ModelProfile { slo: ms(60_000), ..profile(64) }).brought(&[ONE]);
+    bench.request().after(ms(50_000)).check(ONE, "idle", &[]);
+}
