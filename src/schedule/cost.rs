@@ -30,6 +30,8 @@ const LINGER: f64 = 3.0;
 const HOPEFUL: f64 = 4.0;
 /// And where none can, misses stretch the wait of the last adapter no further than e to this.
 const THETA_HOPELESS: f64 = 4.0;
+/// Where a start is in time misses are rarely its fault.
+const THETA_HIDDEN: f64 = 2.0;
 /// Patience does not keep anything on longer than this, in seconds.
 const PATIENCE_MAX: f64 = 300.0;
 /// Nor does anything go sooner than this: drivers are not cycled within a breath.
@@ -316,7 +318,7 @@ impl Scheduler {
         let strictest = self.models.values().map(|model| model.slo.as_secs_f64());
         let strictest = strictest.fold(f64::INFINITY, f64::min);
         if start <= strictest {
-            self.theta.max(0.0).exp()
+            self.theta.clamp(0.0, THETA_HIDDEN).exp()
         } else if self.packs() && start <= strictest * HOPEFUL {
             self.theta.exp()
         } else if last {

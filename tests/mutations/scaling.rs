@@ -443,22 +443,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "who warms up lets those go that serve",
-        "cost.rs",
-        "let last = serving == 1;",
-        "let last = serving == 1 && self.on() == 1;",
-    ),
-    mutant(
         "the slowest to be dispensable goes first",
         "cost.rs",
         "candidates.min_by_key(|candidate| candidate.until)",
         "candidates.max_by_key(|candidate| candidate.until)",
-    ),
-    mutant(
-        "of equals the best goes first",
-        "cost.rs",
-        "let candidates = self.order.iter().rev().filter_map",
-        "let candidates = self.order.iter().filter_map",
     ),
     mutant(
         "the load is no part of coming back",
@@ -470,7 +458,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "answers in time shorten the wait where a start is in time",
         "cost.rs",
-        "self.theta.max(0.0).exp()",
+        "self.theta.clamp(0.0, THETA_HIDDEN).exp()",
         "self.theta.exp()",
     ),
     mutant(
