@@ -24,8 +24,7 @@ pub struct Machine {
 impl Machine {
     /// Seconds of a batch of `rows`, padded to the next power of two or the largest batch.
     pub fn batch(&self, rows: u32) -> f64 {
-        let bucket = rows.max(1).next_power_of_two().min(self.max_rows.max(1));
-        self.alpha + self.beta * f64::from(bucket)
+        self.alpha + self.beta * f64::from(bucket(rows, self.max_rows))
     }
 
     /// Rows of the largest batch that takes no longer than so many seconds; 0 if none does.
@@ -56,6 +55,11 @@ impl Machine {
     pub fn break_even(&self) -> f64 {
         self.start_joules() / self.idle_w.max(1e-9)
     }
+}
+
+/// The rows that a batch is padded to: the next power of two, or the largest batch.
+pub(super) fn bucket(rows: u32, max_rows: u32) -> u32 {
+    rows.max(1).checked_next_power_of_two().unwrap_or(u32::MAX).min(max_rows.max(1))
 }
 
 #[cfg(test)]

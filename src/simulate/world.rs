@@ -1,7 +1,7 @@
 //! Drives the scheduler of the server through virtual time: adapters start, load, run and go as
 //! their description says.
 
-use super::fleet::Machine;
+use super::fleet::{Machine, bucket};
 use super::laws::{self, Law, Sight};
 use super::meter::{Doing, Meter};
 use super::mix::{Mix, Times};
@@ -402,7 +402,7 @@ impl<'a> World<'a> {
     fn batch_seconds(&self, adapter: AdapterId, model: ModelId, rows: u32) -> f64 {
         let Some(times) = self.times(adapter, model) else { return 0.0 };
         let max_rows = self.max_rows.get(model.0 as usize).copied().unwrap_or(1);
-        let bucket = rows.max(1).next_power_of_two().min(max_rows.max(1));
+        let bucket = bucket(rows, max_rows);
         times.alpha_s + times.beta_s * f64::from(bucket)
     }
 

@@ -2,6 +2,7 @@
 //! takes goes off. Deterministic, which is 2-competitive (Albers, CACM 2010), and randomised, which
 //! is e/(e-1)-competitive (Karlin et al.).
 
+use super::super::noise::Noise;
 use super::wake::OnDemand;
 use super::{Knobs, Law, Sight};
 use crate::simulate::fleet::Machine;
@@ -78,7 +79,7 @@ struct Draw {
 pub struct RandomSki {
     adapters: OnDemand,
     draws: Vec<Draw>,
-    random: SplitMix,
+    random: Noise,
 }
 
 impl RandomSki {
@@ -86,7 +87,7 @@ impl RandomSki {
     pub fn new(params: Params, seed: u64, machines: &[Machine], slo: f64) -> RandomSki {
         let draw = |longest| Draw { longest, since: f64::NAN, seconds: longest };
         let draws = patience(params, machines).into_iter().map(draw).collect();
-        RandomSki { adapters: OnDemand::new(machines, slo), draws, random: SplitMix(seed) }
+        RandomSki { adapters: OnDemand::new(machines, slo), draws, random: Noise::new(seed) }
     }
 }
 
@@ -100,7 +101,7 @@ impl Law for RandomSki {
         self.adapters.decide(sight, wanted, |at, since| {
             let Some(draw) = draws.get_mut(at) else { return 0.0 };
             if draw.since != since {
-                *draw = Draw { since, seconds: draw.longest * share(random.unit()), ..*draw };
+                *draw = Draw { since, seconds: draw.longest * share(random.uniform()), ..*draw };
             }
             draw.seconds
         });
@@ -110,20 +111,6 @@ impl Law for RandomSki {
 /// Turns a uniform draw into one of density `e^x / (e - 1)` on `0..1`.
 fn share(uniform: f64) -> f64 {
     (uniform * (std::f64::consts::E - 1.0)).ln_1p()
-}
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-#[derive(Clone, Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// Uniform on `0..1`.
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 #[cfg(test)]
@@ -145,16 +132,16 @@ mod tests {
 
     #[test]
     fn splitmix_is_that_of_its_authors() {
-        let mut random = SplitMix(1_234_567);
+        let mut random = Noise::new(1_234_567);
         let first = 6_457_827_717_110_365_317_u64 >> 11;
-        assert_eq!(random.unit(), first as f64 / (1_u64 << 53) as f64);
+        assert_eq!(random.uniform(), first as f64 / (1_u64 << 53) as f64);
     }
 
     #[test]
     fn the_randomised_ratio_holds_for_every_gap() {
         // In units of the break-even time; the clairvoyant pays the lesser of the gap and 1.
-        let mut random = SplitMix(7);
-        let draws: Vec<f64> = (0..40_000).map(|_| share(random.unit())).collect();
+        let mut random = Noise::new(7);
+        let draws: Vec<f64> = (0..40_000).map(|_| share(random.uniform())).collect();
         let bound = std::f64::consts::E / (std::f64::consts::E - 1.0);
         for gap in [0.1, 0.5, 0.9, 1.0, 5.0_f64] {
             let paid = |draw: &f64| if *draw < gap { draw + 1.0 } else { gap };
