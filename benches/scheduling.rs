@@ -14,6 +14,16 @@ const MAX_ROWS: u32 = 8;
 /// Batches that are timed; medians are of as many requests each.
 const BATCHES: u64 = 4000;
 const ROUNDS: usize = 7;
+/// Adapters on, adapters off, requests waiting. Only while one is off is there growth to think of.
+const CASES: [(u32, u32, u64); 7] = [
+    (1, 0, 10_000),
+    (4, 0, 10_000),
+    (16, 0, 100),
+    (16, 0, 1_000),
+    (16, 0, 10_000),
+    (15, 1, 100),
+    (15, 1, 10_000),
+];
 
 fn main() {
     // `cargo test` runs benches once without this flag: there is nothing to assert here.
@@ -22,19 +32,20 @@ fn main() {
     }
     println!("scheduler, time per request (median of {ROUNDS} x {BATCHES} batches)");
     for policy in ["cost", "concurrency"] {
-        for (adapters, queued) in [(1, 10_000), (4, 10_000), (16, 100), (16, 1_000), (16, 10_000)] {
-            let mut times: Vec<_> =
-                (0..ROUNDS).map(|_| measure(policy, adapters, queued)).collect();
+        for (on, off, queued) in CASES {
+            let mut times: Vec<_> = (0..ROUNDS).map(|_| measure(policy, on, off, queued)).collect();
             times.sort();
             let took = times[ROUNDS / 2];
-            println!("  {policy:<12} {adapters:>2} adapters, {queued:>6} queued   {took:?}");
+            println!(
+                "  {policy:<12} {on:>2} adapters on, {off} off, {queued:>6} queued   {took:?}"
+            );
         }
     }
 }
 
-/// Time per request with so many on and so many waiting all the while.
-fn measure(policy: &str, adapters: u32, queued: u64) -> Duration {
-    let mut world = World::new(policy, adapters);
+/// Time per request with so many on, so many off and so many waiting all the while.
+fn measure(policy: &str, on: u32, off: u32, queued: u64) -> Duration {
+    let mut world = World::new(policy, on, off);
     (0..queued).for_each(|_| world.arrive());
     // Every adapter is busy now; the first batches find the rest of the path.
     (0..BATCHES / 10).for_each(|_| world.step());
@@ -44,7 +55,7 @@ fn measure(policy: &str, adapters: u32, queued: u64) -> Duration {
     begin.elapsed() / u32::try_from(world.answered - before).expect("few enough")
 }
 
-/// A scheduler with its adapters, all of them on, each a little slower than the one before.
+/// A scheduler with its adapters, each a little slower than the one before; the last may be off.
 struct World {
     scheduler: Scheduler,
     now: Time,
@@ -54,21 +65,21 @@ struct World {
 }
 
 impl World {
-    fn new(policy: &str, adapters: u32) -> World {
+    fn new(policy: &str, on: u32, off: u32) -> World {
         let profile = ModelProfile {
             max_rows: MAX_ROWS,
             delay: Duration::ZERO,
             slo: Duration::from_millis(100),
             bytes: 1 << 20,
         };
-        let settings = settings(policy, adapters as usize);
+        let settings = settings(policy, (on + off) as usize);
         let scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, profile)]));
         let now = Time(Duration::from_secs(1));
         let mut world =
             World { scheduler, now, running: VecDeque::new(), requests: 0, answered: 0 };
-        let found = (0..adapters).map(|n| (AdapterId(n), adapter(n)));
+        let found = (0..on + off).map(|n| (AdapterId(n), adapter(n)));
         world.handle(Event::Discovered { adapters: found.collect() });
-        (0..adapters).for_each(|n| world.turn_on(AdapterId(n), u64::from(n)));
+        (0..on).for_each(|n| world.turn_on(AdapterId(n), u64::from(n)));
         world
     }
 

@@ -122,7 +122,7 @@ fn against_an_adversary_idling_costs_twice_the_best_at_most() {
     let wait = machine.break_even().max(1.0) + machine.start + 3.0;
     let trace = Trace::at((0..400).map(|n| f64::from(n) * wait));
     let policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: u32::MAX };
-    let options = Options { policy, slo: 2.0, seed: None, keep_changes: false };
+    let options = Options { policy, slo: 2.0, seed: None, keep_changes: false, give_up: None };
     let run = simulate(&trace, &Mix::of(&cell.machines), &options, None).expect("it is described");
     let outcome = Outcome::of(&run, &cell.machines, 2.0);
     let idle = outcome.adapters[0].idle_s * machine.idle_w;

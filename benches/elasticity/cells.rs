@@ -7,8 +7,8 @@
 //! row leaves: `kappa = start / (target - batch(1))`, the largest over the adapters.
 
 use concertina::schedule::{Goal, Policy};
-use concertina::simulate::laws::Spec;
-use concertina::simulate::{Machine, Mix, Options, Outcome, Run, Trace, simulate};
+use concertina::simulate::laws::{Law, Spec};
+use concertina::simulate::{Machine, Mix, Options, Outcome, Run, Trace, Worst, simulate};
 
 /// Rows of the largest batch.
 const MAX_ROWS: u32 = 32;
@@ -19,7 +19,7 @@ const RATIO: f64 = 1.0;
 pub(crate) const ATTAINMENT: f64 = 0.99;
 
 /// Name, speed, watts idle, active and starting, seconds of a start: all assumptions.
-type Row = (&'static str, f64, f64, f64, f64, f64);
+pub(crate) type Row = (&'static str, f64, f64, f64, f64, f64);
 
 /// Mixes of adapters as people have them under their desks.
 pub(crate) const MIXES: &[(&str, &[Row])] = &[
@@ -109,18 +109,37 @@ impl Cell {
 
     /// Runs the cell, with noise from a seed if there is one.
     pub(crate) fn run(&self, way: &Way, seed: Option<u64>) -> Outcome {
-        let run = self.raw(way, seed);
-        Outcome::of(&run, &self.machines, self.slo)
+        self.outcome(&self.run_within(way, seed, None))
     }
 
-    fn raw(&self, way: &Way, seed: Option<u64>) -> Run {
+    /// Runs the cell until it is worse than this.
+    pub(crate) fn run_within(&self, way: &Way, seed: Option<u64>, give_up: Option<Worst>) -> Run {
+        // As in the server's own settings.
+        let policy = match *way {
+            Way::Ours(goal) => Policy::Cost { goal, price_mj: 10_000, starts_per_hour: 120 },
+            Way::Law(_, goal) => Policy::ByHand { goal },
+        };
+        let options = Options { policy, slo: self.slo, seed, keep_changes: false, give_up };
+        let law = |spec: &Spec| spec.build(&self.machines, self.slo, &self.trace.times());
         match way {
-            Way::Ours(goal) => run(&self.trace, &self.machines, (self.slo, *goal), None, seed),
-            Way::Law(spec, goal) => {
-                let goal = (self.slo, *goal);
-                run(&self.trace, &self.machines, goal, Some(spec), seed)
-            }
+            Way::Ours(_) => self.run_law(&options, None),
+            Way::Law(spec, _) => self.run_law(&options, Some(law(spec).as_mut())),
         }
+    }
+
+    /// Runs the cell with a law that decides in the policy's stead, if there is one.
+    pub(crate) fn run_law(&self, options: &Options, law: Option<&mut dyn Law>) -> Run {
+        simulate(&self.trace, &Mix::of(&self.machines), options, law)
+            .expect("one model, known everywhere")
+    }
+
+    pub(crate) fn outcome(&self, run: &Run) -> Outcome {
+        Outcome::of(run, &self.machines, self.slo)
+    }
+
+    /// Requests that may be late.
+    pub(crate) fn late_max(&self) -> u64 {
+        ((1.0 - ATTAINMENT) * self.trace.requests.len() as f64) as u64
     }
 }
 
@@ -132,24 +151,6 @@ impl std::fmt::Display for Way {
             Way::Law(spec, _) => write!(f, "{spec}"),
         }
     }
-}
-
-fn run(
-    trace: &Trace,
-    machines: &[Machine],
-    (slo, goal): (f64, Goal),
-    spec: Option<&Spec>,
-    seed: Option<u64>,
-) -> Run {
-    // As in the server's own settings.
-    let policy = match spec {
-        Some(_) => Policy::ByHand { goal },
-        None => Policy::Cost { goal, price_mj: 10_000, starts_per_hour: 120 },
-    };
-    let options = Options { policy, slo, seed, keep_changes: false };
-    let mut law = spec.map(|spec| spec.build(machines, slo, &trace.times()));
-    let law = law.as_mut().map(|law| law.as_mut() as &mut dyn concertina::simulate::laws::Law);
-    simulate(trace, &Mix::of(machines), &options, law).expect("one model, known everywhere")
 }
 
 fn machines(rows: &[Row], service: f64, start: Option<(f64, f64)>) -> Vec<Machine> {
@@ -176,10 +177,15 @@ fn machines(rows: &[Row], service: f64, start: Option<(f64, f64)>) -> Vec<Machin
 /// Service time of a row on an adapter of speed 1.
 fn size(trace: &Trace, rows: &[Row], slo: f64) -> f64 {
     let carried = |service: f64| {
-        [Goal::Balanced, Goal::Energy].iter().all(|goal| {
-            let machines = machines(rows, service, None);
-            let run = run(trace, &machines, (slo, *goal), Some(&Spec::AllOn), None);
-            Outcome::of(&run, &machines, slo).attainment >= 0.999
+        let machines = machines(rows, service, None);
+        let late = (trace.requests.len() / 1000) as u64;
+        let give_up = Some(Worst { late, joules: f64::INFINITY });
+        let (trace, slo) = (trace.clone(), slo);
+        let cell =
+            Cell { trace_name: String::new(), mix_name: "", slo, kappa: 0.0, trace, machines };
+        [Goal::Balanced, Goal::Energy].into_iter().all(|goal| {
+            let run = cell.run_within(&Way::Law(Spec::AllOn, goal), None, give_up);
+            cell.outcome(&run).attainment >= 0.999
         })
     };
     let (mut low, mut high): (f64, f64) = (1e-5, slo);

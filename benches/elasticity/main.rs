@@ -1,30 +1,36 @@
-//! How good the elastic policies are: against laws of others, against what hindsight allows.
-//! `cargo bench --bench elasticity -- TRACE.csv ...` prints the table.
+//! How good the elastic policies are: against laws of others as they ship and tuned in hindsight,
+//! against the best schedule known for a trace known beforehand, and against a lower bound.
+//!
+//! `cargo bench --bench elasticity -- TRACE.csv ... [slo=0.5,1,2,5] [kappa=0.25,...] [mix=desktop,...]
+//! [out=FOLDER] [ours]` prints the table and writes it with plots into the folder; `ours` runs only
+//! our own policies. Pure computation on all cores: nothing is started.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark")]
 
 mod cells;
+mod clairvoyant;
+mod evaluate;
+mod frontier;
+mod report;
+mod rivals;
 
-use cells::{ATTAINMENT, Cell, MIXES, Way};
-use concertina::schedule::Goal;
-use concertina::simulate::laws::{Family, Spec};
-use concertina::simulate::{Outcome, Trace};
-use std::collections::BTreeMap;
-use std::path::Path;
+use cells::{Cell, MIXES};
+use clairvoyant::Hindsight;
+use concertina::simulate::Trace;
+use evaluate::{Tried, evaluate};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
 const KAPPAS: &[f64] = &[0.25, 0.5, 0.75, 1.0, 1.5];
 const SLOS: &[f64] = &[0.5, 1.0, 2.0, 5.0];
-const TUNED: &[Family] =
-    &[Family::Static, Family::Kpa, Family::Ray, Family::Hpa, Family::Idle, Family::Ski];
+/// Longer traces are cut to their busiest stretch of so many seconds.
+const LONGEST: f64 = 2.0 * 3600.0;
 
 struct Args {
-    traces: Vec<String>,
+    traces: Vec<PathBuf>,
     slos: Vec<f64>,
     kappas: Vec<f64>,
     mixes: Vec<String>,
-    tuned: bool,
-    /// Only our own policies.
+    out: Option<PathBuf>,
     ours: bool,
 }
 
@@ -38,7 +44,7 @@ fn args() -> Args {
         slos: SLOS.to_vec(),
         kappas: KAPPAS.to_vec(),
         mixes: MIXES.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        tuned: false,
+        out: None,
         ours: false,
     };
     for arg in std::env::args().skip(1) {
@@ -46,124 +52,71 @@ fn args() -> Args {
             Some(("slo", text)) => all.slos = numbers(text),
             Some(("kappa", text)) => all.kappas = numbers(text),
             Some(("mix", text)) => all.mixes = text.split(',').map(str::to_owned).collect(),
-            _ if arg == "tuned" => all.tuned = true,
+            Some(("out", folder)) => all.out = Some(folder.into()),
             _ if arg == "ours" => all.ours = true,
             _ if arg.starts_with("--") => {}
-            _ => all.traces.push(arg),
+            _ => all.traces.push(arg.into()),
         }
     }
     all
 }
 
-fn main() {
-    let args = args();
+/// A trace, a mix and a target: all cold starts of it are one piece of work.
+struct Job {
+    name: String,
+    trace: Trace,
+    mix: (&'static str, &'static [cells::Row]),
+    slo: f64,
+}
+
+fn jobs(args: &Args) -> Vec<Job> {
     let mut jobs = Vec::new();
     for path in &args.traces {
-        let trace = Trace::open(Path::new(path)).expect("a trace").busiest(2.0 * 3600.0);
-        let name = Path::new(path).file_stem().map(|name| name.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default();
-        for mix in MIXES.iter().filter(|(name, _)| args.mixes.iter().any(|mix| mix == name)) {
-            for slo in &args.slos {
-                jobs.push((name.clone(), trace.clone(), *mix, *slo));
+        let trace = Trace::open(path).expect("a trace").busiest(LONGEST);
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
+        for slo in &args.slos {
+            for mix in MIXES.iter().filter(|(name, _)| args.mixes.iter().any(|mix| mix == name)) {
+                let (name, trace) = (name.clone().unwrap_or_default(), trace.clone());
+                jobs.push(Job { name, trace, mix: *mix, slo: *slo });
             }
         }
     }
-    let jobs = Mutex::new(jobs);
-    let results = Mutex::new(Vec::new());
+    jobs
+}
+
+fn main() {
+    let args = args();
+    let (jobs, results) = (Mutex::new(jobs(&args)), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let job = jobs.lock().expect("no panic").pop();
-                    let Some((name, trace, mix, slo)) = job else { return };
-                    for cell in Cell::sized((&name, &trace), mix, slo, &args.kappas) {
-                        let result = evaluate(&cell, args.tuned, args.ours);
-                        results.lock().expect("no panic").push(result);
-                    }
-                }
-            });
+        for _ in 0..threads {
+            scope.spawn(|| work(&args, &jobs, &results));
         }
     });
-    print(results.into_inner().expect("no panic"));
+    let results = results.into_inner().expect("no panic");
+    if results.is_empty() {
+        return;
+    }
+    let report = report::report(results, args.out.as_deref());
+    println!("{report}");
 }
 
-struct Result {
-    cell: Cell,
-    outcomes: Vec<(String, Outcome)>,
+fn work(args: &Args, jobs: &Mutex<Vec<Job>>, results: &Mutex<Vec<Tried>>) {
+    loop {
+        let job = jobs.lock().expect("no panic").pop();
+        let Some(Job { name, trace, mix, slo }) = job else { return };
+        let cells = Cell::sized((&name, &trace), mix, slo, &args.kappas);
+        let hindsight = cells.first().filter(|_| !args.ours).map(Hindsight::of);
+        for cell in cells {
+            let result = evaluate(cell, hindsight.as_ref());
+            eprintln!("{}", result.line());
+            results.lock().expect("no panic").push(result);
+        }
+    }
 }
 
-fn evaluate(cell: &Cell, tuned: bool, ours: bool) -> Result {
-    let mut outcomes = Vec::new();
-    for goal in GOALS {
-        let way = Way::Ours(goal);
-        outcomes.push((way.to_string(), cell.run(&way, None)));
-    }
-    for spec in Spec::defaults().into_iter().filter(|_| !ours) {
-        for goal in [Goal::Balanced, Goal::Energy] {
-            let way = Way::Law(spec, goal);
-            outcomes.push((way.to_string(), cell.run(&way, None)));
-        }
-    }
-    for family in TUNED.iter().filter(|_| tuned) {
-        for goal in [Goal::Balanced, Goal::Energy] {
-            let grid = Spec::grid(*family, cell.machines.len());
-            let all = grid.into_iter().map(|spec| cell.run(&Way::Law(spec, goal), None));
-            let good = all.filter(|outcome| outcome.attainment >= ATTAINMENT);
-            let best = good.min_by(|a, b| a.joules.total_cmp(&b.joules));
-            if let Some(best) = best {
-                let wait = if goal == Goal::Energy { " +wait" } else { "" };
-                outcomes.push((format!("{family} tuned{wait}"), best));
-            }
-        }
-    }
-    Result { cell: cell.clone(), outcomes }
-}
-
-fn print(mut results: Vec<Result>) {
-    results.sort_by(|a, b| {
-        let key = |r: &Result| (r.cell.trace_name.clone(), r.cell.mix_name);
-        let order = |r: &Result| (r.cell.slo, r.cell.kappa);
-        key(a).cmp(&key(b)).then(order(a).partial_cmp(&order(b)).expect("numbers"))
-    });
-    let mut ratios: BTreeMap<String, (Vec<f64>, usize)> = BTreeMap::new();
-    for Result { cell, outcomes } in &results {
-        let good = outcomes.iter().filter(|(_, outcome)| outcome.attainment >= ATTAINMENT);
-        let best = good.map(|(_, outcome)| outcome.joules).fold(f64::INFINITY, f64::min);
-        println!(
-            "{} {} slo {} kappa {} ({} requests)",
-            cell.trace_name,
-            cell.mix_name,
-            cell.slo,
-            cell.kappa,
-            cell.trace.requests.len()
-        );
-        for (name, outcome) in outcomes {
-            println!(
-                "  {name:40} {:7.3} %  p50 {:.3} p99 {:.3}  {:9.0} J ({:.3})  {:7.0} ds  {:4} act {:4} flaps  {:.2} us",
-                outcome.attainment * 100.0,
-                outcome.p50_s,
-                outcome.p99_s,
-                outcome.joules,
-                outcome.joules / best,
-                outcome.device_seconds,
-                outcome.activations,
-                outcome.flaps,
-                outcome.decision_us,
-            );
-            let entry = ratios.entry(name.clone()).or_default();
-            if outcome.attainment >= ATTAINMENT {
-                entry.0.push(outcome.joules / best);
-                entry.1 += 1;
-            }
-        }
-    }
-    println!("\nenergy over the cheapest that reaches 99 % in the cell");
-    for (name, (ratios, good)) in &ratios {
-        let mean = (ratios.iter().map(|r| r.ln()).sum::<f64>() / ratios.len().max(1) as f64).exp();
-        let worst = ratios.iter().copied().fold(0.0, f64::max);
-        println!(
-            "  {name:40} {good:3} of {} cells, geomean {mean:.3}, worst {worst:.3}",
-            results.len()
-        );
-    }
+/// Writes a file of the report.
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    std::fs::write(folder.join(name), text).expect("the file can be written");
 }

@@ -86,7 +86,8 @@ fn run(args: &SimulateArgs, trace: &Trace, mix: &Mix, policy: &str) -> anyhow::R
     let adapters = Adapters { policy: name.clone().unwrap_or_default(), ..Adapters::default() };
     let policy_value: Policy = adapters.policy();
     let keep_changes = args.plot.is_some();
-    let options = Options { policy: policy_value, slo, seed: args.seed, keep_changes };
+    let options =
+        Options { policy: policy_value, slo, seed: args.seed, keep_changes, give_up: None };
     if name.is_ok() {
         return world::simulate(trace, mix, &options, None);
     }

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod bound;
+mod calendar;
 mod command;
 mod fleet;
 pub mod laws;
@@ -29,4 +30,4 @@ pub use noise::Noise;
 pub use outcome::{Outcome, Share};
 pub use plot::plot;
 pub use trace::{Request, Trace};
-pub use world::{Options, Run, simulate};
+pub use world::{Options, Run, Worst, simulate};

@@ -1,6 +1,7 @@
 //! Drives the scheduler of the server through virtual time: adapters start, load, run and go as
 //! their description says.
 
+use super::calendar::Calendar;
 use super::fleet::{Machine, bucket};
 use super::laws::{self, Law, Sight};
 use super::meter::{Doing, Meter};
@@ -12,8 +13,7 @@ use crate::schedule::{
     ModelProfile, Policy, Power, Recollection, ReplicaMemory, RequestId, Scheduler, Settings,
     Shape, Time, Wish,
 };
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Longer than any trace: for bounds on workers that never fail here.
@@ -33,6 +33,16 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Keep what adapters did when, for a picture.
     pub keep_changes: bool,
+    /// Nothing more is wanted of a run that is worse than this: it ends there, unanswered.
+    pub give_up: Option<Worst>,
+}
+
+/// The worst that a run may be and still be of use.
+#[derive(Clone, Copy, Debug)]
+pub struct Worst {
+    /// Requests answered later than the target.
+    pub late: u64,
+    pub joules: f64,
 }
 
 /// What came of it, still raw.
@@ -51,29 +61,6 @@ pub struct Run {
     /// Events that the scheduler took in, and the real time that it took for all.
     pub events: u64,
     pub deciding: Duration,
-}
-
-struct Later {
-    at: Time,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Later {
-    fn eq(&self, other: &Later) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Later {}
-impl PartialOrd for Later {
-    fn partial_cmp(&self, other: &Later) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Later {
-    fn cmp(&self, other: &Later) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
 }
 
 /// One adapter of the world.
@@ -95,12 +82,13 @@ struct World<'a> {
     machines: Vec<Machine>,
     plants: Vec<Plant>,
     max_rows: Vec<u32>,
-    later: BinaryHeap<Reverse<Later>>,
-    number: u64,
+    calendar: Calendar,
     noise: Option<Noise>,
     slo: f64,
     arrived: usize,
     answered: usize,
+    late: u64,
+    give_up: Option<Worst>,
     /// The present, in seconds.
     now: f64,
     wanted: Vec<bool>,
@@ -190,12 +178,13 @@ impl<'a> World<'a> {
             trace,
             max_rows: models.values().map(|model| model.max_rows).collect(),
             scheduler: Scheduler::new(settings(options), models),
-            later: BinaryHeap::new(),
-            number: 0,
+            calendar: Calendar::default(),
             noise: options.seed.map(Noise::new),
             slo: options.slo,
             arrived: 0,
             answered: 0,
+            late: 0,
+            give_up: options.give_up,
             now: 0.0,
             wanted: vec![false; count],
             doing: vec![laws::Doing::Off; count],
@@ -253,9 +242,9 @@ impl<'a> World<'a> {
         if let Some(law) = law.as_deref_mut() {
             self.ask(Time::default(), law);
         }
-        while self.answered < self.trace.requests.len() {
+        while self.answered < self.trace.requests.len() && !self.is_hopeless() {
             let arrival = self.trace.requests.get(self.arrived).map(|request| time(request.at));
-            let later = self.later.peek().map(|Reverse(later)| later.at);
+            let later = self.calendar.next();
             let asked = self.scheduler.next_timeout();
             // A law that asks for the past is not asked for ever.
             let tick = law.as_ref().map(|law| law.next()).filter(|tick| *tick > self.now);
@@ -266,7 +255,7 @@ impl<'a> World<'a> {
             };
             self.now = now.0.as_secs_f64();
             let event = if later == Some(now) {
-                self.later.pop().map(|Reverse(later)| later.event)
+                self.calendar.pop()
             } else if arrival == Some(now) {
                 Some(self.arrive())
             } else {
@@ -279,6 +268,13 @@ impl<'a> World<'a> {
                 self.ask(now, law);
             }
         }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let Some(worst) = self.give_up else { return false };
+        let meters = self.run.meters.iter().zip(&self.machines);
+        let joules = || meters.map(|(meter, machine)| meter.joules(machine)).sum::<f64>();
+        self.late > worst.late || joules() > worst.joules
     }
 
     fn arrive(&mut self) -> Event {
@@ -416,15 +412,14 @@ impl<'a> World<'a> {
     }
 
     fn post(&mut self, now: Time, seconds: f64, event: Event) {
-        self.number += 1;
-        let (at, number) = (now + duration(seconds), self.number);
-        self.later.push(Reverse(Later { at, number, event }));
+        self.calendar.post(now + duration(seconds), event);
     }
 
     fn answer(&mut self, now: f64, request: RequestId) {
         let arrived = self.trace.requests.get(request.0 as usize).map_or(0.0, |r| r.at);
         if let Some(latency) = self.run.latencies.get_mut(request.0 as usize) {
             *latency = now - arrived;
+            self.late += u64::from(*latency > self.slo + 1e-9);
         }
         self.answered += 1;
     }
