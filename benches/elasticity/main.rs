@@ -81,6 +81,8 @@ fn jobs(args: &Args) -> Vec<Job> {
             }
         }
     }
+    // The last comes first: long targets take longest to bound.
+    jobs.sort_by(|a, b| b.slo.total_cmp(&a.slo));
     jobs
 }
 
@@ -93,12 +95,10 @@ fn main() {
             scope.spawn(|| work(&args, &jobs, &results));
         }
     });
-    let results = results.into_inner().expect("no panic");
-    if results.is_empty() {
-        return;
+    let mut results = results.into_inner().expect("no panic");
+    if !results.is_empty() {
+        println!("{}", report::report(&mut results, args.out.as_deref()));
     }
-    let report = report::report(results, args.out.as_deref());
-    println!("{report}");
 }
 
 fn work(args: &Args, jobs: &Mutex<Vec<Job>>, results: &Mutex<Vec<Tried>>) {
@@ -111,6 +111,10 @@ fn work(args: &Args, jobs: &Mutex<Vec<Job>>, results: &Mutex<Vec<Tried>>) {
             let result = evaluate(cell, hindsight.as_ref());
             eprintln!("{}", result.line());
             results.lock().expect("no panic").push(result);
+        }
+        // Who looks in before the end finds what there is so far.
+        if args.out.is_some() {
+            report::report(&mut results.lock().expect("no panic"), args.out.as_deref());
         }
     }
 }

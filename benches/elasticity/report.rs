@@ -19,7 +19,7 @@ const ALL_ON: &str = "all-on +soonest";
 const WORST: usize = 12;
 
 /// Writes a report about the results, and files beside it if there is a folder.
-pub(crate) fn report(mut results: Vec<Tried>, folder: Option<&Path>) -> String {
+pub(crate) fn report(results: &mut [Tried], folder: Option<&Path>) -> String {
     results.sort_by(|a, b| {
         let name = |r: &Tried| (r.cell.trace_name.clone(), r.cell.mix_name);
         let numbers = |r: &Tried| (r.cell.slo, r.cell.kappa);
@@ -27,13 +27,13 @@ pub(crate) fn report(mut results: Vec<Tried>, folder: Option<&Path>) -> String {
     });
     let mut text = String::new();
     let part = |title: &str, lines: Vec<String>| format!("\n## {title}\n\n{}\n", lines.join("\n"));
-    text += &part("Targets", targets(&results));
-    text += &part("Ways to decide who is on", ways(&results));
-    text += &part("Traces", traces(&results));
-    text += &part("Worst cells", worst(&results));
+    text += &part("Targets", targets(results));
+    text += &part("Ways to decide who is on", ways(results));
+    text += &part("Traces", traces(results));
+    text += &part("Worst cells", worst(results));
     if let Some(folder) = folder {
-        crate::write(folder, "cells.csv", &cells(&results));
-        frontier::plot(&results, &folder.join("frontier.svg"));
+        crate::write(folder, "cells.csv", &cells(results));
+        frontier::plot(results, &folder.join("frontier.svg"));
         crate::write(folder, "tables.md", text.trim_start());
     }
     text

@@ -26,16 +26,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 const BREAK_EVEN_MAX: f64 = 3600.0;
 /// The `latency` goal keeps adapters on so many times longer.
 const LINGER: f64 = 3.0;
-/// A start of at most so many times the target may be hidden by staying on a little longer.
-const HOPEFUL: f64 = 4.0;
-/// And where none can, misses stretch the wait of the last adapter no further than e to this.
-const THETA_HOPELESS: f64 = 4.0;
-/// Where a start is in time misses are rarely its fault.
-const THETA_HIDDEN: f64 = 2.0;
 /// Patience does not keep anything on longer than this, in seconds.
 const PATIENCE_MAX: f64 = 300.0;
 /// Nor does anything go sooner than this: drivers are not cycled within a breath.
 const BREAK_EVEN_MIN: f64 = 1.0;
+const WAIT_MIN: f64 = 0.5;
 
 /// Rows of one model that what is on will serve too late.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +60,8 @@ pub(super) struct Dispensable {
 impl Scheduler {
     /// Turns on what the waiting rows need to be served within their targets.
     pub(super) fn grow_by_cost(&mut self, now: Time) {
+        self.start_at = None;
+        self.replace(now);
         // Each round turns one on, so that there are no more rounds than adapters.
         for _ in 0..self.order.len() {
             if self.queue.len() == 0 || !self.can_grow() {
@@ -179,6 +176,12 @@ impl Scheduler {
         if could_wait && unmet.drain <= ready_in.as_secs_f64() {
             return false;
         }
+        // The later it starts the more rows it will serve at once, and the less it idles.
+        let at = self.last_start(now, (unmet.model, unmet.waiting), (id, ready_in.as_secs_f64()));
+        if !unmet.drain.is_finite() && at > now {
+            self.start_at = Some(at);
+            return false;
+        }
         self.turn_on(now, id, false, self.why(unmet, ready_in))
     }
 
@@ -217,17 +220,19 @@ impl Scheduler {
             + slot.finish(unmet.waiting) * adapter.profile.power.active_mw as f64 * 1e-3;
         // If nothing is on, all that waits waits for this start.
         let alone = !unmet.drain.is_finite();
-        Rank { in_time: !alone || finish <= slo, carries, joules, finish, rate: slot.rate(), alone }
+        let hurry = self.hurries().then(|| slot.batch(1));
+        let in_time = !alone || finish <= slo;
+        Rank { in_time, carries, joules, finish, rate: slot.rate(), alone, hurry }
     }
 
     /// What one activation costs, with its price.
-    fn activation_joules(&self, adapter: &Adapter, seconds: f64) -> f64 {
+    pub(super) fn activation_joules(&self, adapter: &Adapter, seconds: f64) -> f64 {
         let Policy::Cost { price_mj, .. } = self.settings.policy else { return 0.0 };
         (price_mj as f64 + seconds * adapter.profile.power.start_mw as f64) * 1e-3
     }
 
     /// Whether the cap on activations allows another; the only adapter may always start.
-    fn may_start(&self, now: Time, adapter: &Adapter) -> bool {
+    pub(super) fn may_start(&self, now: Time, adapter: &Adapter) -> bool {
         let Policy::Cost { starts_per_hour, .. } = self.settings.policy else { return true };
         let recent = adapter.starts.iter().filter(|at| now.since(**at) < HOUR).count();
         (recent as u64) < u64::from(starts_per_hour) || self.on() == 0
@@ -246,7 +251,12 @@ impl Scheduler {
 
     /// Lets adapters go that have not been needed for their break-even time.
     pub(super) fn shrink_by_cost(&mut self, now: Time) -> bool {
-        for adapter in self.adapters.values_mut() {
+        for id in &self.order {
+            let Some(adapter) = self.adapters.get(id) else { continue };
+            let joules = self.priced_joules(adapter, self.start_seconds(*id, adapter));
+            let break_even = self.break_even(adapter, joules);
+            let Some(adapter) = self.adapters.get_mut(id) else { continue };
+            adapter.break_even = break_even;
             while adapter.starts.front().is_some_and(|at| now.since(*at) >= HOUR) {
                 adapter.starts.pop_front();
             }
@@ -290,42 +300,34 @@ impl Scheduler {
             return None;
         }
         let start = self.start_seconds(id, adapter);
-        let break_even = self.break_even(adapter, start);
-        let patience = self.patience(start, last);
-        let patience = if self.hurries() { patience * LINGER } else { patience };
-        let wait = (break_even * patience).min(break_even.max(PATIENCE_MAX));
+        let break_even = self.break_even(adapter, self.activation_joules(adapter, start));
+        let priced = self.break_even(adapter, self.priced_joules(adapter, start));
+        let wait = match adapter.spells.wait() {
+            _ if self.hurries() => LINGER * priced,
+            Some(learned) => priced * learned,
+            None => break_even,
+        };
+        let wait = wait.min(break_even.max(PATIENCE_MAX)).max(WAIT_MIN);
         let patience = wait / break_even;
         let until = (since + Duration::from_secs_f64(wait)).max(self.may_start_again(adapter));
         Some(Dispensable { adapter: id, until, since, break_even, patience })
     }
 
     /// Seconds from off to serving what it serves now.
-    fn start_seconds(&self, id: AdapterId, adapter: &Adapter) -> f64 {
+    pub(super) fn start_seconds(&self, id: AdapterId, adapter: &Adapter) -> f64 {
         let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
         adapter.cold_start() + used.map_or(0.0, |(model, _)| self.load_time(id, *model))
     }
 
-    /// Seconds of idling that cost as much as an activation.
-    fn break_even(&self, adapter: &Adapter, start: f64) -> f64 {
-        let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
-        let seconds = self.activation_joules(adapter, start) / idle;
-        seconds.clamp(BREAK_EVEN_MIN, BREAK_EVEN_MAX)
+    /// What one activation costs with the requests that it will make miss their target.
+    fn priced_joules(&self, adapter: &Adapter, start: f64) -> f64 {
+        self.activation_joules(adapter, start) + self.theta.exp_m1() * adapter.misses
     }
 
-    /// How many times its break-even an adapter waits. Where its start takes many times the target
-    /// only the last one is patient, and not without end: a start misses it whatever they do.
-    fn patience(&self, start: f64, last: bool) -> f64 {
-        let strictest = self.models.values().map(|model| model.slo.as_secs_f64());
-        let strictest = strictest.fold(f64::INFINITY, f64::min);
-        if start <= strictest {
-            self.theta.clamp(0.0, THETA_HIDDEN).exp()
-        } else if self.packs() && start <= strictest * HOPEFUL {
-            self.theta.exp()
-        } else if last {
-            self.theta.min(THETA_HOPELESS).exp()
-        } else {
-            1.0
-        }
+    /// Seconds of idling that cost so much.
+    fn break_even(&self, adapter: &Adapter, joules: f64) -> f64 {
+        let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
+        (joules / idle).clamp(BREAK_EVEN_MIN, BREAK_EVEN_MAX)
     }
 }
 
@@ -339,6 +341,8 @@ struct Rank {
     rate: f64,
     /// Whether nothing else is on.
     alone: bool,
+    /// Seconds of one row, where short answer times come first.
+    hurry: Option<f64>,
 }
 
 impl Rank {
@@ -349,6 +353,9 @@ impl Rank {
         }
         if self.alone && !self.in_time {
             return self.finish < other.finish;
+        }
+        if let (Some(own), Some(others)) = (self.hurry, other.hurry) {
+            return own < others;
         }
         if self.carries { self.joules < other.joules } else { self.rate > other.rate }
     }

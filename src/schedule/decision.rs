@@ -81,6 +81,12 @@ pub enum Reason {
         break_even: Duration,
         patience_permille: u64,
     },
+    /// What others served for so long would have cost so much less here, as much as turning it on.
+    Cheaper {
+        saved_mj: u64,
+        start_mj: u64,
+        lasted: Duration,
+    },
     /// Requests wait for a model.
     Demand {
         rows: u64,
@@ -115,6 +121,7 @@ impl Reason {
             Reason::Min { .. } => "min",
             Reason::IdleSurplus { .. } => "idle_surplus",
             Reason::BreakEven { .. } => "break_even",
+            Reason::Cheaper { .. } => "cheaper",
             Reason::Demand { .. } => "demand",
             Reason::Ahead => "ahead",
             Reason::Memory { .. } => "memory",

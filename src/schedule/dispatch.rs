@@ -188,6 +188,7 @@ impl Scheduler {
         let parts = self.queue.take(lane, rows, slot.max_rows, end);
         let (model, size) = (lane.model, lane.shape.size);
         let batch = Batch { id: self.next_batch(), model, size, parts };
+        self.regret(now, &slot, (model, size), batch.rows());
         let Some(adapter) = self.adapters.get_mut(&slot.adapter).filter(|_| batch.rows() > 0)
         else {
             return false;
@@ -197,6 +198,7 @@ impl Scheduler {
             replica.used = now;
         }
         let (id, incarnation) = (slot.adapter, adapter.incarnation);
+        adapter.end_spell(now);
         adapter.state = State::Busy { since: now, batch: batch.clone() };
         self.actions.push_back(Action::Run { adapter: id, incarnation, batch });
         true

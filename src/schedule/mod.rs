@@ -30,11 +30,13 @@ mod loading;
 mod plan;
 mod policy;
 mod queue;
+mod replace;
 mod requests;
 mod scale;
 mod scheduler;
 mod service;
 mod settings;
+mod spells;
 mod state;
 #[cfg(test)]
 mod tests;

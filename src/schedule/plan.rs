@@ -13,7 +13,8 @@ use super::forecast::Slot;
 use super::policy::{Goal, Policy};
 use super::queue::{End, First};
 use super::scheduler::Scheduler;
-use super::types::{ModelId, Time};
+use super::state::State;
+use super::types::{AdapterId, ModelId, Time};
 use std::time::Duration;
 
 /// A batch of this many times `alpha / beta` rows: the next row would save less than a hundredth
@@ -25,6 +26,11 @@ const PLANNED_ROWS: usize = 512;
 const HURRY: f64 = 0.5;
 /// Logarithm of the smallest difference in energy that counts.
 const STEP: f64 = 0.05;
+/// Times its mean that a start may take.
+const START_CAUTION: f64 = 1.3;
+const THETA_LAZY: f64 = 2.0;
+/// Where the price of a miss is so high a whole start is kept in reserve.
+const THETA_RESERVE: f64 = 6.0;
 /// Share of the target that is kept for what nobody foresees.
 const MARGIN: f64 = 0.02;
 
@@ -116,7 +122,7 @@ impl Scheduler {
 
     /// Joules of a row on a logarithmic scale, in steps of 5 %: what differs less is the same, and
     /// then the first adapter takes all, so that the others fall idle.
-    fn row_joules(&self, slot: &Slot) -> i64 {
+    pub(super) fn row_joules(&self, slot: &Slot) -> i64 {
         let watts = self.adapters.get(&slot.adapter).map_or(0.0, |adapter| {
             let power = adapter.profile.power;
             power.active_mw.saturating_sub(power.idle_mw) as f64 * 1e-3
@@ -146,6 +152,38 @@ impl Scheduler {
         self.serve_lane(now, (first.lane, End::Front), slots, slot, (share, level))
     }
 
+    /// Seconds of slack that are kept for the start of another adapter if more comes than those that
+    /// are on can serve: the more, the more requests missed their target because of starts.
+    fn reserve(&self, model: ModelId) -> f64 {
+        let off =
+            self.adapters.iter().filter(|(id, a)| a.state == State::Off && self.is_eligible(**id));
+        let starts = off.map(|(id, a)| a.cold_start() + self.load_time(*id, model));
+        let soonest = starts.fold(f64::INFINITY, f64::min);
+        if soonest.is_finite() { soonest * (self.theta / THETA_RESERVE).min(1.0) } else { 0.0 }
+    }
+
+    /// Until when turning an adapter on can wait if nothing is on: until all that waits, and one
+    /// more row, would only just be served before the first is due. Only where rows wait for company.
+    pub(super) fn last_start(
+        &self,
+        now: Time,
+        (model, rows): (ModelId, u64),
+        (id, ready): (AdapterId, f64),
+    ) -> Time {
+        let first =
+            self.queue.first(model, Duration::ZERO, now).filter(|_| self.waits_for_company());
+        let adapter = self.adapters.get(&id).filter(|_| self.closing.is_none());
+        let (Some(first), Some(adapter)) = (first, adapter) else { return now };
+        let slot = Slot { free: 0.0, ..self.slot(now, id, adapter, model, first.lane.shape.size) };
+        let slo = self.models.get(&model).map_or(Duration::ZERO, |model| model.slo);
+        let needs = ready * START_CAUTION
+            + slot.finish(rows + 1) * slot.caution
+            + slo.as_secs_f64() * MARGIN;
+        let slack = first.order.due.since(now).as_secs_f64() - needs;
+        let slack = slack * (1.0 - self.theta / THETA_LAZY).max(0.0);
+        now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
+    }
+
     /// When the batch should be formed: when it is large enough, or one more row would make it
     /// late.
     fn last_moment(&self, now: Time, first: First, slot: &Slot, rows: u64) -> Time {
@@ -155,7 +193,10 @@ impl Scheduler {
             return now;
         }
         let more = u32::try_from(rows + 1).unwrap_or(u32::MAX).min(slot.max_rows);
-        let needs = slot.free + slot.batch(more) * slot.caution + slo.as_secs_f64() * MARGIN;
+        let needs = slot.free
+            + slot.batch(more) * slot.caution
+            + slo.as_secs_f64() * MARGIN
+            + self.reserve(first.lane.model);
         let slack = first.order.due.since(now).as_secs_f64() - needs;
         now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
     }

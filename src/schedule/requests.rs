@@ -3,7 +3,7 @@
 use super::queue::{Lane, Order, Request};
 use super::scheduler::Scheduler;
 use super::service::bucket;
-use super::state::{Adapter, Batch, Part, State};
+use super::state::{Batch, Part, State};
 use super::types::{
     Action, AdapterId, Arrival, BatchId, Failure, Fault, Incarnation, ModelId, Reject, RequestId,
     Time,
@@ -14,6 +14,7 @@ use std::time::Duration;
 /// How fast the patience with the last adapter follows missed targets, and the share of requests
 /// that may miss: online quantile tracking.
 const THETA_STEP: f64 = 0.4;
+const THETA_MAX: f64 = 9.0;
 const MISSES_WANTED: f64 = 0.004;
 
 impl Scheduler {
@@ -102,10 +103,16 @@ impl Scheduler {
 
     /// Remembers whether the request met its target.
     fn score(&mut self, now: Time, request: &Request) {
-        let came = |a: &Adapter| a.state.warms_up() || a.ready > request.arrived;
-        let cold = now > request.order.due && self.adapters.values().any(came);
+        let late = now > request.order.due;
+        let mut cold = false;
+        for adapter in self.adapters.values_mut().filter(|_| late) {
+            if adapter.state.warms_up() || adapter.ready > request.arrived {
+                adapter.missed += 1.0;
+                cold = true;
+            }
+        }
         let missed = if cold { 1.0 } else { 0.0 };
-        self.theta = (self.theta + THETA_STEP * (missed - MISSES_WANTED)).clamp(-1.0, 6.0);
+        self.theta = (self.theta + THETA_STEP * (missed - MISSES_WANTED)).clamp(0.0, THETA_MAX);
     }
 
     pub(super) fn failed(
@@ -140,6 +147,7 @@ impl Scheduler {
     ) -> Option<(Time, Batch)> {
         let adapter = self.current(id, incarnation).filter(|a| holds(&a.state, batch))?;
         adapter.alive = now;
+        adapter.workless = Some(now);
         match mem::replace(&mut adapter.state, State::Idle { since: now }) {
             State::Busy { since, batch } => Some((since, batch)),
             State::Draining { since, batch } => {

@@ -8,6 +8,9 @@ use super::types::{Action, AdapterId, Incarnation, ModelId, Reject, Time};
 use std::mem;
 use std::time::Duration;
 
+/// Weight of the last activation in what is believed of the next.
+const MISSES_GAIN: f64 = 0.2;
+
 impl Scheduler {
     /// Resumes or starts adapters until as many are on as the load wants.
     pub(super) fn grow(&mut self, now: Time) {
@@ -54,6 +57,10 @@ impl Scheduler {
 
     /// Brings on one more adapter for a model that none of those on can hold.
     fn feed_starving(&mut self, now: Time) {
+        // The policy has chosen who will be started for what waits, and when.
+        if self.start_at.is_some() {
+            return;
+        }
         let starves = |(model, _): &(ModelId, u64)| {
             let serves = |a: &Adapter| a.state.is_on() && self.takes(a, *model);
             !self.adapters.values().any(serves)
@@ -128,6 +135,9 @@ impl Scheduler {
         adapter.alive = now;
         adapter.replicas.clear();
         adapter.starts.push_back(now);
+        adapter.end_spell(now);
+        adapter.misses += MISSES_GAIN * (adapter.missed - adapter.misses);
+        adapter.missed = 0.0;
         adapter.state = State::Starting { since: now, progress: now };
         let incarnation = adapter.incarnation;
         self.actions.push_back(Action::Start { adapter: id, incarnation });

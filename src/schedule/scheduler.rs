@@ -24,6 +24,8 @@ pub struct Scheduler {
     due: Option<Time>,
     /// When what waits beside an idle adapter is looked at again.
     pub(super) look_again: Option<Time>,
+    /// When an adapter must be turned on at the latest for what waits.
+    pub(super) start_at: Option<Time>,
     /// Logarithm of the patience with the last adapter, learned from missed targets.
     pub(super) theta: f64,
     /// Set once the server goes down: until when admitted requests may still be served.
@@ -61,6 +63,7 @@ impl Scheduler {
             surplus_since: None,
             due: None,
             look_again: None,
+            start_at: None,
             theta: 0.0,
             closing: None,
             actions: VecDeque::new(),
@@ -128,7 +131,8 @@ impl Scheduler {
     pub fn next_timeout(&self) -> Option<Time> {
         let closing = self.closing.filter(|_| self.queue.len() > 0);
         let deadline = self.queue.next_deadline().map(|(deadline, _)| deadline);
-        let again = self.look_again.filter(|_| self.queue.len() > 0);
+        let again = self.look_again.into_iter().chain(self.start_at);
+        let again = again.filter(|_| self.queue.len() > 0);
         self.due.into_iter().chain(closing).chain(deadline).chain(again).min()
     }
 

@@ -1,7 +1,9 @@
 //! What the scheduler believes about one adapter.
 
+use super::replace::Regret;
 use super::service::Service;
 use super::settings::{AdapterProfile, Bounds};
+use super::spells::Spells;
 use super::types::{BatchId, Fault, Incarnation, ModelId, RequestId, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -280,6 +282,15 @@ pub(super) struct Adapter {
     pub(super) ready: Time,
     /// Activations of the last hour for the load's sake.
     pub(super) starts: VecDeque<Time>,
+    /// Since when it has had no work, on or off; none while it has, or is started for some.
+    pub(super) workless: Option<Time>,
+    pub(super) spells: Spells,
+    pub(super) regret: Regret,
+    /// Requests that an activation makes miss their target, on average; and so far this time.
+    pub(super) misses: f64,
+    pub(super) missed: f64,
+    /// Seconds of idling that cost as much as the last activation would have.
+    pub(super) break_even: f64,
 }
 
 impl Adapter {
@@ -300,6 +311,12 @@ impl Adapter {
             cold_start: None,
             ready: Time::default(),
             starts: VecDeque::new(),
+            workless: None,
+            spells: Spells::new(),
+            regret: Regret::default(),
+            misses: 1.0,
+            missed: 0.0,
+            break_even: 1.0,
         }
     }
 
@@ -318,6 +335,13 @@ impl Adapter {
             State::Stopping { since, killed: false, .. } => Some(since + bounds.stop),
             State::Stopping { since, killed: true, .. } => Some(since + bounds.reap),
             State::Quarantined { until, .. } => Some(until),
+        }
+    }
+
+    /// It has work again, or is started for some.
+    pub(super) fn end_spell(&mut self, now: Time) {
+        if let Some(since) = self.workless.take() {
+            self.spells.record(now.since(since).as_secs_f64(), self.break_even);
         }
     }
 

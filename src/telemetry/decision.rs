@@ -66,6 +66,13 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
                 time(break_even)
             )
         }
+        Reason::Cheaper { saved_mj, start_mj, lasted } => format!(
+            "what others served in the last {} would have taken {:.0} J less here; turning it on \
+             takes {:.0} J",
+            time(lasted),
+            saved_mj as f64 / 1000.0,
+            start_mj as f64 / 1000.0
+        ),
         Reason::Demand { rows } => format!("{} waiting for it", count(rows, "row")),
         Reason::Ahead => "nothing else to do, and it has been asked for".to_owned(),
         Reason::Memory { needed, free } => {

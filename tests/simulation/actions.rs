@@ -127,6 +127,10 @@ impl World {
                 let stayed = self.now.since(since);
                 assert!(stayed >= Duration::from_secs(1), "{seed}: thrashes: {stayed:?}");
             }
+            Reason::Cheaper { saved_mj, start_mj, .. } => {
+                assert!(saved_mj >= start_mj, "{seed}: switched for nothing");
+                self.check_cap(decision.adapter, false);
+            }
             Reason::Demand { .. }
             | Reason::Ahead
             | Reason::Withdrawn

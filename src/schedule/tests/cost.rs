@@ -155,13 +155,17 @@ fn activations_are_capped_but_never_the_last_resort() {
 #[test]
 fn where_a_cold_start_misses_the_target_misses_buy_patience() {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
-    for _ in 0..3 {
+    for _ in 0..9 {
         bench.request();
     }
-    // All three miss their 100 ms.
-    bench.comes(ONE).after(ms(10)).done(ONE).done(ONE).done(ONE);
-    // e to the power of three times 0.4 · (1 - 0.007) is 3.3: not 5 s but 16.5 s.
-    bench.after(ms(16_000)).check(ONE, "idle", &[]);
+    // All nine miss their 100 ms, and so does what comes too early to tell.
+    bench.comes(ONE).after(ms(10));
+    for _ in 0..9 {
+        bench.done(ONE);
+    }
+    // A miss costs e^(9 · 0.4 · (1 - 0.004)) - 1 = 35 J by now, and a start makes 0.8 of the one
+    // that is believed at first: 5 J and 28 J at 1 W are not 5 s but 33 s.
+    bench.after(ms(32_500)).check(ONE, "idle", &[]);
     bench.after(ms(1000)).check(ONE, "stopping", &["stop 1"]);
 }
 

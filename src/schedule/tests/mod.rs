@@ -11,6 +11,7 @@ mod routing;
 mod scale;
 mod states;
 mod thrift;
+mod waits;
 
 use super::*;
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use super::*;
 
 /// A bench under the `cost` policy without a price. Starts take 1 s at 5 W, idling costs 1 W:
 /// break-even is 5 s. Nobody is late, and silence is borne.
-fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
+pub(super) fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
     let mut settings = bench.scheduler.settings.clone();
     settings.policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 30 };
@@ -18,7 +18,7 @@ fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
 
 const HOURS: Duration = Duration::from_secs(10_000);
 
-fn plain() -> AdapterProfile {
+pub(super) fn plain() -> AdapterProfile {
     adapter(0, false)
 }
 
@@ -29,7 +29,7 @@ fn idling(idle_mw: u64) -> AdapterProfile {
 
 impl Bench {
     /// Turned on by hand, opened after 1 s, loaded at once, and left to the policy.
-    fn brought(&mut self, adapters: &[AdapterId]) -> &mut Bench {
+    pub(super) fn brought(&mut self, adapters: &[AdapterId]) -> &mut Bench {
         for id in adapters {
             self.wished(*id, Wish::On);
         }
@@ -44,7 +44,7 @@ impl Bench {
     }
 
     /// Stays idle for so long, and then stops.
-    fn stays(&mut self, adapter: AdapterId, wait: u64) {
+    pub(super) fn stays(&mut self, adapter: AdapterId, wait: u64) {
         self.after(ms(wait - 1));
         assert_eq!(self.state(adapter), "idle");
         self.after(ms(1));
@@ -92,14 +92,6 @@ fn nobody_goes_within_a_breath_or_stays_for_days() {
 }
 
 #[test]
-fn where_a_start_is_in_time_misses_buy_no_patience() {
-    let mut bench = bench(&[(ONE, plain())]);
-    bench.serve(ModelProfile { slo: ms(1500), ..profile(1) });
-    bench.brought(&[ONE]).request().request().after(ms(2000)).done(ONE).done(ONE);
-    bench.stays(ONE, 5000);
-}
-
-#[test]
 fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.serve(profile(1));
@@ -111,16 +103,16 @@ fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
     for _ in 0..30 {
         bench.done(ONE);
     }
-    assert!((bench.scheduler.theta - 6.0).abs() < 0.001, "{}", bench.scheduler.theta);
+    assert!((bench.scheduler.theta - 9.0).abs() < 0.001, "{}", bench.scheduler.theta);
     for _ in 0..1000 {
         bench.request().done(ONE);
     }
-    assert!(bench.scheduler.theta < 4.5, "{}", bench.scheduler.theta);
+    assert!(bench.scheduler.theta < 7.5, "{}", bench.scheduler.theta);
     // Who is late although nothing started buys none: more of it would not help.
     for _ in 0..30 {
         bench.request().after(ms(200)).done(ONE);
     }
-    assert!(bench.scheduler.theta < 4.5, "{}", bench.scheduler.theta);
+    assert!(bench.scheduler.theta < 7.5, "{}", bench.scheduler.theta);
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! A cheaper adapter takes over what a dear one serves.
+//!
+//! Once a burst has turned a dear adapter on, it could serve every small thing that follows, and
+//! never idle long enough to go. So for each adapter that is off it is noted what the rows that
+//! others served would have saved on it, idling included: its *regret*. When that is as much as
+//! turning it on costs, it is turned on: ski rental again, so that switching never wastes more than
+//! it has already been worth. Rows then go to it first, and the dear one falls idle.
+
+use super::decision::Reason;
+use super::forecast::Slot;
+use super::policy::Policy;
+use super::scheduler::Scheduler;
+use super::state::State;
+use super::types::{AdapterId, ModelId, Time};
+
+/// Share of what an adapter can serve that it is trusted with.
+const CARRIED: f64 = 0.7;
+/// So many seconds tell how much comes.
+const OBSERVED: f64 = 1.0;
+/// What was longer ago, in seconds, says nothing of now.
+const RECENT: f64 = 10.0;
+
+/// What an adapter that is off would have saved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Regret {
+    /// The first and the last batch that counts.
+    since: Time,
+    until: Time,
+    rows: f64,
+    joules: f64,
+}
+
+impl Regret {
+    /// Seconds from the first to the last batch.
+    fn lasted(&self) -> f64 {
+        self.until.since(self.since).as_secs_f64()
+    }
+}
+
+impl Scheduler {
+    /// Another adapter serves these rows now: notes what those that are off would have saved.
+    pub(super) fn regret(
+        &mut self,
+        now: Time,
+        slot: &Slot,
+        (model, size): (ModelId, u8),
+        rows: u32,
+    ) {
+        if !self.packs() || self.hurries() || !matches!(self.settings.policy, Policy::Cost { .. }) {
+            return;
+        }
+        for at in 0..self.order.len() {
+            let id = self.order[at];
+            let Some(regret) = self.regret_of(now, id, slot, (model, size), rows) else { continue };
+            if let Some(adapter) = self.adapters.get_mut(&id) {
+                adapter.regret = regret;
+            }
+        }
+    }
+
+    fn regret_of(
+        &self,
+        now: Time,
+        id: AdapterId,
+        slot: &Slot,
+        (model, size): (ModelId, u8),
+        rows: u32,
+    ) -> Option<Regret> {
+        let adapter = self.adapters.get(&id).filter(|adapter| adapter.state == State::Off)?;
+        let other = self.adapters.get(&slot.adapter)?;
+        if !self.is_eligible(id) || !self.takes(adapter, model) {
+            return None;
+        }
+        let own = Slot { free: 0.0, ..self.slot(now, id, adapter, model, size) };
+        let slo = self.models.get(&model)?.slo.as_secs_f64();
+        // Rows would not go to it if it were on.
+        if self.row_joules(&own) >= self.row_joules(slot) || own.batch(1) * own.caution > slo {
+            return None;
+        }
+        let mut regret = adapter.regret;
+        let passed = now.since(regret.until).as_secs_f64();
+        if passed > RECENT {
+            regret = Regret { since: now, until: now, ..Regret::default() };
+        }
+        let passed = now.since(regret.until).as_secs_f64();
+        let (power, dear) = (adapter.profile.power, other.profile.power);
+        let work = |slot: &Slot, active_mw: u64| slot.batch(rows) * active_mw as f64 * 1e-3;
+        let idling = dear.idle_mw as f64 - power.idle_mw as f64;
+        regret.joules += work(slot, dear.active_mw.saturating_sub(dear.idle_mw))
+            - work(&own, power.active_mw.saturating_sub(power.idle_mw))
+            + idling * 1e-3 * passed;
+        // The first rows open the time over which the others are counted.
+        if regret.until > regret.since || passed > 0.0 {
+            regret.rows += f64::from(rows);
+        }
+        regret.until = now;
+        let lasted = regret.lasted();
+        let carried = lasted < OBSERVED || regret.rows <= CARRIED * own.rows_by(slo) / slo * lasted;
+        if carried && regret.joules > 0.0 {
+            return Some(regret);
+        }
+        Some(Regret { since: now, until: now, ..Regret::default() })
+    }
+
+    /// Turns on what would by now have saved what it costs.
+    pub(super) fn replace(&mut self, now: Time) {
+        if self.closing.is_some() {
+            return;
+        }
+        for at in 0..self.order.len() {
+            let id = self.order[at];
+            let Some(adapter) = self.adapters.get(&id) else { continue };
+            let saved = adapter.regret.joules;
+            let price = self.activation_joules(adapter, self.start_seconds(id, adapter));
+            let recent = now.since(adapter.regret.until).as_secs_f64() <= RECENT;
+            if saved <= price
+                || !recent
+                || adapter.regret.lasted() < OBSERVED
+                || adapter.state != State::Off
+                || !self.may_start(now, adapter)
+            {
+                continue;
+            }
+            let lasted = now.since(adapter.regret.since);
+            let millijoules = |joules: f64| (joules * 1e3) as u64;
+            let reason = Reason::Cheaper {
+                saved_mj: millijoules(saved),
+                start_mj: millijoules(price),
+                lasted,
+            };
+            if self.is_eligible(id)
+                && self.on_for_good() < self.settings.max
+                && self.turn_on(now, id, false, reason)
+            {
+                self.adapters.values_mut().for_each(|adapter| adapter.regret = Regret::default());
+                return;
+            }
+        }
+    }
+}

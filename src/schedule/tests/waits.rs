@@ -1,0 +1,126 @@
+//! What the `cost` policy learns of waiting, what a miss is worth, and how a cheap adapter takes over.
+
+use super::thrift::{bench, plain};
+use super::*;
+
+fn policy(goal: Goal) -> Policy {
+    Policy::Cost { goal, price_mj: 0, starts_per_hour: 30 }
+}
+
+/// Of this speed by its class, with this power idle and busy.
+fn of(speed: u64, idle_mw: u64, active_mw: u64) -> AdapterProfile {
+    let power = Power { idle_mw, active_mw, ..plain().power };
+    AdapterProfile { power, speed, ..plain() }
+}
+
+/// A request every so often that the first adapter answers at once, until another is started.
+fn served(bench: &mut Bench, times: usize, pause: u64) -> Option<String> {
+    let mut started = None;
+    for _ in 0..times {
+        for step in 0..3 {
+            let bench = match step {
+                0 => bench.request(),
+                1 => bench.after(ms(10)),
+                _ => bench.done(ONE),
+            };
+            let start = bench.said.iter().find(|word| word.starts_with("start"));
+            started = started.or_else(|| start.cloned());
+        }
+        if started.is_some() {
+            break;
+        }
+        bench.after(ms(pause - 10));
+    }
+    started
+}
+
+#[test]
+fn who_is_never_wanted_soon_goes_soon() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.brought(&[ONE]).request().done(ONE);
+    for _ in 0..8 {
+        bench.after(ms(5000)).check(ONE, "stopping", &["stop 1"]);
+        bench.exited(ONE).after(ms(60_000)).request().after(ms(1000)).opened(ONE);
+        bench.loaded(ONE, MODEL, &[]).done(ONE);
+    }
+    bench.stays(ONE, 500);
+}
+
+#[test]
+fn a_cheap_one_takes_over_when_that_has_paid() {
+    let three = AdapterId(3);
+    // The first idles at 50 W; in a second that costs 49 J more than the second one would take.
+    let all = [(ONE, of(100, 50_000, 100_000)), (TWO, plain()), (three, of(100, 60_000, 200_000))];
+    let mut bench = bench(&all);
+    bench.brought(&[ONE]);
+    assert_eq!(served(&mut bench, 20, 50), None, "a second is not over yet");
+    assert_eq!(served(&mut bench, 2, 50).as_deref(), Some("start 2"));
+    // Once it is there it is asked first, and the dear one may go.
+    bench.after(ms(1000)).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10))]);
+    bench.request().check(TWO, "busy", &["run 2"]);
+}
+
+#[test]
+fn nobody_takes_over_what_he_cannot_carry_or_what_was_long_ago() {
+    let dear = of(100, 50_000, 100_000);
+    // A second a row is too slow for two rows a second.
+    let mut slow = bench(&[(ONE, dear), (TWO, of(1, 100, 101))]);
+    slow.serve(ModelProfile { slo: ms(3000), ..profile(1) }).brought(&[ONE]);
+    assert_eq!(served(&mut slow, 200, 500), None);
+    // Requests that are far between say nothing of each other.
+    let mut rare = bench(&[(ONE, of(100, 1000, 100_000)), (TWO, of(100, 900, 9000))]);
+    rare.brought(&[ONE]);
+    rare.wished(ONE, Wish::On);
+    assert_eq!(served(&mut rare, 20, 10_001), None);
+    // Where answer times come first the fast one stays.
+    let mut fast = bench(&[(ONE, dear), (TWO, plain())]);
+    fast.scheduler.settings.policy = policy(Goal::Latency);
+    fast.brought(&[ONE]);
+    assert_eq!(served(&mut fast, 50, 50), None);
+}
+
+#[test]
+fn under_the_energy_goal_a_start_waits_as_long_as_it_may() {
+    let mut bench = bench(&[(ONE, plain()), (TWO, of(1000, 1000, 50_000))]);
+    bench.scheduler.settings.policy = policy(Goal::Energy);
+    bench.serve(ModelProfile { slo: ms(10_000), ..profile(8) });
+    bench.request().check(ONE, "off", &[]);
+    let next = bench.scheduler.next_timeout().expect("it will be started").since(bench.now);
+    // A start of 1 s and a load of 0.3 s may take 1.3 times as long.
+    assert!(next > ms(7500) && next < ms(8300), "{next:?}");
+    bench.after(next);
+    assert_eq!(bench.said.iter().filter(|word| word.starts_with("start")).count(), 1);
+    // Misses make it hurry.
+    let mut late = self::bench(&[(ONE, plain())]);
+    late.scheduler.settings.policy = policy(Goal::Energy);
+    late.scheduler.theta = 2.0;
+    late.serve(ModelProfile { slo: ms(10_000), ..profile(8) });
+    late.request().check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn misses_keep_slack_in_reserve_for_a_start() {
+    let wait = |theta: f64, other: &[(AdapterId, AdapterProfile)]| {
+        let mut bench = bench(&[&[(ONE, plain())], other].concat());
+        bench.scheduler.settings.policy = policy(Goal::Energy);
+        bench.serve(ModelProfile { slo: ms(4000), ..profile(64) });
+        bench.brought(&[ONE]);
+        bench.scheduler.theta = theta;
+        bench.request().check(ONE, "idle", &[]);
+        bench.scheduler.next_timeout().expect("the last moment comes").since(bench.now)
+    };
+    let other = [(TWO, plain())];
+    let (calm, half, full) = (wait(0.0, &other), wait(3.0, &other), wait(6.0, &other));
+    assert!(calm - half > ms(490) && calm - full > ms(990), "{calm:?} {half:?} {full:?}");
+    assert_eq!(wait(9.0, &other), full, "a whole start is enough");
+    assert_eq!(wait(9.0, &[]), calm, "there is nobody to start");
+}
+
+#[test]
+fn where_answer_times_come_first_the_fastest_starts() {
+    let mut bench = bench(&[(ONE, of(100, 100, 1000)), (TWO, of(1000, 50_000, 300_000))]);
+    bench.request().check(ONE, "starting", &["start 1"]);
+    let mut fast = self::bench(&[(ONE, of(100, 100, 1000)), (TWO, of(1000, 50_000, 300_000))]);
+    fast.scheduler.settings.policy = policy(Goal::Latency);
+    fast.request().check(TWO, "starting", &["start 2"]);
+}
