@@ -116,7 +116,7 @@ impl Cell {
     pub(crate) fn run_within(&self, way: &Way, seed: Option<u64>, give_up: Option<Worst>) -> Run {
         // As in the server's own settings.
         let policy = match *way {
-            Way::Ours(goal) => Policy::Cost { goal, price_mj: 2_000, starts_per_hour: 600 },
+            Way::Ours(goal) => Policy::Cost { goal, price_mj: 2_000, starts_per_hour: 1800 },
             Way::Law(_, goal) => Policy::ByHand { goal },
         };
         let options = Options { policy, slo: self.slo, seed, keep_changes: false, give_up };

@@ -76,7 +76,7 @@ impl Default for Adapters {
             max: 64,
             policy: PolicyName::Balanced,
             start_price: 2.0,
-            starts_per_hour: 600,
+            starts_per_hour: 1800,
             target_rows: 2,
             scale_down_delay: Duration::from_secs(10),
             scale_to_zero_delay: Duration::from_secs(60),

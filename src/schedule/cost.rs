@@ -28,9 +28,10 @@ const BREAK_EVEN_MAX: f64 = 3600.0;
 const LINGER: f64 = 3.0;
 /// Patience does not keep anything on longer than this, in seconds.
 const PATIENCE_MAX: f64 = 300.0;
-/// Nor does anything go sooner than this: drivers are not cycled within a breath.
-const BREAK_EVEN_MIN: f64 = 1.0;
-const WAIT_MIN: f64 = 0.5;
+/// Nor does anything go sooner than its start took, or this: drivers are not cycled within a breath.
+const BREATH: f64 = 1.0;
+/// No start is for nothing, in seconds of idling.
+const BREAK_EVEN_MIN: f64 = 1e-3;
 
 /// Rows of one model that what is on will serve too late.
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +308,7 @@ impl Scheduler {
             Some(learned) => priced * learned,
             None => break_even,
         };
-        let wait = wait.min(break_even.max(PATIENCE_MAX)).max(WAIT_MIN);
+        let wait = wait.min(break_even.max(PATIENCE_MAX)).max(start.min(BREATH));
         let patience = wait / break_even;
         let until = (since + Duration::from_secs_f64(wait)).max(self.may_start_again(adapter));
         Some(Dispensable { adapter: id, until, since, break_even, patience })

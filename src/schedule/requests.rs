@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How fast the patience with the last adapter follows missed targets, and the share of requests
 /// that may miss: online quantile tracking.
 const THETA_STEP: f64 = 0.4;
-const THETA_MAX: f64 = 9.0;
+const THETA_MAX: f64 = 10.0;
 const MISSES_WANTED: f64 = 0.004;
 
 impl Scheduler {

@@ -12,43 +12,48 @@ use std::collections::VecDeque;
 const REMEMBERED: usize = 64;
 /// With fewer nothing is learned.
 const ENOUGH: usize = 8;
-/// Waits to choose from, in break-evens; the longest of equally good ones is taken.
+/// Waits to choose from, in break-evens; of equally good ones the longest is taken.
 const WAITS: [f64; 8] = [1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02];
 
 /// The last spells of one adapter without work.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Spells {
-    /// Seconds.
-    lasted: VecDeque<f64>,
-    /// The best wait in break-evens.
-    wait: f64,
+    lasted: VecDeque<Spell>,
+    /// What each of the waits would have cost, in seconds of idling.
+    costs: [f64; WAITS.len()],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Spell {
+    /// How long it lasted, and the break-even then; both in seconds.
+    seconds: f64,
+    break_even: f64,
 }
 
 impl Spells {
-    pub(super) fn new() -> Spells {
-        Spells { lasted: VecDeque::new(), wait: 1.0 }
-    }
-
     /// Break-evens to wait, if that is known.
     pub(super) fn wait(&self) -> Option<f64> {
-        (self.lasted.len() >= ENOUGH).then_some(self.wait)
+        let costs = WAITS.iter().zip(&self.costs);
+        let best = costs.min_by(|a, b| a.1.total_cmp(b.1)).map(|(wait, _)| *wait);
+        best.filter(|_| self.lasted.len() >= ENOUGH)
     }
 
     /// A spell is over; the break-even is in seconds of idling.
     pub(super) fn record(&mut self, seconds: f64, break_even: f64) {
         if self.lasted.len() == REMEMBERED {
-            self.lasted.pop_front();
+            let oldest = self.lasted.pop_front();
+            self.count(oldest, -1.0);
         }
-        self.lasted.push_back(seconds);
-        let cost = |wait: &f64| self.cost(wait * break_even, break_even);
-        let best = WAITS.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-        self.wait = best.copied().unwrap_or(1.0);
+        let spell = Spell { seconds, break_even };
+        self.lasted.push_back(spell);
+        self.count(Some(spell), 1.0);
     }
 
-    /// What a wait would have cost, in seconds of idling.
-    fn cost(&self, wait: f64, break_even: f64) -> f64 {
-        let spell = |lasted: &f64| if *lasted <= wait { *lasted } else { wait + break_even };
-        self.lasted.iter().map(spell).sum()
+    fn count(&mut self, spell: Option<Spell>, sign: f64) {
+        let Some(Spell { seconds, break_even }) = spell else { return };
+        for (wait, cost) in WAITS.iter().map(|wait| wait * break_even).zip(&mut self.costs) {
+            *cost += sign * if seconds <= wait { seconds } else { wait + break_even };
+        }
     }
 }
 
@@ -57,7 +62,7 @@ mod tests {
     use super::*;
 
     fn learned(spells: impl Iterator<Item = f64>) -> Option<f64> {
-        let mut all = Spells::new();
+        let mut all = Spells::default();
         spells.for_each(|seconds| all.record(seconds, 10.0));
         all.wait()
     }
@@ -78,10 +83,11 @@ mod tests {
     #[test]
     fn it_costs_no_more_than_twice_the_best_whatever_comes() {
         for spell in [0.0, 0.3, 1.0, 9.9, 10.1, 25.0, 1e6] {
-            let mut all = Spells::new();
+            let mut all = Spells::default();
             (0..64).for_each(|_| all.record(spell, 10.0));
-            let cost = all.cost(all.wait().unwrap() * 10.0, 10.0);
-            assert!(cost <= 2.0 * 64.0 * spell.min(10.0) + 1e-9, "{spell}: {cost}");
+            let wait = all.wait().unwrap() * 10.0;
+            let cost = if spell <= wait { spell } else { wait + 10.0 };
+            assert!(cost <= 2.0 * spell.min(10.0) + 1e-9, "{spell}: {cost}");
         }
     }
 }

@@ -312,7 +312,7 @@ impl Adapter {
             ready: Time::default(),
             starts: VecDeque::new(),
             workless: None,
-            spells: Spells::new(),
+            spells: Spells::default(),
             regret: Regret::default(),
             misses: 1.0,
             missed: 0.0,

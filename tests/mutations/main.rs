@@ -10,6 +10,7 @@ mod adapters;
 mod requests;
 mod routing;
 mod scaling;
+mod waits;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 const HANG: Duration = Duration::from_secs(60);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
-const THEMES: [&[Mutant]; 4] =
-    [requests::MUTANTS, adapters::MUTANTS, routing::MUTANTS, scaling::MUTANTS];
+const THEMES: [&[Mutant]; 5] =
+    [requests::MUTANTS, adapters::MUTANTS, routing::MUTANTS, scaling::MUTANTS, waits::MUTANTS];
 
 /// One bug: a file of `src/schedule`, a text that stands in it once, and what to put there.
 pub(crate) struct Mutant {

@@ -409,20 +409,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is not needed goes at once",
         "cost.rs",
-        "(break_even * patience).min(break_even.max(PATIENCE_MAX))",
+        "wait.min(break_even.max(PATIENCE_MAX)).max(start.min(BREATH))",
         "0.0",
     ),
-    mutant(
-        "adapters are cycled within a breath",
-        "cost.rs",
-        "seconds.clamp(BREAK_EVEN_MIN, BREAK_EVEN_MAX)",
-        "seconds.min(BREAK_EVEN_MAX)",
-    ),
+    mutant("adapters are cycled within a breath", "cost.rs", ".max(start.min(BREATH));", ";"),
     mutant(
         "patience stretches the wait without bound",
         "cost.rs",
-        "(break_even * patience).min(break_even.max(PATIENCE_MAX))",
-        "break_even * patience",
+        "wait.min(break_even.max(PATIENCE_MAX)).max(start.min(BREATH))",
+        "wait.max(start.min(BREATH))",
     ),
     mutant(
         "the minimum is let go by its cost",
@@ -453,13 +448,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "cost.rs",
         "used.map_or(0.0, |(model, _)| self.load_time(id, *model))",
         "used.map_or(0.0, |_| 0.0)",
-    ),
-    mutant("misses buy no patience", "cost.rs", "self.theta.min(THETA_HOPELESS).exp()", "1.0"),
-    mutant(
-        "answers in time shorten the wait where a start is in time",
-        "cost.rs",
-        "self.theta.clamp(0.0, THETA_HIDDEN).exp()",
-        "self.theta.exp()",
     ),
     mutant(
         "rows of the energy goal do not wait for company",
@@ -498,5 +486,5 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "(missed - MISSES_WANTED)",
         "missed",
     ),
-    mutant("patience has no bound", "requests.rs", ".clamp(-1.0, 6.0)", ""),
+    mutant("patience has no bound", "requests.rs", ".clamp(0.0, THETA_MAX)", ".max(0.0)"),
 ];

@@ -103,16 +103,16 @@ fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
     for _ in 0..30 {
         bench.done(ONE);
     }
-    assert!((bench.scheduler.theta - 9.0).abs() < 0.001, "{}", bench.scheduler.theta);
+    assert!((bench.scheduler.theta - 10.0).abs() < 0.001, "{}", bench.scheduler.theta);
     for _ in 0..1000 {
         bench.request().done(ONE);
     }
-    assert!(bench.scheduler.theta < 7.5, "{}", bench.scheduler.theta);
+    assert!(bench.scheduler.theta < 8.5, "{}", bench.scheduler.theta);
     // Who is late although nothing started buys none: more of it would not help.
     for _ in 0..30 {
         bench.request().after(ms(200)).done(ONE);
     }
-    assert!(bench.scheduler.theta < 7.5, "{}", bench.scheduler.theta);
+    assert!(bench.scheduler.theta < 8.5, "{}", bench.scheduler.theta);
 }
 
 #[test]

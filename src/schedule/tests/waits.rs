@@ -43,7 +43,28 @@ fn who_is_never_wanted_soon_goes_soon() {
         bench.exited(ONE).after(ms(60_000)).request().after(ms(1000)).opened(ONE);
         bench.loaded(ONE, MODEL, &[]).done(ONE);
     }
-    bench.stays(ONE, 500);
+    bench.stays(ONE, 1000);
+}
+
+#[test]
+fn what_has_work_between_spells_ends_each_of_them_once() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.brought(&[ONE]);
+    // Spells of 3 s, so that any wait from there on is as good; a busy second between them.
+    for _ in 0..20 {
+        bench.request().after(ms(1000)).done(ONE).after(ms(3000));
+    }
+    let adapter = bench.scheduler.adapters.get_mut(&ONE).expect("it is known");
+    assert_eq!(adapter.workless, Some(Time(bench.now.0 - ms(3000))));
+    adapter.end_spell(bench.now);
+    assert_eq!(adapter.workless, None, "it has work now");
+}
+
+#[test]
+fn where_answer_times_come_first_adapters_stay_three_times_longer() {
+    let mut bench = bench(&[(ONE, plain())]);
+    bench.scheduler.settings.policy = policy(Goal::Latency);
+    bench.brought(&[ONE]).stays(ONE, 15_000);
 }
 
 #[test]
@@ -67,6 +88,10 @@ fn nobody_takes_over_what_he_cannot_carry_or_what_was_long_ago() {
     let mut slow = bench(&[(ONE, dear), (TWO, of(1, 100, 101))]);
     slow.serve(ModelProfile { slo: ms(3000), ..profile(1) }).brought(&[ONE]);
     assert_eq!(served(&mut slow, 200, 500), None);
+    // A row takes as much energy on it: it would not be given any.
+    let mut dearer = bench(&[(ONE, dear), (TWO, of(100, 1000, 60_000))]);
+    dearer.brought(&[ONE]);
+    assert_eq!(served(&mut dearer, 100, 50), None);
     // Requests that are far between say nothing of each other.
     let mut rare = bench(&[(ONE, of(100, 1000, 100_000)), (TWO, of(100, 900, 9000))]);
     rare.brought(&[ONE]);
