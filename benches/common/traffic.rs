@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+/// Requests that may be under way at once when they come at given moments.
+const CLIENTS: usize = 64;
+
 /// How a client without knowledge of speeds chooses between servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Balance {
@@ -110,7 +113,7 @@ pub(crate) fn at_moments(
         }
     };
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..16).map(|_| scope.spawn(run)).collect();
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(run)).collect();
         std::thread::sleep(Duration::from_millis(50));
         let begin = Instant::now();
         for moment in moments {

@@ -51,20 +51,7 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
             count(rows, "row")
         ),
         Reason::BreakEven { unneeded, break_even, patience_permille } => {
-            let stretched = if patience_permille == 1000 {
-                String::new()
-            } else {
-                format!(
-                    ", times {:.1} since a cold start misses the latency target",
-                    patience_permille as f64 / 1000.0
-                )
-            };
-            format!(
-                "not needed for {}: staying on has cost as much energy as turning it on again will \
-                 (break-even {}{stretched})",
-                time(unneeded),
-                time(break_even)
-            )
+            break_even_text(unneeded, break_even, patience_permille)
         }
         Reason::Cheaper { saved_mj, start_mj, lasted } => format!(
             "what others served in the last {} would have taken {:.0} J less here; turning it on \
@@ -83,6 +70,24 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
         Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),
         Reason::Fallback => "another adapter serves again".to_owned(),
         Reason::Shutdown => "the server is going down".to_owned(),
+    }
+}
+
+fn break_even_text(unneeded: Duration, break_even: Duration, patience_permille: u64) -> String {
+    let (unneeded, break_even) = (time(unneeded), time(break_even));
+    match patience_permille {
+        ..950 => format!(
+            "not needed for {unneeded}: work seldom comes back within its break-even of {break_even}"
+        ),
+        950..1050 => format!(
+            "not needed for {unneeded}: staying on has cost as much energy as turning it on again \
+             will (break-even {break_even})"
+        ),
+        _ => format!(
+            "not needed for {unneeded}: for the sake of answer times it stayed {:.1} times its \
+             break-even of {break_even}",
+            patience_permille as f64 / 1000.0
+        ),
     }
 }
 
@@ -178,6 +183,29 @@ mod tests {
         let reason = Reason::LatencyTarget { model, rows: 8, drain, waited, target, ready_in };
         let expected = "8 rows of digits waiting for at least 99 ms would take 2 ms more on what \
                         is on, the target is 100 ms; it is warm still";
+        assert_eq!(words(Change::Start, reason).1, expected);
+    }
+
+    #[test]
+    fn who_goes_says_how_its_wait_came_about() {
+        let (unneeded, break_even) = (Duration::from_secs(2), Duration::from_secs(4));
+        let said = |patience_permille| {
+            words(Change::Drain, Reason::BreakEven { unneeded, break_even, patience_permille }).1
+        };
+        let short = "not needed for 2.0 s: work seldom comes back within its break-even of 4.0 s";
+        assert_eq!(said(500), short);
+        let long = "not needed for 2.0 s: for the sake of answer times it stayed 3.0 times its \
+                    break-even of 4.0 s";
+        assert_eq!(said(3000), long);
+        assert!(said(1000).ends_with("turning it on again will (break-even 4.0 s)"));
+    }
+
+    #[test]
+    fn who_takes_over_says_what_it_saves() {
+        let lasted = Duration::from_secs(3);
+        let reason = Reason::Cheaper { saved_mj: 52_400, start_mj: 49_000, lasted };
+        let expected = "what others served in the last 3.0 s would have taken 52 J less here; \
+                        turning it on takes 49 J";
         assert_eq!(words(Change::Start, reason).1, expected);
     }
 
