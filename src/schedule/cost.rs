@@ -26,7 +26,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 const BREAK_EVEN_MAX: f64 = 3600.0;
 /// The `latency` goal keeps adapters on so many times longer.
 const LINGER: f64 = 3.0;
-/// Patience does not keep anything on longer than this, in seconds.
+/// Patience does not keep anything on longer than so many break-evens, nor longer than so many
+/// seconds: what a start makes miss says nothing of how much came at once.
+const PATIENCE_TIMES: f64 = 40.0;
 const PATIENCE_MAX: f64 = 300.0;
 /// Nor does anything go sooner than its start took, or this: drivers are not cycled within a breath.
 const BREATH: f64 = 1.0;
@@ -308,7 +310,8 @@ impl Scheduler {
             Some(learned) => priced * learned,
             None => break_even,
         };
-        let wait = wait.min(break_even.max(PATIENCE_MAX)).max(start.min(BREATH));
+        let most = (break_even * PATIENCE_TIMES).min(break_even.max(PATIENCE_MAX));
+        let wait = wait.min(most).max(start.min(BREATH));
         let patience = wait / break_even;
         let until = (since + Duration::from_secs_f64(wait)).max(self.may_start_again(adapter));
         Some(Dispensable { adapter: id, until, since, break_even, patience })

@@ -59,7 +59,7 @@ const MACHINES: usize = 10;
 /// Late requests that are allowed, of all.
 const LATE: f64 = 0.01;
 /// Prices of a late request that are tried.
-const TRIALS: usize = 4;
+const TRIALS: usize = 8;
 
 /// What a schedule is to spare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -409,14 +409,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is not needed goes at once",
         "cost.rs",
-        "wait.min(break_even.max(PATIENCE_MAX)).max(start.min(BREATH))",
+        "wait.min(most).max(start.min(BREATH))",
         "0.0",
     ),
     mutant("adapters are cycled within a breath", "cost.rs", ".max(start.min(BREATH));", ";"),
     mutant(
         "patience stretches the wait without bound",
         "cost.rs",
-        "wait.min(break_even.max(PATIENCE_MAX)).max(start.min(BREATH))",
+        "wait.min(most).max(start.min(BREATH))",
         "wait.max(start.min(BREATH))",
     ),
     mutant(
