@@ -31,7 +31,7 @@ const SECOND: &str = "vulkan-10005-0000-1";
 const MINUTE: f64 = 60.0;
 const SLO: f64 = 0.5;
 /// Share of the minute that the first adapter would work if it did everything in batches of one.
-const LOAD: f64 = 0.7;
+const LOAD: f64 = 0.3;
 
 const IDENTITY: &str = r#"
 kind = "identity"

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A body with the headers that go with it.
 pub(crate) struct Request {
@@ -26,19 +26,22 @@ pub(crate) fn binary_request(name: &str, datatype: &str, shape: &[usize], data: 
     Request { headers, body: [json.as_bytes(), data].concat() }
 }
 
-/// One kept-alive connection.
+/// The server hangs up on connections that are silent for twice as long.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// One kept-alive connection, made anew after a silence.
 pub(crate) struct Client {
+    address: SocketAddr,
     stream: BufReader<TcpStream>,
+    used: Instant,
     /// Who gave the last answer.
     pub(crate) adapter: String,
 }
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_nodelay(true).expect("nodelay");
-        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("timeout");
-        Client { stream: BufReader::new(stream), adapter: String::new() }
+        let (stream, used) = (open(address), Instant::now());
+        Client { address, stream, used, adapter: String::new() }
     }
 
     /// Posts and reads the whole answer, which must be a 200.
@@ -50,6 +53,10 @@ impl Client {
         )
         .into_bytes();
         bytes.extend_from_slice(body);
+        if self.used.elapsed() > SILENCE {
+            self.stream = open(self.address);
+        }
+        self.used = Instant::now();
         self.stream.get_mut().write_all(&bytes).expect("the server reads");
         self.answer()
     }
@@ -67,7 +74,8 @@ impl Client {
         self.stream.read_line(&mut status).expect("the server answers");
         loop {
             let mut line = String::new();
-            self.stream.read_line(&mut line).expect("the server answers");
+            let read = self.stream.read_line(&mut line).expect("the server answers");
+            assert!(read > 0, "the server hung up");
             if line == "\r\n" {
                 break;
             }
@@ -82,6 +90,13 @@ impl Client {
         assert!(status.contains(" 200 "), "{status}: {}", String::from_utf8_lossy(&body));
         body
     }
+}
+
+fn open(address: SocketAddr) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_nodelay(true).expect("nodelay");
+    stream.set_read_timeout(Some(Duration::from_secs(120))).expect("timeout");
+    BufReader::new(stream)
 }
 
 /// The time that this percentage of the requests did not exceed.
