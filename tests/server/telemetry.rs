@@ -106,7 +106,8 @@ fn a_prometheus_scrapes_and_answers() {
     if !has("prometheus") {
         return;
     }
-    let server = Setup::cpu().start();
+    // What stands idle would be gone before it is asked for.
+    let server = Setup::cpu().config("[adapters]\nmin = 1").start();
     (0..3).for_each(|_| drop(ask(&server, &[])));
     let prometheus = Prometheus::of(&server);
     let answers = wait_until("Prometheus has scraped", SOON, || {
