@@ -7,10 +7,8 @@
 //! Shrinking is ski rental (Karlin et al., *Competitive randomized algorithms for nonuniform
 //! problems*, 1994): an adapter goes when it stood idle for as long as idling costs what turning
 //! it on again will, so that it never wastes more than twice the least energy. The last one may
-//! be busy all the time, since it serves whatever comes: it goes when nothing does. Where a cold
-//! start misses the target adapters stay `exp(theta)` times longer, and `theta` follows the share
-//! of requests that missed while an adapter started: online quantile tracking ("conformal"), so
-//! that in the long run 0.4 % do.
+//! be busy all the time, since it serves whatever comes: it goes when nothing does. Part of what a
+//! start costs are the requests that it makes miss their target (`misses.rs`).
 
 use super::decision::Reason;
 use super::forecast::{Slot, level};
@@ -26,10 +24,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 const BREAK_EVEN_MAX: f64 = 3600.0;
 /// The `latency` goal keeps adapters on so many times longer.
 const LINGER: f64 = 3.0;
-/// Patience does not keep anything on longer than so many break-evens, nor longer than so many
-/// seconds: what a start makes miss says nothing of how much came at once.
-const PATIENCE_TIMES: f64 = 40.0;
-const PATIENCE_MAX: f64 = 300.0;
+/// Joules that misses are worth at most while an adapter waits for work: two watt-hours. What a
+/// start makes miss says nothing of how much came at once.
+const PATIENCE_JOULES: f64 = 7200.0;
 /// Nor does anything go sooner than its start took, or this: drivers are not cycled within a breath.
 const BREATH: f64 = 1.0;
 /// No start is for nothing, in seconds of idling.
@@ -120,7 +117,7 @@ impl Scheduler {
         None
     }
 
-    fn counts(&self, id: AdapterId) -> bool {
+    pub(super) fn counts(&self, id: AdapterId) -> bool {
         self.adapters.get(&id).is_some_and(|adapter| {
             !adapter.profile.fallback || adapter.wish == Wish::On || self.stands_in()
         })
@@ -310,7 +307,7 @@ impl Scheduler {
             Some(learned) => priced * learned,
             None => break_even,
         };
-        let most = (break_even * PATIENCE_TIMES).min(break_even.max(PATIENCE_MAX));
+        let most = break_even.max(self.break_even(adapter, PATIENCE_JOULES));
         let wait = wait.min(most).max(start.min(BREATH));
         let patience = wait / break_even;
         let until = (since + Duration::from_secs_f64(wait)).max(self.may_start_again(adapter));
@@ -325,7 +322,7 @@ impl Scheduler {
 
     /// What one activation costs with the requests that it will make miss their target.
     fn priced_joules(&self, adapter: &Adapter, start: f64) -> f64 {
-        self.activation_joules(adapter, start) + self.theta.exp_m1() * adapter.misses
+        self.activation_joules(adapter, start) + self.misses.price() * adapter.misses
     }
 
     /// Seconds of idling that cost so much.

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! What is predicted rests on `service.rs` (how long a batch takes where) and `forecast.rs` (how
-//! soon several adapters together serve a number of rows).
+//! soon several adapters together serve a number of rows); what is learned of waits and misses is in
+//! `spells.rs` and `misses.rs`, of whom a cheaper adapter replaces in `replace.rs`.
 
 mod cost;
 mod decision;
@@ -27,6 +28,7 @@ mod dispatch;
 mod forecast;
 mod lifecycle;
 mod loading;
+mod misses;
 mod plan;
 mod policy;
 mod queue;

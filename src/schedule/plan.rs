@@ -159,7 +159,11 @@ impl Scheduler {
             self.adapters.iter().filter(|(id, a)| a.state == State::Off && self.is_eligible(**id));
         let starts = off.map(|(id, a)| a.cold_start() + self.load_time(*id, model));
         let soonest = starts.fold(f64::INFINITY, f64::min);
-        if soonest.is_finite() { soonest * (self.theta / THETA_RESERVE).min(1.0) } else { 0.0 }
+        if soonest.is_finite() {
+            soonest * (self.misses.theta / THETA_RESERVE).min(1.0)
+        } else {
+            0.0
+        }
     }
 
     /// Until when turning an adapter on can wait if nothing is on: until all that waits, and one
@@ -180,7 +184,7 @@ impl Scheduler {
             + slot.finish(rows + 1) * slot.caution
             + slo.as_secs_f64() * MARGIN;
         let slack = first.order.due.since(now).as_secs_f64() - needs;
-        let slack = slack * (1.0 - self.theta / THETA_LAZY).max(0.0);
+        let slack = slack * (1.0 - self.misses.theta / THETA_LAZY).max(0.0);
         now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
     }
 

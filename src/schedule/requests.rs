@@ -11,12 +11,6 @@ use super::types::{
 use std::mem;
 use std::time::Duration;
 
-/// How fast the patience with the last adapter follows missed targets, and the share of requests
-/// that may miss: online quantile tracking.
-const THETA_STEP: f64 = 0.4;
-const THETA_MAX: f64 = 10.0;
-const MISSES_WANTED: f64 = 0.004;
-
 impl Scheduler {
     pub(super) fn admit(&mut self, now: Time, arrival: Arrival) {
         let Arrival { request: id, model, shape, rows, priority, deadline } = arrival;
@@ -99,20 +93,6 @@ impl Scheduler {
         let known = adapter.known.entry(batch.model).or_default();
         let service = known.services.entry(batch.size).or_insert(service);
         service.observe(bucket(batch.rows(), max_rows), took);
-    }
-
-    /// Remembers whether the request met its target.
-    fn score(&mut self, now: Time, request: &Request) {
-        let late = now > request.order.due;
-        let mut cold = false;
-        for adapter in self.adapters.values_mut().filter(|_| late) {
-            if adapter.state.warms_up() || adapter.ready > request.arrived {
-                adapter.missed += 1.0;
-                cold = true;
-            }
-        }
-        let missed = if cold { 1.0 } else { 0.0 };
-        self.theta = (self.theta + THETA_STEP * (missed - MISSES_WANTED)).clamp(0.0, THETA_MAX);
     }
 
     pub(super) fn failed(

@@ -1,6 +1,7 @@
 //! The state machine: takes events in, remembers, and hands actions out.
 
 use super::decision::{Change, Decision, Reason};
+use super::misses::Misses;
 use super::policy::Load;
 use super::queue::Queue;
 use super::settings::{ModelProfile, Settings};
@@ -26,8 +27,7 @@ pub struct Scheduler {
     pub(super) look_again: Option<Time>,
     /// When an adapter must be turned on at the latest for what waits.
     pub(super) start_at: Option<Time>,
-    /// Logarithm of the patience with the last adapter, learned from missed targets.
-    pub(super) theta: f64,
+    pub(super) misses: Misses,
     /// Set once the server goes down: until when admitted requests may still be served.
     pub(super) closing: Option<Time>,
     pub(super) actions: VecDeque<Action>,
@@ -64,7 +64,7 @@ impl Scheduler {
             due: None,
             look_again: None,
             start_at: None,
-            theta: 0.0,
+            misses: Misses::default(),
             closing: None,
             actions: VecDeque::new(),
             discovered: false,

@@ -482,9 +482,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "answers in time take no patience back",
-        "requests.rs",
-        "(missed - MISSES_WANTED)",
-        "missed",
+        "misses.rs",
+        "(share(late && cold) - wanted)",
+        "share(late && cold)",
     ),
-    mutant("patience has no bound", "requests.rs", ".clamp(0.0, THETA_MAX)", ".max(0.0)"),
+    mutant("patience has no bound", "misses.rs", ".clamp(0.0, THETA_MAX)", ".max(0.0)"),
 ];

@@ -3,12 +3,32 @@
 use crate::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    mutant("misses buy no patience", "cost.rs", "self.theta.exp_m1() * adapter.misses", "0.0"),
+    mutant("misses buy no patience", "cost.rs", "self.misses.price() * adapter.misses", "0.0"),
     mutant(
         "what a start makes miss is not learned",
         "scale.rs",
         "MISSES_GAIN * (adapter.missed - adapter.misses)",
         "0.0",
+    ),
+    mutant("a miss has no greatest price", "misses.rs", "self.theta.min(PRICED_MAX)", "self.theta"),
+    mutant(
+        "misses for other reasons are not allowed for",
+        "misses.rs",
+        "(ALLOWED - self.others)",
+        "(ALLOWED - OTHERS)",
+    ),
+    mutant("each that starts takes all the blame", "misses.rs", "rate / sum;", "1.0;"),
+    mutant(
+        "a start is to blame for what came later",
+        "misses.rs",
+        "|| adapter.ready > request.arrived",
+        "|| true",
+    ),
+    mutant(
+        "misses keep adapters for ever",
+        "cost.rs",
+        "let wait = wait.min(most)",
+        "let wait = wait.max(0.0)",
     ),
     mutant(
         "what is learned of waits is not used",
@@ -69,7 +89,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "misses do not make a start hurry",
         "plan.rs",
-        "slack * (1.0 - self.theta / THETA_LAZY).max(0.0)",
+        "slack * (1.0 - self.misses.theta / THETA_LAZY).max(0.0)",
         "slack",
     ),
     mutant(

@@ -68,17 +68,16 @@ fn where_answer_times_come_first_adapters_stay_three_times_longer() {
 }
 
 #[test]
-fn misses_keep_nobody_for_more_than_forty_break_evens() {
+fn misses_keep_nobody_for_more_than_two_watt_hours() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.brought(&[ONE]);
     for _ in 0..9 {
         bench.request().done(ONE);
     }
-    bench.scheduler.theta = 10.0;
+    bench.scheduler.misses.theta = 10.0;
     let view = bench.scheduler.adapters.get_mut(&ONE).expect("it is known");
-    // A start costs 5 J, and idling 10 W: half a second.
     view.profile.power.idle_mw = 10_000;
-    bench.stays(ONE, 20_000);
+    bench.stays(ONE, 720_000);
 }
 
 #[test]
@@ -132,7 +131,7 @@ fn under_the_energy_goal_a_start_waits_as_long_as_it_may() {
     // Misses make it hurry.
     let mut late = self::bench(&[(ONE, plain())]);
     late.scheduler.settings.policy = policy(Goal::Energy);
-    late.scheduler.theta = 2.0;
+    late.scheduler.misses.theta = 2.0;
     late.serve(ModelProfile { slo: ms(10_000), ..profile(8) });
     late.request().check(ONE, "starting", &["start 1"]);
 }
@@ -144,7 +143,7 @@ fn misses_keep_slack_in_reserve_for_a_start() {
         bench.scheduler.settings.policy = policy(Goal::Energy);
         bench.serve(ModelProfile { slo: ms(4000), ..profile(64) });
         bench.brought(&[ONE]);
-        bench.scheduler.theta = theta;
+        bench.scheduler.misses.theta = theta;
         bench.request().check(ONE, "idle", &[]);
         bench.scheduler.next_timeout().expect("the last moment comes").since(bench.now)
     };
