@@ -24,9 +24,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 const BREAK_EVEN_MAX: f64 = 3600.0;
 /// The `latency` goal keeps adapters on so many times longer.
 const LINGER: f64 = 3.0;
-/// Joules that misses are worth at most while an adapter waits for work: two watt-hours. What a
-/// start makes miss says nothing of how much came at once.
+/// What misses are worth at most while an adapter waits for work: two watt-hours, or ten minutes.
+/// What a start makes miss says nothing of how much came at once.
 const PATIENCE_JOULES: f64 = 7200.0;
+const PATIENCE_MAX: f64 = 600.0;
 /// Nor does anything go sooner than its start took, or this: drivers are not cycled within a breath.
 const BREATH: f64 = 1.0;
 /// No start is for nothing, in seconds of idling.
@@ -302,12 +303,9 @@ impl Scheduler {
         let start = self.start_seconds(id, adapter);
         let break_even = self.break_even(adapter, self.activation_joules(adapter, start));
         let priced = self.break_even(adapter, self.priced_joules(adapter, start));
-        let wait = match adapter.spells.wait() {
-            _ if self.hurries() => LINGER * priced,
-            Some(learned) => priced * learned,
-            None => break_even,
-        };
-        let most = break_even.max(self.break_even(adapter, PATIENCE_JOULES));
+        let times = if self.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
+        let wait = priced * times;
+        let most = self.break_even(adapter, PATIENCE_JOULES).min(PATIENCE_MAX).max(break_even);
         let wait = wait.min(most).max(start.min(BREATH));
         let patience = wait / break_even;
         let until = (since + Duration::from_secs_f64(wait)).max(self.may_start_again(adapter));

@@ -33,10 +33,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is learned of waits is not used",
         "cost.rs",
-        "Some(learned) => priced * learned",
-        "Some(_) => priced",
+        "adapter.spells.wait().unwrap_or(1.0)",
+        "1.0",
     ),
-    mutant("the latency goal lets go as soon as others", "cost.rs", "LINGER * priced", "priced"),
+    mutant("the latency goal lets go as soon as others", "cost.rs", "{ LINGER }", "{ 1.0 }"),
     mutant(
         "the latency goal starts the cheapest",
         "cost.rs",

@@ -71,7 +71,7 @@ fn the_load_of_the_model_is_part_of_coming_back() {
 fn nobody_goes_within_a_breath_or_stays_for_days() {
     bench(&[(ONE, idling(100_000))]).brought(&[ONE]).stays(ONE, 1000);
     bench(&[(ONE, idling(0))]).brought(&[ONE]).stays(ONE, 3_600_000);
-    // Patience needs some experience, and never spends more than two watt-hours.
+    // Nor does patience stretch the wait any further, to more than ten minutes or two watt-hours.
     let mut late = bench(&[(ONE, idling(2))]);
     late.serve(profile(1));
     for _ in 0..4 {
@@ -79,16 +79,18 @@ fn nobody_goes_within_a_breath_or_stays_for_days() {
     }
     late.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
     late.done(ONE).done(ONE).done(ONE).done(ONE).stays(ONE, 2_500_000);
-    let mut patient = bench(&[(ONE, idling(10_000))]);
-    patient.serve(profile(1));
-    for _ in 0..30 {
-        patient.request();
+    for (idle_mw, wait) in [(100, 600_000), (20_000, 360_000)] {
+        let mut patient = bench(&[(ONE, idling(idle_mw))]);
+        patient.serve(profile(1));
+        for _ in 0..30 {
+            patient.request();
+        }
+        patient.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
+        for _ in 0..30 {
+            patient.done(ONE);
+        }
+        patient.stays(ONE, wait);
     }
-    patient.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
-    for _ in 0..30 {
-        patient.done(ONE);
-    }
-    patient.stays(ONE, 720_000);
 }
 
 #[test]

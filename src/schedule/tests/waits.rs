@@ -68,19 +68,6 @@ fn where_answer_times_come_first_adapters_stay_three_times_longer() {
 }
 
 #[test]
-fn misses_keep_nobody_for_more_than_two_watt_hours() {
-    let mut bench = bench(&[(ONE, plain())]);
-    bench.brought(&[ONE]);
-    for _ in 0..9 {
-        bench.request().done(ONE);
-    }
-    bench.scheduler.misses.theta = 10.0;
-    let view = bench.scheduler.adapters.get_mut(&ONE).expect("it is known");
-    view.profile.power.idle_mw = 10_000;
-    bench.stays(ONE, 720_000);
-}
-
-#[test]
 fn a_cheap_one_takes_over_when_that_has_paid() {
     let three = AdapterId(3);
     // The first idles at 50 W; in a second that costs 49 J more than the second one would take.
