@@ -98,7 +98,7 @@ fn compare(name: &str, times: &[f64]) {
     let options = Options { policy, slo: SLO, seed: None, keep_changes: false, give_up: None };
     let run = simulate(&trace, &mix, &options, None).expect("it was recorded");
     let machines = mix.machines("identity").expect("it was recorded");
-    let outcome = Outcome::of(&run, &machines, SLO);
+    let outcome = Outcome::of(&run, &machines);
     let simulated = Taken {
         device_seconds: outcome.device_seconds,
         p50: outcome.p50_s,

@@ -10,7 +10,7 @@ use cells::{ATTAINMENT, Cell, MIXES, Way};
 use concertina::schedule::{Goal, Policy};
 use concertina::simulate::bound::{Objective, lower_bound};
 use concertina::simulate::laws::Spec;
-use concertina::simulate::{Mix, Noise, Options, Outcome, Trace, simulate};
+use concertina::simulate::{Mix, Noise, Options, Outcome, Request, Trace, simulate};
 
 const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
 
@@ -115,6 +115,78 @@ fn time_is_conserved_and_the_order_of_adapters_changes_little() {
     }
 }
 
+/// Three models of 4 GB on an adapter that holds so many of them and one half as fast that holds
+/// as many as the second number says. A load takes a second.
+fn box_for(first: u64, second: u64) -> Mix {
+    let adapter = |name: &str, cold: f64, models: u64, row: f64, watts: f64| {
+        format!(
+            "[[adapters]]\nname = '{name}'\ncold_start_s = {cold}\nidle_w = {}\nactive_w = {watts}\n\
+             start_w = 60.0\nmemory_bytes = {}\n[adapters.models.default]\nalpha_s = 0.02\n\
+             beta_s = {row}\nload_s = 1.0\nbytes = 4000000000\n",
+            watts / 10.0,
+            models * 4_000_000_000 + 1_000_000_000,
+        )
+    };
+    let text = adapter("fast", 1.0, first, 0.01, 200.0) + &adapter("slow", 0.5, second, 0.02, 60.0);
+    Mix::parse(&text).expect("it is one")
+}
+
+/// Requests at random, so many per second for ten minutes; the models by their share.
+fn asked(rate: f64, shares: &[f64]) -> Trace {
+    let (mut noise, mut at) = (Noise::new(7), 0.0);
+    let mut requests = Vec::new();
+    while at < 600.0 {
+        at -= (1.0 - noise.uniform()).ln() / rate;
+        let mut draw = noise.uniform() * shares.iter().sum::<f64>();
+        let model = shares.iter().position(|share| {
+            draw -= share;
+            draw < 0.0
+        });
+        requests.push(Request { at, rows: 1, model: model.unwrap_or(0) });
+    }
+    let models = ["a", "b", "c"].iter().take(shares.len()).map(|name| (*name).to_owned());
+    Trace { requests, models: models.collect() }
+}
+
+fn served(trace: &Trace, mix: &Mix, goal: Goal) -> Outcome {
+    let policy = Policy::Cost { goal, price_mj: 2_000, starts_per_hour: 1800 };
+    let options = Options { policy, slo: 4.0, seed: None, keep_changes: false, give_up: None };
+    let run = simulate(trace, mix, &options, None).expect("it is described");
+    Outcome::of(&run, &mix.machines("a").expect("it is described"))
+}
+
+#[test]
+fn models_that_fit_are_loaded_once_for_each_start() {
+    for goal in GOALS {
+        for mix in [box_for(3, 3), box_for(2, 1)] {
+            let one = served(&asked(8.0, &[1.0, 1.0, 1.0]), &mix, goal);
+            println!("{goal:?}: {one:?}");
+            assert!(one.attainment >= ATTAINMENT, "{goal:?}: {}", one.attainment);
+            assert!(one.loads <= 3 * one.activations, "{goal:?}: {} loads", one.loads);
+        }
+    }
+}
+
+#[test]
+fn models_that_do_not_fit_take_turns_without_thrashing() {
+    for goal in GOALS {
+        // One adapter for one model at a time, and requests for two of them all the time.
+        let mut mix = box_for(1, 1);
+        mix.adapters.truncate(1);
+        let turns = served(&asked(20.0, &[1.0, 1.0]), &mix, goal);
+        println!("{goal:?}: {turns:?}");
+        assert!(turns.p99_s.is_finite(), "{goal:?}: not all were answered");
+        assert!(turns.loads * 20 <= turns.requests, "{goal:?}: {} loads", turns.loads);
+        // Two that hold one each: a rare third costs a load and one back, not more.
+        let rare = asked(8.0, &[0.6, 0.38, 0.02]);
+        let asks = rare.requests.iter().filter(|request| request.model == 2).count() as u64;
+        let third = served(&rare, &box_for(1, 1), goal);
+        println!("{goal:?}: {asks} rare ones, {third:?}");
+        assert!(third.p99_s.is_finite(), "{goal:?}: not all were answered");
+        assert!(third.loads <= 2 * asks + 2 * third.activations, "{goal:?}: {} loads", third.loads);
+    }
+}
+
 /// An adversary asks again just after the adapter went off: idling and starting cost twice what
 /// the best of hindsight would have paid, and no more.
 #[test]
@@ -128,7 +200,7 @@ fn against_an_adversary_idling_costs_twice_the_best_at_most() {
     let policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: u32::MAX };
     let options = Options { policy, slo: 2.0, seed: None, keep_changes: false, give_up: None };
     let run = simulate(&trace, &Mix::of(&cell.machines), &options, None).expect("it is described");
-    let outcome = Outcome::of(&run, &cell.machines, 2.0);
+    let outcome = Outcome::of(&run, &cell.machines);
     let idle = outcome.adapters[0].idle_s * machine.idle_w;
     let starts = outcome.activations as f64 * machine.start_joules();
     let gap = wait - machine.batch(1);

@@ -134,7 +134,7 @@ impl Cell {
     }
 
     pub(crate) fn outcome(&self, run: &Run) -> Outcome {
-        Outcome::of(run, &self.machines, self.slo)
+        Outcome::of(run, &self.machines)
     }
 
     /// Requests that may be late.

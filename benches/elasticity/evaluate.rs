@@ -3,6 +3,7 @@
 use crate::cells::{ATTAINMENT, Cell, Way};
 use crate::clairvoyant::Hindsight;
 use crate::rivals::{TUNED, tuned};
+use crate::routing::{self, ROUTERS, Router};
 use concertina::schedule::Goal;
 use concertina::simulate::Outcome;
 use concertina::simulate::bound::{Bound, Objective, Plan, lower_bound};
@@ -64,6 +65,7 @@ pub(crate) fn evaluate(cell: Cell, hindsight: Option<&Hindsight>) -> Tried {
     if let Some(hindsight) = hindsight {
         // Asking the soonest first, as whoever wants short answer times would.
         lines.push(plain(&cell, Way::Law(Spec::AllOn, Goal::Latency), " +soonest"));
+        lines.extend(ROUTERS.map(|(name, router)| routed(&cell, name, router)));
         for spec in Spec::defaults() {
             lines.push(plain(&cell, Way::Law(spec, Goal::Balanced), ""));
             lines.push(plain(&cell, Way::Law(spec, Goal::Energy), ""));
@@ -89,6 +91,12 @@ fn ours(cell: &Cell, goal: Goal) -> Line {
 
 fn plain(cell: &Cell, way: Way, suffix: &str) -> Line {
     let (name, outcome) = (format!("{way}{suffix}"), cell.run(&way, None));
+    Line { name, outcome, setting: String::new(), noisy: None }
+}
+
+/// All on, and each request bound to an adapter as it arrives.
+fn routed(cell: &Cell, name: &str, router: Router) -> Line {
+    let (name, outcome) = (format!("all-on {name}"), routing::serve(cell, router));
     Line { name, outcome, setting: String::new(), noisy: None }
 }
 

@@ -2,8 +2,8 @@
 //! against the best schedule known for a trace known beforehand, and against a lower bound.
 //!
 //! `cargo bench --bench elasticity -- TRACE.csv ... [slo=0.5,1,2,5] [kappa=0.25,...] [mix=desktop,...]
-//! [out=FOLDER] [ours]` prints the table and writes it with plots into the folder; `ours` runs only
-//! our own policies. Pure computation on all cores: nothing is started.
+//! [unseen=24] [out=FOLDER] [ours]` prints the table and writes it with plots into the folder; `ours` runs only
+//! our own policies, `unseen` adds so many traces and mixes drawn at random. Pure computation on all cores: nothing is started.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark")]
 
 mod cells;
@@ -12,6 +12,8 @@ mod evaluate;
 mod frontier;
 mod report;
 mod rivals;
+mod routing;
+mod unseen;
 
 use cells::{Cell, MIXES};
 use clairvoyant::Hindsight;
@@ -30,6 +32,7 @@ struct Args {
     slos: Vec<f64>,
     kappas: Vec<f64>,
     mixes: Vec<String>,
+    unseen: u64,
     out: Option<PathBuf>,
     ours: bool,
 }
@@ -44,6 +47,7 @@ fn args() -> Args {
         slos: SLOS.to_vec(),
         kappas: KAPPAS.to_vec(),
         mixes: MIXES.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        unseen: 0,
         out: None,
         ours: false,
     };
@@ -52,6 +56,7 @@ fn args() -> Args {
             Some(("slo", text)) => all.slos = numbers(text),
             Some(("kappa", text)) => all.kappas = numbers(text),
             Some(("mix", text)) => all.mixes = text.split(',').map(str::to_owned).collect(),
+            Some(("unseen", count)) => all.unseen = count.parse().expect("a number"),
             Some(("out", folder)) => all.out = Some(folder.into()),
             _ if arg == "ours" => all.ours = true,
             _ if arg.starts_with("--") => {}
@@ -65,7 +70,7 @@ fn args() -> Args {
 struct Job {
     name: String,
     trace: Trace,
-    mix: (&'static str, &'static [cells::Row]),
+    mix: (&'static str, Vec<cells::Row>),
     slo: f64,
 }
 
@@ -77,9 +82,15 @@ fn jobs(args: &Args) -> Vec<Job> {
         for slo in &args.slos {
             for mix in MIXES.iter().filter(|(name, _)| args.mixes.iter().any(|mix| mix == name)) {
                 let (name, trace) = (name.clone().unwrap_or_default(), trace.clone());
-                jobs.push(Job { name, trace, mix: *mix, slo: *slo });
+                jobs.push(Job { name, trace, mix: (mix.0, mix.1.to_vec()), slo: *slo });
             }
         }
+    }
+    for seed in 1..=args.unseen {
+        let (name, trace, rows) = unseen::draw(seed);
+        // Each kind with each target.
+        let slo = args.slos[(seed / 4) as usize % args.slos.len()];
+        jobs.push(Job { name, trace, mix: ("unseen", rows), slo });
     }
     // The last comes first: long targets take longest to bound.
     jobs.sort_by(|a, b| b.slo.total_cmp(&a.slo));
@@ -105,7 +116,7 @@ fn work(args: &Args, jobs: &Mutex<Vec<Job>>, results: &Mutex<Vec<Tried>>) {
     loop {
         let job = jobs.lock().expect("no panic").pop();
         let Some(Job { name, trace, mix, slo }) = job else { return };
-        let cells = Cell::sized((&name, &trace), mix, slo, &args.kappas);
+        let cells = Cell::sized((&name, &trace), (mix.0, &mix.1), slo, &args.kappas);
         let hindsight = cells.first().filter(|_| !args.ours).map(Hindsight::of);
         for cell in cells {
             let result = evaluate(cell, hindsight.as_ref());

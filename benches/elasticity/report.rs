@@ -3,6 +3,7 @@
 use crate::cells::{ATTAINMENT, Cell};
 use crate::evaluate::{GOALS, KNOWN, Tried, tuned_name};
 use crate::frontier;
+use crate::routing::ROUTERS;
 use concertina::simulate::Outcome;
 use concertina::simulate::laws::Family;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub(crate) fn report(results: &mut [Tried], folder: Option<&Path>) -> String {
     let part = |title: &str, lines: Vec<String>| format!("\n## {title}\n\n{}\n", lines.join("\n"));
     text += &part("Targets", targets(results));
     text += &part("Ways to decide who is on", ways(results));
+    text += &part("Routing, all adapters on", routing(results));
     text += &part("Traces", traces(results));
     text += &part("Worst cells", worst(results));
     if let Some(folder) = folder {
@@ -192,6 +194,35 @@ fn ways(results: &[Tried]) -> Vec<String> {
         "|---|---|---|---|---|---|",
     ];
     head.map(str::to_owned).into_iter().chain(rows.into_iter().map(|(_, line)| line)).collect()
+}
+
+/// What binding each request to an adapter as it arrives costs against one queue for all.
+fn routing(results: &[Tried]) -> Vec<String> {
+    let head = "| routing | cells >= 99.9 %, least | p50 over +soonest | p99 over +soonest | energy over +soonest |";
+    let bound = ROUTERS.map(|(name, _)| format!("all-on {name}"));
+    let names = bound.into_iter().chain([ALL_ON, "all-on", "all-on +wait"].map(str::to_owned));
+    let line = |name: String| {
+        let mut tried =
+            results.iter().filter_map(|r| Some((r.find(&name)?, r.find(ALL_ON)?))).peekable();
+        tried.peek()?;
+        let tried: Vec<_> = tried.collect();
+        let ratio = |what: fn(&Outcome) -> f64| {
+            Ratios::of(tried.iter().map(|(own, other)| what(own) / what(other)))
+        };
+        let good = tried.iter().filter(|(own, _)| own.attainment >= 0.999).count();
+        let least = tried.iter().map(|(own, _)| own.attainment).fold(1.0, f64::min);
+        let (p50, p99, joules) = (ratio(|o| o.p50_s), ratio(|o| o.p99_s), ratio(joules));
+        let count = tried.len();
+        Some(format!(
+            "| {name} | {good} of {count}, {:.2} % | {p50} | {p99} | {joules} |",
+            least * 100.0
+        ))
+    };
+    [head, "|---|---|---|---|---|"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(names.filter_map(line))
+        .collect()
 }
 
 fn traces(results: &[Tried]) -> Vec<String> {

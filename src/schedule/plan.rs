@@ -4,8 +4,9 @@
 //! target takes the rows; a busy one, or one that is coming, is trusted with what it can serve in
 //! time, and only what is left over goes to dearer ones. So the dear ones fall idle. Under the
 //! `energy` goal rows wait besides for company: until one more row would make the first one late,
-//! or until a batch is so large that waiting for more would hardly save anything. The `latency`
-//! goal asks the soonest instead of the cheapest.
+//! or until a batch is so large that waiting for more would hardly save anything. Under the `latency`
+//! goal rows go where they are done soonest (`dispatch.rs`); only growth is planned here, the soonest
+//! first.
 //!
 //! The plan is that of elastic serving with deadlines: consolidate on few, earliest due first.
 
@@ -38,7 +39,7 @@ impl Scheduler {
     /// Whether rows go to the adapters that take the least energy for them, as long as they make
     /// the target there; not to where they are served soonest.
     pub(super) fn packs(&self) -> bool {
-        self.goal().is_some() && self.closing.is_none()
+        matches!(self.goal(), Some(Goal::Balanced | Goal::Energy)) && self.closing.is_none()
     }
 
     /// Whether short answer times come first.

@@ -46,7 +46,7 @@ impl Scheduler {
         (model, size): (ModelId, u8),
         rows: u32,
     ) {
-        if !self.packs() || self.hurries() || !matches!(self.settings.policy, Policy::Cost { .. }) {
+        if !self.packs() || !matches!(self.settings.policy, Policy::Cost { .. }) {
             return;
         }
         for at in 0..self.order.len() {

@@ -74,7 +74,7 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<String> {
             std::fs::write(path, svg)
                 .with_context(|| format!("cannot write the picture {}", path.display()))?;
         }
-        let outcome = Outcome::of(&run, &machines, args.slo.as_secs_f64());
+        let outcome = Outcome::of(&run, &machines);
         rows.push(Row { policy: policy.clone(), outcome });
     }
     if args.json { Ok(serde_json::to_string_pretty(&rows)?) } else { Ok(text(&rows)) }

@@ -8,7 +8,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     pub requests: u64,
-    /// Share of all requests that were answered within the target.
+    /// Share of all requests that were answered within the target of their model.
     pub attainment: f64,
     /// Seconds from arrival to answer; `null` if that request was never answered.
     pub p50_s: f64,
@@ -47,11 +47,12 @@ pub struct Share {
 }
 
 impl Outcome {
-    /// Sums a run up; `slo` is the target in seconds.
-    pub fn of(run: &Run, machines: &[Machine], slo: f64) -> Outcome {
+    /// Sums a run up.
+    pub fn of(run: &Run, machines: &[Machine]) -> Outcome {
         let mut sorted = run.latencies.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        let in_time = sorted.partition_point(|latency| *latency <= slo + 1e-9);
+        let answered = sorted.partition_point(|latency| latency.is_finite()) as u64;
+        let in_time = answered.saturating_sub(run.late);
         let rows: u64 = run.served.iter().map(|(rows, _)| rows).sum();
         let each = run.meters.iter().zip(&run.served).zip(machines);
         let adapters: Vec<_> = each

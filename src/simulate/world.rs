@@ -50,6 +50,8 @@ pub struct Worst {
 pub struct Run {
     /// Seconds from arrival to answer; infinite if there was none. In the order of the trace.
     pub latencies: Vec<f64>,
+    /// Requests that were answered later than the target of their model.
+    pub late: u64,
     pub meters: Vec<Meter>,
     /// Rows and requests that each adapter finished.
     pub served: Vec<(u64, u64)>,
@@ -81,13 +83,15 @@ struct World<'a> {
     scheduler: Scheduler,
     machines: Vec<Machine>,
     plants: Vec<Plant>,
+    /// By model.
     max_rows: Vec<u32>,
+    slos: Vec<f64>,
     calendar: Calendar,
     noise: Option<Noise>,
+    /// The target of models that name none.
     slo: f64,
     arrived: usize,
     answered: usize,
-    late: u64,
     give_up: Option<Worst>,
     /// The present, in seconds.
     now: f64,
@@ -177,13 +181,13 @@ impl<'a> World<'a> {
         Ok(World {
             trace,
             max_rows: models.values().map(|model| model.max_rows).collect(),
+            slos: models.values().map(|model| model.slo.as_secs_f64()).collect(),
             scheduler: Scheduler::new(settings(options), models),
             calendar: Calendar::default(),
             noise: options.seed.map(Noise::new),
             slo: options.slo,
             arrived: 0,
             answered: 0,
-            late: 0,
             give_up: options.give_up,
             now: 0.0,
             wanted: vec![false; count],
@@ -191,6 +195,7 @@ impl<'a> World<'a> {
             machines,
             run: Run {
                 latencies: vec![f64::INFINITY; trace.requests.len()],
+                late: 0,
                 meters: vec![Meter::new(options.keep_changes); count],
                 served: vec![(0, 0); count],
                 loads: 0,
@@ -274,7 +279,7 @@ impl<'a> World<'a> {
         let Some(worst) = self.give_up else { return false };
         let meters = self.run.meters.iter().zip(&self.machines);
         let joules = || meters.map(|(meter, machine)| meter.joules(machine)).sum::<f64>();
-        self.late > worst.late || joules() > worst.joules
+        self.run.late > worst.late || joules() > worst.joules
     }
 
     fn arrive(&mut self) -> Event {
@@ -416,10 +421,12 @@ impl<'a> World<'a> {
     }
 
     fn answer(&mut self, now: f64, request: RequestId) {
-        let arrived = self.trace.requests.get(request.0 as usize).map_or(0.0, |r| r.at);
-        if let Some(latency) = self.run.latencies.get_mut(request.0 as usize) {
+        let at = request.0 as usize;
+        let (arrived, model) = self.trace.requests.get(at).map_or((0.0, 0), |r| (r.at, r.model));
+        let slo = self.slos.get(model).copied().unwrap_or(self.slo);
+        if let Some(latency) = self.run.latencies.get_mut(at) {
             *latency = now - arrived;
-            self.late += u64::from(*latency > self.slo + 1e-9);
+            self.run.late += u64::from(*latency > slo + 1e-9);
         }
         self.answered += 1;
     }

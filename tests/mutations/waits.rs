@@ -84,7 +84,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let carried = true || lasted < OBSERVED",
     ),
     mutant("what was long ago counts", "replace.rs", "if passed > RECENT {", "if false {"),
-    mutant("the latency goal has its fast one replaced", "replace.rs", "|| self.hurries()", ""),
+    mutant(
+        "the latency goal routes by energy",
+        "plan.rs",
+        "Some(Goal::Balanced | Goal::Energy)",
+        "Some(_)",
+    ),
     mutant("no slack is kept for a start", "plan.rs", "+ self.reserve(first.lane.model)", ""),
     mutant(
         "misses do not make a start hurry",

@@ -149,3 +149,14 @@ fn where_answer_times_come_first_the_fastest_starts() {
     fast.scheduler.settings.policy = policy(Goal::Latency);
     fast.request().check(TWO, "starting", &["start 2"]);
 }
+
+#[test]
+fn who_starts_is_blamed_for_its_share_of_what_all_can_serve() {
+    let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
+    bench.serve(profile(1)).brought(&[ONE]).wished(TWO, Wish::On);
+    bench.request().after(ms(200)).done(ONE);
+    let missed = |bench: &Bench, id| bench.scheduler.adapters.get(&id).map(|it| it.missed);
+    assert_eq!(missed(&bench, ONE), Some(0.0), "it was there");
+    let second = missed(&bench, TWO).expect("it is known");
+    assert!((second - 0.5).abs() < 0.1, "both are as fast: {second}");
+}

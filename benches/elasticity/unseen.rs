@@ -1,0 +1,108 @@
+//! Traces and mixes that nobody has looked at: drawn from a seed, of kinds that the public traces
+//! are not. What was tuned on those must hold here too.
+
+use crate::cells::Row;
+use concertina::simulate::{Noise, Trace};
+
+/// Seconds of a trace.
+const LONG: f64 = 3600.0;
+
+/// A trace and a mix of a seed, and what they are called.
+pub(crate) fn draw(seed: u64) -> (String, Trace, Vec<Row>) {
+    let mut noise = Noise::new(seed.wrapping_mul(7919));
+    let kinds: [(&str, fn(&mut Noise) -> Vec<f64>); 4] =
+        [("tides", tides), ("moods", moods), ("clumps", clumps), ("jobs", jobs)];
+    let (kind, times) = kinds[seed as usize % kinds.len()];
+    let trace = Trace::at(times(&mut noise));
+    (format!("{kind}-{seed}"), trace, adapters(&mut noise))
+}
+
+/// Log-uniform between the two.
+fn between(noise: &mut Noise, low: f64, high: f64) -> f64 {
+    low * (high / low).powf(noise.uniform())
+}
+
+fn exponential(noise: &mut Noise, mean: f64) -> f64 {
+    -(1.0 - noise.uniform()).ln() * mean
+}
+
+/// A rate that rises and falls several times an hour.
+fn tides(noise: &mut Noise) -> Vec<f64> {
+    let (mean, period) = (between(noise, 0.5, 6.0), between(noise, 300.0, 1800.0));
+    let (mut at, mut times) = (0.0, Vec::new());
+    while at < LONG {
+        at += exponential(noise, 1.0 / (2.0 * mean));
+        let tide = (1.0 + (at / period * std::f64::consts::TAU).sin()) / 2.0;
+        if noise.uniform() < tide * tide {
+            times.push(at);
+        }
+    }
+    times
+}
+
+/// Two moods, busy and calm, each of random length (a Markov-modulated Poisson process).
+fn moods(noise: &mut Noise) -> Vec<f64> {
+    let (busy, calm) = (between(noise, 4.0, 30.0), between(noise, 0.02, 0.5));
+    let (stay_busy, stay_calm) = (between(noise, 2.0, 60.0), between(noise, 20.0, 300.0));
+    let (mut at, mut times, mut is_busy) = (0.0, Vec::new(), false);
+    while at < LONG {
+        let (rate, stay) = if is_busy { (busy, stay_busy) } else { (calm, stay_calm) };
+        let end = at + exponential(noise, stay);
+        loop {
+            at += exponential(noise, 1.0 / rate);
+            if at > end {
+                break;
+            }
+            times.push(at);
+        }
+        (at, is_busy) = (end, !is_busy);
+    }
+    times
+}
+
+/// Clumps of requests with silences of heavy tail between them (Pareto).
+fn clumps(noise: &mut Noise) -> Vec<f64> {
+    let (shape, least) = (1.1 + noise.uniform(), between(noise, 1.0, 20.0));
+    let (most, within) = (between(noise, 3.0, 40.0), between(noise, 0.02, 0.5));
+    let (mut at, mut times) = (0.0, Vec::new());
+    while at < LONG {
+        for _ in 0..=(noise.uniform() * most) as usize {
+            times.push(at);
+            at += exponential(noise, within);
+        }
+        at += least / (1.0 - noise.uniform()).powf(1.0 / shape);
+    }
+    times
+}
+
+/// Jobs at fixed times that ask many things at once, over a trickle.
+fn jobs(noise: &mut Noise) -> Vec<f64> {
+    let (every, size) = (between(noise, 20.0, 240.0), between(noise, 8.0, 80.0));
+    let trickle = between(noise, 0.01, 0.3);
+    let mut times = Vec::new();
+    for job in 1..(LONG / every) as usize {
+        let begin = job as f64 * every;
+        let count = (size * (0.5 + noise.uniform())) as usize;
+        times.extend((0..count).map(|n| begin + n as f64 * 0.01));
+    }
+    let mut at = 0.0;
+    while at < LONG {
+        at += exponential(noise, 1.0 / trickle);
+        times.push(at);
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// Two to four adapters whose speed, thrift and start differ.
+fn adapters(noise: &mut Noise) -> Vec<Row> {
+    let count = 2 + (noise.uniform() * 3.0) as usize;
+    let adapter = |at: usize| {
+        let speed = between(noise, 0.05, 1.0);
+        let active = 300.0 * speed.powf(0.7) * between(noise, 0.6, 1.6);
+        let idle = active * between(noise, 0.04, 0.2);
+        let start = idle * between(noise, 1.5, 5.0);
+        (["a", "b", "c", "d"][at], speed, idle, active, start, between(noise, 0.4, 5.0))
+    };
+    (0..count).map(adapter).collect()
+}
