@@ -63,7 +63,11 @@ impl Scheduler {
     /// free yet.
     fn serve(&mut self, now: Time, first: First) -> bool {
         let Lane { model, shape, .. } = first.lane;
-        let slots = self.slots(now, model, shape.size);
+        let mut slots = self.slots(now, model, shape.size);
+        // Nobody who is ready is held back for one that would have to make room first.
+        if slots.iter().any(|slot| slot.idle && slot.loaded) {
+            slots.retain(|slot| slot.idle || !slot.displaces);
+        }
         if self.packs()
             && let Some(served) = self.serve_thriftily(now, first, &slots)
         {
@@ -77,7 +81,7 @@ impl Scheduler {
         let rows = self.rows_ahead(best, model, shape.size);
         let (share, level) = share(&slots, &best, rows);
         if share == 0 {
-            self.hold(now, &slots);
+            self.hold(now, model, &slots);
             return false;
         }
         if !best.loaded {
@@ -99,8 +103,9 @@ impl Scheduler {
         own.saturating_add(others.sum::<f64>().round() as u64)
     }
 
-    /// Looks again when the first of those that are awaited should be free.
-    pub(super) fn hold(&mut self, now: Time, slots: &[Slot]) {
+    /// Looks again when the first of those that are awaited should be free, or have room.
+    pub(super) fn hold(&mut self, now: Time, model: ModelId, slots: &[Slot]) {
+        self.look_again_at(self.room_at(now, model));
         let awaited = slots.iter().filter(|slot| !slot.idle).map(|slot| slot.free);
         let soonest = awaited.fold(f64::INFINITY, f64::min).max(LOOK_AGAIN_MIN);
         if soonest.is_finite() {
@@ -164,7 +169,9 @@ impl Scheduler {
     ) -> bool {
         if slots.iter().any(|slot| slot.finish(rows) <= time || !slot.measured) {
             if slots.iter().any(|slot| !slot.idle) {
-                self.hold(now, slots);
+                if let Some(model) = self.queue.get(id).map(|request| request.lane.model) {
+                    self.hold(now, model, slots);
+                }
                 return false;
             }
             // Nobody has measured it yet: trying is the only way to know.

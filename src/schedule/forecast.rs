@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub(super) idle: bool,
     /// Whether it has the model.
     pub(super) loaded: bool,
+    /// Whether a model that is in use would have to make room.
+    pub(super) displaces: bool,
     /// Whether the times rest on measurements of this run.
     pub(super) measured: bool,
 }
@@ -123,8 +125,9 @@ mod tests {
 
     fn slot(free: f64, alpha: f64, beta: f64, max_rows: u32) -> Slot {
         let adapter = AdapterId(0);
-        let (idle, loaded, caution) = (free == 0.0, true, 1.0);
-        Slot { adapter, free, alpha, beta, caution, max_rows, idle, loaded, measured: true }
+        let (idle, loaded, displaces, caution) = (free == 0.0, true, false, 1.0);
+        let measured = true;
+        Slot { adapter, free, alpha, beta, caution, max_rows, idle, loaded, displaces, measured }
     }
 
     #[test]

@@ -9,10 +9,12 @@ use super::state::{Adapter, Replica, State, Wish};
 use super::types::{Action, AdapterId, ModelId, Time};
 use std::time::Duration;
 
-/// A replica stays at least so many times as long as it takes to load, so that two models that
-/// do not fit together take turns that are worth it.
+/// A replica that is used stays at least so many times as long as it takes to load, so that two
+/// models that do not fit together take turns that are worth it; one that is not, only as long as
+/// that.
 const RESIDENCE_LOADS: f64 = 4.0;
 const RESIDENCE_MIN: f64 = 1.0;
+const RESIDENCE_MAX: f64 = 3600.0;
 /// Guess for a model that was never loaded: so many seconds, and so many bytes per second.
 const LOAD_GUESS: f64 = 0.3;
 const LOAD_BYTES_PER_SECOND: f64 = 1e9;
@@ -21,18 +23,21 @@ const BATCH_GUESS: Line = Line { alpha_ns: 1_000_000, beta_ns: 500_000, spread_p
 /// What takes longer than predicted is taken to be this share of its time so far from its end.
 const OVERDUE: f64 = 0.25;
 
+/// What it takes to have a model: seconds until there is room, seconds of loading, and whether
+/// another that is in use would have to go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    wait: f64,
+    load: f64,
+    displaces: bool,
+}
+
 impl Scheduler {
-    /// What the adapters that are on offer to rows of this model and size. Those that are idle
-    /// but cannot have the model now are left out.
+    /// What the adapters that are on offer to rows of this model and size.
     pub(super) fn slots(&self, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
         let mut slots = Vec::with_capacity(self.adapters.len());
         for (id, adapter) in &self.adapters {
             if !adapter.state.is_on() || !self.takes(adapter, model) {
-                continue;
-            }
-            let loaded = adapter.replicas.contains_key(&model);
-            let idle = adapter.is_idle();
-            if idle && !loaded && self.victims(now, *id, model).is_none() {
                 continue;
             }
             slots.push(self.slot(now, *id, adapter, model, size));
@@ -52,18 +57,40 @@ impl Scheduler {
         let service = self.service(id, model, size);
         let comes =
             matches!(adapter.state, State::Loading { model: coming, .. } if coming == model);
-        let load = if loaded || comes { 0.0 } else { self.load_time(id, model) };
+        let needs = Some((id, adapter)).filter(|_| !loaded && !comes);
+        let room = needs.map_or(Room::default(), |needs| self.room(now, needs, model));
         Slot {
             adapter: id,
-            free: self.remaining(now, id, adapter) + load,
+            free: self.remaining(now, id, adapter).max(room.wait) + room.load,
             alpha: service.alpha(),
             beta: service.beta(),
             caution: service.caution(),
             max_rows: self.models.get(&model).map_or(1, |model| model.max_rows.max(1)),
-            idle: adapter.is_idle(),
+            idle: adapter.is_idle() && room.wait <= 0.0,
             loaded,
+            displaces: room.displaces,
             measured: service.is_measured(),
         }
+    }
+
+    /// What it takes to load a model: with loading again what makes room for it, if that is in use.
+    fn room(&self, now: Time, (id, adapter): (AdapterId, &Adapter), model: ModelId) -> Room {
+        let load = self.load_time(id, model);
+        if let Some(victims) = self.victims(now, id, model) {
+            let missed = victims.iter().filter(|victim| self.is_missed(now, id, adapter, **victim));
+            let again: f64 = missed.map(|victim| self.load_time(id, *victim)).sum();
+            return Room { wait: 0.0, load: load + again, displaces: again > 0.0 };
+        }
+        let stay = adapter.replicas.iter().map(|(other, replica)| self.stays(id, *other, replica));
+        let wait = stay.filter(|at| *at > now).min().map_or(0.0, |at| at.since(now).as_secs_f64());
+        Room { wait, load, displaces: true }
+    }
+
+    /// Whether a model would be wanted back at once.
+    fn is_missed(&self, now: Time, id: AdapterId, adapter: &Adapter, model: ModelId) -> bool {
+        let Some(replica) = adapter.replicas.get(&model) else { return false };
+        let recent = self.residence(id, model);
+        self.queue.rows_of(model) > 0 || now.since(replica.used).as_secs_f64() < recent
     }
 
     /// Seconds until the adapter can begin something new.
@@ -207,8 +234,14 @@ impl Scheduler {
 
     /// Until when a replica stays whatever others want.
     fn stays(&self, id: AdapterId, model: ModelId, replica: &Replica) -> Time {
-        let residence = (self.load_time(id, model) * RESIDENCE_LOADS).max(RESIDENCE_MIN);
-        replica.loaded + Duration::from_secs_f64(residence.min(3600.0))
+        let turn = replica.loaded + Duration::from_secs_f64(self.residence(id, model));
+        let load = self.load_time(id, model).clamp(RESIDENCE_MIN, RESIDENCE_MAX);
+        turn.min(replica.used.max(replica.loaded) + Duration::from_secs_f64(load))
+    }
+
+    /// Seconds that a replica stays if it is used.
+    fn residence(&self, id: AdapterId, model: ModelId) -> f64 {
+        (self.load_time(id, model) * RESIDENCE_LOADS).clamp(RESIDENCE_MIN, RESIDENCE_MAX)
     }
 
     /// When an idle adapter may first make room for this model.

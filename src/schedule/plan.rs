@@ -81,7 +81,7 @@ impl Scheduler {
             }
             let trusted = slot.rows_by(window) as u64;
             if trusted >= rows {
-                self.hold(now, slots);
+                self.hold(now, model, slots);
                 return Some(false);
             }
             rows -= trusted;
@@ -116,7 +116,8 @@ impl Scheduler {
         if self.hurries() {
             sorted.sort_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
         } else {
-            sorted.sort_by_cached_key(|slot| self.row_joules(slot));
+            // Nobody displaces a model for rows that another can serve.
+            sorted.sort_by_cached_key(|slot| (slot.displaces, self.row_joules(slot)));
         }
         sorted
     }

@@ -400,7 +400,30 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "self.load_time(id, model) * RESIDENCE_LOADS",
         "self.load_time(id, model) * 0.0",
     ),
-    mutant("what loads quickly goes within a breath", "loading.rs", ".max(RESIDENCE_MIN)", ""),
+    mutant(
+        "what is not used stays as long as what is",
+        "loading.rs",
+        "turn.min(replica.used.max(replica.loaded) + Duration::from_secs_f64(load))",
+        "turn",
+    ),
+    mutant(
+        "a model in use makes room as gladly as any",
+        "loading.rs",
+        "load: load + again, displaces: again > 0.0",
+        "load, displaces: false",
+    ),
+    mutant(
+        "who is ready waits for one that must make room",
+        "dispatch.rs",
+        "slots.retain(|slot| slot.idle || !slot.displaces);",
+        "",
+    ),
+    mutant(
+        "what loads quickly goes within a breath",
+        "loading.rs",
+        "self.load_time(id, model).clamp(RESIDENCE_MIN, RESIDENCE_MAX)",
+        "self.load_time(id, model)",
+    ),
     mutant(
         "nobody wakes up when there is room",
         "loading.rs",

@@ -181,20 +181,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a load takes no time",
         "loading.rs",
-        "free: self.remaining(now, id, adapter) + load,",
-        "free: self.remaining(now, id, adapter),",
+        ".max(room.wait) + room.load,",
+        ".max(room.wait),",
     ),
     mutant(
         "the load that runs is counted twice",
         "loading.rs",
-        "if loaded || comes { 0.0 }",
-        "if loaded { 0.0 }",
+        ".filter(|_| !loaded && !comes)",
+        ".filter(|_| !loaded)",
     ),
     mutant(
         "a model is run where there is no room for it",
         "loading.rs",
-        "if idle && !loaded && self.victims(now, *id, model).is_none() {",
-        "if false {",
+        "idle: adapter.is_idle() && room.wait <= 0.0",
+        "idle: adapter.is_idle()",
     ),
     // Forecasts.
     mutant(
@@ -267,8 +267,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "nobody looks again for a model that there is no room for",
         "dispatch.rs",
-        "self.look_again_at(self.room_at(now, model));",
-        "",
+        "else {\n            self.look_again_at(self.room_at(now, model));",
+        "else {",
+    ),
+    mutant(
+        "who is held back for a model does not look again when there is room",
+        "dispatch.rs",
+        "self.look_again_at(self.room_at(now, model));\n        let awaited",
+        "let awaited",
     ),
     mutant(
         "one model that is held back holds all",

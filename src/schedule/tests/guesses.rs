@@ -133,14 +133,22 @@ fn who_runs_a_batch_is_free_when_it_should_be_done_or_later() {
 }
 
 #[test]
-fn who_has_no_room_now_offers_nothing() {
+fn who_has_no_room_offers_it_when_there_will_be_some() {
     let mut bench = Bench::one();
     bench.listed(&[(ONE, AdapterProfile { memory: Some(15), ..adapter(0, false) })]);
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(2) });
     bench.wished(ONE, Wish::On).ready(ONE, 1);
-    assert_eq!((bench.slots(MODEL).len(), bench.slots(OTHER).len()), (1, 0));
-    bench.after(ms(1000));
-    assert_eq!(bench.slots(OTHER).len(), 1);
+    let offer = |bench: &Bench| {
+        let slot = bench.slots(OTHER)[0];
+        (slot.idle, slot.displaces, (slot.free * 1e3).round())
+    };
+    // A second until the other may go, and the guess of a load.
+    assert_eq!(offer(&bench), (false, true, 1300.0));
+    bench.after(ms(400));
+    assert_eq!(offer(&bench), (false, true, 900.0));
+    // What has not been used for so long is not missed.
+    bench.after(ms(600));
+    assert_eq!(offer(&bench), (true, false, 300.0));
 }
 
 #[test]

@@ -86,13 +86,46 @@ fn the_larger_makes_room_rather() {
 }
 
 #[test]
-fn a_model_stays_four_times_as_long_as_its_load_took() {
+fn a_model_that_is_used_stays_four_times_as_long_as_its_load_took() {
     let mut bench = with_memory(10);
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000);
-    bench.add(OTHER, sized(10)).want(OTHER).check(ONE, "idle", &[]);
-    assert_eq!(bench.scheduler.next_timeout(), Some(bench.now + ms(4000)));
-    bench.after(ms(3999)).check(ONE, "idle", &[]);
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).add(OTHER, sized(10));
+    for _ in 0..7 {
+        bench.after(ms(500)).want(MODEL).done(ONE);
+    }
+    bench.want(OTHER).check(ONE, "idle", &[]);
+    assert_eq!(bench.scheduler.next_timeout(), Some(bench.now + ms(500)));
+    bench.after(ms(499)).check(ONE, "idle", &[]);
     bench.after(ms(1)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
+}
+
+#[test]
+fn a_model_that_is_not_used_stays_as_long_as_its_load_took() {
+    let mut bench = with_memory(10);
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 2000);
+    bench.add(OTHER, sized(10)).want(OTHER).check(ONE, "idle", &[]);
+    bench.after(ms(1999)).check(ONE, "idle", &[]);
+    bench.after(ms(1)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
+}
+
+/// Two that hold one model each, the second much slower.
+fn two() -> Bench {
+    let mut bench = Bench::one();
+    let slow = |rank, speed| AdapterProfile { memory: Some(10), speed, ..adapter(rank, false) };
+    bench.listed(&[(ONE, slow(0, 100)), (TWO, slow(1, 10))]);
+    bench.serve(ModelProfile { slo: ms(10_000), ..sized(10) }).add(OTHER, sized(10));
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000);
+    bench
+}
+
+#[test]
+fn nobody_displaces_a_model_in_use_while_another_has_room() {
+    let mut bench = two();
+    bench.wished(TWO, Wish::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(100))]);
+    bench.after(ms(5000)).want(MODEL).done(ONE);
+    // The first would be far faster, and its model may go by now; but the second has not been
+    // used for long.
+    bench.after(ms(1500)).want(OTHER);
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "loading"));
 }
 
 #[test]
