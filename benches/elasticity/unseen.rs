@@ -10,10 +10,13 @@ const LONG: f64 = 3600.0;
 /// A trace and a mix of a seed, and what they are called.
 pub(crate) fn draw(seed: u64) -> (String, Trace, Vec<Row>) {
     let mut noise = Noise::new(seed.wrapping_mul(7919));
-    let kinds: [(&str, fn(&mut Noise) -> Vec<f64>); 4] =
-        [("tides", tides), ("moods", moods), ("clumps", clumps), ("jobs", jobs)];
-    let (kind, times) = kinds[seed as usize % kinds.len()];
-    let trace = Trace::at(times(&mut noise));
+    let (kind, times) = match seed % 4 {
+        0 => ("tides", tides(&mut noise)),
+        1 => ("moods", moods(&mut noise)),
+        2 => ("clumps", clumps(&mut noise)),
+        _ => ("jobs", jobs(&mut noise)),
+    };
+    let trace = Trace::at(times);
     (format!("{kind}-{seed}"), trace, adapters(&mut noise))
 }
 
