@@ -2,8 +2,9 @@
 //! against the best schedule known for a trace known beforehand, and against a lower bound.
 //!
 //! `cargo bench --bench elasticity -- TRACE.csv ... [slo=0.5,1,2,5] [kappa=0.25,...] [mix=desktop,...]
-//! [unseen=24] [out=FOLDER] [ours]` prints the table and writes it with plots into the folder; `ours` runs only
-//! our own policies, `unseen` adds so many traces and mixes drawn at random. Pure computation on all cores: nothing is started.
+//! [unseen=24] [out=FOLDER] [ours]` prints the table and writes it with plots into the folder;
+//! `ours` runs only our own policies, `unseen` adds so many traces and mixes drawn at random. Pure
+//! computation on all cores: nothing is started.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark")]
 
 mod cells;

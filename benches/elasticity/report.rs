@@ -202,9 +202,7 @@ fn routing(results: &[Tried]) -> Vec<String> {
     let bound = ROUTERS.map(|(name, _)| format!("all-on {name}"));
     let names = bound.into_iter().chain([ALL_ON, "all-on", "all-on +wait"].map(str::to_owned));
     let line = |name: String| {
-        let mut tried =
-            results.iter().filter_map(|r| Some((r.find(&name)?, r.find(ALL_ON)?))).peekable();
-        tried.peek()?;
+        let tried = results.iter().filter_map(|r| Some((r.find(&name)?, r.find(ALL_ON)?)));
         let tried: Vec<_> = tried.collect();
         let ratio = |what: fn(&Outcome) -> f64| {
             Ratios::of(tried.iter().map(|(own, other)| what(own) / what(other)))
@@ -213,10 +211,12 @@ fn routing(results: &[Tried]) -> Vec<String> {
         let least = tried.iter().map(|(own, _)| own.attainment).fold(1.0, f64::min);
         let (p50, p99, joules) = (ratio(|o| o.p50_s), ratio(|o| o.p99_s), ratio(joules));
         let count = tried.len();
-        Some(format!(
-            "| {name} | {good} of {count}, {:.2} % | {p50} | {p99} | {joules} |",
-            least * 100.0
-        ))
+        (count > 0).then(|| {
+            format!(
+                "| {name} | {good} of {count}, {:.2} % | {p50} | {p99} | {joules} |",
+                least * 100.0
+            )
+        })
     };
     [head, "|---|---|---|---|---|"]
         .map(str::to_owned)

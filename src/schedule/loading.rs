@@ -35,14 +35,9 @@ struct Room {
 impl Scheduler {
     /// What the adapters that are on offer to rows of this model and size.
     pub(super) fn slots(&self, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
-        let mut slots = Vec::with_capacity(self.adapters.len());
-        for (id, adapter) in &self.adapters {
-            if !adapter.state.is_on() || !self.takes(adapter, model) {
-                continue;
-            }
-            slots.push(self.slot(now, *id, adapter, model, size));
-        }
-        slots
+        let on = |adapter: &Adapter| adapter.state.is_on() && self.takes(adapter, model);
+        let on = self.adapters.iter().filter(|(_, adapter)| on(adapter));
+        on.map(|(id, adapter)| self.slot(now, *id, adapter, model, size)).collect()
     }
 
     pub(super) fn slot(
