@@ -9,7 +9,7 @@ use crate::adapter::select::select;
 use crate::api::{self, ApiLimits};
 use crate::config::{AdapterArgs, Config, Limits, LogFormat, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, Library};
-use crate::model::{Found, Registry, Repository, table};
+use crate::model::{Found, Registry, Repository, onnx, table};
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Settings};
 use crate::simulate::{self, SimulateArgs};
@@ -73,6 +73,17 @@ struct ModelsArgs {
     /// Model repository folder; without it the built-in models are listed
     #[arg(long, env = "CONCERTINA_MODELS", value_name = "DIR")]
     models: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<ModelsCommand>,
+}
+
+#[derive(Subcommand)]
+enum ModelsCommand {
+    /// Say what an ONNX file takes, gives and costs, and whether all of it is supported
+    Check {
+        #[arg(value_name = "FILE.onnx")]
+        file: PathBuf,
+    },
 }
 
 /// Runs the program: parses the command line and does what it says.
@@ -144,6 +155,9 @@ async fn serve_until_told(
     let (engine, mut driver) = engine::start(engine_config(&config)?, catalogue, library)?;
     tracing::info!("serving {} on http://{address}", names.join(", "));
     tokio::spawn(terminal.follow(engine.snapshots()));
+    if config.models.is_some() && !config.models_poll.is_zero() {
+        tokio::spawn(engine.clone().follow_repository(config.models_poll));
+    }
     let stop = CancellationToken::new();
     let limits = api_limits(&config);
     let stopping = stop.clone().cancelled_owned();
@@ -345,6 +359,11 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
 
 fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     log_as_worker();
+    if let Some(ModelsCommand::Check { file }) = &args.command {
+        let said = onnx::check(file).map_err(anyhow::Error::msg)?;
+        println!("{}", said.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
     println!("{}", table(&found));
     let broken = found.iter().any(|found| matches!(found, Found::Bad(_)));

@@ -35,6 +35,9 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Model repository folder; the built-in models without it.
     pub models: Option<PathBuf>,
+    /// How often the repository folder is looked at for new and changed models; never if zero.
+    #[serde(with = "humantime_serde")]
+    pub models_poll: Duration,
     /// Autotune results and compiled shaders, one folder per adapter.
     pub cache_dir: PathBuf,
     /// Sockets and locks; only the user may enter.
@@ -59,6 +62,7 @@ impl Default for Config {
             api_key: None,
             hosts: Vec::new(),
             models: None,
+            models_poll: Duration::from_secs(2),
             cache_dir: folders::user_cache(),
             runtime_dir: folders::user_runtime(),
             slo: Duration::from_millis(100),
@@ -115,6 +119,7 @@ impl Config {
         set(&mut self.adapters.scale_down_delay, args.scale_down_delay);
         set(&mut self.adapters.scale_to_zero_delay, args.scale_to_zero_delay);
         self.adapters.apply(&args.adapters);
+        set(&mut self.models_poll, args.models_poll);
         self.models = args.models.or(self.models.take());
         self.api_key = args.api_key.or(self.api_key.take());
         self.allow_remote |= args.allow_remote;

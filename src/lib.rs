@@ -25,6 +25,7 @@ pub mod engine;
 pub mod error;
 mod folders;
 pub mod model;
+pub mod onnx;
 mod progress;
 pub mod schedule;
 pub mod simulate;

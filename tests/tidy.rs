@@ -19,7 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("folders", &[]),
     ("progress", &["telemetry"]),
     ("adapter", &["clock"]),
-    ("model", &["error", "tensor"]),
+    ("onnx", &["tensor"]),
+    ("model", &["error", "onnx", "tensor"]),
     ("config", &["adapter::entry", "adapter::select", "folders", "schedule", "wire"]),
     ("simulate", &["clock", "config", "schedule", "telemetry"]),
     ("telemetry", &["adapter::entry", "adapter::sensors", "schedule"]),
@@ -74,13 +75,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Files of the rooms `model` and `adapter` that the serving process uses: no burn, no wgpu.
+/// Files of the rooms `model`, `onnx` and `adapter` that the serving process uses: no burn, no wgpu.
 const PLAIN: &[&str] = &[
     "src/model/batch.rs",
     "src/model/repository.rs",
     "src/model/signature.rs",
     "src/model/manifest.rs",
     "src/model/files.rs",
+    "src/model/onnx/signature.rs",
+    "src/onnx/elem.rs",
+    "src/onnx/graph.rs",
+    "src/onnx/proto.rs",
+    "src/onnx/raw.rs",
+    "src/onnx/sparse.rs",
     "src/adapter/entry.rs",
     "src/adapter/identity.rs",
     "src/adapter/select.rs",

@@ -16,6 +16,9 @@ pub struct ServeArgs {
     /// Model repository folder; without it the built-in models are served
     #[arg(long, env = "CONCERTINA_MODELS", value_name = "DIR")]
     pub models: Option<PathBuf>,
+    /// How often the repository folder is looked at for new and changed models; `0s`: never
+    #[arg(long, env = "CONCERTINA_MODELS_POLL", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub models_poll: Option<Duration>,
     /// TOML file with settings
     #[arg(long, env = "CONCERTINA_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -141,7 +141,7 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::repository::{Batching, Source};
+    use crate::model::repository::{Batching, Layout, Source};
     use crate::model::signature::Signature;
     use std::time::Duration;
 
@@ -156,6 +156,7 @@ mod tests {
             slo: None,
             labels: Vec::new(),
             golden: None,
+            layout: Layout::default(),
             files_bytes: 0,
         }
     }

@@ -6,6 +6,7 @@ mod catalogue;
 mod discovery;
 mod driver;
 mod fleet;
+mod folder;
 mod handle;
 mod lister;
 mod models;

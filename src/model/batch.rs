@@ -20,17 +20,25 @@ pub fn bucket_for(rows: usize, max_rows: usize) -> Option<usize> {
 }
 
 /// Inputs of zeros that warm a model up for `rows` rows, one set for each datatype it accepts.
-/// Variable dimensions are 1. Inputs with fewer datatypes repeat their last one.
+/// Variable dimensions are as `warm_up` says, else 1. Inputs with fewer datatypes repeat their last
+/// one.
 pub fn warm_up_inputs(signature: &Signature, rows: usize) -> Vec<Tensors> {
     let sets = signature.inputs.iter().map(|spec| spec.datatypes.len()).max().unwrap_or(0);
-    let set = |at: usize| signature.inputs.iter().map(|spec| zeros(spec, at, rows)).collect();
+    let set = |at: usize| {
+        let typical = |spec: &TensorSpec| signature.warm_up.get(&spec.name).map(Vec::as_slice);
+        signature.inputs.iter().map(|spec| zeros(spec, typical(spec), at, rows)).collect()
+    };
     (0..sets).map(set).collect()
 }
 
-fn zeros(spec: &TensorSpec, at: usize, rows: usize) -> Tensor {
+fn zeros(spec: &TensorSpec, typical: Option<&[usize]>, at: usize, rows: usize) -> Tensor {
     let last = || spec.datatypes.last().copied().unwrap_or(spec.datatype());
     let datatype = spec.datatypes.get(at).copied().unwrap_or_else(last);
-    let dims = spec.shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(1));
+    let length = |(axis, dim): (usize, &i64)| {
+        let typical = typical.and_then(|shape| shape.get(axis)).copied().unwrap_or(1);
+        usize::try_from(*dim).unwrap_or(typical)
+    };
+    let dims = spec.shape.iter().enumerate().map(length);
     let shape: Vec<usize> = std::iter::once(rows).chain(dims).collect();
     // An empty BYTES element is its four-byte length, zero.
     let size = datatype.size().unwrap_or(4);
@@ -131,7 +139,8 @@ mod tests {
     impl Scripted {
         fn new(outputs: Vec<Tensor>) -> Scripted {
             let one = |name| vec![spec(name, &[Datatype::Uint8], &[2])];
-            let signature = Signature { inputs: one("x"), outputs: one("y") };
+            let (inputs, promised) = (one("x"), one("y"));
+            let signature = Signature { inputs, outputs: promised, ..Signature::default() };
             Scripted { signature, outputs, seen: Vec::new() }
         }
 
@@ -220,7 +229,7 @@ mod tests {
             spec("image", &[Datatype::Fp32, Datatype::Uint8], &[28, -1]),
             spec("text", &[Datatype::Bytes], &[]),
         ];
-        let signature = Signature { inputs, outputs: Vec::new() };
+        let signature = Signature { inputs, ..Signature::default() };
         let sets = warm_up_inputs(&signature, 4);
         let datatypes: Vec<_> = sets.iter().map(|set| set.0[0].datatype).collect();
         assert_eq!(datatypes, [Datatype::Fp32, Datatype::Uint8]);

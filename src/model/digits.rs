@@ -125,6 +125,7 @@ pub fn signature() -> Signature {
             spec("digit", &[Datatype::Int64], &[1]),
             spec("probabilities", &[Datatype::Fp32], &[CLASSES]),
         ],
+        ..Signature::default()
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::model::repository::Source;
 use bytes::Bytes;
 use std::borrow::Cow;
-use std::fs::File;
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{File, Metadata};
+use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -116,13 +118,51 @@ impl Files {
     pub(crate) fn folders(&self) -> Result<Vec<String>, BadFile> {
         let mut names = match &self.root {
             None => self.embedded_folders(),
-            Some(root) => list_folders(&root.join(&self.folder))
+            Some(root) => list(&root.join(&self.folder), |metadata| metadata.is_dir(), true)
                 .map_err(|error| BadFile::new(self.shown(), io_detail(&error)))?,
         };
         names.retain(|name| !name.starts_with('.'));
         names.sort();
         names.dedup();
         Ok(names)
+    }
+
+    /// Names of the plain files in this folder, sorted; hidden ones are left out.
+    pub(crate) fn files(&self) -> Result<Vec<String>, BadFile> {
+        let mut names = match &self.root {
+            None => self.embedded_files(),
+            Some(root) => list(&root.join(&self.folder), |metadata| metadata.is_file(), false)
+                .map_err(|error| BadFile::new(self.shown(), io_detail(&error)))?,
+        };
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        Ok(names)
+    }
+
+    /// A number that changes when a file in this folder or below it does: its name, size or time.
+    pub(crate) fn mark(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        if let Some(root) = &self.root {
+            mark(&root.join(&self.folder), 0, &mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// The same for one file of this folder.
+    pub(crate) fn file_mark(&self, name: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        if let Some(root) = &self.root {
+            mark_entry(&root.join(self.path_of(name)), &mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Bytes of one file of this folder; what cannot be looked at counts as nothing.
+    pub(crate) fn file_bytes(&self, name: &str) -> u64 {
+        match &self.root {
+            None => EmbeddedModels::get(&self.path_of(name)).map_or(0, |f| f.data.len() as u64),
+            Some(root) => root.join(self.path_of(name)).metadata().map_or(0, |found| found.len()),
+        }
     }
 
     /// Bytes of all files in this folder and those below it that a model could read; what cannot
@@ -138,6 +178,15 @@ impl Files {
         let prefix = self.path_of("");
         let paths = EmbeddedModels::iter().filter(|path| path.starts_with(&prefix));
         paths.filter_map(|path| EmbeddedModels::get(&path)).map(|f| f.data.len() as u64).sum()
+    }
+
+    fn embedded_files(&self) -> Vec<String> {
+        let prefix = self.path_of("");
+        let here = |path: Cow<'static, str>| {
+            let name = path.strip_prefix(&prefix)?;
+            (!name.contains('/')).then(|| name.to_owned())
+        };
+        EmbeddedModels::iter().filter_map(here).collect()
     }
 
     fn embedded_folders(&self) -> Vec<String> {
@@ -223,12 +272,33 @@ fn plain_bytes(root: &Path, folder: &Path) -> u64 {
     bytes
 }
 
-fn list_folders(path: &Path) -> io::Result<Vec<String>> {
+fn mark(folder: &Path, depth: usize, hasher: &mut DefaultHasher) {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.take(ENTRIES_MAX).map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        mark_entry(&path, hasher);
+        if depth < DEPTH_MAX && path.is_dir() {
+            mark(&path, depth + 1, hasher);
+        }
+    }
+}
+
+fn mark_entry(path: &Path, hasher: &mut DefaultHasher) {
+    path.hash(hasher);
+    if let Ok(metadata) = path.metadata() {
+        metadata.len().hash(hasher);
+        metadata.modified().ok().hash(hasher);
+    }
+}
+
+/// Names of the entries that are wanted; `dangling`: whether a link that leads nowhere is.
+fn list(path: &Path, wanted: fn(&Metadata) -> bool, dangling: bool) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in path.read_dir()? {
         let entry = entry?;
-        // Follows links; a link that leads nowhere is listed.
-        if entry.path().metadata().map_or(true, |metadata| metadata.is_dir()) {
+        // Follows links.
+        if entry.path().metadata().map_or(dangling, |metadata| wanted(&metadata)) {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }

@@ -194,7 +194,8 @@ mod tests {
     }
 
     fn signature() -> Signature {
-        Signature { inputs: one("x", Datatype::Int8), outputs: one("y", Datatype::Fp32) }
+        let (inputs, outputs) = (one("x", Datatype::Int8), one("y", Datatype::Fp32));
+        Signature { inputs, outputs, ..Signature::default() }
     }
 
     const GOOD: &str = r#"{
@@ -265,6 +266,7 @@ mod tests {
             slo: None,
             labels: Vec::new(),
             golden: Some(GoldenSpec { file: "golden.json".into(), tolerance }),
+            layout: crate::model::Layout::default(),
             files_bytes: 0,
         };
         check(&info.files().unwrap(), &info, &mut Fixed(signature(), answer.to_vec()))

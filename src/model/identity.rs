@@ -72,7 +72,8 @@ mod tests {
     fn inputs_come_back_under_the_outputs_names() {
         let inputs = vec![spec("a", Datatype::Uint8), spec("b", Datatype::Bytes)];
         let outputs = vec![spec("c", Datatype::Uint8), spec("d", Datatype::Bytes)];
-        let mut model = Identity::new(Signature { inputs, outputs }).unwrap();
+        let mut model =
+            Identity::new(Signature { inputs, outputs, ..Signature::default() }).unwrap();
         let bytes = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0\x01\0\0\0!");
         let numbers = Bytes::from_static(&[1, 2, 3]);
         // In another order than the signature's.
@@ -90,7 +91,9 @@ mod tests {
 
     #[test]
     fn it_cannot_give_what_it_does_not_take() {
-        let signature = |outputs| Signature { inputs: vec![spec("a", Datatype::Uint8)], outputs };
+        let inputs = vec![spec("a", Datatype::Uint8)];
+        let signature =
+            |outputs| Signature { inputs: inputs.clone(), outputs, ..Signature::default() };
         assert!(Identity::new(signature(vec![])).is_err());
         assert!(Identity::new(signature(vec![spec("b", Datatype::Fp32)])).is_err());
         assert!(Identity::new(signature(vec![spec("a", Datatype::Uint8)])).is_ok());

@@ -1,10 +1,12 @@
 //! `model.toml`: what a user writes about a model, read strictly.
 
 use crate::model::files::{BadFile, is_safe_name};
-use crate::model::repository::{Batching, GoldenSpec};
+use crate::model::onnx::signature as onnx;
+use crate::model::repository::GoldenSpec;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::Datatype;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Name of the file in every model's folder.
@@ -12,8 +14,6 @@ pub(crate) const FILE: &str = "model.toml";
 /// Largest `model.toml` read; labels of ten thousand classes fit.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
-/// Rows of a batch where `[batch]` says nothing.
-const MAX_ROWS_DEFAULT: usize = 8;
 /// Most rows of a batch: more would only wait for each other.
 const MAX_ROWS_MAX: usize = 4096;
 /// Longest time that a request may be asked to wait for company.
@@ -44,8 +44,11 @@ pub(crate) enum Versions {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) kind: String,
-    pub(crate) signature: Signature,
-    pub(crate) batch: Batching,
+    /// `None` where the model's file says it and `model.toml` does not.
+    pub(crate) signature: Option<Signature>,
+    /// `None` where `[batch]` says nothing.
+    pub(crate) max_rows: Option<usize>,
+    pub(crate) delay: Duration,
     pub(crate) slo: Option<Duration>,
     pub(crate) labels: Vec<String>,
     pub(crate) versions: Versions,
@@ -57,8 +60,8 @@ pub(crate) struct Manifest {
 #[serde(deny_unknown_fields)]
 struct Written {
     kind: String,
-    inputs: Vec<WrittenTensor>,
-    outputs: Vec<WrittenTensor>,
+    inputs: Option<Vec<WrittenTensor>>,
+    outputs: Option<Vec<WrittenTensor>>,
     #[serde(default)]
     batch: WrittenBatch,
     slo: Option<String>,
@@ -75,6 +78,8 @@ struct WrittenTensor {
     datatype: Option<Datatype>,
     datatypes: Option<Vec<Datatype>>,
     shape: Vec<i64>,
+    /// Lengths to warm up with.
+    warm_up: Option<Vec<usize>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,6 +97,20 @@ struct WrittenGolden {
 }
 
 impl Manifest {
+    /// Of a model without `model.toml`, whose file says the rest.
+    pub(crate) fn of_kind(kind: &str) -> Manifest {
+        Manifest {
+            kind: kind.to_owned(),
+            signature: None,
+            max_rows: None,
+            delay: Duration::ZERO,
+            slo: None,
+            labels: Vec::new(),
+            versions: Versions::Latest,
+            golden: None,
+        }
+    }
+
     /// Reads and checks the text of a `model.toml`; `path` is for messages.
     ///
     /// # Errors
@@ -119,12 +138,19 @@ impl Written {
         if !is_safe_name(&self.kind) {
             return Err(format!("kind: '{}' is not a name", self.kind));
         }
-        let inputs = check_tensors("inputs", self.inputs)?;
-        let outputs = check_tensors("outputs", self.outputs)?;
+        let signature = match (self.inputs, self.outputs) {
+            (None, None) if self.kind == onnx::KIND => None,
+            (inputs, outputs) => {
+                let inputs = inputs.ok_or("missing field `inputs`")?;
+                Some(check_signature(inputs, outputs.ok_or("missing field `outputs`")?)?)
+            }
+        };
+        let (max_rows, delay) = self.batch.check()?;
         Ok(Manifest {
             kind: self.kind,
-            signature: Signature { inputs, outputs },
-            batch: self.batch.check()?,
+            signature,
+            max_rows,
+            delay,
             slo: self.slo.as_deref().map(check_slo).transpose()?,
             labels: self.labels,
             versions: check_versions(self.versions)?,
@@ -193,14 +219,13 @@ fn check_shape(shape: &[i64]) -> Result<(), String> {
 }
 
 impl WrittenBatch {
-    fn check(self) -> Result<Batching, String> {
-        let max_rows = self.max_rows.unwrap_or(MAX_ROWS_DEFAULT);
-        if !(1..=MAX_ROWS_MAX).contains(&max_rows) {
-            return Err(format!("batch.max_rows: {max_rows} is not between 1 and {MAX_ROWS_MAX}"));
+    fn check(self) -> Result<(Option<usize>, Duration), String> {
+        if let Some(rows) = self.max_rows.filter(|rows| !(1..=MAX_ROWS_MAX).contains(rows)) {
+            return Err(format!("batch.max_rows: {rows} is not between 1 and {MAX_ROWS_MAX}"));
         }
         let delay = |text| parse_time("batch.delay", text, DELAY_MAX);
         let delay = self.delay.as_deref().map_or(Ok(Duration::ZERO), delay)?;
-        Ok(Batching { max_rows, delay })
+        Ok((self.max_rows, delay))
     }
 }
 
@@ -210,6 +235,33 @@ fn check_slo(text: &str) -> Result<Duration, String> {
         return Err("slo: no answer takes no time; leave it out where there is no target".into());
     }
     Ok(slo)
+}
+
+fn check_signature(
+    inputs: Vec<WrittenTensor>,
+    outputs: Vec<WrittenTensor>,
+) -> Result<Signature, String> {
+    let mut warm_up = BTreeMap::new();
+    for tensor in &inputs {
+        if let Some(shape) = &tensor.warm_up {
+            if !check_warm_up(shape, &tensor.shape) {
+                let name = &tensor.name;
+                return Err(format!("inputs: '{name}': warm_up: {shape:?} does not fit shape"));
+            }
+            warm_up.insert(tensor.name.clone(), shape.clone());
+        }
+    }
+    let inputs = check_tensors("inputs", inputs)?;
+    Ok(Signature { inputs, outputs: check_tensors("outputs", outputs)?, warm_up })
+}
+
+fn check_warm_up(given: &[usize], shape: &[i64]) -> bool {
+    let fits = |(length, dim): (&usize, &i64)| {
+        *length > 0 && (*dim < 0 || i64::try_from(*length) == Ok(*dim))
+    };
+    let size = given.iter().try_fold(1usize, |size, length| size.checked_mul(*length));
+    let small = size.is_some_and(|size| i64::try_from(size).is_ok_and(|n| n <= ROW_ELEMENTS_MAX));
+    given.len() == shape.len() && given.iter().zip(shape).all(fits) && small
 }
 
 /// Reads `"250us"`, `"2ms"` or `"1s"`.
@@ -296,13 +348,13 @@ tolerance = 0.5
     #[test]
     fn everything_is_read() {
         let manifest = parse(GOOD).unwrap();
-        let input = &manifest.signature.inputs[0];
+        let signature = manifest.signature.unwrap();
+        let input = &signature.inputs[0];
         assert_eq!(input.datatypes, [Datatype::Fp32, Datatype::Uint8]);
         assert_eq!(input.shape, [-1, 3]);
-        assert_eq!(manifest.signature.outputs[0].shape, [0i64; 0]);
+        assert_eq!(signature.outputs[0].shape, [0i64; 0]);
         assert_eq!(manifest.versions, Versions::These(vec![1, 2]));
-        let batch = Batching { max_rows: 16, delay: Duration::from_micros(250) };
-        assert_eq!(manifest.batch, batch);
+        assert_eq!((manifest.max_rows, manifest.delay), (Some(16), Duration::from_micros(250)));
         assert_eq!(manifest.slo, Some(Duration::from_millis(200)));
         assert_eq!(manifest.labels, ["no", "yes"]);
         let golden = GoldenSpec { file: "golden.json".into(), tolerance: 0.5 };
@@ -315,7 +367,7 @@ tolerance = 0.5
         let head = head.replace("versions = [2, 1]", "").replace("slo = \"200ms\"", "");
         let manifest = parse(&head).unwrap();
         assert_eq!(manifest.slo, None);
-        assert_eq!(manifest.batch, Batching { max_rows: 8, delay: Duration::ZERO });
+        assert_eq!((manifest.max_rows, manifest.delay), (None, Duration::ZERO));
         assert_eq!(manifest.versions, Versions::Latest);
         assert_eq!(manifest.golden, None);
     }

@@ -11,6 +11,7 @@ pub mod golden;
 pub mod identity;
 mod manifest;
 pub mod normalise;
+pub mod onnx;
 pub mod registry;
 pub mod repository;
 pub mod signature;
@@ -21,7 +22,9 @@ pub(crate) mod test_folder;
 pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};
 pub use files::{BadFile, Files};
 pub use registry::{LoadContext, Registry};
-pub use repository::{BadModel, Batching, Found, GoldenSpec, ModelInfo, Repository, Source};
+pub use repository::{
+    BadModel, Batching, Found, GoldenSpec, Layout, ModelInfo, Repository, Source,
+};
 pub use signature::{Signature, TensorSpec};
 pub use table::table;
 

@@ -4,7 +4,7 @@ use crate::model::files::Files;
 use crate::model::identity::{self, Identity};
 use crate::model::repository::ModelInfo;
 use crate::model::signature::{Signature, TensorSpec};
-use crate::model::{Model, ModelError, digits};
+use crate::model::{Model, ModelError, digits, onnx};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,13 +27,14 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The kinds that come with the program: `identity` and `digits`.
+    /// The kinds that come with the program: `identity`, `digits` and `onnx`.
     pub fn builtin() -> Registry {
         let mut registry = Registry { loaders: BTreeMap::new() };
         registry.register(identity::KIND, |context| {
             Ok(Box::new(Identity::new(context.info.signature.clone())?))
         });
         registry.register(digits::KIND, |context| Ok(Box::new(digits::load(context)?)));
+        registry.register(onnx::KIND, |context| Ok(Box::new(onnx::load(context)?)));
         registry
     }
 
@@ -124,13 +125,16 @@ mod tests {
         registry.register("mine", |context| {
             Ok(Box::new(Identity::new(context.info.signature.clone())?))
         });
-        assert_eq!(registry.kinds(), ["digits", "identity", "mine"]);
+        assert_eq!(registry.kinds(), ["digits", "identity", "mine", "onnx"]);
         let folder = TestFolder::new();
         let mut info = echo_info(&folder, "mine", &registry);
         assert_eq!(load(&registry, &info).unwrap().signature(), &info.signature);
         info.kind = "gone".into();
         let error = load(&registry, &info).err().unwrap().to_string();
-        assert_eq!(error, "broken model: kind 'gone' is unknown; known are digits, identity, mine");
+        assert_eq!(
+            error,
+            "broken model: kind 'gone' is unknown; known are digits, identity, mine, onnx"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One named input or output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,10 @@ fn fits(dim: usize, spec: i64) -> bool {
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
+    /// Shapes of inputs, without the batch axis, to warm up with where dimensions are variable;
+    /// those that are not named here are 1.
+    #[serde(default)]
+    pub warm_up: BTreeMap<String, Vec<usize>>,
 }
 
 impl Signature {

@@ -19,6 +19,8 @@ mod hostile;
 mod identity;
 /// Adapters on and off, workers and servers that end.
 mod lifecycle;
+/// Graphs of ONNX files.
+mod onnx;
 /// Repositories with broken models in them.
 mod repository;
 /// Recording a trace and trying policies on it.

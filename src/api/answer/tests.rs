@@ -16,11 +16,12 @@ fn model() -> ModelInfo {
         version: "3".into(),
         kind: "identity".into(),
         source: Source::Embedded,
-        signature: Signature { inputs: vec![], outputs: vec![spec("a"), spec("b")] },
+        signature: Signature { outputs: vec![spec("a"), spec("b")], ..Signature::default() },
         batch: Batching { max_rows: 1, delay: Duration::ZERO },
         slo: None,
         labels: vec![],
         golden: None,
+        layout: crate::model::Layout::default(),
         files_bytes: 0,
     }
 }

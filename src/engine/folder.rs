@@ -1,0 +1,125 @@
+//! Follows the model repository's folder: what is put there is served, what changes is loaded
+//! again, what is gone is served no more.
+
+use super::handle::EngineHandle;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Models by name, each with a number that changes when its files do.
+type Marks = BTreeMap<String, u64>;
+
+/// What to do with a model.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Load(String),
+    Unload(String),
+}
+
+/// What was seen of the folder so far.
+#[derive(Debug)]
+struct Seen {
+    /// As it was when it was last acted on.
+    settled: Marks,
+    /// As it was at the last look: what still changes is being copied.
+    last: Marks,
+}
+
+impl Seen {
+    fn new(marks: Marks) -> Seen {
+        Seen { settled: marks.clone(), last: marks }
+    }
+
+    /// What is new since it was last acted on and was so at the look before already.
+    fn look(&mut self, now: Marks) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (name, mark) in &now {
+            let calm = self.last.get(name) == Some(mark);
+            if calm && self.settled.get(name) != Some(mark) {
+                self.settled.insert(name.clone(), *mark);
+                changes.push(Change::Load(name.clone()));
+            }
+        }
+        let gone = |name: &&String| !now.contains_key(*name) && !self.last.contains_key(*name);
+        for name in self.settled.keys().filter(gone).cloned().collect::<Vec<_>>() {
+            self.settled.remove(&name);
+            changes.push(Change::Unload(name));
+        }
+        self.last = now;
+        changes
+    }
+}
+
+impl EngineHandle {
+    /// Looks at the repository's folder again and again, for as long as it is polled.
+    pub async fn follow_repository(self, every: Duration) {
+        let Some(first) = self.marks().await else { return };
+        let mut seen = Seen::new(first);
+        let mut looks = tokio::time::interval(every);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let Some(now) = self.marks().await else { continue };
+            for change in seen.look(now) {
+                self.act(change).await;
+            }
+        }
+    }
+
+    async fn act(&self, change: Change) {
+        match change {
+            Change::Load(name) => match self.load_model(&name).await {
+                Ok(()) => tracing::info!(model = %name, "found in the repository: it is served"),
+                Err(error) => tracing::warn!(model = %name, "found in the repository: {error}"),
+            },
+            Change::Unload(name) => {
+                // One that was broken, or unloaded by hand, is served no more already.
+                if self.unload_model(&name).await.is_ok() {
+                    tracing::info!(model = %name, "gone from the repository: not served any more");
+                }
+            }
+        }
+    }
+
+    /// `None` if the folder cannot be read just now.
+    async fn marks(&self) -> Option<Marks> {
+        let library = self.store.clone();
+        let marks = tokio::task::spawn_blocking(move || library.repository.marks());
+        marks.await.ok()?.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(all: &[(&str, u64)]) -> Marks {
+        all.iter().map(|(name, mark)| ((*name).to_owned(), *mark)).collect()
+    }
+
+    fn load(name: &str) -> Change {
+        Change::Load(name.to_owned())
+    }
+
+    #[test]
+    fn what_is_new_is_loaded_once_it_is_calm() {
+        let mut seen = Seen::new(marks(&[("old", 1)]));
+        assert_eq!(seen.look(marks(&[("old", 1), ("new", 1)])), []);
+        assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), []);
+        assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), [load("new")]);
+        assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), []);
+        assert_eq!(seen.look(marks(&[("old", 2), ("new", 2)])), []);
+        assert_eq!(seen.look(marks(&[("old", 2), ("new", 2)])), [load("old")]);
+    }
+
+    #[test]
+    fn what_is_gone_for_two_looks_is_unloaded() {
+        let mut seen = Seen::new(marks(&[("a", 1)]));
+        assert_eq!(seen.look(marks(&[])), []);
+        assert_eq!(seen.look(marks(&[("a", 1)])), []);
+        assert_eq!(seen.look(marks(&[])), []);
+        assert_eq!(seen.look(marks(&[])), [Change::Unload("a".into())]);
+        assert_eq!(seen.look(marks(&[])), []);
+        assert_eq!(seen.look(marks(&[("a", 1)])), []);
+        assert_eq!(seen.look(marks(&[("a", 1)])), [load("a")]);
+    }
+}

@@ -1,0 +1,159 @@
+//! What `concertina models check` says of an ONNX file: what it takes and gives, whether all of it
+//! is supported, what runs where, what it costs, and whether data beside it come out right.
+
+use super::signature::{self, Rows};
+use crate::model::batch::{buckets, warm_up_inputs};
+use crate::model::signature::{Signature, TensorSpec};
+use crate::onnx::{Engine, ModelFile, Place, Profile, check_data_sets};
+use crate::tensor::Tensors;
+use burn::tensor::Device;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Rows of the largest batch that is looked at.
+const MAX_ROWS: usize = 8;
+/// How far results may be from those of a data set: relative, absolute.
+const TOLERANCE: (f64, f64) = (1e-3, 1e-4);
+
+/// Checks a file on the CPU. Gives what there is to say.
+///
+/// # Errors
+/// What is wrong with the file, with what could be said before.
+pub fn check(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    match write(path, &mut text) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(format!("{text}{}: {error}", path.display())),
+    }
+}
+
+fn write(path: &Path, text: &mut String) -> Result<(), String> {
+    let file = read(path)?;
+    let operators = file.operators();
+    let nodes: usize = operators.values().sum();
+    let weights: usize = file.weights_bytes();
+    line(text, "nodes", &format!("{nodes}, opset {}, {} of weights", file.opset(), size(weights)));
+    let all = operators.iter().map(|(name, count)| format!("{name} {count}"));
+    line(text, "operators", &all.collect::<Vec<_>>().join(", "));
+    let missing = file.missing_operators();
+    if !missing.is_empty() {
+        return Err(format!("operators that are not supported: {}", missing.join(", ")));
+    }
+    let (signature, rows) = signature::of(&file)?;
+    line(text, "inputs", &specs(&signature.inputs));
+    line(text, "outputs", &specs(&signature.outputs));
+    line(text, "rows", explain(rows));
+    plans(text, file, &signature, rows)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if path.file_name().is_some_and(|name| name == signature::FILE) {
+        let sets = check_data_sets(folder, &Device::flex(), TOLERANCE)?;
+        if sets > 0 {
+            line(text, "data sets", &format!("{sets} agree"));
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<ModelFile, String> {
+    let data = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let beside = |name: &str| match std::fs::read(folder.join(name)) {
+        Ok(data) => Ok(Bytes::from(data)),
+        Err(error) => Err(format!("{name}: {error}")),
+    };
+    ModelFile::read(data.into(), &beside)
+}
+
+/// Makes the plans of all batch sizes and says what they cost.
+fn plans(
+    text: &mut String,
+    file: ModelFile,
+    signature: &Signature,
+    rows: Rows,
+) -> Result<(), String> {
+    let mut engine = Engine::new(file, Place::of(&Device::flex()))?;
+    let sizes = if rows == Rows::Stacked { buckets(MAX_ROWS) } else { vec![1] };
+    for size in sizes {
+        let Some(inputs) = warm_up_inputs(signature, size).into_iter().next() else { continue };
+        let shapes: Vec<String> =
+            inputs.0.iter().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
+        let profile = profile(&mut engine, &inputs, rows);
+        let profile = profile.map_err(|error| format!("at {}: {error}", shapes.join(", ")))?;
+        line(text, &format!("{size} rows"), &cost(&profile));
+    }
+    Ok(())
+}
+
+fn profile(engine: &mut Engine, inputs: &Tensors, rows: Rows) -> Result<Option<Profile>, String> {
+    let raws = inputs.0.iter().map(|tensor| {
+        let mut raw = super::convert::to_raw(tensor).map_err(|error| error.to_string())?;
+        if rows == Rows::Whole {
+            raw.shape.remove(0);
+        }
+        Ok(raw)
+    });
+    let raws = raws.collect::<Result<Vec<_>, String>>()?;
+    engine.run(&raws)?;
+    Ok(engine.profile(&raws))
+}
+
+fn cost(profile: &Option<Profile>) -> String {
+    let Some(profile) = profile else {
+        return "planned anew for each request: shapes depend on what it holds".to_owned();
+    };
+    let host: usize = profile.host.values().sum();
+    let mut words = format!("{} launches, {} on the host", profile.launches, host);
+    if host > 0 {
+        let each = profile.host.iter().map(|(name, count)| format!("{name} {count}"));
+        let _ = write!(words, " ({})", each.collect::<Vec<_>>().join(", "));
+    }
+    let (uploads, read_backs) = (profile.uploads, profile.read_backs);
+    let _ = write!(words, ", {uploads} uploads, {read_backs} read-backs");
+    let _ = write!(words, ", {} at once beside the weights", size(profile.bytes));
+    words
+}
+
+fn explain(rows: Rows) -> &'static str {
+    match rows {
+        Rows::Stacked => "stacked on the first axis: one run for a whole batch",
+        Rows::Each => "the graph takes one: a run for each",
+        Rows::Whole => "the graph knows none: each request has one, on an axis put in front",
+    }
+}
+
+fn specs(specs: &[TensorSpec]) -> String {
+    let spec = |spec: &TensorSpec| format!("{} {} {:?}", spec.name, spec.datatype(), spec.shape);
+    specs.iter().map(spec).collect::<Vec<_>>().join(", ")
+}
+
+fn line(text: &mut String, name: &str, what: &str) {
+    let _ = writeln!(text, "{name:<10} {what}");
+}
+
+fn size(bytes: usize) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let number = bytes as f64;
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..1_000_000 => format!("{:.0} kB", number / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", number / 1e6),
+        _ => format!("{:.1} GB", number / 1e9),
+    }
+}
+
+impl ModelFile {
+    /// How often each operator stands in the main graph.
+    fn operators(&self) -> BTreeMap<&str, usize> {
+        let mut all = BTreeMap::new();
+        for node in &self.graph.nodes {
+            *all.entry(node.op.as_str()).or_default() += 1;
+        }
+        all
+    }
+
+    fn weights_bytes(&self) -> usize {
+        self.graph.constants.iter().map(|(_, raw)| raw.bytes.len()).sum()
+    }
+}

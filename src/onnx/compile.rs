@@ -1,0 +1,193 @@
+//! From a graph to a plan: node by node, with the values that names stand for.
+
+use super::graph::{Attribute, Graph, ModelFile, Node};
+use super::ops::{self, Call};
+use super::trace::{T, Tracer, Value};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Functions in functions in bodies: deeper than this, a file is meant to do harm.
+const DEPTH_MAX: usize = 64;
+
+/// What names stand for in a graph and those around it.
+pub(crate) struct Scope<'s> {
+    values: HashMap<&'s str, Value>,
+    outer: Option<&'s Scope<'s>>,
+    depth: usize,
+}
+
+impl<'s> Scope<'s> {
+    fn get(&self, name: &str) -> Option<&Value> {
+        let own = self.values.get(name);
+        own.or_else(|| self.outer.and_then(|outer| outer.get(name)))
+    }
+}
+
+type Attributes = HashMap<String, Attribute>;
+
+/// Walks the graphs of one file.
+pub(crate) struct Compiler<'m> {
+    pub(crate) file: &'m ModelFile,
+}
+
+impl Compiler<'_> {
+    /// The main graph. `constants` are its tensors, by name.
+    ///
+    /// # Errors
+    /// Naming the node and the operator.
+    pub(crate) fn main(
+        &self,
+        t: &mut Tracer<'_>,
+        inputs: Vec<Value>,
+        constants: &HashMap<String, T>,
+    ) -> Result<Vec<Value>, String> {
+        let graph = &self.file.graph;
+        let named = constants.iter().map(|(name, t)| (name.as_str(), Value::Tensor(t.clone())));
+        let outer = Scope { values: named.collect(), outer: None, depth: 0 };
+        self.graph(t, graph, inputs, &outer, &Attributes::new(), false)
+    }
+
+    /// A graph on its inputs. `constants`: whether its own tensors are still to be read.
+    pub(crate) fn graph(
+        &self,
+        t: &mut Tracer<'_>,
+        graph: &Graph,
+        inputs: Vec<Value>,
+        outer: &Scope<'_>,
+        attributes: &Attributes,
+        constants: bool,
+    ) -> Result<Vec<Value>, String> {
+        if outer.depth >= DEPTH_MAX {
+            return Err(format!("graphs in graphs deeper than {DEPTH_MAX}"));
+        }
+        if inputs.len() > graph.inputs.len() {
+            let (given, taken) = (inputs.len(), graph.inputs.len());
+            return Err(format!("a body takes {taken} inputs, not {given}"));
+        }
+        let names = graph.inputs.iter().map(|port| port.name.as_str());
+        let mut scope = Scope {
+            values: names.zip(inputs).collect(),
+            outer: Some(outer),
+            depth: outer.depth + 1,
+        };
+        if constants {
+            for (name, raw) in &graph.constants {
+                scope.values.insert(name, Value::Tensor(T::of_file(raw)?));
+            }
+        }
+        let outputs: Vec<&str> = graph.outputs.iter().map(|port| port.name.as_str()).collect();
+        self.nodes(t, &graph.nodes, &mut scope, attributes)?;
+        let value = |name: &&str| {
+            scope.get(name).cloned().ok_or_else(|| format!("output '{name}' is missing"))
+        };
+        outputs.iter().map(value).collect()
+    }
+
+    fn nodes<'n>(
+        &self,
+        t: &mut Tracer<'_>,
+        nodes: &'n [Node],
+        scope: &mut Scope<'n>,
+        attributes: &Attributes,
+    ) -> Result<(), String> {
+        for node in nodes {
+            let mut inputs = Vec::with_capacity(node.inputs.len());
+            for name in &node.inputs {
+                let missing = || format!("{}: input '{name}' is missing", label(node));
+                inputs.push(match name.as_str() {
+                    "" => None,
+                    name => Some(scope.get(name).ok_or_else(missing)?.clone()),
+                });
+            }
+            let call = Call { node, inputs, outer: attributes };
+            let before = t.enter(label(node).into());
+            let results = self.node(t, &call, scope);
+            t.enter(before);
+            let results = results.map_err(|error| match error.starts_with("node '") {
+                true => error,
+                false => format!("{}: {error}", label(node)),
+            })?;
+            for (name, value) in node.outputs.iter().zip(results) {
+                scope.values.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn node(
+        &self,
+        t: &mut Tracer<'_>,
+        call: &Call<'_>,
+        scope: &Scope<'_>,
+    ) -> Result<Vec<Value>, String> {
+        let node = call.node;
+        if let Some(results) = super::control::run(self, t, call, scope) {
+            return results;
+        }
+        if let Some(operator) = ops::find(&node.domain, &node.op) {
+            // burn panics where its own checks fail.
+            let run = catch_unwind(AssertUnwindSafe(|| operator(t, call)));
+            return run.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
+        }
+        let key = (node.domain.clone(), node.op.clone());
+        let Some(function) = self.file.functions.get(&key) else {
+            let domain = if node.domain.is_empty() { "ai.onnx" } else { &node.domain };
+            return Err(format!("operator {} of {domain} is not supported", node.op));
+        };
+        if scope.depth >= DEPTH_MAX {
+            return Err(format!("functions in functions deeper than {DEPTH_MAX}"));
+        }
+        let mut attributes = function.defaults.clone();
+        for name in node.attributes.keys() {
+            if let Some(attribute) = call.attribute(name) {
+                attributes.insert(name.clone(), attribute.clone());
+            }
+        }
+        let names = function.inputs.iter().map(String::as_str);
+        let values = names
+            .zip(call.inputs.iter())
+            .filter_map(|(name, value)| value.clone().map(|value| (name, value)));
+        let mut inner = Scope { values: values.collect(), outer: None, depth: scope.depth + 1 };
+        self.nodes(t, &function.nodes, &mut inner, &attributes)?;
+        let value = |name: &String| {
+            inner.get(name).cloned().ok_or_else(|| format!("output '{name}' is missing"))
+        };
+        function.outputs.iter().map(value).collect()
+    }
+}
+
+/// How messages name a node.
+pub(crate) fn label(node: &Node) -> String {
+    format!("node '{}' ({})", node.name, node.op)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+impl ModelFile {
+    /// Operators that are known to nobody here, each once, bodies and functions included.
+    pub(crate) fn missing_operators(&self) -> Vec<String> {
+        let mut missing = std::collections::BTreeSet::new();
+        let functions = self.functions.values().flat_map(|function| &function.nodes);
+        let mut waiting: Vec<&Node> = self.graph.nodes.iter().chain(functions).collect();
+        while let Some(node) = waiting.pop() {
+            for attribute in node.attributes.values() {
+                if let Attribute::Graph(graph) = attribute {
+                    waiting.extend(&graph.nodes);
+                }
+            }
+            let key = (node.domain.clone(), node.op.clone());
+            let known = ops::find(&node.domain, &node.op).is_some()
+                || super::control::knows(&node.domain, &node.op)
+                || self.functions.contains_key(&key);
+            if !known {
+                let domain = if node.domain.is_empty() { "ai.onnx" } else { &node.domain };
+                missing.insert(format!("{} of {domain}", node.op));
+            }
+        }
+        missing.into_iter().collect()
+    }
+}

@@ -1,0 +1,240 @@
+//! Control flow: which branch, and how often, is decided while a plan is made.
+
+use super::build::{Cut, axis};
+use super::compile::{Compiler, Scope};
+use super::elem::Elem;
+use super::graph::{Attribute, Graph};
+use super::host::Host;
+use super::ops::Call;
+use super::trace::{T, Tracer, Value};
+use std::sync::Arc;
+
+/// Most rounds of a loop: each adds its steps to the plan.
+const ROUNDS_MAX: i64 = 100_000;
+
+type Outputs = Result<Vec<Value>, String>;
+
+/// What runs the bodies of an operator.
+struct Body<'a> {
+    compiler: &'a Compiler<'a>,
+    call: &'a Call<'a>,
+    scope: &'a Scope<'a>,
+}
+
+/// Whether it is an operator of control flow.
+pub(crate) fn knows(domain: &str, op: &str) -> bool {
+    domain.is_empty() && matches!(op, "If" | "Loop" | "Scan" | "SequenceMap")
+}
+
+/// The outputs, if it is an operator of control flow.
+pub(crate) fn run(
+    compiler: &Compiler<'_>,
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    scope: &Scope<'_>,
+) -> Option<Outputs> {
+    if !knows(&call.node.domain, &call.node.op) {
+        return None;
+    }
+    let body = Body { compiler, call, scope };
+    match call.node.op.as_str() {
+        "If" => Some(body.branch(t)),
+        "Loop" => Some(body.looped(t)),
+        "Scan" => Some(body.scan(t)),
+        "SequenceMap" => Some(body.sequence_map(t)),
+        _ => None,
+    }
+}
+
+impl Body<'_> {
+    fn graph(&self, name: &str) -> Result<Arc<Graph>, String> {
+        match self.call.attribute(name) {
+            Some(Attribute::Graph(graph)) => Ok(graph.clone()),
+            _ => Err(format!("attribute {name} is no graph")),
+        }
+    }
+
+    fn run(&self, t: &mut Tracer<'_>, graph: &Graph, inputs: Vec<Value>) -> Outputs {
+        self.compiler.graph(t, graph, inputs, self.scope, self.call.outer, true)
+    }
+
+    fn branch(&self, t: &mut Tracer<'_>) -> Outputs {
+        let holds = truth(t, self.call.tensor(0)?)?;
+        let graph = self.graph(if holds { "then_branch" } else { "else_branch" })?;
+        self.run(t, &graph, Vec::new())
+    }
+
+    fn looped(&self, t: &mut Tracer<'_>) -> Outputs {
+        let graph = self.graph("body")?;
+        let most = match self.call.optional(0)? {
+            Some(most) => t.ints(most)?.first().copied().unwrap_or(0),
+            None => i64::MAX,
+        };
+        let mut goes_on = match self.call.optional(1)? {
+            Some(condition) => truth(t, condition)?,
+            None => true,
+        };
+        let given = self.call.inputs.iter().skip(2).flatten();
+        let mut carried: Vec<Value> = given.cloned().collect();
+        let mut scanned: Vec<Vec<T>> =
+            vec![Vec::new(); graph.outputs.len().saturating_sub(1 + carried.len())];
+        let mut round = 0;
+        while goes_on && round < most {
+            if round >= ROUNDS_MAX {
+                return Err(format!("more than {ROUNDS_MAX} rounds"));
+            }
+            let count = t.constant(Host::ints(Elem::I64, vec![], vec![round]))?;
+            let condition = t.constant(Host::bools(vec![], [goes_on]))?;
+            let mut inputs = vec![Value::Tensor(count), Value::Tensor(condition)];
+            inputs.extend(carried.iter().cloned());
+            let mut outputs = self.run(t, &graph, inputs)?.into_iter();
+            goes_on = match outputs.next() {
+                Some(Value::Tensor(condition)) => truth(t, &condition)?,
+                _ => return Err("the body gives no condition".to_owned()),
+            };
+            carried = outputs.by_ref().take(carried.len()).collect();
+            for (all, value) in scanned.iter_mut().zip(outputs) {
+                all.push(tensor(value)?);
+            }
+            round += 1;
+        }
+        for (at, all) in scanned.iter().enumerate() {
+            let port = graph.outputs.get(1 + carried.len());
+            let _ = at;
+            let elem = port.and_then(|port| port.elem).unwrap_or(Elem::F32);
+            carried.push(Value::Tensor(stack(t, all, 0, elem)?));
+        }
+        Ok(carried)
+    }
+
+    fn scan(&self, t: &mut Tracer<'_>) -> Outputs {
+        if self.call.opset() < 9 {
+            return self.scan_batches(t);
+        }
+        let inputs = self.call.tensors()?;
+        self.scan_of(t, &inputs)
+    }
+
+    /// The older form: everything has a batch axis in front, scanned one by one.
+    fn scan_batches(&self, t: &mut Tracer<'_>) -> Outputs {
+        let inputs: Vec<T> = self
+            .call
+            .inputs
+            .iter()
+            .skip(1)
+            .flatten()
+            .cloned()
+            .map(tensor)
+            .collect::<Result<_, _>>()?;
+        let batch = inputs.first().and_then(|input| input.shape.first()).copied().unwrap_or(0);
+        let mut all: Vec<Vec<T>> = Vec::new();
+        for at in 0..batch {
+            let mut of_one = Vec::with_capacity(inputs.len());
+            for input in &inputs {
+                let part = t.narrow(input, 0, Cut::range(at, at + 1))?;
+                of_one.push(t.squeeze(&part, &[0])?);
+            }
+            for (place, value) in self.scan_of(t, &of_one)?.into_iter().enumerate() {
+                if all.len() <= place {
+                    all.push(Vec::new());
+                }
+                if let Some(parts) = all.get_mut(place) {
+                    parts.push(tensor(value)?);
+                }
+            }
+        }
+        all.iter().map(|parts| Ok(Value::Tensor(stack(t, parts, 0, Elem::F32)?))).collect()
+    }
+
+    fn scan_of(&self, t: &mut Tracer<'_>, inputs: &[T]) -> Outputs {
+        let graph = self.graph("body")?;
+        let count = self.call.int("num_scan_inputs")?.ok_or("num_scan_inputs is missing")?;
+        let count = usize::try_from(count).unwrap_or(0);
+        let states = inputs.len().checked_sub(count).ok_or("more scan inputs than inputs")?;
+        let (state, scanned) = inputs.split_at(states);
+        let axes = self.axes("scan_input_axes", scanned)?;
+        let back = self.flags("scan_input_directions", count)?;
+        let lengths = scanned.iter().zip(&axes).filter_map(|(input, axis)| input.shape.get(*axis));
+        let length = lengths.copied().min().unwrap_or(0);
+        let mut state: Vec<Value> = state.iter().cloned().map(Value::Tensor).collect();
+        let outputs = graph.outputs.len().saturating_sub(states);
+        let mut collected: Vec<Vec<T>> = vec![Vec::new(); outputs];
+        for round in 0..length {
+            let mut given = state.clone();
+            for ((input, axis), back) in scanned.iter().zip(&axes).zip(&back) {
+                let at = if *back { length - 1 - round } else { round };
+                let part = t.narrow(input, *axis, Cut::range(at, at + 1))?;
+                given.push(Value::Tensor(t.squeeze(&part, &[*axis])?));
+            }
+            let mut results = self.run(t, &graph, given)?.into_iter();
+            state = results.by_ref().take(states).collect();
+            for (all, value) in collected.iter_mut().zip(results) {
+                all.push(tensor(value)?);
+            }
+        }
+        let back = self.flags("scan_output_directions", outputs)?;
+        let out_axes = self.call.ints("scan_output_axes")?.unwrap_or(&[]);
+        for (at, mut all) in collected.into_iter().enumerate() {
+            if back.get(at) == Some(&true) {
+                all.reverse();
+            }
+            let rank = all.first().map_or(1, |part| part.rank() + 1);
+            let along = axis(out_axes.get(at).copied().unwrap_or(0), rank)?;
+            state.push(Value::Tensor(stack(t, &all, along, Elem::F32)?));
+        }
+        Ok(state)
+    }
+
+    fn axes(&self, name: &str, scanned: &[T]) -> Result<Vec<usize>, String> {
+        let given = self.call.ints(name)?.unwrap_or(&[]);
+        let one =
+            |(at, input): (usize, &T)| axis(given.get(at).copied().unwrap_or(0), input.rank());
+        scanned.iter().enumerate().map(one).collect()
+    }
+
+    fn flags(&self, name: &str, count: usize) -> Result<Vec<bool>, String> {
+        let old = if name.starts_with("scan_input") { "directions" } else { name };
+        let given = self.call.ints(name)?.or(self.call.ints(old)?).unwrap_or(&[]);
+        Ok((0..count).map(|at| given.get(at) == Some(&1)).collect())
+    }
+
+    fn sequence_map(&self, t: &mut Tracer<'_>) -> Outputs {
+        let graph = self.graph("body")?;
+        let inputs: Vec<Value> = self.call.inputs.iter().flatten().cloned().collect();
+        let Some(Value::Sequence(first)) = inputs.first() else {
+            return Err("input 0 is no sequence".to_owned());
+        };
+        let mut outputs: Vec<Vec<Value>> = vec![Vec::new(); graph.outputs.len()];
+        for at in 0..first.len() {
+            let one = |input: &Value| match input {
+                Value::Sequence(all) => all.get(at).cloned().ok_or("sequences differ in length"),
+                other => Ok(other.clone()),
+            };
+            let given = inputs.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+            for (all, value) in outputs.iter_mut().zip(self.run(t, &graph, given)?) {
+                all.push(value);
+            }
+        }
+        Ok(outputs.into_iter().map(Value::Sequence).collect())
+    }
+}
+
+fn tensor(value: Value) -> Result<T, String> {
+    match value {
+        Value::Tensor(t) => Ok(t),
+        _ => Err("a tensor was expected".to_owned()),
+    }
+}
+
+fn truth(t: &mut Tracer<'_>, condition: &T) -> Result<bool, String> {
+    Ok(t.ints(condition)?.first().is_some_and(|value| *value != 0))
+}
+
+/// Tensors of one shape along a new axis.
+pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> Result<T, String> {
+    if all.is_empty() {
+        return t.constant(Host::numbers(elem, vec![0], vec![]));
+    }
+    let parts = all.iter().map(|part| t.unsqueeze(part, axis)).collect::<Result<Vec<_>, _>>()?;
+    t.cat(&parts, axis)
+}

@@ -1,0 +1,195 @@
+//! Data beside a model, as ONNX's own tests have them: `test_data_set_0/input_0.pb` and
+//! `output_0.pb`, each a tensor, a sequence or an optional. Runs the model and compares.
+
+use super::compile::Compiler;
+use super::graph::{ModelFile, Port, Sort};
+use super::host::Host;
+use super::plan::Held;
+use super::proto::{OptionalProto, SequenceProto, TensorProto};
+use super::raw::Raw;
+use super::tensor::{Place, Tensor, from_raw};
+use super::trace::{Constants, T, Tracer, Value};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A value outside of any plan.
+#[derive(Clone, Debug)]
+enum Item {
+    Tensor(Raw),
+    Sequence(Vec<Item>),
+    Nothing,
+}
+
+/// Runs a model on one folder of data and compares what it gives with what is there.
+///
+/// # Errors
+/// What failed, or the first difference.
+pub(crate) fn check(
+    file: &ModelFile,
+    place: &Place,
+    folder: &Path,
+    (relative, absolute): (f64, f64),
+) -> Result<(), String> {
+    let graph = &file.graph;
+    let mut inputs = Vec::new();
+    for (at, port) in graph.inputs.iter().enumerate() {
+        let path = folder.join(format!("input_{at}.pb"));
+        if path.exists() {
+            inputs.push(read(&path, port)?);
+        }
+    }
+    let outputs = run(file, place, inputs)?;
+    for (at, (port, found)) in graph.outputs.iter().zip(outputs).enumerate() {
+        let path = folder.join(format!("output_{at}.pb"));
+        if path.exists() {
+            let expected = read(&path, port)?;
+            same(&expected, &found, relative, absolute)
+                .map_err(|error| format!("output '{}': {error}", port.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The inputs of a data set, for graphs that take tensors only.
+///
+/// # Errors
+/// What cannot be read.
+pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<Raw>, String> {
+    let ports = file.graph.inputs.iter().enumerate();
+    let inputs =
+        ports.map(|(at, port)| match read(&folder.join(format!("input_{at}.pb")), port)? {
+            Item::Tensor(raw) => Ok(raw),
+            _ => Err(format!("input '{}' is no tensor", port.name)),
+        });
+    inputs.collect()
+}
+
+fn run(file: &ModelFile, place: &Place, inputs: Vec<Item>) -> Result<Vec<Item>, String> {
+    let mut tensors = HashMap::new();
+    for (name, raw) in &file.graph.constants {
+        tensors.insert(name.clone(), T::of_file(raw)?);
+    }
+    let mut constants = Constants::default();
+    let mut t = Tracer::new(place.clone(), &mut constants);
+    let values = inputs.into_iter().map(|item| value(&mut t, item, place));
+    let values = values.collect::<Result<Vec<_>, _>>()?;
+    let outputs = Compiler { file }.main(&mut t, values, &tensors)?;
+    let mut flat = Vec::new();
+    outputs.iter().for_each(|output| flatten(output, &mut flat));
+    let (results, _) = t.finish(&flat)?;
+    let mut results = results.into_iter();
+    Ok(outputs.iter().map(|output| rebuild(output, &mut results)).collect())
+}
+
+fn value(t: &mut Tracer<'_>, item: Item, place: &Place) -> Result<Value, String> {
+    Ok(match item {
+        Item::Nothing => Value::Optional(None),
+        Item::Sequence(items) => {
+            let items = items.into_iter().map(|item| value(t, item, place));
+            Value::Sequence(items.collect::<Result<_, _>>()?)
+        }
+        Item::Tensor(raw) => {
+            let held = if raw.elem == super::elem::Elem::Text {
+                Held::Text(Arc::new(Host::from_raw(&raw)))
+            } else {
+                Held::Tensor(Tensor::upload(from_raw(&raw, place)?, &place.device))
+            };
+            Value::Tensor(t.input(raw.elem, raw.shape, held))
+        }
+    })
+}
+
+fn flatten(value: &Value, into: &mut Vec<T>) {
+    match value {
+        Value::Tensor(t) => into.push(t.clone()),
+        Value::Sequence(all) => all.iter().for_each(|value| flatten(value, into)),
+        Value::Optional(Some(value)) => flatten(value, into),
+        Value::Optional(None) => {}
+    }
+}
+
+fn rebuild(value: &Value, results: &mut impl Iterator<Item = Raw>) -> Item {
+    match value {
+        Value::Tensor(_) => results.next().map_or(Item::Nothing, Item::Tensor),
+        Value::Sequence(all) => {
+            Item::Sequence(all.iter().map(|value| rebuild(value, results)).collect())
+        }
+        Value::Optional(Some(value)) => rebuild(value, results),
+        Value::Optional(None) => Item::Nothing,
+    }
+}
+
+fn read(path: &Path, port: &Port) -> Result<Item, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = Bytes::from(bytes);
+    let bad = |error: prost::DecodeError| format!("{}: {error}", path.display());
+    match port.sort {
+        Sort::Tensor => tensor(&TensorProto::decode(bytes).map_err(bad)?),
+        Sort::Sequence => sequence(&SequenceProto::decode(bytes).map_err(bad)?),
+        Sort::OptionalTensor | Sort::OptionalSequence => {
+            // Some data sets hold the value itself.
+            let optional = OptionalProto::decode(bytes).map_err(bad)?;
+            match (optional.tensor_value, optional.sequence_value) {
+                (Some(value), _) => tensor(&value),
+                (_, Some(value)) => sequence(&value),
+                (None, None) => Ok(Item::Nothing),
+            }
+        }
+    }
+}
+
+fn tensor(proto: &TensorProto) -> Result<Item, String> {
+    let none = |_: &str| Err("a data set has no external data".to_owned());
+    Raw::read(proto, &none).map(Item::Tensor)
+}
+
+fn sequence(proto: &SequenceProto) -> Result<Item, String> {
+    let tensors = proto.tensor_values.iter().map(tensor);
+    let sequences = proto.sequence_values.iter().map(sequence);
+    let items = tensors.chain(sequences).collect::<Result<Vec<_>, _>>()?;
+    Ok(Item::Sequence(items))
+}
+
+fn same(expected: &Item, found: &Item, relative: f64, absolute: f64) -> Result<(), String> {
+    match (expected, found) {
+        (Item::Nothing, Item::Nothing) => Ok(()),
+        (Item::Tensor(expected), Item::Tensor(found)) => {
+            close(&Host::from_raw(expected), &Host::from_raw_wide(found), relative, absolute)
+        }
+        (Item::Sequence(expected), Item::Sequence(found)) if expected.len() == found.len() => {
+            let mut pairs = expected.iter().zip(found);
+            pairs.try_for_each(|(expected, found)| same(expected, found, relative, absolute))
+        }
+        _ => Err(format!("{} was expected, not {}", describe(expected), describe(found))),
+    }
+}
+
+fn describe(item: &Item) -> String {
+    match item {
+        Item::Nothing => "nothing".to_owned(),
+        Item::Tensor(raw) => format!("{}{:?}", raw.elem, raw.shape),
+        Item::Sequence(all) => format!("a sequence of {}", all.len()),
+    }
+}
+
+fn close(expected: &Host, found: &Host, relative: f64, absolute: f64) -> Result<(), String> {
+    if expected.elem != found.elem || expected.shape != found.shape {
+        let (was, is) = (expected.shape.clone(), found.shape.clone());
+        return Err(format!("{}{was:?} was expected, not {}{is:?}", expected.elem, found.elem));
+    }
+    if let Some((was, is)) =
+        expected.to_text().iter().zip(found.to_text()).find(|(was, is)| was != is)
+    {
+        return Err(format!("'{was}' was expected, not '{is}'"));
+    }
+    for (at, (was, is)) in expected.to_f64().iter().zip(found.to_f64()).enumerate() {
+        let close = (was - is).abs() <= absolute + relative * was.abs();
+        if !(close || *was == is || was.is_nan() && is.is_nan()) {
+            return Err(format!("element {at}: {was} was expected, not {is}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! A model that runs: its graph, its constants, and the plans made so far.
+
+use super::compile::Compiler;
+use super::elem::Elem;
+use super::graph::ModelFile;
+use super::host::Host;
+use super::plan::{Env, Form, Held, Plan, Stop};
+use super::profile::Profile;
+use super::raw::Raw;
+use super::tensor::{Place, Tensor, from_raw};
+use super::trace::{Constants, T, Tracer, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most plans kept; the one used longest ago goes first.
+const PLANS_MAX: usize = 64;
+
+/// A loaded model on one device.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    file: ModelFile,
+    tensors: HashMap<String, T>,
+    constants: Constants,
+    place: Place,
+    /// By the forms of the inputs, with when each was used last.
+    plans: HashMap<Vec<(Elem, Vec<usize>)>, (Arc<Plan>, u64)>,
+    runs: u64,
+}
+
+impl Engine {
+    /// # Errors
+    /// If a tensor of the file cannot be held.
+    pub(crate) fn new(file: ModelFile, place: Place) -> Result<Engine, String> {
+        let mut tensors = HashMap::new();
+        for (name, raw) in &file.graph.constants {
+            let t = T::of_file(raw).map_err(|error| format!("tensor '{name}': {error}"))?;
+            tensors.insert(name.clone(), t);
+        }
+        let (constants, plans) = (Constants::default(), HashMap::new());
+        Ok(Engine { file, tensors, constants, place, plans, runs: 0 })
+    }
+
+    /// What a run on such inputs costs; `None` if there is no plan for them.
+    pub(crate) fn profile(&self, inputs: &[Raw]) -> Option<Profile> {
+        let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
+        let forms: Vec<Form> = inputs.iter().map(Form::of).collect();
+        self.plans.get(&key).map(|(plan, _)| plan.profile(&forms))
+    }
+
+    /// Answers: with the plan for these shapes, which is made if there is none.
+    ///
+    /// # Errors
+    /// Naming the node and the operator that failed.
+    pub(crate) fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+        let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
+        self.runs += 1;
+        if let Some((plan, used)) = self.plans.get_mut(&key) {
+            *used = self.runs;
+            let plan = plan.clone();
+            let mut env = Env { place: self.place.clone(), values: Vec::new() };
+            for (var, raw) in inputs.iter().enumerate() {
+                env.set(var, hold(raw, &self.place)?);
+            }
+            match plan.run(&mut env) {
+                Ok(outputs) => return Ok(outputs),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Stale) => {}
+            }
+        }
+        let (outputs, plan) = self.plan(inputs)?;
+        match plan {
+            Some(plan) => self.keep(key, plan),
+            None => {
+                self.plans.remove(&key);
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn plan(&mut self, inputs: &[Raw]) -> Result<(Vec<Raw>, Option<Plan>), String> {
+        let mut t = Tracer::new(self.place.clone(), &mut self.constants);
+        let mut values = Vec::with_capacity(inputs.len());
+        for raw in inputs {
+            let held = hold(raw, &self.place)?;
+            values.push(Value::Tensor(t.input(raw.elem, raw.shape.clone(), held)));
+        }
+        let compiler = Compiler { file: &self.file };
+        let outputs = compiler.main(&mut t, values, &self.tensors)?;
+        let tensor = |value: Value| match value {
+            Value::Tensor(t) => Ok(t),
+            _ => Err("an output is no tensor".to_owned()),
+        };
+        let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        t.finish(&outputs)
+    }
+
+    fn keep(&mut self, key: Vec<(Elem, Vec<usize>)>, plan: Plan) {
+        if self.plans.len() >= PLANS_MAX {
+            let oldest = self.plans.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.plans.remove(&oldest);
+            }
+        }
+        self.plans.insert(key, (Arc::new(plan), self.runs));
+    }
+}
+
+fn hold(raw: &Raw, place: &Place) -> Result<Held, String> {
+    if raw.elem == Elem::Text {
+        return Ok(Held::Text(Arc::new(Host::from_raw(raw))));
+    }
+    Ok(Held::Tensor(Tensor::upload(from_raw(raw, place)?, &place.device)))
+}
+
+impl Form {
+    pub(crate) fn of(raw: &Raw) -> Form {
+        Form { elem: raw.elem, shape: raw.shape.clone() }
+    }
+}

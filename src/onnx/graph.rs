@@ -1,0 +1,411 @@
+//! The graph of an ONNX file, checked and in an order in which it can be computed.
+
+use super::elem::Elem;
+use super::proto::{
+    AttributeProto, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto,
+    TypeProto, TypeValue, ValueInfoProto,
+};
+use super::raw::{Raw, ReadFile};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Newest version of the operator set that is known.
+const OPSET_MAX: i64 = 27;
+
+/// A whole file.
+#[derive(Debug)]
+pub(crate) struct ModelFile {
+    pub(crate) graph: Graph,
+    /// Version of the standard operators.
+    opset: i64,
+    /// Functions of the file itself, by domain and name.
+    pub(crate) functions: HashMap<(String, String), Function>,
+    /// What the exporter wrote about the model: labels, dictionaries.
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+/// A graph: the main one, or the body of a control flow operator.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
+    /// Each comes after those that it depends on.
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) constants: Vec<(String, Arc<Raw>)>,
+}
+
+/// An input or output.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) sort: Sort,
+    /// `None` for what is no tensor, or not said.
+    pub(crate) elem: Option<Elem>,
+    /// `None` where the file does not say it.
+    pub(crate) dims: Option<Vec<Dim>>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Tensor,
+    Sequence,
+    OptionalTensor,
+    OptionalSequence,
+}
+
+/// A dimension of an input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Dim {
+    Fixed(usize),
+    /// Equal names mean equal lengths.
+    Named(String),
+    Unknown,
+}
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Its own name, or that of its first output.
+    pub(crate) name: String,
+    pub(crate) op: String,
+    pub(crate) domain: String,
+    /// Empty for optional inputs that are left out.
+    pub(crate) inputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
+    pub(crate) attributes: HashMap<String, Attribute>,
+    /// Version of the operator set that its meaning is taken from.
+    pub(crate) opset: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Attribute {
+    Float(f32),
+    Int(i64),
+    Text(Bytes),
+    Tensor(Arc<Raw>),
+    /// Values, indices, dimensions.
+    Sparse(Arc<(Raw, Raw, Vec<usize>)>),
+    Graph(Arc<Graph>),
+    Floats(Vec<f32>),
+    Ints(Vec<i64>),
+    Texts(Vec<Bytes>),
+    Type(TypeProto),
+    /// Another name: an attribute of the function that the node stands in.
+    Ref(String),
+}
+
+/// A function of the file: a piece of graph that nodes stand for.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) inputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
+    pub(crate) nodes: Vec<Node>,
+    /// Attributes with what they are where a node does not give them.
+    pub(crate) defaults: HashMap<String, Attribute>,
+}
+
+impl ModelFile {
+    /// Reads a file's bytes; large tensors in it are not copied. `files` reads external data.
+    ///
+    /// # Errors
+    /// Naming the node or tensor and what is wrong with it.
+    pub(crate) fn read(data: Bytes, files: ReadFile<'_>) -> Result<ModelFile, String> {
+        let proto =
+            ModelProto::decode(data).map_err(|error| format!("is no ONNX file: {error}"))?;
+        let opsets = opsets(proto.opset_import.iter().map(|set| (&set.domain, set.version)))?;
+        let graph = proto.graph.ok_or("is no ONNX file: it has no graph")?;
+        let reader = Reader { opsets, files };
+        let outer = BTreeSet::new();
+        let graph = reader.graph(graph, &outer)?;
+        let opset = reader.opsets.get("").copied().unwrap_or(1);
+        let mut functions = HashMap::new();
+        for function in proto.functions {
+            let (key, function) = reader.function(function)?;
+            functions.insert(key, function);
+        }
+        let entry = |entry: super::proto::StringStringEntryProto| {
+            Some((entry.key?, entry.value.unwrap_or_default()))
+        };
+        let metadata = proto.metadata_props.into_iter().filter_map(entry).collect();
+        Ok(ModelFile { graph, opset, functions, metadata })
+    }
+
+    /// Version of the standard operators that the main graph is written in.
+    pub(crate) fn opset(&self) -> i64 {
+        self.opset
+    }
+}
+
+fn opsets<'a>(
+    sets: impl Iterator<Item = (&'a Option<String>, Option<i64>)>,
+) -> Result<HashMap<String, i64>, String> {
+    let mut found = HashMap::new();
+    for (domain, version) in sets {
+        let domain = plain_domain(domain.as_deref().unwrap_or_default());
+        let version = version.unwrap_or(1);
+        if domain.is_empty() && !(1..=OPSET_MAX).contains(&version) {
+            return Err(format!("opset {version} is not known; 1 to {OPSET_MAX} are"));
+        }
+        found.insert(domain.to_owned(), version);
+    }
+    Ok(found)
+}
+
+/// The domain with one name for the standard operators.
+fn plain_domain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+struct Reader<'a> {
+    opsets: HashMap<String, i64>,
+    files: ReadFile<'a>,
+}
+
+impl Reader<'_> {
+    /// `outer` are names of the graphs around it, which a body may use.
+    fn graph(&self, proto: GraphProto, outer: &BTreeSet<String>) -> Result<Graph, String> {
+        let mut constants = Vec::with_capacity(proto.initializer.len());
+        for tensor in &proto.initializer {
+            let name = tensor.name.clone().unwrap_or_default();
+            constants.push((name.clone(), self.tensor(&name, tensor)?));
+        }
+        for sparse in &proto.sparse_initializer {
+            let values = sparse.values.clone().unwrap_or_default();
+            let name = values.name.clone().unwrap_or_default();
+            let indices = sparse.indices.clone().unwrap_or_default();
+            let (values, indices) = (self.tensor(&name, &values)?, self.tensor(&name, &indices)?);
+            let shape = super::raw::shape(&sparse.dims)?;
+            let dense = super::sparse::dense(&values, &indices, &shape);
+            let dense = dense.map_err(|error| format!("tensor '{name}': {error}"))?;
+            constants.push((name, Arc::new(dense)));
+        }
+        let known = |name: &String| constants.iter().any(|(constant, _)| constant == name);
+        let inputs = ports(proto.input)?;
+        // Old files list initialisers among the inputs, as defaults.
+        let inputs: Vec<Port> = inputs.into_iter().filter(|port| !known(&port.name)).collect();
+        let mut names: BTreeSet<String> = outer.clone();
+        names.extend(inputs.iter().map(|port| port.name.clone()));
+        names.extend(constants.iter().map(|(name, _)| name.clone()));
+        let nodes = self.nodes(proto.node, &names)?;
+        names.extend(nodes.iter().flat_map(|node| node.outputs.clone()));
+        let outputs = ports(proto.output)?;
+        if let Some(port) = outputs.iter().find(|port| !names.contains(&port.name)) {
+            return Err(format!("output '{}' is computed by no node", port.name));
+        }
+        Ok(Graph { inputs, outputs, nodes, constants })
+    }
+
+    fn tensor(&self, name: &str, proto: &TensorProto) -> Result<Arc<Raw>, String> {
+        let raw = Raw::read(proto, self.files);
+        raw.map(Arc::new).map_err(|error| format!("tensor '{name}': {error}"))
+    }
+
+    fn nodes(&self, protos: Vec<NodeProto>, known: &BTreeSet<String>) -> Result<Vec<Node>, String> {
+        // A body may use whatever any node around it computes: which ones, the order tells.
+        let mut visible = known.clone();
+        for proto in &protos {
+            visible.extend(proto.output.iter().filter(|name| !name.is_empty()).cloned());
+        }
+        let nodes = protos.into_iter().map(|proto| self.node(proto, &visible));
+        in_order(nodes.collect::<Result<_, _>>()?, known)
+    }
+
+    fn node(&self, proto: NodeProto, visible: &BTreeSet<String>) -> Result<Node, String> {
+        let op = proto.op_type.unwrap_or_default();
+        let name = proto.name.filter(|name| !name.is_empty());
+        let name = name.or_else(|| proto.output.iter().find(|name| !name.is_empty()).cloned());
+        let name = name.unwrap_or_default();
+        let domain = plain_domain(proto.domain.as_deref().unwrap_or_default()).to_owned();
+        let mut attributes = HashMap::new();
+        for attribute in proto.attribute {
+            let key = attribute.name.clone().unwrap_or_default();
+            let read = self.attribute(attribute, visible);
+            let read = read.map_err(|error| format!("node '{name}' ({op}): {key}: {error}"))?;
+            attributes.insert(key, read);
+        }
+        let opset = self.opsets.get(&domain).copied().unwrap_or(1);
+        let (inputs, outputs) = (proto.input, proto.output);
+        Ok(Node { name, op, domain, inputs, outputs, attributes, opset })
+    }
+
+    fn attribute(
+        &self,
+        proto: AttributeProto,
+        visible: &BTreeSet<String>,
+    ) -> Result<Attribute, String> {
+        if let Some(name) = proto.ref_attr_name.filter(|name| !name.is_empty()) {
+            return Ok(Attribute::Ref(name));
+        }
+        let missing = "its value is missing";
+        Ok(match proto.kind.unwrap_or(0) {
+            1 => Attribute::Float(proto.f.unwrap_or(0.0)),
+            2 => Attribute::Int(proto.i.unwrap_or(0)),
+            3 => Attribute::Text(proto.s.unwrap_or_default()),
+            4 => Attribute::Tensor(Arc::new(Raw::read(&proto.t.ok_or(missing)?, self.files)?)),
+            5 => Attribute::Graph(Arc::new(self.graph(proto.g.ok_or(missing)?, visible)?)),
+            6 => Attribute::Floats(proto.floats),
+            7 => Attribute::Ints(proto.ints),
+            8 => Attribute::Texts(proto.strings),
+            11 => {
+                let sparse = proto.sparse_tensor.ok_or(missing)?;
+                let values = Raw::read(&sparse.values.ok_or(missing)?, self.files)?;
+                let indices = Raw::read(&sparse.indices.ok_or(missing)?, self.files)?;
+                let shape = super::raw::shape(&sparse.dims)?;
+                Attribute::Sparse(Arc::new((values, indices, shape)))
+            }
+            13 => Attribute::Type(proto.tp.ok_or(missing)?),
+            other => return Err(format!("attributes of type {other} are not supported")),
+        })
+    }
+
+    fn function(&self, proto: FunctionProto) -> Result<((String, String), Function), String> {
+        let name = proto.name.unwrap_or_default();
+        let domain = plain_domain(proto.domain.as_deref().unwrap_or_default()).to_owned();
+        let sets = proto.opset_import.iter().map(|set| (&set.domain, set.version));
+        let reader = Reader { opsets: opsets(sets)?, files: self.files };
+        let known: BTreeSet<String> = proto.input.iter().cloned().collect();
+        let nodes = reader.nodes(proto.node, &known);
+        let nodes = nodes.map_err(|error| format!("function '{name}': {error}"))?;
+        let mut defaults = HashMap::new();
+        for attribute in proto.attribute_proto {
+            let key = attribute.name.clone().unwrap_or_default();
+            defaults.insert(key, reader.attribute(attribute, &known)?);
+        }
+        let (inputs, outputs) = (proto.input, proto.output);
+        Ok(((domain, name), Function { inputs, outputs, nodes, defaults }))
+    }
+}
+
+/// Sorts nodes so that each comes after those that it depends on, else as they were.
+fn in_order(nodes: Vec<Node>, known: &BTreeSet<String>) -> Result<Vec<Node>, String> {
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    for (at, node) in nodes.iter().enumerate() {
+        for name in node.outputs.iter().filter(|name| !name.is_empty()) {
+            if known.contains(name) || makers.insert(name, at).is_some() {
+                return Err(format!("'{name}' is computed twice"));
+            }
+        }
+    }
+    let mut waits = vec![0usize; nodes.len()];
+    let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for ((at, node), wait) in nodes.iter().enumerate().zip(&mut waits) {
+        for name in node.needs().into_iter().filter(|name| !known.contains(name)) {
+            let Some(maker) = makers.get(name.as_str()) else {
+                return Err(format!(
+                    "node '{}' ({}): input '{name}' is unknown",
+                    node.name, node.op
+                ));
+            };
+            *wait += 1;
+            if let Some(users) = users.get_mut(*maker) {
+                users.push(at);
+            }
+        }
+    }
+    let order = order(&waits, &users);
+    if order.len() < nodes.len() {
+        let stuck = (0..nodes.len()).find(|at| !order.contains(at)).and_then(|at| nodes.get(at));
+        let stuck = stuck.map(|node| format!("'{}' ({})", node.name, node.op));
+        return Err(format!("node {} depends on itself", stuck.unwrap_or_default()));
+    }
+    let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+    Ok(order.iter().filter_map(|at| nodes.get_mut(*at).and_then(Option::take)).collect())
+}
+
+/// Kahn's order: the first of those that wait for nothing more, again and again.
+fn order(waits: &[usize], users: &[Vec<usize>]) -> Vec<usize> {
+    let mut waits = waits.to_vec();
+    let free = waits.iter().enumerate().filter(|(_, wait)| **wait == 0);
+    let mut ready: BTreeSet<usize> = free.map(|(at, _)| at).collect();
+    let mut order = Vec::with_capacity(waits.len());
+    while let Some(at) = ready.pop_first() {
+        order.push(at);
+        for user in users.get(at).into_iter().flatten() {
+            if let Some(wait) = waits.get_mut(*user) {
+                *wait -= 1;
+                if *wait == 0 {
+                    ready.insert(*user);
+                }
+            }
+        }
+    }
+    order
+}
+
+impl Node {
+    /// Names that must be there before it, those that its bodies use included.
+    pub(crate) fn needs(&self) -> BTreeSet<String> {
+        let mut names: BTreeSet<String> =
+            self.inputs.iter().filter(|name| !name.is_empty()).cloned().collect();
+        for attribute in self.attributes.values() {
+            if let Attribute::Graph(graph) = attribute {
+                names.extend(graph.needs());
+            }
+        }
+        names
+    }
+}
+
+impl Graph {
+    /// Names of the graphs around it that it uses.
+    pub(crate) fn needs(&self) -> BTreeSet<String> {
+        let mut own: BTreeSet<&String> = self.inputs.iter().map(|port| &port.name).collect();
+        own.extend(self.constants.iter().map(|(name, _)| name));
+        own.extend(self.nodes.iter().flat_map(|node| &node.outputs));
+        let used = self.nodes.iter().flat_map(Node::needs);
+        let given = self.outputs.iter().map(|port| port.name.clone());
+        used.chain(given).filter(|name| !own.contains(name)).collect()
+    }
+}
+
+fn ports(infos: Vec<ValueInfoProto>) -> Result<Vec<Port>, String> {
+    infos.into_iter().map(port).collect()
+}
+
+fn port(info: ValueInfoProto) -> Result<Port, String> {
+    let name = info.name.unwrap_or_default();
+    let value = info.kind.and_then(|kind| kind.value);
+    let sort = sort_of(value.as_ref());
+    let Some(TypeValue::Tensor(tensor)) = value else {
+        return Ok(Port { name, sort, elem: None, dims: None });
+    };
+    let elem = match tensor.elem_type {
+        None | Some(0) => None,
+        Some(number) => {
+            Some(Elem::from_onnx(number).map_err(|error| format!("'{name}': {error}"))?)
+        }
+    };
+    let dims = tensor.shape.map(|shape| {
+        let dims = shape.dim.into_iter().map(|dim| match dim.value {
+            // Exporters write 0 and -1 for what they do not know.
+            Some(DimensionValue::Value(length)) if length > 0 => {
+                usize::try_from(length).map_or(Dim::Unknown, Dim::Fixed)
+            }
+            Some(DimensionValue::Name(name)) if !name.is_empty() && name != "?" => Dim::Named(name),
+            _ => Dim::Unknown,
+        });
+        dims.collect::<Vec<_>>()
+    });
+    Ok(Port { name, sort, elem, dims })
+}
+
+fn sort_of(value: Option<&TypeValue>) -> Sort {
+    match value {
+        Some(TypeValue::Sequence(_)) => Sort::Sequence,
+        Some(TypeValue::Optional(inner)) => {
+            let inner = inner.elem_type.as_ref().and_then(|kind| kind.value.as_ref());
+            match inner {
+                Some(TypeValue::Sequence(_)) => Sort::OptionalSequence,
+                _ => Sort::OptionalTensor,
+            }
+        }
+        _ => Sort::Tensor,
+    }
+}
+
+#[cfg(test)]
+#[path = "graph_tests.rs"]
+mod tests;

@@ -1,0 +1,5 @@
+//! Boxes and regions of detectors.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

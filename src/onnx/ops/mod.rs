@@ -1,0 +1,232 @@
+//! The operators of ONNX, each written with the building blocks of a plan. A file per family; the
+//! table in each says which operators it has.
+
+mod activation;
+mod attention;
+mod conv;
+mod create;
+mod detect;
+mod elementwise;
+mod index;
+mod loss;
+mod math;
+mod ml;
+mod normalise;
+mod pool;
+mod quantise;
+mod recurrent;
+mod reduce;
+mod resize;
+mod sequence;
+mod shape;
+mod signal;
+mod text;
+mod training;
+
+use super::graph::{Attribute, Node};
+use super::raw::Raw;
+use super::trace::{T, Tracer, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What an operator gives.
+pub(crate) type Outputs = Result<Vec<Value>, String>;
+
+/// What an operator does: takes its inputs and gives its outputs.
+pub(crate) type Operator = fn(&mut Tracer<'_>, &Call<'_>) -> Outputs;
+
+/// The operators of a file, by name.
+pub(crate) type Table = &'static [(&'static str, Operator)];
+
+/// All operators, by domain.
+const TABLES: &[(&str, Table)] = &[
+    ("", activation::TABLE),
+    ("", attention::TABLE),
+    ("", conv::TABLE),
+    ("", create::TABLE),
+    ("", detect::TABLE),
+    ("", elementwise::TABLE),
+    ("", index::TABLE),
+    ("", loss::TABLE),
+    ("", math::TABLE),
+    ("", normalise::TABLE),
+    ("", pool::TABLE),
+    ("", quantise::TABLE),
+    ("", recurrent::TABLE),
+    ("", reduce::TABLE),
+    ("", resize::TABLE),
+    ("", sequence::TABLE),
+    ("", shape::TABLE),
+    ("", signal::TABLE),
+    ("", text::TABLE),
+    ("ai.onnx.ml", ml::TABLE),
+    ("ai.onnx.preview.training", training::TABLE),
+];
+
+/// Finds an operator.
+pub(crate) fn find(domain: &str, name: &str) -> Option<Operator> {
+    let tables = TABLES.iter().filter(|(of, _)| *of == domain);
+    let mut all = tables.flat_map(|(_, table)| table.iter());
+    all.find(|(known, _)| *known == name).map(|(_, operator)| *operator)
+}
+
+/// A node, with what it is given.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) node: &'a Node,
+    /// `None` for optional inputs that are left out.
+    pub(crate) inputs: Vec<Option<Value>>,
+    /// Attributes of the function that the node stands in.
+    pub(crate) outer: &'a HashMap<String, Attribute>,
+}
+
+/// One output.
+pub(crate) fn one(t: T) -> Outputs {
+    Ok(vec![Value::Tensor(t)])
+}
+
+/// Several outputs.
+pub(crate) fn several(all: impl IntoIterator<Item = T>) -> Outputs {
+    Ok(all.into_iter().map(Value::Tensor).collect())
+}
+
+impl Call<'_> {
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(crate) fn tensor(&self, at: usize) -> Result<&T, String> {
+        match self.inputs.get(at) {
+            Some(Some(Value::Tensor(t))) => Ok(t),
+            Some(Some(_)) => Err(format!("input {at} is no tensor")),
+            _ => Err(format!("input {at} is missing")),
+        }
+    }
+
+    /// A tensor that may be left out.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub(crate) fn optional(&self, at: usize) -> Result<Option<&T>, String> {
+        match self.inputs.get(at) {
+            Some(Some(Value::Tensor(t))) => Ok(Some(t)),
+            Some(Some(_)) => Err(format!("input {at} is no tensor")),
+            _ => Ok(None),
+        }
+    }
+
+    /// All tensors, for operators that take any number.
+    ///
+    /// # Errors
+    /// If one is missing or no tensor.
+    pub(crate) fn tensors(&self) -> Result<Vec<T>, String> {
+        (0..self.inputs.len()).map(|at| self.tensor(at).cloned()).collect()
+    }
+
+    /// How many outputs the node names; those at the end may be left out.
+    pub(crate) fn outputs(&self) -> usize {
+        self.node.outputs.iter().rposition(|name| !name.is_empty()).map_or(0, |at| at + 1)
+    }
+
+    pub(crate) fn opset(&self) -> i64 {
+        self.node.opset
+    }
+
+    pub(crate) fn attribute(&self, name: &str) -> Option<&Attribute> {
+        match self.node.attributes.get(name) {
+            Some(Attribute::Ref(outer)) => self.outer.get(outer),
+            other => other,
+        }
+    }
+
+    /// # Errors
+    /// If the attribute has another type.
+    pub(crate) fn int(&self, name: &str) -> Result<Option<i64>, String> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Int(value)) => Ok(Some(*value)),
+            Some(_) => Err(format!("attribute {name} is no integer")),
+        }
+    }
+
+    /// # Errors
+    /// If the attribute has another type.
+    pub(crate) fn int_or(&self, name: &str, default: i64) -> Result<i64, String> {
+        Ok(self.int(name)?.unwrap_or(default))
+    }
+
+    /// # Errors
+    /// If the attribute has another type.
+    pub(crate) fn float(&self, name: &str) -> Result<Option<f64>, String> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Float(value)) => Ok(Some(f64::from(*value))),
+            Some(_) => Err(format!("attribute {name} is no float")),
+        }
+    }
+
+    /// # Errors
+    /// If the attribute has another type.
+    pub(crate) fn float_or(&self, name: &str, default: f64) -> Result<f64, String> {
+        Ok(self.float(name)?.unwrap_or(default))
+    }
+
+    /// # Errors
+    /// If the attribute has another type or is no UTF-8.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, String> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Text(bytes)) => {
+                let text = std::str::from_utf8(bytes);
+                text.map(Some).map_err(|_| format!("attribute {name} is not UTF-8"))
+            }
+            Some(_) => Err(format!("attribute {name} is no text")),
+        }
+    }
+
+    /// # Errors
+    /// If the attribute has another type.
+    pub(crate) fn ints(&self, name: &str) -> Result<Option<&[i64]>, String> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Ints(values)) => Ok(Some(values)),
+            Some(_) => Err(format!("attribute {name} is no list of integers")),
+        }
+    }
+
+    /// # Errors
+    /// If the attribute has another type.
+    pub(crate) fn floats(&self, name: &str) -> Result<Option<&[f32]>, String> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Floats(values)) => Ok(Some(values)),
+            Some(_) => Err(format!("attribute {name} is no list of floats")),
+        }
+    }
+
+    /// # Errors
+    /// If the attribute has another type or is no UTF-8.
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<String>>, String> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Texts(values)) => {
+                let text = |bytes: &bytes::Bytes| {
+                    String::from_utf8(bytes.to_vec())
+                        .map_err(|_| format!("attribute {name} is not UTF-8"))
+                };
+                values.iter().map(text).collect::<Result<_, _>>().map(Some)
+            }
+            Some(_) => Err(format!("attribute {name} is no list of texts")),
+        }
+    }
+
+    /// # Errors
+    /// If the attribute has another type.
+    pub(crate) fn raw(&self, name: &str) -> Result<Option<&Arc<Raw>>, String> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Tensor(raw)) => Ok(Some(raw)),
+            Some(_) => Err(format!("attribute {name} is no tensor")),
+        }
+    }
+}

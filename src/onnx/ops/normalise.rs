@@ -1,0 +1,5 @@
+//! Normalisations.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

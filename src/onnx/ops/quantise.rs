@@ -1,0 +1,5 @@
+//! Quantised arithmetic.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,5 @@
+//! Resizing and sampling of images.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

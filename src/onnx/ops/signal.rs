@@ -1,0 +1,5 @@
+//! Fourier transforms and windows.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

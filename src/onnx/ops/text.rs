@@ -1,0 +1,5 @@
+//! Operators on text.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

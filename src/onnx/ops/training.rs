@@ -1,0 +1,5 @@
+//! One step of an optimiser (`ai.onnx.preview.training`).
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,252 @@
+//! A plan: the steps that answer requests of one set of shapes.
+
+use super::elem::Elem;
+use super::host::Host;
+use super::op::{HostOp, Op};
+use super::raw::Raw;
+use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
+use std::sync::Arc;
+
+/// A tensor on the device, or text, which is always on the host.
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    Tensor(Tensor),
+    Text(Arc<Host>),
+}
+
+/// What a step takes.
+#[derive(Clone, Debug)]
+pub(crate) enum Arg {
+    /// The result of an earlier step, or an input.
+    Var(usize),
+    /// A constant on the device.
+    Constant(Tensor),
+    /// A constant on the host, for a step of the host.
+    Host(Arc<Host>),
+}
+
+/// Type and shape of a value, as ONNX speaks of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Form {
+    pub(crate) elem: Elem,
+    pub(crate) shape: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) op: Op,
+    pub(crate) args: Vec<Arg>,
+    /// Forms of the arguments, for steps of the host.
+    pub(crate) forms: Vec<Form>,
+    /// Where the results go, and what they are.
+    pub(crate) outputs: Vec<(usize, Form)>,
+    /// The node that it is a part of.
+    pub(crate) node: Arc<str>,
+    /// Results that no later step uses.
+    pub(crate) last: Vec<usize>,
+}
+
+/// What a plan does, in order.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Step(Step),
+    /// The plan holds only while this small result is what it was when the plan was made.
+    Guard(usize, Host),
+}
+
+/// How a run of a plan can end early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Values differ from those that the plan was made for: it is to be made anew.
+    Stale,
+    Failed(String),
+}
+
+/// The values while a plan runs.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) place: Place,
+    pub(crate) values: Vec<Option<Held>>,
+}
+
+impl Env {
+    pub(crate) fn run(&mut self, item: &Item) -> Result<(), Stop> {
+        match item {
+            Item::Step(step) => self.step(step),
+            Item::Guard(var, expected) => {
+                let found = self.read(*var, &form(expected)).map_err(Stop::Failed)?;
+                if found == *expected { Ok(()) } else { Err(Stop::Stale) }
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Stop> {
+        let failed = |error| Stop::Failed(format!("{}: {error}", step.node));
+        if let Op::Host(host) = &step.op {
+            self.host_step(step, host).map_err(failed)?;
+        } else {
+            let inputs = step.args.iter().map(|arg| self.device_arg(arg));
+            let inputs = inputs.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            // Before the step, so that it may work in place.
+            self.forget(&step.last);
+            let result = step.op.run(inputs).map_err(failed)?;
+            self.put(step, result).map_err(failed)?;
+        }
+        self.forget(&step.last);
+        Ok(())
+    }
+
+    fn put(&mut self, step: &Step, result: Tensor) -> Result<(), String> {
+        let Some((var, form)) = step.outputs.first() else { return Ok(()) };
+        let expected = at_least_1d(&form.shape);
+        let found = result.shape();
+        if found != expected {
+            return Err(format!("{:?} gave the shape {found:?}, not {expected:?}", step.op));
+        }
+        self.set(*var, Held::Tensor(result));
+        Ok(())
+    }
+
+    pub(crate) fn set(&mut self, var: usize, value: Held) {
+        if self.values.len() <= var {
+            self.values.resize(var + 1, None);
+        }
+        if let Some(place) = self.values.get_mut(var) {
+            *place = Some(value);
+        }
+    }
+
+    pub(crate) fn get(&self, var: usize) -> Result<&Held, String> {
+        let value = self.values.get(var).and_then(Option::as_ref);
+        value.ok_or_else(|| format!("value {var} is gone"))
+    }
+
+    fn forget(&mut self, vars: &[usize]) {
+        for var in vars {
+            if let Some(place) = self.values.get_mut(*var) {
+                *place = None;
+            }
+        }
+    }
+
+    fn device_arg(&self, arg: &Arg) -> Result<Tensor, String> {
+        match arg {
+            Arg::Constant(tensor) => Ok(tensor.clone()),
+            Arg::Var(var) => match self.get(*var)? {
+                Held::Tensor(tensor) => Ok(tensor.clone()),
+                Held::Text(_) => Err("text cannot go to a device".to_owned()),
+            },
+            Arg::Host(host) => Ok(Tensor::upload(to_data(host, &self.place)?, &self.place.device)),
+        }
+    }
+
+    /// Reads a value back.
+    pub(crate) fn read(&self, var: usize, form: &Form) -> Result<Host, String> {
+        match self.get(var)? {
+            Held::Text(host) => Ok((**host).clone()),
+            Held::Tensor(tensor) => {
+                Host::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)
+            }
+        }
+    }
+
+    fn host_step(&mut self, step: &Step, host: &HostOp) -> Result<(), String> {
+        let mut inputs = Vec::with_capacity(step.args.len());
+        for (arg, form) in step.args.iter().zip(&step.forms) {
+            inputs.push(match arg {
+                Arg::Host(host) => (**host).clone(),
+                Arg::Var(var) => self.read(*var, form)?,
+                Arg::Constant(tensor) => {
+                    Host::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)?
+                }
+            });
+        }
+        let results = (host.run)(&inputs)?;
+        for ((var, form), result) in step.outputs.iter().zip(results) {
+            if self::form(&result) != *form {
+                let found = self::form(&result);
+                return Err(format!("{}: gave {found:?}, not {form:?}", host.name));
+            }
+            let held = self.hold(result)?;
+            self.set(*var, held);
+        }
+        Ok(())
+    }
+
+    /// Puts a tensor of the host where this place's tensors are.
+    pub(crate) fn hold(&self, host: Host) -> Result<Held, String> {
+        if host.elem == Elem::Text {
+            return Ok(Held::Text(Arc::new(host)));
+        }
+        Ok(Held::Tensor(Tensor::upload(to_data(&host, &self.place)?, &self.place.device)))
+    }
+}
+
+pub(crate) fn form(host: &Host) -> Form {
+    Form { elem: host.elem, shape: host.shape.clone() }
+}
+
+/// An output of a plan.
+#[derive(Clone, Debug)]
+pub(crate) enum Output {
+    Var(usize, Form),
+    /// Does not depend on the inputs.
+    Constant(Arc<Raw>),
+}
+
+/// Everything that answers requests of one set of shapes.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) items: Vec<Item>,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Plan {
+    /// Runs on inputs that are at their places in `env` already.
+    pub(crate) fn run(&self, env: &mut Env) -> Result<Vec<Raw>, Stop> {
+        for item in &self.items {
+            env.run(item)?;
+        }
+        self.outputs(env).map_err(Stop::Failed)
+    }
+
+    /// Reads the outputs back.
+    pub(crate) fn outputs(&self, env: &Env) -> Result<Vec<Raw>, String> {
+        let read = |output: &Output| match output {
+            Output::Constant(raw) => Ok((**raw).clone()),
+            Output::Var(var, form) => match env.get(*var)? {
+                Held::Text(host) => Ok(host.to_raw()),
+                Held::Tensor(tensor) => {
+                    to_raw(form.elem, form.shape.clone(), tensor.clone().read()?)
+                }
+            },
+        };
+        self.outputs.iter().map(read).collect()
+    }
+
+    /// Says of each result which step is the last to use it, so that its memory is free then.
+    pub(crate) fn mark_last_uses(&mut self) {
+        let mut used: std::collections::BTreeSet<usize> = std::collections::BTreeSet::new();
+        used.extend(self.outputs.iter().filter_map(|output| match output {
+            Output::Var(var, _) => Some(*var),
+            Output::Constant(_) => None,
+        }));
+        for item in self.items.iter_mut().rev() {
+            match item {
+                Item::Guard(var, _) => {
+                    used.insert(*var);
+                }
+                Item::Step(step) => {
+                    let vars = step.args.iter().filter_map(|arg| match arg {
+                        Arg::Var(var) => Some(*var),
+                        _ => None,
+                    });
+                    let results = step.outputs.iter().map(|(var, _)| *var);
+                    step.last = vars.chain(results).filter(|var| used.insert(*var)).collect();
+                    step.last.sort_unstable();
+                    step.last.dedup();
+                }
+            }
+        }
+    }
+}

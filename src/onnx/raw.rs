@@ -1,0 +1,190 @@
+//! Tensors as files hold them: checked for shape and length, not yet converted.
+
+use super::elem::Elem;
+use super::proto::{StringStringEntryProto, TensorProto};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::path::{Component, Path};
+
+/// Most dimensions of a tensor.
+pub(crate) const RANK_MAX: usize = 16;
+/// Most elements of a tensor: sizes computed from it do not overflow.
+pub(crate) const ELEMENTS_MAX: usize = 1 << 40;
+
+/// Reads a file beside the model, named by a relative path that leads nowhere else.
+pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Bytes, String>;
+
+/// A tensor's elements, little-endian and packed where they are narrower than a byte.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Raw {
+    pub(crate) elem: Elem,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Bytes,
+    /// The elements of a tensor of text.
+    pub(crate) text: Vec<String>,
+}
+
+impl Raw {
+    /// # Errors
+    /// If the shape is impossible, the type unknown, or the data are not as many as the shape says.
+    pub(crate) fn read(proto: &TensorProto, files: ReadFile<'_>) -> Result<Raw, String> {
+        let elem = Elem::from_onnx(proto.data_type.unwrap_or(0))?;
+        let shape = shape(&proto.dims)?;
+        let elements: usize = shape.iter().product();
+        if elem == Elem::Text {
+            return Raw::text(shape, proto);
+        }
+        let bytes = if proto.data_location == Some(1) {
+            external(&proto.external_data, files)?
+        } else if let Some(raw) = &proto.raw_data {
+            raw.clone()
+        } else {
+            typed(elem, proto)
+        };
+        let expected = (elements * elem.bits()).div_ceil(8);
+        if bytes.len() != expected {
+            let found = bytes.len();
+            return Err(format!("{elem}{shape:?} takes {expected} bytes, but there are {found}"));
+        }
+        Ok(Raw { elem, shape, bytes, text: Vec::new() })
+    }
+
+    fn text(shape: Vec<usize>, proto: &TensorProto) -> Result<Raw, String> {
+        let (expected, found) = (shape.iter().product::<usize>(), proto.string_data.len());
+        if expected != found {
+            return Err(format!("string{shape:?} has {expected} elements, but there are {found}"));
+        }
+        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).map_err(|e| e.to_string());
+        let text = proto.string_data.iter().map(text).collect::<Result<_, _>>()?;
+        Ok(Raw { elem: Elem::Text, shape, bytes: Bytes::new(), text })
+    }
+}
+
+/// A shape from the numbers of a file.
+///
+/// # Errors
+/// If there are too many dimensions, one is negative, or their product is absurd.
+pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
+    if dims.len() > RANK_MAX {
+        return Err(format!("{} dimensions, but at most {RANK_MAX} are possible", dims.len()));
+    }
+    let dim = |dim: &i64| usize::try_from(*dim).map_err(|_| format!("{dims:?} is no shape"));
+    let shape = dims.iter().map(dim).collect::<Result<Vec<_>, _>>()?;
+    // Zeros do not excuse what the others would come to.
+    let size = shape.iter().try_fold(1usize, |size, dim| size.checked_mul((*dim).max(1)));
+    match size {
+        Some(size) if size <= ELEMENTS_MAX => Ok(shape),
+        _ => Err(format!("shape {shape:?} has more than {ELEMENTS_MAX} elements")),
+    }
+}
+
+/// Elements given one by one in the field for their type; those narrower than 32 bits share one.
+fn typed(elem: Elem, proto: &TensorProto) -> Bytes {
+    let mut bytes = BytesMut::new();
+    match elem {
+        Elem::F32 => proto.float_data.iter().for_each(|value| bytes.put_f32_le(*value)),
+        Elem::F64 => proto.double_data.iter().for_each(|value| bytes.put_f64_le(*value)),
+        Elem::I64 => proto.int64_data.iter().for_each(|value| bytes.put_i64_le(*value)),
+        Elem::U64 => proto.uint64_data.iter().for_each(|value| bytes.put_u64_le(*value)),
+        Elem::U32 => {
+            let low = |value: &u64| *value as u32;
+            proto.uint64_data.iter().map(low).for_each(|value| bytes.put_u32_le(value));
+        }
+        Elem::I32 => proto.int32_data.iter().for_each(|value| bytes.put_i32_le(*value)),
+        _ => {
+            let width = elem.bits().div_ceil(8).min(2);
+            for value in &proto.int32_data {
+                bytes.put_slice(value.to_le_bytes().get(..width).unwrap_or_default());
+            }
+        }
+    }
+    bytes.freeze()
+}
+
+fn external(entries: &[StringStringEntryProto], files: ReadFile<'_>) -> Result<Bytes, String> {
+    let entry = |key: &str| {
+        let found = entries.iter().find(|entry| entry.key.as_deref() == Some(key));
+        found.and_then(|entry| entry.value.as_deref())
+    };
+    let number = |key: &str| match entry(key) {
+        None => Ok(None),
+        Some(text) => {
+            text.parse::<usize>().map(Some).map_err(|_| format!("external data: {key}: '{text}'"))
+        }
+    };
+    let location = entry("location").ok_or("external data: no location is named")?;
+    if !stays_inside(location) {
+        return Err(format!("external data: '{location}' leads out of the model's folder"));
+    }
+    let data = files(location)?;
+    let offset = number("offset")?.unwrap_or(0);
+    let length = number("length")?.unwrap_or(data.len().saturating_sub(offset));
+    let end = offset.checked_add(length).filter(|end| *end <= data.len());
+    let end = end.ok_or_else(|| {
+        let found = data.len();
+        format!("external data: '{location}' has {found} bytes, not {length} at {offset}")
+    })?;
+    Ok(data.slice(offset..end))
+}
+
+/// Whether a path is relative and never goes up.
+fn stays_inside(location: &str) -> bool {
+    let path = Path::new(location);
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    // A backslash separates folders on Windows only: nobody means it anywhere.
+    !location.is_empty() && !location.contains(['\\', ':', '\0']) && path.components().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none(_: &str) -> Result<Bytes, String> {
+        Err("no file".into())
+    }
+
+    fn proto(data_type: i32, dims: &[i64], raw: &'static [u8]) -> TensorProto {
+        let raw_data = Some(Bytes::from_static(raw));
+        TensorProto {
+            data_type: Some(data_type),
+            dims: dims.to_vec(),
+            raw_data,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn data_must_be_as_long_as_the_shape_says() {
+        assert!(Raw::read(&proto(1, &[2], &[0; 8]), &none).is_ok());
+        assert!(Raw::read(&proto(22, &[3], &[0; 2]), &none).is_ok());
+        let error = Raw::read(&proto(1, &[2], &[0; 7]), &none).unwrap_err();
+        assert_eq!(error, "float[2] takes 8 bytes, but there are 7");
+        assert!(Raw::read(&proto(1, &[-1], &[]), &none).unwrap_err().contains("no shape"));
+        let huge = Raw::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), &none).unwrap_err();
+        assert!(huge.contains("more than"), "{huge}");
+        assert!(Raw::read(&proto(1, &[1; 17], &[0; 4]), &none).unwrap_err().contains("17 dim"));
+    }
+
+    #[test]
+    fn external_data_stay_in_the_folder() {
+        let file = |_: &str| Ok(Bytes::from_static(&[1, 2, 3, 4, 5, 6]));
+        let at = |location: &str, offset: &str, length: &str| {
+            let entry = |key: &str, value: &str| StringStringEntryProto {
+                key: Some(key.into()),
+                value: Some(value.into()),
+            };
+            let external_data =
+                vec![entry("location", location), entry("offset", offset), entry("length", length)];
+            let data_location = Some(1);
+            let proto =
+                TensorProto { external_data, data_location, raw_data: None, ..proto(2, &[2], &[]) };
+            Raw::read(&proto, &file)
+        };
+        assert_eq!(at("weights.bin", "1", "2").unwrap().bytes, Bytes::from_static(&[2, 3]));
+        for outside in ["../x", "/etc/passwd", "a/../../x", "", "C:\\x", "..\\x"] {
+            assert!(at(outside, "0", "2").unwrap_err().contains("leads out"), "{outside}");
+        }
+        assert!(at("w", "5", "2").unwrap_err().contains("has 6 bytes"));
+        assert!(at("w", "18446744073709551615", "2").unwrap_err().contains("has 6 bytes"));
+        assert!(at("w", "-1", "2").unwrap_err().contains("offset: '-1'"));
+    }
+}

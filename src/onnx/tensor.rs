@@ -1,0 +1,240 @@
+//! Tensors of burn without a rank in their type, and what is asked of them.
+//!
+//! burn's own operations are typed by rank; these call the operations beneath, one for every rank.
+//! A scalar is held as `[1]`: the shapes that ONNX speaks of are the caller's business.
+
+use super::elem::{Elem, Kind};
+use super::host::{Data, Host};
+use super::raw::Raw;
+use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
+use burn::backend::{Dispatch, DispatchDevice, DispatchTensor, TensorMetadata};
+use burn::tensor::TensorData;
+use burn::tensor::{BoolDType, BoolStore, Bytes, DType, Device, FloatDType, IntDType, Shape};
+use half::{bf16, f16};
+
+/// A tensor on some device.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub(crate) inner: DispatchTensor,
+}
+
+/// Where tensors are, and how booleans are held there.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) device: DispatchDevice,
+    bools: BoolStore,
+    /// Whether it is the host's own memory, where every type is held as it is.
+    pub(crate) host: bool,
+}
+
+impl Place {
+    pub(crate) fn of(device: &Device) -> Place {
+        let device = device.as_dispatch().clone();
+        let host = matches!(device, DispatchDevice::Flex(_));
+        let bools = match bool_dtype(&device) {
+            BoolDType::Native => BoolStore::Native,
+            BoolDType::U8 => BoolStore::U8,
+            BoolDType::U32 => BoolStore::U32,
+        };
+        Place { device, bools, host }
+    }
+
+    pub(crate) fn host() -> Place {
+        Place::of(&Device::flex())
+    }
+}
+
+/// How a place holds the elements of a type.
+pub(crate) fn held(elem: Elem, place: &Place) -> DType {
+    let host = place.host;
+    match elem {
+        Elem::F64 if host => DType::F64,
+        Elem::Bool => DType::Bool(place.bools),
+        Elem::I8 | Elem::I4 | Elem::I2 if host => DType::I8,
+        Elem::U8 | Elem::U4 | Elem::U2 if host => DType::U8,
+        Elem::I16 if host => DType::I16,
+        Elem::U16 if host => DType::U16,
+        Elem::I64 if host => DType::I64,
+        Elem::U64 if host => DType::U64,
+        Elem::U32 if host => DType::U32,
+        _ if elem.is_float() => DType::F32,
+        // Graphics cards reckon with 32 bits; indices and tokens fit.
+        _ => DType::I32,
+    }
+}
+
+impl Tensor {
+    pub(crate) fn new(inner: DispatchTensor) -> Tensor {
+        Tensor { inner }
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.inner.dtype()
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.dtype() {
+            DType::Bool(_) => Kind::Bool,
+            dtype if dtype.is_float() => Kind::Float,
+            _ => Kind::Int,
+        }
+    }
+
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        self.inner.shape().as_slice().to_vec()
+    }
+
+    pub(crate) fn device(&self) -> DispatchDevice {
+        self.inner.device()
+    }
+
+    pub(crate) fn float_dtype(&self) -> FloatDType {
+        if self.dtype() == DType::F64 { FloatDType::F64 } else { FloatDType::F32 }
+    }
+
+    pub(crate) fn int_dtype(&self) -> IntDType {
+        self.dtype().into()
+    }
+
+    /// How this tensor's device holds booleans.
+    pub(crate) fn bool_dtype(&self) -> BoolDType {
+        bool_dtype(&self.device())
+    }
+
+    /// Puts data, already held as the device holds them, on a device.
+    pub(crate) fn upload(data: TensorData, device: &DispatchDevice) -> Tensor {
+        let dtype = data.dtype();
+        Tensor::new(match dtype {
+            DType::Bool(_) => Dispatch::bool_from_data(data, device),
+            dtype if dtype.is_float() => Dispatch::float_from_data(data, device),
+            _ => Dispatch::int_from_data(data, device),
+        })
+    }
+
+    /// Reads the elements back. Waits for the device.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub(crate) fn read(self) -> Result<TensorData, String> {
+        let kind = self.kind();
+        let data = match kind {
+            Kind::Bool => pollster::block_on(Dispatch::bool_into_data(self.inner)),
+            Kind::Float => pollster::block_on(Dispatch::float_into_data(self.inner)),
+            _ => pollster::block_on(Dispatch::int_into_data(self.inner)),
+        };
+        data.map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn reshape(self, shape: &[usize]) -> Tensor {
+        let shape = Shape::from(shape.to_vec());
+        Tensor::new(match self.kind() {
+            Kind::Bool => Dispatch::bool_reshape(self.inner, shape),
+            Kind::Float => Dispatch::float_reshape(self.inner, shape),
+            _ => Dispatch::int_reshape(self.inner, shape),
+        })
+    }
+}
+
+/// Whether a tensor is in the host's memory.
+pub(crate) fn on_host(tensor: &Tensor) -> bool {
+    matches!(tensor.device(), DispatchDevice::Flex(_))
+}
+
+fn bool_dtype(device: &DispatchDevice) -> BoolDType {
+    if matches!(device, DispatchDevice::Flex(_)) {
+        return BoolDType::Native;
+    }
+    Device::new(device.clone()).settings().bool_dtype
+}
+
+/// A shape as burn holds it: a scalar has one element in one dimension.
+pub(crate) fn at_least_1d(shape: &[usize]) -> Vec<usize> {
+    if shape.is_empty() { vec![1] } else { shape.to_vec() }
+}
+
+/// A file's or a client's tensor as a place holds it.
+///
+/// # Errors
+/// For text, which is no tensor to burn.
+pub(crate) fn from_raw(raw: &Raw, place: &Place) -> Result<TensorData, String> {
+    let shape = at_least_1d(&raw.shape);
+    let dtype = held(raw.elem, place);
+    let bytes = &raw.bytes;
+    let half = |of: fn([u8; 2]) -> f32| -> Vec<f32> {
+        bytes.as_chunks::<2>().0.iter().map(|pair| of(*pair)).collect()
+    };
+    match raw.elem {
+        Elem::F16 => Ok(TensorData::new(half(|pair| f16::from_le_bytes(pair).to_f32()), shape)),
+        Elem::Bf16 => Ok(TensorData::new(half(|pair| bf16::from_le_bytes(pair).to_f32()), shape)),
+        Elem::Text => Err("text cannot be held by a device".to_owned()),
+        elem if same_bits(elem, dtype) => {
+            let bytes = Bytes::from_bytes_vec(bytes.to_vec());
+            TensorData::try_from_bytes(bytes, shape, dtype).map_err(|error| error.to_string())
+        }
+        _ => to_data(&Host::from_raw(raw), place),
+    }
+}
+
+/// Whether elements are held as files hold them.
+fn same_bits(elem: Elem, dtype: DType) -> bool {
+    let plain = !matches!(elem, Elem::F16 | Elem::Bf16 | Elem::Bool | Elem::Text);
+    let kinds =
+        elem.is_float() == dtype.is_float() && elem.is_float() == (elem.kind() == Kind::Float);
+    plain && kinds && dtype.size() * 8 == elem.bits() && !tiny(elem) && elem != Elem::U32
+        || elem == Elem::U32 && dtype == DType::U32
+}
+
+fn tiny(elem: Elem) -> bool {
+    elem.is_float() && elem.bits() < 16
+}
+
+/// What a device gave back, as files hold it.
+///
+/// # Errors
+/// If reading it fails.
+pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<Raw, String> {
+    let text = Vec::new();
+    if same_bits(elem, data.dtype()) {
+        let bytes = data.bytes().read(burn::cubecl::bytes::Reader::new());
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        return Ok(Raw { elem, shape, bytes: bytes::Bytes::copy_from_slice(bytes), text });
+    }
+    let host = Host::from_data(elem, shape.clone(), data)?;
+    Ok(Raw { elem, shape, bytes: host.to_bytes().into(), text })
+}
+
+/// Numbers of the host as a device (or the host) holds them. Integers that 32 bits cannot hold
+/// become the nearest that they can.
+///
+/// # Errors
+/// For text.
+pub(crate) fn to_data(host: &Host, place: &Place) -> Result<TensorData, String> {
+    let shape = at_least_1d(&host.shape);
+    let dtype = held(host.elem, place);
+    #[allow(clippy::cast_possible_truncation, reason = "the type is known to hold them")]
+    let data = match (&host.data, dtype) {
+        (Data::Float(values), DType::F64) => TensorData::new(values.clone(), shape),
+        (Data::Float(values), _) => {
+            TensorData::new(values.iter().map(|value| *value as f32).collect::<Vec<_>>(), shape)
+        }
+        (Data::Int(values), DType::Bool(BoolStore::Native)) => {
+            TensorData::new(values.iter().map(|value| *value != 0).collect::<Vec<_>>(), shape)
+        }
+        (Data::Int(values), DType::Bool(store)) => {
+            let bytes = if store == BoolStore::U32 {
+                Bytes::from_elems(values.iter().map(|v| u32::from(*v != 0)).collect())
+            } else {
+                Bytes::from_elems(values.iter().map(|v| u8::from(*v != 0)).collect())
+            };
+            return TensorData::try_from_bytes(bytes, shape, DType::Bool(store))
+                .map_err(|error| error.to_string());
+        }
+        (Data::Int(values), DType::I32) if !place.host => {
+            let least = |value: &i64| (*value).clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+            TensorData::new(values.iter().map(least).collect::<Vec<_>>(), shape)
+        }
+        (Data::Int(values), dtype) => TensorData::new(values.clone(), shape).convert_dtype(dtype),
+        (Data::Text(_), _) => return Err("text cannot be held by a device".to_owned()),
+    };
+    Ok(data)
+}

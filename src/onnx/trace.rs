@@ -1,0 +1,407 @@
+//! Makes plans: operators are asked what they would do, and what they say is written down.
+//!
+//! What depends only on constants and shapes is done at once, on the host, and is a constant again;
+//! the rest becomes steps. Where an operator must know a value to go on (how long is the loop,
+//! which branch), the steps so far are run and the value is read.
+
+use super::elem::{Elem, Kind};
+use super::host::Host;
+use super::op::{HostOp, Op};
+use super::plan::{Arg, Env, Form, Held, Item, Output, Plan, Step, Stop};
+use super::raw::Raw;
+use super::tensor::{Place, Tensor, at_least_1d, from_raw, to_data};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Largest tensor that a plan may make.
+const BYTES_MAX: usize = 4 << 30;
+/// Most steps of a plan: loops are unrolled.
+const STEPS_MAX: usize = 200_000;
+/// A value with more elements, once looked at, is not expected to be the same again.
+const GUARD_MAX: usize = 16;
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A tensor of a plan in the making. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct T {
+    pub(crate) elem: Elem,
+    pub(crate) shape: Vec<usize>,
+    slot: Slot,
+}
+
+#[derive(Clone, Debug)]
+enum Slot {
+    Constant(Arc<Constant>),
+    Var(usize),
+}
+
+/// A constant, on the host.
+#[derive(Debug)]
+pub(crate) struct Constant {
+    id: u64,
+    held: Held,
+    /// Belongs to the model, not only to one plan.
+    shared: bool,
+}
+
+/// What a name of the graph stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Tensor(T),
+    Sequence(Vec<Value>),
+    Optional(Option<Box<Value>>),
+}
+
+/// Constants of a model, on the host and on the device, shared by its plans.
+#[derive(Debug, Default)]
+pub(crate) struct Constants {
+    uploads: HashMap<u64, Tensor>,
+    folds: HashMap<(String, Vec<u64>), T>,
+}
+
+/// Writes a plan.
+#[derive(Debug)]
+pub(crate) struct Tracer<'a> {
+    host: Place,
+    constants: &'a mut Constants,
+    env: Env,
+    items: Vec<Item>,
+    vars: usize,
+    forms: Vec<Form>,
+    /// How many items have been run already.
+    done: usize,
+    node: Arc<str>,
+    /// Whether what was looked at may well differ for the next request.
+    fleeting: bool,
+}
+
+impl T {
+    pub(crate) fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub(crate) fn is_constant(&self) -> bool {
+        matches!(self.slot, Slot::Constant(_))
+    }
+
+    fn constant(elem: Elem, shape: Vec<usize>, held: Held, shared: bool) -> T {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        T { elem, shape, slot: Slot::Constant(Arc::new(Constant { id, held, shared })) }
+    }
+
+    /// A tensor of the file.
+    ///
+    /// # Errors
+    /// If its data are not what its type says.
+    pub(crate) fn of_file(raw: &Raw) -> Result<T, String> {
+        let held = if raw.elem == Elem::Text {
+            Held::Text(Arc::new(Host::from_raw(raw)))
+        } else {
+            Held::Tensor(Tensor::upload(from_raw(raw, &Place::host())?, &Place::host().device))
+        };
+        Ok(T::constant(raw.elem, raw.shape.clone(), held, true))
+    }
+
+    fn form(&self) -> Form {
+        Form { elem: self.elem, shape: self.shape.clone() }
+    }
+
+    /// The same elements under another name for their type: `int4` is held like `int8`.
+    fn renamed(&self, elem: Elem, shape: Vec<usize>) -> T {
+        T { elem, shape, slot: self.slot.clone() }
+    }
+}
+
+impl<'a> Tracer<'a> {
+    pub(crate) fn new(place: Place, constants: &'a mut Constants) -> Tracer<'a> {
+        let env = Env { place, values: Vec::new() };
+        Tracer {
+            host: Place::host(),
+            constants,
+            env,
+            items: Vec::new(),
+            vars: 0,
+            forms: Vec::new(),
+            done: 0,
+            node: "".into(),
+            fleeting: false,
+        }
+    }
+
+    /// Names the node that the next steps belong to; gives the name before it.
+    pub(crate) fn enter(&mut self, node: Arc<str>) -> Arc<str> {
+        std::mem::replace(&mut self.node, node)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.env.place
+    }
+
+    pub(crate) fn host_place(&self) -> Place {
+        self.host.clone()
+    }
+
+    /// An input, with what it holds this time.
+    pub(crate) fn input(&mut self, elem: Elem, shape: Vec<usize>, held: Held) -> T {
+        let var = self.var(Form { elem, shape: shape.clone() });
+        self.env.set(var, held);
+        T { elem, shape, slot: Slot::Var(var) }
+    }
+
+    fn var(&mut self, form: Form) -> usize {
+        self.forms.push(form);
+        self.vars += 1;
+        self.vars - 1
+    }
+
+    /// A constant from the host.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub(crate) fn constant(&self, host: Host) -> Result<T, String> {
+        fits(host.elem, &host.shape)?;
+        let (elem, shape) = (host.elem, host.shape.clone());
+        let held = if elem == Elem::Text {
+            Held::Text(Arc::new(host))
+        } else {
+            Held::Tensor(Tensor::upload(to_data(&host, &self.host)?, &self.host.device))
+        };
+        Ok(T::constant(elem, shape, held, false))
+    }
+
+    /// A step, or a constant if all it takes are constants.
+    ///
+    /// `shape` is what the result has to be.
+    ///
+    /// # Errors
+    /// If the result is too large or the operation fails on constants.
+    pub(crate) fn emit(
+        &mut self,
+        op: Op,
+        inputs: &[&T],
+        elem: Elem,
+        shape: Vec<usize>,
+    ) -> Result<T, String> {
+        fits(elem, &shape)?;
+        if inputs.iter().all(|input| input.is_constant()) {
+            return self.fold(&op, inputs, elem, shape);
+        }
+        let form = Form { elem, shape: shape.clone() };
+        let outputs = self.push(op, inputs, vec![form])?;
+        let var = outputs.first().copied().unwrap_or_default();
+        Ok(T { elem, shape, slot: Slot::Var(var) })
+    }
+
+    /// The same elements under another type that is held alike, or in another shape.
+    pub(crate) fn rename(&self, x: &T, elem: Elem) -> T {
+        x.renamed(elem, x.shape.clone())
+    }
+
+    fn fold(&mut self, op: &Op, inputs: &[&T], elem: Elem, shape: Vec<usize>) -> Result<T, String> {
+        let constants: Vec<Arc<Constant>> = inputs.iter().filter_map(|t| t.own()).collect();
+        let shared = constants.iter().all(|constant| constant.shared);
+        let key = (format!("{op:?} {elem} {shape:?}"), constants.iter().map(|c| c.id).collect());
+        if shared && let Some(known) = self.constants.folds.get(&key) {
+            return Ok(known.clone());
+        }
+        let tensors = constants.iter().map(|constant| match &constant.held {
+            Held::Tensor(tensor) => Ok(tensor.clone()),
+            Held::Text(_) => Err("it does not work on text".to_owned()),
+        });
+        let result = op.run(tensors.collect::<Result<_, _>>()?)?;
+        let (found, expected) = (result.shape(), at_least_1d(&shape));
+        if found != expected {
+            return Err(format!("{op:?} gave the shape {found:?}, not {expected:?}"));
+        }
+        let folded = T::constant(elem, shape, Held::Tensor(result), shared);
+        if shared {
+            self.constants.folds.insert(key, folded.clone());
+        }
+        Ok(folded)
+    }
+
+    fn push(&mut self, op: Op, inputs: &[&T], forms: Vec<Form>) -> Result<Vec<usize>, String> {
+        if self.items.len() >= STEPS_MAX {
+            return Err(format!("the plan has more than {STEPS_MAX} steps"));
+        }
+        let on_host = matches!(op, Op::Host(_));
+        let args = inputs.iter().map(|input| self.arg(input, on_host));
+        let args = args.collect::<Result<Vec<_>, _>>()?;
+        let outputs: Vec<usize> = forms.iter().map(|form| self.var(form.clone())).collect();
+        self.items.push(Item::Step(Step {
+            op,
+            args,
+            forms: inputs.iter().map(|input| input.form()).collect(),
+            outputs: outputs.iter().copied().zip(forms).collect(),
+            node: self.node.clone(),
+            last: Vec::new(),
+        }));
+        Ok(outputs)
+    }
+
+    fn arg(&mut self, input: &T, on_host: bool) -> Result<Arg, String> {
+        let constant = match &input.slot {
+            Slot::Var(var) => return Ok(Arg::Var(*var)),
+            Slot::Constant(constant) => constant.clone(),
+        };
+        if on_host || input.elem == Elem::Text {
+            return Ok(Arg::Host(Arc::new(self.constant_host(input, &constant)?)));
+        }
+        Ok(Arg::Constant(self.upload(input, &constant)?))
+    }
+
+    /// The constant on the plan's device: once, for all plans, if it is the model's.
+    fn upload(&mut self, input: &T, constant: &Constant) -> Result<Tensor, String> {
+        let Held::Tensor(tensor) = &constant.held else {
+            return Err("text cannot go to a device".to_owned());
+        };
+        if self.env.place.host {
+            return Ok(tensor.clone());
+        }
+        if let Some(known) = self.constants.uploads.get(&constant.id) {
+            return Ok(known.clone());
+        }
+        let data = if tensor.kind() == Kind::Float && tensor.dtype().size() == 4 {
+            tensor.clone().read()?
+        } else {
+            to_data(&self.constant_host(input, constant)?, &self.env.place)?
+        };
+        let there = Tensor::upload(data, &self.env.place.device);
+        if constant.shared {
+            self.constants.uploads.insert(constant.id, there.clone());
+        }
+        Ok(there)
+    }
+
+    fn constant_host(&self, t: &T, constant: &Constant) -> Result<Host, String> {
+        match &constant.held {
+            Held::Text(host) => Ok((**host).clone()),
+            Held::Tensor(tensor) => {
+                Host::from_data(t.elem, t.shape.clone(), tensor.clone().read()?)
+            }
+        }
+    }
+
+    /// What a tensor holds. If it is no constant, the steps so far are run, and the plan is good
+    /// only for requests that lead to the same.
+    ///
+    /// # Errors
+    /// If a step fails.
+    pub(crate) fn look(&mut self, t: &T) -> Result<Host, String> {
+        let var = match &t.slot {
+            Slot::Constant(constant) => return self.constant_host(t, &constant.clone()),
+            Slot::Var(var) => *var,
+        };
+        self.catch_up()?;
+        let host = self.env.read(var, &t.form())?;
+        if host.len() <= GUARD_MAX {
+            self.items.push(Item::Guard(var, host.clone()));
+            self.done += 1;
+        } else {
+            self.fleeting = true;
+        }
+        Ok(host)
+    }
+
+    /// Runs the steps that have not run yet.
+    fn catch_up(&mut self) -> Result<(), String> {
+        while let Some(item) = self.items.get(self.done) {
+            match self.env.run(item) {
+                Ok(()) => self.done += 1,
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Stale) => return Err("a value changed while it was used".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A function of the host whose results have known shapes.
+    ///
+    /// # Errors
+    /// If it fails on constants.
+    pub(crate) fn host_op(
+        &mut self,
+        name: &'static str,
+        inputs: &[&T],
+        outputs: &[(Elem, Vec<usize>)],
+        run: impl Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync + 'static,
+    ) -> Result<Vec<T>, String> {
+        for (elem, shape) in outputs {
+            fits(*elem, shape)?;
+        }
+        if inputs.iter().all(|input| input.is_constant()) {
+            return self.host_now(inputs, &run);
+        }
+        let op = Op::Host(HostOp { name, run: Arc::new(run) });
+        let forms = outputs.iter().map(|(elem, shape)| Form { elem: *elem, shape: shape.clone() });
+        let forms: Vec<Form> = forms.collect();
+        let vars = self.push(op, inputs, forms.clone())?;
+        let made = vars.into_iter().zip(forms);
+        Ok(made
+            .map(|(var, form)| T { elem: form.elem, shape: form.shape, slot: Slot::Var(var) })
+            .collect())
+    }
+
+    /// A function of the host whose results have shapes that depend on what it is given: it runs
+    /// at once, and what it gives counts as constant.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub(crate) fn host_now(
+        &mut self,
+        inputs: &[&T],
+        run: &dyn Fn(&[Host]) -> Result<Vec<Host>, String>,
+    ) -> Result<Vec<T>, String> {
+        let inputs: Vec<Host> = inputs.iter().map(|t| self.look(t)).collect::<Result<_, _>>()?;
+        let results = run(&inputs)?;
+        results.into_iter().map(|host| self.constant(host)).collect()
+    }
+
+    /// Ends the plan. Gives the outputs of this time as well; the plan is `None` if it is good for
+    /// this time only.
+    ///
+    /// # Errors
+    /// If a step fails.
+    pub(crate) fn finish(mut self, outputs: &[T]) -> Result<(Vec<Raw>, Option<Plan>), String> {
+        let mut ports = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            ports.push(match &output.slot {
+                Slot::Var(var) => Output::Var(*var, output.form()),
+                Slot::Constant(constant) => {
+                    let host = self.constant_host(output, &constant.clone())?;
+                    Output::Constant(Arc::new(host.to_raw()))
+                }
+            });
+        }
+        self.catch_up()?;
+        let mut plan = Plan { items: std::mem::take(&mut self.items), outputs: ports };
+        let results = plan.outputs(&self.env)?;
+        plan.mark_last_uses();
+        Ok((results, (!self.fleeting).then_some(plan)))
+    }
+}
+
+impl T {
+    fn own(&self) -> Option<Arc<Constant>> {
+        match &self.slot {
+            Slot::Constant(constant) => Some(constant.clone()),
+            Slot::Var(_) => None,
+        }
+    }
+}
+
+/// Refuses what no memory would hold.
+fn fits(elem: Elem, shape: &[usize]) -> Result<(), String> {
+    let bytes =
+        shape.iter().try_fold(elem.bits().div_ceil(8).max(4), |size, dim| size.checked_mul(*dim));
+    match bytes {
+        Some(bytes) if bytes <= BYTES_MAX => Ok(()),
+        _ => Err(format!("a result of shape {shape:?} would take more than {BYTES_MAX} bytes")),
+    }
+}

