@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("folders", &[]),
     ("progress", &["telemetry"]),
     ("adapter", &["clock"]),
-    ("onnx", &["tensor"]),
+    ("onnx", &["clock", "tensor"]),
     ("model", &["error", "onnx", "tensor"]),
     ("config", &["adapter::entry", "adapter::select", "folders", "schedule", "wire"]),
     ("simulate", &["clock", "config", "schedule", "telemetry"]),

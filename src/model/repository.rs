@@ -104,6 +104,7 @@ impl ModelInfo {
 }
 
 /// What a scan found under one name.
+#[allow(clippy::large_enum_variant, reason = "a repository has few of them")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// A version that can be served.

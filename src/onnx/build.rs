@@ -1,13 +1,10 @@
 //! The building blocks that operators are written with: like numpy's, on tensors of a plan.
 
 use super::elem::{Elem, Kind};
-use super::host::{Data, Host};
+use super::host::Host;
 use super::op::{Binary, Compare, Op, Reduce, Unary};
-use super::tensor::held;
-use super::tiny_floats::{self, Round};
 use super::trace::{T, Tracer};
-use burn::tensor::{DType, Slice};
-use half::{bf16, f16};
+use burn::tensor::Slice;
 
 /// One axis of a slice: begin, end (not included) and step, which may be negative. All of it
 /// lies within the axis: with a negative step, `begin` is the last element and `end` may be -1.
@@ -118,7 +115,7 @@ impl Tracer<'_> {
         if let Some(scalar) = self.scalar_of(binary, x, y, &shape)? {
             return self.emit(scalar, &[x], x.elem, shape);
         }
-        let (x, y) = (self.to_rank(x, shape.len())?, self.to_rank(y, shape.len())?);
+        let (x, y) = (self.with_rank(x, shape.len())?, self.with_rank(y, shape.len())?);
         self.emit(Op::Binary(binary), &[&x, &y], x.elem, shape)
     }
 
@@ -142,7 +139,7 @@ impl Tracer<'_> {
     pub(crate) fn compare(&mut self, compare: Compare, x: &T, y: &T) -> Result<T, String> {
         same_type(x, y)?;
         let shape = broadcast(&x.shape, &y.shape)?;
-        let (x, y) = (self.to_rank(x, shape.len())?, self.to_rank(y, shape.len())?);
+        let (x, y) = (self.with_rank(x, shape.len())?, self.with_rank(y, shape.len())?);
         self.emit(Op::Compare(compare), &[&x, &y], Elem::Bool, shape)
     }
 
@@ -168,6 +165,12 @@ impl Tracer<'_> {
         self.binary(binary, x, &number)
     }
 
+    /// Whether each element is below zero.
+    pub(crate) fn compare_zero(&mut self, x: &T) -> Result<T, String> {
+        let zero = self.number(x.elem, 0.0)?;
+        self.compare(Compare::Less, x, &zero)
+    }
+
     /// `x` where the condition holds, else `y`; all three broadcast.
     pub(crate) fn choose(&mut self, condition: &T, x: &T, y: &T) -> Result<T, String> {
         same_type(x, y)?;
@@ -189,44 +192,6 @@ impl Tracer<'_> {
         self.emit(Op::Clamp(least, most), &[x], x.elem, x.shape.clone())
     }
 
-    /// To another type. Floats of 16 bits are rounded to what the type has; others to what holds
-    /// them. Integers that do not fit keep their low bits.
-    pub(crate) fn cast(&mut self, x: &T, to: Elem) -> Result<T, String> {
-        self.cast_as(x, to, true, Round::Nearest)
-    }
-
-    /// Like [`Tracer::cast`]; for floats of eight bits: whether too large numbers become the
-    /// largest, and how numbers between two are rounded.
-    pub(crate) fn cast_as(
-        &mut self,
-        x: &T,
-        to: Elem,
-        saturate: bool,
-        how: Round,
-    ) -> Result<T, String> {
-        if x.elem == to {
-            return Ok(x.clone());
-        }
-        let text = x.elem == Elem::Text || to == Elem::Text;
-        let tiny = to.is_float() && !matches!(to, Elem::F32 | Elem::F64);
-        let narrow = to.is_int() && to != Elem::I64 && to != Elem::U64;
-        let place = if x.is_constant() { self.host_place() } else { self.place().clone() };
-        // On the host a cast keeps the low bits by itself, as long as the type is held as it is.
-        let held_wider = narrow && DType::size(&held(to, &place)) * 8 != to.bits();
-        let from_float = x.elem.is_float() && to.is_int();
-        if text || tiny || held_wider || (from_float && to != Elem::I64 && narrow) {
-            let shape = x.shape.clone();
-            let convert = move |inputs: &[Host]| {
-                let host = inputs.first().ok_or("no input")?;
-                Ok(vec![convert(host, to, saturate, how)?])
-            };
-            let made = self.host_op("cast", &[x], &[(to, shape)], convert)?;
-            return made.into_iter().next().ok_or_else(|| "no result".to_owned());
-        }
-        let dtype = held(to, &place);
-        self.emit(Op::Cast(dtype), &[x], to, x.shape.clone())
-    }
-
     pub(crate) fn reshape(&mut self, x: &T, shape: &[usize]) -> Result<T, String> {
         if x.shape == shape {
             return Ok(x.clone());
@@ -242,7 +207,7 @@ impl Tracer<'_> {
     }
 
     /// Ones in front until it has so many dimensions.
-    fn to_rank(&mut self, x: &T, rank: usize) -> Result<T, String> {
+    pub(super) fn with_rank(&mut self, x: &T, rank: usize) -> Result<T, String> {
         let missing = rank.saturating_sub(x.rank());
         let shape: Vec<usize> = std::iter::repeat_n(1, missing).chain(x.shape.clone()).collect();
         self.reshape(x, &shape)
@@ -255,7 +220,7 @@ impl Tracer<'_> {
         if broadcast(&x.shape, shape)? != shape {
             return Err(format!("shape {:?} does not expand to {shape:?}", x.shape));
         }
-        let x = self.to_rank(x, shape.len())?;
+        let x = self.with_rank(x, shape.len())?;
         self.emit(Op::Expand(shape.to_vec()), &[&x], x.elem, shape.to_vec())
     }
 
@@ -442,59 +407,6 @@ impl Tracer<'_> {
         }
         self.emit(Op::Select(axis), &[x, indices], x.elem, shape)
     }
-
-    /// Products of matrices in the last two axes, like numpy's `matmul`; those before broadcast.
-    pub(crate) fn matmul(&mut self, x: &T, y: &T) -> Result<T, String> {
-        same_type(x, y)?;
-        let (row, column) = (x.rank() == 1, y.rank() == 1);
-        let x = if row { self.unsqueeze(x, 0)? } else { x.clone() };
-        let y = if column { self.unsqueeze(y, 1)? } else { y.clone() };
-        let (xs, ys) = (x.shape.clone(), y.shape.clone());
-        let ([x_batch @ .., rows, inner], [y_batch @ .., inner2, columns]) = (&xs[..], &ys[..])
-        else {
-            return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
-        };
-        if inner != inner2 {
-            return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
-        }
-        let batch = broadcast(x_batch, y_batch)?;
-        let shape: Vec<usize> = batch.iter().copied().chain([*rows, *columns]).collect();
-        let product = self.matmul_of(&x, &y, (&batch, *rows, *inner, *columns), &shape)?;
-        match (row, column) {
-            (false, false) => Ok(product),
-            _ => {
-                let rank = product.rank();
-                let rows = row.then_some(rank.saturating_sub(2));
-                let columns = column.then_some(rank.saturating_sub(1));
-                let axes: Vec<usize> = rows.into_iter().chain(columns).collect();
-                self.squeeze(&product, &axes)
-            }
-        }
-    }
-
-    fn matmul_of(
-        &mut self,
-        x: &T,
-        y: &T,
-        (batch, rows, inner, columns): (&[usize], usize, usize, usize),
-        shape: &[usize],
-    ) -> Result<T, String> {
-        if x.len() == 0 || y.len() == 0 {
-            return self.full(x.elem, shape.to_vec(), 0.0);
-        }
-        // One matrix of weights for all rows of a batch: one large product instead of many.
-        if y.rank() == 2 && x.rank() > 2 {
-            let all: usize = batch.iter().product::<usize>() * rows;
-            let flat = self.reshape(x, &[all, inner])?;
-            let product = self.emit(Op::MatMul, &[&flat, y], x.elem, vec![all, columns])?;
-            return self.reshape(&product, shape);
-        }
-        let (x, y) = (self.to_rank(x, shape.len())?, self.to_rank(y, shape.len())?);
-        let with = |tail: [usize; 2]| batch.iter().copied().chain(tail).collect::<Vec<_>>();
-        let x = self.expand(&x, &with([rows, inner]))?;
-        let y = self.expand(&y, &with([inner, columns]))?;
-        self.emit(Op::MatMul, &[&x, &y], x.elem, shape.to_vec())
-    }
 }
 
 fn slice_of(cut: &Cut, length: usize) -> Slice {
@@ -508,81 +420,9 @@ fn slice_of(cut: &Cut, length: usize) -> Slice {
     Slice::new(number(last), Some(number(cut.begin + 1)), number(cut.step))
 }
 
-fn same_type(x: &T, y: &T) -> Result<(), String> {
+pub(super) fn same_type(x: &T, y: &T) -> Result<(), String> {
     if x.elem == y.elem {
         return Ok(());
     }
     Err(format!("the types differ: {} and {}", x.elem, y.elem))
-}
-
-/// To another type, on the host.
-///
-/// # Errors
-/// For text that is no number.
-pub(crate) fn convert(host: &Host, to: Elem, saturate: bool, how: Round) -> Result<Host, String> {
-    let shape = host.shape.clone();
-    if to == Elem::Text {
-        return Ok(Host::text(shape, to_text(host)));
-    }
-    let numbers = if let Data::Text(words) = &host.data { parse(words, to)? } else { host.clone() };
-    if to.is_float() {
-        let values = numbers.to_f64().into_iter().map(|value| round_to(to, value, saturate, how));
-        return Ok(Host::floats(to, shape, values.collect()));
-    }
-    if to == Elem::Bool {
-        return Ok(Host::bools(shape, numbers.to_f64().into_iter().map(|value| value != 0.0)));
-    }
-    let values = numbers.to_i64().into_iter().map(|value| wrap_to(to, value)).collect();
-    Ok(Host::ints(to, shape, values))
-}
-
-/// The nearest value that a type has.
-#[allow(clippy::cast_possible_truncation, reason = "rounding is what it is for")]
-pub(crate) fn round_to(to: Elem, value: f64, saturate: bool, how: Round) -> f64 {
-    match to {
-        Elem::F64 => value,
-        Elem::F32 => f64::from(value as f32),
-        Elem::F16 => f16::from_f32(value as f32).to_f64(),
-        Elem::Bf16 => bf16::from_f32(value as f32).to_f64(),
-        _ => f64::from(tiny_floats::round(to, value as f32, saturate, how)),
-    }
-}
-
-/// The low bits of an integer, as the type reads them.
-pub(crate) fn wrap_to(to: Elem, value: i64) -> i64 {
-    let bits = u32::try_from(to.bits()).unwrap_or(64);
-    if bits >= 64 {
-        return value;
-    }
-    let shift = 64 - bits;
-    let signed = to.range().is_some_and(|(least, _)| least < 0);
-    if signed {
-        (value << shift) >> shift
-    } else {
-        ((value << shift).cast_unsigned() >> shift).cast_signed()
-    }
-}
-
-fn to_text(host: &Host) -> Vec<String> {
-    match &host.data {
-        Data::Text(words) => words.clone(),
-        Data::Float(values) => values.iter().map(|value| float_text(*value)).collect(),
-        Data::Int(values) => values.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn float_text(value: f64) -> String {
-    match value {
-        _ if value.is_nan() => "NaN".to_owned(),
-        _ if value.is_infinite() => if value > 0.0 { "INF" } else { "-INF" }.to_owned(),
-        #[allow(clippy::cast_possible_truncation, reason = "as many digits as a float has")]
-        _ => (value as f32).to_string(),
-    }
-}
-
-fn parse(words: &[String], to: Elem) -> Result<Host, String> {
-    let number =
-        |word: &String| word.trim().parse::<f64>().map_err(|_| format!("'{word}' is no number"));
-    let values = words.iter().map(number).collect::<Result<Vec<_>, _>>()?;
-    Ok(Host::numbers(if to.is_float() { Elem::F64 } else { Elem::I64 }, vec![words.len()], values))
 }

@@ -82,6 +82,11 @@ impl Elem {
         })
     }
 
+    /// The type with this name.
+    pub(crate) fn named(name: &str) -> Option<Elem> {
+        TABLE.iter().find(|row| row.2 == name).map(|row| row.0)
+    }
+
     fn row(self) -> (&'static str, usize) {
         let row = TABLE.iter().find(|row| row.0 == self);
         row.map_or(("?", 0), |row| (row.2, row.3))

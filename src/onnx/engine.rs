@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Most plans kept; the one used longest ago goes first.
 const PLANS_MAX: usize = 64;
 
+/// Types and shapes of all inputs.
+type Key = Vec<(Elem, Vec<usize>)>;
+
 /// A loaded model on one device.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -23,7 +26,7 @@ pub(crate) struct Engine {
     constants: Constants,
     place: Place,
     /// By the forms of the inputs, with when each was used last.
-    plans: HashMap<Vec<(Elem, Vec<usize>)>, (Arc<Plan>, u64)>,
+    plans: HashMap<Key, (Arc<Plan>, u64)>,
     runs: u64,
 }
 
@@ -94,7 +97,7 @@ impl Engine {
         t.finish(&outputs)
     }
 
-    fn keep(&mut self, key: Vec<(Elem, Vec<usize>)>, plan: Plan) {
+    fn keep(&mut self, key: Key, plan: Plan) {
         if self.plans.len() >= PLANS_MAX {
             let oldest = self.plans.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {

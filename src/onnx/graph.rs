@@ -3,12 +3,12 @@
 use super::elem::Elem;
 use super::proto::{
     AttributeProto, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto,
-    TypeProto, TypeValue, ValueInfoProto,
+    TypeValue, ValueInfoProto,
 };
 use super::raw::{Raw, ReadFile};
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Newest version of the operator set that is known.
@@ -22,8 +22,6 @@ pub(crate) struct ModelFile {
     opset: i64,
     /// Functions of the file itself, by domain and name.
     pub(crate) functions: HashMap<(String, String), Function>,
-    /// What the exporter wrote about the model: labels, dictionaries.
-    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 /// A graph: the main one, or the body of a control flow operator.
@@ -92,7 +90,8 @@ pub(crate) enum Attribute {
     Floats(Vec<f32>),
     Ints(Vec<i64>),
     Texts(Vec<Bytes>),
-    Type(TypeProto),
+    /// The type of elements of sequences, which nothing here needs to know.
+    Type,
     /// Another name: an attribute of the function that the node stands in.
     Ref(String),
 }
@@ -126,11 +125,7 @@ impl ModelFile {
             let (key, function) = reader.function(function)?;
             functions.insert(key, function);
         }
-        let entry = |entry: super::proto::StringStringEntryProto| {
-            Some((entry.key?, entry.value.unwrap_or_default()))
-        };
-        let metadata = proto.metadata_props.into_iter().filter_map(entry).collect();
-        Ok(ModelFile { graph, opset, functions, metadata })
+        Ok(ModelFile { graph, opset, functions })
     }
 
     /// Version of the standard operators that the main graph is written in.
@@ -256,7 +251,7 @@ impl Reader<'_> {
                 let shape = super::raw::shape(&sparse.dims)?;
                 Attribute::Sparse(Arc::new((values, indices, shape)))
             }
-            13 => Attribute::Type(proto.tp.ok_or(missing)?),
+            13 => Attribute::Type,
             other => return Err(format!("attributes of type {other} are not supported")),
         })
     }

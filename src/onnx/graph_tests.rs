@@ -1,7 +1,7 @@
 //! Tests of reading files: good ones and every kind of bad ones.
 
 use super::*;
-use crate::onnx::proto::{OperatorSetIdProto, TensorTypeProto};
+use crate::onnx::proto::{OperatorSetIdProto, TensorTypeProto, TypeProto};
 
 fn none(_: &str) -> Result<Bytes, String> {
     Err("no such file".into())

@@ -2,6 +2,7 @@
 //! runs their steps on the device.
 
 mod build;
+mod cast;
 mod compile;
 mod control;
 mod dataset;
@@ -9,6 +10,7 @@ mod elem;
 mod engine;
 mod graph;
 mod host;
+mod matmul;
 mod op;
 mod ops;
 mod plan;

@@ -8,6 +8,7 @@ use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
 use std::sync::Arc;
 
 /// A tensor on the device, or text, which is always on the host.
+#[allow(clippy::large_enum_variant, reason = "nearly all are tensors")]
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
     Tensor(Tensor),
@@ -15,6 +16,7 @@ pub(crate) enum Held {
 }
 
 /// What a step takes.
+#[allow(clippy::large_enum_variant, reason = "a plan has few of them")]
 #[derive(Clone, Debug)]
 pub(crate) enum Arg {
     /// The result of an earlier step, or an input.

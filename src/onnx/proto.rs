@@ -12,8 +12,6 @@ pub(crate) struct ModelProto {
     pub(crate) graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub(crate) opset_import: Vec<OperatorSetIdProto>,
-    #[prost(message, repeated, tag = "14")]
-    pub(crate) metadata_props: Vec<StringStringEntryProto>,
     #[prost(message, repeated, tag = "25")]
     pub(crate) functions: Vec<FunctionProto>,
 }
@@ -84,8 +82,6 @@ pub(crate) struct AttributeProto {
     pub(crate) ints: Vec<i64>,
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub(crate) strings: Vec<Bytes>,
-    #[prost(message, optional, tag = "14")]
-    pub(crate) tp: Option<TypeProto>,
     #[prost(int32, optional, tag = "20")]
     pub(crate) kind: Option<i32>,
     #[prost(string, optional, tag = "21")]

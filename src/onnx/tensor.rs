@@ -7,9 +7,9 @@ use super::elem::{Elem, Kind};
 use super::host::{Data, Host};
 use super::raw::Raw;
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
-use burn::backend::{Dispatch, DispatchDevice, DispatchTensor, TensorMetadata};
+use burn::backend::{Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind, TensorMetadata};
 use burn::tensor::TensorData;
-use burn::tensor::{BoolDType, BoolStore, Bytes, DType, Device, FloatDType, IntDType, Shape};
+use burn::tensor::{BoolDType, BoolStore, Bytes, DType, Device, Shape};
 use half::{bf16, f16};
 
 /// A tensor on some device.
@@ -72,11 +72,19 @@ impl Tensor {
         self.inner.dtype()
     }
 
+    /// Which of burn's families it belongs to. Its element type does not tell: what comes of a
+    /// boolean tensor may be held as bytes.
     pub(crate) fn kind(&self) -> Kind {
-        match self.dtype() {
-            DType::Bool(_) => Kind::Bool,
-            dtype if dtype.is_float() => Kind::Float,
-            _ => Kind::Int,
+        let name = match &self.inner.kind {
+            DispatchTensorKind::Cube(tensor) => tensor.name(),
+            DispatchTensorKind::Flex(tensor) => tensor.name(),
+            #[allow(unreachable_patterns, reason = "other features of burn have more")]
+            _ => "Float",
+        };
+        match name {
+            "Bool" => Kind::Bool,
+            "Int" => Kind::Int,
+            _ => Kind::Float,
         }
     }
 
@@ -86,14 +94,6 @@ impl Tensor {
 
     pub(crate) fn device(&self) -> DispatchDevice {
         self.inner.device()
-    }
-
-    pub(crate) fn float_dtype(&self) -> FloatDType {
-        if self.dtype() == DType::F64 { FloatDType::F64 } else { FloatDType::F32 }
-    }
-
-    pub(crate) fn int_dtype(&self) -> IntDType {
-        self.dtype().into()
     }
 
     /// How this tensor's device holds booleans.
@@ -177,15 +177,12 @@ pub(crate) fn from_raw(raw: &Raw, place: &Place) -> Result<TensorData, String> {
 
 /// Whether elements are held as files hold them.
 fn same_bits(elem: Elem, dtype: DType) -> bool {
-    let plain = !matches!(elem, Elem::F16 | Elem::Bf16 | Elem::Bool | Elem::Text);
-    let kinds =
-        elem.is_float() == dtype.is_float() && elem.is_float() == (elem.kind() == Kind::Float);
-    plain && kinds && dtype.size() * 8 == elem.bits() && !tiny(elem) && elem != Elem::U32
-        || elem == Elem::U32 && dtype == DType::U32
-}
-
-fn tiny(elem: Elem) -> bool {
-    elem.is_float() && elem.bits() < 16
+    let same_kind = match elem.kind() {
+        Kind::Float => dtype.is_float() && elem.bits() >= 32,
+        Kind::Int => dtype.is_int() || dtype.is_uint(),
+        Kind::Bool | Kind::Text => false,
+    };
+    same_kind && dtype.size() * 8 == elem.bits()
 }
 
 /// What a device gave back, as files hold it.

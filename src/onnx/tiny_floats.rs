@@ -70,7 +70,7 @@ pub(crate) fn round(elem: Elem, value: f32, saturate: bool, how: Round) -> f32 {
         return round_power(value, saturate, how);
     }
     if value.is_nan() {
-        return if elem == Elem::F4E2m1 { largest(elem) } else { value };
+        return if elem == Elem::F4E2m1 { -0.0 } else { value };
     }
     let largest = largest(elem);
     if value.is_infinite() && !saturate {

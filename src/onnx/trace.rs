@@ -61,6 +61,9 @@ pub(crate) struct Constants {
     folds: HashMap<(String, Vec<u64>), T>,
 }
 
+/// A function of the host.
+type Run<'r> = &'r dyn Fn(&[Host]) -> Result<Vec<Host>, String>;
+
 /// Writes a plan.
 #[derive(Debug)]
 pub(crate) struct Tracer<'a> {
@@ -110,11 +113,6 @@ impl T {
 
     fn form(&self) -> Form {
         Form { elem: self.elem, shape: self.shape.clone() }
-    }
-
-    /// The same elements under another name for their type: `int4` is held like `int8`.
-    fn renamed(&self, elem: Elem, shape: Vec<usize>) -> T {
-        T { elem, shape, slot: self.slot.clone() }
     }
 }
 
@@ -196,11 +194,6 @@ impl<'a> Tracer<'a> {
         let outputs = self.push(op, inputs, vec![form])?;
         let var = outputs.first().copied().unwrap_or_default();
         Ok(T { elem, shape, slot: Slot::Var(var) })
-    }
-
-    /// The same elements under another type that is held alike, or in another shape.
-    pub(crate) fn rename(&self, x: &T, elem: Elem) -> T {
-        x.renamed(elem, x.shape.clone())
     }
 
     fn fold(&mut self, op: &Op, inputs: &[&T], elem: Elem, shape: Vec<usize>) -> Result<T, String> {
@@ -353,11 +346,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If it fails.
-    pub(crate) fn host_now(
-        &mut self,
-        inputs: &[&T],
-        run: &dyn Fn(&[Host]) -> Result<Vec<Host>, String>,
-    ) -> Result<Vec<T>, String> {
+    pub(crate) fn host_now(&mut self, inputs: &[&T], run: Run<'_>) -> Result<Vec<T>, String> {
         let inputs: Vec<Host> = inputs.iter().map(|t| self.look(t)).collect::<Result<_, _>>()?;
         let results = run(&inputs)?;
         results.into_iter().map(|host| self.constant(host)).collect()

@@ -45,8 +45,8 @@ if [ ! -e "$made/complete" ]; then
   fi
   if python/bin/python -c 'import onnx, onnxruntime' 2>/dev/null; then
     rm -rf answers
-    python/bin/python "$here/reference.py" models "$made" >&2 && touch "$made/complete"
+    python/bin/python "$here/reference.py" . "$made" >&2 && touch "$made/complete"
   fi
 fi
-[ -e "$made/complete" ] && ln -sfn "$made" real
+[ -e "$made/complete" ] && ln -sfn "$made/real" real && ln -sfn "$made/light" light
 echo "$cache"

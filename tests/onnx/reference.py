@@ -1,6 +1,7 @@
 """What ONNX Runtime answers: for each real model some inputs and its outputs, as data sets beside it.
 
-reference.py MODELS OUT: MODELS holds unpacked packages (see fetch.sh), OUT gets a folder per model.
+reference.py CACHE OUT: CACHE/models holds unpacked packages (see fetch.sh), OUT/real gets a folder per
+model, and OUT/light one for each network that the official tests have without data.
 """
 
 import glob
@@ -9,6 +10,7 @@ import shutil
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 from onnx import numpy_helper
 
@@ -57,6 +59,13 @@ MODELS = {
 }
 
 
+def write(folder, side, tensors):
+    os.makedirs(folder, exist_ok=True)
+    for number, tensor in enumerate(tensors):
+        with open(os.path.join(folder, f"{side}_{number}.pb"), "wb") as file:
+            file.write(numpy_helper.from_array(np.asarray(tensor)).SerializeToString())
+
+
 def answer(path, folder, runs):
     shutil.copy(path, os.path.join(folder, "model.onnx"))
     options = onnxruntime.SessionOptions()
@@ -67,14 +76,11 @@ def answer(path, folder, runs):
     for at, inputs in enumerate(runs):
         outputs = session.run(None, dict(zip(names, inputs)))
         data = os.path.join(folder, f"test_data_set_{at}")
-        os.makedirs(data)
-        for side, tensors in (("input", inputs), ("output", outputs)):
-            for number, tensor in enumerate(tensors):
-                with open(os.path.join(data, f"{side}_{number}.pb"), "wb") as file:
-                    file.write(numpy_helper.from_array(np.asarray(tensor)).SerializeToString())
+        write(data, "input", inputs)
+        write(data, "output", outputs)
 
 
-def main(models, out):
+def real(models, out):
     for name, (pattern, runs) in MODELS.items():
         found = glob.glob(os.path.join(models, pattern), recursive=True)
         if not found:
@@ -83,6 +89,31 @@ def main(models, out):
         folder = os.path.join(out, name)
         os.makedirs(folder)
         answer(found[0], folder, runs)
+
+
+def light(data, out):
+    """The input is what the official runner makes: numbers from 0 to 1 in order."""
+    for path in glob.glob(os.path.join(data, "light", "*.onnx")):
+        name = os.path.basename(path)[: -len(".onnx")]
+        data = os.path.join(out, name, "test_data_set_0")
+        os.makedirs(data)
+        shutil.copy(path, os.path.join(out, name, "model.onnx"))
+        graph = onnx.load(path).graph
+        known = {tensor.name for tensor in graph.initializer}
+        inputs = []
+        for port in (port for port in graph.input if port.name not in known):
+            shape = [dim.dim_value or 1 for dim in port.type.tensor_type.shape.dim]
+            size = int(np.prod(shape))
+            inputs.append((np.arange(size).reshape(shape) / size).astype(np.float32))
+        write(data, "input", inputs)
+        for at in range(len(graph.output)):
+            expected = f"{path[: -len('.onnx')]}_output_{at}.pb"
+            shutil.copy(expected, os.path.join(data, f"output_{at}.pb"))
+
+
+def main(cache, out):
+    real(os.path.join(cache, "models"), os.path.join(out, "real"))
+    light(os.path.join(cache, "backend/onnx/backend/test/data"), os.path.join(out, "light"))
 
 
 main(*sys.argv[1:])

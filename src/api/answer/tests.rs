@@ -21,7 +21,7 @@ fn model() -> ModelInfo {
         slo: None,
         labels: vec![],
         golden: None,
-        layout: crate::model::Layout::default(),
+        layout: crate::model::repository::Layout::default(),
         files_bytes: 0,
     }
 }

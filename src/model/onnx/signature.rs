@@ -163,15 +163,21 @@ mod tests {
     fn the_first_axis_is_that_of_rows_only_if_it_can_be() {
         let named = |name: &str| Dim::Named(name.into());
         let (n, one, ten) = (named("n"), Dim::Fixed(1), Dim::Fixed(10));
-        let of = |x: &[Dim], y: &[Dim]| rows(&[port("x", x)], &[port("y", y)]);
-        assert_eq!(of(&[n.clone(), ten.clone()], &[n.clone()]), Rows::Stacked);
-        assert_eq!(of(&[Dim::Unknown], &[named("m")]), Rows::Stacked);
-        assert_eq!(of(&[one.clone(), ten.clone()], &[one.clone()]), Rows::Each);
-        assert_eq!(of(&[ten.clone()], &[ten.clone()]), Rows::Whole);
-        assert_eq!(of(&[n.clone(), n.clone()], &[n.clone()]), Rows::Whole);
-        assert_eq!(of(&[n.clone()], &[]), Rows::Stacked);
-        assert_eq!(of(&[], &[n]), Rows::Stacked);
-        assert_eq!(of(&[one], &[ten]), Rows::Whole);
+        let of = |x: &[&Dim], y: &[&Dim]| {
+            let port = |name, dims: &[&Dim]| {
+                port(name, &dims.iter().map(|dim| (*dim).clone()).collect::<Vec<_>>())
+            };
+            rows(&[port("x", x)], &[port("y", y)])
+        };
+        let (m, unknown) = (named("m"), Dim::Unknown);
+        assert_eq!(of(&[&n, &ten], &[&n]), Rows::Stacked);
+        assert_eq!(of(&[&unknown], &[&m]), Rows::Stacked);
+        assert_eq!(of(&[&one, &ten], &[&one]), Rows::Each);
+        assert_eq!(of(&[&ten], &[&ten]), Rows::Whole);
+        assert_eq!(of(&[&n, &n], &[&n]), Rows::Whole);
+        assert_eq!(of(&[&n], &[]), Rows::Whole);
+        assert_eq!(of(&[], &[&n]), Rows::Whole);
+        assert_eq!(of(&[&one], &[&ten]), Rows::Whole);
     }
 
     #[test]

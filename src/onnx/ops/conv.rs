@@ -1,5 +1,241 @@
 //! Convolutions.
 
-use super::Table;
+use super::window::{attribute, window};
+use super::{Call, Outputs, Table, one, several};
+use crate::onnx::build::Cut;
+use crate::onnx::op::{Op, Unary, Window};
+use crate::onnx::trace::{T, Tracer};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("CausalConvWithState", causal),
+    ("Conv", |t, call| {
+        let bias = call.optional(2)?.cloned();
+        one(conv(t, call, call.tensor(0)?, call.tensor(1)?, bias.as_ref())?)
+    }),
+    ("ConvTranspose", transpose),
+    ("DeformConv", deform),
+];
+
+/// The axes behind batch and channels.
+pub(super) fn spatial(x: &T) -> Result<(usize, usize, Vec<usize>), String> {
+    match &x.shape[..] {
+        [batch, channels, rest @ ..] if !rest.is_empty() => Ok((*batch, *channels, rest.to_vec())),
+        shape => Err(format!("shape {shape:?} has no axes behind batch and channels")),
+    }
+}
+
+fn groups(call: &Call<'_>) -> Result<usize, String> {
+    let group = call.int_or("group", 1)?;
+    usize::try_from(group).ok().filter(|group| *group > 0).ok_or_else(|| format!("group {group}"))
+}
+
+/// A convolution with the attributes of a node.
+pub(super) fn conv(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    x: &T,
+    weight: &T,
+    bias: Option<&T>,
+) -> Result<T, String> {
+    let (batch, channels, lengths) = spatial(x)?;
+    let (out, per_group, kernel) = spatial(weight)?;
+    let groups = groups(call)?;
+    let bias_fits = bias.is_none_or(|bias| bias.shape == [out]);
+    if per_group * groups != channels || out % groups != 0 || !bias_fits {
+        return Err(format!(
+            "weights of {:?} in {groups} groups for shape {:?}",
+            weight.shape, x.shape
+        ));
+    }
+    let window = window(call, kernel, &lengths, groups)?;
+    let mut shape = vec![batch, out];
+    for (axis, length) in lengths.iter().enumerate() {
+        shape.push(window.places(axis, *length, false)?);
+    }
+    let inputs: Vec<&T> = [x, weight].into_iter().chain(bias).collect();
+    t.emit(Op::Conv(window), &inputs, x.elem, shape)
+}
+
+fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (x, weight) = (call.tensor(0)?, call.tensor(1)?);
+    let (batch, channels, lengths) = spatial(x)?;
+    let (from, per_group, kernel) = spatial(weight)?;
+    let groups = groups(call)?;
+    let out = per_group * groups;
+    let bias = call.optional(2)?;
+    if from != channels || channels % groups != 0 || bias.is_some_and(|bias| bias.shape != [out]) {
+        return Err(format!("weights of {:?} for shape {:?}", weight.shape, x.shape));
+    }
+    let mut window = window(call, kernel, &lengths, groups)?;
+    let more = attribute(call, "output_padding", lengths.len(), 0)?;
+    let crops = crops(call, &window, &lengths, &more)?;
+    // The whole result, of which the padding is then cut off.
+    window.padding = vec![(0, 0); lengths.len()];
+    let mut shape = vec![batch, out];
+    let mut grow = Vec::new();
+    for (axis, length) in lengths.iter().enumerate() {
+        let (_, behind, full) = crops.get(axis).copied().unwrap_or_default();
+        // What is to lie beyond the whole result has to be made first.
+        let beyond = usize::try_from(-behind).unwrap_or(0);
+        grow.push(more.get(axis).copied().unwrap_or(0).max(beyond));
+        let whole = (length - 1).saturating_mul(window.stride.get(axis).copied().unwrap_or(1));
+        let whole = whole + window.reach(axis) + grow.last().copied().unwrap_or(0);
+        let _ = full;
+        shape.push(whole);
+    }
+    let inputs: Vec<&T> = [x, weight].into_iter().chain(bias).collect();
+    let strides = window.stride.clone();
+    // burn wants what it adds at the end to be less than the stride.
+    let fits = grow.iter().zip(&strides).all(|(grow, stride)| grow < stride);
+    let whole = if fits {
+        t.emit(Op::ConvTranspose(window, grow), &inputs, x.elem, shape)?
+    } else {
+        grown(t, &inputs, window, &grow, shape, bias)?
+    };
+    let mut cuts = vec![Cut::all(batch), Cut::all(out)];
+    for (axis, (before, _, wanted)) in crops.iter().enumerate() {
+        let length = whole.shape.get(axis + 2).copied().unwrap_or(0);
+        let end = before.saturating_add(*wanted);
+        if end > length {
+            return Err(format!("a result of {wanted} from {length}"));
+        }
+        cuts.push(Cut::range(*before, end));
+    }
+    one(t.slice(&whole, &cuts)?)
+}
+
+/// Zeros behind the result, then the bias, for what a window does not reach.
+fn grown(
+    t: &mut Tracer<'_>,
+    inputs: &[&T],
+    window: Window,
+    grow: &[usize],
+    shape: Vec<usize>,
+    bias: Option<&T>,
+) -> Result<T, String> {
+    let smaller = shape.iter().enumerate().map(|(at, length)| {
+        let more = at.checked_sub(2).and_then(|axis| grow.get(axis)).copied().unwrap_or(0);
+        length - more
+    });
+    let smaller: Vec<usize> = smaller.collect();
+    let none = vec![0; grow.len()];
+    let plain: Vec<&T> = inputs.iter().take(2).copied().collect();
+    let elem = plain.first().map_or(crate::onnx::Elem::F32, |x| x.elem);
+    let x = t.emit(Op::ConvTranspose(window, none), &plain, elem, smaller)?;
+    let padding: Vec<(usize, usize)> =
+        [0, 0].into_iter().chain(grow.iter().copied()).map(|more| (0, more)).collect();
+    let padded = t.pad(&x, &padding, 0.0)?;
+    let Some(bias) = bias else { return Ok(padded) };
+    let mut line = vec![1; shape.len()];
+    if let Some(channels) = line.get_mut(1) {
+        *channels = bias.len();
+    }
+    let bias = t.reshape(bias, &line)?;
+    t.add(&padded, &bias)
+}
+
+/// For each axis: cut off before, cut off behind (negative: more is wanted), length of the result.
+fn crops(
+    call: &Call<'_>,
+    window: &Window,
+    lengths: &[usize],
+    more: &[usize],
+) -> Result<Vec<(usize, i64, usize)>, String> {
+    let wanted = call.ints("output_shape")?;
+    let upper = call.text("auto_pad")? != Some("SAME_LOWER");
+    let same = call.text("auto_pad")?.is_some_and(|pad| pad.starts_with("SAME"));
+    let mut all = Vec::with_capacity(lengths.len());
+    for (axis, length) in lengths.iter().enumerate() {
+        let stride = window.stride.get(axis).copied().unwrap_or(1);
+        let more = more.get(axis).copied().unwrap_or(0);
+        let length = length.checked_sub(1).ok_or("an axis of length 0")?;
+        let full = length * stride + window.reach(axis) + more;
+        let target = match wanted.and_then(|shape| shape.get(axis + shape.len() - lengths.len())) {
+            Some(target) => Some(usize::try_from(*target).map_err(|_| "output_shape")?),
+            None if same => Some((length + 1) * stride),
+            None => None,
+        };
+        let (before, behind) = match target {
+            Some(target) => {
+                let total = full as i64 - target as i64;
+                let half = total.max(0) / 2;
+                let before = if upper { half } else { total.max(0) - half };
+                (usize::try_from(before).unwrap_or(0), total - before)
+            }
+            None => {
+                let (before, behind) = window.padding.get(axis).copied().unwrap_or((0, 0));
+                (before, behind as i64)
+            }
+        };
+        let result = full as i64 - before as i64 - behind;
+        let result = usize::try_from(result).ok().filter(|result| *result > 0);
+        all.push((before, behind, result.ok_or("pads that leave nothing")?));
+    }
+    Ok(all)
+}
+
+fn deform(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (x, weight, offset) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let (batch, _, lengths) = spatial(x)?;
+    let (out, _, kernel) = spatial(weight)?;
+    if lengths.len() != 2 {
+        return Err(format!("shape {:?} has not four axes", x.shape));
+    }
+    let window = window(call, kernel, &lengths, groups(call)?)?;
+    if window.padding.iter().any(|(before, behind)| before != behind) {
+        return deform_padded(t, call, window);
+    }
+    let offset_groups = usize::try_from(call.int_or("offset_group", 1)?).unwrap_or(0).max(1);
+    let mut shape = vec![batch, out];
+    for (axis, length) in lengths.iter().enumerate() {
+        shape.push(window.places(axis, *length, false)?);
+    }
+    let (bias, mask) = (call.optional(3)?, call.optional(4)?);
+    let flags = (bias.is_some(), mask.is_some());
+    let inputs: Vec<&T> = [x, weight, offset].into_iter().chain(bias).chain(mask).collect();
+    let op = Op::DeformConv(window, offset_groups, flags.0, flags.1);
+    one(t.emit(op, &inputs, x.elem, shape)?)
+}
+
+/// Padding that differs before and behind.
+fn deform_padded(_: &mut Tracer<'_>, _: &Call<'_>, window: Window) -> Outputs {
+    Err(format!("pads of {:?} for a deformable convolution", window.padding))
+}
+
+/// A convolution over time that sees what came before (ONNX operator CausalConvWithState): the
+/// state is put in front, and the last of both is the next state.
+fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (x, weight) = (call.tensor(0)?, call.tensor(1)?);
+    let [batch, channels, length] = x.shape[..] else {
+        return Err(format!("shape {:?} has not three axes", x.shape));
+    };
+    let kernel = weight.shape.last().copied().filter(|kernel| *kernel > 0).ok_or("no kernel")?;
+    let depth = kernel - 1;
+    let state = match call.optional(3)? {
+        Some(state) => state.clone(),
+        None => t.full(x.elem, vec![batch, channels, depth], 0.0)?,
+    };
+    let joined = if depth == 0 { x.clone() } else { t.cat(&[state, x.clone()], 2)? };
+    let window = Window {
+        kernel: vec![kernel],
+        stride: vec![1],
+        padding: vec![(0, 0)],
+        dilation: vec![1],
+        groups: channels,
+    };
+    if weight.shape != [channels, 1, kernel] {
+        return Err(format!("weights of {:?} for {channels} channels", weight.shape));
+    }
+    let inputs: Vec<&T> = [&joined, weight].into_iter().chain(call.optional(2)?).collect();
+    let mut y = t.emit(Op::Conv(window), &inputs, x.elem, x.shape.clone())?;
+    match call.text("activation")?.unwrap_or("none") {
+        "none" => {}
+        "silu" | "swish" => {
+            let gate = t.unary(Unary::Sigmoid, &y)?;
+            y = t.mul(&y, &gate)?;
+        }
+        other => return Err(format!("activation '{other}' is not known")),
+    }
+    let present = t.narrow(&joined, 2, Cut::range(length, length + depth))?;
+    several([y, present])
+}

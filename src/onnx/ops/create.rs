@@ -1,5 +1,197 @@
-//! Constants, ranges, random numbers and conversions.
+//! Constants, ranges and conversions.
 
-use super::Table;
+use super::{Call, Outputs, Table, one};
+use crate::onnx::elem::Elem;
+use crate::onnx::graph::Attribute;
+use crate::onnx::host::Host;
+use crate::onnx::raw::Raw;
+use crate::onnx::sparse;
+use crate::onnx::tiny_floats::Round;
+use crate::onnx::trace::{T, Tracer};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("BitCast", bit_cast),
+    ("Cast", cast),
+    ("CastLike", cast_like),
+    ("Constant", constant),
+    ("ConstantOfShape", constant_of_shape),
+    ("EyeLike", eye_like),
+    ("Identity", |_, call| {
+        let value = call.inputs.first().cloned().flatten();
+        Ok(vec![value.ok_or("input 0 is missing")?])
+    }),
+    ("OneHot", one_hot),
+    ("Range", range),
+];
+
+fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    if let Some(raw) = call.raw("value")? {
+        return one(T::of_file(raw)?);
+    }
+    if let Some(Attribute::Sparse(sparse)) = call.attribute("sparse_value") {
+        let (values, indices, shape) = sparse.as_ref();
+        return one(T::of_file(&sparse::dense(values, indices, shape)?)?);
+    }
+    let host = if let Some(value) = call.int("value_int")? {
+        Host::ints(Elem::I64, vec![], vec![value])
+    } else if let Some(values) = call.ints("value_ints")? {
+        Host::ints(Elem::I64, vec![values.len()], values.to_vec())
+    } else if let Some(value) = call.float("value_float")? {
+        Host::floats(Elem::F32, vec![], vec![value])
+    } else if let Some(values) = call.floats("value_floats")? {
+        let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+        Host::floats(Elem::F32, vec![values.len()], values)
+    } else if let Some(word) = call.text("value_string")? {
+        Host::text(vec![], vec![word.to_owned()])
+    } else if let Some(words) = call.texts("value_strings")? {
+        Host::text(vec![words.len()], words)
+    } else {
+        return Err("it has no value".to_owned());
+    };
+    one(t.constant(host)?)
+}
+
+fn constant_of_shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let shape = t.lengths(call.tensor(0)?)?;
+    let value = match call.raw("value")? {
+        Some(raw) => T::of_file(raw)?,
+        None => t.number(Elem::F32, 0.0)?,
+    };
+    if shape.contains(&0) {
+        return one(t.constant(Host::numbers(value.elem, shape, vec![]))?);
+    }
+    let scalar = t.reshape(&value, &[])?;
+    one(t.expand(&scalar, &shape)?)
+}
+
+/// The type that an attribute names.
+fn named_type(call: &Call<'_>, name: &str) -> Result<Option<Elem>, String> {
+    let number = call.int(name)?;
+    let elem = number.map(|number| Elem::from_onnx(i32::try_from(number).unwrap_or(-1)));
+    elem.transpose()
+}
+
+fn cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    // Before opset 6 the type was a word.
+    let to = match call.attribute("to") {
+        Some(Attribute::Text(word)) => {
+            let word = String::from_utf8_lossy(word).to_lowercase();
+            Some(Elem::named(&word).ok_or_else(|| format!("'{word}' is no type"))?)
+        }
+        _ => named_type(call, "to")?,
+    };
+    cast_to(t, call, to.ok_or("attribute to is missing")?)
+}
+
+fn cast_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let to = call.tensor(1)?.elem;
+    cast_to(t, call, to)
+}
+
+fn cast_to(t: &mut Tracer<'_>, call: &Call<'_>, to: Elem) -> Outputs {
+    let saturate = call.int_or("saturate", 1)? != 0;
+    let how = match call.text("round_mode")? {
+        None | Some("up") => Round::Up,
+        Some("down") => Round::Down,
+        Some("nearest") => Round::Nearest,
+        Some(other) => return Err(format!("round_mode '{other}' is not known")),
+    };
+    one(t.cast_as(call.tensor(0)?, to, saturate, how)?)
+}
+
+/// The same bits as another type of the same width.
+fn bit_cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let to = named_type(call, "to")?.ok_or("attribute to is missing")?;
+    let x = call.tensor(0)?;
+    if x.elem.bits() != to.bits() || to.bits() < 8 {
+        return Err(format!("{} and {to} differ in width", x.elem));
+    }
+    let shape = x.shape.clone();
+    let run = move |inputs: &[Host]| {
+        let host = inputs.first().ok_or("no input")?;
+        let raw = Raw { elem: to, ..host.to_raw() };
+        Ok(vec![Host::from_raw(&raw)])
+    };
+    let made = t.host_op("bit_cast", &[x], &[(to, shape)], run)?;
+    super::several(made)
+}
+
+fn eye_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let elem = named_type(call, "dtype")?.unwrap_or(x.elem);
+    let [rows, columns] = x.shape[..] else {
+        return Err(format!("shape {:?} is no matrix", x.shape));
+    };
+    let k = call.int_or("k", 0)?;
+    let mut values = vec![0.0; rows * columns];
+    for row in 0..rows {
+        let column = i64::try_from(row).ok().and_then(|row| row.checked_add(k));
+        let column = column.and_then(|column| usize::try_from(column).ok());
+        if let Some(column) = column.filter(|column| *column < columns)
+            && let Some(value) = values.get_mut(row * columns + column)
+        {
+            *value = 1.0;
+        }
+    }
+    one(t.constant(Host::numbers(elem, vec![rows, columns], values))?)
+}
+
+fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let elem = call.tensor(0)?.elem;
+    let ends = [call.tensor(0)?, call.tensor(1)?, call.tensor(2)?];
+    if elem.is_int() {
+        let mut numbers = Vec::new();
+        for end in ends {
+            numbers.extend(t.ints(end)?.first().copied());
+        }
+        let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
+        let count = count(limit as f64 - start as f64, delta as f64)?;
+        let at = |at: usize| start.wrapping_add(delta.wrapping_mul(at as i64));
+        return one(t.constant(Host::ints(elem, vec![count], (0..count).map(at).collect()))?);
+    }
+    let mut numbers = Vec::new();
+    for end in ends {
+        numbers.extend(t.floats(end)?.first().copied());
+    }
+    let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
+    let count = count(limit - start, delta)?;
+    let values = (0..count).map(|at| start + delta * at as f64).collect();
+    one(t.constant(Host::floats(elem, vec![count], values))?)
+}
+
+/// How many steps a range has.
+fn count(length: f64, delta: f64) -> Result<usize, String> {
+    const MOST: f64 = 1e8;
+    let count = (length / delta).ceil();
+    if delta == 0.0 || !count.is_finite() || count > MOST {
+        return Err(format!("a range of length {length} in steps of {delta}"));
+    }
+    Ok(count.max(0.0) as usize)
+}
+
+fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (indices, values) = (call.tensor(0)?, call.tensor(2)?);
+    let depth = t.floats(call.tensor(1)?)?.first().copied().unwrap_or(0.0);
+    if !(1.0..=1e8).contains(&depth) {
+        return Err(format!("a depth of {depth}"));
+    }
+    let depth = depth as i64;
+    let axis = crate::onnx::build::axis(call.int_or("axis", -1)?, indices.rank() + 1)?;
+    let indices = t.cast(indices, Elem::I64)?;
+    let length = t.number(Elem::I64, depth as f64)?;
+    // Negative indices count from the end; those outside of the depth match nothing.
+    let below = t.compare_zero(&indices)?;
+    let shifted = t.add(&indices, &length)?;
+    let indices = t.choose(&below, &shifted, &indices)?;
+    let indices = t.unsqueeze(&indices, axis)?;
+    let mut shape = vec![1; indices.rank()];
+    if let Some(length) = shape.get_mut(axis) {
+        *length = usize::try_from(depth).unwrap_or(0);
+    }
+    let range = t.constant(Host::ints(Elem::I64, shape, (0..depth).collect()))?;
+    let hot = t.compare(crate::onnx::op::Compare::Equal, &indices, &range)?;
+    let off = t.narrow(values, 0, crate::onnx::build::Cut::range(0, 1))?;
+    let on = t.narrow(values, 0, crate::onnx::build::Cut::range(1, 2))?;
+    let (off, on) = (t.reshape(&off, &[])?, t.reshape(&on, &[])?);
+    one(t.choose(&hot, &on, &off)?)
+}

@@ -37,7 +37,7 @@ pub(super) const TABLE: Table = &[
     ("Cos", unary!(Cos)),
     ("Cosh", unary!(Cosh)),
     ("Div", binary!(Div)),
-    ("Equal", compare!(Equal)),
+    ("Equal", super::math::equal),
     ("Erf", unary!(Erf)),
     ("Exp", unary!(Exp)),
     ("Floor", unary!(Floor)),

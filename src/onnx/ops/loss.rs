@@ -1,5 +1,113 @@
 //! Losses, which exported training graphs contain.
 
-use super::Table;
+use super::{Call, Table, one, several};
+use crate::onnx::elem::Elem;
+use crate::onnx::op::{Binary, Compare, Op, Reduce, Unary};
+use crate::onnx::trace::{T, Tracer};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("NegativeLogLikelihoodLoss", |t, call| {
+        one(likelihood(t, call, call.tensor(0)?, call.tensor(1)?, call.optional(2)?)?)
+    }),
+    ("SoftmaxCrossEntropyLoss", |t, call| {
+        let x = call.tensor(0)?;
+        let shape = x.shape.clone();
+        let logs = t.emit(Op::LogSoftmax(1), &[x], x.elem, shape)?;
+        let loss = likelihood(t, call, &logs, call.tensor(1)?, call.optional(2)?)?;
+        several([loss, logs])
+    }),
+];
+
+/// Minus the logarithms at the targets, weighted by class.
+///
+/// # Shapes
+/// - logs: `[rows, classes, ...]`
+/// - target: `[rows, ...]`
+fn likelihood(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    logs: &T,
+    target: &T,
+    weight: Option<&T>,
+) -> Result<T, String> {
+    let classes = logs.shape.get(1).copied().ok_or("there are no classes")?;
+    let mut expected = logs.shape.clone();
+    expected.remove(1);
+    if target.shape != expected || weight.is_some_and(|weight| weight.shape != [classes]) {
+        return Err(format!("targets of {:?} for shape {:?}", target.shape, logs.shape));
+    }
+    let target = t.cast(target, Elem::I64)?;
+    let ignored = match call.int("ignore_index")? {
+        Some(index) => {
+            let index = t.number(Elem::I64, index as f64)?;
+            Some(t.compare(Compare::Equal, &target, &index)?)
+        }
+        None => None,
+    };
+    let zero = t.number(Elem::I64, 0.0)?;
+    let target = match &ignored {
+        Some(ignored) => t.choose(ignored, &zero, &target)?,
+        None => target,
+    };
+    let index = t.unsqueeze(&target, 1)?;
+    let mut single = logs.shape.clone();
+    if let Some(length) = single.get_mut(1) {
+        *length = 1;
+    }
+    let picked = t.emit(Op::Gather(1), &[logs, &index], logs.elem, single)?;
+    let picked = t.squeeze(&picked, &[1])?;
+    let loss = t.unary(Unary::Neg, &picked)?;
+    let weights = weights(t, weight, &target, ignored.as_ref(), loss.elem)?;
+    let weighted = match &weights {
+        Some(weights) => t.mul(&loss, weights)?,
+        None => loss,
+    };
+    let axes: Vec<usize> = (0..weighted.rank()).collect();
+    match call.text("reduction")?.unwrap_or("mean") {
+        "none" => Ok(weighted),
+        "sum" => {
+            let sum = t.reduce(Reduce::Sum, &weighted, &axes)?;
+            t.squeeze(&sum, &axes)
+        }
+        "mean" => {
+            let sum = t.reduce(Reduce::Sum, &weighted, &axes)?;
+            let sum = t.squeeze(&sum, &axes)?;
+            match weights {
+                None => t.scalar(Binary::Div, &sum, weighted.len() as f64),
+                Some(weights) => {
+                    let all = t.reduce(Reduce::Sum, &weights, &axes)?;
+                    let all = t.squeeze(&all, &axes)?;
+                    t.div(&sum, &all)
+                }
+            }
+        }
+        other => Err(format!("reduction '{other}' is not known")),
+    }
+}
+
+/// The weight of each target; zero for those that are ignored.
+fn weights(
+    t: &mut Tracer<'_>,
+    weight: Option<&T>,
+    target: &T,
+    ignored: Option<&T>,
+    elem: Elem,
+) -> Result<Option<T>, String> {
+    let mut weights = match weight {
+        Some(weight) => {
+            let flat = t.reshape(target, &[target.len()])?;
+            let picked = t.select(weight, 0, &flat)?;
+            Some(t.reshape(&picked, &target.shape)?)
+        }
+        None => None,
+    };
+    if let Some(ignored) = ignored {
+        let ones = match weights {
+            Some(weights) => weights,
+            None => t.full(elem, target.shape.clone(), 1.0)?,
+        };
+        let zero = t.number(elem, 0.0)?;
+        weights = Some(t.choose(ignored, &zero, &ones)?);
+    }
+    Ok(weights)
+}

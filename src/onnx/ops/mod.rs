@@ -6,22 +6,27 @@ mod attention;
 mod conv;
 mod create;
 mod detect;
+mod einsum;
 mod elementwise;
 mod index;
 mod loss;
 mod math;
 mod ml;
 mod normalise;
+mod pad;
 mod pool;
 mod quantise;
+mod random;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 mod sequence;
 mod shape;
 mod signal;
 mod text;
 mod training;
+mod window;
 
 use super::graph::{Attribute, Node};
 use super::raw::Raw;
@@ -52,6 +57,7 @@ const TABLES: &[(&str, Table)] = &[
     ("", normalise::TABLE),
     ("", pool::TABLE),
     ("", quantise::TABLE),
+    ("", random::TABLE),
     ("", recurrent::TABLE),
     ("", reduce::TABLE),
     ("", resize::TABLE),

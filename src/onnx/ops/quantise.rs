@@ -1,5 +1,265 @@
-//! Quantised arithmetic.
+//! Quantised arithmetic. ONNX operators QuantizeLinear, DequantizeLinear and those built on them.
 
-use super::Table;
+use super::{Call, Outputs, Table, one, several};
+use crate::onnx::build::axis;
+use crate::onnx::elem::Elem;
+use crate::onnx::op::{Binary, Reduce, Unary};
+use crate::onnx::tiny_floats::Round;
+use crate::onnx::trace::{T, Tracer};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("ConvInteger", |t, call| {
+        let x = shifted(t, call.tensor(0)?, call.optional(2)?, None)?;
+        let w = shifted(t, call.tensor(1)?, call.optional(3)?, Some(0))?;
+        let sums = super::conv::conv(t, call, &x, &w, None)?;
+        one(to_ints(t, &sums)?)
+    }),
+    ("DequantizeLinear", |t, call| {
+        let x = call.tensor(0)?;
+        let elem = match call.int("output_dtype")? {
+            Some(number) if number != 0 => Elem::from_onnx(i32::try_from(number).unwrap_or(-1))?,
+            _ => call.tensor(1)?.elem,
+        };
+        one(dequantised(t, x, call.tensor(1)?, call.optional(2)?, &layout(call, x)?, elem)?)
+    }),
+    ("DynamicQuantizeLinear", dynamic),
+    ("MatMulInteger", |t, call| {
+        let x = shifted(t, call.tensor(0)?, call.optional(2)?, None)?;
+        let y = shifted(t, call.tensor(1)?, call.optional(3)?, Some(1))?;
+        let sums = t.matmul(&x, &y)?;
+        one(to_ints(t, &sums)?)
+    }),
+    ("QLinearConv", q_conv),
+    ("QLinearMatMul", q_matmul),
+    ("QuantizeLinear", |t, call| {
+        let x = call.tensor(0)?;
+        let zero = call.optional(2)?;
+        let elem = match (zero, call.int("output_dtype")?) {
+            (Some(zero), _) => zero.elem,
+            (None, Some(number)) if number != 0 => {
+                Elem::from_onnx(i32::try_from(number).unwrap_or(-1))?
+            }
+            _ => Elem::U8,
+        };
+        let saturate = call.int_or("saturate", 1)? != 0;
+        one(quantised(t, x, call.tensor(1)?, zero, &layout(call, x)?, (elem, saturate))?)
+    }),
+];
+
+/// Which elements share a scale: all, those of one place on an axis, or blocks along it.
+struct Layout {
+    axis: usize,
+    block: usize,
+}
+
+fn layout(call: &Call<'_>, x: &T) -> Result<Layout, String> {
+    let at = axis(call.int_or("axis", 1)?, x.rank().max(2)).unwrap_or(0);
+    let block = usize::try_from(call.int_or("block_size", 0)?).map_err(|_| "block_size")?;
+    Ok(Layout { axis: at, block })
+}
+
+/// A scale or zero point in the shape of what it belongs to.
+fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &Layout) -> Result<T, String> {
+    if scale.len() == 1 && scale.rank() <= 1 {
+        return t.reshape(scale, &[]);
+    }
+    if scale.rank() == 1 && layout.block == 0 {
+        if x.shape.get(layout.axis) != Some(&scale.len()) {
+            return Err(format!(
+                "{} scales for axis {} of {:?}",
+                scale.len(),
+                layout.axis,
+                x.shape
+            ));
+        }
+        let mut line = vec![1; x.rank()];
+        if let Some(length) = line.get_mut(layout.axis) {
+            *length = scale.len();
+        }
+        return t.reshape(scale, &line);
+    }
+    // Blocks: each scale stands for as many elements.
+    let length = x.shape.get(layout.axis).copied().unwrap_or(0);
+    let blocks = scale.shape.get(layout.axis).copied().unwrap_or(0);
+    if scale.rank() != x.rank() || blocks == 0 || length == 0 {
+        return Err(format!("scales of {:?} for shape {:?}", scale.shape, x.shape));
+    }
+    let block = if layout.block == 0 { length.div_ceil(blocks) } else { layout.block };
+    let index = (0..length).map(|at| i64::try_from((at / block).min(blocks - 1)).unwrap_or(0));
+    let index = t.indices(index.collect())?;
+    t.select(scale, layout.axis, &index)
+}
+
+fn dequantised(
+    t: &mut Tracer<'_>,
+    x: &T,
+    scale: &T,
+    zero: Option<&T>,
+    layout: &Layout,
+    elem: Elem,
+) -> Result<T, String> {
+    let spread_scale = spread(t, scale, x, layout)?;
+    let spread_scale = t.cast(&spread_scale, Elem::F32)?;
+    let mut value = t.cast(x, Elem::F32)?;
+    if let Some(zero) = zero {
+        let zero = spread(t, zero, x, layout)?;
+        let zero = t.cast(&zero, Elem::F32)?;
+        value = t.sub(&value, &zero)?;
+    }
+    let scaled = t.mul(&value, &spread_scale)?;
+    t.cast(&scaled, elem)
+}
+
+fn quantised(
+    t: &mut Tracer<'_>,
+    x: &T,
+    scale: &T,
+    zero: Option<&T>,
+    layout: &Layout,
+    (elem, saturate): (Elem, bool),
+) -> Result<T, String> {
+    let spread_scale = spread(t, scale, x, layout)?;
+    let spread_scale = t.cast(&spread_scale, Elem::F32)?;
+    let value = t.cast(x, Elem::F32)?;
+    let ratio = t.div(&value, &spread_scale)?;
+    let zero = match zero {
+        Some(zero) => {
+            let zero = spread(t, zero, x, layout)?;
+            Some(t.cast(&zero, Elem::F32)?)
+        }
+        None => None,
+    };
+    if elem.is_float() {
+        let sum = match &zero {
+            Some(zero) => t.add(&ratio, zero)?,
+            None => ratio,
+        };
+        return t.cast_as(&sum, elem, saturate, Round::Nearest);
+    }
+    to_range(t, &ratio, zero.as_ref(), elem)
+}
+
+/// Rounded to even, moved by the zero point, brought into the range of a type.
+fn to_range(t: &mut Tracer<'_>, x: &T, zero: Option<&T>, elem: Elem) -> Result<T, String> {
+    let mut x = t.unary(Unary::Round, x)?;
+    if let Some(zero) = zero {
+        x = t.add(&x, zero)?;
+    }
+    let (least, most) = elem.range().ok_or_else(|| format!("{elem} is no integer"))?;
+    let clamped = t.clamp(&x, Some(least as f64), Some(most as f64))?;
+    // Inside of the range already: whatever holds it will do.
+    let wide = t.cast(&clamped, Elem::I64)?;
+    t.cast(&wide, elem)
+}
+
+/// Integers less their zero point, as floats: sums of their products are exact below 2^24.
+fn shifted(
+    t: &mut Tracer<'_>,
+    x: &T,
+    zero: Option<&T>,
+    columns: Option<usize>,
+) -> Result<T, String> {
+    let value = t.cast(x, Elem::F32)?;
+    let Some(zero) = zero else { return Ok(value) };
+    let zero_value = t.cast(zero, Elem::F32)?;
+    let zero_value = if zero.len() <= 1 {
+        t.reshape(&zero_value, &[])?
+    } else if zero.rank() == 1 {
+        // One for each row of the first factor, column of the second, channel of weights.
+        let axis = match columns {
+            None => x.rank().saturating_sub(2),
+            Some(0) => 0,
+            Some(_) => x.rank().saturating_sub(1),
+        };
+        let mut line = vec![1; x.rank()];
+        if let Some(length) = line.get_mut(axis) {
+            *length = zero.len();
+        }
+        t.reshape(&zero_value, &line)?
+    } else {
+        zero_value
+    };
+    t.sub(&value, &zero_value)
+}
+
+fn to_ints(t: &mut Tracer<'_>, sums: &T) -> Result<T, String> {
+    let rounded = t.unary(Unary::Round, sums)?;
+    let wide = t.cast(&rounded, Elem::I64)?;
+    t.cast(&wide, Elem::I32)
+}
+
+/// To 8 bits, with scale and zero point from the smallest and the largest of this time.
+fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let axes: Vec<usize> = (0..x.rank()).collect();
+    let (least, most) = (t.reduce(Reduce::Min, x, &axes)?, t.reduce(Reduce::Max, x, &axes)?);
+    let (least, most) = (t.reshape(&least, &[])?, t.reshape(&most, &[])?);
+    let (least, most) = (t.clamp(&least, None, Some(0.0))?, t.clamp(&most, Some(0.0), None)?);
+    let width = t.sub(&most, &least)?;
+    let scale = t.scalar(Binary::Div, &width, 255.0)?;
+    // Nothing but zeros: any scale will do.
+    let none = t.number(Elem::F32, 0.0)?;
+    let flat = t.compare(crate::onnx::op::Compare::Equal, &scale, &none)?;
+    let unit = t.number(Elem::F32, 1.0)?;
+    let divisor = t.choose(&flat, &unit, &scale)?;
+    let ratio = t.div(&least, &divisor)?;
+    let zero = t.unary(Unary::Neg, &ratio)?;
+    let zero = to_range(t, &zero, None, Elem::U8)?;
+    let layout = Layout { axis: 0, block: 0 };
+    let y = quantised(t, x, &divisor, Some(&zero), &layout, (Elem::U8, true))?;
+    several([y, scale, zero])
+}
+
+fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let [a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero] = &call.tensors()?[..] else {
+        return Err("eight inputs".to_owned());
+    };
+    let x = shifted(t, a, Some(a_zero), None)?;
+    let y = shifted(t, b, Some(b_zero), Some(1))?;
+    let sums = t.matmul(&x, &y)?;
+    let row = |t: &mut Tracer<'_>, scale: &T| -> Result<T, String> {
+        let scale = t.cast(scale, Elem::F32)?;
+        // One for each row stands on the axis before the last.
+        if scale.rank() == 1 && scale.len() > 1 { t.unsqueeze(&scale, 1) } else { Ok(scale) }
+    };
+    let (a_scale, b_scale) = (row(t, a_scale)?, t.cast(b_scale, Elem::F32)?);
+    let y_scale = t.cast(y_scale, Elem::F32)?;
+    let scale = t.mul(&a_scale, &b_scale)?;
+    let scale = t.div(&scale, &y_scale)?;
+    let scaled = t.mul(&sums, &scale)?;
+    let shape = sums.shape.clone();
+    let scaled = t.reshape(&scaled, &shape)?;
+    let zero = t.cast(y_zero, Elem::F32)?;
+    let zero = if zero.len() == 1 { t.reshape(&zero, &[])? } else { zero };
+    one(to_range(t, &scaled, Some(&zero), y_zero.elem)?)
+}
+
+fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = shifted(t, call.tensor(0)?, Some(call.tensor(2)?), None)?;
+    let w = shifted(t, call.tensor(3)?, Some(call.tensor(5)?), Some(0))?;
+    let bias = match call.optional(8)? {
+        Some(bias) => Some(t.cast(bias, Elem::F32)?),
+        None => None,
+    };
+    let sums = super::conv::conv(t, call, &x, &w, bias.as_ref())?;
+    let mut scales = Vec::with_capacity(3);
+    for at in [1, 4, 6] {
+        scales.push(t.cast(call.tensor(at)?, Elem::F32)?);
+    }
+    let [x_scale, w_scale, y_scale] = &scales[..] else { return Err("three scales".to_owned()) };
+    let w_scale = if w_scale.len() > 1 {
+        let behind = std::iter::repeat_n(1, sums.rank().saturating_sub(2));
+        let shape: Vec<usize> = std::iter::once(w_scale.len()).chain(behind).collect();
+        t.reshape(w_scale, &shape)?
+    } else {
+        t.reshape(w_scale, &[])?
+    };
+    let (x_scale, y_scale) = (t.reshape(x_scale, &[])?, t.reshape(y_scale, &[])?);
+    let scale = t.mul(&x_scale, &w_scale)?;
+    let scale = t.div(&scale, &y_scale)?;
+    let scaled = t.mul(&sums, &scale)?;
+    let y_zero = call.tensor(7)?;
+    let zero = t.cast(y_zero, Elem::F32)?;
+    let zero = t.reshape(&zero, &[])?;
+    one(to_range(t, &scaled, Some(&zero), y_zero.elem)?)
+}

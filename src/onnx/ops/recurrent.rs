@@ -1,5 +1,385 @@
-//! Recurrent networks: RNN, GRU, LSTM.
+//! Recurrent networks: RNN, GRU, LSTM. Steps in time are unrolled; the products of all inputs are
+//! one, before them. Gates and formulas as in the ONNX operators of the same names.
 
-use super::Table;
+use super::{Call, Outputs, Table};
+use crate::onnx::build::Cut;
+use crate::onnx::control::stack;
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::op::{Binary, Unary};
+use crate::onnx::trace::{T, Tracer, Value};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("GRU", |t, call| run(t, call, Cell::Gru)),
+    ("LSTM", |t, call| run(t, call, Cell::Lstm)),
+    ("RNN", |t, call| run(t, call, Cell::Rnn)),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cell {
+    Rnn,
+    Gru,
+    Lstm,
+}
+
+impl Cell {
+    fn gates(self) -> usize {
+        match self {
+            Cell::Rnn => 1,
+            Cell::Gru => 3,
+            Cell::Lstm => 4,
+        }
+    }
+
+    fn activations(self) -> &'static [&'static str] {
+        match self {
+            Cell::Rnn => &["Tanh"],
+            Cell::Gru => &["Sigmoid", "Tanh"],
+            Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
+        }
+    }
+}
+
+/// What all steps of one direction share.
+struct Layer {
+    cell: Cell,
+    hidden: usize,
+    /// `[hidden, gates * hidden]`
+    recurrent: T,
+    /// Of the recurrent part, `[gates * hidden]`.
+    bias: Option<T>,
+    peephole: Option<T>,
+    activations: Vec<Activation>,
+    clip: Option<f64>,
+    linear_before_reset: bool,
+    input_forget: bool,
+}
+
+struct Activation {
+    name: String,
+    alpha: f64,
+    beta: f64,
+}
+
+fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell) -> Outputs {
+    let layout = call.int_or("layout", 0)? != 0;
+    let given = call.tensor(0)?;
+    if given.rank() != 3 {
+        return Err(format!("shape {:?} has not three axes", given.shape));
+    }
+    let x = if layout { t.permute(given, &[1, 0, 2])? } else { given.clone() };
+    let [steps, batch, _] = x.shape[..] else { return Err("three axes".to_owned()) };
+    let direction = call.text("direction")?.unwrap_or("forward");
+    let backs: &[bool] = match direction {
+        "forward" => &[false],
+        "reverse" => &[true],
+        "bidirectional" => &[false, true],
+        other => return Err(format!("direction '{other}' is not known")),
+    };
+    let lengths = call.optional(4)?.map(|lengths| t.ints(lengths)).transpose()?;
+    let lengths = lengths.filter(|all| all.iter().any(|length| *length != steps as i64));
+    if lengths.as_ref().is_some_and(|all| all.len() != batch) {
+        return Err(format!("sequence_lens for a batch of {batch}"));
+    }
+    let (mut all, mut last, mut cells) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, back) in backs.iter().enumerate() {
+        let layer = layer(t, call, cell, at)?;
+        let states = states(t, call, &layer, at, batch, layout)?;
+        let run = direction_of(t, call, &layer, (&x, *back, at), states, lengths.as_deref())?;
+        all.push(run.0);
+        last.push(run.1);
+        cells.push(run.2);
+    }
+    // [steps, directions, batch, hidden] and [directions, batch, hidden]
+    let mut outputs = vec![stack(t, &all, 1, x.elem)?];
+    outputs.push(stack(t, &last, 0, x.elem)?);
+    if cell == Cell::Lstm {
+        outputs.push(stack(t, &cells, 0, x.elem)?);
+    }
+    if layout {
+        for (at, output) in outputs.iter_mut().enumerate() {
+            let order: &[usize] = if at == 0 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
+            *output = t.permute(output, order)?;
+        }
+    }
+    Ok(outputs.into_iter().map(Value::Tensor).collect())
+}
+
+/// The part of an input that belongs to a direction.
+fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
+    let part = t.narrow(x, 0, Cut::range(at, at + 1))?;
+    t.squeeze(&part, &[0])
+}
+
+fn layer(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, at: usize) -> Result<Layer, String> {
+    let weights = call.tensor(2)?;
+    let hidden = weights.shape.get(2).copied().unwrap_or(0);
+    let gates = cell.gates() * hidden;
+    let directions = weights.shape.first().copied().unwrap_or(0);
+    if weights.rank() != 3 || weights.shape.get(1) != Some(&gates) || at >= directions {
+        return Err(format!("recurrent weights of {:?}", weights.shape));
+    }
+    let recurrent = of_direction(t, weights, at)?;
+    let recurrent = t.permute(&recurrent, &[1, 0])?;
+    let bias = match call.optional(3)? {
+        Some(bias) => {
+            let both = of_direction(t, bias, at)?;
+            Some(t.narrow(&both, 0, Cut::range(gates, 2 * gates))?)
+        }
+        None => None,
+    };
+    let peephole = match call.optional(7)?.filter(|_| cell == Cell::Lstm) {
+        Some(peephole) => Some(of_direction(t, peephole, at)?),
+        None => None,
+    };
+    Ok(Layer {
+        cell,
+        hidden,
+        recurrent,
+        bias,
+        peephole,
+        activations: activations(call, cell, at)?,
+        clip: call.float("clip")?,
+        linear_before_reset: call.int_or("linear_before_reset", 0)? != 0,
+        input_forget: call.int_or("input_forget", 0)? != 0,
+    })
+}
+
+fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>, String> {
+    let count = cell.activations().len();
+    let names = match call.texts("activations")? {
+        Some(names) => names.into_iter().skip(at * count).take(count).collect(),
+        None => cell.activations().iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
+    };
+    if names.len() != count {
+        return Err(format!("{} activations, not {count}", names.len()));
+    }
+    let (alphas, betas) = (call.floats("activation_alpha")?, call.floats("activation_beta")?);
+    let number = |values: Option<&[f32]>, place: usize, default| {
+        values.and_then(|values| values.get(at * count + place)).map_or(default, |v| f64::from(*v))
+    };
+    let one = |(place, name): (usize, String)| {
+        let (alpha, beta) = match name.as_str() {
+            "LeakyRelu" => (0.01, 0.0),
+            "HardSigmoid" => (0.2, 0.5),
+            _ => (1.0, 0.0),
+        };
+        Activation { name, alpha: number(alphas, place, alpha), beta: number(betas, place, beta) }
+    };
+    Ok(names.into_iter().enumerate().map(one).collect())
+}
+
+impl Activation {
+    fn run(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+        match self.name.as_str() {
+            "Sigmoid" => t.unary(Unary::Sigmoid, x),
+            "Tanh" => t.unary(Unary::Tanh, x),
+            "Relu" => t.unary(Unary::Relu, x),
+            "Affine" => {
+                let scaled = t.scalar(Binary::Mul, x, self.alpha)?;
+                t.scalar(Binary::Add, &scaled, self.beta)
+            }
+            "LeakyRelu" => {
+                let below = t.scalar(Binary::Mul, x, self.alpha)?;
+                let negative = t.compare_zero(x)?;
+                t.choose(&negative, &below, x)
+            }
+            "HardSigmoid" => {
+                let scaled = t.scalar(Binary::Mul, x, self.alpha)?;
+                let shifted = t.scalar(Binary::Add, &scaled, self.beta)?;
+                t.clamp(&shifted, Some(0.0), Some(1.0))
+            }
+            "ScaledTanh" => {
+                let scaled = t.scalar(Binary::Mul, x, self.beta)?;
+                let tanh = t.unary(Unary::Tanh, &scaled)?;
+                t.scalar(Binary::Mul, &tanh, self.alpha)
+            }
+            other => Err(format!("activation '{other}' is not supported")),
+        }
+    }
+}
+
+/// The state and, for LSTM, the cell before the first step: `[batch, hidden]`.
+fn states(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    layer: &Layer,
+    at: usize,
+    batch: usize,
+    layout: bool,
+) -> Result<(T, T), String> {
+    let elem = call.tensor(0)?.elem;
+    let mut both = Vec::with_capacity(2);
+    for input in [5, 6] {
+        let given = call.optional(input)?.filter(|_| input == 5 || layer.cell == Cell::Lstm);
+        both.push(match given {
+            None => t.full(elem, vec![batch, layer.hidden], 0.0)?,
+            Some(state) => {
+                let state = if layout { t.permute(state, &[1, 0, 2])? } else { state.clone() };
+                of_direction(t, &state, at)?
+            }
+        });
+    }
+    match &both[..] {
+        [state, cell] => Ok((state.clone(), cell.clone())),
+        _ => Err("two states".to_owned()),
+    }
+}
+
+/// All steps of one direction: every state `[steps, batch, hidden]`, the last state, the last cell.
+fn direction_of(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    layer: &Layer,
+    (x, back, at): (&T, bool, usize),
+    (mut state, mut cell): (T, T),
+    lengths: Option<&[i64]>,
+) -> Result<(T, T, T), String> {
+    let steps = x.shape.first().copied().unwrap_or(0);
+    let weights = of_direction(t, call.tensor(1)?, at)?;
+    let weights = t.permute(&weights, &[1, 0])?;
+    let mut inputs = t.matmul(x, &weights)?;
+    if let Some(bias) = call.optional(3)? {
+        let both = of_direction(t, bias, at)?;
+        let gates = layer.cell.gates() * layer.hidden;
+        let own = t.narrow(&both, 0, Cut::range(0, gates))?;
+        inputs = t.add(&inputs, &own)?;
+    }
+    let mut all = Vec::with_capacity(steps);
+    for step in 0..steps {
+        let now = if back { steps - 1 - step } else { step };
+        let input = t.narrow(&inputs, 0, Cut::range(now, now + 1))?;
+        let input = t.squeeze(&input, &[0])?;
+        let (new, new_cell) = layer.step(t, &input, &state, &cell)?;
+        let Some(lengths) = lengths else {
+            (state, cell) = (new.clone(), new_cell);
+            all.push(new);
+            continue;
+        };
+        // Rows that have ended keep their state and give zeros.
+        let live = lengths.iter().map(|length| (now as i64) < *length);
+        let live = t.constant(Host::bools(vec![lengths.len(), 1], live))?;
+        state = t.choose(&live, &new, &state)?;
+        cell = t.choose(&live, &new_cell, &cell)?;
+        let zero = t.number(new.elem, 0.0)?;
+        all.push(t.choose(&live, &new, &zero)?);
+    }
+    if back {
+        all.reverse();
+    }
+    Ok((stack(t, &all, 0, Elem::F32)?, state, cell))
+}
+
+impl Layer {
+    /// The part of a gate.
+    fn gate(&self, t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
+        let axis = x.rank() - 1;
+        t.narrow(x, axis, Cut::range(at * self.hidden, (at + 1) * self.hidden))
+    }
+
+    fn activate(&self, t: &mut Tracer<'_>, at: usize, x: &T) -> Result<T, String> {
+        let x = match self.clip {
+            Some(clip) => t.clamp(x, Some(-clip), Some(clip))?,
+            None => x.clone(),
+        };
+        self.activations.get(at).ok_or("an activation is missing")?.run(t, &x)
+    }
+
+    fn recur(&self, t: &mut Tracer<'_>, state: &T) -> Result<T, String> {
+        let product = t.matmul(state, &self.recurrent)?;
+        match &self.bias {
+            Some(bias) => t.add(&product, bias),
+            None => Ok(product),
+        }
+    }
+
+    /// The next state and cell.
+    fn step(&self, t: &mut Tracer<'_>, x: &T, state: &T, cell: &T) -> Result<(T, T), String> {
+        match self.cell {
+            Cell::Rnn => {
+                let recurrent = self.recur(t, state)?;
+                let sum = t.add(x, &recurrent)?;
+                Ok((self.activate(t, 0, &sum)?, cell.clone()))
+            }
+            Cell::Gru => Ok((self.gru(t, x, state)?, cell.clone())),
+            Cell::Lstm => self.lstm(t, x, state, cell),
+        }
+    }
+
+    fn gru(&self, t: &mut Tracer<'_>, x: &T, state: &T) -> Result<T, String> {
+        let recurrent = self.recur(t, state)?;
+        let mut gates = Vec::with_capacity(2);
+        for at in 0..2 {
+            let (own, other) = (self.gate(t, x, at)?, self.gate(t, &recurrent, at)?);
+            let sum = t.add(&own, &other)?;
+            gates.push(self.activate(t, 0, &sum)?);
+        }
+        let [update, reset] = &gates[..] else { return Err("two gates".to_owned()) };
+        let inner = if self.linear_before_reset {
+            let other = self.gate(t, &recurrent, 2)?;
+            t.mul(reset, &other)?
+        } else {
+            let weights = self.gate(t, &self.recurrent, 2)?;
+            let kept = t.mul(reset, state)?;
+            let product = t.matmul(&kept, &weights)?;
+            match &self.bias {
+                Some(bias) => {
+                    let bias = self.gate(t, bias, 2)?;
+                    t.add(&product, &bias)?
+                }
+                None => product,
+            }
+        };
+        let own = self.gate(t, x, 2)?;
+        let sum = t.add(&own, &inner)?;
+        let new = self.activate(t, 1, &sum)?;
+        // (1 - z) h + z H
+        let difference = t.sub(state, &new)?;
+        let kept = t.mul(update, &difference)?;
+        t.add(&new, &kept)
+    }
+
+    fn lstm(&self, t: &mut Tracer<'_>, x: &T, state: &T, cell: &T) -> Result<(T, T), String> {
+        let recurrent = self.recur(t, state)?;
+        let sums = t.add(x, &recurrent)?;
+        let mut input = self.gate(t, &sums, 0)?;
+        let mut output = self.gate(t, &sums, 1)?;
+        let mut forget = self.gate(t, &sums, 2)?;
+        let new = self.gate(t, &sums, 3)?;
+        if let Some(peephole) = &self.peephole {
+            input = self.peek(t, &input, peephole, 0, cell)?;
+            forget = self.peek(t, &forget, peephole, 2, cell)?;
+        }
+        let input = self.activate(t, 0, &input)?;
+        let forget = if self.input_forget {
+            let one = t.number(input.elem, 1.0)?;
+            t.sub(&one, &input)?
+        } else {
+            self.activate(t, 0, &forget)?
+        };
+        let new = self.activate(t, 1, &new)?;
+        let kept = t.mul(&forget, cell)?;
+        let added = t.mul(&input, &new)?;
+        let cell = t.add(&kept, &added)?;
+        if let Some(peephole) = &self.peephole {
+            output = self.peek(t, &output, peephole, 1, &cell)?;
+        }
+        let output = self.activate(t, 0, &output)?;
+        let shown = self.activate(t, 2, &cell)?;
+        Ok((t.mul(&output, &shown)?, cell))
+    }
+
+    /// A gate that sees the cell.
+    fn peek(
+        &self,
+        t: &mut Tracer<'_>,
+        gate: &T,
+        peephole: &T,
+        at: usize,
+        cell: &T,
+    ) -> Result<T, String> {
+        let weights = self.gate(t, peephole, at)?;
+        let seen = t.mul(&weights, cell)?;
+        t.add(gate, &seen)
+    }
+}

@@ -1,5 +1,243 @@
 //! Sums, maxima and the like along axes; sorting.
 
-use super::Table;
+use super::{Call, Outputs, Table, one, several};
+use crate::onnx::build::axis;
+use crate::onnx::elem::Elem;
+use crate::onnx::host::{Data, Host};
+use crate::onnx::op::{Binary, Op, Reduce, Unary};
+use crate::onnx::trace::{T, Tracer};
+use std::cmp::Ordering;
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("ArgMax", |t, call| arg(t, call, true)),
+    ("ArgMin", |t, call| arg(t, call, false)),
+    ("CumProd", |t, call| cumulate(t, call, true)),
+    ("CumSum", |t, call| cumulate(t, call, false)),
+    ("ReduceL1", |t, call| {
+        reduce(t, call, |t, x, axes| {
+            let x = t.unary(Unary::Abs, x)?;
+            sum(t, &x, axes)
+        })
+    }),
+    ("ReduceL2", |t, call| {
+        reduce(t, call, |t, x, axes| {
+            let squares = t.mul(x, x)?;
+            let sum = sum(t, &squares, axes)?;
+            root(t, &sum)
+        })
+    }),
+    ("ReduceLogSum", |t, call| {
+        reduce(t, call, |t, x, axes| {
+            let sum = sum(t, x, axes)?;
+            t.unary(Unary::Log, &sum)
+        })
+    }),
+    ("ReduceLogSumExp", |t, call| reduce(t, call, log_sum_exp)),
+    ("ReduceMax", |t, call| reduce(t, call, |t, x, axes| extreme(t, x, axes, Reduce::Max))),
+    ("ReduceMean", |t, call| reduce(t, call, mean)),
+    ("ReduceMin", |t, call| reduce(t, call, |t, x, axes| extreme(t, x, axes, Reduce::Min))),
+    ("ReduceProd", |t, call| reduce(t, call, |t, x, axes| whole_or(t, x, axes, Reduce::Prod, 1.0))),
+    ("ReduceSum", |t, call| reduce(t, call, sum)),
+    ("ReduceSumSquare", |t, call| {
+        reduce(t, call, |t, x, axes| {
+            let squares = t.mul(x, x)?;
+            sum(t, &squares, axes)
+        })
+    }),
+    ("TopK", top_k),
+];
+
+type Reduction = fn(&mut Tracer<'_>, &T, &[usize]) -> Result<T, String>;
+
+/// Axes from the input or the attribute, all of them if none is named; kept with length 1 or not.
+fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs {
+    let x = call.tensor(0)?;
+    let axes = super::shape::axes(t, call, 1, x.rank())?.unwrap_or_default();
+    if axes.is_empty() && call.int_or("noop_with_empty_axes", 0)? != 0 {
+        return one(x.clone());
+    }
+    let axes = if axes.is_empty() { (0..x.rank()).collect() } else { axes };
+    let reduced = reduction(t, x, &axes)?;
+    one(if call.int_or("keepdims", 1)? != 0 { reduced } else { t.squeeze(&reduced, &axes)? })
+}
+
+/// Nothing reduces to a number of its own.
+fn whole_or(
+    t: &mut Tracer<'_>,
+    x: &T,
+    axes: &[usize],
+    reduce: Reduce,
+    nothing: f64,
+) -> Result<T, String> {
+    if x.len() > 0 {
+        return t.reduce(reduce, x, axes);
+    }
+    let kept = |(at, length): (usize, &usize)| if axes.contains(&at) { 1 } else { *length };
+    let shape: Vec<usize> = x.shape.iter().enumerate().map(kept).collect();
+    t.full(x.elem, shape, nothing)
+}
+
+fn sum(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+    whole_or(t, x, axes, Reduce::Sum, 0.0)
+}
+
+fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+    if x.elem.is_float() {
+        return whole_or(t, x, axes, Reduce::Mean, f64::NAN);
+    }
+    let count: usize = axes.iter().filter_map(|at| x.shape.get(*at)).product();
+    let sum = sum(t, x, axes)?;
+    t.scalar(Binary::Div, &sum, count as f64)
+}
+
+/// The largest or smallest; of booleans too.
+fn extreme(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce) -> Result<T, String> {
+    if x.elem == Elem::Bool {
+        let numbers = t.cast(x, Elem::I32)?;
+        let found = extreme(t, &numbers, axes, reduce)?;
+        return t.cast(&found, Elem::Bool);
+    }
+    let nothing = match (x.elem.range(), reduce) {
+        (Some((least, _)), Reduce::Max) => least as f64,
+        (Some((_, most)), _) => most as f64,
+        (None, Reduce::Max) => f64::NEG_INFINITY,
+        (None, _) => f64::INFINITY,
+    };
+    whole_or(t, x, axes, reduce, nothing)
+}
+
+fn root(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    if x.elem.is_float() {
+        return t.unary(Unary::Sqrt, x);
+    }
+    let float = t.cast(x, Elem::F64)?;
+    let root = t.unary(Unary::Sqrt, &float)?;
+    t.cast(&root, x.elem)
+}
+
+/// Shifted by the largest, so that nothing overflows.
+fn log_sum_exp(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+    if x.len() == 0 {
+        return whole_or(t, x, axes, Reduce::Sum, f64::NEG_INFINITY);
+    }
+    let largest = t.reduce(Reduce::Max, x, axes)?;
+    let shifted = t.sub(x, &largest)?;
+    let exp = t.unary(Unary::Exp, &shifted)?;
+    let sum = sum(t, &exp, axes)?;
+    let log = t.unary(Unary::Log, &sum)?;
+    t.add(&log, &largest)
+}
+
+fn arg(t: &mut Tracer<'_>, call: &Call<'_>, max: bool) -> Outputs {
+    let x = call.tensor(0)?;
+    let at = axis(call.int_or("axis", 0)?, x.rank())?;
+    let last = call.int_or("select_last_index", 0)? != 0;
+    let length = x.shape.get(at).copied().unwrap_or(0);
+    let mut shape = x.shape.clone();
+    match shape.get_mut(at) {
+        Some(length) if *length > 0 => *length = 1,
+        _ => return Err("an axis of length 0".to_owned()),
+    }
+    // From the end, if the last of equals is wanted.
+    let x = if last { super::shape::flip(t, x, &[at])? } else { x.clone() };
+    let op = if max { Op::ArgMax(at) } else { Op::ArgMin(at) };
+    let mut found = t.emit(op, &[&x], Elem::I64, shape)?;
+    if last {
+        let end = t.number(Elem::I64, length as f64 - 1.0)?;
+        found = t.sub(&end, &found)?;
+    }
+    one(if call.int_or("keepdims", 1)? != 0 { found } else { t.squeeze(&found, &[at])? })
+}
+
+fn cumulate(t: &mut Tracer<'_>, call: &Call<'_>, product: bool) -> Outputs {
+    let x = call.tensor(0)?;
+    let at = t.ints(call.tensor(1)?)?.first().copied().unwrap_or(0);
+    let at = axis(at, x.rank())?;
+    let (exclusive, reverse) = (call.int_or("exclusive", 0)? != 0, call.int_or("reverse", 0)? != 0);
+    let length = x.shape.get(at).copied().unwrap_or(0);
+    if x.len() == 0 {
+        return one(x.clone());
+    }
+    let mut x = if reverse { super::shape::flip(t, x, &[at])? } else { x.clone() };
+    if exclusive {
+        let mut padding = vec![(0, 0); x.rank()];
+        if let Some(pair) = padding.get_mut(at) {
+            *pair = (1, 0);
+        }
+        let shifted = t.pad(&x, &padding, f64::from(u8::from(product)))?;
+        x = t.narrow(&shifted, at, crate::onnx::build::Cut::range(0, length))?;
+    }
+    let op = if product { Op::CumProd(at) } else { Op::CumSum(at) };
+    let shape = x.shape.clone();
+    let done = t.emit(op, &[&x], x.elem, shape)?;
+    one(if reverse { super::shape::flip(t, &done, &[at])? } else { done })
+}
+
+fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let at = axis(call.int_or("axis", -1)?, x.rank())?;
+    let k = match call.optional(1)? {
+        Some(k) => t.ints(k)?.first().copied(),
+        None => call.int("k")?,
+    };
+    let length = x.shape.get(at).copied().unwrap_or(0);
+    let k = k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= length);
+    let k = k.ok_or_else(|| format!("k of {length} elements"))?;
+    let largest = call.int_or("largest", 1)? != 0;
+    let rows = t.swap(x, at, x.rank() - 1)?;
+    let mut shape = rows.shape.clone();
+    if let Some(last) = shape.last_mut() {
+        *last = k;
+    }
+    let forms = [(x.elem, shape.clone()), (Elem::I64, shape.clone())];
+    let run = move |inputs: &[Host]| {
+        let host = inputs.first().ok_or("no input")?;
+        Ok(first_of_rows(host, length, k, largest, &shape))
+    };
+    let found = t.host_op("top_k", &[&rows], &forms, run)?;
+    let back = found.iter().map(|found| t.swap(found, at, x.rank() - 1));
+    several(back.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// The first `k` of each row in order, and where they stood.
+fn first_of_rows(
+    host: &Host,
+    length: usize,
+    k: usize,
+    largest: bool,
+    shape: &[usize],
+) -> Vec<Host> {
+    let rows = host.len() / length.max(1);
+    let mut places = Vec::with_capacity(rows * k);
+    let compare = |a: usize, b: usize| match &host.data {
+        Data::Float(values) => match (values.get(a), values.get(b)) {
+            (Some(a), Some(b)) => a.total_cmp(b),
+            _ => Ordering::Equal,
+        },
+        Data::Int(values) if host.elem == Elem::U64 => {
+            values.get(a).map(|a| a.cast_unsigned()).cmp(&values.get(b).map(|b| b.cast_unsigned()))
+        }
+        Data::Int(values) => values.get(a).cmp(&values.get(b)),
+        Data::Text(values) => values.get(a).cmp(&values.get(b)),
+    };
+    for row in 0..rows {
+        let mut order: Vec<usize> = (row * length..(row + 1) * length).collect();
+        order.sort_by(|a, b| {
+            let by_value = if largest { compare(*b, *a) } else { compare(*a, *b) };
+            by_value.then(a.cmp(b))
+        });
+        places.extend(order.into_iter().take(k));
+    }
+    let indices = places.iter().map(|at| (at % length.max(1)) as i64).collect();
+    let values = match &host.data {
+        Data::Float(all) => {
+            Data::Float(places.iter().filter_map(|at| all.get(*at)).copied().collect())
+        }
+        Data::Int(all) => Data::Int(places.iter().filter_map(|at| all.get(*at)).copied().collect()),
+        Data::Text(all) => {
+            Data::Text(places.iter().filter_map(|at| all.get(*at)).cloned().collect())
+        }
+    };
+    let values = Host { elem: host.elem, shape: shape.to_vec(), data: values };
+    vec![values, Host::ints(Elem::I64, shape.to_vec(), indices)]
+}

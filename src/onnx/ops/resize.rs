@@ -1,5 +1,355 @@
 //! Resizing and sampling of images.
+//!
+//! Resizing goes axis by axis: nearest neighbours by an index, the rest as a product with a matrix
+//! of weights, both constants of the plan. ONNX operator Resize and its reference implementation.
 
-use super::Table;
+use super::{Call, Outputs, Table, one};
+use crate::onnx::build::axis;
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::trace::{T, Tracer};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("AffineGrid", super::sample::affine_grid),
+    ("GridSample", super::sample::grid_sample),
+    ("Resize", resize),
+    ("Upsample", upsample),
+];
+
+/// Longest axis of a result.
+const LENGTH_MAX: f64 = 1e6;
+
+/// How places of the result become places of the input.
+#[derive(Clone, Debug)]
+struct Rule {
+    mode: String,
+    /// Name of the transformation of coordinates.
+    places: String,
+    nearest: String,
+    cubic: f64,
+    exclude_outside: bool,
+    antialias: bool,
+    extrapolation: f64,
+}
+
+/// What is resized along one axis.
+#[derive(Clone, Copy, Debug)]
+struct Along {
+    axis: usize,
+    from: usize,
+    to: usize,
+    scale: f64,
+    /// Part of the axis for `tf_crop_and_resize`.
+    roi: (f64, f64),
+}
+
+fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let old = call.opset() < 11;
+    let text =
+        |name, default: &str| Ok::<_, String>(call.text(name)?.unwrap_or(default).to_owned());
+    let places = if old { "asymmetric" } else { "half_pixel" };
+    let rule = Rule {
+        mode: text("mode", "nearest")?,
+        places: text("coordinate_transformation_mode", places)?,
+        nearest: text("nearest_mode", if old { "floor" } else { "round_prefer_floor" })?,
+        cubic: call.float_or("cubic_coeff_a", -0.75)?,
+        exclude_outside: call.int_or("exclude_outside", 0)? != 0,
+        antialias: call.int_or("antialias", 0)? != 0,
+        extrapolation: call.float_or("extrapolation_value", 0.0)?,
+    };
+    let axes = match call.ints("axes")? {
+        Some(axes) => axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<Vec<_>, _>>()?,
+        None => (0..x.rank()).collect(),
+    };
+    let given = |at: usize| -> Result<Option<&T>, String> {
+        Ok(call.optional(at)?.filter(|t| t.len() > 0))
+    };
+    let (roi, scales, sizes) =
+        if old { (None, given(1)?, None) } else { (given(1)?, given(2)?, given(3)?) };
+    let roi = roi.map(|roi| t.floats(roi)).transpose()?.unwrap_or_default();
+    let scales = scales.map(|scales| t.floats(scales)).transpose()?;
+    let sizes = sizes.map(|sizes| t.ints(sizes)).transpose()?;
+    let policy = call.text("keep_aspect_ratio_policy")?.unwrap_or("stretch");
+    let all = lengths(x, &axes, scales, sizes, policy)?;
+    let part = |at: usize| {
+        let of = |at: usize, default| roi.get(at).copied().unwrap_or(default);
+        (of(at, 0.0), of(at + axes.len(), 1.0))
+    };
+    let along = axes.iter().zip(all).enumerate().map(|(at, (axis, (to, scale)))| Along {
+        axis: *axis,
+        from: x.shape.get(*axis).copied().unwrap_or(0),
+        to,
+        scale,
+        roi: part(at),
+    });
+    one(resized(t, x, &along.collect::<Vec<_>>(), &rule)?)
+}
+
+/// The length and the scale of each axis.
+fn lengths(
+    x: &T,
+    axes: &[usize],
+    scales: Option<Vec<f64>>,
+    sizes: Option<Vec<i64>>,
+    policy: &str,
+) -> Result<Vec<(usize, f64)>, String> {
+    let from: Vec<f64> =
+        axes.iter().filter_map(|at| x.shape.get(*at)).map(|length| *length as f64).collect();
+    let wrong = || format!("scales or sizes for {} axes", axes.len());
+    let length = |value: f64| {
+        let fits = (1.0..=LENGTH_MAX).contains(&value);
+        if fits { Ok(value as usize) } else { Err(format!("an axis of {value} elements")) }
+    };
+    if let Some(sizes) = sizes {
+        if sizes.len() != from.len() || from.contains(&0.0) {
+            return Err(wrong());
+        }
+        let ratios = sizes.iter().zip(&from).map(|(size, from)| *size as f64 / from);
+        let ratio = match policy {
+            "stretch" => None,
+            "not_larger" => ratios.reduce(f64::min),
+            "not_smaller" => ratios.reduce(f64::max),
+            other => return Err(format!("keep_aspect_ratio_policy '{other}' is not known")),
+        };
+        let one = |(size, from): (&i64, &f64)| match ratio {
+            None => Ok((length(*size as f64)?, *size as f64 / from)),
+            Some(ratio) => Ok((length((ratio * from + 0.5).floor())?, ratio)),
+        };
+        return sizes.iter().zip(&from).map(one).collect();
+    }
+    let scales = scales.filter(|scales| scales.len() == from.len()).ok_or_else(wrong)?;
+    let one = |(scale, from): (&f64, &f64)| Ok((length((scale * from).floor())?, *scale));
+    scales.iter().zip(&from).map(one).collect()
+}
+
+fn upsample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let scales = match call.optional(1)? {
+        Some(scales) => t.floats(scales)?,
+        None => match call.floats("scales")? {
+            Some(scales) => scales.iter().map(|scale| f64::from(*scale)).collect(),
+            None => {
+                let (h, w) = (call.float("height_scale")?, call.float("width_scale")?);
+                vec![1.0, 1.0, h.unwrap_or(1.0), w.unwrap_or(1.0)]
+            }
+        },
+    };
+    let rule = Rule {
+        mode: call.text("mode")?.unwrap_or("nearest").replace("bilinear", "linear"),
+        places: "asymmetric".to_owned(),
+        nearest: "floor".to_owned(),
+        cubic: -0.75,
+        exclude_outside: false,
+        antialias: false,
+        extrapolation: 0.0,
+    };
+    let axes: Vec<usize> = (0..x.rank()).collect();
+    let all = lengths(x, &axes, Some(scales), None, "stretch")?;
+    let along = axes.iter().zip(all).map(|(axis, (to, scale))| Along {
+        axis: *axis,
+        from: x.shape.get(*axis).copied().unwrap_or(0),
+        to,
+        scale,
+        roi: (0.0, 1.0),
+    });
+    one(resized(t, x, &along.collect::<Vec<_>>(), &rule)?)
+}
+
+fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T, String> {
+    let changed = |along: &&Along| {
+        along.from != along.to || along.scale != 1.0 || rule.places == "tf_crop_and_resize"
+    };
+    if let Some(done) = whole_numbers(t, x, along, rule)? {
+        return Ok(done);
+    }
+    let elem = x.elem;
+    let float = rule.mode != "nearest" && !elem.is_float();
+    let mut x = if float { t.cast(x, Elem::F32)? } else { x.clone() };
+    let mut outside: Vec<(Along, Vec<f64>)> = Vec::new();
+    for one in along.iter().filter(changed) {
+        let places: Vec<f64> =
+            (0..one.to).map(|at| place(one, at, rule)).collect::<Result<_, _>>()?;
+        x = if rule.mode == "nearest" {
+            let indices = places.iter().map(|place| nearest(*place, one.from, &rule.nearest));
+            let indices = t.indices(indices.collect::<Result<_, _>>()?)?;
+            t.select(&x, one.axis, &indices)?
+        } else {
+            weighted(t, &x, one, &places, rule)?
+        };
+        if rule.places == "tf_crop_and_resize" {
+            outside.push((*one, places));
+        }
+    }
+    for (one, places) in outside {
+        x = extrapolated(t, &x, &one, &places, rule.extrapolation)?;
+    }
+    if float { t.cast(&x, elem) } else { Ok(x) }
+}
+
+/// Images made larger by whole numbers: each element becomes a block.
+fn whole_numbers(
+    t: &mut Tracer<'_>,
+    x: &T,
+    along: &[Along],
+    rule: &Rule,
+) -> Result<Option<T>, String> {
+    let whole = |along: &Along| along.scale >= 1.0 && along.scale.fract() == 0.0;
+    let plain = rule.mode == "nearest"
+        && (rule.places == "asymmetric" && rule.nearest == "floor"
+            || rule.places == "half_pixel" && rule.nearest.starts_with("round"));
+    if !plain || !along.iter().all(whole) || along.len() != x.rank() {
+        return Ok(None);
+    }
+    // Every axis of the data becomes itself and its copies, where it has any.
+    let (mut apart, mut grown) = (Vec::new(), Vec::new());
+    for one in along {
+        apart.push(one.from);
+        grown.push(one.from);
+        if one.scale > 1.0 {
+            apart.push(1);
+            grown.push(one.to / one.from.max(1));
+        }
+    }
+    let shape: Vec<usize> = along.iter().map(|one| one.to).collect();
+    let apart = t.reshape(x, &apart)?;
+    let grown = t.expand(&apart, &grown)?;
+    t.reshape(&grown, &shape).map(Some)
+}
+
+/// Where a place of the result lies in the input.
+fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
+    let (at, from, to) = (at as f64, along.from as f64, along.to as f64);
+    let scale = along.scale;
+    Ok(match rule.places.as_str() {
+        "half_pixel" => (at + 0.5) / scale - 0.5,
+        "pytorch_half_pixel" if to <= 1.0 => 0.0,
+        "pytorch_half_pixel" => (at + 0.5) / scale - 0.5,
+        "asymmetric" => at / scale,
+        "align_corners" if to <= 1.0 => 0.0,
+        // The length before it was rounded down.
+        "align_corners" => at * (from - 1.0) / (scale * from - 1.0),
+        // The name in opset 10 and in tensorflow.
+        "tf_half_pixel_for_nn" => (at + 0.5) / scale,
+        "half_pixel_symmetric" => {
+            let adjustment = to / (scale * from);
+            let offset = from / 2.0 * (1.0 - adjustment);
+            offset + (at + 0.5) / scale - 0.5
+        }
+        "tf_crop_and_resize" => {
+            let (begin, end) = along.roi;
+            if to > 1.0 {
+                begin * (from - 1.0) + at * (end - begin) * (from - 1.0) / (to - 1.0)
+            } else {
+                0.5 * (begin + end) * (from - 1.0)
+            }
+        }
+        other => return Err(format!("coordinate_transformation_mode '{other}' is not known")),
+    })
+}
+
+fn nearest(place: f64, length: usize, rule: &str) -> Result<i64, String> {
+    let at = match rule {
+        "round_prefer_floor" if place.fract().abs() == 0.5 => place.floor(),
+        "round_prefer_ceil" if place.fract().abs() == 0.5 => place.ceil(),
+        "round_prefer_floor" | "round_prefer_ceil" => place.round(),
+        "floor" => place.floor(),
+        "ceil" => place.ceil(),
+        other => return Err(format!("nearest_mode '{other}' is not known")),
+    };
+    Ok(at.clamp(0.0, length as f64 - 1.0) as i64)
+}
+
+/// Each place a weighted sum of those around it: a product with a matrix.
+fn weighted(
+    t: &mut Tracer<'_>,
+    x: &T,
+    along: &Along,
+    places: &[f64],
+    rule: &Rule,
+) -> Result<T, String> {
+    let mut matrix = vec![0.0; along.to * along.from];
+    for (row, place) in matrix.chunks_mut(along.from.max(1)).zip(places) {
+        for (at, weight) in weights(*place, along, rule)? {
+            let inside = at.clamp(0, along.from as i64 - 1);
+            if let Some(cell) = usize::try_from(inside).ok().and_then(|at| row.get_mut(at)) {
+                *cell += weight;
+            }
+        }
+    }
+    let matrix = t.constant(Host::floats(x.elem, vec![along.to, along.from], matrix))?;
+    let last = x.rank() - 1;
+    if along.axis + 1 == last {
+        // Rows of an image: from the left.
+        return t.matmul(&matrix, x);
+    }
+    let turned = t.swap(x, along.axis, last)?;
+    let matrix = t.permute(&matrix, &[1, 0])?;
+    let product = t.matmul(&turned, &matrix)?;
+    t.swap(&product, along.axis, last)
+}
+
+/// Elements around a place and their weights.
+fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64, f64)>, String> {
+    // Smaller images see a wider surrounding, if that is wanted.
+    let scale = if rule.antialias { along.scale.min(1.0) } else { 1.0 };
+    let support = match rule.mode.as_str() {
+        "linear" => 1.0,
+        "cubic" => 2.0,
+        other => return Err(format!("mode '{other}' is not known")),
+    };
+    let reach = (support / scale).ceil() as i64;
+    let centre = place.floor() as i64;
+    let mut all = Vec::new();
+    for at in centre - reach + 1..=centre + reach {
+        let distance = (at as f64 - place) * scale;
+        let weight = if rule.mode == "linear" {
+            (1.0 - distance.abs()).max(0.0)
+        } else {
+            cubic(distance, rule.cubic)
+        };
+        let outside = at < 0 || at >= along.from as i64;
+        if weight != 0.0 && !(outside && rule.exclude_outside) {
+            all.push((at, weight));
+        }
+    }
+    let sum: f64 = all.iter().map(|(_, weight)| weight).sum();
+    if sum != 0.0 {
+        all.iter_mut().for_each(|(_, weight)| *weight /= sum);
+    }
+    Ok(all)
+}
+
+/// Keys' kernel of cubic convolution (1981) with the coefficient `a`.
+pub(super) fn cubic(distance: f64, a: f64) -> f64 {
+    let d = distance.abs();
+    if d <= 1.0 {
+        ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+    } else if d < 2.0 {
+        ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
+    } else {
+        0.0
+    }
+}
+
+/// Places outside of the input get a value of their own.
+fn extrapolated(
+    t: &mut Tracer<'_>,
+    x: &T,
+    along: &Along,
+    places: &[f64],
+    value: f64,
+) -> Result<T, String> {
+    let most = along.from as f64 - 1.0;
+    let outside: Vec<bool> = places.iter().map(|place| *place < 0.0 || *place > most).collect();
+    if !outside.contains(&true) {
+        return Ok(x.clone());
+    }
+    let mut line = vec![1; x.rank()];
+    if let Some(length) = line.get_mut(along.axis) {
+        *length = outside.len();
+    }
+    let mask = t.constant(Host::bools(line, outside))?;
+    let value = t.number(x.elem, value)?;
+    t.choose(&mask, &value, x)
+}

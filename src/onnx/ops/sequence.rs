@@ -1,5 +1,129 @@
 //! Sequences and optional values: lists of values while a plan is made, no steps.
 
-use super::Table;
+use super::{Call, Outputs, Table, one};
+use crate::onnx::build::{Cut, axis};
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::trace::{T, Tracer, Value};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("ConcatFromSequence", concat),
+    ("Optional", |_, call| {
+        let value = call.inputs.first().cloned().flatten();
+        Ok(vec![Value::Optional(value.map(Box::new))])
+    }),
+    ("OptionalGetElement", |_, call| match call.inputs.first() {
+        Some(Some(Value::Optional(Some(value)))) => Ok(vec![(**value).clone()]),
+        Some(Some(Value::Optional(None))) | Some(None) | None => Err("there is no element".into()),
+        Some(Some(value)) => Ok(vec![value.clone()]),
+    }),
+    ("OptionalHasElement", |t, call| {
+        let there = match call.inputs.first() {
+            Some(Some(Value::Optional(value))) => value.is_some(),
+            Some(Some(_)) => true,
+            _ => false,
+        };
+        one(t.constant(Host::bools(vec![], [there]))?)
+    }),
+    ("SequenceAt", |t, call| {
+        let (all, at) = (sequence(call)?, position(t, call, 1, 0)?);
+        Ok(vec![all.get(at).cloned().ok_or("a place outside of the sequence")?])
+    }),
+    ("SequenceConstruct", |_, call| {
+        Ok(vec![Value::Sequence(call.inputs.iter().flatten().cloned().collect())])
+    }),
+    ("SequenceEmpty", |_, _| Ok(vec![Value::Sequence(Vec::new())])),
+    ("SequenceErase", |t, call| {
+        let (mut all, at) = (sequence(call)?, position(t, call, 1, 0)?);
+        if at >= all.len() {
+            return Err("a place outside of the sequence".to_owned());
+        }
+        all.remove(at);
+        Ok(vec![Value::Sequence(all)])
+    }),
+    ("SequenceInsert", |t, call| {
+        let (mut all, at) = (sequence(call)?, position(t, call, 2, 1)?);
+        if at > all.len() {
+            return Err("a place outside of the sequence".to_owned());
+        }
+        all.insert(at, call.inputs.get(1).cloned().flatten().ok_or("there is nothing to insert")?);
+        Ok(vec![Value::Sequence(all)])
+    }),
+    ("SequenceLength", |t, call| {
+        let length = i64::try_from(sequence(call)?.len()).unwrap_or(i64::MAX);
+        one(t.constant(Host::ints(Elem::I64, vec![], vec![length]))?)
+    }),
+    ("SplitToSequence", split),
+];
+
+fn sequence(call: &Call<'_>) -> Result<Vec<Value>, String> {
+    match call.inputs.first() {
+        Some(Some(Value::Sequence(all))) => Ok(all.clone()),
+        Some(Some(Value::Optional(Some(value)))) => match value.as_ref() {
+            Value::Sequence(all) => Ok(all.clone()),
+            _ => Err("input 0 is no sequence".to_owned()),
+        },
+        _ => Err("input 0 is no sequence".to_owned()),
+    }
+}
+
+/// A place in the sequence, negative from its end; the last one (plus `beyond`) if none is given.
+fn position(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    input: usize,
+    beyond: i64,
+) -> Result<usize, String> {
+    let length = i64::try_from(sequence(call)?.len()).unwrap_or(i64::MAX);
+    let at = match call.optional(input)? {
+        Some(at) => t.ints(at)?.first().copied().unwrap_or(0),
+        None => length + beyond - 1,
+    };
+    let at = if at < 0 { at + length } else { at };
+    usize::try_from(at).map_err(|_| "a place outside of the sequence".to_owned())
+}
+
+fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let parts = sequence(call)?.into_iter().map(|value| match value {
+        Value::Tensor(part) => Ok(part),
+        _ => Err("the sequence holds more than tensors".to_owned()),
+    });
+    let mut parts = parts.collect::<Result<Vec<T>, _>>()?;
+    let rank = parts.first().map_or(0, T::rank);
+    let stacked = call.int_or("new_axis", 0)? != 0;
+    let at = axis(call.int("axis")?.ok_or("axis is missing")?, rank + usize::from(stacked))?;
+    if stacked {
+        for part in &mut parts {
+            *part = t.unsqueeze(part, at)?;
+        }
+    }
+    one(t.cat(&parts, at)?)
+}
+
+fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let at = axis(call.int_or("axis", 0)?, x.rank())?;
+    let length = x.shape.get(at).copied().unwrap_or(0);
+    let keeps = call.int_or("keepdims", 1)? != 0;
+    let (lengths, single) = match call.optional(1)? {
+        None => (vec![1; length], !keeps),
+        Some(given) if given.rank() == 0 => {
+            let part = t.lengths(given)?.first().copied().unwrap_or(0).max(1);
+            let whole = length / part;
+            let rest = length % part;
+            let parts = std::iter::repeat_n(part, whole).chain((rest > 0).then_some(rest));
+            (parts.collect(), false)
+        }
+        Some(given) => (t.lengths(given)?, false),
+    };
+    if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
+        return Err(format!("parts of {lengths:?} do not make up {length}"));
+    }
+    let (mut parts, mut begin) = (Vec::with_capacity(lengths.len()), 0);
+    for part in lengths {
+        let cut = t.narrow(x, at, Cut::range(begin, begin + part))?;
+        parts.push(Value::Tensor(if single { t.squeeze(&cut, &[at])? } else { cut }));
+        begin += part;
+    }
+    Ok(vec![Value::Sequence(parts)])
+}

@@ -1,5 +1,363 @@
 //! Operators on the shape of tensors and the order of their elements.
 
-use super::Table;
+use super::{Call, Outputs, Table, one, several};
+use crate::onnx::build::{Cut, axis};
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::op::{Compare, Op};
+use crate::onnx::trace::{T, Tracer};
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("CenterCropPad", center_crop_pad),
+    ("Concat", concat),
+    ("DepthToSpace", depth_to_space),
+    ("Expand", expand),
+    ("Flatten", flatten),
+    ("Pad", super::pad::pad),
+    ("Reshape", reshape),
+    ("ReverseSequence", reverse_sequence),
+    ("Shape", shape),
+    ("Size", size),
+    ("Slice", slice),
+    ("SpaceToDepth", space_to_depth),
+    ("Split", split),
+    ("Squeeze", squeeze),
+    ("Tile", tile),
+    ("Transpose", transpose),
+    ("Trilu", trilu),
+    ("Unsqueeze", unsqueeze),
+];
+
+/// Axes that an input or, in older files, an attribute names; `None` if neither does.
+pub(super) fn axes(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    input: usize,
+    rank: usize,
+) -> Result<Option<Vec<usize>>, String> {
+    let given = match call.optional(input)? {
+        Some(given) => Some(t.ints(given)?),
+        None => call.ints("axes")?.map(<[i64]>::to_vec),
+    };
+    given.map(|given| given.iter().map(|at| axis(*at, rank)).collect()).transpose()
+}
+
+fn number(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let rank = number(x.rank());
+    let place = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank);
+    let start = place(call.int_or("start", 0)?);
+    let end = place(call.int_or("end", rank)?);
+    let dims = x.shape.iter().enumerate().filter(|(at, _)| (start..end).contains(&number(*at)));
+    one(t.indices(dims.map(|(_, dim)| number(*dim)).collect())?)
+}
+
+fn size(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let length = number(call.tensor(0)?.len());
+    one(t.constant(Host::ints(Elem::I64, vec![], vec![length]))?)
+}
+
+fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let wanted = match call.optional(1)? {
+        Some(shape) => t.ints(shape)?,
+        None => call.ints("shape")?.unwrap_or(&[]).to_vec(),
+    };
+    let literal = call.int_or("allowzero", 0)? != 0;
+    let mut shape = Vec::with_capacity(wanted.len());
+    for (at, dim) in wanted.iter().enumerate() {
+        let kept = x.shape.get(at).copied();
+        shape.push(match usize::try_from(*dim) {
+            Ok(0) if !literal => kept.ok_or_else(|| format!("no axis {at} to keep"))?,
+            Ok(dim) => dim,
+            // To be found out.
+            Err(_) if *dim == -1 => usize::MAX,
+            Err(_) => return Err(format!("{wanted:?} is no shape")),
+        });
+    }
+    let open = shape.iter().filter(|dim| **dim == usize::MAX).count();
+    let mut known = shape.iter().filter(|dim| **dim != usize::MAX);
+    let known = known.try_fold(1usize, |size, dim| size.checked_mul(*dim)).unwrap_or(0);
+    if open == 1 && known > 0 && x.len().is_multiple_of(known) {
+        shape.iter_mut().filter(|dim| **dim == usize::MAX).for_each(|dim| *dim = x.len() / known);
+    } else if open > 0 {
+        return Err(format!("shape {:?} does not become {wanted:?}", x.shape));
+    }
+    one(t.reshape(x, &shape)?)
+}
+
+fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let order = match call.ints("perm")? {
+        Some(perm) => perm.iter().map(|at| axis(*at, x.rank())).collect::<Result<_, _>>()?,
+        None => (0..x.rank()).rev().collect::<Vec<_>>(),
+    };
+    one(t.permute(x, &order)?)
+}
+
+fn squeeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let ones = || x.shape.iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(at, _)| at);
+    let axes = axes(t, call, 1, x.rank())?.unwrap_or_else(|| ones().collect());
+    if axes.iter().any(|at| x.shape.get(*at) != Some(&1)) {
+        return Err(format!("axes {axes:?} of shape {:?} are not all 1", x.shape));
+    }
+    one(t.squeeze(x, &axes)?)
+}
+
+fn unsqueeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let count = match call.optional(1)? {
+        Some(given) => given.len(),
+        None => call.ints("axes")?.map_or(0, <[i64]>::len),
+    };
+    let rank = x.rank() + count;
+    let mut axes = axes(t, call, 1, rank)?.ok_or("axes are missing")?;
+    axes.sort_unstable();
+    axes.dedup();
+    if axes.len() != count {
+        return Err("an axis is named twice".to_owned());
+    }
+    let mut dims = x.shape.iter().copied();
+    let length = |at| if axes.contains(&at) { Some(1) } else { dims.next() };
+    let shape: Vec<usize> = (0..rank).filter_map(length).collect();
+    one(t.reshape(x, &shape)?)
+}
+
+fn flatten(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let at = call.int_or("axis", 1)?;
+    let at = if at == number(x.rank()) { x.rank() } else { axis(at, x.rank())? };
+    let (before, behind) = x.shape.split_at(at);
+    one(t.reshape(x, &[before.iter().product(), behind.iter().product()])?)
+}
+
+fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let parts = call.tensors()?;
+    let rank = parts.first().map_or(0, T::rank);
+    // Before opset 4 the axis went without saying.
+    let at = axis(call.int_or("axis", 1)?, rank)?;
+    one(t.cat(&parts, at)?)
+}
+
+fn expand(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let wanted = t.lengths(call.tensor(1)?)?;
+    let shape = crate::onnx::build::broadcast(&x.shape, &wanted)?;
+    one(t.expand(x, &shape)?)
+}
+
+fn tile(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let times = t.lengths(call.tensor(1)?)?;
+    if times.len() != x.rank() {
+        return Err(format!("{} repeats for {} axes", times.len(), x.rank()));
+    }
+    // Each axis becomes two, of which the first is expanded.
+    let pairs = || x.shape.iter().zip(&times);
+    let apart: Vec<usize> = pairs().flat_map(|(dim, _)| [1, *dim]).collect();
+    let grown: Vec<usize> = pairs().flat_map(|(dim, times)| [*times, *dim]).collect();
+    let whole = pairs().map(|(dim, times)| dim.checked_mul(*times)).collect::<Option<Vec<_>>>();
+    let whole = whole.ok_or("the result is too large")?;
+    if whole.contains(&0) {
+        return one(t.constant(Host::numbers(x.elem, whole, vec![]))?);
+    }
+    let apart = t.reshape(x, &apart)?;
+    let grown = t.expand(&apart, &grown)?;
+    one(t.reshape(&grown, &whole)?)
+}
+
+fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let (starts, ends, axes, steps) = match (call.optional(1)?, call.optional(2)?) {
+        (Some(starts), Some(ends)) => {
+            let axes = axes(t, call, 3, x.rank())?;
+            let steps = call.optional(4)?.map(|steps| t.ints(steps)).transpose()?;
+            (t.ints(starts)?, t.ints(ends)?, axes, steps)
+        }
+        _ => {
+            let axes = axes(t, call, usize::MAX, x.rank())?;
+            let ints = |name| Ok::<_, String>(call.ints(name)?.ok_or("starts or ends")?.to_vec());
+            (ints("starts")?, ints("ends")?, axes, None)
+        }
+    };
+    let axes = axes.unwrap_or_else(|| (0..starts.len()).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+    if starts.len() != ends.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+        return Err("starts, ends, axes and steps differ in number".to_owned());
+    }
+    let mut cuts: Vec<Cut> = x.shape.iter().map(|dim| Cut::all(*dim)).collect();
+    for (((start, end), at), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
+        let length = x.shape.get(*at).ok_or("an axis that is not there")?;
+        if let Some(cut) = cuts.get_mut(*at) {
+            *cut = cut_of(number(*length), *start, *end, *step)?;
+        }
+    }
+    one(t.slice(x, &cuts)?)
+}
+
+/// Numpy's rules: negative numbers count from the end, what lies outside is brought inside.
+fn cut_of(length: i64, start: i64, end: i64, step: i64) -> Result<Cut, String> {
+    if step == 0 {
+        return Err("a step of zero".to_owned());
+    }
+    let place = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
+    let step = step.clamp(-length.max(1), length.max(1));
+    let (begin, end) = if step > 0 {
+        (place(start).clamp(0, length), place(end).clamp(0, length))
+    } else {
+        (place(start).clamp(-1, length - 1), place(end).clamp(-1, length - 1))
+    };
+    let cut = Cut { begin, end, step };
+    // Nothing at all: the ends may stand in any order.
+    Ok(if cut.len() == 0 { Cut { begin: 0, end: 0, step: 1 } } else { cut })
+}
+
+fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let at = axis(call.int_or("axis", 0)?, x.rank())?;
+    let length = x.shape.get(at).copied().unwrap_or(0);
+    let given = match call.optional(1)? {
+        Some(lengths) => Some(t.lengths(lengths)?),
+        None => call.ints("split")?.map(crate::onnx::raw::shape).transpose()?,
+    };
+    let count = call
+        .int("num_outputs")?
+        .map_or(call.outputs(), |count| usize::try_from(count).unwrap_or(0));
+    let lengths = given.unwrap_or_else(|| even(length, count));
+    if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
+        return Err(format!("parts of {lengths:?} do not make up {length}"));
+    }
+    let mut parts = Vec::with_capacity(lengths.len());
+    let mut begin = 0;
+    for part in lengths {
+        parts.push(t.narrow(x, at, Cut::range(begin, begin + part))?);
+        begin += part;
+    }
+    several(parts)
+}
+
+/// Parts of equal length, the last one shorter where it does not go up.
+fn even(length: usize, count: usize) -> Vec<usize> {
+    let part = length.div_ceil(count.max(1));
+    let parts = (0..count).map(|at| part.min(length.saturating_sub(at.saturating_mul(part))));
+    parts.collect()
+}
+
+/// The batch, the channels and the two axes of an image.
+fn image(x: &T) -> Result<[usize; 4], String> {
+    x.shape.as_slice().try_into().map_err(|_| format!("shape {:?} has not four axes", x.shape))
+}
+
+fn block(call: &Call<'_>) -> Result<usize, String> {
+    let block = call.int("blocksize")?.and_then(|block| usize::try_from(block).ok());
+    block
+        .filter(|block| (1..1 << 16).contains(block))
+        .ok_or_else(|| "blocksize is wrong".to_owned())
+}
+
+fn depth_to_space(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (x, block) = (call.tensor(0)?, block(call)?);
+    let [n, c, h, w] = image(x)?;
+    let depth = c / (block * block);
+    if depth * block * block != c {
+        return Err(format!("{c} channels are no multiple of {block} x {block}"));
+    }
+    let first = call.text("mode")?.is_none_or(|mode| mode == "DCR");
+    let apart = if first { [n, block, block, depth, h, w] } else { [n, depth, block, block, h, w] };
+    let order = if first { [0, 3, 4, 1, 5, 2] } else { [0, 1, 4, 2, 5, 3] };
+    let apart = t.reshape(x, &apart)?;
+    let turned = t.permute(&apart, &order)?;
+    one(t.reshape(&turned, &[n, depth, h * block, w * block])?)
+}
+
+fn space_to_depth(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (x, block) = (call.tensor(0)?, block(call)?);
+    let [n, c, h, w] = image(x)?;
+    if h % block != 0 || w % block != 0 {
+        return Err(format!("{h} x {w} is no multiple of {block}"));
+    }
+    let apart = t.reshape(x, &[n, c, h / block, block, w / block, block])?;
+    let turned = t.permute(&apart, &[0, 3, 5, 1, 2, 4])?;
+    one(t.reshape(&turned, &[n, c * block * block, h / block, w / block])?)
+}
+
+fn reverse_sequence(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let batch = axis(call.int_or("batch_axis", 1)?, x.rank())?;
+    let time = axis(call.int_or("time_axis", 0)?, x.rank())?;
+    let (rows, steps) = (x.shape.get(batch).copied(), x.shape.get(time).copied());
+    let (rows, steps) = (rows.unwrap_or(0), number(steps.unwrap_or(0)));
+    let lengths = t.ints(call.tensor(1)?)?;
+    if lengths.len() != rows || batch == time || lengths.iter().any(|n| !(0..=steps).contains(n)) {
+        return Err(format!("lengths {lengths:?} for {rows} rows of {steps} steps"));
+    }
+    let mut done = Vec::with_capacity(rows);
+    for (row, length) in lengths.iter().enumerate() {
+        let of_one = t.narrow(x, batch, Cut::range(row, row + 1))?;
+        let order = (0..steps).map(|at| if at < *length { length - 1 - at } else { at }).collect();
+        let order = t.indices(order)?;
+        done.push(t.select(&of_one, time, &order)?);
+    }
+    one(t.cat(&done, batch)?)
+}
+
+fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let [.., rows, columns] = x.shape[..] else {
+        return Err(format!("shape {:?} is no matrix", x.shape));
+    };
+    let k = call.optional(1)?.map(|k| t.ints(k)).transpose()?;
+    let k = k.and_then(|k| k.first().copied()).unwrap_or(0);
+    let upper = call.int_or("upper", 1)? != 0;
+    if x.len() == 0 {
+        return one(x.clone());
+    }
+    let row = t.constant(Host::ints(Elem::I64, vec![rows, 1], (0..number(rows)).collect()))?;
+    let column =
+        t.constant(Host::ints(Elem::I64, vec![columns], (0..number(columns)).collect()))?;
+    let far = number(rows).saturating_add(number(columns));
+    let diagonal = t.constant(Host::ints(Elem::I64, vec![], vec![k.clamp(-far, far)]))?;
+    let row = t.add(&row, &diagonal)?;
+    let compare = if upper { Compare::GreaterEqual } else { Compare::LessEqual };
+    let kept = t.compare(compare, &column, &row)?;
+    let zero = t.number(x.elem, 0.0)?;
+    if x.elem == Elem::Bool {
+        let kept = t.expand(&kept, &x.shape)?;
+        return one(t.binary(crate::onnx::op::Binary::And, x, &kept)?);
+    }
+    one(t.choose(&kept, x, &zero)?)
+}
+
+fn center_crop_pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let mut x = call.tensor(0)?.clone();
+    let wanted = t.lengths(call.tensor(1)?)?;
+    let axes = axes(t, call, usize::MAX, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
+    if axes.len() != wanted.len() {
+        return Err(format!("{} lengths for {} axes", wanted.len(), axes.len()));
+    }
+    for (at, wanted) in axes.into_iter().zip(wanted) {
+        let length = x.shape.get(at).copied().unwrap_or(0);
+        if wanted < length {
+            let begin = (length - wanted) / 2;
+            x = t.narrow(&x, at, Cut::range(begin, begin + wanted))?;
+        } else if wanted > length {
+            let mut padding = vec![(0, 0); x.rank()];
+            let before = (wanted - length) / 2;
+            if let Some(pair) = padding.get_mut(at) {
+                *pair = (before, wanted - length - before);
+            }
+            x = t.pad(&x, &padding, 0.0)?;
+        }
+    }
+    one(x)
+}
+
+/// With the elements along some axes in reverse.
+pub(super) fn flip(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+    t.emit(Op::Flip(axes.to_vec()), &[x], x.elem, x.shape.clone())
+}

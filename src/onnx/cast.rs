@@ -1,0 +1,122 @@
+//! Conversions between element types.
+
+use super::elem::Elem;
+use super::host::{Data, Host};
+use super::op::Op;
+use super::tensor::held;
+use super::tiny_floats::{self, Round};
+use super::trace::{T, Tracer};
+use burn::tensor::DType;
+use half::{bf16, f16};
+
+impl Tracer<'_> {
+    /// To another type. Floats of 16 bits are rounded to what the type has; others to what holds
+    /// them. Integers that do not fit keep their low bits.
+    pub(crate) fn cast(&mut self, x: &T, to: Elem) -> Result<T, String> {
+        self.cast_as(x, to, true, Round::Nearest)
+    }
+
+    /// Like [`Tracer::cast`]; for floats of eight bits: whether too large numbers become the
+    /// largest, and how numbers between two are rounded.
+    pub(crate) fn cast_as(
+        &mut self,
+        x: &T,
+        to: Elem,
+        saturate: bool,
+        how: Round,
+    ) -> Result<T, String> {
+        if x.elem == to {
+            return Ok(x.clone());
+        }
+        let text = x.elem == Elem::Text || to == Elem::Text;
+        let tiny = to.is_float() && !matches!(to, Elem::F32 | Elem::F64);
+        let narrow = to.is_int() && to != Elem::I64 && to != Elem::U64;
+        let place = if x.is_constant() { self.host_place() } else { self.place().clone() };
+        // On the host a cast keeps the low bits by itself, as long as the type is held as it is.
+        let held_wider = narrow && DType::size(&held(to, &place)) * 8 != to.bits();
+        let from_float = x.elem.is_float() && to.is_int();
+        if text || tiny || held_wider || (from_float && to != Elem::I64 && narrow) {
+            let shape = x.shape.clone();
+            let convert = move |inputs: &[Host]| {
+                let host = inputs.first().ok_or("no input")?;
+                Ok(vec![convert(host, to, saturate, how)?])
+            };
+            let made = self.host_op("cast", &[x], &[(to, shape)], convert)?;
+            return made.into_iter().next().ok_or_else(|| "no result".to_owned());
+        }
+        let dtype = held(to, &place);
+        self.emit(Op::Cast(dtype), &[x], to, x.shape.clone())
+    }
+}
+
+/// To another type, on the host.
+///
+/// # Errors
+/// For text that is no number.
+pub(crate) fn convert(host: &Host, to: Elem, saturate: bool, how: Round) -> Result<Host, String> {
+    let shape = host.shape.clone();
+    if to == Elem::Text {
+        return Ok(Host::text(shape, to_text(host)));
+    }
+    let numbers = if let Data::Text(words) = &host.data { parse(words, to)? } else { host.clone() };
+    if to.is_float() {
+        let values = numbers.to_f64().into_iter().map(|value| round_to(to, value, saturate, how));
+        return Ok(Host::floats(to, shape, values.collect()));
+    }
+    if to == Elem::Bool {
+        return Ok(Host::bools(shape, numbers.to_f64().into_iter().map(|value| value != 0.0)));
+    }
+    let values = numbers.to_i64().into_iter().map(|value| wrap_to(to, value)).collect();
+    Ok(Host::ints(to, shape, values))
+}
+
+/// The nearest value that a type has.
+#[allow(clippy::cast_possible_truncation, reason = "rounding is what it is for")]
+pub(crate) fn round_to(to: Elem, value: f64, saturate: bool, how: Round) -> f64 {
+    match to {
+        Elem::F64 => value,
+        Elem::F32 => f64::from(value as f32),
+        Elem::F16 => f16::from_f32(value as f32).to_f64(),
+        Elem::Bf16 => bf16::from_f32(value as f32).to_f64(),
+        _ => f64::from(tiny_floats::round(to, value as f32, saturate, how)),
+    }
+}
+
+/// The low bits of an integer, as the type reads them.
+pub(crate) fn wrap_to(to: Elem, value: i64) -> i64 {
+    let bits = u32::try_from(to.bits()).unwrap_or(64);
+    if bits >= 64 {
+        return value;
+    }
+    let shift = 64 - bits;
+    let signed = to.range().is_some_and(|(least, _)| least < 0);
+    if signed {
+        (value << shift) >> shift
+    } else {
+        ((value << shift).cast_unsigned() >> shift).cast_signed()
+    }
+}
+
+fn to_text(host: &Host) -> Vec<String> {
+    match &host.data {
+        Data::Text(words) => words.clone(),
+        Data::Float(values) => values.iter().map(|value| float_text(*value)).collect(),
+        Data::Int(values) => values.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn float_text(value: f64) -> String {
+    match value {
+        _ if value.is_nan() => "NaN".to_owned(),
+        _ if value.is_infinite() => if value > 0.0 { "INF" } else { "-INF" }.to_owned(),
+        #[allow(clippy::cast_possible_truncation, reason = "as many digits as a float has")]
+        _ => (value as f32).to_string(),
+    }
+}
+
+fn parse(words: &[String], to: Elem) -> Result<Host, String> {
+    let number =
+        |word: &String| word.trim().parse::<f64>().map_err(|_| format!("'{word}' is no number"));
+    let values = words.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+    Ok(Host::numbers(if to.is_float() { Elem::F64 } else { Elem::I64 }, vec![words.len()], values))
+}

@@ -1,0 +1,78 @@
+//! Steps that move elements.
+
+use super::{by_kind, wrap};
+use crate::onnx::elem::Kind;
+use crate::onnx::tensor::{Tensor, at_least_1d};
+use burn::backend::Dispatch;
+use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps, PadMode};
+use burn::tensor::{Shape, Slice};
+
+pub(super) fn permute(x: Tensor, axes: &[usize]) -> Tensor {
+    wrap(by_kind!(
+        x,
+        Dispatch::float_permute(x.inner, axes),
+        Dispatch::int_permute(x.inner, axes),
+        Dispatch::bool_permute(x.inner, axes)
+    ))
+}
+
+pub(super) fn expand(x: Tensor, shape: &[usize]) -> Tensor {
+    let shape = Shape::from(at_least_1d(shape));
+    wrap(by_kind!(
+        x,
+        Dispatch::float_expand(x.inner, shape),
+        Dispatch::int_expand(x.inner, shape),
+        Dispatch::bool_expand(x.inner, shape)
+    ))
+}
+
+pub(super) fn slice(x: Tensor, slices: &[Slice]) -> Tensor {
+    wrap(by_kind!(
+        x,
+        Dispatch::float_slice(x.inner, slices),
+        Dispatch::int_slice(x.inner, slices),
+        Dispatch::bool_slice(x.inner, slices)
+    ))
+}
+
+pub(super) fn flip(x: Tensor, axes: &[usize]) -> Tensor {
+    wrap(by_kind!(
+        x,
+        Dispatch::float_flip(x.inner, axes),
+        Dispatch::int_flip(x.inner, axes),
+        Dispatch::bool_flip(x.inner, axes)
+    ))
+}
+
+pub(super) fn cat(parts: Vec<Tensor>, axis: usize) -> Tensor {
+    let kind = parts.first().map_or(Kind::Float, Tensor::kind);
+    let parts: Vec<_> = parts.into_iter().map(|part| part.inner).collect();
+    wrap(match kind {
+        Kind::Float => Dispatch::float_cat(parts, axis),
+        Kind::Int => Dispatch::int_cat(parts, axis),
+        _ => Dispatch::bool_cat(parts, axis),
+    })
+}
+
+pub(super) fn pad(x: Tensor, padding: &[(usize, usize)], value: f64) -> Tensor {
+    #[allow(clippy::cast_possible_truncation, reason = "burn pads with floats of 32 bits")]
+    wrap(Dispatch::float_pad(x.inner, padding, PadMode::Constant(value as f32)))
+}
+
+pub(super) fn select(x: Tensor, axis: usize, indices: Tensor) -> Tensor {
+    wrap(by_kind!(
+        x,
+        Dispatch::float_select(x.inner, axis, indices.inner),
+        Dispatch::int_select(x.inner, axis, indices.inner),
+        Dispatch::bool_select(x.inner, axis, indices.inner)
+    ))
+}
+
+pub(super) fn gather(x: Tensor, axis: usize, indices: Tensor) -> Tensor {
+    wrap(by_kind!(
+        x,
+        Dispatch::float_gather(axis, x.inner, indices.inner),
+        Dispatch::int_gather(axis, x.inner, indices.inner),
+        Dispatch::bool_gather(axis, x.inner, indices.inner)
+    ))
+}

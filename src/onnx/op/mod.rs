@@ -1,0 +1,286 @@
+//! The steps that a plan is made of: each an operation of burn, or a function of the host.
+
+mod elementwise;
+mod layout;
+mod module;
+mod reduce;
+
+use super::elem::Kind;
+use super::host::Host;
+use super::tensor::{Tensor, at_least_1d};
+use burn::backend::ops::{
+    ActivationOps, DeformConvOptions, FloatTensorOps, IntTensorOps, ModuleOps,
+};
+use burn::backend::{Dispatch, DispatchTensor};
+use burn::tensor::{DType, Slice};
+use elementwise::{cast, clamp, mask_where};
+use layout::{cat, expand, flip, gather, pad, permute, select, slice};
+use module::{average_pool, begin2, conv, conv_transpose, max_pool, two};
+use reduce::{arg, cumulate};
+use std::fmt;
+use std::sync::Arc;
+
+/// Of one tensor, element by element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unary {
+    Abs,
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    BitNot,
+    Ceil,
+    Cos,
+    Cosh,
+    Erf,
+    Exp,
+    Floor,
+    Gelu,
+    IsInf,
+    IsNan,
+    Log,
+    Neg,
+    Not,
+    Recip,
+    Relu,
+    Round,
+    Sigmoid,
+    Sign,
+    Sin,
+    Sinh,
+    Sqrt,
+    Tan,
+    Tanh,
+}
+
+/// Of two tensors of one type, element by element, broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binary {
+    Add,
+    Sub,
+    Mul,
+    /// Toward zero for integers.
+    Div,
+    Max,
+    Min,
+    Pow,
+    /// With the sign of the divisor.
+    Rem,
+    BitAnd,
+    BitOr,
+    BitXor,
+    ShiftLeft,
+    ShiftRight,
+    And,
+    Or,
+    Xor,
+}
+
+/// Comparisons; the answer is boolean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compare {
+    Equal,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+}
+
+/// Over one axis, which stays with length 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reduce {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Prod,
+}
+
+/// Windows that slide over the last axes (one to three).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) kernel: Vec<usize>,
+    pub(crate) stride: Vec<usize>,
+    /// Before and behind.
+    pub(crate) padding: Vec<(usize, usize)>,
+    pub(crate) dilation: Vec<usize>,
+    pub(crate) groups: usize,
+}
+
+type HostFn = dyn Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync;
+
+/// A function of the host in the middle of a plan: what it takes is read back, what it gives is
+/// uploaded.
+#[derive(Clone)]
+pub(crate) struct HostOp {
+    pub(crate) name: &'static str,
+    pub(crate) run: Arc<HostFn>,
+}
+
+impl fmt::Debug for HostOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// One step, on tensors that are all on one device.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Unary(Unary),
+    Binary(Binary),
+    /// With a number on the right.
+    Scalar(Binary, f64),
+    Clamp(Option<f64>, Option<f64>),
+    Compare(Compare),
+    /// Condition, where it holds, where not.
+    Where,
+    Cast(DType),
+    Reshape(Vec<usize>),
+    Permute(Vec<usize>),
+    Expand(Vec<usize>),
+    Slice(Vec<Slice>),
+    Cat(usize),
+    Flip(Vec<usize>),
+    /// Numbers before and behind, per axis, filled with a constant.
+    Pad(Vec<(usize, usize)>, f64),
+    /// Whole slices along an axis by an index of one dimension.
+    Select(usize),
+    /// Elements along an axis, by an index of the same rank.
+    Gather(usize),
+    Reduce(Reduce, usize),
+    ArgMax(usize),
+    ArgMin(usize),
+    CumSum(usize),
+    CumProd(usize),
+    MatMul,
+    /// Data, weights, perhaps bias.
+    Conv(Window),
+    /// Data, weights, perhaps bias; more at the end of each axis.
+    ConvTranspose(Window, Vec<usize>),
+    /// Data, weights, offsets, perhaps bias, perhaps mask (the flags say which).
+    DeformConv(Window, usize, bool, bool),
+    MaxPool(Window, bool),
+    AveragePool(Window, bool, bool),
+    GlobalAveragePool,
+    Softmax(usize),
+    LogSoftmax(usize),
+    /// Over the last axis: data, scale, perhaps bias.
+    LayerNorm(f64),
+    Host(HostOp),
+}
+
+fn wrap(inner: DispatchTensor) -> Tensor {
+    Tensor::new(inner)
+}
+
+/// Tells which of burn's three families of operations a tensor belongs to.
+macro_rules! by_kind {
+    ($tensor:expr, $float:expr, $int:expr, $bool:expr) => {
+        match $tensor.kind() {
+            Kind::Float => $float,
+            Kind::Int => $int,
+            _ => $bool,
+        }
+    };
+}
+
+use by_kind;
+
+impl Op {
+    /// Runs the step on burn's tensors.
+    ///
+    /// # Errors
+    /// If there are too few inputs. Panics where burn does.
+    pub(crate) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor, String> {
+        let mut inputs = inputs.into_iter();
+        let short = || format!("{self:?} has too few inputs");
+        if let Op::Cat(axis) = self {
+            return Ok(cat(inputs.collect(), *axis));
+        }
+        let x = inputs.next().ok_or_else(short)?;
+        if let Some(tensor) = self.of_one(&x) {
+            return Ok(tensor);
+        }
+        let y = inputs.next();
+        if let Some(tensor) = self.of_module(&x, y.as_ref(), &mut inputs) {
+            return Ok(tensor);
+        }
+        let y = y.ok_or_else(short)?;
+        Ok(match self {
+            Op::Binary(binary) => binary.run(x, y),
+            Op::Compare(compare) => compare.run(x, y),
+            Op::Select(axis) => select(x, *axis, y),
+            Op::Gather(axis) => gather(x, *axis, y),
+            Op::MatMul => wrap(by_kind!(
+                x,
+                Dispatch::float_matmul(x.inner, y.inner),
+                Dispatch::int_matmul(x.inner, y.inner),
+                return Err("matmul of booleans".to_owned())
+            )),
+            Op::Where => {
+                let z = inputs.next().ok_or_else(short)?;
+                mask_where(z, x, y)
+            }
+            _ => return Err(format!("{self:?} cannot run on a device")),
+        })
+    }
+
+    /// Steps of one tensor. Its elements are shared, not copied, when it is cloned.
+    fn of_one(&self, x: &Tensor) -> Option<Tensor> {
+        let x = || x.clone();
+        Some(match self {
+            Op::Unary(unary) => unary.run(x()),
+            Op::Scalar(binary, value) => binary.run_scalar(x(), *value),
+            Op::Clamp(least, most) => clamp(x(), *least, *most),
+            Op::Cast(dtype) => cast(x(), *dtype),
+            Op::Reshape(shape) => x().reshape(&at_least_1d(shape)),
+            Op::Permute(axes) => permute(x(), axes),
+            Op::Expand(shape) => expand(x(), shape),
+            Op::Slice(slices) => slice(x(), slices),
+            Op::Flip(axes) => flip(x(), axes),
+            Op::Pad(padding, value) => pad(x(), padding, *value),
+            Op::Reduce(reduce, axis) => reduce.run(x(), *axis),
+            Op::ArgMax(axis) => arg(x(), *axis, true),
+            Op::ArgMin(axis) => arg(x(), *axis, false),
+            Op::CumSum(axis) => cumulate(x(), *axis, false),
+            Op::CumProd(axis) => cumulate(x(), *axis, true),
+            Op::Softmax(axis) => wrap(Dispatch::softmax(x().inner, *axis)),
+            Op::LogSoftmax(axis) => wrap(Dispatch::log_softmax(x().inner, *axis)),
+            Op::MaxPool(window, ceil) => max_pool(x(), window, *ceil),
+            Op::AveragePool(window, counts, ceil) => average_pool(x(), window, *counts, *ceil),
+            Op::GlobalAveragePool => wrap(Dispatch::adaptive_avg_pool2d(x().inner, [1, 1])),
+            _ => return None,
+        })
+    }
+
+    /// Steps with weights.
+    fn of_module(
+        &self,
+        x: &Tensor,
+        y: Option<&Tensor>,
+        rest: &mut impl Iterator<Item = Tensor>,
+    ) -> Option<Tensor> {
+        let x = x.inner.clone();
+        let y = || y.map(|tensor| tensor.inner.clone());
+        let mut next = || rest.next().map(|tensor| tensor.inner);
+        Some(match self {
+            Op::Conv(window) => conv(x, y()?, next(), window),
+            Op::ConvTranspose(window, more) => conv_transpose(x, y()?, next(), window, more),
+            Op::DeformConv(window, offset_groups, bias, mask) => {
+                let offset = next()?;
+                let bias = if *bias { next() } else { None };
+                let mask = if *mask { next() } else { None };
+                let (stride, padding) = (two(&window.stride)?, begin2(&window.padding)?);
+                let dilation = two(&window.dilation)?;
+                let groups = window.groups;
+                let options =
+                    DeformConvOptions::new(stride, padding, dilation, groups, *offset_groups);
+                wrap(Dispatch::deform_conv2d(x, offset, y()?, mask, bias, options))
+            }
+            Op::LayerNorm(epsilon) => wrap(Dispatch::layer_norm(x, y()?, next(), *epsilon)),
+            _ => return None,
+        })
+    }
+}

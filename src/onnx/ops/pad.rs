@@ -1,0 +1,90 @@
+//! The operator `Pad`.
+
+use super::{Call, Outputs, one, shape};
+use crate::onnx::build::Cut;
+use crate::onnx::host::Host;
+use crate::onnx::trace::{T, Tracer};
+
+/// Most elements that an axis may grow to.
+const LENGTH_MAX: i64 = 1 << 32;
+
+pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let pads = match call.optional(1)? {
+        Some(pads) => t.ints(pads)?,
+        None => call.ints("pads")?.or(call.ints("paddings")?).ok_or("pads are missing")?.to_vec(),
+    };
+    let value = match call.optional(2)? {
+        Some(value) => t.floats(value)?.first().copied().unwrap_or(0.0),
+        None => call.float_or("value", 0.0)?,
+    };
+    let axes = shape::axes(t, call, 3, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
+    if pads.len() != 2 * axes.len() {
+        return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
+    }
+    let (before, behind) = pads.split_at(axes.len());
+    let mode = call.text("mode")?.unwrap_or("constant");
+    let mut widths = vec![(0, 0); x.rank()];
+    let mut x = x.clone();
+    for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
+        if before.abs() > LENGTH_MAX || behind.abs() > LENGTH_MAX {
+            return Err(format!("pads of {before} and {behind}"));
+        }
+        x = crop(t, &x, *at, *before, *behind)?;
+        let width = |width: &i64| usize::try_from(*width).unwrap_or(0);
+        if let Some(pair) = widths.get_mut(*at) {
+            *pair = (width(before), width(behind));
+        }
+    }
+    if mode == "constant" {
+        return one(t.pad(&x, &widths, value)?);
+    }
+    for (at, pair) in widths.into_iter().enumerate() {
+        x = copy(t, &x, at, pair, mode)?;
+    }
+    one(x)
+}
+
+/// Negative widths cut off.
+fn crop(t: &mut Tracer<'_>, x: &T, at: usize, before: i64, behind: i64) -> Result<T, String> {
+    let length = x.shape.get(at).copied().unwrap_or(0);
+    let off = |width: i64| usize::try_from(-width).unwrap_or(0);
+    let (begin, end) = (off(before), length.saturating_sub(off(behind)));
+    if begin > end {
+        return Err(format!("pads of {before} and {behind} leave nothing of {length}"));
+    }
+    t.narrow(x, at, Cut::range(begin, end))
+}
+
+/// Widths filled with what is there, by an index for each place of the axis.
+fn copy(
+    t: &mut Tracer<'_>,
+    x: &T,
+    at: usize,
+    (before, behind): (usize, usize),
+    mode: &str,
+) -> Result<T, String> {
+    if (before, behind) == (0, 0) {
+        return Ok(x.clone());
+    }
+    let length = x.shape.get(at).copied().unwrap_or(0);
+    let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    let (length, before, behind) = (number(length), number(before), number(behind));
+    if length == 0 {
+        return Err("there is nothing to copy".to_owned());
+    }
+    let source = |place: i64| match mode {
+        "edge" => Ok(place.clamp(0, length - 1)),
+        "wrap" => Ok(place.rem_euclid(length)),
+        "reflect" if length == 1 => Ok(0),
+        "reflect" => {
+            let period = 2 * (length - 1);
+            let place = place.rem_euclid(period);
+            Ok(if place < length { place } else { period - place })
+        }
+        other => Err(format!("mode '{other}' is not known")),
+    };
+    let places = (-before..length + behind).map(source).collect::<Result<Vec<_>, _>>()?;
+    let places = t.constant(Host::ints(crate::onnx::Elem::I64, vec![places.len()], places))?;
+    t.select(x, at, &places)
+}

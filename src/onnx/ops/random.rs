@@ -1,0 +1,107 @@
+//! Random numbers: drawn on the host when the plan is made, from a generator with a seed, so that
+//! a run can be repeated. A model that answers must not depend on them.
+
+use super::{Call, Outputs, Table, several};
+use crate::onnx::elem::Elem;
+use crate::onnx::graph::Attribute;
+use crate::onnx::host::Host;
+use crate::onnx::trace::{T, Tracer};
+
+pub(super) const TABLE: Table = &[
+    ("Bernoulli", bernoulli),
+    ("Multinomial", multinomial),
+    ("RandomNormal", |t, call| draw(t, call, None, true)),
+    ("RandomNormalLike", |t, call| draw(t, call, Some(call.tensor(0)?), true)),
+    ("RandomUniform", |t, call| draw(t, call, None, false)),
+    ("RandomUniformLike", |t, call| draw(t, call, Some(call.tensor(0)?), false)),
+];
+
+/// The generator splitmix64 (Steele, Lea, Flood 2014).
+pub(super) struct Random(u64);
+
+impl Random {
+    /// Seeded by the node's attribute, else always alike.
+    pub(super) fn of(call: &Call<'_>) -> Result<Random, String> {
+        let seed = match call.attribute("seed") {
+            Some(Attribute::Int(seed)) => seed.cast_unsigned(),
+            _ => call.float("seed")?.unwrap_or(0.0).to_bits(),
+        };
+        Ok(Random(seed))
+    }
+
+    /// At least 0 and below 1.
+    pub(super) fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Box and Muller's transform.
+    fn normal(&mut self) -> f64 {
+        let (u, v) = (1.0 - self.uniform(), self.uniform());
+        (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
+    }
+}
+
+fn elem(call: &Call<'_>, default: Elem) -> Result<Elem, String> {
+    let number = call.int("dtype")?;
+    number.map_or(Ok(default), |number| Elem::from_onnx(i32::try_from(number).unwrap_or(-1)))
+}
+
+fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&T>, normal: bool) -> Outputs {
+    let shape = match like {
+        Some(like) => like.shape.clone(),
+        None => crate::onnx::raw::shape(call.ints("shape")?.ok_or("shape is missing")?)?,
+    };
+    let elem = elem(call, like.map_or(Elem::F32, |like| like.elem))?;
+    let zeros = t.full(elem, shape.clone(), 0.0)?;
+    let mut random = Random::of(call)?;
+    let (mean, scale) = (call.float_or("mean", 0.0)?, call.float_or("scale", 1.0)?);
+    let (low, high) = (call.float_or("low", 0.0)?, call.float_or("high", 1.0)?);
+    let value = |_| {
+        if normal { mean + scale * random.normal() } else { low + (high - low) * random.uniform() }
+    };
+    let values = (0..zeros.len()).map(value).collect();
+    several([t.constant(Host::numbers(elem, shape, values))?])
+}
+
+fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let elem = elem(call, x.elem)?;
+    let mut random = Random::of(call)?;
+    let limits: Vec<f64> = (0..x.len()).map(|_| random.uniform()).collect();
+    let limits = t.constant(Host::floats(Elem::F32, x.shape.clone(), limits))?;
+    let chance = t.cast(x, Elem::F32)?;
+    let hit = t.compare(crate::onnx::op::Compare::Less, &limits, &chance)?;
+    several([t.cast(&hit, elem)?])
+}
+
+fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let [rows, classes] = x.shape[..] else { return Err("rows of classes".to_owned()) };
+    let count = usize::try_from(call.int_or("sample_size", 1)?).unwrap_or(0);
+    let elem = elem(call, Elem::I32)?;
+    let mut random = Random::of(call)?;
+    let draws: Vec<f64> =
+        (0..rows.saturating_mul(count).min(1 << 24)).map(|_| random.uniform()).collect();
+    let run = move |inputs: &[Host]| {
+        let logits = inputs.first().ok_or("no input")?.to_f64();
+        let mut picked = Vec::with_capacity(draws.len());
+        for (row, draws) in logits.chunks(classes.max(1)).zip(draws.chunks(count.max(1))) {
+            let weights: Vec<f64> = row.iter().map(|value| value.exp()).collect();
+            let all: f64 = weights.iter().sum();
+            for draw in draws {
+                let mut left = draw * all;
+                let hit = weights.iter().position(|weight| {
+                    left -= weight;
+                    left < 0.0
+                });
+                picked.push(hit.unwrap_or(classes.saturating_sub(1)) as i64);
+            }
+        }
+        Ok(vec![Host::ints(elem, vec![rows, count], picked)])
+    };
+    several(t.host_op("multinomial", &[x], &[(elem, vec![rows, count])], run)?)
+}

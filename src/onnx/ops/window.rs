@@ -1,0 +1,108 @@
+//! Windows that slide: what the attributes of convolutions and pools say about them.
+
+use super::Call;
+use crate::onnx::op::Window;
+
+/// Longest edge of a kernel, stride, dilation or padding.
+const LENGTH_MAX: i64 = 1 << 20;
+
+/// The window of a node over axes of these lengths.
+///
+/// # Errors
+/// If an attribute has the wrong number of lengths, or absurd ones, or the window fits nowhere.
+pub(super) fn window(
+    call: &Call<'_>,
+    kernel: Vec<usize>,
+    lengths: &[usize],
+    groups: usize,
+) -> Result<Window, String> {
+    let axes = lengths.len();
+    if kernel.len() != axes || !(1..=3).contains(&axes) {
+        return Err(format!("a kernel of {kernel:?} over {axes} axes"));
+    }
+    let stride = attribute(call, "strides", axes, 1)?;
+    let dilation = attribute(call, "dilations", axes, 1)?;
+    if kernel.contains(&0) || stride.contains(&0) || dilation.contains(&0) || groups == 0 {
+        return Err(format!("kernel {kernel:?}, strides {stride:?}, dilations {dilation:?}"));
+    }
+    let pads = attribute(call, "pads", 2 * axes, 0)?;
+    let (before, behind) = pads.split_at(axes);
+    let explicit = before.iter().copied().zip(behind.iter().copied()).collect();
+    let mut window = Window { kernel, stride, padding: explicit, dilation, groups };
+    match call.text("auto_pad")?.unwrap_or("NOTSET") {
+        "NOTSET" => {}
+        "VALID" => window.padding = vec![(0, 0); axes],
+        "SAME_UPPER" => window.padding = same(&window, lengths, true),
+        "SAME_LOWER" => window.padding = same(&window, lengths, false),
+        other => return Err(format!("auto_pad '{other}' is not known")),
+    }
+    Ok(window)
+}
+
+/// Lengths of an attribute, one for each axis.
+pub(super) fn attribute(
+    call: &Call<'_>,
+    name: &str,
+    count: usize,
+    default: usize,
+) -> Result<Vec<usize>, String> {
+    let Some(values) = call.ints(name)? else { return Ok(vec![default; count]) };
+    if values.len() != count || values.iter().any(|value| !(0..=LENGTH_MAX).contains(value)) {
+        return Err(format!("{name} {values:?}"));
+    }
+    Ok(values.iter().filter_map(|value| usize::try_from(*value).ok()).collect())
+}
+
+/// Padding with which the result is as long as the input divided by the stride.
+fn same(window: &Window, lengths: &[usize], upper: bool) -> Vec<(usize, usize)> {
+    let axis = |at: usize| {
+        let (length, stride) = (lengths.get(at).copied().unwrap_or(1), window.at(at).1);
+        let out = length.div_ceil(stride);
+        let needed = (out.saturating_sub(1) * stride + window.reach(at)).saturating_sub(length);
+        let small = needed / 2;
+        if upper { (small, needed - small) } else { (needed - small, small) }
+    };
+    (0..lengths.len()).map(axis).collect()
+}
+
+impl Window {
+    /// Kernel, stride, dilation of an axis.
+    fn at(&self, axis: usize) -> (usize, usize, usize) {
+        let of = |values: &[usize]| values.get(axis).copied().unwrap_or(1);
+        (of(&self.kernel), of(&self.stride), of(&self.dilation))
+    }
+
+    /// Elements from the first to the last of a window, both included.
+    pub(super) fn reach(&self, axis: usize) -> usize {
+        let (kernel, _, dilation) = self.at(axis);
+        (kernel - 1) * dilation + 1
+    }
+
+    /// Places of the window along an axis.
+    ///
+    /// # Errors
+    /// If it does not fit.
+    pub(super) fn places(&self, axis: usize, length: usize, ceil: bool) -> Result<usize, String> {
+        let (_, stride, _) = self.at(axis);
+        let (before, behind) = self.padding.get(axis).copied().unwrap_or((0, 0));
+        let padded = length + before + behind;
+        let rest = padded.checked_sub(self.reach(axis));
+        let rest = rest.ok_or_else(|| format!("a window of {:?} on {length}", self.kernel))?;
+        let mut places = if ceil { rest.div_ceil(stride) } else { rest / stride } + 1;
+        // The last window must begin inside of the data or the padding before it.
+        if ceil && (places - 1) * stride >= length + before {
+            places -= 1;
+        }
+        Ok(places)
+    }
+
+    /// With another axis of length 1 in front.
+    pub(super) fn with_axis(&self) -> Window {
+        let mut window = self.clone();
+        window.kernel.insert(0, 1);
+        window.stride.insert(0, 1);
+        window.dilation.insert(0, 1);
+        window.padding.insert(0, (0, 0));
+        window
+    }
+}
