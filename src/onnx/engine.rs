@@ -5,7 +5,7 @@ use super::elem::Elem;
 use super::graph::ModelFile;
 use super::host::Host;
 use super::plan::{Env, Form, Held, Plan, Stop};
-use super::profile::Profile;
+use super::profile::{Profile, Times};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
 use super::trace::{Constants, T, Tracer, Value};
@@ -48,6 +48,24 @@ impl Engine {
         let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
         let forms: Vec<Form> = inputs.iter().map(Form::of).collect();
         self.plans.get(&key).map(|(plan, _)| plan.profile(&forms))
+    }
+
+    /// Times the steps of the plan for such inputs, over some runs.
+    ///
+    /// # Errors
+    /// If there is no plan for them, or it fails.
+    pub(crate) fn time(&self, inputs: &[Raw], runs: usize) -> Result<Times, String> {
+        let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
+        let (plan, _) = self.plans.get(&key).ok_or("there is no plan")?;
+        let mut times = Times::new();
+        for _ in 0..runs {
+            let mut env = Env { place: self.place.clone(), values: Vec::new() };
+            for (var, raw) in inputs.iter().enumerate() {
+                env.set(var, hold(raw, &self.place)?);
+            }
+            plan.time(&mut env, &mut times).map_err(|stop| format!("{stop:?}"))?;
+        }
+        Ok(times)
     }
 
     /// Answers: with the plan for these shapes, which is made if there is none.

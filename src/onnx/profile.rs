@@ -1,8 +1,10 @@
 //! What a plan costs, counted: steps, what goes to the device and back, memory.
 
 use super::op::Op;
-use super::plan::{Arg, Form, Item, Output, Plan, Step};
+use super::plan::{Arg, Env, Form, Item, Output, Plan, Step, Stop};
+use crate::clock;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What one run of a plan does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +42,28 @@ impl Plan {
         let read = self.outputs.iter().filter(|output| matches!(output, Output::Var(..)));
         profile.read_backs += read.count();
         profile
+    }
+}
+
+/// Steps of one kind: how many there are, and how long they took together.
+pub(crate) type Times = BTreeMap<String, (usize, Duration)>;
+
+impl Plan {
+    /// Runs with a clock at each step. Only where steps are done when they return, as on the CPU,
+    /// do the times say what each costs.
+    pub(crate) fn time(&self, env: &mut Env, times: &mut Times) -> Result<(), Stop> {
+        for item in &self.items {
+            let begin = clock::now();
+            env.run(item)?;
+            let name = match item {
+                Item::Guard(..) => "Guard".to_owned(),
+                Item::Step(step) => step.op.name(),
+            };
+            let (count, time) = times.entry(name).or_default();
+            *count += 1;
+            *time += begin.elapsed();
+        }
+        Ok(())
     }
 }
 

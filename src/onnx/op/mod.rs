@@ -163,7 +163,6 @@ pub(crate) enum Op {
     DeformConv(Window, usize, bool, bool),
     MaxPool(Window, bool),
     AveragePool(Window, bool, bool),
-    GlobalAveragePool,
     Softmax(usize),
     LogSoftmax(usize),
     /// Over the last axis: data, scale, perhaps bias.
@@ -189,20 +188,38 @@ macro_rules! by_kind {
 use by_kind;
 
 impl Op {
+    /// What kind of step it is.
+    pub(crate) fn name(&self) -> String {
+        let text = format!("{self:?}");
+        match self {
+            Op::Unary(unary) => format!("{unary:?}"),
+            Op::Binary(binary) | Op::Scalar(binary, _) => format!("{binary:?}"),
+            Op::Reduce(reduce, _) => format!("Reduce{reduce:?}"),
+            Op::Host(host) => format!("{} (host)", host.name),
+            _ => text.split('(').next().unwrap_or_default().to_owned(),
+        }
+    }
+
     /// Runs the step on burn's tensors.
     ///
     /// # Errors
     /// If there are too few inputs. Panics where burn does.
     pub(crate) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor, String> {
+        // Values are given away, so that a step may work in place where nobody else needs them.
+        let inputs = match self.run_fast(inputs) {
+            Ok(fast) => return Ok(fast),
+            Err(inputs) => inputs,
+        };
         let mut inputs = inputs.into_iter();
         let short = || format!("{self:?} has too few inputs");
         if let Op::Cat(axis) = self {
             return Ok(cat(inputs.collect(), *axis));
         }
         let x = inputs.next().ok_or_else(short)?;
-        if let Some(tensor) = self.of_one(&x) {
-            return Ok(tensor);
-        }
+        let x = match self.of_one(x) {
+            Ok(tensor) => return Ok(tensor),
+            Err(x) => x,
+        };
         let y = inputs.next();
         if let Some(tensor) = self.of_module(&x, y.as_ref(), &mut inputs) {
             return Ok(tensor);
@@ -227,31 +244,30 @@ impl Op {
         })
     }
 
-    /// Steps of one tensor. Its elements are shared, not copied, when it is cloned.
-    fn of_one(&self, x: &Tensor) -> Option<Tensor> {
-        let x = || x.clone();
-        Some(match self {
-            Op::Unary(unary) => unary.run(x()),
-            Op::Scalar(binary, value) => binary.run_scalar(x(), *value),
-            Op::Clamp(least, most) => clamp(x(), *least, *most),
-            Op::Cast(dtype) => cast(x(), *dtype),
-            Op::Reshape(shape) => x().reshape(&at_least_1d(shape)),
-            Op::Permute(axes) => permute(x(), axes),
-            Op::Expand(shape) => expand(x(), shape),
-            Op::Slice(slices) => slice(x(), slices),
-            Op::Flip(axes) => flip(x(), axes),
-            Op::Pad(padding, value) => pad(x(), padding, *value),
-            Op::Reduce(reduce, axis) => reduce.run(x(), *axis),
-            Op::ArgMax(axis) => arg(x(), *axis, true),
-            Op::ArgMin(axis) => arg(x(), *axis, false),
-            Op::CumSum(axis) => cumulate(x(), *axis, false),
-            Op::CumProd(axis) => cumulate(x(), *axis, true),
-            Op::Softmax(axis) => wrap(Dispatch::softmax(x().inner, *axis)),
-            Op::LogSoftmax(axis) => wrap(Dispatch::log_softmax(x().inner, *axis)),
-            Op::MaxPool(window, ceil) => max_pool(x(), window, *ceil),
-            Op::AveragePool(window, counts, ceil) => average_pool(x(), window, *counts, *ceil),
-            Op::GlobalAveragePool => wrap(Dispatch::adaptive_avg_pool2d(x().inner, [1, 1])),
-            _ => return None,
+    /// Steps of one tensor; gives it back if this is none.
+    #[allow(clippy::result_large_err, reason = "it is no error, but what is to go on")]
+    fn of_one(&self, x: Tensor) -> Result<Tensor, Tensor> {
+        Ok(match self {
+            Op::Unary(unary) => unary.run(x),
+            Op::Scalar(binary, value) => binary.run_scalar(x, *value),
+            Op::Clamp(least, most) => clamp(x, *least, *most),
+            Op::Cast(dtype) => cast(x, *dtype),
+            Op::Reshape(shape) => x.reshape(&at_least_1d(shape)),
+            Op::Permute(axes) => permute(x, axes),
+            Op::Expand(shape) => expand(x, shape),
+            Op::Slice(slices) => slice(x, slices),
+            Op::Flip(axes) => flip(x, axes),
+            Op::Pad(padding, value) => pad(x, padding, *value),
+            Op::Reduce(reduce, axis) => reduce.run(x, *axis),
+            Op::ArgMax(axis) => arg(x, *axis, true),
+            Op::ArgMin(axis) => arg(x, *axis, false),
+            Op::CumSum(axis) => cumulate(x, *axis, false),
+            Op::CumProd(axis) => cumulate(x, *axis, true),
+            Op::Softmax(axis) => wrap(Dispatch::softmax(x.inner, *axis)),
+            Op::LogSoftmax(axis) => wrap(Dispatch::log_softmax(x.inner, *axis)),
+            Op::MaxPool(window, ceil) => max_pool(x, window, *ceil),
+            Op::AveragePool(window, counts, ceil) => average_pool(x, window, *counts, *ceil),
+            _ => return Err(x),
         })
     }
 

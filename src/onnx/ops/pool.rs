@@ -34,9 +34,13 @@ fn global(t: &mut Tracer<'_>, call: &Call<'_>, pool: Pool) -> Outputs {
 }
 
 fn global_average(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
-    if x.rank() == 4 && x.len() > 0 {
-        let shape: Vec<usize> = x.shape.iter().take(2).copied().chain([1, 1]).collect();
-        return t.emit(Op::GlobalAveragePool, &[x], x.elem, shape);
+    if x.rank() > 3 && x.len() > 0 {
+        // One axis is quicker to reduce than several.
+        let kept: Vec<usize> = x.shape.iter().take(2).copied().collect();
+        let size: usize = x.shape.iter().skip(2).product();
+        let flat = t.reshape(x, &[kept.clone(), vec![size]].concat())?;
+        let mean = super::activation::mean(t, &flat, &[2])?;
+        return t.reshape(&mean, &[kept, vec![1; axes.len()]].concat());
     }
     super::activation::mean(t, x, axes)
 }

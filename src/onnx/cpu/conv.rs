@@ -1,0 +1,219 @@
+//! Convolutions of two axes: those with a filter for each channel directly, others as one product of
+//! the weights with columns of what lies under the window.
+
+use super::{in_rows, ordered, put};
+use crate::onnx::op::Window;
+use crate::onnx::tensor::Tensor;
+use burn::backend::Dispatch;
+use burn::backend::ops::FloatTensorOps;
+use pulp::Arch;
+
+/// Most elements of columns that are made at once.
+const COLUMNS_MAX: usize = 1 << 21;
+
+/// Sizes of a convolution of two axes.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    out: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    /// Before each axis.
+    padding: [usize; 2],
+    /// Of the result.
+    rows: usize,
+    columns: usize,
+}
+
+/// A line is an image of one row.
+fn two<T: Copy>(values: &[T], one: T) -> Option<[T; 2]> {
+    match values {
+        [x] => Some([one, *x]),
+        [y, x] => Some([*y, *x]),
+        _ => None,
+    }
+}
+
+fn sizes(x: &[usize], weight: &[usize], window: &Window) -> Option<Sizes> {
+    let [batch, channels, rest @ ..] = x else { return None };
+    let [height, width] = two(rest, 1)?;
+    let [out, _, kernel @ ..] = weight else { return None };
+    let (kernel, stride) = (two(kernel, 1)?, two(&window.stride, 1)?);
+    let (dilation, padding) = (two(&window.dilation, 1)?, two(&window.padding, (0, 0))?);
+    let places = |length: usize, axis: usize| {
+        let (before, behind) = *padding.get(axis)?;
+        let reach = (kernel.get(axis)?.checked_sub(1)?) * dilation.get(axis)? + 1;
+        Some((length + before + behind).checked_sub(reach)? / stride.get(axis)? + 1)
+    };
+    let (rows, columns) = (places(height, 0)?, places(width, 1)?);
+    let padding = [padding[0].0, padding[1].0];
+    Some(Sizes {
+        batch: *batch,
+        channels: *channels,
+        height,
+        width,
+        out: *out,
+        kernel,
+        stride,
+        dilation,
+        padding,
+        rows,
+        columns,
+    })
+}
+
+pub(super) fn run(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    window: &Window,
+) -> Option<Tensor> {
+    let (x_shape, w_shape) = (x.shape(), weight.shape());
+    let sizes = sizes(&x_shape, &w_shape, window)?;
+    let mut shape = vec![sizes.batch, sizes.out];
+    shape.extend((x_shape.len() == 4).then_some(sizes.rows));
+    shape.push(sizes.columns);
+    let bias = match bias {
+        Some(bias) => Some(ordered(bias.clone())?),
+        None => None,
+    };
+    let bias = bias.as_ref().map(|bias| bias.storage::<f32>());
+    let values =
+        if window.groups == sizes.channels && sizes.out == sizes.channels && sizes.channels > 1 {
+            depthwise(x, weight, bias, &sizes)?
+        } else if window.groups == 1 && sizes.kernel != [1, 1] {
+            by_columns(x, weight, bias, &sizes)?
+        } else {
+            return None;
+        };
+    Some(put(values, &shape))
+}
+
+impl Sizes {
+    /// A plane of the input with its padding, so that no window leaves it.
+    fn padded(&self, plane: &[f32], into: &mut Vec<f32>) -> (usize, usize) {
+        let [ph, pw] = self.padding;
+        let reach = |axis: usize, places: usize| {
+            let of = |values: &[usize; 2]| values.get(axis).copied().unwrap_or(1);
+            (places - 1) * of(&self.stride) + (of(&self.kernel) - 1) * of(&self.dilation) + 1
+        };
+        let (height, width) = (
+            reach(0, self.rows).max(self.height + ph),
+            reach(1, self.columns).max(self.width + pw),
+        );
+        into.clear();
+        into.resize(height * width, 0.0);
+        for (row, target) in
+            plane.chunks_exact(self.width).zip(into.chunks_exact_mut(width).skip(ph))
+        {
+            if let Some(target) = target.get_mut(pw..pw + self.width) {
+                target.copy_from_slice(row);
+            }
+        }
+        (height, width)
+    }
+}
+
+fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> Option<Vec<f32>> {
+    let (x, weight) = (ordered(x.clone())?, ordered(weight.clone())?);
+    let (x, weight) = (x.storage::<f32>(), weight.storage::<f32>());
+    let ([kh, kw], [sh, sw], [dh, dw]) = (s.kernel, s.stride, s.dilation);
+    let size = s.height * s.width;
+    let mut result = vec![0.0; s.batch * s.out * s.rows * s.columns];
+    in_rows(&mut result, s.rows * s.columns, |plane, result| {
+        let channel = plane % s.channels;
+        let taps = weight.get(channel * kh * kw..(channel + 1) * kh * kw).unwrap_or(&[]);
+        let mut padded = Vec::new();
+        let source = x.get(plane * size..(plane + 1) * size).unwrap_or(&[]);
+        let (_, width) = s.padded(source, &mut padded);
+        let start = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
+        Arch::new().dispatch(|| {
+            for (y, result) in result.chunks_exact_mut(s.columns).enumerate() {
+                result.fill(start);
+                for (ky, taps) in taps.chunks_exact(kw).enumerate() {
+                    let begin = (y * sh + ky * dh) * width;
+                    let row = padded.get(begin..begin + width).unwrap_or(&[]);
+                    for (kx, tap) in taps.iter().enumerate() {
+                        let row = row.get(kx * dw..).unwrap_or(&[]);
+                        add(result, row, sw, *tap);
+                    }
+                }
+            }
+        });
+    });
+    Some(result)
+}
+
+#[inline(always)]
+fn add(result: &mut [f32], row: &[f32], stride: usize, tap: f32) {
+    if stride == 1 {
+        result.iter_mut().zip(row).for_each(|(sum, value)| *sum += tap * value);
+    } else {
+        let row = row.iter().step_by(stride);
+        result.iter_mut().zip(row).for_each(|(sum, value)| *sum += tap * value);
+    }
+}
+
+/// Weights `[out, channels * kernel]` times columns `[channels * kernel, places]`, some rows of the
+/// result at a time.
+fn by_columns(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> Option<Vec<f32>> {
+    let depth = s.channels * s.kernel[0] * s.kernel[1];
+    let weights = weight.clone().reshape(&[s.out, depth]);
+    let x = ordered(x.clone())?;
+    let x = x.storage::<f32>();
+    let (size, places) = (s.height * s.width, s.rows * s.columns);
+    let mut result = vec![0.0; s.batch * s.out * places];
+    let at_once = (COLUMNS_MAX / (depth * s.columns).max(1)).clamp(1, s.rows);
+    for image in 0..s.batch {
+        let planes = x.get(image * s.channels * size..(image + 1) * s.channels * size)?;
+        let result = result.get_mut(image * s.out * places..(image + 1) * s.out * places)?;
+        for begin in (0..s.rows).step_by(at_once) {
+            let rows = at_once.min(s.rows - begin);
+            let columns = columns(planes, s, begin, rows);
+            let columns = put(columns, &[depth, rows * s.columns]);
+            let product = Dispatch::float_matmul(weights.inner.clone(), columns.inner);
+            let product = ordered(Tensor::new(product))?;
+            let product = product.storage::<f32>();
+            let (from, length) = (begin * s.columns, rows * s.columns);
+            for (channel, source) in product.chunks_exact(length).enumerate() {
+                let start = channel * places + from;
+                let target = result.get_mut(start..start + length)?;
+                let more = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
+                target.iter_mut().zip(source).for_each(|(to, value)| *to = value + more);
+            }
+        }
+    }
+    Some(result)
+}
+
+/// What lies under each element of the window at some rows of places: `[channels * kernel, places]`.
+fn columns(planes: &[f32], s: &Sizes, begin: usize, rows: usize) -> Vec<f32> {
+    let ([kh, kw], [sh, sw], [dh, dw]) = (s.kernel, s.stride, s.dilation);
+    let (size, length) = (s.height * s.width, rows * s.columns);
+    let mut columns = vec![0.0; s.channels * kh * kw * length];
+    in_rows(&mut columns, kh * kw * length, |channel, columns| {
+        let plane = planes.get(channel * size..(channel + 1) * size).unwrap_or(&[]);
+        let mut padded = Vec::new();
+        let (_, width) = s.padded(plane, &mut padded);
+        for (tap, column) in columns.chunks_exact_mut(length).enumerate() {
+            let (ky, kx) = (tap / kw, tap % kw);
+            for (y, target) in column.chunks_exact_mut(s.columns).enumerate() {
+                let start = ((begin + y) * sh + ky * dh) * width + kx * dw;
+                let row = padded.get(start..).unwrap_or(&[]);
+                if sw == 1 {
+                    if let Some(row) = row.get(..s.columns) {
+                        target.copy_from_slice(row);
+                    }
+                } else {
+                    let row = row.iter().step_by(sw);
+                    target.iter_mut().zip(row).for_each(|(to, value)| *to = *value);
+                }
+            }
+        }
+    });
+    columns
+}

@@ -1,0 +1,98 @@
+//! Faster ways on the CPU for steps that burn does slowly there: on 32-bit floats in the host's own
+//! memory. Everything here has a way of burn's that gives the same, for every other place and type.
+//!
+//! `pulp` runs a loop with the widest vectors that the processor has.
+
+mod conv;
+mod elementwise;
+mod pool;
+mod softmax;
+
+use super::op::Op;
+use super::tensor::{Place, Tensor, on_host};
+use burn::backend::flex::FlexTensor;
+use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
+use burn::tensor::{DType, TensorData};
+use rayon::prelude::*;
+
+/// Elements below which one thread is faster than several.
+const PARALLEL: usize = 1 << 15;
+
+impl Op {
+    /// The result, if there is a faster way for this step here; else the inputs again.
+    ///
+    /// # Errors
+    /// The inputs.
+    pub(crate) fn run_fast(&self, mut inputs: Vec<Tensor>) -> Result<Tensor, Vec<Tensor>> {
+        if !inputs.iter().all(|input| on_host(input) && input.dtype() == DType::F32) {
+            return Err(inputs);
+        }
+        let done = match (self, &inputs[..]) {
+            (Op::Unary(unary), [_]) => match elementwise::function(*unary) {
+                Some(function) => inputs.pop().and_then(|x| in_place(x, function)),
+                None => None,
+            },
+            (Op::Clamp(least, most), [_]) => {
+                let clamp = elementwise::clamp(*least, *most);
+                inputs.pop().and_then(|x| in_place(x, clamp))
+            }
+            (Op::Softmax(axis), [x]) if axis + 1 == x.shape().len() => {
+                inputs.pop().and_then(softmax::run)
+            }
+            (Op::MaxPool(window, false), [x]) => pool::max(x, window),
+            (Op::Conv(window), [x, weight]) => conv::run(x, weight, None, window),
+            (Op::Conv(window), [x, weight, bias]) => conv::run(x, weight, Some(bias), window),
+            _ => None,
+        };
+        done.ok_or(inputs)
+    }
+}
+
+/// burn's own tensor of the CPU, its elements in order.
+fn ordered(tensor: Tensor) -> Option<FlexTensor> {
+    match tensor.inner.kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(flex)) => {
+            let whole = flex.is_contiguous()
+                && flex.layout().start_offset() == 0
+                && flex.bytes().len() == flex.layout().num_elements() * size_of::<f32>();
+            Some(if whole { flex } else { flex.to_contiguous() })
+        }
+        _ => None,
+    }
+}
+
+/// Changes a tensor's elements, in place if nobody else has them.
+fn in_place(tensor: Tensor, change: impl Fn(&mut [f32]) + Send + Sync) -> Option<Tensor> {
+    let mut flex = ordered(tensor)?;
+    in_pieces(flex.storage_mut::<f32>(), change);
+    Some(wrap(flex))
+}
+
+fn wrap(flex: FlexTensor) -> Tensor {
+    Tensor::new(DispatchTensor {
+        kind: DispatchTensorKind::Flex(BackendTensor::Float(flex)),
+        autodiff: DispatchAutodiffContext::Disabled,
+    })
+}
+
+fn put(values: Vec<f32>, shape: &[usize]) -> Tensor {
+    Tensor::upload(TensorData::new(values, shape.to_vec()), &Place::host().device)
+}
+
+/// Runs on pieces of a slice at once, if it is long.
+fn in_pieces(values: &mut [f32], run: impl Fn(&mut [f32]) + Send + Sync) {
+    if values.len() < PARALLEL || rayon::current_num_threads() == 1 {
+        return run(values);
+    }
+    let piece = values.len().div_ceil(rayon::current_num_threads() * 2).max(1024);
+    values.par_chunks_mut(piece).for_each(run);
+}
+
+/// Runs on rows of this length, several at once if there is enough of them.
+fn in_rows(values: &mut [f32], length: usize, run: impl Fn(usize, &mut [f32]) + Send + Sync) {
+    let length = length.max(1);
+    if values.len() < PARALLEL || rayon::current_num_threads() == 1 {
+        return values.chunks_mut(length).enumerate().for_each(|(at, row)| run(at, row));
+    }
+    values.par_chunks_mut(length).enumerate().for_each(|(at, row)| run(at, row));
+}
