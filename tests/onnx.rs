@@ -7,9 +7,13 @@
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 
 use burn::tensor::Device;
+use concertina::adapter::entry::{AdapterEntry, Api, Usability};
+use concertina::adapter::list::list;
+use concertina::adapter::open::{open, register};
+use concertina::adapter::select::{Rules, Software};
 use concertina::onnx::check_data_sets;
 use std::collections::BTreeMap;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -48,7 +52,7 @@ fn run(root: &Path, tolerance: (f64, f64)) -> (usize, BTreeMap<String, String>) 
                 loop {
                     let name = names.lock().expect("no panic").pop();
                     let Some(name) = name else { return };
-                    if let Err(error) = one(&root.join(&name), tolerance) {
+                    if let Err(error) = one(&root.join(&name), &Device::flex(), tolerance) {
                         failed.lock().expect("no panic").insert(name, error);
                     }
                 }
@@ -58,8 +62,8 @@ fn run(root: &Path, tolerance: (f64, f64)) -> (usize, BTreeMap<String, String>) 
     (count, failed.into_inner().expect("no panic"))
 }
 
-fn one(folder: &Path, tolerance: (f64, f64)) -> Result<(), String> {
-    let run = catch_unwind(|| check_data_sets(folder, &Device::flex(), tolerance));
+fn one(folder: &Path, device: &Device, tolerance: (f64, f64)) -> Result<(), String> {
+    let run = catch_unwind(AssertUnwindSafe(|| check_data_sets(folder, device, tolerance)));
     match run {
         Ok(Ok(0)) => Err("there is no data set".to_owned()),
         Ok(outcome) => outcome.map(|_| ()),
@@ -101,6 +105,56 @@ fn light_networks() {
     let (count, failed) = run(&root, LIGHT);
     println!("light networks: {} of {count} pass", count - failed.len());
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Tests of which every so many is run on graphics adapters too.
+const EVERY: usize = 12;
+/// What 32 bits cannot hold.
+const WIDE: &[&str] = &["test_bitcast_float64_to_int64", "test_bitcast_int64_to_float64"];
+/// The real models that software adapters run in seconds.
+const SMALL: &[&str] = &["silero", "silero_openvino", "silero_sequence"];
+
+/// One adapter of each vendor; software ones too.
+fn adapters() -> Vec<AdapterEntry> {
+    let mut entries = list(&Rules { software: Software::Allow, ..Rules::default() });
+    entries.retain(|entry| entry.api != Api::Cpu && entry.state == Usability::Usable);
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.dedup_by(|a, b| a.name == b.name);
+    if entries.is_empty() {
+        eprintln!("SKIPPED: no graphics driver found; set VK_ICD_FILENAMES or install one");
+    }
+    entries
+}
+
+#[test]
+fn a_sample_passes_on_graphics_adapters_of_every_vendor() {
+    let Some(root) = folder("backend/onnx/backend/test/data/node") else { return };
+    let expected = expected();
+    let entries = root.read_dir().expect("the folder can be read").flatten();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let known = |name: &String| !expected.contains_key(name.as_str()) && !WIDE.contains(&&**name);
+    let sample: Vec<_> = names.into_iter().filter(known).step_by(EVERY).collect();
+    let mut failed = Vec::new();
+    for entry in adapters() {
+        let device = register(open(&entry).expect("it opens")).expect("burn takes it");
+        let before = failed.len();
+        for name in &sample {
+            if let Err(error) = one(&root.join(name), &device, OFFICIAL) {
+                failed.push(format!("{}: {name}: {error}", entry.name));
+            }
+        }
+        let passed = sample.len() - (failed.len() - before);
+        println!("{}: {passed} of {} pass", entry.name, sample.len());
+        for name in folder("real").map_or(&[][..], |_| SMALL) {
+            let folder = folder("real").unwrap_or_default().join(name);
+            if let Err(error) = one(&folder, &device, REAL) {
+                failed.push(format!("{}: {name}: {error}", entry.name));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]
