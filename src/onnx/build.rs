@@ -394,19 +394,6 @@ impl Tracer<'_> {
         }
         Ok(result)
     }
-
-    /// Whole slices along an axis, by an index of one dimension without negative numbers.
-    pub(crate) fn select(&mut self, x: &T, axis: usize, indices: &T) -> Result<T, String> {
-        let mut shape = x.shape.clone();
-        match shape.get_mut(axis) {
-            Some(length) => *length = indices.len(),
-            None => return Err(format!("axis {axis} of shape {:?}", x.shape)),
-        }
-        if indices.len() == 0 {
-            return self.constant(Host::numbers(x.elem, shape, vec![]));
-        }
-        self.emit(Op::Select(axis), &[x, indices], x.elem, shape)
-    }
 }
 
 fn slice_of(cut: &Cut, length: usize) -> Slice {

@@ -35,7 +35,7 @@ impl Tracer<'_> {
         // On the host a cast keeps the low bits by itself, as long as the type is held as it is.
         let held_wider = narrow && DType::size(&held(to, &place)) * 8 != to.bits();
         let from_float = x.elem.is_float() && to.is_int();
-        if text || tiny || held_wider || (from_float && to != Elem::I64 && narrow) {
+        if text || tiny || held_wider || (from_float && narrow && to != Elem::I32) {
             let shape = x.shape.clone();
             let convert = move |inputs: &[Host]| {
                 let host = inputs.first().ok_or("no input")?;

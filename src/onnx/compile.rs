@@ -4,7 +4,7 @@ use super::graph::{Attribute, Graph, ModelFile, Node};
 use super::ops::{self, Call};
 use super::trace::{T, Tracer, Value};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Functions in functions in bodies: deeper than this, a file is meant to do harm.
 const DEPTH_MAX: usize = 64;
@@ -72,7 +72,7 @@ impl Compiler<'_> {
         };
         if constants {
             for (name, raw) in &graph.constants {
-                scope.values.insert(name, Value::Tensor(T::of_file(raw)?));
+                scope.values.insert(name, Value::Tensor(t.of_file(raw)?));
             }
         }
         let outputs: Vec<&str> = graph.outputs.iter().map(|port| port.name.as_str()).collect();
@@ -127,7 +127,12 @@ impl Compiler<'_> {
         if let Some(operator) = ops::find(&node.domain, &node.op) {
             // burn panics where its own checks fail.
             let run = catch_unwind(AssertUnwindSafe(|| operator(t, call)));
-            return run.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
+            return run.unwrap_or_else(|panic| {
+                if t.is_device_at_work() {
+                    resume_unwind(panic);
+                }
+                Err(panic_text(panic.as_ref()))
+            });
         }
         let key = (node.domain.clone(), node.op.clone());
         let Some(function) = self.file.functions.get(&key) else {
@@ -161,7 +166,7 @@ pub(crate) fn label(node: &Node) -> String {
     format!("node '{}' ({})", node.name, node.op)
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")

@@ -1,6 +1,6 @@
 //! A model that runs: its graph, its constants, and the plans made so far.
 
-use super::compile::Compiler;
+use super::compile::{Compiler, panic_text};
 use super::elem::Elem;
 use super::graph::ModelFile;
 use super::host::Host;
@@ -10,6 +10,7 @@ use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
 use super::trace::{Constants, T, Tracer, Value};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Most plans kept; the one used longest ago goes first.
@@ -71,9 +72,18 @@ impl Engine {
     /// Answers: with the plan for these shapes, which is made if there is none.
     ///
     /// # Errors
-    /// Naming the node and the operator that failed.
+    /// Naming the node and the operator that failed. Panics where a device fails; on the CPU there
+    /// is none, and what panics there is an input that the graph cannot take.
     pub(crate) fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
-        let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
+        if !self.place.host {
+            return self.answer(inputs);
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| self.answer(inputs)));
+        answer.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
+    }
+
+    fn answer(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+        let key: Key = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
         self.runs += 1;
         if let Some((plan, used)) = self.plans.get_mut(&key) {
             *used = self.runs;
@@ -138,3 +148,7 @@ impl Form {
         Form { elem: raw.elem, shape: raw.shape.clone() }
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

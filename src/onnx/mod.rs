@@ -11,6 +11,7 @@ mod elem;
 mod engine;
 mod graph;
 mod host;
+mod indices;
 mod matmul;
 mod op;
 mod ops;

@@ -58,6 +58,8 @@ pub(crate) enum Value {
 #[derive(Debug, Default)]
 pub(crate) struct Constants {
     uploads: HashMap<u64, Tensor>,
+    /// Tensors of nodes and bodies, by where they are in the file's graph, which outlives this.
+    files: HashMap<usize, T>,
     folds: HashMap<(String, Vec<u64>), T>,
 }
 
@@ -78,6 +80,8 @@ pub(crate) struct Tracer<'a> {
     node: Arc<str>,
     /// Whether what was looked at may well differ for the next request.
     fleeting: bool,
+    /// Whether steps are being run just now: a panic then is the device's, not the graph's.
+    running: bool,
 }
 
 impl T {
@@ -129,6 +133,7 @@ impl<'a> Tracer<'a> {
             done: 0,
             node: "".into(),
             fleeting: false,
+            running: false,
         }
     }
 
@@ -139,6 +144,11 @@ impl<'a> Tracer<'a> {
 
     pub(crate) fn place(&self) -> &Place {
         &self.env.place
+    }
+
+    /// Whether a panic comes from a device, and not from a graph that contradicts itself.
+    pub(crate) fn is_device_at_work(&self) -> bool {
+        self.running && !self.env.place.host
     }
 
     pub(crate) fn host_place(&self) -> Place {
@@ -156,6 +166,20 @@ impl<'a> Tracer<'a> {
         self.forms.push(form);
         self.vars += 1;
         self.vars - 1
+    }
+
+    /// A tensor of the file that stands in a node or a body: the same one for all plans.
+    ///
+    /// # Errors
+    /// If its data are not what its type says.
+    pub(crate) fn of_file(&mut self, raw: &Arc<Raw>) -> Result<T, String> {
+        let place = Arc::as_ptr(raw).addr();
+        if let Some(known) = self.constants.files.get(&place) {
+            return Ok(known.clone());
+        }
+        let made = T::of_file(raw)?;
+        self.constants.files.insert(place, made.clone());
+        Ok(made)
     }
 
     /// A constant from the host.
@@ -304,6 +328,7 @@ impl<'a> Tracer<'a> {
 
     /// Runs the steps that have not run yet.
     fn catch_up(&mut self) -> Result<(), String> {
+        self.running = true;
         while let Some(item) = self.items.get(self.done) {
             match self.env.run(item) {
                 Ok(()) => self.done += 1,
@@ -311,6 +336,7 @@ impl<'a> Tracer<'a> {
                 Err(Stop::Stale) => return Err("a value changed while it was used".to_owned()),
             }
         }
+        self.running = false;
         Ok(())
     }
 

@@ -7,7 +7,11 @@ use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare, Op, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
 
-pub(super) const TABLE: Table = &[("Attention", attention), ("RotaryEmbedding", rotary)];
+pub(super) const TABLE: Table = &[
+    ("Attention", attention),
+    ("LinearAttention", super::linear_attention::linear_attention),
+    ("RotaryEmbedding", rotary),
+];
 
 /// `[batch, heads, length, size]` from `[batch, length, heads * size]`.
 pub(super) fn apart(
@@ -241,6 +245,7 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             Some(places) => {
                 let flat = t.cast(places, Elem::I64)?;
                 let flat = t.reshape(&flat, &[places.len()])?;
+                let flat = t.places_of(&flat, table.shape.first().copied().unwrap_or(0))?;
                 let picked = t.select(table, 0, &flat)?;
                 let width = table.shape.last().copied().unwrap_or(0);
                 t.reshape(&picked, &[batch, length, width])?

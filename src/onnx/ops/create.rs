@@ -7,7 +7,7 @@ use crate::onnx::host::Host;
 use crate::onnx::raw::Raw;
 use crate::onnx::sparse;
 use crate::onnx::tiny_floats::Round;
-use crate::onnx::trace::{T, Tracer};
+use crate::onnx::trace::Tracer;
 
 pub(super) const TABLE: Table = &[
     ("BitCast", bit_cast),
@@ -26,11 +26,12 @@ pub(super) const TABLE: Table = &[
 
 fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if let Some(raw) = call.raw("value")? {
-        return one(T::of_file(raw)?);
+        return one(t.of_file(raw)?);
     }
     if let Some(Attribute::Sparse(sparse)) = call.attribute("sparse_value") {
         let (values, indices, shape) = sparse.as_ref();
-        return one(T::of_file(&sparse::dense(values, indices, shape)?)?);
+        let dense = sparse::dense(values, indices, shape)?;
+        return one(t.constant(Host::from_raw(&dense))?);
     }
     let host = if let Some(value) = call.int("value_int")? {
         Host::ints(Elem::I64, vec![], vec![value])
@@ -54,7 +55,7 @@ fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn constant_of_shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let shape = t.lengths(call.tensor(0)?)?;
     let value = match call.raw("value")? {
-        Some(raw) => T::of_file(raw)?,
+        Some(raw) => t.of_file(raw)?,
         None => t.number(Elem::F32, 0.0)?,
     };
     if shape.contains(&0) {

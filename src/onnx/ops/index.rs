@@ -4,7 +4,6 @@ use super::{Call, Outputs, Table, one, several};
 use crate::onnx::build::{Cut, axis};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::{Data, Host};
-use crate::onnx::op::Op;
 use crate::onnx::trace::{T, Tracer};
 use burn::tensor::IndexingUpdateOp;
 
@@ -21,30 +20,6 @@ pub(super) const TABLE: Table = &[
     ("Unique", unique),
 ];
 
-/// Indices without negative numbers, which count from the end.
-fn from_front(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T, String> {
-    if !indices.elem.is_int() {
-        return Err(format!("indices of {}", indices.elem));
-    }
-    if indices.is_constant() {
-        let length = i64::try_from(length).unwrap_or(i64::MAX);
-        let mut values = t.ints(indices)?;
-        for value in &mut values {
-            let place = if *value < 0 { *value + length } else { *value };
-            if !(0..length).contains(&place) {
-                return Err(format!("index {value} of {length} elements"));
-            }
-            *value = place;
-        }
-        return t.constant(Host::ints(Elem::I64, indices.shape.clone(), values));
-    }
-    let indices = t.cast(indices, Elem::I64)?;
-    let length = t.number(Elem::I64, length as f64)?;
-    let below = t.compare_zero(&indices)?;
-    let shifted = t.add(&indices, &length)?;
-    t.choose(&below, &shifted, &indices)
-}
-
 fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, indices) = (call.tensor(0)?, call.tensor(1)?);
     let at = axis(call.int_or("axis", 0)?, x.rank())?;
@@ -55,7 +30,7 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if x.elem == Elem::Text {
         return gather_text(t, x, indices, at, shape);
     }
-    let places = from_front(t, indices, length)?;
+    let places = t.places_of(indices, length)?;
     let flat = t.reshape(&places, &[places.len()])?;
     let picked = t.select(x, at, &flat)?;
     one(t.reshape(&picked, &shape)?)
@@ -87,13 +62,13 @@ fn gather_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if indices.rank() != x.rank() {
         return Err(format!("indices of shape {:?} for shape {:?}", indices.shape, x.shape));
     }
-    let places = from_front(t, indices, x.shape.get(at).copied().unwrap_or(0))?;
+    let places = t.places_of(indices, x.shape.get(at).copied().unwrap_or(0))?;
     // Other axes may be shorter than those of the data.
     let cuts = x.shape.iter().zip(&indices.shape).enumerate().map(|(axis, (length, wanted))| {
         if axis == at { Cut::all(*length) } else { Cut::range(0, (*wanted).min(*length)) }
     });
     let x = t.slice(x, &cuts.collect::<Vec<_>>())?;
-    one(t.emit(Op::Gather(at), &[&x, &places], x.elem, indices.shape.clone())?)
+    one(t.gather(&x, at, &places)?)
 }
 
 fn gather_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -117,7 +92,7 @@ fn gather_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for (at, length) in inner.iter().enumerate() {
         let column = t.narrow(&table, 1, Cut::range(at, at + 1))?;
         let column = t.reshape(&column, &[rows])?;
-        let column = from_front(t, &column, *length)?;
+        let column = t.places_of(&column, *length)?;
         let scale = t.number(Elem::I64, *length as f64)?;
         let wider = t.mul(&flat, &scale)?;
         flat = t.add(&wider, &column)?;

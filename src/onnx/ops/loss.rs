@@ -50,11 +50,8 @@ fn likelihood(
         None => target,
     };
     let index = t.unsqueeze(&target, 1)?;
-    let mut single = logs.shape.clone();
-    if let Some(length) = single.get_mut(1) {
-        *length = 1;
-    }
-    let picked = t.emit(Op::Gather(1), &[logs, &index], logs.elem, single)?;
+    let index = t.places_of(&index, classes)?;
+    let picked = t.gather(logs, 1, &index)?;
     let picked = t.squeeze(&picked, &[1])?;
     let loss = t.unary(Unary::Neg, &picked)?;
     let weights = weights(t, weight, &target, ignored.as_ref(), loss.elem)?;

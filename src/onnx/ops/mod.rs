@@ -9,6 +9,7 @@ mod detect;
 mod einsum;
 mod elementwise;
 mod index;
+mod linear_attention;
 mod loss;
 mod math;
 mod ml;
@@ -20,6 +21,7 @@ mod random;
 mod recurrent;
 mod reduce;
 mod resize;
+mod roi;
 mod sample;
 mod sequence;
 mod shape;
@@ -62,6 +64,7 @@ const TABLES: &[(&str, Table)] = &[
     ("", reduce::TABLE),
     ("", resize::TABLE),
     ("", sequence::TABLE),
+    ("", roi::TABLE),
     ("", shape::TABLE),
     ("", signal::TABLE),
     ("", text::TABLE),

@@ -1,5 +1,263 @@
-//! Fourier transforms and windows.
+//! Fourier transforms and windows. Transforms are products with matrices of cosines and sines, which
+//! are constants of the plan. ONNX operators DFT, STFT, the windows, MelWeightMatrix.
 
-use super::Table;
+use super::{Call, Outputs, Table, one};
+use crate::onnx::build::{Cut, axis};
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::op::Binary;
+use crate::onnx::trace::{T, Tracer};
+use std::f64::consts::PI;
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("BlackmanWindow", |t, call| window(t, call, &[0.42, -0.5, 0.08])),
+    ("DFT", dft),
+    ("HammingWindow", |t, call| window(t, call, &[25.0 / 46.0, -21.0 / 46.0])),
+    ("HannWindow", |t, call| window(t, call, &[0.5, -0.5])),
+    ("MelWeightMatrix", mel),
+    ("STFT", stft),
+];
+
+/// Longest transform: its matrices have as many elements as its square.
+const LENGTH_MAX: i64 = 1 << 13;
+/// Longest window.
+const WINDOW_MAX: i64 = 1 << 24;
+
+fn elem(call: &Call<'_>, name: &str) -> Result<Elem, String> {
+    let number = call.int(name)?;
+    number.map_or(Ok(Elem::F32), |number| Elem::from_onnx(i32::try_from(number).unwrap_or(-1)))
+}
+
+/// A sum of cosines with these weights.
+fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
+    let size = t.ints(call.tensor(0)?)?.first().copied().unwrap_or(0);
+    if !(0..=WINDOW_MAX).contains(&size) {
+        return Err(format!("a window of {size}"));
+    }
+    let periodic = call.int_or("periodic", 1)? != 0;
+    let period = if periodic { size as f64 } else { (size - 1) as f64 };
+    let value = |at: i64| {
+        let term = |(n, weight): (usize, &f64)| {
+            weight * (2.0 * PI * n as f64 * at as f64 / period.max(1.0)).cos()
+        };
+        weights.iter().enumerate().map(term).sum()
+    };
+    let length = usize::try_from(size).unwrap_or(0);
+    let host =
+        Host::numbers(elem(call, "output_datatype")?, vec![length], (0..size).map(value).collect());
+    one(t.constant(host)?)
+}
+
+/// Real and imaginary part of a transform as two matrices `[length, bins]`.
+fn matrices(
+    t: &Tracer<'_>,
+    elem: Elem,
+    length: usize,
+    bins: usize,
+    inverse: bool,
+) -> Result<(T, T), String> {
+    let sign = if inverse { 1.0 } else { -1.0 };
+    let scale = if inverse { 1.0 / length as f64 } else { 1.0 };
+    let (mut cos, mut sin) = (Vec::new(), Vec::new());
+    for at in 0..length {
+        for bin in 0..bins {
+            // The product modulo the length keeps the angle exact.
+            let angle = sign * 2.0 * PI * ((at * bin) % length) as f64 / length as f64;
+            cos.push(scale * angle.cos());
+            sin.push(scale * angle.sin());
+        }
+    }
+    let shape = vec![length, bins];
+    Ok((
+        t.constant(Host::floats(elem, shape.clone(), cos))?,
+        t.constant(Host::floats(elem, shape, sin))?,
+    ))
+}
+
+/// `[..., length]` real and perhaps imaginary to `[..., bins, 2]`.
+fn transform(
+    t: &mut Tracer<'_>,
+    real: &T,
+    imaginary: Option<&T>,
+    bins: usize,
+    inverse: bool,
+) -> Result<T, String> {
+    let length = real.shape.last().copied().unwrap_or(0);
+    let (cos, sin) = matrices(t, real.elem, length, bins, inverse)?;
+    let mut re = t.matmul(real, &cos)?;
+    let mut im = t.matmul(real, &sin)?;
+    if let Some(imaginary) = imaginary {
+        let (a, b) = (t.matmul(imaginary, &sin)?, t.matmul(imaginary, &cos)?);
+        (re, im) = (t.sub(&re, &a)?, t.add(&im, &b)?);
+    }
+    let last = re.rank();
+    let (re, im) = (t.unsqueeze(&re, last)?, t.unsqueeze(&im, last)?);
+    t.cat(&[re, im], last)
+}
+
+/// The real and, if there is one, the imaginary part of `[..., 1 or 2]`.
+fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>), String> {
+    let last = x.rank().checked_sub(1).ok_or("a scalar has no parts")?;
+    let mut part = |at: usize| {
+        let part = t.narrow(x, last, Cut::range(at, at + 1))?;
+        t.squeeze(&part, &[last])
+    };
+    match x.shape.get(last) {
+        Some(1) => Ok((part(0)?, None)),
+        Some(2) => Ok((part(0)?, Some(part(1)?))),
+        _ => Err(format!("shape {:?} ends with neither 1 nor 2", x.shape)),
+    }
+}
+
+/// Cut off or filled with zeros to a length, along the last axis.
+fn fitted(t: &mut Tracer<'_>, x: &T, length: usize) -> Result<T, String> {
+    let last = x.rank().saturating_sub(1);
+    let own = x.shape.get(last).copied().unwrap_or(0);
+    if own >= length {
+        return t.narrow(x, last, Cut::range(0, length));
+    }
+    let mut padding = vec![(0, 0); x.rank()];
+    if let Some(pair) = padding.last_mut() {
+        *pair = (0, length - own);
+    }
+    t.pad(x, &padding, 0.0)
+}
+
+fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let at = match (call.optional(2)?, call.int("axis")?) {
+        (Some(at), _) => t.ints(at)?.first().copied().unwrap_or(-2),
+        (None, Some(at)) => at,
+        // Before opset 20 the axis behind the batch.
+        (None, None) => {
+            if call.opset() < 20 {
+                1
+            } else {
+                -2
+            }
+        }
+    };
+    let at = axis(at, x.rank())?;
+    let own = x.shape.get(at).copied().unwrap_or(0);
+    let wanted = call.optional(1)?.map(|length| t.ints(length)).transpose()?;
+    let wanted = wanted.and_then(|length| length.first().copied());
+    let (inverse, onesided) = (call.int_or("inverse", 0)? != 0, call.int_or("onesided", 0)? != 0);
+    // The inverse of one side has twice as many elements, less those of the middle.
+    let half = inverse && onesided;
+    let natural = if half { 2 * own.saturating_sub(1) } else { own };
+    let length = wanted.unwrap_or(natural as i64);
+    if !(1..=LENGTH_MAX).contains(&length) || at + 1 == x.rank() {
+        return Err(format!("a transform of {length} elements along axis {at}"));
+    }
+    let length = usize::try_from(length).unwrap_or(0);
+    let (real, imaginary) = parts(t, x)?;
+    let last = real.rank() - 1;
+    let mut turned = Vec::with_capacity(2);
+    for part in [Some(real), imaginary] {
+        turned.push(match part {
+            Some(part) => {
+                let part = t.swap(&part, at, last)?;
+                let part = if half { mirrored(t, &part, length, turned.is_empty())? } else { part };
+                Some(fitted(t, &part, length)?)
+            }
+            None => None,
+        });
+    }
+    let [Some(real), imaginary] = &turned[..] else { return Err("no real part".to_owned()) };
+    let bins = if onesided && !inverse { length / 2 + 1 } else { length };
+    let done = transform(t, real, imaginary.as_ref(), bins, inverse)?;
+    let done = if half {
+        let rank = done.rank() - 1;
+        t.narrow(&done, rank, Cut::range(0, 1))?
+    } else {
+        done
+    };
+    one(t.swap(&done, at, last)?)
+}
+
+/// The other side of a spectrum: the conjugate of this one in reverse.
+fn mirrored(t: &mut Tracer<'_>, x: &T, length: usize, real: bool) -> Result<T, String> {
+    let last = x.rank() - 1;
+    let own = x.shape.get(last).copied().unwrap_or(0);
+    let rest = length.saturating_sub(own);
+    if rest == 0 || rest + 1 > own {
+        return Ok(x.clone());
+    }
+    let begin = i64::try_from(rest).unwrap_or(0);
+    let other = t.narrow(x, last, Cut { begin, end: 0, step: -1 })?;
+    let other = if real { other } else { t.scalar(Binary::Mul, &other, -1.0)? };
+    t.cat(&[x.clone(), other], last)
+}
+
+fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (signal, step) = (call.tensor(0)?, t.ints(call.tensor(1)?)?);
+    let step = step.first().copied().filter(|step| *step > 0).ok_or("a step of zero")?;
+    let window = call.optional(2)?;
+    let frame = match call.optional(3)? {
+        Some(frame) => t.ints(frame)?.first().copied(),
+        None => window.map(|window| window.len() as i64),
+    };
+    let frame = frame.filter(|frame| (1..=LENGTH_MAX).contains(frame)).ok_or("a frame length")?;
+    let (real, imaginary) = parts(t, signal)?;
+    let [batch, length] = real.shape[..] else {
+        return Err(format!("shape {:?} is not a batch of signals", signal.shape));
+    };
+    let (frame, step) = (frame as usize, usize::try_from(step).unwrap_or(1));
+    let frames = length.checked_sub(frame).ok_or("the signal is shorter than a frame")? / step + 1;
+    let bins = if call.int_or("onesided", 1)? != 0 { frame / 2 + 1 } else { frame };
+    let starts =
+        (0..frames).flat_map(|at| (0..frame).map(move |inside| (at * step + inside) as i64));
+    let index = t.indices(starts.collect())?;
+    let mut cut = |x: &T| -> Result<T, String> {
+        let picked = t.select(x, 1, &index)?;
+        let framed = t.reshape(&picked, &[batch, frames, frame])?;
+        match window {
+            Some(window) => t.mul(&framed, window),
+            None => Ok(framed),
+        }
+    };
+    let real = cut(&real)?;
+    let imaginary = imaginary.map(|part| cut(&part)).transpose()?;
+    one(transform(t, &real, imaginary.as_ref(), bins, false)?)
+}
+
+/// Triangles over the bins of a spectrum, evenly spread on the mel scale.
+fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let mut numbers = Vec::with_capacity(5);
+    for at in 0..5 {
+        numbers.extend(t.floats(call.tensor(at)?)?.first().copied());
+    }
+    let [bands, length, rate, low, high] = numbers[..] else { return Err("five numbers".into()) };
+    if !(1.0..=1e4).contains(&bands) || !(1.0..=1e6).contains(&length) || rate <= 0.0 {
+        return Err(format!("{bands} bands of {length} elements at {rate}"));
+    }
+    let to_mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
+    let (low, high) = (to_mel(low), to_mel(high));
+    let edge = |at: usize| {
+        let mel = low + at as f64 * (high - low) / (bands + 2.0);
+        let hertz = 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
+        ((length + 1.0) * hertz / rate).floor() as i64
+    };
+    let (bands, bins) = (bands as usize, length as usize / 2 + 1);
+    let mut weights = vec![0.0; bins * bands];
+    for band in 0..bands {
+        let (left, middle, right) = (edge(band), edge(band + 1), edge(band + 2));
+        let mut set = |bin: i64, value: f64| {
+            let at = usize::try_from(bin).ok().filter(|bin| *bin < bins);
+            if let Some(cell) = at.and_then(|bin| weights.get_mut(bin * bands + band)) {
+                *cell = value;
+            }
+        };
+        if left == middle {
+            set(middle, 1.0);
+        }
+        (left..=middle.min(bins as i64)).filter(|_| left != middle).for_each(|bin| {
+            set(bin, (bin - left) as f64 / (middle - left) as f64);
+        });
+        (middle..right.min(bins as i64)).filter(|_| middle != right).for_each(|bin| {
+            set(bin, (right - bin) as f64 / (right - middle) as f64);
+        });
+    }
+    let elem = elem(call, "output_datatype")?;
+    one(t.constant(Host::numbers(elem, vec![bins, bands], weights))?)
+}
