@@ -4,8 +4,8 @@ use super::*;
 use crate::onnx::Dim;
 use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
 };
+use crate::onnx::test_graph::{node, none, value};
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
@@ -15,10 +15,6 @@ const FILES: [&[u8]; 3] = [
     include_bytes!("../../tests/data/mean_of_one.onnx"),
     include_bytes!("../../tests/data/unknown_operator.onnx"),
 ];
-
-fn none(_: &str) -> Result<Bytes, String> {
-    Err("no such file".into())
-}
 
 fn load(data: &[u8]) -> Result<Engine, String> {
     let file = ModelFile::read(Bytes::copy_from_slice(data), &none)?;
@@ -40,18 +36,6 @@ fn zeros(engine: &Engine) -> Vec<Raw> {
         Raw { elem, shape, bytes: vec![0; size].into(), text: Vec::new() }
     });
     inputs.collect()
-}
-
-fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-    let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let (input, output) = (all(inputs), all(outputs));
-    NodeProto { op_type: Some(op.into()), input, output, ..Default::default() }
-}
-
-fn value(name: &str) -> ValueInfoProto {
-    let tensor = TensorTypeProto { elem_type: Some(1), shape: None };
-    let kind = Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) });
-    ValueInfoProto { name: Some(name.into()), kind }
 }
 
 fn integers(name: &str, values: &[i64]) -> TensorProto {

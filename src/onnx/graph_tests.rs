@@ -1,23 +1,8 @@
 //! Tests of reading files: good ones and every kind of bad ones.
 
 use super::*;
-use crate::onnx::proto::{OperatorSetIdProto, TensorTypeProto, TypeProto};
-
-fn none(_: &str) -> Result<Bytes, String> {
-    Err("no such file".into())
-}
-
-fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-    let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let (input, output) = (all(inputs), all(outputs));
-    NodeProto { op_type: Some(op.into()), input, output, ..Default::default() }
-}
-
-fn value(name: &str) -> ValueInfoProto {
-    let tensor = TensorTypeProto { elem_type: Some(1), shape: None };
-    let kind = Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) });
-    ValueInfoProto { name: Some(name.into()), kind }
-}
+use crate::onnx::proto::OperatorSetIdProto;
+use crate::onnx::test_graph::{node, none, value};
 
 fn file(nodes: Vec<NodeProto>) -> ModelProto {
     let (input, output) = (vec![value("x")], vec![value("y")]);

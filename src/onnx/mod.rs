@@ -21,6 +21,8 @@ mod proto;
 mod raw;
 mod sparse;
 mod tensor;
+#[cfg(test)]
+mod test_graph;
 mod tiny_floats;
 mod trace;
 
