@@ -83,6 +83,9 @@ enum ModelsCommand {
     Check {
         #[arg(value_name = "FILE.onnx")]
         file: PathBuf,
+        /// Also time the kinds of steps, on the CPU
+        #[arg(long)]
+        profile: bool,
     },
 }
 
@@ -359,8 +362,8 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
 
 fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     log_as_worker();
-    if let Some(ModelsCommand::Check { file }) = &args.command {
-        let said = onnx::check(file).map_err(anyhow::Error::msg)?;
+    if let Some(ModelsCommand::Check { file, profile }) = &args.command {
+        let said = onnx::check(file, *profile).map_err(anyhow::Error::msg)?;
         println!("{}", said.trim_end());
         return Ok(ExitCode::SUCCESS);
     }

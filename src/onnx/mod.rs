@@ -29,7 +29,7 @@ mod trace;
 pub(crate) use elem::Elem;
 pub(crate) use engine::Engine;
 pub(crate) use graph::{Dim, ModelFile, Port, Sort};
-pub(crate) use profile::Profile;
+pub(crate) use profile::{Profile, Times};
 pub(crate) use raw::Raw;
 pub(crate) use tensor::Place;
 
@@ -67,31 +67,6 @@ fn read(folder: &Path) -> Result<ModelFile, String> {
         Err(error) => Err(format!("external data: '{name}': {error}")),
     };
     ModelFile::read(data.into(), &beside)
-}
-
-/// Where the time goes: the kinds of steps for the inputs of the first data set, the costliest
-/// first, with their number and microseconds in one run.
-///
-/// # Errors
-/// What failed.
-pub fn profile_data_set(
-    folder: &Path,
-    device: &burn::tensor::Device,
-) -> Result<Vec<(String, usize, f64)>, String> {
-    const RUNS: usize = 20;
-    let file = read(folder)?;
-    let inputs = dataset::tensors(&file, &folder.join("test_data_set_0"))?;
-    let mut engine = Engine::new(file, Place::of(device))?;
-    engine.run(&inputs)?;
-    engine.time(&inputs, RUNS)?;
-    let times = engine.time(&inputs, RUNS)?;
-    #[allow(clippy::cast_precision_loss, reason = "a few runs")]
-    let one = |(name, (count, time)): (String, (usize, Duration))| {
-        (name, count / RUNS, time.as_secs_f64() * 1e6 / RUNS as f64)
-    };
-    let mut all: Vec<_> = times.into_iter().map(one).collect();
-    all.sort_by(|a, b| b.2.total_cmp(&a.2));
-    Ok(all)
 }
 
 /// How long the model in a folder takes for the inputs of its first data set: the median of some

@@ -86,6 +86,9 @@ fn models_check_says_what_a_file_needs() {
     for words in ["MatMul 1", "x FP32 [3]", "stacked", "3 launches, 0 on the host, 1 uploads"] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    let output = run(&["models", "check", "--profile", &good.display().to_string()], &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("MatMul") && text.contains(" us"), "{text}");
     let bad = folder.write("unknown.onnx", file("unknown_operator.onnx"));
     let output = run(&["models", "check", &bad.display().to_string()], &[]);
     let text = String::from_utf8_lossy(&output.stderr);

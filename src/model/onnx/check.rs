@@ -4,8 +4,8 @@
 use super::signature::{self, Rows};
 use crate::model::batch::{buckets, warm_up_inputs};
 use crate::model::signature::{Signature, TensorSpec};
-use crate::onnx::{Engine, ModelFile, Place, Profile, check_data_sets};
-use crate::tensor::Tensors;
+use crate::onnx::{Engine, ModelFile, Place, Profile, Raw, Times, check_data_sets};
+use crate::tensor::{Tensor, Tensors};
 use burn::tensor::Device;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -17,19 +17,23 @@ const MAX_ROWS: usize = 8;
 /// How far results may be from those of a data set: relative, absolute.
 const TOLERANCE: (f64, f64) = (1e-3, 1e-4);
 
-/// Checks a file on the CPU. Gives what there is to say.
+/// Runs whose times are added up, and kinds of steps that are shown.
+const RUNS: usize = 20;
+const KINDS: usize = 12;
+
+/// Checks a file on the CPU. Gives what there is to say; with `profile` also where the time goes.
 ///
 /// # Errors
 /// What is wrong with the file, with what could be said before.
-pub fn check(path: &Path) -> Result<String, String> {
+pub fn check(path: &Path, profile: bool) -> Result<String, String> {
     let mut text = String::new();
-    match write(path, &mut text) {
+    match write(path, profile, &mut text) {
         Ok(()) => Ok(text),
         Err(error) => Err(format!("{text}{}: {error}", path.display())),
     }
 }
 
-fn write(path: &Path, text: &mut String) -> Result<(), String> {
+fn write(path: &Path, profile: bool, text: &mut String) -> Result<(), String> {
     let file = read(path)?;
     let operators = file.operators();
     let nodes: usize = operators.values().sum();
@@ -45,7 +49,7 @@ fn write(path: &Path, text: &mut String) -> Result<(), String> {
     line(text, "inputs", &specs(&signature.inputs));
     line(text, "outputs", &specs(&signature.outputs));
     line(text, "rows", explain(rows));
-    plans(text, file, &signature, rows)?;
+    plans(text, file, (&signature, rows), profile)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     if path.file_name().is_some_and(|name| name == signature::FILE) {
         let sets = check_data_sets(folder, &Device::flex(), TOLERANCE)?;
@@ -70,8 +74,8 @@ fn read(path: &Path) -> Result<ModelFile, String> {
 fn plans(
     text: &mut String,
     file: ModelFile,
-    signature: &Signature,
-    rows: Rows,
+    (signature, rows): (&Signature, Rows),
+    profile: bool,
 ) -> Result<(), String> {
     let mut engine = Engine::new(file, Place::of(&Device::flex()))?;
     let sizes = if rows == Rows::Stacked { buckets(MAX_ROWS) } else { vec![1] };
@@ -79,24 +83,38 @@ fn plans(
         let Some(inputs) = warm_up_inputs(signature, size).into_iter().next() else { continue };
         let shapes: Vec<String> =
             inputs.0.iter().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
-        let profile = profile(&mut engine, &inputs, rows);
-        let profile = profile.map_err(|error| format!("at {}: {error}", shapes.join(", ")))?;
-        line(text, &format!("{size} rows"), &cost(&profile));
+        let at = |error| format!("at {}: {error}", shapes.join(", "));
+        let raws = raws(&inputs, rows).map_err(at)?;
+        engine.run(&raws).map_err(at)?;
+        line(text, &format!("{size} rows"), &cost(&engine.profile(&raws)));
+        if profile && engine.profile(&raws).is_some() {
+            times(text, &engine.time(&raws, RUNS)?);
+        }
     }
     Ok(())
 }
 
-fn profile(engine: &mut Engine, inputs: &Tensors, rows: Rows) -> Result<Option<Profile>, String> {
-    let raws = inputs.0.iter().map(|tensor| {
+fn raws(inputs: &Tensors, rows: Rows) -> Result<Vec<Raw>, String> {
+    let raw = |tensor: &Tensor| {
         let mut raw = super::convert::to_raw(tensor).map_err(|error| error.to_string())?;
         if rows == Rows::Whole {
             raw.shape.remove(0);
         }
         Ok(raw)
-    });
-    let raws = raws.collect::<Result<Vec<_>, String>>()?;
-    engine.run(&raws)?;
-    Ok(engine.profile(&raws))
+    };
+    inputs.0.iter().map(raw).collect()
+}
+
+/// The kinds of steps that take longest.
+fn times(text: &mut String, times: &Times) {
+    let mut all: Vec<_> = times.iter().collect();
+    all.sort_by_key(|(_, (_, time))| std::cmp::Reverse(*time));
+    #[allow(clippy::cast_precision_loss, reason = "a few runs")]
+    let runs = RUNS as f64;
+    for (name, (count, time)) in all.into_iter().take(KINDS) {
+        let micros = time.as_secs_f64() * 1e6 / runs;
+        line(text, "", &format!("{name:<24} {:>4} x {micros:>9.0} us", count / RUNS));
+    }
 }
 
 fn cost(profile: &Option<Profile>) -> String {
