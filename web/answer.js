@@ -3,6 +3,7 @@
 import { attr, byId, fill, h, show, text } from "./dom.js";
 import { milliseconds, percent, UNKNOWN } from "./format.js";
 import { hueClass } from "./hues.js";
+import { drawPlaces } from "./reading.js";
 import { store } from "./store.js";
 
 const MOST_JSON = 4000;
@@ -43,6 +44,20 @@ function updateBar({ bar, value, root }, probability, best) {
   attr(root, "data-best", best);
 }
 
+/** What was read out of a file: words with their scores, and where in the picture they are. */
+export async function showReading(answer, timing, file) {
+  const output = (...names) => answer.outputs.find(({ name }) => names.includes(name));
+  const words = output("text", "label");
+  if (!words) return showAnswer(answer, timing);
+  part("read");
+  const scores = output("score")?.data ?? [];
+  byId("answer-found").replaceChildren(...words.data.map((word, at) =>
+    h("li", {}, h("span", { text: word }), h("span", { class: "faint small", text: scores[at] === undefined ? "" : percent(scores[at]) }))));
+  if (words.data.length === 0) byId("answer-found").replaceChildren(h("li", { class: "faint", text: "Nothing was found." }));
+  showTimes(timing);
+  show(byId("answer-picture"), await drawPlaces(byId("answer-picture"), file, output("polygon", "box")));
+}
+
 export function showAnswer(answer, timing) {
   part("json");
   const whole = JSON.stringify(shortened(answer), null, 2).replace(/\n\s+(?=-?\d|\])/g, " ");
@@ -64,6 +79,7 @@ function part(name) {
   text(byId("answer-error"), "");
   show(byId("answer-digits"), name === "digit");
   show(byId("answer-json"), name === "json");
+  show(byId("answer-read"), name === "read");
 }
 
 function showTimes({ queue, run, total, adapters }) {

@@ -12,7 +12,7 @@ let failure = "";
 let shown = 0; // when the run began whose values are in the fields
 
 export function renderLoad({ snapshot, now }) {
-  const ready = snapshot.models.filter(({ state }) => state === "ready").map(({ name }) => ({ value: name, label: name }));
+  const ready = snapshot.models.filter(({ state, kind }) => state === "ready" && kind !== "ensemble").map(({ name }) => ({ value: name, label: name }));
   options(byId("load-model"), ready);
   const { load } = snapshot;
   const running = load?.running === true;

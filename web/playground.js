@@ -1,12 +1,14 @@
 // Ask a model something, and see who answered and how long it took.
 
 import { call } from "./api.js";
-import { showAnswer, showDigit, showFailure, showWaiting } from "./answer.js";
-import { byId, options, show, text } from "./dom.js";
+import { showAnswer, showDigit, showFailure, showReading, showWaiting } from "./answer.js";
+import { attr, byId, options, show, text } from "./dom.js";
 import { SIDE } from "./mnist.js";
 import { drawing, setUpPad } from "./pad.js";
 import { store } from "./store.js";
-import { binaryRequest, zeros } from "./tensors.js";
+import { binaryRequest, takesFile, zeros } from "./tensors.js";
+
+const WORDS = { image: "Send an image", audio: "Send a recording", bytes: "Send any file" };
 
 let shown = null; // the model that the form is for
 let metadata = null;
@@ -27,6 +29,7 @@ function choose(model) {
   const digits = isDigits(model);
   show(byId("play-digits"), digits);
   show(byId("play-any"), !digits);
+  show(byId("run"), true);
   show(byId("answer"), false);
   if (!digits) describe(model.name);
 }
@@ -42,8 +45,13 @@ async function describe(name) {
   metadata = data;
   text(byId("play-inputs"), error ?? data.inputs.map((input) => `${input.name}: ${input.datatype} [${input.shape.join(", ")}]`).join(" · "));
   if (!data) return;
-  byId("play-json").value = zeros(data);
+  const whole = takesFile(data);
+  byId("play-json").value = whole ? "" : zeros(data);
+  show(byId("play-json-part"), !whole);
+  show(byId("run"), !whole);
   show(byId("play-file-part"), data.inputs.length === 1);
+  text(byId("play-file-words"), whole ? WORDS[data.inputs[0].name] ?? "Send a file" : "Send a file's bytes as the input");
+  attr(byId("play-file"), "accept", whole && data.inputs[0].name === "image" ? "image/*" : null);
 }
 
 function run() {
@@ -63,6 +71,11 @@ async function runFile({ target }) {
   const file = target.files[0];
   target.value = "";
   if (!file || !metadata) return;
+  if (takesFile(metadata)) {
+    const headers = { "content-type": file.type && !file.type.endsWith("json") ? file.type : "application/octet-stream" };
+    ask(byId("play-model").value, file, headers, (answer, timing) => showReading(answer, timing, file));
+    return;
+  }
   try {
     const { body, headers } = binaryRequest(metadata.inputs[0], await file.arrayBuffer());
     ask(byId("play-model").value, body, headers, showAnswer);

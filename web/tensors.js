@@ -5,6 +5,9 @@ const MOST_ZEROS = 20_000;
 
 const product = (shape) => shape.reduce((all, length) => all * length, 1);
 
+/** Whether a model takes one whole file, such as an image, instead of tensors. */
+export const takesFile = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === "BYTES" && inputs[0].shape.join() === "-1,1";
+
 /** One row of zeros; lengths that are free are 1. */
 export function zeros({ inputs }) {
   const tensors = inputs.map(({ name, datatype, shape }) => {

@@ -212,6 +212,20 @@ pub(crate) fn check_inference_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
+/// Whether a body is a file as it is, for a model that takes one: what says that it is not JSON,
+/// what Triton calls a raw binary request (a JSON part of no bytes), and what no JSON object can
+/// begin with.
+pub(crate) fn is_file(headers: &HeaderMap, header_length: Option<usize>, body: &[u8]) -> bool {
+    match (header_length, media_type(headers).as_str()) {
+        (Some(length), _) => length == 0,
+        (None, "" | "application/x-www-form-urlencoded" | "text/plain") => {
+            body.trim_ascii_start().first() != Some(&b'{')
+        }
+        (None, "application/json" | "text/json") => false,
+        (None, given) => !given.ends_with("+json"),
+    }
+}
+
 /// The operator's routes take only JSON that says so, which no HTML form can send.
 pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     match media_type(headers).as_str() {
@@ -300,6 +314,26 @@ mod tests {
         assert!(
             bodies.collect(&header("content-encoding", "Identity"), parts(&["x"])).await.is_ok()
         );
+    }
+
+    #[test]
+    fn files_are_told_from_requests() {
+        let cases: [(&str, Option<usize>, &[u8], bool); 9] = [
+            ("image/png", None, b"\x89PNG", true),
+            ("application/octet-stream", None, b"{}", true),
+            ("application/octet-stream", Some(2), b"{}", false),
+            ("application/octet-stream", Some(0), b"{}", true),
+            ("application/x-www-form-urlencoded", None, b"\x89PNG", true),
+            ("application/x-www-form-urlencoded", None, b" {}", false),
+            ("application/json", None, b"\x89PNG", false),
+            ("application/vnd.x+json", None, b"\x89PNG", false),
+            ("text/html", None, b"<p>", true),
+        ];
+        for (given, length, body, file) in cases {
+            assert_eq!(is_file(&header("content-type", given), length, body), file, "{given}");
+        }
+        assert!(is_file(&HeaderMap::new(), None, b"GIF89a"));
+        assert!(!is_file(&HeaderMap::new(), None, b"{}"));
     }
 
     #[test]

@@ -103,7 +103,8 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    // `unload_dependents` is the one parameter of the protocol; no model here depends on another.
+    // `unload_dependents` is the one parameter of the protocol. The models of an ensemble are models
+    // of their own, which others may use: they stay.
     let _: ChangeRequest = read(api, head, body).await?;
     api.engine.unload_model(name).await?;
     Ok(document("application/json", Bytes::new()))
@@ -152,7 +153,7 @@ pub(crate) fn config(api: &Api, target: &Target, head: &Head) -> Outcome {
 /// of more rows than `max_batch_size` are taken too: they are cut into chunks.
 fn describe(model: &ModelInfo) -> Value {
     let tensors = |specs: &[TensorSpec]| specs.iter().map(describe_tensor).collect::<Vec<_>>();
-    let mut inputs = tensors(&model.signature.inputs);
+    let mut inputs = tensors(&model.interface().inputs);
     for input in &mut inputs {
         for no in ["allow_ragged_batch", "is_shape_tensor", "optional"] {
             input[no] = false.into();
@@ -166,7 +167,7 @@ fn describe(model: &ModelInfo) -> Value {
         "version_policy": { "specific": { "versions": [model.version.parse::<u64>().ok()] } },
         "max_batch_size": model.batch.max_rows,
         "input": inputs,
-        "output": tensors(&model.signature.outputs),
+        "output": tensors(&model.interface().outputs),
         "dynamic_batching": {
             "preferred_batch_size": [],
             "max_queue_delay_microseconds": delay,

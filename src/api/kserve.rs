@@ -1,13 +1,14 @@
 //! Open Inference Protocol V2: health, metadata and inference.
 
 use crate::api::binary::{self, HEADER_LENGTH};
-use crate::api::body::check_inference_type;
+use crate::api::body::{check_inference_type, is_file};
 use crate::api::guard::Head;
 use crate::api::respond::{Outcome, Response, document, json};
 use crate::api::routes::{Api, Target};
 use crate::api::{answer, request, respond};
 use crate::engine::{InferAnswer, InferCall};
 use crate::error::Error;
+use crate::model::pipeline::Pipeline;
 use crate::model::repository::ModelInfo;
 use crate::model::signature::TensorSpec;
 use crate::telemetry::{Ran, RequestSpan};
@@ -86,8 +87,8 @@ fn describe(model: &ModelInfo, versions: &[&str]) -> Value {
         "name": model.name,
         "versions": versions,
         "platform": format!("concertina_{}", model.kind),
-        "inputs": tensors(&model.signature.inputs),
-        "outputs": tensors(&model.signature.outputs),
+        "inputs": tensors(&model.interface().inputs),
+        "outputs": tensors(&model.interface().outputs),
     })
 }
 
@@ -141,19 +142,25 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    check_inference_type(&head.headers)?;
     let header_length = binary::header_length(&head.headers)?;
     let model = find(api, target)?;
+    let file = model.pipeline.as_ref().and_then(Pipeline::file_input);
+    if file.is_none() {
+        check_inference_type(&head.headers)?;
+    }
     let body = api.bodies.collect(&head.headers, body).await?;
     // The share stays held until the answer is known, since the inputs are slices of the body.
     let (bytes, _share) = (body.bytes, body.share);
-    let request = parse(bytes, header_length).await?;
-    let rows = model.signature.check_inputs(&request.inputs)?;
+    let request = match file.filter(|_| is_file(&head.headers, header_length, &bytes)) {
+        Some(input) => InferRequest::of_file(&input.name, &bytes)?,
+        None => parse(bytes, header_length).await?,
+    };
+    let rows = model.interface().check_inputs(&request.inputs)?;
     span.set_rows(rows);
-    let wanted = request.wanted.resolve(&model.signature)?;
+    let wanted = request.wanted.resolve(model.interface())?;
     let (priority, timeout) = (request.priority, request.timeout);
     let call = InferCall { model: model.clone(), inputs: request.inputs, rows, priority, timeout };
-    let answer = api.engine.infer(call).await?;
+    let answer = api.engine.serve_call(call).await?;
     let adapters = answer.adapters.join(",");
     let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
     let ran = Ran { adapters: &adapters, queue, run, batch_rows };

@@ -91,7 +91,10 @@ impl LoadMaker {
     /// 404 if there is no such model, 422 if it asks for too much or too little, 409 if a run is
     /// under way.
     fn start(&self, order: Order) -> Result<(), Error> {
-        self.engine.model(&order.model, None)?;
+        if self.engine.model(&order.model, None)?.ensemble().is_some() {
+            let message = format!("'{}' is a chain of models; choose one of them", order.model);
+            return Err(Error::unprocessable(message));
+        }
         check("concurrency", order.concurrency as u64, 1, CONCURRENCY_MAX as u64)?;
         check("seconds", order.seconds, SECONDS_MIN, SECONDS_MAX)?;
         let (stop, over) = (self.closing.child_token(), CancellationToken::new());

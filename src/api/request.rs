@@ -7,7 +7,7 @@
 use crate::api::answer::Wanted;
 use crate::api::binary::{self, Raw};
 use crate::api::json::{self, Expected};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -78,6 +78,27 @@ struct OutputParameters {
     binary_data: Option<bool>,
     classification: Option<IgnoredAny>,
     shared_memory_region: Option<IgnoredAny>,
+}
+
+impl InferRequest {
+    /// One row of one input that takes a whole file.
+    ///
+    /// # Errors
+    /// 413 if the file is longer than a BYTES element can be.
+    pub(crate) fn of_file(input: &str, file: &[u8]) -> Result<InferRequest, Error> {
+        let too_long = |_| Error::new(ErrorKind::TooLarge, "the file is longer than 4 GiB");
+        let length = u32::try_from(file.len()).map_err(too_long)?;
+        let data = [&length.to_le_bytes(), file].concat();
+        let tensor = Tensor::new(input, Datatype::Bytes, vec![1, 1], data.into());
+        let tensor = tensor.map_err(|error| Error::internal(error.to_string()))?;
+        Ok(InferRequest {
+            id: None,
+            inputs: Tensors(vec![tensor]),
+            wanted: Wanted::default(),
+            timeout: None,
+            priority: 0,
+        })
+    }
 }
 
 /// Parses a body whose JSON part is `header_length` bytes, or all of it.

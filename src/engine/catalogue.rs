@@ -64,6 +64,15 @@ impl Catalogue {
         }
     }
 
+    /// What keeps a chain of models from being served: a link that is not.
+    pub(super) fn missing(&self, info: &ModelInfo) -> Option<String> {
+        let served = |name: &&str| {
+            self.resolve(name, None).is_some_and(|member| member.ensemble().is_none())
+        };
+        let missing = info.ensemble()?.models().find(|name| !served(name))?;
+        Some(format!("it needs model '{missing}', which is not served"))
+    }
+
     /// The number under which a call for this model runs: its own, or that of its successor with
     /// the same signature if it was replaced meanwhile.
     pub(super) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
@@ -157,6 +166,7 @@ mod tests {
             labels: Vec::new(),
             golden: None,
             layout: Layout::default(),
+            pipeline: None,
             files_bytes: 0,
         }
     }

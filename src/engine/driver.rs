@@ -24,9 +24,10 @@ use crate::tensor::Tensors;
 use crate::wire::server::Outgoing;
 use crate::wire::{Down, TensorHeader};
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 
 /// Calls between the API and the driver; the queue proper is the scheduler's.
 const CALLS_MAX: usize = 1024;
@@ -94,6 +95,7 @@ impl Driver {
         let begin = clock::now();
         let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
         let statistics = Statistics::new(&catalogue);
+        let hands = std::thread::available_parallelism().map_or(1, NonZero::get);
         let handle = EngineHandle {
             calls,
             cancels,
@@ -102,6 +104,7 @@ impl Driver {
             models,
             requests: Arc::default(),
             memory: memory.clone(),
+            hands: Arc::new(Semaphore::new(hands)),
             metrics: statistics.metrics.clone(),
             history,
             begin,
@@ -256,6 +259,10 @@ impl Driver {
             }
             Control::Order(order) => {
                 self.perform_order(order);
+                None
+            }
+            Control::Chained(chained) => {
+                self.count_chained(&chained);
                 None
             }
             Control::Statistics { models, done } => {

@@ -143,8 +143,8 @@ impl Fleet {
 
     /// Has a model loaded.
     pub(super) fn load(&self, id: AdapterId, model: ModelId, info: &ModelInfo) {
-        // Labels are for clients; a worker has no use for them, and a header has a bound.
-        let info = ModelInfo { labels: Vec::new(), ..info.clone() };
+        // Labels and what stands around a graph are for clients; a worker has no use for them, and a header has a bound.
+        let info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
         self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
     }
 

@@ -1,6 +1,7 @@
 //! What the API may ask of the engine.
 
 use super::models::ModelOrder;
+use super::pipeline::Chained;
 use super::repository::Library;
 use super::requests::Held;
 use super::{Catalogue, requests};
@@ -13,7 +14,7 @@ use crate::tensor::Tensors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 
 /// One inference call, already parsed and checked against the model's signature.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct InferAnswer {
     /// Handed to a worker to outputs on the host.
     pub run_time: Duration,
     /// Counts the outputs' memory until the answer is dropped.
-    pub(super) _held: Arc<Held>,
+    pub(super) _held: Option<Arc<Held>>,
 }
 
 /// The operator's wish for one adapter.
@@ -63,9 +64,18 @@ pub(super) struct Submitted {
 
 /// What else the driver may be asked for.
 pub(super) enum Control {
-    SetMode { adapter: String, mode: Mode, done: oneshot::Sender<Result<(), Error>> },
+    SetMode {
+        adapter: String,
+        mode: Mode,
+        done: oneshot::Sender<Result<(), Error>>,
+    },
     Order(ModelOrder),
-    Statistics { models: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Vec<ModelStatistics>> },
+    /// An ensemble was asked; its own models count for themselves.
+    Chained(Chained),
+    Statistics {
+        models: Vec<Arc<ModelInfo>>,
+        done: oneshot::Sender<Vec<ModelStatistics>>,
+    },
     Shutdown,
 }
 
@@ -79,6 +89,8 @@ pub struct EngineHandle {
     pub(super) models: watch::Receiver<Arc<Catalogue>>,
     pub(super) requests: Arc<AtomicU64>,
     pub(super) memory: requests::Memory,
+    /// A permit for each step of the host that may run at once.
+    pub(super) hands: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     pub(super) history: History,
     /// When the server started.

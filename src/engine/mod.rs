@@ -10,6 +10,7 @@ mod folder;
 mod handle;
 mod lister;
 mod models;
+mod pipeline;
 mod platform;
 mod process;
 mod publish;

@@ -2,10 +2,12 @@
 
 use super::Catalogue;
 use super::driver::Driver;
+use super::pipeline::Chained;
+use super::statistics::Answered;
 use crate::adapter::entry::Api;
 use crate::model::repository::{BadModel, ModelInfo};
 use crate::schedule::{AdapterId, AdapterView, Event, ModelId, ModelProfile};
-use crate::telemetry::{MemoryUsage, ModelStatistics};
+use crate::telemetry::{Compute, MemoryUsage, ModelStatistics};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +70,10 @@ impl Driver {
     fn try_out(&mut self, info: ModelInfo) -> Arc<ModelInfo> {
         let profile = profile(&info, self.config.slo);
         let (model, info) = self.catalogue.try_out(info);
-        self.turn(Event::ModelAdded { model, profile });
+        // No adapter loads a chain of models: the scheduler knows only its links.
+        if info.ensemble().is_none() {
+            self.turn(Event::ModelAdded { model, profile });
+        }
         self.recall_all();
         info
     }
@@ -88,6 +93,21 @@ impl Driver {
         let mut statistics = self.statistics.get(id)?.stats.clone();
         statistics.memory_usage = self.memory_usage(id);
         Some(statistics)
+    }
+
+    /// Counts a call that went through a chain of models.
+    pub(super) fn count_chained(&mut self, chained: &Chained) {
+        let Some(id) = self.catalogue.number(&chained.model) else { return };
+        let took = chained.queue + chained.run;
+        match &chained.error {
+            Some(error) => self.statistics.failed(id, ("chain", error), took),
+            None => {
+                let compute = Compute { infer: chained.run, ..Compute::default() };
+                let answered = Answered { rows: chained.rows, queue: chained.queue, compute };
+                let time = self.time();
+                self.statistics.answered(id, time, answered);
+            }
+        }
     }
 
     fn memory_usage(&self, model: ModelId) -> Vec<MemoryUsage> {
@@ -117,16 +137,20 @@ impl Driver {
         let owes_none = |id: &ModelId| !self.requests.owes(*id);
         let left: Vec<ModelId> = self.catalogue.leaving().filter(owes_none).collect();
         for model in left {
+            let chain = self.catalogue.get(model).is_some_and(|info| info.ensemble().is_some());
             self.catalogue.remove(model);
             self.fleet.forget_model(model);
             self.statistics.remove(model);
-            self.turn(Event::ModelRemoved { model });
+            if !chain {
+                self.turn(Event::ModelRemoved { model });
+            }
         }
     }
 }
 
 pub(super) fn profiles(catalogue: &Catalogue, slo: Duration) -> BTreeMap<ModelId, ModelProfile> {
-    catalogue.all().map(|(id, entry)| (id, profile(&entry.info, slo))).collect()
+    let graphs = catalogue.all().filter(|(_, entry)| entry.info.ensemble().is_none());
+    graphs.map(|(id, entry)| (id, profile(&entry.info, slo))).collect()
 }
 
 /// What the scheduler needs to know of a model. `slo` is for models that name none.

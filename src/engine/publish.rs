@@ -181,13 +181,14 @@ fn concerns(bad: &BadModel, info: &ModelInfo) -> bool {
 fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView {
     let Entry { info, standing } = entry;
     let state = match standing {
-        Standing::Served if scene.scheduler.is_model_ready(time, id) => "ready",
+        Standing::Served if is_ready(time, scene, id, info) => "ready",
         Standing::Served => "unavailable",
         Standing::Trial => "loading",
         Standing::Leaving => "unloading",
     };
     let broken = scene.catalogue.broken().iter().find(|bad| concerns(bad, info));
     let error = scene.fleet.load_error(id).or(broken.map(|bad| bad.error.as_str()));
+    let error = error.map(str::to_owned).or_else(|| scene.catalogue.missing(info));
     let adapters = scene.scheduler.adapters();
     let holders = adapters.filter(|(_, adapter)| adapter.replicas.contains_key(&id));
     let counted = scene.statistics.get(id);
@@ -196,7 +197,7 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         name: info.name.clone(),
         version: info.version.clone(),
         state: state.to_owned(),
-        reason: error.map(str::to_owned),
+        reason: error,
         adapters: holders.map(|(adapter, _)| scene.fleet.name(adapter)).collect(),
         requests: counts.success.count + counts.fail.count,
         errors: counts.fail.count,
@@ -206,6 +207,16 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         last_error: counted.and_then(|counted| counted.last_error.clone()),
         recent: counted.and_then(|counted| counted.recent.latency()),
     }
+}
+
+/// A chain is ready when all of its models are.
+fn is_ready(time: Time, scene: &Scene<'_>, id: ModelId, info: &ModelInfo) -> bool {
+    let Some(chain) = info.ensemble() else { return scene.scheduler.is_model_ready(time, id) };
+    chain.models().all(|name| {
+        let member = scene.catalogue.resolve(name, None);
+        let number = member.and_then(|member| scene.catalogue.number(member));
+        number.is_some_and(|id| scene.scheduler.is_model_ready(time, id))
+    })
 }
 
 fn broken(bad: &BadModel) -> ModelView {

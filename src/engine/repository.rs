@@ -97,6 +97,17 @@ impl EngineHandle {
     /// Whether every model answers a row of zeros; the adapter that does holds it from then on.
     async fn answers(&self, models: &[Arc<ModelInfo>]) -> Result<(), Error> {
         for model in models {
+            if model.ensemble().is_some() {
+                let missing = self.models.borrow().missing(model);
+                let unserved = |missing| {
+                    Error::unavailable(format!(
+                        "model '{}' cannot be served: {missing}",
+                        model.name
+                    ))
+                };
+                missing.map_or(Ok(()), |missing| Err(unserved(missing)))?;
+                continue;
+            }
             let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
             let model = model.clone();
             self.infer(InferCall { model, inputs, rows: 1, priority: 0, timeout: None }).await?;

@@ -240,7 +240,7 @@ impl Pending {
         let batch_rows = self.collected.iter().map(|part| part.batch_rows).max().unwrap_or(0);
         let (outputs, held) = join(self.collected, memory);
         let answer = outputs.map(|outputs| InferAnswer {
-            _held: held,
+            _held: Some(held),
             outputs,
             adapters,
             batch_rows,

@@ -267,6 +267,7 @@ mod tests {
             labels: Vec::new(),
             golden: Some(GoldenSpec { file: "golden.json".into(), tolerance }),
             layout: crate::model::Layout::default(),
+            pipeline: None,
             files_bytes: 0,
         };
         check(&info.files().unwrap(), &info, &mut Fixed(signature(), answer.to_vec()))

@@ -2,6 +2,9 @@
 
 use crate::model::files::{BadFile, is_safe_name};
 use crate::model::onnx::signature as onnx;
+use crate::model::pipeline::{
+    Postprocess, Preprocess, Written as WrittenPipeline, WrittenStep, ensemble,
+};
 use crate::model::repository::GoldenSpec;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::Datatype;
@@ -53,6 +56,10 @@ pub(crate) struct Manifest {
     pub(crate) labels: Vec<String>,
     pub(crate) versions: Versions,
     pub(crate) golden: Option<GoldenSpec>,
+    /// `[preprocess]` and `[postprocess]`.
+    pub(crate) pipeline: WrittenPipeline,
+    /// `[[steps]]`.
+    pub(crate) steps: Vec<WrittenStep>,
 }
 
 /// The file as it is written.
@@ -69,6 +76,10 @@ struct Written {
     labels: Vec<String>,
     versions: Option<toml::Value>,
     golden: Option<WrittenGolden>,
+    preprocess: Option<Preprocess>,
+    postprocess: Option<Postprocess>,
+    #[serde(default)]
+    steps: Vec<WrittenStep>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +119,8 @@ impl Manifest {
             labels: Vec::new(),
             versions: Versions::Latest,
             golden: None,
+            pipeline: WrittenPipeline::default(),
+            steps: Vec::new(),
         }
     }
 
@@ -146,6 +159,13 @@ impl Written {
             }
         };
         let (max_rows, delay) = self.batch.check()?;
+        let chain = self.kind == ensemble::KIND;
+        if chain == self.steps.is_empty() {
+            return Err("an ensemble has [[steps]], other kinds have none".into());
+        }
+        if chain && (self.preprocess.is_some() || self.postprocess.is_some()) {
+            return Err("preprocess and postprocess are for the models of an ensemble".into());
+        }
         Ok(Manifest {
             kind: self.kind,
             signature,
@@ -155,6 +175,11 @@ impl Written {
             labels: self.labels,
             versions: check_versions(self.versions)?,
             golden: self.golden.map(WrittenGolden::check).transpose()?,
+            pipeline: WrittenPipeline {
+                preprocess: self.preprocess,
+                postprocess: self.postprocess,
+            },
+            steps: self.steps,
         })
     }
 }

@@ -12,6 +12,7 @@ pub mod identity;
 mod manifest;
 pub mod normalise;
 pub mod onnx;
+pub mod pipeline;
 pub mod registry;
 pub mod repository;
 pub mod signature;

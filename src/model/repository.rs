@@ -14,6 +14,7 @@ use crate::model::golden;
 use crate::model::identity;
 use crate::model::manifest::{self, Manifest, Versions};
 use crate::model::onnx::signature as onnx;
+use crate::model::pipeline::{Around, Ensemble, Pipeline, ensemble};
 use crate::model::signature::Signature;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,6 +63,8 @@ pub struct ModelInfo {
     /// The sample that every replica must answer right before it serves, if the model has one.
     pub golden: Option<GoldenSpec>,
     pub layout: Layout,
+    /// What clients see instead of the graph, if anything stands around it.
+    pub pipeline: Option<Pipeline>,
     /// Bytes of all files of this version: an estimate of the memory that it takes, for as long as
     /// no adapter has loaded it.
     pub files_bytes: u64,
@@ -85,6 +88,27 @@ pub struct GoldenSpec {
 }
 
 impl ModelInfo {
+    /// What clients send and get; `signature` is what its replicas take and give.
+    pub fn interface(&self) -> &Signature {
+        self.pipeline.as_ref().map_or(&self.signature, Pipeline::interface)
+    }
+
+    /// The steps before and after its graph, if there are any.
+    pub fn around(&self) -> Option<&Around> {
+        match &self.pipeline {
+            Some(Pipeline::Around(around)) => Some(around),
+            _ => None,
+        }
+    }
+
+    /// The chain of models that it is, if it is one: no adapter loads it.
+    pub fn ensemble(&self) -> Option<&Ensemble> {
+        match &self.pipeline {
+            Some(Pipeline::Ensemble(ensemble)) => Some(ensemble),
+            _ => None,
+        }
+    }
+
     /// The files of this version.
     ///
     /// # Errors
@@ -234,9 +258,13 @@ impl Repository {
         let data = folder.read_up_to(manifest::FILE, manifest::BYTES_MAX)?;
         let path = folder.path_of(manifest::FILE);
         let manifest = Manifest::parse(&path, &data)?;
-        if !kinds.contains(&manifest.kind) {
-            let detail =
-                format!("kind: '{}' is unknown; known are {}", manifest.kind, kinds.join(", "));
+        if manifest.kind != ensemble::KIND && !kinds.contains(&manifest.kind) {
+            let detail = format!(
+                "kind: '{}' is unknown; known are {}, {}",
+                manifest.kind,
+                kinds.join(", "),
+                ensemble::KIND
+            );
             return Err(BadFile::new(path, detail));
         }
         if let Some(signature) =
@@ -244,7 +272,12 @@ impl Repository {
         {
             identity::check(signature).map_err(|detail| BadFile::new(path, detail))?;
         }
-        let layout = if manifest.kind == onnx::KIND { layout } else { Layout::Version };
+        let layout = match manifest.kind.as_str() {
+            onnx::KIND => layout,
+            // It has no files but its model.toml.
+            ensemble::KIND => Layout::Model,
+            _ => Layout::Version,
+        };
         Ok((manifest, layout))
     }
 
@@ -309,6 +342,7 @@ impl Repository {
             labels: manifest.labels,
             golden: manifest.golden,
             layout,
+            pipeline: None,
             files_bytes: 0,
         };
         self.check_version(&info)?;
@@ -318,6 +352,15 @@ impl Repository {
         };
         if info.kind == onnx::KIND {
             onnx::complete(&mut info, &files, manifest.max_rows.is_none())?;
+        }
+        let own =
+            |detail: String| BadFile::new(self.root.folder(name).path_of(manifest::FILE), detail);
+        if info.kind == ensemble::KIND {
+            let chain = Ensemble::check(manifest.steps, info.signature.clone()).map_err(own)?;
+            info.pipeline = Some(Pipeline::Ensemble(chain));
+        } else if !manifest.pipeline.is_empty() {
+            let around = manifest.pipeline.check(&info.signature, &info.labels, &files);
+            info.pipeline = Some(Pipeline::Around(around.map_err(own)?));
         }
         if let Some(spec) = &info.golden {
             golden::read(&files, spec, &info.signature)?;

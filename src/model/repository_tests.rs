@@ -40,8 +40,11 @@ fn good_versions(found: &[Found]) -> Vec<String> {
 
 #[test]
 fn the_embedded_repository_serves_digits() {
-    let found = Repository::embedded().scan(&kinds());
-    assert_eq!(good_versions(&found), ["digits/1"], "{found:?}");
+    let mut kinds = kinds();
+    kinds.push("onnx".to_owned());
+    let found = Repository::embedded().scan(&kinds);
+    let all = ["digits/1", "filetype/1", "ocr/1", "text-lines/1", "text-regions/1"];
+    assert_eq!(good_versions(&found), all, "{found:?}");
     let Found::Good(info) = &found[0] else { panic!("{found:?}") };
     assert_eq!(info.labels.len(), 10);
     assert!(info.files_bytes > 100_000, "{}", info.files_bytes);
@@ -95,7 +98,8 @@ fn a_bad_model_never_stops_the_others() {
     assert_eq!(error("empty"), "empty/model.toml: does not exist");
     assert!(error("bad name").contains("model names have letters"));
     assert!(error("broken").starts_with("broken/model.toml: line 1, `kind =`"));
-    let alien = "alien/model.toml: kind: 'tensorflow' is unknown; known are digits, identity";
+    let alien =
+        "alien/model.toml: kind: 'tensorflow' is unknown; known are digits, identity, ensemble";
     assert_eq!(error("alien"), alien);
     assert!(error("versionless").starts_with("versionless: has no version folder"));
     assert!(error("lopsided").contains("input 'x' and output 'y' differ"));

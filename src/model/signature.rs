@@ -17,6 +17,16 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
+    /// One that takes a whole file as one element.
+    pub(crate) fn file(name: &str) -> TensorSpec {
+        TensorSpec { name: name.to_owned(), datatypes: vec![Datatype::Bytes], shape: vec![1] }
+    }
+
+    /// Whether a row of it can be the bytes of a file.
+    pub fn takes_file(&self) -> bool {
+        self.datatype() == Datatype::Bytes && self.shape == [1]
+    }
+
     /// The datatype that metadata name.
     pub fn datatype(&self) -> Datatype {
         self.datatypes.first().copied().unwrap_or(Datatype::Fp32)

@@ -37,8 +37,8 @@ fn good(info: &ModelInfo) -> [String; 7] {
         info.version.clone(),
         info.kind.clone(),
         info.batch.max_rows.to_string(),
-        specs(&info.signature.inputs),
-        specs(&info.signature.outputs),
+        specs(&info.interface().inputs),
+        specs(&info.interface().outputs),
         "good".to_owned(),
     ]
 }

@@ -179,7 +179,7 @@ fn statistics_and_metrics_count_what_was_done() {
         assert_eq!(stats["batch_stats"][0]["batch_size"], 1);
     }
     assert_eq!(server.get("/v2/models/nope/stats").status, 404);
-    assert_eq!(server.get("/v2/models/stats").json()["model_stats"].as_array().unwrap().len(), 1);
+    assert_eq!(server.get("/v2/models/stats").json()["model_stats"].as_array().unwrap().len(), 5);
     let metrics = server.get("/metrics");
     assert_eq!(metrics.status, 200);
     let text = metrics.text();

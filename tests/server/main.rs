@@ -21,6 +21,8 @@ mod identity;
 mod lifecycle;
 /// Graphs of ONNX files.
 mod onnx;
+/// Files in, answers out; chains of models.
+mod pipelines;
 /// Repositories with broken models in them.
 mod repository;
 /// Recording a trace and trying policies on it.

@@ -22,6 +22,7 @@ fn model() -> ModelInfo {
         labels: vec![],
         golden: None,
         layout: crate::model::repository::Layout::default(),
+        pipeline: None,
         files_bytes: 0,
     }
 }

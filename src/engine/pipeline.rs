@@ -1,0 +1,372 @@
+//! Calls for models with something around their graph, and for ensembles: the host's steps run
+//! beside the event loop, each graph is a call of its own.
+
+use super::handle::{Control, EngineHandle, InferAnswer, InferCall};
+use crate::clock;
+use crate::error::{Error, ErrorKind};
+use crate::model::pipeline::ensemble::{Value, gather};
+use crate::model::pipeline::{BadRow, Ensemble, Frame, Picture, Pipeline, Step};
+use crate::model::repository::ModelInfo;
+use crate::tensor::{Tensor, Tensors};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Calls that one request has under way at once: the queue must hold those of others too.
+const FAN_OUT: usize = 64;
+
+/// How a call for an ensemble went, for whoever counts.
+pub(super) struct Chained {
+    pub(super) model: Arc<ModelInfo>,
+    pub(super) rows: u64,
+    pub(super) queue: Duration,
+    pub(super) run: Duration,
+    pub(super) error: Option<String>,
+}
+
+/// What all calls of one request share.
+#[derive(Clone, Copy)]
+struct Terms {
+    priority: u32,
+    /// Until when an answer is worth something.
+    due: Option<Instant>,
+}
+
+/// One row on its way.
+struct Row {
+    inputs: Tensors,
+    frame: Option<Frame>,
+}
+
+/// Who answered and how long it took, over several calls.
+#[derive(Default)]
+struct Trail {
+    adapters: Vec<String>,
+    batch_rows: u32,
+    queue: Duration,
+    run: Duration,
+}
+
+impl Trail {
+    /// Adds what came after.
+    fn then(&mut self, next: &Trail) {
+        self.saw(next);
+        self.queue += next.queue;
+        self.run += next.run;
+    }
+
+    /// Adds what ran at the same time.
+    fn beside(&mut self, other: &Trail) {
+        self.saw(other);
+        self.queue = self.queue.max(other.queue);
+        self.run = self.run.max(other.run);
+    }
+
+    fn saw(&mut self, other: &Trail) {
+        for adapter in &other.adapters {
+            if !self.adapters.contains(adapter) {
+                self.adapters.push(adapter.clone());
+            }
+        }
+        self.batch_rows = self.batch_rows.max(other.batch_rows);
+    }
+
+    fn answer(self, outputs: Tensors) -> InferAnswer {
+        InferAnswer {
+            outputs,
+            adapters: self.adapters,
+            batch_rows: self.batch_rows,
+            queue_time: self.queue,
+            run_time: self.run,
+            _held: None,
+        }
+    }
+}
+
+impl From<&InferAnswer> for Trail {
+    fn from(answer: &InferAnswer) -> Trail {
+        Trail {
+            adapters: answer.adapters.clone(),
+            batch_rows: answer.batch_rows,
+            queue: answer.queue_time,
+            run: answer.run_time,
+        }
+    }
+}
+
+impl EngineHandle {
+    /// Runs a call whose inputs are what the model's interface says: through the steps around its
+    /// graph or through its chain of models, if it has any. Dropping the future takes back all that
+    /// is under way.
+    ///
+    /// # Errors
+    /// Those of [`EngineHandle::infer`]; 422 if what was sent is not what the first step takes.
+    pub async fn serve_call(&self, call: InferCall) -> Result<InferAnswer, Error> {
+        let Some(pipeline) = &call.model.pipeline else { return self.infer(call).await };
+        let due = call.timeout.and_then(|timeout| clock::now().checked_add(timeout));
+        let terms = Terms { priority: call.priority, due };
+        match pipeline {
+            Pipeline::Around(_) => {
+                let sent = rows(&call)?.into_iter().map(|row| (row, None)).collect();
+                let (outputs, trail) = self.around(&call.model, sent, terms).await?;
+                Ok(trail.answer(joined(outputs)?))
+            }
+            Pipeline::Ensemble(ensemble) => {
+                let outcome = self.ensemble(&call, ensemble, terms).await;
+                self.count(&call, &outcome).await;
+                outcome
+            }
+        }
+    }
+
+    async fn count(&self, call: &InferCall, outcome: &Result<InferAnswer, Error>) {
+        let answer = outcome.as_ref().ok();
+        let chained = Chained {
+            model: call.model.clone(),
+            rows: call.rows as u64,
+            queue: answer.map_or(Duration::ZERO, |answer| answer.queue_time),
+            run: answer.map_or(Duration::ZERO, |answer| answer.run_time),
+            error: outcome.as_ref().err().map(|error| error.message.clone()),
+        };
+        // If the driver is gone there is nobody left to count for.
+        let _ = self.controls.send(Control::Chained(chained)).await;
+    }
+
+    /// One model with what stands around it: rows in, rows out.
+    async fn around(
+        &self,
+        model: &Arc<ModelInfo>,
+        sent: Vec<(Tensors, Option<Picture>)>,
+        terms: Terms,
+    ) -> Result<(Vec<Tensors>, Trail), Error> {
+        let prepare = |(inputs, picture): (Tensors, Option<Picture>)| {
+            let own = model.clone();
+            let work = move || match own.around() {
+                Some(around) => around.prepare(&inputs, picture.as_ref()),
+                None => Ok((inputs, None)),
+            };
+            async move {
+                let (inputs, frame) = self.work(model, work).await?;
+                model.signature.check_inputs(&inputs)?;
+                Ok::<_, Error>(Row { inputs, frame })
+            }
+        };
+        let prepared: Vec<Row> =
+            stream::iter(sent).map(prepare).buffered(FAN_OUT).try_collect().await?;
+        let (frames, inputs): (Vec<_>, Vec<_>) =
+            prepared.into_iter().map(|row| (row.frame, row.inputs)).unzip();
+        let (outputs, trail) = self.rows_through(model, inputs, terms).await?;
+        let own = model.clone();
+        let read = move || match own.around() {
+            Some(around) => {
+                let rows = outputs.into_iter().zip(frames);
+                rows.map(|(outputs, frame)| around.read(outputs, frame)).collect()
+            }
+            None => Ok(outputs),
+        };
+        Ok((self.work(model, read).await?, trail))
+    }
+
+    /// Runs rows as one call if they are alike, else as one call each; those that are alike meet
+    /// again in a batch.
+    async fn rows_through(
+        &self,
+        model: &Arc<ModelInfo>,
+        rows: Vec<Tensors>,
+        terms: Terms,
+    ) -> Result<(Vec<Tensors>, Trail), Error> {
+        if let Ok(all) = Tensors::concat_rows(rows.clone())
+            && !rows.is_empty()
+        {
+            drop(rows);
+            let answer = self.infer(terms.call(model, all)?).await?;
+            let count = answer.outputs.rows().map_err(broken)?;
+            let row = |at| answer.outputs.slice_rows(at, 1).map_err(broken);
+            return Ok(((0..count).map(row).collect::<Result<_, _>>()?, Trail::from(&answer)));
+        }
+        let run = |row| async move { self.infer(terms.call(model, row)?).await };
+        let answers: Vec<InferAnswer> =
+            stream::iter(rows).map(run).buffered(FAN_OUT).try_collect().await?;
+        let mut trail = Trail::default();
+        answers.iter().for_each(|answer| trail.beside(&Trail::from(answer)));
+        Ok((answers.into_iter().map(|answer| answer.outputs).collect(), trail))
+    }
+
+    async fn ensemble(
+        &self,
+        call: &InferCall,
+        ensemble: &Ensemble,
+        terms: Terms,
+    ) -> Result<InferAnswer, Error> {
+        let mut trail = Trail::default();
+        let mut done = Vec::with_capacity(call.rows);
+        for row in rows(call)? {
+            let (outputs, one) = self.chain(&call.model, ensemble, row, terms).await?;
+            trail.then(&one);
+            done.push(outputs);
+        }
+        Ok(trail.answer(joined(done)?))
+    }
+
+    /// One row through all steps.
+    async fn chain(
+        &self,
+        model: &Arc<ModelInfo>,
+        ensemble: &Ensemble,
+        row: Tensors,
+        terms: Terms,
+    ) -> Result<(Tensors, Trail), Error> {
+        let named = |tensor: Tensor| (tensor.name.clone(), Value::Tensor(tensor));
+        let mut values: HashMap<String, Value> = row.0.into_iter().map(named).collect();
+        let mut trail = Trail::default();
+        for step in &ensemble.steps {
+            match step {
+                Step::Crop { image, by, to } => {
+                    let pictures = self.crop(model, &values, (image, by)).await?;
+                    values.insert(to.clone(), Value::Pictures(pictures));
+                }
+                Step::Model { name, inputs, outputs } => {
+                    let member = self.member(model, name)?;
+                    let (rows, one) = self.ask(&member, inputs, &values, terms).await?;
+                    trail.then(&one);
+                    for (value, own) in outputs {
+                        values.insert(value.clone(), Value::Tensor(collect(&member, own, &rows)?));
+                    }
+                }
+            }
+        }
+        let mut output = |name: &str| match values.remove(name) {
+            Some(Value::Tensor(tensor)) => Ok(Tensor { name: name.to_owned(), ..tensor }),
+            _ => Err(Error::internal(format!("ensemble '{}': no '{name}'", model.name))),
+        };
+        let outputs: Result<Tensors, Error> =
+            ensemble.interface.outputs.iter().map(|spec| output(&spec.name)).collect();
+        let outputs = outputs?;
+        for spec in &ensemble.interface.outputs {
+            let tensor = outputs.get(&spec.name).map_err(broken)?;
+            if !spec.datatypes.contains(&tensor.datatype) || !spec.fits_shape(&tensor.shape) {
+                return Err(Error::internal(format!(
+                    "ensemble '{}': output '{}' is {} {:?}, not what its model.toml says",
+                    model.name, spec.name, tensor.datatype, tensor.shape
+                )));
+            }
+        }
+        Ok((outputs, trail))
+    }
+
+    /// A model that an ensemble needs.
+    fn member(&self, model: &ModelInfo, name: &str) -> Result<Arc<ModelInfo>, Error> {
+        let member = self.model(name, None).ok().filter(|member| member.ensemble().is_none());
+        let missing = || format!("'{}' needs model '{name}', which is not served", model.name);
+        member.ok_or_else(|| Error::unavailable(missing()))
+    }
+
+    async fn ask(
+        &self,
+        member: &Arc<ModelInfo>,
+        wanted: &BTreeMap<String, String>,
+        values: &HashMap<String, Value>,
+        terms: Terms,
+    ) -> Result<(Vec<Tensors>, Trail), Error> {
+        let (mut tensors, mut pictures) = (Vec::new(), None);
+        for (own, value) in wanted {
+            match values.get(value) {
+                Some(Value::Tensor(tensor)) => {
+                    tensors.push(Tensor { name: own.clone(), ..tensor.clone() });
+                }
+                Some(Value::Pictures(all)) => pictures = Some(all),
+                None => return Err(Error::internal(format!("there is no value '{value}'"))),
+            }
+        }
+        let tensors = Tensors(tensors);
+        let sent: Vec<_> = match pictures {
+            Some(all) => all.iter().map(|one| (tensors.clone(), Some(one.clone()))).collect(),
+            None => vec![(tensors, None)],
+        };
+        self.around(member, sent, terms).await
+    }
+
+    async fn crop(
+        &self,
+        model: &Arc<ModelInfo>,
+        values: &HashMap<String, Value>,
+        (image, by): (&str, &str),
+    ) -> Result<Vec<Picture>, Error> {
+        match (values.get(image), values.get(by)) {
+            (Some(Value::Tensor(file)), Some(Value::Tensor(polygons))) => {
+                let (file, polygons) = (file.clone(), polygons.clone());
+                let work = move || Picture::of_file(&file)?.crops(&polygons);
+                self.work(model, work).await
+            }
+            _ => Err(Error::internal(format!("'{image}' and '{by}' are no image and polygons"))),
+        }
+    }
+
+    /// Runs a step of the host on a thread that may be busy for a while; as many at once as there
+    /// are processors, so that images in memory stay few.
+    async fn work<T: Send + 'static>(
+        &self,
+        model: &ModelInfo,
+        work: impl FnOnce() -> Result<T, BadRow> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _turn = self.hands.acquire().await;
+        let done = tokio::task::spawn_blocking(work).await;
+        let broke = |error| Error::internal(format!("a step of '{}' broke: {error}", model.name));
+        done.map_err(broke)?.map_err(|error| match error {
+            BadRow::Input(message) => Error::unprocessable(message),
+            BadRow::Output(message) => {
+                Error::internal(format!("model '{}': {message}", model.name))
+            }
+        })
+    }
+}
+
+impl Terms {
+    fn call(self, model: &Arc<ModelInfo>, inputs: Tensors) -> Result<InferCall, Error> {
+        let left = self.due.map(|due| due.saturating_duration_since(clock::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            let message = "the request's timeout passed before all of its steps were done";
+            return Err(Error::new(ErrorKind::DeadlineExceeded, message));
+        }
+        let rows = inputs.rows().map_err(broken)?;
+        let (model, priority) = (model.clone(), self.priority);
+        Ok(InferCall { model, inputs, rows, priority, timeout: left })
+    }
+}
+
+/// The rows of a call, one by one.
+fn rows(call: &InferCall) -> Result<Vec<Tensors>, Error> {
+    (0..call.rows).map(|row| call.inputs.slice_rows(row, 1).map_err(broken)).collect()
+}
+
+/// The answers of all rows in one.
+fn joined(mut rows: Vec<Tensors>) -> Result<Tensors, Error> {
+    if rows.len() == 1
+        && let Some(only) = rows.pop()
+    {
+        return Ok(only);
+    }
+    Tensors::concat_rows(rows).map_err(|_| {
+        Error::unprocessable(
+            "the rows of this request have answers of different lengths; send a request for each",
+        )
+    })
+}
+
+/// One output of a model over all rows that it was asked for.
+fn collect(member: &ModelInfo, own: &str, rows: &[Tensors]) -> Result<Tensor, Error> {
+    let spec = member.interface().outputs.iter().find(|spec| spec.name == own);
+    let missing = || Error::internal(format!("model '{}' has no output '{own}'", member.name));
+    let spec = spec.ok_or_else(missing)?;
+    let parts = rows.iter().map(|row| row.get(own).cloned().map_err(broken));
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    if let [only] = parts.as_slice() {
+        return Ok(only.clone());
+    }
+    gather(spec, own, &parts).map_err(|error| Error::internal(error.to_string()))
+}
+
+fn broken(error: crate::tensor::TensorError) -> Error {
+    Error::internal(error.to_string())
+}

@@ -1,0 +1,140 @@
+//! From the outputs of a graph to answers.
+
+use super::boxes::Boxes;
+use super::classes::Classes;
+use super::ctc::Ctc;
+use super::regions::Regions;
+use super::spec::port;
+use super::{BadRow, Frame};
+use crate::model::files::Files;
+use crate::model::signature::{Signature, TensorSpec};
+use crate::tensor::{Datatype, Tensor, Tensors};
+use serde::{Deserialize, Serialize};
+
+/// `[postprocess]` as it is written.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Written {
+    classes: Option<Classes>,
+    text: Option<super::ctc::Written>,
+    boxes: Option<Boxes>,
+    regions: Option<Regions>,
+}
+
+/// What is read out of a graph's outputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Postprocess {
+    reading: Reading,
+    /// The outputs that are read, and so not given as they are.
+    outputs: Vec<String>,
+    labels: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Reading {
+    Classes(Classes),
+    Text(Ctc),
+    Boxes(Boxes),
+    Regions(Regions),
+}
+
+impl Written {
+    pub(super) fn check(
+        self,
+        graph: &Signature,
+        labels: &[String],
+        files: &Files,
+    ) -> Result<Postprocess, String> {
+        let find = |named: &Option<String>, field: &str| {
+            let spec = port(&graph.outputs, named.as_deref(), field)?;
+            match spec.datatype() {
+                Datatype::Fp32 | Datatype::Fp16 => Ok(spec.name.clone()),
+                other => Err(format!("{field}: '{}' is of {other}", spec.name)),
+            }
+        };
+        let (reading, outputs) = match (self.classes, self.text, self.boxes, self.regions) {
+            (Some(classes), None, None, None) => {
+                classes.check().map_err(|error| format!("classes: {error}"))?;
+                let output = find(&classes.output, "classes.output")?;
+                (Reading::Classes(classes), vec![output])
+            }
+            (None, Some(text), None, None) => {
+                let output = find(&text.output, "text.output")?;
+                let text = text.check(files).map_err(|error| format!("text: {error}"))?;
+                (Reading::Text(text), vec![output])
+            }
+            (None, None, Some(boxes), None) => {
+                boxes.check().map_err(|error| format!("boxes: {error}"))?;
+                let outputs = match (&boxes.boxes, &boxes.scores) {
+                    (None, None) => vec![find(&boxes.output, "boxes.output")?],
+                    (places, scores) => {
+                        vec![find(places, "boxes.boxes")?, find(scores, "boxes.scores")?]
+                    }
+                };
+                (Reading::Boxes(boxes), outputs)
+            }
+            (None, None, None, Some(regions)) => {
+                regions.check().map_err(|error| format!("regions: {error}"))?;
+                let output = find(&regions.output, "regions.output")?;
+                (Reading::Regions(regions), vec![output])
+            }
+            _ => {
+                return Err("one of the tables classes, text, boxes and regions is needed".into());
+            }
+        };
+        Ok(Postprocess { reading, outputs, labels: labels.to_vec() })
+    }
+}
+
+impl Postprocess {
+    /// Whether an output of the graph is read here, so that clients do not get it.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        self.outputs.iter().any(|output| output == name)
+    }
+
+    /// Whether what it finds are places in an image.
+    pub(super) fn needs_frame(&self) -> bool {
+        matches!(self.reading, Reading::Boxes(_) | Reading::Regions(_))
+    }
+
+    /// What clients get.
+    pub(super) fn interface(&self) -> Vec<TensorSpec> {
+        let spec = |name: &str, datatype, shape: &[i64]| TensorSpec {
+            name: name.to_owned(),
+            datatypes: vec![datatype],
+            shape: shape.to_vec(),
+        };
+        let (words, numbers) = (Datatype::Bytes, Datatype::Fp32);
+        match &self.reading {
+            Reading::Classes(_) => vec![spec("label", words, &[-1]), spec("score", numbers, &[-1])],
+            Reading::Text(_) => vec![spec("text", words, &[1]), spec("score", numbers, &[1])],
+            Reading::Boxes(_) => vec![
+                spec("label", words, &[-1]),
+                spec("score", numbers, &[-1]),
+                spec("box", numbers, &[-1, 4]),
+            ],
+            Reading::Regions(_) => {
+                vec![spec("polygon", numbers, &[-1, 4, 2]), spec("score", numbers, &[-1])]
+            }
+        }
+    }
+
+    /// Reads one row of a graph's outputs; those that are not read are passed on.
+    pub(super) fn read(&self, outputs: Tensors, frame: Option<Frame>) -> Result<Tensors, BadRow> {
+        let name = |at: usize| self.outputs.get(at).map_or("", String::as_str);
+        let lost = || BadRow::Output("the image's place is lost".to_owned());
+        let mut read: Vec<Tensor> = match &self.reading {
+            Reading::Classes(classes) => classes.read(&outputs, name(0), &self.labels)?,
+            Reading::Text(text) => text.read(&outputs, name(0))?,
+            Reading::Boxes(boxes) => {
+                let names = (name(0), self.outputs.get(1).map(String::as_str));
+                boxes.read(&outputs, names, &self.labels, frame.ok_or_else(lost)?)?
+            }
+            Reading::Regions(regions) => {
+                regions.read(&outputs, name(0), frame.ok_or_else(lost)?)?
+            }
+        };
+        read.extend(outputs.0.into_iter().filter(|tensor| !self.reads(&tensor.name)));
+        Ok(Tensors(read))
+    }
+}

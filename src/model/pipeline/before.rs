@@ -1,0 +1,157 @@
+//! From what a client sends to the inputs of a graph.
+
+use super::image::{ImageSpec, Picture};
+use super::spec::port;
+use super::wave::Wave;
+use super::window::Window;
+use super::{BadRow, rows};
+use crate::model::signature::{Signature, TensorSpec};
+use crate::tensor::{Datatype, Tensor, Tensors};
+use serde::{Deserialize, Serialize};
+
+/// `[preprocess]` as it is written.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Written {
+    image: Option<ImageSpec>,
+    bytes: Option<Window>,
+    audio: Option<Wave>,
+    /// Inputs of the graph that are zeros, such as the state at the beginning.
+    #[serde(default)]
+    zeros: Vec<String>,
+}
+
+/// What fills the inputs of a graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Preprocess {
+    source: Source,
+    /// The input that is filled.
+    input: TensorSpec,
+    zeros: Vec<TensorSpec>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Source {
+    Image(ImageSpec),
+    Bytes(Window),
+    Audio(Wave),
+}
+
+/// Where a prepared image lies in the one that was sent: `prepared = sent * scale + offset`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    pub(super) scale: (f32, f32),
+    pub(super) offset: (f32, f32),
+    /// Width and height of the image that was sent, and of the one that was prepared.
+    pub(super) sent: (f32, f32),
+    pub(super) prepared: (f32, f32),
+}
+
+impl Frame {
+    /// A place in the image that was sent, kept inside.
+    pub(super) fn place_of(&self, (x, y): (f32, f32)) -> (f32, f32) {
+        (
+            ((x - self.offset.0) / self.scale.0).clamp(0.0, self.sent.0),
+            ((y - self.offset.1) / self.scale.1).clamp(0.0, self.sent.1),
+        )
+    }
+}
+
+impl Written {
+    pub(super) fn check(self, graph: &Signature) -> Result<Preprocess, String> {
+        let (name, source) = match (self.image, self.bytes, self.audio) {
+            (Some(image), None, None) => (image.input.clone(), Source::Image(image)),
+            (None, Some(window), None) => (window.input.clone(), Source::Bytes(window)),
+            (None, None, Some(wave)) => (wave.input.clone(), Source::Audio(wave)),
+            _ => return Err("one of the tables image, bytes and audio is needed".to_owned()),
+        };
+        let zeros = self.zeros.iter().map(|name| zero(graph, name));
+        let zeros = zeros.collect::<Result<Vec<_>, _>>()?;
+        let rest = graph.inputs.iter().filter(|spec| !zeros.iter().any(|zero| zero == *spec));
+        let rest: Vec<TensorSpec> = rest.cloned().collect();
+        let field = source.name();
+        let input = port(&rest, name.as_deref(), &format!("{field}.input"))?.clone();
+        let fits = match &source {
+            Source::Image(image) => image.check(&input),
+            Source::Bytes(window) => window.check(&input),
+            Source::Audio(wave) => wave.check(&input),
+        };
+        fits.map_err(|error| format!("{field}: {error}"))?;
+        Ok(Preprocess { source, input, zeros })
+    }
+}
+
+fn zero(graph: &Signature, name: &str) -> Result<TensorSpec, String> {
+    let spec = port(&graph.inputs, Some(name), "zeros")?;
+    if spec.shape.iter().any(|dim| *dim < 0) || spec.datatype() == Datatype::Bytes {
+        return Err(format!("zeros: '{name}' has no fixed size: {:?}", spec.shape));
+    }
+    Ok(spec.clone())
+}
+
+impl Source {
+    fn name(&self) -> &'static str {
+        match self {
+            Source::Image(_) => "image",
+            Source::Bytes(_) => "bytes",
+            Source::Audio(_) => "audio",
+        }
+    }
+}
+
+impl Preprocess {
+    /// Whether an input of the graph is filled here, so that clients do not send it.
+    pub(super) fn feeds(&self, name: &str) -> bool {
+        self.input.name == name || self.zeros.iter().any(|spec| spec.name == name)
+    }
+
+    pub(super) fn makes_frame(&self) -> bool {
+        matches!(self.source, Source::Image(_))
+    }
+
+    /// What clients send: one file a row.
+    pub(super) fn interface(&self) -> TensorSpec {
+        TensorSpec::file(self.source.name())
+    }
+
+    /// Fills the inputs of the graph for one row of what a client sent; `picture` is there if an
+    /// earlier model of an ensemble made it.
+    pub(super) fn prepare(
+        &self,
+        sent: &Tensors,
+        picture: Option<&Picture>,
+    ) -> Result<(Tensors, Option<Frame>), BadRow> {
+        let (filled, frame) = self.fill(sent, picture)?;
+        let mut inputs = vec![filled];
+        for spec in &self.zeros {
+            let shape: Vec<usize> =
+                spec.shape.iter().filter_map(|dim| usize::try_from(*dim).ok()).collect();
+            inputs.push(zeros(spec, &shape)?);
+        }
+        let own = sent.0.iter().filter(|tensor| tensor.name != self.source.name());
+        inputs.extend(own.cloned());
+        Ok((Tensors(inputs), frame))
+    }
+
+    fn fill(
+        &self,
+        sent: &Tensors,
+        picture: Option<&Picture>,
+    ) -> Result<(Tensor, Option<Frame>), BadRow> {
+        let file = || rows::file(sent, self.source.name());
+        match (&self.source, picture) {
+            (Source::Image(spec), Some(picture)) => spec.prepare(picture, &self.input),
+            (Source::Image(spec), None) => spec.prepare(&Picture::decode(&file()?)?, &self.input),
+            (Source::Bytes(window), _) => Ok((window.prepare(&file()?, &self.input)?, None)),
+            (Source::Audio(wave), _) => Ok((wave.prepare(&file()?, &self.input)?, None)),
+        }
+    }
+}
+
+fn zeros(spec: &TensorSpec, shape: &[usize]) -> Result<Tensor, BadRow> {
+    let elements: usize = shape.iter().product();
+    let data = vec![0u8; elements * spec.datatype().size().unwrap_or(4)];
+    let shape = std::iter::once(1).chain(shape.iter().copied()).collect();
+    Tensor::new(spec.name.as_str(), spec.datatype(), shape, data.into())
+        .map_err(|error| BadRow::Input(error.to_string()))
+}

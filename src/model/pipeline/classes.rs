@@ -1,0 +1,91 @@
+//! The most likely classes, by name.
+
+use super::BadRow;
+use super::rows;
+use crate::tensor::{Datatype, Tensor, Tensors};
+use serde::{Deserialize, Serialize};
+
+/// `[postprocess.classes]`: the `top` classes with the highest scores, and their scores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Classes {
+    #[serde(default)]
+    pub(super) output: Option<String>,
+    #[serde(default)]
+    activation: Activation,
+    #[serde(default = "five")]
+    top: usize,
+    /// Classes that score less are left out.
+    #[serde(default)]
+    threshold: Option<f32>,
+}
+
+/// What makes scores of a graph's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Activation {
+    /// They are scores already.
+    #[default]
+    None,
+    Sigmoid,
+    Softmax,
+}
+
+fn five() -> usize {
+    5
+}
+
+impl Activation {
+    pub(super) fn apply(self, values: &mut [f32]) {
+        match self {
+            Activation::None => {}
+            Activation::Sigmoid => {
+                values.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp()));
+            }
+            Activation::Softmax => {
+                let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                values.iter_mut().for_each(|value| *value = (*value - highest).exp());
+                let sum: f32 = values.iter().sum();
+                values.iter_mut().for_each(|value| *value /= sum);
+            }
+        }
+    }
+}
+
+/// The name of a class: its number where it has none.
+pub(super) fn label(labels: &[String], class: usize) -> String {
+    labels.get(class).cloned().unwrap_or_else(|| class.to_string())
+}
+
+impl Classes {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.top == 0 {
+            return Err("top: at least 1 is needed".to_owned());
+        }
+        Ok(())
+    }
+
+    /// # Shapes
+    /// - labels and scores: `[1, classes]`, at most `top`
+    pub(super) fn read(
+        &self,
+        outputs: &Tensors,
+        name: &str,
+        labels: &[String],
+    ) -> Result<Vec<Tensor>, BadRow> {
+        let (_, mut scores) = rows::read(outputs, name)?;
+        self.activation.apply(&mut scores);
+        let mut best: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();
+        let least = self.threshold.unwrap_or(f32::NEG_INFINITY);
+        // What is no number is no class.
+        best.retain(|(_, score)| *score >= least);
+        best.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        best.truncate(self.top);
+        let names: Vec<String> = best.iter().map(|(class, _)| label(labels, *class)).collect();
+        let scores = best.iter().map(|(_, score)| *score);
+        Ok(vec![
+            rows::words("label", &names)?,
+            rows::floats("score", Datatype::Fp32, &[best.len()], scores)?,
+        ])
+    }
+}

@@ -1,0 +1,204 @@
+//! Ensembles: models whose outputs feed the next, with a request for each of what an image was cut
+//! into.
+
+use super::image::Picture;
+use super::spec::WrittenStep;
+use super::{BadRow, rows};
+use crate::model::signature::{Signature, TensorSpec};
+use crate::tensor::{Tensor, Tensors};
+use ::image::{RgbImage, imageops};
+use imageproc::geometric_transformations::{Border, Interpolation, Projection, warp_into};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The kind's name in `model.toml`.
+pub const KIND: &str = "ensemble";
+/// Most steps of an ensemble.
+const STEPS_MAX: usize = 32;
+/// Most pieces that an image is cut into.
+const CROPS_MAX: usize = 4096;
+/// Most pixels of all pieces of an image.
+const CROP_PIXELS_MAX: u64 = 1 << 27;
+/// A piece so many times higher than wide is text that runs upwards, and is turned.
+const UPRIGHT: f32 = 1.5;
+
+/// A chain of models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ensemble {
+    pub steps: Vec<Step>,
+    pub interface: Signature,
+}
+
+/// What is done next. Values have names: the ensemble's inputs, and what earlier steps gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Ask a model. `inputs` are by its own names, `outputs` by the names that values get.
+    Model { name: String, inputs: BTreeMap<String, String>, outputs: BTreeMap<String, String> },
+    /// Cut an image into pieces.
+    Crop { image: String, by: String, to: String },
+}
+
+/// A value between two steps.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// One row.
+    Tensor(Tensor),
+    /// Pieces of an image; a model that takes them is asked once for each.
+    Pictures(Vec<Picture>),
+}
+
+impl Ensemble {
+    /// # Errors
+    /// Naming the step and what is wrong with it.
+    pub(crate) fn check(steps: Vec<WrittenStep>, interface: Signature) -> Result<Ensemble, String> {
+        if steps.is_empty() || steps.len() > STEPS_MAX {
+            return Err(format!("steps: 1 to {STEPS_MAX} are possible, not {}", steps.len()));
+        }
+        let mut known: BTreeSet<String> =
+            interface.inputs.iter().map(|spec| spec.name.clone()).collect();
+        let mut checked = Vec::with_capacity(steps.len());
+        for (at, step) in steps.into_iter().enumerate() {
+            let step = step.check().map_err(|error| format!("steps: {}: {error}", at + 1))?;
+            if let Some(name) = step.takes().find(|name| !known.contains(*name)) {
+                return Err(format!("steps: {}: there is no value '{name}' before it", at + 1));
+            }
+            known.extend(step.gives().cloned());
+            checked.push(step);
+        }
+        if let Some(spec) = interface.outputs.iter().find(|spec| !known.contains(&spec.name)) {
+            return Err(format!("outputs: no step gives '{}'", spec.name));
+        }
+        Ok(Ensemble { steps: checked, interface })
+    }
+
+    /// Names of the models that it needs.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Model { name, .. } => Some(name.as_str()),
+            Step::Crop { .. } => None,
+        })
+    }
+}
+
+impl WrittenStep {
+    fn check(self) -> Result<Step, String> {
+        match (self.model, self.crop, self.by, self.to) {
+            (Some(name), None, None, None) if !self.inputs.is_empty() => {
+                // As written, `outputs` are by the model's names too.
+                let outputs: BTreeMap<_, _> =
+                    self.outputs.iter().map(|(own, value)| (value.clone(), own.clone())).collect();
+                if outputs.len() != self.outputs.len() || outputs.is_empty() {
+                    return Err("outputs: give at least one, and each another name".to_owned());
+                }
+                Ok(Step::Model { name, inputs: self.inputs, outputs })
+            }
+            (None, Some(image), Some(by), Some(to))
+                if self.inputs.is_empty() && self.outputs.is_empty() =>
+            {
+                Ok(Step::Crop { image, by, to })
+            }
+            _ => Err("a step has model, inputs and outputs; or crop, by and to".to_owned()),
+        }
+    }
+}
+
+impl Step {
+    fn takes(&self) -> Box<dyn Iterator<Item = &String> + '_> {
+        match self {
+            Step::Model { inputs, .. } => Box::new(inputs.values()),
+            Step::Crop { image, by, .. } => Box::new([image, by].into_iter()),
+        }
+    }
+
+    fn gives(&self) -> Box<dyn Iterator<Item = &String> + '_> {
+        match self {
+            Step::Model { outputs, .. } => Box::new(outputs.keys()),
+            Step::Crop { to, .. } => Box::new(std::iter::once(to)),
+        }
+    }
+}
+
+impl Picture {
+    /// The pieces of it that polygons of four corners cut out, each made upright.
+    ///
+    /// # Shapes
+    /// - polygons: `[1, pieces, 4, 2]`, corners from the top left clockwise, in pixels
+    ///
+    /// # Errors
+    /// If the tensor is of another shape or holds too many.
+    pub fn crops(&self, polygons: &Tensor) -> Result<Vec<Picture>, BadRow> {
+        let bad = |detail: &str| BadRow::Output(format!("'{}' {detail}", polygons.name));
+        let all = Tensors(vec![polygons.clone()]);
+        let (shape, values) = rows::read(&all, &polygons.name)?;
+        let [pieces, 4, 2] = shape else { return Err(bad("is not [pieces, 4, 2]")) };
+        if *pieces > CROPS_MAX {
+            return Err(bad("holds too many pieces"));
+        }
+        let (wide, high) = (self.0.width() as f32, self.0.height() as f32);
+        // What is no number becomes 0.
+        let inside = |at: f32, edge: f32| if at.is_nan() { 0.0 } else { at.clamp(0.0, edge) };
+        let (mut crops, mut pixels) = (Vec::with_capacity(*pieces), 0u64);
+        for corners in values.as_chunks::<8>().0 {
+            let [a, b, c, d] =
+                [0, 2, 4, 6].map(|at| (inside(corners[at], wide), inside(corners[at + 1], high)));
+            let crop = self.crop([a, b, c, d]);
+            pixels += u64::from(crop.0.width()) * u64::from(crop.0.height());
+            if pixels > CROP_PIXELS_MAX {
+                return Err(bad("cuts out more than the memory for it holds"));
+            }
+            crops.push(crop);
+        }
+        Ok(crops)
+    }
+
+    /// A quadrilateral is stretched into a rectangle of its edges' length.
+    fn crop(&self, quad: [(f32, f32); 4]) -> Picture {
+        let [a, b, c, d] = quad;
+        let length = |(x0, y0): (f32, f32), (x1, y1): (f32, f32)| (x1 - x0).hypot(y1 - y0);
+        let edge = |one: f32, other: f32| one.max(other).round().max(1.0);
+        let (width, height) = (edge(length(a, b), length(d, c)), edge(length(a, d), length(b, c)));
+        let corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)];
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "inside an image"
+        )]
+        let mut piece = RgbImage::new(width as u32, height as u32);
+        // Corners in a line span nothing: such a piece stays black.
+        if let Some(projection) = Projection::from_control_points(quad, corners) {
+            let bilinear = Interpolation::Bilinear;
+            warp_into(&self.0, projection, bilinear, Border::Replicate, &mut piece);
+        }
+        let high = height >= UPRIGHT * width;
+        Picture(Arc::new(if high { imageops::rotate270(&piece) } else { piece }))
+    }
+}
+
+/// The answers to several requests as one row: their rows along the first axis, or in place of an
+/// axis of length 1.
+///
+/// # Errors
+/// If they differ in shape.
+pub fn gather(spec: &TensorSpec, name: &str, rows: &[Tensor]) -> Result<Tensor, BadRow> {
+    let parts = rows.iter().map(|row| Tensors(vec![row.clone()])).collect::<Vec<_>>();
+    let bad = |error: crate::tensor::TensorError| BadRow::Output(error.to_string());
+    let joined = match parts.is_empty() {
+        true => {
+            let dims = spec.shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(0));
+            let shape = std::iter::once(0).chain(dims).collect();
+            Tensor::new(name, spec.datatype(), shape, bytes::Bytes::new()).map_err(bad)?
+        }
+        false => Tensors::concat_rows(parts)
+            .map_err(bad)?
+            .0
+            .pop()
+            .ok_or_else(|| BadRow::Output(format!("'{name}' was not given")))?,
+    };
+    let mut shape = joined.shape;
+    if shape.get(1..) == Some(&[1]) {
+        shape.truncate(1);
+    }
+    shape.insert(0, 1);
+    Tensor::new(name, joined.datatype, shape, joined.data).map_err(bad)
+}

@@ -1,0 +1,359 @@
+//! From a PNG, JPEG, WebP, GIF, BMP or PNM file to the pixels that a graph takes.
+
+use super::rows;
+use super::{BadRow, Frame};
+use crate::model::signature::TensorSpec;
+use crate::tensor::{Datatype, Tensor, Tensors};
+use ::image::imageops::{self, FilterType};
+use ::image::metadata::Orientation;
+use ::image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgb, RgbImage};
+use serde::{Deserialize, Serialize};
+use std::io::Cursor;
+use std::sync::Arc;
+
+/// Longest edge of an image, sent or prepared.
+const EDGE_MAX: u32 = 16_384;
+/// Most pixels of an image, sent or prepared.
+const PIXELS_MAX: u64 = 1 << 26;
+/// Memory that decoding may take.
+const DECODE_BYTES_MAX: u64 = 512 << 20;
+/// A line of text may be so wide, if nothing else is said.
+const WIDTH_MAX: u32 = 4096;
+
+/// A decoded image, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Picture(pub(super) Arc<RgbImage>);
+
+/// `[preprocess.image]`: how an image becomes an input. A value is `(pixel * scale - mean) / std`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageSpec {
+    #[serde(default)]
+    pub(super) input: Option<String>,
+    /// With both, an image is brought to this size as `fit` says. With `height` alone the width
+    /// follows, and is filled up with `pad`.
+    #[serde(default)]
+    width: Option<u32>,
+    #[serde(default)]
+    height: Option<u32>,
+    #[serde(default)]
+    fit: Fit,
+    #[serde(default)]
+    width_min: Option<u32>,
+    #[serde(default)]
+    width_max: Option<u32>,
+    /// Least and greatest length of the longer edge; the other one follows.
+    #[serde(default)]
+    longest: Option<[u32; 2]>,
+    /// Edges that are not given become multiples of this.
+    #[serde(default = "one")]
+    multiple_of: u32,
+    #[serde(default)]
+    pad: u8,
+    #[serde(default)]
+    filter: Filter,
+    #[serde(default)]
+    channels: Channels,
+    #[serde(default)]
+    layout: Layout,
+    #[serde(default = "one_255th")]
+    scale: f32,
+    #[serde(default)]
+    mean: Vec<f32>,
+    #[serde(default)]
+    std: Vec<f32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Fit {
+    /// Without regard to the aspect ratio.
+    #[default]
+    Stretch,
+    /// The middle of it, so that nothing is empty.
+    Cover,
+    /// All of it, in the middle, with `pad` around it.
+    Contain,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Filter {
+    Nearest,
+    #[default]
+    Bilinear,
+    Bicubic,
+    Lanczos,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Channels {
+    #[default]
+    Rgb,
+    Bgr,
+    Grey,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Layout {
+    #[default]
+    Chw,
+    Hwc,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn one_255th() -> f32 {
+    1.0 / 255.0
+}
+
+impl Picture {
+    /// Decodes a file, turned as its EXIF data say, on white where it is transparent.
+    ///
+    /// # Errors
+    /// If it is no image of a known format, is broken, or too large.
+    pub fn decode(file: &[u8]) -> Result<Picture, BadRow> {
+        decode(file).map(|image| Picture(Arc::new(image))).map_err(BadRow::Input)
+    }
+
+    /// Decodes the file that a BYTES tensor of one element holds.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`], or if it holds no file.
+    pub fn of_file(tensor: &Tensor) -> Result<Picture, BadRow> {
+        let all = Tensors(vec![tensor.clone()]);
+        Picture::decode(&rows::file(&all, &tensor.name)?)
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        self.0.dimensions()
+    }
+}
+
+fn decode(file: &[u8]) -> Result<RgbImage, String> {
+    let bad = |error: ::image::ImageError| format!("the image cannot be read: {error}");
+    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
+    let mut reader = reader.map_err(|error| format!("the image cannot be read: {error}"))?;
+    if reader.format().is_none() {
+        return Err("the file is no PNG, JPEG, WebP, GIF, BMP or PNM image".to_owned());
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(EDGE_MAX);
+    limits.max_image_height = Some(EDGE_MAX);
+    limits.max_alloc = Some(DECODE_BYTES_MAX);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(bad)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
+    image.apply_orientation(orientation);
+    if image.color().has_alpha() { Ok(on_white(&image)) } else { Ok(image.into_rgb8()) }
+}
+
+fn check_size(width: u32, height: u32) -> Result<(), String> {
+    let pixels = u64::from(width) * u64::from(height);
+    if width == 0 || height == 0 || pixels > PIXELS_MAX || width.max(height) > EDGE_MAX {
+        return Err(format!(
+            "an image of {width} x {height} pixels is not possible; at most {PIXELS_MAX} pixels \
+             and {EDGE_MAX} along an edge are"
+        ));
+    }
+    Ok(())
+}
+
+fn on_white(image: &DynamicImage) -> RgbImage {
+    let image = image.to_rgba8();
+    RgbImage::from_fn(image.width(), image.height(), |x, y| {
+        let [r, g, b, a] = image.get_pixel(x, y).0.map(u32::from);
+        let blend = |c: u32| u8::try_from((c * a + 255 * (255 - a)) / 255).unwrap_or(255);
+        Rgb([r, g, b].map(blend))
+    })
+}
+
+impl ImageSpec {
+    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), String> {
+        let sizes = [self.width, self.height, self.width_min, self.width_max];
+        let edges = sizes.into_iter().flatten().chain(self.longest.into_iter().flatten());
+        if let Some(edge) = edges.chain([self.multiple_of]).find(|e| !(1..=EDGE_MAX).contains(e)) {
+            return Err(format!("{edge} is no length of an edge: 1 to {EDGE_MAX} are possible"));
+        }
+        match (self.width, self.height, self.longest) {
+            (Some(_), None, _) => return Err("width without height".to_owned()),
+            (_, Some(_), Some(_)) => return Err("give longest, or height and width".to_owned()),
+            (_, _, Some([min, max])) if min > max => {
+                return Err(format!("longest: {min} is more than {max}"));
+            }
+            (Some(width), Some(height), _) => check_size(width, height)?,
+            _ => {}
+        }
+        let channels = self.channels.count();
+        for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
+            let fine = values.is_empty() || values.len() == 1 || values.len() == channels;
+            if !fine || !values.iter().all(|value| value.is_finite()) {
+                return Err(format!("{field}: one number, or one for each of {channels} channels"));
+            }
+        }
+        if self.std.contains(&0.0) || !self.scale.is_finite() {
+            return Err("scale must be a number, and std not 0".to_owned());
+        }
+        self.check_shape(spec, channels)
+    }
+
+    fn check_shape(&self, spec: &TensorSpec, channels: usize) -> Result<(), String> {
+        let (name, shape) = (&spec.name, &spec.shape);
+        if !matches!(spec.datatype(), Datatype::Fp32 | Datatype::Fp16 | Datatype::Uint8) {
+            return Err(format!("'{name}' is of {}", spec.datatype()));
+        }
+        let [c, h, w] = match (self.layout, shape.as_slice()) {
+            (Layout::Chw, [c, h, w]) => [*c, *h, *w],
+            (Layout::Hwc, [h, w, c]) => [*c, *h, *w],
+            _ => return Err(format!("'{name}' has shape {shape:?}, which is no image's")),
+        };
+        let edge = |dim: i64, given: Option<u32>| match given {
+            Some(edge) => dim < 0 || dim == i64::from(edge),
+            None => dim < 0,
+        };
+        let width = self.width.filter(|_| self.height.is_some());
+        if (c < 0 || c == channels as i64) && edge(h, self.height) && edge(w, width) {
+            return Ok(());
+        }
+        Err(format!("'{name}' takes {shape:?}; width, height, channels or layout are others"))
+    }
+
+    /// # Shapes
+    /// - output: `[1, channels, height, width]`, or as `layout` says
+    pub(super) fn prepare(
+        &self,
+        picture: &Picture,
+        spec: &TensorSpec,
+    ) -> Result<(Tensor, Option<Frame>), BadRow> {
+        let (image, frame) = self.resize(&picture.0).map_err(BadRow::Input)?;
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let channels = self.channels.count();
+        let value = |channel: usize, pixel: &Rgb<u8>| {
+            let of = |values: &[f32], none: f32| {
+                values.get(channel).or(values.first()).copied().unwrap_or(none)
+            };
+            let pixel = self.channels.of(channel, pixel);
+            (pixel * self.scale - of(&self.mean, 0.0)) / of(&self.std, 1.0)
+        };
+        let (name, datatype) = (spec.name.as_str(), spec.datatype());
+        let tensor = match self.layout {
+            Layout::Chw => {
+                let planes = (0..channels)
+                    .flat_map(|channel| image.pixels().map(move |pixel| (channel, pixel)));
+                let values = planes.map(|(channel, pixel)| value(channel, pixel));
+                rows::floats(name, datatype, &[channels, height, width], values)
+            }
+            Layout::Hwc => {
+                let all = image.pixels().flat_map(|pixel| (0..channels).map(move |c| (c, pixel)));
+                let values = all.map(|(channel, pixel)| value(channel, pixel));
+                rows::floats(name, datatype, &[height, width, channels], values)
+            }
+        };
+        Ok((tensor?, Some(frame)))
+    }
+
+    fn resize(&self, image: &RgbImage) -> Result<(RgbImage, Frame), String> {
+        let (width, height) = image.dimensions();
+        check_size(width, height)?;
+        let filter = self.filter.library();
+        let resized = |w: u32, h: u32| imageops::resize(image, w.max(1), h.max(1), filter);
+        let ratio = |to: u32, from: u32| to as f32 / from as f32;
+        let frame = |image: &RgbImage, scale: (f32, f32), offset: (f32, f32)| Frame {
+            scale,
+            offset,
+            sent: (width as f32, height as f32),
+            prepared: (image.width() as f32, image.height() as f32),
+        };
+        let fill = |to: u32, from: u32, scale: f32| (to as f32 - from as f32 * scale) / 2.0;
+        let (image, scale, offset) = match (self.width, self.height, self.fit) {
+            (Some(w), Some(h), Fit::Stretch) => {
+                (resized(w, h), (ratio(w, width), ratio(h, height)), (0.0, 0.0))
+            }
+            (Some(w), Some(h), fit) => {
+                let (across, down) = (ratio(w, width), ratio(h, height));
+                let scale = if fit == Fit::Cover { across.max(down) } else { across.min(down) };
+                let image = resized(rounded(width, scale), rounded(height, scale));
+                let offset = (fill(w, width, scale), fill(h, height, scale));
+                (self.placed(&image, (w, h), offset), (scale, scale), offset)
+            }
+            (None, Some(h), _) => {
+                let scale = ratio(h, height);
+                let most = self.width_max.unwrap_or(WIDTH_MAX);
+                let wide = rounded(width, scale).clamp(1, most);
+                let all = wide.max(self.width_min.unwrap_or(1)).next_multiple_of(self.multiple_of);
+                let image = self.placed(&resized(wide, h), (all, h), (0.0, 0.0));
+                (image, (ratio(wide, width), scale), (0.0, 0.0))
+            }
+            _ => {
+                let (w, h) = self.follow(width, height);
+                check_size(w, h)?;
+                (resized(w, h), (ratio(w, width), ratio(h, height)), (0.0, 0.0))
+            }
+        };
+        let frame = frame(&image, scale, offset);
+        Ok((image, frame))
+    }
+
+    /// The size where none is given.
+    fn follow(&self, width: u32, height: u32) -> (u32, u32) {
+        let longest = width.max(height);
+        let scale = match self.longest {
+            Some([min, max]) => longest.clamp(min, max) as f32 / longest as f32,
+            None => 1.0,
+        };
+        let edge = |edge: u32| {
+            let multiples = (edge as f32 * scale / self.multiple_of as f32).round();
+            (multiples as u32).max(1).saturating_mul(self.multiple_of)
+        };
+        (edge(width), edge(height))
+    }
+
+    /// The image on a ground of `pad`, its corner at `offset`, which may lie outside.
+    fn placed(&self, image: &RgbImage, size: (u32, u32), offset: (f32, f32)) -> RgbImage {
+        let mut ground = RgbImage::from_pixel(size.0, size.1, Rgb([self.pad; 3]));
+        let (x, y) = (offset.0.round() as i64, offset.1.round() as i64);
+        imageops::replace(&mut ground, image, x, y);
+        ground
+    }
+}
+
+fn rounded(edge: u32, scale: f32) -> u32 {
+    (edge as f32 * scale).round().max(1.0) as u32
+}
+
+impl Filter {
+    fn library(self) -> FilterType {
+        match self {
+            Filter::Nearest => FilterType::Nearest,
+            Filter::Bilinear => FilterType::Triangle,
+            Filter::Bicubic => FilterType::CatmullRom,
+            Filter::Lanczos => FilterType::Lanczos3,
+        }
+    }
+}
+
+impl Channels {
+    fn count(self) -> usize {
+        if self == Channels::Grey { 1 } else { 3 }
+    }
+
+    /// Grey as ITU-R BT.601 weighs colours.
+    fn of(self, channel: usize, Rgb([r, g, b]): &Rgb<u8>) -> f32 {
+        match (self, channel) {
+            (Channels::Grey, _) => {
+                0.299 * f32::from(*r) + 0.587 * f32::from(*g) + 0.114 * f32::from(*b)
+            }
+            (Channels::Rgb, 0) | (Channels::Bgr, 2) => f32::from(*r),
+            (Channels::Rgb, 2) | (Channels::Bgr, 0) => f32::from(*b),
+            _ => f32::from(*g),
+        }
+    }
+}

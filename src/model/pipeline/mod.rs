@@ -1,0 +1,27 @@
+//! What stands around a graph: from files to its inputs, from its outputs to answers, and from one
+//! model to the next. The serving process does this; nothing here knows of devices.
+//!
+//! Everything works on one row at a time: an image, a file, a recording.
+
+mod after;
+mod before;
+mod boxes;
+mod classes;
+mod ctc;
+pub mod ensemble;
+mod image;
+mod regions;
+mod rows;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod wave;
+mod window;
+
+pub use self::image::Picture;
+pub(crate) use after::Written as Postprocess;
+pub use before::Frame;
+pub(crate) use before::Written as Preprocess;
+pub use ensemble::{Ensemble, Step};
+pub use spec::{Around, BadRow, Pipeline};
+pub(crate) use spec::{Written, WrittenStep};

@@ -1,0 +1,179 @@
+//! The tables `[preprocess]` and `[postprocess]` of `model.toml`, read strictly and held against
+//! the model's signature.
+
+use super::after::Postprocess;
+use super::before::Preprocess;
+use super::ensemble::Ensemble;
+use super::{Frame, Picture};
+use crate::model::files::Files;
+use crate::model::signature::{Signature, TensorSpec};
+use crate::tensor::Tensors;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a model's clients see instead of its graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "a repository has few of them")]
+pub enum Pipeline {
+    /// Steps before and after one graph.
+    Around(Around),
+    /// Models whose outputs feed the next.
+    Ensemble(Ensemble),
+}
+
+/// What is done before and after one graph runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Around {
+    pub(super) before: Option<Preprocess>,
+    pub(super) after: Option<Postprocess>,
+    /// What clients send and get.
+    pub interface: Signature,
+}
+
+/// Why a row could not be prepared, or its outputs not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRow {
+    /// The request's fault.
+    #[error("{0}")]
+    Input(String),
+    /// The model's: its outputs are not what `model.toml` says.
+    #[error("{0}")]
+    Output(String),
+}
+
+/// The tables as they are written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Written {
+    pub(crate) preprocess: Option<super::before::Written>,
+    pub(crate) postprocess: Option<super::after::Written>,
+}
+
+/// One of the tables `[[steps]]` of an ensemble.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenStep {
+    pub(crate) model: Option<String>,
+    #[serde(default)]
+    pub(crate) inputs: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) outputs: BTreeMap<String, String>,
+    pub(crate) crop: Option<String>,
+    pub(crate) by: Option<String>,
+    pub(crate) to: Option<String>,
+}
+
+impl Written {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.preprocess.is_none() && self.postprocess.is_none()
+    }
+
+    /// Holds the tables against the graph's signature; files they name are read from `files`.
+    ///
+    /// # Errors
+    /// Naming the table and what is wrong in it.
+    pub(crate) fn check(
+        self,
+        graph: &Signature,
+        labels: &[String],
+        files: &Files,
+    ) -> Result<Around, String> {
+        let before = self.preprocess.map(|written| written.check(graph));
+        let before = before.transpose().map_err(|error| format!("preprocess: {error}"))?;
+        let after = self.postprocess.map(|written| written.check(graph, labels, files));
+        let after = after.transpose().map_err(|error| format!("postprocess: {error}"))?;
+        if after.as_ref().is_some_and(Postprocess::needs_frame)
+            && !before.as_ref().is_some_and(Preprocess::makes_frame)
+        {
+            return Err("postprocess: boxes and regions are places in an image, so that \
+                        [preprocess.image] is needed"
+                .to_owned());
+        }
+        let (mut inputs, mut outputs) = (graph.inputs.clone(), graph.outputs.clone());
+        if let Some(before) = &before {
+            inputs.retain(|spec| !before.feeds(&spec.name));
+            inputs.insert(0, before.interface());
+        }
+        if let Some(after) = &after {
+            outputs.retain(|spec| !after.reads(&spec.name));
+            outputs.splice(0..0, after.interface());
+        }
+        for (field, specs) in [("inputs", &inputs), ("outputs", &outputs)] {
+            if let Some(name) = twice(specs) {
+                return Err(format!("{field}: '{name}' would be named twice"));
+            }
+        }
+        let interface = Signature { inputs, outputs, warm_up: BTreeMap::new() };
+        Ok(Around { before, after, interface })
+    }
+}
+
+fn twice(specs: &[TensorSpec]) -> Option<&str> {
+    let named = |(at, spec): &(usize, &TensorSpec)| {
+        specs.iter().take(*at).any(|earlier| earlier.name == spec.name)
+    };
+    specs.iter().enumerate().find(named).map(|(_, spec)| spec.name.as_str())
+}
+
+impl Pipeline {
+    /// What clients send and get.
+    pub fn interface(&self) -> &Signature {
+        match self {
+            Pipeline::Around(around) => &around.interface,
+            Pipeline::Ensemble(ensemble) => &ensemble.interface,
+        }
+    }
+
+    /// The input that takes a whole file, if there is one and no other must be given.
+    pub fn file_input(&self) -> Option<&TensorSpec> {
+        match self.interface().inputs.as_slice() {
+            [spec] if spec.takes_file() => Some(spec),
+            _ => None,
+        }
+    }
+}
+
+impl Around {
+    /// Fills the inputs of the graph for one row of what a client sent. `picture` stands for the
+    /// input `image` where an earlier model of an ensemble made it.
+    ///
+    /// # Errors
+    /// If what was sent is no such file.
+    pub fn prepare(
+        &self,
+        sent: &Tensors,
+        picture: Option<&Picture>,
+    ) -> Result<(Tensors, Option<Frame>), BadRow> {
+        match &self.before {
+            Some(before) => before.prepare(sent, picture),
+            None => Ok((sent.clone(), None)),
+        }
+    }
+
+    /// Reads one row of the graph's outputs.
+    ///
+    /// # Errors
+    /// If they are not what `model.toml` says.
+    pub fn read(&self, outputs: Tensors, frame: Option<Frame>) -> Result<Tensors, BadRow> {
+        match &self.after {
+            Some(after) => after.read(outputs, frame),
+            None => Ok(outputs),
+        }
+    }
+}
+
+/// The graph input or output that a table means: the one it names, or the only one.
+pub(super) fn port<'a>(
+    specs: &'a [TensorSpec],
+    named: Option<&str>,
+    field: &str,
+) -> Result<&'a TensorSpec, String> {
+    let names = || specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+    match (named, specs) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(format!("{field}: name one of {}", names())),
+        (Some(named), specs) => specs
+            .iter()
+            .find(|spec| spec.name == named)
+            .ok_or_else(|| format!("{field}: the graph has no '{named}', but {}", names())),
+    }
+}

@@ -1,0 +1,326 @@
+use super::*;
+use crate::model::manifest::Manifest;
+use crate::model::signature::{Signature, TensorSpec};
+use crate::model::test_folder::TestFolder;
+use crate::model::{Files, Found, Repository};
+use crate::tensor::{Datatype, Tensor, Tensors};
+use ::image::{ImageFormat, Rgb, RgbImage};
+use std::io::Cursor;
+
+fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
+    TensorSpec { name: name.into(), datatypes: vec![datatype], shape: shape.to_vec() }
+}
+
+fn graph(input: TensorSpec, outputs: &[TensorSpec]) -> Signature {
+    Signature { inputs: vec![input], outputs: outputs.to_vec(), ..Signature::default() }
+}
+
+/// What `model.toml` makes of a graph; `characters.txt` holds a, b and c.
+fn around(tables: &str, graph: &Signature) -> Result<Around, String> {
+    let folder = TestFolder::new();
+    folder.write("characters.txt", b"a\nb\nc\n");
+    let files = Files::open(folder.path()).unwrap();
+    let text = format!("kind = \"onnx\"\nlabels = [\"cat\", \"dog\"]\n{tables}");
+    let manifest = Manifest::parse("m/model.toml", text.as_bytes()).map_err(|e| e.to_string())?;
+    manifest.pipeline.check(graph, &manifest.labels, &files)
+}
+
+fn sent(name: &str, file: &[u8]) -> Tensors {
+    let length = u32::try_from(file.len()).unwrap();
+    let data = [&length.to_le_bytes(), file].concat();
+    Tensors(vec![Tensor::new(name, Datatype::Bytes, vec![1, 1], data.into()).unwrap()])
+}
+
+fn numbers(tensors: &Tensors, name: &str) -> Vec<f32> {
+    let tensor = tensors.get(name).unwrap();
+    tensor.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+fn words(tensors: &Tensors, name: &str) -> Vec<String> {
+    let mut rest: &[u8] = &tensors.get(name).unwrap().data;
+    let mut words = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (word, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
+        words.push(String::from_utf8(word.to_vec()).unwrap());
+        rest = behind;
+    }
+    words
+}
+
+fn outputs(name: &str, shape: &[usize], values: &[f32]) -> Tensors {
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let shape = [&[1], shape].concat();
+    Tensors(vec![Tensor::new(name, Datatype::Fp32, shape, data.into()).unwrap()])
+}
+
+/// Left half red, right half blue.
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let pixel = |x, _| if x < width / 2 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) };
+    let mut file = Cursor::new(Vec::new());
+    RgbImage::from_fn(width, height, pixel).write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
+const IMAGE: &str = "[preprocess.image]\nwidth = 2\nheight = 1\nfilter = \"nearest\"\n";
+
+fn image_graph() -> Signature {
+    let input = spec("x", Datatype::Fp32, &[3, -1, -1]);
+    graph(input, &[spec("y", Datatype::Fp32, &[-1])])
+}
+
+fn prepared(tables: &str, file: &[u8]) -> (Vec<usize>, Vec<f32>) {
+    let around = around(tables, &image_graph()).unwrap();
+    assert_eq!(around.interface.inputs, [spec("image", Datatype::Bytes, &[1])]);
+    let (inputs, _) = around.prepare(&sent("image", file), None).unwrap();
+    (inputs.get("x").unwrap().shape.clone(), numbers(&inputs, "x"))
+}
+
+#[test]
+fn images_become_planes_of_numbers() {
+    let (shape, values) = prepared(IMAGE, &png(8, 4));
+    assert_eq!((shape, values), (vec![1, 3, 1, 2], vec![1.0, 0.0, 0.0, 0.0, 0.0, 1.0]));
+    let bgr = format!("{IMAGE}channels = \"bgr\"\nmean = [0.5]\nstd = [0.5]\n");
+    assert_eq!(prepared(&bgr, &png(8, 4)).1, [-1.0, 1.0, -1.0, -1.0, 1.0, -1.0]);
+}
+
+#[test]
+fn sizes_follow_what_is_given() {
+    let shape = |tables: &str, (w, h)| prepared(tables, &png(w, h)).0;
+    let line = "[preprocess.image]\nheight = 10\nwidth_min = 32\nmultiple_of = 8\n";
+    assert_eq!(shape(line, (30, 20)), [1, 3, 10, 32]);
+    assert_eq!(shape(line, (90, 20)), [1, 3, 10, 48]);
+    let page = "[preprocess.image]\nlongest = [64, 128]\nmultiple_of = 32\n";
+    assert_eq!(shape(page, (32, 16)), [1, 3, 32, 64]);
+    assert_eq!(shape(page, (256, 130)), [1, 3, 64, 128]);
+    assert_eq!(shape("[preprocess.image]\n", (7, 5)), [1, 3, 5, 7]);
+    for fit in ["cover", "contain"] {
+        let both = format!("[preprocess.image]\nwidth = 6\nheight = 4\nfit = \"{fit}\"\n");
+        assert_eq!(shape(&both, (9, 3)), [1, 3, 4, 6]);
+    }
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let around = around(IMAGE, &image_graph()).unwrap();
+    let error = |file: &[u8]| around.prepare(&sent("image", file), None).unwrap_err().to_string();
+    assert!(error(b"").contains("no PNG"), "{}", error(b""));
+    assert!(error(b"hello").contains("no PNG"));
+    let mut cut = png(8, 4);
+    cut.truncate(40);
+    assert!(error(&cut).contains("cannot be read"), "{}", error(&cut));
+    // A header that promises 60000 x 60000 pixels.
+    let mut bomb = png(8, 4);
+    bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+    assert!(matches!(around.prepare(&sent("image", &bomb), None), Err(BadRow::Input(_))));
+}
+
+#[test]
+fn every_cut_and_spoilt_image_gives_an_answer() {
+    let around = around(IMAGE, &image_graph()).unwrap();
+    let whole = png(16, 16);
+    for at in 0..whole.len() {
+        let _ = around.prepare(&sent("image", &whole[..at]), None);
+        let mut spoilt = whole.clone();
+        spoilt[at] ^= 0x5a;
+        let _ = around.prepare(&sent("image", &spoilt), None);
+    }
+}
+
+#[test]
+fn files_become_windows() {
+    let input = spec("bytes", Datatype::Int32, &[7]);
+    let graph = graph(input, &[spec("y", Datatype::Fp32, &[2])]);
+    let tables = "[preprocess.bytes]\nhead = 4\ntail = 3\npadding = 256\nstrip = 16\n";
+    let around = around(tables, &graph).unwrap();
+    let window = |file: &[u8]| {
+        let (inputs, frame) = around.prepare(&sent("bytes", file), None).unwrap();
+        assert_eq!(frame, None);
+        let data = &inputs.get("bytes").unwrap().data;
+        let all = data.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(window(b" \n12345\t"), [49, 50, 51, 52, 51, 52, 53]);
+    assert_eq!(window(b"1"), [49, 256, 256, 256, 256, 256, 49]);
+    assert_eq!(window(b""), [256; 7]);
+}
+
+#[test]
+fn recordings_become_samples_and_frames() {
+    let graph = |shape: &[i64]| {
+        let mut graph = graph(spec("x", Datatype::Fp32, shape), &[spec("y", Datatype::Fp32, &[1])]);
+        graph.inputs.push(spec("h", Datatype::Fp32, &[2]));
+        graph
+    };
+    let frames = "[preprocess]\nzeros = [\"h\"]\n[preprocess.audio]\nrate = 8000\nframe = 2\n\
+                  context = 1\n";
+    let framed = around(frames, &graph(&[-1, 3])).unwrap();
+    let pcm: Vec<u8> = [16384i16, -16384, 8192].iter().flat_map(|s| s.to_le_bytes()).collect();
+    let (inputs, _) = framed.prepare(&sent("audio", &pcm), None).unwrap();
+    assert_eq!(inputs.get("x").unwrap().shape, [1, 2, 3]);
+    assert_eq!(numbers(&inputs, "x"), [0.0, 0.5, -0.5, -0.5, 0.25, 0.0]);
+    assert_eq!(numbers(&inputs, "h"), [0.0, 0.0]);
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut wav, spec).unwrap();
+    [16384i16, 0, -16384, -16384].iter().for_each(|s| writer.write_sample(*s).unwrap());
+    writer.finalize().unwrap();
+    let plain = frames.replace("frame = 2\ncontext = 1\n", "");
+    let plain = around(&plain, &graph(&[-1])).unwrap();
+    let (inputs, _) = plain.prepare(&sent("audio", wav.get_ref()), None).unwrap();
+    assert_eq!(numbers(&inputs, "x"), [0.25, -0.5]);
+    for at in 0..wav.get_ref().len() {
+        let _ = plain.prepare(&sent("audio", &wav.get_ref()[..at]), None);
+    }
+}
+
+#[test]
+fn classes_are_named_and_sorted() {
+    let graph = graph(spec("x", Datatype::Fp32, &[1]), &[spec("y", Datatype::Fp32, &[3])]);
+    let tables = "[postprocess.classes]\ntop = 2\nactivation = \"softmax\"\n";
+    let around = around(tables, &graph).unwrap();
+    let read = around.read(outputs("y", &[3], &[0.0, 0.0, f32::ln(2.0)]), None).unwrap();
+    assert_eq!(words(&read, "label"), ["2", "cat"]);
+    assert_eq!(numbers(&read, "score"), [0.5, 0.25]);
+}
+
+#[test]
+fn text_is_the_best_path_without_blanks_and_repetitions() {
+    let graph = graph(spec("x", Datatype::Fp32, &[1]), &[spec("y", Datatype::Fp32, &[-1, 5])]);
+    let tables = "[postprocess.text]\ncharacters = \"characters.txt\"\nspace = true\n";
+    let around = around(tables, &graph).unwrap();
+    let mut scores = Vec::new();
+    for class in [1, 1, 0, 1, 4, 3] {
+        scores.extend((0..5).map(|other| if other == class { 0.8 } else { 0.05 }));
+    }
+    let read = around.read(outputs("y", &[6, 5], &scores), None).unwrap();
+    assert_eq!(words(&read, "text"), ["aa c"]);
+    let wrong = around.read(outputs("y", &[2, 3], &[0.0; 6]), None).unwrap_err();
+    assert!(wrong.to_string().contains("5 characters"), "{wrong}");
+}
+
+#[test]
+fn boxes_are_where_they_are_in_the_image_sent() {
+    let outs = [spec("b", Datatype::Fp32, &[-1, 4]), spec("s", Datatype::Fp32, &[-1, 2])];
+    let graph = graph(spec("x", Datatype::Fp32, &[3, 8, 8]), &outs);
+    let tables = "[preprocess.image]\nwidth = 8\nheight = 8\nfit = \"contain\"\n\
+                  [postprocess.boxes]\nboxes = \"b\"\nscores = \"s\"\nformat = \"cxcywh\"\n";
+    let around = around(tables, &graph).unwrap();
+    let (_, frame) = around.prepare(&sent("image", &png(16, 8)), None).unwrap();
+    // Two that cover each other, a weak one, one of another class.
+    let places = [4.0, 4.0, 2.0, 2.0, 4.0, 4.1, 2.0, 2.0, 1.0, 4.0, 1.0, 1.0, 4.0, 4.0, 8.0, 4.0];
+    let mut all = outputs("b", &[4, 4], &places);
+    all.0.extend(outputs("s", &[4, 2], &[0.9, 0.0, 0.8, 0.0, 0.1, 0.0, 0.0, 0.7]).0);
+    let read = around.read(all, frame).unwrap();
+    assert_eq!(words(&read, "label"), ["cat", "dog"]);
+    assert_eq!(numbers(&read, "score"), [0.9, 0.7]);
+    assert_eq!(numbers(&read, "box"), [6.0, 2.0, 10.0, 6.0, 0.0, 0.0, 16.0, 8.0]);
+}
+
+#[test]
+fn regions_are_found_grown_and_read_in_order() {
+    let out = [spec("y", Datatype::Fp32, &[1, -1, -1])];
+    let graph = graph(spec("x", Datatype::Fp32, &[3, -1, -1]), &out);
+    let tables = "[preprocess.image]\n[postprocess.regions]\n";
+    let around = around(tables, &graph).unwrap();
+    let (_, frame) = around.prepare(&sent("image", &png(64, 40)), None).unwrap();
+    let mut map = vec![0.0f32; 64 * 40];
+    let mut fill = |(x0, x1), (y0, y1): (usize, usize)| {
+        (y0..y1).for_each(|y| map[y * 64 + x0..y * 64 + x1].fill(0.9));
+    };
+    fill((40, 56), (10, 16));
+    fill((8, 24), (11, 17));
+    fill((8, 50), (28, 33));
+    fill((60, 61), (1, 2));
+    let read = around.read(outputs("y", &[1, 40, 64], &map), frame).unwrap();
+    let polygons = numbers(&read, "polygon");
+    assert_eq!(read.get("polygon").unwrap().shape, [1, 3, 4, 2]);
+    // Left before right, then the line below; each larger than what the map shows.
+    let lefts: Vec<f32> = polygons.chunks(8).map(|corners| corners[0].round()).collect();
+    assert_eq!(lefts, [5.0, 37.0, 5.0]);
+    assert!(numbers(&read, "score").iter().all(|score| *score > 0.7));
+    // Nothing there is no error.
+    let none = around.read(outputs("y", &[1, 4, 4], &[0.0; 16]), frame).unwrap();
+    assert_eq!(none.get("polygon").unwrap().shape, [1, 0, 4, 2]);
+}
+
+#[test]
+fn pieces_are_cut_out_and_turned_upright() {
+    let picture = Picture::decode(&png(40, 20)).unwrap();
+    let upright = [10.0, 2.0, 30.0, 2.0, 30.0, 12.0, 10.0, 12.0];
+    let tall = [15.0, 0.0, 25.0, 0.0, 25.0, 20.0, 15.0, 20.0];
+    let flat = [3.0; 8];
+    let all = outputs("p", &[3, 4, 2], &[upright, tall, flat].concat());
+    let pieces = picture.crops(all.get("p").unwrap()).unwrap();
+    let sizes: Vec<_> = pieces.iter().map(Picture::size).collect();
+    assert_eq!(sizes, [(20, 10), (20, 10), (1, 1)]);
+    assert_eq!(pieces[0].0.get_pixel(2, 5).0, [255, 0, 0]);
+    assert_eq!(pieces[0].0.get_pixel(17, 5).0, [0, 0, 255]);
+    assert!(picture.crops(outputs("p", &[3], &[0.0; 3]).get("p").unwrap()).is_err());
+    let absurd =
+        outputs("p", &[1, 4, 2], &[f32::NAN, 1e30, -1e30, 0.0, f32::INFINITY, 1.0, 2.0, 3.0]);
+    assert_eq!(picture.crops(absurd.get("p").unwrap()).unwrap().len(), 1);
+}
+
+#[track_caller]
+fn refused(tables: &str, words: &str) {
+    let error = around(tables, &image_graph()).unwrap_err();
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
+fn every_mistake_in_the_tables_is_named() {
+    refused("[preprocess]\n", "one of the tables image, bytes and audio");
+    refused("[preprocess.image]\nwidht = 3\n", "unknown field `widht`");
+    refused("[preprocess.image]\nwidth = 3\n", "width without height");
+    refused("[preprocess.image]\ninput = \"z\"\n", "the graph has no 'z', but x");
+    refused("[preprocess.image]\nheight = 0\n", "0 is no length of an edge");
+    refused("[preprocess.image]\nheight = 99999\n", "99999 is no length");
+    refused("[preprocess.image]\nlongest = [5, 3]\n", "longest: 5 is more than 3");
+    refused("[preprocess.image]\nchannels = \"grey\"\n", "takes [3, -1, -1]");
+    refused("[preprocess.image]\nlayout = \"hwc\"\nchannels = \"grey\"\n", "takes [3, -1, -1]");
+    refused("[preprocess.image]\nstd = [0.0]\n", "std not 0");
+    refused("[preprocess.image]\nmean = [1.0, 2.0]\n", "mean: one number");
+    refused("[preprocess.bytes]\nhead = 0\n", "head + tail");
+    refused("[preprocess.bytes]\nhead = 3\n", "does not fit 'x'");
+    refused("[preprocess.audio]\nrate = 0\n", "rate: 0 Hz");
+    refused("[preprocess.audio]\nrate = 8000\n", "'x' has shape");
+    refused("[preprocess]\nzeros = [\"x\"]\n[preprocess.image]\n", "has no fixed size");
+    refused("[postprocess]\n", "one of the tables classes, text, boxes and regions");
+    refused("[postprocess.boxes]\n", "[preprocess.image] is needed");
+    refused("[preprocess.image]\n[postprocess.boxes]\nboxes = \"y\"\n", "both boxes and scores");
+    refused("[postprocess.text]\ncharacters = \"none.txt\"\n", "characters: none.txt");
+    refused("[postprocess.text]\ncharacters = \"../x\"\n", "not a safe file name");
+    refused("[postprocess.text]\ncharacters = \"characters.txt\"\nblank = 9\n", "no class 9");
+}
+
+#[test]
+fn chains_must_hold_together() {
+    let head = "kind = \"ensemble\"\n[[inputs]]\nname = \"image\"\ndatatype = \"BYTES\"\n\
+                shape = [1]\n[[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [1]\n";
+    let step = "[[steps]]\nmodel = \"a\"\ninputs = { x = \"image\" }\noutputs = { o = \"y\" }\n";
+    let folder = TestFolder::new();
+    let scan = |text: String| {
+        folder.write("chain/model.toml", text.as_bytes());
+        match Repository::open(folder.path()).unwrap().scan(&[]).remove(0) {
+            Found::Good(info) => Ok(info),
+            Found::Bad(bad) => Err(bad.error),
+        }
+    };
+    let info = scan(format!("{head}{step}")).unwrap();
+    assert_eq!(info.ensemble().unwrap().models().collect::<Vec<_>>(), ["a"]);
+    let error = |text: String| scan(text).unwrap_err();
+    assert!(error(head.to_owned()).contains("an ensemble has [[steps]]"));
+    let unknown = step.replace("\"image\"", "\"z\"");
+    assert!(error(format!("{head}{unknown}")).contains("steps: 1: there is no value 'z'"));
+    let other = step.replace("\"y\"", "\"z\"");
+    assert!(error(format!("{head}{other}")).contains("outputs: no step gives 'y'"));
+    assert!(error(format!("{head}[[steps]]\nmodel = \"a\"\n")).contains("a step has model"));
+    assert!(error(format!("{head}{step}[preprocess.image]\n")).contains("models of an ensemble"));
+    let plain = head.replace("ensemble", "identity");
+    assert!(error(format!("{plain}{step}")).contains("other kinds have none"));
+}

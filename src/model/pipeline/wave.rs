@@ -1,0 +1,123 @@
+//! From a recording to samples: WAV files, or bare PCM.
+
+use super::BadRow;
+use super::rows;
+use crate::model::signature::TensorSpec;
+use crate::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use std::io::Cursor;
+
+/// Most samples of a recording: an hour and more at 16 kHz.
+const SAMPLES_MAX: usize = 1 << 26;
+const RATE_MAX: u32 = 768_000;
+
+/// `[preprocess.audio]`: mono samples from -1 to 1 at the model's rate. With `frame` they are cut
+/// into frames of so many samples, each with the `context` samples before it in front; the last
+/// one is filled up with silence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wave {
+    #[serde(default)]
+    pub(super) input: Option<String>,
+    /// Samples a second.
+    rate: u32,
+    #[serde(default)]
+    frame: Option<usize>,
+    #[serde(default)]
+    context: usize,
+}
+
+impl Wave {
+    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), String> {
+        if !(1..=RATE_MAX).contains(&self.rate) {
+            return Err(format!("rate: {} Hz is not between 1 and {RATE_MAX}", self.rate));
+        }
+        let fits = |dim: i64, length: usize| dim < 0 || dim == length as i64;
+        let fitting = match (self.frame, spec.shape.as_slice()) {
+            (None, [dim]) => *dim < 0 && self.context == 0,
+            (Some(frame), [frames, dim]) if (1..=SAMPLES_MAX).contains(&frame) => {
+                self.context <= SAMPLES_MAX && *frames < 0 && fits(*dim, frame + self.context)
+            }
+            _ => false,
+        };
+        if fitting {
+            return Ok(());
+        }
+        Err(format!(
+            "'{}' has shape {:?}; needed is [-1], or with frame = N and context = M [-1, N + M]",
+            spec.name, spec.shape
+        ))
+    }
+
+    /// # Shapes
+    /// - output: `[1, samples]` or `[1, frames, context + frame]`
+    pub(super) fn prepare(&self, file: &[u8], spec: &TensorSpec) -> Result<Tensor, BadRow> {
+        let samples = self.samples(file).map_err(BadRow::Input)?;
+        if samples.is_empty() {
+            return Err(BadRow::Input("the recording holds no samples".to_owned()));
+        }
+        let Some(frame) = self.frame else {
+            let shape = [samples.len()];
+            return rows::floats(&spec.name, spec.datatype(), &shape, samples.into_iter());
+        };
+        let frames = samples.len().div_ceil(frame);
+        let size = frame + self.context;
+        let all = frames.checked_mul(size).filter(|all| *all <= SAMPLES_MAX);
+        all.ok_or_else(|| BadRow::Input("the recording is too long".to_owned()))?;
+        let at = |frame_at: usize, place: usize| {
+            let sample = (frame_at * frame + place).checked_sub(self.context);
+            sample.and_then(|sample| samples.get(sample)).copied().unwrap_or(0.0)
+        };
+        let values = (0..frames).flat_map(|f| (0..size).map(move |place| (f, place)));
+        let values = values.map(|(f, place)| at(f, place));
+        rows::floats(&spec.name, spec.datatype(), &[frames, size], values)
+    }
+
+    /// Bare PCM is taken for 16-bit little-endian mono of the model's rate.
+    fn samples(&self, file: &[u8]) -> Result<Vec<f32>, String> {
+        if file.starts_with(b"RIFF") {
+            return self.wav(file);
+        }
+        let (samples, rest) = file.as_chunks::<2>();
+        if !rest.is_empty() || samples.len() > SAMPLES_MAX {
+            return Err("the recording is neither a WAV file nor 16-bit PCM".to_owned());
+        }
+        Ok(samples.iter().map(|bytes| f32::from(i16::from_le_bytes(*bytes)) / 32768.0).collect())
+    }
+
+    fn wav(&self, file: &[u8]) -> Result<Vec<f32>, String> {
+        let bad =
+            |error: hound::Error| format!("the recording is no WAV file we can read: {error}");
+        let mut reader = hound::WavReader::new(Cursor::new(file)).map_err(bad)?;
+        let spec = reader.spec();
+        if spec.sample_rate != self.rate {
+            return Err(format!(
+                "the recording has {} samples a second, but the model takes {}; resample it \
+                 first, as with ffmpeg -ar {}",
+                spec.sample_rate, self.rate, self.rate
+            ));
+        }
+        let channels = usize::from(spec.channels.max(1));
+        let count = usize::try_from(reader.len()).unwrap_or(usize::MAX);
+        if count > SAMPLES_MAX || count > file.len() {
+            return Err("the recording is too long".to_owned());
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a power of two of at most 2^31")]
+        let full = (1u32 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
+        let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
+            hound::SampleFormat::Float => reader.samples::<f32>().collect(),
+            hound::SampleFormat::Int =>
+            {
+                #[allow(clippy::cast_precision_loss, reason = "samples have 24 good bits")]
+                reader
+                    .samples::<i32>()
+                    .map(|value| value.map(|value| value as f32 / full))
+                    .collect()
+            }
+        };
+        let samples = samples.map_err(bad)?;
+        #[allow(clippy::cast_precision_loss, reason = "few channels")]
+        let mono = |all: &[f32]| all.iter().sum::<f32>() / channels as f32;
+        Ok(samples.chunks_exact(channels).map(mono).collect())
+    }
+}
