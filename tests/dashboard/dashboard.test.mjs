@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { LOST, bandsAt, card, draw, openBrowser, startLoad, waitForCard, whyOf, withPage } from "./page.mjs";
-import { ELASTIC, FIRST, SECOND, SOFTWARE, THIRD, releaseMachine, startServer, takeMachine, waitFor } from "./server.mjs";
+import { ELASTIC, FIRST, ROOT, SECOND, SOFTWARE, THIRD, releaseMachine, startServer, takeMachine, waitFor } from "./server.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const MARKUP = "<img src=x onerror=window.__xss=1>";
@@ -119,6 +119,27 @@ describe("the page", { skip: !machine, timeout: 900_000 }, () => {
     await waitFor("the next answer", async () => (await page.locator("#answer-digit").textContent()) === "1");
     await waitFor("who answered", async () => /lvp|llvmpipe|SwiftShader/i.test(await page.locator("#answer-by").textContent()));
   }));
+
+  it("reads an image that is sent as a file, and draws where the lines are", async () => {
+    const reader = await startServer(machine, { args: ["--only", "cpu", "--cpu", "auto"] });
+    try {
+      await withPage(browser, reader.url, async (page) => {
+        await page.locator("#play-model").selectOption("ocr");
+        await page.getByTestId("play-file").setInputFiles(join(ROOT, "examples/page.png"));
+        await waitFor("the lines", async () => (await page.locator("#answer-found li").count()) === 4);
+        assert.match(await page.locator("#answer-found").innerText(), /^Every GPU in the box\n/);
+        const canvas = page.locator("#answer-picture");
+        await canvas.waitFor();
+        const red = await canvas.evaluate((node) => {
+          const { data } = node.getContext("2d").getImageData(0, 0, node.width, node.height);
+          return data.filter((value, at) => at % 4 === 0 && value > 180 && data[at + 1] < 110).length;
+        });
+        assert.ok(red > 500, `${red} red pixels`);
+      });
+    } finally {
+      await reader.end();
+    }
+  });
 
   it("comes back when the server does", () => onPage(async (page) => {
     const { port } = server;

@@ -114,7 +114,7 @@ export async function startServer(machine, { config = "", models, port = 0, args
   writeFileSync(join(folder, "c.toml"), `runtime_dir = ${JSON.stringify(join(folder, "run"))}\n${config}`);
   const log = [];
   const child = spawn(program, ["serve", "--listen", `127.0.0.1:${port}`, "--config", join(folder, "c.toml"), "--cache-dir", cache,
-    "--software-adapters", "allow", "--cpu", "never", ...(models ? ["--models", models] : []), ...args],
+    "--software-adapters", "allow", ...(args.includes("--cpu") ? [] : ["--cpu", "never"]), ...(models ? ["--models", models] : []), ...args],
     { cwd: folder, env: environment(machine), stdio: ["ignore", "ignore", "pipe"] });
   running.add(child);
   const ended = new Promise((resolve) => child.once("close", resolve));
