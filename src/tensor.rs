@@ -3,7 +3,7 @@
 //! Data are raw little-endian bytes in row-major order. `BYTES` elements carry a four-byte
 //! little-endian length each (Open Inference Protocol V2, binary tensor data extension).
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a tensor, named as the Open Inference Protocol V2 names it.
@@ -244,6 +244,16 @@ impl Tensor {
         data.resize(length.unwrap_or_default(), 0);
         Ok(Tensor { name: self.name.clone(), datatype: self.datatype, shape, data: data.freeze() })
     }
+}
+
+/// The data of a `BYTES` tensor with these elements.
+pub fn byte_elements<S: AsRef<[u8]>>(elements: &[S]) -> Bytes {
+    let mut data = BytesMut::new();
+    for element in elements.iter().map(AsRef::as_ref) {
+        data.put_u32_le(u32::try_from(element.len()).unwrap_or(u32::MAX));
+        data.put_slice(element);
+    }
+    data.freeze()
 }
 
 /// The named tensors of one request, one batch or one answer.

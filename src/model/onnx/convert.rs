@@ -3,8 +3,8 @@
 
 use crate::model::ModelError;
 use crate::onnx::{Elem, Raw};
-use crate::tensor::{Datatype, Tensor};
-use bytes::{BufMut, Bytes, BytesMut};
+use crate::tensor::{Datatype, Tensor, byte_elements};
+use bytes::Bytes;
 
 /// # Errors
 /// [`ModelError::Input`] for text that is not UTF-8.
@@ -21,18 +21,8 @@ pub(super) fn from_raw(name: &str, raw: Raw) -> Result<Tensor, ModelError> {
     let broken = |detail: String| ModelError::Broken(format!("output '{name}': {detail}"));
     let none = || broken(format!("{} has no name in the protocol", raw.elem));
     let datatype = raw.elem.datatype().ok_or_else(none)?;
-    let data = if datatype == Datatype::Bytes { prefixed(&raw.text) } else { raw.bytes };
+    let data = if datatype == Datatype::Bytes { byte_elements(&raw.text) } else { raw.bytes };
     Tensor::new(name, datatype, raw.shape, data).map_err(|error| broken(error.to_string()))
-}
-
-/// Elements with their lengths in front.
-fn prefixed(text: &[String]) -> Bytes {
-    let mut data = BytesMut::new();
-    for word in text {
-        data.put_u32_le(u32::try_from(word.len()).unwrap_or(u32::MAX));
-        data.put_slice(word.as_bytes());
-    }
-    data.freeze()
 }
 
 fn text(tensor: &Tensor) -> Result<Vec<String>, ModelError> {

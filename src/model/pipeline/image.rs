@@ -263,7 +263,7 @@ impl ImageSpec {
     fn resize(&self, image: &RgbImage) -> Result<(RgbImage, Frame), String> {
         let (width, height) = image.dimensions();
         check_size(width, height)?;
-        let filter = self.filter.library();
+        let filter = self.filter.kernel();
         let resized = |w: u32, h: u32| imageops::resize(image, w.max(1), h.max(1), filter);
         let ratio = |to: u32, from: u32| to as f32 / from as f32;
         let frame = |image: &RgbImage, scale: (f32, f32), offset: (f32, f32)| Frame {
@@ -330,7 +330,7 @@ fn rounded(edge: u32, scale: f32) -> u32 {
 }
 
 impl Filter {
-    fn library(self) -> FilterType {
+    fn kernel(self) -> FilterType {
         match self {
             Filter::Nearest => FilterType::Nearest,
             Filter::Bilinear => FilterType::Triangle,

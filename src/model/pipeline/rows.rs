@@ -1,7 +1,7 @@
 //! Single rows as tensors: floats and text in, floats and text out.
 
 use super::BadRow;
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::tensor::{Datatype, Tensor, Tensors, byte_elements};
 use bytes::{BufMut, Bytes, BytesMut};
 use half::f16;
 
@@ -29,14 +29,8 @@ pub(super) fn floats(
 }
 
 /// A row of words.
-pub(super) fn words<S: AsRef<str>>(name: &str, words: &[S]) -> Result<Tensor, BadRow> {
-    let mut data = BytesMut::new();
-    for word in words {
-        let word = word.as_ref().as_bytes();
-        data.put_u32_le(u32::try_from(word.len()).unwrap_or(u32::MAX));
-        data.put_slice(word);
-    }
-    row(name, Datatype::Bytes, &[words.len()], data.freeze())
+pub(super) fn words<S: AsRef<[u8]>>(name: &str, words: &[S]) -> Result<Tensor, BadRow> {
+    row(name, Datatype::Bytes, &[words.len()], byte_elements(words))
 }
 
 fn row(name: &str, datatype: Datatype, shape: &[usize], data: Bytes) -> Result<Tensor, BadRow> {
