@@ -113,6 +113,20 @@ impl Files {
         .map_err(bad)
     }
 
+    /// Opens a file of this folder, to be read piece by piece.
+    ///
+    /// # Errors
+    /// As [`Files::read`] has them.
+    pub(crate) fn source_of(&self, name: &str) -> Result<crate::onnx::Source, BadFile> {
+        let path = self.path_of(name);
+        let bad = |detail: String| BadFile::new(path.clone(), detail);
+        let Some(root) = self.root.as_ref().filter(|_| name.split('/').all(is_safe_name)) else {
+            return self.read(name).map(Into::into);
+        };
+        let file = open_plain(root, &path, FILE_BYTES_MAX).map_err(bad)?;
+        crate::onnx::Source::of(file).map_err(|error| bad(io_detail(&error)))
+    }
+
     /// Names of the folders in this one, sorted; hidden ones are left out. A link that leads
     /// nowhere is among them, so that it is reported rather than passed over.
     pub(crate) fn folders(&self) -> Result<Vec<String>, BadFile> {
@@ -215,8 +229,8 @@ fn read_embedded(path: &str, bytes_max: u64) -> Result<Bytes, String> {
     })
 }
 
-/// Reads the file at `path` below the canonical folder `root`.
-fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, String> {
+/// Opens the file at `path` below the canonical folder `root`.
+fn open_plain(root: &Path, path: &str, bytes_max: u64) -> Result<File, String> {
     let real = root.join(path).canonicalize().map_err(|error| io_detail(&error))?;
     if !real.starts_with(root) {
         return Err(
@@ -229,10 +243,15 @@ fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, String> 
         return Err("is not a plain file".into());
     }
     check_size(metadata.len(), bytes_max)?;
+    File::open(&real).map_err(|error| io_detail(&error))
+}
+
+fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, String> {
+    let file = open_plain(root, path, bytes_max)?;
+    let length = file.metadata().map_err(|error| io_detail(&error))?.len();
+    let length = usize::try_from(length).map_err(|_| "is too large for this machine")?;
     let mut data = Vec::new();
-    let length = usize::try_from(metadata.len()).map_err(|_| "is too large for this machine")?;
     data.try_reserve_exact(length).map_err(|_| "does not fit into memory")?;
-    let file = File::open(&real).map_err(|error| io_detail(&error))?;
     // It may have grown since it was measured.
     let read = file.take(bytes_max.saturating_add(1)).read_to_end(&mut data);
     read.map_err(|error| io_detail(&error))?;

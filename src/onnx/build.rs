@@ -63,15 +63,25 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
     at.ok_or_else(|| format!("axis {axis} of a tensor with {rank} dimensions"))
 }
 
+/// Runs of axes without gaps: the first and how many.
+fn adjacent(axes: &[usize]) -> Vec<(usize, usize)> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for axis in sorted {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == axis => *count += 1,
+            _ => runs.push((axis, 1)),
+        }
+    }
+    runs
+}
+
 impl Tracer<'_> {
     /// A constant of integers in one dimension.
     pub(crate) fn indices(&self, values: Vec<i64>) -> Result<T, String> {
         self.constant(Host::ints(Elem::I64, vec![values.len()], values))
-    }
-
-    /// One number, as a scalar of a type.
-    pub(crate) fn number(&self, elem: Elem, value: f64) -> Result<T, String> {
-        self.constant(Host::numbers(elem, vec![], vec![value]))
     }
 
     /// A constant of one number throughout.
@@ -112,6 +122,9 @@ impl Tracer<'_> {
     pub(crate) fn binary(&mut self, binary: Binary, x: &T, y: &T) -> Result<T, String> {
         same_type(x, y)?;
         let shape = broadcast(&x.shape, &y.shape)?;
+        // A number stands on the right, where that is the same.
+        let turns = matches!(binary, Binary::Add | Binary::Mul);
+        let (x, y) = if turns && x.is_constant() { (y, x) } else { (x, y) };
         if let Some(scalar) = self.scalar_of(binary, x, y, &shape)? {
             return self.emit(scalar, &[x], x.elem, shape);
         }
@@ -332,17 +345,23 @@ impl Tracer<'_> {
         self.constant(Host::text(shape, words))
     }
 
-    /// Sums, maxima and the like over axes, which stay with length 1.
+    /// Sums, maxima and the like over axes, which stay with length 1. Adjacent ones go as one.
     pub(crate) fn reduce(&mut self, reduce: Reduce, x: &T, axes: &[usize]) -> Result<T, String> {
         let mut result = x.clone();
-        for axis in axes {
-            let mut shape = result.shape.clone();
-            match shape.get_mut(*axis) {
-                Some(length) if *length == 0 => return Err("reduces nothing".to_owned()),
-                Some(length) => *length = 1,
-                None => return Err(format!("axis {axis} of shape {:?}", x.shape)),
+        for (first, count) in adjacent(axes) {
+            let lengths = result.shape.get(first..first + count);
+            let lengths = lengths.ok_or_else(|| format!("axes {axes:?} of shape {:?}", x.shape))?;
+            if lengths.contains(&0) {
+                return Err("reduces nothing".to_owned());
             }
-            result = self.emit(Op::Reduce(reduce, *axis), &[&result], x.elem, shape)?;
+            let mut flat = result.shape.clone();
+            flat.splice(first..first + count, [lengths.iter().product()]);
+            let mut shape = result.shape.clone();
+            shape.splice(first..first + count, vec![1; count]);
+            let whole = self.reshape(&result, &flat)?;
+            flat.splice(first..=first, [1]);
+            let reduced = self.emit(Op::Reduce(reduce, first), &[&whole], x.elem, flat)?;
+            result = self.reshape(&reduced, &shape)?;
         }
         Ok(result)
     }

@@ -4,7 +4,7 @@
 use super::compile::Compiler;
 use super::graph::{ModelFile, Port, Sort};
 use super::host::Host;
-use super::plan::Held;
+use super::plan::{Env, Held};
 use super::proto::{OptionalProto, SequenceProto, TensorProto};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
@@ -74,21 +74,33 @@ fn run(file: &ModelFile, place: &Place, inputs: Vec<Item>) -> Result<Vec<Item>, 
     }
     let mut constants = Constants::default();
     let mut t = Tracer::new(place.clone(), &mut constants);
-    let values = inputs.into_iter().map(|item| value(&mut t, item, place));
+    let mut held = Vec::new();
+    let values = inputs.into_iter().map(|item| value(&mut t, item, place, &mut held));
     let values = values.collect::<Result<Vec<_>, _>>()?;
     let outputs = Compiler { file }.main(&mut t, values, &tensors)?;
     let mut flat = Vec::new();
     outputs.iter().for_each(|output| flatten(output, &mut flat));
-    let (results, _) = t.finish(&flat)?;
+    let (mut results, plan) = t.finish(&flat, true)?;
+    // What later requests get is looked at, where there is a plan for them.
+    if let Some(plan) = plan {
+        let mut env = Env { place: place.clone(), values: held.into_iter().map(Some).collect() };
+        results = plan.run(&mut env).map_err(|stop| format!("the plan: {stop:?}"))?;
+    }
     let mut results = results.into_iter();
     Ok(outputs.iter().map(|output| rebuild(output, &mut results)).collect())
 }
 
-fn value(t: &mut Tracer<'_>, item: Item, place: &Place) -> Result<Value, String> {
+/// `inputs` gets what the plan's inputs hold, in order.
+fn value(
+    t: &mut Tracer<'_>,
+    item: Item,
+    place: &Place,
+    inputs: &mut Vec<Held>,
+) -> Result<Value, String> {
     Ok(match item {
         Item::Nothing => Value::Optional(None),
         Item::Sequence(items) => {
-            let items = items.into_iter().map(|item| value(t, item, place));
+            let items = items.into_iter().map(|item| value(t, item, place, inputs));
             Value::Sequence(items.collect::<Result<_, _>>()?)
         }
         Item::Tensor(raw) => {
@@ -97,6 +109,7 @@ fn value(t: &mut Tracer<'_>, item: Item, place: &Place) -> Result<Value, String>
             } else {
                 Held::Tensor(Tensor::upload(from_raw(&raw, place)?, &place.device))
             };
+            inputs.push(held.clone());
             Value::Tensor(t.input(raw.elem, raw.shape, held))
         }
     })
@@ -143,7 +156,7 @@ fn read(path: &Path, port: &Port) -> Result<Item, String> {
 
 fn tensor(proto: &TensorProto) -> Result<Item, String> {
     let none = |_: &str| Err("a data set has no external data".to_owned());
-    Raw::read(proto, &none).map(Item::Tensor)
+    Raw::read(proto, Some(&none)).map(Item::Tensor)
 }
 
 fn sequence(proto: &SequenceProto) -> Result<Item, String> {

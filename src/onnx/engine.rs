@@ -44,6 +44,10 @@ impl Engine {
         Ok(Engine { file, tensors, constants, place, plans, runs: 0 })
     }
 
+    pub(crate) fn weights_bytes(&self) -> usize {
+        self.file.weights_bytes()
+    }
+
     /// What a run on such inputs costs; `None` if there is no plan for them.
     pub(crate) fn profile(&self, inputs: &[Raw]) -> Option<Profile> {
         let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
@@ -108,6 +112,24 @@ impl Engine {
         Ok(outputs)
     }
 
+    /// Answers node by node, with nothing known before: what plans are held against.
+    #[cfg(test)]
+    pub(crate) fn interpret(&self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+        let mut constants = Constants::default();
+        let mut t = Tracer::new(self.place.clone(), &mut constants);
+        let mut input = |raw: &Raw| {
+            Ok::<T, String>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
+        };
+        let values = inputs.iter().map(|raw| Ok(Value::Tensor(input(raw)?)));
+        let values = values.collect::<Result<Vec<_>, String>>()?;
+        let named = self.file.graph.constants.iter();
+        let named = named.map(|(name, raw)| Ok((name.clone(), input(raw)?)));
+        let named = named.collect::<Result<HashMap<_, _>, String>>()?;
+        let outputs = Compiler { file: &self.file }.main(&mut t, values, &named)?;
+        let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        Ok(t.finish(&outputs, false)?.0)
+    }
+
     fn plan(&mut self, inputs: &[Raw]) -> Result<(Vec<Raw>, Option<Plan>), String> {
         let mut t = Tracer::new(self.place.clone(), &mut self.constants);
         let mut values = Vec::with_capacity(inputs.len());
@@ -117,12 +139,8 @@ impl Engine {
         }
         let compiler = Compiler { file: &self.file };
         let outputs = compiler.main(&mut t, values, &self.tensors)?;
-        let tensor = |value: Value| match value {
-            Value::Tensor(t) => Ok(t),
-            _ => Err("an output is no tensor".to_owned()),
-        };
         let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
-        t.finish(&outputs)
+        t.finish(&outputs, true)
     }
 
     fn keep(&mut self, key: Key, plan: Plan) {
@@ -133,6 +151,13 @@ impl Engine {
             }
         }
         self.plans.insert(key, (Arc::new(plan), self.runs));
+    }
+}
+
+fn tensor(value: Value) -> Result<T, String> {
+    match value {
+        Value::Tensor(t) => Ok(t),
+        _ => Err("an output is no tensor".to_owned()),
     }
 }
 
@@ -152,3 +177,6 @@ impl Form {
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "random_tests.rs"]
+mod random_tests;

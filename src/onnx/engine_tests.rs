@@ -17,7 +17,7 @@ const FILES: [&[u8]; 3] = [
 ];
 
 fn load(data: &[u8]) -> Result<Engine, String> {
-    let file = ModelFile::read(Bytes::copy_from_slice(data), &none)?;
+    let file = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none))?;
     Engine::new(file, Place::host())
 }
 

@@ -5,7 +5,8 @@ use super::proto::{
     AttributeProto, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto,
     TypeValue, ValueInfoProto,
 };
-use super::raw::{Raw, ReadFile};
+use super::raw::{Beside, Raw};
+use super::source::Source;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::{BTreeSet, HashMap};
@@ -107,13 +108,15 @@ pub(crate) struct Function {
 }
 
 impl ModelFile {
-    /// Reads a file's bytes; large tensors in it are not copied. `files` reads external data.
+    /// Reads a file. `files` opens those with external data.
     ///
     /// # Errors
     /// Naming the node or tensor and what is wrong with it.
-    pub(crate) fn read(data: Bytes, files: ReadFile<'_>) -> Result<ModelFile, String> {
-        let proto =
-            ModelProto::decode(data).map_err(|error| format!("is no ONNX file: {error}"))?;
+    pub(crate) fn read(source: Source, files: Beside<'_>) -> Result<ModelFile, String> {
+        let mut stream = source.stream(files.is_none());
+        let proto = ModelProto::decode(&mut stream);
+        stream.end()?;
+        let proto = proto.map_err(|error| format!("is no ONNX file: {error}"))?;
         let opsets = opsets(proto.opset_import.iter().map(|set| (&set.domain, set.version)))?;
         let graph = proto.graph.ok_or("is no ONNX file: it has no graph")?;
         let reader = Reader { opsets, files };
@@ -126,6 +129,11 @@ impl ModelFile {
             functions.insert(key, function);
         }
         Ok(ModelFile { graph, opset, functions })
+    }
+
+    /// Of the main graph's own tensors.
+    pub(crate) fn weights_bytes(&self) -> usize {
+        self.graph.constants.iter().map(|(_, raw)| raw.bytes.len()).sum()
     }
 
     /// Version of the standard operators that the main graph is written in.
@@ -156,7 +164,7 @@ fn plain_domain(domain: &str) -> &str {
 
 struct Reader<'a> {
     opsets: HashMap<String, i64>,
-    files: ReadFile<'a>,
+    files: Beside<'a>,
 }
 
 impl Reader<'_> {

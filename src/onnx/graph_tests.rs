@@ -12,7 +12,7 @@ fn file(nodes: Vec<NodeProto>) -> ModelProto {
 }
 
 fn read(proto: &ModelProto) -> Result<ModelFile, String> {
-    ModelFile::read(proto.encode_to_vec().into(), &none)
+    ModelFile::read(Bytes::from(proto.encode_to_vec()).into(), Some(&none))
 }
 
 #[track_caller]
@@ -66,7 +66,7 @@ fn opsets_of_the_future_are_refused() {
 #[test]
 fn what_is_no_file_of_onnx_is_refused() {
     for data in [&b""[..], b"\0\0\0\0", b"hello there", &[0xff; 100]] {
-        let error = ModelFile::read(Bytes::copy_from_slice(data), &none).unwrap_err();
+        let error = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none)).unwrap_err();
         assert!(error.contains("is no ONNX file"), "{error}");
     }
 }
@@ -87,7 +87,7 @@ fn a_file_cut_anywhere_is_an_error_or_a_smaller_file() {
     let whole = proto.encode_to_vec();
     for end in 0..whole.len() {
         // Whatever it says, it says it without a panic.
-        let _ = ModelFile::read(Bytes::copy_from_slice(&whole[..end]), &none);
+        let _ = ModelFile::read(Bytes::copy_from_slice(&whole[..end]).into(), Some(&none));
     }
 }
 

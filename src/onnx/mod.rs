@@ -7,8 +7,10 @@ mod compile;
 mod control;
 mod cpu;
 mod dataset;
+mod draft;
 mod elem;
 mod engine;
+mod fuse;
 mod graph;
 mod host;
 mod indices;
@@ -19,6 +21,7 @@ mod plan;
 mod profile;
 mod proto;
 mod raw;
+mod source;
 mod sparse;
 mod tensor;
 #[cfg(test)]
@@ -31,6 +34,7 @@ pub(crate) use engine::Engine;
 pub(crate) use graph::{Dim, ModelFile, Port, Sort};
 pub(crate) use profile::{Profile, Times};
 pub(crate) use raw::Raw;
+pub(crate) use source::Source;
 pub(crate) use tensor::Place;
 
 use std::path::Path;
@@ -60,28 +64,39 @@ pub fn check_data_sets(
 }
 
 fn read(folder: &Path) -> Result<ModelFile, String> {
-    let path = folder.join("model.onnx");
-    let data = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let beside = |name: &str| match std::fs::read(folder.join(name)) {
-        Ok(data) => Ok(bytes::Bytes::from(data)),
-        Err(error) => Err(format!("external data: '{name}': {error}")),
-    };
-    ModelFile::read(data.into(), &beside)
+    read_file(&folder.join("model.onnx"))
 }
 
-/// How long the model in a folder takes for the inputs of its first data set: the median of some
+/// Reads a file, with external data from where it is.
+///
+/// # Errors
+/// What cannot be read, or is wrong with it.
+pub(crate) fn read_file(path: &Path) -> Result<ModelFile, String> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let open = |path: &Path| {
+        let source = std::fs::File::open(path).and_then(Source::of);
+        source.map_err(|error| format!("{}: {error}", path.display()))
+    };
+    ModelFile::read(open(path)?, Some(&|name: &str| open(&folder.join(name))))
+}
+
+/// How long the model in a folder takes for the inputs of a data set beside it: the median of some
 /// runs behind others that warm it up. `threads` are not its business: see `RAYON_NUM_THREADS`.
 ///
 /// # Errors
 /// What failed.
 pub fn time_data_set(
     folder: &Path,
+    set: &str,
     device: &burn::tensor::Device,
     budget: Duration,
 ) -> Result<Duration, String> {
     let file = read(folder)?;
-    let inputs = dataset::tensors(&file, &folder.join("test_data_set_0"))?;
+    let inputs = dataset::tensors(&file, &folder.join(set))?;
     let mut engine = Engine::new(file, Place::of(device))?;
+    // Makes the plan and tunes kernels.
+    engine.run(&inputs)?;
+    engine.run(&inputs)?;
     let begin = crate::clock::now();
     let mut times = Vec::new();
     while times.len() < 5 || begin.elapsed() < budget {
@@ -89,8 +104,21 @@ pub fn time_data_set(
         engine.run(&inputs)?;
         times.push(begin.elapsed());
     }
-    // The first ones make the plan and tune kernels.
     let mut times = times.split_off(times.len() / 3);
     times.sort_unstable();
     Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+}
+
+/// How long it takes until the model in a folder is ready to be warmed up, and how many bytes of
+/// weights it has.
+///
+/// # Errors
+/// What failed.
+pub fn time_load(
+    folder: &Path,
+    device: &burn::tensor::Device,
+) -> Result<(Duration, usize), String> {
+    let begin = crate::clock::now();
+    let engine = Engine::new(read(folder)?, Place::of(device))?;
+    Ok((begin.elapsed(), engine.weights_bytes()))
 }

@@ -197,10 +197,12 @@ pub(crate) enum Output {
 }
 
 /// Everything that answers requests of one set of shapes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) items: Vec<Item>,
     pub(crate) outputs: Vec<Output>,
+    /// Launches that were left after each way of fusing, by its name.
+    pub(crate) launches: Vec<(&'static str, usize)>,
 }
 
 impl Plan {

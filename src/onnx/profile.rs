@@ -19,12 +19,15 @@ pub(crate) struct Profile {
     pub(crate) read_backs: usize,
     /// Most bytes of results that are held at once, weights aside.
     pub(crate) bytes: usize,
+    /// Launches that each way of fusing left, in order; the first is none.
+    pub(crate) fused: Vec<(&'static str, usize)>,
 }
 
 impl Plan {
     /// `inputs`: how many there are, and what they are.
     pub(crate) fn profile(&self, inputs: &[Form]) -> Profile {
         let mut profile = Profile { uploads: inputs.len(), ..Profile::default() };
+        profile.fused.clone_from(&self.launches);
         let mut live: BTreeMap<usize, usize> = inputs.iter().map(bytes).enumerate().collect();
         for item in &self.items {
             match item {
@@ -55,13 +58,14 @@ impl Plan {
         for item in &self.items {
             let begin = clock::now();
             env.run(item)?;
+            let took = begin.elapsed();
             let name = match item {
                 Item::Guard(..) => "Guard".to_owned(),
                 Item::Step(step) => step.op.name(),
             };
             let (count, time) = times.entry(name).or_default();
             *count += 1;
-            *time += begin.elapsed();
+            *time += took;
         }
         Ok(())
     }
@@ -76,8 +80,8 @@ impl Profile {
                     step.args.iter().filter(|arg| matches!(arg, Arg::Var(_))).count();
                 self.uploads += step.outputs.len();
             }
-            Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) => self.views += 1,
-            _ => self.launches += 1,
+            op if op.is_launch() => self.launches += 1,
+            _ => self.views += 1,
         }
     }
 }

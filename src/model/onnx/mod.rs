@@ -30,7 +30,7 @@ pub struct Onnx {
 pub fn load(context: &LoadContext<'_>) -> Result<Onnx, ModelError> {
     let (files, name) = (context.files, context.info.graph_file());
     let broken = |detail: String| ModelError::Broken(format!("{}: {detail}", files.path_of(&name)));
-    let file = signature::read(files, &name)?;
+    let file = signature::read(files, &name, true)?;
     let missing = file.missing_operators();
     if !missing.is_empty() {
         return Err(broken(format!("operators that are not supported: {}", missing.join(", "))));

@@ -27,15 +27,17 @@ pub(crate) enum Rows {
     Whole,
 }
 
-/// Reads a graph; external data are looked for beside it.
+/// Reads a graph; external data are looked for beside it. Without `weights`, only what it takes and
+/// gives is good for anything.
 ///
 /// # Errors
 /// Naming the file and what is wrong with it.
-pub(crate) fn read(files: &Files, name: &str) -> Result<ModelFile, BadFile> {
+pub(crate) fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile, BadFile> {
     let bad = |detail: String| BadFile::new(files.path_of(name), detail);
-    let data = files.read(name)?;
-    let beside = |name: &str| files.read(name).map_err(|error| error.to_string());
-    ModelFile::read(data, &beside).map_err(bad)
+    let beside = |name: &str| files.source_of(name).map_err(|error| error.to_string());
+    let source = files.source_of(name)?;
+    if weights { ModelFile::read(source, Some(&beside)) } else { ModelFile::read(source, None) }
+        .map_err(bad)
 }
 
 /// Puts what the graph says into what `model.toml` left open. `rows_open`: whether it says nothing
@@ -49,7 +51,7 @@ pub(crate) fn complete(
     rows_open: bool,
 ) -> Result<(), BadFile> {
     let name = info.graph_file();
-    let file = read(files, &name)?;
+    let file = read(files, &name, false)?;
     let bad = |detail: String| BadFile::new(files.path_of(&name), detail);
     let (own, rows) = of(&file).map_err(bad)?;
     if info.signature.inputs.is_empty() {

@@ -4,15 +4,36 @@
 use crate::onnx::op::Unary;
 use pulp::Arch;
 
-/// What to do with elements for a function, if there is a faster way than burn's.
+/// What to do with elements for a function of floats.
 pub(super) fn function(unary: Unary) -> Option<fn(&mut [f32])> {
     Some(match unary {
+        Unary::Abs => |values| map(values, f32::abs),
+        Unary::Acos => |values| map(values, f32::acos),
+        Unary::Acosh => |values| map(values, f32::acosh),
+        Unary::Asin => |values| map(values, f32::asin),
+        Unary::Asinh => |values| map(values, f32::asinh),
+        Unary::Atan => |values| map(values, f32::atan),
+        Unary::Atanh => |values| map(values, f32::atanh),
+        Unary::Ceil => |values| map(values, f32::ceil),
+        Unary::Cos => |values| map(values, f32::cos),
+        Unary::Cosh => |values| map(values, f32::cosh),
         Unary::Erf => |values| map(values, erf),
         Unary::Exp => |values| map(values, exp),
+        Unary::Floor => |values| map(values, f32::floor),
         Unary::Gelu => |values| map(values, |x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))),
+        Unary::Log => |values| map(values, f32::ln),
+        Unary::Neg => |values| map(values, |x| -x),
+        Unary::Recip => |values| map(values, f32::recip),
+        // NaN stays.
+        Unary::Relu => |values| map(values, |x| if x < 0.0 { 0.0 } else { x }),
+        Unary::Round => |values| map(values, f32::round_ties_even),
         Unary::Sigmoid => |values| map(values, |x| 1.0 / (1.0 + exp(-x))),
+        Unary::Sin => |values| map(values, f32::sin),
+        Unary::Sinh => |values| map(values, f32::sinh),
+        Unary::Sqrt => |values| map(values, f32::sqrt),
+        Unary::Tan => |values| map(values, f32::tan),
         Unary::Tanh => |values| map(values, tanh),
-        _ => return None,
+        Unary::BitNot | Unary::IsInf | Unary::IsNan | Unary::Not | Unary::Sign => return None,
     })
 }
 
@@ -31,10 +52,20 @@ pub(super) fn clamp(least: Option<f64>, most: Option<f64>) -> impl Fn(&mut [f32]
 const FRAC_1_SQRT_2: f32 = std::f32::consts::FRAC_1_SQRT_2;
 
 #[inline(always)]
-fn map(values: &mut [f32], function: impl Fn(f32) -> f32) {
+pub(super) fn map(values: &mut [f32], function: impl Fn(f32) -> f32) {
     Arch::new().dispatch(|| {
         for value in values {
             *value = function(*value);
+        }
+    });
+}
+
+/// With the elements of another slice beside them.
+#[inline(always)]
+pub(super) fn map_with(values: &mut [f32], others: &[f32], function: impl Fn(f32, f32) -> f32) {
+    Arch::new().dispatch(|| {
+        for (value, other) in values.iter_mut().zip(others) {
+            *value = function(*value, *other);
         }
     });
 }

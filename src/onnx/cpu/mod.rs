@@ -4,6 +4,7 @@
 //! `pulp` runs a loop with the widest vectors that the processor has.
 
 mod conv;
+mod elements;
 mod elementwise;
 mod pool;
 mod softmax;
@@ -26,6 +27,9 @@ impl Op {
     pub(crate) fn run_fast(&self, mut inputs: Vec<Tensor>) -> Result<Tensor, Vec<Tensor>> {
         if !inputs.iter().all(|input| on_host(input) && input.dtype() == DType::F32) {
             return Err(inputs);
+        }
+        if let Op::Elements(program) = self {
+            return elements::run(program, inputs);
         }
         let done = match (self, &inputs[..]) {
             (Op::Unary(unary), [_]) => match elementwise::function(*unary) {

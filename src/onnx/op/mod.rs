@@ -1,5 +1,6 @@
 //! The steps that a plan is made of: each an operation of burn, or a function of the host.
 
+mod elements;
 mod elementwise;
 mod layout;
 mod module;
@@ -9,7 +10,8 @@ use super::elem::Kind;
 use super::host::Host;
 use super::tensor::{Tensor, at_least_1d};
 use burn::backend::ops::{
-    ActivationOps, DeformConvOptions, FloatTensorOps, IntTensorOps, ModuleOps,
+    ActivationOps, AttentionModuleOptions, DeformConvOptions, FloatTensorOps, IntTensorOps,
+    ModuleOps,
 };
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::{DType, Slice};
@@ -19,6 +21,8 @@ use module::{average_pool, begin2, conv, conv_transpose, max_pool, two};
 use reduce::{arg, cumulate};
 use std::fmt;
 use std::sync::Arc;
+
+pub(crate) use elements::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Operand, Program};
 
 /// Of one tensor, element by element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +171,14 @@ pub(crate) enum Op {
     LogSoftmax(usize),
     /// Over the last axis: data, scale, perhaps bias.
     LayerNorm(f64),
+    /// Queries, keys and values `[batch, heads, length, size]`, perhaps a mask to be added to the
+    /// scores; the scale, if it is not one over the root of the size.
+    Attention(Option<f64>),
+    /// Several steps element by element.
+    Elements(Arc<Program>),
+    /// A step that takes the first so many inputs; its result, in a shape, is the first input of a
+    /// program, with the others behind it.
+    Then(Arc<Op>, usize, Vec<usize>, Arc<Program>),
     Host(HostOp),
 }
 
@@ -188,10 +200,34 @@ macro_rules! by_kind {
 use by_kind;
 
 impl Op {
+    /// Whether something is computed, and not only looked at in another way.
+    pub(crate) fn is_launch(&self) -> bool {
+        !matches!(self, Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Host(_))
+    }
+
+    /// Whether a program may follow upon its result before that is all done.
+    pub(crate) fn is_anchor(&self) -> bool {
+        matches!(
+            self,
+            Op::Conv(_)
+                | Op::ConvTranspose(..)
+                | Op::DeformConv(..)
+                | Op::MatMul
+                | Op::LayerNorm(_)
+                | Op::Attention(_)
+                | Op::MaxPool(..)
+                | Op::AveragePool(..)
+                | Op::Reduce(..)
+                | Op::Softmax(_)
+        )
+    }
+
     /// What kind of step it is.
     pub(crate) fn name(&self) -> String {
         let text = format!("{self:?}");
         match self {
+            Op::Elements(program) => program.name(),
+            Op::Then(op, _, _, program) => format!("{} > {}", op.name(), program.name()),
             Op::Unary(unary) => format!("{unary:?}"),
             Op::Binary(binary) | Op::Scalar(binary, _) => format!("{binary:?}"),
             Op::Reduce(reduce, _) => format!("Reduce{reduce:?}"),
@@ -210,11 +246,14 @@ impl Op {
             Ok(fast) => return Ok(fast),
             Err(inputs) => inputs,
         };
+        match self {
+            Op::Cat(axis) => return Ok(cat(inputs, *axis)),
+            Op::Elements(program) => return program.run(inputs),
+            Op::Then(op, count, shape, program) => return then(op, *count, shape, program, inputs),
+            _ => {}
+        }
         let mut inputs = inputs.into_iter();
         let short = || format!("{self:?} has too few inputs");
-        if let Op::Cat(axis) = self {
-            return Ok(cat(inputs.collect(), *axis));
-        }
         let x = inputs.next().ok_or_else(short)?;
         let x = match self.of_one(x) {
             Ok(tensor) => return Ok(tensor),
@@ -295,8 +334,33 @@ impl Op {
                     DeformConvOptions::new(stride, padding, dilation, groups, *offset_groups);
                 wrap(Dispatch::deform_conv2d(x, offset, y()?, mask, bias, options))
             }
+            Op::Attention(scale) => {
+                let (key, value) = (y()?, next()?);
+                let options =
+                    AttentionModuleOptions { scale: *scale, softcap: None, is_causal: false };
+                wrap(Dispatch::attention(x, key, value, None, next(), options))
+            }
             Op::LayerNorm(epsilon) => wrap(Dispatch::layer_norm(x, y()?, next(), *epsilon)),
             _ => return None,
         })
     }
+}
+
+fn then(
+    op: &Op,
+    count: usize,
+    shape: &[usize],
+    program: &Arc<Program>,
+    mut inputs: Vec<Tensor>,
+) -> Result<Tensor, String> {
+    if inputs.len() < count {
+        return Err(format!("{op:?} has too few inputs"));
+    }
+    let rest = inputs.split_off(count);
+    let mut result = op.run(inputs)?;
+    if result.shape() != shape {
+        result = result.reshape(&at_least_1d(shape));
+    }
+    let inputs = std::iter::once(result).chain(rest).collect();
+    Op::Elements(program.clone()).run(inputs)
 }

@@ -12,7 +12,7 @@ use crate::onnx::trace::{T, Tracer};
 pub(super) const TABLE: Table = &[
     ("AveragePool", average),
     ("Col2Im", col2im),
-    ("GlobalAveragePool", |t, call| global(t, call, global_average)),
+    ("GlobalAveragePool", |t, call| global(t, call, super::activation::mean)),
     ("GlobalLpPool", |t, call| {
         let p = power(call)?;
         let x = call.tensor(0)?;
@@ -31,18 +31,6 @@ fn global(t: &mut Tracer<'_>, call: &Call<'_>, pool: Pool) -> Outputs {
     let x = call.tensor(0)?;
     let axes: Vec<usize> = (2..x.rank()).collect();
     one(pool(t, x, &axes)?)
-}
-
-fn global_average(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
-    if x.rank() > 3 && x.len() > 0 {
-        // One axis is quicker to reduce than several.
-        let kept: Vec<usize> = x.shape.iter().take(2).copied().collect();
-        let size: usize = x.shape.iter().skip(2).product();
-        let flat = t.reshape(x, &[kept.clone(), vec![size]].concat())?;
-        let mean = super::activation::mean(t, &flat, &[2])?;
-        return t.reshape(&mean, &[kept, vec![1; axes.len()]].concat());
-    }
-    super::activation::mean(t, x, axes)
 }
 
 fn kernel_of(call: &Call<'_>, axes: usize) -> Result<Vec<usize>, String> {

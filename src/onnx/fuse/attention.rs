@@ -1,0 +1,127 @@
+//! `softmax(q k^T * scale + mask) v`, written out, on four axes. A row that may see nothing gives
+//! zeros, where the steps gave NaN unless they were guarded against it.
+
+use super::steps::Steps;
+use crate::onnx::draft::Draft;
+use crate::onnx::op::{Binary, Op, Unary};
+use crate::onnx::plan::Form;
+use crate::onnx::trace::{T, Tracer};
+
+pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+    for at in 0..steps.len() {
+        let Some(found) = find(steps, at) else { continue };
+        let Some(last) = steps.get(found.last).cloned() else { continue };
+        found.parts.iter().for_each(|part| steps.remove(*part));
+        // Keys lie the other way in a product; where that product was, they are turned.
+        let mut shape = found.turned.shape.clone();
+        shape.swap(2, 3);
+        let (key, step) = t.draft(
+            Op::Permute(vec![0, 1, 3, 2]),
+            &found.turned,
+            Form { elem: found.turned.elem, shape },
+        );
+        steps.put(found.product, Draft { node: last.node.clone(), ..step });
+        let inputs = [found.query, key, found.value].into_iter().chain(found.mask).collect();
+        steps.put(found.last, Draft { op: Op::Attention(found.scale), inputs, ..last });
+    }
+    Ok(())
+}
+
+struct Found {
+    /// Steps that go: all but the first product and the last.
+    parts: Vec<usize>,
+    product: usize,
+    last: usize,
+    query: T,
+    /// Keys, with the last two axes exchanged.
+    turned: T,
+    value: T,
+    mask: Option<T>,
+    /// `None` for one over the root of the length of a query.
+    scale: Option<f64>,
+}
+
+/// The steps around a softmax.
+fn find(steps: &Steps, at: usize) -> Option<Found> {
+    let softmax = steps.get(at).filter(|draft| draft.is_float())?;
+    let scores = softmax.inputs.first()?;
+    if !matches!(softmax.op, Op::Softmax(3)) || scores.rank() != 4 {
+        return None;
+    }
+    let mut parts = vec![at];
+    let (last, end, value) = behind(steps, softmax, &mut parts)?;
+    let (mut from, mut maker) = steps.own_maker(scores)?;
+    let (mut mask, mut scale) = (None, 1.0);
+    if let (Op::Binary(Binary::Add), [x, y]) = (&maker.op, &maker.inputs[..]) {
+        // The mask is what is no product; it broadcasts to the scores.
+        let (own, other) = if is_scaled_product(steps, x) { (x, y) } else { (y, x) };
+        (mask, parts) = (Some(other.clone()), [parts, vec![from]].concat());
+        (from, maker) = steps.own_maker(own)?;
+    }
+    if let Some(number) = number(maker) {
+        scale = number;
+        parts.push(from);
+        (from, maker) = steps.own_maker(maker.inputs.first()?)?;
+    }
+    let (Op::MatMul, [query, turned]) = (&maker.op, &maker.inputs[..]) else { return None };
+    let size = *query.shape.last()?;
+    #[allow(clippy::cast_precision_loss, reason = "the length of a row")]
+    let usual = (scale * (size as f64).sqrt() - 1.0).abs() < 1e-5;
+    let alike = query.rank() == 4 && turned.rank() == 4 && value.rank() == 4 && end.is_float();
+    (alike && query.elem == turned.elem).then_some(Found {
+        parts,
+        product: from,
+        last,
+        query: query.clone(),
+        turned: turned.clone(),
+        value,
+        mask,
+        scale: (!usual).then_some(scale),
+    })
+}
+
+/// The product with the values, past a guard against rows that are nothing but NaN.
+fn behind<'s>(
+    steps: &'s Steps,
+    softmax: &'s Draft,
+    parts: &mut Vec<usize>,
+) -> Option<(usize, &'s Draft, T)> {
+    let mut shares = softmax.result()?.0;
+    let users = steps.users(shares)?;
+    if users.len() == 2 {
+        let is_guard = |at: &&usize| {
+            let draft = steps.get(**at);
+            draft.is_some_and(|draft| matches!(draft.op, Op::Unary(Unary::IsNan)))
+        };
+        let guard = *users.iter().find(is_guard)?;
+        let (choice_at, choice) = steps.next(steps.get(guard)?)?;
+        let (Op::Where, [_, zero, other]) = (&choice.op, &choice.inputs[..]) else { return None };
+        if !zero.is_constant() || other.var()? != shares || !users.contains(&choice_at) {
+            return None;
+        }
+        parts.extend([guard, choice_at]);
+        shares = choice.result()?.0;
+    }
+    let (last, end) = steps.only_user(shares)?;
+    match (&end.op, &end.inputs[..]) {
+        (Op::MatMul, [own, value]) if own.var()? == shares => Some((last, end, value.clone())),
+        _ => None,
+    }
+}
+
+fn is_scaled_product(steps: &Steps, t: &T) -> bool {
+    let Some((_, mut maker)) = steps.own_maker(t) else { return false };
+    if number(maker).is_some() {
+        let Some((_, before)) = maker.inputs.first().and_then(|x| steps.own_maker(x)) else {
+            return false;
+        };
+        maker = before;
+    }
+    matches!(maker.op, Op::MatMul)
+}
+
+/// What a step multiplies with.
+fn number(draft: &Draft) -> Option<f64> {
+    let over = draft.number(Binary::Div).map(|number| 1.0 / number);
+    draft.number(Binary::Mul).or(over)
+}

@@ -1,0 +1,94 @@
+//! Mean and deviation over the last axis, written out: a layer normalisation.
+
+use super::steps::Steps;
+use crate::onnx::draft::Draft;
+use crate::onnx::op::{Binary, Op, Reduce, Unary};
+use crate::onnx::trace::{T, Tracer};
+
+pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+    for at in 0..steps.len() {
+        let Some(found) = find(steps, at) else { continue };
+        let Some(draft) = steps.get(found.last).cloned() else { continue };
+        let length = found.x.shape.last().copied().unwrap_or(0);
+        let mut inputs = vec![found.x];
+        for line in found.scale.into_iter().chain(found.bias) {
+            inputs.push(t.reshape(&line, &[length])?);
+        }
+        found.parts.into_iter().for_each(|part| steps.remove(part));
+        steps.put(found.last, Draft { op: Op::LayerNorm(found.epsilon), inputs, ..draft });
+    }
+    Ok(())
+}
+
+struct Found {
+    /// All steps but the last.
+    parts: Vec<usize>,
+    last: usize,
+    x: T,
+    epsilon: f64,
+    scale: Option<T>,
+    bias: Option<T>,
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, around the root.
+fn find(steps: &Steps, at: usize) -> Option<Found> {
+    let root = steps.get(at).filter(|draft| draft.is_float())?;
+    if !matches!(root.op, Op::Unary(Unary::Sqrt)) {
+        return None;
+    }
+    let (plus_at, plus) = steps.own_maker(root.inputs.first()?)?;
+    let epsilon = plus.number(Binary::Add)?;
+    let (variance_at, squares) = mean(steps, plus.inputs.first()?)?;
+    let (squares_at, centred) = square(steps, squares)?;
+    let (centred_at, difference) = steps.maker(centred)?;
+    let [x, _] = &difference.inputs[..] else { return None };
+    let (m, _) = difference.beside(Binary::Sub, x.var()?)?;
+    let (mean_at, of) = mean(steps, m)?;
+    let (over_at, over) = steps.next(root)?;
+    let (above, left) = over.beside(Binary::Div, root.result()?.0)?;
+    let own = |user: &usize| [squares_at, over_at].contains(user);
+    let both = steps.users(centred.var()?)?.iter().all(own);
+    if of.var()? != x.var()? || above.var()? != centred.var()? || left || !both {
+        return None;
+    }
+    let (scaled_at, scaled) = steps.next(over)?;
+    let (scale, _) = scaled.beside(Binary::Mul, over.result()?.0)?;
+    let parts = vec![plus_at, at, variance_at, squares_at, centred_at, mean_at, over_at];
+    let (scale, x) = (is_line(scale, x)?.clone(), x.clone());
+    let mut found =
+        Found { parts, last: scaled_at, x, epsilon, scale: Some(scale), bias: None };
+    let behind = steps.next(scaled).and_then(|(at, next)| {
+        let (bias, _) = next.beside(Binary::Add, scaled.result()?.0)?;
+        Some((at, is_line(bias, &found.x)?.clone()))
+    });
+    if let Some((at, bias)) = behind {
+        found.parts.push(scaled_at);
+        (found.last, found.bias) = (at, Some(bias));
+    }
+    Some(found)
+}
+
+/// What this is the mean of, over the last axis.
+fn mean<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
+    let (at, draft) = steps.own_maker(t)?;
+    let x = draft.inputs.first()?;
+    let last = x.rank().checked_sub(1)?;
+    matches!(draft.op, Op::Reduce(Reduce::Mean, axis) if axis == last).then_some((at, x))
+}
+
+/// What this is the square of.
+fn square<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
+    let (at, draft) = steps.own_maker(t)?;
+    let same = match (&draft.op, &draft.inputs[..]) {
+        (Op::Binary(Binary::Mul), [x, y]) => x.var() == y.var(),
+        _ => draft.number(Binary::Pow) == Some(2.0),
+    };
+    same.then_some((at, draft.inputs.first()?))
+}
+
+/// A constant for each place of the last axis.
+fn is_line<'t>(line: &'t T, x: &T) -> Option<&'t T> {
+    let length = x.shape.last()?;
+    let fits = line.is_constant() && line.len() == *length && line.shape.last() == Some(length);
+    fits.then_some(line)
+}

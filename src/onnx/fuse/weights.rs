@@ -1,0 +1,116 @@
+//! What is multiplied with or added to each channel of a convolution goes into its weights, and
+//! zeros around its input into its padding.
+
+use super::steps::Steps;
+use crate::onnx::draft::Draft;
+use crate::onnx::op::{Binary, Op};
+use crate::onnx::trace::{T, Tracer};
+
+pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+    for at in 0..steps.len() {
+        while let Some(draft) = padded(steps, at) {
+            steps.put(at, draft);
+        }
+        while let Some((user, draft)) = affine(t, steps, at)? {
+            steps.remove(user);
+            steps.put(at, draft);
+        }
+    }
+    Ok(())
+}
+
+/// The convolution with the padding in front of it as its own.
+fn padded(steps: &mut Steps, at: usize) -> Option<Draft> {
+    let conv = steps.get(at).filter(|draft| draft.is_float())?;
+    let Op::Conv(window) = &conv.op else { return None };
+    let (before, pad) = steps.own_maker(conv.inputs.first()?)?;
+    let Op::Pad(padding, 0.0) = &pad.op else { return None };
+    let [(0, 0), (0, 0), around @ ..] = &padding[..] else { return None };
+    let mut window = window.clone();
+    for (own, more) in window.padding.iter_mut().zip(around) {
+        *own = (own.0 + more.0, own.1 + more.1);
+    }
+    let mut draft = Draft { op: Op::Conv(window), ..conv.clone() };
+    *draft.inputs.first_mut()? = pad.inputs.first()?.clone();
+    steps.remove(before);
+    Some(draft)
+}
+
+/// The convolution with the step behind it in its weights.
+fn affine(
+    t: &mut Tracer<'_>,
+    steps: &Steps,
+    at: usize,
+) -> Result<Option<(usize, Draft)>, String> {
+    let Some(conv) = steps.get(at).filter(|draft| draft.is_float()) else { return Ok(None) };
+    let Some((weight_axis, weight, bias)) = constants(conv) else { return Ok(None) };
+    let Some((user, next)) = steps.next(conv) else { return Ok(None) };
+    let Some((binary, factor)) = by_channel(t, conv, next)? else { return Ok(None) };
+    let channels = weight.shape.get(weight_axis).copied().unwrap_or(0);
+    let Some(line) = line(t, &factor, channels)? else { return Ok(None) };
+    let (mut weight, mut bias) = (weight.clone(), bias.cloned());
+    match binary {
+        Binary::Mul | Binary::Div => {
+            let mut shape = vec![1; weight.rank()];
+            shape.iter_mut().skip(weight_axis).take(1).for_each(|length| *length = channels);
+            let across = t.reshape(&line, &shape)?;
+            weight = t.binary(binary, &weight, &across)?;
+            bias = match bias {
+                Some(bias) => Some(t.binary(binary, &bias, &line)?),
+                None => None,
+            };
+        }
+        _ => {
+            let zero = t.full(weight.elem, vec![channels], 0.0)?;
+            bias = Some(t.binary(binary, &bias.unwrap_or(zero), &line)?);
+        }
+    }
+    let inputs = conv.inputs.first().cloned().into_iter().chain([weight]).chain(bias).collect();
+    let outputs = next.outputs.clone();
+    Ok(Some((user, Draft { op: conv.op.clone(), inputs, outputs, node: conv.node.clone() })))
+}
+
+/// The axis of the weights that is that of the result's channels, weights, and bias.
+fn constants(conv: &Draft) -> Option<(usize, &T, Option<&T>)> {
+    let axis = match &conv.op {
+        Op::Conv(_) => 0,
+        Op::ConvTranspose(window, _) if window.groups == 1 => 1,
+        _ => return None,
+    };
+    let (weight, bias) = (conv.inputs.get(1)?, conv.inputs.get(2));
+    let known = weight.is_constant() && bias.is_none_or(T::is_constant);
+    known.then_some((axis, weight, bias))
+}
+
+/// What a step does to each channel.
+fn by_channel(
+    t: &mut Tracer<'_>,
+    conv: &Draft,
+    next: &Draft,
+) -> Result<Option<(Binary, T)>, String> {
+    let Some((var, _)) = conv.result() else { return Ok(None) };
+    for binary in [Binary::Mul, Binary::Div, Binary::Add, Binary::Sub] {
+        if let Some(number) = next.number(binary) {
+            return Ok(Some((binary, t.number(crate::onnx::elem::Elem::F32, number)?)));
+        }
+        let Some((factor, left)) = next.beside(binary, var) else { continue };
+        let turned = left || matches!(binary, Binary::Mul | Binary::Add);
+        if turned && factor.is_constant() && factor.rank() == conv.inputs.first().map_or(0, T::rank)
+        {
+            return Ok(Some((binary, factor.clone())));
+        }
+    }
+    Ok(None)
+}
+
+/// One number for each channel, if it is that, or the same for all.
+fn line(t: &mut Tracer<'_>, factor: &T, channels: usize) -> Result<Option<T>, String> {
+    if factor.len() == 1 {
+        let one = t.reshape(factor, &[1])?;
+        return t.expand(&one, &[channels]).map(Some);
+    }
+    if factor.len() == channels && factor.shape.get(1) == Some(&channels) {
+        return t.reshape(factor, &[channels]).map(Some);
+    }
+    Ok(None)
+}

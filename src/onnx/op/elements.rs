@@ -1,0 +1,109 @@
+//! Several steps element by element that are done in one go.
+
+use super::{Binary, Op, Unary};
+use crate::onnx::tensor::Tensor;
+
+/// Most instructions of a program: what they hold at once stays in the nearest cache.
+pub(crate) const INSTRUCTIONS_MAX: usize = 24;
+/// Most tensors that a program takes.
+pub(crate) const INPUTS_MAX: usize = 8;
+
+/// What an instruction takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operand {
+    /// An input of the program.
+    Input(usize),
+    /// The result of an earlier instruction.
+    Result(usize),
+}
+
+/// A step element by element, on floats: [`Op::Unary`], [`Op::Binary`], [`Op::Scalar`] or
+/// [`Op::Clamp`].
+#[derive(Clone, Debug)]
+pub(crate) struct Instruction {
+    pub(crate) op: Op,
+    pub(crate) operands: Vec<Operand>,
+}
+
+/// Instructions in order; the last one gives the result. Inputs broadcast to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Program {
+    pub(crate) instructions: Vec<Instruction>,
+}
+
+impl Op {
+    /// Whether it may be an instruction of a program, on 32-bit floats.
+    pub(crate) fn is_by_element(&self) -> bool {
+        match self {
+            Op::Unary(unary) => !matches!(
+                unary,
+                Unary::IsInf | Unary::IsNan | Unary::Not | Unary::BitNot | Unary::Sign
+            ),
+            Op::Binary(binary) => matches!(
+                binary,
+                Binary::Add
+                    | Binary::Sub
+                    | Binary::Mul
+                    | Binary::Div
+                    | Binary::Max
+                    | Binary::Min
+                    | Binary::Pow
+            ),
+            Op::Scalar(..) | Op::Clamp(..) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Instructions that a name shows.
+const SHOWN: usize = 4;
+
+impl Program {
+    pub(crate) fn name(&self) -> String {
+        let names = self.instructions.iter().map(|instruction| instruction.op.name());
+        let mut names: Vec<String> = names.collect();
+        if names.len() > SHOWN {
+            let more = names.len() - SHOWN;
+            names.truncate(SHOWN);
+            names.push(format!("{more} more"));
+        }
+        names.join(" ")
+    }
+
+    /// For each instruction, the results that no later one takes.
+    pub(crate) fn last_uses(&self) -> Vec<Vec<usize>> {
+        let mut last = vec![Vec::new(); self.instructions.len()];
+        let user = |result| {
+            let mut all = self.instructions.iter();
+            all.rposition(|other| other.operands.contains(&Operand::Result(result)))
+        };
+        for result in 0..self.instructions.len() {
+            if let Some(done) = user(result).and_then(|at| last.get_mut(at)) {
+                done.push(result);
+            }
+        }
+        last
+    }
+
+    /// Instruction by instruction, with burn's operations.
+    ///
+    /// # Errors
+    /// If an instruction takes what is not there.
+    pub(super) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor, String> {
+        let missing = || "a program takes what is not there".to_owned();
+        let mut results: Vec<Option<Tensor>> = Vec::with_capacity(self.instructions.len());
+        for (instruction, done) in self.instructions.iter().zip(self.last_uses()) {
+            let operands = instruction.operands.iter().map(|operand| match operand {
+                Operand::Input(at) => inputs.get(*at).cloned().ok_or_else(missing),
+                Operand::Result(at) => results.get(*at).cloned().flatten().ok_or_else(missing),
+            });
+            let operands = operands.collect::<Result<Vec<_>, _>>()?;
+            // Before the step, so that it may work in place.
+            for result in done {
+                results.get_mut(result).map(Option::take);
+            }
+            results.push(Some(instruction.op.run(operands)?));
+        }
+        results.pop().flatten().ok_or_else(missing)
+    }
+}
