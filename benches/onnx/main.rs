@@ -16,6 +16,7 @@ use concertina::adapter::list::list;
 use concertina::adapter::open::{open, register};
 use concertina::adapter::select::{Rules, Software};
 use concertina::onnx::{check_data_sets, time_data_set, time_load};
+use concertina::worker::caches::set_up;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -25,8 +26,14 @@ const BUDGET: Duration = Duration::from_secs(3);
 const SINGLE: &str = "test_data_set_0";
 const BATCH: &str = "batch_8";
 /// Models that software adapters run in seconds.
-const SMALL: &[&str] =
-    &["blazeface_front", "ppocr_cls", "silero_openvino", "silero_sequence", "tinyocr_rec", "magika"];
+const SMALL: &[&str] = &[
+    "blazeface_front",
+    "ppocr_cls",
+    "silero_openvino",
+    "silero_sequence",
+    "tinyocr_rec",
+    "magika",
+];
 
 fn main() {
     let Some(root) = std::env::var_os("CONCERTINA_TEST_ONNX").map(PathBuf::from) else {
@@ -55,14 +62,18 @@ fn models(root: &Path, words: &[String]) -> Vec<(String, PathBuf)> {
 
 fn cpu(root: &Path, words: &[String]) {
     for (set, title) in [(SINGLE, "one row"), (BATCH, "eight rows")] {
-        println!("{title:<18} {:>9} {:>13} {:>7} {:>9}", "ours ms", "ONNX Runtime", "ratio", "tract");
+        println!(
+            "{title:<18} {:>9} {:>13} {:>7} {:>9}",
+            "ours ms", "ONNX Runtime", "ratio", "tract"
+        );
         let (mut ratios, mut ahead, mut known) = (Vec::new(), 0, 0);
         for (name, path) in models(root, words) {
             if !path.join(set).exists() {
                 continue;
             }
             let ours = ours(&path, set, &Device::flex());
-            let (theirs, tract) = (rival(root, "onnxruntime", &path, set), rival(root, "tract", &path, set));
+            let (theirs, tract) =
+                (rival(root, "onnxruntime", &path, set), rival(root, "tract", &path, set));
             let ratio = ours / theirs.0;
             println!("{name:<18} {ours:>9.2} {:>13.2} {ratio:>7.2} {:>9.2}", theirs.0, tract.0);
             ratios.push(ratio);
@@ -70,7 +81,10 @@ fn cpu(root: &Path, words: &[String]) {
             ahead += usize::from(tract.0.is_nan() || ours < tract.0);
             known += 1;
         }
-        println!("geometric mean of the ratios: {:.2}; ahead of tract on {ahead} of {known}", mean(&ratios));
+        println!(
+            "geometric mean of the ratios: {:.2}; ahead of tract on {ahead} of {known}",
+            mean(&ratios)
+        );
     }
 }
 
@@ -114,6 +128,7 @@ fn adapters(root: &Path, words: &[String]) {
     entries.retain(|entry| entry.api == Api::Vulkan && entry.state == Usability::Usable);
     let Some(entry) = entries.first() else { return println!("no Vulkan adapter") };
     println!("on {}", entry.name);
+    set_up(&root.join("tuned"), entry);
     let device = register(open(entry).expect("it opens")).expect("burn takes it");
     println!("{:<18} {:>9} {:>9} {:>9}   off by", "model", "ours ms", "ncnn", "WebGPU");
     let (mut ahead, mut known) = (0, 0);
@@ -143,7 +158,9 @@ fn load(root: &Path, child: Option<&String>) {
         #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
         let ratio = more as f64 / weights as f64;
         let (more, weights) = (more / 1_000_000, weights / 1_000_000);
-        return println!("{weights} MB of weights ready in {time:.2?}, {more} MB at most: {ratio:.2} x");
+        return println!(
+            "{weights} MB of weights ready in {time:.2?}, {more} MB at most: {ratio:.2} x"
+        );
     }
     let folder = root.join("large");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/onnx/large.py");
@@ -162,6 +179,7 @@ fn load(root: &Path, child: Option<&String>) {
 fn resident(line: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let found = status.lines().find_map(|text| text.strip_prefix(line));
-    let kilobytes = found.and_then(|text| text.trim().trim_end_matches(" kB").parse::<usize>().ok());
+    let kilobytes =
+        found.and_then(|text| text.trim().trim_end_matches(" kB").parse::<usize>().ok());
     kilobytes.unwrap_or(0) * 1024
 }

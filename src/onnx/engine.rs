@@ -175,8 +175,8 @@ impl Form {
 }
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
-mod tests;
-#[cfg(test)]
 #[path = "random_tests.rs"]
 mod random_tests;
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

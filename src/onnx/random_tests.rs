@@ -33,14 +33,10 @@ struct Choice {
 }
 
 fn choices() -> impl Strategy<Value = (Vec<usize>, Vec<Choice>, u64)> {
-    let choice = (any::<usize>(), any::<usize>(), any::<usize>(), any::<usize>(), any::<bool>())
-        .prop_map(|(op, from, other, number, constant)| Choice {
-            op,
-            from,
-            other,
-            number,
-            constant,
-        });
+    let choice =
+        (any::<usize>(), any::<usize>(), any::<usize>(), any::<usize>(), any::<bool>()).prop_map(
+            |(op, from, other, number, constant)| Choice { op, from, other, number, constant },
+        );
     let shape = prop_oneof![
         (1usize..3, 1usize..6, 2usize..9, 2usize..9).prop_map(|(n, c, h, w)| vec![n, c, h, w]),
         (1usize..4, 1usize..7, 2usize..9).prop_map(|(n, l, c)| vec![n, l, c]),
@@ -101,16 +97,36 @@ impl Maker {
     fn choose(&mut self, choice: &Choice) {
         let (x, shape) = self.values[choice.from % self.values.len()].clone();
         let kinds: [fn(&mut Maker, &Choice, &str, &[usize]); 8] = [
-            Maker::unary, Maker::unary, Maker::binary, Maker::binary, Maker::convolution,
-            Maker::product, Maker::moved, Maker::composed,
+            Maker::unary,
+            Maker::unary,
+            Maker::binary,
+            Maker::binary,
+            Maker::convolution,
+            Maker::product,
+            Maker::moved,
+            Maker::composed,
         ];
         kinds[choice.op % kinds.len()](self, choice, &x, &shape);
     }
 
     fn unary(&mut self, choice: &Choice, x: &str, shape: &[usize]) {
         let names = [
-            "Relu", "Sigmoid", "Tanh", "Abs", "Neg", "Erf", "Softplus", "HardSigmoid", "HardSwish",
-            "LeakyRelu", "Elu", "Softsign", "Softmax", "Clip", "Sqrt", "Exp",
+            "Relu",
+            "Sigmoid",
+            "Tanh",
+            "Abs",
+            "Neg",
+            "Erf",
+            "Softplus",
+            "HardSigmoid",
+            "HardSwish",
+            "LeakyRelu",
+            "Elu",
+            "Softsign",
+            "Softmax",
+            "Clip",
+            "Sqrt",
+            "Exp",
         ];
         let name = names[choice.number % names.len()];
         let y = match name {
@@ -160,7 +176,8 @@ impl Maker {
         let stride = 1 + choice.number / 2 % 2;
         let by_channel = choice.number / 4 % 3 == 0;
         let (groups, out) = if by_channel { (c, c) } else { (1, 1 + choice.other % 5) };
-        let mut inputs = vec![x.to_owned(), self.constant(&[out, c / groups, kernel, kernel], None)];
+        let mut inputs =
+            vec![x.to_owned(), self.constant(&[out, c / groups, kernel, kernel], None)];
         if choice.constant {
             inputs.push(self.constant(&[out], None));
         }
@@ -351,9 +368,8 @@ fn tensor_of(name: &str, shape: &[usize], values: &[f32]) -> TensorProto {
 }
 
 fn port(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let dim = |length: &usize| DimensionProto {
-        value: Some(DimensionValue::Value(*length as i64)),
-    };
+    let dim =
+        |length: &usize| DimensionProto { value: Some(DimensionValue::Value(*length as i64)) };
     let shape = Some(TensorShapeProto { dim: shape.iter().map(dim).collect() });
     let tensor = TensorTypeProto { elem_type: Some(1), shape };
     let kind = Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) });
@@ -361,7 +377,9 @@ fn port(name: &str, shape: &[usize]) -> ValueInfoProto {
 }
 
 /// A model, its input, and how many outputs it has.
-fn made((shape, choices, seed): &(Vec<usize>, Vec<Choice>, u64)) -> (ModelProto, TensorProto, usize) {
+fn made(
+    (shape, choices, seed): &(Vec<usize>, Vec<Choice>, u64),
+) -> (ModelProto, TensorProto, usize) {
     let mut maker = Maker {
         nodes: Vec::new(),
         constants: Vec::new(),

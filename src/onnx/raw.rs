@@ -157,7 +157,9 @@ mod tests {
         assert!(Raw::read(&proto(1, &[-1], &[]), Some(&none)).unwrap_err().contains("no shape"));
         let huge = Raw::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), Some(&none)).unwrap_err();
         assert!(huge.contains("more than"), "{huge}");
-        assert!(Raw::read(&proto(1, &[1; 17], &[0; 4]), Some(&none)).unwrap_err().contains("17 dim"));
+        assert!(
+            Raw::read(&proto(1, &[1; 17], &[0; 4]), Some(&none)).unwrap_err().contains("17 dim")
+        );
     }
 
     #[test]

@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_stream_gives_what_is_in_the_file() {
-        for (length, step) in [(0, 1), (5, 2), (200_000, 7), (200_000, 70_000), (200_000, 200_000)] {
+        for (length, step) in [(0, 1), (5, 2), (200_000, 7), (200_000, 70_000), (200_000, 200_000)]
+        {
             let data = numbers(length);
             let mut stream = Source::from(data.clone()).stream(false);
             let mut found = Vec::new();

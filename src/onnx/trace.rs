@@ -127,7 +127,9 @@ impl T {
     pub(crate) fn is(&self, other: &T) -> bool {
         match (&self.slot, &other.slot) {
             (Slot::Var(one), Slot::Var(two)) => one == two,
-            (Slot::Constant(one), Slot::Constant(two)) => one.id == two.id && self.shape == other.shape,
+            (Slot::Constant(one), Slot::Constant(two)) => {
+                one.id == two.id && self.shape == other.shape
+            }
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 const BURN: &str = "burn-0.22";
 
 /// Sets cubecl up; call before the first device. A `cubecl.toml` that lies about is not read.
-pub(super) fn set_up(folder: &Path, entry: &AdapterEntry) {
+pub fn set_up(folder: &Path, entry: &AdapterEntry) {
     let config = CubeClRuntimeConfig {
         autotune: autotune(entry.class),
         environment: EnvironmentConfig {

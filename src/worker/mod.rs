@@ -4,7 +4,7 @@
 //! even while a kernel compiles; the compute thread owns the device and does everything slow.
 //! Exit is off: nothing is torn down, the system takes driver, memory and power state back.
 
-mod caches;
+pub mod caches;
 mod compute;
 mod guard;
 mod load;

@@ -27,7 +27,8 @@ fn on(
     walk: Walk,
 ) -> Option<Tensor> {
     let data = inputs.into_iter().map(ordered);
-    let mut data: Vec<Option<FlexTensor>> = data.map(|flex| flex.map(Some)).collect::<Option<_>>()?;
+    let mut data: Vec<Option<FlexTensor>> =
+        data.map(|flex| flex.map(Some)).collect::<Option<_>>()?;
     // The result goes where an input of its shape is, if nobody else needs that.
     let fits = |(own, flex): (&Vec<usize>, &Option<FlexTensor>)| {
         own == shape && flex.as_ref().is_some_and(FlexTensor::is_unique)
@@ -201,8 +202,10 @@ impl Job<'_> {
         for (at, instruction) in self.program.instructions.iter().enumerate() {
             let place = *self.places.of.get(at)?;
             let [first, ref rest @ ..] = instruction.operands[..] else { return None };
-            let keeps = at != last && matches!(first, Operand::Result(r) if self.places.of.get(r) == Some(&place));
-            let mut own = if at == last { Vec::new() } else { std::mem::take(memory.get_mut(place)?) };
+            let keeps = at != last
+                && matches!(first, Operand::Result(r) if self.places.of.get(r) == Some(&place));
+            let mut own =
+                if at == last { Vec::new() } else { std::mem::take(memory.get_mut(place)?) };
             let to = if at == last { &mut *result } else { own.get_mut(..length)? };
             let source = |operand| self.source(operand, starts, from, length, memory);
             if !keeps {

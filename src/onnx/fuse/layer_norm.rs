@@ -55,8 +55,7 @@ fn find(steps: &Steps, at: usize) -> Option<Found> {
     let (scale, _) = scaled.beside(Binary::Mul, over.result()?.0)?;
     let parts = vec![plus_at, at, variance_at, squares_at, centred_at, mean_at, over_at];
     let (scale, x) = (is_line(scale, x)?.clone(), x.clone());
-    let mut found =
-        Found { parts, last: scaled_at, x, epsilon, scale: Some(scale), bias: None };
+    let mut found = Found { parts, last: scaled_at, x, epsilon, scale: Some(scale), bias: None };
     let behind = steps.next(scaled).and_then(|(at, next)| {
         let (bias, _) = next.beside(Binary::Add, scaled.result()?.0)?;
         Some((at, is_line(bias, &found.x)?.clone()))

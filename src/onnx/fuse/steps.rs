@@ -68,7 +68,9 @@ impl Steps {
     }
 
     pub(super) fn remove(&mut self, at: usize) {
-        let Some(Some(Line::Step(draft))) = self.lines.get_mut(at).map(Option::take) else { return };
+        let Some(Some(Line::Step(draft))) = self.lines.get_mut(at).map(Option::take) else {
+            return;
+        };
         for var in draft.inputs.iter().filter_map(T::var) {
             if let Some(users) = self.users.get_mut(&var) {
                 users.retain(|user| *user != at);

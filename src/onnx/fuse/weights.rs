@@ -37,11 +37,7 @@ fn padded(steps: &mut Steps, at: usize) -> Option<Draft> {
 }
 
 /// The convolution with the step behind it in its weights.
-fn affine(
-    t: &mut Tracer<'_>,
-    steps: &Steps,
-    at: usize,
-) -> Result<Option<(usize, Draft)>, String> {
+fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize, Draft)>, String> {
     let Some(conv) = steps.get(at).filter(|draft| draft.is_float()) else { return Ok(None) };
     let Some((weight_axis, weight, bias)) = constants(conv) else { return Ok(None) };
     let Some((user, next)) = steps.next(conv) else { return Ok(None) };

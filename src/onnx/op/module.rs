@@ -17,7 +17,7 @@ pub(super) fn begin2(padding: &[(usize, usize)]) -> Option<[usize; 2]> {
 }
 
 impl Window {
-    fn options<const N: usize>(&self) -> Option<ConvOptions<N>> {
+    pub(super) fn options<const N: usize>(&self) -> Option<ConvOptions<N>> {
         let stride = self.stride.as_slice().try_into().ok()?;
         let padding = self.padding.as_slice().try_into().ok()?;
         let dilation = self.dilation.as_slice().try_into().ok()?;

@@ -82,7 +82,7 @@ impl Window {
     ///
     /// # Errors
     /// If it does not fit.
-    pub(super) fn places(&self, axis: usize, length: usize, ceil: bool) -> Result<usize, String> {
+    pub(crate) fn places(&self, axis: usize, length: usize, ceil: bool) -> Result<usize, String> {
         let (_, stride, _) = self.at(axis);
         let (before, behind) = self.padding.get(axis).copied().unwrap_or((0, 0));
         let padded = length + before + behind;

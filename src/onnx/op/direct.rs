@@ -1,0 +1,127 @@
+//! Convolutions and products on adapters whose kernels are not worth a search for the fastest: burn
+//! would compile and time a dozen for each shape, which software adapters take minutes for.
+
+use super::{Op, Window, wrap};
+use crate::onnx::tensor::Tensor;
+use burn::backend::ops::ConvOptions;
+use burn::backend::{
+    BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, ExecutionError,
+};
+use burn::cubecl::config::autotune::AutotuneLevel;
+use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::fusion::FusionCubeRuntime;
+use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward};
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::tensor::CubeTensor;
+use burn_fusion::FusionTensor;
+use burn_fusion::custom::{
+    CustomOpIr, HandleContainer, Operation, OperationIr, StreamId, TensorIr,
+};
+use std::sync::LazyLock;
+
+type Fused = FusionTensor<FusionCubeRuntime>;
+type Handles = HandleContainer<<FusionCubeRuntime as burn_fusion::FusionRuntime>::FusionHandle>;
+
+/// Whether this process is set up to search little, as workers of software adapters are.
+fn is_wanted() -> bool {
+    static WANTED: LazyLock<bool> = LazyLock::new(|| {
+        matches!(CubeClRuntimeConfig::get().autotune.level, AutotuneLevel::Minimal)
+    });
+    *WANTED
+}
+
+/// What a step of burn's stream does.
+#[derive(Clone, Debug)]
+enum What {
+    Conv(ConvOptions<2>),
+    MatMul,
+}
+
+#[derive(Debug)]
+struct Direct {
+    what: What,
+    ir: CustomOpIr,
+}
+
+impl Operation<FusionCubeRuntime> for Direct {
+    fn execute(&self, handles: &mut Handles) -> Result<(), ExecutionError> {
+        let inputs = self.ir.inputs.iter();
+        let inputs: Vec<CubeTensor> =
+            inputs.map(|input| handles.get_float_tensor::<CubeBackend>(input)).collect();
+        let result =
+            self.what.run(inputs).map_err(|reason| ExecutionError::WithContext { reason })?;
+        for output in &self.ir.outputs {
+            handles.register_float_tensor::<CubeBackend>(&output.id, result.clone());
+        }
+        Ok(())
+    }
+}
+
+impl What {
+    fn run(&self, inputs: Vec<CubeTensor>) -> Result<CubeTensor, String> {
+        let mut inputs = inputs.into_iter();
+        let (Some(x), Some(y)) = (inputs.next(), inputs.next()) else {
+            return Err("too few inputs".to_owned());
+        };
+        match self {
+            What::Conv(options) => {
+                conv_forward(x, y, inputs.next(), options.clone(), ConvStrategy::Direct)
+                    .map_err(|error| format!("{error:?}"))
+            }
+            What::MatMul => {
+                let dtype = x.dtype;
+                matmul(x, y, None, MatmulStrategy::Cube, dtype)
+                    .map_err(|error| format!("{error:?}"))
+            }
+        }
+    }
+}
+
+impl Op {
+    /// The result, where this is a step of this kind, on such an adapter.
+    pub(super) fn run_direct(&self, inputs: &[Tensor]) -> Option<Tensor> {
+        match self {
+            Op::Conv(window) if is_wanted() => conv(inputs, window),
+            Op::MatMul if is_wanted() => product(inputs),
+            _ => None,
+        }
+    }
+}
+
+fn conv(inputs: &[Tensor], window: &Window) -> Option<Tensor> {
+    let [x, weight, ..] = inputs else { return None };
+    let (x, weight) = (x.shape(), weight.shape());
+    let ([batch, _, lengths @ ..], [out, ..]) = (&x[..], &weight[..]) else { return None };
+    let mut shape = vec![*batch, *out];
+    for (axis, length) in lengths.iter().enumerate() {
+        shape.push(window.places(axis, *length, false).ok()?);
+    }
+    register(What::Conv(window.options::<2>()?), inputs, &shape)
+}
+
+fn product(inputs: &[Tensor]) -> Option<Tensor> {
+    let [x, y] = inputs else { return None };
+    let (mut shape, y) = (x.shape(), y.shape());
+    *shape.last_mut()? = *y.last()?;
+    register(What::MatMul, inputs, &shape)
+}
+
+fn register(what: What, inputs: &[Tensor], shape: &[usize]) -> Option<Tensor> {
+    let tensors = inputs.iter().map(fused).collect::<Option<Vec<_>>>()?;
+    let (client, dtype) = tensors.first().map(|x| (x.client.clone(), x.dtype))?;
+    let inputs: Vec<TensorIr> = tensors.into_iter().map(Fused::into_ir).collect();
+    let output = TensorIr::uninit(client.create_empty_handle(), shape.into(), dtype);
+    let ir = CustomOpIr::new("concertina_direct", &inputs, &[output]);
+    let step = Direct { what, ir: ir.clone() };
+    let outputs = client.register(StreamId::current(), OperationIr::Custom(ir), step);
+    let kind = DispatchTensorKind::Cube(BackendTensor::Float(outputs.into_iter().next()?));
+    Some(wrap(DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }))
+}
+
+fn fused(tensor: &Tensor) -> Option<Fused> {
+    match &tensor.inner.kind {
+        DispatchTensorKind::Cube(BackendTensor::Float(tensor)) => Some(tensor.clone()),
+        _ => None,
+    }
+}
