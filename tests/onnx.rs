@@ -12,6 +12,7 @@ use concertina::adapter::list::list;
 use concertina::adapter::open::{open, register};
 use concertina::adapter::select::{Rules, Software};
 use concertina::onnx::check_data_sets;
+use concertina::worker::caches::set_up;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -112,7 +113,15 @@ const EVERY: usize = 12;
 /// What 32 bits cannot hold.
 const WIDE: &[&str] = &["test_bitcast_float64_to_int64", "test_bitcast_int64_to_float64"];
 /// The real models that software adapters run in seconds.
-const SMALL: &[&str] = &["silero", "silero_openvino", "silero_sequence"];
+const SMALL: &[&str] = &[
+    "blazeface_front",
+    "ppocr_cls",
+    "silero",
+    "silero_openvino",
+    "silero_sequence",
+    "tinyocr_det",
+    "tinyocr_rec",
+];
 
 /// One adapter of each vendor; software ones too.
 fn adapters() -> Vec<AdapterEntry> {
@@ -137,7 +146,11 @@ fn a_sample_passes_on_graphics_adapters_of_every_vendor() {
     let known = |name: &String| !expected.contains_key(name.as_str()) && !WIDE.contains(&&**name);
     let sample: Vec<_> = names.into_iter().filter(known).step_by(EVERY).collect();
     let mut failed = Vec::new();
-    for entry in adapters() {
+    let adapters = adapters();
+    // As workers do; here once for all of them.
+    let cache = std::env::temp_dir().join("concertina-test-tuned");
+    adapters.first().inspect(|entry| set_up(&cache, entry));
+    for entry in adapters {
         let device = register(open(&entry).expect("it opens")).expect("burn takes it");
         let before = failed.len();
         for name in &sample {

@@ -102,6 +102,7 @@ const PLAIN: &[&str] = &[
     "src/onnx/graph.rs",
     "src/onnx/proto.rs",
     "src/onnx/raw.rs",
+    "src/onnx/source.rs",
     "src/onnx/sparse.rs",
     "src/adapter/entry.rs",
     "src/adapter/identity.rs",

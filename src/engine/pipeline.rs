@@ -230,8 +230,11 @@ impl EngineHandle {
                     let member = self.member(model, name)?;
                     let (rows, one) = self.ask(&member, inputs, &values, terms).await?;
                     trail.then(&one);
+                    let taken = inputs.values().filter_map(|value| values.get(value));
+                    let each = taken.into_iter().any(|value| matches!(value, Value::Pictures(_)));
                     for (value, own) in outputs {
-                        values.insert(value.clone(), Value::Tensor(collect(&member, own, &rows)?));
+                        let joined = collect(&member, own, &rows, each)?;
+                        values.insert(value.clone(), Value::Tensor(joined));
                     }
                 }
             }
@@ -354,14 +357,15 @@ fn joined(mut rows: Vec<Tensors>) -> Result<Tensors, Error> {
     })
 }
 
-/// One output of a model over all rows that it was asked for.
-fn collect(member: &ModelInfo, own: &str, rows: &[Tensors]) -> Result<Tensor, Error> {
+/// One output of a model over all rows that it was asked for. With `each`, it was asked for each
+/// of several pieces, be there one of them.
+fn collect(member: &ModelInfo, own: &str, rows: &[Tensors], each: bool) -> Result<Tensor, Error> {
     let spec = member.interface().outputs.iter().find(|spec| spec.name == own);
     let missing = || Error::internal(format!("model '{}' has no output '{own}'", member.name));
     let spec = spec.ok_or_else(missing)?;
     let parts = rows.iter().map(|row| row.get(own).cloned().map_err(broken));
     let parts = parts.collect::<Result<Vec<_>, _>>()?;
-    if let [only] = parts.as_slice() {
+    if let ([only], false) = (parts.as_slice(), each) {
         return Ok(only.clone());
     }
     gather(spec, own, &parts).map_err(|error| Error::internal(error.to_string()))

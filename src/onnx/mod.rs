@@ -28,6 +28,7 @@ mod tensor;
 mod test_graph;
 mod tiny_floats;
 mod trace;
+mod value;
 
 pub(crate) use elem::Elem;
 pub(crate) use engine::Engine;

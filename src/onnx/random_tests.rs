@@ -45,6 +45,9 @@ fn choices() -> impl Strategy<Value = (Vec<usize>, Vec<Choice>, u64)> {
     (shape, prop::collection::vec(choice, 1..14), any::<u64>())
 }
 
+/// Adds nodes behind a value of a shape.
+type Kind = fn(&mut Maker, &Choice, &str, &[usize]);
+
 /// A graph in the making.
 struct Maker {
     nodes: Vec<NodeProto>,
@@ -96,7 +99,7 @@ impl Maker {
 
     fn choose(&mut self, choice: &Choice) {
         let (x, shape) = self.values[choice.from % self.values.len()].clone();
-        let kinds: [fn(&mut Maker, &Choice, &str, &[usize]); 8] = [
+        let kinds: [Kind; 8] = [
             Maker::unary,
             Maker::unary,
             Maker::binary,
@@ -174,7 +177,7 @@ impl Maker {
         let [n, c, h, w] = shape[..] else { return self.unary(choice, x, shape) };
         let kernel = [1, 3][choice.number % 2];
         let stride = 1 + choice.number / 2 % 2;
-        let by_channel = choice.number / 4 % 3 == 0;
+        let by_channel = (choice.number / 4).is_multiple_of(3);
         let (groups, out) = if by_channel { (c, c) } else { (1, 1 + choice.other % 5) };
         let mut inputs =
             vec![x.to_owned(), self.constant(&[out, c / groups, kernel, kernel], None)];

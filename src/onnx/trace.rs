@@ -10,10 +10,12 @@ use super::host::Host;
 use super::op::{HostOp, Op};
 use super::plan::{Arg, Env, Form, Held, Item, Output, Plan, Step, Stop};
 use super::raw::Raw;
-use super::tensor::{Place, Tensor, at_least_1d, from_raw, to_data};
+use super::tensor::{Place, Tensor, at_least_1d, to_data};
+use super::value::{Constant, Slot};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use super::value::{T, Value};
 
 /// Largest tensor that a plan may make.
 const BYTES_MAX: usize = 4 << 30;
@@ -24,39 +26,6 @@ const GUARD_MAX: usize = 16;
 
 /// Most numbers that a model's plans share.
 const NUMBERS_MAX: usize = 4096;
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
-/// A tensor of a plan in the making. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub(crate) struct T {
-    pub(crate) elem: Elem,
-    pub(crate) shape: Vec<usize>,
-    slot: Slot,
-}
-
-#[derive(Clone, Debug)]
-enum Slot {
-    Constant(Arc<Constant>),
-    Var(usize),
-}
-
-/// A constant, on the host.
-#[derive(Debug)]
-pub(crate) struct Constant {
-    id: u64,
-    held: Held,
-    /// Belongs to the model, not only to one plan.
-    shared: bool,
-}
-
-/// What a name of the graph stands for.
-#[derive(Clone, Debug)]
-pub(crate) enum Value {
-    Tensor(T),
-    Sequence(Vec<Value>),
-    Optional(Option<Box<Value>>),
-}
 
 /// Constants of a model, on the host and on the device, shared by its plans.
 #[derive(Debug, Default)]
@@ -86,61 +55,6 @@ pub(crate) struct Tracer<'a> {
     fleeting: bool,
     /// Whether steps are being run just now: a panic then is the device's, not the graph's.
     running: bool,
-}
-
-impl T {
-    pub(crate) fn rank(&self) -> usize {
-        self.shape.len()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    pub(crate) fn is_constant(&self) -> bool {
-        matches!(self.slot, Slot::Constant(_))
-    }
-
-    fn constant(elem: Elem, shape: Vec<usize>, held: Held, shared: bool) -> T {
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        T { elem, shape, slot: Slot::Constant(Arc::new(Constant { id, held, shared })) }
-    }
-
-    /// A tensor of the file.
-    ///
-    /// # Errors
-    /// If its data are not what its type says.
-    pub(crate) fn of_file(raw: &Raw) -> Result<T, String> {
-        let held = if raw.elem == Elem::Text {
-            Held::Text(Arc::new(Host::from_raw(raw)))
-        } else {
-            Held::Tensor(Tensor::upload(from_raw(raw, &Place::host())?, &Place::host().device))
-        };
-        Ok(T::constant(raw.elem, raw.shape.clone(), held, true))
-    }
-
-    pub(crate) fn form(&self) -> Form {
-        Form { elem: self.elem, shape: self.shape.clone() }
-    }
-
-    /// Whether it is the very same.
-    pub(crate) fn is(&self, other: &T) -> bool {
-        match (&self.slot, &other.slot) {
-            (Slot::Var(one), Slot::Var(two)) => one == two,
-            (Slot::Constant(one), Slot::Constant(two)) => {
-                one.id == two.id && self.shape == other.shape
-            }
-            _ => false,
-        }
-    }
-
-    /// Which result it is, if it is no constant.
-    pub(crate) fn var(&self) -> Option<usize> {
-        match self.slot {
-            Slot::Var(var) => Some(var),
-            Slot::Constant(_) => None,
-        }
-    }
 }
 
 impl<'a> Tracer<'a> {
@@ -487,15 +401,6 @@ impl<'a> Tracer<'a> {
                 Output::Constant(Arc::new(self.constant_host(output, constant)?.to_raw()))
             }
         })
-    }
-}
-
-impl T {
-    fn own(&self) -> Option<Arc<Constant>> {
-        match &self.slot {
-            Slot::Constant(constant) => Some(constant.clone()),
-            Slot::Var(_) => None,
-        }
     }
 }
 

@@ -324,3 +324,16 @@ fn chains_must_hold_together() {
     let plain = head.replace("ensemble", "identity");
     assert!(error(format!("{plain}{step}")).contains("other kinds have none"));
 }
+
+#[test]
+fn one_piece_of_several_keeps_the_axis_of_pieces() {
+    let row = |values: &[u8]| {
+        Tensor::new("y", Datatype::Uint8, vec![1, values.len()], values.to_vec().into()).unwrap()
+    };
+    let vector = spec("y", Datatype::Uint8, &[3]);
+    let shape = |rows: &[Tensor]| ensemble::gather(&vector, "y", rows).unwrap().shape;
+    assert_eq!(shape(&[]), [1, 0, 3]);
+    assert_eq!(shape(&[row(&[1, 2, 3])]), [1, 1, 3]);
+    assert_eq!(shape(&[row(&[1, 2, 3]), row(&[4, 5, 6])]), [1, 2, 3]);
+    assert_eq!(shape(&[row(&[1])]), [1, 1], "one number each has no axis of its own");
+}

@@ -118,10 +118,13 @@ impl Sizes {
     }
 }
 
+/// A filter of its own for each channel. With a stride of 1 along rows, places are gone through as if
+/// one padded row went on in the next, so that short rows fill vectors too; what is computed between
+/// the rows is dropped.
 fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> Option<Vec<f32>> {
     let (x, weight) = (ordered(x.clone())?, ordered(weight.clone())?);
     let (x, weight) = (x.storage::<f32>(), weight.storage::<f32>());
-    let ([kh, kw], [sh, sw], [dh, dw]) = (s.kernel, s.stride, s.dilation);
+    let ([kh, kw], [sh, sw]) = (s.kernel, s.stride);
     let size = s.height * s.width;
     let mut result = vec![0.0; s.batch * s.out * s.rows * s.columns];
     in_rows(&mut result, s.rows * s.columns, |plane, result| {
@@ -129,33 +132,102 @@ fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> Op
         let taps = weight.get(channel * kh * kw..(channel + 1) * kh * kw).unwrap_or(&[]);
         let mut padded = Vec::new();
         let source = x.get(plane * size..(plane + 1) * size).unwrap_or(&[]);
-        let (_, width) = s.padded(source, &mut padded);
+        let (height, width) = s.padded(source, &mut padded);
         let start = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
-        Arch::new().dispatch(|| {
-            for (y, result) in result.chunks_exact_mut(s.columns).enumerate() {
-                result.fill(start);
-                for (ky, taps) in taps.chunks_exact(kw).enumerate() {
-                    let begin = (y * sh + ky * dh) * width;
-                    let row = padded.get(begin..begin + width).unwrap_or(&[]);
-                    for (kx, tap) in taps.iter().enumerate() {
-                        let row = row.get(kx * dw..).unwrap_or(&[]);
-                        add(result, row, sw, *tap);
-                    }
-                }
+        let phases = Phases::of(padded, height, width, sw);
+        if (sh, sw) == (1, 1) {
+            let length = (s.rows - 1) * width + s.columns;
+            let mut whole = vec![0.0; length];
+            filter(&mut whole, &phases.taps(s, taps, 0, length), start);
+            for (row, target) in whole.chunks(width).zip(result.chunks_exact_mut(s.columns)) {
+                row.get(..s.columns).inspect(|row| target.copy_from_slice(row));
             }
-        });
+            return;
+        }
+        for (y, result) in result.chunks_exact_mut(s.columns).enumerate() {
+            filter(result, &phases.taps(s, taps, y * sh, s.columns), start);
+        }
     });
     Some(result)
 }
 
-#[inline(always)]
-fn add(result: &mut [f32], row: &[f32], stride: usize, tap: f32) {
-    if stride == 1 {
-        result.iter_mut().zip(row).for_each(|(sum, value)| *sum += tap * value);
-    } else {
-        let row = row.iter().step_by(stride);
-        result.iter_mut().zip(row).for_each(|(sum, value)| *sum += tap * value);
+/// A padded plane with every n-th element of a row side by side, so that a stride of n is one of 1.
+struct Phases {
+    values: Vec<f32>,
+    width: usize,
+    /// Elements of a row that are n apart; at most so many.
+    each: usize,
+    stride: usize,
+}
+
+impl Phases {
+    fn of(plane: Vec<f32>, height: usize, width: usize, stride: usize) -> Phases {
+        if stride == 1 {
+            return Phases { values: plane, width, each: width, stride };
+        }
+        let each = width.div_ceil(stride);
+        let mut values = vec![0.0; height * stride * each];
+        for (row, target) in plane.chunks_exact(width).zip(values.chunks_exact_mut(stride * each)) {
+            for (phase, target) in target.chunks_exact_mut(each).enumerate() {
+                let own = row.iter().skip(phase).step_by(stride);
+                target.iter_mut().zip(own).for_each(|(to, value)| *to = *value);
+            }
+        }
+        Phases { values, width: stride * each, each, stride }
     }
+
+    /// For each tap of a filter, with it, what lies under it from a row on.
+    fn taps<'p>(
+        &'p self,
+        s: &Sizes,
+        taps: &[f32],
+        row: usize,
+        length: usize,
+    ) -> Vec<(f32, &'p [f32])> {
+        let taps = taps.iter().enumerate();
+        taps.map(|(at, tap)| (*tap, self.under(s, at, row, length))).collect()
+    }
+
+    /// What lies under one tap of a filter from a row on.
+    fn under(&self, s: &Sizes, tap: usize, row: usize, length: usize) -> &[f32] {
+        let ([_, kw], [dh, dw]) = (s.kernel, s.dilation);
+        let (y, x) = (row + tap / kw * dh, tap % kw * dw);
+        let begin = y * self.width + x % self.stride * self.each + x / self.stride;
+        self.values.get(begin..begin + length).unwrap_or(&[])
+    }
+}
+
+/// Each place the sum of what lies under the taps, times those.
+fn filter(result: &mut [f32], taps: &[(f32, &[f32])], start: f32) {
+    Arch::new().dispatch(|| {
+        let done = sums::<32>(result, taps, start, 0);
+        let done = sums::<8>(result, taps, start, done);
+        sums::<1>(result, taps, start, done);
+    });
+}
+
+/// In groups of so many places, from one on; gives the place where the groups end.
+#[inline(always)]
+fn sums<const N: usize>(
+    result: &mut [f32],
+    taps: &[(f32, &[f32])],
+    start: f32,
+    from: usize,
+) -> usize {
+    let rest = result.get_mut(from..).unwrap_or_default();
+    let (groups, _) = rest.as_chunks_mut::<N>();
+    let done = from + groups.len() * N;
+    for (at, group) in groups.iter_mut().enumerate() {
+        let mut sum = [start; N];
+        for (tap, source) in taps {
+            let source = source.get(from + at * N..).and_then(<[f32]>::first_chunk::<N>);
+            if let Some(source) = source {
+                sum.iter_mut().zip(source).for_each(|(sum, value)| *sum += tap * value);
+            }
+        }
+        *group = sum;
+    }
+    done
 }
 
 /// Weights `[out, channels * kernel]` times columns `[channels * kernel, places]`, some rows of the
@@ -192,26 +264,18 @@ fn by_columns(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> O
 
 /// What lies under each element of the window at some rows of places: `[channels * kernel, places]`.
 fn columns(planes: &[f32], s: &Sizes, begin: usize, rows: usize) -> Vec<f32> {
-    let ([kh, kw], [sh, sw], [dh, dw]) = (s.kernel, s.stride, s.dilation);
+    let ([kh, kw], [sh, sw]) = (s.kernel, s.stride);
     let (size, length) = (s.height * s.width, rows * s.columns);
     let mut columns = vec![0.0; s.channels * kh * kw * length];
     in_rows(&mut columns, kh * kw * length, |channel, columns| {
         let plane = planes.get(channel * size..(channel + 1) * size).unwrap_or(&[]);
         let mut padded = Vec::new();
-        let (_, width) = s.padded(plane, &mut padded);
+        let (height, width) = s.padded(plane, &mut padded);
+        let phases = Phases::of(padded, height, width, sw);
         for (tap, column) in columns.chunks_exact_mut(length).enumerate() {
-            let (ky, kx) = (tap / kw, tap % kw);
             for (y, target) in column.chunks_exact_mut(s.columns).enumerate() {
-                let start = ((begin + y) * sh + ky * dh) * width + kx * dw;
-                let row = padded.get(start..).unwrap_or(&[]);
-                if sw == 1 {
-                    if let Some(row) = row.get(..s.columns) {
-                        target.copy_from_slice(row);
-                    }
-                } else {
-                    let row = row.iter().step_by(sw);
-                    target.iter_mut().zip(row).for_each(|(to, value)| *to = *value);
-                }
+                let source = phases.under(s, tap, (begin + y) * sh, s.columns);
+                target.iter_mut().zip(source).for_each(|(to, value)| *to = *value);
             }
         }
     });

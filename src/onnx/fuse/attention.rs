@@ -3,11 +3,15 @@
 
 use super::steps::Steps;
 use crate::onnx::draft::Draft;
-use crate::onnx::op::{Binary, Op, Unary};
+use crate::onnx::op::{Binary, Op, Unary, is_direct};
 use crate::onnx::plan::Form;
 use crate::onnx::trace::{T, Tracer};
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+    // burn would look for the fastest kernel there.
+    if !t.place().host && is_direct() {
+        return Ok(());
+    }
     for at in 0..steps.len() {
         let Some(found) = find(steps, at) else { continue };
         let Some(last) = steps.get(found.last).cloned() else { continue };

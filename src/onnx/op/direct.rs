@@ -3,7 +3,7 @@
 
 use super::{Op, Window, wrap};
 use crate::onnx::tensor::Tensor;
-use burn::backend::ops::ConvOptions;
+use burn::backend::ops::{ConvOptions, ConvTransposeOptions};
 use burn::backend::{
     BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, ExecutionError,
 };
@@ -11,7 +11,9 @@ use burn::cubecl::config::autotune::AutotuneLevel;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::fusion::FusionCubeRuntime;
-use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward};
+use burn_cubecl::kernel::conv::{
+    ConvStrategy, ConvTranspose2dStrategy, conv_forward, conv_transpose2d,
+};
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 use burn_fusion::FusionTensor;
@@ -24,7 +26,7 @@ type Fused = FusionTensor<FusionCubeRuntime>;
 type Handles = HandleContainer<<FusionCubeRuntime as burn_fusion::FusionRuntime>::FusionHandle>;
 
 /// Whether this process is set up to search little, as workers of software adapters are.
-fn is_wanted() -> bool {
+pub(crate) fn is_wanted() -> bool {
     static WANTED: LazyLock<bool> = LazyLock::new(|| {
         matches!(CubeClRuntimeConfig::get().autotune.level, AutotuneLevel::Minimal)
     });
@@ -35,6 +37,7 @@ fn is_wanted() -> bool {
 #[derive(Clone, Debug)]
 enum What {
     Conv(ConvOptions<2>),
+    ConvTranspose(ConvTransposeOptions<2>),
     MatMul,
 }
 
@@ -69,6 +72,11 @@ impl What {
                 conv_forward(x, y, inputs.next(), options.clone(), ConvStrategy::Direct)
                     .map_err(|error| format!("{error:?}"))
             }
+            What::ConvTranspose(options) => {
+                let strategy = ConvTranspose2dStrategy::Direct;
+                conv_transpose2d(x, y, inputs.next(), options.clone(), strategy)
+                    .map_err(|error| format!("{error:?}"))
+            }
             What::MatMul => {
                 let dtype = x.dtype;
                 matmul(x, y, None, MatmulStrategy::Cube, dtype)
@@ -83,6 +91,7 @@ impl Op {
     pub(super) fn run_direct(&self, inputs: &[Tensor]) -> Option<Tensor> {
         match self {
             Op::Conv(window) if is_wanted() => conv(inputs, window),
+            Op::ConvTranspose(window, more) if is_wanted() => conv_transpose(inputs, window, more),
             Op::MatMul if is_wanted() => product(inputs),
             _ => None,
         }
@@ -98,6 +107,19 @@ fn conv(inputs: &[Tensor], window: &Window) -> Option<Tensor> {
         shape.push(window.places(axis, *length, false).ok()?);
     }
     register(What::Conv(window.options::<2>()?), inputs, &shape)
+}
+
+fn conv_transpose(inputs: &[Tensor], window: &Window, more: &[usize]) -> Option<Tensor> {
+    let [x, weight, ..] = inputs else { return None };
+    let (x, weight) = (x.shape(), weight.shape());
+    let ([batch, _, lengths @ ..], [_, out, ..]) = (&x[..], &weight[..]) else { return None };
+    let mut shape = vec![*batch, out * window.groups];
+    for (axis, length) in lengths.iter().enumerate() {
+        let (before, behind) = window.padding.get(axis)?;
+        let whole = length.checked_sub(1)? * window.stride.get(axis)? + window.reach(axis);
+        shape.push((whole + more.get(axis)?).checked_sub(before + behind)?);
+    }
+    register(What::ConvTranspose(window.transposed::<2>(more)?), inputs, &shape)
 }
 
 fn product(inputs: &[Tensor]) -> Option<Tensor> {

@@ -23,6 +23,7 @@ use reduce::{arg, cumulate};
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use direct::is_wanted as is_direct;
 pub(crate) use elements::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Operand, Program};
 
 /// Of one tensor, element by element.

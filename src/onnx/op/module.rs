@@ -24,7 +24,10 @@ impl Window {
         Some(ConvOptions::new_with_padding(stride, padding, dilation, self.groups))
     }
 
-    fn transposed<const N: usize>(&self, more: &[usize]) -> Option<ConvTransposeOptions<N>> {
+    pub(super) fn transposed<const N: usize>(
+        &self,
+        more: &[usize],
+    ) -> Option<ConvTransposeOptions<N>> {
         let stride = self.stride.as_slice().try_into().ok()?;
         let dilation = self.dilation.as_slice().try_into().ok()?;
         let begin: Vec<usize> = self.padding.iter().map(|(begin, _)| *begin).collect();

@@ -73,7 +73,7 @@ impl Window {
     }
 
     /// Elements from the first to the last of a window, both included.
-    pub(super) fn reach(&self, axis: usize) -> usize {
+    pub(crate) fn reach(&self, axis: usize) -> usize {
         let (kernel, _, dilation) = self.at(axis);
         (kernel - 1) * dilation + 1
     }

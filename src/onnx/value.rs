@@ -1,0 +1,105 @@
+//! What names of a graph stand for while a plan is made.
+
+use super::elem::Elem;
+use super::host::Host;
+use super::plan::{Form, Held};
+use super::raw::Raw;
+use super::tensor::{Place, Tensor, from_raw};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A tensor of a plan in the making. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct T {
+    pub(crate) elem: Elem,
+    pub(crate) shape: Vec<usize>,
+    pub(super) slot: Slot,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Slot {
+    Constant(Arc<Constant>),
+    Var(usize),
+}
+
+/// A constant, on the host.
+#[derive(Debug)]
+pub(crate) struct Constant {
+    pub(super) id: u64,
+    pub(super) held: Held,
+    /// Belongs to the model, not only to one plan.
+    pub(super) shared: bool,
+}
+
+/// What a name of the graph stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Tensor(T),
+    Sequence(Vec<Value>),
+    Optional(Option<Box<Value>>),
+}
+
+impl T {
+    pub(crate) fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub(crate) fn is_constant(&self) -> bool {
+        matches!(self.slot, Slot::Constant(_))
+    }
+
+    pub(super) fn constant(elem: Elem, shape: Vec<usize>, held: Held, shared: bool) -> T {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        T { elem, shape, slot: Slot::Constant(Arc::new(Constant { id, held, shared })) }
+    }
+
+    /// A tensor of the file.
+    ///
+    /// # Errors
+    /// If its data are not what its type says.
+    pub(crate) fn of_file(raw: &Raw) -> Result<T, String> {
+        let held = if raw.elem == Elem::Text {
+            Held::Text(Arc::new(Host::from_raw(raw)))
+        } else {
+            Held::Tensor(Tensor::upload(from_raw(raw, &Place::host())?, &Place::host().device))
+        };
+        Ok(T::constant(raw.elem, raw.shape.clone(), held, true))
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        Form { elem: self.elem, shape: self.shape.clone() }
+    }
+
+    /// Whether it is the very same.
+    pub(crate) fn is(&self, other: &T) -> bool {
+        match (&self.slot, &other.slot) {
+            (Slot::Var(one), Slot::Var(two)) => one == two,
+            (Slot::Constant(one), Slot::Constant(two)) => {
+                one.id == two.id && self.shape == other.shape
+            }
+            _ => false,
+        }
+    }
+
+    /// Which result it is, if it is no constant.
+    pub(crate) fn var(&self) -> Option<usize> {
+        match self.slot {
+            Slot::Var(var) => Some(var),
+            Slot::Constant(_) => None,
+        }
+    }
+
+    /// The constant that it is.
+    pub(super) fn own(&self) -> Option<Arc<Constant>> {
+        match &self.slot {
+            Slot::Constant(constant) => Some(constant.clone()),
+            Slot::Var(_) => None,
+        }
+    }
+}
