@@ -302,7 +302,7 @@ impl Op {
             Op::Slice(slices) => slice(x, slices),
             Op::Flip(axes) => flip(x, axes),
             Op::Pad(padding, value) => pad(x, padding, *value),
-            Op::Reduce(reduce, axis) => reduce.run(x, *axis),
+            Op::Reduce(reduce, axis) => direct::apart(reduce.run(x, *axis)),
             Op::ArgMax(axis) => arg(x, *axis, true),
             Op::ArgMin(axis) => arg(x, *axis, false),
             Op::CumSum(axis) => cumulate(x, *axis, false),
