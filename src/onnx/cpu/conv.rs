@@ -135,17 +135,22 @@ fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> Op
         let (height, width) = s.padded(source, &mut padded);
         let start = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
         let phases = Phases::of(padded, height, width, sw);
+        let offsets = phases.offsets(s);
+        let under = |row: usize, length: usize| -> Vec<(f32, &[f32])> {
+            let each = taps.iter().zip(&offsets);
+            each.map(|(tap, offset)| (*tap, phases.under(*offset, row, length))).collect()
+        };
         if (sh, sw) == (1, 1) {
             let length = (s.rows - 1) * width + s.columns;
             let mut whole = vec![0.0; length];
-            filter(&mut whole, &phases.taps(s, taps, 0, length), start);
+            filter(&mut whole, &under(0, length), start);
             for (row, target) in whole.chunks(width).zip(result.chunks_exact_mut(s.columns)) {
                 row.get(..s.columns).inspect(|row| target.copy_from_slice(row));
             }
             return;
         }
         for (y, result) in result.chunks_exact_mut(s.columns).enumerate() {
-            filter(result, &phases.taps(s, taps, y * sh, s.columns), start);
+            filter(result, &under(y * sh, s.columns), start);
         }
     });
     Some(result)
@@ -176,23 +181,19 @@ impl Phases {
         Phases { values, width: stride * each, each, stride }
     }
 
-    /// For each tap of a filter, with it, what lies under it from a row on.
-    fn taps<'p>(
-        &'p self,
-        s: &Sizes,
-        taps: &[f32],
-        row: usize,
-        length: usize,
-    ) -> Vec<(f32, &'p [f32])> {
-        let taps = taps.iter().enumerate();
-        taps.map(|(at, tap)| (*tap, self.under(s, at, row, length))).collect()
+    /// Where what lies under each tap of a filter begins.
+    fn offsets(&self, s: &Sizes) -> Vec<usize> {
+        let ([kh, kw], [dh, dw]) = (s.kernel, s.dilation);
+        let offset = |tap: usize| {
+            let x = tap % kw * dw;
+            tap / kw * dh * self.width + x % self.stride * self.each + x / self.stride
+        };
+        (0..kh * kw).map(offset).collect()
     }
 
-    /// What lies under one tap of a filter from a row on.
-    fn under(&self, s: &Sizes, tap: usize, row: usize, length: usize) -> &[f32] {
-        let ([_, kw], [dh, dw]) = (s.kernel, s.dilation);
-        let (y, x) = (row + tap / kw * dh, tap % kw * dw);
-        let begin = y * self.width + x % self.stride * self.each + x / self.stride;
+    /// What lies under a tap from a row on.
+    fn under(&self, offset: usize, row: usize, length: usize) -> &[f32] {
+        let begin = offset + row * self.width;
         self.values.get(begin..begin + length).unwrap_or(&[])
     }
 }
@@ -272,9 +273,10 @@ fn columns(planes: &[f32], s: &Sizes, begin: usize, rows: usize) -> Vec<f32> {
         let mut padded = Vec::new();
         let (height, width) = s.padded(plane, &mut padded);
         let phases = Phases::of(padded, height, width, sw);
-        for (tap, column) in columns.chunks_exact_mut(length).enumerate() {
+        for (offset, column) in phases.offsets(s).into_iter().zip(columns.chunks_exact_mut(length))
+        {
             for (y, target) in column.chunks_exact_mut(s.columns).enumerate() {
-                let source = phases.under(s, tap, (begin + y) * sh, s.columns);
+                let source = phases.under(offset, (begin + y) * sh, s.columns);
                 target.iter_mut().zip(source).for_each(|(to, value)| *to = *value);
             }
         }
