@@ -277,7 +277,9 @@ fn columns(planes: &[f32], s: &Sizes, begin: usize, rows: usize) -> Vec<f32> {
         {
             for (y, target) in column.chunks_exact_mut(s.columns).enumerate() {
                 let source = phases.under(offset, (begin + y) * sh, s.columns);
-                target.iter_mut().zip(source).for_each(|(to, value)| *to = *value);
+                if source.len() == target.len() {
+                    target.copy_from_slice(source);
+                }
             }
         }
     });
