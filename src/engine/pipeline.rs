@@ -230,8 +230,9 @@ impl EngineHandle {
                     let member = self.member(model, name)?;
                     let (rows, one) = self.ask(&member, inputs, &values, terms).await?;
                     trail.then(&one);
-                    let taken = inputs.values().filter_map(|value| values.get(value));
-                    let each = taken.into_iter().any(|value| matches!(value, Value::Pictures(_)));
+                    let each = inputs
+                        .values()
+                        .any(|value| matches!(values.get(value), Some(Value::Pictures(_))));
                     for (value, own) in outputs {
                         let joined = collect(&member, own, &rows, each)?;
                         values.insert(value.clone(), Value::Tensor(joined));
@@ -365,10 +366,7 @@ fn collect(member: &ModelInfo, own: &str, rows: &[Tensors], each: bool) -> Resul
     let spec = spec.ok_or_else(missing)?;
     let parts = rows.iter().map(|row| row.get(own).cloned().map_err(broken));
     let parts = parts.collect::<Result<Vec<_>, _>>()?;
-    if let ([only], false) = (parts.as_slice(), each) {
-        return Ok(only.clone());
-    }
-    gather(spec, own, &parts).map_err(|error| Error::internal(error.to_string()))
+    gather(spec, own, &parts, each).map_err(|error| Error::internal(error.to_string()))
 }
 
 fn broken(error: crate::tensor::TensorError) -> Error {

@@ -181,7 +181,11 @@ impl Reader<'_> {
             let indices = sparse.indices.clone().unwrap_or_default();
             let (values, indices) = (self.tensor(&name, &values)?, self.tensor(&name, &indices)?);
             let shape = super::raw::shape(&sparse.dims)?;
-            let dense = super::sparse::dense(&values, &indices, &shape);
+            let dense = match self.files {
+                Some(_) => super::sparse::dense(&values, &indices, &shape),
+                // Without weights there may be no values to put anywhere.
+                None => Ok(Raw { shape, ..(*values).clone() }),
+            };
             let dense = dense.map_err(|error| format!("tensor '{name}': {error}"))?;
             constants.push((name, Arc::new(dense)));
         }

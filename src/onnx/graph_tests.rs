@@ -1,7 +1,7 @@
 //! Tests of reading files: good ones and every kind of bad ones.
 
 use super::*;
-use crate::onnx::proto::OperatorSetIdProto;
+use crate::onnx::proto::{OperatorSetIdProto, SparseTensorProto};
 use crate::onnx::test_graph::{node, none, value};
 
 fn file(nodes: Vec<NodeProto>) -> ModelProto {
@@ -113,4 +113,29 @@ fn bodies_may_use_what_is_around_them() {
         panic!("no body");
     };
     assert!(graph.needs().contains("outer"));
+}
+
+#[test]
+fn without_weights_what_they_hold_is_not_looked_at() {
+    let mut proto = file(vec![node("Abs", &["x"], &["y"])]);
+    let tensor = |name: &str, data_type: i32, bytes: Vec<u8>| TensorProto {
+        name: Some(name.into()),
+        dims: vec![100_000],
+        data_type: Some(data_type),
+        raw_data: Some(bytes.into()),
+        ..Default::default()
+    };
+    let graph = proto.graph.as_mut().unwrap();
+    graph.initializer.push(tensor("w", 1, vec![0; 400_000]));
+    graph.sparse_initializer.push(SparseTensorProto {
+        values: Some(tensor("s", 1, vec![0; 400_000])),
+        indices: Some(tensor("", 7, (0..100_000i64).flat_map(i64::to_le_bytes).collect())),
+        dims: vec![100_000],
+    });
+    let read = |beside| ModelFile::read(Bytes::from(proto.encode_to_vec()).into(), beside);
+    let whole = read(Some(&none)).unwrap();
+    let bare = read(None).unwrap();
+    assert_eq!(whole.weights_bytes(), 800_000);
+    assert!(bare.weights_bytes() < 100_000, "large pieces are passed over");
+    assert_eq!((bare.graph.inputs, bare.graph.outputs), (whole.graph.inputs, whole.graph.outputs));
 }

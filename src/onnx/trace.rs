@@ -377,21 +377,19 @@ impl<'a> Tracer<'a> {
         if begun {
             self.catch_up()?;
         }
-        let lines = std::mem::take(&mut self.lines);
-        let lines = match fuses && !self.fleeting {
-            true => super::fuse::fuse(&mut self, lines, outputs, &mut plan.launches)?,
-            false => lines,
-        };
-        for line in &lines {
-            let item = self.bind(line)?;
-            plan.items.push(item);
+        if self.fleeting {
+            return Ok((plan.outputs(&self.env)?, None));
         }
+        let mut lines = std::mem::take(&mut self.lines);
+        if fuses {
+            lines = super::fuse::fuse(&mut self, lines, outputs, &mut plan.launches)?;
+        }
+        plan.items = lines.iter().map(|line| self.bind(line)).collect::<Result<_, _>>()?;
         plan.mark_last_uses();
         if !begun {
             plan.items.iter().try_for_each(|item| self.run(item))?;
         }
-        let results = plan.outputs(&self.env)?;
-        Ok((results, (!self.fleeting).then_some(plan)))
+        Ok((plan.outputs(&self.env)?, Some(plan)))
     }
 
     fn port(&self, output: &T) -> Result<Output, String> {

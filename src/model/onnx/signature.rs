@@ -34,10 +34,9 @@ pub(crate) enum Rows {
 /// Naming the file and what is wrong with it.
 pub(crate) fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile, BadFile> {
     let bad = |detail: String| BadFile::new(files.path_of(name), detail);
-    let beside = |name: &str| files.source_of(name).map_err(|error| error.to_string());
-    let source = files.source_of(name)?;
-    if weights { ModelFile::read(source, Some(&beside)) } else { ModelFile::read(source, None) }
-        .map_err(bad)
+    let beside: &dyn Fn(&str) -> _ =
+        &|name| files.source_of(name).map_err(|error| error.to_string());
+    ModelFile::read(files.source_of(name)?, weights.then_some(beside)).map_err(bad)
 }
 
 /// Puts what the graph says into what `model.toml` left open. `rows_open`: whether it says nothing

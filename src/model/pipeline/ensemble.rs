@@ -176,11 +176,19 @@ impl Picture {
 }
 
 /// The answers to several requests as one row: their rows along the first axis, or in place of an
-/// axis of length 1.
+/// axis of length 1. Without `each` there was one request, not one for each piece: its answer is it.
 ///
 /// # Errors
 /// If they differ in shape.
-pub fn gather(spec: &TensorSpec, name: &str, rows: &[Tensor]) -> Result<Tensor, BadRow> {
+pub fn gather(
+    spec: &TensorSpec,
+    name: &str,
+    rows: &[Tensor],
+    each: bool,
+) -> Result<Tensor, BadRow> {
+    if let ([only], false) = (rows, each) {
+        return Ok(only.clone());
+    }
     let parts = rows.iter().map(|row| Tensors(vec![row.clone()])).collect::<Vec<_>>();
     let bad = |error: crate::tensor::TensorError| BadRow::Output(error.to_string());
     let joined = match parts.is_empty() {

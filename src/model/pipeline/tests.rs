@@ -331,9 +331,12 @@ fn one_piece_of_several_keeps_the_axis_of_pieces() {
         Tensor::new("y", Datatype::Uint8, vec![1, values.len()], values.to_vec().into()).unwrap()
     };
     let vector = spec("y", Datatype::Uint8, &[3]);
-    let shape = |rows: &[Tensor]| ensemble::gather(&vector, "y", rows).unwrap().shape;
+    let shape = |rows: &[Tensor]| ensemble::gather(&vector, "y", rows, true).unwrap().shape;
     assert_eq!(shape(&[]), [1, 0, 3]);
     assert_eq!(shape(&[row(&[1, 2, 3])]), [1, 1, 3]);
     assert_eq!(shape(&[row(&[1, 2, 3]), row(&[4, 5, 6])]), [1, 2, 3]);
     assert_eq!(shape(&[row(&[1])]), [1, 1], "one number each has no axis of its own");
+    let only = row(&[1, 2, 3]);
+    let alone = ensemble::gather(&vector, "y", std::slice::from_ref(&only), false).unwrap();
+    assert_eq!(alone, only, "an answer that is not one of several stays as it is");
 }

@@ -186,6 +186,7 @@ impl Job<'_> {
         }
     }
 
+    /// `None` for what no program has: an instruction without operands, or one not by element.
     fn piece(
         &self,
         starts: &[(usize, usize)],

@@ -11,7 +11,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
         let Some(draft) = steps.get(found.last).cloned() else { continue };
         let length = found.x.shape.last().copied().unwrap_or(0);
         let mut inputs = vec![found.x];
-        for line in found.scale.into_iter().chain(found.bias) {
+        for line in std::iter::once(found.scale).chain(found.bias) {
             inputs.push(t.reshape(&line, &[length])?);
         }
         found.parts.into_iter().for_each(|part| steps.remove(part));
@@ -26,7 +26,7 @@ struct Found {
     last: usize,
     x: T,
     epsilon: f64,
-    scale: Option<T>,
+    scale: T,
     bias: Option<T>,
 }
 
@@ -55,7 +55,7 @@ fn find(steps: &Steps, at: usize) -> Option<Found> {
     let (scale, _) = scaled.beside(Binary::Mul, over.result()?.0)?;
     let parts = vec![plus_at, at, variance_at, squares_at, centred_at, mean_at, over_at];
     let (scale, x) = (is_line(scale, x)?.clone(), x.clone());
-    let mut found = Found { parts, last: scaled_at, x, epsilon, scale: Some(scale), bias: None };
+    let mut found = Found { parts, last: scaled_at, x, epsilon, scale, bias: None };
     let behind = steps.next(scaled).and_then(|(at, next)| {
         let (bias, _) = next.beside(Binary::Add, scaled.result()?.0)?;
         Some((at, is_line(bias, &found.x)?.clone()))

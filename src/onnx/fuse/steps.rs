@@ -24,14 +24,14 @@ impl Steps {
             users: HashMap::new(),
             kept: outputs.iter().filter_map(T::var).collect(),
         };
-        for line in lines {
-            let at = steps.lines.len();
-            steps.lines.push(None);
+        for (at, line) in lines.into_iter().enumerate() {
             match line {
-                Line::Step(draft) => steps.put(at, draft),
+                Line::Step(draft) => {
+                    steps.lines.push(None);
+                    steps.put(at, draft);
+                }
                 Line::Guard(var, host) => {
                     steps.kept.insert(var);
-                    steps.lines.pop();
                     steps.lines.push(Some(Line::Guard(var, host)));
                 }
             }

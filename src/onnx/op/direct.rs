@@ -66,23 +66,20 @@ impl What {
     fn run(&self, inputs: Vec<CubeTensor>) -> Result<CubeTensor, String> {
         let mut inputs = inputs.into_iter();
         let short = || "too few inputs".to_owned();
-        let x = inputs.next().ok_or_else(short)?;
-        if let What::Keep = self {
-            return Ok(x);
-        }
-        let y = inputs.next().ok_or_else(short)?;
-        match self {
-            What::Keep => Ok(x),
-            What::Conv(options) => {
+        let (x, y) = (inputs.next().ok_or_else(short)?, inputs.next());
+        match (self, y) {
+            (What::Keep, _) => Ok(x),
+            (_, None) => Err(short()),
+            (What::Conv(options), Some(y)) => {
                 conv_forward(x, y, inputs.next(), options.clone(), ConvStrategy::Direct)
                     .map_err(|error| format!("{error:?}"))
             }
-            What::ConvTranspose(options) => {
+            (What::ConvTranspose(options), Some(y)) => {
                 let strategy = ConvTranspose2dStrategy::Direct;
                 conv_transpose2d(x, y, inputs.next(), options.clone(), strategy)
                     .map_err(|error| format!("{error:?}"))
             }
-            What::MatMul => {
+            (What::MatMul, Some(y)) => {
                 let dtype = x.dtype;
                 matmul(x, y, None, MatmulStrategy::Cube, dtype)
                     .map_err(|error| format!("{error:?}"))
