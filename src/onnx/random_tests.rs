@@ -3,11 +3,9 @@
 use super::*;
 use crate::onnx::check_data_sets;
 use crate::onnx::proto::{
-    AttributeProto, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
-    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, TypeValue,
-    ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
-use crate::onnx::test_graph::{node, none};
+use crate::onnx::test_graph::{attribute, int, ints, node, none, port, tensor_of};
 use burn::tensor::Device;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -174,13 +172,16 @@ impl Maker {
     }
 
     fn convolution(&mut self, choice: &Choice, x: &str, shape: &[usize]) {
-        let [n, c, h, w] = shape[..] else { return self.unary(choice, x, shape) };
+        let [n, c, mut h, mut w] = shape[..] else { return self.unary(choice, x, shape) };
+        let mut x = x.to_owned();
+        if choice.other >> 6 & 1 == 1 {
+            (x, h, w) = (self.padded(&x), h + 1, w + 2);
+        }
         let kernel = [1, 3][choice.number % 2];
         let stride = 1 + choice.number / 2 % 2;
         let by_channel = (choice.number / 4).is_multiple_of(3);
         let (groups, out) = if by_channel { (c, c) } else { (1, 1 + choice.other % 5) };
-        let mut inputs =
-            vec![x.to_owned(), self.constant(&[out, c / groups, kernel, kernel], None)];
+        let mut inputs = vec![x, self.constant(&[out, c / groups, kernel, kernel], None)];
         if choice.constant {
             inputs.push(self.constant(&[out], None));
         }
@@ -199,7 +200,18 @@ impl Maker {
             let [scale, bias, mean] = &line;
             y = self.push("BatchNormalization", &[&y, scale, bias, mean, &variance], vec![]);
         }
+        if choice.other >> 7 & 1 == 1 {
+            let line = self.constant(&[1, out, 1, 1], Some(0.5));
+            let name = ["Add", "Sub", "Mul", "Div"][choice.number / 12 % 4];
+            y = self.push(name, &[&y, &line], vec![]);
+        }
         self.value(y, shape);
+    }
+
+    /// One more before the third axis, two more behind the fourth.
+    fn padded(&mut self, x: &str) -> String {
+        let pads = self.integers(&[0, 0, 1, 0, 0, 0, 0, 2]);
+        self.push("Pad", &[x, &pads], vec![])
     }
 
     fn product(&mut self, choice: &Choice, x: &str, shape: &[usize]) {
@@ -247,8 +259,7 @@ impl Maker {
             4 if rank == 4 => {
                 after[2] += 1;
                 after[3] += 2;
-                let pads = self.integers(&[0, 0, 1, 0, 0, 0, 0, 2]);
-                self.push("Pad", &[x, &pads], vec![])
+                self.padded(x)
             }
             _ if rank == 4 => {
                 after[2..].fill(1);
@@ -345,38 +356,6 @@ impl Maker {
         });
         name
     }
-}
-
-fn attribute(name: &str, kind: i32) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), kind: Some(kind), ..Default::default() }
-}
-
-fn int(name: &str, value: usize) -> AttributeProto {
-    AttributeProto { i: Some(value as i64), ..attribute(name, 2) }
-}
-
-fn ints(name: &str, values: &[usize]) -> AttributeProto {
-    let ints = values.iter().map(|value| *value as i64).collect();
-    AttributeProto { ints, ..attribute(name, 7) }
-}
-
-fn tensor_of(name: &str, shape: &[usize], values: &[f32]) -> TensorProto {
-    TensorProto {
-        name: Some(name.into()),
-        dims: shape.iter().map(|length| *length as i64).collect(),
-        data_type: Some(1),
-        float_data: values.to_vec(),
-        ..Default::default()
-    }
-}
-
-fn port(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let dim =
-        |length: &usize| DimensionProto { value: Some(DimensionValue::Value(*length as i64)) };
-    let shape = Some(TensorShapeProto { dim: shape.iter().map(dim).collect() });
-    let tensor = TensorTypeProto { elem_type: Some(1), shape };
-    let kind = Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) });
-    ValueInfoProto { name: Some(name.into()), kind }
 }
 
 /// A model, its input, and how many outputs it has.

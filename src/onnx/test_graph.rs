@@ -1,6 +1,9 @@
 //! Pieces of graphs for tests.
 
-use super::proto::{NodeProto, TensorTypeProto, TypeProto, TypeValue, ValueInfoProto};
+use super::proto::{
+    AttributeProto, DimensionProto, DimensionValue, NodeProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
+};
 use super::source::Source;
 
 pub(crate) fn none(_: &str) -> Result<Source, String> {
@@ -15,6 +18,38 @@ pub(crate) fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
 
 pub(crate) fn value(name: &str) -> ValueInfoProto {
     let tensor = TensorTypeProto { elem_type: Some(1), shape: None };
+    let kind = Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) });
+    ValueInfoProto { name: Some(name.into()), kind }
+}
+
+pub(crate) fn attribute(name: &str, kind: i32) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), kind: Some(kind), ..Default::default() }
+}
+
+pub(crate) fn int(name: &str, value: usize) -> AttributeProto {
+    AttributeProto { i: Some(value as i64), ..attribute(name, 2) }
+}
+
+pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
+    let ints = values.iter().map(|value| *value as i64).collect();
+    AttributeProto { ints, ..attribute(name, 7) }
+}
+
+pub(crate) fn tensor_of(name: &str, shape: &[usize], values: &[f32]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: shape.iter().map(|length| *length as i64).collect(),
+        data_type: Some(1),
+        float_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn port(name: &str, shape: &[usize]) -> ValueInfoProto {
+    let dim =
+        |length: &usize| DimensionProto { value: Some(DimensionValue::Value(*length as i64)) };
+    let shape = Some(TensorShapeProto { dim: shape.iter().map(dim).collect() });
+    let tensor = TensorTypeProto { elem_type: Some(1), shape };
     let kind = Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) });
     ValueInfoProto { name: Some(name.into()), kind }
 }
