@@ -20,7 +20,8 @@ mod traffic;
 
 use client::{Client, binary_request, percentile};
 use concertina::config::Adapters;
-use concertina::simulate::{Mix, Noise, Options, Outcome, Trace, simulate};
+use concertina::random::SplitMix64;
+use concertina::simulate::{Mix, Options, Outcome, Trace, simulate};
 use server::Server;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ fn main() {
 
 /// Bursts of some seconds with silence of up to ten between them.
 fn bursts() -> Vec<f64> {
-    let mut noise = Noise::new(5);
+    let mut noise = SplitMix64::new(5);
     let (mut at, mut times) = (0.0, Vec::new());
     while at < MINUTE {
         let (rate, end) = (5.0 + 25.0 * noise.uniform(), at + 1.0 + 4.0 * noise.uniform());

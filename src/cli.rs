@@ -131,7 +131,7 @@ fn serve(args: &ServeArgs, registry: &Registry) -> anyhow::Result<()> {
     config.test.warn();
     let repository = repository(config.models.as_ref())?;
     let library = Library { repository, kinds: registry.kinds() };
-    let catalogue = catalogue(&library)?;
+    let catalogue = catalogue(&library);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let traces = traces(&config)?;
@@ -156,7 +156,7 @@ async fn serve_until_told(
     let address = listener.local_addr()?;
     let names: Vec<_> = catalogue.served().map(|model| model.name.clone()).collect();
     let (engine, mut driver) = engine::start(engine_config(&config)?, catalogue, library)?;
-    tracing::info!("serving {} on http://{address}", names.join(", "));
+    tracing::info!("serving {} on http://{address}", listed(&names));
     tokio::spawn(terminal.follow(engine.snapshots()));
     if config.models.is_some() && !config.models_poll.is_zero() {
         tokio::spawn(engine.clone().follow_repository(config.models_poll));
@@ -187,6 +187,13 @@ async fn serve_until_told(
         write_mix(&engine.snapshots().borrow(), &trace.with_extension("toml"));
     }
     Ok(())
+}
+
+fn listed(models: &[String]) -> String {
+    match models {
+        [] => "no model yet".to_owned(),
+        models => models.join(", "),
+    }
 }
 
 /// Writes what was measured of the adapters beside the trace that was recorded.
@@ -269,6 +276,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         shutdown_grace: config.limits.shutdown_grace,
         recorder: config.telemetry.record.as_deref().map(Recorder::create).transpose()?,
         slow: config.test.slow.clone(),
+        faults: config.test.faults.clone(),
     })
 }
 
@@ -316,15 +324,15 @@ fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
 }
 
 /// Reads the repository: what can be served, and what cannot with its reason.
-fn catalogue(library: &Library) -> anyhow::Result<Catalogue> {
+fn catalogue(library: &Library) -> Catalogue {
     let catalogue = Catalogue::new(library.repository.scan(&library.kinds));
     for bad in catalogue.broken() {
         tracing::warn!(model = %bad.name, "cannot be served: {}", bad.error);
     }
     if catalogue.served().next().is_none() {
-        bail!("there is no model that can be served; `concertina models` tells why");
+        tracing::warn!("there is no model to serve yet: put one into the folder of models");
     }
-    Ok(catalogue)
+    catalogue
 }
 
 fn repository(folder: Option<&PathBuf>) -> anyhow::Result<Repository> {

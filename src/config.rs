@@ -103,7 +103,9 @@ impl Config {
     pub fn adapter_ids(&self) -> Vec<String> {
         let Adapters { only, exclude, power, memory, .. } = &self.adapters;
         let lists = only.iter().chain(exclude);
-        let ids = lists.chain(power.keys()).chain(memory.keys()).chain(self.test.slow.keys());
+        let faulty = self.test.faults.iter().filter_map(|injection| injection.adapter.as_ref());
+        let tested = self.test.slow.keys().chain(faulty);
+        let ids = lists.chain(power.keys()).chain(memory.keys()).chain(tested);
         ids.cloned().collect()
     }
 

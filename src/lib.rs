@@ -15,6 +15,7 @@
 //! * [`telemetry`]: what the server tells about itself
 //! * `top`: a running server in a terminal
 //! * [`tensor`], [`error`]: data and errors that travel between them
+//! * [`random`]: numbers that are the same for the same seed
 
 pub mod adapter;
 pub mod api;
@@ -27,6 +28,7 @@ mod folders;
 pub mod model;
 pub mod onnx;
 mod progress;
+pub mod random;
 pub mod schedule;
 pub mod simulate;
 pub mod telemetry;

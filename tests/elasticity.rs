@@ -7,16 +7,17 @@
 mod cells;
 
 use cells::{ATTAINMENT, Cell, MIXES, Way};
+use concertina::random::SplitMix64;
 use concertina::schedule::{Goal, Policy};
 use concertina::simulate::bound::{Objective, lower_bound};
 use concertina::simulate::laws::Spec;
-use concertina::simulate::{Mix, Noise, Options, Outcome, Request, Trace, simulate};
+use concertina::simulate::{Mix, Options, Outcome, Request, Trace, simulate};
 
 const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
 
 /// Bursts of some seconds with silence of up to two minutes between them.
 fn bursts(seed: u64) -> Trace {
-    let mut noise = Noise::new(seed);
+    let mut noise = SplitMix64::new(seed);
     let (mut at, mut times) = (0.0, Vec::new());
     while at < 1800.0 {
         let (rate, end) = (2.0 + 18.0 * noise.uniform(), at + 1.0 + 14.0 * noise.uniform());
@@ -31,7 +32,7 @@ fn bursts(seed: u64) -> Trace {
 
 /// Requests at random, so many per second.
 fn steady(seed: u64, rate: f64) -> Trace {
-    let mut noise = Noise::new(seed);
+    let mut noise = SplitMix64::new(seed);
     let mut at = 0.0;
     Trace::at((0..4000).map(|_| {
         at -= (1.0 - noise.uniform()).ln() / rate;
@@ -133,7 +134,7 @@ fn box_for(first: u64, second: u64) -> Mix {
 
 /// Requests at random, so many per second for ten minutes; the models by their share.
 fn asked(rate: f64, shares: &[f64]) -> Trace {
-    let (mut noise, mut at) = (Noise::new(7), 0.0);
+    let (mut noise, mut at) = (SplitMix64::new(7), 0.0);
     let mut requests = Vec::new();
     while at < 600.0 {
         at -= (1.0 - noise.uniform()).ln() / rate;

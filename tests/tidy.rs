@@ -10,22 +10,24 @@ const FUNCTION_MAX: usize = 70;
 const FILE_MAX: usize = 500;
 
 /// The arrows between rooms: who may name whom. A path with `::` allows only that part of a room.
-/// `error`, `tensor` and `clock` are data and a clock: everybody but `schedule` may name them.
+/// `error`, `tensor`, `clock` and `random` are data, a clock and a die: everybody but `schedule` may
+/// name them.
 const ARROWS: &[(&str, &[&str])] = &[
     ("schedule", &[]),
     ("error", &[]),
     ("tensor", &[]),
     ("clock", &[]),
+    ("random", &[]),
     ("folders", &[]),
     ("progress", &["telemetry"]),
     ("adapter", &["clock"]),
-    ("onnx", &["clock", "tensor"]),
+    ("onnx", &["clock", "random", "tensor"]),
     ("model", &["error", "onnx", "tensor"]),
     ("config", &["adapter::entry", "adapter::select", "folders", "schedule", "wire"]),
-    ("simulate", &["clock", "config", "schedule", "telemetry"]),
+    ("simulate", &["clock", "config", "random", "schedule", "telemetry"]),
     ("telemetry", &["adapter::entry", "adapter::sensors", "schedule"]),
-    ("wire", &["adapter::entry", "adapter::sensors", "model::repository", "tensor"]),
-    ("worker", &["adapter", "clock", "model", "tensor", "wire"]),
+    ("wire", &["adapter::entry", "adapter::sensors", "model::repository", "random", "tensor"]),
+    ("worker", &["adapter", "clock", "model", "random", "tensor", "wire"]),
     (
         "engine",
         &[

@@ -3,7 +3,8 @@
 //! go to an adapter when it is free, as ours is.
 
 use crate::cells::Cell;
-use concertina::simulate::{Doing, Machine, Meter, Noise, Outcome, Run};
+use concertina::random::SplitMix64;
+use concertina::simulate::{Doing, Machine, Meter, Outcome, Run};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -70,7 +71,13 @@ impl Server<'_> {
 }
 
 impl Router {
-    fn choose(self, now: f64, number: usize, servers: &[Server<'_>], noise: &mut Noise) -> usize {
+    fn choose(
+        self,
+        now: f64,
+        number: usize,
+        servers: &[Server<'_>],
+        noise: &mut SplitMix64,
+    ) -> usize {
         let count = servers.len();
         let least = |merit: &dyn Fn(&Server<'_>) -> f64| {
             let all = (0..count).min_by(|a, b| merit(&servers[*a]).total_cmp(&merit(&servers[*b])));
@@ -105,7 +112,7 @@ pub(crate) fn serve(cell: &Cell, router: Router) -> Outcome {
     };
     let mut servers: Vec<Server<'_>> = cell.machines.iter().map(server).collect();
     servers.iter_mut().for_each(|server| server.begin(0.0));
-    let (mut next, mut noise, mut now) = (0, Noise::new(1), 0.0);
+    let (mut next, mut noise, mut now) = (0, SplitMix64::new(1), 0.0);
     loop {
         let first = (0..servers.len())
             .min_by(|a, b| servers[*a].done_at.total_cmp(&servers[*b].done_at))

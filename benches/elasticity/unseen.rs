@@ -2,14 +2,15 @@
 //! are not. What was tuned on those must hold here too.
 
 use crate::cells::Row;
-use concertina::simulate::{Noise, Trace};
+use concertina::random::SplitMix64;
+use concertina::simulate::Trace;
 
 /// Seconds of a trace.
 const LONG: f64 = 3600.0;
 
 /// A trace and a mix of a seed, and what they are called.
 pub(crate) fn draw(seed: u64) -> (String, Trace, Vec<Row>) {
-    let mut noise = Noise::new(seed.wrapping_mul(7919));
+    let mut noise = SplitMix64::new(seed.wrapping_mul(7919));
     let (kind, times) = match seed % 4 {
         0 => ("tides", tides(&mut noise)),
         1 => ("moods", moods(&mut noise)),
@@ -21,16 +22,16 @@ pub(crate) fn draw(seed: u64) -> (String, Trace, Vec<Row>) {
 }
 
 /// Log-uniform between the two.
-fn between(noise: &mut Noise, low: f64, high: f64) -> f64 {
+fn between(noise: &mut SplitMix64, low: f64, high: f64) -> f64 {
     low * (high / low).powf(noise.uniform())
 }
 
-fn exponential(noise: &mut Noise, mean: f64) -> f64 {
+fn exponential(noise: &mut SplitMix64, mean: f64) -> f64 {
     -(1.0 - noise.uniform()).ln() * mean
 }
 
 /// A rate that rises and falls several times an hour.
-fn tides(noise: &mut Noise) -> Vec<f64> {
+fn tides(noise: &mut SplitMix64) -> Vec<f64> {
     let (mean, period) = (between(noise, 0.5, 6.0), between(noise, 300.0, 1800.0));
     let (mut at, mut times) = (0.0, Vec::new());
     while at < LONG {
@@ -44,7 +45,7 @@ fn tides(noise: &mut Noise) -> Vec<f64> {
 }
 
 /// Two moods, busy and calm, each of random length (a Markov-modulated Poisson process).
-fn moods(noise: &mut Noise) -> Vec<f64> {
+fn moods(noise: &mut SplitMix64) -> Vec<f64> {
     let (busy, calm) = (between(noise, 4.0, 30.0), between(noise, 0.02, 0.5));
     let (stay_busy, stay_calm) = (between(noise, 2.0, 60.0), between(noise, 20.0, 300.0));
     let (mut at, mut times, mut is_busy) = (0.0, Vec::new(), false);
@@ -64,7 +65,7 @@ fn moods(noise: &mut Noise) -> Vec<f64> {
 }
 
 /// Clumps of requests with silences of heavy tail between them (Pareto).
-fn clumps(noise: &mut Noise) -> Vec<f64> {
+fn clumps(noise: &mut SplitMix64) -> Vec<f64> {
     let (shape, least) = (1.1 + noise.uniform(), between(noise, 1.0, 20.0));
     let (most, within) = (between(noise, 3.0, 40.0), between(noise, 0.02, 0.5));
     let (mut at, mut times) = (0.0, Vec::new());
@@ -79,7 +80,7 @@ fn clumps(noise: &mut Noise) -> Vec<f64> {
 }
 
 /// Jobs at fixed times that ask many things at once, over a trickle.
-fn jobs(noise: &mut Noise) -> Vec<f64> {
+fn jobs(noise: &mut SplitMix64) -> Vec<f64> {
     let (every, size) = (between(noise, 20.0, 240.0), between(noise, 8.0, 80.0));
     let trickle = between(noise, 0.01, 0.3);
     let mut times = Vec::new();
@@ -98,7 +99,7 @@ fn jobs(noise: &mut Noise) -> Vec<f64> {
 }
 
 /// Two to four adapters whose speed, thrift and start differ.
-fn adapters(noise: &mut Noise) -> Vec<Row> {
+fn adapters(noise: &mut SplitMix64) -> Vec<Row> {
     let count = 2 + (noise.uniform() * 3.0) as usize;
     let adapter = |at: usize| {
         let speed = between(noise, 0.05, 1.0);

@@ -1,6 +1,6 @@
 //! The `[test]` table: options for tests and benchmarks of this program, never for serving.
 
-use crate::wire::Slow;
+use crate::wire::{Injection, Slow};
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,12 +17,15 @@ pub struct TestOptions {
     /// `row = "2ms"` lets no batch of 4 rows be done in less than 9 ms. Two equal adapters get
     /// unequal speeds by it, without fighting for the processor.
     pub slow: BTreeMap<String, Slow>,
+    /// What is to go wrong in workers. `[[test.faults]]` with `fault = "crash"`, `adapter = "cpu"`,
+    /// `at = 3` and `workers = 1` lets the first worker of `cpu` abort at its third step.
+    pub faults: Vec<Injection>,
 }
 
 impl TestOptions {
     /// Whether nothing is asked for: the case of every server that is not tested.
     pub fn is_empty(&self) -> bool {
-        self.slow.is_empty()
+        self.slow.is_empty() && self.faults.is_empty()
     }
 
     /// Says at the start what an operator must not overlook.
@@ -34,6 +37,13 @@ impl TestOptions {
                  [test.slow] from the settings to serve"
             );
         }
+        for injection in &self.faults {
+            tracing::warn!(
+                adapter = injection.adapter.as_deref().unwrap_or("every adapter"),
+                "'{}' is injected for a test; remove [[test.faults]] from the settings to serve",
+                injection.fault.as_str()
+            );
+        }
     }
 
     pub(super) fn check(&self) -> anyhow::Result<()> {
@@ -43,14 +53,30 @@ impl TestOptions {
                 "test.slow.\"{adapter}\" is slower than {SLOW_MAX:?}"
             );
         }
-        Ok(())
+        self.faults.iter().try_for_each(check_injection)
     }
+}
+
+fn check_injection(injection: &Injection) -> anyhow::Result<()> {
+    let Injection { fault, at, chance, .. } = injection;
+    let name = fault.as_str();
+    ensure!(
+        at.is_some() != chance.is_some(),
+        "the fault '{name}' of test.faults needs either 'at' or 'chance'"
+    );
+    ensure!(*at != Some(0), "the fault '{name}' of test.faults: the first step is 1");
+    ensure!(
+        chance.is_none_or(|chance| (0.0..=1.0).contains(&chance)),
+        "the fault '{name}' of test.faults: chance is a share from 0 to 1"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::wire::Injected;
 
     fn read(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
@@ -78,12 +104,30 @@ mod tests {
     }
 
     #[test]
+    fn faults_are_injected() {
+        let text = "[[test.faults]]\nfault = 'crash'\nadapter = 'cpu'\nat = 3\nworkers = 1\n\
+                    [[test.faults]]\nfault = 'slow'\nchance = 0.1\nseed = 7";
+        let config = read(text).unwrap();
+        let [crash, slow] = &config.test.faults[..] else { panic!("{:?}", config.test) };
+        assert!(crash.concerns("cpu", 1) && !crash.concerns("cpu", 2));
+        assert!(crash.strikes("cpu", 1, 3));
+        assert_eq!((slow.fault, slow.chance, slow.seed), (Injected::Slow, Some(0.1), 7));
+        let printed = toml::to_string(&config).unwrap();
+        assert_eq!(read(&printed).unwrap(), config);
+    }
+
+    #[test]
     fn mistakes_are_refused() {
         for (text, reason) in [
             ("[test.slow.cpu]\nrow = '11s'", "test.slow.\"cpu\" is slower than 10s"),
             ("[test.slow.cpu]\nrow = 'much'", "expected"),
             ("[test.slow.cpu]\ncolumn = '1ms'", "unknown field `column`"),
             ("[test.fast.cpu]\nrow = '1ms'", "unknown field `fast`"),
+            ("[[test.faults]]\nfault = 'crash'", "needs either 'at' or 'chance'"),
+            ("[[test.faults]]\nfault = 'crash'\nat = 1\nchance = 0.5", "either 'at' or 'chance'"),
+            ("[[test.faults]]\nfault = 'crash'\nat = 0", "the first step is 1"),
+            ("[[test.faults]]\nfault = 'slow'\nchance = 1.5", "a share from 0 to 1"),
+            ("[[test.faults]]\nfault = 'gremlins'\nat = 1", "unknown variant `gremlins`"),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");

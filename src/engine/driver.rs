@@ -118,6 +118,7 @@ impl Driver {
             cpu_threads: config.cpu_threads,
             heartbeat: config.settings.bounds.silence / 4,
             slow: config.slow.clone(),
+            faults: config.faults.clone(),
         };
         let driver = Driver {
             scheduler: Scheduler::new(config.settings.clone(), profiles(&catalogue, config.slo)),
@@ -280,9 +281,9 @@ impl Driver {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Start { adapter, incarnation } => self.fleet.start(adapter, incarnation),
-            Action::Load { adapter, model, .. } => {
+            Action::Load { adapter, model, max_rows, .. } => {
                 if let Some(info) = self.catalogue.get(model) {
-                    self.fleet.load(adapter, model, info);
+                    self.fleet.load(adapter, model, (info, max_rows));
                 }
             }
             Action::Unload { adapter, model, .. } => {

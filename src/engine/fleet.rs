@@ -142,9 +142,11 @@ impl Fleet {
     }
 
     /// Has a model loaded.
-    pub(super) fn load(&self, id: AdapterId, model: ModelId, info: &ModelInfo) {
-        // Labels and what stands around a graph are for clients; a worker has no use for them, and a header has a bound.
-        let info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
+    pub(super) fn load(&self, id: AdapterId, model: ModelId, (info, max_rows): (&ModelInfo, u32)) {
+        // Labels and what stands around a graph are for clients; a worker has no use for them, and
+        // a header has a bound.
+        let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
+        info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
         self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
     }
 
@@ -285,7 +287,14 @@ impl Fleet {
                 let measured = measured.iter().map(micros).collect();
                 Some(Event::Loaded { adapter, incarnation, model, bytes: memory_bytes, measured })
             }
-            Up::LoadFailed { model, cause, error } => {
+            Up::LoadFailed { model, rows, cause: Cause::Memory, error } => {
+                let model = ModelId(model);
+                tracing::warn!(adapter = %member.entry.id, rows, "cannot load: {error}");
+                member.fault = Some(error.clone());
+                self.load_errors.insert(model, error);
+                Some(Event::NoMemory { adapter, incarnation, model, rows })
+            }
+            Up::LoadFailed { model, cause, error, .. } => {
                 Some(self.load_failed(adapter, incarnation, (ModelId(model), cause, error), models))
             }
             Up::Unloaded { .. }
@@ -311,7 +320,7 @@ impl Fleet {
             tracing::warn!(adapter = %member.entry.id, model = %name, "cannot load: {error}");
         }
         let fault = match cause {
-            Cause::Device => Fault::Device,
+            Cause::Device | Cause::Memory => Fault::Device,
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
             // The device has passed its own check: a sample that was right nowhere is to blame.
             Cause::WrongAnswer | Cause::Input | Cause::Model => {

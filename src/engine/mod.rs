@@ -30,7 +30,7 @@ pub use repository::Library;
 use crate::adapter::entry::AdapterEntry;
 use crate::schedule::Settings;
 use crate::telemetry::Recorder;
-use crate::wire::Slow;
+use crate::wire::{Injection, Slow};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,6 +68,8 @@ pub struct EngineConfig {
     pub recorder: Option<Recorder>,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub slow: BTreeMap<String, Slow>,
+    /// For tests: what is to go wrong in workers.
+    pub faults: Vec<Injection>,
 }
 
 /// Starts the engine. `library` is where models are loaded from later. The task ends when it was

@@ -5,7 +5,7 @@ use crate::adapter::entry::AdapterEntry;
 use crate::clock;
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
-use crate::wire::{Down, Order, Slow, Up, VERSION, Whole, WireError};
+use crate::wire::{Down, Injection, Order, Slow, Up, VERSION, Whole, WireError};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ pub(super) struct Workshop {
     pub(super) heartbeat: Duration,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub(super) slow: BTreeMap<String, Slow>,
+    /// For tests: what is to go wrong in workers.
+    pub(super) faults: Vec<Injection>,
 }
 
 /// What a worker, or its process, let us know.
@@ -167,7 +169,9 @@ async fn spawn(
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
         lock_dir: workshop.runtime_dir.join("locks"),
+        life: incarnation.0,
         slow: workshop.slow.get(&entry.id).copied(),
+        faults: workshop.faults.clone(),
     };
     let mut command = Command::new(&workshop.executable);
     // Mesa's layer for choosing a device is of no use to us and complains on stderr.

@@ -77,13 +77,16 @@ impl Driver {
                 let failure = match cause {
                     Cause::Input | Cause::Model => Failure::Input,
                     Cause::Device | Cause::WrongAnswer => Failure::Device,
+                    Cause::Memory => Failure::Memory,
                 };
-                if failure == Failure::Device {
+                if failure != Failure::Input {
                     self.fleet.fault(adapter, &error);
                 }
                 let kind = match cause {
                     Cause::Input => ErrorKind::Unprocessable,
-                    Cause::Model | Cause::Device | Cause::WrongAnswer => ErrorKind::Internal,
+                    Cause::Model | Cause::Device | Cause::Memory | Cause::WrongAnswer => {
+                        ErrorKind::Internal
+                    }
                 };
                 self.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
                 Some(Event::Failed { adapter, incarnation, batch, failure })

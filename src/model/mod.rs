@@ -55,6 +55,9 @@ pub enum ModelError {
     /// The device's: another adapter may well do it.
     #[error("device failed: {0}")]
     Device(String),
+    /// The device's memory is full: fewer rows may fit, or another adapter may hold it.
+    #[error("out of memory: {0}")]
+    Memory(String),
     /// The model's: its files, or its code, are wrong on every adapter.
     #[error("broken model: {0}")]
     Broken(String),

@@ -87,17 +87,19 @@ impl Scheduler {
     ) {
         let Some(since) = self.load_ended(now, id, incarnation, model) else { return };
         let bytes = if bytes == 0 { self.bytes_of(id, model) } else { bytes };
-        let profile = self.models.get(&model).copied();
+        let (served, max_rows) = (self.models.contains_key(&model), self.max_rows(id, model));
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         adapter.replicas.insert(model, Replica { bytes, used: now, loaded: now });
-        let Some(profile) = profile else { return };
+        if !served {
+            return;
+        }
         let known = adapter.known.entry(model).or_default();
         learn(&mut known.load, now.since(since));
         known.bytes = Some(bytes);
         // The sizes of rows that clients send are not known yet: 0 stands for any.
         let service = known.services.entry(0).or_default();
         for (rows, took) in measured {
-            service.observe(bucket(*rows, profile.max_rows), *took);
+            service.observe(bucket(*rows, max_rows), *took);
         }
     }
 

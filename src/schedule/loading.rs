@@ -60,7 +60,7 @@ impl Scheduler {
             alpha: service.alpha(),
             beta: service.beta(),
             caution: service.caution(),
-            max_rows: self.models.get(&model).map_or(1, |model| model.max_rows.max(1)),
+            max_rows: self.max_rows(id, model),
             idle: adapter.is_idle() && room.wait <= 0.0,
             loaded,
             displaces: room.displaces,
@@ -94,7 +94,7 @@ impl Scheduler {
             State::Idle { .. } => return 0.0,
             State::Busy { since, batch } => {
                 let service = self.service(id, batch.model, batch.size);
-                let max_rows = self.models.get(&batch.model).map_or(1, |model| model.max_rows);
+                let max_rows = self.max_rows(id, batch.model);
                 (*since, service.batch(super::service::bucket(batch.rows(), max_rows)))
             }
             State::Loading { since, model, .. } => (*since, self.load_time(id, *model)),
@@ -144,6 +144,13 @@ impl Scheduler {
         })
     }
 
+    /// Rows of the largest batch of a model that an adapter runs.
+    pub(super) fn max_rows(&self, id: AdapterId, model: ModelId) -> u32 {
+        let known = self.adapters.get(&id).and_then(|adapter| adapter.known.get(&model));
+        let limit = known.and_then(|known| known.rows_max).map_or(u32::MAX, |(rows, _)| rows);
+        self.models.get(&model).map_or(1, |model| model.max_rows.min(limit).max(1))
+    }
+
     /// Bytes that a model takes on an adapter.
     pub(super) fn bytes_of(&self, id: AdapterId, model: ModelId) -> u64 {
         let known = |adapter: &Adapter| adapter.known.get(&model)?.bytes;
@@ -176,10 +183,11 @@ impl Scheduler {
     }
 
     fn begin_load(&mut self, now: Time, id: AdapterId, model: ModelId, reason: Reason) {
+        let max_rows = self.max_rows(id, model);
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         let incarnation = adapter.incarnation;
         adapter.state = State::Loading { since: now, progress: now, model };
-        self.actions.push_back(Action::Load { adapter: id, incarnation, model });
+        self.actions.push_back(Action::Load { adapter: id, incarnation, model, max_rows });
         self.decide(now, id, Change::Load(model), reason);
     }
 

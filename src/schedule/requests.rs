@@ -86,7 +86,7 @@ impl Scheduler {
 
     /// Learns from a measured batch.
     fn learn(&mut self, id: AdapterId, batch: &Batch, took: Duration) {
-        let max_rows = self.models.get(&batch.model).map_or(1, |model| model.max_rows);
+        let max_rows = self.max_rows(id, batch.model);
         // What is known of other adapters is where a first guess comes from.
         let service = self.service(id, batch.model, batch.size);
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
@@ -114,7 +114,31 @@ impl Scheduler {
                     self.let_down(now, id, Fault::Device);
                 }
             }
+            Failure::Memory => {
+                let held = self.current(id, incarnation).and_then(|a| a.state.batch());
+                if let Some(held) = held.filter(|held| held.id == batch) {
+                    let (model, rows) = (held.model, held.rows());
+                    self.no_memory(now, id, (model, rows));
+                }
+            }
         }
+    }
+
+    /// So many rows of a model do not fit: from now on this adapter runs half as many at once, or
+    /// leaves the model to others. What it was doing runs again; its device is opened anew, since
+    /// nobody knows in what state it was left.
+    pub(super) fn no_memory(&mut self, now: Time, id: AdapterId, (model, rows): (ModelId, u32)) {
+        let bucket = bucket(rows, self.max_rows(id, model));
+        let until = now + self.settings.backoff_max;
+        if let Some(adapter) = self.adapters.get_mut(&id) {
+            if rows == 0 || bucket <= 1 {
+                adapter.refused.insert(model, until);
+            } else {
+                let half = bucket.div_ceil(2).next_power_of_two().min(bucket - 1).max(1);
+                adapter.known.entry(model).or_default().rows_max = Some((half, until));
+            }
+        }
+        self.let_down(now, id, Fault::Memory);
     }
 
     /// Frees the adapter of its batch, if it holds this one; tells since when it did.
@@ -172,7 +196,8 @@ impl Scheduler {
 
     fn retry_part(&mut self, part: Part, fault: Fault) {
         let Some(request) = self.queue.get(part.request) else { return };
-        let retries = request.retries + 1;
+        // Halving the batches ends by itself, and is no fault of the request.
+        let retries = request.retries + u32::from(fault != Fault::Memory);
         if retries > self.settings.retries_max {
             self.queue.forget(part.request);
             return self.reject(part.request, Reject::RetriesExhausted { fault });

@@ -134,6 +134,10 @@ impl Scheduler {
         adapter.incarnation = Incarnation(adapter.incarnation.0 + 1);
         adapter.alive = now;
         adapter.replicas.clear();
+        // Others may have given memory back. While a worker lives its models stay as they are.
+        for known in adapter.known.values_mut() {
+            known.rows_max = known.rows_max.filter(|(_, until)| *until > now);
+        }
         adapter.starts.push_back(now);
         adapter.end_spell(now);
         adapter.misses += MISSES_GAIN * (adapter.missed - adapter.misses);

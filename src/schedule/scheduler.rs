@@ -199,6 +199,11 @@ impl Scheduler {
             Event::Loaded { adapter, incarnation, model, bytes, measured } => {
                 self.loaded(now, (adapter, incarnation), model, bytes, &measured);
             }
+            Event::NoMemory { adapter, incarnation, model, rows } => {
+                if self.current(adapter, incarnation).is_some() {
+                    self.no_memory(now, adapter, (model, rows));
+                }
+            }
             Event::LoadFailed { adapter, incarnation, model } => {
                 self.load_failed(now, (adapter, incarnation), model);
             }

@@ -254,6 +254,9 @@ pub(super) struct Known {
     pub(super) bytes: Option<u64>,
     /// Service models by the size of a row.
     pub(super) services: BTreeMap<u8, Service>,
+    /// Rows of the largest batch that the memory is believed to hold, and until when; without it
+    /// those of the model.
+    pub(super) rows_max: Option<(u32, Time)>,
 }
 
 /// One adapter with all that is remembered of it.

@@ -106,6 +106,9 @@ pub enum Event {
     },
     /// A model could not be loaded here; the worker lives on.
     LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
+    /// The device had no memory to load a model, or to run so many rows of it; 0 if not even its
+    /// weights fit. The worker must go.
+    NoMemory { adapter: AdapterId, incarnation: Incarnation, model: ModelId, rows: u32 },
     /// The worker's link thread answered a ping.
     Alive { adapter: AdapterId, incarnation: Incarnation },
     /// A batch is answered; the engine holds its outputs until `Collect` or `Discard`.
@@ -150,6 +153,8 @@ pub enum Failure {
     Input,
     /// The device's: another adapter may do better.
     Device,
+    /// The device's memory is full: fewer rows may fit.
+    Memory,
 }
 
 /// Why an adapter was let down.
@@ -165,6 +170,8 @@ pub enum Fault {
     RunStuck,
     /// The device refused, was lost, or failed a batch.
     Device,
+    /// The device had no memory for what was to be done.
+    Memory,
     /// The known-answer check or a golden sample came out wrong.
     WrongAnswer,
     /// The worker broke the protocol.
@@ -182,6 +189,7 @@ impl Fault {
             Fault::StartStuck => "start_stuck",
             Fault::RunStuck => "run_stuck",
             Fault::Device => "device",
+            Fault::Memory => "memory",
             Fault::WrongAnswer => "wrong_answer",
             Fault::Protocol => "protocol",
             Fault::InUse => "in_use",
@@ -194,8 +202,8 @@ impl Fault {
 pub enum Action {
     /// Spawn a worker and open the device.
     Start { adapter: AdapterId, incarnation: Incarnation },
-    /// Load this model and warm it up.
-    Load { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
+    /// Load this model and warm it up for batches of up to `max_rows`.
+    Load { adapter: AdapterId, incarnation: Incarnation, model: ModelId, max_rows: u32 },
     /// Drop this model and give its memory back.
     Unload { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
     /// Hand this batch to the worker.

@@ -6,8 +6,8 @@ use super::fleet::{Machine, bucket};
 use super::laws::{self, Law, Sight};
 use super::meter::{Doing, Meter};
 use super::mix::{Mix, Times};
-use super::noise::Noise;
 use super::trace::Trace;
+use crate::random::SplitMix64;
 use crate::schedule::{
     Action, AdapterId, AdapterProfile, Arrival, BatchId, Bounds, Event, Incarnation, Line, ModelId,
     ModelProfile, Policy, Power, Recollection, ReplicaMemory, RequestId, Scheduler, Settings,
@@ -87,7 +87,7 @@ struct World<'a> {
     max_rows: Vec<u32>,
     slos: Vec<f64>,
     calendar: Calendar,
-    noise: Option<Noise>,
+    noise: Option<SplitMix64>,
     /// The target of models that name none.
     slo: f64,
     arrived: usize,
@@ -184,7 +184,7 @@ impl<'a> World<'a> {
             slos: models.values().map(|model| model.slo.as_secs_f64()).collect(),
             scheduler: Scheduler::new(settings(options), models),
             calendar: Calendar::default(),
-            noise: options.seed.map(Noise::new),
+            noise: options.seed.map(SplitMix64::new),
             slo: options.slo,
             arrived: 0,
             answered: 0,
@@ -353,7 +353,7 @@ impl<'a> World<'a> {
                 }
                 self.post(now, took, Event::Ready { adapter, incarnation, speed });
             }
-            Action::Load { adapter, incarnation, model } => {
+            Action::Load { adapter, incarnation, model, .. } => {
                 self.run.loads += 1;
                 self.set(seconds, adapter, Doing::Starting);
                 let Some(times) = self.times(adapter, model) else { return };
@@ -412,7 +412,7 @@ impl<'a> World<'a> {
     }
 
     fn start_noise(&mut self) -> f64 {
-        let spread = |noise: &mut Noise| 1.0 + START_NOISE * (2.0 * noise.uniform() - 1.0);
+        let spread = |noise: &mut SplitMix64| 1.0 + START_NOISE * (2.0 * noise.uniform() - 1.0);
         self.noise.as_mut().map_or(1.0, spread)
     }
 

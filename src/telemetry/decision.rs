@@ -128,6 +128,7 @@ fn fault_words(fault: Fault) -> &'static str {
         Fault::StartStuck => "its start made no progress",
         Fault::RunStuck => "a batch took too long",
         Fault::Device => "its device failed",
+        Fault::Memory => "its memory was full",
         Fault::WrongAnswer => "its device computes wrong results",
         Fault::Protocol => "its worker broke the protocol",
         Fault::InUse => "another server uses it",

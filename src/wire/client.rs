@@ -95,6 +95,13 @@ impl Sender {
         Ok(())
     }
 
+    /// Sends bytes that need not be a frame: for faults injected into the link.
+    pub(crate) fn send_raw(&self, bytes: &[u8]) -> Result<(), WireError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        (&*writer.stream.0).write_all(bytes)?;
+        Ok(())
+    }
+
     fn send_frame(&self, header: &Header<Up>, payload: &[bytes::Bytes]) -> Result<(), WireError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { stream, buffer } = &mut *writer;

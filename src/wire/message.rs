@@ -1,5 +1,6 @@
 //! What server and worker say to each other.
 
+use super::injection::Injection;
 use crate::adapter::entry::{AdapterEntry, Probe};
 use crate::adapter::sensors::Reading;
 use crate::model::repository::ModelInfo;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/3");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/4");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,8 +28,13 @@ pub struct Order {
     pub cache_dir: PathBuf,
     /// Where adapters are locked against other servers.
     pub lock_dir: PathBuf,
+    /// Which worker of this adapter it is; the first one is 1.
+    pub life: u64,
     /// For tests: the worker is slowed by sleeping.
     pub slow: Option<Slow>,
+    /// For tests: what is to go wrong.
+    #[serde(default)]
+    pub faults: Vec<Injection>,
 }
 
 /// The least time that a slowed worker takes for a batch.
@@ -119,6 +125,8 @@ pub enum Up {
     },
     LoadFailed {
         model: u32,
+        /// Rows of the bucket that was warmed up or timed; 0 if it did not come to that.
+        rows: u32,
         cause: Cause,
         error: String,
     },
@@ -171,6 +179,8 @@ pub enum Cause {
     Model,
     /// The device's.
     Device,
+    /// The device's: its memory is full.
+    Memory,
     /// The device computes, but not what the golden sample says.
     WrongAnswer,
 }

@@ -8,10 +8,12 @@
 
 pub mod client;
 mod frame;
+mod injection;
 mod message;
 pub mod server;
 
 pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
+pub use injection::{Injected, Injection};
 pub use message::{
     Cause, Down, LoadOrder, Order, Slow, TensorHeader, Timings, Unfit, Up, VERSION, tensor_headers,
     tensors_from,

@@ -1,6 +1,7 @@
 //! The compute thread: opens the device, checks it, loads models, warms them up, runs batches.
 
 use super::caches;
+use super::faults::Faults;
 use super::guard::{cause, guarded, guarded_model, micros, shortened};
 use super::load::{Loaded, Loading, Tools, in_use};
 use super::lock::{AdapterLock, LockError};
@@ -47,12 +48,19 @@ impl Refusal {
     }
 }
 
+impl From<ModelError> for Refusal {
+    fn from(error: ModelError) -> Refusal {
+        Refusal::device(error)
+    }
+}
+
 /// What the compute thread owns.
 pub(super) struct Compute {
     device: Device,
     registry: Registry,
     sender: Sender,
     slow: Option<Slow>,
+    faults: Faults,
     models: BTreeMap<u32, Loaded>,
     /// Models on their way, the first one being loaded.
     loads: VecDeque<Loading>,
@@ -62,7 +70,11 @@ pub(super) struct Compute {
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
 pub(super) fn run(order: Order, registry: Registry, work: mpsc::Receiver<Job>, sender: Sender) {
-    let opened = guarded(|| open_device(&order, &sender));
+    let who = (order.adapter.id.as_str(), order.life);
+    let mut faults = Faults::new(&order.faults, who, sender.clone());
+    let opened = guarded(|| {
+        faults.step(|| Ok(open_device(&order, &sender))).unwrap_or_else(|error| Err(error.into()))
+    });
     let opened = opened.unwrap_or_else(|panic| Err(Refusal::device(panic)));
     let (device, lock) = match opened {
         Ok(opened) => opened,
@@ -74,7 +86,8 @@ pub(super) fn run(order: Order, registry: Registry, work: mpsc::Receiver<Job>, s
     };
     // Held for the process's life.
     let _lock = lock;
-    if let Err(error) = Compute::new(device, registry, sender, order.slow).serve(&work) {
+    let mut compute = Compute::new(device, registry, sender, order.slow, faults);
+    if let Err(error) = compute.serve(&work) {
         tracing::error!("the link broke: {error}");
         std::process::exit(1);
     }
@@ -129,10 +142,11 @@ impl Compute {
         registry: Registry,
         sender: Sender,
         slow: Option<Slow>,
+        faults: Faults,
     ) -> Compute {
         let (models, loads) = (BTreeMap::new(), VecDeque::new());
         let told = (None, clock::now());
-        Compute { device, registry, sender, slow, models, loads, told }
+        Compute { device, registry, sender, slow, faults, models, loads, told }
     }
 
     /// Works until there is nobody left to give work. While a model loads, its steps and what else
@@ -174,18 +188,20 @@ impl Compute {
     fn load_step(&mut self) -> Result<(), WireError> {
         let Some(mut loading) = self.loads.pop_front() else { return Ok(()) };
         let model = loading.model();
-        let Compute { registry, device, sender, slow, .. } = &*self;
-        let tools = Tools { registry, device, sender, slow: *slow };
-        match guarded_model(|| loading.step(&tools)) {
+        let Compute { registry, device, sender, slow, faults, .. } = self;
+        let spoil = faults.spoiler();
+        let tools = Tools { registry, device, sender, slow: *slow, spoil: &spoil };
+        match guarded_model(|| faults.step(|| loading.step(&tools))) {
             Ok(false) => {
                 self.loads.push_front(loading);
                 Ok(())
             }
             Ok(true) => self.loaded(loading),
             Err(error) => {
+                let rows = loading.rows();
                 self.free(loading);
                 let (cause, error) = (cause(&error), shortened(&error));
-                self.sender.send(Up::LoadFailed { model, cause, error })
+                self.sender.send(Up::LoadFailed { model, rows, cause, error })
             }
         }
     }
@@ -270,11 +286,12 @@ impl Compute {
         begin: Instant,
     ) -> Result<Tensors, ModelError> {
         let missing = || ModelError::Broken(format!("model {model} is not loaded here"));
-        let loaded = self.models.get_mut(&model).ok_or_else(missing)?;
+        let Compute { models, faults, slow, .. } = self;
+        let loaded = models.get_mut(&model).ok_or_else(missing)?;
         let inputs = tensors_from(headers, body);
         let inputs = inputs.map_err(|error| ModelError::Input(error.to_string()))?;
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        loaded.run(&inputs, rows, self.slow, begin)
+        faults.step(|| loaded.run(&inputs, rows, *slow, begin))
     }
 }
 

@@ -11,11 +11,30 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(panic.as_ref()))
 }
 
-/// The same for models: a panic is the device's fault.
+/// The same for models: a panic is the device's fault, if not that of its memory.
 pub(super) fn guarded_model<T>(
     work: impl FnOnce() -> Result<T, ModelError>,
 ) -> Result<T, ModelError> {
-    guarded(work).unwrap_or_else(|panic| Err(ModelError::Device(panic)))
+    let done = guarded(work).unwrap_or_else(|panic| Err(ModelError::Device(panic)));
+    done.map_err(|error| match error {
+        ModelError::Device(text) if speaks_of_memory(&text) => ModelError::Memory(text),
+        other => other,
+    })
+}
+
+/// Whether a text of burn, cubecl, wgpu or a driver is about memory that there is none of.
+/// They say it in panics, so that there is nothing but words to tell it by.
+fn speaks_of_memory(text: &str) -> bool {
+    // cubecl 0.11: `IoError` in server/base.rs; wgpu 30: `Error::OutOfMemory`; Vulkan's results.
+    const WORDS: [&str; 5] = [
+        "out of memory",
+        "out-of-memory",
+        "out of device memory",
+        "out_of_device_memory",
+        "can't allocate buffer of size",
+    ];
+    let text = text.to_lowercase();
+    WORDS.iter().any(|words| text.contains(words))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -36,6 +55,7 @@ pub(super) fn cause(error: &ModelError) -> Cause {
         ModelError::Input(_) => Cause::Input,
         ModelError::Broken(_) => Cause::Model,
         ModelError::Device(_) => Cause::Device,
+        ModelError::Memory(_) => Cause::Memory,
         ModelError::Golden(_) => Cause::WrongAnswer,
     }
 }
@@ -43,4 +63,26 @@ pub(super) fn cause(error: &ModelError) -> Cause {
 /// Microseconds that have passed since then.
 pub(super) fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_from_other_troubles_of_a_device() {
+        for (text, cause_of) in [
+            ("wgpu error: Out of Memory", Cause::Memory),
+            ("out of device memory allocating 4096 bytes\n   0: main", Cause::Memory),
+            ("can't allocate buffer of size: 17179869184", Cause::Memory),
+            ("ERROR_OUT_OF_DEVICE_MEMORY", Cause::Memory),
+            ("Device lost: Unknown", Cause::Device),
+            ("index out of bounds: the len is 3", Cause::Device),
+        ] {
+            let told = guarded_model(|| Err::<(), _>(ModelError::Device(text.to_owned())));
+            assert_eq!(told.as_ref().map_err(cause), Err(cause_of), "{text}");
+            let panicked = guarded_model(|| -> Result<(), ModelError> { panic!("{text}") });
+            assert_eq!(panicked.as_ref().map_err(cause), Err(cause_of), "{text}");
+        }
+    }
 }

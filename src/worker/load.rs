@@ -1,5 +1,6 @@
 //! Loads one model step by step, so that batches of other models run between the steps.
 
+use super::faults::Spoiler;
 use super::guard::micros;
 use crate::clock;
 use crate::model::{
@@ -52,6 +53,7 @@ pub(super) struct Tools<'a> {
     pub(super) device: &'a Device,
     pub(super) sender: &'a Sender,
     pub(super) slow: Option<Slow>,
+    pub(super) spoil: &'a Spoiler,
 }
 
 impl Tools<'_> {
@@ -87,6 +89,11 @@ impl Loading {
     /// The engine's number for the model.
     pub(super) fn model(&self) -> u32 {
         self.order.model
+    }
+
+    /// Rows of the bucket that its last step ran; 0 if that ran none.
+    pub(super) fn rows(&self) -> u32 {
+        self.loaded.as_ref().map_or(0, |_| u32::try_from(self.runs.rows).unwrap_or(u32::MAX))
     }
 
     /// Does one step and says before what it is. `true` if it was the last.
@@ -132,7 +139,7 @@ fn read(info: &ModelInfo, tools: &Tools<'_>) -> Result<Loaded, ModelError> {
     tools.say(format!("loading {}", info.name))?;
     let files = info.files()?;
     let context = LoadContext { info, files: &files, device: tools.device };
-    let mut model = tools.registry.load(&context)?;
+    let mut model = tools.spoil.wrap(tools.registry.load(&context)?);
     golden::check(&files, info, model.as_mut())?;
     Ok(Loaded { model, max_rows: info.batch.max_rows, memory_bytes: 0 })
 }
@@ -145,12 +152,14 @@ struct Runs {
     /// Runs of the warm-up that are done; each bucket has one per datatype.
     warmed: usize,
     measured: Vec<(u32, u64)>,
+    /// Rows of the last run.
+    rows: usize,
 }
 
 impl Runs {
     fn new(max_rows: usize) -> Runs {
         let buckets = buckets(max_rows).into_iter().map(|rows| (rows, Duration::MAX)).collect();
-        Runs { buckets, warmed: 0, measured: Vec::new() }
+        Runs { buckets, warmed: 0, measured: Vec::new(), rows: 0 }
     }
 
     /// Does the next run. `true` if it was the last.
@@ -183,6 +192,7 @@ impl Runs {
         datatype: usize,
     ) -> Result<(), ModelError> {
         let Some((rows, shortest)) = self.buckets.get_mut(bucket) else { return Ok(()) };
+        self.rows = *rows;
         let begin = clock::now();
         if let Some(inputs) = warm_up_inputs(loaded.model.signature(), *rows).get(datatype) {
             loaded.run(inputs, *rows, None, begin)?;
@@ -198,6 +208,7 @@ impl Runs {
         rows: usize,
         slow: Option<Slow>,
     ) -> Result<(), ModelError> {
+        self.rows = rows;
         let inputs = warm_up_inputs(loaded.model.signature(), rows);
         let begin = clock::now();
         if let Some(inputs) = inputs.first() {

@@ -6,6 +6,7 @@
 
 pub mod caches;
 mod compute;
+mod faults;
 mod guard;
 mod load;
 mod lock;

@@ -1,13 +1,14 @@
 //! The compute thread over a real link: loads, reloads, unloads, batches in between, slowness.
 
 use super::compute::{Compute, Job};
+use super::faults::Faults;
 use crate::model::repository::{Found, Repository};
 use crate::model::test_folder::TestFolder;
 use crate::model::{Model, ModelError, ModelInfo, Registry, Signature};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use crate::wire::client::connect;
 use crate::wire::server::{Door, Receiver};
-use crate::wire::{Cause, Down, LoadOrder, Slow, Up, tensor_headers};
+use crate::wire::{Cause, Down, Injected, Injection, LoadOrder, Slow, Up, tensor_headers};
 use burn::tensor::Device;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -50,6 +51,11 @@ impl Model for Adder {
     }
 }
 
+fn injection(fault: Injected, at: u64) -> Injection {
+    let (adapter, chance, seed, workers) = (None, None, 0, None);
+    Injection { fault, adapter, at: Some(at), chance, seed, workers }
+}
+
 /// A compute thread with the server's end of its link in hand.
 struct Bench {
     folder: TestFolder,
@@ -62,6 +68,13 @@ struct Bench {
 
 impl Bench {
     fn new(slow: Option<Slow>) -> Bench {
+        Bench::faulty(slow, &[])
+    }
+
+    /// Whose worker goes wrong at these steps of its life.
+    fn faulty(slow: Option<Slow>, faults: &[(Injected, u64)]) -> Bench {
+        let faults: Vec<Injection> =
+            faults.iter().map(|(fault, at)| injection(*fault, *at)).collect();
         let (folder, alive) = (TestFolder::new(), Arc::new(AtomicUsize::new(0)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let socket = folder.path().join("socket");
@@ -70,7 +83,9 @@ impl Bench {
         let registry = registry(alive.clone());
         let compute = std::thread::spawn(move || {
             let (_receiver, sender) = connect(&socket).unwrap();
-            Compute::new(Device::flex(), registry, sender, slow).serve(&work).unwrap();
+            let faults = Faults::new(&faults, ("cpu", 1), sender.clone());
+            let mut compute = Compute::new(Device::flex(), registry, sender, slow, faults);
+            compute.serve(&work).unwrap();
         });
         let accepted = runtime.block_on(door.accept(std::process::id()));
         let (receiver, _) = accepted.unwrap();
@@ -314,4 +329,81 @@ fn a_slowed_worker_takes_its_time_for_the_padded_rows() {
     assert!(timings.run_us >= 90_000, "{timings:?}");
     assert_eq!(&body[..], b"BCD");
     bench.end();
+}
+
+/// What happens to four batches of a model for one row. It is loaded in three steps: read, warmed
+/// up and timed.
+fn outcomes(faults: &[(Injected, u64)]) -> Vec<Result<Bytes, Cause>> {
+    let mut bench = Bench::faulty(None, faults);
+    bench.load(0, bench.info("m", 1, "1 60"));
+    bench.measured();
+    let mut outcomes = Vec::new();
+    for batch in 0..4 {
+        bench.run(batch, 0, b"A");
+        outcomes.push(match bench.news() {
+            (Up::Done { .. }, body) => Ok(body),
+            (Up::Failed { cause, error, .. }, _) => {
+                assert!(error.contains("injected: "), "{error}");
+                Err(cause)
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+    bench.end();
+    outcomes
+}
+
+#[test]
+fn faults_are_injected_into_the_steps_that_are_named() {
+    let (right, wrong) = (Ok(Bytes::from_static(b"B")), Ok(Bytes::from_static(b"\x02")));
+    let all = |which: [&Result<Bytes, Cause>; 4]| which.map(Clone::clone).to_vec();
+    let (device, memory) = (Err(Cause::Device), Err(Cause::Memory));
+    for (fault, expected) in [
+        (Injected::WrongAnswer, all([&right, &wrong, &right, &right])),
+        (Injected::Refuse, all([&right, &device, &right, &right])),
+        (Injected::OutOfMemory, all([&right, &memory, &right, &right])),
+        (Injected::DeviceLost, all([&right, &device, &device, &device])),
+        (Injected::Flood, all([&right, &right, &right, &right])),
+    ] {
+        assert_eq!(outcomes(&[(fault, 5)]), expected, "{fault:?}");
+    }
+    assert_eq!(outcomes(&[(Injected::Refuse, 4), (Injected::OutOfMemory, 7)])[0], device);
+    let none = outcomes(&[(Injected::Refuse, 99)]);
+    assert_eq!(none, all([&right, &right, &right, &right]));
+}
+
+#[test]
+fn a_load_without_memory_says_how_many_rows_did_not_fit() {
+    // Read, then buckets of 1, 2 and 4 rows.
+    for (at, expected) in [(1, 0), (2, 1), (3, 2), (4, 4)] {
+        let mut bench = Bench::faulty(None, &[(Injected::OutOfMemory, at)]);
+        bench.load(3, bench.info("m", 4, "1"));
+        let (failed, _) = bench.news();
+        let Up::LoadFailed { model: 3, rows, cause: Cause::Memory, .. } = failed else {
+            panic!("{failed:?}");
+        };
+        assert_eq!(rows, expected, "step {at}");
+        bench.end();
+    }
+}
+
+#[test]
+fn a_slow_step_takes_longer_and_a_slow_death_ever_longer() {
+    let took = |faults: &[(Injected, u64)]| -> Vec<u64> {
+        let mut bench = Bench::faulty(None, faults);
+        bench.load(0, bench.info("m", 1, "1 1"));
+        bench.measured();
+        let mut took = Vec::new();
+        for batch in 0..4 {
+            bench.run(batch, 0, b"A");
+            let (Up::Done { timings, .. }, _) = bench.news() else { panic!("no answer") };
+            took.push(timings.run_us / 1000);
+        }
+        bench.end();
+        took
+    };
+    let slow = took(&[(Injected::Slow, 5)]);
+    assert!(slow[1] >= 100 && slow[1] > slow[0] && slow[1] > slow[2], "{slow:?}");
+    let dying = took(&[(Injected::SlowDeath, 4)]);
+    assert!(dying.iter().zip([20, 40, 80, 160]).all(|(took, least)| *took >= least), "{dying:?}");
 }

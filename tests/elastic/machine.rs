@@ -1,5 +1,6 @@
+use crate::common::models::{add_digits, package};
 use crate::common::process::drivers_in;
-use crate::common::{Server, Setup, load::Load, models::package, tell};
+use crate::common::{Folder, Server, Setup, load::Load, tell};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Tuning kernels for a new adapter takes most of a minute on an idle machine.
-const TUNING: Duration = Duration::from_secs(900);
+pub const TUNING: Duration = Duration::from_secs(900);
 
 /// Limit for a start whose kernels are tuned.
 pub const START: Duration = Duration::from_secs(180);
@@ -21,6 +22,9 @@ pub const START: Duration = Duration::from_secs(180);
 pub struct Machine {
     drivers: String,
     cache: PathBuf,
+    /// With `digits` alone: how adapters come and go is the same for every model, and others take
+    /// a software adapter a minute each to warm up.
+    models: Folder,
     _file: File,
     _guard: MutexGuard<'static, bool>,
 }
@@ -43,11 +47,14 @@ impl Machine {
             ));
             return None;
         }
-        if !*warm {
-            warm_up(&drivers, &cache);
-            *warm = true;
+        let models = Folder::new();
+        add_digits(&models, "digits");
+        let cold = !std::mem::replace(&mut *warm, true);
+        let machine = Machine { drivers, cache, models, _file: file, _guard: warm };
+        if cold {
+            machine.warm_up();
         }
-        Some(Machine { drivers, cache, _file: file, _guard: warm })
+        Some(machine)
     }
 
     /// Their drivers, as `VK_ICD_FILENAMES` names them.
@@ -60,14 +67,39 @@ impl Machine {
         &self.cache
     }
 
-    /// A server that may use the three adapters, and the CPU while there is none.
+    /// A server of `digits` that may use the three adapters, and the CPU while there is none.
     pub fn setup(&self) -> Setup {
+        self.serving(&self.models)
+    }
+
+    /// The same with the models of another folder.
+    pub fn serving(&self, models: &Folder) -> Setup {
+        self.embedded().models(models.path())
+    }
+
+    /// The same with the models that every server has.
+    pub fn embedded(&self) -> Setup {
         Setup::software(&self.drivers, &self.cache)
     }
 
     /// The same with a cache of its own, so that a start tunes and compiles for a long time.
     pub fn untuned(&self, cache: &Path) -> Setup {
-        Setup::software(&self.drivers, cache)
+        Setup::software(&self.drivers, cache).models(self.models.path())
+    }
+
+    /// Starts each adapter once, so that kernels are tuned before anything is tested.
+    fn warm_up(&self) {
+        let begin = Instant::now();
+        tell("warming the software adapters up; the first time on a machine this takes minutes");
+        let server = self.setup().start();
+        for id in adapters(&server) {
+            server.set_mode(&id, "on");
+            let adapter = server.wait_for_state(&id, &["idle"], TUNING);
+            tell(&format!("{id} ({}) started in {} ms", adapter["name"], adapter["cold_start_ms"]));
+            server.set_mode(&id, "off");
+            server.wait_for_state(&id, &["off"], START);
+        }
+        tell(&format!("warmed up in {:.1?}", begin.elapsed()));
     }
 }
 
@@ -77,21 +109,6 @@ fn drivers(folder: &Path) -> String {
     let output = Command::new("bash").arg(script).arg(folder).output().expect("bash is there");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Starts each adapter once, so that kernels are tuned before anything is tested.
-fn warm_up(drivers: &str, cache: &Path) {
-    let begin = Instant::now();
-    tell("warming the software adapters up; the first time on a machine this takes minutes");
-    let server = Setup::software(drivers, cache).start();
-    for id in adapters(&server) {
-        server.set_mode(&id, "on");
-        let adapter = server.wait_for_state(&id, &["idle"], TUNING);
-        tell(&format!("{id} ({}) started in {} ms", adapter["name"], adapter["cold_start_ms"]));
-        server.set_mode(&id, "off");
-        server.wait_for_state(&id, &["off"], START);
-    }
-    tell(&format!("warmed up in {:.1?}", begin.elapsed()));
 }
 
 /// Ids of the three software adapters, as the server lists them.

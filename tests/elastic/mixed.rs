@@ -169,7 +169,7 @@ fn a_thousand_mixed_requests_survive_what_happens_to_adapters() {
     models::add_echo(&folder, "echo", ECHO_ROWS_MAX, "1ms");
     let images = variants(8);
     let expected = expected(&images);
-    let server = machine.setup().models(folder.path()).config(SETTINGS).start();
+    let server = machine.serving(&folder).config(SETTINGS).start();
     let ids = adapters(&server);
     let watch = DriverWatch::start(&server);
     ids.iter().for_each(|id| server.set_mode(id, "on"));

@@ -1,6 +1,7 @@
 use crate::common::images::{as_fp32, as_uint8, difference, probabilities, variants};
-use crate::common::{Response, Server, Setup};
-use crate::machine::{Machine, START, adapters};
+use crate::common::{Response, Server, Setup, models::package, wait_for};
+use crate::machine::{Machine, START, TUNING, adapters};
+use serde_json::Value;
 
 pub const INFER: &str = "/v2/models/digits/infer";
 
@@ -67,4 +68,33 @@ fn every_adapter_answers_as_the_cpu_does() {
     server.wait_for_state(&ids[0], &["idle"], START);
     server.wait_for_state("cpu", &["off"], START);
     check_adapter(&server, &ids[0], &images[..2], &expected[..2]);
+}
+
+/// What a server answers to the example page, read, and to its bytes, told apart.
+fn page(server: &Server, adapter: &str) -> [Value; 2] {
+    let page = std::fs::read(package().join("examples/page.png")).unwrap();
+    let headers = [("content-type", "application/octet-stream")];
+    ["ocr", "filetype"].map(|model| {
+        let answer = server.send("POST", &format!("/v2/models/{model}/infer"), &headers, &page);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("x-concertina-adapter"), Some(adapter), "{}", answer.text());
+        let outputs = answer.json()["outputs"].as_array().unwrap().clone();
+        let of = |name| outputs.iter().find(|output| output["name"] == name);
+        of("text").or(of("label")).unwrap()["data"].clone()
+    })
+}
+
+#[test]
+fn an_adapter_reads_a_page_as_the_cpu_does() {
+    let Some(machine) = Machine::get() else { return };
+    let expected = page(&Setup::cpu().start(), "cpu");
+    let server = machine.embedded().start();
+    let ids = adapters(&server);
+    only(&server, &ids, &ids[0]);
+    wait_for("its four models are loaded", TUNING, || {
+        let adapter = server.adapter(&ids[0]);
+        let replicas = adapter["replicas"].as_array().unwrap();
+        replicas.iter().filter(|replica| replica["loaded"] == true).count() == 4
+    });
+    assert_eq!(page(&server, &ids[0]), expected);
 }

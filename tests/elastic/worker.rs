@@ -30,7 +30,9 @@ impl Bench {
             adapter,
             cache_dir: cache_dir.clone(),
             lock_dir: folder.join("locks"),
+            life: 1,
             slow: None,
+            faults: Vec::new(),
         };
         let door = Door::open(&order.socket).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));

@@ -56,6 +56,19 @@ fn models_come_and_go_while_serving() {
 }
 
 #[test]
+fn a_server_may_start_with_nothing_to_serve() {
+    let folder = Folder::new();
+    folder.write("digits/model.toml", "kind = 3");
+    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "100ms"]).start();
+    server.wait_until_ready();
+    assert_eq!(index(&server), ["digits/ UNAVAILABLE"]);
+    assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 404);
+    models::add_digits(&folder, "digits");
+    wait_for("it is served", HANG, || index(&server) == ["digits/1 READY"]);
+    assert_eq!(digits(&server.post("/v2/models/digits/infer", SEVEN)), [7]);
+}
+
+#[test]
 fn a_newer_version_takes_over_and_can_be_taken_back() {
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");

@@ -128,12 +128,7 @@ fn the_models_command_tells_good_from_broken() {
 }
 
 #[test]
-fn a_repository_with_nothing_to_serve_is_an_error() {
-    let folder = Folder::new();
-    folder.write("broken/model.toml", "kind = 3");
-    let (status, log) = Setup::cpu().models(folder.path()).fail();
-    assert!(!status.success());
-    assert!(log.contains("there is no model that can be served"), "{log}");
+fn a_folder_that_is_missing_is_an_error() {
     let (status, log) = Setup::cpu().args(&["--models", "/nonexistent/models"]).fail();
     assert!(!status.success());
     assert!(log.contains("/nonexistent/models: does not exist"), "{log}");

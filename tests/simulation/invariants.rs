@@ -161,7 +161,7 @@ impl World {
             return;
         }
         // What could not be loaded somewhere is not tried there again at once.
-        if self.on() == 0 && self.weather.load_failure == 0 {
+        if self.on() == 0 && self.weather.load_failure + self.weather.memory == 0 {
             let usable = self.scheduler.adapters().any(|(id, a)| {
                 let stands = !self.fallbacks.contains(&id) && self.present.contains(&id);
                 stands && a.wish != Wish::Off && !a.state.is_faulty()

@@ -139,6 +139,7 @@ impl World {
                 self.wishes.insert(*adapter, *wish);
             }
             Event::Progress { adapter, incarnation }
+            | Event::NoMemory { adapter, incarnation, .. }
             | Event::Faulted { adapter, incarnation, .. } => {
                 self.speaker(*adapter, *incarnation)?;
             }

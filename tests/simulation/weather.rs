@@ -14,6 +14,8 @@ pub(crate) struct Weather {
     pub(crate) cancel: u64,
     pub(crate) operator: u64,
     pub(crate) load_failure: u64,
+    /// Loads and batches for which there is no memory.
+    pub(crate) memory: u64,
     /// Requests with a deadline of the client's.
     pub(crate) hurry: u64,
     /// Measurements and probes that are wrong, and batches that take five times as long.
@@ -35,6 +37,7 @@ impl Weather {
             cancel: 6,
             operator: [0, 0, 3][rng.below(3) as usize],
             load_failure: [0, 0, 0, 10][rng.below(4) as usize],
+            memory: [0, 0, 0, 6][rng.below(4) as usize],
             hurry: [0, 0, 5, 40][rng.below(4) as usize],
             lies: [0, 0, 10][rng.below(3) as usize],
             change: [0, 0, 2][rng.below(3) as usize],

@@ -54,7 +54,10 @@ impl World {
         let seed = self.seed;
         match action {
             Action::Start { adapter, incarnation } => self.spawn(adapter, incarnation),
-            Action::Load { adapter, incarnation, model } => self.load(adapter, incarnation, model),
+            Action::Load { adapter, incarnation, model, max_rows } => {
+                self.load(adapter, incarnation, model);
+                self.worker(adapter, incarnation).rows_max.insert(model, max_rows);
+            }
             Action::Unload { adapter, incarnation, model } => {
                 let worker = self.worker(adapter, incarnation);
                 let loaded = worker.loaded.remove(&model);
@@ -150,6 +153,7 @@ impl World {
             frozen,
             killed: false,
             asked_to_stop: false,
+            rows_max: BTreeMap::new(),
         };
         self.workers.insert(adapter, worker);
         if !self.ledger.silent_world {
@@ -195,6 +199,9 @@ impl World {
             self.post(at, Event::Exited { adapter, incarnation });
         } else if self.rng.percent(self.weather.load_failure) {
             self.post(at, Event::LoadFailed { adapter, incarnation, model });
+        } else if self.rng.percent(self.weather.memory) {
+            let rows = self.rng.below(9) as u32;
+            self.post(at, Event::NoMemory { adapter, incarnation, model, rows });
         } else if !self.rng.percent(self.weather.stuck_compute) {
             let measured = self.measured(adapter, model);
             self.post(at, Event::Loaded { adapter, incarnation, model, bytes, measured });
@@ -214,6 +221,7 @@ impl World {
         assert!(worker.ready && !worker.killed && !worker.asked_to_stop, "{seed}: ran while off");
         assert!(worker.loaded.contains_key(&model), "{seed}: ran what is not loaded");
         assert!(worker.loading.is_none(), "{seed}: ran while loading");
+        assert!(batch.rows() <= worker.rows_max[&model], "{seed}: more rows than it warmed up for");
         assert!(worker.running.replace(batch).is_none(), "{seed}: two batches at once");
         let (at, batch) = (self.now + took, id);
         if self.rng.percent(self.weather.crash) {
@@ -231,6 +239,9 @@ impl World {
             self.post(at, Event::Failed { adapter, incarnation, batch, failure });
         } else if self.rng.percent(self.weather.crash) {
             let failure = Failure::Device;
+            self.post(at, Event::Failed { adapter, incarnation, batch, failure });
+        } else if self.rng.percent(self.weather.memory) {
+            let failure = Failure::Memory;
             self.post(at, Event::Failed { adapter, incarnation, batch, failure });
         } else {
             self.post(at, Event::Done { adapter, incarnation, batch });

@@ -16,6 +16,8 @@ pub(crate) struct Worker {
     /// Models that are loaded, with the bytes that they take and since when.
     pub(crate) loaded: BTreeMap<ModelId, (u64, Time)>,
     pub(crate) loading: Option<ModelId>,
+    /// Rows of the largest batch that each model was loaded for.
+    pub(crate) rows_max: BTreeMap<ModelId, u32>,
     pub(crate) running: Option<Batch>,
     /// Stopped by a signal: neither heartbeats nor answers.
     pub(crate) frozen: bool,

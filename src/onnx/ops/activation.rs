@@ -1,6 +1,6 @@
 //! Activation functions. The formulas are those of the ONNX operators of the same names.
 
-use super::random::Random;
+use super::random::generator;
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::build::axis;
 use crate::onnx::elem::Elem;
@@ -234,7 +234,7 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let mask = t.full(mask_elem, x.shape.clone(), 1.0)?;
         return several([x.clone(), mask]);
     }
-    let mut random = Random::of(call)?;
+    let mut random = generator(call)?;
     let kept: Vec<bool> = (0..x.len()).map(|_| random.uniform() >= ratio).collect();
     let mask = t.constant(Host::bools(x.shape.clone(), kept))?;
     let scaled = t.scalar(Binary::Mul, x, 1.0 / (1.0 - ratio))?;

@@ -6,6 +6,7 @@ use crate::onnx::elem::Elem;
 use crate::onnx::graph::Attribute;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
+use crate::random::SplitMix64;
 
 pub(super) const TABLE: Table = &[
     ("Bernoulli", bernoulli),
@@ -16,33 +17,19 @@ pub(super) const TABLE: Table = &[
     ("RandomUniformLike", |t, call| draw(t, call, Some(call.tensor(0)?), false)),
 ];
 
-/// The generator splitmix64 (Steele, Lea, Flood 2014).
-pub(super) struct Random(u64);
+/// Seeded by the node's attribute, else always alike.
+pub(super) fn generator(call: &Call<'_>) -> Result<SplitMix64, String> {
+    let seed = match call.attribute("seed") {
+        Some(Attribute::Int(seed)) => seed.cast_unsigned(),
+        _ => call.float("seed")?.unwrap_or(0.0).to_bits(),
+    };
+    Ok(SplitMix64::new(seed))
+}
 
-impl Random {
-    /// Seeded by the node's attribute, else always alike.
-    pub(super) fn of(call: &Call<'_>) -> Result<Random, String> {
-        let seed = match call.attribute("seed") {
-            Some(Attribute::Int(seed)) => seed.cast_unsigned(),
-            _ => call.float("seed")?.unwrap_or(0.0).to_bits(),
-        };
-        Ok(Random(seed))
-    }
-
-    /// At least 0 and below 1.
-    pub(super) fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Box and Muller's transform.
-    fn normal(&mut self) -> f64 {
-        let (u, v) = (1.0 - self.uniform(), self.uniform());
-        (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
-    }
+/// Box and Muller's transform.
+fn normal(random: &mut SplitMix64) -> f64 {
+    let (u, v) = (1.0 - random.uniform(), random.uniform());
+    (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
 }
 
 fn elem(call: &Call<'_>, default: Elem) -> Result<Elem, String> {
@@ -57,11 +44,15 @@ fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&T>, normal: bool) -> 
     };
     let elem = elem(call, like.map_or(Elem::F32, |like| like.elem))?;
     let zeros = t.full(elem, shape.clone(), 0.0)?;
-    let mut random = Random::of(call)?;
+    let mut random = generator(call)?;
     let (mean, scale) = (call.float_or("mean", 0.0)?, call.float_or("scale", 1.0)?);
     let (low, high) = (call.float_or("low", 0.0)?, call.float_or("high", 1.0)?);
     let value = |_| {
-        if normal { mean + scale * random.normal() } else { low + (high - low) * random.uniform() }
+        if normal {
+            mean + scale * self::normal(&mut random)
+        } else {
+            low + (high - low) * random.uniform()
+        }
     };
     let values = (0..zeros.len()).map(value).collect();
     several([t.constant(Host::numbers(elem, shape, values))?])
@@ -70,7 +61,7 @@ fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&T>, normal: bool) -> 
 fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let elem = elem(call, x.elem)?;
-    let mut random = Random::of(call)?;
+    let mut random = generator(call)?;
     let limits: Vec<f64> = (0..x.len()).map(|_| random.uniform()).collect();
     let limits = t.constant(Host::floats(Elem::F32, x.shape.clone(), limits))?;
     let chance = t.cast(x, Elem::F32)?;
@@ -83,7 +74,7 @@ fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [rows, classes] = x.shape[..] else { return Err("rows of classes".to_owned()) };
     let count = usize::try_from(call.int_or("sample_size", 1)?).unwrap_or(0);
     let elem = elem(call, Elem::I32)?;
-    let mut random = Random::of(call)?;
+    let mut random = generator(call)?;
     let draws: Vec<f64> =
         (0..rows.saturating_mul(count).min(1 << 24)).map(|_| random.uniform()).collect();
     let run = move |inputs: &[Host]| {

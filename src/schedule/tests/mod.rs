@@ -5,6 +5,7 @@ mod cost;
 mod faults;
 mod guesses;
 mod memory;
+mod no_memory;
 mod refusals;
 mod requests;
 mod routing;
@@ -207,6 +208,14 @@ impl Bench {
     fn faulted(&mut self, adapter: AdapterId) -> &mut Bench {
         let incarnation = self.life(adapter);
         self.on(Event::Faulted { adapter, incarnation, fault: Fault::Device })
+    }
+
+    /// Its batch finds no memory.
+    fn no_memory(&mut self, adapter: AdapterId) -> &mut Bench {
+        let batch = self.view(adapter).state.batch().map(|batch| batch.id);
+        let (incarnation, failure) = (self.life(adapter), Failure::Memory);
+        let batch = batch.expect("a batch is with the adapter");
+        self.on(Event::Failed { adapter, incarnation, batch, failure })
     }
 
     fn exited(&mut self, adapter: AdapterId) -> &mut Bench {

@@ -1,0 +1,102 @@
+//! Memory that a device has none of: fewer rows at once, or another adapter.
+
+use super::*;
+
+/// Rows of the batch that an adapter runs; 0 if it runs none.
+fn running(bench: &Bench, adapter: AdapterId) -> u32 {
+    bench.parts(adapter).iter().map(|(_, _, rows)| rows).sum()
+}
+
+/// One adapter that runs a request of eight rows at once.
+fn eight() -> Bench {
+    let mut bench = Bench::one();
+    bench.serve(profile(8)).wished(ONE, Wish::On).request().ready(ONE, 1).done(ONE);
+    bench.ask(|arrival| arrival.rows = 8);
+    assert_eq!(running(&bench, ONE), 8);
+    bench
+}
+
+/// Its worker goes and another one comes up.
+fn revived(bench: &mut Bench) -> u32 {
+    bench.exited(ONE).check(ONE, "quarantined", &[]);
+    let State::Quarantined { until, .. } = *bench.view(ONE).state else { panic!("waits") };
+    let wait = until.since(bench.now);
+    bench.after(wait).check(ONE, "starting", &["start 1"]);
+    bench.ready(ONE, 1);
+    running(bench, ONE)
+}
+
+#[test]
+fn a_batch_for_which_there_is_no_memory_runs_again_in_halves() {
+    let mut bench = eight();
+    bench.no_memory(ONE).check(ONE, "stopping", &["kill 1"]);
+    assert_eq!(bench.view(ONE).last_fault, Some(Fault::Memory));
+    assert_eq!(revived(&mut bench), 4);
+    bench.done(ONE).check(ONE, "busy", &["collect 1", "run 1"]);
+    assert_eq!(running(&bench, ONE), 4);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 2"]);
+    // Also later.
+    bench.ask(|arrival| arrival.rows = 8);
+    assert_eq!(running(&bench, ONE), 4);
+}
+
+#[test]
+fn halving_is_no_retry_and_ends_where_a_single_row_does_not_fit() {
+    let mut bench = eight();
+    bench.scheduler.settings.retries_max = 0;
+    for rows in [4, 2, 1] {
+        bench.no_memory(ONE);
+        assert_eq!(revived(&mut bench), rows);
+    }
+    bench.no_memory(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
+}
+
+#[test]
+fn what_does_not_fit_here_goes_elsewhere() {
+    let mut bench = Bench::pair(8, (10, 20), (50, 100));
+    bench.request();
+    assert_eq!(running(&bench, ONE), 1);
+    bench.no_memory(ONE).check(TWO, "busy", &["kill 1", "run 2"]);
+    bench.done(TWO).exited(ONE).request().check(TWO, "busy", &["run 2"]);
+}
+
+#[test]
+fn a_load_for_which_there_is_no_memory_is_tried_for_fewer_rows() {
+    for (rows, max_rows) in [(8, Some(4)), (5, Some(4)), (2, Some(1)), (1, None), (0, None)] {
+        let mut bench = Bench::one();
+        bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE).check(
+            ONE,
+            "loading",
+            &["load 1 0"],
+        );
+        let incarnation = bench.life(ONE);
+        bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows });
+        bench.check(ONE, "stopping", &["kill 1"]);
+        bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
+        bench.opened(ONE);
+        let state = if max_rows.is_some() { "loading" } else { "idle" };
+        assert_eq!(bench.state(ONE), state, "{rows} rows");
+        let known = bench.scheduler.max_rows(ONE, MODEL);
+        assert_eq!(known, max_rows.unwrap_or(8), "{rows} rows");
+    }
+}
+
+#[test]
+fn the_limit_is_forgotten_when_memory_may_be_free_again() {
+    let mut bench = eight();
+    bench.no_memory(ONE);
+    assert_eq!(revived(&mut bench), 4);
+    bench.done(ONE).done(ONE).wished(ONE, Wish::Off).exited(ONE);
+    bench.after(ms(4000)).wished(ONE, Wish::On).ready(ONE, 1);
+    bench.ask(|arrival| arrival.rows = 8);
+    assert_eq!(running(&bench, ONE), 8);
+}
+
+#[test]
+fn a_largest_batch_that_is_no_power_of_two_is_cut_to_one() {
+    let mut bench = Bench::one();
+    bench.serve(profile(13)).wished(ONE, Wish::On).request().ready(ONE, 1).done(ONE);
+    bench.ask(|arrival| arrival.rows = 13);
+    bench.no_memory(ONE);
+    assert_eq!(revived(&mut bench), 8);
+}

@@ -1,0 +1,199 @@
+//! Goes wrong as it is told to: faults injected into the steps of a worker, for tests.
+//!
+//! What an injected fault says begins with "injected:", so that nobody takes it for a real one.
+
+use crate::clock;
+use crate::model::{Model, ModelError, Signature};
+use crate::tensor::{Tensor, Tensors};
+use crate::wire::client::Sender;
+use crate::wire::{Injected, Injection};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How many times as long a slow step takes, and how much longer at least.
+const SLOWER: u32 = 10;
+const SLOWER_BY: Duration = Duration::from_millis(100);
+/// How much longer the first step of a slow death takes.
+const DYING: Duration = Duration::from_millis(20);
+/// Lines of a flood: far more than is logged, and more than a pipe holds.
+const FLOOD_LINES: usize = 20_000;
+
+/// The faults of one worker.
+pub(super) struct Faults {
+    injections: Vec<Injection>,
+    adapter: String,
+    life: u64,
+    sender: Sender,
+    /// Steps begun so far.
+    steps: u64,
+    lost: bool,
+    /// How long the last step of a slow death was held up.
+    dying: Option<Duration>,
+    spoiler: Spoiler,
+}
+
+impl Faults {
+    /// Those of the injections that concern the `life`-th worker of this adapter.
+    pub(super) fn new(
+        injections: &[Injection],
+        (adapter, life): (&str, u64),
+        sender: Sender,
+    ) -> Faults {
+        let adapter = adapter.to_owned();
+        let concerns = |injection: &&Injection| injection.concerns(&adapter, life);
+        let injections: Vec<_> = injections.iter().filter(concerns).cloned().collect();
+        let spoils = injections.iter().any(|injection| injection.fault == Injected::WrongAnswer);
+        let spoiler = Spoiler(spoils.then(Arc::default));
+        let (steps, lost, dying) = (0, false, None);
+        Faults { injections, adapter, life, sender, steps, lost, dying, spoiler }
+    }
+
+    /// Does a step, with what is to go wrong in it.
+    ///
+    /// # Errors
+    /// Those of the step, and those injected.
+    pub(super) fn step<T>(
+        &mut self,
+        work: impl FnOnce() -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        if self.injections.is_empty() {
+            return work();
+        }
+        self.steps += 1;
+        let struck: Vec<Injected> = self.struck();
+        self.spoiler.set(struck.contains(&Injected::WrongAnswer));
+        struck.iter().try_for_each(|fault| self.strike(*fault))?;
+        if self.lost {
+            return Err(ModelError::Device("injected: the device is lost".to_owned()));
+        }
+        let begin = clock::now();
+        let mut done = work();
+        if struck.contains(&Injected::OutOfMemory) {
+            done = Err(ModelError::Memory("injected: out of memory".to_owned()));
+        }
+        if struck.contains(&Injected::Slow) {
+            std::thread::sleep(begin.elapsed().saturating_mul(SLOWER - 1) + SLOWER_BY);
+        }
+        if let Some(held_up) = &mut self.dying {
+            *held_up = held_up.saturating_mul(2);
+            std::thread::sleep(*held_up);
+        }
+        done
+    }
+
+    /// What happens at this step.
+    fn struck(&self) -> Vec<Injected> {
+        let now = |injection: &&Injection| injection.strikes(&self.adapter, self.life, self.steps);
+        self.injections.iter().filter(now).map(|injection| injection.fault).collect()
+    }
+
+    fn strike(&mut self, fault: Injected) -> Result<(), ModelError> {
+        let refused = |what: &str| Err(ModelError::Device(format!("injected: {what}")));
+        tracing::warn!(step = self.steps, "injected: {}", fault.as_str());
+        match fault {
+            Injected::Crash => std::process::abort(),
+            Injected::Hang => hang(),
+            Injected::Freeze => freeze(),
+            Injected::SlowDeath => self.dying = Some(DYING / 2),
+            Injected::DeviceLost => self.lost = true,
+            Injected::Refuse => return refused("the device refuses"),
+            Injected::LinkCut => {
+                // The prefix of a frame whose rest never comes.
+                let _ = self.sender.send_raw(b"CNC1\x40\0\0\0\0\0\0\0half");
+                std::process::exit(1);
+            }
+            Injected::Garbage => {
+                let _ = self.sender.send_raw(&[0xa5; 64]);
+            }
+            Injected::Flood => flood(),
+            Injected::OutOfMemory | Injected::Slow | Injected::WrongAnswer => {}
+        }
+        Ok(())
+    }
+
+    /// What lets models answer wrongly in the steps that are to.
+    pub(super) fn spoiler(&self) -> Spoiler {
+        self.spoiler.clone()
+    }
+}
+
+/// Whether the outputs of a step are to be wrong, shared with the models; nothing where that is
+/// not to happen.
+#[derive(Clone, Default)]
+pub(super) struct Spoiler(Option<Arc<AtomicBool>>);
+
+impl Spoiler {
+    fn set(&self, spoils: bool) {
+        if let Some(flag) = &self.0 {
+            flag.store(spoils, Ordering::Relaxed);
+        }
+    }
+
+    /// The model, with outputs that are wrong when they are to be.
+    pub(super) fn wrap(&self, model: Box<dyn Model>) -> Box<dyn Model> {
+        match self.0.clone() {
+            Some(spoils) => Box::new(Spoilt { model, spoils }),
+            None => model,
+        }
+    }
+}
+
+/// A model on a device that computes wrongly now and then.
+struct Spoilt {
+    model: Box<dyn Model>,
+    spoils: Arc<AtomicBool>,
+}
+
+impl Model for Spoilt {
+    fn signature(&self) -> &Signature {
+        self.model.signature()
+    }
+
+    fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
+        let outputs = self.model.forward(inputs, rows)?;
+        if !self.spoils.load(Ordering::Relaxed) {
+            return Ok(outputs);
+        }
+        Ok(Tensors(outputs.0.into_iter().map(flipped).collect()))
+    }
+}
+
+/// The tensor with one bit of its first element flipped: the highest of its exponent, if it has
+/// one.
+fn flipped(tensor: Tensor) -> Tensor {
+    let mut data = tensor.data.to_vec();
+    let element = tensor.datatype.size().unwrap_or(1);
+    if let Some(byte) = data.get_mut(element.saturating_sub(1)) {
+        *byte ^= 0x40;
+    }
+    Tensor { data: data.into(), ..tensor }
+}
+
+fn hang() {
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Stops the whole process, so that its link is silent too.
+#[cfg(unix)]
+fn freeze() {
+    use rustix::process::{Signal, getpid, kill_process};
+    if let Err(error) = kill_process(getpid(), Signal::STOP) {
+        tracing::warn!("this worker cannot freeze: {error}");
+        hang();
+    }
+}
+
+#[cfg(not(unix))]
+fn freeze() {
+    hang();
+}
+
+#[allow(clippy::print_stderr, reason = "a driver would not use the log either")]
+fn flood() {
+    for line in 0..FLOOD_LINES {
+        eprintln!("injected: line {line} of a driver that has a lot to say about itself");
+    }
+}
