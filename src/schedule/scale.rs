@@ -48,11 +48,19 @@ impl Scheduler {
                     return;
                 }
                 let id = self.order[at];
-                if self.is_eligible(id) && self.turn_on(now, id, draining, reason) {
+                let helps = self.is_eligible(id) && self.helps(id);
+                if helps && self.turn_on(now, id, draining, reason) {
                     missing -= 1;
                 }
             }
         }
+    }
+
+    /// Whether an adapter can hold any of the models that are waited for, if any are.
+    fn helps(&self, id: AdapterId) -> bool {
+        let Some(adapter) = self.adapters.get(&id) else { return false };
+        let mut waiting = self.queue.waiting().peekable();
+        waiting.peek().is_none() || waiting.any(|(model, _)| self.takes(adapter, model))
     }
 
     /// Brings on one more adapter for a model that none of those on can hold.

@@ -146,9 +146,13 @@ impl World {
     /// The cap on activations holds unless nothing else was on.
     fn check_cap(&self, adapter: AdapterId, alone: bool) {
         let Policy::Cost { starts_per_hour, .. } = self.settings.policy else { return };
-        let others = self.scheduler.adapters().filter(|(id, a)| *id != adapter && a.state.is_on());
+        // Who is started in the same moment may have been started behind it.
+        let was_on = |state: &State| {
+            state.is_on() && !matches!(state, State::Starting { since, .. } if *since == self.now)
+        };
+        let others = self.scheduler.adapters().filter(|(id, a)| *id != adapter && was_on(a.state));
         if self.ledger.starts[&adapter] > starts_per_hour && others.count() > 0 && !alone {
-            panic!("{}: {adapter:?} is cycled for nothing", self.seed);
+            panic!("{}: {adapter:?} is cycled for nothing\n{}", self.seed, self.picture());
         }
     }
 
@@ -161,7 +165,7 @@ impl World {
             self.scheduler.is_closing() && self.scheduler.outstanding().queued.requests == 0;
         // Who cannot make a deadline may be turned away right behind the start that he caused.
         let hurry = self.weather.hurry > 0;
-        assert!(!going_down || hurry, "{seed}: started while going down");
+        assert!(!going_down || hurry, "{seed}: started while going down\n{}", self.picture());
         let until = self.ledger.not_before.get(&adapter).copied().unwrap_or_default();
         assert!(self.now >= until, "{seed}: tried again too early");
         if self.fallbacks.contains(&adapter) && self.wishes.get(&adapter) != Some(&Wish::On) {

@@ -100,3 +100,17 @@ fn a_largest_batch_that_is_no_power_of_two_is_cut_to_one() {
     bench.no_memory(ONE);
     assert_eq!(revived(&mut bench), 8);
 }
+
+#[test]
+fn nobody_is_started_who_refuses_what_waits() {
+    let mut bench = Bench::two();
+    bench.scheduler.settings.max = 1;
+    bench.scheduler.settings.policy =
+        Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) };
+    bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
+    let incarnation = bench.life(ONE);
+    bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows: 0 });
+    bench.check(TWO, "starting", &["kill 1", "start 2"]);
+    bench.exited(ONE).ready(TWO, 1).done(TWO).after(ms(1000)).check(TWO, "stopping", &[]);
+    bench.exited(TWO).request().check(TWO, "starting", &["start 2"]);
+}
