@@ -114,15 +114,22 @@ impl Tensor {
     /// Reads the elements back. Waits for the device.
     ///
     /// # Errors
-    /// What the device says.
+    /// What the CPU says of data that it cannot give.
+    ///
+    /// # Panics
+    /// With what another device says: it has failed, whatever it was given. Who runs a model on
+    /// one expects panics of it.
     pub(crate) fn read(self) -> Result<TensorData, String> {
-        let kind = self.kind();
+        let (kind, host) = (self.kind(), on_host(&self));
         let data = match kind {
             Kind::Bool => pollster::block_on(Dispatch::bool_into_data(self.inner)),
             Kind::Float => pollster::block_on(Dispatch::float_into_data(self.inner)),
             _ => pollster::block_on(Dispatch::int_into_data(self.inner)),
         };
-        data.map_err(|error| error.to_string())
+        match data {
+            Err(error) if !host => std::panic::panic_any(error.to_string()),
+            data => data.map_err(|error| error.to_string()),
+        }
     }
 
     pub(crate) fn reshape(self, shape: &[usize]) -> Tensor {
