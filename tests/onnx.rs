@@ -112,6 +112,9 @@ fn light_networks() {
 const EVERY: usize = 12;
 /// What 32 bits cannot hold.
 const WIDE: &[&str] = &["test_bitcast_float64_to_int64", "test_bitcast_int64_to_float64"];
+/// What a card may round the other way: Vulkan lets a quotient be off by 2.5 units in the last
+/// place, and this one is 25.5 before it is rounded.
+const HALVES: &[&str] = &["test_dynamicquantizelinear_expanded"];
 /// The real models that software adapters run in seconds.
 const SMALL: &[&str] = &[
     "blazeface_front",
@@ -143,7 +146,11 @@ fn a_sample_passes_on_graphics_adapters_of_every_vendor() {
     let mut names: Vec<_> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    let known = |name: &String| !expected.contains_key(name.as_str()) && !WIDE.contains(&&**name);
+    let known = |name: &String| {
+        !expected.contains_key(name.as_str())
+            && !WIDE.contains(&&**name)
+            && !HALVES.contains(&&**name)
+    };
     let names: Vec<_> = names.into_iter().filter(known).collect();
     let mut failed = Vec::new();
     let adapters = adapters();

@@ -3,7 +3,7 @@
 use super::forecast::{Slot, level, rows_by};
 use super::queue::{End, First, Lane};
 use super::scheduler::Scheduler;
-use super::state::{Batch, State};
+use super::state::{Adapter, Batch};
 use super::types::{Action, BatchId, ModelId, Reject, RequestId, Time};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Scheduler {
     pub(super) fn dispatch(&mut self, now: Time) {
         self.look_again = None;
         let mut held = Vec::new();
-        while self.queue.len() > 0 && self.adapters.values().any(|adapter| adapter.is_idle()) {
+        while self.queue.len() > 0 && self.adapters.values().any(Adapter::takes_batches) {
             let Some(first) = self.next_lane(now, &held) else { return };
             if !self.serve(now, first) {
                 held.push(first.lane.model);
@@ -206,7 +206,7 @@ impl Scheduler {
         }
         let (id, incarnation) = (slot.adapter, adapter.incarnation);
         adapter.end_spell(now);
-        adapter.state = State::Busy { since: now, batch: batch.clone() };
+        adapter.run(now, batch.clone());
         self.actions.push_back(Action::Run { adapter: id, incarnation, batch });
         true
     }

@@ -118,7 +118,7 @@ impl Scheduler {
         }
     }
 
-    /// Since when the adapter loaded this model, if it did; it is idle now.
+    /// Since when the adapter loaded this model, if it did; it loads nothing now.
     fn load_ended(
         &mut self,
         now: Time,
@@ -127,12 +127,16 @@ impl Scheduler {
         expected: ModelId,
     ) -> Option<Time> {
         let adapter = self.current(id, incarnation)?;
-        let State::Loading { since, model, .. } = adapter.state else { return None };
-        if model != expected {
+        let State::Loading { since, model, batch, .. } = &mut adapter.state else { return None };
+        if *model != expected {
             return None;
         }
+        let (since, batch) = (*since, batch.take());
         adapter.alive = now;
-        adapter.state = State::Idle { since: now };
+        adapter.state = match batch {
+            Some((_, batch)) => State::Busy { since: now, batch },
+            None => State::Idle { since: now },
+        };
         Some(since)
     }
 
@@ -183,8 +187,8 @@ impl Scheduler {
         adapter.replicas.clear();
         let strikes = adapter.strikes;
         let state = mem::replace(&mut adapter.state, State::Idle { since: now });
-        if let State::Busy { batch, .. } | State::Draining { batch, .. } = state {
-            self.retry(&batch, fault);
+        if let Some(batch) = state.batch() {
+            self.retry(batch, fault);
         }
         let backoff = self.backoff(strikes);
         let reason = Reason::Fault { fault, strikes, backoff };

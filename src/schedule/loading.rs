@@ -4,8 +4,8 @@
 use super::decision::{Change, Reason};
 use super::forecast::Slot;
 use super::scheduler::Scheduler;
-use super::service::{Line, Service};
-use super::state::{Adapter, Replica, State, Wish};
+use super::service::{Line, Service, bucket};
+use super::state::{Adapter, Batch, Replica, State, Wish};
 use super::types::{Action, AdapterId, ModelId, Time};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const LOAD_GUESS: f64 = 0.3;
 const LOAD_BYTES_PER_SECOND: f64 = 1e9;
 /// Guess for a model that never ran, on an adapter of speed 1000.
 const BATCH_GUESS: Line = Line { alpha_ns: 1_000_000, beta_ns: 500_000, spread_permille: 500 };
+/// A step of a load takes about this share of it: so long a batch waits for its turn.
+const STEP: f64 = 0.1;
 /// What takes longer than predicted is taken to be this share of its time so far from its end.
 const OVERDUE: f64 = 0.25;
 
@@ -54,14 +56,17 @@ impl Scheduler {
             matches!(adapter.state, State::Loading { model: coming, .. } if coming == model);
         let needs = Some((id, adapter)).filter(|_| !loaded && !comes);
         let room = needs.map_or(Room::default(), |needs| self.room(now, needs, model));
+        let turn = self.turn(now, id, adapter).filter(|_| loaded);
+        let free = turn.unwrap_or_else(|| self.remaining(now, id, adapter));
+        let takes_turns = turn.is_some() && adapter.takes_batches();
         Slot {
             adapter: id,
-            free: self.remaining(now, id, adapter).max(room.wait) + room.load,
+            free: free.max(room.wait) + room.load,
             alpha: service.alpha(),
             beta: service.beta(),
             caution: service.caution(),
             max_rows: self.max_rows(id, model),
-            idle: adapter.is_idle() && room.wait <= 0.0,
+            idle: (adapter.is_idle() && room.wait <= 0.0) || takes_turns,
             loaded,
             displaces: room.displaces,
             measured: service.is_measured(),
@@ -88,15 +93,27 @@ impl Scheduler {
         self.queue.rows_of(model) > 0 || now.since(replica.used).as_secs_f64() < recent
     }
 
+    /// Seconds until an adapter that loads another model can run a batch of one that it has.
+    fn turn(&self, now: Time, id: AdapterId, adapter: &Adapter) -> Option<f64> {
+        let State::Loading { model, batch, .. } = &adapter.state else { return None };
+        let step = self.load_time(id, *model) * STEP;
+        let running = batch.as_ref().map_or(0.0, |(since, batch)| {
+            (step + self.batch_time(id, batch) - now.since(*since).as_secs_f64()).max(0.0)
+        });
+        Some(running + step)
+    }
+
+    /// Seconds that a batch takes, as far as is known.
+    fn batch_time(&self, id: AdapterId, batch: &Batch) -> f64 {
+        let service = self.service(id, batch.model, batch.size);
+        service.batch(bucket(batch.rows(), self.max_rows(id, batch.model)))
+    }
+
     /// Seconds until the adapter can begin something new.
     fn remaining(&self, now: Time, id: AdapterId, adapter: &Adapter) -> f64 {
         let (since, predicted) = match &adapter.state {
             State::Idle { .. } => return 0.0,
-            State::Busy { since, batch } => {
-                let service = self.service(id, batch.model, batch.size);
-                let max_rows = self.max_rows(id, batch.model);
-                (*since, service.batch(super::service::bucket(batch.rows(), max_rows)))
-            }
+            State::Busy { since, batch } => (*since, self.batch_time(id, batch)),
             State::Loading { since, model, .. } => (*since, self.load_time(id, *model)),
             State::Starting { since, .. } => (*since, adapter.cold_start()),
             State::Off
@@ -186,7 +203,7 @@ impl Scheduler {
         let max_rows = self.max_rows(id, model);
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         let incarnation = adapter.incarnation;
-        adapter.state = State::Loading { since: now, progress: now, model };
+        adapter.state = State::Loading { since: now, progress: now, model, batch: None };
         self.actions.push_back(Action::Load { adapter: id, incarnation, model, max_rows });
         self.decide(now, id, Change::Load(model), reason);
     }
@@ -281,23 +298,35 @@ impl Scheduler {
     }
 
     fn load_ahead(&mut self, now: Time, id: AdapterId) {
-        let Some(adapter) = self.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
-            return;
-        };
-        // Who is on without load is on to be ready for anything.
-        let all = adapter.wish == Wish::On || self.settings.min > 0;
-        let wanted = |model: &&ModelId| {
-            (all || self.queue.newest(**model) > Time::default())
-                && !adapter.replicas.contains_key(model)
-                && self.takes(adapter, **model)
-                && self.bytes_of(id, **model) <= self.free_bytes(id)
-        };
         // What waits goes first.
         let waiting = self.queue.waiting().map(|(model, _)| model);
         let models: Vec<ModelId> = waiting.chain(self.models.keys().copied()).collect();
-        if let Some(model) = models.iter().find(wanted).copied() {
+        let due = |model: &&ModelId| self.ahead_at(id, **model).is_some_and(|at| at <= now);
+        if let Some(model) = models.iter().find(due).copied() {
             self.begin_load(now, id, model, Reason::Ahead);
         }
+    }
+
+    /// When an idle adapter loads a model that nobody needs it to have; never if it has it, or has
+    /// no room. Not while batches come and go: they would have to wait for the steps of the load.
+    fn ahead_at(&self, id: AdapterId, model: ModelId) -> Option<Time> {
+        let adapter = self.adapters.get(&id).filter(|adapter| adapter.is_idle())?;
+        // Who is on without load is on to be ready for anything.
+        let all = adapter.wish == Wish::On || self.settings.min > 0;
+        let wanted = (all || self.queue.newest(model) > Time::default())
+            && !adapter.replicas.contains_key(&model)
+            && self.takes(adapter, model)
+            && self.bytes_of(id, model) <= self.free_bytes(id);
+        let quiet = Duration::from_secs_f64(self.load_time(id, model).min(RESIDENCE_MAX));
+        wanted.then(|| adapter.workless.map_or(Time::default(), |since| since + quiet))
+    }
+
+    /// When the next load ahead is due that is not due yet.
+    pub(super) fn next_ahead(&self, now: Time) -> Option<Time> {
+        let models = || self.models.keys().copied();
+        let ids = self.order.iter().filter(|_| self.closing.is_none());
+        let all = ids.flat_map(|id| models().filter_map(|model| self.ahead_at(*id, model)));
+        all.filter(|at| *at > now).min()
     }
 }
 

@@ -70,7 +70,9 @@ impl Scheduler {
         let Some((since, batch)) = self.finish(now, id, incarnation, batch) else {
             return self.actions.push_back(Action::Discard { batch });
         };
-        self.learn(id, &batch, now.since(since));
+        if let Some(since) = since {
+            self.learn(id, &batch, now.since(since));
+        }
         if let Some(adapter) = self.adapters.get_mut(&id) {
             adapter.strikes = 0;
         }
@@ -141,22 +143,28 @@ impl Scheduler {
         self.let_down(now, id, Fault::Memory);
     }
 
-    /// Frees the adapter of its batch, if it holds this one; tells since when it did.
+    /// Frees the adapter of its batch, if it holds this one; tells since when it did, if it did
+    /// nothing else.
     fn finish(
         &mut self,
         now: Time,
         id: AdapterId,
         incarnation: Incarnation,
         batch: BatchId,
-    ) -> Option<(Time, Batch)> {
+    ) -> Option<(Option<Time>, Batch)> {
         let adapter = self.current(id, incarnation).filter(|a| holds(&a.state, batch))?;
         adapter.alive = now;
         adapter.workless = Some(now);
+        let alone = !adapter.disturbed;
         match mem::replace(&mut adapter.state, State::Idle { since: now }) {
-            State::Busy { since, batch } => Some((since, batch)),
+            State::Busy { since, batch } => Some((alone.then_some(since), batch)),
             State::Draining { since, batch } => {
                 self.ask_to_stop(now, id);
-                Some((since, batch))
+                Some((alone.then_some(since), batch))
+            }
+            State::Loading { since, progress, model, batch: Some((_, batch)) } => {
+                adapter.state = State::Loading { since, progress, model, batch: None };
+                Some((None, batch))
             }
             other => {
                 adapter.state = other;

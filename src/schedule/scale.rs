@@ -263,6 +263,11 @@ impl Scheduler {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         match mem::replace(&mut adapter.state, State::Off) {
             State::Busy { since, batch } => adapter.state = State::Draining { since, batch },
+            State::Loading { model, batch: Some((since, batch)), .. } => {
+                adapter.state = State::Draining { since, batch };
+                let incarnation = adapter.incarnation;
+                self.actions.push_back(Action::Unload { adapter: id, incarnation, model });
+            }
             State::Starting { .. } | State::Loading { .. } | State::Idle { .. } => {
                 self.ask_to_stop(now, id);
             }

@@ -99,7 +99,7 @@ impl Scheduler {
             // Nobody waits any longer for one that drains.
             self.dispatch(now);
         }
-        self.due = self.due();
+        self.due = self.due(now);
     }
 
     /// The steps that matter to an arrival, the most frequent event: it changes nothing about
@@ -111,15 +111,15 @@ impl Scheduler {
         self.dispatch(now);
         self.end_surplus();
         if self.actions.len() > before {
-            self.due = self.due();
+            self.due = self.due(now);
         }
     }
 
     /// When something is next due for an adapter.
-    fn due(&self) -> Option<Time> {
+    fn due(&self, now: Time) -> Option<Time> {
         let bounds = &self.settings.bounds;
         let adapters = self.adapters.values().filter_map(|adapter| adapter.deadline(bounds));
-        adapters.chain(self.shrink_at()).min()
+        adapters.chain(self.shrink_at()).chain(self.next_ahead(now)).min()
     }
 
     /// The next thing to do, in order.

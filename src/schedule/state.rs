@@ -48,8 +48,12 @@ impl Batch {
 ///   Starting         unwanted, but for a surplus   Stopping     and says Stop
 ///   Idle             a batch is due                Busy         and says Run
 ///   Idle             a model is due                Loading      and says Load
-///   Loading          Loaded, LoadFailed            Idle
+///   Loading          a batch of another is due     Loading      and says Run
+///   Loading          Done, or Failed by input      Loading
+///   Loading          Loaded, LoadFailed            Idle, or Busy with its batch
 ///   Loading          unwanted, but for a surplus   Stopping     and says Stop
+///   Loading, with
+///   a batch          unwanted, but for a surplus   Draining     and says Unload
 ///   Idle             unwanted                      Stopping     and says Stop
 ///   Busy             Done, or Failed by input      Idle
 ///   Busy             unwanted                      Draining
@@ -76,11 +80,12 @@ pub enum State {
         since: Time,
         progress: Time,
     },
-    /// Loads a model and warms it up.
+    /// Loads a model and warms it up. Batches of those that it has run between the steps.
     Loading {
         since: Time,
         progress: Time,
         model: ModelId,
+        batch: Option<(Time, Batch)>,
     },
     Idle {
         since: Time,
@@ -172,10 +177,12 @@ impl State {
     /// The batch that the worker holds.
     pub fn batch(&self) -> Option<&Batch> {
         match self {
-            State::Busy { batch, .. } | State::Draining { batch, .. } => Some(batch),
+            State::Busy { batch, .. }
+            | State::Draining { batch, .. }
+            | State::Loading { batch: Some((_, batch)), .. } => Some(batch),
             State::Off
             | State::Starting { .. }
-            | State::Loading { .. }
+            | State::Loading { batch: None, .. }
             | State::Idle { .. }
             | State::Stopping { .. }
             | State::Quarantined { .. }
@@ -277,6 +284,8 @@ pub(super) struct Adapter {
     /// Models that could not be loaded here, and until when that is believed.
     pub(super) refused: BTreeMap<ModelId, Time>,
     pub(super) known: BTreeMap<ModelId, Known>,
+    /// Whether its batch had to share the device with a load: how long it takes teaches nothing.
+    pub(super) disturbed: bool,
     /// Measured by the probe; 0 until then.
     pub(super) speed: u64,
     /// Learned time from spawning the worker to an open device, in seconds.
@@ -310,6 +319,7 @@ impl Adapter {
             replicas: BTreeMap::new(),
             refused: BTreeMap::new(),
             known: BTreeMap::new(),
+            disturbed: false,
             speed: 0,
             cold_start: None,
             ready: Time::default(),
@@ -346,6 +356,25 @@ impl Adapter {
         if let Some(since) = self.workless.take() {
             self.spells.record(now.since(since).as_secs_f64(), self.break_even);
         }
+    }
+
+    /// Holds a batch from now on.
+    pub(super) fn run(&mut self, now: Time, held: Batch) {
+        match &mut self.state {
+            State::Loading { batch, .. } => {
+                *batch = Some((now, held));
+                self.disturbed = true;
+            }
+            state => {
+                *state = State::Busy { since: now, batch: held };
+                self.disturbed = false;
+            }
+        }
+    }
+
+    /// Whether it takes a batch of a model that it has.
+    pub(super) fn takes_batches(&self) -> bool {
+        self.is_idle() || matches!(self.state, State::Loading { batch: None, .. })
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -149,11 +149,12 @@ impl World {
             Event::Loaded { adapter, incarnation, model, bytes, .. } => {
                 let now = self.now;
                 let worker = self.speaker(*adapter, *incarnation)?;
-                worker.loading = None;
+                worker.loading.take_if(|loading| loading == model)?;
                 worker.loaded.insert(*model, (*bytes, now));
             }
-            Event::LoadFailed { adapter, incarnation, .. } => {
-                self.speaker(*adapter, *incarnation)?.loading = None;
+            Event::LoadFailed { adapter, incarnation, model } => {
+                let worker = self.speaker(*adapter, *incarnation)?;
+                worker.loading.take_if(|loading| loading == model)?;
             }
             Event::Alive { adapter, incarnation } => {
                 self.speaker(*adapter, *incarnation)?;

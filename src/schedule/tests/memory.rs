@@ -2,11 +2,11 @@
 
 use super::*;
 
-const OTHER: ModelId = ModelId(1);
+pub(super) const OTHER: ModelId = ModelId(1);
 const THIRD: ModelId = ModelId(2);
 
 /// A model of so many bytes, by its files.
-fn sized(bytes: u64) -> ModelProfile {
+pub(super) fn sized(bytes: u64) -> ModelProfile {
     ModelProfile { bytes, ..profile(2) }
 }
 
@@ -17,16 +17,16 @@ fn with_memory(memory: u64) -> Bench {
 }
 
 impl Bench {
-    fn add(&mut self, model: ModelId, profile: ModelProfile) -> &mut Bench {
+    pub(super) fn add(&mut self, model: ModelId, profile: ModelProfile) -> &mut Bench {
         self.on(Event::ModelAdded { model, profile })
     }
 
     /// Asks for a model.
-    fn want(&mut self, model: ModelId) -> &mut Bench {
+    pub(super) fn want(&mut self, model: ModelId) -> &mut Bench {
         self.ask(|arrival| arrival.model = model)
     }
 
-    fn took(&mut self, model: ModelId, bytes: u64, load: u64) -> &mut Bench {
+    pub(super) fn took(&mut self, model: ModelId, bytes: u64, load: u64) -> &mut Bench {
         self.now = self.now + ms(load);
         let (incarnation, measured) = (self.life(ONE), vec![(1, ms(10))]);
         self.on(Event::Loaded { adapter: ONE, incarnation, model, bytes, measured })

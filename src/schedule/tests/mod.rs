@@ -12,6 +12,7 @@ mod routing;
 mod scale;
 mod states;
 mod thrift;
+mod turns;
 mod waits;
 
 use super::*;

@@ -111,6 +111,6 @@ fn nobody_is_started_who_refuses_what_waits() {
     let incarnation = bench.life(ONE);
     bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows: 0 });
     bench.check(TWO, "starting", &["kill 1", "start 2"]);
-    bench.exited(ONE).ready(TWO, 1).done(TWO).after(ms(1000)).check(TWO, "stopping", &[]);
+    bench.exited(ONE).ready(TWO, 1).done(TWO).after(ms(1000)).check(TWO, "stopping", &["stop 2"]);
     bench.exited(TWO).request().check(TWO, "starting", &["start 2"]);
 }
