@@ -6,12 +6,14 @@ use crate::adapter::command::{render_json, render_table};
 use crate::adapter::entry::warn_of_unknown;
 use crate::adapter::list;
 use crate::adapter::select::select;
+use crate::api::keys::{self, KeyRing, Keys, Scope};
 use crate::api::{self, ApiLimits};
 use crate::config::{AdapterArgs, Config, Limits, LogFormat, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, Library};
 use crate::model::{Found, Registry, Repository, onnx, table};
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Settings};
+use crate::signals::{Hangups, Signals};
 use crate::simulate::{self, SimulateArgs};
 use crate::telemetry::{Recorder, Snapshot, Traces};
 use crate::top::{self, TopArgs};
@@ -24,6 +26,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// How often the file of keys is looked at.
+const KEYS_POLL: Duration = Duration::from_secs(2);
 
 /// Elastic model serving on every GPU in the box
 #[derive(Parser)]
@@ -43,6 +48,8 @@ enum Command {
     Models(ModelsArgs),
     /// Watch a running server in the terminal
     Top(TopArgs),
+    /// Make an API key: it goes to stderr, and to stdout what goes into the file of keys
+    Key(KeyArgs),
     /// Try elastic policies on a recorded trace, in virtual time
     Simulate(SimulateArgs),
     /// What `serve` starts for each adapter that is on
@@ -66,6 +73,21 @@ struct AdaptersArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     adapters: AdapterArgs,
+}
+
+#[derive(clap::Args)]
+struct KeyArgs {
+    /// Who it is for
+    #[arg(long)]
+    name: String,
+    /// What it may do: `infer`, `read`, `admin`; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = scope)]
+    scopes: Vec<Scope>,
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    let found = Scope::ALL.into_iter().find(|scope| scope.as_str() == text);
+    found.ok_or_else(|| "the scopes are infer, read and admin".to_owned())
 }
 
 #[derive(clap::Args)]
@@ -98,6 +120,7 @@ pub fn run(registry: Registry) -> ExitCode {
         Command::Serve(args) => serve(&args, &registry).map(|()| ExitCode::SUCCESS),
         Command::Adapters(args) => adapters(&args).map(|()| ExitCode::SUCCESS),
         Command::Models(args) => models(&args, &registry),
+        Command::Key(args) => key(&args).map(|()| ExitCode::SUCCESS),
         Command::Simulate(args) => simulate(&args).map(|()| ExitCode::SUCCESS),
         Command::Top(args) => watch(&args).map(|()| ExitCode::SUCCESS),
         Command::Worker => {
@@ -162,7 +185,9 @@ async fn serve_until_told(
         tokio::spawn(engine.clone().follow_repository(config.models_poll));
     }
     let stop = CancellationToken::new();
-    let limits = api_limits(&config);
+    let ring = KeyRing::new(read_keys(&config)?);
+    tokio::spawn(follow_keys(ring.clone(), config.clone(), Hangups::catch()?));
+    let limits = api_limits(&config, ring);
     let stopping = stop.clone().cancelled_owned();
     let mut serving = tokio::spawn(api::serve(listener, engine.clone(), traces, limits, stopping));
     tokio::select! {
@@ -208,45 +233,6 @@ fn write_mix(snapshot: &Snapshot, path: &Path) {
     }
 }
 
-/// The signals that ask the server to stop; caught as long as this exists.
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn catch() -> anyhow::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals(tokio::signal::windows::CtrlC);
-
-#[cfg(not(unix))]
-impl Signals {
-    fn catch() -> anyhow::Result<Signals> {
-        Ok(Signals(tokio::signal::windows::ctrl_c().context("cannot listen for Ctrl-C")?))
-    }
-
-    async fn next(&mut self) {
-        let _ = self.0.recv().await;
-    }
-}
-
 fn traces(config: &Config) -> anyhow::Result<Traces> {
     let telemetry = &config.telemetry;
     match &telemetry.otlp_endpoint {
@@ -275,6 +261,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         held_bytes_max: config.limits.held_bytes,
         shutdown_grace: config.limits.shutdown_grace,
         recorder: config.telemetry.record.as_deref().map(Recorder::create).transpose()?,
+        check: config.workers.check,
         slow: config.test.slow.clone(),
         faults: config.test.faults.clone(),
     })
@@ -283,8 +270,9 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
 fn settings(config: &Config) -> Settings {
     let adapters = &config.adapters;
     let Limits { queue_requests, queue_rows, .. } = config.limits;
-    let Workers { silence, start, run, stop, reap, retries, backoff, backoff_max, patience } =
-        config.workers;
+    let Workers {
+        silence, start, run, stop, reap, retries, backoff, backoff_max, patience, ..
+    } = config.workers;
     Settings {
         policy: adapters.policy(),
         min: adapters.min,
@@ -299,7 +287,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn api_limits(config: &Config) -> ApiLimits {
+fn api_limits(config: &Config, keys: KeyRing) -> ApiLimits {
     let limits = &config.limits;
     ApiLimits {
         body_bytes_max: limits.body_bytes,
@@ -311,10 +299,49 @@ fn api_limits(config: &Config) -> ApiLimits {
         body_timeout: limits.body_timeout,
         write_timeout: limits.write_timeout,
         shutdown_grace: limits.shutdown_grace,
-        api_key: config.api_key.clone(),
+        keys,
         hosts: config.hosts.clone(),
         access_log: config.telemetry.access_log,
     }
+}
+
+fn read_keys(config: &Config) -> anyhow::Result<Keys> {
+    let one = config.api_key.as_deref();
+    config.keys.as_ref().map_or_else(|| Ok(Keys::one(one)), |path| Keys::read(path, one))
+}
+
+/// Reads the file of keys again when it changes, or when SIGHUP says so. One that cannot be read
+/// changes nothing.
+async fn follow_keys(ring: KeyRing, config: Config, mut hangups: Hangups) {
+    let changed = || std::fs::metadata(config.keys.as_ref()?).ok()?.modified().ok();
+    let mut seen = changed();
+    loop {
+        let told = tokio::select! {
+            () = hangups.next() => true,
+            () = tokio::time::sleep(KEYS_POLL) => false,
+        };
+        let now = changed();
+        if now == seen && !told {
+            continue;
+        }
+        seen = now;
+        match read_keys(&config) {
+            Ok(keys) => {
+                ring.replace(keys);
+                tracing::info!("the API keys are read again");
+            }
+            Err(error) => tracing::error!("the API keys stay as they were: {error:#}"),
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the key is not for where stdout goes")]
+fn key(args: &KeyArgs) -> anyhow::Result<()> {
+    let (key, entry) = keys::make(&args.name, &args.scopes)?;
+    // Apart, so that `>> keys.toml` takes what belongs there.
+    eprintln!("{key}");
+    println!("{}", entry.trim_end());
+    Ok(())
 }
 
 fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {

@@ -31,6 +31,8 @@ pub struct Config {
     pub allow_remote: bool,
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
+    /// File of API keys, each with what it may do. It is read again when it changes.
+    pub keys: Option<PathBuf>,
     /// Host names that browsers may reach the server by, beside addresses and local names.
     pub hosts: Vec<String>,
     /// Model repository folder; the built-in models without it.
@@ -60,6 +62,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             allow_remote: false,
             api_key: None,
+            keys: None,
             hosts: Vec::new(),
             models: None,
             models_poll: Duration::from_secs(2),
@@ -124,6 +127,7 @@ impl Config {
         set(&mut self.models_poll, args.models_poll);
         self.models = args.models.or(self.models.take());
         self.api_key = args.api_key.or(self.api_key.take());
+        self.keys = args.keys.or(self.keys.take());
         self.allow_remote |= args.allow_remote;
         set(&mut self.telemetry.log_format, args.log_format);
         self.telemetry.access_log |= args.access_log;
@@ -136,10 +140,10 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         self.adapters.check()?;
         limits::positive("slo", self.slo)?;
-        let key = self.api_key.as_deref().is_some_and(|key| !key.is_empty());
+        let key = self.keys.is_some() || self.api_key.as_deref().is_some_and(|key| !key.is_empty());
         ensure!(
             self.listen.ip().is_loopback() || key || self.allow_remote,
-            "listening on {} would let anyone on the network in: set api_key, or allow_remote",
+            "listening on {} would let anyone on the network in: set api_key or keys, or allow_remote",
             self.listen
         );
         ensure!(

@@ -30,6 +30,7 @@ pub mod onnx;
 mod progress;
 pub mod random;
 pub mod schedule;
+mod signals;
 pub mod simulate;
 pub mod telemetry;
 pub mod tensor;

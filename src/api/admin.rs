@@ -3,6 +3,7 @@
 use crate::adapter::entry::Usability;
 use crate::api::body::check_json_type;
 use crate::api::guard::Head;
+use crate::api::keys::Scope;
 use crate::api::load::LoadView;
 use crate::api::respond::{Outcome, document, json};
 use crate::api::routes::Api;
@@ -113,7 +114,7 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    api.guard.check_post(head)?;
+    api.guard.check_post(head, Scope::Admin)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
     let mode = parse_wish(&body.bytes)?;

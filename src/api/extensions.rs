@@ -3,6 +3,7 @@
 
 use crate::api::body::check_optional_json_type;
 use crate::api::guard::Head;
+use crate::api::keys::Scope;
 use crate::api::respond::{Failure, Outcome, document, json};
 use crate::api::routes::{Api, Target};
 use crate::engine::PRIORITY_DEFAULT;
@@ -48,7 +49,7 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    let request: IndexRequest = read(api, head, body).await?;
+    let request: IndexRequest = read(api, head, body, Scope::Read).await?;
     let names = api.engine.model_names().await?;
     let snapshot = api.engine.snapshots().borrow().clone();
     let mut entries = list(names, &snapshot.models);
@@ -84,7 +85,7 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    let request: ChangeRequest = read(api, head, body).await?;
+    let request: ChangeRequest = read(api, head, body, Scope::Admin).await?;
     if let Some(name) = request.parameters.keys().next() {
         let shown: String = name.chars().take(100).collect();
         let message = format!(
@@ -105,20 +106,20 @@ where
 {
     // `unload_dependents` is the one parameter of the protocol. The models of an ensemble are models
     // of their own, which others may use: they stay.
-    let _: ChangeRequest = read(api, head, body).await?;
+    let _: ChangeRequest = read(api, head, body, Scope::Admin).await?;
     api.engine.unload_model(name).await?;
     Ok(document("application/json", Bytes::new()))
 }
 
 /// The body of a writing route; an empty one stands for `{}`.
-async fn read<T, S, B, E>(api: &Api, head: &Head, body: S) -> Result<T, Failure>
+async fn read<T, S, B, E>(api: &Api, head: &Head, body: S, scope: Scope) -> Result<T, Failure>
 where
     T: for<'a> Deserialize<'a> + Default,
     S: Stream<Item = Result<B, E>>,
     B: Buf,
     E: std::fmt::Display,
 {
-    api.guard.check_post(head)?;
+    api.guard.check_post(head, scope)?;
     check_optional_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
     Ok(parse(&body.bytes)?)

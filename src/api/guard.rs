@@ -1,5 +1,6 @@
 //! Who may call: method, API key, and whether a browser was sent here by another site.
 
+use crate::api::keys::{Denied, KeyRing, Scope};
 use crate::api::limits::ApiLimits;
 use crate::api::respond::Failure;
 use crate::error::{Error, ErrorKind};
@@ -35,49 +36,51 @@ impl Head {
     }
 }
 
-/// The key and the host names that decide who is let in.
+/// The keys and the host names that decide who is let in.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    key: Option<String>,
+    keys: KeyRing,
     hosts: Vec<String>,
 }
 
 impl Guard {
     pub(crate) fn new(limits: &ApiLimits) -> Guard {
-        Guard { key: limits.api_key.clone(), hosts: limits.hosts.clone() }
+        Guard { keys: limits.keys.clone(), hosts: limits.hosts.clone() }
     }
 
-    /// A reading route: `GET` or `HEAD`, with the key if there is one.
+    /// A reading route: `GET` or `HEAD`, with a key that may read if keys are needed.
     pub(crate) fn check_read(&self, head: &Head) -> Result<(), Failure> {
         head.must_read()?;
-        Ok(self.check_key(&head.headers)?)
+        Ok(self.check_key(&head.headers, Scope::Read)?)
     }
 
-    /// A writing route: `POST` from our own page or from no page at all, with the key if there
-    /// is one.
-    pub(crate) fn check_post(&self, head: &Head) -> Result<(), Failure> {
+    /// A writing route: `POST` from our own page or from no page at all, with a key that may do
+    /// this if keys are needed.
+    pub(crate) fn check_post(&self, head: &Head, scope: Scope) -> Result<(), Failure> {
         head.must_post()?;
-        self.check_key(&head.headers)?;
+        self.check_key(&head.headers, scope)?;
         Ok(self.check_origin(&head.headers)?)
     }
 
-    /// The same for `DELETE`.
+    /// The same for `DELETE`, which is for those who may change things.
     pub(crate) fn check_delete(&self, head: &Head) -> Result<(), Failure> {
         head.must_delete()?;
-        self.check_key(&head.headers)?;
+        self.check_key(&head.headers, Scope::Admin)?;
         Ok(self.check_origin(&head.headers)?)
     }
 
-    fn check_key(&self, headers: &HeaderMap) -> Result<(), Error> {
-        let Some(key) = &self.key else { return Ok(()) };
+    fn check_key(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Error> {
         let given = bearer(headers).or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()));
-        match given {
-            Some(given) if equal(given, key.as_bytes()) => Ok(()),
-            Some(_) => Err(unauthorized("the API key is wrong")),
-            None => Err(unauthorized(
+        self.keys.current().check(given, scope).map_err(|denied| match denied {
+            Denied::Missing => unauthorized(
                 "an API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'",
-            )),
-        }
+            ),
+            Denied::Wrong => unauthorized("the API key is wrong"),
+            Denied::Scope => {
+                let message = format!("this API key lacks the scope '{}'", scope.as_str());
+                Error::new(ErrorKind::Forbidden, message)
+            }
+        })
     }
 
     /// Browsers name the page that made them send a `POST`; programs send no `Origin`. Without
@@ -92,7 +95,7 @@ impl Guard {
         }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let own = origin.as_str().eq_ignore_ascii_case(host);
-        if own && (self.key.is_some() || is_private_name(origin.host())) {
+        if own && (self.keys.current().are_needed() || is_private_name(origin.host())) {
             return Ok(());
         }
         Err(foreign(origin.as_str()))
@@ -117,12 +120,6 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii())
 }
 
-/// Compares in a time that does not depend on where the first difference is.
-fn equal(given: &[u8], key: &[u8]) -> bool {
-    let differ = given.iter().zip(key).fold(0, |differ, (a, b)| differ | (a ^ b));
-    std::hint::black_box(differ) == 0 && given.len() == key.len()
-}
-
 /// `http://box:8000` gives `box:8000`; `null` and other opaque origins give nothing.
 fn origin_authority(origin: &str) -> Option<Authority> {
     let uri: Uri = origin.parse().ok()?;
@@ -143,9 +140,10 @@ fn is_private_name(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::keys::Keys;
 
     fn guard(key: Option<&str>) -> Guard {
-        Guard { key: key.map(str::to_owned), hosts: vec!["gpu.example.org".into()] }
+        Guard { keys: KeyRing::new(Keys::one(key)), hosts: vec!["gpu.example.org".into()] }
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -159,7 +157,7 @@ mod tests {
     fn the_key_opens() {
         let guard = guard(Some("s3cret"));
         let status = |pairs: &[(&'static str, &str)]| {
-            guard.check_key(&headers(pairs)).map_err(|error| error.kind.status())
+            guard.check_key(&headers(pairs), Scope::Admin).map_err(|error| error.kind.status())
         };
         assert_eq!(status(&[("authorization", "Bearer s3cret")]), Ok(()));
         assert_eq!(status(&[("authorization", "bearer  s3cret ")]), Ok(()));

@@ -3,6 +3,7 @@
 use crate::api::binary::{self, HEADER_LENGTH};
 use crate::api::body::{check_inference_type, is_file};
 use crate::api::guard::Head;
+use crate::api::keys::Scope;
 use crate::api::respond::{Outcome, Response, document, json};
 use crate::api::routes::{Api, Target};
 use crate::api::{answer, request, respond};
@@ -116,7 +117,7 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    api.guard.check_post(head)?;
+    api.guard.check_post(head, Scope::Infer)?;
     let header = |name: &str| head.headers.get(name)?.to_str().ok();
     let mut span = api.traces.begin(header, &target.name, target.version.as_deref());
     let outcome = traced(api, &target, head, body, &mut span).await;

@@ -1,10 +1,10 @@
 //! Every bound of the HTTP side, each with its unit and its reason.
 
-use std::fmt;
+use crate::api::keys::KeyRing;
 use std::time::Duration;
 
 /// What a client may ask of the HTTP side. Defaults live in the configuration.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ApiLimits {
     /// Largest request body, in bytes; a larger one is answered 413.
     pub body_bytes_max: usize,
@@ -25,31 +25,11 @@ pub struct ApiLimits {
     pub write_timeout: Duration,
     /// How long running exchanges may go on after shutdown began.
     pub shutdown_grace: Duration,
-    /// If set, every route but health and the static page asks for it.
-    pub api_key: Option<String>,
+    /// Who may do what; every route but health and the static page asks.
+    pub keys: KeyRing,
     /// Host names, without port, that a browser may reach this server by, besides IP addresses,
     /// single-label names, `*.local`, `*.internal` and `*.localhost`.
     pub hosts: Vec<String>,
     /// Whether every exchange is logged.
     pub access_log: bool,
-}
-
-impl fmt::Debug for ApiLimits {
-    /// Everything but the key itself, so that it cannot leak into a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiLimits")
-            .field("body_bytes_max", &self.body_bytes_max)
-            .field("bodies_bytes_max", &self.bodies_bytes_max)
-            .field("connections_max", &self.connections_max)
-            .field("event_streams_max", &self.event_streams_max)
-            .field("headers_bytes_max", &self.headers_bytes_max)
-            .field("header_timeout", &self.header_timeout)
-            .field("body_timeout", &self.body_timeout)
-            .field("write_timeout", &self.write_timeout)
-            .field("shutdown_grace", &self.shutdown_grace)
-            .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
-            .field("hosts", &self.hosts)
-            .field("access_log", &self.access_log)
-            .finish()
-    }
 }

@@ -5,6 +5,7 @@
 
 use crate::api::body::check_json_type;
 use crate::api::guard::Head;
+use crate::api::keys::Scope;
 use crate::api::respond::{Failure, Outcome, json};
 use crate::api::routes::Api;
 use crate::engine::{EngineHandle, InferCall};
@@ -238,7 +239,7 @@ where
         return json(&api.load.view());
     }
     head.must_post().map_err(|_| Failure::method("POST, DELETE"))?;
-    api.guard.check_post(head)?;
+    api.guard.check_post(head, Scope::Admin)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
     let order = serde_json::from_slice(&body.bytes).map_err(|error| {

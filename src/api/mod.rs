@@ -13,6 +13,7 @@ mod events;
 mod extensions;
 mod guard;
 mod json;
+pub mod keys;
 mod kserve;
 mod limits;
 mod load;

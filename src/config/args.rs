@@ -51,6 +51,9 @@ pub struct ServeArgs {
     /// Key that clients must send (`Authorization: Bearer KEY` or `X-API-Key: KEY`)
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// TOML file of API keys, each with what it may do; see `concertina key`
+    #[arg(long, env = "CONCERTINA_KEYS", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
     /// Listen beyond loopback without an API key
     #[arg(long, env = "CONCERTINA_ALLOW_REMOTE")]
     pub allow_remote: bool,

@@ -64,6 +64,9 @@ pub struct Workers {
     pub backoff: Duration,
     #[serde(with = "humantime_serde")]
     pub backoff_max: Duration,
+    /// How often an idle worker asks a model for the answer of its golden sample; never if zero.
+    #[serde(with = "humantime_serde")]
+    pub check: Duration,
     /// Requests wait for a quarantined adapter if it is tried again within this time.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
@@ -98,6 +101,7 @@ impl Default for Workers {
             retries: 3,
             backoff: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
+            check: Duration::from_secs(60),
             patience: Duration::from_secs(5),
         }
     }

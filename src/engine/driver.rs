@@ -117,6 +117,7 @@ impl Driver {
             runtime_dir: config.runtime_dir.clone(),
             cpu_threads: config.cpu_threads,
             heartbeat: config.settings.bounds.silence / 4,
+            check: config.check,
             slow: config.slow.clone(),
             faults: config.faults.clone(),
         };

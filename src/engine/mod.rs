@@ -66,6 +66,8 @@ pub struct EngineConfig {
     pub shutdown_grace: Duration,
     /// Writes down when requests arrive.
     pub recorder: Option<Recorder>,
+    /// Time between two checks of an idle worker's models; never if zero.
+    pub check: Duration,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.

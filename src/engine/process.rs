@@ -37,6 +37,8 @@ pub(super) struct Workshop {
     pub(super) cpu_threads: usize,
     /// Time between two pings.
     pub(super) heartbeat: Duration,
+    /// Time between two checks of an idle worker's models; never if zero.
+    pub(super) check: Duration,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub(super) slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.
@@ -169,6 +171,7 @@ async fn spawn(
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
         lock_dir: workshop.runtime_dir.join("locks"),
+        check: workshop.check,
         life: incarnation.0,
         slow: workshop.slow.get(&entry.id).copied(),
         faults: workshop.faults.clone(),

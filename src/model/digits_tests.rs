@@ -22,6 +22,12 @@ fn load_info(info: &ModelInfo) -> Result<Box<dyn Model>, ModelError> {
 }
 
 /// Loads the model from a folder with these weights; `None` for no file.
+/// Runs the golden sample.
+fn check(info: &ModelInfo, model: &mut dyn Model) -> Result<(), ModelError> {
+    let sample = golden::sample(&info.files().unwrap(), info).unwrap().unwrap();
+    sample.check(model, info.batch.max_rows)
+}
+
 fn load_weights(weights: Option<&[u8]>) -> Result<Box<dyn Model>, ModelError> {
     let folder = TestFolder::new();
     folder.write("digits/model.toml", MANIFEST.as_bytes());
@@ -75,14 +81,14 @@ const SHAPES: [(&str, &str, &[usize]); 8] = [
 fn the_weights_in_the_binary_pass_their_golden_sample() {
     let info = embedded();
     let mut model = load_info(&info).unwrap();
-    golden::check(&info.files().unwrap(), &info, model.as_mut()).unwrap();
+    check(&info, model.as_mut()).unwrap();
 }
 
 #[test]
 fn wrong_weights_fail_the_golden_sample() {
     let info = embedded();
     let mut model = load_weights(Some(&safetensors(&SHAPES))).unwrap();
-    let error = golden::check(&info.files().unwrap(), &info, model.as_mut()).unwrap_err();
+    let error = check(&info, model.as_mut()).unwrap_err();
     assert!(matches!(error, ModelError::Golden(_)), "{error:?}");
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct Sample {
     inputs: Tensors,
     rows: usize,
     expected: Tensors,
+    tolerance: f64,
 }
 
 #[derive(Deserialize)]
@@ -41,23 +42,31 @@ struct WrittenTensor {
     data: Vec<Value>,
 }
 
-/// Runs the model's sample, if it has one, and compares.
+/// The model's sample, if it has one.
 ///
 /// # Errors
-/// [`ModelError::Golden`] naming the first difference beyond the tolerance;
-/// [`ModelError::Broken`] if the sample cannot be read; else what the model says.
-pub fn check(files: &Files, info: &ModelInfo, model: &mut dyn Model) -> Result<(), ModelError> {
-    let Some(spec) = &info.golden else { return Ok(()) };
-    let sample = read(files, spec, &info.signature)?;
-    let outputs = run_batch(model, info.batch.max_rows, &sample.inputs, sample.rows);
-    let outputs = outputs.map_err(|error| match error {
-        ModelError::Input(detail) => ModelError::Broken(format!("golden sample: {detail}")),
-        other => other,
-    })?;
-    for expected in &sample.expected.0 {
-        compare(expected, &outputs, spec.tolerance).map_err(ModelError::Golden)?;
+/// If it cannot be read, or does not fit the model.
+pub(crate) fn sample(files: &Files, info: &ModelInfo) -> Result<Option<Sample>, BadFile> {
+    info.golden.as_ref().map(|spec| read(files, spec, &info.signature)).transpose()
+}
+
+impl Sample {
+    /// Runs it through its model, which takes so many rows at once, and compares.
+    ///
+    /// # Errors
+    /// [`ModelError::Golden`] naming the first difference beyond the tolerance, else what the
+    /// model says.
+    pub(crate) fn check(&self, model: &mut dyn Model, max_rows: usize) -> Result<(), ModelError> {
+        let outputs = run_batch(model, max_rows.max(self.rows), &self.inputs, self.rows);
+        let outputs = outputs.map_err(|error| match error {
+            ModelError::Input(detail) => ModelError::Broken(format!("golden sample: {detail}")),
+            other => other,
+        })?;
+        for expected in &self.expected.0 {
+            compare(expected, &outputs, self.tolerance).map_err(ModelError::Golden)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Reads the sample and checks that it fits the signature.
@@ -73,7 +82,7 @@ pub(crate) fn read(
     let rows = signature.check_inputs(&inputs).map_err(|error| bad(error.to_string()))?;
     let expected = tensors(written.outputs).map_err(bad)?;
     check_expected(&expected, signature, rows).map_err(bad)?;
-    Ok(Sample { inputs, rows, expected })
+    Ok(Sample { inputs, rows, expected, tolerance: spec.tolerance })
 }
 
 fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Result<(), String> {
@@ -270,7 +279,8 @@ mod tests {
             pipeline: None,
             files_bytes: 0,
         };
-        check(&info.files().unwrap(), &info, &mut Fixed(signature(), answer.to_vec()))
+        let sample = sample(&info.files().unwrap(), &info).unwrap().unwrap();
+        sample.check(&mut Fixed(signature(), answer.to_vec()), info.batch.max_rows)
     }
 
     #[test]

@@ -178,6 +178,11 @@ impl Scheduler {
 
     /// Whether this adapter could hold the model at all.
     pub(super) fn takes(&self, adapter: &Adapter, model: ModelId) -> bool {
+        !adapter.crowded.contains_key(&model) && self.may_take(adapter, model)
+    }
+
+    /// The same, once there is memory again.
+    pub(super) fn may_take(&self, adapter: &Adapter, model: ModelId) -> bool {
         if adapter.refused.contains_key(&model) {
             return false;
         }

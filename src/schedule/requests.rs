@@ -132,9 +132,12 @@ impl Scheduler {
     pub(super) fn no_memory(&mut self, now: Time, id: AdapterId, (model, rows): (ModelId, u32)) {
         let bucket = bucket(rows, self.max_rows(id, model));
         let until = now + self.settings.backoff_max;
+        let strikes = self.adapters.get(&id).map_or(0, |adapter| adapter.strikes);
+        // Others may give memory back soon, or not for long.
+        let soon = now + self.backoff(strikes.saturating_add(1));
         if let Some(adapter) = self.adapters.get_mut(&id) {
             if rows == 0 || bucket <= 1 {
-                adapter.refused.insert(model, until);
+                adapter.crowded.insert(model, soon);
             } else {
                 let half = bucket.div_ceil(2).next_power_of_two().min(bucket - 1).max(1);
                 adapter.known.entry(model).or_default().rows_max = Some((half, until));
@@ -239,6 +242,7 @@ impl Scheduler {
         for adapter in self.adapters.values_mut() {
             adapter.known.remove(&model);
             adapter.refused.remove(&model);
+            adapter.crowded.remove(&model);
         }
     }
 

@@ -6,7 +6,9 @@ use super::policy::Load;
 use super::queue::Queue;
 use super::settings::{ModelProfile, Settings};
 use super::state::{Adapter, AdapterView, State, Wish};
-use super::types::{Action, AdapterId, Event, Incarnation, ModelId, Reject, RequestId, Time};
+use super::types::{
+    Action, AdapterId, Event, Fault, Incarnation, ModelId, Reject, RequestId, Time,
+};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -119,7 +121,10 @@ impl Scheduler {
     fn due(&self, now: Time) -> Option<Time> {
         let bounds = &self.settings.bounds;
         let adapters = self.adapters.values().filter_map(|adapter| adapter.deadline(bounds));
-        adapters.chain(self.shrink_at()).chain(self.next_ahead(now)).min()
+        let refusals = |a: &Adapter| a.refused.values().chain(a.crowded.values()).min().copied();
+        let refusals = self.adapters.values().filter_map(refusals);
+        let due = adapters.chain(refusals).chain(self.shrink_at());
+        due.chain(self.next_ahead(now)).min()
     }
 
     /// The next thing to do, in order.
@@ -281,19 +286,29 @@ impl Scheduler {
     pub(super) fn can_load(&self, now: Time, model: ModelId) -> bool {
         self.adapters.iter().any(|(id, adapter)| {
             let comes = adapter.state.is_on() || adapter.wish == Wish::On || self.is_eligible(*id);
-            comes && self.is_hopeful(now, adapter) && self.takes(adapter, model)
+            let patience = now + self.settings.patience;
+            let room = adapter.crowded.get(&model).is_none_or(|until| {
+                *until <= patience && adapter.strikes <= self.settings.retries_max.max(1)
+            });
+            comes && room && self.is_hopeful(now, adapter) && self.may_take(adapter, model)
         })
     }
 
     /// Whether this adapter may serve, soon enough for a request to wait for it.
     fn is_hopeful(&self, now: Time, adapter: &Adapter) -> bool {
         let patience = self.settings.patience;
+        // Who has failed again and again is not waited for any more, however soon it is tried.
+        // Without memory for what it did it does less the next time.
+        let halves = adapter.last_fault == Some(Fault::Memory);
+        let trusted = halves || adapter.strikes <= self.settings.retries_max.max(1);
         (adapter.present || adapter.state.is_on())
             && adapter.wish != Wish::Off
             && match adapter.state {
                 State::Unreaped { .. } => false,
-                State::Quarantined { until, .. } => until <= now + patience,
-                State::Stopping { fault: Some(_), .. } => self.backoff(adapter.strikes) <= patience,
+                State::Quarantined { until, .. } => trusted && until <= now + patience,
+                State::Stopping { fault: Some(_), .. } => {
+                    trusted && self.backoff(adapter.strikes) <= patience
+                }
                 State::Off
                 | State::Starting { .. }
                 | State::Loading { .. }

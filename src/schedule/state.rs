@@ -283,6 +283,8 @@ pub(super) struct Adapter {
     pub(super) replicas: BTreeMap<ModelId, Replica>,
     /// Models that could not be loaded here, and until when that is believed.
     pub(super) refused: BTreeMap<ModelId, Time>,
+    /// Models that not even one row of had memory here, and until when that is believed.
+    pub(super) crowded: BTreeMap<ModelId, Time>,
     pub(super) known: BTreeMap<ModelId, Known>,
     /// Whether its batch had to share the device with a load: how long it takes teaches nothing.
     pub(super) disturbed: bool,
@@ -318,6 +320,7 @@ impl Adapter {
             last_fault: None,
             replicas: BTreeMap::new(),
             refused: BTreeMap::new(),
+            crowded: BTreeMap::new(),
             known: BTreeMap::new(),
             disturbed: false,
             speed: 0,

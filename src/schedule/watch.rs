@@ -7,8 +7,9 @@ use super::types::{Action, AdapterId, Fault, Time};
 impl Scheduler {
     /// Does what is due for every adapter that time has run out for.
     pub(super) fn watch(&mut self, now: Time) {
-        for adapter in self.adapters.values_mut().filter(|adapter| !adapter.refused.is_empty()) {
+        for adapter in self.adapters.values_mut() {
             adapter.refused.retain(|_, until| *until > now);
+            adapter.crowded.retain(|_, until| *until > now);
         }
         let bounds = self.settings.bounds;
         let due = |id: &AdapterId| {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// One kind of fault, and at which steps of a worker's life it happens.
 ///
 /// Opening the device is the first step. Each step of loading a model (reading it, each bucket
-/// that is warmed up or timed) is one, and so is each batch.
+/// that is warmed up or timed) is one, and so is each batch, and each check while idle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Injection {

@@ -28,6 +28,10 @@ pub struct Order {
     pub cache_dir: PathBuf,
     /// Where adapters are locked against other servers.
     pub lock_dir: PathBuf,
+    /// How often a worker that has nothing to do asks a model for the answer that is known; never
+    /// if zero.
+    #[serde(with = "humantime_serde")]
+    pub check: Duration,
     /// Which worker of this adapter it is; the first one is 1.
     pub life: u64,
     /// For tests: the worker is slowed by sleeping.

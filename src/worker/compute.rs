@@ -1,6 +1,7 @@
 //! The compute thread: opens the device, checks it, loads models, warms them up, runs batches.
 
 use super::caches;
+use super::checks::Checks;
 use super::faults::Faults;
 use super::guard::{cause, guarded, guarded_model, micros, shortened};
 use super::load::{Loaded, Loading, Tools, in_use};
@@ -12,12 +13,13 @@ use crate::model::{ModelError, Registry};
 use crate::tensor::Tensors;
 use crate::wire::client::Sender;
 use crate::wire::{
-    Down, Order, Slow, TensorHeader, Timings, Unfit, Up, WireError, tensor_headers, tensors_from,
+    Cause, Down, Order, Slow, TensorHeader, Timings, Unfit, Up, WireError, tensor_headers,
+    tensors_from,
 };
 use burn::tensor::Device;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{self, TryRecvError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Between two looks at the memory in use while batches run.
@@ -66,6 +68,7 @@ pub(super) struct Compute {
     loads: VecDeque<Loading>,
     /// The memory in use that the server was told of last, and when.
     told: (Option<u64>, Instant),
+    pub(super) checks: Checks,
 }
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
@@ -87,6 +90,7 @@ pub(super) fn run(order: Order, registry: Registry, work: mpsc::Receiver<Job>, s
     // Held for the process's life.
     let _lock = lock;
     let mut compute = Compute::new(device, registry, sender, order.slow, faults);
+    compute.checks.every = order.check;
     if let Err(error) = compute.serve(&work) {
         tracing::error!("the link broke: {error}");
         std::process::exit(1);
@@ -146,7 +150,8 @@ impl Compute {
     ) -> Compute {
         let (models, loads) = (BTreeMap::new(), VecDeque::new());
         let told = (None, clock::now());
-        Compute { device, registry, sender, slow, faults, models, loads, told }
+        let checks = Checks::default();
+        Compute { device, registry, sender, slow, faults, models, loads, told, checks }
     }
 
     /// Works until there is nobody left to give work. While a model loads, its steps and what else
@@ -157,8 +162,12 @@ impl Compute {
     pub(super) fn serve(&mut self, work: &mpsc::Receiver<Job>) -> Result<(), WireError> {
         loop {
             if self.loads.is_empty() {
-                let Ok(job) = work.recv() else { return Ok(()) };
-                self.perform(job)?;
+                match work.recv_timeout(self.checks.due_in()) {
+                    Ok(job) => self.perform(job)?,
+                    Err(RecvTimeoutError::Timeout) if self.is_sound() => {}
+                    Err(RecvTimeoutError::Timeout) => return Ok(()),
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                }
                 continue;
             }
             match work.try_recv() {
@@ -168,6 +177,30 @@ impl Compute {
             }
             self.load_step()?;
         }
+    }
+
+    /// Has one of the models give the answer that is known. If it does not, the adapter is given
+    /// up, and the server told so.
+    fn is_sound(&mut self) -> bool {
+        let Some(model) = self.checks.next(&self.models) else { return true };
+        let Compute { models, faults, checks, .. } = self;
+        let Some(loaded) = models.get_mut(&model) else { return true };
+        let checked = guarded_model(|| faults.step(|| loaded.check()));
+        let Err(error) = checked else {
+            checks.batches = 0;
+            return true;
+        };
+        let why = match cause(&error) {
+            Cause::WrongAnswer => Unfit::WrongAnswer,
+            _ => Unfit::Device,
+        };
+        let (name, batches) = (&loaded.name, checks.batches);
+        let error = format!(
+            "{name} was checked again: {error}; {batches} batches have run since all was well"
+        );
+        // If the link broke there is nobody to tell.
+        let _ = self.sender.send(Up::Unfit { why, error: shortened(&error) });
+        false
     }
 
     fn perform(&mut self, job: Job) -> Result<(), WireError> {
@@ -255,6 +288,7 @@ impl Compute {
         let begin = clock::now();
         let outputs = guarded_model(|| self.forward(model, rows, (headers, body), begin));
         let timings = Timings { wait_us, run_us: micros(begin) };
+        self.checks.batches += 1;
         match outputs {
             Ok(outputs) => {
                 let tensors = tensor_headers(&outputs);

@@ -3,6 +3,7 @@
 use super::faults::Spoiler;
 use super::guard::micros;
 use crate::clock;
+use crate::model::golden::Sample;
 use crate::model::{
     LoadContext, Model, ModelError, ModelInfo, Registry, bucket_for, buckets, golden, run_batch,
     warm_up_inputs,
@@ -20,13 +21,29 @@ const LARGEST_MAX: Duration = Duration::from_millis(250);
 
 /// A loaded model with the limit that it was warmed up for.
 pub(super) struct Loaded {
+    pub(super) name: String,
     model: Box<dyn Model>,
+    golden: Option<Sample>,
     max_rows: usize,
     /// Memory that it takes, as `Up::Loaded` says.
     pub(super) memory_bytes: u64,
 }
 
 impl Loaded {
+    /// Whether it has an answer that is known.
+    pub(super) fn can_be_checked(&self) -> bool {
+        self.golden.is_some()
+    }
+
+    /// Whether it still gives the answer that is known.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn check(&mut self) -> Result<(), ModelError> {
+        let Loaded { model, golden, max_rows, .. } = self;
+        golden.iter().try_for_each(|sample| sample.check(model.as_mut(), *max_rows))
+    }
+
     /// Runs a batch that was taken at `begin`. A slowed worker sleeps until the least time for the
     /// batch's bucket has passed.
     ///
@@ -140,8 +157,10 @@ fn read(info: &ModelInfo, tools: &Tools<'_>) -> Result<Loaded, ModelError> {
     let files = info.files()?;
     let context = LoadContext { info, files: &files, device: tools.device };
     let mut model = tools.spoil.wrap(tools.registry.load(&context)?);
-    golden::check(&files, info, model.as_mut())?;
-    Ok(Loaded { model, max_rows: info.batch.max_rows, memory_bytes: 0 })
+    let (golden, max_rows) = (golden::sample(&files, info)?, info.batch.max_rows);
+    golden.iter().try_for_each(|sample| sample.check(model.as_mut(), max_rows))?;
+    let name = info.name.clone();
+    Ok(Loaded { name, model, golden, max_rows, memory_bytes: 0 })
 }
 
 /// What a model runs before it serves: every bucket of every datatype once, then some again with

@@ -5,6 +5,7 @@
 //! Exit is off: nothing is torn down, the system takes driver, memory and power state back.
 
 pub mod caches;
+mod checks;
 mod compute;
 mod faults;
 mod guard;

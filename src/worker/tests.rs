@@ -4,13 +4,14 @@ use super::compute::{Compute, Job};
 use super::faults::Faults;
 use crate::model::repository::{Found, Repository};
 use crate::model::test_folder::TestFolder;
-use crate::model::{Model, ModelError, ModelInfo, Registry, Signature};
+use crate::model::{GoldenSpec, Model, ModelError, ModelInfo, Registry, Signature};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use crate::wire::client::connect;
 use crate::wire::server::{Door, Receiver};
-use crate::wire::{Cause, Down, Injected, Injection, LoadOrder, Slow, Up, tensor_headers};
+use crate::wire::{Cause, Down, Injected, Injection, LoadOrder, Slow, Unfit, Up, tensor_headers};
 use burn::tensor::Device;
 use bytes::Bytes;
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -73,6 +74,11 @@ impl Bench {
 
     /// Whose worker goes wrong at these steps of its life.
     fn faulty(slow: Option<Slow>, faults: &[(Injected, u64)]) -> Bench {
+        Bench::checked(slow, faults, Duration::ZERO)
+    }
+
+    /// Whose idle worker checks its models so often.
+    fn checked(slow: Option<Slow>, faults: &[(Injected, u64)], every: Duration) -> Bench {
         let faults: Vec<Injection> =
             faults.iter().map(|(fault, at)| injection(*fault, *at)).collect();
         let (folder, alive) = (TestFolder::new(), Arc::new(AtomicUsize::new(0)));
@@ -85,6 +91,7 @@ impl Bench {
             let (_receiver, sender) = connect(&socket).unwrap();
             let faults = Faults::new(&faults, ("cpu", 1), sender.clone());
             let mut compute = Compute::new(Device::flex(), registry, sender, slow, faults);
+            compute.checks.every = every;
             compute.serve(&work).unwrap();
         });
         let accepted = runtime.block_on(door.accept(std::process::id()));
@@ -406,4 +413,31 @@ fn a_slow_step_takes_longer_and_a_slow_death_ever_longer() {
     assert!(slow[1] >= 100 && slow[1] > slow[0] && slow[1] > slow[2], "{slow:?}");
     let dying = took(&[(Injected::SlowDeath, 4)]);
     assert!(dying.iter().zip([20, 40, 80, 160]).all(|(took, least)| *took >= least), "{dying:?}");
+}
+
+/// Adds a sample to the model: `A` gives `B`.
+fn with_golden(bench: &Bench, mut info: ModelInfo) -> ModelInfo {
+    let tensor =
+        |data: u8| json!([{"name": "x", "datatype": "UINT8", "shape": [1, 1], "data": [data]}]);
+    let sample = json!({"inputs": tensor(b'A'), "outputs": tensor(b'B')});
+    bench.folder.write(&format!("{}/1/golden.json", info.name), sample.to_string().as_bytes());
+    info.golden = Some(GoldenSpec { file: "golden.json".to_owned(), tolerance: 0.0 });
+    info
+}
+
+#[test]
+fn an_idle_worker_finds_out_that_its_device_answers_wrongly() {
+    let every = Duration::from_millis(50);
+    // Each is loaded in three steps; the first check comes behind them.
+    let mut bench = Bench::checked(None, &[(Injected::WrongAnswer, 7)], every);
+    bench.load(3, with_golden(&bench, bench.info("m", 1, "1 60")));
+    bench.load(4, bench.info("unchecked", 1, "2 60"));
+    bench.measured();
+    bench.measured();
+    let (unfit, _) = bench.news();
+    let Up::Unfit { why: Unfit::WrongAnswer, error } = unfit else { panic!("{unfit:?}") };
+    for words in ["m was checked again: golden sample failed", "0 batches have run"] {
+        assert!(error.contains(words), "{error}");
+    }
+    bench.end();
 }

@@ -7,6 +7,7 @@ use concertina::wire::{Down, LoadOrder, Order, Up};
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A worker process on one adapter, with the server's end of its link in hand.
@@ -30,6 +31,7 @@ impl Bench {
             adapter,
             cache_dir: cache_dir.clone(),
             lock_dir: folder.join("locks"),
+            check: Duration::ZERO,
             life: 1,
             slow: None,
             faults: Vec::new(),

@@ -1,5 +1,8 @@
-use crate::common::{Folder, Setup, run};
+use crate::common::images::SEVEN;
+use crate::common::process::{Signal, signal};
+use crate::common::{Folder, HANG, Setup, run, wait_for};
 use serde_json::Value;
+use std::path::Path;
 
 fn stdout(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -83,7 +86,7 @@ fn settings_that_contradict_each_other_are_refused() {
     }
     let open = run(&["serve", "--listen", "0.0.0.0:0"], &[]);
     assert_eq!(open.status.code(), Some(1));
-    assert!(stderr(&open).contains("set api_key, or allow_remote"), "{}", stderr(&open));
+    assert!(stderr(&open).contains("set api_key or keys, or allow_remote"), "{}", stderr(&open));
     let missing = run(&["serve", "--config", "/nonexistent/c.toml"], &[]);
     assert_eq!(missing.status.code(), Some(1));
     let said = stderr(&missing);
@@ -115,6 +118,66 @@ fn the_key_is_asked_for() {
     assert_eq!(server.send("GET", "/api/snapshot", &bearer, b"").status, 200);
     let wrong = [("Authorization", "Bearer key")];
     assert_eq!(server.send("GET", "/api/snapshot", &wrong, b"").status, 401);
+}
+
+/// Makes a key; gives it and what goes into the file.
+fn make_key(scopes: &[&str]) -> (String, String) {
+    let scopes = scopes.iter().flat_map(|scope| ["--scope", scope]);
+    let args: Vec<&str> = ["key", "--name", "test"].into_iter().chain(scopes).collect();
+    let output = run(&args, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    (stderr(&output).trim().to_owned(), stdout(&output))
+}
+
+#[test]
+fn keys_open_what_their_scopes_say_and_are_read_again() {
+    let folder = Folder::new();
+    let (reader, read) = make_key(&["read"]);
+    let (client, infer) = make_key(&["infer"]);
+    let file = folder.write("keys.toml", read.clone() + &infer);
+    assert!(!read.contains(&reader) && reader.len() > 40, "{read}");
+    let server = Setup::cpu().args(&["--keys", file.to_str().unwrap()]).start();
+    let status = |method: &str, path: &str, key: &str, body: &str| {
+        let headers = [("X-API-Key", key), ("Content-Type", "application/json")];
+        server.send(method, path, &headers, body.as_bytes()).status
+    };
+    let infer = "/v2/models/digits/infer";
+    let off = "{\"mode\":\"off\"}";
+    assert_eq!(server.get("/v2").status, 401);
+    assert_eq!(status("GET", "/api/snapshot", &reader, ""), 200);
+    assert_eq!(status("POST", infer, &reader, SEVEN), 403);
+    assert_eq!(status("POST", infer, &client, SEVEN), 200);
+    assert_eq!(status("GET", "/api/snapshot", &client, ""), 403);
+    for key in [&reader, &client] {
+        assert_eq!(status("POST", "/api/adapters/cpu", key, off), 403);
+        assert_eq!(status("POST", "/v2/repository/models/digits/unload", key, "{}"), 403);
+        assert_eq!(status("DELETE", "/api/load", key, ""), 403);
+    }
+    // One is taken away, another one comes; what means nothing changes nothing.
+    let (admin, all) = make_key(&["admin", "read"]);
+    std::fs::write(&file, "[[key]]\nname = 3").unwrap();
+    signal(server.pid(), Signal::HUP);
+    wait_for("it is told", HANG, || server.log().contains("the API keys stay as they were"));
+    assert_eq!(status("POST", infer, &client, SEVEN), 200);
+    std::fs::write(&file, all).unwrap();
+    signal(server.pid(), Signal::HUP);
+    wait_for("the key is gone", HANG, || status("POST", infer, &client, SEVEN) == 401);
+    assert_eq!(status("POST", "/api/adapters/cpu", &admin, off), 200);
+    for key in [&reader, &client, &admin] {
+        assert!(!server.log().contains(key.as_str()), "the log tells a key");
+    }
+}
+
+#[test]
+fn a_file_of_keys_that_cannot_be_read_keeps_the_server_from_starting() {
+    let folder = Folder::new();
+    let file = folder.write("keys.toml", "[[key]]\nname = 'a'");
+    for (path, words) in [(file.as_path(), "missing field `sha256`"), (Path::new("/none"), "/none")]
+    {
+        let (status, log) = Setup::cpu().args(&["--keys", path.to_str().unwrap()]).fail();
+        assert_eq!(status.code(), Some(1));
+        assert!(log.contains("the file of API keys") && log.contains(words), "{log}");
+    }
 }
 
 #[test]

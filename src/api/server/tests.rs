@@ -1,6 +1,7 @@
 //! Real sockets against the accept loop, with small warp routes behind it.
 
 use super::*;
+use crate::api::keys::KeyRing;
 use crate::api::respond::document;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -23,7 +24,7 @@ fn limits() -> ApiLimits {
         body_timeout: Duration::from_secs(1),
         write_timeout: Duration::from_secs(1),
         shutdown_grace: Duration::from_secs(20),
-        api_key: None,
+        keys: KeyRing::default(),
         hosts: vec![],
         access_log: false,
     }

@@ -171,3 +171,17 @@ fn the_slower_by_its_probe_goes_first() {
     bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto).after(ms(100));
     assert_eq!([bench.state(ONE), bench.state(TWO)], ["stopping", "idle"]);
 }
+
+#[test]
+fn who_fails_at_every_start_is_not_waited_for_for_ever() {
+    let mut bench = Bench::one();
+    bench.scheduler.settings.backoff_max = ms(500);
+    bench.request();
+    for _ in 0..3 {
+        bench.faulted(ONE).check(ONE, "stopping", &["kill 1"]);
+        bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
+    }
+    bench.faulted(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
+    // Who comes later finds out anew.
+    bench.exited(ONE).after(ms(500)).request().check(ONE, "starting", &["start 1"]);
+}

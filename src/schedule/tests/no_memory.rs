@@ -62,7 +62,7 @@ fn what_does_not_fit_here_goes_elsewhere() {
 
 #[test]
 fn a_load_for_which_there_is_no_memory_is_tried_for_fewer_rows() {
-    for (rows, max_rows) in [(8, Some(4)), (5, Some(4)), (2, Some(1)), (1, None), (0, None)] {
+    for (rows, max_rows) in [(8, 4), (5, 4), (2, 1), (1, 8), (0, 8)] {
         let mut bench = Bench::one();
         bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE).check(
             ONE,
@@ -72,12 +72,10 @@ fn a_load_for_which_there_is_no_memory_is_tried_for_fewer_rows() {
         let incarnation = bench.life(ONE);
         bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows });
         bench.check(ONE, "stopping", &["kill 1"]);
+        // By then there may be memory again for what does not fit at all.
         bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
-        bench.opened(ONE);
-        let state = if max_rows.is_some() { "loading" } else { "idle" };
-        assert_eq!(bench.state(ONE), state, "{rows} rows");
-        let known = bench.scheduler.max_rows(ONE, MODEL);
-        assert_eq!(known, max_rows.unwrap_or(8), "{rows} rows");
+        bench.opened(ONE).check(ONE, "loading", &["load 1 0"]);
+        assert_eq!(bench.scheduler.max_rows(ONE, MODEL), max_rows, "{rows} rows");
     }
 }
 
@@ -105,6 +103,7 @@ fn a_largest_batch_that_is_no_power_of_two_is_cut_to_one() {
 fn nobody_is_started_who_refuses_what_waits() {
     let mut bench = Bench::two();
     bench.scheduler.settings.max = 1;
+    bench.scheduler.settings.backoff = ms(4000);
     bench.scheduler.settings.policy =
         Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) };
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
@@ -113,4 +112,30 @@ fn nobody_is_started_who_refuses_what_waits() {
     bench.check(TWO, "starting", &["kill 1", "start 2"]);
     bench.exited(ONE).ready(TWO, 1).done(TWO).after(ms(1000)).check(TWO, "stopping", &["stop 2"]);
     bench.exited(TWO).request().check(TWO, "starting", &["start 2"]);
+}
+
+/// Found by faults injected into a real server: nothing but an arrival happened, and arrivals do
+/// not forgive.
+#[test]
+fn a_refusal_ends_though_nothing_else_happens() {
+    let mut bench = Bench::idle();
+    bench.request().no_memory(ONE).exited(ONE).after(ms(500));
+    bench.wished(ONE, Wish::Off).wished(ONE, Wish::Auto);
+    bench.ask(|arrival| arrival.rows = 1);
+    assert_ne!(bench.said, ["reject"]);
+    let mut bench = Bench::one();
+    bench.request().opened(ONE).load_failed(ONE).wished(ONE, Wish::Off).exited(ONE);
+    bench.wished(ONE, Wish::Auto).request().check(ONE, "off", &["reject"]);
+    let due = bench.scheduler.next_timeout().expect("it wakes up");
+    bench.after(due.since(bench.now)).request().check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn a_request_waits_for_memory_as_long_as_for_an_adapter() {
+    let mut bench = Bench::idle();
+    bench.request().no_memory(ONE).check(ONE, "stopping", &["kill 1"]);
+    bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
+    let mut bench = Bench::idle();
+    bench.scheduler.settings.patience = ms(499);
+    bench.request().no_memory(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
 }

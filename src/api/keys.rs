@@ -1,0 +1,241 @@
+//! API keys: what each of them may do. A file holds their SHA-256 alone, so that nobody who reads
+//! it, or a backup of it, can use them.
+//!
+//! Keys are random (`concertina key` makes them), so that a plain hash is enough: a slow one only
+//! helps where keys can be guessed.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Bytes of a hash.
+const HASH: usize = 32;
+/// Random bytes of a key that is made here.
+const RANDOM: usize = 32;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Ask models.
+    Infer,
+    /// See metadata, adapters, decisions, metrics and the repository.
+    Read,
+    /// Turn adapters on and off, load and unload models, make load.
+    Admin,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 3] = [Scope::Infer, Scope::Read, Scope::Admin];
+
+    /// As the file calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Infer => "infer",
+            Scope::Read => "read",
+            Scope::Admin => "admin",
+        }
+    }
+}
+
+/// A key as the file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    sha256: String,
+    scopes: Vec<Scope>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    key: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Key {
+    hash: [u8; HASH],
+    scopes: Vec<Scope>,
+}
+
+/// Who may come in: everybody, or who has one of these keys.
+#[derive(Debug, Default)]
+pub struct Keys(Option<Vec<Key>>);
+
+/// Why a key opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// None was sent, and one is needed.
+    Missing,
+    /// It is none of ours.
+    Wrong,
+    /// It is, but may not do this.
+    Scope,
+}
+
+impl Keys {
+    /// One key that may do everything, if there is one at all.
+    pub fn one(key: Option<&str>) -> Keys {
+        let all = |key: &str| Key { hash: hash(key.as_bytes()), scopes: Scope::ALL.to_vec() };
+        Keys(key.map(|key| vec![all(key)]))
+    }
+
+    /// The keys of a file, and one that may do everything, if there is one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or says something that means nothing.
+    pub fn read(path: &Path, key: Option<&str>) -> anyhow::Result<Keys> {
+        use anyhow::Context;
+        let name = path.display();
+        let text = std::fs::read_to_string(path);
+        let text = text.with_context(|| format!("cannot read the file of API keys {name}"))?;
+        let keys = parse(&text).with_context(|| format!("in the file of API keys {name}"))?;
+        let one = Keys::one(key).0.unwrap_or_default();
+        Ok(Keys(Some(keys.into_iter().chain(one).collect())))
+    }
+
+    /// Whether a key is needed.
+    pub(crate) fn are_needed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether this key may do this. Takes the same time whichever key it is, if any.
+    pub(crate) fn check(&self, given: Option<&[u8]>, scope: Scope) -> Result<(), Denied> {
+        let Some(keys) = &self.0 else { return Ok(()) };
+        let given = hash(given.ok_or(Denied::Missing)?);
+        let mut found = None;
+        for key in keys {
+            if equal(&given, &key.hash) {
+                found = Some(key);
+            }
+        }
+        let may = found.ok_or(Denied::Wrong)?.scopes.contains(&scope);
+        if may { Ok(()) } else { Err(Denied::Scope) }
+    }
+}
+
+fn parse(text: &str) -> anyhow::Result<Vec<Key>> {
+    let file: File = toml::from_str(text)?;
+    let key = |entry: Entry| {
+        let wrong = || anyhow::anyhow!("sha256 of key '{}' is not 64 hex digits", entry.name);
+        let hash = unhex(&entry.sha256).ok_or_else(wrong)?;
+        anyhow::ensure!(!entry.scopes.is_empty(), "key '{}' has no scopes", entry.name);
+        Ok(Key { hash, scopes: entry.scopes })
+    };
+    file.key.into_iter().map(key).collect()
+}
+
+/// The keys in force; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct KeyRing(Arc<RwLock<Arc<Keys>>>);
+
+impl KeyRing {
+    pub fn new(keys: Keys) -> KeyRing {
+        KeyRing(Arc::new(RwLock::new(Arc::new(keys))))
+    }
+
+    /// From now on these.
+    pub fn replace(&self, keys: Keys) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    pub(crate) fn current(&self) -> Arc<Keys> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A new random key, and what to put into the file of keys for it.
+///
+/// # Errors
+/// If the system has no random numbers.
+pub fn make(name: &str, scopes: &[Scope]) -> anyhow::Result<(String, String)> {
+    let mut bytes = [0; RANDOM];
+    getrandom::fill(&mut bytes)?;
+    let key = format!("cnc_{}", hex(&bytes));
+    let sha256 = hex(&hash(key.as_bytes()));
+    let entry = Entry { name: name.to_owned(), sha256, scopes: scopes.to_vec() };
+    Ok((key, toml::to_string(&File { key: vec![entry] })?))
+}
+
+fn hash(key: &[u8]) -> [u8; HASH] {
+    Sha256::digest(key).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; HASH]> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
+    let pairs: Vec<u8> =
+        digits?.chunks(2).map(|pair| pair.iter().fold(0, |sum, d| sum << 4 | d)).collect();
+    pairs.try_into().ok().filter(|_| text.len() == 2 * HASH)
+}
+
+/// Compares in a time that does not depend on where the first difference is.
+fn equal(given: &[u8; HASH], key: &[u8; HASH]) -> bool {
+    let differ = given.iter().zip(key).fold(0, |differ, (a, b)| differ | (a ^ b));
+    std::hint::black_box(differ) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Result<Keys, String> {
+        parse(text).map(|keys| Keys(Some(keys))).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_key_opens_what_its_scopes_say() {
+        let (key, entry) = make("ci", &[Scope::Infer, Scope::Read]).unwrap();
+        let (other, _) = make("other", &Scope::ALL).unwrap();
+        assert!(!entry.contains(&key[4..]), "{entry}");
+        let keys = keys(&entry).unwrap();
+        let check = |given: Option<&str>, scope| keys.check(given.map(str::as_bytes), scope);
+        assert_eq!(check(Some(&key), Scope::Infer), Ok(()));
+        assert_eq!(check(Some(&key), Scope::Read), Ok(()));
+        assert_eq!(check(Some(&key), Scope::Admin), Err(Denied::Scope));
+        assert_eq!(check(Some(&other), Scope::Infer), Err(Denied::Wrong));
+        assert_eq!(check(Some(""), Scope::Infer), Err(Denied::Wrong));
+        assert_eq!(check(None, Scope::Read), Err(Denied::Missing));
+    }
+
+    #[test]
+    fn without_keys_everybody_may_come_and_with_an_empty_file_nobody() {
+        assert_eq!(Keys::default().check(None, Scope::Admin), Ok(()));
+        assert_eq!(keys("").unwrap().check(Some(b"x"), Scope::Read), Err(Denied::Wrong));
+        assert_eq!(Keys::one(Some("k")).check(Some(b"k"), Scope::Admin), Ok(()));
+    }
+
+    #[test]
+    fn keys_are_replaced_for_all() {
+        let ring = KeyRing::new(Keys::one(Some("old")));
+        let guard = ring.clone();
+        ring.replace(Keys::one(Some("new")));
+        assert_eq!(guard.current().check(Some(b"old"), Scope::Read), Err(Denied::Wrong));
+        assert_eq!(guard.current().check(Some(b"new"), Scope::Read), Ok(()));
+    }
+
+    #[test]
+    fn files_that_mean_nothing_are_refused() {
+        let zeros = "0".repeat(64);
+        for (text, words) in [
+            ("[[key]]\nname = 'a'".to_owned(), "missing field `sha256`"),
+            ("[[key]]\nname = 'a'\nsha256 = 'ab'\nscopes = ['read']".to_owned(), "64 hex digits"),
+            (format!("[[key]]\nname = 'a'\nsha256 = '{zeros}'\nscopes = []"), "has no scopes"),
+            (format!("[[key]]\nname = 'a'\nsha256 = '{zeros}'\nscopes = ['root']"), "`root`"),
+            (
+                format!("[[key]]\nname = 'a'\nsha256 = '{}'\nscopes = ['read']", "é".repeat(32)),
+                "64 hex",
+            ),
+        ] {
+            let error = keys(&text).expect_err(&text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! When a model is next asked for the answer that is known, while there is nothing else to do.
+
+use super::load::Loaded;
+use crate::clock;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+/// For ever, as far as waiting for a channel goes.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// The checks of one worker, one model after the other.
+#[derive(Debug)]
+pub(super) struct Checks {
+    /// Time between two of them; never if zero.
+    pub(super) every: Duration,
+    last: Instant,
+    /// The model that was checked last.
+    model: u32,
+    /// Batches that ran since one of them, or the load, went well.
+    pub(super) batches: u64,
+}
+
+impl Default for Checks {
+    fn default() -> Checks {
+        Checks { every: Duration::ZERO, last: clock::now(), model: 0, batches: 0 }
+    }
+}
+
+impl Checks {
+    /// How long until the next one.
+    pub(super) fn due_in(&self) -> Duration {
+        if self.every.is_zero() {
+            return NEVER;
+        }
+        self.every.saturating_sub(self.last.elapsed())
+    }
+
+    /// The model to check now, if one is due and any can be checked.
+    pub(super) fn next(&mut self, models: &BTreeMap<u32, Loaded>) -> Option<u32> {
+        if !self.due_in().is_zero() {
+            return None;
+        }
+        self.last = clock::now();
+        let behind = models.range((Bound::Excluded(self.model), Bound::Unbounded));
+        let mut turn = behind.chain(models.range(..=self.model));
+        let (model, _) = turn.find(|(_, loaded)| loaded.can_be_checked())?;
+        self.model = *model;
+        Some(*model)
+    }
+}

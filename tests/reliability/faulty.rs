@@ -1,0 +1,257 @@
+//! Servers with faulty workers, and what their clients saw.
+
+use crate::common::images::{as_uint8, difference, output, variants};
+use crate::common::models::add_digits;
+use crate::common::process::is_worker;
+use crate::common::{Folder, Response, Server, Setup};
+use concertina::wire::Injected;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+const INFER: &str = "/v2/models/digits/infer";
+/// Each of them asks for so many answers, one after the other.
+const CLIENTS: usize = 2;
+const REQUESTS: usize = 3;
+/// A worker reads the model (2 buckets of 2 datatypes), times it, and runs the requests of the
+/// script, however they are batched, in no more steps than that.
+const STEPS: u64 = 16;
+/// Scripts that run at a time.
+const AT_ONCE: usize = 4;
+/// A client that has heard nothing for so long has lost its request: longer than all patience of
+/// the server together.
+const LOST: Duration = Duration::from_secs(60);
+/// Short, so that what hangs is found out soon.
+const PATIENCE: &str = "[workers]\nsilence = '1s'\nstart = '2s'\nrun = '2s'\nstop = '500ms'\n\
+                        backoff = '50ms'\nbackoff_max = '400ms'\ncheck = '300ms'\n";
+
+/// What became of the requests of some scripts.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes {
+    pub scripts: u64,
+    pub sent: u64,
+    pub right: u64,
+    /// Answered with an error that says what happened.
+    pub failed: u64,
+    /// Of those, what was said; the first few.
+    pub errors: Vec<String>,
+    pub wrong: u64,
+    /// No answer, or none that HTTP allows.
+    pub lost: u64,
+    /// Scripts after which the server had counted another number of answers than were given:
+    /// something ran twice, or not at all.
+    pub miscounted: u64,
+    /// Scripts after which nothing worked any more.
+    pub not_recovered: u64,
+    /// The longest time that an answer took.
+    pub slowest: Duration,
+}
+
+impl std::ops::AddAssign for Outcomes {
+    fn add_assign(&mut self, other: Outcomes) {
+        self.scripts += other.scripts;
+        self.sent += other.sent;
+        self.right += other.right;
+        self.failed += other.failed;
+        self.errors.extend(other.errors);
+        self.errors.truncate(8);
+        self.wrong += other.wrong;
+        self.lost += other.lost;
+        self.miscounted += other.miscounted;
+        self.not_recovered += other.not_recovered;
+        self.slowest = self.slowest.max(other.slowest);
+    }
+}
+
+impl std::fmt::Display for Outcomes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} scripts, {} requests: {} right, {} failed, {} wrong, {} lost, {} miscounted, {} not \
+             recovered, slowest {:.1?}",
+            self.scripts,
+            self.sent,
+            self.right,
+            self.failed,
+            self.wrong,
+            self.lost,
+            self.miscounted,
+            self.not_recovered,
+            self.slowest
+        )
+    }
+}
+
+/// Adapters whose workers go wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Faulty {
+    /// Vulkan drivers and their cache; the CPU alone without.
+    pub software: Option<(String, PathBuf)>,
+}
+
+impl Faulty {
+    /// The CPU alone: no driver.
+    pub fn cpu() -> Faulty {
+        Faulty::default()
+    }
+
+    /// Runs the script against workers that go wrong at one step of their lives: the first ones,
+    /// or all of them.
+    pub fn at(&self, fault: Injected, step: u64, workers: Option<u64>) -> Outcomes {
+        let workers = workers.map(|count| format!("workers = {count}\n")).unwrap_or_default();
+        let name = fault.as_str();
+        self.script(&format!("[[test.faults]]\nfault = '{name}'\nat = {step}\n{workers}"), true)
+    }
+
+    /// The same, with everything going wrong now and then, but for what nobody can see.
+    pub fn by_chance(&self, seed: u64, chance: f64) -> Outcomes {
+        let visible = Injected::ALL.into_iter().filter(|fault| *fault != Injected::WrongAnswer);
+        let faults = visible.map(|fault| {
+            let name = fault.as_str();
+            format!("[[test.faults]]\nfault = '{name}'\nchance = {chance}\nseed = {seed}\n")
+        });
+        self.script(&faults.collect::<String>(), false)
+    }
+
+    fn script(&self, faults: &str, recovers: bool) -> Outcomes {
+        let models = Folder::new();
+        add_digits(&models, "digits");
+        let toml = std::fs::read_to_string(models.join("digits/model.toml")).unwrap();
+        models.write("digits/model.toml", toml.replace("max_rows = 8", "max_rows = 2"));
+        let setup = match &self.software {
+            Some((drivers, cache)) => Setup::software(drivers, cache),
+            None => Setup::cpu(),
+        };
+        let server = setup.models(models.path()).config(PATIENCE).config(faults).start();
+        server.wait_until_ready();
+        let mut outcomes = ask_all(&server);
+        outcomes.scripts = 1;
+        let answers = outcomes.sent - outcomes.lost;
+        let counted = || {
+            let models = server.snapshot()["models"].clone();
+            models[0]["requests"].as_u64().unwrap() + models[0]["errors"].as_u64().unwrap()
+        };
+        outcomes.miscounted = u64::from(!comes(Duration::from_secs(5), || counted() == answers));
+        if recovers {
+            let right = || server.post(INFER, &as_uint8(&variants(1)[0])).status == 200;
+            outcomes.not_recovered = u64::from(!comes(LOST, right));
+        }
+        end(server);
+        outcomes
+    }
+}
+
+/// Every step that a worker comes to, one after the other.
+pub fn every_step(faulty: &Faulty, fault: Injected, workers: Option<u64>) -> Outcomes {
+    at_once((1..=STEPS).map(|step| move || faulty.at(fault, step, workers)))
+}
+
+/// Runs scripts, several at a time: they wait most of the time.
+pub fn at_once<F: Fn() -> Outcomes + Send>(scripts: impl Iterator<Item = F> + Send) -> Outcomes {
+    let (scripts, all) = (Mutex::new(scripts), Mutex::new(Outcomes::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = scripts.lock().expect("no panic").next();
+                    let Some(script) = next else { return };
+                    let outcomes = script();
+                    *all.lock().expect("no panic") += outcomes;
+                }
+            });
+        }
+    });
+    all.into_inner().expect("no panic")
+}
+
+/// The right answers, from a server that nothing is wrong with.
+fn expected() -> &'static [Vec<f32>] {
+    static EXPECTED: OnceLock<Vec<Vec<f32>>> = OnceLock::new();
+    EXPECTED.get_or_init(|| {
+        let server = Setup::cpu().start();
+        let images = variants(CLIENTS * REQUESTS);
+        images.iter().map(|image| probabilities(&server.post(INFER, &as_uint8(image)))).collect()
+    })
+}
+
+fn probabilities(response: &Response) -> Vec<f32> {
+    let answer = response.json();
+    let data = output(&answer, "probabilities")["data"].as_array().cloned().unwrap_or_default();
+    data.iter().map(|value| value.as_f64().unwrap_or(f64::NAN) as f32).collect()
+}
+
+fn ask_all(server: &Server) -> Outcomes {
+    let images = variants(CLIENTS * REQUESTS);
+    std::thread::scope(|scope| {
+        let client = |n: usize| {
+            let own = n * REQUESTS..(n + 1) * REQUESTS;
+            let images = &images;
+            scope.spawn(move || {
+                let mut outcomes = Outcomes::default();
+                own.for_each(|at| outcomes += ask(server, &images[at], &expected()[at]));
+                outcomes
+            })
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+        let mut all = Outcomes::default();
+        clients.into_iter().for_each(|client| all += client.join().expect("a client"));
+        all
+    })
+}
+
+/// One request, whatever becomes of it.
+fn ask(server: &Server, image: &[u8], expected: &[f32]) -> Outcomes {
+    let begin = Instant::now();
+    let body = as_uint8(image);
+    let headers = [("Content-Type", "application/json")];
+    let request = crate::common::http::request("POST", INFER, &headers, body.as_bytes());
+    let answer = server.connect().exchange(&request);
+    let slowest = begin.elapsed();
+    let mut outcomes = Outcomes { sent: 1, slowest, ..Outcomes::default() };
+    match answer {
+        Ok(answer) if answer.status == 200 => {
+            let given = probabilities(&answer);
+            let right = given.len() == expected.len() && difference(&given, expected) <= 1e-4;
+            if right { outcomes.right = 1 } else { outcomes.wrong = 1 }
+        }
+        Ok(answer) if answer.status >= 500 && answer.json()["error"].is_string() => {
+            outcomes.failed = 1;
+            outcomes.errors = vec![format!("{}: {}", answer.status, answer.error())];
+        }
+        Ok(answer) => {
+            outcomes.lost = 1;
+            outcomes.errors = vec![format!("{}: {}", answer.status, answer.text())];
+        }
+        Err(error) => {
+            outcomes.lost = 1;
+            outcomes.errors = vec![format!("no answer: {error}")];
+        }
+    }
+    if slowest > LOST {
+        outcomes.lost = 1;
+    }
+    outcomes
+}
+
+/// Whether it holds before the time is over.
+fn comes(limit: Duration, holds: impl Fn() -> bool) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < limit {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+/// Ends the server; no worker may be left behind.
+fn end(mut server: Server) {
+    let adapters = server.snapshot()["adapters"].as_array().cloned().unwrap_or_default();
+    let pids = adapters.iter().filter_map(|adapter| adapter["pid"].as_u64());
+    let pids: Vec<u32> = pids.filter_map(|pid| u32::try_from(pid).ok()).collect();
+    server.terminate();
+    server.wait();
+    let left: Vec<_> = pids.into_iter().filter(|pid| is_worker(*pid)).collect();
+    assert!(left.is_empty(), "workers are left behind: {left:?}");
+}

@@ -1,0 +1,53 @@
+//! What a server makes of workers that go wrong: every fault at every step of a worker's life, and
+//! all of them by chance. RELIABILITY.md tells what is promised; `cargo bench --bench reliability`
+//! runs more of the same and prints figures.
+#![cfg(target_os = "linux")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
+
+#[path = "../common/mod.rs"]
+mod common;
+/// Servers with faulty workers, and what their clients saw.
+mod faulty;
+
+use common::tell;
+use concertina::wire::Injected;
+use faulty::{Faulty, at_once, every_step};
+
+/// One worker in a row goes wrong: the next one answers what it left.
+#[test]
+fn every_fault_at_every_step_of_one_worker_loses_nothing() {
+    for fault in Injected::ALL {
+        let outcomes = every_step(&Faulty::cpu(), fault, Some(1));
+        tell(&format!("{} {outcomes}", fault.as_str()));
+        assert_eq!(outcomes.lost, 0, "{}: {outcomes:#?}", fault.as_str());
+        assert_eq!(outcomes.failed, 0, "{}: {outcomes:#?}", fault.as_str());
+        assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
+        assert_eq!(outcomes.not_recovered, 0, "{}: {outcomes:#?}", fault.as_str());
+        // A bit that flips in a batch cannot be seen by anyone; the next check tells.
+        let wrong = if fault == Injected::WrongAnswer { u64::MAX } else { 0 };
+        assert!(outcomes.wrong <= wrong, "{}: {outcomes:#?}", fault.as_str());
+    }
+}
+
+/// Every worker goes wrong at this step: clients are told so, and the server goes on.
+#[test]
+fn every_fault_at_every_step_of_all_workers_is_answered_honestly() {
+    for fault in Injected::ALL {
+        let outcomes = every_step(&Faulty::cpu(), fault, None);
+        tell(&format!("{} {outcomes}", fault.as_str()));
+        assert_eq!(outcomes.lost, 0, "{}: {outcomes:#?}", fault.as_str());
+        assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
+        let wrong = if fault == Injected::WrongAnswer { u64::MAX } else { 0 };
+        assert!(outcomes.wrong <= wrong, "{}: {outcomes:#?}", fault.as_str());
+    }
+}
+
+#[test]
+fn faults_by_chance_lose_nothing() {
+    let all = at_once((0..24).map(|seed| move || Faulty::cpu().by_chance(seed, 0.03)));
+    tell(&format!("by chance {all}"));
+    assert_eq!((all.lost, all.wrong, all.miscounted), (0, 0, 0), "{all:#?}");
+    assert!(all.right > all.failed, "{all:#?}");
+}
