@@ -43,10 +43,13 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or_else(|| "no message".to_owned()))
 }
 
-/// A message header has a bound; what a compiler or a driver has to say does not.
+/// A message header has a bound, and a log one line for each thing said; what a compiler or a
+/// driver has to say has neither.
 pub(super) fn shortened(error: &impl std::fmt::Display) -> String {
     const CHARS_MAX: usize = 4096;
-    error.to_string().chars().take(CHARS_MAX).collect()
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ").chars().take(CHARS_MAX).collect()
 }
 
 /// Whose fault it is, as the wire says it.
@@ -68,6 +71,13 @@ pub(super) fn micros(since: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_in_many_lines_becomes_one() {
+        let text = "it failed\nCaused by:\n  two things\n\n";
+        assert_eq!(shortened(&text), "it failed; Caused by:; two things");
+        assert_eq!(shortened(&"é".repeat(5000)).chars().count(), 4096);
+    }
 
     #[test]
     fn memory_is_told_from_other_troubles_of_a_device() {

@@ -1,9 +1,11 @@
-use crate::common::images::{SEVEN, digits};
+use crate::common::images::{SEVEN, digits, output};
+use crate::common::models::package;
 use crate::common::process::{Signal, is_worker, signal};
 use crate::common::{Folder, Server, wait_for, wait_until};
 use crate::growth::clients;
 use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
 use crate::numbers::INFER;
+use serde_json::json;
 use std::time::Duration;
 
 /// Adapters whose workers are up, with the ids of their processes.
@@ -119,4 +121,30 @@ fn a_worker_that_compiles_can_be_ended_at_once() {
     let pid = compiling(&server);
     server.kill();
     wait_for("the worker is gone with its server", Duration::from_secs(10), || !is_worker(pid));
+}
+
+/// A graph that needs 64 MiB for each row in one piece, of which lavapipe gives no more than 128:
+/// what a device lacks is not the request's fault.
+#[test]
+fn rows_that_do_not_fit_together_run_in_halves() {
+    let Some(machine) = Machine::get() else { return };
+    let models = Folder::new();
+    let graph = std::fs::read(package().join("tests/data/outer_product.onnx")).unwrap();
+    models.write("large/model.onnx", graph);
+    models.write("large/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 4\n");
+    let config = "[adapters]\nmin = 1\nmax = 1\n[workers]\nbackoff = '100ms'";
+    let server = machine.serving(&models).args(&["--cpu", "never"]).config(config).start();
+    adapters(&server);
+    let rows = 4;
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [rows, 4096],
+                       "data": vec![0.5; rows * 4096]});
+    let answer = server.post("/v2/models/large/infer", &json!({ "inputs": [input] }).to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    let data = output(&answer, "y")["data"].as_array().unwrap();
+    assert_eq!(data.len(), rows * 4096);
+    // The mean of equal numbers, by a softmax of equal numbers.
+    assert!(data.iter().all(|value| (value.as_f64().unwrap() - 0.5).abs() < 1e-4));
+    let decisions = server.get("/api/decisions").text();
+    assert!(decisions.contains("its memory was full"), "{decisions}");
 }
