@@ -207,7 +207,7 @@ mod tests {
             ("[adapters]\nmax = 0", "adapters.max is 0"),
             ("[adapters]\ntarget_rows = 0", "target_rows is 0"),
             ("[adapters]\nonly = ['a']\nexclude = ['a']", "both adapters.only"),
-            ("listen = '0.0.0.0:8000'", "set api_key, or allow_remote"),
+            ("listen = '0.0.0.0:8000'", "set api_key or keys, or allow_remote"),
             ("api_key = ''", "api_key is empty"),
             ("[limits]\nheld_bytes = 5", "could never be served"),
             ("[limits]\nconnections = 0", "limits.connections is 0"),

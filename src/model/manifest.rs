@@ -345,6 +345,7 @@ impl WrittenGolden {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const GOOD: &str = r#"
 kind = "identity"
@@ -462,5 +463,34 @@ tolerance = 0.5
             "[[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = []\n[[outputs]]",
         );
         assert!(parse(&twice).unwrap_err().contains("inputs: 'x' is named twice"));
+    }
+
+    /// One that says everything that can be said.
+    const FULL: &str = include_str!("../../models/text-regions/model.toml");
+
+    // More of them: `PROPTEST_CASES=1000000 cargo test --release --lib manifests_`.
+    proptest! {
+        #[test]
+        fn manifests_that_are_spoilt_are_errors_never_panics(
+            spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
+            number in any::<i64>(),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let mut text = FULL.as_bytes().to_vec();
+            for (spot, byte) in spots {
+                let at = spot.index(text.len());
+                text[at] = byte;
+            }
+            let _ = Manifest::parse("model.toml", &text);
+            // A number anywhere in place of what stands behind an equals sign.
+            let lines: Vec<&str> = FULL.lines().collect();
+            let spoilt = at.index(lines.len());
+            let line = |(number_of, line): (usize, &&str)| match line.split_once('=') {
+                Some((key, _)) if number_of == spoilt => format!("{key}= {number}"),
+                _ => (*line).to_owned(),
+            };
+            let text: Vec<String> = lines.iter().enumerate().map(line).collect();
+            let _ = Manifest::parse("model.toml", text.join("\n").as_bytes());
+        }
     }
 }

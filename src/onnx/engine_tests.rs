@@ -125,8 +125,6 @@ fn a_loop_without_end_ends() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn spoilt_files_are_errors_never_panics(
         file in 0..FILES.len(),

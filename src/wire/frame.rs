@@ -188,6 +188,7 @@ mod tests {
     use super::super::message::{Down, TensorHeader};
     use super::*;
     use crate::tensor::Datatype;
+    use proptest::prelude::*;
 
     fn run(bytes: u64) -> Down {
         let header =
@@ -254,5 +255,52 @@ mod tests {
         assert!(assembler.push(&[0xff; 20], &[]).is_err(), "garbage header");
         let prefix = [*b"CNC1", u32::MAX.to_le_bytes(), [0; 4]].concat();
         assert!(Prefix::parse(prefix[..].try_into().unwrap()).is_err(), "absurd header");
+    }
+
+    /// Feeds a stream of bytes as a receiver does, until it ends or is refused.
+    fn receive(mut bytes: &[u8]) {
+        let mut assembler = Assembler::<Down>::new();
+        while let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() {
+            let Ok(prefix) = Prefix::parse(prefix) else { return };
+            let Some((frame, rest)) = rest.split_at_checked(prefix.header + prefix.payload) else {
+                return;
+            };
+            let (header, payload) = frame.split_at(prefix.header);
+            if assembler.push(header, payload).is_err() {
+                return;
+            }
+            bytes = rest;
+        }
+    }
+
+    // More of them: `PROPTEST_CASES=1000000 cargo test --release --lib frames_`.
+    proptest! {
+        #[test]
+        fn frames_that_are_spoilt_are_errors_never_panics(
+            length in 0..3 * PIECE_MAX as u64,
+            spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            near in any::<bool>(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let body = Bytes::from(vec![7; length as usize]);
+            let mut bytes = frames(run(length), vec![body]).concat();
+            // Where it hurts most: in the prefix and the header of the first frame.
+            let reach = if near { bytes.len().min(64) } else { bytes.len() };
+            for (spot, byte) in spots {
+                let at = spot.index(reach);
+                bytes[at] = byte;
+            }
+            bytes.truncate(cut.index(bytes.len() + 1));
+            receive(&bytes);
+        }
+
+        #[test]
+        fn frames_of_any_bytes_are_errors_never_panics(
+            header in prop::collection::vec(any::<u8>(), 0..200),
+            payload in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = Assembler::<Down>::new().push(&header, &payload);
+            let _ = Assembler::<super::super::message::Up>::new().push(&header, &payload);
+        }
     }
 }

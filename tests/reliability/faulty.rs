@@ -16,7 +16,7 @@ const REQUESTS: usize = 3;
 /// A worker reads the model (2 buckets of 2 datatypes), times it, and runs the requests of the
 /// script, however they are batched, in no more steps than that.
 const STEPS: u64 = 16;
-/// Scripts that run at a time.
+/// Scripts that run at a time on the CPU.
 const AT_ONCE: usize = 4;
 /// A client that has heard nothing for so long has lost its request: longer than all patience of
 /// the server together.
@@ -115,6 +115,11 @@ impl Faulty {
         self.script(&faults.collect::<String>(), false)
     }
 
+    /// Drivers share one cache, which has one writer.
+    fn run<F: Fn() -> Outcomes + Send>(&self, scripts: impl Iterator<Item = F> + Send) -> Outcomes {
+        at_once(if self.software.is_some() { 1 } else { AT_ONCE }, scripts)
+    }
+
     fn script(&self, faults: &str, recovers: bool) -> Outcomes {
         let models = Folder::new();
         add_digits(&models, "digits");
@@ -142,14 +147,22 @@ impl Faulty {
 
 /// Every step that a worker comes to, one after the other.
 pub fn every_step(faulty: &Faulty, fault: Injected, workers: Option<u64>) -> Outcomes {
-    at_once((1..=STEPS).map(|step| move || faulty.at(fault, step, workers)))
+    faulty.run((1..=STEPS).map(|step| move || faulty.at(fault, step, workers)))
 }
 
-/// Runs scripts, several at a time: they wait most of the time.
-pub fn at_once<F: Fn() -> Outcomes + Send>(scripts: impl Iterator<Item = F> + Send) -> Outcomes {
+/// With everything going wrong now and then, from so many seeds.
+pub fn every_seed(faulty: &Faulty, seeds: u64, chance: f64) -> Outcomes {
+    faulty.run((0..seeds).map(|seed| move || faulty.by_chance(seed, chance)))
+}
+
+/// Runs scripts, so many at a time: they wait most of the time.
+fn at_once<F: Fn() -> Outcomes + Send>(
+    count: usize,
+    scripts: impl Iterator<Item = F> + Send,
+) -> Outcomes {
     let (scripts, all) = (Mutex::new(scripts), Mutex::new(Outcomes::default()));
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..count {
             scope.spawn(|| {
                 loop {
                     let next = scripts.lock().expect("no panic").next();

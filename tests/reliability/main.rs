@@ -13,7 +13,7 @@ mod faulty;
 
 use common::tell;
 use concertina::wire::Injected;
-use faulty::{Faulty, at_once, every_step};
+use faulty::{Faulty, every_seed, every_step};
 
 /// One worker in a row goes wrong: the next one answers what it left.
 #[test]
@@ -46,7 +46,7 @@ fn every_fault_at_every_step_of_all_workers_is_answered_honestly() {
 
 #[test]
 fn faults_by_chance_lose_nothing() {
-    let all = at_once((0..24).map(|seed| move || Faulty::cpu().by_chance(seed, 0.005)));
+    let all = every_seed(&Faulty::cpu(), 24, 0.005);
     tell(&format!("by chance {all}"));
     assert_eq!((all.lost, all.wrong, all.miscounted), (0, 0, 0), "{all:#?}");
     assert!(all.right > all.failed, "{all:#?}");

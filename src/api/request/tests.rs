@@ -1,6 +1,7 @@
 //! Good requests in both forms, and a table of bad ones.
 
 use super::*;
+use proptest::prelude::*;
 
 fn with_raw(json: &str, raw: &[u8]) -> Result<InferRequest, Error> {
     let body = [json.as_bytes(), raw].concat();
@@ -165,4 +166,53 @@ fn bad_requests_with_raw_tensors() {
     }
     let beyond = parse("{}".into(), Some(3)).unwrap_err();
     assert!(beyond.message.contains("is 3, but the body has 2 bytes"), "{beyond}");
+}
+
+/// What a spoilt request is made of.
+const WHOLE: &str = r#"{"id": "7", "parameters": {"timeout": 1500, "priority": 1, "binary_data_output": true},
+    "inputs": [{"name": "a", "shape": [2, 1], "datatype": "FP32", "data": [[1.5], [-2e3]]},
+               {"name": "b", "shape": [1, 2], "datatype": "BYTES", "data": ["x", "y"]},
+               {"name": "c", "shape": [3], "datatype": "BYTES", "parameters": {"binary_data_size": 15}}],
+    "outputs": [{"name": "y", "parameters": {"binary_data": false, "classification": 2}}]}"#;
+
+// More of them: `PROPTEST_CASES=1000000 cargo test --release --lib requests_`.
+proptest! {
+    #[test]
+    fn requests_that_are_spoilt_are_errors_never_panics(
+        spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
+        moved in any::<prop::sample::Index>(),
+        twice in any::<bool>(),
+        length in prop::option::of(0usize..2000),
+    ) {
+        let raw = [1u32, 2, 0].map(|length| [&length.to_le_bytes()[..], &b"zz"[..length as usize]].concat());
+        let mut body = [WHOLE.as_bytes(), &raw.concat()].concat();
+        for (spot, byte) in spots {
+            let at = spot.index(body.len());
+            body[at] = byte;
+        }
+        if twice {
+            let part = body[moved.index(body.len())..].to_vec();
+            body.splice(moved.index(WHOLE.len())..moved.index(WHOLE.len()), part);
+        }
+        let _ = parse(body.into(), Some(length.unwrap_or(WHOLE.len())));
+    }
+
+    #[test]
+    fn requests_of_any_text_are_errors_never_panics(text in any::<String>(), header in 0usize..50) {
+        let _ = parse(text.clone().into(), None);
+        let _ = parse(text.into(), Some(header));
+    }
+
+    #[test]
+    fn requests_of_any_shape_are_errors_never_panics(
+        shape in prop::collection::vec(any::<i64>(), 0..5),
+        datatype in prop::sample::select(Datatype::ALL.to_vec()),
+        size in any::<u64>(),
+        data in "[-0-9eE.,\\[\\]\"a ]{0,40}",
+    ) {
+        let head = format!(r#""shape": {shape:?}, "datatype": "{datatype}""#);
+        let _ = parse(input(&format!("{head}, \"data\": [{data}]")).into(), None);
+        let raw = input(&format!("{head}, \"parameters\": {{\"binary_data_size\": {size}}}"));
+        let _ = with_raw(&raw, &[0; 64]);
+    }
 }
