@@ -51,6 +51,7 @@ impl Guard {
     /// A reading route: `GET` or `HEAD`, with a key that may read if keys are needed.
     pub(crate) fn check_read(&self, head: &Head) -> Result<(), Failure> {
         head.must_read()?;
+        self.check_host(&head.headers)?;
         Ok(self.check_key(&head.headers, Scope::Read)?)
     }
 
@@ -58,6 +59,7 @@ impl Guard {
     /// this if keys are needed.
     pub(crate) fn check_post(&self, head: &Head, scope: Scope) -> Result<(), Failure> {
         head.must_post()?;
+        self.check_host(&head.headers)?;
         self.check_key(&head.headers, scope)?;
         Ok(self.check_origin(&head.headers)?)
     }
@@ -65,6 +67,7 @@ impl Guard {
     /// The same for `DELETE`, which is for those who may change things.
     pub(crate) fn check_delete(&self, head: &Head) -> Result<(), Failure> {
         head.must_delete()?;
+        self.check_host(&head.headers)?;
         self.check_key(&head.headers, Scope::Admin)?;
         Ok(self.check_origin(&head.headers)?)
     }
@@ -81,6 +84,27 @@ impl Guard {
                 Error::new(ErrorKind::Forbidden, message)
             }
         })
+    }
+
+    /// Without keys a request must be for a name that outsiders cannot own: a site that points its
+    /// own name at this machine (DNS rebinding) would else read what only this machine may, since
+    /// to a browser that is the site's own. No name at all is no browser.
+    fn check_host(&self, headers: &HeaderMap) -> Result<(), Error> {
+        if self.keys.current().are_needed() {
+            return Ok(());
+        }
+        let Some(host) = headers.get(HOST) else { return Ok(()) };
+        let name = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+        let own = name.as_ref().is_some_and(|name| {
+            let listed = self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name.host()));
+            listed || is_private_name(name.host())
+        });
+        if own {
+            return Ok(());
+        }
+        let shown: String = String::from_utf8_lossy(host.as_bytes()).chars().take(100).collect();
+        let message = format!("'{shown}' is none of this server's names: add it to 'hosts'");
+        Err(Error::new(ErrorKind::Forbidden, message))
     }
 
     /// Browsers name the page that made them send a `POST`; programs send no `Origin`. Without
@@ -200,6 +224,28 @@ mod tests {
         let own = headers(&[("origin", "https://a.example"), ("host", "a.example")]);
         assert!(guard(Some("k")).check_origin(&own).is_ok());
         assert_eq!(guard(None).check_origin(&own).unwrap_err().kind, ErrorKind::Forbidden);
+    }
+
+    #[test]
+    fn without_a_key_the_name_asked_for_must_be_ours() {
+        let status = |guard: &Guard, host: &str| {
+            let headers = headers(&[("host", host)]);
+            let head = Head { method: Method::GET, headers };
+            guard.check_read(&head).is_ok()
+        };
+        for host in ["127.0.0.1:8000", "[::1]:8000", "localhost", "gpu-box:8000", "a.local"] {
+            assert!(status(&guard(None), host), "{host}");
+        }
+        assert!(status(&guard(None), "GPU.example.org:8000"));
+        for host in ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "a b", ""] {
+            assert!(!status(&guard(None), host), "{host}");
+        }
+        let none = Head { method: Method::GET, headers: HeaderMap::new() };
+        assert!(guard(None).check_read(&none).is_ok());
+        // Who has a key is no page of another site.
+        let keyed = headers(&[("host", "evil.example"), ("x-api-key", "k")]);
+        let head = Head { method: Method::GET, headers: keyed };
+        assert!(guard(Some("k")).check_read(&head).is_ok());
     }
 
     #[test]

@@ -328,9 +328,12 @@ impl Scheduler {
 
     /// When the next load ahead is due that is not due yet.
     pub(super) fn next_ahead(&self, now: Time) -> Option<Time> {
+        let lacks =
+            |adapter: &Adapter| adapter.is_idle() && adapter.replicas.len() < self.models.len();
+        let lacking = self.adapters.iter().filter(|(_, a)| self.closing.is_none() && lacks(a));
         let models = || self.models.keys().copied();
-        let ids = self.order.iter().filter(|_| self.closing.is_none());
-        let all = ids.flat_map(|id| models().filter_map(|model| self.ahead_at(*id, model)));
+        let all =
+            lacking.flat_map(|(id, _)| models().filter_map(|model| self.ahead_at(*id, model)));
         all.filter(|at| *at > now).min()
     }
 }

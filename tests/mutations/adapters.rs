@@ -210,14 +210,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what could not be loaded is never tried again",
         "watch.rs",
-        "retain(|_, until| *until > now)",
-        "retain(|_, _| true)",
+        "refused.retain(|_, until| *until > now)",
+        "refused.retain(|_, _| true)",
     ),
     mutant(
         "nobody wakes up for adapters",
         "scheduler.rs",
-        "adapters.chain(self.shrink_at()).min()",
-        "adapters.take(0).chain(self.shrink_at()).min()",
+        "adapters.chain(refusals).chain(self.shrink_at())",
+        "adapters.take(0).chain(refusals).chain(self.shrink_at())",
     ),
     mutant(
         "a batch that an arrival starts has no bound",
@@ -311,7 +311,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the batches of the warm-up are not heard",
         "lifecycle.rs",
-        "service.observe(bucket(*rows, profile.max_rows), *took);",
+        "service.observe(bucket(*rows, max_rows), *took);",
         "let _ = (rows, took);",
     ),
     mutant(
@@ -323,7 +323,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the end of another load counts",
         "lifecycle.rs",
-        "if model != expected {",
+        "if *model != expected {",
         "if false {",
     ),
     mutant(
@@ -448,7 +448,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what nobody asked for is loaded",
         "loading.rs",
-        "(all || self.queue.newest(**model) > Time::default())",
+        "(all || self.queue.newest(model) > Time::default())",
         "true",
     ),
     mutant(
@@ -460,8 +460,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what does not fit is loaded ahead",
         "loading.rs",
-        "                && self.bytes_of(id, **model) <= self.free_bytes(id)\n",
-        "",
+        "            && self.bytes_of(id, model) <= self.free_bytes(id);",
+        ";",
     ),
     mutant(
         "loading ahead forgets who waits",

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr, reason = "who is missed should be known at once")]
 
 mod adapters;
+mod memory;
 mod requests;
 mod routing;
 mod scaling;
@@ -19,11 +20,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Far longer than a healthy simulation takes.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(150);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
-const THEMES: [&[Mutant]; 5] =
-    [requests::MUTANTS, adapters::MUTANTS, routing::MUTANTS, scaling::MUTANTS, waits::MUTANTS];
+const THEMES: [&[Mutant]; 6] = [
+    requests::MUTANTS,
+    adapters::MUTANTS,
+    routing::MUTANTS,
+    scaling::MUTANTS,
+    waits::MUTANTS,
+    memory::MUTANTS,
+];
 
 /// One bug: a file of `src/schedule`, a text that stands in it once, and what to put there.
 pub(crate) struct Mutant {

@@ -154,7 +154,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a lost batch is forgotten",
         "lifecycle.rs",
-        "self.retry(&batch, fault);",
+        "self.retry(batch, fault);",
         "let _ = batch;",
     ),
     mutant("tries are not counted", "requests.rs", "request.retries = retries;", ""),
@@ -328,20 +328,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "requests wait however long a quarantine is",
         "scheduler.rs",
-        "State::Quarantined { until, .. } => until <= now + patience,",
-        "State::Quarantined { .. } => true,",
+        "State::Quarantined { until, .. } => trusted && until <= now + patience,",
+        "State::Quarantined { .. } => trusted,",
     ),
     mutant(
         "requests wait however long a quarantine will be",
         "scheduler.rs",
-        "State::Stopping { fault: Some(_), .. } => self.backoff(adapter.strikes) <= patience,",
-        "State::Stopping { fault: Some(_), .. } => true,",
+        "trusted && self.backoff(adapter.strikes) <= patience",
+        "trusted",
     ),
     mutant(
         "nobody waits for an adapter that is quarantined soon",
         "scheduler.rs",
-        "State::Stopping { fault: Some(_), .. } => self.backoff(adapter.strikes) <= patience,",
-        "State::Stopping { fault: Some(_), .. } => false,",
+        "trusted && self.backoff(adapter.strikes) <= patience",
+        "false",
     ),
     mutant(
         "requests wait for what the operator keeps off",
@@ -358,14 +358,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model that nobody can load is waited for",
         "scheduler.rs",
-        "comes && self.is_hopeful(now, adapter) && self.takes(adapter, model)",
-        "comes && self.is_hopeful(now, adapter)",
+        "comes && room && self.is_hopeful(now, adapter) && self.may_take(adapter, model)",
+        "comes && room && self.is_hopeful(now, adapter)",
     ),
     mutant(
         "a model is waited for at a fallback that does not come",
         "scheduler.rs",
-        "comes && self.is_hopeful(now, adapter)",
-        "self.is_hopeful(now, adapter)",
+        "comes && room && self.is_hopeful(now, adapter)",
+        "room && self.is_hopeful(now, adapter)",
     ),
     mutant(
         "retry after the last adapter, not the first, comes back",

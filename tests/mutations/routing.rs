@@ -151,8 +151,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a busy adapter is thought free",
         "loading.rs",
-        "(*since, service.batch(super::service::bucket(batch.rows(), max_rows)))",
-        "(*since, service.batch(super::service::bucket(batch.rows(), max_rows)) * 0.0)",
+        "(*since, self.batch_time(id, batch))",
+        "(*since, self.batch_time(id, batch) * 0.0)",
     ),
     mutant(
         "the time that a batch has run does not count",
@@ -193,7 +193,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model is run where there is no room for it",
         "loading.rs",
-        "idle: adapter.is_idle() && room.wait <= 0.0",
+        "idle: (adapter.is_idle() && room.wait <= 0.0)",
         "idle: adapter.is_idle()",
     ),
     // Forecasts.

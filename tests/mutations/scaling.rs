@@ -62,8 +62,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter is stopped under its batch",
         "scale.rs",
-        "State::Busy { since, batch } => adapter.state = State::Draining { since, batch },\n            State::Starting { .. }",
-        "State::Busy { .. } | State::Starting { .. }",
+        "State::Busy { since, batch } => adapter.state = State::Draining { since, batch },",
+        "State::Busy { .. } => self.ask_to_stop(now, id),",
     ),
     mutant("what has gone is started", "scale.rs", "            && adapter.present\n", ""),
     // The operator.
@@ -281,8 +281,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "nobody wakes up for a surplus",
         "scheduler.rs",
-        "adapters.chain(self.shrink_at()).min()",
-        "adapters.min()",
+        "adapters.chain(refusals).chain(self.shrink_at())",
+        "adapters.chain(refusals)",
     ),
     // The `cost` policy grows.
     mutant(

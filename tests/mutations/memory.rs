@@ -1,0 +1,100 @@
+//! Bugs where there is no memory, in loads that others share an adapter with, and in trust.
+
+use super::{Mutant, mutant};
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    // No memory.
+    mutant(
+        "as many rows are run again as did not fit",
+        "requests.rs",
+        "let half = bucket.div_ceil(2).next_power_of_two().min(bucket - 1).max(1);",
+        "let half = bucket;",
+    ),
+    mutant("halving counts as a retry", "requests.rs", "u32::from(fault != Fault::Memory)", "1"),
+    mutant(
+        "a row that does not fit alone is tried again and again",
+        "requests.rs",
+        "if rows == 0 || bucket <= 1 {",
+        "if rows == 0 {",
+    ),
+    mutant(
+        "memory is never free again for more rows",
+        "scale.rs",
+        "known.rows_max.filter(|(_, until)| *until > now)",
+        "known.rows_max",
+    ),
+    mutant(
+        "an adapter runs more rows than its memory holds",
+        "loading.rs",
+        "model.max_rows.min(limit).max(1)",
+        "model.max_rows.max(1)",
+    ),
+    mutant(
+        "who refuses what waits is started for it",
+        "scale.rs",
+        "let helps = self.is_eligible(id) && self.helps(id);",
+        "let helps = self.is_eligible(id);",
+    ),
+    mutant(
+        "what there was no memory for is never tried again",
+        "watch.rs",
+        "crowded.retain(|_, until| *until > now)",
+        "crowded.retain(|_, _| true)",
+    ),
+    mutant(
+        "nobody wakes up when a refusal ends",
+        "scheduler.rs",
+        "adapters.chain(refusals).chain(self.shrink_at())",
+        "adapters.chain(refusals.take(0)).chain(self.shrink_at())",
+    ),
+    // Trust.
+    mutant(
+        "who fails at every start is waited for",
+        "scheduler.rs",
+        "let trusted = halves || adapter.strikes <= self.settings.retries_max.max(1);",
+        "let trusted = halves || adapter.strikes > 0 || adapter.strikes == 0;",
+    ),
+    // Loads beside batches.
+    mutant(
+        "a loaded model waits for the load of another",
+        "state.rs",
+        "self.is_idle() || matches!(self.state, State::Loading { batch: None, .. })",
+        "self.is_idle()",
+    ),
+    mutant(
+        "what ran beside a load teaches",
+        "requests.rs",
+        "Some((None, batch))",
+        "Some((Some(since), batch))",
+    ),
+    mutant(
+        "what began beside a load teaches",
+        "requests.rs",
+        "let alone = !adapter.disturbed;",
+        "let alone = true;",
+    ),
+    mutant(
+        "a batch is forgotten when the load beside it ends",
+        "lifecycle.rs",
+        "Some((_, batch)) => State::Busy { since: now, batch },",
+        "Some(_) => State::Idle { since: now },",
+    ),
+    mutant(
+        "a load goes on though its adapter goes",
+        "scale.rs",
+        "self.actions.push_back(Action::Unload { adapter: id, incarnation, model });",
+        "let _ = (incarnation, model);",
+    ),
+    mutant(
+        "models are loaded ahead between batches",
+        "loading.rs",
+        "since + quiet",
+        "since.max(Time::default() + quiet * 0)",
+    ),
+    mutant(
+        "nobody wakes up to load ahead",
+        "scheduler.rs",
+        "due.chain(self.next_ahead(now)).min()",
+        "due.min()",
+    ),
+];
