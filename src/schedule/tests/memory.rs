@@ -190,6 +190,7 @@ fn who_is_idle_loads_ahead_what_has_been_asked_for() {
     bench.add(OTHER, sized(10)).request().ready(ONE, 1);
     // Nobody has asked for the other model yet.
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
+    bench.after(ms(400)).check(ONE, "idle", &[]);
     bench.want(OTHER).took(OTHER, 10, 10).done(ONE).wished(TWO, Wish::On);
     bench.wished(TWO, Wish::Auto).opened(TWO).check(TWO, "loading", &["load 2 0"]);
     bench.loaded(TWO, MODEL, &[]).check(TWO, "loading", &["load 2 1"]);

@@ -103,15 +103,11 @@ fn a_largest_batch_that_is_no_power_of_two_is_cut_to_one() {
 fn nobody_is_started_who_refuses_what_waits() {
     let mut bench = Bench::two();
     bench.scheduler.settings.max = 1;
-    bench.scheduler.settings.backoff = ms(4000);
     bench.scheduler.settings.policy =
         Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) };
-    bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
-    let incarnation = bench.life(ONE);
-    bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows: 0 });
-    bench.check(TWO, "starting", &["kill 1", "start 2"]);
-    bench.exited(ONE).ready(TWO, 1).done(TWO).after(ms(1000)).check(TWO, "stopping", &["stop 2"]);
-    bench.exited(TWO).request().check(TWO, "starting", &["start 2"]);
+    bench.request().opened(ONE).load_failed(ONE).check(ONE, "idle", &["reject"]);
+    bench.after(ms(1000)).check(ONE, "stopping", &["stop 1"]);
+    bench.exited(ONE).request().check(TWO, "starting", &["start 2"]);
 }
 
 /// Found by faults injected into a real server: nothing but an arrival happened, and arrivals do
