@@ -21,13 +21,13 @@ fn load_info(info: &ModelInfo) -> Result<Box<dyn Model>, ModelError> {
     Registry::builtin().load(&LoadContext { info, files: &files, device: &Device::flex() })
 }
 
-/// Loads the model from a folder with these weights; `None` for no file.
 /// Runs the golden sample.
 fn check(info: &ModelInfo, model: &mut dyn Model) -> Result<(), ModelError> {
     let sample = golden::sample(&info.files().unwrap(), info).unwrap().unwrap();
     sample.check(model, info.batch.max_rows)
 }
 
+/// Loads the model from a folder with these weights; `None` for no file.
 fn load_weights(weights: Option<&[u8]>) -> Result<Box<dyn Model>, ModelError> {
     let folder = TestFolder::new();
     folder.write("digits/model.toml", MANIFEST.as_bytes());

@@ -465,7 +465,7 @@ tolerance = 0.5
         assert!(parse(&twice).unwrap_err().contains("inputs: 'x' is named twice"));
     }
 
-    /// One that says everything that can be said.
+    /// A real one, with what stands around a graph.
     const FULL: &str = include_str!("../../models/text-regions/model.toml");
 
     // More of them: `PROPTEST_CASES=1000000 cargo test --release --lib manifests_`.
