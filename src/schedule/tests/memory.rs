@@ -141,6 +141,14 @@ fn nobody_displaces_a_model_in_use_while_another_has_room() {
 }
 
 #[test]
+fn who_is_ready_does_not_wait_for_one_that_would_have_to_make_room() {
+    let mut bench = two();
+    bench.want(OTHER).wished(TWO, Wish::On).opened(TWO).loaded(TWO, OTHER, &[(1, ms(5000))]);
+    // The first would have loaded that model and be done long before the second is.
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "busy"));
+}
+
+#[test]
 fn what_does_not_fit_at_all_is_not_waited_for() {
     with_memory(15).serve(sized(20)).request().check(ONE, "off", &["reject"]);
     // What was measured is believed, not the files.
@@ -217,16 +225,11 @@ fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
 
 #[test]
 fn on_the_way_down_nothing_is_loaded_ahead() {
-    let mut bench = Bench::pair(1, (10, 10), (45, 45));
-    for _ in 0..8 {
-        bench.request();
-    }
-    bench.add(OTHER, sized(10)).want(OTHER).on(Event::Cancelled { request: RequestId(9) });
+    let mut bench = Bench::two();
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 100);
+    bench.wished(TWO, Wish::On).opened(TWO).load_failed(TWO).request().request();
+    bench.add(OTHER, sized(10)).check(TWO, "loading", &["load 2 1"]);
     let deadline = bench.now + ms(60_000);
-    bench.on(Event::Shutdown { deadline });
-    for _ in 0..4 {
-        bench.after(ms(10)).done(ONE);
-    }
-    // The rest is left to the fast one.
-    bench.after(ms(5)).done(TWO).check(TWO, "idle", &["collect 2", "answer 5"]);
+    bench.on(Event::Shutdown { deadline }).loaded(TWO, OTHER, &[]);
+    bench.add(THIRD, sized(10)).check(TWO, "idle", &[]);
 }
