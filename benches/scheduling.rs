@@ -117,6 +117,7 @@ impl World {
         self.handle(Event::Arrived(Arrival {
             request: RequestId(self.requests),
             model: MODEL,
+            client: ClientId(self.requests % 4),
             shape: Shape::default(),
             rows: 1,
             priority: 0,

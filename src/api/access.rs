@@ -50,7 +50,8 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.caller);
         let id = request_id(request.headers());
         let entry = self.caller.is_logged.then(|| Entry::new(&request, self.caller.address));
         // What is logged on the way says which request it is about.

@@ -1,6 +1,6 @@
 //! Who may call: method, API key, and whether a browser was sent here by another site.
 
-use crate::api::keys::{Denied, KeyRing, Scope};
+use crate::api::keys::{self, Denied, KeyRing, Scope};
 use crate::api::limits::ApiLimits;
 use crate::api::respond::Failure;
 use crate::error::{Error, ErrorKind};
@@ -16,6 +16,8 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
+    /// Where it comes from.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Head {
@@ -72,9 +74,21 @@ impl Guard {
         Ok(self.check_origin(&head.headers)?)
     }
 
+    /// Who asks, as a number, so that clients get fair shares: by their key, else by where they are.
+    /// Whoever owns an IPv6 address has a whole network of them.
+    pub(crate) fn client(&self, head: &Head) -> u64 {
+        if let Some(key) = given_key(&head.headers).filter(|_| self.keys.current().are_needed()) {
+            return keys::number(key);
+        }
+        match head.address.map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(address)) => u64::from(address.to_bits()),
+            Some(IpAddr::V6(address)) => (address.to_bits() >> 64) as u64,
+            None => 0,
+        }
+    }
+
     fn check_key(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Error> {
-        let given = bearer(headers).or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()));
-        self.keys.current().check(given, scope).map_err(|denied| match denied {
+        self.keys.current().check(given_key(headers), scope).map_err(|denied| match denied {
             Denied::Missing => unauthorized(
                 "an API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'",
             ),
@@ -135,6 +149,10 @@ fn foreign(origin: &str) -> Error {
         "a page of {origin} may not do this; if it is this server's own name, add it to 'hosts'"
     );
     Error::new(ErrorKind::Forbidden, message)
+}
+
+fn given_key(headers: &HeaderMap) -> Option<&[u8]> {
+    bearer(headers).or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()))
 }
 
 /// The key behind `Authorization: Bearer`.
@@ -230,7 +248,7 @@ mod tests {
     fn without_a_key_the_name_asked_for_must_be_ours() {
         let status = |guard: &Guard, host: &str| {
             let headers = headers(&[("host", host)]);
-            let head = Head { method: Method::GET, headers };
+            let head = Head { method: Method::GET, headers, address: None };
             guard.check_read(&head).is_ok()
         };
         for host in ["127.0.0.1:8000", "[::1]:8000", "localhost", "gpu-box:8000", "a.local"] {
@@ -240,17 +258,37 @@ mod tests {
         for host in ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "a b", ""] {
             assert!(!status(&guard(None), host), "{host}");
         }
-        let none = Head { method: Method::GET, headers: HeaderMap::new() };
+        let none = Head { method: Method::GET, headers: HeaderMap::new(), address: None };
         assert!(guard(None).check_read(&none).is_ok());
         // Who has a key is no page of another site.
         let keyed = headers(&[("host", "evil.example"), ("x-api-key", "k")]);
-        let head = Head { method: Method::GET, headers: keyed };
+        let head = Head { method: Method::GET, headers: keyed, address: None };
         assert!(guard(Some("k")).check_read(&head).is_ok());
     }
 
     #[test]
+    fn clients_are_told_apart_by_key_or_else_by_address() {
+        let client = |keys: Option<&str>, given: Option<&str>, address: &str| {
+            let given: Vec<_> = given.map(|key| ("x-api-key", key)).into_iter().collect();
+            let address = Some(address.parse().unwrap());
+            let head = Head { method: Method::POST, headers: headers(&given), address };
+            guard(keys).client(&head)
+        };
+        let one = client(None, None, "10.0.0.1");
+        assert_ne!(one, client(None, None, "10.0.0.2"));
+        assert_eq!(one, client(None, None, "::ffff:10.0.0.1"));
+        assert_eq!(client(None, None, "2001:db8::1"), client(None, None, "2001:db8::2"));
+        assert_ne!(client(None, None, "2001:db8::1"), client(None, None, "2001:db8:0:1::1"));
+        // A header that nobody checks makes nobody another.
+        assert_eq!(one, client(None, Some("k"), "10.0.0.1"));
+        let keyed = client(Some("k"), Some("k"), "10.0.0.1");
+        assert_eq!(keyed, client(Some("k"), Some("k"), "10.0.0.2"));
+        assert_ne!(keyed, client(Some("k"), Some("l"), "10.0.0.1"));
+    }
+
+    #[test]
     fn methods_are_checked() {
-        let head = |method| Head { method, headers: HeaderMap::new() };
+        let head = |method| Head { method, headers: HeaderMap::new(), address: None };
         assert!(head(Method::HEAD).must_read().is_ok());
         assert!(head(Method::POST).must_read().is_err());
         assert!(head(Method::PUT).must_post().is_err());

@@ -160,6 +160,11 @@ pub fn make(name: &str, scopes: &[Scope]) -> anyhow::Result<(String, String)> {
     Ok((key, toml::to_string(&File { key: vec![entry] })?))
 }
 
+/// A number that stands for this key and tells nothing of it.
+pub(crate) fn number(key: &[u8]) -> u64 {
+    hash(key).first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 fn hash(key: &[u8]) -> [u8; HASH] {
     Sha256::digest(key).into()
 }

@@ -160,7 +160,9 @@ where
     span.set_rows(rows);
     let wanted = request.wanted.resolve(model.interface())?;
     let (priority, timeout) = (request.priority, request.timeout);
-    let call = InferCall { model: model.clone(), inputs: request.inputs, rows, priority, timeout };
+    let client = api.guard.client(head);
+    let (model, inputs) = (model.clone(), request.inputs);
+    let call = InferCall { model: model.clone(), inputs, rows, client, priority, timeout };
     let answer = api.engine.serve_call(call).await?;
     let adapters = answer.adapters.join(",");
     let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);

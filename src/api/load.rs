@@ -165,8 +165,8 @@ impl LoadMaker {
     async fn ask(&self, model: &str) -> Result<(), Error> {
         let model = self.engine.model(model, None)?;
         let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
-        let (rows, priority, timeout) = (1, PRIORITY, None);
-        self.engine.infer(InferCall { model, inputs, rows, priority, timeout }).await.map(|_| ())
+        let call = InferCall { priority: PRIORITY, ..InferCall::own(model, inputs) };
+        self.engine.infer(call).await.map(|_| ())
     }
 }
 

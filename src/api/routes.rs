@@ -1,5 +1,6 @@
 //! Which path leads to which handler. A warp rejection here only means "not my route".
 
+use crate::api::access::Caller;
 use crate::api::body::Bodies;
 use crate::api::events::Rendered;
 use crate::api::guard::{Guard, Head};
@@ -100,9 +101,11 @@ fn with(api: &Arc<Api>) -> impl Filter<Extract = (Arc<Api>,), Error = Infallible
 }
 
 fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Clone {
-    warp::method()
-        .and(warp::header::headers_cloned())
-        .map(|method, headers| Head { method, headers })
+    let head = warp::method().and(warp::header::headers_cloned());
+    head.and(warp::ext::optional::<Caller>()).map(|method, headers, caller: Option<Caller>| {
+        let address = caller.map(|caller| caller.address.ip());
+        Head { method, headers, address }
+    })
 }
 
 fn infer(api: &Arc<Api>) -> BoxedFilter<(Response,)> {

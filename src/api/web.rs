@@ -86,7 +86,8 @@ mod tests {
     use warp::http::{HeaderMap, Method};
 
     fn get(path: &str, headers: HeaderMap) -> Option<Response> {
-        file(path, &Head { method: Method::GET, headers }).map(|outcome| outcome.unwrap())
+        file(path, &Head { method: Method::GET, headers, address: None })
+            .map(|outcome| outcome.unwrap())
     }
 
     #[test]
@@ -115,7 +116,7 @@ mod tests {
         for path in ["/nope", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/app.js/", "/web/app.js"] {
             assert!(get(path, HeaderMap::new()).is_none(), "{path}");
         }
-        let post = Head { method: Method::POST, headers: HeaderMap::new() };
+        let post = Head { method: Method::POST, headers: HeaderMap::new(), address: None };
         assert!(file("/", &post).unwrap().is_err());
     }
 

@@ -2,7 +2,7 @@
 
 use super::discovery::{Listing, list_in_background, listed};
 use super::fleet::Fleet;
-use super::handle::{Control, EngineHandle, Mode, Submitted};
+use super::handle::{Control, EngineHandle, InferCall, Mode, Submitted};
 use super::models::profiles;
 use super::process::{Report, Workshop};
 use super::publish::{Publisher, Scene};
@@ -17,7 +17,8 @@ use crate::clock;
 use crate::error::Error;
 use crate::model::batch::bucket_for;
 use crate::schedule::{
-    Action, AdapterId, Arrival, Batch, BatchId, Event, Reject, RequestId, Scheduler, Time, Wish,
+    Action, AdapterId, Arrival, Batch, BatchId, ClientId, Event, Reject, RequestId, Scheduler,
+    Time, Wish,
 };
 use crate::telemetry::{Compute, History};
 use crate::tensor::Tensors;
@@ -233,14 +234,14 @@ impl Driver {
         let request = submitted.id;
         // More rows than this have no place in memory.
         let rows = u32::try_from(submitted.call.rows).unwrap_or(u32::MAX);
-        let (priority, timeout) = (submitted.call.priority, submitted.call.timeout);
+        let InferCall { priority, timeout, client, .. } = submitted.call;
         let time = self.time();
-        let deadline = timeout.map(|timeout| time + timeout);
+        let (client, deadline) = (ClientId(client), timeout.map(|timeout| time + timeout));
         if let Some(recorder) = &self.config.recorder {
             recorder.arrived(time.0, rows, &submitted.call.model.name);
         }
         let shape = self.requests.insert(submitted, model, time);
-        Some(Event::Arrived(Arrival { request, model, shape, rows, priority, deadline }))
+        Some(Event::Arrived(Arrival { request, model, client, shape, rows, priority, deadline }))
     }
 
     fn forget(&mut self, request: RequestId) -> Option<Event> {

@@ -23,10 +23,19 @@ pub struct InferCall {
     /// Inputs; every tensor has `rows` rows on axis 0.
     pub inputs: Tensors,
     pub rows: usize,
+    /// Who asks, as a number: clients get fair shares. 0 is the server itself.
+    pub client: u64,
     /// 1 is the most urgent; 0 stands for the default.
     pub priority: u32,
     /// From when on an answer is worth nothing to the client.
     pub timeout: Option<Duration>,
+}
+
+impl InferCall {
+    /// A row that the server asks for itself.
+    pub(crate) fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
+        InferCall { model, inputs, rows: 1, client: 0, priority: 0, timeout: None }
+    }
 }
 
 /// The answer to one call.

@@ -28,6 +28,7 @@ pub(super) struct Chained {
 /// What all calls of one request share.
 #[derive(Clone, Copy)]
 struct Terms {
+    client: u64,
     priority: u32,
     /// Until when an answer is worth something.
     due: Option<Instant>,
@@ -105,7 +106,7 @@ impl EngineHandle {
     pub async fn serve_call(&self, call: InferCall) -> Result<InferAnswer, Error> {
         let Some(pipeline) = &call.model.pipeline else { return self.infer(call).await };
         let due = call.timeout.and_then(|timeout| clock::now().checked_add(timeout));
-        let terms = Terms { priority: call.priority, due };
+        let terms = Terms { client: call.client, priority: call.priority, due };
         match pipeline {
             Pipeline::Around(_) => {
                 let sent = rows(&call)?.into_iter().map(|row| (row, None)).collect();
@@ -334,8 +335,8 @@ impl Terms {
             return Err(Error::new(ErrorKind::DeadlineExceeded, message));
         }
         let rows = inputs.rows().map_err(broken)?;
-        let (model, priority) = (model.clone(), self.priority);
-        Ok(InferCall { model, inputs, rows, priority, timeout: left })
+        let Terms { client, priority, .. } = self;
+        Ok(InferCall { model: model.clone(), inputs, rows, client, priority, timeout: left })
     }
 }
 

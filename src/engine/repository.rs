@@ -110,7 +110,7 @@ impl EngineHandle {
             }
             let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
             let model = model.clone();
-            self.infer(InferCall { model, inputs, rows: 1, priority: 0, timeout: None }).await?;
+            self.infer(InferCall::own(model, inputs)).await?;
         }
         Ok(())
     }

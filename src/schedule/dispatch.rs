@@ -1,7 +1,7 @@
 //! Forms batches for free adapters, as late as possible, and only where that is soonest.
 
 use super::forecast::{Slot, level, rows_by};
-use super::queue::{End, First, Lane};
+use super::lists::{End, First, Lane};
 use super::scheduler::Scheduler;
 use super::state::{Adapter, Batch};
 use super::types::{Action, BatchId, ModelId, Reject, RequestId, Time};
@@ -35,7 +35,7 @@ impl Scheduler {
                 unripe = unripe.into_iter().chain([first.ripe]).min();
                 continue;
             }
-            let key = (first.order.priority, self.queue.served(model), first);
+            let key = (first.place.priority, self.queue.served(model), first);
             let sooner = |other: &(u32, f64, First)| {
                 let by_share = key.1.total_cmp(&other.1);
                 key.0.cmp(&other.0).then(by_share).then(key.2.cmp(&other.2)).is_lt()

@@ -4,7 +4,8 @@
 //! while an adapter started and falls with every other one, so that in the long run as many miss
 //! as are allowed to. Those that missed for other reasons are allowed for.
 
-use super::queue::{Lane, Request};
+use super::lists::Lane;
+use super::queue::Request;
 use super::scheduler::Scheduler;
 use super::state::Adapter;
 use super::types::{AdapterId, Time};

@@ -27,6 +27,7 @@ mod decision;
 mod dispatch;
 mod forecast;
 mod lifecycle;
+mod lists;
 mod loading;
 mod misses;
 mod plan;
@@ -38,6 +39,7 @@ mod scale;
 mod scheduler;
 mod service;
 mod settings;
+mod shares;
 mod spells;
 mod state;
 #[cfg(test)]
@@ -52,6 +54,6 @@ pub use service::Line;
 pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Settings};
 pub use state::{AdapterView, Batch, Part, Replica, State, Wish};
 pub use types::{
-    Action, AdapterId, Arrival, BatchId, Event, Failure, Fault, Incarnation, ModelId, Recollection,
-    Reject, ReplicaMemory, RequestId, Shape, Time,
+    Action, AdapterId, Arrival, BatchId, ClientId, Event, Failure, Fault, Incarnation, ModelId,
+    Recollection, Reject, ReplicaMemory, RequestId, Shape, Time,
 };

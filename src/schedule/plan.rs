@@ -11,8 +11,8 @@
 //! The plan is that of elastic serving with deadlines: consolidate on few, earliest due first.
 
 use super::forecast::Slot;
+use super::lists::{End, First};
 use super::policy::{Goal, Policy};
-use super::queue::{End, First};
 use super::scheduler::Scheduler;
 use super::state::State;
 use super::types::{AdapterId, ModelId, Time};
@@ -69,7 +69,7 @@ impl Scheduler {
     ) -> Option<bool> {
         let model = first.lane.model;
         let slo = self.models.get(&model)?.slo;
-        let slack = first.order.due.since(now).as_secs_f64();
+        let slack = first.due().since(now).as_secs_f64();
         let window = (self.queue.newest(model) + slo).since(now).as_secs_f64();
         let mut rows = self.queue.rows_of(model);
         for slot in self.by_preference(slots) {
@@ -147,7 +147,7 @@ impl Scheduler {
         if !slot.loaded {
             return self.load_here(now, slot.adapter, first.lane.model);
         }
-        let slack = first.order.due.since(now).as_secs_f64();
+        let slack = first.due().since(now).as_secs_f64();
         let fits = slot.rows_within((slack - slot.free) / slot.caution).max(1);
         let share = fits.min(u32::try_from(rows).unwrap_or(u32::MAX));
         let level = slot.finish(u64::from(share));
@@ -185,7 +185,7 @@ impl Scheduler {
         let needs = ready * START_CAUTION
             + slot.finish(rows + 1) * slot.caution
             + slo.as_secs_f64() * MARGIN;
-        let slack = first.order.due.since(now).as_secs_f64() - needs;
+        let slack = first.due().since(now).as_secs_f64() - needs;
         let slack = slack * (1.0 - self.misses.theta / THETA_LAZY).max(0.0);
         now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
     }
@@ -203,7 +203,7 @@ impl Scheduler {
             + slot.batch(more) * slot.caution
             + slo.as_secs_f64() * MARGIN
             + self.reserve(first.lane.model);
-        let slack = first.order.due.since(now).as_secs_f64() - needs;
+        let slack = first.due().since(now).as_secs_f64() - needs;
         now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
     }
 }

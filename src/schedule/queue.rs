@@ -1,44 +1,20 @@
-//! Every request that is owed an answer: who waits, in what order, and who may share a batch.
+//! Every request that is owed an answer, waiting or with workers.
 //!
 //! All steps cost log n in the number of waiting requests.
 
-use super::settings::ModelProfile;
+use super::lists::{End, Entry, First, Lane, Lists, Order, Place};
+use super::settings::{ModelProfile, Settings};
+use super::shares::{Limits, Turn, cost};
 use super::state::Part;
-use super::types::{ModelId, RequestId, Shape, Time};
+use super::types::{Arrival, ClientId, ModelId, RequestId, Time};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
-
-/// Place in a lane: by priority, then by when an answer is due, then by arrival. Lower goes first.
-/// A request keeps its place when it has to run again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Order {
-    pub(super) priority: u32,
-    pub(super) due: Time,
-    pub(super) number: u64,
-}
-
-/// Requests that may share a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Lane {
-    pub(super) model: ModelId,
-    pub(super) shape: Shape,
-    /// 0, or a number of its own for those that a failed batch was taken apart into.
-    pub(super) group: u64,
-}
-
-/// The first request of a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct First {
-    pub(super) order: Order,
-    pub(super) lane: Lane,
-    /// From when on it need not wait for company any more.
-    pub(super) ripe: Time,
-}
 
 /// One admitted request that is not yet answered.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) lane: Lane,
+    pub(super) client: ClientId,
     pub(super) order: Order,
     pub(super) rows: u32,
     pub(super) arrived: Time,
@@ -54,15 +30,24 @@ pub(super) struct Request {
 
 impl Request {
     /// A request of which everything waits.
-    pub(super) fn new(
-        lane: Lane,
-        order: Order,
-        rows: u32,
-        arrived: Time,
-        deadline: Option<Time>,
-    ) -> Request {
-        let waiting = vec![(0, rows)];
-        Request { lane, order, rows, arrived, deadline, retries: 0, waiting, done: 0 }
+    pub(super) fn new(now: Time, order: Order, arrival: &Arrival) -> Request {
+        let Arrival { model, shape, client, deadline, .. } = *arrival;
+        let rows = arrival.rows.max(1);
+        Request {
+            lane: Lane { model, shape, group: 0 },
+            client,
+            order,
+            rows,
+            arrived: now,
+            deadline,
+            retries: 0,
+            waiting: vec![(0, rows)],
+            done: 0,
+        }
+    }
+
+    fn entry(&self) -> Entry {
+        Entry { lane: self.lane, client: self.client, order: self.order }
     }
 
     pub(super) fn waiting_rows(&self) -> u32 {
@@ -92,61 +77,6 @@ impl Request {
     }
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    requests: BTreeMap<Order, RequestId>,
-    rows: u64,
-}
-
-impl Waiting {
-    /// The first request, and whether it need not wait for company.
-    fn head(&self, lane: Lane, max_rows: u64) -> Option<(Order, bool)> {
-        let (order, _) = self.requests.first_key_value()?;
-        Some((*order, lane.group != 0 || self.rows >= max_rows))
-    }
-}
-
-/// What waits of one model.
-#[derive(Debug, Default)]
-struct ModelQueue {
-    max_rows: u64,
-    rows: u64,
-    /// The first request of every lane, so that the oldest lane is found without a walk.
-    heads: BTreeSet<(Order, Lane)>,
-    /// Those of lanes that need not wait for company: a batch is full, or must not have any.
-    prompt: BTreeSet<(Order, Lane)>,
-    /// Adapter time that it was served, in seconds: who had least goes first.
-    served: f64,
-    /// When the last of its requests arrived.
-    newest: Time,
-}
-
-impl ModelQueue {
-    /// The head of a lane is another one, or need no longer wait for company, or must again.
-    fn move_head(&mut self, lane: Lane, from: Option<(Order, bool)>, to: Option<(Order, bool)>) {
-        if from == to {
-            return;
-        }
-        if let Some((order, _)) = from {
-            self.heads.remove(&(order, lane));
-            self.prompt.remove(&(order, lane));
-        }
-        if let Some((order, prompt)) = to {
-            self.heads.insert((order, lane));
-            if prompt {
-                self.prompt.insert((order, lane));
-            }
-        }
-    }
-}
-
-/// Which end of a lane to take from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Front,
-    Back,
-}
-
 /// All requests that are owed an answer.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -154,55 +84,14 @@ pub(super) struct Queue {
     lists: Lists,
     deadlines: BTreeSet<(Time, RequestId)>,
     flying_rows: u64,
-}
-
-/// Who waits, in order.
-#[derive(Debug, Default)]
-struct Lists {
-    lanes: BTreeMap<Lane, Waiting>,
-    models: BTreeMap<ModelId, ModelQueue>,
-    requests: usize,
-    rows: u64,
-}
-
-impl Lists {
-    /// Changes how many rows of a request wait; with none it is not listed any more.
-    fn set_rows(&mut self, id: RequestId, (lane, order): (Lane, Order), from: u64, to: u64) {
-        if from == to {
-            return;
-        }
-        let model = self.models.entry(lane.model).or_default();
-        let waiting = self.lanes.entry(lane).or_default();
-        let before = waiting.head(lane, model.max_rows);
-        if from == 0 && to > 0 {
-            waiting.requests.insert(order, id);
-            self.requests += 1;
-        } else if from > 0 && to == 0 {
-            waiting.requests.remove(&order);
-            self.requests -= 1;
-        }
-        waiting.rows = waiting.rows + to - from;
-        model.rows = model.rows + to - from;
-        self.rows = self.rows + to - from;
-        model.move_head(lane, before, waiting.head(lane, model.max_rows));
-        if waiting.requests.is_empty() {
-            self.lanes.remove(&lane);
-        }
-    }
-
-    fn set_max_rows(&mut self, id: ModelId, max_rows: u64) {
-        let model = self.models.entry(id).or_default();
-        for (lane, waiting) in self.lanes.iter().filter(|(lane, _)| lane.model == id) {
-            let before = waiting.head(*lane, model.max_rows);
-            model.move_head(*lane, before, waiting.head(*lane, max_rows));
-        }
-        model.max_rows = max_rows;
-    }
+    limits: Limits,
 }
 
 impl Queue {
-    pub(super) fn new(models: &BTreeMap<ModelId, ModelProfile>) -> Queue {
-        let mut queue = Queue::default();
+    pub(super) fn new(models: &BTreeMap<ModelId, ModelProfile>, settings: &Settings) -> Queue {
+        let limits =
+            Limits { requests: settings.queue_requests_max, rows: settings.queue_rows_max };
+        let mut queue = Queue { lists: Lists::new(limits), limits, ..Queue::default() };
         for (id, model) in models {
             queue.set_max_rows(*id, model.max_rows);
         }
@@ -254,6 +143,25 @@ impl Queue {
         if least.is_finite() { least } else { 0.0 }
     }
 
+    /// Whom to turn away so that there is room for so many rows of this client, who may have to
+    /// stay outside: if nobody else holds more than this client would then.
+    pub(super) fn make_room(&self, client: ClientId, rows: u32) -> Option<Vec<RequestId>> {
+        let new = u64::from(rows);
+        let (mut requests, mut rows) = (self.len(), self.rows());
+        let is_whole = |id, rows| self.get(id).is_some_and(|r| u64::from(r.rows) == rows);
+        let mut surplus = self.lists.holdings.surplus(client, new);
+        let mut out = Vec::new();
+        while !self.limits.have_room(requests, rows, new) {
+            let (id, waiting) = surplus.next()?;
+            // What has begun to run is not lost.
+            if is_whole(id, waiting) {
+                (requests, rows) = (requests - 1, rows - waiting);
+                out.push(id);
+            }
+        }
+        Some(out)
+    }
+
     /// Forgets a request, wherever it is; rows with workers run to their end, unanswered.
     pub(super) fn forget(&mut self, id: RequestId) -> Option<Request> {
         let request = self.extract(id)?;
@@ -268,7 +176,7 @@ impl Queue {
         let request = self.requests.remove(&id)?;
         self.flying_rows -= u64::from(request.flying_rows());
         let rows = u64::from(request.waiting_rows());
-        self.lists.set_rows(id, (request.lane, request.order), rows, 0);
+        self.lists.set_rows(id, request.entry(), (rows, 0));
         Some(request)
     }
 
@@ -276,24 +184,23 @@ impl Queue {
     fn insert(&mut self, id: RequestId, request: Request) {
         self.flying_rows += u64::from(request.flying_rows());
         let rows = u64::from(request.waiting_rows());
-        self.lists.set_rows(id, (request.lane, request.order), 0, rows);
+        self.lists.set_rows(id, request.entry(), (0, rows));
         self.requests.insert(id, request);
     }
 
     /// Changes a request and keeps all counts true.
     fn change<T>(&mut self, id: RequestId, change: impl FnOnce(&mut Request) -> T) -> Option<T> {
         let request = self.requests.get_mut(&id)?;
-        let (place, rows) = ((request.lane, request.order), u64::from(request.waiting_rows()));
+        let (entry, rows) = (request.entry(), u64::from(request.waiting_rows()));
         self.flying_rows -= u64::from(request.flying_rows());
         let changed = change(request);
         self.flying_rows += u64::from(request.flying_rows());
-        let (new_place, new_rows) =
-            ((request.lane, request.order), u64::from(request.waiting_rows()));
-        if place == new_place {
-            self.lists.set_rows(id, place, rows, new_rows);
+        let (new_entry, new_rows) = (request.entry(), u64::from(request.waiting_rows()));
+        if entry == new_entry {
+            self.lists.set_rows(id, entry, (rows, new_rows));
         } else {
-            self.lists.set_rows(id, place, rows, 0);
-            self.lists.set_rows(id, new_place, 0, new_rows);
+            self.lists.set_rows(id, entry, (rows, 0));
+            self.lists.set_rows(id, new_entry, (0, new_rows));
         }
         Some(changed)
     }
@@ -311,6 +218,8 @@ impl Queue {
             if left > room && !parts.is_empty() && left <= max_rows {
                 break;
             }
+            let (client, cost) = (request.client, cost(lane.shape, left.min(room)));
+            self.lists.charge(lane.model, client, |turn| turn.saturating_add(cost));
             let Some(Some((first, rows))) = self.change(id, |request| request.take(room)) else {
                 break;
             };
@@ -320,25 +229,25 @@ impl Queue {
         parts
     }
 
-    /// The request at one end of a lane.
-    /// The first requests of a lane that wait, most urgent first: when they are due, and their rows.
+    /// The requests of a lane that wait, about as they will be served: when they are due, and their
+    /// rows.
     pub(super) fn dues(&self, lane: Lane) -> impl Iterator<Item = (Time, u32)> {
-        let waiting = self.lists.lanes.get(&lane).into_iter();
-        let requests = waiting.flat_map(|waiting| &waiting.requests);
-        requests.map(|(order, id)| (order.due, self.get(*id).map_or(0, Request::waiting_rows)))
+        let requests = self.lists.lanes.get(&lane).into_iter().flat_map(|lane| lane.in_turn());
+        requests.map(|(order, id)| (order.due, self.get(id).map_or(0, Request::waiting_rows)))
     }
 
+    /// The request at one end of a lane.
     pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
-        let requests = &self.lists.lanes.get(&lane)?.requests;
-        let entry = match end {
-            End::Front => requests.first_key_value(),
-            End::Back => requests.last_key_value(),
-        };
-        entry.map(|(_, id)| *id)
+        self.lists.at(lane, end)
     }
 
     /// A part comes back to run again; `change` may say under what conditions.
     pub(super) fn put_back(&mut self, part: Part, change: impl FnOnce(&mut Request)) {
+        let Some(request) = self.requests.get(&part.request) else { return };
+        // It was not served after all.
+        let (lane, cost) = (request.lane, cost(request.lane.shape, part.rows));
+        let back = |turn: Turn| turn.saturating_sub(cost);
+        self.lists.charge(lane.model, request.client, back);
         self.change(part.request, |request| {
             request.put_back(part.first, part.rows);
             change(request);
@@ -374,10 +283,9 @@ impl Queue {
         last.filter(|last| last.ripe <= now)
     }
 
-    fn ripe(&self, (order, lane): &(Order, Lane), delay: Duration) -> Option<First> {
-        let id = self.lists.lanes.get(lane)?.requests.get(order)?;
-        let ripe = self.requests.get(id)?.arrived + delay;
-        Some(First { order: *order, lane: *lane, ripe })
+    fn ripe(&self, (place, lane): &(Place, Lane), delay: Duration) -> Option<First> {
+        let ripe = self.get(self.at(*lane, End::Front)?)?.arrived + delay;
+        Some(First { place: *place, lane: *lane, ripe })
     }
 
     /// Models with waiting requests and how many of their rows wait.
@@ -411,13 +319,13 @@ impl Queue {
 
     /// Everyone whom something waits of.
     pub(super) fn ids(&self) -> Vec<RequestId> {
-        self.lists.lanes.values().flat_map(|waiting| waiting.requests.values().copied()).collect()
+        self.lists.lanes.values().flat_map(|lane| lane.ids()).collect()
     }
 
     /// The waiting requests of one model.
     pub(super) fn ids_of(&self, model: ModelId) -> Vec<RequestId> {
         let lanes = self.lists.lanes.iter().filter(|(lane, _)| lane.model == model);
-        lanes.flat_map(|(_, waiting)| waiting.requests.values().copied()).collect()
+        lanes.flat_map(|(_, lane)| lane.ids()).collect()
     }
 
     /// Forgets a model that nobody waits for.

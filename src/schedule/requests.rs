@@ -1,6 +1,7 @@
 //! What happens to requests: admitted, answered, taken apart, run again, turned away.
 
-use super::queue::{Lane, Order, Request};
+use super::lists::Order;
+use super::queue::Request;
 use super::scheduler::Scheduler;
 use super::service::bucket;
 use super::state::{Batch, Part, State};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 impl Scheduler {
     pub(super) fn admit(&mut self, now: Time, arrival: Arrival) {
-        let Arrival { request: id, model, shape, rows, priority, deadline } = arrival;
+        let Arrival { request: id, model, client, rows, priority, deadline, .. } = arrival;
         if self.closing.is_some() {
             return self.reject(id, Reject::ShuttingDown);
         }
@@ -24,24 +25,20 @@ impl Scheduler {
             return self.reject(id, Reject::Deadline);
         }
         let target = now + profile.slo;
-        if self.is_full(rows) {
+        let room = self.queue.make_room(client, rows);
+        let outside = room.clone().unwrap_or_else(|| vec![id]);
+        if !outside.is_empty() {
             let drain = self.drain(now);
-            return self.reject(id, Reject::QueueFull { drain });
+            self.reject_all(outside, Reject::QueueFull { drain });
+        }
+        if room.is_none() {
+            return;
         }
         self.numbers.request += 1;
         let priority = if priority == 0 { Arrival::PRIORITY_DEFAULT } else { priority };
         let due = deadline.map_or(target, |deadline| deadline.min(target));
         let order = Order { priority, due, number: self.numbers.request };
-        let lane = Lane { model, shape, group: 0 };
-        self.queue.admit(id, Request::new(lane, order, rows.max(1), now, deadline));
-    }
-
-    fn is_full(&self, rows: u32) -> bool {
-        let settings = &self.settings;
-        let rows = self.queue.rows().saturating_add(u64::from(rows));
-        // A request that is larger than the bound may come alone.
-        let crowded = rows > settings.queue_rows_max && self.queue.len() > 0;
-        self.queue.len() >= settings.queue_requests_max || crowded
+        self.queue.admit(id, Request::new(now, order, &arrival));
     }
 
     /// How long it will take to serve what waits with what is on.

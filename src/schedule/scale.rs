@@ -263,8 +263,9 @@ impl Scheduler {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         match mem::replace(&mut adapter.state, State::Off) {
             State::Busy { since, batch } => adapter.state = State::Draining { since, batch },
-            State::Loading { model, batch: Some((since, batch)), .. } => {
-                adapter.state = State::Draining { since, batch };
+            State::Loading { model, batch: Some((_, batch)), .. } => {
+                // It may have waited for a step of the load so far.
+                adapter.state = State::Draining { since: now, batch };
                 let incarnation = adapter.incarnation;
                 self.actions.push_back(Action::Unload { adapter: id, incarnation, model });
             }

@@ -57,7 +57,7 @@ pub struct Outstanding {
 impl Scheduler {
     pub fn new(settings: Settings, models: BTreeMap<ModelId, ModelProfile>) -> Scheduler {
         Scheduler {
-            queue: Queue::new(&models),
+            queue: Queue::new(&models, &settings),
             settings,
             models,
             adapters: BTreeMap::new(),

@@ -35,6 +35,10 @@ pub struct AdapterId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelId(pub u32);
 
+/// One client, whoever is behind it; told by the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
 /// One request; numbered by the engine, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -61,6 +65,8 @@ pub struct Shape {
 pub struct Arrival {
     pub request: RequestId,
     pub model: ModelId,
+    /// Who asks: clients get fair shares.
+    pub client: ClientId,
     pub shape: Shape,
     /// At least 1; more than fit into a batch are cut into chunks.
     pub rows: u32,

@@ -9,9 +9,9 @@ use super::mix::{Mix, Times};
 use super::trace::Trace;
 use crate::random::SplitMix64;
 use crate::schedule::{
-    Action, AdapterId, AdapterProfile, Arrival, BatchId, Bounds, Event, Incarnation, Line, ModelId,
-    ModelProfile, Policy, Power, Recollection, ReplicaMemory, RequestId, Scheduler, Settings,
-    Shape, Time, Wish,
+    Action, AdapterId, AdapterProfile, Arrival, BatchId, Bounds, ClientId, Event, Incarnation,
+    Line, ModelId, ModelProfile, Policy, Power, Recollection, ReplicaMemory, RequestId, Scheduler,
+    Settings, Shape, Time, Wish,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -290,6 +290,7 @@ impl<'a> World<'a> {
         Event::Arrived(Arrival {
             request: RequestId(number as u64),
             model: ModelId(model as u32),
+            client: ClientId::default(),
             shape: Shape::default(),
             rows,
             priority: 0,

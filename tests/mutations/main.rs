@@ -11,6 +11,7 @@ mod memory;
 mod requests;
 mod routing;
 mod scaling;
+mod shares;
 mod waits;
 
 use std::fs;
@@ -19,15 +20,20 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Far longer than a healthy simulation takes.
-const HANG: Duration = Duration::from_secs(150);
+/// What takes so many times as long as without a bug hangs.
+const HANG: u32 = 4;
+/// But not before this.
+const HANG_MIN: Duration = Duration::from_secs(60);
+/// Nor does what has no bug, however busy the machine.
+const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
-const THEMES: [&[Mutant]; 6] = [
+const THEMES: [&[Mutant]; 7] = [
     requests::MUTANTS,
     adapters::MUTANTS,
     routing::MUTANTS,
     scaling::MUTANTS,
+    shares::MUTANTS,
     waits::MUTANTS,
     memory::MUTANTS,
 ];
@@ -86,15 +92,15 @@ fn build(folder: &Path, name: &str, args: &[&str]) {
     assert!(built.status.success(), "'{name}' does not compile: {errors}");
 }
 
-/// Whether unit tests and simulation pass on the room with this bug, or without any.
-fn passes(folder: &Path, mutant: Option<&Mutant>) -> bool {
+/// Whether unit tests and simulation pass on the room with this bug, or without any, each in time.
+fn passes(folder: &Path, mutant: Option<&Mutant>, limit: Duration) -> bool {
     write_room(folder, mutant);
     let name = mutant.map_or("no bug", |mutant| mutant.bug);
     // Unit tests take less time than optimising them would.
     build(folder, name, &["--test", "--crate-name=concertina", "lib.rs", "-ounits"]);
-    runs_well(&folder.join("units")) && {
+    runs_well(&folder.join("units"), limit) && {
         build_simulation(folder, name);
-        runs_well(&folder.join("simulation"))
+        runs_well(&folder.join("simulation"), limit)
     }
 }
 
@@ -107,12 +113,12 @@ fn build_simulation(folder: &Path, name: &str) {
 }
 
 /// Whether the test binary passes in time. One that hangs is ended.
-fn runs_well(binary: &Path) -> bool {
+fn runs_well(binary: &Path, limit: Duration) -> bool {
     let mut command = Command::new(binary);
     command.env("RUST_BACKTRACE", "0").stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("it runs");
     let begin = Instant::now();
-    while begin.elapsed() < HANG {
+    while begin.elapsed() < limit {
         if let Some(status) = child.try_wait().expect("it is our child") {
             return status.success();
         }
@@ -137,14 +143,16 @@ fn every_bug_has_its_place() {
 #[test]
 fn every_bug_is_caught() {
     let base = std::env::temp_dir().join(format!("concertina-mutants-{}", std::process::id()));
-    assert!(passes(&base.join("healthy"), None), "the tests fail without a bug");
+    let begin = Instant::now();
+    assert!(passes(&base.join("healthy"), None, HEALTHY_MAX), "the tests fail without a bug");
+    let limit = (begin.elapsed() * HANG).max(HANG_MIN);
     let mutants: Vec<_> = THEMES.into_iter().flatten().collect();
     let next = AtomicUsize::new(0);
     let hunt = |hunter: usize| {
         let folder = base.join(hunter.to_string());
         let mut survivors = Vec::new();
         while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if passes(&folder, Some(mutant)) {
+            if passes(&folder, Some(mutant), limit) {
                 eprintln!("nobody notices: {}", mutant.bug);
                 survivors.push(mutant.bug);
             }

@@ -97,4 +97,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "due.chain(self.next_ahead(now)).min()",
         "due.min()",
     ),
+    mutant(
+        "a batch loses the time for which a load held it up",
+        "scale.rs",
+        "State::Draining { since: now, batch };",
+        "State::Draining { since: Time::default(), batch };",
+    ),
 ];

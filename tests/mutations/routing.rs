@@ -320,9 +320,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the last and the first are mistaken for each other",
-        "queue.rs",
-        "End::Back => requests.last_key_value(),",
-        "End::Back => requests.first_key_value(),",
+        "lists.rs",
+        "End::Back => line.last_key_value(),",
+        "End::Back => line.first_key_value(),",
     ),
     mutant(
         "the last does not wait for company",

@@ -458,8 +458,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "rows wait for company until they are late",
         "plan.rs",
-        "+ self.reserve(first.lane.model);\n        let slack = first.order.due.since(now).as_secs_f64() - needs;",
-        ";\n        let slack = first.order.due.since(now).as_secs_f64();",
+        "+ self.reserve(first.lane.model);\n        let slack = first.due().since(now).as_secs_f64() - needs;",
+        ";\n        let slack = first.due().since(now).as_secs_f64();",
     ),
     mutant(
         "a full batch waits for company",

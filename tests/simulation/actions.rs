@@ -76,10 +76,8 @@ impl World {
                 let served = self.models.contains_key(&facts.arrival.model);
                 assert!(!served, "{seed}: {request:?} turned away from a model that is served");
             }
-            Reject::QueueFull { .. }
-            | Reject::NoAdapter { .. }
-            | Reject::ModelFailed
-            | Reject::ShuttingDown => {}
+            Reject::QueueFull { .. } => self.crowded_out.push(request),
+            Reject::NoAdapter { .. } | Reject::ModelFailed | Reject::ShuttingDown => {}
         }
         self.settle(request, Some(reason));
     }

@@ -80,7 +80,9 @@ impl World {
         let deadline = hurry
             .then(|| at + [self.rng.ms(0, 20), self.rng.ms(20, 900)][self.rng.below(2) as usize]);
         let poison = self.rng.percent(self.weather.poison);
-        let arrival = Arrival { request, model, shape, rows, priority, deadline };
+        // Half of them are of one client.
+        let client = ClientId(self.rng.below(6).saturating_sub(3));
+        let arrival = Arrival { request, model, client, shape, rows, priority, deadline };
         self.requests.insert(request, RequestFacts { arrival, poison });
         self.post(at, Event::Arrived(arrival));
         if self.rng.percent(self.weather.cancel) {

@@ -10,6 +10,7 @@ mod refusals;
 mod requests;
 mod routing;
 mod scale;
+mod shares;
 mod states;
 mod thrift;
 mod turns;
@@ -34,6 +35,12 @@ fn profile(max_rows: u32) -> ModelProfile {
 fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
     let power = Power { idle_mw: 1000, active_mw: 10_000, start_mw: 5000 };
     AdapterProfile { rank, fallback, speed: 100, cold_start: ms(1000), power, memory: None }
+}
+
+/// A request of one row that is not special in any way.
+fn arrival(request: RequestId) -> Arrival {
+    let (model, client, shape) = (MODEL, ClientId::default(), Shape::default());
+    Arrival { request, model, client, shape, rows: 1, priority: 0, deadline: None }
 }
 
 /// A scheduler with a hand on its clock.
@@ -76,6 +83,19 @@ impl Bench {
         let mut bench = Bench { scheduler, now: Time(ms(10_000)), said: Vec::new(), requests: 0 };
         let adapters = adapters.iter().map(|(id, rank, fallback)| (*id, adapter(*rank, *fallback)));
         bench.on(Event::Discovered { adapters: adapters.collect() });
+        bench
+    }
+
+    /// One adapter, and a queue of so many requests and rows.
+    fn bounded(requests: usize, rows: u64) -> Bench {
+        let mut bench = Bench::new(&[]);
+        let settings = Settings {
+            queue_requests_max: requests,
+            queue_rows_max: rows,
+            ..bench.scheduler.settings.clone()
+        };
+        bench.scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, profile(2))]));
+        bench.listed(&[(ONE, adapter(0, false))]);
         bench
     }
 
@@ -151,9 +171,7 @@ impl Bench {
     /// A request that is special in some way.
     fn ask(&mut self, change: impl FnOnce(&mut Arrival)) -> &mut Bench {
         self.requests += 1;
-        let (request, shape) = (RequestId(self.requests), Shape::default());
-        let mut arrival =
-            Arrival { request, model: MODEL, shape, rows: 1, priority: 0, deadline: None };
+        let mut arrival = arrival(RequestId(self.requests));
         change(&mut arrival);
         self.on(Event::Arrived(arrival))
     }

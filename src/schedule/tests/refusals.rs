@@ -6,9 +6,7 @@ impl Bench {
     /// Asks, and tells why it was turned away.
     fn refused(&mut self) -> Option<Reject> {
         self.requests += 1;
-        let (request, shape) = (RequestId(self.requests), Shape::default());
-        let arrival =
-            Arrival { request, model: MODEL, shape, rows: 1, priority: 0, deadline: None };
+        let arrival = arrival(RequestId(self.requests));
         self.scheduler.handle(self.now, Event::Arrived(arrival));
         let mut actions = std::iter::from_fn(|| self.scheduler.poll_action());
         actions.find_map(|action| match action {

@@ -122,8 +122,7 @@ fn a_full_queue_says_how_long_it_will_take() {
         bench.request();
     }
     bench.requests += 1;
-    let (request, shape) = (RequestId(bench.requests), Shape::default());
-    let arrival = Arrival { request, model: MODEL, shape, rows: 1, priority: 0, deadline: None };
+    let arrival = arrival(RequestId(bench.requests));
     bench.scheduler.handle(bench.now, Event::Arrived(arrival));
     let Some(Action::Reject { reason: Reject::QueueFull { drain }, .. }) =
         bench.scheduler.poll_action()
@@ -143,8 +142,8 @@ fn a_request_larger_than_the_queue_may_come_alone() {
 
 #[test]
 fn a_full_queue_turns_away_by_requests_as_well_as_by_rows() {
-    let mut bench = Bench::busy();
-    bench.scheduler.settings.queue_requests_max = 2;
+    let mut bench = Bench::bounded(2, 100);
+    bench.request().ready(ONE, 1).check(ONE, "busy", &["run 1"]);
     bench.request().check(ONE, "busy", &[]);
     bench.request().check(ONE, "busy", &[]);
     bench.request().check(ONE, "busy", &["reject"]);

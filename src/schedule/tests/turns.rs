@@ -62,6 +62,19 @@ fn who_is_unwanted_beside_a_load_finishes_its_batch() {
 }
 
 #[test]
+fn a_batch_has_its_whole_time_once_the_load_beside_it_is_given_up() {
+    let mut bench = loading();
+    bench.request();
+    for _ in 0..2 {
+        bench.now = bench.now + ms(40_000);
+        let incarnation = bench.life(ONE);
+        bench.on(Event::Progress { adapter: ONE, incarnation });
+    }
+    bench.wished(ONE, Wish::Off).check(ONE, "draining", &["reject", "unload 1 1"]);
+    assert_eq!(bench.scheduler.next_timeout(), Some(bench.now + ms(60_000)));
+}
+
+#[test]
 fn a_batch_lost_beside_a_load_runs_again() {
     let mut bench = loading();
     bench.request().exited(ONE).check(ONE, "quarantined", &[]);

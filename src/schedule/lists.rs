@@ -1,0 +1,261 @@
+//! Who waits, in what order: lanes of requests that may share a batch, in each of them a line for
+//! every client, by turns.
+
+use super::shares::{Holdings, Limits, Turn, Turns};
+use super::types::{ClientId, ModelId, RequestId, Shape, Time};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Place among those of one client: by priority, then by when an answer is due, then by arrival.
+/// Lower goes first. A request keeps its place when it has to run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Order {
+    pub(super) priority: u32,
+    pub(super) due: Time,
+    pub(super) number: u64,
+}
+
+/// Requests that may share a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Lane {
+    pub(super) model: ModelId,
+    pub(super) shape: Shape,
+    /// 0, or a number of its own for those that a failed batch was taken apart into.
+    pub(super) group: u64,
+}
+
+/// Place among all: by priority, then by whose turn it is, then as among those of one client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) priority: u32,
+    pub(super) turn: Turn,
+    pub(super) order: Order,
+}
+
+impl Place {
+    fn new(turn: Turn, order: Order) -> Place {
+        Place { priority: order.priority, turn, order }
+    }
+}
+
+/// The first request of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct First {
+    pub(super) place: Place,
+    pub(super) lane: Lane,
+    /// From when on it need not wait for company any more.
+    pub(super) ripe: Time,
+}
+
+impl First {
+    /// When an answer to it is due.
+    pub(super) fn due(&self) -> Time {
+        self.place.order.due
+    }
+}
+
+/// Those who wait in one lane.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Of every client, never empty.
+    lines: BTreeMap<ClientId, BTreeMap<Order, RequestId>>,
+    /// The first request of every line.
+    heads: BTreeSet<(Place, ClientId)>,
+    rows: u64,
+}
+
+impl Waiting {
+    /// The first request, and whether it need not wait for company.
+    fn head(&self, lane: Lane, max_rows: u64) -> Option<(Place, bool)> {
+        let (place, _) = self.heads.first()?;
+        Some((*place, lane.group != 0 || self.rows >= max_rows))
+    }
+
+    /// Changes the line of one client, and keeps its head true.
+    fn change(
+        &mut self,
+        client: ClientId,
+        (from, to): (Turn, Turn),
+        change: impl FnOnce(&mut BTreeMap<Order, RequestId>),
+    ) {
+        let head = |line: &BTreeMap<Order, RequestId>, turn| {
+            line.first_key_value().map(|(order, _)| (Place::new(turn, *order), client))
+        };
+        let line = self.lines.entry(client).or_default();
+        let before = head(line, from);
+        change(line);
+        let after = head(line, to);
+        if line.is_empty() {
+            self.lines.remove(&client);
+        }
+        if before != after {
+            before.map(|head| self.heads.remove(&head));
+            self.heads.extend(after);
+        }
+    }
+
+    fn at(&self, end: End) -> Option<RequestId> {
+        let (_, client) = match end {
+            End::Front => self.heads.first()?,
+            End::Back => self.heads.last()?,
+        };
+        let line = self.lines.get(client)?;
+        let entry = match end {
+            End::Front => line.first_key_value(),
+            End::Back => line.last_key_value(),
+        };
+        entry.map(|(_, id)| *id)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
+        self.lines.values().flat_map(|line| line.values().copied())
+    }
+
+    /// All, about as they would be served: one of each client after the other.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = (Order, RequestId)> {
+        let lines = self.heads.iter().filter_map(|(_, client)| self.lines.get(client));
+        let mut lines: VecDeque<_> = lines.map(|line| line.iter()).collect();
+        std::iter::from_fn(move || {
+            while let Some(mut line) = lines.pop_front() {
+                if let Some((order, id)) = line.next() {
+                    lines.push_back(line);
+                    return Some((*order, *id));
+                }
+            }
+            None
+        })
+    }
+}
+
+/// What waits of one model.
+#[derive(Debug, Default)]
+pub(super) struct ModelQueue {
+    pub(super) max_rows: u64,
+    pub(super) rows: u64,
+    /// The first request of every lane, so that the oldest lane is found without a walk.
+    pub(super) heads: BTreeSet<(Place, Lane)>,
+    /// Those of lanes that need not wait for company: a batch is full, or must not have any.
+    pub(super) prompt: BTreeSet<(Place, Lane)>,
+    /// Adapter time that it was served, in seconds: who had least goes first.
+    pub(super) served: f64,
+    /// When the last of its requests arrived.
+    pub(super) newest: Time,
+    /// Whose turn it is.
+    turns: Turns,
+}
+
+impl ModelQueue {
+    /// The head of a lane is another one, or need no longer wait for company, or must again.
+    fn move_head(&mut self, lane: Lane, from: Option<(Place, bool)>, to: Option<(Place, bool)>) {
+        if from == to {
+            return;
+        }
+        if let Some((place, _)) = from {
+            self.heads.remove(&(place, lane));
+            self.prompt.remove(&(place, lane));
+        }
+        if let Some((place, prompt)) = to {
+            self.heads.insert((place, lane));
+            if prompt {
+                self.prompt.insert((place, lane));
+            }
+        }
+    }
+}
+
+/// Which end of a lane to take from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Front,
+    Back,
+}
+
+/// Where a request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) lane: Lane,
+    pub(super) client: ClientId,
+    pub(super) order: Order,
+}
+
+/// Who waits, in order.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub(super) lanes: BTreeMap<Lane, Waiting>,
+    pub(super) models: BTreeMap<ModelId, ModelQueue>,
+    pub(super) holdings: Holdings,
+    pub(super) requests: usize,
+    pub(super) rows: u64,
+}
+
+impl Lists {
+    pub(super) fn new(limits: Limits) -> Lists {
+        Lists { holdings: Holdings::new(limits), ..Lists::default() }
+    }
+
+    /// Changes how many rows of a request wait; with none it is not listed any more.
+    pub(super) fn set_rows(&mut self, id: RequestId, at: Entry, (from, to): (u64, u64)) {
+        if from == to {
+            return;
+        }
+        let Entry { lane, client, order } = at;
+        self.holdings.set_rows(client, (order.number, id), (from, to));
+        let model = self.models.entry(lane.model).or_default();
+        let waiting = self.lanes.entry(lane).or_default();
+        let before = waiting.head(lane, model.max_rows);
+        if from == 0 {
+            let turn = model.turns.join(client, lane);
+            waiting.change(client, (turn, turn), |line| {
+                line.insert(order, id);
+            });
+            self.requests += 1;
+        } else if to == 0 {
+            let turn = model.turns.of(client);
+            waiting.change(client, (turn, turn), |line| {
+                line.remove(&order);
+            });
+            if !waiting.lines.contains_key(&client) {
+                model.turns.leave(client, lane);
+            }
+            self.requests -= 1;
+        }
+        waiting.rows = waiting.rows + to - from;
+        model.rows = model.rows + to - from;
+        self.rows = self.rows + to - from;
+        model.move_head(lane, before, waiting.head(lane, model.max_rows));
+        if waiting.lines.is_empty() {
+            self.lanes.remove(&lane);
+        }
+    }
+
+    /// A client of this model has been served more, or less, than was believed.
+    pub(super) fn charge(
+        &mut self,
+        id: ModelId,
+        client: ClientId,
+        charge: impl FnOnce(Turn) -> Turn,
+    ) {
+        let Some(model) = self.models.get_mut(&id) else { return };
+        let from = model.turns.of(client);
+        let to = charge(from);
+        for lane in model.turns.set(client, to) {
+            let Some(waiting) = self.lanes.get_mut(&lane) else { continue };
+            let before = waiting.head(lane, model.max_rows);
+            waiting.change(client, (from, to), |_| ());
+            let after = waiting.head(lane, model.max_rows);
+            model.move_head(lane, before, after);
+        }
+    }
+
+    pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
+        self.lanes.get(&lane)?.at(end)
+    }
+
+    pub(super) fn set_max_rows(&mut self, id: ModelId, max_rows: u64) {
+        let model = self.models.entry(id).or_default();
+        for (lane, waiting) in self.lanes.iter().filter(|(lane, _)| lane.model == id) {
+            let before = waiting.head(*lane, model.max_rows);
+            model.move_head(*lane, before, waiting.head(*lane, max_rows));
+        }
+        model.max_rows = max_rows;
+    }
+}

@@ -1,0 +1,247 @@
+//! Fair shares between clients.
+
+use super::super::lists::{End, Lane};
+use super::memory::OTHER;
+use super::*;
+
+const MUCH: ClientId = ClientId(1);
+const LITTLE: ClientId = ClientId(2);
+const OTHERS: ClientId = ClientId(3);
+
+impl Bench {
+    fn of(&mut self, client: ClientId) -> &mut Bench {
+        self.ask(|arrival| arrival.client = client)
+    }
+
+    fn waiting(&self) -> Vec<u64> {
+        let mut ids: Vec<_> = self.scheduler.queue.ids().iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Whom the next batches answer, one word per batch.
+    fn answers(&mut self, batches: usize) -> Vec<String> {
+        let answered = |said: &Vec<String>| {
+            let answers = said.iter().filter_map(|word| word.strip_prefix("answer "));
+            answers.collect::<Vec<_>>().join(" ")
+        };
+        (0..batches).map(|_| answered(&self.done(ONE).said)).collect()
+    }
+}
+
+/// One adapter that runs a row at a time, busy with the first request, of nobody.
+fn single() -> Bench {
+    let mut bench = Bench::one();
+    bench.serve(profile(1)).request().opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
+    bench
+}
+
+#[test]
+fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
+    let mut bench = single();
+    for _ in 0..4 {
+        bench.of(MUCH);
+    }
+    bench.of(LITTLE).of(LITTLE);
+    assert_eq!(bench.answers(7), ["1", "2", "6", "3", "7", "4", "5"]);
+}
+
+#[test]
+fn a_batch_holds_rows_of_all() {
+    let mut bench = Bench::busy();
+    for _ in 0..4 {
+        bench.of(MUCH);
+    }
+    bench.of(LITTLE);
+    assert_eq!(bench.answers(4), ["2", "3 7", "4 5", "6"]);
+}
+
+#[test]
+fn nobody_saves_up_a_claim() {
+    let mut bench = single();
+    for _ in 0..7 {
+        bench.of(MUCH);
+    }
+    assert_eq!(bench.answers(4), ["1", "2", "3", "4"]);
+    for _ in 0..3 {
+        bench.of(LITTLE);
+    }
+    assert_eq!(bench.answers(7), ["5", "6", "9", "7", "10", "8", "11"]);
+}
+
+#[test]
+fn who_stays_away_for_a_moment_is_remembered() {
+    let mut bench = single();
+    for _ in 0..5 {
+        bench.of(MUCH);
+    }
+    let shape = Shape { number: 1, size: 2 };
+    bench.ask(|arrival| (arrival.client, arrival.shape) = (LITTLE, shape));
+    assert_eq!(bench.answers(3), ["1", "2", "7"]);
+    // It was served as much as four of the others take.
+    bench.of(LITTLE);
+    assert_eq!(bench.answers(5), ["3", "4", "5", "6", "8"]);
+}
+
+#[test]
+fn who_asks_alone_is_served_by_when_it_is_due() {
+    let mut bench = single();
+    bench.of(MUCH);
+    let soon = bench.now + ms(50);
+    bench.ask(|arrival| (arrival.client, arrival.deadline) = (MUCH, Some(soon)));
+    assert_eq!(bench.answers(3), ["1", "3", "2"]);
+}
+
+#[test]
+fn who_is_urgent_goes_first_whoever_asks() {
+    let mut bench = single();
+    bench.of(LITTLE);
+    for _ in 0..2 {
+        bench.ask(|arrival| (arrival.client, arrival.priority) = (MUCH, 1));
+    }
+    assert_eq!(bench.answers(4), ["1", "3", "4", "2"]);
+}
+
+#[test]
+fn rows_and_their_sizes_count() {
+    let mut bench = single();
+    let sized = |size| Shape { number: u64::from(size), size };
+    for _ in 0..2 {
+        bench.ask(|arrival| (arrival.client, arrival.shape) = (MUCH, sized(2)));
+    }
+    for _ in 0..5 {
+        bench.ask(|arrival| (arrival.client, arrival.shape) = (LITTLE, sized(1)));
+    }
+    assert_eq!(bench.answers(8), ["1", "2", "4", "5", "3", "6", "7", "8"]);
+}
+
+#[test]
+fn every_row_counts() {
+    let mut bench = Bench::busy();
+    for (client, rows) in [(MUCH, 2), (MUCH, 2), (LITTLE, 1), (LITTLE, 1), (LITTLE, 1)] {
+        bench.ask(|arrival| (arrival.client, arrival.rows) = (client, rows));
+    }
+    assert_eq!(bench.answers(5), ["2", "3", "5 6", "4", "7"]);
+}
+
+#[test]
+fn shares_are_those_of_one_model() {
+    let mut bench = single();
+    bench.add(OTHER, profile(1)).of(MUCH).of(MUCH);
+    assert_eq!(bench.answers(2), ["1", "2"]);
+    // What it was served of the first model does not count for the other.
+    bench.ask(|arrival| (arrival.client, arrival.model) = (LITTLE, OTHER));
+    bench.ask(|arrival| (arrival.client, arrival.model) = (MUCH, OTHER));
+    bench.done(ONE).took(OTHER, 10, 10);
+    assert_eq!(bench.answers(2), ["4", "5"]);
+}
+
+#[test]
+fn what_was_lost_with_a_worker_was_not_served() {
+    let mut bench = single();
+    bench.of(MUCH).of(MUCH).of(LITTLE);
+    bench.done(ONE).exited(ONE).after(ms(500)).opened(ONE).loaded(ONE, MODEL, &[]);
+    assert_eq!(bench.answers(3), ["2", "4", "3"]);
+}
+
+#[test]
+fn late_rows_are_counted_in_turn() {
+    let mut bench = single();
+    for client in [MUCH, MUCH, MUCH, LITTLE] {
+        bench.after(ms(1)).of(client);
+    }
+    let lane = Lane { model: MODEL, shape: Shape::default(), group: 0 };
+    let now = bench.now + ms(100);
+    let before: Vec<_> = bench.scheduler.queue.dues(lane).map(|(due, _)| now.since(due)).collect();
+    assert_eq!(before, [3, 0, 2, 1].map(ms));
+}
+
+#[test]
+fn the_last_of_all_goes_to_who_takes_the_last() {
+    let mut bench = single();
+    bench.of(MUCH).of(LITTLE).of(MUCH);
+    let lane = Lane { model: MODEL, shape: Shape::default(), group: 0 };
+    let at = |bench: &Bench, end| bench.scheduler.queue.at(lane, end);
+    assert_eq!(at(&bench, End::Back), Some(RequestId(3)));
+    bench.done(ONE);
+    assert_eq!(
+        (at(&bench, End::Front), at(&bench, End::Back)),
+        (Some(RequestId(3)), Some(RequestId(4)))
+    );
+}
+
+#[test]
+fn a_turn_counts_in_every_lane() {
+    let mut bench = single();
+    for number in [0, 1, 0, 1] {
+        let shape = Shape { number, size: 0 };
+        bench.ask(|arrival| (arrival.client, arrival.shape) = (MUCH, shape));
+    }
+    for number in [1, 0] {
+        let shape = Shape { number, size: 0 };
+        bench.ask(|arrival| (arrival.client, arrival.shape) = (LITTLE, shape));
+    }
+    assert_eq!(bench.answers(7), ["1", "2", "6", "3", "7", "4", "5"]);
+}
+
+/// A queue that four requests or 20 rows fill; one adapter that is busy with the first request.
+fn small() -> Bench {
+    let mut bench = Bench::bounded(4, 20);
+    bench.serve(profile(1)).request().opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
+    bench
+}
+
+#[test]
+fn who_holds_most_makes_room_with_the_newest() {
+    let mut bench = small();
+    for _ in 0..4 {
+        bench.of(MUCH);
+    }
+    bench.of(LITTLE).check(ONE, "busy", &["reject"]);
+    assert_eq!(bench.waiting(), [2, 3, 4, 6]);
+    bench.of(LITTLE).check(ONE, "busy", &["reject"]);
+    assert_eq!(bench.waiting(), [2, 3, 6, 7]);
+    // Now both hold as much.
+    bench.of(LITTLE).of(MUCH).check(ONE, "busy", &["reject"]);
+    assert_eq!(bench.waiting(), [2, 3, 6, 7]);
+}
+
+#[test]
+fn who_holds_as_much_makes_no_room() {
+    let mut bench = small();
+    bench.of(MUCH).of(MUCH).of(LITTLE).of(OTHERS).of(LITTLE).check(ONE, "busy", &["reject"]);
+    assert_eq!(bench.waiting(), [2, 3, 4, 5]);
+}
+
+#[test]
+fn what_was_held_once_does_not_count() {
+    let mut bench = small();
+    bench.of(MUCH).of(MUCH).of(MUCH).of(MUCH).done(ONE).done(ONE).done(ONE);
+    bench.of(LITTLE).of(LITTLE).of(LITTLE);
+    assert_eq!(bench.waiting(), [5, 6, 7, 8]);
+    bench.of(OTHERS);
+    assert_eq!(bench.waiting(), [5, 6, 7, 9]);
+}
+
+#[test]
+fn who_holds_most_rows_makes_room_too() {
+    let mut bench = small();
+    bench.of(LITTLE);
+    for (client, rows) in [(MUCH, 9), (MUCH, 9), (LITTLE, 5)] {
+        bench.ask(|arrival| (arrival.client, arrival.rows) = (client, rows));
+    }
+    bench.check(ONE, "busy", &["reject"]);
+    assert_eq!(bench.waiting(), [2, 3, 5]);
+    // Nobody makes room for who would hold more.
+    bench.ask(|arrival| (arrival.client, arrival.rows) = (LITTLE, 9));
+    assert_eq!(bench.waiting(), [2, 3, 5]);
+}
+
+#[test]
+fn what_has_begun_to_run_does_not_make_room() {
+    let mut bench = small();
+    bench.ask(|arrival| (arrival.client, arrival.rows) = (MUCH, 20)).done(ONE);
+    assert_eq!(bench.parts(ONE), [(2, 0, 1)]);
+    bench.ask(|arrival| (arrival.client, arrival.rows) = (LITTLE, 5));
+    assert_eq!(bench.waiting(), [2]);
+}
