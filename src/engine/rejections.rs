@@ -12,6 +12,10 @@ pub(super) fn rejection(reason: Reject) -> Error {
         Reject::QueueFull { drain } => {
             Error::new(ErrorKind::QueueFull, "the queue is full").retry_after(drain.max(RETRY_MIN))
         }
+        Reject::Overload { drain } => {
+            let message = "too much waits for an answer within the request's timeout";
+            Error::new(ErrorKind::QueueFull, message).retry_after(drain.max(RETRY_MIN))
+        }
         Reject::Deadline => too_late(None),
         Reject::NoAdapter { retry_after } => {
             let error = Error::unavailable("no adapter can serve now; GET /api/adapters tells why");

@@ -106,6 +106,7 @@ pub(super) fn cause(reason: &Reject) -> &'static str {
         Reject::NoAdapter { .. } => "no_adapter",
         Reject::ModelFailed => "model_failed",
         Reject::ModelGone => "model_gone",
+        Reject::Overload { .. } => "overload",
         Reject::Deadline => "deadline",
         Reject::Input { .. } => "input",
         Reject::RetriesExhausted { .. } => "retries",

@@ -92,7 +92,7 @@ impl Scheduler {
     }
 
     /// What waits, in rows of this model: others count by the time that they take here.
-    fn rows_ahead(&self, slot: Slot, model: ModelId, size: u8) -> u64 {
+    pub(super) fn rows_ahead(&self, slot: Slot, model: ModelId, size: u8) -> u64 {
         let own = self.queue.rows_of(model);
         let others = self.queue.waiting().filter(|(other, _)| *other != model);
         let others = others.map(|(other, rows)| {

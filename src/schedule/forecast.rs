@@ -44,6 +44,11 @@ impl Slot {
         self.alpha + self.beta * f64::from(bucket(rows, self.max_rows))
     }
 
+    /// The same, with nothing to do for others.
+    pub(super) fn unburdened(&self) -> Slot {
+        Slot { free: if self.loaded { 0.0 } else { self.free }, ..*self }
+    }
+
     /// Rows per second when batches are full.
     pub(super) fn rate(&self) -> f64 {
         f64::from(self.max_rows) / self.batch(self.max_rows).max(EPSILON)

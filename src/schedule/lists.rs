@@ -140,7 +140,7 @@ pub(super) struct ModelQueue {
     /// When the last of its requests arrived.
     pub(super) newest: Time,
     /// Whose turn it is.
-    turns: Turns,
+    pub(super) turns: Turns,
 }
 
 impl ModelQueue {
@@ -244,6 +244,17 @@ impl Lists {
             let after = waiting.head(lane, model.max_rows);
             model.move_head(lane, before, after);
         }
+    }
+
+    /// The lines of one client of a model.
+    pub(super) fn lines_of(
+        &self,
+        model: ModelId,
+        client: ClientId,
+    ) -> impl Iterator<Item = &BTreeMap<Order, RequestId>> {
+        let lanes = self.models.get(&model).into_iter();
+        let lanes = lanes.flat_map(move |queue| queue.turns.lanes(client));
+        lanes.filter_map(move |lane| self.lanes.get(lane)?.lines.get(&client))
     }
 
     pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {

@@ -22,6 +22,7 @@
 //! soon several adapters together serve a number of rows); what is learned of waits and misses is in
 //! `spells.rs` and `misses.rs`, of whom a cheaper adapter replaces in `replace.rs`.
 
+mod admission;
 mod cost;
 mod decision;
 mod dispatch;

@@ -162,6 +162,31 @@ impl Queue {
         Some(out)
     }
 
+    /// Rows of this client that wait for the model and go before this place; counted until they are
+    /// more than `most`.
+    pub(super) fn rows_before(
+        &self,
+        model: ModelId,
+        client: ClientId,
+        place: Order,
+        most: u64,
+    ) -> u64 {
+        let lines = self.lists.lines_of(model, client);
+        let mut before = 0;
+        for id in lines.flat_map(|line| line.range(..place).map(|(_, id)| *id)) {
+            before += self.get(id).map_or(0, |request| u64::from(request.waiting_rows()));
+            if before > most {
+                break;
+            }
+        }
+        before
+    }
+
+    /// Other clients that wait for this model.
+    pub(super) fn clients_beside(&self, model: ModelId, client: ClientId) -> u64 {
+        self.lists.models.get(&model).map_or(0, |queue| queue.turns.beside(client))
+    }
+
     /// Forgets a request, wherever it is; rows with workers run to their end, unanswered.
     pub(super) fn forget(&mut self, id: RequestId) -> Option<Request> {
         let request = self.extract(id)?;

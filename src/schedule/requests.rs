@@ -1,62 +1,16 @@
-//! What happens to requests: admitted, answered, taken apart, run again, turned away.
+//! What happens to admitted requests: answered, taken apart, run again, turned away.
 
-use super::lists::Order;
 use super::queue::Request;
 use super::scheduler::Scheduler;
 use super::service::bucket;
 use super::state::{Batch, Part, State};
 use super::types::{
-    Action, AdapterId, Arrival, BatchId, Failure, Fault, Incarnation, ModelId, Reject, RequestId,
-    Time,
+    Action, AdapterId, BatchId, Failure, Fault, Incarnation, ModelId, Reject, RequestId, Time,
 };
 use std::mem;
 use std::time::Duration;
 
 impl Scheduler {
-    pub(super) fn admit(&mut self, now: Time, arrival: Arrival) {
-        let Arrival { request: id, model, client, rows, priority, deadline, .. } = arrival;
-        if self.closing.is_some() {
-            return self.reject(id, Reject::ShuttingDown);
-        }
-        let Some(profile) = self.models.get(&model) else {
-            return self.reject(id, Reject::ModelGone);
-        };
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return self.reject(id, Reject::Deadline);
-        }
-        let target = now + profile.slo;
-        let room = self.queue.make_room(client, rows);
-        let outside = room.clone().unwrap_or_else(|| vec![id]);
-        if !outside.is_empty() {
-            let drain = self.drain(now);
-            self.reject_all(outside, Reject::QueueFull { drain });
-        }
-        if room.is_none() {
-            return;
-        }
-        self.numbers.request += 1;
-        let priority = if priority == 0 { Arrival::PRIORITY_DEFAULT } else { priority };
-        let due = deadline.map_or(target, |deadline| deadline.min(target));
-        let order = Order { priority, due, number: self.numbers.request };
-        self.queue.admit(id, Request::new(now, order, &arrival));
-    }
-
-    /// How long it will take to serve what waits with what is on.
-    pub fn drain(&self, now: Time) -> Duration {
-        let mut seconds = 0.0;
-        for (model, rows) in self.queue.waiting() {
-            let slots = self.slots(now, model, 0);
-            let rate: f64 = slots.iter().map(|slot| slot.rate()).sum();
-            let first = slots.iter().map(|slot| slot.finish(1)).fold(f64::INFINITY, f64::min);
-            let wait = rows as f64 / rate;
-            if wait.is_finite() && first.is_finite() {
-                seconds += wait.max(first);
-            }
-        }
-        // Bounded: a guess of hours helps nobody.
-        Duration::from_secs_f64(seconds.min(3600.0))
-    }
-
     pub(super) fn done(
         &mut self,
         now: Time,

@@ -41,6 +41,17 @@ impl Turns {
         self.clients.get(&client).map_or(0, |client| client.turn)
     }
 
+    /// How many others wait.
+    pub(super) fn beside(&self, client: ClientId) -> u64 {
+        let waits = self.lanes(client).next().is_some();
+        (self.waiting.len() - usize::from(waits)) as u64
+    }
+
+    /// Where requests of this client wait.
+    pub(super) fn lanes(&self, client: ClientId) -> impl Iterator<Item = &Lane> {
+        self.clients.get(&client).into_iter().flat_map(|client| &client.lanes)
+    }
+
     /// The turn of who was served least of those who wait.
     fn least(&self) -> Option<Turn> {
         self.waiting.first().map(|(turn, _)| *turn)

@@ -236,6 +236,8 @@ pub enum Action {
 pub enum Reject {
     /// The queue holds as much as it may; `drain` is how long it will take to serve it.
     QueueFull { drain: Duration },
+    /// Too much waits for an answer within the deadline; `drain` is how long it will take.
+    Overload { drain: Duration },
     /// No adapter can serve now; `retry_after` is when one is tried again, if any will be.
     NoAdapter { retry_after: Option<Duration> },
     /// Every adapter tried to load the model and failed.

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr, reason = "who is missed should be known at once")]
 
 mod adapters;
+mod admission;
 mod memory;
 mod requests;
 mod routing;
@@ -28,9 +29,10 @@ const HANG_MIN: Duration = Duration::from_secs(60);
 const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
-const THEMES: [&[Mutant]; 7] = [
+const THEMES: [&[Mutant]; 8] = [
     requests::MUTANTS,
     adapters::MUTANTS,
+    admission::MUTANTS,
     routing::MUTANTS,
     scaling::MUTANTS,
     shares::MUTANTS,

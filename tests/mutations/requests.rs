@@ -6,26 +6,26 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // Order.
     mutant(
         "the urgent wait like everybody",
-        "requests.rs",
+        "admission.rs",
         "let order = Order { priority, due,",
         "let order = Order { priority: 7, due,",
     ),
     mutant(
         "who names no priority goes first",
-        "requests.rs",
+        "admission.rs",
         "{ Arrival::PRIORITY_DEFAULT } else",
         "{ 0 } else",
     ),
     mutant(
         "a deadline gives no place in the queue",
-        "requests.rs",
-        "deadline.map_or(target, |deadline| deadline.min(target))",
-        "target",
+        "admission.rs",
+        "deadline.map_or(due, |deadline| deadline.min(due))",
+        "due",
     ),
     mutant(
         "who has a far deadline is due later than without",
-        "requests.rs",
-        "|deadline| deadline.min(target)",
+        "admission.rs",
+        "|deadline| deadline.min(due)",
         "|deadline| deadline",
     ),
     mutant(
@@ -221,7 +221,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // Deadlines.
     mutant(
         "who comes too late is told that the queue is full",
-        "requests.rs",
+        "admission.rs",
         "if deadline.is_some_and(|deadline| deadline <= now) {",
         "if false {",
     ),
@@ -290,23 +290,23 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("a request larger than the queue never comes in", "shares.rs", " || requests == 0", ""),
     mutant(
         "a full queue does not say how long it will take",
-        "requests.rs",
-        "let drain = self.drain(now);",
-        "let drain = Duration::ZERO;",
+        "admission.rs",
+        "let drain = self.drain(now);\n            self.reject_all(outside",
+        "let drain = Duration::ZERO;\n            self.reject_all(outside",
     ),
     mutant(
         "a full queue forgets that nobody has started yet",
-        "requests.rs",
+        "admission.rs",
         "seconds += wait.max(first);",
         "seconds += wait;",
     ),
     mutant(
         "a full queue counts its last model only",
-        "requests.rs",
+        "admission.rs",
         "seconds += wait.max(first);",
         "seconds = wait.max(first);",
     ),
-    mutant("a full queue promises hours", "requests.rs", "seconds.min(3600.0)", "seconds"),
+    mutant("a full queue promises hours", "admission.rs", "seconds.min(3600.0)", "seconds"),
     // Who is turned away because nobody can serve.
     mutant(
         "who comes before the adapters are known is turned away",
@@ -407,7 +407,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // The way down.
     mutant(
         "the server that goes down lets requests in",
-        "requests.rs",
+        "admission.rs",
         "if self.closing.is_some() {",
         "if false {",
     ),

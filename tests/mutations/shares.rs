@@ -124,7 +124,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "who makes room for another is not told",
-        "requests.rs",
+        "admission.rs",
         "room.clone().unwrap_or_else(|| vec![id])",
         "room.clone().map_or_else(|| vec![id], |_| Vec::new())",
     ),

@@ -68,7 +68,7 @@ impl World {
                 let lost = handed - back - failed;
                 assert!(lost > self.settings.retries_max, "{seed}: gave up too early");
             }
-            Reject::Deadline => {
+            Reject::Deadline | Reject::Overload { .. } => {
                 let deadline = facts.arrival.deadline;
                 assert!(deadline.is_some(), "{seed}: late without a deadline");
             }

@@ -1,5 +1,6 @@
 //! What the simulation is too coarse to see, each as a small story with a hand on the clock.
 
+mod admission;
 mod company;
 mod cost;
 mod faults;
@@ -292,6 +293,9 @@ fn word(action: &Action) -> Option<String> {
         Action::Collect { adapter, .. } => format!("collect {}", adapter.0),
         Action::Answer { request } => format!("answer {}", request.0),
         Action::Reject { reason: Reject::Deadline, request } => format!("late {}", request.0),
+        Action::Reject { reason: Reject::Overload { .. }, request } => {
+            format!("overload {}", request.0)
+        }
         Action::Reject { reason: Reject::Input { .. }, request } => format!("bad {}", request.0),
         Action::Reject { .. } => "reject".to_owned(),
         Action::Discard { .. } => "discard".to_owned(),

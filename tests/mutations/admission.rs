@@ -1,0 +1,66 @@
+//! Bugs in whether to take a request in.
+
+use super::{Mutant, mutant};
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    mutant(
+        "who cannot be answered in time waits until it is late",
+        "admission.rs",
+        "self.rows_up_to(order, arrival, &slots, most) as f64 > most",
+        "false",
+    ),
+    mutant(
+        "what is due later counts as waiting before",
+        "queue.rs",
+        "line.range(..place)",
+        "line.range(..)",
+    ),
+    mutant(
+        "all that others wait for goes before",
+        "admission.rs",
+        "own.saturating_mul(self.queue.clients_beside(model, client) + 1).min(all)",
+        "all",
+    ),
+    mutant(
+        "others have no turns",
+        "admission.rs",
+        "own.saturating_mul(self.queue.clients_beside(model, client) + 1).min(all)",
+        "own.min(all)",
+    ),
+    mutant(
+        "the urgent are turned away by what waits",
+        "admission.rs",
+        "order.priority < Arrival::PRIORITY_DEFAULT || !measured",
+        "!measured",
+    ),
+    mutant(
+        "who was never measured is thought to be known",
+        "admission.rs",
+        "order.priority < Arrival::PRIORITY_DEFAULT || !measured || slow",
+        "order.priority < Arrival::PRIORITY_DEFAULT || slow",
+    ),
+    mutant(
+        "who is slow alone is told that others are to blame",
+        "admission.rs",
+        "!measured || slow",
+        "!measured",
+    ),
+    mutant(
+        "who can be turned on does not count",
+        "admission.rs",
+        "if off && self.is_eligible(*id) && self.takes(adapter, model) {",
+        "if false {",
+    ),
+    mutant(
+        "turning on takes no time",
+        "admission.rs",
+        "let free = adapter.cold_start() + self.load_time(*id, model);",
+        "let free = 0.0;",
+    ),
+    mutant(
+        "who is turned away by what waits is not told how long",
+        "admission.rs",
+        "            let drain = self.drain(now);\n            return self.reject(id, Reject::Overload",
+        "            let drain = Duration::ZERO;\n            return self.reject(id, Reject::Overload",
+    ),
+];
