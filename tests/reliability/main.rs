@@ -10,10 +10,17 @@
 mod common;
 /// Servers with faulty workers, and what their clients saw.
 mod faulty;
+/// More requests than can be served.
+mod overload;
+/// From nothing to many clients and back.
+mod steps;
 
-use common::tell;
+use common::{Setup, tell};
 use concertina::wire::Injected;
 use faulty::{Faulty, every_seed, every_step};
+use overload::{Crowd, DEADLINE};
+use std::time::Duration;
+use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
 
 /// One worker in a row goes wrong: the next one answers what it left.
 #[test]
@@ -50,4 +57,82 @@ fn faults_by_chance_lose_nothing() {
     tell(&format!("by chance {all}"));
     assert_eq!((all.lost, all.wrong, all.miscounted), (0, 0, 0), "{all:#?}");
     assert!(all.right > all.failed, "{all:#?}");
+}
+
+/// As many answers come in time when five times as many requests come as can be served. Ratios
+/// only: who else is busy on the machine takes from both.
+#[test]
+fn five_times_too_many_requests_do_not_take_from_what_is_served() {
+    let crowd = Crowd::new();
+    let capacity = crowd.capacity(Duration::from_secs(3));
+    let lasting = Duration::from_secs(4);
+    let [once, much] = [1.0, 5.0].map(|times| crowd.offer(capacity * times, lasting));
+    for offered in [&once, &much] {
+        tell(&format!(
+            "{} sent: {} good ({:.0}/s of {capacity:.0}/s), {} late, {} busy, {} timed out, p99 {:.0?}",
+            offered.sent,
+            offered.good,
+            offered.goodput(),
+            offered.late,
+            offered.busy,
+            offered.timed_out,
+            offered.percentile(99),
+        ));
+        assert_eq!(offered.other, [""; 0]);
+    }
+    assert!(much.goodput() > 0.75 * capacity.min(once.goodput()), "{much:?}");
+    assert!(much.busy > much.timed_out, "who comes too late is told at once: {much:?}");
+    assert!(much.late * 20 < much.good, "{much:?}");
+}
+
+/// Who asks for five times what can be served does not stop who asks for one answer at a time.
+#[test]
+fn who_asks_for_much_does_not_stop_who_asks_for_little() {
+    let crowd = Crowd::new();
+    let capacity = crowd.capacity(Duration::from_secs(2));
+    let lasting = Duration::from_secs(4);
+    let (much, (took, refused)) = std::thread::scope(|scope| {
+        let much = scope.spawn(|| crowd.offer(5.0 * capacity, lasting));
+        let little = crowd.one_by_one(lasting);
+        (much.join().expect("a client"), little)
+    });
+    let median = took.get(took.len() / 2).copied().unwrap_or(DEADLINE);
+    tell(&format!(
+        "little: {} answers, {refused} refused, median {median:.0?}; much: {} answers, median {:.0?}",
+        took.len(),
+        much.good,
+        much.percentile(50),
+    ));
+    assert!(median * 2 < much.percentile(50), "{median:?} beside {:?}", much.percentile(50));
+    assert!(refused * 20 < took.len(), "{refused} refused of {}", took.len());
+}
+
+#[test]
+fn from_nothing_to_many_clients_and_back_again_and_again() {
+    let server = Setup::cpu().config(QUICK).start();
+    server.wait_until_ready();
+    let questions = Questions::new(&server);
+    wait_for_nothing(&server);
+    let (begun, mut all, mut held) = (starts(&server), Step::default(), Vec::new());
+    for _ in 0..12 {
+        all += questions.step(&server, 64, 4);
+        wait_for_nothing(&server);
+        held.push(Holds::of(&server));
+    }
+    tell(&format!(
+        "{} answers, first within {:.0?}, slowest {:.0?}; {} starts; {:?}",
+        all.answers,
+        all.first,
+        all.slowest,
+        starts(&server) - begun,
+        held.last(),
+    ));
+    assert_eq!(all.errors, [""; 0]);
+    assert_eq!(all.answers, 12 * 64 * 4);
+    assert!(starts(&server) - begun >= 12, "it is turned on again every time");
+    // Connections that have just been closed may still be there.
+    let files = |at: usize| held[at..at + 4].iter().map(|held| held.files).min();
+    assert!(files(8) <= files(0), "files stay open: {held:?}");
+    let threads = |at: usize| held[at..at + 4].iter().map(|held| held.threads).min();
+    assert!(threads(8) <= threads(0), "threads stay: {held:?}");
 }

@@ -160,7 +160,10 @@ impl World {
         if let Some((request, reason)) = turned_away.filter(|(r, _)| !self.cancelled.contains(r)) {
             let answer = self.answered.get(&request).copied().flatten();
             let same = match (answer, reason) {
-                (Some(Reject::QueueFull { .. }), Reject::QueueFull { .. }) => true,
+                (
+                    Some(Reject::QueueFull { .. } | Reject::Overload { .. }),
+                    Reject::QueueFull { .. },
+                ) => true,
                 // Somebody else made room.
                 (_, Reject::QueueFull { .. }) if self.makes_room(request) => true,
                 (answer, reason) => answer == Some(reason),

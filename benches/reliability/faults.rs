@@ -1,0 +1,45 @@
+use crate::faulty::{Outcomes, every_seed, every_step};
+use crate::mixes;
+use concertina::wire::Injected;
+
+/// Of each step of a worker, for each fault.
+const CHANCE: f64 = 0.005;
+
+/// Every fault at every step, and so many seeds by chance; on software adapters a tenth of them.
+pub(crate) fn report(seeds: u64) {
+    println!(
+        "| adapters | fault | in | scripts | requests | right | honest errors | wrong | lost | \
+         miscounted | not recovered | slowest |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    );
+    let mut all = Outcomes::default();
+    for mix in mixes() {
+        let adapters = mix.faulty();
+        for fault in Injected::ALL {
+            for (which, workers) in [("one worker", Some(1)), ("all workers", None)] {
+                let outcomes = every_step(&adapters, fault, workers);
+                row((mix.name, fault.as_str(), which), &outcomes);
+                all += outcomes;
+            }
+        }
+        let seeds = if mix.software.is_some() { seeds.div_ceil(10) } else { seeds };
+        let outcomes = every_seed(&adapters, seeds, CHANCE);
+        row((mix.name, "all but wrong answers", "by chance"), &outcomes);
+        all += outcomes;
+    }
+    row(("all", "", ""), &all);
+}
+
+fn row((adapters, fault, which): (&str, &str, &str), outcomes: &Outcomes) {
+    println!(
+        "| {adapters} | {fault} | {which} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1?} |",
+        outcomes.scripts,
+        outcomes.sent,
+        outcomes.right,
+        outcomes.failed,
+        outcomes.wrong,
+        outcomes.lost,
+        outcomes.miscounted,
+        outcomes.not_recovered,
+        outcomes.slowest
+    );
+}

@@ -1,0 +1,107 @@
+//! What RELIABILITY.md promises, in figures: `cargo bench --bench reliability -- PART… NAME=NUMBER…`
+//!
+//! | part | what |
+//! |---|---|
+//! | `faults` | every fault at every step of a worker's life, in one worker and in all, and everything by chance from `seeds=500` |
+//! | `steps` | from nothing to `clients=64` and back, `cycles=100` times |
+//! | `overload` | up to five times as many requests as can be served, for `seconds=10` each |
+//! | `slow` | `slow=200` clients that send a byte at a time |
+//! | `soak` | `requests=1000000` in bursts, adapters on and off between them |
+//!
+//! Without a part, all. On the adapters that are named among the arguments, or all of them where
+//! `tests/software_adapters.sh` finds their drivers: `cpu`, `lavapipe` (one), `three` (two lavapipe,
+//! one SwiftShader). Everything is on loopback, and ends by itself.
+#![allow(clippy::print_stdout, reason = "a report")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails ends the bench")]
+#![allow(unreachable_pub, reason = "shared with a test")]
+#![allow(clippy::disallowed_methods, reason = "reads the clock and the environment")]
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+#[path = "../../tests/reliability/overload.rs"]
+mod crowd;
+/// Every fault at every step, and by chance.
+mod faults;
+#[path = "../../tests/reliability/faulty.rs"]
+mod faulty;
+/// Too many requests, and slow clients.
+mod overload;
+/// Up and down, a hundred times and for a million requests.
+mod soak;
+#[path = "../../tests/reliability/steps.rs"]
+mod steps;
+
+use common::Setup;
+use common::models::package;
+use faulty::Faulty;
+use std::path::PathBuf;
+use std::process::Command;
+
+const PARTS: [&str; 5] = ["faults", "steps", "overload", "slow", "soak"];
+const MIXES: [&str; 3] = ["cpu", "lavapipe", "three"];
+
+fn main() {
+    // `cargo test` runs benches once without this flag: there is nothing to assert here.
+    if !is_named("--bench") {
+        return;
+    }
+    let chosen: Vec<_> = PARTS.into_iter().filter(|part| is_named(part)).collect();
+    let parts = if chosen.is_empty() { PARTS.to_vec() } else { chosen };
+    for part in parts {
+        println!("\n## {part}\n");
+        match part {
+            "faults" => faults::report(number("seeds", 500)),
+            "steps" => soak::steps(number("clients", 64), number("cycles", 100)),
+            "overload" => overload::report(number("seconds", 10)),
+            "slow" => overload::slow(number("slow", 200)),
+            _ => soak::soak(number("requests", 1_000_000)),
+        }
+    }
+}
+
+fn is_named(name: &str) -> bool {
+    std::env::args().any(|arg| arg == name)
+}
+
+/// The number behind `name=`.
+fn number(name: &str, default: u64) -> u64 {
+    let given = |arg: String| arg.strip_prefix(name)?.strip_prefix('=')?.parse().ok();
+    std::env::args().find_map(given).unwrap_or(default)
+}
+
+/// Adapters to try things on.
+struct Mix {
+    name: &'static str,
+    /// Vulkan drivers and their cache; the CPU alone without.
+    software: Option<(String, PathBuf)>,
+}
+
+impl Mix {
+    fn faulty(&self) -> Faulty {
+        Faulty { software: self.software.clone() }
+    }
+
+    fn setup(&self) -> Setup {
+        match &self.software {
+            Some((drivers, cache)) => Setup::software(drivers, cache),
+            None => Setup::cpu(),
+        }
+    }
+}
+
+fn mixes() -> Vec<Mix> {
+    let mut mixes = vec![Mix { name: "cpu", software: None }];
+    let folder = std::env::temp_dir().join("concertina-bench-drivers");
+    let script = package().join("tests/software_adapters.sh");
+    let found = Command::new("bash").arg(script).arg(&folder).output();
+    let found = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let drivers = found.unwrap_or_default();
+    let cache = std::env::temp_dir().join("concertina-bench-cache");
+    if let Some(first) = drivers.split(':').next().filter(|first| !first.is_empty()) {
+        mixes.push(Mix { name: "lavapipe", software: Some((first.to_owned(), cache.clone())) });
+        mixes.push(Mix { name: "three", software: Some((drivers, cache)) });
+    }
+    let any = MIXES.iter().any(|name| is_named(name));
+    mixes.retain(|mix| !any || is_named(mix.name));
+    mixes
+}

@@ -1,0 +1,96 @@
+use crate::common::Connection;
+use crate::crowd::{Crowd, DEADLINE, Offered};
+use crate::steps::Holds;
+use std::time::{Duration, Instant};
+
+/// Offered load, as multiples of what can be served.
+const TIMES: [f64; 6] = [0.5, 0.8, 1.0, 2.0, 3.0, 5.0];
+
+/// Answers in time at ever more load, and what a second client gets beside the most.
+pub(crate) fn report(seconds: u64) {
+    let (crowd, lasting) = (Crowd::new(), Duration::from_secs(seconds));
+    let capacity = crowd.capacity(lasting);
+    println!("Served without a deadline: {capacity:.0} per second. Deadline: {DEADLINE:?}.\n");
+    println!(
+        "| offered | sent | in time | per second | late | 429 | 504 | p50 | p99 | resident MiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|"
+    );
+    let mut rates = Vec::new();
+    for times in TIMES {
+        let offered = crowd.offer(capacity * times, lasting);
+        rates.push(offered.goodput());
+        row(times, &offered, Holds::of(&crowd.server).resident_kb);
+    }
+    let peak = rates.iter().copied().fold(0.0, f64::max);
+    let last = rates.last().copied().unwrap_or_default();
+    println!("\nAt 5 times: {:.1} % of the peak.\n", last / peak * 100.0);
+    beside(&crowd, capacity, lasting);
+}
+
+fn row(times: f64, offered: &Offered, resident_kb: u64) {
+    assert!(offered.other.is_empty(), "{:?}", offered.other);
+    println!(
+        "| {times} x | {} | {} | {:.0} | {} | {} | {} | {:.0?} | {:.0?} | {:.0} |",
+        offered.sent,
+        offered.good,
+        offered.goodput(),
+        offered.late,
+        offered.busy,
+        offered.timed_out,
+        offered.percentile(50),
+        offered.percentile(99),
+        resident_kb as f64 / 1024.0
+    );
+}
+
+/// A client that asks for one answer at a time, alone and beside one that asks for five times what
+/// can be served.
+fn beside(crowd: &Crowd, capacity: f64, lasting: Duration) {
+    let (alone, _) = crowd.one_by_one(lasting);
+    let (beside, refused) = std::thread::scope(|scope| {
+        let much = scope.spawn(|| crowd.offer(5.0 * capacity, lasting));
+        let little = crowd.one_by_one(lasting);
+        drop(much.join());
+        little
+    });
+    let at = |took: &[Duration], percent: usize| took.get(took.len() * percent / 100).copied();
+    for (what, took) in [("alone", &alone), ("beside 5 x", &beside)] {
+        println!(
+            "one at a time, {what}: {} answers, {:.1?}, p99 {:.1?}",
+            took.len(),
+            at(took, 50),
+            at(took, 99)
+        );
+    }
+    println!("refused beside 5 x: {refused}");
+}
+
+/// What others get while some clients send a byte at a time, or read none.
+pub(crate) fn slow(clients: u64) {
+    let crowd = Crowd::new();
+    let lasting = Duration::from_secs(8);
+    let tell = |what: &str| {
+        let (took, refused) = crowd.one_by_one(lasting);
+        let median = took.get(took.len() / 2);
+        println!("{what}: {} answers, median {median:.1?}, {refused} refused", took.len());
+    };
+    tell("alone");
+    let begin = Instant::now();
+    let dribble = || {
+        let Ok(mut connection) = Connection::open(crowd.server.address) else { return };
+        let header = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ";
+        for byte in header.iter().chain(std::iter::repeat(&b'x')) {
+            if begin.elapsed() > lasting || connection.send(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(dribble);
+        }
+        tell(&format!("beside {clients} that send a header byte by byte"));
+    });
+    tell("afterwards");
+}

@@ -1,0 +1,132 @@
+//! From nothing to many clients and back, again and again: whether anything is lost on the way, and
+//! whether anything is left behind.
+
+use crate::common::http::{Connection, request};
+use crate::common::images::{as_uint8, difference, probabilities, variants};
+use crate::common::process::workers_of;
+use crate::common::{HANG, Server, wait_for};
+use std::fs;
+use std::time::{Duration, Instant};
+
+const INFER: &str = "/v2/models/digits/infer";
+/// Adapters go on with every eight rows and off as soon as nothing waits.
+pub const QUICK: &str = "[adapters]\npolicy = 'concurrency'\ntarget = 8\n\
+                         scale_down_delay = '50ms'\nscale_to_zero_delay = '50ms'\n";
+
+/// What clients saw in one step up, or in some of them.
+#[derive(Debug, Default)]
+pub struct Step {
+    pub answers: u64,
+    /// The first few errors and wrong answers.
+    pub errors: Vec<String>,
+    /// Until the first answer: what it takes to turn an adapter on.
+    pub first: Duration,
+    pub slowest: Duration,
+}
+
+impl std::ops::AddAssign for Step {
+    fn add_assign(&mut self, other: Step) {
+        self.answers += other.answers;
+        self.errors.extend(other.errors);
+        self.errors.truncate(8);
+        self.first = self.first.max(other.first);
+        self.slowest = self.slowest.max(other.slowest);
+    }
+}
+
+/// Requests with the answers to them.
+pub struct Questions {
+    requests: Vec<Vec<u8>>,
+    answers: Vec<Vec<f32>>,
+}
+
+impl Questions {
+    /// Asks a server that is not under load for the answers.
+    pub fn new(server: &Server) -> Questions {
+        let images = variants(64);
+        let headers = [("Content-Type", "application/json")];
+        let body = |image: &Vec<u8>| request("POST", INFER, &headers, as_uint8(image).as_bytes());
+        let requests: Vec<_> = images.iter().map(body).collect();
+        let mut connection = server.connect();
+        let ask =
+            |request: &Vec<u8>| probabilities(&connection.exchange(request).expect("answers"));
+        let answers = requests.iter().map(ask).collect();
+        Questions { requests, answers }
+    }
+
+    fn ask(&self, connection: &mut Connection, n: usize) -> Result<(), String> {
+        let n = n % self.requests.len();
+        let answer = connection.exchange(&self.requests[n]).map_err(|error| error.to_string())?;
+        if answer.status != 200 {
+            return Err(format!("{}: {}", answer.status, answer.text()));
+        }
+        let right = difference(&probabilities(&answer), &self.answers[n]) <= 1e-4;
+        if right { Ok(()) } else { Err("a wrong answer".to_owned()) }
+    }
+
+    /// So many clients come at once; each asks for so many answers and goes.
+    pub fn step(&self, server: &Server, clients: usize, each: usize) -> Step {
+        let client = |client: usize| {
+            let mut step = Step { first: HANG, ..Step::default() };
+            let mut connection = server.connect();
+            for n in 0..each {
+                let begin = Instant::now();
+                match self.ask(&mut connection, client * each + n) {
+                    Ok(()) => step.answers += 1,
+                    Err(error) => {
+                        step.errors.push(error);
+                        connection = server.connect();
+                    }
+                }
+                step.slowest = step.slowest.max(begin.elapsed());
+                step.first = step.first.min(begin.elapsed());
+            }
+            step
+        };
+        std::thread::scope(|scope| {
+            let client = |n| scope.spawn(move || client(n));
+            let clients: Vec<_> = (0..clients).map(client).collect();
+            let mut all = Step { first: HANG, ..Step::default() };
+            for client in clients {
+                let step = client.join().expect("a client");
+                let first = all.first.min(step.first);
+                all += step;
+                all.first = first;
+            }
+            all
+        })
+    }
+}
+
+/// Waits until every worker is gone.
+#[track_caller]
+pub fn wait_for_nothing(server: &Server) {
+    wait_for("every adapter is off", HANG, || workers_of(server.pid()).is_empty());
+}
+
+/// How often adapters were turned on so far.
+pub fn starts(server: &Server) -> u64 {
+    let adapters = server.snapshot()["adapters"].as_array().cloned().unwrap_or_default();
+    adapters.iter().filter_map(|adapter| adapter["starts"].as_u64()).sum()
+}
+
+/// What the serving process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holds {
+    pub resident_kb: u64,
+    pub files: u64,
+    pub threads: u64,
+}
+
+impl Holds {
+    pub fn of(server: &Server) -> Holds {
+        let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            word.and_then(|word| word.parse().ok()).expect("the kernel tells it")
+        };
+        let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
+        Holds { resident_kb: value("VmRSS:"), files: files as u64, threads: value("Threads:") }
+    }
+}
