@@ -262,6 +262,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         shutdown_grace: config.limits.shutdown_grace,
         recorder: config.telemetry.record.as_deref().map(Recorder::create).transpose()?,
         check: config.workers.check,
+        all_uevents: config.test.all_uevents,
         slow: config.test.slow.clone(),
         faults: config.test.faults.clone(),
     })

@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clock",
             "error",
             "model::batch",
+            "model::golden",
             "model::pipeline",
             "model::repository",
             "model::signature",

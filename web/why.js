@@ -18,6 +18,7 @@ export function why(adapter, { decisions, snapshot, now }) {
   if (adapter.state === "quarantined") return letDown(adapter, decisions, now);
   if (adapter.state === "unreaped") return { lead: "Not usable: ", text: adapter.fault ?? "its process does not end" };
   if (adapter.state === "draining" || adapter.state === "stopping") return turningOff(adapter, decisions, now);
+  if (adapter.state === "off" && adapter.reason) return { lead: "Not usable now: ", text: adapter.reason };
   if (isOn(adapter.state)) return on(adapter, decisions, now);
   return off(adapter, decisions, snapshot, now);
 }

@@ -20,12 +20,15 @@ pub struct TestOptions {
     /// What is to go wrong in workers. `[[test.faults]]` with `fault = "crash"`, `adapter = "cpu"`,
     /// `at = 3` and `workers = 1` lets the first worker of `cpu` abort at its third step.
     pub faults: Vec<Injection>,
+    /// Adapters are listed again whatever the kernel says of any device, not only of graphics
+    /// cards, which tests cannot unplug.
+    pub all_uevents: bool,
 }
 
 impl TestOptions {
     /// Whether nothing is asked for: the case of every server that is not tested.
     pub fn is_empty(&self) -> bool {
-        self.slow.is_empty() && self.faults.is_empty()
+        *self == TestOptions::default()
     }
 
     /// Says at the start what an operator must not overlook.
@@ -36,6 +39,9 @@ impl TestOptions {
                 "slowed for a test: every batch takes at least {batch:?} + {row:?} per row; remove \
                  [test.slow] from the settings to serve"
             );
+        }
+        if self.all_uevents {
+            tracing::warn!("adapters are listed for every device: remove all_uevents from [test]");
         }
         for injection in &self.faults {
             tracing::warn!(

@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 /// Time between two listings of adapters: a listing may wake sleeping cards.
 const LIST_AGAIN_MIN: Duration = Duration::from_secs(10);
 
+/// A card that comes is usable only after its driver has taken it.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// A listing that is under way; `None` comes of one that failed.
 pub(super) type Listing = oneshot::Receiver<Option<Vec<AdapterEntry>>>;
 
@@ -77,10 +80,18 @@ impl Driver {
         }
     }
 
-    /// A worker that died may mean that its card is gone: looks which are there, in a while.
-    pub(super) fn list_again(&mut self) {
-        let recent = self.listed.elapsed() < LIST_AGAIN_MIN;
-        if self.inboxes.listing.is_none() && !recent && !self.closing {
+    /// A worker that died may mean that its card is gone, and the kernel may say so: looks which
+    /// are there, but no more often than is good for them.
+    pub(super) fn list_again(&mut self, why: &str) {
+        tracing::debug!("adapters are listed again: {why}");
+        let soon = clock::now() + SETTLED;
+        self.list_at = Some(soon.max(self.listed + LIST_AGAIN_MIN));
+    }
+
+    /// The time of a listing has come.
+    pub(super) fn list_now(&mut self) {
+        self.list_at = None;
+        if self.inboxes.listing.is_none() && !self.closing {
             self.inboxes.listing = Some(list_in_background(&self.config));
         }
     }

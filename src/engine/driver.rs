@@ -3,14 +3,17 @@
 use super::discovery::{Listing, list_in_background, listed};
 use super::fleet::Fleet;
 use super::handle::{Control, EngineHandle, InferCall, Mode, Submitted};
+use super::hotplug::Hotplug;
+use super::memory::Memory;
 use super::models::profiles;
 use super::process::{Report, Workshop};
 use super::publish::{Publisher, Scene};
 use super::recollections::Recollections;
 use super::rejections::{model_failed, rejection, too_late};
 use super::repository::Library;
-use super::requests::{Collected, Memory, Requests};
+use super::requests::{Collected, Requests};
 use super::sensors::Sensors;
+use super::shadows::Shadows;
 use super::statistics::{Executed, Statistics, cause};
 use super::{Catalogue, EngineConfig};
 use crate::clock;
@@ -47,6 +50,7 @@ pub(super) struct Inboxes {
     cancels: mpsc::Receiver<RequestId>,
     controls: mpsc::Receiver<Control>,
     pub(super) listing: Option<Listing>,
+    hotplug: Hotplug,
 }
 
 /// What came of a batch, until the scheduler says what to do with it.
@@ -64,6 +68,7 @@ pub(super) struct Driver {
     pub(super) fleet: Fleet,
     pub(super) requests: Requests,
     pub(super) outcomes: HashMap<BatchId, Outcome>,
+    pub(super) shadows: Shadows,
     pub(super) statistics: Statistics,
     publisher: Publisher,
     memory: Memory,
@@ -73,6 +78,8 @@ pub(super) struct Driver {
     /// When what was learned was last written, and when adapters were last listed.
     pub(super) saved: Instant,
     pub(super) listed: Instant,
+    /// When adapters are listed again, if they are.
+    pub(super) list_at: Option<Instant>,
     /// Whether the adapters of the machine are known.
     pub(super) known: bool,
     begin: Instant,
@@ -127,6 +134,7 @@ impl Driver {
             fleet: Fleet::new(workshop, report),
             requests: Requests::default(),
             outcomes: HashMap::new(),
+            shadows: Shadows::default(),
             statistics,
             publisher,
             memory,
@@ -137,10 +145,12 @@ impl Driver {
                 cancels: cancelled,
                 controls: control,
                 listing: Some(list_in_background(&config)),
+                hotplug: Hotplug::listen(config.all_uevents),
             },
             recollections: Recollections::read(&config.cache_dir),
             saved: clock::now(),
             listed: clock::now(),
+            list_at: None,
             known: false,
             begin,
             closing: false,
@@ -158,6 +168,9 @@ impl Driver {
                 self.turn(event);
             }
             self.remove_left();
+            if self.inboxes.hotplug.has_slept() {
+                self.list_again("the machine has slept");
+            }
             let time = self.time();
             if self.publisher.is_due(self.scheduler.is_ready(time)) {
                 self.publish();
@@ -219,6 +232,14 @@ impl Driver {
             entries = listed(&mut inboxes.listing) => {
                 self.inboxes.listing = None;
                 self.discover(entries)
+            }
+            why = inboxes.hotplug.changed() => {
+                self.list_again(&why);
+                None
+            }
+            () = sleep_until(self.list_at) => {
+                self.list_now();
+                None
             }
             () = sleep_until(timeout) => Some(Event::Timeout),
             () = sleep_until(Some(publish)) => None,
@@ -309,9 +330,13 @@ impl Driver {
     }
 
     fn hand_over(&mut self, adapter: AdapterId, batch: Batch) {
-        let time = self.time();
-        let waits = self.requests.start(&batch, time);
-        self.fleet.queued(adapter, time, waits);
+        if let Some(other) = batch.repeats {
+            self.expect(adapter, batch.id, other);
+        } else {
+            let time = self.time();
+            let waits = self.requests.start(&batch, time);
+            self.fleet.queued(adapter, time, waits);
+        }
         let inputs = match self.requests.gather(&batch) {
             Ok(inputs) => inputs,
             Err(error) => {
@@ -331,6 +356,13 @@ impl Driver {
         let (id, model, rows) = (batch.id.0, batch.model.0, u64::from(batch.rows()));
         let message = Down::Run { batch: id, model, rows, tensors };
         self.fleet.hand(adapter, batch.id, Outgoing { message, body });
+    }
+
+    /// A batch repeats another: its outputs should be the same.
+    fn expect(&mut self, adapter: AdapterId, batch: BatchId, other: BatchId) {
+        if let Some(Outcome::Outputs(outputs, _)) = self.outcomes.get(&other) {
+            self.shadows.expect(adapter, batch, outputs.clone());
+        }
     }
 
     /// Shares the outputs of a batch out to its requests.

@@ -83,9 +83,12 @@ impl Fleet {
         entries: Vec<AdapterEntry>,
         config: &Assumptions,
     ) -> Vec<(AdapterId, AdapterProfile)> {
+        self.note_presence(&entries);
         let (usable, unused): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| entry.state == Usability::Usable);
-        self.unused = unused;
+        // One that was used is shown once, with why it is not any more.
+        let known = |entry: &AdapterEntry| self.members.iter().any(|m| m.entry.id == entry.id);
+        self.unused = unused.into_iter().filter(|entry| !known(entry)).collect();
         let mut found = Vec::new();
         for entry in usable {
             let profile = config.profile(&entry);
@@ -97,6 +100,24 @@ impl Fleet {
             found.push((AdapterId(u32::try_from(at).unwrap_or(u32::MAX)), profile));
         }
         found
+    }
+
+    /// Tells, and remembers for those who look, which of those that were used are gone or back.
+    fn note_presence(&mut self, listed: &[AdapterEntry]) {
+        for member in &mut self.members {
+            let id = &member.entry.id;
+            let reason = match listed.iter().find(|entry| entry.id == *id) {
+                Some(entry) if entry.state == Usability::Usable => None,
+                Some(entry) => Some(entry.reason.clone().unwrap_or_else(|| "not usable".into())),
+                None => Some("it is not in the machine any more".to_owned()),
+            };
+            match (&member.entry.reason, &reason) {
+                (None, Some(reason)) => tracing::warn!("adapter {id} cannot be used: {reason}"),
+                (Some(_), None) => tracing::info!("adapter {id} is back"),
+                _ => {}
+            }
+            member.entry.reason = reason;
+        }
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = (AdapterId, &Member)> {

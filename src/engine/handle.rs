@@ -1,10 +1,10 @@
 //! What the API may ask of the engine.
 
+use super::Catalogue;
+use super::memory::{Held, Memory};
 use super::models::ModelOrder;
 use super::pipeline::Chained;
 use super::repository::Library;
-use super::requests::Held;
-use super::{Catalogue, requests};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
@@ -97,7 +97,7 @@ pub struct EngineHandle {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) models: watch::Receiver<Arc<Catalogue>>,
     pub(super) requests: Arc<AtomicU64>,
-    pub(super) memory: requests::Memory,
+    pub(super) memory: Memory,
     /// A permit for each step of the host that may run at once.
     pub(super) hands: Arc<Semaphore>,
     pub(super) metrics: Metrics,
@@ -116,7 +116,7 @@ impl EngineHandle {
     /// 429 if the queue or its memory is full, 503 if nothing can serve or the server goes down,
     /// 504 if its timeout passed, 500 if every try failed.
     pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
-        let held = self.memory.admit(call.inputs.bytes()).ok_or_else(|| {
+        let held = self.memory.admit(call.client, call.inputs.bytes()).ok_or_else(|| {
             self.shed(&call.model, "memory");
             Error::new(ErrorKind::QueueFull, "the memory for waiting requests is full")
                 .retry_after(self.drain())

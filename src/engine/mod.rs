@@ -8,7 +8,9 @@ mod driver;
 mod fleet;
 mod folder;
 mod handle;
+mod hotplug;
 mod lister;
+mod memory;
 mod models;
 mod pipeline;
 mod platform;
@@ -20,6 +22,7 @@ mod reports;
 mod repository;
 mod requests;
 mod sensors;
+mod shadows;
 mod statistics;
 
 pub use assumptions::Assumptions;
@@ -68,6 +71,8 @@ pub struct EngineConfig {
     pub recorder: Option<Recorder>,
     /// Time between two checks of an idle worker's models; never if zero.
     pub check: Duration,
+    /// For tests: whatever the kernel says may be about a card.
+    pub all_uevents: bool,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.

@@ -2,7 +2,7 @@
 
 use super::catalogue::{Entry, Standing};
 use super::fleet::{Fleet, Member};
-use super::requests::Memory;
+use super::memory::Memory;
 use super::sensors::Sensors;
 use super::statistics::Statistics;
 use super::{Assumptions, Catalogue};
@@ -142,6 +142,7 @@ impl Publisher {
                 memory_budget_bytes: adapter.profile.memory,
                 sensors,
                 last_decision: self.last.get(&member.entry.id).cloned(),
+                trial: adapter.trial,
                 open_ms: memory.cold_start.map(|took| millis(Time(took))),
                 ..used_view(member, adapter.state, adapter.wish)
             })

@@ -28,7 +28,7 @@ impl Driver {
             }
             News::Exited { how } => {
                 if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
-                    self.list_again();
+                    self.list_again("a worker died");
                 }
                 let now = self.time();
                 self.fleet.exited(adapter, now, &how);
@@ -63,11 +63,11 @@ impl Driver {
             Up::Done { batch, tensors, timings } => {
                 let batch = BatchId(batch);
                 let compute = self.compute(adapter, batch, timings);
-                Some(match self.keep(batch, (tensors, body), compute) {
+                let kept = self.keep((adapter, batch), (tensors, body), compute);
+                Some(match kept {
                     Ok(()) => Event::Done { adapter, incarnation, batch },
-                    Err(error) => {
+                    Err((fault, error)) => {
                         self.fleet.fault(adapter, &error);
-                        let fault = Fault::Protocol;
                         Event::Faulted { adapter, incarnation, fault }
                     }
                 })
@@ -100,14 +100,20 @@ impl Driver {
         }
     }
 
-    /// Holds a batch's outputs until the scheduler says whose they are.
+    /// Holds a batch's outputs until the scheduler says whose they are; if it repeats another, they
+    /// must be the same.
     fn keep(
         &mut self,
-        batch: BatchId,
+        (adapter, batch): (AdapterId, BatchId),
         (headers, body): (Vec<TensorHeader>, bytes::Bytes),
         compute: Compute,
-    ) -> Result<(), String> {
-        let outputs = tensors_from(headers, body).map_err(|error| error.to_string())?;
+    ) -> Result<(), (Fault, String)> {
+        let outputs = tensors_from(headers, body);
+        let outputs = outputs.map_err(|error| (Fault::Protocol, error.to_string()))?;
+        self.shadows.check(adapter, batch, &outputs).map_err(|difference| {
+            let error = format!("it answered otherwise than another adapter: {difference}");
+            (Fault::WrongAnswer, error)
+        })?;
         self.outcomes.insert(batch, Outcome::Outputs(outputs, compute));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Requests by id: what the scheduler only knows as numbers.
 
 use super::handle::{InferAnswer, InferCall, Submitted};
+use super::memory::{Held, Memory};
 use super::statistics::Answered;
 use crate::error::Error;
 use crate::schedule::{Batch, ModelId, Part, RequestId, Shape, Time};
@@ -9,56 +10,8 @@ use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// The one bound on host memory for queued inputs and unsent answers.
-#[derive(Clone, Debug)]
-pub(super) struct Memory {
-    used: Arc<AtomicUsize>,
-    max: usize,
-}
-
-impl Memory {
-    pub(super) fn new(max: usize) -> Memory {
-        Memory { used: Arc::default(), max }
-    }
-
-    /// Takes room for a new request, if there is enough.
-    pub(super) fn admit(&self, bytes: usize) -> Option<Held> {
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.max);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Held { used: self.used.clone(), bytes })
-    }
-
-    /// Counts memory that is owed whatever the bound says: an answer is never refused.
-    pub(super) fn owe(&self, bytes: usize) -> Held {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-        Held { used: self.used.clone(), bytes }
-    }
-
-    pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn max(&self) -> usize {
-        self.max
-    }
-}
-
-/// Counted memory, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    used: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// A request that is owed an answer.
 pub(super) struct Pending {

@@ -170,6 +170,41 @@ fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), S
     Ok(())
 }
 
+/// How far answers of two devices may be apart, of the number or of 1, whichever is more.
+const DEVICES_DIFFER: f64 = 1e-2;
+/// One of so many numbers may be further apart: where two classes are as likely, the one or the
+/// other is named.
+const ODD_ONES: usize = 100;
+
+/// Whether two devices give the same answer, but for how they round.
+///
+/// # Errors
+/// What the first difference is that is more.
+pub(crate) fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), String> {
+    for tensor in &expected.0 {
+        let actual = outputs.get(&tensor.name).map_err(|error| error.to_string())?;
+        let size = tensor.datatype.size().filter(|_| actual.shape == tensor.shape);
+        let Some(size) = size.filter(|_| actual.datatype == tensor.datatype) else {
+            compare(tensor, outputs, 0.0)?;
+            continue;
+        };
+        let apart = |bytes: (&[u8], &[u8])| {
+            let (actual, wanted) =
+                (decode(tensor.datatype, bytes.0), decode(tensor.datatype, bytes.1));
+            let near = (actual - wanted).abs() <= DEVICES_DIFFER * wanted.abs().max(1.0);
+            let same = near || actual == wanted || (actual.is_nan() && wanted.is_nan());
+            (!same).then_some((actual, wanted))
+        };
+        let pairs = actual.data.chunks_exact(size).zip(tensor.data.chunks_exact(size));
+        let mut odd = pairs.filter_map(apart);
+        let allowed = tensor.data.len() / size / ODD_ONES;
+        if let Some((actual, wanted)) = odd.nth(allowed) {
+            return Err(format!("output '{}' has {actual}, not {wanted}", tensor.name));
+        }
+    }
+    Ok(())
+}
+
 /// The number that an element's bytes spell; large 64-bit integers are rounded.
 fn decode(datatype: Datatype, bytes: &[u8]) -> f64 {
     fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
@@ -281,6 +316,30 @@ mod tests {
         };
         let sample = sample(&info.files().unwrap(), &info).unwrap().unwrap();
         sample.check(&mut Fixed(signature(), answer.to_vec()), info.batch.max_rows)
+    }
+
+    #[test]
+    fn devices_may_round_otherwise_but_not_compute_otherwise() {
+        let floats = |values: &[f32]| {
+            let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            Tensors(vec![
+                Tensor::new("y", Datatype::Fp32, vec![1, values.len()], data.into()).unwrap(),
+            ])
+        };
+        let agree = |a: &[f32], b: &[f32]| agree(&floats(a), &floats(b));
+        assert_eq!(agree(&[0.5, 1000.0], &[0.501, 1009.0]), Ok(()));
+        assert_eq!(agree(&[f32::NAN, f32::INFINITY], &[f32::NAN, f32::INFINITY]), Ok(()));
+        for (a, b) in [([0.5, 2.0], [0.5, 2.1]), ([0.5, 2.0], [f32::NAN, 2.0])] {
+            assert!(agree(&a, &b).is_err(), "{a:?} {b:?}");
+        }
+        // One of a hundred may be another class; two are too many.
+        let (mut many, mut other) = ([0.0; 100], [0.0; 100]);
+        other[7] = 3.0;
+        assert_eq!(agree(&many, &other), Ok(()));
+        many[8] = 3.0;
+        assert!(agree(&many, &other).unwrap_err().contains("output 'y'"));
+        assert!(super::agree(&floats(&[1.0]), &floats(&[1.0, 1.0])).is_err());
+        assert!(super::agree(&floats(&[1.0]), &Tensors(Vec::new())).is_err());
     }
 
     #[test]

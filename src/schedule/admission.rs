@@ -9,6 +9,10 @@ use super::state::State;
 use super::types::{Arrival, ModelId, Reject, Time};
 use std::time::Duration;
 
+/// Share of the time until its deadline in which a request must be expected to be served: with a
+/// queue that is just short enough, whatever takes longer than predicted makes all of it late.
+const SURE: f64 = 0.8;
+
 impl Scheduler {
     pub(super) fn admit(&mut self, now: Time, arrival: Arrival) {
         let Arrival { request: id, model, client, rows, priority, deadline, .. } = arrival;
@@ -56,7 +60,7 @@ impl Scheduler {
         if order.priority < Arrival::PRIORITY_DEFAULT || !measured || slow {
             return false;
         }
-        let most = rows_by(&slots, left);
+        let most = rows_by(&slots, left * SURE);
         self.rows_up_to(order, arrival, &slots, most) as f64 > most
     }
 

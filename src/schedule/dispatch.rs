@@ -194,7 +194,7 @@ impl Scheduler {
     fn run(&mut self, now: Time, slot: Slot, (lane, end): (Lane, End), rows: u32) -> bool {
         let parts = self.queue.take(lane, rows, slot.max_rows, end);
         let (model, size) = (lane.model, lane.shape.size);
-        let batch = Batch { id: self.next_batch(), model, size, parts };
+        let batch = Batch { id: self.next_batch(), model, size, parts, repeats: None };
         self.regret(now, &slot, (model, size), batch.rows());
         let Some(adapter) = self.adapters.get_mut(&slot.adapter).filter(|_| batch.rows() > 0)
         else {
@@ -211,7 +211,7 @@ impl Scheduler {
         true
     }
 
-    fn next_batch(&mut self) -> BatchId {
+    pub(super) fn next_batch(&mut self) -> BatchId {
         self.numbers.batch += 1;
         BatchId(self.numbers.batch)
     }

@@ -4,6 +4,7 @@ use super::decision::{Change, Reason};
 use super::scheduler::Scheduler;
 use super::service::{Service, bucket};
 use super::settings::AdapterProfile;
+use super::shadow::SHADOWED;
 use super::state::{Adapter, Replica, State};
 use super::types::{
     Action, AdapterId, Fault, Incarnation, ModelId, Recollection, ReplicaMemory, Time,
@@ -187,7 +188,10 @@ impl Scheduler {
         adapter.replicas.clear();
         let strikes = adapter.strikes;
         let state = mem::replace(&mut adapter.state, State::Idle { since: now });
-        if let Some(batch) = state.batch() {
+        if fault == Fault::WrongAnswer {
+            adapter.trial = SHADOWED;
+        }
+        if let Some(batch) = state.batch().filter(|batch| batch.repeats.is_none()) {
             self.retry(batch, fault);
         }
         let backoff = self.backoff(strikes);

@@ -37,8 +37,11 @@ struct Room {
 impl Scheduler {
     /// What the adapters that are on offer to rows of this model and size.
     pub(super) fn slots(&self, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
-        let on = |adapter: &Adapter| adapter.state.is_on() && self.takes(adapter, model);
-        let on = self.adapters.iter().filter(|(_, adapter)| on(adapter));
+        let on = |(id, adapter): &(&AdapterId, &Adapter)| {
+            let takes = adapter.state.is_on() && self.takes(adapter, model);
+            takes && !self.is_on_trial(**id, adapter, model)
+        };
+        let on = self.adapters.iter().filter(on);
         on.map(|(id, adapter)| self.slot(now, *id, adapter, model, size)).collect()
     }
 

@@ -40,6 +40,7 @@ mod scale;
 mod scheduler;
 mod service;
 mod settings;
+mod shadow;
 mod shares;
 mod spells;
 mod state;

@@ -24,9 +24,14 @@ impl Scheduler {
         if let Some(since) = since {
             self.learn(id, &batch, now.since(since));
         }
+        if batch.repeats.is_some() {
+            self.agreed(id);
+            return self.actions.push_back(Action::Discard { batch: batch.id });
+        }
         if let Some(adapter) = self.adapters.get_mut(&id) {
             adapter.strikes = 0;
         }
+        self.shadow(now, id, &batch);
         let parts = batch.parts.clone();
         self.actions.push_back(Action::Collect { adapter: id, batch });
         for part in parts {
@@ -57,7 +62,8 @@ impl Scheduler {
     ) {
         match failure {
             Failure::Input => {
-                if let Some((_, batch)) = self.finish(now, id, incarnation, batch) {
+                let finished = self.finish(now, id, incarnation, batch);
+                if let Some((_, batch)) = finished.filter(|(_, batch)| batch.repeats.is_none()) {
                     self.bisect(batch);
                 }
             }

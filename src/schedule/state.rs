@@ -26,6 +26,8 @@ pub struct Batch {
     pub size: u8,
     /// What it is made of, in row order.
     pub parts: Vec<Part>,
+    /// The batch that this one repeats, to be compared with it: nothing of it is owed.
+    pub repeats: Option<BatchId>,
 }
 
 impl Batch {
@@ -236,6 +238,8 @@ pub struct AdapterView<'a> {
     /// Models that are loaded.
     pub replicas: &'a BTreeMap<ModelId, Replica>,
     pub last_fault: Option<Fault>,
+    /// Batches in which it must still agree with others before it answers itself.
+    pub trial: u32,
     pub profile: &'a AdapterProfile,
     /// Learned time from spawning the worker to an open device.
     pub cold_start: Option<Duration>,
@@ -280,6 +284,8 @@ pub(super) struct Adapter {
     /// Faults in a row; a batch that succeeds clears them.
     pub(super) strikes: u32,
     pub(super) last_fault: Option<Fault>,
+    /// Batches in which it must still agree with others before it answers itself.
+    pub(super) trial: u32,
     pub(super) replicas: BTreeMap<ModelId, Replica>,
     /// Models that could not be loaded here, and until when that is believed.
     pub(super) refused: BTreeMap<ModelId, Time>,
@@ -318,6 +324,7 @@ impl Adapter {
             alive: Time::default(),
             strikes: 0,
             last_fault: None,
+            trial: 0,
             replicas: BTreeMap::new(),
             refused: BTreeMap::new(),
             crowded: BTreeMap::new(),
@@ -401,6 +408,7 @@ impl Adapter {
             incarnation: self.incarnation,
             replicas: &self.replicas,
             last_fault: self.last_fault,
+            trial: self.trial,
             profile: &self.profile,
             cold_start: self.cold_start.map(Duration::from_secs_f64),
             bytes: self.bytes(),

@@ -49,6 +49,9 @@ pub struct AdapterView {
     pub retry_at_ms: Option<u64>,
     /// The last fault.
     pub fault: Option<String>,
+    /// After a wrong answer: batches in which it must still agree with another adapter before it
+    /// answers beside it.
+    pub trial: u32,
     /// What was last decided about turning it on or off.
     pub last_decision: Option<DecisionView>,
     pub pid: Option<u32>,
@@ -91,6 +94,7 @@ impl From<AdapterEntry> for AdapterView {
             phase: None,
             retry_at_ms: None,
             fault: None,
+            trial: 0,
             last_decision: None,
             pid: None,
             requests: 0,

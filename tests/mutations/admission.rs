@@ -63,4 +63,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "            let drain = self.drain(now);\n            return self.reject(id, Reject::Overload",
         "            let drain = Duration::ZERO;\n            return self.reject(id, Reject::Overload",
     ),
+    mutant(
+        "who is only just in time if all goes well is let in",
+        "admission.rs",
+        "rows_by(&slots, left * SURE)",
+        "rows_by(&slots, left)",
+    ),
 ];

@@ -12,6 +12,7 @@ mod memory;
 mod requests;
 mod routing;
 mod scaling;
+mod shadow;
 mod shares;
 mod waits;
 
@@ -29,12 +30,13 @@ const HANG_MIN: Duration = Duration::from_secs(60);
 const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
-const THEMES: [&[Mutant]; 8] = [
+const THEMES: [&[Mutant]; 9] = [
     requests::MUTANTS,
     adapters::MUTANTS,
     admission::MUTANTS,
     routing::MUTANTS,
     scaling::MUTANTS,
+    shadow::MUTANTS,
     shares::MUTANTS,
     waits::MUTANTS,
     memory::MUTANTS,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const INFER: &str = "/v2/models/digits/infer";
 /// Adapters go on with every eight rows and off as soon as nothing waits.
-pub const QUICK: &str = "[adapters]\npolicy = 'concurrency'\ntarget = 8\n\
+pub const QUICK: &str = "[adapters]\npolicy = 'concurrency'\ntarget_rows = 8\n\
                          scale_down_delay = '50ms'\nscale_to_zero_delay = '50ms'\n";
 
 /// What clients saw in one step up, or in some of them.

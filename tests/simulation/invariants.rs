@@ -100,8 +100,10 @@ impl World {
         }
         let on: Vec<_> = self.scheduler.adapters().filter(|(_, a)| a.state.is_on()).collect();
         let idle = |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. });
-        let all =
-            |a: &AdapterView<'_>| self.models.keys().all(|model| a.replicas.contains_key(model));
+        // Who computed wrongly leaves the work to others.
+        let all = |a: &AdapterView<'_>| {
+            a.trial == 0 && self.models.keys().all(|model| a.replicas.contains_key(model))
+        };
         // Under this goal rows wait for company as long as their target allows.
         let waits = matches!(self.settings.policy, Policy::Cost { goal: Goal::Energy, .. });
         let quick = !waits && self.all_models.values().all(|model| model.delay.is_zero());

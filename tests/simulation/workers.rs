@@ -29,7 +29,8 @@ impl World {
                 self.speaker(adapter, incarnation)?;
                 if failure == Failure::Input {
                     let running = self.workers.get(&adapter).and_then(|w| w.running.clone());
-                    for part in running.iter().flat_map(|batch| &batch.parts) {
+                    let own = running.iter().filter(|batch| batch.repeats.is_none());
+                    for part in own.flat_map(|batch| &batch.parts) {
                         self.ledger.parts.entry(part.request).or_default().2 += 1;
                     }
                 }
@@ -213,10 +214,19 @@ impl World {
 
     fn take(&mut self, adapter: AdapterId, incarnation: Incarnation, batch: Batch) {
         self.check_batch(&batch);
-        for part in &batch.parts {
-            self.ledger.parts.entry(part.request).or_default().0 += 1;
+        match batch.repeats {
+            Some(other) => {
+                let held = self.held.contains_key(&other);
+                assert!(held, "{}: repeats what nobody has just done", self.seed);
+            }
+            None => {
+                for part in &batch.parts {
+                    self.ledger.parts.entry(part.request).or_default().0 += 1;
+                }
+            }
         }
         let (seed, id, model) = (self.seed, batch.id, batch.model);
+        let repeats = batch.repeats.is_some();
         let poisoned = batch.parts.iter().any(|part| self.requests[&part.request].poison);
         let took = self.batch_time(adapter, &batch);
         self.batches.insert(id, batch.clone());
@@ -237,6 +247,8 @@ impl World {
             // The link lives on, the answer comes after the patience has run out.
             let at = self.after(1000, 1500);
             self.post(at, Event::Done { adapter, incarnation, batch });
+        } else if repeats && self.rng.percent(50) {
+            self.post(at, Event::Faulted { adapter, incarnation, fault: Fault::WrongAnswer });
         } else if poisoned {
             let failure = Failure::Input;
             self.post(at, Event::Failed { adapter, incarnation, batch, failure });

@@ -29,8 +29,10 @@ const REFUSED: [&str; 1] = ["overload 22"];
 fn who_cannot_be_answered_in_time_is_told_at_once() {
     // All but the last are due before it.
     assert_eq!(with(&mut crowded(), 150, |_| ()), REFUSED);
-    assert_eq!(with(&mut crowded(), 250, |_| ()), NOTHING);
-    assert_eq!(with(&mut crowded(), 250, |arrival| arrival.rows = 10), REFUSED);
+    // Nor is it sure enough if all goes as predicted.
+    assert_eq!(with(&mut crowded(), 230, |_| ()), REFUSED);
+    assert_eq!(with(&mut crowded(), 300, |_| ()), NOTHING);
+    assert_eq!(with(&mut crowded(), 300, |arrival| arrival.rows = 10), REFUSED);
 }
 
 #[test]
@@ -96,6 +98,6 @@ fn who_can_be_turned_on_counts() {
         for _ in 0..21 {
             bench.request();
         }
-        assert_eq!(with(&mut bench, 150, |_| ()), said);
+        assert_eq!(with(&mut bench, 200, |_| ()), said);
     }
 }

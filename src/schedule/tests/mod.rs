@@ -11,6 +11,7 @@ mod refusals;
 mod requests;
 mod routing;
 mod scale;
+mod shadow;
 mod shares;
 mod states;
 mod thrift;

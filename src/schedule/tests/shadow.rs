@@ -1,0 +1,89 @@
+//! An adapter that computed wrongly is compared with others before it answers again.
+
+use super::memory::OTHER;
+use super::*;
+
+/// The first adapter has computed wrongly and is back; the second served meanwhile.
+fn returned() -> Bench {
+    let mut bench = Bench::pair(2, (10, 11), (100, 110));
+    let incarnation = bench.life(ONE);
+    bench.on(Event::Faulted { adapter: ONE, incarnation, fault: Fault::WrongAnswer });
+    bench.exited(ONE).after(ms(500)).opened(ONE).loaded(ONE, MODEL, &[]);
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
+    bench
+}
+
+#[test]
+fn it_repeats_what_others_answered_until_it_has_agreed_often_enough() {
+    let mut bench = returned();
+    for request in 1..=3 {
+        // It would be far faster.
+        bench.request().check(ONE, "idle", &["run 2"]);
+        assert_eq!(bench.view(ONE).trial, 4 - request);
+        let answer = format!("answer {request}");
+        bench.done(TWO).check(ONE, "busy", &["run 1", "collect 2", &answer]);
+        bench.done(ONE).check(ONE, "idle", &["discard"]);
+    }
+    bench.request().check(ONE, "busy", &["run 1"]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 4"]);
+}
+
+#[test]
+fn it_serves_while_nobody_else_can() {
+    let mut bench = returned();
+    bench.wished(TWO, Wish::Off).exited(TWO).request().check(ONE, "busy", &["run 1"]);
+    bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
+    assert_eq!(bench.view(ONE).trial, 3, "there was nothing to compare with");
+}
+
+#[test]
+fn it_is_not_compared_with_one_that_is_on_trial_too() {
+    let mut bench = returned();
+    let incarnation = bench.life(TWO);
+    bench.on(Event::Faulted { adapter: TWO, incarnation, fault: Fault::WrongAnswer });
+    bench.exited(TWO).after(ms(500)).opened(TWO).loaded(TWO, MODEL, &[]);
+    bench.request().check(ONE, "busy", &["run 1"]);
+    bench.done(ONE).check(TWO, "idle", &["collect 1", "answer 1"]);
+}
+
+#[test]
+fn what_it_repeats_is_owed_to_nobody() {
+    // It fails again.
+    let mut bench = returned();
+    bench.request().done(TWO);
+    let incarnation = bench.life(ONE);
+    bench.on(Event::Faulted { adapter: ONE, incarnation, fault: Fault::WrongAnswer });
+    bench.check(ONE, "stopping", &["kill 1"]);
+    assert_eq!(bench.view(ONE).trial, 3);
+    // The model fails on what the other could do.
+    let mut bench = returned();
+    bench.ask(|arrival| arrival.rows = 6).done(TWO);
+    assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 2)], vec![(1, 2, 2)]));
+    bench.failed(ONE).check(ONE, "idle", &[]);
+    // It dies under a part of a request that goes on.
+    let mut bench = returned();
+    bench.ask(|arrival| arrival.rows = 6).done(TWO).exited(ONE).done(TWO);
+    assert_eq!(bench.parts(TWO), [(1, 4, 2)]);
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_repeated() {
+    let mut bench = returned();
+    bench.request().on(Event::Cancelled { request: RequestId(1) });
+    bench.done(TWO).check(ONE, "idle", &["collect 2"]);
+}
+
+#[test]
+fn it_repeats_only_what_it_can_run() {
+    let mut bench = returned();
+    bench.add(OTHER, profile(2)).load_failed(ONE).loaded(TWO, OTHER, &[]);
+    bench.want(OTHER).check(TWO, "busy", &["run 2"]);
+    bench.done(TWO).check(ONE, "idle", &["collect 2", "answer 1"]);
+}
+
+#[test]
+fn what_it_did_not_do_wrong_puts_nobody_on_trial() {
+    let mut bench = Bench::pair(2, (10, 11), (100, 110));
+    bench.faulted(ONE).exited(ONE).after(ms(500)).opened(ONE).loaded(ONE, MODEL, &[]);
+    bench.request().check(ONE, "busy", &["run 1"]);
+}

@@ -1,0 +1,63 @@
+//! Bugs in whether an adapter is trusted that computed wrongly.
+
+use super::{Mutant, mutant};
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    mutant("who computed wrongly answers at once", "lifecycle.rs", "adapter.trial = SHADOWED;", ""),
+    mutant(
+        "whoever failed is on trial",
+        "lifecycle.rs",
+        "if fault == Fault::WrongAnswer {",
+        "if true {",
+    ),
+    mutant(
+        "who is on trial answers beside others",
+        "shadow.rs",
+        "adapter.trial > 0 && self.adapters.iter().any(trusted)",
+        "false",
+    ),
+    mutant(
+        "who is on trial answers never",
+        "shadow.rs",
+        "adapter.trial > 0 && self.adapters.iter().any(trusted)",
+        "adapter.trial > 0",
+    ),
+    mutant("nothing is repeated", "requests.rs", "        self.shadow(now, id, &batch);\n", ""),
+    mutant(
+        "one on trial is compared with another",
+        "shadow.rs",
+        "self.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0) || !owed",
+        "!owed",
+    ),
+    mutant(
+        "what nobody waits for is repeated",
+        "shadow.rs",
+        "self.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0) || !owed",
+        "self.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0)",
+    ),
+    mutant(
+        "what is not loaded is repeated",
+        "shadow.rs",
+        "a.trial > 0 && a.is_idle() && holds",
+        "a.trial > 0 && a.is_idle()",
+    ),
+    mutant("a trial never ends", "shadow.rs", "adapter.trial.saturating_sub(1)", "adapter.trial"),
+    mutant(
+        "what is repeated is answered again",
+        "requests.rs",
+        "        if batch.repeats.is_some() {",
+        "        if false {",
+    ),
+    mutant(
+        "what is repeated and lost runs again",
+        "lifecycle.rs",
+        "state.batch().filter(|batch| batch.repeats.is_none())",
+        "state.batch()",
+    ),
+    mutant(
+        "what is repeated and fails is told to those who asked",
+        "requests.rs",
+        "finished.filter(|(_, batch)| batch.repeats.is_none())",
+        "finished",
+    ),
+];
