@@ -1,7 +1,7 @@
 use crate::common::images::{SEVEN, digits, output};
 use crate::common::models::package;
 use crate::common::process::{Signal, is_worker, signal};
-use crate::common::{Folder, Server, wait_for, wait_until};
+use crate::common::{Folder, Server, Setup, tell, wait_for, wait_until};
 use crate::growth::clients;
 use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
 use crate::numbers::INFER;
@@ -147,4 +147,40 @@ fn rows_that_do_not_fit_together_run_in_halves() {
     assert!(data.iter().all(|value| (value.as_f64().unwrap() - 0.5).abs() < 1e-4));
     let decisions = server.get("/api/decisions").text();
     assert!(decisions.contains("its memory was full"), "{decisions}");
+}
+
+/// Lets the kernel say something of a device; not everybody may.
+fn let_the_kernel_speak() -> bool {
+    std::fs::write("/sys/class/mem/null/uevent", "change").is_ok()
+}
+
+/// What the kernel says of any device stands for what it says of a card, and the file of a driver
+/// for the card.
+#[test]
+fn a_card_that_is_pulled_out_and_put_back_is_noticed() {
+    let Some(machine) = Machine::get() else { return };
+    if !let_the_kernel_speak() {
+        return tell("SKIPPED: this user may not make the kernel speak of devices");
+    }
+    let folder = Folder::new();
+    let copy = |(n, driver): (usize, &str)| {
+        folder.write(&format!("{n}.json"), std::fs::read(driver).expect("the driver's file"))
+    };
+    let drivers: Vec<_> = machine.drivers().split(':').enumerate().map(copy).collect();
+    let paths: Vec<_> = drivers.iter().map(|path| path.display().to_string()).collect();
+    let config = "[test]\nall_uevents = true";
+    let server = Setup::software(&paths.join(":"), machine.cache()).config(config).start();
+    let ids = adapters(&server);
+    let card = ids.last().expect("three adapters");
+    let pulled = drivers.last().expect("three drivers");
+    let file = std::fs::read(pulled).expect("the driver's file");
+    std::fs::remove_file(pulled).expect("it is ours");
+    assert!(let_the_kernel_speak());
+    let reason = || server.adapter(card)["reason"].as_str().map(str::to_owned);
+    let told = wait_until("it is noticed that it is gone", START, reason);
+    assert!(told.contains("not in the machine"), "{told}");
+    assert_eq!(ids.iter().filter(|id| server.adapter(id)["reason"].is_string()).count(), 1);
+    std::fs::write(pulled, file).expect("it is ours");
+    assert!(let_the_kernel_speak());
+    wait_for("it is noticed that it is back", START, || reason().is_none());
 }
