@@ -7,13 +7,14 @@ use crate::adapter::entry::warn_of_unknown;
 use crate::adapter::list;
 use crate::adapter::select::select;
 use crate::api::keys::{self, KeyRing, Keys, Scope};
-use crate::api::{self, ApiLimits};
+use crate::api::tls::{self, Tls};
+use crate::api::{self, ApiLimits, Current};
 use crate::config::{AdapterArgs, Config, Limits, LogFormat, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, Library};
 use crate::model::{Found, Registry, Repository, onnx, table};
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Settings};
-use crate::signals::{Hangups, Signals};
+use crate::signals::{Followed, Signals};
 use crate::simulate::{self, SimulateArgs};
 use crate::telemetry::{Recorder, Snapshot, Traces};
 use crate::top::{self, TopArgs};
@@ -26,9 +27,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-
-/// How often the file of keys is looked at.
-const KEYS_POLL: Duration = Duration::from_secs(2);
 
 /// Elastic model serving on every GPU in the box
 #[derive(Parser)]
@@ -174,20 +172,20 @@ async fn serve_until_told(
 ) -> anyhow::Result<()> {
     // Before anyone can know that the server is there, and end it.
     let mut signals = Signals::catch()?;
+    let (keys, tls) = (keys_in_force(&config)?, tls_in_force(&config)?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let names: Vec<_> = catalogue.served().map(|model| model.name.clone()).collect();
     let (engine, mut driver) = engine::start(engine_config(&config)?, catalogue, library)?;
-    tracing::info!("serving {} on http://{address}", listed(&names));
+    tracing::info!("serving {} on {scheme}://{address}", listed(&names));
     tokio::spawn(terminal.follow(engine.snapshots()));
     if config.models.is_some() && !config.models_poll.is_zero() {
         tokio::spawn(engine.clone().follow_repository(config.models_poll));
     }
     let stop = CancellationToken::new();
-    let ring = KeyRing::new(read_keys(&config)?);
-    tokio::spawn(follow_keys(ring.clone(), config.clone(), Hangups::catch()?));
-    let limits = api_limits(&config, ring);
+    let limits = api_limits(&config, keys, tls);
     let stopping = stop.clone().cancelled_owned();
     let mut serving = tokio::spawn(api::serve(listener, engine.clone(), traces, limits, stopping));
     tokio::select! {
@@ -288,7 +286,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn api_limits(config: &Config, keys: KeyRing) -> ApiLimits {
+fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
     let limits = &config.limits;
     ApiLimits {
         body_bytes_max: limits.body_bytes,
@@ -301,6 +299,7 @@ fn api_limits(config: &Config, keys: KeyRing) -> ApiLimits {
         write_timeout: limits.write_timeout,
         shutdown_grace: limits.shutdown_grace,
         keys,
+        tls,
         hosts: config.hosts.clone(),
         access_log: config.telemetry.access_log,
     }
@@ -311,29 +310,29 @@ fn read_keys(config: &Config) -> anyhow::Result<Keys> {
     config.keys.as_ref().map_or_else(|| Ok(Keys::one(one)), |path| Keys::read(path, one))
 }
 
-/// Reads the file of keys again when it changes, or when SIGHUP says so. One that cannot be read
-/// changes nothing.
-async fn follow_keys(ring: KeyRing, config: Config, mut hangups: Hangups) {
-    let changed = || std::fs::metadata(config.keys.as_ref()?).ok()?.modified().ok();
-    let mut seen = changed();
-    loop {
-        let told = tokio::select! {
-            () = hangups.next() => true,
-            () = tokio::time::sleep(KEYS_POLL) => false,
-        };
-        let now = changed();
-        if now == seen && !told {
-            continue;
-        }
-        seen = now;
-        match read_keys(&config) {
-            Ok(keys) => {
-                ring.replace(keys);
-                tracing::info!("the API keys are read again");
-            }
-            Err(error) => tracing::error!("the API keys stay as they were: {error:#}"),
-        }
-    }
+/// What `read` gives now, and again when one of the files changes.
+fn followed<T: Send + Sync + 'static>(
+    what: &'static str,
+    files: Vec<PathBuf>,
+    read: impl Fn() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<Current<T>> {
+    let files = Followed::new(files)?;
+    let current = Current::new(read()?);
+    let kept = current.clone();
+    tokio::spawn(files.follow(what, move || read().map(|new| kept.replace(new))));
+    Ok(current)
+}
+
+fn keys_in_force(config: &Config) -> anyhow::Result<KeyRing> {
+    let (files, config) = (config.keys.iter().cloned().collect(), config.clone());
+    followed("the API keys", files, move || read_keys(&config))
+}
+
+fn tls_in_force(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Some((certificate, key)) = config.tls.files() else { return Ok(None) };
+    let files = vec![certificate.clone(), key.clone()];
+    let read = move || tls::read(&certificate, &key);
+    followed("the certificate and its key", files, read).map(Some)
 }
 
 #[allow(clippy::print_stderr, reason = "the key is not for where stdout goes")]

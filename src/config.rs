@@ -8,12 +8,14 @@ mod args;
 mod limits;
 mod telemetry;
 mod test_options;
+mod tls;
 
 pub use adapters::{Adapters, PolicyName};
 pub use args::{AdapterArgs, ServeArgs};
 pub use limits::{Limits, Workers};
 pub use telemetry::{LogFormat, Telemetry};
 pub use test_options::TestOptions;
+pub use tls::Tls;
 
 use crate::folders;
 use anyhow::{Context, ensure};
@@ -48,6 +50,7 @@ pub struct Config {
     /// are still given.
     #[serde(with = "humantime_serde")]
     pub slo: Duration,
+    pub tls: Tls,
     pub adapters: Adapters,
     pub limits: Limits,
     pub workers: Workers,
@@ -69,6 +72,7 @@ impl Default for Config {
             cache_dir: folders::user_cache(),
             runtime_dir: folders::user_runtime(),
             slo: Duration::from_millis(100),
+            tls: Tls::default(),
             adapters: Adapters::default(),
             limits: Limits::default(),
             workers: Workers::default(),
@@ -128,6 +132,8 @@ impl Config {
         self.models = args.models.or(self.models.take());
         self.api_key = args.api_key.or(self.api_key.take());
         self.keys = args.keys.or(self.keys.take());
+        self.tls.certificate = args.tls_certificate.or(self.tls.certificate.take());
+        self.tls.key = args.tls_key.or(self.tls.key.take());
         self.allow_remote |= args.allow_remote;
         set(&mut self.telemetry.log_format, args.log_format);
         self.telemetry.access_log |= args.access_log;
@@ -150,6 +156,7 @@ impl Config {
             self.api_key.as_deref() != Some(""),
             "api_key is empty: leave it out, or set a key"
         );
+        self.tls.check()?;
         self.limits.check()?;
         self.test.check()?;
         self.telemetry.check()?;
@@ -209,6 +216,8 @@ mod tests {
             ("[adapters]\nonly = ['a']\nexclude = ['a']", "both adapters.only"),
             ("listen = '0.0.0.0:8000'", "set api_key or keys, or allow_remote"),
             ("api_key = ''", "api_key is empty"),
+            ("[tls]\nkey = 'k.pem'", "tls.key is set, but tls.certificate is not"),
+            ("[tls]\ncertificate = 'c.pem'", "tls.certificate is set, but tls.key is not"),
             ("[limits]\nheld_bytes = 5", "could never be served"),
             ("[limits]\nconnections = 0", "limits.connections is 0"),
             ("[workers]\nsilence = '1ms'", "workers.silence"),

@@ -1,6 +1,58 @@
 //! What the operating system tells a server: to stop, or to read its files again.
 
 use anyhow::Context;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// How often files are looked at.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Files that are read again when one of them changes, or when SIGHUP says so.
+pub(crate) struct Followed {
+    files: Vec<PathBuf>,
+    /// When each was written, as last seen.
+    seen: Vec<Option<SystemTime>>,
+    hangups: Hangups,
+}
+
+impl Followed {
+    /// To be made before the files are read, so that no change is missed.
+    ///
+    /// # Errors
+    /// If signals cannot be caught.
+    pub(crate) fn new(files: Vec<PathBuf>) -> anyhow::Result<Followed> {
+        let seen = written(&files);
+        Ok(Followed { files, seen, hangups: Hangups::catch()? })
+    }
+
+    /// Calls `reread` whenever it is due. `what` is in the files, for the log; if it cannot be
+    /// read, nothing changes.
+    pub(crate) async fn follow(
+        mut self,
+        what: &'static str,
+        reread: impl Fn() -> anyhow::Result<()>,
+    ) {
+        loop {
+            let told = tokio::select! {
+                () = self.hangups.next() => true,
+                () = tokio::time::sleep(POLL) => false,
+            };
+            let now = written(&self.files);
+            if now == self.seen && !told {
+                continue;
+            }
+            self.seen = now;
+            match reread() {
+                Ok(()) => tracing::info!("{what} are read again"),
+                Err(error) => tracing::error!("{what} stay as they were: {error:#}"),
+            }
+        }
+    }
+}
+
+fn written(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
+    files.iter().map(|file| std::fs::metadata(file).ok()?.modified().ok()).collect()
+}
 
 /// The signals that ask the server to stop; caught as long as this exists.
 #[cfg(unix)]

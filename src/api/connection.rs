@@ -34,6 +34,17 @@ impl Connection {
         Connection { stream, write_timeout, stalled: None, lingering: None, finished: false }
     }
 
+    /// Waits for the client's first byte and leaves it unread; `None` if there will be none.
+    ///
+    /// # Errors
+    /// If the connection breaks.
+    pub(crate) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let there = self.stream.peek(&mut first).await?;
+        let [byte] = first;
+        Ok((there > 0).then_some(byte))
+    }
+
     /// Passes a write on; one that waits for longer than the timeout is an error.
     fn watch<T>(
         &mut self,

@@ -4,10 +4,10 @@
 //! Keys are random (`concertina key` makes them), so that a plain hash is enough: a slow one only
 //! helps where keys can be guessed.
 
+use crate::api::current::Current;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// Bytes of a hash.
 const HASH: usize = 32;
@@ -128,24 +128,8 @@ fn parse(text: &str) -> anyhow::Result<Vec<Key>> {
     file.key.into_iter().map(key).collect()
 }
 
-/// The keys in force; clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct KeyRing(Arc<RwLock<Arc<Keys>>>);
-
-impl KeyRing {
-    pub fn new(keys: Keys) -> KeyRing {
-        KeyRing(Arc::new(RwLock::new(Arc::new(keys))))
-    }
-
-    /// From now on these.
-    pub fn replace(&self, keys: Keys) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-    }
-
-    pub(crate) fn current(&self) -> Arc<Keys> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+/// The keys in force.
+pub type KeyRing = Current<Keys>;
 
 /// A new random key, and what to put into the file of keys for it.
 ///

@@ -1,6 +1,7 @@
 //! Every bound of the HTTP side, each with its unit and its reason.
 
 use crate::api::keys::KeyRing;
+use crate::api::tls::Tls;
 use std::time::Duration;
 
 /// What a client may ask of the HTTP side. Defaults live in the configuration.
@@ -17,7 +18,8 @@ pub struct ApiLimits {
     pub event_streams_max: usize,
     /// Largest request head (request line and headers), in bytes; a larger one is answered 431.
     pub headers_bytes_max: usize,
-    /// How long a request head may take; also how long a kept-alive connection may stay idle.
+    /// How long a request head may take; also how long a kept-alive connection may stay idle, and
+    /// how long a TLS handshake may take.
     pub header_timeout: Duration,
     /// How long a whole request body may take; answered 408 when it passes.
     pub body_timeout: Duration,
@@ -27,6 +29,8 @@ pub struct ApiLimits {
     pub shutdown_grace: Duration,
     /// Who may do what; every route but health and the static page asks.
     pub keys: KeyRing,
+    /// The server's certificate; without it HTTP is spoken in clear.
+    pub tls: Option<Tls>,
     /// Host names, without port, that a browser may reach this server by, besides IP addresses,
     /// single-label names, `*.local`, `*.internal` and `*.localhost`.
     pub hosts: Vec<String>,

@@ -9,6 +9,7 @@ mod answer;
 mod binary;
 mod body;
 mod connection;
+mod current;
 mod events;
 mod extensions;
 mod guard;
@@ -21,7 +22,9 @@ mod request;
 mod respond;
 mod routes;
 mod server;
+pub mod tls;
 mod web;
 
+pub use current::Current;
 pub use limits::ApiLimits;
 pub use server::serve;

@@ -3,12 +3,16 @@
 //! Over the connection cap a client is told so: a few more connections are taken only to answer
 //! 503, and beyond those a connection is closed at once. Waiting in the accept queue instead
 //! would leave clients and health checks without any answer.
+//!
+//! A TLS handshake is made by the task of its connection, within its time: whoever is slow or
+//! fails there is in nobody's way.
 
 use crate::api::access::{Access, Caller};
 use crate::api::connection::Connection;
 use crate::api::limits::ApiLimits;
 use crate::api::respond::{Response, render};
 use crate::api::routes::{Api, routes};
+use crate::api::tls::{self, Hello, Tls};
 use crate::engine::EngineHandle;
 use crate::error::Error;
 use crate::telemetry::Traces;
@@ -17,16 +21,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -74,7 +80,7 @@ async fn run<S>(
     S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
-    let mut server = Server::new(service, limits);
+    let mut server = Server::new(service, limits, &closing);
     server.accept_until(&listener, shutdown).await;
     // New clients are turned away by the system from here on.
     drop(listener);
@@ -85,10 +91,9 @@ async fn run<S>(
 /// The connections, and what they share.
 struct Server<S> {
     service: S,
-    http: http1::Builder,
-    refusal: http1::Builder,
-    write_timeout: Duration,
-    access_log: bool,
+    /// How those within the cap are treated, and those over it.
+    served: Manner,
+    refused: Manner,
     slots: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     graceful: GracefulShutdown,
@@ -100,16 +105,14 @@ where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
-    fn new(service: S, limits: &ApiLimits) -> Server<S> {
+    fn new(service: S, limits: &ApiLimits, closing: &CancellationToken) -> Server<S> {
         let slots = limits.connections_max.min(Semaphore::MAX_PERMITS);
-        let mut refusal = http_builder(limits, REFUSAL_TIMEOUT);
-        refusal.keep_alive(false);
+        let served = Manner::new(limits, limits.header_timeout, closing);
+        let refused = Manner::new(limits, REFUSAL_TIMEOUT, closing).for_one_exchange();
         Server {
             service,
-            http: http_builder(limits, limits.header_timeout),
-            refusal,
-            write_timeout: limits.write_timeout,
-            access_log: limits.access_log,
+            served,
+            refused,
             slots: Arc::new(Semaphore::new(slots)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             graceful: GracefulShutdown::new(),
@@ -131,15 +134,13 @@ where
         }
     }
 
-    fn take(&mut self, stream: TcpStream, address: SocketAddr) {
-        let caller = Caller { address, is_logged: self.access_log };
+    fn take(&mut self, stream: TcpStream, client: SocketAddr) {
         if let Ok(slot) = self.slots.clone().try_acquire_owned() {
-            let (http, service) = (self.http.clone(), self.service.clone());
-            let service = Access::new(service, caller);
-            self.spawn(stream, &http, service, slot);
+            let (manner, service) = (self.served.clone(), self.service.clone());
+            self.spawn(stream, client, manner, service, slot);
         } else if let Ok(slot) = self.refusals.clone().try_acquire_owned() {
-            let http = self.refusal.clone();
-            self.spawn(stream, &http, Access::new(service_fn(refuse), caller), slot);
+            let manner = self.refused.clone();
+            self.spawn(stream, client, manner, service_fn(refuse), slot);
         } else {
             debug!("closed a connection over the cap without an answer");
         }
@@ -148,19 +149,17 @@ where
     fn spawn<T>(
         &mut self,
         stream: TcpStream,
-        http: &http1::Builder,
+        client: SocketAddr,
+        manner: Manner,
         service: T,
         slot: OwnedSemaphorePermit,
     ) where
         T: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
         T: Send + 'static,
     {
-        let stream = TokioIo::new(Connection::new(stream, self.write_timeout));
-        let connection = self.graceful.watch(http.serve_connection(stream, service));
+        let watcher = self.graceful.watcher();
         self.connections.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection broke off");
-            }
+            manner.serve(stream, client, service, watcher).await;
             drop(slot);
         });
     }
@@ -176,18 +175,92 @@ where
     }
 }
 
-fn http_builder(limits: &ApiLimits, header_timeout: Duration) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_header_size(limits.headers_bytes_max)
-        .max_buf_size(BUFFER_BYTES_MAX.max(limits.headers_bytes_max));
-    http
+/// How a connection is treated.
+#[derive(Clone)]
+struct Manner {
+    http: http1::Builder,
+    tls: Option<Tls>,
+    /// For the handshake, and then for the head of each request.
+    timeout: Duration,
+    write_timeout: Duration,
+    access_log: bool,
+    /// Cancelled when shutdown begins.
+    closing: CancellationToken,
+}
+
+impl Manner {
+    fn new(limits: &ApiLimits, timeout: Duration, closing: &CancellationToken) -> Manner {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(timeout)
+            .max_header_size(limits.headers_bytes_max)
+            .max_buf_size(BUFFER_BYTES_MAX.max(limits.headers_bytes_max));
+        Manner {
+            http,
+            tls: limits.tls.clone(),
+            timeout,
+            write_timeout: limits.write_timeout,
+            access_log: limits.access_log,
+            closing: closing.clone(),
+        }
+    }
+
+    fn for_one_exchange(mut self) -> Manner {
+        self.http.keep_alive(false);
+        self
+    }
+
+    /// Serves a connection to its end.
+    async fn serve<T>(self, stream: TcpStream, client: SocketAddr, service: T, watcher: Watcher)
+    where
+        T: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
+        T: Send + 'static,
+    {
+        let stream = Connection::new(stream, self.write_timeout);
+        let caller = Caller { address: client, is_logged: self.access_log };
+        let service = Access::new(service, caller);
+        let Some(tls) = &self.tls else { return self.speak(stream, service, watcher).await };
+        match self.greet(tls, stream).await {
+            Some(Hello::Tls(stream)) => self.speak(stream, service, watcher).await,
+            Some(Hello::Plain(stream)) => {
+                let service = Access::new(service_fn(ask_for_tls), caller);
+                self.for_one_exchange().speak(stream, service, watcher).await;
+            }
+            None => {}
+        }
+    }
+
+    /// The handshake. One that fails is the client's own affair.
+    async fn greet(&self, tls: &Tls, stream: Connection) -> Option<Hello> {
+        let greeting = timeout(self.timeout, tls::greet(tls, stream));
+        match self.closing.run_until_cancelled(greeting).await? {
+            Ok(Ok(hello)) => return Some(hello),
+            Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+            Err(_) => debug!("a TLS handshake took too long"),
+        }
+        None
+    }
+
+    /// HTTP, until the connection ends.
+    async fn speak<I, T>(&self, stream: I, service: T, watcher: Watcher)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
+    {
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            debug!(%error, "a connection broke off");
+        }
+    }
 }
 
 async fn refuse(_: Request<Incoming>) -> Result<Response, Infallible> {
     let error = Error::unavailable("all connections are taken; try again soon");
     Ok(render(Err(error.retry_after(REFUSAL_RETRY).into())))
+}
+
+async fn ask_for_tls(_: Request<Incoming>) -> Result<Response, Infallible> {
+    Ok(render(Err(Error::malformed("this server speaks TLS: ask it by https://").into())))
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {

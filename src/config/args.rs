@@ -54,6 +54,12 @@ pub struct ServeArgs {
     /// TOML file of API keys, each with what it may do; see `concertina key`
     #[arg(long, env = "CONCERTINA_KEYS", value_name = "FILE")]
     pub keys: Option<PathBuf>,
+    /// PEM file of the server's certificate, and those up to its authority; HTTPS is spoken with it
+    #[arg(long, env = "CONCERTINA_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key
+    #[arg(long, env = "CONCERTINA_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Listen beyond loopback without an API key
     #[arg(long, env = "CONCERTINA_ALLOW_REMOTE")]
     pub allow_remote: bool,

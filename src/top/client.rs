@@ -1,22 +1,21 @@
 //! Asks the server over HTTP, on a thread of its own so that keys answer at once.
 
-use super::text::{clean, span};
+use super::http::{Answer, Http};
+use super::text::clean;
 use super::view::{History, Id, Sample, Snapshot};
-use anyhow::{Context, bail};
-use reqwest::blocking::{Client as Http, RequestBuilder, Response};
-use reqwest::{StatusCode, Url};
+use anyhow::{Context, ensure};
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::fmt;
-use std::io::Read;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
+use url::{Position, Url};
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Largest answer that is read.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Reports that the view has not looked at, and wishes that the client has not sent.
 const REPORTS_MAX: usize = 16;
 const WISHES_MAX: usize = 16;
@@ -93,15 +92,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(url: &str, key: Option<&str>) -> anyhow::Result<Client> {
+    /// The server at this URL; see [`Http::new`] for `ca`.
+    ///
+    /// # Errors
+    /// If it is no URL of a server.
+    pub(crate) fn new(url: &str, key: Option<&str>, ca: Option<&Path>) -> anyhow::Result<Client> {
         let base = Url::parse(url).with_context(|| format!("{} is no URL", clean(url)))?;
-        if base.scheme() != "http" || base.host().is_none() {
-            bail!("{} is no http:// URL with a host; TLS is left to a proxy", clean(url));
-        }
-        // The key is for this server alone: neither a proxy nor a redirect may get it.
-        let http = Http::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        let http = http.connect_timeout(CONNECT_PATIENCE).timeout(ANSWER_PATIENCE);
-        let http = http.build().context("cannot make an HTTP client")?;
+        ensure!(base.has_host(), "{} names no host", clean(url));
+        let http = Http::new(&base, ca)?;
         Ok(Client { http, base, key: key.filter(|key| !key.is_empty()).map(str::to_owned) })
     }
 
@@ -113,24 +111,37 @@ impl Client {
     }
 
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Trouble> {
-        let answer = ask(self.with_key(self.http.get(self.at(&["api", "snapshot"]))))?;
-        read(self.granted(answer)?)
+        let answer = self.ask(Method::GET, &["api", "snapshot"], String::new())?;
+        read(&self.granted(answer)?)
     }
 
     /// The server's samples of the last minutes; none of a server that keeps none.
     pub(crate) fn history(&self) -> Result<Vec<Sample>, Trouble> {
-        let answer = ask(self.with_key(self.http.get(self.at(&["api", "history"]))))?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        let answer = self.ask(Method::GET, &["api", "history"], String::new())?;
+        if answer.status == StatusCode::NOT_FOUND {
             return Ok(Vec::new());
         }
-        read(self.granted(answer)?).map(|history: History| history.samples)
+        read(&self.granted(answer)?).map(|history: History| history.samples)
     }
 
     fn set_mode(&self, wish: &Wish) -> Result<(), Trouble> {
-        let url = self.at(&["api", "adapters", wish.adapter.raw()]);
         let body = serde_json::json!({ "mode": wish.mode.as_str() }).to_string();
-        let request = self.http.post(url).header("content-type", "application/json").body(body);
-        self.granted(ask(self.with_key(request))?).map(drop)
+        let answer = self.ask(Method::POST, &["api", "adapters", wish.adapter.raw()], body)?;
+        self.granted(answer).map(drop)
+    }
+
+    fn ask(&self, method: Method, path: &[&str], body: String) -> Result<Answer, Trouble> {
+        let host = &self.base[Position::BeforeHost..Position::AfterPort];
+        let request = Request::builder().method(method).uri(self.at(path).path());
+        let request = request.header(HOST, host).header(CONNECTION, "close");
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let request = match &self.key {
+            Some(key) => request.header(AUTHORIZATION, format!("Bearer {key}")),
+            None => request,
+        };
+        let request = request.body(Full::from(body)).context("this cannot be asked");
+        let answer = request.and_then(|request| self.http.exchange(request));
+        answer.map_err(|error| Trouble::Other(why(&error)))
     }
 
     /// The URL of a path, its segments percent-encoded.
@@ -144,23 +155,16 @@ impl Client {
         url
     }
 
-    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
-    }
-
     /// The answer if it is a success, else what the server says is wrong.
-    fn granted(&self, answer: Response) -> Result<Response, Trouble> {
-        let status = answer.status();
+    fn granted(&self, answer: Answer) -> Result<Answer, Trouble> {
+        let status = answer.status;
         if status == StatusCode::UNAUTHORIZED {
             return Err(Trouble::Key { given: self.key.is_some() });
         }
         if status.is_success() {
             return Ok(answer);
         }
-        let said: serde_json::Value = read(answer).unwrap_or_default();
+        let said: serde_json::Value = read(&answer).unwrap_or_default();
         let said = said.get("error").and_then(serde_json::Value::as_str).map(clean);
         Err(Trouble::Other(match said {
             Some(said) => format!("{said} ({})", status.as_u16()),
@@ -170,30 +174,15 @@ impl Client {
     }
 }
 
-fn ask(request: RequestBuilder) -> Result<Response, Trouble> {
-    request.send().map_err(|error| Trouble::Other(why(&error)))
-}
-
-fn read<T: DeserializeOwned>(answer: Response) -> Result<T, Trouble> {
-    let mut body = Vec::new();
-    let got = answer.take(ANSWER_BYTES_MAX).read_to_end(&mut body);
-    got.map_err(|error| Trouble::Other(clean(&format!("the answer broke off: {error}"))))?;
-    serde_json::from_slice(&body)
+fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Trouble> {
+    serde_json::from_slice(&answer.body)
         .map_err(|error| Trouble::Other(clean(&format!("this is no concertina: {error}"))))
 }
 
 /// The cause alone: what was asked of whom stands on the screen already.
-fn why(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        let patience = if error.is_connect() { CONNECT_PATIENCE } else { ANSWER_PATIENCE };
-        return format!("no answer within {}", span(patience.as_secs_f64() * 1000.0));
-    }
-    let mut cause: &dyn Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
+fn why(error: &anyhow::Error) -> String {
     // As in `Connection refused (os error 111)`: the number helps nobody here.
-    let words = cause.to_string();
+    let words = error.root_cause().to_string();
     clean(words.split(" (os error").next().unwrap_or_default())
 }
 
@@ -263,8 +252,12 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
+
+    fn client(url: &str, key: Option<&str>) -> anyhow::Result<Client> {
+        Client::new(url, key, None)
+    }
 
     fn id(raw: &str) -> Id {
         serde_json::from_value(raw.into()).unwrap()
@@ -299,9 +292,10 @@ mod tests {
 
     #[test]
     fn urls_are_checked_and_paths_encoded() {
-        assert!(Client::new("nonsense", None).is_err());
-        assert!(Client::new("https://localhost", None).is_err());
-        let client = Client::new("http://user:pw@[::1]:8/base/?q#f", None).unwrap();
+        for wrong in ["nonsense", "ftp://localhost", "http:/x:y"] {
+            assert!(client(wrong, None).is_err(), "{wrong}");
+        }
+        let client = client("http://user:pw@[::1]:8/base/?q#f", None).unwrap();
         assert_eq!(client.place(), "[::1]:8");
         let url = client.at(&["api", "adapters", "a/b?c#d e%"]);
         assert_eq!(url.path(), "/base/api/adapters/a%2Fb%3Fc%23d%20e%25");
@@ -311,7 +305,7 @@ mod tests {
     #[test]
     fn a_wish_is_posted_with_the_key() {
         let (url, serving) = server(vec![http("200 OK", "{}")]);
-        let client = Client::new(&url, Some("secret")).unwrap();
+        let client = client(&url, Some("secret")).unwrap();
         let wish = Wish { adapter: id("pci-0000:01:00.0"), mode: Mode::Off };
         client.set_mode(&wish).unwrap();
         let asked = serving.join().unwrap().concat();
@@ -329,7 +323,7 @@ mod tests {
             http("200 OK", "<html>"),
         ];
         let (url, serving) = server(answers);
-        let client = Client::new(&url, None).unwrap();
+        let client = client(&url, None).unwrap();
         assert_eq!(client.snapshot(), Err(Trouble::Key { given: false }));
         let words: Vec<_> = (0..3).map(|_| client.snapshot().unwrap_err().to_string()).collect();
         assert_eq!(words.first().unwrap(), "not \u{fffd}[31mnow (409)");
@@ -346,7 +340,7 @@ mod tests {
         let (url, serving) =
             server(vec![at(1000), past.clone(), at(2000), at(9000), past.clone(), at(10), past]);
         let (reports, reported) = mpsc::sync_channel(REPORTS_MAX);
-        let client = Client::new(&url, None).unwrap();
+        let client = client(&url, None).unwrap();
         let mut follower = Follower { client, reports, sampled_ms: None };
         for _ in 0..4 {
             assert!(follower.poll().is_ok());

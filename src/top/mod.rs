@@ -1,7 +1,7 @@
 //! `concertina top`: a running server in a terminal, as it is now and lately was.
 //!
 //! * [`view`] reads what the server says, and takes no harm from it; [`text`] measures words
-//! * [`client`] asks the server, on a thread of its own
+//! * [`client`] asks the server, on a thread of its own, over [`http`]
 //! * [`app`] is what is shown and what keys do, with [`history`] for the last minutes; pure
 //! * [`draw`] lays a frame out, with [`table`], [`panes`] and [`look`]
 
@@ -9,6 +9,7 @@ mod app;
 mod client;
 mod draw;
 mod history;
+mod http;
 mod look;
 mod panes;
 mod signal;
@@ -26,6 +27,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::terminal;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
@@ -50,6 +52,9 @@ pub(crate) struct TopArgs {
     /// The server's API key
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// PEM file of the authority whose certificate the server has, where this system knows none
+    #[arg(long, env = "CONCERTINA_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// How often to look
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     interval: Duration,
@@ -70,7 +75,7 @@ impl TopArgs {
 
 /// Shows the server until told to quit; if the view is not live, gives one frame to be printed.
 pub(crate) fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
-    let client = Client::new(&args.url, args.api_key.as_deref())?;
+    let client = Client::new(&args.url, args.api_key.as_deref(), args.ca.as_deref())?;
     if args.is_live() {
         return live(client, args).map(|()| None);
     }

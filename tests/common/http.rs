@@ -62,8 +62,8 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) 
 }
 
 /// A connection that stays open between requests.
-pub struct Connection {
-    reader: BufReader<TcpStream>,
+pub struct Connection<S = TcpStream> {
+    reader: BufReader<S>,
 }
 
 impl Connection {
@@ -74,7 +74,27 @@ impl Connection {
         stream.set_read_timeout(Some(HANG * 2))?;
         stream.set_write_timeout(Some(HANG))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { reader: BufReader::new(stream) })
+        Ok(Connection::over(stream))
+    }
+
+    /// Whether there are bytes that nobody asked for.
+    pub fn has_more(&mut self) -> bool {
+        let _ = self.reader.get_ref().set_read_timeout(Some(Duration::from_millis(50)));
+        matches!(self.reader.read(&mut [0]), Ok(1))
+    }
+
+    pub fn into_stream(self) -> TcpStream {
+        self.reader.into_inner()
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    pub fn over(stream: S) -> Connection<S> {
+        Connection { reader: BufReader::new(stream) }
+    }
+
+    pub fn get_ref(&self) -> &S {
+        self.reader.get_ref()
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -130,11 +150,5 @@ impl Connection {
             Ok(count) => count == 0,
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
         }
-    }
-
-    /// Whether there are bytes that nobody asked for.
-    pub fn has_more(&mut self) -> bool {
-        let _ = self.reader.get_ref().set_read_timeout(Some(Duration::from_millis(50)));
-        matches!(self.reader.read(&mut [0]), Ok(1))
     }
 }

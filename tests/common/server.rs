@@ -161,7 +161,7 @@ impl Log {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let named =
-                    line.split_once("serving ").and_then(|(_, rest)| rest.split_once("http://"));
+                    line.split_once("serving ").and_then(|(_, rest)| rest.split_once("://"));
                 // In a log of JSON more follows.
                 let address = |rest: &str| {
                     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));

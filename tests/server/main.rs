@@ -29,5 +29,7 @@ mod repository;
 mod simulate;
 /// Metrics, traces, logs, history, and the load maker.
 mod telemetry;
+/// HTTPS: certificates, handshakes, and files that change.
+mod tls;
 /// The README's tour and the protocol as clients use it.
 mod tour;

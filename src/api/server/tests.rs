@@ -4,10 +4,14 @@ use super::*;
 use crate::api::keys::KeyRing;
 use crate::api::respond::document;
 use bytes::Bytes;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 use warp::Filter;
 
 /// Far larger than what the sockets' buffers hold.
@@ -25,6 +29,7 @@ fn limits() -> ApiLimits {
         write_timeout: Duration::from_secs(1),
         shutdown_grace: Duration::from_secs(20),
         keys: KeyRing::default(),
+        tls: None,
         hosts: vec![],
         access_log: false,
     }
@@ -132,6 +137,36 @@ async fn clients_that_do_not_read_are_dropped() {
     let _deaf = send(running.address, "GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await;
     get_until(running.address, "HTTP/1.1 503").await;
     get_until(running.address, "HTTP/1.1 200").await;
+}
+
+/// A certificate for `localhost`, and a client that trusts it.
+fn secure() -> (Tls, TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone());
+    let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let server = server.with_single_cert(vec![made.cert.into()], key).unwrap();
+    let client = ClientConfig::builder_with_provider(provider);
+    let client = client.with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    (Tls::new(server), Arc::new(client).into())
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_are_dropped_over_tls_as_well() {
+    let (tls, connector) = secure();
+    let running = start(ApiLimits { tls: Some(tls), ..limits() }).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let mut deaf = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    deaf.write_all(b"GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(limits().write_timeout * 3).await;
+    let mut got = Vec::new();
+    // It ends without a word.
+    assert!(deaf.read_to_end(&mut got).await.is_err());
+    assert!(got.starts_with(b"HTTP/1.1 200") && got.len() < HUGE, "{} bytes", got.len());
 }
 
 #[tokio::test]
