@@ -6,7 +6,7 @@ use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,15 @@ const PATH_CHARS_MAX: usize = 200;
 pub(crate) struct Caller {
     pub(crate) address: SocketAddr,
     pub(crate) is_logged: bool,
+}
+
+/// The network of an address, as a number that stands for one client: whoever owns an IPv6 address
+/// has a whole network of them.
+pub(crate) fn network(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+    }
 }
 
 /// A service whose answers carry the id of their request.

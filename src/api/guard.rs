@@ -1,5 +1,6 @@
 //! Who may call: method, API key, and whether a browser was sent here by another site.
 
+use crate::api::access::network;
 use crate::api::keys::{self, Denied, KeyRing, Scope};
 use crate::api::limits::ApiLimits;
 use crate::api::respond::Failure;
@@ -75,16 +76,11 @@ impl Guard {
     }
 
     /// Who asks, as a number, so that clients get fair shares: by their key, else by where they are.
-    /// Whoever owns an IPv6 address has a whole network of them.
     pub(crate) fn client(&self, head: &Head) -> u64 {
         if let Some(key) = given_key(&head.headers).filter(|_| self.keys.current().are_needed()) {
             return keys::number(key);
         }
-        match head.address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => u64::from(address.to_bits()),
-            Some(IpAddr::V6(address)) => (address.to_bits() >> 64) as u64,
-            None => 0,
-        }
+        head.address.map_or(0, network)
     }
 
     fn check_key(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Error> {

@@ -22,6 +22,7 @@ mod request;
 mod respond;
 mod routes;
 mod server;
+mod slots;
 pub mod tls;
 mod web;
 

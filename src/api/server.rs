@@ -12,6 +12,7 @@ use crate::api::connection::Connection;
 use crate::api::limits::ApiLimits;
 use crate::api::respond::{Response, render};
 use crate::api::routes::{Api, routes};
+use crate::api::slots::Slots;
 use crate::api::tls::{self, Hello, Tls};
 use crate::engine::EngineHandle;
 use crate::error::Error;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +95,7 @@ struct Server<S> {
     /// How those within the cap are treated, and those over it.
     served: Manner,
     refused: Manner,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     refusals: Arc<Semaphore>,
     graceful: GracefulShutdown,
     connections: JoinSet<()>,
@@ -106,14 +107,13 @@ where
     S: Clone + Send + 'static,
 {
     fn new(service: S, limits: &ApiLimits, closing: &CancellationToken) -> Server<S> {
-        let slots = limits.connections_max.min(Semaphore::MAX_PERMITS);
         let served = Manner::new(limits, limits.header_timeout, closing);
         let refused = Manner::new(limits, REFUSAL_TIMEOUT, closing).for_one_exchange();
         Server {
             service,
             served,
             refused,
-            slots: Arc::new(Semaphore::new(slots)),
+            slots: Slots::new(limits.connections_max),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),
@@ -135,7 +135,7 @@ where
     }
 
     fn take(&mut self, stream: TcpStream, client: SocketAddr) {
-        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+        if let Some(slot) = self.slots.take(client.ip()) {
             let (manner, service) = (self.served.clone(), self.service.clone());
             self.spawn(stream, client, manner, service, slot);
         } else if let Ok(slot) = self.refusals.clone().try_acquire_owned() {
@@ -152,7 +152,7 @@ where
         client: SocketAddr,
         manner: Manner,
         service: T,
-        slot: OwnedSemaphorePermit,
+        slot: impl Send + 'static,
     ) where
         T: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
         T: Send + 'static,
@@ -255,7 +255,8 @@ impl Manner {
 }
 
 async fn refuse(_: Request<Incoming>) -> Result<Response, Infallible> {
-    let error = Error::unavailable("all connections are taken; try again soon");
+    let error =
+        Error::unavailable("all connections, or all of your address, are taken; try again soon");
     Ok(render(Err(error.retry_after(REFUSAL_RETRY).into())))
 }
 
