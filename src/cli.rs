@@ -262,6 +262,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         shutdown_grace: config.limits.shutdown_grace,
         recorder: config.telemetry.record.as_deref().map(Recorder::create).transpose()?,
         check: config.workers.check,
+        confine: config.workers.confine,
         slow: config.test.slow.clone(),
         faults: config.test.faults.clone(),
     })

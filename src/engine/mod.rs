@@ -68,6 +68,8 @@ pub struct EngineConfig {
     pub recorder: Option<Recorder>,
     /// Time between two checks of an idle worker's models; never if zero.
     pub check: Duration,
+    /// Whether workers give up the rights that they do not need.
+    pub confine: bool,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.
