@@ -261,6 +261,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         recorder: config.telemetry.record.as_deref().map(Recorder::create).transpose()?,
         check: config.workers.check,
         all_uevents: config.test.all_uevents,
+        confine: config.workers.confine,
         slow: config.test.slow.clone(),
         faults: config.test.faults.clone(),
     })

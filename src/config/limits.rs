@@ -37,7 +37,7 @@ pub struct Limits {
     pub shutdown_grace: Duration,
 }
 
-/// Patience with workers.
+/// Patience with workers, and what they may do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Workers {
@@ -67,6 +67,9 @@ pub struct Workers {
     /// How often an idle worker asks a model for the answer of its golden sample; never if zero.
     #[serde(with = "humantime_serde")]
     pub check: Duration,
+    /// Workers give up the network, writing to files other than caches, and running programs,
+    /// where the platform lets them. Off for a driver that does not bear it.
+    pub confine: bool,
     /// Requests wait for a quarantined adapter if it is tried again within this time.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
@@ -102,6 +105,7 @@ impl Default for Workers {
             backoff: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             check: Duration::from_secs(60),
+            confine: true,
             patience: Duration::from_secs(5),
         }
     }

@@ -126,6 +126,7 @@ impl Driver {
             cpu_threads: config.cpu_threads,
             heartbeat: config.settings.bounds.silence / 4,
             check: config.check,
+            confine: config.confine,
             slow: config.slow.clone(),
             faults: config.faults.clone(),
         };

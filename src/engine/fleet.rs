@@ -3,7 +3,7 @@
 use super::Catalogue;
 use super::assumptions::Assumptions;
 use super::process::{Report, Worker, Workshop, start};
-use crate::adapter::entry::{AdapterEntry, Probe, Usability};
+use crate::adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use crate::adapter::sensors::Reading;
 use crate::clock;
 use crate::error::Error;
@@ -17,6 +17,10 @@ use crate::wire::{Cause, Down, LoadOrder, Unfit, Up};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+/// Said of what a driver failed at before its device was open.
+const CONFINED: &str =
+    "; if its driver does not bear that workers are confined, set workers.confine = false";
 
 /// One adapter that may serve.
 pub(super) struct Member {
@@ -37,6 +41,8 @@ pub(super) struct Member {
     /// What its worker told last of the card, and of memory that tensors hold.
     pub(super) reading: Option<Reading>,
     pub(super) in_use: Option<u64>,
+    /// What keeps its worker to its part; known once the device is open.
+    pub(super) confinement: Option<String>,
     worker: Option<Worker>,
     incarnation: Incarnation,
     /// When the present start began, until its first model is ready.
@@ -218,8 +224,9 @@ impl Fleet {
 
     /// Notes a fault in words, for the operator.
     pub(super) fn fault(&mut self, id: AdapterId, error: &str) {
+        let confined = self.workshop.confine;
         if let Some(member) = self.member_mut(id) {
-            member.fault = Some(error.to_owned());
+            member.fault = Some(format!("{error}{}", member.hint(confined)));
         }
     }
 
@@ -234,6 +241,7 @@ impl Fleet {
         member.worker = None;
         member.reading = None;
         member.in_use = None;
+        member.confinement = None;
     }
 
     /// Counts how long requests waited that are handed over now.
@@ -278,20 +286,24 @@ impl Fleet {
         message: Up,
         models: &Catalogue,
     ) -> Option<Event> {
+        let confined = self.workshop.confine;
         let member = self.member_mut(adapter).filter(|m| m.incarnation == incarnation)?;
         match message {
             Up::Progress { doing } => {
                 member.phase = Some(doing);
                 Some(Event::Progress { adapter, incarnation })
             }
-            Up::Opened { probe, .. } => {
+            Up::Opened { probe, confinement, .. } => {
+                tracing::debug!(adapter = %member.entry.id, "opened; confined: {confinement}");
+                member.confinement = Some(confinement);
                 member.phase = None;
                 member.entry.probe = probe.or(member.entry.probe);
                 Some(Event::Ready { adapter, incarnation, speed: speed(probe) })
             }
             Up::Unfit { why, error } => {
-                tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}");
-                member.fault = Some(error);
+                let hint = if why == Unfit::Device { member.hint(confined) } else { "" };
+                tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}{hint}");
+                member.fault = Some(error + hint);
                 let fault = match why {
                     Unfit::InUse => Fault::InUse,
                     Unfit::Device => Fault::Device,
@@ -369,6 +381,7 @@ impl Member {
             recent: Recent::default(),
             reading: None,
             in_use: None,
+            confinement: None,
             worker: None,
             incarnation: Incarnation(0),
             starting: None,
@@ -383,6 +396,13 @@ impl Member {
     pub(super) fn on(&self) -> Duration {
         let now = self.on_since.map(|since| clock::now().duration_since(since));
         self.on_before.saturating_add(now.unwrap_or_default())
+    }
+
+    /// What else may be to blame if its worker fails now.
+    fn hint(&self, confined: bool) -> &'static str {
+        let opening = self.pid.is_some() && self.confinement.is_none();
+        let possible = confined && cfg!(target_os = "linux") && self.entry.api != Api::Cpu;
+        if opening && possible { CONFINED } else { "" }
     }
 
     /// A model is ready.
@@ -401,4 +421,21 @@ fn speed(probe: Option<Probe>) -> u64 {
     let gflops = probe.map_or(0.0, |probe| probe.gflops);
     // A probe cannot be negative or this large; the cast saturates either way.
     (gflops * 1000.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::AdapterView;
+
+    #[test]
+    fn a_driver_that_fails_before_its_device_is_open_may_not_bear_to_be_confined() {
+        let mut member = Member::new(AdapterView::example("a", "off").entry);
+        assert_eq!(member.hint(true), "", "there was no process that a driver was in");
+        member.pid = Some(1);
+        assert_eq!(member.hint(true).is_empty(), cfg!(not(target_os = "linux")));
+        assert_eq!(member.hint(false), "");
+        member.confinement = Some("files (landlock), system calls (seccomp)".to_owned());
+        assert_eq!(member.hint(true), "");
+    }
 }

@@ -73,6 +73,8 @@ pub struct EngineConfig {
     pub check: Duration,
     /// For tests: whatever the kernel says may be about a card.
     pub all_uevents: bool,
+    /// Whether workers give up the rights that they do not need.
+    pub confine: bool,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.

@@ -39,6 +39,8 @@ pub(super) struct Workshop {
     pub(super) heartbeat: Duration,
     /// Time between two checks of an idle worker's models; never if zero.
     pub(super) check: Duration,
+    /// Whether workers give up the rights that they do not need.
+    pub(super) confine: bool,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub(super) slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.
@@ -162,8 +164,9 @@ async fn spawn(
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
         .collect();
     let cache_dir = workshop.cache_dir.join("adapters").join(folder);
-    std::fs::create_dir_all(&cache_dir)
-        .with_context(|| format!("cannot make the cache folder {}", cache_dir.display()))?;
+    let temporary = cache_dir.join("tmp");
+    std::fs::create_dir_all(&temporary)
+        .with_context(|| format!("cannot make the cache folder {}", temporary.display()))?;
     let order = Order {
         socket,
         token: token.clone(),
@@ -171,6 +174,7 @@ async fn spawn(
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
         lock_dir: workshop.runtime_dir.join("locks"),
+        confine: workshop.confine,
         check: workshop.check,
         life: incarnation.0,
         slow: workshop.slow.get(&entry.id).copied(),
@@ -181,6 +185,8 @@ async fn spawn(
     command.arg("worker").env("NODEVICE_SELECT", "1");
     command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
     command.env("__GL_SHADER_DISK_CACHE_PATH", cache_dir.join("nvidia"));
+    // Drivers that know neither; a confined worker may write nowhere else.
+    command.env("XDG_CACHE_HOME", &cache_dir).env("TMPDIR", &temporary);
     if workshop.cpu_threads > 0 {
         command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
     }

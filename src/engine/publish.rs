@@ -303,6 +303,7 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
         on_ms: millis(Time(member.on())),
         cold_start_ms: member.cold_start.map(|took| millis(Time(took))),
         memory_in_use_bytes: member.in_use,
+        confinement: member.confinement.clone(),
         recent: member.recent.view(),
         ..AdapterView::from(member.entry.clone())
     }

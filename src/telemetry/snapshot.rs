@@ -77,6 +77,9 @@ pub struct AdapterView {
     /// Bytes of device memory that tensors hold, weights and all else; `None` while it is off, or
     /// where the device does not tell.
     pub memory_in_use_bytes: Option<u64>,
+    /// What the kernel keeps its worker from, such as `files (landlock), system calls (seccomp)`;
+    /// `None` while it is off.
+    pub confinement: Option<String>,
     /// What it did lately.
     pub recent: Option<RecentView>,
     /// What the platform tells of the card.
@@ -109,6 +112,7 @@ impl From<AdapterEntry> for AdapterView {
             memory_used_bytes: 0,
             memory_budget_bytes: None,
             memory_in_use_bytes: None,
+            confinement: None,
             recent: None,
             sensors: None,
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/4");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/5");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Order {
     pub cache_dir: PathBuf,
     /// Where adapters are locked against other servers.
     pub lock_dir: PathBuf,
+    /// Whether the worker gives up the rights that it does not need, where the platform lets it.
+    pub confine: bool,
     /// How often a worker that has nothing to do asks a model for the answer that is known; never
     /// if zero.
     #[serde(with = "humantime_serde")]
@@ -105,10 +107,12 @@ pub enum Up {
     Progress {
         doing: String,
     },
-    /// The device is open and passed its check. `open_ms` is how long that took.
+    /// The device is open and passed its check. `open_ms` is how long that took, `confinement`
+    /// what keeps the worker to its part, in words.
     Opened {
         probe: Option<Probe>,
         open_ms: u64,
+        confinement: String,
     },
     /// The adapter cannot serve at all. The worker exits after this.
     Unfit {

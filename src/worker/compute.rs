@@ -72,11 +72,17 @@ pub(super) struct Compute {
 }
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
-pub(super) fn run(order: Order, registry: Registry, work: mpsc::Receiver<Job>, sender: Sender) {
+pub(super) fn run(
+    (order, confinement): (Order, String),
+    registry: Registry,
+    work: mpsc::Receiver<Job>,
+    sender: Sender,
+) {
     let who = (order.adapter.id.as_str(), order.life);
     let mut faults = Faults::new(&order.faults, who, sender.clone());
     let opened = guarded(|| {
-        faults.step(|| Ok(open_device(&order, &sender))).unwrap_or_else(|error| Err(error.into()))
+        let open = || Ok(open_device(&order, confinement, &sender));
+        faults.step(open).unwrap_or_else(|error| Err(error.into()))
     });
     let opened = opened.unwrap_or_else(|panic| Err(Refusal::device(panic)));
     let (device, lock) = match opened {
@@ -98,7 +104,11 @@ pub(super) fn run(order: Order, registry: Registry, work: mpsc::Receiver<Job>, s
 }
 
 /// Locks, opens, checks and probes the adapter.
-fn open_device(order: &Order, sender: &Sender) -> Result<(Device, Option<AdapterLock>), Refusal> {
+fn open_device(
+    order: &Order,
+    confinement: String,
+    sender: &Sender,
+) -> Result<(Device, Option<AdapterLock>), Refusal> {
     let begin = clock::now();
     let entry = &order.adapter;
     caches::set_up(&order.cache_dir, entry);
@@ -111,7 +121,7 @@ fn open_device(order: &Order, sender: &Sender) -> Result<(Device, Option<Adapter
         (device, Some(lock), Some(probe))
     };
     let open_ms = millis(begin);
-    sender.send(Up::Opened { probe, open_ms }).map_err(Refusal::device)?;
+    sender.send(Up::Opened { probe, open_ms, confinement }).map_err(Refusal::device)?;
     Ok((device, lock))
 }
 

@@ -7,6 +7,7 @@
 pub mod caches;
 mod checks;
 mod compute;
+mod confine;
 mod faults;
 mod guard;
 mod load;
@@ -44,15 +45,27 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     let order = read_order()?;
     parent::die_with(order.server);
     let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
+    // Before any thread, driver and file of a model.
+    let confinement = give_up_rights(&order);
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
     let (jobs, work) = mpsc::sync_channel(WAITING_MAX + 1 + ORDERS_MAX);
     let speaker = sender.clone();
     nvml::follow(&order.adapter, sender.clone());
     std::thread::Builder::new()
         .name("compute".into())
-        .spawn(move || compute::run(order, registry, work, speaker))
+        .spawn(move || compute::run((order, confinement), registry, work, speaker))
         .context("cannot start the compute thread")?;
     link(receiver, &sender, &jobs)
+}
+
+/// Gives up what a worker has no use for, if it is to; says what is enforced.
+fn give_up_rights(order: &Order) -> String {
+    if !order.confine {
+        return "nothing: workers.confine is false".to_owned();
+    }
+    // A folder must be there to be written to. If it cannot be made, who needs it says so.
+    let _ = std::fs::create_dir_all(&order.lock_dir);
+    confine::confine(&[&order.cache_dir, &order.lock_dir])
 }
 
 fn read_order() -> anyhow::Result<Order> {

@@ -31,6 +31,7 @@ impl Bench {
             adapter,
             cache_dir: cache_dir.clone(),
             lock_dir: folder.join("locks"),
+            confine: true,
             check: Duration::ZERO,
             life: 1,
             slow: None,
@@ -40,7 +41,10 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
         command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command.env("VK_ICD_FILENAMES", machine.drivers()).env("LP_NUM_THREADS", "1");
-        command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa")).env("NODEVICE_SELECT", "1");
+        command
+            .env("XDG_CACHE_HOME", &cache_dir)
+            .env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"))
+            .env("NODEVICE_SELECT", "1");
         let mut child = command.spawn().unwrap();
         let line = serde_json::to_string(&order).unwrap();
         writeln!(child.stdin.take().unwrap(), "{line}").unwrap();

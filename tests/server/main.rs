@@ -13,6 +13,8 @@ mod bad_input;
 /// The subcommands and the settings.
 mod catalogue;
 mod commands;
+/// What workers may do.
+mod confinement;
 /// Requests that are no requests, and clients that misbehave.
 mod hostile;
 /// The model `identity`: datatypes, batches.

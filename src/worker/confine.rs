@@ -1,0 +1,263 @@
+//! Takes rights away from the worker before it loads a driver: whoever takes it over, through a
+//! shader compiler or a spoilt model, finds no network, no file to write but caches, and no other
+//! program to run or to look into.
+//!
+//! Best effort: what this kernel does not enforce is told, and the worker serves all the same.
+
+use std::path::Path;
+
+/// Confines this process and says in words what is enforced. Beside devices and shared memory it
+/// may write to these folders only. Call it from the first thread, before there are others: these
+/// inherit it.
+#[cfg(target_os = "linux")]
+pub(super) fn confine(folders: &[&Path]) -> String {
+    let files = told("files", linux::files(folders));
+    format!("{files}, {}", told("system calls", linux::calls()))
+}
+
+/// Other platforms offer nothing that a program could ask for itself as simply.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn confine(_folders: &[&Path]) -> String {
+    "nothing: only Linux offers it".to_owned()
+}
+
+#[cfg(target_os = "linux")]
+fn told(what: &str, enforced: anyhow::Result<String>) -> String {
+    match enforced {
+        Ok(how) => format!("{what} ({how})"),
+        Err(error) => {
+            tracing::warn!("{what} of this worker are not confined: {error}");
+            format!("not {what} ({error})")
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use anyhow::bail;
+    use landlock::{
+        ABI, Access, AccessFs, AccessNet, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr,
+        RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+    };
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    use seccompiler::{
+        SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+        SeccompRule, apply_filter_all_threads,
+    };
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    /// Everything that Linux 6.12 can refuse; older kernels refuse less.
+    const LANDLOCK: ABI = ABI::V6;
+    /// Models and drivers may lie anywhere. Nothing may be executed, wherever it lies.
+    const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    const USE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile | Truncate | IoctlDev});
+    const KEEP: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+        WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
+    });
+    /// How names in `/dev` begin that drivers of cards open. AMD has `kfd` beside `dri`, WSL `dxg`,
+    /// ARM `mali`, NVIDIA's boards `nvhost` and `nvmap`; memory is shared through the last two.
+    const DEVICES: [&str; 10] =
+        ["null", "dri", "nvidia", "kfd", "dxg", "mali", "nvhost", "nvmap", "udmabuf", "dma_heap"];
+    /// Memory that has a name, gone with the next start of the machine.
+    const SHARED_MEMORY: &str = "/dev/shm";
+
+    /// Landlock: files by what is above them; a process's secrets in `/proc`, signals and sockets
+    /// of others come with it.
+    pub(super) fn files(folders: &[&Path]) -> anyhow::Result<String> {
+        let kept = folders.iter().copied().chain([Path::new(SHARED_MEMORY)]);
+        let status = Ruleset::default()
+            .handle_access(AccessFs::from_all(LANDLOCK))?
+            .handle_access(AccessNet::from_all(LANDLOCK))?
+            .scope(Scope::from_all(LANDLOCK))?
+            .create()?
+            .add_rules(path_beneath_rules(["/"], READ))?
+            .add_rules(path_beneath_rules(devices(), USE))?
+            .add_rules(path_beneath_rules(kept, KEEP))?
+            .restrict_self()?;
+        match status.ruleset {
+            RulesetStatus::FullyEnforced => Ok("landlock".to_owned()),
+            RulesetStatus::PartiallyEnforced => {
+                Ok("landlock, as far as this older kernel goes".to_owned())
+            }
+            RulesetStatus::NotEnforced => bail!("there is no landlock here"),
+        }
+    }
+
+    fn devices() -> Vec<PathBuf> {
+        let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+        let named = entries.filter(|entry| {
+            let name = entry.file_name();
+            DEVICES.iter().any(|begin| name.to_string_lossy().starts_with(begin))
+        });
+        named.map(|entry| entry.path()).collect()
+    }
+
+    /// No driver of a card needs any of these to compute.
+    const REFUSED: [i64; 15] = [
+        // The link is there; who else listens on this machine would do more than a worker may.
+        libc::SYS_connect,
+        // Does what other system calls do, past this list.
+        libc::SYS_io_uring_setup,
+        // Other programs and other processes.
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_getfd,
+        // Ways to rights that were given up, and into the kernel.
+        libc::SYS_unshare,
+        libc::SYS_setns,
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        // The keys of the user.
+        libc::SYS_keyctl,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+    ];
+    /// Marks a system call of the x32 ABI, which some kernels for x86-64 know beside their own.
+    const X32: i64 = 0x4000_0000;
+
+    /// Capabilities and seccomp: what is refused is an error, not the end; drivers that try it do
+    /// without.
+    pub(super) fn calls() -> anyhow::Result<String> {
+        give_up_root()?;
+        let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
+            REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+        for call in [libc::SYS_socket, libc::SYS_socketpair] {
+            refused.insert(call, vec![unless_local()?]);
+        }
+        if cfg!(target_arch = "x86_64") {
+            let twins: Vec<_> =
+                refused.iter().map(|(call, when)| (call | X32, when.clone())).collect();
+            refused.extend(twins);
+        }
+        let refusal = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let arch = std::env::consts::ARCH.try_into()?;
+        let filter = SeccompFilter::new(refused, SeccompAction::Allow, refusal, arch)?;
+        let program: seccompiler::BpfProgram = filter.try_into()?;
+        apply_filter_all_threads(&program)?;
+        Ok("seccomp".to_owned())
+    }
+
+    /// A server that runs as root has workers that may no more than read and write what they find,
+    /// models of all users among it.
+    fn give_up_root() -> anyhow::Result<()> {
+        let has = capabilities(None)?;
+        let kept = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        let (effective, permitted) = (has.effective & kept, has.permitted & kept);
+        let inheritable = CapabilitySet::empty();
+        set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?;
+        Ok(())
+    }
+
+    /// Sockets of any family but the machine's own.
+    fn unless_local() -> anyhow::Result<SeccompRule> {
+        let local = u64::from(libc::AF_UNIX.unsigned_abs());
+        let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, local)?;
+        Ok(SeccompRule::new(vec![other])?)
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+#[allow(clippy::disallowed_methods, reason = "the environment tells the inner process its part")]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::ErrorKind::PermissionDenied;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    const FOLDER: &str = "CONCERTINA_TEST_CONFINED";
+
+    /// What the kernel says to it, in a process of its own: there is no way back.
+    #[test]
+    fn a_confined_process_has_no_network_and_writes_to_caches_only() {
+        let folder =
+            std::env::temp_dir().join(format!("concertina-confine-{}", std::process::id()));
+        fs::create_dir_all(folder.join("cache")).unwrap();
+        fs::write(folder.join("model.onnx"), "weights").unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _unix = UnixListener::bind(folder.join("socket")).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "worker::confine::tests::inside", "--ignored", "--nocapture"]);
+        command.env(FOLDER, &folder).env("ADDRESS", tcp.local_addr().unwrap().to_string());
+        let output = command.output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "confines the process that it runs in; the test above runs it"]
+    fn inside() {
+        let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+        let enforced = confine(&[&folder.join("cache")]);
+        println!("{enforced}");
+        let proc = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(proc.contains("NoNewPrivs:\t1\n") && proc.contains("Seccomp:\t2\n"), "{proc}");
+        // Threads that start later, as all of a driver's do.
+        std::thread::scope(|scope| {
+            scope.spawn(|| no_network(&folder)).join().unwrap();
+            scope.spawn(no_other_process).join().unwrap();
+        });
+        if enforced.contains("not files") {
+            return println!("SKIPPED: files are not confined here");
+        }
+        files(&folder);
+        if enforced.contains("(landlock)") {
+            let parent = rustix::process::getppid().unwrap();
+            refused(rustix::process::test_kill_process(parent).map_err(Into::into));
+        }
+    }
+
+    #[track_caller]
+    fn refused<T>(done: std::io::Result<T>) {
+        assert_eq!(done.err().map(|error| error.kind()), Some(PermissionDenied));
+    }
+
+    fn no_network(folder: &Path) {
+        refused(TcpStream::connect(std::env::var("ADDRESS").unwrap()));
+        refused(TcpListener::bind("127.0.0.1:0"));
+        refused(UdpSocket::bind("127.0.0.1:0"));
+        refused(UnixStream::connect(folder.join("socket")));
+        assert!(UnixStream::pair().is_ok());
+    }
+
+    fn no_other_process() {
+        refused(Command::new("/bin/true").status());
+    }
+
+    fn files(folder: &Path) {
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+        let name = format!("concertina-confine-{}", std::process::id());
+        for forbidden in [home, std::env::temp_dir(), PathBuf::from("."), folder.to_owned()] {
+            refused(fs::write(forbidden.join(&name), "x"));
+            refused(fs::create_dir(forbidden.join(&name)));
+        }
+        let model = folder.join("model.onnx");
+        refused(fs::write(&model, "others"));
+        refused(fs::remove_file(&model));
+        refused(fs::rename(&model, folder.join("cache/model.onnx")));
+        assert_eq!(fs::read_to_string(&model).unwrap(), "weights");
+        // Secrets of others who run as the same user.
+        let parent = std::os::unix::process::parent_id();
+        refused(fs::read(format!("/proc/{parent}/environ")));
+        caches(&folder.join("cache"));
+        fs::write("/dev/null", "x").unwrap();
+    }
+
+    fn caches(cache: &Path) {
+        fs::create_dir_all(cache.join("mesa/ab")).unwrap();
+        fs::write(cache.join("mesa/ab/one"), "x").unwrap();
+        fs::rename(cache.join("mesa/ab/one"), cache.join("two")).unwrap();
+        fs::write(cache.join("two"), "xy").unwrap();
+        fs::remove_file(cache.join("two")).unwrap();
+        fs::remove_dir(cache.join("mesa/ab")).unwrap();
+    }
+}
