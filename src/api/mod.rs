@@ -18,6 +18,8 @@ pub mod keys;
 mod kserve;
 mod limits;
 mod load;
+mod object;
+mod openapi;
 mod request;
 mod respond;
 mod routes;
