@@ -1,7 +1,8 @@
 //! Gives every exchange an id and, if asked to, writes it into the access log.
 
-use crate::api::respond::Response;
+use crate::api::respond::{Response, render};
 use crate::clock;
+use crate::error::Error;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
@@ -55,9 +56,14 @@ where
         let entry = self.caller.is_logged.then(|| Entry::new(&request, self.caller.address));
         // What is logged on the way says which request it is about.
         let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-        let answer = self.inner.call(request);
+        // `CONNECT host:port` names no path, and warp panics without one.
+        let has_path = request.uri().path_and_query().is_some();
+        let answer = has_path.then(|| self.inner.call(request));
         let whole = async move {
-            let mut response = answer.await?;
+            let mut response = match answer {
+                Some(answer) => answer.await?,
+                None => render(Err(Error::malformed("the request names no path").into())),
+            };
             response.headers_mut().insert(REQUEST_ID, id);
             if let Some(entry) = entry {
                 entry.log(&response);

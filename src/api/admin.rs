@@ -5,6 +5,7 @@ use crate::api::body::check_json_type;
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::load::LoadView;
+use crate::api::object::Object;
 use crate::api::respond::{Outcome, document, json};
 use crate::api::routes::Api;
 use crate::engine::Mode;
@@ -123,9 +124,9 @@ where
 }
 
 fn parse_wish(body: &[u8]) -> Result<ModeName, Error> {
-    let wish: Result<Wish, _> = serde_json::from_slice(body);
+    let wish: Result<Object<Wish>, _> = serde_json::from_slice(body);
     let wrong = |error| Error::malformed(format!("send {{\"mode\": \"auto|on|off\"}}: {error}"));
-    Ok(wish.map_err(wrong)?.mode)
+    Ok(wish.map_err(wrong)?.0.mode)
 }
 
 #[cfg(test)]
@@ -150,8 +151,15 @@ mod tests {
         assert!(matches!(parse_wish(br#"{"mode": "auto"}"#), Ok(ModeName::Auto)));
         assert!(matches!(parse_wish(br#"{"mode":"on"}"#), Ok(ModeName::On)));
         assert!(matches!(parse_wish(br#"{"mode":"off"}"#), Ok(ModeName::Off)));
-        for wrong in ["", "{}", r#"{"mode":"ON"}"#, r#"{"mode":1}"#, r#"{"mode":"on","x":1}"#, "on"]
-        {
+        for wrong in [
+            "",
+            "{}",
+            r#"{"mode":"ON"}"#,
+            r#"{"mode":1}"#,
+            r#"{"mode":"on","x":1}"#,
+            "on",
+            r#"["on"]"#,
+        ] {
             assert_eq!(parse_wish(wrong.as_bytes()).unwrap_err().kind.status(), 400, "{wrong}");
         }
     }

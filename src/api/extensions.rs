@@ -4,7 +4,8 @@
 use crate::api::body::check_optional_json_type;
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
-use crate::api::respond::{Failure, Outcome, document, json};
+use crate::api::object::Object;
+use crate::api::respond::{Failure, Outcome, done, json};
 use crate::api::routes::{Api, Target};
 use crate::engine::PRIORITY_DEFAULT;
 use crate::error::Error;
@@ -12,7 +13,7 @@ use crate::model::repository::ModelInfo;
 use crate::model::signature::TensorSpec;
 use crate::telemetry::{ModelStatistics, ModelView};
 use crate::tensor::Datatype;
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json as value};
@@ -94,7 +95,7 @@ where
         return Err(Error::unprocessable(message).into());
     }
     api.engine.load_model(name).await?;
-    Ok(document("application/json", Bytes::new()))
+    Ok(done())
 }
 
 /// `POST /v2/repository/models/{m}/unload`: finishes what was admitted and takes nothing new.
@@ -108,7 +109,7 @@ where
     // of their own, which others may use: they stay.
     let _: ChangeRequest = read(api, head, body, Scope::Admin).await?;
     api.engine.unload_model(name).await?;
-    Ok(document("application/json", Bytes::new()))
+    Ok(done())
 }
 
 /// The body of a writing route; an empty one stands for `{}`.
@@ -129,8 +130,9 @@ fn parse<T: for<'a> Deserialize<'a> + Default>(body: &[u8]) -> Result<T, Error> 
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    let parsed = serde_json::from_slice(body);
-    parsed.map_err(|error| Error::malformed(format!("the body is not what this takes: {error}")))
+    let parsed: Result<Object<T>, _> = serde_json::from_slice(body);
+    let wrong = |error| Error::malformed(format!("the body is not what this takes: {error}"));
+    Ok(parsed.map_err(wrong)?.0)
 }
 
 /// `GET /v2/models/{m}[/versions/{v}]/stats`, and `GET /v2/models/stats` for all.
@@ -215,7 +217,7 @@ mod tests {
         assert!(parse::<IndexRequest>(br#"{"ready": true}"#).unwrap().ready);
         let unload = br#"{"parameters": {"unload_dependents": false}}"#;
         assert_eq!(parse::<ChangeRequest>(unload).unwrap().parameters.len(), 1);
-        for wrong in ["3", "{", r#"{"ready": 1}"#, r#"{"parameters": {}}"#] {
+        for wrong in ["3", "{", "[]", r#"{"ready": 1}"#, r#"{"parameters": {}}"#] {
             assert_eq!(parse::<IndexRequest>(wrong.as_bytes()).unwrap_err().kind.status(), 400);
         }
     }

@@ -6,6 +6,7 @@
 use crate::api::body::check_json_type;
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
+use crate::api::object::Object;
 use crate::api::respond::{Failure, Outcome, json};
 use crate::api::routes::Api;
 use crate::engine::{EngineHandle, InferCall};
@@ -242,7 +243,7 @@ where
     api.guard.check_post(head, Scope::Admin)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
-    let order = serde_json::from_slice(&body.bytes).map_err(|error| {
+    let Object(order) = serde_json::from_slice(&body.bytes).map_err(|error| {
         let form = "{\"model\": \"NAME\", \"concurrency\": 1-64, \"seconds\": 5-60}";
         Error::malformed(format!("send {form}: {error}"))
     })?;

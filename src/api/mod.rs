@@ -17,6 +17,7 @@ pub mod keys;
 mod kserve;
 mod limits;
 mod load;
+mod object;
 mod request;
 mod respond;
 mod routes;

@@ -7,6 +7,7 @@
 use crate::api::answer::Wanted;
 use crate::api::binary::{self, Raw};
 use crate::api::json::{self, Expected};
+use crate::api::object::Object;
 use crate::error::{Error, ErrorKind};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
@@ -31,10 +32,10 @@ pub(crate) struct InferRequest {
 #[serde(deny_unknown_fields)]
 struct RequestBody<'a> {
     id: Option<String>,
-    parameters: Option<RequestParameters>,
+    parameters: Option<Object<RequestParameters>>,
     #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
-    outputs: Option<Vec<Output>>,
+    inputs: Vec<Object<Input<'a>>>,
+    outputs: Option<Vec<Object<Output>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -53,7 +54,7 @@ struct Input<'a> {
     name: String,
     shape: Vec<i64>,
     datatype: String,
-    parameters: Option<InputParameters>,
+    parameters: Option<Object<InputParameters>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -69,7 +70,7 @@ struct InputParameters {
 #[serde(deny_unknown_fields)]
 struct Output {
     name: String,
-    parameters: Option<OutputParameters>,
+    parameters: Option<Object<OutputParameters>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -109,8 +110,9 @@ pub(crate) fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRe
     }
     let wrong =
         |error| Error::malformed(format!("the body is not a V2 inference request: {error}"));
-    let body: RequestBody<'_> = serde_json::from_slice(&parts.json).map_err(wrong)?;
-    let parameters = body.parameters.unwrap_or_default();
+    let Object(body) =
+        serde_json::from_slice::<Object<RequestBody<'_>>>(&parts.json).map_err(wrong)?;
+    let Object(parameters) = body.parameters.unwrap_or_default();
     Ok(InferRequest {
         id: body.id,
         inputs: tensors(&body.inputs, parts.raw)?,
@@ -121,8 +123,9 @@ pub(crate) fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRe
     })
 }
 
-fn tensors(inputs: &[Input<'_>], mut raw: Option<Raw>) -> Result<Tensors, Error> {
-    let tensors: Result<_, Error> = inputs.iter().map(|input| input.tensor(raw.as_mut())).collect();
+fn tensors(inputs: &[Object<Input<'_>>], mut raw: Option<Raw>) -> Result<Tensors, Error> {
+    let tensors: Result<_, Error> =
+        inputs.iter().map(|Object(input)| input.tensor(raw.as_mut())).collect();
     let tensors = tensors?;
     raw.map_or(Ok(()), |raw| raw.finish())?;
     Ok(tensors)
@@ -158,7 +161,7 @@ impl Input<'_> {
 
     fn data(&self, expected: Expected<'_>, raw: Option<&mut Raw>) -> Result<Bytes, Error> {
         let malformed = |what: &str| Error::malformed(format!("input '{}' {what}", self.name));
-        let parameters = self.parameters.as_ref();
+        let parameters = self.parameters.as_ref().map(|Object(parameters)| parameters);
         if parameters.is_some_and(|parameters| parameters.shared_memory_region.is_some()) {
             return Err(malformed("names a shared memory region, which is not supported"));
         }
@@ -174,10 +177,10 @@ impl Input<'_> {
     }
 }
 
-fn wanted(outputs: Option<Vec<Output>>, binary: bool) -> Result<Wanted, Error> {
+fn wanted(outputs: Option<Vec<Object<Output>>>, binary: bool) -> Result<Wanted, Error> {
     let mut wanted = Wanted { binary, named: Vec::new() };
-    for output in outputs.unwrap_or_default() {
-        let parameters = output.parameters.unwrap_or_default();
+    for Object(output) in outputs.unwrap_or_default() {
+        let Object(parameters) = output.parameters.unwrap_or_default();
         let unsupported = |what: &str| {
             Err(Error::malformed(format!("output '{}': {what} is not supported", output.name)))
         };

@@ -8,6 +8,9 @@ use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AU
 use warp::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, StatusCode};
 
+/// A longer message is cut: what a client sent may be in it, at any length.
+const MESSAGE_CHARS_MAX: usize = 2000;
+
 pub(crate) type Response = warp::reply::Response;
 
 /// An error, and the methods that would have been right if the method was the error.
@@ -41,7 +44,7 @@ pub(crate) fn render(outcome: Outcome) -> Response {
 
 fn render_failure(failure: &Failure) -> Response {
     let error = &failure.error;
-    let body = serde_json::json!({ "error": error.message }).to_string();
+    let body = serde_json::json!({ "error": shortened(&error.message) }).to_string();
     let mut response = document("application/json", body.into());
     let status = StatusCode::from_u16(error.kind.status());
     *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -54,6 +57,14 @@ fn render_failure(failure: &Failure) -> Response {
     }
     add_retry_after(headers, error.retry_after);
     response
+}
+
+fn shortened(message: &str) -> String {
+    let mut shown: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+    if shown.len() < message.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// `Retry-After` counts whole seconds: rounded up, so that nobody comes back too early.
@@ -70,6 +81,13 @@ pub(crate) fn document(content_type: &'static str, body: Bytes) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Done, with nothing to say: no body, and so no type of one.
+pub(crate) fn done() -> Response {
+    let mut response = document("", Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
     response
 }
 
@@ -96,5 +114,12 @@ mod tests {
         let response = render(Err(Error::new(ErrorKind::Unauthorized, "key").into()));
         assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
         assert!(!response.headers().contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_all_that_a_client_sent() {
+        let shown = shortened(&"ö".repeat(1_000_000));
+        assert_eq!((shown.chars().count(), shown.ends_with('…')), (MESSAGE_CHARS_MAX + 1, true));
+        assert_eq!(shortened("short"), "short");
     }
 }

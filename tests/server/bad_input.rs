@@ -185,6 +185,21 @@ fn requests_that_are_not_the_protocol() {
 }
 
 #[test]
+fn a_list_is_not_taken_for_an_object() {
+    let server = Setup::cpu().start();
+    for (path, list) in [
+        (INFER, r#"[null, null, [], null]"#),
+        ("/v2/repository/index", "[]"),
+        ("/v2/repository/models/digits/load", "[{}]"),
+        ("/api/adapters/cpu", r#"["off"]"#),
+        ("/api/load", r#"["digits", 1, 5]"#),
+    ] {
+        check(path, &server.post(path, list), 400, "expected an object");
+    }
+    check_still_serves(&server);
+}
+
+#[test]
 fn binary_requests_with_wrong_lengths() {
     let server = Setup::cpu().start();
     let json = |size: usize| {

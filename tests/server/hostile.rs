@@ -89,6 +89,45 @@ fn connections_over_the_cap_are_told_so() {
     check_still_serves(&server);
 }
 
+#[test]
+fn requests_for_no_path_are_answered() {
+    let server = Setup::cpu().start();
+    // The first three broke the connection's task.
+    for (line, status) in [
+        ("CONNECT 127.0.0.1:80", 400),
+        ("GET 127.0.0.1:80", 400),
+        ("POST 127.0.0.1:80", 400),
+        ("OPTIONS *", 404),
+        ("GET http://127.0.0.1", 200),
+        ("GET http://127.0.0.1:80?x", 200),
+        ("GET /?", 200),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        assert_eq!(server.connect().exchange(request.as_bytes()).unwrap().status, status, "{line}");
+    }
+    assert!(!server.log().contains("broke"), "{}", server.log());
+    check_still_serves(&server);
+}
+
+#[test]
+fn rows_that_hold_nothing_are_bounded() {
+    let repository = Folder::new();
+    models::add_echo(&repository, "echo", 8, "0s");
+    let server = Setup::cpu().models(repository.path()).start();
+    let ask = |rows: u64| {
+        let shape = format!(r#""shape":[{rows},0],"data":[]"#);
+        let body = format!(r#"{{"inputs":[{{"name":"x","datatype":"INT8",{shape}}}]}}"#);
+        server.post("/v2/models/echo/infer", &body)
+    };
+    // Each of these kept the adapter busy for ever.
+    for rows in [1025, 3_000_000_000, 9_000_000_000_000_000_000] {
+        let refused = ask(rows);
+        assert_eq!(refused.status, 422, "{rows}: {}", refused.text());
+        assert!(refused.error().contains("at most 1024 may be empty"), "{}", refused.error());
+    }
+    assert_eq!(ask(20).json()["outputs"][0]["shape"], serde_json::json!([20, 0]));
+}
+
 /// An `identity` server whose requests wait long in the queue for company.
 fn patient_server() -> (Server, Folder) {
     let repository = Folder::new();

@@ -28,6 +28,21 @@ fn json_requests() {
 }
 
 #[test]
+fn a_list_is_not_taken_for_an_object() {
+    for list in [
+        r#"["7", null, [], null]"#,
+        r#"{"inputs": [["x", [1], "INT8", null, [1]]]}"#,
+        r#"{"inputs": [], "parameters": []}"#,
+        r#"{"inputs": [], "outputs": [["y"]]}"#,
+        r#"{"inputs": [], "outputs": [{"name": "y", "parameters": []}]}"#,
+    ] {
+        let error = parse(list.into(), None).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed, "{list}");
+        assert!(error.message.contains("expected an object"), "{list}: {}", error.message);
+    }
+}
+
+#[test]
 fn binary_requests_of_every_datatype() {
     for datatype in Datatype::ALL {
         // Two elements; an empty BYTES element is its length, four zero bytes.
