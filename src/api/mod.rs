@@ -18,6 +18,7 @@ mod kserve;
 mod limits;
 mod load;
 mod object;
+mod openapi;
 mod request;
 mod respond;
 mod routes;

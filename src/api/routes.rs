@@ -6,7 +6,7 @@ use crate::api::guard::{Guard, Head};
 use crate::api::limits::ApiLimits;
 use crate::api::load::LoadMaker;
 use crate::api::respond::{Response, render};
-use crate::api::{admin, events, extensions, kserve, load, web};
+use crate::api::{admin, events, extensions, kserve, load, openapi, web};
 use crate::engine::EngineHandle;
 use crate::error::Error;
 use crate::telemetry::Traces;
@@ -179,7 +179,9 @@ fn server(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let live = path!("v2" / "health" / "live").and(head()).map(|head| render(kserve::live(&head)));
     let ready = with(api).and(path!("v2" / "health" / "ready")).and(head());
     let ready = ready.map(|api: Arc<Api>, head| render(kserve::ready(&api, &head)));
-    metadata.or(live).unify().or(ready).unify().boxed()
+    let described = with(api).and(path!("openapi.json")).and(head());
+    let described = described.map(|api: Arc<Api>, head| render(openapi::openapi(&api, &head)));
+    metadata.or(live).unify().or(ready).unify().or(described).unify().boxed()
 }
 
 fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {

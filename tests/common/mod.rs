@@ -13,7 +13,9 @@ pub mod http;
 pub mod images;
 pub mod load;
 pub mod models;
+pub mod openapi;
 pub mod process;
+pub mod schema;
 pub mod server;
 
 pub use folder::Folder;

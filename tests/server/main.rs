@@ -21,6 +21,8 @@ mod identity;
 mod lifecycle;
 /// Graphs of ONNX files.
 mod onnx;
+/// The description of every route, held against the routes and their answers.
+mod openapi;
 /// Files in, answers out; chains of models.
 mod pipelines;
 /// Repositories with broken models in them.
@@ -31,3 +33,5 @@ mod simulate;
 mod telemetry;
 /// The README's tour and the protocol as clients use it.
 mod tour;
+/// What a client cannot do whose key does not let it.
+mod unprivileged;

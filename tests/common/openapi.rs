@@ -1,0 +1,81 @@
+//! The served description, as tests ask it.
+
+use super::{Response, Server};
+use serde_json::Value;
+
+/// One method of one path.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub method: String,
+    /// With its parameters in braces.
+    pub path: String,
+    /// The scope that a key needs; `None` if no key is asked for.
+    pub scope: Option<String>,
+    pub described: Value,
+}
+
+/// What the server says of itself.
+#[track_caller]
+pub fn document(server: &Server, headers: &[(&str, &str)]) -> Value {
+    server.send("GET", "/openapi.json", headers, b"").json()
+}
+
+/// Every operation, in the order of the paths.
+pub fn operations(document: &Value) -> Vec<Operation> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let methods = item.as_object().expect("an object").iter();
+        for (method, described) in methods.filter(|(method, _)| *method != "parameters") {
+            let (method, path) = (method.to_uppercase(), path.clone());
+            let scope = scope(described);
+            found.push(Operation { method, path, scope, described: described.clone() });
+        }
+    }
+    found
+}
+
+/// The one scope that every way to send a key asks for.
+fn scope(described: &Value) -> Option<String> {
+    let ways = described["security"].as_array().expect("each operation states its security");
+    let way = |way: &Value| way.as_object().expect("an object").values().next().cloned();
+    let scopes: Vec<Value> = ways.iter().filter_map(way).collect();
+    let first = scopes.first()?;
+    assert!(scopes.iter().all(|scope| scope == first), "{described}");
+    Some(first[0].as_str().expect("a scope").to_owned())
+}
+
+impl Operation {
+    /// The path with something in place of each parameter.
+    pub fn filled(&self, model: &str, version: &str, adapter: &str) -> String {
+        let path = self.path.replace("{model}", model).replace("{version}", version);
+        path.replace("{adapter}", adapter)
+    }
+
+    pub fn has(&self, parameter: &str) -> bool {
+        self.path.contains(&format!("{{{parameter}}}"))
+    }
+
+    /// Complains if the description does not tell this answer.
+    #[track_caller]
+    pub fn check(&self, document: &Value, response: &Response) {
+        let told = format!("{} {}: {}", self.method, self.path, response.status);
+        let answer = &self.described["responses"][response.status.to_string()];
+        assert!(!answer.is_null(), "{told} is not described: {}", response.text());
+        let answer = super::schema::resolve(document, answer);
+        for (name, header) in answer["headers"].as_object().into_iter().flatten() {
+            let is_sent = response.header(&name.to_lowercase()).is_some();
+            assert!(is_sent || header["required"] != true, "{told}: no header {name}");
+        }
+        let given = response.header("content-type");
+        let essence = given.map(|given| given.split(';').next().unwrap_or_default().trim());
+        let Some(content) = answer["content"].as_object() else {
+            return assert!(essence.is_none() && response.body.is_empty(), "{told}: {given:?}");
+        };
+        let content = essence.and_then(|essence| content.get(essence));
+        let content = content.unwrap_or_else(|| panic!("{told}: {given:?} is not described"));
+        if essence == Some("application/json") {
+            let checked = super::schema::check(document, &content["schema"], &response.json());
+            checked.unwrap_or_else(|wrong| panic!("{told}: {wrong}\n{}", response.text()));
+        }
+    }
+}
