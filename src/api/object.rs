@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use serde_json::value::RawValue;
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Named<'a> {
         name: &'a str,
