@@ -90,11 +90,6 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    /// The CPU alone: no driver.
-    pub fn cpu() -> Faulty {
-        Faulty::default()
-    }
-
     /// Runs the script against workers that go wrong at one step of their lives: the first ones,
     /// or all of them.
     pub fn at(&self, fault: Injected, step: u64, workers: Option<u64>) -> Outcomes {

@@ -26,7 +26,7 @@ use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
 #[test]
 fn every_fault_at_every_step_of_one_worker_loses_nothing() {
     for fault in Injected::ALL {
-        let outcomes = every_step(&Faulty::cpu(), fault, Some(1));
+        let outcomes = every_step(&Faulty::default(), fault, Some(1));
         tell(&format!("{} {outcomes}", fault.as_str()));
         assert_eq!(outcomes.lost, 0, "{}: {outcomes:#?}", fault.as_str());
         assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
@@ -43,7 +43,7 @@ fn every_fault_at_every_step_of_one_worker_loses_nothing() {
 #[test]
 fn every_fault_at_every_step_of_all_workers_is_answered_honestly() {
     for fault in Injected::ALL {
-        let outcomes = every_step(&Faulty::cpu(), fault, None);
+        let outcomes = every_step(&Faulty::default(), fault, None);
         tell(&format!("{} {outcomes}", fault.as_str()));
         assert_eq!(outcomes.lost, 0, "{}: {outcomes:#?}", fault.as_str());
         assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
@@ -53,7 +53,7 @@ fn every_fault_at_every_step_of_all_workers_is_answered_honestly() {
 
 #[test]
 fn faults_by_chance_lose_nothing() {
-    let all = every_seed(&Faulty::cpu(), 24, 0.005);
+    let all = every_seed(&Faulty::default(), 24, 0.005);
     tell(&format!("by chance {all}"));
     assert_eq!((all.lost, all.wrong, all.miscounted), (0, 0, 0), "{all:#?}");
     assert!(all.right > all.failed, "{all:#?}");
