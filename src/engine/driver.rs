@@ -119,20 +119,9 @@ impl Driver {
             store: library,
             loads: Arc::new(Mutex::new(())),
         };
-        let workshop = Workshop {
-            executable: config.executable.clone(),
-            cache_dir: config.cache_dir.clone(),
-            runtime_dir: config.runtime_dir.clone(),
-            cpu_threads: config.cpu_threads,
-            heartbeat: config.settings.bounds.silence / 4,
-            check: config.check,
-            confine: config.confine,
-            slow: config.slow.clone(),
-            faults: config.faults.clone(),
-        };
         let driver = Driver {
             scheduler: Scheduler::new(config.settings.clone(), profiles(&catalogue, config.slo)),
-            fleet: Fleet::new(workshop, report),
+            fleet: Fleet::new(Workshop::of(&config), report),
             requests: Requests::default(),
             outcomes: HashMap::new(),
             shadows: Shadows::default(),

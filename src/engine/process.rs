@@ -1,5 +1,6 @@
 //! One worker process: spawned, listened to, spoken to, ended and reaped.
 
+use super::EngineConfig;
 use super::platform::{set_apart, socket_path};
 use crate::adapter::entry::AdapterEntry;
 use crate::clock;
@@ -45,6 +46,22 @@ pub(super) struct Workshop {
     pub(super) slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.
     pub(super) faults: Vec<Injection>,
+}
+
+impl Workshop {
+    pub(super) fn of(config: &EngineConfig) -> Workshop {
+        Workshop {
+            executable: config.executable.clone(),
+            cache_dir: config.cache_dir.clone(),
+            runtime_dir: config.runtime_dir.clone(),
+            cpu_threads: config.cpu_threads,
+            heartbeat: config.settings.bounds.silence / 4,
+            check: config.check,
+            confine: config.confine,
+            slow: config.slow.clone(),
+            faults: config.faults.clone(),
+        }
+    }
 }
 
 /// What a worker, or its process, let us know.

@@ -88,10 +88,11 @@ impl Scheduler {
     /// nobody knows in what state it was left.
     pub(super) fn no_memory(&mut self, now: Time, id: AdapterId, (model, rows): (ModelId, u32)) {
         let bucket = bucket(rows, self.max_rows(id, model));
-        let until = now + self.settings.backoff_max;
         let strikes = self.adapters.get(&id).map_or(0, |adapter| adapter.strikes);
         // Others may give memory back soon, or not for long.
         let soon = now + self.backoff(strikes.saturating_add(1));
+        // Longer than until the next try, which would else be for as many rows as this one.
+        let until = soon + self.settings.backoff_max;
         if let Some(adapter) = self.adapters.get_mut(&id) {
             if rows == 0 || bucket <= 1 {
                 adapter.crowded.insert(model, soon);

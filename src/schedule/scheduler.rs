@@ -298,9 +298,10 @@ impl Scheduler {
     fn is_hopeful(&self, now: Time, adapter: &Adapter) -> bool {
         let patience = self.settings.patience;
         // Who has failed again and again is not waited for any more, however soon it is tried.
-        // Without memory for what it did it does less the next time.
+        // Without memory for what it did it does less the next time, as often as that can be.
         let halves = adapter.last_fault == Some(Fault::Memory);
-        let trusted = halves || adapter.strikes <= self.settings.retries_max.max(1);
+        let halvings = if halves { self.halvings_max() } else { 0 };
+        let trusted = adapter.strikes <= self.settings.retries_max.max(1) + halvings;
         (adapter.present || adapter.state.is_on())
             && adapter.wish != Wish::Off
             && match adapter.state {
@@ -317,6 +318,12 @@ impl Scheduler {
                 | State::Draining { .. }
                 | State::Stopping { fault: None, .. } => true,
             }
+    }
+
+    /// How often the largest batch can be halved.
+    fn halvings_max(&self) -> u32 {
+        let rows = self.models.values().map(|model| model.max_rows).max();
+        rows.and_then(u32::checked_ilog2).map_or(0, |log| log + 1)
     }
 
     /// How long until some quarantined adapter is tried again.

@@ -51,8 +51,26 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who fails at every start is waited for",
         "scheduler.rs",
-        "let trusted = halves || adapter.strikes <= self.settings.retries_max.max(1);",
-        "let trusted = halves || adapter.strikes > 0 || adapter.strikes == 0;",
+        "let trusted = adapter.strikes <= self.settings.retries_max.max(1) + halvings;",
+        "let trusted = adapter.strikes < u32::MAX;",
+    ),
+    mutant(
+        "who halves again and again is waited for",
+        "scheduler.rs",
+        "if halves { self.halvings_max() } else { 0 }",
+        "if halves { 1000 } else { 0 }",
+    ),
+    mutant(
+        "who halves is not waited for",
+        "scheduler.rs",
+        "if halves { self.halvings_max() } else { 0 }",
+        "0",
+    ),
+    mutant(
+        "fewer rows are forgotten before they are tried",
+        "requests.rs",
+        "let until = soon + self.settings.backoff_max;",
+        "let until = now + self.settings.backoff_max;",
     ),
     // Loads beside batches.
     mutant(

@@ -135,3 +135,31 @@ fn a_request_waits_for_memory_as_long_as_for_an_adapter() {
     bench.scheduler.settings.patience = ms(499);
     bench.request().no_memory(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
 }
+
+#[test]
+fn fewer_rows_are_remembered_until_they_have_been_tried() {
+    let mut bench = eight();
+    // As long as it ever waits.
+    bench.scheduler.settings.backoff_max = ms(500);
+    bench.no_memory(ONE);
+    assert_eq!(revived(&mut bench), 4);
+    bench.no_memory(ONE);
+    assert_eq!(revived(&mut bench), 2);
+}
+
+#[test]
+fn who_never_has_memory_is_not_waited_for_for_ever() {
+    let mut bench = Bench::one();
+    bench.serve(profile(8)).request();
+    for _ in 0..20 {
+        bench.opened(ONE);
+        let incarnation = bench.life(ONE);
+        bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows: 8 });
+        if bench.said.contains(&"reject".to_owned()) {
+            return;
+        }
+        // It is started later than what it ran is remembered to be too much.
+        bench.exited(ONE).after(ms(13_000));
+    }
+    panic!("it still waits");
+}
