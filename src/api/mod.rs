@@ -12,6 +12,8 @@ mod connection;
 mod events;
 mod extensions;
 mod guard;
+#[doc(hidden)]
+pub mod hostile;
 mod json;
 pub mod keys;
 mod kserve;
