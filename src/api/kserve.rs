@@ -1,7 +1,7 @@
 //! Open Inference Protocol V2: health, metadata and inference.
 
 use crate::api::binary::{self, HEADER_LENGTH};
-use crate::api::body::{check_inference_type, is_file};
+use crate::api::body::{Bodies, Share, check_inference_type, is_file};
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::respond::{Outcome, Response, document, json};
@@ -20,7 +20,7 @@ use request::InferRequest;
 use serde_json::{Value, json as value};
 use std::sync::Arc;
 use std::time::Duration;
-use warp::http::{HeaderName, HeaderValue};
+use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Ids of the adapters that answered, in row order.
 const ADAPTER: HeaderName = HeaderName::from_static("x-concertina-adapter");
@@ -147,19 +147,9 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    let header_length = binary::header_length(&head.headers)?;
     let model = find(api, target)?;
-    let file = model.pipeline.as_ref().and_then(Pipeline::file_input);
-    if file.is_none() {
-        check_inference_type(&head.headers)?;
-    }
-    let body = api.bodies.collect(&head.headers, body).await?;
     // The share stays held until the answer is known, since the inputs are slices of the body.
-    let (bytes, _share) = (body.bytes, body.share);
-    let request = match file.filter(|_| is_file(&head.headers, header_length, &bytes)) {
-        Some(input) => InferRequest::of_file(&input.name, &bytes)?,
-        None => parse(bytes, header_length).await?,
-    };
+    let (request, _share) = read(&api.bodies, &model, &head.headers, body).await?;
     let rows = model.interface().check_inputs(&request.inputs)?;
     check_rows(rows, request.inputs.bytes())?;
     span.set_rows(rows);
@@ -188,6 +178,31 @@ fn check_rows(rows: usize, bytes: usize) -> Result<(), Error> {
 
 fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
     api.engine.model(&target.name, target.version.as_deref())
+}
+
+/// What a client asks of a model, with the share of memory that its body takes.
+pub(crate) async fn read<S, B, E>(
+    bodies: &Bodies,
+    model: &ModelInfo,
+    headers: &HeaderMap,
+    body: S,
+) -> Result<(InferRequest, Share), Error>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    let header_length = binary::header_length(headers)?;
+    let file = model.pipeline.as_ref().and_then(Pipeline::file_input);
+    if file.is_none() {
+        check_inference_type(headers)?;
+    }
+    let body = bodies.collect(headers, body).await?;
+    let request = match file.filter(|_| is_file(headers, header_length, &body.bytes)) {
+        Some(input) => InferRequest::of_file(&input.name, &body.bytes)?,
+        None => parse(body.bytes, header_length).await?,
+    };
+    Ok((request, body.share))
 }
 
 async fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {

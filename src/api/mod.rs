@@ -13,6 +13,8 @@ mod current;
 mod events;
 mod extensions;
 mod guard;
+#[doc(hidden)]
+pub mod hostile;
 mod json;
 pub mod keys;
 mod kserve;

@@ -8,6 +8,8 @@ pub mod convert;
 pub mod digits;
 pub mod files;
 pub mod golden;
+#[doc(hidden)]
+pub mod hostile;
 pub mod identity;
 mod manifest;
 pub mod normalise;

@@ -319,7 +319,7 @@ impl Repository {
         }
     }
 
-    fn info(
+    pub(super) fn info(
         &self,
         name: &str,
         version: &str,

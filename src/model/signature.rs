@@ -5,6 +5,10 @@ use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Most rows that may be empty. They cost who sends them nothing, and each takes its place in a
+/// batch.
+pub(crate) const EMPTY_ROWS_MAX: usize = 4096;
+
 /// One named input or output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,10 +111,38 @@ impl Signature {
         if rows == 0 {
             return Err(Error::unprocessable("the request has no rows"));
         }
+        if rows > inputs.bytes().max(EMPTY_ROWS_MAX) {
+            return Err(Error::unprocessable(format!("{rows} rows hold no data")));
+        }
         Ok(rows)
     }
 }
 
 fn names(specs: &[TensorSpec]) -> String {
     specs.iter().map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn check(shape: Vec<usize>, data: &'static [u8]) -> Result<usize, Error> {
+        let datatypes = vec![Datatype::Uint8];
+        let spec = TensorSpec { name: "x".into(), datatypes, shape: vec![-1] };
+        let signature = Signature { inputs: vec![spec], ..Signature::default() };
+        let tensor = Tensor::new("x", Datatype::Uint8, shape, Bytes::from_static(data));
+        signature.check_inputs(&Tensors(vec![tensor.unwrap()]))
+    }
+
+    /// A request of a hundred bytes kept an adapter at work for an hour.
+    #[test]
+    fn rows_that_hold_nothing_are_few() {
+        assert_eq!(check(vec![3, 1], b"abc"), Ok(3));
+        assert_eq!(check(vec![EMPTY_ROWS_MAX, 0], b""), Ok(EMPTY_ROWS_MAX));
+        for rows in [EMPTY_ROWS_MAX + 1, usize::MAX] {
+            let error = check(vec![rows, 0], b"").unwrap_err();
+            assert!(error.message.contains("rows hold no data"), "{error}");
+        }
+    }
 }

@@ -32,6 +32,11 @@ impl Cut {
         }
         usize::try_from((distance.abs() + step.abs() - 1) / step.abs()).unwrap_or(0)
     }
+
+    fn lies_within(&self, length: usize) -> bool {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        self.len() == 0 || (0..length).contains(&self.begin) && (-1..=length).contains(&self.end)
+    }
 }
 
 /// The shape that two shapes broadcast to (multidirectional broadcasting of ONNX).
@@ -260,6 +265,11 @@ impl Tracer<'_> {
     /// One cut for each axis.
     pub(crate) fn slice(&mut self, x: &T, cuts: &[Cut]) -> Result<T, String> {
         let shape: Vec<usize> = cuts.iter().map(Cut::len).collect();
+        // Beyond its end, a graphics card would be blamed for what the graph asks.
+        let mut both = cuts.iter().zip(&x.shape);
+        if cuts.len() != x.rank() || !both.all(|(cut, length)| cut.lies_within(*length)) {
+            return Err(format!("a part of shape {shape:?} of shape {:?}", x.shape));
+        }
         let whole = cuts.iter().zip(&x.shape).all(|(cut, length)| *cut == Cut::all(*length));
         if whole && cuts.len() == x.rank() {
             return Ok(x.clone());
@@ -391,7 +401,11 @@ impl Tracer<'_> {
             return Ok(x.clone());
         }
         let grown = x.shape.iter().zip(padding);
-        let shape: Vec<usize> = grown.map(|(length, (a, b))| length + a + b).collect();
+        let sum = |(length, (a, b)): (&usize, &(usize, usize))| {
+            length.checked_add(*a).and_then(|sum| sum.checked_add(*b))
+        };
+        let shape: Option<Vec<usize>> = grown.map(sum).collect();
+        let shape = shape.ok_or("pads that no memory would hold")?;
         if x.elem.is_float() && x.len() > 0 && value.abs() <= f64::from(f32::MAX) {
             return self.emit(Op::Pad(padding.to_vec(), value), &[x], x.elem, shape);
         }

@@ -100,6 +100,7 @@ impl Compiler<'_> {
                 });
             }
             let call = Call { node, inputs, outer: attributes };
+            t.turn()?;
             let before = t.enter(label(node).into());
             let results = self.node(t, &call, scope);
             t.enter(before);

@@ -55,6 +55,7 @@ impl Body<'_> {
     }
 
     fn run(&self, t: &mut Tracer<'_>, graph: &Graph, inputs: Vec<Value>) -> Outputs {
+        t.turn()?;
         self.compiler.graph(t, graph, inputs, self.scope, self.call.outer, true)
     }
 
@@ -204,7 +205,7 @@ impl Body<'_> {
         let Some(Value::Sequence(first)) = inputs.first() else {
             return Err("input 0 is no sequence".to_owned());
         };
-        let mut outputs: Vec<Vec<Value>> = vec![Vec::new(); graph.outputs.len()];
+        let mut outputs: Vec<Vec<T>> = vec![Vec::new(); graph.outputs.len()];
         for at in 0..first.len() {
             let one = |input: &Value| match input {
                 Value::Sequence(all) => all.get(at).cloned().ok_or("sequences differ in length"),
@@ -212,10 +213,11 @@ impl Body<'_> {
             };
             let given = inputs.iter().map(one).collect::<Result<Vec<_>, _>>()?;
             for (all, value) in outputs.iter_mut().zip(self.run(t, &graph, given)?) {
-                all.push(value);
+                all.push(tensor(value)?);
             }
         }
-        Ok(outputs.into_iter().map(Value::Sequence).collect())
+        let sequence = |all: Vec<T>| Value::Sequence(all.into_iter().map(Value::Tensor).collect());
+        Ok(outputs.into_iter().map(sequence).collect())
     }
 }
 

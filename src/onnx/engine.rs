@@ -6,9 +6,9 @@ use super::graph::ModelFile;
 use super::host::Host;
 use super::plan::{Env, Form, Held, Plan, Stop};
 use super::profile::{Profile, Times};
-use super::raw::Raw;
+use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, from_raw};
-use super::trace::{Constants, T, Tracer, Value};
+use super::trace::{Constants, Limits, T, Tracer, Value};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -35,12 +35,20 @@ impl Engine {
     /// # Errors
     /// If a tensor of the file cannot be held.
     pub(crate) fn new(file: ModelFile, place: Place) -> Result<Engine, String> {
+        Engine::limited(file, place, Limits::default())
+    }
+
+    /// One that makes no larger plans than `limits` allow.
+    ///
+    /// # Errors
+    /// If a tensor of the file cannot be held.
+    pub(crate) fn limited(file: ModelFile, place: Place, limits: Limits) -> Result<Engine, String> {
         let mut tensors = HashMap::new();
         for (name, raw) in &file.graph.constants {
             let t = T::of_file(raw).map_err(|error| format!("tensor '{name}': {error}"))?;
             tensors.insert(name.clone(), t);
         }
-        let (constants, plans) = (Constants::default(), HashMap::new());
+        let (constants, plans) = (Constants::new(limits), HashMap::new());
         Ok(Engine { file, tensors, constants, place, plans, runs: 0 })
     }
 
@@ -87,6 +95,7 @@ impl Engine {
     }
 
     fn answer(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+        inputs.iter().try_for_each(|raw| check_shape(&raw.shape))?;
         let key: Key = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
         self.runs += 1;
         if let Some((plan, used)) = self.plans.get_mut(&key) {

@@ -5,7 +5,7 @@ use crate::onnx::Dim;
 use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
-use crate::onnx::test_graph::{node, none, value};
+use crate::onnx::test_graph::{attribute, int, ints, node, none, tensor_of, value};
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
@@ -50,11 +50,29 @@ fn integers(name: &str, values: &[i64]) -> TensorProto {
 
 /// A graph from `x` to `y` with these nodes and constants.
 fn graph(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Engine {
+    limited(node, initializer, Limits::default())
+}
+
+fn limited(node: Vec<NodeProto>, initializer: Vec<TensorProto>, limits: Limits) -> Engine {
     let (input, output) = (vec![value("x")], vec![value("y")]);
     let graph = GraphProto { node, initializer, input, output, ..Default::default() };
     let opset = OperatorSetIdProto { domain: None, version: Some(17) };
     let model = ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() };
-    load(&model.encode_to_vec()).unwrap()
+    let file = ModelFile::read(Bytes::from(model.encode_to_vec()).into(), Some(&none)).unwrap();
+    Engine::limited(file, Place::host(), limits).unwrap()
+}
+
+/// What a graph of these nodes says of one number.
+fn error(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> String {
+    graph(node, initializer).run(&[floats(&[1], &[0.0])]).unwrap_err()
+}
+
+fn with(node: NodeProto, attribute: AttributeProto) -> NodeProto {
+    NodeProto { attribute: vec![attribute], ..node }
+}
+
+fn body(graph: GraphProto) -> AttributeProto {
+    AttributeProto { g: Some(graph), ..attribute("body", 5) }
 }
 
 #[test]
@@ -80,10 +98,7 @@ fn shapes_that_cannot_be_are_an_error_with_the_node() {
 
 #[test]
 fn an_index_outside_is_the_requests_fault_and_nobody_else_is_harmed() {
-    let indices = node("Cast", &["x"], &["i"]);
-    let to =
-        AttributeProto { name: Some("to".into()), kind: Some(2), i: Some(7), ..Default::default() };
-    let indices = NodeProto { attribute: vec![to], ..indices };
+    let indices = with(node("Cast", &["x"], &["i"]), int("to", 7));
     let nodes = vec![indices, node("Gather", &["table", "i"], &["y"])];
     let mut engine = graph(nodes, vec![integers("table", &[10, 20, 30])]);
     assert_eq!(engine.run(&[floats(&[1], &[2.0])]).unwrap()[0].bytes[0], 30);
@@ -112,16 +127,128 @@ fn a_loop_without_end_ends() {
         output: vec![value("still")],
         ..Default::default()
     };
-    let attribute = AttributeProto {
-        name: Some("body".into()),
-        kind: Some(5),
-        g: Some(body),
+    let endless = with(node("Loop", &["", ""], &[]), self::body(body));
+    let error = error(vec![endless, node("Abs", &["x"], &["y"])], vec![]);
+    assert!(error.contains("(Loop)") && error.contains("rounds"), "{error}");
+}
+
+/// Loops in loops, none of which has many rounds.
+#[test]
+fn loops_in_loops_end() {
+    let rounds = |graph: GraphProto| with(node("Loop", &["many", ""], &[]), body(graph));
+    let turn = |at: usize, nodes: Vec<NodeProto>| {
+        let [round, on, still] = ["round", "on", "still"].map(|name| format!("{name}{at}"));
+        GraphProto {
+            node: [vec![node("Identity", &[&on], &[&still])], nodes].concat(),
+            input: vec![value(&round), value(&on)],
+            output: vec![value(&still)],
+            ..Default::default()
+        }
+    };
+    let nested = (1..20).fold(turn(0, vec![]), |inner, at| turn(at, vec![rounds(inner)]));
+    let nodes = vec![rounds(nested), node("Abs", &["x"], &["y"])];
+    let limits = Limits { turns: 1000, ..Limits::default() };
+    let mut engine = limited(nodes, vec![integers("many", &[50])], limits);
+    let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err();
+    assert!(error.contains("more than 1000 nodes"), "{error}");
+}
+
+#[test]
+fn sequences_of_sequences_do_not_double() {
+    let doubled = |from: &str, to: &str| node("SequenceConstruct", &[from, from], &[to]);
+    let error = error(vec![doubled("x", "a"), doubled("a", "b"), doubled("b", "y")], vec![]);
+    assert!(error.contains("a sequence holds tensors only"), "{error}");
+}
+
+/// A chain of them would be dropped one inside the other, and the stack would end first.
+#[test]
+fn optional_values_are_not_nested() {
+    let optional = |from: &str, to: &str| node("Optional", &[from], &[to]);
+    let error = error(vec![optional("x", "a"), optional("a", "y")], vec![]);
+    assert!(error.contains("an optional value of an optional value"), "{error}");
+}
+
+/// Operators make lists that are as long as an axis.
+#[test]
+fn tensors_without_elements_have_no_absurd_lengths() {
+    let empty = TensorProto { dims: vec![1 << 40, 0], ..integers("e", &[]) };
+    let graph = GraphProto { initializer: vec![empty], ..Default::default() };
+    let model = ModelProto { graph: Some(graph), ..Default::default() };
+    let error = load(&model.encode_to_vec()).unwrap_err();
+    assert!(error.contains("has more than"), "{error}");
+    let x = floats(&[1 << 40, 0], &[]);
+    let error = load(FILES[0]).unwrap().run(&[x]).unwrap_err();
+    assert!(error.contains("has more than"), "{error}");
+}
+
+/// What operators make on their way to a result is asked for as well.
+#[test]
+fn absurd_attributes_are_refused_before_memory_is_asked_for() {
+    let edge = AttributeProto { s: Some(Bytes::from_static(b"edge")), ..attribute("mode", 3) };
+    let theta = tensor_of("theta", &[1, 2, 3], &[0.0; 6]);
+    let cases = [
+        (with(node("Split", &["x"], &["y"]), int("num_outputs", 1 << 60)), vec![]),
+        (with(node("Pad", &["x", "n"], &["y"]), edge), vec![integers("n", &[0, 1 << 32])]),
+        (
+            node("AffineGrid", &["theta", "n"], &["y"]),
+            vec![theta, integers("n", &[1, 1, 1 << 18, 1 << 18])],
+        ),
+    ];
+    for (node, constants) in cases {
+        let op = node.op_type.clone().unwrap();
+        let error = error(vec![node], constants);
+        assert!(error.contains(&format!("({op})")) && error.contains("more than"), "{error}");
+    }
+    let kernel = with(node("MaxPool", &["e"], &["y"]), ints("kernel_shape", &[1 << 20, 1 << 20]));
+    let error = error(vec![kernel], vec![tensor_of("e", &[1, 1, 1, 1], &[0.0])]);
+    assert!(error.contains("a kernel of"), "{error}");
+}
+
+/// Loops over lengths that the file names end with what there is to go through.
+#[test]
+fn absurd_lengths_are_not_gone_through() {
+    let number = |name: &str, value: f32| tensor_of(name, &[], &[value]);
+    let mel = node("MelWeightMatrix", &["bands", "length", "rate", "low", "high"], &["y"]);
+    let numbers = [("bands", 4.0), ("length", 8.0), ("rate", 1e-9), ("low", -699.0), ("high", 1e9)];
+    let numbers = numbers.map(|(name, value)| number(name, value));
+    assert!(graph(vec![mel], numbers.to_vec()).run(&[floats(&[1], &[0.0])]).is_ok());
+    let attributes = [("min_gram_length", 1), ("max_gram_length", i64::MAX as usize)];
+    let attributes = attributes.into_iter().chain([("max_skip_count", i64::MAX as usize)]);
+    let attribute = attributes.map(|(name, value)| int(name, value)).chain([
+        AttributeProto { s: Some(Bytes::from_static(b"TF")), ..attribute("mode", 3) },
+        ints("pool_int64s", &[0]),
+        ints("ngram_counts", &[0]),
+        ints("ngram_indexes", &[0]),
+    ]);
+    let attribute = attribute.collect();
+    let grams = NodeProto { attribute, ..node("TfIdfVectorizer", &["x"], &["y"]) };
+    assert!(graph(vec![grams], vec![]).run(&[floats(&[3], &[0.0; 3])]).is_ok());
+}
+
+/// On a graphics card the card would be blamed.
+#[test]
+fn parts_beyond_the_end_are_the_graphs_fault() {
+    let values = tensor_of("values", &[1], &[1.0]);
+    let depth = integers("depth", &[3]);
+    let hot = node("OneHot", &["i", "depth", "values"], &["y"]);
+    let error = error(vec![hot], vec![integers("i", &[1]), depth, values]);
+    assert!(error.contains("(OneHot)") && error.contains("a part of shape"), "{error}");
+}
+
+#[test]
+fn words_that_double_end() {
+    let word = TensorProto {
+        name: Some("w0".into()),
+        dims: vec![1],
+        data_type: Some(8),
+        string_data: vec![Bytes::from(vec![b'a'; 1 << 10])],
         ..Default::default()
     };
-    let endless = NodeProto { attribute: vec![attribute], ..node("Loop", &["", ""], &[]) };
-    let mut engine = graph(vec![endless, node("Abs", &["x"], &["y"])], vec![]);
-    let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err();
-    assert!(error.contains("(Loop)") && error.contains("rounds"), "{error}");
+    let names: Vec<String> = (0..40).map(|at| format!("w{at}")).collect();
+    let double = |pair: &[String]| node("StringConcat", &[&pair[0], &pair[0]], &[&pair[1]]);
+    let nodes = names.windows(2).map(double).chain([node("Abs", &["x"], &["y"])]);
+    let error = error(nodes.collect(), vec![word]);
+    assert!(error.contains("(StringConcat)") && error.contains("bytes"), "{error}");
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use super::raw::{Beside, Raw};
 use super::source::Source;
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Newest version of the operator set that is known.
@@ -189,10 +189,11 @@ impl Reader<'_> {
             let dense = dense.map_err(|error| format!("tensor '{name}': {error}"))?;
             constants.push((name, Arc::new(dense)));
         }
-        let known = |name: &String| constants.iter().any(|(constant, _)| constant == name);
+        let known: HashSet<&String> = constants.iter().map(|(name, _)| name).collect();
         let inputs = ports(proto.input)?;
         // Old files list initialisers among the inputs, as defaults.
-        let inputs: Vec<Port> = inputs.into_iter().filter(|port| !known(&port.name)).collect();
+        let inputs: Vec<Port> =
+            inputs.into_iter().filter(|port| !known.contains(&port.name)).collect();
         let mut names: BTreeSet<String> = outer.clone();
         names.extend(inputs.iter().map(|port| port.name.clone()));
         names.extend(constants.iter().map(|(name, _)| name.clone()));
@@ -314,7 +315,8 @@ fn in_order(nodes: Vec<Node>, known: &BTreeSet<String>) -> Result<Vec<Node>, Str
     }
     let order = order(&waits, &users);
     if order.len() < nodes.len() {
-        let stuck = (0..nodes.len()).find(|at| !order.contains(at)).and_then(|at| nodes.get(at));
+        let done: HashSet<usize> = order.into_iter().collect();
+        let stuck = (0..nodes.len()).find(|at| !done.contains(at)).and_then(|at| nodes.get(at));
         let stuck = stuck.map(|node| format!("'{}' ({})", node.name, node.op));
         return Err(format!("node {} depends on itself", stuck.unwrap_or_default()));
     }

@@ -37,6 +37,7 @@ pub(crate) use profile::{Profile, Times};
 pub(crate) use raw::Raw;
 pub(crate) use source::Source;
 pub(crate) use tensor::Place;
+pub(crate) use trace::Limits;
 
 use std::path::Path;
 use std::time::Duration;

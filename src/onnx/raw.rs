@@ -11,6 +11,9 @@ pub(crate) const RANK_MAX: usize = 16;
 /// Most elements of a tensor: sizes computed from it do not overflow.
 pub(crate) const ELEMENTS_MAX: usize = 1 << 40;
 
+/// Most elements that a tensor without any would have if its axes of length 0 had length 1.
+const EMPTY_MAX: usize = 1 << 24;
+
 /// Opens a file beside the model, named by a relative path that leads nowhere else. `None` where
 /// weights are not wanted: tensors have a type and a shape then, but not always elements.
 pub(crate) type Beside<'a> = Option<&'a dyn Fn(&str) -> Result<Source, String>>;
@@ -71,11 +74,20 @@ pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
     }
     let dim = |dim: &i64| usize::try_from(*dim).map_err(|_| format!("{dims:?} is no shape"));
     let shape = dims.iter().map(dim).collect::<Result<Vec<_>, _>>()?;
-    // Zeros do not excuse what the others would come to.
+    check_shape(&shape)?;
+    Ok(shape)
+}
+
+/// Zeros do not excuse what the others would come to: loops go through them all the same.
+///
+/// # Errors
+/// If the lengths of the axes are absurd.
+pub(crate) fn check_shape(shape: &[usize]) -> Result<(), String> {
     let size = shape.iter().try_fold(1usize, |size, dim| size.checked_mul((*dim).max(1)));
+    let most = if shape.contains(&0) { EMPTY_MAX } else { ELEMENTS_MAX };
     match size {
-        Some(size) if size <= ELEMENTS_MAX => Ok(shape),
-        _ => Err(format!("shape {shape:?} has more than {ELEMENTS_MAX} elements")),
+        Some(size) if size <= most => Ok(()),
+        _ => Err(format!("shape {shape:?} has more than {most} elements")),
     }
 }
 

@@ -9,18 +9,35 @@ use super::elem::{Elem, Kind};
 use super::host::Host;
 use super::op::{HostOp, Op};
 use super::plan::{Arg, Env, Form, Held, Item, Output, Plan, Step, Stop};
-use super::raw::Raw;
+use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, at_least_1d, to_data};
 use super::value::{Constant, Slot};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) use super::value::{T, Value};
 
-/// Largest tensor that a plan may make.
-const BYTES_MAX: usize = 4 << 30;
-/// Most steps of a plan: loops are unrolled.
-const STEPS_MAX: usize = 200_000;
+/// What a file may ask for while a plan is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of the largest tensor.
+    pub(crate) bytes: usize,
+    /// Steps of a plan: loops are unrolled.
+    pub(crate) steps: usize,
+    /// Nodes, rounds of bodies and results, those that are constant included: loops in loops, and
+    /// functions that call others twice, have to end.
+    pub(crate) turns: usize,
+    /// Elements that one step of the host goes through.
+    pub(crate) work: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { bytes: 4 << 30, steps: 200_000, turns: 1_000_000, work: 1 << 34 }
+    }
+}
+
 /// A value with more elements, once looked at, is not expected to be the same again.
 const GUARD_MAX: usize = 16;
 
@@ -30,11 +47,18 @@ const NUMBERS_MAX: usize = 4096;
 /// Constants of a model, on the host and on the device, shared by its plans.
 #[derive(Debug, Default)]
 pub(crate) struct Constants {
+    limits: Limits,
     uploads: HashMap<u64, Tensor>,
     /// Tensors of nodes and bodies, by where they are in the file's graph, which outlives this.
     files: HashMap<usize, T>,
     numbers: HashMap<(Elem, u64), T>,
     folds: HashMap<(String, Vec<u64>), T>,
+}
+
+impl Constants {
+    pub(crate) fn new(limits: Limits) -> Constants {
+        Constants { limits, ..Constants::default() }
+    }
 }
 
 /// A function of the host.
@@ -48,6 +72,8 @@ pub(crate) struct Tracer<'a> {
     env: Env,
     lines: Vec<Line>,
     vars: usize,
+    /// How many there were so far: see [`Limits`].
+    turns: Cell<usize>,
     /// How many lines have been run already.
     done: usize,
     node: Arc<str>,
@@ -66,6 +92,7 @@ impl<'a> Tracer<'a> {
             env,
             lines: Vec::new(),
             vars: 0,
+            turns: Cell::new(0),
             done: 0,
             node: "".into(),
             fleeting: false,
@@ -76,6 +103,24 @@ impl<'a> Tracer<'a> {
     /// Names the node that the next steps belong to; gives the name before it.
     pub(crate) fn enter(&mut self, node: Arc<str>) -> Arc<str> {
         std::mem::replace(&mut self.node, node)
+    }
+
+    /// Counts a node, a round of a body or a result.
+    ///
+    /// # Errors
+    /// If there were too many.
+    pub(crate) fn turn(&self) -> Result<(), String> {
+        let most = self.constants.limits.turns;
+        self.turns.set(self.turns.get() + 1);
+        if self.turns.get() > most {
+            return Err(format!("the graph comes to more than {most} nodes and results"));
+        }
+        Ok(())
+    }
+
+    /// Most elements that a step of the host may go through.
+    pub(crate) fn most_work(&self) -> usize {
+        self.constants.limits.work
     }
 
     pub(crate) fn place(&self) -> &Place {
@@ -122,7 +167,7 @@ impl<'a> Tracer<'a> {
     /// # Errors
     /// If it is too large.
     pub(crate) fn constant(&self, host: Host) -> Result<T, String> {
-        fits(host.elem, &host.shape)?;
+        self.fits(host.elem, &host.shape)?;
         let (elem, shape) = (host.elem, host.shape.clone());
         let held = if elem == Elem::Text {
             Held::Text(Arc::new(host))
@@ -165,7 +210,7 @@ impl<'a> Tracer<'a> {
         elem: Elem,
         shape: Vec<usize>,
     ) -> Result<T, String> {
-        fits(elem, &shape)?;
+        self.fits(elem, &shape)?;
         if inputs.iter().all(|input| input.is_constant()) {
             return self.fold(&op, inputs, elem, shape);
         }
@@ -199,8 +244,9 @@ impl<'a> Tracer<'a> {
     }
 
     fn push(&mut self, op: Op, inputs: &[&T], forms: Vec<Form>) -> Result<Vec<usize>, String> {
-        if self.lines.len() >= STEPS_MAX {
-            return Err(format!("the plan has more than {STEPS_MAX} steps"));
+        let most = self.constants.limits.steps;
+        if self.lines.len() >= most {
+            return Err(format!("the plan has more than {most} steps"));
         }
         let outputs: Vec<usize> = forms.iter().map(|_| self.var()).collect();
         self.lines.push(Line::Step(Draft {
@@ -334,7 +380,7 @@ impl<'a> Tracer<'a> {
         run: impl Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync + 'static,
     ) -> Result<Vec<T>, String> {
         for (elem, shape) in outputs {
-            fits(*elem, shape)?;
+            self.fits(*elem, shape)?;
         }
         if inputs.iter().all(|input| input.is_constant()) {
             return self.host_now(inputs, &run);
@@ -400,14 +446,20 @@ impl<'a> Tracer<'a> {
             }
         })
     }
-}
 
-/// Refuses what no memory would hold.
-fn fits(elem: Elem, shape: &[usize]) -> Result<(), String> {
-    let bytes =
-        shape.iter().try_fold(elem.bits().div_ceil(8).max(4), |size, dim| size.checked_mul(*dim));
-    match bytes {
-        Some(bytes) if bytes <= BYTES_MAX => Ok(()),
-        _ => Err(format!("a result of shape {shape:?} would take more than {BYTES_MAX} bytes")),
+    /// Refuses what no memory would hold. Every result is asked for here, constants too; so is
+    /// what an operator makes on its way to one, before it is made.
+    ///
+    /// # Errors
+    /// If it is too large, or one too many.
+    pub(crate) fn fits(&self, elem: Elem, shape: &[usize]) -> Result<(), String> {
+        self.turn()?;
+        check_shape(shape)?;
+        let most = self.constants.limits.bytes;
+        let element = elem.bits().div_ceil(8).max(4);
+        match shape.iter().try_fold(element, |size, dim| size.checked_mul(*dim)) {
+            Some(bytes) if bytes <= most => Ok(()),
+            _ => Err(format!("a result of shape {shape:?} would take more than {most} bytes")),
+        }
     }
 }

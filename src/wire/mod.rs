@@ -8,6 +8,8 @@
 
 pub mod client;
 mod frame;
+#[doc(hidden)]
+pub mod hostile;
 mod injection;
 mod message;
 pub mod server;

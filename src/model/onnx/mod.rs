@@ -7,7 +7,7 @@ pub(crate) mod signature;
 use crate::model::registry::LoadContext;
 use crate::model::signature::Signature;
 use crate::model::{Model, ModelError};
-use crate::onnx::{Engine, Place, Raw};
+use crate::onnx::{Engine, Limits, ModelFile, Place, Raw};
 use crate::tensor::{Tensor, Tensors};
 use signature::Rows;
 
@@ -31,15 +31,31 @@ pub fn load(context: &LoadContext<'_>) -> Result<Onnx, ModelError> {
     let (files, name) = (context.files, context.info.graph_file());
     let broken = |detail: String| ModelError::Broken(format!("{}: {detail}", files.path_of(&name)));
     let file = signature::read(files, &name, true)?;
-    let missing = file.missing_operators();
-    if !missing.is_empty() {
-        return Err(broken(format!("operators that are not supported: {}", missing.join(", "))));
-    }
-    let (own, rows) = signature::of(&file).map_err(broken)?;
     let stated = context.info.signature.clone();
-    signature::narrows(&stated, &own).map_err(broken)?;
-    let engine = Engine::new(file, Place::of(context.device)).map_err(broken)?;
-    Ok(Onnx { signature: stated, rows, engine })
+    let place = Place::of(context.device);
+    Onnx::of(file, Some(stated), place, Limits::default()).map_err(broken)
+}
+
+impl Onnx {
+    /// # Errors
+    /// What is wrong with the file, or what of it is not supported.
+    pub(super) fn of(
+        file: ModelFile,
+        stated: Option<Signature>,
+        place: Place,
+        limits: Limits,
+    ) -> Result<Onnx, String> {
+        let missing = file.missing_operators();
+        if !missing.is_empty() {
+            return Err(format!("operators that are not supported: {}", missing.join(", ")));
+        }
+        let (own, rows) = signature::of(&file)?;
+        let signature = match stated {
+            Some(stated) => signature::narrows(&stated, &own).map(|()| stated)?,
+            None => own,
+        };
+        Ok(Onnx { signature, rows, engine: Engine::limited(file, place, limits)? })
+    }
 }
 
 impl Model for Onnx {

@@ -16,6 +16,9 @@ pub(super) const TABLE: Table = &[
     ("DeformConv", deform),
 ];
 
+/// Most groups of channels: products with them do not overflow.
+const GROUPS_MAX: usize = 1 << 20;
+
 /// The axes behind batch and channels.
 pub(super) fn spatial(x: &T) -> Result<(usize, usize, Vec<usize>), String> {
     match &x.shape[..] {
@@ -26,7 +29,8 @@ pub(super) fn spatial(x: &T) -> Result<(usize, usize, Vec<usize>), String> {
 
 fn groups(call: &Call<'_>) -> Result<usize, String> {
     let group = call.int_or("group", 1)?;
-    usize::try_from(group).ok().filter(|group| *group > 0).ok_or_else(|| format!("group {group}"))
+    let fits = |group: &usize| (1..=GROUPS_MAX).contains(group);
+    usize::try_from(group).ok().filter(fits).ok_or_else(|| format!("group {group}"))
 }
 
 /// A convolution with the attributes of a node.

@@ -30,6 +30,7 @@ fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     if let Some(Attribute::Sparse(sparse)) = call.attribute("sparse_value") {
         let (values, indices, shape) = sparse.as_ref();
+        t.fits(values.elem, shape)?;
         let dense = sparse::dense(values, indices, shape)?;
         return one(t.constant(Host::from_raw(&dense))?);
     }
@@ -147,6 +148,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
         let count = count(limit as f64 - start as f64, delta as f64)?;
+        t.fits(elem, &[count])?;
         let at = |at: usize| start.wrapping_add(delta.wrapping_mul(at as i64));
         return one(t.constant(Host::ints(elem, vec![count], (0..count).map(at).collect()))?);
     }
@@ -156,6 +158,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
     let count = count(limit - start, delta)?;
+    t.fits(elem, &[count])?;
     let values = (0..count).map(|at| start + delta * at as f64).collect();
     one(t.constant(Host::floats(elem, vec![count], values))?)
 }
@@ -189,6 +192,7 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if let Some(length) = shape.get_mut(axis) {
         *length = usize::try_from(depth).unwrap_or(0);
     }
+    t.fits(Elem::I64, &shape)?;
     let range = t.constant(Host::ints(Elem::I64, shape, (0..depth).collect()))?;
     let hot = t.compare(crate::onnx::op::Compare::Equal, &indices, &range)?;
     let off = t.narrow(values, 0, crate::onnx::build::Cut::range(0, 1))?;

@@ -179,6 +179,7 @@ pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return one(t.compare(Compare::Equal, x, y)?);
     }
     let shape = crate::onnx::build::broadcast(&x.shape, &y.shape)?;
+    t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Bool, shape.clone());
     let run = move |inputs: &[Host]| {

@@ -5,8 +5,8 @@ use crate::onnx::build::Cut;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
 
-/// Most elements that an axis may grow to.
-const LENGTH_MAX: i64 = 1 << 32;
+/// Most elements that an axis may grow by at each end.
+const LENGTH_MAX: u64 = 1 << 32;
 
 pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
@@ -27,7 +27,7 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut widths = vec![(0, 0); x.rank()];
     let mut x = x.clone();
     for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
-        if before.abs() > LENGTH_MAX || behind.abs() > LENGTH_MAX {
+        if before.unsigned_abs().max(behind.unsigned_abs()) > LENGTH_MAX {
             return Err(format!("pads of {before} and {behind}"));
         }
         x = crop(t, &x, *at, *before, *behind)?;
@@ -68,6 +68,7 @@ fn copy(
         return Ok(x.clone());
     }
     let length = x.shape.get(at).copied().unwrap_or(0);
+    t.fits(crate::onnx::Elem::I64, &[length.saturating_add(before).saturating_add(behind)])?;
     let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let (length, before, behind) = (number(length), number(before), number(behind));
     if length == 0 {

@@ -41,13 +41,17 @@ fn kernel_of(call: &Call<'_>, axes: usize) -> Result<Vec<usize>, String> {
 }
 
 /// The window of a pool and the shape of its result.
-fn layout(call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>), String> {
+fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>), String> {
     let (batch, channels, lengths) = spatial(x)?;
     let ceil = call.int_or("ceil_mode", 0)? != 0;
     let window = window(call, kernel_of(call, lengths.len())?, &lengths, 1)?;
     let mut shape = vec![batch, channels];
     for (axis, length) in lengths.iter().enumerate() {
         shape.push(window.places(axis, *length, ceil)?);
+    }
+    let work = shape.iter().chain(&window.kernel).fold(1usize, |all, n| all.saturating_mul(*n));
+    if work > t.most_work() {
+        return Err(format!("a kernel of {:?} at {shape:?} places", window.kernel));
     }
     Ok((window, shape))
 }
@@ -67,7 +71,7 @@ fn reached(window: &Window, x: &T, shape: &[usize]) -> Vec<(usize, usize)> {
 
 fn max(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let (window, shape) = layout(call, x)?;
+    let (window, shape) = layout(t, call, x)?;
     let flat = window.kernel.len() <= 2 && x.elem.is_float();
     if call.outputs() > 1 || !flat {
         let columns = call.int_or("storage_order", 0)? != 0;
@@ -185,7 +189,7 @@ fn by_columns(at: usize, shape: &[usize]) -> usize {
 
 fn average(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let (window, shape) = layout(call, x)?;
+    let (window, shape) = layout(t, call, x)?;
     let counts = call.int_or("count_include_pad", 0)? != 0;
     let dilated = window.dilation.iter().any(|dilation| *dilation != 1);
     let ceil = call.int_or("ceil_mode", 0)? != 0;
@@ -254,7 +258,7 @@ fn norm(
 
 fn lp_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, p) = (call.tensor(0)?, power(call)?);
-    let (window, shape) = layout(call, x)?;
+    let (window, shape) = layout(t, call, x)?;
     let count: usize = window.kernel.iter().product();
     let padding = reached(&window, x, &shape);
     let dilated = window.dilation.iter().any(|dilation| *dilation != 1);
@@ -292,6 +296,7 @@ fn unpool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let grown = length.saturating_sub(1) * stride + window.reach(axis);
         natural.push(grown.saturating_sub(before + behind));
     }
+    t.fits(x.elem, &natural)?;
     let shape = match call.optional(2)? {
         Some(shape) => t.lengths(shape)?,
         None => natural.clone(),

@@ -273,7 +273,7 @@ fn direction_of(
 impl Layer {
     /// The part of a gate.
     fn gate(&self, t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
-        let axis = x.rank() - 1;
+        let axis = x.rank().checked_sub(1).ok_or("a scalar has no gates")?;
         t.narrow(x, axis, Cut::range(at * self.hidden, (at + 1) * self.hidden))
     }
 

@@ -268,6 +268,7 @@ fn weighted(
     places: &[f64],
     rule: &Rule,
 ) -> Result<T, String> {
+    t.fits(Elem::F64, &[along.to, along.from])?;
     let mut matrix = vec![0.0; along.to * along.from];
     for (row, place) in matrix.chunks_mut(along.from.max(1)).zip(places) {
         for (at, weight) in weights(*place, along, rule)? {
@@ -299,7 +300,9 @@ fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64, f64)>, St
         other => return Err(format!("mode '{other}' is not known")),
     };
     let reach = (support / scale).ceil() as i64;
-    let centre = place.floor() as i64;
+    // Places far outside are all alike.
+    let centre = place.floor().clamp(-2.0 * LENGTH_MAX, 2.0 * LENGTH_MAX.max(along.from as f64));
+    let centre = centre as i64;
     let mut all = Vec::new();
     for at in centre - reach + 1..=centre + reach {
         let distance = (at as f64 - place) * scale;

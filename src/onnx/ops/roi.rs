@@ -77,13 +77,21 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         max: call.text("mode")? == Some("max"),
     };
     let shape = vec![*count, *channels, sampling.out[0], sampling.out[1]];
+    let work = t.most_work();
     let (channels, height, width) = (*channels, *height, *width);
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[Host]| {
         let [x, rois, items] = inputs else { return Err("three inputs".to_owned()) };
         let (values, rois) = (x.to_f64(), rois.to_f64());
-        let mut all = Vec::new();
+        let (mut all, mut samples) = (Vec::new(), 0usize);
         for (roi, item) in rois.chunks_exact(4).zip(items.to_i64()) {
+            // How many there are is for the regions to say, which are data.
+            let [rows, columns] = sampling.counts(roi);
+            let size = sampling.out[0] * sampling.out[1] * channels;
+            samples = samples.saturating_add((rows * columns).saturating_mul(size));
+            if samples > work {
+                return Err("the regions ask for more samples than anyone would wait for".into());
+            }
             for channel in 0..channels {
                 let number = usize::try_from(item).unwrap_or(usize::MAX);
                 let begin = number.saturating_mul(channels).saturating_add(channel);
@@ -98,18 +106,33 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(t.host_op("roi_align", &[x, rois, items], &[form], run)?)
 }
 
+impl Sampling {
+    fn place(&self, value: f64) -> f64 {
+        value * self.scale - if self.shifted { 0.5 } else { 0.0 }
+    }
+
+    /// Height and width of what an element of the result stands for.
+    fn bin(&self, roi: &[f64]) -> [f64; 2] {
+        let &[x1, y1, x2, y2] = roi else { return [0.0; 2] };
+        // Without the shift a region has at least one pixel.
+        let least = if self.shifted { 0.0 } else { 1.0 };
+        let extent = |from: f64, to: f64| (self.place(to) - self.place(from)).max(least);
+        let [rows, columns] = self.out;
+        [extent(y1, y2) / rows as f64, extent(x1, x2) / columns as f64]
+    }
+
+    /// Samples along both sides of it.
+    fn counts(&self, roi: &[f64]) -> [usize; 2] {
+        let adaptive = |bin: f64| bin.ceil().clamp(1.0, 1024.0);
+        let samples = |bin: f64| if self.ratio > 0.0 { self.ratio } else { adaptive(bin) };
+        self.bin(roi).map(|bin| samples(bin) as usize)
+    }
+}
+
 fn region(plane: &Plane<'_>, roi: &[f64], s: &Sampling, into: &mut Vec<f64>) {
-    let &[x1, y1, x2, y2] = roi else { return };
-    let offset = if s.shifted { 0.5 } else { 0.0 };
-    let place = |value: f64| value * s.scale - offset;
-    let (left, top) = (place(x1), place(y1));
-    // Without the shift a region has at least one pixel.
-    let least = if s.shifted { 0.0 } else { 1.0 };
-    let extent = |from: f64, to: f64| (place(to) - from).max(least);
-    let [rows, columns] = s.out;
-    let bin = [extent(top, y2) / rows as f64, extent(left, x2) / columns as f64];
-    let samples = |bin: f64| if s.ratio > 0.0 { s.ratio } else { bin.ceil().clamp(1.0, 1024.0) };
-    let counts = [samples(bin[0]) as usize, samples(bin[1]) as usize];
+    let &[x1, y1, ..] = roi else { return };
+    let (left, top) = (s.place(x1), s.place(y1));
+    let ([rows, columns], bin, counts) = (s.out, s.bin(roi), s.counts(roi));
     for row in 0..rows {
         for column in 0..columns {
             let (mut sum, mut best) = (0.0, f64::NEG_INFINITY);
@@ -149,8 +172,9 @@ fn max_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         for roi in rois.chunks_exact(5) {
             let (item, corners) = roi.split_first().ok_or("no region")?;
             for channel in 0..channels {
-                let begin = ((item.max(0.0) as usize) * channels + channel) * height * width;
-                let values = values.get(begin..begin + height * width);
+                let begin = (item.max(0.0) as usize).saturating_mul(channels);
+                let begin = begin.saturating_add(channel).saturating_mul(height * width);
+                let values = values.get(begin..begin.saturating_add(height * width));
                 let values = values.ok_or_else(|| format!("batch item {item}"))?;
                 largest(&Plane { values, height, width }, corners, scale, out, &mut all);
             }

@@ -176,6 +176,7 @@ pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return Err(format!("theta of {:?} for a size of {size:?}", theta.shape));
     }
     let count: usize = lengths.iter().product();
+    t.fits(theta.elem, &[axes + 1, count])?;
     // Columns of places, the innermost axis first, and a row of ones.
     let mut base = vec![1.0; (axes + 1) * count];
     let mut place = vec![0usize; axes];

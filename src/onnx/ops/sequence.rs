@@ -8,9 +8,10 @@ use crate::onnx::trace::{T, Tracer, Value};
 
 pub(super) const TABLE: Table = &[
     ("ConcatFromSequence", concat),
-    ("Optional", |_, call| {
-        let value = call.inputs.first().cloned().flatten();
-        Ok(vec![Value::Optional(value.map(Box::new))])
+    ("Optional", |_, call| match call.inputs.first().cloned().flatten() {
+        // Such a chain would be as deep as the file is long.
+        Some(Value::Optional(_)) => Err("an optional value of an optional value".into()),
+        value => Ok(vec![Value::Optional(value.map(Box::new))]),
     }),
     ("OptionalGetElement", |_, call| match call.inputs.first() {
         Some(Some(Value::Optional(Some(value)))) => Ok(vec![(**value).clone()]),
@@ -30,7 +31,8 @@ pub(super) const TABLE: Table = &[
         Ok(vec![all.get(at).cloned().ok_or("a place outside of the sequence")?])
     }),
     ("SequenceConstruct", |_, call| {
-        Ok(vec![Value::Sequence(call.inputs.iter().flatten().cloned().collect())])
+        let all = call.inputs.iter().flatten().map(element);
+        Ok(vec![Value::Sequence(all.collect::<Result<_, _>>()?)])
     }),
     ("SequenceEmpty", |_, _| Ok(vec![Value::Sequence(Vec::new())])),
     ("SequenceErase", |t, call| {
@@ -46,7 +48,8 @@ pub(super) const TABLE: Table = &[
         if at > all.len() {
             return Err("a place outside of the sequence".to_owned());
         }
-        all.insert(at, call.inputs.get(1).cloned().flatten().ok_or("there is nothing to insert")?);
+        let given = call.inputs.get(1).and_then(Option::as_ref);
+        all.insert(at, element(given.ok_or("there is nothing to insert")?)?);
         Ok(vec![Value::Sequence(all)])
     }),
     ("SequenceLength", |t, call| {
@@ -55,6 +58,14 @@ pub(super) const TABLE: Table = &[
     }),
     ("SplitToSequence", split),
 ];
+
+/// Sequences hold tensors: of sequences of sequences, each node could make one twice as large.
+fn element(value: &Value) -> Result<Value, String> {
+    match value {
+        Value::Tensor(_) => Ok(value.clone()),
+        _ => Err("a sequence holds tensors only".to_owned()),
+    }
+}
 
 fn sequence(call: &Call<'_>) -> Result<Vec<Value>, String> {
     match call.inputs.first() {

@@ -228,6 +228,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let count = call
         .int("num_outputs")?
         .map_or(call.outputs(), |count| usize::try_from(count).unwrap_or(0));
+    t.fits(x.elem, &[count])?;
     let lengths = given.unwrap_or_else(|| even(length, count));
     if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
         return Err(format!("parts of {lengths:?} do not make up {length}"));

@@ -20,6 +20,8 @@ pub(super) const TABLE: Table = &[
 
 /// Longest transform: its matrices have as many elements as its square.
 const LENGTH_MAX: i64 = 1 << 13;
+/// Farthest edge of a triangle of mel weights.
+const EDGE_MAX: f64 = 1e9;
 /// Longest window.
 const WINDOW_MAX: i64 = 1 << 24;
 
@@ -43,6 +45,7 @@ fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
         weights.iter().enumerate().map(term).sum()
     };
     let length = usize::try_from(size).unwrap_or(0);
+    t.fits(Elem::F64, &[length])?;
     let host =
         Host::numbers(elem(call, "output_datatype")?, vec![length], (0..size).map(value).collect());
     one(t.constant(host)?)
@@ -56,6 +59,7 @@ fn matrices(
     bins: usize,
     inverse: bool,
 ) -> Result<(T, T), String> {
+    t.fits(Elem::F64, &[length, bins])?;
     let sign = if inverse { 1.0 } else { -1.0 };
     let scale = if inverse { 1.0 / length as f64 } else { 1.0 };
     let (mut cos, mut sin) = (Vec::new(), Vec::new());
@@ -205,6 +209,7 @@ fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (frame, step) = (frame as usize, usize::try_from(step).unwrap_or(1));
     let frames = length.checked_sub(frame).ok_or("the signal is shorter than a frame")? / step + 1;
     let bins = if call.int_or("onesided", 1)? != 0 { frame / 2 + 1 } else { frame };
+    t.fits(Elem::I64, &[frames, frame])?;
     let starts =
         (0..frames).flat_map(|at| (0..frame).map(move |inside| (at * step + inside) as i64));
     let index = t.indices(starts.collect())?;
@@ -236,9 +241,11 @@ fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let edge = |at: usize| {
         let mel = low + at as f64 * (high - low) / (bands + 2.0);
         let hertz = 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
-        ((length + 1.0) * hertz / rate).floor() as i64
+        // Beyond the spectrum one place is as good as another.
+        ((length + 1.0) * hertz / rate).floor().clamp(-EDGE_MAX, EDGE_MAX) as i64
     };
     let (bands, bins) = (bands as usize, length as usize / 2 + 1);
+    t.fits(Elem::F64, &[bins, bands])?;
     let mut weights = vec![0.0; bins * bands];
     for band in 0..bands {
         let (left, middle, right) = (edge(band), edge(band + 1), edge(band + 2));
@@ -251,10 +258,10 @@ fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         if left == middle {
             set(middle, 1.0);
         }
-        (left..=middle.min(bins as i64)).filter(|_| left != middle).for_each(|bin| {
+        (left.max(0)..=middle.min(bins as i64)).filter(|_| left != middle).for_each(|bin| {
             set(bin, (bin - left) as f64 / (middle - left) as f64);
         });
-        (middle..right.min(bins as i64)).filter(|_| middle != right).for_each(|bin| {
+        (middle.max(0)..right.min(bins as i64)).filter(|_| middle != right).for_each(|bin| {
             set(bin, (right - bin) as f64 / (right - middle) as f64);
         });
     }

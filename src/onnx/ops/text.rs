@@ -7,6 +7,9 @@ use crate::onnx::host::Host;
 use crate::onnx::trace::Tracer;
 use std::collections::HashMap;
 
+/// Most bytes of words joined: each node could make them twice as long.
+const TEXT_MAX: usize = 1 << 28;
+
 pub(super) const TABLE: Table = &[
     ("StringConcat", concat),
     ("StringNormalizer", normalise),
@@ -17,11 +20,18 @@ pub(super) const TABLE: Table = &[
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     let shape = crate::onnx::build::broadcast(&x.shape, &y.shape)?;
+    t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Text, shape.clone());
     let run = move |inputs: &[Host]| {
         let [x, y] = inputs else { return Err("two inputs".to_owned()) };
-        let word = |host: &Host, at: usize| host.to_text().get(at).cloned().unwrap_or_default();
+        let (x, y) = (x.to_text(), y.to_text());
+        let word = |all: &[String], at: usize| all.get(at).cloned().unwrap_or_default();
+        let length = |all: &[String], at: usize| all.get(at).map_or(0, String::len);
+        let lengths = xs.iter().zip(&ys).map(|(a, b)| length(x, *a) + length(y, *b));
+        if lengths.sum::<usize>() > TEXT_MAX {
+            return Err(format!("the words would take more than {TEXT_MAX} bytes"));
+        }
         let joined = xs.iter().zip(&ys).map(|(a, b)| word(x, *a) + &word(y, *b));
         Ok(vec![Host::text(shape.clone(), joined.collect())])
     };
@@ -115,10 +125,15 @@ fn tf_idf(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let skips = length("max_skip_count")?;
     let pool = grams(call, most)?;
     let columns = call.ints("ngram_indexes")?.ok_or("ngram_indexes are missing")?.to_vec();
-    let width = columns.iter().max().map_or(0, |most| usize::try_from(*most).unwrap_or(0) + 1);
+    let width = columns
+        .iter()
+        .max()
+        .map_or(0, |most| usize::try_from(*most).unwrap_or(0).saturating_add(1));
     let weights = call.floats("weights")?.map(<[f32]>::to_vec);
     let mode = call.text("mode")?.unwrap_or("TF").to_owned();
     let row = x.shape.last().copied().unwrap_or(0);
+    // Nothing longer than a row is in one.
+    let (most, skips) = (most.min(row), skips.min(row));
     let mut shape = x.shape.clone();
     shape.pop();
     let rows: usize = shape.iter().product();

@@ -6,6 +6,9 @@ use crate::onnx::op::Window;
 /// Longest edge of a kernel, stride, dilation or padding.
 const LENGTH_MAX: i64 = 1 << 20;
 
+/// Most elements of a kernel: an image of 4096 x 4096 may be pooled as a whole.
+const KERNEL_MAX: usize = 1 << 24;
+
 /// The window of a node over axes of these lengths.
 ///
 /// # Errors
@@ -24,6 +27,10 @@ pub(super) fn window(
     let dilation = attribute(call, "dilations", axes, 1)?;
     if kernel.contains(&0) || stride.contains(&0) || dilation.contains(&0) || groups == 0 {
         return Err(format!("kernel {kernel:?}, strides {stride:?}, dilations {dilation:?}"));
+    }
+    let size = kernel.iter().try_fold(1usize, |size, length| size.checked_mul(*length));
+    if size.is_none_or(|size| size > KERNEL_MAX) {
+        return Err(format!("a kernel of {kernel:?}"));
     }
     let pads = attribute(call, "pads", 2 * axes, 0)?;
     let (before, behind) = pads.split_at(axes);

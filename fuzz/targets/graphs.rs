@@ -1,0 +1,22 @@
+//! ONNX files: read, made into plans, run on the host.
+#![no_main]
+
+use std::panic::PanicHookInfo;
+use std::sync::Once;
+
+concertina_fuzz::target!(graph);
+
+fn graph(data: &[u8]) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(hook)));
+    let _ = concertina::model::hostile::graph(data);
+}
+
+/// Operators run where panics are caught, since burn panics where its own checks fail. What begins
+/// in our own code is a defect all the same.
+fn hook(panic: &PanicHookInfo<'_>) {
+    if panic.location().is_some_and(|at| at.file().starts_with("src/")) {
+        eprintln!("{panic}");
+        std::process::abort();
+    }
+}

@@ -1,0 +1,4 @@
+//! `model.toml`.
+#![no_main]
+
+concertina_fuzz::target!(concertina::model::hostile::manifest);

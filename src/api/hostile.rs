@@ -1,0 +1,130 @@
+//! What a client may send to `infer`, as far as it comes without an adapter: for fuzzing (`fuzz/`),
+//! and for the test that replays what fuzzing found.
+
+use crate::api::body::Bodies;
+use crate::api::keys::KeyRing;
+use crate::api::limits::ApiLimits;
+use crate::api::{answer, kserve};
+use crate::error::Error;
+use crate::model::repository::{Batching, Found, Layout, ModelInfo, Repository, Source};
+use crate::model::signature::{Signature, TensorSpec};
+use crate::tensor::{Datatype, Tensors};
+use bytes::Bytes;
+use futures_util::stream;
+use std::convert::Infallible;
+use std::sync::OnceLock;
+use std::time::Duration;
+use warp::http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Most rows that are cut apart here, as batches and chunks cut them.
+const ROWS_MAX: usize = 64;
+
+/// Headers, a line each, an empty line, the body: sent to a model that gives back whatever it
+/// takes, and to one that takes files.
+///
+/// # Errors
+/// What both refuse.
+pub fn request(data: &[u8]) -> Result<(), Error> {
+    let (headers, body) = message(data);
+    let outcomes = models().iter().map(|model| ask(model, &headers, body));
+    // Each is asked, whatever the others said.
+    outcomes.reduce(Result::or).unwrap_or(Ok(()))
+}
+
+fn message(data: &[u8]) -> (HeaderMap, &[u8]) {
+    let end = data.windows(2).position(|two| two == b"\n\n");
+    let (head, body) = end.map_or((&[][..], data), |end| (&data[..end], &data[end + 2..]));
+    let header = |line: &[u8]| {
+        let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
+        let value = HeaderValue::from_bytes(value.get(1..)?.trim_ascii()).ok()?;
+        Some((HeaderName::from_bytes(name).ok()?, value))
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in head.split(|byte| *byte == b'\n').filter_map(header) {
+        headers.append(name, value);
+    }
+    (headers, body)
+}
+
+fn ask(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
+    let halves = body.split_at(body.len() / 2);
+    let parts = [halves.0, halves.1].map(|part| Ok::<_, Infallible>(Bytes::copy_from_slice(part)));
+    let bodies = bodies();
+    let read = kserve::read(&bodies, model, headers, stream::iter(parts));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(|error| Error::internal(error.to_string()))?;
+    let (request, _share) = runtime.block_on(read)?;
+    let rows = model.interface().check_inputs(&request.inputs)?;
+    assert!(
+        rows <= body.len().max(crate::model::signature::EMPTY_ROWS_MAX),
+        "{rows} rows of nothing"
+    );
+    if rows <= ROWS_MAX {
+        cut_apart(&request.inputs, rows);
+    }
+    let wanted = request.wanted.resolve(model.interface())?;
+    if model.pipeline.is_none() {
+        answer::render(model, request.id.as_deref(), &request.inputs, &wanted)?;
+    }
+    Ok(())
+}
+
+/// What has passed the checks can be cut into rows, and is the same when they are joined again.
+fn cut_apart(inputs: &Tensors, rows: usize) {
+    let parts: Result<Vec<_>, _> = (0..rows).map(|row| inputs.slice_rows(row, 1)).collect();
+    let joined = parts.and_then(Tensors::concat_rows);
+    assert_eq!(joined.as_ref(), Ok(inputs));
+    assert!(inputs.pad_rows(rows.next_power_of_two()).is_ok());
+}
+
+fn bodies() -> Bodies {
+    let second = Duration::from_secs(1);
+    Bodies::new(&ApiLimits {
+        body_bytes_max: 1 << 20,
+        bodies_bytes_max: 1 << 22,
+        connections_max: 1,
+        event_streams_max: 1,
+        headers_bytes_max: 1 << 16,
+        header_timeout: second,
+        body_timeout: second,
+        write_timeout: second,
+        shutdown_grace: second,
+        keys: KeyRing::default(),
+        hosts: Vec::new(),
+        access_log: false,
+    })
+}
+
+fn models() -> &'static [ModelInfo] {
+    static MODELS: OnceLock<Vec<ModelInfo>> = OnceLock::new();
+    MODELS.get_or_init(|| {
+        let found = Repository::embedded().scan_one("filetype", &["onnx".to_owned()]);
+        let good = found.into_iter().filter_map(|found| match found {
+            Found::Good(info) => Some(info),
+            Found::Bad(_) => None,
+        });
+        good.chain([echo()]).collect()
+    })
+}
+
+/// Takes one tensor of any datatype, and gives it back.
+fn echo() -> ModelInfo {
+    let datatypes = Datatype::ALL.to_vec();
+    let spec = TensorSpec { name: "x".to_owned(), datatypes, shape: vec![-1] };
+    let signature =
+        Signature { inputs: vec![spec.clone()], outputs: vec![spec], ..Signature::default() };
+    ModelInfo {
+        name: "echo".to_owned(),
+        version: "1".to_owned(),
+        kind: "identity".to_owned(),
+        source: Source::Embedded,
+        signature,
+        batch: Batching { max_rows: 8, delay: Duration::ZERO },
+        slo: None,
+        labels: Vec::new(),
+        golden: None,
+        layout: Layout::Version,
+        pipeline: None,
+        files_bytes: 0,
+    }
+}

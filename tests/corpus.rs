@@ -1,0 +1,44 @@
+//! What fuzzing has found worth keeping (`fuzz/corpus/`), through the same functions again: real
+//! inputs, those that reach what others do not, and all that ever broke something.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use concertina::{api, model, wire};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Every file of a corpus; an error is what is expected of most.
+fn replay(corpus: &str, reads: impl Fn(&[u8]) -> bool) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(corpus);
+    let (mut good, mut broken, mut files) = (0, Vec::new(), 0);
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let data = std::fs::read(&path).unwrap();
+        match catch_unwind(AssertUnwindSafe(|| reads(&data))) {
+            Ok(read) => good += usize::from(read),
+            Err(_) => broken.push(path),
+        }
+        files += 1;
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(files > 10 && good > 0, "{corpus}: {good} of {files} are good");
+}
+
+#[test]
+fn requests_are_answers_or_errors() {
+    replay("requests", |data| api::hostile::request(data).is_ok());
+}
+
+#[test]
+fn frames_are_messages_or_errors() {
+    replay("frames", |data| wire::hostile::frames(data).is_ok());
+}
+
+#[test]
+fn manifests_are_models_or_errors() {
+    replay("manifests", |data| model::hostile::manifest(data).is_ok());
+}
+
+#[test]
+fn graphs_are_run_or_errors() {
+    replay("graphs", |data| model::hostile::graph(data).is_ok());
+}
