@@ -90,6 +90,7 @@ fn bodies() -> Bodies {
         write_timeout: second,
         shutdown_grace: second,
         keys: KeyRing::default(),
+        tls: None,
         hosts: Vec::new(),
         access_log: false,
     })

@@ -35,10 +35,6 @@ const TRACE: HeaderName = HeaderName::from_static("traceresponse");
 /// longer than about a millisecond.
 const INLINE_BYTES_MAX: usize = 256 * 1024;
 
-/// Rows of a request that hold no data at all, as of shape `[1000, 0]`. They cost a client nothing,
-/// so that no bound on bodies bounds them, and an adapter as much as others do.
-const EMPTY_ROWS_MAX: usize = 1024;
-
 /// `GET /v2/health/live`: the process runs.
 pub(crate) fn live(head: &Head) -> Outcome {
     head.must_read()?;
@@ -151,7 +147,6 @@ where
     // The share stays held until the answer is known, since the inputs are slices of the body.
     let (request, _share) = read(&api.bodies, &model, &head.headers, body).await?;
     let rows = model.interface().check_inputs(&request.inputs)?;
-    check_rows(rows, request.inputs.bytes())?;
     span.set_rows(rows);
     let wanted = request.wanted.resolve(model.interface())?;
     let (priority, timeout) = (request.priority, request.timeout);
@@ -165,15 +160,6 @@ where
     span.ran(&ran);
     let rendered = render(model, request.id, answer, wanted).await?;
     Ok(reply(rendered, &ran))
-}
-
-fn check_rows(rows: usize, bytes: usize) -> Result<(), Error> {
-    if rows <= EMPTY_ROWS_MAX.max(bytes) {
-        return Ok(());
-    }
-    let message =
-        format!("{rows} rows with {bytes} bytes of data: at most {EMPTY_ROWS_MAX} may be empty");
-    Err(Error::unprocessable(message))
 }
 
 fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
@@ -288,14 +274,6 @@ mod tests {
         let response = reply(Rendered { body, header_length: None }, &ran("not\na header"));
         assert_eq!(response.headers()["content-type"], "application/json");
         assert!(!response.headers().contains_key(ADAPTER));
-    }
-
-    #[test]
-    fn rows_that_hold_nothing_are_bounded() {
-        for (rows, bytes, fits) in [(1024, 0, true), (1025, 0, false), (usize::MAX, 9, false)] {
-            assert_eq!(check_rows(rows, bytes).is_ok(), fits, "{rows} rows, {bytes} bytes");
-        }
-        assert!(check_rows(5000, 5000).is_ok());
     }
 
     #[tokio::test]
