@@ -4,6 +4,7 @@ use crate::api::access::network;
 use crate::api::keys::{self, Denied, KeyRing, Scope};
 use crate::api::limits::ApiLimits;
 use crate::api::respond::Failure;
+use crate::engine::PRIORITY_DEFAULT;
 use crate::error::{Error, ErrorKind};
 use std::net::IpAddr;
 use warp::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
@@ -81,6 +82,14 @@ impl Guard {
             return keys::number(key);
         }
         head.address.map_or(0, network)
+    }
+
+    /// The priority of a request that asks for this one, 0 for the default: no more urgent than its
+    /// key allows.
+    pub(crate) fn priority(&self, head: &Head, asked: u32) -> u32 {
+        let most = self.keys.current().priority(given_key(&head.headers));
+        let named = if asked == 0 { PRIORITY_DEFAULT } else { asked };
+        if named < most { most } else { asked }
     }
 
     fn check_key(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Error> {
@@ -280,6 +289,22 @@ mod tests {
         let keyed = client(Some("k"), Some("k"), "10.0.0.1");
         assert_eq!(keyed, client(Some("k"), Some("k"), "10.0.0.2"));
         assert_ne!(keyed, client(Some("k"), Some("l"), "10.0.0.1"));
+    }
+
+    #[test]
+    fn nobody_is_more_urgent_than_its_key_allows() {
+        let (key, entry) = keys::make("batch", &[keys::Scope::Infer]).unwrap();
+        let file = std::env::temp_dir().join(format!("concertina-keys-{}", std::process::id()));
+        std::fs::write(&file, format!("{entry}priority = 200\n")).unwrap();
+        let read = Keys::read(&file, Some("free")).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let guard = Guard { keys: KeyRing::new(read), hosts: Vec::new() };
+        let priority = |key: &str, asked| {
+            let headers = headers(&[("x-api-key", key)]);
+            guard.priority(&Head { method: Method::POST, headers, address: None }, asked)
+        };
+        assert_eq!([0, 1, 100, 300].map(|asked| priority(&key, asked)), [200, 200, 200, 300]);
+        assert_eq!([0, 1, 300].map(|asked| priority("free", asked)), [0, 1, 300]);
     }
 
     #[test]

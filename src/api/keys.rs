@@ -7,6 +7,7 @@
 use crate::api::current::Current;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::num::NonZero;
 use std::path::Path;
 
 /// Bytes of a hash.
@@ -46,6 +47,9 @@ struct Entry {
     name: String,
     sha256: String,
     scopes: Vec<Scope>,
+    /// The most urgent priority that it may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    priority: Option<NonZero<u32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,6 +63,7 @@ struct File {
 struct Key {
     hash: [u8; HASH],
     scopes: Vec<Scope>,
+    priority: u32,
 }
 
 /// Who may come in: everybody, or who has one of these keys.
@@ -79,7 +84,11 @@ pub(crate) enum Denied {
 impl Keys {
     /// One key that may do everything, if there is one at all.
     pub fn one(key: Option<&str>) -> Keys {
-        let all = |key: &str| Key { hash: hash(key.as_bytes()), scopes: Scope::ALL.to_vec() };
+        let all = |key: &str| Key {
+            hash: hash(key.as_bytes()),
+            scopes: Scope::ALL.to_vec(),
+            priority: 0,
+        };
         Keys(key.map(|key| vec![all(key)]))
     }
 
@@ -105,16 +114,27 @@ impl Keys {
     /// Whether this key may do this. Takes the same time whichever key it is, if any.
     pub(crate) fn check(&self, given: Option<&[u8]>, scope: Scope) -> Result<(), Denied> {
         let Some(keys) = &self.0 else { return Ok(()) };
-        let given = hash(given.ok_or(Denied::Missing)?);
-        let mut found = None;
-        for key in keys {
-            if equal(&given, &key.hash) {
-                found = Some(key);
-            }
-        }
-        let may = found.ok_or(Denied::Wrong)?.scopes.contains(&scope);
-        if may { Ok(()) } else { Err(Denied::Scope) }
+        let key = find(keys, given.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)?;
+        if key.scopes.contains(&scope) { Ok(()) } else { Err(Denied::Scope) }
     }
+
+    /// The most urgent priority that this key may ask for; 0 if it may ask for any.
+    pub(crate) fn priority(&self, given: Option<&[u8]>) -> u32 {
+        let keys = self.0.as_deref().unwrap_or_default();
+        given.and_then(|given| find(keys, given)).map_or(0, |key| key.priority)
+    }
+}
+
+/// Takes the same time whichever key it is, if any.
+fn find<'a>(keys: &'a [Key], given: &[u8]) -> Option<&'a Key> {
+    let given = hash(given);
+    let mut found = None;
+    for key in keys {
+        if equal(&given, &key.hash) {
+            found = Some(key);
+        }
+    }
+    found
 }
 
 fn parse(text: &str) -> anyhow::Result<Vec<Key>> {
@@ -123,7 +143,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Key>> {
         let wrong = || anyhow::anyhow!("sha256 of key '{}' is not 64 hex digits", entry.name);
         let hash = unhex(&entry.sha256).ok_or_else(wrong)?;
         anyhow::ensure!(!entry.scopes.is_empty(), "key '{}' has no scopes", entry.name);
-        Ok(Key { hash, scopes: entry.scopes })
+        Ok(Key { hash, scopes: entry.scopes, priority: entry.priority.map_or(0, NonZero::get) })
     };
     file.key.into_iter().map(key).collect()
 }
@@ -140,7 +160,7 @@ pub fn make(name: &str, scopes: &[Scope]) -> anyhow::Result<(String, String)> {
     getrandom::fill(&mut bytes)?;
     let key = format!("cnc_{}", hex(&bytes));
     let sha256 = hex(&hash(key.as_bytes()));
-    let entry = Entry { name: name.to_owned(), sha256, scopes: scopes.to_vec() };
+    let entry = Entry { name: name.to_owned(), sha256, scopes: scopes.to_vec(), priority: None };
     Ok((key, toml::to_string(&File { key: vec![entry] })?))
 }
 
@@ -202,6 +222,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_may_be_less_urgent_than_others() {
+        let (key, entry) = make("batch", &[Scope::Infer]).unwrap();
+        let (free, other) = make("free", &[Scope::Infer]).unwrap();
+        let keys = keys(&format!("{entry}priority = 200\n{other}")).unwrap();
+        assert_eq!(keys.priority(Some(key.as_bytes())), 200);
+        assert_eq!(keys.priority(Some(free.as_bytes())), 0);
+        assert_eq!((keys.priority(Some(b"x")), keys.priority(None)), (0, 0));
+        assert_eq!(Keys::default().priority(Some(b"x")), 0);
+    }
+
+    #[test]
     fn keys_are_replaced_for_all() {
         let ring = KeyRing::new(Keys::one(Some("old")));
         let guard = ring.clone();
@@ -217,6 +248,10 @@ mod tests {
             ("[[key]]\nname = 'a'".to_owned(), "missing field `sha256`"),
             ("[[key]]\nname = 'a'\nsha256 = 'ab'\nscopes = ['read']".to_owned(), "64 hex digits"),
             (format!("[[key]]\nname = 'a'\nsha256 = '{zeros}'\nscopes = []"), "has no scopes"),
+            (
+                format!("[[key]]\nname='a'\nsha256='{zeros}'\nscopes=['read']\npriority=0"),
+                "priority",
+            ),
             (format!("[[key]]\nname = 'a'\nsha256 = '{zeros}'\nscopes = ['root']"), "`root`"),
             (
                 format!("[[key]]\nname = 'a'\nsha256 = '{}'\nscopes = ['read']", "é".repeat(32)),

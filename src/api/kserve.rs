@@ -149,7 +149,7 @@ where
     let rows = model.interface().check_inputs(&request.inputs)?;
     span.set_rows(rows);
     let wanted = request.wanted.resolve(model.interface())?;
-    let (priority, timeout) = (request.priority, request.timeout);
+    let (priority, timeout) = (api.guard.priority(head, request.priority), request.timeout);
     let client = api.guard.client(head);
     let (model, inputs) = (model.clone(), request.inputs);
     let call = InferCall { model: model.clone(), inputs, rows, client, priority, timeout };
