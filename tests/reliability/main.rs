@@ -136,3 +136,22 @@ fn from_nothing_to_many_clients_and_back_again_and_again() {
     let threads = |at: usize| held[at..at + 4].iter().map(|held| held.threads).min();
     assert!(threads(8) <= threads(0), "threads stay: {held:?}");
 }
+
+/// Ready means that a request can be served: not while every adapter has failed again and again.
+#[test]
+fn a_server_whose_every_adapter_fails_is_not_ready_and_says_why() {
+    let config = "[workers]\nbackoff = '5s'\nbackoff_max = '5s'\nretries = 0\n\
+                  [[test.faults]]\nfault = 'refuse'\nat = 1\n";
+    let server = Setup::cpu().config(config).start();
+    server.wait_until_ready();
+    let asked = server.post("/v2/models/digits/infer", common::images::SEVEN);
+    assert_eq!(asked.status, 503, "{}", asked.text());
+    let second = server.post("/v2/models/digits/infer", common::images::SEVEN);
+    assert_eq!(second.status, 503, "{}", second.text());
+    let ready = server.get("/v2/health/ready");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert!(ready.error().contains("no adapter"), "{}", ready.error());
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    // Half open: it may have mended itself, and is tried with the next request.
+    server.wait_until_ready();
+}
