@@ -19,6 +19,7 @@ export function why(adapter, { decisions, snapshot, now }) {
   if (adapter.state === "unreaped") return { lead: "Not usable: ", text: adapter.fault ?? "its process does not end" };
   if (adapter.state === "draining" || adapter.state === "stopping") return turningOff(adapter, decisions, now);
   if (adapter.state === "off" && adapter.reason) return { lead: "Not usable now: ", text: adapter.reason };
+  if (isOn(adapter.state) && adapter.trial > 0) return onTrial(adapter);
   if (isOn(adapter.state)) return on(adapter, decisions, now);
   return off(adapter, decisions, snapshot, now);
 }
@@ -27,6 +28,12 @@ function letDown(adapter, decisions, now) {
   const decision = newest(adapter, decisions, new Set(["quarantine"]));
   const text = decision?.text ?? adapter.fault ?? "the cause is no longer in the log";
   return { lead: `Off since ${ago(now - adapter.since_ms)} because it failed: `, text };
+}
+
+/** It computed wrongly: while another adapter can answer, it repeats what that one did. */
+function onTrial(adapter) {
+  const batches = adapter.trial === 1 ? "1 batch" : `${adapter.trial} batches`;
+  return { lead: "On, on trial after a wrong answer: ", text: `${batches} must agree with another adapter first` };
 }
 
 function turningOff(adapter, decisions, now) {
