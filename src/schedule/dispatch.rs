@@ -38,7 +38,8 @@ impl Scheduler {
             let key = (first.place.priority, self.queue.served(model), first);
             let sooner = |other: &(u32, f64, First)| {
                 let by_share = key.1.total_cmp(&other.1);
-                key.0.cmp(&other.0).then(by_share).then(key.2.cmp(&other.2)).is_lt()
+                let by_order = key.2.place.order.cmp(&other.2.place.order);
+                key.0.cmp(&other.0).then(by_share).then(by_order).is_lt()
             };
             if next.as_ref().is_none_or(sooner) {
                 next = Some(key);

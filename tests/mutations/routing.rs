@@ -365,7 +365,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "only the best of several equally served goes by its number",
         "dispatch.rs",
-        ".then(key.2.cmp(&other.2))",
+        ".then(by_order)",
         "",
     ),
     // Trying.

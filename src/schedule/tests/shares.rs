@@ -137,6 +137,23 @@ fn shares_are_those_of_one_model() {
 }
 
 #[test]
+fn models_share_the_time_of_an_adapter_too() {
+    let mut bench = single();
+    bench.add(OTHER, profile(1)).want(OTHER).done(ONE).took(OTHER, 10, 10);
+    for model in [MODEL, MODEL, MODEL, MODEL, OTHER, OTHER] {
+        bench.want(model);
+    }
+    assert_eq!(bench.answers(7), ["2", "3", "7", "4", "8", "5", "6"]);
+}
+
+#[test]
+fn of_models_that_were_served_alike_the_first_to_come_goes_first() {
+    let mut bench = Bench::one();
+    bench.add(OTHER, profile(1)).want(OTHER).request().opened(ONE);
+    bench.check(ONE, "loading", &["load 1 1"]);
+}
+
+#[test]
 fn what_was_lost_with_a_worker_was_not_served() {
     let mut bench = single();
     bench.of(MUCH).of(MUCH).of(LITTLE);

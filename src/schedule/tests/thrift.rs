@@ -227,3 +227,10 @@ fn the_last_one_does_not_leave_while_rows_wait_for_company() {
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(64) }).brought(&[ONE]);
     bench.request().after(ms(50_000)).check(ONE, "idle", &[]);
 }
+
+#[test]
+fn whoever_has_stayed_long_enough_goes_though_others_stay_longer() {
+    let mut bench = bench(&[(ONE, plain()), (TWO, idling(500))]);
+    bench.brought(&[ONE, TWO]).stays(ONE, 5000);
+    bench.exited(ONE).check(TWO, "idle", &[]);
+}
