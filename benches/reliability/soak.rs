@@ -1,3 +1,4 @@
+use crate::common::process::workers_of;
 use crate::mixes;
 use crate::steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ pub(crate) fn steps(clients: u64, cycles: u64) {
 
 /// Bursts until so many requests are answered; adapters are off between them.
 pub(crate) fn soak(requests: u64) {
-    for mix in mixes().into_iter().take(1) {
+    if let Some(mix) = mixes().first() {
         let server = mix.setup().config(QUICK).start();
         server.wait_until_ready();
         let questions = Questions::new(&server);
@@ -56,7 +57,8 @@ pub(crate) fn soak(requests: u64) {
             let holds = Holds::of(&server);
             samples.push((all.answers, holds));
             if burst % bursts.div_ceil(SAMPLES) == 0 || burst == bursts {
-                println!("| {} | {} 0 |", all.answers, columns(holds));
+                let workers = workers_of(server.pid()).len();
+                println!("| {} | {} {workers} |", all.answers, columns(holds));
             }
         }
         summary(&all, &samples, (starts(&server) - begun, begin.elapsed()));

@@ -85,15 +85,21 @@ impl Driver {
     pub(super) fn list_again(&mut self, why: &str) {
         tracing::debug!("adapters are listed again: {why}");
         let soon = clock::now() + SETTLED;
-        self.list_at = Some(soon.max(self.listed + LIST_AGAIN_MIN));
+        // Whoever goes on telling does not put it off.
+        self.list_at.get_or_insert(soon.max(self.listed + LIST_AGAIN_MIN));
     }
 
     /// The time of a listing has come.
     pub(super) fn list_now(&mut self) {
         self.list_at = None;
-        if self.inboxes.listing.is_none() && !self.closing {
-            self.inboxes.listing = Some(list_in_background(&self.config));
+        if self.closing {
+            return;
         }
+        if self.inboxes.listing.is_some() {
+            // It began before what was told meanwhile.
+            return self.list_again("it was asked for during a listing");
+        }
+        self.inboxes.listing = Some(list_in_background(&self.config));
     }
 }
 

@@ -84,14 +84,13 @@ pub(super) struct Queue {
     lists: Lists,
     deadlines: BTreeSet<(Time, RequestId)>,
     flying_rows: u64,
-    limits: Limits,
 }
 
 impl Queue {
     pub(super) fn new(models: &BTreeMap<ModelId, ModelProfile>, settings: &Settings) -> Queue {
         let limits =
             Limits { requests: settings.queue_requests_max, rows: settings.queue_rows_max };
-        let mut queue = Queue { lists: Lists::new(limits), limits, ..Queue::default() };
+        let mut queue = Queue { lists: Lists::new(limits), ..Queue::default() };
         for (id, model) in models {
             queue.set_max_rows(*id, model.max_rows);
         }
@@ -149,9 +148,10 @@ impl Queue {
         let new = u64::from(rows);
         let (mut requests, mut rows) = (self.len(), self.rows());
         let is_whole = |id, rows| self.get(id).is_some_and(|r| u64::from(r.rows) == rows);
+        let limits = self.lists.holdings.limits;
         let mut surplus = self.lists.holdings.surplus(client, new);
         let mut out = Vec::new();
-        while !self.limits.have_room(requests, rows, new) {
+        while !limits.have_room(requests, rows, new) {
             let (id, waiting) = surplus.next()?;
             // What has begun to run is not lost.
             if is_whole(id, waiting) {

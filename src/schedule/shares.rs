@@ -135,7 +135,7 @@ type Share = u128;
 /// Who holds how much of the queue.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
-    limits: Limits,
+    pub(super) limits: Limits,
     clients: BTreeMap<ClientId, Holding>,
     by_share: BTreeSet<(Share, ClientId)>,
 }
