@@ -139,7 +139,7 @@ impl Publisher {
                 power: Some(power(adapter.profile.power, told)),
                 replicas: replicas(adapter, &memory, models),
                 memory_used_bytes: adapter.bytes,
-                memory_budget_bytes: adapter.profile.memory,
+                memory_budget_bytes: adapter.budget,
                 sensors,
                 last_decision: self.last.get(&member.entry.id).cloned(),
                 trial: adapter.trial,

@@ -98,6 +98,11 @@ pub enum Reason {
         needed: u64,
         free: u64,
     },
+    /// Other programs need the memory: models hold more than there is room for.
+    Room {
+        held: u64,
+        room: u64,
+    },
     /// The model is not served any more.
     Withdrawn,
     /// The operator's hand.
@@ -125,6 +130,7 @@ impl Reason {
             Reason::Demand { .. } => "demand",
             Reason::Ahead => "ahead",
             Reason::Memory { .. } => "memory",
+            Reason::Room { .. } => "room",
             Reason::Withdrawn => "withdrawn",
             Reason::Operator => "operator",
             Reason::Fault { .. } => "fault",

@@ -1,7 +1,7 @@
 //! Who waits, in what order: lanes of requests that may share a batch, in each of them a line for
 //! every client, by turns.
 
-use super::shares::{Holdings, Limits, Turn, Turns};
+use super::shares::{Holdings, Turn, Turns};
 use super::types::{ClientId, ModelId, RequestId, Shape, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -188,10 +188,6 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) fn new(limits: Limits) -> Lists {
-        Lists { holdings: Holdings::new(limits), ..Lists::default() }
-    }
-
     /// Changes how many rows of a request wait; with none it is not listed any more.
     pub(super) fn set_rows(&mut self, id: RequestId, at: Entry, (from, to): (u64, u64)) {
         if from == to {

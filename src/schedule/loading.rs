@@ -179,9 +179,32 @@ impl Scheduler {
         own.or_else(other).or(self.models.get(&model).map(|model| model.bytes)).unwrap_or(0)
     }
 
-    /// Whether this adapter could hold the model at all.
+    /// Whether this adapter is one for the model: not while others have room for it and this one
+    /// has not. If nobody has, the device itself tells whether there is memory.
     pub(super) fn takes(&self, adapter: &Adapter, model: ModelId) -> bool {
+        self.could_take(adapter, model)
+            && (self.has_room(adapter, model) || !self.anyone_has_room(model))
+    }
+
+    fn could_take(&self, adapter: &Adapter, model: ModelId) -> bool {
         !adapter.crowded.contains_key(&model) && self.may_take(adapter, model)
+    }
+
+    fn anyone_has_room(&self, model: ModelId) -> bool {
+        self.adapters.iter().any(|(id, adapter)| {
+            let off = matches!(adapter.state, State::Off) && self.is_eligible(*id);
+            (off || adapter.state.is_on())
+                && self.could_take(adapter, model)
+                && self.has_room(adapter, model)
+        })
+    }
+
+    /// Whether other programs leave this adapter enough memory for the model.
+    fn has_room(&self, adapter: &Adapter, model: ModelId) -> bool {
+        let Some(room) = adapter.room.filter(|_| !adapter.replicas.contains_key(&model)) else {
+            return true;
+        };
+        self.size_of(adapter, model) <= room
     }
 
     /// The same, once there is memory again.
@@ -189,10 +212,13 @@ impl Scheduler {
         if adapter.refused.contains_key(&model) {
             return false;
         }
-        let Some(budget) = adapter.profile.memory else { return true };
+        adapter.profile.memory.is_none_or(|budget| self.size_of(adapter, model) <= budget)
+    }
+
+    /// Bytes that a model takes here, as measured or else as the files tell.
+    fn size_of(&self, adapter: &Adapter, model: ModelId) -> u64 {
         let known = adapter.known.get(&model).and_then(|known| known.bytes);
-        let files = || self.models.get(&model).map_or(0, |model| model.bytes);
-        known.unwrap_or_else(files) <= budget
+        known.unwrap_or_else(|| self.models.get(&model).map_or(0, |model| model.bytes))
     }
 
     /// Loads a model on an idle adapter, making room where there is none.
@@ -226,32 +252,56 @@ impl Scheduler {
 
     fn free_bytes(&self, id: AdapterId) -> u64 {
         let Some(adapter) = self.adapters.get(&id) else { return 0 };
-        let budget = adapter.profile.memory.unwrap_or(u64::MAX);
-        budget.saturating_sub(adapter.bytes())
+        adapter.budget().unwrap_or(u64::MAX).saturating_sub(adapter.bytes())
     }
 
     /// The replicas to drop so that the model fits, least valuable first; `None` if it cannot be
     /// made to fit now.
     pub(super) fn victims(&self, now: Time, id: AdapterId, model: ModelId) -> Option<Vec<ModelId>> {
         let adapter = self.adapters.get(&id)?;
-        let missing = self.bytes_of(id, model).saturating_sub(self.free_bytes(id));
+        let held = adapter.bytes();
+        let budget = adapter.budget().unwrap_or(u64::MAX);
+        // What would not fit alone is only tried: then all others go.
+        let missing =
+            held.saturating_add(self.bytes_of(id, model)).saturating_sub(budget).min(held);
         let mut missing = i128::from(missing);
         if missing == 0 {
             return Some(Vec::new());
         }
+        let mut victims = Vec::new();
+        for (victim, bytes) in self.old_replicas(now, (id, adapter)) {
+            if missing <= 0 {
+                break;
+            }
+            missing -= i128::from(bytes);
+            victims.push(victim);
+        }
+        (missing <= 0).then_some(victims)
+    }
+
+    /// Replicas that have stayed long enough, least valuable first, with their bytes.
+    fn old_replicas(&self, now: Time, (id, adapter): (AdapterId, &Adapter)) -> Vec<(ModelId, u64)> {
         let over =
             |(other, replica): &(&ModelId, &Replica)| self.stays(id, **other, replica) <= now;
         let mut old: Vec<_> = adapter.replicas.iter().filter(over).collect();
         old.sort_by(|a, b| self.value(now, id, *a).total_cmp(&self.value(now, id, *b)));
-        let mut victims = Vec::new();
-        for (victim, replica) in old {
-            if missing <= 0 {
-                break;
-            }
-            missing -= i128::from(replica.bytes);
-            victims.push(*victim);
+        old.into_iter().map(|(model, replica)| (*model, replica.bytes)).collect()
+    }
+
+    /// Gives memory back that other programs need now, if nobody misses what is in it.
+    fn give_back(&mut self, now: Time, id: AdapterId) {
+        let Some(adapter) = self.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
+            return;
+        };
+        let (held, room) = (adapter.bytes(), adapter.budget().unwrap_or(u64::MAX));
+        if held <= room {
+            return;
         }
-        (missing <= 0).then_some(victims)
+        let old = self.old_replicas(now, (id, adapter));
+        let unmissed = old.into_iter().find(|(model, _)| !self.is_missed(now, id, adapter, *model));
+        if let Some((model, _)) = unmissed {
+            self.unload(now, id, model, Reason::Room { held, room });
+        }
     }
 
     /// Seconds of loading that a byte saves, the less the longer it was not used.
@@ -288,6 +338,7 @@ impl Scheduler {
         for at in 0..self.order.len() {
             let id = self.order[at];
             self.drop_withdrawn(now, id);
+            self.give_back(now, id);
             if self.closing.is_none() {
                 self.load_ahead(now, id);
             }

@@ -10,7 +10,7 @@ pub struct Load {
 }
 
 /// The elastic policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Policy {
     /// As many as meet the latency targets with the least energy. Up when the adapters that are on
     /// cannot serve what waits within its target, down when staying on has cost as much energy as
@@ -40,7 +40,7 @@ pub enum Policy {
 }
 
 /// What the `cost` policy gives up for what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Goal {
     /// Short answer times first.
     Latency,

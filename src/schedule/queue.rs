@@ -88,13 +88,18 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(models: &BTreeMap<ModelId, ModelProfile>, settings: &Settings) -> Queue {
-        let limits =
-            Limits { requests: settings.queue_requests_max, rows: settings.queue_rows_max };
-        let mut queue = Queue { lists: Lists::new(limits), ..Queue::default() };
+        let mut queue = Queue::default();
+        queue.set_limits(settings);
         for (id, model) in models {
             queue.set_max_rows(*id, model.max_rows);
         }
         queue
+    }
+
+    pub(super) fn set_limits(&mut self, settings: &Settings) {
+        let limits =
+            Limits { requests: settings.queue_requests_max, rows: settings.queue_rows_max };
+        self.lists.holdings.set_limits(limits);
     }
 
     pub(super) fn set_max_rows(&mut self, model: ModelId, max_rows: u32) {

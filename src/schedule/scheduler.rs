@@ -188,6 +188,15 @@ impl Scheduler {
         match event {
             Event::Discovered { adapters } => self.discovered(adapters),
             Event::Recalled { adapter, memory } => self.recall(adapter, memory),
+            Event::Room { adapter, bytes } => {
+                if let Some(adapter) = self.adapters.get_mut(&adapter) {
+                    adapter.room = bytes;
+                }
+            }
+            Event::Configured { settings } => {
+                self.queue.set_limits(&settings);
+                self.settings = settings;
+            }
             Event::ModelAdded { model, profile } => {
                 self.models.insert(model, profile);
                 self.queue.set_max_rows(model, profile.max_rows);

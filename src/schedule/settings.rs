@@ -4,7 +4,7 @@ use super::policy::Policy;
 use std::time::Duration;
 
 /// Every knob of the scheduler.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     pub policy: Policy,
     /// Adapters that are on without any load.
@@ -26,7 +26,7 @@ pub struct Settings {
 }
 
 /// How long a worker may keep silent, by phase.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// Between two signs of life of the link thread.
     pub silence: Duration,

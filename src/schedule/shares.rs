@@ -141,8 +141,11 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    pub(super) fn new(limits: Limits) -> Holdings {
-        Holdings { limits, ..Holdings::default() }
+    /// From now on so much may wait. Who holds how much of it is another share then.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        let share = |(client, holding): (&ClientId, &Holding)| (self.share_of(holding), *client);
+        self.by_share = self.clients.iter().map(share).collect();
     }
 
     fn share(&self, requests: usize, rows: u64) -> Share {

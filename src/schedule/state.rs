@@ -245,6 +245,8 @@ pub struct AdapterView<'a> {
     pub cold_start: Option<Duration>,
     /// Bytes that loaded models hold.
     pub bytes: u64,
+    /// Bytes that models may take now; `None` where nobody can tell.
+    pub budget: Option<u64>,
 }
 
 /// One model loaded on one adapter.
@@ -287,6 +289,9 @@ pub(super) struct Adapter {
     /// Batches in which it must still agree with others before it answers itself.
     pub(super) trial: u32,
     pub(super) replicas: BTreeMap<ModelId, Replica>,
+    /// Bytes that models may take as long as other programs use what they use now; `None` where
+    /// nobody can tell.
+    pub(super) room: Option<u64>,
     /// Models that could not be loaded here, and until when that is believed.
     pub(super) refused: BTreeMap<ModelId, Time>,
     /// Models that not even one row of had memory here, and until when that is believed.
@@ -326,6 +331,7 @@ impl Adapter {
             last_fault: None,
             trial: 0,
             replicas: BTreeMap::new(),
+            room: None,
             refused: BTreeMap::new(),
             crowded: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -396,6 +402,11 @@ impl Adapter {
         self.cold_start.unwrap_or(self.profile.cold_start.as_secs_f64())
     }
 
+    /// Bytes that models may take now.
+    pub(super) fn budget(&self) -> Option<u64> {
+        self.profile.memory.into_iter().chain(self.room).min()
+    }
+
     /// Bytes that loaded models hold.
     pub(super) fn bytes(&self) -> u64 {
         self.replicas.values().map(|replica| replica.bytes).sum()
@@ -412,6 +423,7 @@ impl Adapter {
             profile: &self.profile,
             cold_start: self.cold_start.map(Duration::from_secs_f64),
             bytes: self.bytes(),
+            budget: self.budget(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::decision::Decision;
 use super::service::Line;
-use super::settings::{AdapterProfile, ModelProfile};
+use super::settings::{AdapterProfile, ModelProfile, Settings};
 use super::state::{Batch, Wish};
 use std::time::Duration;
 
@@ -88,6 +88,11 @@ pub enum Event {
     Discovered { adapters: Vec<(AdapterId, AdapterProfile)> },
     /// What an earlier run learned of an adapter.
     Recalled { adapter: AdapterId, memory: Recollection },
+    /// Bytes of an adapter's memory that models may take as long as other programs use what they
+    /// use now: what models hold, and what is free; `None` where nobody can tell.
+    Room { adapter: AdapterId, bytes: Option<u64> },
+    /// The operator has changed the settings.
+    Configured { settings: Settings },
     /// A model is served from now on, or its limits changed.
     ModelAdded { model: ModelId, profile: ModelProfile },
     /// A model is served no more: who waits for it is turned away.

@@ -65,6 +65,11 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
         Reason::Memory { needed, free } => {
             format!("another model needs {}, {} are free", bytes(needed), bytes(free))
         }
+        Reason::Room { held, room } => format!(
+            "other programs need the memory: models hold {}, {} are left for them",
+            bytes(held),
+            bytes(room)
+        ),
         Reason::Withdrawn => "it is no longer served".to_owned(),
         Reason::Operator => "the operator said so".to_owned(),
         Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),

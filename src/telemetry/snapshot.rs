@@ -192,7 +192,7 @@ pub struct DecisionView {
     /// Which model is loaded or unloaded.
     pub model: Option<String>,
     /// `latency_target`, `break_even`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
-    /// `withdrawn`, `operator`, `fault`, `min`, `fallback` or `shutdown`.
+    /// `room`, `withdrawn`, `operator`, `fault`, `min`, `fallback` or `shutdown`.
     pub reason: String,
     /// The reason in plain words, with its numbers.
     pub text: String,

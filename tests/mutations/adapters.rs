@@ -329,14 +329,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what does not fit at all is loaded",
         "loading.rs",
-        "known.unwrap_or_else(files) <= budget",
-        "known.unwrap_or_else(files) <= budget.max(u64::MAX)",
+        "self.size_of(adapter, model) <= budget)",
+        "self.size_of(adapter, model) <= budget.max(u64::MAX))",
     ),
     mutant(
         "what the files tell outdoes what was measured",
         "loading.rs",
-        "known.unwrap_or_else(files) <= budget",
-        "known.map_or_else(files, |_| files()) <= budget",
+        "known.unwrap_or_else(|| self.models.get(&model).map_or(0, |model| model.bytes))",
+        "known.min(Some(0)).unwrap_or(0) + self.models.get(&model).map_or(0, |model| model.bytes)",
     ),
     mutant(
         "who was refused here is loaded here",

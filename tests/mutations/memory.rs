@@ -47,6 +47,80 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "adapters.chain(refusals).chain(self.shrink_at())",
         "adapters.chain(refusals.take(0)).chain(self.shrink_at())",
     ),
+    // Memory that other programs take.
+    mutant(
+        "what other programs use does not matter",
+        "state.rs",
+        "self.profile.memory.into_iter().chain(self.room).min()",
+        "self.profile.memory",
+    ),
+    mutant(
+        "what is allowed does not matter",
+        "state.rs",
+        "self.profile.memory.into_iter().chain(self.room).min()",
+        "self.room.or(self.profile.memory)",
+    ),
+    mutant(
+        "who has no room for a model takes it before one that has",
+        "loading.rs",
+        "(self.has_room(adapter, model) || !self.anyone_has_room(model))",
+        "true",
+    ),
+    mutant(
+        "what nobody has room for is tried nowhere",
+        "loading.rs",
+        "(self.has_room(adapter, model) || !self.anyone_has_room(model))",
+        "self.has_room(adapter, model)",
+    ),
+    mutant(
+        "an adapter that the operator holds off has room",
+        "loading.rs",
+        "let off = matches!(adapter.state, State::Off) && self.is_eligible(*id);",
+        "let off = matches!(adapter.state, State::Off);",
+    ),
+    mutant(
+        "who has a model needs room for it",
+        "loading.rs",
+        "adapter.room.filter(|_| !adapter.replicas.contains_key(&model))",
+        "adapter.room",
+    ),
+    mutant(
+        "what would not fit alone waits for room for ever",
+        "loading.rs",
+        ".saturating_sub(budget).min(held);",
+        ".saturating_sub(budget);",
+    ),
+    mutant("nothing is given back", "loading.rs", "self.give_back(now, id);", ""),
+    mutant(
+        "more is given back than others need",
+        "loading.rs",
+        "if held <= room {",
+        "if held == 0 {",
+    ),
+    mutant(
+        "what is missed is given back",
+        "loading.rs",
+        "find(|(model, _)| !self.is_missed(now, id, adapter, *model))",
+        "next()",
+    ),
+    mutant(
+        "the queue keeps its first limits",
+        "scheduler.rs",
+        "self.queue.set_limits(&settings);",
+        "",
+    ),
+    mutant(
+        "settings stay as they were",
+        "scheduler.rs",
+        "self.settings = settings;",
+        "let _ = settings;",
+    ),
+    mutant(
+        "shares of the queue are those of its first limits",
+        "shares.rs",
+        "self.by_share = self.clients.iter().map(share).collect();",
+        "let _ = share;",
+    ),
     // Trust.
     mutant(
         "who fails at every start is waited for",

@@ -122,8 +122,9 @@ impl World {
                     self.check_cap(decision.adapter, drain.is_none());
                 }
             }
-            Reason::Memory { needed, free } => {
-                assert!(needed > free, "{seed}: there is room");
+            Reason::Memory { needed: more, free: less }
+            | Reason::Room { held: more, room: less } => {
+                assert!(more > less, "{seed}: there is room");
                 let since = self.last_unloaded.take().expect("something was unloaded");
                 let stayed = self.now.since(since);
                 assert!(stayed >= Duration::from_secs(1), "{seed}: thrashes: {stayed:?}");

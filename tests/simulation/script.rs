@@ -52,6 +52,12 @@ impl World {
 
     /// A card comes or goes, or a model is reloaded under a new number.
     fn change(&mut self, at: Time, ids: &[AdapterId]) {
+        if self.rng.percent(30) {
+            // Other programs take memory, more of it, or give it back.
+            let adapter = ids[self.rng.below(ids.len() as u64) as usize];
+            let bytes = self.rng.percent(80).then(|| self.rng.below(60));
+            return self.post(at, Event::Room { adapter, bytes });
+        }
         if self.rng.percent(50) {
             let lost = ids[self.rng.below(ids.len() as u64) as usize];
             let rest: Vec<_> = ids.iter().copied().filter(|id| *id != lost).collect();
@@ -171,6 +177,8 @@ impl World {
                 self.workers.remove(adapter);
             }
             Event::Recalled { .. }
+            | Event::Room { .. }
+            | Event::Configured { .. }
             | Event::Discovered { .. }
             | Event::Arrived { .. }
             | Event::Timeout

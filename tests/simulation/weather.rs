@@ -20,7 +20,8 @@ pub(crate) struct Weather {
     pub(crate) hurry: u64,
     /// Measurements and probes that are wrong, and batches that take five times as long.
     pub(crate) lies: u64,
-    /// Adapters that vanish from a listing, models that are withdrawn and come back.
+    /// Adapters that vanish from a listing, models that are withdrawn and come back, memory that
+    /// others take.
     pub(crate) change: u64,
 }
 

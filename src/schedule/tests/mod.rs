@@ -9,6 +9,7 @@ mod memory;
 mod no_memory;
 mod refusals;
 mod requests;
+mod room;
 mod routing;
 mod scale;
 mod shadow;

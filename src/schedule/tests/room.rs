@@ -1,0 +1,128 @@
+//! Memory that other programs take, and what the operator changes while the server runs.
+
+use super::memory::{OTHER, sized};
+use super::*;
+
+impl Bench {
+    fn room(&mut self, adapter: AdapterId, bytes: u64) -> &mut Bench {
+        self.on(Event::Room { adapter, bytes: Some(bytes) })
+    }
+}
+
+/// An adapter without any other limit that has two models of ten bytes, which took a second each.
+fn holds_two() -> Bench {
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).add(OTHER, sized(10));
+    bench.took(OTHER, 10, 1000);
+    bench
+}
+
+#[test]
+fn the_budget_is_what_others_leave_of_what_is_allowed() {
+    let mut bench = Bench::one();
+    assert_eq!(bench.view(ONE).budget, None);
+    bench.room(ONE, 30);
+    assert_eq!(bench.view(ONE).budget, Some(30));
+    bench.listed(&[(ONE, AdapterProfile { memory: Some(20), ..adapter(0, false) })]);
+    assert_eq!(bench.view(ONE).budget, Some(20));
+    bench.room(ONE, 15);
+    assert_eq!(bench.view(ONE).budget, Some(15));
+    bench.on(Event::Room { adapter: ONE, bytes: None });
+    assert_eq!(bench.view(ONE).budget, Some(20));
+}
+
+#[test]
+fn what_other_programs_leave_no_room_for_makes_room_or_waits_for_it() {
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
+    bench.add(OTHER, sized(10)).want(OTHER).check(ONE, "idle", &[]);
+    bench.after(ms(1000)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 20);
+    bench.add(OTHER, sized(10)).check(ONE, "loading", &["load 1 1"]);
+}
+
+#[test]
+fn what_has_no_room_here_goes_where_there_is_some() {
+    let mut bench = Bench::two();
+    bench.room(ONE, 9).request();
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
+    // Who has the model needs no room for it.
+    let mut bench = Bench::pair(2, (10, 20), (50, 100));
+    bench.room(ONE, 9).request();
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "idle"));
+}
+
+#[test]
+fn where_nobody_has_room_it_is_tried() {
+    for wish in [Wish::Auto, Wish::Off] {
+        let mut bench = Bench::two();
+        bench.room(ONE, 9).wished(TWO, wish);
+        if wish == Wish::Auto {
+            bench.room(TWO, 9);
+        }
+        bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
+    }
+}
+
+#[test]
+fn what_would_not_fit_alone_is_tried_alone() {
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
+    bench.add(OTHER, sized(20)).after(ms(2000)).want(OTHER);
+    bench.check(ONE, "loading", &["unload 1 0", "load 1 1"]);
+}
+
+#[test]
+fn what_nobody_misses_is_given_back_when_others_need_the_memory() {
+    let mut bench = holds_two();
+    bench.after(ms(500)).room(ONE, 20).check(ONE, "idle", &[]);
+    // It was used not long ago.
+    bench.room(ONE, 19).check(ONE, "idle", &[]);
+    bench.after(ms(2000)).want(OTHER).done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
+    bench.after(ms(499)).check(ONE, "idle", &[]);
+    bench.after(ms(1)).check(ONE, "idle", &["unload 1 0"]);
+    // One is enough, and it does not come back while it would not fit.
+    bench.after(ms(10_000)).check(ONE, "idle", &[]);
+    bench.room(ONE, 20).check(ONE, "loading", &["load 1 0"]);
+}
+
+#[test]
+fn what_runs_is_not_given_back() {
+    let mut bench = holds_two();
+    bench.after(ms(5000)).want(MODEL).room(ONE, 0).check(ONE, "busy", &[]);
+    bench.done(ONE);
+    assert_eq!(bench.said, ["collect 1", "answer 1", "unload 1 1"]);
+}
+
+#[test]
+fn settings_may_change_while_requests_wait() {
+    let mut bench = Bench::two();
+    bench.scheduler.settings.max = 1;
+    bench.request().request().check(TWO, "off", &[]);
+    let mut settings = bench.scheduler.settings.clone();
+    settings.max = 2;
+    bench.on(Event::Configured { settings: settings.clone() });
+    bench.check(TWO, "starting", &["start 2"]);
+    settings.queue_requests_max = 2;
+    bench.on(Event::Configured { settings: settings.clone() }).request();
+    assert_eq!(bench.said, ["reject"]);
+    settings.queue_requests_max = 3;
+    bench.on(Event::Configured { settings }).request();
+    assert!(bench.said.is_empty(), "{:?}", bench.said);
+}
+
+#[test]
+fn who_holds_most_is_told_by_the_limits_of_now() {
+    let mut bench = Bench::bounded(100, 1000);
+    // Thirty rows in one request are more of this queue than two requests.
+    for (client, rows) in [(1, 30), (2, 1), (2, 1)] {
+        bench.ask(|arrival| (arrival.client, arrival.rows) = (ClientId(client), rows));
+    }
+    let settings = Settings { queue_requests_max: 3, ..bench.scheduler.settings.clone() };
+    bench.on(Event::Configured { settings });
+    bench.ask(|arrival| arrival.client = ClientId(3));
+    let mut left = bench.scheduler.queue.ids();
+    left.sort();
+    assert_eq!(left, [RequestId(1), RequestId(2), RequestId(4)]);
+}
