@@ -6,6 +6,7 @@
 mod adapters;
 mod args;
 mod limits;
+mod live;
 mod telemetry;
 mod test_options;
 mod tls;
@@ -13,6 +14,7 @@ mod tls;
 pub use adapters::{Adapters, PolicyName};
 pub use args::{AdapterArgs, ServeArgs};
 pub use limits::{Limits, Workers};
+pub use live::Changes;
 pub use telemetry::{LogFormat, Telemetry};
 pub use test_options::TestOptions;
 pub use tls::Tls;

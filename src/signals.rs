@@ -16,7 +16,8 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    /// To be made before the files are read, so that no change is missed.
+    /// To be made before the files are read, so that no change is missed. Without any file only
+    /// SIGHUP counts.
     ///
     /// # Errors
     /// If signals cannot be caught.
@@ -35,7 +36,7 @@ impl Followed {
         loop {
             let told = tokio::select! {
                 () = self.hangups.next() => true,
-                () = tokio::time::sleep(POLL) => false,
+                () = tokio::time::sleep(POLL), if !self.files.is_empty() => false,
             };
             let now = written(&self.files);
             if now == self.seen && !told {

@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "engine",
         &[
             "adapter::entry",
+            "adapter::memory",
             "adapter::sensors",
             "clock",
             "error",
@@ -273,4 +274,33 @@ fn this_test_sees_what_it_looks_for() {
     let lines = ["fn a() {", "    x", "}", "    fn b(", "    ) {", "    }"].map(str::to_owned);
     assert_eq!(functions(&lines), [("a".to_owned(), 3), ("b".to_owned(), 3)]);
     assert_eq!((room("src/api/body.rs"), room("src/cli.rs")), ("api", "cli"));
+}
+
+/// Words in backticks that are names of tests: several words, none of them a path.
+fn names_of_tests(text: &str) -> Vec<&str> {
+    let named = |word: &&str| {
+        word.matches('_').count() >= 2 && word.chars().all(|c| c == '_' || c.is_ascii_lowercase())
+    };
+    text.split('`').skip(1).step_by(2).filter(named).collect()
+}
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    let text = fs::read_to_string(root().join("RELIABILITY.md")).unwrap();
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        for file in files(&root().join(folder), "rs") {
+            code += &fs::read_to_string(file).unwrap();
+        }
+    }
+    let rows =
+        text.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
+    let cells: Vec<_> = rows.filter_map(|row| row.rsplit(" | ").next()).collect();
+    assert!(cells.len() > 40, "the tables are where they were");
+    for name in cells.into_iter().flat_map(names_of_tests) {
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "RELIABILITY.md names no test of ours: {name}"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | `faults` | every fault at every step of a worker's life, in one worker and in all, and everything by chance from `seeds=500` |
+//! | `faults` | every fault at every step of a worker's life, in one worker and in all, and everything by chance from `seeds=500`, on drivers from no more than 50 |
 //! | `steps` | from nothing to `clients=64` and back, `cycles=100` times |
 //! | `overload` | up to five times as many requests as can be served, for `seconds=10` each |
 //! | `slow` | `slow=200` clients that send a byte at a time |
@@ -10,7 +10,8 @@
 //!
 //! Without a part, all. On the adapters that are named among the arguments, or all of them where
 //! `tests/software_adapters.sh` finds their drivers: `cpu`, `lavapipe` (one), `three` (two lavapipe,
-//! one SwiftShader). Everything is on loopback, and ends by itself.
+//! one SwiftShader); on others with `drivers=FILE:FILE…` of Vulkan. Scripts of faults run `jobs=4` at
+//! a time. Everything is on loopback, and ends by itself.
 #![allow(clippy::print_stdout, reason = "a report")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails ends the bench")]
 #![allow(unreachable_pub, reason = "shared with a test")]
@@ -63,26 +64,31 @@ fn is_named(name: &str) -> bool {
     std::env::args().any(|arg| arg == name)
 }
 
-/// The number behind `name=`.
-fn number(name: &str, default: u64) -> u64 {
+/// What stands behind `name=`.
+fn given<T: std::str::FromStr>(name: &str) -> Option<T> {
     let given = |arg: String| arg.strip_prefix(name)?.strip_prefix('=')?.parse().ok();
-    std::env::args().find_map(given).unwrap_or(default)
+    std::env::args().find_map(given)
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    given(name).unwrap_or(default)
 }
 
 /// Adapters to try things on.
 struct Mix {
     name: &'static str,
     /// Vulkan drivers and their cache; the CPU alone without.
-    software: Option<(String, PathBuf)>,
+    drivers: Option<(String, PathBuf)>,
 }
 
 impl Mix {
     fn faulty(&self) -> Faulty {
-        Faulty { software: self.software.clone() }
+        let at_once = given("jobs").unwrap_or(Faulty::default().at_once);
+        Faulty { drivers: self.drivers.clone(), at_once }
     }
 
     fn setup(&self) -> Setup {
-        match &self.software {
+        match &self.drivers {
             Some((drivers, cache)) => Setup::software(drivers, cache),
             None => Setup::cpu(),
         }
@@ -90,16 +96,19 @@ impl Mix {
 }
 
 fn mixes() -> Vec<Mix> {
-    let mut mixes = vec![Mix { name: "cpu", software: None }];
+    let cache = std::env::temp_dir().join("concertina-bench-cache");
+    if let Some(drivers) = given("drivers") {
+        return vec![Mix { name: "given", drivers: Some((drivers, cache)) }];
+    }
+    let mut mixes = vec![Mix { name: "cpu", drivers: None }];
     let folder = std::env::temp_dir().join("concertina-bench-drivers");
     let script = package().join("tests/software_adapters.sh");
     let found = Command::new("bash").arg(script).arg(&folder).output();
     let found = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let drivers = found.unwrap_or_default();
-    let cache = std::env::temp_dir().join("concertina-bench-cache");
+    let drivers: String = found.unwrap_or_default();
     if let Some(first) = drivers.split(':').next().filter(|first| !first.is_empty()) {
-        mixes.push(Mix { name: "lavapipe", software: Some((first.to_owned(), cache.clone())) });
-        mixes.push(Mix { name: "three", software: Some((drivers, cache)) });
+        mixes.push(Mix { name: "lavapipe", drivers: Some((first.to_owned(), cache.clone())) });
+        mixes.push(Mix { name: "three", drivers: Some((drivers, cache)) });
     }
     let any = MIXES.iter().any(|name| is_named(name));
     mixes.retain(|mix| !any || is_named(mix.name));

@@ -11,10 +11,7 @@ pub(crate) fn report(seconds: u64) {
     let (crowd, lasting) = (Crowd::new(), Duration::from_secs(seconds));
     let capacity = crowd.capacity(lasting);
     println!("Served without a deadline: {capacity:.0} per second. Deadline: {DEADLINE:?}.\n");
-    println!(
-        "| offered | sent | in time | per second | late | 429 | 504 | p50 | p99 | resident MiB |\n\
-         |---|---|---|---|---|---|---|---|---|---|"
-    );
+    println!("| offered | {} | resident MiB |\n{}|", Offered::COLUMNS, "|---".repeat(10));
     let mut rates = Vec::new();
     for times in TIMES {
         let offered = crowd.offer(capacity * times, lasting);
@@ -29,18 +26,7 @@ pub(crate) fn report(seconds: u64) {
 
 fn row(times: f64, offered: &Offered, resident_kb: u64) {
     assert!(offered.other.is_empty(), "{:?}", offered.other);
-    println!(
-        "| {times} x | {} | {} | {:.0} | {} | {} | {} | {:.0?} | {:.0?} | {:.0} |",
-        offered.sent,
-        offered.good,
-        offered.goodput(),
-        offered.late,
-        offered.busy,
-        offered.timed_out,
-        offered.percentile(50),
-        offered.percentile(99),
-        resident_kb as f64 / 1024.0
-    );
+    println!("| {times} x | {} | {:.0} |", offered.columns(), resident_kb as f64 / 1024.0);
 }
 
 /// A client that asks for one answer at a time, alone and beside one that asks for five times what

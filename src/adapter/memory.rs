@@ -18,15 +18,39 @@ pub(crate) fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64>
     card_bytes(Path::new(PCI_DEVICES), class, pci?)
 }
 
+/// How much of a memory everybody together uses, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InUse {
+    pub(crate) total: u64,
+    pub(crate) used: u64,
+}
+
+/// Where Linux describes the memory of the machine.
+const MEMINFO: &str = "/proc/meminfo";
+
 /// Memory of the machine.
 pub(crate) fn host_bytes() -> Option<u64> {
-    total(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    total(&std::fs::read_to_string(MEMINFO).ok()?)
+}
+
+/// Memory of the machine, and how much of it programs could not have without that others lose it.
+pub(crate) fn host_in_use() -> Option<InUse> {
+    in_use(&std::fs::read_to_string(MEMINFO).ok()?)
 }
 
 fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    bytes(meminfo, "MemTotal:").filter(|bytes| *bytes > 0)
+}
+
+fn in_use(meminfo: &str) -> Option<InUse> {
+    let (total, available) = (total(meminfo)?, bytes(meminfo, "MemAvailable:")?);
+    Some(InUse { total, used: total.saturating_sub(available) })
+}
+
+fn bytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    kibibytes.checked_mul(1024).filter(|bytes| *bytes > 0)
+    kibibytes.checked_mul(1024)
 }
 
 /// What the amdgpu driver tells. A card without memory of its own has a part of the machine's set
@@ -58,6 +82,11 @@ mod tests {
             assert_eq!(total(broken), None, "{broken}");
         }
         assert_eq!(total(&format!("MemTotal: {} kB", u64::MAX)), None);
+        assert_eq!(in_use(text), None);
+        let text = format!("{text}MemAvailable:   6144 kB\n");
+        assert_eq!(in_use(&text), Some(InUse { total: 16 << 20, used: 10 << 20 }));
+        let odd = "MemTotal: 1 kB\nMemAvailable: 2 kB\n";
+        assert_eq!(in_use(odd), Some(InUse { total: 1024, used: 0 }));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod entry;
 pub mod identity;
 mod kernel;
 pub mod list;
-mod memory;
+pub(crate) mod memory;
 pub mod open;
 pub mod probe;
 pub mod select;

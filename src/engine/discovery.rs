@@ -21,8 +21,10 @@ impl Driver {
     /// Takes in a listing; a later one that failed changes nothing.
     pub(super) fn discover(&mut self, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
         self.listed = clock::now();
-        if let Some(entries) = entries.as_ref().filter(|_| !self.known) {
-            warn_of_unknown(entries, &self.config.named_adapters);
+        let named = &self.config.named_adapters;
+        if let Some(entries) = entries.as_ref().filter(|_| self.compared.as_ref() != Some(named)) {
+            warn_of_unknown(entries, named);
+            self.compared = Some(named.clone());
         }
         let otherwise = (!self.known).then(|| self.config.entries_without_listing.clone());
         let entries = entries.or(otherwise)?;

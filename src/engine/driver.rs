@@ -12,6 +12,7 @@ use super::recollections::Recollections;
 use super::rejections::{model_failed, rejection, too_late};
 use super::repository::Library;
 use super::requests::{Collected, Requests};
+use super::room::Rooms;
 use super::sensors::Sensors;
 use super::shadows::Shadows;
 use super::statistics::{Executed, Statistics, cause};
@@ -70,9 +71,10 @@ pub(super) struct Driver {
     pub(super) outcomes: HashMap<BatchId, Outcome>,
     pub(super) shadows: Shadows,
     pub(super) statistics: Statistics,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     memory: Memory,
     pub(super) sensors: Sensors,
+    pub(super) rooms: Rooms,
     pub(super) inboxes: Inboxes,
     pub(super) recollections: Recollections,
     /// When what was learned was last written, and when adapters were last listed.
@@ -82,8 +84,12 @@ pub(super) struct Driver {
     pub(super) list_at: Option<Instant>,
     /// Whether the adapters of the machine are known.
     pub(super) known: bool,
+    /// Adapters that the settings name, as they were last compared with those that are there.
+    pub(super) compared: Option<Vec<String>>,
     begin: Instant,
     pub(super) closing: bool,
+    /// Requests that were turned away because the server goes down.
+    cut: u64,
     pub(super) config: EngineConfig,
 }
 
@@ -129,6 +135,7 @@ impl Driver {
             publisher,
             memory,
             sensors: Sensors::start(),
+            rooms: Rooms::default(),
             inboxes: Inboxes {
                 reports,
                 calls: submitted,
@@ -142,8 +149,10 @@ impl Driver {
             listed: clock::now(),
             list_at: None,
             known: false,
+            compared: None,
             begin,
             closing: false,
+            cut: 0,
             catalogue,
             catalogues,
             config,
@@ -161,6 +170,7 @@ impl Driver {
             if self.inboxes.hotplug.has_slept() {
                 self.list_again("the machine has slept");
             }
+            self.look_at_memory();
             let time = self.time();
             if self.publisher.is_due(self.scheduler.is_ready(time)) {
                 self.publish();
@@ -172,6 +182,9 @@ impl Driver {
                 self.save();
                 // The last word, for whoever looks when all is over.
                 self.publish();
+                if self.cut > 0 {
+                    tracing::warn!("{} requests were turned away on the way down", self.cut);
+                }
                 return;
             }
         }
@@ -271,6 +284,7 @@ impl Driver {
                 };
                 found.ok().map(|adapter| Event::Wished { adapter, wish })
             }
+            Control::Configure(config) => Some(self.reconfigure(*config)),
             Control::Order(order) => {
                 self.perform_order(order);
                 None
@@ -409,6 +423,7 @@ impl Driver {
     }
 
     fn reject(&mut self, request: RequestId, reason: Reject) {
+        self.cut += u64::from(reason == Reject::ShuttingDown);
         let error = match reason {
             Reject::Input { batch } => match self.outcomes.get(&batch) {
                 Some(Outcome::Error(error)) => error.clone(),

@@ -41,6 +41,8 @@ pub(super) struct Member {
     /// What its worker told last of the card, and of memory that tensors hold.
     pub(super) reading: Option<Reading>,
     pub(super) in_use: Option<u64>,
+    /// What its worker has of the device's memory for tensors, used or not.
+    pub(super) reserved: Option<u64>,
     /// What keeps its worker to its part; known once the device is open.
     pub(super) confinement: Option<String>,
     worker: Option<Worker>,
@@ -82,6 +84,11 @@ impl Fleet {
         }
     }
 
+    /// Workers that are started from now on have this in common.
+    pub(super) fn equip(&mut self, workshop: Workshop) {
+        self.workshop = workshop;
+    }
+
     /// Takes in what was listed and numbers the usable ones. Those that were known keep their
     /// numbers; those that are gone are not named any more.
     pub(super) fn discover(
@@ -99,10 +106,11 @@ impl Fleet {
         for entry in usable {
             let profile = config.profile(&entry);
             let known = self.members.iter().position(|member| member.entry.id == entry.id);
-            let at = known.unwrap_or_else(|| {
-                self.members.push(Member::new(entry));
-                self.members.len() - 1
-            });
+            let at = known.unwrap_or(self.members.len());
+            match self.members.get_mut(at) {
+                Some(member) => member.entry.fallback = entry.fallback,
+                None => self.members.push(Member::new(entry)),
+            }
             found.push((AdapterId(u32::try_from(at).unwrap_or(u32::MAX)), profile));
         }
         found
@@ -241,6 +249,7 @@ impl Fleet {
         member.worker = None;
         member.reading = None;
         member.in_use = None;
+        member.reserved = None;
         member.confinement = None;
     }
 
@@ -273,7 +282,10 @@ impl Fleet {
         };
         match message {
             Up::Reading(reading) => member.reading = Some(reading),
-            Up::InUse { memory_bytes } => member.in_use = Some(memory_bytes),
+            Up::InUse { memory_bytes, reserved_bytes } => {
+                member.in_use = Some(memory_bytes);
+                member.reserved = Some(reserved_bytes);
+            }
             _ => {}
         }
     }
@@ -381,6 +393,7 @@ impl Member {
             recent: Recent::default(),
             reading: None,
             in_use: None,
+            reserved: None,
             confinement: None,
             worker: None,
             incarnation: Incarnation(0),

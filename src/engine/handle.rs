@@ -1,10 +1,10 @@
 //! What the API may ask of the engine.
 
-use super::Catalogue;
 use super::memory::{Held, Memory};
 use super::models::ModelOrder;
 use super::pipeline::Chained;
 use super::repository::Library;
+use super::{Catalogue, EngineConfig};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
@@ -78,6 +78,7 @@ pub(super) enum Control {
         mode: Mode,
         done: oneshot::Sender<Result<(), Error>>,
     },
+    Configure(Box<EngineConfig>),
     Order(ModelOrder),
     /// An ensemble was asked; its own models count for themselves.
     Chained(Chained),
@@ -232,6 +233,18 @@ impl EngineHandle {
         let control = Control::SetMode { adapter: adapter.to_owned(), mode, done };
         self.controls.send(control).await.map_err(|_| going_down())?;
         outcome.await.unwrap_or_else(|_| Err(going_down()))
+    }
+
+    /// Takes over what can change while the engine runs; the rest of `config` is ignored.
+    ///
+    /// # Errors
+    /// 503 if the engine is busy with too many orders, or goes down.
+    pub fn configure(&self, config: EngineConfig) -> Result<(), Error> {
+        let control = Control::Configure(Box::new(config));
+        self.controls.try_send(control).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::unavailable("the engine is too busy"),
+            mpsc::error::TrySendError::Closed(_) => going_down(),
+        })
     }
 
     /// Admits nothing more, finishes what was admitted, stops every worker.

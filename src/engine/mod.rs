@@ -21,7 +21,9 @@ mod rejections;
 mod reports;
 mod repository;
 mod requests;
+mod room;
 mod sensors;
+mod settings;
 mod shadows;
 mod statistics;
 

@@ -81,6 +81,11 @@ impl Publisher {
         self.dirty = true;
     }
 
+    /// From now on the operator says this of adapters.
+    pub(super) fn assume(&mut self, assumptions: &Assumptions) {
+        self.assumptions = assumptions.clone();
+    }
+
     /// When the next snapshot is to be published.
     pub(super) fn due_at(&self) -> Instant {
         self.published + if self.dirty { INTERVAL } else { INTERVAL_AT_REST }

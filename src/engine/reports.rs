@@ -93,6 +93,9 @@ impl Driver {
             }
             Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
             message @ (Up::Reading(_) | Up::InUse { .. }) => {
+                if matches!(message, Up::InUse { .. }) {
+                    self.rooms.look_again();
+                }
                 self.fleet.told(adapter, incarnation, message);
                 None
             }

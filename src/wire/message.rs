@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/5");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/6");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -161,9 +161,11 @@ pub enum Up {
     },
     /// What the card's own management library tells, again and again.
     Reading(Reading),
-    /// Bytes of device memory that tensors hold, when that changed.
+    /// Bytes of device memory that tensors hold, and that are kept for tensors in all, when one of
+    /// them changed.
     InUse {
         memory_bytes: u64,
+        reserved_bytes: u64,
     },
 }
 

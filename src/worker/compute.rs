@@ -4,7 +4,7 @@ use super::caches;
 use super::checks::Checks;
 use super::faults::Faults;
 use super::guard::{cause, guarded, guarded_model, micros, shortened};
-use super::load::{Loaded, Loading, Tools, in_use};
+use super::load::{Loaded, Loading, Tools, in_use, usage};
 use super::lock::{AdapterLock, LockError};
 use crate::adapter::entry::{AdapterEntry, Api, Probe};
 use crate::adapter::{check, open, probe};
@@ -66,8 +66,8 @@ pub(super) struct Compute {
     models: BTreeMap<u32, Loaded>,
     /// Models on their way, the first one being loaded.
     loads: VecDeque<Loading>,
-    /// The memory in use that the server was told of last, and when.
-    told: (Option<u64>, Instant),
+    /// What the server was told last of memory in use and reserved, and when.
+    told: (Option<(u64, u64)>, Instant),
     pub(super) checks: Checks,
 }
 
@@ -237,7 +237,7 @@ impl Compute {
         match guarded_model(|| faults.step(|| loading.step(&tools))) {
             Ok(false) => {
                 self.loads.push_front(loading);
-                Ok(())
+                self.tell_memory_in_time()
             }
             Ok(true) => self.loaded(loading),
             Err(error) => {
@@ -256,8 +256,9 @@ impl Compute {
         if let Some(old) = self.models.insert(model, loaded) {
             self.free(old);
         }
-        self.sender.send(news)?;
-        self.tell_memory()
+        // First what it took, lest that passes for what others use.
+        self.tell_memory()?;
+        self.sender.send(news)
     }
 
     fn unload(&mut self, model: u32) -> Result<(), WireError> {
@@ -309,15 +310,22 @@ impl Compute {
                 self.sender.send(Up::Failed { batch, cause, error })?;
             }
         }
+        self.tell_memory_in_time()
+    }
+
+    /// Between batches and steps of a load: asking a device for it takes time.
+    fn tell_memory_in_time(&mut self) -> Result<(), WireError> {
         if self.told.1.elapsed() >= TELL_EVERY { self.tell_memory() } else { Ok(()) }
     }
 
-    /// Tells how much memory tensors hold, if that changed.
+    /// Tells how much memory tensors hold, and how much is kept for them, if that changed.
     fn tell_memory(&mut self) -> Result<(), WireError> {
-        let in_use = self.in_use();
-        let (before, _) = std::mem::replace(&mut self.told, (in_use, clock::now()));
-        match in_use.filter(|_| in_use != before) {
-            Some(memory_bytes) => self.sender.send(Up::InUse { memory_bytes }),
+        let usage = guarded(|| usage(&self.device)).ok().flatten();
+        let (before, _) = std::mem::replace(&mut self.told, (usage, clock::now()));
+        match usage.filter(|_| usage != before) {
+            Some((memory_bytes, reserved_bytes)) => {
+                self.sender.send(Up::InUse { memory_bytes, reserved_bytes })
+            }
             None => Ok(()),
         }
     }

@@ -256,8 +256,14 @@ impl Runs {
 
 /// Memory of the device that tensors hold; `None` where the backend does not tell.
 pub(super) fn in_use(device: &Device) -> Option<u64> {
+    usage(device).map(|(in_use, _)| in_use)
+}
+
+/// The same, and what is kept for tensors in all.
+pub(super) fn usage(device: &Device) -> Option<(u64, u64)> {
     let usage = device.memory_pool_usage()?;
-    Some(usage.bytes_in_use.saturating_add(usage.bytes_padding))
+    let in_use = usage.bytes_in_use.saturating_add(usage.bytes_padding);
+    Some((in_use, usage.bytes_reserved.max(in_use)))
 }
 
 /// By how much it grew; negative if it shrank.

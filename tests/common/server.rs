@@ -140,8 +140,12 @@ impl Setup {
     fn config_text(&self, folder: &Folder) -> String {
         let own = || folder.join("run");
         let runtime = self.runtime_dir.clone().unwrap_or_else(own);
-        format!("runtime_dir = {:?}\n{}", runtime.display().to_string(), self.config)
+        with_runtime_dir(&runtime, &self.config)
     }
+}
+
+fn with_runtime_dir(folder: &Path, lines: &str) -> String {
+    format!("runtime_dir = {:?}\n{lines}", folder.display().to_string())
 }
 
 /// What a server logs.
@@ -301,6 +305,11 @@ impl Server {
     pub fn set_mode_when_listed(&self, id: &str, mode: &str) {
         self.wait_until_ready();
         self.set_mode(id, mode);
+    }
+
+    /// Writes other lines into its config file; it reads them when it is told to.
+    pub fn write_config(&self, lines: &str) {
+        self.folder.write("c.toml", with_runtime_dir(&self.folder.join("run"), lines));
     }
 
     /// Asks it to stop, as a service manager would.

@@ -1,5 +1,5 @@
 use crate::common::images::{SEVEN, digits, output};
-use crate::common::models::package;
+use crate::common::models::{add_digits, package};
 use crate::common::process::{Signal, is_worker, signal};
 use crate::common::{Folder, Server, Setup, tell, wait_for, wait_until};
 use crate::growth::clients;
@@ -183,4 +183,36 @@ fn a_card_that_is_pulled_out_and_put_back_is_noticed() {
     std::fs::write(pulled, file).expect("it is ours");
     assert!(let_the_kernel_speak());
     wait_for("it is noticed that it is back", START, || reason().is_none());
+}
+
+/// A worker's first step behind its start: it opens its device, reads the model, warms two buckets
+/// of two datatypes up and, since they are slow, times each of them once.
+const FIRST: u64 = 9;
+
+#[test]
+fn who_is_wrong_again_on_trial_is_found_out_and_nobody_is_told_wrong() {
+    let Some(machine) = Machine::get() else { return };
+    let models = Folder::new();
+    add_digits(&models, "digits");
+    let toml = std::fs::read_to_string(models.join("digits/model.toml")).unwrap();
+    models.write("digits/model.toml", toml.replace("max_rows = 8", "max_rows = 2"));
+    let id = "vulkan-10005-0000-0";
+    let config = format!(
+        "[workers]\ncheck = '1s'\nbackoff = '100ms'\nbackoff_max = '1s'\n\
+         [test.slow.{id}]\nbatch = '60ms'\n\
+         [[test.faults]]\nfault = 'wrong_answer'\nadapter = '{id}'\nat = {FIRST}\n"
+    );
+    let server = machine.serving(&models).args(&["--cpu", "always"]).config(&config).start();
+    assert!(adapters(&server).iter().any(|found| found == id));
+    let says = |words: &str| server.get("/api/decisions").text().contains(words);
+    // With nothing to do it asks for the answer that is known, and that is wrong.
+    server.set_mode(id, "on");
+    wait_for("its own check finds it out", START, || says("was checked again"));
+    // Back again it repeats what the processor answers.
+    let load = clients(&server, 1);
+    wait_for("it is found out on trial", START, || says("answered otherwise than another adapter"));
+    more_answers(&load, 10);
+    let seen = load.stop();
+    assert_eq!(seen.wrong, [""; 0]);
+    assert_eq!(seen.adapters.keys().collect::<Vec<_>>(), ["cpu"]);
 }

@@ -6,6 +6,7 @@ use crate::common::process::is_worker;
 use crate::common::{Folder, Response, Server, Setup};
 use concertina::wire::Injected;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ const REQUESTS: usize = 3;
 /// A worker reads the model (2 buckets of 2 datatypes), times it, and runs the requests of the
 /// script, however they are batched, in no more steps than that.
 const STEPS: u64 = 16;
-/// Scripts that run at a time on the CPU.
+/// Scripts that run at a time, if nothing else is said: they wait most of the time.
 const AT_ONCE: usize = 4;
 /// A client that has heard nothing for so long has lost its request: longer than all patience of
 /// the server together.
@@ -83,10 +84,18 @@ impl std::fmt::Display for Outcomes {
 }
 
 /// Adapters whose workers go wrong.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Faulty {
     /// Vulkan drivers and their cache; the CPU alone without.
-    pub software: Option<(String, PathBuf)>,
+    pub drivers: Option<(String, PathBuf)>,
+    /// Scripts that run at a time.
+    pub at_once: usize,
+}
+
+impl Default for Faulty {
+    fn default() -> Faulty {
+        Faulty { drivers: None, at_once: AT_ONCE }
+    }
 }
 
 impl Faulty {
@@ -110,9 +119,41 @@ impl Faulty {
         self.script(&faults.collect::<String>(), false)
     }
 
-    /// Drivers share one cache, which has one writer.
-    fn run<F: Fn() -> Outcomes + Send>(&self, scripts: impl Iterator<Item = F> + Send) -> Outcomes {
-        at_once(if self.software.is_some() { 1 } else { AT_ONCE }, scripts)
+    /// Runs scripts, so many at a time, each against adapters that it is given.
+    fn run<F: Fn(&Faulty) -> Outcomes + Send>(
+        &self,
+        scripts: impl Iterator<Item = F> + Send,
+    ) -> Outcomes {
+        let (scripts, all) = (Mutex::new(scripts), Mutex::new(Outcomes::default()));
+        let lane = |adapters: &Faulty| {
+            loop {
+                let next = scripts.lock().expect("no panic").next();
+                let Some(script) = next else { return };
+                let outcomes = script(adapters);
+                *all.lock().expect("no panic") += outcomes;
+            }
+        };
+        let lanes: Vec<_> = (0..self.at_once).map(|n| self.lane(n)).collect();
+        std::thread::scope(|scope| {
+            for adapters in &lanes {
+                scope.spawn(|| lane(adapters));
+            }
+        });
+        all.into_inner().expect("no panic")
+    }
+
+    /// The same adapters for one of the scripts that run at a time: a cache has one writer. The
+    /// first one tunes kernels for all.
+    fn lane(&self, n: usize) -> Faulty {
+        let Some((drivers, cache)) = &self.drivers else { return self.clone() };
+        if n == 0 {
+            self.script("", true);
+        }
+        let own = cache.with_extension(format!("lane{n}"));
+        let _ = std::fs::remove_dir_all(&own);
+        let copied = Command::new("cp").arg("-r").args([cache, &own]).status();
+        assert!(copied.is_ok_and(|status| status.success()), "a copy of the cache");
+        Faulty { drivers: Some((drivers.clone(), own)), ..self.clone() }
     }
 
     fn script(&self, faults: &str, recovers: bool) -> Outcomes {
@@ -120,7 +161,7 @@ impl Faulty {
         add_digits(&models, "digits");
         let toml = std::fs::read_to_string(models.join("digits/model.toml")).unwrap();
         models.write("digits/model.toml", toml.replace("max_rows = 8", "max_rows = 2"));
-        let setup = match &self.software {
+        let setup = match &self.drivers {
             Some((drivers, cache)) => Setup::software(drivers, cache),
             None => Setup::cpu(),
         };
@@ -142,33 +183,12 @@ impl Faulty {
 
 /// Every step that a worker comes to, one after the other.
 pub fn every_step(faulty: &Faulty, fault: Injected, workers: Option<u64>) -> Outcomes {
-    faulty.run((1..=STEPS).map(|step| move || faulty.at(fault, step, workers)))
+    faulty.run((1..=STEPS).map(|step| move |adapters: &Faulty| adapters.at(fault, step, workers)))
 }
 
 /// With everything going wrong now and then, from so many seeds.
 pub fn every_seed(faulty: &Faulty, seeds: u64, chance: f64) -> Outcomes {
-    faulty.run((0..seeds).map(|seed| move || faulty.by_chance(seed, chance)))
-}
-
-/// Runs scripts, so many at a time: they wait most of the time.
-fn at_once<F: Fn() -> Outcomes + Send>(
-    count: usize,
-    scripts: impl Iterator<Item = F> + Send,
-) -> Outcomes {
-    let (scripts, all) = (Mutex::new(scripts), Mutex::new(Outcomes::default()));
-    std::thread::scope(|scope| {
-        for _ in 0..count {
-            scope.spawn(|| {
-                loop {
-                    let next = scripts.lock().expect("no panic").next();
-                    let Some(script) = next else { return };
-                    let outcomes = script();
-                    *all.lock().expect("no panic") += outcomes;
-                }
-            });
-        }
-    });
-    all.into_inner().expect("no panic")
+    faulty.run((0..seeds).map(|seed| move |adapters: &Faulty| adapters.by_chance(seed, chance)))
 }
 
 /// The right answers, from a server that nothing is wrong with.

@@ -18,7 +18,7 @@ mod steps;
 use common::{Setup, tell};
 use concertina::wire::Injected;
 use faulty::{Faulty, every_seed, every_step};
-use overload::{Crowd, DEADLINE};
+use overload::{Crowd, DEADLINE, Offered};
 use std::time::Duration;
 use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
 
@@ -68,16 +68,7 @@ fn five_times_too_many_requests_do_not_take_from_what_is_served() {
     let lasting = Duration::from_secs(4);
     let [once, much] = [1.0, 5.0].map(|times| crowd.offer(capacity * times, lasting));
     for offered in [&once, &much] {
-        tell(&format!(
-            "{} sent: {} good ({:.0}/s of {capacity:.0}/s), {} late, {} busy, {} timed out, p99 {:.0?}",
-            offered.sent,
-            offered.good,
-            offered.goodput(),
-            offered.late,
-            offered.busy,
-            offered.timed_out,
-            offered.percentile(99),
-        ));
+        tell(&format!("of {capacity:.0}/s: {}: {}", Offered::COLUMNS, offered.columns()));
         assert_eq!(offered.other, [""; 0]);
     }
     assert!(much.goodput() > 0.75 * capacity.min(once.goodput()), "{much:?}");

@@ -48,6 +48,23 @@ impl Offered {
         self.took.get(self.took.len() * percent / 100).copied().unwrap_or_default()
     }
 
+    /// The same as columns of a table, for [`Offered::COLUMNS`].
+    pub fn columns(&self) -> String {
+        format!(
+            "{} | {} | {:.0} | {} | {} | {} | {:.0?} | {:.0?}",
+            self.sent,
+            self.good,
+            self.goodput(),
+            self.late,
+            self.busy,
+            self.timed_out,
+            self.percentile(50),
+            self.percentile(99)
+        )
+    }
+
+    pub const COLUMNS: &str = "sent | in time | per second | late | 429 | 504 | p50 | p99";
+
     fn count(&mut self, took: Duration, answer: std::io::Result<u16>) {
         self.sent += 1;
         match answer {

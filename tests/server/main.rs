@@ -12,6 +12,8 @@ mod common;
 mod bad_input;
 /// The subcommands and the settings.
 mod catalogue;
+/// What changes while the server runs, and how it comes and goes.
+mod changes;
 mod commands;
 /// What workers may do.
 mod confinement;

@@ -1,0 +1,265 @@
+//! `concertina serve`: settings become a running server, and change it while it runs.
+
+use super::{log_as_server, repository};
+use crate::adapter::list;
+use crate::adapter::select::select;
+use crate::api::keys::{KeyRing, Keys};
+use crate::api::tls::{self, Tls};
+use crate::api::{self, ApiLimits, Current};
+use crate::config::{Config, Limits, ServeArgs, Workers};
+use crate::engine::{self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library};
+use crate::model::Registry;
+use crate::progress::Terminal;
+use crate::schedule::{Bounds, Settings};
+use crate::signals::{Followed, Signals};
+use crate::simulate;
+use crate::telemetry::{Recorder, Snapshot, Traces};
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Who was not served within the grace period is told so; then connections are dropped.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Reads the repository: what can be served, and what cannot with its reason.
+fn catalogue(library: &Library) -> Catalogue {
+    let catalogue = Catalogue::new(library.repository.scan(&library.kinds));
+    for bad in catalogue.broken() {
+        tracing::warn!(model = %bad.name, "cannot be served: {}", bad.error);
+    }
+    if catalogue.served().next().is_none() {
+        tracing::warn!("there is no model to serve yet: put one into the folder of models");
+    }
+    catalogue
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps the server from starting: a folder, a file, a socket, the runtime.
+pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> anyhow::Result<()> {
+    let terminal = Terminal::default();
+    log_as_server(&terminal, config.telemetry.log_format);
+    config.test.warn();
+    let repository = repository(config.models.as_ref())?;
+    let library = Library { repository, kinds: registry.kinds() };
+    let catalogue = catalogue(&library);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let traces = traces(&config)?;
+    let serving = serve_until_told((args, config), catalogue, library, (terminal, traces.clone()));
+    let outcome = runtime.block_on(serving);
+    traces.shut_down();
+    // Workers are gone; a thread that is stuck in the system must not keep us.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve_until_told(
+    (args, config): (ServeArgs, Config),
+    catalogue: Catalogue,
+    library: Library,
+    (terminal, traces): (Terminal, Traces),
+) -> anyhow::Result<()> {
+    // Before anyone can know that the server is there, and end it.
+    let mut signals = Signals::catch()?;
+    let (keys, tls) = (keys_in_force(&config)?, tls_in_force(&config)?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let names: Vec<_> = catalogue.served().map(|model| model.name.clone()).collect();
+    let recorder = config.telemetry.record.as_deref().map(Recorder::create).transpose()?;
+    let engine_config = EngineConfig { recorder, ..engine_config(&config)? };
+    let (engine, mut driver) = engine::start(engine_config, catalogue, library)?;
+    follow_settings(args, config.clone(), engine.clone())?;
+    tracing::info!("serving {} on {scheme}://{address}", listed(&names));
+    tokio::spawn(terminal.follow(engine.snapshots()));
+    if config.models.is_some() && !config.models_poll.is_zero() {
+        tokio::spawn(engine.clone().follow_repository(config.models_poll));
+    }
+    let stop = CancellationToken::new();
+    let limits = api_limits(&config, keys, tls);
+    let stopping = stop.clone().cancelled_owned();
+    let mut serving = tokio::spawn(api::serve(listener, engine.clone(), traces, limits, stopping));
+    tokio::select! {
+        () = signals.next() => {}
+        // Neither ends by itself: better no server than one that only looks alive.
+        ended = &mut driver => bail!("the engine ended: {ended:?}"),
+        ended = &mut serving => bail!("the HTTP side ended: {ended:?}"),
+    }
+    tracing::info!("stopping: finishing what was admitted");
+    stop.cancel();
+    engine.shut_down().await;
+    let Workers { stop: stopping, reap, .. } = config.workers;
+    let patience = config.limits.shutdown_grace.saturating_add(stopping).saturating_add(reap);
+    tokio::select! {
+        _ = async { tokio::join!(serving, driver) } => tracing::info!("stopped"),
+        () = tokio::time::sleep(patience.saturating_add(Duration::from_secs(1))) => {
+            tracing::warn!("stopped with a worker that would not go");
+        }
+        () = signals.next() => {
+            let queue = engine.snapshots().borrow().queue.clone();
+            let cut = queue.queued_requests + queue.in_flight_requests;
+            tracing::warn!("stopped at once; cut: {cut} requests");
+        }
+    }
+    if let Some(trace) = &config.telemetry.record {
+        write_mix(&engine.snapshots().borrow(), &trace.with_extension("toml"));
+    }
+    Ok(())
+}
+
+fn listed(models: &[String]) -> String {
+    match models {
+        [] => "no model yet".to_owned(),
+        models => models.join(", "),
+    }
+}
+
+/// Writes what was measured of the adapters beside the trace that was recorded.
+fn write_mix(snapshot: &Snapshot, path: &Path) {
+    let mix = toml::to_string(&simulate::Mix::recorded(snapshot)).context("it has no form in TOML");
+    let written = mix.and_then(|text| std::fs::write(path, text).context("cannot write it"));
+    match written {
+        Ok(()) => tracing::info!("the adapters are described in {}", path.display()),
+        Err(error) => {
+            tracing::warn!("no description of the adapters in {}: {error:#}", path.display())
+        }
+    }
+}
+
+fn traces(config: &Config) -> anyhow::Result<Traces> {
+    let telemetry = &config.telemetry;
+    match &telemetry.otlp_endpoint {
+        Some(endpoint) => Traces::to(endpoint, telemetry.trace_share),
+        None => Ok(Traces::default()),
+    }
+}
+
+fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
+    let rules = config.adapters.rules();
+    let executable = std::env::current_exe().context("cannot find our own executable")?;
+    Ok(EngineConfig {
+        settings: settings(config),
+        executable,
+        lister_args: config.adapters.as_arguments(),
+        named_adapters: config.adapter_ids(),
+        entries_without_listing: select(&[list::cpu_facts()], &rules),
+        cache_dir: config.cache_dir.clone(),
+        runtime_dir: config.runtime_dir.clone(),
+        cpu_threads: config.adapters.cpu_threads,
+        assumptions: Assumptions {
+            power: config.adapters.power.clone(),
+            memory: config.adapters.memory.clone(),
+        },
+        slo: config.slo,
+        held_bytes_max: config.limits.held_bytes,
+        shutdown_grace: config.limits.shutdown_grace,
+        recorder: None,
+        check: config.workers.check,
+        all_uevents: config.test.all_uevents,
+        confine: config.workers.confine,
+        slow: config.test.slow.clone(),
+        faults: config.test.faults.clone(),
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    let adapters = &config.adapters;
+    let Limits { queue_requests, queue_rows, .. } = config.limits;
+    let Workers {
+        silence, start, run, stop, reap, retries, backoff, backoff_max, patience, ..
+    } = config.workers;
+    Settings {
+        policy: adapters.policy(),
+        min: adapters.min,
+        max: adapters.max,
+        queue_requests_max: queue_requests,
+        queue_rows_max: queue_rows,
+        retries_max: retries,
+        backoff,
+        backoff_max,
+        patience,
+        bounds: Bounds { silence, start, run, stop, reap },
+    }
+}
+
+fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
+    let limits = &config.limits;
+    ApiLimits {
+        body_bytes_max: limits.body_bytes,
+        bodies_bytes_max: limits.held_bytes,
+        connections_max: limits.connections,
+        event_streams_max: limits.event_streams,
+        headers_bytes_max: limits.header_bytes,
+        header_timeout: limits.header_timeout,
+        body_timeout: limits.body_timeout,
+        write_timeout: limits.write_timeout,
+        shutdown_grace: limits.shutdown_grace.saturating_add(LAST_WORDS),
+        keys,
+        tls,
+        hosts: config.hosts.clone(),
+        access_log: config.telemetry.access_log,
+    }
+}
+
+/// Reads the settings again whenever SIGHUP says so, and changes what can be changed.
+fn follow_settings(args: ServeArgs, begun: Config, engine: EngineHandle) -> anyhow::Result<()> {
+    if args.config.is_none() {
+        return Ok(());
+    }
+    let told = Followed::new(Vec::new())?;
+    let last = Mutex::new(begun.clone());
+    let reread = move || {
+        let new = Config::load(&args)?;
+        engine.configure(engine_config(&new)?)?;
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        tracing::info!("changed: {}", or_nothing(&last.changes(&new).live));
+        let waiting = begun.changes(&new).waiting;
+        if !waiting.is_empty() {
+            tracing::warn!("in force only after a restart: {}", waiting.join(", "));
+        }
+        *last = new;
+        Ok(())
+    };
+    tokio::spawn(told.follow("the settings", reread));
+    Ok(())
+}
+
+fn or_nothing(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+fn read_keys(config: &Config) -> anyhow::Result<Keys> {
+    let one = config.api_key.as_deref();
+    config.keys.as_ref().map_or_else(|| Ok(Keys::one(one)), |path| Keys::read(path, one))
+}
+
+/// What `read` gives now, and again when one of the files changes.
+fn followed<T: Send + Sync + 'static>(
+    what: &'static str,
+    files: Vec<PathBuf>,
+    read: impl Fn() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<Current<T>> {
+    let files = Followed::new(files)?;
+    let current = Current::new(read()?);
+    let kept = current.clone();
+    tokio::spawn(files.follow(what, move || read().map(|new| kept.replace(new))));
+    Ok(current)
+}
+
+fn keys_in_force(config: &Config) -> anyhow::Result<KeyRing> {
+    let (files, config) = (config.keys.iter().cloned().collect(), config.clone());
+    followed("the API keys", files, move || read_keys(&config))
+}
+
+fn tls_in_force(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Some((certificate, key)) = config.tls.files() else { return Ok(None) };
+    let files = vec![certificate.clone(), key.clone()];
+    let read = move || tls::read(&certificate, &key);
+    followed("the certificate and its key", files, read).map(Some)
+}
