@@ -171,10 +171,12 @@ impl Log {
                     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
                     rest[..end.unwrap_or(rest.len())].parse()
                 };
-                if let Some(Ok(address)) = named.map(|(_, rest)| address(rest)) {
+                let named = named.map(|(_, rest)| address(rest));
+                // First the line: who hears of the address may look for it.
+                kept.lock().expect("the log is whole").push(line);
+                if let Some(Ok(address)) = named {
                     let _ = found.send(address);
                 }
-                kept.lock().expect("the log is whole").push(line);
             }
         });
         let reader = Arc::new(Mutex::new(Some(reader)));
