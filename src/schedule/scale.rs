@@ -70,8 +70,10 @@ impl Scheduler {
             return;
         }
         let starves = |(model, _): &(ModelId, u64)| {
-            let serves = |a: &Adapter| a.state.is_on() && self.takes(a, *model);
-            !self.adapters.values().any(serves)
+            let serves = |(id, a): (&AdapterId, &Adapter)| {
+                a.state.is_on() && self.takes(a, *model) && !self.is_on_trial(*id, a, *model)
+            };
+            !self.adapters.iter().any(serves)
         };
         let starving: Vec<_> = self.queue.waiting().filter(starves).collect();
         for (model, rows) in starving {
@@ -180,7 +182,7 @@ impl Scheduler {
             Wish::Auto => {
                 let serving = |other: &Adapter| !other.profile.fallback && other.state.serves();
                 let replaced = adapter.profile.fallback && self.adapters.values().any(serving);
-                replaced.then_some(Reason::Fallback)
+                (replaced && !self.stands_in()).then_some(Reason::Fallback)
             }
         }
     }
@@ -317,6 +319,7 @@ impl Scheduler {
             present
                 && !other.profile.fallback
                 && other.wish != Wish::Off
+                && other.trial == 0
                 && !other.state.is_faulty()
         };
         !self.adapters.values().any(usable)

@@ -1,9 +1,10 @@
 //! Trust after wrong answers. An adapter that computed wrongly passes the checks of its next start,
-//! and may still compute wrongly now and then. So as long as another can answer, it only runs once
-//! more what that one has just answered; the driver compares, and a difference is a fault.
+//! and may still compute wrongly now and then. So as long as another can answer, perhaps after a
+//! start, it only runs once more what that one has just answered; the driver compares, and a
+//! difference is a fault.
 
 use super::scheduler::Scheduler;
-use super::state::{Adapter, Batch};
+use super::state::{Adapter, Batch, State};
 use super::types::{Action, AdapterId, ModelId, Time};
 
 /// Batches in which an adapter must have agreed with others before it answers again.
@@ -14,10 +15,15 @@ impl Scheduler {
     pub(super) fn is_on_trial(&self, id: AdapterId, adapter: &Adapter, model: ModelId) -> bool {
         let trusted = |(other, a): (&AdapterId, &Adapter)| {
             let ready = a.state.is_on() && a.replicas.contains_key(&model);
-            let comes = a.state.serves() && self.takes(a, model);
-            *other != id && a.trial == 0 && (ready || comes)
+            let comes = a.state.is_on() || self.may_be_turned_on(*other, a);
+            *other != id && a.trial == 0 && (ready || (comes && self.takes(a, model)))
         };
         adapter.trial > 0 && self.adapters.iter().any(trusted)
+    }
+
+    fn may_be_turned_on(&self, id: AdapterId, adapter: &Adapter) -> bool {
+        let off = matches!(adapter.state, State::Off);
+        off && self.is_eligible(id) && self.on() < self.settings.max
     }
 
     /// Has a batch that was just answered run once more where that is to be compared; before its

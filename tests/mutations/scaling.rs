@@ -126,7 +126,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the stand-in stays when it is replaced",
         "scale.rs",
-        "replaced.then_some(Reason::Fallback)",
+        "(replaced && !self.stands_in()).then_some(Reason::Fallback)",
         "None",
     ),
     mutant(

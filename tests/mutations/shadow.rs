@@ -22,6 +22,42 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "adapter.trial > 0 && self.adapters.iter().any(trusted)",
         "adapter.trial > 0",
     ),
+    mutant(
+        "who is on trial answers where another would have to start",
+        "shadow.rs",
+        "a.state.is_on() || self.may_be_turned_on(*other, a)",
+        "a.state.is_on()",
+    ),
+    mutant(
+        "who is on trial answers while another starts",
+        "shadow.rs",
+        "a.state.is_on() || self.may_be_turned_on(*other, a)",
+        "a.state.serves() || self.may_be_turned_on(*other, a)",
+    ),
+    mutant(
+        "one that may not be on is waited for",
+        "shadow.rs",
+        "off && self.is_eligible(id) && self.on() < self.settings.max",
+        "off && self.is_eligible(id)",
+    ),
+    mutant(
+        "nobody is started for what one on trial must leave",
+        "scale.rs",
+        " && !self.is_on_trial(*id, a, *model)",
+        "",
+    ),
+    mutant(
+        "no fallback stands in for one on trial",
+        "scale.rs",
+        "                && other.trial == 0\n",
+        "",
+    ),
+    mutant(
+        "a fallback goes while its better is on trial",
+        "scale.rs",
+        "(replaced && !self.stands_in()).then_some(Reason::Fallback)",
+        "replaced.then_some(Reason::Fallback)",
+    ),
     mutant("nothing is repeated", "requests.rs", "        self.shadow(now, id, &batch);\n", ""),
     mutant(
         "one on trial is compared with another",

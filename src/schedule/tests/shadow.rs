@@ -37,6 +37,43 @@ fn it_serves_while_nobody_else_can() {
 }
 
 #[test]
+fn another_is_turned_on_rather_than_that_it_answers() {
+    let mut bench = returned();
+    bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
+    bench.request().check(ONE, "idle", &["start 2"]);
+    // Nor does it answer meanwhile.
+    bench.opened(TWO).check(ONE, "idle", &["load 2 0"]);
+    bench.loaded(TWO, MODEL, &[(1, ms(100))]).check(ONE, "idle", &["run 2"]);
+    bench.done(TWO).check(ONE, "busy", &["run 1", "collect 2", "answer 1"]);
+}
+
+#[test]
+fn it_answers_where_no_other_may_be_on() {
+    let mut bench = returned();
+    bench.scheduler.settings.max = 1;
+    bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
+    bench.request().check(ONE, "busy", &["run 1"]);
+}
+
+#[test]
+fn a_fallback_stands_in_until_it_has_agreed() {
+    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, true)]);
+    bench.wished(ONE, Wish::On).ready(ONE, 1);
+    let incarnation = bench.life(ONE);
+    bench.on(Event::Faulted { adapter: ONE, incarnation, fault: Fault::WrongAnswer });
+    bench.exited(ONE).after(ms(500)).ready(ONE, 1).check(ONE, "idle", &[]);
+    bench.request().check(ONE, "idle", &["start 2"]);
+    bench.ready(TWO, 1).check(TWO, "busy", &["run 2"]);
+    bench.done(TWO).done(ONE);
+    for _ in 0..2 {
+        bench.request().done(TWO).done(ONE);
+    }
+    assert_eq!(bench.view(ONE).trial, 0);
+    bench.request().check(ONE, "busy", &["run 1"]);
+    assert!(!bench.view(TWO).state.is_on(), "{}", bench.state(TWO));
+}
+
+#[test]
 fn it_is_not_compared_with_one_that_is_on_trial_too() {
     let mut bench = returned();
     let incarnation = bench.life(TWO);
