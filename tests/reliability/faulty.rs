@@ -23,8 +23,12 @@ const AT_ONCE: usize = 4;
 /// the server together.
 const LOST: Duration = Duration::from_secs(60);
 /// Short, so that what hangs is found out soon.
-const PATIENCE: &str = "[workers]\nsilence = '1s'\nstart = '2s'\nrun = '2s'\nstop = '500ms'\n\
-                        backoff = '50ms'\nbackoff_max = '400ms'\ncheck = '300ms'\n";
+const PATIENCE: &str = "[workers]\nsilence = '1s'\nrun = '2s'\nstop = '500ms'\nbackoff = '50ms'\n\
+                        backoff_max = '400ms'\ncheck = '300ms'\n";
+/// With a worker's start: without a driver, with one, and while its kernels are tuned.
+const START: &str = "2s";
+const START_DRIVEN: &str = "6s";
+const START_UNTUNED: &str = "300s";
 
 /// What became of the requests of some scripts.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +110,7 @@ impl Faulty {
         let workers = workers.map(|count| format!("workers = {count}\n")).unwrap_or_default();
         let name = fault.as_str();
         let faults = format!("[[test.faults]]\nfault = '{name}'\nat = {step}\n{workers}");
-        self.script(&faults, recovers)
+        self.script(&faults, recovers, self.start())
     }
 
     /// The same, with everything going wrong now and then, but for what nobody can see.
@@ -116,7 +120,7 @@ impl Faulty {
             let name = fault.as_str();
             format!("[[test.faults]]\nfault = '{name}'\nchance = {chance}\nseed = {seed}\n")
         });
-        self.script(&faults.collect::<String>(), false)
+        self.script(&faults.collect::<String>(), false, self.start())
     }
 
     /// Runs scripts, so many at a time, each against adapters that it is given.
@@ -147,7 +151,8 @@ impl Faulty {
     fn lane(&self, n: usize) -> Faulty {
         let Some((drivers, cache)) = &self.drivers else { return self.clone() };
         if n == 0 {
-            self.script("", true);
+            let tuned = self.script("", true, START_UNTUNED);
+            assert_eq!(tuned.right, tuned.sent, "{tuned:#?}");
         }
         let own = cache.with_extension(format!("lane{n}"));
         let _ = std::fs::remove_dir_all(&own);
@@ -156,7 +161,11 @@ impl Faulty {
         Faulty { drivers: Some((drivers.clone(), own)), ..self.clone() }
     }
 
-    fn script(&self, faults: &str, recovers: bool) -> Outcomes {
+    fn start(&self) -> &'static str {
+        if self.drivers.is_some() { START_DRIVEN } else { START }
+    }
+
+    fn script(&self, faults: &str, recovers: bool, start: &str) -> Outcomes {
         let models = Folder::new();
         add_digits(&models, "digits");
         let toml = std::fs::read_to_string(models.join("digits/model.toml")).unwrap();
@@ -165,7 +174,8 @@ impl Faulty {
             Some((drivers, cache)) => Setup::software(drivers, cache),
             None => Setup::cpu(),
         };
-        let server = setup.models(models.path()).config(PATIENCE).config(faults).start();
+        let patience = format!("{PATIENCE}start = '{start}'\n");
+        let server = setup.models(models.path()).config(&patience).config(faults).start();
         server.wait_until_ready();
         let mut outcomes = ask_all(&server);
         outcomes.scripts = 1;
