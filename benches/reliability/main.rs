@@ -5,7 +5,7 @@
 //! | `faults` | every fault at every step of a worker's life, in one worker and in all, and everything by chance from `seeds=500`, on drivers from no more than 50 |
 //! | `steps` | from nothing to `clients=64` and back, `cycles=100` times |
 //! | `overload` | up to five times as many requests as can be served, for `seconds=10` each |
-//! | `slow` | `slow=200` clients that send a byte at a time |
+//! | `slow` | `slow=200` clients that send a byte at a time; as many connections of h2load, if it is installed |
 //! | `soak` | `requests=1000000` in bursts, adapters on and off between them |
 //!
 //! Without a part, all. On the adapters that are named among the arguments, or all of them where

@@ -1,6 +1,7 @@
-use crate::common::Connection;
+use crate::common::{Connection, images};
 use crate::crowd::{Crowd, DEADLINE, Offered};
 use crate::steps::Holds;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Offered load, as multiples of what can be served.
@@ -79,4 +80,23 @@ pub(crate) fn slow(clients: u64) {
         tell(&format!("beside {clients} that send a header byte by byte"));
     });
     tell("afterwards");
+    match h2load(&crowd, clients, lasting) {
+        Ok(mut load) => {
+            tell(&format!("beside h2load with {clients} connections"));
+            println!("h2load ended: {}", load.wait().expect("it was started"));
+        }
+        Err(error) => println!("beside h2load: SKIPPED: {error}"),
+    }
+}
+
+/// Starts h2load (of nghttp2) as the other client: it asks without pause on so many connections.
+fn h2load(crowd: &Crowd, clients: u64, lasting: Duration) -> std::io::Result<Child> {
+    let body = std::env::temp_dir().join("concertina-bench-body.json");
+    std::fs::write(&body, images::as_uint8(&images::seven()))?;
+    let (key, server) = (format!("X-API-Key: {}", crowd.keys[0]), crowd.server.address);
+    let mut command = Command::new("h2load");
+    command.args(["--h1", "-t1", "-c", &clients.to_string(), "-H", &key]);
+    command.args(["-D", &(lasting.as_secs() + 1).to_string(), "-d"]).arg(body);
+    command.arg(format!("http://{server}/v2/models/digits/infer"));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }

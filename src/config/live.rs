@@ -3,12 +3,13 @@
 use super::Config;
 use toml::{Table, Value};
 
-/// In force as soon as they are read again, in whole tables if they end in a dot. All others wait
-/// for a restart: they are built into what runs.
+/// In force as soon as they are read again (in workers: in those that are started from then on), in
+/// whole tables if they end in a dot. All others wait for a restart: they are built into what runs.
 const LIVE: [&str; 5] =
     ["adapters.", "limits.queue_requests", "limits.queue_rows", "slo", "workers."];
-/// Workers that are there give signs of life as often as they were asked to when they began.
-const NOT_LIVE: &str = "workers.silence";
+/// Workers that are there give signs of life as often as they were asked to when they began, and
+/// the end of the server waits for them as long as it would have then.
+const NOT_LIVE: [&str; 3] = ["workers.silence", "workers.stop", "workers.reap"];
 
 /// Names of settings that differ between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Config {
 
 fn is_live(name: &str) -> bool {
     let named = |live: &str| name == live || (live.ends_with('.') && name.starts_with(live));
-    LIVE.into_iter().any(named) && name != NOT_LIVE
+    LIVE.into_iter().any(named) && !NOT_LIVE.contains(&name)
 }
 
 /// A configuration that cannot be written has nothing in it that could be compared.

@@ -34,6 +34,7 @@ impl Driver {
         let cards = entries.iter().filter(|entry| is_hardware(entry));
         let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
         self.sensors.watch(cards.collect());
+        self.turn(Event::Excluded { adapters: self.fleet.excluded(&entries) });
         let adapters = self.fleet.discover(entries, &self.config.assumptions);
         let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
         self.turn(Event::Discovered { adapters });

@@ -89,6 +89,16 @@ impl Fleet {
         self.workshop = workshop;
     }
 
+    /// Those of the adapters in use that are listed as not to be used.
+    pub(super) fn excluded(&self, listed: &[AdapterEntry]) -> Vec<AdapterId> {
+        let excluded = |member: &Member| {
+            let mut entries = listed.iter().filter(|entry| entry.id == member.entry.id);
+            entries.any(|entry| entry.state != Usability::Usable)
+        };
+        let members = self.members().filter(|(_, member)| excluded(member));
+        members.map(|(id, _)| id).collect()
+    }
+
     /// Takes in what was listed and numbers the usable ones. Those that were known keep their
     /// numbers; those that are gone are not named any more.
     pub(super) fn discover(

@@ -93,10 +93,11 @@ impl Driver {
             }
             Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
             message @ (Up::Reading(_) | Up::InUse { .. }) => {
-                if matches!(message, Up::InUse { .. }) {
-                    self.rooms.look_again();
-                }
+                let changed = matches!(message, Up::InUse { .. });
                 self.fleet.told(adapter, incarnation, message);
+                if changed {
+                    self.look_again(adapter);
+                }
                 None
             }
             other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),

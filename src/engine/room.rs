@@ -10,8 +10,8 @@ use crate::schedule::{AdapterId, Event};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Time between two looks, as long as anything happens at all.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks, as long as anything happens at all; cards are read as often.
+const EVERY: Duration = Duration::from_secs(2);
 /// So many looks in a row must find less room: the buffers of a batch come and go, and what a
 /// worker says of its memory is not of the same moment as what its card says.
 const LOOKS: usize = 3;
@@ -37,11 +37,6 @@ struct Looks {
 impl Rooms {
     fn is_due(&self) -> bool {
         self.looked.is_none_or(|looked| looked.elapsed() >= EVERY)
-    }
-
-    /// What is ours has changed.
-    pub(super) fn look_again(&mut self) {
-        self.looked = None;
     }
 }
 
@@ -71,19 +66,32 @@ impl Driver {
         }
         self.rooms.looked = Some(clock::now());
         let host = host_in_use();
-        let held: HashMap<_, _> =
-            self.scheduler.adapters().map(|(id, view)| (id, view.bytes)).collect();
-        let look = |(id, member): (AdapterId, &Member)| {
-            let in_use = if shares_host(member) { host } else { self.card_in_use(member) };
-            let ours = held.get(&id).copied().unwrap_or(0).max(member.reserved.unwrap_or(0));
-            (id, in_use.map(|in_use| (room(in_use, ours), in_use.total)))
-        };
-        let looks: Vec<_> = self.fleet.members().map(look).collect();
+        let looks: Vec<_> = self.fleet.members().map(|(id, _)| (id, self.look(id, host))).collect();
         for (adapter, look) in looks {
             if let Some(bytes) = self.rooms.adapters.entry(adapter).or_default().take(look) {
                 self.turn(Event::Room { adapter, bytes });
             }
         }
+    }
+
+    /// What is ours of this adapter's memory has changed: more room is told at once.
+    pub(super) fn look_again(&mut self, adapter: AdapterId) {
+        let look = self.look(adapter, host_in_use());
+        let looks = self.rooms.adapters.entry(adapter).or_default();
+        let more = look.is_some_and(|(room, _)| Some(room) > looks.told);
+        if let Some(bytes) = more.then(|| looks.take(look)).flatten() {
+            self.turn(Event::Room { adapter, bytes });
+        }
+    }
+
+    /// Bytes that models may take of an adapter's memory, and all of it.
+    fn look(&self, id: AdapterId, host: Option<InUse>) -> Option<(u64, u64)> {
+        let member = self.fleet.member(id)?;
+        let in_use = if shares_host(member) { host } else { self.card_in_use(member) }?;
+        let held = self.scheduler.adapters().find(|(other, _)| *other == id);
+        let held = held.map_or(0, |(_, view)| view.bytes);
+        let ours = held.max(member.reserved.unwrap_or(0));
+        Some((room(in_use, ours), in_use.total))
     }
 
     /// A card's own memory, as its worker or else the kernel told last.

@@ -4,7 +4,7 @@ use super::EngineConfig;
 use super::driver::Driver;
 use super::models::profiles;
 use super::process::Workshop;
-use crate::schedule::Event;
+use crate::schedule::{Bounds, Event};
 
 impl Driver {
     /// Takes over what can change: how many adapters are on and why, patience, what is assumed of
@@ -22,8 +22,10 @@ impl Driver {
             confine,
             ..
         } = new;
-        // Workers that are there are asked for signs of life as often as they ever were.
-        settings.bounds.silence = self.config.settings.bounds.silence;
+        // Workers that are there are asked for signs of life as often as they ever were, and the end
+        // of the server waits for them as long.
+        let Bounds { silence, stop, reap, .. } = self.config.settings.bounds;
+        settings.bounds = Bounds { silence, stop, reap, ..settings.bounds };
         self.config = EngineConfig {
             settings: settings.clone(),
             lister_args,

@@ -20,13 +20,10 @@ fn format(elem: Elem) -> Option<(bool, u32, u32, i32)> {
 /// The value of a code; NaN for codes of other types.
 pub(crate) fn decode(elem: Elem, code: u8) -> f32 {
     let Some((signed, exponents, mantissas, bias)) = format(elem) else { return f32::NAN };
-    let sign_bit = u8::from(signed) << (exponents + mantissas);
-    let negative = code & sign_bit != 0;
-    let size = u32::from(if signed {
-        code & !sign_bit & (sign_bit.wrapping_mul(2).wrapping_sub(1))
-    } else {
-        code
-    });
+    // A format without a sign may fill all eight bits.
+    let sign_bit = if signed { 1u32 << (exponents + mantissas) } else { 0 };
+    let negative = u32::from(code) & sign_bit != 0;
+    let size = u32::from(code) & ((1 << (exponents + mantissas)) - 1);
     let (exponent, mantissa) = ((size >> mantissas).cast_signed(), size & ((1 << mantissas) - 1));
     if let Some(special) = special(elem, negative, size) {
         return special;

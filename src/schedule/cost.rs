@@ -160,9 +160,9 @@ impl Scheduler {
     fn relieve(&mut self, now: Time, unmet: Unmet) -> bool {
         for at in 0..self.order.len() {
             let id = self.order[at];
-            let takes = self.adapters.get(&id).is_some_and(|a| self.takes(a, unmet.model));
+            let helps = |adapter| self.helps_with(adapter, unmet.model);
             let ready_in = Duration::ZERO;
-            if takes
+            if self.adapters.get(&id).is_some_and(helps)
                 && self.is_eligible(id)
                 && self.turn_on(now, id, true, self.why(unmet, ready_in))
             {
@@ -200,7 +200,8 @@ impl Scheduler {
         for id in &self.order {
             let Some(adapter) = self.adapters.get(id) else { continue };
             let off = adapter.state == State::Off && self.is_eligible(*id);
-            if !off || !self.takes(adapter, unmet.model) || !self.may_start(now, adapter) {
+            let helps = off && self.helps_with(adapter, unmet.model);
+            if !helps || !self.may_start(now, adapter) {
                 continue;
             }
             let slot = self.slot(now, *id, adapter, unmet.model, unmet.size);

@@ -194,6 +194,7 @@ impl Scheduler {
         if let Some(batch) = state.batch().filter(|batch| batch.repeats.is_none()) {
             self.retry(batch, fault);
         }
+        self.failed_again |= self.adapters.get(&id).is_some_and(|a| !self.is_trusted(a));
         let backoff = self.backoff(strikes);
         let reason = Reason::Fault { fault, strikes, backoff };
         self.decide(now, id, Change::Quarantine, reason);

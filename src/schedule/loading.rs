@@ -192,8 +192,7 @@ impl Scheduler {
 
     fn anyone_has_room(&self, model: ModelId) -> bool {
         self.adapters.iter().any(|(id, adapter)| {
-            let off = matches!(adapter.state, State::Off) && self.is_eligible(*id);
-            (off || adapter.state.is_on())
+            (adapter.state.is_on() || self.may_be_turned_on(*id, adapter))
                 && self.could_take(adapter, model)
                 && self.has_room(adapter, model)
         })
@@ -201,13 +200,12 @@ impl Scheduler {
 
     /// Whether other programs leave this adapter enough memory for the model.
     fn has_room(&self, adapter: &Adapter, model: ModelId) -> bool {
-        let Some(room) = adapter.room.filter(|_| !adapter.replicas.contains_key(&model)) else {
-            return true;
-        };
-        self.size_of(adapter, model) <= room
+        let loads = matches!(adapter.state, State::Loading { model: loads, .. } if loads == model);
+        let held = loads || adapter.replicas.contains_key(&model);
+        held || adapter.left.is_none_or(|left| self.size_of(adapter, model) <= left)
     }
 
-    /// The same, once there is memory again.
+    /// Whether it could if there were memory.
     pub(super) fn may_take(&self, adapter: &Adapter, model: ModelId) -> bool {
         if adapter.refused.contains_key(&model) {
             return false;
@@ -293,14 +291,14 @@ impl Scheduler {
         let Some(adapter) = self.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
             return;
         };
-        let (held, room) = (adapter.bytes(), adapter.budget().unwrap_or(u64::MAX));
-        if held <= room {
+        let (held, budget) = (adapter.bytes(), adapter.budget().unwrap_or(u64::MAX));
+        if held <= budget {
             return;
         }
         let old = self.old_replicas(now, (id, adapter));
         let unmissed = old.into_iter().find(|(model, _)| !self.is_missed(now, id, adapter, *model));
         if let Some((model, _)) = unmissed {
-            self.unload(now, id, model, Reason::Room { held, room });
+            self.unload(now, id, model, Reason::Room { held, room: budget });
         }
     }
 
@@ -372,10 +370,13 @@ impl Scheduler {
         let adapter = self.adapters.get(&id).filter(|adapter| adapter.is_idle())?;
         // Who is on without load is on to be ready for anything.
         let all = adapter.wish == Wish::On || self.settings.min > 0;
+        // Where others leave less than is allowed they may soon want more, and what is loaded for
+        // nobody would come and go.
+        let times = if adapter.budget() < adapter.profile.memory { 2 } else { 1 };
         let wanted = (all || self.queue.newest(model) > Time::default())
             && !adapter.replicas.contains_key(&model)
             && self.takes(adapter, model)
-            && self.bytes_of(id, model) <= self.free_bytes(id);
+            && self.bytes_of(id, model).saturating_mul(times) <= self.free_bytes(id);
         let quiet = Duration::from_secs_f64(self.load_time(id, model).min(RESIDENCE_MAX));
         wanted.then(|| adapter.workless.map_or(Time::default(), |since| since + quiet))
     }

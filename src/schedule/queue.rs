@@ -352,6 +352,13 @@ impl Queue {
         self.lists.lanes.values().flat_map(|lane| lane.ids()).collect()
     }
 
+    /// Every request that is owed an answer, in the order of arrival.
+    pub(super) fn all_ids(&self) -> Vec<RequestId> {
+        let mut ids: Vec<_> = self.requests.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The waiting requests of one model.
     pub(super) fn ids_of(&self, model: ModelId) -> Vec<RequestId> {
         let lanes = self.lists.lanes.iter().filter(|(lane, _)| lane.model == model);

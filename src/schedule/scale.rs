@@ -60,7 +60,7 @@ impl Scheduler {
     fn helps(&self, id: AdapterId) -> bool {
         let Some(adapter) = self.adapters.get(&id) else { return false };
         let mut waiting = self.queue.waiting().peekable();
-        waiting.peek().is_none() || waiting.any(|(model, _)| self.takes(adapter, model))
+        waiting.peek().is_none() || waiting.any(|(model, _)| self.helps_with(adapter, model))
     }
 
     /// Brings on one more adapter for a model that none of those on can hold.
@@ -89,8 +89,8 @@ impl Scheduler {
         let reason = Reason::Demand { rows };
         for at in 0..self.order.len() {
             let id = self.order[at];
-            let takes = self.adapters.get(&id).is_some_and(|adapter| self.takes(adapter, model));
-            let eligible = self.is_eligible(id) && takes;
+            let helps = |adapter| self.helps_with(adapter, model);
+            let eligible = self.is_eligible(id) && self.adapters.get(&id).is_some_and(helps);
             if eligible
                 && (self.turn_on(now, id, true, reason) || self.turn_on(now, id, false, reason))
             {
@@ -170,19 +170,42 @@ impl Scheduler {
         any
     }
 
+    /// Once the grace period is over nobody waits for the end of a batch.
+    pub(super) fn cut(&mut self, now: Time) {
+        if self.closing.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        for at in 0..self.order.len() {
+            let id = self.order[at];
+            let Some(adapter) = self.adapters.get(&id) else { continue };
+            if adapter.state.is_on() {
+                self.decide(now, id, Change::Drain, Reason::Shutdown);
+                self.ask_to_stop(now, id);
+            } else if matches!(adapter.state, State::Draining { .. }) {
+                self.ask_to_stop(now, id);
+            }
+        }
+    }
+
     /// Why this adapter must not be on, whatever the load.
     fn unwelcome(&self, id: AdapterId) -> Option<Reason> {
         let adapter = self.adapters.get(&id).filter(|adapter| adapter.state.is_on())?;
         if self.closing.is_some() && self.queue.len() == 0 {
             return Some(Reason::Shutdown);
         }
+        if adapter.excluded {
+            return Some(Reason::Operator);
+        }
         match adapter.wish {
             Wish::Off => Some(Reason::Operator),
             Wish::On => None,
             Wish::Auto => {
-                let serving = |other: &Adapter| !other.profile.fallback && other.state.serves();
+                // One that may fail at its next load replaces nobody.
+                let serving = |other: &Adapter| {
+                    !other.profile.fallback && other.state.is_on() && !other.replicas.is_empty()
+                };
                 let replaced = adapter.profile.fallback && self.adapters.values().any(serving);
-                (replaced && !self.stands_in()).then_some(Reason::Fallback)
+                replaced.then_some(Reason::Fallback)
             }
         }
     }
@@ -319,7 +342,6 @@ impl Scheduler {
             present
                 && !other.profile.fallback
                 && other.wish != Wish::Off
-                && other.trial == 0
                 && !other.state.is_faulty()
         };
         !self.adapters.values().any(usable)

@@ -11,6 +11,7 @@ use super::types::{
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::time::Duration;
 
 /// Decides which adapters are on, which models they hold and which requests run where.
@@ -30,6 +31,8 @@ pub struct Scheduler {
     /// When an adapter must be turned on at the latest for what waits.
     pub(super) start_at: Option<Time>,
     pub(super) misses: Misses,
+    /// Whether an adapter has just failed that had failed again and again before.
+    pub(super) failed_again: bool,
     /// Set once the server goes down: until when admitted requests may still be served.
     pub(super) closing: Option<Time>,
     pub(super) actions: VecDeque<Action>,
@@ -67,6 +70,7 @@ impl Scheduler {
             look_again: None,
             start_at: None,
             misses: Misses::default(),
+            failed_again: false,
             closing: None,
             actions: VecDeque::new(),
             discovered: false,
@@ -91,6 +95,7 @@ impl Scheduler {
     fn settle(&mut self, now: Time) {
         self.watch(now);
         self.reject_hopeless(now);
+        self.cut(now);
         self.expel(now);
         self.obey_on(now);
         self.grow_to_min(now);
@@ -117,6 +122,17 @@ impl Scheduler {
         }
     }
 
+    /// Whether anybody waits for an answer.
+    fn is_owed(&self) -> bool {
+        self.queue.len() + self.queue.flying() > 0
+    }
+
+    /// Whether an adapter is on, or was and ends its batch.
+    fn is_working(&self) -> bool {
+        let works = |a: &Adapter| a.state.is_on() || matches!(a.state, State::Draining { .. });
+        self.adapters.values().any(works)
+    }
+
     /// When something is next due for an adapter.
     fn due(&self, now: Time) -> Option<Time> {
         let bounds = &self.settings.bounds;
@@ -134,7 +150,7 @@ impl Scheduler {
 
     /// When `Event::Timeout` is next due, if ever.
     pub fn next_timeout(&self) -> Option<Time> {
-        let closing = self.closing.filter(|_| self.queue.len() > 0);
+        let closing = self.closing.filter(|_| self.is_owed() || self.is_working());
         let deadline = self.queue.next_deadline().map(|(deadline, _)| deadline);
         let again = self.look_again.into_iter().chain(self.start_at);
         let again = again.filter(|_| self.queue.len() > 0);
@@ -188,14 +204,21 @@ impl Scheduler {
         match event {
             Event::Discovered { adapters } => self.discovered(adapters),
             Event::Recalled { adapter, memory } => self.recall(adapter, memory),
+            Event::Excluded { adapters } => {
+                for (id, adapter) in &mut self.adapters {
+                    adapter.excluded = adapters.contains(id);
+                }
+            }
             Event::Room { adapter, bytes } => {
                 if let Some(adapter) = self.adapters.get_mut(&adapter) {
-                    adapter.room = bytes;
+                    adapter.left = bytes;
                 }
             }
             Event::Configured { settings } => {
                 self.queue.set_limits(&settings);
                 self.settings = settings;
+                // Another policy may be in force.
+                (self.start_at, self.surplus_since) = (None, None);
             }
             Event::ModelAdded { model, profile } => {
                 self.models.insert(model, profile);
@@ -270,16 +293,19 @@ impl Scheduler {
 
     /// Turns away what can no longer be served.
     fn reject_hopeless(&mut self, now: Time) {
+        let failed_again = mem::take(&mut self.failed_again);
+        if self.closing.is_some_and(|deadline| deadline <= now) {
+            return self.reject_all(self.queue.all_ids(), Reject::ShuttingDown);
+        }
         if self.queue.len() == 0 {
             return;
-        }
-        if self.closing.is_some_and(|deadline| deadline <= now) {
-            return self.reject_all(self.queue.ids(), Reject::ShuttingDown);
         }
         if !self.discovered {
             return;
         }
-        if !self.adapters.values().any(|adapter| self.is_hopeful(now, adapter)) {
+        let tries_on = || self.adapters.iter().any(|(id, a)| self.is_promising(now, *id, a));
+        let hopeful = self.adapters.values().any(|adapter| self.is_hopeful(now, adapter));
+        if !hopeful || (failed_again && !tries_on()) {
             let retry_after = self.retry_after(now);
             return self.reject_all(self.queue.ids(), Reject::NoAdapter { retry_after });
         }
@@ -307,10 +333,7 @@ impl Scheduler {
     fn is_hopeful(&self, now: Time, adapter: &Adapter) -> bool {
         let patience = self.settings.patience;
         // Who has failed again and again is not waited for any more, however soon it is tried.
-        // Without memory for what it did it does less the next time, as often as that can be.
-        let halves = adapter.last_fault == Some(Fault::Memory);
-        let halvings = if halves { self.halvings_max() } else { 0 };
-        let trusted = adapter.strikes <= self.settings.retries_max.max(1) + halvings;
+        let trusted = self.is_trusted(adapter);
         (adapter.present || adapter.state.is_on())
             && adapter.wish != Wish::Off
             && match adapter.state {
@@ -327,6 +350,22 @@ impl Scheduler {
                 | State::Draining { .. }
                 | State::Stopping { fault: None, .. } => true,
             }
+    }
+
+    /// Whether an adapter has not failed again and again. Without memory for what it did it does less
+    /// the next time, as often as that can be.
+    pub(super) fn is_trusted(&self, adapter: &Adapter) -> bool {
+        let halves = adapter.last_fault == Some(Fault::Memory);
+        let halvings = if halves { self.halvings_max() } else { 0 };
+        adapter.strikes <= self.settings.retries_max.max(1) + halvings
+    }
+
+    /// Whether this adapter is worth waiting for although others have failed again and again.
+    fn is_promising(&self, now: Time, id: AdapterId, adapter: &Adapter) -> bool {
+        let state = &adapter.state;
+        let comes = state.is_on() || adapter.wish == Wish::On || self.is_eligible(id);
+        let serves = state.serves() && !adapter.replicas.is_empty();
+        self.is_hopeful(now, adapter) && (serves || (comes && self.is_trusted(adapter)))
     }
 
     /// How often the largest batch can be halved.

@@ -14,15 +14,26 @@ impl Scheduler {
     /// Whether this adapter must leave the model to others that can be trusted.
     pub(super) fn is_on_trial(&self, id: AdapterId, adapter: &Adapter, model: ModelId) -> bool {
         let trusted = |(other, a): (&AdapterId, &Adapter)| {
-            let ready = a.state.is_on() && a.replicas.contains_key(&model);
-            let comes = a.state.is_on() || self.may_be_turned_on(*other, a);
-            *other != id && a.trial == 0 && (ready || (comes && self.takes(a, model)))
+            let goes = matches!(a.state, State::Stopping { fault: None, .. });
+            let back = goes && self.is_eligible(*other) && self.on() < self.settings.max;
+            let comes = a.state.is_on() || back || self.may_be_turned_on(*other, a);
+            *other != id && a.trial == 0 && comes && self.takes(a, model)
         };
         adapter.trial > 0 && self.adapters.iter().any(trusted)
     }
 
-    fn may_be_turned_on(&self, id: AdapterId, adapter: &Adapter) -> bool {
-        let off = matches!(adapter.state, State::Off);
+    /// Whether turning this adapter on may help with what waits for a model: not while one that can
+    /// be trusted may be turned on.
+    pub(super) fn helps_with(&self, adapter: &Adapter, model: ModelId) -> bool {
+        let trusted = |(other, a): (&AdapterId, &Adapter)| {
+            a.trial == 0 && self.may_be_turned_on(*other, a) && self.takes(a, model)
+        };
+        self.takes(adapter, model) && (adapter.trial == 0 || !self.adapters.iter().any(trusted))
+    }
+
+    /// Whether this adapter is not on and may be.
+    pub(super) fn may_be_turned_on(&self, id: AdapterId, adapter: &Adapter) -> bool {
+        let off = matches!(adapter.state, State::Off | State::Draining { .. });
         off && self.is_eligible(id) && self.on() < self.settings.max
     }
 

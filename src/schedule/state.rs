@@ -280,6 +280,8 @@ pub(super) struct Adapter {
     pub(super) wish: Wish,
     /// Whether the last listing had it.
     pub(super) present: bool,
+    /// Whether it had it as one that is not to be used.
+    pub(super) excluded: bool,
     pub(super) incarnation: Incarnation,
     /// The last sign of life of the worker's link thread.
     pub(super) alive: Time,
@@ -291,7 +293,7 @@ pub(super) struct Adapter {
     pub(super) replicas: BTreeMap<ModelId, Replica>,
     /// Bytes that models may take as long as other programs use what they use now; `None` where
     /// nobody can tell.
-    pub(super) room: Option<u64>,
+    pub(super) left: Option<u64>,
     /// Models that could not be loaded here, and until when that is believed.
     pub(super) refused: BTreeMap<ModelId, Time>,
     /// Models that not even one row of had memory here, and until when that is believed.
@@ -325,13 +327,14 @@ impl Adapter {
             state: State::Off,
             wish: Wish::Auto,
             present: true,
+            excluded: false,
             incarnation: Incarnation(0),
             alive: Time::default(),
             strikes: 0,
             last_fault: None,
             trial: 0,
             replicas: BTreeMap::new(),
-            room: None,
+            left: None,
             refused: BTreeMap::new(),
             crowded: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -404,7 +407,7 @@ impl Adapter {
 
     /// Bytes that models may take now.
     pub(super) fn budget(&self) -> Option<u64> {
-        self.profile.memory.into_iter().chain(self.room).min()
+        self.profile.memory.into_iter().chain(self.left).min()
     }
 
     /// Bytes that loaded models hold.

@@ -86,6 +86,8 @@ impl Arrival {
 pub enum Event {
     /// These adapters are in the machine now; those that are not named have gone.
     Discovered { adapters: Vec<(AdapterId, AdapterProfile)> },
+    /// These are in the machine, and not to be used (any more); told before `Discovered`.
+    Excluded { adapters: Vec<AdapterId> },
     /// What an earlier run learned of an adapter.
     Recalled { adapter: AdapterId, memory: Recollection },
     /// Bytes of an adapter's memory that models may take as long as other programs use what they

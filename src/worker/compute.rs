@@ -68,6 +68,8 @@ pub(super) struct Compute {
     loads: VecDeque<Loading>,
     /// What the server was told last of memory in use and reserved, and when.
     told: (Option<(u64, u64)>, Instant),
+    /// Whether that may have changed since.
+    stale: bool,
     pub(super) checks: Checks,
 }
 
@@ -159,9 +161,9 @@ impl Compute {
         faults: Faults,
     ) -> Compute {
         let (models, loads) = (BTreeMap::new(), VecDeque::new());
-        let told = (None, clock::now());
+        let (told, stale) = ((None, clock::now()), false);
         let checks = Checks::default();
-        Compute { device, registry, sender, slow, faults, models, loads, told, checks }
+        Compute { device, registry, sender, slow, faults, models, loads, told, stale, checks }
     }
 
     /// Works until there is nobody left to give work. While a model loads, its steps and what else
@@ -172,8 +174,9 @@ impl Compute {
     pub(super) fn serve(&mut self, work: &mpsc::Receiver<Job>) -> Result<(), WireError> {
         loop {
             if self.loads.is_empty() {
-                match work.recv_timeout(self.checks.due_in()) {
+                match work.recv_timeout(self.due_in()) {
                     Ok(job) => self.perform(job)?,
+                    Err(RecvTimeoutError::Timeout) if self.stale => self.tell_memory()?,
                     Err(RecvTimeoutError::Timeout) if self.is_sound() => {}
                     Err(RecvTimeoutError::Timeout) => return Ok(()),
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -187,6 +190,12 @@ impl Compute {
             }
             self.load_step()?;
         }
+    }
+
+    /// When there is something to do without being asked: what a last batch took is told soon.
+    fn due_in(&self) -> Duration {
+        let checks = self.checks.due_in();
+        if self.stale { TELL_EVERY.min(checks) } else { checks }
     }
 
     /// Has one of the models give the answer that is known. If it does not, the adapter is given
@@ -315,11 +324,13 @@ impl Compute {
 
     /// Between batches and steps of a load: asking a device for it takes time.
     fn tell_memory_in_time(&mut self) -> Result<(), WireError> {
-        if self.told.1.elapsed() >= TELL_EVERY { self.tell_memory() } else { Ok(()) }
+        self.stale = self.told.1.elapsed() < TELL_EVERY;
+        if self.stale { Ok(()) } else { self.tell_memory() }
     }
 
     /// Tells how much memory tensors hold, and how much is kept for them, if that changed.
     fn tell_memory(&mut self) -> Result<(), WireError> {
+        self.stale = false;
         let usage = guarded(|| usage(&self.device)).ok().flatten();
         let (before, _) = std::mem::replace(&mut self.told, (usage, clock::now()));
         match usage.filter(|_| usage != before) {

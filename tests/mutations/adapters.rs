@@ -460,7 +460,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what does not fit is loaded ahead",
         "loading.rs",
-        "            && self.bytes_of(id, model) <= self.free_bytes(id);",
+        "            && self.bytes_of(id, model).saturating_mul(times) <= self.free_bytes(id);",
         ";",
     ),
     mutant(

@@ -51,14 +51,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what other programs use does not matter",
         "state.rs",
-        "self.profile.memory.into_iter().chain(self.room).min()",
+        "self.profile.memory.into_iter().chain(self.left).min()",
         "self.profile.memory",
     ),
     mutant(
         "what is allowed does not matter",
         "state.rs",
-        "self.profile.memory.into_iter().chain(self.room).min()",
-        "self.room.or(self.profile.memory)",
+        "self.profile.memory.into_iter().chain(self.left).min()",
+        "self.left.or(self.profile.memory)",
     ),
     mutant(
         "who has no room for a model takes it before one that has",
@@ -74,15 +74,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "an adapter that the operator holds off has room",
-        "loading.rs",
-        "let off = matches!(adapter.state, State::Off) && self.is_eligible(*id);",
-        "let off = matches!(adapter.state, State::Off);",
+        "shadow.rs",
+        "off && self.is_eligible(id) && self.on() < self.settings.max",
+        "off && self.on() < self.settings.max",
     ),
     mutant(
         "who has a model needs room for it",
         "loading.rs",
-        "adapter.room.filter(|_| !adapter.replicas.contains_key(&model))",
-        "adapter.room",
+        "let held = loads || adapter.replicas.contains_key(&model);",
+        "let held = loads;",
     ),
     mutant(
         "what would not fit alone waits for room for ever",
@@ -94,7 +94,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "more is given back than others need",
         "loading.rs",
-        "if held <= room {",
+        "if held <= budget {",
         "if held == 0 {",
     ),
     mutant(
@@ -121,12 +121,79 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "self.by_share = self.clients.iter().map(share).collect();",
         "let _ = share;",
     ),
+    mutant(
+        "who may not be turned on has room",
+        "loading.rs",
+        "(adapter.state.is_on() || self.may_be_turned_on(*id, adapter))",
+        "(adapter.state.is_on() || self.is_eligible(*id))",
+    ),
+    mutant(
+        "what is being loaded needs room",
+        "loading.rs",
+        "let held = loads || adapter",
+        "let held = adapter",
+    ),
+    mutant(
+        "what others may want back is loaded into",
+        "loading.rs",
+        "if adapter.budget() < adapter.profile.memory { 2 } else { 1 }",
+        "1",
+    ),
+    mutant("what is excluded stays on", "scale.rs", "if adapter.excluded {", "if false {"),
+    mutant(
+        "what is only not listed goes",
+        "scale.rs",
+        "if adapter.excluded {",
+        "if !adapter.present {",
+    ),
+    mutant(
+        "a start is put off by a policy that is gone",
+        "scheduler.rs",
+        "(self.start_at, self.surplus_since) = (None, None);",
+        "",
+    ),
+    mutant(
+        "what workers have is waited for beyond the deadline",
+        "scheduler.rs",
+        "self.reject_all(self.queue.all_ids(), Reject::ShuttingDown)",
+        "self.reject_all(self.queue.ids(), Reject::ShuttingDown)",
+    ),
+    mutant(
+        "workers end their batches beyond the deadline",
+        "scheduler.rs",
+        "        self.cut(now);\n",
+        "",
+    ),
     // Trust.
+    mutant(
+        "who fails in turns is waited for",
+        "scheduler.rs",
+        "(failed_again && !tries_on())",
+        "false",
+    ),
+    mutant(
+        "one that serves is no reason to wait",
+        "scheduler.rs",
+        "(serves || (comes && self.is_trusted(adapter)))",
+        "comes && self.is_trusted(adapter)",
+    ),
+    mutant(
+        "who failed while nobody waited turns the next away",
+        "scheduler.rs",
+        "        let failed_again = mem::take(&mut self.failed_again);\n",
+        "        let failed_again = self.failed_again;\n        self.failed_again &= self.queue.len() == 0;\n",
+    ),
+    mutant(
+        "a fallback goes though its better may fail again",
+        "scale.rs",
+        " && !other.replicas.is_empty()",
+        "",
+    ),
     mutant(
         "who fails at every start is waited for",
         "scheduler.rs",
-        "let trusted = adapter.strikes <= self.settings.retries_max.max(1) + halvings;",
-        "let trusted = adapter.strikes < u32::MAX;",
+        "adapter.strikes <= self.settings.retries_max.max(1) + halvings",
+        "adapter.strikes < u32::MAX - halvings",
     ),
     mutant(
         "who halves again and again is waited for",

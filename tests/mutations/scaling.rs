@@ -44,8 +44,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter is started for a model that it cannot hold",
         "scale.rs",
-        "let eligible = self.is_eligible(id) && takes;",
-        "let eligible = self.is_eligible(id) && (takes || true);",
+        "let eligible = self.is_eligible(id) && self.adapters.get(&id).is_some_and(helps);",
+        "let eligible = self.is_eligible(id) && self.adapters.get(&id).is_some_and(|a| helps(a) || true);",
     ),
     mutant(
         "what drains is started anew",
@@ -126,14 +126,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the stand-in stays when it is replaced",
         "scale.rs",
-        "(replaced && !self.stands_in()).then_some(Reason::Fallback)",
+        "replaced.then_some(Reason::Fallback)",
         "None",
     ),
     mutant(
-        "the stand-in goes before another serves",
+        "the stand-in goes for one that goes",
         "scale.rs",
-        "!other.profile.fallback && other.state.serves()",
         "!other.profile.fallback && other.state.is_on()",
+        "!other.profile.fallback",
     ),
     mutant(
         "the stand-in keeps the one that it stands in for from coming back",
@@ -336,14 +336,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter is turned on for a model that it cannot hold",
         "cost.rs",
-        "!self.takes(adapter, unmet.model) || ",
-        "",
+        "let helps = off && self.helps_with(adapter, unmet.model);",
+        "let helps = off;",
     ),
     mutant(
         "a draining adapter is taken back for a model that it cannot hold",
         "cost.rs",
-        "            if takes\n                && self",
-        "            if self",
+        "            if self.adapters.get(&id).is_some_and(helps)\n                && self",
+        "            let _ = helps;\n            if self",
     ),
     mutant(
         "who is turned on first is the first in order",

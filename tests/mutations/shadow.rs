@@ -25,14 +25,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who is on trial answers where another would have to start",
         "shadow.rs",
-        "a.state.is_on() || self.may_be_turned_on(*other, a)",
+        "a.state.is_on() || back || self.may_be_turned_on(*other, a)",
         "a.state.is_on()",
     ),
     mutant(
         "who is on trial answers while another starts",
         "shadow.rs",
-        "a.state.is_on() || self.may_be_turned_on(*other, a)",
-        "a.state.serves() || self.may_be_turned_on(*other, a)",
+        "a.state.is_on() || back || self.may_be_turned_on(*other, a)",
+        "a.state.serves() || back || self.may_be_turned_on(*other, a)",
     ),
     mutant(
         "one that may not be on is waited for",
@@ -47,16 +47,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "no fallback stands in for one on trial",
-        "scale.rs",
-        "                && other.trial == 0\n",
-        "",
+        "one on trial is turned on before one that can be trusted",
+        "shadow.rs",
+        "(adapter.trial == 0 || !self.adapters.iter().any(trusted))",
+        "true",
     ),
     mutant(
-        "a fallback goes while its better is on trial",
-        "scale.rs",
-        "(replaced && !self.stands_in()).then_some(Reason::Fallback)",
-        "replaced.then_some(Reason::Fallback)",
+        "one that is being let go counts for nothing",
+        "shadow.rs",
+        "let back = goes &&",
+        "let back = false &&",
     ),
     mutant("nothing is repeated", "requests.rs", "        self.shadow(now, id, &batch);\n", ""),
     mutant(

@@ -148,6 +148,8 @@ fn memory_that_other_programs_take_is_not_for_models() {
         eprintln!("SKIPPED: this machine has too much, or too little, memory");
         return;
     }
+    let known = total.saturating_sub(total / 10).saturating_sub(others) + TAKEN / 4;
+    wait_for("what others use is known", HANG, || budget(&server) <= known);
     let before = budget(&server);
     let held = vec![1u8; taken];
     wait_for("what is taken here is not for models", HANG, || budget(&server) + TAKEN < before);

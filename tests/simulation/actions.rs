@@ -172,7 +172,6 @@ impl World {
                 !self.fallbacks.contains(&id)
                     && self.present.contains(&id)
                     && a.wish != Wish::Off
-                    && a.trial == 0
                     && !a.state.is_faulty()
             });
             assert!(!usable, "{seed}: a fallback started beside a usable adapter");

@@ -44,12 +44,12 @@ impl World {
             let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
             assert!(kept || stopping, "{seed}: off against the wish");
         }
-        let serves = |a: &AdapterView<'_>| {
-            a.trial == 0 && matches!(a.state, State::Idle { .. } | State::Busy { .. })
-        };
+        let serves =
+            |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. } | State::Busy { .. });
         if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
             let mut others = self.scheduler.adapters();
-            let replaced = others.any(|(o, a)| !self.fallbacks.contains(&o) && serves(&a));
+            let replaced = others
+                .any(|(o, a)| !self.fallbacks.contains(&o) && serves(&a) && !a.replicas.is_empty());
             assert!(!replaced, "{seed}: a fallback stays on");
         }
         if let State::Unreaped { .. } = adapter.state {
@@ -167,12 +167,13 @@ impl World {
         if self.on() == 0 && self.weather.load_failure + self.weather.memory == 0 {
             let usable = self.scheduler.adapters().any(|(id, a)| {
                 let stands = !self.fallbacks.contains(&id) && self.present.contains(&id);
-                stands && a.wish != Wish::Off && a.trial == 0 && !a.state.is_faulty()
+                stands && a.wish != Wish::Off && !a.state.is_faulty()
             });
             let startable = self.scheduler.adapters().any(|(id, a)| {
                 *a.state == State::Off
                     && self.present.contains(&id)
                     && a.wish != Wish::Off
+                    && a.trial == 0
                     && (!self.fallbacks.contains(&id) || !usable)
             });
             assert!(
@@ -214,8 +215,7 @@ impl World {
         assert!(self.held.is_empty(), "{seed}: outputs left behind");
         assert_eq!(self.scheduler.outstanding(), Outstanding::default(), "{seed}: miscounted");
         let mut others = self.scheduler.adapters();
-        let usable = others
-            .any(|(id, a)| !self.fallbacks.contains(&id) && a.trial == 0 && !a.state.is_faulty());
+        let usable = others.any(|(id, a)| !self.fallbacks.contains(&id) && !a.state.is_faulty());
         for (id, a) in self.scheduler.adapters() {
             let stands = self.fallbacks.contains(&id) && usable && a.state.is_on();
             assert!(!stands, "{seed}: a fallback rests beside a usable adapter");

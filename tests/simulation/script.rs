@@ -179,6 +179,7 @@ impl World {
             Event::Recalled { .. }
             | Event::Room { .. }
             | Event::Configured { .. }
+            | Event::Excluded { .. }
             | Event::Discovered { .. }
             | Event::Arrived { .. }
             | Event::Timeout

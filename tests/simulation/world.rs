@@ -249,9 +249,7 @@ impl World {
         let (primaries, stand_ins) = (count(false), count(true));
         let available = if primaries == 0 { stand_ins } else { primaries };
         let expected = self.settings.min.min(self.settings.max).min(available);
-        // Or beside one that cannot be trusted yet.
-        let doubted = self.scheduler.adapters().any(|(_, a)| a.trial > 0);
-        (expected, expected + if doubted { stand_ins } else { 0 })
+        (expected, expected)
     }
 
     pub(crate) fn on(&self) -> usize {

@@ -185,3 +185,84 @@ fn who_fails_at_every_start_is_not_waited_for_for_ever() {
     // Who comes later finds out anew.
     bench.exited(ONE).after(ms(500)).request().check(ONE, "starting", &["start 1"]);
 }
+
+/// Fails whoever is starting or loading, until nothing is any more.
+fn fail_all(bench: &mut Bench) {
+    for _ in 0..100 {
+        let starting = [ONE, TWO].into_iter().find(|id| {
+            matches!(bench.view(*id).state, State::Starting { .. } | State::Loading { .. })
+        });
+        match starting {
+            Some(id) => {
+                bench.faulted(id);
+                let told = bench.said.iter().any(|word| word == "reject");
+                bench.exited(id);
+                if told {
+                    return;
+                }
+            }
+            None => {
+                bench.after(ms(100));
+            }
+        }
+    }
+    panic!("it is waited for ever");
+}
+
+#[test]
+fn nobody_is_waited_for_who_fails_at_every_start_however_many_there_are() {
+    let mut bench = Bench::two();
+    // Never are all of them in quarantine at once.
+    bench.scheduler.settings.backoff_max = ms(500);
+    bench.request();
+    fail_all(&mut bench);
+    let strikes = |bench: &Bench, id| bench.scheduler.adapters[&id].strikes;
+    assert!(strikes(&bench, ONE) > 3 && strikes(&bench, TWO) > 3, "each had its tries");
+    // The next request is worth one more try, if one is due, and no more than one.
+    bench.after(ms(1000)).request();
+    assert_eq!(bench.said, ["start 1"]);
+    bench.faulted(ONE);
+    assert!(bench.said.contains(&"reject".to_owned()), "{:?}", bench.said);
+}
+
+#[test]
+fn who_serves_is_waited_for_though_it_has_failed_often() {
+    let mut bench = Bench::two();
+    bench.scheduler.settings.backoff_max = ms(500);
+    bench.request();
+    fail_all(&mut bench);
+    bench.after(ms(1000)).request().ready(ONE, 1).request().check(TWO, "starting", &["start 2"]);
+    bench.faulted(TWO);
+    assert!(!bench.said.contains(&"reject".to_owned()), "{:?}", bench.said);
+}
+
+#[test]
+fn what_failed_while_nobody_waited_turns_nobody_away() {
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On);
+    for _ in 0..4 {
+        bench.faulted(ONE).exited(ONE).after(ms(4000));
+    }
+    bench.faulted(ONE).exited(ONE).after(ms(4000)).request();
+    assert!(bench.said.is_empty(), "{:?}", bench.said);
+    bench.ready(ONE, 1).check(ONE, "busy", &["run 1"]);
+}
+
+#[test]
+fn a_fallback_stays_until_another_has_a_model() {
+    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, true)]);
+    bench.request().faulted(ONE).check(TWO, "starting", &["kill 1", "start 2"]);
+    bench.exited(ONE).opened(TWO).check(TWO, "loading", &["load 2 0"]);
+    bench.after(ms(500)).opened(ONE).check(ONE, "loading", &["load 1 0"]);
+    assert_eq!(bench.state(TWO), "loading", "the other may fail again");
+    bench.loaded(ONE, MODEL, &[(1, ms(10))]);
+    assert!(!bench.view(TWO).state.is_on(), "{}", bench.state(TWO));
+}
+
+#[test]
+fn a_fallback_does_not_go_for_one_that_goes() {
+    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, true)]);
+    bench.request().ready(ONE, 1).wished(ONE, Wish::Off);
+    bench.check(ONE, "draining", &["start 2"]);
+    bench.request().opened(TWO).check(TWO, "loading", &["load 2 0"]);
+}

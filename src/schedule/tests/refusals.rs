@@ -112,7 +112,9 @@ fn the_way_down_ends_at_its_deadline() {
     let deadline = bench.now + ms(100);
     bench.request().on(Event::Shutdown { deadline }).check(ONE, "busy", &[]);
     assert_eq!(bench.scheduler.next_timeout(), Some(deadline));
-    bench.after(ms(100)).check(ONE, "draining", &["reject"]);
+    // Also for what a worker has: nobody waits for that any longer.
+    bench.after(ms(100)).check(ONE, "stopping", &["reject", "reject", "stop 1"]);
+    assert!(bench.scheduler.next_timeout() > Some(bench.now), "and nothing else is due");
 }
 
 #[test]

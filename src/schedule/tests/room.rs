@@ -126,3 +126,56 @@ fn who_holds_most_is_told_by_the_limits_of_now() {
     left.sort();
     assert_eq!(left, [RequestId(1), RequestId(2), RequestId(4)]);
 }
+
+#[test]
+fn who_may_not_be_turned_on_has_no_room_to_offer() {
+    let mut bench = Bench::two();
+    bench.scheduler.settings.max = 1;
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 9);
+    bench.add(OTHER, sized(10)).after(ms(2000)).want(OTHER);
+    bench.check(ONE, "loading", &["unload 1 0", "load 1 1"]);
+}
+
+#[test]
+fn what_is_being_loaded_needs_no_more_room() {
+    let mut bench = Bench::two();
+    bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
+    // What it takes so far may pass for what others use.
+    bench.room(ONE, 5).check(TWO, "off", &[]);
+    bench.loaded(ONE, MODEL, &[(1, ms(10))]).check(ONE, "busy", &["run 1"]);
+}
+
+#[test]
+fn nothing_is_loaded_ahead_into_what_others_may_want_back() {
+    let mut bench = Bench::one();
+    bench.listed(&[(ONE, AdapterProfile { memory: Some(100), ..adapter(0, false) })]);
+    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 100).room(ONE, 29);
+    bench.add(OTHER, sized(10)).after(ms(5000)).check(ONE, "idle", &[]);
+    bench.room(ONE, 30).check(ONE, "loading", &["load 1 1"]);
+}
+
+#[test]
+fn what_is_excluded_goes_though_it_was_wanted_on() {
+    let mut bench = Bench::two();
+    bench.wished(ONE, Wish::On).ready(ONE, 1).request();
+    // A card that is merely not listed may still work.
+    bench.listed(&[(TWO, adapter(1, false))]).check(ONE, "busy", &[]);
+    bench.on(Event::Excluded { adapters: vec![ONE] }).check(ONE, "draining", &["start 2"]);
+    bench.done(ONE).exited(ONE).check(ONE, "off", &[]);
+    bench.on(Event::Excluded { adapters: vec![] }).check(ONE, "off", &[]);
+    bench.listed(&[(ONE, adapter(0, false)), (TWO, adapter(1, false))]);
+    bench.check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn another_policy_begins_anew() {
+    let mut bench = Bench::one();
+    let by_rows = bench.scheduler.settings.clone();
+    let policy = Policy::Cost { goal: Goal::Energy, price_mj: 0, starts_per_hour: 30 };
+    bench.scheduler.settings.policy = policy;
+    bench.serve(ModelProfile { slo: ms(60_000), ..profile(2) }).request();
+    bench.check(ONE, "off", &[]);
+    assert!(bench.scheduler.next_timeout() > Some(bench.now), "a start is put off");
+    bench.on(Event::Configured { settings: by_rows }).check(ONE, "starting", &["start 1"]);
+    assert_eq!(bench.scheduler.start_at, None);
+}

@@ -56,21 +56,35 @@ fn it_answers_where_no_other_may_be_on() {
 }
 
 #[test]
-fn a_fallback_stands_in_until_it_has_agreed() {
-    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, true)]);
-    bench.wished(ONE, Wish::On).ready(ONE, 1);
-    let incarnation = bench.life(ONE);
-    bench.on(Event::Faulted { adapter: ONE, incarnation, fault: Fault::WrongAnswer });
-    bench.exited(ONE).after(ms(500)).ready(ONE, 1).check(ONE, "idle", &[]);
-    bench.request().check(ONE, "idle", &["start 2"]);
-    bench.ready(TWO, 1).check(TWO, "busy", &["run 2"]);
-    bench.done(TWO).done(ONE);
-    for _ in 0..2 {
-        bench.request().done(TWO).done(ONE);
+fn one_that_can_be_trusted_is_turned_on_first() {
+    for policy in [
+        Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) },
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 30 },
+    ] {
+        let mut bench = returned();
+        bench.scheduler.settings.policy = policy;
+        for id in [ONE, TWO] {
+            bench.wished(id, Wish::Off).exited(id).wished(id, Wish::Auto);
+        }
+        bench.scheduler.settings.max = 1;
+        bench.request();
+        assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
+        // It comes on when all others are: it has to be compared with somebody.
+        bench.scheduler.settings.max = 2;
+        bench.opened(TWO).loaded(TWO, MODEL, &[(1, ms(100))]);
+        for _ in 0..20 {
+            bench.request();
+        }
+        assert_eq!(bench.state(ONE), "starting");
     }
-    assert_eq!(bench.view(ONE).trial, 0);
-    bench.request().check(ONE, "busy", &["run 1"]);
-    assert!(!bench.view(TWO).state.is_on(), "{}", bench.state(TWO));
+}
+
+#[test]
+fn one_that_is_being_let_go_is_waited_for() {
+    let mut bench = returned();
+    bench.wished(TWO, Wish::Off).wished(TWO, Wish::Auto).check(TWO, "stopping", &[]);
+    bench.request().check(ONE, "idle", &[]);
+    bench.exited(TWO).check(TWO, "starting", &["start 2"]);
 }
 
 #[test]
