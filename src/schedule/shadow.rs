@@ -22,13 +22,14 @@ impl Scheduler {
         adapter.trial > 0 && self.adapters.iter().any(trusted)
     }
 
-    /// Whether turning this adapter on may help with what waits for a model: not while one that can
-    /// be trusted may be turned on.
+    /// Whether turning this adapter on may help with what waits for a model: one that failed again
+    /// and again, or computed wrongly, gives way as long as a better one may be turned on.
     pub(super) fn helps_with(&self, adapter: &Adapter, model: ModelId) -> bool {
-        let trusted = |(other, a): (&AdapterId, &Adapter)| {
-            a.trial == 0 && self.may_be_turned_on(*other, a) && self.takes(a, model)
+        let good = |a: &Adapter| a.trial == 0 && self.is_trusted(a);
+        let better = |(other, a): (&AdapterId, &Adapter)| {
+            good(a) && self.may_be_turned_on(*other, a) && self.takes(a, model)
         };
-        self.takes(adapter, model) && (adapter.trial == 0 || !self.adapters.iter().any(trusted))
+        self.takes(adapter, model) && (good(adapter) || !self.adapters.iter().any(better))
     }
 
     /// Whether this adapter is not on and may be.

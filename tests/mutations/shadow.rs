@@ -49,8 +49,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "one on trial is turned on before one that can be trusted",
         "shadow.rs",
-        "(adapter.trial == 0 || !self.adapters.iter().any(trusted))",
-        "true",
+        "let good = |a: &Adapter| a.trial == 0 && self.is_trusted(a);",
+        "let good = |a: &Adapter| self.is_trusted(a);",
+    ),
+    mutant(
+        "who fails again and again is turned on before one that does not",
+        "shadow.rs",
+        "let good = |a: &Adapter| a.trial == 0 && self.is_trusted(a);",
+        "let good = |a: &Adapter| a.trial == 0;",
     ),
     mutant(
         "one that is being let go counts for nothing",

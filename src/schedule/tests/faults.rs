@@ -266,3 +266,24 @@ fn a_fallback_does_not_go_for_one_that_goes() {
     bench.check(ONE, "draining", &["start 2"]);
     bench.request().opened(TWO).check(TWO, "loading", &["load 2 0"]);
 }
+
+#[test]
+fn who_fails_again_and_again_gives_way_to_one_that_was_not_tried() {
+    const THREE: AdapterId = AdapterId(3);
+    for policy in [
+        Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) },
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 3000 },
+    ] {
+        let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (THREE, 2, false)]);
+        (bench.scheduler.settings.policy, bench.scheduler.settings.max) = (policy, 1);
+        // Never are the first two in quarantine at once.
+        (bench.scheduler.settings.backoff, bench.scheduler.settings.backoff_max) = (ms(50), ms(50));
+        bench.request();
+        for _ in 0..20 {
+            let failing = [ONE, TWO].into_iter().find(|id| bench.view(*id).state.is_on());
+            let Some(id) = failing else { break };
+            bench.after(ms(60)).faulted(id).exited(id);
+        }
+        assert_eq!(bench.state(THREE), "starting");
+    }
+}
