@@ -329,7 +329,10 @@ impl Server {
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let status = wait_for_end(&mut self.child, HANG);
-        status.unwrap_or_else(|| panic!("the server does not stop"))
+        let status = status.unwrap_or_else(|| panic!("the server does not stop"));
+        // What it said last is looked for.
+        self.log.whole();
+        status
     }
 }
 

@@ -185,7 +185,8 @@ fn adapters_that_the_settings_name_and_nobody_has_are_told() {
     let config = "[adapters]\nexclude = ['vulkan-1-2-3']\nmemory = { gone = 1000000 }\n\
                   [test.slow.cpu]\nrow = '1us'\n[test.slow.missing]\nrow = '1ms'";
     let server = Setup::cpu().config(config).start();
-    server.wait_until_ready();
+    // The log is read beside the test.
+    wait_for("adapters are listed", HANG, || server.log().contains("adapters listed"));
     let log = server.log();
     for id in ["vulkan-1-2-3", "gone", "missing"] {
         assert!(log.contains(&format!("no adapter has the id '{id}'")), "{log}");
