@@ -79,7 +79,9 @@ impl Questions {
                     }
                 }
                 step.slowest = step.slowest.max(begin.elapsed());
-                step.first = step.first.min(begin.elapsed());
+                if n == 0 {
+                    step.first = begin.elapsed();
+                }
             }
             step
         };
