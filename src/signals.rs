@@ -31,7 +31,7 @@ impl Followed {
     pub(crate) async fn follow(
         mut self,
         what: &'static str,
-        reread: impl Fn() -> anyhow::Result<()>,
+        mut reread: impl FnMut() -> anyhow::Result<()>,
     ) {
         loop {
             let told = tokio::select! {

@@ -16,7 +16,6 @@ use crate::simulate;
 use crate::telemetry::{Recorder, Snapshot, Traces};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -213,17 +212,16 @@ fn follow_settings(args: ServeArgs, begun: Config, engine: EngineHandle) -> anyh
         return Ok(());
     }
     let told = Followed::new(Vec::new())?;
-    let last = Mutex::new(begun.clone());
+    let mut last = begun.clone();
     let reread = move || {
         let new = Config::load(&args)?;
         engine.configure(engine_config(&new)?)?;
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         tracing::info!("changed: {}", or_nothing(&last.changes(&new).live));
         let waiting = begun.changes(&new).waiting;
         if !waiting.is_empty() {
             tracing::warn!("in force only after a restart: {}", waiting.join(", "));
         }
-        *last = new;
+        last = new;
         Ok(())
     };
     tokio::spawn(told.follow("the settings", reread));

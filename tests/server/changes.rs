@@ -47,6 +47,8 @@ fn settings_are_read_again_when_the_server_is_told_to() {
 fn adapters_may_be_excluded_and_taken_back_while_the_server_runs() {
     let server = Setup::cpu().start();
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
+    // It would not go by itself.
+    server.set_mode("cpu", "on");
     reconfigure(&server, "[adapters]\nexclude = ['cpu']");
     server.wait_for_state("cpu", &["off"], HANG);
     wait_for("nothing can serve", HANG, || server.post(INFER, SEVEN).status == 503);
