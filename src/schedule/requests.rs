@@ -138,6 +138,8 @@ impl Scheduler {
     /// that the poisonous one is found and cannot fail its neighbours. Who fails alone is told so.
     fn bisect(&mut self, batch: Batch) {
         let mut requests: Vec<RequestId> = batch.parts.iter().map(|part| part.request).collect();
+        // Parts of one need not stand side by side.
+        requests.sort_unstable();
         requests.dedup();
         requests.retain(|id| self.queue.get(*id).is_some());
         if let [alone] = requests[..]

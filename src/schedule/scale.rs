@@ -170,6 +170,19 @@ impl Scheduler {
         any
     }
 
+    /// Lets the worst go if more are on for the load's sake than may be: the bound was lowered.
+    pub(super) fn fall_to_max(&mut self, now: Time) {
+        let mut spare = self.on_for_good().saturating_sub(self.settings.max);
+        for at in (0..self.order.len()).rev() {
+            let id = self.order[at];
+            let load = |a: &&Adapter| a.state.is_on() && a.wish == Wish::Auto;
+            if spare > 0 && self.adapters.get(&id).is_some_and(|a| load(&a)) {
+                self.let_go(now, id, Reason::Operator);
+                spare -= 1;
+            }
+        }
+    }
+
     /// Once the grace period is over nobody waits for the end of a batch.
     pub(super) fn cut(&mut self, now: Time) {
         if self.closing.is_none_or(|deadline| deadline > now) {
@@ -338,8 +351,7 @@ impl Scheduler {
     /// Whether nothing but fallbacks is usable.
     pub(super) fn stands_in(&self) -> bool {
         let usable = |other: &Adapter| {
-            let present = other.present || other.state.is_on();
-            present
+            other.is_there()
                 && !other.profile.fallback
                 && other.wish != Wish::Off
                 && !other.state.is_faulty()

@@ -207,6 +207,7 @@ impl Scheduler {
             Event::Excluded { adapters } => {
                 for (id, adapter) in &mut self.adapters {
                     adapter.excluded = adapters.contains(id);
+                    adapter.present &= !adapter.excluded;
                 }
             }
             Event::Room { adapter, bytes } => {
@@ -219,6 +220,7 @@ impl Scheduler {
                 self.settings = settings;
                 // Another policy may be in force.
                 (self.start_at, self.surplus_since) = (None, None);
+                self.fall_to_max(now);
             }
             Event::ModelAdded { model, profile } => {
                 self.models.insert(model, profile);
@@ -334,7 +336,7 @@ impl Scheduler {
         let patience = self.settings.patience;
         // Who has failed again and again is not waited for any more, however soon it is tried.
         let trusted = self.is_trusted(adapter);
-        (adapter.present || adapter.state.is_on())
+        adapter.is_there()
             && adapter.wish != Wish::Off
             && match adapter.state {
                 State::Unreaped { .. } => false,

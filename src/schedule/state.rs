@@ -352,6 +352,11 @@ impl Adapter {
         }
     }
 
+    /// Whether it is in the machine, or works as if it were, and may be used.
+    pub(super) fn is_there(&self) -> bool {
+        self.present || (self.state.is_on() && !self.excluded)
+    }
+
     /// When this adapter's patience runs out, if it waits for anything.
     pub(super) fn deadline(&self, bounds: &Bounds) -> Option<Time> {
         let silent = self.alive + bounds.silence;

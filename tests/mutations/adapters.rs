@@ -437,6 +437,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "withdrawn.filter(|model| Some(**model) != running)",
         "withdrawn.filter(|_| running.is_none() || true)",
     ),
+    mutant(
+        "who is excluded may be turned on until the next listing",
+        "scheduler.rs",
+        "adapter.present &= !adapter.excluded;",
+        "",
+    ),
+    mutant("all stay on when fewer may be", "scheduler.rs", "self.fall_to_max(now);", ""),
+    mutant(
+        "who the operator wants on goes when fewer may be on",
+        "scale.rs",
+        "a.state.is_on() && a.wish == Wish::Auto;\n            if spare",
+        "a.state.is_on();\n            if spare",
+    ),
     // Loading ahead.
     mutant("nothing is loaded ahead", "loading.rs", "self.load_ahead(now, id);", ""),
     mutant(

@@ -183,6 +183,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "|_| ()",
     ),
     mutant(
+        "a request comes back once for each of its parts",
+        "requests.rs",
+        "requests.sort_unstable();",
+        "",
+    ),
+    mutant(
         "both halves of a failed batch come together again",
         "requests.rs",
         "        for half in [first, second] {\n            self.numbers.group += 1;",
@@ -347,8 +353,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "requests wait for what is no longer in the machine",
         "scheduler.rs",
-        "(adapter.present || adapter.state.is_on())",
-        "true",
+        "        adapter.is_there()\n            && adapter.wish",
+        "        adapter.wish",
+    ),
+    mutant(
+        "requests wait for who is excluded",
+        "state.rs",
+        "self.present || (self.state.is_on() && !self.excluded)",
+        "self.present || self.state.is_on()",
+    ),
+    mutant(
+        "what works and is not listed is not there",
+        "state.rs",
+        "self.present || (self.state.is_on() && !self.excluded)",
+        "self.present",
     ),
     mutant(
         "a model that nobody can load is waited for",

@@ -162,7 +162,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "nobody stands in for what has gone",
         "scale.rs",
-        "            present\n                && !other",
+        "            other.is_there()\n                && !other",
         "            !other",
     ),
     mutant(

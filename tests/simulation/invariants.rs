@@ -34,6 +34,7 @@ impl World {
         assert!(!off || !self.workers.contains_key(&id), "{seed}: off with a worker");
         if adapter.state.is_on() {
             assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on against the wish");
+            assert!(!self.excluded.contains(&id), "{seed}: on though it is excluded");
         }
         let here = self.present.contains(&id);
         if self.wishes.get(&id) == Some(&Wish::On) && here && !self.scheduler.is_closing() {
@@ -218,7 +219,10 @@ impl World {
         let usable = others.any(|(id, a)| !self.fallbacks.contains(&id) && !a.state.is_faulty());
         for (id, a) in self.scheduler.adapters() {
             let stands = self.fallbacks.contains(&id) && usable && a.state.is_on();
-            assert!(!stands, "{seed}: a fallback rests beside a usable adapter");
+            assert!(
+                !stands || self.stands_in_at_rest(),
+                "{seed}: a fallback rests beside a usable adapter"
+            );
         }
         let (low, high) = self.on_at_rest();
         assert!((low..=high).contains(&self.on()), "{seed}: {} on at rest", self.on());

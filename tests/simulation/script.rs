@@ -34,7 +34,7 @@ impl World {
         for adapter in &ids {
             self.post(at, Event::Wished { adapter: *adapter, wish: Wish::Auto });
         }
-        self.list(at, &ids);
+        self.exclude(at, Vec::new(), &ids);
         if shutdown {
             let deadline = at + Duration::from_millis(500);
             self.post(at, Event::Shutdown { deadline });
@@ -50,21 +50,50 @@ impl World {
         self.post(at, Event::Discovered { adapters });
     }
 
-    /// A card comes or goes, or a model is reloaded under a new number.
+    /// The operator says which adapters are not to be used, and they are listed anew.
+    fn exclude(&mut self, at: Time, adapters: Vec<AdapterId>, ids: &[AdapterId]) {
+        self.post(at, Event::Excluded { adapters });
+        self.list(at, ids);
+    }
+
+    /// Something around the scheduler is not as it was.
     fn change(&mut self, at: Time, ids: &[AdapterId]) {
-        if self.rng.percent(30) {
+        let adapter = ids[self.rng.below(ids.len() as u64) as usize];
+        let later = at + self.rng.ms(1, 300);
+        match self.rng.below(10) {
             // Other programs take memory, more of it, or give it back.
-            let adapter = ids[self.rng.below(ids.len() as u64) as usize];
-            let bytes = self.rng.percent(80).then(|| self.rng.below(60));
-            return self.post(at, Event::Room { adapter, bytes });
+            0..3 => {
+                let bytes = self.rng.percent(80).then(|| self.rng.below(60));
+                self.post(at, Event::Room { adapter, bytes });
+            }
+            // A card is pulled out and put back.
+            3..5 => {
+                let rest: Vec<_> = ids.iter().copied().filter(|id| *id != adapter).collect();
+                self.list(at, &rest);
+                self.list(later, ids);
+            }
+            5 => {
+                self.exclude(at, vec![adapter], ids);
+                self.exclude(later, Vec::new(), ids);
+            }
+            6 | 7 => self.configure(at),
+            _ => self.reload(at),
         }
-        if self.rng.percent(50) {
-            let lost = ids[self.rng.below(ids.len() as u64) as usize];
-            let rest: Vec<_> = ids.iter().copied().filter(|id| *id != lost).collect();
-            self.list(at, &rest);
-            let later = at + self.rng.ms(1, 300);
-            return self.list(later, ids);
-        }
+    }
+
+    /// Other settings, but for those that are only read at the start.
+    fn configure(&mut self, at: Time) {
+        let mut settings = World::settings(&mut self.rng);
+        let Bounds { silence, stop, reap, .. } = self.settings.bounds;
+        settings.bounds = Bounds { silence, stop, reap, ..settings.bounds };
+        let model = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
+        let profile = ModelProfile { slo: self.rng.ms(5, 300), ..self.all_models[&model] };
+        self.post(at, Event::ModelAdded { model, profile });
+        self.post(at, Event::Configured { settings });
+    }
+
+    /// A model comes back under a new number.
+    fn reload(&mut self, at: Time) {
         let old = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
         let model = ModelId(self.all_models.len() as u32);
         let profile = World::model(&mut self.rng);
@@ -130,16 +159,33 @@ impl World {
         Some(event)
     }
 
-    fn let_happen(&mut self, event: Event) -> Option<Event> {
+    fn let_happen(&mut self, mut event: Event) -> Option<Event> {
+        if let Event::Discovered { adapters } = &mut event {
+            adapters.retain(|(id, _)| !self.excluded.contains(id));
+        }
         match &event {
             Event::Cancelled { request } => {
                 self.cancelled.insert(*request);
             }
+            Event::ModelAdded { model, .. } if self.withdrawn.contains(model) => return None,
             Event::ModelAdded { model, profile } => {
                 self.models.insert(*model, *profile);
+                self.all_models.insert(*model, *profile);
+            }
+            Event::Configured { settings } => {
+                self.settings = settings.clone();
+                // The wait is told anew when the process is gone.
+                let owed: Vec<_> = self.ledger.owed_wait.keys().copied().collect();
+                let waits = owed.iter().map(|id| (*id, self.backoff(self.ledger.strikes[id])));
+                self.ledger.owed_wait = waits.collect();
+            }
+            Event::Excluded { adapters } => {
+                self.excluded = adapters.iter().copied().collect();
+                self.present.retain(|id| !self.excluded.contains(id));
             }
             Event::ModelRemoved { model } => {
                 self.models.remove(model);
+                self.withdrawn.insert(*model);
             }
             Event::Wished { adapter, wish } => {
                 // Before the adapters are known the API has none to name.
@@ -178,8 +224,6 @@ impl World {
             }
             Event::Recalled { .. }
             | Event::Room { .. }
-            | Event::Configured { .. }
-            | Event::Excluded { .. }
             | Event::Discovered { .. }
             | Event::Arrived { .. }
             | Event::Timeout

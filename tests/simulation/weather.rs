@@ -20,8 +20,8 @@ pub(crate) struct Weather {
     pub(crate) hurry: u64,
     /// Measurements and probes that are wrong, and batches that take five times as long.
     pub(crate) lies: u64,
-    /// Adapters that vanish from a listing, models that are withdrawn and come back, memory that
-    /// others take.
+    /// Adapters that vanish from a listing or are excluded, models that are withdrawn and come back,
+    /// memory that others take, other settings.
     pub(crate) change: u64,
 }
 

@@ -121,14 +121,18 @@ impl World {
         }
     }
 
+    pub(crate) fn backoff(&self, strikes: u32) -> Duration {
+        let wait = self.settings.backoff.saturating_mul(1 << (strikes - 1).min(20));
+        wait.min(self.settings.backoff_max)
+    }
+
     fn note_fault(&mut self, adapter: AdapterId, reason: &Reason) {
         let seed = self.seed;
         let Reason::Fault { strikes, backoff, .. } = *reason else { return };
         let counted = self.ledger.strikes.entry(adapter).or_default();
         *counted += 1;
         assert_eq!(strikes, *counted, "{seed}: miscounted faults");
-        let wait = self.settings.backoff.saturating_mul(1 << (strikes - 1).min(20));
-        assert_eq!(backoff, wait.min(self.settings.backoff_max), "{seed}: wrong backoff");
+        assert_eq!(backoff, self.backoff(strikes), "{seed}: wrong backoff");
         if self.workers.contains_key(&adapter) {
             self.ledger.owed_wait.insert(adapter, backoff);
         } else {

@@ -38,6 +38,8 @@ pub(crate) struct World {
     /// Models that are served now.
     pub(crate) models: BTreeMap<ModelId, ModelProfile>,
     pub(crate) all_models: BTreeMap<ModelId, ModelProfile>,
+    /// Models that are served no more; a number is never used again.
+    pub(crate) withdrawn: BTreeSet<ModelId>,
     pub(crate) scheduler: Scheduler,
     pub(crate) now: Time,
     pub(crate) events: BTreeMap<(Time, u64), Event>,
@@ -46,6 +48,8 @@ pub(crate) struct World {
     pub(crate) profiles: BTreeMap<AdapterId, AdapterProfile>,
     pub(crate) present: BTreeSet<AdapterId>,
     pub(crate) fallbacks: BTreeSet<AdapterId>,
+    /// Not to be used: a listing does not name them.
+    pub(crate) excluded: BTreeSet<AdapterId>,
     pub(crate) requests: BTreeMap<RequestId, RequestFacts>,
     /// Every batch that was ever handed out.
     pub(crate) batches: BTreeMap<BatchId, Batch>,
@@ -96,6 +100,7 @@ impl World {
             weather,
             settings,
             all_models: models.clone(),
+            withdrawn: BTreeSet::new(),
             models,
             scheduler,
             now: Time::default(),
@@ -105,6 +110,7 @@ impl World {
             profiles: BTreeMap::new(),
             present: BTreeSet::new(),
             fallbacks: BTreeSet::new(),
+            excluded: BTreeSet::new(),
             requests: BTreeMap::new(),
             batches: BTreeMap::new(),
             crowded_out: Vec::new(),
@@ -249,7 +255,15 @@ impl World {
         let (primaries, stand_ins) = (count(false), count(true));
         let available = if primaries == 0 { stand_ins } else { primaries };
         let expected = self.settings.min.min(self.settings.max).min(available);
-        (expected, expected)
+        (expected, expected + if self.stands_in_at_rest() { stand_ins } else { 0 })
+    }
+
+    /// Whether a fallback is the one that is ready for anything: nobody else has room for a model.
+    pub(crate) fn stands_in_at_rest(&self) -> bool {
+        let ready = |(id, a): (AdapterId, AdapterView<'_>)| {
+            !self.fallbacks.contains(&id) && a.state.is_on() && !a.replicas.is_empty()
+        };
+        self.settings.min > 0 && !self.scheduler.adapters().any(ready)
     }
 
     pub(crate) fn on(&self) -> usize {

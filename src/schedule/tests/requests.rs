@@ -259,3 +259,17 @@ fn nobody_waits_for_a_model_that_is_withdrawn() {
     bench.exited(ONE).check(ONE, "quarantined", &["reject"]);
     assert_eq!(bench.scheduler.outstanding(), Outstanding::default());
 }
+
+#[test]
+fn a_request_with_two_parts_in_a_batch_that_fails_comes_back_once() {
+    let mut bench = Bench::pair(4, (10, 20), (10, 20));
+    let one = bench.scheduler.adapters.get_mut(&ONE).unwrap();
+    one.known.entry(MODEL).or_default().rows_max = Some((2, Time::NEVER));
+    bench.ask(|arrival| arrival.rows = 3);
+    assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 2)], vec![(1, 2, 1)]));
+    bench.no_memory(ONE).faulted(TWO).ask(|arrival| arrival.client = ClientId(2));
+    bench.exited(TWO).after(ms(500)).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10)), (4, ms(20))]);
+    assert_eq!(bench.parts(TWO), [(1, 0, 2), (2, 0, 1), (1, 2, 1)]);
+    bench.failed(TWO);
+    assert_eq!(bench.parts(TWO), [(1, 0, 2), (1, 2, 1)]);
+}

@@ -113,6 +113,21 @@ fn settings_may_change_while_requests_wait() {
 }
 
 #[test]
+fn the_worst_goes_when_fewer_may_be_on() {
+    let fewer = |bench: &mut Bench| {
+        let settings = Settings { max: 1, ..bench.scheduler.settings.clone() };
+        bench.on(Event::Configured { settings }).said.clone()
+    };
+    let mut bench = Bench::two();
+    bench.request().request().check(TWO, "starting", &["start 2"]);
+    assert_eq!(fewer(&mut bench), ["stop 2"]);
+    // Who does what the operator asked of it stays.
+    let mut bench = Bench::two();
+    bench.wished(TWO, Wish::On).request().request().check(ONE, "starting", &["start 1"]);
+    assert_eq!(fewer(&mut bench), ["stop 1"]);
+}
+
+#[test]
 fn who_holds_most_is_told_by_the_limits_of_now() {
     let mut bench = Bench::bounded(100, 1000);
     // Thirty rows in one request are more of this queue than two requests.
@@ -165,6 +180,23 @@ fn what_is_excluded_goes_though_it_was_wanted_on() {
     bench.on(Event::Excluded { adapters: vec![] }).check(ONE, "off", &[]);
     bench.listed(&[(ONE, adapter(0, false)), (TWO, adapter(1, false))]);
     bench.check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn nobody_waits_for_who_is_excluded() {
+    let mut bench = Bench::busy();
+    // Who is merely not listed any more does what it can.
+    bench.request().listed(&[]).check(ONE, "busy", &[]);
+    bench.on(Event::Excluded { adapters: vec![ONE] }).check(ONE, "draining", &["reject"]);
+    // Nor is its room any reason to leave out another, or its company one to leave out a fallback.
+    let mut bench = Bench::two();
+    bench.room(TWO, 9).request().check(ONE, "starting", &["start 1"]);
+    bench.on(Event::Excluded { adapters: vec![ONE] });
+    bench.check(TWO, "starting", &["stop 1", "start 2"]);
+    let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 9, true)]);
+    bench.request().check(ONE, "starting", &["start 1"]);
+    bench.on(Event::Excluded { adapters: vec![ONE] });
+    bench.check(TWO, "starting", &["stop 1", "start 2"]);
 }
 
 #[test]
