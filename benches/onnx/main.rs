@@ -173,7 +173,9 @@ fn load(root: &Path, child: Option<&String>) {
     for kind in ["inside", "beside"] {
         for _ in 0..3 {
             let mut command = Command::new(std::env::current_exe().expect("this program"));
-            let output = command.arg("load").arg(folder.join(kind)).output().expect("itself");
+            let command = command.args(["--bench", "load"]).arg(folder.join(kind));
+            let output = command.output().expect("itself");
+            assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
             print!("{kind} the file: {}", String::from_utf8_lossy(&output.stdout));
         }
     }

@@ -5,7 +5,7 @@
 //! | `faults` | every fault at every step of a worker's life, in one worker and in all, and everything by chance from `seeds=500`, on drivers from no more than 50 |
 //! | `steps` | from nothing to `clients=64` and back, `cycles=100` times |
 //! | `overload` | up to five times as many requests as can be served, for `seconds=10` each |
-//! | `slow` | `slow=200` clients that send a byte at a time; as many connections of h2load, if it is installed |
+//! | `clients` | `slow=200` clients that send a byte at a time; as many connections of h2load, if it is installed |
 //! | `soak` | `requests=1000000` in bursts, adapters on and off between them |
 //!
 //! Without a part, all. On the adapters that are named among the arguments, or all of them where
@@ -38,7 +38,7 @@ use faulty::Faulty;
 use std::path::PathBuf;
 use std::process::Command;
 
-const PARTS: [&str; 5] = ["faults", "steps", "overload", "slow", "soak"];
+const PARTS: [&str; 5] = ["faults", "steps", "overload", "clients", "soak"];
 const MIXES: [&str; 3] = ["cpu", "lavapipe", "three"];
 
 fn main() {
@@ -54,7 +54,7 @@ fn main() {
             "faults" => faults::report(number("seeds", 500)),
             "steps" => soak::steps(number("clients", 64), number("cycles", 100)),
             "overload" => overload::report(number("seconds", 10)),
-            "slow" => overload::slow(number("slow", 200)),
+            "clients" => overload::slow(number("slow", 200)),
             _ => soak::soak(number("requests", 1_000_000)),
         }
     }
