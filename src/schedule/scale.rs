@@ -172,14 +172,12 @@ impl Scheduler {
 
     /// Lets the worst go if more are on for the load's sake than may be: the bound was lowered.
     pub(super) fn fall_to_max(&mut self, now: Time) {
-        let mut spare = self.on_for_good().saturating_sub(self.settings.max);
-        for at in (0..self.order.len()).rev() {
-            let id = self.order[at];
-            let load = |a: &&Adapter| a.state.is_on() && a.wish == Wish::Auto;
-            if spare > 0 && self.adapters.get(&id).is_some_and(|a| load(&a)) {
-                self.let_go(now, id, Reason::Operator);
-                spare -= 1;
-            }
+        let spare = |a: &Adapter| self.is_on_for_good(a) && a.wish == Wish::Auto;
+        let mut worst = self.order.iter().rev().copied().collect::<Vec<_>>();
+        worst.retain(|id| self.adapters.get(id).is_some_and(spare));
+        worst.truncate(self.on_for_good().saturating_sub(self.settings.max));
+        for id in worst {
+            self.let_go(now, id, Reason::Operator);
         }
     }
 
@@ -341,11 +339,12 @@ impl Scheduler {
 
     /// The same without fallbacks that stand in for one that is usable again: it is wanted back.
     pub(super) fn on_for_good(&self) -> usize {
-        let stands_in = self.stands_in();
-        let counts = |a: &&Adapter| {
-            a.state.is_on() && (!a.profile.fallback || a.wish == Wish::On || stands_in)
-        };
-        self.adapters.values().filter(counts).count()
+        self.adapters.values().filter(|adapter| self.is_on_for_good(adapter)).count()
+    }
+
+    fn is_on_for_good(&self, adapter: &Adapter) -> bool {
+        adapter.state.is_on()
+            && (!adapter.profile.fallback || adapter.wish == Wish::On || self.stands_in())
     }
 
     /// Whether nothing but fallbacks is usable.

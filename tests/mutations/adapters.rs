@@ -447,8 +447,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who the operator wants on goes when fewer may be on",
         "scale.rs",
-        "a.state.is_on() && a.wish == Wish::Auto;\n            if spare",
-        "a.state.is_on();\n            if spare",
+        "self.is_on_for_good(a) && a.wish == Wish::Auto;",
+        "self.is_on_for_good(a);",
+    ),
+    mutant(
+        "the stand-in goes when fewer may be on",
+        "scale.rs",
+        "self.is_on_for_good(a) && a.wish == Wish::Auto;",
+        "a.state.is_on() && a.wish == Wish::Auto;",
     ),
     // Loading ahead.
     mutant("nothing is loaded ahead", "loading.rs", "self.load_ahead(now, id);", ""),

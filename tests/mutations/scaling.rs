@@ -138,14 +138,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the stand-in keeps the one that it stands in for from coming back",
         "scale.rs",
-        "(!a.profile.fallback || a.wish == Wish::On || stands_in)",
+        "(!adapter.profile.fallback || adapter.wish == Wish::On || self.stands_in())",
         "true",
     ),
     mutant(
         "the operator's stand-in counts for nobody",
         "scale.rs",
-        "(!a.profile.fallback || a.wish == Wish::On || stands_in)",
-        "(!a.profile.fallback || stands_in)",
+        "(!adapter.profile.fallback || adapter.wish == Wish::On || self.stands_in())",
+        "(!adapter.profile.fallback || self.stands_in())",
     ),
     mutant(
         "nobody stands in for the faulty",

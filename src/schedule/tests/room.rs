@@ -125,6 +125,12 @@ fn the_worst_goes_when_fewer_may_be_on() {
     let mut bench = Bench::two();
     bench.wished(TWO, Wish::On).request().request().check(ONE, "starting", &["start 1"]);
     assert_eq!(fewer(&mut bench), ["stop 1"]);
+    // So does a fallback for which others come: it is none of them.
+    let (mut bench, stands_in) =
+        (Bench::new(&[(ONE, 0, false), (TWO, 1, false), (AdapterId(3), 9, true)]), AdapterId(3));
+    bench.wished(stands_in, Wish::On).ready(stands_in, 1).wished(stands_in, Wish::Auto);
+    bench.request().request().check(TWO, "starting", &["start 2"]);
+    assert_eq!(fewer(&mut bench), ["stop 2"]);
 }
 
 #[test]
