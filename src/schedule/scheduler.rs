@@ -354,12 +354,17 @@ impl Scheduler {
             }
     }
 
-    /// Whether an adapter has not failed again and again. Without memory for what it did it does less
-    /// the next time, as often as that can be.
+    /// Whether an adapter has not failed again and again.
     pub(super) fn is_trusted(&self, adapter: &Adapter) -> bool {
-        let halves = adapter.last_fault == Some(Fault::Memory);
-        let halvings = if halves { self.halvings_max() } else { 0 };
-        adapter.strikes <= self.settings.retries_max.max(1) + halvings
+        let retries = self.settings.retries_max.max(1);
+        let retries = match adapter.last_fault {
+            // It does less the next time, as often as that can be.
+            Some(Fault::Memory) => retries + self.halvings_max(),
+            // Each costs minutes, on one adapter after the other.
+            Some(Fault::StartStuck) => 1,
+            _ => retries,
+        };
+        adapter.strikes <= retries
     }
 
     /// Whether this adapter is worth waiting for although others have failed again and again.

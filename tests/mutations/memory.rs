@@ -192,20 +192,32 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who fails at every start is waited for",
         "scheduler.rs",
-        "adapter.strikes <= self.settings.retries_max.max(1) + halvings",
-        "adapter.strikes < u32::MAX - halvings",
+        "adapter.strikes <= retries\n",
+        "adapter.strikes < u32::MAX - retries\n",
     ),
     mutant(
         "who halves again and again is waited for",
         "scheduler.rs",
-        "if halves { self.halvings_max() } else { 0 }",
-        "if halves { 1000 } else { 0 }",
+        "retries + self.halvings_max(),",
+        "retries + 1000,",
     ),
     mutant(
         "who halves is not waited for",
         "scheduler.rs",
-        "if halves { self.halvings_max() } else { 0 }",
-        "0",
+        "retries + self.halvings_max(),",
+        "retries,",
+    ),
+    mutant(
+        "who gets stuck at every start is waited for as long as who crashes",
+        "scheduler.rs",
+        "Some(Fault::StartStuck) => 1,",
+        "",
+    ),
+    mutant(
+        "who got stuck once is not started again",
+        "scheduler.rs",
+        "Some(Fault::StartStuck) => 1,",
+        "Some(Fault::StartStuck) => 0,",
     ),
     mutant(
         "fewer rows are forgotten before they are tried",

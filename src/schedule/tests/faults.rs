@@ -107,6 +107,16 @@ fn the_stuck_are_killed_though_they_live() {
 }
 
 #[test]
+fn nobody_waits_for_a_third_start_that_gets_stuck() {
+    let mut bench = watched(Bench::one());
+    bench.request().killed(true);
+    bench.check(ONE, "stopping", &["kill 1"]);
+    bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
+    bench.killed(true);
+    bench.check(ONE, "stopping", &["kill 1", "reject"]);
+}
+
+#[test]
 fn progress_buys_time_and_so_does_an_answer() {
     let mut bench = watched(Bench::one());
     bench.request().after(ms(90));
