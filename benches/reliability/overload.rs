@@ -40,7 +40,9 @@ fn beside(crowd: &Crowd, capacity: f64, lasting: Duration) {
         drop(much.join());
         little
     });
-    let at = |took: &[Duration], percent: usize| took.get(took.len() * percent / 100).copied();
+    let at = |took: &[Duration], percent: usize| {
+        took.get(took.len() * percent / 100).copied().unwrap_or_default()
+    };
     for (what, took) in [("alone", &alone), ("beside 5 x", &beside)] {
         println!(
             "one at a time, {what}: {} answers, {:.1?}, p99 {:.1?}",
@@ -58,7 +60,7 @@ pub(crate) fn slow(clients: u64) {
     let lasting = Duration::from_secs(8);
     let tell = |what: &str| {
         let (took, refused) = crowd.one_by_one(lasting);
-        let median = took.get(took.len() / 2);
+        let median = took.get(took.len() / 2).copied().unwrap_or_default();
         println!("{what}: {} answers, median {median:.1?}, {refused} refused", took.len());
     };
     tell("alone");
