@@ -1,4 +1,5 @@
 //! Links libFuzzer, which `fuzz/build.sh` has compiled and tells where.
+#![allow(clippy::disallowed_methods, reason = "a build script is told through its environment")]
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBFUZZER");
