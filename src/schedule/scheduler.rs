@@ -215,13 +215,7 @@ impl Scheduler {
                     adapter.left = bytes;
                 }
             }
-            Event::Configured { settings } => {
-                self.queue.set_limits(&settings);
-                self.settings = settings;
-                // Another policy may be in force.
-                (self.start_at, self.surplus_since) = (None, None);
-                self.fall_to_max(now);
-            }
+            Event::Configured { settings } => self.configure(now, settings),
             Event::ModelAdded { model, profile } => {
                 self.models.insert(model, profile);
                 self.queue.set_max_rows(model, profile.max_rows);
@@ -271,6 +265,14 @@ impl Scheduler {
             Event::Timeout => {}
             Event::Shutdown { deadline } => self.closing = Some(deadline),
         }
+    }
+
+    fn configure(&mut self, now: Time, settings: Settings) {
+        self.queue.set_limits(&settings);
+        self.settings = settings;
+        // Another policy may be in force.
+        (self.start_at, self.surplus_since) = (None, None);
+        self.fall_to_max(now);
     }
 
     /// The adapter, if the message is of its present life.
