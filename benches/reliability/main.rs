@@ -11,7 +11,8 @@
 //! Without a part, all. On the adapters that are named among the arguments, or all of them where
 //! `tests/software_adapters.sh` finds their drivers: `cpu`, `lavapipe` (one), `three` (two lavapipe,
 //! one SwiftShader); on others with `drivers=FILE:FILE…` of Vulkan. Scripts of faults run `jobs=4` at
-//! a time, those of `crash`, `hang` … alone if they are named. Everything is on loopback, and ends by itself.
+//! a time, those of `crash`, `hang` … alone if they are named. Everything is on loopback, and ends by
+//! itself.
 #![allow(clippy::print_stdout, reason = "a report")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails ends the bench")]
 #![allow(unreachable_pub, reason = "shared with a test")]

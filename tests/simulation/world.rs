@@ -258,12 +258,13 @@ impl World {
         (expected, expected + if self.stands_in_at_rest() { stand_ins } else { 0 })
     }
 
-    /// Whether a fallback is the one that is ready for anything: nobody else has room for a model.
+    /// Whether a fallback is the one that is ready for anything: others are on, and have no room for
+    /// any model.
     pub(crate) fn stands_in_at_rest(&self) -> bool {
-        let ready = |(id, a): (AdapterId, AdapterView<'_>)| {
-            !self.fallbacks.contains(&id) && a.state.is_on() && !a.replicas.is_empty()
-        };
-        self.settings.min > 0 && !self.scheduler.adapters().any(ready)
+        let adapters = self.scheduler.adapters();
+        let mut on =
+            adapters.filter(|(id, a)| !self.fallbacks.contains(id) && a.state.is_on()).peekable();
+        self.settings.min > 0 && on.peek().is_some() && on.all(|(_, a)| a.replicas.is_empty())
     }
 
     pub(crate) fn on(&self) -> usize {
