@@ -47,6 +47,15 @@ impl Tracer<'_> {
         let dtype = held(to, &place);
         self.emit(Op::Cast(dtype), &[x], to, x.shape.clone())
     }
+
+    /// To a type that is known to have every value of `x`: whatever holds the type will do.
+    ///
+    /// # Errors
+    /// If the result is too large.
+    pub(crate) fn cast_inside(&mut self, x: &T, to: Elem) -> Result<T, String> {
+        let place = if x.is_constant() { self.host_place() } else { self.place().clone() };
+        self.emit(Op::Cast(held(to, &place)), &[x], to, x.shape.clone())
+    }
 }
 
 /// To another type, on the host.

@@ -137,8 +137,7 @@ impl Compiler<'_> {
         }
         let key = (node.domain.clone(), node.op.clone());
         let Some(function) = self.file.functions.get(&key) else {
-            let domain = if node.domain.is_empty() { "ai.onnx" } else { &node.domain };
-            return Err(format!("operator {} of {domain} is not supported", node.op));
+            return Err(format!("operator {} is not supported", full_name(node)));
         };
         if scope.depth >= DEPTH_MAX {
             return Err(format!("functions in functions deeper than {DEPTH_MAX}"));
@@ -167,6 +166,19 @@ pub(crate) fn label(node: &Node) -> String {
     format!("node '{}' ({})", node.name, node.op)
 }
 
+/// An operator with its domain, and what to do where that is known.
+fn full_name(node: &Node) -> String {
+    let name = &node.op;
+    match node.domain.as_str() {
+        "" => format!("{name} of ai.onnx"),
+        domain @ "com.microsoft.nchwc" => format!(
+            "{name} of {domain} (only for the kind of processor that the file was optimised on; \
+             save it at ONNX Runtime's level extended)"
+        ),
+        domain => format!("{name} of {domain}"),
+    }
+}
+
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
@@ -190,8 +202,7 @@ impl ModelFile {
                 || super::control::knows(&node.domain, &node.op)
                 || self.functions.contains_key(&key);
             if !known {
-                let domain = if node.domain.is_empty() { "ai.onnx" } else { &node.domain };
-                missing.insert(format!("{} of {domain}", node.op));
+                missing.insert(full_name(node));
             }
         }
         missing.into_iter().collect()

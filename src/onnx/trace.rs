@@ -12,6 +12,7 @@ use super::plan::{Arg, Env, Form, Held, Item, Output, Plan, Step, Stop};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, at_least_1d, to_data};
 use super::value::{Constant, Slot};
+use burn::tensor::DType;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -306,7 +307,11 @@ impl<'a> Tracer<'a> {
         if let Some(known) = self.constants.uploads.get(&constant.id) {
             return Ok(known.clone());
         }
-        let data = if tensor.kind() == Kind::Float && tensor.dtype().size() == 4 {
+        let same = match tensor.kind() {
+            Kind::Float => tensor.dtype().size() == 4,
+            _ => tensor.dtype() == DType::I32,
+        };
+        let data = if same {
             tensor.clone().read()?
         } else {
             to_data(&self.constant_host(input, constant)?, &self.env.place)?

@@ -6,6 +6,7 @@
 mod conv;
 mod elements;
 mod elementwise;
+mod packed;
 mod pool;
 mod softmax;
 
@@ -25,6 +26,9 @@ impl Op {
     /// # Errors
     /// The inputs.
     pub(crate) fn run_fast(&self, mut inputs: Vec<Tensor>) -> Result<Tensor, Vec<Tensor>> {
+        if let Op::Packed(packed) = self {
+            return packed::run(packed, inputs);
+        }
         if !inputs.iter().all(|input| on_host(input) && input.dtype() == DType::F32) {
             return Err(inputs);
         }

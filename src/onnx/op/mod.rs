@@ -5,6 +5,7 @@ mod elements;
 mod elementwise;
 mod layout;
 mod module;
+mod packed;
 mod reduce;
 
 use super::elem::Kind;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 pub(crate) use direct::is_wanted as is_direct;
 pub(crate) use elements::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Operand, Program};
+pub(crate) use packed::Packed;
 
 /// Of one tensor, element by element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +178,12 @@ pub(crate) enum Op {
     /// Queries, keys and values `[batch, heads, length, size]`, perhaps a mask to be added to the
     /// scores; the scale, if it is not one over the root of the size.
     Attention(Option<f64>),
+    /// Data `[rows, inner]`, weights of a few bits, scales, perhaps zero points.
+    Packed(Packed),
+    /// Codes of so many bits in words of so many, one by one as floats.
+    Unpack(usize, usize),
+    /// Bytes in words of 32 bits; of constants on the host.
+    Words,
     /// Several steps element by element.
     Elements(Arc<Program>),
     /// A step that takes the first so many inputs; its result, in a shape, is the first input of a
@@ -251,6 +259,7 @@ impl Op {
         match self {
             Op::Cat(axis) => return Ok(cat(inputs, *axis)),
             Op::Elements(program) => return program.run(inputs),
+            Op::Packed(packed) => return packed.run(inputs),
             Op::Then(op, count, shape, program) => return then(op, *count, shape, program, inputs),
             _ => {}
         }
@@ -260,6 +269,11 @@ impl Op {
         let mut inputs = inputs.into_iter();
         let short = || format!("{self:?} has too few inputs");
         let x = inputs.next().ok_or_else(short)?;
+        match self {
+            Op::Unpack(bits, word) => return packed::unpack(x, *bits, *word),
+            Op::Words => return packed::words(x),
+            _ => {}
+        }
         let x = match self.of_one(x) {
             Ok(tensor) => return Ok(tensor),
             Err(x) => x,

@@ -140,7 +140,11 @@ fn gelu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if call.text("approximate")? != Some("tanh") {
         return one(t.unary(Unary::Gelu, x)?);
     }
-    // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+    one(fast_gelu(t, x)?)
+}
+
+/// `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`
+pub(super) fn fast_gelu(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
     let square = t.mul(x, x)?;
     let inner = t.scalar(Binary::Mul, &square, 0.044_715)?;
     let inner = t.scalar(Binary::Add, &inner, 1.0)?;
@@ -149,7 +153,7 @@ fn gelu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let gate = t.unary(Unary::Tanh, &inner)?;
     let gate = t.scalar(Binary::Add, &gate, 1.0)?;
     let half = t.scalar(Binary::Mul, x, 0.5)?;
-    one(t.mul(&half, &gate)?)
+    t.mul(&half, &gate)
 }
 
 type AlongAxis = fn(&mut Tracer<'_>, &T, usize) -> Result<T, String>;

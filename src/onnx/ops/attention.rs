@@ -43,7 +43,7 @@ pub(super) fn together(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
 }
 
 /// Keys and values shared by several heads, for each of them.
-fn repeated(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T, String> {
+pub(super) fn repeated(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T, String> {
     let [batch, own, length, size] = x.shape[..] else {
         return Err(format!("shape {:?} has not four axes", x.shape));
     };
@@ -232,12 +232,12 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let flat = given.rank() == 3;
     let x = apart(t, given, call.int("num_heads")?, "num_heads")?;
     let [batch, _, length, size] = x.shape[..] else { return Err("four axes".to_owned()) };
-    let turned = usize::try_from(call.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
-    let turned = if turned == 0 { size } else { turned };
-    if turned > size || turned % 2 != 0 {
-        return Err(format!("{turned} of {size} are to be turned"));
+    let part = usize::try_from(call.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
+    let part = if part == 0 { size } else { part };
+    if part > size || !part.is_multiple_of(2) {
+        return Err(format!("{part} of {size} are to be turned"));
     }
-    let half = turned / 2;
+    let half = part / 2;
     let mut tables = Vec::with_capacity(2);
     for at in [1, 2] {
         let table = call.tensor(at)?;
@@ -257,9 +257,26 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         tables.push(t.unsqueeze(&picked, 1)?);
     }
     let [cos, sin] = &tables[..] else { return Err("two tables".to_owned()) };
-    let part = t.narrow(&x, 3, Cut::range(0, turned))?;
-    let rest = t.narrow(&x, 3, Cut::range(turned, size))?;
-    let mixed = call.int_or("interleaved", 0)? != 0;
+    let whole = turned(t, &x, cos, sin, call.int_or("interleaved", 0)? != 0)?;
+    one(if flat { together(t, &whole)? } else { whole })
+}
+
+/// `[batch, heads, length, size]` whose first elements are turned in pairs by tables of cosines and
+/// sines `[batch or 1, 1, length, half]`; pairs stand beside each other if `mixed`.
+pub(super) fn turned(
+    t: &mut Tracer<'_>,
+    x: &T,
+    cos: &T,
+    sin: &T,
+    mixed: bool,
+) -> Result<T, String> {
+    let half = cos.shape.last().copied().unwrap_or(0);
+    let size = x.shape.last().copied().unwrap_or(0);
+    let turned = 2 * half;
+    if turned > size || x.rank() != 4 {
+        return Err(format!("{turned} elements of shape {:?} are to be turned", x.shape));
+    }
+    let part = t.narrow(x, 3, Cut::range(0, turned))?;
     let end = i64::try_from(turned).unwrap_or(0);
     let (first, second) = if mixed {
         let every = |begin| Cut { begin, end, step: 2 };
@@ -278,6 +295,9 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     } else {
         t.cat(&[real, imaginary], 3)?
     };
-    let whole = if turned == size { both } else { t.cat(&[both, rest], 3)? };
-    one(if flat { together(t, &whole)? } else { whole })
+    if turned == size {
+        return Ok(both);
+    }
+    let rest = t.narrow(x, 3, Cut::range(turned, size))?;
+    t.cat(&[both, rest], 3)
 }

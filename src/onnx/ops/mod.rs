@@ -12,6 +12,7 @@ mod index;
 mod linear_attention;
 mod loss;
 mod math;
+mod microsoft;
 mod ml;
 mod normalise;
 mod pad;
@@ -56,6 +57,7 @@ const TABLES: &[(&str, Table)] = &[
     ("", index::TABLE),
     ("", loss::TABLE),
     ("", math::TABLE),
+    ("", microsoft::STANDARD),
     ("", normalise::TABLE),
     ("", pool::TABLE),
     ("", quantise::TABLE),
@@ -74,8 +76,9 @@ const TABLES: &[(&str, Table)] = &[
 
 /// Finds an operator.
 pub(crate) fn find(domain: &str, name: &str) -> Option<Operator> {
-    let tables = TABLES.iter().filter(|(of, _)| *of == domain);
-    let mut all = tables.flat_map(|(_, table)| table.iter());
+    let tables = TABLES.iter().filter(|(of, _)| *of == domain).map(|(_, table)| table);
+    let more = microsoft::TABLES.iter().filter(|_| domain == "com.microsoft");
+    let mut all = tables.chain(more).flat_map(|table| table.iter());
     all.find(|(known, _)| *known == name).map(|(_, operator)| *operator)
 }
 

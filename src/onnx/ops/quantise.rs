@@ -14,14 +14,7 @@ pub(super) const TABLE: Table = &[
         let sums = super::conv::conv(t, call, &x, &w, None)?;
         one(to_ints(t, &sums)?)
     }),
-    ("DequantizeLinear", |t, call| {
-        let x = call.tensor(0)?;
-        let elem = match call.int("output_dtype")? {
-            Some(number) if number != 0 => Elem::from_onnx(i32::try_from(number).unwrap_or(-1))?,
-            _ => call.tensor(1)?.elem,
-        };
-        one(dequantised(t, x, call.tensor(1)?, call.optional(2)?, &layout(call, x)?, elem)?)
-    }),
+    ("DequantizeLinear", dequantise),
     ("DynamicQuantizeLinear", dynamic),
     ("MatMulInteger", |t, call| {
         let x = shifted(t, call.tensor(0)?, call.optional(2)?, None)?;
@@ -29,27 +22,60 @@ pub(super) const TABLE: Table = &[
         let sums = t.matmul(&x, &y)?;
         one(to_ints(t, &sums)?)
     }),
-    ("QLinearConv", q_conv),
-    ("QLinearMatMul", q_matmul),
-    ("QuantizeLinear", |t, call| {
-        let x = call.tensor(0)?;
-        let zero = call.optional(2)?;
-        let elem = match (zero, call.int("output_dtype")?) {
-            (Some(zero), _) => zero.elem,
-            (None, Some(number)) if number != 0 => {
-                Elem::from_onnx(i32::try_from(number).unwrap_or(-1))?
-            }
-            _ => Elem::U8,
-        };
-        let saturate = call.int_or("saturate", 1)? != 0;
-        one(quantised(t, x, call.tensor(1)?, zero, &layout(call, x)?, (elem, saturate))?)
+    ("QLinearConv", |t, call| {
+        let x = call.tensor(0)?.clone();
+        one(q_conv(t, call, &x)?)
     }),
+    ("QLinearMatMul", q_matmul),
+    ("QuantizeLinear", quantise),
 ];
 
+pub(super) fn dequantise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let elem = match call.int("output_dtype")? {
+        Some(number) if number != 0 => Elem::from_onnx(i32::try_from(number).unwrap_or(-1))?,
+        _ => call.tensor(1)?.elem,
+    };
+    one(dequantised(t, x, call.tensor(1)?, call.optional(2)?, &layout(call, x)?, elem)?)
+}
+
+pub(super) fn quantise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let zero = call.optional(2)?;
+    let elem = match (zero, call.int("output_dtype")?) {
+        (Some(zero), _) => zero.elem,
+        (None, Some(number)) if number != 0 => {
+            Elem::from_onnx(i32::try_from(number).unwrap_or(-1))?
+        }
+        _ => Elem::U8,
+    };
+    let saturate = call.int_or("saturate", 1)? != 0;
+    one(quantised(t, x, call.tensor(1)?, zero, &layout(call, x)?, (elem, saturate))?)
+}
+
 /// Which elements share a scale: all, those of one place on an axis, or blocks along it.
-struct Layout {
-    axis: usize,
-    block: usize,
+pub(super) struct Layout {
+    pub(super) axis: usize,
+    pub(super) block: usize,
+}
+
+/// One scale for all elements.
+const WHOLE: Layout = Layout { axis: 0, block: 0 };
+
+/// The numbers that codes with one scale and zero point stand for, as 32-bit floats.
+pub(super) fn real(t: &mut Tracer<'_>, x: &T, scale: &T, zero: Option<&T>) -> Result<T, String> {
+    dequantised(t, x, scale, zero, &WHOLE, Elem::F32)
+}
+
+/// The codes of numbers with one scale and zero point.
+pub(super) fn coded(
+    t: &mut Tracer<'_>,
+    x: &T,
+    scale: &T,
+    zero: Option<&T>,
+    elem: Elem,
+) -> Result<T, String> {
+    quantised(t, x, scale, zero, &WHOLE, (elem, true))
 }
 
 fn layout(call: &Call<'_>, x: &T) -> Result<Layout, String> {
@@ -90,7 +116,7 @@ fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &Layout) -> Result<T, St
     t.select(scale, layout.axis, &index)
 }
 
-fn dequantised(
+pub(super) fn dequantised(
     t: &mut Tracer<'_>,
     x: &T,
     scale: &T,
@@ -140,20 +166,23 @@ fn quantised(
 }
 
 /// Rounded to even, moved by the zero point, brought into the range of a type.
-fn to_range(t: &mut Tracer<'_>, x: &T, zero: Option<&T>, elem: Elem) -> Result<T, String> {
+pub(super) fn to_range(
+    t: &mut Tracer<'_>,
+    x: &T,
+    zero: Option<&T>,
+    elem: Elem,
+) -> Result<T, String> {
     let mut x = t.unary(Unary::Round, x)?;
     if let Some(zero) = zero {
         x = t.add(&x, zero)?;
     }
     let (least, most) = elem.range().ok_or_else(|| format!("{elem} is no integer"))?;
     let clamped = t.clamp(&x, Some(least as f64), Some(most as f64))?;
-    // Inside of the range already: whatever holds it will do.
-    let wide = t.cast(&clamped, Elem::I64)?;
-    t.cast(&wide, elem)
+    t.cast_inside(&clamped, elem)
 }
 
 /// Integers less their zero point, as floats: sums of their products are exact below 2^24.
-fn shifted(
+pub(super) fn shifted(
     t: &mut Tracer<'_>,
     x: &T,
     zero: Option<&T>,
@@ -191,6 +220,21 @@ fn to_ints(t: &mut Tracer<'_>, sums: &T) -> Result<T, String> {
 /// To 8 bits, with scale and zero point from the smallest and the largest of this time.
 fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
+    let range = range_of(t, x)?;
+    let zero = t.cast_inside(&range.zero, Elem::U8)?;
+    let y = coded(t, x, &range.divisor, Some(&zero), Elem::U8)?;
+    several([y, range.scale, zero])
+}
+
+/// Scale and zero point, as floats, that 8 bits without a sign need for the elements of a tensor.
+struct Range {
+    scale: T,
+    /// The scale, or 1 where all elements are zero.
+    divisor: T,
+    zero: T,
+}
+
+fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
     let axes: Vec<usize> = (0..x.rank()).collect();
     let (least, most) = (t.reduce(Reduce::Min, x, &axes)?, t.reduce(Reduce::Max, x, &axes)?);
     let (least, most) = (t.reshape(&least, &[])?, t.reshape(&most, &[])?);
@@ -204,10 +248,23 @@ fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let divisor = t.choose(&flat, &unit, &scale)?;
     let ratio = t.div(&least, &divisor)?;
     let zero = t.unary(Unary::Neg, &ratio)?;
-    let zero = to_range(t, &zero, None, Elem::U8)?;
-    let layout = Layout { axis: 0, block: 0 };
-    let y = quantised(t, x, &divisor, Some(&zero), &layout, (Elem::U8, true))?;
-    several([y, scale, zero])
+    let zero = t.unary(Unary::Round, &zero)?;
+    let zero = t.clamp(&zero, Some(0.0), Some(255.0))?;
+    Ok(Range { scale, divisor, zero })
+}
+
+/// Codes of 8 bits less their zero point, as floats, and their scale; both of the whole tensor.
+///
+/// # Errors
+/// If there are no elements.
+pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T), String> {
+    let x = t.cast(x, Elem::F32)?;
+    let range = range_of(t, &x)?;
+    let ratio = t.div(&x, &range.divisor)?;
+    let codes = t.unary(Unary::Round, &ratio)?;
+    let codes = t.add(&codes, &range.zero)?;
+    let codes = t.clamp(&codes, Some(0.0), Some(255.0))?;
+    Ok((t.sub(&codes, &range.zero)?, range.divisor))
 }
 
 fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -234,8 +291,12 @@ fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(to_range(t, &scaled, Some(&zero), y_zero.elem)?)
 }
 
-fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let x = shifted(t, call.tensor(0)?, Some(call.tensor(2)?), None)?;
+/// A convolution of codes, with the inputs of a node beside `x`.
+///
+/// # Errors
+/// If shapes do not fit.
+pub(super) fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
+    let x = shifted(t, x, Some(call.tensor(2)?), None)?;
     let w = shifted(t, call.tensor(3)?, Some(call.tensor(5)?), Some(0))?;
     let bias = match call.optional(8)? {
         Some(bias) => Some(t.cast(bias, Elem::F32)?),
@@ -261,5 +322,5 @@ fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let y_zero = call.tensor(7)?;
     let zero = t.cast(y_zero, Elem::F32)?;
     let zero = t.reshape(&zero, &[])?;
-    one(to_range(t, &scaled, Some(&zero), y_zero.elem)?)
+    to_range(t, &scaled, Some(&zero), y_zero.elem)
 }

@@ -10,13 +10,62 @@ use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
 
 pub(super) const TABLE: Table = &[
-    ("GRU", |t, call| run(t, call, Cell::Gru)),
-    ("LSTM", |t, call| run(t, call, Cell::Lstm)),
-    ("RNN", |t, call| run(t, call, Cell::Rnn)),
+    ("GRU", |t, call| run(t, call, Cell::Gru, plain_weights)),
+    ("LSTM", |t, call| run(t, call, Cell::Lstm, plain_weights)),
+    ("RNN", |t, call| run(t, call, Cell::Rnn, plain_weights)),
 ];
 
+/// Weights of a direction, that of the input and that of the state.
+pub(super) type WeightsOf =
+    fn(&mut Tracer<'_>, &Call<'_>, usize) -> Result<(Weights, Weights), String>;
+
+/// The second factor of a product.
+pub(super) struct Weights {
+    /// `[width, gates * hidden]`
+    pub(super) values: T,
+    /// Of values that are codes less their zero point; what they are multiplied with is put into
+    /// codes of 8 bits then, with one scale for all of it.
+    pub(super) scale: Option<T>,
+}
+
+impl Weights {
+    fn product(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+        let Some(scale) = &self.scale else { return t.matmul(x, &self.values) };
+        let (codes, own) = super::quantise::dynamic_codes(t, x)?;
+        let sums = t.matmul(&codes, &self.values)?;
+        let scale = t.mul(scale, &own)?;
+        t.mul(&sums, &scale)
+    }
+
+    /// Without a scale, for what takes a part of them.
+    fn plain(&self, t: &mut Tracer<'_>) -> Result<T, String> {
+        match &self.scale {
+            Some(scale) => t.mul(&self.values, scale),
+            None => Ok(self.values.clone()),
+        }
+    }
+}
+
+/// Weights as the standard has them: `[directions, gates * hidden, width]`.
+fn plain_weights(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    at: usize,
+) -> Result<(Weights, Weights), String> {
+    let mut both = Vec::with_capacity(2);
+    for input in [1, 2] {
+        let weights = of_direction(t, call.tensor(input)?, at)?;
+        if weights.rank() != 2 {
+            return Err(format!("weights of {:?}", call.tensor(input)?.shape));
+        }
+        both.push(Weights { values: t.permute(&weights, &[1, 0])?, scale: None });
+    }
+    let [own, recurrent] = <[Weights; 2]>::try_from(both).map_err(|_| "two weights")?;
+    Ok((own, recurrent))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cell {
+pub(super) enum Cell {
     Rnn,
     Gru,
     Lstm,
@@ -44,8 +93,8 @@ impl Cell {
 struct Layer {
     cell: Cell,
     hidden: usize,
-    /// `[hidden, gates * hidden]`
-    recurrent: T,
+    own: Weights,
+    recurrent: Weights,
     /// Of the recurrent part, `[gates * hidden]`.
     bias: Option<T>,
     peephole: Option<T>,
@@ -61,7 +110,11 @@ struct Activation {
     beta: f64,
 }
 
-fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell) -> Outputs {
+/// All directions of a network.
+///
+/// # Errors
+/// If shapes or attributes do not fit.
+pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: WeightsOf) -> Outputs {
     let layout = call.int_or("layout", 0)? != 0;
     let given = call.tensor(0)?;
     if given.rank() != 3 {
@@ -83,7 +136,8 @@ fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell) -> Outputs {
     }
     let (mut all, mut last, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for (at, back) in backs.iter().enumerate() {
-        let layer = layer(t, call, cell, at)?;
+        let weights = weights(t, call, at)?;
+        let layer = layer(t, call, cell, (at, weights))?;
         let states = states(t, call, &layer, at, batch, layout)?;
         let run = direction_of(t, call, &layer, (&x, *back, at), states, lengths.as_deref())?;
         all.push(run.0);
@@ -106,21 +160,26 @@ fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell) -> Outputs {
 }
 
 /// The part of an input that belongs to a direction.
-fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
+///
+/// # Errors
+/// If there is no such direction.
+pub(super) fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
     let part = t.narrow(x, 0, Cut::range(at, at + 1))?;
     t.squeeze(&part, &[0])
 }
 
-fn layer(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, at: usize) -> Result<Layer, String> {
-    let weights = call.tensor(2)?;
-    let hidden = weights.shape.get(2).copied().unwrap_or(0);
+fn layer(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    cell: Cell,
+    (at, (own, recurrent)): (usize, (Weights, Weights)),
+) -> Result<Layer, String> {
+    let hidden = recurrent.values.shape.first().copied().unwrap_or(0);
     let gates = cell.gates() * hidden;
-    let directions = weights.shape.first().copied().unwrap_or(0);
-    if weights.rank() != 3 || weights.shape.get(1) != Some(&gates) || at >= directions {
-        return Err(format!("recurrent weights of {:?}", weights.shape));
+    if recurrent.values.shape != [hidden, gates] || own.values.shape.get(1) != Some(&gates) {
+        let (own, recurrent) = (&own.values.shape, &recurrent.values.shape);
+        return Err(format!("weights of {own:?} and {recurrent:?}"));
     }
-    let recurrent = of_direction(t, weights, at)?;
-    let recurrent = t.permute(&recurrent, &[1, 0])?;
     let bias = match call.optional(3)? {
         Some(bias) => {
             let both = of_direction(t, bias, at)?;
@@ -135,6 +194,7 @@ fn layer(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, at: usize) -> Result<L
     Ok(Layer {
         cell,
         hidden,
+        own,
         recurrent,
         bias,
         peephole,
@@ -236,9 +296,7 @@ fn direction_of(
     lengths: Option<&[i64]>,
 ) -> Result<(T, T, T), String> {
     let steps = x.shape.first().copied().unwrap_or(0);
-    let weights = of_direction(t, call.tensor(1)?, at)?;
-    let weights = t.permute(&weights, &[1, 0])?;
-    let mut inputs = t.matmul(x, &weights)?;
+    let mut inputs = layer.own.product(t, x)?;
     if let Some(bias) = call.optional(3)? {
         let both = of_direction(t, bias, at)?;
         let gates = layer.cell.gates() * layer.hidden;
@@ -286,7 +344,7 @@ impl Layer {
     }
 
     fn recur(&self, t: &mut Tracer<'_>, state: &T) -> Result<T, String> {
-        let product = t.matmul(state, &self.recurrent)?;
+        let product = self.recurrent.product(t, state)?;
         match &self.bias {
             Some(bias) => t.add(&product, bias),
             None => Ok(product),
@@ -319,7 +377,8 @@ impl Layer {
             let other = self.gate(t, &recurrent, 2)?;
             t.mul(reset, &other)?
         } else {
-            let weights = self.gate(t, &self.recurrent, 2)?;
+            let whole = self.recurrent.plain(t)?;
+            let weights = self.gate(t, &whole, 2)?;
             let kept = t.mul(reset, state)?;
             let product = t.matmul(&kept, &weights)?;
             match &self.bias {

@@ -52,7 +52,7 @@ fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
 }
 
 /// Real and imaginary part of a transform as two matrices `[length, bins]`.
-fn matrices(
+pub(super) fn matrices(
     t: &Tracer<'_>,
     elem: Elem,
     length: usize,
@@ -100,7 +100,7 @@ fn transform(
 }
 
 /// The real and, if there is one, the imaginary part of `[..., 1 or 2]`.
-fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>), String> {
+pub(super) fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>), String> {
     let last = x.rank().checked_sub(1).ok_or("a scalar has no parts")?;
     let mut part = |at: usize| {
         let part = t.narrow(x, last, Cut::range(at, at + 1))?;

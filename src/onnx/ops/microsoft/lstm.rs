@@ -1,0 +1,40 @@
+//! Recurrent networks with weights of 8 bits.
+
+use super::super::recurrent::{Cell, Weights, of_direction, run};
+use super::super::{Call, Table};
+use crate::onnx::elem::Elem;
+use crate::onnx::trace::{T, Tracer};
+
+pub(in crate::onnx::ops) const TABLE: Table =
+    &[("DynamicQuantizeLSTM", |t, call| run(t, call, Cell::Lstm, weights))];
+
+fn weights(t: &mut Tracer<'_>, call: &Call<'_>, at: usize) -> Result<(Weights, Weights), String> {
+    let own = of_input(t, call, (1, 8, 9), at)?;
+    Ok((own, of_input(t, call, (2, 10, 11), at)?))
+}
+
+/// Codes `[directions, width, 4 * hidden]`, with one scale and zero point for each direction or each
+/// of its columns.
+fn of_input(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    (codes, scale, zero): (usize, usize, usize),
+    at: usize,
+) -> Result<Weights, String> {
+    let values = of_direction(t, call.tensor(codes)?, at)?;
+    let [_, columns] = values.shape[..] else {
+        return Err(format!("weights of {:?}", call.tensor(codes)?.shape));
+    };
+    let mut line = |x: &T| -> Result<T, String> {
+        let x = of_direction(t, x, at)?;
+        if x.len() != 1 && x.len() != columns {
+            return Err(format!("{} scales for {columns} columns", x.len()));
+        }
+        let x = t.cast(&x, Elem::F32)?;
+        if x.len() == 1 { t.reshape(&x, &[]) } else { t.reshape(&x, &[columns]) }
+    };
+    let scale = line(call.tensor(scale)?)?;
+    let zero = line(call.tensor(zero)?)?;
+    let values = t.cast(&values, Elem::F32)?;
+    Ok(Weights { values: t.sub(&values, &zero)?, scale: Some(scale) })
+}

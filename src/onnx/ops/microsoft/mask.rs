@@ -1,0 +1,145 @@
+//! Masks of attention: what is added to the scores of keys that a query must not see.
+
+use crate::onnx::build::Cut;
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::op::{Binary, Compare};
+use crate::onnx::trace::{T, Tracer};
+
+/// The lengths of one attention.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lengths {
+    pub(super) batch: usize,
+    /// Of the queries.
+    pub(super) queries: usize,
+    /// Of the keys that came before.
+    pub(super) past: usize,
+    /// Of all keys.
+    pub(super) total: usize,
+}
+
+/// What later keys get under a causal mask: the smallest float, which no sum makes larger.
+pub(super) const LOWEST: f64 = f32::MIN as f64;
+
+/// The numbers of the first so many places.
+///
+/// # Errors
+/// If there are too many.
+pub(super) fn places(t: &Tracer<'_>, elem: Elem, length: usize) -> Result<T, String> {
+    t.fits(elem, &[length])?;
+    let all = (0..length).filter_map(|at| i64::try_from(at).ok()).collect();
+    t.constant(Host::ints(elem, vec![length], all))
+}
+
+/// `[batch, 1, 1 or queries, total]`: zero where a mask lets a key be seen, else `filter`. Forms of
+/// masks: lengths `[batch]` (or at the beginning of `[3 * batch + 2]`), ends and begins
+/// `[2 * batch]`, ones and zeros `[batch, total]`, `[batch, queries, total]`, `[batch, 1, most, most]`.
+///
+/// # Errors
+/// If the mask has another shape.
+pub(super) fn padding(
+    t: &mut Tracer<'_>,
+    mask: &T,
+    lengths: Lengths,
+    (elem, filter): (Elem, f64),
+) -> Result<T, String> {
+    let Lengths { batch, queries, past, total } = lengths;
+    let mask = t.cast(mask, Elem::I32)?;
+    let seen = match mask.shape[..] {
+        [length] if length == batch || length == 3 * batch + 2 => {
+            before(t, &mask, 0, batch, total)?
+        }
+        [length] if length == 2 * batch => {
+            let below = before(t, &mask, 0, batch, total)?;
+            let skipped = before(t, &mask, batch, batch, total)?;
+            let begun = t.unary(crate::onnx::op::Unary::Not, &skipped)?;
+            t.binary(Binary::And, &below, &begun)?
+        }
+        [rows, columns] if rows == batch && columns == total => {
+            let mask = t.reshape(&mask, &[batch, 1, 1, total])?;
+            positive(t, &mask)?
+        }
+        [rows, lines, columns] if (rows, lines, columns) == (batch, queries, total) => {
+            let mask = t.reshape(&mask, &[batch, 1, queries, total])?;
+            positive(t, &mask)?
+        }
+        [rows, 1, lines, columns]
+            if rows == batch && lines >= past + queries && columns >= total =>
+        {
+            let mask = t.narrow(&mask, 2, Cut::range(past, past + queries))?;
+            let mask = t.narrow(&mask, 3, Cut::range(0, total))?;
+            positive(t, &mask)?
+        }
+        _ => {
+            return Err(format!(
+                "a mask of shape {:?} for {batch} rows of {queries} queries and {total} keys",
+                mask.shape
+            ));
+        }
+    };
+    let (zero, shut) = (t.number(elem, 0.0)?, t.number(elem, filter)?);
+    t.choose(&seen, &zero, &shut)
+}
+
+/// `[batch, 1, 1, total]`: whether a key stands before the numbers at a place of a mask.
+fn before(
+    t: &mut Tracer<'_>,
+    mask: &T,
+    at: usize,
+    batch: usize,
+    total: usize,
+) -> Result<T, String> {
+    let limits = t.narrow(mask, 0, Cut::range(at, at + batch))?;
+    let limits = t.reshape(&limits, &[batch, 1, 1, 1])?;
+    let columns = places(t, Elem::I32, total)?;
+    t.compare(Compare::Less, &columns, &limits)
+}
+
+fn positive(t: &mut Tracer<'_>, mask: &T) -> Result<T, String> {
+    let zero = t.number(mask.elem, 0.0)?;
+    t.compare(Compare::Greater, mask, &zero)
+}
+
+/// A mask under which a query sees no key behind its own place.
+///
+/// # Errors
+/// If it is too large.
+pub(super) fn causal(
+    t: &mut Tracer<'_>,
+    mask: Option<T>,
+    lengths: Lengths,
+    elem: Elem,
+) -> Result<Option<T>, String> {
+    let Lengths { queries, past, total, .. } = lengths;
+    if queries <= 1 {
+        return Ok(mask);
+    }
+    t.fits(elem, &[queries, total])?;
+    let seen = (0..queries).flat_map(|row| (0..total).map(move |column| column <= past + row));
+    let seen = t.constant(Host::bools(vec![queries, total], seen))?;
+    let open = match mask {
+        Some(mask) => mask,
+        None => t.number(elem, 0.0)?,
+    };
+    let shut = t.number(elem, LOWEST)?;
+    let both = t.choose(&seen, &open, &shut)?;
+    let shape: Vec<usize> =
+        std::iter::repeat_n(1, 4 - both.rank().min(4)).chain(both.shape.clone()).collect();
+    t.reshape(&both, &shape).map(Some)
+}
+
+/// The sum of two masks, of which either may be missing.
+///
+/// # Errors
+/// If they do not broadcast.
+pub(super) fn joined(
+    t: &mut Tracer<'_>,
+    one: Option<T>,
+    other: Option<&T>,
+) -> Result<Option<T>, String> {
+    match (one, other) {
+        (Some(one), Some(other)) => t.add(&one, other).map(Some),
+        (None, Some(other)) => Ok(Some(other.clone())),
+        (one, None) => Ok(one),
+    }
+}

@@ -1,0 +1,206 @@
+//! Operators that the standard has too, some with other inputs, and the algebra that it lacks.
+
+use super::super::signal::{matrices, parts};
+use super::super::{Call, Outputs, Table, one, several};
+use super::{OPSET, as_standard};
+use crate::onnx::build::axis;
+use crate::onnx::graph::Attribute;
+use crate::onnx::host::Host;
+use crate::onnx::op::{Binary, Reduce, Unary};
+use crate::onnx::trace::{T, Tracer};
+
+pub(in crate::onnx::ops) const TABLE: Table = &[
+    ("CDist", cdist),
+    ("ComplexMul", |t, call| complex(t, call, false)),
+    ("ComplexMulConj", |t, call| complex(t, call, true)),
+    ("ExpandDims", |t, call| {
+        let x = call.tensor(0)?;
+        let at = t.ints(call.tensor(1)?)?.first().copied().ok_or("axis is missing")?;
+        let at = axis(at, x.rank() + 1)?;
+        one(t.unsqueeze(x, at)?)
+    }),
+    ("GatherND", |t, call| same(t, call, "GatherND")),
+    ("GridSample", |t, call| same(t, call, "GridSample")),
+    ("Inverse", inverse),
+    ("Irfft", irfft),
+    ("Pad", |t, call| same(t, call, "Pad")),
+    ("Range", |t, call| {
+        let (start, limit) = (call.tensor(0)?, call.tensor(1)?);
+        let delta = match call.optional(2)? {
+            Some(delta) => delta.clone(),
+            None => t.number(start.elem, 1.0)?,
+        };
+        let inputs = [Some(start), Some(limit), Some(&delta)];
+        as_standard(t, call, ("Range", OPSET), &[], &inputs)
+    }),
+    ("Rfft", rfft),
+    ("Trilu", |t, call| same(t, call, "Trilu")),
+    ("Unique", |t, call| {
+        let more = [("sorted", Attribute::Int(0))];
+        let all = as_standard(t, call, ("Unique", OPSET), &more, &[call.optional(0)?])?;
+        // The standard gives the first place of each as well.
+        Ok(all.into_iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, out)| out).collect())
+    }),
+];
+
+/// The standard operator of the same form.
+fn same(t: &mut Tracer<'_>, call: &Call<'_>, op: &str) -> Outputs {
+    let inputs = (0..call.inputs.len()).map(|at| call.optional(at));
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    as_standard(t, call, (op, OPSET), &[], &inputs)
+}
+
+/// Distances of all rows of one matrix to all of another: `|a|^2 + |b|^2 - 2 a b`, or its root.
+fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (a, b) = (call.tensor(0)?, call.tensor(1)?);
+    let ([rows, width], [columns, other]) = (&a.shape[..], &b.shape[..]) else {
+        return Err(format!("shapes {:?} and {:?} are no matrices", a.shape, b.shape));
+    };
+    if width != other {
+        return Err(format!("rows of {width} and {other} elements"));
+    }
+    let (rows, columns) = (*rows, *columns);
+    let mut squares = Vec::with_capacity(2);
+    for x in [a, b] {
+        let square = t.mul(x, x)?;
+        squares.push(t.reduce(Reduce::Sum, &square, &[1])?);
+    }
+    let [of_a, of_b] = <[T; 2]>::try_from(squares).map_err(|_| "two matrices")?;
+    let of_b = t.reshape(&of_b, &[1, columns])?;
+    let of_a = t.reshape(&of_a, &[rows, 1])?;
+    let turned = t.permute(b, &[1, 0])?;
+    let product = t.matmul(a, &turned)?;
+    let product = t.scalar(Binary::Mul, &product, -2.0)?;
+    let sum = t.add(&product, &of_a)?;
+    let sum = t.add(&sum, &of_b)?;
+    let distance = t.clamp(&sum, Some(0.0), None)?;
+    match call.text("metric")?.unwrap_or("sqeuclidean") {
+        "sqeuclidean" => one(distance),
+        "euclidean" => one(t.unary(Unary::Sqrt, &distance)?),
+        other => Err(format!("metric '{other}' is not supported")),
+    }
+}
+
+/// Products of complex numbers, whose parts stand last; of the conjugate of the second if so told.
+fn complex(t: &mut Tracer<'_>, call: &Call<'_>, conjugate: bool) -> Outputs {
+    let (a, b) = (parts(t, call.tensor(0)?)?, parts(t, call.tensor(1)?)?);
+    let ((a, Some(ai)), (b, Some(bi))) = (a, b) else {
+        return Err("complex numbers need two parts".to_owned());
+    };
+    let bi = if conjugate { t.unary(Unary::Neg, &bi)? } else { bi };
+    let (one_part, other) = (t.mul(&a, &b)?, t.mul(&ai, &bi)?);
+    let real = t.sub(&one_part, &other)?;
+    let (one_part, other) = (t.mul(&a, &bi)?, t.mul(&ai, &b)?);
+    let imaginary = t.add(&one_part, &other)?;
+    let last = real.rank();
+    let (real, imaginary) = (t.unsqueeze(&real, last)?, t.unsqueeze(&imaginary, last)?);
+    one(t.cat(&[real, imaginary], last)?)
+}
+
+/// Longest transform: its matrices have as many elements as its square.
+const LENGTH_MAX: usize = 1 << 13;
+
+fn one_axis(call: &Call<'_>, length: usize) -> Result<(), String> {
+    if call.int_or("signal_ndim", 1)? != 1 {
+        return Err("attribute signal_ndim: only 1 is supported".to_owned());
+    }
+    if length == 0 || length > LENGTH_MAX {
+        return Err(format!("a transform of {length} elements; at most {LENGTH_MAX} are possible"));
+    }
+    Ok(())
+}
+
+/// `[..., length]` to `[..., length / 2 + 1, 2]`
+fn rfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let length = x.shape.last().copied().unwrap_or(0);
+    one_axis(call, length)?;
+    let (cos, sin) = matrices(t, x.elem, length, length / 2 + 1, false)?;
+    let (real, imaginary) = (t.matmul(x, &cos)?, t.matmul(x, &sin)?);
+    let last = real.rank();
+    let (real, imaginary) = (t.unsqueeze(&real, last)?, t.unsqueeze(&imaginary, last)?);
+    one(t.cat(&[real, imaginary], last)?)
+}
+
+/// `[..., bins, 2]` to `[..., 2 * (bins - 1)]`. Each bin but the first and the last stands for its
+/// mirror image too.
+fn irfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (real, Some(imaginary)) = parts(t, call.tensor(0)?)? else {
+        return Err("complex numbers need two parts".to_owned());
+    };
+    let bins = real.shape.last().copied().unwrap_or(0);
+    let length = 2 * bins.saturating_sub(1);
+    one_axis(call, length)?;
+    t.fits(real.elem, &[bins, length])?;
+    let twice = |bin: usize| if bin == 0 || bin + 1 == bins { 1.0 } else { 2.0 };
+    let table = |wave: fn(f64) -> f64| {
+        let places = (0..bins).flat_map(|bin| (0..length).map(move |at| (bin, at)));
+        let value = |(bin, at): (usize, usize)| {
+            let angle = std::f64::consts::TAU * ((bin * at) % length) as f64 / length as f64;
+            twice(bin) * wave(angle) / length as f64
+        };
+        Host::floats(real.elem, vec![bins, length], places.map(value).collect())
+    };
+    let (cos, sin) = (t.constant(table(f64::cos))?, t.constant(table(|angle| -angle.sin()))?);
+    let (even, odd) = (t.matmul(&real, &cos)?, t.matmul(&imaginary, &sin)?);
+    one(t.add(&even, &odd)?)
+}
+
+/// Inverses of square matrices, on the host.
+fn inverse(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let [.., rows, size] = x.shape[..] else {
+        return Err(format!("shape {:?} is no matrix", x.shape));
+    };
+    if rows != size {
+        return Err(format!("{rows} x {size} is not square"));
+    }
+    if x.len().saturating_mul(size) > t.most_work() {
+        return Err(format!("inverses of shape {:?}", x.shape));
+    }
+    let (elem, shape) = (x.elem, x.shape.clone());
+    let form = (elem, shape.clone());
+    let run = move |inputs: &[Host]| {
+        let values = inputs.first().ok_or("no input")?.to_f64();
+        let all = values.chunks((size * size).max(1)).map(|matrix| inverse_of(matrix, size));
+        let all = all.collect::<Result<Vec<_>, _>>()?.concat();
+        Ok(vec![Host::floats(elem, shape.clone(), all)])
+    };
+    several(t.host_op("inverse", &[x], &[form], run)?)
+}
+
+/// By elimination with the largest pivot, of the matrix with the unit matrix beside it.
+fn inverse_of(matrix: &[f64], size: usize) -> Result<Vec<f64>, String> {
+    let mut rows: Vec<Vec<f64>> = matrix
+        .chunks(size.max(1))
+        .enumerate()
+        .map(|(at, row)| {
+            let unit = (0..size).map(|column| f64::from(u8::from(column == at)));
+            row.iter().copied().chain(unit).collect()
+        })
+        .collect();
+    let at = |row: &[f64], column: usize| row.get(column).copied().unwrap_or(0.0);
+    for k in 0..size {
+        let larger = |a: &usize, b: &usize| {
+            let size_of = |row: &usize| rows.get(*row).map_or(0.0, |row| at(row, k).abs());
+            size_of(a).total_cmp(&size_of(b))
+        };
+        let pivot = (k..size).max_by(larger).unwrap_or(k);
+        rows.swap(k, pivot);
+        let own: Vec<f64> = rows.get(k).cloned().unwrap_or_default();
+        let value = at(&own, k);
+        if value == 0.0 {
+            return Err("a matrix has no inverse".to_owned());
+        }
+        let own: Vec<f64> = own.iter().map(|element| element / value).collect();
+        for (row, elements) in rows.iter_mut().enumerate() {
+            if row == k {
+                elements.clone_from(&own);
+                continue;
+            }
+            let factor = at(elements, k);
+            elements.iter_mut().zip(&own).for_each(|(element, own)| *element -= factor * own);
+        }
+    }
+    Ok(rows.iter().flat_map(|row| row.iter().skip(size).copied()).collect())
+}

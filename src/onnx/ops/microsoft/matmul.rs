@@ -1,0 +1,58 @@
+//! Products of matrices with transpositions, a factor and an activation.
+
+use super::super::{Call, Table, one};
+use super::activation::named;
+use super::first_of;
+use crate::onnx::op::Binary;
+use crate::onnx::trace::{T, Tracer};
+
+pub(in crate::onnx::ops) const TABLE: Table = &[
+    ("FusedGemm", |t, call| {
+        let inputs = [call.optional(0)?, call.optional(1)?, call.optional(2)?];
+        let product = first_of(t, call, "Gemm", &[], &inputs)?;
+        one(activated(t, call, &product)?)
+    }),
+    ("FusedMatMul", |t, call| one(product(t, call)?)),
+    ("FusedMatMulActivation", |t, call| {
+        let product = product(t, call)?;
+        one(activated(t, call, &product)?)
+    }),
+    ("TransposeMatMul", |t, call| one(product(t, call)?)),
+];
+
+/// A factor with its axes in the order of a product: the first axis behind those of the batch if
+/// `batch`, then the last two exchanged if `last`.
+fn turned(t: &mut Tracer<'_>, x: &T, last: bool, batch: bool) -> Result<T, String> {
+    let rank = x.rank();
+    if rank < 2 {
+        return Ok(x.clone());
+    }
+    let mut axes: Vec<usize> = (0..rank).collect();
+    if batch {
+        axes = (1..rank - 1).chain([0, rank - 1]).collect();
+    }
+    if last {
+        axes.swap(rank - 2, rank - 1);
+    }
+    t.permute(x, &axes)
+}
+
+/// `alpha * A * B`
+fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
+    let flag = |name: &str| Ok::<bool, String>(call.int_or(name, 0)? != 0);
+    let a = turned(t, call.tensor(0)?, flag("transA")?, flag("transBatchA")?)?;
+    let b = turned(t, call.tensor(1)?, flag("transB")?, flag("transBatchB")?)?;
+    let product = t.matmul(&a, &b)?;
+    let alpha = call.float_or("alpha", 1.0)?;
+    if alpha == 1.0 { Ok(product) } else { t.scalar(Binary::Mul, &product, alpha) }
+}
+
+/// With the activation that the attributes name.
+fn activated(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
+    let mut numbers = Vec::with_capacity(3);
+    for name in ["activation_alpha", "activation_beta", "activation_gamma"] {
+        #[allow(clippy::cast_possible_truncation, reason = "it is one of 32 bits in the file")]
+        numbers.push(call.float(name)?.map(|value| value as f32));
+    }
+    named(t, call, call.text("activation")?.unwrap_or(""), &numbers, x)
+}

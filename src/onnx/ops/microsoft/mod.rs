@@ -1,0 +1,118 @@
+//! Operators of ONNX Runtime itself (domain `com.microsoft`), after its ContribOperators.md and its
+//! kernels for the CPU. Most are fused forms of standard operators and are written out again.
+
+mod activation;
+mod attention;
+mod conv;
+mod embedding;
+mod group_query;
+mod lstm;
+mod mask;
+mod math;
+mod matmul;
+mod n_bits;
+mod normalise;
+mod packing;
+mod products;
+mod quantised;
+mod rotary;
+mod scores;
+
+use super::{Call, Outputs, Table, find};
+use crate::onnx::graph::{Attribute, Node};
+use crate::onnx::trace::{T, Tracer, Value};
+
+/// Operators of the domain `com.microsoft`.
+pub(super) const TABLES: &[Table] = &[
+    activation::TABLE,
+    attention::TABLE,
+    conv::TABLE,
+    embedding::TABLE,
+    group_query::TABLE,
+    lstm::TABLE,
+    math::TABLE,
+    matmul::TABLE,
+    n_bits::TABLE,
+    normalise::TABLE,
+    packing::TABLE,
+    products::TABLE,
+    quantised::TABLE,
+    rotary::TABLE,
+];
+
+/// Operators that ONNX Runtime registers in the standard domain, though the standard lacks them.
+pub(super) const STANDARD: Table = normalise::STANDARD;
+
+/// Set of standard operators that is meant where one of them does the work.
+const OPSET: i64 = 22;
+
+/// The outputs of a standard operator of a version, with the attributes of a node and `more`.
+///
+/// # Errors
+/// Those of the operator.
+fn as_standard(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    (op, opset): (&str, i64),
+    more: &[(&str, Attribute)],
+    inputs: &[Option<&T>],
+) -> Outputs {
+    let mut node = Node { op: op.to_owned(), domain: String::new(), opset, ..call.node.clone() };
+    let more = more.iter().map(|(name, attribute)| ((*name).to_owned(), attribute.clone()));
+    node.attributes.extend(more);
+    let operator = find("", op).ok_or_else(|| format!("operator {op} is not supported"))?;
+    let inputs = inputs.iter().map(|input| input.cloned().map(Value::Tensor)).collect();
+    operator(t, &Call { node: &node, inputs, outer: call.outer })
+}
+
+/// The first output of a standard operator, see [`as_standard`].
+fn first_of(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    op: &str,
+    more: &[(&str, Attribute)],
+    inputs: &[Option<&T>],
+) -> Result<T, String> {
+    first(as_standard(t, call, (op, OPSET), more, inputs)?)
+}
+
+/// The first of the outputs of an operator.
+fn first(outputs: Vec<Value>) -> Result<T, String> {
+    match outputs.into_iter().next() {
+        Some(Value::Tensor(result)) => Ok(result),
+        _ => Err("the operator gives no tensor".to_owned()),
+    }
+}
+
+/// Placeholder of an output that is not given.
+fn nothing() -> Value {
+    Value::Optional(None)
+}
+
+/// A positive number of an attribute.
+///
+/// # Errors
+/// If it is missing or not positive.
+fn count(call: &Call<'_>, name: &str) -> Result<usize, String> {
+    const MOST: usize = 1 << 24;
+    let given = call.int(name)?.and_then(|value| usize::try_from(value).ok());
+    given
+        .filter(|value| (1..=MOST).contains(value))
+        .ok_or_else(|| format!("attribute {name} is missing or no positive number"))
+}
+
+/// With the channels, which are last, behind the batch.
+fn channels_first(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    let last = x.rank().checked_sub(1).filter(|last| *last > 0).ok_or("there are no channels")?;
+    let axes: Vec<usize> = [0, last].into_iter().chain(1..last).collect();
+    t.permute(x, &axes)
+}
+
+/// With the channels, which are behind the batch, last.
+fn channels_last(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    if x.rank() < 2 {
+        return Err("there are no channels".to_owned());
+    }
+    let axes: Vec<usize> = std::iter::once(0).chain(2..x.rank()).chain([1]).collect();
+    t.permute(x, &axes)
+}

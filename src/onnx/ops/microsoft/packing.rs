@@ -1,0 +1,185 @@
+//! Rows of different lengths without the padding between them.
+
+use super::super::attention::together;
+use super::super::{Call, Outputs, Table, one, several};
+use super::attention::{as_heads, widths};
+use super::count;
+use super::mask::{Lengths, padding};
+use super::scores::{Heads, Scoring, attend};
+use crate::onnx::build::Cut;
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::trace::{T, Tracer};
+
+pub(in crate::onnx::ops) const TABLE: Table = &[
+    ("PackedAttention", |t, call| {
+        let projected = t.matmul(call.tensor(0)?, call.tensor(1)?)?;
+        let projected = t.add(&projected, call.tensor(2)?)?;
+        let whole = projected.shape.last().copied().unwrap_or(0);
+        let widths = widths(call, whole)?;
+        let layout = Layout::new(t, call.tensor(3)?, call.tensor(4)?)?;
+        one(layout.attend(t, call, &projected, (widths, call.optional(5)?))?)
+    }),
+    ("PackedMultiHeadAttention", packed_multi_head),
+    ("RemovePadding", remove),
+    ("RestorePadding", |t, call| {
+        let layout = Layout::of_offsets(t, call.tensor(1)?)?;
+        one(layout.restored(t, call.tensor(0)?)?)
+    }),
+];
+
+/// Where tokens stand in rows with padding.
+struct Layout {
+    batch: usize,
+    length: usize,
+    /// The place of each token, then those of padding.
+    offsets: Vec<usize>,
+    /// Tokens of each row.
+    lengths: Vec<i64>,
+}
+
+impl Layout {
+    fn of_offsets(t: &mut Tracer<'_>, offsets: &T) -> Result<Layout, String> {
+        let [batch, length] = offsets.shape[..] else {
+            return Err(format!("token_offset of shape {:?} has not two axes", offsets.shape));
+        };
+        let offsets: Vec<i64> = t.ints(offsets)?;
+        let offsets = offsets.iter().map(|at| usize::try_from(*at).unwrap_or(usize::MAX));
+        let offsets: Vec<usize> = offsets.collect();
+        if offsets.iter().any(|at| *at >= batch * length) {
+            return Err("token_offset: an offset is outside of the rows".to_owned());
+        }
+        Ok(Layout { batch, length, offsets, lengths: Vec::new() })
+    }
+
+    /// With the sums of the lengths of the rows, `[batch + 1]`.
+    fn new(t: &mut Tracer<'_>, offsets: &T, sums: &T) -> Result<Layout, String> {
+        let mut layout = Layout::of_offsets(t, offsets)?;
+        let sums = t.ints(sums)?;
+        layout.lengths = sums
+            .windows(2)
+            .map(|pair| match pair {
+                [one, two] => two.saturating_sub(*one),
+                _ => 0,
+            })
+            .collect();
+        if layout.lengths.len() != layout.batch {
+            return Err(format!("{} sums of lengths for {} rows", sums.len(), layout.batch));
+        }
+        Ok(layout)
+    }
+
+    /// `[batch, length, width]` with zeros as padding, from `[tokens, width]`.
+    fn restored(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+        let [tokens, width] = x.shape[..] else {
+            return Err(format!("tokens of shape {:?} have not two axes", x.shape));
+        };
+        let mut index = vec![tokens; self.batch * self.length];
+        for (token, place) in self.offsets.iter().take(tokens).enumerate() {
+            index.get_mut(*place).into_iter().for_each(|own| *own = token);
+        }
+        let zeros = t.full(x.elem, vec![1, width], 0.0)?;
+        let all = t.cat(&[x.clone(), zeros], 0)?;
+        let index = t.indices(index.iter().filter_map(|at| i64::try_from(*at).ok()).collect())?;
+        let rows = t.select(&all, 0, &index)?;
+        t.reshape(&rows, &[self.batch, self.length, width])
+    }
+
+    /// The first so many tokens of `[batch, length, width]`.
+    fn removed(&self, t: &mut Tracer<'_>, x: &T, tokens: usize) -> Result<T, String> {
+        let width = x.shape.last().copied().unwrap_or(0);
+        let flat = t.reshape(x, &[self.batch * self.length, width])?;
+        let index = self.offsets.iter().take(tokens).filter_map(|at| i64::try_from(*at).ok());
+        let index = t.indices(index.collect())?;
+        t.select(&flat, 0, &index)
+    }
+
+    /// Attention within each row, on queries, keys and values beside each other.
+    fn attend(
+        &self,
+        t: &mut Tracer<'_>,
+        call: &Call<'_>,
+        projected: &T,
+        (widths, bias): ([usize; 3], Option<&T>),
+    ) -> Result<T, String> {
+        let heads = count(call, "num_heads")?;
+        let tokens = projected.shape.first().copied().unwrap_or(0);
+        let rows = self.restored(t, projected)?;
+        let mut begin = 0;
+        let mut parts = Vec::with_capacity(3);
+        for width in widths {
+            let part = t.narrow(&rows, 2, Cut::range(begin, begin + width))?;
+            parts.push(as_heads(t, &part, heads)?);
+            begin += width;
+        }
+        let [query, key, value] = <[T; 3]>::try_from(parts).map_err(|_| "three parts")?;
+        let ends = Host::ints(Elem::I32, vec![self.batch], self.lengths.clone());
+        let ends = t.constant(ends)?;
+        let lengths =
+            Lengths { batch: self.batch, queries: self.length, past: 0, total: self.length };
+        let filter = call.float_or("mask_filter_value", super::mask::LOWEST)?;
+        let mask = padding(t, &ends, lengths, (query.elem, filter))?;
+        let bias = super::mask::joined(t, Some(mask), bias)?;
+        let scoring = Scoring { scale: call.float_or("scale", 0.0)?, bias, ..Scoring::default() };
+        let attended = attend(t, &Heads { query, key, value }, &scoring)?;
+        let y = together(t, &attended.y)?;
+        self.removed(t, &y, tokens)
+    }
+}
+
+fn packed_multi_head(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let query = call.tensor(0)?;
+    let mut parts = Vec::with_capacity(3);
+    if let [tokens, heads, 3, size] = query.shape[..] {
+        for at in 0..3 {
+            let part = t.narrow(query, 2, Cut::range(at, at + 1))?;
+            parts.push(t.reshape(&part, &[tokens, heads * size])?);
+        }
+    } else {
+        parts = vec![query.clone(), call.tensor(1)?.clone(), call.tensor(2)?.clone()];
+    }
+    let width = |part: &T| part.shape.last().copied().unwrap_or(0);
+    let widths: Vec<usize> = parts.iter().map(width).collect();
+    let widths = <[usize; 3]>::try_from(widths).map_err(|_| "three parts")?;
+    let all = t.cat(&parts, 1)?;
+    let all = super::activation::with_bias(t, &all, call.optional(3)?)?;
+    let layout = Layout::new(t, call.tensor(4)?, call.tensor(5)?)?;
+    one(layout.attend(t, call, &all, (widths, call.optional(6)?))?)
+}
+
+/// Tokens, their places, sums of lengths, and the longest length.
+fn remove(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let [batch, length, _] = x.shape[..] else {
+        return Err(format!("an input of shape {:?} has not three axes", x.shape));
+    };
+    let counts = t.lengths(call.tensor(1)?)?;
+    if counts.len() != batch || counts.iter().any(|count| *count > length) {
+        return Err(format!("{counts:?} tokens in {batch} rows of {length}"));
+    }
+    let place = |inside: bool| {
+        let rows = counts.iter().enumerate();
+        rows.flat_map(move |(row, count)| {
+            let columns = if inside { 0..*count } else { *count..length };
+            columns.map(move |column| row * length + column)
+        })
+    };
+    let offsets: Vec<usize> = place(true).chain(place(false)).collect();
+    let tokens = counts.iter().sum();
+    let numbers = |values: &[usize]| -> Vec<i64> {
+        values.iter().filter_map(|value| i64::try_from(*value).ok()).collect()
+    };
+    let mut sums = vec![0];
+    sums.extend(counts.iter().scan(0, |sum, count| {
+        *sum += count;
+        Some(*sum)
+    }));
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let places = Host::ints(Elem::I32, vec![batch, length], numbers(&offsets));
+    let layout = Layout { batch, length, offsets, lengths: Vec::new() };
+    let packed = layout.removed(t, x, tokens)?;
+    let places = t.constant(places)?;
+    let sums = t.constant(Host::ints(Elem::I32, vec![batch + 1], numbers(&sums)))?;
+    let most = t.constant(Host::ints(Elem::I32, vec![1], numbers(&[most])))?;
+    several([packed, places, sums, most])
+}

@@ -1,0 +1,56 @@
+//! Rotary position embeddings.
+
+use super::super::attention::{together, turned};
+use super::super::{Call, Outputs, Table, one};
+use super::attention::as_heads;
+use super::mask::places;
+use crate::onnx::elem::Elem;
+use crate::onnx::trace::{T, Tracer};
+
+pub(in crate::onnx::ops) const TABLE: Table = &[("RotaryEmbedding", rotary)];
+
+/// Rows of the tables of cosines and sines at positions `[batch or 1, length]`, each
+/// `[batch or 1, 1, length, half]`.
+///
+/// # Errors
+/// If a position is outside of the tables.
+pub(super) fn rows(t: &mut Tracer<'_>, tables: [&T; 2], positions: &T) -> Result<[T; 2], String> {
+    let [batch, length] = positions.shape[..] else {
+        return Err(format!("positions of shape {:?} have not two axes", positions.shape));
+    };
+    let flat = t.reshape(positions, &[batch * length])?;
+    let mut picked = Vec::with_capacity(2);
+    for table in tables {
+        let [most, half] = table.shape[..] else {
+            return Err(format!("a table of shape {:?} has not two axes", table.shape));
+        };
+        let flat = t.places_of(&flat, most)?;
+        let rows = t.select(table, 0, &flat)?;
+        picked.push(t.reshape(&rows, &[batch, 1, length, half])?);
+    }
+    <[T; 2]>::try_from(picked).map_err(|_| "two tables".to_owned())
+}
+
+fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (given, cos, sin) = (call.tensor(0)?, call.tensor(2)?, call.tensor(3)?);
+    let half = cos.shape.last().copied().unwrap_or(0);
+    let heads = match call.int_or("num_heads", 0)? {
+        0 => given.shape.last().copied().unwrap_or(0) / (2 * half).max(1),
+        heads => usize::try_from(heads).unwrap_or(0),
+    };
+    let x = as_heads(t, given, heads)?;
+    let [_, _, length, _] = x.shape[..] else { return Err("four axes".to_owned()) };
+    let positions = t.cast(call.tensor(1)?, Elem::I64)?;
+    let positions = if positions.len() == 1 && positions.rank() < 2 {
+        // The place of the first; the others follow.
+        let first = t.reshape(&positions, &[1, 1])?;
+        let steps = places(t, Elem::I64, length)?;
+        t.add(&first, &steps)?
+    } else {
+        positions
+    };
+    let [cos, sin] = rows(t, [cos, sin], &positions)?;
+    let mixed = call.int_or("interleaved", 0)? != 0;
+    let y = turned(t, &x, &cos, &sin, mixed)?;
+    one(if given.rank() == 3 { together(t, &y)? } else { y })
+}

@@ -1,0 +1,83 @@
+//! Scores of attention and what comes of them.
+
+use super::super::attention::repeated;
+use crate::onnx::build::Cut;
+use crate::onnx::op::{Binary, Op, Unary};
+use crate::onnx::trace::{T, Tracer};
+
+/// Queries, keys and values, each `[batch, heads, length, size]`.
+#[derive(Clone, Debug)]
+pub(super) struct Heads {
+    pub(super) query: T,
+    pub(super) key: T,
+    pub(super) value: T,
+}
+
+/// How scores are made of queries and keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scoring {
+    /// Factor of the products; one over the root of the size of a head where it is 0.
+    pub(super) scale: f64,
+    /// Scores stay below it, by a hyperbolic tangent; 0 for no limit.
+    pub(super) cap: f64,
+    /// What is added to the scores.
+    pub(super) bias: Option<T>,
+    /// One more score for each head, `[1, heads, 1, 1]`, whose share is given to no value.
+    pub(super) sink: Option<T>,
+}
+
+/// The result `[batch, heads, length, size]`, the scores, and their shares.
+pub(super) struct Attended {
+    pub(super) y: T,
+    pub(super) scores: T,
+    pub(super) shares: T,
+}
+
+/// `softmax(cap(query key^T * scale) + bias) value`; heads of keys and values may be shared.
+///
+/// # Errors
+/// If shapes do not fit.
+pub(super) fn attend(
+    t: &mut Tracer<'_>,
+    heads: &Heads,
+    scoring: &Scoring,
+) -> Result<Attended, String> {
+    let [_, count, _, size] = heads.query.shape[..] else {
+        return Err(format!("queries of shape {:?} have not four axes", heads.query.shape));
+    };
+    let (key, value) = (repeated(t, &heads.key, count)?, repeated(t, &heads.value, count)?);
+    let turned = t.swap(&key, 2, 3)?;
+    let product = t.matmul(&heads.query, &turned)?;
+    let scale =
+        if scoring.scale == 0.0 { 1.0 / (size.max(1) as f64).sqrt() } else { scoring.scale };
+    let mut scores = t.scalar(Binary::Mul, &product, scale)?;
+    if scoring.cap > 0.0 {
+        let small = t.scalar(Binary::Div, &scores, scoring.cap)?;
+        let bent = t.unary(Unary::Tanh, &small)?;
+        scores = t.scalar(Binary::Mul, &bent, scoring.cap)?;
+    }
+    if let Some(bias) = &scoring.bias {
+        let sum = t.add(&scores, bias)?;
+        if sum.shape != scores.shape {
+            return Err(format!("a bias of {:?} for scores of {:?}", bias.shape, scores.shape));
+        }
+        scores = sum;
+    }
+    let shares = shares(t, &scores, scoring.sink.as_ref())?;
+    let y = t.matmul(&shares, &value)?;
+    Ok(Attended { y, scores, shares })
+}
+
+/// Softmax along the last axis; a sink is one more element there, whose share is dropped.
+fn shares(t: &mut Tracer<'_>, scores: &T, sink: Option<&T>) -> Result<T, String> {
+    let Some(sink) = sink else {
+        return t.emit(Op::Softmax(3), &[scores], scores.elem, scores.shape.clone());
+    };
+    let [batch, heads, length, total] = scores.shape[..] else {
+        return Err("scores need four axes".to_owned());
+    };
+    let sink = t.expand(sink, &[batch, heads, length, 1])?;
+    let all = t.cat(&[scores.clone(), sink], 3)?;
+    let shares = t.emit(Op::Softmax(3), &[&all], all.elem, all.shape.clone())?;
+    t.narrow(&shares, 3, Cut::range(0, total))
+}
