@@ -89,6 +89,9 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let codes = t.reshape(codes, &[columns, blocks, bytes])?;
     let (codes, word) = packed(t, &codes)?;
+    if !x.elem.is_float() {
+        return Err(format!("an input of {}", x.elem));
+    }
     let scales = t.cast(call.tensor(2)?, Elem::F32)?;
     let scales = t.reshape(&scales, &[columns, blocks])?;
     let zeros = match call.optional(3)? {
@@ -143,6 +146,9 @@ fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T
 /// Rows of a table of codes by indices, as the numbers that they stand for; zeros for indices outside.
 fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (data, index, scales) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    if !index.elem.is_int() || !scales.elem.is_float() {
+        return Err(format!("indices of {} and scales of {}", index.elem, scales.elem));
+    }
     let by = axis(call.int_or("gather_axis", 0)?, data.rank())?;
     let along = axis(call.int_or("quantize_axis", 1)?, data.rank())?;
     let block = block(call, Some(128))?;
