@@ -35,13 +35,19 @@ pub(crate) fn check(
 ) -> Result<(), String> {
     let graph = &file.graph;
     let mut inputs = Vec::new();
+    let path = |at: usize| folder.join(format!("input_{at}.pb"));
     for (at, port) in graph.inputs.iter().enumerate() {
-        let path = folder.join(format!("input_{at}.pb"));
-        if path.exists() {
-            inputs.push(read(&path, port)?);
+        if path(at).exists() {
+            inputs.push(read(&path(at), port)?);
+        } else if port.is_optional() {
+            inputs.push(Item::Nothing);
         }
     }
-    let outputs = run(file, place, inputs)?;
+    let mut given = Vec::new();
+    while path(graph.inputs.len() + given.len()).exists() {
+        given.push(named(&path(graph.inputs.len() + given.len()), &graph.overridable)?);
+    }
+    let outputs = run(file, place, inputs, given)?;
     for (at, (port, found)) in graph.outputs.iter().zip(outputs).enumerate() {
         let path = folder.join(format!("output_{at}.pb"));
         if path.exists() {
@@ -67,7 +73,25 @@ pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<Raw>, Strin
     inputs.collect()
 }
 
-fn run(file: &ModelFile, place: &Place, inputs: Vec<Item>) -> Result<Vec<Item>, String> {
+/// A value in the place of an initialiser, with its name.
+fn named(path: &Path, overridable: &[Port]) -> Result<(String, Item), String> {
+    let bad = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| bad(&error))?;
+    let proto = TensorProto::decode(Bytes::from(bytes)).map_err(|error| bad(&error))?;
+    let name = proto.name.clone().unwrap_or_default();
+    if !overridable.iter().any(|port| port.name == name) {
+        return Err(bad(&format!("the graph has no input '{name}'")));
+    }
+    Ok((name, tensor(&proto)?))
+}
+
+/// `given` are values in the place of initialisers.
+fn run(
+    file: &ModelFile,
+    place: &Place,
+    inputs: Vec<Item>,
+    given: Vec<(String, Item)>,
+) -> Result<Vec<Item>, String> {
     let mut tensors = HashMap::new();
     for (name, raw) in &file.graph.constants {
         tensors.insert(name.clone(), T::of_file(raw)?);
@@ -77,6 +101,11 @@ fn run(file: &ModelFile, place: &Place, inputs: Vec<Item>) -> Result<Vec<Item>, 
     let mut held = Vec::new();
     let values = inputs.into_iter().map(|item| value(&mut t, item, place, &mut held));
     let values = values.collect::<Result<Vec<_>, _>>()?;
+    for (name, item) in given {
+        if let Value::Tensor(input) = value(&mut t, item, place, &mut held)? {
+            tensors.insert(name, input);
+        }
+    }
     let outputs = Compiler { file }.main(&mut t, values, &tensors)?;
     let mut flat = Vec::new();
     outputs.iter().for_each(|output| flatten(output, &mut flat));

@@ -1,14 +1,16 @@
 //! A model that runs: its graph, its constants, and the plans made so far.
 
 use super::compile::{Compiler, panic_text};
+use super::control::stack;
 use super::elem::Elem;
-use super::graph::ModelFile;
+use super::graph::{ModelFile, Port};
 use super::host::Host;
 use super::plan::{Env, Form, Held, Plan, Stop};
 use super::profile::{Profile, Times};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, from_raw};
 use super::trace::{Constants, Limits, T, Tracer, Value};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,8 +18,12 @@ use std::sync::Arc;
 /// Most plans kept; the one used longest ago goes first.
 const PLANS_MAX: usize = 64;
 
-/// Types and shapes of all inputs.
-type Key = Vec<(Elem, Vec<usize>)>;
+/// Types and shapes of all inputs; `None` for one that is left out.
+type Key = Vec<Option<(Elem, Vec<usize>)>>;
+
+/// The inputs of a request: those of the graph in their order, then the initialisers that may be
+/// given ([`super::graph::Graph::overridable`]). `None` for one that is left out.
+type Given<'r> = [Option<&'r Raw>];
 
 /// A loaded model on one device.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ impl Engine {
 
     /// What a run on such inputs costs; `None` if there is no plan for them.
     pub(crate) fn profile(&self, inputs: &[Raw]) -> Option<Profile> {
-        let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
+        let key = key_of(&all(inputs));
         let forms: Vec<Form> = inputs.iter().map(Form::of).collect();
         self.plans.get(&key).map(|(plan, _)| plan.profile(&forms))
     }
@@ -68,7 +74,7 @@ impl Engine {
     /// # Errors
     /// If there is no plan for them, or it fails.
     pub(crate) fn time(&self, inputs: &[Raw], runs: usize) -> Result<Times, String> {
-        let key: Vec<_> = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
+        let key = key_of(&all(inputs));
         let (plan, _) = self.plans.get(&key).ok_or("there is no plan")?;
         let mut times = Times::new();
         for _ in 0..runs {
@@ -81,12 +87,20 @@ impl Engine {
         Ok(times)
     }
 
+    /// Answers for all inputs of the graph.
+    ///
+    /// # Errors
+    /// As [`Engine::run_given`].
+    pub(crate) fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+        self.run_given(&all(inputs))
+    }
+
     /// Answers: with the plan for these shapes, which is made if there is none.
     ///
     /// # Errors
     /// Naming the node and the operator that failed. Panics where a device fails; on the CPU there
     /// is none, and what panics there is an input that the graph cannot take.
-    pub(crate) fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+    pub(crate) fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>, String> {
         if !self.place.host {
             return self.answer(inputs);
         }
@@ -94,15 +108,15 @@ impl Engine {
         answer.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
     }
 
-    fn answer(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
-        inputs.iter().try_for_each(|raw| check_shape(&raw.shape))?;
-        let key: Key = inputs.iter().map(|raw| (raw.elem, raw.shape.clone())).collect();
+    fn answer(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>, String> {
+        inputs.iter().flatten().try_for_each(|raw| check_shape(&raw.shape))?;
+        let key = key_of(inputs);
         self.runs += 1;
         if let Some((plan, used)) = self.plans.get_mut(&key) {
             *used = self.runs;
             let plan = plan.clone();
             let mut env = Env { place: self.place.clone(), values: Vec::new() };
-            for (var, raw) in inputs.iter().enumerate() {
+            for (var, raw) in inputs.iter().flatten().enumerate() {
                 env.set(var, hold(raw, &self.place)?);
             }
             match plan.run(&mut env) {
@@ -135,20 +149,37 @@ impl Engine {
         let named = named.map(|(name, raw)| Ok((name.clone(), input(raw)?)));
         let named = named.collect::<Result<HashMap<_, _>, String>>()?;
         let outputs = Compiler { file: &self.file }.main(&mut t, values, &named)?;
-        let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let outputs = answers(&mut t, &self.file.graph.outputs, outputs)?;
         Ok(t.finish(&outputs, false)?.0)
     }
 
-    fn plan(&mut self, inputs: &[Raw]) -> Result<(Vec<Raw>, Option<Plan>), String> {
-        let mut t = Tracer::new(self.place.clone(), &mut self.constants);
-        let mut values = Vec::with_capacity(inputs.len());
-        for raw in inputs {
-            let held = hold(raw, &self.place)?;
-            values.push(Value::Tensor(t.input(raw.elem, raw.shape.clone(), held)));
+    fn plan(&mut self, inputs: &Given<'_>) -> Result<(Vec<Raw>, Option<Plan>), String> {
+        let graph = &self.file.graph;
+        let (own, more) = inputs.split_at_checked(graph.inputs.len()).unwrap_or((inputs, &[]));
+        if more.len() > graph.overridable.len() {
+            return Err(format!("the graph takes {} inputs", graph.inputs.len()));
         }
-        let compiler = Compiler { file: &self.file };
-        let outputs = compiler.main(&mut t, values, &self.tensors)?;
-        let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let mut t = Tracer::new(self.place.clone(), &mut self.constants);
+        let mut input = |raw: &Raw| {
+            Ok::<T, String>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
+        };
+        let mut values = Vec::with_capacity(graph.inputs.len());
+        let own = own.iter().copied().chain(std::iter::repeat(None));
+        for (port, raw) in graph.inputs.iter().zip(own) {
+            values.push(match raw {
+                Some(raw) => Value::Tensor(input(raw)?),
+                None if port.is_optional() => Value::Optional(None),
+                None => return Err(format!("input '{}' is missing", port.name)),
+            });
+        }
+        let mut tensors = Cow::Borrowed(&self.tensors);
+        for (port, raw) in graph.overridable.iter().zip(more) {
+            if let Some(raw) = raw {
+                tensors.to_mut().insert(port.name.clone(), input(raw)?);
+            }
+        }
+        let outputs = Compiler { file: &self.file }.main(&mut t, values, &tensors)?;
+        let outputs = answers(&mut t, &graph.outputs, outputs)?;
         t.finish(&outputs, true)
     }
 
@@ -163,10 +194,43 @@ impl Engine {
     }
 }
 
-fn tensor(value: Value) -> Result<T, String> {
+fn all(inputs: &[Raw]) -> Vec<Option<&Raw>> {
+    inputs.iter().map(Some).collect()
+}
+
+/// Inputs that are left out behind the last one given make no difference.
+fn key_of(inputs: &Given<'_>) -> Key {
+    let given = inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    let form = |raw: &&Raw| (raw.elem, raw.shape.clone());
+    inputs.iter().take(given).map(|raw| raw.as_ref().map(form)).collect()
+}
+
+/// The outputs as tensors.
+fn answers(t: &mut Tracer<'_>, ports: &[Port], values: Vec<Value>) -> Result<Vec<T>, String> {
+    let both = ports.iter().zip(values);
+    let tensors = both.map(|(port, value)| {
+        tensor(t, port, value).map_err(|error| format!("output '{}': {error}", port.name))
+    });
+    tensors.collect()
+}
+
+/// A value as a tensor: that of an optional value; a sequence along a new first axis, which is
+/// what a list of equal arrays is to `numpy.asarray`.
+fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T, String> {
     match value {
-        Value::Tensor(t) => Ok(t),
-        _ => Err("an output is no tensor".to_owned()),
+        Value::Tensor(tensor) => Ok(tensor),
+        Value::Optional(Some(value)) => tensor(t, port, *value),
+        Value::Optional(None) => Err("it is an optional value that is not there".to_owned()),
+        Value::Sequence(values) => {
+            let parts = values.into_iter().map(|value| tensor(t, port, value));
+            let parts = parts.collect::<Result<Vec<T>, String>>()?;
+            let alike = |(a, b): (&T, &T)| a.elem == b.elem && a.shape == b.shape;
+            if !parts.iter().zip(parts.iter().skip(1)).all(alike) {
+                let what = "a sequence of tensors that differ in type or shape";
+                return Err(format!("{what} cannot be answered; concatenate them in the graph"));
+            }
+            stack(t, &parts, 0, port.elem.unwrap_or(Elem::F32))
+        }
     }
 }
 

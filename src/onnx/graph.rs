@@ -1,9 +1,10 @@
 //! The graph of an ONNX file, checked and in an order in which it can be computed.
 
 use super::elem::Elem;
+use super::maps;
 use super::proto::{
-    AttributeProto, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto,
-    TypeValue, ValueInfoProto,
+    AttributeProto, DimensionProto, DimensionValue, FunctionProto, GraphProto, ModelProto,
+    NodeProto, TensorProto, TensorTypeProto, TypeValue, ValueInfoProto,
 };
 use super::raw::{Beside, Raw};
 use super::source::Source;
@@ -14,6 +15,14 @@ use std::sync::Arc;
 
 /// Newest version of the operator set that is known.
 const OPSET_MAX: i64 = 27;
+
+/// First version of the format whose initialisers need not be inputs. In older files all of them
+/// are, and none is meant to be given (as in ONNX Runtime).
+const IR_OVERRIDABLE: i64 = 4;
+
+/// Names of dimensions that exporters write for a length that they do not know: two of them are
+/// not the same length.
+const NAMELESS: [&str; 4] = ["", "?", "None", "-1"];
 
 /// A whole file.
 #[derive(Debug)]
@@ -29,6 +38,8 @@ pub(crate) struct ModelFile {
 #[derive(Debug)]
 pub(crate) struct Graph {
     pub(crate) inputs: Vec<Port>,
+    /// Initialisers that are listed as inputs: a request may give a value in their place.
+    pub(crate) overridable: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     /// Each comes after those that it depends on.
     pub(crate) nodes: Vec<Node>,
@@ -40,10 +51,19 @@ pub(crate) struct Graph {
 pub(crate) struct Port {
     pub(crate) name: String,
     pub(crate) sort: Sort,
-    /// `None` for what is no tensor, or not said.
+    /// That of the tensors of a sequence or an optional value; `None` where the file does not say
+    /// it.
     pub(crate) elem: Option<Elem>,
-    /// `None` where the file does not say it.
+    /// Those of the tensors of a sequence or an optional value; `None` where the file does not say
+    /// them.
     pub(crate) dims: Option<Vec<Dim>>,
+}
+
+impl Port {
+    /// Whether a request may leave it out, by its own type.
+    pub(crate) fn is_optional(&self) -> bool {
+        matches!(self.sort, Sort::OptionalTensor | Sort::OptionalSequence)
+    }
 }
 
 /// What a name stands for.
@@ -121,7 +141,10 @@ impl ModelFile {
         let graph = proto.graph.ok_or("is no ONNX file: it has no graph")?;
         let reader = Reader { opsets, files };
         let outer = BTreeSet::new();
-        let graph = reader.graph(graph, &outer)?;
+        let mut graph = reader.graph(graph, &outer)?;
+        if proto.ir_version.unwrap_or(0) < IR_OVERRIDABLE {
+            graph.overridable.clear();
+        }
         let opset = reader.opsets.get("").copied().unwrap_or(1);
         let mut functions = HashMap::new();
         for function in proto.functions {
@@ -190,20 +213,21 @@ impl Reader<'_> {
             constants.push((name, Arc::new(dense)));
         }
         let known: HashSet<&String> = constants.iter().map(|(name, _)| name).collect();
-        let inputs = ports(proto.input)?;
-        // Old files list initialisers among the inputs, as defaults.
-        let inputs: Vec<Port> =
-            inputs.into_iter().filter(|port| !known.contains(&port.name)).collect();
+        let (overridable, mut inputs): (Vec<Port>, Vec<Port>) =
+            ports(proto.input)?.into_iter().partition(|port| known.contains(&port.name));
         let mut names: BTreeSet<String> = outer.clone();
         names.extend(inputs.iter().map(|port| port.name.clone()));
         names.extend(constants.iter().map(|(name, _)| name.clone()));
         let nodes = self.nodes(proto.node, &names)?;
         names.extend(nodes.iter().flat_map(|node| node.outputs.clone()));
-        let outputs = ports(proto.output)?;
+        let mut outputs = ports(proto.output)?;
+        maps::outputs_as_tensors(&mut outputs, &nodes);
+        let shapeless = inputs.iter_mut().filter(|port| port.dims.is_none());
+        shapeless.for_each(|port| maps::input_as_tensor(port, &nodes));
         if let Some(port) = outputs.iter().find(|port| !names.contains(&port.name)) {
             return Err(format!("output '{}' is computed by no node", port.name));
         }
-        Ok(Graph { inputs, outputs, nodes, constants })
+        Ok(Graph { inputs, overridable, outputs, nodes, constants })
     }
 
     fn tensor(&self, name: &str, proto: &TensorProto) -> Result<Arc<Raw>, String> {
@@ -378,7 +402,12 @@ fn port(info: ValueInfoProto) -> Result<Port, String> {
     let name = info.name.unwrap_or_default();
     let value = info.kind.and_then(|kind| kind.value);
     let sort = sort_of(value.as_ref());
-    let Some(TypeValue::Tensor(tensor)) = value else {
+    // A map is given as its values.
+    let (value, is_map) = match value {
+        Some(TypeValue::Map(map)) => (map.value_type.and_then(|kind| kind.value), true),
+        value => (value, false),
+    };
+    let Some(tensor) = value.and_then(tensor_of) else {
         return Ok(Port { name, sort, elem: None, dims: None });
     };
     let elem = match tensor.elem_type {
@@ -387,18 +416,31 @@ fn port(info: ValueInfoProto) -> Result<Port, String> {
             Some(Elem::from_onnx(number).map_err(|error| format!("'{name}': {error}"))?)
         }
     };
-    let dims = tensor.shape.map(|shape| {
-        let dims = shape.dim.into_iter().map(|dim| match dim.value {
-            // Exporters write 0 and -1 for what they do not know.
-            Some(DimensionValue::Value(length)) if length > 0 => {
-                usize::try_from(length).map_or(Dim::Unknown, Dim::Fixed)
-            }
-            Some(DimensionValue::Name(name)) if !name.is_empty() && name != "?" => Dim::Named(name),
-            _ => Dim::Unknown,
-        });
-        dims.collect::<Vec<_>>()
-    });
+    let dims = tensor.shape.map(|shape| shape.dim.into_iter().map(dim).collect::<Vec<_>>());
+    let dims = dims.filter(|_| !is_map);
     Ok(Port { name, sort, elem, dims })
+}
+
+fn dim(proto: DimensionProto) -> Dim {
+    match proto.value {
+        // Exporters write 0 and -1 for what they do not know.
+        Some(DimensionValue::Value(length)) if length > 0 => {
+            usize::try_from(length).map_or(Dim::Unknown, Dim::Fixed)
+        }
+        Some(DimensionValue::Name(name)) if !NAMELESS.contains(&name.as_str()) => Dim::Named(name),
+        _ => Dim::Unknown,
+    }
+}
+
+/// The tensor type inside of a sequence or an optional value.
+fn tensor_of(value: TypeValue) -> Option<TensorTypeProto> {
+    match value {
+        TypeValue::Tensor(tensor) => Some(tensor),
+        TypeValue::Sequence(inner) | TypeValue::Optional(inner) => {
+            inner.elem_type.and_then(|kind| kind.value).and_then(tensor_of)
+        }
+        TypeValue::Map(_) => None,
+    }
 }
 
 fn sort_of(value: Option<&TypeValue>) -> Sort {

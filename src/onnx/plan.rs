@@ -1,8 +1,9 @@
 //! A plan: the steps that answer requests of one set of shapes.
 
+use super::cells::Cells;
 use super::elem::Elem;
 use super::host::Host;
-use super::op::{HostOp, Op};
+use super::op::{HostOp, HostRun, Op};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
 use std::sync::Arc;
@@ -153,26 +154,53 @@ impl Env {
     }
 
     fn host_step(&mut self, step: &Step, host: &HostOp) -> Result<(), String> {
-        let mut inputs = Vec::with_capacity(step.args.len());
-        for (arg, form) in step.args.iter().zip(&step.forms) {
-            inputs.push(match arg {
-                Arg::Host(host) => (**host).clone(),
-                Arg::Var(var) => self.read(*var, form)?,
-                Arg::Constant(tensor) => {
-                    Host::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)?
-                }
-            });
-        }
-        let results = (host.run)(&inputs)?;
-        for ((var, form), result) in step.outputs.iter().zip(results) {
-            if self::form(&result) != *form {
-                let found = self::form(&result);
+        let held: Vec<(Form, Held)> = match &host.run {
+            HostRun::Wide(run) => {
+                let inputs = self.wide_args(step)?;
+                let results = run(&inputs)?.into_iter();
+                let hold = |result: Host| Ok((form(&result), self.hold(result)?));
+                results.map(hold).collect::<Result<_, String>>()?
+            }
+            HostRun::Native(run) => {
+                let inputs = self.native_args(step)?;
+                let results = run(&inputs)?.into_iter();
+                let hold = |result: Cells| Ok((result.form(), result.hold(&self.place)?));
+                results.map(hold).collect::<Result<_, String>>()?
+            }
+        };
+        for ((var, form), (found, held)) in step.outputs.iter().zip(held) {
+            if found != *form {
                 return Err(format!("{}: gave {found:?}, not {form:?}", host.name));
             }
-            let held = self.hold(result)?;
             self.set(*var, held);
         }
         Ok(())
+    }
+
+    fn wide_args(&self, step: &Step) -> Result<Vec<Host>, String> {
+        let arg = |(arg, form): (&Arg, &Form)| match arg {
+            Arg::Host(host) => Ok((**host).clone()),
+            Arg::Var(var) => self.read(*var, form),
+            Arg::Constant(tensor) => {
+                Host::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)
+            }
+        };
+        step.args.iter().zip(&step.forms).map(arg).collect()
+    }
+
+    fn native_args(&self, step: &Step) -> Result<Vec<Cells>, String> {
+        let of = |tensor: &Tensor, form: &Form| {
+            Ok(Cells::of_data(form.elem, form.shape.clone(), tensor.clone().read()?))
+        };
+        let arg = |(arg, form): (&Arg, &Form)| match arg {
+            Arg::Host(host) => Cells::of_host(host.clone()),
+            Arg::Constant(tensor) => of(tensor, form),
+            Arg::Var(var) => match self.get(*var)? {
+                Held::Text(host) => Cells::of_host(host.clone()),
+                Held::Tensor(tensor) => of(tensor, form),
+            },
+        };
+        step.args.iter().zip(&step.forms).map(arg).collect()
     }
 
     /// Puts a tensor of the host where this place's tensors are.

@@ -100,7 +100,7 @@ pub(crate) struct ValueInfoProto {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TypeProto {
-    #[prost(oneof = "TypeValue", tags = "1, 4, 9")]
+    #[prost(oneof = "TypeValue", tags = "1, 4, 5, 9")]
     pub(crate) value: Option<TypeValue>,
 }
 
@@ -110,6 +110,8 @@ pub(crate) enum TypeValue {
     Tensor(TensorTypeProto),
     #[prost(message, tag = "4")]
     Sequence(Box<ElementTypeProto>),
+    #[prost(message, tag = "5")]
+    Map(Box<MapTypeProto>),
     #[prost(message, tag = "9")]
     Optional(Box<ElementTypeProto>),
 }
@@ -120,6 +122,13 @@ pub(crate) struct TensorTypeProto {
     pub(crate) elem_type: Option<i32>,
     #[prost(message, optional, tag = "2")]
     pub(crate) shape: Option<TensorShapeProto>,
+}
+
+/// Values by key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MapTypeProto {
+    #[prost(message, optional, boxed, tag = "2")]
+    pub(crate) value_type: Option<Box<TypeProto>>,
 }
 
 /// What a sequence or an optional holds.

@@ -7,12 +7,13 @@
 use super::draft::{Draft, Line};
 use super::elem::{Elem, Kind};
 use super::host::Host;
-use super::op::{HostOp, Op};
+use super::op::{HostOp, HostRun, Op};
 use super::plan::{Arg, Env, Form, Held, Item, Output, Plan, Step, Stop};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, at_least_1d, to_data};
 use super::value::{Constant, Slot};
 use burn::tensor::DType;
+use std::any::Any;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,7 +55,12 @@ pub(crate) struct Constants {
     files: HashMap<usize, T>,
     numbers: HashMap<(Elem, u64), T>,
     folds: HashMap<(String, Vec<u64>), T>,
+    /// Made from the attributes of nodes, by where those are in the file's graph.
+    pub(super) kept: HashMap<usize, Kept>,
 }
+
+/// Whatever an operator makes of its attributes.
+pub(super) type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Constants {
     pub(crate) fn new(limits: Limits) -> Constants {
@@ -69,7 +75,7 @@ type Run<'r> = &'r dyn Fn(&[Host]) -> Result<Vec<Host>, String>;
 #[derive(Debug)]
 pub(crate) struct Tracer<'a> {
     host: Place,
-    constants: &'a mut Constants,
+    pub(super) constants: &'a mut Constants,
     env: Env,
     lines: Vec<Line>,
     vars: usize,
@@ -390,7 +396,17 @@ impl<'a> Tracer<'a> {
         if inputs.iter().all(|input| input.is_constant()) {
             return self.host_now(inputs, &run);
         }
-        let op = Op::Host(HostOp { name, run: Arc::new(run) });
+        let op = Op::Host(HostOp { name, run: HostRun::Wide(Arc::new(run)) });
+        self.push_host(op, inputs, outputs)
+    }
+
+    /// A step of the host, and its results.
+    pub(super) fn push_host(
+        &mut self,
+        op: Op,
+        inputs: &[&T],
+        outputs: &[(Elem, Vec<usize>)],
+    ) -> Result<Vec<T>, String> {
         let forms = outputs.iter().map(|(elem, shape)| Form { elem: *elem, shape: shape.clone() });
         let forms: Vec<Form> = forms.collect();
         let vars = self.push(op, inputs, forms.clone())?;

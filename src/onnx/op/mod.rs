@@ -8,6 +8,7 @@ mod module;
 mod packed;
 mod reduce;
 
+use super::cells::Cells;
 use super::elem::Kind;
 use super::host::Host;
 use super::tensor::{Tensor, at_least_1d};
@@ -117,14 +118,24 @@ pub(crate) struct Window {
     pub(crate) groups: usize,
 }
 
-type HostFn = dyn Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync;
+type WideFn = dyn Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync;
+type NativeFn = dyn Fn(&[Cells]) -> Result<Vec<Cells>, String> + Send + Sync;
+
+/// How a function of the host gets its tensors.
+#[derive(Clone)]
+pub(crate) enum HostRun {
+    /// Widened to 64 bits.
+    Wide(Arc<WideFn>),
+    /// In the types that they have.
+    Native(Arc<NativeFn>),
+}
 
 /// A function of the host in the middle of a plan: what it takes is read back, what it gives is
 /// uploaded.
 #[derive(Clone)]
 pub(crate) struct HostOp {
     pub(crate) name: &'static str,
-    pub(crate) run: Arc<HostFn>,
+    pub(crate) run: HostRun,
 }
 
 impl fmt::Debug for HostOp {

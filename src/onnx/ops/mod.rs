@@ -28,6 +28,7 @@ mod sequence;
 mod shape;
 mod signal;
 mod text;
+mod tf_idf;
 mod training;
 mod window;
 
@@ -70,8 +71,14 @@ const TABLES: &[(&str, Table)] = &[
     ("", shape::TABLE),
     ("", signal::TABLE),
     ("", text::TABLE),
-    ("ai.onnx.ml", ml::TABLE),
+    ("", tf_idf::TABLE),
+    ("ai.onnx.ml", ml::encode::TABLE),
+    ("ai.onnx.ml", ml::features::TABLE),
+    ("ai.onnx.ml", ml::linear::TABLE),
+    ("ai.onnx.ml", ml::svm::TABLE),
+    ("ai.onnx.ml", ml::trees::TABLE),
     ("ai.onnx.preview.training", training::TABLE),
+    ("com.microsoft", ml::tokenizer::TABLE),
 ];
 
 /// Finds an operator.

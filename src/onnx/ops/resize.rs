@@ -98,11 +98,11 @@ fn lengths(
         axes.iter().filter_map(|at| x.shape.get(*at)).map(|length| *length as f64).collect();
     let wrong = || format!("scales or sizes for {} axes", axes.len());
     let length = |value: f64| {
-        let fits = (1.0..=LENGTH_MAX).contains(&value);
+        let fits = (0.0..=LENGTH_MAX).contains(&value);
         if fits { Ok(value as usize) } else { Err(format!("an axis of {value} elements")) }
     };
     if let Some(sizes) = sizes {
-        if sizes.len() != from.len() || from.contains(&0.0) {
+        if sizes.len() != from.len() {
             return Err(wrong());
         }
         let ratios = sizes.iter().zip(&from).map(|(size, from)| *size as f64 / from);
@@ -119,7 +119,9 @@ fn lengths(
         return sizes.iter().zip(&from).map(one).collect();
     }
     let scales = scales.filter(|scales| scales.len() == from.len()).ok_or_else(wrong)?;
-    let one = |(scale, from): (&f64, &f64)| Ok((length((scale * from).floor())?, *scale));
+    // In 32 bits, as exporters and ONNX Runtime compute it: 11 x (9/11) is 9, not 8.
+    let product = |scale: f64, from: f64| f64::from(scale as f32 * from as f32);
+    let one = |(scale, from): (&f64, &f64)| Ok((length(product(*scale, *from).floor())?, *scale));
     scales.iter().zip(&from).map(one).collect()
 }
 
@@ -160,6 +162,18 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
     let changed = |along: &&Along| {
         along.from != along.to || along.scale != 1.0 || rule.places == "tf_crop_and_resize"
     };
+    if along.iter().any(|one| one.to == 0) {
+        let mut shape = x.shape.clone();
+        for one in along {
+            if let Some(length) = shape.get_mut(one.axis) {
+                *length = one.to;
+            }
+        }
+        return t.constant(Host::numbers(x.elem, shape, vec![]));
+    }
+    if let Some(axis) = along.iter().find(|one| one.from == 0).map(|one| one.axis) {
+        return Err(format!("axis {axis} has no elements"));
+    }
     if let Some(done) = whole_numbers(t, x, along, rule)? {
         return Ok(done);
     }

@@ -5,17 +5,13 @@ use super::{Call, Outputs, Table, several};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::trace::Tracer;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Most bytes of words joined: each node could make them twice as long.
 const TEXT_MAX: usize = 1 << 28;
 
-pub(super) const TABLE: Table = &[
-    ("StringConcat", concat),
-    ("StringNormalizer", normalise),
-    ("StringSplit", split),
-    ("TfIdfVectorizer", tf_idf),
-];
+pub(super) const TABLE: Table =
+    &[("StringConcat", concat), ("StringNormalizer", normalise), ("StringSplit", split)];
 
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
@@ -90,18 +86,20 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let case = call.text("case_change_action")?.unwrap_or("NONE").to_owned();
     let strict = call.int_or("is_case_sensitive", 0)? != 0;
+    // Words are compared in the case that they become, in lower case if they stay as they are.
+    let upper = case == "UPPER";
+    let comparable = move |word: &str| {
+        if strict { word.to_owned() } else { in_case(word, upper) }
+    };
     let stopped = call.texts("stopwords")?.unwrap_or_default();
+    let stopped: HashSet<String> = stopped.iter().map(|word| comparable(word)).collect();
     let two = x.rank() == 2;
     let run = move |inputs: &[Host]| {
-        let same = |a: &str, b: &str| {
-            if strict { a == b } else { a.to_lowercase() == b.to_lowercase() }
-        };
         let words = inputs.first().ok_or("no input")?.to_text().iter();
-        let kept = words.filter(|word| !stopped.iter().any(|stop| same(word, stop)));
+        let kept = words.filter(|word| stopped.is_empty() || !stopped.contains(&comparable(word)));
         let mut kept: Vec<String> = kept
             .map(|word| match case.as_str() {
-                "LOWER" => word.to_lowercase(),
-                "UPPER" => word.to_uppercase(),
+                "LOWER" | "UPPER" => in_case(word, upper),
                 _ => word.clone(),
             })
             .collect();
@@ -114,104 +112,18 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(t.host_now(&[x], &run)?)
 }
 
-/// Counts of n-grams, with gaps between their elements (ONNX operator TfIdfVectorizer).
-fn tf_idf(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let x = call.tensor(0)?;
-    let length = |name: &str| -> Result<usize, String> {
-        let value = call.int(name)?.ok_or_else(|| format!("{name} is missing"))?;
-        usize::try_from(value).map_err(|_| format!("{name} {value}"))
-    };
-    let (least, most) = (length("min_gram_length")?, length("max_gram_length")?);
-    let skips = length("max_skip_count")?;
-    let pool = grams(call, most)?;
-    let columns = call.ints("ngram_indexes")?.ok_or("ngram_indexes are missing")?.to_vec();
-    let width = columns
-        .iter()
-        .max()
-        .map_or(0, |most| usize::try_from(*most).unwrap_or(0).saturating_add(1));
-    let weights = call.floats("weights")?.map(<[f32]>::to_vec);
-    let mode = call.text("mode")?.unwrap_or("TF").to_owned();
-    let row = x.shape.last().copied().unwrap_or(0);
-    // Nothing longer than a row is in one.
-    let (most, skips) = (most.min(row), skips.min(row));
-    let mut shape = x.shape.clone();
-    shape.pop();
-    let rows: usize = shape.iter().product();
-    shape.push(width);
-    let form = (Elem::F32, shape.clone());
-    let run = move |inputs: &[Host]| {
-        let words = tokens(inputs.first().ok_or("no input")?);
-        let mut counts = vec![0.0f64; rows * width];
-        for (at, words) in words.chunks(row.max(1)).take(rows).enumerate() {
-            for n in least.max(1)..=most {
-                let gaps = if n == 1 { 0 } else { skips };
-                for gap in 0..=gaps {
-                    let reach = (n - 1) * (gap + 1) + 1;
-                    for start in 0..(words.len() + 1).saturating_sub(reach) {
-                        let gram: Vec<String> =
-                            words.iter().skip(start).step_by(gap + 1).take(n).cloned().collect();
-                        let column = pool.get(&gram).and_then(|number| columns.get(*number));
-                        let column = column.and_then(|column| usize::try_from(*column).ok());
-                        if let Some(cell) = column.and_then(|c| counts.get_mut(at * width + c)) {
-                            *cell += 1.0;
-                        }
-                    }
-                }
-            }
+/// A word in upper or lower case, character by character, as C's `towupper` and `towlower` give
+/// it: none becomes two, and what is around it does not matter.
+fn in_case(word: &str, upper: bool) -> String {
+    let one = |c: char| {
+        let mut cased = c.to_uppercase();
+        match (cased.next(), cased.next()) {
+            (Some(cased), None) => cased,
+            _ => c,
         }
-        weigh(&mut counts, width, &mode, &columns, weights.as_deref());
-        Ok(vec![Host::floats(Elem::F32, shape.clone(), counts)])
     };
-    several(t.host_op("tf_idf", &[x], &[form], run)?)
-}
-
-/// Numbers and words alike as words.
-fn tokens(host: &Host) -> Vec<String> {
-    match host.elem {
-        Elem::Text => host.to_text().to_vec(),
-        _ => host.to_i64().iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// The n-grams that are counted, with their numbers.
-fn grams(call: &Call<'_>, most: usize) -> Result<HashMap<Vec<String>, usize>, String> {
-    let pool: Vec<String> = match (call.texts("pool_strings")?, call.ints("pool_int64s")?) {
-        (Some(words), _) => words,
-        (None, Some(numbers)) => numbers.iter().map(ToString::to_string).collect(),
-        (None, None) => return Err("there is no pool".to_owned()),
-    };
-    let starts = call.ints("ngram_counts")?.ok_or("ngram_counts are missing")?;
-    let mut all = HashMap::new();
-    for (at, start) in starts.iter().enumerate().take(most) {
-        let begin = usize::try_from(*start).unwrap_or(usize::MAX);
-        let end = starts.get(at + 1).and_then(|end| usize::try_from(*end).ok());
-        let part = pool.get(begin..end.unwrap_or(pool.len())).ok_or("ngram_counts are wrong")?;
-        for gram in part.chunks_exact(at + 1) {
-            let number = all.len();
-            all.insert(gram.to_vec(), number);
-        }
-    }
-    Ok(all)
-}
-
-fn weigh(counts: &mut [f64], width: usize, mode: &str, columns: &[i64], weights: Option<&[f32]>) {
-    let weight = |column: usize| {
-        let number = columns.iter().position(|own| usize::try_from(*own) == Ok(column));
-        let weight = number.and_then(|number| weights.and_then(|weights| weights.get(number)));
-        weight.map_or(1.0, |weight| f64::from(*weight))
-    };
-    for (at, count) in counts.iter_mut().enumerate() {
-        let weight = weight(at % width.max(1));
-        *count = match mode {
-            "IDF" => {
-                if *count > 0.0 {
-                    weight
-                } else {
-                    0.0
-                }
-            }
-            "TFIDF" => *count * weight,
-            _ => *count,
-        };
+    match upper {
+        true => word.chars().map(one).collect(),
+        false => word.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect(),
     }
 }

@@ -1,0 +1,239 @@
+//! Categories as numbers and numbers as categories.
+
+use super::ints;
+use crate::onnx::cells::Cells;
+use crate::onnx::elem::{Elem, Kind};
+use crate::onnx::host::{Data, Host};
+use crate::onnx::ops::{Call, Outputs, Table, several};
+use crate::onnx::tensor::{Place, to_data};
+use crate::onnx::trace::Tracer;
+use std::collections::HashMap;
+
+pub(in crate::onnx::ops) const TABLE: Table = &[
+    ("CategoryMapper", |t, call| encode(t, call, mapper)),
+    ("LabelEncoder", |t, call| encode(t, call, encoder)),
+    ("OneHotEncoder", one_hot),
+];
+
+/// Places by key.
+#[derive(Debug)]
+enum Keys {
+    Words(HashMap<String, usize>),
+    Integers(HashMap<i64, usize>),
+    /// By their bits; all that are no numbers are one key.
+    Floats(HashMap<u64, usize>),
+}
+
+fn bits(value: f64) -> u64 {
+    if value.is_nan() {
+        return f64::NAN.to_bits();
+    }
+    // Zero has two patterns of bits.
+    (value + 0.0).to_bits()
+}
+
+fn places<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
+    let mut places = HashMap::new();
+    for (at, key) in keys.enumerate() {
+        places.entry(key).or_insert(at);
+    }
+    places
+}
+
+impl Keys {
+    fn new(keys: &Host) -> Keys {
+        match &keys.data {
+            Data::Text(words) => Keys::Words(places(words.iter().cloned())),
+            Data::Int(numbers) => Keys::Integers(places(numbers.iter().copied())),
+            Data::Float(numbers) => Keys::Floats(places(numbers.iter().copied().map(bits))),
+        }
+    }
+
+    /// The places of a tensor's elements; `None` for those that are no keys.
+    fn find(&self, cells: &Cells) -> Result<Vec<Option<usize>>, String> {
+        Ok(match self {
+            Keys::Words(keys) => {
+                let find = |word: &String| keys.get(word).copied();
+                cells.to_words().iter().map(find).collect()
+            }
+            Keys::Integers(keys) => {
+                let find = |number: &i64| keys.get(number).copied();
+                cells.to_integers()?.iter().map(find).collect()
+            }
+            Keys::Floats(keys) => {
+                let find = |number: &f64| keys.get(&bits(*number)).copied();
+                cells.to_doubles()?.iter().map(find).collect()
+            }
+        })
+    }
+
+    /// Whether elements of this type can be looked up.
+    fn takes(&self, elem: Elem) -> bool {
+        match self {
+            Keys::Words(_) => elem == Elem::Text,
+            Keys::Integers(_) | Keys::Floats(_) => elem != Elem::Text,
+        }
+    }
+}
+
+/// Values by key, and one for keys that are not there.
+#[derive(Debug)]
+struct Encoder {
+    keys: Keys,
+    elem: Elem,
+    values: Data,
+    default: Data,
+}
+
+impl Encoder {
+    fn new(keys: &Host, values: Host, default: Host) -> Result<Encoder, String> {
+        if keys.len() != values.len() {
+            return Err(format!("{} keys for {} values", keys.len(), values.len()));
+        }
+        if values.elem.kind() != default.elem.kind() || default.len() == 0 {
+            return Err(format!("values of {}, but a default of {}", values.elem, default.elem));
+        }
+        let keys = Keys::new(keys);
+        Ok(Encoder { keys, elem: values.elem, values: values.data, default: default.data })
+    }
+
+    fn run(&self, x: &Cells) -> Result<Cells, String> {
+        let found = self.keys.find(x)?;
+        let data = match (&self.values, &self.default) {
+            (Data::Text(all), Data::Text(none)) => {
+                return Ok(Cells::words(x.shape.clone(), picked(&found, all, none)));
+            }
+            (Data::Int(all), Data::Int(none)) => Data::Int(picked(&found, all, none)),
+            (Data::Float(all), Data::Float(none)) => Data::Float(picked(&found, all, none)),
+            _ => return Err("values and default differ in type".to_owned()),
+        };
+        let host = Host { elem: self.elem, shape: x.shape.clone(), data };
+        Ok(Cells::of_data(self.elem, x.shape.clone(), to_data(&host, &Place::host())?))
+    }
+}
+
+fn picked<V: Clone + Default>(found: &[Option<usize>], all: &[V], none: &[V]) -> Vec<V> {
+    let value = |at: &Option<usize>| {
+        let found = at.and_then(|at| all.get(at)).or(none.first());
+        found.cloned().unwrap_or_default()
+    };
+    found.iter().map(value).collect()
+}
+
+/// An operator that looks each element up by itself.
+fn encode(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    read: fn(&Call<'_>, Elem) -> Result<Encoder, String>,
+) -> Outputs {
+    let x = call.tensor(0)?;
+    let encoder = t.kept(call, || read(call, x.elem))?;
+    if !encoder.keys.takes(x.elem) {
+        return Err(format!("an input of {} for keys of another type", x.elem));
+    }
+    let form = (encoder.elem, x.shape.clone());
+    let run = move |inputs: &[Cells]| Ok(vec![encoder.run(inputs.first().ok_or("no input")?)?]);
+    several(t.native_op("encode", &[x], &[form], run)?)
+}
+
+fn words(words: Vec<String>) -> Host {
+    Host::text(vec![words.len()], words)
+}
+
+fn integers(numbers: Vec<i64>) -> Host {
+    Host::ints(Elem::I64, vec![numbers.len()], numbers)
+}
+
+/// Numbers for words, or words for numbers, as the input asks for.
+fn either_way(
+    call: &Call<'_>,
+    elem: Elem,
+    (names, numbers): (Vec<String>, Vec<i64>),
+) -> Result<Encoder, String> {
+    // Of equal keys, ONNX Runtime takes the last one here.
+    let turned = |mut names: Vec<String>, mut numbers: Vec<i64>| {
+        names.reverse();
+        numbers.reverse();
+        (words(names), integers(numbers))
+    };
+    let (names, numbers) = turned(names, numbers);
+    if elem == Elem::Text {
+        return Encoder::new(&names, numbers, integers(vec![call.int_or("default_int64", -1)?]));
+    }
+    let default = call.text("default_string")?.unwrap_or("_Unused").to_owned();
+    Encoder::new(&numbers, names, words(vec![default]))
+}
+
+fn mapper(call: &Call<'_>, elem: Elem) -> Result<Encoder, String> {
+    let names = call.texts("cats_strings")?.unwrap_or_default();
+    either_way(call, elem, (names, ints(call, "cats_int64s")?.to_vec()))
+}
+
+fn encoder(call: &Call<'_>, elem: Elem) -> Result<Encoder, String> {
+    // Version 1 numbers the classes.
+    if let Some(names) = call.texts("classes_strings")? {
+        let numbers = (0..names.len()).map(|at| i64::try_from(at).unwrap_or(i64::MAX)).collect();
+        return either_way(call, elem, (names, numbers));
+    }
+    let (keys, values) = (column(call, "keys")?, column(call, "values")?);
+    let default = default(call, values.elem)?;
+    Encoder::new(&keys, values, default)
+}
+
+/// Keys or values of a table, from whichever attribute has them.
+fn column(call: &Call<'_>, side: &str) -> Result<Host, String> {
+    if let Some(names) = call.texts(&format!("{side}_strings"))? {
+        return Ok(words(names));
+    }
+    if let Some(numbers) = call.ints(&format!("{side}_int64s"))? {
+        return Ok(integers(numbers.to_vec()));
+    }
+    if let Some(numbers) = call.floats(&format!("{side}_floats"))? {
+        let numbers: Vec<f64> = numbers.iter().map(|number| f64::from(*number)).collect();
+        return Ok(Host::floats(Elem::F32, vec![numbers.len()], numbers));
+    }
+    let raw = call.raw(&format!("{side}_tensor"))?;
+    raw.map(|raw| Host::from_raw(raw)).ok_or_else(|| format!("there are no {side}"))
+}
+
+/// The value of keys that are not in the table.
+fn default(call: &Call<'_>, elem: Elem) -> Result<Host, String> {
+    if let Some(raw) = call.raw("default_tensor")? {
+        return Ok(Host::from_raw(raw));
+    }
+    Ok(match elem.kind() {
+        Kind::Text => words(vec![call.text("default_string")?.unwrap_or("_Unused").to_owned()]),
+        Kind::Float => Host::floats(elem, vec![1], vec![call.float_or("default_float", -0.0)?]),
+        _ => Host::ints(elem, vec![1], vec![call.int_or("default_int64", -1)?]),
+    })
+}
+
+/// A column for each category: 1 where the element is it. Floats are looked up as integers.
+fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let (names, numbers) = (call.texts("cats_strings")?, ints(call, "cats_int64s")?);
+    let (keys, width) = match names.filter(|names| !names.is_empty()) {
+        Some(names) => (t.kept(call, || Ok(Keys::new(&words(names.clone()))))?, names.len()),
+        None => (t.kept(call, || Ok(Keys::new(&integers(numbers.to_vec()))))?, numbers.len()),
+    };
+    if width == 0 || !keys.takes(x.elem) {
+        return Err(format!("an input of {}, but the categories are of another type", x.elem));
+    }
+    let unknown_is_none = call.int_or("zeros", 1)? != 0;
+    let mut shape = x.shape.clone();
+    shape.push(width);
+    let form = (Elem::F32, shape.clone());
+    let run = move |inputs: &[Cells]| {
+        let found = keys.find(inputs.first().ok_or("no input")?)?;
+        let mut all = vec![0.0f32; found.len() * width];
+        for (row, at) in all.chunks_exact_mut(width).zip(found) {
+            match at.and_then(|at| row.get_mut(at)) {
+                Some(cell) => *cell = 1.0,
+                None if unknown_is_none => {}
+                None => return Err("an element is none of the categories".to_owned()),
+            }
+        }
+        Ok(vec![Cells::singles(shape.clone(), all)])
+    };
+    several(t.native_op("one_hot", &[x], &[form], run)?)
+}

@@ -1,0 +1,199 @@
+//! Columns of tables: scaled, filled up, chosen and joined. All of it on the device.
+
+use super::{floats, ints, table};
+use crate::onnx::build::Cut;
+use crate::onnx::cells::Cells;
+use crate::onnx::elem::Elem;
+use crate::onnx::host::Host;
+use crate::onnx::op::{Compare, Reduce, Unary};
+use crate::onnx::ops::{Call, Outputs, Table, one, several};
+use crate::onnx::trace::{T, Tracer};
+
+pub(in crate::onnx::ops) const TABLE: Table = &[
+    ("ArrayFeatureExtractor", extract),
+    ("Binarizer", |t, call| {
+        let x = call.tensor(0)?;
+        let limit = t.number(x.elem, call.float_or("threshold", 0.0)?)?;
+        let above = t.compare(Compare::Greater, x, &limit)?;
+        one(t.cast(&above, x.elem)?)
+    }),
+    ("CastMap", |t, call| {
+        // A map is given as the row of its values.
+        let to = match call.text("cast_to")?.unwrap_or("TO_FLOAT") {
+            "TO_FLOAT" => Elem::F32,
+            "TO_INT64" => Elem::I64,
+            "TO_STRING" => Elem::Text,
+            other => return Err(format!("cast_to: there is none named {other}")),
+        };
+        one(t.cast(call.tensor(0)?, to)?)
+    }),
+    ("DictVectorizer", |_, call| {
+        let x = call.tensor(0)?;
+        let keys = match call.texts("string_vocabulary")? {
+            Some(words) => words.len(),
+            None => ints(call, "int64_vocabulary")?.len(),
+        };
+        match x.shape.last() {
+            Some(columns) if *columns == keys => one(x.clone()),
+            _ => Err(format!("shape {:?}, but the vocabulary has {keys} keys", x.shape)),
+        }
+    }),
+    ("FeatureVectorizer", vectorise),
+    ("Imputer", impute),
+    ("Normalizer", normalise),
+    ("Scaler", scale),
+    ("ZipMap", |_, call| {
+        let x = call.tensor(0)?;
+        let classes = super::Labels::read(call, "classlabels_strings", "classlabels_int64s")?.len();
+        match x.shape[..] {
+            [columns] | [_, columns] if columns == classes => one(x.clone()),
+            _ => Err(format!("shape {:?} for {classes} classes", x.shape)),
+        }
+    }),
+];
+
+fn extract(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (x, index) = (call.tensor(0)?, call.tensor(1)?);
+    let index = t.cast(index, Elem::I64)?;
+    let index = t.reshape(&index, &[index.len()])?;
+    let last = x.rank().checked_sub(1).ok_or("a scalar has no features")?;
+    let index = t.places_of(&index, x.shape.get(last).copied().unwrap_or(0))?;
+    let picked = match x.elem {
+        Elem::Text => pick_words(t, x, &index)?,
+        _ => t.select(x, last, &index)?,
+    };
+    one(if x.rank() == 1 { t.unsqueeze(&picked, 0)? } else { picked })
+}
+
+/// Words by their places in the last axis.
+fn pick_words(t: &mut Tracer<'_>, x: &T, index: &T) -> Result<T, String> {
+    let mut shape = x.shape.clone();
+    let Some(width) = shape.last_mut() else { return Err("a scalar has no features".to_owned()) };
+    let columns = std::mem::replace(width, index.len());
+    let form = (Elem::Text, shape.clone());
+    let run = move |inputs: &[Cells]| {
+        let [words, index] = inputs else { return Err("two inputs".to_owned()) };
+        let (words, index) = (words.to_words(), index.to_integers()?);
+        let word = |row: &[String], at: &i64| {
+            let word = usize::try_from(*at).ok().and_then(|at| row.get(at));
+            word.cloned().unwrap_or_default()
+        };
+        let rows = words.chunks(columns.max(1));
+        let picked = rows.flat_map(|row| index.iter().map(|at| word(row, at)).collect::<Vec<_>>());
+        Ok(vec![Cells::words(shape.clone(), picked.collect())])
+    };
+    super::only(t.native_op("pick_words", &[x, index], &[form], run)?)
+}
+
+/// One row of numbers, which broadcasts over a table.
+fn row(t: &Tracer<'_>, elem: Elem, values: &[f32]) -> Result<T, String> {
+    let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+    t.constant(Host::floats(elem, vec![values.len()], values))
+}
+
+fn scale(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let (_, columns) = table(x)?;
+    let (offset, scale) = (floats(call, "offset")?, floats(call, "scale")?);
+    if scale.len() != offset.len() || scale.len() != 1 && scale.len() != columns {
+        let (offsets, scales) = (offset.len(), scale.len());
+        return Err(format!("{offsets} offsets and {scales} scales for {columns} columns"));
+    }
+    let elem = if x.elem == Elem::F64 { Elem::F64 } else { Elem::F32 };
+    let (offset, scale) = (row(t, elem, offset)?, row(t, elem, scale)?);
+    let x = t.cast(x, elem)?;
+    let moved = t.sub(&x, &offset)?;
+    let scaled = t.mul(&moved, &scale)?;
+    one(t.cast(&scaled, Elem::F32)?)
+}
+
+fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let (_, columns) = table(x)?;
+    let float = x.elem.is_float();
+    let values: Vec<f64> = if float {
+        floats(call, "imputed_value_floats")?.iter().map(|value| f64::from(*value)).collect()
+    } else {
+        Vec::new()
+    };
+    let whole = if float { &[] } else { ints(call, "imputed_value_int64s")? };
+    let count = values.len() + whole.len();
+    if count == 0 {
+        return Err(format!("there are no values to put into {}", x.elem));
+    }
+    let count = if count == columns { count } else { 1 };
+    let values = if float {
+        Host::floats(x.elem, vec![count], values.into_iter().take(count).collect())
+    } else {
+        Host::ints(x.elem, vec![count], whole.iter().copied().take(count).collect())
+    };
+    let replaced = call.float_or("replaced_value_float", 0.0)?;
+    let missing = if float && replaced.is_nan() {
+        t.unary(Unary::IsNan, x)?
+    } else {
+        let replaced = match float {
+            true => Host::floats(x.elem, vec![], vec![replaced]),
+            false => Host::ints(x.elem, vec![], vec![call.int_or("replaced_value_int64", 0)?]),
+        };
+        let replaced = t.constant(replaced)?;
+        t.compare(Compare::Equal, x, &replaced)?
+    };
+    let values = t.constant(values)?;
+    one(t.choose(&missing, &values, x)?)
+}
+
+/// Rows over their largest number, their sum (L1) or their length (L2); rows of zeros stay.
+fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = t.cast(call.tensor(0)?, Elem::F32)?;
+    table(&x)?;
+    let axes = [x.rank() - 1];
+    let (numbers, total) = match call.text("norm")?.unwrap_or("MAX") {
+        "MAX" => {
+            // A number that is none is not the largest one.
+            let none = t.unary(Unary::IsNan, &x)?;
+            let least = t.number(Elem::F32, f64::from(f32::MIN))?;
+            let numbers = t.choose(&none, &least, &x)?;
+            (x.clone(), t.reduce(Reduce::Max, &numbers, &axes)?)
+        }
+        "L1" => {
+            let sizes = t.unary(Unary::Abs, &x)?;
+            (x.clone(), t.reduce(Reduce::Sum, &sizes, &axes)?)
+        }
+        "L2" => {
+            let squares = t.mul(&x, &x)?;
+            (squares.clone(), t.reduce(Reduce::Sum, &squares, &axes)?)
+        }
+        other => return Err(format!("norm: there is none named {other}")),
+    };
+    let zero = t.number(Elem::F32, 0.0)?;
+    let empty = t.compare(Compare::Equal, &total, &zero)?;
+    let share = t.div(&numbers, &total)?;
+    let share = match call.text("norm")? {
+        Some("L2") => {
+            let (root, below) = (t.unary(Unary::Sqrt, &share)?, t.compare_zero(&x)?);
+            let negative = t.unary(Unary::Neg, &root)?;
+            t.choose(&below, &negative, &root)?
+        }
+        _ => share,
+    };
+    one(t.choose(&empty, &x, &share)?)
+}
+
+/// Tables side by side, each cut or filled up with zeros to its own width.
+fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let (inputs, widths) = (call.tensors()?, ints(call, "inputdimensions")?);
+    if inputs.len() != widths.len() {
+        return Err(format!("{} inputs for {} inputdimensions", inputs.len(), widths.len()));
+    }
+    let mut parts = Vec::with_capacity(inputs.len());
+    for (x, width) in inputs.iter().zip(widths) {
+        let width = usize::try_from(*width).map_err(|_| format!("a width of {width}"))?;
+        let rows = if x.rank() < 2 { 1 } else { x.shape.first().copied().unwrap_or(0) };
+        let columns = x.len().checked_div(rows).unwrap_or(0);
+        let x = t.cast(x, Elem::F32)?;
+        let x = t.reshape(&x, &[rows, columns])?;
+        let x = t.narrow(&x, 1, Cut::range(0, columns.min(width)))?;
+        parts.push(t.pad(&x, &[(0, 0), (0, width.saturating_sub(columns))], 0.0)?);
+    }
+    several([t.cat(&parts, 1)?])
+}

@@ -1,0 +1,155 @@
+//! Linear models.
+
+use super::scores::{Transform, logistic, probit};
+use super::{Labels, floats, in_blocks, table};
+use crate::onnx::cells::Cells;
+use crate::onnx::elem::Elem;
+use crate::onnx::ops::{Call, Outputs, Table, one, several};
+use crate::onnx::raw::Raw;
+use crate::onnx::trace::{T, Tracer};
+use std::sync::Arc;
+
+pub(in crate::onnx::ops) const TABLE: Table =
+    &[("LinearClassifier", classify), ("LinearRegressor", regress)];
+
+/// Weights `[columns, targets]` and perhaps intercepts `[1, targets]`.
+#[derive(Debug)]
+struct Weights {
+    weights: Arc<Raw>,
+    intercepts: Option<Arc<Raw>>,
+}
+
+fn raw(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Arc<Raw> {
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    Arc::new(Raw { elem: Elem::F32, shape, bytes: bytes.into(), text: Vec::new() })
+}
+
+impl Weights {
+    /// # Errors
+    /// If there are not as many coefficients as columns and targets ask for.
+    fn read(call: &Call<'_>, targets: usize) -> Result<Weights, String> {
+        let (all, own) = (floats(call, "coefficients")?, floats(call, "intercepts")?);
+        let columns = all.len().checked_div(targets).unwrap_or(0);
+        if columns * targets != all.len() || all.is_empty() {
+            return Err(format!("{} coefficients for {targets} targets", all.len()));
+        }
+        let turned = (0..columns).flat_map(|column| all.iter().skip(column).step_by(columns));
+        let weights = raw(vec![columns, targets], turned.copied());
+        let intercepts = (own.len() == targets).then(|| raw(vec![1, targets], own.iter().copied()));
+        Ok(Weights { weights, intercepts })
+    }
+
+    /// Scores `[rows, targets]` of a table.
+    fn scores(&self, t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
+        let x = call.tensor(0)?;
+        let (rows, columns) = table(x)?;
+        let weights = t.kept_weights(call, &self.weights)?;
+        if weights.shape.first() != Some(&columns) {
+            let expected = weights.shape.first().copied().unwrap_or(0);
+            return Err(format!("rows of {columns} columns, but the weights take {expected}"));
+        }
+        let x = t.reshape(x, &[rows, columns])?;
+        let x = t.cast(&x, Elem::F32)?;
+        let scores = t.matmul(&x, &weights)?;
+        match &self.intercepts {
+            None => Ok(scores),
+            Some(intercepts) => {
+                let intercepts = t.kept_weights(call, intercepts)?;
+                t.add(&scores, &intercepts)
+            }
+        }
+    }
+}
+
+fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let targets =
+        usize::try_from(call.int_or("targets", 1)?).map_err(|e| format!("targets: {e}"))?;
+    let transform = Transform::named(call.text("post_transform")?)?;
+    let weights = t.kept(call, || Weights::read(call, targets))?;
+    let scores = weights.scores(t, call)?;
+    if transform == Transform::None || targets == 1 && transform != Transform::Probit {
+        return one(scores);
+    }
+    let form = (Elem::F32, scores.shape.clone());
+    let run = move |inputs: &[Cells]| {
+        let scores = inputs.first().ok_or("no input")?;
+        let mut values = scores.to_singles()?.into_owned();
+        values.chunks_mut(targets.max(1)).for_each(|row| transform.row(row));
+        Ok(vec![Cells::singles(scores.shape.clone(), values)])
+    };
+    several(t.native_op("linear_scores", &[&scores], &[form], run)?)
+}
+
+/// A classifier's weights, and what its scores become.
+#[derive(Debug)]
+struct Classifier {
+    weights: Weights,
+    labels: Labels,
+    targets: usize,
+    transform: Transform,
+}
+
+impl Classifier {
+    fn read(call: &Call<'_>) -> Result<Classifier, String> {
+        let labels = Labels::read(call, "classlabels_strings", "classlabels_ints")?;
+        // One score for two classes is that of the second.
+        let targets = match floats(call, "intercepts")?.len() {
+            0 => labels.len(),
+            count => count,
+        };
+        if labels.len() < targets || targets == 1 && labels.len() != 2 {
+            return Err(format!("{} class labels for {targets} intercepts", labels.len()));
+        }
+        let transform = Transform::named(call.text("post_transform")?)?;
+        Ok(Classifier { weights: Weights::read(call, targets)?, labels, targets, transform })
+    }
+
+    /// Scores of one row in the answer.
+    fn width(&self) -> usize {
+        self.targets.max(2)
+    }
+
+    /// The class of a row, and its scores behind the others.
+    fn row(&self, scores: &[f32], all: &mut Vec<f32>) -> usize {
+        let begin = all.len();
+        if let [score] = scores {
+            all.extend(match self.transform {
+                Transform::Probit => [probit(*score), 0.0],
+                Transform::Logistic => [logistic(-score), logistic(*score)],
+                _ => [1.0 - score, *score],
+            });
+            return usize::from(*score > 0.0);
+        }
+        all.extend_from_slice(scores);
+        self.transform.row(all.get_mut(begin..).unwrap_or_default());
+        let (mut best, mut most) = (0, f32::NAN);
+        for (class, score) in scores.iter().enumerate() {
+            if class == 0 || *score > most {
+                (best, most) = (class, *score);
+            }
+        }
+        best
+    }
+}
+
+fn classify(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let model = t.kept(call, || Classifier::read(call))?;
+    let scores = model.weights.scores(t, call)?;
+    let rows = scores.shape.first().copied().unwrap_or(0);
+    let width = model.width();
+    let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];
+    let run = move |inputs: &[Cells]| {
+        let scores = inputs.first().ok_or("no input")?.to_singles()?;
+        let parts = in_blocks(rows, |block| {
+            let (mut classes, mut all) = (Vec::new(), Vec::with_capacity(block.len() * width));
+            let targets = model.targets;
+            let own = scores.get(block.start * targets..block.end * targets).unwrap_or_default();
+            classes.extend(own.chunks(targets.max(1)).map(|row| model.row(row, &mut all)));
+            Ok((classes, all))
+        })?;
+        let (classes, all): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let classes = model.labels.pick(&classes.concat());
+        Ok(vec![classes, Cells::singles(vec![rows, width], all.concat())])
+    };
+    several(t.native_op("linear_classes", &[&scores], &forms, run)?)
+}

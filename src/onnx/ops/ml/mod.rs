@@ -1,0 +1,116 @@
+//! Classical machine learning (`ai.onnx.ml`, and Tokenizer of `com.microsoft`), as ONNX Runtime
+//! computes it. A file per family.
+
+pub(super) mod encode;
+pub(super) mod features;
+mod forest;
+pub(super) mod linear;
+mod read_trees;
+mod regex;
+mod scores;
+pub(super) mod svm;
+pub(super) mod tokenizer;
+pub(super) mod trees;
+
+use super::Call;
+use crate::onnx::cells::Cells;
+use crate::onnx::elem::Elem;
+use crate::onnx::trace::T;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows that go through a model together, so that a piece of it stays in the nearest cache.
+const BLOCK: usize = 256;
+
+/// Rows and columns of a table; one dimension is one row.
+///
+/// # Errors
+/// If it is no table.
+fn table(x: &T) -> Result<(usize, usize), String> {
+    match x.shape[..] {
+        [columns] => Ok((1, columns)),
+        [rows, columns] => Ok((rows, columns)),
+        _ => Err(format!("shape {:?} is no table of rows and columns", x.shape)),
+    }
+}
+
+/// Runs on blocks of rows, several at once if there are several. Gives the results in order.
+fn in_blocks<R: Send>(
+    rows: usize,
+    run: impl Fn(Range<usize>) -> Result<R, String> + Send + Sync,
+) -> Result<Vec<R>, String> {
+    if rows <= BLOCK {
+        return Ok(vec![run(0..rows)?]);
+    }
+    let block = |at: usize| run(at * BLOCK..rows.min((at + 1) * BLOCK));
+    (0..rows.div_ceil(BLOCK)).into_par_iter().map(block).collect()
+}
+
+/// Names of classes.
+#[derive(Debug)]
+enum Labels {
+    Words(Vec<String>),
+    Numbers(Vec<i64>),
+}
+
+impl Labels {
+    /// # Errors
+    /// If there are none, or both kinds.
+    fn read(call: &Call<'_>, words: &str, numbers: &str) -> Result<Labels, String> {
+        let words = call.texts(words)?.filter(|words| !words.is_empty());
+        let numbers = call.ints(numbers)?.filter(|numbers| !numbers.is_empty());
+        match (words, numbers) {
+            (Some(_), Some(_)) => Err("there are class labels of both types".to_owned()),
+            (Some(words), None) => Ok(Labels::Words(words)),
+            (None, Some(numbers)) => Ok(Labels::Numbers(numbers.to_vec())),
+            (None, None) => Err("there are no class labels".to_owned()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Labels::Words(words) => words.len(),
+            Labels::Numbers(numbers) => numbers.len(),
+        }
+    }
+
+    fn elem(&self) -> Elem {
+        match self {
+            Labels::Words(_) => Elem::Text,
+            Labels::Numbers(_) => Elem::I64,
+        }
+    }
+
+    /// The labels of classes by number; a number beyond them stands for itself.
+    fn pick(&self, classes: &[usize]) -> Cells {
+        let shape = vec![classes.len()];
+        match self {
+            Labels::Words(words) => {
+                let word =
+                    |class: &usize| words.get(*class).cloned().unwrap_or_else(|| class.to_string());
+                Cells::words(shape, classes.iter().map(word).collect())
+            }
+            Labels::Numbers(numbers) => {
+                let own = |class: usize| i64::try_from(class).unwrap_or(i64::MAX);
+                let number =
+                    |class: &usize| numbers.get(*class).copied().unwrap_or_else(|| own(*class));
+                Cells::integers(shape, classes.iter().map(number).collect())
+            }
+        }
+    }
+}
+
+/// An attribute that is a list of floats; empty if it is left out.
+fn floats<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [f32], String> {
+    Ok(call.floats(name)?.unwrap_or_default())
+}
+
+/// An attribute that is a list of integers; empty if it is left out.
+fn ints<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [i64], String> {
+    Ok(call.ints(name)?.unwrap_or_default())
+}
+
+/// The one result of a function of the host.
+fn only(results: Vec<T>) -> Result<T, String> {
+    results.into_iter().next().ok_or_else(|| "no result".to_owned())
+}

@@ -1,0 +1,121 @@
+//! Expressions as RE2 reads them with its longest matches, which ONNX Runtime uses.
+
+use regex_automata::meta::Regex;
+use regex_automata::{Anchored, Input, MatchKind};
+use std::iter::Peekable;
+use std::ops::Range;
+use std::str::Chars;
+
+/// Most bytes that an expression takes when it is compiled.
+const SIZE_MAX: usize = 10 << 20;
+
+/// An expression that finds the leftmost of the longest matches.
+#[derive(Debug)]
+pub(super) struct Expression {
+    /// Finds where the leftmost match begins.
+    first: Regex,
+    /// Finds all matches from there, of which the last is the longest.
+    all: Regex,
+}
+
+impl Expression {
+    /// # Errors
+    /// What is wrong with the expression.
+    pub(super) fn new(text: &str) -> Result<Expression, String> {
+        let pattern = translated(text);
+        let build = |kind: MatchKind| {
+            let config = Regex::config().match_kind(kind).nfa_size_limit(Some(SIZE_MAX));
+            let built = Regex::builder().configure(config).build(&pattern);
+            built.map_err(|error| {
+                let cause = error.syntax_error().map(ToString::to_string);
+                format!("expression '{text}': {}", cause.unwrap_or_else(|| error.to_string()))
+            })
+        };
+        Ok(Expression { first: build(MatchKind::LeftmostFirst)?, all: build(MatchKind::All)? })
+    }
+
+    /// The next match at or behind a place.
+    pub(super) fn find(&self, text: &str, from: usize) -> Option<Range<usize>> {
+        let start = self.first.find(Input::new(text).range(from..))?.start();
+        let longest = Input::new(text).range(start..).anchored(Anchored::Yes);
+        Some(self.all.find(longest)?.range())
+    }
+}
+
+/// The expression with RE2's meaning: `\w`, `\d`, `\s` and `\b` know ASCII only, and inside of
+/// brackets nothing but a range, a class and an escape has a meaning.
+fn translated(text: &str) -> String {
+    let (mut to, mut from) = (String::with_capacity(text.len()), text.chars().peekable());
+    while let Some(c) = from.next() {
+        match c {
+            '\\' => escape(&mut from, &mut to, false),
+            '[' => brackets(&mut from, &mut to),
+            _ => to.push(c),
+        }
+    }
+    to
+}
+
+fn escape(from: &mut Peekable<Chars<'_>>, to: &mut String, inside: bool) {
+    let Some(c) = from.next() else { return to.push('\\') };
+    match c {
+        'w' if inside => to.push_str("0-9A-Za-z_"),
+        'd' if inside => to.push_str("0-9"),
+        's' if inside => to.push_str(r"\t\n\x0c\r\x20"),
+        'w' => to.push_str("[0-9A-Za-z_]"),
+        'd' => to.push_str("[0-9]"),
+        's' => to.push_str(r"[\t\n\x0c\r\x20]"),
+        'W' => to.push_str("[^0-9A-Za-z_]"),
+        'D' => to.push_str("[^0-9]"),
+        'S' => to.push_str(r"[^\t\n\x0c\r\x20]"),
+        'b' if !inside => to.push_str(r"(?-u:\b)"),
+        'Q' if !inside => quoted(from, to),
+        c => to.extend(['\\', c]),
+    }
+}
+
+/// `\Q...\E`: text that means itself.
+fn quoted(from: &mut Peekable<Chars<'_>>, to: &mut String) {
+    while let Some(c) = from.next() {
+        if c == '\\' && from.peek() == Some(&'E') {
+            from.next();
+            return;
+        }
+        literal(c, to);
+    }
+}
+
+fn literal(c: char, to: &mut String) {
+    if c.is_ascii_punctuation() {
+        to.push('\\');
+    }
+    to.push(c);
+}
+
+fn brackets(from: &mut Peekable<Chars<'_>>, to: &mut String) {
+    to.push('[');
+    if from.next_if_eq(&'^').is_some() {
+        to.push('^');
+    }
+    // A bracket that stands first is one of the characters.
+    if from.next_if_eq(&']').is_some() {
+        to.push_str(r"\]");
+    }
+    while let Some(c) = from.next() {
+        match c {
+            ']' => return to.push(']'),
+            '\\' => escape(from, to, true),
+            '[' if from.peek() == Some(&':') => {
+                to.push('[');
+                for c in from.by_ref() {
+                    to.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+            }
+            '[' | '&' | '~' => literal(c, to),
+            _ => to.push(c),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Ensembles of trees.
+
+use super::forest::{Aggregate, Forest, Real};
+use super::read_trees::{Names, are_positive, bases, listed, placed};
+use super::scores::{Transform, logistic, probit};
+use super::{Labels, in_blocks, ints, table};
+use crate::onnx::cells::Cells;
+use crate::onnx::elem::Elem;
+use crate::onnx::ops::{Call, Outputs, Table, several};
+use crate::onnx::trace::Tracer;
+use std::collections::HashSet;
+
+pub(in crate::onnx::ops) const TABLE: Table = &[
+    ("TreeEnsemble", |t, call| match call.tensor(0)?.elem {
+        Elem::F64 => regress::<f64>(t, call, Regressor::placed),
+        _ => regress::<f32>(t, call, Regressor::placed),
+    }),
+    ("TreeEnsembleClassifier", |t, call| match call.tensor(0)?.elem {
+        Elem::F64 => classify::<f64>(t, call),
+        _ => classify::<f32>(t, call),
+    }),
+    ("TreeEnsembleRegressor", |t, call| match call.tensor(0)?.elem {
+        Elem::F64 => regress::<f64>(t, call, Regressor::listed),
+        _ => regress::<f32>(t, call, Regressor::listed),
+    }),
+];
+
+/// Sums of a forest's weights, by target.
+#[derive(Debug)]
+struct Regressor<V> {
+    forest: Forest<V>,
+    targets: usize,
+    aggregate: Aggregate,
+    transform: Transform,
+    bases: Vec<V>,
+    /// Whether the answer has the type of the input, not 32-bit floats.
+    keeps_type: bool,
+}
+
+fn targets(call: &Call<'_>) -> Result<usize, String> {
+    let targets = call.int_or("n_targets", 0)?;
+    let targets = usize::try_from(targets).ok().filter(|targets| *targets > 0);
+    targets.ok_or_else(|| "n_targets is not above zero".to_owned())
+}
+
+impl<V: Real> Regressor<V> {
+    /// Of versions 1 to 3.
+    fn listed(call: &Call<'_>) -> Result<Regressor<V>, String> {
+        let aggregate = match call.text("aggregate_function")?.unwrap_or("SUM") {
+            "SUM" => Aggregate::Sum,
+            "AVERAGE" => Aggregate::Average,
+            "MIN" => Aggregate::Min,
+            "MAX" => Aggregate::Max,
+            other => return Err(format!("aggregate_function: there is none named {other}")),
+        };
+        let names = Names {
+            ids: "target_ids",
+            nodes: "target_nodeids",
+            trees: "target_treeids",
+            weights: "target_weights",
+        };
+        let (targets, bases) = (targets(call)?, bases::<V>(call)?);
+        if !bases.is_empty() && bases.len() != targets {
+            return Err(format!("{} base values for {targets} targets", bases.len()));
+        }
+        let transform = Transform::named(call.text("post_transform")?)?;
+        let forest = listed(call, &names, targets)?;
+        Ok(Regressor { forest, targets, aggregate, transform, bases, keeps_type: false })
+    }
+
+    /// Of version 5.
+    fn placed(call: &Call<'_>) -> Result<Regressor<V>, String> {
+        let aggregate = match call.int_or("aggregate_function", 1)? {
+            0 => Aggregate::Average,
+            1 => Aggregate::Sum,
+            2 => Aggregate::Min,
+            3 => Aggregate::Max,
+            other => return Err(format!("aggregate_function: there is none with number {other}")),
+        };
+        // ONNX's text has 1 and 2 the other way round; ONNX Runtime 1.32 answers like this.
+        let transform = match call.int_or("post_transform", 0)? {
+            0 => Transform::None,
+            1 => Transform::Logistic,
+            2 => Transform::Softmax,
+            3 => Transform::SoftmaxZero,
+            4 => Transform::Probit,
+            other => return Err(format!("post_transform: there is none with number {other}")),
+        };
+        let targets = targets(call)?;
+        let forest = placed(call, targets)?;
+        let bases = Vec::new();
+        Ok(Regressor { forest, targets, aggregate, transform, bases, keeps_type: true })
+    }
+
+    /// The answer of a row.
+    fn row(&self, scores: &[Option<V>], all: &mut Vec<V>) {
+        let base = |at: usize| self.bases.get(at).copied().unwrap_or(V::ZERO);
+        if let [score] = scores {
+            let score = score.unwrap_or(V::ZERO) + base(0);
+            all.push(match self.transform {
+                Transform::Probit => V::of(f64::from(probit(score.single()))),
+                _ => score,
+            });
+            return;
+        }
+        // A target that no leaf has a weight for is zero, whatever its base.
+        let with_base =
+            |(at, score): (usize, &Option<V>)| score.map_or(V::ZERO, |score| score + base(at));
+        let scores = scores.iter().enumerate().map(with_base);
+        if self.transform == Transform::None {
+            return all.extend(scores);
+        }
+        let mut singles: Vec<f32> = scores.map(V::single).collect();
+        self.transform.row(&mut singles);
+        all.extend(singles.into_iter().map(|score| V::of(f64::from(score))));
+    }
+}
+
+/// Scores of all rows, block by block, and what a function makes of each block's.
+fn each_block<V: Real, R: Send>(
+    x: &Cells,
+    (rows, columns): (usize, usize),
+    forest: &Forest<V>,
+    (targets, aggregate): (usize, Aggregate),
+    make: impl Fn(Vec<Option<V>>) -> Result<R, String> + Send + Sync,
+) -> Result<Vec<R>, String> {
+    let x = V::all_of(x)?;
+    in_blocks(rows, |block| {
+        let own = x.get(block.start * columns..block.end * columns).unwrap_or_default();
+        make(forest.scores(own, (block.len(), columns), targets, aggregate))
+    })
+}
+
+fn check_columns<V>(forest: &Forest<V>, columns: usize) -> Result<(), String> {
+    if forest.columns <= columns {
+        return Ok(());
+    }
+    Err(format!("rows of {columns} columns, but the trees look at {}", forest.columns))
+}
+
+fn regress<V: Real>(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    read: fn(&Call<'_>) -> Result<Regressor<V>, String>,
+) -> Outputs {
+    let x = call.tensor(0)?;
+    let (rows, columns) = table(x)?;
+    let model = t.kept(call, || read(call))?;
+    check_columns(&model.forest, columns)?;
+    let shape = vec![rows, model.targets];
+    let elem = if model.keeps_type { x.elem } else { Elem::F32 };
+    t.fits(elem, &shape)?;
+    let keeps_type = model.keeps_type && elem == Elem::F64;
+    let run = move |inputs: &[Cells]| {
+        let x = inputs.first().ok_or("no input")?;
+        let aims = (model.targets, model.aggregate);
+        let parts = each_block(x, (rows, columns), &model.forest, aims, |scores| {
+            let mut all = Vec::with_capacity(scores.len());
+            scores.chunks_exact(model.targets).for_each(|row| model.row(row, &mut all));
+            Ok(all)
+        })?;
+        let (all, shape) = (parts.concat(), vec![rows, model.targets]);
+        Ok(vec![match keeps_type {
+            true => V::cells(shape, all),
+            false => Cells::singles(shape, all.into_iter().map(V::single).collect()),
+        }])
+    };
+    let wide = if keeps_type { Elem::F64 } else { Elem::F32 };
+    let scores = super::only(t.native_op("trees", &[x], &[(wide, shape)], run)?)?;
+    several([t.cast(&scores, elem)?])
+}
+
+/// A forest that says which class a row is.
+#[derive(Debug)]
+struct Classifier<V> {
+    forest: Forest<V>,
+    labels: Labels,
+    transform: Transform,
+    bases: Vec<V>,
+    /// Two classes, and weights for one of them.
+    binary: bool,
+    all_positive: bool,
+}
+
+/// A class, or what ONNX Runtime answers instead: the number 0 or 1.
+#[derive(Clone, Copy, Debug)]
+enum Class {
+    Label(usize),
+    Number(usize),
+}
+
+/// The scores of two classes become two from one, or stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    No,
+    /// One less the score, and the score.
+    Rest,
+    /// The score with both signs.
+    Signs,
+}
+
+impl<V: Real> Classifier<V> {
+    fn read(call: &Call<'_>) -> Result<Classifier<V>, String> {
+        let labels = Labels::read(call, "classlabels_strings", "classlabels_int64s")?;
+        let names = Names {
+            ids: "class_ids",
+            nodes: "class_nodeids",
+            trees: "class_treeids",
+            weights: "class_weights",
+        };
+        let classes: HashSet<&i64> = ints(call, "class_ids")?.iter().collect();
+        let bases = bases::<V>(call)?;
+        let fits = if labels.len() > 2 { bases.len() == labels.len() } else { bases.len() <= 2 };
+        if !bases.is_empty() && !fits {
+            return Err(format!("{} base values for {} classes", bases.len(), labels.len()));
+        }
+        Ok(Classifier {
+            forest: listed(call, &names, labels.len())?,
+            transform: Transform::named(call.text("post_transform")?)?,
+            binary: labels.len() == 2 && classes.len() == 1,
+            all_positive: are_positive::<V>(call, "class_weights")?,
+            labels,
+            bases,
+        })
+    }
+
+    /// The class of a row, and its scores behind the others.
+    fn row(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class, String> {
+        let end = all.len() + scores.len();
+        let class = match scores {
+            [one] => self.alone(one.unwrap_or(V::ZERO), all),
+            [one, other] => self.of_two([*one, *other], all),
+            _ => self.of_many(scores, all)?,
+        };
+        // One score transformed by PROBIT has no second.
+        all.resize(end, 0.0);
+        Ok(class)
+    }
+
+    fn of_many(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class, String> {
+        let begin = all.len();
+        let mut best: Option<(usize, V)> = None;
+        for (class, score) in scores.iter().enumerate() {
+            let score = match (score, self.bases.get(class)) {
+                (Some(score), Some(base)) => Some(*score + *base),
+                (score, base) => score.or(base.copied()),
+            };
+            all.push(score.map_or(0.0, V::single));
+            if let Some(score) = score
+                && best.is_none_or(|(_, most)| score > most)
+            {
+                best = Some((class, score));
+            }
+        }
+        self.transform.row(all.get_mut(begin..).unwrap_or_default());
+        let (class, _) = best.ok_or("a row comes to no leaf with a weight")?;
+        Ok(Class::Label(class))
+    }
+
+    /// With base values, ONNX Runtime goes its own ways; they are followed here.
+    fn of_two(&self, scores: [Option<V>; 2], all: &mut Vec<f32>) -> Class {
+        let [one, other] = scores;
+        let base = |at: usize| self.bases.get(at).copied().unwrap_or(V::ZERO);
+        let (scores, second) = match self.bases.len() {
+            2 if other.is_some() => {
+                let sum = base(1) + one.unwrap_or(V::ZERO);
+                ([one.map(|_| -sum), Some(sum)], Second::No)
+            }
+            2 => ([one.map(|one| one + base(0)), None], Second::No),
+            1 => ([one.map(|one| one + base(0)), other], Second::No),
+            _ => ([one, other], Second::Signs),
+        };
+        let decides = scores[1].or(scores[0]).unwrap_or(V::ZERO);
+        let (class, own) = self.decide(decides);
+        let second = own.unwrap_or(second);
+        if scores[1].is_none() && self.bases.len() < 2 {
+            self.second(scores[0].unwrap_or(V::ZERO).single(), second, all);
+        } else {
+            let mut pair = scores.map(|score| score.map_or(0.0, V::single));
+            self.transform.row(&mut pair);
+            all.extend(pair);
+        }
+        class
+    }
+
+    /// The one score of one class.
+    fn alone(&self, score: V, all: &mut Vec<f32>) -> Class {
+        let base = self.bases.last().copied().unwrap_or(V::ZERO);
+        let score = score + base;
+        let (class, _) = self.decide(score);
+        self.second(score.single(), Second::No, all);
+        class
+    }
+
+    /// The class by the score of the second one, and what becomes of the scores.
+    fn decide(&self, score: V) -> (Class, Option<Second>) {
+        if !self.binary {
+            return (Class::Number(usize::from(score > V::ZERO)), None);
+        }
+        let (limit, second) = match self.all_positive {
+            true => (V::of(0.5), Second::Rest),
+            false => (V::ZERO, Second::Signs),
+        };
+        (Class::Label(usize::from(score > limit)), Some(second))
+    }
+
+    /// Two scores from one.
+    fn second(&self, score: f32, second: Second, all: &mut Vec<f32>) {
+        all.extend(match (self.transform, second) {
+            (Transform::Probit, _) => vec![probit(score)],
+            (_, Second::No) => vec![score],
+            (_, Second::Rest) => vec![1.0 - score, score],
+            (Transform::Logistic, Second::Signs) => vec![logistic(-score), logistic(score)],
+            (_, Second::Signs) => vec![-score, score],
+        });
+    }
+
+    /// The labels of classes.
+    fn pick(&self, classes: Vec<Class>) -> Cells {
+        let number = |class: &Class| match class {
+            Class::Label(at) | Class::Number(at) => *at,
+        };
+        let literal = classes.iter().any(|class| matches!(class, Class::Number(_)));
+        let numbers: Vec<usize> = classes.iter().map(number).collect();
+        match (&self.labels, literal) {
+            (Labels::Numbers(_), true) => Labels::Numbers(Vec::new()).pick(&numbers),
+            _ => self.labels.pick(&numbers),
+        }
+    }
+}
+
+fn classify<V: Real>(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let (rows, columns) = table(x)?;
+    let model = t.kept(call, || Classifier::<V>::read(call))?;
+    check_columns(&model.forest, columns)?;
+    let width = model.labels.len();
+    let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];
+    let run = move |inputs: &[Cells]| {
+        let x = inputs.first().ok_or("no input")?;
+        let aims = (width, Aggregate::Sum);
+        let parts = each_block(x, (rows, columns), &model.forest, aims, |scores| {
+            let mut all = Vec::with_capacity(scores.len());
+            let classes = scores.chunks_exact(width).map(|row| model.row(row, &mut all));
+            let classes = classes.collect::<Result<Vec<_>, _>>()?;
+            Ok((classes, all))
+        })?;
+        let (classes, all): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let classes = model.pick(classes.concat());
+        Ok(vec![classes, Cells::singles(vec![rows, width], all.concat())])
+    };
+    several(t.native_op("trees", &[x], &forms, run)?)
+}

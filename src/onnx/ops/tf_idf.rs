@@ -1,0 +1,212 @@
+//! Counts of n-grams (ONNX operator TfIdfVectorizer).
+
+use super::{Call, Outputs, Table, several};
+use crate::onnx::cells::Cells;
+use crate::onnx::elem::Elem;
+use crate::onnx::trace::Tracer;
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+pub(super) const TABLE: Table = &[("TfIdfVectorizer", vectorise)];
+
+/// Number of a word that is in no n-gram.
+const UNKNOWN: u32 = u32::MAX;
+
+/// Numbers of the words of the pool.
+#[derive(Debug)]
+enum Words {
+    Text(HashMap<String, u32>),
+    Integers(HashMap<i64, u32>),
+}
+
+impl Words {
+    /// The words of a tensor as their numbers.
+    fn find(&self, cells: &Cells) -> Result<Vec<u32>, String> {
+        Ok(match self {
+            Words::Text(known) => {
+                let find = |word: &String| known.get(word).copied().unwrap_or(UNKNOWN);
+                cells.to_words().iter().map(find).collect()
+            }
+            Words::Integers(known) => {
+                let find = |word: &i64| known.get(word).copied().unwrap_or(UNKNOWN);
+                cells.to_integers()?.iter().map(find).collect()
+            }
+        })
+    }
+}
+
+fn number<K: std::hash::Hash + Eq>(
+    pool: impl Iterator<Item = K>,
+) -> Result<(HashMap<K, u32>, Vec<u32>), String> {
+    let (mut known, mut numbers) = (HashMap::new(), Vec::new());
+    for word in pool {
+        let next = u32::try_from(known.len()).ok().filter(|next| *next < UNKNOWN);
+        numbers.push(*known.entry(word).or_insert(next.ok_or("the pool has too many words")?));
+    }
+    Ok((known, numbers))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Counts,
+    /// The weight of each n-gram that is there.
+    Weights,
+    Both,
+}
+
+#[derive(Debug)]
+struct Vectoriser {
+    words: Words,
+    /// Columns of the n-grams that are counted.
+    grams: HashMap<Vec<u32>, usize>,
+    width: usize,
+    lengths: (usize, usize),
+    skips: usize,
+    mode: Mode,
+    /// By column.
+    weights: Vec<f32>,
+}
+
+fn length(call: &Call<'_>, name: &str) -> Result<usize, String> {
+    let value = call.int(name)?.ok_or_else(|| format!("{name} is missing"))?;
+    usize::try_from(value).map_err(|_| format!("{name}: {value} is below zero"))
+}
+
+impl Vectoriser {
+    fn read(call: &Call<'_>) -> Result<Vectoriser, String> {
+        let (words, pool) = match (call.texts("pool_strings")?, call.ints("pool_int64s")?) {
+            (Some(words), _) => {
+                let (known, pool) = number(words.into_iter())?;
+                (Words::Text(known), pool)
+            }
+            (None, Some(numbers)) => {
+                let (known, pool) = number(numbers.iter().copied())?;
+                (Words::Integers(known), pool)
+            }
+            (None, None) => return Err("there is no pool".to_owned()),
+        };
+        let mode = match call.text("mode")?.unwrap_or("TF") {
+            "TF" => Mode::Counts,
+            "IDF" => Mode::Weights,
+            "TFIDF" => Mode::Both,
+            other => return Err(format!("mode: there is none named {other}")),
+        };
+        let columns = call.ints("ngram_indexes")?.ok_or("ngram_indexes are missing")?;
+        let columns = columns.iter().map(|column| {
+            usize::try_from(*column).map_err(|_| format!("ngram_indexes: {column} is below zero"))
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let width = columns.iter().max().map_or(0, |most| most.saturating_add(1));
+        let lengths = (length(call, "min_gram_length")?.max(1), length(call, "max_gram_length")?);
+        let grams = grams(call, &pool, &columns, lengths)?;
+        let skips = length(call, "max_skip_count")?;
+        let weights = call.floats("weights")?.unwrap_or_default();
+        let weights = by_column(&columns, weights, width)?;
+        Ok(Vectoriser { words, grams, width, lengths, skips, mode, weights })
+    }
+
+    /// Counts the n-grams of one row.
+    fn count(&self, row: &[u32], counts: &mut [f32]) {
+        let mut gram = Vec::new();
+        // Nothing longer than the row is in it.
+        for n in self.lengths.0..=self.lengths.1.min(row.len()) {
+            let gaps = if n == 1 { 0 } else { self.skips.min(row.len()) };
+            for step in 1..=gaps + 1 {
+                let reach = (n - 1).saturating_mul(step) + 1;
+                for start in 0..(row.len() + 1).saturating_sub(reach) {
+                    gram.clear();
+                    gram.extend(row.iter().skip(start).step_by(step).take(n));
+                    let column = self.grams.get(&gram);
+                    if let Some(cell) = column.and_then(|column| counts.get_mut(*column)) {
+                        *cell += 1.0;
+                    }
+                }
+            }
+        }
+    }
+
+    fn weigh(&self, counts: &mut [f32]) {
+        let weights = self.weights.iter().chain(std::iter::repeat(&1.0));
+        for (count, weight) in counts.iter_mut().zip(weights) {
+            *count = match self.mode {
+                Mode::Counts => *count,
+                Mode::Weights if *count > 0.0 => *weight,
+                Mode::Weights => 0.0,
+                Mode::Both => *count * weight,
+            };
+        }
+    }
+}
+
+/// The weights of columns from those of n-grams; none if there are none.
+fn by_column(columns: &[usize], weights: &[f32], width: usize) -> Result<Vec<f32>, String> {
+    if weights.is_empty() {
+        return Ok(Vec::new());
+    }
+    if weights.len() != columns.len() {
+        return Err(format!("{} weights for {} n-grams", weights.len(), columns.len()));
+    }
+    // A column beyond all memory is refused when its result is made.
+    if width > MOST_COLUMNS {
+        return Err(format!("{width} columns, but at most {MOST_COLUMNS} are possible"));
+    }
+    let mut all = vec![1.0; width];
+    for (column, weight) in columns.iter().zip(weights) {
+        if let Some(place) = all.get_mut(*column) {
+            *place = *weight;
+        }
+    }
+    Ok(all)
+}
+
+/// Most columns of the result.
+const MOST_COLUMNS: usize = 1 << 28;
+
+/// The n-grams of the lengths that are counted, with their columns.
+fn grams(
+    call: &Call<'_>,
+    pool: &[u32],
+    columns: &[usize],
+    (least, most): (usize, usize),
+) -> Result<HashMap<Vec<u32>, usize>, String> {
+    let starts = call.ints("ngram_counts")?.ok_or("ngram_counts are missing")?;
+    let (mut all, mut number) = (HashMap::new(), 0);
+    for (at, start) in starts.iter().enumerate() {
+        let begin = usize::try_from(*start).unwrap_or(usize::MAX);
+        let end = starts.get(at + 1).and_then(|end| usize::try_from(*end).ok());
+        let part = pool.get(begin..end.unwrap_or(pool.len())).ok_or("ngram_counts are wrong")?;
+        for gram in part.chunks_exact(at + 1) {
+            if let Some(column) = columns.get(number).filter(|_| (least..=most).contains(&(at + 1)))
+            {
+                all.insert(gram.to_vec(), *column);
+            }
+            number += 1;
+        }
+    }
+    Ok(all)
+}
+
+fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let own = t.kept(call, || Vectoriser::read(call))?;
+    if matches!(own.words, Words::Text(_)) != (x.elem == Elem::Text) {
+        return Err(format!("an input of {}, but the pool is of another type", x.elem));
+    }
+    let mut shape = x.shape.clone();
+    let columns = shape.pop().unwrap_or(0);
+    let rows: usize = shape.iter().product();
+    shape.push(own.width);
+    let form = (Elem::F32, shape.clone());
+    let run = move |inputs: &[Cells]| {
+        let words = own.words.find(inputs.first().ok_or("no input")?)?;
+        let mut all = vec![0.0f32; rows * own.width];
+        // Each row counts for itself, an empty one too.
+        all.par_chunks_mut(own.width.max(1)).enumerate().for_each(|(at, counts)| {
+            let row = words.get(at * columns..(at + 1) * columns).unwrap_or_default();
+            own.count(row, counts);
+            own.weigh(counts);
+        });
+        Ok(vec![Cells::singles(shape.clone(), all)])
+    };
+    several(t.native_op("tf_idf", &[x], &[form], run)?)
+}
