@@ -3,7 +3,8 @@
 use super::*;
 use crate::onnx::check_data_sets;
 use crate::onnx::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, TypeValue,
 };
 use crate::onnx::test_graph::{attribute, int, ints, node, none, port, tensor_of};
 use burn::tensor::Device;
@@ -426,6 +427,74 @@ proptest! {
             prop_assert_eq!(same(&planned, &interpreted), Ok(()), "{} run", time);
         }
     }
+}
+
+/// The same model with an open first axis of its input, and inputs of as many rows.
+fn opened(model: &ModelProto, input: &TensorProto, rows: usize) -> (ModelProto, Raw) {
+    let mut model = model.clone();
+    let graph = model.graph.as_mut().unwrap();
+    let Some(TypeValue::Tensor(tensor)) =
+        graph.input[0].kind.as_mut().and_then(|kind| kind.value.as_mut())
+    else {
+        unreachable!("the generator makes tensors")
+    };
+    let first = &mut tensor.shape.as_mut().unwrap().dim[0];
+    first.value = Some(DimensionValue::Name("n".into()));
+    let raw = Raw::read(input, Some(&none)).unwrap();
+    let row: usize = raw.shape[1..].iter().product();
+    let mut numbers = Maker { nodes: vec![], constants: vec![], values: vec![], seed: 7 };
+    let values = numbers.numbers(rows * row);
+    let shape: Vec<usize> = std::iter::once(rows).chain(raw.shape[1..].iter().copied()).collect();
+    let input = Raw::read(&tensor_of("x", &shape, &values), Some(&none)).unwrap();
+    (model, input)
+}
+
+fn rows_of(raw: &Raw, from: usize, rows: usize) -> Raw {
+    let bytes = raw.bytes.len() / raw.shape[0];
+    let shape = std::iter::once(rows).chain(raw.shape[1..].iter().copied()).collect();
+    Raw { shape, bytes: raw.bytes.slice(from * bytes..(from + rows) * bytes), ..raw.clone() }
+}
+
+/// Whether the proof says that rows are independent; if so, they agree together, apart and padded.
+fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> Result<bool, String> {
+    const ROWS: usize = 3;
+    let (model, input, _) = made(choices);
+    let (model, input) = opened(&model, &input, ROWS);
+    let data = Bytes::from(model.encode_to_vec());
+    let file = ModelFile::read(data.into(), Some(&none))?;
+    if crate::onnx::prove(&file).obstacle.is_some() {
+        return Ok(false);
+    }
+    let mut engine = Engine::new(file, Place::host())?;
+    let together = engine.run(std::slice::from_ref(&input))?;
+    for row in 0..ROWS {
+        let apart = engine.run(&[rows_of(&input, row, 1)])?;
+        let parts: Vec<Raw> = together.iter().map(|raw| rows_of(raw, row, 1)).collect();
+        same(&apart, &parts).map_err(|error| format!("row {row} apart: {error}"))?;
+    }
+    let mut padded = input.clone();
+    padded.bytes = [&input.bytes[..], &vec![0; input.bytes.len() / ROWS]].concat().into();
+    padded.shape[0] = ROWS + 1;
+    let padded = engine.run(&[padded])?;
+    let parts: Vec<Raw> = padded.iter().map(|raw| rows_of(raw, 0, ROWS)).collect();
+    same(&parts, &together).map_err(|error| format!("padded: {error}"))?;
+    Ok(true)
+}
+
+/// Both answers of the proof occur often, so that neither is empty.
+#[test]
+fn rows_that_are_proved_independent_agree_together_apart_and_padded() {
+    let mut runner = TestRunner::deterministic();
+    let (mut independent, mut mixed) = (0, 0);
+    for _ in 0..400 {
+        let choices = choices().new_tree(&mut runner).unwrap().current();
+        match rows_agree(&choices) {
+            Ok(true) => independent += 1,
+            Ok(false) => mixed += 1,
+            Err(error) => panic!("{error}: {choices:?}"),
+        }
+    }
+    assert!(independent > 40 && mixed > 40, "{independent} independent, {mixed} mixed");
 }
 
 /// ONNX Runtime's Python, if `tests/onnx/fetch.sh` made one.

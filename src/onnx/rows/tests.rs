@@ -1,0 +1,184 @@
+//! Small graphs whose rows are known to be independent, or not.
+
+use super::*;
+use crate::onnx::proto::{
+    AttributeProto, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, TypeValue,
+    ValueInfoProto,
+};
+use crate::onnx::test_graph::{attribute, int, node, none, tensor_of};
+use bytes::Bytes;
+use prost::Message;
+
+/// A graph from `x`, with its open lengths named, to `y`.
+fn proof(inputs: &[(&str, &[&str])], nodes: &[NodeProto], constants: &[TensorProto]) -> RowProof {
+    let graph = GraphProto {
+        node: nodes.to_vec(),
+        initializer: constants.to_vec(),
+        input: inputs.iter().map(|(name, dims)| input_of(name, dims)).collect(),
+        output: vec![input_of("y", &[])],
+        ..Default::default()
+    };
+    let opset = OperatorSetIdProto { domain: None, version: Some(18) };
+    let model = ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() };
+    let bytes = Bytes::from(model.encode_to_vec());
+    prove(&ModelFile::read(bytes.into(), Some(&none)).unwrap())
+}
+
+fn input_of(name: &str, dims: &[&str]) -> ValueInfoProto {
+    let dim = |text: &&str| {
+        let fixed = text.parse::<i64>().map(DimensionValue::Value);
+        DimensionProto { value: Some(fixed.unwrap_or(DimensionValue::Name((*text).into()))) }
+    };
+    let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let tensor = TensorTypeProto { elem_type: Some(1), shape };
+    let kind = Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) });
+    ValueInfoProto { name: Some(name.into()), kind }
+}
+
+fn integers(name: &str, shape: &[i64], values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: shape.to_vec(),
+        data_type: Some(7),
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn with(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[AttributeProto]) -> NodeProto {
+    NodeProto { attribute: attributes.to_vec(), ..node(op, inputs, outputs) }
+}
+
+fn signed(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { i: Some(value), ..attribute(name, 2) }
+}
+
+fn is_independent(nodes: &[NodeProto], constants: &[TensorProto]) -> bool {
+    proof(&[("x", &["n", "3"])], nodes, constants).obstacle.is_none()
+}
+
+#[test]
+fn operators_along_other_axes_keep_rows_apart() {
+    let weights = tensor_of("w", &[3, 2], &[0.0; 6]);
+    let softmax = |axis| with("Softmax", &["x"], &["y"], &[signed("axis", axis)]);
+    assert!(is_independent(&[node("Relu", &["x"], &["y"])], &[]));
+    assert!(is_independent(&[node("MatMul", &["x", "w"], &["y"])], std::slice::from_ref(&weights)));
+    assert!(is_independent(&[softmax(-1)], &[]));
+    assert!(!is_independent(&[softmax(0)], &[]));
+    let axes = |axis| integers("axes", &[1], &[axis]);
+    let keep = [int("keepdims", 0)];
+    let sum = with("ReduceSum", &["x", "axes"], &["y"], &keep);
+    assert!(is_independent(std::slice::from_ref(&sum), &[axes(1)]));
+    assert!(!is_independent(&[sum], &[axes(0)]));
+    let sums = node("CumSum", &["x", "axis"], &["y"]);
+    assert!(is_independent(std::slice::from_ref(&sums), &[integers("axis", &[], &[1])]));
+    assert!(!is_independent(&[sums], &[integers("axis", &[], &[0])]));
+}
+
+#[test]
+fn rows_that_meet_each_other_are_found() {
+    let turned = node("Transpose", &["x"], &["t"]);
+    let product = node("MatMul", &["x", "t"], &["y"]);
+    assert!(!is_independent(&[turned, product], &[]));
+    let first = with("Gather", &["x", "zero"], &["g"], &[int("axis", 0)]);
+    let minus = node("Sub", &["x", "g"], &["y"]);
+    assert!(!is_independent(&[first, minus], &[integers("zero", &[], &[0])]));
+    let line = tensor_of("line", &[4, 1], &[0.0; 4]);
+    assert!(!is_independent(&[node("Add", &["x", "line"], &["y"])], &[line]));
+    let scale = node("DynamicQuantizeLinear", &["x"], &["y", "s", "z"]);
+    assert!(!is_independent(&[scale], &[]));
+    let picked = with("Compress", &["x", "c"], &["y"], &[int("axis", 0)]);
+    assert!(!is_independent(&[node("IsNaN", &["x"], &["c"]), picked], &[]));
+}
+
+/// Shapes of most exports are computed from the shape of the input.
+#[test]
+fn computed_shapes_are_followed() {
+    let nodes = [
+        node("Shape", &["x"], &["s"]),
+        with("Gather", &["s", "zero"], &["n"], &[int("axis", 0)]),
+        node("Unsqueeze", &["n", "zero1"], &["n1"]),
+        with("Concat", &["n1", "rest"], &["t"], &[int("axis", 0)]),
+        node("Reshape", &["x", "t"], &["r"]),
+        with("Softmax", &["r"], &["y"], &[signed("axis", -1)]),
+    ];
+    let constants = |rest: &[i64]| {
+        let length = rest.len() as i64;
+        let zeros = [integers("zero", &[], &[0]), integers("zero1", &[1], &[0])];
+        [&zeros[..], &[integers("rest", &[length], rest)]].concat()
+    };
+    assert!(is_independent(&nodes, &constants(&[3, 1])));
+    assert!(is_independent(&nodes, &constants(&[-1])));
+    // Two rows would share an axis.
+    let folded = [node("Reshape", &["x", "rest"], &["y"])];
+    assert!(!is_independent(&folded, &constants(&[-1])));
+    assert!(!is_independent(&folded, &constants(&[1, -1])));
+    assert!(is_independent(&folded, &constants(&[-1, 3])));
+}
+
+/// `[n, s, 8]` as `[n * s, 8]` and back again.
+#[test]
+fn rows_may_share_an_axis_for_a_while() {
+    let inputs: &[(&str, &[&str])] = &[("x", &["n", "s", "8"])];
+    let constants = [integers("flat", &[2], &[-1, 8]), tensor_of("w", &[8, 4], &[0.0; 32])];
+    let before = [
+        node("Reshape", &["x", "flat"], &["f"]),
+        node("MatMul", &["f", "w"], &["p"]),
+        node("Shape", &["x"], &["shape"]),
+    ];
+    let back = |order: &[i64]| {
+        let parts = [
+            with("Gather", &["shape", "places"], &["two"], &[int("axis", 0)]),
+            with("Concat", &["two", "four"], &["t"], &[int("axis", 0)]),
+            node("Reshape", &["p", "t"], &["y"]),
+        ];
+        let more = [integers("places", &[2], order), integers("four", &[1], &[4])];
+        let nodes = [&before[..], &parts[..]].concat();
+        proof(inputs, &nodes, &[&constants[..], &more[..]].concat()).obstacle
+    };
+    assert_eq!(back(&[0, 1]), None);
+    assert!(back(&[1, 0]).is_some());
+    // Along the shared axis, rows meet.
+    let softmax = with("Softmax", &["p"], &["y"], &[int("axis", 0)]);
+    let nodes = [&before[..], &[softmax]].concat();
+    assert!(proof(inputs, &nodes, &constants).obstacle.is_some());
+}
+
+#[test]
+fn the_number_of_rows_may_shape_but_not_weigh() {
+    let shape = node("Shape", &["x"], &["s"]);
+    let mask =
+        [shape.clone(), node("ConstantOfShape", &["s"], &["c"]), node("Add", &["x", "c"], &["y"])];
+    assert!(is_independent(&mask, &[]));
+    let mean = [
+        shape,
+        with("Gather", &["s", "zero"], &["n"], &[int("axis", 0)]),
+        with("Cast", &["n"], &["f"], &[int("to", 1)]),
+        node("Div", &["x", "f"], &["y"]),
+    ];
+    assert!(!is_independent(&mean, &[integers("zero", &[], &[0])]));
+}
+
+#[test]
+fn recurrent_nets_have_their_batch_second() {
+    let weights = [tensor_of("w", &[1, 6, 3], &[0.0; 18]), tensor_of("r", &[1, 6, 2], &[0.0; 12])];
+    let gru = with("GRU", &["x", "w", "r"], &["", "y"], &[int("hidden_size", 2)]);
+    let time_first: &[(&str, &[&str])] = &[("x", &["n", "1", "3"])];
+    assert!(proof(time_first, std::slice::from_ref(&gru), &weights).obstacle.is_some());
+    let turned =
+        with("Transpose", &["x"], &["t"], &[crate::onnx::test_graph::ints("perm", &[1, 0, 2])]);
+    let gru = with("GRU", &["t", "w", "r"], &["", "h"], &[int("hidden_size", 2)]);
+    let back = node("Squeeze", &["h", "zero1"], &["y"]);
+    let nodes = [turned, gru, back];
+    let constants = [&weights[..], &[integers("zero1", &[1], &[0])]].concat();
+    let batch_first: &[(&str, &[&str])] = &[("x", &["n", "t", "3"])];
+    assert_eq!(proof(batch_first, &nodes, &constants).obstacle, None);
+}
+
+#[test]
+fn shapes_of_outputs_are_inferred() {
+    let found = proof(&[("x", &["n", "s", "3"])], &[node("Relu", &["x"], &["y"])], &[]);
+    let shape = vec![Known::Open, Known::Open, Known::Fixed(3)];
+    assert_eq!(found.outputs, [Some(shape)]);
+}

@@ -1,0 +1,113 @@
+//! Facts about a tensor while a graph is walked: its shape, its rows, its small integers.
+
+use super::length::Length;
+
+/// What the elements of a tensor depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Content {
+    /// Neither on the inputs' elements nor on the number of rows.
+    Shared,
+    /// On the number of rows, but not on the inputs' elements.
+    Count,
+    /// Axis `axis` has the length `outer * rows * inner`, and what stands at one row depends on
+    /// that row of the inputs alone.
+    Rows { axis: usize, outer: Length },
+    /// On several rows at once, with the first node that made it so and why.
+    Mixed(String),
+}
+
+/// An integer of a small tensor, such as a shape.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Number {
+    Known(Length),
+    /// Unknown, but the same for every number of rows.
+    Shared,
+    /// Unknown, and different for another number of rows.
+    Count,
+}
+
+impl Number {
+    pub(super) fn fixed(value: i64) -> Number {
+        Number::Known(Length::fixed(value))
+    }
+
+    /// Whether it changes with the number of rows.
+    pub(super) fn counts_rows(&self) -> bool {
+        match self {
+            Number::Known(length) => length.has_rows(),
+            Number::Shared => false,
+            Number::Count => true,
+        }
+    }
+}
+
+/// Facts about one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Fact {
+    /// `None` where the number of axes is not known.
+    pub(super) shape: Option<Vec<Length>>,
+    pub(super) content: Content,
+    /// Its elements in row-major order, for small integer tensors.
+    pub(super) numbers: Option<Vec<Number>>,
+}
+
+impl Fact {
+    pub(super) fn shared(shape: Option<Vec<Length>>) -> Fact {
+        Fact { shape, content: Content::Shared, numbers: None }
+    }
+
+    pub(super) fn mixed(reason: impl Into<String>) -> Fact {
+        Fact { shape: None, content: Content::Mixed(reason.into()), numbers: None }
+    }
+
+    /// Rows along an axis; the shape must have it.
+    pub(super) fn rows(shape: Vec<Length>, axis: usize, outer: Length) -> Fact {
+        Fact { shape: Some(shape), content: Content::Rows { axis, outer }, numbers: None }
+    }
+
+    /// A small integer tensor of known numbers.
+    pub(super) fn numbers(shape: Vec<Length>, numbers: Vec<Number>) -> Fact {
+        let content = match numbers.iter().any(Number::counts_rows) {
+            true => Content::Count,
+            false => Content::Shared,
+        };
+        Fact { shape: Some(shape), content, numbers: Some(numbers) }
+    }
+
+    pub(super) fn rank(&self) -> Option<usize> {
+        self.shape.as_ref().map(Vec::len)
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.content == Content::Shared
+    }
+
+    /// Where the rows are.
+    pub(super) fn row_axis(&self) -> Option<usize> {
+        match &self.content {
+            Content::Rows { axis, .. } => Some(*axis),
+            _ => None,
+        }
+    }
+
+    /// Whether its first axis is that of the rows and of nothing else.
+    pub(super) fn is_stacked(&self) -> bool {
+        let first = self.shape.as_ref().and_then(|shape| shape.first());
+        matches!(&self.content, Content::Rows { axis: 0, outer } if outer.is(1))
+            && first == Some(&Length::rows())
+    }
+
+    /// The same elements in another arrangement of unknown lengths.
+    pub(super) fn with_shape(&self, shape: Option<Vec<Length>>) -> Fact {
+        Fact { shape, content: self.content.clone(), numbers: None }
+    }
+
+    /// The numbers, where all are known and free of symbols.
+    pub(super) fn constants(&self) -> Option<Vec<i64>> {
+        let number = |number: &Number| match number {
+            Number::Known(length) => length.number(),
+            _ => None,
+        };
+        self.numbers.as_ref()?.iter().map(number).collect()
+    }
+}
