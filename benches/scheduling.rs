@@ -68,6 +68,7 @@ impl World {
     fn new(policy: &str, on: u32, off: u32) -> World {
         let profile = ModelProfile {
             max_rows: MAX_ROWS,
+            first_rows: MAX_ROWS,
             delay: Duration::ZERO,
             slo: Duration::from_millis(100),
             bytes: 1 << 20,

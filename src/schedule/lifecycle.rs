@@ -88,7 +88,7 @@ impl Scheduler {
     ) {
         let Some(since) = self.load_ended(now, id, incarnation, model) else { return };
         let bytes = if bytes == 0 { self.bytes_of(id, model) } else { bytes };
-        let (served, max_rows) = (self.models.contains_key(&model), self.max_rows(id, model));
+        let (served, max_rows) = (self.models.contains_key(&model), self.rows_limit(id, model));
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         adapter.replicas.insert(model, Replica { bytes, used: now, loaded: now });
         if !served {
@@ -97,6 +97,7 @@ impl Scheduler {
         let known = adapter.known.entry(model).or_default();
         learn(&mut known.load, now.since(since));
         known.bytes = Some(bytes);
+        known.grown_rows = measured.iter().map(|(rows, _)| *rows).max();
         // The sizes of rows that clients send are not known yet: 0 stands for any.
         let service = known.services.entry(0).or_default();
         for (rows, took) in measured {

@@ -167,6 +167,14 @@ impl Scheduler {
     /// Rows of the largest batch of a model that an adapter runs.
     pub(super) fn max_rows(&self, id: AdapterId, model: ModelId) -> u32 {
         let known = self.adapters.get(&id).and_then(|adapter| adapter.known.get(&model));
+        let grown = known.and_then(|known| known.grown_rows).unwrap_or(0);
+        let first = self.models.get(&model).map_or(0, |model| model.first_rows);
+        self.rows_limit(id, model).min(grown.max(first)).max(1)
+    }
+
+    /// The same if every size that the model allows had been measured.
+    pub(super) fn rows_limit(&self, id: AdapterId, model: ModelId) -> u32 {
+        let known = self.adapters.get(&id).and_then(|adapter| adapter.known.get(&model));
         let limit = known.and_then(|known| known.rows_max).map_or(u32::MAX, |(rows, _)| rows);
         self.models.get(&model).map_or(1, |model| model.max_rows.min(limit).max(1))
     }
@@ -232,7 +240,7 @@ impl Scheduler {
     }
 
     fn begin_load(&mut self, now: Time, id: AdapterId, model: ModelId, reason: Reason) {
-        let max_rows = self.max_rows(id, model);
+        let max_rows = self.rows_limit(id, model);
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         let incarnation = adapter.incarnation;
         adapter.state = State::Loading { since: now, progress: now, model, batch: None };

@@ -45,6 +45,8 @@ pub struct Bounds {
 pub struct ModelProfile {
     /// Rows of the largest batch.
     pub max_rows: u32,
+    /// Rows of the largest batch on an adapter that has not measured larger ones.
+    pub first_rows: u32,
     /// How long the first request of a batch may wait for company.
     pub delay: Duration,
     /// Latency target: steers growth and order. Late answers are still given.

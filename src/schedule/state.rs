@@ -270,6 +270,8 @@ pub(super) struct Known {
     /// Rows of the largest batch that the memory is believed to hold, and until when; without it
     /// those of the model.
     pub(super) rows_max: Option<(u32, Time)>,
+    /// Rows of the largest batch that the worker measured when it loaded the model.
+    pub(super) grown_rows: Option<u32>,
 }
 
 /// One adapter with all that is remembered of it.

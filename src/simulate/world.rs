@@ -173,7 +173,13 @@ impl<'a> World<'a> {
                 let (max_rows, delay) = (model.max_rows, duration(model.delay_s));
                 (
                     ModelId(at as u32),
-                    ModelProfile { max_rows, delay, slo, bytes: bytes.unwrap_or(0) },
+                    ModelProfile {
+                        max_rows,
+                        first_rows: max_rows,
+                        delay,
+                        slo,
+                        bytes: bytes.unwrap_or(0),
+                    },
                 )
             })
             .collect();

@@ -43,8 +43,10 @@ impl World {
     }
 
     pub(crate) fn model(rng: &mut Rng) -> ModelProfile {
+        let max_rows = 1 + rng.below(12) as u32;
         ModelProfile {
-            max_rows: 1 + rng.below(12) as u32,
+            max_rows,
+            first_rows: max_rows,
             delay: if rng.percent(60) { Duration::ZERO } else { rng.ms(1, 10) },
             slo: rng.ms(5, 300),
             bytes: 10 + rng.below(50),

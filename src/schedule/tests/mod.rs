@@ -32,7 +32,8 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn profile(max_rows: u32) -> ModelProfile {
-    ModelProfile { max_rows, delay: Duration::ZERO, slo: ms(100), bytes: 10 }
+    let (delay, slo) = (Duration::ZERO, ms(100));
+    ModelProfile { max_rows, first_rows: max_rows, delay, slo, bytes: 10 }
 }
 
 fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
