@@ -45,3 +45,8 @@ fn manifests_are_models_or_errors() {
 fn graphs_are_run_or_errors() {
     replay("graphs", |data| model::hostile::graph(data).is_ok());
 }
+
+#[test]
+fn uploads_are_read_or_errors() {
+    replay("uploads", |data| model::hostile::upload(data).is_ok());
+}

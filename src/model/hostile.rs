@@ -1,14 +1,17 @@
 //! What may lie in a model folder: for fuzzing (`fuzz/`), and for the test that replays what fuzzing
 //! found.
 
+use crate::model::files::Files;
 use crate::model::manifest::Manifest;
 use crate::model::onnx::{Onnx, signature};
+use crate::model::pipeline::{Around, Bounds, Frame, Picture, Postprocess, Preprocess, Written};
 use crate::model::repository::{Layout, Repository};
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, identity};
 use crate::onnx::{Limits, ModelFile, Place};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
+use serde::Deserialize;
 
 /// Models whose other files a manifest is read with: a golden sample, a list of characters, graphs.
 const MODELS: [&str; 3] = ["digits", "text-lines", "filetype"];
@@ -18,6 +21,23 @@ const LIMITS: Limits = Limits { bytes: 1 << 16, steps: 2000, turns: 2000, work: 
 const ELEMENTS_MAX: usize = 1 << 12;
 /// Rows of such an input.
 const ROWS: usize = 2;
+/// What an image may come to here: enough for every decoder, too little to take long.
+const BOUNDS: Bounds = Bounds { edge: 1024, pixels: 1 << 17, bytes: 1 << 24 };
+/// Digits of the longest number in tables that are tried: sizes are the operator's, and may be
+/// large.
+const DIGITS_MAX: usize = 3;
+/// Most numbers of a line of an output: as many as the characters of [`CHARACTERS`], and a few.
+const COLUMNS_MAX: usize = 36;
+/// A folder of the models in the binary with a file that stands for a list of characters.
+const CHARACTERS: (&str, &str) = ("digits", "1");
+/// Tables that a file is tried with if it brings none.
+const TABLES: [&str; 4] = [
+    "[preprocess.image]\nlongest = [8, 64]\nmultiple_of = 4\n[postprocess.regions]\n",
+    "[preprocess.image]\nwidth = 8\nheight = 8\nfit = 'cover'\n[postprocess.boxes]\n",
+    "[preprocess.audio]\nrate = 16\n[postprocess.classes]\n",
+    "[preprocess.bytes]\nhead = 16\ntail = 16\n\
+     [postprocess.text]\ncharacters = 'golden.json'\n",
+];
 
 /// A `model.toml`, in place of that of each of some models in the binary.
 ///
@@ -42,15 +62,118 @@ pub fn manifest(data: &[u8]) -> Result<(), String> {
 pub fn graph(data: &[u8]) -> Result<(), String> {
     let data = Bytes::copy_from_slice(data);
     let light = ModelFile::read(data.clone().into(), None)?;
-    let _ = signature::of(&light);
+    let own = signature::of(&light, None)?;
     let none = |name: &str| Err(format!("there is no file '{name}' beside it"));
     let file = ModelFile::read(data.into(), Some(&none))?;
-    let mut model = Onnx::of(file, None, Place::host(), LIMITS)?;
+    let mut model = Onnx::of(file, own.signature, Place::host(), LIMITS)?;
     for byte in [0, 1] {
         let inputs = inputs(model.signature(), byte)?;
         model.forward(&inputs, ROWS).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// The tables of a `model.toml` that stand around a graph.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tables {
+    preprocess: Option<Preprocess>,
+    postprocess: Option<Postprocess>,
+}
+
+/// A file that a client uploads, behind the tables of a `model.toml` and an empty line if it
+/// brings its own. It is prepared for a graph; the graph's outputs are made of its bytes, and read;
+/// of an image, pieces are cut out.
+///
+/// # Errors
+/// What is refused by all tables.
+pub fn upload(data: &[u8]) -> Result<(), String> {
+    let end = data.windows(2).position(|two| two == b"\n\n");
+    let own = end.and_then(|end| Some((tables(data.get(..end)?).ok()?, data.get(end + 2..)?)));
+    if let Some((tables, file)) = own {
+        return around(tables, file);
+    }
+    let outcomes = TABLES.iter().map(|text| around(tables(text.as_bytes())?, data));
+    outcomes.reduce(Result::or).unwrap_or(Ok(()))
+}
+
+fn tables(text: &[u8]) -> Result<Written, String> {
+    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let mut numbers = words.filter(|word| word.starts_with(|letter: char| letter.is_ascii_digit()));
+    // Decimals of a mean are fine.
+    if numbers.any(|word| word.len() > DIGITS_MAX && !text.contains(&format!(".{word}"))) {
+        return Err("its numbers are too large to be tried".to_owned());
+    }
+    let Tables { preprocess, postprocess } =
+        toml::from_str(text).map_err(|error| error.to_string())?;
+    Ok(Written { preprocess, postprocess })
+}
+
+/// Tries the first of some graphs that the tables fit.
+fn around(tables: Written, file: &[u8]) -> Result<(), String> {
+    let labels = ["a".to_owned(), "b".to_owned()];
+    let files = Files::embedded().folder(CHARACTERS.0).folder(CHARACTERS.1);
+    let graphs = graphs();
+    let fits = graphs.iter().map(|graph| tables.clone().check(graph, &labels, &files));
+    let around = fits.reduce(Result::or).unwrap_or(Err("there is no graph".to_owned()))?;
+    let length = u32::try_from(file.len()).map_err(|error| error.to_string())?;
+    let data = [&length.to_le_bytes(), file].concat();
+    let sent = around.interface.inputs.iter().filter(|spec| spec.takes_file()).map(|spec| {
+        Tensor::new(spec.name.as_str(), Datatype::Bytes, vec![1, 1], data.clone().into())
+    });
+    let sent = sent.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let takes_image = sent.iter().any(|tensor| tensor.name == "image");
+    let picture = takes_image.then(|| Picture::decode_within(file, BOUNDS)).transpose();
+    let picture = picture.map_err(|error| error.to_string())?;
+    let prepared = around.prepare(&Tensors(sent), picture.as_ref());
+    let (_, frame) = prepared.map_err(|error| error.to_string())?;
+    if let Some(picture) = picture {
+        let _ = picture.crops(&table("polygons", file, &[4, 2])?);
+    }
+    answer(&around, file, frame)
+}
+
+/// Reads outputs that are made of the file's bytes.
+fn answer(around: &Around, file: &[u8], frame: Option<Frame>) -> Result<(), String> {
+    let columns = file.first().map_or(1, |byte| 1 + usize::from(*byte) % COLUMNS_MAX);
+    let outputs = ["y", "boxes", "scores"].map(|name| table(name, file, &[columns]));
+    let outputs = outputs.into_iter().collect::<Result<Vec<_>, _>>()?;
+    around.read(Tensors(outputs), frame).map(drop).map_err(|error| error.to_string())
+}
+
+/// A row of FP32 lines, as many as the bytes make.
+fn table(name: &str, bytes: &[u8], line: &[usize]) -> Result<Tensor, String> {
+    let size: usize = 4 * line.iter().product::<usize>();
+    let lines = bytes.len() / size;
+    let shape = [&[1, lines], line].concat();
+    let data = bytes.get(..lines * size).unwrap_or_default().to_vec();
+    Tensor::new(name, Datatype::Fp32, shape, data.into()).map_err(|error| error.to_string())
+}
+
+/// Graphs of every kind that tables can stand around, without weights.
+fn graphs() -> Vec<Signature> {
+    let spec =
+        |name: &str, datatype, shape: &[i64]| TensorSpec::new(name, vec![datatype], shape.to_vec());
+    let (floats, bytes) = (Datatype::Fp32, Datatype::Uint8);
+    let inputs = [
+        spec("x", floats, &[-1, -1, -1]),
+        spec("x", bytes, &[-1, -1, -1]),
+        spec("x", floats, &[-1, -1]),
+        spec("x", floats, &[-1]),
+        spec("x", Datatype::Int32, &[-1]),
+    ];
+    let one = vec![spec("y", floats, &[-1, -1])];
+    let two = vec![spec("boxes", floats, &[-1, 4]), spec("scores", floats, &[-1, -1])];
+    let with = |outputs: &[TensorSpec]| {
+        let graph = |input: &TensorSpec| Signature {
+            inputs: vec![input.clone()],
+            outputs: outputs.to_vec(),
+            ..Signature::default()
+        };
+        inputs.iter().map(graph).collect::<Vec<_>>()
+    };
+    [with(&one), with(&two)].concat()
 }
 
 /// Inputs for a signature, all of whose bytes are the same.

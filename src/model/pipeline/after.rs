@@ -99,10 +99,8 @@ impl Postprocess {
 
     /// What clients get.
     pub(super) fn interface(&self) -> Vec<TensorSpec> {
-        let spec = |name: &str, datatype, shape: &[i64]| TensorSpec {
-            name: name.to_owned(),
-            datatypes: vec![datatype],
-            shape: shape.to_vec(),
+        let spec = |name: &str, datatype, shape: &[i64]| {
+            TensorSpec::new(name, vec![datatype], shape.to_vec())
         };
         let (words, numbers) = (Datatype::Bytes, Datatype::Fp32);
         match &self.reading {

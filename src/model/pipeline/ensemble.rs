@@ -142,22 +142,21 @@ impl Picture {
         for corners in values.as_chunks::<8>().0 {
             let [a, b, c, d] =
                 [0, 2, 4, 6].map(|at| (inside(corners[at], wide), inside(corners[at + 1], high)));
-            let crop = self.crop([a, b, c, d]);
-            pixels += u64::from(crop.0.width()) * u64::from(crop.0.height());
+            let quad = [a, b, c, d];
+            let (width, height) = extent(quad);
+            // Before it is made: corners that cross make a piece larger than the image.
+            pixels += width as u64 * height as u64;
             if pixels > CROP_PIXELS_MAX {
                 return Err(bad("cuts out more than the memory for it holds"));
             }
-            crops.push(crop);
+            crops.push(self.crop(quad));
         }
         Ok(crops)
     }
 
     /// A quadrilateral is stretched into a rectangle of its edges' length.
     fn crop(&self, quad: [(f32, f32); 4]) -> Picture {
-        let [a, b, c, d] = quad;
-        let length = |(x0, y0): (f32, f32), (x1, y1): (f32, f32)| (x1 - x0).hypot(y1 - y0);
-        let edge = |one: f32, other: f32| one.max(other).round().max(1.0);
-        let (width, height) = (edge(length(a, b), length(d, c)), edge(length(a, d), length(b, c)));
+        let (width, height) = extent(quad);
         let corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)];
         #[allow(
             clippy::cast_possible_truncation,
@@ -173,6 +172,14 @@ impl Picture {
         let high = height >= UPRIGHT * width;
         Picture(Arc::new(if high { imageops::rotate270(&piece) } else { piece }))
     }
+}
+
+/// Width and height of the rectangle that a quadrilateral becomes: its longer edges, in whole
+/// pixels.
+fn extent([a, b, c, d]: [(f32, f32); 4]) -> (f32, f32) {
+    let length = |(x0, y0): (f32, f32), (x1, y1): (f32, f32)| (x1 - x0).hypot(y1 - y0);
+    let edge = |one: f32, other: f32| one.max(other).round().max(1.0);
+    (edge(length(a, b), length(d, c)), edge(length(a, d), length(b, c)))
 }
 
 /// The answers to several requests as one row: their rows along the first axis, or in place of an

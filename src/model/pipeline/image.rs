@@ -15,14 +15,24 @@ use std::sync::Arc;
 const EDGE_MAX: u32 = 16_384;
 /// Most pixels of an image, sent or prepared.
 const PIXELS_MAX: u64 = 1 << 26;
-/// Memory that decoding may take.
-const DECODE_BYTES_MAX: u64 = 512 << 20;
+/// Bounds of an image that is sent.
+const BOUNDS: Bounds = Bounds { edge: EDGE_MAX, pixels: PIXELS_MAX, bytes: 512 << 20 };
 /// A line of text may be so wide, if nothing else is said.
 const WIDTH_MAX: u32 = 4096;
 
 /// A decoded image, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Picture(pub(super) Arc<RgbImage>);
+
+/// Bounds of a decoded image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Longest edge in pixels.
+    pub(crate) edge: u32,
+    pub(crate) pixels: u64,
+    /// Memory that decoding may take, in bytes.
+    pub(crate) bytes: u64,
+}
 
 /// `[preprocess.image]`: how an image becomes an input. A value is `(pixel * scale - mean) / std`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,7 +127,15 @@ impl Picture {
     /// # Errors
     /// If it is no image of a known format, is broken, or too large.
     pub fn decode(file: &[u8]) -> Result<Picture, BadRow> {
-        decode(file).map(|image| Picture(Arc::new(image))).map_err(BadRow::Input)
+        Picture::decode_within(file, BOUNDS)
+    }
+
+    /// Decodes a file within other bounds.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`].
+    pub(crate) fn decode_within(file: &[u8], bounds: Bounds) -> Result<Picture, BadRow> {
+        decode(file, bounds).map(|image| Picture(Arc::new(image))).map_err(BadRow::Input)
     }
 
     /// Decodes the file that a BYTES tensor of one element holds.
@@ -135,7 +153,7 @@ impl Picture {
     }
 }
 
-fn decode(file: &[u8]) -> Result<RgbImage, String> {
+fn decode(file: &[u8], bounds: Bounds) -> Result<RgbImage, String> {
     let bad = |error: ::image::ImageError| format!("the image cannot be read: {error}");
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
     let mut reader = reader.map_err(|error| format!("the image cannot be read: {error}"))?;
@@ -143,13 +161,13 @@ fn decode(file: &[u8]) -> Result<RgbImage, String> {
         return Err("the file is no PNG, JPEG, WebP, GIF, BMP or PNM image".to_owned());
     }
     let mut limits = Limits::default();
-    limits.max_image_width = Some(EDGE_MAX);
-    limits.max_image_height = Some(EDGE_MAX);
-    limits.max_alloc = Some(DECODE_BYTES_MAX);
+    limits.max_image_width = Some(bounds.edge);
+    limits.max_image_height = Some(bounds.edge);
+    limits.max_alloc = Some(bounds.bytes);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(bad)?;
     let (width, height) = decoder.dimensions();
-    check_size(width, height)?;
+    check_within(width, height, bounds)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
     image.apply_orientation(orientation);
@@ -157,11 +175,16 @@ fn decode(file: &[u8]) -> Result<RgbImage, String> {
 }
 
 fn check_size(width: u32, height: u32) -> Result<(), String> {
+    check_within(width, height, BOUNDS)
+}
+
+fn check_within(width: u32, height: u32, bounds: Bounds) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
-    if width == 0 || height == 0 || pixels > PIXELS_MAX || width.max(height) > EDGE_MAX {
+    let (edge_max, pixels_max) = (bounds.edge, bounds.pixels);
+    if width == 0 || height == 0 || pixels > pixels_max || width.max(height) > edge_max {
         return Err(format!(
-            "an image of {width} x {height} pixels is not possible; at most {PIXELS_MAX} pixels \
-             and {EDGE_MAX} along an edge are"
+            "an image of {width} x {height} pixels is not possible; at most {pixels_max} pixels \
+             and {edge_max} along an edge are"
         ));
     }
     Ok(())
@@ -280,7 +303,13 @@ impl ImageSpec {
             (Some(w), Some(h), fit) => {
                 let (across, down) = (ratio(w, width), ratio(h, height));
                 let scale = if fit == Fit::Cover { across.max(down) } else { across.min(down) };
-                let image = resized(rounded(width, scale), rounded(height, scale));
+                let (wide, high) = (rounded(width, scale), rounded(height, scale));
+                // A line of 16 384 pixels that is to cover 224 x 224 would take gigabytes.
+                if u64::from(wide) * u64::from(high) > PIXELS_MAX {
+                    let sent = format!("an image of {width} x {height} pixels");
+                    return Err(format!("{sent} is too long to cover {w} x {h}"));
+                }
+                let image = resized(wide, high);
                 let offset = (fill(w, width, scale), fill(h, height, scale));
                 (self.placed(&image, (w, h), offset), (scale, scale), offset)
             }

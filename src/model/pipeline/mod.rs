@@ -18,6 +18,7 @@ mod tests;
 mod wave;
 mod window;
 
+pub(crate) use self::image::Bounds;
 pub use self::image::Picture;
 pub(crate) use after::Written as Postprocess;
 pub use before::Frame;

@@ -102,7 +102,7 @@ impl Written {
                 return Err(format!("{field}: '{name}' would be named twice"));
             }
         }
-        let interface = Signature { inputs, outputs, warm_up: BTreeMap::new() };
+        let interface = Signature { inputs, outputs, ..Signature::default() };
         Ok(Around { before, after, interface })
     }
 }

@@ -8,7 +8,7 @@ use ::image::{ImageFormat, Rgb, RgbImage};
 use std::io::Cursor;
 
 fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
-    TensorSpec { name: name.into(), datatypes: vec![datatype], shape: shape.to_vec() }
+    TensorSpec::new(name, vec![datatype], shape.to_vec())
 }
 
 fn graph(input: TensorSpec, outputs: &[TensorSpec]) -> Signature {
