@@ -303,6 +303,22 @@ impl Tensors {
         first.0.iter().map(whole).collect()
     }
 
+    /// The only row of each tensor, without the batch axis.
+    ///
+    /// # Errors
+    /// If a tensor has another number of rows.
+    pub fn unframed(&self) -> Result<Tensors, TensorError> {
+        let unframe = |tensor: &Tensor| {
+            let (name, actual) = (tensor.name.clone(), tensor.rows()?);
+            if actual != 1 {
+                return Err(TensorError::Rows { name, expected: 1, actual });
+            }
+            let shape = tensor.shape.get(1..).unwrap_or_default().to_vec();
+            Ok(Tensor { shape, ..tensor.clone() })
+        };
+        self.0.iter().map(unframe).collect()
+    }
+
     /// Every tensor padded with zero rows to `rows`.
     pub fn pad_rows(&self, rows: usize) -> Result<Tensors, TensorError> {
         self.0.iter().map(|tensor| tensor.pad_rows(rows)).collect()

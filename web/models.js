@@ -17,7 +17,7 @@ export function renderModels({ snapshot }) {
 function makeRow(model) {
   const row = {
     name: h("strong"), version: h("span", { class: "faint" }), state: h("span", { class: "state" }), places: h("span", { class: "places" }), nowhere: h("span", { class: "faint" }),
-    figures: h("p", { class: "small" }), latency: h("span"), verdict: h("span"), reason: h("p", { class: "error" }),
+    figures: h("p", { class: "small" }), latency: h("span"), verdict: h("span"), reason: h("p", { class: "error" }), rows: h("p", { class: "small faint" }), note: h("p", { class: "small faint" }),
     last: h("p", { class: "small faint" }), failure: h("p", { class: "error", role: "alert" }), doing: h("p", { class: "small faint", role: "status" }),
     pending: "", error: "",
   };
@@ -25,7 +25,7 @@ function makeRow(model) {
   const where = h("p", { class: "small" }, row.places, row.nowhere);
   const head = h("div", { class: "model-head" }, row.name, row.version, row.state, row.buttons.root);
   row.root = h("li", { "data-testid": "model-row", "data-model": model.name }, head, where, row.figures,
-    h("p", { class: "small latency" }, row.latency, " ", row.verdict), row.reason, row.last, row.doing, row.failure);
+    h("p", { class: "small latency" }, row.latency, " ", row.verdict), row.reason, row.rows, row.note, row.last, row.doing, row.failure);
   return row;
 }
 
@@ -40,6 +40,8 @@ function updateRow(row, model, names) {
   text(row.figures, `${rate} requests/s · ${count(model.requests, "request")} · ${count(model.errors, "error")}`);
   updateLatency(row, model);
   line(row.reason, model.reason);
+  line(row.rows, model.rows && `Rows ${model.rows}`);
+  line(row.note, model.note);
   line(row.last, model.last_error && `Last error: ${model.last_error}`);
   line(row.doing, row.pending);
   line(row.failure, row.error);

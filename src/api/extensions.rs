@@ -10,7 +10,7 @@ use crate::api::routes::{Api, Target};
 use crate::engine::PRIORITY_DEFAULT;
 use crate::error::Error;
 use crate::model::repository::ModelInfo;
-use crate::model::signature::TensorSpec;
+use crate::model::signature::{RowMode, TensorSpec};
 use crate::telemetry::{ModelStatistics, ModelView};
 use crate::tensor::Datatype;
 use bytes::Buf;
@@ -155,7 +155,10 @@ pub(crate) fn config(api: &Api, target: &Target, head: &Head) -> Outcome {
 /// The fields of Triton's `ModelConfig` (`model_config.proto`) that mean something here. Requests
 /// of more rows than `max_batch_size` are taken too: they are cut into chunks.
 fn describe(model: &ModelInfo) -> Value {
-    let tensors = |specs: &[TensorSpec]| specs.iter().map(describe_tensor).collect::<Vec<_>>();
+    let mode = model.interface().rows;
+    let tensor = |spec: &TensorSpec| describe_tensor(spec, mode);
+    let tensors = |specs: &[TensorSpec]| specs.iter().map(tensor).collect::<Vec<_>>();
+    let batches = model.interface().rows == RowMode::Stacked;
     let mut inputs = tensors(&model.interface().inputs);
     for input in &mut inputs {
         for no in ["allow_ragged_batch", "is_shape_tensor", "optional"] {
@@ -168,7 +171,7 @@ fn describe(model: &ModelInfo) -> Value {
         "platform": format!("concertina_{}", model.kind),
         "backend": "concertina",
         "version_policy": { "specific": { "versions": [model.version.parse::<u64>().ok()] } },
-        "max_batch_size": model.batch.max_rows,
+        "max_batch_size": if batches { model.batch.max_rows } else { 0 },
         "input": inputs,
         "output": tensors(&model.interface().outputs),
         "dynamic_batching": {
@@ -183,13 +186,18 @@ fn describe(model: &ModelInfo) -> Value {
     })
 }
 
-fn describe_tensor(spec: &TensorSpec) -> Value {
+/// Dimensions are without the batch axis where `max_batch_size` is above 0, else with all axes.
+fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
     let datatype = spec.datatype();
     let name = match datatype {
         Datatype::Bytes => "STRING",
         _ => datatype.as_str(),
     };
-    value!({ "name": spec.name, "data_type": format!("TYPE_{name}"), "dims": spec.shape })
+    let dims = match mode {
+        RowMode::Stacked => spec.shape.clone(),
+        RowMode::Each | RowMode::Whole => spec.public_shape(mode),
+    };
+    value!({ "name": spec.name, "data_type": format!("TYPE_{name}"), "dims": dims })
 }
 
 #[cfg(test)]
@@ -224,13 +232,12 @@ mod tests {
 
     #[test]
     fn datatypes_have_the_names_of_the_configuration() {
-        let spec = |datatype| TensorSpec {
-            name: "x".into(),
-            datatypes: vec![datatype],
-            shape: vec![-1, 3],
-        };
+        let spec = |datatype| TensorSpec::new("x", vec![datatype], vec![-1, 3]);
         let expected = value!({ "name": "x", "data_type": "TYPE_FP32", "dims": [-1, 3] });
-        assert_eq!(describe_tensor(&spec(Datatype::Fp32)), expected);
-        assert_eq!(describe_tensor(&spec(Datatype::Bytes))["data_type"], "TYPE_STRING");
+        assert_eq!(describe_tensor(&spec(Datatype::Fp32), RowMode::Stacked), expected);
+        assert_eq!(
+            describe_tensor(&spec(Datatype::Bytes), RowMode::Whole)["data_type"],
+            "TYPE_STRING"
+        );
     }
 }

@@ -7,7 +7,8 @@ use crate::api::limits::ApiLimits;
 use crate::api::{answer, kserve};
 use crate::error::Error;
 use crate::model::repository::{Batching, Found, Layout, ModelInfo, Repository, Source};
-use crate::model::signature::{Signature, TensorSpec};
+
+use crate::model::signature::{Framed, Signature, TensorSpec};
 use crate::tensor::{Datatype, Tensors};
 use bytes::Bytes;
 use futures_util::stream;
@@ -54,17 +55,17 @@ fn ask(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.map_err(|error| Error::internal(error.to_string()))?;
     let (request, _share) = runtime.block_on(read)?;
-    let rows = model.interface().check_inputs(&request.inputs)?;
+    let Framed { inputs, rows, .. } = model.interface().frame(request.inputs)?;
     assert!(
         rows <= body.len().max(crate::model::signature::EMPTY_ROWS_MAX),
         "{rows} rows of nothing"
     );
     if rows <= ROWS_MAX {
-        cut_apart(&request.inputs, rows);
+        cut_apart(&inputs, rows);
     }
     let wanted = request.wanted.resolve(model.interface())?;
     if model.pipeline.is_none() {
-        answer::render(model, request.id.as_deref(), &request.inputs, &wanted)?;
+        answer::render(model, request.id.as_deref(), &inputs, &wanted)?;
     }
     Ok(())
 }
@@ -111,7 +112,7 @@ fn models() -> &'static [ModelInfo] {
 /// Takes one tensor of any datatype, and gives it back.
 fn echo() -> ModelInfo {
     let datatypes = Datatype::ALL.to_vec();
-    let spec = TensorSpec { name: "x".to_owned(), datatypes, shape: vec![-1] };
+    let spec = TensorSpec::new("x", datatypes, vec![-1]);
     let signature =
         Signature { inputs: vec![spec.clone()], outputs: vec![spec], ..Signature::default() };
     ModelInfo {
@@ -120,12 +121,13 @@ fn echo() -> ModelInfo {
         kind: "identity".to_owned(),
         source: Source::Embedded,
         signature,
-        batch: Batching { max_rows: 8, delay: Duration::ZERO },
+        batch: Batching { max_rows: 8, grows: false, delay: Duration::ZERO },
         slo: None,
         labels: Vec::new(),
         golden: None,
         layout: Layout::Version,
         pipeline: None,
+        rows_reason: String::new(),
         files_bytes: 0,
     }
 }

@@ -11,8 +11,9 @@ use crate::engine::{InferAnswer, InferCall};
 use crate::error::Error;
 use crate::model::pipeline::Pipeline;
 use crate::model::repository::ModelInfo;
-use crate::model::signature::TensorSpec;
+use crate::model::signature::{Framed, RowMode, TensorSpec};
 use crate::telemetry::{Ran, RequestSpan};
+use crate::tensor::Tensors;
 use answer::{Rendered, Wanted};
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
@@ -83,7 +84,9 @@ pub(crate) fn model_metadata(api: &Api, target: &Target, head: &Head) -> Outcome
 }
 
 fn describe(model: &ModelInfo, versions: &[&str]) -> Value {
-    let tensors = |specs: &[TensorSpec]| specs.iter().map(describe_tensor).collect::<Vec<_>>();
+    let mode = model.interface().rows;
+    let tensor = |spec: &TensorSpec| describe_tensor(spec, mode);
+    let tensors = |specs: &[TensorSpec]| specs.iter().map(tensor).collect::<Vec<_>>();
     value!({
         "name": model.name,
         "versions": versions,
@@ -93,9 +96,9 @@ fn describe(model: &ModelInfo, versions: &[&str]) -> Value {
     })
 }
 
-/// The batch axis comes first and takes any number of rows, so it is -1.
-fn describe_tensor(spec: &TensorSpec) -> Value {
-    let shape: Vec<i64> = std::iter::once(-1).chain(spec.shape.iter().copied()).collect();
+/// -1 stands for any length, that of a batch axis too.
+fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
+    let shape = spec.public_shape(mode);
     value!({ "name": spec.name, "datatype": spec.datatype().as_str(), "shape": shape })
 }
 
@@ -146,20 +149,58 @@ where
     let model = find(api, target)?;
     // The share stays held until the answer is known, since the inputs are slices of the body.
     let (request, _share) = read(&api.bodies, &model, &head.headers, body).await?;
-    let rows = model.interface().check_inputs(&request.inputs)?;
-    span.set_rows(rows);
     let wanted = request.wanted.resolve(model.interface())?;
     let (priority, timeout) = (api.guard.priority(head, request.priority), request.timeout);
     let client = api.guard.client(head);
-    let (model, inputs) = (model.clone(), request.inputs);
-    let call = InferCall { model: model.clone(), inputs, rows, client, priority, timeout };
-    let answer = api.engine.serve_call(call).await?;
+    let call = |model: &Arc<ModelInfo>, framed: &Framed| InferCall {
+        model: model.clone(),
+        inputs: framed.inputs.clone(),
+        rows: framed.rows,
+        client,
+        priority,
+        timeout,
+    };
+    let (model, answer) = serve(api, target, model, request.inputs, call, span).await?;
     let adapters = answer.adapters.join(",");
     let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
     let ran = Ran { adapters: &adapters, queue, run, batch_rows };
     span.ran(&ran);
     let rendered = render(model, request.id, answer, wanted).await?;
     Ok(reply(rendered, &ran))
+}
+
+/// Answers in the shape that the request has.
+async fn serve(
+    api: &Api,
+    target: &Target,
+    model: Arc<ModelInfo>,
+    inputs: Tensors,
+    call: impl Fn(&Arc<ModelInfo>, &Framed) -> InferCall,
+    span: &mut RequestSpan,
+) -> Result<(Arc<ModelInfo>, InferAnswer), Error> {
+    let framed = model.interface().frame(inputs.clone())?;
+    span.set_rows(framed.rows);
+    match api.engine.serve_call(call(&model, &framed)).await {
+        Ok(answer) => Ok((model, unframed(answer, &framed)?)),
+        Err(error) => {
+            // The load may have shown that rows cannot be joined: the request runs by itself then.
+            let now = find(api, target)?;
+            if now.signature.rows == model.signature.rows {
+                return Err(error);
+            }
+            let framed = now.interface().frame(inputs)?;
+            let answer = api.engine.serve_call(call(&now, &framed)).await?;
+            Ok((now, unframed(answer, &framed)?))
+        }
+    }
+}
+
+fn unframed(mut answer: InferAnswer, request: &Framed) -> Result<InferAnswer, Error> {
+    if request.framed {
+        let outputs = answer.outputs.unframed();
+        answer.outputs = outputs.map_err(|error| Error::internal(error.to_string()))?;
+    }
+    Ok(answer)
 }
 
 fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
@@ -255,11 +296,13 @@ mod tests {
     }
 
     #[test]
-    fn metadata_put_the_batch_axis_first() {
+    fn metadata_show_the_shape_that_a_model_takes() {
         let datatypes = vec![Datatype::Fp32, Datatype::Uint8];
-        let spec = TensorSpec { name: "image".into(), datatypes, shape: vec![28, -1] };
+        let spec = TensorSpec::new("image", datatypes, vec![28, -1]);
         let expected = value!({ "name": "image", "datatype": "FP32", "shape": [-1, 28, -1] });
-        assert_eq!(describe_tensor(&spec), expected);
+        assert_eq!(describe_tensor(&spec, RowMode::Stacked), expected);
+        assert_eq!(describe_tensor(&spec, RowMode::Each)["shape"], value!([1, 28, -1]));
+        assert_eq!(describe_tensor(&spec, RowMode::Whole)["shape"], value!([28, -1]));
     }
 
     #[test]

@@ -108,6 +108,13 @@ impl Catalogue {
         id
     }
 
+    /// Serves a model in the place of another, which only finishes what it was asked before.
+    pub(super) fn replace(&mut self, old: ModelId, info: ModelInfo) -> Option<ModelId> {
+        let entry = self.entries.get_mut(&old)?;
+        let standing = std::mem::replace(&mut entry.standing, Standing::Leaving);
+        Some(self.insert(Arc::new(info), standing))
+    }
+
     /// Puts those on trial in the place of everything else of this name.
     pub(super) fn serve(&mut self, name: &str, tried: &[Arc<ModelInfo>]) {
         for entry in self.entries.values_mut().filter(|entry| entry.info.name == name) {
@@ -161,12 +168,13 @@ mod tests {
             kind: "identity".into(),
             source: Source::Embedded,
             signature: Signature::default(),
-            batch: Batching { max_rows: 1, delay: Duration::ZERO },
+            batch: Batching { max_rows: 1, grows: false, delay: Duration::ZERO },
             slo: None,
             labels: Vec::new(),
             golden: None,
             layout: Layout::default(),
             pipeline: None,
+            rows_reason: String::new(),
             files_bytes: 0,
         }
     }

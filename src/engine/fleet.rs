@@ -68,6 +68,10 @@ pub(super) struct Fleet {
     reports: mpsc::Sender<Report>,
     /// Why a model could not be loaded, where it could not.
     load_errors: HashMap<ModelId, String>,
+    /// Models whose rows depend on each other after all, with what showed it.
+    mixed: Vec<(ModelId, String)>,
+    /// Remarks of workers on models that they loaded.
+    notes: HashMap<ModelId, String>,
     /// Models that were loaded somewhere: their golden samples are right.
     proven: HashSet<ModelId>,
 }
@@ -80,6 +84,8 @@ impl Fleet {
             workshop,
             reports,
             load_errors: HashMap::new(),
+            mixed: Vec::new(),
+            notes: HashMap::new(),
             proven: HashSet::new(),
         }
     }
@@ -221,9 +227,20 @@ impl Fleet {
         self.load_errors.get(&model).map(String::as_str)
     }
 
+    /// A worker's remark on a model that it loaded.
+    pub(super) fn note(&self, model: ModelId) -> Option<&str> {
+        self.notes.get(&model).map(String::as_str)
+    }
+
+    /// Models that are to be run whole from now on, each once.
+    pub(super) fn take_mixed(&mut self) -> Vec<(ModelId, String)> {
+        std::mem::take(&mut self.mixed)
+    }
+
     /// The model is served no more.
     pub(super) fn forget_model(&mut self, model: ModelId) {
         self.load_errors.remove(&model);
+        self.notes.remove(&model);
         self.proven.remove(&model);
     }
 
@@ -333,10 +350,14 @@ impl Fleet {
                 };
                 Some(Event::Faulted { adapter, incarnation, fault })
             }
-            Up::Loaded { model, memory_bytes, measured, .. } => {
+            Up::Loaded { model, memory_bytes, measured, note, .. } => {
                 member.loaded();
                 let model = ModelId(model);
                 self.load_errors.remove(&model);
+                match note {
+                    Some(note) => self.notes.insert(model, note),
+                    None => self.notes.remove(&model),
+                };
                 self.proven.insert(model);
                 let micros = |(rows, us): &(u32, u64)| (*rows, Duration::from_micros(*us));
                 let measured = measured.iter().map(micros).collect();
@@ -378,7 +399,10 @@ impl Fleet {
             Cause::Device | Cause::Memory => Fault::Device,
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
             // The device has passed its own check: a sample that was right nowhere is to blame.
-            Cause::WrongAnswer | Cause::Input | Cause::Model => {
+            cause @ (Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows) => {
+                if cause == Cause::Rows {
+                    self.mixed.push((model, error.clone()));
+                }
                 self.load_errors.insert(model, error);
                 return Event::LoadFailed { adapter, incarnation, model };
             }

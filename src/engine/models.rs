@@ -78,6 +78,23 @@ impl Driver {
         info
     }
 
+    /// Serves models whose rows depend on each other one request at a time from now on.
+    pub(super) fn run_whole(&mut self) {
+        for (old, reason) in self.fleet.take_mixed() {
+            let Some(info) = self.catalogue.get(old) else { continue };
+            tracing::warn!(model = %info.name, "running each request by itself: {reason}");
+            let info = info.run_whole(&reason);
+            let profile = profile(&info, self.config.slo);
+            let Some(model) = self.catalogue.replace(old, info) else { continue };
+            self.turn(Event::ModelAdded { model, profile });
+            if let Some(info) = self.catalogue.get(model).cloned() {
+                self.count(std::slice::from_ref(&info));
+            }
+            self.recall_all();
+            self.catalogue_changed();
+        }
+    }
+
     /// Counts what is done for them from now on.
     fn count(&mut self, served: &[Arc<ModelInfo>]) {
         for info in served {
@@ -157,6 +174,7 @@ pub(super) fn profiles(catalogue: &Catalogue, slo: Duration) -> BTreeMap<ModelId
 fn profile(info: &ModelInfo, slo: Duration) -> ModelProfile {
     ModelProfile {
         max_rows: u32::try_from(info.batch.max_rows).unwrap_or(u32::MAX),
+        first_rows: u32::try_from(info.batch.first_rows()).unwrap_or(u32::MAX),
         delay: info.batch.delay,
         slo: info.slo.unwrap_or(slo),
         bytes: info.files_bytes,

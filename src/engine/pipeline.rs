@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::model::pipeline::ensemble::{Value, gather};
 use crate::model::pipeline::{BadRow, Ensemble, Frame, Picture, Pipeline, Step};
 use crate::model::repository::ModelInfo;
+use crate::model::signature::RowMode;
 use crate::tensor::{Tensor, Tensors};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
@@ -149,7 +150,7 @@ impl EngineHandle {
             };
             async move {
                 let (inputs, frame) = self.work(model, work).await?;
-                model.signature.check_inputs(&inputs)?;
+                model.signature.frame(inputs.clone())?;
                 Ok::<_, Error>(Row { inputs, frame })
             }
         };
@@ -169,6 +170,21 @@ impl EngineHandle {
         Ok((self.work(model, read).await?, trail))
     }
 
+    /// One call with inputs in the model's own shape, or with rows in front of it.
+    async fn framed(
+        &self,
+        model: &Arc<ModelInfo>,
+        inputs: Tensors,
+        terms: Terms,
+    ) -> Result<InferAnswer, Error> {
+        let request = model.signature.frame(inputs)?;
+        let mut answer = self.infer(terms.call(model, request.inputs)?).await?;
+        if request.framed {
+            answer.outputs = answer.outputs.unframed().map_err(broken)?;
+        }
+        Ok(answer)
+    }
+
     /// Runs rows as one call if they are alike, else as one call each; those that are alike meet
     /// again in a batch.
     async fn rows_through(
@@ -177,16 +193,18 @@ impl EngineHandle {
         rows: Vec<Tensors>,
         terms: Terms,
     ) -> Result<(Vec<Tensors>, Trail), Error> {
-        if let Ok(all) = Tensors::concat_rows(rows.clone())
+        // A model that is run whole would take rows for one request.
+        if model.signature.rows != RowMode::Whole
+            && let Ok(all) = Tensors::concat_rows(rows.clone())
             && !rows.is_empty()
         {
             drop(rows);
-            let answer = self.infer(terms.call(model, all)?).await?;
+            let answer = self.framed(model, all, terms).await?;
             let count = answer.outputs.rows().map_err(broken)?;
             let row = |at| answer.outputs.slice_rows(at, 1).map_err(broken);
             return Ok(((0..count).map(row).collect::<Result<_, _>>()?, Trail::from(&answer)));
         }
-        let run = |row| async move { self.infer(terms.call(model, row)?).await };
+        let run = |row| self.framed(model, row, terms);
         let answers: Vec<InferAnswer> =
             stream::iter(rows).map(run).buffered(FAN_OUT).try_collect().await?;
         let mut trail = Trail::default();

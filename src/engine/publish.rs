@@ -209,10 +209,18 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         errors: counts.fail.count,
         kind: info.kind.clone(),
         max_rows: info.batch.max_rows as u64,
+        rows: rows(info),
+        note: scene.fleet.note(id).map(str::to_owned),
         slo_ms: scene.scheduler.target(id).map_or(0, |target| millis(Time(target))),
         last_error: counted.and_then(|counted| counted.last_error.clone()),
         recent: counted.and_then(|counted| counted.recent.latency()),
     }
+}
+
+/// How rows become runs, where the graph or `model.toml` decides it.
+fn rows(info: &ModelInfo) -> Option<String> {
+    let reason = Some(&info.rows_reason).filter(|reason| !reason.is_empty())?;
+    Some(format!("{}: {reason}", info.signature.rows.as_str()))
 }
 
 /// A chain is ready when all of its models are.

@@ -75,7 +75,7 @@ impl Driver {
             Up::Failed { batch, cause, error } => {
                 let batch = BatchId(batch);
                 let failure = match cause {
-                    Cause::Input | Cause::Model => Failure::Input,
+                    Cause::Input | Cause::Model | Cause::Rows => Failure::Input,
                     Cause::Device | Cause::WrongAnswer => Failure::Device,
                     Cause::Memory => Failure::Memory,
                 };
@@ -84,9 +84,11 @@ impl Driver {
                 }
                 let kind = match cause {
                     Cause::Input => ErrorKind::Unprocessable,
-                    Cause::Model | Cause::Device | Cause::Memory | Cause::WrongAnswer => {
-                        ErrorKind::Internal
-                    }
+                    Cause::Model
+                    | Cause::Device
+                    | Cause::Memory
+                    | Cause::WrongAnswer
+                    | Cause::Rows => ErrorKind::Internal,
                 };
                 self.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
                 Some(Event::Failed { adapter, incarnation, batch, failure })
@@ -100,7 +102,11 @@ impl Driver {
                 }
                 None
             }
-            other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),
+            other => {
+                let event = self.fleet.starting(adapter, incarnation, other, &self.catalogue);
+                self.run_whole();
+                event
+            }
         }
     }
 

@@ -40,7 +40,8 @@ pub(super) struct Collected {
     pub(super) batch_rows: u32,
 }
 
-type ShapeKey = Vec<(Datatype, Vec<usize>)>;
+/// Datatype and dimensions of each input, `None` for one that is left out.
+type ShapeKey = Vec<Option<(Datatype, Vec<usize>)>>;
 
 /// All requests that are owed an answer.
 #[derive(Default)]
@@ -241,12 +242,16 @@ pub(super) struct GatheredInput {
 fn shape_key(call: &InferCall) -> Option<ShapeKey> {
     let inputs = &call.model.signature.inputs;
     let open = |spec: &crate::model::signature::TensorSpec| {
-        spec.datatypes.len() > 1 || spec.shape.iter().any(|dim| *dim < 0)
+        let open = spec.any_rank || spec.optional || spec.shape.iter().any(|dim| *dim < 0);
+        open || spec.datatypes.len() > 1
     };
     inputs.iter().any(open).then(|| key_of(&call.inputs, inputs))
 }
 
 fn key_of(inputs: &Tensors, specs: &[crate::model::signature::TensorSpec]) -> ShapeKey {
-    let tensors = specs.iter().filter_map(|spec| inputs.get(&spec.name).ok());
-    tensors.map(|tensor| (tensor.datatype, tensor.shape[1..].to_vec())).collect()
+    let given = specs.iter().map(|spec| {
+        let tensor = inputs.get(&spec.name).ok()?;
+        Some((tensor.datatype, tensor.shape.get(1..).unwrap_or_default().to_vec()))
+    });
+    given.collect()
 }

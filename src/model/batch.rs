@@ -1,6 +1,6 @@
 //! Batches around a model: padding to a bucket before it, checking and stripping behind it.
 
-use crate::model::signature::{Signature, TensorSpec};
+use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::model::{Model, ModelError};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
@@ -23,10 +23,12 @@ pub fn bucket_for(rows: usize, max_rows: usize) -> Option<usize> {
 /// Variable dimensions are as `warm_up` says, else 1. Inputs with fewer datatypes repeat their last
 /// one.
 pub fn warm_up_inputs(signature: &Signature, rows: usize) -> Vec<Tensors> {
-    let sets = signature.inputs.iter().map(|spec| spec.datatypes.len()).max().unwrap_or(0);
+    // A model without inputs has one set too, which is empty.
+    let sets = signature.inputs.iter().map(|spec| spec.datatypes.len()).max().unwrap_or(1);
     let set = |at: usize| {
         let typical = |spec: &TensorSpec| signature.warm_up.get(&spec.name).map(Vec::as_slice);
-        signature.inputs.iter().map(|spec| zeros(spec, typical(spec), at, rows)).collect()
+        let given = signature.inputs.iter().filter(|spec| !spec.optional);
+        given.map(|spec| zeros(spec, typical(spec), at, rows)).collect()
     };
     (0..sets).map(set).collect()
 }
@@ -59,6 +61,9 @@ pub fn run_batch(
     rows: usize,
 ) -> Result<Tensors, ModelError> {
     let bucket = check_inputs(model.signature(), max_rows, inputs, rows)?;
+    // Padding costs a run of its own where rows are run one by one.
+    let padded = model.signature().rows == RowMode::Stacked && !model.signature().exact;
+    let bucket = if padded { bucket } else { rows };
     let padded = inputs.pad_rows(bucket).map_err(|error| ModelError::Input(error.to_string()))?;
     let outputs = model.forward(&padded, bucket)?;
     let outputs = check_outputs(model.signature(), outputs, bucket)?;
@@ -93,17 +98,24 @@ fn check_outputs(
         let (given, promised) = (outputs.0.len(), signature.outputs.len());
         return Err(ModelError::Broken(format!("it gave {given} outputs, not {promised}")));
     }
-    signature.outputs.iter().map(|spec| check_output(spec, &outputs, rows)).collect()
+    let hints = signature.output_hints;
+    signature.outputs.iter().map(|spec| check_output(spec, &outputs, rows, hints)).collect()
 }
 
-fn check_output(spec: &TensorSpec, outputs: &Tensors, rows: usize) -> Result<Tensor, ModelError> {
+fn check_output(
+    spec: &TensorSpec,
+    outputs: &Tensors,
+    rows: usize,
+    hints: bool,
+) -> Result<Tensor, ModelError> {
     let broken = |detail: String| ModelError::Broken(format!("output '{}': {detail}", spec.name));
     let output = outputs.get(&spec.name).map_err(|_| broken("it did not give it".into()))?;
     if !spec.datatypes.contains(&output.datatype) {
         let promised = list(&spec.datatypes);
         return Err(broken(format!("it has datatype {}, not {promised}", output.datatype)));
     }
-    if !spec.fits_shape(&output.shape) || output.shape.first() != Some(&rows) {
+    let fits = hints || spec.fits_shape(&output.shape);
+    if !fits || output.shape.first() != Some(&rows) {
         let dims: String = spec.shape.iter().map(|dim| format!(", {dim}")).collect();
         return Err(broken(format!("it has shape {:?}, not [{rows}{dims}]", output.shape)));
     }
@@ -121,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn spec(name: &str, datatypes: &[Datatype], shape: &[i64]) -> TensorSpec {
-        TensorSpec { name: name.into(), datatypes: datatypes.to_vec(), shape: shape.to_vec() }
+        TensorSpec::new(name, datatypes.to_vec(), shape.to_vec())
     }
 
     fn tensor(name: &str, shape: &[usize], data: &'static [u8]) -> Tensor {

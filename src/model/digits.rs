@@ -114,10 +114,9 @@ fn load_net(data: &[u8], device: &Device) -> Result<Net, String> {
 
 /// What every version of this kind takes and gives.
 pub fn signature() -> Signature {
-    let spec = |name: &str, datatypes: &[Datatype], shape: &[usize]| TensorSpec {
-        name: name.into(),
-        datatypes: datatypes.to_vec(),
-        shape: shape.iter().map(|dim| *dim as i64).collect(),
+    let spec = |name: &str, datatypes: &[Datatype], shape: &[usize]| {
+        let shape = shape.iter().map(|dim| *dim as i64).collect();
+        TensorSpec::new(name, datatypes.to_vec(), shape)
     };
     Signature {
         inputs: vec![spec("image", &[Datatype::Fp32, Datatype::Uint8], &[EDGE, EDGE])],

@@ -79,8 +79,12 @@ pub(crate) fn read(
     let data = files.read_up_to(&spec.file, BYTES_MAX)?;
     let written: WrittenSample = serde_json::from_slice(&data).map_err(|e| bad(e.to_string()))?;
     let inputs = tensors(written.inputs).map_err(bad)?;
-    let rows = signature.check_inputs(&inputs).map_err(|error| bad(error.to_string()))?;
-    let expected = tensors(written.outputs).map_err(bad)?;
+    let request = signature.frame(inputs).map_err(|error| bad(error.to_string()))?;
+    let (inputs, rows) = (request.inputs, request.rows);
+    let mut expected = tensors(written.outputs).map_err(bad)?;
+    if request.framed {
+        expected.0.iter_mut().for_each(|tensor| tensor.shape.insert(0, 1));
+    }
     check_expected(&expected, signature, rows).map_err(bad)?;
     Ok(Sample { inputs, rows, expected, tolerance: spec.tolerance })
 }
@@ -93,7 +97,8 @@ fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Res
         let name = &tensor.name;
         let spec = signature.outputs.iter().find(|spec| spec.name == *name);
         let spec = spec.ok_or_else(|| format!("the model has no output '{name}'"))?;
-        if !spec.datatypes.contains(&tensor.datatype) || !spec.fits_shape(&tensor.shape) {
+        let fits = signature.output_hints || spec.fits_shape(&tensor.shape);
+        if !spec.datatypes.contains(&tensor.datatype) || !fits {
             return Err(format!("output '{name}' does not fit the model's signature"));
         }
         if tensor.shape.first() != Some(&rows) {
@@ -234,7 +239,7 @@ mod tests {
     use crate::model::test_folder::TestFolder;
 
     fn one(name: &str, datatype: Datatype) -> Vec<TensorSpec> {
-        vec![TensorSpec { name: name.into(), datatypes: vec![datatype], shape: vec![2] }]
+        vec![TensorSpec::new(name, vec![datatype], vec![2])]
     }
 
     fn signature() -> Signature {
@@ -306,12 +311,17 @@ mod tests {
             kind: "fixed".into(),
             source: crate::model::Source::Folder(folder.path().to_owned()),
             signature: signature(),
-            batch: crate::model::Batching { max_rows: 1, delay: std::time::Duration::ZERO },
+            batch: crate::model::Batching {
+                max_rows: 1,
+                grows: false,
+                delay: std::time::Duration::ZERO,
+            },
             slo: None,
             labels: Vec::new(),
             golden: Some(GoldenSpec { file: "golden.json".into(), tolerance }),
             layout: crate::model::Layout::default(),
             pipeline: None,
+            rows_reason: String::new(),
             files_bytes: 0,
         };
         let sample = sample(&info.files().unwrap(), &info).unwrap().unwrap();

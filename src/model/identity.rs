@@ -65,7 +65,7 @@ mod tests {
     use bytes::Bytes;
 
     fn spec(name: &str, datatype: Datatype) -> TensorSpec {
-        TensorSpec { name: name.into(), datatypes: vec![datatype], shape: vec![-1] }
+        TensorSpec::new(name, vec![datatype], vec![-1])
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! `model.toml`: what a user writes about a model, read strictly.
 
+mod time;
+
 use crate::model::files::{BadFile, is_safe_name};
 use crate::model::onnx::signature as onnx;
 use crate::model::pipeline::{
     Postprocess, Preprocess, Written as WrittenPipeline, WrittenStep, ensemble,
 };
 use crate::model::repository::GoldenSpec;
-use crate::model::signature::{Signature, TensorSpec};
+use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::tensor::Datatype;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use time::parse_time;
 
 /// Name of the file in every model's folder.
 pub(crate) const FILE: &str = "model.toml";
@@ -52,6 +55,8 @@ pub(crate) struct Manifest {
     /// `None` where `[batch]` says nothing.
     pub(crate) max_rows: Option<usize>,
     pub(crate) delay: Duration,
+    /// `rows`: `None` where the graph decides.
+    pub(crate) rows: Option<RowMode>,
     pub(crate) slo: Option<Duration>,
     pub(crate) labels: Vec<String>,
     pub(crate) versions: Versions,
@@ -71,6 +76,7 @@ struct Written {
     outputs: Option<Vec<WrittenTensor>>,
     #[serde(default)]
     batch: WrittenBatch,
+    rows: Option<RowMode>,
     slo: Option<String>,
     #[serde(default)]
     labels: Vec<String>,
@@ -115,6 +121,7 @@ impl Manifest {
             signature: None,
             max_rows: None,
             delay: Duration::ZERO,
+            rows: None,
             slo: None,
             labels: Vec::new(),
             versions: Versions::Latest,
@@ -159,6 +166,9 @@ impl Written {
             }
         };
         let (max_rows, delay) = self.batch.check()?;
+        if self.rows.is_some() && self.kind != onnx::KIND {
+            return Err(format!("rows: is for models of kind '{}'", onnx::KIND));
+        }
         let chain = self.kind == ensemble::KIND;
         if chain == self.steps.is_empty() {
             return Err("an ensemble has [[steps]], other kinds have none".into());
@@ -171,6 +181,7 @@ impl Written {
             signature,
             max_rows,
             delay,
+            rows: self.rows,
             slo: self.slo.as_deref().map(check_slo).transpose()?,
             labels: self.labels,
             versions: check_versions(self.versions)?,
@@ -221,7 +232,7 @@ impl WrittenTensor {
             }
         }
         check_shape(&self.shape)?;
-        Ok(TensorSpec { name: self.name, datatypes, shape: self.shape })
+        Ok(TensorSpec::new(self.name, datatypes, self.shape))
     }
 }
 
@@ -277,7 +288,8 @@ fn check_signature(
         }
     }
     let inputs = check_tensors("inputs", inputs)?;
-    Ok(Signature { inputs, outputs: check_tensors("outputs", outputs)?, warm_up })
+    let outputs = check_tensors("outputs", outputs)?;
+    Ok(Signature { inputs, outputs, warm_up, ..Signature::default() })
 }
 
 fn check_warm_up(given: &[usize], shape: &[i64]) -> bool {
@@ -287,24 +299,6 @@ fn check_warm_up(given: &[usize], shape: &[i64]) -> bool {
     let size = given.iter().try_fold(1usize, |size, length| size.checked_mul(*length));
     let small = size.is_some_and(|size| i64::try_from(size).is_ok_and(|n| n <= ROW_ELEMENTS_MAX));
     given.len() == shape.len() && given.iter().zip(shape).all(fits) && small
-}
-
-/// Reads `"250us"`, `"2ms"` or `"1s"`.
-fn parse_time(field: &str, text: &str, longest: Duration) -> Result<Duration, String> {
-    let wrong = || format!("{field}: '{text}' is not a time such as \"250us\", \"2ms\" or \"1s\"");
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(unit_at);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let time = match unit.trim_start() {
-        "us" | "µs" => Duration::from_micros(number),
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        _ => return Err(wrong()),
-    };
-    if time > longest {
-        return Err(format!("{field}: '{text}' is longer than {} s", longest.as_secs()));
-    }
-    Ok(time)
 }
 
 fn check_versions(written: Option<toml::Value>) -> Result<Versions, String> {

@@ -63,6 +63,9 @@ pub enum ModelError {
     /// The model's: its files, or its code, are wrong on every adapter.
     #[error("broken model: {0}")]
     Broken(String),
+    /// Rows that were proved to be independent come out otherwise together than apart.
+    #[error("rows depend on each other: {0}")]
+    Rows(String),
     /// Its golden sample came out wrong on this adapter, which must not serve it.
     #[error("golden sample failed: {0}")]
     Golden(String),

@@ -15,7 +15,7 @@ use crate::model::identity;
 use crate::model::manifest::{self, Manifest, Versions};
 use crate::model::onnx::signature as onnx;
 use crate::model::pipeline::{Around, Ensemble, Pipeline, ensemble};
-use crate::model::signature::Signature;
+use crate::model::signature::{RowMode, Signature};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Rows of a batch where `[batch]` says nothing.
 const MAX_ROWS_DEFAULT: usize = 8;
+/// Rows of the largest batch that an adapter tries where `[batch]` says nothing.
+const MAX_ROWS_GROWN: usize = 1 << 16;
 
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,9 @@ pub struct ModelInfo {
     pub layout: Layout,
     /// What clients see instead of the graph, if anything stands around it.
     pub pipeline: Option<Pipeline>,
+    /// The reason why rows become runs as the signature says; empty where the kind says it.
+    #[serde(default)]
+    pub rows_reason: String,
     /// Bytes of all files of this version: an estimate of the memory that it takes, for as long as
     /// no adapter has loaded it.
     pub files_bytes: u64,
@@ -73,7 +78,11 @@ pub struct ModelInfo {
 /// The `[batch]` table of `model.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batching {
+    /// Rows of the largest batch.
     pub max_rows: usize,
+    /// Each adapter finds its largest batch below `max_rows` by measurement.
+    #[serde(default)]
+    pub grows: bool,
     /// How long the first request of a batch may wait for company.
     pub delay: Duration,
 }
@@ -87,7 +96,36 @@ pub struct GoldenSpec {
     pub tolerance: f64,
 }
 
+impl Batching {
+    /// Follows from how rows become runs, and from what `model.toml` says.
+    fn limit(&mut self, mode: RowMode, exact: bool, written: Option<usize>) {
+        if mode != RowMode::Stacked {
+            // A batch of runs one after the other would only make the first wait for the last.
+            self.max_rows = 1;
+        } else if written.is_none() && !exact {
+            self.grows = true;
+            self.max_rows = MAX_ROWS_GROWN;
+        }
+    }
+
+    /// Rows of the largest batch before anything is measured.
+    pub fn first_rows(&self) -> usize {
+        if self.grows { self.max_rows.min(MAX_ROWS_DEFAULT) } else { self.max_rows }
+    }
+}
+
 impl ModelInfo {
+    /// The same model with one run for each request, since its rows depend on each other.
+    pub(crate) fn run_whole(&self, reason: &str) -> ModelInfo {
+        let mut whole = self.clone();
+        // What stands around a graph sends single rows.
+        let mode = if self.pipeline.is_some() { RowMode::Each } else { RowMode::Whole };
+        whole.signature.set_rows(mode);
+        whole.batch = Batching { max_rows: 1, grows: false, delay: self.batch.delay };
+        reason.clone_into(&mut whole.rows_reason);
+        whole
+    }
+
     /// What clients send and get; `signature` is what its replicas take and give.
     pub fn interface(&self) -> &Signature {
         self.pipeline.as_ref().map_or(&self.signature, Pipeline::interface)
@@ -336,6 +374,7 @@ impl Repository {
             signature: manifest.signature.unwrap_or_default(),
             batch: Batching {
                 max_rows: manifest.max_rows.unwrap_or(MAX_ROWS_DEFAULT),
+                grows: false,
                 delay: manifest.delay,
             },
             slo: manifest.slo,
@@ -343,6 +382,7 @@ impl Repository {
             golden: manifest.golden,
             layout,
             pipeline: None,
+            rows_reason: String::new(),
             files_bytes: 0,
         };
         self.check_version(&info)?;
@@ -351,7 +391,10 @@ impl Repository {
             _ => files.bytes(),
         };
         if info.kind == onnx::KIND {
-            onnx::complete(&mut info, &files, manifest.max_rows.is_none())?;
+            // What stands around a graph works on rows.
+            let by_row = !manifest.pipeline.is_empty();
+            onnx::complete(&mut info, &files, manifest.rows, by_row)?;
+            info.batch.limit(info.signature.rows, info.signature.exact, manifest.max_rows);
         }
         let own =
             |detail: String| BadFile::new(self.root.folder(name).path_of(manifest::FILE), detail);

@@ -1,4 +1,5 @@
-//! What a model takes and gives: named inputs and outputs, without the batch axis.
+//! Inputs and outputs of a model, with their names, datatypes and shapes, and how the rows of a
+//! request become runs of the model.
 
 use crate::error::Error;
 use crate::tensor::{Datatype, Tensor, Tensors};
@@ -18,12 +19,48 @@ pub struct TensorSpec {
     pub datatypes: Vec<Datatype>,
     /// Dimensions without the batch axis; -1 where any length is accepted.
     pub shape: Vec<i64>,
+    /// Any number of dimensions is accepted; `shape` says nothing.
+    #[serde(default)]
+    pub any_rank: bool,
+    /// A request may leave it out.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// How the rows of a request become runs of the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowMode {
+    /// One run for the rows of several requests: they are the first axis of the model.
+    #[default]
+    Stacked,
+    /// One run for each row, on a first axis of length 1.
+    Each,
+    /// One run for each request, exactly as sent: the model has no axis for rows. Within the server
+    /// such a request is one row, on an axis in front of the model's own.
+    Whole,
+}
+
+impl RowMode {
+    /// The name that `model.toml` and messages use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RowMode::Stacked => "stacked",
+            RowMode::Each => "each",
+            RowMode::Whole => "whole",
+        }
+    }
 }
 
 impl TensorSpec {
     /// One that takes a whole file as one element.
     pub(crate) fn file(name: &str) -> TensorSpec {
-        TensorSpec { name: name.to_owned(), datatypes: vec![Datatype::Bytes], shape: vec![1] }
+        TensorSpec::new(name, vec![Datatype::Bytes], vec![1])
+    }
+
+    /// One that must be given, with these dimensions behind the batch axis.
+    pub fn new(name: impl Into<String>, datatypes: Vec<Datatype>, shape: Vec<i64>) -> TensorSpec {
+        TensorSpec { name: name.into(), datatypes, shape, any_rank: false, optional: false }
     }
 
     /// Whether a row of it can be the bytes of a file.
@@ -38,8 +75,30 @@ impl TensorSpec {
 
     /// Whether a full shape (batch axis first) fits.
     pub fn fits_shape(&self, shape: &[usize]) -> bool {
-        shape.len() == self.shape.len() + 1
-            && shape.iter().skip(1).zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec))
+        match shape.split_first() {
+            Some(_) if self.any_rank => true,
+            Some((_, own)) => self.fits_own(own),
+            None => false,
+        }
+    }
+
+    /// Whether a shape without a batch axis fits.
+    fn fits_own(&self, shape: &[usize]) -> bool {
+        let dims = || shape.iter().zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec));
+        self.any_rank || (shape.len() == self.shape.len() && dims())
+    }
+
+    /// The shape that clients see: -1 for the rows where they come first, and for any length.
+    pub fn public_shape(&self, mode: RowMode) -> Vec<i64> {
+        let rows = match mode {
+            RowMode::Stacked => Some(-1),
+            RowMode::Each => Some(1),
+            RowMode::Whole => None,
+        };
+        match self.any_rank {
+            true => vec![-1],
+            false => rows.into_iter().chain(self.shape.iter().copied()).collect(),
+        }
     }
 
     /// Whether a tensor of this datatype and full shape (batch axis first) fits.
@@ -78,9 +137,78 @@ pub struct Signature {
     /// those that are not named here are 1.
     #[serde(default)]
     pub warm_up: BTreeMap<String, Vec<usize>>,
+    /// How rows become runs.
+    #[serde(default)]
+    pub rows: RowMode,
+    /// Batches are run with exactly the rows that they have, not padded to a bucket.
+    #[serde(default)]
+    pub exact: bool,
+    /// The shapes of outputs are hints: an answer has the shape that comes out.
+    #[serde(default)]
+    pub output_hints: bool,
+}
+
+/// A request's inputs with rows on axis 0, as everything behind the API has them.
+#[derive(Debug)]
+pub struct Framed {
+    pub inputs: Tensors,
+    pub rows: usize,
+    /// The request came in the model's own shape: axis 0 of the answer is to be removed.
+    pub framed: bool,
 }
 
 impl Signature {
+    /// Turns a signature with rows on an open first axis into one of another mode.
+    pub(crate) fn set_rows(&mut self, mode: RowMode) {
+        self.rows = mode;
+        if mode != RowMode::Whole {
+            return;
+        }
+        for spec in self.inputs.iter_mut().chain(&mut self.outputs) {
+            spec.shape.insert(0, -1);
+        }
+        self.warm_up.values_mut().for_each(|shape| shape.insert(0, 1));
+    }
+
+    /// Takes a request in the model's own shape, or with rows on an axis in front of it, and checks
+    /// it like [`Signature::check_inputs`].
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Unprocessable`], naming the input that does not fit.
+    pub fn frame(&self, mut inputs: Tensors) -> Result<Framed, Error> {
+        let framed = self.rows == RowMode::Whole && self.is_own_shape(&inputs);
+        if framed {
+            inputs.0.iter_mut().for_each(|tensor| tensor.shape.insert(0, 1));
+        }
+        match self.check_inputs(&inputs) {
+            Ok(rows) => Ok(Framed { inputs, rows, framed }),
+            Err(error) if self.rows == RowMode::Whole => Err(self.restate(error, &inputs, framed)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether no input has an axis for rows in front of the model's own axes.
+    fn is_own_shape(&self, inputs: &Tensors) -> bool {
+        let spec = |tensor: &Tensor| self.inputs.iter().find(|spec| spec.name == tensor.name);
+        let mut known = inputs.0.iter().filter_map(|tensor| Some((tensor, spec(tensor)?)));
+        known.all(|(tensor, spec)| spec.any_rank || tensor.shape.len() <= spec.shape.len())
+    }
+
+    /// The error of a shape in terms of the model's own shape, which is the one that clients know.
+    fn restate(&self, error: Error, inputs: &Tensors, framed: bool) -> Error {
+        let wrong = |spec: &TensorSpec| {
+            let tensor = inputs.get(&spec.name).ok()?;
+            let fits = !spec.datatypes.contains(&tensor.datatype) || spec.fits_shape(&tensor.shape);
+            (!fits).then(|| tensor.shape.get(usize::from(framed)..).unwrap_or_default().to_vec())
+        };
+        let first = self.inputs.iter().find_map(|spec| Some((spec, wrong(spec)?)));
+        let Some((spec, shape)) = first else { return error };
+        Error::unprocessable(format!(
+            "input '{}' has shape {shape:?}, but the model takes {:?}",
+            spec.name, spec.shape
+        ))
+    }
+
     /// Checks a request's inputs: each named once, right datatype and shape, equal row counts.
     /// Returns the number of rows.
     ///
@@ -103,9 +231,18 @@ impl Signature {
             }
         }
         for spec in &self.inputs {
-            let tensor = inputs.get(&spec.name);
-            let missing = |_| Error::unprocessable(format!("input '{}' is missing", spec.name));
-            spec.check(tensor.map_err(missing)?)?;
+            match inputs.get(&spec.name) {
+                Ok(tensor) => spec.check(tensor)?,
+                Err(_) if spec.optional => {}
+                Err(_) => {
+                    let missing = format!("input '{}' is missing", spec.name);
+                    return Err(Error::unprocessable(missing));
+                }
+            }
+        }
+        if inputs.0.is_empty() {
+            // A model without inputs, or one whose inputs are all left out, runs once.
+            return Ok(1);
         }
         let rows = inputs.rows().map_err(|error| Error::unprocessable(error.to_string()))?;
         if rows == 0 {
@@ -132,7 +269,7 @@ mod tests {
 
     fn check(shape: Vec<usize>, data: &'static [u8]) -> Result<usize, Error> {
         let datatypes = vec![Datatype::Uint8];
-        let spec = TensorSpec { name: "x".into(), datatypes, shape: vec![-1] };
+        let spec = TensorSpec::new("x", datatypes, vec![-1]);
         let signature = Signature { inputs: vec![spec], ..Signature::default() };
         let tensor = Tensor::new("x", Datatype::Uint8, shape, Bytes::from_static(data));
         signature.check_inputs(&Tensors(vec![tensor.unwrap()]))

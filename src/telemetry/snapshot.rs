@@ -158,6 +158,10 @@ pub struct ModelView {
     pub slo_ms: u64,
     /// Rows of the largest batch.
     pub max_rows: u64,
+    /// How the rows of a request become runs, with the reason: `stacked`, `each` or `whole`.
+    pub rows: Option<String>,
+    /// A remark of the worker that loaded it last, such as a failed warm-up.
+    pub note: Option<String>,
     /// Ids of the adapters that hold it.
     pub adapters: Vec<String>,
     pub requests: u64,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/6");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/7");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -127,9 +127,11 @@ pub enum Up {
         /// How much the device's memory in use grew by it; where the device does not tell, the
         /// size of its files.
         memory_bytes: u64,
-        /// Rows of a bucket and the microseconds that a batch of it takes, ascending: what the
-        /// first guess at this replica's speed is made from. Never empty.
+        /// Rows of a bucket and the microseconds that a batch of it takes, ascending: the source of
+        /// the first estimate of this replica's speed. Empty if the warm-up failed.
         measured: Vec<(u32, u64)>,
+        /// A remark for the operator: the warm-up failed, or rows could not be compared.
+        note: Option<String>,
     },
     LoadFailed {
         model: u32,
@@ -193,6 +195,9 @@ pub enum Cause {
     Memory,
     /// The device computes, but not what the golden sample says.
     WrongAnswer,
+    /// Rows of the model depend on each other, although the graph seems to keep them apart: it is
+    /// to be run whole.
+    Rows,
 }
 
 /// Where the time of a batch went inside the worker, in microseconds.

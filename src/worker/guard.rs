@@ -60,6 +60,7 @@ pub(super) fn cause(error: &ModelError) -> Cause {
         ModelError::Device(_) => Cause::Device,
         ModelError::Memory(_) => Cause::Memory,
         ModelError::Golden(_) => Cause::WrongAnswer,
+        ModelError::Rows(_) => Cause::Rows,
     }
 }
 

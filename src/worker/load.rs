@@ -1,12 +1,11 @@
 //! Loads one model step by step, so that batches of other models run between the steps.
 
 use super::faults::Spoiler;
-use super::guard::micros;
+use super::runs::Runs;
 use crate::clock;
 use crate::model::golden::Sample;
 use crate::model::{
-    LoadContext, Model, ModelError, ModelInfo, Registry, bucket_for, buckets, golden, run_batch,
-    warm_up_inputs,
+    LoadContext, Model, ModelError, ModelInfo, Registry, bucket_for, golden, run_batch,
 };
 use crate::tensor::Tensors;
 use crate::wire::client::Sender;
@@ -14,17 +13,12 @@ use crate::wire::{LoadOrder, Slow, Up};
 use burn::tensor::Device;
 use std::time::{Duration, Instant};
 
-/// Timed runs add up to this before they stop: enough for a first guess.
-const TIMED_ENOUGH: Duration = Duration::from_millis(50);
-/// The largest bucket is timed too if it takes less than this: the guess is best at both ends.
-const LARGEST_MAX: Duration = Duration::from_millis(250);
-
 /// A loaded model with the limit that it was warmed up for.
 pub(super) struct Loaded {
     pub(super) name: String,
-    model: Box<dyn Model>,
+    pub(super) model: Box<dyn Model>,
     golden: Option<Sample>,
-    max_rows: usize,
+    pub(super) max_rows: usize,
     /// Memory that it takes, as `Up::Loaded` says.
     pub(super) memory_bytes: u64,
 }
@@ -74,7 +68,7 @@ pub(super) struct Tools<'a> {
 }
 
 impl Tools<'_> {
-    fn say(&self, doing: String) -> Result<(), ModelError> {
+    pub(super) fn say(&self, doing: String) -> Result<(), ModelError> {
         let said = self.sender.send(Up::Progress { doing });
         said.map_err(|error| ModelError::Device(error.to_string()))
     }
@@ -94,7 +88,7 @@ pub(super) struct Loading {
 impl Loading {
     pub(super) fn new(order: LoadOrder) -> Loading {
         Loading {
-            runs: Runs::new(order.info.batch.max_rows),
+            runs: Runs::new(&order.info.batch),
             order,
             loaded: None,
             grown: Some(0),
@@ -147,6 +141,7 @@ impl Loading {
             warm_up_ms: millis(self.warm_up),
             memory_bytes: loaded.memory_bytes,
             measured: self.runs.measured,
+            note: self.runs.note,
         };
         Some((loaded, news))
     }
@@ -161,97 +156,6 @@ fn read(info: &ModelInfo, tools: &Tools<'_>) -> Result<Loaded, ModelError> {
     golden.iter().try_for_each(|sample| sample.check(model.as_mut(), max_rows))?;
     let name = info.name.clone();
     Ok(Loaded { name, model, golden, max_rows, memory_bytes: 0 })
-}
-
-/// What a model runs before it serves: every bucket of every datatype once, then some again with
-/// a clock.
-struct Runs {
-    /// Buckets with the shortest of their runs so far.
-    buckets: Vec<(usize, Duration)>,
-    /// Runs of the warm-up that are done; each bucket has one per datatype.
-    warmed: usize,
-    measured: Vec<(u32, u64)>,
-    /// Rows of the last run.
-    rows: usize,
-}
-
-impl Runs {
-    fn new(max_rows: usize) -> Runs {
-        let buckets = buckets(max_rows).into_iter().map(|rows| (rows, Duration::MAX)).collect();
-        Runs { buckets, warmed: 0, measured: Vec::new(), rows: 0 }
-    }
-
-    /// Does the next run. `true` if it was the last.
-    fn next(
-        &mut self,
-        loaded: &mut Loaded,
-        name: &str,
-        tools: &Tools<'_>,
-    ) -> Result<bool, ModelError> {
-        let datatypes = warm_up_inputs(loaded.model.signature(), 1).len();
-        let runs = self.buckets.len() * datatypes;
-        if self.warmed < runs {
-            let (bucket, datatype) = (self.warmed / datatypes, self.warmed % datatypes);
-            self.warmed += 1;
-            tools.say(format!("warming up {name} ({} of {runs})", self.warmed))?;
-            self.warm_up(loaded, bucket, datatype)?;
-            return Ok(false);
-        }
-        let Some(rows) = self.next_timed(tools.slow) else { return Ok(true) };
-        tools.say(format!("timing {name}"))?;
-        self.time(loaded, rows, tools.slow)?;
-        Ok(self.next_timed(tools.slow).is_none())
-    }
-
-    /// Runs a bucket once for one datatype, so that no client waits for a compiler.
-    fn warm_up(
-        &mut self,
-        loaded: &mut Loaded,
-        bucket: usize,
-        datatype: usize,
-    ) -> Result<(), ModelError> {
-        let Some((rows, shortest)) = self.buckets.get_mut(bucket) else { return Ok(()) };
-        self.rows = *rows;
-        let begin = clock::now();
-        if let Some(inputs) = warm_up_inputs(loaded.model.signature(), *rows).get(datatype) {
-            loaded.run(inputs, *rows, None, begin)?;
-        }
-        *shortest = begin.elapsed().min(*shortest);
-        Ok(())
-    }
-
-    /// Times a warm bucket as a client's batch would find it.
-    fn time(
-        &mut self,
-        loaded: &mut Loaded,
-        rows: usize,
-        slow: Option<Slow>,
-    ) -> Result<(), ModelError> {
-        self.rows = rows;
-        let inputs = warm_up_inputs(loaded.model.signature(), rows);
-        let begin = clock::now();
-        if let Some(inputs) = inputs.first() {
-            loaded.run(inputs, rows, slow, begin)?;
-        }
-        // A batch that takes no time at all would be worth any wait.
-        let took = micros(begin).max(1);
-        self.measured.push((u32::try_from(rows).unwrap_or(u32::MAX), took));
-        Ok(())
-    }
-
-    /// Rows of the bucket to time next: the smallest first until there is enough, then the largest
-    /// unless it takes long.
-    fn next_timed(&self, slow: Option<Slow>) -> Option<usize> {
-        let spent: u64 = self.measured.iter().map(|(_, took)| took).sum();
-        let next = self.buckets.get(self.measured.len()).map(|(rows, _)| *rows);
-        if self.measured.is_empty() || Duration::from_micros(spent) < TIMED_ENOUGH {
-            return next;
-        }
-        let (largest, took) = *self.buckets.last()?;
-        let timed = self.measured.last().is_some_and(|(rows, _)| *rows as usize == largest);
-        let least = slow.map_or(Duration::ZERO, |slow| slow.least(largest));
-        (!timed && took.max(least) < LARGEST_MAX).then_some(largest)
-    }
 }
 
 /// Memory of the device that tensors hold; `None` where the backend does not tell.

@@ -6,6 +6,7 @@
 
 pub mod caches;
 mod checks;
+mod compare;
 mod compute;
 mod confine;
 mod faults;
@@ -14,6 +15,7 @@ mod load;
 mod lock;
 mod nvml;
 mod parent;
+mod runs;
 #[cfg(test)]
 mod tests;
 

@@ -15,7 +15,8 @@ pub fn read(path: &Path) -> Result<Vec<(String, Array)>, String> {
     let archive = std::fs::read(path).map_err(|error| named(&error))?;
     let mut arrays = Vec::new();
     for (name, data) in entries(&archive).ok_or_else(|| named(&"is no zip file"))? {
-        let name = name.trim_end_matches(".npy").to_owned();
+        // A slash in a name would be a folder in the archive.
+        let name = name.trim_end_matches(".npy").replace("%2F", "/");
         let array = array(&data).map_err(|error| named(&format!("{name}: {error}")))?;
         arrays.push((name, array));
     }

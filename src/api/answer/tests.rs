@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 fn spec(name: &str) -> TensorSpec {
-    TensorSpec { name: name.into(), datatypes: vec![Datatype::Uint8], shape: vec![2] }
+    TensorSpec::new(name, vec![Datatype::Uint8], vec![2])
 }
 
 fn model() -> ModelInfo {
@@ -17,12 +17,13 @@ fn model() -> ModelInfo {
         kind: "identity".into(),
         source: Source::Embedded,
         signature: Signature { outputs: vec![spec("a"), spec("b")], ..Signature::default() },
-        batch: Batching { max_rows: 1, delay: Duration::ZERO },
+        batch: Batching { max_rows: 1, grows: false, delay: Duration::ZERO },
         slo: None,
         labels: vec![],
         golden: None,
         layout: crate::model::repository::Layout::default(),
         pipeline: None,
+        rows_reason: String::new(),
         files_bytes: 0,
     }
 }

@@ -5,11 +5,10 @@ mod convert;
 pub(crate) mod signature;
 
 use crate::model::registry::LoadContext;
-use crate::model::signature::Signature;
+use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::model::{Model, ModelError};
 use crate::onnx::{Engine, Limits, ModelFile, Place, Raw};
 use crate::tensor::{Tensor, Tensors};
-use signature::Rows;
 
 pub use check::check;
 pub use signature::KIND;
@@ -18,8 +17,11 @@ pub use signature::KIND;
 #[derive(Debug)]
 pub struct Onnx {
     signature: Signature,
-    rows: Rows,
     engine: Engine,
+    /// The file calls the first axis of everything a batch, by leaving its length open.
+    names_rows: bool,
+    /// Only single rows can be run: a batch of one is written into the graph.
+    single: bool,
 }
 
 /// Loads the graph of a version.
@@ -33,7 +35,7 @@ pub fn load(context: &LoadContext<'_>) -> Result<Onnx, ModelError> {
     let file = signature::read(files, &name, true)?;
     let stated = context.info.signature.clone();
     let place = Place::of(context.device);
-    Onnx::of(file, Some(stated), place, Limits::default()).map_err(broken)
+    Onnx::of(file, stated, place, Limits::default()).map_err(broken)
 }
 
 impl Onnx {
@@ -41,7 +43,7 @@ impl Onnx {
     /// What is wrong with the file, or what of it is not supported.
     pub(super) fn of(
         file: ModelFile,
-        stated: Option<Signature>,
+        signature: Signature,
         place: Place,
         limits: Limits,
     ) -> Result<Onnx, String> {
@@ -49,12 +51,21 @@ impl Onnx {
         if !missing.is_empty() {
             return Err(format!("operators that are not supported: {}", missing.join(", ")));
         }
-        let (own, rows) = signature::of(&file)?;
-        let signature = match stated {
-            Some(stated) => signature::narrows(&stated, &own).map(|()| stated)?,
-            None => own,
-        };
-        Ok(Onnx { signature, rows, engine: Engine::limited(file, place, limits)? })
+        signature::check_names(&signature, &file)?;
+        let names_rows = signature::names_rows(&file);
+        let engine = Engine::limited(file, place, limits)?;
+        Ok(Onnx { signature, engine, names_rows, single: false })
+    }
+
+    /// Whether the inputs have an axis for rows in front of the graph's own axes.
+    fn is_framed(&self, inputs: &[(usize, &Tensor)]) -> bool {
+        match self.signature.rows {
+            RowMode::Whole => true,
+            RowMode::Stacked | RowMode::Each => inputs.iter().any(|(at, tensor)| {
+                let spec = self.signature.inputs.get(*at);
+                spec.is_some_and(|spec| !spec.any_rank && tensor.shape.len() > spec.shape.len() + 1)
+            }),
+        }
     }
 }
 
@@ -64,44 +75,96 @@ impl Model for Onnx {
     }
 
     fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
-        let ordered = self.signature.inputs.iter().map(|spec| {
-            inputs.get(&spec.name).map_err(|error| ModelError::Input(error.to_string()))
-        });
-        let ordered: Vec<&Tensor> = ordered.collect::<Result<_, _>>()?;
-        if self.rows == Rows::Stacked {
-            let raws = ordered.iter().map(|tensor| convert::to_raw(tensor));
-            let raws = raws.collect::<Result<Vec<_>, _>>()?;
-            let outputs = self.run(&raws)?;
-            return self.named(outputs);
+        let specs = self.signature.inputs.iter().enumerate();
+        let ordered = specs.filter_map(|(at, spec)| Some((at, inputs.get(&spec.name).ok()?)));
+        let ordered: Vec<(usize, &Tensor)> = ordered.collect();
+        if self.is_framed(&ordered) {
+            return self.rows(&ordered, rows, true);
         }
-        let runs = (0..rows).map(|row| self.one_row(&ordered, row));
-        let runs = runs.collect::<Result<Vec<_>, _>>()?;
-        let joined = Tensors::concat_rows(runs);
-        joined.map_err(|error| ModelError::Input(format!("rows differ in their results: {error}")))
+        if self.signature.rows == RowMode::Each || (self.single && rows > 1) {
+            return self.rows(&ordered, rows, false);
+        }
+        let all = ordered.iter().map(|(_, tensor)| (*tensor).clone()).collect();
+        match self.run_tensors(&all) {
+            Ok(outputs) => Ok(outputs),
+            Err(error) if rows > 1 => self.single_rows(&ordered, rows).map_err(|_| error),
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Onnx {
-    fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, ModelError> {
-        self.engine.run(inputs).map_err(ModelError::Input)
+    /// The rows of a batch that failed, one by one: where all succeed, the graph takes one only.
+    fn single_rows(
+        &mut self,
+        inputs: &[(usize, &Tensor)],
+        rows: usize,
+    ) -> Result<Tensors, ModelError> {
+        let outputs = self.rows(inputs, rows, false)?;
+        self.single = true;
+        Ok(outputs)
     }
 
-    fn one_row(&mut self, inputs: &[&Tensor], row: usize) -> Result<Tensors, ModelError> {
-        let whole = self.rows == Rows::Whole;
-        let mut raws = Vec::with_capacity(inputs.len());
-        for tensor in inputs {
-            let one = tensor.slice_rows(row, 1);
-            let one = one.map_err(|error| ModelError::Input(error.to_string()))?;
-            let mut raw = convert::to_raw(&one)?;
-            if whole {
-                raw.shape.remove(0);
-            }
-            raws.push(raw);
+    /// One run for each row. `framed`: the graph has no axis for them.
+    fn rows(
+        &mut self,
+        inputs: &[(usize, &Tensor)],
+        rows: usize,
+        framed: bool,
+    ) -> Result<Tensors, ModelError> {
+        let runs = (0..rows).map(|row| self.one_row(inputs, row, framed));
+        let runs = runs.collect::<Result<Vec<_>, _>>()?;
+        let joined = Tensors::concat_rows(runs);
+        joined.map_err(|error| ModelError::Input(format!("rows differ in their results: {error}")))
+    }
+
+    fn one_row(
+        &mut self,
+        inputs: &[(usize, &Tensor)],
+        row: usize,
+        framed: bool,
+    ) -> Result<Tensors, ModelError> {
+        let row = |(_, tensor): &(usize, &Tensor)| tensor.slice_rows(row, 1);
+        let one = inputs.iter().map(row).collect::<Result<Tensors, _>>();
+        let mut one = one.map_err(|error| ModelError::Input(error.to_string()))?;
+        if !framed {
+            return self.run_tensors(&one);
         }
-        let mut outputs = self.run(&raws)?;
-        if whole {
-            outputs.iter_mut().for_each(|raw| raw.shape.insert(0, 1));
+        for tensor in &mut one.0 {
+            tensor.shape.remove(0);
         }
+        let mut outputs = match self.run_tensors(&one) {
+            Err(error) if self.names_rows => self.apart(&one).ok_or(error)?,
+            outcome => outcome?,
+        };
+        outputs.0.iter_mut().for_each(|tensor| tensor.shape.insert(0, 1));
+        Ok(outputs)
+    }
+
+    /// What a request fails for whole, row by row. `None` unless the file calls the first axis a
+    /// batch and the graph runs one row of it, but not two: exporters write a batch of one into
+    /// shapes.
+    fn apart(&mut self, inputs: &Tensors) -> Option<Tensors> {
+        let rows = inputs.rows().ok().filter(|rows| *rows > 1)?;
+        if !self.single {
+            self.run_tensors(&inputs.slice_rows(0, 1).ok()?).ok()?;
+            let two = inputs.slice_rows(0, 2).ok()?;
+            self.single = self.run_tensors(&two).is_err();
+        }
+        if !self.single {
+            return None;
+        }
+        let one = |row| self.run_tensors(&inputs.slice_rows(row, 1).ok()?).ok();
+        let outputs = (0..rows).map(one).collect::<Option<Vec<_>>>()?;
+        let single = |one: &Tensors| one.rows() == Ok(1);
+        outputs.iter().all(single).then(|| Tensors::concat_rows(outputs).ok())?
+    }
+
+    fn run_tensors(&mut self, inputs: &Tensors) -> Result<Tensors, ModelError> {
+        let raw = |spec: &TensorSpec| inputs.get(&spec.name).ok().map(convert::to_raw).transpose();
+        let raws = self.signature.inputs.iter().map(raw).collect::<Result<Vec<_>, _>>()?;
+        let given: Vec<Option<&Raw>> = raws.iter().map(Option::as_ref).collect();
+        let outputs = self.engine.run_given(&given).map_err(ModelError::Input)?;
         self.named(outputs)
     }
 

@@ -1,0 +1,97 @@
+//! A second check that rows are independent: two different rows give the same results together,
+//! apart and padded. The first one is the proof over the graph (`onnx::rows`).
+
+use super::load::Loaded;
+use crate::clock;
+use crate::model::golden::agree;
+use crate::model::signature::RowMode;
+use crate::model::{ModelError, warm_up_inputs};
+use crate::random::SplitMix64;
+use crate::tensor::{Datatype, Tensor, Tensors};
+use bytes::Bytes;
+use half::{bf16, f16};
+
+/// Whether batches join rows of several requests on the strength of a proof.
+pub(super) fn is_wanted(loaded: &Loaded) -> bool {
+    let signature = loaded.model.signature();
+    let proved = signature.output_hints && !signature.exact;
+    proved && signature.rows == RowMode::Stacked && loaded.max_rows > 1
+}
+
+/// Compares rows together with the same rows apart. Gives a remark where that is not possible.
+///
+/// # Errors
+/// [`ModelError::Rows`] if they differ, else what the device says.
+pub(super) fn rows(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
+    match compared(loaded) {
+        Ok(None) => Ok(None),
+        Ok(Some(difference)) => Err(ModelError::Rows(difference)),
+        Err(ModelError::Input(error) | ModelError::Broken(error)) => {
+            let note = "rows are joined on the proof alone: made-up ones could not be compared";
+            Ok(Some(format!("{note}: {error}")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The first difference.
+fn compared(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
+    let max_rows = loaded.max_rows;
+    let typical = warm_up_inputs(loaded.model.signature(), 1).into_iter().next();
+    let typical = typical.unwrap_or_default();
+    let [one, two] = [1u64, 2].map(|seed| invented(&typical, seed));
+    let joined = |rows: Vec<&Tensors>| {
+        let rows = rows.into_iter().cloned().collect();
+        Tensors::concat_rows(rows).map_err(|error| ModelError::Input(error.to_string()))
+    };
+    let mut run = |inputs: &Tensors, rows| loaded.run(inputs, rows, None, clock::now());
+    let apart = joined(vec![&run(&one, 1)?, &run(&two, 1)?])?;
+    let both = joined(vec![&one, &two])?;
+    let together = run(&both, 2)?;
+    if let Err(difference) = agree(&apart, &together) {
+        return Ok(Some(format!(
+            "two rows together differ from the same rows apart: {difference}"
+        )));
+    }
+    if max_rows < 4 {
+        return Ok(None);
+    }
+    // A third row is padded to four.
+    let three = run(&joined(vec![&one, &two, &one])?, 3)?;
+    let first = three.slice_rows(0, 2).map_err(|error| ModelError::Broken(error.to_string()))?;
+    let differs = agree(&apart, &first).err();
+    Ok(differs
+        .map(|difference| format!("padded rows differ from the same rows apart: {difference}")))
+}
+
+/// Tensors of the same form with numbers of their own: floats between -1 and 1, integers of 0 or
+/// 1, which indices and token numbers allow.
+fn invented(like: &Tensors, seed: u64) -> Tensors {
+    let mut random = SplitMix64::new(seed);
+    like.0.iter().map(|tensor| filled(tensor, &mut random)).collect()
+}
+
+fn filled(tensor: &Tensor, random: &mut SplitMix64) -> Tensor {
+    let Some(size) = tensor.datatype.size() else { return tensor.clone() };
+    let count = tensor.data.len() / size;
+    let mut data = Vec::with_capacity(tensor.data.len());
+    for _ in 0..count {
+        element(tensor.datatype, size, random, &mut data);
+    }
+    Tensor { data: Bytes::from(data), ..tensor.clone() }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "rounded to the type")]
+fn element(datatype: Datatype, size: usize, random: &mut SplitMix64, data: &mut Vec<u8>) {
+    let float = random.uniform() * 2.0 - 1.0;
+    match datatype {
+        Datatype::Fp64 => data.extend(float.to_le_bytes()),
+        Datatype::Fp32 => data.extend((float as f32).to_le_bytes()),
+        Datatype::Fp16 => data.extend(f16::from_f64(float).to_le_bytes()),
+        Datatype::Bf16 => data.extend(bf16::from_f64(float).to_le_bytes()),
+        _ => {
+            data.push(u8::from(float > 0.0));
+            data.extend(std::iter::repeat_n(0, size - 1));
+        }
+    }
+}

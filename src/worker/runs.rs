@@ -1,0 +1,181 @@
+//! The runs of a model between its load and its first request.
+
+use super::compare;
+use super::guard::micros;
+use super::load::{Loaded, Tools};
+use crate::clock;
+use crate::model::{Batching, ModelError, buckets, warm_up_inputs};
+use crate::wire::Slow;
+use std::time::Duration;
+
+/// Timed runs add up to this before they stop: enough for a first estimate.
+const TIMED_ENOUGH: Duration = Duration::from_millis(50);
+/// The largest bucket is timed too if it takes less than this: the estimate is best at both ends.
+const LARGEST_MAX: Duration = Duration::from_millis(250);
+/// A batch that takes less than this is always worth doubling.
+const SHORT: Duration = Duration::from_millis(4);
+/// A batch that takes longer than this is never worth doubling.
+const LONG: Duration = Duration::from_millis(20);
+/// Bytes of the inputs and outputs of the largest batch that is tried.
+const GROWN_BYTES_MAX: usize = 64 << 20;
+
+/// The runs of a model before it serves: every bucket of every datatype once, some again with a
+/// clock, larger buckets while they pay, and a comparison of rows together and apart.
+pub(super) struct Runs {
+    /// Buckets with the shortest of their runs so far.
+    buckets: Vec<(usize, Duration)>,
+    /// Runs of the warm-up that are done; each bucket has one per datatype.
+    warmed: usize,
+    pub(super) measured: Vec<(u32, u64)>,
+    /// A remark for the operator.
+    pub(super) note: Option<String>,
+    /// Rows of the last run.
+    pub(super) rows: usize,
+    /// Rows of the largest bucket to try where larger ones than the first pay.
+    grows_to: Option<usize>,
+    /// Bytes of the inputs and outputs of the last timed run.
+    bytes: usize,
+    compared: bool,
+}
+
+impl Runs {
+    pub(super) fn new(batch: &Batching) -> Runs {
+        let first = buckets(batch.first_rows());
+        let buckets = first.into_iter().map(|rows| (rows, Duration::MAX)).collect();
+        Runs {
+            buckets,
+            warmed: 0,
+            measured: Vec::new(),
+            note: None,
+            rows: 0,
+            grows_to: batch.grows.then_some(batch.max_rows),
+            bytes: 0,
+            compared: false,
+        }
+    }
+
+    /// Does the next run. `true` if it was the last. Made-up inputs may be none that a graph takes:
+    /// their failure is a note, and the first requests are planned with their own shapes.
+    pub(super) fn next(
+        &mut self,
+        loaded: &mut Loaded,
+        name: &str,
+        tools: &Tools<'_>,
+    ) -> Result<bool, ModelError> {
+        let hints = loaded.model.signature().output_hints;
+        match self.step(loaded, name, tools) {
+            Err(ModelError::Input(error) | ModelError::Broken(error)) if hints => {
+                self.note = Some(format!("failed to warm up with made-up inputs: {error}"));
+                self.rows = 0;
+                Ok(true)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn step(
+        &mut self,
+        loaded: &mut Loaded,
+        name: &str,
+        tools: &Tools<'_>,
+    ) -> Result<bool, ModelError> {
+        let datatypes = warm_up_inputs(loaded.model.signature(), 1).len();
+        let runs = self.buckets.len() * datatypes;
+        if self.warmed < runs {
+            let (bucket, datatype) = (self.warmed / datatypes, self.warmed % datatypes);
+            self.warmed += 1;
+            tools.say(format!("warming up {name} ({} of {runs})", self.warmed))?;
+            self.warm_up(loaded, bucket, datatype)?;
+            return Ok(false);
+        }
+        if let Some(rows) = self.next_timed(tools.slow) {
+            tools.say(format!("timing {name}"))?;
+            self.time(loaded, rows, tools.slow)?;
+            return Ok(self.is_done(loaded, tools.slow));
+        }
+        if let Some(rows) = self.next_larger() {
+            tools.say(format!("timing {name} ({rows} rows)"))?;
+            self.buckets.push((rows, Duration::MAX));
+            self.warm_up(loaded, self.buckets.len() - 1, 0)?;
+            self.time(loaded, rows, tools.slow)?;
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.compared, true) && compare::is_wanted(loaded) {
+            tools.say(format!("comparing rows of {name}"))?;
+            self.note = compare::rows(loaded)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing is left to run.
+    fn is_done(&self, loaded: &Loaded, slow: Option<Slow>) -> bool {
+        let compares = !self.compared && compare::is_wanted(loaded);
+        self.next_timed(slow).is_none() && self.next_larger().is_none() && !compares
+    }
+
+    /// Rows of a larger bucket to time, while larger batches pay: a short one costs a link and a
+    /// plan more than its rows, a longer one must be worth the wait.
+    fn next_larger(&self) -> Option<usize> {
+        let most = self.grows_to?;
+        let [.., (fewer, less), (rows, took)] = self.measured[..] else { return None };
+        let (took_of, each) =
+            (Duration::from_micros(took), |rows: u32, took| took / u64::from(rows.max(1)));
+        let largest = self.buckets.last().is_some_and(|(largest, _)| *largest == rows as usize);
+        // Nanoseconds, lest fast rows all take none.
+        let gain = each(fewer, less * 1000) > each(rows, took * 1000) * 11 / 10;
+        let pays = took_of < SHORT || (took_of < LONG && gain);
+        let next = (rows as usize).checked_mul(2)?;
+        (largest && pays && next <= most && self.bytes <= GROWN_BYTES_MAX / 2).then_some(next)
+    }
+
+    /// Runs a bucket once for one datatype, so that no client waits for a compiler.
+    fn warm_up(
+        &mut self,
+        loaded: &mut Loaded,
+        bucket: usize,
+        datatype: usize,
+    ) -> Result<(), ModelError> {
+        let Some((rows, shortest)) = self.buckets.get_mut(bucket) else { return Ok(()) };
+        self.rows = *rows;
+        let begin = clock::now();
+        if let Some(inputs) = warm_up_inputs(loaded.model.signature(), *rows).get(datatype) {
+            loaded.run(inputs, *rows, None, begin)?;
+        }
+        *shortest = begin.elapsed().min(*shortest);
+        Ok(())
+    }
+
+    /// Times a warm bucket as a client's batch would find it.
+    fn time(
+        &mut self,
+        loaded: &mut Loaded,
+        rows: usize,
+        slow: Option<Slow>,
+    ) -> Result<(), ModelError> {
+        self.rows = rows;
+        let inputs = warm_up_inputs(loaded.model.signature(), rows);
+        let begin = clock::now();
+        if let Some(inputs) = inputs.first() {
+            let outputs = loaded.run(inputs, rows, slow, begin)?;
+            self.bytes = inputs.bytes().saturating_add(outputs.bytes());
+        }
+        // A batch that takes no time at all would be worth any wait.
+        let took = micros(begin).max(1);
+        self.measured.push((u32::try_from(rows).unwrap_or(u32::MAX), took));
+        Ok(())
+    }
+
+    /// Rows of the bucket to time next: the smallest first until there is enough, then the largest
+    /// unless it takes long.
+    fn next_timed(&self, slow: Option<Slow>) -> Option<usize> {
+        let spent: u64 = self.measured.iter().map(|(_, took)| took).sum();
+        let next = self.buckets.get(self.measured.len()).map(|(rows, _)| *rows);
+        if self.measured.is_empty() || Duration::from_micros(spent) < TIMED_ENOUGH {
+            return next;
+        }
+        let (largest, took) = *self.buckets.last()?;
+        let timed = self.measured.last().is_some_and(|(rows, _)| *rows as usize == largest);
+        let least = slow.map_or(Duration::ZERO, |slow| slow.least(largest));
+        (!timed && took.max(least) < LARGEST_MAX).then_some(largest)
+    }
+}
