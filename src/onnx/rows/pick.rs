@@ -5,8 +5,9 @@ use super::length::Length;
 use super::site::{Label, Operand, Outcome, Site, wrap};
 use super::value::{Fact, Number};
 
-/// Bounds from here on mean "to the end" of an axis.
-const FAR: i64 = i32::MAX as i64;
+/// Bounds from here on mean "to the end" of an axis: tf2onnx writes 1e9, and no request has as many
+/// rows.
+const FAR: i64 = 1_000_000_000;
 
 /// A rule for an operator whose results along `axis` depend on the whole axis, and are of unknown
 /// number there.
