@@ -217,10 +217,6 @@ impl Tracer<'_> {
         if x.len() != shape.iter().product::<usize>() {
             return Err(format!("shape {:?} does not become {shape:?}", x.shape));
         }
-        if x.elem == Elem::Text {
-            let host = self.look(x)?;
-            return self.constant(Host::text(shape.to_vec(), host.to_text().to_vec()));
-        }
         self.emit(Op::Reshape(shape.to_vec()), &[x], x.elem, shape.to_vec())
     }
 
@@ -274,9 +270,6 @@ impl Tracer<'_> {
         if whole && cuts.len() == x.rank() {
             return Ok(x.clone());
         }
-        if x.elem == Elem::Text {
-            return Err("slices of text are not supported".to_owned());
-        }
         if shape.contains(&0) {
             return self.constant(Host::numbers(x.elem, shape, vec![]));
         }
@@ -323,9 +316,6 @@ impl Tracer<'_> {
         if let Some(place) = shape.get_mut(axis) {
             *place = length;
         }
-        if first.elem == Elem::Text {
-            return self.cat_text(&full, shape, axis);
-        }
         self.emit(Op::Cat(axis), &full, first.elem, shape)
     }
 
@@ -340,19 +330,6 @@ impl Tracer<'_> {
             *place = length;
         }
         self.constant(Host::numbers(first.elem, shape, vec![]))
-    }
-
-    fn cat_text(&mut self, parts: &[&T], shape: Vec<usize>, axis: usize) -> Result<T, String> {
-        let outer: usize = shape.iter().take(axis).product();
-        let hosts = parts.iter().map(|part| self.look(part)).collect::<Result<Vec<_>, _>>()?;
-        let mut words = Vec::new();
-        for at in 0..outer {
-            for host in &hosts {
-                let run = host.len() / outer.max(1);
-                words.extend(host.to_text().iter().skip(at * run).take(run).cloned());
-            }
-        }
-        self.constant(Host::text(shape, words))
     }
 
     /// Sums, maxima and the like over axes, which stay with length 1. Adjacent ones go as one.

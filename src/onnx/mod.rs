@@ -32,6 +32,7 @@ mod test_graph;
 mod tiny_floats;
 mod trace;
 mod value;
+mod words;
 
 pub(crate) use elem::Elem;
 pub(crate) use engine::Engine;

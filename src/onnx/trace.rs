@@ -217,6 +217,9 @@ impl<'a> Tracer<'a> {
         elem: Elem,
         shape: Vec<usize>,
     ) -> Result<T, String> {
+        if elem == Elem::Text {
+            return self.move_words(op, inputs, shape);
+        }
         self.fits(elem, &shape)?;
         if inputs.iter().all(|input| input.is_constant()) {
             return self.fold(&op, inputs, elem, shape);

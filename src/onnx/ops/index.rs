@@ -4,7 +4,7 @@ use super::{Call, Outputs, Table, one, several};
 use crate::onnx::build::{Cut, axis};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::{Data, Host};
-use crate::onnx::trace::{T, Tracer};
+use crate::onnx::trace::Tracer;
 use burn::tensor::IndexingUpdateOp;
 
 pub(super) const TABLE: Table = &[
@@ -27,33 +27,10 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (before, behind) = x.shape.split_at(at);
     let behind = behind.iter().skip(1);
     let shape: Vec<usize> = before.iter().chain(&indices.shape).chain(behind).copied().collect();
-    if x.elem == Elem::Text {
-        return gather_text(t, x, indices, at, shape);
-    }
     let places = t.places_of(indices, length)?;
     let flat = t.reshape(&places, &[places.len()])?;
     let picked = t.select(x, at, &flat)?;
     one(t.reshape(&picked, &shape)?)
-}
-
-fn gather_text(t: &mut Tracer<'_>, x: &T, indices: &T, at: usize, shape: Vec<usize>) -> Outputs {
-    let (length, run) =
-        (x.shape.get(at).copied().unwrap_or(0), x.shape.iter().skip(at + 1).product::<usize>());
-    let form = (Elem::Text, shape.clone());
-    let pick = move |inputs: &[Host]| {
-        let [words, places] = inputs else { return Err("two inputs".to_owned()) };
-        let mut picked = Vec::new();
-        for block in words.to_text().chunks((length * run).max(1)) {
-            for place in places.to_i64() {
-                let place = if place < 0 { place + length as i64 } else { place };
-                let begin = usize::try_from(place).unwrap_or(usize::MAX).saturating_mul(run);
-                let found = block.get(begin..begin.saturating_add(run));
-                picked.extend_from_slice(found.ok_or_else(|| format!("index {place}"))?);
-            }
-        }
-        Ok(vec![Host::text(shape.clone(), picked)])
-    };
-    several(t.host_op("gather text", &[x, indices], &[form], pick)?)
 }
 
 fn gather_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {

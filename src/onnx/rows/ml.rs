@@ -7,7 +7,9 @@ use super::site::{Outcome, Site};
 
 pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     Some(match op {
-        "Binarizer" | "CategoryMapper" | "LabelEncoder" => axes::elementwise(site),
+        "Binarizer" | "CastMap" | "CategoryMapper" | "DictVectorizer" | "LabelEncoder" => {
+            axes::elementwise(site)
+        }
         "Imputer" | "Normalizer" | "Scaler" => matrix(site).and_then(|()| {
             let axes = [site.rank(0)?.saturating_sub(1)];
             axes::across(site, &axes, 1)

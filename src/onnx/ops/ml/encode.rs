@@ -20,7 +20,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
 enum Keys {
     Words(HashMap<String, usize>),
     Integers(HashMap<i64, usize>),
-    /// By their bits; all that are no numbers are one key.
+    /// By their bits.
     Floats(HashMap<u64, usize>),
 }
 
@@ -41,11 +41,18 @@ fn places<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, 
 }
 
 impl Keys {
-    fn new(keys: &Host) -> Keys {
+    /// `finds_nan`: whether NaN is a key like others (LabelEncoder from version 4 on).
+    fn new(keys: &Host, finds_nan: bool) -> Keys {
         match &keys.data {
             Data::Text(words) => Keys::Words(places(words.iter().cloned())),
             Data::Int(numbers) => Keys::Integers(places(numbers.iter().copied())),
-            Data::Float(numbers) => Keys::Floats(places(numbers.iter().copied().map(bits))),
+            Data::Float(numbers) => {
+                let mut places = places(numbers.iter().copied().map(bits));
+                if !finds_nan {
+                    places.remove(&bits(f64::NAN));
+                }
+                Keys::Floats(places)
+            }
         }
     }
 
@@ -86,14 +93,14 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(keys: &Host, values: Host, default: Host) -> Result<Encoder, String> {
+    fn new(keys: &Host, values: Host, default: Host, finds_nan: bool) -> Result<Encoder, String> {
         if keys.len() != values.len() {
             return Err(format!("{} keys for {} values", keys.len(), values.len()));
         }
         if values.elem.kind() != default.elem.kind() || default.len() == 0 {
             return Err(format!("values of {}, but a default of {}", values.elem, default.elem));
         }
-        let keys = Keys::new(keys);
+        let keys = Keys::new(keys, finds_nan);
         Ok(Encoder { keys, elem: values.elem, values: values.data, default: default.data })
     }
 
@@ -158,10 +165,11 @@ fn either_way(
     };
     let (names, numbers) = turned(names, numbers);
     if elem == Elem::Text {
-        return Encoder::new(&names, numbers, integers(vec![call.int_or("default_int64", -1)?]));
+        let default = integers(vec![call.int_or("default_int64", -1)?]);
+        return Encoder::new(&names, numbers, default, false);
     }
     let default = call.text("default_string")?.unwrap_or("_Unused").to_owned();
-    Encoder::new(&numbers, names, words(vec![default]))
+    Encoder::new(&numbers, names, words(vec![default]), false)
 }
 
 fn mapper(call: &Call<'_>, elem: Elem) -> Result<Encoder, String> {
@@ -177,7 +185,7 @@ fn encoder(call: &Call<'_>, elem: Elem) -> Result<Encoder, String> {
     }
     let (keys, values) = (column(call, "keys")?, column(call, "values")?);
     let default = default(call, values.elem)?;
-    Encoder::new(&keys, values, default)
+    Encoder::new(&keys, values, default, call.opset() >= 4)
 }
 
 /// Keys or values of a table, from whichever attribute has them.
@@ -213,8 +221,10 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (names, numbers) = (call.texts("cats_strings")?, ints(call, "cats_int64s")?);
     let (keys, width) = match names.filter(|names| !names.is_empty()) {
-        Some(names) => (t.kept(call, || Ok(Keys::new(&words(names.clone()))))?, names.len()),
-        None => (t.kept(call, || Ok(Keys::new(&integers(numbers.to_vec()))))?, numbers.len()),
+        Some(names) => (t.kept(call, || Ok(Keys::new(&words(names.clone()), false)))?, names.len()),
+        None => {
+            (t.kept(call, || Ok(Keys::new(&integers(numbers.to_vec()), false)))?, numbers.len())
+        }
     };
     if width == 0 || !keys.takes(x.elem) {
         return Err(format!("an input of {}, but the categories are of another type", x.elem));

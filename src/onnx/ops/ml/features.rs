@@ -2,7 +2,6 @@
 
 use super::{floats, ints, table};
 use crate::onnx::build::Cut;
-use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Compare, Reduce, Unary};
@@ -58,31 +57,8 @@ fn extract(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let index = t.reshape(&index, &[index.len()])?;
     let last = x.rank().checked_sub(1).ok_or("a scalar has no features")?;
     let index = t.places_of(&index, x.shape.get(last).copied().unwrap_or(0))?;
-    let picked = match x.elem {
-        Elem::Text => pick_words(t, x, &index)?,
-        _ => t.select(x, last, &index)?,
-    };
+    let picked = t.select(x, last, &index)?;
     one(if x.rank() == 1 { t.unsqueeze(&picked, 0)? } else { picked })
-}
-
-/// Words by their places in the last axis.
-fn pick_words(t: &mut Tracer<'_>, x: &T, index: &T) -> Result<T, String> {
-    let mut shape = x.shape.clone();
-    let Some(width) = shape.last_mut() else { return Err("a scalar has no features".to_owned()) };
-    let columns = std::mem::replace(width, index.len());
-    let form = (Elem::Text, shape.clone());
-    let run = move |inputs: &[Cells]| {
-        let [words, index] = inputs else { return Err("two inputs".to_owned()) };
-        let (words, index) = (words.to_words(), index.to_integers()?);
-        let word = |row: &[String], at: &i64| {
-            let word = usize::try_from(*at).ok().and_then(|at| row.get(at));
-            word.cloned().unwrap_or_default()
-        };
-        let rows = words.chunks(columns.max(1));
-        let picked = rows.flat_map(|row| index.iter().map(|at| word(row, at)).collect::<Vec<_>>());
-        Ok(vec![Cells::words(shape.clone(), picked.collect())])
-    };
-    super::only(t.native_op("pick_words", &[x, index], &[form], run)?)
 }
 
 /// One row of numbers, which broadcasts over a table.

@@ -9,6 +9,8 @@ mod read_trees;
 mod regex;
 mod scores;
 pub(super) mod svm;
+#[cfg(test)]
+mod tests;
 pub(super) mod tokenizer;
 pub(super) mod trees;
 

@@ -277,6 +277,7 @@ impl Classifier {
             scores = match self.transform {
                 Transform::None => vec![-score, score],
                 Transform::Probit => vec![probit(score), 0.0],
+                Transform::Logistic => vec![logistic(-score), logistic(score)],
                 _ => vec![1.0 - score, score],
             };
         } else {

@@ -309,8 +309,8 @@ impl<V: Real> Classifier<V> {
         all.extend(match (self.transform, second) {
             (Transform::Probit, _) => vec![probit(score)],
             (_, Second::No) => vec![score],
+            (Transform::Logistic, _) => vec![logistic(-score), logistic(score)],
             (_, Second::Rest) => vec![1.0 - score, score],
-            (Transform::Logistic, Second::Signs) => vec![logistic(-score), logistic(score)],
             (_, Second::Signs) => vec![-score, score],
         });
     }

@@ -1,0 +1,79 @@
+//! Steps that move elements, on text: burn has no tensors of text, so that the places of the words
+//! are moved in their stead.
+
+use super::cells::Cells;
+use super::elem::Elem;
+use super::op::Op;
+use super::tensor::{Place, Tensor, at_least_1d};
+use super::trace::{T, Tracer};
+use burn::tensor::TensorData;
+
+/// Whether a step only moves elements.
+fn moves(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Where
+            | Op::Reshape(_)
+            | Op::Permute(_)
+            | Op::Expand(_)
+            | Op::Slice(_)
+            | Op::Cat(_)
+            | Op::Flip(_)
+            | Op::Select(_)
+            | Op::Gather(_)
+    )
+}
+
+impl Tracer<'_> {
+    /// A step that moves the words of texts.
+    ///
+    /// # Errors
+    /// If the step does more than that, or the result is too large.
+    pub(super) fn move_words(
+        &mut self,
+        op: Op,
+        inputs: &[&T],
+        shape: Vec<usize>,
+    ) -> Result<T, String> {
+        if !moves(&op) {
+            return Err("it does not work on text".to_owned());
+        }
+        let form = (Elem::Text, shape.clone());
+        let run = move |inputs: &[Cells]| Ok(vec![moved(&op, inputs, &shape)?]);
+        let results = self.native_op("words", inputs, &[form], run)?;
+        results.into_iter().next().ok_or_else(|| "no result".to_owned())
+    }
+}
+
+fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells, String> {
+    let words: Vec<&String> = inputs.iter().flat_map(Cells::to_words).collect();
+    let mut next = 0;
+    let tensors = inputs.iter().map(|cells| places(cells, &mut next));
+    let result = op.run(tensors.collect::<Result<_, _>>()?)?;
+    if result.shape() != at_least_1d(shape) {
+        return Err(format!("{op:?} gave the shape {:?}, not {shape:?}", result.shape()));
+    }
+    let places = Cells::of_data(Elem::I64, shape.to_vec(), result.read()?);
+    let places = places.to_integers()?;
+    let word = |at: &i64| usize::try_from(*at).ok().and_then(|at| words.get(at));
+    let moved = places.iter().map(|at| word(at).map(|word| (*word).clone()).unwrap_or_default());
+    Ok(Cells::words(shape.to_vec(), moved.collect()))
+}
+
+/// The places of a text's words, counted on from one text to the next; another tensor as it is.
+fn places(cells: &Cells, next: &mut i64) -> Result<Tensor, String> {
+    let shape = at_least_1d(&cells.shape);
+    let data = match cells.elem {
+        Elem::Text => {
+            let begin = *next;
+            *next += i64::try_from(cells.to_words().len()).map_err(|error| error.to_string())?;
+            TensorData::new((begin..*next).collect::<Vec<i64>>(), shape)
+        }
+        Elem::Bool => {
+            let flags = cells.to_integers()?;
+            TensorData::new(flags.iter().map(|flag| *flag != 0).collect::<Vec<_>>(), shape)
+        }
+        _ => TensorData::new(cells.to_integers()?.into_owned(), shape),
+    };
+    Ok(Tensor::upload(data, &Place::host().device))
+}
