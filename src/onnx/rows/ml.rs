@@ -15,7 +15,8 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
             axes::across(site, &axes, 1)
         }),
         "OneHotEncoder" => one_hot(site),
-        "ArrayFeatureExtractor" | "FeatureVectorizer" => columns(site, false),
+        "ArrayFeatureExtractor" => extract(site),
+        "FeatureVectorizer" => columns(site, false),
         "ZipMap" => matrix(site).and_then(|()| super::arrange::identity(site)),
         "LinearRegressor" | "SVMRegressor" | "TreeEnsemble" | "TreeEnsembleRegressor" => {
             columns(site, false)
@@ -48,4 +49,29 @@ fn columns(site: &mut Site<'_>, classifies: bool) -> Outcome {
     let labels: Option<Vec<Length>> = Some(Vec::new());
     let shapes = if classifies { vec![labels, scores] } else { vec![scores] };
     products::by_first_axis(site, &shapes)
+}
+
+/// Elements of the last axis by a line of indices. Classes are picked so by the largest score of
+/// each row: a line becomes `[1, rows]`.
+fn extract(site: &mut Site<'_>) -> Outcome {
+    let (data, labels) = site.plain(0)?;
+    let (indices, shape) = (site.fact(1)?.clone(), site.shape(1)?.to_vec());
+    let long: Vec<usize> =
+        shape.iter().enumerate().filter(|(_, length)| !length.is(1)).map(|(at, _)| at).collect();
+    if long.len() > 1 && !indices.is_shared() {
+        return Err("its indices stand along several axes".into());
+    }
+    let picked = if long.len() > 1 { site.fresh_open() } else { labels.len() };
+    let line = long.first().copied().unwrap_or(0);
+    let own = shape.into_iter().enumerate().map(|(at, length)| match at {
+        at if at == line && long.len() < 2 => picked,
+        _ => site.fresh(length),
+    });
+    let own = own.collect();
+    let mut output: Vec<_> = labels.iter().rev().skip(1).rev().copied().collect();
+    output.push(picked);
+    if labels.len() == 1 {
+        output.insert(0, site.fresh(Length::one()));
+    }
+    site.pass(&[(data, labels), (indices, own)], &[output], false)
 }

@@ -182,3 +182,30 @@ fn shapes_of_outputs_are_inferred() {
     let shape = vec![Known::Open, Known::Open, Known::Fixed(3)];
     assert_eq!(found.outputs, [Some(shape)]);
 }
+
+#[test]
+fn classes_are_picked_row_by_row() {
+    let ml = |op: &str, inputs: &[&str], outputs: &[&str]| NodeProto {
+        domain: Some("ai.onnx.ml".into()),
+        ..node(op, inputs, outputs)
+    };
+    let best =
+        |keeps| with("ArgMax", &["x"], &["best"], &[signed("axis", 1), signed("keepdims", keeps)]);
+    let (classes, line) = (integers("classes", &[3], &[4, 5, 6]), integers("line", &[1], &[-1]));
+    for keeps in [0, 1] {
+        let pick = ml("ArrayFeatureExtractor", &["classes", "best"], &["picked"]);
+        let nodes = [best(keeps), pick, node("Reshape", &["picked", "line"], &["y"])];
+        assert!(is_independent(&nodes, &[classes.clone(), line.clone()]), "{keeps}");
+    }
+    // The picked classes as a table of one row.
+    let table = ml("ArrayFeatureExtractor", &["classes", "best"], &["y"]);
+    assert!(!is_independent(&[best(1), table], &[classes.clone()]));
+    let columns = ml("ArrayFeatureExtractor", &["x", "classes"], &["y"]);
+    assert!(is_independent(&[columns], &[classes.clone()]));
+    // A feature of each row for each row.
+    let crossed = ml("ArrayFeatureExtractor", &["x", "best"], &["y"]);
+    assert!(!is_independent(&[best(1), crossed], &[]));
+    let turned = node("Transpose", &["x"], &["t"]);
+    let rows = ml("ArrayFeatureExtractor", &["t", "classes"], &["y"]);
+    assert!(!is_independent(&[turned, rows], &[classes]));
+}
