@@ -159,7 +159,7 @@ fn outputs(site: &mut Site<'_>, operands: &[Operand], shapes: &[Option<Vec<Lengt
     site.pass(operands, &all, false)
 }
 
-/// What a window does to one axis.
+/// A window along one axis.
 struct Window {
     kernel: i64,
     stride: i64,
@@ -243,7 +243,7 @@ fn behind(site: &Site<'_>, length: i64, window: &Window) -> Option<i64> {
     let pads = if site.text("auto_pad") == Some("VALID") { 0 } else { window.pads };
     let room = length.checked_add(pads)?.checked_sub(reach)?;
     let up = site.int("ceil_mode").unwrap_or(0) != 0 && room % stride != 0;
-    // How the last window of `ceil_mode` counts differs between versions.
+    // Versions differ in the last window of `ceil_mode`.
     (!up).then(|| room / stride + 1).filter(|length| *length >= 0)
 }
 
