@@ -15,6 +15,18 @@ pub(super) fn matmul(site: &mut Site<'_>, parts: [usize; 2]) -> Outcome {
     turned_matmul(site, parts, [false, false])
 }
 
+/// `MatMul` of codes: scales and zero points of the left factor, at the positions `left`, must be
+/// one for all of its rows.
+pub(super) fn quantised_matmul(site: &mut Site<'_>, parts: [usize; 2], left: &[usize]) -> Outcome {
+    let single = |fact: &Fact| {
+        fact.shape.as_ref().is_some_and(|shape| shape.iter().all(|length| length.is(1)))
+    };
+    if !left.iter().filter_map(|at| site.optional(*at)).all(single) {
+        return Err("a scale or zero point belongs to the place of a row".into());
+    }
+    matmul(site, parts)
+}
+
 /// The same with factors that are transposed along their last two axes.
 pub(super) fn turned_matmul(site: &mut Site<'_>, parts: [usize; 2], turned: [bool; 2]) -> Outcome {
     let [left, right] = parts;
