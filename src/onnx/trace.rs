@@ -218,6 +218,10 @@ impl<'a> Tracer<'a> {
         shape: Vec<usize>,
     ) -> Result<T, String> {
         self.fits(elem, &shape)?;
+        if shape.contains(&0) {
+            // Nothing to compute, and few kernels take a tensor without elements.
+            return self.constant(Host::numbers(elem, shape, vec![]));
+        }
         if inputs.iter().all(|input| input.is_constant()) {
             return self.fold(&op, inputs, elem, shape);
         }
