@@ -68,8 +68,6 @@ pub(super) struct Fleet {
     reports: mpsc::Sender<Report>,
     /// Why a model could not be loaded, where it could not.
     load_errors: HashMap<ModelId, String>,
-    /// Models whose rows depend on each other after all, with what showed it.
-    mixed: Vec<(ModelId, String)>,
     /// Remarks of workers on models that they loaded.
     notes: HashMap<ModelId, String>,
     /// Models that were loaded somewhere: their golden samples are right.
@@ -84,7 +82,6 @@ impl Fleet {
             workshop,
             reports,
             load_errors: HashMap::new(),
-            mixed: Vec::new(),
             notes: HashMap::new(),
             proven: HashSet::new(),
         }
@@ -230,11 +227,6 @@ impl Fleet {
     /// A worker's remark on a model that it loaded.
     pub(super) fn note(&self, model: ModelId) -> Option<&str> {
         self.notes.get(&model).map(String::as_str)
-    }
-
-    /// Models that are to be run whole from now on, each once.
-    pub(super) fn take_mixed(&mut self) -> Vec<(ModelId, String)> {
-        std::mem::take(&mut self.mixed)
     }
 
     /// The model is served no more.
@@ -399,10 +391,7 @@ impl Fleet {
             Cause::Device | Cause::Memory => Fault::Device,
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
             // The device has passed its own check: a sample that was right nowhere is to blame.
-            cause @ (Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows) => {
-                if cause == Cause::Rows {
-                    self.mixed.push((model, error.clone()));
-                }
+            Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows => {
                 self.load_errors.insert(model, error);
                 return Event::LoadFailed { adapter, incarnation, model };
             }

@@ -3,7 +3,9 @@
 use super::driver::{Driver, Outcome};
 use super::process::{News, Report};
 use crate::error::{Error, ErrorKind};
-use crate::schedule::{AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, State};
+use crate::schedule::{
+    AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId, State,
+};
 use crate::telemetry::Compute;
 use crate::wire::{Cause, TensorHeader, Timings, Up, tensors_from};
 use std::time::Duration;
@@ -102,11 +104,12 @@ impl Driver {
                 }
                 None
             }
-            other => {
-                let event = self.fleet.starting(adapter, incarnation, other, &self.catalogue);
-                self.run_whole();
-                event
+            Up::LoadFailed { model, cause: Cause::Rows, ref error, .. } => {
+                // Before its requests are rejected: they are sent again to the model's successor.
+                self.run_whole(ModelId(model), error);
+                self.fleet.starting(adapter, incarnation, message, &self.catalogue)
             }
+            other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),
         }
     }
 
