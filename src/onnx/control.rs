@@ -3,7 +3,7 @@
 use super::build::{Cut, axis};
 use super::compile::{Compiler, Scope};
 use super::elem::Elem;
-use super::graph::{Attribute, Graph};
+use super::graph::{Attribute, Dim, Graph, Port};
 use super::host::Host;
 use super::ops::Call;
 use super::trace::{T, Tracer, Value};
@@ -99,11 +99,11 @@ impl Body<'_> {
             }
             round += 1;
         }
-        for (at, all) in scanned.iter().enumerate() {
+        for all in &scanned {
             let port = graph.outputs.get(1 + carried.len());
-            let _ = at;
-            let elem = port.and_then(|port| port.elem).unwrap_or(Elem::F32);
-            carried.push(Value::Tensor(stack(t, all, 0, elem)?));
+            let stacked =
+                if all.is_empty() { nothing(t, port)? } else { stack(t, all, 0, Elem::F32)? };
+            carried.push(Value::Tensor(stacked));
         }
         Ok(carried)
     }
@@ -179,6 +179,10 @@ impl Body<'_> {
             if back.get(at) == Some(&true) {
                 all.reverse();
             }
+            if all.is_empty() {
+                state.push(Value::Tensor(nothing(t, graph.outputs.get(states + at))?));
+                continue;
+            }
             let rank = all.first().map_or(1, |part| part.rank() + 1);
             let along = axis(out_axes.get(at).copied().unwrap_or(0), rank)?;
             state.push(Value::Tensor(stack(t, &all, along, Elem::F32)?));
@@ -239,4 +243,17 @@ pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> R
     }
     let parts = all.iter().map(|part| t.unsqueeze(part, axis)).collect::<Result<Vec<_>, _>>()?;
     t.cat(&parts, axis)
+}
+
+/// No tensors along a new first axis: behind it the lengths that the file states for each, and 0
+/// for those that it does not state (as in ONNX Runtime).
+pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<T, String> {
+    let elem = port.and_then(|port| port.elem).unwrap_or(Elem::F32);
+    let dims = port.and_then(|port| port.dims.as_deref()).unwrap_or(&[]);
+    let length = |dim: &Dim| match dim {
+        Dim::Fixed(length) => *length,
+        Dim::Named(_) | Dim::Unknown => 0,
+    };
+    let shape = std::iter::once(0).chain(dims.iter().map(length)).collect();
+    t.constant(Host::numbers(elem, shape, vec![]))
 }

@@ -1,7 +1,7 @@
 //! A model that runs: its graph, its constants, and the plans made so far.
 
 use super::compile::{Compiler, panic_text};
-use super::control::stack;
+use super::control::{nothing, stack};
 use super::elem::Elem;
 use super::graph::{ModelFile, Port};
 use super::host::Host;
@@ -229,7 +229,7 @@ fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T, String> {
                 let what = "a sequence of tensors that differ in type or shape";
                 return Err(format!("{what} cannot be answered; concatenate them in the graph"));
             }
-            stack(t, &parts, 0, port.elem.unwrap_or(Elem::F32))
+            if parts.is_empty() { nothing(t, Some(port)) } else { stack(t, &parts, 0, Elem::F32) }
         }
     }
 }

@@ -221,6 +221,10 @@ impl<'a> Tracer<'a> {
             return self.move_words(op, inputs, shape);
         }
         self.fits(elem, &shape)?;
+        if shape.contains(&0) {
+            // Nothing to compute, and few kernels take a tensor without elements.
+            return self.constant(Host::numbers(elem, shape, vec![]));
+        }
         if inputs.iter().all(|input| input.is_constant()) {
             return self.fold(&op, inputs, elem, shape);
         }

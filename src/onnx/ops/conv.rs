@@ -156,7 +156,8 @@ fn crops(
         let full = length * stride + window.reach(axis) + more;
         let target = match wanted.and_then(|shape| shape.get(axis + shape.len() - lengths.len())) {
             Some(target) => Some(usize::try_from(*target).map_err(|_| "output_shape")?),
-            None if same => Some((length + 1) * stride),
+            // A kernel that is shorter than the stride reaches no further.
+            None if same => Some(((length + 1) * stride).min(full)),
             None => None,
         };
         let (before, behind) = match target {

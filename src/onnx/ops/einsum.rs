@@ -149,7 +149,10 @@ fn product(
             let at = letters.iter().position(|other| other == letter)?;
             x.shape.get(at).copied()
         };
-        of(x, xs).unwrap_or(1).max(of(y, ys).unwrap_or(1))
+        match (of(x, xs), of(y, ys)) {
+            (None | Some(1), other) => other.unwrap_or(1),
+            (Some(length), _) => length,
+        }
     };
     let lengths = |letters: &[char]| letters.iter().map(length).collect::<Vec<_>>();
     let sizes = |letters: &[char]| lengths(letters).iter().product::<usize>();

@@ -22,6 +22,7 @@ mod random;
 mod recurrent;
 mod reduce;
 mod resize;
+mod resize_bytes;
 mod roi;
 mod sample;
 mod sequence;

@@ -2,7 +2,7 @@
 
 use super::conv::spatial;
 use super::index::{advance, strides};
-use super::window::{attribute, window};
+use super::window::{attribute, same, window};
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
@@ -44,7 +44,12 @@ fn kernel_of(call: &Call<'_>, axes: usize) -> Result<Vec<usize>, String> {
 fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>), String> {
     let (batch, channels, lengths) = spatial(x)?;
     let ceil = call.int_or("ceil_mode", 0)? != 0;
-    let window = window(call, kernel_of(call, lengths.len())?, &lengths, 1)?;
+    let mut window = window(call, kernel_of(call, lengths.len())?, &lengths, 1)?;
+    // ONNX Runtime pads pools as if their kernels were not dilated.
+    if call.text("auto_pad")?.is_some_and(|pad| pad.starts_with("SAME")) {
+        let dense = Window { dilation: vec![1; lengths.len()], ..window.clone() };
+        window.padding = same(&dense, &lengths, call.text("auto_pad")? != Some("SAME_LOWER"));
+    }
     let mut shape = vec![batch, channels];
     for (axis, length) in lengths.iter().enumerate() {
         shape.push(window.places(axis, *length, ceil)?);

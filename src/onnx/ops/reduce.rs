@@ -83,7 +83,8 @@ fn sum(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
 
 fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
     if x.elem.is_float() {
-        return whole_or(t, x, axes, Reduce::Mean, f64::NAN);
+        // As ONNX Runtime: the mean of nothing is 0, not 0 / 0.
+        return whole_or(t, x, axes, Reduce::Mean, 0.0);
     }
     let count: usize = axes.iter().filter_map(|at| x.shape.get(*at)).product();
     let sum = sum(t, x, axes)?;

@@ -16,31 +16,35 @@ pub(super) const TABLE: Table = &[
     ("Upsample", upsample),
 ];
 
+/// The way to the nearest element before there was an attribute for it: up where the image gets
+/// smaller, else down (ONNX Runtime's mode of that name).
+const SIMPLE: &str = "simple";
+
 /// Longest axis of a result.
 const LENGTH_MAX: f64 = 1e6;
 
 /// How places of the result become places of the input.
 #[derive(Clone, Debug)]
-struct Rule {
-    mode: String,
+pub(super) struct Rule {
+    pub(super) mode: String,
     /// Name of the transformation of coordinates.
-    places: String,
-    nearest: String,
-    cubic: f64,
-    exclude_outside: bool,
-    antialias: bool,
-    extrapolation: f64,
+    pub(super) places: String,
+    pub(super) nearest: String,
+    pub(super) cubic: f64,
+    pub(super) exclude_outside: bool,
+    pub(super) antialias: bool,
+    pub(super) extrapolation: f64,
 }
 
 /// What is resized along one axis.
 #[derive(Clone, Copy, Debug)]
-struct Along {
-    axis: usize,
-    from: usize,
-    to: usize,
-    scale: f64,
+pub(super) struct Along {
+    pub(super) axis: usize,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) scale: f64,
     /// Part of the axis for `tf_crop_and_resize`.
-    roi: (f64, f64),
+    pub(super) roi: (f64, f64),
 }
 
 fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -52,7 +56,7 @@ fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rule = Rule {
         mode: text("mode", "nearest")?,
         places: text("coordinate_transformation_mode", places)?,
-        nearest: text("nearest_mode", if old { "floor" } else { "round_prefer_floor" })?,
+        nearest: text("nearest_mode", if old { SIMPLE } else { "round_prefer_floor" })?,
         cubic: call.float_or("cubic_coeff_a", -0.75)?,
         exclude_outside: call.int_or("exclude_outside", 0)? != 0,
         antialias: call.int_or("antialias", 0)? != 0,
@@ -159,9 +163,6 @@ fn upsample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T, String> {
-    let changed = |along: &&Along| {
-        along.from != along.to || along.scale != 1.0 || rule.places == "tf_crop_and_resize"
-    };
     if along.iter().any(|one| one.to == 0) {
         let mut shape = x.shape.clone();
         for one in along {
@@ -177,15 +178,22 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
     if let Some(done) = whole_numbers(t, x, along, rule)? {
         return Ok(done);
     }
+    if let Some(done) = super::resize_bytes::resized(t, x, along, rule)? {
+        return Ok(done);
+    }
     let elem = x.elem;
     let float = rule.mode != "nearest" && !elem.is_float();
     let mut x = if float { t.cast(x, Elem::F32)? } else { x.clone() };
     let mut outside: Vec<(Along, Vec<f64>)> = Vec::new();
-    for one in along.iter().filter(changed) {
-        let places: Vec<f64> =
-            (0..one.to).map(|at| place(one, at, rule)).collect::<Result<_, _>>()?;
+    for one in along.iter().filter(|one| one.changes(rule)) {
+        let places = places(one, rule)?;
         x = if rule.mode == "nearest" {
-            let indices = places.iter().map(|place| nearest(*place, one.from, &rule.nearest));
+            let way = match rule.nearest.as_str() {
+                SIMPLE if one.scale < 1.0 => "ceil",
+                SIMPLE => "floor",
+                way => way,
+            };
+            let indices = places.iter().map(|place| nearest(*place, one.from, way));
             let indices = t.indices(indices.collect::<Result<_, _>>()?)?;
             t.select(&x, one.axis, &indices)?
         } else {
@@ -210,7 +218,7 @@ fn whole_numbers(
 ) -> Result<Option<T>, String> {
     let whole = |along: &Along| along.scale >= 1.0 && along.scale.fract() == 0.0;
     let plain = rule.mode == "nearest"
-        && (rule.places == "asymmetric" && rule.nearest == "floor"
+        && (rule.places == "asymmetric" && matches!(rule.nearest.as_str(), "floor" | SIMPLE)
             || rule.places == "half_pixel" && rule.nearest.starts_with("round"));
     if !plain || !along.iter().all(whole) || along.len() != x.rank() {
         return Ok(None);
@@ -231,6 +239,18 @@ fn whole_numbers(
     t.reshape(&grown, &shape).map(Some)
 }
 
+impl Along {
+    /// Whether there is anything to do along the axis.
+    pub(super) fn changes(&self, rule: &Rule) -> bool {
+        self.from != self.to || self.scale != 1.0 || rule.places == "tf_crop_and_resize"
+    }
+}
+
+/// Where the places of the result lie in the input.
+pub(super) fn places(along: &Along, rule: &Rule) -> Result<Vec<f64>, String> {
+    (0..along.to).map(|at| place(along, at, rule)).collect()
+}
+
 /// Where a place of the result lies in the input.
 fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
     let (at, from, to) = (at as f64, along.from as f64, along.to as f64);
@@ -245,18 +265,22 @@ fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
         "align_corners" => at * (from - 1.0) / (scale * from - 1.0),
         // The name in opset 10 and in tensorflow.
         "tf_half_pixel_for_nn" => (at + 0.5) / scale,
+        // In 32 bits, since sums that are whole or a half are common and decide which element is
+        // the nearest.
         "half_pixel_symmetric" => {
+            let (at, from, to, scale) = (at as f32, from as f32, to as f32, scale as f32);
             let adjustment = to / (scale * from);
             let offset = from / 2.0 * (1.0 - adjustment);
-            offset + (at + 0.5) / scale - 0.5
+            f64::from(offset + (at + 0.5) / scale - 0.5)
         }
         "tf_crop_and_resize" => {
-            let (begin, end) = along.roi;
-            if to > 1.0 {
-                begin * (from - 1.0) + at * (end - begin) * (from - 1.0) / (to - 1.0)
+            let (begin, end) = (along.roi.0 as f32, along.roi.1 as f32);
+            let (at, last) = (at as f32, from as f32 - 1.0);
+            f64::from(if to > 1.0 {
+                begin * last + at * (end - begin) * last / (to as f32 - 1.0)
             } else {
-                0.5 * (begin + end) * (from - 1.0)
-            }
+                0.5 * (begin + end) * last
+            })
         }
         other => return Err(format!("coordinate_transformation_mode '{other}' is not known")),
     })
@@ -305,7 +329,7 @@ fn weighted(
 }
 
 /// Elements around a place and their weights.
-fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64, f64)>, String> {
+pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64, f64)>, String> {
     // Smaller images see a wider surrounding, if that is wanted.
     let scale = if rule.antialias { along.scale.min(1.0) } else { 1.0 };
     let support = match rule.mode.as_str() {

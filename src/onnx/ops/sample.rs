@@ -42,12 +42,15 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let fits = grid.rank() == x.rank()
         && grid.shape.first() == x.shape.first()
         && grid.shape.last() == Some(&axes)
-        && !x.shape.contains(&0);
+        && !x.shape.iter().skip(2).any(|length| *length == 0);
     if !fits || axes == 0 {
         return Err(format!("a grid of {:?} for shape {:?}", grid.shape, x.shape));
     }
     let out = grid.shape.iter().skip(1).take(axes);
     let shape: Vec<usize> = x.shape.iter().take(2).chain(out).copied().collect();
+    if shape.contains(&0) {
+        return one(t.constant(Host::numbers(x.elem, shape, vec![]))?);
+    }
     let (elem, from) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
     let run = move |inputs: &[Host]| {

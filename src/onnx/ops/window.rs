@@ -61,7 +61,7 @@ pub(super) fn attribute(
 }
 
 /// Padding with which the result is as long as the input divided by the stride.
-fn same(window: &Window, lengths: &[usize], upper: bool) -> Vec<(usize, usize)> {
+pub(super) fn same(window: &Window, lengths: &[usize], upper: bool) -> Vec<(usize, usize)> {
     let axis = |at: usize| {
         let (length, stride) = (lengths.get(at).copied().unwrap_or(1), window.at(at).1);
         let out = length.div_ceil(stride);
