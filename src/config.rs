@@ -20,7 +20,7 @@ pub use test_options::TestOptions;
 pub use tls::Tls;
 
 use crate::folders;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,9 @@ pub struct Config {
     pub keys: Option<PathBuf>,
     /// Host names that browsers may reach the server by, beside addresses and local names.
     pub hosts: Vec<String>,
+    /// Origins of other sites whose pages may use the server, as in `https://app.example`; `*` for
+    /// all.
+    pub allow_origins: Vec<String>,
     /// Model repository folder; the built-in models without it.
     pub models: Option<PathBuf>,
     /// How often the repository folder is looked at for new and changed models; never if zero.
@@ -69,6 +72,7 @@ impl Default for Config {
             api_key: None,
             keys: None,
             hosts: Vec::new(),
+            allow_origins: Vec::new(),
             models: None,
             models_poll: Duration::from_secs(2),
             cache_dir: folders::user_cache(),
@@ -137,6 +141,9 @@ impl Config {
         self.tls.certificate = args.tls_certificate.or(self.tls.certificate.take());
         self.tls.key = args.tls_key.or(self.tls.key.take());
         self.allow_remote |= args.allow_remote;
+        if !args.allow_origins.is_empty() {
+            self.allow_origins = args.allow_origins;
+        }
         set(&mut self.telemetry.log_format, args.log_format);
         self.telemetry.access_log |= args.access_log;
         let record = &mut self.telemetry.record;
@@ -158,12 +165,29 @@ impl Config {
             self.api_key.as_deref() != Some(""),
             "api_key is empty: leave it out, or set a key"
         );
+        self.allow_origins.iter().try_for_each(|origin| check_origin(origin))?;
         self.tls.check()?;
         self.limits.check()?;
         self.test.check()?;
         self.telemetry.check()?;
         self.workers.check()
     }
+}
+
+/// As browsers send it: a scheme, a host, and a port that is not the scheme's own.
+fn check_origin(origin: &str) -> anyhow::Result<()> {
+    if origin == "*" {
+        return Ok(());
+    }
+    let own = url::Url::parse(origin).map(|url| url.origin()).ok().filter(url::Origin::is_tuple);
+    let Some(own) = own else {
+        bail!(
+            "allow_origins: '{origin}' is not an origin; write it as 'https://app.example' or '*'"
+        )
+    };
+    let own = own.ascii_serialization();
+    ensure!(own == origin, "allow_origins: '{origin}' is not an origin; write '{own}'");
+    Ok(())
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {
@@ -218,6 +242,9 @@ mod tests {
             ("[adapters]\nonly = ['a']\nexclude = ['a']", "both adapters.only"),
             ("listen = '0.0.0.0:8000'", "set api_key or keys, or allow_remote"),
             ("api_key = ''", "api_key is empty"),
+            ("allow_origins = ['app.example']", "write it as 'https://app.example'"),
+            ("allow_origins = ['data:x']", "is not an origin"),
+            ("allow_origins = ['https://App.example:443/x']", "write 'https://app.example'"),
             ("[tls]\nkey = 'k.pem'", "tls.key is set, but tls.certificate is not"),
             ("[tls]\ncertificate = 'c.pem'", "tls.certificate is set, but tls.key is not"),
             ("[limits]\nheld_bytes = 5", "could never be served"),
@@ -243,5 +270,6 @@ mod tests {
         }
         assert!(parse("listen = '0.0.0.0:8000'\napi_key = 'k'").is_ok());
         assert!(parse("listen = '0.0.0.0:8000'\nallow_remote = true").is_ok());
+        assert!(parse("allow_origins = ['*', 'https://a.example', 'http://[::1]:3000']").is_ok());
     }
 }

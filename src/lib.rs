@@ -15,6 +15,7 @@
 //! * [`telemetry`]: what the server tells about itself
 //! * `top`: a running server in a terminal
 //! * [`tensor`], [`error`]: data and errors that travel between them
+//! * `json`: tensor data as JSON, both ways
 //! * [`random`]: numbers that are the same for the same seed
 
 pub mod adapter;
@@ -25,6 +26,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 mod folders;
+mod json;
 pub mod model;
 pub mod onnx;
 mod progress;

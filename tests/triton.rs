@@ -1,7 +1,8 @@
-//! A stock Triton client against the running program: `tests/tritonclient_test.py`.
+//! Stock clients against the running program: Triton's (`tests/tritonclient_test.py`), and with it
+//! KServe's and HTTP clients that keep connections (`tests/clients_test.py`).
 //!
-//! `CONCERTINA_TEST_PYTHON` names a Python that has `tritonclient[http]`; `tests/run` makes one.
-//! Without it the test says so and passes.
+//! `CONCERTINA_TEST_PYTHON` names a Python that has `tritonclient[http]`; `tests/run` makes one, with
+//! the others where they can be installed. Without it the tests say so and pass.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "which Python to use comes from the environment")]
@@ -11,27 +12,48 @@ mod common;
 use common::{Folder, Setup, models, tell};
 use std::process::Command;
 
-#[test]
-fn a_stock_triton_client_is_served() {
+/// Runs a script of `tests/` to its end; `None` if there is no Python for it.
+fn run_script(script: &str, args: &[&str]) -> Option<String> {
     let Some(python) = std::env::var_os("CONCERTINA_TEST_PYTHON") else {
-        return tell(
+        tell(
             "SKIPPED: CONCERTINA_TEST_PYTHON does not name a Python with tritonclient[http]; \
              tests/run makes one",
         );
+        return None;
     };
+    let script = models::package().join("tests").join(script);
+    let output = Command::new(python).arg(script).args(args).output();
+    let output = output.expect("CONCERTINA_TEST_PYTHON can be run");
+    let (out, err) = (output.stdout, output.stderr);
+    let (out, err) = (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
+    eprintln!("{out}{err}");
+    assert!(output.status.success(), "{}", output.status);
+    Some(out.into_owned())
+}
+
+#[test]
+fn a_stock_triton_client_is_served() {
     let folder = Folder::new();
     models::add_digits(&folder, "digits");
     models::add_echo(&folder, "echo", 8, "0s");
     folder.make_dir("broken");
     let server = Setup::cpu().models(folder.path()).start();
     server.wait_until_ready();
-    let script = models::package().join("tests/tritonclient_test.py");
-    let mut command = Command::new(python);
-    let output = command.arg(script).arg(server.address.to_string()).output();
-    let output = output.expect("CONCERTINA_TEST_PYTHON can be run");
-    let (out, err) = (output.stdout, output.stderr);
-    let (out, err) = (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
-    eprintln!("{out}{err}");
-    assert!(output.status.success(), "{}", output.status);
-    assert!(out.contains(" passed, 0 failed"), "{out}");
+    let out = run_script("tritonclient_test.py", &[&server.address.to_string()]);
+    assert!(out.is_none_or(|out| out.contains(" passed, 0 failed")));
+}
+
+#[test]
+fn stock_clients_keep_their_connections_through_refusals() {
+    const KEY: &str = "cnc_for_clients";
+    let folder = Folder::new();
+    models::add_echo(&folder, "echo", 8, "0s");
+    let setup = Setup::cpu().models(folder.path()).args(&["--api-key", KEY]);
+    let server = setup.config("[limits]\nbody_bytes = 1_000_000").start();
+    server.wait_until_ready();
+    let out = run_script("clients_test.py", &[&server.address.to_string(), KEY]);
+    if let Some(out) = out {
+        out.lines().filter(|line| line.starts_with("SKIPPED: ")).for_each(tell);
+        assert!(out.contains(" passed, 0 failed"));
+    }
 }

@@ -59,7 +59,7 @@ def check_unknown_model_is_not_ready(client):
 def check_server_metadata(client):
     metadata = client.get_server_metadata()
     assert metadata["name"] == "concertina", metadata
-    known = {"binary_tensor_data", "model_configuration", "model_repository", "statistics"}
+    known = {"binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"}
     assert known <= set(metadata["extensions"]), metadata
 
 
@@ -116,6 +116,37 @@ def check_async_infer(client):
     image.set_data_from_numpy(seven())
     asked = [client.async_infer("digits", [image]) for _ in range(8)]
     assert all(one.get_result().as_numpy("digit")[0, 0] == 7 for one in asked)
+
+
+def check_classes(client):
+    for binary in (True, False):
+        image = triton.InferInput("image", [2, 28, 28], "UINT8")
+        image.set_data_from_numpy(numpy.concatenate([seven(), seven()]), binary_data=binary)
+        outputs = [triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=3)]
+        result = client.infer("digits", [image], outputs=outputs)
+        assert result.get_output("probabilities")["datatype"] == "BYTES"
+        classes = result.as_numpy("probabilities")
+        assert classes.shape == (2, 3), classes
+        # As bytes where they came as bytes.
+        texts = [[t.decode() if binary else t for t in row] for row in classes]
+        value, index, label = texts[0][0].split(":")
+        assert (index, label) == ("7", "7") and 0.5 < float(value) <= 1, classes
+        values = [float(text.split(":")[0]) for text in texts[1]]
+        assert values == sorted(values, reverse=True), values
+
+
+def check_compressed_requests(client):
+    for way in ("gzip", "deflate"):
+        image = triton.InferInput("image", [1, 28, 28], "UINT8")
+        image.set_data_from_numpy(seven())
+        result = client.infer("digits", [image], request_compression_algorithm=way)
+        assert result.as_numpy("digit")[0, 0] == 7
+
+
+def check_sequences_are_refused(client):
+    expect_error(lambda: echo(client, sequence_id=7, sequence_start=True), "sequence_id", "422")
+    expect_error(lambda: echo(client, sequence_id="a"), "no model keeps a state", "422")
+    assert echo(client, sequence_id=0) == [[3, -4]]
 
 
 def expect_error(call, part, status):
@@ -221,6 +252,9 @@ CHECKS = [
     check_one_output,
     check_all_outputs,
     check_async_infer,
+    check_classes,
+    check_compressed_requests,
+    check_sequences_are_refused,
     check_wrong_shape,
     check_wrong_model,
     check_model_config,

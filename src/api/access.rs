@@ -1,5 +1,8 @@
-//! Gives every exchange an id and, if asked to, writes it into the access log.
+//! Gives every exchange an id and, if asked to, writes it into the access log; leaves its
+//! connection good for the next one.
 
+use crate::api::connection::Unread;
+use crate::api::drain::{Lent, Rest};
 use crate::api::respond::{Response, render};
 use crate::clock;
 use crate::error::Error;
@@ -13,7 +16,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tracing::Instrument;
-use warp::http::{HeaderMap, HeaderName, HeaderValue};
+use warp::http::header::{CONNECTION, EXPECT};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// Chosen by the client, or else by us; given back with every answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,11 +26,13 @@ const ID_CHARS_MAX: usize = 128;
 /// Paths are cut after so much in the log.
 const PATH_CHARS_MAX: usize = 200;
 
-/// Who calls, and whether calls are logged.
+/// Who calls, and how calls are treated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) address: SocketAddr,
     pub(crate) is_logged: bool,
+    /// Whether the connection is for one exchange, so that nothing need be left good.
+    pub(crate) is_last: bool,
 }
 
 /// The network of an address, as a number that stands for one client: whoever owns an IPv6 address
@@ -43,17 +49,18 @@ pub(crate) fn network(address: IpAddr) -> u64 {
 pub(crate) struct Access<S> {
     inner: S,
     caller: Caller,
+    unread: Unread,
 }
 
 impl<S> Access<S> {
-    pub(crate) fn new(inner: S, caller: Caller) -> Access<S> {
-        Access { inner, caller }
+    pub(crate) fn new(inner: S, caller: Caller, unread: Unread) -> Access<S> {
+        Access { inner, caller, unread }
     }
 }
 
 impl<S> Service<Request<Incoming>> for Access<S>
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -68,13 +75,22 @@ where
         let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
         // `CONNECT host:port` names no path, and warp panics without one.
         let has_path = request.uri().path_and_query().is_some();
+        let waits = request.headers().contains_key(EXPECT);
+        let (head, body) = request.into_parts();
+        let (body, rest) = Lent::new(body);
+        let request = Request::from_parts(head, body);
         let answer = has_path.then(|| self.inner.call(request));
+        let (unread, caller) = (self.unread.clone(), self.caller);
         let whole = async move {
             let mut response = match answer {
                 Some(answer) => answer.await?,
                 None => render(Err(Error::malformed("the request names no path").into())),
             };
             response.headers_mut().insert(REQUEST_ID, id);
+            if !is_read(&response, rest, waits, caller.is_last).await {
+                unread.set();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if let Some(entry) = entry {
                 entry.log(&response);
             }
@@ -82,6 +98,13 @@ where
         };
         Box::pin(whole.instrument(span))
     }
+}
+
+/// Whether the whole body has been read, here if not by the handler.
+async fn is_read(response: &Response, rest: Rest<Incoming>, waits: bool, is_last: bool) -> bool {
+    // What took too long is not waited for again.
+    let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if is_late || is_last { rest.is_empty() } else { rest.drain(waits).await }
 }
 
 /// What the access log says of a request.

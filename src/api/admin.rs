@@ -6,10 +6,11 @@ use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::load::LoadView;
 use crate::api::object::Object;
-use crate::api::respond::{Outcome, document, json};
+use crate::api::respond::{self, Outcome, json};
 use crate::api::routes::Api;
 use crate::engine::Mode;
 use crate::error::Error;
+use crate::json::document;
 use crate::telemetry::{AdapterView, Notation, SAMPLE_MS, Snapshot};
 use bytes::Buf;
 use futures_util::Stream;
@@ -53,7 +54,7 @@ pub(crate) fn metrics(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let notation = Notation::accepted(accept.unwrap_or_default());
-    Ok(document(notation.media_type(), api.engine.metrics(notation).into()))
+    Ok(respond::document(notation.media_type(), api.engine.metrics(notation).into()))
 }
 
 /// The snapshot, each adapter with one `state`, and the load maker beside it.
@@ -124,7 +125,7 @@ where
 }
 
 fn parse_wish(body: &[u8]) -> Result<ModeName, Error> {
-    let wish: Result<Object<Wish>, _> = serde_json::from_slice(body);
+    let wish: Result<Object<Wish>, _> = serde_json::from_slice(document::without_mark(body));
     let wrong = |error| Error::malformed(format!("send {{\"mode\": \"auto|on|off\"}}: {error}"));
     Ok(wish.map_err(wrong)?.0.mode)
 }

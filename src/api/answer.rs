@@ -1,20 +1,49 @@
 //! A V2 inference answer, rendered to bytes: JSON, and raw tensors behind it where asked for.
 
-use crate::api::json::Data;
+use crate::api::classification;
 use crate::error::Error;
+use crate::json::{Data, document};
 use crate::model::repository::ModelInfo;
-use crate::model::signature::Signature;
+use crate::model::signature::{RowMode, Signature};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use serde::Serialize;
+use std::borrow::Cow;
+use std::num::NonZero;
 
 /// Which outputs a request wants, and in which form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The form of outputs that are not named.
     pub(crate) binary: bool,
-    /// Names in the order asked for, and whether as binary; empty for all outputs.
-    pub(crate) named: Vec<(String, bool)>,
+    /// In the order asked for; empty for all outputs.
+    pub(crate) named: Vec<Named>,
+}
+
+/// One output that a request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) binary: bool,
+    /// As many of the highest values of each row, instead of the output itself.
+    pub(crate) classes: Option<NonZero<usize>>,
+}
+
+impl Named {
+    /// The output as it is answered.
+    fn tensor<'a>(
+        &self,
+        model: &ModelInfo,
+        outputs: &'a Tensors,
+    ) -> Result<Cow<'a, Tensor>, Error> {
+        let output = outputs.get(&self.name);
+        let output = output
+            .map_err(|error| Error::internal(format!("the answer is incomplete: {error}")))?;
+        let Some(classes) = self.classes else { return Ok(Cow::Borrowed(output)) };
+        // A run of the whole request has the outputs of the graph, which may be without rows.
+        let has_rows = model.interface().rows != RowMode::Whole;
+        classification::classify(output, classes, has_rows, &model.labels).map(Cow::Owned)
+    }
 }
 
 impl Wanted {
@@ -24,10 +53,12 @@ impl Wanted {
     /// 422 if the model has no such output, or one is named twice.
     pub(crate) fn resolve(self, signature: &Signature) -> Result<Wanted, Error> {
         if self.named.is_empty() {
-            let all = signature.outputs.iter().map(|spec| (spec.name.clone(), self.binary));
+            let (binary, classes) = (self.binary, None);
+            let all = signature.outputs.iter();
+            let all = all.map(|spec| Named { name: spec.name.clone(), binary, classes });
             return Ok(Wanted { named: all.collect(), ..self });
         }
-        for (at, (name, _)) in self.named.iter().enumerate() {
+        for (at, Named { name, .. }) in self.named.iter().enumerate() {
             if !signature.outputs.iter().any(|spec| spec.name == *name) {
                 let names: Vec<_> =
                     signature.outputs.iter().map(|spec| spec.name.as_str()).collect();
@@ -35,7 +66,7 @@ impl Wanted {
                 let message = format!("the model has no output '{name}'; its outputs are {names}");
                 return Err(Error::unprocessable(message));
             }
-            if self.named[..at].iter().any(|(earlier, _)| earlier == name) {
+            if self.named[..at].iter().any(|earlier| earlier.name == *name) {
                 return Err(Error::unprocessable(format!("output '{name}' is asked for twice")));
             }
         }
@@ -91,26 +122,25 @@ impl Output<'_> {
 /// Renders the wanted outputs, in the order wanted.
 ///
 /// # Errors
-/// 422 if an output wanted as JSON holds what JSON cannot carry; 500 if the engine left one out.
+/// 422 if an output wanted as JSON holds what JSON cannot carry, or one wanted as classes has no
+/// order; 500 if the engine left one out.
 pub(crate) fn render(
     model: &ModelInfo,
     id: Option<&str>,
     outputs: &Tensors,
     wanted: &Wanted,
 ) -> Result<Rendered, Error> {
-    let found = wanted.named.iter().map(|(name, binary)| Ok((outputs.get(name)?, *binary)));
-    let found: Result<Vec<_>, crate::tensor::TensorError> = found.collect();
-    let found =
-        found.map_err(|error| Error::internal(format!("the answer is incomplete: {error}")))?;
+    let answered = wanted.named.iter();
+    let answered = answered.map(|named| Ok((named.tensor(model, outputs)?, named.binary)));
+    let answered: Vec<(Cow<'_, Tensor>, bool)> = answered.collect::<Result<_, Error>>()?;
     let body = AnswerBody {
         id,
         model_name: &model.name,
         model_version: &model.version,
-        outputs: found.iter().map(|(tensor, binary)| Output::new(tensor, *binary)).collect(),
+        outputs: answered.iter().map(|(tensor, binary)| Output::new(tensor, *binary)).collect(),
     };
-    let json =
-        serde_json::to_vec(&body).map_err(|error| Error::unprocessable(error.to_string()))?;
-    let raw = found.iter().filter(|(_, binary)| *binary).map(|(tensor, _)| &tensor.data);
+    let json = document::to_vec(&body).map_err(|error| Error::unprocessable(error.to_string()))?;
+    let raw = answered.iter().filter(|(_, binary)| *binary).map(|(tensor, _)| &tensor.data);
     Ok(append(json, &raw.collect::<Vec<_>>()))
 }
 

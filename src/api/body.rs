@@ -1,7 +1,9 @@
 //! Reads a request body within its bounds: size, time, and the memory of all bodies together.
 
+use crate::api::encoding::Coding;
 use crate::api::limits::ApiLimits;
 use crate::error::{Error, ErrorKind};
+use crate::json::document;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use std::fmt::Display;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::HeaderMap;
-use warp::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 /// A declared length is believed up to here; beyond, memory grows with what really arrives.
 const RESERVE_BYTES_MAX: usize = 1024 * 1024;
@@ -72,11 +74,11 @@ impl Bodies {
         Bodies { bytes_max: bytes_max.min(self.bytes_max), ..self.clone() }
     }
 
-    /// Reads the whole body, chunked or with a length.
+    /// Reads the whole body, chunked or with a length, compressed or not.
     ///
     /// # Errors
-    /// 413 too large (before reading, where the length is declared), 408 too slow, 415 encoded,
-    /// 429 out of memory for bodies, 400 broken off.
+    /// 413 too large (before reading, where the length is declared; compressed or not), 408 too
+    /// slow, 415 encoded otherwise, 429 out of memory for bodies, 400 broken off.
     pub(crate) async fn collect<S, B, E>(
         &self,
         headers: &HeaderMap,
@@ -87,14 +89,39 @@ impl Bodies {
         B: Buf,
         E: Display,
     {
-        check_encoding(headers)?;
+        let coding = Coding::of_request(headers)?;
         let declared = declared_length(headers);
         if declared.is_some_and(|length| length > self.bytes_max as u64) {
             return Err(self.too_large());
         }
         let reserve = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
         let reading = self.read(stream, reserve.min(RESERVE_BYTES_MAX));
-        tokio::time::timeout(self.timeout, reading).await.unwrap_or_else(|_| Err(self.too_slow()))
+        let read = tokio::time::timeout(self.timeout, reading).await;
+        let body = read.unwrap_or_else(|_| Err(self.too_slow()))?;
+        match coding {
+            None => Ok(body),
+            Some(coding) => self.decompress(coding, body).await,
+        }
+    }
+
+    /// The body as it was before it was compressed. Outside the event loop, since a short body may
+    /// have been a long one.
+    async fn decompress(&self, coding: Coding, body: Body) -> Result<Body, Error> {
+        let bodies = self.clone();
+        let decompress = move || {
+            let mut share = Share { budget: bodies.budget.clone(), held: None };
+            let mut length = 0usize;
+            let bytes = coding.decompress(&body.bytes, |more| {
+                length = length.saturating_add(more);
+                if length > bodies.bytes_max {
+                    return Err(bodies.too_large());
+                }
+                share.grow(more)
+            });
+            Ok(Body { bytes: bytes?, share })
+        };
+        let done = tokio::task::spawn_blocking(decompress).await;
+        done.unwrap_or_else(|error| Err(Error::internal(format!("the request broke: {error}"))))
     }
 
     async fn read<S, B, E>(&self, stream: S, reserve: usize) -> Result<Body, Error>
@@ -174,18 +201,6 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
-    let encoded = |value: &&warp::http::HeaderValue| {
-        !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")
-    };
-    match headers.get_all(CONTENT_ENCODING).iter().find(encoded) {
-        None => Ok(()),
-        Some(value) => Err(unsupported(format!(
-            "content-encoding {value:?} is not supported; send the body as it is"
-        ))),
-    }
-}
-
 fn unsupported(message: String) -> Error {
     Error::new(ErrorKind::UnsupportedMediaType, message)
 }
@@ -219,26 +234,37 @@ pub(crate) fn is_file(headers: &HeaderMap, header_length: Option<usize>, body: &
     match (header_length, media_type(headers).as_str()) {
         (Some(length), _) => length == 0,
         (None, "" | "application/x-www-form-urlencoded" | "text/plain") => {
-            body.trim_ascii_start().first() != Some(&b'{')
+            document::without_mark(body).trim_ascii_start().first() != Some(&b'{')
         }
         (None, "application/json" | "text/json") => false,
         (None, given) => !given.ends_with("+json"),
     }
 }
 
-/// The operator's routes take only JSON that says so, which no HTML form can send.
+/// Routes that change something take only JSON that says so, which no HTML form can send.
 pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     match media_type(headers).as_str() {
         "application/json" => Ok(()),
         given => Err(unsupported(format!(
-            "content-type '{given}' is not supported here; send application/json"
+            "content-type: '{given}' is not supported here, where something is changed; send \
+             application/json"
         ))),
     }
 }
 
-/// For routes whose clients send JSON without saying so.
+/// The same for routes whose clients send JSON without saying so.
 pub(crate) fn check_optional_json_type(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(CONTENT_TYPE) { check_json_type(headers) } else { Ok(()) }
+}
+
+/// Routes that change nothing also take what `curl -d` says of everything.
+pub(crate) fn check_lenient_json_type(headers: &HeaderMap) -> Result<(), Error> {
+    match media_type(headers).as_str() {
+        "" | "application/json" | "application/x-www-form-urlencoded" => Ok(()),
+        given => Err(unsupported(format!(
+            "content-type: '{given}' is not supported here; send application/json"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -306,14 +332,43 @@ mod tests {
         assert_eq!(bodies.budget.available_permits(), 6);
     }
 
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn compressed(bodies: &Bodies, body: Vec<u8>) -> Result<Body, Error> {
+        let parts = stream::iter([Ok::<_, Infallible>(Bytes::from(body))]);
+        bodies.collect(&header("content-encoding", "gzip"), parts).await
+    }
+
     #[tokio::test]
-    async fn encoded_bodies_are_refused() {
+    async fn compressed_bodies_have_the_same_bounds() {
+        let bodies = bodies(100, 200);
+        let body = compressed(&bodies, gzip(&[b'x'; 100])).await.unwrap();
+        assert_eq!(body.bytes, [b'x'; 100][..]);
+        // Its own length, and no longer that of what was sent.
+        assert_eq!(bodies.budget.available_permits(), 100);
+        drop(body);
+        let long = compressed(&bodies, gzip(&[b'x'; 101])).await.unwrap_err();
+        assert_eq!(long.kind, ErrorKind::TooLarge);
+        let wrong = compressed(&bodies, b"plain".to_vec()).await.unwrap_err();
+        assert_eq!(wrong.kind, ErrorKind::Malformed);
+        assert_eq!(bodies.budget.available_permits(), 200);
+        let held = bodies.budget.clone().try_acquire_many_owned(150).unwrap();
+        let busy = compressed(&bodies, gzip(&[b'x'; 100])).await.unwrap_err();
+        assert_eq!(busy.kind, ErrorKind::QueueFull);
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn bodies_of_other_codings_are_refused() {
         let bodies = bodies(4, 6);
-        let gzip = bodies.collect(&header("content-encoding", "gzip"), parts(&["x"])).await;
-        assert_eq!(gzip.unwrap_err().kind, ErrorKind::UnsupportedMediaType);
-        assert!(
-            bodies.collect(&header("content-encoding", "Identity"), parts(&["x"])).await.is_ok()
-        );
+        let brotli = bodies.collect(&header("content-encoding", "br"), parts(&["x"])).await;
+        assert_eq!(brotli.unwrap_err().kind, ErrorKind::UnsupportedMediaType);
+        let plain = bodies.collect(&header("content-encoding", "Identity"), parts(&["x"])).await;
+        assert!(plain.is_ok());
     }
 
     #[test]
@@ -334,23 +389,30 @@ mod tests {
         }
         assert!(is_file(&HeaderMap::new(), None, b"GIF89a"));
         assert!(!is_file(&HeaderMap::new(), None, b"{}"));
+        assert!(!is_file(&HeaderMap::new(), None, "\u{feff} {}".as_bytes()));
     }
 
     #[test]
     fn content_types() {
         let cases = [
-            ("application/json", true, true),
-            ("Application/JSON; charset=utf-8", true, true),
-            ("application/octet-stream", true, false),
-            ("application/x-www-form-urlencoded", true, false),
-            ("application/vnd.sagemaker-triton.binary+json;json-header-size=12", true, false),
-            ("multipart/form-data; boundary=x", false, false),
-            ("image/png", false, false),
-            ("text/html", false, false),
+            ("application/json", true, true, true),
+            ("Application/JSON; charset=utf-8", true, true, true),
+            ("application/octet-stream", true, false, false),
+            ("application/x-www-form-urlencoded", true, true, false),
+            (
+                "application/vnd.sagemaker-triton.binary+json;json-header-size=12",
+                true,
+                false,
+                false,
+            ),
+            ("multipart/form-data; boundary=x", false, false, false),
+            ("image/png", false, false, false),
+            ("text/html", false, false, false),
         ];
-        for (given, inference, json) in cases {
+        for (given, inference, lenient, json) in cases {
             let headers = header("content-type", given);
             assert_eq!(check_inference_type(&headers).is_ok(), inference, "{given}");
+            assert_eq!(check_lenient_json_type(&headers).is_ok(), lenient, "{given}");
             assert_eq!(check_json_type(&headers).is_ok(), json, "{given}");
         }
         assert!(check_inference_type(&HeaderMap::new()).is_ok());

@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,9 +18,21 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What is dropped while lingering is read in pieces of this size.
 const SCRATCH_BYTES: usize = 16 * 1024;
 
+/// Whether the client is still sending a body that will not be read: set by who answers it, read
+/// by the connection, which then lingers. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// See the module's sentence.
 pub(crate) struct Connection {
     stream: TcpStream,
+    unread: Unread,
     write_timeout: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -31,7 +45,19 @@ impl Connection {
     pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Connection {
         // Without it small answers wait for the client's acknowledgement; failing is harmless.
         let _ = stream.set_nodelay(true);
-        Connection { stream, write_timeout, stalled: None, lingering: None, finished: false }
+        let unread = Unread::default();
+        Connection {
+            stream,
+            unread,
+            write_timeout,
+            stalled: None,
+            lingering: None,
+            finished: false,
+        }
+    }
+
+    pub(crate) fn unread(&self) -> Unread {
+        self.unread.clone()
     }
 
     /// Waits for the client's first byte and leaves it unread; `None` if there will be none.
@@ -61,13 +87,20 @@ impl Connection {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 
+    fn linger(&mut self) {
+        self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+    }
+
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; SCRATCH_BYTES];
+        if self.unread.0.load(Ordering::Relaxed) {
+            self.linger();
+        }
         loop {
             let mut dropped = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.stream).poll_read(cx, &mut dropped) {
                 Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {
-                    self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                    self.linger();
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => break,

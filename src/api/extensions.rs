@@ -1,7 +1,7 @@
 //! Extensions of the Open Inference Protocol V2, as Triton defines them: model repository,
 //! statistics, model configuration.
 
-use crate::api::body::check_optional_json_type;
+use crate::api::body::{check_lenient_json_type, check_optional_json_type};
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::object::Object;
@@ -9,6 +9,7 @@ use crate::api::respond::{Failure, Outcome, done, json};
 use crate::api::routes::{Api, Target};
 use crate::engine::PRIORITY_DEFAULT;
 use crate::error::Error;
+use crate::json::document;
 use crate::model::repository::ModelInfo;
 use crate::model::signature::{RowMode, TensorSpec};
 use crate::telemetry::{ModelStatistics, ModelView};
@@ -50,7 +51,9 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    let request: IndexRequest = read(api, head, body, Scope::Read).await?;
+    api.guard.check_post(head, Scope::Read)?;
+    check_lenient_json_type(&head.headers)?;
+    let request: IndexRequest = read(api, head, body).await?;
     let names = api.engine.model_names().await?;
     let snapshot = api.engine.snapshots().borrow().clone();
     let mut entries = list(names, &snapshot.models);
@@ -86,7 +89,7 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    let request: ChangeRequest = read(api, head, body, Scope::Admin).await?;
+    let request: ChangeRequest = read_change(api, head, body).await?;
     if let Some(name) = request.parameters.keys().next() {
         let shown: String = name.chars().take(100).collect();
         let message = format!(
@@ -107,26 +110,37 @@ where
 {
     // `unload_dependents` is the one parameter of the protocol. The models of an ensemble are models
     // of their own, which others may use: they stay.
-    let _: ChangeRequest = read(api, head, body, Scope::Admin).await?;
+    let _: ChangeRequest = read_change(api, head, body).await?;
     api.engine.unload_model(name).await?;
     Ok(done())
 }
 
-/// The body of a writing route; an empty one stands for `{}`.
-async fn read<T, S, B, E>(api: &Api, head: &Head, body: S, scope: Scope) -> Result<T, Failure>
+/// The body of a route that changes something.
+async fn read_change<S, B, E>(api: &Api, head: &Head, body: S) -> Result<ChangeRequest, Failure>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    api.guard.check_post(head, Scope::Admin)?;
+    check_optional_json_type(&head.headers)?;
+    read(api, head, body).await
+}
+
+/// A body; an empty one stands for `{}`.
+async fn read<T, S, B, E>(api: &Api, head: &Head, body: S) -> Result<T, Failure>
 where
     T: for<'a> Deserialize<'a> + Default,
     S: Stream<Item = Result<B, E>>,
     B: Buf,
     E: std::fmt::Display,
 {
-    api.guard.check_post(head, scope)?;
-    check_optional_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
     Ok(parse(&body.bytes)?)
 }
 
 fn parse<T: for<'a> Deserialize<'a> + Default>(body: &[u8]) -> Result<T, Error> {
+    let body = document::without_mark(body);
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
@@ -222,6 +236,7 @@ mod tests {
     #[test]
     fn bodies_may_be_empty_but_not_wrong() {
         assert!(!parse::<IndexRequest>(b" \n").unwrap().ready);
+        assert!(!parse::<IndexRequest>("\u{feff}".as_bytes()).unwrap().ready);
         assert!(parse::<IndexRequest>(br#"{"ready": true}"#).unwrap().ready);
         let unload = br#"{"parameters": {"unload_dependents": false}}"#;
         assert_eq!(parse::<ChangeRequest>(unload).unwrap().parameters.len(), 1);

@@ -1,6 +1,7 @@
 //! Who may call: method, API key, and whether a browser was sent here by another site.
 
 use crate::api::access::network;
+use crate::api::cors::Origins;
 use crate::api::keys::{self, Denied, KeyRing, Scope};
 use crate::api::limits::ApiLimits;
 use crate::api::respond::Failure;
@@ -45,11 +46,13 @@ impl Head {
 pub(crate) struct Guard {
     keys: KeyRing,
     hosts: Vec<String>,
+    origins: Origins,
 }
 
 impl Guard {
     pub(crate) fn new(limits: &ApiLimits) -> Guard {
-        Guard { keys: limits.keys.clone(), hosts: limits.hosts.clone() }
+        let origins = Origins::new(&limits.allow_origins);
+        Guard { keys: limits.keys.clone(), hosts: limits.hosts.clone(), origins }
     }
 
     /// A reading route: `GET` or `HEAD`, with a key that may read if keys are needed.
@@ -65,7 +68,7 @@ impl Guard {
         head.must_post()?;
         self.check_host(&head.headers)?;
         self.check_key(&head.headers, scope)?;
-        Ok(self.check_origin(&head.headers)?)
+        Ok(self.check_origin(&head.headers, scope)?)
     }
 
     /// The same for `DELETE`, which is for those who may change things.
@@ -73,7 +76,7 @@ impl Guard {
         head.must_delete()?;
         self.check_host(&head.headers)?;
         self.check_key(&head.headers, Scope::Admin)?;
-        Ok(self.check_origin(&head.headers)?)
+        Ok(self.check_origin(&head.headers, Scope::Admin)?)
     }
 
     /// Who asks, as a number, so that clients get fair shares: by their key, else by where they are.
@@ -129,8 +132,15 @@ impl Guard {
     /// Browsers name the page that made them send a `POST`; programs send no `Origin`. Without
     /// a key, an origin equal to `Host` is not enough: a site may point its own name at this
     /// machine (DNS rebinding), so the name must be one that outsiders cannot own.
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Error> {
+    ///
+    /// Pages of origins that are allowed may do the same as programs. Where `*` allows all of them
+    /// and no key is needed, they change nothing: any site that someone visits could.
+    fn check_origin(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Error> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+        let changes_nothing = scope != Scope::Admin || self.keys.current().are_needed();
+        if self.origins.names(origin) || (changes_nothing && self.origins.allow(origin)) {
+            return Ok(());
+        }
         let origin = origin.to_str().ok().and_then(origin_authority);
         let Some(origin) = origin else { return Err(foreign("an unnamed page")) };
         if self.hosts.iter().any(|host| host.eq_ignore_ascii_case(origin.host())) {
@@ -151,7 +161,8 @@ fn unauthorized(message: &str) -> Error {
 
 fn foreign(origin: &str) -> Error {
     let message = format!(
-        "a page of {origin} may not do this; if it is this server's own name, add it to 'hosts'"
+        "a page of {origin} may not do this; if it is this server's own name, add it to 'hosts', \
+         if it is another site's, add it to 'allow_origins'"
     );
     Error::new(ErrorKind::Forbidden, message)
 }
@@ -190,7 +201,8 @@ mod tests {
     use crate::api::keys::Keys;
 
     fn guard(key: Option<&str>) -> Guard {
-        Guard { keys: KeyRing::new(Keys::one(key)), hosts: vec!["gpu.example.org".into()] }
+        let hosts = vec!["gpu.example.org".into()];
+        Guard { keys: KeyRing::new(Keys::one(key)), hosts, origins: Origins::default() }
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -236,17 +248,40 @@ mod tests {
             ("", "", false),
         ];
         for (origin, host, allowed) in cases {
-            let result = guard(None).check_origin(&headers(&[("origin", origin), ("host", host)]));
+            let result = guard(None)
+                .check_origin(&headers(&[("origin", origin), ("host", host)]), Scope::Infer);
             assert_eq!(result.is_ok(), *allowed, "{origin} at {host}: {result:?}");
         }
-        assert!(guard(None).check_origin(&headers(&[("host", "evil.example")])).is_ok());
+        assert!(
+            guard(None).check_origin(&headers(&[("host", "evil.example")]), Scope::Infer).is_ok()
+        );
     }
 
     #[test]
     fn with_a_key_the_own_name_may_be_public() {
         let own = headers(&[("origin", "https://a.example"), ("host", "a.example")]);
-        assert!(guard(Some("k")).check_origin(&own).is_ok());
-        assert_eq!(guard(None).check_origin(&own).unwrap_err().kind, ErrorKind::Forbidden);
+        assert!(guard(Some("k")).check_origin(&own, Scope::Admin).is_ok());
+        assert_eq!(
+            guard(None).check_origin(&own, Scope::Infer).unwrap_err().kind,
+            ErrorKind::Forbidden
+        );
+    }
+
+    #[test]
+    fn pages_of_allowed_origins_are_taken() {
+        let with = |key, allowed: &str| Guard {
+            origins: Origins::new(&[allowed.to_owned()]),
+            ..guard(key)
+        };
+        let page = |origin| headers(&[("origin", origin), ("host", "127.0.0.1:8000")]);
+        let named = "https://page.example";
+        for scope in Scope::ALL {
+            assert!(with(None, named).check_origin(&page(named), scope).is_ok());
+            assert!(with(None, named).check_origin(&page("https://x.example"), scope).is_err());
+            assert!(with(Some("k"), "*").check_origin(&page(named), scope).is_ok());
+            let keyless = with(None, "*").check_origin(&page(named), scope);
+            assert_eq!(keyless.is_ok(), scope != Scope::Admin, "{scope:?}");
+        }
     }
 
     #[test]
@@ -298,7 +333,8 @@ mod tests {
         std::fs::write(&file, format!("{entry}priority = 200\n")).unwrap();
         let read = Keys::read(&file, Some("free")).unwrap();
         std::fs::remove_file(&file).unwrap();
-        let guard = Guard { keys: KeyRing::new(read), hosts: Vec::new() };
+        let guard =
+            Guard { keys: KeyRing::new(read), hosts: Vec::new(), origins: Origins::default() };
         let priority = |key: &str, asked| {
             let headers = headers(&[("x-api-key", key)]);
             guard.priority(&Head { method: Method::POST, headers, address: None }, asked)

@@ -7,7 +7,6 @@ use crate::api::limits::ApiLimits;
 use crate::api::{answer, kserve};
 use crate::error::Error;
 use crate::model::repository::{Batching, Found, Layout, ModelInfo, Repository, Source};
-
 use crate::model::signature::{Framed, Signature, TensorSpec};
 use crate::tensor::{Datatype, Tensors};
 use bytes::Bytes;
@@ -93,6 +92,7 @@ fn bodies() -> Bodies {
         keys: KeyRing::default(),
         tls: None,
         hosts: Vec::new(),
+        allow_origins: Vec::new(),
         access_log: false,
     })
 }

@@ -1,5 +1,6 @@
 //! Open Inference Protocol V2: health, metadata and inference.
 
+use crate::api::beside::beside;
 use crate::api::binary::{self, HEADER_LENGTH};
 use crate::api::body::{Bodies, Share, check_inference_type, is_file};
 use crate::api::guard::Head;
@@ -32,10 +33,6 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// The trace that the request belongs to (W3C Trace Context, level 2).
 const TRACE: HeaderName = HeaderName::from_static("traceresponse");
 
-/// JSON longer than this is read and written outside the event loop, which it would hold up for
-/// longer than about a millisecond.
-const INLINE_BYTES_MAX: usize = 256 * 1024;
-
 /// `GET /v2/health/live`: the process runs.
 pub(crate) fn live(head: &Head) -> Outcome {
     head.must_read()?;
@@ -62,6 +59,7 @@ pub(crate) fn server_metadata(api: &Api, head: &Head) -> Outcome {
         "version": env!("CARGO_PKG_VERSION"),
         "extensions": [
             "binary_tensor_data",
+            "classification",
             "model_configuration",
             "model_repository",
             "schedule_policy",
@@ -242,23 +240,12 @@ async fn render(
     answer: InferAnswer,
     wanted: Wanted,
 ) -> Result<Rendered, Error> {
-    let json = wanted.named.iter().filter(|(_, binary)| !binary);
-    let sizes = json.filter_map(|(name, _)| answer.outputs.get(name).ok());
+    // Binary outputs are passed on as they are.
+    let made = wanted.named.iter().filter(|named| !named.binary || named.classes.is_some());
+    let sizes = made.filter_map(|named| answer.outputs.get(&named.name).ok());
     let json_bytes = sizes.map(|tensor| tensor.data.len()).sum();
     beside(json_bytes, move || answer::render(&model, id.as_deref(), &answer.outputs, &wanted))
         .await
-}
-
-/// Runs `work` here if it is short, else on a thread that may be busy for a while.
-async fn beside<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    if bytes <= INLINE_BYTES_MAX {
-        return work();
-    }
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::internal(format!("the request broke: {error}"))))
 }
 
 fn reply(rendered: Rendered, ran: &Ran<'_>) -> Response {
@@ -286,7 +273,6 @@ fn millis(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use crate::tensor::Datatype;
 
     fn ran(adapters: &str) -> Ran<'_> {
@@ -316,13 +302,5 @@ mod tests {
         let response = reply(Rendered { body, header_length: None }, &ran("not\na header"));
         assert_eq!(response.headers()["content-type"], "application/json");
         assert!(!response.headers().contains_key(ADAPTER));
-    }
-
-    #[tokio::test]
-    async fn long_work_runs_beside_and_its_panic_is_an_error() {
-        assert_eq!(beside(0, || Ok(1)).await, Ok(1));
-        assert_eq!(beside(INLINE_BYTES_MAX + 1, || Ok(2)).await, Ok(2));
-        let broken: Result<(), Error> = beside(usize::MAX, || panic!("broken on purpose")).await;
-        assert_eq!(broken.unwrap_err().kind, ErrorKind::Internal);
     }
 }

@@ -34,6 +34,8 @@ pub struct ApiLimits {
     /// Host names, without port, that a browser may reach this server by, besides IP addresses,
     /// single-label names, `*.local`, `*.internal` and `*.localhost`.
     pub hosts: Vec<String>,
+    /// Origins whose pages may use the server, such as `https://app.example`; `*` for all.
+    pub allow_origins: Vec<String>,
     /// Whether every exchange is logged.
     pub access_log: bool,
 }

@@ -11,6 +11,7 @@ use crate::api::respond::{Failure, Outcome, json};
 use crate::api::routes::Api;
 use crate::engine::{EngineHandle, InferCall};
 use crate::error::{Error, ErrorKind};
+use crate::json::document;
 use crate::model::batch::warm_up_inputs;
 use bytes::Buf;
 use futures_util::Stream;
@@ -243,10 +244,11 @@ where
     api.guard.check_post(head, Scope::Admin)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
-    let Object(order) = serde_json::from_slice(&body.bytes).map_err(|error| {
-        let form = "{\"model\": \"NAME\", \"concurrency\": 1-64, \"seconds\": 5-60}";
-        Error::malformed(format!("send {form}: {error}"))
-    })?;
+    let Object(order) =
+        serde_json::from_slice(document::without_mark(&body.bytes)).map_err(|error| {
+            let form = "{\"model\": \"NAME\", \"concurrency\": 1-64, \"seconds\": 5-60}";
+            Error::malformed(format!("send {form}: {error}"))
+        })?;
     api.load.start(order)?;
     json(&api.load.view())
 }

@@ -1,19 +1,23 @@
 //! A V2 inference request, parsed from bytes. It knows no model yet.
 //!
 //! What is not the protocol is 400; what is the protocol but contradicts itself or its datatype
-//! (a wrong count, a number out of range, a negative dimension) is 422. Parameters that have no
-//! meaning here are ignored, as the protocol allows; fields that it does not know are not.
+//! (a wrong count, a number out of range, a negative dimension) is 422. Parameters and fields
+//! that have no meaning here are ignored, since clients add their own (KServe's SDK puts
+//! `model_name` into the body). Parameters whose meaning would change the answer are refused.
 
-use crate::api::answer::Wanted;
+use crate::api::answer::{Named, Wanted};
 use crate::api::binary::{self, Raw};
-use crate::api::json::{self, Expected};
 use crate::api::object::Object;
 use crate::error::{Error, ErrorKind};
+use crate::json::document::{self, Source};
+use crate::json::{self, Expected};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_json::value::RawValue;
+use std::num::NonZero;
 use std::time::Duration;
 
 /// A request that is well-formed; whether it fits a model is for the model's signature to say.
@@ -29,7 +33,6 @@ pub(crate) struct InferRequest {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RequestBody<'a> {
     id: Option<String>,
     parameters: Option<Object<RequestParameters>>,
@@ -46,10 +49,28 @@ struct RequestParameters {
     timeout: Option<u64>,
     /// 1 is the most urgent, 0 the default, as in Triton.
     priority: Option<u64>,
+    /// A number or a string, 0 or empty for none, as in Triton's sequence extension.
+    sequence_id: Value,
+    sequence_start: Value,
+    sequence_end: Value,
+}
+
+impl RequestParameters {
+    /// Refuses requests of a sequence, which models with a state answer differently.
+    fn check_stateless(&self) -> Result<(), Error> {
+        let none = [Value::Null, Value::from(0), Value::from("")];
+        let named = !none.contains(&self.sequence_id);
+        if named || [&self.sequence_start, &self.sequence_end].contains(&&Value::Bool(true)) {
+            return Err(Error::unprocessable(
+                "parameters: sequence_id, sequence_start and sequence_end are not supported, since \
+                 no model keeps a state between requests; send the state as inputs",
+            ));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Input<'a> {
     name: String,
     shape: Vec<i64>,
@@ -67,7 +88,6 @@ struct InputParameters {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Output {
     name: String,
     parameters: Option<Object<OutputParameters>>,
@@ -77,7 +97,8 @@ struct Output {
 #[serde(default)]
 struct OutputParameters {
     binary_data: Option<bool>,
-    classification: Option<IgnoredAny>,
+    /// How many classes of each row, 0 for the output as it is, as in Triton.
+    classification: Option<u64>,
     shared_memory_region: Option<IgnoredAny>,
 }
 
@@ -108,14 +129,16 @@ pub(crate) fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRe
     if parts.json.is_empty() {
         return Err(Error::malformed("the request has no JSON body"));
     }
-    let wrong =
-        |error| Error::malformed(format!("the body is not a V2 inference request: {error}"));
-    let Object(body) =
-        serde_json::from_slice::<Object<RequestBody<'_>>>(&parts.json).map_err(wrong)?;
+    let mut scratch = Vec::new();
+    let parsed = document::parse::<Object<RequestBody<'_>>>(&parts.json, &mut scratch);
+    let (Object(body), source) = parsed.map_err(|error| {
+        Error::malformed(format!("the body is not a V2 inference request: {error}"))
+    })?;
     let Object(parameters) = body.parameters.unwrap_or_default();
+    parameters.check_stateless()?;
     Ok(InferRequest {
         id: body.id,
-        inputs: tensors(&body.inputs, parts.raw)?,
+        inputs: tensors(&body.inputs, source, parts.raw)?,
         wanted: wanted(body.outputs, parameters.binary_data_output.unwrap_or(false))?,
         timeout: parameters.timeout.filter(|limit| *limit > 0).map(Duration::from_micros),
         // Beyond all that anyone tells apart; the least urgent stay the least urgent.
@@ -123,19 +146,23 @@ pub(crate) fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRe
     })
 }
 
-fn tensors(inputs: &[Object<Input<'_>>], mut raw: Option<Raw>) -> Result<Tensors, Error> {
+fn tensors<'a>(
+    inputs: &[Object<Input<'a>>],
+    source: Source<'a>,
+    mut raw: Option<Raw>,
+) -> Result<Tensors, Error> {
     let tensors: Result<_, Error> =
-        inputs.iter().map(|Object(input)| input.tensor(raw.as_mut())).collect();
+        inputs.iter().map(|Object(input)| input.tensor(source, raw.as_mut())).collect();
     let tensors = tensors?;
     raw.map_or(Ok(()), |raw| raw.finish())?;
     Ok(tensors)
 }
 
-impl Input<'_> {
-    fn tensor(&self, raw: Option<&mut Raw>) -> Result<Tensor, Error> {
+impl<'a> Input<'a> {
+    fn tensor(&self, source: Source<'a>, raw: Option<&mut Raw>) -> Result<Tensor, Error> {
         let (datatype, shape) = (self.datatype()?, self.shape()?);
-        let expected = Expected { name: &self.name, datatype, shape: &shape };
-        let data = self.data(expected, raw)?;
+        let expected = Expected { what: "input", name: &self.name, datatype, shape: &shape };
+        let data = self.data(expected, source, raw)?;
         let tensor = Tensor::new(self.name.as_str(), datatype, shape, data);
         tensor.map_err(|error| Error::unprocessable(error.to_string()))
     }
@@ -159,14 +186,19 @@ impl Input<'_> {
         self.shape.iter().map(dimension).collect()
     }
 
-    fn data(&self, expected: Expected<'_>, raw: Option<&mut Raw>) -> Result<Bytes, Error> {
+    fn data(
+        &self,
+        expected: Expected<'_>,
+        source: Source<'a>,
+        raw: Option<&mut Raw>,
+    ) -> Result<Bytes, Error> {
         let malformed = |what: &str| Error::malformed(format!("input '{}' {what}", self.name));
         let parameters = self.parameters.as_ref().map(|Object(parameters)| parameters);
         if parameters.is_some_and(|parameters| parameters.shared_memory_region.is_some()) {
             return Err(malformed("names a shared memory region, which is not supported"));
         }
         match (self.data, parameters.and_then(|parameters| parameters.binary_data_size), raw) {
-            (Some(data), None, _) => json::decode(expected, data.get()),
+            (Some(data), None, _) => json::decode(expected, source.sent(data.get())),
             (None, Some(size), Some(raw)) => raw.take(&self.name, size),
             (None, Some(_), None) => Err(malformed(
                 "has binary_data_size, but the header Inference-Header-Content-Length is missing",
@@ -181,16 +213,18 @@ fn wanted(outputs: Option<Vec<Object<Output>>>, binary: bool) -> Result<Wanted, 
     let mut wanted = Wanted { binary, named: Vec::new() };
     for Object(output) in outputs.unwrap_or_default() {
         let Object(parameters) = output.parameters.unwrap_or_default();
-        let unsupported = |what: &str| {
-            Err(Error::malformed(format!("output '{}': {what} is not supported", output.name)))
-        };
-        if parameters.classification.is_some() {
-            return unsupported("classification");
-        }
         if parameters.shared_memory_region.is_some() {
-            return unsupported("a shared memory region");
+            let message =
+                format!("output '{}': a shared memory region is not supported", output.name);
+            return Err(Error::malformed(message));
         }
-        wanted.named.push((output.name, parameters.binary_data.unwrap_or(binary)));
+        let classes = parameters.classification.unwrap_or(0);
+        wanted.named.push(Named {
+            name: output.name,
+            binary: parameters.binary_data.unwrap_or(binary),
+            // More than there can be are as many as there are.
+            classes: NonZero::new(usize::try_from(classes).unwrap_or(usize::MAX)),
+        });
     }
     Ok(wanted)
 }

@@ -9,7 +9,11 @@
 
 use crate::api::access::{Access, Caller};
 use crate::api::connection::Connection;
+use crate::api::cors::Origins;
+use crate::api::drain::Lent;
+use crate::api::front::Front;
 use crate::api::limits::ApiLimits;
+use crate::api::preface::Http1;
 use crate::api::respond::{Response, render};
 use crate::api::routes::{Api, routes};
 use crate::api::slots::Slots;
@@ -67,6 +71,7 @@ pub async fn serve(
     let closing = CancellationToken::new();
     let api = Api::new(engine, &limits, traces, closing.clone());
     let service = TowerToHyperService::new(warp::service(routes(api)));
+    let service = Front::new(service, Origins::new(&limits.allow_origins));
     run(listener, service, &limits, closing, shutdown).await;
 }
 
@@ -78,7 +83,7 @@ async fn run<S>(
     closing: CancellationToken,
     shutdown: impl Future<Output = ()>,
 ) where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
+    S: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
     let mut server = Server::new(service, limits, &closing);
@@ -103,7 +108,7 @@ struct Server<S> {
 
 impl<S> Server<S>
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
+    S: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
     fn new(service: S, limits: &ApiLimits, closing: &CancellationToken) -> Server<S> {
@@ -154,7 +159,7 @@ where
         service: T,
         slot: impl Send + 'static,
     ) where
-        T: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
+        T: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
         T: Send + 'static,
     {
         let watcher = self.graceful.watcher();
@@ -184,6 +189,8 @@ struct Manner {
     timeout: Duration,
     write_timeout: Duration,
     access_log: bool,
+    /// Whether a connection is for one exchange.
+    is_last: bool,
     /// Cancelled when shutdown begins.
     closing: CancellationToken,
 }
@@ -201,29 +208,38 @@ impl Manner {
             timeout,
             write_timeout: limits.write_timeout,
             access_log: limits.access_log,
+            is_last: false,
             closing: closing.clone(),
         }
     }
 
     fn for_one_exchange(mut self) -> Manner {
         self.http.keep_alive(false);
+        self.is_last = true;
         self
     }
 
     /// Serves a connection to its end.
     async fn serve<T>(self, stream: TcpStream, client: SocketAddr, service: T, watcher: Watcher)
     where
-        T: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
+        T: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
         T: Send + 'static,
     {
         let stream = Connection::new(stream, self.write_timeout);
-        let caller = Caller { address: client, is_logged: self.access_log };
-        let service = Access::new(service, caller);
-        let Some(tls) = &self.tls else { return self.speak(stream, service, watcher).await };
+        let caller = Caller { address: client, is_logged: self.access_log, is_last: self.is_last };
+        let unread = stream.unread();
+        let service = Access::new(service, caller, unread.clone());
+        let Some(tls) = &self.tls else {
+            return self.speak(Http1::new(stream, unread), service, watcher).await;
+        };
         match self.greet(tls, stream).await {
-            Some(Hello::Tls(stream)) => self.speak(stream, service, watcher).await,
+            Some(Hello::Tls(stream)) => {
+                self.speak(Http1::new(stream, unread), service, watcher).await;
+            }
             Some(Hello::Plain(stream)) => {
-                let service = Access::new(service_fn(ask_for_tls), caller);
+                let caller = Caller { is_last: true, ..caller };
+                let stream = Http1::new(stream, unread.clone());
+                let service = Access::new(service_fn(ask_for_tls), caller, unread);
                 self.for_one_exchange().speak(stream, service, watcher).await;
             }
             None => {}
@@ -254,13 +270,13 @@ impl Manner {
     }
 }
 
-async fn refuse(_: Request<Incoming>) -> Result<Response, Infallible> {
+async fn refuse<B>(_: Request<B>) -> Result<Response, Infallible> {
     let error =
         Error::unavailable("all connections, or all of your address, are taken; try again soon");
     Ok(render(Err(error.retry_after(REFUSAL_RETRY).into())))
 }
 
-async fn ask_for_tls(_: Request<Incoming>) -> Result<Response, Infallible> {
+async fn ask_for_tls<B>(_: Request<B>) -> Result<Response, Infallible> {
     Ok(render(Err(Error::malformed("this server speaks TLS: ask it by https://").into())))
 }
 

@@ -202,6 +202,7 @@ fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
         keys,
         tls,
         hosts: config.hosts.clone(),
+        allow_origins: config.allow_origins.clone(),
         access_log: config.telemetry.access_log,
     }
 }

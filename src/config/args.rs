@@ -63,6 +63,10 @@ pub struct ServeArgs {
     /// Listen beyond loopback without an API key
     #[arg(long, env = "CONCERTINA_ALLOW_REMOTE")]
     pub allow_remote: bool,
+    /// Origin of another site whose pages may use the server, as in `https://app.example`; may be
+    /// given several times; `*` for all
+    #[arg(long, env = "CONCERTINA_ALLOW_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allow_origins: Vec<String>,
     /// How the log is written: `text` or `json`
     #[arg(long, env = "CONCERTINA_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

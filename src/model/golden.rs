@@ -2,8 +2,10 @@
 //!
 //! A sample is a JSON file in the version's folder, written as the V2 protocol writes a request
 //! and its answer: `{"inputs": [tensor, …], "outputs": [tensor, …]}`, each tensor with `name`,
-//! `datatype`, `shape` and flat `data`. Outputs that it leaves out are not compared.
+//! `datatype`, `shape` and `data`, by the same rules. Outputs that it leaves out are not compared.
 
+use crate::json::document::{self, Source};
+use crate::json::{self, Expected};
 use crate::model::batch::run_batch;
 use crate::model::files::{BadFile, Files};
 use crate::model::repository::{GoldenSpec, ModelInfo};
@@ -12,7 +14,7 @@ use crate::model::{Model, ModelError};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use half::{bf16, f16};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Largest sample read.
 const BYTES_MAX: u64 = 16 << 20;
@@ -28,18 +30,21 @@ pub(crate) struct Sample {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenSample {
-    inputs: Vec<WrittenTensor>,
-    outputs: Vec<WrittenTensor>,
+struct WrittenSample<'a> {
+    #[serde(borrow)]
+    inputs: Vec<WrittenTensor<'a>>,
+    #[serde(borrow)]
+    outputs: Vec<WrittenTensor<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenTensor {
+struct WrittenTensor<'a> {
     name: String,
     datatype: Datatype,
     shape: Vec<usize>,
-    data: Vec<Value>,
+    #[serde(borrow)]
+    data: &'a RawValue,
 }
 
 /// The model's sample, if it has one.
@@ -77,11 +82,13 @@ pub(crate) fn read(
 ) -> Result<Sample, BadFile> {
     let bad = |detail: String| BadFile::new(files.path_of(&spec.file), detail);
     let data = files.read_up_to(&spec.file, BYTES_MAX)?;
-    let written: WrittenSample = serde_json::from_slice(&data).map_err(|e| bad(e.to_string()))?;
-    let inputs = tensors(written.inputs).map_err(bad)?;
+    let mut scratch = Vec::new();
+    let parsed = document::parse::<WrittenSample<'_>>(&data, &mut scratch);
+    let (written, source) = parsed.map_err(|error| bad(error.to_string()))?;
+    let inputs = tensors(written.inputs, source).map_err(bad)?;
     let request = signature.frame(inputs).map_err(|error| bad(error.to_string()))?;
     let (inputs, rows) = (request.inputs, request.rows);
-    let expected = tensors(written.outputs).map_err(bad)?;
+    let expected = tensors(written.outputs, source).map_err(bad)?;
     let expected = if request.framed { expected.framed() } else { expected };
     check_expected(&expected, signature, rows).map_err(bad)?;
     Ok(Sample { inputs, rows, expected, tolerance: spec.tolerance })
@@ -106,44 +113,15 @@ fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Res
     Ok(())
 }
 
-fn tensors(written: Vec<WrittenTensor>) -> Result<Tensors, String> {
-    written.into_iter().map(tensor).collect()
+fn tensors<'a>(written: Vec<WrittenTensor<'a>>, source: Source<'a>) -> Result<Tensors, String> {
+    written.into_iter().map(|written| tensor(written, source)).collect()
 }
 
-fn tensor(written: WrittenTensor) -> Result<Tensor, String> {
+fn tensor<'a>(written: WrittenTensor<'a>, source: Source<'a>) -> Result<Tensor, String> {
     let WrittenTensor { name, datatype, shape, data } = written;
-    let mut bytes = Vec::with_capacity(data.len().saturating_mul(datatype.size().unwrap_or(8)));
-    for (at, value) in data.iter().enumerate() {
-        let wrong = || format!("tensor '{name}': element {at}, {value}, is no {datatype}");
-        encode(datatype, value, &mut bytes).ok_or_else(wrong)?;
-    }
-    Tensor::new(name, datatype, shape, bytes.into()).map_err(|error| error.to_string())
-}
-
-/// Appends one element; `None` if the value is not of the datatype or out of its range.
-fn encode(datatype: Datatype, value: &Value, out: &mut Vec<u8>) -> Option<()> {
-    let float = || value.as_f64();
-    match datatype {
-        Datatype::Bool => out.push(u8::from(value.as_bool()?)),
-        Datatype::Uint8 => out.extend(u8::try_from(value.as_u64()?).ok()?.to_le_bytes()),
-        Datatype::Uint16 => out.extend(u16::try_from(value.as_u64()?).ok()?.to_le_bytes()),
-        Datatype::Uint32 => out.extend(u32::try_from(value.as_u64()?).ok()?.to_le_bytes()),
-        Datatype::Uint64 => out.extend(value.as_u64()?.to_le_bytes()),
-        Datatype::Int8 => out.extend(i8::try_from(value.as_i64()?).ok()?.to_le_bytes()),
-        Datatype::Int16 => out.extend(i16::try_from(value.as_i64()?).ok()?.to_le_bytes()),
-        Datatype::Int32 => out.extend(i32::try_from(value.as_i64()?).ok()?.to_le_bytes()),
-        Datatype::Int64 => out.extend(value.as_i64()?.to_le_bytes()),
-        Datatype::Fp16 => out.extend(f16::from_f64(float()?).to_le_bytes()),
-        Datatype::Bf16 => out.extend(bf16::from_f64(float()?).to_le_bytes()),
-        Datatype::Fp32 => out.extend((float()? as f32).to_le_bytes()),
-        Datatype::Fp64 => out.extend(float()?.to_le_bytes()),
-        Datatype::Bytes => {
-            let text = value.as_str()?.as_bytes();
-            out.extend(u32::try_from(text.len()).ok()?.to_le_bytes());
-            out.extend(text);
-        }
-    }
-    Some(())
+    let expected = Expected { what: "tensor", name: &name, datatype, shape: &shape };
+    let data = json::decode(expected, source.sent(data.get())).map_err(|error| error.message)?;
+    Tensor::new(name, datatype, shape, data).map_err(|error| error.to_string())
 }
 
 fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), String> {
@@ -166,7 +144,8 @@ fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), S
         let (actual, wanted) =
             (decode(expected.datatype, actual), decode(expected.datatype, wanted));
         let near = (actual - wanted).abs() <= tolerance;
-        if !near && actual != wanted {
+        let same = actual == wanted || (actual.is_nan() && wanted.is_nan());
+        if !near && !same {
             return Err(format!("output '{name}' [{at}] is {actual}, not {wanted} ± {tolerance}"));
         }
     }
@@ -269,9 +248,11 @@ mod tests {
         let sample = read_text(GOOD).unwrap();
         assert_eq!(&sample.inputs.0[0].data[..], [255, 2]);
         assert_eq!(sample.rows, 1);
-        rejects("[-1, 2]", "[-1, 200]", "element 1, 200, is no INT8");
-        rejects("[-1, 2]", "[-1]", "1 bytes, but INT8 of shape [1, 2] needs 2");
-        rejects("[-1, 2]", "-1", "invalid type");
+        rejects("[-1, 2]", "[-1, 200]", "tensor 'x': 200 at index 1 is not a INT8");
+        rejects("[-1, 2]", "[-1]", "shape [1, 2] needs 2 elements, 'data' hold 1");
+        rejects("[-1, 2]", "[NaN, 2]", "NaN at index 0 is not a INT8");
+        rejects("[-1, 2]", "[nan, 2]", "line 2");
+        rejects("[-1, 2]", "-1", "'data' must be an array");
         rejects("\"x\"", "\"z\"", "the model has no input 'z'");
         rejects("\"y\"", "\"z\"", "the model has no output 'z'");
         rejects("FP32", "FP64", "output 'y' does not fit the model's signature");
@@ -301,8 +282,12 @@ mod tests {
     }
 
     fn run(answer: [f32; 2], tolerance: f64) -> Result<(), ModelError> {
+        run_sample(GOOD, answer, tolerance)
+    }
+
+    fn run_sample(text: &str, answer: [f32; 2], tolerance: f64) -> Result<(), ModelError> {
         let folder = TestFolder::new();
-        folder.write("m/1/golden.json", GOOD.as_bytes());
+        folder.write("m/1/golden.json", text.as_bytes());
         let info = ModelInfo {
             name: "m".into(),
             version: "1".into(),
@@ -351,6 +336,18 @@ mod tests {
     }
 
     #[test]
+    fn expected_values_may_be_no_finite_numbers() {
+        let text = GOOD.replace("[0.25, 3]", "[[NaN, -Infinity]]");
+        let (nan, infinity) = (f32::from_bits(0xffc0_0001), f32::NEG_INFINITY);
+        run_sample(&text, [nan, infinity], 0.0).unwrap();
+        for wrong in [[0.0, infinity], [nan, 0.0], [nan, -infinity]] {
+            assert!(run_sample(&text, wrong, 1e9).is_err(), "{wrong:?}");
+        }
+        let marked = format!("\u{feff}{text}");
+        run_sample(&marked, [nan, infinity], 0.0).unwrap();
+    }
+
+    #[test]
     fn only_answers_within_the_tolerance_pass() {
         run([0.25, 3.0], 0.0).unwrap();
         run([0.26, 2.99], 0.02).unwrap();
@@ -363,22 +360,22 @@ mod tests {
     #[test]
     fn every_datatype_is_read_and_understood() {
         for datatype in Datatype::ALL {
-            let value = match datatype {
-                Datatype::Bool => Value::from(true),
-                Datatype::Bytes => Value::from("hi"),
-                Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64 => {
-                    Value::from(1.5)
-                }
-                _ => Value::from(7),
+            let (text, expected) = match datatype {
+                Datatype::Bool => ("true", 1.0),
+                Datatype::Bytes => ("\"hi\"", f64::NAN),
+                Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64 => ("1.5", 1.5),
+                _ => ("7", 7.0),
             };
-            let mut bytes = Vec::new();
-            encode(datatype, &value, &mut bytes).unwrap();
+            let read = |text: &str| {
+                let expected = Expected { what: "tensor", name: "x", datatype, shape: &[1] };
+                json::decode(expected, &format!("[{text}]"))
+            };
+            let bytes = read(text).unwrap();
             assert_eq!(bytes.len(), datatype.size().unwrap_or(6));
-            let expected = value.as_f64().unwrap_or(f64::from(u8::from(value == true)));
             if datatype != Datatype::Bytes {
                 assert_eq!(decode(datatype, &bytes), expected, "{datatype}");
             }
-            assert_eq!(encode(datatype, &Value::Null, &mut bytes), None);
+            assert!(read("null").is_err());
         }
     }
 }

@@ -85,23 +85,26 @@ fn check_way(
     }
 }
 
+/// A BYTES element that is not UTF-8.
+const NO_TEXT: &[u8] = b"\x02\0\0\0\xff\xfe";
+
 #[test]
 fn what_json_cannot_carry_is_refused_but_travels_raw() {
     let (server, _repository) = echo_server(4, "0s");
     let send = |raw_out: bool| {
         let mut body = json!({
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1],
-                        "parameters": {"binary_data_size": 4}}],
+            "inputs": [{"name": "x", "datatype": "BYTES", "shape": [1, 1],
+                        "parameters": {"binary_data_size": NO_TEXT.len()}}],
             "parameters": {"binary_data_output": raw_out},
         })
         .to_string()
         .into_bytes();
         let length = body.len().to_string();
-        body.extend_from_slice(&f32::NAN.to_le_bytes());
+        body.extend_from_slice(NO_TEXT);
         let headers = [("Inference-Header-Content-Length", length.as_str())];
         server.send("POST", "/v2/models/echo/infer", &headers, &body)
     };
-    assert_eq!(send(true).split().1, f32::NAN.to_le_bytes());
+    assert_eq!(send(true).split().1, NO_TEXT);
     let refused = send(false);
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.error().contains("ask for binary output"), "{}", refused.error());

@@ -14,6 +14,8 @@ mod bad_input;
 mod catalogue;
 /// What changes while the server runs, and how it comes and goes.
 mod changes;
+/// What clients of the protocol, HTTP clients that keep connections, and browsers need.
+mod clients;
 mod commands;
 /// What workers may do.
 mod confinement;

@@ -28,6 +28,10 @@ fn model() -> ModelInfo {
     }
 }
 
+fn named(name: &str, binary: bool) -> Named {
+    Named { name: name.into(), binary, classes: None }
+}
+
 fn outputs() -> Tensors {
     let tensor = |name: &str, data: &'static [u8]| {
         Tensor::new(name, Datatype::Uint8, vec![1, 2], Bytes::from_static(data)).unwrap()
@@ -60,7 +64,7 @@ fn all_outputs_as_json() {
 
 #[test]
 fn outputs_come_in_the_order_and_form_asked_for() {
-    let named = vec![("b".into(), true), ("a".into(), false)];
+    let named = vec![named("b", true), named("a", false)];
     let (json, raw) = rendered(Wanted { binary: false, named });
     assert_eq!(json["outputs"][0]["name"], "b");
     assert_eq!(json["outputs"][0]["parameters"]["binary_data_size"], 2);
@@ -76,7 +80,7 @@ fn outputs_come_in_the_order_and_form_asked_for() {
 #[test]
 fn wrong_outputs_are_named() {
     let resolve = |names: &[&str]| {
-        let named = names.iter().map(|name| (name.to_string(), false)).collect();
+        let named = names.iter().map(|name| named(name, false)).collect();
         Wanted { binary: false, named }.resolve(&model().signature).unwrap_err()
     };
     assert_eq!(resolve(&["a", "c"]).message, "the model has no output 'c'; its outputs are a, b");
@@ -86,7 +90,7 @@ fn wrong_outputs_are_named() {
 
 #[test]
 fn an_engine_that_forgets_an_output_is_an_error() {
-    let wanted = Wanted { binary: false, named: vec![("b".into(), false)] };
+    let wanted = Wanted { binary: false, named: vec![named("b", false)] };
     let few = Tensors(outputs().0[..1].to_vec());
     assert_eq!(render(&model(), None, &few, &wanted).unwrap_err().kind.status(), 500);
 }
@@ -96,7 +100,7 @@ fn every_datatype_is_named_and_raw() {
     for datatype in Datatype::ALL {
         let data = Bytes::from(vec![0; 2 * datatype.size().unwrap_or(4)]);
         let tensor = Tensor::new("y", datatype, vec![2], data.clone()).unwrap();
-        let wanted = |binary| Wanted { binary, named: vec![("y".into(), binary)] };
+        let wanted = |binary| Wanted { binary, named: vec![named("y", binary)] };
         let outputs = Tensors(vec![tensor]);
         let raw = render(&model(), None, &outputs, &wanted(true)).unwrap();
         assert_eq!(raw.body[raw.header_length.unwrap()..], data);
@@ -105,4 +109,22 @@ fn every_datatype_is_named_and_raw() {
         assert_eq!(json["outputs"][0]["datatype"], datatype.as_str());
         assert_eq!(json["outputs"][0]["data"].as_array().unwrap().len(), 2);
     }
+}
+
+#[test]
+fn classes_replace_an_output_in_both_forms() {
+    let labels = vec!["zero".to_owned(), "one".to_owned()];
+    let model = ModelInfo { labels, ..model() };
+    let classes =
+        |name: &str, binary, count| Named { classes: NonZero::new(count), ..named(name, binary) };
+    let named = vec![classes("a", false, 1), classes("b", true, 5), named("a", false)];
+    let rendered = render(&model, None, &outputs(), &Wanted { binary: false, named }).unwrap();
+    let (json, raw) = rendered.body.split_at(rendered.header_length.unwrap());
+    let json: Value = serde_json::from_slice(json).unwrap();
+    let class = json!({"name": "a", "datatype": "BYTES", "shape": [1, 1], "data": ["2:1:one"]});
+    assert_eq!(json["outputs"][0], class);
+    assert_eq!(json["outputs"][1]["shape"], json!([1, 2]));
+    assert_eq!(json["outputs"][1]["parameters"]["binary_data_size"], raw.len());
+    assert_eq!(raw, b"\x07\0\0\x004:1:one\x08\0\0\x003:0:zero");
+    assert_eq!(json["outputs"][2]["data"], json!([1, 2]));
 }

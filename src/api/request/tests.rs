@@ -3,6 +3,10 @@
 use super::*;
 use proptest::prelude::*;
 
+fn named(name: &str, binary: bool) -> Named {
+    Named { name: name.into(), binary, classes: None }
+}
+
 fn with_raw(json: &str, raw: &[u8]) -> Result<InferRequest, Error> {
     let body = [json.as_bytes(), raw].concat();
     parse(body.into(), Some(json.len()))
@@ -24,7 +28,7 @@ fn json_requests() {
     let data = [1f32, 2.5].map(f32::to_le_bytes).concat();
     let x = Tensor::new("x", Datatype::Fp32, vec![1, 2], data.into()).unwrap();
     assert_eq!(request.inputs, Tensors(vec![x]));
-    assert_eq!(request.wanted.named, [("b".into(), false), ("a".into(), true)]);
+    assert_eq!(request.wanted.named, [named("b", false), named("a", true)]);
 }
 
 #[test]
@@ -74,7 +78,66 @@ fn binary_and_json_inputs_mix() {
     let data: Vec<_> = request.inputs.0.iter().map(|tensor| &tensor.data[..]).collect();
     assert_eq!(data, [[1, 2], [9, 8], [3, 4]]);
     assert!(request.wanted.binary);
-    assert_eq!(request.wanted.named, [("y".into(), false), ("z".into(), true)]);
+    assert_eq!(request.wanted.named, [named("y", false), named("z", true)]);
+}
+
+/// A request with these parameters.
+fn sequence(parameters: &str) -> String {
+    format!(r#"{{"inputs": [], "parameters": {{{parameters}}}}}"#)
+}
+
+#[test]
+fn fields_of_clients_are_ignored() {
+    let request = parse(
+        r#"{"model_name": "m", "id": "7", "mine": [NaN, {"a": [1]}],
+            "inputs": [{"name": "x", "shape": [1], "datatype": "UINT8", "data": [1], "dtype": 1}],
+            "outputs": [{"name": "y", "datatype": "FP32", "parameters": {"classification": 0}}]}"#
+            .into(),
+        None,
+    );
+    let request = request.unwrap();
+    assert_eq!(request.inputs.0[0].data, [1][..]);
+    assert_eq!(request.wanted.named, [named("y", false)]);
+}
+
+#[test]
+fn floats_may_be_no_finite_numbers() {
+    let body = r#"{"id": "NaN", "inputs": [
+        {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [[NaN, -Infinity]]},
+        {"name": "t", "shape": [2], "datatype": "BYTES", "data": ["NaN", ",Infinity,"]}]}"#;
+    for body in [body.to_owned(), format!("\u{feff}{body}")] {
+        let request = parse(body.into(), None).unwrap();
+        assert_eq!(request.id.as_deref(), Some("NaN"));
+        let data = &request.inputs.0[0].data;
+        assert!(f32::from_le_bytes(data[..4].try_into().unwrap()).is_nan());
+        assert_eq!(data[4..], f32::NEG_INFINITY.to_le_bytes());
+        assert_eq!(request.inputs.0[1].data[..], b"\x03\0\0\0NaN\x0a\0\0\0,Infinity,"[..]);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    let marked = format!("\u{feff}{}", input(r#""shape": [1], "datatype": "UINT8", "data": [9]"#));
+    assert_eq!(parse(marked.into(), None).unwrap().inputs.0[0].data, [9][..]);
+    assert_eq!(parse("\u{feff}".into(), None).unwrap_err().kind, ErrorKind::Malformed);
+}
+
+#[test]
+fn requests_without_a_sequence_are_taken() {
+    for parameters in [
+        r#""sequence_id": 0"#,
+        r#""sequence_id": "", "sequence_start": false"#,
+        r#""sequence_id": null, "sequence_end": false"#,
+    ] {
+        assert!(parse(sequence(parameters).into(), None).is_ok(), "{parameters}");
+    }
+}
+
+#[test]
+fn classes_are_asked_for_by_number() {
+    let body = r#"{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 3}}]}"#;
+    let request = parse(body.into(), None).unwrap();
+    assert_eq!(request.wanted.named[0].classes, NonZero::new(3));
 }
 
 /// A request with one input, `x`, made of these fields.
@@ -100,18 +163,29 @@ fn bad_requests_without_raw_tensors() {
         ("\u{0}\u{1}".into(), 400, "not a V2 inference request"),
         ("{}".into(), 400, "missing field `inputs`"),
         (format!("{} {{}}", input(good)), 400, "trailing characters"),
-        (r#"{"inputs": [], "input": []}"#.into(), 400, "unknown field `input`"),
         (r#"{"inputs": [], "inputs": []}"#.into(), 400, "duplicate field `inputs`"),
         (r#"{"inputs": {}}"#.into(), 400, "expected a sequence"),
         (r#"{"inputs": [], "id": 7}"#.into(), 400, "expected a string"),
         (r#"{"inputs": [], "parameters": {"timeout": -1}}"#.into(), 400, "`-1`"),
         (r#"{"inputs": [], "parameters": {"binary_data_output": 1}}"#.into(), 400, "boolean"),
-        (input(&format!(r#"{good}, "dtype": 1"#)), 400, "unknown field `dtype`"),
         (input(r#""shape": [1], "datatype": "FP32""#), 400, "neither 'data' nor binary_data_size"),
         (input(r#""datatype": "FP32", "data": [1]"#), 400, "missing field `shape`"),
         (input(r#""shape": [1], "data": [1]"#), 400, "missing field `datatype`"),
         (input(&format!(r#"{good}, "parameters": {{"binary_data_size": 4}}"#)), 400, "both"),
-        (good_input.replace("[1]}", "[NaN]}"), 400, "expected value"),
+        (good_input.replace("[1]}", "[nan]}"), 400, "expected"),
+        (good_input.replace("[1]}", "[inf]}"), 400, "expected value"),
+        (good_input.replace("[1]}", "[NaN, nan]}"), 400, "expected"),
+        (good_input.replace("[1]}", "NaN}"), 422, "'data' must be an array"),
+        (
+            input(r#""shape": [1], "datatype": "INT32", "data": [NaN]"#),
+            422,
+            "NaN at index 0 is not a INT32",
+        ),
+        (input(r#""shape": [NaN], "datatype": "FP32", "data": [1]"#), 400, "expected i64"),
+        (sequence(r#""sequence_id": 7"#), 422, "sequence_id"),
+        (sequence(r#""sequence_id": "a""#), 422, "no model keeps a state"),
+        (sequence(r#""sequence_id": 0, "sequence_end": true"#), 422, "sequence_end"),
+        (sequence(r#""sequence_start": true"#), 422, "sequence_start"),
         (
             input(r#""shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}"#),
             400,
@@ -139,8 +213,8 @@ fn bad_requests_without_raw_tensors() {
         ),
         (input(r#""shape": [1], "datatype": "UINT8", "data": [300]"#), 422, "300 at index 0"),
         (output(r#""parameters": {}"#), 400, "missing field `name`"),
-        (output(r#""name": "y", "data": 1"#), 400, "unknown field `data`"),
-        (output(r#""name": "y", "parameters": {"classification": 3}"#), 400, "classification"),
+        (output(r#""name": "y", "parameters": {"classification": -3}"#), 400, "`-3`"),
+        (output(r#""name": "y", "parameters": {"classification": "3"}"#), 400, "string"),
         (
             output(r#""name": "y", "parameters": {"shared_memory_region": "r"}"#),
             400,

@@ -31,6 +31,7 @@ fn limits() -> ApiLimits {
         keys: KeyRing::default(),
         tls: None,
         hosts: vec![],
+        allow_origins: Vec::new(),
         access_log: false,
     }
 }

@@ -3,12 +3,16 @@
 //! Reading takes text that is already known to be valid JSON and walks it once, without
 //! recursion and without a tree. Data are flat in row-major order, or nested exactly as the
 //! shape says. Integers may be written as whole numbers with a fraction or an exponent (`3.0`,
-//! `1e2`); booleans as `true`, `false`, 1 or 0; `BYTES` as strings. A number outside its
+//! `1e2`); booleans as `true`, `false`, 1 or 0; `BYTES` as strings. Floats may also be `NaN`,
+//! `Infinity` and `-Infinity` (see [`document`]), and are written so. A number outside its
 //! datatype is an error, never rounded to infinity or wrapped.
+
+pub(crate) mod document;
 
 use crate::error::Error;
 use crate::tensor::{Datatype, Tensor, product};
 use bytes::Bytes;
+use document::Literal;
 use half::{bf16, f16};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::str::FromStr;
@@ -19,9 +23,11 @@ const QUOTED_CHARS_MAX: usize = 40;
 /// Largest magnitude up to which every whole number is exact in an f64.
 const EXACT_F64_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// What the data of one input must be.
+/// What the data of one tensor must be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected<'a> {
+    /// The tensor's role, as errors name it: `input` in a request.
+    pub(crate) what: &'static str,
     pub(crate) name: &'a str,
     pub(crate) datatype: Datatype,
     pub(crate) shape: &'a [usize],
@@ -29,7 +35,7 @@ pub(crate) struct Expected<'a> {
 
 impl Expected<'_> {
     fn error(&self, what: impl std::fmt::Display) -> Error {
-        Error::unprocessable(format!("input '{}': {what}", self.name))
+        Error::unprocessable(format!("{} '{}': {what}", self.what, self.name))
     }
 }
 
@@ -214,16 +220,10 @@ fn appender(datatype: Datatype) -> Append {
         Datatype::Int16 => append!(integer::<i16>),
         Datatype::Int32 => append!(integer::<i32>),
         Datatype::Int64 => append!(integer::<i64>),
-        Datatype::Fp16 => {
-            append!(|scalar| float(scalar).map(f16::from_f64).filter(|v| v.is_finite()))
-        }
-        Datatype::Bf16 => {
-            append!(|scalar| float(scalar).map(bf16::from_f64).filter(|v| v.is_finite()))
-        }
-        Datatype::Fp32 => {
-            append!(|scalar: &str| scalar.parse().ok().filter(|v: &f32| v.is_finite()))
-        }
-        Datatype::Fp64 => append!(float),
+        Datatype::Fp16 => append!(float::<f16>),
+        Datatype::Bf16 => append!(float::<bf16>),
+        Datatype::Fp32 => append!(float::<f32>),
+        Datatype::Fp64 => append!(float::<f64>),
         Datatype::Bytes => append_string,
     }
 }
@@ -243,14 +243,49 @@ fn integer<T: FromStr + TryFrom<i128>>(scalar: &str) -> Option<T> {
 /// A whole number in any of JSON's spellings, such as `-0`, `3.0` or `1e2`.
 fn whole(scalar: &str) -> Option<i128> {
     let from_float = || {
-        let value = float(scalar).filter(|v| v.fract() == 0.0 && v.abs() <= EXACT_F64_MAX)?;
-        Some(value as i128)
+        let value: f64 = scalar.parse().ok()?;
+        (value.fract() == 0.0 && value.abs() <= EXACT_F64_MAX).then_some(value as i128)
     };
     scalar.parse().ok().or_else(from_float)
 }
 
-fn float(scalar: &str) -> Option<f64> {
-    scalar.parse().ok().filter(|value: &f64| value.is_finite())
+/// A floating-point datatype.
+trait Float: Copy {
+    /// The nearest value to a decimal number.
+    fn read(scalar: &str) -> Option<Self>;
+    fn of(value: f64) -> Self;
+    fn is_finite(self) -> bool;
+}
+
+macro_rules! float {
+    ($float:ty, $read:expr, $of:expr) => {
+        impl Float for $float {
+            fn read(scalar: &str) -> Option<$float> {
+                $read(scalar)
+            }
+
+            fn of(value: f64) -> $float {
+                $of(value)
+            }
+
+            fn is_finite(self) -> bool {
+                self.is_finite()
+            }
+        }
+    };
+}
+
+float!(f16, |scalar: &str| scalar.parse().ok().map(f16::from_f64), f16::from_f64);
+float!(bf16, |scalar: &str| scalar.parse().ok().map(bf16::from_f64), bf16::from_f64);
+float!(f32, |scalar: &str| scalar.parse().ok(), |value: f64| value as f32);
+float!(f64, |scalar: &str| scalar.parse().ok(), |value: f64| value);
+
+/// A number, or one of the three names. What a decimal number is rounded to must be finite.
+fn float<F: Float>(scalar: &str) -> Option<F> {
+    match document::not_finite(scalar) {
+        Some(value) => Some(F::of(value)),
+        None => F::read(scalar).filter(|value| value.is_finite()),
+    }
 }
 
 /// A string as a `BYTES` element: its length, then its UTF-8 bytes.
@@ -268,10 +303,10 @@ fn append_element(element: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// A tensor's data as a flat JSON array.
+/// A tensor's data as a flat JSON array, for [`document::to_vec`].
 ///
-/// Serializing fails where JSON has no word for a value: NaN, an infinity, or a `BYTES` element
-/// that is not UTF-8. The error says so and asks for binary output.
+/// Serializing fails where a `BYTES` element is not UTF-8. The error says so and asks for binary
+/// output.
 pub(crate) struct Data<'a>(pub(crate) &'a Tensor);
 
 impl Serialize for Data<'_> {
@@ -312,12 +347,12 @@ impl Data<'_> {
     ) -> Result<S::Ok, S::Error> {
         let elements = self.0.data.as_chunks().0;
         let mut sequence = to.serialize_seq(Some(elements.len()))?;
-        for (index, bytes) in elements.iter().enumerate() {
+        for bytes in elements {
             let value = read(*bytes);
-            if !value.into().is_finite() {
-                return Err(self.unspeakable(index, "NaN or an infinity"));
+            match Literal::of(value.into()) {
+                None => sequence.serialize_element(&value)?,
+                Some(literal) => sequence.serialize_element(&literal)?,
             }
-            sequence.serialize_element(&value)?;
         }
         sequence.end()
     }

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn expected<'a>(datatype: Datatype, shape: &'a [usize]) -> Expected<'a> {
-    Expected { name: "x", datatype, shape }
+    Expected { what: "input", name: "x", datatype, shape }
 }
 
 fn tensor(datatype: Datatype, shape: &[usize], text: &str) -> Tensor {
@@ -13,7 +13,8 @@ fn tensor(datatype: Datatype, shape: &[usize], text: &str) -> Tensor {
 }
 
 fn render(tensor: &Tensor) -> Result<String, String> {
-    serde_json::to_string(&Data(tensor)).map_err(|error| error.to_string())
+    let text = document::to_vec(&Data(tensor)).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(text).unwrap())
 }
 
 #[test]
@@ -107,6 +108,33 @@ fn wrong_data_are_named() {
 }
 
 #[test]
+fn values_that_are_not_finite_round_trip_in_every_float() {
+    let text = "[NaN,Infinity,-Infinity,1.5]";
+    for datatype in [Datatype::Fp16, Datatype::Bf16, Datatype::Fp32, Datatype::Fp64] {
+        let flat = tensor(datatype, &[2, 2], text);
+        assert_eq!(render(&flat).unwrap(), text, "{datatype}");
+        assert_eq!(tensor(datatype, &[2, 2], "[[NaN, Infinity], [-Infinity, 1.5]]"), flat);
+    }
+    let doubles = tensor(Datatype::Fp64, &[1], "[-Infinity]");
+    assert_eq!(doubles.data, f64::NEG_INFINITY.to_le_bytes()[..]);
+}
+
+#[test]
+fn values_that_are_not_finite_are_spelt_in_one_way() {
+    use Datatype::*;
+    for datatype in [Fp16, Fp32, Fp64] {
+        for wrong in ["nan", "NAN", "inf", "Inf", "infinity", "-NaN", "+Infinity", "\"NaN\""] {
+            let error = decode(expected(datatype, &[1]), &format!("[{wrong}]")).unwrap_err();
+            assert!(error.message.contains("at index 0 is not a FP"), "{wrong}: {error}");
+        }
+    }
+    for datatype in [Bool, Uint8, Int64, Bytes] {
+        let error = decode(expected(datatype, &[1]), "[NaN]").unwrap_err();
+        assert!(error.message.contains("NaN at index 0 is not a"), "{datatype}: {error}");
+    }
+}
+
+#[test]
 fn long_wrong_values_are_shortened() {
     let text = format!("[{}]", "9".repeat(10_000));
     let error = decode(expected(Datatype::Uint8, &[1]), &text).unwrap_err();
@@ -121,9 +149,6 @@ fn deep_nesting_is_refused_at_the_shape() {
 
 #[test]
 fn what_json_cannot_say_asks_for_binary() {
-    let nan = [1f32, f32::NAN].map(f32::to_le_bytes).concat();
-    let nan = Tensor::new("y", Datatype::Fp32, vec![2], nan.into()).unwrap();
-    assert!(render(&nan).unwrap_err().contains("'y' holds NaN or an infinity at index 1"));
     let raw =
         Tensor::new("y", Datatype::Bytes, vec![1], b"\x01\0\0\0\xff".to_vec().into()).unwrap();
     assert!(render(&raw).unwrap_err().contains("no UTF-8 at index 0, which JSON cannot carry"));

@@ -1,0 +1,217 @@
+//! Bodies that a handler did not read to the end, as a refusal does not.
+//!
+//! What is left of such a body stands before the next request of the connection. It is read and
+//! dropped before the answer is sent, so that clients that write everything before they read get
+//! their answer, and the connection stays good for the next request. A body that is too long or
+//! too slow for that ends the connection: with `Connection: close`, and after a lingering close
+//! (see `connection.rs`).
+
+use hyper::body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How much is read to keep a connection.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    bytes: u64,
+    time: Duration,
+    /// How long nothing may arrive: some clients send nothing more until they are answered.
+    pause: Duration,
+}
+
+const BOUNDS: Bounds =
+    Bounds { bytes: 16 * 1024 * 1024, time: Duration::from_secs(5), pause: Duration::from_secs(1) };
+
+/// A request's body. When it is dropped before its end, its [`Rest`] has it.
+#[derive(Debug)]
+pub(crate) struct Lent<B> {
+    /// `None` once it has ended.
+    body: Option<B>,
+    is_begun: bool,
+    rest: Rest<B>,
+}
+
+/// What was left of a body.
+#[derive(Debug)]
+pub(crate) struct Rest<B>(Arc<Mutex<Option<Unread<B>>>>);
+
+#[derive(Debug)]
+struct Unread<B> {
+    body: B,
+    is_begun: bool,
+}
+
+impl<B> Clone for Rest<B> {
+    fn clone(&self) -> Rest<B> {
+        Rest(self.0.clone())
+    }
+}
+
+impl<B: Body> Lent<B> {
+    /// The body for a handler, and what it will have left.
+    pub(crate) fn new(body: B) -> (Lent<B>, Rest<B>) {
+        let rest = Rest(Arc::default());
+        let body = Some(body).filter(|body| !body.is_end_stream());
+        (Lent { body, is_begun: false, rest: rest.clone() }, rest)
+    }
+}
+
+impl<B: Body + Unpin> Body for Lent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.is_begun = true;
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        // Behind an error nothing follows; hyper closes the connection.
+        let has_ended = matches!(polled, Poll::Ready(None | Some(Err(_))))
+            || (polled.is_ready() && body.is_end_stream());
+        if has_ended {
+            self.body = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl<B> Drop for Lent<B> {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            let unread = Unread { body, is_begun: self.is_begun };
+            *self.rest.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
+        }
+    }
+}
+
+impl<B: Body + Unpin> Rest<B> {
+    /// Whether nothing was left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Reads and drops what was left; whether that was all, so that another request may follow.
+    /// `waits` for a client that sends its body only when it is told to continue.
+    pub(crate) async fn drain(self, waits: bool) -> bool {
+        self.drain_within(BOUNDS, waits).await
+    }
+
+    async fn drain_within(self, bounds: Bounds, waits: bool) -> bool {
+        let unread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Unread { body, is_begun }) = unread else { return true };
+        // To read would be to ask for it.
+        if (waits && !is_begun) || body.size_hint().lower() > bounds.bytes {
+            return false;
+        }
+        timeout(bounds.time, read_all(body, bounds)).await.unwrap_or(false)
+    }
+}
+
+/// Reads a body within its bounds; whether it has ended.
+async fn read_all<B: Body + Unpin>(mut body: B, bounds: Bounds) -> bool {
+    let mut left = bounds.bytes;
+    loop {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let frame = match timeout(bounds.pause, frame).await {
+            Ok(None) => return true,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        };
+        let bytes = frame.data_ref().map_or(0, hyper::body::Buf::remaining);
+        match left.checked_sub(bytes as u64) {
+            Some(less) => left = less,
+            None => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use futures_util::stream::{self, Stream, StreamExt};
+    use http_body_util::{BodyExt, Empty, Full, StreamBody};
+    use std::convert::Infallible;
+
+    type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
+
+    fn frames(count: usize, bytes: usize) -> Frames {
+        let piece = Bytes::from(vec![0; bytes]);
+        let frame = move || Ok(Frame::data(piece.clone()));
+        Box::pin(stream::repeat_with(frame).take(count))
+    }
+
+    #[tokio::test]
+    async fn what_was_read_leaves_nothing() {
+        let (lent, rest) = Lent::new(Full::new(Bytes::from_static(b"abc")));
+        assert_eq!(lent.collect().await.unwrap().to_bytes(), "abc");
+        assert!(rest.drain(true).await);
+        let (lent, rest) = Lent::new(Empty::<Bytes>::new());
+        assert!(lent.is_end_stream());
+        drop(lent);
+        assert!(rest.drain(true).await);
+    }
+
+    #[tokio::test]
+    async fn what_was_left_is_read() {
+        let (mut lent, rest) = Lent::new(StreamBody::new(frames(5, 1000)));
+        assert!(lent.frame().await.is_some());
+        drop(lent);
+        // It is being sent already.
+        assert!(rest.drain(true).await);
+        let (lent, rest) = Lent::new(StreamBody::new(frames(5, 1000)));
+        drop(lent);
+        assert!(rest.drain(false).await);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waits_to_be_asked_for_is_not_read() {
+        let (lent, rest) = Lent::new(StreamBody::new(frames(5, 1000)));
+        drop(lent);
+        assert!(!rest.drain(true).await);
+    }
+
+    #[tokio::test]
+    async fn long_and_slow_bodies_end_the_connection() {
+        let (time, pause) = (Duration::from_millis(600), Duration::from_millis(200));
+        let bounds = Bounds { bytes: 10_000, time, pause };
+        let drain = |frames: Frames| {
+            let (lent, rest) = Lent::new(StreamBody::new(frames));
+            drop(lent);
+            rest.drain_within(bounds, false)
+        };
+        assert!(drain(frames(10, 1000)).await);
+        assert!(!drain(frames(11, 1000)).await);
+        let begin = crate::clock::now();
+        assert!(!drain(Box::pin(stream::pending())).await);
+        assert!((pause..time).contains(&begin.elapsed()));
+        let slow = frames(100, 1).then(|frame| async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            frame
+        });
+        let begin = crate::clock::now();
+        assert!(!drain(Box::pin(slow)).await);
+        assert!(begin.elapsed() >= time);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_known_to_be_too_long_is_not_read() {
+        let long = vec![0; BOUNDS.bytes as usize + 1];
+        let (lent, rest) = Lent::new(Full::new(Bytes::from(long)));
+        drop(lent);
+        assert!(!rest.is_empty() && !rest.drain(false).await);
+    }
+}

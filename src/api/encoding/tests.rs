@@ -1,0 +1,166 @@
+//! Bodies there and back, what breaks them, and what clients accept.
+
+use super::*;
+use crate::api::respond::document;
+use flate2::write::DeflateEncoder;
+use proptest::prelude::*;
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, value.parse().unwrap());
+    }
+    headers
+}
+
+fn bare(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn all(coding: Coding, bytes: &[u8]) -> Result<Bytes, Error> {
+    coding.decompress(bytes, |_| Ok(()))
+}
+
+proptest! {
+    #[test]
+    fn what_was_compressed_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            prop_assert_eq!(all(coding, &coding.write(&bytes).unwrap()).unwrap(), bytes.clone());
+        }
+        prop_assert_eq!(all(Coding::Deflate, &bare(&bytes)).unwrap(), bytes);
+    }
+
+    #[test]
+    fn other_bytes_are_errors_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = (all(Coding::Gzip, &bytes), all(Coding::Deflate, &bytes));
+    }
+}
+
+#[test]
+fn broken_data_are_malformed() {
+    let text = b"some text that is long enough to be cut ".repeat(9);
+    for coding in [Coding::Gzip, Coding::Deflate] {
+        let whole = coding.write(&text).unwrap();
+        let behind = [&whole[..], b"more"].concat();
+        let mut spoilt = whole.clone();
+        *spoilt.last_mut().unwrap() ^= 1;
+        for wrong in [&whole[..whole.len() / 2], &b"plain text"[..], b"", &behind, &spoilt] {
+            let error = all(coding, wrong).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Malformed, "{coding:?} {wrong:?}");
+            let begin = format!("failed to decompress the body as {}", coding.as_str());
+            assert!(error.message.starts_with(&begin), "{error}");
+        }
+    }
+    // Two members are one body, as gzip has it.
+    let two = [Coding::Gzip.write(b"one ").unwrap(), Coding::Gzip.write(b"two").unwrap()].concat();
+    assert_eq!(all(Coding::Gzip, &two).unwrap(), "one two");
+}
+
+#[test]
+fn memory_is_asked_for_piece_by_piece() {
+    let bomb = Coding::Gzip.write(&vec![0; 64 << 20]).unwrap();
+    let (mut most, mut pieces) = (0, 0);
+    let admit = |bytes: usize| {
+        (most, pieces) = (bytes.max(most), pieces + 1);
+        if pieces < 4 { Ok(()) } else { Err(Error::new(ErrorKind::TooLarge, "enough")) }
+    };
+    let refused = Coding::Gzip.decompress(&bomb, admit).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::TooLarge);
+    assert!(most <= PIECE_BYTES && pieces == 4, "{most} {pieces}");
+}
+
+#[test]
+fn codings_of_requests() {
+    let of = |values: &[&str]| {
+        let pairs: Vec<_> = values.iter().map(|value| ("content-encoding", *value)).collect();
+        Coding::of_request(&headers(&pairs))
+    };
+    for plain in [&[][..], &["identity"], &["Identity, "], &[""]] {
+        assert_eq!(of(plain), Ok(None), "{plain:?}");
+    }
+    for gzip in ["gzip", "GZIP", " x-gzip ", "identity, gzip"] {
+        assert_eq!(of(&[gzip]), Ok(Some(Coding::Gzip)), "{gzip}");
+    }
+    assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
+    for wrong in [&["br"][..], &["gzip, gzip"], &["gzip", "deflate"], &["gzip, br"], &["zstd"]] {
+        let error = of(wrong).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UnsupportedMediaType);
+        assert!(error.message.contains("send one of gzip, deflate"), "{error}");
+    }
+}
+
+#[test]
+fn preferences_of_clients() {
+    let (gzip, deflate) = (Some(Coding::Gzip), Some(Coding::Deflate));
+    for (value, expected) in [
+        ("gzip", gzip),
+        ("deflate", deflate),
+        ("gzip, deflate, br, zstd", gzip),
+        ("deflate, gzip", gzip),
+        ("gzip;q=0.5, deflate;q=0.8", deflate),
+        ("gzip; q=0.5,deflate ;q = 0.5", gzip),
+        ("*", gzip),
+        ("*;q=0.1, gzip;q=0", deflate),
+        ("GZIP;Q=1.0", gzip),
+        ("identity;q=0.5, gzip;q=0.4", None),
+        ("identity;q=0.5, gzip;q=0.5", gzip),
+        ("br", None),
+        ("identity", None),
+        ("", None),
+        ("gzip;q=0", None),
+        ("*;q=0", None),
+        ("gzip;q=2", None),
+        ("gzip;q=nan", None),
+        ("gzip;level=1", None),
+    ] {
+        assert_eq!(accepted(&headers(&[("accept-encoding", value)])), expected, "{value}");
+    }
+    assert_eq!(accepted(&HeaderMap::new()), None);
+    let two = headers(&[("accept-encoding", "br"), ("accept-encoding", "deflate")]);
+    assert_eq!(accepted(&two), deflate);
+}
+
+async fn answered(coding: Option<Coding>, body: Vec<u8>) -> (HeaderMap, Bytes) {
+    let response = compressed(coding, document("text/plain", body.into())).await;
+    let (head, body) = response.into_parts();
+    (head.headers, body.collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed() {
+    for length in [COMPRESSED_BYTES_MIN, 1 << 20] {
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            let (headers, body) = answered(Some(coding), vec![b'x'; length]).await;
+            assert_eq!(headers[CONTENT_ENCODING], coding.as_str());
+            assert_eq!(headers[VARY], "accept-encoding");
+            assert!(body.len() < length / 10);
+            assert_eq!(all(coding, &body).unwrap().len(), length);
+        }
+    }
+    let (headers, body) = answered(None, vec![b'x'; COMPRESSED_BYTES_MIN]).await;
+    assert!(headers.contains_key(VARY) && !headers.contains_key(CONTENT_ENCODING));
+    assert_eq!(body.len(), COMPRESSED_BYTES_MIN);
+}
+
+#[tokio::test]
+async fn what_gains_nothing_stays_as_it_is() {
+    let (headers, _) = answered(Some(Coding::Gzip), vec![b'x'; COMPRESSED_BYTES_MIN - 1]).await;
+    assert!(!headers.contains_key(CONTENT_ENCODING) && !headers.contains_key(VARY));
+    for length in [4096, 1 << 20] {
+        let mut noise = vec![0; length];
+        getrandom::fill(&mut noise).unwrap();
+        let (headers, body) = answered(Some(Coding::Gzip), noise.clone()).await;
+        assert!(!headers.contains_key(CONTENT_ENCODING));
+        assert_eq!(body, noise);
+    }
+}
+
+#[tokio::test]
+async fn tags_of_compressed_files_are_weak() {
+    let mut response = document("text/plain", vec![b'x'; 4096].into());
+    response.headers_mut().insert(ETAG, HeaderValue::from_static("\"abc\""));
+    let response = compressed(Some(Coding::Gzip), response).await;
+    assert_eq!(response.headers()[ETAG], "W/\"abc\"");
+}

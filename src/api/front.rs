@@ -1,0 +1,51 @@
+//! What holds for every answer of every route: pages of other origins, and compression.
+
+use crate::api::cors::Origins;
+use crate::api::encoding;
+use crate::api::respond::Response;
+use hyper::Request;
+use hyper::service::Service;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A service whose answers are compressed where clients accept it, and that pages of the allowed
+/// origins may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Front<S> {
+    inner: S,
+    origins: Arc<Origins>,
+}
+
+impl<S> Front<S> {
+    pub(crate) fn new(inner: S, origins: Origins) -> Front<S> {
+        Front { inner, origins: Arc::new(origins) }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Front<S>
+where
+    S: Service<Request<B>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let reader = self.origins.reader(request.headers());
+        let accepted = encoding::accepted(request.headers());
+        let preflight = self.origins.preflight(request.method(), request.headers());
+        let answer = preflight.map_or_else(|| Err(self.inner.call(request)), Ok);
+        Box::pin(async move {
+            let mut response = match answer {
+                Ok(preflight) => preflight,
+                Err(answer) => encoding::compressed(accepted, answer.await?).await,
+            };
+            if let Some(reader) = reader {
+                reader.mark(response.headers_mut());
+            }
+            Ok(response)
+        })
+    }
+}
