@@ -303,6 +303,13 @@ impl Tensors {
         first.0.iter().map(whole).collect()
     }
 
+    /// Every tensor as the only row of one with a batch axis in front.
+    #[must_use]
+    pub fn framed(mut self) -> Tensors {
+        self.0.iter_mut().for_each(|tensor| tensor.shape.insert(0, 1));
+        self
+    }
+
     /// The only row of each tensor, without the batch axis.
     ///
     /// # Errors

@@ -175,21 +175,20 @@ async fn serve(
     call: impl Fn(&Arc<ModelInfo>, &Framed) -> InferCall,
     span: &mut RequestSpan,
 ) -> Result<(Arc<ModelInfo>, InferAnswer), Error> {
-    let framed = model.interface().frame(inputs.clone())?;
+    let framed = model.interface().frame(inputs)?;
     span.set_rows(framed.rows);
-    match api.engine.serve_call(call(&model, &framed)).await {
-        Ok(answer) => Ok((model, unframed(answer, &framed)?)),
-        Err(error) => {
-            // The load may have shown that rows cannot be joined: the request runs by itself then.
-            let now = find(api, target)?;
-            if now.signature.rows == model.signature.rows {
-                return Err(error);
-            }
-            let framed = now.interface().frame(inputs)?;
-            let answer = api.engine.serve_call(call(&now, &framed)).await?;
-            Ok((now, unframed(answer, &framed)?))
-        }
+    let error = match api.engine.serve_call(call(&model, &framed)).await {
+        Ok(answer) => return Ok((model, unframed(answer, &framed)?)),
+        Err(error) => error,
+    };
+    // The load may have shown that rows cannot be joined: the request is run by itself then.
+    let Ok(now) = find(api, target) else { return Err(error) };
+    if now.signature.rows == model.signature.rows || framed.framed {
+        return Err(error);
     }
+    let framed = now.interface().frame(framed.inputs)?;
+    let answer = api.engine.serve_call(call(&now, &framed)).await?;
+    Ok((now, unframed(answer, &framed)?))
 }
 
 fn unframed(mut answer: InferAnswer, request: &Framed) -> Result<InferAnswer, Error> {

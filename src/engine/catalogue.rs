@@ -128,7 +128,7 @@ impl Catalogue {
         id
     }
 
-    /// Serves a model in the place of another, which only finishes what it was asked before.
+    /// Serves a model in the place of another, which only finishes the requests that it has.
     pub(super) fn replace(&mut self, old: ModelId, info: ModelInfo) -> Option<ModelId> {
         let entry = self.entries.get_mut(&old)?;
         let standing = std::mem::replace(&mut entry.standing, Standing::Leaving);

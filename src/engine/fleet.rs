@@ -73,8 +73,6 @@ pub(super) struct Fleet {
     reports: mpsc::Sender<Report>,
     /// Why a model could not be loaded, where it could not.
     load_errors: HashMap<ModelId, LoadError>,
-    /// Models whose rows depend on each other after all, with what showed it.
-    mixed: Vec<(ModelId, String)>,
     /// Remarks of workers on models that they loaded.
     notes: HashMap<ModelId, String>,
     /// Models that were loaded somewhere: their golden samples are right.
@@ -89,7 +87,6 @@ impl Fleet {
             workshop,
             reports,
             load_errors: HashMap::new(),
-            mixed: Vec::new(),
             notes: HashMap::new(),
             proven: HashSet::new(),
         }

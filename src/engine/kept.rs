@@ -175,10 +175,12 @@ impl Driver {
         failed: FailedLoad,
     ) -> Option<Event> {
         let FailedLoad { model, rows, cause, error } = failed;
+        if cause == Cause::Rows {
+            // Before its requests are rejected: they are sent again to the model's successor.
+            self.run_whole(ModelId(model), &error);
+        }
         let message = Up::LoadFailed { model, rows, cause, error };
-        let event = self.fleet.starting(adapter, incarnation, message, &self.catalogue);
-        self.run_whole();
-        event
+        self.fleet.starting(adapter, incarnation, message, &self.catalogue)
     }
 
     /// Has the last good files loaded in place of those that could not be.

@@ -84,21 +84,19 @@ impl Driver {
         info
     }
 
-    /// Serves models whose rows depend on each other one request at a time from now on.
-    pub(super) fn run_whole(&mut self) {
-        for (old, reason) in self.fleet.take_mixed() {
-            let Some(info) = self.catalogue.get(old) else { continue };
-            tracing::warn!(model = %info.name, "running each request by itself: {reason}");
-            let info = info.run_whole(&reason);
-            let profile = profile(&info, self.config.slo);
-            let Some(model) = self.catalogue.replace(old, info) else { continue };
-            self.turn(Event::ModelAdded { model, profile });
-            if let Some(info) = self.catalogue.get(model).cloned() {
-                self.count(std::slice::from_ref(&info));
-            }
-            self.recall_all();
-            self.catalogue_changed();
+    /// Runs each request of a model by itself from now on: its rows depend on each other.
+    pub(super) fn run_whole(&mut self, old: ModelId, reason: &str) {
+        let Some(info) = self.catalogue.get(old) else { return };
+        tracing::warn!(model = %info.name, "running each request by itself: {reason}");
+        let info = info.run_whole(reason);
+        let profile = profile(&info, self.config.slo);
+        let Some(model) = self.catalogue.replace(old, info) else { return };
+        self.turn(Event::ModelAdded { model, profile });
+        if let Some(info) = self.catalogue.get(model).cloned() {
+            self.count(std::slice::from_ref(&info));
         }
+        self.recall_all();
+        self.catalogue_changed();
     }
 
     /// Counts what is done for them from now on.

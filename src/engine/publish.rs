@@ -221,7 +221,7 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
     }
 }
 
-/// How rows become runs, where the graph or `model.toml` decides it.
+/// The mode by which rows become runs, where the graph or `model.toml` decides it.
 fn rows(info: &ModelInfo) -> Option<String> {
     let reason = Some(&info.rows_reason).filter(|reason| !reason.is_empty())?;
     Some(format!("{}: {reason}", info.signature.rows.as_str()))

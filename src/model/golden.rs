@@ -81,10 +81,8 @@ pub(crate) fn read(
     let inputs = tensors(written.inputs).map_err(bad)?;
     let request = signature.frame(inputs).map_err(|error| bad(error.to_string()))?;
     let (inputs, rows) = (request.inputs, request.rows);
-    let mut expected = tensors(written.outputs).map_err(bad)?;
-    if request.framed {
-        expected.0.iter_mut().for_each(|tensor| tensor.shape.insert(0, 1));
-    }
+    let expected = tensors(written.outputs).map_err(bad)?;
+    let expected = if request.framed { expected.framed() } else { expected };
     check_expected(&expected, signature, rows).map_err(bad)?;
     Ok(Sample { inputs, rows, expected, tolerance: spec.tolerance })
 }

@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits { bytes: 1 << 16, steps: 2000, turns: 2000, work: 
 const ELEMENTS_MAX: usize = 1 << 12;
 /// Rows of such an input.
 const ROWS: usize = 2;
-/// What an image may come to here: enough for every decoder, too little to take long.
+/// Bounds of an image here: enough for every decoder, too little to take long.
 const BOUNDS: Bounds = Bounds { edge: 1024, pixels: 1 << 17, bytes: 1 << 24 };
 /// Digits of the longest number in tables that are tried: sizes are the operator's, and may be
 /// large.
@@ -86,7 +86,7 @@ struct Tables {
 /// of an image, pieces are cut out.
 ///
 /// # Errors
-/// What is refused by all tables.
+/// The last error, if all tables refuse the file.
 pub fn upload(data: &[u8]) -> Result<(), String> {
     let end = data.windows(2).position(|two| two == b"\n\n");
     let own = end.and_then(|end| Some((tables(data.get(..end)?).ok()?, data.get(end + 2..)?)));

@@ -91,7 +91,7 @@ pub struct GoldenSpec {
 }
 
 impl Batching {
-    /// Follows from how rows become runs, and from what `model.toml` says.
+    /// Sets the limits that follow from the mode and from `[batch]` in `model.toml`.
     fn limit(&mut self, mode: RowMode, exact: bool, written: Option<usize>) {
         if mode != RowMode::Stacked {
             // A batch of runs one after the other would only make the first wait for the last.
@@ -112,7 +112,7 @@ impl ModelInfo {
     /// The same model with one run for each request, since its rows depend on each other.
     pub(crate) fn run_whole(&self, reason: &str) -> ModelInfo {
         let mut whole = self.clone();
-        // What stands around a graph sends single rows.
+        // The steps around a graph send single rows.
         let mode = if self.pipeline.is_some() { RowMode::Each } else { RowMode::Whole };
         whole.signature.set_rows(mode);
         whole.batch = Batching { max_rows: 1, grows: false, delay: self.batch.delay };
@@ -389,7 +389,7 @@ impl Repository {
             _ => files.bytes(),
         };
         if info.kind == onnx::KIND {
-            // What stands around a graph works on rows.
+            // The steps around a graph work on single rows.
             let by_row = !manifest.pipeline.is_empty();
             onnx::complete(&mut info, &files, manifest.rows, by_row)?;
             info.batch.limit(info.signature.rows, info.signature.exact, manifest.max_rows);

@@ -19,7 +19,7 @@ pub struct TensorSpec {
     pub datatypes: Vec<Datatype>,
     /// Dimensions without the batch axis; -1 where any length is accepted.
     pub shape: Vec<i64>,
-    /// Any number of dimensions is accepted; `shape` says nothing.
+    /// Any number of dimensions is accepted; `shape` is empty.
     #[serde(default)]
     pub any_rank: bool,
     /// A request may leave it out.
@@ -27,7 +27,7 @@ pub struct TensorSpec {
     pub optional: bool,
 }
 
-/// How the rows of a request become runs of the model.
+/// The mode by which the rows of a request become runs of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowMode {
@@ -75,17 +75,9 @@ impl TensorSpec {
 
     /// Whether a full shape (batch axis first) fits.
     pub fn fits_shape(&self, shape: &[usize]) -> bool {
-        match shape.split_first() {
-            Some(_) if self.any_rank => true,
-            Some((_, own)) => self.fits_own(own),
-            None => false,
-        }
-    }
-
-    /// Whether a shape without a batch axis fits.
-    fn fits_own(&self, shape: &[usize]) -> bool {
-        let dims = || shape.iter().zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec));
-        self.any_rank || (shape.len() == self.shape.len() && dims())
+        let Some((_, own)) = shape.split_first() else { return false };
+        let dims = || own.iter().zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec));
+        self.any_rank || (own.len() == self.shape.len() && dims())
     }
 
     /// The shape that clients see: -1 for the rows where they come first, and for any length.
@@ -137,7 +129,7 @@ pub struct Signature {
     /// those that are not named here are 1.
     #[serde(default)]
     pub warm_up: BTreeMap<String, Vec<usize>>,
-    /// How rows become runs.
+    /// The mode by which rows become runs.
     #[serde(default)]
     pub rows: RowMode,
     /// Batches are run with exactly the rows that they have, not padded to a bucket.
@@ -175,11 +167,9 @@ impl Signature {
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Unprocessable`], naming the input that does not fit.
-    pub fn frame(&self, mut inputs: Tensors) -> Result<Framed, Error> {
+    pub fn frame(&self, inputs: Tensors) -> Result<Framed, Error> {
         let framed = self.rows == RowMode::Whole && self.is_own_shape(&inputs);
-        if framed {
-            inputs.0.iter_mut().for_each(|tensor| tensor.shape.insert(0, 1));
-        }
+        let inputs = if framed { inputs.framed() } else { inputs };
         match self.check_inputs(&inputs) {
             Ok(rows) => Ok(Framed { inputs, rows, framed }),
             Err(error) if self.rows == RowMode::Whole => Err(self.restate(error, &inputs, framed)),
@@ -187,14 +177,14 @@ impl Signature {
         }
     }
 
-    /// Whether no input has an axis for rows in front of the model's own axes.
+    /// `true` if no input has an axis for rows in front of the model's own axes.
     fn is_own_shape(&self, inputs: &Tensors) -> bool {
         let spec = |tensor: &Tensor| self.inputs.iter().find(|spec| spec.name == tensor.name);
         let mut known = inputs.0.iter().filter_map(|tensor| Some((tensor, spec(tensor)?)));
         known.all(|(tensor, spec)| spec.any_rank || tensor.shape.len() <= spec.shape.len())
     }
 
-    /// The error of a shape in terms of the model's own shape, which is the one that clients know.
+    /// The error of a shape in terms of the model's own shape, which metadata show.
     fn restate(&self, error: Error, inputs: &Tensors, framed: bool) -> Error {
         let wrong = |spec: &TensorSpec| {
             let tensor = inputs.get(&spec.name).ok()?;
@@ -273,6 +263,55 @@ mod tests {
         let signature = Signature { inputs: vec![spec], ..Signature::default() };
         let tensor = Tensor::new("x", Datatype::Uint8, shape, Bytes::from_static(data));
         signature.check_inputs(&Tensors(vec![tensor.unwrap()]))
+    }
+
+    fn whole(shapes: &[&[i64]]) -> Signature {
+        let spec = |(at, shape): (usize, &&[i64])| {
+            TensorSpec::new(format!("x{at}"), vec![Datatype::Uint8], shape.to_vec())
+        };
+        let inputs = shapes.iter().enumerate().map(spec).collect();
+        Signature { inputs, rows: RowMode::Whole, ..Signature::default() }
+    }
+
+    fn tensors(shapes: &[&[usize]]) -> Tensors {
+        let tensor = |(at, shape): (usize, &&[usize])| {
+            let data = vec![0; shape.iter().product()];
+            Tensor::new(format!("x{at}"), Datatype::Uint8, shape.to_vec(), data.into()).unwrap()
+        };
+        shapes.iter().enumerate().map(tensor).collect()
+    }
+
+    #[test]
+    fn requests_in_the_models_own_shape_are_one_row() {
+        let signature = whole(&[&[-1, 2], &[]]);
+        let own = signature.frame(tensors(&[&[3, 2], &[]])).unwrap();
+        assert_eq!((own.rows, own.framed), (1, true));
+        assert_eq!(own.inputs.0[0].shape, [1, 3, 2]);
+        assert_eq!(own.inputs.unframed().unwrap(), tensors(&[&[3, 2], &[]]));
+        let rows = signature.frame(tensors(&[&[5, 3, 2], &[5]])).unwrap();
+        assert_eq!((rows.rows, rows.framed), (5, false));
+        assert!(signature.frame(tensors(&[&[5, 3, 2], &[]])).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_models_own_shape() {
+        let error = |shape| whole(&[&[1, 3, -1]]).frame(tensors(&[shape])).unwrap_err().message;
+        let expected = "input 'x0' has shape [2, 4, 5], but the model takes [1, 3, -1]";
+        assert_eq!(error(&[2, 4, 5]), expected);
+        assert!(error(&[3, 5]).contains("has shape [3, 5], but"), "{}", error(&[3, 5]));
+    }
+
+    #[test]
+    fn inputs_without_a_shape_take_any_and_optional_ones_may_be_left_out() {
+        let mut signature = whole(&[&[], &[2]]);
+        signature.inputs[0].any_rank = true;
+        signature.inputs[1].optional = true;
+        assert_eq!(
+            signature.frame(tensors(&[&[3, 1, 2]])).unwrap().inputs.0[0].shape,
+            [1, 3, 1, 2]
+        );
+        signature.inputs[1].optional = false;
+        assert!(signature.frame(tensors(&[&[3]])).unwrap_err().message.contains("'x1' is missing"));
     }
 
     /// A request of a hundred bytes kept an adapter at work for an hour.

@@ -63,7 +63,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Whether a request may leave it out, by its own type.
+    /// `true` if a request may leave it out, by its own type.
     pub(crate) fn is_optional(&self) -> bool {
         matches!(self.sort, Sort::OptionalTensor | Sort::OptionalSequence)
     }
@@ -438,7 +438,7 @@ fn port(info: ValueInfoProto) -> Result<Port, String> {
 
 fn dim(proto: DimensionProto) -> Dim {
     match proto.value {
-        // Exporters write 0 and -1 for what they do not know.
+        // Exporters write 0 and -1 for unknown lengths.
         Some(DimensionValue::Value(length)) if length > 0 => {
             usize::try_from(length).map_or(Dim::Unknown, Dim::Fixed)
         }

@@ -455,7 +455,7 @@ fn rows_of(raw: &Raw, from: usize, rows: usize) -> Raw {
     Raw { shape, bytes: raw.bytes.slice(from * bytes..(from + rows) * bytes), ..raw.clone() }
 }
 
-/// Whether the proof says that rows are independent; if so, they agree together, apart and padded.
+/// `true` if rows are proved independent; then they must agree together, apart and padded.
 fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> Result<bool, String> {
     const ROWS: usize = 3;
     let (model, input, _) = made(choices);

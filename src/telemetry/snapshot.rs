@@ -161,7 +161,8 @@ pub struct ModelView {
     pub slo_ms: u64,
     /// Rows of the largest batch.
     pub max_rows: u64,
-    /// How the rows of a request become runs, with the reason: `stacked`, `each` or `whole`.
+    /// The mode by which the rows of a request become runs, `stacked`, `each` or `whole`, and its
+    /// reason.
     pub rows: Option<String>,
     /// A remark of the worker that loaded it last, such as a failed warm-up.
     pub note: Option<String>,

@@ -11,7 +11,7 @@ use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use half::{bf16, f16};
 
-/// Whether batches join rows of several requests on the strength of a proof.
+/// `true` if batches join rows of several requests on the strength of a proof.
 pub(super) fn is_wanted(loaded: &Loaded) -> bool {
     let signature = loaded.model.signature();
     let proved = signature.output_hints && !signature.exact;
@@ -21,7 +21,7 @@ pub(super) fn is_wanted(loaded: &Loaded) -> bool {
 /// Compares rows together with the same rows apart. Gives a remark where that is not possible.
 ///
 /// # Errors
-/// [`ModelError::Rows`] if they differ, else what the device says.
+/// [`ModelError::Rows`] if they differ, else the error of the device.
 pub(super) fn rows(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
     match compared(loaded) {
         Ok(None) => Ok(None),

@@ -96,8 +96,12 @@ impl Runs {
         if let Some(rows) = self.next_larger() {
             tools.say(format!("timing {name} ({rows} rows)"))?;
             self.buckets.push((rows, Duration::MAX));
-            self.warm_up(loaded, self.buckets.len() - 1, 0)?;
-            self.time(loaded, rows, tools.slow)?;
+            self.warmed += datatypes;
+            match self.larger(loaded, rows, tools.slow) {
+                // The sizes so far are good.
+                Err(ModelError::Input(_)) => self.grows_to = None,
+                outcome => outcome?,
+            }
             return Ok(false);
         }
         if !std::mem::replace(&mut self.compared, true) && compare::is_wanted(loaded) {
@@ -107,7 +111,18 @@ impl Runs {
         Ok(true)
     }
 
-    /// Whether nothing is left to run.
+    /// Runs a larger bucket once, then with a clock.
+    fn larger(
+        &mut self,
+        loaded: &mut Loaded,
+        rows: usize,
+        slow: Option<Slow>,
+    ) -> Result<(), ModelError> {
+        self.warm_up(loaded, self.buckets.len() - 1, 0)?;
+        self.time(loaded, rows, slow)
+    }
+
+    /// `true` if nothing is left to run.
     fn is_done(&self, loaded: &Loaded, slow: Option<Slow>) -> bool {
         let compares = !self.compared && compare::is_wanted(loaded);
         self.next_timed(slow).is_none() && self.next_larger().is_none() && !compares
@@ -118,12 +133,12 @@ impl Runs {
     fn next_larger(&self) -> Option<usize> {
         let most = self.grows_to?;
         let [.., (fewer, less), (rows, took)] = self.measured[..] else { return None };
-        let (took_of, each) =
-            (Duration::from_micros(took), |rows: u32, took| took / u64::from(rows.max(1)));
         let largest = self.buckets.last().is_some_and(|(largest, _)| *largest == rows as usize);
-        // Nanoseconds, lest fast rows all take none.
-        let gain = each(fewer, less * 1000) > each(rows, took * 1000) * 11 / 10;
-        let pays = took_of < SHORT || (took_of < LONG && gain);
+        // By row, twice as many rows save a tenth.
+        let gain =
+            u128::from(less) * u128::from(rows) * 10 > u128::from(took) * u128::from(fewer) * 11;
+        let batch = Duration::from_micros(took);
+        let pays = batch < SHORT || (batch < LONG && gain);
         let next = (rows as usize).checked_mul(2)?;
         (largest && pays && next <= most && self.bytes <= GROWN_BYTES_MAX / 2).then_some(next)
     }

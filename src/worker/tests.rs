@@ -19,6 +19,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
+/// A deviation of an adder from a well-behaved model.
+#[derive(Clone, Copy, PartialEq)]
+enum Oddity {
+    /// It adds the number of rows too.
+    CountsRows,
+    /// It takes no zeros.
+    RejectsZeros,
+}
+
 /// Far more than a loaded machine needs for anything here.
 const HANG: Duration = Duration::from_secs(60);
 
@@ -29,6 +38,7 @@ struct Adder {
     sleep: Duration,
     /// Fails once it has run so many rows in one batch.
     rows_max: usize,
+    oddity: Option<Oddity>,
     alive: Arc<AtomicUsize>,
 }
 
@@ -47,7 +57,11 @@ impl Model for Adder {
         std::thread::sleep(self.sleep);
         assert!(rows <= self.rows_max, "no more than {} rows", self.rows_max);
         let tensor = &inputs.0[0];
-        let data: Vec<u8> = tensor.data.iter().map(|byte| byte + self.number).collect();
+        if self.oddity == Some(Oddity::RejectsZeros) && tensor.data.contains(&0) {
+            return Err(ModelError::Input("zeros are not taken".into()));
+        }
+        let counted = if self.oddity == Some(Oddity::CountsRows) { rows as u8 } else { 0 };
+        let data: Vec<u8> = tensor.data.iter().map(|byte| byte + self.number + counted).collect();
         Ok(Tensors(vec![Tensor { data: data.into(), ..tensor.clone() }]))
     }
 }
@@ -114,6 +128,13 @@ impl Bench {
         }
     }
 
+    /// The same with output shapes that are hints, as those of graphs are.
+    fn graph(&self, max_rows: usize, number: &str) -> ModelInfo {
+        let mut info = self.info("graph", max_rows, number);
+        info.signature.output_hints = true;
+        info
+    }
+
     fn send(&self, message: Down) {
         self.jobs.send(Job::new(message, Bytes::new())).unwrap();
     }
@@ -170,7 +191,7 @@ impl Bench {
     }
 }
 
-/// `number`, then the milliseconds of every batch, then the rows that are too many.
+/// `number`, then the milliseconds of every batch, then the rows that are too many, then an oddity.
 fn registry(alive: Arc<AtomicUsize>) -> Registry {
     let mut registry = Registry::builtin();
     registry.register("adder", move |context| {
@@ -186,6 +207,7 @@ fn registry(alive: Arc<AtomicUsize>) -> Registry {
             number: word(0).unwrap_or(0) as u8,
             sleep: Duration::from_millis(word(1).unwrap_or(0) as u64),
             rows_max: word(2).unwrap_or(usize::MAX),
+            oddity: [Oddity::CountsRows, Oddity::RejectsZeros].get(word(3).unwrap_or(9)).copied(),
             alive: alive.clone(),
         }))
     });
@@ -440,4 +462,49 @@ fn an_idle_worker_finds_out_that_its_device_answers_wrongly() {
         assert!(error.contains(words), "{error}");
     }
     bench.end();
+}
+
+#[test]
+fn a_load_fails_if_rows_together_differ_from_rows_apart() {
+    let mut bench = Bench::new(None);
+    bench.load(1, bench.graph(4, "1 0 99"));
+    let (loaded, _) = bench.news();
+    assert!(matches!(loaded, Up::Loaded { note: None, .. }), "{loaded:?}");
+    bench.load(2, bench.graph(4, "1 0 99 0"));
+    let (failed, _) = bench.news();
+    let Up::LoadFailed { model: 2, cause: Cause::Rows, error, .. } = failed else {
+        panic!("{failed:?}");
+    };
+    assert!(error.contains("together differ"), "{error}");
+    // Batches of one row join nothing.
+    bench.load(3, bench.graph(1, "1 0 99 0"));
+    assert!(matches!(bench.news().0, Up::Loaded { model: 3, .. }));
+    bench.end();
+}
+
+#[test]
+fn a_failed_warm_up_is_a_note_and_requests_are_answered() {
+    let mut bench = Bench::new(None);
+    bench.load(1, bench.graph(4, "1 0 99 1"));
+    let (loaded, _) = bench.news();
+    let Up::Loaded { note: Some(note), measured, .. } = loaded else { panic!("{loaded:?}") };
+    assert!(note.contains("zeros are not taken") && measured.is_empty(), "{note} {measured:?}");
+    bench.run(1, 1, b"A");
+    assert_eq!(bench.answer(), (1, Bytes::from_static(b"B")));
+    bench.end();
+}
+
+#[test]
+fn batches_grow_while_they_are_short_and_run() {
+    let largest = |number: &str| {
+        let mut bench = Bench::new(None);
+        let mut info = bench.graph(64, number);
+        info.batch.grows = true;
+        bench.load(1, info);
+        let measured = bench.measured();
+        bench.end();
+        measured.last().map(|(rows, _)| *rows)
+    };
+    assert_eq!(largest("1 0 99"), Some(64));
+    assert_eq!(largest("1 30 99"), Some(8));
 }

@@ -97,3 +97,50 @@ fn models_check_says_what_a_file_needs() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("Magic of ai.onnx"), "{text}");
 }
+
+/// The second check of the proof: the worker answers wrongly in the step that compares rows
+/// together with rows apart (the seventh: opening, reading, two buckets warmed up, two timed).
+#[test]
+fn a_model_whose_rows_differ_together_is_run_whole() {
+    let folder = Folder::new();
+    folder.write("linear/model.onnx", file("linear.onnx"));
+    folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
+    let faults = "[[test.faults]]\nfault = 'wrong_answer'\nat = 7";
+    let server = Setup::cpu().models(folder.path()).config(faults).start();
+    check_linear(&server, "linear");
+    let model = server.snapshot()["models"][0].clone();
+    let rows = model["rows"].as_str().unwrap_or_default();
+    assert!(rows.starts_with("whole: ") && rows.contains("together differ"), "{model}");
+    assert_eq!(server.get("/v2/models/linear/config").json()["max_batch_size"], 0);
+}
+
+#[test]
+fn the_manifest_decides_how_rows_become_runs() {
+    let folder = Folder::new();
+    for mode in ["stacked", "each", "whole"] {
+        folder.write(&format!("{mode}/model.onnx"), file("linear.onnx"));
+        let manifest = format!("kind = \"onnx\"\nrows = \"{mode}\"\n");
+        folder.write(&format!("{mode}/model.toml"), manifest);
+    }
+    let server = Setup::cpu().models(folder.path()).start();
+    for mode in ["stacked", "each", "whole"] {
+        check_linear(&server, mode);
+        let shape = server.get(&format!("/v2/models/{mode}")).json()["inputs"][0]["shape"].clone();
+        let first = if mode == "each" { 1 } else { -1 };
+        assert_eq!(shape, json!([first, 3]), "{mode}");
+    }
+}
+
+/// The file calls its first axis a batch, but a Reshape in it has a batch of one.
+#[test]
+fn a_batch_of_one_in_the_graph_is_run_row_by_row() {
+    let folder = Folder::new();
+    folder.write("baked.onnx", file("onnx_cases/baked_batch/model.onnx"));
+    let server = Setup::cpu().models(folder.path()).start();
+    let data: Vec<f32> = (0..18u8).map(f32::from).collect();
+    let output = infer(&server, "baked", &[3, 2, 3], &data);
+    assert_eq!(output["shape"][0], 3);
+    let apart = data.chunks(6).map(|row| infer(&server, "baked", &[1, 2, 3], row));
+    let apart: Vec<Value> = apart.flat_map(|row| row["data"].as_array().unwrap().clone()).collect();
+    assert_eq!(output["data"].as_array().unwrap(), &apart);
+}

@@ -18,11 +18,6 @@ impl Fleet {
         self.notes.get(&model).map(String::as_str)
     }
 
-    /// Models that are to be run whole from now on, each once.
-    pub(in crate::engine) fn take_mixed(&mut self) -> Vec<(ModelId, String)> {
-        std::mem::take(&mut self.mixed)
-    }
-
     /// The model is served no more.
     pub(in crate::engine) fn forget_model(&mut self, model: ModelId) {
         self.load_errors.remove(&model);
@@ -72,9 +67,6 @@ impl Fleet {
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
             // The device has passed its own check: a sample that was right nowhere is to blame.
             Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => {
-                if cause == Cause::Rows {
-                    self.mixed.push((model, error.clone()));
-                }
                 let error = LoadError { cause, error };
                 let again = if error.is_of_files() { Again::Never } else { Again::Later };
                 self.load_errors.insert(model, error);

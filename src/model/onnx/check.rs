@@ -72,7 +72,7 @@ fn plans(
             inputs.0.iter().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
         let raws = raws(&inputs, signature.rows)?;
         if let Err(error) = engine.run(&raws) {
-            // Made-up lengths and zeros may be none that the graph takes: requests decide.
+            // The graph may not take made-up lengths and zeros: requests decide.
             line(text, "warm-up", &format!("failed at {}: {error}", shapes.join(", ")));
             return Ok(());
         }

@@ -71,13 +71,7 @@ pub(crate) fn complete(
     check_external(files, &file)?;
     info.graph.beside = file.external.keys().cloned().collect();
     let bad = |detail: String| BadFile::new(files.path_of(&name), detail);
-    let mut own = of(&file, stated).map_err(bad)?;
-    if by_row && stated.is_none() && own.signature.rows == RowMode::Whole {
-        // One row on the first axis, if the graph takes that.
-        if let Ok(each) = of(&file, Some(RowMode::Each)) {
-            own = Own { signature: each.signature, reason: own.reason };
-        }
-    }
+    let own = signature_of(&file, stated, by_row).map_err(bad)?;
     if info.labels.is_empty() {
         info.labels = file.class_names();
     }
@@ -101,11 +95,15 @@ pub(crate) struct Own {
 /// If an input or output has no type, or one that clients cannot send, or if `stated` is not
 /// possible for this graph.
 pub(crate) fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<Own, String> {
+    signature_of(file, stated, false)
+}
+
+fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Result<Own, String> {
     let graph = &file.graph;
     let proof = prove(file);
     let Rows { mode, exact, reason } = match stated {
         Some(mode) => stated_rows(file, &proof, mode)?,
-        None => found_rows(file, &proof),
+        None => found_rows(file, &proof, by_row),
     };
     let named = |port: &Port, error| format!("'{}': {error}", port.name);
     let input = |port: &Port| spec(port, mode, None).map_err(|error| named(port, error));
@@ -125,7 +123,7 @@ pub(crate) fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<Own, Strin
     Ok(Own { signature, reason })
 }
 
-/// How the rows of a graph become runs.
+/// The mode by which the rows of a graph become runs.
 #[derive(Debug, PartialEq)]
 struct Rows {
     mode: RowMode,
@@ -140,15 +138,20 @@ impl Rows {
     }
 }
 
-fn stated_rows(file: &ModelFile, proof: &RowProof, mode: RowMode) -> Result<Rows, String> {
-    let stacks = file.graph.inputs.iter().all(|port| is_open(first(port).as_ref()));
-    let takes_one = |port: &Port| is_open(first(port).as_ref()) || is_one(first(port).as_ref());
-    let possible = match mode {
-        RowMode::Stacked => stacks && !file.graph.inputs.is_empty(),
-        RowMode::Each => file.graph.inputs.iter().all(takes_one) && !file.graph.inputs.is_empty(),
-        RowMode::Whole => true,
+/// `true` if the first axes of the inputs allow a mode.
+fn is_possible(inputs: &[Port], mode: RowMode) -> bool {
+    let all = |fits: fn(Option<&Dim>) -> bool| {
+        !inputs.is_empty() && inputs.iter().all(|port| fits(first(port).as_ref()))
     };
-    if !possible {
+    match mode {
+        RowMode::Stacked => all(is_open),
+        RowMode::Each => all(|dim| is_open(dim) || is_one(dim)),
+        RowMode::Whole => true,
+    }
+}
+
+fn stated_rows(file: &ModelFile, proof: &RowProof, mode: RowMode) -> Result<Rows, String> {
+    if !is_possible(&file.graph.inputs, mode) {
         let mode = mode.as_str();
         return Err(format!(
             "rows: \"{mode}\" needs inputs whose first axis is open; use \"whole\""
@@ -166,8 +169,18 @@ fn overrides(file: &ModelFile) -> &[Port] {
     if listed.len() > OVERRIDES_MAX { &[] } else { listed }
 }
 
-/// Rows are stacked only where the graph keeps them apart.
-fn found_rows(file: &ModelFile, proof: &RowProof) -> Rows {
+/// Rows are stacked only where the graph keeps them apart. `by_row`: without a proof, the steps
+/// around the graph need runs of single rows, if the graph takes them.
+fn found_rows(file: &ModelFile, proof: &RowProof, by_row: bool) -> Rows {
+    let mut rows = proved_rows(file, proof);
+    let each = is_possible(&file.graph.inputs, RowMode::Each);
+    if by_row && rows.mode == RowMode::Whole && each {
+        rows.mode = RowMode::Each;
+    }
+    rows
+}
+
+fn proved_rows(file: &ModelFile, proof: &RowProof) -> Rows {
     if !overrides(file).is_empty() {
         return Rows::of(RowMode::Whole, "requests may give values of initialisers");
     }
@@ -194,7 +207,7 @@ fn found_rows(file: &ModelFile, proof: &RowProof) -> Rows {
     }
 }
 
-/// Why the first axis of the inputs cannot be that of rows.
+/// The reason why the first axis of the inputs cannot be that of rows.
 fn no_rows(inputs: &[Port]) -> Option<String> {
     let Some(port) = inputs.first() else { return Some("the graph has no inputs".into()) };
     if let Some(fixed) = inputs.iter().find(|port| !is_open(first(port).as_ref())) {
@@ -213,7 +226,7 @@ fn no_rows(inputs: &[Port]) -> Option<String> {
     elsewhere.then(|| "the first axis has the name of another one".to_owned())
 }
 
-/// Whether the file leaves the first axis of every input and output open, under one name at most
+/// `true` if the file leaves the first axis of every input and output open, under one name at most
 /// for the inputs: it calls that axis a batch.
 pub(super) fn names_rows(file: &ModelFile) -> bool {
     let outputs = file.graph.outputs.iter();
@@ -232,11 +245,16 @@ fn is_one(dim: Option<&Dim>) -> bool {
     matches!(dim, Some(Dim::Fixed(1)))
 }
 
-/// A signature of `model.toml` that says more of lengths than the graph's own.
+/// A signature of `model.toml` that fixes lengths which the graph leaves open.
 ///
 /// # Errors
 /// If it contradicts the graph. Shapes of outputs are hints, and may.
 fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, String> {
+    // Inputs that a request may leave out need not be in `model.toml`.
+    let unnamed = own.inputs.get(written.inputs.len()..).unwrap_or_default();
+    if unnamed.iter().all(|spec| spec.optional) {
+        written.inputs.extend_from_slice(unnamed);
+    }
     for (field, written, own) in
         [("inputs", &written.inputs, &own.inputs), ("outputs", &written.outputs, &own.outputs)]
     {

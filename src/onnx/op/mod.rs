@@ -121,7 +121,7 @@ pub(crate) struct Window {
 type WideFn = dyn Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync;
 type NativeFn = dyn Fn(&[Cells]) -> Result<Vec<Cells>, String> + Send + Sync;
 
-/// How a function of the host gets its tensors.
+/// The way in which a function of the host gets its tensors.
 #[derive(Clone)]
 pub(crate) enum HostRun {
     /// Widened to 64 bits.

@@ -95,7 +95,7 @@ fn rows(x: Tensor, begin: usize, end: usize) -> Result<Tensor, String> {
 /// Codes one by one along the last axis, as floats.
 ///
 /// # Errors
-/// If the words are no integers.
+/// If the words are not integers.
 pub(super) fn unpack(words: Tensor, bits: usize, word: usize) -> Result<Tensor, String> {
     let shape = words.shape();
     let count = word / bits.max(1);

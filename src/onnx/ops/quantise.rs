@@ -256,7 +256,7 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
 /// Codes of 8 bits less their zero point, as floats, and their scale; both of the whole tensor.
 ///
 /// # Errors
-/// If there are no elements.
+/// If it is empty.
 pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T), String> {
     let x = t.cast(x, Elem::F32)?;
     let range = range_of(t, &x)?;

@@ -162,7 +162,7 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
 /// The part of an input that belongs to a direction.
 ///
 /// # Errors
-/// If there is no such direction.
+/// If the direction is unknown.
 pub(super) fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
     let part = t.narrow(x, 0, Cut::range(at, at + 1))?;
     t.squeeze(&part, &[0])

@@ -138,7 +138,7 @@ impl Vectoriser {
     }
 }
 
-/// The weights of columns from those of n-grams; none if there are none.
+/// The weights of columns from those of n-grams; empty if the node has none.
 fn by_column(columns: &[usize], weights: &[f32], width: usize) -> Result<Vec<f32>, String> {
     if weights.is_empty() {
         return Ok(Vec::new());

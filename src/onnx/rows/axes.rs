@@ -61,7 +61,7 @@ fn number(site: &Site<'_>, inputs: &[&Number]) -> Number {
     known(&site.node.op, &lengths).map_or(unknown, Number::Known)
 }
 
-/// An operator on integers that are known; `None` where the result is no product of lengths.
+/// An operator on integers that are known; `None` where the result is not a product of lengths.
 fn known(op: &str, inputs: &[&Length]) -> Option<Length> {
     let numbers = inputs.iter().map(|length| length.number()).collect::<Option<Vec<_>>>();
     let both = numbers.as_deref();

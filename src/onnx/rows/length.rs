@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// An axis whose length only a request tells.
+/// An axis whose length only a request fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Symbol {
     /// The number of rows.
@@ -63,7 +63,7 @@ impl Length {
         Some(Length { coefficient, powers })
     }
 
-    /// The exact quotient; `None` where it is no product again.
+    /// The exact quotient; `None` where it is not a product again.
     pub(super) fn over(&self, other: &Length) -> Option<Length> {
         if other.coefficient == 0 || self.coefficient.checked_rem(other.coefficient)? != 0 {
             return None;

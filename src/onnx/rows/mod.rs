@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use value::Fact;
 use walk::Walk;
 
-/// What the walk finds.
+/// The result of the walk.
 #[derive(Debug)]
 pub(crate) struct RowProof {
     /// The reason why rows may depend on each other; `None` if they are independent.
@@ -33,7 +33,7 @@ pub(crate) struct RowProof {
     pub(crate) outputs: Vec<Option<Vec<Known>>>,
 }
 
-/// What inference over the graph knows of one length.
+/// The result of inference over the graph for one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     Fixed(usize),

@@ -166,7 +166,7 @@ fn constants(numbers: &[Number]) -> Option<Vec<i64>> {
     numbers.iter().map(number).collect()
 }
 
-/// Whether a slice takes the whole axis.
+/// `true` if a slice takes the whole axis.
 fn is_all(start: &Number, end: &Number, step: i64, whole: &Length) -> bool {
     let from_start = matches!(start, Number::Known(start) if start.is(0));
     let to_end = match end {
@@ -176,7 +176,7 @@ fn is_all(start: &Number, end: &Number, step: i64, whole: &Length) -> bool {
     from_start && to_end && step == 1
 }
 
-/// How many elements a slice takes of an axis of known length.
+/// The number of elements that a slice takes of an axis of known length.
 fn part_length(start: &Number, end: &Number, step: i64, whole: &Length) -> Option<i64> {
     let bounds = constants(&[start.clone(), end.clone()])?;
     let ([start, end], whole) = (bounds.get(..2)?.try_into().ok()?, whole.number()?);

@@ -15,6 +15,18 @@ pub(super) fn matmul(site: &mut Site<'_>, parts: [usize; 2]) -> Outcome {
     turned_matmul(site, parts, [false, false])
 }
 
+/// `MatMul` of codes: scales and zero points of the left factor, at the positions `left`, must be
+/// one for all of its rows.
+pub(super) fn quantised_matmul(site: &mut Site<'_>, parts: [usize; 2], left: &[usize]) -> Outcome {
+    let single = |fact: &Fact| {
+        fact.shape.as_ref().is_some_and(|shape| shape.iter().all(|length| length.is(1)))
+    };
+    if !left.iter().filter_map(|at| site.optional(*at)).all(single) {
+        return Err("a scale or zero point belongs to the place of a row".into());
+    }
+    matmul(site, parts)
+}
+
 /// The same with factors that are transposed along their last two axes.
 pub(super) fn turned_matmul(site: &mut Site<'_>, parts: [usize; 2], turned: [bool; 2]) -> Outcome {
     let [left, right] = parts;
@@ -159,7 +171,7 @@ fn outputs(site: &mut Site<'_>, operands: &[Operand], shapes: &[Option<Vec<Lengt
     site.pass(operands, &all, false)
 }
 
-/// What a window does to one axis.
+/// A window along one axis.
 struct Window {
     kernel: i64,
     stride: i64,
@@ -243,7 +255,7 @@ fn behind(site: &Site<'_>, length: i64, window: &Window) -> Option<i64> {
     let pads = if site.text("auto_pad") == Some("VALID") { 0 } else { window.pads };
     let room = length.checked_add(pads)?.checked_sub(reach)?;
     let up = site.int("ceil_mode").unwrap_or(0) != 0 && room % stride != 0;
-    // How the last window of `ceil_mode` counts differs between versions.
+    // Versions differ in the last window of `ceil_mode`.
     (!up).then(|| room / stride + 1).filter(|length| *length >= 0)
 }
 

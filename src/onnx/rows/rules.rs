@@ -152,8 +152,9 @@ fn moves(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
 /// Operators that compute.
 fn works(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     Some(match op {
-        "MatMul" | "MatMulInteger" => products::matmul(site, [0, 1]),
-        "QLinearMatMul" => products::matmul(site, [0, 3]),
+        "MatMul" => products::matmul(site, [0, 1]),
+        "MatMulInteger" => products::quantised_matmul(site, [0, 1], &[2]),
+        "QLinearMatMul" => products::quantised_matmul(site, [0, 3], &[1, 2, 6, 7]),
         "Gemm" => products::gemm(site),
         "Einsum" => products::einsum(site),
         "Conv" | "ConvInteger" => products::conv(site, &[0], 1),

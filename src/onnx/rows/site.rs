@@ -109,7 +109,7 @@ impl<'a> Site<'a> {
         wrap(axis, self.rank(at)?)
     }
 
-    /// A length that only a request tells.
+    /// A length that only a request fixes.
     pub(super) fn open(&mut self) -> Length {
         *self.symbols += 1;
         Length::symbol(Symbol::Open(*self.symbols))
@@ -137,7 +137,7 @@ impl<'a> Site<'a> {
     pub(super) fn apart(&mut self, at: usize) -> Result<Option<Operand>, String> {
         let Some(fact) = self.optional(at).cloned() else { return Ok(None) };
         let Some(rank) = fact.rank() else {
-            // Where it is the same for all rows, its axes do not matter.
+            // The axes of an input that is the same for all rows do not matter.
             let shape = Some(Vec::new());
             return match fact.is_shared() {
                 true => Ok(Some((Fact { shape, ..fact }, Vec::new()))),

@@ -92,6 +92,18 @@ fn rows_that_meet_each_other_are_found() {
     assert!(!is_independent(&[node("IsNaN", &["x"], &["c"]), picked], &[]));
 }
 
+#[test]
+fn zero_points_for_the_places_of_rows_tie_them() {
+    let product = node("MatMulInteger", &["x", "w", "z"], &["y"]);
+    let weights = integers("w", &[3, 2], &[0; 6]);
+    let with_zero_points = |shape: &[i64], values: &[i64]| {
+        let constants = [weights.clone(), integers("z", shape, values)];
+        is_independent(std::slice::from_ref(&product), &constants)
+    };
+    assert!(with_zero_points(&[], &[1]));
+    assert!(!with_zero_points(&[4], &[1, 2, 3, 4]));
+}
+
 /// Shapes of most exports are computed from the shape of the input.
 #[test]
 fn computed_shapes_are_followed() {

@@ -2,7 +2,7 @@
 
 use super::length::Length;
 
-/// What the elements of a tensor depend on.
+/// The dependence of a tensor's elements on rows.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
     /// Neither on the inputs' elements nor on the number of rows.
@@ -31,7 +31,7 @@ impl Number {
         Number::Known(Length::fixed(value))
     }
 
-    /// Whether it changes with the number of rows.
+    /// `true` if it changes with the number of rows.
     pub(super) fn counts_rows(&self) -> bool {
         match self {
             Number::Known(length) => length.has_rows(),
@@ -82,7 +82,7 @@ impl Fact {
         self.content == Content::Shared
     }
 
-    /// Where the rows are.
+    /// The axis of the rows.
     pub(super) fn row_axis(&self) -> Option<usize> {
         match &self.content {
             Content::Rows { axis, .. } => Some(*axis),
@@ -90,7 +90,7 @@ impl Fact {
         }
     }
 
-    /// Whether its first axis is that of the rows and of nothing else.
+    /// `true` if its first axis is that of the rows and of nothing else.
     pub(super) fn is_stacked(&self) -> bool {
         let first = self.shape.as_ref().and_then(|shape| shape.first());
         matches!(&self.content, Content::Rows { axis: 0, outer } if outer.is(1))

@@ -186,7 +186,7 @@ impl<'f> Walk<'f> {
         Ok(pairs.map(|(one, other)| self.either(one, other)).collect())
     }
 
-    /// What is known of a value that is one of two.
+    /// The fact about a value that is one of two.
     fn either(&mut self, one: &Fact, other: &Fact) -> Fact {
         if let Content::Mixed(reason) = &one.content {
             return Fact::mixed(reason.clone());

@@ -22,7 +22,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
     }),
 ];
 
-/// What a key gets that padding hides, where the node does not say it.
+/// The score of a key that padding hides, where the node does not give one.
 const FILTER: f64 = -10_000.0;
 
 /// The widths of queries, keys and values in a projection.
@@ -109,7 +109,7 @@ fn halves(t: &mut Tracer<'_>, past: &T) -> Result<[T; 2], String> {
     Ok([t.squeeze(&one, &[0])?, t.squeeze(&two, &[0])?])
 }
 
-/// What is added to the scores: padding, causality, the bias.
+/// The sum that is added to the scores: padding, causality, the bias.
 fn masked(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -129,7 +129,7 @@ fn masked(
     mask::joined(t, sum, bias)
 }
 
-/// Which input is which.
+/// The positions of the inputs.
 struct Places {
     bias: usize,
     mask: usize,
@@ -183,7 +183,7 @@ fn beams(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Result<usize, 
 struct Grown {
     all: T,
     past: usize,
-    /// What the node gives back for the next step.
+    /// The outputs for the next step.
     present: T,
 }
 

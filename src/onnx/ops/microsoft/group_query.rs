@@ -230,7 +230,7 @@ fn scoring(
     })
 }
 
-/// Whether a query sees a key, `[batch or 1, 1, length, total]`; `None` if each sees all.
+/// `true` where a query sees a key, `[batch or 1, 1, length, total]`; `None` if each sees all.
 fn seen(t: &mut Tracer<'_>, call: &Call<'_>, step: &Step) -> Result<Option<T>, String> {
     let columns = places(t, Elem::I64, step.total)?;
     if call.int_or("causal", 1)? == 0 {

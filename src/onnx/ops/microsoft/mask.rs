@@ -18,7 +18,7 @@ pub(super) struct Lengths {
     pub(super) total: usize,
 }
 
-/// What later keys get under a causal mask: the smallest float, which no sum makes larger.
+/// The score of later keys under a causal mask: the smallest float, which no sum makes larger.
 pub(super) const LOWEST: f64 = f32::MIN as f64;
 
 /// The numbers of the first so many places.

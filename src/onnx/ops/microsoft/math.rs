@@ -81,7 +81,7 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
 }
 
-/// Products of complex numbers, whose parts stand last; of the conjugate of the second if so told.
+/// Products of complex numbers, whose parts stand last; optionally of the second's conjugate.
 fn complex(t: &mut Tracer<'_>, call: &Call<'_>, conjugate: bool) -> Outputs {
     let (a, b) = (parts(t, call.tensor(0)?)?, parts(t, call.tensor(1)?)?);
     let ((a, Some(ai)), (b, Some(bi))) = (a, b) else {

@@ -28,7 +28,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
     }),
 ];
 
-/// Where tokens stand in rows with padding.
+/// The places of tokens in rows with padding.
 struct Layout {
     batch: usize,
     length: usize,

@@ -13,14 +13,14 @@ pub(super) struct Heads {
     pub(super) value: T,
 }
 
-/// How scores are made of queries and keys.
+/// The way in which scores are made of queries and keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scoring {
     /// Factor of the products; one over the root of the size of a head where it is 0.
     pub(super) scale: f64,
     /// Scores stay below it, by a hyperbolic tangent; 0 for no limit.
     pub(super) cap: f64,
-    /// What is added to the scores.
+    /// The sum that is added to the scores.
     pub(super) bias: Option<T>,
     /// One more score for each head, `[1, heads, 1, 1]`, whose share is given to no value.
     pub(super) sink: Option<T>,

@@ -20,7 +20,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
 enum Keys {
     Words(HashMap<String, usize>),
     Integers(HashMap<i64, usize>),
-    /// By their bits; all that are no numbers are one key.
+    /// By their bits; all NaN are one key.
     Floats(HashMap<u64, usize>),
 }
 
@@ -49,7 +49,7 @@ impl Keys {
         }
     }
 
-    /// The places of a tensor's elements; `None` for those that are no keys.
+    /// The places of a tensor's elements; `None` for those that are not keys.
     fn find(&self, cells: &Cells) -> Result<Vec<Option<usize>>, String> {
         Ok(match self {
             Keys::Words(keys) => {
@@ -67,7 +67,7 @@ impl Keys {
         })
     }
 
-    /// Whether elements of this type can be looked up.
+    /// `true` if elements of this type can be looked up.
     fn takes(&self, elem: Elem) -> bool {
         match self {
             Keys::Words(_) => elem == Elem::Text,
@@ -144,7 +144,7 @@ fn integers(numbers: Vec<i64>) -> Host {
     Host::ints(Elem::I64, vec![numbers.len()], numbers)
 }
 
-/// Numbers for words, or words for numbers, as the input asks for.
+/// Numbers for words, or words for numbers, by the type of the input.
 fn either_way(
     call: &Call<'_>,
     elem: Elem,

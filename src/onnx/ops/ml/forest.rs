@@ -78,7 +78,7 @@ impl Real for f64 {
     }
 }
 
-/// How a branch compares a feature with its threshold.
+/// The comparison of a feature with its threshold in a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Leq,
@@ -99,7 +99,7 @@ pub(super) struct Branch<V> {
     pub(super) yes: u32,
     pub(super) no: u32,
     pub(super) mode: Mode,
-    /// Whether a feature that is no number goes where the comparison holds.
+    /// A NaN feature takes the branch where the comparison holds.
     pub(super) missing: bool,
 }
 
@@ -123,7 +123,7 @@ pub(super) struct Forest<V> {
     mode: Option<Mode>,
 }
 
-/// What becomes of the weights of one target.
+/// The aggregation of the weights of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aggregate {
     Sum,

@@ -26,7 +26,7 @@ fn raw(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Arc<Raw> {
 
 impl Weights {
     /// # Errors
-    /// If there are not as many coefficients as columns and targets ask for.
+    /// If the number of coefficients is not that of columns times targets.
     fn read(call: &Call<'_>, targets: usize) -> Result<Weights, String> {
         let (all, own) = (floats(call, "coefficients")?, floats(call, "intercepts")?);
         let columns = all.len().checked_div(targets).unwrap_or(0);

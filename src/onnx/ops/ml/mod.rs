@@ -25,7 +25,7 @@ const BLOCK: usize = 256;
 /// Rows and columns of a table; one dimension is one row.
 ///
 /// # Errors
-/// If it is no table.
+/// If it is not a table.
 fn table(x: &T) -> Result<(usize, usize), String> {
     match x.shape[..] {
         [columns] => Ok((1, columns)),
@@ -55,7 +55,7 @@ enum Labels {
 
 impl Labels {
     /// # Errors
-    /// If there are none, or both kinds.
+    /// If neither kind is there, or both are.
     fn read(call: &Call<'_>, words: &str, numbers: &str) -> Result<Labels, String> {
         let words = call.texts(words)?.filter(|words| !words.is_empty());
         let numbers = call.ints(numbers)?.filter(|numbers| !numbers.is_empty());

@@ -296,7 +296,7 @@ pub(super) fn bases<V: Real>(call: &Call<'_>) -> Result<Vec<V>, String> {
     reals(call, "base_values")
 }
 
-/// Whether no weight of the list is below zero, as the file holds them.
+/// `true` if no weight of the list is below zero, as the file holds them.
 pub(super) fn are_positive<V: Real>(call: &Call<'_>, name: &str) -> Result<bool, String> {
     match floats(call, name)? {
         [] => Ok(reals::<V>(call, name)?.iter().all(|weight| *weight >= V::ZERO)),

@@ -20,7 +20,7 @@ pub(super) struct Expression {
 
 impl Expression {
     /// # Errors
-    /// What is wrong with the expression.
+    /// The fault of the expression.
     pub(super) fn new(text: &str) -> Result<Expression, String> {
         let pattern = translated(text);
         let build = |kind: MatchKind| {

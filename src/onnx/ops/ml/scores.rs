@@ -1,4 +1,4 @@
-//! What becomes of scores at the end (`post_transform`), in 32 bits as ONNX Runtime does it.
+//! The last step on scores (`post_transform`), in 32 bits as ONNX Runtime does it.
 
 use std::f32::consts::{PI, SQRT_2};
 
@@ -44,7 +44,7 @@ pub(super) fn logistic(value: f32) -> f32 {
     if value < 0.0 { 1.0 - positive } else { positive }
 }
 
-/// `keeps_zero`: scores next to zero are no part of the sum and stay next to zero.
+/// `keeps_zero`: scores next to zero are not part of the sum and stay next to zero.
 fn softmax(scores: &mut [f32], keeps_zero: bool) {
     let most =
         scores.iter().fold(f32::MIN, |most, score| if *score > most { *score } else { most });

@@ -35,7 +35,7 @@ impl Kernel {
     /// `count` vectors; linear ones without parameters if `plain`.
     ///
     /// # Errors
-    /// If the vectors are not of one length, or there is no such kernel.
+    /// If the vectors differ in length, or the kernel is unknown.
     fn read(call: &Call<'_>, all: &[f32], count: usize, plain: bool) -> Result<Kernel, String> {
         let columns = all.len().checked_div(count).unwrap_or(0);
         if columns == 0 || columns * count != all.len() {

@@ -13,11 +13,11 @@ const MARKS: [&str; 2] = ["\u{2}", "\u{3}"];
 /// Most bytes of words, those that fill up included.
 const BYTES_MAX: usize = 1 << 30;
 
-/// How texts are cut.
+/// The way in which texts are cut.
 #[derive(Debug)]
 enum Way {
     Characters,
-    /// What is between matches of each in turn.
+    /// The text between matches of each in turn.
     Between(Vec<Expression>),
     /// The matches.
     Matches(Expression),

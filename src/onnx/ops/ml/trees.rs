@@ -33,7 +33,7 @@ struct Regressor<V> {
     aggregate: Aggregate,
     transform: Transform,
     bases: Vec<V>,
-    /// Whether the answer has the type of the input, not 32-bit floats.
+    /// The answer has the type of the input, not 32-bit floats.
     keeps_type: bool,
 }
 
@@ -170,7 +170,7 @@ fn regress<V: Real>(
     several([t.cast(&scores, elem)?])
 }
 
-/// A forest that says which class a row is.
+/// A forest that classifies rows.
 #[derive(Debug)]
 struct Classifier<V> {
     forest: Forest<V>,
