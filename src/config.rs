@@ -5,6 +5,7 @@
 
 mod adapters;
 mod args;
+mod cache;
 mod limits;
 mod live;
 mod telemetry;
@@ -13,6 +14,7 @@ mod tls;
 
 pub use adapters::{Adapters, PolicyName};
 pub use args::{AdapterArgs, ServeArgs};
+pub use cache::Cache;
 pub use limits::{Limits, Workers};
 pub use live::Changes;
 pub use telemetry::{LogFormat, Telemetry};
@@ -56,6 +58,7 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     pub slo: Duration,
     pub tls: Tls,
+    pub cache: Cache,
     pub adapters: Adapters,
     pub limits: Limits,
     pub workers: Workers,
@@ -79,6 +82,7 @@ impl Default for Config {
             runtime_dir: folders::user_runtime(),
             slo: Duration::from_millis(100),
             tls: Tls::default(),
+            cache: Cache::default(),
             adapters: Adapters::default(),
             limits: Limits::default(),
             workers: Workers::default(),

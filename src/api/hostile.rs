@@ -126,6 +126,7 @@ fn echo() -> ModelInfo {
         labels: Vec::new(),
         golden: None,
         layout: Layout::Version,
+        graph: Default::default(),
         pipeline: None,
         rows_reason: String::new(),
         files_bytes: 0,

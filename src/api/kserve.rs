@@ -104,11 +104,8 @@ fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
 pub(crate) fn model_ready(api: &Api, target: &Target, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let model = find(api, target)?;
-    if api.engine.model_ready(&model) {
-        return json(&value!({ "name": model.name, "ready": true }));
-    }
-    let message = format!("no adapter can serve model '{}' now", model.name);
-    Err(Error::unavailable(message).into())
+    api.engine.check_ready(&model)?;
+    json(&value!({ "name": model.name, "ready": true }))
 }
 
 /// `POST /v2/models/{m}[/versions/{v}]/infer`. Dropping the future takes the request back.

@@ -9,6 +9,7 @@ use crate::api::{self, ApiLimits, Current};
 use crate::config::{Config, Limits, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library};
 use crate::model::Registry;
+use crate::model::kept::Kept;
 use crate::progress::Terminal;
 use crate::schedule::{Bounds, Settings};
 use crate::signals::{Followed, Signals};
@@ -16,6 +17,7 @@ use crate::simulate;
 use crate::telemetry::{Recorder, Snapshot, Traces};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +27,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Reads the repository: what can be served, and what cannot with its reason.
 fn catalogue(library: &Library) -> Catalogue {
-    let catalogue = Catalogue::new(library.repository.scan(&library.kinds));
+    let catalogue = Catalogue::new(library.scan());
     for bad in catalogue.broken() {
-        tracing::warn!(model = %bad.name, "cannot be served: {}", bad.error);
+        // A name that is no good may hold what would change the line.
+        tracing::warn!(model = %bad.name.escape_debug(), "cannot be served: {}", bad.error);
     }
     if catalogue.served().next().is_none() {
         tracing::warn!("there is no model to serve yet: put one into the folder of models");
@@ -44,7 +47,8 @@ pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> any
     log_as_server(&terminal, config.telemetry.log_format);
     config.test.warn();
     let repository = repository(config.models.as_ref())?;
-    let library = Library { repository, kinds: registry.kinds() };
+    let kept = Kept::new(&config.cache_dir, &repository, config.cache.models_bytes).map(Arc::new);
+    let library = Library { repository, kinds: registry.kinds(), kept };
     let catalogue = catalogue(&library);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;

@@ -90,6 +90,26 @@ impl Catalogue {
         self.entries.get(&id).map(|entry| &entry.info)
     }
 
+    /// The model of this number, if clients may ask for it.
+    pub(super) fn served_as(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
+        let entry = self.entries.get(&id).filter(|entry| entry.standing == Standing::Served);
+        entry.map(|entry| &entry.info)
+    }
+
+    /// The number of the served model that is meant.
+    pub(super) fn find_served(&self, is_it: impl Fn(&ModelInfo) -> bool) -> Option<ModelId> {
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(_, e)| e.standing == Standing::Served && is_it(&e.info));
+        found.map(|(id, _)| *id)
+    }
+
+    /// From now on the model is read from other files, which hold the same.
+    pub(super) fn read_from(&mut self, id: ModelId, info: ModelInfo) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.info = Arc::new(info);
+        }
+    }
+
     /// Every model with its number, wherever it stands.
     pub(super) fn all(&self) -> impl Iterator<Item = (ModelId, &Entry)> {
         self.entries.iter().map(|(id, entry)| (*id, entry))
@@ -173,6 +193,7 @@ mod tests {
             labels: Vec::new(),
             golden: None,
             layout: Layout::default(),
+            graph: Default::default(),
             pipeline: None,
             rows_reason: String::new(),
             files_bytes: 0,

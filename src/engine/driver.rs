@@ -4,6 +4,7 @@ use super::discovery::{Listing, list_in_background, listed};
 use super::fleet::Fleet;
 use super::handle::{Control, EngineHandle, InferCall, Mode, Submitted};
 use super::hotplug::Hotplug;
+use super::kept::{Keeper, Looked};
 use super::memory::Memory;
 use super::models::profiles;
 use super::process::{Report, Workshop};
@@ -50,6 +51,7 @@ pub(super) struct Inboxes {
     calls: mpsc::Receiver<Submitted>,
     cancels: mpsc::Receiver<RequestId>,
     controls: mpsc::Receiver<Control>,
+    looked: mpsc::Receiver<Looked>,
     pub(super) listing: Option<Listing>,
     hotplug: Hotplug,
 }
@@ -77,6 +79,7 @@ pub(super) struct Driver {
     pub(super) rooms: Rooms,
     pub(super) inboxes: Inboxes,
     pub(super) recollections: Recollections,
+    pub(super) keeper: Keeper,
     /// When what was learned was last written, and when adapters were last listed.
     pub(super) saved: Instant,
     pub(super) listed: Instant,
@@ -109,6 +112,7 @@ impl Driver {
         let begin = clock::now();
         let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
         let statistics = Statistics::new(&catalogue);
+        let (keeper, looked) = Keeper::new(library.clone());
         let hands = std::thread::available_parallelism().map_or(1, NonZero::get);
         let handle = EngineHandle {
             calls,
@@ -141,10 +145,12 @@ impl Driver {
                 calls: submitted,
                 cancels: cancelled,
                 controls: control,
+                looked,
                 listing: Some(list_in_background(&config)),
                 hotplug: Hotplug::listen(config.all_uevents),
             },
             recollections: Recollections::read(&config.cache_dir),
+            keeper,
             saved: clock::now(),
             listed: clock::now(),
             list_at: None,
@@ -232,6 +238,7 @@ impl Driver {
             Some(submitted) = inboxes.calls.recv() => self.admit(submitted),
             Some(id) = inboxes.cancels.recv() => self.forget(id),
             Some(control) = inboxes.controls.recv() => self.obey(control),
+            Some(looked) = inboxes.looked.recv() => self.looked(looked),
             entries = listed(&mut inboxes.listing) => {
                 self.inboxes.listing = None;
                 self.discover(entries)
@@ -430,9 +437,9 @@ impl Driver {
                 Some(Outcome::Outputs(..)) | None => Error::internal("the model failed"),
             },
             Reject::Deadline => too_late(self.requests.timeout(request)),
-            Reject::ModelFailed => {
+            Reject::ModelFailed | Reject::NoneHolds => {
                 let model = self.requests.model(request);
-                model_failed(model.and_then(|model| self.fleet.load_error(model)))
+                model_failed(reason, model.and_then(|model| self.fleet.load_error(model)))
             }
             other => rejection(other),
         };

@@ -1,13 +1,16 @@
 //! Every adapter with its worker: who they are, what they are doing, what they have done.
 
+mod loads;
+
 use super::Catalogue;
 use super::assumptions::Assumptions;
 use super::process::{Report, Worker, Workshop, start};
+use super::rejections::LoadError;
 use crate::adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use crate::adapter::sensors::Reading;
 use crate::clock;
 use crate::error::Error;
-use crate::model::repository::ModelInfo;
+use crate::model::repository::{ModelInfo, Source};
 use crate::schedule::{
     AdapterId, AdapterProfile, Batch, BatchId, Event, Fault, Incarnation, ModelId, Time,
 };
@@ -49,6 +52,8 @@ pub(super) struct Member {
     incarnation: Incarnation,
     /// When the present start began, until its first model is ready.
     starting: Option<Instant>,
+    /// Where the model is read from that was last to be loaded.
+    reads: Option<Source>,
     /// The batch that was last handed over, and when.
     handed: Option<(BatchId, Instant)>,
     /// Since when there is a process, and how long there was one before.
@@ -67,7 +72,7 @@ pub(super) struct Fleet {
     workshop: Workshop,
     reports: mpsc::Sender<Report>,
     /// Why a model could not be loaded, where it could not.
-    load_errors: HashMap<ModelId, String>,
+    load_errors: HashMap<ModelId, LoadError>,
     /// Remarks of workers on models that they loaded.
     notes: HashMap<ModelId, String>,
     /// Models that were loaded somewhere: their golden samples are right.
@@ -190,10 +195,19 @@ impl Fleet {
     }
 
     /// Has a model loaded.
-    pub(super) fn load(&self, id: AdapterId, model: ModelId, (info, max_rows): (&ModelInfo, u32)) {
+    pub(super) fn load(
+        &mut self,
+        id: AdapterId,
+        model: ModelId,
+        (info, max_rows): (&ModelInfo, u32),
+    ) {
+        if let Some(member) = self.member_mut(id) {
+            member.reads = Some(info.source.clone());
+        }
         // Labels and what stands around a graph are for clients; a worker has no use for them, and
         // a header has a bound.
         let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
+        info.graph.beside = Vec::new();
         info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
         self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
     }
@@ -217,23 +231,6 @@ impl Fleet {
     pub(super) fn handed_for(&self, id: AdapterId, batch: BatchId) -> Option<Duration> {
         let (last, at) = self.member(id)?.handed?;
         (last == batch).then(|| clock::now().duration_since(at))
-    }
-
-    /// Why a model could not be loaded where it was last tried.
-    pub(super) fn load_error(&self, model: ModelId) -> Option<&str> {
-        self.load_errors.get(&model).map(String::as_str)
-    }
-
-    /// A worker's remark on a model that it loaded.
-    pub(super) fn note(&self, model: ModelId) -> Option<&str> {
-        self.notes.get(&model).map(String::as_str)
-    }
-
-    /// The model is served no more.
-    pub(super) fn forget_model(&mut self, model: ModelId) {
-        self.load_errors.remove(&model);
-        self.notes.remove(&model);
-        self.proven.remove(&model);
     }
 
     pub(super) fn kill(&self, id: AdapterId) {
@@ -355,11 +352,11 @@ impl Fleet {
                 let measured = measured.iter().map(micros).collect();
                 Some(Event::Loaded { adapter, incarnation, model, bytes: memory_bytes, measured })
             }
-            Up::LoadFailed { model, rows, cause: Cause::Memory, error } => {
+            Up::LoadFailed { model, rows, cause: cause @ Cause::Memory, error } => {
                 let model = ModelId(model);
                 tracing::warn!(adapter = %member.entry.id, rows, "cannot load: {error}");
                 member.fault = Some(error.clone());
-                self.load_errors.insert(model, error);
+                self.load_errors.insert(model, LoadError { cause, error });
                 Some(Event::NoMemory { adapter, incarnation, model, rows })
             }
             Up::LoadFailed { model, cause, error, .. } => {
@@ -373,31 +370,6 @@ impl Fleet {
             | Up::Reading(_)
             | Up::InUse { .. } => None,
         }
-    }
-
-    fn load_failed(
-        &mut self,
-        adapter: AdapterId,
-        incarnation: Incarnation,
-        (model, cause, error): (ModelId, Cause, String),
-        models: &Catalogue,
-    ) -> Event {
-        let name = models.get(model).map(|info| info.name.clone()).unwrap_or_default();
-        if let Some(member) = self.member_mut(adapter) {
-            member.phase = None;
-            tracing::warn!(adapter = %member.entry.id, model = %name, "cannot load: {error}");
-        }
-        let fault = match cause {
-            Cause::Device | Cause::Memory => Fault::Device,
-            Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
-            // The device has passed its own check: a sample that was right nowhere is to blame.
-            Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows => {
-                self.load_errors.insert(model, error);
-                return Event::LoadFailed { adapter, incarnation, model };
-            }
-        };
-        self.fault(adapter, &format!("model '{name}': {error}"));
-        Event::Faulted { adapter, incarnation, fault }
     }
 }
 
@@ -421,6 +393,7 @@ impl Member {
             worker: None,
             incarnation: Incarnation(0),
             starting: None,
+            reads: None,
             handed: None,
             on_since: None,
             on_before: Duration::ZERO,

@@ -68,16 +68,28 @@ impl EngineHandle {
     async fn act(&self, change: Change) {
         match change {
             Change::Load(name) => match self.load_model(&name).await {
-                Ok(()) => tracing::info!(model = %name, "found in the repository: it is served"),
-                Err(error) => tracing::warn!(model = %name, "found in the repository: {error}"),
+                Ok(()) => {
+                    tracing::info!(model = %name.escape_debug(), "found in the repository: it is served")
+                }
+                Err(error) => {
+                    tracing::warn!(model = %name.escape_debug(), "found in the repository: {error}")
+                }
             },
             Change::Unload(name) => {
+                self.forget_kept(&name).await;
                 // One that was broken, or unloaded by hand, is served no more already.
                 if self.unload_model(&name).await.is_ok() {
                     tracing::info!(model = %name, "gone from the repository: not served any more");
                 }
             }
         }
+    }
+
+    /// Nothing is kept of a model that left.
+    async fn forget_kept(&self, name: &str) {
+        let (library, name) = (self.store.clone(), name.to_owned());
+        let forget = move || library.kept.map(|kept| kept.retain_versions(&name, &[]));
+        let _ = tokio::task::spawn_blocking(forget).await;
     }
 
     /// `None` if the folder cannot be read just now.

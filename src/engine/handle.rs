@@ -9,7 +9,7 @@ use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
 use crate::schedule::RequestId;
-use crate::telemetry::{History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
+use crate::telemetry::{History, Metrics, ModelStatistics, ModelView, Notation, Sample, Snapshot};
 use crate::tensor::Tensors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -153,7 +153,8 @@ impl EngineHandle {
     /// The model, if it is served. `version` `None` means the newest one served.
     ///
     /// # Errors
-    /// 404, telling which models or versions there are.
+    /// 404, telling which models or versions there are; for a model that the repository has but
+    /// that cannot be served, 422 with what is wrong with its files, or 500 if the machine is why.
     pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
         let models = self.models.borrow().clone();
         let found = models.resolve(name, version).cloned();
@@ -210,13 +211,25 @@ impl EngineHandle {
         clock::now().duration_since(self.begin)
     }
 
-    /// Whether some adapter can answer for this model now, perhaps after a start.
-    pub fn model_ready(&self, model: &ModelInfo) -> bool {
+    /// Checks that some adapter can answer for this model now, perhaps after a start.
+    ///
+    /// # Errors
+    /// Why none can: 422 if the model's files cannot be loaded, 500 if the machine is why they
+    /// cannot, else 503.
+    pub fn check_ready(&self, model: &ModelInfo) -> Result<(), Error> {
         let snapshot = self.snapshots.borrow();
-        let same = |view: &&crate::telemetry::ModelView| {
-            view.name == model.name && view.version == model.version
+        let same = |view: &&ModelView| view.name == model.name && view.version == model.version;
+        let view = snapshot.models.iter().find(same);
+        if view.is_some_and(|view| view.state == "ready") {
+            return Ok(());
+        }
+        let failed = view.and_then(|view| Some((view.failed?, view.reason.as_deref()?)));
+        let Some((of_files, reason)) = failed else {
+            let name = &model.name;
+            return Err(Error::unavailable(format!("no adapter can serve model '{name}' now")));
         };
-        snapshot.models.iter().find(same).is_some_and(|view| view.state == "ready")
+        let kind = if of_files { ErrorKind::Unprocessable } else { ErrorKind::Internal };
+        Err(Error::new(kind, format!("failed to load model '{}': {reason}", model.name)))
     }
 
     /// The newest snapshot; `changed().await` on the receiver waits for the next one.
@@ -259,7 +272,8 @@ fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {
         bad.name == name && version.is_none_or(|v| bad.version.as_deref().is_none_or(|b| b == v))
     });
     if let Some(bad) = broken {
-        return Error::not_found(format!("model '{name}' cannot be served: {}", bad.error));
+        let kind = if bad.machine { ErrorKind::Internal } else { ErrorKind::Unprocessable };
+        return Error::new(kind, format!("model '{name}' cannot be served: {}", bad.error));
     }
     let named = models.served().filter(|model| model.name == name);
     let versions: Vec<_> = named.map(|model| model.version.as_str()).collect();

@@ -9,6 +9,7 @@ mod fleet;
 mod folder;
 mod handle;
 mod hotplug;
+mod kept;
 mod lister;
 mod memory;
 mod models;

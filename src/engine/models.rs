@@ -3,8 +3,10 @@
 use super::Catalogue;
 use super::driver::Driver;
 use super::pipeline::Chained;
+use super::rejections::LoadError;
 use super::statistics::Answered;
 use crate::adapter::entry::Api;
+use crate::model::kept::KeptModel;
 use crate::model::repository::{BadModel, ModelInfo};
 use crate::schedule::{AdapterId, AdapterView, Event, ModelId, ModelProfile};
 use crate::telemetry::{Compute, MemoryUsage, ModelStatistics};
@@ -25,9 +27,10 @@ pub(super) enum ModelOrder {
         done: oneshot::Sender<()>,
     },
     /// Give up the trial; tells why a model could not be loaded, if that was it.
-    Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<String>> },
-    /// Note what is wrong with the models of this name.
-    Blame { name: String, broken: Vec<BadModel>, done: oneshot::Sender<()> },
+    Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
+    /// Note what is wrong with the models of this name, and read those that are served from what is
+    /// kept of them.
+    Blame { name: String, broken: Vec<BadModel>, kept: Vec<KeptModel>, done: oneshot::Sender<()> },
 }
 
 impl Driver {
@@ -46,6 +49,8 @@ impl Driver {
                 }
                 self.catalogue.serve(&name, &tried);
                 self.count(&tried);
+                // Each has answered.
+                tried.iter().for_each(|info| self.keep_files(info));
                 self.catalogue.blame(&name, broken);
                 self.catalogue_changed();
                 let _ = done.send(());
@@ -56,18 +61,19 @@ impl Driver {
                 self.catalogue_changed();
                 let _ = done.send(error);
             }
-            ModelOrder::Blame { name, broken, done } => {
+            ModelOrder::Blame { name, broken, kept, done } => {
                 for bad in &broken {
-                    tracing::warn!(model = %name, "cannot be loaded: {}", bad.error);
+                    tracing::warn!(model = %name.escape_debug(), "cannot be loaded: {}", bad.error);
                 }
                 self.catalogue.blame(&name, broken);
+                self.read_from_kept(&name, kept);
                 self.catalogue_changed();
                 let _ = done.send(());
             }
         }
     }
 
-    fn try_out(&mut self, info: ModelInfo) -> Arc<ModelInfo> {
+    pub(super) fn try_out(&mut self, info: ModelInfo) -> Arc<ModelInfo> {
         let profile = profile(&info, self.config.slo);
         let (model, info) = self.catalogue.try_out(info);
         // No adapter loads a chain of models: the scheduler knows only its links.
@@ -94,7 +100,7 @@ impl Driver {
     }
 
     /// Counts what is done for them from now on.
-    fn count(&mut self, served: &[Arc<ModelInfo>]) {
+    pub(super) fn count(&mut self, served: &[Arc<ModelInfo>]) {
         for info in served {
             if let Some(id) = self.catalogue.number(info) {
                 self.statistics.add(id, info);
@@ -135,13 +141,13 @@ impl Driver {
         (0..).zip(self.scheduler.adapters()).filter_map(used).collect()
     }
 
-    fn load_error(&self, info: &Arc<ModelInfo>) -> Option<String> {
+    fn load_error(&self, info: &Arc<ModelInfo>) -> Option<LoadError> {
         let id = self.catalogue.number(info)?;
-        self.fleet.load_error(id).map(str::to_owned)
+        self.fleet.load_error(id).cloned()
     }
 
     /// Tells clients before whoever ordered it is told that it is done.
-    fn catalogue_changed(&mut self) {
+    pub(super) fn catalogue_changed(&mut self) {
         self.catalogues.send_replace(Arc::new(self.catalogue.clone()));
         self.remove_left();
         self.publish();

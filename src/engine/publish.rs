@@ -3,6 +3,7 @@
 use super::catalogue::{Entry, Standing};
 use super::fleet::{Fleet, Member};
 use super::memory::Memory;
+use super::rejections::LoadError;
 use super::sensors::Sensors;
 use super::statistics::Statistics;
 use super::{Assumptions, Catalogue};
@@ -193,7 +194,9 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         Standing::Leaving => "unloading",
     };
     let broken = scene.catalogue.broken().iter().find(|bad| concerns(bad, info));
-    let error = scene.fleet.load_error(id).or(broken.map(|bad| bad.error.as_str()));
+    let failed = scene.fleet.load_error(id);
+    let error = failed.map(|failed| failed.error.as_str());
+    let error = error.or(broken.map(|bad| bad.error.as_str()));
     let error = error.map(str::to_owned).or_else(|| scene.catalogue.missing(info));
     let adapters = scene.scheduler.adapters();
     let holders = adapters.filter(|(_, adapter)| adapter.replicas.contains_key(&id));
@@ -204,6 +207,7 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         version: info.version.clone(),
         state: state.to_owned(),
         reason: error,
+        failed: failed.map(LoadError::is_of_files),
         adapters: holders.map(|(adapter, _)| scene.fleet.name(adapter)).collect(),
         requests: counts.success.count + counts.fail.count,
         errors: counts.fail.count,

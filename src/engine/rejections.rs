@@ -2,10 +2,25 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::schedule::Reject;
+use crate::wire::Cause;
 use std::time::Duration;
 
 /// Nobody is told to come back sooner.
 const RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// Why a model could not be loaded.
+#[derive(Clone, Debug)]
+pub(super) struct LoadError {
+    pub(super) cause: Cause,
+    pub(super) error: String,
+}
+
+impl LoadError {
+    /// Whether the model's files are wrong; else it is the device, its memory or the machine.
+    pub(super) fn is_of_files(&self) -> bool {
+        matches!(self.cause, Cause::Input | Cause::Model | Cause::WrongAnswer)
+    }
+}
 
 pub(super) fn rejection(reason: Reject) -> Error {
     match reason {
@@ -24,7 +39,7 @@ pub(super) fn rejection(reason: Reject) -> Error {
                 None => error,
             }
         }
-        Reject::ModelFailed => model_failed(None),
+        Reject::ModelFailed | Reject::NoneHolds => model_failed(reason, None),
         Reject::ModelGone => Error::not_found("the model is no longer served"),
         Reject::RetriesExhausted { fault } => Error::internal(format!(
             "every adapter that tried this request was lost; the last one: {}",
@@ -35,10 +50,27 @@ pub(super) fn rejection(reason: Reject) -> Error {
     }
 }
 
-/// No adapter could load the model; `why` is what the last one said.
-pub(super) fn model_failed(why: Option<&str>) -> Error {
-    let why = why.unwrap_or("the server's log tells why");
-    Error::unavailable(format!("no adapter could load the model: {why}"))
+/// No adapter could load the model, or none that is on can hold it; `why` is how the last load
+/// failed.
+pub(super) fn model_failed(reason: Reject, why: Option<&LoadError>) -> Error {
+    match why {
+        Some(why) => load_failed(why),
+        None if reason == Reject::NoneHolds => {
+            Error::unavailable("no adapter that is on can hold the model, and no more may be on")
+        }
+        None => Error::internal("no adapter has the memory that the model takes"),
+    }
+}
+
+/// The model's files are wrong, which only other files mend, or the machine failed.
+pub(super) fn load_failed(why: &LoadError) -> Error {
+    let kind = match why.cause {
+        _ if why.is_of_files() => ErrorKind::Unprocessable,
+        // From now on each request is run by itself: the next one will be answered.
+        Cause::Rows => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, format!("failed to load the model: {}", why.error))
 }
 
 /// The client's own limit has passed.

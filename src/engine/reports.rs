@@ -1,6 +1,7 @@
 //! What workers say becomes events for the scheduler; payloads and facts stay on this side.
 
 use super::driver::{Driver, Outcome};
+use super::kept::FailedLoad;
 use super::process::{News, Report};
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
@@ -77,7 +78,7 @@ impl Driver {
             Up::Failed { batch, cause, error } => {
                 let batch = BatchId(batch);
                 let failure = match cause {
-                    Cause::Input | Cause::Model | Cause::Rows => Failure::Input,
+                    Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => Failure::Input,
                     Cause::Device | Cause::WrongAnswer => Failure::Device,
                     Cause::Memory => Failure::Memory,
                 };
@@ -89,8 +90,9 @@ impl Driver {
                     Cause::Model
                     | Cause::Device
                     | Cause::Memory
-                    | Cause::WrongAnswer
-                    | Cause::Rows => ErrorKind::Internal,
+                    | Cause::Rows
+                    | Cause::Machine
+                    | Cause::WrongAnswer => ErrorKind::Internal,
                 };
                 self.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
                 Some(Event::Failed { adapter, incarnation, batch, failure })
@@ -104,9 +106,11 @@ impl Driver {
                 }
                 None
             }
-            Up::LoadFailed { model, cause: Cause::Rows, ref error, .. } => {
-                // Before its requests are rejected: they are sent again to the model's successor.
-                self.run_whole(ModelId(model), error);
+            Up::LoadFailed { model, rows, cause, error } => {
+                self.load_failed((adapter, incarnation), FailedLoad { model, rows, cause, error })
+            }
+            Up::Loaded { model, .. } => {
+                self.proved(adapter, incarnation, ModelId(model));
                 self.fleet.starting(adapter, incarnation, message, &self.catalogue)
             }
             other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),

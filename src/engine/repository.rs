@@ -4,6 +4,7 @@ use super::handle::{Control, EngineHandle, InferCall, going_down};
 use super::models::ModelOrder;
 use crate::error::{Error, ErrorKind};
 use crate::model::batch::warm_up_inputs;
+use crate::model::kept::Kept;
 use crate::model::repository::{BadModel, Found, ModelInfo, Repository};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -14,6 +15,8 @@ pub struct Library {
     pub repository: Repository,
     /// Kinds that workers can load.
     pub kinds: Vec<String>,
+    /// The last good files, if any are kept.
+    pub kept: Option<Arc<Kept>>,
 }
 
 impl EngineHandle {
@@ -22,8 +25,8 @@ impl EngineHandle {
     /// it. If that fails everything stays as it was. Goes on to its end if the caller goes away.
     ///
     /// # Errors
-    /// 404 if the repository has no such model, 422 if it is broken, else what kept it from being
-    /// tried, such as 503 if no adapter can serve.
+    /// 404 if the repository has no such model, 422 if its files are wrong, 500 if the machine could
+    /// not read or hold it, else what kept it from being tried, such as 503 if no adapter can serve.
     pub async fn load_model(&self, name: &str) -> Result<(), Error> {
         let (handle, name) = (self.clone(), name.to_owned());
         let load = tokio::spawn(async move {
@@ -57,9 +60,7 @@ impl EngineHandle {
     async fn load(&self, name: String) -> Result<(), Error> {
         let (good, broken) = self.scan(name.clone()).await?;
         if good.is_empty() {
-            let error = unloadable(&name, &broken);
-            self.order(|done| ModelOrder::Blame { name, broken, done }).await?;
-            return Err(error);
+            return Err(self.blame(name, broken).await);
         }
         let tried = self.order(|done| ModelOrder::TryOut { infos: good, done }).await?;
         match self.answers(&tried).await {
@@ -67,11 +68,23 @@ impl EngineHandle {
             Err(error) => {
                 let why = self.order(|done| ModelOrder::Dismiss { tried, done }).await?;
                 let Some(why) = why else { return Err(error) };
-                let bad = BadModel { name: name.clone(), version: None, error: why };
-                let error = unloadable(&name, std::slice::from_ref(&bad));
-                self.order(|done| ModelOrder::Blame { name, broken: vec![bad], done }).await?;
-                Err(error)
+                let (machine, error) = (!why.is_of_files(), why.error);
+                let bad = BadModel { name: name.clone(), version: None, error, machine };
+                Err(self.blame(name, vec![bad]).await)
             }
+        }
+    }
+
+    /// Notes what is wrong with the files of a model. What serves it now is from then on read from
+    /// what was kept of it, as far as it is.
+    async fn blame(&self, name: String, broken: Vec<BadModel>) -> Error {
+        let error = unloadable(&name, &broken);
+        let (library, asked) = (self.store.clone(), name.clone());
+        let kept = tokio::task::spawn_blocking(move || library.kept_of(&asked)).await;
+        let kept = kept.unwrap_or_default();
+        match self.order(|done| ModelOrder::Blame { name, broken, kept, done }).await {
+            Ok(()) => error,
+            Err(down) => down,
         }
     }
 
@@ -137,6 +150,8 @@ impl EngineHandle {
 
 fn unloadable(name: &str, broken: &[BadModel]) -> Error {
     let reasons: Vec<_> = broken.iter().map(|bad| bad.error.as_str()).collect();
-    let message = format!("model '{name}' cannot be loaded: {}", reasons.join("; "));
-    Error::new(ErrorKind::Unprocessable, message)
+    let (name, reasons) = (name.escape_debug(), reasons.join("; "));
+    let message = format!("model '{name}' cannot be loaded: {reasons}");
+    let machine = broken.iter().all(|bad| bad.machine);
+    Error::new(if machine { ErrorKind::Internal } else { ErrorKind::Unprocessable }, message)
 }

@@ -105,6 +105,7 @@ pub(super) fn cause(reason: &Reject) -> &'static str {
         Reject::QueueFull { .. } => "queue_full",
         Reject::NoAdapter { .. } => "no_adapter",
         Reject::ModelFailed => "model_failed",
+        Reject::NoneHolds => "none_holds",
         Reject::ModelGone => "model_gone",
         Reject::Overload { .. } => "overload",
         Reject::Deadline => "deadline",

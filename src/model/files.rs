@@ -1,5 +1,6 @@
 //! The files of a model repository, embedded or on disk; no path leads out of it.
 
+pub use crate::model::names::is_safe_name;
 use crate::model::repository::Source;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -11,8 +12,6 @@ use std::path::{Path, PathBuf};
 
 /// Largest file read when the caller names no bound of its own: weights of a large model.
 pub const FILE_BYTES_MAX: u64 = 8 << 30;
-/// Longest name of a model or file.
-const NAME_CHARS_MAX: usize = 64;
 /// Folders below a version that are looked into for its size; a link in a circle ends here.
 const DEPTH_MAX: usize = 8;
 /// Entries that are looked at for a version's size: it is an estimate, not worth more.
@@ -30,21 +29,54 @@ pub struct BadFile {
     /// Its path inside the repository, such as `digits/1/weights.safetensors`.
     pub file: String,
     pub detail: String,
+    /// Whether the machine failed (a disk, memory, permissions) rather than the file is wrong.
+    pub machine: bool,
 }
 
 impl BadFile {
-    pub(crate) fn new(file: impl Into<String>, detail: impl Into<String>) -> BadFile {
-        BadFile { file: file.into(), detail: detail.into() }
+    pub(crate) fn new(file: impl Into<String>, detail: impl Into<Detail>) -> BadFile {
+        let Detail { text, machine } = detail.into();
+        BadFile { file: file.into(), detail: text, machine }
     }
 }
 
-/// Whether a name may be a model's or a file's: ASCII letters, digits, `.`, `_` and `-`, beginning
-/// with a letter or digit, so that it is neither hidden nor a path, and fits into a URL.
-pub fn is_safe_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    name.len() <= NAME_CHARS_MAX
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(allowed)
+/// What is wrong, and whether with the machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Detail {
+    text: String,
+    machine: bool,
+}
+
+impl Detail {
+    /// A reason of the machine's.
+    pub(crate) fn machine(text: impl Into<String>) -> Detail {
+        Detail { text: text.into(), machine: true }
+    }
+}
+
+impl From<String> for Detail {
+    fn from(text: String) -> Detail {
+        Detail { text, machine: false }
+    }
+}
+
+impl From<&str> for Detail {
+    fn from(text: &str) -> Detail {
+        text.to_owned().into()
+    }
+}
+
+impl From<&io::Error> for Detail {
+    /// In words that fit behind a path, without the number of the operating system.
+    fn from(error: &io::Error) -> Detail {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "does not exist".into(),
+            io::ErrorKind::PermissionDenied => {
+                Detail::machine("may not be read: permission denied")
+            }
+            _ => Detail::machine(format!("cannot be read: {error}")),
+        }
+    }
 }
 
 /// A folder of a repository, such as one version of a model.
@@ -67,8 +99,8 @@ impl Files {
     /// # Errors
     /// If there is no such folder, or it may not be read.
     pub(crate) fn open(root: &Path) -> Result<Files, BadFile> {
-        let bad = |detail: String| BadFile::new(root.display().to_string(), detail);
-        let root = root.canonicalize().map_err(|error| bad(io_detail(&error)))?;
+        let bad = |detail: Detail| BadFile::new(root.display().to_string(), detail);
+        let root = root.canonicalize().map_err(|error| bad((&error).into()))?;
         if root.is_dir() {
             return Ok(Files { root: Some(root), folder: String::new() });
         }
@@ -102,12 +134,12 @@ impl Files {
     /// Like [`Files::read`], for files that are known to have at most `bytes_max` bytes.
     pub fn read_up_to(&self, name: &str, bytes_max: u64) -> Result<Bytes, BadFile> {
         let path = self.path_of(name);
-        let bad = |detail: String| BadFile::new(path.clone(), detail);
+        let bad = |detail: Detail| BadFile::new(path.clone(), detail);
         if !name.split('/').all(is_safe_name) {
             return Err(bad("is not a safe file name".into()));
         }
         match &self.root {
-            None => read_embedded(&path, bytes_max),
+            None => read_embedded(&path, bytes_max).map_err(Detail::from),
             Some(root) => read_plain(root, &path, bytes_max),
         }
         .map_err(bad)
@@ -119,12 +151,12 @@ impl Files {
     /// As [`Files::read`] has them.
     pub(crate) fn source_of(&self, name: &str) -> Result<crate::onnx::Source, BadFile> {
         let path = self.path_of(name);
-        let bad = |detail: String| BadFile::new(path.clone(), detail);
+        let bad = |detail: Detail| BadFile::new(path.clone(), detail);
         let Some(root) = self.root.as_ref().filter(|_| name.split('/').all(is_safe_name)) else {
             return self.read(name).map(Into::into);
         };
         let file = open_plain(root, &path, FILE_BYTES_MAX).map_err(bad)?;
-        crate::onnx::Source::of(file).map_err(|error| bad(io_detail(&error)))
+        crate::onnx::Source::of(file).map_err(|error| bad((&error).into()))
     }
 
     /// Names of the folders in this one, sorted; hidden ones are left out. A link that leads
@@ -133,7 +165,7 @@ impl Files {
         let mut names = match &self.root {
             None => self.embedded_folders(),
             Some(root) => list(&root.join(&self.folder), |metadata| metadata.is_dir(), true)
-                .map_err(|error| BadFile::new(self.shown(), io_detail(&error)))?,
+                .map_err(|error| BadFile::new(self.shown(), &error))?,
         };
         names.retain(|name| !name.starts_with('.'));
         names.sort();
@@ -146,7 +178,7 @@ impl Files {
         let mut names = match &self.root {
             None => self.embedded_files(),
             Some(root) => list(&root.join(&self.folder), |metadata| metadata.is_file(), false)
-                .map_err(|error| BadFile::new(self.shown(), io_detail(&error)))?,
+                .map_err(|error| BadFile::new(self.shown(), &error))?,
         };
         names.retain(|name| !name.starts_with('.'));
         names.sort();
@@ -169,6 +201,19 @@ impl Files {
             mark_entry(&root.join(self.path_of(name)), &mut hasher);
         }
         hasher.finish()
+    }
+
+    /// Bytes of a file that must be there.
+    ///
+    /// # Errors
+    /// As [`Files::read`] has them.
+    pub(crate) fn length(&self, name: &str) -> Result<u64, BadFile> {
+        let bad = |detail: Detail| BadFile::new(self.path_of(name), detail);
+        let Some(root) = self.root.as_ref().filter(|_| name.split('/').all(is_safe_name)) else {
+            return self.read(name).map(|data| data.len() as u64);
+        };
+        let file = open_plain(root, &self.path_of(name), FILE_BYTES_MAX).map_err(bad)?;
+        file.metadata().map(|found| found.len()).map_err(|error| bad((&error).into()))
     }
 
     /// Bytes of one file of this folder; what cannot be looked at counts as nothing.
@@ -230,31 +275,31 @@ fn read_embedded(path: &str, bytes_max: u64) -> Result<Bytes, String> {
 }
 
 /// Opens the file at `path` below the canonical folder `root`.
-fn open_plain(root: &Path, path: &str, bytes_max: u64) -> Result<File, String> {
-    let real = root.join(path).canonicalize().map_err(|error| io_detail(&error))?;
+pub(crate) fn open_plain(root: &Path, path: &str, bytes_max: u64) -> Result<File, Detail> {
+    let real = root.join(path).canonicalize().map_err(|error| Detail::from(&error))?;
     if !real.starts_with(root) {
         return Err(
             "is a link that leads out of the model repository; copy the file into it".into()
         );
     }
-    let metadata = real.metadata().map_err(|error| io_detail(&error))?;
+    let metadata = real.metadata().map_err(|error| Detail::from(&error))?;
     // Opening a pipe or device could wait for ever.
     if !metadata.is_file() {
         return Err("is not a plain file".into());
     }
     check_size(metadata.len(), bytes_max)?;
-    File::open(&real).map_err(|error| io_detail(&error))
+    File::open(&real).map_err(|error| Detail::from(&error))
 }
 
-fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, String> {
+fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, Detail> {
     let file = open_plain(root, path, bytes_max)?;
-    let length = file.metadata().map_err(|error| io_detail(&error))?.len();
+    let length = file.metadata().map_err(|error| Detail::from(&error))?.len();
     let length = usize::try_from(length).map_err(|_| "is too large for this machine")?;
     let mut data = Vec::new();
-    data.try_reserve_exact(length).map_err(|_| "does not fit into memory")?;
+    data.try_reserve_exact(length).map_err(|_| Detail::machine("does not fit into memory"))?;
     // It may have grown since it was measured.
     let read = file.take(bytes_max.saturating_add(1)).read_to_end(&mut data);
-    read.map_err(|error| io_detail(&error))?;
+    read.map_err(|error| Detail::from(&error))?;
     check_size(data.len() as u64, bytes_max)?;
     Ok(data.into())
 }
@@ -308,8 +353,20 @@ fn mark_entry(path: &Path, hasher: &mut DefaultHasher) {
     if let Ok(metadata) = path.metadata() {
         metadata.len().hash(hasher);
         metadata.modified().ok().hash(hasher);
+        changed(&metadata).hash(hasher);
     }
 }
+
+/// When anything of the file changed last, in seconds and nanoseconds: a copy may keep the time of
+/// its source, and permissions are no part of it.
+#[cfg(unix)]
+fn changed(metadata: &Metadata) -> (i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn changed(_metadata: &Metadata) {}
 
 /// Names of the entries that are wanted; `dangling`: whether a link that leads nowhere is.
 fn list(path: &Path, wanted: fn(&Metadata) -> bool, dangling: bool) -> io::Result<Vec<String>> {
@@ -324,31 +381,10 @@ fn list(path: &Path, wanted: fn(&Metadata) -> bool, dangling: bool) -> io::Resul
     Ok(names)
 }
 
-/// The error in words that fit behind a path, without the number of the operating system.
-fn io_detail(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "does not exist".into(),
-        io::ErrorKind::PermissionDenied => "may not be read: permission denied".into(),
-        _ => format!("cannot be read: {error}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::test_folder::TestFolder;
-
-    #[test]
-    fn names_cannot_be_paths() {
-        for good in ["digits", "a", "7", "resnet-50_v1.5"] {
-            assert!(is_safe_name(good), "{good}");
-        }
-        let long = "a".repeat(65);
-        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "ä", "a\0", long.as_str()]
-        {
-            assert!(!is_safe_name(bad), "{bad:?}");
-        }
-    }
 
     #[test]
     fn reads_files_and_tells_what_is_wrong_with_others() {

@@ -303,6 +303,7 @@ mod tests {
             labels: Vec::new(),
             golden: Some(GoldenSpec { file: "golden.json".into(), tolerance }),
             layout: crate::model::Layout::default(),
+            graph: Default::default(),
             pipeline: None,
             rows_reason: String::new(),
             files_bytes: 0,

@@ -9,6 +9,8 @@ use crate::model::pipeline::{
 };
 use crate::model::repository::GoldenSpec;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
+use crate::model::triton;
+pub(crate) use crate::model::versions::Versions;
 use crate::tensor::Datatype;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -17,6 +19,8 @@ use time::parse_time;
 
 /// Name of the file in every model's folder.
 pub(crate) const FILE: &str = "model.toml";
+/// Files that describe a model, the first of them that is there counts.
+pub(crate) const FILES: [&str; 2] = [FILE, triton::FILE];
 /// Largest `model.toml` read; labels of ten thousand classes fit.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
@@ -37,19 +41,12 @@ const TENSOR_NAME_MAX: usize = 128;
 /// Tolerance of a golden sample that names none; adapters differ by less than 1e-4.
 const TOLERANCE_DEFAULT: f64 = 1e-3;
 
-/// Which version folders are served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Versions {
-    /// The largest number.
-    Latest,
-    All,
-    These(Vec<u64>),
-}
-
 /// A valid `model.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) kind: String,
+    /// Name of the file with the graph; `None` where it is found by its name.
+    pub(crate) file: Option<String>,
     /// `None` where the model's file says it and `model.toml` does not.
     pub(crate) signature: Option<Signature>,
     /// `None` where `[batch]` says nothing.
@@ -118,6 +115,7 @@ impl Manifest {
     pub(crate) fn of_kind(kind: &str) -> Manifest {
         Manifest {
             kind: kind.to_owned(),
+            file: None,
             signature: None,
             max_rows: None,
             delay: Duration::ZERO,
@@ -178,13 +176,14 @@ impl Written {
         }
         Ok(Manifest {
             kind: self.kind,
+            file: None,
             signature,
             max_rows,
             delay,
             rows: self.rows,
             slo: self.slo.as_deref().map(check_slo).transpose()?,
             labels: self.labels,
-            versions: check_versions(self.versions)?,
+            versions: Versions::of_toml(self.versions)?,
             golden: self.golden.map(WrittenGolden::check).transpose()?,
             pipeline: WrittenPipeline {
                 preprocess: self.preprocess,
@@ -299,25 +298,6 @@ fn check_warm_up(given: &[usize], shape: &[i64]) -> bool {
     let size = given.iter().try_fold(1usize, |size, length| size.checked_mul(*length));
     let small = size.is_some_and(|size| i64::try_from(size).is_ok_and(|n| n <= ROW_ELEMENTS_MAX));
     given.len() == shape.len() && given.iter().zip(shape).all(fits) && small
-}
-
-fn check_versions(written: Option<toml::Value>) -> Result<Versions, String> {
-    let wrong = "versions: must be \"latest\", \"all\" or a list of version numbers such as [1, 2]";
-    let numbers = match written {
-        None => return Ok(Versions::Latest),
-        Some(toml::Value::String(word)) if word == "latest" => return Ok(Versions::Latest),
-        Some(toml::Value::String(word)) if word == "all" => return Ok(Versions::All),
-        Some(toml::Value::Array(numbers)) if !numbers.is_empty() => numbers,
-        Some(_) => return Err(wrong.into()),
-    };
-    let number = |value: &toml::Value| {
-        let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-        number.filter(|number| *number > 0).ok_or(wrong)
-    };
-    let mut numbers = numbers.iter().map(number).collect::<Result<Vec<_>, _>>()?;
-    numbers.sort_unstable();
-    numbers.dedup();
-    Ok(Versions::These(numbers))
 }
 
 impl WrittenGolden {

@@ -11,9 +11,13 @@ pub mod golden;
 #[doc(hidden)]
 pub mod hostile;
 pub mod identity;
+pub mod kept;
+pub(crate) mod layout;
 mod manifest;
+pub(crate) mod names;
 pub mod normalise;
 pub mod onnx;
+mod pbtxt;
 pub mod pipeline;
 pub mod registry;
 pub mod repository;
@@ -21,6 +25,8 @@ pub mod signature;
 mod table;
 #[cfg(test)]
 pub(crate) mod test_folder;
+mod triton;
+mod versions;
 
 pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};
 pub use files::{BadFile, Files};
@@ -63,6 +69,9 @@ pub enum ModelError {
     /// The model's: its files, or its code, are wrong on every adapter.
     #[error("broken model: {0}")]
     Broken(String),
+    /// The machine's: a file that is there cannot be read, or host memory is short.
+    #[error("{0}")]
+    Machine(String),
     /// Rows that were proved to be independent come out otherwise together than apart.
     #[error("rows depend on each other: {0}")]
     Rows(String),
@@ -73,6 +82,9 @@ pub enum ModelError {
 
 impl From<BadFile> for ModelError {
     fn from(error: BadFile) -> ModelError {
-        ModelError::Broken(error.to_string())
+        match error.machine {
+            true => ModelError::Machine(error.to_string()),
+            false => ModelError::Broken(error.to_string()),
+        }
     }
 }

@@ -6,16 +6,21 @@
 //! <name>/<version>/...        files of one version, a positive integer; the kind says which
 //! <name>/<version>/model.onnx needs no model.toml, nor does
 //! <name>/model.onnx           of one version, nor
+//! <name>/onnx/model.onnx      as Hugging Face has it, nor
 //! <name>.onnx                 a model that is one file
 //! ```
 
 use crate::model::files::{BadFile, Files, is_safe_name};
 use crate::model::golden;
 use crate::model::identity;
+use crate::model::layout::{self, version_number};
+pub use crate::model::layout::{GraphFiles, Layout};
 use crate::model::manifest::{self, Manifest, Versions};
+use crate::model::names;
 use crate::model::onnx::signature as onnx;
 use crate::model::pipeline::{Around, Ensemble, Pipeline, ensemble};
 use crate::model::signature::{RowMode, Signature};
+use crate::model::triton;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,18 +38,6 @@ pub enum Source {
     Embedded,
     /// The repository folder on disk.
     Folder(PathBuf),
-}
-
-/// How the files of a version are laid out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Layout {
-    /// In a folder of their own inside the model's.
-    #[default]
-    Version,
-    /// In the model's folder: there is one version.
-    Model,
-    /// One file, named like the model.
-    File,
 }
 
 /// One version of one model, validated, as everything outside the worker knows it.
@@ -65,6 +58,7 @@ pub struct ModelInfo {
     /// The sample that every replica must answer right before it serves, if the model has one.
     pub golden: Option<GoldenSpec>,
     pub layout: Layout,
+    pub graph: GraphFiles,
     /// What clients see instead of the graph, if anything stands around it.
     pub pipeline: Option<Pipeline>,
     /// The reason why rows become runs as the signature says; empty where the kind says it.
@@ -156,12 +150,12 @@ impl ModelInfo {
             Source::Embedded => Files::embedded(),
             Source::Folder(folder) => Files::open(folder)?,
         };
-        Ok(folder_of(&root, self.layout, &self.name, &self.version))
+        Ok(self.layout.folder(&root, &self.name, &self.version))
     }
 
     /// Name of the file with the graph, for the kind `onnx`.
     pub(crate) fn graph_file(&self) -> String {
-        if self.layout == Layout::File { format!("{}.onnx", self.name) } else { onnx::FILE.into() }
+        self.graph.file.clone()
     }
 }
 
@@ -183,6 +177,8 @@ pub struct BadModel {
     pub version: Option<String>,
     /// Names the file and what is wrong with it.
     pub error: String,
+    /// Whether the machine failed rather than the model's files are wrong.
+    pub machine: bool,
 }
 
 /// A folder of models.
@@ -220,7 +216,8 @@ impl Repository {
     pub fn names(&self) -> Result<Vec<String>, BadFile> {
         let mut names = self.root.folders()?;
         let files = self.root.files()?;
-        names.extend(files.iter().filter_map(|name| name.strip_suffix(".onnx")).map(str::to_owned));
+        let graphs = files.iter().filter_map(|name| name.strip_suffix(layout::ENDING));
+        names.extend(graphs.map(str::to_owned));
         names.sort();
         names.dedup();
         Ok(names)
@@ -234,7 +231,8 @@ impl Repository {
         let folders = self.root.folders()?;
         let mark = |name: String| {
             let folder = folders.contains(&name).then(|| self.root.folder(&name).mark());
-            let mark = folder.unwrap_or_else(|| self.root.file_mark(&format!("{name}.onnx")));
+            let file = || self.root.file_mark(&format!("{name}{}", layout::ENDING));
+            let mark = folder.unwrap_or_else(file);
             (name, mark)
         };
         Ok(self.names()?.into_iter().map(mark).collect())
@@ -247,7 +245,7 @@ impl Repository {
     pub fn scan(&self, kinds: &[String]) -> Vec<Found> {
         match self.names() {
             Ok(names) => names.iter().flat_map(|name| self.scan_model(name, kinds)).collect(),
-            Err(error) => vec![bad("", None, error.to_string())],
+            Err(error) => vec![bad("", None, error)],
         }
     }
 
@@ -258,25 +256,29 @@ impl Repository {
         match self.names() {
             Ok(names) if names.iter().any(|listed| listed == name) => self.scan_model(name, kinds),
             Ok(_) => Vec::new(),
-            Err(error) => vec![bad("", None, error.to_string())],
+            Err(error) => vec![bad("", None, error)],
         }
     }
 
     fn scan_model(&self, name: &str, kinds: &[String]) -> Vec<Found> {
         if !is_safe_name(name) {
-            let rule = "model names have letters, digits, '.', '_' and '-', at most 64";
-            return vec![bad(name, None, format!("'{name}': {rule}"))];
+            let shown: String = name.chars().take(100).collect();
+            return vec![bad(
+                name,
+                None,
+                BadFile::new(shown.escape_debug().to_string(), names::RULE),
+            )];
         }
         let (manifest, layout) = match self.manifest(name, kinds) {
             Ok(found) => found,
-            Err(error) => return vec![bad(name, None, error.to_string())],
+            Err(error) => return vec![bad(name, None, error)],
         };
         if layout != Layout::Version {
             return vec![self.version(name, 1, layout, &manifest)];
         }
         match self.versions(name, &manifest.versions) {
             Ok(all) => all.iter().map(|v| self.version(name, *v, layout, &manifest)).collect(),
-            Err(error) => vec![bad(name, None, error.to_string())],
+            Err(error) => vec![bad(name, None, error)],
         }
     }
 
@@ -288,9 +290,15 @@ impl Repository {
             return Ok((Manifest::of_kind(onnx::KIND), Layout::File));
         }
         let files = folder.files().unwrap_or_default();
-        let single = files.iter().any(|file| file == onnx::FILE);
-        let layout = if single { Layout::Model } else { Layout::Version };
-        if !files.iter().any(|file| file == manifest::FILE) && self.holds_graph(name, single) {
+        let found = Layout::of_folder(&folder);
+        let layout = found.unwrap_or_default();
+        let has = |file: &str| files.iter().any(|found| found == file);
+        if !has(manifest::FILE) && has(triton::FILE) {
+            let (manifest, ignored) = triton::read(&folder)?;
+            triton::log_ignored(name, &ignored);
+            return Ok((manifest, layout));
+        }
+        if !has(manifest::FILE) && found.is_some() {
             return Ok((Manifest::of_kind(onnx::KIND), layout));
         }
         let data = folder.read_up_to(manifest::FILE, manifest::BYTES_MAX)?;
@@ -319,30 +327,11 @@ impl Repository {
         Ok((manifest, layout))
     }
 
-    /// Whether a folder without `model.toml` is a model all the same.
-    fn holds_graph(&self, name: &str, single: bool) -> bool {
-        let folder = self.root.folder(name);
-        let in_version = |version: &String| {
-            let files = folder.folder(version).files();
-            version_number(version).is_some()
-                && files.is_ok_and(|files| files.iter().any(|file| file == onnx::FILE))
-        };
-        single || folder.folders().is_ok_and(|folders| folders.iter().any(in_version))
-    }
-
     /// The versions that the manifest wants served, ascending. Folders that are no positive
     /// integers are the model's own business.
     fn versions(&self, name: &str, wanted: &Versions) -> Result<Vec<u64>, BadFile> {
-        if let Versions::These(numbers) = wanted {
-            return Ok(numbers.clone());
-        }
         let folders = self.root.folder(name).folders()?;
-        let mut numbers: Vec<u64> =
-            folders.iter().filter_map(|name| version_number(name)).collect();
-        numbers.sort_unstable();
-        if *wanted == Versions::Latest {
-            numbers = numbers.last().copied().into_iter().collect();
-        }
+        let numbers = wanted.of(folders.iter().filter_map(|name| version_number(name)).collect());
         if numbers.is_empty() {
             return Err(BadFile::new(name, "has no version folder (a positive integer such as 1)"));
         }
@@ -353,7 +342,7 @@ impl Repository {
         let version = number.to_string();
         match self.info(name, &version, layout, manifest) {
             Ok(info) => Found::Good(info),
-            Err(error) => bad(name, Some(version), error.to_string()),
+            Err(error) => bad(name, Some(version), error),
         }
     }
 
@@ -365,7 +354,7 @@ impl Repository {
         manifest: &Manifest,
     ) -> Result<ModelInfo, BadFile> {
         let manifest = manifest.clone();
-        let files = folder_of(&self.root, layout, name, version);
+        let files = layout.folder(&self.root, name, version);
         let mut info = ModelInfo {
             name: name.to_owned(),
             version: version.to_owned(),
@@ -381,11 +370,20 @@ impl Repository {
             labels: manifest.labels,
             golden: manifest.golden,
             layout,
+            graph: GraphFiles::default(),
             pipeline: None,
             rows_reason: String::new(),
             files_bytes: 0,
         };
         self.check_version(&info)?;
+        if info.kind == onnx::KIND {
+            info.graph.file = match layout {
+                Layout::File => format!("{name}{}", layout::ENDING),
+                _ => layout::graph_in(&files, manifest.file.as_deref())?,
+            };
+        }
+        // Before anything is read: what changes from now on has another stamp.
+        let stamp = layout.stamp(&self.root, (name, version), &info.graph.file);
         info.files_bytes = match layout {
             Layout::File => files.file_bytes(&info.graph_file()),
             _ => files.bytes(),
@@ -408,7 +406,16 @@ impl Repository {
         if let Some(spec) = &info.golden {
             golden::read(&files, spec, &info.signature)?;
         }
+        info.graph.stamp = info.graph.stamp_beside(layout, &files, stamp);
         Ok(info)
+    }
+
+    /// The stamp that the files of a model have now.
+    pub(crate) fn stamp(&self, info: &ModelInfo) -> u64 {
+        let (name, version) = (info.name.as_str(), info.version.as_str());
+        let stamp = info.layout.stamp(&self.root, (name, version), &info.graph.file);
+        let files = info.layout.folder(&self.root, name, version);
+        info.graph.stamp_beside(info.layout, &files, stamp)
     }
 
     fn check_version(&self, info: &ModelInfo) -> Result<(), BadFile> {
@@ -420,22 +427,9 @@ impl Repository {
     }
 }
 
-fn folder_of(root: &Files, layout: Layout, name: &str, version: &str) -> Files {
-    match layout {
-        Layout::Version => root.folder(name).folder(version),
-        Layout::Model => root.folder(name),
-        Layout::File => root.clone(),
-    }
-}
-
-fn bad(name: &str, version: Option<String>, error: String) -> Found {
-    Found::Bad(BadModel { name: name.to_owned(), version, error })
-}
-
-/// The number that a folder's name spells, if it is a positive integer without leading zeros.
-fn version_number(name: &str) -> Option<u64> {
-    let plain = name.bytes().all(|byte| byte.is_ascii_digit()) && !name.starts_with('0');
-    if plain { name.parse().ok() } else { None }
+fn bad(name: &str, version: Option<String>, error: BadFile) -> Found {
+    let (machine, error) = (error.machine, error.to_string());
+    Found::Bad(BadModel { name: name.to_owned(), version, error, machine })
 }
 
 #[cfg(test)]

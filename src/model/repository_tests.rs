@@ -71,6 +71,7 @@ fn the_latest_version_is_served_unless_others_are_named() {
         name: "echo".into(),
         version: Some("7".into()),
         error: "echo/7: does not exist".into(),
+        machine: false,
     };
     assert_eq!(found[1], Found::Bad(missing));
 }
@@ -81,7 +82,7 @@ fn a_bad_model_never_stops_the_others() {
     folder.write("good/model.toml", ECHO.as_bytes());
     folder.make_dir("good/1");
     folder.make_dir("empty");
-    folder.make_dir("bad name");
+    folder.make_dir("-bad");
     folder.write("broken/model.toml", b"kind = ");
     folder.write("alien/model.toml", ECHO.replace("identity", "tensorflow").as_bytes());
     folder.write("versionless/model.toml", ECHO.as_bytes());
@@ -96,7 +97,7 @@ fn a_bad_model_never_stops_the_others() {
         }
     };
     assert_eq!(error("empty"), "empty/model.toml: does not exist");
-    assert!(error("bad name").contains("model names have letters"));
+    assert!(error("-bad").starts_with("-bad: names have 1 to 200 bytes"));
     assert!(error("broken").starts_with("broken/model.toml: line 1, `kind =`"));
     let alien =
         "alien/model.toml: kind: 'tensorflow' is unknown; known are digits, identity, ensemble";

@@ -137,7 +137,7 @@ impl Compiler<'_> {
         }
         let key = (node.domain.clone(), node.op.clone());
         let Some(function) = self.file.functions.get(&key) else {
-            return Err(format!("operator {} is not supported", full_name(node)));
+            return Err(format!("operator {} is not supported", full_name(&node.domain, &node.op)));
         };
         if scope.depth >= DEPTH_MAX {
             return Err(format!("functions in functions deeper than {DEPTH_MAX}"));
@@ -167,9 +167,8 @@ pub(crate) fn label(node: &Node) -> String {
 }
 
 /// An operator with its domain, and what to do where that is known.
-fn full_name(node: &Node) -> String {
-    let name = &node.op;
-    match node.domain.as_str() {
+pub(crate) fn full_name(domain: &str, name: &str) -> String {
+    match domain {
         "" => format!("{name} of ai.onnx"),
         domain @ "com.microsoft.nchwc" => format!(
             "{name} of {domain} (only for the kind of processor that the file was optimised on; \
@@ -183,28 +182,4 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-impl ModelFile {
-    /// Operators that are known to nobody here, each once, bodies and functions included.
-    pub(crate) fn missing_operators(&self) -> Vec<String> {
-        let mut missing = std::collections::BTreeSet::new();
-        let functions = self.functions.values().flat_map(|function| &function.nodes);
-        let mut waiting: Vec<&Node> = self.graph.nodes.iter().chain(functions).collect();
-        while let Some(node) = waiting.pop() {
-            for attribute in node.attributes.values() {
-                if let Attribute::Graph(graph) = attribute {
-                    waiting.extend(&graph.nodes);
-                }
-            }
-            let key = (node.domain.clone(), node.op.clone());
-            let known = ops::find(&node.domain, &node.op).is_some()
-                || super::control::knows(&node.domain, &node.op)
-                || self.functions.contains_key(&key);
-            if !known {
-                missing.insert(full_name(node));
-            }
-        }
-        missing.into_iter().collect()
-    }
 }

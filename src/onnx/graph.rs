@@ -6,11 +6,12 @@ use super::proto::{
     AttributeProto, DimensionProto, DimensionValue, FunctionProto, GraphProto, ModelProto,
     NodeProto, TensorProto, TensorTypeProto, TypeValue, ValueInfoProto,
 };
-use super::raw::{Beside, Raw};
+use super::raw::{Beside, External, Raw};
 use super::source::Source;
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Newest version of the operator set that is known.
@@ -32,6 +33,8 @@ pub(crate) struct ModelFile {
     opset: i64,
     /// Functions of the file itself, by domain and name.
     pub(crate) functions: HashMap<(String, String), Function>,
+    /// Files with external data, by their paths beside the model, and the bytes that each must have.
+    pub(crate) external: BTreeMap<String, u64>,
 }
 
 /// A graph: the main one, or the body of a control flow operator.
@@ -139,7 +142,8 @@ impl ModelFile {
         let proto = proto.map_err(|error| format!("is no ONNX file: {error}"))?;
         let opsets = opsets(proto.opset_import.iter().map(|set| (&set.domain, set.version)))?;
         let graph = proto.graph.ok_or("is no ONNX file: it has no graph")?;
-        let reader = Reader { opsets, files };
+        let external = RefCell::default();
+        let reader = Reader { opsets, files, external: &external };
         let outer = BTreeSet::new();
         let mut graph = reader.graph(graph, &outer)?;
         if proto.ir_version.unwrap_or(0) < IR_OVERRIDABLE {
@@ -151,7 +155,7 @@ impl ModelFile {
             let (key, function) = reader.function(function)?;
             functions.insert(key, function);
         }
-        Ok(ModelFile { graph, opset, functions })
+        Ok(ModelFile { graph, opset, functions, external: external.take() })
     }
 
     /// Of the main graph's own tensors.
@@ -188,6 +192,7 @@ fn plain_domain(domain: &str) -> &str {
 struct Reader<'a> {
     opsets: HashMap<String, i64>,
     files: Beside<'a>,
+    external: &'a RefCell<BTreeMap<String, u64>>,
 }
 
 impl Reader<'_> {
@@ -231,8 +236,18 @@ impl Reader<'_> {
     }
 
     fn tensor(&self, name: &str, proto: &TensorProto) -> Result<Arc<Raw>, String> {
-        let raw = Raw::read(proto, self.files);
-        raw.map(Arc::new).map_err(|error| format!("tensor '{name}': {error}"))
+        self.raw(proto).map(Arc::new).map_err(|error| format!("tensor '{name}': {error}"))
+    }
+
+    fn raw(&self, proto: &TensorProto) -> Result<Raw, String> {
+        let raw = Raw::read(proto, self.files)?;
+        if let Some(external) = External::of(proto)? {
+            let length = external.length.unwrap_or(raw.expected_bytes() as u64);
+            let mut all = self.external.borrow_mut();
+            let end = all.entry(external.location).or_default();
+            *end = external.offset.saturating_add(length).max(*end);
+        }
+        Ok(raw)
     }
 
     fn nodes(&self, protos: Vec<NodeProto>, known: &BTreeSet<String>) -> Result<Vec<Node>, String> {
@@ -276,15 +291,15 @@ impl Reader<'_> {
             1 => Attribute::Float(proto.f.unwrap_or(0.0)),
             2 => Attribute::Int(proto.i.unwrap_or(0)),
             3 => Attribute::Text(proto.s.unwrap_or_default()),
-            4 => Attribute::Tensor(Arc::new(Raw::read(&proto.t.ok_or(missing)?, self.files)?)),
+            4 => Attribute::Tensor(Arc::new(self.raw(&proto.t.ok_or(missing)?)?)),
             5 => Attribute::Graph(Arc::new(self.graph(proto.g.ok_or(missing)?, visible)?)),
             6 => Attribute::Floats(proto.floats),
             7 => Attribute::Ints(proto.ints),
             8 => Attribute::Texts(proto.strings),
             11 => {
                 let sparse = proto.sparse_tensor.ok_or(missing)?;
-                let values = Raw::read(&sparse.values.ok_or(missing)?, self.files)?;
-                let indices = Raw::read(&sparse.indices.ok_or(missing)?, self.files)?;
+                let values = self.raw(&sparse.values.ok_or(missing)?)?;
+                let indices = self.raw(&sparse.indices.ok_or(missing)?)?;
                 let shape = super::raw::shape(&sparse.dims)?;
                 Attribute::Sparse(Arc::new((values, indices, shape)))
             }
@@ -297,7 +312,7 @@ impl Reader<'_> {
         let name = proto.name.unwrap_or_default();
         let domain = plain_domain(proto.domain.as_deref().unwrap_or_default()).to_owned();
         let sets = proto.opset_import.iter().map(|set| (&set.domain, set.version));
-        let reader = Reader { opsets: opsets(sets)?, files: self.files };
+        let reader = Reader { opsets: opsets(sets)?, ..*self };
         let known: BTreeSet<String> = proto.input.iter().cloned().collect();
         let nodes = reader.nodes(proto.node, &known);
         let nodes = nodes.map_err(|error| format!("function '{name}': {error}"))?;

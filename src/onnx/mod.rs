@@ -15,6 +15,7 @@ mod fuse;
 mod graph;
 mod host;
 mod indices;
+mod known;
 mod maps;
 mod matmul;
 mod op;
@@ -40,7 +41,7 @@ pub(crate) use graph::{Dim, ModelFile, Port, Sort};
 pub(crate) use profile::{Profile, Times};
 pub(crate) use raw::Raw;
 pub(crate) use rows::{Known, RowProof, prove};
-pub(crate) use source::Source;
+pub(crate) use source::{Source, Trouble};
 pub(crate) use tensor::Place;
 pub(crate) use trace::Limits;
 

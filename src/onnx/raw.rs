@@ -1,7 +1,7 @@
 //! Tensors as files hold them: checked for shape and length, not yet converted.
 
 use super::elem::Elem;
-use super::proto::{StringStringEntryProto, TensorProto};
+use super::proto::TensorProto;
 use super::source::Source;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::path::{Component, Path};
@@ -34,23 +34,28 @@ impl Raw {
     pub(crate) fn read(proto: &TensorProto, files: Beside<'_>) -> Result<Raw, String> {
         let elem = Elem::from_onnx(proto.data_type.unwrap_or(0))?;
         let shape = shape(&proto.dims)?;
-        let elements: usize = shape.iter().product();
         if elem == Elem::Text {
             return Raw::text(shape, proto);
         }
-        let bytes = if proto.data_location == Some(1) {
-            external(&proto.external_data, files)?
+        let bytes = if let Some(external) = External::of(proto)? {
+            external.read(files)?
         } else if let Some(raw) = &proto.raw_data {
             raw.clone()
         } else {
             typed(elem, proto)
         };
-        let expected = (elements * elem.bits()).div_ceil(8);
-        if bytes.len() != expected && files.is_some() {
-            let found = bytes.len();
+        let raw = Raw { elem, shape, bytes, text: Vec::new() };
+        let (found, expected) = (raw.bytes.len(), raw.expected_bytes());
+        if found != expected && files.is_some() {
+            let shape = &raw.shape;
             return Err(format!("{elem}{shape:?} takes {expected} bytes, but there are {found}"));
         }
-        Ok(Raw { elem, shape, bytes, text: Vec::new() })
+        Ok(raw)
+    }
+
+    /// Bytes that its elements take.
+    pub(crate) fn expected_bytes(&self) -> usize {
+        (self.shape.iter().product::<usize>() * self.elem.bits()).div_ceil(8)
     }
 
     fn text(shape: Vec<usize>, proto: &TensorProto) -> Result<Raw, String> {
@@ -114,36 +119,65 @@ fn typed(elem: Elem, proto: &TensorProto) -> Bytes {
     bytes.freeze()
 }
 
-fn external(entries: &[StringStringEntryProto], files: Beside<'_>) -> Result<Bytes, String> {
-    let entry = |key: &str| {
-        let found = entries.iter().find(|entry| entry.key.as_deref() == Some(key));
-        found.and_then(|entry| entry.value.as_deref())
-    };
-    let number = |key: &str| match entry(key) {
-        None => Ok(None),
-        Some(text) => {
-            text.parse::<u64>().map(Some).map_err(|_| format!("external data: {key}: '{text}'"))
-        }
-    };
-    let location = entry("location").ok_or("external data: no location is named")?;
-    if !stays_inside(location) {
-        return Err(format!("external data: '{location}' leads out of the model's folder"));
-    }
-    let Some(open) = files else { return Ok(Bytes::new()) };
-    let part = open(location)?.part(number("offset")?.unwrap_or(0), number("length")?);
-    part.map_err(|error| format!("external data: '{location}' {error}"))
+/// A part of a file beside the model that holds a tensor's elements.
+pub(crate) struct External {
+    /// A relative path that never goes up, without parts that are `.`.
+    pub(crate) location: String,
+    pub(crate) offset: u64,
+    /// `None` stands for all that follows.
+    pub(crate) length: Option<u64>,
 }
 
-/// Whether a path is relative and never goes up.
-fn stays_inside(location: &str) -> bool {
-    let path = Path::new(location);
-    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-    // A backslash separates folders on Windows only: nobody means it anywhere.
-    !location.is_empty() && !location.contains(['\\', ':', '\0']) && path.components().all(plain)
+impl External {
+    /// # Errors
+    /// If it names no file, one outside of the model's folder, or something that is no number.
+    pub(crate) fn of(proto: &TensorProto) -> Result<Option<External>, String> {
+        if proto.data_location != Some(1) {
+            return Ok(None);
+        }
+        let entry = |key: &str| {
+            let mut entries = proto.external_data.iter();
+            let found = entries.find(|entry| entry.key.as_deref() == Some(key));
+            found.and_then(|entry| entry.value.as_deref())
+        };
+        let wrong = |key: &str, text: &str| format!("external data: {key}: '{text}'");
+        let number = |key: &str| match entry(key) {
+            None => Ok(None),
+            Some(text) => text.parse::<u64>().map(Some).map_err(|_| wrong(key, text)),
+        };
+        let location = entry("location").ok_or("external data: no location is named")?;
+        let inside = inside(location).ok_or_else(|| {
+            format!("external data: '{location}' leads out of the model's folder")
+        })?;
+        let offset = number("offset")?.unwrap_or(0);
+        Ok(Some(External { location: inside, offset, length: number("length")? }))
+    }
+
+    fn read(&self, files: Beside<'_>) -> Result<Bytes, String> {
+        let Some(open) = files else { return Ok(Bytes::new()) };
+        let part = open(&self.location)?.part(self.offset, self.length);
+        part.map_err(|error| format!("external data: '{}' {error}", self.location))
+    }
+}
+
+/// The path with `/` between its parts and without those that are `.`, if it is relative and never
+/// goes up.
+fn inside(location: &str) -> Option<String> {
+    let part = |part: Component<'_>| match part {
+        Component::Normal(part) => part.to_str().map(|part| Some(part.to_owned())),
+        Component::CurDir => Some(None),
+        _ => None,
+    };
+    // A backslash separates folders on Windows only, a colon stands behind a drive there.
+    let plain = !location.contains(['\\', ':', '\0']);
+    let parts = Path::new(location).components().map(part).collect::<Option<Vec<_>>>();
+    let path = parts?.into_iter().flatten().collect::<Vec<_>>().join("/");
+    (plain && !path.is_empty()).then_some(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::proto::StringStringEntryProto;
     use super::*;
 
     fn none(_: &str) -> Result<Source, String> {
@@ -172,6 +206,23 @@ mod tests {
         assert!(
             Raw::read(&proto(1, &[1; 17], &[0; 4]), Some(&none)).unwrap_err().contains("17 dim")
         );
+    }
+
+    #[test]
+    fn locations_lose_what_leads_nowhere() {
+        for (location, path) in [
+            ("w.bin", Some("w.bin")),
+            ("./w.bin", Some("w.bin")),
+            (".//data/./w.bin", Some("data/w.bin")),
+            ("模型 (1).data", Some("模型 (1).data")),
+            (".", None),
+            ("./", None),
+            ("./../w.bin", None),
+            ("data/../w.bin", None),
+            ("/w.bin", None),
+        ] {
+            assert_eq!(inside(location).as_deref(), path, "{location}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use bytes::{Buf, Bytes};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes that are read at once of what is between large pieces.
 const BUFFER: u64 = 1 << 16;
@@ -14,10 +16,33 @@ trait Content: Read + Seek {}
 
 impl<T: Read + Seek> Content for T {}
 
+/// Whether reading failed because of the machine (its disk, its memory) rather than of the file.
+/// Errors travel as text through the parser, which cannot carry it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble(Arc<AtomicBool>);
+
+impl Trouble {
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// A file that ends too early is wrong itself.
+    fn look_at(&self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            self.note();
+        }
+    }
+}
+
 /// A file, from its beginning.
 pub(crate) struct Source {
     content: Box<dyn Content>,
     length: u64,
+    trouble: Trouble,
 }
 
 impl fmt::Debug for Source {
@@ -29,7 +54,7 @@ impl fmt::Debug for Source {
 impl From<Bytes> for Source {
     fn from(data: Bytes) -> Source {
         let length = data.len() as u64;
-        Source { content: Box::new(Cursor::new(data)), length }
+        Source { content: Box::new(Cursor::new(data)), length, trouble: Trouble::default() }
     }
 }
 
@@ -38,7 +63,12 @@ impl Source {
     /// If the file cannot be measured.
     pub(crate) fn of(file: File) -> io::Result<Source> {
         let length = file.metadata()?.len();
-        Ok(Source { content: Box::new(file), length })
+        Ok(Source { content: Box::new(file), length, trouble: Trouble::default() })
+    }
+
+    /// The same file, whose errors of reading are noted there.
+    pub(crate) fn noting(self, trouble: &Trouble) -> Source {
+        Source { trouble: trouble.clone(), ..self }
     }
 
     /// A part of the file; all that follows, if no length is given.
@@ -52,7 +82,10 @@ impl Source {
         }
         let read = self.content.seek(SeekFrom::Start(offset));
         let read = read.and_then(|_| piece(&mut self.content, length));
-        read.map_err(|error| error.to_string())
+        read.map_err(|error| {
+            self.trouble.look_at(&error);
+            error.to_string()
+        })
     }
 
     /// The file as protobuf reads it. `leaves_large`: large pieces are passed over, as if they were
@@ -63,6 +96,7 @@ impl Source {
             left: self.length,
             buffer: Bytes::new(),
             leaves_large,
+            trouble: self.trouble,
             failed: None,
         };
         stream.fill();
@@ -89,6 +123,7 @@ pub(crate) struct Stream {
     left: u64,
     buffer: Bytes,
     leaves_large: bool,
+    trouble: Trouble,
     failed: Option<io::Error>,
 }
 
@@ -110,6 +145,7 @@ impl Stream {
 
     /// What is missing counts as nothing: the parser ends soon.
     fn fail(&mut self, error: io::Error) -> Bytes {
+        self.trouble.look_at(&error);
         self.failed.get_or_insert(error);
         self.left = 0;
         Bytes::new()
@@ -213,11 +249,44 @@ mod tests {
     #[test]
     fn a_file_that_ends_early_is_an_error_at_the_end() {
         let content = Box::new(Cursor::new(numbers(100_000)));
-        let source = Source { content, length: 200_000 };
+        let trouble = Trouble::default();
+        let source = Source { content, length: 200_000, trouble: trouble.clone() };
         let mut stream = source.stream(false);
         while stream.has_remaining() {
             stream.advance(stream.remaining().min(50_000));
         }
         assert!(stream.end().unwrap_err().contains("cannot be read"));
+        assert!(!trouble.is_there(), "the file is wrong, not the machine");
+    }
+
+    /// A disk that fails after its first bytes.
+    struct Failing(Cursor<Bytes>);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.position() > 0 {
+                return Err(io::Error::other("input/output error"));
+            }
+            self.0.read(buffer)
+        }
+    }
+
+    impl Seek for Failing {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_noted() {
+        let source = |trouble: &Trouble| {
+            let content = Box::new(Failing(Cursor::new(numbers(100_000))));
+            Source { content, length: 100_000, trouble: Trouble::default() }.noting(trouble)
+        };
+        let (stream, part) = (Trouble::default(), Trouble::default());
+        let mut read = source(&stream).stream(false);
+        read.advance(read.remaining());
+        assert!(read.end().is_err() && stream.is_there());
+        assert!(source(&part).part(1, Some(5)).is_err() && part.is_there());
     }
 }

@@ -7,7 +7,7 @@ use super::settings::AdapterProfile;
 use super::shadow::SHADOWED;
 use super::state::{Adapter, Replica, State};
 use super::types::{
-    Action, AdapterId, Fault, Incarnation, ModelId, Recollection, ReplicaMemory, Time,
+    Action, AdapterId, Again, Fault, Incarnation, ModelId, Recollection, ReplicaMemory, Time,
 };
 use std::mem;
 use std::time::Duration;
@@ -109,11 +109,13 @@ impl Scheduler {
         &mut self,
         now: Time,
         (id, incarnation): (AdapterId, Incarnation),
-        model: ModelId,
+        (model, again): (ModelId, Again),
     ) {
-        // Memory may be free again, or a file mended.
+        // A disk may answer again; files that are wrong stay so until they are replaced.
         let until = now + self.settings.backoff_max;
+        let until = if again == Again::Never { Time::NEVER } else { until };
         if self.load_ended(now, id, incarnation, model).is_some()
+            && again != Again::Now
             && let Some(adapter) = self.adapters.get_mut(&id)
         {
             adapter.refused.insert(model, until);

@@ -56,6 +56,6 @@ pub use service::Line;
 pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Settings};
 pub use state::{AdapterView, Batch, Part, Replica, State, Wish};
 pub use types::{
-    Action, AdapterId, Arrival, BatchId, ClientId, Event, Failure, Fault, Incarnation, ModelId,
-    Recollection, Reject, ReplicaMemory, RequestId, Shape, Time,
+    Action, AdapterId, Again, Arrival, BatchId, ClientId, Event, Failure, Fault, Incarnation,
+    ModelId, Recollection, Reject, ReplicaMemory, RequestId, Shape, Time,
 };

@@ -78,7 +78,7 @@ impl Scheduler {
         let starving: Vec<_> = self.queue.waiting().filter(starves).collect();
         for (model, rows) in starving {
             if self.on() > 0 && self.on() >= self.settings.max {
-                self.reject_all(self.queue.ids_of(model), Reject::ModelFailed);
+                self.reject_all(self.queue.ids_of(model), Reject::NoneHolds);
             } else {
                 self.feed(now, model, rows);
             }

@@ -139,6 +139,7 @@ impl Scheduler {
         let adapters = self.adapters.values().filter_map(|adapter| adapter.deadline(bounds));
         let refusals = |a: &Adapter| a.refused.values().chain(a.crowded.values()).min().copied();
         let refusals = self.adapters.values().filter_map(refusals);
+        let refusals = refusals.filter(|until| *until < Time::NEVER);
         let due = adapters.chain(refusals).chain(self.shrink_at());
         due.chain(self.next_ahead(now)).min()
     }
@@ -237,8 +238,8 @@ impl Scheduler {
                     self.no_memory(now, adapter, (model, rows));
                 }
             }
-            Event::LoadFailed { adapter, incarnation, model } => {
-                self.load_failed(now, (adapter, incarnation), model);
+            Event::LoadFailed { adapter, incarnation, model, again } => {
+                self.load_failed(now, (adapter, incarnation), (model, again));
             }
             Event::Alive { adapter, incarnation } => {
                 if let Some(adapter) = self.current(adapter, incarnation) {

@@ -118,7 +118,7 @@ pub enum Event {
         measured: Vec<(u32, Duration)>,
     },
     /// A model could not be loaded here; the worker lives on.
-    LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
+    LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId, again: Again },
     /// The device had no memory to load a model, or to run so many rows of it; 0 if not even its
     /// weights fit. The worker must go.
     NoMemory { adapter: AdapterId, incarnation: Incarnation, model: ModelId, rows: u32 },
@@ -238,6 +238,17 @@ pub enum Action {
     Decided(Decision),
 }
 
+/// When a load that failed is tried again on the same adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Again {
+    /// At once: other files are read then.
+    Now,
+    /// After a while: what failed may heal by itself.
+    Later,
+    /// Not before the model is replaced: its files are wrong.
+    Never,
+}
+
 /// Why a request is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reject {
@@ -247,8 +258,10 @@ pub enum Reject {
     Overload { drain: Duration },
     /// No adapter can serve now; `retry_after` is when one is tried again, if any will be.
     NoAdapter { retry_after: Option<Duration> },
-    /// Every adapter tried to load the model and failed.
+    /// Every adapter tried to load the model and failed, or none could ever hold it.
     ModelFailed,
+    /// As many adapters are on as may be, and none of them can hold the model.
+    NoneHolds,
     /// The model is not, or no longer, served.
     ModelGone,
     /// The client's own deadline has passed, or can no longer be met.

@@ -153,6 +153,9 @@ pub struct ModelView {
     pub state: String,
     /// Why it is unavailable, or why a newer state of it could not be loaded.
     pub reason: Option<String>,
+    /// Whether its files, rather than the machine, are why its last load failed; `None` if none has.
+    #[serde(skip)]
+    pub failed: Option<bool>,
     pub kind: String,
     /// Latency target.
     pub slo_ms: u64,

@@ -193,6 +193,8 @@ pub enum Cause {
     Device,
     /// The device's: its memory is full.
     Memory,
+    /// The machine's: a file that is there cannot be read, or host memory is short.
+    Machine,
     /// The device computes, but not what the golden sample says.
     WrongAnswer,
     /// Rows of the model depend on each other, although the graph seems to keep them apart: it is

@@ -59,6 +59,7 @@ pub(super) fn cause(error: &ModelError) -> Cause {
         ModelError::Broken(_) => Cause::Model,
         ModelError::Device(_) => Cause::Device,
         ModelError::Memory(_) => Cause::Memory,
+        ModelError::Machine(_) => Cause::Machine,
         ModelError::Golden(_) => Cause::WrongAnswer,
         ModelError::Rows(_) => Cause::Rows,
     }

@@ -46,3 +46,49 @@ pub fn add_digits(repository: &Folder, name: &str) {
         repository.write(&format!("{name}/{file}"), data);
     }
 }
+
+/// `tests/data/linear.onnx` with the matrix of its product in another file.
+pub fn external_linear(location: &str) -> Vec<u8> {
+    let file = linear();
+    let (graph, matrix) = (find(&file, b":\x9e\x01") + 3, find(&file, MATRIX));
+    let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
+    // TensorProto: dims, data_type, name, external_data, data_location.
+    let head = b"\x08\x03\x08\x02\x10\x01B\x01w".to_vec();
+    let tensor = [head, field(13, &entry), b"\x70\x01".to_vec()].concat();
+    let (end, behind) = (graph + 158, matrix + MATRIX.len() + 11 + 24);
+    let inner = [&file[graph..matrix], &field(5, &tensor), &file[behind..end]].concat();
+    [&file[..graph - 3], &field(7, &inner), &file[end..]].concat()
+}
+
+/// What such a file holds.
+pub fn external_weights() -> Vec<u8> {
+    let file = linear();
+    let at = find(&file, MATRIX) + MATRIX.len() + 11;
+    file[at..at + 24].to_vec()
+}
+
+/// How the matrix begins in the file; nine bytes of its head and two before its data follow.
+const MATRIX: &[u8] = b"*\x23";
+
+fn linear() -> Vec<u8> {
+    std::fs::read(package().join("tests/data/linear.onnx")).expect("it is in the source tree")
+}
+
+fn find(data: &[u8], part: &[u8]) -> usize {
+    data.windows(part.len()).position(|found| found == part).expect("it is in the file")
+}
+
+/// A field of protobuf that holds bytes.
+fn field(number: usize, data: &[u8]) -> Vec<u8> {
+    [varint(number << 3 | 2), varint(data.len()), data.to_vec()].concat()
+}
+
+fn varint(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 127 {
+        bytes.push((number & 127 | 128) as u8);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}

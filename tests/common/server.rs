@@ -94,6 +94,11 @@ impl Setup {
         Setup { listen: address.to_string(), ..self }
     }
 
+    /// A folder for caches that outlives the server.
+    pub fn cache_dir(self, folder: &Path) -> Setup {
+        Setup { cache_dir: Some(folder.to_owned()), ..self }
+    }
+
     pub fn runtime_dir(self, folder: &Path) -> Setup {
         Setup { runtime_dir: Some(folder.to_owned()), ..self }
     }

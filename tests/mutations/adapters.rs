@@ -321,6 +321,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let until = now;",
     ),
     mutant(
+        "files that are wrong are read again after a while",
+        "lifecycle.rs",
+        "if again == Again::Never { Time::NEVER } else { until }",
+        "until",
+    ),
+    mutant(
+        "other files are not read at once",
+        "lifecycle.rs",
+        "            && again != Again::Now\n",
+        "",
+    ),
+    mutant(
         "the end of another load counts",
         "lifecycle.rs",
         "if *model != expected {",

@@ -62,7 +62,7 @@ fn a_server_may_start_with_nothing_to_serve() {
     let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "100ms"]).start();
     server.wait_until_ready();
     assert_eq!(index(&server), ["digits/ UNAVAILABLE"]);
-    assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 404);
+    assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 422);
     models::add_digits(&folder, "digits");
     wait_for("it is served", HANG, || index(&server) == ["digits/1 READY"]);
     assert_eq!(digits(&server.post("/v2/models/digits/infer", SEVEN)), [7]);

@@ -23,8 +23,12 @@ mod confinement;
 mod hostile;
 /// The model `identity`: datatypes, batches.
 mod identity;
+/// The last good files of models.
+mod kept;
 /// Adapters on and off, workers and servers that end.
 mod lifecycle;
+/// Names and layouts of models.
+mod names;
 /// Graphs of ONNX files.
 mod onnx;
 /// The description of every route, held against the routes and their answers.
@@ -35,6 +39,8 @@ mod pipelines;
 mod repository;
 /// Recording a trace and trying policies on it.
 mod simulate;
+/// The state of a model, and why it is so.
+mod states;
 /// Metrics, traces, logs, history, and the load maker.
 mod telemetry;
 /// HTTPS: certificates, handshakes, and files that change.

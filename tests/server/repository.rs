@@ -76,8 +76,8 @@ fn broken_models_are_listed_and_the_others_are_served() {
     assert_eq!(digits(&server.post("/v2/models/digits/infer", SEVEN)), [7]);
     for (name, _) in &loaded {
         let response = server.post(&format!("/v2/models/{name}/infer"), SEVEN);
-        assert_eq!(response.status, 503, "{name}: {}", response.text());
-        assert!(response.error().contains("could load"), "{name}: {}", response.error());
+        assert_eq!(response.status, 422, "{name}: {}", response.text());
+        assert!(response.error().contains("failed to load"), "{name}: {}", response.error());
     }
     for (name, part) in scanned.iter().chain(&loaded) {
         // A worker that could not load it has said so by now, but the snapshot is a moment late.
@@ -91,14 +91,14 @@ fn broken_models_are_listed_and_the_others_are_served() {
     }
     for (name, part) in &scanned {
         let response = server.post(&format!("/v2/models/{name}/infer"), SEVEN);
-        assert_eq!(response.status, 404, "{name}: {}", response.text());
+        assert_eq!(response.status, 422, "{name}: {}", response.text());
         assert!(response.error().contains(part), "{name}: {}", response.error());
     }
     for (name, _) in &loaded {
         let response = server.post(&format!("/v2/models/{name}/infer"), SEVEN);
-        assert_eq!(response.status, 503, "{name}: {}", response.text());
-        assert!(response.error().contains("could load"), "{name}: {}", response.error());
-        assert_eq!(server.get(&format!("/v2/models/{name}/ready")).status, 503, "{name}");
+        assert_eq!(response.status, 422, "{name}: {}", response.text());
+        assert!(response.error().contains("failed to load"), "{name}: {}", response.error());
+        assert_eq!(server.get(&format!("/v2/models/{name}/ready")).status, 422, "{name}");
     }
     let echo = r#"{"inputs":[{"name":"x","datatype":"INT8","shape":[1,1],"data":[-3]}]}"#;
     assert_eq!(server.post("/v2/models/echo/infer", echo).status, 200);

@@ -77,7 +77,10 @@ impl World {
                 assert!(!served, "{seed}: {request:?} turned away from a model that is served");
             }
             Reject::QueueFull { .. } => self.crowded_out.push(request),
-            Reject::NoAdapter { .. } | Reject::ModelFailed | Reject::ShuttingDown => {}
+            Reject::NoAdapter { .. }
+            | Reject::ModelFailed
+            | Reject::NoneHolds
+            | Reject::ShuttingDown => {}
         }
         self.settle(request, Some(reason));
     }

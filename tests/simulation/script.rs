@@ -206,7 +206,7 @@ impl World {
                 worker.loading.take_if(|loading| loading == model)?;
                 worker.loaded.insert(*model, (*bytes, now));
             }
-            Event::LoadFailed { adapter, incarnation, model } => {
+            Event::LoadFailed { adapter, incarnation, model, .. } => {
                 let worker = self.speaker(*adapter, *incarnation)?;
                 worker.loading.take_if(|loading| loading == model)?;
             }

@@ -207,7 +207,13 @@ impl World {
         if self.rng.percent(self.weather.crash) {
             self.post(at, Event::Exited { adapter, incarnation });
         } else if self.rng.percent(self.weather.load_failure) {
-            self.post(at, Event::LoadFailed { adapter, incarnation, model });
+            // Without another number drawn, so that the worlds stay as they were.
+            let again = match at.0.as_millis() % 3 {
+                0 => Again::Now,
+                1 => Again::Never,
+                _ => Again::Later,
+            };
+            self.post(at, Event::LoadFailed { adapter, incarnation, model, again });
         } else if self.rng.percent(self.weather.memory) {
             let rows = self.rng.below(9) as u32;
             self.post(at, Event::NoMemory { adapter, incarnation, model, rows });

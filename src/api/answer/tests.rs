@@ -22,6 +22,7 @@ fn model() -> ModelInfo {
         labels: vec![],
         golden: None,
         layout: crate::model::repository::Layout::default(),
+        graph: Default::default(),
         pipeline: None,
         rows_reason: String::new(),
         files_bytes: 0,

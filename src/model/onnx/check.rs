@@ -40,11 +40,9 @@ fn write(path: &Path, profile: bool, text: &mut String) -> Result<(), String> {
     line(text, "nodes", &format!("{nodes}, opset {}, {} of weights", file.opset(), size(weights)));
     let all = operators.iter().map(|(name, count)| format!("{name} {count}"));
     line(text, "operators", &all.collect::<Vec<_>>().join(", "));
-    let missing = file.missing_operators();
-    if !missing.is_empty() {
-        return Err(format!("operators that are not supported: {}", missing.join(", ")));
-    }
-    let signature::Own { signature, reason } = signature::of(&file, None)?;
+    file.check_operators()?;
+    let info = super::served::check(path)?;
+    let (signature, reason) = (info.signature, info.rows_reason);
     line(text, "inputs", &specs(&signature.inputs, signature.rows));
     line(text, "outputs", &specs(&signature.outputs, signature.rows));
     line(text, "rows", &explain(signature.rows, &reason));

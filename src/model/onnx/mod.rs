@@ -2,6 +2,7 @@
 
 mod check;
 mod convert;
+mod served;
 pub(crate) mod signature;
 
 use crate::model::registry::LoadContext;
@@ -47,10 +48,7 @@ impl Onnx {
         place: Place,
         limits: Limits,
     ) -> Result<Onnx, String> {
-        let missing = file.missing_operators();
-        if !missing.is_empty() {
-            return Err(format!("operators that are not supported: {}", missing.join(", ")));
-        }
+        file.check_operators()?;
         signature::check_names(&signature, &file)?;
         let names_rows = signature.rows == RowMode::Stacked || signature::names_rows(&file);
         let engine = Engine::limited(file, place, limits)?;

@@ -4,7 +4,7 @@
 use crate::model::files::{BadFile, Files};
 use crate::model::repository::ModelInfo;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
-use crate::onnx::{Dim, Known, ModelFile, Port, RowProof, Sort, prove};
+use crate::onnx::{Dim, Known, ModelFile, Port, RowProof, Sort, Trouble, prove};
 
 /// The kind's name in `model.toml`.
 pub const KIND: &str = "onnx";
@@ -23,10 +23,35 @@ const OVERRIDES_MAX: usize = 8;
 /// # Errors
 /// Naming the file and what is wrong with it.
 pub(crate) fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile, BadFile> {
-    let bad = |detail: String| BadFile::new(files.path_of(name), detail);
-    let beside: &dyn Fn(&str) -> _ =
-        &|name| files.source_of(name).map_err(|error| error.to_string());
-    ModelFile::read(files.source_of(name)?, weights.then_some(beside)).map_err(bad)
+    let trouble = Trouble::default();
+    let beside = |name: &str| match files.source_of(name) {
+        Ok(source) => Ok(source.noting(&trouble)),
+        Err(error) => {
+            if error.machine {
+                trouble.note();
+            }
+            Err(error.to_string())
+        }
+    };
+    let beside: Option<&dyn Fn(&str) -> _> = if weights { Some(&beside) } else { None };
+    let file = ModelFile::read(files.source_of(name)?.noting(&trouble), beside);
+    let file = file.and_then(|file| file.check_operators().map(|()| file));
+    file.map_err(|detail| BadFile {
+        machine: trouble.is_there(),
+        ..BadFile::new(files.path_of(name), detail)
+    })
+}
+
+/// Checks that files with external data are there and long enough, without reading them.
+fn check_external(files: &Files, file: &ModelFile) -> Result<(), BadFile> {
+    for (path, needed) in &file.external {
+        let found = files.length(path)?;
+        if found < *needed {
+            let detail = format!("has {found} bytes, but the graph takes {needed} from it");
+            return Err(BadFile::new(files.path_of(path), detail));
+        }
+    }
+    Ok(())
 }
 
 /// Completes a model's description with what its graph says: the signature and how rows become
@@ -43,6 +68,8 @@ pub(crate) fn complete(
 ) -> Result<(), BadFile> {
     let name = info.graph_file();
     let file = read(files, &name, false)?;
+    check_external(files, &file)?;
+    info.graph.beside = file.external.keys().cloned().collect();
     let bad = |detail: String| BadFile::new(files.path_of(&name), detail);
     let own = signature_of(&file, stated, by_row).map_err(bad)?;
     if info.labels.is_empty() {

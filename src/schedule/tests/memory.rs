@@ -181,7 +181,8 @@ fn only_the_load_that_runs_can_end() {
     bench.add(OTHER, sized(10)).request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
     bench.took(OTHER, 10, 10).check(ONE, "loading", &[]);
     let incarnation = bench.life(ONE);
-    bench.on(Event::LoadFailed { adapter: ONE, incarnation, model: OTHER });
+    let again = Again::Later;
+    bench.on(Event::LoadFailed { adapter: ONE, incarnation, model: OTHER, again });
     bench.check(ONE, "loading", &[]);
 }
 

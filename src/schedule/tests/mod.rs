@@ -211,13 +211,18 @@ impl Bench {
         self.on(Event::Loaded { adapter, incarnation, model, bytes, measured })
     }
 
-    /// The load that runs fails.
+    /// The load that runs fails, for a reason that may heal.
     fn load_failed(&mut self, adapter: AdapterId) -> &mut Bench {
+        self.load_failed_until(adapter, Again::Later)
+    }
+
+    /// The load that runs fails.
+    fn load_failed_until(&mut self, adapter: AdapterId, again: Again) -> &mut Bench {
         let State::Loading { model, .. } = *self.view(adapter).state else {
             panic!("no load runs")
         };
         let incarnation = self.life(adapter);
-        self.on(Event::LoadFailed { adapter, incarnation, model })
+        self.on(Event::LoadFailed { adapter, incarnation, model, again })
     }
 
     fn done(&mut self, adapter: AdapterId) -> &mut Bench {

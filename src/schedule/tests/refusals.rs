@@ -89,6 +89,26 @@ fn nobody_waits_for_a_stand_in_that_does_not_come() {
 }
 
 #[test]
+fn a_model_whose_files_are_wrong_is_not_tried_again_before_it_is_replaced() {
+    let mut bench = Bench::one();
+    bench.request().opened(ONE).load_failed_until(ONE, Again::Never);
+    bench.check(ONE, "idle", &["reject"]);
+    bench.after(ms(3_600_000));
+    assert_eq!(bench.refused(), Some(Reject::ModelFailed));
+    assert!(!bench.scheduler.is_model_ready(bench.now, MODEL));
+    assert!(bench.scheduler.next_timeout() < Some(Time::NEVER), "nobody waits for ever");
+    bench.on(Event::ModelRemoved { model: MODEL }).serve(profile(2));
+    assert!(bench.scheduler.is_model_ready(bench.now, MODEL));
+}
+
+#[test]
+fn a_load_that_reads_other_files_now_is_tried_again_at_once() {
+    let mut bench = Bench::one();
+    bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
+    bench.load_failed_until(ONE, Again::Now).check(ONE, "loading", &["load 1 0"]);
+}
+
+#[test]
 fn ready_is_what_can_be_served() {
     let mut bench = Bench::one();
     let ready = |bench: &Bench| {

@@ -228,9 +228,7 @@ fn what_is_served_no_more_is_dropped() {
 fn what_could_not_be_loaded_is_tried_again_later() {
     let mut bench = Bench::one();
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
-    let incarnation = bench.life(ONE);
-    bench.on(Event::LoadFailed { adapter: ONE, incarnation, model: MODEL });
-    bench.check(ONE, "idle", &["reject"]);
+    bench.load_failed(ONE).check(ONE, "idle", &["reject"]);
     bench.request().check(ONE, "idle", &["reject"]);
     bench.after(ms(900)).request().check(ONE, "idle", &["reject"]);
     bench.after(ms(4000));

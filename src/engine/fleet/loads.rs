@@ -1,0 +1,79 @@
+//! What is known of loads: why they failed, and what workers remarked.
+
+use super::Fleet;
+use crate::engine::Catalogue;
+use crate::engine::rejections::LoadError;
+use crate::model::repository::Source;
+use crate::schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
+use crate::wire::Cause;
+
+impl Fleet {
+    /// Why a model could not be loaded where it was last tried.
+    pub(in crate::engine) fn load_error(&self, model: ModelId) -> Option<&LoadError> {
+        self.load_errors.get(&model)
+    }
+
+    /// A worker's remark on a model that it loaded.
+    pub(in crate::engine) fn note(&self, model: ModelId) -> Option<&str> {
+        self.notes.get(&model).map(String::as_str)
+    }
+
+    /// The model is served no more.
+    pub(in crate::engine) fn forget_model(&mut self, model: ModelId) {
+        self.load_errors.remove(&model);
+        self.notes.remove(&model);
+        self.proven.remove(&model);
+    }
+
+    /// Notes that a load failed.
+    pub(in crate::engine) fn load_ended(&mut self, adapter: AdapterId, model: &str, error: &str) {
+        if let Some(member) = self.member_mut(adapter) {
+            member.phase = None;
+            tracing::warn!(adapter = %member.entry.id, %model, "cannot load: {error}");
+        }
+    }
+
+    /// Whether the adapter is in this life and was last to load a model from there.
+    pub(in crate::engine) fn reads(
+        &self,
+        id: AdapterId,
+        incarnation: Incarnation,
+        source: &Source,
+    ) -> bool {
+        let current = self.member(id).filter(|member| member.incarnation == incarnation);
+        current.is_some_and(|member| member.reads.as_ref() == Some(source))
+    }
+
+    /// Whether a load that failed shows that the model's files are wrong.
+    pub(in crate::engine) fn blames_files(&self, model: ModelId, cause: Cause) -> bool {
+        match cause {
+            Cause::Input | Cause::Model => true,
+            Cause::WrongAnswer => !self.proven.contains(&model),
+            Cause::Device | Cause::Memory | Cause::Machine | Cause::Rows => false,
+        }
+    }
+
+    pub(super) fn load_failed(
+        &mut self,
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        (model, cause, error): (ModelId, Cause, String),
+        models: &Catalogue,
+    ) -> Event {
+        let name = models.get(model).map(|info| info.name.clone()).unwrap_or_default();
+        self.load_ended(adapter, &name, &error);
+        let fault = match cause {
+            Cause::Device | Cause::Memory => Fault::Device,
+            Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
+            // The device has passed its own check: a sample that was right nowhere is to blame.
+            Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => {
+                let error = LoadError { cause, error };
+                let again = if error.is_of_files() { Again::Never } else { Again::Later };
+                self.load_errors.insert(model, error);
+                return Event::LoadFailed { adapter, incarnation, model, again };
+            }
+        };
+        self.fault(adapter, &format!("model '{name}': {error}"));
+        Event::Faulted { adapter, incarnation, fault }
+    }
+}

@@ -1,0 +1,259 @@
+//! The last good files of models: copied once a model has loaded, loaded from where the repository's
+//! own cannot be.
+
+use super::driver::Driver;
+use super::repository::Library;
+use crate::model::kept::KeptModel;
+use crate::model::repository::{BadModel, Found, ModelInfo};
+use crate::schedule::{AdapterId, Again, Event, Incarnation, ModelId};
+use crate::wire::{Cause, Up};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Failed loads whose last good files are looked for.
+const LOOKS_MAX: usize = 256;
+
+/// What a worker reports of a load that failed.
+#[derive(Debug)]
+pub(super) struct FailedLoad {
+    pub(super) model: u32,
+    pub(super) rows: u32,
+    pub(super) cause: Cause,
+    pub(super) error: String,
+}
+
+/// A failed load, with what is kept of its model.
+pub(super) struct Looked {
+    adapter: AdapterId,
+    incarnation: Incarnation,
+    failed: FailedLoad,
+    kept: Vec<KeptModel>,
+}
+
+/// Has files copied and looked for on threads of their own: the driver waits for no disk.
+pub(super) struct Keeper {
+    library: Library,
+    looked: mpsc::Sender<Looked>,
+    /// Stamps of what was kept or tried to be, by name and version.
+    tried: HashMap<(String, String), u64>,
+}
+
+impl Keeper {
+    pub(super) fn new(library: Library) -> (Keeper, mpsc::Receiver<Looked>) {
+        let (looked, receiver) = mpsc::channel(LOOKS_MAX);
+        (Keeper { library, looked, tried: HashMap::new() }, receiver)
+    }
+
+    /// Copies the files of a model that has loaded. `versions` are those of its name that are served.
+    fn keep(&mut self, info: &Arc<ModelInfo>, versions: Vec<String>) {
+        let Some(kept) = self.library.kept.clone() else { return };
+        let key = (info.name.clone(), info.version.clone());
+        if self.tried.insert(key, info.graph.stamp) == Some(info.graph.stamp) {
+            return;
+        }
+        let (repository, info) = (self.library.repository.clone(), info.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = kept.keep(&repository, &info) {
+                let why = "its last good files are not kept";
+                tracing::info!(model = %info.name, version = %info.version, "{why}: {error}");
+            }
+            kept.retain_versions(&info.name, &versions);
+        });
+    }
+
+    /// Looks for what is kept of a model. `false` if there is nothing to look for.
+    fn look(&self, name: &str, failed: Looked) -> Result<(), Looked> {
+        if self.library.kept.is_none() {
+            return Err(failed);
+        }
+        let (library, name, looked) = (self.library.clone(), name.to_owned(), self.looked.clone());
+        tokio::task::spawn_blocking(move || {
+            let kept = library.kept_of(&name);
+            // If the driver is gone nobody waits for it.
+            let _ = looked.blocking_send(Looked { kept, ..failed });
+        });
+        Ok(())
+    }
+}
+
+impl Library {
+    /// Reads the repository: one entry per version that is served, and one per model or version
+    /// that cannot be; in the place of the latter also what is kept of it.
+    pub fn scan(&self) -> Vec<Found> {
+        let Some(kept) = &self.kept else { return self.repository.scan(&self.kinds) };
+        let names = match self.repository.names() {
+            Ok(names) => names,
+            Err(_) => return self.repository.scan(&self.kinds),
+        };
+        kept.retain_models(&names);
+        names.iter().flat_map(|name| self.scan_model(name)).collect()
+    }
+
+    fn scan_model(&self, name: &str) -> Vec<Found> {
+        let mut found = self.repository.scan_one(name, &self.kinds);
+        let good: Vec<String> = found.iter().filter_map(version_of).map(str::to_owned).collect();
+        let bad: Vec<Option<String>> = found.iter().filter_map(bad_version).collect();
+        if bad.is_empty() {
+            return found;
+        }
+        // Where another version is good, only one that was there before is missing.
+        let missing = |version: &String| match good.is_empty() {
+            true => true,
+            false => !good.contains(version) && bad.iter().flatten().any(|bad| bad == version),
+        };
+        let kept = self.kept_of(name).into_iter().filter(|kept| missing(&kept.info.version));
+        found.extend(kept.map(|kept| Found::Good(kept.info)));
+        found
+    }
+
+    /// What is kept of a model and can be served.
+    pub(super) fn kept_of(&self, name: &str) -> Vec<KeptModel> {
+        self.kept.as_ref().map(|kept| kept.find(name, &self.kinds)).unwrap_or_default()
+    }
+}
+
+fn version_of(found: &Found) -> Option<&str> {
+    match found {
+        Found::Good(info) => Some(&info.version),
+        Found::Bad(_) => None,
+    }
+}
+
+fn bad_version(found: &Found) -> Option<Option<String>> {
+    match found {
+        Found::Good(_) => None,
+        Found::Bad(bad) => Some(bad.version.clone()),
+    }
+}
+
+impl Driver {
+    /// A model has loaded: its files are good.
+    pub(super) fn proved(&mut self, adapter: AdapterId, life: Incarnation, model: ModelId) {
+        let own = self.keeper.library.repository.source();
+        let served = self.catalogue.served_as(model).cloned();
+        if let Some(info) = served.filter(|_| self.fleet.reads(adapter, life, own)) {
+            self.keep_files(&info);
+        }
+    }
+
+    /// Keeps the files of a model that has loaded, if they are the repository's.
+    pub(super) fn keep_files(&mut self, info: &Arc<ModelInfo>) {
+        if info.source == *self.keeper.library.repository.source() && info.ensemble().is_none() {
+            let served = self.catalogue.served().filter(|other| other.name == info.name);
+            let versions = served.map(|other| other.version.clone()).collect();
+            self.keeper.keep(info, versions);
+        }
+    }
+
+    /// A load failed. If the files of a model that is served are why, those that were last good are
+    /// looked for before the scheduler learns of it, so that what waits can still be answered.
+    pub(super) fn load_failed(
+        &mut self,
+        (adapter, incarnation): (AdapterId, Incarnation),
+        failed: FailedLoad,
+    ) -> Option<Event> {
+        let model = ModelId(failed.model);
+        let own = self.keeper.library.repository.source();
+        let others = self.fleet.reads(adapter, incarnation, own)
+            && self.fleet.blames_files(model, failed.cause);
+        let served = self.catalogue.served_as(model).cloned();
+        let Some(info) = served.filter(|_| others) else {
+            return self.load_failed_for_good(adapter, incarnation, failed);
+        };
+        let looked = Looked { adapter, incarnation, failed, kept: Vec::new() };
+        match self.keeper.look(&info.name, looked) {
+            Ok(()) => None,
+            Err(Looked { failed, .. }) => self.load_failed_for_good(adapter, incarnation, failed),
+        }
+    }
+
+    fn load_failed_for_good(
+        &mut self,
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        failed: FailedLoad,
+    ) -> Option<Event> {
+        let FailedLoad { model, rows, cause, error } = failed;
+        if cause == Cause::Rows {
+            // Before its requests are rejected: they are sent again to the model's successor.
+            self.run_whole(ModelId(model), &error);
+        }
+        let message = Up::LoadFailed { model, rows, cause, error };
+        self.fleet.starting(adapter, incarnation, message, &self.catalogue)
+    }
+
+    /// Has the last good files loaded in place of those that could not be.
+    pub(super) fn looked(&mut self, looked: Looked) -> Option<Event> {
+        let Looked { adapter, incarnation, failed, kept } = looked;
+        let model = ModelId(failed.model);
+        let Some(info) = self.catalogue.served_as(model).cloned() else {
+            return self.load_failed_for_good(adapter, incarnation, failed);
+        };
+        let same = kept.iter().find_map(|kept| alike(&kept.info, &info));
+        let Some(same) = same else {
+            let error = failed.error.clone();
+            let event = self.load_failed_for_good(adapter, incarnation, failed)?;
+            // First those that were checked against the signature of the files that are wrong.
+            self.turn(event);
+            self.serve_kept(&info, kept, error);
+            return None;
+        };
+        self.fleet.load_ended(adapter, &info.name, &failed.error);
+        self.blame_newer(&info, failed.error);
+        self.catalogue.read_from(model, same);
+        self.catalogue_changed();
+        Some(Event::LoadFailed { adapter, incarnation, model, again: Again::Now })
+    }
+
+    /// Serves what is kept of a model in place of a version that cannot be loaded, if that was the
+    /// only one served.
+    fn serve_kept(&mut self, info: &Arc<ModelInfo>, kept: Vec<KeptModel>, error: String) {
+        let others = self.catalogue.served().filter(|other| other.name == info.name).count() > 1;
+        if others || kept.is_empty() {
+            return;
+        }
+        self.blame_newer(info, error);
+        let tried: Vec<_> = kept.into_iter().map(|kept| self.try_out(kept.info)).collect();
+        self.catalogue.serve(&info.name, &tried);
+        self.count(&tried);
+        self.catalogue_changed();
+    }
+
+    fn blame_newer(&mut self, info: &ModelInfo, error: String) {
+        let name = info.name.clone();
+        tracing::warn!(model = %name, "the files in the repository cannot be loaded, those that were last good are");
+        let bad = BadModel { name: name.clone(), version: None, error, machine: false };
+        self.catalogue.blame(&name, vec![bad]);
+    }
+
+    /// Has models that are served read from what is kept of them, since the repository's files are
+    /// others now and wrong.
+    pub(super) fn read_from_kept(&mut self, name: &str, kept: Vec<KeptModel>) {
+        let own = self.keeper.library.repository.source().clone();
+        for KeptModel { stamp, info: kept } in kept {
+            let is_it = |info: &ModelInfo| {
+                let same = info.name == name && info.version == kept.version;
+                same && info.source == own && info.graph.stamp == stamp
+            };
+            let Some(model) = self.catalogue.find_served(is_it) else { continue };
+            let alike = self.catalogue.get(model).and_then(|info| alike(&kept, info));
+            if let Some(alike) = alike {
+                self.catalogue.read_from(model, alike);
+            }
+        }
+    }
+}
+
+/// What is kept of a model, if clients see no difference and requests that wait fit both. That its
+/// rows depend on each other was perhaps found only when it was loaded.
+fn alike(kept: &ModelInfo, info: &ModelInfo) -> Option<ModelInfo> {
+    let whole = || kept.run_whole(&info.rows_reason);
+    [kept.clone(), whole()].into_iter().find(|kept| {
+        kept.version == info.version
+            && kept.kind == info.kind
+            && kept.signature == info.signature
+            && kept.pipeline == info.pipeline
+            && kept.batch == info.batch
+    })
+}

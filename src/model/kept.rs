@@ -1,0 +1,365 @@
+//! The last good files of models: copies in the cache folder, for when the repository's own are
+//! overwritten by some that cannot be loaded.
+//!
+//! ```text
+//! <cache>/models/<repository>/<name>-<version>-<stamp>/   a repository with this one version
+//! ```
+//!
+//! The first two names are hashes, since a path and a model's name may hold anything. Copies rather
+//! than links: `cp` writes into the file that is there, which would change a hard link too. Where
+//! the file system can share blocks (Btrfs, XFS), a copy takes neither time nor space.
+
+use crate::model::files::{BadFile, Detail, FILE_BYTES_MAX, is_safe_name, open_plain};
+use crate::model::layout::{Layout, version_number};
+use crate::model::repository::{Found, ModelInfo, Repository, Source};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// Folder inside the cache folder.
+const FOLDER: &str = "models";
+/// Most versions that are kept, of all repositories.
+const COUNT_MAX: usize = 256;
+/// Most files of a version, and folders inside each other.
+const FILES_MAX: usize = 10_000;
+const DEPTH_MAX: usize = 8;
+/// A copy goes in pieces with pauses, so that it leaves most of a disk to others.
+const PIECE: u64 = 8 << 20;
+const PAUSE: Duration = Duration::from_millis(20);
+/// Share of a disk that stays free: one part of so many.
+const FREE_PARTS: u64 = 20;
+/// Ends the name of a copy that is not complete; the process id follows.
+const DRAFT: &str = ".new-";
+
+/// The copies of one repository.
+#[derive(Debug)]
+pub struct Kept {
+    /// Of all repositories, and of this one.
+    all: PathBuf,
+    own: PathBuf,
+    bytes_max: u64,
+    /// Held while a copy is made: one at a time.
+    copying: Mutex<()>,
+}
+
+/// A version as it was when it last loaded, to be loaded from its copy.
+#[derive(Clone, Debug)]
+pub struct KeptModel {
+    /// The stamp that the repository's own files had.
+    pub stamp: u64,
+    pub info: ModelInfo,
+}
+
+/// A copy in the cache folder.
+#[derive(Debug)]
+struct Copied {
+    path: PathBuf,
+    /// Hash of the name, version, stamp; `None` for a draft.
+    key: Option<(String, String, u64)>,
+}
+
+impl Kept {
+    /// The copies of a repository on disk; `None` for that in the binary, or if nothing may be kept.
+    pub fn new(cache_dir: &Path, repository: &Repository, bytes_max: u64) -> Option<Kept> {
+        let Source::Folder(root) = repository.source() else { return None };
+        if bytes_max == 0 {
+            return None;
+        }
+        let all = cache_dir.join(FOLDER);
+        let own = all.join(hashed(root.as_os_str().as_encoded_bytes()));
+        Some(Kept { all, own, bytes_max, copying: Mutex::new(()) })
+    }
+
+    /// Copies the files of a version that has been loaded, if they are still those that its `info`
+    /// was read from, and removes what was kept of the version before.
+    ///
+    /// # Errors
+    /// Why it cannot be kept.
+    pub fn keep(&self, repository: &Repository, info: &ModelInfo) -> Result<(), String> {
+        let _turn = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, version) = (hashed(info.name.as_bytes()), info.version.clone());
+        let stamp = info.graph.stamp;
+        let same = |copied: &Copied| {
+            copied.key.as_ref().filter(|key| (&key.0, &key.1) == (&name, &version)).map(|key| key.2)
+        };
+        let before: Vec<Copied> =
+            list(&self.own).into_iter().filter(|copied| same(copied).is_some()).collect();
+        if before.iter().any(|copied| same(copied) == Some(stamp)) {
+            return Ok(());
+        }
+        let before: Vec<PathBuf> = before.into_iter().map(|copied| copied.path).collect();
+        let target = self.own.join(format!("{name}-{version}-{stamp:016x}"));
+        let draft = self.own.join(format!("{name}-{version}{DRAFT}{}", std::process::id()));
+        let copied = self.copy(repository, info, (&draft, &before)).and_then(|()| {
+            if repository.stamp(info) != stamp {
+                return Err("its files changed while they were copied".to_owned());
+            }
+            fs::rename(&draft, &target).map_err(|error| error.to_string())
+        });
+        if copied.is_err() {
+            remove(&draft);
+        }
+        // They are older than what has proved good now, whether that can be kept or not.
+        before.iter().for_each(|path| remove(path));
+        copied
+    }
+
+    /// Copies the files into a draft; `before` is removed afterwards.
+    fn copy(
+        &self,
+        repository: &Repository,
+        info: &ModelInfo,
+        (draft, before): (&Path, &[PathBuf]),
+    ) -> Result<(), String> {
+        let Source::Folder(root) = repository.source() else { return Err("no folder".into()) };
+        let files = files_of(root, info)?;
+        let bytes = files.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        self.make_room(bytes, before)?;
+        make_private(&self.own).map_err(|error| format!("{}: {error}", self.own.display()))?;
+        check_disk(&self.own, bytes)?;
+        remove(draft);
+        for (path, bytes) in &files {
+            copy_file(root, path, *bytes, draft).map_err(|error| format!("{path}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes room by removing what is kept of other repositories, the oldest first.
+    fn make_room(&self, bytes: u64, before: &[PathBuf]) -> Result<(), String> {
+        let (mut used, mut count, mut others) = (bytes, 1, Vec::new());
+        for repository in folders(&self.all) {
+            let copies = list(&repository).into_iter();
+            for copied in copies.filter(|copied| !before.contains(&copied.path)) {
+                let size = size_of(&copied.path);
+                (used, count) = (used.saturating_add(size), count + 1);
+                if repository != self.own {
+                    others.push((changed(&copied.path), copied.path, size));
+                }
+            }
+        }
+        others.sort();
+        let mut others = others.into_iter();
+        while used > self.bytes_max || count > COUNT_MAX {
+            let Some((_, path, size)) = others.next() else {
+                let most = self.bytes_max;
+                return Err(format!(
+                    "it has {bytes} bytes; with those of other models more than {most} \
+                     (cache.models_bytes) or {COUNT_MAX} versions would be kept"
+                ));
+            };
+            remove(&path);
+            (used, count) = (used.saturating_sub(size), count - 1);
+        }
+        Ok(())
+    }
+
+    /// What is kept of a model and can be served.
+    pub fn find(&self, name: &str, kinds: &[String]) -> Vec<KeptModel> {
+        let hash = hashed(name.as_bytes());
+        let mut found = Vec::new();
+        for copied in list(&self.own) {
+            let Some((_, version, stamp)) = copied.key.filter(|key| key.0 == hash) else {
+                continue;
+            };
+            let Ok(repository) = Repository::open(&copied.path) else { continue };
+            let good = repository.scan_one(name, kinds).into_iter().find_map(|found| match found {
+                Found::Good(info) if info.version == version => Some(info),
+                _ => None,
+            });
+            found.extend(good.map(|info| KeptModel { stamp, info }));
+        }
+        found
+    }
+
+    /// Removes what is kept of a model's versions, but for these.
+    pub fn retain_versions(&self, name: &str, versions: &[String]) {
+        let hash = hashed(name.as_bytes());
+        for copied in list(&self.own) {
+            let other = |key: &(String, String, u64)| key.0 == hash && !versions.contains(&key.1);
+            if copied.key.as_ref().is_some_and(other) {
+                remove(&copied.path);
+            }
+        }
+    }
+
+    /// Removes what is kept of models that the repository does not have any more, and drafts that
+    /// servers left that were killed.
+    pub fn retain_models(&self, names: &[String]) {
+        let hashes: Vec<String> = names.iter().map(|name| hashed(name.as_bytes())).collect();
+        let own = format!("{DRAFT}{}", std::process::id());
+        for copied in list(&self.own) {
+            let gone = match &copied.key {
+                Some(key) => !hashes.contains(&key.0),
+                None => !copied.path.to_string_lossy().ends_with(&own),
+            };
+            if gone {
+                remove(&copied.path);
+            }
+        }
+    }
+}
+
+/// The first 16 digits of a hash.
+fn hashed(data: &[u8]) -> String {
+    let digest = Sha256::digest(data);
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn list(folder: &Path) -> Vec<Copied> {
+    let copied = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        let mut parts = name.splitn(3, '-');
+        let key = match (parts.next(), parts.next(), parts.next()) {
+            (Some(name), Some(version), Some(stamp)) if version_number(version).is_some() => {
+                let stamp = u64::from_str_radix(stamp, 16).ok();
+                stamp.map(|stamp| (name.to_owned(), version.to_owned(), stamp))
+            }
+            _ => None,
+        };
+        (key.is_some() || name.contains(DRAFT)).then_some(Copied { path, key })
+    };
+    folders(folder).into_iter().filter_map(copied).collect()
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("failed to remove {}: {error}", path.display());
+    }
+}
+
+fn changed(path: &Path) -> SystemTime {
+    path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Bytes of a copy; there are no links in it.
+fn size_of(path: &Path) -> u64 {
+    let mut files = Vec::new();
+    let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let walked = walk(&root, "", 0, &|_| true, &mut files);
+    let bytes = files.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    walked.map_or(u64::MAX, |()| bytes)
+}
+
+/// The files of a version by their paths in the repository, each with its bytes.
+fn files_of(root: &Path, info: &ModelInfo) -> Result<Vec<(String, u64)>, String> {
+    let mut files = Vec::new();
+    if info.layout == Layout::File {
+        for path in [&info.graph.file].into_iter().chain(&info.graph.beside) {
+            let found = root.join(path).metadata().map_err(|error| format!("{path}: {error}"))?;
+            files.push((path.clone(), found.len()));
+        }
+        return Ok(files);
+    }
+    let wanted = |name: &str| {
+        version_number(name).is_none() || (info.layout == Layout::Version && name == info.version)
+    };
+    walk(root, &info.name, 0, &wanted, &mut files)?;
+    Ok(files)
+}
+
+/// Adds the files of a folder and of those in it that a model could read. `wanted` says which
+/// folders of the outermost one belong to it.
+fn walk(
+    root: &Path,
+    folder: &str,
+    depth: usize,
+    wanted: &dyn Fn(&str) -> bool,
+    files: &mut Vec<(String, u64)>,
+) -> Result<(), String> {
+    let entries = root.join(folder).read_dir().map_err(|error| format!("{folder}: {error}"))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_safe_name(name)) else { continue };
+        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        // What leads nowhere, or out of the repository, no model could read.
+        let real = entry.path().canonicalize().ok().filter(|real| real.starts_with(root));
+        let Some(found) = real.and_then(|real| real.metadata().ok()) else { continue };
+        if found.is_dir() && depth < DEPTH_MAX && (depth > 0 || wanted(name)) {
+            walk(root, &path, depth + 1, wanted, files)?;
+        } else if found.is_file() {
+            files.push((path, found.len()));
+        }
+        if files.len() > FILES_MAX {
+            return Err(format!("it has more than {FILES_MAX} files"));
+        }
+    }
+    Ok(())
+}
+
+fn copy_file(root: &Path, path: &str, bytes: u64, draft: &Path) -> Result<(), String> {
+    let text = |detail: Detail| BadFile::new("", detail).detail;
+    let from = open_plain(root, path, FILE_BYTES_MAX).map_err(text)?;
+    let to = draft.join(path);
+    let copied = (|| {
+        make_private(to.parent().unwrap_or(draft))?;
+        let mut to = File::create(&to)?;
+        if !shares_blocks(&from, &to) {
+            copy_pieces(from.take(bytes), &mut to)?;
+        }
+        // A copy that is found after a loss of power is a whole one.
+        to.sync_all()
+    })();
+    copied.map_err(|error: io::Error| error.to_string())
+}
+
+fn copy_pieces(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
+    while io::copy(&mut from.by_ref().take(PIECE), to)? == PIECE {
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Makes `to` share the blocks of `from`, where the file system can.
+#[cfg(target_os = "linux")]
+fn shares_blocks(from: &File, to: &File) -> bool {
+    rustix::fs::ioctl_ficlone(to, from).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn shares_blocks(_from: &File, _to: &File) -> bool {
+    false
+}
+
+/// Models may be nobody else's business.
+#[cfg(unix)]
+fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn make_private(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+/// Checks that a copy leaves some of the disk free.
+#[cfg(unix)]
+fn check_disk(folder: &Path, bytes: u64) -> Result<(), String> {
+    // What cannot tell, as some network file systems, is tried.
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let spared = disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_PARTS;
+    if bytes.saturating_add(spared) <= free {
+        return Ok(());
+    }
+    Err(format!("it has {bytes} bytes, but the disk has {free} left, of which {spared} stay free"))
+}
+
+#[cfg(not(unix))]
+fn check_disk(_folder: &Path, _bytes: u64) -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;

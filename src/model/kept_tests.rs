@@ -1,0 +1,129 @@
+use super::*;
+use crate::model::test_folder::TestFolder;
+
+const LINEAR: &[u8] = include_bytes!("../../tests/data/linear.onnx");
+
+struct Bench {
+    models: TestFolder,
+    cache: TestFolder,
+}
+
+fn kinds() -> Vec<String> {
+    vec!["onnx".into()]
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench { models: TestFolder::new(), cache: TestFolder::new() }
+    }
+
+    fn repository(&self) -> Repository {
+        Repository::open(self.models.path()).unwrap()
+    }
+
+    fn kept(&self, bytes_max: u64) -> Kept {
+        Kept::new(self.cache.path(), &self.repository(), bytes_max).unwrap()
+    }
+
+    /// The versions of a model that can be served.
+    fn good(&self, name: &str) -> Vec<ModelInfo> {
+        let found = self.repository().scan_one(name, &kinds());
+        let good = |found| match found {
+            Found::Good(info) => Some(info),
+            Found::Bad(_) => None,
+        };
+        found.into_iter().filter_map(good).collect()
+    }
+
+    fn keep(&self, name: &str, bytes_max: u64) -> Result<(), String> {
+        let good = self.good(name);
+        good.iter().try_for_each(|info| self.kept(bytes_max).keep(&self.repository(), info))
+    }
+
+    fn found(&self, name: &str) -> Vec<String> {
+        let found = self.kept(1 << 30).find(name, &kinds());
+        found.iter().map(|kept| kept.info.version.clone()).collect()
+    }
+}
+
+#[test]
+fn copies_survive_that_their_files_are_overwritten_in_place() {
+    for file in ["m.onnx", "m/model.onnx", "m/onnx/model.onnx", "m/3/model.onnx"] {
+        let bench = Bench::new();
+        bench.models.write(file, LINEAR);
+        let stamp = bench.good("m")[0].graph.stamp;
+        bench.keep("m", 1 << 30).unwrap();
+        bench.models.write(file, b"no graph");
+        assert!(bench.good("m").is_empty(), "{file}");
+        let found = bench.kept(1 << 30).find("m", &kinds());
+        assert_eq!(found.len(), 1, "{file}");
+        assert_eq!(found[0].stamp, stamp, "{file}");
+        let info = &found[0].info;
+        assert_eq!(info.files().unwrap().read(&info.graph_file()).unwrap(), LINEAR, "{file}");
+    }
+}
+
+#[test]
+fn what_is_no_longer_what_was_loaded_is_not_kept() {
+    let bench = Bench::new();
+    bench.models.write("m.onnx", LINEAR);
+    let info = bench.good("m").remove(0);
+    bench.models.write("m.onnx", b"no graph");
+    let error = bench.kept(1 << 30).keep(&bench.repository(), &info).unwrap_err();
+    assert!(error.contains("changed while"), "{error}");
+    assert!(bench.found("m").is_empty());
+    assert!(list(&bench.kept(1 << 30).own).is_empty(), "no draft is left");
+}
+
+#[test]
+fn a_better_version_takes_the_place_of_what_was_kept() {
+    let bench = Bench::new();
+    bench.models.write("m/1/model.onnx", LINEAR);
+    bench.keep("m", 1 << 30).unwrap();
+    let before = list(&bench.kept(1 << 30).own)[0].path.clone();
+    bench.models.write("m/1/more", b"1");
+    bench.keep("m", 1 << 30).unwrap();
+    let after = list(&bench.kept(1 << 30).own);
+    assert!(after.len() == 1 && after[0].path != before, "{after:?}");
+    bench.models.write("m/2/model.onnx", LINEAR);
+    bench.keep("m", 1 << 30).unwrap();
+    assert_eq!(bench.found("m").len(), 2);
+    bench.kept(1 << 30).retain_versions("m", &["2".to_owned()]);
+    assert_eq!(bench.found("m"), ["2"]);
+    bench.kept(1 << 30).retain_models(&["m".to_owned()]);
+    assert_eq!(bench.found("m"), ["2"]);
+    bench.kept(1 << 30).retain_models(&[]);
+    assert!(bench.found("m").is_empty());
+}
+
+#[test]
+fn the_bytes_that_are_kept_have_a_bound() {
+    let bench = Bench::new();
+    let size = LINEAR.len() as u64;
+    for name in ["a", "b"] {
+        bench.models.write(&format!("{name}.onnx"), LINEAR);
+    }
+    bench.keep("a", 2 * size - 1).unwrap();
+    let error = bench.keep("b", 2 * size - 1).unwrap_err();
+    assert!(error.contains("cache.models_bytes"), "{error}");
+    assert_eq!((bench.found("a").len(), bench.found("b").len()), (1, 0));
+    // What is kept of another repository goes first.
+    let other = Bench { models: TestFolder::new(), cache: bench.cache };
+    other.models.write("c.onnx", LINEAR);
+    other.keep("c", 2 * size - 1).unwrap();
+    assert_eq!(other.found("c").len(), 1);
+    let bench = Bench { models: bench.models, cache: other.cache };
+    assert!(bench.found("a").is_empty());
+    assert!(Kept::new(bench.cache.path(), &bench.repository(), 0).is_none());
+}
+
+#[test]
+fn nothing_outside_of_the_repository_is_copied() {
+    let (bench, outside) = (Bench::new(), TestFolder::new());
+    outside.write("secret", b"x");
+    bench.models.write("m/model.onnx", LINEAR);
+    bench.models.link("m/leak", outside.path().join("secret"));
+    bench.keep("m", 1 << 30).unwrap();
+    let copied = list(&bench.kept(1 << 30).own)[0].path.join("m");
+    assert!(copied.join("model.onnx").is_file() && !copied.join("leak").exists());
+}

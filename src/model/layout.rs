@@ -1,0 +1,139 @@
+//! Where the files of a model are: the layouts of a repository, and which file holds the graph.
+
+use crate::model::files::{BadFile, Files};
+use crate::model::onnx::signature as onnx;
+use serde::{Deserialize, Serialize};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+/// Ending of the files that hold graphs.
+pub(crate) const ENDING: &str = ".onnx";
+/// The folder that holds the graphs of a model as Hugging Face lays it out.
+pub(crate) const NESTED: &str = "onnx";
+/// Names of files in a message; the rest is counted.
+const SHOWN_MAX: usize = 8;
+
+/// How the files of a version are laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// In a folder of their own inside the model's.
+    #[default]
+    Version,
+    /// In the model's folder: there is one version.
+    Model,
+    /// In a folder `onnx` inside the model's, as Hugging Face has it: there is one version.
+    Nested,
+    /// One file, named like the model.
+    File,
+}
+
+/// The files that a graph is read from, for the kind `onnx`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphFiles {
+    /// Name of the file with the graph, in the folder of the version.
+    pub file: String,
+    /// Files with external data, by their paths from that folder.
+    pub beside: Vec<String>,
+    /// A number that changes when a file that the model is read from does.
+    pub stamp: u64,
+}
+
+impl Layout {
+    /// The folder with the files of a version.
+    pub(crate) fn folder(self, root: &Files, name: &str, version: &str) -> Files {
+        match self {
+            Layout::Version => root.folder(name).folder(version),
+            Layout::Model => root.folder(name),
+            Layout::Nested => root.folder(name).folder(NESTED),
+            Layout::File => root.clone(),
+        }
+    }
+
+    /// The layout of a model's folder, by where graphs are; `None` if there is none. `model.onnx`
+    /// counts first, then folders of versions, then the folder `onnx`.
+    pub(crate) fn of_folder(folder: &Files) -> Option<Layout> {
+        let here = graphs(folder);
+        if here.iter().any(|file| file == onnx::FILE) {
+            return Some(Layout::Model);
+        }
+        let folders = folder.folders().unwrap_or_default();
+        let holds = |name: &&String| !graphs(&folder.folder(name)).is_empty();
+        if folders.iter().filter(|name| version_number(name).is_some()).any(|name| holds(&name)) {
+            return Some(Layout::Version);
+        }
+        if folders.iter().filter(|name| *name == NESTED).any(|name| holds(&name)) {
+            return Some(Layout::Nested);
+        }
+        (!here.is_empty()).then_some(Layout::Model)
+    }
+
+    /// The stamp of a version without that of external data.
+    pub(crate) fn stamp(self, root: &Files, (name, version): (&str, &str), graph: &str) -> u64 {
+        let model = root.folder(name);
+        match self {
+            Layout::File => root.file_mark(graph),
+            Layout::Model | Layout::Nested => model.mark(),
+            Layout::Version => {
+                let files = model.files().unwrap_or_default();
+                let own = files.iter().map(|file| model.file_mark(file));
+                joined(own.chain([model.folder(version).mark()]))
+            }
+        }
+    }
+}
+
+impl GraphFiles {
+    /// The stamp with that of external data, which no folder of the model's covers where its file
+    /// stands alone.
+    pub(crate) fn stamp_beside(&self, layout: Layout, files: &Files, stamp: u64) -> u64 {
+        if layout != Layout::File {
+            return stamp;
+        }
+        joined([stamp].into_iter().chain(self.beside.iter().map(|file| files.file_mark(file))))
+    }
+}
+
+fn joined(marks: impl Iterator<Item = u64>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    marks.for_each(|mark| mark.hash(&mut hasher));
+    hasher.finish()
+}
+
+fn graphs(folder: &Files) -> Vec<String> {
+    let files = folder.files().unwrap_or_default();
+    files.into_iter().filter(|file| file.ends_with(ENDING)).collect()
+}
+
+/// Name of the file with the graph in a version's folder: the one that is asked for, else
+/// `model.onnx`, else the only one.
+///
+/// # Errors
+/// If there is none, or several of which none is called `model.onnx`.
+pub(crate) fn graph_in(files: &Files, wanted: Option<&str>) -> Result<String, BadFile> {
+    if let Some(wanted) = wanted {
+        return Ok(wanted.to_owned());
+    }
+    let found = graphs(files);
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(BadFile::new(files.path_of(onnx::FILE), "does not exist")),
+        several if several.iter().any(|file| file == onnx::FILE) => Ok(onnx::FILE.to_owned()),
+        several => {
+            let shown: Vec<&str> = several.iter().take(SHOWN_MAX).map(String::as_str).collect();
+            let more = match several.len().saturating_sub(SHOWN_MAX) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let shown = shown.join(", ");
+            let text =
+                format!("which graph is meant? there are {shown}{more}; call one model.onnx");
+            Err(BadFile::new(files.path_of(onnx::FILE), text))
+        }
+    }
+}
+
+/// The number that a folder's name spells, if it is a positive integer without leading zeros.
+pub(crate) fn version_number(name: &str) -> Option<u64> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_digit()) && !name.starts_with('0');
+    if plain { name.parse().ok() } else { None }
+}

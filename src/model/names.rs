@@ -1,0 +1,75 @@
+//! Rules for the names of models and of files in a repository: they become paths, URLs, labels of
+//! metrics and lines of the log.
+
+/// Longest name, in bytes: with `.onnx` it fits into what file systems take (255).
+const NAME_BYTES_MAX: usize = 200;
+
+/// What is wrong with the name of a model, in words for an error.
+pub(crate) const RULE: &str = "names have 1 to 200 bytes, do not begin with '.' or '-' and contain no control characters, '/', '\\' or ':'";
+
+/// Whether a name may be a model's or a file's: letters of any script, digits, blanks and signs, but
+/// neither hidden nor an option, and nothing that leads elsewhere as a path (`:` follows a drive on
+/// Windows) or that changes how the text around it is shown.
+pub fn is_safe_name(name: &str) -> bool {
+    let blank_end = name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace);
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && !name.starts_with(['.', '-'])
+        && !blank_end
+        && !name.contains(['/', '\\', ':', char::REPLACEMENT_CHARACTER])
+        && !name.chars().any(|c| c.is_control() || reorders(c))
+}
+
+/// Line separators and controls of writing direction: they could make a log or a page show another
+/// name than the one that is there.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_of_any_script() {
+        for good in [
+            "digits",
+            "7",
+            "resnet-50_v1.5",
+            "yolov8n (1)",
+            "模型",
+            "мо\u{438}\u{306}",
+            "50%",
+            "a'b\"c",
+        ] {
+            assert!(is_safe_name(good), "{good}");
+        }
+        assert!(is_safe_name(&"ä".repeat(100)));
+        assert!(!is_safe_name(&"ä".repeat(101)), "its length is counted in bytes");
+    }
+
+    #[test]
+    fn names_cannot_be_paths_and_show_what_they_are() {
+        let long = "a".repeat(201);
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-x",
+            "a/b",
+            "a\\b",
+            "C:x",
+            "a\0",
+            "a\nb",
+            "\u{1b}[31m",
+            " a",
+            "a ",
+            "a\u{202e}b",
+            "a\u{2028}b",
+            "a\u{fffd}",
+            &long,
+        ] {
+            assert!(!is_safe_name(bad), "{bad:?}");
+        }
+    }
+}

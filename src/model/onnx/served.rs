@@ -1,0 +1,80 @@
+//! An ONNX file as a server would serve it: found by the code that lists a repository, loaded by the
+//! code that a worker loads it with, so that `concertina models check` refuses what serving refuses.
+
+use super::signature::KIND;
+use crate::model::golden;
+use crate::model::layout::{ENDING, Layout, NESTED, version_number};
+use crate::model::manifest::{self, Manifest};
+use crate::model::registry::{LoadContext, Registry};
+use crate::model::repository::{Found, ModelInfo, Repository};
+use burn::tensor::Device;
+use std::path::{Path, PathBuf};
+
+/// Loads a file on the CPU as a worker does, with what is written beside it, and has it give the
+/// answer that is known, if one is. Gives what a server would know of it.
+///
+/// # Errors
+/// Why it would not be served.
+pub(super) fn check(path: &Path) -> Result<ModelInfo, String> {
+    let (registry, device) = (Registry::builtin(), Device::flex());
+    let info = info(path, &registry.kinds())?;
+    let files = info.files().map_err(|error| error.to_string())?;
+    let context = LoadContext { info: &info, files: &files, device: &device };
+    let mut model = registry.load(&context).map_err(|error| error.to_string())?;
+    if let Some(sample) = golden::sample(&files, &info).map_err(|error| error.to_string())? {
+        sample.check(model.as_mut(), info.batch.max_rows).map_err(|error| error.to_string())?;
+    }
+    Ok(info)
+}
+
+/// What a repository makes of the file: with the `model.toml` or `config.pbtxt` of the folder that it
+/// is in, if there is one, else by itself.
+fn info(path: &Path, kinds: &[String]) -> Result<ModelInfo, String> {
+    let path = path.canonicalize().map_err(|error| error.to_string())?;
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
+    let file = text(path.file_name()).ok_or("its name is not UTF-8")?;
+    let Some(name) = file.strip_suffix(ENDING) else {
+        return Err(format!("is served only under a name that ends with {ENDING}"));
+    };
+    if let Some((folder, version)) = described(&path) {
+        let parent = folder.parent().ok_or("its folder is that of the system")?;
+        let name = text(folder.file_name()).ok_or("the name of its folder is not UTF-8")?;
+        let repository = Repository::open(parent).map_err(|error| error.to_string())?;
+        return pick(repository.scan_one(&name, kinds), &version, &file);
+    }
+    let repository = path.parent().ok_or("has no folder").map(Repository::open)?;
+    let info = repository
+        .and_then(|repository| repository.info(name, "1", Layout::File, &Manifest::of_kind(KIND)));
+    info.map_err(|error| error.to_string())
+}
+
+/// The folder of the model that a file belongs to, and the version, if something is written about it.
+fn described(path: &Path) -> Option<(PathBuf, String)> {
+    let here = path.parent()?;
+    let name = here.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let inner = version_number(name).is_some() || name == NESTED;
+    let version = version_number(name).map_or("1".to_owned(), |number| number.to_string());
+    let folders =
+        [Some((here, "1".to_owned())), here.parent().filter(|_| inner).map(|f| (f, version))];
+    let is_described =
+        |folder: &Path| manifest::FILES.iter().any(|file| folder.join(file).is_file());
+    let found = folders.into_iter().flatten().find(|(folder, _)| is_described(folder));
+    found.map(|(folder, version)| (folder.to_owned(), version))
+}
+
+/// The model whose graph is this file.
+fn pick(found: Vec<Found>, version: &str, file: &str) -> Result<ModelInfo, String> {
+    for found in found {
+        match found {
+            Found::Good(info) if info.version == version && info.graph.file == file => {
+                return Ok(info);
+            }
+            Found::Bad(bad) if bad.version.as_deref().is_none_or(|bad| bad == version) => {
+                return Err(bad.error);
+            }
+            _ => {}
+        }
+    }
+    Err("is not the graph that its folder serves".to_owned())
+}

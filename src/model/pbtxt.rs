@@ -1,0 +1,293 @@
+//! Protobuf's text format, read without a schema: what a file says, not whether it may say it. Crates
+//! that read it need the whole schema and refuse what it does not name.
+
+use std::iter::Peekable;
+use std::str::CharIndices;
+
+/// Messages inside each other; deeper than this, a file is meant to do harm.
+const DEPTH_MAX: usize = 32;
+
+/// What a field holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// A number, `true`, or a name of an enumeration.
+    Word(String),
+    Text(String),
+    Message(Message),
+}
+
+/// Fields in their order. One that is repeated is there several times, also if it is written as a
+/// list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Message(pub(super) Vec<(String, Value)>);
+
+impl Message {
+    /// Reads a whole file. Its length is the caller's to bound.
+    ///
+    /// # Errors
+    /// The line and what is wrong there.
+    pub(super) fn parse(text: &str) -> Result<Message, String> {
+        let mut reader = Reader { text, chars: text.char_indices().peekable() };
+        let message = reader.fields(None, 0).map_err(|wrong| {
+            let at = reader.chars.peek().map_or(text.len(), |(at, _)| *at);
+            let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
+            format!("line {line}: {wrong}")
+        })?;
+        Ok(message)
+    }
+
+    /// What stands in all fields of this name.
+    pub(super) fn all<'a>(&'a self, name: &str) -> impl DoubleEndedIterator<Item = &'a Value> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value)
+    }
+
+    /// The message in the last field of this name, which counts.
+    pub(super) fn message(&self, name: &str) -> Result<Option<&Message>, String> {
+        match self.all(name).last() {
+            None => Ok(None),
+            Some(Value::Message(message)) => Ok(Some(message)),
+            Some(_) => Err(format!("{name}: is not a message; write {name} {{ ... }}")),
+        }
+    }
+
+    /// The text in the last field of this name.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, String> {
+        match self.all(name).last() {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(format!("{name}: is not text in quotation marks")),
+        }
+    }
+
+    /// The integer in the last field of this name.
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, String> {
+        self.all(name).last().map(|value| value.integer(name)).transpose()
+    }
+}
+
+impl Value {
+    /// Reads an integer; `name` is for the message.
+    pub(super) fn integer(&self, name: &str) -> Result<i64, String> {
+        let number = match self {
+            Value::Word(word) => word.parse().ok(),
+            _ => None,
+        };
+        number.ok_or_else(|| format!("{name}: is not an integer"))
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    chars: Peekable<CharIndices<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Fields up to the bracket that ends the message, or to the end of the file.
+    fn fields(&mut self, end: Option<char>, depth: usize) -> Result<Message, String> {
+        if depth > DEPTH_MAX {
+            return Err(format!("messages inside each other deeper than {DEPTH_MAX}"));
+        }
+        let mut fields = Vec::new();
+        loop {
+            let next = self.next_sign();
+            if next == end {
+                self.chars.next();
+                return Ok(Message(fields));
+            }
+            match next {
+                None => return Err("a message does not end".to_owned()),
+                Some(',' | ';') => {
+                    self.chars.next();
+                }
+                Some(_) => self.field(&mut fields, depth)?,
+            }
+        }
+    }
+
+    fn field(&mut self, fields: &mut Vec<(String, Value)>, depth: usize) -> Result<(), String> {
+        let name = self.word();
+        if name.is_empty() {
+            return Err(match self.next_sign() {
+                Some(sign) => format!("a field cannot begin with {sign:?}"),
+                None => "a field is missing".to_owned(),
+            });
+        }
+        let colon = self.take(':');
+        match self.next_sign() {
+            Some('[') => {
+                self.chars.next();
+                while !self.take(']') {
+                    let value = self.value(depth)?;
+                    fields.push((name.to_owned(), value));
+                    if !self.take(',') && self.next_sign() != Some(']') {
+                        return Err(format!("{name}: a list does not end"));
+                    }
+                }
+            }
+            Some('{' | '<') => fields.push((name.to_owned(), self.value(depth)?)),
+            Some(_) if colon => fields.push((name.to_owned(), self.value(depth)?)),
+            _ => return Err(format!("{name}: has no value")),
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, String> {
+        match self.next_sign() {
+            Some('{') => self.message('}', depth),
+            Some('<') => self.message('>', depth),
+            Some('"' | '\'') => {
+                let mut text = Vec::new();
+                // Pieces side by side are one text.
+                while let Some(mark @ ('"' | '\'')) = self.next_sign() {
+                    self.chars.next();
+                    self.piece(mark, &mut text)?;
+                }
+                String::from_utf8(text).map(Value::Text).map_err(|_| "text is not UTF-8".to_owned())
+            }
+            _ => {
+                let minus = if self.take('-') { "-" } else { "" };
+                match self.word() {
+                    "" => Err("a value is missing".to_owned()),
+                    word => Ok(Value::Word(format!("{minus}{word}"))),
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, end: char, depth: usize) -> Result<Value, String> {
+        self.chars.next();
+        self.fields(Some(end), depth + 1).map(Value::Message)
+    }
+
+    /// Adds what stands before the closing mark.
+    fn piece(&mut self, mark: char, text: &mut Vec<u8>) -> Result<(), String> {
+        while let Some((_, sign)) = self.chars.next() {
+            match sign {
+                '\n' => break,
+                sign if sign == mark => return Ok(()),
+                '\\' => self.escaped(text)?,
+                sign => text.extend_from_slice(sign.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        Err("text does not end in its line".to_owned())
+    }
+
+    fn escaped(&mut self, text: &mut Vec<u8>) -> Result<(), String> {
+        let (_, sign) = self.chars.next().ok_or("text does not end")?;
+        let byte = match sign {
+            'n' => b'\n',
+            't' => b'\t',
+            'r' => b'\r',
+            '\\' | '"' | '\'' | '?' => sign as u8,
+            'x' => self.digits(0, 2, 16)?,
+            '0'..='7' => self.digits(sign.to_digit(8).unwrap_or(0), 2, 8)?,
+            other => return Err(format!("\\{other} stands for nothing")),
+        };
+        text.push(byte);
+        Ok(())
+    }
+
+    /// At most so many more digits of a byte.
+    fn digits(&mut self, first: u32, most: usize, radix: u32) -> Result<u8, String> {
+        let mut value = first;
+        for _ in 0..most {
+            let Some(digit) = self.chars.peek().and_then(|(_, c)| c.to_digit(radix)) else { break };
+            self.chars.next();
+            value = value * radix + digit;
+        }
+        u8::try_from(value).map_err(|_| "an escape stands for more than a byte".to_owned())
+    }
+
+    /// A name or number, perhaps an empty one.
+    fn word(&mut self) -> &'a str {
+        self.next_sign();
+        let begin = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
+        let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '/');
+        while self.chars.next_if(|(_, c)| part(*c)).is_some() {}
+        let end = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
+        self.text.get(begin..end).unwrap_or_default()
+    }
+
+    fn take(&mut self, wanted: char) -> bool {
+        let found = self.next_sign() == Some(wanted);
+        if found {
+            self.chars.next();
+        }
+        found
+    }
+
+    /// The next sign that is neither blank nor comment; it stays.
+    fn next_sign(&mut self) -> Option<char> {
+        loop {
+            match self.chars.peek()?.1 {
+                '#' => while self.chars.next_if(|(_, c)| *c != '\n').is_some() {},
+                blank if blank.is_whitespace() || blank == '\u{feff}' => {
+                    self.chars.next();
+                }
+                sign => return Some(sign),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn word(text: &str) -> Value {
+        Value::Word(text.to_owned())
+    }
+
+    #[test]
+    fn every_form_of_a_field_is_read() {
+        let text = "# a comment\nname: \"a\" 'b' # behind\nsize: -8; dims: [ 1, -1 ]\n\
+                    group [ { kind: KIND_CPU }, { count: 2 } ]\nempty {} old < x: 1.5e3 >, list: []";
+        let parsed = Message::parse(text).unwrap();
+        assert_eq!(parsed.text("name"), Ok(Some("ab")));
+        assert_eq!(parsed.integer("size"), Ok(Some(-8)));
+        assert_eq!(parsed.all("dims").cloned().collect::<Vec<_>>(), [word("1"), word("-1")]);
+        let groups: Vec<_> = parsed.all("group").collect();
+        let kind = Message(vec![("kind".into(), word("KIND_CPU"))]);
+        assert!(groups.len() == 2 && *groups[0] == Value::Message(kind), "{groups:?}");
+        assert_eq!(parsed.message("empty"), Ok(Some(&Message::default())));
+        let old = Message(vec![("x".into(), word("1.5e3"))]);
+        assert_eq!(parsed.message("old"), Ok(Some(&old)));
+        assert_eq!(parsed.all("list").count(), 0);
+        assert_eq!(Message::parse(""), Ok(Message::default()));
+    }
+
+    #[test]
+    fn text_may_hold_escapes() {
+        let text = |text: &str| {
+            Message::parse(&format!("x: {text}")).map(|m| m.text("x").unwrap().unwrap().to_owned())
+        };
+        assert_eq!(text(r#""a\n\"\x41\101\\""#).unwrap(), "a\n\"AA\\");
+        assert_eq!(text(r#""\346\250\241型""#).unwrap(), "模型");
+        assert_eq!(text(r#""\377""#).unwrap_err(), "line 1: text is not UTF-8");
+        assert_eq!(text(r#""\400""#).unwrap_err(), "line 1: an escape stands for more than a byte");
+        assert!(text("\"a\nb\"").unwrap_err().contains("does not end in its line"));
+        assert!(text("\"a").unwrap_err().contains("does not end"));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let error = |text: &str| Message::parse(text).unwrap_err();
+        assert_eq!(error("a: 1\nb {"), "line 2: a message does not end");
+        assert_eq!(error("a: 1\n\nb"), "line 3: b: has no value");
+        assert_eq!(error("a:"), "line 1: a: has no value");
+        assert_eq!(error("}"), "line 1: a field cannot begin with '}'");
+        assert_eq!(error("a: [1 2]"), "line 1: a: a list does not end");
+        assert!(error(&"a{".repeat(100_000)).contains("deeper than 32"));
+        let message = Message::parse("a: 1 b: \"x\" c {}").unwrap();
+        assert!(message.message("a").is_err() && message.text("c").is_err());
+        assert!(message.integer("b").is_err() && message.integer("c").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-z:{}\\[\\]<>\"'\\\\#,;0-9 \n-]{0,200}") {
+            let _ = Message::parse(&text);
+        }
+    }
+}

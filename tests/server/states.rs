@@ -1,0 +1,155 @@
+//! One state of a model everywhere: what cannot be loaded is not ready, and says why.
+
+use crate::common::{Folder, HANG, Server, Setup, models, run, wait_for};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+
+fn data(name: &str) -> Vec<u8> {
+    std::fs::read(models::package().join("tests/data").join(name)).unwrap()
+}
+
+const ROW: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}"#;
+
+fn index(server: &Server, model: &str) -> Value {
+    let entries = server.send("POST", "/v2/repository/index", &[], b"").json();
+    let found = entries.as_array().unwrap().iter().find(|entry| entry["name"] == model).cloned();
+    found.unwrap_or_default()
+}
+
+/// Checks that nothing says that a model is ready, and everything says why it is not.
+#[track_caller]
+fn check_unready(server: &Server, model: &str, status: u16, reason: &str) {
+    let entry = index(server, model);
+    assert_eq!(entry["state"], "UNAVAILABLE", "{model}: {entry}");
+    assert!(entry["reason"].as_str().unwrap().contains(reason), "{model}: {entry}");
+    for response in [
+        server.post(&format!("/v2/models/{model}/infer"), ROW),
+        server.get(&format!("/v2/models/{model}/ready")),
+    ] {
+        assert_eq!(response.status, status, "{model}: {}", response.text());
+        assert!(response.error().contains(reason), "{model}: {}", response.text());
+    }
+}
+
+/// `linear.onnx` whose matrix claims more elements than it has: only a worker reads them.
+fn short_weights() -> Vec<u8> {
+    let mut data = data("linear.onnx");
+    let at = data.windows(4).position(|bytes| bytes == [8, 3, 8, 2]).expect("the shape");
+    data[at + 3] = 3;
+    data
+}
+
+#[test]
+fn a_file_that_cannot_be_served_is_unavailable_before_anyone_asks() {
+    let folder = Folder::new();
+    folder.write("unknown.onnx", data("unknown_operator.onnx"));
+    folder.write("cut.onnx", &data("linear.onnx")[..100]);
+    folder.write("dataless.onnx", models::external_linear("w.bin"));
+    folder.write("short.onnx", models::external_linear("./data/short.bin"));
+    folder.write("data/short.bin", b"1234");
+    folder.write("outside.onnx", models::external_linear("../w.bin"));
+    folder.write("several/a.onnx", data("linear.onnx"));
+    folder.write("several/b.onnx", data("linear.onnx"));
+    let cases = [
+        ("unknown", "Magic of ai.onnx"),
+        ("cut", "is no ONNX file"),
+        ("dataless", "w.bin: does not exist"),
+        ("short", "data/short.bin: has 4 bytes, but the graph takes 24"),
+        ("outside", "leads out of the model's folder"),
+        ("several", "a.onnx, b.onnx"),
+    ];
+    let server = Setup::cpu().models(folder.path()).start();
+    server.wait_until_ready();
+    cases.iter().for_each(|(model, reason)| check_unready(&server, model, 422, reason));
+    assert_eq!(server.adapter("cpu")["starts"], 0, "no worker was needed to know it");
+    assert_eq!(server.post("/v2/models/nope/infer", ROW).status, 404);
+    let output = run(&["models", "--models", folder.path().to_str().unwrap()], &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{text}");
+    for (model, _) in cases {
+        let line = text.lines().any(|line| line.contains(model) && line.contains("broken"));
+        assert!(line, "{model}: {text}");
+    }
+}
+
+#[test]
+fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
+    let folder = Folder::new();
+    folder.write("m.onnx", short_weights());
+    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    server.wait_until_ready();
+    let reason = "takes 36 bytes, but there are 24";
+    let response = server.post("/v2/models/m/infer", ROW);
+    assert_eq!(response.status, 422, "{}", response.text());
+    wait_for("the index shows it", HANG, || index(&server, "m")["state"] == "UNAVAILABLE");
+    let loads = |server: &Server| server.log().matches("cannot load").count();
+    let before = loads(&server);
+    for _ in 0..20 {
+        check_unready(&server, "m", 422, reason);
+    }
+    assert_eq!(loads(&server), before, "each request had it loaded again");
+    // An explicit load tries again, and says the same.
+    let load = "/v2/repository/models/m/load";
+    let response = server.post(load, "{}");
+    assert!(response.status == 422 && response.error().contains(reason), "{}", response.text());
+    assert!(loads(&server) > before);
+    folder.write("m.onnx", data("linear.onnx"));
+    wait_for("it is served", HANG, || server.post("/v2/models/m/infer", ROW).status == 200);
+    assert_eq!(index(&server, "m")["state"], "READY");
+    assert_eq!(server.get("/v2/models/m/ready").status, 200);
+}
+
+#[test]
+fn a_file_that_the_machine_cannot_read_is_no_fault_of_the_file() {
+    if rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: root may read everything");
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.write("m.onnx", data("linear.onnx"));
+    let permit = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    permit(0);
+    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    server.wait_until_ready();
+    check_unready(&server, "m", 500, "permission denied");
+    permit(0o644);
+    wait_for("it is served", HANG, || server.post("/v2/models/m/infer", ROW).status == 200);
+}
+
+#[test]
+fn models_check_refuses_what_serving_refuses() {
+    let folder = Folder::new();
+    let check = |name: &str| {
+        let output = run(&["models", "check", folder.join(name).to_str().unwrap()], &[]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), text)
+    };
+    folder.write("data/w.bin", models::external_weights());
+    folder.write("good.onnx", models::external_linear("./data/w.bin"));
+    folder.write("dataless.onnx", models::external_linear("none.bin"));
+    folder.write("short.onnx", short_weights());
+    folder.write("described/model.onnx", data("linear.onnx"));
+    let other = "[[inputs]]\nname = \"other\"\ndatatype = \"FP32\"\nshape = [3]\n\
+                 [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [2]\n";
+    folder.write("described/model.toml", format!("kind = \"onnx\"\n{other}"));
+    folder.write("wrong/1/model.onnx", data("linear.onnx"));
+    let golden = json!({
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}],
+    });
+    folder.write("wrong/1/golden.json", golden.to_string());
+    folder.write("wrong/model.toml", "kind = \"onnx\"\n[golden]\n");
+    for (name, reason) in [
+        ("good.onnx", None),
+        ("dataless.onnx", Some("none.bin")),
+        ("short.onnx", Some("takes 36 bytes")),
+        ("described/model.onnx", Some("model.toml states the inputs other")),
+        ("wrong/1/model.onnx", Some("golden sample failed")),
+    ] {
+        let (success, text) = check(name);
+        assert_eq!(success, reason.is_none(), "{name}: {text}");
+        assert!(text.contains(reason.unwrap_or_default()), "{name}: {text}");
+    }
+}
