@@ -4,6 +4,7 @@
 //! `CONCERTINA_TEST_PYTHON` names a Python that has `tritonclient[http]`; `tests/run` makes one, with
 //! the others where they can be installed. Without it the tests say so and pass.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "which Python to use comes from the environment")]
 

@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn literals_are_no_strings() {
-        let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(|value| Literal::of(value));
+        let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(Literal::of);
         assert_eq!(to_vec(&values).unwrap(), b"[NaN,Infinity,-Infinity]");
         assert!(Literal::of(f64::MAX).is_none());
     }

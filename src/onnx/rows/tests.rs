@@ -211,9 +211,9 @@ fn classes_are_picked_row_by_row() {
     }
     // The picked classes as a table of one row.
     let table = ml("ArrayFeatureExtractor", &["classes", "best"], &["y"]);
-    assert!(!is_independent(&[best(1), table], &[classes.clone()]));
+    assert!(!is_independent(&[best(1), table], std::slice::from_ref(&classes)));
     let columns = ml("ArrayFeatureExtractor", &["x", "classes"], &["y"]);
-    assert!(is_independent(&[columns], &[classes.clone()]));
+    assert!(is_independent(&[columns], std::slice::from_ref(&classes)));
     // A feature of each row for each row.
     let crossed = ml("ArrayFeatureExtractor", &["x", "best"], &["y"]);
     assert!(!is_independent(&[best(1), crossed], &[]));
