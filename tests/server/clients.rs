@@ -35,26 +35,29 @@ fn echo(datatype: &str, shape: &str, data: &str) -> String {
     )
 }
 
+/// Method, path, headers, and the statuses that may answer it.
+type Refusal = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [u16]);
+
 #[test]
 fn the_next_request_is_answered_after_every_refusal() {
-    let key = ("X-API-Key", "secret");
+    const KEY: (&str, &str) = ("X-API-Key", "secret");
     let setup =
         Setup::cpu().args(&["--api-key", "secret"]).config("[limits]\nbody_bytes = 1000000");
     let server = setup.start();
-    let refusals: [(&str, &str, &[(&str, &str)], &[u16]); 11] = [
-        ("POST", "/v2/models/nope/infer", &[JSON, key], &[404]),
-        ("POST", "/nothing", &[JSON, key], &[404]),
+    let refusals: [Refusal; 11] = [
+        ("POST", "/v2/models/nope/infer", &[JSON, KEY], &[404]),
+        ("POST", "/nothing", &[JSON, KEY], &[404]),
         ("POST", INFER, &[JSON], &[401]),
         ("POST", INFER, &[JSON, ("X-API-Key", "wrong")], &[401]),
-        ("POST", INFER, &[JSON, key, ("Origin", "http://evil.example")], &[403]),
-        ("PUT", INFER, &[JSON, key], &[405]),
-        ("POST", "/v2", &[JSON, key], &[405]),
-        ("POST", INFER, &[("Content-Type", "text/html"), key], &[415]),
-        ("POST", INFER, &[JSON, key, ("Content-Encoding", "br")], &[415]),
-        ("POST", "/api/adapters/cpu", &[JSON, key], &[400, 413]),
-        ("POST", INFER, &[JSON, key], &[400, 413]),
+        ("POST", INFER, &[JSON, KEY, ("Origin", "http://evil.example")], &[403]),
+        ("PUT", INFER, &[JSON, KEY], &[405]),
+        ("POST", "/v2", &[JSON, KEY], &[405]),
+        ("POST", INFER, &[("Content-Type", "text/html"), KEY], &[415]),
+        ("POST", INFER, &[JSON, KEY, ("Content-Encoding", "br")], &[415]),
+        ("POST", "/api/adapters/cpu", &[JSON, KEY], &[400, 413]),
+        ("POST", INFER, &[JSON, KEY], &[400, 413]),
     ];
-    let good = request("POST", INFER, &[JSON, key], SEVEN.as_bytes());
+    let good = request("POST", INFER, &[JSON, KEY], SEVEN.as_bytes());
     for (method, path, headers, statuses) in refusals {
         for size in [0, 300_000, 3_000_000] {
             let mut connection = server.connect();
@@ -216,7 +219,7 @@ fn long_answers_are_compressed_where_that_is_accepted() {
     }
     for path in ["/metrics", "/app.js", "/openapi.json", "/api/snapshot"] {
         let gzip = server.send("GET", path, &[("Accept-Encoding", "gzip")], b"");
-        assert_eq!(decompressed(&gzip).is_empty(), false, "{path}");
+        assert!(!decompressed(&gzip).is_empty(), "{path}");
         assert_eq!(server.get(path).header("content-encoding"), None, "{path}");
         assert_eq!(server.get(path).header("vary"), Some("accept-encoding"), "{path}");
     }
