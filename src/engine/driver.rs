@@ -9,7 +9,7 @@ use super::memory::Memory;
 use super::models::profiles;
 use super::process::{Report, Workshop};
 use super::publish::{Publisher, Scene};
-use super::recollections::Recollections;
+use super::recollections::{self, Recollections};
 use super::rejections::{model_failed, rejection, too_late};
 use super::repository::Library;
 use super::requests::{Collected, Requests};
@@ -317,7 +317,8 @@ impl Driver {
             Action::Start { adapter, incarnation } => self.fleet.start(adapter, incarnation),
             Action::Load { adapter, model, max_rows, .. } => {
                 if let Some(info) = self.catalogue.get(model) {
-                    self.fleet.load(adapter, model, (info, max_rows));
+                    let shapes = self.recollections.shapes(&recollections::key(info));
+                    self.fleet.load(adapter, model, (info, max_rows), shapes);
                 }
             }
             Action::Unload { adapter, model, .. } => {
@@ -409,9 +410,14 @@ impl Driver {
     fn answer(&mut self, request: RequestId) {
         let Some(pending) = self.requests.remove(request) else { return };
         let (model, arrived) = (pending.model, pending.arrived);
-        let time = self.time();
+        let (time, shapes) = (self.time(), pending.shapes());
         match pending.finish(&self.memory, time) {
-            Some(answered) => self.statistics.answered(model, time, answered),
+            Some(answered) => {
+                self.statistics.answered(model, time, answered);
+                if let (Some(info), Some(shapes)) = (self.catalogue.get(model), shapes) {
+                    self.recollections.answered(recollections::key(info), shapes);
+                }
+            }
             None => {
                 let why = ("outputs", "the outputs of its parts do not fit together");
                 self.statistics.failed(model, why, time.since(arrived));

@@ -6,6 +6,7 @@ use super::Catalogue;
 use super::assumptions::Assumptions;
 use super::process::{Report, Worker, Workshop, start};
 use super::rejections::LoadError;
+use super::requests::InputShapes;
 use crate::adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use crate::adapter::sensors::Reading;
 use crate::clock;
@@ -194,12 +195,13 @@ impl Fleet {
         member.worker = Some(start(&workshop, &member.entry, (id, incarnation), reports));
     }
 
-    /// Has a model loaded.
+    /// Has a model loaded and warmed up with these shapes, if there are any.
     pub(super) fn load(
         &mut self,
         id: AdapterId,
         model: ModelId,
         (info, max_rows): (&ModelInfo, u32),
+        shapes: Option<&InputShapes>,
     ) {
         if let Some(member) = self.member_mut(id) {
             member.reads = Some(info.source.clone());
@@ -209,6 +211,9 @@ impl Fleet {
         let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
         info.graph.beside = Vec::new();
         info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
+        if let Some(shapes) = shapes {
+            info.signature.warm_up_with(shapes);
+        }
         self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
     }
 

@@ -32,9 +32,12 @@ pub struct InferCall {
 }
 
 impl InferCall {
+    /// The server itself among the clients.
+    pub(super) const SERVER: u64 = 0;
+
     /// A row that the server asks for itself.
     pub(crate) fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
-        InferCall { model, inputs, rows: 1, client: 0, priority: 0, timeout: None }
+        InferCall { model, inputs, rows: 1, client: Self::SERVER, priority: 0, timeout: None }
     }
 }
 

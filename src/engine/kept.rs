@@ -2,6 +2,7 @@
 //! own cannot be.
 
 use super::driver::Driver;
+use super::recollections;
 use super::repository::Library;
 use crate::model::kept::KeptModel;
 use crate::model::repository::{BadModel, Found, ModelInfo};
@@ -175,6 +176,9 @@ impl Driver {
         failed: FailedLoad,
     ) -> Option<Event> {
         let FailedLoad { model, rows, cause, error } = failed;
+        if let Some(info) = self.catalogue.get(ModelId(model)) {
+            self.recollections.forget_shapes(&recollections::key(info));
+        }
         if cause == Cause::Rows {
             // Before its requests are rejected: they are sent again to the model's successor.
             self.run_whole(ModelId(model), &error);

@@ -4,6 +4,7 @@
 //! costs nothing but a few guesses, so that a file that does not parse is ignored. Entries of
 //! adapters and models that are not there now are kept: an eGPU comes back.
 
+use super::requests::InputShapes;
 use crate::model::repository::ModelInfo;
 use crate::schedule::{Line, ModelId, Recollection, ReplicaMemory};
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,21 @@ use std::time::Duration;
 const FILE: &str = "learned.json";
 /// A file longer than this is none of ours.
 const BYTES_MAX: u64 = 16 << 20;
-/// Adapters, and models of one adapter, that are kept.
+/// Adapters, models of one adapter, and models whose shapes are known, that are kept.
 const ENTRIES_MAX: usize = 256;
+/// Elements of a row of all inputs together whose shapes are kept: a larger one would make each
+/// start of a worker slow, or fail for want of memory.
+const ROW_ELEMENTS_MAX: usize = 1 << 23;
+
+/// All that is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Learned {
+    /// By the adapter's id.
+    adapters: BTreeMap<String, Adapter>,
+    /// Shapes of the last request that was answered, by the model's name and version.
+    shapes: BTreeMap<String, InputShapes>,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -46,8 +60,8 @@ struct Service {
 #[derive(Debug)]
 pub(super) struct Recollections {
     path: PathBuf,
-    adapters: BTreeMap<String, Adapter>,
-    written: BTreeMap<String, Adapter>,
+    learned: Learned,
+    written: Learned,
 }
 
 impl Recollections {
@@ -56,8 +70,8 @@ impl Recollections {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        let adapters: BTreeMap<String, Adapter> = serde_json::from_slice(&text).unwrap_or_default();
-        Recollections { path, written: adapters.clone(), adapters }
+        let learned: Learned = serde_json::from_slice(&text).unwrap_or_default();
+        Recollections { path, written: learned.clone(), learned }
     }
 
     /// What is known of an adapter and the models that are served.
@@ -66,7 +80,7 @@ impl Recollections {
         adapter: &str,
         models: impl Iterator<Item = (ModelId, String)>,
     ) -> Option<Recollection> {
-        let known = self.adapters.get(adapter)?;
+        let known = self.learned.adapters.get(adapter)?;
         let replicas = models.filter_map(|(id, model)| {
             known.models.get(&model).map(|replica| (id, replica.recall()))
         });
@@ -81,11 +95,11 @@ impl Recollections {
         memory: Recollection,
         name: impl Fn(ModelId) -> Option<String>,
     ) {
-        let room = self.adapters.len() < ENTRIES_MAX;
-        if !room && !self.adapters.contains_key(adapter) {
+        let adapters = &mut self.learned.adapters;
+        if adapters.len() >= ENTRIES_MAX && !adapters.contains_key(adapter) {
             return;
         }
-        let known = self.adapters.entry(adapter.to_owned()).or_default();
+        let known = adapters.entry(adapter.to_owned()).or_default();
         known.cold_start_us = memory.cold_start.map(micros).or(known.cold_start_us);
         for (id, replica) in memory.replicas {
             let Some(model) = name(id) else { continue };
@@ -95,13 +109,36 @@ impl Recollections {
         }
     }
 
+    /// A request with inputs of these shapes was answered.
+    pub(super) fn answered(&mut self, model: String, shapes: InputShapes) {
+        let elements = |shape: &Vec<usize>| {
+            shape.iter().fold(1usize, |product, dim| product.saturating_mul(*dim))
+        };
+        let row = shapes.values().map(elements).fold(0, usize::saturating_add);
+        let known = &mut self.learned.shapes;
+        let room = known.len() < ENTRIES_MAX || known.contains_key(&model);
+        if room && row <= ROW_ELEMENTS_MAX {
+            known.insert(model, shapes);
+        }
+    }
+
+    /// Shapes of the last request to this model that was answered.
+    pub(super) fn shapes(&self, model: &str) -> Option<&InputShapes> {
+        self.learned.shapes.get(model)
+    }
+
+    /// A load with these shapes failed: the next one is tried without them.
+    pub(super) fn forget_shapes(&mut self, model: &str) {
+        self.learned.shapes.remove(model);
+    }
+
     /// The file's text, if it has to be written anew.
     pub(super) fn changed(&mut self) -> Option<(PathBuf, Vec<u8>)> {
-        if self.adapters == self.written {
+        if self.learned == self.written {
             return None;
         }
-        self.written.clone_from(&self.adapters);
-        let text = serde_json::to_vec_pretty(&self.adapters).ok()?;
+        self.written.clone_from(&self.learned);
+        let text = serde_json::to_vec_pretty(&self.learned).ok()?;
         Some((self.path.clone(), text))
     }
 }
@@ -185,12 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn shapes_of_a_row_that_is_too_large_are_not_kept() {
+        let mut learned = Recollections::read(&folder("shapes"));
+        let shapes = |length| InputShapes::from([("x".to_owned(), vec![2, length])]);
+        learned.answered("a/1".into(), shapes(7));
+        learned.answered("a/1".into(), shapes(ROW_ELEMENTS_MAX));
+        learned.answered("a/1".into(), shapes(usize::MAX));
+        assert_eq!(learned.shapes("a/1"), Some(&shapes(7)));
+        learned.forget_shapes("a/1");
+        assert_eq!(learned.shapes("a/1"), None);
+    }
+
+    #[test]
     fn a_broken_file_is_ignored() {
         let folder = folder("broken");
         std::fs::write(folder.join(FILE), b"{\"pci\": [1, 2").unwrap();
-        assert!(Recollections::read(&folder).adapters.is_empty());
-        std::fs::write(folder.join(FILE), br#"{"pci": {"cold_start_us": 5, "new": 1}}"#).unwrap();
-        assert_eq!(Recollections::read(&folder).adapters["pci"].cold_start_us, Some(5));
+        assert_eq!(Recollections::read(&folder).learned, Learned::default());
+        let text = br#"{"adapters": {"pci": {"cold_start_us": 5, "new": 1}}}"#;
+        std::fs::write(folder.join(FILE), text).unwrap();
+        assert_eq!(Recollections::read(&folder).learned.adapters["pci"].cold_start_us, Some(5));
         std::fs::remove_dir_all(folder).unwrap();
     }
 
@@ -201,7 +251,7 @@ mod tests {
         for adapter in 0..2 * ENTRIES_MAX {
             learned.update(&format!("pci-{adapter}"), memory(), |_| None);
         }
-        assert_eq!(learned.adapters.len(), ENTRIES_MAX);
+        assert_eq!(learned.learned.adapters.len(), ENTRIES_MAX);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -8,7 +8,7 @@ use crate::schedule::{Batch, ModelId, Part, RequestId, Shape, Time};
 use crate::telemetry::Compute;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -42,6 +42,9 @@ pub(super) struct Collected {
 
 /// Datatype and dimensions of each input, `None` for one that is left out.
 type ShapeKey = Vec<Option<(Datatype, Vec<usize>)>>;
+
+/// Shapes of inputs by their names, without the batch axis.
+pub(super) type InputShapes = BTreeMap<String, Vec<usize>>;
 
 /// All requests that are owed an answer.
 #[derive(Default)]
@@ -179,6 +182,16 @@ impl Requests {
 }
 
 impl Pending {
+    /// Shapes of its inputs if a client sent it and the model leaves a choice of them.
+    pub(super) fn shapes(&self) -> Option<InputShapes> {
+        let of = |tensor: &Tensor| {
+            let shape = tensor.shape.get(1..).unwrap_or_default();
+            (tensor.name.clone(), shape.to_vec())
+        };
+        let chosen = self.shape.is_some() && self.call.client != InferCall::SERVER;
+        chosen.then(|| self.call.inputs.0.iter().map(of).collect())
+    }
+
     /// Answers with what was collected, in row order. `None` if that does not fit together.
     pub(super) fn finish(mut self, memory: &Memory, now: Time) -> Option<Answered> {
         // The last to come in: what was done before it was done beside it.

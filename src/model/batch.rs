@@ -40,7 +40,10 @@ fn zeros(spec: &TensorSpec, typical: Option<&[usize]>, at: usize, rows: usize) -
         let typical = typical.and_then(|shape| shape.get(axis)).copied().unwrap_or(1);
         usize::try_from(*dim).unwrap_or(typical)
     };
-    let dims = spec.shape.iter().enumerate().map(length);
+    let dims: Vec<usize> = match typical {
+        Some(typical) if spec.any_rank => typical.to_vec(),
+        _ => spec.shape.iter().enumerate().map(length).collect(),
+    };
     let shape: Vec<usize> = std::iter::once(rows).chain(dims).collect();
     // An empty BYTES element is its four-byte length, zero.
     let size = datatype.size().unwrap_or(4);

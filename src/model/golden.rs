@@ -11,7 +11,7 @@ use crate::model::files::{BadFile, Files};
 use crate::model::repository::{GoldenSpec, ModelInfo};
 use crate::model::signature::Signature;
 use crate::model::{Model, ModelError};
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use half::{bf16, f16};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -56,6 +56,15 @@ pub(crate) fn sample(files: &Files, info: &ModelInfo) -> Result<Option<Sample>, 
 }
 
 impl Sample {
+    /// Its inputs with so many rows, one after the other and then from the first one again.
+    ///
+    /// # Errors
+    /// If they have no rows.
+    pub(crate) fn inputs(&self, rows: usize) -> Result<Tensors, TensorError> {
+        let row = |at: usize| self.inputs.slice_rows(at % self.rows.max(1), 1);
+        Tensors::concat_rows((0..rows).map(row).collect::<Result<_, _>>()?)
+    }
+
     /// Runs it through its model, which takes so many rows at once, and compares.
     ///
     /// # Errors

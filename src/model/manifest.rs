@@ -288,7 +288,8 @@ fn check_signature(
     }
     let inputs = check_tensors("inputs", inputs)?;
     let outputs = check_tensors("outputs", outputs)?;
-    Ok(Signature { inputs, outputs, warm_up, ..Signature::default() })
+    let warm_up_stated = !warm_up.is_empty();
+    Ok(Signature { inputs, outputs, warm_up, warm_up_stated, ..Signature::default() })
 }
 
 fn check_warm_up(given: &[usize], shape: &[i64]) -> bool {

@@ -129,6 +129,9 @@ pub struct Signature {
     /// those that are not named here are 1.
     #[serde(default)]
     pub warm_up: BTreeMap<String, Vec<usize>>,
+    /// `model.toml` states `warm_up` of an input; else lengths are invented.
+    #[serde(default)]
+    pub warm_up_stated: bool,
     /// The mode by which rows become runs.
     #[serde(default)]
     pub rows: RowMode,
@@ -160,6 +163,22 @@ impl Signature {
             spec.shape.insert(0, -1);
         }
         self.warm_up.values_mut().for_each(|shape| shape.insert(0, 1));
+    }
+
+    /// Shapes of a request that was answered, without its batch axis, in place of invented ones.
+    /// No effect if they do not fit the signature or `model.toml` states what to warm up with.
+    pub(crate) fn warm_up_with(&mut self, shapes: &BTreeMap<String, Vec<usize>>) {
+        let fits = |(name, shape): (&String, &Vec<usize>)| {
+            let spec = self.inputs.iter().find(|spec| spec.name == *name);
+            spec.is_some_and(|spec| {
+                let fit = |(dim, spec): (&usize, &i64)| *dim > 0 && fits(*dim, *spec);
+                let dims = shape.iter().zip(&spec.shape);
+                spec.any_rank || (shape.len() == spec.shape.len() && dims.into_iter().all(fit))
+            })
+        };
+        if !self.warm_up_stated && shapes.iter().all(fits) {
+            self.warm_up.extend(shapes.clone());
+        }
     }
 
     /// Takes a request in the model's own shape, or with rows on an axis in front of it, and checks
@@ -322,6 +341,24 @@ mod tests {
         for rows in [EMPTY_ROWS_MAX + 1, usize::MAX] {
             let error = check(vec![rows, 0], b"").unwrap_err();
             assert!(error.message.contains("may be empty"), "{error}");
+        }
+    }
+
+    #[test]
+    fn shapes_of_an_answered_request_warm_up_only_where_they_fit() {
+        let spec = TensorSpec::new("x", vec![Datatype::Uint8], vec![-1, 3]);
+        let guessed = BTreeMap::from([("x".to_owned(), vec![16, 3])]);
+        let signature = Signature { inputs: vec![spec], warm_up: guessed, ..Signature::default() };
+        let with = |name: &str, shape: &[usize], stated| {
+            let mut signature = Signature { warm_up_stated: stated, ..signature.clone() };
+            signature.warm_up_with(&BTreeMap::from([(name.to_owned(), shape.to_vec())]));
+            signature.warm_up["x"].clone()
+        };
+        assert_eq!(with("x", &[5, 3], false), [5, 3]);
+        assert_eq!(with("x", &[5, 3], true), [16, 3]);
+        assert_eq!(with("y", &[5, 3], false), [16, 3]);
+        for shape in [&[5, 4][..], &[5], &[0, 3], &[]] {
+            assert_eq!(with("x", shape, false), [16, 3], "{shape:?}");
         }
     }
 }

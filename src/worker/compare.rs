@@ -3,9 +3,9 @@
 
 use super::load::Loaded;
 use crate::clock;
+use crate::model::ModelError;
 use crate::model::golden::agree;
 use crate::model::signature::RowMode;
-use crate::model::{ModelError, warm_up_inputs};
 use crate::random::SplitMix64;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ pub(super) fn rows(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
 /// The first difference.
 fn compared(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
     let max_rows = loaded.max_rows;
-    let typical = warm_up_inputs(loaded.model.signature(), 1).into_iter().next();
+    let typical = loaded.warm_up_inputs(1).into_iter().next();
     let typical = typical.unwrap_or_default();
     let [one, two] = [1u64, 2].map(|seed| invented(&typical, seed));
     let joined = |rows: Vec<&Tensors>| {

@@ -6,11 +6,13 @@ use crate::clock;
 use crate::model::golden::Sample;
 use crate::model::{
     LoadContext, Model, ModelError, ModelInfo, Registry, bucket_for, golden, run_batch,
+    warm_up_inputs,
 };
 use crate::tensor::Tensors;
 use crate::wire::client::Sender;
 use crate::wire::{LoadOrder, Slow, Up};
 use burn::tensor::Device;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A loaded model with the limit that it was warmed up for.
@@ -36,6 +38,23 @@ impl Loaded {
     pub(super) fn check(&mut self) -> Result<(), ModelError> {
         let Loaded { model, golden, max_rows, .. } = self;
         golden.iter().try_for_each(|sample| sample.check(model.as_mut(), *max_rows))
+    }
+
+    /// Batches to warm up with, one per datatype: where they are known to be good, inputs of the
+    /// golden sample.
+    pub(super) fn warm_up_inputs(&self, rows: usize) -> Vec<Tensors> {
+        let mut sets = warm_up_inputs(self.model.signature(), rows);
+        let Some(Ok(sample)) = self.golden.as_ref().map(|sample| sample.inputs(rows)) else {
+            return sets;
+        };
+        let types = |inputs: &Tensors| {
+            let types = inputs.0.iter().map(|tensor| (tensor.name.clone(), tensor.datatype));
+            types.collect::<BTreeMap<_, _>>()
+        };
+        if let Some(set) = sets.iter_mut().find(|set| types(set) == types(&sample)) {
+            *set = sample;
+        }
+        sets
     }
 
     /// Runs a batch that was taken at `begin`. A slowed worker sleeps until the least time for the

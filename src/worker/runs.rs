@@ -153,7 +153,7 @@ impl Runs {
         let Some((rows, shortest)) = self.buckets.get_mut(bucket) else { return Ok(()) };
         self.rows = *rows;
         let begin = clock::now();
-        if let Some(inputs) = warm_up_inputs(loaded.model.signature(), *rows).get(datatype) {
+        if let Some(inputs) = loaded.warm_up_inputs(*rows).get(datatype) {
             loaded.run(inputs, *rows, None, begin)?;
         }
         *shortest = begin.elapsed().min(*shortest);
@@ -168,7 +168,7 @@ impl Runs {
         slow: Option<Slow>,
     ) -> Result<(), ModelError> {
         self.rows = rows;
-        let inputs = warm_up_inputs(loaded.model.signature(), rows);
+        let inputs = loaded.warm_up_inputs(rows);
         let begin = clock::now();
         if let Some(inputs) = inputs.first() {
             let outputs = loaded.run(inputs, rows, slow, begin)?;

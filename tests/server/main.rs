@@ -49,3 +49,5 @@ mod tls;
 mod tour;
 /// What a client cannot do whose key does not let it.
 mod unprivileged;
+/// What a model is warmed up with.
+mod warm_up;

@@ -119,7 +119,15 @@ fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Resu
         return Err("the graph has no outputs".to_owned());
     }
     let warm_up = inputs.iter().map(|spec| (spec.name.clone(), typical(spec, mode))).collect();
-    let signature = Signature { inputs, outputs, warm_up, rows: mode, exact, output_hints: true };
+    let signature = Signature {
+        inputs,
+        outputs,
+        warm_up,
+        warm_up_stated: false,
+        rows: mode,
+        exact,
+        output_hints: true,
+    };
     Ok(Own { signature, reason })
 }
 
@@ -286,7 +294,12 @@ fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, String>
     for (name, shape) in &own.warm_up {
         written.warm_up.entry(name.clone()).or_insert_with(|| shape.clone());
     }
-    Ok(Signature { inputs: written.inputs, warm_up: written.warm_up, ..own })
+    Ok(Signature {
+        inputs: written.inputs,
+        warm_up: written.warm_up,
+        warm_up_stated: written.warm_up_stated,
+        ..own
+    })
 }
 
 /// Holds a signature against the graph that is loaded: the file may have changed since it was
