@@ -126,6 +126,7 @@ const PLAIN: &[&str] = &[
     "src/onnx/rows/length.rs",
     "src/onnx/rows/ml.rs",
     "src/onnx/rows/mod.rs",
+    "src/onnx/rows/numbers.rs",
     "src/onnx/rows/pick.rs",
     "src/onnx/rows/products.rs",
     "src/onnx/rows/rules.rs",

@@ -1,6 +1,6 @@
 //! What a model is warmed up with: lengths of its file, the golden sample, the last good request.
 
-use crate::common::{Folder, Server, Setup, models};
+use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
 
 /// Samples of a request; the convolution of `mel_kernel` takes 400 or more, so that invented
@@ -29,7 +29,13 @@ fn note_after_a_request(server: &Server) -> Value {
     let answer = server.post("/v2/models/mel/infer", &body);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()["outputs"][0]["data"].as_array().unwrap().len(), ANSWER);
-    server.snapshot()["models"][0]["note"].clone()
+    // The snapshot may be older than the answer.
+    let mut model = Value::Null;
+    wait_for("the request is counted", HANG, || {
+        model = server.snapshot()["models"][0].clone();
+        model["requests"] == 1
+    });
+    model["note"].clone()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Rules for operators that move elements: shapes, transpositions, slices, gathers.
 
 use super::length::Length;
+use super::numbers;
 use super::site::{Label, Outcome, Site, lengths, wrap};
 use super::value::{Content, Fact, Number};
 use crate::onnx::elem::Elem;
@@ -99,7 +100,11 @@ pub(super) fn squeeze(site: &mut Site<'_>) -> Outcome {
 /// Other axes around the same elements in the same order.
 fn arranged(site: &Site<'_>, fact: Fact, labels: Vec<Label>) -> Outcome {
     let (numbers, plain) = (fact.numbers.clone(), (0..fact.rank().unwrap_or(0)).collect());
-    let mut outputs = site.pass(&[(fact, plain)], &[labels], false)?;
+    let mut outputs = site.pass(&[(fact.clone(), plain)], &[labels], false)?;
+    let shape = outputs.first().and_then(|output| output.shape.as_deref());
+    if let Some(own) = shape.and_then(|shape| numbers::arranged(&fact, shape)) {
+        return one(own);
+    }
     if let (Some(output), Some(numbers)) = (outputs.first_mut(), numbers)
         && let Some(shape) = output.shape.clone()
     {
@@ -150,6 +155,9 @@ pub(super) fn reshape(site: &mut Site<'_>) -> Outcome {
             (None, None) => site.open(),
         });
     }
+    if let Some(own) = numbers::arranged(&fact, &all) {
+        return one(own);
+    }
     let mut reshaped = reshaped(&fact, all)?;
     reshaped.numbers = fact.numbers.filter(|_| !matches!(reshaped.content, Content::Rows { .. }));
     one(reshaped)
@@ -181,6 +189,9 @@ pub(super) fn expand(site: &mut Site<'_>) -> Outcome {
     let numbers = site.fact(1)?.numbers.clone().ok_or("its shape is computed from data")?;
     let target = lengths(site, &numbers)?;
     let (fact, labels) = site.plain(0)?;
+    if let Some(own) = numbers::expanded(&fact, &target) {
+        return one(own);
+    }
     let rank = labels.len().max(target.len());
     let labels: Vec<Label> = labels.iter().map(|at| at + rank - labels.len()).collect();
     let uniform = uniform(&target)?;
@@ -253,14 +264,17 @@ pub(super) fn tile(site: &mut Site<'_>) -> Outcome {
 pub(super) fn concat(site: &mut Site<'_>) -> Outcome {
     let all = site.inputs.iter().flatten().cloned().collect::<Vec<_>>();
     if all.iter().all(|fact| fact.numbers.is_some() && fact.rank() == Some(1)) {
-        let numbers = all.iter().filter_map(|fact| fact.numbers.clone()).flatten();
-        let numbers: Vec<Number> = numbers.collect();
+        let known = all.iter().filter_map(|fact| fact.numbers.clone()).flatten();
+        let numbers: Vec<Number> = known.collect();
         if numbers.len() <= NUMBERS_MAX {
             return one(vector(numbers));
         }
     }
     let axis = site.axis(0, site.int("axis").unwrap_or(1))?;
     let rank = site.rank(0)?;
+    if let Some(own) = numbers::joined(&all, axis) {
+        return one(own);
+    }
     let mut length: Option<i64> = Some(0);
     let mut operands = Vec::with_capacity(all.len());
     for fact in all {
@@ -362,7 +376,10 @@ pub(super) fn range(site: &mut Site<'_>) -> Outcome {
     if inputs.iter().any(|fact| matches!(fact.content, Content::Rows { .. })) {
         return Err("its length is computed from data".into());
     }
-    let count = inputs.iter().any(|fact| fact.content == Content::Count);
+    let count = inputs.iter().any(|fact| fact.counts());
+    if let Some(numbers) = limit.clone().and_then(numbers::range) {
+        return one(numbers);
+    }
     let length = match limit {
         Some(limit) => limit,
         None if count => return Err("its length depends on the number of rows".into()),

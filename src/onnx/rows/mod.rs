@@ -11,6 +11,7 @@ mod axes;
 mod contrib;
 mod length;
 mod ml;
+mod numbers;
 mod pick;
 mod products;
 mod rules;

@@ -2,6 +2,7 @@
 
 use super::arrange::{one, vector};
 use super::length::Length;
+use super::numbers;
 use super::site::{Label, Operand, Outcome, Site, wrap};
 use super::value::{Fact, Number};
 
@@ -43,6 +44,9 @@ pub(super) fn gather(site: &mut Site<'_>) -> Outcome {
     let axis = site.axis(0, site.int("axis").unwrap_or(0))?;
     if let Some(numbers) = picked_numbers(site) {
         return one(numbers);
+    }
+    if let Some(own) = numbers::gather(site.fact(0)?, site.fact(1)?, axis) {
+        return one(own);
     }
     let (data, labels) = site.plain(0)?;
     let (indices, rank) = (site.fact(1)?.clone(), site.rank(1)?);
@@ -97,6 +101,10 @@ pub(super) fn elements(site: &mut Site<'_>, default: i64) -> Outcome {
 
 pub(super) fn gather_nd(site: &mut Site<'_>) -> Outcome {
     let batch = usize::try_from(site.int("batch_dims").unwrap_or(0)).map_err(|_| "batch_dims")?;
+    let own = numbers::gather_nd(site.fact(0)?, site.fact(1)?).filter(|_| batch == 0);
+    if let Some(own) = own {
+        return one(own);
+    }
     let (data, labels) = site.plain(0)?;
     let shape = site.shape(1)?.to_vec();
     let depth = shape.last().and_then(Length::number).and_then(|depth| usize::try_from(depth).ok());

@@ -2,7 +2,7 @@
 
 use super::site::{Outcome, Site};
 use super::value::{Content, Fact, Number};
-use super::{arrange, axes, contrib, ml, pick, products};
+use super::{arrange, axes, contrib, ml, numbers, pick, products};
 use crate::onnx::graph::Attribute;
 
 /// Operators that work element by element.
@@ -139,6 +139,7 @@ fn moves(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
         "Gather" => pick::gather(site),
         "GatherElements" | "Scatter" | "ScatterElements" => pick::elements(site, 0),
         "GatherND" => pick::gather_nd(site),
+        "ScatterND" => numbers::scatter_nd(site),
         "TopK" => pick::top_k(site),
         "OneHot" => pick::one_hot(site),
         "ReverseSequence" => pick::reverse_sequence(site),

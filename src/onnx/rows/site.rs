@@ -157,7 +157,7 @@ impl<'a> Site<'a> {
         broadcasts: bool,
     ) -> Outcome {
         let row = row_of(operands, broadcasts)?;
-        let count = operands.iter().any(|(fact, _)| fact.content == Content::Count);
+        let count = operands.iter().any(|(fact, _)| fact.counts());
         if count && row.is_some() {
             return Err("it uses the number of rows".into());
         }

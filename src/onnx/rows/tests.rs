@@ -221,3 +221,81 @@ fn classes_are_picked_row_by_row() {
     let rows = ml("ArrayFeatureExtractor", &["t", "classes"], &["y"]);
     assert!(!is_independent(&[turned, rows], &[classes]));
 }
+
+/// `x[arange(batch), argmax]` and its relatives.
+#[test]
+fn rows_are_picked_by_their_own_numbers() {
+    let constants = [
+        integers("zero", &[], &[0]),
+        integers("one", &[], &[1]),
+        integers("first", &[1], &[0]),
+        integers("last", &[1], &[-1]),
+    ];
+    let before = [
+        with("Shape", &["x"], &["s"], &[int("end", 1)]),
+        node("Squeeze", &["s", "first"], &["n"]),
+        node("Range", &["zero", "n", "one"], &["numbers"]),
+        node("Unsqueeze", &["numbers", "last"], &["rows"]),
+        with("ArgMax", &["x"], &["best"], &[signed("axis", 1)]),
+    ];
+    let is_proved = |nodes: &[NodeProto]| is_independent(&[&before, nodes].concat(), &constants);
+    let joined = |inputs: &[&str]| with("Concat", inputs, &["places"], &[signed("axis", -1)]);
+    let picked = node("GatherND", &["x", "places"], &["y"]);
+    assert!(is_proved(&[joined(&["rows", "best"]), picked.clone()]));
+    // The column is the number of the row: each row has another one by its place.
+    assert!(!is_proved(&[joined(&["rows", "rows"]), picked.clone()]));
+    assert!(!is_proved(&[joined(&["best", "rows"]), picked]));
+    assert!(is_proved(&[with("Gather", &["x", "numbers"], &["y"], &[int("axis", 0)])]));
+    // Elements by the places of rows.
+    let turned = node("Transpose", &["x"], &["t"]);
+    let across = with("Gather", &["t", "numbers"], &["y"], &[int("axis", 1)]);
+    assert!(!is_proved(&[turned, across]));
+    let float = with("Cast", &["rows"], &["f"], &[int("to", 1)]);
+    assert!(!is_proved(&[float, node("Add", &["x", "f"], &["y"])]));
+    let after = node("Add", &["numbers", "one"], &["next"]);
+    assert!(!is_proved(&[after, with("Gather", &["x", "next"], &["y"], &[int("axis", 0)])]));
+    let sums = with("ReduceSum", &["x"], &["sums"], &[int("keepdims", 0)]);
+    assert!(!is_proved(&[sums, node("Identity", &["numbers"], &["y"])]));
+    let changed = |updates: &str| {
+        let value = with("ReduceMax", &["x", "last"], &["value"], &[int("keepdims", 0)]);
+        let change = node("ScatterND", &["x", "places", updates], &["y"]);
+        [joined(&["rows", "best"]), value, change]
+    };
+    assert!(is_proved(&changed("value")));
+    let crossed = [node("ScatterND", &["x", "best", "x"], &["y"])];
+    assert!(!is_proved(&crossed));
+}
+
+#[test]
+fn numbers_of_rows_are_followed_through_other_axes() {
+    let constants = [
+        integers("zero", &[], &[0]),
+        integers("one", &[], &[1]),
+        integers("first", &[1], &[0]),
+        integers("last", &[1], &[-1]),
+        integers("column", &[2], &[-1, 1]),
+        integers("columns", &[3, 1], &[2, 1, 0]),
+    ];
+    let nodes = |reshaped: bool, target: &[&str]| {
+        let column = match reshaped {
+            true => node("Reshape", &["numbers", "column"], &["rows"]),
+            false => node("Unsqueeze", &["numbers", "last"], &["rows"]),
+        };
+        vec![
+            with("Shape", &["x"], &["s"], &[int("end", 1)]),
+            node("Squeeze", &["s", "first"], &["n"]),
+            node("Range", &["zero", "n", "one"], &["numbers"]),
+            column,
+            node("Shape", &["x"], &["whole"]),
+            node("Expand", &["rows", target[0]], &["wide"]),
+            node("Unsqueeze", &["wide", "last"], &["deep"]),
+            node("Shape", &["deep"], &["like"]),
+            node("Expand", &["columns", "like"], &["line"]),
+            with("Concat", &["deep", "line"], &["places"], &[signed("axis", -1)]),
+            node("GatherND", &["x", "places"], &["y"]),
+        ]
+    };
+    for reshaped in [false, true] {
+        assert!(is_independent(&nodes(reshaped, &["whole"]), &constants), "{reshaped}");
+    }
+}

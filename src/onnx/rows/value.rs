@@ -9,6 +9,12 @@ pub(super) enum Content {
     Shared,
     /// On the number of rows, but not on the inputs' elements.
     Count,
+    /// Axis `axis` has the length `rows`, and every element is the number of the row that it
+    /// stands at.
+    Numbers { axis: usize },
+    /// The same for the first element along the last axis; the others depend on the row of the
+    /// inputs at which they stand, and on no other.
+    Picks { axis: usize },
     /// Axis `axis` has the length `outer * rows * inner`, and what stands at one row depends on
     /// that row of the inputs alone.
     Rows { axis: usize, outer: Length },
@@ -97,9 +103,15 @@ impl Fact {
             && first == Some(&Length::rows())
     }
 
+    /// `true` if its elements depend on the number of rows, but not on the inputs' elements.
+    pub(super) fn counts(&self) -> bool {
+        matches!(self.content, Content::Count | Content::Numbers { .. } | Content::Picks { .. })
+    }
+
     /// The same elements in another arrangement of unknown lengths.
     pub(super) fn with_shape(&self, shape: Option<Vec<Length>>) -> Fact {
-        Fact { shape, content: self.content.clone(), numbers: None }
+        let content = if self.counts() { Content::Count } else { self.content.clone() };
+        Fact { shape, content, numbers: None }
     }
 
     /// The numbers, where all are known and free of symbols.
