@@ -66,7 +66,15 @@ pub(crate) fn decode(expected: Expected<'_>, text: &str) -> Result<Bytes, Error>
 fn wrong(expected: &Expected<'_>, scalar: &str, index: usize) -> Error {
     let shown: String = scalar.chars().take(QUOTED_CHARS_MAX).collect();
     let dots = if shown.len() < scalar.len() { "…" } else { "" };
-    expected.error(format!("{shown}{dots} at index {index} is not a {}", expected.datatype))
+    let datatype = expected.datatype;
+    let is_float =
+        matches!(datatype, Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64);
+    // Some encoders write NaN and both infinities as null, which does not say which one it was.
+    let remedy = match scalar {
+        "null" if is_float => "; write NaN, Infinity or -Infinity, or send binary data",
+        _ => "",
+    };
+    expected.error(format!("{shown}{dots} at index {index} is not a {datatype}{remedy}"))
 }
 
 /// The next bracket or scalar, and what follows it. An object shows up as the scalar `{`.

@@ -127,6 +127,24 @@ def check_requests(address, key):
     run_sync(key, send)
 
 
+def check_urllib3(address, key):
+    import urllib3
+
+    host, port = address.split(":")
+    pool = urllib3.HTTPConnectionPool(host, int(port), maxsize=1, block=True, retries=False)
+    is_chunked = True
+
+    def send(method, path, headers, body):
+        nonlocal is_chunked
+        is_chunked = not is_chunked
+        parts = [body[at:at + 65536] for at in range(0, len(body), 65536)]
+        answer = pool.request(method, path, headers=headers, body=parts if is_chunked else body,
+                              chunked=is_chunked)
+        return answer.status, answer.data
+
+    run_sync(key, send)
+
+
 def check_httpx(address, key):
     import httpx
 
@@ -155,7 +173,11 @@ def check_httpx_async(address, key):
     asyncio.run(run())
 
 
-def check_aiohttp(address, key):
+def check_aiohttp_that_waits_for_100_continue(address, key):
+    check_aiohttp(address, key, expect100=True)
+
+
+def check_aiohttp(address, key, **options):
     import aiohttp
 
     async def run():
@@ -163,7 +185,8 @@ def check_aiohttp(address, key):
         async with aiohttp.ClientSession(f"http://{address}", connector=connector) as session:
 
             async def send(method, path, headers, body):
-                async with session.request(method, path, headers=headers, data=body) as answer:
+                request = session.request(method, path, headers=headers, data=body, **options)
+                async with request as answer:
                     return answer.status, await answer.read()
 
             await run_async(key, send)
@@ -352,9 +375,11 @@ def check_numbers_that_are_not_finite(address, key):
 #: Each check, with the modules that it needs.
 CHECKS = [
     (check_requests, ["requests"]),
+    (check_urllib3, ["urllib3"]),
     (check_httpx, ["httpx"]),
     (check_httpx_async, ["httpx"]),
     (check_aiohttp, ["aiohttp"]),
+    (check_aiohttp_that_waits_for_100_continue, ["aiohttp"]),
     (check_tritonclient, ["tritonclient"]),
     (check_tritonclient_async, ["tritonclient", "aiohttp"]),
     (check_kserve, ["kserve"]),

@@ -156,7 +156,7 @@ impl Bodies {
     }
 }
 
-/// What has arrived so far. A body that came in one piece is never copied.
+/// The part of a body that has arrived. A body that came in one piece is never copied.
 enum Parts {
     Empty,
     One(Bytes),
@@ -212,24 +212,31 @@ fn media_type(headers: &HeaderMap) -> String {
     String::from_utf8_lossy(essence.trim_ascii()).to_ascii_lowercase()
 }
 
-/// Inference takes what its clients really send: JSON, nothing at all (tritonclient), octets
-/// (`perf_analyzer`), and what `curl -d` says of everything.
+/// Inference also takes octets, which `perf_analyzer` sends.
 pub(crate) fn check_inference_type(headers: &HeaderMap) -> Result<(), Error> {
     let given = media_type(headers);
-    match given.as_str() {
-        "" | "application/json" | "application/octet-stream" => Ok(()),
-        "application/x-www-form-urlencoded" | "text/plain" | "text/json" => Ok(()),
-        given if given.starts_with("application/") && given.ends_with("+json") => Ok(()),
-        given => Err(unsupported(format!(
-            "content-type '{given}' is not supported; send application/json or \
-             application/octet-stream"
-        ))),
+    if is_taken_for_json(&given) || given == "application/octet-stream" {
+        return Ok(());
+    }
+    Err(unsupported(format!(
+        "content-type: '{given}' is not supported; send application/json or \
+         application/octet-stream"
+    )))
+}
+
+/// Types under which clients send JSON: its own, none at all (tritonclient), that of `curl -d`, and
+/// that of `fetch` with a string.
+fn is_taken_for_json(media_type: &str) -> bool {
+    match media_type {
+        "" | "application/json" | "text/json" => true,
+        "application/x-www-form-urlencoded" | "text/plain" => true,
+        other => other.starts_with("application/") && other.ends_with("+json"),
     }
 }
 
-/// Whether a body is a file as it is, for a model that takes one: what says that it is not JSON,
-/// what Triton calls a raw binary request (a JSON part of no bytes), and what no JSON object can
-/// begin with.
+/// True for a body that is a file as it is, for a model that takes one: its type is not that of
+/// JSON, or it is what Triton calls a raw binary request (a JSON part of no bytes), or no JSON
+/// object can begin so.
 pub(crate) fn is_file(headers: &HeaderMap, header_length: Option<usize>, body: &[u8]) -> bool {
     match (header_length, media_type(headers).as_str()) {
         (Some(length), _) => length == 0,
@@ -257,14 +264,15 @@ pub(crate) fn check_optional_json_type(headers: &HeaderMap) -> Result<(), Error>
     if headers.contains_key(CONTENT_TYPE) { check_json_type(headers) } else { Ok(()) }
 }
 
-/// Routes that change nothing also take what `curl -d` says of everything.
+/// Routes that change nothing take every type under which clients send JSON.
 pub(crate) fn check_lenient_json_type(headers: &HeaderMap) -> Result<(), Error> {
-    match media_type(headers).as_str() {
-        "" | "application/json" | "application/x-www-form-urlencoded" => Ok(()),
-        given => Err(unsupported(format!(
-            "content-type: '{given}' is not supported here; send application/json"
-        ))),
+    let given = media_type(headers);
+    if is_taken_for_json(&given) {
+        return Ok(());
     }
+    Err(unsupported(format!(
+        "content-type: '{given}' is not supported here; send application/json"
+    )))
 }
 
 #[cfg(test)]
@@ -399,12 +407,8 @@ mod tests {
             ("Application/JSON; charset=utf-8", true, true, true),
             ("application/octet-stream", true, false, false),
             ("application/x-www-form-urlencoded", true, true, false),
-            (
-                "application/vnd.sagemaker-triton.binary+json;json-header-size=12",
-                true,
-                false,
-                false,
-            ),
+            ("text/plain;charset=UTF-8", true, true, false),
+            ("application/vnd.sagemaker-triton.binary+json;json-header-size=12", true, true, false),
             ("multipart/form-data; boundary=x", false, false, false),
             ("image/png", false, false, false),
             ("text/html", false, false, false),

@@ -14,7 +14,8 @@ const CLASSES_MAX: usize = 1 << 20;
 /// The `count` highest values of each row as `value:index[:label]`, the highest first. Of equal
 /// ones the first is higher; NaN is the lowest of all. All axes behind the rows count as one, as
 /// in Triton, and floats are written with six digits behind the point, as there. `has_rows` says
-/// whether an output of one axis has a row for each value, or its values are the classes.
+/// whether an output of one axis has a row for each value, or its values are the classes. `labels`
+/// are those of the model: an output with fewer values than labels is not what they name.
 ///
 /// # Shapes
 /// - output: `[rows, …]`, or without rows `[classes]` or `[]`
@@ -49,6 +50,7 @@ pub(crate) fn classify(
              ask for fewer"
         )));
     }
+    let labels = if labels.len() <= classes { labels } else { &[] };
     let row = |data| best(output.datatype, data, size, count, labels);
     // An output without values has rows without classes.
     let row_bytes = (classes * size).max(1);
@@ -138,6 +140,8 @@ fn text(datatype: Datatype, bytes: &[u8]) -> String {
     match element(datatype, bytes) {
         Element::Unsigned(value) => value.to_string(),
         Element::Signed(value) => value.to_string(),
+        // In lower case, as C writes it.
+        Element::Float(value) if value.is_nan() => "nan".into(),
         Element::Float(value) => format!("{value:.6}"),
     }
 }
@@ -183,6 +187,8 @@ mod tests {
         let data = (&[2, 4][..], "[1, 5, 10, 4, 7, 7, -1, 7]");
         let two = ["10.000000:2:two", "5.000000:1:one", "7.000000:0:none", "7.000000:1:one"];
         check(Datatype::Fp32, data, 2, (&[2, 2], &two));
+        // Not even one value for each label, as in an output that holds the best class itself.
+        check(Datatype::Int64, (&[2, 1], "[2, 0]"), 1, (&[2, 1], &["2:0", "0:0"]));
         let data = (&[1, 4][..], "[1, 5, 10, 4]");
         check(Datatype::Int32, data, 9, (&[1, 4], &["10:2:two", "5:1:one", "4:3", "1:0:none"]));
     }
@@ -191,7 +197,7 @@ mod tests {
     fn axes_behind_the_rows_are_one() {
         let data = (&[2, 2, 2][..], "[[[1, 2], [3, 4]], [[8, 7], [6, 5]]]");
         check(Datatype::Uint8, data, 2, (&[2, 2], &["4:3", "3:2:two", "8:0:none", "7:1:one"]));
-        check(Datatype::Uint8, (&[2], "[3, 4]"), 2, (&[2, 1], &["3:0:none", "4:0:none"]));
+        check(Datatype::Uint8, (&[2], "[3, 4]"), 2, (&[2, 1], &["3:0", "4:0"]));
         check(Datatype::Uint8, (&[2, 0], "[]"), 2, (&[2, 0], &[]));
         check(Datatype::Uint8, (&[0, 3], "[]"), 2, (&[0, 2], &[]));
     }
@@ -212,11 +218,11 @@ mod tests {
     #[test]
     fn values_are_compared_as_their_datatype() {
         let large = "[18446744073709551614, 18446744073709551615]";
-        check(Datatype::Uint64, (&[1, 2], large), 1, (&[1, 1], &["18446744073709551615:1:one"]));
+        check(Datatype::Uint64, (&[1, 2], large), 1, (&[1, 1], &["18446744073709551615:1"]));
         let signed = "[-9223372036854775808, -1, -2]";
         check(Datatype::Int64, (&[1, 3], signed), 2, (&[1, 2], &["-1:1:one", "-2:2:two"]));
         let odd = "[NaN, -Infinity, 0, Infinity]";
-        let order = ["inf:3", "0.000000:2:two", "-inf:1:one", "NaN:0:none"];
+        let order = ["inf:3", "0.000000:2:two", "-inf:1:one", "nan:0:none"];
         for datatype in [Datatype::Fp16, Datatype::Bf16, Datatype::Fp32, Datatype::Fp64] {
             check(datatype, (&[1, 4], odd), 4, (&[1, 4], &order));
         }

@@ -1,5 +1,5 @@
-//! Pages of other origins (CORS, as the Fetch standard has it): answers tell browsers which pages
-//! may read them. None may unless `allow_origins` names their origin.
+//! Pages of other origins (CORS, as the Fetch standard has it): answers name the origins whose pages
+//! may read them. Without `allow_origins` there are none.
 
 use crate::api::respond::{Response, done};
 use warp::http::header::{
@@ -12,22 +12,22 @@ use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 /// Every method of every route. A route that does not take one answers 405.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
 
-/// What requests may carry where a browser does not say what it is about to send.
+/// Headers of requests that are allowed where a preflight request names none.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-encoding, content-type, inference-header-content-length, traceparent, \
      tracestate, x-api-key, x-request-id",
 );
 
-/// Headers of answers that a page may read, besides those that it always may.
+/// Headers of answers that a page may read, besides those that are always readable.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "content-encoding, inference-header-content-length, retry-after, server-timing, traceresponse, \
      x-concertina-adapter, x-request-id",
 );
 
-/// Seconds for which a browser need not ask again; Chromium takes no longer ones.
+/// Seconds for which the answer to a preflight request is valid; Chromium accepts no longer ones.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// A page of the network may ask a server of a private network (Private Network Access).
+/// A preflight request for a page that is less private than the server (Private Network Access).
 const REQUEST_PRIVATE: HeaderName =
     HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
@@ -46,27 +46,27 @@ impl Origins {
         Origins { named, any: allowed.iter().any(|origin| origin == "*") }
     }
 
-    /// Whether this origin is named itself.
+    /// True if this origin is named itself.
     pub(crate) fn names(&self, origin: &HeaderValue) -> bool {
         self.named.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
     }
 
-    /// Whether pages of this origin may read answers.
+    /// True if pages of this origin may read answers.
     pub(crate) fn allow(&self, origin: &HeaderValue) -> bool {
         self.any || self.names(origin)
     }
 
-    /// What the answer to a request with these headers says; `None` where nothing is allowed.
+    /// The origin of a request with these headers, if it is allowed.
     fn allowed<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         headers.get(ORIGIN).filter(|origin| self.allow(origin))
     }
 
-    /// The answer to a browser that asks before it sends a request for a page. No key is needed,
-    /// since browsers send none with this question.
+    /// The answer to a preflight request, with which a browser begins before it sends a request for
+    /// a page. No key is needed, since browsers send none with it.
     pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Response> {
-        let asks =
+        let is_preflight =
             *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        self.allowed(headers).filter(|_| asks)?;
+        self.allowed(headers).filter(|_| is_preflight)?;
         let mut response = done();
         *response.status_mut() = StatusCode::NO_CONTENT;
         let named = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
@@ -80,7 +80,7 @@ impl Origins {
         Some(response)
     }
 
-    /// Who may read the answer to a request with these headers; `None` where no header says so.
+    /// The reader of the answer to a request with these headers; `None` where no origin is allowed.
     pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<Reader> {
         if !self.any && self.named.is_empty() {
             return None;
@@ -98,7 +98,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Says so in an answer.
+    /// Adds the headers that name the page to an answer.
     pub(crate) fn mark(self, headers: &mut HeaderMap) {
         let Some(origin) = self.origin else {
             // A cache must not give this answer to a page that is allowed.

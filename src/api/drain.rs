@@ -13,12 +13,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How much is read to keep a connection.
+/// The bounds within which a body is read to keep its connection.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     bytes: u64,
     time: Duration,
-    /// How long nothing may arrive: some clients send nothing more until they are answered.
+    /// The longest time without a byte: some clients send nothing more until they are answered.
     pause: Duration,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Lent<B> {
     rest: Rest<B>,
 }
 
-/// What was left of a body.
+/// The rest of a body.
 #[derive(Debug)]
 pub(crate) struct Rest<B>(Arc<Mutex<Option<Unread<B>>>>);
 
@@ -51,7 +51,7 @@ impl<B> Clone for Rest<B> {
 }
 
 impl<B: Body> Lent<B> {
-    /// The body for a handler, and what it will have left.
+    /// The body for a handler, and the rest that it will leave.
     pub(crate) fn new(body: B) -> (Lent<B>, Rest<B>) {
         let rest = Rest(Arc::default());
         let body = Some(body).filter(|body| !body.is_end_stream());
@@ -98,13 +98,13 @@ impl<B> Drop for Lent<B> {
 }
 
 impl<B: Body + Unpin> Rest<B> {
-    /// Whether nothing was left.
+    /// True if nothing was left.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Reads and drops what was left; whether that was all, so that another request may follow.
-    /// `waits` for a client that sends its body only when it is told to continue.
+    /// Reads and drops the rest. True if it has ended, so that another request may follow.
+    /// `waits` for a client that sends its body only after `100 Continue`.
     pub(crate) async fn drain(self, waits: bool) -> bool {
         self.drain_within(BOUNDS, waits).await
     }
@@ -120,7 +120,7 @@ impl<B: Body + Unpin> Rest<B> {
     }
 }
 
-/// Reads a body within its bounds; whether it has ended.
+/// Reads a body within its bounds. True if it has ended.
 async fn read_all<B: Body + Unpin>(mut body: B, bounds: Bounds) -> bool {
     let mut left = bounds.bytes;
     loop {

@@ -32,8 +32,9 @@ struct IndexEntry {
     reason: String,
 }
 
+/// Other fields are ignored, as in inference: the request changes nothing.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct IndexRequest {
     ready: bool,
 }
@@ -240,8 +241,12 @@ mod tests {
         assert!(parse::<IndexRequest>(br#"{"ready": true}"#).unwrap().ready);
         let unload = br#"{"parameters": {"unload_dependents": false}}"#;
         assert_eq!(parse::<ChangeRequest>(unload).unwrap().parameters.len(), 1);
-        for wrong in ["3", "{", "[]", r#"{"ready": 1}"#, r#"{"parameters": {}}"#] {
+        assert!(!parse::<IndexRequest>(br#"{"repository_name": "a"}"#).unwrap().ready);
+        for wrong in ["3", "{", "[]", r#"{"ready": 1}"#] {
             assert_eq!(parse::<IndexRequest>(wrong.as_bytes()).unwrap_err().kind.status(), 400);
+        }
+        for wrong in [r#"{"ready": true}"#, r#"{"parameters": []}"#] {
+            assert_eq!(parse::<ChangeRequest>(wrong.as_bytes()).unwrap_err().kind.status(), 400);
         }
     }
 

@@ -1,7 +1,7 @@
-//! What holds for every answer of every route: pages of other origins, and compression.
+//! The outermost service, the same for all routes: pages of other origins, and compression.
 
 use crate::api::cors::Origins;
-use crate::api::encoding;
+use crate::api::encoding::{self, Coding};
 use crate::api::respond::Response;
 use hyper::Request;
 use hyper::service::Service;
@@ -35,6 +35,7 @@ where
     fn call(&self, request: Request<B>) -> Self::Future {
         let reader = self.origins.reader(request.headers());
         let accepted = encoding::accepted(request.headers());
+        let is_unsupported = Coding::of_request(request.headers()).is_err();
         let preflight = self.origins.preflight(request.method(), request.headers());
         let answer = preflight.map_or_else(|| Err(self.inner.call(request)), Ok);
         Box::pin(async move {
@@ -42,6 +43,9 @@ where
                 Ok(preflight) => preflight,
                 Err(answer) => encoding::compressed(accepted, answer.await?).await,
             };
+            if is_unsupported {
+                encoding::name_supported(&mut response);
+            }
             if let Some(reader) = reader {
                 reader.mark(response.headers_mut());
             }

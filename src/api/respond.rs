@@ -1,13 +1,10 @@
 //! Turns results into HTTP answers. The one place where an error becomes a status and a body.
 
-use crate::api::encoding;
 use crate::error::{Error, ErrorKind};
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::Duration;
-use warp::http::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use warp::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, StatusCode};
 
@@ -57,10 +54,6 @@ fn render_failure(failure: &Failure) -> Response {
     }
     if error.kind == ErrorKind::Unauthorized {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if error.kind == ErrorKind::UnsupportedMediaType {
-        // RFC 9110, section 12.5.3: what a request may be encoded with.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding::TAKEN));
     }
     add_retry_after(headers, error.retry_after);
     response

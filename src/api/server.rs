@@ -102,6 +102,8 @@ struct Server<S> {
     refused: Manner,
     slots: Slots,
     refusals: Arc<Semaphore>,
+    /// Pages of these may read why their connection was refused.
+    origins: Origins,
     graceful: GracefulShutdown,
     connections: JoinSet<()>,
 }
@@ -120,6 +122,7 @@ where
             refused,
             slots: Slots::new(limits.connections_max),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            origins: Origins::new(&limits.allow_origins),
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),
         }
@@ -144,8 +147,8 @@ where
             let (manner, service) = (self.served.clone(), self.service.clone());
             self.spawn(stream, client, manner, service, slot);
         } else if let Ok(slot) = self.refusals.clone().try_acquire_owned() {
-            let manner = self.refused.clone();
-            self.spawn(stream, client, manner, service_fn(refuse), slot);
+            let (manner, origins) = (self.refused.clone(), self.origins.clone());
+            self.spawn(stream, client, manner, Front::new(service_fn(refuse), origins), slot);
         } else {
             debug!("closed a connection over the cap without an answer");
         }

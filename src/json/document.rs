@@ -53,8 +53,8 @@ impl<'a> Source<'a> {
 /// Parses a document. `scratch` holds the text that was parsed where it is not what was sent.
 ///
 /// # Errors
-/// What serde_json refuses, the three names aside. Where one stands for what is no tensor data,
-/// the error is that of a fraction.
+/// Those of serde_json, except for the three names. A name in place of an integer is an error, as a
+/// fraction is.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     scratch: &'a mut Vec<u8>,

@@ -79,7 +79,7 @@ fn wrong_data_are_named() {
         (Fp16, &[1], "[65520]", "65520 at index 0 is not a FP16"),
         (Bf16, &[1], "[1e39]", "is not a BF16"),
         (Fp32, &[1], "[\"1\"]", "\"1\" at index 0 is not a FP32"),
-        (Fp32, &[1], "[null]", "null at index 0"),
+        (Fp32, &[1], "[null]", "null at index 0 is not a FP32; write NaN, Infinity"),
         (Fp32, &[1], "[true]", "true at index 0"),
         (Fp32, &[1], "[{\"a\":1}]", "{ at index 0"),
         (Bool, &[1], "[2]", "2 at index 0 is not a BOOL"),

@@ -176,6 +176,13 @@ fn compressed_bodies_are_taken() {
             compressed(DeflateEncoder::new(Vec::new(), level), &body, DeflateEncoder::finish),
         ),
     ];
+    // Only a coding that is not supported is answered with those that are.
+    for (header, value, supported) in
+        [("Content-Encoding", "br", Some("gzip, deflate")), ("Content-Type", "image/png", None)]
+    {
+        let refused = server.send("POST", ECHO, &[(header, value)], body.as_bytes());
+        assert_eq!((refused.status, refused.header("accept-encoding")), (415, supported));
+    }
     for (coding, bytes) in &bodies {
         let headers = [JSON, ("Content-Encoding", coding)];
         assert_eq!(data(&server.send("POST", ECHO, &headers, bytes)), json!([1, 2]));
@@ -192,6 +199,8 @@ fn compressed_bodies_are_taken() {
     assert_eq!(index.status, 200, "{}", index.text());
     let bomb = server.send("POST", ECHO, &headers, &gzip(&" ".repeat(900_000_000 / 30)));
     assert_eq!((bomb.status, bomb.error().contains("1000000 bytes")), (413, true));
+    let none = server.send("POST", ECHO, &headers, &gzip("").repeat(40_000));
+    assert_eq!((none.status, none.error().contains("members")), (400, true), "{}", none.text());
     let broken = server.send("POST", ECHO, &headers, &gzip(&body)[..20]);
     assert_eq!(broken.status, 400, "{}", broken.text());
 }
@@ -232,7 +241,7 @@ fn long_answers_are_compressed_where_that_is_accepted() {
     let tag = page.header("etag").unwrap();
     assert!(tag.starts_with("W/"), "{tag}");
     let again = server.send("GET", "/app.js", &[("If-None-Match", tag)], b"");
-    assert_eq!(again.status, 304);
+    assert_eq!((again.status, again.header("vary")), (304, Some("accept-encoding")));
 }
 
 #[test]
@@ -255,7 +264,11 @@ fn classes_are_answered_in_place_of_an_output() {
     let (json, raw) = binary.split();
     assert_eq!(json["outputs"][0]["parameters"]["binary_data_size"], raw.len());
     assert_eq!(raw[4..], *best.as_bytes());
-    // What has no order.
+    // The labels are those of another output.
+    let mut body: Value = serde_json::from_str(SEVEN).unwrap();
+    body["outputs"] = json!([{"name": "digit", "parameters": {"classification": 1}}]);
+    assert_eq!(data(&server.post(INFER, &body.to_string())), json!(["7:0"]));
+    // Text has no order.
     let mut body: Value = serde_json::from_str(&echo("BYTES", "[1,1]", "[\"a\"]")).unwrap();
     body["outputs"] = json!([{"name": "y", "parameters": {"classification": 1}}]);
     let refused = server.post(ECHO, &body.to_string());
@@ -278,8 +291,10 @@ fn curl_without_a_content_type_is_served_where_nothing_is_changed() {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let send = |path: &str, body: &str| server.send("POST", path, &form, body.as_bytes());
     assert_eq!(data(&send(ECHO, &echo("UINT8", "[1,2]", "[1,2]"))), json!([1, 2]));
-    let index = send(INDEX, "{\"ready\": true}");
+    let index = send(INDEX, "{\"ready\": true, \"mine\": 1}");
     assert_eq!(index.json().as_array().unwrap().len(), 2, "{}", index.text());
+    let text = [("Content-Type", "text/plain;charset=UTF-8")];
+    assert_eq!(server.send("POST", INDEX, &text, b"{}").status, 200);
     for path in ["/v2/repository/models/echo/unload", "/api/adapters/cpu", "/api/load"] {
         let refused = send(path, "{}");
         assert_eq!(refused.status, 415, "{path}");

@@ -115,7 +115,7 @@ const BODIES: [(&str, &str, &str, u16); 25] = [
     (INDEX, JSON, "", 200),
     (INDEX, JSON, r#"{"ready":true}"#, 200),
     (INDEX, JSON, "[]", 400),
-    (INDEX, "text/plain", "{}", 415),
+    (INDEX, "text/html", "{}", 415),
     (LOAD, JSON, "{}", 200),
     (LOAD, JSON, r#"{"parameters":{"config":"{}"}}"#, 422),
     ("/v2/repository/models/empty/load", JSON, "", 422),

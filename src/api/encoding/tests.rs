@@ -53,7 +53,11 @@ fn broken_data_are_malformed() {
             assert!(error.message.starts_with(&begin), "{error}");
         }
     }
-    // Two members are one body, as gzip has it.
+    // Members are one body, as gzip has it, but no body is nothing but members.
+    let empty = Coding::Gzip.write(b"").unwrap();
+    assert_eq!(all(Coding::Gzip, &empty.repeat(MEMBERS_MAX)).unwrap(), "");
+    let error = all(Coding::Gzip, &empty.repeat(MEMBERS_MAX + 1)).unwrap_err();
+    assert!(error.message.ends_with("more than 16384 members"), "{error}");
     let two = [Coding::Gzip.write(b"one ").unwrap(), Coding::Gzip.write(b"two").unwrap()].concat();
     assert_eq!(all(Coding::Gzip, &two).unwrap(), "one two");
 }
@@ -86,6 +90,7 @@ fn codings_of_requests() {
     assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
     for wrong in [&["br"][..], &["gzip, gzip"], &["gzip", "deflate"], &["gzip, br"], &["zstd"]] {
         let error = of(wrong).unwrap_err();
+        assert!(error.message.contains(&format!("'{}'", wrong.join(", "))), "{error}");
         assert_eq!(error.kind, ErrorKind::UnsupportedMediaType);
         assert!(error.message.contains("send one of gzip, deflate"), "{error}");
     }
@@ -163,4 +168,17 @@ async fn tags_of_compressed_files_are_weak() {
     response.headers_mut().insert(ETAG, HeaderValue::from_static("\"abc\""));
     let response = compressed(Some(Coding::Gzip), response).await;
     assert_eq!(response.headers()[ETAG], "W/\"abc\"");
+}
+
+#[tokio::test]
+async fn answers_without_changes_are_marked_as_the_file_would_be() {
+    for (accepted, tag) in [(Some(Coding::Gzip), "W/\"abc\""), (None, "\"abc\"")] {
+        let mut response = document("text/plain", Bytes::new());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().insert(ETAG, HeaderValue::from_static("\"abc\""));
+        let response = compressed(accepted, response).await;
+        assert_eq!(response.headers()[ETAG], tag);
+        assert_eq!(response.headers()[VARY], "accept-encoding");
+        assert!(!response.headers().contains_key(CONTENT_ENCODING));
+    }
 }

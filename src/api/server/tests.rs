@@ -101,10 +101,14 @@ async fn get_until(address: SocketAddr, status: &str) {
 
 #[tokio::test]
 async fn connections_over_the_cap_are_told_so() {
-    let running = start(limits()).await;
+    let allow_origins = vec!["https://page.example".to_owned()];
+    let running = start(ApiLimits { allow_origins, ..limits() }).await;
     let mut first = send(running.address, "GET /ok HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(first.read(&mut [0; 1024]).await.unwrap() > 0);
-    let refused = get(running.address, "/ok").await;
+    let request =
+        "GET /ok HTTP/1.1\r\nhost: x\r\norigin: https://page.example\r\nconnection: close\r\n\r\n";
+    let refused = read_all(send(running.address, request).await).await;
+    assert!(refused.contains("access-control-allow-origin: https://page.example"), "{refused}");
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
     assert!(refused.contains("{\"error\":"), "{refused}");
