@@ -112,13 +112,7 @@ impl EngineHandle {
         for model in models {
             if model.ensemble().is_some() {
                 let missing = self.models.borrow().missing(model);
-                let unserved = |missing| {
-                    Error::unavailable(format!(
-                        "model '{}' cannot be served: {missing}",
-                        model.name
-                    ))
-                };
-                missing.map_or(Ok(()), |missing| Err(unserved(missing)))?;
+                missing.map_or(Ok(()), |missing| Err(missing.error(&model.name)))?;
                 continue;
             }
             let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
