@@ -9,6 +9,7 @@ use crate::adapter::entry::warn_of_unknown;
 use crate::adapter::list;
 use crate::api::keys::{self, Scope};
 use crate::config::{AdapterArgs, Config, LogFormat, ServeArgs};
+use crate::engine::Catalogue;
 use crate::model::{Found, Registry, Repository, onnx, table};
 use crate::progress::Terminal;
 use crate::simulate::{self, SimulateArgs};
@@ -198,6 +199,7 @@ fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
+    let found = Catalogue::check_chains(found);
     println!("{}", table(&found));
     let broken = found.iter().any(|found| matches!(found, Found::Bad(_)));
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -7,7 +7,7 @@ use crate::api::keys::{KeyRing, Keys};
 use crate::api::tls::{self, Tls};
 use crate::api::{self, ApiLimits, Current};
 use crate::config::{Config, Limits, ServeArgs, Workers};
-use crate::engine::{self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library};
+use crate::engine::{self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library, Marks};
 use crate::model::Registry;
 use crate::model::kept::Kept;
 use crate::progress::Terminal;
@@ -49,11 +49,13 @@ pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> any
     let repository = repository(config.models.as_ref())?;
     let kept = Kept::new(&config.cache_dir, &repository, config.cache.models_bytes).map(Arc::new);
     let library = Library { repository, kinds: registry.kinds(), kept };
+    let marks = library.repository.marks().unwrap_or_default();
     let catalogue = catalogue(&library);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let traces = traces(&config)?;
-    let serving = serve_until_told((args, config), catalogue, library, (terminal, traces.clone()));
+    let serving =
+        serve_until_told((args, config), (catalogue, marks), library, (terminal, traces.clone()));
     let outcome = runtime.block_on(serving);
     traces.shut_down();
     // Workers are gone; a thread that is stuck in the system must not keep us.
@@ -63,7 +65,7 @@ pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> any
 
 async fn serve_until_told(
     (args, config): (ServeArgs, Config),
-    catalogue: Catalogue,
+    (catalogue, marks): (Catalogue, Marks),
     library: Library,
     (terminal, traces): (Terminal, Traces),
 ) -> anyhow::Result<()> {
@@ -82,7 +84,7 @@ async fn serve_until_told(
     tracing::info!("serving {} on {scheme}://{address}", listed(&names));
     tokio::spawn(terminal.follow(engine.snapshots()));
     if config.models.is_some() && !config.models_poll.is_zero() {
-        tokio::spawn(engine.clone().follow_repository(config.models_poll));
+        tokio::spawn(engine.clone().follow_repository(marks, config.models_poll));
     }
     let stop = CancellationToken::new();
     let limits = api_limits(&config, keys, tls);

@@ -1,5 +1,7 @@
 //! Which models there are, and how far each is from its clients.
 
+use crate::error::{Error, ErrorKind};
+use crate::model::pipeline::Step;
 use crate::model::repository::{BadModel, Found, ModelInfo};
 use crate::schedule::ModelId;
 use std::collections::BTreeMap;
@@ -27,6 +29,27 @@ pub struct Catalogue {
     entries: BTreeMap<ModelId, Entry>,
     broken: Vec<BadModel>,
     numbered: u32,
+}
+
+/// The reason why a chain of models cannot be served.
+#[derive(Debug)]
+pub(super) struct Missing {
+    /// [`ErrorKind::Unavailable`] where it is no fault of any file or of the machine.
+    pub(super) kind: ErrorKind,
+    pub(super) text: String,
+}
+
+impl Missing {
+    pub(super) fn error(&self, name: &str) -> Error {
+        Error::new(self.kind, format!("model '{name}' cannot be served: {}", self.text))
+    }
+}
+
+impl BadModel {
+    /// The kind of error that requests for it get.
+    pub(super) fn kind(&self) -> ErrorKind {
+        if self.machine { ErrorKind::Internal } else { ErrorKind::Unprocessable }
+    }
 }
 
 impl Catalogue {
@@ -64,13 +87,61 @@ impl Catalogue {
         }
     }
 
-    /// What keeps a chain of models from being served: a link that is not.
-    pub(super) fn missing(&self, info: &ModelInfo) -> Option<String> {
-        let served = |name: &&str| {
-            self.resolve(name, None).is_some_and(|member| member.ensemble().is_none())
+    /// What a scan found, with those chains of models as bad that cannot be served.
+    pub fn check_chains(found: Vec<Found>) -> Vec<Found> {
+        let catalogue = Catalogue::new(found.clone());
+        let check = |found| match found {
+            Found::Good(info) => catalogue.check_chain(info),
+            bad @ Found::Bad(_) => bad,
         };
-        let missing = info.ensemble()?.models().find(|name| !served(name))?;
-        Some(format!("it needs model '{missing}', which is not served"))
+        found.into_iter().map(check).collect()
+    }
+
+    fn check_chain(&self, info: ModelInfo) -> Found {
+        let Some(Missing { kind, text: error }) = self.missing(&info) else {
+            return Found::Good(info);
+        };
+        let machine = kind == ErrorKind::Internal;
+        Found::Bad(BadModel { name: info.name, version: Some(info.version), error, machine })
+    }
+
+    /// The reason why a chain of models cannot be served: a model that it needs is not, or has
+    /// other inputs and outputs than a step names.
+    pub(super) fn missing(&self, info: &ModelInfo) -> Option<Missing> {
+        let steps = &info.ensemble()?.steps;
+        // A piece of an image is the image that the model takes, under whichever name.
+        let crops = steps.iter().any(|step| matches!(step, Step::Crop { .. }));
+        steps.iter().find_map(|step| self.missing_of(step, crops))
+    }
+
+    fn missing_of(&self, step: &Step, crops: bool) -> Option<Missing> {
+        let Step::Model { name, inputs, outputs } = step else { return None };
+        let member = self.resolve(name, None).filter(|member| member.ensemble().is_none());
+        let Some(member) = member else { return Some(self.unserved(name)) };
+        let interface = member.interface();
+        let takes = |own: &&String| interface.inputs.iter().any(|spec| spec.name == **own);
+        let gives = |own: &&String| interface.outputs.iter().any(|spec| spec.name == **own);
+        let other = outputs.values().find(|own| !gives(own)).map(|own| ("output", own));
+        let other = other.or_else(|| {
+            let other = inputs.keys().find(|own| !takes(own)).filter(|_| !crops);
+            other.map(|own| ("input", own))
+        });
+        let (sort, own) = other?;
+        let text = format!("a step names the {sort} '{own}', which model '{name}' does not have");
+        Some(Missing { kind: ErrorKind::Unprocessable, text })
+    }
+
+    fn unserved(&self, name: &str) -> Missing {
+        match self.broken.iter().find(|bad| bad.name == name) {
+            Some(bad) => Missing {
+                kind: bad.kind(),
+                text: format!("it needs model '{name}', which cannot be served: {}", bad.error),
+            },
+            None => Missing {
+                kind: ErrorKind::Unavailable,
+                text: format!("it needs model '{name}', which is not served"),
+            },
+        }
     }
 
     /// The number under which a call for this model runs: its own, or that of its successor with

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Models by name, each with a number that changes when its files do.
-type Marks = BTreeMap<String, u64>;
+pub type Marks = BTreeMap<String, u64>;
 
 /// What to do with a model.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl Seen {
 }
 
 impl EngineHandle {
-    /// Looks at the repository's folder again and again, for as long as it is polled.
-    pub async fn follow_repository(self, every: Duration) {
-        let Some(first) = self.marks().await else { return };
+    /// Looks at the repository's folder again and again, for as long as it is polled. `first` is how
+    /// it was before the models that are served were read: what changed since then is read again.
+    pub async fn follow_repository(self, first: Marks, every: Duration) {
         let mut seen = Seen::new(first);
         let mut looks = tokio::time::interval(every);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -226,13 +226,14 @@ impl EngineHandle {
         if view.is_some_and(|view| view.state == "ready") {
             return Ok(());
         }
-        let failed = view.and_then(|view| Some((view.failed?, view.reason.as_deref()?)));
-        let Some((of_files, reason)) = failed else {
-            let name = &model.name;
-            return Err(Error::unavailable(format!("no adapter can serve model '{name}' now")));
+        let (kind, what) = match view.and_then(|view| view.failed) {
+            Some(true) => (ErrorKind::Unprocessable, "cannot be served"),
+            Some(false) => (ErrorKind::Internal, "cannot be served"),
+            None => (ErrorKind::Unavailable, "cannot be served now"),
         };
-        let kind = if of_files { ErrorKind::Unprocessable } else { ErrorKind::Internal };
-        Err(Error::new(kind, format!("failed to load model '{}': {reason}", model.name)))
+        let reason = view.and_then(|view| view.reason.as_deref());
+        let reason = reason.unwrap_or("no adapter can serve it");
+        Err(Error::new(kind, format!("model '{}' {what}: {reason}", model.name)))
     }
 
     /// The newest snapshot; `changed().await` on the receiver waits for the next one.
@@ -275,8 +276,7 @@ fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {
         bad.name == name && version.is_none_or(|v| bad.version.as_deref().is_none_or(|b| b == v))
     });
     if let Some(bad) = broken {
-        let kind = if bad.machine { ErrorKind::Internal } else { ErrorKind::Unprocessable };
-        return Error::new(kind, format!("model '{name}' cannot be served: {}", bad.error));
+        return Error::new(bad.kind(), format!("model '{name}' cannot be served: {}", bad.error));
     }
     let named = models.served().filter(|model| model.name == name);
     let versions: Vec<_> = named.map(|model| model.version.as_str()).collect();

@@ -32,10 +32,19 @@ pub(super) struct Looked {
     kept: Vec<KeptModel>,
 }
 
+/// A model that has loaded, to be copied.
+struct Copy {
+    info: Arc<ModelInfo>,
+    /// Versions of its name that are served.
+    versions: Vec<String>,
+}
+
 /// Has files copied and looked for on threads of their own: the driver waits for no disk.
 pub(super) struct Keeper {
     library: Library,
     looked: mpsc::Sender<Looked>,
+    /// To the thread that copies; `None` where nothing is kept.
+    copies: Option<std::sync::mpsc::Sender<Copy>>,
     /// Stamps of what was kept or tried to be, by name and version.
     tried: HashMap<(String, String), u64>,
 }
@@ -43,27 +52,22 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(library: Library) -> (Keeper, mpsc::Receiver<Looked>) {
         let (looked, receiver) = mpsc::channel(LOOKS_MAX);
-        (Keeper { library, looked, tried: HashMap::new() }, receiver)
+        let copies = copy_in_background(&library);
+        (Keeper { library, looked, copies, tried: HashMap::new() }, receiver)
     }
 
     /// Copies the files of a model that has loaded. `versions` are those of its name that are served.
     fn keep(&mut self, info: &Arc<ModelInfo>, versions: Vec<String>) {
-        let Some(kept) = self.library.kept.clone() else { return };
+        let Some(copies) = &self.copies else { return };
         let key = (info.name.clone(), info.version.clone());
         if self.tried.insert(key, info.graph.stamp) == Some(info.graph.stamp) {
             return;
         }
-        let (repository, info) = (self.library.repository.clone(), info.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = kept.keep(&repository, &info) {
-                let why = "its last good files are not kept";
-                tracing::info!(model = %info.name, version = %info.version, "{why}: {error}");
-            }
-            kept.retain_versions(&info.name, &versions);
-        });
+        // The thread ends with this sender, not before.
+        let _ = copies.send(Copy { info: info.clone(), versions });
     }
 
-    /// Looks for what is kept of a model. `false` if there is nothing to look for.
+    /// Looks for what is kept of a model. Gives the load back where nothing is kept at all.
     fn look(&self, name: &str, failed: Looked) -> Result<(), Looked> {
         if self.library.kept.is_none() {
             return Err(failed);
@@ -78,6 +82,29 @@ impl Keeper {
     }
 }
 
+/// Starts the thread that copies. One model after the other, in the order in which they loaded: of
+/// two versions the later one removes what is kept of the earlier.
+fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>> {
+    let (kept, repository) = (library.kept.clone()?, library.repository.clone());
+    let (copies, received) = std::sync::mpsc::channel::<Copy>();
+    let copy = move |Copy { info, versions }: Copy| {
+        if let Err(error) = kept.keep(&repository, &info, &versions) {
+            let why = "its last good files are not kept";
+            tracing::info!(model = %info.name, version = %info.version, "{why}: {error}");
+        }
+    };
+    let thread = std::thread::Builder::new().name("kept".to_owned());
+    match thread.spawn(move || received.iter().for_each(copy)) {
+        Ok(_) => Some(copies),
+        Err(error) => {
+            tracing::warn!(
+                "failed to start a thread; no model's last good files are kept: {error}"
+            );
+            None
+        }
+    }
+}
+
 impl Library {
     /// Reads the repository: one entry per version that is served, and one per model or version
     /// that cannot be; in the place of the latter also what is kept of it.
@@ -88,11 +115,13 @@ impl Library {
             Err(_) => return self.repository.scan(&self.kinds),
         };
         kept.retain_models(&names);
-        names.iter().flat_map(|name| self.scan_model(name)).collect()
+        let scan =
+            |name: &String| self.with_kept(name, self.repository.scan_one(name, &self.kinds));
+        names.iter().flat_map(scan).collect()
     }
 
-    fn scan_model(&self, name: &str) -> Vec<Found> {
-        let mut found = self.repository.scan_one(name, &self.kinds);
+    /// What a scan found of a model, with what is kept of the versions that are bad now.
+    pub(super) fn with_kept(&self, name: &str, mut found: Vec<Found>) -> Vec<Found> {
         let good: Vec<String> = found.iter().filter_map(version_of).map(str::to_owned).collect();
         let bad: Vec<Option<String>> = found.iter().filter_map(bad_version).collect();
         if bad.is_empty() {
@@ -106,6 +135,14 @@ impl Library {
         let kept = self.kept_of(name).into_iter().filter(|kept| missing(&kept.info.version));
         found.extend(kept.map(|kept| Found::Good(kept.info)));
         found
+    }
+
+    /// Reads one model while others of its versions may be served: those that are bad now stay as
+    /// they are kept, unless all are.
+    pub(super) fn scan_one(&self, name: &str) -> Vec<Found> {
+        let found = self.repository.scan_one(name, &self.kinds);
+        let any_good = found.iter().any(|found| version_of(found).is_some());
+        if any_good { self.with_kept(name, found) } else { found }
     }
 
     /// What is kept of a model and can be served.

@@ -30,6 +30,7 @@ mod statistics;
 
 pub use assumptions::Assumptions;
 pub use catalogue::Catalogue;
+pub use folder::Marks;
 pub use handle::{EngineHandle, InferAnswer, InferCall, Mode};
 pub use repository::Library;
 

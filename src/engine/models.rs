@@ -26,6 +26,8 @@ pub(super) enum ModelOrder {
         broken: Vec<BadModel>,
         done: oneshot::Sender<()>,
     },
+    /// Tell whether an adapter has loaded the model.
+    IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
     /// Give up the trial; tells why a model could not be loaded, if that was it.
     Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
     /// Note what is wrong with the models of this name, and read those that are served from what is
@@ -54,6 +56,10 @@ impl Driver {
                 self.catalogue.blame(&name, broken);
                 self.catalogue_changed();
                 let _ = done.send(());
+            }
+            ModelOrder::IsLoaded { info, done } => {
+                let id = self.catalogue.number(&info);
+                let _ = done.send(id.is_some_and(|id| self.fleet.has_loaded(id)));
             }
             ModelOrder::Dismiss { tried, done } => {
                 let error = tried.iter().find_map(|info| self.load_error(info));
@@ -84,9 +90,10 @@ impl Driver {
         info
     }
 
-    /// Runs each request of a model by itself from now on: its rows depend on each other.
+    /// Runs each request of a model by itself from now on: its rows depend on each other. One on
+    /// trial is given up instead: what tries it out knows it by its number, and tries again.
     pub(super) fn run_whole(&mut self, old: ModelId, reason: &str) {
-        let Some(info) = self.catalogue.get(old) else { return };
+        let Some(info) = self.catalogue.served_as(old) else { return };
         tracing::warn!(model = %info.name, "running each request by itself: {reason}");
         let info = info.run_whole(reason);
         let profile = profile(&info, self.config.slo);

@@ -218,6 +218,9 @@ impl EngineHandle {
         ensemble: &Ensemble,
         terms: Terms,
     ) -> Result<InferAnswer, Error> {
+        if let Some(missing) = self.models.borrow().missing(&call.model) {
+            return Err(missing.error(&call.model.name));
+        }
         let mut trail = Trail::default();
         let mut done = Vec::with_capacity(call.rows);
         for row in rows(call)? {

@@ -3,11 +3,11 @@
 use super::catalogue::{Entry, Standing};
 use super::fleet::{Fleet, Member};
 use super::memory::Memory;
-use super::rejections::LoadError;
 use super::sensors::Sensors;
 use super::statistics::Statistics;
 use super::{Assumptions, Catalogue};
 use crate::clock;
+use crate::error::ErrorKind;
 use crate::model::repository::{BadModel, ModelInfo};
 use crate::schedule::{
     self, AdapterId, Decision, ModelId, Power, Recollection, ReplicaMemory, Scheduler, State, Time,
@@ -194,10 +194,11 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         Standing::Leaving => "unloading",
     };
     let broken = scene.catalogue.broken().iter().find(|bad| concerns(bad, info));
-    let failed = scene.fleet.load_error(id);
-    let error = failed.map(|failed| failed.error.as_str());
-    let error = error.or(broken.map(|bad| bad.error.as_str()));
-    let error = error.map(str::to_owned).or_else(|| scene.catalogue.missing(info));
+    let failed =
+        scene.fleet.load_error(id).map(|failed| (failed.error.clone(), Some(failed.is_of_files())));
+    let broken = broken.map(|bad| (bad.error.clone(), None));
+    let error = failed.or(broken).or_else(|| chain_error(scene, info));
+    let (reason, failed) = error.map_or((None, None), |(reason, failed)| (Some(reason), failed));
     let adapters = scene.scheduler.adapters();
     let holders = adapters.filter(|(_, adapter)| adapter.replicas.contains_key(&id));
     let counted = scene.statistics.get(id);
@@ -206,8 +207,8 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         name: info.name.clone(),
         version: info.version.clone(),
         state: state.to_owned(),
-        reason: error,
-        failed: failed.map(LoadError::is_of_files),
+        reason,
+        failed,
         adapters: holders.map(|(adapter, _)| scene.fleet.name(adapter)).collect(),
         requests: counts.success.count + counts.fail.count,
         errors: counts.fail.count,
@@ -230,10 +231,30 @@ fn rows(info: &ModelInfo) -> Option<String> {
 /// A chain is ready when all of its models are.
 fn is_ready(time: Time, scene: &Scene<'_>, id: ModelId, info: &ModelInfo) -> bool {
     let Some(chain) = info.ensemble() else { return scene.scheduler.is_model_ready(time, id) };
-    chain.models().all(|name| {
-        let member = scene.catalogue.resolve(name, None);
-        let number = member.and_then(|member| scene.catalogue.number(member));
-        number.is_some_and(|id| scene.scheduler.is_model_ready(time, id))
+    let ready =
+        |name| member(scene, name).is_some_and(|id| scene.scheduler.is_model_ready(time, id));
+    scene.catalogue.missing(info).is_none() && chain.models().all(ready)
+}
+
+/// The number of a model that a chain needs.
+fn member(scene: &Scene<'_>, name: &str) -> Option<ModelId> {
+    scene.catalogue.number(scene.catalogue.resolve(name, None)?)
+}
+
+/// The reason why a chain cannot be served; with it whether files are why, else the machine, unless
+/// it is neither.
+fn chain_error(scene: &Scene<'_>, info: &ModelInfo) -> Option<(String, Option<bool>)> {
+    if let Some(missing) = scene.catalogue.missing(info) {
+        let failed = match missing.kind {
+            ErrorKind::Unprocessable => Some(true),
+            ErrorKind::Internal => Some(false),
+            _ => None,
+        };
+        return Some((missing.text, failed));
+    }
+    info.ensemble()?.models().find_map(|name| {
+        let failed = scene.fleet.load_error(member(scene, name)?)?;
+        Some((format!("model '{name}': {}", failed.error), Some(failed.is_of_files())))
     })
 }
 

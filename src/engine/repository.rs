@@ -2,10 +2,12 @@
 
 use super::handle::{Control, EngineHandle, InferCall, going_down};
 use super::models::ModelOrder;
+use super::rejections::LoadError;
 use crate::error::{Error, ErrorKind};
 use crate::model::batch::warm_up_inputs;
 use crate::model::kept::Kept;
 use crate::model::repository::{BadModel, Found, ModelInfo, Repository};
+use crate::wire::Cause;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -62,17 +64,41 @@ impl EngineHandle {
         if good.is_empty() {
             return Err(self.blame(name, broken).await);
         }
-        let tried = self.order(|done| ModelOrder::TryOut { infos: good, done }).await?;
-        match self.answers(&tried).await {
-            Ok(()) => self.serve(name, tried, broken).await,
-            Err(error) => {
-                let why = self.order(|done| ModelOrder::Dismiss { tried, done }).await?;
-                let Some(why) = why else { return Err(error) };
-                let (machine, error) = (!why.is_of_files(), why.error);
-                let bad = BadModel { name: name.clone(), version: None, error, machine };
-                Err(self.blame(name, vec![bad]).await)
+        let whole = match self.try_to_serve(&name, good.clone(), broken.clone()).await? {
+            Ok(()) => return Ok(()),
+            Err(why) if why.cause == Cause::Rows => {
+                good.iter().map(|info| info.run_whole(&why.error)).collect()
             }
+            Err(why) => return Err(self.blame_load(name, why).await),
+        };
+        match self.try_to_serve(&name, whole, broken).await? {
+            Ok(()) => Ok(()),
+            Err(why) => Err(self.blame_load(name, why).await),
         }
+    }
+
+    /// Serves models once each has answered or been loaded; else gives why one could not be loaded.
+    ///
+    /// # Errors
+    /// What else kept them from being tried.
+    async fn try_to_serve(
+        &self,
+        name: &str,
+        infos: Vec<ModelInfo>,
+        broken: Vec<BadModel>,
+    ) -> Result<Result<(), LoadError>, Error> {
+        let tried = self.order(|done| ModelOrder::TryOut { infos, done }).await?;
+        let Err(error) = self.answers(&tried).await else {
+            return self.serve(name.to_owned(), tried, broken).await.map(Ok);
+        };
+        let why = self.order(|done| ModelOrder::Dismiss { tried, done }).await?;
+        why.map_or(Err(error), |why| Ok(Err(why)))
+    }
+
+    async fn blame_load(&self, name: String, why: LoadError) -> Error {
+        let (machine, error) = (!why.is_of_files(), why.error);
+        let bad = BadModel { name: name.clone(), version: None, error, machine };
+        self.blame(name, vec![bad]).await
     }
 
     /// Notes what is wrong with the files of a model. What serves it now is from then on read from
@@ -90,7 +116,7 @@ impl EngineHandle {
 
     async fn scan(&self, name: String) -> Result<(Vec<ModelInfo>, Vec<BadModel>), Error> {
         let (library, asked) = (self.store.clone(), name.clone());
-        let scan = move || library.repository.scan_one(&asked, &library.kinds);
+        let scan = move || library.scan_one(&asked);
         let found = tokio::task::spawn_blocking(scan).await;
         let found = found.map_err(|error| Error::internal(format!("the scan broke: {error}")))?;
         if found.is_empty() {
@@ -112,20 +138,26 @@ impl EngineHandle {
         for model in models {
             if model.ensemble().is_some() {
                 let missing = self.models.borrow().missing(model);
-                let unserved = |missing| {
-                    Error::unavailable(format!(
-                        "model '{}' cannot be served: {missing}",
-                        model.name
-                    ))
-                };
-                missing.map_or(Ok(()), |missing| Err(unserved(missing)))?;
+                missing.map_or(Ok(()), |missing| Err(missing.error(&model.name)))?;
                 continue;
             }
-            let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
-            let model = model.clone();
-            self.infer(InferCall::own(model, inputs)).await?;
+            self.answers_zeros(model).await?;
         }
         Ok(())
+    }
+
+    /// Whether a model answers a row of zeros, or at least has been loaded: not every graph takes
+    /// zeros and made-up lengths, which shows nothing of its files.
+    async fn answers_zeros(&self, model: &Arc<ModelInfo>) -> Result<(), Error> {
+        let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
+        match self.infer(InferCall::own(model.clone(), inputs)).await {
+            Err(error) if error.kind == ErrorKind::Unprocessable => {
+                let info = model.clone();
+                let loaded = self.order(|done| ModelOrder::IsLoaded { info, done }).await?;
+                if loaded { Ok(()) } else { Err(error) }
+            }
+            outcome => outcome.map(drop),
+        }
     }
 
     async fn serve(

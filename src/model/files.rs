@@ -203,6 +203,15 @@ impl Files {
         hasher.finish()
     }
 
+    /// Whether there is something of this name, be it a plain file or not.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let path = self.path_of(name);
+        match &self.root {
+            None => EmbeddedModels::get(&path).is_some(),
+            Some(root) => root.join(path).symlink_metadata().is_ok(),
+        }
+    }
+
     /// Bytes of a file that must be there.
     ///
     /// # Errors

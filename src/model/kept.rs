@@ -10,13 +10,12 @@
 //! the file system can share blocks (Btrfs, XFS), a copy takes neither time nor space.
 
 use crate::model::files::{BadFile, Detail, FILE_BYTES_MAX, is_safe_name, open_plain};
-use crate::model::layout::{Layout, version_number};
+use crate::model::layout::{ENDING, Layout, NESTED, version_number};
 use crate::model::repository::{Found, ModelInfo, Repository, Source};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// Folder inside the cache folder.
@@ -29,10 +28,13 @@ const DEPTH_MAX: usize = 8;
 /// A copy goes in pieces with pauses, so that it leaves most of a disk to others.
 const PIECE: u64 = 8 << 20;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Share of a disk that stays free: one part of so many.
+/// What stays free of a disk: one part of so many, but no more than so many bytes.
 const FREE_PARTS: u64 = 20;
+const FREE_MAX: u64 = 2 << 30;
 /// Ends the name of a copy that is not complete; the process id follows.
 const DRAFT: &str = ".new-";
+/// File that is locked while a copy is made: one at a time, also where servers share a cache folder.
+const LOCK: &str = "lock";
 
 /// The copies of one repository.
 #[derive(Debug)]
@@ -41,8 +43,6 @@ pub struct Kept {
     all: PathBuf,
     own: PathBuf,
     bytes_max: u64,
-    /// Held while a copy is made: one at a time.
-    copying: Mutex<()>,
 }
 
 /// A version as it was when it last loaded, to be loaded from its copy.
@@ -70,16 +70,37 @@ impl Kept {
         }
         let all = cache_dir.join(FOLDER);
         let own = all.join(hashed(root.as_os_str().as_encoded_bytes()));
-        Some(Kept { all, own, bytes_max, copying: Mutex::new(()) })
+        Some(Kept { all, own, bytes_max })
     }
 
     /// Copies the files of a version that has been loaded, if they are still those that its `info`
-    /// was read from, and removes what was kept of the version before.
+    /// was read from. Removes what was kept of the version before, and of versions of the model that
+    /// are not among `versions`.
     ///
     /// # Errors
     /// Why it cannot be kept.
-    pub fn keep(&self, repository: &Repository, info: &ModelInfo) -> Result<(), String> {
-        let _turn = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn keep(
+        &self,
+        repository: &Repository,
+        info: &ModelInfo,
+        versions: &[String],
+    ) -> Result<(), String> {
+        let _turn = self.turn();
+        let kept = self.keep_one(repository, info);
+        self.retain_versions(&info.name, versions);
+        kept
+    }
+
+    /// Waits until no other copy is made. Gives nothing where the folder cannot be written to, which
+    /// the copy then reports, or its file system knows no locks.
+    fn turn(&self) -> Option<File> {
+        make_private(&self.all).ok()?;
+        let path = self.all.join(LOCK);
+        let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
+        file.lock().ok().map(|()| file)
+    }
+
+    fn keep_one(&self, repository: &Repository, info: &ModelInfo) -> Result<(), String> {
         let (name, version) = (hashed(info.name.as_bytes()), info.version.clone());
         let stamp = info.graph.stamp;
         let same = |copied: &Copied| {
@@ -119,7 +140,10 @@ impl Kept {
         let bytes = files.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         self.make_room(bytes, before)?;
         make_private(&self.own).map_err(|error| format!("{}: {error}", self.own.display()))?;
-        check_disk(&self.own, bytes)?;
+        if check_disk(&self.own, bytes).is_err() {
+            before.iter().for_each(|path| remove(path));
+            check_disk(&self.own, bytes)?;
+        }
         remove(draft);
         for (path, bytes) in &files {
             copy_file(root, path, *bytes, draft).map_err(|error| format!("{path}: {error}"))?;
@@ -189,11 +213,13 @@ impl Kept {
     /// servers left that were killed.
     pub fn retain_models(&self, names: &[String]) {
         let hashes: Vec<String> = names.iter().map(|name| hashed(name.as_bytes())).collect();
-        let own = format!("{DRAFT}{}", std::process::id());
+        // While a copy is made, by this server or another, its draft is none that was left.
+        let lock = File::open(self.all.join(LOCK)).ok();
+        let busy = lock.as_ref().is_some_and(|lock| lock.try_lock().is_err());
         for copied in list(&self.own) {
             let gone = match &copied.key {
                 Some(key) => !hashes.contains(&key.0),
-                None => !copied.path.to_string_lossy().ends_with(&own),
+                None => !busy,
             };
             if gone {
                 remove(&copied.path);
@@ -264,7 +290,26 @@ fn files_of(root: &Path, info: &ModelInfo) -> Result<Vec<(String, u64)>, String>
         version_number(name).is_none() || (info.layout == Layout::Version && name == info.version)
     };
     walk(root, &info.name, 0, &wanted, &mut files)?;
+    if !info.graph.file.is_empty() {
+        files.retain(|(path, _)| !is_of_other_graph(path, info));
+    }
     Ok(files)
+}
+
+/// Whether a file holds another graph than the one that is served, or its external data: folders of
+/// Hugging Face hold the same model in many precisions.
+fn is_of_other_graph(path: &str, info: &ModelInfo) -> bool {
+    let folder = match info.layout {
+        Layout::Version => format!("{}/{}/", info.name, info.version),
+        Layout::Nested => format!("{}/{NESTED}/", info.name),
+        Layout::Model | Layout::File => format!("{}/", info.name),
+    };
+    let own = path.strip_prefix(&folder).is_some_and(|path| {
+        path == info.graph.file || info.graph.beside.iter().any(|beside| beside == path)
+    });
+    let graph =
+        path.ends_with(ENDING) || path.contains(".onnx_data") || path.contains(".onnx.data");
+    graph && !own
 }
 
 /// Adds the files of a folder and of those in it that a model could read. `wanted` says which
@@ -348,7 +393,7 @@ fn check_disk(folder: &Path, bytes: u64) -> Result<(), String> {
     // What cannot tell, as some network file systems, is tried.
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let spared = disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_PARTS;
+    let spared = (disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_PARTS).min(FREE_MAX);
     if bytes.saturating_add(spared) <= free {
         return Ok(());
     }

@@ -37,7 +37,9 @@ impl Bench {
 
     fn keep(&self, name: &str, bytes_max: u64) -> Result<(), String> {
         let good = self.good(name);
-        good.iter().try_for_each(|info| self.kept(bytes_max).keep(&self.repository(), info))
+        let versions = ["1", "2", "3"].map(str::to_owned);
+        let keep = |info| self.kept(bytes_max).keep(&self.repository(), info, &versions);
+        good.iter().try_for_each(keep)
     }
 
     fn found(&self, name: &str) -> Vec<String> {
@@ -69,7 +71,8 @@ fn what_is_no_longer_what_was_loaded_is_not_kept() {
     bench.models.write("m.onnx", LINEAR);
     let info = bench.good("m").remove(0);
     bench.models.write("m.onnx", b"no graph");
-    let error = bench.kept(1 << 30).keep(&bench.repository(), &info).unwrap_err();
+    let kept = bench.kept(1 << 30);
+    let error = kept.keep(&bench.repository(), &info, &["1".to_owned()]).unwrap_err();
     assert!(error.contains("changed while"), "{error}");
     assert!(bench.found("m").is_empty());
     assert!(list(&bench.kept(1 << 30).own).is_empty(), "no draft is left");
@@ -88,7 +91,8 @@ fn a_better_version_takes_the_place_of_what_was_kept() {
     bench.models.write("m/2/model.onnx", LINEAR);
     bench.keep("m", 1 << 30).unwrap();
     assert_eq!(bench.found("m").len(), 2);
-    bench.kept(1 << 30).retain_versions("m", &["2".to_owned()]);
+    let newest = bench.good("m").remove(0);
+    bench.kept(1 << 30).keep(&bench.repository(), &newest, &["2".to_owned()]).unwrap();
     assert_eq!(bench.found("m"), ["2"]);
     bench.kept(1 << 30).retain_models(&["m".to_owned()]);
     assert_eq!(bench.found("m"), ["2"]);
@@ -115,6 +119,38 @@ fn the_bytes_that_are_kept_have_a_bound() {
     let bench = Bench { models: bench.models, cache: other.cache };
     assert!(bench.found("a").is_empty());
     assert!(Kept::new(bench.cache.path(), &bench.repository(), 0).is_none());
+}
+
+#[test]
+fn a_draft_is_removed_unless_a_copy_is_made() {
+    let bench = Bench::new();
+    bench.models.write("m.onnx", LINEAR);
+    bench.keep("m", 1 << 30).unwrap();
+    let kept = bench.kept(1 << 30);
+    let draft = kept.own.join("0123-1.new-1");
+    fs::create_dir(&draft).unwrap();
+    let turn = kept.turn().unwrap();
+    kept.retain_models(&["m".to_owned()]);
+    assert!(draft.exists(), "another server may be making it");
+    drop(turn);
+    kept.retain_models(&["m".to_owned()]);
+    assert!(!draft.exists());
+    assert_eq!(bench.found("m"), ["1"]);
+}
+
+#[test]
+fn graphs_beside_the_one_that_is_served_are_not_copied() {
+    let bench = Bench::new();
+    for file in ["model.onnx", "model_fp16.onnx", "model_fp16.onnx_data", "vocab.txt"] {
+        bench.models.write(&format!("m/onnx/{file}"), LINEAR);
+    }
+    bench.models.write("m/config.json", b"{}");
+    bench.keep("m", 1 << 30).unwrap();
+    let copied = list(&bench.kept(1 << 30).own)[0].path.join("m");
+    let has = |file: &str| copied.join(file).is_file();
+    assert!(has("onnx/model.onnx") && has("onnx/vocab.txt") && has("config.json"));
+    assert!(!has("onnx/model_fp16.onnx") && !has("onnx/model_fp16.onnx_data"));
+    assert_eq!(bench.found("m"), ["1"]);
 }
 
 #[test]

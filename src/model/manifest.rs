@@ -47,6 +47,8 @@ pub(crate) struct Manifest {
     pub(crate) kind: String,
     /// Name of the file with the graph; `None` where it is found by its name.
     pub(crate) file: Option<String>,
+    /// Names of inputs and outputs that are written but count for nothing beside the graph's.
+    pub(crate) tensors: Vec<String>,
     /// `None` where the model's file says it and `model.toml` does not.
     pub(crate) signature: Option<Signature>,
     /// `None` where `[batch]` says nothing.
@@ -116,6 +118,7 @@ impl Manifest {
         Manifest {
             kind: kind.to_owned(),
             file: None,
+            tensors: Vec::new(),
             signature: None,
             max_rows: None,
             delay: Duration::ZERO,
@@ -177,6 +180,7 @@ impl Written {
         Ok(Manifest {
             kind: self.kind,
             file: None,
+            tensors: Vec::new(),
             signature,
             max_rows,
             delay,

@@ -19,10 +19,12 @@ pub fn is_safe_name(name: &str) -> bool {
         && !name.chars().any(|c| c.is_control() || reorders(c))
 }
 
-/// Line separators and controls of writing direction: they could make a log or a page show another
-/// name than the one that is there.
+/// Line separators, controls of writing direction and blanks without a width: they could make a log
+/// or a page show another name than the one that is there. Joiners (U+200C, U+200D) belong to some
+/// scripts.
 fn reorders(c: char) -> bool {
-    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod tests {
             "мо\u{438}\u{306}",
             "50%",
             "a'b\"c",
+            "می\u{200c}خواهم",
         ] {
             assert!(is_safe_name(good), "{good}");
         }
@@ -66,6 +69,7 @@ mod tests {
             "a ",
             "a\u{202e}b",
             "a\u{2028}b",
+            "a\u{200b}b",
             "a\u{fffd}",
             &long,
         ] {

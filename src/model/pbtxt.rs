@@ -203,7 +203,18 @@ impl<'a> Reader<'a> {
         self.next_sign();
         let begin = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
         let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '/');
-        while self.chars.next_if(|(_, c)| part(*c)).is_some() {}
+        // A minus belongs to a number only behind its exponent.
+        let (mut first, mut before) = (None, '\0');
+        let minus = |first: Option<char>, before: char| {
+            first.is_some_and(|first: char| first.is_ascii_digit() || first == '.')
+                && matches!(before, 'e' | 'E')
+        };
+        while let Some((_, c)) =
+            self.chars.next_if(|(_, c)| part(*c) || (*c == '-' && minus(first, before)))
+        {
+            first = first.or(Some(c));
+            before = c;
+        }
         let end = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
         self.text.get(begin..end).unwrap_or_default()
     }
@@ -242,7 +253,7 @@ mod tests {
     #[test]
     fn every_form_of_a_field_is_read() {
         let text = "# a comment\nname: \"a\" 'b' # behind\nsize: -8; dims: [ 1, -1 ]\n\
-                    group [ { kind: KIND_CPU }, { count: 2 } ]\nempty {} old < x: 1.5e3 >, list: []";
+                    group [ { kind: KIND_CPU }, { count: 2 } ]\nempty {} old < x: 1.5e-3 >, list: []";
         let parsed = Message::parse(text).unwrap();
         assert_eq!(parsed.text("name"), Ok(Some("ab")));
         assert_eq!(parsed.integer("size"), Ok(Some(-8)));
@@ -251,7 +262,7 @@ mod tests {
         let kind = Message(vec![("kind".into(), word("KIND_CPU"))]);
         assert!(groups.len() == 2 && *groups[0] == Value::Message(kind), "{groups:?}");
         assert_eq!(parsed.message("empty"), Ok(Some(&Message::default())));
-        let old = Message(vec![("x".into(), word("1.5e3"))]);
+        let old = Message(vec![("x".into(), word("1.5e-3"))]);
         assert_eq!(parsed.message("old"), Ok(Some(&old)));
         assert_eq!(parsed.all("list").count(), 0);
         assert_eq!(Message::parse(""), Ok(Message::default()));

@@ -31,6 +31,9 @@ const MAX_ROWS_DEFAULT: usize = 8;
 /// Rows of the largest batch that an adapter tries where `[batch]` says nothing.
 const MAX_ROWS_GROWN: usize = 1 << 16;
 
+/// What is wrong with a folder in which nothing is found.
+const NO_MODEL: &str = "holds no model: there is neither model.onnx, nor a version folder (a positive integer such as 1) or a folder onnx with one, nor model.toml";
+
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
@@ -289,7 +292,7 @@ impl Repository {
         if !folders.iter().any(|folder| folder == name) {
             return Ok((Manifest::of_kind(onnx::KIND), Layout::File));
         }
-        let files = folder.files().unwrap_or_default();
+        let files = folder.files()?;
         let found = Layout::of_folder(&folder);
         let layout = found.unwrap_or_default();
         let has = |file: &str| files.iter().any(|found| found == file);
@@ -298,8 +301,9 @@ impl Repository {
             triton::log_ignored(name, &ignored);
             return Ok((manifest, layout));
         }
-        if !has(manifest::FILE) && found.is_some() {
-            return Ok((Manifest::of_kind(onnx::KIND), layout));
+        if !folder.has(manifest::FILE) {
+            let manifest = found.map(|layout| (Manifest::of_kind(onnx::KIND), layout));
+            return manifest.ok_or_else(|| BadFile::new(name, NO_MODEL));
         }
         let data = folder.read_up_to(manifest::FILE, manifest::BYTES_MAX)?;
         let path = folder.path_of(manifest::FILE);
@@ -392,6 +396,7 @@ impl Repository {
             // The steps around a graph work on single rows.
             let by_row = !manifest.pipeline.is_empty();
             onnx::complete(&mut info, &files, manifest.rows, by_row)?;
+            triton::log_unknown(name, &manifest.tensors, &info.signature);
             info.batch.limit(info.signature.rows, info.signature.exact, manifest.max_rows);
         }
         let own =

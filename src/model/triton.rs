@@ -5,7 +5,7 @@ use crate::model::files::{BadFile, Files, is_safe_name};
 use crate::model::manifest::{Manifest, Versions};
 use crate::model::onnx::signature::KIND;
 use crate::model::pbtxt::{Message, Value};
-use crate::model::signature::RowMode;
+use crate::model::signature::{RowMode, Signature};
 use std::time::Duration;
 
 /// Name of the file in a model's folder.
@@ -67,6 +67,7 @@ fn manifest(written: &Message) -> Result<Manifest, String> {
         rows: (written.integer("max_batch_size")? == Some(0)).then_some(RowMode::Whole),
         delay: delay(written)?,
         versions: versions(written)?,
+        tensors: tensors(written)?,
         ..Manifest::of_kind(KIND)
     })
 }
@@ -128,6 +129,16 @@ fn versions(written: &Message) -> Result<Versions, String> {
     }
 }
 
+/// Names of the inputs and outputs that are described.
+fn tensors(written: &Message) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for tensor in written.all("input").chain(written.all("output")) {
+        let Value::Message(tensor) = tensor else { continue };
+        names.extend(tensor.text("name")?.map(str::to_owned));
+    }
+    Ok(names)
+}
+
 /// The file with the labels of the first output that has one.
 fn label_file(written: &Message) -> Result<Option<String>, String> {
     for output in written.all("output") {
@@ -180,6 +191,20 @@ pub(crate) fn log_ignored(name: &str, ignored: &[String]) {
     tracing::info!(model = %name, more, "ignored in {FILE}: {shown}");
 }
 
+/// Tells which inputs and outputs of the configuration the graph does not have. Triton refuses such a
+/// model; here the graph says what there is.
+pub(crate) fn log_unknown(name: &str, stated: &[String], signature: &Signature) {
+    let specs = || signature.inputs.iter().chain(&signature.outputs);
+    let unknown = |stated: &&String| !specs().any(|spec| spec.name == **stated);
+    let unknown: Vec<&str> =
+        stated.iter().filter(unknown).take(SHOWN_MAX).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let has: Vec<&str> = specs().map(|spec| spec.name.as_str()).take(SHOWN_MAX).collect();
+        let (unknown, has) = (unknown.join(", "), has.join(", "));
+        tracing::warn!(model = %name, "ignored in {FILE}: {unknown}; the graph has {has}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +237,7 @@ default_model_filename: "net.onnx"
         assert_eq!((manifest.kind.as_str(), manifest.file.as_deref()), (KIND, Some("net.onnx")));
         assert_eq!((manifest.max_rows, manifest.delay), (Some(16), Duration::from_micros(100)));
         assert_eq!(manifest.labels, ["cat", "dog"]);
+        assert_eq!(manifest.tensors, ["x", "y"]);
         assert_eq!(manifest.versions, Versions::Newest(2));
         let named = ["dynamic_batching.preferred_batch_size", "input.reshape", "instance_group"];
         assert_eq!(ignored, [&named[..], &["optimization"]].concat());

@@ -82,6 +82,10 @@ fn read(folder: &Path) -> Result<ModelFile, String> {
 pub(crate) fn read_file(path: &Path) -> Result<ModelFile, String> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let open = |path: &Path| {
+        // Opening a pipe would wait for ever.
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(format!("{}: is not a plain file", path.display()));
+        }
         let source = std::fs::File::open(path).and_then(Source::of);
         source.map_err(|error| format!("{}: {error}", path.display()))
     };

@@ -116,6 +116,8 @@ fn a_repository_of_triton_is_served_as_its_configuration_says() {
     folder.write("triton/labels.txt", "no\nyes\n");
     folder.write("other/1/model.onnx", linear());
     folder.write("other/config.pbtxt", "backend: \"tensorrt\"");
+    folder.write("renamed/1/model.onnx", linear());
+    folder.write("renamed/config.pbtxt", "input [ { name: \"input__0\" } ] foo { bar: 1e-3 }");
     folder.write("both/1/model.onnx", linear());
     folder.write("both/config.pbtxt", "backend: \"tensorrt\"");
     folder.write("both/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
@@ -130,6 +132,9 @@ fn a_repository_of_triton_is_served_as_its_configuration_says() {
     let log = server.log();
     let ignored = "ignored in config.pbtxt: dynamic_batching.preferred_batch_size, instance_group";
     assert_eq!(log.matches(ignored).count(), 1, "{log}");
+    check(&server, "renamed");
+    assert!(log.contains("ignored in config.pbtxt: foo"), "{log}");
+    assert!(log.contains("ignored in config.pbtxt: input__0; the graph has x, y"), "{log}");
     let response = server.post("/v2/models/other/infer", ROW);
     assert_eq!(response.status, 422, "{}", response.text());
     assert!(response.error().contains("backend: 'tensorrt'"), "{}", response.error());

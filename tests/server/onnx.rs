@@ -114,6 +114,44 @@ fn a_model_whose_rows_differ_together_is_run_whole() {
     assert_eq!(server.get("/v2/models/linear/config").json()["max_batch_size"], 0);
 }
 
+/// The same while the model is loaded anew through the API.
+#[test]
+fn a_model_on_trial_whose_rows_differ_together_is_served_whole() {
+    let folder = Folder::new();
+    let faults = "[[test.faults]]\nfault = 'wrong_answer'\nat = 7";
+    let setup = Setup::cpu().models(folder.path()).args(&["--models-poll", "0s"]);
+    let server = setup.config(faults).start();
+    folder.write("linear/model.onnx", file("linear.onnx"));
+    folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
+    let load = server.post("/v2/repository/models/linear/load", "{}");
+    assert_eq!(load.status, 200, "{}", load.text());
+    check_linear(&server, "linear");
+    let models = server.snapshot()["models"].clone();
+    assert_eq!(models.as_array().map(Vec::len), Some(1), "{models}");
+    assert!(models[0]["rows"].as_str().unwrap_or_default().starts_with("whole: "), "{models}");
+}
+
+/// `y` is the element of `[1, 2, 3]` at `i - 1000`: zeros cannot be answered.
+#[test]
+fn a_graph_that_takes_no_zeros_is_loaded_again_through_the_api() {
+    let folder = Folder::new();
+    folder.write("far.onnx", file("gather_by_difference.onnx"));
+    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "0s"]).start();
+    let input = json!({"name": "i", "datatype": "INT64", "shape": [2], "data": [1000, 1002]});
+    let body = json!({"inputs": [input]}).to_string();
+    for _ in 0..2 {
+        let load = server.post("/v2/repository/models/far/load", "{}");
+        assert_eq!(load.status, 200, "{}", load.text());
+        let response = server.post("/v2/models/far/infer", &body);
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(response.json()["outputs"][0]["data"], json!([1.0, 3.0]));
+    }
+    folder.write("far.onnx", "no graph");
+    let load = server.post("/v2/repository/models/far/load", "{}");
+    assert_eq!(load.status, 422, "{}", load.text());
+    assert_eq!(server.post("/v2/models/far/infer", &body).status, 200);
+}
+
 #[test]
 fn the_manifest_decides_how_rows_become_runs() {
     let folder = Folder::new();

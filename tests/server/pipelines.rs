@@ -94,7 +94,7 @@ fn a_chain_waits_for_its_links() {
     assert_eq!(output(&answer.json(), "y"), json!([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
     let lost = server.post("/v2/models/lost/infer", &body);
     assert_eq!(lost.status, 503);
-    assert!(lost.text().contains("'lost' needs model 'nowhere'"), "{}", lost.text());
+    assert!(lost.text().contains("needs model 'nowhere', which is not served"), "{}", lost.text());
     assert_eq!(server.get("/v2/models/lost/ready").status, 503);
     assert_eq!(server.get("/v2/models/twice/ready").status, 200);
     server.post("/v2/repository/models/echo/unload", "");

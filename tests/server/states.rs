@@ -92,7 +92,7 @@ fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
     let load = "/v2/repository/models/m/load";
     let response = server.post(load, "{}");
     assert!(response.status == 422 && response.error().contains(reason), "{}", response.text());
-    assert!(loads(&server) > before);
+    wait_for("the log names another load", HANG, || loads(&server) > before);
     folder.write("m.onnx", data("linear.onnx"));
     wait_for("it is served", HANG, || server.post("/v2/models/m/infer", ROW).status == 200);
     assert_eq!(index(&server, "m")["state"], "READY");
@@ -116,6 +116,69 @@ fn a_file_that_the_machine_cannot_read_is_no_fault_of_the_file() {
     check_unready(&server, "m", 500, "permission denied");
     permit(0o644);
     wait_for("it is served", HANG, || server.post("/v2/models/m/infer", ROW).status == 200);
+}
+
+/// An ensemble of one step.
+fn ensemble(member: &str, input: &str) -> String {
+    format!(
+        "kind = \"ensemble\"\n[[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [3]\n\
+         [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [2]\n[[steps]]\n\
+         model = \"{member}\"\ninputs = {{ {input} = \"x\" }}\noutputs = {{ y = \"y\" }}\n"
+    )
+}
+
+#[test]
+fn an_ensemble_with_a_member_that_cannot_be_served_says_why() {
+    let folder = Folder::new();
+    folder.write("good.onnx", data("linear.onnx"));
+    folder.write("unknown.onnx", data("unknown_operator.onnx"));
+    folder.write("short.onnx", short_weights());
+    folder.write("chain/model.toml", ensemble("good", "x"));
+    folder.write("of_unknown/model.toml", ensemble("unknown", "x"));
+    folder.write("of_short/model.toml", ensemble("short", "x"));
+    folder.write("of_other_input/model.toml", ensemble("good", "q"));
+    folder.write("of_none/model.toml", ensemble("none", "x"));
+    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    server.wait_until_ready();
+    let infer = |model: &str| server.post(&format!("/v2/models/{model}/infer"), ROW);
+    assert_eq!(infer("chain").status, 200);
+    check_unready(&server, "of_unknown", 422, "Magic of ai.onnx");
+    check_unready(&server, "of_other_input", 422, "input 'q', which model 'good' does not have");
+    check_unready(&server, "of_none", 503, "needs model 'none', which is not served");
+    assert_eq!(infer("of_short").status, 422);
+    let shown = || index(&server, "of_short")["state"] == "UNAVAILABLE";
+    wait_for("the index shows it", HANG, shown);
+    check_unready(&server, "of_short", 422, "takes 36 bytes, but there are 24");
+    let output = run(&["models", "--models", folder.path().to_str().unwrap()], &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = |model: &str| {
+        text.lines().map(str::trim_start).find(|line| line.starts_with(model)).unwrap_or_default()
+    };
+    for model in ["of_unknown", "of_other_input", "of_none"] {
+        assert!(line(model).contains("broken"), "{model}: {text}");
+    }
+    assert!(line("chain").trim_end().ends_with("good"), "{text}");
+    // Members that are mended mend the chains.
+    folder.write("unknown.onnx", data("linear.onnx"));
+    folder.write("short.onnx", data("linear.onnx"));
+    for model in ["of_unknown", "of_short"] {
+        wait_for("it is served", HANG, || infer(model).status == 200);
+        assert_eq!(index(&server, model)["state"], "READY", "{model}");
+        assert_eq!(server.get(&format!("/v2/models/{model}/ready")).status, 200, "{model}");
+    }
+}
+
+#[test]
+fn a_folder_in_which_nothing_is_found_says_what_is_looked_for() {
+    let folder = Folder::new();
+    folder.make_dir("empty");
+    folder.write("named/v1/model.onnx", data("linear.onnx"));
+    folder.write("readme/README.md", "weights are elsewhere");
+    let server = Setup::cpu().models(folder.path()).start();
+    server.wait_until_ready();
+    for model in ["empty", "named", "readme"] {
+        check_unready(&server, model, 422, "there is neither model.onnx, nor a version folder");
+    }
 }
 
 #[test]
@@ -145,7 +208,7 @@ fn models_check_refuses_what_serving_refuses() {
         ("good.onnx", None),
         ("dataless.onnx", Some("none.bin")),
         ("short.onnx", Some("takes 36 bytes")),
-        ("described/model.onnx", Some("model.toml states the inputs other")),
+        ("described/model.onnx", Some("model.toml states the input other")),
         ("wrong/1/model.onnx", Some("golden sample failed")),
     ] {
         let (success, text) = check(name);

@@ -13,6 +13,11 @@ impl Fleet {
         self.load_errors.get(&model)
     }
 
+    /// Whether an adapter has loaded the model.
+    pub(in crate::engine) fn has_loaded(&self, model: ModelId) -> bool {
+        self.proven.contains(&model)
+    }
+
     /// A worker's remark on a model that it loaded.
     pub(in crate::engine) fn note(&self, model: ModelId) -> Option<&str> {
         self.notes.get(&model).map(String::as_str)
