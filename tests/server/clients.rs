@@ -36,7 +36,8 @@ fn echo(datatype: &str, shape: &str, data: &str) -> String {
 }
 
 /// Method, path, headers, and the statuses that may answer it.
-type Refusal = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [u16]);
+type Refusal =
+    (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [u16]);
 
 #[test]
 fn the_next_request_is_answered_after_every_refusal() {
