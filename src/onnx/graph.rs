@@ -220,10 +220,12 @@ impl Reader<'_> {
         let known: HashSet<&String> = constants.iter().map(|(name, _)| name).collect();
         let (overridable, mut inputs): (Vec<Port>, Vec<Port>) =
             ports(proto.input)?.into_iter().partition(|port| known.contains(&port.name));
-        let mut names: BTreeSet<String> = outer.clone();
-        names.extend(inputs.iter().map(|port| port.name.clone()));
-        names.extend(constants.iter().map(|(name, _)| name.clone()));
-        let nodes = self.nodes(proto.node, &names)?;
+        let own = inputs.iter().map(|port| port.name.clone());
+        let own: BTreeSet<String> =
+            own.chain(constants.iter().map(|(name, _)| name.clone())).collect();
+        let mut names = outer.clone();
+        names.extend(own.iter().cloned());
+        let nodes = self.nodes(proto.node, &names, &own)?;
         names.extend(nodes.iter().flat_map(|node| node.outputs.clone()));
         let mut outputs = ports(proto.output)?;
         maps::outputs_as_tensors(&mut outputs, &nodes);
@@ -250,14 +252,20 @@ impl Reader<'_> {
         Ok(raw)
     }
 
-    fn nodes(&self, protos: Vec<NodeProto>, known: &BTreeSet<String>) -> Result<Vec<Node>, String> {
+    /// `known` are all names that nodes may use, `own` those of them that this graph has itself.
+    fn nodes(
+        &self,
+        protos: Vec<NodeProto>,
+        known: &BTreeSet<String>,
+        own: &BTreeSet<String>,
+    ) -> Result<Vec<Node>, String> {
         // A body may use whatever any node around it computes: which ones, the order tells.
         let mut visible = known.clone();
         for proto in &protos {
             visible.extend(proto.output.iter().filter(|name| !name.is_empty()).cloned());
         }
         let nodes = protos.into_iter().map(|proto| self.node(proto, &visible));
-        in_order(nodes.collect::<Result<_, _>>()?, known)
+        in_order(nodes.collect::<Result<_, _>>()?, known, own)
     }
 
     fn node(&self, proto: NodeProto, visible: &BTreeSet<String>) -> Result<Node, String> {
@@ -314,7 +322,7 @@ impl Reader<'_> {
         let sets = proto.opset_import.iter().map(|set| (&set.domain, set.version));
         let reader = Reader { opsets: opsets(sets)?, ..*self };
         let known: BTreeSet<String> = proto.input.iter().cloned().collect();
-        let nodes = reader.nodes(proto.node, &known);
+        let nodes = reader.nodes(proto.node, &known, &known);
         let nodes = nodes.map_err(|error| format!("function '{name}': {error}"))?;
         let mut defaults = HashMap::new();
         for attribute in proto.attribute_proto {
@@ -326,12 +334,17 @@ impl Reader<'_> {
     }
 }
 
-/// Sorts nodes so that each comes after those that it depends on, else as they were.
-fn in_order(nodes: Vec<Node>, known: &BTreeSet<String>) -> Result<Vec<Node>, String> {
+/// Sorts nodes so that each comes after those that it depends on, else as they were. A body may
+/// compute a name of the graphs around it anew: that of its own node's output is common.
+fn in_order(
+    nodes: Vec<Node>,
+    known: &BTreeSet<String>,
+    own: &BTreeSet<String>,
+) -> Result<Vec<Node>, String> {
     let mut makers: HashMap<&str, usize> = HashMap::new();
     for (at, node) in nodes.iter().enumerate() {
         for name in node.outputs.iter().filter(|name| !name.is_empty()) {
-            if known.contains(name) || makers.insert(name, at).is_some() {
+            if own.contains(name) || makers.insert(name, at).is_some() {
                 return Err(format!("'{name}' is computed twice"));
             }
         }
@@ -339,8 +352,11 @@ fn in_order(nodes: Vec<Node>, known: &BTreeSet<String>) -> Result<Vec<Node>, Str
     let mut waits = vec![0usize; nodes.len()];
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     for ((at, node), wait) in nodes.iter().enumerate().zip(&mut waits) {
-        for name in node.needs().into_iter().filter(|name| !known.contains(name)) {
+        for name in node.needs() {
             let Some(maker) = makers.get(name.as_str()) else {
+                if known.contains(&name) {
+                    continue;
+                }
                 return Err(format!(
                     "node '{}' ({}): input '{name}' is unknown",
                     node.name, node.op

@@ -1,13 +1,21 @@
 //! Products of matrices.
 
 use super::build::{broadcast, same_type};
+use super::elem::Elem;
 use super::op::Op;
 use super::trace::{T, Tracer};
 
 impl Tracer<'_> {
     /// Products of matrices in the last two axes, like numpy's `matmul`; those before broadcast.
     pub(crate) fn matmul(&mut self, x: &T, y: &T) -> Result<T, String> {
+        let elem = x.elem;
         same_type(x, y)?;
+        if matches!(elem, Elem::U32 | Elem::U64) {
+            // The lower bits of sums of products are the same with a sign.
+            let (x, y) = (self.cast(x, Elem::I64)?, self.cast(y, Elem::I64)?);
+            let product = self.matmul(&x, &y)?;
+            return self.cast(&product, elem);
+        }
         let (row, column) = (x.rank() == 1, y.rank() == 1);
         let x = if row { self.unsqueeze(x, 0)? } else { x.clone() };
         let y = if column { self.unsqueeze(y, 1)? } else { y.clone() };

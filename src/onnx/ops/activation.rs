@@ -85,29 +85,33 @@ pub(super) const TABLE: Table = &[
         by_axis(t, call, |t, x, at| t.emit(Op::Softmax(at), &[x], x.elem, x.shape.clone()))
     }),
     ("Softplus", |t, call| one(softplus(t, call.tensor(0)?)?)),
-    ("Softsign", |t, call| {
-        let x = call.tensor(0)?;
-        let size = t.unary(Unary::Abs, x)?;
-        let below = t.scalar(Binary::Add, &size, 1.0)?;
-        one(t.div(x, &below)?)
-    }),
+    ("Softsign", |t, call| one(softsign(t, call.tensor(0)?)?)),
     ("Swish", |t, call| {
         let (x, alpha) = (call.tensor(0)?, call.float_or("alpha", 1.0)?);
         let scaled = if alpha == 1.0 { x.clone() } else { t.scalar(Binary::Mul, x, alpha)? };
         let gate = t.unary(Unary::Sigmoid, &scaled)?;
         one(t.mul(x, &gate)?)
     }),
-    ("ThresholdedRelu", |t, call| {
-        let (x, alpha) = (call.tensor(0)?, call.float_or("alpha", 1.0)?);
-        let limit = t.number(x.elem, alpha)?;
-        let above = t.compare(Compare::Greater, x, &limit)?;
-        let zero = t.number(x.elem, 0.0)?;
-        one(t.choose(&above, x, &zero)?)
-    }),
+    ("ThresholdedRelu", |t, call| one(above(t, call.tensor(0)?, call.float_or("alpha", 1.0)?)?)),
 ];
 
+/// `x / (1 + |x|)`
+pub(super) fn softsign(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    let size = t.unary(Unary::Abs, x)?;
+    let below = t.scalar(Binary::Add, &size, 1.0)?;
+    t.div(x, &below)
+}
+
+/// What is larger than a limit; else 0.
+pub(super) fn above(t: &mut Tracer<'_>, x: &T, limit: f64) -> Result<T, String> {
+    let limit = t.number(x.elem, limit)?;
+    let above = t.compare(Compare::Greater, x, &limit)?;
+    let zero = t.number(x.elem, 0.0)?;
+    t.choose(&above, x, &zero)
+}
+
 /// `alpha * (exp(x) - 1)`
-fn exponential(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T, String> {
+pub(super) fn exponential(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T, String> {
     let exp = t.unary(Unary::Exp, x)?;
     let less = t.scalar(Binary::Sub, &exp, 1.0)?;
     t.scalar(Binary::Mul, &less, alpha)
@@ -125,7 +129,7 @@ fn hard_sigmoid(t: &mut Tracer<'_>, x: &T, alpha: f64, beta: f64) -> Result<T, S
 }
 
 /// `max(x, 0) + log(1 + exp(-|x|))`, which does not overflow.
-fn softplus(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+pub(super) fn softplus(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
     let size = t.unary(Unary::Abs, x)?;
     let negative = t.unary(Unary::Neg, &size)?;
     let exp = t.unary(Unary::Exp, &negative)?;
@@ -235,7 +239,9 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     // Before opset 10 the mask had the type of the data.
     let mask_elem = if call.opset() < 10 { x.elem } else { Elem::Bool };
     if !training || ratio == 0.0 {
-        let mask = t.full(mask_elem, x.shape.clone(), 1.0)?;
+        // Since opset 12 it says what is kept; ONNX Runtime gives zeros before that.
+        let kept = if call.opset() < 12 { 0.0 } else { 1.0 };
+        let mask = t.full(mask_elem, x.shape.clone(), kept)?;
         return several([x.clone(), mask]);
     }
     let mut random = generator(call)?;

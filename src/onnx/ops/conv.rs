@@ -146,7 +146,8 @@ fn crops(
     more: &[usize],
 ) -> Result<Vec<(usize, i64, usize)>, String> {
     let wanted = call.ints("output_shape")?;
-    let upper = call.text("auto_pad")? != Some("SAME_LOWER");
+    // As the standard says: the larger half goes before, but for SAME_UPPER.
+    let upper = call.text("auto_pad")? == Some("SAME_UPPER");
     let same = call.text("auto_pad")?.is_some_and(|pad| pad.starts_with("SAME"));
     let mut all = Vec::with_capacity(lengths.len());
     for (axis, length) in lengths.iter().enumerate() {

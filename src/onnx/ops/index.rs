@@ -298,14 +298,16 @@ fn non_zero(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let run = |inputs: &[Host]| {
         let host = inputs.first().ok_or("no input")?;
-        let mut places = vec![Vec::new(); host.shape.len()];
-        let mut place = vec![0usize; host.shape.len()];
+        // A scalar counts as a line of one.
+        let shape = if host.shape.is_empty() { &[1][..] } else { &host.shape };
+        let mut places = vec![Vec::new(); shape.len()];
+        let mut place = vec![0usize; shape.len()];
         for value in host.to_f64() {
             if value != 0.0 {
                 let numbers = places.iter_mut().zip(&place);
                 numbers.for_each(|(all, at)| all.push(*at as i64));
             }
-            advance(&mut place, &host.shape);
+            advance(&mut place, shape);
         }
         let count = places.first().map_or(0, Vec::len);
         let shape = vec![places.len(), count];
@@ -325,7 +327,7 @@ fn unique(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let host = t.look(&flat)?;
     let rows = host.shape.first().copied().unwrap_or(0);
-    let (firsts, inverse, counts) = distinct(&host.to_f64(), rows, sorted);
+    let (firsts, inverse, counts) = distinct(&keys(&host), rows, sorted);
     let number = |values: &[usize]| values.iter().map(|value| *value as i64).collect::<Vec<_>>();
     let order = t.indices(number(&firsts))?;
     let picked = t.select(&flat, 0, &order)?;
@@ -336,6 +338,26 @@ fn unique(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (firsts, inverse) = (t.indices(number(&firsts))?, t.indices(number(&inverse))?);
     let counts = t.indices(number(&counts))?;
     several([values, firsts, inverse, counts])
+}
+
+/// Numbers that are in the order of the elements, and equal where those are.
+fn keys(host: &Host) -> Vec<f64> {
+    match &host.data {
+        Data::Float(values) => values.iter().map(|value| value + 0.0).collect(),
+        Data::Int(values) if host.elem == Elem::U64 => {
+            ranks(values.iter().map(|value| value.cast_unsigned()).collect())
+        }
+        Data::Int(values) => ranks(values.clone()),
+        Data::Text(values) => ranks(values.iter().map(String::as_str).collect()),
+    }
+}
+
+/// The place of each value among the distinct ones in their order.
+fn ranks<V: Ord + Copy>(values: Vec<V>) -> Vec<f64> {
+    let mut sorted = values.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    values.iter().map(|value| sorted.binary_search(value).unwrap_or(0) as f64).collect()
 }
 
 /// Where each distinct row stands first, which of them each row is, and how often each occurs.

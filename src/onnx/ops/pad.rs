@@ -30,14 +30,21 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         if before.unsigned_abs().max(behind.unsigned_abs()) > LENGTH_MAX {
             return Err(format!("pads of {before} and {behind}"));
         }
-        x = crop(t, &x, *at, *before, *behind)?;
+        if mode != "constant" {
+            x = crop(t, &x, *at, *before, *behind)?;
+        }
         let width = |width: &i64| usize::try_from(*width).unwrap_or(0);
         if let Some(pair) = widths.get_mut(*at) {
             *pair = (width(before), width(behind));
         }
     }
     if mode == "constant" {
-        return one(t.pad(&x, &widths, value)?);
+        // What is cut off may be what was put there.
+        x = t.pad(&x, &widths, value)?;
+        for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
+            x = crop(t, &x, *at, *before, *behind)?;
+        }
+        return one(x);
     }
     for (at, pair) in widths.into_iter().enumerate() {
         x = copy(t, &x, at, pair, mode)?;

@@ -79,7 +79,7 @@ pub(super) fn coded(
 }
 
 fn layout(call: &Call<'_>, x: &T) -> Result<Layout, String> {
-    let at = axis(call.int_or("axis", 1)?, x.rank().max(2)).unwrap_or(0);
+    let at = axis(call.int_or("axis", 1)?, x.rank()).unwrap_or(0);
     let block = usize::try_from(call.int_or("block_size", 0)?).map_err(|_| "block_size")?;
     Ok(Layout { axis: at, block })
 }
@@ -222,15 +222,14 @@ fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let range = range_of(t, x)?;
     let zero = t.cast_inside(&range.zero, Elem::U8)?;
-    let y = coded(t, x, &range.divisor, Some(&zero), Elem::U8)?;
+    let y = coded(t, x, &range.scale, Some(&zero), Elem::U8)?;
     several([y, range.scale, zero])
 }
 
 /// Scale and zero point, as floats, that 8 bits without a sign need for the elements of a tensor.
 struct Range {
+    /// 1 where all elements are zero.
     scale: T,
-    /// The scale, or 1 where all elements are zero.
-    divisor: T,
     zero: T,
 }
 
@@ -245,12 +244,12 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
     let none = t.number(Elem::F32, 0.0)?;
     let flat = t.compare(crate::onnx::op::Compare::Equal, &scale, &none)?;
     let unit = t.number(Elem::F32, 1.0)?;
-    let divisor = t.choose(&flat, &unit, &scale)?;
-    let ratio = t.div(&least, &divisor)?;
+    let scale = t.choose(&flat, &unit, &scale)?;
+    let ratio = t.div(&least, &scale)?;
     let zero = t.unary(Unary::Neg, &ratio)?;
     let zero = t.unary(Unary::Round, &zero)?;
     let zero = t.clamp(&zero, Some(0.0), Some(255.0))?;
-    Ok(Range { scale, divisor, zero })
+    Ok(Range { scale, zero })
 }
 
 /// Codes of 8 bits less their zero point, as floats, and their scale; both of the whole tensor.
@@ -260,11 +259,11 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
 pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T), String> {
     let x = t.cast(x, Elem::F32)?;
     let range = range_of(t, &x)?;
-    let ratio = t.div(&x, &range.divisor)?;
+    let ratio = t.div(&x, &range.scale)?;
     let codes = t.unary(Unary::Round, &ratio)?;
     let codes = t.add(&codes, &range.zero)?;
     let codes = t.clamp(&codes, Some(0.0), Some(255.0))?;
-    Ok((t.sub(&codes, &range.zero)?, range.divisor))
+    Ok((t.sub(&codes, &range.zero)?, range.scale))
 }
 
 fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {

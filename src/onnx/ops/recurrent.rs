@@ -1,6 +1,7 @@
 //! Recurrent networks: RNN, GRU, LSTM. Steps in time are unrolled; the products of all inputs are
 //! one, before them. Gates and formulas as in the ONNX operators of the same names.
 
+use super::activation::{above, exponential, softplus, softsign};
 use super::{Call, Outputs, Table};
 use crate::onnx::build::Cut;
 use crate::onnx::control::stack;
@@ -105,6 +106,7 @@ struct Layer {
 }
 
 struct Activation {
+    /// In lower case: ONNX Runtime reads names in any case.
     name: String,
     alpha: f64,
     beta: f64,
@@ -219,10 +221,13 @@ fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>
         values.and_then(|values| values.get(at * count + place)).map_or(default, |v| f64::from(*v))
     };
     let one = |(place, name): (usize, String)| {
+        let name = name.to_ascii_lowercase();
+        // Those of ONNX Runtime, which differ from those of the operators of these names.
         let (alpha, beta) = match name.as_str() {
-            "LeakyRelu" => (0.01, 0.0),
-            "HardSigmoid" => (0.2, 0.5),
-            _ => (1.0, 0.0),
+            "leakyrelu" => (0.01, 0.0),
+            "hardsigmoid" => (0.2, 0.5),
+            "elu" => (1.0, 0.0),
+            _ => (0.0, 0.0),
         };
         Activation { name, alpha: number(alphas, place, alpha), beta: number(betas, place, beta) }
     };
@@ -232,28 +237,36 @@ fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>
 impl Activation {
     fn run(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
         match self.name.as_str() {
-            "Sigmoid" => t.unary(Unary::Sigmoid, x),
-            "Tanh" => t.unary(Unary::Tanh, x),
-            "Relu" => t.unary(Unary::Relu, x),
-            "Affine" => {
+            "sigmoid" => t.unary(Unary::Sigmoid, x),
+            "tanh" => t.unary(Unary::Tanh, x),
+            "relu" => t.unary(Unary::Relu, x),
+            "affine" => {
                 let scaled = t.scalar(Binary::Mul, x, self.alpha)?;
                 t.scalar(Binary::Add, &scaled, self.beta)
             }
-            "LeakyRelu" => {
+            "leakyrelu" => {
                 let below = t.scalar(Binary::Mul, x, self.alpha)?;
                 let negative = t.compare_zero(x)?;
                 t.choose(&negative, &below, x)
             }
-            "HardSigmoid" => {
+            "hardsigmoid" => {
                 let scaled = t.scalar(Binary::Mul, x, self.alpha)?;
                 let shifted = t.scalar(Binary::Add, &scaled, self.beta)?;
                 t.clamp(&shifted, Some(0.0), Some(1.0))
             }
-            "ScaledTanh" => {
+            "scaledtanh" => {
                 let scaled = t.scalar(Binary::Mul, x, self.beta)?;
                 let tanh = t.unary(Unary::Tanh, &scaled)?;
                 t.scalar(Binary::Mul, &tanh, self.alpha)
             }
+            "elu" => {
+                let below = exponential(t, x, self.alpha)?;
+                let negative = t.compare_zero(x)?;
+                t.choose(&negative, &below, x)
+            }
+            "softplus" => softplus(t, x),
+            "softsign" => softsign(t, x),
+            "thresholdedrelu" => above(t, x, self.alpha),
             other => Err(format!("activation '{other}' is not supported")),
         }
     }
@@ -324,6 +337,14 @@ fn direction_of(
     }
     if back {
         all.reverse();
+    }
+    if let Some(lengths) = lengths.filter(|all| all.contains(&0)) {
+        // Rows without steps end with zeros, whatever state they began with.
+        let begun = lengths.iter().map(|length| *length != 0);
+        let begun = t.constant(Host::bools(vec![lengths.len(), 1], begun))?;
+        let zero = t.number(state.elem, 0.0)?;
+        state = t.choose(&begun, &state, &zero)?;
+        cell = t.choose(&begun, &cell, &zero)?;
     }
     Ok((stack(t, &all, 0, Elem::F32)?, state, cell))
 }

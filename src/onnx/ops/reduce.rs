@@ -29,10 +29,12 @@ pub(super) const TABLE: Table = &[
     ("ReduceLogSum", |t, call| {
         reduce(t, call, |t, x, axes| {
             let sum = sum(t, x, axes)?;
-            t.unary(Unary::Log, &sum)
+            in_floats(t, &sum, |t, sum| t.unary(Unary::Log, sum))
         })
     }),
-    ("ReduceLogSumExp", |t, call| reduce(t, call, log_sum_exp)),
+    ("ReduceLogSumExp", |t, call| {
+        reduce(t, call, |t, x, axes| in_floats(t, x, |t, x| log_sum_exp(t, x, axes)))
+    }),
     ("ReduceMax", |t, call| reduce(t, call, |t, x, axes| extreme(t, x, axes, Reduce::Max))),
     ("ReduceMean", |t, call| reduce(t, call, mean)),
     ("ReduceMin", |t, call| reduce(t, call, |t, x, axes| extreme(t, x, axes, Reduce::Min))),
@@ -54,7 +56,8 @@ fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs 
     let x = call.tensor(0)?;
     let axes = super::shape::axes(t, call, 1, x.rank())?.unwrap_or_default();
     if axes.is_empty() && call.int_or("noop_with_empty_axes", 0)? != 0 {
-        return one(x.clone());
+        // What is done to each element is done all the same.
+        return one(reduction(t, x, &[])?);
     }
     let axes = if axes.is_empty() { (0..x.rank()).collect() } else { axes };
     let reduced = reduction(t, x, &axes)?;
@@ -69,7 +72,7 @@ fn whole_or(
     reduce: Reduce,
     nothing: f64,
 ) -> Result<T, String> {
-    if x.len() > 0 {
+    if x.len() > 0 || axes.is_empty() {
         return t.reduce(reduce, x, axes);
     }
     let kept = |(at, length): (usize, &usize)| if axes.contains(&at) { 1 } else { *length };
@@ -108,12 +111,21 @@ fn extreme(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce) -> Result<
 }
 
 fn root(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    in_floats(t, x, |t, x| t.unary(Unary::Sqrt, x))
+}
+
+/// A function of floats; of integers too, whose results are cut off.
+fn in_floats(
+    t: &mut Tracer<'_>,
+    x: &T,
+    run: impl Fn(&mut Tracer<'_>, &T) -> Result<T, String>,
+) -> Result<T, String> {
     if x.elem.is_float() {
-        return t.unary(Unary::Sqrt, x);
+        return run(t, x);
     }
     let float = t.cast(x, Elem::F64)?;
-    let root = t.unary(Unary::Sqrt, &float)?;
-    t.cast(&root, x.elem)
+    let done = run(t, &float)?;
+    t.cast(&done, x.elem)
 }
 
 /// Shifted by the largest, so that nothing overflows.
@@ -212,7 +224,8 @@ fn first_of_rows(
     let mut places = Vec::with_capacity(rows * k);
     let compare = |a: usize, b: usize| match &host.data {
         Data::Float(values) => match (values.get(a), values.get(b)) {
-            (Some(a), Some(b)) => a.total_cmp(b),
+            // Zeros of either sign are the same.
+            (Some(a), Some(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
             _ => Ordering::Equal,
         },
         Data::Int(values) if host.elem == Elem::U64 => {

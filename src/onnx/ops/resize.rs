@@ -185,7 +185,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
     let float = rule.mode != "nearest" && !elem.is_float();
     let mut x = if float { t.cast(x, Elem::F32)? } else { x.clone() };
     let mut outside: Vec<(Along, Vec<f64>)> = Vec::new();
-    for one in along.iter().filter(|one| one.changes(rule)) {
+    for one in along.iter().filter(|one| one.changes()) {
         let places = places(one, rule)?;
         x = if rule.mode == "nearest" {
             let way = match rule.nearest.as_str() {
@@ -241,8 +241,9 @@ fn whole_numbers(
 
 impl Along {
     /// Whether there is anything to do along the axis.
-    pub(super) fn changes(&self, rule: &Rule) -> bool {
-        self.from != self.to || self.scale != 1.0 || rule.places == "tf_crop_and_resize"
+    pub(super) fn changes(&self) -> bool {
+        // An axis that keeps its scale is taken as it is, whatever part of it was asked for.
+        self.from != self.to || self.scale != 1.0
     }
 }
 
@@ -251,11 +252,12 @@ pub(super) fn places(along: &Along, rule: &Rule) -> Result<Vec<f64>, String> {
     (0..along.to).map(|at| place(along, at, rule)).collect()
 }
 
-/// Where a place of the result lies in the input.
+/// Where a place of the result lies in the input. In 32 bits as in ONNX Runtime, since sums that
+/// are whole or a half are common and decide which element is the nearest.
 fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
-    let (at, from, to) = (at as f64, along.from as f64, along.to as f64);
-    let scale = along.scale;
-    Ok(match rule.places.as_str() {
+    let (at, from, to) = (at as f32, along.from as f32, along.to as f32);
+    let scale = along.scale as f32;
+    Ok(f64::from(match rule.places.as_str() {
         "half_pixel" => (at + 0.5) / scale - 0.5,
         "pytorch_half_pixel" if to <= 1.0 => 0.0,
         "pytorch_half_pixel" => (at + 0.5) / scale - 0.5,
@@ -265,25 +267,22 @@ fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
         "align_corners" => at * (from - 1.0) / (scale * from - 1.0),
         // The name in opset 10 and in tensorflow.
         "tf_half_pixel_for_nn" => (at + 0.5) / scale,
-        // In 32 bits, since sums that are whole or a half are common and decide which element is
-        // the nearest.
         "half_pixel_symmetric" => {
-            let (at, from, to, scale) = (at as f32, from as f32, to as f32, scale as f32);
             let adjustment = to / (scale * from);
             let offset = from / 2.0 * (1.0 - adjustment);
-            f64::from(offset + (at + 0.5) / scale - 0.5)
+            offset + (at + 0.5) / scale - 0.5
         }
         "tf_crop_and_resize" => {
             let (begin, end) = (along.roi.0 as f32, along.roi.1 as f32);
-            let (at, last) = (at as f32, from as f32 - 1.0);
-            f64::from(if to > 1.0 {
-                begin * last + at * (end - begin) * last / (to as f32 - 1.0)
+            let last = from - 1.0;
+            if to > 1.0 {
+                begin * last + at * (end - begin) * last / (to - 1.0)
             } else {
                 0.5 * (begin + end) * last
-            })
+            }
         }
         other => return Err(format!("coordinate_transformation_mode '{other}' is not known")),
-    })
+    }))
 }
 
 fn nearest(place: f64, length: usize, rule: &str) -> Result<i64, String> {

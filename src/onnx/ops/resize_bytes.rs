@@ -45,7 +45,7 @@ pub(super) fn resized(
     let mut passes = Vec::new();
     let mut shape = x.shape.clone();
     // The innermost axis first: what is rounded there is what the next one sees.
-    for one in along.iter().filter(|one| one.changes(rule)).rev() {
+    for one in along.iter().filter(|one| one.changes()).rev() {
         t.fits(Elem::F64, &[one.to, one.from])?;
         passes.push(Pass { axis: one.axis, taps: taps(one, rule, way)? });
         if let Some(length) = shape.get_mut(one.axis) {
@@ -71,7 +71,7 @@ pub(super) fn resized(
 
 fn way(x: &T, along: &[Along], rule: &Rule) -> Option<Way> {
     let bytes = matches!(x.elem, Elem::U8 | Elem::I8);
-    let changes = |axis: usize| along.iter().any(|one| one.axis == axis && one.changes(rule));
+    let changes = |axis: usize| along.iter().any(|one| one.axis == axis && one.changes());
     let linear = rule.mode == "linear" && rule.places != "tf_crop_and_resize";
     let image = x.rank() == 2 || x.rank() == 4;
     let inner = (0..x.rank().saturating_sub(2)).all(|axis| !changes(axis));

@@ -38,10 +38,10 @@ fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
     }
     let periodic = call.int_or("periodic", 1)? != 0;
     let period = if periodic { size as f64 } else { (size - 1) as f64 };
+    // Of one element that is not periodic: 0 / 0, not a number (as in ONNX Runtime).
     let value = |at: i64| {
-        let term = |(n, weight): (usize, &f64)| {
-            weight * (2.0 * PI * n as f64 * at as f64 / period.max(1.0)).cos()
-        };
+        let term =
+            |(n, weight): (usize, &f64)| weight * (2.0 * PI * n as f64 * at as f64 / period).cos();
         weights.iter().enumerate().map(term).sum()
     };
     let length = usize::try_from(size).unwrap_or(0);

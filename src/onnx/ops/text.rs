@@ -1,6 +1,7 @@
 //! Operators on text, all on the host.
 
 use super::math::places;
+use super::ml::regex::Whole;
 use super::{Call, Outputs, Table, several};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
@@ -10,8 +11,24 @@ use std::collections::HashSet;
 /// Most bytes of words joined: each node could make them twice as long.
 const TEXT_MAX: usize = 1 << 28;
 
-pub(super) const TABLE: Table =
-    &[("StringConcat", concat), ("StringNormalizer", normalise), ("StringSplit", split)];
+pub(super) const TABLE: Table = &[
+    ("RegexFullMatch", full_match),
+    ("StringConcat", concat),
+    ("StringNormalizer", normalise),
+    ("StringSplit", split),
+];
+
+/// Whether each text as a whole matches an expression, as RE2 reads it.
+fn full_match(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
+    let x = call.tensor(0)?;
+    let whole = Whole::new(call.text("pattern")?.ok_or("pattern is missing")?)?;
+    let shape = x.shape.clone();
+    let run = move |inputs: &[Host]| {
+        let words = inputs.first().ok_or("no input")?.to_text();
+        Ok(vec![Host::bools(shape.clone(), words.iter().map(|word| whole.is_match(word)))])
+    };
+    several(t.host_op("regex_full_match", &[x], &[(Elem::Bool, x.shape.clone())], run)?)
+}
 
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
@@ -61,7 +78,7 @@ fn cut(word: &str, delimiter: &str, most: Option<usize>) -> Vec<String> {
     let limit = most.map_or(usize::MAX, |most| most.saturating_add(1));
     if !delimiter.is_empty() {
         return match word.is_empty() {
-            true => vec![String::new()],
+            true => Vec::new(),
             false => word.splitn(limit, delimiter).map(str::to_owned).collect(),
         };
     }

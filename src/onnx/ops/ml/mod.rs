@@ -6,7 +6,7 @@ pub(super) mod features;
 mod forest;
 pub(super) mod linear;
 mod read_trees;
-mod regex;
+pub(super) mod regex;
 mod scores;
 pub(super) mod svm;
 #[cfg(test)]

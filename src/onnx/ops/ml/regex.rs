@@ -18,19 +18,39 @@ pub(super) struct Expression {
     all: Regex,
 }
 
+/// An expression that a whole text matches or does not.
+#[derive(Debug)]
+pub(in crate::onnx::ops) struct Whole(Regex);
+
+impl Whole {
+    /// # Errors
+    /// The fault of the expression.
+    pub(in crate::onnx::ops) fn new(text: &str) -> Result<Whole, String> {
+        // Apart first, so that one without its last bracket does not become whole by the frame.
+        compiled(text, &translated(text), MatchKind::LeftmostFirst)?;
+        let framed = format!(r"\A(?:{})\z", translated(text));
+        Ok(Whole(compiled(text, &framed, MatchKind::LeftmostFirst)?))
+    }
+
+    pub(in crate::onnx::ops) fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+fn compiled(text: &str, pattern: &str, kind: MatchKind) -> Result<Regex, String> {
+    let config = Regex::config().match_kind(kind).nfa_size_limit(Some(SIZE_MAX));
+    Regex::builder().configure(config).build(pattern).map_err(|error| {
+        let cause = error.syntax_error().map(ToString::to_string);
+        format!("expression '{text}': {}", cause.unwrap_or_else(|| error.to_string()))
+    })
+}
+
 impl Expression {
     /// # Errors
     /// The fault of the expression.
     pub(super) fn new(text: &str) -> Result<Expression, String> {
         let pattern = translated(text);
-        let build = |kind: MatchKind| {
-            let config = Regex::config().match_kind(kind).nfa_size_limit(Some(SIZE_MAX));
-            let built = Regex::builder().configure(config).build(&pattern);
-            built.map_err(|error| {
-                let cause = error.syntax_error().map(ToString::to_string);
-                format!("expression '{text}': {}", cause.unwrap_or_else(|| error.to_string()))
-            })
-        };
+        let build = |kind: MatchKind| compiled(text, &pattern, kind);
         Ok(Expression { first: build(MatchKind::LeftmostFirst)?, all: build(MatchKind::All)? })
     }
 
