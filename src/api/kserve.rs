@@ -12,7 +12,7 @@ use crate::engine::{InferAnswer, InferCall};
 use crate::error::Error;
 use crate::model::pipeline::Pipeline;
 use crate::model::repository::ModelInfo;
-use crate::model::signature::{Framed, RowMode, TensorSpec};
+use crate::model::signature::{Framed, RowMode, Sent, TensorSpec};
 use crate::telemetry::{Ran, RequestSpan};
 use crate::tensor::Tensors;
 use answer::{Rendered, Wanted};
@@ -176,24 +176,23 @@ async fn serve(
     let framed = model.interface().frame(inputs)?;
     span.set_rows(framed.rows);
     let error = match api.engine.serve_call(call(&model, &framed)).await {
-        Ok(answer) => return Ok((model, unframed(answer, &framed)?)),
+        Ok(answer) => return Ok((model, answered(answer, &framed)?)),
         Err(error) => error,
     };
     // The load may have shown that rows cannot be joined: the request is run by itself then.
     let Ok(now) = find(api, target) else { return Err(error) };
-    if now.signature.rows == model.signature.rows || framed.framed {
+    if now.signature.rows == model.signature.rows || framed.sent == Sent::Own {
         return Err(error);
     }
-    let framed = now.interface().frame(framed.inputs)?;
+    let inputs = framed.into_sent().map_err(|error| Error::internal(error.to_string()))?;
+    let framed = now.interface().frame(inputs)?;
     let answer = api.engine.serve_call(call(&now, &framed)).await?;
-    Ok((now, unframed(answer, &framed)?))
+    Ok((now, answered(answer, &framed)?))
 }
 
-fn unframed(mut answer: InferAnswer, request: &Framed) -> Result<InferAnswer, Error> {
-    if request.framed {
-        let outputs = answer.outputs.unframed();
-        answer.outputs = outputs.map_err(|error| Error::internal(error.to_string()))?;
-    }
+fn answered(mut answer: InferAnswer, request: &Framed) -> Result<InferAnswer, Error> {
+    let outputs = request.answer(std::mem::take(&mut answer.outputs));
+    answer.outputs = outputs.map_err(|error| Error::internal(error.to_string()))?;
     Ok(answer)
 }
 

@@ -178,11 +178,9 @@ impl EngineHandle {
         terms: Terms,
     ) -> Result<InferAnswer, Error> {
         let request = model.signature.frame(inputs)?;
-        let mut answer = self.infer(terms.call(model, request.inputs)?).await?;
-        if request.framed {
-            answer.outputs = answer.outputs.unframed().map_err(broken)?;
-        }
-        Ok(answer)
+        let answer = self.infer(terms.call(model, request.inputs.clone())?).await?;
+        let outputs = request.answer(answer.outputs).map_err(broken)?;
+        Ok(InferAnswer { outputs, ..answer })
     }
 
     /// Runs rows as one call if they are alike, else as one call each; those that are alike meet

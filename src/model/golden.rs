@@ -9,7 +9,7 @@ use crate::json::{self, Expected};
 use crate::model::batch::run_batch;
 use crate::model::files::{BadFile, Files};
 use crate::model::repository::{GoldenSpec, ModelInfo};
-use crate::model::signature::Signature;
+use crate::model::signature::{Sent, Signature};
 use crate::model::{Model, ModelError};
 use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use half::{bf16, f16};
@@ -98,7 +98,7 @@ pub(crate) fn read(
     let request = signature.frame(inputs).map_err(|error| bad(error.to_string()))?;
     let (inputs, rows) = (request.inputs, request.rows);
     let expected = tensors(written.outputs, source).map_err(bad)?;
-    let expected = if request.framed { expected.framed() } else { expected };
+    let expected = if request.sent == Sent::Own { expected.framed() } else { expected };
     check_expected(&expected, signature, rows).map_err(bad)?;
     Ok(Sample { inputs, rows, expected, tolerance: spec.tolerance })
 }

@@ -2,13 +2,15 @@
 //! request become runs of the model.
 
 use crate::error::Error;
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Most rows that may be empty. They cost who sends them nothing, and each takes its place in a
 /// batch.
 pub(crate) const EMPTY_ROWS_MAX: usize = 1024;
+/// Bytes of a row of an input that is run for a request with no rows.
+const NONE_BYTES_MAX: usize = 1 << 20;
 
 /// One named input or output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,8 +150,41 @@ pub struct Signature {
 pub struct Framed {
     pub inputs: Tensors,
     pub rows: usize,
-    /// The request came in the model's own shape: axis 0 of the answer is to be removed.
-    pub framed: bool,
+    pub sent: Sent,
+}
+
+/// The form in which a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// With rows on axis 0, as its answer.
+    Rows,
+    /// In the model's own shape: axis 0 of the answer is removed.
+    Own,
+    /// With no rows: one row of zeros is run instead, to know the shapes of the answer, which has
+    /// no rows either.
+    NoRows,
+}
+
+impl Framed {
+    /// The answer in the form in which the request came.
+    ///
+    /// # Errors
+    /// If the outputs have other rows than the request.
+    pub fn answer(&self, outputs: Tensors) -> Result<Tensors, TensorError> {
+        match self.sent {
+            Sent::Rows => Ok(outputs),
+            Sent::Own => outputs.unframed(),
+            Sent::NoRows => outputs.slice_rows(0, 0),
+        }
+    }
+
+    /// The inputs as they were sent.
+    ///
+    /// # Errors
+    /// If they have no axis of rows.
+    pub fn into_sent(self) -> Result<Tensors, TensorError> {
+        self.answer(self.inputs.clone())
+    }
 }
 
 impl Signature {
@@ -187,13 +222,37 @@ impl Signature {
     /// # Errors
     /// [`crate::error::ErrorKind::Unprocessable`], naming the input that does not fit.
     pub fn frame(&self, inputs: Tensors) -> Result<Framed, Error> {
-        let framed = self.rows == RowMode::Whole && self.is_own_shape(&inputs);
-        let inputs = if framed { inputs.framed() } else { inputs };
+        if let Some(row) = self.row_of_none(&inputs) {
+            self.check_inputs(&row)?;
+            return Ok(Framed { inputs: row, rows: 1, sent: Sent::NoRows });
+        }
+        let own = self.rows == RowMode::Whole && self.is_own_shape(&inputs);
+        let inputs = if own { inputs.framed() } else { inputs };
         match self.check_inputs(&inputs) {
-            Ok(rows) => Ok(Framed { inputs, rows, framed }),
-            Err(error) if self.rows == RowMode::Whole => Err(self.restate(error, &inputs, framed)),
+            Ok(rows) => Ok(Framed { inputs, rows, sent: if own { Sent::Own } else { Sent::Rows } }),
+            Err(error) if self.rows == RowMode::Whole => Err(self.restate(error, &inputs, own)),
             Err(error) => Err(error),
         }
+    }
+
+    /// A row of zeros like those of a request with no rows; `None` if the request has some, the
+    /// graph does not say that its rows are independent, or a row would be large.
+    fn row_of_none(&self, inputs: &Tensors) -> Option<Tensors> {
+        let none = |tensor: &Tensor| tensor.shape.first() == Some(&0) && tensor.data.is_empty();
+        let stacked = self.output_hints && !self.exact && self.rows == RowMode::Stacked;
+        if !stacked || inputs.0.is_empty() || !inputs.0.iter().all(none) {
+            return None;
+        }
+        let row = |tensor: &Tensor| {
+            let dims = tensor.shape.get(1..)?;
+            // An empty element of text is its length, four bytes.
+            let size = tensor.datatype.size().unwrap_or(4);
+            let bytes = dims.iter().try_fold(size, |product, dim| product.checked_mul(*dim))?;
+            let data = vec![0; Some(bytes).filter(|bytes| *bytes <= NONE_BYTES_MAX)?];
+            let shape = std::iter::once(1).chain(dims.iter().copied()).collect();
+            Some(Tensor { shape, data: data.into(), ..tensor.clone() })
+        };
+        inputs.0.iter().map(row).collect()
     }
 
     /// `true` if no input has an axis for rows in front of the model's own axes.
@@ -304,11 +363,11 @@ mod tests {
     fn requests_in_the_models_own_shape_are_one_row() {
         let signature = whole(&[&[-1, 2], &[]]);
         let own = signature.frame(tensors(&[&[3, 2], &[]])).unwrap();
-        assert_eq!((own.rows, own.framed), (1, true));
+        assert_eq!((own.rows, own.sent), (1, Sent::Own));
         assert_eq!(own.inputs.0[0].shape, [1, 3, 2]);
         assert_eq!(own.inputs.unframed().unwrap(), tensors(&[&[3, 2], &[]]));
         let rows = signature.frame(tensors(&[&[5, 3, 2], &[5]])).unwrap();
-        assert_eq!((rows.rows, rows.framed), (5, false));
+        assert_eq!((rows.rows, rows.sent), (5, Sent::Rows));
         assert!(signature.frame(tensors(&[&[5, 3, 2], &[]])).is_err());
     }
 
@@ -360,5 +419,26 @@ mod tests {
         for shape in [&[5, 4][..], &[5], &[0, 3], &[]] {
             assert_eq!(with("x", shape, false), [16, 3], "{shape:?}");
         }
+    }
+
+    #[test]
+    fn a_request_with_no_rows_runs_one_of_zeros_where_rows_are_independent() {
+        let spec = TensorSpec::new("x0", vec![Datatype::Uint8], vec![-1]);
+        let stacked = Signature {
+            inputs: vec![spec],
+            output_hints: true,
+            rows: RowMode::Stacked,
+            ..Signature::default()
+        };
+        let none = stacked.frame(tensors(&[&[0, 3]])).unwrap();
+        assert_eq!((none.rows, none.sent), (1, Sent::NoRows));
+        assert_eq!(none.inputs, tensors(&[&[1, 3]]));
+        assert_eq!(none.answer(tensors(&[&[1, 7]])).unwrap(), tensors(&[&[0, 7]]));
+        assert_eq!(none.into_sent().unwrap(), tensors(&[&[0, 3]]));
+        // Too large, too many axes, or of a model whose rows nobody proved.
+        assert!(stacked.frame(tensors(&[&[0, NONE_BYTES_MAX + 1]])).is_err());
+        assert!(stacked.frame(tensors(&[&[0, 3, 3]])).is_err());
+        let plain = Signature { output_hints: false, ..stacked };
+        assert!(plain.frame(tensors(&[&[0, 3]])).is_err());
     }
 }
