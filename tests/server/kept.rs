@@ -17,7 +17,7 @@ fn good() -> Vec<u8> {
 }
 
 /// Files that cannot be served: what no reader takes, an operator that is not supported, and weights
-/// whose shape takes more bytes than there are, which only shows when a worker loads them.
+/// whose shape takes more bytes than there are.
 fn bad() -> Vec<(&'static str, Vec<u8>)> {
     let mut short = good();
     // The product's matrix has the shape [3, 2]: field 1 of the tensor, twice.

@@ -53,7 +53,7 @@ fn spoil(
         ("alien", "kind: 'tensorflow' is unknown; known are digits, identity, onnx"),
         ("binary", "is not UTF-8 text"),
         ("broken", "line 1, `kind =`"),
-        ("empty", "does not exist"),
+        ("empty", "holds no model"),
         ("greedy", "batch.max_rows: 0 is not between"),
         ("no-golden", "golden.json"),
         ("outside", "leads out of the model repository"),

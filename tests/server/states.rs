@@ -39,6 +39,15 @@ fn short_weights() -> Vec<u8> {
     data
 }
 
+/// A sample of `linear.onnx` that expects these numbers.
+fn golden(expected: [f64; 2]) -> String {
+    let sample = json!({
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": expected}],
+    });
+    sample.to_string()
+}
+
 #[test]
 fn a_file_that_cannot_be_served_is_unavailable_before_anyone_asks() {
     let folder = Folder::new();
@@ -47,6 +56,7 @@ fn a_file_that_cannot_be_served_is_unavailable_before_anyone_asks() {
     folder.write("dataless.onnx", models::external_linear("w.bin"));
     folder.write("short.onnx", models::external_linear("./data/short.bin"));
     folder.write("data/short.bin", b"1234");
+    folder.write("few.onnx", short_weights());
     folder.write("outside.onnx", models::external_linear("../w.bin"));
     folder.write("several/a.onnx", data("linear.onnx"));
     folder.write("several/b.onnx", data("linear.onnx"));
@@ -55,6 +65,7 @@ fn a_file_that_cannot_be_served_is_unavailable_before_anyone_asks() {
         ("cut", "is no ONNX file"),
         ("dataless", "w.bin: does not exist"),
         ("short", "data/short.bin: has 4 bytes, but the graph takes 24"),
+        ("few", "takes 36 bytes, but there are 24"),
         ("outside", "leads out of the model's folder"),
         ("several", "a.onnx, b.onnx"),
     ];
@@ -75,10 +86,12 @@ fn a_file_that_cannot_be_served_is_unavailable_before_anyone_asks() {
 #[test]
 fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
     let folder = Folder::new();
-    folder.write("m.onnx", short_weights());
+    folder.write("m/1/model.onnx", data("linear.onnx"));
+    folder.write("m/1/golden.json", golden([0.0, 0.0]));
+    folder.write("m/model.toml", "kind = \"onnx\"\n[golden]\n");
     let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
     server.wait_until_ready();
-    let reason = "takes 36 bytes, but there are 24";
+    let reason = "golden sample failed";
     let response = server.post("/v2/models/m/infer", ROW);
     assert_eq!(response.status, 422, "{}", response.text());
     wait_for("the index shows it", HANG, || index(&server, "m")["state"] == "UNAVAILABLE");
@@ -93,7 +106,7 @@ fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
     let response = server.post(load, "{}");
     assert!(response.status == 422 && response.error().contains(reason), "{}", response.text());
     wait_for("the log names another load", HANG, || loads(&server) > before);
-    folder.write("m.onnx", data("linear.onnx"));
+    folder.write("m/1/golden.json", golden([4.5, 6.0]));
     wait_for("it is served", HANG, || server.post("/v2/models/m/infer", ROW).status == 200);
     assert_eq!(index(&server, "m")["state"], "READY");
     assert_eq!(server.get("/v2/models/m/ready").status, 200);
@@ -198,11 +211,7 @@ fn models_check_refuses_what_serving_refuses() {
                  [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [2]\n";
     folder.write("described/model.toml", format!("kind = \"onnx\"\n{other}"));
     folder.write("wrong/1/model.onnx", data("linear.onnx"));
-    let golden = json!({
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}],
-    });
-    folder.write("wrong/1/golden.json", golden.to_string());
+    folder.write("wrong/1/golden.json", golden([0.0, 0.0]));
     folder.write("wrong/model.toml", "kind = \"onnx\"\n[golden]\n");
     for (name, reason) in [
         ("good.onnx", None),

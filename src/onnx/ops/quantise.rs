@@ -228,12 +228,15 @@ fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// Scale and zero point, as floats, that 8 bits without a sign need for the elements of a tensor.
 struct Range {
-    /// 1 where all elements are zero.
+    /// 1 where all elements are zero, or there are none.
     scale: T,
     zero: T,
 }
 
 fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
+    if x.shape.contains(&0) {
+        return Ok(Range { scale: t.number(Elem::F32, 1.0)?, zero: t.number(Elem::F32, 0.0)? });
+    }
     let axes: Vec<usize> = (0..x.rank()).collect();
     let (least, most) = (t.reduce(Reduce::Min, x, &axes)?, t.reduce(Reduce::Max, x, &axes)?);
     let (least, most) = (t.reshape(&least, &[])?, t.reshape(&most, &[])?);

@@ -346,6 +346,10 @@ fn direction_of(
         state = t.choose(&begun, &state, &zero)?;
         cell = t.choose(&begun, &cell, &zero)?;
     }
+    if all.is_empty() {
+        let shape = std::iter::once(0).chain(state.shape.iter().copied()).collect();
+        return Ok((t.constant(Host::numbers(state.elem, shape, vec![]))?, state, cell));
+    }
     Ok((stack(t, &all, 0, Elem::F32)?, state, cell))
 }
 

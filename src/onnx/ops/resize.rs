@@ -252,12 +252,11 @@ pub(super) fn places(along: &Along, rule: &Rule) -> Result<Vec<f64>, String> {
     (0..along.to).map(|at| place(along, at, rule)).collect()
 }
 
-/// Where a place of the result lies in the input. In 32 bits as in ONNX Runtime, since sums that
-/// are whole or a half are common and decide which element is the nearest.
+/// Where a place of the result lies in the input.
 fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
-    let (at, from, to) = (at as f32, along.from as f32, along.to as f32);
-    let scale = along.scale as f32;
-    Ok(f64::from(match rule.places.as_str() {
+    let (at, from, to) = (at as f64, along.from as f64, along.to as f64);
+    let scale = along.scale;
+    Ok(match rule.places.as_str() {
         "half_pixel" => (at + 0.5) / scale - 0.5,
         "pytorch_half_pixel" if to <= 1.0 => 0.0,
         "pytorch_half_pixel" => (at + 0.5) / scale - 0.5,
@@ -267,22 +266,25 @@ fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
         "align_corners" => at * (from - 1.0) / (scale * from - 1.0),
         // The name in opset 10 and in tensorflow.
         "tf_half_pixel_for_nn" => (at + 0.5) / scale,
+        // In 32 bits as in ONNX Runtime, since sums that are whole or a half are common here and
+        // decide which element is the nearest.
         "half_pixel_symmetric" => {
+            let (at, from, to, scale) = (at as f32, from as f32, to as f32, scale as f32);
             let adjustment = to / (scale * from);
             let offset = from / 2.0 * (1.0 - adjustment);
-            offset + (at + 0.5) / scale - 0.5
+            f64::from(offset + (at + 0.5) / scale - 0.5)
         }
         "tf_crop_and_resize" => {
             let (begin, end) = (along.roi.0 as f32, along.roi.1 as f32);
-            let last = from - 1.0;
-            if to > 1.0 {
-                begin * last + at * (end - begin) * last / (to - 1.0)
+            let (at, last) = (at as f32, from as f32 - 1.0);
+            f64::from(if to > 1.0 {
+                begin * last + at * (end - begin) * last / (to as f32 - 1.0)
             } else {
                 0.5 * (begin + end) * last
-            }
+            })
         }
         other => return Err(format!("coordinate_transformation_mode '{other}' is not known")),
-    }))
+    })
 }
 
 fn nearest(place: f64, length: usize, rule: &str) -> Result<i64, String> {

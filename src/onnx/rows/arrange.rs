@@ -100,9 +100,9 @@ pub(super) fn squeeze(site: &mut Site<'_>) -> Outcome {
 /// Other axes around the same elements in the same order.
 fn arranged(site: &Site<'_>, fact: Fact, labels: Vec<Label>) -> Outcome {
     let (numbers, plain) = (fact.numbers.clone(), (0..fact.rank().unwrap_or(0)).collect());
-    let mut outputs = site.pass(&[(fact.clone(), plain)], &[labels], false)?;
+    let mut outputs = site.pass(&[(fact.clone(), plain)], std::slice::from_ref(&labels), false)?;
     let shape = outputs.first().and_then(|output| output.shape.as_deref());
-    if let Some(own) = shape.and_then(|shape| numbers::arranged(&fact, shape)) {
+    if let Some(own) = shape.and_then(|shape| numbers::labelled(&fact, &labels, shape)) {
         return one(own);
     }
     if let (Some(output), Some(numbers)) = (outputs.first_mut(), numbers)

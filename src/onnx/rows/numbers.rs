@@ -2,7 +2,7 @@
 //! picked by its own number, so that it meets no other row.
 
 use super::length::Length;
-use super::site::{Outcome, Site};
+use super::site::{Label, Outcome, Site};
 use super::value::{Content, Fact};
 
 impl Fact {
@@ -37,7 +37,14 @@ pub(super) fn range(length: Length) -> Option<Fact> {
     (length == Length::rows()).then(|| Fact::numbers_along(vec![length], 0))
 }
 
-/// The numbers under other axes, if only axes of length 1 come or go.
+/// The numbers with axes of length 1 more or less; `labels`: the former places of the axes.
+pub(super) fn labelled(fact: &Fact, labels: &[Label], shape: &[Length]) -> Option<Fact> {
+    let axis = fact.numbered()?;
+    let place = labels.iter().position(|label| *label == axis)?;
+    Some(Fact::numbers_along(shape.to_vec(), place))
+}
+
+/// The numbers in another shape, if all other axes have length 1.
 pub(super) fn arranged(fact: &Fact, target: &[Length]) -> Option<Fact> {
     let axis = fact.numbered()?;
     let others = |shape: &[Length], axis: usize| {
