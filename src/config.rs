@@ -1,7 +1,7 @@
 //! Arguments + environment + file -> `Config`: every default, bound and unit.
 //!
-//! Precedence: flag, then environment, then file, then default. All contradictions die here,
-//! before anything is opened. Nothing but this and `folders` reads the environment.
+//! Precedence: flag, then environment, then file, then default. All contradictions are found here,
+//! before anything is opened. Only this module and `folders` read the environment.
 
 mod adapters;
 mod args;
@@ -37,24 +37,24 @@ pub struct Config {
     pub allow_remote: bool,
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
-    /// File of API keys, each with what it may do. It is read again when it changes.
+    /// File of API keys and their scopes. It is read again when it changes.
     pub keys: Option<PathBuf>,
-    /// Host names that browsers may reach the server by, beside addresses and local names.
+    /// Host names by which browsers may reach the server, besides addresses and local names.
     pub hosts: Vec<String>,
     /// Origins of other sites whose pages may use the server, as in `https://app.example`; `*` for
     /// all.
     pub allow_origins: Vec<String>,
     /// Model repository folder; the built-in models without it.
     pub models: Option<PathBuf>,
-    /// How often the repository folder is looked at for new and changed models; never if zero.
+    /// Interval of the search for new and changed models in the repository folder; zero for never.
     #[serde(with = "humantime_serde")]
     pub models_poll: Duration,
     /// Autotune results and compiled shaders, one folder per adapter.
     pub cache_dir: PathBuf,
     /// Sockets and locks; only the user may enter.
     pub runtime_dir: PathBuf,
-    /// Latency target of models that name none: steers how many adapters are on. Late answers
-    /// are still given.
+    /// Latency target of models that name none. It determines how many adapters are on. Late
+    /// answers are still sent.
     #[serde(with = "humantime_serde")]
     pub slo: Duration,
     pub tls: Tls,
@@ -178,7 +178,8 @@ impl Config {
     }
 }
 
-/// As browsers send it: a scheme, a host, and a port that is not the scheme's own.
+/// Checks that an origin is written as browsers send it: a scheme, a host, and a port that is not
+/// the default of the scheme.
 fn check_origin(origin: &str) -> anyhow::Result<()> {
     if origin == "*" {
         return Ok(());

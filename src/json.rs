@@ -1,11 +1,11 @@
-//! Tensor data as JSON, both ways: straight between text and little-endian bytes.
+//! Conversion between tensor data as JSON text and as little-endian bytes, without a tree.
 //!
-//! Reading takes text that is already known to be valid JSON and walks it once, without
-//! recursion and without a tree. Data are flat in row-major order, or nested exactly as the
-//! shape says. Integers may be written as whole numbers with a fraction or an exponent (`3.0`,
-//! `1e2`); booleans as `true`, `false`, 1 or 0; `BYTES` as strings. Floats may also be `NaN`,
-//! `Infinity` and `-Infinity` (see [`document`]), and are written so. A number outside its
-//! datatype is an error, never rounded to infinity or wrapped.
+//! Reading takes text that is known to be valid JSON and scans it once, without recursion. Data
+//! are flat in row-major order, or nested exactly as in the shape. Integers may be written as whole
+//! numbers with a fraction or an exponent (`3.0`, `1e2`); booleans as `true`, `false`, 1 or 0;
+//! `BYTES` as strings. Floats may also be `NaN`, `Infinity` and `-Infinity`, and such values are
+//! written so (see [`document`]). A number outside the range of its datatype is an error; it is
+//! never rounded to infinity or wrapped.
 
 pub(crate) mod document;
 
@@ -17,13 +17,13 @@ use half::{bf16, f16};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::str::FromStr;
 
-/// At most so many characters of a wrong value are repeated in its error.
+/// Most characters of a wrong value that its error repeats.
 const QUOTED_CHARS_MAX: usize = 40;
 
 /// Largest magnitude up to which every whole number is exact in an f64.
 const EXACT_F64_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// What the data of one tensor must be.
+/// The datatype and shape that the data of one tensor must have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected<'a> {
     /// The tensor's role, as errors name it: `input` in a request.
@@ -39,10 +39,10 @@ impl Expected<'_> {
     }
 }
 
-/// The bytes of `text`, a valid JSON value.
+/// Converts `text`, a valid JSON value, to little-endian bytes.
 ///
 /// # Errors
-/// 422 if nesting, count or an element is not what is expected, naming the element's index.
+/// 422 with the index of the element if nesting, count or an element is not as expected.
 pub(crate) fn decode(expected: Expected<'_>, text: &str) -> Result<Bytes, Error> {
     let mut nesting = Nesting::new(expected)?;
     let append = appender(expected.datatype);
@@ -69,7 +69,7 @@ fn wrong(expected: &Expected<'_>, scalar: &str, index: usize) -> Error {
     let datatype = expected.datatype;
     let is_float =
         matches!(datatype, Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64);
-    // Some encoders write NaN and both infinities as null, which does not say which one it was.
+    // Some encoders write NaN and both infinities as null, from which the value is not known.
     let remedy = match scalar {
         "null" if is_float => "; write NaN, Infinity or -Infinity, or send binary data",
         _ => "",
@@ -77,7 +77,7 @@ fn wrong(expected: &Expected<'_>, scalar: &str, index: usize) -> Error {
     expected.error(format!("{shown}{dots} at index {index} is not a {datatype}{remedy}"))
 }
 
-/// The next bracket or scalar, and what follows it. An object shows up as the scalar `{`.
+/// The next bracket or scalar, and the text after it. An object is returned as the scalar `{`.
 fn next_token(text: &str) -> Option<(&str, &str)> {
     let bytes = text.as_bytes();
     let start = bytes.iter().position(|byte| !separates(*byte))?;
@@ -97,7 +97,7 @@ fn ends_scalar(byte: u8) -> bool {
     separates(byte) || matches!(byte, b']' | b'}')
 }
 
-/// Bytes of the string that `text` begins with, both quotes included.
+/// Length of the string at the beginning of `text`, in bytes, with both quotes.
 fn string_length(text: &[u8]) -> usize {
     let mut at = 1;
     while let Some(byte) = text.get(at) {
@@ -110,7 +110,7 @@ fn string_length(text: &[u8]) -> usize {
     text.len()
 }
 
-/// How the data are laid out; known once the first element or inner array is seen.
+/// Layout of the data, known after the first element or inner array.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Unknown,
@@ -137,8 +137,8 @@ impl<'a> Nesting<'a> {
         Ok(Nesting { expected, elements_max, elements: 0, layout, open })
     }
 
-    /// Bytes to reserve: an element takes two characters of text at least, and eight bytes at
-    /// most, so a lying shape reserves no more than a few times the text.
+    /// Bytes to reserve: an element takes at least two characters of text and at most eight bytes,
+    /// so a wrong shape reserves at most a few times the length of the text.
     fn capacity(&self, text_bytes: usize) -> usize {
         let size = self.expected.datatype.size().unwrap_or(8);
         self.elements_max.min(text_bytes / 2 + 1).saturating_mul(size)
@@ -288,7 +288,7 @@ float!(bf16, |scalar: &str| scalar.parse().ok().map(bf16::from_f64), bf16::from_
 float!(f32, |scalar: &str| scalar.parse().ok(), |value: f64| value as f32);
 float!(f64, |scalar: &str| scalar.parse().ok(), |value: f64| value);
 
-/// A number, or one of the three names. What a decimal number is rounded to must be finite.
+/// Reads a number or one of the three literals. A decimal number must not round to infinity.
 fn float<F: Float>(scalar: &str) -> Option<F> {
     match document::not_finite(scalar) {
         Some(value) => Some(F::of(value)),
@@ -313,8 +313,7 @@ fn append_element(element: &[u8], out: &mut Vec<u8>) -> Option<()> {
 
 /// A tensor's data as a flat JSON array, for [`document::to_vec`].
 ///
-/// Serializing fails where a `BYTES` element is not UTF-8. The error says so and asks for binary
-/// output.
+/// Serialization fails if a `BYTES` element is not UTF-8. The error suggests binary output.
 pub(crate) struct Data<'a>(pub(crate) &'a Tensor);
 
 impl Serialize for Data<'_> {
@@ -386,7 +385,7 @@ impl Data<'_> {
     }
 }
 
-/// The first `BYTES` element and what follows it.
+/// The first `BYTES` element and the bytes after it.
 fn split_element(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = data.split_first_chunk()?;
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Talks to a running concertina with HTTP and inference clients from PyPI, which know nothing of it.
+"""Sends requests to a running concertina with stock HTTP and inference clients from PyPI.
 
 Usage: clients_test.py HOST:PORT KEY
 
-The server must serve `echo` (kind `identity`, any datatype, rows of any length), want the key KEY,
-and take bodies of at most 1 000 000 bytes.
+The server must serve `echo` (kind `identity`, any datatype, rows of any length), require the key
+KEY, and accept bodies of at most 1 000 000 bytes.
 
-Every client sends good and refused requests in turn on one pool of connections: none of the good
-ones may fail, and each refused one must get its own status. Clients that are not installed are
+Every client sends valid and rejected requests in turn on one pool of connections: no valid request
+may fail, and each rejected one must get its own status. Clients that are not installed are
 skipped. Prints a line for each check and ends with `N passed, M failed`; the exit status is 0 only
 if none failed.
 """
@@ -22,19 +22,19 @@ import zlib
 
 import numpy
 
-#: Good requests of each client, and those of them that are under way at once.
+#: Number of valid requests of each client, and of those in flight at the same time.
 GOOD = 400
 WORKERS = 8
 
-#: Bytes of refused bodies.
+#: Sizes of rejected bodies, in bytes.
 SIZES = (0, 300_000, 3_000_000)
 
 ECHO = "/v2/models/echo/infer"
 GOOD_BODY = b'{"inputs":[{"name":"x","datatype":"INT32","shape":[1,3],"data":[3,-4,5]}]}'
 JSON = {"Content-Type": "application/json"}
 
-#: What is refused: method, path, headers, whether the key is sent, the first byte of the body, and
-#: the status. Bodies of more than the server takes are 413 where the body is read at all.
+#: Rejected requests: method, path, headers, true if the key is sent, the byte that fills the body,
+#: and the status. A body that is too long is 413 where the body is read at all.
 REFUSALS = [
     ("POST", "/v2/models/nope/infer", JSON, True, b" ", 404),
     ("POST", "/nothing", JSON, True, b" ", 404),
@@ -51,7 +51,7 @@ REFUSALS = [
 
 
 def refusals(key):
-    """Refused requests without end: method, path, headers, body, and the statuses that are right."""
+    """Yields rejected requests without end: method, path, headers, body and expected statuses."""
     while True:
         for method, path, headers, has_key, byte, status in REFUSALS:
             for size in SIZES:
@@ -62,7 +62,7 @@ def refusals(key):
 
 
 class Mix:
-    """Good and refused requests in turn, and what became of them."""
+    """Valid and rejected requests in turn, and those of them that failed."""
 
     def __init__(self, key):
         self.refusals = refusals(key)
@@ -195,12 +195,12 @@ def check_aiohttp(address, key, **options):
 
 
 def triton_refusals(key):
-    """What a Triton client can ask that is refused: a model, a key, a row, and the status."""
+    """Yields rejected requests of a Triton client: a model, a key, a row and the statuses."""
     while True:
         for model, own_key, status in [("nope", key, "404"), ("echo", "wrong", "401")]:
             for size in SIZES:
                 yield model, own_key, numpy.zeros((1, max(size, 1)), numpy.uint8), (status,)
-        # The body is read, and is too long.
+        # The body is read, and it is too long.
         yield "echo", key, numpy.zeros((1, 3_000_000), numpy.uint8), ("413",)
 
 
@@ -327,7 +327,7 @@ def check_kserve(address, key):
 
 
 def check_compression(address, key):
-    """Bodies compressed in each way that Triton's client knows, and answers."""
+    """Checks bodies and answers in each coding that Triton's client supports."""
     import requests
     import tritonclient.http as triton
 
@@ -361,7 +361,7 @@ def check_compression(address, key):
 
 
 def check_numbers_that_are_not_finite(address, key):
-    """As Python's own `json` reads and writes them."""
+    """Checks them as Python's own `json` reads and writes them."""
     import requests
 
     values = [[float("nan"), float("inf")], [float("-inf"), 1.5]]

@@ -1,8 +1,9 @@
-//! Stock clients against the running program: Triton's (`tests/tritonclient_test.py`), and with it
-//! KServe's and HTTP clients that keep connections (`tests/clients_test.py`).
+//! Stock clients against the running program: Triton's (`tests/tritonclient_test.py`), KServe's,
+//! and HTTP clients that keep connections (`tests/clients_test.py`).
 //!
-//! `CONCERTINA_TEST_PYTHON` names a Python that has `tritonclient[http]`; `tests/run` makes one, with
-//! the others where they can be installed. Without it the tests say so and pass.
+//! `CONCERTINA_TEST_PYTHON` names a Python that has `tritonclient[http]`; `tests/run` makes one,
+//! with the other clients where they can be installed. Without it the tests are skipped with a
+//! message.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
@@ -13,7 +14,7 @@ mod common;
 use common::{Folder, Setup, models, tell};
 use std::process::Command;
 
-/// Runs a script of `tests/` to its end; `None` if there is no Python for it.
+/// Runs a script of `tests/` and returns its output; `None` if there is no Python for it.
 fn run_script(script: &str, args: &[&str]) -> Option<String> {
     let Some(python) = std::env::var_os("CONCERTINA_TEST_PYTHON") else {
         tell(

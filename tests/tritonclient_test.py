@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Talks to a running concertina with the Triton client from PyPI, which knows nothing of it.
+"""Sends requests to a running concertina with the stock Triton client from PyPI.
 
 Usage: tritonclient_test.py HOST:PORT
 
@@ -127,7 +127,7 @@ def check_classes(client):
         assert result.get_output("probabilities")["datatype"] == "BYTES"
         classes = result.as_numpy("probabilities")
         assert classes.shape == (2, 3), classes
-        # As bytes where they came as bytes.
+        # Binary outputs are bytes, JSON outputs are text.
         texts = [[t.decode() if binary else t for t in row] for row in classes]
         value, index, label = texts[0][0].split(":")
         assert (index, label) == ("7", "7") and 0.5 < float(value) <= 1, classes

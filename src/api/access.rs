@@ -1,5 +1,5 @@
-//! Gives every exchange an id and, if asked to, writes it into the access log; leaves its
-//! connection good for the next one.
+//! The service around every exchange: the id of the request, the access log, and the rest of the
+//! request's body.
 
 use crate::api::connection::Unread;
 use crate::api::drain::{Lent, Rest};
@@ -19,23 +19,23 @@ use tracing::Instrument;
 use warp::http::header::{CONNECTION, EXPECT};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// Chosen by the client, or else by us; given back with every answer.
+/// The id of a request, chosen by the client or else by the server, and returned in the answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// A longer one is not taken over.
+/// Most characters of a client's id; a longer one is replaced.
 const ID_CHARS_MAX: usize = 128;
-/// Paths are cut after so much in the log.
+/// Most characters of a path in the log.
 const PATH_CHARS_MAX: usize = 200;
 
-/// Who calls, and how calls are treated.
+/// The client of a connection, and the treatment of its requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) address: SocketAddr,
     pub(crate) is_logged: bool,
-    /// Whether the connection is for one exchange, so that nothing need be left good.
+    /// True if the connection is for one exchange, so that it need not stay usable.
     pub(crate) is_last: bool,
 }
 
-/// The network of an address, as a number that stands for one client: whoever owns an IPv6 address
+/// The network of an address, as a number that stands for one client: an owner of IPv6 addresses
 /// has a whole network of them.
 pub(crate) fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
@@ -71,7 +71,7 @@ where
         request.extensions_mut().insert(self.caller);
         let id = request_id(request.headers());
         let entry = self.caller.is_logged.then(|| Entry::new(&request, self.caller.address));
-        // What is logged on the way says which request it is about.
+        // Log lines of this request carry its id.
         let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
         // `CONNECT host:port` names no path, and warp panics without one.
         let has_path = request.uri().path_and_query().is_some();
@@ -100,14 +100,14 @@ where
     }
 }
 
-/// Whether the whole body has been read, here if not by the handler.
+/// Reads what the handler left of the body. Returns true if the whole body has been read.
 async fn is_read(response: &Response, rest: Rest<Incoming>, waits: bool, is_last: bool) -> bool {
-    // What took too long is not waited for again.
+    // A body that timed out is not awaited a second time.
     let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
     if is_late || is_last { rest.is_empty() } else { rest.drain(waits).await }
 }
 
-/// What the access log says of a request.
+/// The entry of a request in the access log.
 struct Entry {
     begin: Instant,
     client: SocketAddr,
@@ -117,7 +117,7 @@ struct Entry {
 
 impl Entry {
     fn new(request: &Request<Incoming>, client: SocketAddr) -> Entry {
-        // Not the query: it may hold what does not belong into a log.
+        // The query is left out, since it may hold secrets.
         let path = request.uri().path().chars().take(PATH_CHARS_MAX).collect();
         Entry { begin: clock::now(), client, method: request.method().to_string(), path }
     }
@@ -140,7 +140,7 @@ impl Entry {
     }
 }
 
-/// The client's own id if it is harmless, else a new one.
+/// The client's own id if it is harmless, or else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let own = headers.get(REQUEST_ID).filter(|id| is_harmless(id.as_bytes()));
     own.cloned().unwrap_or_else(new_id)
@@ -151,7 +151,7 @@ fn is_harmless(id: &[u8]) -> bool {
     (1..=ID_CHARS_MAX).contains(&id.len()) && id.iter().all(plain)
 }
 
-/// Never twice in one server, and hardly ever in two.
+/// An id that is unique in this server, and almost certainly among several.
 fn new_id() -> HeaderValue {
     static SERVER: LazyLock<u32> = LazyLock::new(|| getrandom::u32().unwrap_or_default());
     static COUNT: AtomicU64 = AtomicU64::new(1);

@@ -1,4 +1,4 @@
-//! What the server is doing, as JSON for anyone, and the operator's hand.
+//! The state of the server as JSON, and the operator's control of adapters.
 
 use crate::adapter::entry::Usability;
 use crate::api::body::check_json_type;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json as value};
 use warp::http::header::ACCEPT;
 
-/// The operator's bodies are one short object.
+/// Largest body of the operator's routes, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 4096;
 
 /// `GET /api/adapters`: used and unused ones.
@@ -29,14 +29,14 @@ pub(crate) fn adapters(api: &Api, head: &Head) -> Outcome {
     json(&value!({ "adapters": adapters? }))
 }
 
-/// `GET /api/decisions`: the last ones, newest last.
+/// `GET /api/decisions`: the last ones, the newest at the end.
 pub(crate) fn decisions(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
     json(&value!({ "decisions": snapshot.decisions }))
 }
 
-/// `GET /api/snapshot`: everything at this moment.
+/// `GET /api/snapshot`: the present state of everything.
 pub(crate) fn snapshot(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
@@ -57,7 +57,7 @@ pub(crate) fn metrics(api: &Api, head: &Head) -> Outcome {
     Ok(respond::document(notation.media_type(), api.engine.metrics(notation).into()))
 }
 
-/// The snapshot, each adapter with one `state`, and the load maker beside it.
+/// The snapshot, with one `state` for each adapter, and the load generator.
 pub(crate) fn snapshot_value(snapshot: &Snapshot, load: Option<&LoadView>) -> Result<Value, Error> {
     let mut whole = serde_json::to_value(snapshot).map_err(unspeakable)?;
     let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
@@ -70,7 +70,7 @@ pub(crate) fn snapshot_value(snapshot: &Snapshot, load: Option<&LoadView>) -> Re
     Ok(whole)
 }
 
-/// An adapter for readers: `state` is what it is doing, or `unused`.
+/// An adapter for readers: `state` is its activity, or `unused`.
 fn adapter_value(adapter: &AdapterView) -> Result<Value, Error> {
     let mut shown = serde_json::to_value(adapter).map_err(unspeakable)?;
     if let Some(fields) = shown.as_object_mut() {

@@ -1,4 +1,4 @@
-//! A V2 inference answer, rendered to bytes: JSON, and raw tensors behind it where asked for.
+//! A V2 inference answer, rendered to bytes: JSON, and after it raw tensors where requested.
 
 use crate::api::classification;
 use crate::error::Error;
@@ -11,12 +11,12 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::num::NonZero;
 
-/// Which outputs a request wants, and in which form.
+/// The outputs that a request asks for, and their form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The form of outputs that are not named.
     pub(crate) binary: bool,
-    /// In the order asked for; empty for all outputs.
+    /// In the order of the request; empty for all outputs.
     pub(crate) named: Vec<Named>,
 }
 
@@ -25,12 +25,12 @@ pub(crate) struct Wanted {
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) binary: bool,
-    /// As many of the highest values of each row, instead of the output itself.
+    /// The number of highest values of each row in place of the output; `None` for the output.
     pub(crate) classes: Option<NonZero<usize>>,
 }
 
 impl Named {
-    /// The output as it is answered.
+    /// The output in the form that is answered.
     fn tensor<'a>(
         &self,
         model: &ModelInfo,
@@ -40,7 +40,7 @@ impl Named {
         let output = output
             .map_err(|error| Error::internal(format!("the answer is incomplete: {error}")))?;
         let Some(classes) = self.classes else { return Ok(Cow::Borrowed(output)) };
-        // A run of the whole request has the outputs of the graph, which may be without rows.
+        // A whole request returns the outputs of the graph, which may have no rows.
         let has_rows = model.interface().rows != RowMode::Whole;
         classification::classify(output, classes, has_rows, &model.labels).map(Cow::Owned)
     }
@@ -122,8 +122,8 @@ impl Output<'_> {
 /// Renders the wanted outputs, in the order wanted.
 ///
 /// # Errors
-/// 422 if an output wanted as JSON holds what JSON cannot carry, or one wanted as classes has no
-/// order; 500 if the engine left one out.
+/// 422 if JSON cannot represent an output, or if an output has no classes; 500 if the engine left
+/// one out.
 pub(crate) fn render(
     model: &ModelInfo,
     id: Option<&str>,

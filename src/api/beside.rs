@@ -2,12 +2,11 @@
 
 use crate::error::Error;
 
-/// Work on more bytes than this runs outside the event loop, which it would hold up for longer
-/// than about a millisecond.
+/// Most bytes that are processed on the event loop; more would block it for longer than about a
+/// millisecond.
 pub(crate) const INLINE_BYTES_MAX: usize = 256 * 1024;
 
-/// Runs work on so many bytes here if that is short, else on a thread that may be busy for a
-/// while.
+/// Runs work on `bytes` bytes: short work on the event loop, long work on a blocking thread.
 pub(crate) async fn beside<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -16,7 +15,7 @@ pub(crate) async fn beside<T: Send + 'static>(
         return work();
     }
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::internal(format!("the request broke: {error}"))))
+    done.unwrap_or_else(|error| Err(Error::internal(format!("the task failed: {error}"))))
 }
 
 #[cfg(test)]

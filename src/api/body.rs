@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
-/// A declared length is believed up to here; beyond, memory grows with what really arrives.
+/// Most bytes that are reserved for a declared length; beyond them, memory grows as bytes arrive.
 const RESERVE_BYTES_MAX: usize = 1024 * 1024;
 
-/// When to come back if the memory for bodies is taken.
+/// Delay before a retry if the memory for bodies is taken.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// The bounds on request bodies, shared by all connections.
@@ -28,14 +28,14 @@ pub(crate) struct Bodies {
     timeout: Duration,
 }
 
-/// A whole body. Its share of the memory bound is given back when this is dropped.
+/// A whole body. Dropping it releases its share of the memory budget.
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) bytes: Bytes,
     pub(crate) share: Share,
 }
 
-/// Part of the memory that all bodies together may take.
+/// Part of the memory budget of all bodies.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Semaphore>,
@@ -55,7 +55,7 @@ impl Share {
 }
 
 fn busy() -> Error {
-    let message = "the memory for request bodies is taken by other requests; try again soon";
+    let message = "the memory for request bodies is taken by other requests; try again later";
     Error::new(ErrorKind::QueueFull, message).retry_after(BUSY_RETRY)
 }
 
@@ -69,7 +69,7 @@ impl Bodies {
         }
     }
 
-    /// The same bounds, with smaller bodies.
+    /// The same bounds with a smaller limit of one body.
     pub(crate) fn at_most(&self, bytes_max: usize) -> Bodies {
         Bodies { bytes_max: bytes_max.min(self.bytes_max), ..self.clone() }
     }
@@ -77,8 +77,9 @@ impl Bodies {
     /// Reads the whole body, chunked or with a length, compressed or not.
     ///
     /// # Errors
-    /// 413 too large (before reading, where the length is declared; compressed or not), 408 too
-    /// slow, 415 encoded otherwise, 429 out of memory for bodies, 400 broken off.
+    /// 413 if the body is too large, compressed or decompressed (before it is read where its length
+    /// is declared); 408 if it is too slow; 415 if its coding is not supported; 429 if the memory
+    /// for bodies is taken; 400 if it breaks off.
     pub(crate) async fn collect<S, B, E>(
         &self,
         headers: &HeaderMap,
@@ -104,8 +105,7 @@ impl Bodies {
         }
     }
 
-    /// The body as it was before it was compressed. Outside the event loop, since a short body may
-    /// have been a long one.
+    /// Decompresses a body outside the event loop, since a short body may expand to a long one.
     async fn decompress(&self, coding: Coding, body: Body) -> Result<Body, Error> {
         let bodies = self.clone();
         let decompress = move || {
@@ -121,7 +121,7 @@ impl Bodies {
             Ok(Body { bytes: bytes?, share })
         };
         let done = tokio::task::spawn_blocking(decompress).await;
-        done.unwrap_or_else(|error| Err(Error::internal(format!("the request broke: {error}"))))
+        done.unwrap_or_else(|error| Err(Error::internal(format!("the task failed: {error}"))))
     }
 
     async fn read<S, B, E>(&self, stream: S, reserve: usize) -> Result<Body, Error>
@@ -156,7 +156,7 @@ impl Bodies {
     }
 }
 
-/// The part of a body that has arrived. A body that came in one piece is never copied.
+/// The received part of a body. A body that arrives in one piece is never copied.
 enum Parts {
     Empty,
     One(Bytes),
@@ -212,7 +212,8 @@ fn media_type(headers: &HeaderMap) -> String {
     String::from_utf8_lossy(essence.trim_ascii()).to_ascii_lowercase()
 }
 
-/// Inference also takes octets, which `perf_analyzer` sends.
+/// Checks the content type of an inference request. It may also be that of octets, which
+/// `perf_analyzer` sends.
 pub(crate) fn check_inference_type(headers: &HeaderMap) -> Result<(), Error> {
     let given = media_type(headers);
     if is_taken_for_json(&given) || given == "application/octet-stream" {
@@ -224,8 +225,8 @@ pub(crate) fn check_inference_type(headers: &HeaderMap) -> Result<(), Error> {
     )))
 }
 
-/// Types under which clients send JSON: its own, none at all (tritonclient), that of `curl -d`, and
-/// that of `fetch` with a string.
+/// True for content types under which clients send JSON: those of JSON, none at all (tritonclient),
+/// and the defaults of `curl -d` and of `fetch` with a string.
 fn is_taken_for_json(media_type: &str) -> bool {
     match media_type {
         "" | "application/json" | "text/json" => true,
@@ -234,9 +235,9 @@ fn is_taken_for_json(media_type: &str) -> bool {
     }
 }
 
-/// True for a body that is a file as it is, for a model that takes one: its type is not that of
-/// JSON, or it is what Triton calls a raw binary request (a JSON part of no bytes), or no JSON
-/// object can begin so.
+/// True for a body that is a whole file, for a model that takes one: its content type is not that
+/// of JSON, its JSON part has no bytes (Triton's raw binary request), or its first byte cannot
+/// begin a JSON object.
 pub(crate) fn is_file(headers: &HeaderMap, header_length: Option<usize>, body: &[u8]) -> bool {
     match (header_length, media_type(headers).as_str()) {
         (Some(length), _) => length == 0,
@@ -248,7 +249,8 @@ pub(crate) fn is_file(headers: &HeaderMap, header_length: Option<usize>, body: &
     }
 }
 
-/// Routes that change something take only JSON that says so, which no HTML form can send.
+/// Checks the content type on routes that change state: only `application/json`, which no HTML
+/// form can send.
 pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     match media_type(headers).as_str() {
         "application/json" => Ok(()),
@@ -259,12 +261,12 @@ pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// The same for routes whose clients send JSON without saying so.
+/// Checks the content type like [`check_json_type`], on routes whose clients may omit it.
 pub(crate) fn check_optional_json_type(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(CONTENT_TYPE) { check_json_type(headers) } else { Ok(()) }
 }
 
-/// Routes that change nothing take every type under which clients send JSON.
+/// Checks the content type on routes that change nothing: any under which clients send JSON.
 pub(crate) fn check_lenient_json_type(headers: &HeaderMap) -> Result<(), Error> {
     let given = media_type(headers);
     if is_taken_for_json(&given) {
@@ -356,7 +358,7 @@ mod tests {
         let bodies = bodies(100, 200);
         let body = compressed(&bodies, gzip(&[b'x'; 100])).await.unwrap();
         assert_eq!(body.bytes, [b'x'; 100][..]);
-        // Its own length, and no longer that of what was sent.
+        // The budget holds the decompressed length, and no longer the compressed one.
         assert_eq!(bodies.budget.available_permits(), 100);
         drop(body);
         let long = compressed(&bodies, gzip(&[b'x'; 101])).await.unwrap_err();

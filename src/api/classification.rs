@@ -8,14 +8,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZero;
 
-/// Most classes in one answer, of all rows together: each is a text of a few dozen bytes.
+/// Most classes in one output, over all its rows. Each class is a text of a few dozen bytes.
 const CLASSES_MAX: usize = 1 << 20;
 
-/// The `count` highest values of each row as `value:index[:label]`, the highest first. Of equal
-/// ones the first is higher; NaN is the lowest of all. All axes behind the rows count as one, as
-/// in Triton, and floats are written with six digits behind the point, as there. `has_rows` says
-/// whether an output of one axis has a row for each value, or its values are the classes. `labels`
-/// are those of the model: an output with fewer values than labels is not what they name.
+/// The `count` highest values of each row as `value:index[:label]`, in descending order. Of equal
+/// values, the one with the lower index comes first; NaN is the lowest value. All axes after the
+/// rows count as one, and floats are written with six decimals, as in Triton. `has_rows` is true if
+/// the first axis of the output is the rows even where it is the only one. `labels` are those of
+/// the model; they do not apply to an output with fewer values in a row than there are labels.
 ///
 /// # Shapes
 /// - output: `[rows, …]`, or without rows `[classes]` or `[]`
@@ -69,7 +69,7 @@ fn best(
     count: usize,
     labels: &[String],
 ) -> Vec<String> {
-    // The lowest of those kept is on top. No more than `count` are ever kept.
+    // A heap of at most `count` values, with the lowest on top.
     let mut kept = BinaryHeap::new();
     for (index, element) in row.chunks_exact(size).enumerate() {
         let candidate = Reverse((order(datatype, element), Reverse(index)));
@@ -92,7 +92,7 @@ fn best(
     kept.into_sorted_vec().into_iter().map(text).collect()
 }
 
-/// One element as its datatype has it.
+/// The value of one element.
 enum Element {
     Unsigned(u64),
     Signed(i64),
@@ -121,7 +121,7 @@ fn element(datatype: Datatype, bytes: &[u8]) -> Element {
     }
 }
 
-/// A number that is greater where the element is.
+/// Maps an element to an integer of the same order.
 fn order(datatype: Datatype, bytes: &[u8]) -> u64 {
     const SIGN: u64 = 1 << 63;
     match element(datatype, bytes) {
@@ -140,7 +140,7 @@ fn text(datatype: Datatype, bytes: &[u8]) -> String {
     match element(datatype, bytes) {
         Element::Unsigned(value) => value.to_string(),
         Element::Signed(value) => value.to_string(),
-        // In lower case, as C writes it.
+        // Lower case, as C writes it.
         Element::Float(value) if value.is_nan() => "nan".into(),
         Element::Float(value) => format!("{value:.6}"),
     }
@@ -187,7 +187,7 @@ mod tests {
         let data = (&[2, 4][..], "[1, 5, 10, 4, 7, 7, -1, 7]");
         let two = ["10.000000:2:two", "5.000000:1:one", "7.000000:0:none", "7.000000:1:one"];
         check(Datatype::Fp32, data, 2, (&[2, 2], &two));
-        // Not even one value for each label, as in an output that holds the best class itself.
+        // The output has fewer values than there are labels: it holds the best class itself.
         check(Datatype::Int64, (&[2, 1], "[2, 0]"), 1, (&[2, 1], &["2:0", "0:0"]));
         let data = (&[1, 4][..], "[1, 5, 10, 4]");
         check(Datatype::Int32, data, 9, (&[1, 4], &["10:2:two", "5:1:one", "4:3", "1:0:none"]));

@@ -1,5 +1,5 @@
-//! A client's socket with two manners that hyper lacks: it gives up on a client that does not
-//! read, and it lets a client that is still sending read the answer before the socket closes.
+//! A client's socket with two features that hyper lacks: a timeout of writes to a client that does
+//! not read, and a lingering close, in which a client that is still sending can read the answer.
 
 use std::io;
 use std::pin::Pin;
@@ -11,15 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// After our last byte, what the client still sends is read and dropped for so long. Closing
-/// with unread data would reset the connection, and the client might never see its 413.
+/// Time of a lingering close: further data are read and dropped for this long after the last byte
+/// of the answer. Closing a socket with unread data resets the connection, so that the client might
+/// not receive its 413.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What is dropped while lingering is read in pieces of this size.
+/// Size of the reads during a lingering close, in bytes.
 const SCRATCH_BYTES: usize = 16 * 1024;
 
-/// Whether the client is still sending a body that will not be read: set by who answers it, read
-/// by the connection, which then lingers. Clones share it.
+/// A flag for a body that the client may still be sending and that will not be read. It is set with
+/// the answer, and makes the connection linger when it closes. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unread(Arc<AtomicBool>);
 
@@ -29,21 +30,21 @@ impl Unread {
     }
 }
 
-/// See the module's sentence.
+/// A client's socket with a write timeout and a lingering close.
 pub(crate) struct Connection {
     stream: TcpStream,
     unread: Unread,
     write_timeout: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Runs once something was dropped after our last byte.
+    /// Runs during a lingering close.
     lingering: Option<Pin<Box<Sleep>>>,
     finished: bool,
 }
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Connection {
-        // Without it small answers wait for the client's acknowledgement; failing is harmless.
+        // Without it small answers wait for the client's acknowledgement. A failure is harmless.
         let _ = stream.set_nodelay(true);
         let unread = Unread::default();
         Connection {
@@ -60,7 +61,7 @@ impl Connection {
         self.unread.clone()
     }
 
-    /// Waits for the client's first byte and leaves it unread; `None` if there will be none.
+    /// Waits for the client's first byte and leaves it unread; `None` if the client sends none.
     ///
     /// # Errors
     /// If the connection breaks.
@@ -71,7 +72,7 @@ impl Connection {
         Ok((there > 0).then_some(byte))
     }
 
-    /// Passes a write on; one that waits for longer than the timeout is an error.
+    /// Returns the result of a write; a write that waits for longer than the timeout is an error.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -106,7 +107,7 @@ impl Connection {
                 Poll::Pending => break,
             }
         }
-        // A client that is not sending anything needs no lingering.
+        // A client that sends nothing more needs no lingering close.
         self.lingering.as_mut().map_or(Poll::Ready(()), |timer| timer.as_mut().poll(cx))
     }
 }

@@ -1,5 +1,5 @@
-//! Pages of other origins (CORS, as the Fetch standard has it): answers name the origins whose pages
-//! may read them. Without `allow_origins` there are none.
+//! Cross-origin resource sharing (CORS, in the Fetch standard): answers name the origins whose
+//! pages may read them. Without `allow_origins` no page of another origin may.
 
 use crate::api::respond::{Response, done};
 use warp::http::header::{
@@ -9,7 +9,7 @@ use warp::http::header::{
 };
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-/// Every method of every route. A route that does not take one answers 405.
+/// The methods of all routes together. A route answers 405 to those that it does not support.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
 
 /// Headers of requests that are allowed where a preflight request names none.
@@ -27,7 +27,7 @@ const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
 /// Seconds for which the answer to a preflight request is valid; Chromium accepts no longer ones.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// A preflight request for a page that is less private than the server (Private Network Access).
+/// A header of preflight requests from a less private network (Private Network Access).
 const REQUEST_PRIVATE: HeaderName =
     HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
@@ -40,13 +40,13 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// `*` stands for every origin.
+    /// The origins of the configuration; `*` stands for every origin.
     pub(crate) fn new(allowed: &[String]) -> Origins {
         let named = allowed.iter().filter(|origin| *origin != "*").cloned().collect();
         Origins { named, any: allowed.iter().any(|origin| origin == "*") }
     }
 
-    /// True if this origin is named itself.
+    /// True if this origin itself is configured.
     pub(crate) fn names(&self, origin: &HeaderValue) -> bool {
         self.named.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
     }
@@ -61,8 +61,8 @@ impl Origins {
         headers.get(ORIGIN).filter(|origin| self.allow(origin))
     }
 
-    /// The answer to a preflight request, with which a browser begins before it sends a request for
-    /// a page. No key is needed, since browsers send none with it.
+    /// The answer to a preflight request, which a browser sends before the request of a page; for
+    /// other requests `None`. It needs no key, since browsers send none with it.
     pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Response> {
         let is_preflight =
             *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -80,7 +80,7 @@ impl Origins {
         Some(response)
     }
 
-    /// The reader of the answer to a request with these headers; `None` where no origin is allowed.
+    /// The reader of the answer to a request with these headers; `None` if no origin is configured.
     pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<Reader> {
         if !self.any && self.named.is_empty() {
             return None;
@@ -89,7 +89,7 @@ impl Origins {
     }
 }
 
-/// The page that may read an answer.
+/// The origin of the page that may read an answer.
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// `None` if the request names no origin, or one that is not allowed.
@@ -98,10 +98,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Adds the headers that name the page to an answer.
+    /// Adds the CORS headers of this origin to an answer.
     pub(crate) fn mark(self, headers: &mut HeaderMap) {
         let Some(origin) = self.origin else {
-            // A cache must not give this answer to a page that is allowed.
+            // A cache must not return this answer to a page of an allowed origin.
             headers.append(VARY, HeaderValue::from_static("origin"));
             return;
         };

@@ -1,10 +1,9 @@
-//! Bodies that a handler did not read to the end, as a refusal does not.
+//! Bodies that a handler did not read to the end, for example those of rejected requests.
 //!
-//! What is left of such a body stands before the next request of the connection. It is read and
-//! dropped before the answer is sent, so that clients that write everything before they read get
-//! their answer, and the connection stays good for the next request. A body that is too long or
-//! too slow for that ends the connection: with `Connection: close`, and after a lingering close
-//! (see `connection.rs`).
+//! The rest of such a body precedes the next request on the connection. It is read and dropped
+//! before the answer is sent: clients that write the whole body before they read then receive the
+//! answer, and the connection can carry another request. A body that is too long or too slow ends
+//! the connection, with `Connection: close` and a lingering close (see `connection.rs`).
 
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
@@ -13,28 +12,28 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The bounds within which a body is read to keep its connection.
+/// Bounds on the reading of a body that keeps its connection open.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     bytes: u64,
     time: Duration,
-    /// The longest time without a byte: some clients send nothing more until they are answered.
+    /// Longest time without a byte, since some clients stop sending until they are answered.
     pause: Duration,
 }
 
 const BOUNDS: Bounds =
     Bounds { bytes: 16 * 1024 * 1024, time: Duration::from_secs(5), pause: Duration::from_secs(1) };
 
-/// A request's body. When it is dropped before its end, its [`Rest`] has it.
+/// A request's body. If it is dropped before its end, it passes to its [`Rest`].
 #[derive(Debug)]
 pub(crate) struct Lent<B> {
-    /// `None` once it has ended.
+    /// `None` after its end.
     body: Option<B>,
     is_begun: bool,
     rest: Rest<B>,
 }
 
-/// The rest of a body.
+/// The rest of a body that a handler did not read to its end.
 #[derive(Debug)]
 pub(crate) struct Rest<B>(Arc<Mutex<Option<Unread<B>>>>);
 
@@ -51,7 +50,7 @@ impl<B> Clone for Rest<B> {
 }
 
 impl<B: Body> Lent<B> {
-    /// The body for a handler, and the rest that it will leave.
+    /// The body for a handler, and its rest after the handler.
     pub(crate) fn new(body: B) -> (Lent<B>, Rest<B>) {
         let rest = Rest(Arc::default());
         let body = Some(body).filter(|body| !body.is_end_stream());
@@ -70,7 +69,7 @@ impl<B: Body + Unpin> Body for Lent<B> {
         self.is_begun = true;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *body).poll_frame(cx);
-        // Behind an error nothing follows; hyper closes the connection.
+        // Nothing follows an error: hyper closes the connection.
         let has_ended = matches!(polled, Poll::Ready(None | Some(Err(_))))
             || (polled.is_ready() && body.is_end_stream());
         if has_ended {
@@ -98,13 +97,13 @@ impl<B> Drop for Lent<B> {
 }
 
 impl<B: Body + Unpin> Rest<B> {
-    /// True if nothing was left.
+    /// True if the body was read to its end.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Reads and drops the rest. True if it has ended, so that another request may follow.
-    /// `waits` for a client that sends its body only after `100 Continue`.
+    /// Reads and drops the rest. Returns true if it has ended, so that another request may follow.
+    /// `waits` is true for a client that sends its body only after `100 Continue`.
     pub(crate) async fn drain(self, waits: bool) -> bool {
         self.drain_within(BOUNDS, waits).await
     }
@@ -112,7 +111,7 @@ impl<B: Body + Unpin> Rest<B> {
     async fn drain_within(self, bounds: Bounds, waits: bool) -> bool {
         let unread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Unread { body, is_begun }) = unread else { return true };
-        // To read would be to ask for it.
+        // Reading would make hyper send `100 Continue`.
         if (waits && !is_begun) || body.size_hint().lower() > bounds.bytes {
             return false;
         }
@@ -120,7 +119,7 @@ impl<B: Body + Unpin> Rest<B> {
     }
 }
 
-/// Reads a body within its bounds. True if it has ended.
+/// Reads and drops a body within its bounds. Returns true if it has ended.
 async fn read_all<B: Body + Unpin>(mut body: B, bounds: Bounds) -> bool {
     let mut left = bounds.bytes;
     loop {
@@ -170,7 +169,7 @@ mod tests {
         let (mut lent, rest) = Lent::new(StreamBody::new(frames(5, 1000)));
         assert!(lent.frame().await.is_some());
         drop(lent);
-        // It is being sent already.
+        // The handler began to read, so the client is sending.
         assert!(rest.drain(true).await);
         let (lent, rest) = Lent::new(StreamBody::new(frames(5, 1000)));
         drop(lent);

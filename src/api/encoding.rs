@@ -1,7 +1,7 @@
 //! Content codings (RFC 9110, section 8.4): gzip and deflate of request bodies and of answers.
 //!
-//! A request body is decompressed within the bounds that hold for any body. An answer is
-//! compressed where the client accepts it and where that makes it smaller.
+//! A request body is decompressed within the bounds of all bodies. An answer is compressed where
+//! the client accepts it and where that makes it smaller.
 
 use crate::api::beside::beside;
 use crate::api::respond::{Response, render};
@@ -16,29 +16,29 @@ use std::io::{self, Read, Write};
 use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, VARY};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 
-/// The codings of request bodies that are supported, as errors and `Accept-Encoding` name them.
+/// The supported codings of request bodies, as errors and `Accept-Encoding` name them.
 const TAKEN: &str = "gzip, deflate";
 
-/// A shorter answer gains nothing: it fits into one packet.
+/// Least length of an answer that is compressed, in bytes: a shorter one fits into one packet.
 const COMPRESSED_BYTES_MIN: usize = 1024;
 
 /// The size of the pieces in which a body is decompressed.
 const PIECE_BYTES: usize = 32 * 1024;
 
 /// Most members of a gzip body. An empty one takes 20 bytes and 12 µs, so that a body of 64 MiB
-/// could hold up a thread for 40 s; block-wise compressors write one for each 64 KiB.
+/// could occupy a thread for 40 s. Block-wise compressors write one for each 64 KiB.
 const MEMBERS_MAX: usize = 16 * 1024;
 
-/// The beginning of a long answer that is compressed to see whether the rest is worth it. Floats
-/// of random bits shrink by a twelfth, text by more than half.
+/// Length of the beginning of a long answer that is compressed first, to estimate what compression
+/// saves. Floats of random bits shrink by a twelfth, text by more than half.
 const SAMPLE_BYTES: usize = 16 * 1024;
 
 /// A content coding that is both read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
-    /// The zlib format by its standard; the bare format inside it is read as well, since clients
-    /// send both under this name.
+    /// The zlib format, as the standard says; raw deflate data are read too, since clients send
+    /// both under this name.
     Deflate,
 }
 
@@ -58,10 +58,10 @@ impl Coding {
         is(&["deflate"]).then_some(Coding::Deflate)
     }
 
-    /// The coding of a request body; `None` if it is sent as it is.
+    /// The coding of a request body; `None` if it is not compressed.
     ///
     /// # Errors
-    /// 415 for any other, and for more than one.
+    /// 415 for a coding that is not supported, and for more than one.
     pub(crate) fn of_request(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -83,10 +83,11 @@ impl Coding {
         }
     }
 
-    /// Decompresses a body. `admit` is called before memory for so many more bytes is taken.
+    /// Decompresses a body. `admit` is called with a number of bytes before memory is taken for
+    /// them.
     ///
     /// # Errors
-    /// 400 if the bytes are not of this coding or broken off; the error of `admit`.
+    /// 400 if the bytes are not of this coding or are truncated; the error of `admit`.
     pub(crate) fn decompress(
         self,
         bytes: &[u8],
@@ -114,7 +115,7 @@ impl Coding {
         Ok(sink.whole.into())
     }
 
-    /// The compressed bytes; `None` if they are hardly fewer.
+    /// Compresses bytes; `None` if that saves little.
     fn compress(self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if let Some(sample) = bytes.get(..SAMPLE_BYTES).filter(|_| bytes.len() > 4 * SAMPLE_BYTES)
             && self.write(sample)?.len() > SAMPLE_BYTES / 10 * 9
@@ -143,13 +144,13 @@ impl Coding {
 }
 
 /// True for data that begin with the header of the zlib format (RFC 1950, section 2.2): the method
-/// deflate, and a checksum. Bare deflate data never do as encoders write them.
+/// deflate, and a checksum. Encoders never write raw deflate data that begin so.
 fn is_zlib(bytes: &[u8]) -> bool {
     let [method, flags, ..] = bytes else { return false };
     method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31)
 }
 
-/// The reason why a body could not be decompressed.
+/// The cause of a failed decompression.
 enum Broken {
     Data(io::Error),
     Refused(Error),
@@ -188,7 +189,7 @@ impl<F: FnMut(usize) -> Result<(), Error>> Sink<F> {
         }
     }
 
-    /// Reads the members of a gzip file (RFC 1952, section 2.2), and returns what follows them.
+    /// Reads the members of a gzip file (RFC 1952, section 2.2), and returns the bytes after them.
     fn read_members<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Broken> {
         let mut rest = bytes;
         for _ in 0..MEMBERS_MAX {
@@ -202,15 +203,15 @@ impl<F: FnMut(usize) -> Result<(), Error>> Sink<F> {
     }
 }
 
-/// Names the supported codings in an answer that refuses the coding of a request. A 415 for another
-/// reason must not name them (RFC 9110, section 12.5.3).
+/// Adds the supported codings to an answer that rejects the coding of a request. A 415 with another
+/// cause must not carry them (RFC 9110, section 12.5.3).
 pub(crate) fn name_supported(response: &mut Response) {
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(TAKEN));
     }
 }
 
-/// The coding that a client prefers among ours (RFC 9110, section 12.5.3); `None` for none.
+/// The supported coding that a client prefers (RFC 9110, section 12.5.3), if it accepts any.
 pub(crate) fn accepted(headers: &HeaderMap) -> Option<Coding> {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let listed: Vec<(&str, f32)> =
@@ -231,7 +232,7 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Option<Coding> {
     Some(if gzip >= deflate { Coding::Gzip } else { Coding::Deflate })
 }
 
-/// `gzip;q=0.5` as name and weight; `None` if the weight is no number from 0 to 1.
+/// Splits `gzip;q=0.5` into name and weight; `None` if the weight is not a number from 0 to 1.
 fn weighted(listed: &str) -> Option<(&str, f32)> {
     let mut parts = listed.split(';').map(str::trim);
     let name = parts.next()?;
@@ -247,7 +248,7 @@ fn weighted(listed: &str) -> Option<(&str, f32)> {
     Some((name, weight))
 }
 
-/// The answer, compressed if it is long enough, whole, and the client accepts a coding.
+/// Compresses an answer if it is long enough, its length is known and the client accepts a coding.
 pub(crate) async fn compressed(accepted: Option<Coding>, mut response: Response) -> Response {
     if response.status() == StatusCode::NOT_MODIFIED {
         mark_not_modified(accepted, response.headers_mut());
@@ -283,7 +284,7 @@ async fn squeeze(
         Error::internal(format!("failed to compress the answer: {error}"))
     };
     let bytes = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
-    // A byte takes about four times as long as one of JSON.
+    // Compression takes about four times as long as JSON of the same length.
     beside(bytes.len().saturating_mul(4), move || {
         let compressed = coding.compress(&bytes).map_err(|error| broken(&error))?;
         Ok(compressed.map_or((bytes, false), |compressed| (compressed.into(), true)))
@@ -296,7 +297,7 @@ fn mark(coding: Coding, headers: &mut HeaderMap) {
     weaken_tag(headers);
 }
 
-/// A 304 carries the `Vary` and the tag of the answer that it stands for (RFC 9110, section
+/// Adds to a 304 the `Vary` and the tag of the answer that it stands for (RFC 9110, section
 /// 15.4.5), which may have been compressed.
 fn mark_not_modified(accepted: Option<Coding>, headers: &mut HeaderMap) {
     headers.append(VARY, HeaderValue::from_static("accept-encoding"));
@@ -305,7 +306,7 @@ fn mark_not_modified(accepted: Option<Coding>, headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a tag weak: a compressed answer has other bytes of the same meaning.
+/// Makes a tag weak, since a compressed answer has other bytes with the same meaning.
 fn weaken_tag(headers: &mut HeaderMap) {
     let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
     let weak = strong.and_then(|tag| format!("W/{}", tag.to_str().ok()?).try_into().ok());

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json as value};
 use std::collections::HashSet;
 
-/// What these routes take is one short object.
+/// Largest body of these routes, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// One line of the index; `state` is `READY`, `LOADING`, `UNLOADING` or `UNAVAILABLE`.
@@ -45,7 +45,7 @@ struct ChangeRequest {
     parameters: Map<String, Value>,
 }
 
-/// `POST /v2/repository/index`: every model of the repository and how it stands.
+/// `POST /v2/repository/index`: every model of the repository and its state.
 pub(crate) async fn index<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
@@ -62,7 +62,7 @@ where
     json(&entries)
 }
 
-/// Those that are known, then those that only the repository knows.
+/// The known models, then those that only the repository has.
 fn list(names: Vec<String>, models: &[ModelView]) -> Vec<IndexEntry> {
     let known: HashSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
     let unloaded = names.into_iter().filter(|name| !known.contains(name.as_str()));
@@ -83,7 +83,7 @@ fn list(names: Vec<String>, models: &[ModelView]) -> Vec<IndexEntry> {
     entries
 }
 
-/// `POST /v2/repository/models/{m}/load`: reads it again, and serves it once it has answered.
+/// `POST /v2/repository/models/{m}/load`: reads the model again, and serves it once it is loaded.
 pub(crate) async fn load<S, B, E>(api: &Api, name: &str, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
@@ -102,21 +102,21 @@ where
     Ok(done())
 }
 
-/// `POST /v2/repository/models/{m}/unload`: finishes what was admitted and takes nothing new.
+/// `POST /v2/repository/models/{m}/unload`: finishes admitted requests and rejects new ones.
 pub(crate) async fn unload<S, B, E>(api: &Api, name: &str, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
     E: std::fmt::Display,
 {
-    // `unload_dependents` is the one parameter of the protocol. The models of an ensemble are models
-    // of their own, which others may use: they stay.
+    // `unload_dependents` is the one parameter of the protocol. The models of an ensemble stay
+    // loaded, since other requests and ensembles may use them.
     let _: ChangeRequest = read_change(api, head, body).await?;
     api.engine.unload_model(name).await?;
     Ok(done())
 }
 
-/// The body of a route that changes something.
+/// Reads the body of a route that changes state.
 async fn read_change<S, B, E>(api: &Api, head: &Head, body: S) -> Result<ChangeRequest, Failure>
 where
     S: Stream<Item = Result<B, E>>,
@@ -128,7 +128,7 @@ where
     read(api, head, body).await
 }
 
-/// A body; an empty one stands for `{}`.
+/// Reads a body; an empty one stands for `{}`.
 async fn read<T, S, B, E>(api: &Api, head: &Head, body: S) -> Result<T, Failure>
 where
     T: for<'a> Deserialize<'a> + Default,

@@ -1,4 +1,4 @@
-//! The outermost service, the same for all routes: pages of other origins, and compression.
+//! The outermost service of all routes: CORS, and compression of answers.
 
 use crate::api::cors::Origins;
 use crate::api::encoding::{self, Coding};
@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// A service whose answers are compressed where clients accept it, and that pages of the allowed
-/// origins may use.
+/// A service that compresses answers where clients accept it, and that serves pages of the allowed
+/// origins.
 #[derive(Clone, Debug)]
 pub(crate) struct Front<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! Who may call: method, API key, and whether a browser was sent here by another site.
+//! Authentication and authorization: methods, API keys, host names and origins.
 
 use crate::api::access::network;
 use crate::api::cors::Origins;
@@ -14,34 +14,34 @@ use warp::http::{HeaderMap, Method};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What a handler needs of a request besides its path and body.
+/// The parts of a request, besides its path and body, that handlers need.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
-    /// Where it comes from.
+    /// The client's address.
     pub(crate) address: Option<IpAddr>,
 }
 
 impl Head {
-    /// Refuses everything but `GET` and `HEAD`, whose body hyper leaves out.
+    /// Rejects every method but `GET` and `HEAD`, whose body hyper leaves out.
     pub(crate) fn must_read(&self) -> Result<(), Failure> {
         let reads = self.method == Method::GET || self.method == Method::HEAD;
         if reads { Ok(()) } else { Err(Failure::method("GET, HEAD")) }
     }
 
-    /// Refuses everything but `DELETE`.
+    /// Rejects every method but `DELETE`.
     pub(crate) fn must_delete(&self) -> Result<(), Failure> {
         if self.method == Method::DELETE { Ok(()) } else { Err(Failure::method("DELETE")) }
     }
 
-    /// Refuses everything but `POST`.
+    /// Rejects every method but `POST`.
     pub(crate) fn must_post(&self) -> Result<(), Failure> {
         if self.method == Method::POST { Ok(()) } else { Err(Failure::method("POST")) }
     }
 }
 
-/// The keys and the host names that decide who is let in.
+/// The keys, host names and origins by which requests are authorized.
 #[derive(Debug)]
 pub(crate) struct Guard {
     keys: KeyRing,
@@ -55,15 +55,15 @@ impl Guard {
         Guard { keys: limits.keys.clone(), hosts: limits.hosts.clone(), origins }
     }
 
-    /// A reading route: `GET` or `HEAD`, with a key that may read if keys are needed.
+    /// Checks a `GET` or `HEAD`, with a key that may read if keys are needed.
     pub(crate) fn check_read(&self, head: &Head) -> Result<(), Failure> {
         head.must_read()?;
         self.check_host(&head.headers)?;
         Ok(self.check_key(&head.headers, Scope::Read)?)
     }
 
-    /// A writing route: `POST` from our own page or from no page at all, with a key that may do
-    /// this if keys are needed.
+    /// Checks a `POST`: from a program, from the server's own page or from a page of an allowed
+    /// origin, with a key of this scope if keys are needed.
     pub(crate) fn check_post(&self, head: &Head, scope: Scope) -> Result<(), Failure> {
         head.must_post()?;
         self.check_host(&head.headers)?;
@@ -71,7 +71,7 @@ impl Guard {
         Ok(self.check_origin(&head.headers, scope)?)
     }
 
-    /// The same for `DELETE`, which is for those who may change things.
+    /// Checks a `DELETE`, which changes state and needs the scope for that.
     pub(crate) fn check_delete(&self, head: &Head) -> Result<(), Failure> {
         head.must_delete()?;
         self.check_host(&head.headers)?;
@@ -79,7 +79,7 @@ impl Guard {
         Ok(self.check_origin(&head.headers, Scope::Admin)?)
     }
 
-    /// Who asks, as a number, so that clients get fair shares: by their key, else by where they are.
+    /// A number for the client, for fair shares: from its key, or else from its network.
     pub(crate) fn client(&self, head: &Head) -> u64 {
         if let Some(key) = given_key(&head.headers).filter(|_| self.keys.current().are_needed()) {
             return keys::number(key);
@@ -87,8 +87,8 @@ impl Guard {
         head.address.map_or(0, network)
     }
 
-    /// The priority of a request that asks for this one, 0 for the default: no more urgent than its
-    /// key allows.
+    /// The priority of a request that asks for `asked`, 0 for the default; it is not more urgent
+    /// than the key allows.
     pub(crate) fn priority(&self, head: &Head, asked: u32) -> u32 {
         let most = self.keys.current().priority(given_key(&head.headers));
         let named = if asked == 0 { PRIORITY_DEFAULT } else { asked };
@@ -108,9 +108,9 @@ impl Guard {
         })
     }
 
-    /// Without keys a request must be for a name that outsiders cannot own: a site that points its
-    /// own name at this machine (DNS rebinding) would else read what only this machine may, since
-    /// to a browser that is the site's own. No name at all is no browser.
+    /// Checks `Host`, which browsers always send. Without keys it must be a name that outsiders
+    /// cannot own: a site that points its own name at this machine (DNS rebinding) could otherwise
+    /// read answers, which browsers treat as the site's own.
     fn check_host(&self, headers: &HeaderMap) -> Result<(), Error> {
         if self.keys.current().are_needed() {
             return Ok(());
@@ -125,16 +125,16 @@ impl Guard {
             return Ok(());
         }
         let shown: String = String::from_utf8_lossy(host.as_bytes()).chars().take(100).collect();
-        let message = format!("'{shown}' is none of this server's names: add it to 'hosts'");
+        let message = format!("'{shown}' is not a name of this server; add it to 'hosts'");
         Err(Error::new(ErrorKind::Forbidden, message))
     }
 
-    /// Browsers name the page that made them send a `POST`; programs send no `Origin`. Without
-    /// a key, an origin equal to `Host` is not enough: a site may point its own name at this
-    /// machine (DNS rebinding), so the name must be one that outsiders cannot own.
+    /// Checks `Origin`, in which browsers name the page that sends a `POST`; programs send none.
+    /// Without a key, an origin equal to `Host` is not enough: a site may point its own name at
+    /// this machine (DNS rebinding), so the name must be one that outsiders cannot own.
     ///
-    /// Pages of origins that are allowed may do the same as programs. Where `*` allows all of them
-    /// and no key is needed, they change nothing: any site that someone visits could.
+    /// Pages of allowed origins may do the same as programs. Where `*` allows all origins and no
+    /// key is needed, pages may not change anything, since any site that a user visits could.
     fn check_origin(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Error> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
         let changes_nothing = scope != Scope::Admin || self.keys.current().are_needed();
@@ -171,7 +171,7 @@ fn given_key(headers: &HeaderMap) -> Option<&[u8]> {
     bearer(headers).or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()))
 }
 
-/// The key behind `Authorization: Bearer`.
+/// The key of `Authorization: Bearer`.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, key) = value.split_at_checked("bearer ".len())?;
@@ -300,7 +300,7 @@ mod tests {
         }
         let none = Head { method: Method::GET, headers: HeaderMap::new(), address: None };
         assert!(guard(None).check_read(&none).is_ok());
-        // Who has a key is no page of another site.
+        // A request with a key does not come from a page of another site.
         let keyed = headers(&[("host", "evil.example"), ("x-api-key", "k")]);
         let head = Head { method: Method::GET, headers: keyed, address: None };
         assert!(guard(Some("k")).check_read(&head).is_ok());
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(one, client(None, None, "::ffff:10.0.0.1"));
         assert_eq!(client(None, None, "2001:db8::1"), client(None, None, "2001:db8::2"));
         assert_ne!(client(None, None, "2001:db8::1"), client(None, None, "2001:db8:0:1::1"));
-        // A header that nobody checks makes nobody another.
+        // A key that is not checked does not change the client.
         assert_eq!(one, client(None, Some("k"), "10.0.0.1"));
         let keyed = client(Some("k"), Some("k"), "10.0.0.1");
         assert_eq!(keyed, client(Some("k"), Some("k"), "10.0.0.2"));

@@ -1,5 +1,5 @@
-//! What a client may send to `infer`, as far as it comes without an adapter: for fuzzing (`fuzz/`),
-//! and for the test that replays what fuzzing found.
+//! The path of a client's `infer` request without an adapter: for fuzzing (`fuzz/`), and for the
+//! test that replays the findings of fuzzing.
 
 use crate::api::body::Bodies;
 use crate::api::keys::KeyRing;
@@ -16,18 +16,18 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Most rows that are cut apart here, as batches and chunks cut them.
+/// Most rows into which inputs are cut here, as for batches and chunks.
 const ROWS_MAX: usize = 64;
 
-/// Headers, a line each, an empty line, the body: sent to a model that gives back whatever it
-/// takes, and to one that takes files.
+/// Sends a request to a model that returns its input, and to one that takes files. The bytes are
+/// headers, one in a line, an empty line, and the body.
 ///
 /// # Errors
-/// What both refuse.
+/// The error of the last model, if both reject the request.
 pub fn request(data: &[u8]) -> Result<(), Error> {
     let (headers, body) = message(data);
     let outcomes = models().iter().map(|model| ask(model, &headers, body));
-    // Each is asked, whatever the others said.
+    // Both models get the request, whatever the first one answers.
     outcomes.reduce(Result::or).unwrap_or(Ok(()))
 }
 
@@ -69,7 +69,7 @@ fn ask(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error>
     Ok(())
 }
 
-/// What has passed the checks can be cut into rows, and is the same when they are joined again.
+/// Checks that valid inputs can be cut into rows, and are the same when these are joined again.
 fn cut_apart(inputs: &Tensors, rows: usize) {
     let parts: Result<Vec<_>, _> = (0..rows).map(|row| inputs.slice_rows(row, 1)).collect();
     let joined = parts.and_then(Tensors::concat_rows);
@@ -109,7 +109,7 @@ fn models() -> &'static [ModelInfo] {
     })
 }
 
-/// Takes one tensor of any datatype, and gives it back.
+/// A model that takes one tensor of any datatype and returns it.
 fn echo() -> ModelInfo {
     let datatypes = Datatype::ALL.to_vec();
     let spec = TensorSpec::new("x", datatypes, vec![-1]);

@@ -179,7 +179,7 @@ async fn serve(
         Ok(answer) => return Ok((model, answered(answer, &framed)?)),
         Err(error) => error,
     };
-    // The load may have shown that rows cannot be joined: the request is run by itself then.
+    // The load may have shown that rows cannot be joined. The request is then run alone.
     let Ok(now) = find(api, target) else { return Err(error) };
     if now.signature.rows == model.signature.rows || framed.sent == Sent::Own {
         return Err(error);
@@ -200,7 +200,7 @@ fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
     api.engine.model(&target.name, target.version.as_deref())
 }
 
-/// What a client asks of a model, with the share of memory that its body takes.
+/// A client's request to a model, with the share of memory that its body takes.
 pub(crate) async fn read<S, B, E>(
     bodies: &Bodies,
     model: &ModelInfo,
@@ -236,7 +236,7 @@ async fn render(
     answer: InferAnswer,
     wanted: Wanted,
 ) -> Result<Rendered, Error> {
-    // Binary outputs are passed on as they are.
+    // Binary outputs need no conversion.
     let made = wanted.named.iter().filter(|named| !named.binary || named.classes.is_some());
     let sizes = made.filter_map(|named| answer.outputs.get(&named.name).ok());
     let json_bytes = sizes.map(|tensor| tensor.data.len()).sum();

@@ -1,7 +1,8 @@
-//! The page's load maker: requests to our own engine, so that one can watch adapters come and go.
+//! The load generator of the web page: requests to the server's own engine, with which an operator
+//! can watch adapters turn on and off.
 //!
 //! The server sends them itself since a browser opens only six connections to one server. They
-//! are the least urgent of all, and end by themselves.
+//! are the least urgent of all, and end after a set time.
 
 use crate::api::body::check_json_type;
 use crate::api::guard::Head;
@@ -21,24 +22,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// An order is one short object.
+/// Largest body of an order, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 4096;
 const CONCURRENCY_MAX: usize = 64;
 const SECONDS_MIN: u64 = 5;
 const SECONDS_MAX: u64 = 60;
-/// A client that was turned away waits so long before it comes again.
+/// Delay of a rejected client before its next request.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Behind everybody else.
+/// The least urgent priority.
 const PRIORITY: u32 = u32::MAX;
-/// Longest latency that is told apart, in microseconds: ten minutes.
+/// Longest latency that is recorded, in microseconds: ten minutes.
 const LONGEST_US: u64 = 600_000_000;
 
-/// What is asked for.
+/// The settings of a run.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {
     model: String,
-    /// Requests that are under way at once.
+    /// Requests in flight at the same time.
     concurrency: usize,
     seconds: u64,
 }
@@ -59,12 +60,12 @@ pub(crate) struct LoadView {
     last_error: Option<String>,
 }
 
-/// At most one run at a time; clones share it.
+/// A load generator with at most one run at a time. Clones share it.
 #[derive(Clone)]
 pub(crate) struct LoadMaker {
     engine: EngineHandle,
     run: Arc<Mutex<Option<Run>>>,
-    /// Cancelled when the server goes down.
+    /// Cancelled when the server shuts down.
     closing: CancellationToken,
 }
 
@@ -72,7 +73,7 @@ struct Run {
     view: LoadView,
     times: Option<Histogram<u32>>,
     stop: CancellationToken,
-    /// Cancelled when every client is gone.
+    /// Cancelled when every client has ended.
     over: CancellationToken,
 }
 
@@ -81,7 +82,7 @@ impl LoadMaker {
         LoadMaker { engine, run: Arc::default(), closing }
     }
 
-    /// The present or last run; `None` if there never was one.
+    /// The present or last run; `None` before the first one.
     pub(crate) fn view(&self) -> Option<LoadView> {
         self.lock().as_ref().map(Run::view)
     }
@@ -90,9 +91,10 @@ impl LoadMaker {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Starts a run.
+    ///
     /// # Errors
-    /// 404 if there is no such model, 422 if it asks for too much or too little, 409 if a run is
-    /// under way.
+    /// 404 if there is no such model, 422 if a setting is out of range, 409 if a run is active.
     fn start(&self, order: Order) -> Result<(), Error> {
         if self.engine.model(&order.model, None)?.ensemble().is_some() {
             let message = format!("'{}' is a chain of models; choose one of them", order.model);
@@ -147,7 +149,7 @@ impl LoadMaker {
         over.cancel();
     }
 
-    /// One request after the other, until it is dropped.
+    /// Sends one request after the other, until it is dropped.
     async fn client(&self, model: &str) {
         loop {
             let begin = self.engine.uptime();
@@ -190,7 +192,7 @@ impl Run {
             p99_ms: None,
             last_error: None,
         };
-        // The bounds are right, so there is no error.
+        // The bounds are valid, so there is no error.
         Run { view, times: Histogram::new_with_bounds(1, LONGEST_US, 2).ok(), stop, over }
     }
 
@@ -228,7 +230,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `POST /api/load` starts a run, `DELETE` ends it; both answer with how it stands.
+/// `POST /api/load` starts a run, `DELETE` ends it; both answer with its state.
 pub(crate) async fn load<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,

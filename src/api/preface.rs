@@ -1,5 +1,5 @@
-//! HTTP/2 without TLS begins with a preface (RFC 9113, section 3.4), which is no request of
-//! HTTP/1.1. hyper closes the connection without an answer; this answers 505 first.
+//! HTTP/2 without TLS begins with a preface (RFC 9113, section 3.4), which is not an HTTP/1.1
+//! request. hyper closes the connection without an answer; [`Http1`] answers 505 first.
 
 use crate::api::connection::Unread;
 use std::io;
@@ -16,7 +16,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
 /// A connection that is not yet known to be HTTP/1.1.
 pub(crate) struct Http1<I> {
     inner: I,
-    /// Set once the preface was read: frames follow it, which are not.
+    /// Set when the preface was read, since the frames after it are not read.
     unread: Unread,
     state: State,
 }
@@ -25,7 +25,7 @@ enum State {
     /// Nothing has been read.
     New,
     Http1,
-    /// The preface was read; so much of the answer has been written.
+    /// The preface was read; the number of bytes of the answer that have been written.
     Http2(usize),
 }
 
@@ -51,7 +51,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Http1<I> {
             let is_preface = read.starts_with(PREFACE);
             self.state = if is_preface { State::Http2(0) } else { State::Http1 };
             if is_preface {
-                // The end of the connection as far as hyper is concerned: it shuts down.
+                // To hyper this is the end of the connection, so it shuts down.
                 buffer.set_filled(before);
                 self.unread.set();
             }

@@ -1,9 +1,9 @@
 //! A V2 inference request, parsed from bytes. It knows no model yet.
 //!
-//! What is not the protocol is 400; what is the protocol but contradicts itself or its datatype
+//! A body that is not a V2 request is 400. A V2 request that contradicts itself or its datatype
 //! (a wrong count, a number out of range, a negative dimension) is 422. Parameters and fields
-//! that have no meaning here are ignored, since clients add their own (KServe's SDK puts
-//! `model_name` into the body). Parameters whose meaning would change the answer are refused.
+//! without a meaning here are ignored, since clients add their own (KServe's SDK puts `model_name`
+//! into the body). Parameters that would change the answer are rejected.
 
 use crate::api::answer::{Named, Wanted};
 use crate::api::binary::{self, Raw};
@@ -20,13 +20,13 @@ use serde_json::value::RawValue;
 use std::num::NonZero;
 use std::time::Duration;
 
-/// A request that is well-formed; whether it fits a model is for the model's signature to say.
+/// A well-formed request. The model's signature checks whether it fits the model.
 #[derive(Debug)]
 pub(crate) struct InferRequest {
     pub(crate) id: Option<String>,
     pub(crate) inputs: Tensors,
     pub(crate) wanted: Wanted,
-    /// The client's own limit; an answer after it is worth nothing.
+    /// The client's own timeout; an answer after it is useless.
     pub(crate) timeout: Option<Duration>,
     /// 1 is the most urgent; 0 stands for the default.
     pub(crate) priority: u32,
@@ -56,7 +56,7 @@ struct RequestParameters {
 }
 
 impl RequestParameters {
-    /// Refuses requests of a sequence, which models with a state answer differently.
+    /// Rejects requests of a sequence, which only models with a state can answer.
     fn check_stateless(&self) -> Result<(), Error> {
         let none = [Value::Null, Value::from(0), Value::from("")];
         let named = !none.contains(&self.sequence_id);
@@ -141,7 +141,7 @@ pub(crate) fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRe
         inputs: tensors(&body.inputs, source, parts.raw)?,
         wanted: wanted(body.outputs, parameters.binary_data_output.unwrap_or(false))?,
         timeout: parameters.timeout.filter(|limit| *limit > 0).map(Duration::from_micros),
-        // Beyond all that anyone tells apart; the least urgent stay the least urgent.
+        // A number that is too large stands for the least urgent priority.
         priority: u32::try_from(parameters.priority.unwrap_or(0)).unwrap_or(u32::MAX),
     })
 }
@@ -222,7 +222,7 @@ fn wanted(outputs: Option<Vec<Object<Output>>>, binary: bool) -> Result<Wanted, 
         wanted.named.push(Named {
             name: output.name,
             binary: parameters.binary_data.unwrap_or(binary),
-            // More than there can be are as many as there are.
+            // A larger number stands for all classes.
             classes: NonZero::new(usize::try_from(classes).unwrap_or(usize::MAX)),
         });
     }

@@ -1,11 +1,11 @@
-//! Accepts connections and serves them within their bounds, until told to stop.
+//! Accepts connections and serves them within their bounds, until shutdown.
 //!
-//! Over the connection cap a client is told so: a few more connections are taken only to answer
-//! 503, and beyond those a connection is closed at once. Waiting in the accept queue instead
-//! would leave clients and health checks without any answer.
+//! Over the connection cap, a few more connections are accepted only to answer 503, and further
+//! ones are closed at once. Waiting in the accept queue instead would leave clients and health
+//! checks without any answer.
 //!
-//! A TLS handshake is made by the task of its connection, within its time: whoever is slow or
-//! fails there is in nobody's way.
+//! A TLS handshake is made by the task of its connection and has a timeout: a slow or failed
+//! handshake does not delay other connections.
 
 use crate::api::access::{Access, Caller};
 use crate::api::connection::Connection;
@@ -44,23 +44,23 @@ use tracing::{debug, info, warn};
 /// Connections over the cap that are answered 503 at the same time.
 const REFUSALS_MAX: usize = 64;
 
-/// A refused client must come with its request soon.
+/// Timeout of the request of a rejected client.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// When a refused client may try again.
+/// Delay before a rejected client may try again.
 const REFUSAL_RETRY: Duration = Duration::from_secs(1);
 
-/// Pause after an accept error that will not go away by itself, such as too many open files.
+/// Pause after an error of accepting that does not end by itself, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Read and write buffer of one connection, in bytes; what a slow client can make us hold
+/// Read and write buffer of one connection, in bytes: the memory that a slow client can occupy
 /// besides its body and its answer.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// Serves until `shutdown` completes; then running exchanges may end within the grace period.
 ///
-/// Never fails: what goes wrong on a connection ends that connection, and what goes wrong when
-/// accepting is logged and tried again.
+/// Never fails: an error on a connection ends that connection, and an error of accepting is logged
+/// and accepting is tried again.
 pub async fn serve(
     listener: TcpListener,
     engine: EngineHandle,
@@ -88,21 +88,21 @@ async fn run<S>(
 {
     let mut server = Server::new(service, limits, &closing);
     server.accept_until(&listener, shutdown).await;
-    // New clients are turned away by the system from here on.
+    // The system rejects new clients from here on.
     drop(listener);
     closing.cancel();
     server.drain(limits.shutdown_grace).await;
 }
 
-/// The connections, and what they share.
+/// The connections, and the state that they share.
 struct Server<S> {
     service: S,
-    /// How those within the cap are treated, and those over it.
+    /// The treatment of connections within the cap, and of those over it.
     served: Manner,
     refused: Manner,
     slots: Slots,
     refusals: Arc<Semaphore>,
-    /// Pages of these may read why their connection was refused.
+    /// Origins whose pages may read why their connection was rejected.
     origins: Origins,
     graceful: GracefulShutdown,
     connections: JoinSet<()>,
@@ -172,7 +172,7 @@ where
         });
     }
 
-    /// Lets running exchanges end; what is left after `grace` is dropped.
+    /// Lets running exchanges end; those left after `grace` are dropped.
     async fn drain(mut self, grace: Duration) {
         let running = self.connections.len();
         match tokio::time::timeout(grace, self.graceful.shutdown()).await {
@@ -183,16 +183,16 @@ where
     }
 }
 
-/// How a connection is treated.
+/// The treatment of a connection.
 #[derive(Clone)]
 struct Manner {
     http: http1::Builder,
     tls: Option<Tls>,
-    /// For the handshake, and then for the head of each request.
+    /// Timeout of the handshake, and then of the head of each request.
     timeout: Duration,
     write_timeout: Duration,
     access_log: bool,
-    /// Whether a connection is for one exchange.
+    /// True if a connection is for one exchange.
     is_last: bool,
     /// Cancelled when shutdown begins.
     closing: CancellationToken,
@@ -249,7 +249,7 @@ impl Manner {
         }
     }
 
-    /// The handshake. One that fails is the client's own affair.
+    /// Makes the TLS handshake. A failure concerns only the client.
     async fn greet(&self, tls: &Tls, stream: Connection) -> Option<Hello> {
         let greeting = timeout(self.timeout, tls::greet(tls, stream));
         match self.closing.run_until_cancelled(greeting).await? {
@@ -260,7 +260,7 @@ impl Manner {
         None
     }
 
-    /// HTTP, until the connection ends.
+    /// Serves HTTP until the connection ends.
     async fn speak<I, T>(&self, stream: I, service: T, watcher: Watcher)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -268,14 +268,14 @@ impl Manner {
     {
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
-            debug!(%error, "a connection broke off");
+            debug!(%error, "a connection ended early");
         }
     }
 }
 
 async fn refuse<B>(_: Request<B>) -> Result<Response, Infallible> {
     let error =
-        Error::unavailable("all connections, or all of your address, are taken; try again soon");
+        Error::unavailable("all connections, or those of your address, are in use; try again");
     Ok(render(Err(error.retry_after(REFUSAL_RETRY).into())))
 }
 
@@ -285,19 +285,19 @@ async fn ask_for_tls<B>(_: Request<B>) -> Result<Response, Infallible> {
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        warn!(%error, "a connection's task broke");
+        warn!(%error, "the task of a connection failed");
     }
 }
 
-/// A client that went away before it was accepted is its own affair; anything else (too many
-/// open files, no memory) would come back at once and make the loop spin.
+/// Pauses after an error of accepting that would return at once and keep the loop busy, such as too
+/// many open files. A client that left before it was accepted needs no pause.
 async fn pause_after(error: io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
     {
-        return debug!(%error, "a client went away before it was accepted");
+        return debug!(%error, "a client left before it was accepted");
     }
-    warn!(%error, "cannot accept connections");
+    warn!(%error, "failed to accept a connection");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 

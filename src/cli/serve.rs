@@ -22,26 +22,26 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Who was not served within the grace period is told so; then connections are dropped.
+/// Time for the answers to requests that were not served within the grace period.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Reads the repository: what can be served, and what cannot with its reason.
+/// Reads the repository, and logs the models that cannot be served with the reason.
 fn catalogue(library: &Library) -> Catalogue {
     let catalogue = Catalogue::new(library.scan());
     for bad in catalogue.broken() {
-        // A name that is no good may hold what would change the line.
+        // An invalid name may contain control characters.
         tracing::warn!(model = %bad.name.escape_debug(), "cannot be served: {}", bad.error);
     }
     if catalogue.served().next().is_none() {
-        tracing::warn!("there is no model to serve yet: put one into the folder of models");
+        tracing::warn!("no model can be served yet; add one to the folder of models");
     }
     catalogue
 }
 
-/// Serves until it is told to stop.
+/// Serves until a signal ends the server.
 ///
 /// # Errors
-/// Whatever keeps the server from starting: a folder, a file, a socket, the runtime.
+/// An error that prevents the start: of a folder, a file, a socket or the runtime.
 pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> anyhow::Result<()> {
     let terminal = Terminal::default();
     log_as_server(&terminal, config.telemetry.log_format);
@@ -58,7 +58,7 @@ pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> any
         serve_until_told((args, config), (catalogue, marks), library, (terminal, traces.clone()));
     let outcome = runtime.block_on(serving);
     traces.shut_down();
-    // Workers are gone; a thread that is stuck in the system must not keep us.
+    // The workers have ended. A thread that blocks in the system must not delay the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -69,7 +69,7 @@ async fn serve_until_told(
     library: Library,
     (terminal, traces): (Terminal, Traces),
 ) -> anyhow::Result<()> {
-    // Before anyone can know that the server is there, and end it.
+    // Before the socket is open, since a client that finds the server may end it.
     let mut signals = Signals::catch()?;
     let (keys, tls) = (keys_in_force(&config)?, tls_in_force(&config)?);
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -92,9 +92,9 @@ async fn serve_until_told(
     let mut serving = tokio::spawn(api::serve(listener, engine.clone(), traces, limits, stopping));
     tokio::select! {
         () = signals.next() => {}
-        // Neither ends by itself: better no server than one that only looks alive.
+        // Neither ends by itself. A server without one of them serves nothing and must exit.
         ended = &mut driver => bail!("the engine ended: {ended:?}"),
-        ended = &mut serving => bail!("the HTTP side ended: {ended:?}"),
+        ended = &mut serving => bail!("the HTTP server ended: {ended:?}"),
     }
     tracing::info!("stopping: finishing what was admitted");
     stop.cancel();
@@ -125,7 +125,7 @@ fn listed(models: &[String]) -> String {
     }
 }
 
-/// Writes what was measured of the adapters beside the trace that was recorded.
+/// Writes the measurements of the adapters beside the recorded trace.
 fn write_mix(snapshot: &Snapshot, path: &Path) {
     let mix = toml::to_string(&simulate::Mix::recorded(snapshot)).context("it has no form in TOML");
     let written = mix.and_then(|text| std::fs::write(path, text).context("cannot write it"));
@@ -213,7 +213,7 @@ fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
     }
 }
 
-/// Reads the settings again whenever SIGHUP says so, and changes what can be changed.
+/// Reads the settings again at SIGHUP, and applies those that can change.
 fn follow_settings(args: ServeArgs, begun: Config, engine: EngineHandle) -> anyhow::Result<()> {
     if args.config.is_none() {
         return Ok(());
@@ -244,7 +244,7 @@ fn read_keys(config: &Config) -> anyhow::Result<Keys> {
     config.keys.as_ref().map_or_else(|| Ok(Keys::one(one)), |path| Keys::read(path, one))
 }
 
-/// What `read` gives now, and again when one of the files changes.
+/// The result of `read`, which is called again when one of the files changes.
 fn followed<T: Send + Sync + 'static>(
     what: &'static str,
     files: Vec<PathBuf>,

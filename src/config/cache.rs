@@ -1,12 +1,12 @@
-//! Bounds on what is kept in the cache folder.
+//! Limits of the files that are kept in the cache folder.
 
 use serde::{Deserialize, Serialize};
 
-/// What the cache folder may hold.
+/// Limits of the cache folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
-    /// Bytes of the last good files of models, of all repositories together; 0 keeps none.
+    /// Most bytes of the last good files of models, over all repositories; 0 keeps none.
     pub models_bytes: u64,
 }
 

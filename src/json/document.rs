@@ -1,30 +1,30 @@
-//! JSON documents that hold tensors: a byte order mark may stand before them, and the numbers
-//! that JSON lacks may stand in them, as `NaN`, `Infinity` and `-Infinity`. Triton, Python's
-//! `json` and others read and write them so.
+//! JSON documents that hold tensors. They may begin with a byte order mark, and they may contain
+//! the literals `NaN`, `Infinity` and `-Infinity`, which JSON lacks. Triton and Python's `json`
+//! read and write these literals.
 //!
-//! serde_json refuses these names. A document that it refuses is read once more with numbers of
-//! the same length in their place; the data of tensors are then taken from the text as it was
-//! sent. So an ordinary document costs nothing, and no value that a client may send is
-//! mistaken for another.
+//! serde_json rejects the literals. A rejected document is parsed a second time with numbers of
+//! the same length in their place. The data of tensors are then taken from the text as it was
+//! sent. A document without literals is therefore parsed once, and no other value is mistaken for
+//! a literal.
 
 use serde::Deserialize;
 use serde::ser::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 use std::io;
 
-/// The names, each with its value.
+/// The literals and their values.
 const NOT_FINITE: [(&str, f64); 3] =
     [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)];
 
-/// UTF-8's byte order mark, which some editors and .NET write.
+/// The byte order mark of UTF-8, which some editors and .NET write.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The value that one of the names stands for.
+/// The value of a literal; `None` for any other scalar.
 pub(crate) fn not_finite(scalar: &str) -> Option<f64> {
     NOT_FINITE.into_iter().find(|(name, _)| *name == scalar).map(|(_, value)| value)
 }
 
-/// The text behind a byte order mark, if there is one.
+/// The text without its byte order mark, if it has one.
 pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
@@ -37,7 +37,7 @@ pub(crate) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The text as it was sent of a part that was parsed and borrows from the document.
+    /// The sent text of a part that borrows from the parsed document.
     pub(crate) fn sent(&self, part: &'a str) -> &'a str {
         if std::ptr::eq(self.sent, self.parsed) {
             return part;
@@ -45,16 +45,16 @@ impl<'a> Source<'a> {
         let start = part.as_ptr().addr().checked_sub(self.parsed.as_ptr().addr());
         let range = start.and_then(|start| Some(start..start.checked_add(part.len())?));
         let sent = range.and_then(|range| self.sent.get(range));
-        // Only ASCII was replaced, so it is UTF-8 as the part is.
+        // Only ASCII was replaced, so the sent text is UTF-8 where the parsed text is.
         sent.and_then(|sent| str::from_utf8(sent).ok()).unwrap_or(part)
     }
 }
 
-/// Parses a document. `scratch` holds the text that was parsed where it is not what was sent.
+/// Parses a document. `scratch` holds the parsed text where it differs from the sent text.
 ///
 /// # Errors
-/// Those of serde_json, except for the three names. A name in place of an integer is an error, as a
-/// fraction is.
+/// Those of serde_json, except for the three literals. A literal in place of an integer is an
+/// error, as a fraction is.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     scratch: &'a mut Vec<u8>,
@@ -70,8 +70,8 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(
     Ok((serde_json::from_slice(parsed)?, Source { sent, parsed }))
 }
 
-/// The text with a finite number of the same length in place of each name; `None` if there is
-/// none.
+/// The text with a finite number of the same length in place of each literal; `None` if there is
+/// no literal.
 fn finite(text: &[u8]) -> Option<Vec<u8>> {
     let mut finite = None;
     let mut at = 0;
@@ -94,7 +94,7 @@ fn finite(text: &[u8]) -> Option<Vec<u8>> {
     finite
 }
 
-/// The name that stands here as a value of its own.
+/// The literal at this position, if it is a complete value.
 fn name_at(text: &[u8], at: usize) -> Option<&'static str> {
     let (before, here) = text.split_at_checked(at)?;
     let name = NOT_FINITE.into_iter().find(|(name, _)| here.starts_with(name.as_bytes()))?.0;
@@ -103,8 +103,8 @@ fn name_at(text: &[u8], at: usize) -> Option<&'static str> {
     (begins && after.is_none_or(|byte| super::ends_scalar(*byte))).then_some(name)
 }
 
-/// `0.0` for `NaN`, as many zeros as it takes for the others. A fraction, so that it is no
-/// integer.
+/// Overwrites a literal with a zero of the same length: `0.0` for `NaN`. The zero has a fraction,
+/// so that it is not an integer.
 fn replace(name: &mut [u8]) {
     let digits = name.strip_prefix(b"-").map_or(0, |_| 1);
     for (at, byte) in name.iter_mut().enumerate().skip(digits) {
@@ -112,12 +112,12 @@ fn replace(name: &mut [u8]) {
     }
 }
 
-/// Text that is written into a document as it is.
+/// Text that is written into a document without quotes.
 #[derive(Debug)]
 pub(super) struct Literal(&'static str);
 
 impl Literal {
-    /// The name of a value that is not finite.
+    /// The literal of a value that is not finite; `None` for a finite one.
     pub(super) fn of(value: f64) -> Option<Literal> {
         if value.is_finite() {
             return None;
@@ -128,13 +128,14 @@ impl Literal {
 }
 
 impl Serialize for Literal {
-    /// As bytes, which [`Verbatim`] writes as they are. No other value is serialized as bytes.
+    /// Serializes the text as bytes, which [`Verbatim`] writes unchanged. No other value is
+    /// serialized as bytes.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bytes(self.0.as_bytes())
     }
 }
 
-/// Compact JSON in which bytes are text of the document.
+/// A formatter of compact JSON that writes bytes as text of the document.
 struct Verbatim;
 
 impl Formatter for Verbatim {
@@ -147,7 +148,7 @@ impl Formatter for Verbatim {
     }
 }
 
-/// `value` as a document.
+/// Serializes `value` as a document.
 ///
 /// # Errors
 /// If a value cannot be serialized.
@@ -198,7 +199,7 @@ mod tests {
         {
             let error = data(&format!("{{\"data\":[{wrong}]}}")).unwrap_err();
             assert!(error.contains("line 1 column"), "{wrong}: {error}");
-            // A name that is right does not make up for it.
+            // A valid literal beside it does not make the document valid.
             assert!(data(&format!("{{\"data\":[NaN,{wrong}]}}")).is_err(), "{wrong}");
         }
         assert!(data(r#"{"data":[NaN"#).is_err());

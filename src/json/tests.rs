@@ -1,4 +1,4 @@
-//! Every datatype there and back, and what hostile data are told.
+//! Round trips of every datatype, and errors of hostile data.
 
 use super::*;
 use proptest::prelude::*;

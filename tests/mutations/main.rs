@@ -1,9 +1,10 @@
 //! Compiles the scheduler with one deliberate bug after the other and expects its tests to fail: a
-//! test that cannot fail proves nothing. The room uses only the standard library, so each variant
-//! takes rustc a few seconds. Caught is what fails a unit test of the room or the simulation, or
-//! makes one of them hang.
+//! test that cannot fail proves nothing. The scheduler uses only the standard library, so rustc
+//! compiles each variant in a few seconds. A bug is caught if a unit test of the scheduler or the
+//! simulation fails or hangs.
 //!
-//! `CONCERTINA_TEST_MUTANTS=K/N` runs every N-th bug, from the K-th on (K < N); else all of them.
+//! `CONCERTINA_TEST_MUTANTS=K/N` selects every N-th bug, beginning with number K from 0; without it
+//! all bugs are tested.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time and read the environment")]
 #![allow(clippy::print_stderr, reason = "a bug that no test fails on is reported at once")]
@@ -24,11 +25,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What takes so many times as long as without a bug hangs.
+/// Timeout of a variant, as a multiple of the time without a bug.
 const HANG: u32 = 4;
-/// But not before this.
+/// Least timeout of a variant.
 const HANG_MIN: Duration = Duration::from_secs(60);
-/// Nor does what has no bug, however busy the machine.
+/// Timeout of the tests without a bug, long enough for a busy machine.
 const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
@@ -44,7 +45,7 @@ const THEMES: [&[Mutant]; 9] = [
     memory::MUTANTS,
 ];
 
-/// One bug: a file of `src/schedule`, a text that stands in it once, and what to put there.
+/// One bug: a file of `src/schedule`, a text that occurs in it once, and its replacement.
 pub(crate) struct Mutant {
     file: &'static str,
     from: &'static str,
@@ -65,7 +66,7 @@ fn root() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells it").into()
 }
 
-/// Copies the room to `folder`, with the bug in it if there is one.
+/// Copies the scheduler to `folder`, with the bug in it if there is one.
 fn write_room(folder: &Path, mutant: Option<&Mutant>) {
     let (from, room) = (root().join("src/schedule"), folder.join("schedule"));
     copy_sources(&from, &room);
@@ -91,18 +92,18 @@ fn rustc(folder: &Path, args: &[&str]) -> Output {
     output.expect("rustc runs")
 }
 
-/// Builds one binary; a variant that does not compile proves nothing.
+/// Builds one binary. A variant that does not compile is an error, since it proves nothing.
 fn build(folder: &Path, name: &str, args: &[&str]) {
     let built = rustc(folder, &[&["--edition=2024", "--cap-lints=allow"], args].concat());
     let errors = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "'{name}' does not compile: {errors}");
 }
 
-/// Whether unit tests and simulation pass on the room with this bug, or without any, each in time.
+/// True if unit tests and simulation pass on the scheduler with this bug, or without any, in time.
 fn passes(folder: &Path, mutant: Option<&Mutant>, limit: Duration) -> bool {
     write_room(folder, mutant);
     let name = mutant.map_or("no bug", |mutant| mutant.bug);
-    // Unit tests take less time than optimising them would.
+    // Compiling the unit tests with optimisation takes longer than it saves.
     build(folder, name, &["--test", "--crate-name=concertina", "lib.rs", "-ounits"]);
     runs_well(&folder.join("units"), limit) && {
         build_simulation(folder, name);
@@ -118,7 +119,7 @@ fn build_simulation(folder: &Path, name: &str) {
     build(folder, name, &[optimised, "--test", &main.to_string_lossy(), room, "-osimulation"]);
 }
 
-/// Whether the test binary passes in time. One that hangs is ended.
+/// True if the test binary passes in time. One that hangs is killed.
 fn runs_well(binary: &Path, limit: Duration) -> bool {
     let mut command = Command::new(binary);
     command.env("RUST_BACKTRACE", "0").stdout(Stdio::null()).stderr(Stdio::null());
@@ -135,7 +136,7 @@ fn runs_well(binary: &Path, limit: Duration) -> bool {
     false
 }
 
-/// The part of the bugs that is run: the first one, and the step from one to the next.
+/// The selected part of the bugs: the index of the first one, and the step to the next.
 fn share(text: Option<&str>) -> (usize, usize) {
     let Some(text) = text else { return (0, 1) };
     let parsed = text.split_once('/').and_then(|(first, step)| {
@@ -166,7 +167,7 @@ fn every_bug_has_its_place() {
     };
     let misplaced = THEMES.into_iter().flatten().filter(misplaced).map(|mutant| mutant.bug);
     let misplaced: Vec<_> = misplaced.collect();
-    assert!(misplaced.is_empty(), "their text does not stand in the file once: {misplaced:#?}");
+    assert!(misplaced.is_empty(), "their text is not in the file exactly once: {misplaced:#?}");
 }
 
 #[test]
@@ -177,14 +178,14 @@ fn every_bug_is_caught() {
     let limit = (begin.elapsed() * HANG).max(HANG_MIN);
     let (first, step) = share(std::env::var("CONCERTINA_TEST_MUTANTS").ok().as_deref());
     let mutants: Vec<_> = THEMES.into_iter().flatten().skip(first).step_by(step).collect();
-    eprintln!("{} bugs: every {step}th from number {first} on", mutants.len());
+    eprintln!("{} bugs: every {step}th from number {first}", mutants.len());
     let next = AtomicUsize::new(0);
     let hunt = |hunter: usize| {
         let folder = base.join(hunter.to_string());
         let mut survivors = Vec::new();
         while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
             if passes(&folder, Some(mutant), limit) {
-                eprintln!("nobody notices: {}", mutant.bug);
+                eprintln!("not caught: {}", mutant.bug);
                 survivors.push(mutant.bug);
             }
         }
@@ -197,5 +198,5 @@ fn every_bug_is_caught() {
         hunts.into_iter().flat_map(|hunt| hunt.join().expect("a hunter")).collect()
     });
     fs::remove_dir_all(&base).unwrap();
-    assert!(survivors.is_empty(), "nobody notices: {survivors:#?}");
+    assert!(survivors.is_empty(), "not caught: {survivors:#?}");
 }

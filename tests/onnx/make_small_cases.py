@@ -44,7 +44,7 @@ def texts(*values):
 
 
 def graph(nodes, inputs, outputs, constants=None, opset=18, functions=(), overridable=()):
-    """A model whose inputs have open axes; the types of its outputs are those that come out."""
+    """A model whose inputs have open axes; its outputs have the types that ONNX Runtime infers."""
     constants = constants or {}
     given = {**inputs, **{name: constants[name] for name in overridable}}
     ports = [
@@ -69,7 +69,7 @@ def graph(nodes, inputs, outputs, constants=None, opset=18, functions=(), overri
 
 
 def case(name, situation, nodes, samples, outputs, constants=None, **more):
-    """Stores a graph, the inputs of each sample and what ONNX Runtime answers to them."""
+    """Stores a graph, the inputs of each sample and the answers of ONNX Runtime."""
     samples = samples if isinstance(samples, list) else [samples]
     model = graph(nodes, samples[0], outputs, constants, **more)
     session = onnxruntime.InferenceSession(model.SerializeToString())
@@ -87,7 +87,7 @@ def case(name, situation, nodes, samples, outputs, constants=None, **more):
 
 def one(name, situation, operator, samples, constants=None, outputs=("y",), opset=18, inputs=None,
         **attributes):
-    """A case of one operator, which takes the inputs of the samples, then the constants."""
+    """Stores a case of one operator, which takes the inputs of the samples, then the constants."""
     first = samples[0] if isinstance(samples, list) else samples
     inputs = inputs or [*first, *(constants or {})]
     made = node(operator, inputs, list(outputs), **attributes)

@@ -28,7 +28,7 @@ cases = []
 
 
 def case(name, path, situation, samples):
-    """A file, and what ONNX Runtime answers on the samples."""
+    """Stores a file, and the answers of ONNX Runtime to the samples."""
     model = onnx.load(path)
     model.producer_version = ""
     del model.metadata_props[:]
@@ -49,8 +49,8 @@ def case(name, path, situation, samples):
 
 
 def export(name, model, situation, example, axes, outputs, samples, script=True):
-    """By the exporter of TorchScript, if it keeps axes open, and by that of torch.export. `axes`:
-    names of open axes."""
+    """Exports by TorchScript, if it keeps axes open, and by torch.export. `axes` maps names to open
+    axes."""
     model = model.eval()
     path = os.path.join(tempfile.mkdtemp(), "model.onnx")
     arguments = tuple(torch.tensor(value) for value in example.values())

@@ -14,7 +14,7 @@ const INDEX: &str = "/v2/repository/index";
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const PAGE: &str = "https://page.example";
 
-/// A server of `digits` and `echo`, with its repository.
+/// A server of `digits` and `echo`, and its repository.
 fn echo_server(setup: Setup) -> (Server, Folder) {
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 8, "0s");
@@ -28,14 +28,14 @@ fn data(response: &Response) -> Value {
     response.json()["outputs"][0]["data"].clone()
 }
 
-/// A request of `echo` in which the data are this text.
+/// A request to `echo` with these data.
 fn echo(datatype: &str, shape: &str, data: &str) -> String {
     format!(
         r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#
     )
 }
 
-/// Method, path, headers, and the statuses that may answer it.
+/// Method, path, headers, and the expected statuses.
 type Refusal =
     (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [u16]);
 
@@ -71,7 +71,7 @@ fn the_next_request_is_answered_after_every_refusal() {
     }
 }
 
-/// A body of chunks that has no end.
+/// Sends the first chunk of a body without an end.
 fn endless(server: &Server, path: &str, bytes: usize) -> Response {
     let mut connection = server.connect();
     let head =
@@ -86,12 +86,12 @@ fn what_is_not_read_to_its_end_closes_the_connection() {
     let close = |answer: &Response, status: u16| {
         assert_eq!((answer.status, answer.header("connection")), (status, Some("close")));
     };
-    // More than is read for the sake of a connection, all of it sent before the answer is read.
+    // More than the server drains, all of it sent before the answer is read.
     let long = request("POST", "/v2/models/nope/infer", &[JSON], &vec![b' '; 40_000_000]);
     let mut connection = server.connect();
     close(&connection.exchange(&long).unwrap(), 404);
     assert!(connection.is_closed());
-    // Only announced.
+    // The length is declared, but no byte is sent.
     let mut connection = server.connect();
     let head = "POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n";
     close(&connection.exchange(head.as_bytes()).unwrap(), 404);
@@ -128,7 +128,7 @@ fn http2_without_tls_is_answered() {
     assert_eq!((answer.status, answer.header("connection")), (505, Some("close")));
     assert!(answer.error().contains("HTTP/2 is not supported"), "{}", answer.text());
     assert!(connection.is_closed());
-    // Other methods that begin alike are not held up.
+    // Other methods that begin with the same letter are not delayed.
     assert_eq!(server.send("PROPFIND", "/v2", &[], b"").status, 405);
 }
 
@@ -176,7 +176,7 @@ fn compressed_bodies_are_taken() {
             compressed(DeflateEncoder::new(Vec::new(), level), &body, DeflateEncoder::finish),
         ),
     ];
-    // Only a coding that is not supported is answered with those that are.
+    // Only a 415 for the coding names the supported codings.
     for (header, value, supported) in
         [("Content-Encoding", "br", Some("gzip, deflate")), ("Content-Type", "image/png", None)]
     {
@@ -187,7 +187,7 @@ fn compressed_bodies_are_taken() {
         let headers = [JSON, ("Content-Encoding", coding)];
         assert_eq!(data(&server.send("POST", ECHO, &headers, bytes)), json!([1, 2]));
     }
-    // The header counts the body as it was before it was compressed.
+    // The header counts the bytes of the decompressed body.
     let json = body.replace(r#""data":[1, 2]"#, r#""parameters":{"binary_data_size":2}"#);
     let length = json.len().to_string();
     let headers =
@@ -236,7 +236,7 @@ fn long_answers_are_compressed_where_that_is_accepted() {
     let small = [JSON, ("Accept-Encoding", "gzip")];
     let small = server.send("POST", ECHO, &small, echo("UINT8", "[1,2]", "[1, 2]").as_bytes());
     assert_eq!(small.header("content-encoding"), None);
-    // A tag that was sent with a compressed file is known again.
+    // A tag that was sent with a compressed file matches the file.
     let page = server.send("GET", "/app.js", &[("Accept-Encoding", "gzip")], b"");
     let tag = page.header("etag").unwrap();
     assert!(tag.starts_with("W/"), "{tag}");
@@ -318,7 +318,7 @@ fn pages_of_allowed_origins_may_use_the_server() {
     assert_eq!(answer.header("vary"), Some("origin"));
     let exposed = answer.header("access-control-expose-headers").unwrap();
     assert!(exposed.contains("inference-header-content-length"), "{exposed}");
-    // A page can read why it was refused.
+    // A page can read the reason of a rejection.
     let refused = ask(PAGE, "wrong");
     assert_eq!(refused.status, 401);
     assert_eq!(refused.header("access-control-allow-origin"), Some(PAGE));
@@ -327,7 +327,7 @@ fn pages_of_allowed_origins_may_use_the_server() {
     assert!(other.error().contains("allow_origins"), "{}", other.error());
 }
 
-/// The question that a browser asks before it posts JSON.
+/// Sends the preflight request of a browser that is about to post JSON.
 fn preflight(server: &Server, origin: &str) -> Response {
     let headers = [
         ("Origin", origin),

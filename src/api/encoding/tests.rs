@@ -1,4 +1,4 @@
-//! Bodies there and back, what breaks them, and what clients accept.
+//! Round trips of bodies, bodies that are malformed, and preferences of clients.
 
 use super::*;
 use crate::api::respond::document;
@@ -53,7 +53,7 @@ fn broken_data_are_malformed() {
             assert!(error.message.starts_with(&begin), "{error}");
         }
     }
-    // Members are one body, as gzip has it, but no body is nothing but members.
+    // Members are one body (RFC 1952, section 2.2), up to a number of them.
     let empty = Coding::Gzip.write(b"").unwrap();
     assert_eq!(all(Coding::Gzip, &empty.repeat(MEMBERS_MAX)).unwrap(), "");
     let error = all(Coding::Gzip, &empty.repeat(MEMBERS_MAX + 1)).unwrap_err();

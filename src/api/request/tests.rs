@@ -1,4 +1,4 @@
-//! Good requests in both forms, and a table of bad ones.
+//! Valid requests in both forms, and a table of invalid ones.
 
 use super::*;
 use proptest::prelude::*;
@@ -140,7 +140,7 @@ fn classes_are_asked_for_by_number() {
     assert_eq!(request.wanted.named[0].classes, NonZero::new(3));
 }
 
-/// A request with one input, `x`, made of these fields.
+/// A request with one input, `x`, of these fields.
 fn input(fields: &str) -> String {
     format!(r#"{{"inputs": [{{"name": "x", {fields}}}]}}"#)
 }
@@ -257,7 +257,7 @@ fn bad_requests_with_raw_tensors() {
     assert!(beyond.message.contains("is 3, but the body has 2 bytes"), "{beyond}");
 }
 
-/// What a spoilt request is made of.
+/// The valid request that the spoilt requests are made from.
 const WHOLE: &str = r#"{"id": "7", "parameters": {"timeout": 1500, "priority": 1, "binary_data_output": true},
     "inputs": [{"name": "a", "shape": [2, 1], "datatype": "FP32", "data": [[1.5], [-2e3]]},
                {"name": "b", "shape": [1, 2], "datatype": "BYTES", "data": ["x", "y"]},

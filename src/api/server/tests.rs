@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use warp::Filter;
 
-/// Far larger than what the sockets' buffers hold.
+/// Far larger than the sockets' buffers.
 const HUGE: usize = 64 * 1024 * 1024;
 
 fn limits() -> ApiLimits {
@@ -86,7 +86,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
     read_all(send(address, &request).await).await
 }
 
-/// Asks until the answer has this status; the server frees slots a moment after an exchange.
+/// Sends requests until the answer has this status; slots are freed shortly after an exchange.
 async fn get_until(address: SocketAddr, status: &str) {
     let deadline = crate::clock::now() + Duration::from_secs(5);
     loop {
@@ -169,7 +169,7 @@ async fn clients_that_do_not_read_are_dropped_over_tls_as_well() {
     deaf.write_all(b"GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     tokio::time::sleep(limits().write_timeout * 3).await;
     let mut got = Vec::new();
-    // It ends without a word.
+    // The connection ends without a `close_notify` of TLS.
     assert!(deaf.read_to_end(&mut got).await.is_err());
     assert!(got.starts_with(b"HTTP/1.1 200") && got.len() < HUGE, "{} bytes", got.len());
 }
