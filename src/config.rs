@@ -145,8 +145,11 @@ impl Config {
         self.tls.certificate = args.tls_certificate.or(self.tls.certificate.take());
         self.tls.key = args.tls_key.or(self.tls.key.take());
         self.allow_remote |= args.allow_remote;
-        if !args.allow_origins.is_empty() {
-            self.allow_origins = args.allow_origins;
+        // An empty variable of the environment is one empty text.
+        let origins: Vec<String> =
+            args.allow_origins.into_iter().filter(|origin| !origin.is_empty()).collect();
+        if !origins.is_empty() {
+            self.allow_origins = origins;
         }
         set(&mut self.telemetry.log_format, args.log_format);
         self.telemetry.access_log |= args.access_log;

@@ -10,6 +10,8 @@ use std::num::NonZero;
 
 /// Most classes in one output, over all its rows. Each class is a text of a few dozen bytes.
 const CLASSES_MAX: usize = 1 << 20;
+/// The same for FP64, where a class is a text of up to 340 bytes.
+const LONG_CLASSES_MAX: usize = CLASSES_MAX / 8;
 
 /// The `count` highest values of each row as `value:index[:label]`, in descending order. Of equal
 /// values, the one with the lower index comes first; NaN is the lowest value. All axes after the
@@ -44,16 +46,17 @@ pub(crate) fn classify(
     };
     let classes = product(axes).unwrap_or(0);
     let count = count.get().min(classes);
-    if rows.checked_mul(count).is_none_or(|all| all > CLASSES_MAX) {
+    let most = if output.datatype == Datatype::Fp64 { LONG_CLASSES_MAX } else { CLASSES_MAX };
+    if rows.checked_mul(count).is_none_or(|all| all > most) {
         return Err(wrong(format!(
-            "classification: {count} classes of each of {rows} rows are more than {CLASSES_MAX}; \
+            "classification: {count} classes of each of {rows} rows are more than {most}; \
              ask for fewer"
         )));
     }
     let labels = if labels.len() <= classes { labels } else { &[] };
     let row = |data| best(output.datatype, data, size, count, labels);
     // An output without values has rows without classes.
-    let row_bytes = (classes * size).max(1);
+    let row_bytes = classes.saturating_mul(size).max(1);
     let texts: Vec<String> = output.data.chunks_exact(row_bytes).flat_map(row).collect();
     let rows = has_rows.then_some(rows);
     let shape = rows.into_iter().chain([count]).collect();

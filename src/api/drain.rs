@@ -39,7 +39,8 @@ pub(crate) struct Rest<B>(Arc<Mutex<Option<Unread<B>>>>);
 
 #[derive(Debug)]
 struct Unread<B> {
-    body: B,
+    /// `None` after an error, behind which nothing can be read.
+    body: Option<B>,
     is_begun: bool,
 }
 
@@ -70,9 +71,13 @@ impl<B: Body + Unpin> Body for Lent<B> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         // Nothing follows an error: hyper closes the connection.
-        let has_ended = matches!(polled, Poll::Ready(None | Some(Err(_))))
-            || (polled.is_ready() && body.is_end_stream());
-        if has_ended {
+        let is_broken = matches!(polled, Poll::Ready(Some(Err(_))));
+        let has_ended =
+            matches!(polled, Poll::Ready(None)) || (polled.is_ready() && body.is_end_stream());
+        if is_broken {
+            self.rest.keep(Unread { body: None, is_begun: true });
+        }
+        if is_broken || has_ended {
             self.body = None;
         }
         polled
@@ -90,9 +95,14 @@ impl<B: Body + Unpin> Body for Lent<B> {
 impl<B> Drop for Lent<B> {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
-            let unread = Unread { body, is_begun: self.is_begun };
-            *self.rest.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
+            self.rest.keep(Unread { body: Some(body), is_begun: self.is_begun });
         }
+    }
+}
+
+impl<B> Rest<B> {
+    fn keep(&self, unread: Unread<B>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
     }
 }
 
@@ -111,6 +121,7 @@ impl<B: Body + Unpin> Rest<B> {
     async fn drain_within(self, bounds: Bounds, waits: bool) -> bool {
         let unread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Unread { body, is_begun }) = unread else { return true };
+        let Some(body) = body else { return false };
         // Reading would make hyper send `100 Continue`.
         if (waits && !is_begun) || body.size_hint().lower() > bounds.bytes {
             return false;
@@ -204,6 +215,16 @@ mod tests {
         let begin = crate::clock::now();
         assert!(!drain(Box::pin(slow)).await);
         assert!(begin.elapsed() >= time);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_ends_the_connection() {
+        let broken = stream::iter([Ok(Frame::data(Bytes::from_static(b"a"))), Err("broken")]);
+        let (mut lent, rest) = Lent::new(StreamBody::new(broken));
+        assert!(lent.frame().await.is_some_and(|frame| frame.is_ok()));
+        assert!(lent.frame().await.is_some_and(|frame| frame.is_err()));
+        drop(lent);
+        assert!(!rest.is_empty() && !rest.drain(false).await);
     }
 
     #[tokio::test]

@@ -16,9 +16,10 @@ use crate::telemetry::{ModelStatistics, ModelView};
 use crate::tensor::Datatype;
 use bytes::Buf;
 use futures_util::Stream;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json as value};
-use std::collections::HashSet;
+use serde_json::{Value, json as value};
+use std::collections::{BTreeMap, HashSet};
 
 /// Largest body of these routes, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -42,7 +43,8 @@ struct IndexRequest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ChangeRequest {
-    parameters: Map<String, Value>,
+    /// Only the names matter. A value that is parsed may be nested without a bound.
+    parameters: BTreeMap<String, IgnoredAny>,
 }
 
 /// `POST /v2/repository/index`: every model of the repository and its state.

@@ -15,7 +15,6 @@ use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use std::num::NonZero;
 use std::time::Duration;
@@ -35,7 +34,8 @@ pub(crate) struct InferRequest {
 #[derive(Deserialize)]
 struct RequestBody<'a> {
     id: Option<String>,
-    parameters: Option<Object<RequestParameters>>,
+    #[serde(borrow)]
+    parameters: Option<Object<RequestParameters<'a>>>,
     #[serde(borrow)]
     inputs: Vec<Object<Input<'a>>>,
     outputs: Option<Vec<Object<Output>>>,
@@ -43,24 +43,30 @@ struct RequestBody<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct RequestParameters {
+struct RequestParameters<'a> {
     binary_data_output: Option<bool>,
     /// In microseconds, 0 for none, as in Triton.
     timeout: Option<u64>,
     /// 1 is the most urgent, 0 the default, as in Triton.
     priority: Option<u64>,
     /// A number or a string, 0 or empty for none, as in Triton's sequence extension.
-    sequence_id: Value,
-    sequence_start: Value,
-    sequence_end: Value,
+    ///
+    /// They stay text: a parsed value of any form may be nested without a bound and takes many
+    /// times the memory.
+    #[serde(borrow)]
+    sequence_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sequence_start: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sequence_end: Option<&'a RawValue>,
 }
 
-impl RequestParameters {
+impl RequestParameters<'_> {
     /// Rejects requests of a sequence, which only models with a state can answer.
     fn check_stateless(&self) -> Result<(), Error> {
-        let none = [Value::Null, Value::from(0), Value::from("")];
-        let named = !none.contains(&self.sequence_id);
-        if named || [&self.sequence_start, &self.sequence_end].contains(&&Value::Bool(true)) {
+        let named = self.sequence_id.is_some_and(|id| !["0", "\"\""].contains(&id.get()));
+        let is_set = |flag: Option<&RawValue>| flag.is_some_and(|flag| flag.get() == "true");
+        if named || is_set(self.sequence_start) || is_set(self.sequence_end) {
             return Err(Error::unprocessable(
                 "parameters: sequence_id, sequence_start and sequence_end are not supported, since \
                  no model keeps a state between requests; send the state as inputs",

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::fmt;
@@ -164,14 +165,21 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
-        let said: serde_json::Value = read(&answer).unwrap_or_default();
-        let said = said.get("error").and_then(serde_json::Value::as_str).map(clean);
+        let said: Said = read(&answer).unwrap_or_default();
+        let said = said.error.as_deref().map(clean);
         Err(Trouble::Other(match said {
             Some(said) => format!("{said} ({})", status.as_u16()),
             None if status == StatusCode::NOT_FOUND => "no concertina there (404)".to_owned(),
             None => format!("the server answered {status}"),
         }))
     }
+}
+
+/// The body of a failed answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    error: Option<String>,
 }
 
 fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Trouble> {
