@@ -226,9 +226,9 @@ impl Tensor {
         Tensor::new(first.name.clone(), first.datatype, shape, data.into())
     }
 
-    /// The same tensor with its first rows once more behind it, up to `rows` in all. Rows of zeros
-    /// or empty text could fail where those of the request do not: an integer divided by zero, text
-    /// that is to be a number.
+    /// Pads the tensor to `rows` rows by repeating its rows from the first one. Rows of zeros or
+    /// empty text could fail where those of the request do not: integers are divided by zero, and
+    /// empty text is not a number.
     pub fn pad_rows(&self, rows: usize) -> Result<Tensor, TensorError> {
         let own = self.rows()?;
         let mut missing = rows.saturating_sub(own);
@@ -325,7 +325,7 @@ impl Tensors {
         self.0.iter().map(unframe).collect()
     }
 
-    /// Every tensor padded to `rows` with its first rows.
+    /// Pads every tensor to `rows` by repeating its rows from the first one.
     pub fn pad_rows(&self, rows: usize) -> Result<Tensors, TensorError> {
         self.0.iter().map(|tensor| tensor.pad_rows(rows)).collect()
     }

@@ -34,7 +34,7 @@ pub struct Catalogue {
 /// The reason why a chain of models cannot be served.
 #[derive(Debug)]
 pub(super) struct Missing {
-    /// [`ErrorKind::Unavailable`] where it is no fault of any file or of the machine.
+    /// [`ErrorKind::Unavailable`] where neither a file nor the machine is the cause.
     pub(super) kind: ErrorKind,
     pub(super) text: String,
 }
@@ -87,7 +87,7 @@ impl Catalogue {
         }
     }
 
-    /// What a scan found, with those chains of models as bad that cannot be served.
+    /// Marks the chains of models that cannot be served as bad among the results of a scan.
     pub fn check_chains(found: Vec<Found>) -> Vec<Found> {
         let catalogue = Catalogue::new(found.clone());
         let check = |found| match found {
@@ -109,7 +109,7 @@ impl Catalogue {
     /// other inputs and outputs than a step names.
     pub(super) fn missing(&self, info: &ModelInfo) -> Option<Missing> {
         let steps = &info.ensemble()?.steps;
-        // A piece of an image is the image that the model takes, under whichever name.
+        // The model's image input takes a piece of an image under any name.
         let crops = steps.iter().any(|step| matches!(step, Step::Crop { .. }));
         steps.iter().find_map(|step| self.missing_of(step, crops))
     }
@@ -161,20 +161,20 @@ impl Catalogue {
         self.entries.get(&id).map(|entry| &entry.info)
     }
 
-    /// The model of this number, if clients may ask for it.
+    /// The model of this number, if it is served.
     pub(super) fn served_as(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
         let entry = self.entries.get(&id).filter(|entry| entry.standing == Standing::Served);
         entry.map(|entry| &entry.info)
     }
 
-    /// The number of the served model that is meant.
+    /// The number of the first served model for which `is_it` holds.
     pub(super) fn find_served(&self, is_it: impl Fn(&ModelInfo) -> bool) -> Option<ModelId> {
         let mut entries = self.entries.iter();
         let found = entries.find(|(_, e)| e.standing == Standing::Served && is_it(&e.info));
         found.map(|(id, _)| *id)
     }
 
-    /// From now on the model is read from other files, which hold the same.
+    /// Replaces the description of a model by one that reads an equal model from other files.
     pub(super) fn read_from(&mut self, id: ModelId, info: ModelInfo) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.info = Arc::new(info);

@@ -53,7 +53,7 @@ pub(super) struct Member {
     incarnation: Incarnation,
     /// When the present start began, until its first model is ready.
     starting: Option<Instant>,
-    /// Where the model is read from that was last to be loaded.
+    /// The source of the model that was last sent to be loaded.
     reads: Option<Source>,
     /// The batch that was last handed over, and when.
     handed: Option<(BatchId, Instant)>,
@@ -195,7 +195,7 @@ impl Fleet {
         member.worker = Some(start(&workshop, &member.entry, (id, incarnation), reports));
     }
 
-    /// Has a model loaded and warmed up with these shapes, if there are any.
+    /// Sends the order to load a model and to warm it up with these shapes, if there are any.
     pub(super) fn load(
         &mut self,
         id: AdapterId,

@@ -50,8 +50,8 @@ impl Seen {
 }
 
 impl EngineHandle {
-    /// Looks at the repository's folder again and again, for as long as it is polled. `first` is how
-    /// it was before the models that are served were read: what changed since then is read again.
+    /// Polls the repository's folder periodically. `first` holds the marks from before the served
+    /// models were read, so that a model that changed since then is read again.
     pub async fn follow_repository(self, first: Marks, every: Duration) {
         let mut seen = Seen::new(first);
         let mut looks = tokio::time::interval(every);
@@ -69,7 +69,7 @@ impl EngineHandle {
         match change {
             Change::Load(name) => match self.load_model(&name).await {
                 Ok(()) => {
-                    tracing::info!(model = %name.escape_debug(), "found in the repository: it is served")
+                    tracing::info!(model = %name.escape_debug(), "found in the repository; served")
                 }
                 Err(error) => {
                     tracing::warn!(model = %name.escape_debug(), "found in the repository: {error}")
@@ -79,13 +79,13 @@ impl EngineHandle {
                 self.forget_kept(&name).await;
                 // One that was broken, or unloaded by hand, is served no more already.
                 if self.unload_model(&name).await.is_ok() {
-                    tracing::info!(model = %name, "gone from the repository: not served any more");
+                    tracing::info!(model = %name, "removed from the repository; no longer served");
                 }
             }
         }
     }
 
-    /// Nothing is kept of a model that left.
+    /// Removes the copies of a model that is no longer in the repository.
     async fn forget_kept(&self, name: &str) {
         let (library, name) = (self.store.clone(), name.to_owned());
         let forget = move || library.kept.map(|kept| kept.retain_versions(&name, &[]));

@@ -32,7 +32,7 @@ pub struct InferCall {
 }
 
 impl InferCall {
-    /// The server itself among the clients.
+    /// The client number of the server's own requests.
     pub(super) const SERVER: u64 = 0;
 
     /// A row that the server asks for itself.
@@ -156,8 +156,8 @@ impl EngineHandle {
     /// The model, if it is served. `version` `None` means the newest one served.
     ///
     /// # Errors
-    /// 404, telling which models or versions there are; for a model that the repository has but
-    /// that cannot be served, 422 with what is wrong with its files, or 500 if the machine is why.
+    /// 404 with the models or versions that are served; for a model of the repository that cannot
+    /// be served, 422 with the error in its files, or 500 if the machine is the cause.
     pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
         let models = self.models.borrow().clone();
         let found = models.resolve(name, version).cloned();
@@ -217,8 +217,8 @@ impl EngineHandle {
     /// Checks that some adapter can answer for this model now, perhaps after a start.
     ///
     /// # Errors
-    /// Why none can: 422 if the model's files cannot be loaded, 500 if the machine is why they
-    /// cannot, else 503.
+    /// The reason why none can: 422 if the model's files are wrong, 500 if the machine failed to
+    /// load them, else 503.
     pub fn check_ready(&self, model: &ModelInfo) -> Result<(), Error> {
         let snapshot = self.snapshots.borrow();
         let same = |view: &&ModelView| view.name == model.name && view.version == model.version;

@@ -1,5 +1,5 @@
-//! The last good files of models: copied once a model has loaded, loaded from where the repository's
-//! own cannot be.
+//! The last good files of models: copied once a model has loaded, and loaded where the files in the
+//! repository cannot be.
 
 use super::driver::Driver;
 use super::recollections;
@@ -12,10 +12,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Failed loads whose last good files are looked for.
+/// Most failed loads whose last good files are being looked up.
 const LOOKS_MAX: usize = 256;
 
-/// What a worker reports of a load that failed.
+/// A worker's report of a failed load.
 #[derive(Debug)]
 pub(super) struct FailedLoad {
     pub(super) model: u32,
@@ -24,7 +24,7 @@ pub(super) struct FailedLoad {
     pub(super) error: String,
 }
 
-/// A failed load, with what is kept of its model.
+/// A failed load with the copies that are kept of its model.
 pub(super) struct Looked {
     adapter: AdapterId,
     incarnation: Incarnation,
@@ -32,20 +32,20 @@ pub(super) struct Looked {
     kept: Vec<KeptModel>,
 }
 
-/// A model that has loaded, to be copied.
+/// A loaded model whose files are to be copied.
 struct Copy {
     info: Arc<ModelInfo>,
-    /// Versions of its name that are served.
+    /// The served versions of its name.
     versions: Vec<String>,
 }
 
-/// Has files copied and looked for on threads of their own: the driver waits for no disk.
+/// Copies and looks up files on threads of their own, since the driver must not wait for a disk.
 pub(super) struct Keeper {
     library: Library,
     looked: mpsc::Sender<Looked>,
-    /// To the thread that copies; `None` where nothing is kept.
+    /// The sender to the thread that copies; `None` where nothing is kept.
     copies: Option<std::sync::mpsc::Sender<Copy>>,
-    /// Stamps of what was kept or tried to be, by name and version.
+    /// Stamps of the last files that were copied, or failed to be, by name and version.
     tried: HashMap<(String, String), u64>,
 }
 
@@ -56,18 +56,18 @@ impl Keeper {
         (Keeper { library, looked, copies, tried: HashMap::new() }, receiver)
     }
 
-    /// Copies the files of a model that has loaded. `versions` are those of its name that are served.
+    /// Copies the files of a loaded model. `versions`: the served versions of its name.
     fn keep(&mut self, info: &Arc<ModelInfo>, versions: Vec<String>) {
         let Some(copies) = &self.copies else { return };
         let key = (info.name.clone(), info.version.clone());
         if self.tried.insert(key, info.graph.stamp) == Some(info.graph.stamp) {
             return;
         }
-        // The thread ends with this sender, not before.
+        // This cannot fail: the thread ends when this sender is dropped.
         let _ = copies.send(Copy { info: info.clone(), versions });
     }
 
-    /// Looks for what is kept of a model. Gives the load back where nothing is kept at all.
+    /// Looks up the copies of a model. Returns the load where nothing is kept at all.
     fn look(&self, name: &str, failed: Looked) -> Result<(), Looked> {
         if self.library.kept.is_none() {
             return Err(failed);
@@ -75,21 +75,21 @@ impl Keeper {
         let (library, name, looked) = (self.library.clone(), name.to_owned(), self.looked.clone());
         tokio::task::spawn_blocking(move || {
             let kept = library.kept_of(&name);
-            // If the driver is gone nobody waits for it.
+            // This fails only when the driver has ended, which needs no result.
             let _ = looked.blocking_send(Looked { kept, ..failed });
         });
         Ok(())
     }
 }
 
-/// Starts the thread that copies. One model after the other, in the order in which they loaded: of
-/// two versions the later one removes what is kept of the earlier.
+/// Starts the thread that copies one model after the other in the order of their loads, since the
+/// copy of a newer version removes that of the older one.
 fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>> {
     let (kept, repository) = (library.kept.clone()?, library.repository.clone());
     let (copies, received) = std::sync::mpsc::channel::<Copy>();
     let copy = move |Copy { info, versions }: Copy| {
         if let Err(error) = kept.keep(&repository, &info, &versions) {
-            let why = "its last good files are not kept";
+            let why = "failed to keep the last good files";
             tracing::info!(model = %info.name, version = %info.version, "{why}: {error}");
         }
     };
@@ -107,7 +107,7 @@ fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>
 
 impl Library {
     /// Reads the repository: one entry per version that is served, and one per model or version
-    /// that cannot be; in the place of the latter also what is kept of it.
+    /// that cannot be, followed by the copies that are kept of the latter.
     pub fn scan(&self) -> Vec<Found> {
         let Some(kept) = &self.kept else { return self.repository.scan(&self.kinds) };
         let names = match self.repository.names() {
@@ -120,14 +120,14 @@ impl Library {
         names.iter().flat_map(scan).collect()
     }
 
-    /// What a scan found of a model, with what is kept of the versions that are bad now.
+    /// The results of a scan of a model, with the copies of the versions that are bad now.
     pub(super) fn with_kept(&self, name: &str, mut found: Vec<Found>) -> Vec<Found> {
         let good: Vec<String> = found.iter().filter_map(version_of).map(str::to_owned).collect();
         let bad: Vec<Option<String>> = found.iter().filter_map(bad_version).collect();
         if bad.is_empty() {
             return found;
         }
-        // Where another version is good, only one that was there before is missing.
+        // Where another version is good, only a version that is bad now is taken from its copy.
         let missing = |version: &String| match good.is_empty() {
             true => true,
             false => !good.contains(version) && bad.iter().flatten().any(|bad| bad == version),
@@ -137,15 +137,15 @@ impl Library {
         found
     }
 
-    /// Reads one model while others of its versions may be served: those that are bad now stay as
-    /// they are kept, unless all are.
+    /// Reads one model. Versions that are bad now are taken from their copies, unless all are bad:
+    /// what serves then stays in place.
     pub(super) fn scan_one(&self, name: &str) -> Vec<Found> {
         let found = self.repository.scan_one(name, &self.kinds);
         let any_good = found.iter().any(|found| version_of(found).is_some());
         if any_good { self.with_kept(name, found) } else { found }
     }
 
-    /// What is kept of a model and can be served.
+    /// The copies of a model that can be served.
     pub(super) fn kept_of(&self, name: &str) -> Vec<KeptModel> {
         self.kept.as_ref().map(|kept| kept.find(name, &self.kinds)).unwrap_or_default()
     }
@@ -166,7 +166,7 @@ fn bad_version(found: &Found) -> Option<Option<String>> {
 }
 
 impl Driver {
-    /// A model has loaded: its files are good.
+    /// Keeps the files of a model that an adapter has loaded from the repository.
     pub(super) fn proved(&mut self, adapter: AdapterId, life: Incarnation, model: ModelId) {
         let own = self.keeper.library.repository.source();
         let served = self.catalogue.served_as(model).cloned();
@@ -175,7 +175,7 @@ impl Driver {
         }
     }
 
-    /// Keeps the files of a model that has loaded, if they are the repository's.
+    /// Keeps the files of a loaded model, if they are those of the repository.
     pub(super) fn keep_files(&mut self, info: &Arc<ModelInfo>) {
         if info.source == *self.keeper.library.repository.source() && info.ensemble().is_none() {
             let served = self.catalogue.served().filter(|other| other.name == info.name);
@@ -184,8 +184,8 @@ impl Driver {
         }
     }
 
-    /// A load failed. If the files of a model that is served are why, those that were last good are
-    /// looked for before the scheduler learns of it, so that what waits can still be answered.
+    /// Handles a failed load. If the files of a served model are the cause, the last good files are
+    /// looked up before the scheduler receives the failure, so that waiting requests are answered.
     pub(super) fn load_failed(
         &mut self,
         (adapter, incarnation): (AdapterId, Incarnation),
@@ -217,14 +217,14 @@ impl Driver {
             self.recollections.forget_shapes(&recollections::key(info));
         }
         if cause == Cause::Rows {
-            // Before its requests are rejected: they are sent again to the model's successor.
+            // The successor must exist before the requests are rejected: they are sent to it again.
             self.run_whole(ModelId(model), &error);
         }
         let message = Up::LoadFailed { model, rows, cause, error };
         self.fleet.starting(adapter, incarnation, message, &self.catalogue)
     }
 
-    /// Has the last good files loaded in place of those that could not be.
+    /// Loads the last good files in place of those that could not be loaded.
     pub(super) fn looked(&mut self, looked: Looked) -> Option<Event> {
         let Looked { adapter, incarnation, failed, kept } = looked;
         let model = ModelId(failed.model);
@@ -235,7 +235,8 @@ impl Driver {
         let Some(same) = same else {
             let error = failed.error.clone();
             let event = self.load_failed_for_good(adapter, incarnation, failed)?;
-            // First those that were checked against the signature of the files that are wrong.
+            // The waiting requests were checked against the signature of the wrong files, so that
+            // they are rejected first.
             self.turn(event);
             self.serve_kept(&info, kept, error);
             return None;
@@ -247,8 +248,8 @@ impl Driver {
         Some(Event::LoadFailed { adapter, incarnation, model, again: Again::Now })
     }
 
-    /// Serves what is kept of a model in place of a version that cannot be loaded, if that was the
-    /// only one served.
+    /// Serves the copies of a model in place of a version that cannot be loaded, if no other
+    /// version is served.
     fn serve_kept(&mut self, info: &Arc<ModelInfo>, kept: Vec<KeptModel>, error: String) {
         let others = self.catalogue.served().filter(|other| other.name == info.name).count() > 1;
         if others || kept.is_empty() {
@@ -263,13 +264,14 @@ impl Driver {
 
     fn blame_newer(&mut self, info: &ModelInfo, error: String) {
         let name = info.name.clone();
-        tracing::warn!(model = %name, "the files in the repository cannot be loaded, those that were last good are");
+        let what = "serving the last good files; those in the repository cannot be loaded";
+        tracing::warn!(model = %name, "{what}");
         let bad = BadModel { name: name.clone(), version: None, error, machine: false };
         self.catalogue.blame(&name, vec![bad]);
     }
 
-    /// Has models that are served read from what is kept of them, since the repository's files are
-    /// others now and wrong.
+    /// Makes the copies of served models their source, since the files in the repository were
+    /// replaced by wrong ones.
     pub(super) fn read_from_kept(&mut self, name: &str, kept: Vec<KeptModel>) {
         let own = self.keeper.library.repository.source().clone();
         for KeptModel { stamp, info: kept } in kept {
@@ -286,8 +288,9 @@ impl Driver {
     }
 }
 
-/// What is kept of a model, if clients see no difference and requests that wait fit both. That its
-/// rows depend on each other was perhaps found only when it was loaded.
+/// The copy of a model, if it has the same interface and batches, so that waiting requests fit it.
+/// A copy with each request run by itself is compared too: some rows are found to depend on each
+/// other only in a load.
 fn alike(kept: &ModelInfo, info: &ModelInfo) -> Option<ModelInfo> {
     let whole = || kept.run_whole(&info.rows_reason);
     [kept.clone(), whole()].into_iter().find(|kept| {

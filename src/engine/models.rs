@@ -26,12 +26,11 @@ pub(super) enum ModelOrder {
         broken: Vec<BadModel>,
         done: oneshot::Sender<()>,
     },
-    /// Tell whether an adapter has loaded the model.
+    /// Answer `true` if an adapter has loaded the model.
     IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
     /// Give up the trial; tells why a model could not be loaded, if that was it.
     Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
-    /// Note what is wrong with the models of this name, and read those that are served from what is
-    /// kept of them.
+    /// Record the errors of the models of this name, and read the served ones from their copies.
     Blame { name: String, broken: Vec<BadModel>, kept: Vec<KeptModel>, done: oneshot::Sender<()> },
 }
 
@@ -51,7 +50,7 @@ impl Driver {
                 }
                 self.catalogue.serve(&name, &tried);
                 self.count(&tried);
-                // Each has answered.
+                // Each has answered a request or been loaded.
                 tried.iter().for_each(|info| self.keep_files(info));
                 self.catalogue.blame(&name, broken);
                 self.catalogue_changed();
@@ -90,8 +89,8 @@ impl Driver {
         info
     }
 
-    /// Runs each request of a model by itself from now on: its rows depend on each other. One on
-    /// trial is given up instead: what tries it out knows it by its number, and tries again.
+    /// Runs each request of a served model by itself from now on, since its rows depend on each
+    /// other. A model in its validation load is not replaced: the load fails and is repeated.
     pub(super) fn run_whole(&mut self, old: ModelId, reason: &str) {
         let Some(info) = self.catalogue.served_as(old) else { return };
         tracing::warn!(model = %info.name, "running each request by itself: {reason}");

@@ -241,8 +241,8 @@ fn member(scene: &Scene<'_>, name: &str) -> Option<ModelId> {
     scene.catalogue.number(scene.catalogue.resolve(name, None)?)
 }
 
-/// The reason why a chain cannot be served; with it whether files are why, else the machine, unless
-/// it is neither.
+/// The reason why a chain cannot be served; with it `true` if files are the cause, `false` if the
+/// machine is, and `None` if neither is.
 fn chain_error(scene: &Scene<'_>, info: &ModelInfo) -> Option<(String, Option<bool>)> {
     if let Some(missing) = scene.catalogue.missing(info) {
         let failed = match missing.kind {

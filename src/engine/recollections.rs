@@ -15,19 +15,19 @@ use std::time::Duration;
 const FILE: &str = "learned.json";
 /// A file longer than this is none of ours.
 const BYTES_MAX: u64 = 16 << 20;
-/// Adapters, models of one adapter, and models whose shapes are known, that are kept.
+/// Most adapters, models of one adapter, and models with shapes that are kept.
 const ENTRIES_MAX: usize = 256;
-/// Elements of a row of all inputs together whose shapes are kept: a larger one would make each
-/// start of a worker slow, or fail for want of memory.
+/// Most elements of a row of all inputs together whose shapes are kept: a larger row would make
+/// each start of a worker slow, or exhaust the memory.
 const ROW_ELEMENTS_MAX: usize = 1 << 23;
 
-/// All that is kept.
+/// The contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Learned {
     /// By the adapter's id.
     adapters: BTreeMap<String, Adapter>,
-    /// Shapes of the last request that was answered, by the model's name and version.
+    /// Shapes of the last answered request, by the model's name and version.
     shapes: BTreeMap<String, InputShapes>,
 }
 
@@ -109,7 +109,7 @@ impl Recollections {
         }
     }
 
-    /// A request with inputs of these shapes was answered.
+    /// Keeps the shapes of the inputs of an answered request.
     pub(super) fn answered(&mut self, model: String, shapes: InputShapes) {
         let elements = |shape: &Vec<usize>| {
             shape.iter().fold(1usize, |product, dim| product.saturating_mul(*dim))
@@ -122,12 +122,12 @@ impl Recollections {
         }
     }
 
-    /// Shapes of the last request to this model that was answered.
+    /// Shapes of the last answered request to this model.
     pub(super) fn shapes(&self, model: &str) -> Option<&InputShapes> {
         self.learned.shapes.get(model)
     }
 
-    /// A load with these shapes failed: the next one is tried without them.
+    /// Removes the shapes after a failed load, so that the next load does without them.
     pub(super) fn forget_shapes(&mut self, model: &str) {
         self.learned.shapes.remove(model);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Nobody is told to come back sooner.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
-/// Why a model could not be loaded.
+/// The error of a failed load.
 #[derive(Clone, Debug)]
 pub(super) struct LoadError {
     pub(super) cause: Cause,
@@ -16,7 +16,7 @@ pub(super) struct LoadError {
 }
 
 impl LoadError {
-    /// Whether the model's files are wrong; else it is the device, its memory or the machine.
+    /// `true` if the model's files are wrong; else the device, its memory or the machine failed.
     pub(super) fn is_of_files(&self) -> bool {
         matches!(self.cause, Cause::Input | Cause::Model | Cause::WrongAnswer)
     }
@@ -50,23 +50,23 @@ pub(super) fn rejection(reason: Reject) -> Error {
     }
 }
 
-/// No adapter could load the model, or none that is on can hold it; `why` is how the last load
-/// failed.
+/// The error where no adapter could load the model, or none that is on can hold it. `why`: the
+/// error of the last load.
 pub(super) fn model_failed(reason: Reject, why: Option<&LoadError>) -> Error {
     match why {
         Some(why) => load_failed(why),
         None if reason == Reject::NoneHolds => {
-            Error::unavailable("no adapter that is on can hold the model, and no more may be on")
+            Error::unavailable("no adapter that is on can hold the model, and no other may start")
         }
         None => Error::internal("no adapter has the memory that the model takes"),
     }
 }
 
-/// The model's files are wrong, which only other files mend, or the machine failed.
+/// The error of requests to a model that failed to load.
 pub(super) fn load_failed(why: &LoadError) -> Error {
     let kind = match why.cause {
         _ if why.is_of_files() => ErrorKind::Unprocessable,
-        // From now on each request is run by itself: the next one will be answered.
+        // Each request is run by itself from now on, so that a retry is answered.
         Cause::Rows => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     };

@@ -27,8 +27,9 @@ impl EngineHandle {
     /// it. If that fails everything stays as it was. Goes on to its end if the caller goes away.
     ///
     /// # Errors
-    /// 404 if the repository has no such model, 422 if its files are wrong, 500 if the machine could
-    /// not read or hold it, else what kept it from being tried, such as 503 if no adapter can serve.
+    /// 404 if the repository has no such model, 422 if its files are wrong, 500 if the machine
+    /// failed to read or hold it, else the error of the validation load, such as 503 if no adapter
+    /// can serve.
     pub async fn load_model(&self, name: &str) -> Result<(), Error> {
         let (handle, name) = (self.clone(), name.to_owned());
         let load = tokio::spawn(async move {
@@ -77,10 +78,10 @@ impl EngineHandle {
         }
     }
 
-    /// Serves models once each has answered or been loaded; else gives why one could not be loaded.
+    /// Serves models once each has answered or been loaded; else returns the error of a load.
     ///
     /// # Errors
-    /// What else kept them from being tried.
+    /// If the validation load could not be made.
     async fn try_to_serve(
         &self,
         name: &str,
@@ -101,8 +102,8 @@ impl EngineHandle {
         self.blame(name, vec![bad]).await
     }
 
-    /// Notes what is wrong with the files of a model. What serves it now is from then on read from
-    /// what was kept of it, as far as it is.
+    /// Records the errors in the files of a model. The versions that serve now are read from their
+    /// copies from then on, where there are any.
     async fn blame(&self, name: String, broken: Vec<BadModel>) -> Error {
         let error = unloadable(&name, &broken);
         let (library, asked) = (self.store.clone(), name.clone());
@@ -146,8 +147,8 @@ impl EngineHandle {
         Ok(())
     }
 
-    /// Whether a model answers a row of zeros, or at least has been loaded: not every graph takes
-    /// zeros and made-up lengths, which shows nothing of its files.
+    /// Checks that a model answers a row of zeros, or at least has been loaded: some graphs fail
+    /// for zeros or invented lengths although their files are good.
     async fn answers_zeros(&self, model: &Arc<ModelInfo>) -> Result<(), Error> {
         let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
         match self.infer(InferCall::own(model.clone(), inputs)).await {

@@ -182,7 +182,7 @@ impl Requests {
 }
 
 impl Pending {
-    /// Shapes of its inputs if a client sent it and the model leaves a choice of them.
+    /// Shapes of its inputs, if a client sent the request and the model has variable dimensions.
     pub(super) fn shapes(&self) -> Option<InputShapes> {
         let of = |tensor: &Tensor| {
             let shape = tensor.shape.get(1..).unwrap_or_default();

@@ -29,7 +29,7 @@ pub struct BadFile {
     /// Its path inside the repository, such as `digits/1/weights.safetensors`.
     pub file: String,
     pub detail: String,
-    /// Whether the machine failed (a disk, memory, permissions) rather than the file is wrong.
+    /// `true` if the machine failed (a disk, memory, permissions); else the file is wrong.
     pub machine: bool,
 }
 
@@ -40,7 +40,7 @@ impl BadFile {
     }
 }
 
-/// What is wrong, and whether with the machine.
+/// The text of an error in a file, and whether the machine is the cause.
 #[derive(Clone, Debug)]
 pub(crate) struct Detail {
     text: String,
@@ -48,7 +48,7 @@ pub(crate) struct Detail {
 }
 
 impl Detail {
-    /// A reason of the machine's.
+    /// An error that the machine causes.
     pub(crate) fn machine(text: impl Into<String>) -> Detail {
         Detail { text: text.into(), machine: true }
     }
@@ -67,7 +67,7 @@ impl From<&str> for Detail {
 }
 
 impl From<&io::Error> for Detail {
-    /// In words that fit behind a path, without the number of the operating system.
+    /// The text follows a path; it leaves out the number of the operating system.
     fn from(error: &io::Error) -> Detail {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "does not exist".into(),
@@ -203,7 +203,7 @@ impl Files {
         hasher.finish()
     }
 
-    /// Whether there is something of this name, be it a plain file or not.
+    /// `true` if an entry of this name exists, a plain file or not.
     pub(crate) fn has(&self, name: &str) -> bool {
         let path = self.path_of(name);
         match &self.root {
@@ -212,7 +212,7 @@ impl Files {
         }
     }
 
-    /// Bytes of a file that must be there.
+    /// Bytes of a file that must exist.
     ///
     /// # Errors
     /// As [`Files::read`] has them.
@@ -366,8 +366,8 @@ fn mark_entry(path: &Path, hasher: &mut DefaultHasher) {
     }
 }
 
-/// When anything of the file changed last, in seconds and nanoseconds: a copy may keep the time of
-/// its source, and permissions are no part of it.
+/// The time of the last change of the inode, in seconds and nanoseconds: a copy may keep the
+/// modification time of its source, which does not cover permissions either.
 #[cfg(unix)]
 fn changed(metadata: &Metadata) -> (i64, i64) {
     use std::os::unix::fs::MetadataExt;

@@ -56,7 +56,7 @@ pub(crate) fn sample(files: &Files, info: &ModelInfo) -> Result<Option<Sample>, 
 }
 
 impl Sample {
-    /// Its inputs with so many rows, one after the other and then from the first one again.
+    /// Its inputs with so many rows: its rows in their order, repeated from the first one.
     ///
     /// # Errors
     /// If they have no rows.

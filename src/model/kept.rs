@@ -1,13 +1,13 @@
-//! The last good files of models: copies in the cache folder, for when the repository's own are
-//! overwritten by some that cannot be loaded.
+//! The last good files of models: copies in the cache folder, which are loaded when the files in
+//! the repository are overwritten by wrong ones.
 //!
 //! ```text
-//! <cache>/models/<repository>/<name>-<version>-<stamp>/   a repository with this one version
+//! <cache>/models/<repository>/<name>-<version>-<stamp>/   a repository of this one version
 //! ```
 //!
-//! The first two names are hashes, since a path and a model's name may hold anything. Copies rather
-//! than links: `cp` writes into the file that is there, which would change a hard link too. Where
-//! the file system can share blocks (Btrfs, XFS), a copy takes neither time nor space.
+//! The first two names are hashes, since a path and a model's name may hold any characters. The
+//! files are copies and not hard links, since `cp` writes into an existing file, which would change
+//! a link too. Where file systems share blocks (Btrfs, XFS), a copy takes neither time nor space.
 
 use crate::model::files::{BadFile, Detail, FILE_BYTES_MAX, is_safe_name, open_plain};
 use crate::model::layout::{ENDING, Layout, NESTED, version_number};
@@ -25,27 +25,28 @@ const COUNT_MAX: usize = 256;
 /// Most files of a version, and folders inside each other.
 const FILES_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 8;
-/// A copy goes in pieces with pauses, so that it leaves most of a disk to others.
+/// Bytes of a piece of a copy, and the pause after each, which leaves most of a disk's bandwidth
+/// to other programs.
 const PIECE: u64 = 8 << 20;
 const PAUSE: Duration = Duration::from_millis(20);
-/// What stays free of a disk: one part of so many, but no more than so many bytes.
+/// The reserve of a disk that stays free: one part of so many, at most so many bytes.
 const FREE_PARTS: u64 = 20;
 const FREE_MAX: u64 = 2 << 30;
-/// Ends the name of a copy that is not complete; the process id follows.
+/// End of the name of an incomplete copy; the process id follows.
 const DRAFT: &str = ".new-";
-/// File that is locked while a copy is made: one at a time, also where servers share a cache folder.
+/// File that is locked during a copy, so that servers that share a cache folder make one at a time.
 const LOCK: &str = "lock";
 
 /// The copies of one repository.
 #[derive(Debug)]
 pub struct Kept {
-    /// Of all repositories, and of this one.
+    /// The folders with the copies of all repositories, and of this one.
     all: PathBuf,
     own: PathBuf,
     bytes_max: u64,
 }
 
-/// A version as it was when it last loaded, to be loaded from its copy.
+/// A version as of its last successful load, to be loaded from its copy.
 #[derive(Clone, Debug)]
 pub struct KeptModel {
     /// The stamp that the repository's own files had.
@@ -62,7 +63,7 @@ struct Copied {
 }
 
 impl Kept {
-    /// The copies of a repository on disk; `None` for that in the binary, or if nothing may be kept.
+    /// The copies of a repository on disk; `None` for the one in the binary, or without any space.
     pub fn new(cache_dir: &Path, repository: &Repository, bytes_max: u64) -> Option<Kept> {
         let Source::Folder(root) = repository.source() else { return None };
         if bytes_max == 0 {
@@ -73,12 +74,12 @@ impl Kept {
         Some(Kept { all, own, bytes_max })
     }
 
-    /// Copies the files of a version that has been loaded, if they are still those that its `info`
-    /// was read from. Removes what was kept of the version before, and of versions of the model that
-    /// are not among `versions`.
+    /// Copies the files of a loaded version, if they are still those that its `info` was read from.
+    /// Removes the older copies of the version, and those of versions of the model that are not
+    /// among `versions`.
     ///
     /// # Errors
-    /// Why it cannot be kept.
+    /// If the files changed, do not fit, or cannot be copied.
     pub fn keep(
         &self,
         repository: &Repository,
@@ -91,8 +92,8 @@ impl Kept {
         kept
     }
 
-    /// Waits until no other copy is made. Gives nothing where the folder cannot be written to, which
-    /// the copy then reports, or its file system knows no locks.
+    /// Waits for the lock on copies. `None` where the folder cannot be written to, which the copy
+    /// then reports, or its file system has no locks.
     fn turn(&self) -> Option<File> {
         make_private(&self.all).ok()?;
         let path = self.all.join(LOCK);
@@ -123,7 +124,7 @@ impl Kept {
         if copied.is_err() {
             remove(&draft);
         }
-        // They are older than what has proved good now, whether that can be kept or not.
+        // They are older than the files that have just loaded, which may not fit.
         before.iter().for_each(|path| remove(path));
         copied
     }
@@ -151,7 +152,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Makes room by removing what is kept of other repositories, the oldest first.
+    /// Frees space by removing copies of other repositories, the oldest first.
     fn make_room(&self, bytes: u64, before: &[PathBuf]) -> Result<(), String> {
         let (mut used, mut count, mut others) = (bytes, 1, Vec::new());
         for repository in folders(&self.all) {
@@ -170,8 +171,8 @@ impl Kept {
             let Some((_, path, size)) = others.next() else {
                 let most = self.bytes_max;
                 return Err(format!(
-                    "it has {bytes} bytes; with those of other models more than {most} \
-                     (cache.models_bytes) or {COUNT_MAX} versions would be kept"
+                    "its {bytes} bytes and the other copies are more than {most} bytes \
+                     (cache.models_bytes) or {COUNT_MAX} versions"
                 ));
             };
             remove(&path);
@@ -180,7 +181,7 @@ impl Kept {
         Ok(())
     }
 
-    /// What is kept of a model and can be served.
+    /// The copies of a model that can be served.
     pub fn find(&self, name: &str, kinds: &[String]) -> Vec<KeptModel> {
         let hash = hashed(name.as_bytes());
         let mut found = Vec::new();
@@ -198,7 +199,7 @@ impl Kept {
         found
     }
 
-    /// Removes what is kept of a model's versions, but for these.
+    /// Removes the copies of a model's versions, except these.
     pub fn retain_versions(&self, name: &str, versions: &[String]) {
         let hash = hashed(name.as_bytes());
         for copied in list(&self.own) {
@@ -209,11 +210,11 @@ impl Kept {
         }
     }
 
-    /// Removes what is kept of models that the repository does not have any more, and drafts that
-    /// servers left that were killed.
+    /// Removes the copies of models that are no longer in the repository, and the drafts of servers
+    /// that were killed.
     pub fn retain_models(&self, names: &[String]) {
         let hashes: Vec<String> = names.iter().map(|name| hashed(name.as_bytes())).collect();
-        // While a copy is made, by this server or another, its draft is none that was left.
+        // During a copy, by this server or another, a draft may be in use.
         let lock = File::open(self.all.join(LOCK)).ok();
         let busy = lock.as_ref().is_some_and(|lock| lock.try_lock().is_err());
         for copied in list(&self.own) {
@@ -267,7 +268,7 @@ fn changed(path: &Path) -> SystemTime {
     path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Bytes of a copy; there are no links in it.
+/// Bytes of a copy, which contains no links.
 fn size_of(path: &Path) -> u64 {
     let mut files = Vec::new();
     let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -296,7 +297,7 @@ fn files_of(root: &Path, info: &ModelInfo) -> Result<Vec<(String, u64)>, String>
     Ok(files)
 }
 
-/// Whether a file holds another graph than the one that is served, or its external data: folders of
+/// `true` for the file of another graph than the served one, or of its external data: folders of
 /// Hugging Face hold the same model in many precisions.
 fn is_of_other_graph(path: &str, info: &ModelInfo) -> bool {
     let folder = match info.layout {
@@ -312,8 +313,8 @@ fn is_of_other_graph(path: &str, info: &ModelInfo) -> bool {
     graph && !own
 }
 
-/// Adds the files of a folder and of those in it that a model could read. `wanted` says which
-/// folders of the outermost one belong to it.
+/// Adds the files of a folder and its subfolders that a model could read. `wanted` selects the
+/// subfolders of the outermost folder.
 fn walk(
     root: &Path,
     folder: &str,
@@ -326,7 +327,7 @@ fn walk(
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_safe_name(name)) else { continue };
         let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-        // What leads nowhere, or out of the repository, no model could read.
+        // No model could read a link that is broken or leads out of the repository.
         let real = entry.path().canonicalize().ok().filter(|real| real.starts_with(root));
         let Some(found) = real.and_then(|real| real.metadata().ok()) else { continue };
         if found.is_dir() && depth < DEPTH_MAX && (depth > 0 || wanted(name)) {
@@ -335,7 +336,7 @@ fn walk(
             files.push((path, found.len()));
         }
         if files.len() > FILES_MAX {
-            return Err(format!("it has more than {FILES_MAX} files"));
+            return Err(format!("the model has more than {FILES_MAX} files"));
         }
     }
     Ok(())
@@ -351,7 +352,7 @@ fn copy_file(root: &Path, path: &str, bytes: u64, draft: &Path) -> Result<(), St
         if !shares_blocks(&from, &to) {
             copy_pieces(from.take(bytes), &mut to)?;
         }
-        // A copy that is found after a loss of power is a whole one.
+        // A copy must be complete if it exists after a loss of power.
         to.sync_all()
     })();
     copied.map_err(|error: io::Error| error.to_string())
@@ -364,7 +365,7 @@ fn copy_pieces(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `to` share the blocks of `from`, where the file system can.
+/// Makes `to` share the blocks of `from`; `false` where the file system cannot.
 #[cfg(target_os = "linux")]
 fn shares_blocks(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
@@ -375,7 +376,7 @@ fn shares_blocks(_from: &File, _to: &File) -> bool {
     false
 }
 
-/// Models may be nobody else's business.
+/// Creates a folder that only the user of the server can read, since models may be confidential.
 #[cfg(unix)]
 fn make_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -390,14 +391,14 @@ fn make_private(folder: &Path) -> io::Result<()> {
 /// Checks that a copy leaves some of the disk free.
 #[cfg(unix)]
 fn check_disk(folder: &Path, bytes: u64) -> Result<(), String> {
-    // What cannot tell, as some network file systems, is tried.
+    // Some network file systems do not report it; the copy is attempted there.
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let spared = (disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_PARTS).min(FREE_MAX);
     if bytes.saturating_add(spared) <= free {
         return Ok(());
     }
-    Err(format!("it has {bytes} bytes, but the disk has {free} left, of which {spared} stay free"))
+    Err(format!("{bytes} bytes are needed, but {free} are free, of which {spared} are reserved"))
 }
 
 #[cfg(not(unix))]

@@ -1,4 +1,4 @@
-//! Where the files of a model are: the layouts of a repository, and which file holds the graph.
+//! Places of the files of a model: the layouts of a repository, and the file with the graph.
 
 use crate::model::files::{BadFile, Files};
 use crate::model::onnx::signature as onnx;
@@ -8,12 +8,12 @@ use std::hash::{Hash, Hasher};
 
 /// Ending of the files that hold graphs.
 pub(crate) const ENDING: &str = ".onnx";
-/// The folder that holds the graphs of a model as Hugging Face lays it out.
+/// The folder with the graphs of a model in Hugging Face's layout.
 pub(crate) const NESTED: &str = "onnx";
-/// Names of files in a message; the rest is counted.
+/// Most names of files in a message; the rest is counted.
 const SHOWN_MAX: usize = 8;
 
-/// How the files of a version are laid out.
+/// The layout of the files of a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// In a folder of their own inside the model's.
@@ -21,7 +21,7 @@ pub enum Layout {
     Version,
     /// In the model's folder: there is one version.
     Model,
-    /// In a folder `onnx` inside the model's, as Hugging Face has it: there is one version.
+    /// In a folder `onnx` inside the model's, as in Hugging Face's layout: there is one version.
     Nested,
     /// One file, named like the model.
     File,
@@ -32,9 +32,9 @@ pub enum Layout {
 pub struct GraphFiles {
     /// Name of the file with the graph, in the folder of the version.
     pub file: String,
-    /// Files with external data, by their paths from that folder.
+    /// Paths of the files with external data, relative to that folder.
     pub beside: Vec<String>,
-    /// A number that changes when a file that the model is read from does.
+    /// A number that changes when a file of the model changes.
     pub stamp: u64,
 }
 
@@ -49,8 +49,8 @@ impl Layout {
         }
     }
 
-    /// The layout of a model's folder, by where graphs are; `None` if there is none. `model.onnx`
-    /// counts first, then folders of versions, then the folder `onnx`.
+    /// The layout of a model's folder by the places of its graphs; `None` if there is no graph.
+    /// `model.onnx` has precedence, then folders of versions, then the folder `onnx`.
     pub(crate) fn of_folder(folder: &Files) -> Option<Layout> {
         let here = graphs(folder);
         if here.iter().any(|file| file == onnx::FILE) {
@@ -67,7 +67,7 @@ impl Layout {
         (!here.is_empty()).then_some(Layout::Model)
     }
 
-    /// The stamp of a version without that of external data.
+    /// The stamp of a version without external data outside of its folders.
     pub(crate) fn stamp(self, root: &Files, (name, version): (&str, &str), graph: &str) -> u64 {
         let model = root.folder(name);
         match self {
@@ -83,8 +83,7 @@ impl Layout {
 }
 
 impl GraphFiles {
-    /// The stamp with that of external data, which no folder of the model's covers where its file
-    /// stands alone.
+    /// The stamp with external data: for a model of one file, no folder's mark covers them.
     pub(crate) fn stamp_beside(&self, layout: Layout, files: &Files, stamp: u64) -> u64 {
         if layout != Layout::File {
             return stamp;
@@ -104,11 +103,11 @@ fn graphs(folder: &Files) -> Vec<String> {
     files.into_iter().filter(|file| file.ends_with(ENDING)).collect()
 }
 
-/// Name of the file with the graph in a version's folder: the one that is asked for, else
-/// `model.onnx`, else the only one.
+/// Name of the file with the graph in a version's folder: the configured one, else `model.onnx`,
+/// else the only one.
 ///
 /// # Errors
-/// If there is none, or several of which none is called `model.onnx`.
+/// If there is none, or several without a `model.onnx`.
 pub(crate) fn graph_in(files: &Files, wanted: Option<&str>) -> Result<String, BadFile> {
     if let Some(wanted) = wanted {
         return Ok(wanted.to_owned());
@@ -125,14 +124,13 @@ pub(crate) fn graph_in(files: &Files, wanted: Option<&str>) -> Result<String, Ba
                 more => format!(" and {more} more"),
             };
             let shown = shown.join(", ");
-            let text =
-                format!("which graph is meant? there are {shown}{more}; call one model.onnx");
+            let text = format!("does not exist, but {shown}{more} do; rename one to model.onnx");
             Err(BadFile::new(files.path_of(onnx::FILE), text))
         }
     }
 }
 
-/// The number that a folder's name spells, if it is a positive integer without leading zeros.
+/// The number of a version's folder, if its name is a positive integer without leading zeros.
 pub(crate) fn version_number(name: &str) -> Option<u64> {
     let plain = name.bytes().all(|byte| byte.is_ascii_digit()) && !name.starts_with('0');
     if plain { name.parse().ok() } else { None }

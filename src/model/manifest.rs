@@ -19,7 +19,7 @@ use time::parse_time;
 
 /// Name of the file in every model's folder.
 pub(crate) const FILE: &str = "model.toml";
-/// Files that describe a model, the first of them that is there counts.
+/// Files that describe a model, in the order of precedence.
 pub(crate) const FILES: [&str; 2] = [FILE, triton::FILE];
 /// Largest `model.toml` read; labels of ten thousand classes fit.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
@@ -47,7 +47,7 @@ pub(crate) struct Manifest {
     pub(crate) kind: String,
     /// Name of the file with the graph; `None` where it is found by its name.
     pub(crate) file: Option<String>,
-    /// Names of inputs and outputs that are written but count for nothing beside the graph's.
+    /// Names of described inputs and outputs, which have no effect beside those of the graph.
     pub(crate) tensors: Vec<String>,
     /// `None` where the model's file says it and `model.toml` does not.
     pub(crate) signature: Option<Signature>,

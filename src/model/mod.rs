@@ -69,7 +69,7 @@ pub enum ModelError {
     /// The model's: its files, or its code, are wrong on every adapter.
     #[error("broken model: {0}")]
     Broken(String),
-    /// The machine's: a file that is there cannot be read, or host memory is short.
+    /// The machine's: an existing file cannot be read, or host memory is exhausted.
     #[error("{0}")]
     Machine(String),
     /// Rows that were proved to be independent come out otherwise together than apart.

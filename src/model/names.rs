@@ -1,15 +1,15 @@
-//! Rules for the names of models and of files in a repository: they become paths, URLs, labels of
+//! Rules for the names of models and of files in a repository, which become paths, URLs, labels of
 //! metrics and lines of the log.
 
-/// Longest name, in bytes: with `.onnx` it fits into what file systems take (255).
+/// Longest name, in bytes: with `.onnx` it fits the limit of file systems (255).
 const NAME_BYTES_MAX: usize = 200;
 
-/// What is wrong with the name of a model, in words for an error.
+/// The rule for names, as the text of an error.
 pub(crate) const RULE: &str = "names have 1 to 200 bytes, do not begin with '.' or '-' and contain no control characters, '/', '\\' or ':'";
 
-/// Whether a name may be a model's or a file's: letters of any script, digits, blanks and signs, but
-/// neither hidden nor an option, and nothing that leads elsewhere as a path (`:` follows a drive on
-/// Windows) or that changes how the text around it is shown.
+/// `true` if a model or a file may have this name: letters of any script, digits, blanks and signs.
+/// Excluded are hidden files, options of commands, parts of paths (`:` follows a drive on Windows)
+/// and characters that change how the text around them is shown.
 pub fn is_safe_name(name: &str) -> bool {
     let blank_end = name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace);
     (1..=NAME_BYTES_MAX).contains(&name.len())
@@ -19,9 +19,9 @@ pub fn is_safe_name(name: &str) -> bool {
         && !name.chars().any(|c| c.is_control() || reorders(c))
 }
 
-/// Line separators, controls of writing direction and blanks without a width: they could make a log
-/// or a page show another name than the one that is there. Joiners (U+200C, U+200D) belong to some
-/// scripts.
+/// `true` for line separators, controls of writing direction and blanks without a width, which
+/// could make a log or a page show another name. Joiners (U+200C, U+200D) are allowed, since some
+/// scripts need them.
 fn reorders(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')

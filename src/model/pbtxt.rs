@@ -1,13 +1,13 @@
-//! Protobuf's text format, read without a schema: what a file says, not whether it may say it. Crates
-//! that read it need the whole schema and refuse what it does not name.
+//! Protobuf's text format, read without a schema, so that fields are not validated. The crates for
+//! it need the whole schema and reject unknown fields.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// Messages inside each other; deeper than this, a file is meant to do harm.
+/// Most messages inside each other; a hostile file could exhaust the stack.
 const DEPTH_MAX: usize = 32;
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     /// A number, `true`, or a name of an enumeration.
@@ -16,16 +16,15 @@ pub(super) enum Value {
     Message(Message),
 }
 
-/// Fields in their order. One that is repeated is there several times, also if it is written as a
-/// list.
+/// Fields in their order. A repeated field has several entries, also if it is written as a list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Message(pub(super) Vec<(String, Value)>);
 
 impl Message {
-    /// Reads a whole file. Its length is the caller's to bound.
+    /// Reads a whole file. The caller bounds its length.
     ///
     /// # Errors
-    /// The line and what is wrong there.
+    /// The line and the syntax error there.
     pub(super) fn parse(text: &str) -> Result<Message, String> {
         let mut reader = Reader { text, chars: text.char_indices().peekable() };
         let message = reader.fields(None, 0).map_err(|wrong| {
@@ -36,12 +35,12 @@ impl Message {
         Ok(message)
     }
 
-    /// What stands in all fields of this name.
+    /// The values of all fields of this name.
     pub(super) fn all<'a>(&'a self, name: &str) -> impl DoubleEndedIterator<Item = &'a Value> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value)
     }
 
-    /// The message in the last field of this name, which counts.
+    /// The message in the last field of this name, which overrides the others.
     pub(super) fn message(&self, name: &str) -> Result<Option<&Message>, String> {
         match self.all(name).last() {
             None => Ok(None),
@@ -66,7 +65,7 @@ impl Message {
 }
 
 impl Value {
-    /// Reads an integer; `name` is for the message.
+    /// Reads an integer; `name` stands in the error.
     pub(super) fn integer(&self, name: &str) -> Result<i64, String> {
         let number = match self {
             Value::Word(word) => word.parse().ok(),
@@ -82,7 +81,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Fields up to the bracket that ends the message, or to the end of the file.
+    /// Reads fields up to the bracket that ends the message, or to the end of the file.
     fn fields(&mut self, end: Option<char>, depth: usize) -> Result<Message, String> {
         if depth > DEPTH_MAX {
             return Err(format!("messages inside each other deeper than {DEPTH_MAX}"));
@@ -137,7 +136,7 @@ impl<'a> Reader<'a> {
             Some('<') => self.message('>', depth),
             Some('"' | '\'') => {
                 let mut text = Vec::new();
-                // Pieces side by side are one text.
+                // Adjacent strings are one text.
                 while let Some(mark @ ('"' | '\'')) = self.next_sign() {
                     self.chars.next();
                     self.piece(mark, &mut text)?;
@@ -159,7 +158,7 @@ impl<'a> Reader<'a> {
         self.fields(Some(end), depth + 1).map(Value::Message)
     }
 
-    /// Adds what stands before the closing mark.
+    /// Adds the text before the closing mark.
     fn piece(&mut self, mark: char, text: &mut Vec<u8>) -> Result<(), String> {
         while let Some((_, sign)) = self.chars.next() {
             match sign {
@@ -181,13 +180,13 @@ impl<'a> Reader<'a> {
             '\\' | '"' | '\'' | '?' => sign as u8,
             'x' => self.digits(0, 2, 16)?,
             '0'..='7' => self.digits(sign.to_digit(8).unwrap_or(0), 2, 8)?,
-            other => return Err(format!("\\{other} stands for nothing")),
+            other => return Err(format!("\\{other} is not an escape sequence")),
         };
         text.push(byte);
         Ok(())
     }
 
-    /// At most so many more digits of a byte.
+    /// Reads at most so many more digits of a byte.
     fn digits(&mut self, first: u32, most: usize, radix: u32) -> Result<u8, String> {
         let mut value = first;
         for _ in 0..most {
@@ -198,12 +197,12 @@ impl<'a> Reader<'a> {
         u8::try_from(value).map_err(|_| "an escape stands for more than a byte".to_owned())
     }
 
-    /// A name or number, perhaps an empty one.
+    /// Reads a name or number, which may be empty.
     fn word(&mut self) -> &'a str {
         self.next_sign();
         let begin = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
         let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '/');
-        // A minus belongs to a number only behind its exponent.
+        // A minus inside a number stands only behind the sign of its exponent.
         let (mut first, mut before) = (None, '\0');
         let minus = |first: Option<char>, before: char| {
             first.is_some_and(|first: char| first.is_ascii_digit() || first == '.')
@@ -227,7 +226,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// The next sign that is neither blank nor comment; it stays.
+    /// The next sign that is neither blank nor comment, without taking it.
     fn next_sign(&mut self) -> Option<char> {
         loop {
             match self.chars.peek()?.1 {

@@ -6,7 +6,7 @@
 //! <name>/<version>/...        files of one version, a positive integer; the kind says which
 //! <name>/<version>/model.onnx needs no model.toml, nor does
 //! <name>/model.onnx           of one version, nor
-//! <name>/onnx/model.onnx      as Hugging Face has it, nor
+//! <name>/onnx/model.onnx      in Hugging Face's layout, nor
 //! <name>.onnx                 a model that is one file
 //! ```
 
@@ -31,7 +31,7 @@ const MAX_ROWS_DEFAULT: usize = 8;
 /// Rows of the largest batch that an adapter tries where `[batch]` says nothing.
 const MAX_ROWS_GROWN: usize = 1 << 16;
 
-/// What is wrong with a folder in which nothing is found.
+/// The error of a folder without a model.
 const NO_MODEL: &str = "holds no model: there is neither model.onnx, nor a version folder (a positive integer such as 1) or a folder onnx with one, nor model.toml";
 
 /// Where a model's files are.
@@ -180,7 +180,7 @@ pub struct BadModel {
     pub version: Option<String>,
     /// Names the file and what is wrong with it.
     pub error: String,
-    /// Whether the machine failed rather than the model's files are wrong.
+    /// `true` if the machine failed; else the model's files are wrong.
     pub machine: bool,
 }
 
@@ -386,7 +386,7 @@ impl Repository {
                 _ => layout::graph_in(&files, manifest.file.as_deref())?,
             };
         }
-        // Before anything is read: what changes from now on has another stamp.
+        // The stamp is taken before anything is read, so that a later change gives another one.
         let stamp = layout.stamp(&self.root, (name, version), &info.graph.file);
         info.files_bytes = match layout {
             Layout::File => files.file_bytes(&info.graph_file()),
@@ -415,7 +415,7 @@ impl Repository {
         Ok(info)
     }
 
-    /// The stamp that the files of a model have now.
+    /// The present stamp of the files of a model.
     pub(crate) fn stamp(&self, info: &ModelInfo) -> u64 {
         let (name, version) = (info.name.as_str(), info.version.as_str());
         let stamp = info.layout.stamp(&self.root, (name, version), &info.graph.file);

@@ -6,10 +6,10 @@ use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Most rows that may be empty. They cost who sends them nothing, and each takes its place in a
+/// Most rows that may be empty. They cost a client nothing to send, and each takes a place in a
 /// batch.
 pub(crate) const EMPTY_ROWS_MAX: usize = 1024;
-/// Bytes of a row of an input that is run for a request with no rows.
+/// Most bytes of a row of an input that is run for a request with no rows.
 const NONE_BYTES_MAX: usize = 1 << 20;
 
 /// One named input or output.
@@ -131,7 +131,7 @@ pub struct Signature {
     /// those that are not named here are 1.
     #[serde(default)]
     pub warm_up: BTreeMap<String, Vec<usize>>,
-    /// `model.toml` states `warm_up` of an input; else lengths are invented.
+    /// `model.toml` states `warm_up` of an input; else the lengths in `warm_up` are invented.
     #[serde(default)]
     pub warm_up_stated: bool,
     /// The mode by which rows become runs.
@@ -153,23 +153,23 @@ pub struct Framed {
     pub sent: Sent,
 }
 
-/// The form in which a request came.
+/// The form in which a client sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// With rows on axis 0, as its answer.
     Rows,
     /// In the model's own shape: axis 0 of the answer is removed.
     Own,
-    /// With no rows: one row of zeros is run instead, to know the shapes of the answer, which has
-    /// no rows either.
+    /// With no rows: one row of zeros is run instead, which gives the shapes of the answer. The
+    /// answer has no rows either.
     NoRows,
 }
 
 impl Framed {
-    /// The answer in the form in which the request came.
+    /// The answer in the form in which the request was sent.
     ///
     /// # Errors
-    /// If the outputs have other rows than the request.
+    /// If the outputs have another number of rows than the request.
     pub fn answer(&self, outputs: Tensors) -> Result<Tensors, TensorError> {
         match self.sent {
             Sent::Rows => Ok(outputs),
@@ -181,7 +181,7 @@ impl Framed {
     /// The inputs as they were sent.
     ///
     /// # Errors
-    /// If they have no axis of rows.
+    /// If they have no axis for rows.
     pub fn into_sent(self) -> Result<Tensors, TensorError> {
         self.answer(self.inputs.clone())
     }
@@ -200,8 +200,8 @@ impl Signature {
         self.warm_up.values_mut().for_each(|shape| shape.insert(0, 1));
     }
 
-    /// Shapes of a request that was answered, without its batch axis, in place of invented ones.
-    /// No effect if they do not fit the signature or `model.toml` states what to warm up with.
+    /// Replaces invented shapes for warming up by those of an answered request, without the batch
+    /// axis. No effect if they do not fit the signature or `model.toml` states `warm_up`.
     pub(crate) fn warm_up_with(&mut self, shapes: &BTreeMap<String, Vec<usize>>) {
         let fits = |(name, shape): (&String, &Vec<usize>)| {
             let spec = self.inputs.iter().find(|spec| spec.name == *name);
@@ -235,8 +235,8 @@ impl Signature {
         }
     }
 
-    /// A row of zeros like those of a request with no rows; `None` if the request has some, the
-    /// graph does not say that its rows are independent, or a row would be large.
+    /// A row of zeros in the shapes of a request with no rows; `None` if the request has rows, the
+    /// rows of the model are not proved independent, or a row would be large.
     fn row_of_none(&self, inputs: &Tensors) -> Option<Tensors> {
         let none = |tensor: &Tensor| tensor.shape.first() == Some(&0) && tensor.data.is_empty();
         let stacked = self.output_hints && !self.exact && self.rows == RowMode::Stacked;
@@ -245,7 +245,7 @@ impl Signature {
         }
         let row = |tensor: &Tensor| {
             let dims = tensor.shape.get(1..)?;
-            // An empty element of text is its length, four bytes.
+            // An empty BYTES element is its four-byte length, zero.
             let size = tensor.datatype.size().unwrap_or(4);
             let bytes = dims.iter().try_fold(size, |product, dim| product.checked_mul(*dim))?;
             let data = vec![0; Some(bytes).filter(|bytes| *bytes <= NONE_BYTES_MAX)?];
@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(none.inputs, tensors(&[&[1, 3]]));
         assert_eq!(none.answer(tensors(&[&[1, 7]])).unwrap(), tensors(&[&[0, 7]]));
         assert_eq!(none.into_sent().unwrap(), tensors(&[&[0, 3]]));
-        // Too large, too many axes, or of a model whose rows nobody proved.
+        // Too large, too many axes, or a model whose rows are not proved independent.
         assert!(stacked.frame(tensors(&[&[0, NONE_BYTES_MAX + 1]])).is_err());
         assert!(stacked.frame(tensors(&[&[0, 3, 3]])).is_err());
         let plain = Signature { output_hints: false, ..stacked };

@@ -1,5 +1,5 @@
-//! `config.pbtxt`, as Triton's repositories have it: what maps onto `model.toml` is taken, the rest is
-//! named in the log. Field names are those of Triton's `model_config.proto`.
+//! `config.pbtxt` of Triton's repositories: fields that map onto `model.toml` are used, and the
+//! others are listed in the log. Field names are those of Triton's `model_config.proto`.
 
 use crate::model::files::{BadFile, Files, is_safe_name};
 use crate::model::manifest::{Manifest, Versions};
@@ -13,14 +13,15 @@ pub(crate) const FILE: &str = "config.pbtxt";
 /// Largest file read, and largest file of labels.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
-/// Most rows of a batch, and the longest delay, as `model.toml` may have them.
+/// Most rows of a batch, and the longest delay, with the same limits as in `model.toml`.
 const MAX_ROWS_MAX: i64 = 4096;
 const DELAY_MAX: Duration = Duration::from_secs(10);
-/// What serves ONNX files in Triton, as `platform` and as `backend`.
+/// Names of Triton's ONNX backend in the fields `platform` and `backend`.
 const PLATFORM: &str = "onnxruntime_onnx";
 const BACKEND: &str = "onnxruntime";
 
-/// Fields that are taken; `name` is that of the folder, and tensors are what the graph says.
+/// Fields that are used or have no effect: `name` is that of the folder, and the graph defines the
+/// tensors.
 const TAKEN: [&str; 9] = [
     "name",
     "platform",
@@ -34,11 +35,10 @@ const TAKEN: [&str; 9] = [
 ];
 const TAKEN_OF_TENSORS: [&str; 4] = ["name", "data_type", "dims", "label_filename"];
 const TAKEN_OF_BATCHING: [&str; 1] = ["max_queue_delay_microseconds"];
-/// Fields in the log; the rest is counted.
+/// Most fields in the log; the rest is counted.
 const SHOWN_MAX: usize = 20;
 
-/// Reads the configuration of the model whose folder this is. Gives also the fields that mean
-/// nothing here.
+/// Reads the configuration in a model's folder. Returns also the fields that are ignored.
 ///
 /// # Errors
 /// Naming the file and the line or field.
@@ -63,7 +63,7 @@ fn manifest(written: &Message) -> Result<Manifest, String> {
     Ok(Manifest {
         file: file.map(str::to_owned),
         max_rows: max_rows(written)?,
-        // 0 says that the graph has no batch axis.
+        // 0 means that the graph has no batch axis.
         rows: (written.integer("max_batch_size")? == Some(0)).then_some(RowMode::Whole),
         delay: delay(written)?,
         versions: versions(written)?,
@@ -110,13 +110,13 @@ fn versions(written: &Message) -> Result<Versions, String> {
         let number = |value: &Value| {
             let number = value.integer("version_policy.specific.versions")?;
             let number = u64::try_from(number).ok().filter(|number| *number > 0);
-            number.ok_or_else(|| "version_policy.specific.versions: 1 is the first".to_owned())
+            number.ok_or_else(|| "version_policy.specific.versions: must be 1 or more".to_owned())
         };
         let mut numbers = specific.all("versions").map(number).collect::<Result<Vec<_>, _>>()?;
         numbers.sort_unstable();
         numbers.dedup();
         if numbers.is_empty() {
-            return Err("version_policy.specific.versions: names none".to_owned());
+            return Err("version_policy.specific.versions: is empty".to_owned());
         }
         return Ok(Versions::These(numbers));
     }
@@ -129,7 +129,7 @@ fn versions(written: &Message) -> Result<Versions, String> {
     }
 }
 
-/// Names of the inputs and outputs that are described.
+/// Names of the described inputs and outputs.
 fn tensors(written: &Message) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
     for tensor in written.all("input").chain(written.all("output")) {
@@ -150,7 +150,7 @@ fn label_file(written: &Message) -> Result<Option<String>, String> {
     Ok(None)
 }
 
-/// A label in each line.
+/// The labels in a file, one in each line.
 fn labels(folder: &Files, file: &str) -> Result<Vec<String>, BadFile> {
     let data = folder.read_up_to(file, BYTES_MAX)?;
     let text = std::str::from_utf8(&data);
@@ -158,7 +158,7 @@ fn labels(folder: &Files, file: &str) -> Result<Vec<String>, BadFile> {
     Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
 }
 
-/// Paths of the fields that are passed over.
+/// Paths of the ignored fields.
 fn ignored(written: &Message) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (field, value) in &written.0 {
@@ -181,7 +181,7 @@ fn ignored(written: &Message) -> Vec<String> {
     found
 }
 
-/// Tells once for each time that a model is read what of its configuration means nothing here.
+/// Logs the ignored fields of a configuration, once each time that the model is read.
 pub(crate) fn log_ignored(name: &str, ignored: &[String]) {
     if ignored.is_empty() {
         return;
@@ -191,8 +191,8 @@ pub(crate) fn log_ignored(name: &str, ignored: &[String]) {
     tracing::info!(model = %name, more, "ignored in {FILE}: {shown}");
 }
 
-/// Tells which inputs and outputs of the configuration the graph does not have. Triton refuses such a
-/// model; here the graph says what there is.
+/// Logs the inputs and outputs of the configuration that the graph does not have. Triton rejects
+/// such a model; here the graph alone defines inputs and outputs.
 pub(crate) fn log_unknown(name: &str, stated: &[String], signature: &Signature) {
     let specs = || signature.inputs.iter().chain(&signature.outputs);
     let unknown = |stated: &&String| !specs().any(|spec| spec.name == **stated);

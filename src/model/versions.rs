@@ -1,18 +1,18 @@
-//! Which versions of a model are served.
+//! The selection of the versions of a model that are served.
 
-/// Which version folders are served.
+/// The version folders that are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Versions {
     /// The largest number.
     Latest,
-    /// So many of the largest numbers.
+    /// This many of the largest numbers.
     Newest(usize),
     All,
     These(Vec<u64>),
 }
 
 impl Versions {
-    /// Those of all that are there, ascending.
+    /// The served versions among the existing ones, ascending.
     pub(crate) fn of(&self, mut numbers: Vec<u64>) -> Vec<u64> {
         numbers.sort_unstable();
         let count = match self {
@@ -27,7 +27,7 @@ impl Versions {
     /// The field `versions` of `model.toml`.
     ///
     /// # Errors
-    /// What may stand there.
+    /// If it is none of the accepted values, which the error lists.
     pub(crate) fn of_toml(written: Option<toml::Value>) -> Result<Versions, String> {
         let wrong =
             "versions: must be \"latest\", \"all\" or a list of version numbers such as [1, 2]";

@@ -245,8 +245,8 @@ pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> R
     t.cat(&parts, axis)
 }
 
-/// No tensors along a new first axis: behind it the lengths that the file states for each, and 0
-/// for those that it does not state (as in ONNX Runtime).
+/// An empty stack of tensors: a first axis of length 0, and behind it the lengths that the file
+/// states for each tensor, or 0 where it states none (as in ONNX Runtime).
 pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<T, String> {
     let elem = port.and_then(|port| port.elem).unwrap_or(Elem::F32);
     let dims = port.and_then(|port| port.dims.as_deref()).unwrap_or(&[]);

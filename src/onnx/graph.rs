@@ -33,7 +33,7 @@ pub(crate) struct ModelFile {
     opset: i64,
     /// Functions of the file itself, by domain and name.
     pub(crate) functions: HashMap<(String, String), Function>,
-    /// Files with external data, by their paths beside the model, and the bytes that each must have.
+    /// Files with external data: their paths beside the model and the bytes that each must have.
     pub(crate) external: BTreeMap<String, u64>,
 }
 
@@ -252,14 +252,14 @@ impl Reader<'_> {
         Ok(raw)
     }
 
-    /// `known` are all names that nodes may use, `own` those of them that this graph has itself.
+    /// Reads nodes. `known`: all names that they may use; `own`: those that this graph defines.
     fn nodes(
         &self,
         protos: Vec<NodeProto>,
         known: &BTreeSet<String>,
         own: &BTreeSet<String>,
     ) -> Result<Vec<Node>, String> {
-        // A body may use whatever any node around it computes: which ones, the order tells.
+        // A body may use the outputs of all nodes around it; sorting detects wrong orders.
         let mut visible = known.clone();
         for proto in &protos {
             visible.extend(proto.output.iter().filter(|name| !name.is_empty()).cloned());
@@ -334,8 +334,8 @@ impl Reader<'_> {
     }
 }
 
-/// Sorts nodes so that each comes after those that it depends on, else as they were. A body may
-/// compute a name of the graphs around it anew: that of its own node's output is common.
+/// Sorts nodes so that each comes after those that it depends on, else in their order. A body may
+/// redefine a name of the graphs around it: that of its own node's output is common.
 fn in_order(
     nodes: Vec<Node>,
     known: &BTreeSet<String>,

@@ -1,15 +1,15 @@
-//! Operators of a file that are not supported, known from their names before anything runs: the
-//! serving process looks for them when it lists the repository.
+//! Search for operators of a file that are not supported, by their names, before anything runs: the
+//! serving process does it when it lists the repository.
 //!
-//! The names are those of the tables that the operators themselves stand in (`ops`, `control`), so
-//! that there is no second list that could differ. Looking a name up runs nothing of a device.
+//! The names are those of the tables of the operators (`ops`, `control`), so that no second list
+//! could differ. The search uses no device.
 
 use super::compile::full_name;
 use super::graph::{Attribute, ModelFile, Node};
 use super::{control, ops};
 use std::collections::{BTreeSet, HashSet};
 
-/// Names in a message; the rest is counted.
+/// Most names in a message; the rest is counted.
 const SHOWN_MAX: usize = 20;
 
 impl ModelFile {

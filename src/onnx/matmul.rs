@@ -11,7 +11,7 @@ impl Tracer<'_> {
         let elem = x.elem;
         same_type(x, y)?;
         if matches!(elem, Elem::U32 | Elem::U64) {
-            // The lower bits of sums of products are the same with a sign.
+            // The lower bits of sums of products do not depend on the sign.
             let (x, y) = (self.cast(x, Elem::I64)?, self.cast(y, Elem::I64)?);
             let product = self.matmul(&x, &y)?;
             return self.cast(&product, elem);

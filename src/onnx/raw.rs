@@ -46,7 +46,7 @@ impl Raw {
         };
         let raw = Raw { elem, shape, bytes, text: Vec::new() };
         let (found, expected) = (raw.bytes.len(), raw.expected_bytes());
-        // A listing passes over large pieces, which come out empty.
+        // A listing skips large pieces, which are empty here.
         if found != expected && (files.is_some() || found > 0) {
             let shape = &raw.shape;
             return Err(format!("{elem}{shape:?} takes {expected} bytes, but there are {found}"));
@@ -54,7 +54,7 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Bytes that its elements take.
+    /// Bytes that its elements need.
     pub(crate) fn expected_bytes(&self) -> usize {
         (self.shape.iter().product::<usize>() * self.elem.bits()).div_ceil(8)
     }
@@ -122,16 +122,16 @@ fn typed(elem: Elem, proto: &TensorProto) -> Bytes {
 
 /// A part of a file beside the model that holds a tensor's elements.
 pub(crate) struct External {
-    /// A relative path that never goes up, without parts that are `.`.
+    /// A relative path without `..` and `.`.
     pub(crate) location: String,
     pub(crate) offset: u64,
-    /// `None` stands for all that follows.
+    /// `None` for the rest of the file.
     pub(crate) length: Option<u64>,
 }
 
 impl External {
     /// # Errors
-    /// If it names no file, one outside of the model's folder, or something that is no number.
+    /// If it names no file or one outside of the model's folder, or a number is not valid.
     pub(crate) fn of(proto: &TensorProto) -> Result<Option<External>, String> {
         if proto.data_location != Some(1) {
             return Ok(None);
@@ -161,15 +161,14 @@ impl External {
     }
 }
 
-/// The path with `/` between its parts and without those that are `.`, if it is relative and never
-/// goes up.
+/// The path with `/` between its parts and without `.`, if it is relative and has no `..`.
 fn inside(location: &str) -> Option<String> {
     let part = |part: Component<'_>| match part {
         Component::Normal(part) => part.to_str().map(|part| Some(part.to_owned())),
         Component::CurDir => Some(None),
         _ => None,
     };
-    // A backslash separates folders on Windows only, a colon stands behind a drive there.
+    // On Windows a backslash separates folders, and a colon follows a drive.
     let plain = !location.contains(['\\', ':', '\0']);
     let parts = Path::new(location).components().map(part).collect::<Option<Vec<_>>>();
     let path = parts?.into_iter().flatten().collect::<Vec<_>>().join("/");

@@ -16,8 +16,8 @@ trait Content: Read + Seek {}
 
 impl<T: Read + Seek> Content for T {}
 
-/// Whether reading failed because of the machine (its disk, its memory) rather than of the file.
-/// Errors travel as text through the parser, which cannot carry it.
+/// A shared flag: reading failed because of the machine (its disk, its memory), not of the file.
+/// The parser passes errors on as text, which cannot carry the cause.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trouble(Arc<AtomicBool>);
 
@@ -30,7 +30,7 @@ impl Trouble {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// A file that ends too early is wrong itself.
+    /// Sets the flag, except for a file that ends too early, which is wrong itself.
     fn look_at(&self, error: &io::Error) {
         if error.kind() != io::ErrorKind::UnexpectedEof {
             self.note();
@@ -66,7 +66,7 @@ impl Source {
         Ok(Source { content: Box::new(file), length, trouble: Trouble::default() })
     }
 
-    /// The same file, whose errors of reading are noted there.
+    /// The same file with this flag for its read errors.
     pub(crate) fn noting(self, trouble: &Trouble) -> Source {
         Source { trouble: trouble.clone(), ..self }
     }

@@ -1,5 +1,5 @@
-//! Steps that move elements, on text: burn has no tensors of text, so that the places of the words
-//! are moved in their stead.
+//! Steps that move elements, on text: burn has no tensors of text, so that the positions of the
+//! words are moved instead.
 
 use super::cells::Cells;
 use super::elem::Elem;
@@ -8,7 +8,7 @@ use super::tensor::{Place, Tensor, at_least_1d};
 use super::trace::{T, Tracer};
 use burn::tensor::TensorData;
 
-/// Whether a step only moves elements.
+/// `true` if a step only moves elements.
 fn moves(op: &Op) -> bool {
     matches!(
         op,
@@ -36,7 +36,7 @@ impl Tracer<'_> {
         shape: Vec<usize>,
     ) -> Result<T, String> {
         if !moves(&op) {
-            return Err("it does not work on text".to_owned());
+            return Err("the operator does not support text".to_owned());
         }
         let form = (Elem::Text, shape.clone());
         let run = move |inputs: &[Cells]| Ok(vec![moved(&op, inputs, &shape)?]);
@@ -60,7 +60,7 @@ fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells, String> {
     Ok(Cells::words(shape.to_vec(), moved.collect()))
 }
 
-/// The places of a text's words, counted on from one text to the next; another tensor as it is.
+/// The positions of a text's words, counted through all texts of a step; another tensor unchanged.
 fn places(cells: &Cells, next: &mut i64) -> Result<Tensor, String> {
     let shape = at_least_1d(&cells.shape);
     let data = match cells.elem {

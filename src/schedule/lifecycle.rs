@@ -111,7 +111,7 @@ impl Scheduler {
         (id, incarnation): (AdapterId, Incarnation),
         (model, again): (ModelId, Again),
     ) {
-        // A disk may answer again; files that are wrong stay so until they are replaced.
+        // A disk may recover; wrong files stay wrong until they are replaced.
         let until = now + self.settings.backoff_max;
         let until = if again == Again::Never { Time::NEVER } else { until };
         if self.load_ended(now, id, incarnation, model).is_some()

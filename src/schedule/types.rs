@@ -238,14 +238,14 @@ pub enum Action {
     Decided(Decision),
 }
 
-/// When a load that failed is tried again on the same adapter.
+/// The time of the next attempt after a failed load on the same adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Again {
-    /// At once: other files are read then.
+    /// At once, since other files are read then.
     Now,
-    /// After a while: what failed may heal by itself.
+    /// After a while, since the cause may end by itself.
     Later,
-    /// Not before the model is replaced: its files are wrong.
+    /// Not before the model is replaced, since its files are wrong.
     Never,
 }
 
@@ -260,7 +260,7 @@ pub enum Reject {
     NoAdapter { retry_after: Option<Duration> },
     /// Every adapter tried to load the model and failed, or none could ever hold it.
     ModelFailed,
-    /// As many adapters are on as may be, and none of them can hold the model.
+    /// The maximum of adapters is on, and none of them can hold the model.
     NoneHolds,
     /// The model is not, or no longer, served.
     ModelGone,

@@ -193,7 +193,7 @@ pub enum Cause {
     Device,
     /// The device's: its memory is full.
     Memory,
-    /// The machine's: a file that is there cannot be read, or host memory is short.
+    /// The machine's: an existing file cannot be read, or host memory is exhausted.
     Machine,
     /// The device computes, but not what the golden sample says.
     WrongAnswer,

@@ -40,8 +40,8 @@ impl Loaded {
         golden.iter().try_for_each(|sample| sample.check(model.as_mut(), *max_rows))
     }
 
-    /// Batches to warm up with, one per datatype: where they are known to be good, inputs of the
-    /// golden sample.
+    /// Batches to warm up with, one per datatype. Inputs of the golden sample replace the zeros of
+    /// the same datatypes.
     pub(super) fn warm_up_inputs(&self, rows: usize) -> Vec<Tensors> {
         let mut sets = warm_up_inputs(self.model.signature(), rows);
         let Some(Ok(sample)) = self.golden.as_ref().map(|sample| sample.inputs(rows)) else {

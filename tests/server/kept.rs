@@ -1,4 +1,4 @@
-//! Models whose files are overwritten by some that cannot be loaded: what served before serves on.
+//! Models whose files are overwritten by wrong ones: the last good files stay served.
 
 use crate::common::{Folder, HANG, Response, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
@@ -16,8 +16,8 @@ fn good() -> Vec<u8> {
     std::fs::read(models::package().join("tests/data/linear.onnx")).unwrap()
 }
 
-/// Files that cannot be served: what no reader takes, an operator that is not supported, and weights
-/// whose shape takes more bytes than there are.
+/// Files that cannot be served: one that is no graph, one with an operator that is not supported,
+/// and one with weights that are shorter than their shape.
 fn bad() -> Vec<(&'static str, Vec<u8>)> {
     let mut short = good();
     // The product's matrix has the shape [3, 2]: field 1 of the tensor, twice.
@@ -106,7 +106,8 @@ fn a_model_serves_on_when_its_files_are_overwritten_by_bad_ones() {
         drop(server);
         server = start(&folder, cache.path(), "50ms");
         server.wait_until_ready();
-        // What only a load finds is found by the first request. It was for a graph with other shapes.
+        // Faults that only a load finds are found by the first request, which was checked against
+        // the signature of the wrong graph.
         for (model, _) in LAYOUTS {
             wait_for("the last good files are loaded", HANG, || {
                 infer(&server, model).status == 200
@@ -158,7 +159,7 @@ fn an_older_version_serves_on_after_a_newer_one_that_cannot_be_loaded() {
         drop(server);
         let server = start(&folder, cache.path(), "50ms");
         server.wait_until_ready();
-        // What only a load finds is found by the first request, which was for the newer version.
+        // Faults that only a load finds are found by the first request to the newer version.
         wait_for("the older version is loaded", HANG, || infer(&server, "m").status == 200);
         assert_eq!(infer(&server, "m").json()["model_version"], "1", "{what}");
     }

@@ -1,4 +1,5 @@
-//! Names of any script and layouts of others: what is found, and under which URLs it is served.
+//! Names in any script, and layouts of Hugging Face and Triton: the models that are found and the
+//! URLs under which they are served.
 
 use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ fn linear() -> Vec<u8> {
     std::fs::read(models::package().join("tests/data/linear.onnx")).unwrap()
 }
 
-/// Every byte that is no letter or digit as a browser's `encodeURIComponent` would have it.
+/// A name percent-encoded for a URL, all bytes but ASCII letters and digits.
 fn encoded(name: &str) -> String {
     name.bytes().fold(String::new(), |mut text, byte| {
         let _ = match byte.is_ascii_alphanumeric() {

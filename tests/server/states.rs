@@ -1,4 +1,5 @@
-//! One state of a model everywhere: what cannot be loaded is not ready, and says why.
+//! Consistent states of a model: one that cannot be loaded is not ready, with the reason in the
+//! index and in errors.
 
 use crate::common::{Folder, HANG, Server, Setup, models, run, wait_for};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ fn index(server: &Server, model: &str) -> Value {
     found.unwrap_or_default()
 }
 
-/// Checks that nothing says that a model is ready, and everything says why it is not.
+/// Checks that the index, readiness and inference report a model as unavailable, with the reason.
 #[track_caller]
 fn check_unready(server: &Server, model: &str, status: u16, reason: &str) {
     let entry = index(server, model);
@@ -31,7 +32,7 @@ fn check_unready(server: &Server, model: &str, status: u16, reason: &str) {
     }
 }
 
-/// `linear.onnx` whose matrix claims more elements than it has: only a worker reads them.
+/// `linear.onnx` with a matrix whose shape has more elements than its data.
 fn short_weights() -> Vec<u8> {
     let mut data = data("linear.onnx");
     let at = data.windows(4).position(|bytes| bytes == [8, 3, 8, 2]).expect("the shape");
@@ -101,7 +102,7 @@ fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
         check_unready(&server, "m", 422, reason);
     }
     assert_eq!(loads(&server), before, "each request had it loaded again");
-    // An explicit load tries again, and says the same.
+    // An explicit load repeats the attempt and reports the same error.
     let load = "/v2/repository/models/m/load";
     let response = server.post(load, "{}");
     assert!(response.status == 422 && response.error().contains(reason), "{}", response.text());
@@ -171,7 +172,7 @@ fn an_ensemble_with_a_member_that_cannot_be_served_says_why() {
         assert!(line(model).contains("broken"), "{model}: {text}");
     }
     assert!(line("chain").trim_end().ends_with("good"), "{text}");
-    // Members that are mended mend the chains.
+    // Chains are served again once their members are.
     folder.write("unknown.onnx", data("linear.onnx"));
     folder.write("short.onnx", data("linear.onnx"));
     for model in ["of_unknown", "of_short"] {

@@ -1,4 +1,4 @@
-//! What a model is warmed up with: lengths of its file, the golden sample, the last good request.
+//! Sources of shapes for warming up: `model.toml`, the golden sample, the last answered request.
 
 use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// Samples of a request; the convolution of `mel_kernel` takes 400 or more, so that invented
 /// lengths are too short.
 const SAMPLES: usize = 1600;
-/// Numbers that come out of a request.
+/// Elements of the answer to a request.
 const ANSWER: usize = 4 * 8;
 
 fn add_mel(folder: &Folder) {

@@ -1,4 +1,4 @@
-//! What is known of loads: why they failed, and what workers remarked.
+//! Results of loads: errors, and the remarks of workers.
 
 use super::Fleet;
 use crate::engine::Catalogue;
@@ -8,12 +8,12 @@ use crate::schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
 use crate::wire::Cause;
 
 impl Fleet {
-    /// Why a model could not be loaded where it was last tried.
+    /// The error of the last failed load of a model.
     pub(in crate::engine) fn load_error(&self, model: ModelId) -> Option<&LoadError> {
         self.load_errors.get(&model)
     }
 
-    /// Whether an adapter has loaded the model.
+    /// `true` if an adapter has loaded the model.
     pub(in crate::engine) fn has_loaded(&self, model: ModelId) -> bool {
         self.proven.contains(&model)
     }
@@ -23,14 +23,14 @@ impl Fleet {
         self.notes.get(&model).map(String::as_str)
     }
 
-    /// The model is served no more.
+    /// Removes the results of a model that is no longer served.
     pub(in crate::engine) fn forget_model(&mut self, model: ModelId) {
         self.load_errors.remove(&model);
         self.notes.remove(&model);
         self.proven.remove(&model);
     }
 
-    /// Notes that a load failed.
+    /// Logs that a load failed, and ends the phase that the adapter shows.
     pub(in crate::engine) fn load_ended(&mut self, adapter: AdapterId, model: &str, error: &str) {
         if let Some(member) = self.member_mut(adapter) {
             member.phase = None;
@@ -38,7 +38,7 @@ impl Fleet {
         }
     }
 
-    /// Whether the adapter is in this life and was last to load a model from there.
+    /// `true` if the adapter is in this incarnation and its last load was from this source.
     pub(in crate::engine) fn reads(
         &self,
         id: AdapterId,
@@ -49,7 +49,7 @@ impl Fleet {
         current.is_some_and(|member| member.reads.as_ref() == Some(source))
     }
 
-    /// Whether a load that failed shows that the model's files are wrong.
+    /// `true` if a load with this cause of failure shows that the model's files are wrong.
     pub(in crate::engine) fn blames_files(&self, model: ModelId, cause: Cause) -> bool {
         match cause {
             Cause::Input | Cause::Model => true,
@@ -70,7 +70,8 @@ impl Fleet {
         let fault = match cause {
             Cause::Device | Cause::Memory => Fault::Device,
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
-            // The device has passed its own check: a sample that was right nowhere is to blame.
+            // The device has passed its own check, so a sample that no adapter has answered right
+            // is wrong itself.
             Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => {
                 let error = LoadError { cause, error };
                 let again = if error.is_of_files() { Again::Never } else { Again::Later };

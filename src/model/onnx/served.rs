@@ -1,5 +1,5 @@
-//! An ONNX file as a server would serve it: found by the code that lists a repository, loaded by the
-//! code that a worker loads it with, so that `concertina models check` refuses what serving refuses.
+//! The check of an ONNX file with the code that lists a repository and the code that loads a model
+//! in a worker, so that `concertina models check` rejects the files that a server rejects.
 
 use super::signature::KIND;
 use crate::model::golden;
@@ -10,11 +10,11 @@ use crate::model::repository::{Found, ModelInfo, Repository};
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
 
-/// Loads a file on the CPU as a worker does, with what is written beside it, and has it give the
-/// answer that is known, if one is. Gives what a server would know of it.
+/// Loads a file on the CPU as a worker does, with its description, and runs its golden sample, if
+/// there is one. Returns the description that a server would have.
 ///
 /// # Errors
-/// Why it would not be served.
+/// If a server would not serve it.
 pub(super) fn check(path: &Path) -> Result<ModelInfo, String> {
     let (registry, device) = (Registry::builtin(), Device::flex());
     let info = info(path, &registry.kinds())?;
@@ -27,8 +27,8 @@ pub(super) fn check(path: &Path) -> Result<ModelInfo, String> {
     Ok(info)
 }
 
-/// What a repository makes of the file: with the `model.toml` or `config.pbtxt` of the folder that it
-/// is in, if there is one, else by itself.
+/// The model of this file in a repository: with the `model.toml` or `config.pbtxt` of its folder,
+/// if there is one, else by itself.
 fn info(path: &Path, kinds: &[String]) -> Result<ModelInfo, String> {
     let path = path.canonicalize().map_err(|error| error.to_string())?;
     let text =
@@ -38,7 +38,7 @@ fn info(path: &Path, kinds: &[String]) -> Result<ModelInfo, String> {
         return Err(format!("is served only under a name that ends with {ENDING}"));
     };
     if let Some((folder, version)) = described(&path) {
-        let parent = folder.parent().ok_or("its folder is that of the system")?;
+        let parent = folder.parent().ok_or("its folder is the root folder")?;
         let name = text(folder.file_name()).ok_or("the name of its folder is not UTF-8")?;
         let repository = Repository::open(parent).map_err(|error| error.to_string())?;
         return pick(repository.scan_one(&name, kinds), &version, &file);
@@ -49,7 +49,7 @@ fn info(path: &Path, kinds: &[String]) -> Result<ModelInfo, String> {
     info.map_err(|error| error.to_string())
 }
 
-/// The folder of the model that a file belongs to, and the version, if something is written about it.
+/// The folder of the model of a file, and the version, if the folder has a description.
 fn described(path: &Path) -> Option<(PathBuf, String)> {
     let here = path.parent()?;
     let name = here.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -63,7 +63,7 @@ fn described(path: &Path) -> Option<(PathBuf, String)> {
     found.map(|(folder, version)| (folder.to_owned(), version))
 }
 
-/// The model whose graph is this file.
+/// The model among these whose graph is this file.
 fn pick(found: Vec<Found>, version: &str, file: &str) -> Result<ModelInfo, String> {
     for found in found {
         match found {

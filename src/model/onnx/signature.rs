@@ -42,7 +42,7 @@ pub(crate) fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile
     })
 }
 
-/// Checks that files with external data are there and long enough, without reading them.
+/// Checks that files with external data exist and are long enough, without reading them.
 fn check_external(files: &Files, file: &ModelFile) -> Result<(), BadFile> {
     for (path, needed) in &file.external {
         let found = files.length(path)?;

@@ -102,7 +102,7 @@ pub(super) fn softsign(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
     t.div(x, &below)
 }
 
-/// What is larger than a limit; else 0.
+/// The elements above a limit; 0 in place of the others.
 pub(super) fn above(t: &mut Tracer<'_>, x: &T, limit: f64) -> Result<T, String> {
     let limit = t.number(x.elem, limit)?;
     let above = t.compare(Compare::Greater, x, &limit)?;
@@ -239,7 +239,7 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     // Before opset 10 the mask had the type of the data.
     let mask_elem = if call.opset() < 10 { x.elem } else { Elem::Bool };
     if !training || ratio == 0.0 {
-        // Since opset 12 it says what is kept; ONNX Runtime gives zeros before that.
+        // Since opset 12 the mask marks kept elements; before, ONNX Runtime gives zeros.
         let kept = if call.opset() < 12 { 0.0 } else { 1.0 };
         let mask = t.full(mask_elem, x.shape.clone(), kept)?;
         return several([x.clone(), mask]);

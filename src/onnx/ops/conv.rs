@@ -146,7 +146,7 @@ fn crops(
     more: &[usize],
 ) -> Result<Vec<(usize, i64, usize)>, String> {
     let wanted = call.ints("output_shape")?;
-    // As the standard says: the larger half goes before, but for SAME_UPPER.
+    // As in the standard: the larger half of the padding is in front, except for SAME_UPPER.
     let upper = call.text("auto_pad")? == Some("SAME_UPPER");
     let same = call.text("auto_pad")?.is_some_and(|pad| pad.starts_with("SAME"));
     let mut all = Vec::with_capacity(lengths.len());
@@ -157,7 +157,7 @@ fn crops(
         let full = length * stride + window.reach(axis) + more;
         let target = match wanted.and_then(|shape| shape.get(axis + shape.len() - lengths.len())) {
             Some(target) => Some(usize::try_from(*target).map_err(|_| "output_shape")?),
-            // A kernel that is shorter than the stride reaches no further.
+            // With a kernel that is shorter than the stride, the whole result is shorter.
             None if same => Some(((length + 1) * stride).min(full)),
             None => None,
         };

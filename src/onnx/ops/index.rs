@@ -298,7 +298,7 @@ fn non_zero(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let run = |inputs: &[Host]| {
         let host = inputs.first().ok_or("no input")?;
-        // A scalar counts as a line of one.
+        // A scalar has the places of a vector of one element (as in ONNX Runtime).
         let shape = if host.shape.is_empty() { &[1][..] } else { &host.shape };
         let mut places = vec![Vec::new(); shape.len()];
         let mut place = vec![0usize; shape.len()];
@@ -340,7 +340,7 @@ fn unique(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several([values, firsts, inverse, counts])
 }
 
-/// Numbers that are in the order of the elements, and equal where those are.
+/// Numbers with the same order and equality as the elements.
 fn keys(host: &Host) -> Vec<f64> {
     match &host.data {
         Data::Float(values) => values.iter().map(|value| value + 0.0).collect(),
@@ -352,7 +352,7 @@ fn keys(host: &Host) -> Vec<f64> {
     }
 }
 
-/// The place of each value among the distinct ones in their order.
+/// The rank of each value among the sorted distinct values.
 fn ranks<V: Ord + Copy>(values: Vec<V>) -> Vec<f64> {
     let mut sorted = values.clone();
     sorted.sort_unstable();

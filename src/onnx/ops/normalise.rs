@@ -39,7 +39,7 @@ pub(super) const TABLE: Table = &[
     ("MeanVarianceNormalization", |t, call| {
         let x = call.tensor(0)?;
         let all: Vec<i64> = (0..).take(x.rank()).filter(|at| *at != 1).collect();
-        // Without an attribute all but the channels, of whatever number (as in ONNX Runtime).
+        // The default is all axes but that of the channels, for any rank (as in ONNX Runtime).
         let axes = call.ints("axes")?.unwrap_or(&all);
         let axes = axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<Vec<_>, _>>()?;
         let mean = t.reduce(Reduce::Mean, x, &axes)?;

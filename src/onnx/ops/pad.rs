@@ -39,7 +39,7 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
     }
     if mode == "constant" {
-        // What is cut off may be what was put there.
+        // A negative pad may remove elements that a positive one added.
         x = t.pad(&x, &widths, value)?;
         for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
             x = crop(t, &x, *at, *before, *behind)?;

@@ -45,7 +45,7 @@ fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>)
     let (batch, channels, lengths) = spatial(x)?;
     let ceil = call.int_or("ceil_mode", 0)? != 0;
     let mut window = window(call, kernel_of(call, lengths.len())?, &lengths, 1)?;
-    // ONNX Runtime pads pools as if their kernels were not dilated.
+    // ONNX Runtime ignores dilations in the automatic padding of pools.
     if call.text("auto_pad")?.is_some_and(|pad| pad.starts_with("SAME")) {
         let dense = Window { dilation: vec![1; lengths.len()], ..window.clone() };
         window.padding = same(&dense, &lengths, call.text("auto_pad")? != Some("SAME_LOWER"));

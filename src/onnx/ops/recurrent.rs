@@ -222,7 +222,7 @@ fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>
     };
     let one = |(place, name): (usize, String)| {
         let name = name.to_ascii_lowercase();
-        // Those of ONNX Runtime, which differ from those of the operators of these names.
+        // Defaults of ONNX Runtime, which differ from those of the operators of these names.
         let (alpha, beta) = match name.as_str() {
             "leakyrelu" => (0.01, 0.0),
             "hardsigmoid" => (0.2, 0.5),
@@ -339,7 +339,7 @@ fn direction_of(
         all.reverse();
     }
     if let Some(lengths) = lengths.filter(|all| all.contains(&0)) {
-        // Rows without steps end with zeros, whatever state they began with.
+        // The final state of a row without steps is zero and not its initial state.
         let begun = lengths.iter().map(|length| *length != 0);
         let begun = t.constant(Host::bools(vec![lengths.len(), 1], begun))?;
         let zero = t.number(state.elem, 0.0)?;

@@ -56,7 +56,7 @@ fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs 
     let x = call.tensor(0)?;
     let axes = super::shape::axes(t, call, 1, x.rank())?.unwrap_or_default();
     if axes.is_empty() && call.int_or("noop_with_empty_axes", 0)? != 0 {
-        // What is done to each element is done all the same.
+        // The function of each element, as a square or a logarithm, applies nevertheless.
         return one(reduction(t, x, &[])?);
     }
     let axes = if axes.is_empty() { (0..x.rank()).collect() } else { axes };
@@ -86,7 +86,7 @@ fn sum(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
 
 fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
     if x.elem.is_float() {
-        // As ONNX Runtime: the mean of nothing is 0, not 0 / 0.
+        // As in ONNX Runtime, the mean of no elements is 0, not 0 / 0.
         return whole_or(t, x, axes, Reduce::Mean, 0.0);
     }
     let count: usize = axes.iter().filter_map(|at| x.shape.get(*at)).product();
@@ -114,7 +114,7 @@ fn root(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
     in_floats(t, x, |t, x| t.unary(Unary::Sqrt, x))
 }
 
-/// A function of floats; of integers too, whose results are cut off.
+/// Applies a function of floats; results for integers are truncated.
 fn in_floats(
     t: &mut Tracer<'_>,
     x: &T,
@@ -224,7 +224,7 @@ fn first_of_rows(
     let mut places = Vec::with_capacity(rows * k);
     let compare = |a: usize, b: usize| match &host.data {
         Data::Float(values) => match (values.get(a), values.get(b)) {
-            // Zeros of either sign are the same.
+            // Zeros of both signs are equal.
             (Some(a), Some(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
             _ => Ordering::Equal,
         },

@@ -16,8 +16,8 @@ pub(super) const TABLE: Table = &[
     ("Upsample", upsample),
 ];
 
-/// The way to the nearest element before there was an attribute for it: up where the image gets
-/// smaller, else down (ONNX Runtime's mode of that name).
+/// The rounding to the nearest element in operator sets without an attribute for it: up where the
+/// image becomes smaller, else down (ONNX Runtime's mode of that name).
 const SIMPLE: &str = "simple";
 
 /// Longest axis of a result.
@@ -240,14 +240,14 @@ fn whole_numbers(
 }
 
 impl Along {
-    /// Whether there is anything to do along the axis.
+    /// `true` if the axis is resized.
     pub(super) fn changes(&self) -> bool {
-        // An axis that keeps its scale is taken as it is, whatever part of it was asked for.
+        // An axis that keeps its length and scale stays unchanged, even with a region of interest.
         self.from != self.to || self.scale != 1.0
     }
 }
 
-/// Where the places of the result lie in the input.
+/// The positions in the input of the places of the result.
 pub(super) fn places(along: &Along, rule: &Rule) -> Result<Vec<f64>, String> {
     (0..along.to).map(|at| place(along, at, rule)).collect()
 }
@@ -266,8 +266,8 @@ fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
         "align_corners" => at * (from - 1.0) / (scale * from - 1.0),
         // The name in opset 10 and in tensorflow.
         "tf_half_pixel_for_nn" => (at + 0.5) / scale,
-        // In 32 bits as in ONNX Runtime, since sums that are whole or a half are common here and
-        // decide which element is the nearest.
+        // In 32 bits as in ONNX Runtime, since whole and half sums are common here and decide which
+        // element is the nearest.
         "half_pixel_symmetric" => {
             let (at, from, to, scale) = (at as f32, from as f32, to as f32, scale as f32);
             let adjustment = to / (scale * from);

@@ -1,40 +1,41 @@
-//! Resizing of images of whole numbers as ONNX Runtime does it: a camera's image that is resized in
-//! the graph comes out the same but for ties, where one bit may differ.
+//! Resizing of integer images with the arithmetic of ONNX Runtime: results are equal except for
+//! ties, where one bit may differ.
 
 use super::resize::{Along, Rule, cubic, places};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
 
-/// A weight of 1 of a smoothed image, which is rounded after each axis (Pillow's fixed point of
-/// 22 bits, which ONNX Runtime took over).
+/// The weight 1 in fixed point of a smoothed image, which is rounded after each axis (22 bits in
+/// Pillow and ONNX Runtime).
 const SMOOTH: f32 = 4_194_304.0;
-/// A weight of 1 of an image with its channels last, which is cut off once at the end (10 bits in
-/// ONNX Runtime's `NhwcUpsampleBilinearInteger`).
+/// The weight 1 in fixed point of an image with its channels last, which is truncated once at the
+/// end (10 bits in ONNX Runtime's `NhwcUpsampleBilinearInteger`).
 const PLAIN: f32 = 1024.0;
 
-/// What one axis becomes: for each place of the result, elements and their weights.
+/// The resizing along one axis: for each place of the result, elements and their weights.
 #[derive(Debug)]
 struct Pass {
     axis: usize,
     taps: Vec<Vec<(usize, f32)>>,
 }
 
-/// How elements are added up and become whole numbers again.
+/// The arithmetic of sums and the rounding to integers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     /// Smoothed: rounded after each axis.
     Smooth,
-    /// With the channels last: whole weights, cut off behind both axes.
+    /// With the channels last: integer weights, truncated after both axes.
     Whole,
-    /// Other images: weights of 32-bit floating-point numbers, cut off behind both axes.
+    /// Other images: 32-bit floating-point weights, truncated after both axes.
     Float,
 }
 
-/// The image as ONNX Runtime resizes it; `None` if it is none of whole numbers.
+/// The image as ONNX Runtime resizes it; `None` if its elements are not integers, or another rule
+/// applies.
 ///
 /// # Errors
-/// If the mode is not known, or the work is too much for a step of the host.
+/// If the mode is unknown, or the work exceeds the limit for a step on the host.
 pub(super) fn resized(
     t: &mut Tracer<'_>,
     x: &T,
@@ -44,7 +45,7 @@ pub(super) fn resized(
     let Some(way) = way(x, along, rule) else { return Ok(None) };
     let mut passes = Vec::new();
     let mut shape = x.shape.clone();
-    // The innermost axis first: what is rounded there is what the next one sees.
+    // The innermost axis is first, since its rounded results are the inputs of the next one.
     for one in along.iter().filter(|one| one.changes()).rev() {
         t.fits(Elem::F64, &[one.to, one.from])?;
         passes.push(Pass { axis: one.axis, taps: taps(one, rule, way)? });
@@ -54,7 +55,7 @@ pub(super) fn resized(
         let widest = passes.iter().flat_map(|pass| &pass.taps).map(Vec::len).max().unwrap_or(1);
         let size = shape.iter().fold(widest, |size, length| size.saturating_mul(*length));
         if size > t.most_work() {
-            return Err(format!("an image of {shape:?} from {:?}", x.shape));
+            return Err(format!("resizing {:?} to {shape:?} takes too much work", x.shape));
         }
     }
     let (elem, from, form) = (x.elem, x.shape.clone(), (x.elem, shape.clone()));
@@ -96,7 +97,7 @@ fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>, St
                 let fixed = (place * PLAIN).trunc() - first as f32 * PLAIN;
                 vec![(first, PLAIN - fixed), (second, fixed)]
             }
-            // Not one less the other: where both are one element, their sum is not 1.
+            // Two halves, since both are the same element at the end of an axis.
             _ if first == second => vec![(first, 0.5), (second, 0.5)],
             _ => vec![(first, (place - second as f32).abs()), (second, rest)],
         }
@@ -108,8 +109,8 @@ fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>, St
     Ok(taps.collect())
 }
 
-/// The elements that a place of a smoothed image sees, with their weights in fixed point. All of it
-/// in 32 bits, as in ONNX Runtime, where sums of small whole numbers often are a tie.
+/// The elements that contribute to a place of a smoothed image, with their weights in fixed point.
+/// Computed in 32 bits as in ONNX Runtime, since sums of small integers often are a tie.
 fn smooth(place: f32, one: &Along, rule: &Rule) -> Vec<(usize, f32)> {
     let linear = rule.mode == "linear";
     let half: f32 = if linear { 1.0 } else { 2.0 };
@@ -139,7 +140,7 @@ fn smooth(place: f32, one: &Along, rule: &Rule) -> Vec<(usize, f32)> {
     all
 }
 
-/// Two passes at once: a product of the weights for each of four elements.
+/// Both axes in one pass: a product of two weights for each of four elements.
 fn in_floats(values: &[i64], from: &[usize], passes: &[Pass]) -> Vec<i64> {
     let length = |axis: usize| from.get(axis).copied().unwrap_or(1);
     let (tall, wide) = (from.len().saturating_sub(2), from.len().saturating_sub(1));

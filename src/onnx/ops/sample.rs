@@ -187,7 +187,7 @@ pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         for (axis, (index, length)) in place.iter().zip(lengths).rev().enumerate() {
             let (index, length) = (*index as f64, *length as f64);
             let value = match corners {
-                // The last place as in ONNX Runtime, not the middle as in PyTorch.
+                // The last place (1) as in ONNX Runtime, not the middle (0) as in PyTorch.
                 true if length <= 1.0 => 1.0,
                 true => 2.0 * index / (length - 1.0) - 1.0,
                 false => (2.0 * index + 1.0) / length - 1.0,

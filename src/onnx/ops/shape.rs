@@ -210,7 +210,7 @@ fn cut_of(length: i64, start: i64, end: i64, step: i64) -> Result<Cut, String> {
     let (begin, end) = if step > 0 {
         (place(start).clamp(0, length), place(end).clamp(0, length))
     } else {
-        // ONNX Runtime takes the largest numbers for no end at all, backwards too.
+        // ONNX Runtime reads the largest integers as an open end, backwards too.
         let open = end == i64::MAX || end == i64::from(i32::MAX);
         let end = if open { -1 } else { place(end).clamp(-1, length - 1) };
         (place(start).clamp(-1, length - 1), end)

@@ -38,7 +38,7 @@ fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
     }
     let periodic = call.int_or("periodic", 1)? != 0;
     let period = if periodic { size as f64 } else { (size - 1) as f64 };
-    // Of one element that is not periodic: 0 / 0, not a number (as in ONNX Runtime).
+    // A symmetric window of one element is 0 / 0, not a number (as in ONNX Runtime).
     let value = |at: i64| {
         let term =
             |(n, weight): (usize, &f64)| weight * (2.0 * PI * n as f64 * at as f64 / period).cos();

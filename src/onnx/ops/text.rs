@@ -18,7 +18,7 @@ pub(super) const TABLE: Table = &[
     ("StringSplit", split),
 ];
 
-/// Whether each text as a whole matches an expression, as RE2 reads it.
+/// `true` for each text that matches an expression as a whole, with the syntax of RE2.
 fn full_match(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let whole = Whole::new(call.text("pattern")?.ok_or("pattern is missing")?)?;

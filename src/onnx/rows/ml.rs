@@ -26,7 +26,7 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     })
 }
 
-/// A single line of numbers is one row, not many.
+/// Rejects tensors of one axis, which are one row and not many.
 fn matrix(site: &Site<'_>) -> Result<(), String> {
     match site.rank(0)? {
         0 | 1 => Err("it takes a line of numbers as one row".into()),
@@ -51,8 +51,8 @@ fn columns(site: &mut Site<'_>, classifies: bool) -> Outcome {
     products::by_first_axis(site, &shapes)
 }
 
-/// Elements of the last axis by a line of indices. Classes are picked so by the largest score of
-/// each row: a line becomes `[1, rows]`.
+/// `ArrayFeatureExtractor`: elements of the last axis by a vector of indices. Exporters pick the
+/// class with the largest score of each row so: a vector of classes becomes `[1, rows]`.
 fn extract(site: &mut Site<'_>) -> Outcome {
     let (data, labels) = site.plain(0)?;
     let (indices, shape) = (site.fact(1)?.clone(), site.shape(1)?.to_vec());

@@ -1,12 +1,12 @@
-//! Rules for the numbers of rows. Exporters of PyTorch write `x[arange(batch), places]`: each row is
-//! picked by its own number, so that it meets no other row.
+//! Rules for the indices of rows. Exports of PyTorch contain `x[arange(batch), places]`: each row
+//! is picked by its own index, so that it does not depend on other rows.
 
 use super::length::Length;
 use super::site::{Label, Outcome, Site};
 use super::value::{Content, Fact};
 
 impl Fact {
-    /// The axis along which each element is the number of the row that it stands at.
+    /// The axis along which each element is the index of its own row.
     fn numbered(&self) -> Option<usize> {
         match self.content {
             Content::Numbers { axis } => Some(axis),
@@ -14,8 +14,7 @@ impl Fact {
         }
     }
 
-    /// The axis along which the first element of the last axis is the number of the row that it
-    /// stands at.
+    /// The axis along which the first element of the last axis is the index of its own row.
     fn picks(&self) -> Option<usize> {
         let shape = self.shape.as_ref()?;
         match self.content {
@@ -32,19 +31,19 @@ impl Fact {
     }
 }
 
-/// The integers from 0 up to this length.
+/// `Range` from 0 to the number of rows.
 pub(super) fn range(length: Length) -> Option<Fact> {
     (length == Length::rows()).then(|| Fact::numbers_along(vec![length], 0))
 }
 
-/// The numbers with axes of length 1 more or less; `labels`: the former places of the axes.
+/// The indices with axes of length 1 added or removed; `labels`: the former places of the axes.
 pub(super) fn labelled(fact: &Fact, labels: &[Label], shape: &[Length]) -> Option<Fact> {
     let axis = fact.numbered()?;
     let place = labels.iter().position(|label| *label == axis)?;
     Some(Fact::numbers_along(shape.to_vec(), place))
 }
 
-/// The numbers in another shape, if all other axes have length 1.
+/// The indices in another shape, if all other axes have length 1.
 pub(super) fn arranged(fact: &Fact, target: &[Length]) -> Option<Fact> {
     let axis = fact.numbered()?;
     let others = |shape: &[Length], axis: usize| {
@@ -55,7 +54,7 @@ pub(super) fn arranged(fact: &Fact, target: &[Length]) -> Option<Fact> {
     single.then(|| Fact::numbers_along(target.to_vec(), place))
 }
 
-/// The numbers again along other axes.
+/// The indices repeated along other axes.
 pub(super) fn expanded(fact: &Fact, target: &[Length]) -> Option<Fact> {
     let (axis, shape) = (fact.numbered()?, fact.shape.as_ref()?);
     let rank = shape.len().max(target.len());
@@ -76,7 +75,7 @@ pub(super) fn expanded(fact: &Fact, target: &[Length]) -> Option<Fact> {
     (along && once).then(|| Fact::numbers_along(long, place))
 }
 
-/// The number of the row in front of further indices, which are those of the same row.
+/// `Concat` of the index of each row with further indices that depend on the same row alone.
 pub(super) fn joined(all: &[Fact], axis: usize) -> Option<Fact> {
     let (first, rest) = all.split_first()?;
     let (row, shape) = (first.numbered()?, first.shape.as_ref()?);
@@ -99,13 +98,13 @@ fn has_rows_along(fact: &Fact, row: usize) -> bool {
     matches!(&fact.content, Content::Rows { axis, outer } if *axis == row && outer.is(1))
 }
 
-/// Rows picked by their own numbers; `None` where that is not what is picked by.
+/// `Gather` of rows by their own indices; `None` for other indices.
 pub(super) fn gather(data: &Fact, indices: &Fact, axis: usize) -> Option<Fact> {
     let row = indices.numbered().filter(|_| axis == 0 && data.is_stacked())?;
     picked(data, 1, indices.shape.as_ref()?, row)
 }
 
-/// The same by tuples of indices.
+/// `GatherND` by tuples that begin with the index of the own row; `None` for others.
 pub(super) fn gather_nd(data: &Fact, indices: &Fact) -> Option<Fact> {
     let row = indices.picks().filter(|_| data.is_stacked())?;
     let (depth, places) = indices.shape.as_ref()?.split_last()?;
@@ -118,7 +117,7 @@ fn picked(data: &Fact, depth: usize, places: &[Length], row: usize) -> Option<Fa
     Some(Fact::rows([places, rest].concat(), row, Length::one()))
 }
 
-/// `ScatterND`: each row changes itself alone.
+/// `ScatterND` by tuples that begin with the index of the own row: each row changes only itself.
 pub(super) fn scatter_nd(site: &mut Site<'_>) -> Outcome {
     let (data, indices, updates) = (site.fact(0)?, site.fact(1)?, site.fact(2)?);
     let row = indices.picks().filter(|_| data.is_stacked());

@@ -9,11 +9,10 @@ pub(super) enum Content {
     Shared,
     /// On the number of rows, but not on the inputs' elements.
     Count,
-    /// Axis `axis` has the length `rows`, and every element is the number of the row that it
-    /// stands at.
+    /// Axis `axis` has the length `rows`, and every element is the index of its row along it.
     Numbers { axis: usize },
-    /// The same for the first element along the last axis; the others depend on the row of the
-    /// inputs at which they stand, and on no other.
+    /// The same for the first element along the last axis; the others depend on the same row of the
+    /// inputs alone.
     Picks { axis: usize },
     /// Axis `axis` has the length `outer * rows * inner`, and what stands at one row depends on
     /// that row of the inputs alone.
@@ -103,7 +102,7 @@ impl Fact {
             && first == Some(&Length::rows())
     }
 
-    /// `true` if its elements depend on the number of rows, but not on the inputs' elements.
+    /// `true` if its elements depend on the number of rows or on the indices of rows.
     pub(super) fn counts(&self) -> bool {
         matches!(self.content, Content::Count | Content::Numbers { .. } | Content::Picks { .. })
     }

@@ -211,12 +211,12 @@ impl Bench {
         self.on(Event::Loaded { adapter, incarnation, model, bytes, measured })
     }
 
-    /// The load that runs fails, for a reason that may heal.
+    /// Fails the present load with a cause that may end by itself.
     fn load_failed(&mut self, adapter: AdapterId) -> &mut Bench {
         self.load_failed_until(adapter, Again::Later)
     }
 
-    /// The load that runs fails.
+    /// Fails the present load.
     fn load_failed_until(&mut self, adapter: AdapterId, again: Again) -> &mut Bench {
         let State::Loading { model, .. } = *self.view(adapter).state else {
             panic!("no load runs")

@@ -41,7 +41,8 @@ fn places<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, 
 }
 
 impl Keys {
-    /// `finds_nan`: whether NaN is a key like others (LabelEncoder from version 4 on).
+    /// Reads a column of keys. `finds_nan`: NaN is a key like others (LabelEncoder from version 4
+    /// on).
     fn new(keys: &Host, finds_nan: bool) -> Keys {
         match &keys.data {
             Data::Text(words) => Keys::Words(places(words.iter().cloned())),

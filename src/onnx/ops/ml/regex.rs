@@ -18,7 +18,7 @@ pub(super) struct Expression {
     all: Regex,
 }
 
-/// An expression that a whole text matches or does not.
+/// An expression that is matched against whole texts.
 #[derive(Debug)]
 pub(in crate::onnx::ops) struct Whole(Regex);
 
@@ -26,7 +26,7 @@ impl Whole {
     /// # Errors
     /// The fault of the expression.
     pub(in crate::onnx::ops) fn new(text: &str) -> Result<Whole, String> {
-        // Apart first, so that one without its last bracket does not become whole by the frame.
+        // Compiled without the frame first, whose bracket could complete a broken expression.
         compiled(text, &translated(text), MatchKind::LeftmostFirst)?;
         let framed = format!(r"\A(?:{})\z", translated(text));
         Ok(Whole(compiled(text, &framed, MatchKind::LeftmostFirst)?))

@@ -1,5 +1,5 @@
-//! Edge rules of classical machine learning: what files may contradict themselves in, and where
-//! ONNX Runtime's answer is not the obvious one. Whole exports are in `tests/data/onnx_cases`.
+//! Edge cases of classical machine learning: contradictory files, and answers of ONNX Runtime that
+//! differ from the standard. Whole exports are in `tests/data/onnx_cases`.
 
 use super::regex::Expression;
 use crate::onnx::proto::{
@@ -156,7 +156,7 @@ fn a_node_may_have_two_parents() {
     assert_eq!(run(shared, table(1, &[1.0, 3.0, 4.0])).unwrap(), [1.0, 1.0, 2.0]);
 }
 
-/// A tree of version 5 that asks whether `x0` is 1 or 3.
+/// A tree of version 5 that tests `x0` for the set of 1 and 3.
 fn members(others: Vec<AttributeProto>) -> ModelFile {
     let mut all = vec![
         numbers("tree_roots", &[0]),
@@ -291,7 +291,7 @@ fn words_are_filled_up_to_the_longest_text() {
     assert_eq!(output.text, ["\u{2}", "ab", "de", "\u{3}", "\u{2}", "fg", "\u{3}", "#"]);
 }
 
-/// Each request with other words made a plan of its own.
+/// Regression: each request with other words made a plan of its own.
 #[test]
 fn moving_words_is_a_step_of_a_plan() {
     let words: Vec<String> = (0..40).map(|at| format!("w{at}")).collect();
