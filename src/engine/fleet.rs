@@ -26,6 +26,17 @@ use tokio::sync::mpsc;
 const CONFINED: &str =
     "; if its driver does not bear that workers are confined, set workers.confine = false";
 
+/// Most elements of the inputs of a batch to warm up with in the shapes of a client.
+const WARM_UP_ELEMENTS_MAX: usize = 1 << 26;
+
+/// `true` if a batch of so many rows in these shapes is small enough to warm up with.
+fn is_small(shapes: &InputShapes, rows: usize) -> bool {
+    let elements = |shape: &Vec<usize>| {
+        shape.iter().fold(rows, |product, length| product.saturating_mul(*length))
+    };
+    shapes.values().map(elements).fold(0, usize::saturating_add) <= WARM_UP_ELEMENTS_MAX
+}
+
 /// One adapter that may serve.
 pub(super) struct Member {
     pub(super) entry: AdapterEntry,
@@ -55,6 +66,8 @@ pub(super) struct Member {
     starting: Option<Instant>,
     /// The source of the model that was last sent to be loaded.
     reads: Option<Source>,
+    /// The model that is being loaded.
+    loading: Option<ModelId>,
     /// The batch that was last handed over, and when.
     handed: Option<(BatchId, Instant)>,
     /// Since when there is a process, and how long there was one before.
@@ -205,13 +218,14 @@ impl Fleet {
     ) {
         if let Some(member) = self.member_mut(id) {
             member.reads = Some(info.source.clone());
+            member.loading = Some(model);
         }
         // Labels and what stands around a graph are for clients; a worker has no use for them, and
         // a header has a bound.
         let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
         info.graph.beside = Vec::new();
         info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
-        if let Some(shapes) = shapes {
+        if let Some(shapes) = shapes.filter(|shapes| is_small(shapes, info.batch.first_rows())) {
             info.signature.warm_up_with(shapes);
         }
         self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
@@ -259,8 +273,9 @@ impl Fleet {
         }
     }
 
-    pub(super) fn exited(&mut self, id: AdapterId, now: Time, how: &str) {
-        let Some(member) = self.member_mut(id) else { return };
+    /// The worker's process has ended. Returns the model that it was loading.
+    pub(super) fn exited(&mut self, id: AdapterId, now: Time, how: &str) -> Option<ModelId> {
+        let member = self.member_mut(id)?;
         tracing::debug!(adapter = %member.entry.id, %how, "worker gone");
         member.on_before = member.on();
         member.on_since = None;
@@ -272,6 +287,7 @@ impl Fleet {
         member.in_use = None;
         member.reserved = None;
         member.confinement = None;
+        member.loading.take()
     }
 
     /// Counts how long requests waited that are handed over now.
@@ -399,6 +415,7 @@ impl Member {
             incarnation: Incarnation(0),
             starting: None,
             reads: None,
+            loading: None,
             handed: None,
             on_since: None,
             on_before: Duration::ZERO,
@@ -422,6 +439,7 @@ impl Member {
     /// A model is ready.
     fn loaded(&mut self) {
         self.phase = None;
+        self.loading = None;
         if let Some(begun) = self.starting.take() {
             let took = clock::now().duration_since(begun);
             self.cold_start = Some(took);

@@ -114,7 +114,10 @@ impl Library {
             Ok(names) => names,
             Err(_) => return self.repository.scan(&self.kinds),
         };
-        kept.retain_models(&names);
+        // A folder that is empty is perhaps not mounted yet.
+        if !names.is_empty() {
+            kept.retain_models(&names);
+        }
         let scan =
             |name: &String| self.with_kept(name, self.repository.scan_one(name, &self.kinds));
         names.iter().flat_map(scan).collect()
@@ -241,7 +244,7 @@ impl Driver {
             self.serve_kept(&info, kept, error);
             return None;
         };
-        self.fleet.load_ended(adapter, &info.name, &failed.error);
+        self.fleet.load_ended((adapter, incarnation), &info.name, &failed.error);
         self.blame_newer(&info, failed.error);
         self.catalogue.read_from(model, same);
         self.catalogue_changed();

@@ -3,6 +3,7 @@
 use super::driver::{Driver, Outcome};
 use super::kept::FailedLoad;
 use super::process::{News, Report};
+use super::recollections;
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
     AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId, State,
@@ -34,7 +35,11 @@ impl Driver {
                     self.list_again("a worker died");
                 }
                 let now = self.time();
-                self.fleet.exited(adapter, now, &how);
+                let loading = self.fleet.exited(adapter, now, &how);
+                // Perhaps it ended because of the shapes that it warmed up with.
+                if let Some(info) = loading.and_then(|model| self.catalogue.get(model)) {
+                    self.recollections.forget_shapes(&recollections::key(info));
+                }
                 Some(Event::Exited { adapter, incarnation })
             }
         }

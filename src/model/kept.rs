@@ -13,7 +13,7 @@ use crate::model::files::{BadFile, Detail, FILE_BYTES_MAX, is_safe_name, open_pl
 use crate::model::layout::{ENDING, Layout, NESTED, version_number};
 use crate::model::repository::{Found, ModelInfo, Repository, Source};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -216,7 +216,8 @@ impl Kept {
         let hashes: Vec<String> = names.iter().map(|name| hashed(name.as_bytes())).collect();
         // During a copy, by this server or another, a draft may be in use.
         let lock = File::open(self.all.join(LOCK)).ok();
-        let busy = lock.as_ref().is_some_and(|lock| lock.try_lock().is_err());
+        let busy = lock.as_ref().map(File::try_lock);
+        let busy = matches!(busy, Some(Err(TryLockError::WouldBlock)));
         for copied in list(&self.own) {
             let gone = match &copied.key {
                 Some(key) => !hashes.contains(&key.0),

@@ -6,6 +6,8 @@ use std::str::CharIndices;
 
 /// Most messages inside each other; a hostile file could exhaust the stack.
 const DEPTH_MAX: usize = 32;
+/// Most bytes of a field's name; the longest of Triton has 37.
+const NAME_MAX: usize = 128;
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,6 +112,10 @@ impl<'a> Reader<'a> {
                 Some(sign) => format!("a field cannot begin with {sign:?}"),
                 None => "a field is missing".to_owned(),
             });
+        }
+        // Each element of a list has a copy of the name.
+        if name.len() > NAME_MAX {
+            return Err(format!("a field's name is longer than {NAME_MAX} bytes"));
         }
         let colon = self.take(':');
         match self.next_sign() {
@@ -265,6 +271,14 @@ mod tests {
         assert_eq!(parsed.message("old"), Ok(Some(&old)));
         assert_eq!(parsed.all("list").count(), 0);
         assert_eq!(Message::parse(""), Ok(Message::default()));
+    }
+
+    #[test]
+    fn a_long_name_is_refused() {
+        let name = "a".repeat(NAME_MAX);
+        assert!(Message::parse(&format!("{name}: [1, 1]")).is_ok());
+        let error = Message::parse(&format!("{name}a: [1, 1]")).unwrap_err();
+        assert!(error.contains("longer than 128 bytes"), "{error}");
     }
 
     #[test]

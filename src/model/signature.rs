@@ -206,9 +206,10 @@ impl Signature {
         let fits = |(name, shape): (&String, &Vec<usize>)| {
             let spec = self.inputs.iter().find(|spec| spec.name == *name);
             spec.is_some_and(|spec| {
-                let fit = |(dim, spec): (&usize, &i64)| *dim > 0 && fits(*dim, *spec);
-                let dims = shape.iter().zip(&spec.shape);
-                spec.any_rank || (shape.len() == spec.shape.len() && dims.into_iter().all(fit))
+                let fit = |(dim, spec): (&usize, &i64)| fits(*dim, *spec);
+                let same = shape.len() == spec.shape.len();
+                let fit = spec.any_rank || (same && shape.iter().zip(&spec.shape).all(fit));
+                fit && !shape.contains(&0)
             })
         };
         if !self.warm_up_stated && shapes.iter().all(fits) {
@@ -240,7 +241,8 @@ impl Signature {
     fn row_of_none(&self, inputs: &Tensors) -> Option<Tensors> {
         let none = |tensor: &Tensor| tensor.shape.first() == Some(&0) && tensor.data.is_empty();
         let stacked = self.output_hints && !self.exact && self.rows == RowMode::Stacked;
-        if !stacked || inputs.0.is_empty() || !inputs.0.iter().all(none) {
+        let many = inputs.0.len() > self.inputs.len();
+        if !stacked || many || inputs.0.is_empty() || !inputs.0.iter().all(none) {
             return None;
         }
         let row = |tensor: &Tensor| {

@@ -217,6 +217,9 @@ impl<'a> Tracer<'a> {
         elem: Elem,
         shape: Vec<usize>,
     ) -> Result<T, String> {
+        if elem == Elem::Text && shape.contains(&0) {
+            return self.constant(Host::text(shape, vec![]));
+        }
         if elem == Elem::Text {
             return self.move_words(op, inputs, shape);
         }

@@ -122,6 +122,19 @@ fn a_byte_order_mark_is_passed_over() {
     assert_eq!(parse("\u{feff}".into(), None).unwrap_err().kind, ErrorKind::Malformed);
 }
 
+/// serde_json parses the text under this key anew, with a new bound on its depth.
+#[test]
+fn text_in_text_is_not_parsed() {
+    let mut nested = "0".to_owned();
+    for _ in 0..8 {
+        let text = serde_json::to_string(&nested).unwrap();
+        let object = format!("{{\"$serde_json::private::RawValue\":{text}}}");
+        nested = format!("{}{object}{}", "[".repeat(100), "]".repeat(100));
+    }
+    let error = parse(sequence(&format!("\"sequence_id\": {nested}")).into(), None).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unprocessable);
+}
+
 #[test]
 fn requests_without_a_sequence_are_taken() {
     for parameters in [

@@ -31,9 +31,16 @@ impl Fleet {
     }
 
     /// Logs that a load failed, and ends the phase that the adapter shows.
-    pub(in crate::engine) fn load_ended(&mut self, adapter: AdapterId, model: &str, error: &str) {
-        if let Some(member) = self.member_mut(adapter) {
+    pub(in crate::engine) fn load_ended(
+        &mut self,
+        (adapter, incarnation): (AdapterId, Incarnation),
+        model: &str,
+        error: &str,
+    ) {
+        let member = self.member_mut(adapter);
+        if let Some(member) = member.filter(|member| member.incarnation == incarnation) {
             member.phase = None;
+            member.loading = None;
             tracing::warn!(adapter = %member.entry.id, %model, "cannot load: {error}");
         }
     }
@@ -66,7 +73,7 @@ impl Fleet {
         models: &Catalogue,
     ) -> Event {
         let name = models.get(model).map(|info| info.name.clone()).unwrap_or_default();
-        self.load_ended(adapter, &name, &error);
+        self.load_ended((adapter, incarnation), &name, &error);
         let fault = match cause {
             Cause::Device | Cause::Memory => Fault::Device,
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,

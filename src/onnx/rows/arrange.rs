@@ -166,7 +166,11 @@ pub(super) fn reshape(site: &mut Site<'_>) -> Outcome {
 /// The same elements in row-major order under other axes: the rows must fall into one of them.
 fn reshaped(fact: &Fact, target: Vec<Length>) -> Result<Fact, String> {
     let (Content::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape) else {
-        return Ok(fact.with_shape(Some(target)));
+        // Rows on an axis of a tensor that is the same for all of them: its parts depend on how many
+        // there are.
+        let counts = fact.is_shared() && target.iter().any(Length::has_rows);
+        let content = if counts { Content::Count } else { fact.content.clone() };
+        return Ok(Fact { content, ..fact.clone() }.with_shape(Some(target)));
     };
     let large = || "it has too many elements".to_owned();
     let before = Length::product(shape.iter().take(*axis)).ok_or_else(large)?;
@@ -333,6 +337,9 @@ pub(super) fn pad(site: &mut Site<'_>) -> Outcome {
         Some(pads) => pads.iter().map(|pad| Number::fixed(*pad)).collect(),
         None => site.fact(1)?.numbers.clone().ok_or("its amounts are computed from data")?,
     };
+    if numbers.iter().any(Number::counts_rows) {
+        return Err("its amounts depend on the number of rows".into());
+    }
     let axes: Vec<usize> = match site.optional(3) {
         None => (0..rank).collect(),
         Some(axes) => {

@@ -324,6 +324,22 @@ fn resized(
     if !site.inputs.iter().skip(1).flatten().all(|fact| fact.row_axis().is_none()) {
         return Err("its sizes are computed from rows".into());
     }
+    let new = site.node.op == "Resize" && site.node.opset >= 11;
+    let at = match new {
+        true => {
+            if site.optional(3).is_some() {
+                3
+            } else {
+                2
+            }
+        }
+        false => 1,
+    };
+    let numbers = site.optional(at).and_then(|fact| fact.numbers.clone()).unwrap_or_default();
+    let counts = |at: usize| numbers.get(at).is_some_and(Number::counts_rows);
+    if new && site.optional(1).is_some_and(Fact::counts) {
+        return Err("its part of the image depends on the number of rows".into());
+    }
     let mut output = labels.clone();
     for (at, axis) in axes.iter().enumerate() {
         let after = length(at);
@@ -331,8 +347,12 @@ fn resized(
             continue;
         }
         let label = match after {
-            Some(length) if !length.has_rows() => site.fresh(length),
-            _ => site.fresh_open(),
+            Some(length) if length.has_rows() => {
+                return Err("a size depends on the number of rows".into());
+            }
+            Some(length) => site.fresh(length),
+            None if counts(at) => return Err("a size depends on the number of rows".into()),
+            None => site.fresh_open(),
         };
         output.splice(*axis..=*axis, [label]);
     }

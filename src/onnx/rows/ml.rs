@@ -4,6 +4,7 @@ use super::axes;
 use super::length::Length;
 use super::products;
 use super::site::{Outcome, Site};
+use super::value::Fact;
 
 pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     Some(match op {
@@ -16,7 +17,7 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
         }),
         "OneHotEncoder" => one_hot(site),
         "ArrayFeatureExtractor" => extract(site),
-        "FeatureVectorizer" => columns(site, false),
+        "FeatureVectorizer" => vectorizer(site),
         "ZipMap" => matrix(site).and_then(|()| super::arrange::identity(site)),
         "LinearRegressor" | "SVMRegressor" | "TreeEnsemble" | "TreeEnsembleRegressor" => {
             columns(site, false)
@@ -49,6 +50,17 @@ fn columns(site: &mut Site<'_>, classifies: bool) -> Outcome {
     let labels: Option<Vec<Length>> = Some(Vec::new());
     let shapes = if classifies { vec![labels, scores] } else { vec![scores] };
     products::by_first_axis(site, &shapes)
+}
+
+/// `FeatureVectorizer`: tables side by side; a line counts as one row.
+fn vectorizer(site: &mut Site<'_>) -> Outcome {
+    let is_table =
+        |fact: &Fact| fact.row_axis() == Some(0) && fact.rank().is_some_and(|rank| rank >= 2);
+    let mut inputs = site.inputs.iter().flatten();
+    if inputs.clone().all(Fact::is_shared) || inputs.all(is_table) {
+        return columns(site, false);
+    }
+    Err("an input is no table with the same rows".into())
 }
 
 /// `ArrayFeatureExtractor`: elements of the last axis by a vector of indices. Exporters pick the

@@ -86,7 +86,7 @@ pub(super) fn joined(all: &[Fact], axis: usize) -> Option<Fact> {
         if !has_rows_along(fact, row) || own.get(row) != Some(&Length::rows()) {
             return None;
         }
-        depth += own.get(axis)?.number()?;
+        depth = i64::checked_add(depth, own.get(axis)?.number()?)?;
     }
     let mut shape = shape.clone();
     *shape.get_mut(axis)? = Length::fixed(depth);

@@ -142,9 +142,6 @@ pub(super) fn slice(site: &mut Site<'_>) -> Outcome {
     if let Some(part) = sliced_numbers(site, &starts, &ends, &steps) {
         return one(part);
     }
-    if starts.iter().chain(&ends).any(|number| matches!(number, Number::Count)) {
-        return Err("its bounds depend on the number of rows".into());
-    }
     let (fact, labels) = site.plain(0)?;
     let mut output = labels.clone();
     for (at, axis) in axes.iter().enumerate() {
@@ -156,6 +153,9 @@ pub(super) fn slice(site: &mut Site<'_>) -> Outcome {
         };
         if is_all(start, end, *step, &whole) {
             continue;
+        }
+        if start.counts_rows() || end.counts_rows() {
+            return Err("its bounds depend on the number of rows".into());
         }
         let label = match part_length(start, end, *step, &whole) {
             Some(length) => site.fresh(Length::fixed(length)),

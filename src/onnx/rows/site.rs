@@ -205,6 +205,9 @@ fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Lengt
         let (Some(label), Some(length)) = (labels.get(*axis), shape.get(*axis)) else {
             return Err("the axis of its rows is not known".into());
         };
+        if labels.iter().filter(|other| *other == label).count() > 1 {
+            return Err("it takes rows along two axes of an input".into());
+        }
         let own = (*label, outer.clone(), length.clone());
         if row.get_or_insert_with(|| own.clone()) != &own {
             return Err("rows stand along different axes of its inputs".into());

@@ -299,3 +299,42 @@ fn numbers_of_rows_are_followed_through_other_axes() {
         assert!(is_independent(&nodes(reshaped, &["whole"]), &constants), "{reshaped}");
     }
 }
+
+/// A length that is the number of rows is another one in a batch.
+#[test]
+fn lengths_that_are_the_number_of_rows_tie_them() {
+    let line = tensor_of("line", &[6], &[0.0; 6]);
+    let constants = [
+        line,
+        integers("zero", &[1], &[0]),
+        integers("one", &[1], &[1]),
+        integers("first", &[2], &[0, 0]),
+        integers("rest", &[1], &[-1]),
+    ];
+    let count = with("Shape", &["x"], &["rows"], &[int("end", 1)]);
+    let is_proved = |nodes: &[NodeProto]| {
+        is_independent(&[std::slice::from_ref(&count), nodes].concat(), &constants)
+    };
+    let columns = node("Slice", &["x", "zero", "rows", "one"], &["y"]);
+    assert!(!is_proved(&[columns]));
+    let all = node("Slice", &["x", "zero", "rows", "zero"], &["y"]);
+    assert!(is_proved(&[all]));
+    let sum = with("ReduceSum", &["part"], &["sum"], &[int("keepdims", 0)]);
+    let added = node("Add", &["x", "sum"], &["y"]);
+    let part = node("Slice", &["line", "zero", "rows", "zero"], &["part"]);
+    assert!(!is_proved(&[part, sum.clone(), added.clone()]));
+    let amounts = with("Concat", &["first", "zero", "rows"], &["amounts"], &[int("axis", 0)]);
+    let padded = node("Pad", &["x", "amounts"], &["y"]);
+    assert!(!is_proved(&[amounts, padded]));
+    let shape = with("Concat", &["rows", "rest"], &["shape"], &[int("axis", 0)]);
+    let table = node("Reshape", &["line", "shape"], &["table"]);
+    let most = with("ReduceMax", &["table"], &["part"], &[int("keepdims", 0)]);
+    assert!(!is_proved(&[shape, table, most, sum, added]));
+    let squares = with(
+        "Einsum",
+        &["x"],
+        &["y"],
+        &[AttributeProto { s: Some("ii->i".into()), ..attribute("equation", 3) }],
+    );
+    assert!(!is_proved(&[squares]));
+}
