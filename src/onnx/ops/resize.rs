@@ -186,7 +186,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
     let mut x = if float { t.cast(x, Elem::F32)? } else { x.clone() };
     let mut outside: Vec<(Along, Vec<f64>)> = Vec::new();
     for one in along.iter().filter(|one| one.changes()) {
-        let places = places(one, rule)?;
+        let places = places(one, rule, false)?;
         x = if rule.mode == "nearest" {
             let way = match rule.nearest.as_str() {
                 SIMPLE if one.scale < 1.0 => "ceil",
@@ -247,25 +247,25 @@ impl Along {
     }
 }
 
-/// The positions in the input of the places of the result.
-pub(super) fn places(along: &Along, rule: &Rule) -> Result<Vec<f64>, String> {
-    (0..along.to).map(|at| place(along, at, rule)).collect()
+/// The positions in the input of the places of the result. `narrow`: computed in 32 bits.
+pub(super) fn places(along: &Along, rule: &Rule, narrow: bool) -> Result<Vec<f64>, String> {
+    (0..along.to).map(|at| place(along, at, rule, narrow)).collect()
 }
 
-/// Where a place of the result lies in the input.
-fn place(along: &Along, at: usize, rule: &Rule) -> Result<f64, String> {
+/// The position in the input of a place of the result.
+fn place(along: &Along, at: usize, rule: &Rule, narrow: bool) -> Result<f64, String> {
     let (at, from, to) = (at as f64, along.from as f64, along.to as f64);
-    let scale = along.scale;
+    let near = |value: f64| if narrow { f64::from(value as f32) } else { value };
+    let scale = near(along.scale);
     Ok(match rule.places.as_str() {
-        "half_pixel" => (at + 0.5) / scale - 0.5,
         "pytorch_half_pixel" if to <= 1.0 => 0.0,
-        "pytorch_half_pixel" => (at + 0.5) / scale - 0.5,
-        "asymmetric" => at / scale,
+        "half_pixel" | "pytorch_half_pixel" => near(near((at + 0.5) / scale) - 0.5),
+        "asymmetric" => near(at / scale),
         "align_corners" if to <= 1.0 => 0.0,
         // The length before it was rounded down.
-        "align_corners" => at * (from - 1.0) / (scale * from - 1.0),
+        "align_corners" => near(near(at * (from - 1.0)) / near(near(scale * from) - 1.0)),
         // The name in opset 10 and in tensorflow.
-        "tf_half_pixel_for_nn" => (at + 0.5) / scale,
+        "tf_half_pixel_for_nn" => near((at + 0.5) / scale),
         // In 32 bits as in ONNX Runtime, since whole and half sums are common here and decide which
         // element is the nearest.
         "half_pixel_symmetric" => {

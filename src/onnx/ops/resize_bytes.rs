@@ -102,7 +102,7 @@ fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>, St
             _ => vec![(first, (place - second as f32).abs()), (second, rest)],
         }
     };
-    let taps = places(one, rule)?.into_iter().map(|place| match way {
+    let taps = places(one, rule, true)?.into_iter().map(|place| match way {
         Way::Smooth => smooth(place as f32, one, rule),
         _ => both(place),
     });
