@@ -18,7 +18,7 @@ pub(super) struct LoadError {
 impl LoadError {
     /// `true` if the model's files are wrong; else the device, its memory or the machine failed.
     pub(super) fn is_of_files(&self) -> bool {
-        matches!(self.cause, Cause::Input | Cause::Model | Cause::WrongAnswer)
+        matches!(self.cause, Cause::Input | Cause::Model)
     }
 }
 

@@ -94,18 +94,18 @@ fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
     server.wait_until_ready();
     let reason = "golden sample failed";
     let response = server.post("/v2/models/m/infer", ROW);
-    assert_eq!(response.status, 422, "{}", response.text());
+    assert_eq!(response.status, 500, "{}", response.text());
     wait_for("the index shows it", HANG, || index(&server, "m")["state"] == "UNAVAILABLE");
     let loads = |server: &Server| server.log().matches("cannot load").count();
     let before = loads(&server);
     for _ in 0..20 {
-        check_unready(&server, "m", 422, reason);
+        check_unready(&server, "m", 500, reason);
     }
     assert_eq!(loads(&server), before, "each request had it loaded again");
     // An explicit load repeats the attempt and reports the same error.
     let load = "/v2/repository/models/m/load";
     let response = server.post(load, "{}");
-    assert!(response.status == 422 && response.error().contains(reason), "{}", response.text());
+    assert!(response.status == 500 && response.error().contains(reason), "{}", response.text());
     wait_for("the log names another load", HANG, || loads(&server) > before);
     folder.write("m/1/golden.json", golden([4.5, 6.0]));
     wait_for("it is served", HANG, || server.post("/v2/models/m/infer", ROW).status == 200);

@@ -72,23 +72,16 @@ impl Fleet {
         (model, cause, error): (ModelId, Cause, String),
         models: &Catalogue,
     ) -> Event {
-        let info = models.get(model);
-        let name = info.map(|info| info.name.clone()).unwrap_or_default();
-        // The sample in the executable is right, so the adapter answered wrongly.
-        let embedded = info.is_some_and(|info| info.source == Source::Embedded);
+        let name = models.get(model).map(|info| info.name.clone()).unwrap_or_default();
         self.load_ended((adapter, incarnation), &name, &error);
         let fault = match cause {
             Cause::Device | Cause::Memory => Fault::Device,
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
             // The device has passed its own check, so a sample that no adapter has answered right
-            // is wrong itself.
+            // is probably wrong itself.
             Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => {
-                let machine = embedded && cause == Cause::WrongAnswer;
-                let cause = if machine { Cause::Machine } else { cause };
                 let error = LoadError { cause, error };
-                // A wrong answer may be the adapter's.
-                let certain = matches!(cause, Cause::Input | Cause::Model);
-                let again = if certain { Again::Never } else { Again::Later };
+                let again = if error.is_of_files() { Again::Never } else { Again::Later };
                 self.load_errors.insert(model, error);
                 return Event::LoadFailed { adapter, incarnation, model, again };
             }
