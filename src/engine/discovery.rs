@@ -75,6 +75,7 @@ impl Driver {
     }
 
     fn remember(&mut self) {
+        self.recollections.enter_shapes(&self.catalogue);
         let name = |id: ModelId| self.catalogue.get(id).map(|info| recollections::key(info));
         for (id, member) in self.fleet.members() {
             if let Some(memory) = self.scheduler.recollection(id) {

@@ -316,6 +316,7 @@ impl Driver {
         match action {
             Action::Start { adapter, incarnation } => self.fleet.start(adapter, incarnation),
             Action::Load { adapter, model, max_rows, .. } => {
+                self.recollections.enter_shapes(&self.catalogue);
                 if let Some(info) = self.catalogue.get(model) {
                     let shapes = self.recollections.shapes(&recollections::key(info));
                     self.fleet.load(adapter, model, (info, max_rows), shapes);
@@ -408,14 +409,14 @@ impl Driver {
     }
 
     fn answer(&mut self, request: RequestId) {
-        let Some(pending) = self.requests.remove(request) else { return };
+        let Some(mut pending) = self.requests.remove(request) else { return };
         let (model, arrived) = (pending.model, pending.arrived);
-        let (time, shapes) = (self.time(), pending.shapes());
+        let (time, shape) = (self.time(), pending.take_shape());
         match pending.finish(&self.memory, time) {
             Some(answered) => {
                 self.statistics.answered(model, time, answered);
-                if let (Some(info), Some(shapes)) = (self.catalogue.get(model), shapes) {
-                    self.recollections.answered(recollections::key(info), shapes);
+                if let Some(shape) = shape {
+                    self.recollections.answered(model, shape);
                 }
             }
             None => {

@@ -5,8 +5,8 @@ mod loads;
 use super::Catalogue;
 use super::assumptions::Assumptions;
 use super::process::{Report, Worker, Workshop, start};
+use super::recollections::{InputShapes, elements};
 use super::rejections::LoadError;
-use super::requests::InputShapes;
 use crate::adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use crate::adapter::sensors::Reading;
 use crate::clock;
@@ -28,14 +28,6 @@ const CONFINED: &str =
 
 /// Most elements of the inputs of a batch to warm up with in the shapes of a client.
 const WARM_UP_ELEMENTS_MAX: usize = 1 << 26;
-
-/// `true` if a batch of so many rows in these shapes is small enough to warm up with.
-fn is_small(shapes: &InputShapes, rows: usize) -> bool {
-    let elements = |shape: &Vec<usize>| {
-        shape.iter().fold(rows, |product, length| product.saturating_mul(*length))
-    };
-    shapes.values().map(elements).fold(0, usize::saturating_add) <= WARM_UP_ELEMENTS_MAX
-}
 
 /// One adapter that may serve.
 pub(super) struct Member {
@@ -225,7 +217,9 @@ impl Fleet {
         let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
         info.graph.beside = Vec::new();
         info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
-        if let Some(shapes) = shapes.filter(|shapes| is_small(shapes, info.batch.first_rows())) {
+        let rows = info.batch.first_rows();
+        let is_small = |shapes: &&InputShapes| elements(shapes, rows) <= WARM_UP_ELEMENTS_MAX;
+        if let Some(shapes) = shapes.filter(is_small) {
             info.signature.warm_up_with(shapes);
         }
         self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));

@@ -41,7 +41,7 @@ struct Copy {
 
 /// Copies and looks up files on threads of their own, since the driver must not wait for a disk.
 pub(super) struct Keeper {
-    library: Library,
+    store: Library,
     looked: mpsc::Sender<Looked>,
     /// The sender to the thread that copies; `None` where nothing is kept.
     copies: Option<std::sync::mpsc::Sender<Copy>>,
@@ -53,7 +53,7 @@ impl Keeper {
     pub(super) fn new(library: Library) -> (Keeper, mpsc::Receiver<Looked>) {
         let (looked, receiver) = mpsc::channel(LOOKS_MAX);
         let copies = copy_in_background(&library);
-        (Keeper { library, looked, copies, tried: HashMap::new() }, receiver)
+        (Keeper { store: library, looked, copies, tried: HashMap::new() }, receiver)
     }
 
     /// Copies the files of a loaded model. `versions`: the served versions of its name.
@@ -69,12 +69,12 @@ impl Keeper {
 
     /// Looks up the copies of a model. Returns the load where nothing is kept at all.
     fn look(&self, name: &str, failed: Looked) -> Result<(), Looked> {
-        if self.library.kept.is_none() {
+        if self.store.kept.is_none() {
             return Err(failed);
         }
-        let (library, name, looked) = (self.library.clone(), name.to_owned(), self.looked.clone());
+        let (store, name, looked) = (self.store.clone(), name.to_owned(), self.looked.clone());
         tokio::task::spawn_blocking(move || {
-            let kept = library.kept_of(&name);
+            let kept = store.kept_of(&name);
             // This fails only when the driver has ended, which needs no result.
             let _ = looked.blocking_send(Looked { kept, ..failed });
         });
@@ -171,7 +171,7 @@ fn bad_version(found: &Found) -> Option<Option<String>> {
 impl Driver {
     /// Keeps the files of a model that an adapter has loaded from the repository.
     pub(super) fn proved(&mut self, adapter: AdapterId, life: Incarnation, model: ModelId) {
-        let own = self.keeper.library.repository.source();
+        let own = self.keeper.store.repository.source();
         let served = self.catalogue.served_as(model).cloned();
         if let Some(info) = served.filter(|_| self.fleet.reads(adapter, life, own)) {
             self.keep_files(&info);
@@ -180,7 +180,7 @@ impl Driver {
 
     /// Keeps the files of a loaded model, if they are those of the repository.
     pub(super) fn keep_files(&mut self, info: &Arc<ModelInfo>) {
-        if info.source == *self.keeper.library.repository.source() && info.ensemble().is_none() {
+        if info.source == *self.keeper.store.repository.source() && info.ensemble().is_none() {
             let served = self.catalogue.served().filter(|other| other.name == info.name);
             let versions = served.map(|other| other.version.clone()).collect();
             self.keeper.keep(info, versions);
@@ -195,7 +195,7 @@ impl Driver {
         failed: FailedLoad,
     ) -> Option<Event> {
         let model = ModelId(failed.model);
-        let own = self.keeper.library.repository.source();
+        let own = self.keeper.store.repository.source();
         let others = self.fleet.reads(adapter, incarnation, own)
             && self.fleet.blames_files(model, failed.cause);
         let served = self.catalogue.served_as(model).cloned();
@@ -276,7 +276,7 @@ impl Driver {
     /// Makes the copies of served models their source, since the files in the repository were
     /// replaced by wrong ones.
     pub(super) fn read_from_kept(&mut self, name: &str, kept: Vec<KeptModel>) {
-        let own = self.keeper.library.repository.source().clone();
+        let own = self.keeper.store.repository.source().clone();
         for KeptModel { stamp, info: kept } in kept {
             let is_it = |info: &ModelInfo| {
                 let same = info.name == name && info.version == kept.version;

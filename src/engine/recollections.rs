@@ -4,11 +4,12 @@
 //! costs nothing but a few guesses, so that a file that does not parse is ignored. Entries of
 //! adapters and models that are not there now are kept: an eGPU comes back.
 
-use super::requests::InputShapes;
+use super::catalogue::Catalogue;
+use super::requests::ShapeKey;
 use crate::model::repository::ModelInfo;
 use crate::schedule::{Line, ModelId, Recollection, ReplicaMemory};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,17 @@ const ENTRIES_MAX: usize = 256;
 /// Most elements of a row of all inputs together whose shapes are kept: a larger row would make
 /// each start of a worker slow, or exhaust the memory.
 const ROW_ELEMENTS_MAX: usize = 1 << 23;
+
+/// Shapes of inputs by their names, without the batch axis.
+pub(super) type InputShapes = BTreeMap<String, Vec<usize>>;
+
+/// The number of elements of all inputs together in a batch of so many rows.
+pub(super) fn elements(shapes: &InputShapes, rows: usize) -> usize {
+    let of = |shape: &Vec<usize>| {
+        shape.iter().fold(rows, |product, length| product.saturating_mul(*length))
+    };
+    shapes.values().map(of).fold(0, usize::saturating_add)
+}
 
 /// The contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,6 +74,9 @@ pub(super) struct Recollections {
     path: PathBuf,
     learned: Learned,
     written: Learned,
+    /// Shapes of the last answered requests that are not entered under the model's name yet: an
+    /// answer must cost no more than this.
+    answered: HashMap<ModelId, ShapeKey>,
 }
 
 impl Recollections {
@@ -71,7 +86,7 @@ impl Recollections {
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
         let learned: Learned = serde_json::from_slice(&text).unwrap_or_default();
-        Recollections { path, written: learned.clone(), learned }
+        Recollections { path, written: learned.clone(), learned, answered: HashMap::new() }
     }
 
     /// What is known of an adapter and the models that are served.
@@ -109,15 +124,25 @@ impl Recollections {
         }
     }
 
-    /// Keeps the shapes of the inputs of an answered request.
-    pub(super) fn answered(&mut self, model: String, shapes: InputShapes) {
-        let elements = |shape: &Vec<usize>| {
-            shape.iter().fold(1usize, |product, dim| product.saturating_mul(*dim))
-        };
-        let row = shapes.values().map(elements).fold(0, usize::saturating_add);
+    /// Notes the shape of an answered request.
+    pub(super) fn answered(&mut self, model: ModelId, shape: ShapeKey) {
+        self.answered.insert(model, shape);
+    }
+
+    /// Enters the shapes of answered requests under the names of their models.
+    pub(super) fn enter_shapes(&mut self, models: &Catalogue) {
+        for (model, shape) in std::mem::take(&mut self.answered) {
+            let Some(info) = models.get(model) else { continue };
+            let inputs = info.signature.inputs.iter().zip(shape);
+            let given = inputs.filter_map(|(spec, given)| Some((spec.name.clone(), given?.1)));
+            self.keep_shapes(key(info), given.collect());
+        }
+    }
+
+    fn keep_shapes(&mut self, model: String, shapes: InputShapes) {
         let known = &mut self.learned.shapes;
         let room = known.len() < ENTRIES_MAX || known.contains_key(&model);
-        if room && row <= ROW_ELEMENTS_MAX {
+        if room && elements(&shapes, 1) <= ROW_ELEMENTS_MAX {
             known.insert(model, shapes);
         }
     }
@@ -225,9 +250,9 @@ mod tests {
     fn shapes_of_a_row_that_is_too_large_are_not_kept() {
         let mut learned = Recollections::read(&folder("shapes"));
         let shapes = |length| InputShapes::from([("x".to_owned(), vec![2, length])]);
-        learned.answered("a/1".into(), shapes(7));
-        learned.answered("a/1".into(), shapes(ROW_ELEMENTS_MAX));
-        learned.answered("a/1".into(), shapes(usize::MAX));
+        learned.keep_shapes("a/1".into(), shapes(7));
+        learned.keep_shapes("a/1".into(), shapes(ROW_ELEMENTS_MAX));
+        learned.keep_shapes("a/1".into(), shapes(usize::MAX));
         assert_eq!(learned.shapes("a/1"), Some(&shapes(7)));
         learned.forget_shapes("a/1");
         assert_eq!(learned.shapes("a/1"), None);

@@ -8,7 +8,7 @@ use crate::schedule::{Batch, ModelId, Part, RequestId, Shape, Time};
 use crate::telemetry::Compute;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -41,10 +41,7 @@ pub(super) struct Collected {
 }
 
 /// Datatype and dimensions of each input, `None` for one that is left out.
-type ShapeKey = Vec<Option<(Datatype, Vec<usize>)>>;
-
-/// Shapes of inputs by their names, without the batch axis.
-pub(super) type InputShapes = BTreeMap<String, Vec<usize>>;
+pub(super) type ShapeKey = Vec<Option<(Datatype, Vec<usize>)>>;
 
 /// All requests that are owed an answer.
 #[derive(Default)]
@@ -182,14 +179,10 @@ impl Requests {
 }
 
 impl Pending {
-    /// Shapes of its inputs, if a client sent the request and the model has variable dimensions.
-    pub(super) fn shapes(&self) -> Option<InputShapes> {
-        let of = |tensor: &Tensor| {
-            let shape = tensor.shape.get(1..).unwrap_or_default();
-            (tensor.name.clone(), shape.to_vec())
-        };
-        let chosen = self.shape.is_some() && self.call.client != InferCall::SERVER;
-        chosen.then(|| self.call.inputs.0.iter().map(of).collect())
+    /// Takes out the shape of the request, if a client sent it and the model has variable
+    /// dimensions.
+    pub(super) fn take_shape(&mut self) -> Option<ShapeKey> {
+        self.shape.take().filter(|_| self.call.client != InferCall::SERVER)
     }
 
     /// Answers with what was collected, in row order. `None` if that does not fit together.

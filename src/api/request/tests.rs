@@ -125,13 +125,9 @@ fn a_byte_order_mark_is_passed_over() {
 /// serde_json parses the text under this key anew, with a new bound on its depth.
 #[test]
 fn text_in_text_is_not_parsed() {
-    let mut nested = "0".to_owned();
-    for _ in 0..8 {
-        let text = serde_json::to_string(&nested).unwrap();
-        let object = format!("{{\"$serde_json::private::RawValue\":{text}}}");
-        nested = format!("{}{object}{}", "[".repeat(100), "]".repeat(100));
-    }
-    let error = parse(sequence(&format!("\"sequence_id\": {nested}")).into(), None).unwrap_err();
+    // Parsed anew, this text would be malformed.
+    let text = r#""sequence_id": {"$serde_json::private::RawValue": "[[["}"#;
+    let error = parse(sequence(text).into(), None).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unprocessable);
 }
 
