@@ -37,7 +37,7 @@ const SAMPLE_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
-    /// The zlib format, as the standard says; raw deflate data are read too, since clients send
+    /// The zlib format of the standard; raw deflate data are read too, since clients send
     /// both under this name.
     Deflate,
 }

@@ -25,9 +25,9 @@ pub(crate) const FILES: [&str; 2] = [FILE, triton::FILE];
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
 /// Most rows of a batch: more would only wait for each other.
-const MAX_ROWS_MAX: usize = 4096;
+pub(crate) const MAX_ROWS_MAX: usize = 4096;
 /// Longest time that a request may be asked to wait for company.
-const DELAY_MAX: Duration = Duration::from_secs(10);
+pub(crate) const DELAY_MAX: Duration = Duration::from_secs(10);
 /// Longest latency target: whoever can wait longer has none.
 const SLO_MAX: Duration = Duration::from_secs(3600);
 /// Most inputs or outputs of a model.

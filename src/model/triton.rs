@@ -2,7 +2,7 @@
 //! others are listed in the log. Field names are those of Triton's `model_config.proto`.
 
 use crate::model::files::{BadFile, Files, is_safe_name};
-use crate::model::manifest::{Manifest, Versions};
+use crate::model::manifest::{DELAY_MAX, MAX_ROWS_MAX, Manifest, Versions};
 use crate::model::onnx::signature::KIND;
 use crate::model::pbtxt::{Message, Value};
 use crate::model::signature::{RowMode, Signature};
@@ -13,9 +13,6 @@ pub(crate) const FILE: &str = "config.pbtxt";
 /// Largest file read, and largest file of labels.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
-/// Most rows of a batch, and the longest delay, with the same limits as in `model.toml`.
-const MAX_ROWS_MAX: i64 = 4096;
-const DELAY_MAX: Duration = Duration::from_secs(10);
 /// Names of Triton's ONNX backend in the fields `platform` and `backend`.
 const PLATFORM: &str = "onnxruntime_onnx";
 const BACKEND: &str = "onnxruntime";
@@ -91,7 +88,8 @@ fn max_rows(written: &Message) -> Result<Option<usize>, String> {
     if rows < 0 {
         return Err(format!("max_batch_size: {rows} is negative"));
     }
-    Ok(usize::try_from(rows.min(MAX_ROWS_MAX)).ok().filter(|rows| *rows > 0))
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX).min(MAX_ROWS_MAX);
+    Ok(Some(rows).filter(|rows| *rows > 0))
 }
 
 fn delay(written: &Message) -> Result<Duration, String> {

@@ -123,10 +123,10 @@ fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Resu
         inputs,
         outputs,
         warm_up,
-        warm_up_stated: false,
         rows: mode,
         exact,
         output_hints: true,
+        ..Signature::default()
     };
     Ok(Own { signature, reason })
 }
