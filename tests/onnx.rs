@@ -16,7 +16,7 @@ use concertina::worker::caches::set_up;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 /// The tolerance that ONNX's own runner has by default, and that of real models in 32 bits.
 const OFFICIAL: (f64, f64) = (1e-3, 1e-5);
@@ -28,6 +28,7 @@ const LIGHT: (f64, f64) = (2e-3, 1e-7);
 const EXPECTED: &str = include_str!("onnx/expected_failures.txt");
 
 fn folder(name: &str) -> Option<PathBuf> {
+    LazyLock::force(&ADAPTERS);
     let root = std::env::var_os("CONCERTINA_TEST_ONNX");
     let folder = root.map(|root| PathBuf::from(root).join(name)).filter(|folder| folder.is_dir());
     if folder.is_none() {
@@ -138,6 +139,15 @@ fn adapters() -> Vec<AdapterEntry> {
     entries
 }
 
+/// The adapters, with caches set up as workers do it; here once for all of them. Any use of burn
+/// fixes the settings of its caches for the whole process, so each test needs this first.
+static ADAPTERS: LazyLock<Vec<AdapterEntry>> = LazyLock::new(|| {
+    let adapters = adapters();
+    let cache = std::env::temp_dir().join("concertina-test-tuned");
+    adapters.first().inspect(|entry| set_up(&cache, entry));
+    adapters
+});
+
 #[test]
 fn a_sample_passes_on_graphics_adapters_of_every_vendor() {
     let Some(root) = folder("backend/onnx/backend/test/data/node") else { return };
@@ -153,12 +163,8 @@ fn a_sample_passes_on_graphics_adapters_of_every_vendor() {
     };
     let names: Vec<_> = names.into_iter().filter(known).collect();
     let mut failed = Vec::new();
-    let adapters = adapters();
-    // As workers do; here once for all of them.
-    let cache = std::env::temp_dir().join("concertina-test-tuned");
-    adapters.first().inspect(|entry| set_up(&cache, entry));
-    for entry in adapters {
-        let device = register(open(&entry).expect("it opens")).expect("burn takes it");
+    for entry in &*ADAPTERS {
+        let device = register(open(entry).expect("it opens")).expect("burn takes it");
         let software = entry.class == Class::Software;
         let sample: Vec<_> = names.iter().step_by(if software { EVERY } else { 1 }).collect();
         let before = failed.len();
