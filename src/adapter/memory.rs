@@ -1,6 +1,7 @@
 //! How much memory a card has of its own, from what the operating system tells. No graphics API
 //! tells it without unsafe code, and buffer limits say nothing of it.
 
+use crate::adapter::cgroup;
 use crate::adapter::entry::{Api, Class};
 use std::path::Path;
 
@@ -9,7 +10,8 @@ const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Memory that an adapter's tensors can live in, in bytes; `None` where the platform does not tell.
 ///
-/// A card's own memory; for the CPU and software adapters that of the machine. `pci` is an address
+/// A card's own memory; for the CPU and software adapters that of the machine or of the container
+/// (control group) that this process is in. `pci` is an address
 /// such as `0000:01:00.0`.
 pub(crate) fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64> {
     if api == Api::Cpu || class == Class::Software {
@@ -25,17 +27,36 @@ pub(crate) struct InUse {
     pub(crate) used: u64,
 }
 
+impl InUse {
+    /// The smaller memory of the two, with the less that is left of both.
+    fn within(self, other: InUse) -> InUse {
+        let total = self.total.min(other.total);
+        let left = |memory: InUse| memory.total.saturating_sub(memory.used);
+        InUse { total, used: total.saturating_sub(left(self).min(left(other))) }
+    }
+}
+
 /// Where Linux describes the memory of the machine.
 const MEMINFO: &str = "/proc/meminfo";
 
-/// Memory of the machine.
+/// Memory that this process may have: that of the machine, or less where its control groups (a
+/// container) limit it.
 pub(crate) fn host_bytes() -> Option<u64> {
-    total(&std::fs::read_to_string(MEMINFO).ok()?)
+    let machine = total(&std::fs::read_to_string(MEMINFO).ok()?)?;
+    let group = cgroup::memory(Path::new("/")).map(|group| group.total);
+    Some(group.map_or(machine, |group| machine.min(group)))
 }
 
-/// Memory of the machine, and how much of it programs could not have without that others lose it.
+/// The same, and how much of it programs could not have without that others lose it.
 pub(crate) fn host_in_use() -> Option<InUse> {
-    in_use(&std::fs::read_to_string(MEMINFO).ok()?)
+    let machine = in_use(&std::fs::read_to_string(MEMINFO).ok()?)?;
+    Some(cgroup::memory(Path::new("/")).map_or(machine, |group| machine.within(group)))
+}
+
+/// How many processes of this control group and of the machine the kernel has killed for want of
+/// memory.
+pub(crate) fn kills() -> u64 {
+    cgroup::kills(Path::new("/"))
 }
 
 fn total(meminfo: &str) -> Option<u64> {
@@ -85,6 +106,11 @@ mod tests {
         assert_eq!(in_use(text), None);
         let text = format!("{text}MemAvailable:   6144 kB\n");
         assert_eq!(in_use(&text), Some(InUse { total: 16 << 20, used: 10 << 20 }));
+        let group = |total, used| InUse { total, used };
+        let machine = group(100, 60);
+        assert_eq!(machine.within(group(50, 5)), group(50, 10));
+        assert_eq!(machine.within(group(50, 45)), group(50, 45));
+        assert_eq!(machine.within(group(200, 5)), group(100, 60));
         let odd = "MemTotal: 1 kB\nMemAvailable: 2 kB\n";
         assert_eq!(in_use(odd), Some(InUse { total: 1024, used: 0 }));
     }

@@ -1,5 +1,6 @@
 //! Adapters: what the machine has, which of it is used, and opening, checking and timing one.
 
+pub(crate) mod cgroup;
 pub mod check;
 pub mod child;
 pub mod command;
