@@ -91,7 +91,9 @@ impl World {
         let took =
             |rows: u32| (rows, Duration::from_micros(1000 + 100 * n + 500 * u64::from(rows)));
         let measured = vec![took(1), took(MAX_ROWS)];
-        self.handle(Event::Loaded { adapter, incarnation, model: MODEL, bytes: 0, measured });
+        let model = MODEL;
+        let (bytes, tuning) = (0, None);
+        self.handle(Event::Loaded { adapter, incarnation, model, bytes, measured, tuning });
         self.handle(Event::Wished { adapter, wish: Wish::Auto });
     }
 

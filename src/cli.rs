@@ -1,6 +1,7 @@
 //! The command line: one function per subcommand, and the only place that prints.
 #![allow(clippy::print_stdout, reason = "what a command is asked for goes to stdout")]
 
+mod descriptors;
 mod serve;
 
 use crate::adapter::child::{PROBE_LIMIT_DEFAULT, probe_all, probe_one};
@@ -20,6 +21,8 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Elastic model serving on every GPU in the box
 #[derive(Parser)]
@@ -226,11 +229,12 @@ fn log_as_server(terminal: &Terminal, format: LogFormat) {
     }
 }
 
-/// Plain lines: the server puts time and adapter to them.
+/// Plain lines: the server puts time and adapter to them. Tunings are measured beside it.
 fn log_as_worker() {
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter("warn")).with_writer(std::io::stderr);
-    log.with_target(false).without_time().with_ansi(false).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = lines.with_target(false).without_time().with_ansi(false);
+    let lines = lines.with_filter(filter("warn"));
+    tracing_subscriber::registry().with(lines).with(worker::tuning::layer()).init();
 }
 
 /// Graphics libraries call a missing extension a warning; ours are heard at the given level.

@@ -41,7 +41,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// Connections over the cap that are answered 503 at the same time.
+/// Connections over the cap that are answered 503 at the same time; no more than the cap.
 const REFUSALS_MAX: usize = 64;
 
 /// Timeout of the request of a rejected client.
@@ -121,7 +121,7 @@ where
             served,
             refused,
             slots: Slots::new(limits.connections_max),
-            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX.min(limits.connections_max.max(1)))),
             origins: Origins::new(&limits.allow_origins),
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),

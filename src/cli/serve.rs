@@ -1,7 +1,8 @@
 //! `concertina serve`: settings become a running server, and change it while it runs.
 
-use super::{log_as_server, repository};
+use super::{descriptors, log_as_server, repository};
 use crate::adapter::list;
+use crate::adapter::memory::host_bytes;
 use crate::adapter::select::select;
 use crate::api::keys::{KeyRing, Keys};
 use crate::api::tls::{self, Tls};
@@ -46,6 +47,8 @@ pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> any
     let terminal = Terminal::default();
     log_as_server(&terminal, config.telemetry.log_format);
     config.test.warn();
+    let config = with_usable_folders(config);
+    let descriptors = descriptors::raise();
     let repository = repository(config.models.as_ref())?;
     let kept = Kept::new(&config.cache_dir, &repository, config.cache.models_bytes).map(Arc::new);
     let library = Library { repository, kinds: registry.kinds(), kept };
@@ -54,8 +57,12 @@ pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> any
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let traces = traces(&config)?;
-    let serving =
-        serve_until_told((args, config), (catalogue, marks), library, (terminal, traces.clone()));
+    let serving = serve_until_told(
+        (args, config, descriptors),
+        (catalogue, marks),
+        library,
+        (terminal, traces.clone()),
+    );
     let outcome = runtime.block_on(serving);
     traces.shut_down();
     // The workers have ended. A thread that blocks in the system must not delay the exit.
@@ -64,7 +71,7 @@ pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> any
 }
 
 async fn serve_until_told(
-    (args, config): (ServeArgs, Config),
+    (args, config, descriptors): (ServeArgs, Config, Option<usize>),
     (catalogue, marks): (Catalogue, Marks),
     library: Library,
     (terminal, traces): (Terminal, Traces),
@@ -87,7 +94,10 @@ async fn serve_until_told(
         tokio::spawn(engine.clone().follow_repository(marks, config.models_poll));
     }
     let stop = CancellationToken::new();
-    let limits = api_limits(&config, keys, tls);
+    let mut limits = api_limits(&config, keys, tls);
+    let adapters = config.adapters.max;
+    limits.connections_max =
+        descriptors::connections(limits.connections_max, descriptors, adapters);
     let stopping = stop.clone().cancelled_owned();
     let mut serving = tokio::spawn(api::serve(listener, engine.clone(), traces, limits, stopping));
     tokio::select! {
@@ -145,9 +155,43 @@ fn traces(config: &Config) -> anyhow::Result<Traces> {
     }
 }
 
+/// The settings with a cache folder that can be written to: caches are optional, so that without
+/// one they are kept in the runtime folder as long as that lasts.
+fn with_usable_folders(mut config: Config) -> Config {
+    if let Err(error) = std::fs::create_dir_all(&config.cache_dir) {
+        let (cache, other) = (config.cache_dir.display(), config.runtime_dir.join("cache"));
+        tracing::warn!(
+            "failed to make the cache folder {cache}: {error}; caches are kept in {} meanwhile, and \
+             kernels may be tuned again at each start; set cache_dir to a folder that can be \
+             written to",
+            other.display()
+        );
+        config.cache_dir = other;
+    }
+    config
+}
+
+/// The image of this process. On Linux it is the one that runs, even after the file was replaced by
+/// another version or removed: an upgrade takes effect at the next start of the server.
+fn running_image() -> anyhow::Result<PathBuf> {
+    let image = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && image.exists() {
+        return Ok(image.to_owned());
+    }
+    std::env::current_exe().context("failed to find the program file of this process")
+}
+
+/// Bytes of host memory for requests and answers: a quarter of what the machine or the container
+/// has at most, since workers need it too.
+fn held_bytes(config: &Config) -> usize {
+    let held = config.limits.held_bytes;
+    let quarter = host_bytes().and_then(|bytes| usize::try_from(bytes / 4).ok());
+    held.min(quarter.unwrap_or(held))
+}
+
 fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
     let rules = config.adapters.rules();
-    let executable = std::env::current_exe().context("cannot find our own executable")?;
+    let executable = running_image()?;
     Ok(EngineConfig {
         settings: settings(config),
         executable,
@@ -162,7 +206,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
             memory: config.adapters.memory.clone(),
         },
         slo: config.slo,
-        held_bytes_max: config.limits.held_bytes,
+        held_bytes_max: held_bytes(config),
         shutdown_grace: config.limits.shutdown_grace,
         recorder: None,
         check: config.workers.check,
@@ -197,7 +241,7 @@ fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
     let limits = &config.limits;
     ApiLimits {
         body_bytes_max: limits.body_bytes,
-        bodies_bytes_max: limits.held_bytes,
+        bodies_bytes_max: held_bytes(config),
         connections_max: limits.connections,
         event_streams_max: limits.event_streams,
         headers_bytes_max: limits.header_bytes,
@@ -221,7 +265,7 @@ fn follow_settings(args: ServeArgs, begun: Config, engine: EngineHandle) -> anyh
     let told = Followed::new(Vec::new())?;
     let mut last = begun.clone();
     let reread = move || {
-        let new = Config::load(&args)?;
+        let new = with_usable_folders(Config::load(&args)?);
         engine.configure(engine_config(&new)?)?;
         tracing::info!("changed: {}", or_nothing(&last.changes(&new).live));
         let waiting = begun.changes(&new).waiting;

@@ -56,7 +56,8 @@ impl Driver {
     fn recall(&mut self, adapter: AdapterId) {
         let models = self.catalogue.all();
         let models = models.map(|(id, entry)| (id, recollections::key(&entry.info)));
-        if let Some(memory) = self.recollections.of(&self.fleet.name(adapter), models) {
+        let Some(member) = self.fleet.member(adapter) else { return };
+        if let Some(memory) = self.recollections.of(&member.entry, models) {
             self.turn(Event::Recalled { adapter, memory });
         }
     }
@@ -79,7 +80,7 @@ impl Driver {
         let name = |id: ModelId| self.catalogue.get(id).map(|info| recollections::key(info));
         for (id, member) in self.fleet.members() {
             if let Some(memory) = self.scheduler.recollection(id) {
-                self.recollections.update(&member.entry.id, memory, name);
+                self.recollections.update(&member.entry, memory, name);
             }
         }
     }

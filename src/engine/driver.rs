@@ -1,6 +1,7 @@
 //! The one task that feeds the scheduler and performs its actions.
 
 use super::discovery::{Listing, list_in_background, listed};
+use super::environment::{Environment, tried};
 use super::fleet::Fleet;
 use super::handle::{Control, EngineHandle, InferCall, Mode, Submitted};
 use super::hotplug::Hotplug;
@@ -79,6 +80,7 @@ pub(super) struct Driver {
     pub(super) rooms: Rooms,
     pub(super) inboxes: Inboxes,
     pub(super) recollections: Recollections,
+    pub(super) environment: Environment,
     pub(super) keeper: Keeper,
     /// When what was learned was last written, and when adapters were last listed.
     pub(super) saved: Instant,
@@ -150,6 +152,7 @@ impl Driver {
                 hotplug: Hotplug::listen(config.all_uevents),
             },
             recollections: Recollections::read(&config.cache_dir),
+            environment: Environment::default(),
             keeper,
             saved: clock::now(),
             listed: clock::now(),
@@ -218,6 +221,7 @@ impl Driver {
             catalogue: &self.catalogue,
             statistics: &self.statistics,
             memory: &self.memory,
+            environment: &self.environment,
             sensors: &self.sensors,
         };
         self.publisher.publish(time, &scene);
@@ -245,6 +249,11 @@ impl Driver {
             }
             why = inboxes.hotplug.changed() => {
                 self.list_again(&why);
+                None
+            }
+            tried = tried(&mut self.environment.trial) => Some(self.environment.tried(tried)),
+            () = sleep_until(self.environment.try_at) => {
+                self.environment.try_now(self.fleet.workshop());
                 None
             }
             () = sleep_until(self.list_at) => {
@@ -448,7 +457,11 @@ impl Driver {
                 let model = self.requests.model(request);
                 model_failed(reason, model.and_then(|model| self.fleet.load_error(model)))
             }
-            other => rejection(other),
+            other => {
+                let fault = self.environment.fault();
+                let fault = fault.filter(|_| matches!(other, Reject::NoAdapter { .. }));
+                fault.map_or_else(|| rejection(other), Error::unavailable)
+            }
         };
         self.refuse(request, cause(&reason), error);
     }

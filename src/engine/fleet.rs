@@ -26,6 +26,9 @@ use tokio::sync::mpsc;
 const CONFINED: &str =
     "; if its driver does not bear that workers are confined, set workers.confine = false";
 
+/// Said of a model whose load ended so.
+const KILLED: &str = "the kernel killed the worker process";
+
 /// Most elements of the inputs of a batch to warm up with in the shapes of a client.
 const WARM_UP_ELEMENTS_MAX: usize = 1 << 26;
 
@@ -60,6 +63,8 @@ pub(super) struct Member {
     reads: Option<Source>,
     /// The model that is being loaded.
     loading: Option<ModelId>,
+    /// Why the worker exits although its adapter may be in order.
+    unusable_folder: Option<String>,
     /// The batch that was last handed over, and when.
     handed: Option<(BatchId, Instant)>,
     /// Since when there is a process, and how long there was one before.
@@ -96,6 +101,11 @@ impl Fleet {
             notes: HashMap::new(),
             proven: HashSet::new(),
         }
+    }
+
+    /// What all workers have in common.
+    pub(super) fn workshop(&self) -> &Workshop {
+        &self.workshop
     }
 
     /// Workers that are started from now on have this in common.
@@ -267,9 +277,20 @@ impl Fleet {
         }
     }
 
-    /// The worker's process has ended. Returns the model that it was loading.
-    pub(super) fn exited(&mut self, id: AdapterId, now: Time, how: &str) -> Option<ModelId> {
-        let member = self.member_mut(id)?;
+    /// Takes the fault of a folder that a worker could not use.
+    pub(super) fn unusable_folder(&mut self, id: AdapterId) -> Option<String> {
+        self.member_mut(id)?.unusable_folder.take()
+    }
+
+    /// Notes that the kernel killed a worker while it loaded this model.
+    pub(super) fn killed_loading(&mut self, model: ModelId) {
+        let error = format!("while it was loaded memory ran out, and {KILLED}");
+        self.load_errors.insert(model, LoadError { cause: Cause::Memory, error });
+    }
+
+    /// Forgets the worker, whose process has ended.
+    pub(super) fn exited(&mut self, id: AdapterId, now: Time, how: &str) {
+        let Some(member) = self.member_mut(id) else { return };
         tracing::debug!(adapter = %member.entry.id, %how, "worker gone");
         member.on_before = member.on();
         member.on_since = None;
@@ -281,7 +302,7 @@ impl Fleet {
         member.in_use = None;
         member.reserved = None;
         member.confinement = None;
-        member.loading.take()
+        member.loading = None;
     }
 
     /// Counts how long requests waited that are handed over now.
@@ -343,18 +364,23 @@ impl Fleet {
                 member.entry.probe = probe.or(member.entry.probe);
                 Some(Event::Ready { adapter, incarnation, speed: speed(probe) })
             }
+            Up::Unfit { why: Unfit::Environment, error } => {
+                // The worker exits now, which tells the scheduler.
+                member.unusable_folder = Some(error);
+                None
+            }
             Up::Unfit { why, error } => {
                 let hint = if why == Unfit::Device { member.hint(confined) } else { "" };
                 tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}{hint}");
                 member.fault = Some(error + hint);
                 let fault = match why {
                     Unfit::InUse => Fault::InUse,
-                    Unfit::Device => Fault::Device,
+                    Unfit::Device | Unfit::Environment => Fault::Device,
                     Unfit::WrongAnswer => Fault::WrongAnswer,
                 };
                 Some(Event::Faulted { adapter, incarnation, fault })
             }
-            Up::Loaded { model, memory_bytes, measured, note, .. } => {
+            Up::Loaded { model, memory_bytes, measured, note, tuning_ms, .. } => {
                 member.loaded();
                 let model = ModelId(model);
                 self.load_errors.remove(&model);
@@ -365,7 +391,8 @@ impl Fleet {
                 self.proven.insert(model);
                 let micros = |(rows, us): &(u32, u64)| (*rows, Duration::from_micros(*us));
                 let measured = measured.iter().map(micros).collect();
-                Some(Event::Loaded { adapter, incarnation, model, bytes: memory_bytes, measured })
+                let (bytes, tuning) = (memory_bytes, tuning_ms.map(Duration::from_millis));
+                Some(Event::Loaded { adapter, incarnation, model, bytes, measured, tuning })
             }
             Up::LoadFailed { model, rows, cause: cause @ Cause::Memory, error } => {
                 let model = ModelId(model);
@@ -410,6 +437,7 @@ impl Member {
             starting: None,
             reads: None,
             loading: None,
+            unusable_folder: None,
             handed: None,
             on_since: None,
             on_before: Duration::ZERO,
@@ -421,6 +449,11 @@ impl Member {
     pub(super) fn on(&self) -> Duration {
         let now = self.on_since.map(|since| clock::now().duration_since(since));
         self.on_before.saturating_add(now.unwrap_or_default())
+    }
+
+    /// The model that its worker is loading.
+    pub(super) fn loading(&self) -> Option<ModelId> {
+        self.loading
     }
 
     /// What else may be to blame if its worker fails now.

@@ -5,6 +5,7 @@ mod assumptions;
 mod catalogue;
 mod discovery;
 mod driver;
+mod environment;
 mod fleet;
 mod folder;
 mod handle;

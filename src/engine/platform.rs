@@ -77,10 +77,23 @@ pub(super) fn socket_path(_folder: &Path, name: &str) -> std::path::PathBuf {
     std::path::PathBuf::from(format!(r"\\.\pipe\concertina-{name}"))
 }
 
-/// Keeps the terminal's Ctrl-C from the worker: the server stops it when its work is done.
+/// Whether a process was ended by the signal that cannot be caught.
+#[cfg(unix)]
+pub(super) fn was_killed(status: std::process::ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(rustix::process::Signal::KILL.as_raw())
+}
+
+#[cfg(not(unix))]
+pub(super) fn was_killed(_status: std::process::ExitStatus) -> bool {
+    false
+}
+
+/// Keeps the terminal's Ctrl-C from the worker: the server stops it when its work is done. Lists of
+/// processes show the program's name, also where it is started from the running image.
 #[cfg(unix)]
 pub(super) fn set_apart(command: &mut Command) {
-    command.process_group(0);
+    command.process_group(0).arg0("concertina");
 }
 
 #[cfg(windows)]

@@ -1,15 +1,17 @@
 //! One worker process: spawned, listened to, spoken to, ended and reaped.
 
 use super::EngineConfig;
-use super::platform::{set_apart, socket_path};
+use super::platform::{set_apart, socket_path, was_killed};
 use crate::adapter::entry::AdapterEntry;
+use crate::adapter::memory;
 use crate::clock;
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
 use crate::wire::{Down, Injection, Order, Slow, Up, VERSION, Whole, WireError};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -21,10 +23,16 @@ use tokio_util::sync::CancellationToken;
 const CONTROL_MAX: usize = 16;
 /// Batches that may wait for the link; the scheduler hands out one at a time.
 const BATCHES_MAX: usize = 2;
-/// How long the last words of an exited worker are waited for.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long messages of an exited worker are waited for.
+const LAST_MESSAGES: Duration = Duration::from_millis(200);
+/// How long a process may take that ends at once.
+const TRIAL_MAX: Duration = Duration::from_secs(10);
+/// How long the exit of a worker is waited for whose link is lost.
+const EXIT_AFTER_LINK: Duration = Duration::from_millis(500);
 /// Lines of a worker's stderr that are logged per second; drivers can print thousands.
 const LINES_MAX: u32 = 20;
+/// The end of a process that the kernel killed for want of memory.
+pub(super) const OUT_OF_MEMORY: &str = "the kernel killed it because memory ran out";
 /// Bytes of one such line.
 const LINE_MAX: u64 = 2048;
 
@@ -76,14 +84,26 @@ pub(super) enum News {
         pid: u32,
     },
     Said(Whole<Up>),
-    /// The link is lost or was never made.
+    /// The process could not be started, or did not connect: the cause lies in the environment of
+    /// the server, as the worker has loaded no driver by then. It is gone and reaped.
+    NotStarted {
+        error: String,
+    },
+    /// The link is lost, and the process is still there.
     Lost {
         error: String,
     },
     /// The process is gone and reaped.
-    Exited {
-        how: String,
-    },
+    Exited(Exit),
+}
+
+/// The end of a worker process.
+#[derive(Debug)]
+pub(super) struct Exit {
+    /// Exit status or signal, as text.
+    pub(super) how: String,
+    /// Whether the kernel killed it for want of memory.
+    pub(super) out_of_memory: bool,
 }
 
 /// The engine's hold on one worker.
@@ -145,24 +165,59 @@ pub(super) fn start(
         let spawned = spawn(&workshop, &entry, incarnation).await;
         let (child, door, token) = match spawned {
             Ok(spawned) => spawned,
-            Err(error) => {
-                voice.say(News::Lost { error: format!("{error:#}") }).await;
-                voice.say(News::Exited { how: "never started".to_owned() }).await;
-                return;
-            }
+            Err(error) => return voice.say(News::NotStarted { error: format!("{error:#}") }).await,
         };
         let pid = child.id().unwrap_or_default();
         voice.say(News::Spawned { pid }).await;
         let line = Line { door, token, pid, heartbeat: workshop.heartbeat, control };
-        let link = tokio::spawn(line.serve(voice.clone(), control_queue, batch_queue));
-        let how = supervise(child, &kill, &voice.name).await;
-        let mut link = link;
-        if tokio::time::timeout(LAST_WORDS, &mut link).await.is_err() {
-            link.abort();
-        }
-        voice.say(News::Exited { how }).await;
+        let news = attend(child, line, &kill, &voice, (control_queue, batch_queue)).await;
+        voice.say(news).await;
     });
     worker
+}
+
+/// Follows a process and its link to their end, which is returned.
+async fn attend(
+    child: Child,
+    line: Line,
+    kill: &CancellationToken,
+    voice: &Voice,
+    (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
+) -> News {
+    let mut exit = pin!(supervise(child, kill, &voice.name));
+    let opened = tokio::select! {
+        opened = line.open() => opened,
+        exit = &mut exit => return not_started("it ended before it connected", &exit),
+    };
+    let (receiver, sender) = match opened {
+        Ok(halves) => halves,
+        Err(error) => {
+            kill.cancel();
+            return not_started(&format!("{error:#}"), &exit.await);
+        }
+    };
+    let serve = line.serve(voice.clone(), (receiver, sender), (control, batches));
+    let mut link = tokio::spawn(serve);
+    let lost = tokio::select! {
+        exit = &mut exit => {
+            // Messages that the worker sent before its end.
+            let _ = tokio::time::timeout(LAST_MESSAGES, &mut link).await;
+            link.abort();
+            return News::Exited(exit);
+        }
+        lost = &mut link => lost.unwrap_or_else(|error| error.to_string()),
+    };
+    // The exit status tells more than the loss of the link, which mostly comes a moment earlier.
+    if let Ok(exit) = tokio::time::timeout(EXIT_AFTER_LINK, &mut exit).await {
+        return News::Exited(exit);
+    }
+    voice.say(News::Lost { error: lost }).await;
+    News::Exited(exit.await)
+}
+
+fn not_started(error: &str, exit: &Exit) -> News {
+    let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
+    News::NotStarted { error: format!("the worker process did not connect: {error} ({how})") }
 }
 
 /// Spawns the process and writes its order.
@@ -173,24 +228,15 @@ async fn spawn(
 ) -> anyhow::Result<(Child, Door, String)> {
     let token = random_token()?;
     let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
-    let socket = socket_path(&workshop.runtime_dir, &name);
-    let door = Door::open(&socket).context("cannot open a socket for the worker")?;
-    let folder: String = entry
-        .id
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
-        .collect();
-    let cache_dir = workshop.cache_dir.join("adapters").join(folder);
-    let temporary = cache_dir.join("tmp");
-    std::fs::create_dir_all(&temporary)
-        .with_context(|| format!("cannot make the cache folder {}", temporary.display()))?;
+    let (socket, door) = open_socket(workshop, &name)?;
+    let (cache_dir, temporary) = cache_folder(workshop, &folder_name(entry))?;
     let order = Order {
         socket,
         token: token.clone(),
         server: std::process::id(),
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
-        lock_dir: workshop.runtime_dir.join("locks"),
+        lock_dir: lock_dir(workshop),
         confine: workshop.confine,
         check: workshop.check,
         life: incarnation.0,
@@ -211,7 +257,7 @@ async fn spawn(
     // Drivers have no business with the key.
     command.env_remove("CONCERTINA_API_KEY");
     set_apart(&mut command);
-    let mut child = command.spawn().context("cannot start a worker process")?;
+    let mut child = command.spawn().context("failed to start a worker process")?;
     if let Some(stderr) = child.stderr.take() {
         tokio::spawn(log_lines(stderr, entry.id.clone()));
     }
@@ -223,6 +269,64 @@ async fn spawn(
     Ok((child, door, token))
 }
 
+fn open_socket(workshop: &Workshop, name: &str) -> anyhow::Result<(PathBuf, Door)> {
+    let socket = socket_path(&workshop.runtime_dir, name);
+    let door = Door::open(&socket).with_context(|| {
+        format!("failed to open a socket in {}", workshop.runtime_dir.display())
+    })?;
+    Ok((socket, door))
+}
+
+fn lock_dir(workshop: &Workshop) -> PathBuf {
+    workshop.runtime_dir.join("locks")
+}
+
+/// The adapter's id in characters that every file system takes.
+fn folder_name(entry: &AdapterEntry) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
+    entry.id.chars().map(safe).collect()
+}
+
+/// Tries everything that starting a worker takes of the server's environment: a socket, the
+/// folders, and a process of the program, which ends at once for want of an order.
+///
+/// # Errors
+/// The first that fails.
+pub(super) async fn try_start(
+    workshop: &Workshop,
+    entry: Option<&AdapterEntry>,
+) -> anyhow::Result<()> {
+    let name = format!("{}-0-{}", std::process::id(), &random_token()?[..8]);
+    let _door = open_socket(workshop, &name)?;
+    cache_folder(workshop, &entry.map_or_else(|| "trial".to_owned(), folder_name))?;
+    let locks = lock_dir(workshop);
+    std::fs::create_dir_all(&locks)
+        .and_then(|()| std::fs::write(locks.join("trial.lock"), ""))
+        .with_context(|| format!("failed to write to {}", locks.display()))?;
+    let mut command = Command::new(&workshop.executable);
+    command.arg("worker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = command.kill_on_drop(true).output();
+    let output = tokio::time::timeout(TRIAL_MAX, output).await;
+    let output = output.context("a process of the program did not end in time")?;
+    let output = output.context("failed to start a process")?;
+    anyhow::ensure!(!was_killed(output.status), "a process of the program was killed at once");
+    Ok(())
+}
+
+/// The folder for an adapter's caches, and one in it for temporary files. Where the cache folder
+/// cannot be written to, they are in the runtime folder: caches are optional.
+fn cache_folder(workshop: &Workshop, adapter: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let make = |base: &Path| {
+        let cache_dir = base.join("adapters").join(adapter);
+        let temporary = cache_dir.join("tmp");
+        std::fs::create_dir_all(&temporary).map(|()| (cache_dir, temporary))
+    };
+    make(&workshop.cache_dir).or_else(|_| make(&workshop.runtime_dir)).with_context(|| {
+        let (cache, runtime) = (workshop.cache_dir.display(), workshop.runtime_dir.display());
+        format!("failed to make a folder in cache_dir ({cache}) and in runtime_dir ({runtime})")
+    })
+}
+
 fn random_token() -> anyhow::Result<String> {
     let mut bytes = [0u8; 32];
     getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
@@ -230,19 +334,24 @@ fn random_token() -> anyhow::Result<String> {
 }
 
 /// Waits for the end of the process, bringing it about when asked to.
-async fn supervise(mut child: Child, kill: &CancellationToken, name: &str) -> String {
+async fn supervise(mut child: Child, kill: &CancellationToken, name: &str) -> Exit {
+    let kills = memory::kills();
     let status = tokio::select! {
         status = child.wait() => status,
         () = kill.cancelled() => {
             if let Err(error) = child.start_kill() {
-                tracing::warn!(adapter = name, "the worker cannot be killed: {error}");
+                tracing::warn!(adapter = name, "failed to kill the worker: {error}");
             }
             child.wait().await
         }
     };
     match status {
-        Ok(status) => status.to_string(),
-        Err(error) => format!("unknown end: {error}"),
+        Ok(status) => {
+            let killed = was_killed(status) && !kill.is_cancelled();
+            let out_of_memory = killed && memory::kills() > kills;
+            Exit { how: status.to_string(), out_of_memory }
+        }
+        Err(error) => Exit { how: format!("unknown end: {error}"), out_of_memory: false },
     }
 }
 
@@ -256,27 +365,22 @@ struct Line {
 }
 
 impl Line {
+    /// Passes messages both ways until the link ends; returns why it did.
     async fn serve(
         self,
         voice: Voice,
-        control: mpsc::Receiver<Down>,
-        batches: mpsc::Receiver<Outgoing>,
-    ) {
-        let error = match self.open().await {
-            Ok((receiver, sender)) => {
-                drop(self.door);
-                tokio::select! {
-                    error = hear(receiver, &voice) => error.to_string(),
-                    end = sender.run(control, batches) => match end {
-                        Ok(()) => "nobody speaks to it any more".to_owned(),
-                        Err(error) => error.to_string(),
-                    },
-                    () = ping(self.control, self.heartbeat) => "no heartbeat".to_owned(),
-                }
-            }
-            Err(error) => format!("{error:#}"),
-        };
-        voice.say(News::Lost { error }).await;
+        (receiver, sender): (Receiver, crate::wire::server::Sender),
+        (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
+    ) -> String {
+        drop(self.door);
+        tokio::select! {
+            error = hear(receiver, &voice) => error.to_string(),
+            end = sender.run(control, batches) => match end {
+                Ok(()) => "the engine has dropped the worker".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            () = ping(self.control, self.heartbeat) => "no heartbeat".to_owned(),
+        }
     }
 
     /// Takes the worker's connection and checks that it is the one that was started.

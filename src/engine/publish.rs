@@ -1,6 +1,7 @@
 //! Publishes snapshots: soon after every change, but not at every request.
 
 use super::catalogue::{Entry, Standing};
+use super::environment::Environment;
 use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::sensors::Sensors;
@@ -36,6 +37,7 @@ pub(super) struct Scene<'a> {
     pub(super) catalogue: &'a Catalogue,
     pub(super) statistics: &'a Statistics,
     pub(super) memory: &'a Memory,
+    pub(super) environment: &'a Environment,
     pub(super) sensors: &'a Sensors,
 }
 
@@ -123,7 +125,7 @@ impl Publisher {
         let (queue, adapters) = (queue(time, scene), self.adapters(scene));
         self.history.look(millis(time), &queue, &adapters);
         let snapshot = Snapshot {
-            server: server(time, scene.scheduler, scene.fleet),
+            server: server(time, scene),
             sample: self.history.newest(),
             models: models(time, scene),
             queue,
@@ -268,7 +270,8 @@ fn broken(bad: &BadModel) -> ModelView {
     }
 }
 
-fn server(time: Time, scheduler: &Scheduler, fleet: &Fleet) -> ServerView {
+fn server(time: Time, scene: &Scene<'_>) -> ServerView {
+    let Scene { scheduler, fleet, .. } = scene;
     let ready = scheduler.is_ready(time);
     let known = fleet.members().next().is_some() || !fleet.unused.is_empty();
     let reason = match (ready, scheduler.is_closing(), known) {
@@ -277,11 +280,13 @@ fn server(time: Time, scheduler: &Scheduler, fleet: &Fleet) -> ServerView {
         (_, _, false) => Some("looking for adapters"),
         (_, _, true) => Some("no adapter can serve: see /api/adapters"),
     };
+    // Adapters that are on serve beside it, but no other one comes.
+    let fault = scene.environment.fault().filter(|_| !scheduler.is_closing());
     ServerView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: millis(time),
         ready,
-        reason: reason.map(str::to_owned),
+        reason: fault.or(reason.map(str::to_owned)),
         shutting_down: scheduler.is_closing(),
     }
 }
@@ -311,7 +316,7 @@ fn replicas(
             version: info.version.clone(),
             loaded: adapter.replicas.contains_key(id),
             bytes: known.bytes,
-            load_ms: known.load.map(|took| millis(Time(took))),
+            load_ms: known.load.map(|took| millis(Time(took.time))),
             batch_ms: line.map(|line| line.alpha_ns as f64 / 1e6),
             row_ms: line.map(|line| line.beta_ns as f64 / 1e6),
             spread: line.map(|line| f64::from(line.spread_permille) / 1e3),

@@ -6,8 +6,9 @@
 
 use super::catalogue::Catalogue;
 use super::requests::ShapeKey;
+use crate::adapter::entry::AdapterEntry;
 use crate::model::repository::ModelInfo;
-use crate::schedule::{Line, ModelId, Recollection, ReplicaMemory};
+use crate::schedule::{Line, ModelId, Recollection, ReplicaMemory, Took};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ struct Learned {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Adapter {
+    /// The driver and the program with which it loaded the models; others tune kernels anew.
+    driver: String,
     cold_start_us: Option<u64>,
     /// By name and version.
     models: BTreeMap<String, Replica>,
@@ -55,6 +58,10 @@ struct Adapter {
 #[serde(default)]
 struct Replica {
     load_us: Option<u64>,
+    /// Whether that was estimated from a load that tuned kernels.
+    estimated: bool,
+    /// The time of a load that tuned kernels.
+    first_load_us: Option<u64>,
     bytes: Option<u64>,
     /// By the logarithm of a row's bytes.
     service: BTreeMap<u8, Service>,
@@ -92,12 +99,16 @@ impl Recollections {
     /// What is known of an adapter and the models that are served.
     pub(super) fn of(
         &self,
-        adapter: &str,
+        adapter: &AdapterEntry,
         models: impl Iterator<Item = (ModelId, String)>,
     ) -> Option<Recollection> {
-        let known = self.learned.adapters.get(adapter)?;
+        let known = self.learned.adapters.get(&adapter.id)?;
+        let same = known.driver == driver(adapter);
         let replicas = models.filter_map(|(id, model)| {
-            known.models.get(&model).map(|replica| (id, replica.recall()))
+            let mut replica = known.models.get(&model)?.recall();
+            // Its kernels are tuned anew.
+            replica.load = replica.load.filter(|_| same);
+            Some((id, replica))
         });
         let cold_start = known.cold_start_us.map(Duration::from_micros);
         Some(Recollection { cold_start, replicas: replicas.collect() })
@@ -106,15 +117,20 @@ impl Recollections {
     /// Takes in what the scheduler knows now.
     pub(super) fn update(
         &mut self,
-        adapter: &str,
+        adapter: &AdapterEntry,
         memory: Recollection,
         name: impl Fn(ModelId) -> Option<String>,
     ) {
         let adapters = &mut self.learned.adapters;
-        if adapters.len() >= ENTRIES_MAX && !adapters.contains_key(adapter) {
+        if adapters.len() >= ENTRIES_MAX && !adapters.contains_key(&adapter.id) {
             return;
         }
-        let known = adapters.entry(adapter.to_owned()).or_default();
+        let known = adapters.entry(adapter.id.clone()).or_default();
+        let driver = driver(adapter);
+        if known.driver != driver {
+            known.models.values_mut().for_each(|replica| replica.load_us = None);
+            known.driver = driver;
+        }
         known.cold_start_us = memory.cold_start.map(micros).or(known.cold_start_us);
         for (id, replica) in memory.replicas {
             let Some(model) = name(id) else { continue };
@@ -170,6 +186,7 @@ impl Recollections {
 
 /// Writes the file whole, or not at all.
 pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     let draft = path.with_extension("json.new");
     std::fs::write(&draft, text)?;
     std::fs::rename(&draft, path)
@@ -182,7 +199,10 @@ impl Replica {
             (*size, Line { alpha_ns, beta_ns, spread_permille })
         };
         ReplicaMemory {
-            load: self.load_us.map(Duration::from_micros),
+            load: self
+                .load_us
+                .map(|us| Took { time: Duration::from_micros(us), estimated: self.estimated }),
+            first_load: self.first_load_us.map(Duration::from_micros),
             bytes: self.bytes,
             lines: self.service.iter().map(line).collect(),
         }
@@ -194,11 +214,18 @@ impl Replica {
             (*size, Service { alpha_ns, beta_ns, spread_permille })
         };
         Replica {
-            load_us: memory.load.map(micros),
+            load_us: memory.load.map(|took| micros(took.time)),
+            estimated: memory.load.is_some_and(|took| took.estimated),
+            first_load_us: memory.first_load.map(micros),
             bytes: memory.bytes,
             service: memory.lines.iter().map(service).collect(),
         }
     }
+}
+
+/// The driver of an adapter with the version of this program, whose kernels are tuned for it.
+fn driver(adapter: &AdapterEntry) -> String {
+    format!("{} {}, concertina {}", adapter.driver, adapter.driver_info, env!("CARGO_PKG_VERSION"))
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -216,10 +243,28 @@ mod tests {
 
     fn memory() -> Recollection {
         let line = Line { alpha_ns: 5, beta_ns: 7, spread_permille: 30 };
-        let load = Some(Duration::from_millis(3));
-        let replica = ReplicaMemory { load, bytes: Some(9), lines: vec![(10, line)] };
+        let load = Some(Took { time: Duration::from_millis(3), estimated: true });
+        let first_load = Some(Duration::from_millis(90));
+        let replica = ReplicaMemory { load, first_load, bytes: Some(9), lines: vec![(10, line)] };
         let cold_start = Some(Duration::from_millis(800));
         Recollection { cold_start, replicas: vec![(ModelId(4), replica)] }
+    }
+
+    fn adapter(id: &str, driver: &str) -> AdapterEntry {
+        let example = crate::telemetry::AdapterView::example(id, "off").entry;
+        AdapterEntry { driver_info: driver.to_owned(), ..example }
+    }
+
+    #[test]
+    fn another_driver_takes_as_long_as_a_first_load() {
+        let mut learned = Recollections::read(&folder("driver"));
+        let name = |_| Some("digits/1".to_owned());
+        learned.update(&adapter("pci-1", "1.0"), memory(), name);
+        let models = || std::iter::once((ModelId(4), "digits/1".to_owned()));
+        let of = |driver: &str| learned.of(&adapter("pci-1", driver), models()).unwrap();
+        assert_eq!(of("1.0"), memory());
+        let updated = of("1.1").replicas.remove(0).1;
+        assert_eq!((updated.load, updated.first_load), (None, Some(Duration::from_millis(90))));
     }
 
     fn folder(name: &str) -> PathBuf {
@@ -233,7 +278,9 @@ mod tests {
         let folder = folder("learned");
         let mut first = Recollections::read(&folder);
         assert!(first.changed().is_none());
-        first.update("pci-1", memory(), |id| (id == ModelId(4)).then(|| "digits/1".to_owned()));
+        first.update(&adapter("pci-1", "1.0"), memory(), |id| {
+            (id == ModelId(4)).then(|| "digits/1".to_owned())
+        });
         let (path, text) = first.changed().unwrap();
         assert!(first.changed().is_none());
         write(&path, &text).unwrap();
@@ -241,8 +288,8 @@ mod tests {
         let models = || [(ModelId(0), "digits/1".to_owned()), (ModelId(1), "other/1".to_owned())];
         let mut expected = memory();
         expected.replicas[0].0 = ModelId(0);
-        assert_eq!(second.of("pci-1", models().into_iter()), Some(expected));
-        assert_eq!(second.of("pci-2", models().into_iter()), None);
+        assert_eq!(second.of(&adapter("pci-1", "1.0"), models().into_iter()), Some(expected));
+        assert_eq!(second.of(&adapter("pci-2", "1.0"), models().into_iter()), None);
         std::fs::remove_dir_all(folder).unwrap();
     }
 
@@ -274,7 +321,7 @@ mod tests {
         let folder = folder("many");
         let mut learned = Recollections::read(&folder);
         for adapter in 0..2 * ENTRIES_MAX {
-            learned.update(&format!("pci-{adapter}"), memory(), |_| None);
+            learned.update(&self::adapter(&format!("pci-{adapter}"), "1.0"), memory(), |_| None);
         }
         assert_eq!(learned.learned.adapters.len(), ENTRIES_MAX);
         std::fs::remove_dir_all(folder).unwrap();

@@ -3,7 +3,6 @@
 use super::driver::{Driver, Outcome};
 use super::kept::FailedLoad;
 use super::process::{News, Report};
-use super::recollections;
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
     AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId, State,
@@ -30,23 +29,13 @@ impl Driver {
                 let fault = Fault::Crashed;
                 Some(Event::Faulted { adapter, incarnation, fault })
             }
-            News::Exited { how } => {
-                if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
-                    self.list_again("a worker died");
-                }
-                let now = self.time();
-                let loading = self.fleet.exited(adapter, now, &how);
-                // Perhaps it ended because of the shapes that it warmed up with.
-                if let Some(info) = loading.and_then(|model| self.catalogue.get(model)) {
-                    self.recollections.forget_shapes(&recollections::key(info));
-                }
-                Some(Event::Exited { adapter, incarnation })
-            }
+            News::NotStarted { error } => Some(self.not_started(adapter, incarnation, error)),
+            News::Exited(exit) => Some(self.exited(adapter, incarnation, exit)),
         }
     }
 
     /// Whether the adapter is in this life, and nobody has given it up yet.
-    fn is_trusted(&self, adapter: AdapterId, incarnation: Incarnation) -> bool {
+    pub(super) fn is_trusted(&self, adapter: AdapterId, incarnation: Incarnation) -> bool {
         let current = |(id, view): (AdapterId, AdapterView<'_>)| {
             let gone = matches!(
                 view.state,
@@ -113,6 +102,10 @@ impl Driver {
             }
             Up::LoadFailed { model, rows, cause, error } => {
                 self.load_failed((adapter, incarnation), FailedLoad { model, rows, cause, error })
+            }
+            Up::Opened { .. } => {
+                self.environment.works();
+                self.fleet.starting(adapter, incarnation, message, &self.catalogue)
             }
             Up::Loaded { model, .. } => {
                 self.proved(adapter, incarnation, ModelId(model));

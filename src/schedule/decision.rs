@@ -113,6 +113,10 @@ pub enum Reason {
         strikes: u32,
         backoff: Duration,
     },
+    /// The kernel killed the worker because the memory of the machine or the container ran out.
+    OutOfMemory,
+    /// The server could not start the worker process, for a cause in its own environment.
+    Environment,
     /// It only stands in while nothing else can serve, and something else can again.
     Fallback,
     Shutdown,
@@ -134,6 +138,8 @@ impl Reason {
             Reason::Withdrawn => "withdrawn",
             Reason::Operator => "operator",
             Reason::Fault { .. } => "fault",
+            Reason::OutOfMemory => "out_of_memory",
+            Reason::Environment => "environment",
             Reason::Fallback => "fallback",
             Reason::Shutdown => "shutdown",
         }

@@ -5,9 +5,9 @@ use super::scheduler::Scheduler;
 use super::service::{Service, bucket};
 use super::settings::AdapterProfile;
 use super::shadow::SHADOWED;
-use super::state::{Adapter, Replica, State};
+use super::state::{Adapter, Known, Replica, State};
 use super::types::{
-    Action, AdapterId, Again, Fault, Incarnation, ModelId, Recollection, ReplicaMemory, Time,
+    Action, AdapterId, Again, Fault, Incarnation, ModelId, Recollection, ReplicaMemory, Time, Took,
 };
 use std::mem;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use std::time::Duration;
 /// long is believed sooner, since promising too much costs more than promising too little.
 const UP: f64 = 0.5;
 const DOWN: f64 = 0.2;
+
+/// A load without tuning is estimated to take at least one part in so many of one with it.
+const LOAD_SHARE_MIN: u32 = 40;
 
 impl Scheduler {
     pub(super) fn discovered(&mut self, adapters: Vec<(AdapterId, AdapterProfile)>) {
@@ -37,7 +40,9 @@ impl Scheduler {
         adapter.cold_start = adapter.cold_start.or(memory.cold_start.map(|d| d.as_secs_f64()));
         for (model, replica) in memory.replicas {
             let known = adapter.known.entry(model).or_default();
-            known.load = known.load.or(replica.load.map(|load| load.as_secs_f64()));
+            known.load = known.load.or(replica.load.map(|load| load.time.as_secs_f64()));
+            known.estimated |= replica.load.is_some_and(|load| load.estimated);
+            known.first_load = known.first_load.or(replica.first_load.map(|d| d.as_secs_f64()));
             known.bytes = known.bytes.or(replica.bytes);
             for (size, line) in replica.lines {
                 known.services.entry(size).or_insert_with(|| Service::told(line));
@@ -50,8 +55,11 @@ impl Scheduler {
         let adapter = self.adapters.get(&id)?;
         let replicas = adapter.known.iter().map(|(model, known)| {
             let lines = known.services.iter().map(|(size, service)| (*size, service.line()));
-            let load = known.load.map(Duration::from_secs_f64);
-            (*model, ReplicaMemory { load, bytes: known.bytes, lines: lines.collect() })
+            let took =
+                |load| Took { time: Duration::from_secs_f64(load), estimated: known.estimated };
+            let (load, bytes) = (known.load.map(took), known.bytes);
+            let first_load = known.first_load.map(Duration::from_secs_f64);
+            (*model, ReplicaMemory { load, first_load, bytes, lines: lines.collect() })
         });
         let cold_start = adapter.cold_start.map(Duration::from_secs_f64);
         Some(Recollection { cold_start, replicas: replicas.collect() })
@@ -76,6 +84,7 @@ impl Scheduler {
         learn(&mut adapter.cold_start, now.since(since));
         adapter.state = State::Idle { since: now };
         self.sort();
+        self.failed_starts = 0;
     }
 
     pub(super) fn loaded(
@@ -83,7 +92,7 @@ impl Scheduler {
         now: Time,
         (id, incarnation): (AdapterId, Incarnation),
         model: ModelId,
-        bytes: u64,
+        (bytes, tuning): (u64, Option<Duration>),
         measured: &[(u32, Duration)],
     ) {
         let Some(since) = self.load_ended(now, id, incarnation, model) else { return };
@@ -95,7 +104,7 @@ impl Scheduler {
             return;
         }
         let known = adapter.known.entry(model).or_default();
-        learn(&mut known.load, now.since(since));
+        known.learn_load(now.since(since), tuning);
         known.bytes = Some(bytes);
         known.grown_rows = measured.iter().map(|(rows, _)| *rows).max();
         // The sizes of rows that clients send are not known yet: 0 stands for any.
@@ -142,6 +151,56 @@ impl Scheduler {
             None => State::Idle { since: now },
         };
         Some(since)
+    }
+
+    /// Takes a start back whose process could not be started: no fault of the adapter.
+    pub(super) fn not_started(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {
+        let Some(adapter) = self.current(id, incarnation) else { return };
+        match adapter.state {
+            State::Starting { .. } => {
+                adapter.state = State::Off;
+                // It was no activation.
+                adapter.starts.pop_back();
+                self.starts_blocked = true;
+                self.failed_starts = self.failed_starts.saturating_add(1);
+                self.decide(now, id, Change::Drain, Reason::Environment);
+            }
+            _ => self.exited(now, id, incarnation),
+        }
+    }
+
+    /// Takes back the work of a worker that the kernel killed for want of memory. The adapter works:
+    /// the model that was being loaded, or so many rows of the one that ran, take too much.
+    pub(super) fn out_of_memory(
+        &mut self,
+        now: Time,
+        (id, incarnation): (AdapterId, Incarnation),
+        model: Option<ModelId>,
+    ) {
+        let again = now + self.settings.backoff_max;
+        let Some(adapter) = self.current(id, incarnation) else { return };
+        let batch = match mem::replace(&mut adapter.state, State::Off) {
+            State::Loading { batch, .. } => batch.map(|(_, batch)| batch),
+            State::Busy { batch, .. } => Some(batch),
+            State::Draining { batch, .. } => Some(batch),
+            State::Idle { .. } => None,
+            other => {
+                adapter.state = other;
+                return self.exited(now, id, incarnation);
+            }
+        };
+        adapter.replicas.clear();
+        adapter.last_fault = Some(Fault::Memory);
+        let single = batch.as_ref().filter(|batch| batch.rows() == 1).map(|batch| batch.model);
+        if let Some(model) = model.or(single) {
+            adapter.crowded.insert(model, again);
+        } else if let Some(batch) = &batch {
+            self.limit_rows(now, id, (batch.model, batch.rows()));
+        }
+        if let Some(batch) = batch.filter(|batch| batch.repeats.is_none()) {
+            self.retry(&batch, Fault::Memory);
+        }
+        self.decide(now, id, Change::Drain, Reason::OutOfMemory);
     }
 
     pub(super) fn exited(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {
@@ -227,6 +286,26 @@ impl Scheduler {
         if let Some(adapter) = self.adapters.get_mut(&id) {
             adapter.replicas.clear();
             adapter.state = state;
+        }
+    }
+}
+
+impl Known {
+    /// Learns how long a load takes. One that tuned kernels tells of the others only what is left
+    /// without the tuning, which the first of them corrects.
+    fn learn_load(&mut self, took: Duration, tuning: Option<Duration>) {
+        let Some(tuning) = tuning else {
+            if std::mem::take(&mut self.estimated) {
+                self.load = None;
+            }
+            return learn(&mut self.load, took);
+        };
+        learn(&mut self.first_load, took);
+        if self.load.is_none() || self.estimated {
+            // Kernels that were tuned are compiled again, which takes part of that time.
+            let left = took.saturating_sub(tuning).max(took / LOAD_SHARE_MIN);
+            self.load = Some(left.as_secs_f64());
+            self.estimated = true;
         }
     }
 }

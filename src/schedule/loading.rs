@@ -157,7 +157,12 @@ impl Scheduler {
     /// Seconds to load and warm up a model.
     pub(super) fn load_time(&self, id: AdapterId, model: ModelId) -> f64 {
         let known = |adapter: &Adapter| adapter.known.get(&model)?.load;
-        let own = self.adapters.get(&id).and_then(known);
+        // After an update of its driver an adapter tunes again.
+        let tuned = |adapter: &Adapter| {
+            let known = adapter.known.get(&model)?;
+            known.load.or(known.first_load)
+        };
+        let own = self.adapters.get(&id).and_then(tuned);
         own.or_else(|| self.adapters.values().find_map(known)).unwrap_or_else(|| {
             let bytes = self.models.get(&model).map_or(0, |model| model.bytes);
             LOAD_GUESS + bytes as f64 / LOAD_BYTES_PER_SECOND

@@ -57,5 +57,5 @@ pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Settings};
 pub use state::{AdapterView, Batch, Part, Replica, State, Wish};
 pub use types::{
     Action, AdapterId, Again, Arrival, BatchId, ClientId, Event, Failure, Fault, Incarnation,
-    ModelId, Recollection, Reject, ReplicaMemory, RequestId, Shape, Time,
+    ModelId, Recollection, Reject, ReplicaMemory, RequestId, Shape, Time, Took,
 };

@@ -87,6 +87,12 @@ impl Scheduler {
     /// leaves the model to others. What it was doing runs again; its device is opened anew, since
     /// nobody knows in what state it was left.
     pub(super) fn no_memory(&mut self, now: Time, id: AdapterId, (model, rows): (ModelId, u32)) {
+        self.limit_rows(now, id, (model, rows));
+        self.let_down(now, id, Fault::Memory);
+    }
+
+    /// Limits the rows of a model on an adapter to half of those that had no memory.
+    pub(super) fn limit_rows(&mut self, now: Time, id: AdapterId, (model, rows): (ModelId, u32)) {
         let bucket = bucket(rows, self.max_rows(id, model));
         let strikes = self.adapters.get(&id).map_or(0, |adapter| adapter.strikes);
         // Others may give memory back soon, or not for long.
@@ -101,7 +107,6 @@ impl Scheduler {
                 adapter.known.entry(model).or_default().rows_max = Some((half, until));
             }
         }
-        self.let_down(now, id, Fault::Memory);
     }
 
     /// Frees the adapter of its batch, if it holds this one; tells since when it did, if it did

@@ -129,7 +129,7 @@ impl Scheduler {
                 adapter.state = State::Busy { since: *since, batch: batch.clone() };
                 Change::Resume
             }
-            State::Off if !draining => {
+            State::Off if !draining && !self.starts_blocked => {
                 self.start(now, id);
                 Change::Start
             }

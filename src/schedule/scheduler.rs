@@ -33,6 +33,11 @@ pub struct Scheduler {
     pub(super) misses: Misses,
     /// Whether an adapter has just failed that had failed again and again before.
     pub(super) failed_again: bool,
+    /// Whether no process can be started, for a cause in the server's environment; no adapter is
+    /// turned on meanwhile.
+    pub(super) starts_blocked: bool,
+    /// Attempts to start a worker that failed for such causes, since one was ready.
+    pub(super) failed_starts: u32,
     /// Set once the server goes down: until when admitted requests may still be served.
     pub(super) closing: Option<Time>,
     pub(super) actions: VecDeque<Action>,
@@ -71,6 +76,8 @@ impl Scheduler {
             start_at: None,
             misses: Misses::default(),
             failed_again: false,
+            starts_blocked: false,
+            failed_starts: 0,
             closing: None,
             actions: VecDeque::new(),
             discovered: false,
@@ -230,8 +237,8 @@ impl Scheduler {
             Event::Ready { adapter, incarnation, speed } => {
                 self.ready(now, adapter, incarnation, speed);
             }
-            Event::Loaded { adapter, incarnation, model, bytes, measured } => {
-                self.loaded(now, (adapter, incarnation), model, bytes, &measured);
+            Event::Loaded { adapter, incarnation, model, bytes, measured, tuning } => {
+                self.loaded(now, (adapter, incarnation), model, (bytes, tuning), &measured);
             }
             Event::NoMemory { adapter, incarnation, model, rows } => {
                 if self.current(adapter, incarnation).is_some() {
@@ -257,7 +264,10 @@ impl Scheduler {
                     self.let_down(now, adapter, fault);
                 }
             }
-            Event::Exited { adapter, incarnation } => self.exited(now, adapter, incarnation),
+            event @ (Event::NotStarted { .. }
+            | Event::StartTried { .. }
+            | Event::OutOfMemory { .. }
+            | Event::Exited { .. }) => self.record_process(now, event),
             Event::Wished { adapter, wish } => {
                 if let Some(adapter) = self.adapters.get_mut(&adapter) {
                     adapter.wish = wish;
@@ -265,6 +275,24 @@ impl Scheduler {
             }
             Event::Timeout => {}
             Event::Shutdown { deadline } => self.closing = Some(deadline),
+        }
+    }
+
+    /// Records the start or the end of a process.
+    fn record_process(&mut self, now: Time, event: Event) {
+        match event {
+            Event::NotStarted { adapter, incarnation } => {
+                self.not_started(now, adapter, incarnation);
+            }
+            Event::StartTried { works } => {
+                self.starts_blocked = !works;
+                self.failed_starts = self.failed_starts.saturating_add(u32::from(!works));
+            }
+            Event::OutOfMemory { adapter, incarnation, model } => {
+                self.out_of_memory(now, (adapter, incarnation), model);
+            }
+            Event::Exited { adapter, incarnation } => self.exited(now, adapter, incarnation),
+            _ => {}
         }
     }
 
@@ -339,21 +367,22 @@ impl Scheduler {
         let patience = self.settings.patience;
         // Who has failed again and again is not waited for any more, however soon it is tried.
         let trusted = self.is_trusted(adapter);
+        // Requests wait for a second attempt to start a process, not for a third.
+        let starts = !self.starts_blocked || self.failed_starts < 2;
         adapter.is_there()
             && adapter.wish != Wish::Off
             && match adapter.state {
                 State::Unreaped { .. } => false,
-                State::Quarantined { until, .. } => trusted && until <= now + patience,
+                State::Quarantined { until, .. } => starts && trusted && until <= now + patience,
                 State::Stopping { fault: Some(_), .. } => {
-                    trusted && self.backoff(adapter.strikes) <= patience
+                    starts && trusted && self.backoff(adapter.strikes) <= patience
                 }
-                State::Off
-                | State::Starting { .. }
+                State::Off | State::Stopping { fault: None, .. } => starts,
+                State::Starting { .. }
                 | State::Loading { .. }
                 | State::Idle { .. }
                 | State::Busy { .. }
-                | State::Draining { .. }
-                | State::Stopping { fault: None, .. } => true,
+                | State::Draining { .. } => true,
             }
     }
 

@@ -67,6 +67,9 @@ impl Batch {
 ///   Starting, Idle,
 ///   Loading, Busy,
 ///   Draining         Exited                        Quarantined
+///   Starting         could not be started          Off
+///   Loading, Idle,
+///   Busy, Draining   killed for want of memory     Off
 ///   Stopping         Exited                        Off, or Quarantined after a fault
 ///   Stopping         no exit for too long          Stopping     and says Kill
 ///   Stopping         killed, no exit for too long  Unreaped
@@ -264,6 +267,10 @@ pub struct Replica {
 pub(super) struct Known {
     /// Time to load and warm up, in seconds.
     pub(super) load: Option<f64>,
+    /// Whether that is estimated from a load that tuned kernels.
+    pub(super) estimated: bool,
+    /// Time to load and warm up where kernels must be tuned first, in seconds.
+    pub(super) first_load: Option<f64>,
     pub(super) bytes: Option<u64>,
     /// Service models by the size of a row.
     pub(super) services: BTreeMap<u8, Service>,

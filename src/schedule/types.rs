@@ -116,6 +116,9 @@ pub enum Event {
         model: ModelId,
         bytes: u64,
         measured: Vec<(u32, Duration)>,
+        /// Time of it that was spent on tuning kernels, where caches of this adapter were filled: the
+        /// next load needs none of it. `None` if the caches had everything.
+        tuning: Option<Duration>,
     },
     /// A model could not be loaded here; the worker lives on.
     LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId, again: Again },
@@ -130,6 +133,14 @@ pub enum Event {
     Failed { adapter: AdapterId, incarnation: Incarnation, batch: BatchId, failure: Failure },
     /// The worker can no longer be trusted: it must go.
     Faulted { adapter: AdapterId, incarnation: Incarnation, fault: Fault },
+    /// The server could not start the worker's process: the cause lies in its own environment, not
+    /// in the adapter.
+    NotStarted { adapter: AdapterId, incarnation: Incarnation },
+    /// The server tried to start a process after `NotStarted`: `works` once that succeeds.
+    StartTried { works: bool },
+    /// The kernel killed the worker's process for want of memory, while it loaded `model` if it
+    /// loaded one; it is gone and reaped.
+    OutOfMemory { adapter: AdapterId, incarnation: Incarnation, model: Option<ModelId> },
     /// The worker's process is gone and reaped.
     Exited { adapter: AdapterId, incarnation: Incarnation },
     /// The operator's hand.
@@ -148,11 +159,21 @@ pub struct Recollection {
     pub replicas: Vec<(ModelId, ReplicaMemory)>,
 }
 
+/// A learned duration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Took {
+    pub time: Duration,
+    /// Whether it was estimated from a load that tuned kernels; the first other one replaces it.
+    pub estimated: bool,
+}
+
 /// What is worth keeping of one model on one adapter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReplicaMemory {
     /// Time to load and warm up.
-    pub load: Option<Duration>,
+    pub load: Option<Took>,
+    /// The same where kernels had to be tuned first.
+    pub first_load: Option<Duration>,
     /// Bytes on the device.
     pub bytes: Option<u64>,
     /// Service models by the size of a row.

@@ -11,7 +11,7 @@ use crate::random::SplitMix64;
 use crate::schedule::{
     Action, AdapterId, AdapterProfile, Arrival, BatchId, Bounds, ClientId, Event, Incarnation,
     Line, ModelId, ModelProfile, Policy, Power, Recollection, ReplicaMemory, RequestId, Scheduler,
-    Settings, Shape, Time, Wish,
+    Settings, Shape, Time, Took, Wish,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -242,8 +242,9 @@ impl<'a> World<'a> {
         let replica = |(at, times): (usize, &Times)| {
             let (alpha_ns, beta_ns) = (nanoseconds(times.alpha_s), nanoseconds(times.beta_s));
             let lines = vec![(0, Line { alpha_ns, beta_ns, spread_permille: 0 })];
-            let load = Some(duration(times.load_s));
-            (ModelId(at as u32), ReplicaMemory { load, bytes: Some(times.bytes), lines })
+            let load = Some(Took { time: duration(times.load_s), estimated: false });
+            let bytes = Some(times.bytes);
+            (ModelId(at as u32), ReplicaMemory { load, bytes, lines, ..ReplicaMemory::default() })
         };
         let replicas = plant.times.iter().enumerate().map(replica).collect();
         Recollection { cold_start: Some(duration(plant.cold_start)), replicas }
@@ -366,7 +367,8 @@ impl<'a> World<'a> {
                 let Some(times) = self.times(adapter, model) else { return };
                 let took = times.load_s * self.start_noise();
                 let (bytes, measured) = (times.bytes, Vec::new());
-                let event = Event::Loaded { adapter, incarnation, model, bytes, measured };
+                let event =
+                    Event::Loaded { adapter, incarnation, model, bytes, measured, tuning: None };
                 self.post(now, took, event);
             }
             Action::Unload { .. } => self.run.unloads += 1,

@@ -73,6 +73,14 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
         Reason::Withdrawn => "it is no longer served".to_owned(),
         Reason::Operator => "the operator said so".to_owned(),
         Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),
+        Reason::OutOfMemory => {
+            let what = names.fault.unwrap_or("its worker was killed");
+            format!("{what}; the adapter is not at fault")
+        }
+        Reason::Environment => {
+            let what = names.fault.unwrap_or("the worker process cannot be started");
+            format!("{what}; the adapter is not at fault")
+        }
         Reason::Fallback => "another adapter serves again".to_owned(),
         Reason::Shutdown => "the server is going down".to_owned(),
     }

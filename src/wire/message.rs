@@ -130,6 +130,8 @@ pub enum Up {
         /// Rows of a bucket and the microseconds that a batch of it takes, ascending: the source of
         /// the first estimate of this replica's speed. Empty if the warm-up failed.
         measured: Vec<(u32, u64)>,
+        /// Time of it in which kernels were tuned, if files were added to the adapter's caches.
+        tuning_ms: Option<u64>,
         /// A remark for the operator: the warm-up failed, or rows could not be compared.
         note: Option<String>,
     },
@@ -180,6 +182,8 @@ pub enum Unfit {
     Device,
     /// The known-answer check came out wrong.
     WrongAnswer,
+    /// A folder of the server cannot be used: no fault of the adapter.
+    Environment,
 }
 
 /// Whose fault a failed load or batch is.

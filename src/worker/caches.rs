@@ -1,7 +1,9 @@
 //! Where cubecl keeps what it tuned: a database per adapter, never in the working directory.
 
 use crate::adapter::entry::{AdapterEntry, Class};
-use burn::cubecl::config::autotune::{AutotuneConfig, AutotuneLevel, BenchConfig};
+use burn::cubecl::config::autotune::{
+    AutotuneConfig, AutotuneLevel, AutotuneLogLevel, BenchConfig,
+};
 use burn::cubecl::config::cache::CacheConfig;
 use burn::cubecl::config::environment::EnvironmentConfig;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
@@ -31,19 +33,18 @@ fn database_name(entry: &AdapterEntry) -> String {
 
 /// On software adapters every candidate kernel costs seconds, and they differ little.
 fn autotune(class: Class) -> AutotuneConfig {
-    match class {
-        Class::Software | Class::Cpu => AutotuneConfig {
-            level: AutotuneLevel::Minimal,
-            bench: BenchConfig {
-                min_samples: 1,
-                max_samples: 1,
-                short_circuit_samples: 1,
-                ..BenchConfig::default()
-            },
-            ..AutotuneConfig::default()
-        },
-        Class::Discrete | Class::Integrated | Class::Virtual | Class::Other => {
-            AutotuneConfig::default()
-        }
+    let mut config = AutotuneConfig::default();
+    if matches!(class, Class::Software | Class::Cpu) {
+        config.level = AutotuneLevel::Minimal;
+        config.bench = BenchConfig {
+            min_samples: 1,
+            max_samples: 1,
+            short_circuit_samples: 1,
+            ..BenchConfig::default()
+        };
     }
+    // The result of each tuning goes to the log, for `tuning.rs`.
+    config.logger.level = AutotuneLogLevel::Minimal;
+    config.logger.log = Some(Default::default());
+    config
 }

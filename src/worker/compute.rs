@@ -19,6 +19,7 @@ use crate::wire::{
 use burn::tensor::Device;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,8 @@ pub(super) struct Compute {
     /// Whether that may have changed since.
     stale: bool,
     pub(super) checks: Checks,
+    /// The folder of the adapter's caches.
+    pub(super) caches: PathBuf,
 }
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
@@ -99,6 +102,7 @@ pub(super) fn run(
     let _lock = lock;
     let mut compute = Compute::new(device, registry, sender, order.slow, faults);
     compute.checks.every = order.check;
+    compute.caches = order.cache_dir;
     if let Err(error) = compute.serve(&work) {
         tracing::error!("the link broke: {error}");
         std::process::exit(1);
@@ -130,7 +134,7 @@ fn open_device(
 fn lock_refusal(error: LockError) -> Refusal {
     let why = match error {
         LockError::Held(_) => Unfit::InUse,
-        LockError::Io(..) => Unfit::Device,
+        LockError::Io(..) => Unfit::Environment,
     };
     Refusal { why, error: error.to_string() }
 }
@@ -163,7 +167,20 @@ impl Compute {
         let (models, loads) = (BTreeMap::new(), VecDeque::new());
         let (told, stale) = ((None, clock::now()), false);
         let checks = Checks::default();
-        Compute { device, registry, sender, slow, faults, models, loads, told, stale, checks }
+        let caches = PathBuf::new();
+        Compute {
+            device,
+            registry,
+            sender,
+            slow,
+            faults,
+            models,
+            loads,
+            told,
+            stale,
+            checks,
+            caches,
+        }
     }
 
     /// Works until there is nobody left to give work. While a model loads, its steps and what else
@@ -240,9 +257,9 @@ impl Compute {
     fn load_step(&mut self) -> Result<(), WireError> {
         let Some(mut loading) = self.loads.pop_front() else { return Ok(()) };
         let model = loading.model();
-        let Compute { registry, device, sender, slow, faults, .. } = self;
+        let Compute { registry, device, sender, slow, faults, caches, .. } = self;
         let spoil = faults.spoiler();
-        let tools = Tools { registry, device, sender, slow: *slow, spoil: &spoil };
+        let tools = Tools { registry, device, sender, slow: *slow, spoil: &spoil, caches };
         match guarded_model(|| faults.step(|| loading.step(&tools))) {
             Ok(false) => {
                 self.loads.push_front(loading);

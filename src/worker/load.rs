@@ -2,6 +2,7 @@
 
 use super::faults::Spoiler;
 use super::runs::Runs;
+use super::tuning::{self, cached_bytes};
 use crate::clock;
 use crate::model::golden::Sample;
 use crate::model::{
@@ -13,6 +14,7 @@ use crate::wire::client::Sender;
 use crate::wire::{LoadOrder, Slow, Up};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A loaded model with the limit that it was warmed up for.
@@ -84,6 +86,8 @@ pub(super) struct Tools<'a> {
     pub(super) sender: &'a Sender,
     pub(super) slow: Option<Slow>,
     pub(super) spoil: &'a Spoiler,
+    /// The folder of the adapter's caches.
+    pub(super) caches: &'a Path,
 }
 
 impl Tools<'_> {
@@ -102,6 +106,9 @@ pub(super) struct Loading {
     grown: Option<i64>,
     load: Duration,
     warm_up: Duration,
+    /// Bytes of the caches and time of tunings when it began; set by the first step.
+    begun: Option<(u64, Duration)>,
+    tuning: Option<Duration>,
 }
 
 impl Loading {
@@ -113,6 +120,8 @@ impl Loading {
             grown: Some(0),
             load: Duration::ZERO,
             warm_up: Duration::ZERO,
+            begun: None,
+            tuning: None,
         }
     }
 
@@ -131,6 +140,8 @@ impl Loading {
     /// # Errors
     /// Why the model cannot be loaded; there is no use in further steps.
     pub(super) fn step(&mut self, tools: &Tools<'_>) -> Result<bool, ModelError> {
+        let (cached, tuned) =
+            *self.begun.get_or_insert_with(|| (cached_bytes(tools.caches), tuning::total()));
         let begin = clock::now();
         let before = in_use(tools.device);
         let (time, last) = match &mut self.loaded {
@@ -145,6 +156,9 @@ impl Loading {
         *time += begin.elapsed();
         let taken = growth(before, in_use(tools.device));
         self.grown = self.grown.zip(taken).map(|(sum, taken)| sum.saturating_add(taken));
+        if last && cached_bytes(tools.caches) > cached {
+            self.tuning = Some(tuning::total().saturating_sub(tuned));
+        }
         Ok(last)
     }
 
@@ -160,6 +174,7 @@ impl Loading {
             warm_up_ms: millis(self.warm_up),
             memory_bytes: loaded.memory_bytes,
             measured: self.runs.measured,
+            tuning_ms: self.tuning.map(millis),
             note: self.runs.note,
         };
         Some((loaded, news))

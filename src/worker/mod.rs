@@ -18,6 +18,7 @@ mod parent;
 mod runs;
 #[cfg(test)]
 mod tests;
+pub mod tuning;
 
 use crate::model::Registry;
 use crate::wire::client::{Receiver, Sender, connect};
@@ -46,6 +47,7 @@ pub fn run(registry: Registry) -> ExitCode {
 fn serve(registry: Registry) -> anyhow::Result<()> {
     let order = read_order()?;
     parent::die_with(order.server);
+    parent::die_before_others();
     let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
     // Before any thread, driver and file of a model.
     let confinement = give_up_rights(&order);

@@ -2,6 +2,10 @@
 //!
 //! The link already ends the worker everywhere; this covers a link thread that cannot run.
 
+/// Half of all memory more than the worker really has, as the kernel counts when it chooses a process
+/// to kill (`proc_pid_oom_score_adj(5)`).
+const OOM_SCORE: &str = "500";
+
 /// Asks the kernel to kill this process when the server (process id `server`) is gone.
 #[cfg(target_os = "linux")]
 pub(super) fn die_with(server: u32) {
@@ -20,3 +24,13 @@ pub(super) fn die_with(server: u32) {
 /// Other platforms rely on the link.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn die_with(_server: u32) {}
+
+/// Where memory runs out the kernel kills this process before the server, which then loads models
+/// anew. Raising one's own score needs no rights.
+pub(super) fn die_before_others() {
+    if cfg!(target_os = "linux")
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE)
+    {
+        tracing::debug!("failed to raise the out-of-memory score: {error}");
+    }
+}

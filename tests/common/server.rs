@@ -50,6 +50,9 @@ pub struct Setup {
     listen: String,
     cache_dir: Option<PathBuf>,
     runtime_dir: Option<PathBuf>,
+    /// Lines of a shell that run before the program, in its process.
+    before: String,
+    program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -62,7 +65,19 @@ impl Setup {
             listen: "127.0.0.1:0".to_owned(),
             cache_dir: None,
             runtime_dir: None,
+            before: String::new(),
+            program: None,
         }
+    }
+
+    /// Runs lines of a shell before the program, in its process: limits, control groups.
+    pub fn before(self, lines: &str) -> Setup {
+        Setup { before: lines.to_owned(), ..self }
+    }
+
+    /// Starts another program file.
+    pub fn program(self, path: &Path) -> Setup {
+        Setup { program: Some(path.to_owned()), ..self }
     }
 
     /// A server with these Vulkan drivers, as `VK_ICD_FILENAMES` names them, and a cache that
@@ -129,7 +144,7 @@ impl Setup {
     fn spawn(&self, folder: &Folder) -> (Child, Log) {
         let config = folder.write("c.toml", self.config_text(folder));
         let cache = self.cache_dir.clone().unwrap_or_else(|| folder.join("cache"));
-        let mut command = program();
+        let mut command = self.command();
         match self.drivers.as_str() {
             "" => without_vulkan(&mut command),
             drivers => drop(command.env("VK_ICD_FILENAMES", drivers).env("LP_NUM_THREADS", "1")),
@@ -140,6 +155,20 @@ impl Setup {
         let mut child = command.spawn().expect("the program can be started");
         let log = Log::new(child.stderr.take().expect("stderr is piped"));
         (child, log)
+    }
+
+    fn command(&self) -> Command {
+        let own = program();
+        let path = self.program.as_deref().map_or(own.get_program(), Path::as_os_str);
+        let mut command = Command::new(if self.before.is_empty() { path } else { "sh".as_ref() });
+        for (name, _) in own.get_envs() {
+            command.env_remove(name);
+        }
+        if !self.before.is_empty() {
+            command.arg("-c").arg(format!("{}\nexec \"$@\"", self.before)).arg("sh").arg(path);
+        }
+        command.stdin(Stdio::null());
+        command
     }
 
     fn config_text(&self, folder: &Folder) -> String {

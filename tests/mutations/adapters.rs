@@ -291,7 +291,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "remembered loads are forgotten",
         "lifecycle.rs",
-        "known.load = known.load.or(replica.load.map(|load| load.as_secs_f64()));",
+        "known.load = known.load.or(replica.load.map(|load| load.time.as_secs_f64()));",
         "",
     ),
     // Loading.
@@ -305,7 +305,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the time of a load is not learned",
         "lifecycle.rs",
-        "learn(&mut known.load, now.since(since));",
+        "known.learn_load(now.since(since), tuning);",
         "",
     ),
     mutant(

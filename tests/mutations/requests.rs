@@ -329,7 +329,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "requests wait however long a quarantine is",
         "scheduler.rs",
-        "State::Quarantined { until, .. } => trusted && until <= now + patience,",
+        "State::Quarantined { until, .. } => starts && trusted && until <= now + patience,",
         "State::Quarantined { .. } => trusted,",
     ),
     mutant(

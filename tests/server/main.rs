@@ -19,6 +19,8 @@ mod clients;
 mod commands;
 /// What workers may do.
 mod confinement;
+/// Containers, limits and folders of the environment.
+mod environment;
 /// Requests that are no requests, and clients that misbehave.
 mod hostile;
 /// The model `identity`: datatypes, batches.

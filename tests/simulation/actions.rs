@@ -140,6 +140,8 @@ impl World {
             | Reason::Ahead
             | Reason::Withdrawn
             | Reason::Operator
+            | Reason::OutOfMemory
+            | Reason::Environment
             | Reason::Fallback
             | Reason::Shutdown => {}
         }

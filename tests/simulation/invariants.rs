@@ -43,7 +43,7 @@ impl World {
                 State::Off | State::Draining { .. } | State::Stopping { fault: None, .. }
             );
             let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
-            assert!(kept || stopping, "{seed}: off against the wish");
+            assert!(kept || stopping || self.starts_blocked, "{seed}: off against the wish");
         }
         let serves =
             |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. } | State::Busy { .. });
@@ -165,7 +165,8 @@ impl World {
             return;
         }
         // What could not be loaded somewhere is not tried there again at once.
-        if self.on() == 0 && self.weather.load_failure + self.weather.memory == 0 {
+        let refused = self.weather.load_failure + self.weather.memory > 0;
+        if self.on() == 0 && !refused && self.now >= self.refused_until {
             let usable = self.scheduler.adapters().any(|(id, a)| {
                 let stands = !self.fallbacks.contains(&id) && self.present.contains(&id);
                 stands && a.wish != Wish::Off && !a.state.is_faulty()
@@ -178,7 +179,7 @@ impl World {
                     && (!self.fallbacks.contains(&id) || !usable)
             });
             assert!(
-                !startable || self.puts_off_a_start(),
+                !startable || self.starts_blocked || self.puts_off_a_start(),
                 "{seed}: nobody is started for those who wait\n{}",
                 self.picture()
             );

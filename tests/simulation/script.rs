@@ -149,7 +149,9 @@ impl World {
                 let lives = lives.is_some_and(|worker| worker.incarnation == *incarnation);
                 self.ledger.alive.extend(lives.then_some((*adapter, self.now)));
             }
-            Event::Exited { adapter, .. } => {
+            Event::Exited { adapter, .. }
+            | Event::NotStarted { adapter, .. }
+            | Event::OutOfMemory { adapter, .. } => {
                 if let Some(wait) = self.ledger.owed_wait.remove(adapter) {
                     self.ledger.not_before.insert(*adapter, self.now + wait);
                 }
@@ -215,13 +217,28 @@ impl World {
                 self.post(self.now + HEARTBEAT, event.clone());
             }
             Event::Done { .. } | Event::Failed { .. } => self.batch_ends(&event)?,
-            Event::Exited { adapter, incarnation } => {
+            Event::Exited { adapter, incarnation }
+            | Event::NotStarted { adapter, incarnation }
+            | Event::OutOfMemory { adapter, incarnation, .. } => {
                 let worker = self.workers.get(adapter)?;
                 if worker.incarnation != *incarnation {
                     return None;
                 }
                 self.workers.remove(adapter);
+                if matches!(event, Event::OutOfMemory { .. }) {
+                    self.refused_until = self.now + self.settings.backoff_max;
+                }
+                if matches!(event, Event::NotStarted { .. }) {
+                    self.starts_blocked = true;
+                    // It was no activation; the server tries by itself until a process starts.
+                    *self.ledger.starts.entry(*adapter).or_default() -= 1;
+                    let works = self.now.0.as_millis().is_multiple_of(2);
+                    let at = self.now + Duration::from_millis(50);
+                    self.post(at, Event::StartTried { works });
+                    self.post(at + Duration::from_millis(900), Event::StartTried { works: true });
+                }
             }
+            Event::StartTried { works } => self.starts_blocked = !works,
             Event::Recalled { .. }
             | Event::Room { .. }
             | Event::Discovered { .. }

@@ -170,7 +170,14 @@ impl World {
         }
         let at = self.make_progress(adapter, incarnation) + self.rng.ms(1, 150);
         if self.rng.percent(self.weather.crash) {
-            self.post(at, Event::Exited { adapter, incarnation });
+            // Without another number drawn, so that the worlds stay as they were.
+            self.post(
+                at,
+                match at.0.as_millis() % 2 {
+                    0 => Event::NotStarted { adapter, incarnation },
+                    _ => Event::Exited { adapter, incarnation },
+                },
+            );
         } else if self.rng.percent(self.weather.crash) {
             self.post(at, Event::Faulted { adapter, incarnation, fault: Fault::WrongAnswer });
         } else if !self.rng.percent(self.weather.stuck_compute) {
@@ -205,7 +212,7 @@ impl World {
         assert!(fits, "{seed}: more than the memory");
         let at = self.make_progress(adapter, incarnation) + self.rng.ms(1, 100);
         if self.rng.percent(self.weather.crash) {
-            self.post(at, Event::Exited { adapter, incarnation });
+            self.post(at, dies(at, adapter, incarnation, Some(model)));
         } else if self.rng.percent(self.weather.load_failure) {
             // Without another number drawn, so that the worlds stay as they were.
             let again = match at.0.as_millis() % 3 {
@@ -219,7 +226,10 @@ impl World {
             self.post(at, Event::NoMemory { adapter, incarnation, model, rows });
         } else if !self.rng.percent(self.weather.stuck_compute) {
             let measured = self.measured(adapter, model);
-            self.post(at, Event::Loaded { adapter, incarnation, model, bytes, measured });
+            self.post(
+                at,
+                Event::Loaded { adapter, incarnation, model, bytes, measured, tuning: None },
+            );
         }
     }
 
@@ -249,7 +259,8 @@ impl World {
         assert!(worker.running.replace(batch).is_none(), "{seed}: two batches at once");
         let (at, batch) = (self.now + took, id);
         if self.rng.percent(self.weather.crash) {
-            self.post(at, Event::Exited { adapter, incarnation });
+            let loading = self.workers.get(&adapter).and_then(|worker| worker.loading);
+            self.post(at, dies(at, adapter, incarnation, loading));
         } else if self.rng.percent(self.weather.hang) {
             if let Some(worker) = self.workers.get_mut(&adapter) {
                 worker.frozen = true;
@@ -272,5 +283,13 @@ impl World {
         } else {
             self.post(at, Event::Done { adapter, incarnation, batch });
         }
+    }
+}
+
+/// The end of a process, sometimes because memory ran out; without a number drawn.
+fn dies(at: Time, adapter: AdapterId, incarnation: Incarnation, model: Option<ModelId>) -> Event {
+    match at.0.as_millis() % 3 {
+        0 => Event::OutOfMemory { adapter, incarnation, model },
+        _ => Event::Exited { adapter, incarnation },
     }
 }

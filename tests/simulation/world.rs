@@ -45,6 +45,10 @@ pub(crate) struct World {
     pub(crate) events: BTreeMap<(Time, u64), Event>,
     pub(crate) posted: u64,
     pub(crate) workers: BTreeMap<AdapterId, Worker>,
+    /// Whether the server cannot start processes.
+    pub(crate) starts_blocked: bool,
+    /// Until when a model that a worker was killed with may be refused.
+    pub(crate) refused_until: Time,
     pub(crate) profiles: BTreeMap<AdapterId, AdapterProfile>,
     pub(crate) present: BTreeSet<AdapterId>,
     pub(crate) fallbacks: BTreeSet<AdapterId>,
@@ -106,6 +110,8 @@ impl World {
             now: Time::default(),
             events: BTreeMap::new(),
             posted: 0,
+            starts_blocked: false,
+            refused_until: Time::default(),
             workers: BTreeMap::new(),
             profiles: BTreeMap::new(),
             present: BTreeSet::new(),

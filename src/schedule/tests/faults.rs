@@ -147,8 +147,12 @@ fn a_start_that_takes_longer_is_believed_sooner_than_one_that_is_quicker() {
 #[test]
 fn memory_does_not_outdo_what_was_measured() {
     let line = Line { alpha_ns: 7_000_000, beta_ns: 0, spread_permille: 0 };
-    let replica =
-        ReplicaMemory { load: Some(ms(7)), bytes: Some(7), lines: vec![(0, line), (4, line)] };
+    let replica = ReplicaMemory {
+        load: Some(Took { time: ms(7), estimated: false }),
+        first_load: Some(ms(70)),
+        bytes: Some(7),
+        lines: vec![(0, line), (4, line)],
+    };
     let replicas = vec![(MODEL, replica.clone()), (ModelId(1), replica.clone())];
     let memory = Recollection { cold_start: Some(ms(7)), replicas };
     let mut bench = Bench::idle();

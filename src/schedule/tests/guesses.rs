@@ -59,7 +59,7 @@ fn of_an_unknown_model_the_class_tells() {
 fn rows_of_unlike_sizes_take_unlike_times() {
     let line = |ms: u64| Line { alpha_ns: ms * 1_000_000, beta_ns: 0, spread_permille: 0 };
     let recalled = |lines| {
-        let replica = ReplicaMemory { load: None, bytes: None, lines };
+        let replica = ReplicaMemory { lines, ..ReplicaMemory::default() };
         let memory = Recollection { cold_start: None, replicas: vec![(MODEL, replica)] };
         let mut bench = Bench::one();
         bench.on(Event::Recalled { adapter: ONE, memory });
@@ -102,7 +102,14 @@ fn loads_and_sizes_are_known_from_here_from_elsewhere_or_from_files() {
     bench.request().opened(ONE).after(scheduled);
     let incarnation = bench.life(ONE);
     let measured = Vec::new();
-    bench.on(Event::Loaded { adapter: ONE, incarnation, model: MODEL, bytes: 7, measured });
+    bench.on(Event::Loaded {
+        adapter: ONE,
+        incarnation,
+        model: MODEL,
+        bytes: 7,
+        measured,
+        tuning: None,
+    });
     let load = |id, model| bench.scheduler.load_time(id, model);
     assert!(near(load(ONE, MODEL), 0.7) && near(load(TWO, MODEL), 0.7));
     assert!(near(load(ONE, OTHER), 2.3));
@@ -156,7 +163,7 @@ fn a_bad_memory_does_not_outlive_the_warm_up_of_this_run() {
     let mut bench = Bench::one();
     let line = Line { alpha_ns: 900_000_000, beta_ns: 0, spread_permille: 0 };
     let lines = vec![(12, line)];
-    let replicas = vec![(MODEL, ReplicaMemory { load: None, bytes: None, lines })];
+    let replicas = vec![(MODEL, ReplicaMemory { lines, ..ReplicaMemory::default() })];
     let memory = Recollection { cold_start: None, replicas };
     bench.on(Event::Recalled { adapter: ONE, memory });
     assert!(near(bench.one_row(ONE, 12), 900.0));

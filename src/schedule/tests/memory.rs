@@ -29,7 +29,7 @@ impl Bench {
     pub(super) fn took(&mut self, model: ModelId, bytes: u64, load: u64) -> &mut Bench {
         self.now = self.now + ms(load);
         let (incarnation, measured) = (self.life(ONE), vec![(1, ms(10))]);
-        self.on(Event::Loaded { adapter: ONE, incarnation, model, bytes, measured })
+        self.on(Event::Loaded { adapter: ONE, incarnation, model, bytes, measured, tuning: None })
     }
 
     fn models(&self) -> Vec<u32> {

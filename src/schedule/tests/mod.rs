@@ -3,6 +3,7 @@
 mod admission;
 mod company;
 mod cost;
+mod environment;
 mod faults;
 mod guesses;
 mod memory;
@@ -208,7 +209,7 @@ impl Bench {
     ) -> &mut Bench {
         let (incarnation, bytes) = (self.life(adapter), 10);
         let measured = measured.to_vec();
-        self.on(Event::Loaded { adapter, incarnation, model, bytes, measured })
+        self.on(Event::Loaded { adapter, incarnation, model, bytes, measured, tuning: None })
     }
 
     /// Fails the present load with a cause that may end by itself.

@@ -1,0 +1,143 @@
+//! Faults of the server's own environment: no descriptors, no process, no folder. No adapter is to
+//! blame for them, so that they are counted for none; the server tries again by itself.
+
+use super::driver::Driver;
+use super::process::{Exit, OUT_OF_MEMORY, Workshop, try_start};
+use crate::adapter::entry::AdapterEntry;
+use crate::clock;
+use crate::schedule::{AdapterId, Event, Incarnation};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Time between a failed start and a trial; doubles with every further failure in a row.
+const TRY_FIRST: Duration = Duration::from_secs(1);
+const TRY_MAX: Duration = Duration::from_secs(10);
+/// Time between two lines of the log about a fault that lasts.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// The last fault of the environment, and the trials to start a process since.
+#[derive(Default)]
+pub(super) struct Environment {
+    /// The fault, as long as it lasts.
+    fault: Option<String>,
+    /// Failures in a row.
+    failures: u32,
+    logged: Option<Instant>,
+    /// The adapter whose worker could not be started.
+    adapter: Option<AdapterEntry>,
+    pub(super) try_at: Option<Instant>,
+    pub(super) trial: Option<Trial>,
+}
+
+/// A trial that is under way.
+pub(super) type Trial = oneshot::Receiver<Result<(), String>>;
+
+impl Environment {
+    /// The fault as operators and clients see it.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.fault.as_ref().map(|fault| format!("failed to start workers: {fault}"))
+    }
+
+    fn failed(&mut self, error: String) {
+        let wait = TRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(TRY_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.try_at = Some(clock::now() + wait);
+        if self.fault.is_none() || self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            self.logged = Some(clock::now());
+            tracing::error!("failed to start workers: {error}; no adapter is at fault");
+        }
+        self.fault = Some(error);
+    }
+
+    /// A worker is ready.
+    pub(super) fn works(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Starts a process that ends at once.
+    pub(super) fn try_now(&mut self, workshop: &Workshop) {
+        self.try_at = None;
+        let (done, trial) = oneshot::channel();
+        let (workshop, adapter) = (workshop.clone(), self.adapter.clone());
+        tokio::spawn(async move {
+            let tried = try_start(&workshop, adapter.as_ref()).await;
+            let _ = done.send(tried.map_err(|error| format!("{error:#}")));
+        });
+        self.trial = Some(trial);
+    }
+
+    /// Takes in the end of a trial.
+    pub(super) fn tried(&mut self, tried: Result<(), String>) -> Event {
+        self.trial = None;
+        let works = tried.is_ok();
+        match tried {
+            Ok(()) => {
+                self.fault = None;
+                tracing::info!("workers can be started again");
+            }
+            Err(error) => self.failed(error),
+        }
+        Event::StartTried { works }
+    }
+}
+
+impl Driver {
+    /// Takes in a start that failed before the worker had loaded a driver.
+    pub(super) fn not_started(
+        &mut self,
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        error: String,
+    ) -> Event {
+        let now = self.time();
+        self.fleet.exited(adapter, now, &error);
+        self.fleet.fault(adapter, &error);
+        self.environment.adapter = self.fleet.member(adapter).map(|member| member.entry.clone());
+        self.environment.failed(error);
+        Event::NotStarted { adapter, incarnation }
+    }
+
+    /// Takes in the end of a worker. Unless the engine knows why already, its exit status is what is
+    /// shown of it.
+    pub(super) fn exited(
+        &mut self,
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        exit: Exit,
+    ) -> Event {
+        if let Some(error) = self.fleet.unusable_folder(adapter) {
+            return self.not_started(adapter, incarnation, error);
+        }
+        let unasked = self.is_trusted(adapter, incarnation);
+        let Exit { how, out_of_memory } = exit;
+        let loading = self.fleet.member(adapter).and_then(|member| member.loading());
+        if unasked {
+            let how = if out_of_memory { OUT_OF_MEMORY } else { &how };
+            self.fleet.fault(adapter, &format!("process ended: {how}"));
+        }
+        if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
+            self.list_again("a worker died");
+        }
+        let now = self.time();
+        self.fleet.exited(adapter, now, &how);
+        // Perhaps it ended because of the shapes that it warmed up with.
+        if let Some(info) = loading.and_then(|model| self.catalogue.get(model)) {
+            self.recollections.forget_shapes(&super::recollections::key(info));
+        }
+        if !(unasked && out_of_memory) {
+            return Event::Exited { adapter, incarnation };
+        }
+        if let Some(model) = loading {
+            self.fleet.killed_loading(model);
+        }
+        Event::OutOfMemory { adapter, incarnation, model: loading }
+    }
+}
+
+/// Waits for the end of a trial, for ever if there is none.
+pub(super) async fn tried(trial: &mut Option<Trial>) -> Result<(), String> {
+    match trial {
+        Some(trial) => trial.await.unwrap_or_else(|_| Err("the trial was dropped".to_owned())),
+        None => std::future::pending().await,
+    }
+}

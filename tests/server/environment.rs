@@ -1,0 +1,158 @@
+use crate::common::images::{SEVEN, digits};
+use crate::common::process::workers_of;
+use crate::common::{Folder, HANG, Server, Setup, tell, wait_for};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `digits` answers, and no adapter has failed.
+#[track_caller]
+fn serves(server: &Server) {
+    let response = server.post("/v2/models/digits/infer", SEVEN);
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(digits(&response), [7]);
+    let adapter = server.adapter("cpu");
+    assert!(adapter["fault"].is_null(), "{adapter}");
+}
+
+#[test]
+fn workers_start_from_the_running_image_after_the_program_was_replaced() {
+    let folder = Folder::new();
+    let program = folder.join("concertina");
+    fs::copy(env!("CARGO_BIN_EXE_concertina"), &program).unwrap();
+    let server = Setup::cpu().program(&program).start();
+    fs::remove_file(&program).unwrap();
+    fs::write(&program, "#!/bin/sh\nexit 3\n").unwrap();
+    server.wait_until_ready();
+    serves(&server);
+}
+
+#[test]
+fn a_cache_folder_that_cannot_be_made_is_not_needed() {
+    let folder = Folder::new();
+    let file = folder.write("file", "");
+    let server = Setup::cpu().cache_dir(&file.join("cache")).start();
+    server.wait_until_ready();
+    serves(&server);
+    let log = server.log();
+    assert_eq!(log.matches("failed to make the cache folder").count(), 1, "{log}");
+    assert!(log.contains("set cache_dir"), "{log}");
+}
+
+#[test]
+fn connections_leave_descriptors_for_workers() {
+    let server = Setup::cpu().before("ulimit -n 64").start();
+    server.wait_until_ready();
+    let mut first = server.connect();
+    let idle: Vec<_> =
+        (0..200).filter_map(|_| std::net::TcpStream::connect(server.address).ok()).collect();
+    let request =
+        crate::common::http::request("POST", "/v2/models/digits/infer", &[], SEVEN.as_bytes());
+    let response = first.exchange(&request).unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+    drop(idle);
+    let answers = || server.connect().exchange(&request).is_ok_and(|answer| answer.status == 200);
+    wait_for("connections are free again", HANG, answers);
+    serves(&server);
+    assert!(server.log().contains("limits.connections"), "{}", server.log());
+}
+
+#[test]
+fn the_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let server = Setup::cpu().before("ulimit -Sn 100").start();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let mut numbers = line.split_whitespace().skip(3);
+    assert_eq!(numbers.next(), numbers.next(), "{line}");
+}
+
+#[test]
+fn a_runtime_folder_that_is_lost_is_no_fault_of_the_adapter_and_heals() {
+    let folder = Folder::new();
+    let runtime = folder.join("run");
+    let server = Setup::cpu().runtime_dir(&runtime).start();
+    server.wait_until_ready();
+    fs::remove_dir_all(&runtime).unwrap();
+    fs::write(&runtime, "").unwrap();
+    let response = server.post("/v2/models/digits/infer", SEVEN);
+    assert_eq!(response.status, 503, "{}", response.text());
+    assert!(response.error().starts_with("failed to start workers: "), "{}", response.text());
+    let ready = server.get("/v2/health/ready");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert!(server.snapshot()["server"]["reason"].to_string().contains("failed to start workers"));
+    assert_eq!(server.adapter("cpu")["state"], "off");
+    fs::remove_file(&runtime).unwrap();
+    fs::create_dir(&runtime).unwrap();
+    server.wait_until_ready();
+    let response = server.post("/v2/models/digits/infer", SEVEN);
+    assert_eq!(response.status, 200, "{}", response.text());
+}
+
+/// A memory control group of version 1 with this limit; `None`, and why, where none can be made.
+fn memory_group(name: &str, bytes: u64) -> Option<Group> {
+    let path = Path::new("/sys/fs/cgroup/memory")
+        .join(format!("concertina-{name}-{}", std::process::id()));
+    let made = fs::create_dir(&path)
+        .and_then(|()| fs::write(path.join("memory.limit_in_bytes"), bytes.to_string()));
+    match made {
+        Ok(()) => Some(Group(path)),
+        Err(error) => {
+            tell(&format!("SKIPPED: no memory control group of version 1 can be made: {error}"));
+            None
+        }
+    }
+}
+
+struct Group(PathBuf);
+
+impl Group {
+    /// Puts the server and its workers into the group.
+    fn holds(&self, setup: Setup) -> Setup {
+        setup.before(&format!("echo $$ > {}/cgroup.procs", self.0.display()))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The kernel moves the last page cache out some time after the last process.
+        wait_for("the control group is empty", HANG, || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn memory_of_a_container_is_what_models_may_have() {
+    const LIMIT: u64 = 400 << 20;
+    let Some(group) = memory_group("budget", LIMIT) else { return };
+    let server = group.holds(Setup::cpu()).start();
+    server.wait_until_ready();
+    serves(&server);
+    let adapter = server.adapter("cpu");
+    assert_eq!(adapter["memory_bytes"], LIMIT, "{adapter}");
+    let budget = adapter["memory_budget_bytes"].as_u64().unwrap();
+    assert!(budget < LIMIT, "{adapter}");
+    let queue = &server.snapshot()["queue"];
+    assert_eq!(queue["held_bytes_max"], LIMIT / 4, "{queue}");
+    let [worker] = workers_of(server.pid())[..] else { panic!("one worker") };
+    let score = |pid: u32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!((score(worker).trim(), score(server.pid()).trim()), ("500", "0"));
+    drop(server);
+}
+
+#[test]
+fn a_worker_that_the_kernel_kills_in_a_load_is_reported_as_memory_of_the_model() {
+    let Some(group) = memory_group("kill", 400 << 20) else { return };
+    let models = Folder::new();
+    let model = fs::read(crate::common::models::package().join("tests/data/grows.onnx")).unwrap();
+    models.write("grows/model.onnx", model);
+    crate::common::models::add_digits(&models, "digits");
+    let server = group.holds(Setup::cpu().models(models.path())).start();
+    server.wait_until_ready();
+    let body = r#"{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}"#;
+    let response = server.post("/v2/models/grows/infer", body);
+    assert_eq!(response.status, 500, "{}", response.text());
+    assert!(response.error().contains("memory"), "{}", response.text());
+    let adapter = server.adapter("cpu");
+    assert_ne!(adapter["state"], "quarantined", "{adapter}");
+    let response = server.post("/v2/models/digits/infer", SEVEN);
+    assert_eq!(response.status, 200, "{}", response.text());
+    drop(server);
+}
