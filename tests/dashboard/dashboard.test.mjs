@@ -15,7 +15,7 @@ const ON = ["starting", "loading", "idle", "busy"];
 
 const machine = await takeMachine();
 
-describe("the page", { skip: !machine, timeout: 900_000 }, () => {
+describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
   let browser;
   let server;
 
