@@ -48,7 +48,7 @@ pub(crate) fn memory(root: &Path) -> Option<InUse> {
     Some(InUse { total, used: total.saturating_sub(left) })
 }
 
-/// How many processes the kernel has killed for want of memory: those of this process's own control
+/// The number of processes that the kernel has killed as memory ran out: those of this process's own control
 /// group and, as far as the kernel counts them, of the whole machine.
 pub(crate) fn kills(root: &Path) -> u64 {
     let own = chains(root).into_iter().filter_map(|chain| {

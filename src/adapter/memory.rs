@@ -53,8 +53,8 @@ pub(crate) fn host_in_use() -> Option<InUse> {
     Some(cgroup::memory(Path::new("/")).map_or(machine, |group| machine.within(group)))
 }
 
-/// How many processes of this control group and of the machine the kernel has killed for want of
-/// memory.
+/// The number of processes of this control group and of the machine that the kernel has killed as
+/// memory ran out.
 pub(crate) fn kills() -> u64 {
     cgroup::kills(Path::new("/"))
 }

@@ -2,7 +2,7 @@
 
 /// Descriptors that one worker takes: its link, pipes, and handles of the process.
 const WORKER: usize = 10;
-/// Room for so many workers is kept where adapters have no maximum.
+/// Most workers that descriptors are kept for.
 const WORKERS: usize = 4;
 /// Connections over the cap that are answered 503 at the same time.
 const REFUSED: usize = 64;

@@ -1,5 +1,5 @@
 //! Faults of the server's own environment: no descriptors, no process, no folder. No adapter is to
-//! blame for them, so that they are counted for none; the server tries again by itself.
+//! blame for them, so that none has a fault counted; the server tries again by itself.
 
 use super::driver::Driver;
 use super::process::{Exit, OUT_OF_MEMORY, Workshop, try_start};
@@ -23,7 +23,7 @@ pub(super) struct Environment {
     /// Failures in a row.
     failures: u32,
     logged: Option<Instant>,
-    /// The adapter whose worker could not be started.
+    /// The adapter that the failed start was for.
     adapter: Option<AdapterEntry>,
     pub(super) try_at: Option<Instant>,
     pub(super) trial: Option<Trial>,
@@ -134,7 +134,7 @@ impl Driver {
     }
 }
 
-/// Waits for the end of a trial, for ever if there is none.
+/// Waits for the end of a trial; never returns without one.
 pub(super) async fn tried(trial: &mut Option<Trial>) -> Result<(), String> {
     match trial {
         Some(trial) => trial.await.unwrap_or_else(|_| Err("the trial was dropped".to_owned())),

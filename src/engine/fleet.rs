@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 const CONFINED: &str =
     "; if its driver does not bear that workers are confined, set workers.confine = false";
 
-/// Said of a model whose load ended so.
+/// End of the error of a model whose load the kernel ended.
 const KILLED: &str = "the kernel killed the worker process";
 
 /// Most elements of the inputs of a batch to warm up with in the shapes of a client.
@@ -103,7 +103,7 @@ impl Fleet {
         }
     }
 
-    /// What all workers have in common.
+    /// The settings that all workers share.
     pub(super) fn workshop(&self) -> &Workshop {
         &self.workshop
     }
@@ -288,7 +288,7 @@ impl Fleet {
         self.load_errors.insert(model, LoadError { cause: Cause::Memory, error });
     }
 
-    /// Forgets the worker, whose process has ended.
+    /// Forgets a worker after the end of its process.
     pub(super) fn exited(&mut self, id: AdapterId, now: Time, how: &str) {
         let Some(member) = self.member_mut(id) else { return };
         tracing::debug!(adapter = %member.entry.id, %how, "worker gone");

@@ -77,7 +77,7 @@ pub(super) fn socket_path(_folder: &Path, name: &str) -> std::path::PathBuf {
     std::path::PathBuf::from(format!(r"\\.\pipe\concertina-{name}"))
 }
 
-/// Whether a process was ended by the signal that cannot be caught.
+/// `true` if SIGKILL ended the process.
 #[cfg(unix)]
 pub(super) fn was_killed(status: std::process::ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;

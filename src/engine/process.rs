@@ -23,15 +23,15 @@ use tokio_util::sync::CancellationToken;
 const CONTROL_MAX: usize = 16;
 /// Batches that may wait for the link; the scheduler hands out one at a time.
 const BATCHES_MAX: usize = 2;
-/// How long messages of an exited worker are waited for.
+/// Timeout of the last messages of a worker after its exit.
 const LAST_MESSAGES: Duration = Duration::from_millis(200);
-/// How long a process may take that ends at once.
+/// Timeout of a trial process, which ends at once.
 const TRIAL_MAX: Duration = Duration::from_secs(10);
-/// How long the exit of a worker is waited for whose link is lost.
+/// Timeout of the exit of a worker after the loss of its link.
 const EXIT_AFTER_LINK: Duration = Duration::from_millis(500);
 /// Lines of a worker's stderr that are logged per second; drivers can print thousands.
 const LINES_MAX: u32 = 20;
-/// The end of a process that the kernel killed for want of memory.
+/// Text for the end of a process that the kernel killed as memory ran out.
 pub(super) const OUT_OF_MEMORY: &str = "the kernel killed it because memory ran out";
 /// Bytes of one such line.
 const LINE_MAX: u64 = 2048;
@@ -102,7 +102,7 @@ pub(super) enum News {
 pub(super) struct Exit {
     /// Exit status or signal, as text.
     pub(super) how: String,
-    /// Whether the kernel killed it for want of memory.
+    /// `true` if the kernel killed it as memory ran out.
     pub(super) out_of_memory: bool,
 }
 
