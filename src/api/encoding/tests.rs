@@ -149,6 +149,30 @@ async fn long_answers_are_compressed() {
     assert_eq!(body.len(), COMPRESSED_BYTES_MIN);
 }
 
+/// 100 000 numbers from 0 to 1 whose digits look random, by a linear congruential generator.
+fn numbers() -> Vec<f32> {
+    let mut state = 1_u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    std::iter::repeat_with(next).take(100_000).collect()
+}
+
+#[tokio::test]
+async fn json_is_compressed_and_raw_floats_are_not() {
+    let numbers = numbers();
+    let (headers, body) = answered(Some(Coding::Gzip), serde_json::to_vec(&numbers).unwrap()).await;
+    assert_eq!(headers[CONTENT_ENCODING], "gzip");
+    assert!(body.len() < 700_000, "{}", body.len());
+    let raw: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let (headers, body) = answered(Some(Coding::Gzip), raw.clone()).await;
+    assert!(!headers.contains_key(CONTENT_ENCODING) && headers.contains_key(VARY));
+    assert_eq!(body, raw);
+    let zeros = answered(Some(Coding::Gzip), vec![0; raw.len()]).await;
+    assert_eq!(zeros.0[CONTENT_ENCODING], "gzip");
+}
+
 #[tokio::test]
 async fn what_gains_nothing_stays_as_it_is() {
     let (headers, _) = answered(Some(Coding::Gzip), vec![b'x'; COMPRESSED_BYTES_MIN - 1]).await;
