@@ -6,8 +6,10 @@ use crate::onnx::op::{Binary, Instruction, Op, Operand, Program};
 use crate::onnx::tensor::Tensor;
 use burn::backend::flex::FlexTensor;
 
-/// Elements of a piece.
+/// Most elements of a piece.
 const PIECE: usize = 1024;
+/// Elements from which on an axis is a run of its own: what is done once per run costs little then.
+const SHORT: usize = 256;
 /// Elements that one thread does at least.
 const SHARE: usize = 16 * PIECE;
 
@@ -44,7 +46,8 @@ fn on(
     // A long row is cut, of short ones there are several.
     let rows = (SHARE / job.walk.run).max(1);
     let single = job.walk.lengths.is_empty();
-    let share = if single { SHARE } else { rows * job.walk.run };
+    let pieces = SHARE / job.walk.piece * job.walk.piece;
+    let share = if single { pieces } else { rows * job.walk.run };
     in_rows(target.storage_mut::<f32>(), share, |at, result| {
         let (row, begin) = if single { (0, at * share) } else { (at * rows, 0) };
         job.rows(row, begin, result);
@@ -64,13 +67,24 @@ fn broadcast(shapes: &[Vec<usize>]) -> Option<Vec<usize>> {
 
 /// How inputs are gone through.
 struct Walk {
-    /// Lengths of the axes of the result but the last; axes that all inputs go through alike count
-    /// as one.
+    /// Lengths of the outer axes of the result; axes that all inputs go through alike count as one.
     lengths: Vec<usize>,
-    /// Length of the last axis.
+    /// Elements of a run: all inner axes. There are several where the last axis is short.
     run: usize,
-    /// Of each input: strides along `lengths`, and along the last axis; 0 where it is broadcast.
-    strides: Vec<(Vec<usize>, usize)>,
+    /// Elements of a piece: a multiple of the inner axes but their first.
+    piece: usize,
+    /// Of each input: strides along `lengths`, and the way through a run.
+    inputs: Vec<(Vec<usize>, Course)>,
+}
+
+/// How an input is gone through along a run.
+enum Course {
+    /// Element after element.
+    Contiguous,
+    /// One element for the whole run.
+    Fixed,
+    /// Elements at `offsets`, then again `stride` further on. They are gathered piece by piece.
+    Gathered { offsets: Vec<usize>, stride: usize },
 }
 
 impl Walk {
@@ -78,44 +92,116 @@ impl Walk {
         if shape.contains(&0) {
             return None;
         }
-        let mut axes: Vec<(usize, Vec<bool>)> = Vec::new();
-        for (at, length) in shape.iter().enumerate().filter(|(_, length)| **length > 1) {
-            let has = |own: &Vec<usize>| match own.get(at) {
-                Some(1) => Some(false),
-                Some(found) if found == length => Some(true),
-                _ => None,
-            };
-            let has = shapes.iter().map(has).collect::<Option<Vec<bool>>>()?;
-            match axes.last_mut() {
-                Some((longer, same)) if *same == has => *longer *= length,
-                _ => axes.push((*length, has)),
-            }
-        }
-        let (run, last) = axes.pop().unwrap_or((1, vec![true; shapes.len()]));
-        let strides = last.iter().enumerate().map(|(input, moves)| {
-            let mut size = if *moves { run } else { 1 };
-            let mut strides = Vec::with_capacity(axes.len());
-            for (length, has) in axes.iter().rev() {
-                let has = has.get(input).copied().unwrap_or(false);
-                strides.push(if has { size } else { 0 });
-                size *= if has { *length } else { 1 };
-            }
-            strides.reverse();
-            (strides, usize::from(*moves))
-        });
-        let strides = strides.collect();
-        Some(Walk { lengths: axes.into_iter().map(|(length, _)| length).collect(), run, strides })
+        let axes = axes(shapes, shape)?;
+        let lengths: Vec<usize> = axes.iter().map(|(length, _)| *length).collect();
+        let (outer, inner) = lengths.split_at(first_inner(&lengths));
+        let period: usize = inner.iter().skip(1).product();
+        let course = |input| {
+            let mut strides = strides(&axes, input);
+            let course = Course::of(inner, &strides.split_off(outer.len()));
+            (strides, course)
+        };
+        Some(Walk {
+            lengths: outer.to_vec(),
+            run: inner.iter().product(),
+            piece: PIECE / period * period,
+            inputs: (0..shapes.len()).map(course).collect(),
+        })
     }
+}
 
-    /// Where an input is at the begin of a run of the last axis.
-    fn start(&self, strides: &[usize], mut row: usize) -> usize {
-        let mut start = 0;
-        for (length, stride) in self.lengths.iter().zip(strides).rev() {
-            start += (row % length) * stride;
-            row /= length;
+/// The axes of the result that are longer than 1, and of each which inputs have it.
+fn axes(shapes: &[Vec<usize>], shape: &[usize]) -> Option<Vec<(usize, Vec<bool>)>> {
+    let mut axes: Vec<(usize, Vec<bool>)> = Vec::new();
+    for (at, length) in shape.iter().enumerate().filter(|(_, length)| **length > 1) {
+        let has = |own: &Vec<usize>| match own.get(at) {
+            Some(1) => Some(false),
+            Some(found) if found == length => Some(true),
+            _ => None,
+        };
+        let has = shapes.iter().map(has).collect::<Option<Vec<bool>>>()?;
+        match axes.last_mut() {
+            Some((longer, same)) if *same == has => *longer *= length,
+            _ => axes.push((*length, has)),
         }
-        start
     }
+    Some(axes)
+}
+
+/// The first of the axes that make a run: as few as have `SHORT` elements.
+fn first_inner(lengths: &[usize]) -> usize {
+    let (mut first, mut run) = (lengths.len(), 1);
+    for (at, length) in lengths.iter().enumerate().rev() {
+        if run >= SHORT {
+            break;
+        }
+        (first, run) = (at, run * length);
+    }
+    first
+}
+
+/// Strides of an input along the axes; 0 where it is broadcast.
+fn strides(axes: &[(usize, Vec<bool>)], input: usize) -> Vec<usize> {
+    let mut size = 1;
+    let stride = |(length, has): &(usize, Vec<bool>)| {
+        let has = has.get(input).copied().unwrap_or(false);
+        let stride = if has { size } else { 0 };
+        size *= if has { *length } else { 1 };
+        stride
+    };
+    let mut strides: Vec<usize> = axes.iter().rev().map(stride).collect();
+    strides.reverse();
+    strides
+}
+
+/// The offset of an element, counted through the axes.
+fn offset(lengths: &[usize], strides: &[usize], mut element: usize) -> usize {
+    let mut offset = 0;
+    for (length, stride) in lengths.iter().zip(strides).rev() {
+        offset += (element % length) * stride;
+        element /= length;
+    }
+    offset
+}
+
+impl Course {
+    fn of(lengths: &[usize], strides: &[usize]) -> Course {
+        let mut size = 1;
+        let dense = lengths.iter().zip(strides).rev().all(|(length, stride)| {
+            let is_dense = *stride == size;
+            size *= length;
+            is_dense
+        });
+        let [stride, within @ ..] = strides else { return Course::Contiguous };
+        if dense {
+            return Course::Contiguous;
+        }
+        if strides.iter().all(|stride| *stride == 0) {
+            return Course::Fixed;
+        }
+        let lengths = lengths.get(1..).unwrap_or_default();
+        let offsets = (0..lengths.iter().product()).map(|at| offset(lengths, within, at));
+        Course::Gathered { offsets: offsets.collect(), stride: *stride }
+    }
+}
+
+/// Fills a piece with elements of an input that begin at `start`; `from` is where in the run the
+/// piece begins, a multiple of the offsets.
+fn gather(
+    input: &[f32],
+    start: usize,
+    from: usize,
+    (offsets, stride): (&[usize], usize),
+    to: &mut [f32],
+) -> Option<()> {
+    let first = from / offsets.len().max(1);
+    for (at, to) in to.chunks_mut(offsets.len().max(1)).enumerate() {
+        let input = input.get(start + (first + at) * stride..)?;
+        for (to, offset) in to.iter_mut().zip(offsets) {
+            *to = *input.get(*offset)?;
+        }
+    }
+    Some(())
 }
 
 /// Which of a few pieces of memory each result of a program is in.
@@ -154,6 +240,16 @@ fn in_place(instruction: &Instruction, done: &[usize]) -> Option<usize> {
     }
 }
 
+/// Where the inputs of a piece are.
+struct Inputs<'a> {
+    /// Of each input: its first element of the run.
+    starts: &'a [usize],
+    /// Where in the run the piece begins.
+    from: usize,
+    /// Of each input that is gathered: the piece.
+    gathered: &'a [Vec<f32>],
+}
+
 /// What an instruction finds at an operand's place.
 #[derive(Clone, Copy)]
 enum Source<'a> {
@@ -173,24 +269,46 @@ struct Job<'a> {
 impl Job<'_> {
     /// Rows of the result from `row` on; `begin` is where in the last axis they begin.
     fn rows(&self, row: usize, begin: usize, result: &mut [f32]) {
-        let size = PIECE.min(result.len());
+        let size = self.walk.piece.min(result.len());
         let mut memory = vec![vec![0.0; size]; self.places.count + 1];
+        let mut gathered: Vec<Vec<f32>> = self.walk.inputs.iter().map(|_| Vec::new()).collect();
         for (at, result) in result.chunks_mut(self.walk.run).enumerate() {
-            let start = |(strides, last): &(Vec<usize>, usize)| {
-                (self.walk.start(strides, row + at) + begin * last, *last)
-            };
-            let starts: Vec<(usize, usize)> = self.walk.strides.iter().map(start).collect();
-            for (piece, result) in result.chunks_mut(PIECE).enumerate() {
-                self.piece(&starts, piece * PIECE, result, &mut memory);
+            let start =
+                |(strides, _): &(Vec<usize>, Course)| offset(&self.walk.lengths, strides, row + at);
+            let starts: Vec<usize> = self.walk.inputs.iter().map(start).collect();
+            for (piece, result) in result.chunks_mut(self.walk.piece).enumerate() {
+                let from = begin + piece * self.walk.piece;
+                self.gather(&starts, (piece == 0, from), result.len(), &mut gathered);
+                let inputs = Inputs { starts: &starts, from, gathered: &gathered };
+                self.piece(&inputs, result, &mut memory);
             }
         }
+    }
+
+    /// Fills the pieces of inputs that are gathered. Those that repeat are filled once per run.
+    fn gather(
+        &self,
+        starts: &[usize],
+        (is_first, from): (bool, usize),
+        length: usize,
+        gathered: &mut [Vec<f32>],
+    ) -> Option<()> {
+        let inputs = self.walk.inputs.iter().zip(&self.slices).zip(starts).zip(gathered);
+        for ((((_, course), input), start), to) in inputs {
+            if let Course::Gathered { offsets, stride } = course
+                && (is_first || *stride > 0)
+            {
+                to.resize(length, 0.0);
+                gather(input, *start, from, (offsets, *stride), to)?;
+            }
+        }
+        Some(())
     }
 
     /// `None` for what no program has: an instruction without operands, or one not by element.
     fn piece(
         &self,
-        starts: &[(usize, usize)],
-        from: usize,
+        inputs: &Inputs<'_>,
         result: &mut [f32],
         memory: &mut [Vec<f32>],
     ) -> Option<()> {
@@ -208,7 +326,7 @@ impl Job<'_> {
             let mut own =
                 if at == last { Vec::new() } else { std::mem::take(memory.get_mut(place)?) };
             let to = if at == last { &mut *result } else { own.get_mut(..length)? };
-            let source = |operand| self.source(operand, starts, from, length, memory);
+            let source = |operand| self.source(operand, inputs, length, memory);
             if !keeps {
                 match source(first)? {
                     Source::Slice(slice) => to.copy_from_slice(slice),
@@ -230,8 +348,7 @@ impl Job<'_> {
     fn source<'m>(
         &'m self,
         operand: Operand,
-        starts: &[(usize, usize)],
-        from: usize,
+        inputs: &Inputs<'m>,
         length: usize,
         memory: &'m [Vec<f32>],
     ) -> Option<Source<'m>> {
@@ -241,12 +358,15 @@ impl Job<'_> {
                 memory.get(self.places.count)?.get(..length)?
             }
             Operand::Input(at) => {
-                let (start, last) = *starts.get(at)?;
-                let slice = self.slices.get(at)?;
-                if last == 0 {
-                    return Some(Source::Number(*slice.get(start)?));
+                let (start, slice) = (*inputs.starts.get(at)?, self.slices.get(at)?);
+                match self.walk.inputs.get(at)?.1 {
+                    Course::Fixed => return Some(Source::Number(*slice.get(start)?)),
+                    Course::Gathered { .. } => inputs.gathered.get(at)?.get(..length)?,
+                    Course::Contiguous => {
+                        let begin = start + inputs.from;
+                        slice.get(begin..begin + length)?
+                    }
                 }
-                slice.get(start + from..start + from + length)?
             }
         };
         Some(Source::Slice(slice))
@@ -289,3 +409,6 @@ fn with(to: &mut [f32], other: Source<'_>, function: impl Fn(f32, f32) -> f32) {
         Source::Slice(slice) => elementwise::map_with(to, slice, function),
     }
 }
+
+#[cfg(test)]
+mod tests;
