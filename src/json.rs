@@ -44,9 +44,24 @@ impl Expected<'_> {
 /// # Errors
 /// 422 with the index of the element if nesting, count or an element is not as expected.
 pub(crate) fn decode(expected: Expected<'_>, text: &str) -> Result<Bytes, Error> {
+    decode_within(expected, text, |_| Ok(())).map(Bytes::from)
+}
+
+/// Converts like [`decode`]. `admit` is called with the capacity of the result before memory is
+/// allocated for it.
+///
+/// # Errors
+/// Those of [`decode`], and those of `admit`.
+pub(crate) fn decode_within(
+    expected: Expected<'_>,
+    text: &str,
+    admit: impl FnOnce(usize) -> Result<(), Error>,
+) -> Result<Vec<u8>, Error> {
     let mut nesting = Nesting::new(expected)?;
     let append = appender(expected.datatype);
-    let mut out = Vec::with_capacity(nesting.capacity(text.len()));
+    let capacity = nesting.capacity(text.len());
+    admit(capacity)?;
+    let mut out = Vec::with_capacity(capacity);
     let mut rest = text;
     while let Some((token, after)) = next_token(rest) {
         rest = after;
@@ -60,7 +75,7 @@ pub(crate) fn decode(expected: Expected<'_>, text: &str) -> Result<Bytes, Error>
         }
     }
     nesting.finish()?;
-    Ok(out.into())
+    Ok(out)
 }
 
 fn wrong(expected: &Expected<'_>, scalar: &str, index: usize) -> Error {
@@ -137,11 +152,15 @@ impl<'a> Nesting<'a> {
         Ok(Nesting { expected, elements_max, elements: 0, layout, open })
     }
 
-    /// Bytes to reserve: an element takes at least two characters of text and at most eight bytes,
-    /// so a wrong shape reserves at most a few times the length of the text.
+    /// Bytes to reserve, which the result never exceeds: a number takes at least two characters of
+    /// text and at most eight bytes, so a wrong shape reserves at most a few times the length of
+    /// the text. An empty string takes three characters and four bytes.
     fn capacity(&self, text_bytes: usize) -> usize {
-        let size = self.expected.datatype.size().unwrap_or(8);
-        self.elements_max.min(text_bytes / 2 + 1).saturating_mul(size)
+        match self.expected.datatype.size() {
+            Some(size) => self.elements_max.min(text_bytes / 2 + 1).saturating_mul(size),
+            None if self.elements_max == 0 => 0,
+            None => text_bytes / 3 * 4 + 4,
+        }
     }
 
     fn open(&mut self) -> Result<(), Error> {

@@ -50,3 +50,38 @@ fn graphs_are_run_or_errors() {
 fn uploads_are_read_or_errors() {
     replay("uploads", |data| model::hostile::upload(data).is_ok());
 }
+
+/// Files that are spoilt at a few places: `CONCERTINA_TEST_UPLOADS=100000` for the whole test.
+#[test]
+fn spoilt_uploads_are_read_or_errors() {
+    let count = std::env::var("CONCERTINA_TEST_UPLOADS");
+    let count = count.ok().and_then(|count| count.parse().ok()).unwrap_or(10_000);
+    let source = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
+    let folder = Path::new(&source).join("fuzz/corpus/uploads");
+    let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let files: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let (mut random, mut good) = (7u64, 0);
+    let mut below = |bound: usize| {
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (random >> 33) as usize % bound.max(1)
+    };
+    for at in 0..count {
+        let mut file = files[below(files.len())].clone();
+        for _ in 0..below(4) {
+            let spot = below(file.len());
+            if let Some(byte) = file.get_mut(spot) {
+                *byte = below(256) as u8;
+            }
+        }
+        if below(8) == 0 {
+            file.truncate(below(file.len()));
+        }
+        let read = catch_unwind(AssertUnwindSafe(|| model::hostile::upload(&file).is_ok()));
+        match read {
+            Ok(read) => good += usize::from(read),
+            Err(_) => panic!("upload {at}: {file:?}"),
+        }
+    }
+    assert!(good > count / 10, "{good} of {count} are good");
+}

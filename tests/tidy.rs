@@ -109,6 +109,7 @@ const PLAIN: &[&str] = &[
     "src/model/pipeline/ensemble.rs",
     "src/model/pipeline/image.rs",
     "src/model/pipeline/mod.rs",
+    "src/model/pipeline/picture.rs",
     "src/model/pipeline/regions.rs",
     "src/model/pipeline/rows.rs",
     "src/model/pipeline/spec.rs",

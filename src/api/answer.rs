@@ -1,6 +1,8 @@
 //! A V2 inference answer, rendered to bytes: JSON, and after it raw tensors where requested.
 
 use crate::api::classification;
+use crate::api::growing::Growing;
+use crate::engine::{Account, Full, Held};
 use crate::error::Error;
 use crate::json::{Data, document};
 use crate::model::repository::ModelInfo;
@@ -35,6 +37,7 @@ impl Named {
         &self,
         model: &ModelInfo,
         outputs: &'a Tensors,
+        work: &mut Held,
     ) -> Result<Cow<'a, Tensor>, Error> {
         let output = outputs.get(&self.name);
         let output = output
@@ -42,7 +45,8 @@ impl Named {
         let Some(classes) = self.classes else { return Ok(Cow::Borrowed(output)) };
         // A whole request returns the outputs of the graph, which may have no rows.
         let has_rows = model.interface().rows != RowMode::Whole;
-        classification::classify(output, classes, has_rows, &model.labels).map(Cow::Owned)
+        let admit = |bytes| work.grow(bytes).map_err(Full::of_answer);
+        classification::classify(output, classes, has_rows, &model.labels, admit).map(Cow::Owned)
     }
 }
 
@@ -123,15 +127,19 @@ impl Output<'_> {
 ///
 /// # Errors
 /// 422 if JSON cannot represent an output, or if an output has no classes; 500 if the engine left
-/// one out.
+/// one out; 503 if there is no memory for the answer, which is charged to `account`.
 pub(crate) fn render(
     model: &ModelInfo,
     id: Option<&str>,
     outputs: &Tensors,
     wanted: &Wanted,
+    account: &Account,
 ) -> Result<Rendered, Error> {
-    let answered = wanted.named.iter();
-    let answered = answered.map(|named| Ok((named.tensor(model, outputs)?, named.binary)));
+    let mut work = account.answer();
+    let answered = wanted.named.iter().map(|named| {
+        let tensor = named.tensor(model, outputs, &mut work)?;
+        Ok((tensor, named.binary))
+    });
     let answered: Vec<(Cow<'_, Tensor>, bool)> = answered.collect::<Result<_, Error>>()?;
     let body = AnswerBody {
         id,
@@ -139,19 +147,23 @@ pub(crate) fn render(
         model_version: &model.version,
         outputs: answered.iter().map(|(tensor, binary)| Output::new(tensor, *binary)).collect(),
     };
-    let json = document::to_vec(&body).map_err(|error| Error::unprocessable(error.to_string()))?;
+    let mut text = Growing::new(account.answer());
+    document::write(&mut text, &body).map_err(|error| match text.full() {
+        Some(full) => full.of_answer(),
+        None => Error::unprocessable(error.to_string()),
+    })?;
     let raw = answered.iter().filter(|(_, binary)| *binary).map(|(tensor, _)| &tensor.data);
-    Ok(append(json, &raw.collect::<Vec<_>>()))
+    append(text, &raw.collect::<Vec<_>>()).map_err(Full::of_answer)
 }
 
-fn append(mut json: Vec<u8>, raw: &[&Bytes]) -> Rendered {
+fn append(mut json: Growing, raw: &[&Bytes]) -> Result<Rendered, Full> {
     if raw.is_empty() {
-        return Rendered { body: json.into(), header_length: None };
+        return Ok(Rendered { body: json.finish(), header_length: None });
     }
     let header_length = Some(json.len());
-    json.reserve_exact(raw.iter().map(|data| data.len()).sum());
-    raw.iter().for_each(|data| json.extend_from_slice(data));
-    Rendered { body: json.into(), header_length }
+    json.reserve(raw.iter().map(|data| data.len()).sum())?;
+    raw.iter().try_for_each(|data| json.push(data))?;
+    Ok(Rendered { body: json.finish(), header_length })
 }
 
 #[cfg(test)]

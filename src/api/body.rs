@@ -1,77 +1,67 @@
 //! Reads a request body within its bounds: size, time, and the memory of all bodies together.
 
 use crate::api::encoding::Coding;
+use crate::api::growing::Growing;
 use crate::api::limits::ApiLimits;
+use crate::engine::{Account, Full, Held, Memory};
 use crate::error::{Error, ErrorKind};
 use crate::json::document;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
 use std::fmt::Display;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
-/// Most bytes that are reserved for a declared length; beyond them, memory grows as bytes arrive.
-const RESERVE_BYTES_MAX: usize = 1024 * 1024;
-
-/// Delay before a retry if the memory for bodies is taken.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// Length of the number that precedes the bytes of a BYTES element.
+const LENGTH_BYTES: usize = 4;
 
 /// The bounds on request bodies, shared by all connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Bodies {
-    /// One permit is one byte of memory.
-    budget: Arc<Semaphore>,
+    /// The memory of one request.
+    account: Account,
+    memory: Memory,
     bytes_max: usize,
     timeout: Duration,
+    /// Bytes that precede the body in memory.
+    room: usize,
 }
 
-/// A whole body. Dropping it releases its share of the memory budget.
+/// A whole body, which carries the charge of its memory.
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) bytes: Bytes,
-    pub(crate) share: Share,
-}
-
-/// Part of the memory budget of all bodies.
-#[derive(Debug)]
-pub(crate) struct Share {
-    budget: Arc<Semaphore>,
-    held: Option<OwnedSemaphorePermit>,
-}
-
-impl Share {
-    fn grow(&mut self, bytes: usize) -> Result<(), Error> {
-        let permits = u32::try_from(bytes).map_err(|_| busy())?;
-        let more = self.budget.clone().try_acquire_many_owned(permits).map_err(|_| busy())?;
-        match &mut self.held {
-            Some(held) => held.merge(more),
-            None => self.held = Some(more),
-        }
-        Ok(())
-    }
-}
-
-fn busy() -> Error {
-    let message = "the memory for request bodies is taken by other requests; try again later";
-    Error::new(ErrorKind::QueueFull, message).retry_after(BUSY_RETRY)
+    /// The body as a BYTES element, if that was wished and is possible.
+    pub(crate) element: Option<Bytes>,
 }
 
 impl Bodies {
-    pub(crate) fn new(limits: &ApiLimits) -> Bodies {
-        let budget = limits.bodies_bytes_max.min(Semaphore::MAX_PERMITS);
-        Bodies {
-            budget: Arc::new(Semaphore::new(budget)),
-            bytes_max: limits.body_bytes_max,
-            timeout: limits.body_timeout,
-        }
+    /// The bounds for requests of operators, which count as one client.
+    pub(crate) fn new(limits: &ApiLimits, memory: Memory) -> Bodies {
+        let (bytes_max, timeout) = (limits.body_bytes_max, limits.body_timeout);
+        Bodies { account: memory.of(0), memory, bytes_max, timeout, room: 0 }
     }
 
     /// The same bounds with a smaller limit of one body.
     pub(crate) fn at_most(&self, bytes_max: usize) -> Bodies {
-        Bodies { bytes_max: bytes_max.min(self.bytes_max), ..self.clone() }
+        let account = self.memory.of(0);
+        Bodies { bytes_max: bytes_max.min(self.bytes_max), account, ..self.clone() }
+    }
+
+    /// The same bounds for one request of a client.
+    pub(crate) fn of(&self, client: u64) -> Bodies {
+        Bodies { account: self.memory.of(client), ..self.clone() }
+    }
+
+    /// The same bounds for bodies that may become BYTES elements without a copy.
+    pub(crate) fn as_elements(&self) -> Bodies {
+        Bodies { room: LENGTH_BYTES, ..self.clone() }
+    }
+
+    /// The memory that bodies are charged to.
+    pub(crate) fn account(&self) -> Account {
+        self.account.clone()
     }
 
     /// Reads the whole body, chunked or with a length, compressed or not.
@@ -91,12 +81,14 @@ impl Bodies {
         E: Display,
     {
         let coding = Coding::of_request(headers)?;
-        let declared = declared_length(headers);
-        if declared.is_some_and(|length| length > self.bytes_max as u64) {
+        let declared = declared_length(headers).unwrap_or_default();
+        let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+        if declared > self.bytes_max {
             return Err(self.too_large());
         }
-        let reserve = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-        let reading = self.read(stream, reserve.min(RESERVE_BYTES_MAX));
+        // A compressed body becomes an element when it is decompressed.
+        let room = if coding.is_some() { 0 } else { self.room };
+        let reading = self.read(stream, Parts::new(self.account().request(), room, declared));
         let read = tokio::time::timeout(self.timeout, reading).await;
         let body = read.unwrap_or_else(|_| Err(self.too_slow()))?;
         match coding {
@@ -109,40 +101,36 @@ impl Bodies {
     async fn decompress(&self, coding: Coding, body: Body) -> Result<Body, Error> {
         let bodies = self.clone();
         let decompress = move || {
-            let mut share = Share { budget: bodies.budget.clone(), held: None };
-            let mut length = 0usize;
-            let bytes = coding.decompress(&body.bytes, |more| {
-                length = length.saturating_add(more);
-                if length > bodies.bytes_max {
+            let mut parts = Parts::new(bodies.account().request(), bodies.room, 0);
+            coding.decompress(&body.bytes, |piece| {
+                if piece.len() > bodies.bytes_max.saturating_sub(parts.length) {
                     return Err(bodies.too_large());
                 }
-                share.grow(more)
-            });
-            Ok(Body { bytes: bytes?, share })
+                parts.push(piece).map_err(Full::of_request)
+            })?;
+            parts.join().map_err(Full::of_request)
         };
         let done = tokio::task::spawn_blocking(decompress).await;
         done.unwrap_or_else(|error| Err(Error::internal(format!("the task failed: {error}"))))
     }
 
-    async fn read<S, B, E>(&self, stream: S, reserve: usize) -> Result<Body, Error>
+    async fn read<S, B, E>(&self, stream: S, mut parts: Parts) -> Result<Body, Error>
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
         E: Display,
     {
         let mut stream = std::pin::pin!(stream);
-        let mut share = Share { budget: self.budget.clone(), held: None };
-        let mut parts = Parts::Empty;
         while let Some(part) = stream.next().await {
             let broken = |error| Error::malformed(format!("the request body broke off: {error}"));
             let mut part = part.map_err(broken)?;
-            if part.remaining() > self.bytes_max.saturating_sub(parts.len()) {
+            if part.remaining() > self.bytes_max.saturating_sub(parts.length) {
                 return Err(self.too_large());
             }
-            share.grow(part.remaining())?;
-            parts = parts.and(part.copy_to_bytes(part.remaining()), reserve);
+            let part = part.copy_to_bytes(part.remaining());
+            parts.add(part).map_err(Full::of_request)?;
         }
-        Ok(Body { bytes: parts.join(), share })
+        parts.join().map_err(Full::of_request)
     }
 
     fn too_large(&self) -> Error {
@@ -156,44 +144,65 @@ impl Bodies {
     }
 }
 
-/// The received part of a body. A body that arrives in one piece is never copied.
-enum Parts {
-    Empty,
-    One(Bytes),
-    Many(BytesMut),
+/// The received part of a body, with room in front of it.
+struct Parts {
+    room: usize,
+    declared: usize,
+    /// Without the room.
+    length: usize,
+    /// The only part up to now, if it needs no room: a body that arrives in one piece is not
+    /// copied.
+    first: Option<(Bytes, Held)>,
+    rest: Growing,
 }
 
 impl Parts {
-    fn len(&self) -> usize {
-        match self {
-            Parts::Empty => 0,
-            Parts::One(part) => part.len(),
-            Parts::Many(parts) => parts.len(),
-        }
+    fn new(held: Held, room: usize, declared: usize) -> Parts {
+        Parts { room, declared, length: 0, first: None, rest: Growing::new(held) }
     }
 
-    fn and(self, next: Bytes, reserve: usize) -> Parts {
-        match self {
-            Parts::Empty => Parts::One(next),
-            Parts::One(first) => {
-                let mut parts = BytesMut::with_capacity(reserve.max(first.len() + next.len()));
-                parts.extend_from_slice(&first);
-                parts.extend_from_slice(&next);
-                Parts::Many(parts)
-            }
-            Parts::Many(mut parts) => {
-                parts.extend_from_slice(&next);
-                Parts::Many(parts)
-            }
+    fn add(&mut self, part: Bytes) -> Result<(), Full> {
+        if self.length > 0 || self.room > 0 || part.is_empty() {
+            return self.push(&part);
         }
+        self.length = part.len();
+        let held = self.rest.charge(part.len())?;
+        self.first = Some((part, held));
+        Ok(())
     }
 
-    fn join(self) -> Bytes {
-        match self {
-            Parts::Empty => Bytes::new(),
-            Parts::One(part) => part,
-            Parts::Many(parts) => parts.freeze(),
+    fn push(&mut self, part: &[u8]) -> Result<(), Full> {
+        if self.rest.len() == 0 && !part.is_empty() {
+            self.rest.expect(self.declared.saturating_add(self.room));
+            if self.room > 0 {
+                self.rest.push(&[0; LENGTH_BYTES])?;
+            }
         }
+        if let Some((first, _held)) = self.first.take() {
+            self.rest.push(&first)?;
+        }
+        self.rest.push(part)?;
+        self.length = self.length.saturating_add(part.len());
+        Ok(())
+    }
+
+    fn join(mut self) -> Result<Body, Full> {
+        if let Some((only, held)) = self.first {
+            return Ok(Body { bytes: held.wrap(only), element: None });
+        }
+        if self.room == 0 {
+            return Ok(Body { bytes: self.rest.finish(), element: None });
+        }
+        if self.rest.len() == 0 {
+            self.rest.push(&[0; LENGTH_BYTES])?;
+        }
+        let length = u32::try_from(self.length).ok();
+        if let (Some(place), Some(length)) = (self.rest.first_mut(), length) {
+            *place = length.to_le_bytes();
+        }
+        let element = self.rest.finish();
+        let bytes = element.slice(LENGTH_BYTES.min(element.len())..);
+        Ok(Body { bytes, element: length.map(|_| element) })
     }
 }
 
@@ -278,150 +287,4 @@ pub(crate) fn check_lenient_json_type(headers: &HeaderMap) -> Result<(), Error> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::stream;
-    use std::convert::Infallible;
-
-    fn bodies(bytes_max: usize, budget: usize) -> Bodies {
-        let budget = Arc::new(Semaphore::new(budget));
-        Bodies { budget, bytes_max, timeout: Duration::from_millis(50) }
-    }
-
-    fn parts(parts: &[&'static str]) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-        let parts: Vec<_> =
-            parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))).collect();
-        stream::iter(parts)
-    }
-
-    fn header(name: &'static str, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(warp::http::HeaderName::from_static(name), value.parse().unwrap())])
-    }
-
-    #[tokio::test]
-    async fn bodies_are_joined() {
-        let bodies = bodies(10, 100);
-        for (pieces, whole) in
-            [(&[][..], ""), (&["abc"][..], "abc"), (&["ab", "", "cd", "e"], "abcde")]
-        {
-            let body = bodies.collect(&HeaderMap::new(), parts(pieces)).await.unwrap();
-            assert_eq!(body.bytes, whole);
-        }
-    }
-
-    #[tokio::test]
-    async fn too_large_bodies_are_refused_early_and_late() {
-        let bodies = bodies(4, 100);
-        let early = bodies.collect(&header("content-length", "5"), parts(&[])).await;
-        assert_eq!(early.unwrap_err().kind, ErrorKind::TooLarge);
-        let late = bodies.collect(&HeaderMap::new(), parts(&["abc", "de"])).await;
-        assert_eq!(late.unwrap_err().kind, ErrorKind::TooLarge);
-        assert!(bodies.collect(&HeaderMap::new(), parts(&["abc", "d"])).await.is_ok());
-        let small = bodies.at_most(3).collect(&HeaderMap::new(), parts(&["abcd"])).await;
-        assert_eq!(small.unwrap_err().kind, ErrorKind::TooLarge);
-    }
-
-    #[tokio::test]
-    async fn slow_bodies_end() {
-        let stream = stream::pending::<Result<Bytes, Infallible>>();
-        let slow = bodies(4, 100).collect(&HeaderMap::new(), stream).await;
-        assert_eq!(slow.unwrap_err().kind, ErrorKind::RequestTimeout);
-    }
-
-    #[tokio::test]
-    async fn all_bodies_share_one_bound() {
-        let bodies = bodies(4, 6);
-        let none = HeaderMap::new();
-        let first = bodies.collect(&none, parts(&["ab", "cd"])).await.unwrap();
-        let second = bodies.collect(&none, parts(&["ab", "cd"])).await.unwrap_err();
-        assert_eq!((second.kind, second.retry_after), (ErrorKind::QueueFull, Some(BUSY_RETRY)));
-        drop(first);
-        let third = bodies.collect(&none, parts(&["ab", "cd"])).await.unwrap();
-        assert_eq!(third.bytes, "abcd");
-        drop(third);
-        assert_eq!(bodies.budget.available_permits(), 6);
-    }
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut encoder, bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    async fn compressed(bodies: &Bodies, body: Vec<u8>) -> Result<Body, Error> {
-        let parts = stream::iter([Ok::<_, Infallible>(Bytes::from(body))]);
-        bodies.collect(&header("content-encoding", "gzip"), parts).await
-    }
-
-    #[tokio::test]
-    async fn compressed_bodies_have_the_same_bounds() {
-        let bodies = bodies(100, 200);
-        let body = compressed(&bodies, gzip(&[b'x'; 100])).await.unwrap();
-        assert_eq!(body.bytes, [b'x'; 100][..]);
-        // The budget holds the decompressed length, and no longer the compressed one.
-        assert_eq!(bodies.budget.available_permits(), 100);
-        drop(body);
-        let long = compressed(&bodies, gzip(&[b'x'; 101])).await.unwrap_err();
-        assert_eq!(long.kind, ErrorKind::TooLarge);
-        let wrong = compressed(&bodies, b"plain".to_vec()).await.unwrap_err();
-        assert_eq!(wrong.kind, ErrorKind::Malformed);
-        assert_eq!(bodies.budget.available_permits(), 200);
-        let held = bodies.budget.clone().try_acquire_many_owned(150).unwrap();
-        let busy = compressed(&bodies, gzip(&[b'x'; 100])).await.unwrap_err();
-        assert_eq!(busy.kind, ErrorKind::QueueFull);
-        drop(held);
-    }
-
-    #[tokio::test]
-    async fn bodies_of_other_codings_are_refused() {
-        let bodies = bodies(4, 6);
-        let brotli = bodies.collect(&header("content-encoding", "br"), parts(&["x"])).await;
-        assert_eq!(brotli.unwrap_err().kind, ErrorKind::UnsupportedMediaType);
-        let plain = bodies.collect(&header("content-encoding", "Identity"), parts(&["x"])).await;
-        assert!(plain.is_ok());
-    }
-
-    #[test]
-    fn files_are_told_from_requests() {
-        let cases: [(&str, Option<usize>, &[u8], bool); 9] = [
-            ("image/png", None, b"\x89PNG", true),
-            ("application/octet-stream", None, b"{}", true),
-            ("application/octet-stream", Some(2), b"{}", false),
-            ("application/octet-stream", Some(0), b"{}", true),
-            ("application/x-www-form-urlencoded", None, b"\x89PNG", true),
-            ("application/x-www-form-urlencoded", None, b" {}", false),
-            ("application/json", None, b"\x89PNG", false),
-            ("application/vnd.x+json", None, b"\x89PNG", false),
-            ("text/html", None, b"<p>", true),
-        ];
-        for (given, length, body, file) in cases {
-            assert_eq!(is_file(&header("content-type", given), length, body), file, "{given}");
-        }
-        assert!(is_file(&HeaderMap::new(), None, b"GIF89a"));
-        assert!(!is_file(&HeaderMap::new(), None, b"{}"));
-        assert!(!is_file(&HeaderMap::new(), None, "\u{feff} {}".as_bytes()));
-    }
-
-    #[test]
-    fn content_types() {
-        let cases = [
-            ("application/json", true, true, true),
-            ("Application/JSON; charset=utf-8", true, true, true),
-            ("application/octet-stream", true, false, false),
-            ("application/x-www-form-urlencoded", true, true, false),
-            ("text/plain;charset=UTF-8", true, true, false),
-            ("application/vnd.sagemaker-triton.binary+json;json-header-size=12", true, true, false),
-            ("multipart/form-data; boundary=x", false, false, false),
-            ("image/png", false, false, false),
-            ("text/html", false, false, false),
-        ];
-        for (given, inference, lenient, json) in cases {
-            let headers = header("content-type", given);
-            assert_eq!(check_inference_type(&headers).is_ok(), inference, "{given}");
-            assert_eq!(check_lenient_json_type(&headers).is_ok(), lenient, "{given}");
-            assert_eq!(check_json_type(&headers).is_ok(), json, "{given}");
-        }
-        assert!(check_inference_type(&HeaderMap::new()).is_ok());
-        assert!(check_json_type(&HeaderMap::new()).is_err());
-    }
-}
+mod tests;

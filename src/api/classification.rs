@@ -13,6 +13,12 @@ const CLASSES_MAX: usize = 1 << 20;
 /// The same for FP64, where a class is a text of up to 340 bytes.
 const LONG_CLASSES_MAX: usize = CLASSES_MAX / 8;
 
+/// Longest text of a value and its index, in bytes, and the same for FP64.
+const NUMBER_BYTES: usize = 80;
+const LONG_NUMBER_BYTES: usize = 360;
+/// Memory of a class besides its text, which exists twice, in bytes.
+const CLASS_BYTES: usize = 64;
+
 /// The `count` highest values of each row as `value:index[:label]`, in descending order. Of equal
 /// values, the one with the lower index comes first; NaN is the lowest value. All axes after the
 /// rows count as one, and floats are written with six decimals, as in Triton. `has_rows` is true if
@@ -25,12 +31,14 @@ const LONG_CLASSES_MAX: usize = CLASSES_MAX / 8;
 ///   classes
 ///
 /// # Errors
-/// 422 for datatypes without an order (BOOL, BYTES), or for too many classes.
+/// 422 for datatypes without an order (BOOL, BYTES), or for too many classes; the error of `admit`,
+/// which is called with a number of bytes before they are allocated.
 pub(crate) fn classify(
     output: &Tensor,
     count: NonZero<usize>,
     has_rows: bool,
     labels: &[String],
+    admit: impl FnOnce(usize) -> Result<(), Error>,
 ) -> Result<Tensor, Error> {
     let name = &output.name;
     let wrong = |what: String| Error::unprocessable(format!("output '{name}': {what}"));
@@ -54,6 +62,9 @@ pub(crate) fn classify(
         )));
     }
     let labels = if labels.len() <= classes { labels } else { &[] };
+    let label = labels.iter().map(String::len).max().unwrap_or_default();
+    let number = if output.datatype == Datatype::Fp64 { LONG_NUMBER_BYTES } else { NUMBER_BYTES };
+    admit(rows.saturating_mul(count).saturating_mul((number + label) * 2 + CLASS_BYTES))?;
     let row = |data| best(output.datatype, data, size, count, labels);
     // An output without values has rows without classes.
     let row_bytes = classes.saturating_mul(size).max(1);
@@ -164,7 +175,8 @@ mod tests {
         let data = json::decode(expected, data).unwrap();
         let tensor = Tensor::new("y", datatype, shape.to_vec(), data).unwrap();
         let labels = ["none", "one", "two"].map(str::to_owned);
-        let classes = classify(&tensor, NonZero::new(count).unwrap(), true, &labels)?;
+        let count = NonZero::new(count).unwrap();
+        let classes = classify(&tensor, count, true, &labels, |_| Ok(()))?;
         assert_eq!(classes.datatype, Datatype::Bytes);
         let text = serde_json::to_string(&json::Data(&classes)).unwrap();
         Ok((classes.shape, serde_json::from_str(&text).unwrap()))
@@ -209,7 +221,7 @@ mod tests {
     fn outputs_without_rows_are_one() {
         let one = |shape: &[usize], data: &'static [u8]| {
             let tensor = Tensor::new("y", Datatype::Uint8, shape.to_vec(), data.into()).unwrap();
-            classify(&tensor, NonZero::new(2).unwrap(), false, &[]).unwrap()
+            classify(&tensor, NonZero::new(2).unwrap(), false, &[], |_| Ok(())).unwrap()
         };
         let classes = one(&[3], &[7, 9, 8]);
         assert_eq!(classes.shape, [2]);
@@ -244,7 +256,8 @@ mod tests {
         let shape = vec![2, CLASSES_MAX];
         let data = vec![0; 2 * CLASSES_MAX].into();
         let tensor = Tensor::new("y", Datatype::Uint8, shape, data).unwrap();
-        let classify = |count| classify(&tensor, NonZero::new(count).unwrap(), true, &[]);
+        let count = |count| NonZero::new(count).unwrap();
+        let classify = |most| classify(&tensor, count(most), true, &[], |_| Ok(()));
         assert!(classify(usize::MAX).unwrap_err().message.contains("ask for fewer"));
         assert_eq!(classify(2).unwrap().shape, [2, 2]);
     }

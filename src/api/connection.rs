@@ -1,5 +1,6 @@
-//! A client's socket with two features that hyper lacks: a timeout of writes to a client that does
-//! not read, and a lingering close, in which a client that is still sending can read the answer.
+//! A client's socket with two features that hyper lacks: a least rate of reading, below which a
+//! client is dropped since its answer occupies memory, and a lingering close, in which a client that
+//! is still sending can read the answer.
 
 use std::io;
 use std::pin::Pin;
@@ -15,6 +16,9 @@ use tokio::time::{Sleep, sleep};
 /// of the answer. Closing a socket with unread data resets the connection, so that the client might
 /// not receive its 413.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Least rate at which a client must read, in bytes per second, on average over the write timeout.
+const READ_RATE_MIN: u64 = 16 * 1024;
 
 /// Size of the reads during a lingering close, in bytes.
 const SCRATCH_BYTES: usize = 16 * 1024;
@@ -35,11 +39,29 @@ pub(crate) struct Connection {
     stream: TcpStream,
     unread: Unread,
     write_timeout: Duration,
-    /// Runs while a write waits for the client.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// Begins when a write waits for the client, and ends when all has been written.
+    waiting: Option<Waiting>,
     /// Runs during a lingering close.
     lingering: Option<Pin<Box<Sleep>>>,
     finished: bool,
+}
+
+/// A period in which writes wait for the client.
+struct Waiting {
+    end: Pin<Box<Sleep>>,
+    /// Bytes that the client has made room for since the period began.
+    written: u64,
+}
+
+impl Waiting {
+    fn new(timeout: Duration) -> Waiting {
+        Waiting { end: Box::pin(sleep(timeout)), written: 0 }
+    }
+}
+
+/// True if so few bytes were written in a period that the client must be dropped.
+fn is_too_slow(written: u64, period: Duration) -> bool {
+    (written as f64) < READ_RATE_MIN as f64 * period.as_secs_f64()
 }
 
 impl Connection {
@@ -51,7 +73,7 @@ impl Connection {
             stream,
             unread,
             write_timeout,
-            stalled: None,
+            waiting: None,
             lingering: None,
             finished: false,
         }
@@ -72,20 +94,28 @@ impl Connection {
         Ok((there > 0).then_some(byte))
     }
 
-    /// Returns the result of a write; a write that waits for longer than the timeout is an error.
-    fn watch<T>(
+    /// Returns the result of a write; a client that reads too little is an error.
+    fn watch(
         &mut self,
         cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            if let (Some(waiting), Ok(bytes)) = (&mut self.waiting, &written) {
+                waiting.written += *bytes as u64;
+            }
+            return Poll::Ready(written);
         }
-        let timeout = self.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+        loop {
+            let timeout = self.write_timeout;
+            let waiting = self.waiting.get_or_insert_with(|| Waiting::new(timeout));
+            ready!(waiting.end.as_mut().poll(cx));
+            if is_too_slow(waiting.written, timeout) {
+                let message = "the client reads too slowly";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
+            }
+            self.waiting = None;
+        }
     }
 
     fn linger(&mut self) {
@@ -146,7 +176,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.waiting = None;
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -155,5 +187,51 @@ impl AsyncWrite for Connection {
             self.finished = true;
         }
         self.poll_linger(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::net::TcpListener;
+
+    async fn connection(write_timeout: Duration) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (Connection::new(stream, write_timeout), client)
+    }
+
+    /// A write of a number of bytes, or of none that must wait.
+    fn watch(connection: &mut Connection, bytes: Option<usize>) -> Poll<io::Result<usize>> {
+        let written = bytes.map_or(Poll::Pending, |bytes| Poll::Ready(Ok(bytes)));
+        connection.watch(&mut Context::from_waker(Waker::noop()), written)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_a_little_at_a_time_is_dropped() {
+        let timeout = Duration::from_millis(100);
+        for (bytes, is_dropped) in [(100, true), (2 * READ_RATE_MIN as usize, false)] {
+            let (mut connection, _client) = connection(timeout).await;
+            assert!(watch(&mut connection, None).is_pending());
+            for _ in 0..3 {
+                tokio::time::sleep(timeout / 2).await;
+                let _ = watch(&mut connection, Some(bytes / 20));
+            }
+            let waiting = watch(&mut connection, None);
+            assert_eq!(waiting.is_ready(), is_dropped, "{bytes} bytes per second: {waiting:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pause_between_answers_is_not_slow_reading() {
+        let timeout = Duration::from_millis(50);
+        let (mut connection, _client) = connection(timeout).await;
+        assert!(watch(&mut connection, None).is_pending());
+        assert!(watch(&mut connection, Some(10)).is_ready());
+        std::future::poll_fn(|cx| Pin::new(&mut connection).poll_flush(cx)).await.unwrap();
+        tokio::time::sleep(timeout * 2).await;
+        assert!(watch(&mut connection, None).is_pending());
     }
 }

@@ -4,7 +4,9 @@
 //! the client accepts it and where that makes it smaller.
 
 use crate::api::beside::beside;
+use crate::api::growing::Growing;
 use crate::api::respond::{Response, render};
+use crate::engine::Held;
 use crate::error::{Error, ErrorKind};
 use bytes::Bytes;
 use flate2::Compression;
@@ -88,17 +90,16 @@ impl Coding {
         }
     }
 
-    /// Decompresses a body. `admit` is called with a number of bytes before memory is taken for
-    /// them.
+    /// Decompresses a body piece by piece, each of which is given to `take`.
     ///
     /// # Errors
-    /// 400 if the bytes are not of this coding or are truncated; the error of `admit`.
+    /// 400 if the bytes are not of this coding or are truncated; the error of `take`.
     pub(crate) fn decompress(
         self,
         bytes: &[u8],
-        admit: impl FnMut(usize) -> Result<(), Error>,
-    ) -> Result<Bytes, Error> {
-        let mut sink = Sink { whole: Vec::new(), piece: vec![0; PIECE_BYTES], admit };
+        take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut sink = Sink { piece: vec![0; PIECE_BYTES], take };
         let rest = match self {
             Coding::Gzip => sink.read_members(bytes),
             Coding::Deflate if is_zlib(bytes) => {
@@ -117,23 +118,31 @@ impl Coding {
             );
             return Err(Error::malformed(message));
         }
-        Ok(sink.whole.into())
+        Ok(())
     }
 
-    /// Compresses bytes; `None` if that saves little.
-    fn compress(self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    /// Compresses bytes into memory that is charged; `None` if that saves little, or if there is
+    /// no memory for it.
+    fn compress(self, bytes: &[u8], held: Held) -> io::Result<Option<Bytes>> {
         let sample = bytes.get(..SAMPLE_BYTES).filter(|_| bytes.len() > 4 * SAMPLE_BYTES);
         if let Some(sample) = sample
-            && self.write(sample)?.len() as f64 > sample.len() as f64 * (1.0 - SAVED_MIN)
+            && self.write(sample, Vec::new())?.len() as f64
+                > sample.len() as f64 * (1.0 - SAVED_MIN)
         {
             return Ok(None);
         }
-        Ok(Some(self.write(bytes)?).filter(|compressed| compressed.len() < bytes.len()))
+        match self.write(bytes, Growing::new(held)) {
+            Ok(compressed) => {
+                Ok(Some(compressed.finish()).filter(|compressed| compressed.len() < bytes.len()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn write(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    fn write<W: Write>(self, bytes: &[u8], to: W) -> io::Result<W> {
         // The fastest level: answers are made for one client and sent once.
-        let (level, to) = (Compression::fast(), Vec::with_capacity(bytes.len() / 2));
+        let level = Compression::fast();
         match self {
             Coding::Gzip => {
                 let mut encoder = GzEncoder::new(to, level);
@@ -174,14 +183,13 @@ impl Broken {
     }
 }
 
-/// The decompressed part of a body.
+/// The receiver of decompressed pieces.
 struct Sink<F> {
-    whole: Vec<u8>,
     piece: Vec<u8>,
-    admit: F,
+    take: F,
 }
 
-impl<F: FnMut(usize) -> Result<(), Error>> Sink<F> {
+impl<F: FnMut(&[u8]) -> Result<(), Error>> Sink<F> {
     /// Reads a decoder to its end, and returns it.
     fn read<D: Read>(&mut self, mut decoder: D) -> Result<D, Broken> {
         loop {
@@ -190,8 +198,7 @@ impl<F: FnMut(usize) -> Result<(), Error>> Sink<F> {
             if read.is_empty() {
                 return Ok(decoder);
             }
-            (self.admit)(read.len()).map_err(Broken::Refused)?;
-            self.whole.extend_from_slice(read);
+            (self.take)(read).map_err(Broken::Refused)?;
         }
     }
 
@@ -255,7 +262,11 @@ fn weighted(listed: &str) -> Option<(&str, f32)> {
 }
 
 /// Compresses an answer if it is long enough, its length is known and the client accepts a coding.
-pub(crate) async fn compressed(accepted: Option<Coding>, mut response: Response) -> Response {
+pub(crate) async fn compressed(
+    accepted: Option<Coding>,
+    mut response: Response,
+    held: Held,
+) -> Response {
     if response.status() == StatusCode::NOT_MODIFIED {
         mark_not_modified(accepted, response.headers_mut());
         return response;
@@ -269,7 +280,7 @@ pub(crate) async fn compressed(accepted: Option<Coding>, mut response: Response)
     response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
     let Some(coding) = accepted else { return response };
     let (head, body) = response.into_parts();
-    match squeeze(coding, body).await {
+    match squeeze(coding, body, held).await {
         Ok((bytes, is_compressed)) => {
             let mut response = Response::from_parts(head, bytes.into());
             if is_compressed {
@@ -285,6 +296,7 @@ pub(crate) async fn compressed(accepted: Option<Coding>, mut response: Response)
 async fn squeeze(
     coding: Coding,
     body: impl Body<Data = Bytes, Error: std::fmt::Display>,
+    held: Held,
 ) -> Result<(Bytes, bool), Error> {
     let broken = |error: &dyn std::fmt::Display| {
         Error::internal(format!("failed to compress the answer: {error}"))
@@ -292,8 +304,8 @@ async fn squeeze(
     let bytes = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
     // Compression takes about four times as long as JSON of the same length.
     beside(bytes.len().saturating_mul(4), move || {
-        let compressed = coding.compress(&bytes).map_err(|error| broken(&error))?;
-        Ok(compressed.map_or((bytes, false), |compressed| (compressed.into(), true)))
+        let compressed = coding.compress(&bytes, held).map_err(|error| broken(&error))?;
+        Ok(compressed.map_or((bytes, false), |compressed| (compressed, true)))
     })
     .await
 }

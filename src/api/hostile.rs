@@ -5,6 +5,7 @@ use crate::api::body::Bodies;
 use crate::api::keys::KeyRing;
 use crate::api::limits::ApiLimits;
 use crate::api::{answer, kserve};
+use crate::engine::Memory;
 use crate::error::Error;
 use crate::model::repository::{Batching, Found, Layout, ModelInfo, Repository, Source};
 use crate::model::signature::{Framed, Signature, TensorSpec};
@@ -18,6 +19,9 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Most rows into which inputs are cut here, as for batches and chunks.
 const ROWS_MAX: usize = 64;
+
+/// The bound on memory of one request.
+const MEMORY_BYTES: usize = 1 << 22;
 
 /// Sends a request to a model that returns its input, and to one that takes files. The bytes are
 /// headers, one in a line, an empty line, and the body.
@@ -53,7 +57,7 @@ fn ask(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error>
     let read = kserve::read(&bodies, model, headers, stream::iter(parts));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.map_err(|error| Error::internal(error.to_string()))?;
-    let (request, _share) = runtime.block_on(read)?;
+    let request = runtime.block_on(read)?;
     let Framed { inputs, rows, .. } = model.interface().frame(request.inputs)?;
     assert!(
         rows <= body.len().max(crate::model::signature::EMPTY_ROWS_MAX),
@@ -64,7 +68,7 @@ fn ask(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error>
     }
     let wanted = request.wanted.resolve(model.interface())?;
     if model.pipeline.is_none() {
-        answer::render(model, request.id.as_deref(), &inputs, &wanted)?;
+        answer::render(model, request.id.as_deref(), &inputs, &wanted, &bodies.account())?;
     }
     Ok(())
 }
@@ -79,9 +83,8 @@ fn cut_apart(inputs: &Tensors, rows: usize) {
 
 fn bodies() -> Bodies {
     let second = Duration::from_secs(1);
-    Bodies::new(&ApiLimits {
+    let limits = ApiLimits {
         body_bytes_max: 1 << 20,
-        bodies_bytes_max: 1 << 22,
         connections_max: 1,
         event_streams_max: 1,
         headers_bytes_max: 1 << 16,
@@ -94,7 +97,8 @@ fn bodies() -> Bodies {
         hosts: Vec::new(),
         allow_origins: Vec::new(),
         access_log: false,
-    })
+    };
+    Bodies::new(&limits, Memory::new(MEMORY_BYTES))
 }
 
 fn models() -> &'static [ModelInfo] {

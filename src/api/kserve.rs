@@ -2,14 +2,15 @@
 
 use crate::api::beside::beside;
 use crate::api::binary::{self, HEADER_LENGTH};
-use crate::api::body::{Bodies, Share, check_inference_type, is_file};
+use crate::api::body::{Bodies, check_inference_type, is_file};
+use crate::api::front::Charged;
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::respond::{Outcome, Response, document, json};
 use crate::api::routes::{Api, Target};
 use crate::api::{answer, request, respond};
-use crate::engine::{InferAnswer, InferCall};
-use crate::error::Error;
+use crate::engine::{Account, InferAnswer, InferCall};
+use crate::error::{Error, ErrorKind};
 use crate::model::pipeline::Pipeline;
 use crate::model::repository::ModelInfo;
 use crate::model::signature::{Framed, RowMode, Sent, TensorSpec};
@@ -18,7 +19,7 @@ use crate::tensor::Tensors;
 use answer::{Rendered, Wanted};
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
-use request::InferRequest;
+use request::{InferRequest, Terms};
 use serde_json::{Value, json as value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,11 +143,15 @@ where
     E: std::fmt::Display,
 {
     let model = find(api, target)?;
-    // The share stays held until the answer is known, since the inputs are slices of the body.
-    let (request, _share) = read(&api.bodies, &model, &head.headers, body).await?;
+    let client = api.guard.client(head);
+    let bodies = api.bodies.of(client);
+    let request = read(&bodies, &model, &head.headers, body).await.inspect_err(|error| {
+        if error.kind == ErrorKind::QueueFull {
+            api.engine.shed(&model, "memory");
+        }
+    })?;
     let wanted = request.wanted.resolve(model.interface())?;
     let (priority, timeout) = (api.guard.priority(head, request.priority), request.timeout);
-    let client = api.guard.client(head);
     let call = |model: &Arc<ModelInfo>, framed: &Framed| InferCall {
         model: model.clone(),
         inputs: framed.inputs.clone(),
@@ -160,7 +165,7 @@ where
     let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
     let ran = Ran { adapters: &adapters, queue, run, batch_rows };
     span.ran(&ran);
-    let rendered = render(model, request.id, answer, wanted).await?;
+    let rendered = render(model, request.id, answer, wanted, bodies.account()).await?;
     Ok(reply(rendered, &ran))
 }
 
@@ -200,13 +205,13 @@ fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
     api.engine.model(&target.name, target.version.as_deref())
 }
 
-/// A client's request to a model, with the share of memory that its body takes.
+/// A client's request to a model. Its inputs carry the charge of their memory.
 pub(crate) async fn read<S, B, E>(
     bodies: &Bodies,
     model: &ModelInfo,
     headers: &HeaderMap,
     body: S,
-) -> Result<(InferRequest, Share), Error>
+) -> Result<InferRequest, Error>
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -217,17 +222,28 @@ where
     if file.is_none() {
         check_inference_type(headers)?;
     }
-    let body = bodies.collect(headers, body).await?;
-    let request = match file.filter(|_| is_file(headers, header_length, &body.bytes)) {
-        Some(input) => InferRequest::of_file(&input.name, &body.bytes)?,
-        None => parse(body.bytes, header_length).await?,
+    let Some(input) = file else {
+        let body = bodies.collect(headers, body).await?;
+        return parse(bodies, model, body.bytes, header_length).await;
     };
-    Ok((request, body.share))
+    let body = bodies.as_elements().collect(headers, body).await?;
+    if !is_file(headers, header_length, &body.bytes) {
+        drop(body.element);
+        return parse(bodies, model, body.bytes, header_length).await;
+    }
+    let too_long = || Error::new(ErrorKind::TooLarge, "the file is longer than 4 GiB");
+    InferRequest::of_file(&input.name, body.element.ok_or_else(too_long)?)
 }
 
-async fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
+async fn parse(
+    bodies: &Bodies,
+    model: &ModelInfo,
+    body: Bytes,
+    header_length: Option<usize>,
+) -> Result<InferRequest, Error> {
     let json_bytes = header_length.unwrap_or(body.len());
-    beside(json_bytes, move || request::parse(body, header_length)).await
+    let terms = Terms::new(model.interface(), bodies.account());
+    beside(json_bytes, move || request::parse(body, header_length, &terms)).await
 }
 
 async fn render(
@@ -235,13 +251,15 @@ async fn render(
     id: Option<String>,
     answer: InferAnswer,
     wanted: Wanted,
+    account: Account,
 ) -> Result<Rendered, Error> {
     // Binary outputs need no conversion.
     let made = wanted.named.iter().filter(|named| !named.binary || named.classes.is_some());
     let sizes = made.filter_map(|named| answer.outputs.get(&named.name).ok());
     let json_bytes = sizes.map(|tensor| tensor.data.len()).sum();
-    beside(json_bytes, move || answer::render(&model, id.as_deref(), &answer.outputs, &wanted))
-        .await
+    let outputs = answer.outputs;
+    let work = move || answer::render(&model, id.as_deref(), &outputs, &wanted, &account);
+    beside(json_bytes, work).await
 }
 
 fn reply(rendered: Rendered, ran: &Ran<'_>) -> Response {
@@ -250,6 +268,7 @@ fn reply(rendered: Rendered, ran: &Ran<'_>) -> Response {
         None => "application/json",
     };
     let mut response = document(content_type, rendered.body);
+    response.extensions_mut().insert(Charged);
     if let Some(length) = rendered.header_length {
         response.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
     }

@@ -9,9 +9,6 @@ use std::time::Duration;
 pub struct ApiLimits {
     /// Largest request body, in bytes; a larger one is answered 413.
     pub body_bytes_max: usize,
-    /// Most memory of all request bodies together, in bytes; beyond it new ones are answered 429.
-    /// It bounds the memory of many large uploads at once.
-    pub bodies_bytes_max: usize,
     /// Most connections at the same time; further ones are answered 503 and closed.
     pub connections_max: usize,
     /// Most event streams at the same time; they are long, and must leave connections for requests.

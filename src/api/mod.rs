@@ -17,7 +17,9 @@ mod drain;
 mod encoding;
 mod events;
 mod extensions;
+mod fields;
 mod front;
+mod growing;
 mod guard;
 #[doc(hidden)]
 pub mod hostile;

@@ -48,9 +48,9 @@ impl Api {
             load: LoadMaker::new(engine.clone(), closing.clone()),
             rendered: Arc::default(),
             traces,
+            bodies: Bodies::new(limits, engine.memory().clone()),
             engine,
             guard: Guard::new(limits),
-            bodies: Bodies::new(limits),
             event_streams: Arc::new(Semaphore::new(event_streams)),
             closing,
         })

@@ -18,7 +18,7 @@ use crate::api::respond::{Response, render};
 use crate::api::routes::{Api, routes};
 use crate::api::slots::Slots;
 use crate::api::tls::{self, Hello, Tls};
-use crate::engine::EngineHandle;
+use crate::engine::{EngineHandle, Memory};
 use crate::error::Error;
 use crate::telemetry::Traces;
 use hyper::Request;
@@ -69,16 +69,17 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let closing = CancellationToken::new();
+    let memory = engine.memory().clone();
     let api = Api::new(engine, &limits, traces, closing.clone());
     let service = TowerToHyperService::new(warp::service(routes(api)));
-    let service = Front::new(service, Origins::new(&limits.allow_origins));
-    run(listener, service, &limits, closing, shutdown).await;
+    let service = Front::new(service, Origins::new(&limits.allow_origins), memory.clone());
+    run(listener, (service, memory), &limits, closing, shutdown).await;
 }
 
 /// Serves `service`; `closing` is cancelled as soon as shutdown begins.
 async fn run<S>(
     listener: TcpListener,
-    service: S,
+    (service, memory): (S, Memory),
     limits: &ApiLimits,
     closing: CancellationToken,
     shutdown: impl Future<Output = ()>,
@@ -86,7 +87,7 @@ async fn run<S>(
     S: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
-    let mut server = Server::new(service, limits, &closing);
+    let mut server = Server::new(service, memory, limits, &closing);
     server.accept_until(&listener, shutdown).await;
     // The system rejects new clients from here on.
     drop(listener);
@@ -104,6 +105,7 @@ struct Server<S> {
     refusals: Arc<Semaphore>,
     /// Origins whose pages may read why their connection was rejected.
     origins: Origins,
+    memory: Memory,
     graceful: GracefulShutdown,
     connections: JoinSet<()>,
 }
@@ -113,7 +115,12 @@ where
     S: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
-    fn new(service: S, limits: &ApiLimits, closing: &CancellationToken) -> Server<S> {
+    fn new(
+        service: S,
+        memory: Memory,
+        limits: &ApiLimits,
+        closing: &CancellationToken,
+    ) -> Server<S> {
         let served = Manner::new(limits, limits.header_timeout, closing);
         let refused = Manner::new(limits, REFUSAL_TIMEOUT, closing).for_one_exchange();
         Server {
@@ -123,6 +130,7 @@ where
             slots: Slots::new(limits.connections_max),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX.min(limits.connections_max.max(1)))),
             origins: Origins::new(&limits.allow_origins),
+            memory,
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),
         }
@@ -148,7 +156,8 @@ where
             self.spawn(stream, client, manner, service, slot);
         } else if let Ok(slot) = self.refusals.clone().try_acquire_owned() {
             let (manner, origins) = (self.refused.clone(), self.origins.clone());
-            self.spawn(stream, client, manner, Front::new(service_fn(refuse), origins), slot);
+            let service = Front::new(service_fn(refuse), origins, self.memory.clone());
+            self.spawn(stream, client, manner, service, slot);
         } else {
             debug!("closed a connection over the cap without an answer");
         }

@@ -241,7 +241,6 @@ fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
     let limits = &config.limits;
     ApiLimits {
         body_bytes_max: limits.body_bytes,
-        bodies_bytes_max: held_bytes(config),
         connections_max: limits.connections,
         event_streams_max: limits.event_streams,
         headers_bytes_max: limits.header_bytes,

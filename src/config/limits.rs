@@ -21,7 +21,8 @@ pub struct Limits {
     /// From the end of the header lines to the end of the body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// How long a client may leave an answer unread.
+    /// Longest time for which a client may leave an answer unread, and the period over which it must
+    /// read 16 KiB per second.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
     /// Event streams open at once.
@@ -30,7 +31,8 @@ pub struct Limits {
     pub queue_requests: usize,
     /// Rows that may wait for an adapter.
     pub queue_rows: u64,
-    /// Host memory for queued inputs and unsent answers, in bytes.
+    /// Host memory that clients may make the server hold, in bytes: bodies, parsed and decoded
+    /// inputs, and answers until they are written.
     pub held_bytes: usize,
     /// How long admitted requests may go on after the signal to stop.
     #[serde(with = "humantime_serde")]

@@ -394,19 +394,17 @@ impl Driver {
         };
         self.fleet.count(adapter, self.time(), batch);
         self.count_batch(adapter, batch, compute);
-        // The slices share one buffer: it is held until the last of them is sent.
-        let held = Arc::new(self.memory.owe(outputs.bytes()));
+        // The slices share their memory: it is counted until the last of them is dropped.
+        let outputs = self.memory.owing(outputs);
         let mut row = 0usize;
         for part in &batch.parts {
             let (from, rows) = (row, part.rows as usize);
             row += rows;
             match outputs.slice_rows(from, rows) {
                 Ok(outputs) => {
-                    let (adapter, held) = (self.fleet.name(adapter), held.clone());
-                    let first = part.first;
-                    let batch_rows = batch.rows();
-                    let collected =
-                        Collected { first, outputs, adapter, held, compute, batch_rows };
+                    let adapter = self.fleet.name(adapter);
+                    let (first, batch_rows) = (part.first, batch.rows());
+                    let collected = Collected { first, outputs, adapter, compute, batch_rows };
                     self.requests.collect(part.request, collected);
                 }
                 Err(error) => {

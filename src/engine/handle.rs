@@ -1,6 +1,6 @@
 //! What the API may ask of the engine.
 
-use super::memory::{Held, Memory};
+use super::memory::{Full, Held, Memory};
 use super::models::ModelOrder;
 use super::pipeline::Chained;
 use super::repository::Library;
@@ -20,7 +20,8 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 #[derive(Debug)]
 pub struct InferCall {
     pub model: Arc<ModelInfo>,
-    /// Inputs; every tensor has `rows` rows on axis 0.
+    /// Inputs; every tensor has `rows` rows on axis 0. Those of clients carry the charge of their
+    /// memory.
     pub inputs: Tensors,
     pub rows: usize,
     /// Who asks, as a number: clients get fair shares. 0 is the server itself.
@@ -54,8 +55,6 @@ pub struct InferAnswer {
     pub queue_time: Duration,
     /// Handed to a worker to outputs on the host.
     pub run_time: Duration,
-    /// Counts the outputs' memory until the answer is dropped.
-    pub(super) _held: Option<Arc<Held>>,
 }
 
 /// The operator's wish for one adapter.
@@ -71,7 +70,8 @@ pub(super) struct Submitted {
     pub(super) id: RequestId,
     pub(super) call: InferCall,
     pub(super) answer: oneshot::Sender<Result<InferAnswer, Error>>,
-    pub(super) held: Held,
+    /// The charge of inputs that the server makes itself; those of clients carry theirs.
+    pub(super) held: Option<Held>,
 }
 
 /// What else the driver may be asked for.
@@ -120,11 +120,9 @@ impl EngineHandle {
     /// 429 if the queue or its memory is full, 503 if nothing can serve or the server goes down,
     /// 504 if its timeout passed, 500 if every try failed.
     pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
-        let held = self.memory.admit(call.client, call.inputs.bytes()).ok_or_else(|| {
-            self.shed(&call.model, "memory");
-            Error::new(ErrorKind::QueueFull, "the memory for waiting requests is full")
-                .retry_after(self.drain())
-        })?;
+        let is_own = call.client == InferCall::SERVER;
+        let held = is_own.then(|| self.memory.of(call.client).charge(call.inputs.bytes()));
+        let held = held.transpose().map_err(|full| self.refused(&call.model, full))?;
         let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
         let model = call.model.clone();
@@ -143,8 +141,20 @@ impl EngineHandle {
         answer
     }
 
+    /// The bound on memory that clients make the server hold.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Counts a call for which there is no memory.
+    pub(crate) fn refused(&self, model: &ModelInfo, full: Full) -> Error {
+        self.shed(model, "memory");
+        let error = full.of_request();
+        if full == Full::Now { error.retry_after(self.drain()) } else { error }
+    }
+
     /// Counts a call that never reached the queue.
-    fn shed(&self, model: &ModelInfo, cause: &'static str) {
+    pub(crate) fn shed(&self, model: &ModelInfo, cause: &'static str) {
         self.metrics.model(&model.name, &model.version).failed(cause);
     }
 

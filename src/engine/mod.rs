@@ -33,6 +33,7 @@ pub use assumptions::Assumptions;
 pub use catalogue::Catalogue;
 pub use folder::Marks;
 pub use handle::{EngineHandle, InferAnswer, InferCall, Mode};
+pub(crate) use memory::{Account, Full, Held, Memory};
 pub use repository::Library;
 
 use crate::adapter::entry::AdapterEntry;
@@ -68,7 +69,7 @@ pub struct EngineConfig {
     pub assumptions: Assumptions,
     /// Latency target of models that name none.
     pub slo: Duration,
-    /// Host memory for queued inputs and unsent answers, in bytes.
+    /// Host memory that clients make the server hold, in bytes.
     pub held_bytes_max: usize,
     /// How long admitted requests may go on after the signal to stop.
     pub shutdown_grace: Duration,

@@ -2,10 +2,11 @@
 //! beside the event loop, each graph is a call of its own.
 
 use super::handle::{Control, EngineHandle, InferAnswer, InferCall};
+use super::memory::{Full, Held};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::pipeline::ensemble::{Value, gather};
-use crate::model::pipeline::{BadRow, Ensemble, Frame, Picture, Pipeline, Step};
+use crate::model::pipeline::{BadRow, Budget, Ensemble, Frame, Picture, Pipeline, Step};
 use crate::model::repository::ModelInfo;
 use crate::model::signature::RowMode;
 use crate::tensor::{Tensor, Tensors};
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 
 /// Calls that one request has under way at once: the queue must hold those of others too.
 const FAN_OUT: usize = 64;
+
+/// Memory of one row besides its data, in bytes: names, shapes and references of its tensors on
+/// their way through the steps. Without it, rows of four bytes would take fifty times their length.
+const ROW_BYTES: usize = 1024;
 
 /// How a call for an ensemble went, for whoever counts.
 pub(super) struct Chained {
@@ -81,7 +86,6 @@ impl Trail {
             batch_rows: self.batch_rows,
             queue_time: self.queue,
             run_time: self.run,
-            _held: None,
         }
     }
 }
@@ -108,6 +112,9 @@ impl EngineHandle {
         let Some(pipeline) = &call.model.pipeline else { return self.infer(call).await };
         let due = call.timeout.and_then(|timeout| clock::now().checked_add(timeout));
         let terms = Terms { client: call.client, priority: call.priority, due };
+        let bytes = call.rows.saturating_mul(ROW_BYTES);
+        let _rows = self.memory.of(call.client).charge(bytes);
+        let _rows = _rows.map_err(|full| self.refused(&call.model, full))?;
         match pipeline {
             Pipeline::Around(_) => {
                 let sent = rows(&call)?.into_iter().map(|row| (row, None)).collect();
@@ -144,12 +151,13 @@ impl EngineHandle {
     ) -> Result<(Vec<Tensors>, Trail), Error> {
         let prepare = |(inputs, picture): (Tensors, Option<Picture>)| {
             let own = model.clone();
-            let work = move || match own.around() {
-                Some(around) => around.prepare(&inputs, picture.as_ref()),
+            let work = move |budget: &mut Budget<'_>| match own.around() {
+                Some(around) => around.prepare(&inputs, picture.as_ref(), budget),
                 None => Ok((inputs, None)),
             };
             async move {
-                let (inputs, frame) = self.work(model, work).await?;
+                let ((inputs, frame), held) = self.work(model, terms, work).await?;
+                let inputs = charged(inputs, held);
                 model.signature.frame(inputs.clone())?;
                 Ok::<_, Error>(Row { inputs, frame })
             }
@@ -160,14 +168,14 @@ impl EngineHandle {
             prepared.into_iter().map(|row| (row.frame, row.inputs)).unzip();
         let (outputs, trail) = self.rows_through(model, inputs, terms).await?;
         let own = model.clone();
-        let read = move || match own.around() {
+        let read = move |_: &mut Budget<'_>| match own.around() {
             Some(around) => {
                 let rows = outputs.into_iter().zip(frames);
                 rows.map(|(outputs, frame)| around.read(outputs, frame)).collect()
             }
             None => Ok(outputs),
         };
-        Ok((self.work(model, read).await?, trail))
+        Ok((self.work(model, terms, read).await?.0, trail))
     }
 
     /// One call with inputs in the model's own shape, or with rows in front of it.
@@ -192,16 +200,20 @@ impl EngineHandle {
         terms: Terms,
     ) -> Result<(Vec<Tensors>, Trail), Error> {
         // A model that is run whole would take rows for one request.
+        let bytes: usize = if rows.len() > 1 { rows.iter().map(Tensors::bytes).sum() } else { 0 };
+        let held = self.memory.of(terms.client).charge(bytes);
+        let held = held.map_err(|full| self.refused(model, full))?;
         if model.signature.rows != RowMode::Whole
             && let Ok(all) = Tensors::concat_rows(rows.clone())
             && !rows.is_empty()
         {
             drop(rows);
-            let answer = self.framed(model, all, terms).await?;
+            let answer = self.framed(model, charged(all, held), terms).await?;
             let count = answer.outputs.rows().map_err(broken)?;
             let row = |at| answer.outputs.slice_rows(at, 1).map_err(broken);
             return Ok(((0..count).map(row).collect::<Result<_, _>>()?, Trail::from(&answer)));
         }
+        drop(held);
         let run = |row| self.framed(model, row, terms);
         let answers: Vec<InferAnswer> =
             stream::iter(rows).map(run).buffered(FAN_OUT).try_collect().await?;
@@ -239,11 +251,12 @@ impl EngineHandle {
     ) -> Result<(Tensors, Trail), Error> {
         let named = |tensor: Tensor| (tensor.name.clone(), Value::Tensor(tensor));
         let mut values: HashMap<String, Value> = row.0.into_iter().map(named).collect();
-        let mut trail = Trail::default();
+        let (mut trail, mut pieces) = (Trail::default(), Vec::new());
         for step in &ensemble.steps {
             match step {
                 Step::Crop { image, by, to } => {
-                    let pictures = self.crop(model, &values, (image, by)).await?;
+                    let (pictures, held) = self.crop(model, &values, (image, by), terms).await?;
+                    pieces.push(held);
                     values.insert(to.clone(), Value::Pictures(pictures));
                 }
                 Step::Model { name, inputs, outputs } => {
@@ -316,33 +329,52 @@ impl EngineHandle {
         model: &Arc<ModelInfo>,
         values: &HashMap<String, Value>,
         (image, by): (&str, &str),
-    ) -> Result<Vec<Picture>, Error> {
+        terms: Terms,
+    ) -> Result<(Vec<Picture>, Held), Error> {
         match (values.get(image), values.get(by)) {
             (Some(Value::Tensor(file)), Some(Value::Tensor(polygons))) => {
                 let (file, polygons) = (file.clone(), polygons.clone());
-                let work = move || Picture::of_file(&file)?.crops(&polygons);
-                self.work(model, work).await
+                let work = move |budget: &mut Budget<'_>| {
+                    Picture::of_file(&file, budget)?.crops(&polygons, budget)
+                };
+                let (pictures, mut held) = self.work(model, terms, work).await?;
+                held.shrink_to(pictures.iter().map(Picture::bytes).sum());
+                Ok((pictures, held))
             }
             _ => Err(Error::internal(format!("'{image}' and '{by}' are no image and polygons"))),
         }
     }
 
     /// Runs a step of the host on a thread that may be busy for a while; as many at once as there
-    /// are processors, so that images in memory stay few.
+    /// are processors, so that images in memory stay few. The step charges the memory that it
+    /// takes; the charge is returned with its result.
     async fn work<T: Send + 'static>(
         &self,
         model: &ModelInfo,
-        work: impl FnOnce() -> Result<T, BadRow> + Send + 'static,
-    ) -> Result<T, Error> {
-        let _turn = self.hands.acquire().await;
-        let done = tokio::task::spawn_blocking(work).await;
+        terms: Terms,
+        work: impl FnOnce(&mut Budget<'_>) -> Result<T, BadRow> + Send + 'static,
+    ) -> Result<(T, Held), Error> {
+        let turn = self.hands.clone().acquire_owned().await;
+        let mut held = self.memory.of(terms.client).request();
+        let step = move || {
+            // The thread keeps its turn where the client has left.
+            let _turn = turn;
+            let mut full = None;
+            let mut budget = |bytes| held.grow(bytes).map_err(|error| full = Some(error)).is_ok();
+            let done = work(&mut budget);
+            (done, held, full)
+        };
+        let done = tokio::task::spawn_blocking(step).await;
         let broke = |error| Error::internal(format!("a step of '{}' broke: {error}", model.name));
-        done.map_err(broke)?.map_err(|error| match error {
+        let (done, held, full) = done.map_err(broke)?;
+        let done = done.map_err(|error| match error {
             BadRow::Input(message) => Error::unprocessable(message),
             BadRow::Output(message) => {
                 Error::internal(format!("model '{}': {message}", model.name))
             }
-        })
+            BadRow::Memory => self.refused(model, full.unwrap_or(Full::Now)),
+        })?;
+        Ok((done, held))
     }
 }
 
@@ -357,6 +389,15 @@ impl Terms {
         let Terms { client, priority, .. } = self;
         Ok(InferCall { model: model.clone(), inputs, rows, client, priority, timeout: left })
     }
+}
+
+/// Tensors that carry the charge of their memory, as far as `held` has it.
+fn charged(tensors: Tensors, mut held: Held) -> Tensors {
+    let carrying = |tensor: Tensor| {
+        let own = held.split(tensor.data.len());
+        Tensor { data: own.wrap(tensor.data), ..tensor }
+    };
+    tensors.0.into_iter().map(carrying).collect()
 }
 
 /// The rows of a call, one by one.

@@ -9,7 +9,6 @@ use crate::telemetry::Compute;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -23,7 +22,7 @@ pub(super) struct Pending {
     started: Option<Time>,
     collected: Vec<Collected>,
     shape: Option<ShapeKey>,
-    _held: Held,
+    _held: Option<Held>,
 }
 
 /// Outputs of consecutive rows of a request.
@@ -32,8 +31,6 @@ pub(super) struct Collected {
     pub(super) outputs: Tensors,
     /// Id of the adapter that ran them.
     pub(super) adapter: String,
-    /// The memory of the batch that they are a slice of.
-    pub(super) held: Arc<Held>,
     /// Where the time of that batch went.
     pub(super) compute: Compute,
     /// Rows of that batch.
@@ -198,9 +195,8 @@ impl Pending {
             }
         }
         let batch_rows = self.collected.iter().map(|part| part.batch_rows).max().unwrap_or(0);
-        let (outputs, held) = join(self.collected, memory);
+        let outputs = join(self.collected, memory);
         let answer = outputs.map(|outputs| InferAnswer {
-            _held: Some(held),
             outputs,
             adapters,
             batch_rows,
@@ -224,16 +220,14 @@ fn within(compute: Compute, whole: Duration) -> Compute {
     Compute { input, infer, output: whole - input - infer }
 }
 
-/// The outputs of a request whole, and what counts their memory.
-fn join(mut parts: Vec<Collected>, memory: &Memory) -> (Result<Tensors, Error>, Arc<Held>) {
+/// The outputs of a request whole.
+fn join(mut parts: Vec<Collected>, memory: &Memory) -> Result<Tensors, Error> {
     if parts.len() == 1 {
-        let part = parts.remove(0);
-        return (Ok(part.outputs), part.held);
+        return Ok(parts.remove(0).outputs);
     }
     let outputs = Tensors::concat_rows(parts.into_iter().map(|part| part.outputs).collect());
-    let held = outputs.as_ref().map_or(0, Tensors::bytes);
-    let outputs = outputs.map_err(|error| Error::internal(error.to_string()));
-    (outputs, Arc::new(memory.owe(held)))
+    let outputs = outputs.map_err(|error| Error::internal(error.to_string()))?;
+    Ok(memory.owing(outputs))
 }
 
 /// One input of a batch, in as many parts as it has requests.

@@ -8,9 +8,12 @@
 //! a literal.
 
 use serde::Deserialize;
+use serde::de::DeserializeSeed;
 use serde::ser::{Serialize, Serializer};
 use serde_json::ser::Formatter;
+use std::convert::Infallible;
 use std::io;
+use std::marker::PhantomData;
 
 /// The literals and their values.
 const NOT_FINITE: [(&str, f64); 3] =
@@ -59,39 +62,125 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     scratch: &'a mut Vec<u8>,
 ) -> Result<(T, Source<'a>), serde_json::Error> {
+    let admit = |_| Ok::<(), Infallible>(());
+    parse_seed(text, scratch, PhantomData, admit).map_err(|refused| match refused {
+        Refused::Text(error) => error,
+    })
+}
+
+/// The reason why a document is not parsed.
+#[derive(Debug)]
+pub(crate) enum Refused<E> {
+    Text(serde_json::Error),
+    Memory(E),
+}
+
+/// Parses a document like [`parse`], by a seed. `admit` is called with a number of bytes before
+/// memory is allocated for a second text.
+///
+/// # Errors
+/// Those of [`parse`], and those of `admit`.
+pub(crate) fn parse_seed<'a, S: DeserializeSeed<'a> + Clone, E>(
+    text: &'a [u8],
+    scratch: &'a mut Vec<u8>,
+    seed: S,
+    admit: impl FnOnce(usize) -> Result<(), E>,
+) -> Result<(S::Value, Source<'a>), Refused<E>> {
     let sent = without_mark(text);
-    let refused = match serde_json::from_slice(sent) {
+    let refused = match read(sent, seed.clone()) {
         Ok(parsed) => return Ok((parsed, Source { sent, parsed: sent })),
         Err(error) => error,
     };
-    let Some(finite) = finite(sent) else { return Err(refused) };
-    *scratch = finite;
+    let Some(first) = next_name(sent, 0) else { return Err(Refused::Text(refused)) };
+    admit(sent.len()).map_err(Refused::Memory)?;
+    *scratch = finite(sent, first);
     let parsed: &'a [u8] = scratch;
-    Ok((serde_json::from_slice(parsed)?, Source { sent, parsed }))
+    let value = read(parsed, seed).map_err(Refused::Text)?;
+    Ok((value, Source { sent, parsed }))
 }
 
-/// The text with a finite number of the same length in place of each literal; `None` if there is
-/// no literal.
-fn finite(text: &[u8]) -> Option<Vec<u8>> {
-    let mut finite = None;
-    let mut at = 0;
+fn read<'a, S: DeserializeSeed<'a>>(text: &'a [u8], seed: S) -> serde_json::Result<S::Value> {
+    let mut from = serde_json::Deserializer::from_slice(text);
+    let value = seed.deserialize(&mut from)?;
+    from.end()?;
+    Ok(value)
+}
+
+/// The text with a finite number of the same length in place of each literal.
+fn finite(text: &[u8], first: (usize, usize)) -> Vec<u8> {
+    let mut finite = text.to_vec();
+    let mut next = Some(first);
+    while let Some((at, length)) = next {
+        if let Some(place) = finite.get_mut(at..at + length) {
+            replace(place);
+        }
+        next = next_name(text, at + length);
+    }
+    finite
+}
+
+/// Position and length of the first literal from a position on that is not in a string.
+fn next_name(text: &[u8], from: usize) -> Option<(usize, usize)> {
+    let mut at = from;
     while let Some(byte) = text.get(at) {
         at += match byte {
             b'"' => super::string_length(text.get(at..).unwrap_or_default()),
             b'N' | b'I' | b'-' => match name_at(text, at) {
-                Some(name) => {
-                    let copy = finite.get_or_insert_with(|| text.to_vec());
-                    if let Some(place) = copy.get_mut(at..at + name.len()) {
-                        replace(place);
-                    }
-                    name.len()
-                }
+                Some(name) => return Some((at, name.len())),
                 None => 1,
             },
             _ => 1,
         };
     }
-    finite
+    None
+}
+
+/// Sizes of a document that parsing depends on, found without memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// Most arrays and objects around a value.
+    pub(crate) depth: usize,
+    /// The longest string in at most [`FORM_DEPTH`] arrays and objects, with its quotes.
+    pub(crate) form_string: usize,
+    /// The longest string with an escape: serde_json copies such a string.
+    pub(crate) escaped_string: usize,
+}
+
+/// Arrays and objects around a field of a tensor. The data of a tensor are in one more.
+const FORM_DEPTH: usize = 3;
+
+impl Outline {
+    pub(crate) fn of(text: &[u8]) -> Outline {
+        let mut outline = Outline::default();
+        let (mut depth, mut at) = (0usize, 0);
+        while let Some(byte) = text.get(at) {
+            at += 1;
+            match byte {
+                b'[' | b'{' => {
+                    depth += 1;
+                    outline.depth = outline.depth.max(depth);
+                }
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                b'"' => {
+                    let string = text.get(at - 1..).unwrap_or_default();
+                    let length = super::string_length(string);
+                    outline.note_string(string.get(..length).unwrap_or(string), depth);
+                    at += length - 1;
+                }
+                _ => {}
+            }
+        }
+        outline
+    }
+
+    fn note_string(&mut self, string: &[u8], depth: usize) {
+        if depth <= FORM_DEPTH {
+            self.form_string = self.form_string.max(string.len());
+        }
+        if string.len() > self.escaped_string && string.contains(&b'\\') {
+            self.escaped_string = string.len();
+        }
+    }
 }
 
 /// The literal at this position, if it is a complete value.
@@ -149,13 +238,19 @@ impl Formatter for Verbatim {
 }
 
 /// Serializes `value` as a document.
-///
-/// # Errors
-/// If a value cannot be serialized.
+#[cfg(test)]
 pub(crate) fn to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = Vec::new();
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Verbatim))?;
+    write(&mut text, value)?;
     Ok(text)
+}
+
+/// Serializes `value` as a document into a writer.
+///
+/// # Errors
+/// If a value cannot be serialized or written.
+pub(crate) fn write<T: Serialize>(to: &mut impl io::Write, value: &T) -> serde_json::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(to, Verbatim))
 }
 
 #[cfg(test)]
@@ -212,6 +307,29 @@ mod tests {
         let mut scratch = Vec::new();
         assert!(parse::<Vec<i64>>(b"[NaN]", &mut scratch).is_err());
         assert!(parse::<Vec<u64>>(b"[Infinity]", &mut scratch).is_err());
+    }
+
+    #[test]
+    fn an_outline_names_what_parsing_depends_on() {
+        let outline = |text: &str| {
+            let Outline { depth, form_string, escaped_string } = Outline::of(text.as_bytes());
+            (depth, form_string, escaped_string)
+        };
+        assert_eq!(outline(""), (0, 0, 0));
+        assert_eq!(outline(r#"{"ab": [1, {"c": "]]]]"}]}"#), (3, 6, 0));
+        assert_eq!(outline(r#"[[[["abc", "\\"]]]]"#), (4, 0, 4));
+        assert_eq!(outline(r#"]]["a\"b"#), (1, 5, 5));
+        assert_eq!(outline("\"abc"), (0, 4, 0));
+    }
+
+    #[test]
+    fn a_second_text_is_admitted_first() {
+        let mut scratch = Vec::new();
+        let parsed = parse_seed(b"[NaN]", &mut scratch, PhantomData::<Vec<f32>>, Err);
+        assert!(matches!(parsed, Err(Refused::Memory(5))), "{parsed:?}");
+        let mut scratch = Vec::new();
+        let parsed = parse_seed(b"[1]", &mut scratch, PhantomData::<Vec<f32>>, Err);
+        assert!(parsed.is_ok(), "{parsed:?}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ const ELEMENTS_MAX: usize = 1 << 12;
 const ROWS: usize = 2;
 /// Bounds of an image here: enough for every decoder, too little to take long.
 const BOUNDS: Bounds = Bounds { edge: 1024, pixels: 1 << 17, bytes: 1 << 24 };
+/// Memory that the steps before a graph may take here.
+const MEMORY_BYTES: usize = 1 << 26;
 /// Digits of the longest number in tables that are tried: sizes are the operator's, and may be
 /// large.
 const DIGITS_MAX: usize = 3;
@@ -124,12 +126,15 @@ fn around(tables: Written, file: &[u8]) -> Result<(), String> {
     });
     let sent = sent.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
     let takes_image = sent.iter().any(|tensor| tensor.name == "image");
-    let picture = takes_image.then(|| Picture::decode_within(file, BOUNDS)).transpose();
+    let mut left = MEMORY_BYTES;
+    let mut budget = |bytes: usize| left.checked_sub(bytes).map(|less| left = less).is_some();
+    let picture = takes_image.then(|| Picture::decode_within(file, BOUNDS, &mut budget));
+    let picture = picture.transpose();
     let picture = picture.map_err(|error| error.to_string())?;
-    let prepared = around.prepare(&Tensors(sent), picture.as_ref());
+    let prepared = around.prepare(&Tensors(sent), picture.as_ref(), &mut budget);
     let (_, frame) = prepared.map_err(|error| error.to_string())?;
     if let Some(picture) = picture {
-        let _ = picture.crops(&table("polygons", file, &[4, 2])?);
+        let _ = picture.crops(&table("polygons", file, &[4, 2])?, &mut budget);
     }
     answer(&around, file, frame)
 }

@@ -10,6 +10,8 @@
 mod common;
 /// Servers with faulty workers, and what their clients saw.
 mod faulty;
+/// Clients that make the server hold much memory.
+mod memory;
 /// More requests than can be served.
 mod overload;
 /// From nothing to many clients and back.
@@ -145,4 +147,12 @@ fn a_server_whose_every_adapter_fails_is_not_ready_and_says_why() {
     assert_eq!(server.get("/v2/health/live").status, 200);
     // Half open: it may have mended itself, and is tried with the next request.
     server.wait_until_ready();
+}
+
+/// `CONCERTINA_TEST_MEMORY_SECONDS=30` for the whole test.
+#[test]
+fn memory_is_bounded_whatever_clients_send() {
+    let seconds = std::env::var("CONCERTINA_TEST_MEMORY_SECONDS");
+    let seconds = seconds.ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
+    memory::memory_is_bounded(Duration::from_secs(seconds));
 }

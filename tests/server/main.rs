@@ -51,5 +51,7 @@ mod tls;
 mod tour;
 /// What a client cannot do whose key does not let it.
 mod unprivileged;
+/// Spoilt images and recordings, and bombs.
+mod uploads;
 /// What a model is warmed up with.
 mod warm_up;

@@ -1,6 +1,7 @@
 //! Every datatype in both forms; subset, order and errors of outputs.
 
 use super::*;
+use crate::engine::Memory;
 use crate::model::repository::{Batching, Source};
 use crate::model::signature::TensorSpec;
 use serde_json::{Value, json};
@@ -40,10 +41,21 @@ fn outputs() -> Tensors {
     Tensors(vec![tensor("a", &[1, 2]), tensor("b", &[3, 4])])
 }
 
+/// Renders an answer within a bound on memory.
+fn render_within(
+    bytes: usize,
+    model: &ModelInfo,
+    id: Option<&str>,
+    outputs: &Tensors,
+    wanted: &Wanted,
+) -> Result<Rendered, Error> {
+    render(model, id, outputs, wanted, &Memory::new(bytes).of(1))
+}
+
 fn rendered(wanted: Wanted) -> (Value, Vec<u8>) {
     let model = model();
     let wanted = wanted.resolve(&model.signature).unwrap();
-    let rendered = render(&model, Some("id"), &outputs(), &wanted).unwrap();
+    let rendered = render_within(1 << 20, &model, Some("id"), &outputs(), &wanted).unwrap();
     let (json, raw) = rendered.body.split_at(rendered.header_length.unwrap_or(rendered.body.len()));
     (serde_json::from_slice(json).unwrap(), raw.to_vec())
 }
@@ -93,7 +105,10 @@ fn wrong_outputs_are_named() {
 fn an_engine_that_forgets_an_output_is_an_error() {
     let wanted = Wanted { binary: false, named: vec![named("b", false)] };
     let few = Tensors(outputs().0[..1].to_vec());
-    assert_eq!(render(&model(), None, &few, &wanted).unwrap_err().kind.status(), 500);
+    assert_eq!(
+        render_within(1 << 20, &model(), None, &few, &wanted).unwrap_err().kind.status(),
+        500
+    );
 }
 
 #[test]
@@ -103,9 +118,9 @@ fn every_datatype_is_named_and_raw() {
         let tensor = Tensor::new("y", datatype, vec![2], data.clone()).unwrap();
         let wanted = |binary| Wanted { binary, named: vec![named("y", binary)] };
         let outputs = Tensors(vec![tensor]);
-        let raw = render(&model(), None, &outputs, &wanted(true)).unwrap();
+        let raw = render_within(1 << 20, &model(), None, &outputs, &wanted(true)).unwrap();
         assert_eq!(raw.body[raw.header_length.unwrap()..], data);
-        let json = render(&model(), None, &outputs, &wanted(false)).unwrap();
+        let json = render_within(1 << 20, &model(), None, &outputs, &wanted(false)).unwrap();
         let json: Value = serde_json::from_slice(&json.body).unwrap();
         assert_eq!(json["outputs"][0]["datatype"], datatype.as_str());
         assert_eq!(json["outputs"][0]["data"].as_array().unwrap().len(), 2);
@@ -119,7 +134,8 @@ fn classes_replace_an_output_in_both_forms() {
     let classes =
         |name: &str, binary, count| Named { classes: NonZero::new(count), ..named(name, binary) };
     let named = vec![classes("a", false, 1), classes("b", true, 5), named("a", false)];
-    let rendered = render(&model, None, &outputs(), &Wanted { binary: false, named }).unwrap();
+    let rendered =
+        render_within(1 << 20, &model, None, &outputs(), &Wanted { binary: false, named }).unwrap();
     let (json, raw) = rendered.body.split_at(rendered.header_length.unwrap());
     let json: Value = serde_json::from_slice(json).unwrap();
     let class = json!({"name": "a", "datatype": "BYTES", "shape": [1, 1], "data": ["2:1:one"]});
@@ -128,4 +144,15 @@ fn classes_replace_an_output_in_both_forms() {
     assert_eq!(json["outputs"][1]["parameters"]["binary_data_size"], raw.len());
     assert_eq!(raw, b"\x07\0\0\x004:1:one\x08\0\0\x003:0:zero");
     assert_eq!(json["outputs"][2]["data"], json!([1, 2]));
+}
+
+#[test]
+fn answers_without_memory_are_refused() {
+    let model = model();
+    for binary in [false, true] {
+        let wanted = Wanted { binary, named: Vec::new() }.resolve(&model.signature).unwrap();
+        let error = render_within(100, &model, None, &outputs(), &wanted).unwrap_err();
+        assert_eq!(error.kind.status(), 503, "{error}");
+        assert!(error.message.contains("the answer needs more memory"), "{error}");
+    }
 }

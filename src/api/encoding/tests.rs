@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::respond::document;
+use crate::engine::Memory;
 use flate2::write::DeflateEncoder;
 use proptest::prelude::*;
 
@@ -20,14 +21,28 @@ fn bare(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn all(coding: Coding, bytes: &[u8]) -> Result<Bytes, Error> {
-    coding.decompress(bytes, |_| Ok(()))
+    let mut whole = Vec::new();
+    coding.decompress(bytes, |piece| {
+        whole.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(whole.into())
+}
+
+fn packed(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+    coding.write(bytes, Vec::new()).unwrap()
+}
+
+/// A charge that can grow to a number of bytes.
+fn held(bytes: usize) -> Held {
+    Memory::new(bytes).of(1).answer()
 }
 
 proptest! {
     #[test]
     fn what_was_compressed_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
         for coding in [Coding::Gzip, Coding::Deflate] {
-            prop_assert_eq!(all(coding, &coding.write(&bytes).unwrap()).unwrap(), bytes.clone());
+            prop_assert_eq!(all(coding, &packed(coding, &bytes)).unwrap(), bytes.clone());
         }
         prop_assert_eq!(all(Coding::Deflate, &bare(&bytes)).unwrap(), bytes);
     }
@@ -42,7 +57,7 @@ proptest! {
 fn broken_data_are_malformed() {
     let text = b"some text that is long enough to be cut ".repeat(9);
     for coding in [Coding::Gzip, Coding::Deflate] {
-        let whole = coding.write(&text).unwrap();
+        let whole = packed(coding, &text);
         let behind = [&whole[..], b"more"].concat();
         let mut spoilt = whole.clone();
         *spoilt.last_mut().unwrap() ^= 1;
@@ -54,23 +69,23 @@ fn broken_data_are_malformed() {
         }
     }
     // Members are one body (RFC 1952, section 2.2), up to a number of them.
-    let empty = Coding::Gzip.write(b"").unwrap();
+    let empty = packed(Coding::Gzip, b"");
     assert_eq!(all(Coding::Gzip, &empty.repeat(MEMBERS_MAX)).unwrap(), "");
     let error = all(Coding::Gzip, &empty.repeat(MEMBERS_MAX + 1)).unwrap_err();
     assert!(error.message.ends_with("more than 16384 members"), "{error}");
-    let two = [Coding::Gzip.write(b"one ").unwrap(), Coding::Gzip.write(b"two").unwrap()].concat();
+    let two = [packed(Coding::Gzip, b"one "), packed(Coding::Gzip, b"two")].concat();
     assert_eq!(all(Coding::Gzip, &two).unwrap(), "one two");
 }
 
 #[test]
-fn memory_is_asked_for_piece_by_piece() {
-    let bomb = Coding::Gzip.write(&vec![0; 64 << 20]).unwrap();
+fn bodies_are_decompressed_piece_by_piece() {
+    let bomb = packed(Coding::Gzip, &vec![0; 64 << 20]);
     let (mut most, mut pieces) = (0, 0);
-    let admit = |bytes: usize| {
-        (most, pieces) = (bytes.max(most), pieces + 1);
+    let take = |piece: &[u8]| {
+        (most, pieces) = (piece.len().max(most), pieces + 1);
         if pieces < 4 { Ok(()) } else { Err(Error::new(ErrorKind::TooLarge, "enough")) }
     };
-    let refused = Coding::Gzip.decompress(&bomb, admit).unwrap_err();
+    let refused = Coding::Gzip.decompress(&bomb, take).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::TooLarge);
     assert!(most <= PIECE_BYTES && pieces == 4, "{most} {pieces}");
 }
@@ -128,7 +143,7 @@ fn preferences_of_clients() {
 }
 
 async fn answered(coding: Option<Coding>, body: Vec<u8>) -> (HeaderMap, Bytes) {
-    let response = compressed(coding, document("text/plain", body.into())).await;
+    let response = compressed(coding, document("text/plain", body.into()), held(1 << 22)).await;
     let (head, body) = response.into_parts();
     (head.headers, body.collect().await.unwrap().to_bytes())
 }
@@ -187,10 +202,18 @@ async fn what_gains_nothing_stays_as_it_is() {
 }
 
 #[tokio::test]
+async fn answers_without_memory_for_compression_stay_as_they_are() {
+    let response = document("text/plain", vec![b'x'; 1 << 20].into());
+    let response = compressed(Some(Coding::Gzip), response, held(100)).await;
+    assert!(!response.headers().contains_key(CONTENT_ENCODING));
+    assert_eq!(response.body().size_hint().exact(), Some(1 << 20));
+}
+
+#[tokio::test]
 async fn tags_of_compressed_files_are_weak() {
     let mut response = document("text/plain", vec![b'x'; 4096].into());
     response.headers_mut().insert(ETAG, HeaderValue::from_static("\"abc\""));
-    let response = compressed(Some(Coding::Gzip), response).await;
+    let response = compressed(Some(Coding::Gzip), response, held(1 << 20)).await;
     assert_eq!(response.headers()[ETAG], "W/\"abc\"");
 }
 
@@ -200,7 +223,7 @@ async fn answers_without_changes_are_marked_as_the_file_would_be() {
         let mut response = document("text/plain", Bytes::new());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().insert(ETAG, HeaderValue::from_static("\"abc\""));
-        let response = compressed(accepted, response).await;
+        let response = compressed(accepted, response, held(1 << 20)).await;
         assert_eq!(response.headers()[ETAG], tag);
         assert_eq!(response.headers()[VARY], "accept-encoding");
         assert!(!response.headers().contains_key(CONTENT_ENCODING));

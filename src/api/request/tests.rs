@@ -1,7 +1,25 @@
 //! Valid requests in both forms, and a table of invalid ones.
 
 use super::*;
+use crate::engine::Memory;
+use crate::error::ErrorKind;
 use proptest::prelude::*;
+
+/// More memory than any request here needs.
+const MEMORY: usize = 1 << 20;
+
+fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
+    parse_within(body, header_length, &Memory::new(MEMORY))
+}
+
+fn parse_within(
+    body: Bytes,
+    header_length: Option<usize>,
+    memory: &Memory,
+) -> Result<InferRequest, Error> {
+    let terms = Terms::new(&Signature::default(), memory.of(1));
+    super::parse(body, header_length, &terms)
+}
 
 fn named(name: &str, binary: bool) -> Named {
     Named { name: name.into(), binary, classes: None }
@@ -312,5 +330,68 @@ proptest! {
         let _ = parse(input(&format!("{head}, \"data\": [{data}]")).into(), None);
         let raw = input(&format!("{head}, \"parameters\": {{\"binary_data_size\": {size}}}"));
         let _ = with_raw(&raw, &[0; 64]);
+    }
+}
+
+#[test]
+fn parts_of_a_request_are_bounded_while_they_are_parsed() {
+    let ones = |count: usize| vec!["1"; count].join(",");
+    let many = |what: &str, count: usize| {
+        let one = r#"{"name": "x", "shape": [1], "datatype": "UINT8", "data": [1]}"#;
+        let list = vec![one; count].join(",");
+        let other = if what == "outputs" { r#""inputs": [], "# } else { "" };
+        format!("{{{other}\"{what}\": [{list}]}}")
+    };
+    let long = "x".repeat(1025);
+    let huge = "x".repeat(FORM_STRING_MAX);
+    let nested = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let dims = input(&format!(r#""datatype": "UINT8", "data": [1], "shape": [{}]"#, ones(17)));
+    let cases = [
+        (dims, "more than 16 dimensions"),
+        (many("inputs", UNKNOWN_MAX + 1), "more than 16 inputs"),
+        (many("outputs", UNKNOWN_MAX + 1), "more than 16 outputs"),
+        (format!(r#"{{"inputs": [], "id": "{long}"}}"#), "1025 bytes is too long"),
+        (format!(r#"{{"inputs": [], "id": "{huge}"}}"#), "a string besides the data"),
+        (format!(r#"{{"inputs": [], "mine": "{huge}"}}"#), "a string besides the data"),
+        (format!(r#"{{"inputs": [], "mine": {nested}}}"#), "nested 201 deep"),
+        (input(&format!(r#""shape": "{huge}""#)), "a string besides the data"),
+    ];
+    for (body, message) in cases {
+        let error = parse(body.into(), None).unwrap_err();
+        assert_eq!(error.kind.status(), 400, "{message}");
+        assert!(error.message.contains(message) && error.message.len() < 300, "{error}");
+    }
+    assert!(parse(many("inputs", UNKNOWN_MAX).into(), None).is_ok());
+    assert!(parse(many("outputs", UNKNOWN_MAX).into(), None).is_ok());
+}
+
+#[test]
+fn tensors_are_charged_until_they_are_dropped() {
+    let memory = Memory::new(MEMORY);
+    let body = input(r#""shape": [3], "datatype": "FP32", "data": [1, 2, 3]"#);
+    let request = parse_within(body.into(), None, &memory).unwrap();
+    assert_eq!(memory.used(), 12);
+    let data = request.inputs.0[0].data.clone();
+    drop(request);
+    assert_eq!(memory.used(), 12);
+    drop(data);
+    assert_eq!(memory.used(), 0);
+}
+
+#[test]
+fn memory_is_charged_before_it_is_allocated() {
+    let ones = vec!["1"; 1000].join(",");
+    let doubles = input(&format!(r#""shape": [1000], "datatype": "FP64", "data": [{ones}]"#));
+    let nan = doubles.replacen("[1,", "[NaN,", 1);
+    let escaped = format!("\\n{}", "x".repeat(3000));
+    let escaped = input(&format!(r#""shape": [1], "datatype": "BYTES", "data": ["{escaped}"]"#));
+    for (body, needed) in [(&doubles, 8000), (&nan, nan.len() + 8000), (&escaped, 3 * 3004)] {
+        let within = |max| parse_within(body.clone().into(), None, &Memory::new(max));
+        assert_eq!(within(needed - 1).unwrap_err().kind.status(), 413, "{needed}");
+        assert!(within(needed + 4100).is_ok(), "{needed}");
+        let memory = Memory::new(needed + 4100);
+        let _others = memory.of(2).charge(needed + 4100).unwrap();
+        let busy = parse_within(body.clone().into(), None, &memory).unwrap_err();
+        assert_eq!((busy.kind.status(), busy.retry_after.is_some()), (429, true), "{needed}");
     }
 }

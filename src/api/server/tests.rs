@@ -20,7 +20,6 @@ const HUGE: usize = 64 * 1024 * 1024;
 fn limits() -> ApiLimits {
     ApiLimits {
         body_bytes_max: 1024,
-        bodies_bytes_max: 4096,
         connections_max: 1,
         event_streams_max: 1,
         headers_bytes_max: 2048,
@@ -58,7 +57,8 @@ async fn start(limits: ApiLimits) -> Running {
     let (stop, stopped) = oneshot::channel();
     let server = tokio::spawn(async move {
         let shutdown = async { stopped.await.unwrap_or_default() };
-        run(listener, service, &limits, CancellationToken::new(), shutdown).await;
+        run(listener, (service, Memory::new(1 << 30)), &limits, CancellationToken::new(), shutdown)
+            .await;
     });
     Running { address, stop, server }
 }

@@ -1,10 +1,11 @@
 //! From what a client sends to the inputs of a graph.
 
-use super::image::{ImageSpec, Picture};
-use super::spec::port;
+use super::image::ImageSpec;
+use super::picture::Picture;
+use super::spec::{charge, port};
 use super::wave::Wave;
 use super::window::Window;
-use super::{BadRow, rows};
+use super::{BadRow, Budget, rows};
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
@@ -120,13 +121,14 @@ impl Preprocess {
         &self,
         sent: &Tensors,
         picture: Option<&Picture>,
+        budget: &mut Budget<'_>,
     ) -> Result<(Tensors, Option<Frame>), BadRow> {
-        let (filled, frame) = self.fill(sent, picture)?;
+        let (filled, frame) = self.fill(sent, picture, budget)?;
         let mut inputs = vec![filled];
         for spec in &self.zeros {
             let shape: Vec<usize> =
                 spec.shape.iter().filter_map(|dim| usize::try_from(*dim).ok()).collect();
-            inputs.push(zeros(spec, &shape)?);
+            inputs.push(zeros(spec, &shape, budget)?);
         }
         let own = sent.0.iter().filter(|tensor| tensor.name != self.source.name());
         inputs.extend(own.cloned());
@@ -137,20 +139,29 @@ impl Preprocess {
         &self,
         sent: &Tensors,
         picture: Option<&Picture>,
+        budget: &mut Budget<'_>,
     ) -> Result<(Tensor, Option<Frame>), BadRow> {
         let file = || rows::file(sent, self.source.name());
         match (&self.source, picture) {
-            (Source::Image(spec), Some(picture)) => spec.prepare(picture, &self.input),
-            (Source::Image(spec), None) => spec.prepare(&Picture::decode(&file()?)?, &self.input),
-            (Source::Bytes(window), _) => Ok((window.prepare(&file()?, &self.input)?, None)),
-            (Source::Audio(wave), _) => Ok((wave.prepare(&file()?, &self.input)?, None)),
+            (Source::Image(spec), Some(picture)) => spec.prepare(picture, &self.input, budget),
+            (Source::Image(spec), None) => {
+                let picture = Picture::decode(&file()?, budget)?;
+                spec.prepare(&picture, &self.input, budget)
+            }
+            (Source::Bytes(window), _) => {
+                Ok((window.prepare(&file()?, &self.input, budget)?, None))
+            }
+            (Source::Audio(wave), _) => Ok((wave.prepare(&file()?, &self.input, budget)?, None)),
         }
     }
 }
 
-fn zeros(spec: &TensorSpec, shape: &[usize]) -> Result<Tensor, BadRow> {
-    let elements: usize = shape.iter().product();
-    let data = vec![0u8; elements * spec.datatype().size().unwrap_or(4)];
+fn zeros(spec: &TensorSpec, shape: &[usize], budget: &mut Budget<'_>) -> Result<Tensor, BadRow> {
+    let size = spec.datatype().size().unwrap_or(4);
+    let bytes = shape.iter().try_fold(size, |bytes, dim| bytes.checked_mul(*dim));
+    let bytes = bytes.ok_or(BadRow::Memory)?;
+    charge(budget, bytes as u64)?;
+    let data = vec![0u8; bytes];
     let shape = std::iter::once(1).chain(shape.iter().copied()).collect();
     Tensor::new(spec.name.as_str(), spec.datatype(), shape, data.into())
         .map_err(|error| BadRow::Input(error.to_string()))

@@ -1,9 +1,9 @@
 //! Ensembles: models whose outputs feed the next, with a request for each of what an image was cut
 //! into.
 
-use super::image::Picture;
-use super::spec::WrittenStep;
-use super::{BadRow, rows};
+use super::picture::Picture;
+use super::spec::{WrittenStep, charge};
+use super::{BadRow, Budget, rows};
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Tensor, Tensors};
 use ::image::{RgbImage, imageops};
@@ -126,8 +126,12 @@ impl Picture {
     /// - polygons: `[1, pieces, 4, 2]`, corners from the top left clockwise, in pixels
     ///
     /// # Errors
-    /// If the tensor is of another shape or holds too many.
-    pub fn crops(&self, polygons: &Tensor) -> Result<Vec<Picture>, BadRow> {
+    /// If the tensor is of another shape or holds too many, or there is no memory for them.
+    pub fn crops(
+        &self,
+        polygons: &Tensor,
+        budget: &mut Budget<'_>,
+    ) -> Result<Vec<Picture>, BadRow> {
         let bad = |detail: &str| BadRow::Output(format!("'{}' {detail}", polygons.name));
         let all = Tensors(vec![polygons.clone()]);
         let (shape, values) = rows::read(&all, &polygons.name)?;
@@ -145,10 +149,13 @@ impl Picture {
             let quad = [a, b, c, d];
             let (width, height) = extent(quad);
             // Before it is made: corners that cross make a piece larger than the image.
-            pixels += width as u64 * height as u64;
+            let piece = width as u64 * height as u64;
+            pixels += piece;
             if pixels > CROP_PIXELS_MAX {
                 return Err(bad("cuts out more than the memory for it holds"));
             }
+            // Twice, since a piece may be turned.
+            charge(budget, piece * 6)?;
             crops.push(self.crop(quad));
         }
         Ok(crops)

@@ -1,38 +1,19 @@
-//! From a PNG, JPEG, WebP, GIF, BMP or PNM file to the pixels that a graph takes.
+//! From a decoded image to the pixels that a graph takes.
 
+use super::picture::{EDGE_MAX, PIXELS_MAX, Picture, check_size};
 use super::rows;
-use super::{BadRow, Frame};
+use super::spec::charge;
+use super::{BadRow, Budget, Frame};
 use crate::model::signature::TensorSpec;
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::tensor::{Datatype, Tensor};
 use ::image::imageops::{self, FilterType};
-use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgb, RgbImage};
+use ::image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
-use std::io::Cursor;
-use std::sync::Arc;
 
-/// Longest edge of an image, sent or prepared.
-const EDGE_MAX: u32 = 16_384;
-/// Most pixels of an image, sent or prepared.
-const PIXELS_MAX: u64 = 1 << 26;
-/// Bounds of an image that is sent.
-const BOUNDS: Bounds = Bounds { edge: EDGE_MAX, pixels: PIXELS_MAX, bytes: 512 << 20 };
+/// Bytes of a pixel between the two steps of resizing: four floats.
+const RESIZED_PIXEL_BYTES: u64 = 16;
 /// A line of text may be so wide, if nothing else is said.
 const WIDTH_MAX: u32 = 4096;
-
-/// A decoded image, cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Picture(pub(super) Arc<RgbImage>);
-
-/// Bounds of a decoded image.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Longest edge in pixels.
-    pub(crate) edge: u32,
-    pub(crate) pixels: u64,
-    /// Memory that decoding may take, in bytes.
-    pub(crate) bytes: u64,
-}
 
 /// `[preprocess.image]`: how an image becomes an input. A value is `(pixel * scale - mean) / std`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,84 +102,6 @@ fn one_255th() -> f32 {
     1.0 / 255.0
 }
 
-impl Picture {
-    /// Decodes a file, turned as its EXIF data say, on white where it is transparent.
-    ///
-    /// # Errors
-    /// If it is no image of a known format, is broken, or too large.
-    pub fn decode(file: &[u8]) -> Result<Picture, BadRow> {
-        Picture::decode_within(file, BOUNDS)
-    }
-
-    /// Decodes a file within other bounds.
-    ///
-    /// # Errors
-    /// As [`Picture::decode`].
-    pub(crate) fn decode_within(file: &[u8], bounds: Bounds) -> Result<Picture, BadRow> {
-        decode(file, bounds).map(|image| Picture(Arc::new(image))).map_err(BadRow::Input)
-    }
-
-    /// Decodes the file that a BYTES tensor of one element holds.
-    ///
-    /// # Errors
-    /// As [`Picture::decode`], or if it holds no file.
-    pub fn of_file(tensor: &Tensor) -> Result<Picture, BadRow> {
-        let all = Tensors(vec![tensor.clone()]);
-        Picture::decode(&rows::file(&all, &tensor.name)?)
-    }
-
-    /// Width and height in pixels.
-    pub fn size(&self) -> (u32, u32) {
-        self.0.dimensions()
-    }
-}
-
-fn decode(file: &[u8], bounds: Bounds) -> Result<RgbImage, String> {
-    let bad = |error: ::image::ImageError| format!("the image cannot be read: {error}");
-    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
-    let mut reader = reader.map_err(|error| format!("the image cannot be read: {error}"))?;
-    if reader.format().is_none() {
-        return Err("the file is no PNG, JPEG, WebP, GIF, BMP or PNM image".to_owned());
-    }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(bounds.edge);
-    limits.max_image_height = Some(bounds.edge);
-    limits.max_alloc = Some(bounds.bytes);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(bad)?;
-    let (width, height) = decoder.dimensions();
-    check_within(width, height, bounds)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
-    image.apply_orientation(orientation);
-    if image.color().has_alpha() { Ok(on_white(&image)) } else { Ok(image.into_rgb8()) }
-}
-
-fn check_size(width: u32, height: u32) -> Result<(), String> {
-    check_within(width, height, BOUNDS)
-}
-
-fn check_within(width: u32, height: u32, bounds: Bounds) -> Result<(), String> {
-    let pixels = u64::from(width) * u64::from(height);
-    let (edge_max, pixels_max) = (bounds.edge, bounds.pixels);
-    if width == 0 || height == 0 || pixels > pixels_max || width.max(height) > edge_max {
-        return Err(format!(
-            "an image of {width} x {height} pixels is not possible; at most {pixels_max} pixels \
-             and {edge_max} along an edge are"
-        ));
-    }
-    Ok(())
-}
-
-fn on_white(image: &DynamicImage) -> RgbImage {
-    let image = image.to_rgba8();
-    RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [r, g, b, a] = image.get_pixel(x, y).0.map(u32::from);
-        let blend = |c: u32| u8::try_from((c * a + 255 * (255 - a)) / 255).unwrap_or(255);
-        Rgb([r, g, b].map(blend))
-    })
-}
-
 impl ImageSpec {
     pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), String> {
         let sizes = [self.width, self.height, self.width_min, self.width_max];
@@ -255,10 +158,12 @@ impl ImageSpec {
         &self,
         picture: &Picture,
         spec: &TensorSpec,
+        budget: &mut Budget<'_>,
     ) -> Result<(Tensor, Option<Frame>), BadRow> {
-        let (image, frame) = self.resize(&picture.0).map_err(BadRow::Input)?;
+        let (image, frame) = self.resize(&picture.0, budget)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         let channels = self.channels.count();
+        charge(budget, rows::bytes(spec.datatype(), &[channels, height, width]))?;
         let value = |channel: usize, pixel: &Rgb<u8>| {
             let of = |values: &[f32], none: f32| {
                 values.get(channel).or(values.first()).copied().unwrap_or(none)
@@ -283,11 +188,21 @@ impl ImageSpec {
         Ok((tensor?, Some(frame)))
     }
 
-    fn resize(&self, image: &RgbImage) -> Result<(RgbImage, Frame), String> {
+    fn resize(
+        &self,
+        image: &RgbImage,
+        budget: &mut Budget<'_>,
+    ) -> Result<(RgbImage, Frame), BadRow> {
         let (width, height) = image.dimensions();
-        check_size(width, height)?;
+        check_size(width, height).map_err(BadRow::Input)?;
         let filter = self.filter.kernel();
-        let resized = |w: u32, h: u32| imageops::resize(image, w.max(1), h.max(1), filter);
+        let mut resized = |w: u32, h: u32| {
+            let (w, h) = (w.max(1), h.max(1));
+            // Twice, for an image that is then placed on a ground.
+            let bytes = u64::from(width) * u64::from(h) * RESIZED_PIXEL_BYTES + rgb_bytes(w, h) * 2;
+            charge(budget, bytes)?;
+            Ok::<_, BadRow>(imageops::resize(image, w, h, filter))
+        };
         let ratio = |to: u32, from: u32| to as f32 / from as f32;
         let frame = |image: &RgbImage, scale: (f32, f32), offset: (f32, f32)| Frame {
             scale,
@@ -298,7 +213,7 @@ impl ImageSpec {
         let fill = |to: u32, from: u32, scale: f32| (to as f32 - from as f32 * scale) / 2.0;
         let (image, scale, offset) = match (self.width, self.height, self.fit) {
             (Some(w), Some(h), Fit::Stretch) => {
-                (resized(w, h), (ratio(w, width), ratio(h, height)), (0.0, 0.0))
+                (resized(w, h)?, (ratio(w, width), ratio(h, height)), (0.0, 0.0))
             }
             (Some(w), Some(h), fit) => {
                 let (across, down) = (ratio(w, width), ratio(h, height));
@@ -307,9 +222,10 @@ impl ImageSpec {
                 // A line of 16 384 pixels that is to cover 224 x 224 would take gigabytes.
                 if u64::from(wide) * u64::from(high) > PIXELS_MAX {
                     let sent = format!("an image of {width} x {height} pixels");
-                    return Err(format!("{sent} is too long to cover {w} x {h}"));
+                    let message = format!("{sent} is too long to cover {w} x {h}");
+                    return Err(BadRow::Input(message));
                 }
-                let image = resized(wide, high);
+                let image = resized(wide, high)?;
                 let offset = (fill(w, width, scale), fill(h, height, scale));
                 (self.placed(&image, (w, h), offset), (scale, scale), offset)
             }
@@ -318,13 +234,13 @@ impl ImageSpec {
                 let most = self.width_max.unwrap_or(WIDTH_MAX);
                 let wide = rounded(width, scale).clamp(1, most);
                 let all = wide.max(self.width_min.unwrap_or(1)).next_multiple_of(self.multiple_of);
-                let image = self.placed(&resized(wide, h), (all, h), (0.0, 0.0));
+                let image = self.placed(&resized(wide, h)?, (all, h), (0.0, 0.0));
                 (image, (ratio(wide, width), scale), (0.0, 0.0))
             }
             _ => {
                 let (w, h) = self.follow(width, height);
-                check_size(w, h)?;
-                (resized(w, h), (ratio(w, width), ratio(h, height)), (0.0, 0.0))
+                check_size(w, h).map_err(BadRow::Input)?;
+                (resized(w, h)?, (ratio(w, width), ratio(h, height)), (0.0, 0.0))
             }
         };
         let frame = frame(&image, scale, offset);
@@ -352,6 +268,10 @@ impl ImageSpec {
         imageops::replace(&mut ground, image, x, y);
         ground
     }
+}
+
+fn rgb_bytes(width: u32, height: u32) -> u64 {
+    u64::from(width) * u64::from(height) * 3
 }
 
 fn rounded(edge: u32, scale: f32) -> u32 {

@@ -12,7 +12,8 @@ pub(super) fn floats(
     shape: &[usize],
     values: impl Iterator<Item = f32>,
 ) -> Result<Tensor, BadRow> {
-    let mut data = BytesMut::with_capacity(shape.iter().product::<usize>() * 4);
+    let capacity = usize::try_from(bytes(datatype, shape)).map_err(|_| BadRow::Memory)?;
+    let mut data = BytesMut::with_capacity(capacity);
     match datatype {
         Datatype::Fp32 => values.for_each(|value| data.put_f32_le(value)),
         Datatype::Fp16 => values.for_each(|value| data.put_u16_le(f16::from_f32(value).to_bits())),
@@ -26,6 +27,12 @@ pub(super) fn floats(
         other => return Err(BadRow::Input(format!("'{name}': {other} cannot be filled"))),
     }
     row(name, datatype, shape, data.freeze())
+}
+
+/// The bytes of a row of numbers; as many as are possible if there are more.
+pub(super) fn bytes(datatype: Datatype, shape: &[usize]) -> u64 {
+    let size = datatype.size().unwrap_or(4) as u64;
+    shape.iter().fold(size, |bytes, dim| bytes.saturating_mul(*dim as u64))
 }
 
 /// A row of words.

@@ -39,6 +39,19 @@ pub enum BadRow {
     /// The model's: its outputs are not what `model.toml` says.
     #[error("{0}")]
     Output(String),
+    /// There is no memory for the row.
+    #[error("there is no memory for the row")]
+    Memory,
+}
+
+/// A function that is called with a number of bytes before they are allocated, and that returns
+/// false if there is no memory for them.
+pub type Budget<'a> = dyn FnMut(usize) -> bool + 'a;
+
+/// Asks a budget for memory.
+pub(super) fn charge(budget: &mut Budget<'_>, bytes: u64) -> Result<(), BadRow> {
+    let bytes = usize::try_from(bytes).map_err(|_| BadRow::Memory)?;
+    if budget(bytes) { Ok(()) } else { Err(BadRow::Memory) }
 }
 
 /// The tables as they are written.
@@ -137,14 +150,15 @@ impl Around {
     /// input `image` where an earlier model of an ensemble made it.
     ///
     /// # Errors
-    /// If what was sent is no such file.
+    /// If what was sent is no such file, or there is no memory for it.
     pub fn prepare(
         &self,
         sent: &Tensors,
         picture: Option<&Picture>,
+        budget: &mut Budget<'_>,
     ) -> Result<(Tensors, Option<Frame>), BadRow> {
         match &self.before {
-            Some(before) => before.prepare(sent, picture),
+            Some(before) => before.prepare(sent, picture, budget),
             None => Ok((sent.clone(), None)),
         }
     }

@@ -71,7 +71,7 @@ fn image_graph() -> Signature {
 fn prepared(tables: &str, file: &[u8]) -> (Vec<usize>, Vec<f32>) {
     let around = around(tables, &image_graph()).unwrap();
     assert_eq!(around.interface.inputs, [spec("image", Datatype::Bytes, &[1])]);
-    let (inputs, _) = around.prepare(&sent("image", file), None).unwrap();
+    let (inputs, _) = around.prepare(&sent("image", file), None, &mut |_| true).unwrap();
     (inputs.get("x").unwrap().shape.clone(), numbers(&inputs, "x"))
 }
 
@@ -102,7 +102,9 @@ fn sizes_follow_what_is_given() {
 #[test]
 fn what_is_no_image_is_refused() {
     let around = around(IMAGE, &image_graph()).unwrap();
-    let error = |file: &[u8]| around.prepare(&sent("image", file), None).unwrap_err().to_string();
+    let error = |file: &[u8]| {
+        around.prepare(&sent("image", file), None, &mut |_| true).unwrap_err().to_string()
+    };
     assert!(error(b"").contains("no PNG"), "{}", error(b""));
     assert!(error(b"hello").contains("no PNG"));
     let mut cut = png(8, 4);
@@ -111,7 +113,10 @@ fn what_is_no_image_is_refused() {
     // A header that promises 60000 x 60000 pixels.
     let mut bomb = png(8, 4);
     bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
-    assert!(matches!(around.prepare(&sent("image", &bomb), None), Err(BadRow::Input(_))));
+    assert!(matches!(
+        around.prepare(&sent("image", &bomb), None, &mut |_| true),
+        Err(BadRow::Input(_))
+    ));
 }
 
 #[test]
@@ -119,10 +124,10 @@ fn every_cut_and_spoilt_image_gives_an_answer() {
     let around = around(IMAGE, &image_graph()).unwrap();
     let whole = png(16, 16);
     for at in 0..whole.len() {
-        let _ = around.prepare(&sent("image", &whole[..at]), None);
+        let _ = around.prepare(&sent("image", &whole[..at]), None, &mut |_| true);
         let mut spoilt = whole.clone();
         spoilt[at] ^= 0x5a;
-        let _ = around.prepare(&sent("image", &spoilt), None);
+        let _ = around.prepare(&sent("image", &spoilt), None, &mut |_| true);
     }
 }
 
@@ -133,7 +138,7 @@ fn files_become_windows() {
     let tables = "[preprocess.bytes]\nhead = 4\ntail = 3\npadding = 256\nstrip = 16\n";
     let around = around(tables, &graph).unwrap();
     let window = |file: &[u8]| {
-        let (inputs, frame) = around.prepare(&sent("bytes", file), None).unwrap();
+        let (inputs, frame) = around.prepare(&sent("bytes", file), None, &mut |_| true).unwrap();
         assert_eq!(frame, None);
         let data = &inputs.get("bytes").unwrap().data;
         let all = data.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes));
@@ -155,7 +160,7 @@ fn recordings_become_samples_and_frames() {
                   context = 1\n";
     let framed = around(frames, &graph(&[-1, 3])).unwrap();
     let pcm: Vec<u8> = [16384i16, -16384, 8192].iter().flat_map(|s| s.to_le_bytes()).collect();
-    let (inputs, _) = framed.prepare(&sent("audio", &pcm), None).unwrap();
+    let (inputs, _) = framed.prepare(&sent("audio", &pcm), None, &mut |_| true).unwrap();
     assert_eq!(inputs.get("x").unwrap().shape, [1, 2, 3]);
     assert_eq!(numbers(&inputs, "x"), [0.0, 0.5, -0.5, -0.5, 0.25, 0.0]);
     assert_eq!(numbers(&inputs, "h"), [0.0, 0.0]);
@@ -171,10 +176,10 @@ fn recordings_become_samples_and_frames() {
     writer.finalize().unwrap();
     let plain = frames.replace("frame = 2\ncontext = 1\n", "");
     let plain = around(&plain, &graph(&[-1])).unwrap();
-    let (inputs, _) = plain.prepare(&sent("audio", wav.get_ref()), None).unwrap();
+    let (inputs, _) = plain.prepare(&sent("audio", wav.get_ref()), None, &mut |_| true).unwrap();
     assert_eq!(numbers(&inputs, "x"), [0.25, -0.5]);
     for at in 0..wav.get_ref().len() {
-        let _ = plain.prepare(&sent("audio", &wav.get_ref()[..at]), None);
+        let _ = plain.prepare(&sent("audio", &wav.get_ref()[..at]), None, &mut |_| true);
     }
 }
 
@@ -210,7 +215,7 @@ fn boxes_are_where_they_are_in_the_image_sent() {
     let tables = "[preprocess.image]\nwidth = 8\nheight = 8\nfit = \"contain\"\n\
                   [postprocess.boxes]\nboxes = \"b\"\nscores = \"s\"\nformat = \"cxcywh\"\n";
     let around = around(tables, &graph).unwrap();
-    let (_, frame) = around.prepare(&sent("image", &png(16, 8)), None).unwrap();
+    let (_, frame) = around.prepare(&sent("image", &png(16, 8)), None, &mut |_| true).unwrap();
     // Two that cover each other, a weak one, one of another class.
     let places = [4.0, 4.0, 2.0, 2.0, 4.0, 4.1, 2.0, 2.0, 1.0, 4.0, 1.0, 1.0, 4.0, 4.0, 8.0, 4.0];
     let mut all = outputs("b", &[4, 4], &places);
@@ -227,7 +232,7 @@ fn regions_are_found_grown_and_read_in_order() {
     let graph = graph(spec("x", Datatype::Fp32, &[3, -1, -1]), &out);
     let tables = "[preprocess.image]\n[postprocess.regions]\n";
     let around = around(tables, &graph).unwrap();
-    let (_, frame) = around.prepare(&sent("image", &png(64, 40)), None).unwrap();
+    let (_, frame) = around.prepare(&sent("image", &png(64, 40)), None, &mut |_| true).unwrap();
     let mut map = vec![0.0f32; 64 * 40];
     let mut fill = |(x0, x1), (y0, y1): (usize, usize)| {
         (y0..y1).for_each(|y| map[y * 64 + x0..y * 64 + x1].fill(0.9));
@@ -250,20 +255,20 @@ fn regions_are_found_grown_and_read_in_order() {
 
 #[test]
 fn pieces_are_cut_out_and_turned_upright() {
-    let picture = Picture::decode(&png(40, 20)).unwrap();
+    let picture = Picture::decode(&png(40, 20), &mut |_| true).unwrap();
     let upright = [10.0, 2.0, 30.0, 2.0, 30.0, 12.0, 10.0, 12.0];
     let tall = [15.0, 0.0, 25.0, 0.0, 25.0, 20.0, 15.0, 20.0];
     let flat = [3.0; 8];
     let all = outputs("p", &[3, 4, 2], &[upright, tall, flat].concat());
-    let pieces = picture.crops(all.get("p").unwrap()).unwrap();
+    let pieces = picture.crops(all.get("p").unwrap(), &mut |_| true).unwrap();
     let sizes: Vec<_> = pieces.iter().map(Picture::size).collect();
     assert_eq!(sizes, [(20, 10), (20, 10), (1, 1)]);
     assert_eq!(pieces[0].0.get_pixel(2, 5).0, [255, 0, 0]);
     assert_eq!(pieces[0].0.get_pixel(17, 5).0, [0, 0, 255]);
-    assert!(picture.crops(outputs("p", &[3], &[0.0; 3]).get("p").unwrap()).is_err());
+    assert!(picture.crops(outputs("p", &[3], &[0.0; 3]).get("p").unwrap(), &mut |_| true).is_err());
     let absurd =
         outputs("p", &[1, 4, 2], &[f32::NAN, 1e30, -1e30, 0.0, f32::INFINITY, 1.0, 2.0, 3.0]);
-    assert_eq!(picture.crops(absurd.get("p").unwrap()).unwrap().len(), 1);
+    assert_eq!(picture.crops(absurd.get("p").unwrap(), &mut |_| true).unwrap().len(), 1);
 }
 
 #[track_caller]
@@ -339,4 +344,69 @@ fn one_piece_of_several_keeps_the_axis_of_pieces() {
     let only = row(&[1, 2, 3]);
     let alone = ensemble::gather(&vector, "y", std::slice::from_ref(&only), false).unwrap();
     assert_eq!(alone, only, "an answer that is not one of several stays as it is");
+}
+
+/// The bytes that were charged, and the outcome within a bound.
+fn charged<T>(
+    max: usize,
+    work: impl FnOnce(&mut Budget<'_>) -> Result<T, BadRow>,
+) -> (usize, Result<T, BadRow>) {
+    let mut used = 0usize;
+    let mut budget = |bytes: usize| {
+        used = used.saturating_add(bytes);
+        used <= max
+    };
+    let done = work(&mut budget);
+    (used, done)
+}
+
+#[test]
+fn images_are_charged_before_they_are_decoded() {
+    let (used, picture) = charged(usize::MAX, |budget| Picture::decode(&png(640, 480), budget));
+    assert!(used >= picture.unwrap().bytes(), "{used}");
+    let (_, refused) = charged(used - 1, |budget| Picture::decode(&png(640, 480), budget));
+    assert_eq!(refused.unwrap_err(), BadRow::Memory);
+    // What preparing takes is charged too.
+    let around = around(IMAGE, &image_graph()).unwrap();
+    let file = sent("image", &png(640, 480));
+    let (prepared, outcome) = charged(used, |budget| around.prepare(&file, None, budget));
+    assert!(prepared > used && outcome == Err(BadRow::Memory), "{prepared} {outcome:?}");
+}
+
+#[test]
+fn pieces_of_an_image_are_charged() {
+    let picture = Picture::decode(&png(40, 20), &mut |_| true).unwrap();
+    let corners = outputs("p", &[1, 4, 2], &[0.0, 0.0, 40.0, 0.0, 40.0, 20.0, 0.0, 20.0]);
+    let corners = corners.get("p").unwrap();
+    let (used, pieces) = charged(usize::MAX, |budget| picture.crops(corners, budget));
+    assert!(used >= pieces.unwrap()[0].bytes(), "{used}");
+    let (_, refused) = charged(used - 1, |budget| picture.crops(corners, budget));
+    assert_eq!(refused.unwrap_err(), BadRow::Memory);
+}
+
+#[test]
+fn recordings_are_charged_before_they_are_decoded() {
+    let input = spec("x", Datatype::Fp32, &[-1]);
+    let graph = graph(input, &[spec("y", Datatype::Fp32, &[-1])]);
+    let around = around("[preprocess.audio]\nrate = 8000\n", &graph).unwrap();
+    let file = sent("audio", &[0; 2000]);
+    let (used, outcome) = charged(usize::MAX, |budget| around.prepare(&file, None, budget));
+    // Samples, and the tensor of them.
+    assert_eq!((used, outcome.is_ok()), (8000, true));
+    let (_, refused) = charged(used - 1, |budget| around.prepare(&file, None, budget));
+    assert_eq!(refused.unwrap_err(), BadRow::Memory);
+}
+
+#[test]
+fn images_of_too_many_bytes_are_refused_by_their_header() {
+    // 8192 x 6000 pixels of four channels with 16 bits each.
+    let mut file = png(8, 4);
+    file[16..26].copy_from_slice(&[0, 0, 0x20, 0, 0, 0, 0x17, 0x70, 16, 6]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&file[12..29]);
+    file[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    let (used, refused) = charged(usize::MAX, |budget| Picture::decode(&file, budget));
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("send 8 bits for each of three channels"), "{error}");
+    assert!(used < 8 << 20, "{used}");
 }

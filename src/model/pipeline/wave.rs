@@ -1,9 +1,10 @@
 //! From a recording to samples: WAV files, or bare PCM.
 
-use super::BadRow;
 use super::rows;
+use super::spec::charge;
+use super::{BadRow, Budget};
 use crate::model::signature::TensorSpec;
-use crate::tensor::Tensor;
+use crate::tensor::{Datatype, Tensor};
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
 
@@ -51,19 +52,26 @@ impl Wave {
 
     /// # Shapes
     /// - output: `[1, samples]` or `[1, frames, context + frame]`
-    pub(super) fn prepare(&self, file: &[u8], spec: &TensorSpec) -> Result<Tensor, BadRow> {
-        let samples = self.samples(file).map_err(BadRow::Input)?;
+    pub(super) fn prepare(
+        &self,
+        file: &[u8],
+        spec: &TensorSpec,
+        budget: &mut Budget<'_>,
+    ) -> Result<Tensor, BadRow> {
+        let samples = self.samples(file, budget)?;
         if samples.is_empty() {
             return Err(BadRow::Input("the recording holds no samples".to_owned()));
         }
         let Some(frame) = self.frame else {
             let shape = [samples.len()];
+            charge(budget, rows::bytes(spec.datatype(), &shape))?;
             return rows::floats(&spec.name, spec.datatype(), &shape, samples.into_iter());
         };
         let frames = samples.len().div_ceil(frame);
         let size = frame + self.context;
         let all = frames.checked_mul(size).filter(|all| *all <= SAMPLES_MAX);
         all.ok_or_else(|| BadRow::Input("the recording is too long".to_owned()))?;
+        charge(budget, rows::bytes(spec.datatype(), &[frames, size]))?;
         let at = |frame_at: usize, place: usize| {
             let sample = (frame_at * frame + place).checked_sub(self.context);
             sample.and_then(|sample| samples.get(sample)).copied().unwrap_or(0.0)
@@ -74,50 +82,68 @@ impl Wave {
     }
 
     /// Bare PCM is taken for 16-bit little-endian mono of the model's rate.
-    fn samples(&self, file: &[u8]) -> Result<Vec<f32>, String> {
+    fn samples(&self, file: &[u8], budget: &mut Budget<'_>) -> Result<Vec<f32>, BadRow> {
         if file.starts_with(b"RIFF") {
-            return self.wav(file);
+            return self.wav(file, budget);
         }
         let (samples, rest) = file.as_chunks::<2>();
         if !rest.is_empty() || samples.len() > SAMPLES_MAX {
-            return Err("the recording is neither a WAV file nor 16-bit PCM".to_owned());
+            let message = "the recording is neither a WAV file nor 16-bit PCM";
+            return Err(BadRow::Input(message.to_owned()));
         }
+        charge(budget, rows::bytes(Datatype::Fp32, &[samples.len()]))?;
         Ok(samples.iter().map(|bytes| f32::from(i16::from_le_bytes(*bytes)) / 32768.0).collect())
     }
 
-    fn wav(&self, file: &[u8]) -> Result<Vec<f32>, String> {
-        let bad =
-            |error: hound::Error| format!("the recording is no WAV file we can read: {error}");
-        let mut reader = hound::WavReader::new(Cursor::new(file)).map_err(bad)?;
+    fn wav(&self, file: &[u8], budget: &mut Budget<'_>) -> Result<Vec<f32>, BadRow> {
+        let reader = hound::WavReader::new(Cursor::new(file)).map_err(unreadable)?;
         let spec = reader.spec();
         if spec.sample_rate != self.rate {
-            return Err(format!(
+            return Err(BadRow::Input(format!(
                 "the recording has {} samples a second, but the model takes {}; resample it \
                  first, as with ffmpeg -ar {}",
                 spec.sample_rate, self.rate, self.rate
-            ));
+            )));
         }
-        let channels = usize::from(spec.channels.max(1));
+        // The header may declare more than the file holds.
         let count = usize::try_from(reader.len()).unwrap_or(usize::MAX);
         if count > SAMPLES_MAX || count > file.len() {
-            return Err("the recording is too long".to_owned());
+            return Err(BadRow::Input("the recording is too long".to_owned()));
         }
-        #[allow(clippy::cast_precision_loss, reason = "a power of two of at most 2^31")]
-        let full = (1u32 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
-        let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
-            hound::SampleFormat::Float => reader.samples::<f32>().collect(),
-            hound::SampleFormat::Int =>
-            {
-                #[allow(clippy::cast_precision_loss, reason = "samples have 24 good bits")]
-                reader
-                    .samples::<i32>()
-                    .map(|value| value.map(|value| value as f32 / full))
-                    .collect()
-            }
-        };
-        let samples = samples.map_err(bad)?;
+        let channels = usize::from(spec.channels.max(1));
+        charge(budget, rows::bytes(Datatype::Fp32, &[count + count / channels]))?;
+        let samples = samples_of(reader, count)?;
         #[allow(clippy::cast_precision_loss, reason = "few channels")]
         let mono = |all: &[f32]| all.iter().sum::<f32>() / channels as f32;
         Ok(samples.chunks_exact(channels).map(mono).collect())
     }
+}
+
+/// The samples of all channels, at most `count`, from -1 to 1.
+fn samples_of(
+    mut reader: hound::WavReader<Cursor<&[u8]>>,
+    count: usize,
+) -> Result<Vec<f32>, BadRow> {
+    let spec = reader.spec();
+    #[allow(clippy::cast_precision_loss, reason = "a power of two of at most 2^31")]
+    let full = (1u32 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
+    let mut samples = Vec::with_capacity(count);
+    match spec.sample_format {
+        hound::SampleFormat::Float => {
+            for sample in reader.samples::<f32>().take(count) {
+                samples.push(sample.map_err(unreadable)?);
+            }
+        }
+        hound::SampleFormat::Int => {
+            for sample in reader.samples::<i32>().take(count) {
+                #[allow(clippy::cast_precision_loss, reason = "samples have 24 good bits")]
+                samples.push(sample.map_err(unreadable)? as f32 / full);
+            }
+        }
+    }
+    Ok(samples)
+}
+
+fn unreadable(error: hound::Error) -> BadRow {
+    BadRow::Input(format!("the recording is no WAV file we can read: {error}"))
 }

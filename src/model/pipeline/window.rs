@@ -1,7 +1,8 @@
 //! From the bytes of a file to a window of numbers: its beginning and its end.
 
-use super::BadRow;
 use super::rows;
+use super::spec::charge;
+use super::{BadRow, Budget};
 use crate::model::signature::TensorSpec;
 use crate::tensor::{Datatype, Tensor};
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,12 @@ impl Window {
 
     /// # Shapes
     /// - output: `[1, head + tail]`
-    pub(super) fn prepare(&self, file: &[u8], spec: &TensorSpec) -> Result<Tensor, BadRow> {
+    pub(super) fn prepare(
+        &self,
+        file: &[u8],
+        spec: &TensorSpec,
+        budget: &mut Budget<'_>,
+    ) -> Result<Tensor, BadRow> {
         let (first, last) = match self.strip {
             None => (file, file),
             Some(block) => {
@@ -63,6 +69,7 @@ impl Window {
             .chain(padding(tail.len(), self.tail))
             .chain(tail.iter().map(|byte| i16::from(*byte)));
         let shape = [self.head + self.tail];
+        charge(budget, rows::bytes(spec.datatype(), &shape))?;
         rows::floats(&spec.name, spec.datatype(), &shape, values.map(f32::from))
     }
 }
