@@ -142,7 +142,8 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    let model = find(api, target)?;
+    let admission = api.engine.admit()?;
+    let model = admission.model(&target.name, target.version.as_deref())?;
     let client = api.guard.client(head);
     let bodies = api.bodies.of(client);
     let request = read(&bodies, &model, &head.headers, body).await.inspect_err(|error| {
@@ -159,6 +160,7 @@ where
         client,
         priority,
         timeout,
+        admission: Some(admission.clone()),
     };
     let (model, answer) = serve(api, target, model, request.inputs, call, span).await?;
     let adapters = answer.adapters.join(",");

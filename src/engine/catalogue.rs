@@ -13,8 +13,11 @@ pub(super) enum Standing {
     /// It must answer once before clients may ask for it.
     Trial,
     Served,
-    /// Unloaded or replaced: it finishes what it was asked before.
-    Leaving,
+    /// Unloaded or replaced: it finishes the requests that were admitted while it was served.
+    /// `last` is the last generation of the catalogue that served it.
+    Leaving {
+        last: u64,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +32,7 @@ pub struct Catalogue {
     entries: BTreeMap<ModelId, Entry>,
     broken: Vec<BadModel>,
     numbered: u32,
+    generation: u64,
 }
 
 /// The reason why a chain of models cannot be served.
@@ -65,6 +69,17 @@ impl Catalogue {
             }
         }
         catalogue
+    }
+
+    /// The number of this state of the catalogue among those that clients have seen.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The next state that clients see.
+    pub(super) fn next(&mut self) -> Catalogue {
+        self.generation += 1;
+        self.clone()
     }
 
     /// Every model that clients may ask for.
@@ -202,27 +217,31 @@ impl Catalogue {
     /// Serves a model in the place of another, which only finishes the requests that it has.
     pub(super) fn replace(&mut self, old: ModelId, info: ModelInfo) -> Option<ModelId> {
         let entry = self.entries.get_mut(&old)?;
-        let standing = std::mem::replace(&mut entry.standing, Standing::Leaving);
+        let leaving = Standing::Leaving { last: self.generation };
+        let standing = std::mem::replace(&mut entry.standing, leaving);
         Some(self.insert(Arc::new(info), standing))
     }
 
     /// Puts those on trial in the place of everything else of this name.
     pub(super) fn serve(&mut self, name: &str, tried: &[Arc<ModelInfo>]) {
+        let leaving = Standing::Leaving { last: self.generation };
         for entry in self.entries.values_mut().filter(|entry| entry.info.name == name) {
             let new = tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info));
-            let next = if new { Standing::Served } else { Standing::Leaving };
             // Another trial of this name decides for itself.
-            if new || entry.standing != Standing::Trial {
-                entry.standing = next;
+            if new {
+                entry.standing = Standing::Served;
+            } else if entry.standing == Standing::Served {
+                entry.standing = leaving;
             }
         }
     }
 
     /// Gives up those on trial.
     pub(super) fn dismiss(&mut self, tried: &[Arc<ModelInfo>]) {
+        let leaving = Standing::Leaving { last: self.generation };
         for entry in self.entries.values_mut() {
             if tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info)) {
-                entry.standing = Standing::Leaving;
+                entry.standing = leaving;
             }
         }
     }
@@ -233,10 +252,14 @@ impl Catalogue {
         self.broken.extend(broken);
     }
 
-    /// Those that only finish what they were asked before.
-    pub(super) fn leaving(&self) -> impl Iterator<Item = ModelId> {
-        let leaving = |(_, entry): &(&ModelId, &Entry)| entry.standing == Standing::Leaving;
-        self.entries.iter().filter(leaving).map(|(id, _)| *id)
+    /// Those that only finish requests, and that no admitted request can name any more. `oldest`
+    /// is the oldest generation of the catalogue that a request uses, if there is one.
+    pub(super) fn left(&self, oldest: Option<u64>) -> impl Iterator<Item = ModelId> {
+        let left = move |entry: &Entry| match entry.standing {
+            Standing::Leaving { last } => oldest.is_none_or(|oldest| oldest > last),
+            Standing::Trial | Standing::Served => false,
+        };
+        self.entries.iter().filter(move |(_, entry)| left(entry)).map(|(id, _)| *id)
     }
 
     /// Forgets a model for good.
@@ -299,7 +322,11 @@ mod tests {
         catalogue.serve("a", std::slice::from_ref(&tried));
         assert!(Arc::ptr_eq(catalogue.resolve("a", None).unwrap(), &tried));
         assert_eq!(versions(&catalogue), ["b/1", "a/2"]);
-        assert_eq!(catalogue.leaving().collect::<Vec<_>>(), [ModelId(0), ModelId(1)]);
+        let left = |oldest| catalogue.left(oldest).collect::<Vec<_>>();
+        assert_eq!(left(None), [ModelId(0), ModelId(1)]);
+        // A request that began before can still name them.
+        assert_eq!(left(Some(catalogue.generation())), []);
+        assert_eq!(left(Some(catalogue.generation() + 1)), [ModelId(0), ModelId(1)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The one task that feeds the scheduler and performs its actions.
 
+use super::admissions::Admissions;
 use super::discovery::{Listing, list_in_background, listed};
 use super::environment::{Environment, tried};
 use super::fleet::Fleet;
@@ -11,17 +12,16 @@ use super::models::profiles;
 use super::process::{Report, Workshop};
 use super::publish::{Publisher, Scene};
 use super::recollections::{self, Recollections};
-use super::rejections::{model_failed, rejection, too_late};
+use super::rejections::rejection;
 use super::repository::Library;
-use super::requests::{Collected, Requests};
+use super::requests::Requests;
 use super::room::Rooms;
 use super::sensors::Sensors;
 use super::shadows::Shadows;
-use super::statistics::{Executed, Statistics, cause};
+use super::statistics::Statistics;
 use super::{Catalogue, EngineConfig};
 use crate::clock;
 use crate::error::Error;
-use crate::model::batch::bucket_for;
 use crate::schedule::{
     Action, AdapterId, Arrival, Batch, BatchId, ClientId, Event, Reject, RequestId, Scheduler,
     Time, Wish,
@@ -75,7 +75,7 @@ pub(super) struct Driver {
     pub(super) shadows: Shadows,
     pub(super) statistics: Statistics,
     pub(super) publisher: Publisher,
-    memory: Memory,
+    pub(super) memory: Memory,
     pub(super) sensors: Sensors,
     pub(super) rooms: Rooms,
     pub(super) inboxes: Inboxes,
@@ -92,9 +92,13 @@ pub(super) struct Driver {
     /// Adapters that the settings name, as they were last compared with those that are there.
     pub(super) compared: Option<Vec<String>>,
     begin: Instant,
+    pub(super) admissions: Admissions,
+    /// True once nothing more is admitted.
     pub(super) closing: bool,
+    /// Until when admitted requests may end, before the scheduler is told to shut down.
+    deadline: Option<Instant>,
     /// Requests that were turned away because the server goes down.
-    cut: u64,
+    pub(super) cut: u64,
     pub(super) config: EngineConfig,
 }
 
@@ -109,6 +113,7 @@ impl Driver {
         let (cancels, cancelled) = mpsc::channel(CANCELS_MAX);
         let (controls, control) = mpsc::channel(CONTROLS_MAX);
         let memory = Memory::new(config.held_bytes_max);
+        let admissions = Admissions::default();
         let history = History::default();
         let (publisher, snapshots) = Publisher::new(&config.assumptions, history.clone());
         let begin = clock::now();
@@ -123,6 +128,7 @@ impl Driver {
             snapshots,
             models,
             requests: Arc::default(),
+            admissions: admissions.clone(),
             memory: memory.clone(),
             hands: Arc::new(Semaphore::new(hands)),
             metrics: statistics.metrics.clone(),
@@ -160,7 +166,9 @@ impl Driver {
             known: false,
             compared: None,
             begin,
+            admissions,
             closing: false,
+            deadline: None,
             cut: 0,
             catalogue,
             catalogues,
@@ -181,13 +189,13 @@ impl Driver {
             }
             self.look_at_memory();
             let time = self.time();
-            if self.publisher.is_due(self.scheduler.is_ready(time)) {
+            if self.publisher.is_due(!self.closing && self.scheduler.is_ready(time)) {
                 self.publish();
             }
             if self.saved.elapsed() >= SAVE_EVERY {
                 self.save();
             }
-            if self.closing && self.scheduler.is_down() {
+            if self.scheduler.is_closing() && self.scheduler.is_down() {
                 self.save();
                 // The last word, for whoever looks when all is over.
                 self.publish();
@@ -217,6 +225,7 @@ impl Driver {
         self.statistics.refresh(time);
         let scene = Scene {
             scheduler: &self.scheduler,
+            closing: self.closing,
             fleet: &self.fleet,
             catalogue: &self.catalogue,
             statistics: &self.statistics,
@@ -251,6 +260,7 @@ impl Driver {
                 self.list_again(&why);
                 None
             }
+            () = ended(&self.admissions, self.deadline) => self.shut_down(),
             tried = tried(&mut self.environment.trial) => Some(self.environment.tried(tried)),
             () = sleep_until(self.environment.try_at) => {
                 self.environment.try_now(self.fleet.workshop());
@@ -266,6 +276,10 @@ impl Driver {
     }
 
     fn admit(&mut self, submitted: Submitted) -> Option<Event> {
+        if self.closing && submitted.call.admission.is_none() {
+            let _ = submitted.answer.send(Err(rejection(Reject::ShuttingDown)));
+            return None;
+        }
         let Some(model) = self.catalogue.number(&submitted.call.model) else {
             // It was unloaded while the call was on its way.
             let _ = submitted.answer.send(Err(rejection(Reject::ModelGone)));
@@ -282,6 +296,12 @@ impl Driver {
         }
         let shape = self.requests.insert(submitted, model, time);
         Some(Event::Arrived(Arrival { request, model, client, shape, rows, priority, deadline }))
+    }
+
+    /// The admitted requests have ended, or their time has.
+    fn shut_down(&mut self) -> Option<Event> {
+        let deadline = self.deadline.take()?;
+        Some(Event::Shutdown { deadline: Time(deadline.duration_since(self.begin)) })
     }
 
     fn forget(&mut self, request: RequestId) -> Option<Event> {
@@ -316,7 +336,9 @@ impl Driver {
             }
             Control::Shutdown => {
                 self.closing = true;
-                Some(Event::Shutdown { deadline: self.time() + self.config.shutdown_grace })
+                let now = clock::now();
+                self.deadline = Some(now.checked_add(self.config.shutdown_grace).unwrap_or(now));
+                None
             }
         }
     }
@@ -379,97 +401,13 @@ impl Driver {
         let message = Down::Run { batch: id, model, rows, tensors };
         self.fleet.hand(adapter, batch.id, Outgoing { message, body });
     }
+}
 
-    /// A batch repeats another: its outputs should be the same.
-    fn expect(&mut self, adapter: AdapterId, batch: BatchId, other: BatchId) {
-        if let Some(Outcome::Outputs(outputs, _)) = self.outcomes.get(&other) {
-            self.shadows.expect(adapter, batch, outputs.clone());
-        }
-    }
-
-    /// Shares the outputs of a batch out to its requests.
-    fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
-        let Some(Outcome::Outputs(outputs, compute)) = self.outcomes.remove(&batch.id) else {
-            return;
-        };
-        self.fleet.count(adapter, self.time(), batch);
-        self.count_batch(adapter, batch, compute);
-        // The slices share their memory: it is counted until the last of them is dropped.
-        let outputs = self.memory.owing(outputs);
-        let mut row = 0usize;
-        for part in &batch.parts {
-            let (from, rows) = (row, part.rows as usize);
-            row += rows;
-            match outputs.slice_rows(from, rows) {
-                Ok(outputs) => {
-                    let adapter = self.fleet.name(adapter);
-                    let (first, batch_rows) = (part.first, batch.rows());
-                    let collected = Collected { first, outputs, adapter, compute, batch_rows };
-                    self.requests.collect(part.request, collected);
-                }
-                Err(error) => {
-                    let error = Error::internal(error.to_string());
-                    self.refuse(part.request, "outputs", error);
-                }
-            }
-        }
-    }
-
-    fn answer(&mut self, request: RequestId) {
-        let Some(mut pending) = self.requests.remove(request) else { return };
-        let (model, arrived) = (pending.model, pending.arrived);
-        let (time, shape) = (self.time(), pending.take_shape());
-        match pending.finish(&self.memory, time) {
-            Some(answered) => {
-                self.statistics.answered(model, time, answered);
-                if let Some(shape) = shape {
-                    self.recollections.answered(model, shape);
-                }
-            }
-            None => {
-                let why = ("outputs", "the outputs of its parts do not fit together");
-                self.statistics.failed(model, why, time.since(arrived));
-            }
-        }
-    }
-
-    fn count_batch(&mut self, adapter: AdapterId, batch: &Batch, compute: Compute) {
-        let rows = batch.rows();
-        let max_rows = self.catalogue.get(batch.model).map_or(0, |info| info.batch.max_rows);
-        let bucket = bucket_for(rows as usize, max_rows).unwrap_or_default();
-        let bucket = u32::try_from(bucket).unwrap_or(rows);
-        let adapter = self.fleet.name(adapter);
-        let executed = Executed { adapter: &adapter, rows, bucket, compute };
-        self.statistics.executed(batch.model, executed);
-    }
-
-    fn reject(&mut self, request: RequestId, reason: Reject) {
-        self.cut += u64::from(reason == Reject::ShuttingDown);
-        let error = match reason {
-            Reject::Input { batch } => match self.outcomes.get(&batch) {
-                Some(Outcome::Error(error)) => error.clone(),
-                Some(Outcome::Outputs(..)) | None => Error::internal("the model failed"),
-            },
-            Reject::Deadline => too_late(self.requests.timeout(request)),
-            Reject::ModelFailed | Reject::NoneHolds => {
-                let model = self.requests.model(request);
-                model_failed(reason, model.and_then(|model| self.fleet.load_error(model)))
-            }
-            other => {
-                let fault = self.environment.fault();
-                let fault = fault.filter(|_| matches!(other, Reject::NoAdapter { .. }));
-                fault.map_or_else(|| rejection(other), Error::unavailable)
-            }
-        };
-        self.refuse(request, cause(&reason), error);
-    }
-
-    fn refuse(&mut self, request: RequestId, cause: &'static str, error: Error) {
-        if let Some(pending) = self.requests.remove(request) {
-            let took = self.time().since(pending.arrived);
-            self.statistics.failed(pending.model, (cause, &error.message), took);
-            let _ = pending.answer.send(Err(error));
-        }
+/// Waits for the end of the admitted requests, or for the deadline; forever where there is none.
+async fn ended(admissions: &Admissions, deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => admissions.all_ended(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

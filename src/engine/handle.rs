@@ -1,5 +1,6 @@
 //! What the API may ask of the engine.
 
+use super::admissions::{Admission, Admissions};
 use super::memory::{Full, Held, Memory};
 use super::models::ModelOrder;
 use super::pipeline::Chained;
@@ -30,6 +31,8 @@ pub struct InferCall {
     pub priority: u32,
     /// From when on an answer is worth nothing to the client.
     pub timeout: Option<Duration>,
+    /// The admission of a client's request; the server's own are rejected once it goes down.
+    pub admission: Option<Arc<Admission>>,
 }
 
 impl InferCall {
@@ -38,7 +41,8 @@ impl InferCall {
 
     /// A row that the server asks for itself.
     pub(crate) fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
-        InferCall { model, inputs, rows: 1, client: Self::SERVER, priority: 0, timeout: None }
+        let (client, priority, timeout, admission) = (Self::SERVER, 0, None, None);
+        InferCall { model, inputs, rows: 1, client, priority, timeout, admission }
     }
 }
 
@@ -101,6 +105,7 @@ pub struct EngineHandle {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) models: watch::Receiver<Arc<Catalogue>>,
     pub(super) requests: Arc<AtomicU64>,
+    pub(super) admissions: Admissions,
     pub(super) memory: Memory,
     /// A permit for each step of the host that may run at once.
     pub(super) hands: Arc<Semaphore>,
@@ -114,6 +119,15 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
+    /// Admits a request of a client: it is finished with the models that are served now, also where
+    /// the server goes down meanwhile or they are unloaded or replaced.
+    ///
+    /// # Errors
+    /// 503 if the server goes down.
+    pub fn admit(&self) -> Result<Arc<Admission>, Error> {
+        self.admissions.admit(&self.models).map(Arc::new).ok_or_else(going_down)
+    }
+
     /// Runs one call. Dropping the future takes the request back (the client hung up).
     ///
     /// # Errors
@@ -169,9 +183,7 @@ impl EngineHandle {
     /// 404 with the models or versions that are served; for a model of the repository that cannot
     /// be served, 422 with the error in its files, or 500 if the machine is the cause.
     pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
-        let models = self.models.borrow().clone();
-        let found = models.resolve(name, version).cloned();
-        found.ok_or_else(|| no_model(&models, name, version))
+        find(&self.models.borrow().clone(), name, version)
     }
 
     /// Every model that is served, of this name if one is given, and of this version likewise.
@@ -276,9 +288,25 @@ impl EngineHandle {
 
     /// Admits nothing more, finishes what was admitted, stops every worker.
     pub async fn shut_down(&self) {
+        self.admissions.close();
         // If the driver is gone already there is nothing left to shut down.
         let _ = self.controls.send(Control::Shutdown).await;
     }
+}
+
+impl Admission {
+    /// The model, if it was served when the request began.
+    ///
+    /// # Errors
+    /// Those of [`EngineHandle::model`].
+    pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
+        find(self.models(), name, version)
+    }
+}
+
+fn find(models: &Catalogue, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
+    let found = models.resolve(name, version).cloned();
+    found.ok_or_else(|| no_model(models, name, version))
 }
 
 fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {

@@ -1,6 +1,8 @@
 //! The driver around the scheduler: spawns workers, feeds events, performs actions, keeps payloads
 //! and answer channels. Everything impure about scheduling is here, and no decision is.
 
+mod admissions;
+mod answers;
 mod assumptions;
 mod catalogue;
 mod discovery;
@@ -29,6 +31,7 @@ mod settings;
 mod shadows;
 mod statistics;
 
+pub use admissions::Admission;
 pub use assumptions::Assumptions;
 pub use catalogue::Catalogue;
 pub use folder::Marks;

@@ -154,15 +154,17 @@ impl Driver {
 
     /// Tells clients before whoever ordered it is told that it is done.
     pub(super) fn catalogue_changed(&mut self) {
-        self.catalogues.send_replace(Arc::new(self.catalogue.clone()));
+        self.catalogues.send_replace(Arc::new(self.catalogue.next()));
         self.remove_left();
         self.publish();
     }
 
-    /// Forgets models that were unloaded or replaced and owe no answer any more.
+    /// Forgets models that were unloaded or replaced, owe no answer any more and are not named by
+    /// an admitted request.
     pub(super) fn remove_left(&mut self) {
         let owes_none = |id: &ModelId| !self.requests.owes(*id);
-        let left: Vec<ModelId> = self.catalogue.leaving().filter(owes_none).collect();
+        let left: Vec<ModelId> =
+            self.catalogue.left(self.admissions.oldest()).filter(owes_none).collect();
         for model in left {
             let chain = self.catalogue.get(model).is_some_and(|info| info.ensemble().is_some());
             self.catalogue.remove(model);

@@ -1,6 +1,8 @@
 //! Calls for models with something around their graph, and for ensembles: the host's steps run
 //! beside the event loop, each graph is a call of its own.
 
+use super::Catalogue;
+use super::admissions::Admission;
 use super::handle::{Control, EngineHandle, InferAnswer, InferCall};
 use super::memory::{Full, Held};
 use crate::clock;
@@ -33,11 +35,12 @@ pub(super) struct Chained {
 
 /// What all calls of one request share.
 #[derive(Clone, Copy)]
-struct Terms {
+struct Terms<'a> {
     client: u64,
     priority: u32,
     /// Until when an answer is worth something.
     due: Option<Instant>,
+    admission: Option<&'a Arc<Admission>>,
 }
 
 /// One row on its way.
@@ -111,7 +114,8 @@ impl EngineHandle {
     pub async fn serve_call(&self, call: InferCall) -> Result<InferAnswer, Error> {
         let Some(pipeline) = &call.model.pipeline else { return self.infer(call).await };
         let due = call.timeout.and_then(|timeout| clock::now().checked_add(timeout));
-        let terms = Terms { client: call.client, priority: call.priority, due };
+        let admission = call.admission.as_ref();
+        let terms = Terms { client: call.client, priority: call.priority, due, admission };
         let bytes = call.rows.saturating_mul(ROW_BYTES);
         let _rows = self.memory.of(call.client).charge(bytes);
         let _rows = _rows.map_err(|full| self.refused(&call.model, full))?;
@@ -147,7 +151,7 @@ impl EngineHandle {
         &self,
         model: &Arc<ModelInfo>,
         sent: Vec<(Tensors, Option<Picture>)>,
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<(Vec<Tensors>, Trail), Error> {
         let prepare = |(inputs, picture): (Tensors, Option<Picture>)| {
             let own = model.clone();
@@ -183,7 +187,7 @@ impl EngineHandle {
         &self,
         model: &Arc<ModelInfo>,
         inputs: Tensors,
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<InferAnswer, Error> {
         let request = model.signature.frame(inputs)?;
         let answer = self.infer(terms.call(model, request.inputs.clone())?).await?;
@@ -197,7 +201,7 @@ impl EngineHandle {
         &self,
         model: &Arc<ModelInfo>,
         rows: Vec<Tensors>,
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<(Vec<Tensors>, Trail), Error> {
         // A model that is run whole would take rows for one request.
         let bytes: usize = if rows.len() > 1 { rows.iter().map(Tensors::bytes).sum() } else { 0 };
@@ -226,9 +230,10 @@ impl EngineHandle {
         &self,
         call: &InferCall,
         ensemble: &Ensemble,
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<InferAnswer, Error> {
-        if let Some(missing) = self.models.borrow().missing(&call.model) {
+        let missing = self.served_to(terms).missing(&call.model);
+        if let Some(missing) = missing {
             return Err(missing.error(&call.model.name));
         }
         let mut trail = Trail::default();
@@ -247,7 +252,7 @@ impl EngineHandle {
         model: &Arc<ModelInfo>,
         ensemble: &Ensemble,
         row: Tensors,
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<(Tensors, Trail), Error> {
         let named = |tensor: Tensor| (tensor.name.clone(), Value::Tensor(tensor));
         let mut values: HashMap<String, Value> = row.0.into_iter().map(named).collect();
@@ -260,7 +265,7 @@ impl EngineHandle {
                     values.insert(to.clone(), Value::Pictures(pictures));
                 }
                 Step::Model { name, inputs, outputs } => {
-                    let member = self.member(model, name)?;
+                    let member = self.member(model, name, terms)?;
                     let (rows, one) = self.ask(&member, inputs, &values, terms).await?;
                     trail.then(&one);
                     let each = inputs
@@ -292,11 +297,23 @@ impl EngineHandle {
         Ok((outputs, trail))
     }
 
+    /// The models that are served to a request.
+    fn served_to(&self, terms: Terms<'_>) -> Arc<Catalogue> {
+        let admitted = terms.admission.map(|admission| admission.models().clone());
+        admitted.unwrap_or_else(|| self.models.borrow().clone())
+    }
+
     /// A model that an ensemble needs.
-    fn member(&self, model: &ModelInfo, name: &str) -> Result<Arc<ModelInfo>, Error> {
-        let member = self.model(name, None).ok().filter(|member| member.ensemble().is_none());
+    fn member(
+        &self,
+        model: &ModelInfo,
+        name: &str,
+        terms: Terms<'_>,
+    ) -> Result<Arc<ModelInfo>, Error> {
+        let models = self.served_to(terms);
+        let member = models.resolve(name, None).filter(|member| member.ensemble().is_none());
         let missing = || format!("'{}' needs model '{name}', which is not served", model.name);
-        member.ok_or_else(|| Error::unavailable(missing()))
+        member.cloned().ok_or_else(|| Error::unavailable(missing()))
     }
 
     async fn ask(
@@ -304,7 +321,7 @@ impl EngineHandle {
         member: &Arc<ModelInfo>,
         wanted: &BTreeMap<String, String>,
         values: &HashMap<String, Value>,
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<(Vec<Tensors>, Trail), Error> {
         let (mut tensors, mut pictures) = (Vec::new(), None);
         for (own, value) in wanted {
@@ -329,7 +346,7 @@ impl EngineHandle {
         model: &Arc<ModelInfo>,
         values: &HashMap<String, Value>,
         (image, by): (&str, &str),
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<(Vec<Picture>, Held), Error> {
         match (values.get(image), values.get(by)) {
             (Some(Value::Tensor(file)), Some(Value::Tensor(polygons))) => {
@@ -351,7 +368,7 @@ impl EngineHandle {
     async fn work<T: Send + 'static>(
         &self,
         model: &ModelInfo,
-        terms: Terms,
+        terms: Terms<'_>,
         work: impl FnOnce(&mut Budget<'_>) -> Result<T, BadRow> + Send + 'static,
     ) -> Result<(T, Held), Error> {
         let turn = self.hands.clone().acquire_owned().await;
@@ -378,7 +395,7 @@ impl EngineHandle {
     }
 }
 
-impl Terms {
+impl Terms<'_> {
     fn call(self, model: &Arc<ModelInfo>, inputs: Tensors) -> Result<InferCall, Error> {
         let left = self.due.map(|due| due.saturating_duration_since(clock::now()));
         if left.is_some_and(|left| left.is_zero()) {
@@ -387,7 +404,8 @@ impl Terms {
         }
         let rows = inputs.rows().map_err(broken)?;
         let Terms { client, priority, .. } = self;
-        Ok(InferCall { model: model.clone(), inputs, rows, client, priority, timeout: left })
+        let (model, admission) = (model.clone(), self.admission.cloned());
+        Ok(InferCall { model, inputs, rows, client, priority, timeout: left, admission })
     }
 }
 

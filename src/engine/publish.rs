@@ -33,6 +33,8 @@ const DECISIONS_MAX: usize = 100;
 /// Everything that a snapshot shows.
 pub(super) struct Scene<'a> {
     pub(super) scheduler: &'a Scheduler,
+    /// True once nothing more is admitted.
+    pub(super) closing: bool,
     pub(super) fleet: &'a Fleet,
     pub(super) catalogue: &'a Catalogue,
     pub(super) statistics: &'a Statistics,
@@ -169,7 +171,7 @@ fn models(time: Time, scene: &Scene<'_>) -> Vec<ModelView> {
     let order = |standing| match standing {
         Standing::Served => 0,
         Standing::Trial => 1,
-        Standing::Leaving => 2,
+        Standing::Leaving { .. } => 2,
     };
     let mut entries: Vec<_> = scene.catalogue.all().collect();
     entries.sort_by_key(|(id, entry)| {
@@ -190,10 +192,10 @@ fn concerns(bad: &BadModel, info: &ModelInfo) -> bool {
 fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView {
     let Entry { info, standing } = entry;
     let state = match standing {
-        Standing::Served if is_ready(time, scene, id, info) => "ready",
+        Standing::Served if !scene.closing && is_ready(time, scene, id, info) => "ready",
         Standing::Served => "unavailable",
         Standing::Trial => "loading",
-        Standing::Leaving => "unloading",
+        Standing::Leaving { .. } => "unloading",
     };
     let broken = scene.catalogue.broken().iter().find(|bad| concerns(bad, info));
     let failed =
@@ -271,23 +273,23 @@ fn broken(bad: &BadModel) -> ModelView {
 }
 
 fn server(time: Time, scene: &Scene<'_>) -> ServerView {
-    let Scene { scheduler, fleet, .. } = scene;
-    let ready = scheduler.is_ready(time);
+    let Scene { scheduler, fleet, closing, .. } = *scene;
+    let ready = !closing && scheduler.is_ready(time);
     let known = fleet.members().next().is_some() || !fleet.unused.is_empty();
-    let reason = match (ready, scheduler.is_closing(), known) {
+    let reason = match (ready, closing, known) {
         (true, ..) => None,
         (_, true, _) => Some("the server is going down"),
         (_, _, false) => Some("looking for adapters"),
         (_, _, true) => Some("no adapter can serve: see /api/adapters"),
     };
     // Adapters that are on serve beside it, but no other one comes.
-    let fault = scene.environment.fault().filter(|_| !scheduler.is_closing());
+    let fault = scene.environment.fault().filter(|_| !closing);
     ServerView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: millis(time),
         ready,
         reason: fault.or(reason.map(str::to_owned)),
-        shutting_down: scheduler.is_closing(),
+        shutting_down: closing,
     }
 }
 

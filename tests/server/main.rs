@@ -8,6 +8,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+/// Requests that are finished although the server or their model goes.
+mod admitted;
 /// What is wrong with a request, and what it is told.
 mod bad_input;
 /// The subcommands and the settings.

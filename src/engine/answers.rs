@@ -1,0 +1,104 @@
+//! The outcomes of batches on their way to the requests that are owed an answer.
+
+use super::driver::{Driver, Outcome};
+use super::rejections::{model_failed, rejection, too_late};
+use super::requests::Collected;
+use super::statistics::{Executed, cause};
+use crate::error::Error;
+use crate::model::batch::bucket_for;
+use crate::schedule::{AdapterId, Batch, BatchId, Reject, RequestId};
+use crate::telemetry::Compute;
+
+impl Driver {
+    /// A batch repeats another: its outputs should be the same.
+    pub(super) fn expect(&mut self, adapter: AdapterId, batch: BatchId, other: BatchId) {
+        if let Some(Outcome::Outputs(outputs, _)) = self.outcomes.get(&other) {
+            self.shadows.expect(adapter, batch, outputs.clone());
+        }
+    }
+
+    /// Shares the outputs of a batch out to its requests.
+    pub(super) fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
+        let Some(Outcome::Outputs(outputs, compute)) = self.outcomes.remove(&batch.id) else {
+            return;
+        };
+        self.fleet.count(adapter, self.time(), batch);
+        self.count_batch(adapter, batch, compute);
+        // The slices share their memory: it is counted until the last of them is dropped.
+        let outputs = self.memory.owing(outputs);
+        let mut row = 0usize;
+        for part in &batch.parts {
+            let (from, rows) = (row, part.rows as usize);
+            row += rows;
+            match outputs.slice_rows(from, rows) {
+                Ok(outputs) => {
+                    let adapter = self.fleet.name(adapter);
+                    let (first, batch_rows) = (part.first, batch.rows());
+                    let collected = Collected { first, outputs, adapter, compute, batch_rows };
+                    self.requests.collect(part.request, collected);
+                }
+                Err(error) => {
+                    let error = Error::internal(error.to_string());
+                    self.refuse(part.request, "outputs", error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, request: RequestId) {
+        let Some(mut pending) = self.requests.remove(request) else { return };
+        let (model, arrived) = (pending.model, pending.arrived);
+        let (time, shape) = (self.time(), pending.take_shape());
+        match pending.finish(&self.memory, time) {
+            Some(answered) => {
+                self.statistics.answered(model, time, answered);
+                if let Some(shape) = shape {
+                    self.recollections.answered(model, shape);
+                }
+            }
+            None => {
+                let why = ("outputs", "the outputs of its parts do not fit together");
+                self.statistics.failed(model, why, time.since(arrived));
+            }
+        }
+    }
+
+    fn count_batch(&mut self, adapter: AdapterId, batch: &Batch, compute: Compute) {
+        let rows = batch.rows();
+        let max_rows = self.catalogue.get(batch.model).map_or(0, |info| info.batch.max_rows);
+        let bucket = bucket_for(rows as usize, max_rows).unwrap_or_default();
+        let bucket = u32::try_from(bucket).unwrap_or(rows);
+        let adapter = self.fleet.name(adapter);
+        let executed = Executed { adapter: &adapter, rows, bucket, compute };
+        self.statistics.executed(batch.model, executed);
+    }
+
+    pub(super) fn reject(&mut self, request: RequestId, reason: Reject) {
+        self.cut += u64::from(reason == Reject::ShuttingDown);
+        let error = match reason {
+            Reject::Input { batch } => match self.outcomes.get(&batch) {
+                Some(Outcome::Error(error)) => error.clone(),
+                Some(Outcome::Outputs(..)) | None => Error::internal("the model failed"),
+            },
+            Reject::Deadline => too_late(self.requests.timeout(request)),
+            Reject::ModelFailed | Reject::NoneHolds => {
+                let model = self.requests.model(request);
+                model_failed(reason, model.and_then(|model| self.fleet.load_error(model)))
+            }
+            other => {
+                let fault = self.environment.fault();
+                let fault = fault.filter(|_| matches!(other, Reject::NoAdapter { .. }));
+                fault.map_or_else(|| rejection(other), Error::unavailable)
+            }
+        };
+        self.refuse(request, cause(&reason), error);
+    }
+
+    pub(super) fn refuse(&mut self, request: RequestId, cause: &'static str, error: Error) {
+        if let Some(pending) = self.requests.remove(request) {
+            let took = self.time().since(pending.arrived);
+            self.statistics.failed(pending.model, (cause, &error.message), took);
+            let _ = pending.answer.send(Err(error));
+        }
+    }
+}
