@@ -211,6 +211,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         recorder: None,
         check: config.workers.check,
         all_uevents: config.test.all_uevents,
+        validation: config.workers.validation,
         confine: config.workers.confine,
         slow: config.test.slow.clone(),
         faults: config.test.faults.clone(),

@@ -69,6 +69,10 @@ pub struct Workers {
     /// How often an idle worker asks a model for the answer of its golden sample; never if zero.
     #[serde(with = "humantime_serde")]
     pub check: Duration,
+    /// Time for the validation load of a new model in a process of its own, which delays no other
+    /// model; none if zero.
+    #[serde(with = "humantime_serde")]
+    pub validation: Duration,
     /// Workers give up the network, writing to files other than caches, and running programs,
     /// where the platform lets them. Off for a driver that does not bear it.
     pub confine: bool,
@@ -107,6 +111,7 @@ impl Default for Workers {
             backoff: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             check: Duration::from_secs(60),
+            validation: Duration::from_secs(30),
             confine: true,
             patience: Duration::from_secs(5),
         }

@@ -8,8 +8,10 @@ use toml::{Table, Value};
 const LIVE: [&str; 5] =
     ["adapters.", "limits.queue_requests", "limits.queue_rows", "slo", "workers."];
 /// Workers that are there give signs of life as often as they were asked to when they began, and
-/// the end of the server waits for them as long as it would have then.
-const NOT_LIVE: [&str; 3] = ["workers.silence", "workers.stop", "workers.reap"];
+/// the end of the server waits for them as long as it would have then. Validation loads begin with the
+/// settings of the start.
+const NOT_LIVE: [&str; 4] =
+    ["workers.silence", "workers.stop", "workers.reap", "workers.validation"];
 
 /// Names of settings that differ between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -19,6 +19,8 @@ use super::room::Rooms;
 use super::sensors::Sensors;
 use super::shadows::Shadows;
 use super::statistics::Statistics;
+use super::turns::Turns;
+use super::validation::Validator;
 use super::{Catalogue, EngineConfig};
 use crate::clock;
 use crate::error::Error;
@@ -34,7 +36,7 @@ use std::collections::HashMap;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Calls between the API and the driver; the queue proper is the scheduler's.
 const CALLS_MAX: usize = 1024;
@@ -135,7 +137,8 @@ impl Driver {
             history,
             begin,
             store: library,
-            loads: Arc::new(Mutex::new(())),
+            loads: Turns::default(),
+            validator: Validator::new(&config),
         };
         let driver = Driver {
             scheduler: Scheduler::new(config.settings.clone(), profiles(&catalogue, config.slo)),

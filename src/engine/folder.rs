@@ -60,12 +60,13 @@ impl EngineHandle {
             looks.tick().await;
             let Some(now) = self.marks().await else { continue };
             for change in seen.look(now) {
-                self.act(change).await;
+                // Beside others: one that takes long to load delays none of them.
+                tokio::spawn(self.clone().act(change));
             }
         }
     }
 
-    async fn act(&self, change: Change) {
+    async fn act(self, change: Change) {
         match change {
             Change::Load(name) => match self.load_model(&name).await {
                 Ok(()) => {
@@ -76,6 +77,8 @@ impl EngineHandle {
                 }
             },
             Change::Unload(name) => {
+                // A load that began before ends before.
+                let _turn = self.loads.take(&name).await;
                 self.forget_kept(&name).await;
                 // One that was broken, or unloaded by hand, is served no more already.
                 if self.unload_model(&name).await.is_ok() {

@@ -5,6 +5,8 @@ use super::memory::{Full, Held, Memory};
 use super::models::ModelOrder;
 use super::pipeline::Chained;
 use super::repository::Library;
+use super::turns::Turns;
+use super::validation::Validator;
 use super::{Catalogue, EngineConfig};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
@@ -15,7 +17,7 @@ use crate::tensor::Tensors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// One inference call, already parsed and checked against the model's signature.
 #[derive(Debug)]
@@ -114,8 +116,9 @@ pub struct EngineHandle {
     /// When the server started.
     pub(super) begin: Instant,
     pub(super) store: Library,
-    /// Held while a model is loaded.
-    pub(super) loads: Arc<Mutex<()>>,
+    /// The turn of a name is held while a model of this name is loaded.
+    pub(super) loads: Turns,
+    pub(super) validator: Validator,
 }
 
 impl EngineHandle {

@@ -30,6 +30,8 @@ mod sensors;
 mod settings;
 mod shadows;
 mod statistics;
+mod turns;
+mod validation;
 
 pub use admissions::Admission;
 pub use assumptions::Assumptions;
@@ -82,6 +84,8 @@ pub struct EngineConfig {
     pub check: Duration,
     /// For tests: whatever the kernel says may be about a card.
     pub all_uevents: bool,
+    /// Time for the validation load of a new model in a process of its own; none if zero.
+    pub validation: Duration,
     /// Whether workers give up the rights that they do not need.
     pub confine: bool,
     /// For tests: workers slowed by sleeping, by adapter id.

@@ -50,6 +50,8 @@ pub(super) struct Workshop {
     pub(super) check: Duration,
     /// Whether workers give up the rights that they do not need.
     pub(super) confine: bool,
+    /// For a validation load: the most memory that its worker may take, in bytes.
+    pub(super) validation: Option<u64>,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub(super) slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.
@@ -66,6 +68,7 @@ impl Workshop {
             heartbeat: config.settings.bounds.silence / 4,
             check: config.check,
             confine: config.confine,
+            validation: None,
             slow: config.slow.clone(),
             faults: config.faults.clone(),
         }
@@ -238,6 +241,7 @@ async fn spawn(
         cache_dir: cache_dir.clone(),
         lock_dir: lock_dir(workshop),
         confine: workshop.confine,
+        validation: workshop.validation,
         check: workshop.check,
         life: incarnation.0,
         slow: workshop.slow.get(&entry.id).copied(),

@@ -3,6 +3,7 @@
 use super::handle::{Control, EngineHandle, InferCall, going_down};
 use super::models::ModelOrder;
 use super::rejections::LoadError;
+use super::validation::Verdict;
 use crate::error::{Error, ErrorKind};
 use crate::model::batch::warm_up_inputs;
 use crate::model::kept::Kept;
@@ -33,8 +34,8 @@ impl EngineHandle {
     pub async fn load_model(&self, name: &str) -> Result<(), Error> {
         let (handle, name) = (self.clone(), name.to_owned());
         let load = tokio::spawn(async move {
-            // One at a time, so that of two loads the later one counts.
-            let _turn = handle.loads.lock().await;
+            // One of a name at a time, so that of two loads the later one counts.
+            let _turn = handle.loads.take(&name).await;
             handle.load(name).await
         });
         load.await.unwrap_or_else(|error| Err(Error::internal(format!("loading broke: {error}"))))
@@ -65,7 +66,12 @@ impl EngineHandle {
         if good.is_empty() {
             return Err(self.blame(name, broken).await);
         }
-        let whole = match self.try_to_serve(&name, good.clone(), broken.clone()).await? {
+        let tried = match self.validate(&good).await {
+            Verdict::Short => self.try_to_serve(&name, good.clone(), broken.clone()).await?,
+            Verdict::Long => return self.serve_untried(name, good, broken).await,
+            Verdict::Failed(why) => Err(why),
+        };
+        let whole = match tried {
             Ok(()) => return Ok(()),
             Err(why) if why.cause == Cause::Rows => {
                 good.iter().map(|info| info.run_whole(&why.error)).collect()
@@ -76,6 +82,18 @@ impl EngineHandle {
             Ok(()) => Ok(()),
             Err(why) => Err(self.blame_load(name, why).await),
         }
+    }
+
+    /// Serves models that were loaded in a process of their own; an adapter loads them with the
+    /// first request, since that takes long beside the requests to other models.
+    async fn serve_untried(
+        &self,
+        name: String,
+        infos: Vec<ModelInfo>,
+        broken: Vec<BadModel>,
+    ) -> Result<(), Error> {
+        let tried = self.order(|done| ModelOrder::TryOut { infos, done }).await?;
+        self.serve(name, tried, broken).await
     }
 
     /// Serves models once each has answered or been loaded; else returns the error of a load.

@@ -30,6 +30,10 @@ pub struct Order {
     pub lock_dir: PathBuf,
     /// Whether the worker gives up the rights that it does not need, where the platform lets it.
     pub confine: bool,
+    /// For a validation load: the most memory that the worker may take, in bytes. It then runs with
+    /// the lowest priority.
+    #[serde(default)]
+    pub validation: Option<u64>,
     /// How often a worker that has nothing to do asks a model for the answer that is known; never
     /// if zero.
     #[serde(with = "humantime_serde")]

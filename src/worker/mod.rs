@@ -48,6 +48,9 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     let order = read_order()?;
     parent::die_with(order.server);
     parent::die_before_others();
+    if let Some(bytes_max) = order.validation {
+        parent::stand_back(bytes_max);
+    }
     let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
     // Before any thread, driver and file of a model.
     let confinement = give_up_rights(&order);

@@ -6,6 +6,10 @@
 /// to kill (`proc_pid_oom_score_adj(5)`).
 const OOM_SCORE: &str = "500";
 
+/// `nice(2)`.
+#[cfg(target_os = "linux")]
+const LOWEST_PRIORITY: i32 = 19;
+
 /// Asks the kernel to kill this process when the server (process id `server`) is gone.
 #[cfg(target_os = "linux")]
 pub(super) fn die_with(server: u32) {
@@ -34,3 +38,21 @@ pub(super) fn die_before_others() {
         tracing::debug!("failed to raise the out-of-memory score: {error}");
     }
 }
+
+/// Gives this process the lowest priority and bounds its memory, in bytes. An allocation beyond that
+/// ends it.
+#[cfg(target_os = "linux")]
+pub(super) fn stand_back(bytes_max: u64) {
+    use rustix::process::{Resource, Rlimit, nice, setrlimit};
+    if let Err(error) = nice(LOWEST_PRIORITY) {
+        tracing::debug!("failed to lower the priority: {error}");
+    }
+    let limit = Rlimit { current: Some(bytes_max), maximum: Some(bytes_max) };
+    if let Err(error) = setrlimit(Resource::Data, limit) {
+        tracing::debug!("failed to bound the memory: {error}");
+    }
+}
+
+/// Other platforms have no such bounds.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn stand_back(_bytes_max: u64) {}

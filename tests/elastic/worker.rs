@@ -32,6 +32,7 @@ impl Bench {
             cache_dir: cache_dir.clone(),
             lock_dir: folder.join("locks"),
             confine: true,
+            validation: None,
             check: Duration::ZERO,
             life: 1,
             slow: None,

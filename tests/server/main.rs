@@ -55,5 +55,7 @@ mod tour;
 mod unprivileged;
 /// Spoilt images and recordings, and bombs.
 mod uploads;
+/// New models that take long to load.
+mod validation;
 /// What a model is warmed up with.
 mod warm_up;
