@@ -1,6 +1,7 @@
 //! The command line: one function per subcommand, and the only place that prints.
 #![allow(clippy::print_stdout, reason = "what a command is asked for goes to stdout")]
 
+mod allocator;
 mod descriptors;
 mod serve;
 

@@ -1,6 +1,6 @@
 //! `concertina serve`: settings become a running server, and change it while it runs.
 
-use super::{descriptors, log_as_server, repository};
+use super::{allocator, descriptors, log_as_server, repository};
 use crate::adapter::list;
 use crate::adapter::memory::host_bytes;
 use crate::adapter::select::select;
@@ -44,6 +44,7 @@ fn catalogue(library: &Library) -> Catalogue {
 /// # Errors
 /// An error that prevents the start: of a folder, a file, a socket or the runtime.
 pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> anyhow::Result<()> {
+    allocator::return_memory_soon();
     let terminal = Terminal::default();
     log_as_server(&terminal, config.telemetry.log_format);
     config.test.warn();
