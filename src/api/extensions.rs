@@ -164,7 +164,7 @@ pub(crate) async fn statistics(api: &Api, target: Option<&Target>, head: &Head) 
 
 /// `GET /v2/models/{m}[/versions/{v}]/config`.
 pub(crate) fn config(api: &Api, target: &Target, head: &Head) -> Outcome {
-    api.guard.check_read(head)?;
+    api.guard.check_model_read(head)?;
     let model = api.engine.model(&target.name, target.version.as_deref())?;
     json(&describe(&model))
 }

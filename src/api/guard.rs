@@ -59,7 +59,14 @@ impl Guard {
     pub(crate) fn check_read(&self, head: &Head) -> Result<(), Failure> {
         head.must_read()?;
         self.check_host(&head.headers)?;
-        Ok(self.check_key(&head.headers, Scope::Read)?)
+        Ok(self.check_key(&head.headers, &[Scope::Read])?)
+    }
+
+    /// The same for the description of a model, which a key that may ask models may also see.
+    pub(crate) fn check_model_read(&self, head: &Head) -> Result<(), Failure> {
+        head.must_read()?;
+        self.check_host(&head.headers)?;
+        Ok(self.check_key(&head.headers, &[Scope::Read, Scope::Infer])?)
     }
 
     /// Checks a `POST`: from a program, from the server's own page or from a page of an allowed
@@ -67,7 +74,7 @@ impl Guard {
     pub(crate) fn check_post(&self, head: &Head, scope: Scope) -> Result<(), Failure> {
         head.must_post()?;
         self.check_host(&head.headers)?;
-        self.check_key(&head.headers, scope)?;
+        self.check_key(&head.headers, &[scope])?;
         Ok(self.check_origin(&head.headers, scope)?)
     }
 
@@ -75,7 +82,7 @@ impl Guard {
     pub(crate) fn check_delete(&self, head: &Head) -> Result<(), Failure> {
         head.must_delete()?;
         self.check_host(&head.headers)?;
-        self.check_key(&head.headers, Scope::Admin)?;
+        self.check_key(&head.headers, &[Scope::Admin])?;
         Ok(self.check_origin(&head.headers, Scope::Admin)?)
     }
 
@@ -95,14 +102,15 @@ impl Guard {
         if named < most { most } else { asked }
     }
 
-    fn check_key(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Error> {
-        self.keys.current().check(given_key(headers), scope).map_err(|denied| match denied {
+    fn check_key(&self, headers: &HeaderMap, scopes: &[Scope]) -> Result<(), Error> {
+        self.keys.current().check(given_key(headers), scopes).map_err(|denied| match denied {
             Denied::Missing => unauthorized(
                 "an API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'",
             ),
             Denied::Wrong => unauthorized("the API key is wrong"),
             Denied::Scope => {
-                let message = format!("this API key lacks the scope '{}'", scope.as_str());
+                let names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+                let message = format!("this API key lacks the scope '{}'", names.join("' or '"));
                 Error::new(ErrorKind::Forbidden, message)
             }
         })
@@ -216,7 +224,7 @@ mod tests {
     fn the_key_opens() {
         let guard = guard(Some("s3cret"));
         let status = |pairs: &[(&'static str, &str)]| {
-            guard.check_key(&headers(pairs), Scope::Admin).map_err(|error| error.kind.status())
+            guard.check_key(&headers(pairs), &[Scope::Admin]).map_err(|error| error.kind.status())
         };
         assert_eq!(status(&[("authorization", "Bearer s3cret")]), Ok(()));
         assert_eq!(status(&[("authorization", "bearer  s3cret ")]), Ok(()));

@@ -15,20 +15,26 @@ const HASH: usize = 32;
 /// Random bytes of a key that is made here.
 const RANDOM: usize = 32;
 
-/// What a key may do.
+/// What a key may do. `infer` includes the description of the models that it may ask, which clients
+/// look at first; `admin` includes `read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Ask models.
+    /// Ask models, and see their metadata, configuration and readiness.
     Infer,
     /// See metadata, adapters, decisions, metrics and the repository.
     Read,
-    /// Turn adapters on and off, load and unload models, make load.
+    /// Turn adapters on and off, load and unload models, make load, and all of `read`.
     Admin,
 }
 
 impl Scope {
     pub const ALL: [Scope; 3] = [Scope::Infer, Scope::Read, Scope::Admin];
+
+    /// True if a key with this scope may do what `other` allows.
+    fn includes(self, other: Scope) -> bool {
+        self == other || (self == Scope::Admin && other == Scope::Read)
+    }
 
     /// As the file calls it.
     pub fn as_str(self) -> &'static str {
@@ -111,11 +117,12 @@ impl Keys {
         self.0.is_some()
     }
 
-    /// Whether this key may do this. Takes the same time whichever key it is, if any.
-    pub(crate) fn check(&self, given: Option<&[u8]>, scope: Scope) -> Result<(), Denied> {
+    /// Checks that this key has one of these scopes. Takes the same time whichever key it is, if any.
+    pub(crate) fn check(&self, given: Option<&[u8]>, scopes: &[Scope]) -> Result<(), Denied> {
         let Some(keys) = &self.0 else { return Ok(()) };
         let key = find(keys, given.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)?;
-        if key.scopes.contains(&scope) { Ok(()) } else { Err(Denied::Scope) }
+        let is_enough = |scope: &Scope| key.scopes.iter().any(|own| own.includes(*scope));
+        if scopes.iter().any(is_enough) { Ok(()) } else { Err(Denied::Scope) }
     }
 
     /// The most urgent priority that this key may ask for; 0 if it may ask for any.
@@ -205,7 +212,7 @@ mod tests {
         let (other, _) = make("other", &Scope::ALL).unwrap();
         assert!(!entry.contains(&key[4..]), "{entry}");
         let keys = keys(&entry).unwrap();
-        let check = |given: Option<&str>, scope| keys.check(given.map(str::as_bytes), scope);
+        let check = |given: Option<&str>, scope| keys.check(given.map(str::as_bytes), &[scope]);
         assert_eq!(check(Some(&key), Scope::Infer), Ok(()));
         assert_eq!(check(Some(&key), Scope::Read), Ok(()));
         assert_eq!(check(Some(&key), Scope::Admin), Err(Denied::Scope));
@@ -215,10 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn admin_includes_read_and_one_of_several_scopes_is_enough() {
+        let (key, entry) = make("admin", &[Scope::Admin]).unwrap();
+        let (client, other) = make("client", &[Scope::Infer]).unwrap();
+        let keys = keys(&(entry + &other)).unwrap();
+        let check = |key: &str, scopes: &[Scope]| keys.check(Some(key.as_bytes()), scopes);
+        assert_eq!(check(&key, &[Scope::Read]), Ok(()));
+        assert_eq!(check(&key, &[Scope::Infer]), Err(Denied::Scope));
+        assert_eq!(check(&key, &[Scope::Infer, Scope::Read]), Ok(()));
+        assert_eq!(check(&client, &[Scope::Read]), Err(Denied::Scope));
+        assert_eq!(check(&client, &[Scope::Infer, Scope::Read]), Ok(()));
+        assert_eq!(check(&client, &[Scope::Admin]), Err(Denied::Scope));
+    }
+
+    #[test]
     fn without_keys_everybody_may_come_and_with_an_empty_file_nobody() {
-        assert_eq!(Keys::default().check(None, Scope::Admin), Ok(()));
-        assert_eq!(keys("").unwrap().check(Some(b"x"), Scope::Read), Err(Denied::Wrong));
-        assert_eq!(Keys::one(Some("k")).check(Some(b"k"), Scope::Admin), Ok(()));
+        assert_eq!(Keys::default().check(None, &[Scope::Admin]), Ok(()));
+        assert_eq!(keys("").unwrap().check(Some(b"x"), &[Scope::Read]), Err(Denied::Wrong));
+        assert_eq!(Keys::one(Some("k")).check(Some(b"k"), &[Scope::Admin]), Ok(()));
     }
 
     #[test]
@@ -237,8 +258,8 @@ mod tests {
         let ring = KeyRing::new(Keys::one(Some("old")));
         let guard = ring.clone();
         ring.replace(Keys::one(Some("new")));
-        assert_eq!(guard.current().check(Some(b"old"), Scope::Read), Err(Denied::Wrong));
-        assert_eq!(guard.current().check(Some(b"new"), Scope::Read), Ok(()));
+        assert_eq!(guard.current().check(Some(b"old"), &[Scope::Read]), Err(Denied::Wrong));
+        assert_eq!(guard.current().check(Some(b"new"), &[Scope::Read]), Ok(()));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(crate) fn server_metadata(api: &Api, head: &Head) -> Outcome {
 
 /// `GET /v2/models/{m}[/versions/{v}]`.
 pub(crate) fn model_metadata(api: &Api, target: &Target, head: &Head) -> Outcome {
-    api.guard.check_read(head)?;
+    api.guard.check_model_read(head)?;
     let model = find(api, target)?;
     let snapshot = api.engine.snapshots().borrow().clone();
     let same = snapshot.models.iter().filter(|other| other.name == model.name);
@@ -103,7 +103,7 @@ fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
 
 /// `GET /v2/models/{m}[/versions/{v}]/ready`.
 pub(crate) fn model_ready(api: &Api, target: &Target, head: &Head) -> Outcome {
-    api.guard.check_read(head)?;
+    api.guard.check_model_read(head)?;
     let model = find(api, target)?;
     api.engine.check_ready(&model)?;
     json(&value!({ "name": model.name, "ready": true }))

@@ -9,8 +9,8 @@ pub struct Operation {
     pub method: String,
     /// With its parameters in braces.
     pub path: String,
-    /// The scope that a key needs; `None` if no key is asked for.
-    pub scope: Option<String>,
+    /// The scopes one of which a key needs; empty if no key is asked for.
+    pub scopes: Vec<String>,
     pub described: Value,
 }
 
@@ -27,21 +27,24 @@ pub fn operations(document: &Value) -> Vec<Operation> {
         let methods = item.as_object().expect("an object").iter();
         for (method, described) in methods.filter(|(method, _)| *method != "parameters") {
             let (method, path) = (method.to_uppercase(), path.clone());
-            let scope = scope(described);
-            found.push(Operation { method, path, scope, described: described.clone() });
+            let scopes = scopes(described);
+            found.push(Operation { method, path, scopes, described: described.clone() });
         }
     }
     found
 }
 
-/// The one scope that every way to send a key asks for.
-fn scope(described: &Value) -> Option<String> {
+/// The scopes that are accepted, which are the same for every way to send a key.
+fn scopes(described: &Value) -> Vec<String> {
     let ways = described["security"].as_array().expect("each operation states its security");
-    let way = |way: &Value| way.as_object().expect("an object").values().next().cloned();
-    let scopes: Vec<Value> = ways.iter().filter_map(way).collect();
-    let first = scopes.first()?;
-    assert!(scopes.iter().all(|scope| scope == first), "{described}");
-    Some(first[0].as_str().expect("a scope").to_owned())
+    let of = |name: &str| {
+        let scopes = ways.iter().filter_map(|way| way[name][0].as_str());
+        scopes.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (bearer, header) = (of("bearer"), of("apiKey"));
+    assert_eq!(bearer, header, "{described}");
+    assert_eq!(bearer.len() + header.len(), ways.len(), "{described}");
+    bearer
 }
 
 impl Operation {
