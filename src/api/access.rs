@@ -3,6 +3,7 @@
 
 use crate::api::connection::Unread;
 use crate::api::drain::{Lent, Rest};
+use crate::api::host;
 use crate::api::respond::{Response, render};
 use crate::clock;
 use crate::error::Error;
@@ -73,18 +74,17 @@ where
         let entry = self.caller.is_logged.then(|| Entry::new(&request, self.caller.address));
         // Log lines of this request carry its id.
         let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-        // `CONNECT host:port` names no path, and warp panics without one.
-        let has_path = request.uri().path_and_query().is_some();
+        let checked = check_target(&request);
         let waits = request.headers().contains_key(EXPECT);
         let (head, body) = request.into_parts();
         let (body, rest) = Lent::new(body);
         let request = Request::from_parts(head, body);
-        let answer = has_path.then(|| self.inner.call(request));
+        let answer = checked.map(|()| self.inner.call(request));
         let (unread, caller) = (self.unread.clone(), self.caller);
         let whole = async move {
             let mut response = match answer {
-                Some(answer) => answer.await?,
-                None => render(Err(Error::malformed("the request names no path").into())),
+                Ok(answer) => answer.await?,
+                Err(error) => render(Err(error.into())),
             };
             response.headers_mut().insert(REQUEST_ID, id);
             if !is_read(&response, rest, waits, caller.is_last).await {
@@ -98,6 +98,15 @@ where
         };
         Box::pin(whole.instrument(span))
     }
+}
+
+/// Checks what a request is for, before it reaches a route.
+fn check_target<B>(request: &Request<B>) -> Result<(), Error> {
+    // `CONNECT host:port` names no path, and warp panics without one.
+    if request.uri().path_and_query().is_none() {
+        return Err(Error::malformed("the request names no path"));
+    }
+    host::check(request)
 }
 
 /// Reads what the handler left of the body. Returns true if the whole body has been read.
@@ -152,7 +161,7 @@ fn is_harmless(id: &[u8]) -> bool {
 }
 
 /// An id that is unique in this server, and almost certainly among several.
-fn new_id() -> HeaderValue {
+pub(crate) fn new_id() -> HeaderValue {
     static SERVER: LazyLock<u32> = LazyLock::new(|| getrandom::u32().unwrap_or_default());
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let id = format!("{:08x}-{:x}", *SERVER, COUNT.fetch_add(1, Ordering::Relaxed));

@@ -3,9 +3,11 @@
 //! A handler is parse, ask the engine, render. Parsing and rendering are pure functions over
 //! bytes; nothing here decides about adapters, and the engine knows no JSON.
 
+mod absent;
 mod access;
 mod admin;
 mod answer;
+mod automatic;
 mod beside;
 mod binary;
 mod body;
@@ -21,6 +23,7 @@ mod fields;
 mod front;
 mod growing;
 mod guard;
+mod host;
 #[doc(hidden)]
 pub mod hostile;
 pub mod keys;
@@ -30,6 +33,7 @@ mod load;
 mod object;
 mod openapi;
 mod preface;
+mod refusal;
 mod request;
 mod respond;
 mod routes;

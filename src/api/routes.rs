@@ -7,7 +7,7 @@ use crate::api::guard::{Guard, Head};
 use crate::api::limits::ApiLimits;
 use crate::api::load::LoadMaker;
 use crate::api::respond::{Response, render};
-use crate::api::{admin, events, extensions, kserve, load, openapi, web};
+use crate::api::{absent, admin, events, extensions, kserve, load, openapi, web};
 use crate::engine::EngineHandle;
 use crate::error::Error;
 use crate::telemetry::Traces;
@@ -90,7 +90,7 @@ impl Target {
 pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
     let protocol = infer(&api).or(all_statistics(&api)).unify().or(models(&api)).unify();
     let protocol = protocol.or(model_extensions(&api)).unify().or(repository(&api)).unify();
-    let protocol = protocol.or(server(&api)).unify().boxed();
+    let protocol = protocol.or(server(&api)).unify().or(absent(&api)).unify().boxed();
     let operator = operator(&api).or(views(&api)).unify().boxed();
     protocol.or(operator).unify().or(pages()).unify().boxed()
 }
@@ -185,6 +185,23 @@ fn server(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let described = with(api).and(path!("openapi.json")).and(head());
     let described = described.map(|api: Arc<Api>, head| render(openapi::openapi(&api, &head)));
     metadata.or(live).unify().or(ready).unify().or(described).unify().boxed()
+}
+
+fn absent(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let logging = with(api).and(path!("v2" / "logging")).and(head());
+    let logging = logging.map(|api: Arc<Api>, head| render(absent::logging(&api, &head)));
+    let trace = with(api).and(path!("v2" / "trace" / "setting")).and(head());
+    let trace = trace.map(|api: Arc<Api>, head| render(absent::trace(&api, None, &head)));
+    let own = path!("v2" / "models" / Segment / "trace" / "setting").map(Target::newest);
+    let own = with(api)
+        .and(own)
+        .and(head())
+        .map(|api: Arc<Api>, target, head: Head| render(absent::trace(&api, Some(&target), &head)));
+    let shared = path!("v2" / "systemsharedmemory" / "status");
+    let shared = with(api).and(shared.or(path!("v2" / "cudasharedmemory" / "status")).unify());
+    let shared = shared.and(head());
+    let shared = shared.map(|api: Arc<Api>, head| render(absent::shared_memory(&api, &head)));
+    logging.or(trace).unify().or(own).unify().or(shared).unify().boxed()
 }
 
 fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {

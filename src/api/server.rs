@@ -1,19 +1,21 @@
 //! Accepts connections and serves them within their bounds, until shutdown.
 //!
-//! Over the connection cap, a few more connections are accepted only to answer 503, and further
-//! ones are closed at once. Waiting in the accept queue instead would leave clients and health
-//! checks without any answer.
+//! Over the connection cap, a few more connections are accepted only to answer 503, and to answer
+//! health checks; the oldest of them make way for new ones. Waiting in the accept queue instead would
+//! leave clients without any answer.
 //!
 //! A TLS handshake is made by the task of its connection and has a timeout: a slow or failed
 //! handshake does not delay other connections.
 
 use crate::api::access::{Access, Caller};
-use crate::api::connection::Connection;
+use crate::api::automatic::Automatic;
+use crate::api::connection::{Connection, Unread};
 use crate::api::cors::Origins;
 use crate::api::drain::Lent;
 use crate::api::front::Front;
 use crate::api::limits::ApiLimits;
 use crate::api::preface::Http1;
+use crate::api::refusal::{HealthOnly, Refused, refuse};
 use crate::api::respond::{Response, render};
 use crate::api::routes::{Api, routes};
 use crate::api::slots::Slots;
@@ -23,7 +25,7 @@ use crate::error::Error;
 use crate::telemetry::Traces;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::Builder;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -31,24 +33,16 @@ use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// Connections over the cap that are answered 503 at the same time; no more than the cap.
-const REFUSALS_MAX: usize = 64;
-
 /// Timeout of the request of a rejected client.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Delay before a rejected client may try again.
-const REFUSAL_RETRY: Duration = Duration::from_secs(1);
 
 /// Pause after an error of accepting that does not end by itself, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -84,7 +78,12 @@ async fn run<S>(
     closing: CancellationToken,
     shutdown: impl Future<Output = ()>,
 ) where
-    S: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
+    S: Service<
+            Request<Lent<Incoming>>,
+            Response = Response,
+            Error = Infallible,
+            Future: Send + 'static,
+        >,
     S: Clone + Send + 'static,
 {
     let mut server = Server::new(service, memory, limits, &closing);
@@ -102,7 +101,7 @@ struct Server<S> {
     served: Manner,
     refused: Manner,
     slots: Slots,
-    refusals: Arc<Semaphore>,
+    over_cap: Refused,
     /// Origins whose pages may read why their connection was rejected.
     origins: Origins,
     memory: Memory,
@@ -112,7 +111,12 @@ struct Server<S> {
 
 impl<S> Server<S>
 where
-    S: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
+    S: Service<
+            Request<Lent<Incoming>>,
+            Response = Response,
+            Error = Infallible,
+            Future: Send + 'static,
+        >,
     S: Clone + Send + 'static,
 {
     fn new(
@@ -128,7 +132,7 @@ where
             served,
             refused,
             slots: Slots::new(limits.connections_max),
-            refusals: Arc::new(Semaphore::new(REFUSALS_MAX.min(limits.connections_max.max(1)))),
+            over_cap: Refused::within(limits.connections_max),
             origins: Origins::new(&limits.allow_origins),
             memory,
             graceful: GracefulShutdown::new(),
@@ -154,12 +158,11 @@ where
         if let Some(slot) = self.slots.take(client.ip()) {
             let (manner, service) = (self.served.clone(), self.service.clone());
             self.spawn(stream, client, manner, service, slot);
-        } else if let Ok(slot) = self.refusals.clone().try_acquire_owned() {
-            let (manner, origins) = (self.refused.clone(), self.origins.clone());
-            let service = Front::new(service_fn(refuse), origins, self.memory.clone());
-            self.spawn(stream, client, manner, service, slot);
         } else {
-            debug!("closed a connection over the cap without an answer");
+            let refused = Front::new(service_fn(refuse), self.origins.clone(), self.memory.clone());
+            let service = HealthOnly { served: self.service.clone(), refused };
+            let task = self.spawn(stream, client, self.refused.clone(), service, ());
+            self.over_cap.add(task);
         }
     }
 
@@ -170,7 +173,8 @@ where
         manner: Manner,
         service: T,
         slot: impl Send + 'static,
-    ) where
+    ) -> AbortHandle
+    where
         T: Service<Request<Lent<Incoming>>, Response = Response, Error = Infallible, Future: Send>,
         T: Send + 'static,
     {
@@ -178,7 +182,7 @@ where
         self.connections.spawn(async move {
             manner.serve(stream, client, service, watcher).await;
             drop(slot);
-        });
+        })
     }
 
     /// Lets running exchanges end; those left after `grace` are dropped.
@@ -195,7 +199,7 @@ where
 /// The treatment of a connection.
 #[derive(Clone)]
 struct Manner {
-    http: http1::Builder,
+    http: Builder,
     tls: Option<Tls>,
     /// Timeout of the handshake, and then of the head of each request.
     timeout: Duration,
@@ -209,7 +213,7 @@ struct Manner {
 
 impl Manner {
     fn new(limits: &ApiLimits, timeout: Duration, closing: &CancellationToken) -> Manner {
-        let mut http = http1::Builder::new();
+        let mut http = Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(timeout)
             .max_header_size(limits.headers_bytes_max)
@@ -242,15 +246,15 @@ impl Manner {
         let unread = stream.unread();
         let service = Access::new(service, caller, unread.clone());
         let Some(tls) = &self.tls else {
-            return self.speak(Http1::new(stream, unread), service, watcher).await;
+            return self.speak(http1(stream, unread), service, watcher).await;
         };
         match self.greet(tls, stream).await {
             Some(Hello::Tls(stream)) => {
-                self.speak(Http1::new(stream, unread), service, watcher).await;
+                self.speak(http1(stream, unread), service, watcher).await;
             }
             Some(Hello::Plain(stream)) => {
                 let caller = Caller { is_last: true, ..caller };
-                let stream = Http1::new(stream, unread.clone());
+                let stream = http1(stream, unread.clone());
                 let service = Access::new(service_fn(ask_for_tls), caller, unread);
                 self.for_one_exchange().speak(stream, service, watcher).await;
             }
@@ -282,10 +286,9 @@ impl Manner {
     }
 }
 
-async fn refuse<B>(_: Request<B>) -> Result<Response, Infallible> {
-    let error =
-        Error::unavailable("all connections, or those of your address, are in use; try again");
-    Ok(render(Err(error.retry_after(REFUSAL_RETRY).into())))
+/// A connection for hyper, which leaves some answers to it.
+fn http1<I>(stream: I, unread: Unread) -> Http1<Automatic<I>> {
+    Http1::new(Automatic::new(stream, unread.clone()), unread)
 }
 
 async fn ask_for_tls<B>(_: Request<B>) -> Result<Response, Infallible> {
@@ -293,7 +296,10 @@ async fn ask_for_tls<B>(_: Request<B>) -> Result<Response, Infallible> {
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
+    // Those over the cap are cancelled to make way for others.
+    if let Err(error) = ended
+        && !error.is_cancelled()
+    {
         warn!(%error, "the task of a connection failed");
     }
 }

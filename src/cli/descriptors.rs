@@ -48,7 +48,7 @@ fn left_for_connections(descriptors: usize, open: usize, adapters: usize) -> usi
     let left = descriptors.saturating_sub(open + OTHERS);
     let workers = WORKER * adapters.min(WORKERS);
     let all = left.saturating_sub(workers).max(left / 2);
-    // As many again, up to `REFUSED`, are accepted only to be answered 503.
+    // As many again, up to `REFUSED`, are accepted only for health checks and to be answered 503.
     all.saturating_sub(REFUSED).max(all / 2).max(1)
 }
 

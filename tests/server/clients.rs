@@ -373,3 +373,23 @@ fn any_page_may_read_but_not_change_where_no_key_is_needed() {
     let (status, log) = Setup::cpu().config("allow_origins = ['page.example/']").fail();
     assert!(!status.success() && log.contains("is not an origin"), "{log}");
 }
+
+#[test]
+fn extensions_of_triton_that_are_absent_have_an_empty_state() {
+    let server = Setup::cpu().start();
+    server.wait_until_ready();
+    let state = |path: &str| {
+        let response = server.get(path);
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+        response.json()
+    };
+    assert_eq!(state("/v2/logging")["log_verbose_level"], 0);
+    for path in ["/v2/trace/setting", "/v2/models/digits/trace/setting"] {
+        assert_eq!(state(path)["trace_level"], serde_json::json!(["OFF"]));
+    }
+    for kind in ["system", "cuda"] {
+        assert_eq!(state(&format!("/v2/{kind}sharedmemory/status")), serde_json::json!([]));
+    }
+    assert_eq!(server.get("/v2/models/nobody/trace/setting").status, 404);
+    assert_eq!(server.post("/v2/logging", "{}").status, 405);
+}

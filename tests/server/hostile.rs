@@ -43,13 +43,19 @@ fn bytes_that_are_no_request() {
         connection.send(bytes).unwrap();
         // An answer of 400 or none at all, but no hanging on.
         match connection.receive() {
-            Ok(response) => assert_eq!(response.status, 400, "{shown}"),
+            Ok(response) => {
+                assert_eq!((response.status, response.error().is_empty()), (400, false), "{shown}");
+            }
             Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{shown}"),
         }
     }
     let long = ("X-Long", "x".repeat(100_000));
     let response = server.send("GET", "/v2", &[(long.0, &long.1)], b"");
     assert_eq!(response.status, 431);
+    assert!(response.error().contains("limits.header_bytes"), "{}", response.text());
+    let target = format!("/{}", "x".repeat(66_000));
+    let response = Setup::cpu().config("[limits]\nheader_bytes = 100000").start().get(&target);
+    assert_eq!((response.status, response.error().is_empty()), (414, false), "{}", response.text());
     check_still_serves(&server);
 }
 
@@ -82,10 +88,10 @@ fn connections_over_the_cap_are_told_so() {
     for connection in &mut held {
         assert_eq!(connection.exchange(&request("GET", "/v2", &[], b"")).unwrap().status, 200);
     }
-    let refused = server.get("/v2/health/live");
+    let refused = server.get("/v2");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     drop(held);
-    wait_for("a place is free again", HANG, || server.get("/v2/health/live").status == 200);
+    wait_for("a place is free again", HANG, || server.get("/v2").status == 200);
     check_still_serves(&server);
 }
 
@@ -191,4 +197,54 @@ fn a_full_queue_turns_requests_away() {
         let response = wait_until("an answer", HANG, || connection.receive().ok());
         assert_eq!(response.status, 200, "{}", response.text());
     }
+}
+
+#[test]
+fn a_request_that_names_no_host_or_several_is_rejected() {
+    let server = Setup::cpu().start();
+    for (request, status) in [
+        ("GET /v2 HTTP/1.1\r\n\r\n", 400),
+        ("GET /v2 HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        ("GET /v2 HTTP/1.1\r\nHost: localhost\r\nhost: evil.example\r\n\r\n", 400),
+        ("GET /v2 HTTP/1.1\r\nHost: evil@localhost\r\n\r\n", 400),
+        ("GET /v2 HTTP/1.1\r\nHost: local host\r\n\r\n", 400),
+        ("GET /v2 HTTP/1.1\r\nHost: localhost:http\r\n\r\n", 400),
+        ("GET http://localhost/v2 HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400),
+        ("GET http://evil.example/v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        ("GET http://localhost@evil.example/v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        ("GET /v2/health/live HTTP/1.1\r\n\r\n", 400),
+        ("GET http://localhost:80/v2 HTTP/1.1\r\nHost: LOCALHOST\r\n\r\n", 200),
+        ("GET /v2 HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", 200),
+        ("GET /v2 HTTP/1.0\r\n\r\n", 200),
+        ("GET /v2 HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    ] {
+        let mut connection = server.connect();
+        let answer = connection.exchange(request.as_bytes()).unwrap();
+        assert_eq!(answer.status, status, "{request}: {}", answer.text());
+        assert_eq!(answer.error().is_empty(), status == 200, "{request}: {}", answer.text());
+    }
+}
+
+#[test]
+fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
+    let server = Setup::cpu().config("[limits]\nconnections = 4").start();
+    server.wait_until_ready();
+    // The places of connections that have just ended may not be free yet.
+    let place = || {
+        let mut connection = server.connect();
+        let answer = connection.exchange(&request("GET", "/v2", &[], b"")).ok()?;
+        (answer.status == 200).then_some(connection)
+    };
+    let mut held: Vec<_> = (0..3).map(|_| wait_until("a place is free", HANG, place)).collect();
+    // More than are served over the cap; none of them sends a request.
+    let idle: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for _ in 0..10 {
+        assert_eq!(server.get("/v2/health/live").status, 200);
+        assert_eq!(server.get("/v2/health/ready").status, 200);
+        assert_eq!(server.get("/v2").status, 503);
+    }
+    drop(idle);
+    assert!(held.iter_mut().all(|connection| {
+        connection.exchange(&request("GET", "/v2", &[], b"")).unwrap().status == 200
+    }));
 }

@@ -8,6 +8,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -50,6 +51,8 @@ async fn start(limits: ApiLimits) -> Running {
     });
     let hang = warp::path!("hang").then(std::future::pending::<Response>);
     let huge = warp::path!("huge").map(move || text(vec![b'x'; HUGE]));
+    let live = warp::path!("v2" / "health" / "live").map(move || text(b"live".to_vec()));
+    let ok = ok.or(live).unify();
     let routes = ok.or(slow).unify().or(hang).unify().or(huge).unify().boxed();
     let service = TowerToHyperService::new(warp::service(routes));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -134,6 +137,24 @@ async fn long_heads_are_refused() {
     let long = format!("GET /ok HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(4096));
     let answer = read_all(send(running.address, &long).await).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert!(answer.contains("\"error\":\"the headers of the request are too large"), "{answer}");
+}
+
+#[tokio::test]
+async fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
+    let running = start(limits()).await;
+    let mut first = send(running.address, "GET /ok HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(first.read(&mut [0; 1024]).await.unwrap() > 0);
+    // Far more than are served over the cap, none of which sends a request.
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    for _ in 0..20 {
+        assert!(get(running.address, "/v2/health/live").await.ends_with("live"));
+        assert!(get(running.address, "/ok").await.starts_with("HTTP/1.1 503"));
+        idle.push(TcpStream::connect(running.address).await.unwrap());
+    }
 }
 
 #[tokio::test]
