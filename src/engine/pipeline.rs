@@ -8,7 +8,7 @@ use super::memory::{Full, Held};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::pipeline::ensemble::{Value, gather};
-use crate::model::pipeline::{BadRow, Budget, Ensemble, Frame, Picture, Pipeline, Step};
+use crate::model::pipeline::{BadRow, Budget, Ensemble, Picture, Pipeline, Sent, Step};
 use crate::model::repository::ModelInfo;
 use crate::model::signature::RowMode;
 use crate::tensor::{Tensor, Tensors};
@@ -46,7 +46,7 @@ struct Terms<'a> {
 /// One row on its way.
 struct Row {
     inputs: Tensors,
-    frame: Option<Frame>,
+    facts: Option<Sent>,
 }
 
 /// Who answered and how long it took, over several calls.
@@ -160,22 +160,22 @@ impl EngineHandle {
                 None => Ok((inputs, None)),
             };
             async move {
-                let ((inputs, frame), held) = self.work(model, terms, work).await?;
+                let ((inputs, facts), held) = self.work(model, terms, work).await?;
                 let inputs = charged(inputs, held);
                 model.signature.frame(inputs.clone())?;
-                Ok::<_, Error>(Row { inputs, frame })
+                Ok::<_, Error>(Row { inputs, facts })
             }
         };
         let prepared: Vec<Row> =
             stream::iter(sent).map(prepare).buffered(FAN_OUT).try_collect().await?;
-        let (frames, inputs): (Vec<_>, Vec<_>) =
-            prepared.into_iter().map(|row| (row.frame, row.inputs)).unzip();
+        let (facts, inputs): (Vec<_>, Vec<_>) =
+            prepared.into_iter().map(|row| (row.facts, row.inputs)).unzip();
         let (outputs, trail) = self.rows_through(model, inputs, terms).await?;
         let own = model.clone();
         let read = move |_: &mut Budget<'_>| match own.around() {
             Some(around) => {
-                let rows = outputs.into_iter().zip(frames);
-                rows.map(|(outputs, frame)| around.read(outputs, frame)).collect()
+                let rows = outputs.into_iter().zip(facts);
+                rows.map(|(outputs, facts)| around.read(outputs, facts)).collect()
             }
             None => Ok(outputs),
         };

@@ -220,7 +220,7 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         max_rows: info.batch.max_rows as u64,
         rows: rows(info),
         note: scene.fleet.note(id).map(str::to_owned),
-        slo_ms: scene.scheduler.target(id).map_or(0, |target| millis(Time(target))),
+        slo_ms: scene.scheduler.target(id).or(info.slo).map(|target| millis(Time(target))),
         last_error: counted.and_then(|counted| counted.last_error.clone()),
         recent: counted.and_then(|counted| counted.recent.latency()),
     }

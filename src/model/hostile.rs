@@ -4,7 +4,7 @@
 use crate::model::files::Files;
 use crate::model::manifest::Manifest;
 use crate::model::onnx::{Onnx, signature};
-use crate::model::pipeline::{Around, Bounds, Frame, Picture, Postprocess, Preprocess, Written};
+use crate::model::pipeline::{Around, Bounds, Picture, Postprocess, Preprocess, Sent, Written};
 use crate::model::repository::{Layout, Repository};
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, identity};
@@ -132,19 +132,19 @@ fn around(tables: Written, file: &[u8]) -> Result<(), String> {
     let picture = picture.transpose();
     let picture = picture.map_err(|error| error.to_string())?;
     let prepared = around.prepare(&Tensors(sent), picture.as_ref(), &mut budget);
-    let (_, frame) = prepared.map_err(|error| error.to_string())?;
+    let (_, facts) = prepared.map_err(|error| error.to_string())?;
     if let Some(picture) = picture {
         let _ = picture.crops(&table("polygons", file, &[4, 2])?, &mut budget);
     }
-    answer(&around, file, frame)
+    answer(&around, file, facts)
 }
 
 /// Reads outputs that are made of the file's bytes.
-fn answer(around: &Around, file: &[u8], frame: Option<Frame>) -> Result<(), String> {
+fn answer(around: &Around, file: &[u8], facts: Option<Sent>) -> Result<(), String> {
     let columns = file.first().map_or(1, |byte| 1 + usize::from(*byte) % COLUMNS_MAX);
     let outputs = ["y", "boxes", "scores"].map(|name| table(name, file, &[columns]));
     let outputs = outputs.into_iter().collect::<Result<Vec<_>, _>>()?;
-    around.read(Tensors(outputs), frame).map(drop).map_err(|error| error.to_string())
+    around.read(Tensors(outputs), facts).map(drop).map_err(|error| error.to_string())
 }
 
 /// A row of FP32 lines, as many as the bytes make.

@@ -8,7 +8,7 @@ impl Mix {
     /// The adapters that served, with what was measured of them; none if none ever did.
     pub fn recorded(snapshot: &Snapshot) -> Mix {
         let model = |model: &ModelView| {
-            let slo_s = Some(model.slo_ms as f64 / 1e3);
+            let slo_s = model.slo_ms.map(|slo| slo as f64 / 1e3);
             let max_rows = u32::try_from(model.max_rows).unwrap_or(u32::MAX);
             (model.name.clone(), ModelInMix { max_rows, delay_s: 0.0, slo_s })
         };

@@ -61,7 +61,7 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
             start_mj as f64 / 1000.0
         ),
         Reason::Demand { rows } => format!("{} waiting for it", count(rows, "row")),
-        Reason::Ahead => "nothing else to do, and it has been asked for".to_owned(),
+        Reason::Ahead => "nothing else to do: loaded ahead of requests".to_owned(),
         Reason::Memory { needed, free } => {
             format!("another model needs {}, {} are free", bytes(needed), bytes(free))
         }

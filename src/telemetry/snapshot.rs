@@ -157,8 +157,8 @@ pub struct ModelView {
     #[serde(skip)]
     pub failed: Option<bool>,
     pub kind: String,
-    /// Latency target.
-    pub slo_ms: u64,
+    /// Latency target; `None` for an ensemble that names none, whose members have targets.
+    pub slo_ms: Option<u64>,
     /// Rows of the largest batch.
     pub max_rows: u64,
     /// The mode by which the rows of a request become runs, `stacked`, `each` or `whole`, and its

@@ -5,7 +5,7 @@ use super::classes::Classes;
 use super::ctc::Ctc;
 use super::regions::Regions;
 use super::spec::port;
-use super::{BadRow, Frame};
+use super::{BadRow, Sent};
 use crate::model::files::Files;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Datatype, Tensor, Tensors};
@@ -118,11 +118,18 @@ impl Postprocess {
     }
 
     /// Reads one row of a graph's outputs; those that are not read are passed on.
-    pub(super) fn read(&self, outputs: Tensors, frame: Option<Frame>) -> Result<Tensors, BadRow> {
+    pub(super) fn read(&self, outputs: Tensors, sent: Option<Sent>) -> Result<Tensors, BadRow> {
+        let frame = match sent {
+            Some(Sent::Image(frame)) => Some(frame),
+            Some(Sent::Empty) | None => None,
+        };
         let name = |at: usize| self.outputs.get(at).map_or("", String::as_str);
         let lost = || BadRow::Output("the image's place is lost".to_owned());
         let mut read: Vec<Tensor> = match &self.reading {
-            Reading::Classes(classes) => classes.read(&outputs, name(0), &self.labels)?,
+            Reading::Classes(classes) => {
+                let is_empty = sent == Some(Sent::Empty);
+                classes.read(&outputs, name(0), &self.labels, is_empty)?
+            }
             Reading::Text(text) => text.read(&outputs, name(0))?,
             Reading::Boxes(boxes) => {
                 let names = (name(0), self.outputs.get(1).map(String::as_str));

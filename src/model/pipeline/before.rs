@@ -48,6 +48,15 @@ pub struct Frame {
     pub(super) prepared: (f32, f32),
 }
 
+/// What the outputs of a graph cannot be read without: facts of what was sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sent {
+    /// An image, in which places are found.
+    Image(Frame),
+    /// A file without any byte.
+    Empty,
+}
+
 impl Frame {
     /// A place in the image that was sent, kept inside.
     pub(super) fn place_of(&self, (x, y): (f32, f32)) -> (f32, f32) {
@@ -122,8 +131,8 @@ impl Preprocess {
         sent: &Tensors,
         picture: Option<&Picture>,
         budget: &mut Budget<'_>,
-    ) -> Result<(Tensors, Option<Frame>), BadRow> {
-        let (filled, frame) = self.fill(sent, picture, budget)?;
+    ) -> Result<(Tensors, Option<Sent>), BadRow> {
+        let (filled, facts) = self.fill(sent, picture, budget)?;
         let mut inputs = vec![filled];
         for spec in &self.zeros {
             let shape: Vec<usize> =
@@ -132,7 +141,7 @@ impl Preprocess {
         }
         let own = sent.0.iter().filter(|tensor| tensor.name != self.source.name());
         inputs.extend(own.cloned());
-        Ok((Tensors(inputs), frame))
+        Ok((Tensors(inputs), facts))
     }
 
     fn fill(
@@ -140,16 +149,21 @@ impl Preprocess {
         sent: &Tensors,
         picture: Option<&Picture>,
         budget: &mut Budget<'_>,
-    ) -> Result<(Tensor, Option<Frame>), BadRow> {
+    ) -> Result<(Tensor, Option<Sent>), BadRow> {
         let file = || rows::file(sent, self.source.name());
+        let image = |(tensor, frame): (Tensor, Option<Frame>)| (tensor, frame.map(Sent::Image));
         match (&self.source, picture) {
-            (Source::Image(spec), Some(picture)) => spec.prepare(picture, &self.input, budget),
+            (Source::Image(spec), Some(picture)) => {
+                spec.prepare(picture, &self.input, budget).map(image)
+            }
             (Source::Image(spec), None) => {
                 let picture = Picture::decode(&file()?, budget)?;
-                spec.prepare(&picture, &self.input, budget)
+                spec.prepare(&picture, &self.input, budget).map(image)
             }
             (Source::Bytes(window), _) => {
-                Ok((window.prepare(&file()?, &self.input, budget)?, None))
+                let file = file()?;
+                let empty = file.is_empty().then_some(Sent::Empty);
+                Ok((window.prepare(&file, &self.input, budget)?, empty))
             }
             (Source::Audio(wave), _) => Ok((wave.prepare(&file()?, &self.input, budget)?, None)),
         }

@@ -18,6 +18,10 @@ pub(crate) struct Classes {
     /// Classes that score less are left out.
     #[serde(default)]
     threshold: Option<f32>,
+    /// The class of a file without any byte, of which a graph knows nothing; it has the score 1, and
+    /// all others 0.
+    #[serde(default)]
+    empty: Option<String>,
 }
 
 /// What makes scores of a graph's numbers.
@@ -72,6 +76,7 @@ impl Classes {
         outputs: &Tensors,
         name: &str,
         labels: &[String],
+        is_empty: bool,
     ) -> Result<Vec<Tensor>, BadRow> {
         let (_, mut scores) = rows::read(outputs, name)?;
         self.activation.apply(&mut scores);
@@ -81,7 +86,12 @@ impl Classes {
         best.retain(|(_, score)| *score >= least);
         best.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         best.truncate(self.top);
-        let names: Vec<String> = best.iter().map(|(class, _)| label(labels, *class)).collect();
+        let mut names: Vec<String> = best.iter().map(|(class, _)| label(labels, *class)).collect();
+        if let Some(empty) = self.empty.as_ref().filter(|_| is_empty) {
+            names.insert(0, empty.clone());
+            names.truncate(best.len().max(1));
+            best = (0..names.len()).map(|at| (at, if at == 0 { 1.0 } else { 0.0 })).collect();
+        }
         let scores = best.iter().map(|(_, score)| *score);
         Ok(vec![
             rows::words("label", &names)?,

@@ -20,8 +20,8 @@ mod wave;
 mod window;
 
 pub(crate) use after::Written as Postprocess;
-pub use before::Frame;
 pub(crate) use before::Written as Preprocess;
+pub use before::{Frame, Sent};
 pub use ensemble::{Ensemble, Step};
 pub(crate) use picture::Bounds;
 pub use picture::Picture;

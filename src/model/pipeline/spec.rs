@@ -4,7 +4,7 @@
 use super::after::Postprocess;
 use super::before::Preprocess;
 use super::ensemble::Ensemble;
-use super::{Frame, Picture};
+use super::{Picture, Sent};
 use crate::model::files::Files;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::Tensors;
@@ -156,7 +156,7 @@ impl Around {
         sent: &Tensors,
         picture: Option<&Picture>,
         budget: &mut Budget<'_>,
-    ) -> Result<(Tensors, Option<Frame>), BadRow> {
+    ) -> Result<(Tensors, Option<Sent>), BadRow> {
         match &self.before {
             Some(before) => before.prepare(sent, picture, budget),
             None => Ok((sent.clone(), None)),
@@ -167,9 +167,9 @@ impl Around {
     ///
     /// # Errors
     /// If they are not what `model.toml` says.
-    pub fn read(&self, outputs: Tensors, frame: Option<Frame>) -> Result<Tensors, BadRow> {
+    pub fn read(&self, outputs: Tensors, facts: Option<Sent>) -> Result<Tensors, BadRow> {
         match &self.after {
-            Some(after) => after.read(outputs, frame),
+            Some(after) => after.read(outputs, facts),
             None => Ok(outputs),
         }
     }

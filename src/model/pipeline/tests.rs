@@ -194,6 +194,21 @@ fn classes_are_named_and_sorted() {
 }
 
 #[test]
+fn a_file_without_any_byte_has_a_class_of_its_own() {
+    let graph = graph(spec("x", Datatype::Fp32, &[4]), &[spec("y", Datatype::Fp32, &[3])]);
+    let tables = "[preprocess.bytes]\nhead = 4\n[postprocess.classes]\ntop = 2\nempty = \"none\"\n";
+    let around = around(tables, &graph).unwrap();
+    let read = |file: &[u8]| {
+        let (_, facts) = around.prepare(&sent("bytes", file), None, &mut |_| true).unwrap();
+        around.read(outputs("y", &[3], &[0.1, 0.2, 0.7]), facts).unwrap()
+    };
+    let empty = read(b"");
+    assert_eq!(words(&empty, "label"), ["none", "2"]);
+    assert_eq!(numbers(&empty, "score"), [1.0, 0.0]);
+    assert_eq!(numbers(&read(b" "), "score"), [0.7, 0.2]);
+}
+
+#[test]
 fn text_is_the_best_path_without_blanks_and_repetitions() {
     let graph = graph(spec("x", Datatype::Fp32, &[1]), &[spec("y", Datatype::Fp32, &[-1, 5])]);
     let tables = "[postprocess.text]\ncharacters = \"characters.txt\"\nspace = true\n";
