@@ -1,11 +1,20 @@
 //! What the operating system tells a server: to stop, or to read its files again.
 
+#[cfg(unix)]
+mod hangup;
+
 use anyhow::Context;
+#[cfg(unix)]
+use hangup::Hangups;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// How often files are looked at.
 const POLL: Duration = Duration::from_secs(2);
+
+/// A second signal to stop counts only this long after the first one: some launchers signal the
+/// process and then its group, within milliseconds.
+const SECOND_AFTER: Duration = Duration::from_secs(1);
 
 /// Files that are read again when one of them changes, or when SIGHUP says so.
 pub(crate) struct Followed {
@@ -35,7 +44,7 @@ impl Followed {
     ) {
         loop {
             let told = tokio::select! {
-                () = self.hangups.next() => true,
+                hangup = self.hangups.next() => hangup == Hangup::Order,
                 () = tokio::time::sleep(POLL), if !self.files.is_empty() => false,
             };
             let now = written(&self.files);
@@ -55,11 +64,22 @@ fn written(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
     files.iter().map(|file| std::fs::metadata(file).ok()?.modified().ok()).collect()
 }
 
+/// The meaning of one SIGHUP.
+#[cfg_attr(not(unix), allow(dead_code, reason = "other platforms have no such signal"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hangup {
+    /// The terminal is gone: the end of a process that was started in it.
+    Terminal,
+    /// An operator or a service manager has sent it: files are to be read again.
+    Order,
+}
+
 /// The signals that ask the server to stop; caught as long as this exists.
 #[cfg(unix)]
 pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangups: Hangups,
 }
 
 #[cfg(unix)]
@@ -69,10 +89,36 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+            hangups: Hangups::catch()?,
         })
     }
 
+    /// Waits for SIGTERM, SIGINT, or the hang-up of the terminal.
     pub(crate) async fn next(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                hangup = self.hangups.next() => if hangup == Hangup::Terminal {
+                    return tracing::info!("the terminal is gone");
+                },
+            }
+        }
+    }
+
+    /// Waits for a further SIGTERM or SIGINT that does not belong to the first one. A hang-up is no
+    /// such signal: shells pass it on to a process that the kernel has already told.
+    pub(crate) async fn second(&mut self) {
+        let early = async {
+            loop {
+                self.stop().await;
+            }
+        };
+        let _: Result<(), _> = tokio::time::timeout(SECOND_AFTER, early).await;
+        self.stop().await;
+    }
+
+    async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -80,35 +126,17 @@ impl Signals {
     }
 }
 
-/// The signal that asks the server to read its files again.
-#[cfg(unix)]
-pub(crate) struct Hangups(tokio::signal::unix::Signal);
-
-#[cfg(unix)]
-impl Hangups {
-    pub(crate) fn catch() -> anyhow::Result<Hangups> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Hangups(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?))
-    }
-
-    pub(crate) async fn next(&mut self) {
-        if self.0.recv().await.is_none() {
-            std::future::pending().await
-        }
-    }
-}
-
 /// Other platforms have none.
 #[cfg(not(unix))]
-pub(crate) struct Hangups;
+struct Hangups;
 
 #[cfg(not(unix))]
 impl Hangups {
-    pub(crate) fn catch() -> anyhow::Result<Hangups> {
+    fn catch() -> anyhow::Result<Hangups> {
         Ok(Hangups)
     }
 
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) -> Hangup {
         std::future::pending().await
     }
 }
@@ -124,5 +152,15 @@ impl Signals {
 
     pub(crate) async fn next(&mut self) {
         let _ = self.0.recv().await;
+    }
+
+    pub(crate) async fn second(&mut self) {
+        let early = async {
+            loop {
+                self.next().await;
+            }
+        };
+        let _: Result<(), _> = tokio::time::timeout(SECOND_AFTER, early).await;
+        self.next().await;
     }
 }

@@ -117,7 +117,7 @@ async fn serve_until_told(
         () = tokio::time::sleep(patience.saturating_add(Duration::from_secs(1))) => {
             tracing::warn!("stopped with a worker that would not go");
         }
-        () = signals.next() => {
+        () = signals.second() => {
             let queue = engine.snapshots().borrow().queue.clone();
             let cut = queue.queued_requests + queue.in_flight_requests;
             tracing::warn!("stopped at once; cut: {cut} requests");
