@@ -16,6 +16,8 @@
 //! * `top`: a running server in a terminal
 //! * [`tensor`], [`error`]: data and errors that travel between them
 //! * `json`: tensor data as JSON, both ways
+//! * `key_file`: files that hold a secret
+//! * `escape`: text of others, made harmless for terminals and logs
 //! * [`random`]: numbers that are the same for the same seed
 
 pub mod adapter;
@@ -25,8 +27,10 @@ mod clock;
 pub mod config;
 pub mod engine;
 pub mod error;
+mod escape;
 mod folders;
 mod json;
+mod key_file;
 pub mod model;
 pub mod onnx;
 mod progress;

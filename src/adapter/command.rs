@@ -2,6 +2,7 @@
 
 use crate::adapter::entry::{AdapterEntry, Api, Class, Probe, Usability};
 use crate::adapter::identity::api_name;
+use crate::escape;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 
@@ -42,8 +43,8 @@ fn header(probed: bool) -> Vec<&'static str> {
 
 fn row(entry: &AdapterEntry, probed: bool) -> Vec<String> {
     let mut row = vec![
-        entry.id.clone(),
-        [entry.name.clone(), driver(entry)].join("\n"),
+        escape::line(&entry.id).into_owned(),
+        [escape::line(&entry.name), escape::line(&driver(entry))].join("\n"),
         kind(entry),
         entry.memory_bytes.map_or(dash(), bytes),
         bytes(entry.memory.max_buffer_bytes),
@@ -110,7 +111,7 @@ fn notes(entries: &[AdapterEntry]) -> String {
     let mut text = String::new();
     for entry in entries {
         if let Some(reason) = &entry.reason {
-            text.push_str(&format!("\n{}: {reason}", entry.id));
+            text.push_str(&format!("\n{}: {}", escape::line(&entry.id), escape::line(reason)));
         }
     }
     if entries.iter().any(|entry| entry.probe.is_some()) {

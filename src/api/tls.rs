@@ -3,6 +3,7 @@
 
 use crate::api::connection::Connection;
 use crate::api::current::Current;
+use crate::key_file;
 use anyhow::{Context, anyhow, ensure};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring;
@@ -58,7 +59,7 @@ pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
     let chain = read_certificates(certificate)?;
     warn_of_dates(certificate, &chain);
     let private = read_key(key)?;
-    warn_of_readers(key);
+    key_file::warn_of_readers(key, "private key");
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
     let config = config.with_single_cert(chain, private);
@@ -139,20 +140,6 @@ fn date(time: UnixTime) -> String {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()));
     time.map_or_else(String::new, |time| humantime::format_rfc3339_seconds(time).to_string())
 }
-
-#[cfg(unix)]
-fn warn_of_readers(key: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(key).map(|data| data.permissions().mode());
-    if mode.is_ok_and(|mode| mode & 0o004 != 0) {
-        let key = key.display();
-        warn!("every user of this machine may read the private key {key}: 'chmod o-rwx {key}'");
-    }
-}
-
-/// Elsewhere permissions are no such number.
-#[cfg(not(unix))]
-fn warn_of_readers(_: &Path) {}
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! again, what is gone is served no more.
 
 use super::handle::EngineHandle;
+use crate::escape;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -70,10 +71,10 @@ impl EngineHandle {
         match change {
             Change::Load(name) => match self.load_model(&name).await {
                 Ok(()) => {
-                    tracing::info!(model = %name.escape_debug(), "found in the repository; served")
+                    tracing::info!(model = %escape::line(&name), "found in the repository; served")
                 }
                 Err(error) => {
-                    tracing::warn!(model = %name.escape_debug(), "found in the repository: {error}")
+                    tracing::warn!(model = %escape::line(&name), "found in the repository: {error}")
                 }
             },
             Change::Unload(name) => {

@@ -6,6 +6,7 @@ use super::pipeline::Chained;
 use super::rejections::LoadError;
 use super::statistics::Answered;
 use crate::adapter::entry::Api;
+use crate::escape;
 use crate::model::kept::KeptModel;
 use crate::model::repository::{BadModel, ModelInfo};
 use crate::schedule::{AdapterId, AdapterView, Event, ModelId, ModelProfile};
@@ -68,7 +69,7 @@ impl Driver {
             }
             ModelOrder::Blame { name, broken, kept, done } => {
                 for bad in &broken {
-                    tracing::warn!(model = %name.escape_debug(), "cannot be loaded: {}", bad.error);
+                    tracing::warn!(model = %escape::line(&name), "cannot be loaded: {}", bad.error);
                 }
                 self.catalogue.blame(&name, broken);
                 self.read_from_kept(&name, kept);

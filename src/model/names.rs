@@ -1,6 +1,8 @@
 //! Rules for the names of models and of files in a repository, which become paths, URLs, labels of
 //! metrics and lines of the log.
 
+use crate::escape::reorders;
+
 /// Longest name, in bytes: with `.onnx` it fits the limit of file systems (255).
 const NAME_BYTES_MAX: usize = 200;
 
@@ -17,14 +19,6 @@ pub fn is_safe_name(name: &str) -> bool {
         && !blank_end
         && !name.contains(['/', '\\', ':', char::REPLACEMENT_CHARACTER])
         && !name.chars().any(|c| c.is_control() || reorders(c))
-}
-
-/// `true` for line separators, controls of writing direction and blanks without a width, which
-/// could make a log or a page show another name. Joiners (U+200C, U+200D) are allowed, since some
-/// scripts need them.
-fn reorders(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

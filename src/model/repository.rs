@@ -10,6 +10,7 @@
 //! <name>.onnx                 a model that is one file
 //! ```
 
+use crate::escape;
 use crate::model::files::{BadFile, Files, is_safe_name};
 use crate::model::golden;
 use crate::model::identity;
@@ -266,11 +267,7 @@ impl Repository {
     fn scan_model(&self, name: &str, kinds: &[String]) -> Vec<Found> {
         if !is_safe_name(name) {
             let shown: String = name.chars().take(100).collect();
-            return vec![bad(
-                name,
-                None,
-                BadFile::new(shown.escape_debug().to_string(), names::RULE),
-            )];
+            return vec![bad(name, None, BadFile::new(escape::line(&shown), names::RULE))];
         }
         let (manifest, layout) = match self.manifest(name, kinds) {
             Ok(found) => found,

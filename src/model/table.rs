@@ -1,34 +1,30 @@
 //! What `concertina models` prints.
 
-use crate::model::{Found, ModelInfo, TensorSpec};
+use crate::escape;
+use crate::model::{BadModel, Found, ModelInfo, TensorSpec};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
-/// One line per model version: what it takes and gives, or why it cannot be served.
+/// One line per model version: what it takes and gives, or why it cannot be served. Names come from
+/// files, so that their text is escaped.
 pub fn table(found: &[Found]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["MODEL", "VERSION", "KIND", "ROWS", "INPUTS", "OUTPUTS", "STATE"]);
     for found in found {
-        match found {
-            Found::Good(info) => table.add_row(good(info)),
-            Found::Bad(bad) => {
-                let version = bad.version.clone().unwrap_or_default();
-                let state = format!("broken: {}", bad.error);
-                let blank = String::new;
-                table.add_row([
-                    bad.name.clone(),
-                    version,
-                    blank(),
-                    blank(),
-                    blank(),
-                    blank(),
-                    state,
-                ])
-            }
+        let row = match found {
+            Found::Good(info) => good(info),
+            Found::Bad(bad) => broken(bad),
         };
+        table.add_row(row.map(|cell| escape::line(&cell).into_owned()));
     }
     table.to_string()
+}
+
+fn broken(bad: &BadModel) -> [String; 7] {
+    let (name, version) = (bad.name.clone(), bad.version.clone().unwrap_or_default());
+    let blank = String::new;
+    [name, version, blank(), blank(), blank(), blank(), format!("broken: {}", bad.error)]
 }
 
 fn good(info: &ModelInfo) -> [String; 7] {

@@ -7,6 +7,7 @@ use super::plot::plot;
 use super::trace::Trace;
 use super::world::{self, Options, Run};
 use crate::config::{Adapters, PolicyName};
+use crate::escape;
 use crate::schedule::{Goal, Policy};
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
@@ -40,7 +41,7 @@ pub struct SimulateArgs {
     seed: Option<u64>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// Draw demand and adapters of the first policy
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -155,7 +156,7 @@ fn shares(outcome: &Outcome) -> String {
     let part = |seconds: f64| format!("{:.1} %", 100.0 * seconds / span);
     for share in &outcome.adapters {
         table.add_row([
-            share.name.clone(),
+            escape::line(&share.name).into_owned(),
             share.rows.to_string(),
             format!("{:.1} %", share.share * 100.0),
             part(share.starting_s + share.idle_s + share.busy_s),

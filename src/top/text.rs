@@ -1,6 +1,7 @@
 //! Text for a terminal: what came from elsewhere is made harmless, and everything is measured in
 //! columns, not in bytes or characters.
 
+use crate::escape;
 use ratatui::text::Span;
 
 /// For what is not known; never a zero.
@@ -22,21 +23,12 @@ pub(crate) fn clean(text: &str) -> String {
         } else if width(c.encode_utf8(&mut [0; 4])) > 0 {
             cleaned.push(c);
             marks = 0;
-        } else if !is_format(c) && marks < MARKS_MAX {
+        } else if !escape::is_format(c) && marks < MARKS_MAX {
             cleaned.push(c);
             marks += 1;
         }
     }
     cleaned
-}
-
-/// Characters without a shape: joiners, direction marks, variation selectors, tags.
-fn is_format(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Columns that `text` takes.

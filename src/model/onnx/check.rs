@@ -2,6 +2,7 @@
 //! is supported, what runs where, what it costs, and whether data beside it come out right.
 
 use super::signature;
+use crate::escape;
 use crate::model::batch::{buckets, warm_up_inputs};
 use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::onnx::{Engine, ModelFile, Place, Profile, Raw, Times, check_data_sets, read_file};
@@ -28,7 +29,10 @@ pub fn check(path: &Path, profile: bool) -> Result<String, String> {
     let mut text = String::new();
     match write(path, profile, &mut text) {
         Ok(()) => Ok(text),
-        Err(error) => Err(format!("{text}{}: {error}", path.display())),
+        Err(error) => {
+            let error = format!("{}: {error}", path.display());
+            Err(format!("{text}{}", escape::line(&error)))
+        }
     }
 }
 
@@ -142,7 +146,8 @@ fn specs(specs: &[TensorSpec], mode: RowMode) -> String {
 }
 
 fn line(text: &mut String, name: &str, what: &str) {
-    let _ = writeln!(text, "{name:<10} {what}");
+    // Names of the file's graph are in it.
+    let _ = writeln!(text, "{:<10} {}", escape::line(name), escape::line(what));
 }
 
 fn size(bytes: usize) -> String {
