@@ -1,29 +1,29 @@
-//! The command line: one function per subcommand, and the only place that prints.
-#![allow(clippy::print_stdout, reason = "what a command is asked for goes to stdout")]
+//! The command line: one function per subcommand, and with [`output`] the only place that prints.
 
 mod allocator;
+mod arguments;
 mod descriptors;
+mod log;
+mod output;
 mod serve;
 
-use crate::adapter::child::{PROBE_LIMIT_DEFAULT, probe_all, probe_one};
+use crate::adapter::child::{Children, LIMIT_DEFAULT, probe_one};
 use crate::adapter::command::{render_json, render_table};
 use crate::adapter::entry::warn_of_unknown;
-use crate::adapter::list;
+use crate::adapter::{list, listing};
 use crate::api::keys::{self, Scope};
-use crate::config::{AdapterArgs, Config, LogFormat, ServeArgs};
+use crate::config::{AdapterArgs, Config, ServeArgs};
 use crate::engine::Catalogue;
 use crate::model::{Found, Registry, Repository, onnx, table};
-use crate::progress::Terminal;
 use crate::simulate::{self, SimulateArgs};
 use crate::top::{self, TopArgs};
 use crate::worker;
 use anyhow::Context;
+use arguments::Given;
 use clap::{Parser, Subcommand};
+use output::{complain, print, print_document};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// Elastic model serving on every GPU in the box
 #[derive(Parser)]
@@ -60,6 +60,12 @@ struct AdaptersArgs {
     /// Check every adapter and measure its speed; this opens it
     #[arg(long)]
     probe: bool,
+    /// Print what drivers write to stderr
+    #[arg(short, long)]
+    verbose: bool,
+    /// What `adapters` and `serve` start to ask the drivers
+    #[arg(long, hide = true)]
+    ask_drivers: bool,
     /// What `--probe` starts for each adapter
     #[arg(long, hide = true, value_name = "ID")]
     probe_one: Option<String>,
@@ -111,55 +117,60 @@ enum ModelsCommand {
 /// A program with models of its own registers them and calls this from `main`; the same
 /// executable is started again for each adapter that is on, so nothing may happen before.
 pub fn run(registry: Registry) -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve(*args, &registry).map(|()| ExitCode::SUCCESS),
-        Command::Adapters(args) => adapters(&args).map(|()| ExitCode::SUCCESS),
-        Command::Models(args) => models(&args, &registry),
-        Command::Key(args) => key(&args).map(|()| ExitCode::SUCCESS),
-        Command::Simulate(args) => simulate(&args).map(|()| ExitCode::SUCCESS),
-        Command::Top(args) => watch(&args).map(|()| ExitCode::SUCCESS),
-        Command::Worker => {
-            log_as_worker();
-            Ok(worker::run(registry))
-        }
-    };
-    outcome.unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
-        if !tracing::event_enabled!(tracing::Level::ERROR) {
-            complain(&error);
+    let Given { command, warnings } = arguments::parse();
+    let is_server = matches!(command, Command::Serve(_));
+    obey(command, &warnings, registry).unwrap_or_else(|error| {
+        // What concerns a server belongs into its log, unless the error came before or without it.
+        if is_server && tracing::event_enabled!(tracing::Level::ERROR) {
+            tracing::error!("{error:#}");
+        } else {
+            complain(&format!("error: {error:#}"));
         }
         ExitCode::FAILURE
     })
 }
 
-/// For errors that come before, or without, a log.
-#[allow(clippy::print_stderr, reason = "the last resort of a command that fails")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+fn obey(command: Command, warnings: &[String], registry: Registry) -> anyhow::Result<ExitCode> {
+    let begin = || log::of_command(warnings);
+    match command {
+        Command::Serve(args) => serve(*args, warnings, &registry)?,
+        Command::Adapters(args) => begin().and_then(|()| adapters(&args))?,
+        Command::Models(args) => return begin().and_then(|()| models(&args, &registry)),
+        Command::Key(args) => begin().and_then(|()| key(&args))?,
+        Command::Simulate(args) => begin().and_then(|()| simulate(&args))?,
+        // A log would write into the live view.
+        Command::Top(args) if args.is_live() => {
+            warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+            watch(&args)?;
+        }
+        Command::Top(args) => begin().and_then(|()| watch(&args))?,
+        Command::Worker => {
+            log::of_worker();
+            return Ok(worker::run(registry));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn serve(args: ServeArgs, registry: &Registry) -> anyhow::Result<()> {
+fn serve(args: ServeArgs, warnings: &[String], registry: &Registry) -> anyhow::Result<()> {
     let config = Config::load(&args)?;
     if args.print_config {
-        println!("{}", toml::to_string(&config).context("cannot print the settings")?.trim_end());
-        return Ok(());
+        let settings = toml::to_string(&config).context("cannot print the settings")?;
+        return print_document(&settings);
     }
-    serve::serve(args, config, registry)
+    serve::serve(args, config, warnings, registry)
 }
 
-#[allow(clippy::print_stderr, reason = "the key is not for where stdout goes")]
 fn key(args: &KeyArgs) -> anyhow::Result<()> {
     let (key, entry) = keys::make(&args.name, &args.scopes)?;
     // Apart, so that `>> keys.toml` takes what belongs there.
-    eprintln!("{key}");
-    println!("{}", entry.trim_end());
-    Ok(())
+    complain(&key);
+    print_document(&entry)
 }
 
 fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
-    log_as_worker();
-    println!("{}", simulate::command(args)?.trim_end());
-    Ok(())
+    let outcome = simulate::command(args)?;
+    if args.json { print_document(&outcome) } else { print(&outcome) }
 }
 
 fn repository(folder: Option<&PathBuf>) -> anyhow::Result<Repository> {
@@ -170,76 +181,44 @@ fn repository(folder: Option<&PathBuf>) -> anyhow::Result<Repository> {
 }
 
 fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
-    log_as_worker();
     if let Some(id) = &args.probe_one {
-        println!("{}", serde_json::to_string(&probe_one(id))?);
-        return Ok(());
+        return print_document(&serde_json::to_string(&probe_one(id))?);
     }
     let mut config = match &args.config {
         Some(path) => Config::read(path)?,
         None => Config::default(),
     };
     config.adapters.apply(&args.adapters);
-    let rules = config.adapters.rules();
-    let mut entries = list::list(&rules);
+    if args.ask_drivers {
+        return print_document(&listing::write(&list::list(&config.adapters.rules()))?);
+    }
+    let executable = std::env::current_exe().context("cannot find our own executable")?;
+    let children = Children {
+        executable: &executable,
+        environment: config.environment_of_workers(),
+        tell: complain,
+        tells_all: args.verbose,
+    };
+    let mut entries = children.list(&config.adapters.as_arguments())?;
     warn_of_unknown(&entries, &config.adapter_ids());
     if args.probe {
-        let executable = std::env::current_exe().context("cannot find our own executable")?;
-        probe_all(&mut entries, &executable, PROBE_LIMIT_DEFAULT);
+        children.probe_all(&mut entries, LIMIT_DEFAULT);
     }
-    if args.json {
-        println!("{}", render_json(&entries)?);
-    } else {
-        println!("{}", render_table(&entries));
-    }
-    Ok(())
+    if args.json { print_document(&render_json(&entries)?) } else { print(&render_table(&entries)) }
 }
 
 fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
-    log_as_worker();
     if let Some(ModelsCommand::Check { file, profile }) = &args.command {
-        let said = onnx::check(file, *profile).map_err(anyhow::Error::msg)?;
-        println!("{}", said.trim_end());
+        print(&onnx::check(file, *profile).map_err(anyhow::Error::msg)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
     let found = Catalogue::check_chains(found);
-    println!("{}", table(&found));
+    print(&table(&found))?;
     let broken = found.iter().any(|found| matches!(found, Found::Bad(_)));
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn watch(args: &TopArgs) -> anyhow::Result<()> {
-    // A log would write into the live view.
-    if !args.is_live() {
-        log_as_worker();
-    }
-    if let Some(frame) = top::run(args)? {
-        print!("{frame}");
-    }
-    Ok(())
-}
-
-/// The server's log, on stderr: `CONCERTINA_LOG` says how much of what.
-fn log_as_server(terminal: &Terminal, format: LogFormat) {
-    let log = tracing_subscriber::fmt().with_env_filter(filter("info"));
-    let log = log.with_writer(terminal.clone()).with_ansi(Terminal::is_watched());
-    match format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).with_ansi(false).init(),
-    }
-}
-
-/// Plain lines: the server puts time and adapter to them. Tunings are measured beside it.
-fn log_as_worker() {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = lines.with_target(false).without_time().with_ansi(false);
-    let lines = lines.with_filter(filter("warn"));
-    tracing_subscriber::registry().with(lines).with(worker::tuning::layer()).init();
-}
-
-/// Graphics libraries call a missing extension a warning; ours are heard at the given level.
-fn filter(level: &str) -> EnvFilter {
-    let quiet = format!("{level},wgpu_hal=off,wgpu_core=error,naga=error,cubecl=error");
-    EnvFilter::try_from_env("CONCERTINA_LOG").unwrap_or_else(|_| EnvFilter::new(quiet))
+    top::run(args)?.map_or(Ok(()), |frame| print(&frame))
 }

@@ -6,8 +6,11 @@
 mod adapters;
 mod args;
 mod cache;
+mod environment;
 mod limits;
+mod listen;
 mod live;
+mod log_filter;
 mod telemetry;
 mod test_options;
 mod tls;
@@ -15,8 +18,10 @@ mod tls;
 pub use adapters::{Adapters, PolicyName};
 pub use args::{AdapterArgs, ServeArgs};
 pub use cache::Cache;
+pub use environment::unknown_variables;
 pub use limits::{Limits, Workers};
 pub use live::Changes;
+pub use log_filter::log_filter;
 pub use telemetry::{LogFormat, Telemetry};
 pub use test_options::TestOptions;
 pub use tls::Tls;
@@ -32,11 +37,15 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// An IP address, or `localhost`, and a port; `:8000` stands for all addresses.
+    #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
     /// Listening beyond loopback needs this or an API key.
     pub allow_remote: bool,
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
+    /// File that holds one API key, in place of `api_key`. It is read again when it changes.
+    pub api_key_file: Option<PathBuf>,
     /// File of API keys and their scopes. It is read again when it changes.
     pub keys: Option<PathBuf>,
     /// Host names by which browsers may reach the server, besides addresses and local names.
@@ -73,6 +82,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             allow_remote: false,
             api_key: None,
+            api_key_file: None,
             keys: None,
             hosts: Vec::new(),
             allow_origins: Vec::new(),
@@ -130,6 +140,7 @@ impl Config {
         let args = args.clone();
         set(&mut self.listen, args.listen);
         set(&mut self.cache_dir, args.cache_dir);
+        set(&mut self.runtime_dir, args.runtime_dir);
         set(&mut self.slo, args.slo);
         set(&mut self.adapters.policy, args.policy);
         set(&mut self.adapters.min, args.adapters_min);
@@ -140,7 +151,10 @@ impl Config {
         self.adapters.apply(&args.adapters);
         set(&mut self.models_poll, args.models_poll);
         self.models = args.models.or(self.models.take());
-        self.api_key = args.api_key.or(self.api_key.take());
+        // A key of the command line replaces a file of the settings, and the reverse.
+        if args.api_key.is_some() || args.api_key_file.is_some() {
+            (self.api_key, self.api_key_file) = (args.api_key, args.api_key_file);
+        }
         self.keys = args.keys.or(self.keys.take());
         self.tls.certificate = args.tls_certificate.or(self.tls.certificate.take());
         self.tls.key = args.tls_key.or(self.tls.key.take());
@@ -162,11 +176,16 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         self.adapters.check()?;
         limits::positive("slo", self.slo)?;
-        let key = self.keys.is_some() || self.api_key.as_deref().is_some_and(|key| !key.is_empty());
+        let key = self.api_key.as_deref().is_some_and(|key| !key.is_empty());
+        let key = key || self.keys.is_some() || self.api_key_file.is_some();
         ensure!(
             self.listen.ip().is_loopback() || key || self.allow_remote,
             "listening on {} would let anyone on the network in: set api_key or keys, or allow_remote",
             self.listen
+        );
+        ensure!(
+            self.api_key.is_none() || self.api_key_file.is_none(),
+            "api_key and api_key_file are both set; leave one of them out"
         );
         ensure!(
             self.api_key.as_deref() != Some(""),
@@ -250,6 +269,8 @@ mod tests {
             ("[adapters]\nonly = ['a']\nexclude = ['a']", "both adapters.only"),
             ("listen = '0.0.0.0:8000'", "set api_key or keys, or allow_remote"),
             ("api_key = ''", "api_key is empty"),
+            ("api_key = 'k'\napi_key_file = 'f'", "leave one of them out"),
+            ("[workers]\nenvironment = ['A=b']", "is not the name of a variable"),
             ("allow_origins = ['app.example']", "write it as 'https://app.example'"),
             ("allow_origins = ['data:x']", "is not an origin"),
             ("allow_origins = ['https://App.example:443/x']", "write 'https://app.example'"),
@@ -272,12 +293,14 @@ mod tests {
             ("[adapters.power.cpu]\nidle = nan\nactive = 1\nstart = 1", "'cpu'.idle must be"),
             ("[adapters]\ncolour = 'red'", "unknown field `colour`"),
             ("listen = 'nowhere'", "socket address"),
+            ("listen = ':8000'", "listening on 0.0.0.0:8000"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
         }
         assert!(parse("listen = '0.0.0.0:8000'\napi_key = 'k'").is_ok());
         assert!(parse("listen = '0.0.0.0:8000'\nallow_remote = true").is_ok());
+        assert!(parse("listen = ':8000'\napi_key_file = 'key'").is_ok());
         assert!(parse("allow_origins = ['*', 'https://a.example', 'http://[::1]:3000']").is_ok());
     }
 }

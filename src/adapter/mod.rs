@@ -8,6 +8,7 @@ pub mod entry;
 pub mod identity;
 mod kernel;
 pub mod list;
+pub mod listing;
 pub(crate) mod memory;
 pub mod open;
 pub mod probe;

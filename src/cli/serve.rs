@@ -1,6 +1,6 @@
 //! `concertina serve`: settings become a running server, and change it while it runs.
 
-use super::{allocator, descriptors, log_as_server, repository};
+use super::{allocator, descriptors, log, repository};
 use crate::adapter::list;
 use crate::adapter::memory::host_bytes;
 use crate::adapter::select::select;
@@ -9,6 +9,8 @@ use crate::api::tls::{self, Tls};
 use crate::api::{self, ApiLimits, Current};
 use crate::config::{Config, Limits, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library, Marks};
+use crate::escape;
+use crate::key_file;
 use crate::model::Registry;
 use crate::model::kept::Kept;
 use crate::progress::Terminal;
@@ -31,7 +33,7 @@ fn catalogue(library: &Library) -> Catalogue {
     let catalogue = Catalogue::new(library.scan());
     for bad in catalogue.broken() {
         // An invalid name may contain control characters.
-        tracing::warn!(model = %bad.name.escape_debug(), "cannot be served: {}", bad.error);
+        tracing::warn!(model = %escape::line(&bad.name), "cannot be served: {}", bad.error);
     }
     if catalogue.served().next().is_none() {
         tracing::warn!("no model can be served yet; add one to the folder of models");
@@ -43,12 +45,20 @@ fn catalogue(library: &Library) -> Catalogue {
 ///
 /// # Errors
 /// An error that prevents the start: of a folder, a file, a socket or the runtime.
-pub(super) fn serve(args: ServeArgs, config: Config, registry: &Registry) -> anyhow::Result<()> {
+pub(super) fn serve(
+    args: ServeArgs,
+    config: Config,
+    warnings: &[String],
+    registry: &Registry,
+) -> anyhow::Result<()> {
     allocator::return_memory_soon();
     let terminal = Terminal::default();
-    log_as_server(&terminal, config.telemetry.log_format);
+    log::of_server(&terminal, config.telemetry.log_format, warnings)?;
     config.test.warn();
-    let config = with_usable_folders(config);
+    if let (Some(file), None, Some(_)) = (&args.config, &args.api_key, &config.api_key) {
+        key_file::warn_of_readers(file, "API key in");
+    }
+    let config = with_usable_folders(config)?;
     let descriptors = descriptors::raise();
     let repository = repository(config.models.as_ref())?;
     let kept = Kept::new(&config.cache_dir, &repository, config.cache.models_bytes).map(Arc::new);
@@ -156,9 +166,15 @@ fn traces(config: &Config) -> anyhow::Result<Traces> {
     }
 }
 
-/// The settings with a cache folder that can be written to: caches are optional, so that without
-/// one they are kept in the runtime folder as long as that lasts.
-fn with_usable_folders(mut config: Config) -> Config {
+/// The settings with a runtime folder that only this user may enter, and with a cache folder that
+/// can be written to: caches are optional, so that without one they are kept in the runtime folder
+/// as long as that lasts.
+///
+/// # Errors
+/// If there is no such runtime folder.
+fn with_usable_folders(mut config: Config) -> anyhow::Result<Config> {
+    let is_chosen = config.runtime_dir != Config::default().runtime_dir;
+    config.runtime_dir = engine::private_folder(&config.runtime_dir, is_chosen)?;
     if let Err(error) = std::fs::create_dir_all(&config.cache_dir) {
         let (cache, other) = (config.cache_dir.display(), config.runtime_dir.join("cache"));
         tracing::warn!(
@@ -169,7 +185,7 @@ fn with_usable_folders(mut config: Config) -> Config {
         );
         config.cache_dir = other;
     }
-    config
+    Ok(config)
 }
 
 /// The image of this process. On Linux it is the one that runs, even after the file was replaced by
@@ -196,6 +212,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
     Ok(EngineConfig {
         settings: settings(config),
         executable,
+        environment: config.environment_of_workers(),
         lister_args: config.adapters.as_arguments(),
         named_adapters: config.adapter_ids(),
         entries_without_listing: select(&[list::cpu_facts()], &rules),
@@ -266,7 +283,7 @@ fn follow_settings(args: ServeArgs, begun: Config, engine: EngineHandle) -> anyh
     let told = Followed::new(Vec::new())?;
     let mut last = begun.clone();
     let reread = move || {
-        let new = with_usable_folders(Config::load(&args)?);
+        let new = with_usable_folders(Config::load(&args)?)?;
         engine.configure(engine_config(&new)?)?;
         tracing::info!("changed: {}", or_nothing(&last.changes(&new).live));
         let waiting = begun.changes(&new).waiting;
@@ -285,7 +302,11 @@ fn or_nothing(names: &[String]) -> String {
 }
 
 fn read_keys(config: &Config) -> anyhow::Result<Keys> {
-    let one = config.api_key.as_deref();
+    if let Some(file) = &config.api_key_file {
+        key_file::warn_of_readers(file, "API key");
+    }
+    let file = config.api_key_file.as_deref().map(key_file::read).transpose()?;
+    let one = file.as_deref().or(config.api_key.as_deref());
     config.keys.as_ref().map_or_else(|| Ok(Keys::one(one)), |path| Keys::read(path, one))
 }
 
@@ -303,7 +324,8 @@ fn followed<T: Send + Sync + 'static>(
 }
 
 fn keys_in_force(config: &Config) -> anyhow::Result<KeyRing> {
-    let (files, config) = (config.keys.iter().cloned().collect(), config.clone());
+    let files = config.keys.iter().chain(&config.api_key_file).cloned().collect();
+    let config = config.clone();
     followed("the API keys", files, move || read_keys(&config))
 }
 

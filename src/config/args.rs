@@ -1,6 +1,6 @@
 //! What may be said on the command line, or in the environment.
 
-use super::{LogFormat, PolicyName};
+use super::{LogFormat, PolicyName, listen};
 use crate::adapter::select::{CpuRule, Software};
 use clap::Args;
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::time::Duration;
 /// What may be said on the command line of `serve`, or in the environment.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServeArgs {
-    /// Address to listen on
-    #[arg(long, env = "CONCERTINA_LISTEN", value_name = "ADDR")]
+    /// Address to listen on, as in `127.0.0.1:8000` or `localhost:8000`; `:8000`: all addresses
+    #[arg(long, env = "CONCERTINA_LISTEN", value_name = "ADDR", value_parser = listen::parse)]
     pub listen: Option<SocketAddr>,
     /// Model repository folder; without it the built-in models are served
     #[arg(long, env = "CONCERTINA_MODELS", value_name = "DIR")]
@@ -25,6 +25,10 @@ pub struct ServeArgs {
     /// Folder for caches; by default the user's cache folder
     #[arg(long, env = "CONCERTINA_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Folder for sockets and locks, which only the user may enter; by default the user's runtime
+    /// folder
+    #[arg(long, env = "CONCERTINA_RUNTIME_DIR", value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
     #[command(flatten)]
     pub adapters: AdapterArgs,
     /// What comes first: `latency`, `balanced`, `energy`, or a plain rule: `concurrency`
@@ -48,9 +52,13 @@ pub struct ServeArgs {
     /// The same for the last adapter that is on (`concurrency`)
     #[arg(long, env = "CONCERTINA_SCALE_TO_ZERO_DELAY", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub scale_to_zero_delay: Option<Duration>,
-    /// Key that clients must send (`Authorization: Bearer KEY` or `X-API-Key: KEY`)
+    /// Key that clients must send (`Authorization: Bearer KEY` or `X-API-Key: KEY`); every user of
+    /// this machine can read arguments, so prefer `--api-key-file`
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// File that holds this key
+    #[arg(long, env = "CONCERTINA_API_KEY_FILE", value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
     /// TOML file of API keys, each with what it may do; see `concertina key`
     #[arg(long, env = "CONCERTINA_KEYS", value_name = "FILE")]
     pub keys: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! Bounds on clients and patience with workers.
 
+use super::environment;
 use crate::wire;
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,9 @@ pub struct Workers {
     /// Workers give up the network, writing to files other than caches, and running programs,
     /// where the platform lets them. Off for a driver that does not bear it.
     pub confine: bool,
+    /// Names of variables of the environment that workers receive besides those that drivers are
+    /// known to need.
+    pub environment: Vec<String>,
     /// Requests wait for a quarantined adapter if it is tried again within this time.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
@@ -113,6 +117,7 @@ impl Default for Workers {
             check: Duration::from_secs(60),
             validation: Duration::from_secs(30),
             confine: true,
+            environment: Vec::new(),
             patience: Duration::from_secs(5),
         }
     }
@@ -158,6 +163,7 @@ impl Workers {
             self.silence >= Duration::from_millis(200),
             "workers.silence must be at least 200ms"
         );
+        environment::check(&self.environment)?;
         ensure!(self.backoff <= self.backoff_max, "workers.backoff is above workers.backoff_max");
         positive("workers.start", self.start)?;
         positive("workers.run", self.run)?;

@@ -116,9 +116,9 @@ fn is_hardware(entry: &AdapterEntry) -> bool {
 /// Lists adapters beside everything else: requests may arrive meanwhile, and wait.
 pub(super) fn list_in_background(config: &EngineConfig) -> Listing {
     let (listed, listing) = oneshot::channel();
-    let (executable, args) = (config.executable.clone(), config.lister_args.clone());
+    let config = EngineConfig { recorder: None, ..config.clone() };
     tokio::spawn(async move {
-        let entries = lister::list(&executable, &args).await;
+        let entries = lister::list(&config).await;
         let _ = listed.send(entries.map_or_else(
             |error| {
                 tracing::warn!("adapters could not be listed: {error:#}");

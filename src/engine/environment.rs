@@ -109,7 +109,7 @@ impl Driver {
             return self.not_started(adapter, incarnation, error);
         }
         let unasked = self.is_trusted(adapter, incarnation);
-        let Exit { how, out_of_memory } = exit;
+        let Exit { how, out_of_memory, .. } = exit;
         let loading = self.fleet.member(adapter).and_then(|member| member.loading());
         if unasked {
             let how = if out_of_memory { OUT_OF_MEMORY } else { &how };

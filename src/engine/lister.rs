@@ -1,37 +1,45 @@
 //! Asks a short-lived child which adapters there are, so that the server never loads a driver.
 
+use super::EngineConfig;
 use crate::adapter::entry::AdapterEntry;
-use anyhow::{Context, ensure};
-use serde::Deserialize;
-use std::path::Path;
+use crate::adapter::listing;
+use anyhow::{Context, bail};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
 /// A sleeping card can take seconds to wake; a hung driver must not keep the CPU from serving.
 const LISTING_MAX: Duration = Duration::from_secs(30);
+/// Lines of the child's stderr that are logged.
+const LINES_MAX: usize = 40;
 
-#[derive(Deserialize)]
-struct Listing {
-    adapters: Vec<AdapterEntry>,
-}
-
-/// Runs `<executable> adapters --json …` and reads what it prints.
+/// Runs this program as the process that asks the drivers, and reads what it prints.
 ///
 /// # Errors
 /// If the child cannot be run, takes too long, crashes or prints something else.
-pub(super) async fn list(executable: &Path, args: &[String]) -> anyhow::Result<Vec<AdapterEntry>> {
-    let mut command = Command::new(executable);
-    command.args(["adapters", "--json"]).args(args).env("NODEVICE_SELECT", "1");
+pub(super) async fn list(config: &EngineConfig) -> anyhow::Result<Vec<AdapterEntry>> {
+    let mut command = Command::new(&config.executable);
+    command.args(listing::ARGUMENTS).args(&config.lister_args);
+    command.env_clear().envs(config.environment.iter().cloned()).env("NODEVICE_SELECT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = tokio::time::timeout(LISTING_MAX, command.output()).await;
     let output = output.context("listing adapters took too long")?;
     let output = output.context("cannot run the child that lists adapters")?;
-    ensure!(output.status.success(), "the child that lists adapters ended with {}", output.status);
-    // Drivers may print before and behind our lines.
-    let text = String::from_utf8_lossy(&output.stdout);
-    let json = text.find("{\"adapters\"").or_else(|| text.find('{')).unwrap_or_default();
-    let mut values = serde_json::Deserializer::from_str(&text[json..]).into_iter::<Listing>();
-    let listing = values.next().context("the child that lists adapters printed no list")?;
-    Ok(listing.context("the list of adapters does not parse")?.adapters)
+    let has_failed = !output.status.success();
+    tell(&String::from_utf8_lossy(&output.stderr), has_failed);
+    if has_failed {
+        bail!("the child that lists adapters ended with {}", output.status);
+    }
+    listing::read(&output.stdout)
+}
+
+/// Logs what drivers printed: it matters to users only if the listing failed.
+fn tell(stderr: &str, has_failed: bool) {
+    for line in stderr.lines().filter(|line| !line.trim().is_empty()).take(LINES_MAX) {
+        if has_failed {
+            tracing::warn!("listing adapters: {line}");
+        } else {
+            tracing::debug!("listing adapters: {line}");
+        }
+    }
 }

@@ -30,6 +30,7 @@ mod sensors;
 mod settings;
 mod shadows;
 mod statistics;
+mod stderr;
 mod turns;
 mod validation;
 
@@ -39,6 +40,7 @@ pub use catalogue::Catalogue;
 pub use folder::Marks;
 pub use handle::{EngineHandle, InferAnswer, InferCall, Mode};
 pub(crate) use memory::{Account, Full, Held, Memory};
+pub use platform::private_folder;
 pub use repository::Library;
 
 use crate::adapter::entry::AdapterEntry;
@@ -46,6 +48,7 @@ use crate::schedule::Settings;
 use crate::telemetry::Recorder;
 use crate::wire::{Injection, Slow};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -59,6 +62,8 @@ pub struct EngineConfig {
     pub settings: Settings,
     /// Our own executable: run again as worker and as lister of adapters.
     pub executable: PathBuf,
+    /// The whole environment of the processes that load drivers: workers, and the listing.
+    pub environment: Vec<(OsString, OsString)>,
     /// Arguments for the child that lists adapters.
     pub lister_args: Vec<String>,
     /// Ids of adapters that the settings name.

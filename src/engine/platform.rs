@@ -2,17 +2,71 @@
 //! processes that the terminal's signals do not reach.
 
 use anyhow::Context;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
-/// Makes sure that the folder exists, is ours and is closed to others.
+/// Names that are tried for a new folder.
+const NEW_MAX: usize = 8;
+
+/// A folder that only this user may enter: `folder`, or another one in the temporary folder if that
+/// one cannot be used and the operator has not chosen it. Its name can be predicted, so that another
+/// user may have made it first; and `sudo` may leave one of root behind.
 ///
 /// # Errors
-/// If it cannot be made, or somebody else made it first.
+/// If there is none.
+pub fn private_folder(folder: &Path, is_chosen: bool) -> anyhow::Result<PathBuf> {
+    let error = match make_private(folder) {
+        Ok(()) => return Ok(folder.to_owned()),
+        Err(error) => error,
+    };
+    let other = if is_chosen { None } else { other_folder(&std::env::temp_dir()) };
+    let Some(other) = other else { return Err(error) };
+    tracing::warn!("using {} for sockets and locks: {error:#}", other.display());
+    Ok(other)
+}
+
+/// Makes sure that the folder exists, is ours and is closed to others.
 pub(super) fn make_private(folder: &Path) -> anyhow::Result<()> {
-    let name = folder.display();
-    create(folder).with_context(|| format!("cannot make the runtime folder {name}"))?;
+    let failed = || {
+        format!(
+            "failed to make the runtime folder {}; name another one with runtime_dir, \
+             --runtime-dir or CONCERTINA_RUNTIME_DIR",
+            folder.display()
+        )
+    };
+    create(folder).with_context(failed)?;
     check(folder)
+}
+
+/// A private folder below `parent`: one that this user made earlier, or else a new one.
+#[cfg(unix)]
+fn other_folder(parent: &Path) -> Option<PathBuf> {
+    let begin = format!("concertina-{}-", rustix::process::geteuid().as_raw());
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begin));
+    let mut earlier: Vec<PathBuf> = named.map(|entry| entry.path()).collect();
+    earlier.sort();
+    if let Some(own) = earlier.into_iter().find(|folder| check(folder).is_ok()) {
+        return Some(own);
+    }
+    (0..NEW_MAX).find_map(|_| {
+        let new = parent.join(format!("{begin}{:016x}", getrandom::u64().ok()?));
+        create_new(&new).ok()?;
+        check(&new).is_ok().then_some(new)
+    })
+}
+
+/// Elsewhere the folder lies in a folder of the user.
+#[cfg(not(unix))]
+fn other_folder(_parent: &Path) -> Option<PathBuf> {
+    None
+}
+
+/// Fails if there is anything of this name, a link as well.
+#[cfg(unix)]
+fn create_new(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(folder)
 }
 
 #[cfg(unix)]
@@ -28,8 +82,8 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     let ours = facts.uid() == rustix::process::geteuid().as_raw();
     anyhow::ensure!(
         facts.is_dir() && ours && facts.mode() & 0o077 == 0,
-        "the runtime folder {} is not a folder that only this user may enter; remove it, or set \
-         runtime_dir to another",
+        "the runtime folder {} is not a folder that only this user may enter; remove it, or name \
+         another one with runtime_dir, --runtime-dir or CONCERTINA_RUNTIME_DIR",
         folder.display()
     );
     Ok(())
@@ -104,3 +158,30 @@ pub(super) fn set_apart(command: &mut Command) {
 
 #[cfg(not(any(unix, windows)))]
 pub(super) fn set_apart(_command: &mut Command) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_folder_of_others_is_replaced_by_a_private_one() {
+        let parent =
+            std::env::temp_dir().join(format!("concertina-folders-{}", std::process::id()));
+        fs::create_dir_all(&parent).unwrap();
+        let begin = format!("concertina-{}-", rustix::process::geteuid().as_raw());
+        // Not private, and a link to one that is.
+        fs::create_dir(parent.join(format!("{begin}0"))).unwrap();
+        fs::set_permissions(parent.join(format!("{begin}0")), fs::Permissions::from_mode(0o755))
+            .unwrap();
+        create_new(&parent.join("private")).unwrap();
+        symlink(parent.join("private"), parent.join(format!("{begin}1"))).unwrap();
+        let new = other_folder(&parent).unwrap();
+        assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(new.to_string_lossy().len() > format!("{begin}1").len());
+        assert_eq!(other_folder(&parent), Some(new), "the next server uses the same");
+        assert_eq!(other_folder(&parent.join("missing")), None);
+        fs::remove_dir_all(&parent).unwrap();
+    }
+}

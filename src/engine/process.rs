@@ -2,20 +2,23 @@
 
 use super::EngineConfig;
 use super::platform::{set_apart, socket_path, was_killed};
+use super::stderr::Stderr;
 use crate::adapter::entry::AdapterEntry;
 use crate::adapter::memory;
-use crate::clock;
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
 use crate::wire::{Down, Injection, Order, Slow, Up, VERSION, Whole, WireError};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,12 +32,8 @@ const LAST_MESSAGES: Duration = Duration::from_millis(200);
 const TRIAL_MAX: Duration = Duration::from_secs(10);
 /// Timeout of the exit of a worker after the loss of its link.
 const EXIT_AFTER_LINK: Duration = Duration::from_millis(500);
-/// Lines of a worker's stderr that are logged per second; drivers can print thousands.
-const LINES_MAX: u32 = 20;
 /// Text for the end of a process that the kernel killed as memory ran out.
 pub(super) const OUT_OF_MEMORY: &str = "the kernel killed it because memory ran out";
-/// Bytes of one such line.
-const LINE_MAX: u64 = 2048;
 
 /// What all workers have in common.
 #[derive(Clone, Debug)]
@@ -42,6 +41,8 @@ pub(super) struct Workshop {
     pub(super) executable: PathBuf,
     pub(super) cache_dir: PathBuf,
     pub(super) runtime_dir: PathBuf,
+    /// The whole environment of a worker, but for what is set here.
+    pub(super) environment: Vec<(OsString, OsString)>,
     /// Threads of the CPU backend; 0 leaves the choice to it.
     pub(super) cpu_threads: usize,
     /// Time between two pings.
@@ -64,6 +65,7 @@ impl Workshop {
             executable: config.executable.clone(),
             cache_dir: config.cache_dir.clone(),
             runtime_dir: config.runtime_dir.clone(),
+            environment: config.environment.clone(),
             cpu_threads: config.cpu_threads,
             heartbeat: config.settings.bounds.silence / 4,
             check: config.check,
@@ -100,11 +102,24 @@ pub(super) enum News {
     Exited(Exit),
 }
 
+impl News {
+    /// `true` for the end of a process that did not succeed.
+    fn is_failure(&self) -> bool {
+        match self {
+            News::NotStarted { .. } => true,
+            News::Exited(exit) => exit.has_failed,
+            News::Spawned { .. } | News::Said(_) | News::Lost { .. } => false,
+        }
+    }
+}
+
 /// The end of a worker process.
 #[derive(Debug)]
 pub(super) struct Exit {
     /// Exit status or signal, as text.
     pub(super) how: String,
+    /// `true` unless it ended with the status of success.
+    pub(super) has_failed: bool,
     /// `true` if the kernel killed it as memory ran out.
     pub(super) out_of_memory: bool,
 }
@@ -141,11 +156,16 @@ struct Voice {
     incarnation: Incarnation,
     name: String,
     reports: mpsc::Sender<Report>,
+    /// True once the worker has reported that its adapter is unfit: it then ends without an error.
+    is_unfit: Arc<AtomicBool>,
 }
 
 impl Voice {
     async fn say(&self, news: News) {
         let Voice { adapter, incarnation, .. } = *self;
+        if matches!(&news, News::Said(Whole { message: Up::Unfit { .. }, .. })) {
+            self.is_unfit.store(true, Ordering::Relaxed);
+        }
         // Without a driver nobody is interested any more.
         let _ = self.reports.send(Report { adapter, incarnation, news }).await;
     }
@@ -161,19 +181,24 @@ pub(super) fn start(
     let (control, control_queue) = mpsc::channel(CONTROL_MAX);
     let (batches, batch_queue) = mpsc::channel(BATCHES_MAX);
     let kill = CancellationToken::new();
-    let voice = Voice { adapter, incarnation, name: entry.id.clone(), reports };
+    let voice =
+        Voice { adapter, incarnation, name: entry.id.clone(), reports, is_unfit: Arc::default() };
     let worker = Worker { control: control.clone(), batches, kill: kill.clone() };
     let (workshop, entry) = (workshop.clone(), entry.clone());
     tokio::spawn(async move {
         let spawned = spawn(&workshop, &entry, incarnation).await;
-        let (child, door, token) = match spawned {
+        let (mut child, door, token) = match spawned {
             Ok(spawned) => spawned,
             Err(error) => return voice.say(News::NotStarted { error: format!("{error:#}") }).await,
         };
         let pid = child.id().unwrap_or_default();
+        let stderr = child.stderr.take().map(|stderr| Stderr::follow(stderr, &voice.name));
         voice.say(News::Spawned { pid }).await;
         let line = Line { door, token, pid, heartbeat: workshop.heartbeat, control };
         let news = attend(child, line, &kill, &voice, (control_queue, batch_queue)).await;
+        if let Some(stderr) = stderr {
+            stderr.end(news.is_failure() || voice.is_unfit.load(Ordering::Relaxed)).await;
+        }
         voice.say(news).await;
     });
     worker
@@ -248,8 +273,9 @@ async fn spawn(
         faults: workshop.faults.clone(),
     };
     let mut command = Command::new(&workshop.executable);
+    command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
     // Mesa's layer for choosing a device is of no use to us and complains on stderr.
-    command.arg("worker").env("NODEVICE_SELECT", "1");
+    command.env("NODEVICE_SELECT", "1");
     command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
     command.env("__GL_SHADER_DISK_CACHE_PATH", cache_dir.join("nvidia"));
     // Drivers that know neither; a confined worker may write nowhere else.
@@ -258,13 +284,8 @@ async fn spawn(
         command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
     }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    // Drivers have no business with the key.
-    command.env_remove("CONCERTINA_API_KEY");
     set_apart(&mut command);
     let mut child = command.spawn().context("failed to start a worker process")?;
-    if let Some(stderr) = child.stderr.take() {
-        tokio::spawn(log_lines(stderr, entry.id.clone()));
-    }
     let mut stdin = child.stdin.take().context("the worker has no stdin")?;
     let mut line = serde_json::to_vec(&order)?;
     line.push(b'\n');
@@ -308,7 +329,8 @@ pub(super) async fn try_start(
         .and_then(|()| std::fs::write(locks.join("trial.lock"), ""))
         .with_context(|| format!("failed to write to {}", locks.display()))?;
     let mut command = Command::new(&workshop.executable);
-    command.arg("worker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = command.kill_on_drop(true).output();
     let output = tokio::time::timeout(TRIAL_MAX, output).await;
     let output = output.context("a process of the program did not end in time")?;
@@ -353,9 +375,12 @@ async fn supervise(mut child: Child, kill: &CancellationToken, name: &str) -> Ex
         Ok(status) => {
             let killed = was_killed(status) && !kill.is_cancelled();
             let out_of_memory = killed && memory::kills() > kills;
-            Exit { how: status.to_string(), out_of_memory }
+            Exit { how: status.to_string(), has_failed: !status.success(), out_of_memory }
         }
-        Err(error) => Exit { how: format!("unknown end: {error}"), out_of_memory: false },
+        Err(error) => {
+            let how = format!("unknown end: {error}");
+            Exit { how, has_failed: true, out_of_memory: false }
+        }
     }
 }
 
@@ -423,38 +448,5 @@ async fn ping(control: mpsc::Sender<Down>, heartbeat: Duration) {
         let _ = control.try_send(Down::Ping { number });
         number += 1;
         tokio::time::sleep(heartbeat).await;
-    }
-}
-
-/// Logs what a worker and its driver print, at a bounded rate and length.
-async fn log_lines(stderr: ChildStderr, adapter: String) {
-    let mut reader = BufReader::new(stderr);
-    let mut second = clock::now();
-    let (mut lines, mut suppressed) = (0u32, 0u64);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await;
-        if !matches!(read, Ok(count) if count > 0) {
-            break;
-        }
-        if second.elapsed() >= Duration::from_secs(1) {
-            tell_suppressed(&adapter, std::mem::take(&mut suppressed));
-            (second, lines) = (clock::now(), 0);
-        }
-        lines += 1;
-        if lines <= LINES_MAX {
-            let text = String::from_utf8_lossy(&line);
-            tracing::info!(adapter = %adapter, "{}", text.trim_end());
-        } else {
-            suppressed += 1;
-        }
-    }
-    tell_suppressed(&adapter, suppressed);
-}
-
-fn tell_suppressed(adapter: &str, lines: u64) {
-    if lines > 0 {
-        tracing::info!(%adapter, lines, "further lines of the worker were not logged");
     }
 }

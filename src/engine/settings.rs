@@ -25,6 +25,7 @@ impl Driver {
         config.slo = new.slo;
         config.check = new.check;
         config.confine = new.confine;
+        config.environment = new.environment;
         self.fleet.equip(Workshop::of(&self.config));
         self.publisher.assume(&self.config.assumptions);
         for (model, profile) in profiles(&self.catalogue, self.config.slo) {

@@ -37,10 +37,10 @@ impl fmt::Display for Trouble {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Key { given: false } => to.write_str(
-                "the server wants an API key; give it as --api-key KEY or CONCERTINA_API_KEY",
+                "the server wants an API key; give it as --api-key-file FILE or CONCERTINA_API_KEY",
             ),
             Trouble::Key { given: true } => to.write_str(
-                "the server does not take this API key; see --api-key and CONCERTINA_API_KEY",
+                "the server does not take this API key; see --api-key-file and CONCERTINA_API_KEY",
             ),
             Trouble::Other(why) => to.write_str(why),
         }

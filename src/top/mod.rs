@@ -18,7 +18,8 @@ mod text;
 mod view;
 
 use crate::clock;
-use anyhow::{Context, bail};
+use crate::key_file;
+use anyhow::{Context, bail, ensure};
 use app::{App, Effect};
 use clap::builder::FalseyValueParser;
 use client::{Client, Report, Wish};
@@ -49,9 +50,13 @@ pub(crate) struct TopArgs {
         default_value = "http://127.0.0.1:8000"
     )]
     url: String,
-    /// The server's API key
+    /// The server's API key; every user of this machine can read arguments, so prefer
+    /// `--api-key-file`
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
-    api_key: Option<String>,
+    pub(crate) api_key: Option<String>,
+    /// File that holds this key
+    #[arg(long, env = "CONCERTINA_API_KEY_FILE", value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
     /// PEM file of the authority whose certificate the server has, where this system knows none
     #[arg(long, env = "CONCERTINA_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -75,7 +80,13 @@ impl TopArgs {
 
 /// Shows the server until told to quit; if the view is not live, gives one frame to be printed.
 pub(crate) fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
-    let client = Client::new(&args.url, args.api_key.as_deref(), args.ca.as_deref())?;
+    let file = args.api_key_file.as_deref().map(key_file::read).transpose()?;
+    ensure!(
+        args.api_key.is_none() || file.is_none(),
+        "--api-key and --api-key-file are both given; leave one of them out"
+    );
+    let key = file.as_deref().or(args.api_key.as_deref());
+    let client = Client::new(&args.url, key, args.ca.as_deref())?;
     if args.is_live() {
         return live(client, args).map(|()| None);
     }

@@ -20,7 +20,7 @@ pub mod server;
 
 pub use folder::Folder;
 pub use http::{Connection, Response};
-pub use server::{Server, Setup, run};
+pub use server::{Server, Setup, command, run};
 
 use std::io::Write;
 use std::time::{Duration, Instant};

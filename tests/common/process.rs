@@ -22,9 +22,31 @@ pub fn is_worker(pid: u32) -> bool {
 
 /// Children of a process that are workers.
 pub fn workers_of(parent: u32) -> Vec<u32> {
+    children_of(parent).into_iter().filter(|pid| is_worker(*pid)).collect()
+}
+
+/// Children of a process.
+pub fn children_of(parent: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(parent) && is_worker(*pid)).collect()
+    pids.filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+/// Whether a process is there and is not only waiting for its parent to ask how it ended.
+pub fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, after)| !after.trim_start().starts_with('Z'))
+}
+
+/// The environment that a process was started with.
+pub fn environment_of(pid: u32) -> Vec<(String, String)> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).expect("the process is ours");
+    let pairs = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let pairs = pairs.filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    pairs.collect()
 }
 
 fn parent_of(pid: u32) -> Option<u32> {

@@ -32,11 +32,18 @@ fn without_vulkan(command: &mut Command) {
     }
 }
 
-/// Runs the program to its end, with no Vulkan driver.
-pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+/// The program with no Vulkan driver, for a test that runs it in its own way.
+pub fn command(args: &[&str]) -> Command {
     let mut command = program();
     without_vulkan(&mut command);
-    command.args(args).envs(env.iter().copied());
+    command.args(args);
+    command
+}
+
+/// Runs the program to its end, with no Vulkan driver.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = command(args);
+    command.envs(env.iter().copied());
     command.output().expect("the program can be run")
 }
 
@@ -44,6 +51,7 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
 #[derive(Debug)]
 pub struct Setup {
     args: Vec<String>,
+    env: Vec<(String, String)>,
     config: String,
     /// Vulkan drivers to show; none if empty.
     drivers: String,
@@ -53,6 +61,8 @@ pub struct Setup {
     /// Lines of a shell that run before the program, in its process.
     before: String,
     program: Option<PathBuf>,
+    /// False if the server is to choose the runtime folder.
+    has_runtime_dir: bool,
 }
 
 impl Setup {
@@ -60,6 +70,7 @@ impl Setup {
     pub fn cpu() -> Setup {
         Setup {
             args: Vec::new(),
+            env: Vec::new(),
             config: String::new(),
             drivers: String::new(),
             listen: "127.0.0.1:0".to_owned(),
@@ -67,6 +78,7 @@ impl Setup {
             runtime_dir: None,
             before: String::new(),
             program: None,
+            has_runtime_dir: true,
         }
     }
 
@@ -93,6 +105,12 @@ impl Setup {
         self
     }
 
+    /// A variable of the environment.
+    pub fn env(mut self, name: &str, value: &str) -> Setup {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn models(self, folder: &Path) -> Setup {
         let folder = folder.to_str().expect("a plain path");
         self.args(&["--models", folder])
@@ -106,7 +124,12 @@ impl Setup {
     }
 
     pub fn listen(self, address: SocketAddr) -> Setup {
-        Setup { listen: address.to_string(), ..self }
+        self.listen_to(&address.to_string())
+    }
+
+    /// An address as people write it.
+    pub fn listen_to(self, address: &str) -> Setup {
+        Setup { listen: address.to_owned(), ..self }
     }
 
     /// A folder for caches that outlives the server.
@@ -116,6 +139,11 @@ impl Setup {
 
     pub fn runtime_dir(self, folder: &Path) -> Setup {
         Setup { runtime_dir: Some(folder.to_owned()), ..self }
+    }
+
+    /// Leaves the runtime folder to the server.
+    pub fn without_runtime_dir(self) -> Setup {
+        Setup { has_runtime_dir: false, ..self }
     }
 
     /// Starts it and waits until it listens.
@@ -149,6 +177,7 @@ impl Setup {
             "" => without_vulkan(&mut command),
             drivers => drop(command.env("VK_ICD_FILENAMES", drivers).env("LP_NUM_THREADS", "1")),
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", &self.listen, "--config"]).arg(config);
         command.arg("--cache-dir").arg(cache).args(&self.args);
         command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -174,7 +203,10 @@ impl Setup {
     fn config_text(&self, folder: &Folder) -> String {
         let own = || folder.join("run");
         let runtime = self.runtime_dir.clone().unwrap_or_else(own);
-        with_runtime_dir(&runtime, &self.config)
+        match self.has_runtime_dir {
+            true => with_runtime_dir(&runtime, &self.config),
+            false => self.config.clone(),
+        }
     }
 }
 

@@ -148,13 +148,18 @@ fn keys_open_what_their_scopes_say_and_are_read_again() {
     assert_eq!(status("POST", infer, &reader, SEVEN), 403);
     assert_eq!(status("POST", infer, &client, SEVEN), 200);
     assert_eq!(status("GET", "/api/snapshot", &client, ""), 403);
+    // Clients look at what a model takes before they ask it.
+    for part in ["", "/ready", "/config", "/versions/1", "/versions/1/config"] {
+        assert_eq!(status("GET", &format!("/v2/models/digits{part}"), &client, ""), 200, "{part}");
+    }
+    assert_eq!(status("GET", "/v2/models/digits/stats", &client, ""), 403);
     for key in [&reader, &client] {
         assert_eq!(status("POST", "/api/adapters/cpu", key, off), 403);
         assert_eq!(status("POST", "/v2/repository/models/digits/unload", key, "{}"), 403);
         assert_eq!(status("DELETE", "/api/load", key, ""), 403);
     }
     // One is taken away, another one comes; what means nothing changes nothing.
-    let (admin, all) = make_key(&["admin", "read"]);
+    let (admin, all) = make_key(&["admin"]);
     std::fs::write(&file, "[[key]]\nname = 3").unwrap();
     signal(server.pid(), Signal::HUP);
     wait_for("it is told", HANG, || server.log().contains("the API keys stay as they were"));
@@ -163,6 +168,7 @@ fn keys_open_what_their_scopes_say_and_are_read_again() {
     signal(server.pid(), Signal::HUP);
     wait_for("the key is gone", HANG, || status("POST", infer, &client, SEVEN) == 401);
     assert_eq!(status("POST", "/api/adapters/cpu", &admin, off), 200);
+    assert_eq!(status("GET", "/api/snapshot", &admin, ""), 200);
     for key in [&reader, &client, &admin] {
         assert!(!server.log().contains(key.as_str()), "the log tells a key");
     }

@@ -43,10 +43,14 @@ mod pipelines;
 mod repository;
 /// Recording a trace and trying policies on it.
 mod simulate;
+/// Variables of the environment and arguments: their effect, and what of them workers receive.
+mod startup;
 /// The state of a model, and why it is so.
 mod states;
 /// Metrics, traces, logs, history, and the load maker.
 mod telemetry;
+/// Terminals and pipes: what is written to them, and what happens when they are gone.
+mod terminal;
 /// HTTPS: certificates, handshakes, and files that change.
 mod tls;
 /// The README's tour and the protocol as clients use it.

@@ -1,0 +1,184 @@
+//! The log: its filter, its form, and where it goes.
+
+use crate::config::{LogFormat, log_filter};
+use crate::escape;
+use crate::progress::Terminal;
+use crate::worker::tuning;
+use std::fmt::{self, Debug};
+use std::io::{self, Write};
+use tracing::Subscriber;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts the server's log, on stderr, with what is odd about how the program was started.
+///
+/// # Errors
+/// If the environment names a filter that means nothing.
+pub(super) fn of_server(
+    terminal: &Terminal,
+    format: LogFormat,
+    warnings: &[String],
+) -> anyhow::Result<()> {
+    let log = tracing_subscriber::fmt().with_env_filter(filter("info")?);
+    let log = log.with_writer(terminal.clone()).with_ansi(Terminal::is_watched());
+    match format {
+        LogFormat::Text => log.with_target(false).fmt_fields(Escaped).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_ansi(false).init(),
+    }
+    warn(warnings);
+    Ok(())
+}
+
+/// Starts the log of a command, on stderr: warnings and errors, in plain lines. `warnings` say what
+/// is odd about how the program was started.
+///
+/// # Errors
+/// If the environment names a filter that means nothing.
+pub(super) fn of_command(warnings: &[String]) -> anyhow::Result<()> {
+    tracing_subscriber::registry().with(plain(filter("warn")?)).init();
+    warn(warnings);
+    Ok(())
+}
+
+fn warn(warnings: &[String]) {
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+}
+
+/// Starts the log of a worker: plain lines, to which the server adds time and adapter. The server
+/// has checked the filter. Tunings are measured beside it.
+pub(super) fn of_worker() {
+    let filter = filter("warn").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::registry().with(plain(filter)).with(tuning::layer()).init();
+}
+
+/// Plain lines on stderr.
+fn plain<S: Subscriber + for<'a> LookupSpan<'a>>(filter: EnvFilter) -> impl Layer<S> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(Stderr).fmt_fields(Escaped);
+    lines.with_target(false).without_time().with_ansi(false).with_filter(filter)
+}
+
+/// Graphics libraries call a missing extension a warning; only their errors are logged.
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    let quiet = format!("{level},wgpu_hal=off,wgpu_core=error,naga=error,cubecl=error");
+    Ok(EnvFilter::try_new(log_filter()?.unwrap_or(quiet))?)
+}
+
+/// Stderr, where an error has nowhere to go: its reader may be gone.
+#[derive(Clone, Copy)]
+struct Stderr;
+
+impl MakeWriter<'_> for Stderr {
+    type Writer = Stderr;
+
+    fn make_writer(&self) -> Stderr {
+        Stderr
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Fields in the form of tracing-subscriber, each escaped: file names and what clients send must
+/// not forge lines or act on the terminal. The library escapes control sequences alone, which
+/// leaves line breaks and controls of writing direction.
+#[derive(Clone, Copy)]
+struct Escaped;
+
+impl<'writer> FormatFields<'writer> for Escaped {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut line = Line { writer, is_begun: false, written: Ok(()) };
+        fields.record(&mut line);
+        line.written
+    }
+}
+
+struct Line<'writer> {
+    writer: Writer<'writer>,
+    is_begun: bool,
+    written: fmt::Result,
+}
+
+impl Line<'_> {
+    fn write(&mut self, name: &str, value: &str) -> fmt::Result {
+        if std::mem::replace(&mut self.is_begun, true) {
+            self.writer.write_char(' ')?;
+        }
+        let value = escape::line(value);
+        match (name, self.writer.has_ansi_escapes()) {
+            ("message", _) => write!(self.writer, "{value}"),
+            // The name in italics, as the library has it.
+            (_, true) => write!(self.writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}"),
+            (_, false) => write!(self.writer, "{name}={value}"),
+        }
+    }
+}
+
+impl Visit for Line<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.record_debug(field, &format_args!("{value}")),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Libraries that log through `log` name their files in such fields.
+        if self.written.is_ok() && !field.name().starts_with("log.") {
+            let name = field.name().strip_prefix("r#").unwrap_or(field.name());
+            self.written = self.write(name, &format!("{value:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn text_of_others_stays_on_its_line_and_in_its_colour() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).without_time();
+        let log = log.with_target(false).with_ansi(false).fmt_fields(Escaped).finish();
+        let forged = "con\u{1b}[31mred\n INFO serving nothing\u{202e}";
+        tracing::subscriber::with_default(log, || {
+            let _span = tracing::info_span!("request", id = forged).entered();
+            tracing::warn!(model = %forged, text = forged, rows = 3, "cannot load {forged}");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let shown = "con\\u{1b}[31mred\\n INFO serving nothing\\u{202e}";
+        let expected = format!(
+            " WARN request{{id=\"{shown}\"}}: cannot load {shown} model={shown} text=\"{shown}\" rows=3\n"
+        );
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,61 @@
+//! The output of commands. A reader that goes away, as in `concertina models | head -1`, ends the
+//! output and is not an error.
+
+use crate::escape;
+use anyhow::Context;
+use std::io::{self, ErrorKind, Write};
+
+/// Writes text for people, and a line feed behind it. What files and clients put into it cannot
+/// act on the terminal.
+///
+/// # Errors
+/// If it cannot be written, except where the reader is gone.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    print_document(&escape::lines(text))
+}
+
+/// The same for programs: TOML and JSON, which have escapes of their own.
+pub(super) fn print_document(text: &str) -> anyhow::Result<()> {
+    let written = write(&mut io::stdout().lock(), text);
+    written.context("failed to write to stdout")
+}
+
+/// Writes a line to stderr, where one that cannot be written has nowhere to go.
+pub(super) fn complain(text: &str) {
+    let _ = write(&mut io::stderr().lock(), &escape::lines(text));
+}
+
+fn write(to: &mut impl Write, text: &str) -> io::Result<()> {
+    let line = [text.trim_end(), "\n"].concat();
+    let written = to.write_all(line.as_bytes()).and_then(|()| to.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Failing(ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_not_an_error_but_a_full_disk_is() {
+        assert!(write(&mut Failing(ErrorKind::BrokenPipe), "text").is_ok());
+        assert!(write(&mut Failing(ErrorKind::StorageFull), "text").is_err());
+        let mut whole = Vec::new();
+        write(&mut whole, "two\nlines\n\n").unwrap();
+        assert_eq!(whole, b"two\nlines\n");
+    }
+}

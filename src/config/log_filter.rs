@@ -1,0 +1,141 @@
+//! The filter of the log, checked: a misspelt one would silence the whole log.
+
+use anyhow::{Context, ensure};
+
+/// The variable of the environment that holds it.
+const VARIABLE: &str = "CONCERTINA_LOG";
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// The target of the access log.
+const ACCESS: &str = "access";
+/// The parts of this program, which are the targets of their events below `concertina::`.
+const PARTS: &str = "
+    adapter api cli clock config engine error escape folders json key_file model onnx progress random
+    schedule signals simulate telemetry tensor top wire worker";
+/// How the targets of libraries begin that log.
+const LIBRARIES: &str = "
+    ash burn cubecl flex gpu_ h2 hyper interprocess log mio naga opentelemetry reqwest rustls tokio
+    tower tracing want warp wgpu";
+
+/// The filter that the environment names; `None` if it names none.
+///
+/// # Errors
+/// If a part of it is neither a level nor a known target.
+#[allow(clippy::disallowed_methods, reason = "config is the home of the environment")]
+pub fn log_filter() -> anyhow::Result<Option<String>> {
+    let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let text = text.into_string().ok().with_context(|| format!("{VARIABLE}: is not UTF-8"))?;
+    check(&text, program().as_deref())?;
+    Ok(Some(text))
+}
+
+/// The name of the running program as a target: one with models of its own logs under its own.
+fn program() -> Option<String> {
+    let path = std::env::current_exe().ok()?;
+    Some(path.file_stem()?.to_str()?.replace('-', "_"))
+}
+
+fn check(text: &str, program: Option<&str>) -> anyhow::Result<()> {
+    // Spans and fields, which may have commas in them, are left to the filter itself.
+    if text.contains('[') {
+        return Ok(());
+    }
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (target, level) = match part.split_once('=') {
+            Some((target, level)) => (Some(target), Some(level)),
+            None if is_level(part) => (None, Some(part)),
+            None => (Some(part), None),
+        };
+        ensure!(
+            target.is_none_or(|target| is_target(target, program)),
+            "{VARIABLE}: '{}' is neither a level ({}) nor a target of the log; write it as \
+             'info' or 'info,concertina::engine=debug'",
+            target.unwrap_or_default().escape_debug(),
+            LEVELS.join(", ")
+        );
+        ensure!(
+            level.is_none_or(is_level),
+            "{VARIABLE}: '{}' is not a level; the levels are {}",
+            level.unwrap_or_default().escape_debug(),
+            LEVELS.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn is_level(text: &str) -> bool {
+    let is_number = text.len() == 1 && text.chars().all(|c| ('0'..='5').contains(&c));
+    is_number || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
+}
+
+fn is_part(name: &str) -> bool {
+    PARTS.split_whitespace().any(|part| part == name)
+}
+
+fn is_target(text: &str, program: Option<&str>) -> bool {
+    let mut segments = text.split("::");
+    let first = segments.next().unwrap_or_default();
+    if first == "concertina" {
+        return segments.next().is_none_or(is_part);
+    }
+    first == ACCESS
+        || program == Some(first)
+        || LIBRARIES.split_whitespace().any(|library| first.starts_with(library))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_of_levels_and_known_targets_are_taken() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "3",
+            "debug,",
+            "info,concertina::engine=debug",
+            "concertina=trace,wgpu_hal=warn",
+            "concertina::api::server",
+            "access=info",
+            "warn,my_models=debug",
+            "concertina[request]=debug",
+            "[request{id=\"a\"}]=trace",
+            "info,hyper_util::client=off",
+            "concertina[request]",
+        ] {
+            check(good, Some("my_models")).unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+    }
+
+    #[test]
+    fn filters_that_name_no_level_and_no_target_are_errors() {
+        for (wrong, named) in [
+            ("banana", "'banana'"),
+            ("info,banana", "'banana'"),
+            ("info,concertina::engin=debug", "'concertina::engin'"),
+            ("concertina=debg", "'debg' is not a level"),
+            ("info,concertina=", "'' is not a level"),
+            ("infoo", "'infoo'"),
+            ("my_models=debug", "'my_models'"),
+            ("9", "'9'"),
+        ] {
+            let error = check(wrong, None).expect_err(wrong).to_string();
+            assert!(error.contains(named), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_targets_are_the_parts_of_the_program() {
+        let library = include_str!("../lib.rs");
+        for line in library.lines() {
+            let name = line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("mod "));
+            if let Some(name) = name.and_then(|name| name.strip_suffix(';')) {
+                assert!(is_part(name), "{name} is missing");
+            }
+        }
+    }
+}
