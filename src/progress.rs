@@ -2,6 +2,7 @@
 //!
 //! The log shares the terminal, so its lines go through here and push the spinners down.
 
+use crate::escape;
 use crate::telemetry::Snapshot;
 use indicatif::{MultiProgress, ProgressBar};
 use std::collections::HashMap;
@@ -39,7 +40,8 @@ impl Terminal {
             let id = &adapter.entry.id;
             if let Some(phase) = adapter.phase.as_ref() {
                 let bar = shown.entry(id.clone()).or_insert_with(|| self.spinner());
-                bar.set_message(format!("{id}: {phase}"));
+                // Names of models are in it.
+                bar.set_message(escape::line(&format!("{id}: {phase}")).into_owned());
             } else if let Some(bar) = shown.remove(id) {
                 bar.finish_and_clear();
             }

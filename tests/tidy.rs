@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("folders", &[]),
     ("signals", &[]),
     ("json", &["error", "tensor"]),
-    ("progress", &["telemetry"]),
+    ("progress", &["escape", "telemetry"]),
     ("adapter", &["clock", "escape"]),
     ("onnx", &["clock", "random", "tensor"]),
     ("model", &["error", "escape", "json", "onnx", "tensor"]),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const WORDS: [(&str, &str); 3] = [
     ("400", "the request is not HTTP/1.1: its first line or one of its headers is malformed"),
     ("414", "the target of the request is too long"),
-    ("431", "the headers of the request are too large; limits.header_bytes is their limit"),
+    ("431", "the headers of the request are too large (limits.header_bytes) or more than 100"),
 ];
 
 /// A connection whose automatic answers have bodies.

@@ -33,6 +33,9 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Error> {
         (None, _) => None,
     };
     let Some(authority) = request.uri().authority() else { return Ok(()) };
+    if !["http", "https"].contains(&request.uri().scheme_str().unwrap_or_default()) {
+        return Err(Error::malformed("the target of the request is neither http:// nor https://"));
+    }
     let target = parse(authority.as_str())
         .ok_or_else(|| Error::malformed("the target of the request names no valid host"))?;
     let is_same = |host: &Host| {
@@ -89,9 +92,10 @@ fn parse_port(port: Option<&str>) -> Option<Option<u16>> {
     }
 }
 
-/// The characters of a registered name (RFC 3986, section 3.2.2).
+/// The characters of names that are in use, fewer than a name may have (RFC 3986, section 3.2.2): a
+/// comma is what some proxies join two headers with.
 fn may_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=%".contains(c)
+    c.is_ascii_alphanumeric() || "-._~".contains(c)
 }
 
 #[cfg(test)]
@@ -136,6 +140,9 @@ mod tests {
             ("/v2", &["evil:pw@localhost:8000"]),
             ("/v2", &["local host"]),
             ("/v2", &["localhost/path"]),
+            ("/v2", &["localhost,evil.example"]),
+            ("/v2", &["local%20host"]),
+            ("ftp://localhost/v2", &["localhost"]),
             ("/v2", &["localhost:port"]),
             ("/v2", &["localhost:99999"]),
             ("/v2", &["localhost:80:80"]),
