@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 /// Names that are tried for a new folder.
+#[cfg(unix)]
 const NEW_MAX: usize = 8;
 
 /// A folder that only this user may enter: `folder`, or another one in the temporary folder if that

@@ -138,8 +138,8 @@ fn files_become_windows() {
     let tables = "[preprocess.bytes]\nhead = 4\ntail = 3\npadding = 256\nstrip = 16\n";
     let around = around(tables, &graph).unwrap();
     let window = |file: &[u8]| {
-        let (inputs, frame) = around.prepare(&sent("bytes", file), None, &mut |_| true).unwrap();
-        assert_eq!(frame, None);
+        let (inputs, facts) = around.prepare(&sent("bytes", file), None, &mut |_| true).unwrap();
+        assert_eq!(facts, file.is_empty().then_some(Sent::Empty));
         let data = &inputs.get("bytes").unwrap().data;
         let all = data.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes));
         all.collect::<Vec<_>>()
