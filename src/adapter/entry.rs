@@ -78,6 +78,9 @@ pub struct AdapterEntry {
     pub reason: Option<String>,
     /// Whether it joins only while nothing else can serve.
     pub fallback: bool,
+    /// True for a card that no graphics API lists.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub unreachable: bool,
     /// Outcome of `adapters --probe`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub probe: Option<Probe>,

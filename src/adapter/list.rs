@@ -6,11 +6,15 @@ use crate::adapter::identity::Facts;
 use crate::adapter::memory;
 use crate::adapter::select::{Rules, select};
 
-/// Every adapter of the machine and its CPU, used or not, with the reason.
+/// Every adapter of the machine and its CPU, used or not, with the reason; behind them the cards that
+/// no graphics API lists.
 pub fn list(rules: &Rules) -> Vec<AdapterEntry> {
     let mut facts = enumerate();
     facts.push(cpu_facts());
-    select(&facts, rules)
+    let mut entries = select(&facts, rules);
+    #[cfg(target_os = "linux")]
+    entries.extend(super::unreachable::cards(&facts));
+    entries
 }
 
 /// What the drivers of all graphics APIs say; empty where there is none.

@@ -14,6 +14,8 @@ pub mod open;
 pub mod probe;
 pub mod select;
 pub mod sensors;
+#[cfg(target_os = "linux")]
+mod unreachable;
 
 #[cfg(test)]
 mod boxes;

@@ -104,6 +104,7 @@ fn entry(facts: &Facts, id: &str, reason: Option<String>, rules: &Rules) -> Adap
         state: if reason.is_none() { Usability::Usable } else { Usability::Unused },
         reason,
         fallback: facts.api == Api::Cpu && rules.cpu == CpuRule::Auto,
+        unreachable: false,
         probe: None,
     }
 }

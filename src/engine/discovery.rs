@@ -31,6 +31,7 @@ impl Driver {
         self.known = true;
         let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
         tracing::info!(found = entries.len(), usable, "adapters listed");
+        self.warn_of_unreachable(&entries);
         let cards = entries.iter().filter(|entry| is_hardware(entry));
         let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
         self.sensors.watch(cards.collect());
@@ -42,6 +43,19 @@ impl Driver {
             self.recall(adapter);
         }
         None
+    }
+
+    /// Logs the cards that no graphics API lists, unless the last listing had the same.
+    fn warn_of_unreachable(&self, entries: &[AdapterEntry]) {
+        let is_news = |entry: &&AdapterEntry| {
+            let mut before = self.fleet.unused.iter();
+            entry.unreachable
+                && !before.any(|old| (&old.id, &old.reason) == (&entry.id, &entry.reason))
+        };
+        for entry in entries.iter().filter(is_news) {
+            let reason = entry.reason.as_deref().unwrap_or_default();
+            tracing::warn!(adapter = %entry.id, "{} cannot be used: {reason}", entry.name);
+        }
     }
 
     /// Tells the scheduler what is known of models that have just come.

@@ -199,7 +199,7 @@ impl EngineHandle {
     /// The time that a step of a load may take.
     fn step_max(&self) -> Duration {
         let snapshot = self.snapshots.borrow();
-        let targets = snapshot.models.iter().map(|model| model.slo_ms).filter(|ms| *ms > 0);
+        let targets = snapshot.models.iter().filter_map(|model| model.slo_ms).filter(|ms| *ms > 0);
         let least = targets.min();
         least.map_or(STEP_MAX, |ms| Duration::from_millis(ms).mul_f64(TARGETS))
     }

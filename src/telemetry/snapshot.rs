@@ -227,6 +227,7 @@ impl AdapterView {
             state: if activity == "unused" { Usability::Unused } else { Usability::Usable },
             reason: None,
             fallback: false,
+            unreachable: false,
             probe: None,
         };
         AdapterView { activity: activity.to_owned(), mode: "auto".to_owned(), ..entry.into() }

@@ -12,6 +12,8 @@ mod common;
 mod admitted;
 /// What is wrong with a request, and what it is told.
 mod bad_input;
+/// Cards that no graphics API lists.
+mod cards;
 /// The subcommands and the settings.
 mod catalogue;
 /// What changes while the server runs, and how it comes and goes.

@@ -1,0 +1,180 @@
+use super::*;
+use crate::adapter::boxes::hybrid_laptop;
+use crate::model::test_folder::TestFolder;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+/// A made-up root folder.
+struct Tree(TestFolder);
+
+impl Tree {
+    fn new() -> Tree {
+        Tree(TestFolder::new())
+    }
+
+    fn write(&self, path: &str, text: &str) -> PathBuf {
+        self.0.write(path, text.as_bytes());
+        self.0.path().join(path)
+    }
+
+    /// A display controller, with its kernel driver and render node.
+    fn card(&self, address: &str, ids: (&str, &str), driver: Option<&str>, node: Option<&str>) {
+        let folder = format!("sys/bus/pci/devices/{address}");
+        self.write(&format!("{folder}/class"), "0x030000\n");
+        self.write(&format!("{folder}/vendor"), &format!("{}\n", ids.0));
+        self.write(&format!("{folder}/device"), &format!("{}\n", ids.1));
+        if let Some(driver) = driver {
+            self.0.link(&format!("{folder}/driver"), format!("../../drivers/{driver}"));
+        }
+        if let Some(node) = node {
+            self.write(&format!("{folder}/drm/{node}/dev"), "226:128\n");
+        }
+    }
+
+    fn unlisted(&self, variables: &[(&str, &str)], facts: &[Facts]) -> Vec<AdapterEntry> {
+        let variable = |name: &str| {
+            let mut all = variables.iter();
+            all.find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        // Root may open all files.
+        let may_open = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o002 != 0;
+        let surroundings =
+            Surroundings { root: self.0.path(), variable: &variable, may_open: &may_open };
+        surroundings.unlisted(facts)
+    }
+
+    fn reason(&self, variables: &[(&str, &str)]) -> String {
+        let entries = self.unlisted(variables, &[]);
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        entries[0].reason.clone().unwrap()
+    }
+
+    fn close(&self, path: &str) {
+        self.set_mode(path, 0o660);
+    }
+
+    fn open(&self, path: &str) {
+        self.set_mode(path, 0o666);
+    }
+
+    fn set_mode(&self, path: &str, mode: u32) {
+        let path = self.write(path, "");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+const AMD_CARD: (&str, &str) = ("0x1002", "0x744c");
+const NVIDIA_CARD: (&str, &str) = ("0x10de", "0x2860");
+
+#[test]
+fn a_card_that_an_adapter_stands_for_is_not_listed_again() {
+    let tree = Tree::new();
+    tree.card("0000:01:00.0", NVIDIA_CARD, Some("nvidia"), None);
+    tree.card("0000:00:02.0", ("0x8086", "0xa7a0"), Some("i915"), Some("renderD128"));
+    assert_eq!(tree.unlisted(&[], &hybrid_laptop()), []);
+    // An older driver does not tell the address.
+    let without = |facts: Facts| Facts { pci: None, ..facts };
+    let facts: Vec<Facts> = hybrid_laptop().into_iter().map(without).collect();
+    assert_eq!(tree.unlisted(&[], &facts), []);
+    let one = tree.unlisted(&[], &hybrid_laptop()[..1]);
+    assert_eq!(one.len(), 1);
+    let card = &one[0];
+    assert_eq!((card.id.as_str(), card.vendor.as_str()), ("pci-0000:01:00.0", "NVIDIA"));
+    assert!(card.unreachable && card.state == Usability::Unused);
+    assert_eq!(card.name, "NVIDIA card at 0000:01:00.0 (10de:2860)");
+}
+
+#[test]
+fn a_node_that_this_user_may_not_open_names_the_group_that_may() {
+    let tree = Tree::new();
+    tree.card("0000:03:00.0", AMD_CARD, Some("amdgpu"), Some("renderD128"));
+    let missing = tree.reason(&[]);
+    assert!(missing.contains("no /dev/dri/renderD128"), "{missing}");
+    assert!(missing.contains("--device /dev/dri"), "{missing}");
+    tree.close("dev/dri/renderD128");
+    // The group of the files of this user.
+    let (group, _) = owner(&tree.0.path().join("dev/dri/renderD128")).unwrap();
+    tree.write("etc/group", &format!("root:x:0:\nvideo:x:99999:\nrender:x:{group}:\n"));
+    let closed = tree.reason(&[]);
+    assert!(closed.contains("may not open /dev/dri/renderD128"), "{closed}");
+    if group != 0 {
+        assert!(closed.contains(&format!("gid {group} (render)")), "{closed}");
+        assert!(closed.contains("usermod -aG render"), "{closed}");
+    }
+}
+
+#[test]
+fn a_node_without_a_pci_device_is_a_card_too() {
+    let tree = Tree::new();
+    tree.close("dev/dri/renderD128");
+    tree.open("dev/dri/card0");
+    let reason = tree.reason(&[]);
+    assert!(reason.contains("may not open /dev/dri/renderD128"), "{reason}");
+    assert_eq!(tree.unlisted(&[], &[])[0].id, "card-renderD128");
+}
+
+#[test]
+fn a_vulkan_driver_that_is_missing_is_named_by_vendor() {
+    let tree = Tree::new();
+    tree.card("0000:03:00.0", AMD_CARD, Some("amdgpu"), Some("renderD128"));
+    tree.open("dev/dri/renderD128");
+    tree.write("usr/share/vulkan/icd.d/lvp_icd.x86_64.json", "{}");
+    let reason = tree.reason(&[]);
+    assert!(reason.contains("no Vulkan driver for AMD") && reason.contains("mesa-vulkan-drivers"));
+    let named = tree.reason(&[("VK_ICD_FILENAMES", "/lvp.json")]);
+    assert!(named.contains("VK_ICD_FILENAMES"), "{named}");
+    tree.write("usr/share/vulkan/icd.d/radeon_icd.x86_64.json", "{}");
+    assert!(tree.reason(&[]).contains("does not list it"), "{}", tree.reason(&[]));
+}
+
+#[test]
+fn a_container_without_the_graphics_part_of_nvidias_driver_is_told() {
+    let tree = Tree::new();
+    tree.card("0000:01:00.0", NVIDIA_CARD, Some("nvidia"), None);
+    assert!(tree.reason(&[]).contains("--gpus all"), "{}", tree.reason(&[]));
+    tree.write(
+        "proc/driver/nvidia/gpus/0000:01:00.0/information",
+        "Model: x\nDevice Minor: \t 1\n",
+    );
+    tree.open("dev/nvidiactl");
+    tree.open("dev/nvidia0");
+    assert!(tree.reason(&[]).contains("no /dev/nvidia1"), "{}", tree.reason(&[]));
+    tree.open("dev/nvidia1");
+    for variables in [&[("NVIDIA_DRIVER_CAPABILITIES", "compute,utility")][..], &[]] {
+        tree.write(".dockerenv", "");
+        let reason = tree.reason(variables);
+        assert!(reason.contains("NVIDIA_DRIVER_CAPABILITIES=all"), "{reason}");
+    }
+    let all = tree.reason(&[("NVIDIA_DRIVER_CAPABILITIES", "all")]);
+    assert!(all.contains("no Vulkan driver for NVIDIA"), "{all}");
+}
+
+#[test]
+fn kernel_drivers_that_are_missing_or_others_are_named() {
+    for (driver, node, told) in [
+        (None, None, "no kernel driver"),
+        (Some("vfio-pci"), None, "virtual machines"),
+        (Some("nouveau"), Some("renderD128"), "install NVIDIA's driver"),
+        (Some("simpledrm"), None, "no render node"),
+    ] {
+        let tree = Tree::new();
+        tree.card("0000:01:00.0", NVIDIA_CARD, driver, node);
+        tree.open("dev/dri/renderD128");
+        let entries = tree.unlisted(&[], &[]);
+        let reason = entries[0].reason.clone().unwrap();
+        assert!(reason.contains(told), "{driver:?}: {reason}");
+    }
+}
+
+#[test]
+fn what_only_shows_a_picture_is_no_card() {
+    let tree = Tree::new();
+    // The graphics of a server board, a network card, and files that are no numbers.
+    tree.card("0000:02:00.0", ("0x1a03", "0x2000"), Some("ast"), None);
+    tree.card("0000:04:00.0", AMD_CARD, None, None);
+    tree.write("sys/bus/pci/devices/0000:04:00.0/class", "0x020000\n");
+    tree.write("sys/bus/pci/devices/0000:05:00.0/class", "display\n");
+    tree.write("sys/class/drm/renderD129/x", "");
+    assert_eq!(tree.unlisted(&[], &[]), []);
+    assert_eq!(Tree::new().unlisted(&[], &[]), []);
+}
