@@ -48,6 +48,7 @@ struct Surroundings<'a> {
 }
 
 /// The cards that none of the adapters in `facts` is.
+#[allow(clippy::disallowed_methods, reason = "variables of Vulkan's loader are no settings")]
 pub(super) fn cards(facts: &[Facts]) -> Vec<AdapterEntry> {
     let surroundings = Surroundings {
         root: Path::new("/"),

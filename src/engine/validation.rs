@@ -20,6 +20,8 @@ use tokio::sync::{Semaphore, mpsc};
 const PROCESSES_MAX: usize = 8;
 /// Reports of a worker that wait to be read.
 const REPORTS_MAX: usize = 64;
+/// Timeout of the exit of a worker that has loaded the model.
+const EXIT_MAX: Duration = Duration::from_secs(1);
 /// The part of the memory that is available which one load may take.
 const MEMORY_PART: u64 = 2;
 /// A step may take so many times the least latency target of the models that are served: batches
@@ -73,11 +75,15 @@ impl Validator {
             memory::host_in_use().map(|memory| memory.total.saturating_sub(memory.used));
         let bytes_max = available.map_or(u64::MAX, |bytes| bytes / MEMORY_PART);
         let workshop = Workshop { validation: Some(bytes_max), ..self.workshop.clone() };
-        let (reports, inbox) = mpsc::channel(REPORTS_MAX);
+        let (reports, mut inbox) = mpsc::channel(REPORTS_MAX);
         let number = Incarnation(self.numbers.fetch_add(1, Ordering::Relaxed));
         let worker = process::start(&workshop, cpu, (AdapterId(u32::MAX), number), reports);
         worker.tell(Down::Load(Box::new(LoadOrder { model: 0, info: info.clone() })));
-        let followed = tokio::time::timeout(self.limit, follow(inbox, step_max)).await;
+        let followed = tokio::time::timeout(self.limit, follow(&mut inbox, step_max)).await;
+        if matches!(followed, Ok(Outcome::Loaded { .. } | Outcome::Failed { .. })) {
+            worker.tell(Down::Stop);
+            let _ = tokio::time::timeout(EXIT_MAX, exited(&mut inbox)).await;
+        }
         worker.kill();
         match followed {
             Ok(Outcome::Ended(error)) => Outcome::Ended(format!(
@@ -108,7 +114,7 @@ enum Outcome {
 }
 
 /// Follows the worker to the end of the load.
-async fn follow(mut inbox: mpsc::Receiver<Report>, step_max: Duration) -> Outcome {
+async fn follow(inbox: &mut mpsc::Receiver<Report>, step_max: Duration) -> Outcome {
     let mut steps = Steps::default();
     while let Some(report) = inbox.recv().await {
         match report.news {
@@ -134,6 +140,15 @@ async fn follow(mut inbox: mpsc::Receiver<Report>, step_max: Duration) -> Outcom
         }
     }
     Outcome::Unknown
+}
+
+/// Waits for the end of the process.
+async fn exited(inbox: &mut mpsc::Receiver<Report>) {
+    while let Some(report) = inbox.recv().await {
+        if matches!(report.news, News::Exited(_)) {
+            return;
+        }
+    }
 }
 
 /// The steps of a load; a worker tells the begin of each.
