@@ -9,10 +9,11 @@ const QUICK = { concurrency: 16, seconds: 20 };
 
 let pending = false;
 let failure = "";
+let quickly = false; // whether the last order came from a button away from the form
 let shown = 0; // when the run began whose values are in the fields
 
 export function renderLoad({ snapshot, now }) {
-  const ready = snapshot.models.filter(({ state, kind }) => state === "ready" && kind !== "ensemble").map(({ name }) => ({ value: name, label: name }));
+  const ready = loadable(snapshot).map(({ name }) => ({ value: name, label: name }));
   options(byId("load-model"), ready);
   const { load } = snapshot;
   const running = load?.running === true;
@@ -24,8 +25,12 @@ export function renderLoad({ snapshot, now }) {
   text(byId("load-status"), statusWords(load, now, ready.length > 0));
   fill(byId("load-bar"), running ? (now - load.started_ms) / (load.ends_ms - load.started_ms) : 0);
   attr(byId("load-part"), "data-running", running);
+  for (const id of ["first-error", "quick-error"]) text(byId(id), quickly ? failure : "");
   text(byId("load-error"), failure || (load?.last_error ? `Last error: ${load.last_error}` : ""));
 }
+
+/** Models that load can be made for: one of a chain has to be chosen. */
+const loadable = ({ models }) => models.filter(({ state, kind }) => state === "ready" && kind !== "ensemble");
 
 const everRan = ({ adapters }) => adapters.some(({ requests, starts }) => requests > 0 || starts > 0);
 
@@ -52,8 +57,9 @@ function statusWords(load, now, possible) {
   return `${load.model}, ${load.concurrency} at once · ${duration(load.ends_ms - now)} left · ${answered}. Watch the adapters above.`;
 }
 
-async function act(method, body) {
+async function act(method, body, away = false) {
   pending = true;
+  quickly = away;
   store.changed();
   const { error, data } = await call(method, "api/load", body);
   pending = false;
@@ -63,8 +69,8 @@ async function act(method, body) {
 }
 
 function quick() {
-  const model = store.snapshot?.models.find(({ state }) => state === "ready")?.name;
-  if (model) act("POST", { model, ...QUICK });
+  const [model] = store.snapshot ? loadable(store.snapshot) : [];
+  if (model) act("POST", { model: model.name, ...QUICK }, true);
 }
 
 function start(event) {
@@ -77,7 +83,7 @@ export function setUpLoad() {
   byId("load").addEventListener("submit", start);
   byId("load-stop").addEventListener("click", () => act("DELETE"));
   byId("first-load").addEventListener("click", quick);
-  byId("quick-load").addEventListener("click", () => (store.snapshot?.load?.running ? act("DELETE") : quick()));
+  byId("quick-load").addEventListener("click", () => (store.snapshot?.load?.running ? act("DELETE", undefined, true) : quick()));
   together(byId("load-slider"), byId("load-concurrency"));
 }
 

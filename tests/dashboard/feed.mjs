@@ -33,7 +33,7 @@ function adapter(at, ms) {
     mode: "auto", since_ms: Math.floor(ms / 2000) * 2000, phase: state === "loading" ? "warming up digits (2 of 5)" : null, retry_at_ms: null, fault: null,
     pid: state === "off" ? null : 4000 + at, requests: served, rows: served, batches: served >> 2, starts: 7, on_ms: ms / 2, cold_start_ms: 1900, open_ms: 410,
     power: { idle_watts: 12, active_watts: active, start_watts: 60, assumed: true }, memory_used_bytes: 1.4 * GiB, memory_budget_bytes: 0.8 * gib * GiB,
-    replicas: ["digits", "model-1"].map((model) => ({ model, version: "1", loaded: true, bytes: 734003200, load_ms: 640, batch_ms: 1.52, row_ms: 0.21, spread: 0.1 })),
+    replicas: ["digits", "model-2"].map((model) => ({ model, version: "1", loaded: true, bytes: 734003200, load_ms: 640, batch_ms: 1.52, row_ms: 0.21, spread: 0.1 })),
     recent: { requests_per_s: rate, rows_per_s: rate, batches_per_s: rate / 4, queue_p50_ms: 1 + Math.sin(ms), queue_p99_ms: 9.3, run_p50_ms: 4.2, run_p99_ms: 7 + Math.sin(ms), busy: 0.43 },
     sensors: { utilisation: busy ? 0.37 : 0, power_watts: 93 + 9 * Math.sin(ms / 900), temperature_celsius: 51, memory_used_bytes: 6e8, memory_total_bytes: gib * GiB, asleep: false, source: "nvml" },
   };
@@ -43,8 +43,8 @@ const idOf = (at) => `pci-0000:${String(at + 1).padStart(2, "0")}:00.0`;
 
 function model(at, ms) {
   const rate = 1000 / MODELS + Math.sin(ms / 500 + at);
-  return { name: at ? `model-${at}` : "digits", version: "1", state: "ready", reason: null, adapters: [idOf(at % ADAPTERS), idOf((at + 1) % ADAPTERS)], requests: Math.round(ms * rate / 1000), errors: 0,
-    kind: at ? "identity" : "digits", slo_ms: 100, last_error: null, recent: { requests_per_s: rate, rows_per_s: rate, p50_ms: 5.3 + Math.sin(ms / 300), p99_ms: 66 } };
+  return { name: ["chain", "digits"][at] ?? `model-${at}`, version: "1", state: "ready", reason: null, adapters: [idOf(at % ADAPTERS), idOf((at + 1) % ADAPTERS)], requests: Math.round(ms * rate / 1000), errors: 0,
+    kind: ["ensemble", "digits"][at] ?? "identity", slo_ms: 100, last_error: null, recent: { requests_per_s: rate, rows_per_s: rate, p50_ms: 5.3 + Math.sin(ms / 300), p99_ms: 66 } };
 }
 
 function decision(seq, ms) {
@@ -83,6 +83,7 @@ export async function startFeed() {
     const path = request.url.split("?")[0];
     if (path === "/api/snapshot") return json(response, 200, snapshot(now(), decisions));
     if (path === "/api/history") return json(response, 200, { interval_ms: 1000, samples: Array.from({ length: 600 }, (_, at) => sample((Math.floor(now() / 1000) - 599 + at) * 1000)) });
+    if (path === "/v2/models/chain") return json(response, 200, { name: "chain", versions: ["1"], platform: "concertina_ensemble", inputs: [], outputs: [] });
     if (path !== "/api/events") return file(response, path);
     response.writeHead(200, { "content-type": "text/event-stream" });
     send(response, "snapshot", snapshot(now(), decisions));

@@ -45,6 +45,17 @@ describe("the page with a large feed", { timeout: 300_000 }, () => {
     }));
   }
 
+  it("makes load for a model that is no chain, and shows an error beside the button", () => withPage(browser, feed.url, async (page) => {
+    const asked = [];
+    await page.route("**/api/load", async (route) => {
+      asked.push(route.request().postDataJSON());
+      await route.fulfill({ status: 409, contentType: "application/json", body: JSON.stringify({ error: "the load maker is running" }) });
+    });
+    await page.getByTestId("quick-load").click();
+    await waitFor("the error", async () => (await page.locator("#time-line [role=alert]").textContent()) === "the load maker is running");
+    assert.deepEqual(asked.map(({ model }) => model), ["digits"]);
+  }, { expected: /409/ }));
+
   it("is small", () => withPage(browser, feed.url, async (page) => {
     await settle(page);
     const bytes = await page.evaluate(() => performance.getEntries().filter(({ name }) => !name.includes("/api/")).reduce((sum, { transferSize = 0 }) => sum + transferSize, 0));
