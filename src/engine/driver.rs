@@ -114,15 +114,11 @@ impl Driver {
         let (calls, submitted) = mpsc::channel(CALLS_MAX);
         let (cancels, cancelled) = mpsc::channel(CANCELS_MAX);
         let (controls, control) = mpsc::channel(CONTROLS_MAX);
-        let memory = Memory::new(config.held_bytes_max);
-        let admissions = Admissions::default();
-        let history = History::default();
+        let (begin, history) = (clock::now(), History::default());
         let (publisher, snapshots) = Publisher::new(&config.assumptions, history.clone());
-        let begin = clock::now();
         let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
         let statistics = Statistics::new(&catalogue);
         let (keeper, looked) = Keeper::new(library.clone());
-        let hands = std::thread::available_parallelism().map_or(1, NonZero::get);
         let handle = EngineHandle {
             calls,
             cancels,
@@ -130,9 +126,9 @@ impl Driver {
             snapshots,
             models,
             requests: Arc::default(),
-            admissions: admissions.clone(),
-            memory: memory.clone(),
-            hands: Arc::new(Semaphore::new(hands)),
+            admissions: Admissions::default(),
+            memory: Memory::new(config.held_bytes_max),
+            hands: Arc::new(Semaphore::new(hands())),
             metrics: statistics.metrics.clone(),
             history,
             begin,
@@ -148,7 +144,7 @@ impl Driver {
             shadows: Shadows::default(),
             statistics,
             publisher,
-            memory,
+            memory: handle.memory.clone(),
             sensors: Sensors::start(),
             rooms: Rooms::default(),
             inboxes: Inboxes {
@@ -163,13 +159,13 @@ impl Driver {
             recollections: Recollections::read(&config.cache_dir),
             environment: Environment::default(),
             keeper,
-            saved: clock::now(),
-            listed: clock::now(),
+            saved: begin,
+            listed: begin,
             list_at: None,
             known: false,
             compared: None,
             begin,
-            admissions,
+            admissions: handle.admissions.clone(),
             closing: false,
             deadline: None,
             cut: 0,
@@ -404,6 +400,11 @@ impl Driver {
         let message = Down::Run { batch: id, model, rows, tensors };
         self.fleet.hand(adapter, batch.id, Outgoing { message, body });
     }
+}
+
+/// Steps of the host that run at once.
+fn hands() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Waits for the end of the admitted requests, or for the deadline; forever where there is none.

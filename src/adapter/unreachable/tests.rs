@@ -1,20 +1,31 @@
 use super::*;
 use crate::adapter::boxes::hybrid_laptop;
-use crate::model::test_folder::TestFolder;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A made-up root folder.
-struct Tree(TestFolder);
+struct Tree(PathBuf);
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 impl Tree {
     fn new() -> Tree {
-        Tree(TestFolder::new())
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("concertina-cards-{}-{number}", std::process::id());
+        Tree(std::env::temp_dir().join(name))
     }
 
     fn write(&self, path: &str, text: &str) -> PathBuf {
-        self.0.write(path, text.as_bytes());
-        self.0.path().join(path)
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
     }
 
     /// A display controller, with its kernel driver and render node.
@@ -24,7 +35,8 @@ impl Tree {
         self.write(&format!("{folder}/vendor"), &format!("{}\n", ids.0));
         self.write(&format!("{folder}/device"), &format!("{}\n", ids.1));
         if let Some(driver) = driver {
-            self.0.link(&format!("{folder}/driver"), format!("../../drivers/{driver}"));
+            let link = self.0.join(&folder).join("driver");
+            symlink(format!("../../drivers/{driver}"), link).unwrap();
         }
         if let Some(node) = node {
             self.write(&format!("{folder}/drm/{node}/dev"), "226:128\n");
@@ -38,8 +50,7 @@ impl Tree {
         };
         // Root may open all files.
         let may_open = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o002 != 0;
-        let surroundings =
-            Surroundings { root: self.0.path(), variable: &variable, may_open: &may_open };
+        let surroundings = Surroundings { root: &self.0, variable: &variable, may_open: &may_open };
         surroundings.unlisted(facts)
     }
 
@@ -93,7 +104,7 @@ fn a_node_that_this_user_may_not_open_names_the_group_that_may() {
     assert!(missing.contains("--device /dev/dri"), "{missing}");
     tree.close("dev/dri/renderD128");
     // The group of the files of this user.
-    let (group, _) = owner(&tree.0.path().join("dev/dri/renderD128")).unwrap();
+    let (group, _) = owner(&tree.0.join("dev/dri/renderD128")).unwrap();
     tree.write("etc/group", &format!("root:x:0:\nvideo:x:99999:\nrender:x:{group}:\n"));
     let closed = tree.reason(&[]);
     assert!(closed.contains("may not open /dev/dri/renderD128"), "{closed}");
