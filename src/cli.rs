@@ -10,6 +10,7 @@ mod serve;
 use crate::adapter::child::{Children, LIMIT_DEFAULT, probe_one};
 use crate::adapter::command::{render_json, render_table};
 use crate::adapter::entry::warn_of_unknown;
+use crate::adapter::names::distinguish;
 use crate::adapter::{list, listing};
 use crate::api::keys::{self, Scope};
 use crate::config::{AdapterArgs, Config, ServeArgs};
@@ -201,6 +202,7 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
     };
     let mut entries = children.list(&config.adapters.as_arguments())?;
     warn_of_unknown(&entries, &config.adapter_ids());
+    distinguish(&mut entries, &config.adapters.name);
     if args.probe {
         children.probe_all(&mut entries, LIMIT_DEFAULT);
     }

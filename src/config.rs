@@ -128,11 +128,11 @@ impl Config {
 
     /// Every id of an adapter that is named anywhere.
     pub fn adapter_ids(&self) -> Vec<String> {
-        let Adapters { only, exclude, power, memory, .. } = &self.adapters;
+        let Adapters { only, exclude, name, power, memory, .. } = &self.adapters;
         let lists = only.iter().chain(exclude);
         let faulty = self.test.faults.iter().filter_map(|injection| injection.adapter.as_ref());
         let tested = self.test.slow.keys().chain(faulty);
-        let ids = lists.chain(power.keys()).chain(memory.keys()).chain(tested);
+        let ids = lists.chain(name.keys()).chain(power.keys()).chain(memory.keys()).chain(tested);
         ids.cloned().collect()
     }
 

@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "adapter::entry",
             "adapter::listing",
             "adapter::memory",
+            "adapter::names",
             "adapter::sensors",
             "clock",
             "error",
@@ -146,6 +147,7 @@ const PLAIN: &[&str] = &[
     "src/adapter/entry.rs",
     "src/adapter/identity.rs",
     "src/adapter/listing.rs",
+    "src/adapter/names.rs",
     "src/adapter/select.rs",
     "src/adapter/sensors.rs",
 ];

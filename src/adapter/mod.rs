@@ -10,6 +10,7 @@ mod kernel;
 pub mod list;
 pub mod listing;
 pub(crate) mod memory;
+pub mod names;
 pub mod open;
 pub mod probe;
 pub mod select;

@@ -220,6 +220,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         runtime_dir: config.runtime_dir.clone(),
         cpu_threads: config.adapters.cpu_threads,
         assumptions: Assumptions {
+            name: config.adapters.name.clone(),
             power: config.adapters.power.clone(),
             memory: config.adapters.memory.clone(),
         },

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// More watts or joules than any part under a desk has.
 const WATTS_MAX: f64 = 1e6;
+/// Most characters of a name of an adapter.
+const NAME_MAX: usize = 64;
 
 /// Which adapters serve, and how many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub struct Adapters {
     pub only: Vec<String>,
     /// Ids of adapters not to use.
     pub exclude: Vec<String>,
+    /// Names of adapters, by their ids; what the drivers say where none is given.
+    pub name: BTreeMap<String, String>,
     /// Power of an adapter above its power when it is off, by its id; assumed by class where it is
     /// not given.
     pub power: BTreeMap<String, Watts>,
@@ -86,6 +90,7 @@ impl Default for Adapters {
             gl: false,
             only: Vec::new(),
             exclude: Vec::new(),
+            name: BTreeMap::new(),
             power: BTreeMap::new(),
             memory: BTreeMap::new(),
         }
@@ -105,6 +110,13 @@ impl Adapters {
         );
         if let Some(id) = only.iter().find(|id| exclude.contains(id)) {
             bail!("adapter '{id}' is named in both adapters.only and adapters.exclude");
+        }
+        for (id, name) in &self.name {
+            let is_plain = !name.trim().is_empty() && !name.chars().any(char::is_control);
+            ensure!(
+                is_plain && name.chars().count() <= NAME_MAX,
+                "adapters.name.'{id}' must have 1 to {NAME_MAX} characters that can be shown"
+            );
         }
         for (id, watts) in &self.power {
             for (name, value) in

@@ -74,7 +74,7 @@ impl Driver {
     }
 
     pub(super) fn reject(&mut self, request: RequestId, reason: Reject) {
-        self.cut += u64::from(reason == Reject::ShuttingDown);
+        self.shutdown.cut += u64::from(reason == Reject::ShuttingDown);
         let error = match reason {
             Reject::Input { batch } => match self.outcomes.get(&batch) {
                 Some(Outcome::Error(error)) => error.clone(),

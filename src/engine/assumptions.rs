@@ -16,6 +16,8 @@ const MEMORY_SHARE: f64 = 0.8;
 /// What the operator said about adapters, by their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Assumptions {
+    /// Names of adapters, by their ids.
+    pub name: BTreeMap<String, String>,
     pub power: BTreeMap<String, Watts>,
     /// Bytes that models may take.
     pub memory: BTreeMap<String, u64>,

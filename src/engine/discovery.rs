@@ -3,6 +3,7 @@
 use super::driver::Driver;
 use super::{EngineConfig, lister, recollections};
 use crate::adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
+use crate::adapter::names::distinguish;
 use crate::clock;
 use crate::schedule::{AdapterId, Event, ModelId};
 use std::time::Duration;
@@ -27,7 +28,8 @@ impl Driver {
             self.compared = Some(named.clone());
         }
         let otherwise = (!self.known).then(|| self.config.entries_without_listing.clone());
-        let entries = entries.or(otherwise)?;
+        let mut entries = entries.or(otherwise)?;
+        distinguish(&mut entries, &self.config.assumptions.name);
         self.known = true;
         let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
         tracing::info!(found = entries.len(), usable, "adapters listed");
@@ -39,6 +41,7 @@ impl Driver {
         let adapters = self.fleet.discover(entries, &self.config.assumptions);
         let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
         self.turn(Event::Discovered { adapters });
+        self.restore_modes(&ids);
         for adapter in ids {
             self.recall(adapter);
         }
@@ -49,8 +52,10 @@ impl Driver {
     fn warn_of_unreachable(&self, entries: &[AdapterEntry]) {
         let is_news = |entry: &&AdapterEntry| {
             let mut before = self.fleet.unused.iter();
-            entry.unreachable
-                && !before.any(|old| (&old.id, &old.reason) == (&entry.id, &entry.reason))
+            // The loss of one that was used is logged as that.
+            let was_used = self.fleet.members().any(|(_, member)| member.entry.id == entry.id);
+            let is_known = before.any(|old| (&old.id, &old.reason) == (&entry.id, &entry.reason));
+            entry.unreachable && !was_used && !is_known
         };
         for entry in entries.iter().filter(is_news) {
             let reason = entry.reason.as_deref().unwrap_or_default();
@@ -111,7 +116,7 @@ impl Driver {
     /// The time of a listing has come.
     pub(super) fn list_now(&mut self) {
         self.list_at = None;
-        if self.closing {
+        if self.shutdown.has_begun {
             return;
         }
         if self.inboxes.listing.is_some() {

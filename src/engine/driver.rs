@@ -9,6 +9,7 @@ use super::hotplug::Hotplug;
 use super::kept::{Keeper, Looked};
 use super::memory::Memory;
 use super::models::profiles;
+use super::modes::Modes;
 use super::process::{Report, Workshop};
 use super::publish::{Publisher, Scene};
 use super::recollections::{self, Recollections};
@@ -65,6 +66,17 @@ pub(super) enum Outcome {
     Error(Error),
 }
 
+/// The way down of the server.
+#[derive(Default)]
+pub(super) struct Shutdown {
+    /// True once nothing more is admitted.
+    pub(super) has_begun: bool,
+    /// Until when admitted requests may end, before the scheduler is told to shut down.
+    deadline: Option<Instant>,
+    /// Requests that were turned away because the server goes down.
+    pub(super) cut: u64,
+}
+
 /// Owns the scheduler and everything it only knows by number.
 pub(super) struct Driver {
     pub(super) scheduler: Scheduler,
@@ -82,6 +94,7 @@ pub(super) struct Driver {
     pub(super) rooms: Rooms,
     pub(super) inboxes: Inboxes,
     pub(super) recollections: Recollections,
+    pub(super) modes: Modes,
     pub(super) environment: Environment,
     pub(super) keeper: Keeper,
     /// When what was learned was last written, and when adapters were last listed.
@@ -95,12 +108,7 @@ pub(super) struct Driver {
     pub(super) compared: Option<Vec<String>>,
     begin: Instant,
     pub(super) admissions: Admissions,
-    /// True once nothing more is admitted.
-    pub(super) closing: bool,
-    /// Until when admitted requests may end, before the scheduler is told to shut down.
-    deadline: Option<Instant>,
-    /// Requests that were turned away because the server goes down.
-    pub(super) cut: u64,
+    pub(super) shutdown: Shutdown,
     pub(super) config: EngineConfig,
 }
 
@@ -157,6 +165,7 @@ impl Driver {
                 hotplug: Hotplug::listen(config.all_uevents),
             },
             recollections: Recollections::read(&config.cache_dir),
+            modes: Modes::read(&config.cache_dir),
             environment: Environment::default(),
             keeper,
             saved: begin,
@@ -166,9 +175,7 @@ impl Driver {
             compared: None,
             begin,
             admissions: handle.admissions.clone(),
-            closing: false,
-            deadline: None,
-            cut: 0,
+            shutdown: Shutdown::default(),
             catalogue,
             catalogues,
             config,
@@ -188,7 +195,7 @@ impl Driver {
             }
             self.look_at_memory();
             let time = self.time();
-            if self.publisher.is_due(!self.closing && self.scheduler.is_ready(time)) {
+            if self.publisher.is_due(!self.shutdown.has_begun && self.scheduler.is_ready(time)) {
                 self.publish();
             }
             if self.saved.elapsed() >= SAVE_EVERY {
@@ -198,8 +205,11 @@ impl Driver {
                 self.save();
                 // The last word, for whoever looks when all is over.
                 self.publish();
-                if self.cut > 0 {
-                    tracing::warn!("{} requests were turned away on the way down", self.cut);
+                if self.shutdown.cut > 0 {
+                    tracing::warn!(
+                        "{} requests were turned away on the way down",
+                        self.shutdown.cut
+                    );
                 }
                 return;
             }
@@ -224,7 +234,7 @@ impl Driver {
         self.statistics.refresh(time);
         let scene = Scene {
             scheduler: &self.scheduler,
-            closing: self.closing,
+            closing: self.shutdown.has_begun,
             fleet: &self.fleet,
             catalogue: &self.catalogue,
             statistics: &self.statistics,
@@ -259,7 +269,7 @@ impl Driver {
                 self.list_again(&why);
                 None
             }
-            () = ended(&self.admissions, self.deadline) => self.shut_down(),
+            () = ended(&self.admissions, self.shutdown.deadline) => self.shut_down(),
             tried = tried(&mut self.environment.trial) => Some(self.environment.tried(tried)),
             () = sleep_until(self.environment.try_at) => {
                 self.environment.try_now(self.fleet.workshop());
@@ -275,7 +285,7 @@ impl Driver {
     }
 
     fn admit(&mut self, submitted: Submitted) -> Option<Event> {
-        if self.closing && submitted.call.admission.is_none() {
+        if self.shutdown.has_begun && submitted.call.admission.is_none() {
             let _ = submitted.answer.send(Err(rejection(Reject::ShuttingDown)));
             return None;
         }
@@ -299,7 +309,7 @@ impl Driver {
 
     /// The admitted requests have ended, or their time has.
     fn shut_down(&mut self) -> Option<Event> {
-        let deadline = self.deadline.take()?;
+        let deadline = self.shutdown.deadline.take()?;
         Some(Event::Shutdown { deadline: Time(deadline.duration_since(self.begin)) })
     }
 
@@ -317,7 +327,9 @@ impl Driver {
                     Mode::On => Wish::On,
                     Mode::Off => Wish::Off,
                 };
-                found.ok().map(|adapter| Event::Wished { adapter, wish })
+                let adapter = found.ok()?;
+                self.keep_mode(adapter, mode);
+                Some(Event::Wished { adapter, wish })
             }
             Control::Configure(config) => Some(self.reconfigure(*config)),
             Control::Order(order) => {
@@ -334,9 +346,10 @@ impl Driver {
                 None
             }
             Control::Shutdown => {
-                self.closing = true;
+                self.shutdown.has_begun = true;
                 let now = clock::now();
-                self.deadline = Some(now.checked_add(self.config.shutdown_grace).unwrap_or(now));
+                self.shutdown.deadline =
+                    Some(now.checked_add(self.config.shutdown_grace).unwrap_or(now));
                 None
             }
         }

@@ -16,6 +16,7 @@ mod kept;
 mod lister;
 mod memory;
 mod models;
+mod modes;
 mod pipeline;
 mod platform;
 mod process;

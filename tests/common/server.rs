@@ -63,6 +63,8 @@ pub struct Setup {
     program: Option<PathBuf>,
     /// False if the server is to choose the runtime folder.
     has_runtime_dir: bool,
+    /// True if modes that an earlier server was given are in force.
+    has_modes: bool,
 }
 
 impl Setup {
@@ -79,6 +81,7 @@ impl Setup {
             before: String::new(),
             program: None,
             has_runtime_dir: true,
+            has_modes: false,
         }
     }
 
@@ -146,6 +149,11 @@ impl Setup {
         Setup { has_runtime_dir: false, ..self }
     }
 
+    /// Keeps the modes of adapters that an earlier server with the same caches was given.
+    pub fn with_modes(self) -> Setup {
+        Setup { has_modes: true, ..self }
+    }
+
     /// Starts it and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Server {
@@ -172,6 +180,9 @@ impl Setup {
     fn spawn(&self, folder: &Folder) -> (Child, Log) {
         let config = folder.write("c.toml", self.config_text(folder));
         let cache = self.cache_dir.clone().unwrap_or_else(|| folder.join("cache"));
+        if !self.has_modes {
+            let _ = std::fs::remove_file(cache.join("modes.json"));
+        }
         let mut command = self.command();
         match self.drivers.as_str() {
             "" => without_vulkan(&mut command),
@@ -358,6 +369,12 @@ impl Server {
     #[track_caller]
     pub fn wait_until_ready(&self) {
         super::wait_for("the server is ready", HANG, || self.get("/v2/health/ready").status == 200);
+    }
+
+    /// Waits until an adapter has this mode.
+    #[track_caller]
+    pub fn wait_for_mode(&self, id: &str, mode: &str) {
+        super::wait_for("the mode", HANG, || self.adapter(id)["mode"] == mode);
     }
 
     /// Sets the operator's wish for an adapter.

@@ -113,6 +113,7 @@ export async function startServer(machine, { config = "", models, port = 0, args
   const folder = mkdtempSync(join(tmpdir(), "concertina-dashboard-"));
   writeFileSync(join(folder, "c.toml"), `runtime_dir = ${JSON.stringify(join(folder, "run"))}\n${config}`);
   const log = [];
+  rmSync(join(cache, "modes.json"), { force: true }); // what another test has set
   const child = spawn(program, ["serve", "--listen", `127.0.0.1:${port}`, "--config", join(folder, "c.toml"), "--cache-dir", cache,
     "--software-adapters", "allow", ...(args.includes("--cpu") ? [] : ["--cpu", "never"]), ...(models ? ["--models", models] : []), ...args],
     { cwd: folder, env: environment(machine), stdio: ["ignore", "ignore", "pipe"] });

@@ -1,6 +1,6 @@
-//! Cards that no graphics API lists.
+//! Cards that no graphics API lists; names and modes of adapters.
 
-use crate::common::{Folder, tell};
+use crate::common::{Folder, Setup, tell};
 use std::fs;
 use std::process::Command;
 
@@ -50,5 +50,27 @@ fn a_card_that_this_user_may_not_open_is_listed_with_the_remedy() {
         ["card-renderD128", "may not open /dev/dri/renderD128", "gid 107", "--group-add 107"]
     {
         assert!(words.contains(told), "{told}: {listed}");
+    }
+}
+
+/// A bad name is an error of the settings, a good one is shown.
+#[test]
+fn an_adapter_has_the_name_that_the_operator_gives_it() {
+    let server = Setup::cpu().config("[adapters.name]\ncpu = \"the processor\"").start();
+    assert_eq!(server.adapter("cpu")["name"], "the processor");
+    let (_, log) = Setup::cpu().config("[adapters.name]\ncpu = \"a\\tb\"").fail();
+    assert!(log.contains("adapters.name.'cpu'"), "{log}");
+}
+
+#[test]
+fn the_mode_of_an_adapter_survives_a_restart() {
+    let caches = Folder::new();
+    let start = || Setup::cpu().cache_dir(caches.path()).with_modes().start();
+    for (before, after) in [("auto", "off"), ("off", "on"), ("on", "auto"), ("auto", "auto")] {
+        let mut server = start();
+        server.wait_for_mode("cpu", before);
+        server.set_mode("cpu", after);
+        server.terminate();
+        assert!(server.wait().success());
     }
 }

@@ -12,7 +12,7 @@ mod common;
 mod admitted;
 /// What is wrong with a request, and what it is told.
 mod bad_input;
-/// Cards that no graphics API lists.
+/// Cards that no graphics API lists; names and modes of adapters.
 mod cards;
 /// The subcommands and the settings.
 mod catalogue;

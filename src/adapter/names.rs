@@ -1,0 +1,99 @@
+//! Distinct names of adapters: two equal cards cannot be told apart by what their drivers say.
+
+use crate::adapter::entry::AdapterEntry;
+use std::collections::BTreeMap;
+
+/// Names adapters: those in `given` (by id) as there, equal ones of one graphics API with the bus
+/// and device of their PCI address, or with a number in the order of their ids where that is
+/// unknown. Other APIs list the same cards again, under the same names.
+pub fn distinguish(entries: &mut [AdapterEntry], given: &BTreeMap<String, String>) {
+    let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        groups.entry((entry.api, entry.name.clone())).or_default().push(at);
+    }
+    for mut group in groups.into_values().filter(|group| group.len() > 1) {
+        group.sort_by(|a, b| id_of(entries, *a).cmp(id_of(entries, *b)));
+        let places: Vec<String> = group.iter().filter_map(|at| place(entries.get(*at)?)).collect();
+        let is_told = places.len() == group.len()
+            && places
+                .iter()
+                .all(|place| places.iter().filter(|other| *other == place).count() == 1);
+        for (number, at) in group.into_iter().enumerate() {
+            let Some(entry) = entries.get_mut(at) else { continue };
+            match places.get(number).filter(|_| is_told) {
+                Some(place) => entry.name.push_str(&format!(" · {place}")),
+                None => entry.name.push_str(&format!(" #{}", number + 1)),
+            }
+        }
+    }
+    for entry in entries {
+        if let Some(name) = given.get(&entry.id) {
+            entry.name.clone_from(name);
+        }
+    }
+}
+
+fn id_of(entries: &[AdapterEntry], at: usize) -> &str {
+    entries.get(at).map_or("", |entry| &entry.id)
+}
+
+/// Bus and device of `0000:01:00.0`: `01:00`.
+fn place(entry: &AdapterEntry) -> Option<String> {
+    let (bus, _function) = entry.pci.as_deref()?.rsplit_once('.')?;
+    let (_domain, place) = bus.split_once(':')?;
+    Some(place.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::boxes::{hybrid_laptop, with_cpu};
+    use crate::adapter::select::{Rules, select};
+
+    fn names(entries: &[AdapterEntry]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.name.as_str()).collect()
+    }
+
+    /// Two cards of one kind, with these addresses.
+    fn twins(addresses: [Option<&str>; 2]) -> Vec<AdapterEntry> {
+        let mut facts = hybrid_laptop();
+        for (facts, address) in facts.iter_mut().zip(addresses) {
+            facts.name = "RTX 3090".to_owned();
+            facts.pci = address.map(str::to_owned);
+        }
+        facts[1].vendor_id = facts[0].vendor_id;
+        facts[1].device_id = facts[0].device_id;
+        select(&with_cpu(facts), &Rules::default())
+    }
+
+    #[test]
+    fn equal_cards_are_told_apart_by_address_or_number() {
+        let mut entries = twins([Some("0000:01:00.0"), Some("0000:41:00.0")]);
+        distinguish(&mut entries, &BTreeMap::new());
+        let told = names(&entries);
+        assert!(
+            told.contains(&"RTX 3090 · 01:00") && told.contains(&"RTX 3090 · 41:00"),
+            "{told:?}"
+        );
+        let mut entries = twins([None, None]);
+        distinguish(&mut entries, &BTreeMap::new());
+        let told = names(&entries);
+        assert!(told.contains(&"RTX 3090 #1") && told.contains(&"RTX 3090 #2"), "{told:?}");
+        // Two functions of one device.
+        let mut entries = twins([Some("0000:01:00.0"), Some("0000:01:00.1")]);
+        distinguish(&mut entries, &BTreeMap::new());
+        assert!(names(&entries).contains(&"RTX 3090 #2"), "{entries:?}");
+    }
+
+    #[test]
+    fn a_card_keeps_its_name_where_it_is_the_only_one_and_has_the_operators_where_there_is_one() {
+        let mut entries = select(&with_cpu(hybrid_laptop()), &Rules::default());
+        let before = entries.clone();
+        distinguish(&mut entries, &BTreeMap::new());
+        assert_eq!(entries, before);
+        let given = BTreeMap::from([(entries[0].id.clone(), "left".to_owned())]);
+        distinguish(&mut entries, &given);
+        assert_eq!(entries[0].name, "left");
+        assert_eq!(entries[1..], before[1..]);
+    }
+}

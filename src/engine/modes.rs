@@ -1,0 +1,126 @@
+//! The modes that the operator has set, kept over restarts in a file beside what was learned.
+
+use super::driver::Driver;
+use super::handle::Mode;
+use super::recollections::write;
+use crate::schedule::{AdapterId, Event, Wish};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "modes.json";
+/// A longer file is not ours.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Modes by adapter id; none of `auto`, which is the default.
+pub(super) struct Modes {
+    path: PathBuf,
+    kept: BTreeMap<String, Kept>,
+    /// Modes of an earlier run for adapters that have not been listed yet.
+    waiting: BTreeMap<String, Kept>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kept {
+    On,
+    Off,
+}
+
+impl Modes {
+    /// Reads what an earlier run left.
+    pub(super) fn read(cache_dir: &Path) -> Modes {
+        let path = cache_dir.join(FILE);
+        let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
+        let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
+        let kept: BTreeMap<String, Kept> = serde_json::from_slice(&text).unwrap_or_default();
+        Modes { path, waiting: kept.clone(), kept }
+    }
+
+    /// Records a mode; returns the file's text if it has to be written anew.
+    fn set(&mut self, adapter: &str, mode: Mode) -> Option<(PathBuf, Vec<u8>)> {
+        self.waiting.remove(adapter);
+        let new = match mode {
+            Mode::Auto => None,
+            Mode::On => Some(Kept::On),
+            Mode::Off => Some(Kept::Off),
+        };
+        let old = match new {
+            Some(kept) => self.kept.insert(adapter.to_owned(), kept),
+            None => self.kept.remove(adapter),
+        };
+        let text = serde_json::to_vec_pretty(&self.kept).ok()?;
+        (old != new).then(|| (self.path.clone(), text))
+    }
+
+    /// The mode of an earlier run for an adapter; told once.
+    fn take(&mut self, adapter: &str) -> Option<Wish> {
+        let kept = self.waiting.remove(adapter)?;
+        Some(match kept {
+            Kept::On => Wish::On,
+            Kept::Off => Wish::Off,
+        })
+    }
+}
+
+impl Driver {
+    /// Records the mode of an adapter and keeps it on disk.
+    pub(super) fn keep_mode(&mut self, adapter: AdapterId, mode: Mode) {
+        let Some(id) = self.fleet.member(adapter).map(|member| member.entry.id.clone()) else {
+            return;
+        };
+        if let Some((path, text)) = self.modes.set(&id, mode) {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = write(&path, &text) {
+                    let path = path.display();
+                    tracing::warn!("failed to keep the modes of adapters in {path}: {error}");
+                }
+            });
+        }
+    }
+
+    /// Sets the modes of an earlier run for adapters that were just listed.
+    pub(super) fn restore_modes(&mut self, adapters: &[AdapterId]) {
+        for adapter in adapters {
+            let Some(member) = self.fleet.member(*adapter) else { continue };
+            let id = member.entry.id.clone();
+            let Some(wish) = self.modes.take(&id) else { continue };
+            tracing::info!(adapter = %id, "its mode is {}, as it was set before", word(wish));
+            self.turn(Event::Wished { adapter: *adapter, wish });
+        }
+    }
+}
+
+fn word(wish: Wish) -> &'static str {
+    match wish {
+        Wish::Auto => "auto",
+        Wish::On => "on",
+        Wish::Off => "off",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_kept_until_they_are_auto_again() {
+        let folder = std::env::temp_dir().join(format!("concertina-modes-{}", std::process::id()));
+        let mut modes = Modes::read(&folder);
+        let (path, text) = modes.set("a", Mode::Off).unwrap();
+        assert_eq!(modes.set("a", Mode::Off), None);
+        modes.set("b", Mode::On);
+        write(&path, &text).unwrap();
+        let mut again = Modes::read(&folder);
+        assert_eq!(
+            (again.take("a"), again.take("a"), again.take("b")),
+            (Some(Wish::Off), None, None)
+        );
+        let (path, text) = again.set("a", Mode::Auto).unwrap();
+        write(&path, &text).unwrap();
+        assert_eq!(Modes::read(&folder).take("a"), None);
+        std::fs::write(&path, "no JSON").unwrap();
+        assert_eq!(Modes::read(&folder).take("a"), None);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
