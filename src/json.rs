@@ -330,7 +330,7 @@ fn append_element(element: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// A tensor's data as a flat JSON array, for [`document::to_vec`].
+/// A tensor's data as a flat JSON array, for [`document::write`].
 ///
 /// Serialization fails if a `BYTES` element is not UTF-8. The error suggests binary output.
 pub(crate) struct Data<'a>(pub(crate) &'a Tensor);
