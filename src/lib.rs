@@ -17,6 +17,7 @@
 //! * [`tensor`], [`error`]: data and errors that travel between them
 //! * `json`: tensor data as JSON, both ways
 //! * `key_file`: files that hold a secret
+//! * `lock`: locks of adapters, across servers and users
 //! * `escape`: text of others, made harmless for terminals and logs
 //! * [`random`]: numbers that are the same for the same seed
 
@@ -31,6 +32,7 @@ mod escape;
 mod folders;
 mod json;
 mod key_file;
+mod lock;
 pub mod model;
 pub mod onnx;
 mod progress;

@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("escape", &[]),
     ("key_file", &[]),
+    ("lock", &[]),
     ("tensor", &[]),
     ("clock", &[]),
     ("random", &[]),
@@ -31,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("simulate", &["clock", "config", "escape", "random", "schedule", "telemetry"]),
     ("telemetry", &["adapter::entry", "adapter::sensors", "schedule"]),
     ("wire", &["adapter::entry", "adapter::sensors", "model::repository", "random", "tensor"]),
-    ("worker", &["adapter", "clock", "model", "random", "tensor", "wire"]),
+    ("worker", &["adapter", "clock", "lock", "model", "random", "tensor", "wire"]),
     (
         "engine",
         &[

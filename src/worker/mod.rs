@@ -12,7 +12,6 @@ mod confine;
 mod faults;
 mod guard;
 mod load;
-mod lock;
 mod nvml;
 mod parent;
 mod runs;

@@ -4,13 +4,13 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 /// Holds an adapter for this process's life.
-pub(super) struct AdapterLock {
+pub(crate) struct AdapterLock {
     _file: File,
 }
 
 /// Why an adapter could not be locked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LockError {
+pub(crate) enum LockError {
     #[error("another concertina on this machine uses this adapter (lock {0})")]
     Held(String),
     #[error("cannot lock {0}: {1}")]
@@ -19,7 +19,7 @@ pub(super) enum LockError {
 
 impl AdapterLock {
     /// Takes the lock `<folder>/<adapter>.lock`, without waiting.
-    pub(super) fn take(folder: &Path, adapter: &str) -> Result<AdapterLock, LockError> {
+    pub(crate) fn take(folder: &Path, adapter: &str) -> Result<AdapterLock, LockError> {
         let safe = adapter.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "_");
         let path = folder.join(format!("{safe}.lock"));
         let name = path.display().to_string();
