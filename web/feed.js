@@ -1,33 +1,57 @@
-// The stream of events. Through fetch, because EventSource cannot send the API key.
+// The events of the server, from the shared worker of this browser or from the page's own stream.
 
-import { authorization, call, errorOf } from "./api.js";
+import { authorization, call } from "./api.js";
 import { first } from "./early.js";
 import { receiveDecisions, receiveSamples, receiveSnapshot, setConnection, store } from "./store.js";
+import { Stream } from "./stream.js";
+import { Subscription } from "./subscription.js";
 
-const SILENCE_MS = 10_000; // the server sends a snapshot every second
-const BACKOFF_MS = [500, 1000, 2000, 4000, 8000, 15_000];
+const receiver = { onState, onEvent, onUnavailable };
 
-let wake = () => {}; // ends whatever the loop waits for
-let abort = new AbortController();
+let source = new Subscription(receiver);
+let historyDue = false;
 
-class KeyNeeded extends Error {}
-
-export async function follow() {
-  document.addEventListener("visibilitychange", () => (document.hidden ? abort.abort() : wake()));
-  addEventListener("online", () => wake());
+/** Only a visible page takes events: a hidden one costs neither the server nor the browser anything. */
+export function follow() {
+  document.addEventListener("visibilitychange", update);
+  addEventListener("pagehide", () => source.stop());
+  addEventListener("pageshow", update); // from the browser's cache of pages
+  addEventListener("online", retry);
   showFirst();
-  for (let failures = 0; ; ) {
-    if (document.hidden) await woken();
-    const { opened, error } = await listen();
-    if (document.hidden) continue;
-    failures = opened ? 0 : failures + 1;
-    await pause(error, failures);
-  }
+  update();
 }
 
-/** Try again now: the key was given, or somebody does not want to wait. */
+/** Connects now: the API key was entered, or the user does not want to wait. */
 export function retry() {
-  wake();
+  source.retry();
+}
+
+function update() {
+  if (document.hidden) source.stop();
+  else source.start();
+}
+
+/** Takes the page's own stream: this browser has no shared workers, or its settings forbid them. */
+function onUnavailable() {
+  source = new OwnStream();
+  update();
+}
+
+class OwnStream {
+  #stream = null;
+
+  start() {
+    this.#stream ??= new Stream(authorization, receiver);
+  }
+
+  stop() {
+    this.#stream?.stop();
+    this.#stream = null;
+  }
+
+  retry() {
+    this.#stream?.retry();
+  }
 }
 
 async function showFirst() {
@@ -35,79 +59,24 @@ async function showFirst() {
   if (snapshot && !store.snapshot) receiveSnapshot(snapshot);
 }
 
-function woken(ms) {
-  return new Promise((resolve) => {
-    wake = resolve;
-    if (ms !== undefined) setTimeout(resolve, ms);
-  });
+function onState({ state, error, waitMs }) {
+  setConnection({ state, error, retryAt: waitMs ? performance.now() + waitMs : 0 });
+  historyDue = state === "connected";
 }
 
-async function pause(error, failures) {
-  if (error instanceof KeyNeeded) {
-    setConnection({ state: "key", error: error.message, retryAt: 0 });
-    return woken();
-  }
-  const wait = BACKOFF_MS[Math.min(failures, BACKOFF_MS.length - 1)] * (0.8 + 0.4 * Math.random());
-  setConnection({ state: "reconnecting", error: error.message, retryAt: performance.now() + wait });
-  return woken(wait);
+function onEvent(event, data) {
+  if (event === "snapshot") onSnapshot(JSON.parse(data));
+  else if (event === "decision") receiveDecisions([JSON.parse(data)]);
 }
 
-/** Follows the stream until it ends; tells why, and whether it ever began. */
-async function listen() {
-  let opened = false;
-  abort = new AbortController();
-  const watchdog = startWatchdog(abort);
-  try {
-    const response = await fetch("api/events", { headers: authorization(), signal: abort.signal });
-    if (response.status === 401) throw new KeyNeeded(await errorOf(response));
-    if (!response.ok) throw new Error(await errorOf(response));
-    opened = true;
-    setConnection({ state: "connected", error: null, retryAt: 0 });
-    refill();
-    await readBlocks(response.body, watchdog);
-    return { opened, error: new Error("the server ended the connection") };
-  } catch (error) {
-    return { opened, error: watchdog.fired ? new Error("the server fell silent") : error };
-  } finally {
-    watchdog.stop();
-  }
+/** The first snapshot of a new process clears the samples, so the history comes after it. */
+function onSnapshot(snapshot) {
+  receiveSnapshot(snapshot);
+  if (historyDue) refill();
+  historyDue = false;
 }
 
-function startWatchdog(controller) {
-  let timer = 0;
-  const dog = {
-    fired: false,
-    stop: () => clearTimeout(timer),
-    alive: () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => { dog.fired = true; controller.abort(); }, SILENCE_MS);
-    },
-  };
-  dog.alive();
-  return dog;
-}
-
-async function readBlocks(body, watchdog) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = ""; ; ) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    watchdog.alive();
-    const blocks = (text + value).split("\n\n");
-    text = blocks.pop();
-    blocks.forEach(receive);
-  }
-}
-
-function receive(block) {
-  const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}:`))
-    .map((line) => line.slice(name.length + 1)).join("\n").trim();
-  const event = field("event");
-  if (event === "snapshot") receiveSnapshot(JSON.parse(field("data")));
-  else if (event === "decision") receiveDecisions([JSON.parse(field("data"))]);
-}
-
-/** What happened while nobody watched. */
+/** Adds the samples from before the page was connected. */
 async function refill() {
   const { data } = await call("GET", "api/history");
   if (!data) return; // the time line then begins now

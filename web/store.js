@@ -1,6 +1,6 @@
 // What is known of the server. Views read it; only the feed writes.
 
-const DECISIONS_KEPT = 300;
+export const DECISIONS_KEPT = 300;
 const HISTORY_MS = 600_000;
 const CLOCK_SLACK_MS = 10_000;
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { startFeed } from "./feed.mjs";
-import { openBrowser, withPage } from "./page.mjs";
+import { hide, openBrowser, withPage } from "./page.mjs";
 import { sleep, waitFor } from "./server.mjs";
 
 const GOAL_MS = 8; // per update, on a quiet machine
@@ -102,9 +102,3 @@ async function metrics(page) {
     return counted.reduce((sum, { value }) => sum + 1000 * value, 0);
   };
 }
-
-/** As the page is told of it: a browser without windows hides none. */
-const hide = (page, hidden) => page.evaluate((value) => {
-  Object.defineProperty(document, "hidden", { value, configurable: true });
-  document.dispatchEvent(new Event("visibilitychange"));
-}, hidden);

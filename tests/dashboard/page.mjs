@@ -74,3 +74,9 @@ export async function draw(page, points) {
   for (const point of points.slice(1)) await page.mouse.move(...to(point), { steps: 8 });
   await page.mouse.up();
 }
+
+/** Notifies the page that it is hidden or visible: a browser without windows hides none. */
+export const hide = (page, hidden) => page.evaluate((value) => {
+  Object.defineProperty(document, "hidden", { value, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}, hidden);
