@@ -96,7 +96,7 @@ shape = [16]
 [batch]
 max_rows = 8
 END
-  echo "runtime_dir = \"$scratch/run\"" > "$scratch/config.toml"
+  printf 'runtime_dir = "%s"\nlock_dir = "%s"\n' "$scratch/run" "$scratch/locks" > "$scratch/config.toml"
   # The CPU alone, as for Triton, and always on, so that no cold start is measured.
   start "$scratch/concertina.log" env VK_ICD_FILENAMES=/nonexistent/none.json "$concertina" serve \
     --listen=127.0.0.1:0 --config="$scratch/config.toml" --cache-dir="$scratch/cache" \

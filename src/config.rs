@@ -60,8 +60,10 @@ pub struct Config {
     pub models_poll: Duration,
     /// Autotune results and compiled shaders, one folder per adapter.
     pub cache_dir: PathBuf,
-    /// Sockets and locks; only the user may enter.
+    /// Sockets of workers; only the user may enter.
     pub runtime_dir: PathBuf,
+    /// Locks of adapters, for all users of the machine.
+    pub lock_dir: PathBuf,
     /// Latency target of models that name none. It determines how many adapters are on. Late
     /// answers are still sent.
     #[serde(with = "humantime_serde")]
@@ -90,6 +92,7 @@ impl Default for Config {
             models_poll: Duration::from_secs(2),
             cache_dir: folders::user_cache(),
             runtime_dir: folders::user_runtime(),
+            lock_dir: folders::machine_locks(),
             slo: Duration::from_millis(100),
             tls: Tls::default(),
             cache: Cache::default(),
@@ -141,6 +144,7 @@ impl Config {
         set(&mut self.listen, args.listen);
         set(&mut self.cache_dir, args.cache_dir);
         set(&mut self.runtime_dir, args.runtime_dir);
+        set(&mut self.lock_dir, args.lock_dir);
         set(&mut self.slo, args.slo);
         set(&mut self.adapters.policy, args.policy);
         set(&mut self.adapters.min, args.adapters_min);

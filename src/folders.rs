@@ -1,4 +1,5 @@
-//! Where the user's caches and runtime files go by default.
+//! Default folders: those of the user for caches and runtime files, and the one of the machine for
+//! locks.
 #![allow(clippy::disallowed_methods, reason = "with config the home of the environment")]
 
 use etcetera::BaseStrategy;
@@ -18,6 +19,18 @@ pub(crate) fn user_runtime() -> PathBuf {
         return dir.join("concertina");
     }
     std::env::temp_dir().join(format!("concertina-{}", user()))
+}
+
+/// The folder in which programs of all users keep locks. It depends on the machine alone: servers
+/// exclude each other from adapters only if they use the same one.
+pub(crate) fn machine_locks() -> PathBuf {
+    if cfg!(windows) {
+        let data = std::env::var_os("ProgramData").map(PathBuf::from);
+        return data.unwrap_or_else(std::env::temp_dir).join("concertina");
+    }
+    // Elsewhere no folder is meant for locks alone. `/var/tmp` is kept over restarts, and is one for
+    // all users on macOS, where each has a temporary folder of its own.
+    PathBuf::from(if cfg!(target_os = "linux") { "/run/lock" } else { "/var/tmp" })
 }
 
 #[cfg(unix)]

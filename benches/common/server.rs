@@ -28,8 +28,9 @@ impl Server {
             if shared { folder.with_file_name("concertina-test-cache") } else { folder.clone() };
         let config = folder.join("config.toml");
         let runtime = folder.join("run");
-        std::fs::write(&config, format!("runtime_dir = {runtime:?}\n{lines}"))
-            .expect("a config file");
+        let locks = runtime.join("locks");
+        let lines = format!("runtime_dir = {runtime:?}\nlock_dir = {locks:?}\n{lines}");
+        std::fs::write(&config, lines).expect("a config file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
         command.args(["serve", "--listen=127.0.0.1:0"]).args(args);
         command.arg("--config").arg(&config).arg("--cache-dir").arg(cache);

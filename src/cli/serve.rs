@@ -11,6 +11,7 @@ use crate::config::{Config, Limits, ServeArgs, Workers};
 use crate::engine::{self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library, Marks};
 use crate::escape;
 use crate::key_file;
+use crate::lock;
 use crate::model::Registry;
 use crate::model::kept::Kept;
 use crate::progress::Terminal;
@@ -168,10 +169,10 @@ fn traces(config: &Config) -> anyhow::Result<Traces> {
 
 /// The settings with a runtime folder that only this user may enter, and with a cache folder that
 /// can be written to: caches are optional, so that without one they are kept in the runtime folder
-/// as long as that lasts.
+/// as long as that lasts. Without a folder for locks that all users share, they are kept there too.
 ///
 /// # Errors
-/// If there is no such runtime folder.
+/// If there is no such runtime folder, or the folder for locks that is named cannot be made.
 fn with_usable_folders(mut config: Config) -> anyhow::Result<Config> {
     let is_chosen = config.runtime_dir != Config::default().runtime_dir;
     config.runtime_dir = engine::private_folder(&config.runtime_dir, is_chosen)?;
@@ -185,7 +186,40 @@ fn with_usable_folders(mut config: Config) -> anyhow::Result<Config> {
         );
         config.cache_dir = other;
     }
+    config.lock_dir = usable_lock_dir(&config)?;
     Ok(config)
+}
+
+/// The folder for locks: the one of the settings, or one in the runtime folder where the default one
+/// cannot be written to.
+///
+/// # Errors
+/// If the one of the settings cannot be made.
+fn usable_lock_dir(config: &Config) -> anyhow::Result<PathBuf> {
+    let named = &config.lock_dir;
+    let is_chosen = *named != Config::default().lock_dir;
+    let made = lock::make_folder(named);
+    if is_chosen {
+        // Locks that an administrator has made may be used in a folder that cannot be written to.
+        let failed = || {
+            format!(
+                "failed to make the folder for locks {}; name another one with lock_dir, --lock-dir \
+                 or CONCERTINA_LOCK_DIR",
+                named.display()
+            )
+        };
+        return made.map(|()| named.clone()).with_context(failed);
+    }
+    let Err(error) = made.and_then(|()| lock::try_folder(named)) else { return Ok(named.clone()) };
+    let other = config.runtime_dir.join("locks");
+    tracing::warn!(
+        "failed to write to {}: {error}; locks of adapters are kept in {}, so that servers of other \
+         users may use the same adapters at the same time; set lock_dir to a folder that all users \
+         can write to",
+        named.display(),
+        other.display()
+    );
+    Ok(other)
 }
 
 /// The image of this process. On Linux it is the one that runs, even after the file was replaced by
@@ -218,6 +252,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         entries_without_listing: select(&[list::cpu_facts()], &rules),
         cache_dir: config.cache_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
+        lock_dir: config.lock_dir.clone(),
         cpu_threads: config.adapters.cpu_threads,
         assumptions: Assumptions {
             name: config.adapters.name.clone(),

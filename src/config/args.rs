@@ -25,10 +25,13 @@ pub struct ServeArgs {
     /// Folder for caches; by default the user's cache folder
     #[arg(long, env = "CONCERTINA_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Folder for sockets and locks, which only the user may enter; by default the user's runtime
-    /// folder
+    /// Folder for sockets, which only the user may enter; by default the user's runtime folder
     #[arg(long, env = "CONCERTINA_RUNTIME_DIR", value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
+    /// Folder for locks of adapters, which all users of the machine share; by default `/run/lock` on
+    /// Linux
+    #[arg(long, env = "CONCERTINA_LOCK_DIR", value_name = "DIR")]
+    pub lock_dir: Option<PathBuf>,
     #[command(flatten)]
     pub adapters: AdapterArgs,
     /// What comes first: `latency`, `balanced`, `energy`, or a plain rule: `concurrency`

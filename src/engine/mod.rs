@@ -72,8 +72,10 @@ pub struct EngineConfig {
     /// Used when the listing fails: the CPU needs no driver.
     pub entries_without_listing: Vec<AdapterEntry>,
     pub cache_dir: PathBuf,
-    /// Sockets and locks; made private to the user.
+    /// Sockets; made private to the user.
     pub runtime_dir: PathBuf,
+    /// Locks of adapters, for all users of the machine.
+    pub lock_dir: PathBuf,
     /// Threads of the CPU backend; 0 leaves the choice to it.
     pub cpu_threads: usize,
     /// What the operator knows of adapters.

@@ -22,7 +22,7 @@ pub fn private_folder(folder: &Path, is_chosen: bool) -> anyhow::Result<PathBuf>
     };
     let other = if is_chosen { None } else { other_folder(&std::env::temp_dir()) };
     let Some(other) = other else { return Err(error) };
-    tracing::warn!("using {} for sockets and locks: {error:#}", other.display());
+    tracing::warn!("using {} for sockets: {error:#}", other.display());
     Ok(other)
 }
 

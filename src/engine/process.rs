@@ -3,8 +3,9 @@
 use super::EngineConfig;
 use super::platform::{set_apart, socket_path, was_killed};
 use super::stderr::Stderr;
-use crate::adapter::entry::AdapterEntry;
+use crate::adapter::entry::{AdapterEntry, Api};
 use crate::adapter::memory;
+use crate::lock::{AdapterLock, LockError};
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
 use crate::wire::{Down, Injection, Order, Slow, Up, VERSION, Whole, WireError};
@@ -41,6 +42,7 @@ pub(super) struct Workshop {
     pub(super) executable: PathBuf,
     pub(super) cache_dir: PathBuf,
     pub(super) runtime_dir: PathBuf,
+    pub(super) lock_dir: PathBuf,
     /// The whole environment of a worker, but for what is set here.
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Threads of the CPU backend; 0 leaves the choice to it.
@@ -65,6 +67,7 @@ impl Workshop {
             executable: config.executable.clone(),
             cache_dir: config.cache_dir.clone(),
             runtime_dir: config.runtime_dir.clone(),
+            lock_dir: config.lock_dir.clone(),
             environment: config.environment.clone(),
             cpu_threads: config.cpu_threads,
             heartbeat: config.settings.bounds.silence / 4,
@@ -264,7 +267,7 @@ async fn spawn(
         server: std::process::id(),
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
-        lock_dir: lock_dir(workshop),
+        lock_dir: workshop.lock_dir.clone(),
         confine: workshop.confine,
         validation: workshop.validation,
         check: workshop.check,
@@ -302,10 +305,6 @@ fn open_socket(workshop: &Workshop, name: &str) -> anyhow::Result<(PathBuf, Door
     Ok((socket, door))
 }
 
-fn lock_dir(workshop: &Workshop) -> PathBuf {
-    workshop.runtime_dir.join("locks")
-}
-
 /// The adapter's id in characters that every file system takes.
 fn folder_name(entry: &AdapterEntry) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
@@ -324,10 +323,12 @@ pub(super) async fn try_start(
     let name = format!("{}-0-{}", std::process::id(), &random_token()?[..8]);
     let _door = open_socket(workshop, &name)?;
     cache_folder(workshop, &entry.map_or_else(|| "trial".to_owned(), folder_name))?;
-    let locks = lock_dir(workshop);
-    std::fs::create_dir_all(&locks)
-        .and_then(|()| std::fs::write(locks.join("trial.lock"), ""))
-        .with_context(|| format!("failed to write to {}", locks.display()))?;
+    // A lock that another server holds, or a file that spoils it, concerns one adapter alone.
+    if let Some(entry) = entry.filter(|entry| entry.api != Api::Cpu)
+        && let Err(error @ LockError::Io(..)) = AdapterLock::take(&workshop.lock_dir, &entry.id)
+    {
+        return Err(error.into());
+    }
     let mut command = Command::new(&workshop.executable);
     command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

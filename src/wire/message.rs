@@ -26,7 +26,7 @@ pub struct Order {
     pub adapter: AdapterEntry,
     /// This adapter's own folder for caches.
     pub cache_dir: PathBuf,
-    /// Where adapters are locked against other servers.
+    /// Folder for locks of adapters, which excludes other servers.
     pub lock_dir: PathBuf,
     /// Whether the worker gives up the rights that it does not need, where the platform lets it.
     pub confine: bool,

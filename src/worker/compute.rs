@@ -78,7 +78,7 @@ pub(super) struct Compute {
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
 pub(super) fn run(
-    (order, confinement): (Order, String),
+    (order, lock, confinement): (Order, Locked, String),
     registry: Registry,
     work: mpsc::Receiver<Job>,
     sender: Sender,
@@ -86,7 +86,7 @@ pub(super) fn run(
     let who = (order.adapter.id.as_str(), order.life);
     let mut faults = Faults::new(&order.faults, who, sender.clone());
     let opened = guarded(|| {
-        let open = || Ok(open_device(&order, confinement, &sender));
+        let open = || Ok(open_device(&order, lock, confinement, &sender));
         faults.step(open).unwrap_or_else(|error| Err(error.into()))
     });
     let opened = opened.unwrap_or_else(|panic| Err(Refusal::device(panic)));
@@ -109,22 +109,35 @@ pub(super) fn run(
     }
 }
 
-/// Locks, opens, checks and probes the adapter.
+/// The lock of the worker's adapter, or why there is none. The CPU has no lock: it is shared by
+/// nature.
+pub(super) type Locked = Result<Option<AdapterLock>, LockError>;
+
+/// Locks the adapter of an order.
+pub(super) fn lock(order: &Order) -> Locked {
+    match order.adapter.api {
+        Api::Cpu => Ok(None),
+        _ => AdapterLock::take(&order.lock_dir, &order.adapter.id).map(Some),
+    }
+}
+
+/// Opens, checks and probes the adapter, which is locked.
 fn open_device(
     order: &Order,
+    lock: Locked,
     confinement: String,
     sender: &Sender,
 ) -> Result<(Device, Option<AdapterLock>), Refusal> {
     let begin = clock::now();
     let entry = &order.adapter;
     caches::set_up(&order.cache_dir, entry);
-    let (device, lock, probe) = if entry.api == Api::Cpu {
-        // The CPU is shared by nature: no lock, and nothing to check that a panic would not tell.
-        (Device::flex(), None, None)
+    let lock = lock.map_err(lock_refusal)?;
+    let (device, probe) = if entry.api == Api::Cpu {
+        // There is nothing to check that a panic would not tell.
+        (Device::flex(), None)
     } else {
-        let lock = AdapterLock::take(&order.lock_dir, &entry.id).map_err(lock_refusal)?;
         let (device, probe) = open_gpu(entry, sender)?;
-        (device, Some(lock), Some(probe))
+        (device, Some(probe))
     };
     let open_ms = millis(begin);
     sender.send(Up::Opened { probe, open_ms, confinement }).map_err(Refusal::device)?;
@@ -133,7 +146,7 @@ fn open_device(
 
 fn lock_refusal(error: LockError) -> Refusal {
     let why = match error {
-        LockError::Held(_) => Unfit::InUse,
+        LockError::Held(_) | LockError::Spoilt(..) => Unfit::InUse,
         LockError::Io(..) => Unfit::Environment,
     };
     Refusal { why, error: error.to_string() }

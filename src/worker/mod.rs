@@ -51,6 +51,8 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
         parent::stand_back(bytes_max);
     }
     let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
+    // Before it gives up the right to make the file.
+    let lock = compute::lock(&order);
     // Before any thread, driver and file of a model.
     let confinement = give_up_rights(&order);
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
@@ -59,7 +61,7 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     nvml::follow(&order.adapter, sender.clone());
     std::thread::Builder::new()
         .name("compute".into())
-        .spawn(move || compute::run((order, confinement), registry, work, speaker))
+        .spawn(move || compute::run((order, lock, confinement), registry, work, speaker))
         .context("cannot start the compute thread")?;
     link(receiver, &sender, &jobs)
 }
@@ -69,9 +71,7 @@ fn give_up_rights(order: &Order) -> String {
     if !order.confine {
         return "nothing: workers.confine is false".to_owned();
     }
-    // A folder must be there to be written to. If it cannot be made, who needs it says so.
-    let _ = std::fs::create_dir_all(&order.lock_dir);
-    confine::confine(&[&order.cache_dir, &order.lock_dir])
+    confine::confine(&[&order.cache_dir])
 }
 
 fn read_order() -> anyhow::Result<Order> {

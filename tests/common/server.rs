@@ -63,6 +63,9 @@ pub struct Setup {
     program: Option<PathBuf>,
     /// False if the server is to choose the runtime folder.
     has_runtime_dir: bool,
+    /// False if the server is to choose the folder for locks. Otherwise it lies in the runtime folder,
+    /// so that servers of different tests do not exclude each other from adapters.
+    has_lock_dir: bool,
     /// True if modes that an earlier server was given are in force.
     has_modes: bool,
 }
@@ -81,6 +84,7 @@ impl Setup {
             before: String::new(),
             program: None,
             has_runtime_dir: true,
+            has_lock_dir: true,
             has_modes: false,
         }
     }
@@ -149,6 +153,11 @@ impl Setup {
         Setup { has_runtime_dir: false, ..self }
     }
 
+    /// Leaves the folder for locks to the server.
+    pub fn without_lock_dir(self) -> Setup {
+        Setup { has_lock_dir: false, ..self }
+    }
+
     /// Keeps the modes of adapters that an earlier server with the same caches was given.
     pub fn with_modes(self) -> Setup {
         Setup { has_modes: true, ..self }
@@ -214,15 +223,20 @@ impl Setup {
     fn config_text(&self, folder: &Folder) -> String {
         let own = || folder.join("run");
         let runtime = self.runtime_dir.clone().unwrap_or_else(own);
-        match self.has_runtime_dir {
-            true => with_runtime_dir(&runtime, &self.config),
-            false => self.config.clone(),
+        let mut lines = String::new();
+        if self.has_runtime_dir {
+            lines += &line("runtime_dir", &runtime);
         }
+        if self.has_lock_dir {
+            lines += &line("lock_dir", &runtime.join("locks"));
+        }
+        lines + &self.config
     }
 }
 
-fn with_runtime_dir(folder: &Path, lines: &str) -> String {
-    format!("runtime_dir = {:?}\n{lines}", folder.display().to_string())
+/// A line of the settings that names a folder.
+fn line(name: &str, folder: &Path) -> String {
+    format!("{name} = {:?}\n", folder.display().to_string())
 }
 
 /// What a server logs.
@@ -289,7 +303,7 @@ pub struct Server {
     pub address: SocketAddr,
     child: Child,
     log: Log,
-    /// Its config, runtime folder and, unless one was named, cache.
+    /// Its config, runtime folder, locks and, unless one was named, cache.
     folder: Folder,
 }
 
@@ -394,7 +408,9 @@ impl Server {
 
     /// Writes other lines into its config file; it reads them when it is told to.
     pub fn write_config(&self, lines: &str) {
-        self.folder.write("c.toml", with_runtime_dir(&self.folder.join("run"), lines));
+        let run = self.folder.join("run");
+        let own = line("runtime_dir", &run) + &line("lock_dir", &run.join("locks"));
+        self.folder.write("c.toml", own + lines);
     }
 
     /// Asks it to stop, as a service manager would.

@@ -111,7 +111,9 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () =>
 /** `options`: lines of the config file, a folder of models, a port, arguments. */
 export async function startServer(machine, { config = "", models, port = 0, args = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "concertina-dashboard-"));
-  writeFileSync(join(folder, "c.toml"), `runtime_dir = ${JSON.stringify(join(folder, "run"))}\n${config}`);
+  const folders = { runtime_dir: join(folder, "run"), lock_dir: join(folder, "locks") };
+  const lines = Object.entries(folders).map(([name, path]) => `${name} = ${JSON.stringify(path)}\n`);
+  writeFileSync(join(folder, "c.toml"), lines.join("") + config);
   const log = [];
   rmSync(join(cache, "modes.json"), { force: true }); // what another test has set
   const child = spawn(program, ["serve", "--listen", `127.0.0.1:${port}`, "--config", join(folder, "c.toml"), "--cache-dir", cache,

@@ -6,6 +6,7 @@ use crate::growth::clients;
 use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
 use crate::numbers::INFER;
 use serde_json::json;
+use std::process::Command;
 use std::time::Duration;
 
 /// Adapters whose workers are up, with the ids of their processes.
@@ -60,18 +61,17 @@ fn workers_that_die_or_hang_under_load_lose_nothing() {
     watch.check();
 }
 
-#[test]
-fn two_servers_share_the_adapters() {
-    let Some(machine) = Machine::get() else { return };
-    let runtime = Folder::new();
-    let runtime = runtime.join("run");
-    let mut first = machine.setup().runtime_dir(&runtime).start();
+/// The second server is told that the first one uses an adapter, serves with others meanwhile, and
+/// has it after the end of the first one.
+#[track_caller]
+fn adapters_are_shared(first: Setup, second: Setup) {
+    let mut first = first.start();
     let ids = adapters(&first);
     let taken = &ids[0];
     first.set_mode(taken, "on");
     first.wait_for_state(taken, &["idle"], START);
     let config = "[workers]\nbackoff = '500ms'\nbackoff_max = '2s'";
-    let second = machine.setup().config(config).runtime_dir(&runtime).start();
+    let second = second.config(config).start();
     assert_eq!(adapters(&second), ids);
     second.set_mode(taken, "on");
     wait_for("the second server sees that it is taken", START, || {
@@ -89,10 +89,33 @@ fn two_servers_share_the_adapters() {
     assert_eq!(digits(&response), [7]);
     assert_eq!(response.header("x-concertina-adapter"), Some(taken.as_str()));
     assert_eq!(first.adapter(taken)["starts"], 1);
-    // What it lets go, the other may have.
     first.terminate();
     assert_eq!(first.wait().code(), Some(0));
     second.wait_for_state(taken, &["idle"], START);
+}
+
+#[test]
+fn two_servers_share_the_adapters() {
+    let Some(machine) = Machine::get() else { return };
+    let folder = Folder::new();
+    let setup = || machine.setup().runtime_dir(&folder.join("run"));
+    adapters_are_shared(setup(), setup());
+}
+
+/// Two servers of two users, or of two containers that share `/run/lock`, have nothing else in common.
+#[test]
+fn two_servers_with_different_runtime_folders_and_caches_share_the_adapters() {
+    let Some(machine) = Machine::get() else { return };
+    let trial = std::path::Path::new("/run/lock").join(format!("ctest-{}", std::process::id()));
+    if let Err(error) = std::fs::write(&trial, "").and_then(|()| std::fs::remove_file(&trial)) {
+        return tell(&format!("SKIPPED: /run/lock cannot be written to: {error}"));
+    }
+    let folder = Folder::new();
+    let cache = folder.join("cache");
+    let copy = Command::new("cp").arg("-r").arg(machine.cache()).arg(&cache).status();
+    assert!(copy.expect("cp is there").success());
+    let second = Setup::software(machine.drivers(), &cache).models(machine.models());
+    adapters_are_shared(machine.setup().without_lock_dir(), second.without_lock_dir());
 }
 
 #[test]

@@ -67,6 +67,11 @@ impl Machine {
         &self.cache
     }
 
+    /// The folder with `digits` alone.
+    pub fn models(&self) -> &Path {
+        self.models.path()
+    }
+
     /// A server of `digits` that may use the three adapters, and the CPU while there is none.
     pub fn setup(&self) -> Setup {
         self.serving(&self.models)

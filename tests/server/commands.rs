@@ -58,6 +58,7 @@ fn settings_come_from_flags_then_environment_then_file() {
     assert_eq!((number("max"), number("target_rows"), number("min")), (2, 4, 1));
     assert_eq!(printed["workers"]["silence"].as_str(), Some("9s"));
     assert_eq!(printed["listen"].as_str(), Some("127.0.0.1:8000"));
+    assert_eq!(printed["lock_dir"].as_str(), Some("/run/lock"));
     assert!(!text.contains("secret"), "{text}");
     // What is printed is a config file that gives the same again.
     let again = folder.write("again.toml", &text);

@@ -3,6 +3,7 @@ use crate::common::process::workers_of;
 use crate::common::{Folder, HANG, Server, Setup, tell, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// `digits` answers, and no adapter has failed.
 #[track_caller]
@@ -85,6 +86,34 @@ fn a_runtime_folder_that_is_lost_is_no_fault_of_the_adapter_and_heals() {
     server.wait_until_ready();
     let response = server.post("/v2/models/digits/infer", SEVEN);
     assert_eq!(response.status, 200, "{}", response.text());
+}
+
+/// Lines for `Setup::before` that run the program by way of `unshare` with these options, in a shell
+/// that runs `lines` first; `None`, and why, where that is not permitted.
+fn unshared(options: &str, lines: &str) -> Option<String> {
+    for user in ["", "--user --map-root-user"] {
+        let unshare = format!("unshare {user} {options}");
+        let permitted = Command::new("sh").arg("-c").arg(format!("{unshare} true")).output();
+        if permitted.is_ok_and(|output| output.status.success()) {
+            return Some(format!("exec {unshare} sh -c '{lines}\nexec \"$@\"' sh \"$@\""));
+        }
+    }
+    tell("SKIPPED: this user may not make namespaces (unshare of util-linux)");
+    None
+}
+
+#[test]
+fn locks_are_kept_in_the_runtime_folder_where_the_shared_one_cannot_be_written_to() {
+    let lines = "mount -t tmpfs -o ro tmpfs /run/lock || exit 1";
+    let Some(before) = unshared("--mount", lines) else { return };
+    let server = Setup::cpu().without_lock_dir().before(&before).start();
+    server.wait_until_ready();
+    serves(&server);
+    let log = server.log();
+    assert_eq!(log.matches("failed to write to /run/lock").count(), 1, "{log}");
+    assert!(log.contains("set lock_dir"), "{log}");
+    let chosen = Setup::cpu().start();
+    assert!(!chosen.log().contains("lock_dir"), "{}", chosen.log());
 }
 
 /// A memory control group of version 1 with this limit; `None`, and why, where none can be made.

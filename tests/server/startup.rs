@@ -179,7 +179,7 @@ fn a_predictable_folder_of_others_does_not_keep_the_server_from_starting() {
         server.wait_for_state("cpu", &["idle"], HANG);
         let log = server.log();
         let (_, told) = log.split_once("using ").expect("the log names the folder");
-        let (other, _) = told.split_once(" for sockets and locks").unwrap();
+        let (other, _) = told.split_once(" for sockets: ").unwrap();
         let mode = std::fs::metadata(other).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{other}");
         other.to_owned()
@@ -204,7 +204,7 @@ fn caches_without_a_folder_are_not_kept_in_a_folder_of_others() {
 }
 
 #[test]
-fn a_runtime_folder_that_cannot_be_made_is_told_with_its_settings() {
+fn a_folder_that_cannot_be_made_is_told_with_its_settings() {
     let folder = Folder::new();
     let file = folder.write("file", "");
     let below = file.join("run");
@@ -213,10 +213,15 @@ fn a_runtime_folder_that_cannot_be_made_is_told_with_its_settings() {
     for name in ["runtime_dir", "--runtime-dir", "CONCERTINA_RUNTIME_DIR"] {
         assert!(log.contains(name), "{log}");
     }
+    let (status, log) = Setup::cpu().args(&["--lock-dir", below.to_str().unwrap()]).fail();
+    assert_eq!(status.code(), Some(1));
+    for name in ["lock_dir", "--lock-dir", "CONCERTINA_LOCK_DIR"] {
+        assert!(log.contains(name), "{log}");
+    }
     let own = folder.join("own");
     let setup = Setup::cpu().without_runtime_dir().args(&["--runtime-dir", own.to_str().unwrap()]);
     let server = setup.start();
     server.set_mode_when_listed("cpu", "on");
     server.wait_for_state("cpu", &["idle"], HANG);
-    assert!(own.join("locks").is_dir());
+    assert!(own.is_dir());
 }

@@ -26,7 +26,8 @@ impl InTerminal {
     fn start(line: &str) -> Option<InTerminal> {
         let folder = Folder::new();
         let (typed, log) = (folder.join("typed"), folder.join("log"));
-        let config = format!("runtime_dir = {:?}\nslo = '100ms'", folder.join("run"));
+        let (run, locks) = (folder.join("run"), folder.join("locks"));
+        let config = format!("runtime_dir = {run:?}\nlock_dir = {locks:?}\nslo = '100ms'");
         let config = folder.write("c.toml", config);
         let serve = format!(
             "{} serve --listen 127.0.0.1:0 --config {} --cache-dir {}",
