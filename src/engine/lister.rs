@@ -1,6 +1,6 @@
 //! Asks a short-lived child which adapters there are, so that the server never loads a driver.
 
-use super::EngineConfig;
+use super::{EngineConfig, children};
 use crate::adapter::entry::AdapterEntry;
 use crate::adapter::listing;
 use anyhow::{Context, bail};
@@ -22,7 +22,7 @@ pub(super) async fn list(config: &EngineConfig) -> anyhow::Result<Vec<AdapterEnt
     command.args(listing::ARGUMENTS).args(&config.lister_args);
     command.env_clear().envs(config.environment.iter().cloned()).env("NODEVICE_SELECT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = tokio::time::timeout(LISTING_MAX, command.output()).await;
+    let output = tokio::time::timeout(LISTING_MAX, children::output(&mut command)).await;
     let output = output.context("listing adapters took too long")?;
     let output = output.context("cannot run the child that lists adapters")?;
     let has_failed = !output.status.success();

@@ -5,6 +5,7 @@ mod admissions;
 mod answers;
 mod assumptions;
 mod catalogue;
+mod children;
 mod discovery;
 mod driver;
 mod environment;
@@ -114,6 +115,7 @@ pub fn start(
 ) -> anyhow::Result<(EngineHandle, JoinHandle<()>)> {
     platform::make_private(&config.runtime_dir)?;
     platform::sweep_sockets(&config.runtime_dir);
+    tokio::spawn(children::reap_orphans());
     let (driver, handle) = driver::Driver::new(config, catalogue, library);
     Ok((handle, tokio::spawn(driver.run())))
 }

@@ -1,6 +1,7 @@
 //! One worker process: spawned, listened to, spoken to, ended and reaped.
 
 use super::EngineConfig;
+use super::children::{self, Own};
 use super::platform::{set_apart, socket_path, was_killed};
 use super::stderr::Stderr;
 use crate::adapter::entry::{AdapterEntry, Api};
@@ -190,7 +191,8 @@ pub(super) fn start(
     let (workshop, entry) = (workshop.clone(), entry.clone());
     tokio::spawn(async move {
         let spawned = spawn(&workshop, &entry, incarnation).await;
-        let (mut child, door, token) = match spawned {
+        // Registered until the end of this task, when the process is reaped.
+        let ((mut child, _own), door, token) = match spawned {
             Ok(spawned) => spawned,
             Err(error) => return voice.say(News::NotStarted { error: format!("{error:#}") }).await,
         };
@@ -256,7 +258,7 @@ async fn spawn(
     workshop: &Workshop,
     entry: &AdapterEntry,
     incarnation: Incarnation,
-) -> anyhow::Result<(Child, Door, String)> {
+) -> anyhow::Result<((Child, Own), Door, String)> {
     let token = random_token()?;
     let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
     let (socket, door) = open_socket(workshop, &name)?;
@@ -288,13 +290,14 @@ async fn spawn(
     }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     set_apart(&mut command);
-    let mut child = command.spawn().context("failed to start a worker process")?;
+    let (mut child, own) =
+        children::spawn(&mut command).context("failed to start a worker process")?;
     let mut stdin = child.stdin.take().context("the worker has no stdin")?;
     let mut line = serde_json::to_vec(&order)?;
     line.push(b'\n');
     // A worker that died at once is reported by its exit.
     let _ = stdin.write_all(&line).await;
-    Ok((child, door, token))
+    Ok(((child, own), door, token))
 }
 
 fn open_socket(workshop: &Workshop, name: &str) -> anyhow::Result<(PathBuf, Door)> {
@@ -332,8 +335,8 @@ pub(super) async fn try_start(
     let mut command = Command::new(&workshop.executable);
     command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output = command.kill_on_drop(true).output();
-    let output = tokio::time::timeout(TRIAL_MAX, output).await;
+    command.kill_on_drop(true);
+    let output = tokio::time::timeout(TRIAL_MAX, children::output(&mut command)).await;
     let output = output.context("a process of the program did not end in time")?;
     let output = output.context("failed to start a process")?;
     anyhow::ensure!(!was_killed(output.status), "a process of the program was killed at once");

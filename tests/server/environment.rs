@@ -1,5 +1,5 @@
 use crate::common::images::{SEVEN, digits};
-use crate::common::process::workers_of;
+use crate::common::process::{Signal, children_of, is_running, is_worker, signal, workers_of};
 use crate::common::{Folder, HANG, Server, Setup, tell, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -114,6 +114,38 @@ fn locks_are_kept_in_the_runtime_folder_where_the_shared_one_cannot_be_written_t
     assert!(log.contains("set lock_dir"), "{log}");
     let chosen = Setup::cpu().start();
     assert!(!chosen.log().contains("lock_dir"), "{}", chosen.log());
+}
+
+/// Children of a process that have ended and are not reaped.
+fn zombies_of(parent: u32) -> Vec<u32> {
+    children_of(parent).into_iter().filter(|pid| !is_running(*pid)).collect()
+}
+
+/// A container without an init: orphans of its other processes are children of the server.
+#[test]
+fn orphans_are_reaped_where_the_server_is_process_1_of_a_container() {
+    let orphans = "(sleep 1 &)\n(sleep 2 &)";
+    let Some(before) = unshared("--pid --fork --mount-proc --kill-child", orphans) else { return };
+    let mut server = Setup::cpu().config("[workers]\nbackoff = '100ms'").before(&before).start();
+    server.wait_until_ready();
+    let [first] = children_of(server.pid())[..] else { panic!("one process in the container") };
+    let orphans = || {
+        let children = children_of(first).into_iter();
+        children.filter(|pid| !is_worker(*pid)).collect::<Vec<_>>()
+    };
+    wait_for("orphans have ended and are reaped", HANG, || orphans().is_empty());
+    serves(&server);
+    // The exit status of a worker is left to the server.
+    let [worker] = workers_of(first)[..] else { panic!("one worker") };
+    signal(worker, Signal::KILL);
+    let killed = || server.adapter("cpu")["fault"].to_string().contains("signal: 9");
+    wait_for("its end is reported", HANG, killed);
+    wait_for("it is replaced", HANG, || {
+        server.post("/v2/models/digits/infer", SEVEN).status == 200
+    });
+    wait_for("no child is left unreaped", HANG, || zombies_of(first).is_empty());
+    signal(first, Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
 /// A memory control group of version 1 with this limit; `None`, and why, where none can be made.
