@@ -224,6 +224,12 @@ mod tests {
     }
 
     #[test]
+    fn a_load_ahead_of_requests_is_not_said_to_be_asked_for() {
+        let (_, text) = words(Change::Load(ModelId(0)), Reason::Ahead);
+        assert_eq!(text, "nothing else to do: loaded ahead of requests");
+    }
+
+    #[test]
     fn loads_name_their_model() {
         let (model, text) = words(Change::Load(ModelId(0)), Reason::Demand { rows: 1 });
         assert_eq!((model.as_deref(), &text[..]), (Some("digits"), "1 row waiting for it"));
