@@ -22,5 +22,7 @@ mod machine;
 mod mixed;
 /// What each adapter answers.
 mod numbers;
+/// Starts that tune kernels, and those after them.
+mod tuning;
 /// One worker alone: what it tells of the models that come and go.
 mod worker;
