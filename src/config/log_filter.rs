@@ -10,8 +10,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const ACCESS: &str = "access";
 /// The parts of this program, which are the targets of their events below `concertina::`.
 const PARTS: &str = "
-    adapter api cli clock config engine error escape folders json key_file lock model onnx progress random
-    schedule signals simulate telemetry tensor top wire worker";
+    adapter api cli clock config engine error escape folders json key_file lock model onnx progress
+    random schedule signals simulate telemetry tensor top wire worker";
 /// How the targets of libraries begin that log.
 const LIBRARIES: &str = "
     ash burn cubecl flex gpu_ h2 hyper interprocess log mio naga opentelemetry reqwest rustls tokio
