@@ -372,6 +372,29 @@ def check_numbers_that_are_not_finite(address, key):
     assert numpy.array_equal(data, numpy.ravel(values), equal_nan=True), answer.text
 
 
+def check_openai(address, key):
+    import openai
+
+    def client(key):
+        return openai.OpenAI(base_url=f"http://{address}/v1", api_key=key, max_retries=0)
+
+    models = client(key).models.list().data
+    assert [model.id for model in models] == ["echo"], models
+    model = client(key).models.retrieve("echo")
+    assert (model.object, model.owned_by) == ("model", "concertina"), model
+    assert model.created == models[0].created > 1_600_000_000, model
+    try:
+        client(key).models.retrieve("nope")
+        raise AssertionError("no error")
+    except openai.NotFoundError as error:
+        assert (error.code, error.type) == ("model_not_found", "invalid_request_error"), error
+    try:
+        client("wrong").models.list()
+        raise AssertionError("no error")
+    except openai.AuthenticationError as error:
+        assert error.code == "invalid_api_key", error
+
+
 #: Each check, with the modules that it needs.
 CHECKS = [
     (check_requests, ["requests"]),
@@ -383,6 +406,7 @@ CHECKS = [
     (check_tritonclient, ["tritonclient"]),
     (check_tritonclient_async, ["tritonclient", "aiohttp"]),
     (check_kserve, ["kserve"]),
+    (check_openai, ["openai"]),
     (check_compression, ["requests", "tritonclient"]),
     (check_numbers_that_are_not_finite, ["requests"]),
 ]

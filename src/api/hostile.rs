@@ -134,5 +134,6 @@ fn echo() -> ModelInfo {
         pipeline: None,
         rows_reason: String::new(),
         files_bytes: 0,
+        files_changed: None,
     }
 }

@@ -31,6 +31,7 @@ mod kserve;
 mod limits;
 mod load;
 mod object;
+mod openai;
 mod openapi;
 mod preface;
 mod refusal;

@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind};
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Value, json as value};
 use std::time::Duration;
 use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use warp::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -39,13 +40,31 @@ pub(crate) type Outcome = Result<Response, Failure>;
 
 /// The answer to send.
 pub(crate) fn render(outcome: Outcome) -> Response {
-    outcome.unwrap_or_else(|failure| render_failure(&failure))
+    outcome.unwrap_or_else(|failure| {
+        let message = shortened(&failure.error.message);
+        render_failure(&failure, &value!({ "error": message }))
+    })
 }
 
-fn render_failure(failure: &Failure) -> Response {
+/// The answer to send, with an error in the form of the OpenAI API.
+pub(crate) fn render_openai(outcome: Outcome) -> Response {
+    outcome.unwrap_or_else(|failure| {
+        let Error { kind, message, .. } = &failure.error;
+        let sort = if kind.status() < 500 { "invalid_request_error" } else { "server_error" };
+        let code = match kind {
+            ErrorKind::NotFound => Some("model_not_found"),
+            ErrorKind::Unauthorized => Some("invalid_api_key"),
+            _ => None,
+        };
+        let message = shortened(message);
+        let error = value!({ "message": message, "type": sort, "param": null, "code": code });
+        render_failure(&failure, &value!({ "error": error }))
+    })
+}
+
+fn render_failure(failure: &Failure, body: &Value) -> Response {
     let error = &failure.error;
-    let body = serde_json::json!({ "error": shortened(&error.message) }).to_string();
-    let mut response = document("application/json", body.into());
+    let mut response = document("application/json", body.to_string().into());
     let status = StatusCode::from_u16(error.kind.status());
     *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -101,6 +120,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::BodyExt;
 
     #[test]
     fn errors_carry_status_and_headers() {
@@ -114,6 +134,23 @@ mod tests {
         let response = render(Err(Error::new(ErrorKind::Unauthorized, "key").into()));
         assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
         assert!(!response.headers().contains_key(RETRY_AFTER));
+    }
+
+    #[tokio::test]
+    async fn errors_of_the_openai_api_have_its_form() {
+        for (kind, sort, code) in [
+            (ErrorKind::NotFound, "invalid_request_error", value!("model_not_found")),
+            (ErrorKind::Unauthorized, "invalid_request_error", value!("invalid_api_key")),
+            (ErrorKind::MethodNotAllowed, "invalid_request_error", Value::Null),
+            (ErrorKind::Internal, "server_error", Value::Null),
+        ] {
+            let response = render_openai(Err(Error::new(kind, "why").into()));
+            assert_eq!(response.status(), kind.status());
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let error = value!({ "message": "why", "type": sort, "param": null, "code": code });
+            assert_eq!(body, value!({ "error": error }));
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::api::events::Rendered;
 use crate::api::guard::{Guard, Head};
 use crate::api::limits::ApiLimits;
 use crate::api::load::LoadMaker;
-use crate::api::respond::{Response, render};
-use crate::api::{absent, admin, events, extensions, kserve, load, openapi, web};
+use crate::api::respond::{Response, render, render_openai};
+use crate::api::{absent, admin, events, extensions, kserve, load, openai, openapi, web};
 use crate::engine::EngineHandle;
 use crate::error::Error;
 use crate::telemetry::Traces;
@@ -21,6 +21,10 @@ use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 use warp::{Filter, Rejection, path};
 
+/// The end of the error for other routes of the OpenAI API.
+const V1_HINT: &str = "; of the OpenAI API, this server has GET /v1/models and \
+                       GET /v1/models/{model}; send requests to POST /v2/models/{model}/infer";
+
 /// What every handler shares.
 pub(crate) struct Api {
     pub(crate) engine: EngineHandle,
@@ -32,6 +36,8 @@ pub(crate) struct Api {
     pub(crate) rendered: Arc<Rendered>,
     pub(crate) load: LoadMaker,
     pub(crate) traces: Traces,
+    /// Unix time in seconds at which the server started.
+    pub(crate) started: u64,
     /// Cancelled when shutdown begins, so that event streams end.
     pub(crate) closing: CancellationToken,
 }
@@ -48,6 +54,7 @@ impl Api {
             load: LoadMaker::new(engine.clone(), closing.clone()),
             rendered: Arc::default(),
             traces,
+            started: openai::started(engine.uptime()),
             bodies: Bodies::new(limits, engine.memory().clone()),
             engine,
             guard: Guard::new(limits),
@@ -90,7 +97,8 @@ impl Target {
 pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
     let protocol = infer(&api).or(all_statistics(&api)).unify().or(models(&api)).unify();
     let protocol = protocol.or(model_extensions(&api)).unify().or(repository(&api)).unify();
-    let protocol = protocol.or(server(&api)).unify().or(absent(&api)).unify().boxed();
+    let protocol = protocol.or(server(&api)).unify().or(absent(&api)).unify();
+    let protocol = protocol.or(openai_models(&api)).unify().boxed();
     let operator = operator(&api).or(views(&api)).unify().boxed();
     protocol.or(operator).unify().or(pages()).unify().boxed()
 }
@@ -204,6 +212,15 @@ fn absent(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     logging.or(trace).unify().or(own).unify().or(shared).unify().boxed()
 }
 
+fn openai_models(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let all = with(api).and(path!("v1" / "models")).and(head());
+    let all = all.map(|api: Arc<Api>, head| render_openai(openai::models(&api, &head)));
+    let one = with(api).and(path!("v1" / "models" / Segment)).and(head());
+    let one = one
+        .map(|api: Arc<Api>, Segment(name), head| render_openai(openai::model(&api, &name, &head)));
+    all.or(one).unify().boxed()
+}
+
 fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let adapters = with(api).and(path!("api" / "adapters")).and(head());
     let adapters = adapters.map(|api: Arc<Api>, head| render(admin::adapters(&api, &head)));
@@ -246,7 +263,8 @@ fn pages() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
 
 fn no_route(path: &str) -> Error {
     let shown: String = path.chars().take(100).collect();
-    Error::not_found(format!("there is nothing at {shown}"))
+    let hint = if path == "/v1" || path.starts_with("/v1/") { V1_HINT } else { "" };
+    Error::not_found(format!("there is nothing at {shown}{hint}"))
 }
 
 #[cfg(test)]

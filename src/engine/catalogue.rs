@@ -49,6 +49,11 @@ impl Missing {
     }
 }
 
+/// The version as a number, by which versions are ordered.
+fn number_of(info: &ModelInfo) -> u64 {
+    info.version.parse().unwrap_or_default()
+}
+
 impl BadModel {
     /// The kind of error that requests for it get.
     pub(super) fn kind(&self) -> ErrorKind {
@@ -98,7 +103,7 @@ impl Catalogue {
         let named = self.served().filter(|info| info.name == name);
         match version {
             Some(version) => named.into_iter().find(|info| info.version == version),
-            None => named.max_by_key(|info| info.version.parse::<u64>().unwrap_or_default()),
+            None => named.max_by_key(|info| number_of(info)),
         }
     }
 
@@ -159,6 +164,18 @@ impl Catalogue {
         }
     }
 
+    /// The newest version served of each name, in the order of the names.
+    pub(super) fn newest(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
+        let mut newest: BTreeMap<&str, &Arc<ModelInfo>> = BTreeMap::new();
+        for info in self.served() {
+            let known = newest.entry(&info.name).or_insert(info);
+            if number_of(info) >= number_of(known) {
+                *known = info;
+            }
+        }
+        newest.into_values()
+    }
+
     /// The number under which a call for this model runs: its own, or that of its successor with
     /// the same signature if it was replaced meanwhile.
     pub(super) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
@@ -192,7 +209,9 @@ impl Catalogue {
     /// Replaces the description of a model by one that reads an equal model from other files.
     pub(super) fn read_from(&mut self, id: ModelId, info: ModelInfo) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.info = Arc::new(info);
+            // A copy of the files is newer than the files.
+            let files_changed = entry.info.files_changed;
+            entry.info = Arc::new(ModelInfo { files_changed, ..info });
         }
     }
 
@@ -291,6 +310,7 @@ mod tests {
             pipeline: None,
             rows_reason: String::new(),
             files_bytes: 0,
+            files_changed: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::model::repository::ModelInfo;
 use crate::schedule::RequestId;
 use crate::telemetry::{History, Metrics, ModelStatistics, ModelView, Notation, Sample, Snapshot};
 use crate::tensor::Tensors;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -207,6 +208,20 @@ impl EngineHandle {
                 && version.is_none_or(|version| info.version == version)
         };
         Ok(models.served().filter(wanted).cloned().collect())
+    }
+
+    /// The newest version served of each name that some adapter can answer for now, perhaps after a
+    /// start, in the order of the names.
+    pub fn ready_models(&self) -> Vec<Arc<ModelInfo>> {
+        let (models, snapshot) = (self.models.borrow().clone(), self.snapshots.borrow().clone());
+        // A served model that is still loading in the snapshot has ended its load since then.
+        let is_ready = |view: &&ModelView| ["ready", "loading"].contains(&view.state.as_str());
+        let ready = snapshot.models.iter().filter(is_ready);
+        let ready: HashSet<(&str, &str)> =
+            ready.map(|view| (view.name.as_str(), view.version.as_str())).collect();
+        let is_ready =
+            |info: &&Arc<ModelInfo>| ready.contains(&(info.name.as_str(), info.version.as_str()));
+        models.newest().filter(is_ready).cloned().collect()
     }
 
     /// What was done for these models up to now.

@@ -1,8 +1,11 @@
 //! The files of a model repository, embedded or on disk; no path leads out of it.
 
+mod extent;
+
 pub use crate::model::names::is_safe_name;
 use crate::model::repository::Source;
 use bytes::Bytes;
+use extent::Extent;
 use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{File, Metadata};
@@ -225,20 +228,21 @@ impl Files {
         file.metadata().map(|found| found.len()).map_err(|error| bad((&error).into()))
     }
 
-    /// Bytes of one file of this folder; what cannot be looked at counts as nothing.
-    pub(crate) fn file_bytes(&self, name: &str) -> u64 {
+    /// The extent of one file of this folder; a file that cannot be looked at counts as nothing.
+    pub(crate) fn file_extent(&self, name: &str) -> Extent {
+        let embedded = || EmbeddedModels::get(&self.path_of(name)).map(|f| f.data.len() as u64);
         match &self.root {
-            None => EmbeddedModels::get(&self.path_of(name)).map_or(0, |f| f.data.len() as u64),
-            Some(root) => root.join(self.path_of(name)).metadata().map_or(0, |found| found.len()),
+            None => Extent::embedded(embedded().unwrap_or_default()),
+            Some(root) => Extent::of_file(&root.join(self.path_of(name))),
         }
     }
 
-    /// Bytes of all files in this folder and those below it that a model could read; what cannot
-    /// be looked at counts as nothing.
-    pub(crate) fn bytes(&self) -> u64 {
+    /// The extent of all files in this folder and those below it that a model could read; a file
+    /// that cannot be looked at counts as nothing.
+    pub(crate) fn extent(&self) -> Extent {
         match &self.root {
-            None => self.embedded_bytes(),
-            Some(root) => plain_bytes(root, &root.join(&self.folder)),
+            None => Extent::embedded(self.embedded_bytes()),
+            Some(root) => Extent::of_folder(root, &root.join(&self.folder)),
         }
     }
 
@@ -318,31 +322,6 @@ fn check_size(bytes: u64, bytes_max: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("has {bytes} bytes, but at most {bytes_max} are allowed"))
-}
-
-/// Bytes of the plain files below `folder` whose real place is below `root`.
-fn plain_bytes(root: &Path, folder: &Path) -> u64 {
-    let (mut bytes, mut entries) = (0u64, 0);
-    let mut folders = vec![(folder.to_owned(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        for entry in folder.read_dir().into_iter().flatten().flatten() {
-            entries += 1;
-            if entries > ENTRIES_MAX {
-                return bytes;
-            }
-            if !entry.file_name().to_str().is_some_and(is_safe_name) {
-                continue;
-            }
-            let real = entry.path().canonicalize().ok().filter(|real| real.starts_with(root));
-            let Some(metadata) = real.and_then(|real| real.metadata().ok()) else { continue };
-            if metadata.is_file() {
-                bytes = bytes.saturating_add(metadata.len());
-            } else if metadata.is_dir() && depth < DEPTH_MAX {
-                folders.push((entry.path(), depth + 1));
-            }
-        }
-    }
-    bytes
 }
 
 fn mark(folder: &Path, depth: usize, hasher: &mut DefaultHasher) {
@@ -448,11 +427,13 @@ mod tests {
         folder.write("m/1/.hidden", b"no model reads this");
         folder.write("m/2/other", b"another version");
         let root = Files::open(folder.path()).unwrap().folder("m");
-        assert_eq!(root.folder("1").bytes(), 8);
-        assert_eq!(root.folder("3").bytes(), 0);
+        assert_eq!(root.folder("1").extent().bytes, 8);
+        assert_eq!(root.folder("3").extent().bytes, 0);
+        assert!(root.folder("1").extent().changed > Some(1_600_000_000));
+        assert_eq!(root.folder("3").extent().changed, None);
         let digits = Files::embedded().folder("digits").folder("1");
         let weights = digits.read("weights.safetensors").unwrap().len() as u64;
-        assert!(digits.bytes() >= weights && digits.bytes() < weights + (1 << 20));
+        assert!(digits.extent().bytes >= weights && digits.extent().bytes < weights + (1 << 20));
     }
 
     #[cfg(unix)]
@@ -465,9 +446,9 @@ mod tests {
         folder.link("m/1/away", outside.path());
         folder.link("m/1/lost", "/nowhere/at/all");
         let files = Files::open(folder.path()).unwrap().folder("m").folder("1");
-        assert_eq!(files.bytes(), 1);
+        assert_eq!(files.extent().bytes, 1);
         folder.link("m/1/circle", folder.path().join("m/1"));
-        assert_eq!(files.bytes(), 1 + DEPTH_MAX as u64);
+        assert_eq!(files.extent().bytes, 1 + DEPTH_MAX as u64);
     }
 
     #[cfg(target_os = "linux")]

@@ -316,6 +316,7 @@ mod tests {
             pipeline: None,
             rows_reason: String::new(),
             files_bytes: 0,
+            files_changed: None,
         };
         let sample = sample(&info.files().unwrap(), &info).unwrap().unwrap();
         sample.check(&mut Fixed(signature(), answer.to_vec()), info.batch.max_rows)

@@ -71,6 +71,10 @@ pub struct ModelInfo {
     /// Bytes of all files of this version: an estimate of the memory that it takes, for as long as
     /// no adapter has loaded it.
     pub files_bytes: u64,
+    /// Time of the last change of any of its files, the manifest included, in seconds of Unix time;
+    /// `None` for a model in the binary.
+    #[serde(default)]
+    pub files_changed: Option<u64>,
 }
 
 /// The `[batch]` table of `model.toml`.
@@ -375,6 +379,7 @@ impl Repository {
             pipeline: None,
             rows_reason: String::new(),
             files_bytes: 0,
+            files_changed: None,
         };
         self.check_version(&info)?;
         if info.kind == onnx::KIND {
@@ -385,10 +390,13 @@ impl Repository {
         }
         // The stamp is taken before anything is read, so that a later change gives another one.
         let stamp = layout.stamp(&self.root, (name, version), &info.graph.file);
-        info.files_bytes = match layout {
-            Layout::File => files.file_bytes(&info.graph_file()),
-            _ => files.bytes(),
+        let extent = match layout {
+            Layout::File => files.file_extent(&info.graph_file()),
+            _ => files.extent(),
         };
+        info.files_bytes = extent.bytes;
+        let settings = self.root.folder(name).file_extent(manifest::FILE);
+        info.files_changed = extent.changed.max(settings.changed);
         if info.kind == onnx::KIND {
             // The steps around a graph work on single rows.
             let by_row = !manifest.pipeline.is_empty();

@@ -47,6 +47,7 @@ fn the_embedded_repository_serves_digits() {
     assert_eq!(good_versions(&found), all, "{found:?}");
     let Found::Good(info) = &found[0] else { panic!("{found:?}") };
     assert_eq!(info.labels.len(), 10);
+    assert_eq!(info.files_changed, None);
     assert!(info.files_bytes > 100_000, "{}", info.files_bytes);
     assert!(info.golden.is_some());
     assert!(info.files().unwrap().read("weights.safetensors").unwrap().len() < 500_000);

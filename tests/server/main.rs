@@ -37,6 +37,8 @@ mod lifecycle;
 mod names;
 /// Graphs of ONNX files.
 mod onnx;
+/// The list of models of the OpenAI API.
+mod openai;
 /// The description of every route, held against the routes and their answers.
 mod openapi;
 /// Files in, answers out; chains of models.

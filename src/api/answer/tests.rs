@@ -27,6 +27,7 @@ fn model() -> ModelInfo {
         pipeline: None,
         rows_reason: String::new(),
         files_bytes: 0,
+        files_changed: None,
     }
 }
 

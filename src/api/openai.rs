@@ -1,0 +1,51 @@
+//! The models as the OpenAI API lists them. Clients of that API read this list first.
+
+use crate::api::guard::Head;
+use crate::api::respond::{Outcome, json};
+use crate::api::routes::Api;
+use crate::error::Error;
+use crate::model::repository::ModelInfo;
+use serde_json::{Value, json as value};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// `GET /v1/models`: the newest version of each model that is ready.
+pub(crate) fn models(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_model_read(head)?;
+    let models = api.engine.ready_models();
+    let data: Vec<_> = models.iter().map(|model| describe(model, api.started)).collect();
+    json(&value!({ "object": "list", "data": data }))
+}
+
+/// `GET /v1/models/{m}`: 404 with the reason for a model that is not in the list.
+pub(crate) fn model(api: &Api, name: &str, head: &Head) -> Outcome {
+    api.guard.check_model_read(head)?;
+    let ready = api.engine.ready_models();
+    match ready.iter().find(|model| model.name == name) {
+        Some(model) => json(&describe(model, api.started)),
+        None => Err(Error::not_found(reason(api, name)).into()),
+    }
+}
+
+/// The reason why a model is not in the list.
+fn reason(api: &Api, name: &str) -> String {
+    let model = api.engine.model(name, None);
+    let checked = model.and_then(|model| api.engine.check_ready(&model));
+    checked.map_or_else(|error| error.message, |()| format!("model '{name}' was not ready"))
+}
+
+/// The Unix time in seconds at which a server started that has been running for `uptime`.
+pub(crate) fn started(uptime: Duration) -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.saturating_sub(uptime).as_secs()
+}
+
+/// `created` is the time of the last change of the model's files; a model in the binary has the
+/// time at which the server started.
+fn describe(model: &ModelInfo, started: u64) -> Value {
+    value!({
+        "id": model.name,
+        "object": "model",
+        "created": model.files_changed.unwrap_or(started),
+        "owned_by": env!("CARGO_PKG_NAME"),
+    })
+}
