@@ -96,7 +96,7 @@ fn compare(name: &str, times: &[f64]) {
     println!("{name}: {} requests in a minute, rows of {:.1} ms", times.len(), row * 1e3);
     let (real, trace, mix) = replay(times, row);
     let policy = Adapters::default().policy();
-    let options = Options { policy, slo: SLO, seed: None, keep_changes: false, give_up: None };
+    let options = Options::new(policy, SLO);
     let run = simulate(&trace, &mix, &options, None).expect("it was recorded");
     let machines = mix.machines("identity").expect("it was recorded");
     let outcome = Outcome::of(&run, &machines);

@@ -141,7 +141,12 @@ impl World {
 fn settings(policy: &str, max: usize) -> Settings {
     let hour = Duration::from_secs(3600);
     let policy = match policy {
-        "cost" => Policy::Cost { goal: Goal::Balanced, price_mj: 1 << 40, starts_per_hour: 120 },
+        "cost" => Policy::Cost {
+            goal: Goal::Balanced,
+            price_mj: 1 << 40,
+            late_penalty_mj: 0,
+            starts_per_hour: 120,
+        },
         _ => Policy::Concurrency { target: 2, scale_down_delay: hour, scale_to_zero_delay: hour },
     };
     Settings {
@@ -154,6 +159,7 @@ fn settings(policy: &str, max: usize) -> Settings {
         backoff: Duration::from_secs(1),
         backoff_max: hour,
         patience: hour,
+        ahead: true,
         bounds: Bounds { silence: hour, start: hour, run: hour, stop: hour, reap: hour },
     }
 }
@@ -161,5 +167,5 @@ fn settings(policy: &str, max: usize) -> Settings {
 fn adapter(n: u32) -> AdapterProfile {
     let power = Power { idle_mw: 10_000, active_mw: 100_000, start_mw: 50_000 };
     let cold_start = Duration::from_secs(1);
-    AdapterProfile { rank: n, fallback: false, speed: 100, cold_start, power, memory: None }
+    AdapterProfile { rank: n, role: Role::Regular, speed: 100, cold_start, power, memory: None }
 }

@@ -143,15 +143,16 @@ fn asked(rate: f64, shares: &[f64]) -> Trace {
             draw -= share;
             draw < 0.0
         });
-        requests.push(Request { at, rows: 1, model: model.unwrap_or(0) });
+        requests.push(Request { at, rows: 1, model: model.unwrap_or(0), client: 0 });
     }
     let models = ["a", "b", "c"].iter().take(shares.len()).map(|name| (*name).to_owned());
     Trace { requests, models: models.collect() }
 }
 
 fn served(trace: &Trace, mix: &Mix, goal: Goal) -> Outcome {
-    let policy = Policy::Cost { goal, price_mj: 2_000, starts_per_hour: 1800 };
-    let options = Options { policy, slo: 4.0, seed: None, keep_changes: false, give_up: None };
+    let policy =
+        Policy::Cost { goal, price_mj: 2_000, late_penalty_mj: 750_000, starts_per_hour: 1800 };
+    let options = Options::new(policy, 4.0);
     let run = simulate(trace, mix, &options, None).expect("it is described");
     Outcome::of(&run, &mix.machines("a").expect("it is described"))
 }
@@ -198,8 +199,13 @@ fn against_an_adversary_idling_costs_twice_the_best_at_most() {
     let machine = &cell.machines[0];
     let wait = machine.break_even().max(1.0) + machine.start + 3.0;
     let trace = Trace::at((0..400).map(|n| f64::from(n) * wait));
-    let policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: u32::MAX };
-    let options = Options { policy, slo: 2.0, seed: None, keep_changes: false, give_up: None };
+    let policy = Policy::Cost {
+        goal: Goal::Balanced,
+        price_mj: 0,
+        late_penalty_mj: 750_000,
+        starts_per_hour: u32::MAX,
+    };
+    let options = Options::new(policy, 2.0);
     let run = simulate(&trace, &Mix::of(&cell.machines), &options, None).expect("it is described");
     let outcome = Outcome::of(&run, &cell.machines);
     let idle = outcome.adapters[0].idle_s * machine.idle_w;

@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onnx", &["clock", "random", "tensor"]),
     ("model", &["error", "escape", "json", "onnx", "tensor"]),
     ("config", &["adapter::entry", "adapter::select", "folders", "schedule", "wire"]),
-    ("simulate", &["clock", "config", "escape", "random", "schedule", "telemetry"]),
+    ("simulate", &["adapter", "clock", "config", "escape", "random", "schedule", "telemetry"]),
     ("telemetry", &["adapter::entry", "adapter::sensors", "schedule"]),
     ("wire", &["adapter::entry", "adapter::sensors", "model::repository", "random", "tensor"]),
     ("worker", &["adapter", "clock", "lock", "model", "random", "tensor", "wire"]),

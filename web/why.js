@@ -59,6 +59,7 @@ function off(adapter, decisions, snapshot, now) {
 
 /** Why it is not turned on again now. */
 function stillOff(adapter, { queue, adapters }) {
+  if (adapter.bridge) return "It serves models that it answers within their targets; none is known.";
   if (adapter.fallback) return "It joins only while no other adapter is usable.";
   const outstanding = queue.queued_requests + queue.in_flight_requests;
   if (outstanding === 0) return "Nothing waits now.";

@@ -116,10 +116,15 @@ impl Cell {
     pub(crate) fn run_within(&self, way: &Way, seed: Option<u64>, give_up: Option<Worst>) -> Run {
         // As in the server's own settings.
         let policy = match *way {
-            Way::Ours(goal) => Policy::Cost { goal, price_mj: 2_000, starts_per_hour: 1800 },
+            Way::Ours(goal) => Policy::Cost {
+                goal,
+                price_mj: 2_000,
+                late_penalty_mj: 750_000,
+                starts_per_hour: 1800,
+            },
             Way::Law(_, goal) => Policy::ByHand { goal },
         };
-        let options = Options { policy, slo: self.slo, seed, keep_changes: false, give_up };
+        let options = Options { seed, give_up, ..Options::new(policy, self.slo) };
         let law = |spec: &Spec| spec.build(&self.machines, self.slo, &self.trace.times());
         match way {
             Way::Ours(_) => self.run_law(&options, None),

@@ -94,11 +94,9 @@ impl Hindsight {
 fn base(cell: &Cell, spec: Spec, goal: Goal) -> Option<Base> {
     let give_up = Worst { late: cell.trace.requests.len() as u64 / 2, joules: f64::INFINITY };
     let options = Options {
-        policy: Policy::ByHand { goal },
-        slo: cell.slo,
-        seed: None,
         keep_changes: true,
         give_up: Some(give_up),
+        ..Options::new(Policy::ByHand { goal }, cell.slo)
     };
     // Nobody is ever late because of a start.
     let mut cell = cell.clone();
@@ -272,7 +270,7 @@ impl Law for Follow {
 fn follow(cell: &Cell, goal: Goal, spans: Vec<Vec<Span>>, repair: bool, joules: f64) -> Outcome {
     let give_up = Some(Worst { late: cell.late_max(), joules });
     let policy = Policy::ByHand { goal };
-    let options = Options { policy, slo: cell.slo, seed: None, keep_changes: false, give_up };
+    let options = Options { give_up, ..Options::new(policy, cell.slo) };
     let law = || {
         let spec = Spec::by_name("ski(factor=0.2)").expect("it is known");
         spec.build(&cell.machines, cell.slo, &[])

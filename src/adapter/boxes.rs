@@ -201,7 +201,8 @@ fn software_alone_is_listed_and_used_only_when_allowed() {
 #[test]
 fn the_cpu_follows_its_rule() {
     let entries = |cpu| select(&with_cpu(Vec::new()), &Rules { cpu, ..linux() });
-    assert!(entries(CpuRule::Auto)[0].fallback);
+    assert!(entries(CpuRule::Auto)[0].fallback && entries(CpuRule::Auto)[0].bridge);
+    assert!(entries(CpuRule::Fallback)[0].fallback && !entries(CpuRule::Fallback)[0].bridge);
     assert!(!entries(CpuRule::Always)[0].fallback);
     assert_eq!(used(&entries(CpuRule::Always)), [CPU_ID]);
     let never = entries(CpuRule::Never);

@@ -75,6 +75,7 @@ fn kind(entry: &AdapterEntry) -> String {
 fn state(entry: &AdapterEntry) -> &'static str {
     match entry.state {
         Usability::Unused => "unused",
+        Usability::Usable if entry.bridge => "bridge",
         Usability::Usable if entry.fallback => "fallback",
         Usability::Usable => "usable",
     }
@@ -106,7 +107,7 @@ fn rate(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-/// The reasons, and what `fallback` means where it occurs.
+/// The reasons, and what `bridge` and `fallback` mean where they occur.
 fn notes(entries: &[AdapterEntry]) -> String {
     let mut text = String::new();
     for entry in entries {
@@ -116,6 +117,12 @@ fn notes(entries: &[AdapterEntry]) -> String {
     }
     if entries.iter().any(|entry| entry.probe.is_some()) {
         text.push_str("\nGFLOP/S: f32 multiply-adds; GB/S: bytes read and written by a copy");
+    }
+    if entries.iter().any(|entry| state(entry) == "bridge") {
+        text.push_str(
+            "\nbridge: serves the models that it answers within their targets while other \
+             adapters start, and all models while no other adapter can",
+        );
     }
     if entries.iter().any(|entry| state(entry) == "fallback") {
         text.push_str("\nfallback: serves only while no other adapter can");
@@ -159,7 +166,7 @@ mod tests {
         }
         assert!(text.contains("23457") && text.contains("8.2"), "{text}");
         assert!(text.contains("24.0 GiB") && text.contains(" -  "), "{text}");
-        assert!(text.contains("fallback: serves only while"), "{text}");
+        assert!(text.contains("bridge: serves the models"), "{text}");
     }
 
     #[test]

@@ -78,12 +78,24 @@ pub struct AdapterEntry {
     pub reason: Option<String>,
     /// Whether it joins only while nothing else can serve.
     pub fallback: bool,
+    /// Whether it serves besides, while others start, the models that it answers within their
+    /// targets.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub bridge: bool,
     /// True for a card that no graphics API lists.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub unreachable: bool,
     /// Outcome of `adapters --probe`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub probe: Option<Probe>,
+}
+
+impl AdapterEntry {
+    /// Takes what settings decide from a new listing of the same adapter.
+    pub(crate) fn adopt(&mut self, listed: AdapterEntry) {
+        (self.fallback, self.bridge) = (listed.fallback, listed.bridge);
+        self.name = listed.name;
+    }
 }
 
 /// Power of one adapter above its power when it is off, in watts.

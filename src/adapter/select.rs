@@ -24,9 +24,12 @@ pub enum Software {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum CpuRule {
-    /// Only while nothing else can serve; the scheduler decides when that is.
+    /// While other adapters start, for the models that it answers within their targets; for other
+    /// models only while nothing else can serve.
     #[default]
     Auto,
+    /// Only while nothing else can serve; the scheduler decides when that is.
+    Fallback,
     Always,
     Never,
 }
@@ -64,7 +67,7 @@ impl Default for Rules {
 /// One entry per given adapter: the used ones first, then those not used, with their reasons.
 ///
 /// Within both halves the order is by class (discrete first), then by id. The fallback flag of
-/// the CPU under [`CpuRule::Auto`] does not depend on what else there is: the scheduler decides
+/// the CPU under [`CpuRule::Auto`] and [`CpuRule::Fallback`] does not depend on what else there is: the scheduler decides
 /// when it joins.
 pub fn select(facts: &[Facts], rules: &Rules) -> Vec<AdapterEntry> {
     let ids = identify(facts, rules.platform);
@@ -103,7 +106,8 @@ fn entry(facts: &Facts, id: &str, reason: Option<String>, rules: &Rules) -> Adap
         memory_bytes: facts.memory_bytes,
         state: if reason.is_none() { Usability::Usable } else { Usability::Unused },
         reason,
-        fallback: facts.api == Api::Cpu && rules.cpu == CpuRule::Auto,
+        fallback: facts.api == Api::Cpu && matches!(rules.cpu, CpuRule::Auto | CpuRule::Fallback),
+        bridge: facts.api == Api::Cpu && rules.cpu == CpuRule::Auto,
         unreachable: false,
         probe: None,
     }

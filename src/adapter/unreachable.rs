@@ -292,6 +292,7 @@ impl Card {
             state: Usability::Unused,
             reason: Some(reason),
             fallback: false,
+            bridge: false,
             unreachable: true,
             probe: None,
         }

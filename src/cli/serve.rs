@@ -288,6 +288,7 @@ fn settings(config: &Config) -> Settings {
         backoff,
         backoff_max,
         patience,
+        ahead: adapters.ahead,
         bounds: Bounds { silence, start, run, stop, reap },
     }
 }

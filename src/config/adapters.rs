@@ -28,6 +28,11 @@ pub struct Adapters {
     pub policy: PolicyName,
     /// All but `concurrency`: what every activation costs beside its energy, in joules.
     pub start_price: f64,
+    /// All but `concurrency`: what a request that a start makes late is worth, in joules. An idle
+    /// adapter stays on for as long as that and a start cost.
+    pub late_penalty_joules: f64,
+    /// All but `concurrency`: whether adapters are started before clients that come regularly.
+    pub ahead: bool,
     /// All but `concurrency`: activations of one adapter per hour, so that drivers are not cycled for
     /// nothing. If nothing else is on, one more is always allowed.
     pub starts_per_hour: u32,
@@ -80,6 +85,8 @@ impl Default for Adapters {
             max: 64,
             policy: PolicyName::Balanced,
             start_price: 2.0,
+            late_penalty_joules: 750.0,
+            ahead: true,
             starts_per_hour: 1800,
             target_rows: 2,
             scale_down_delay: Duration::from_secs(10),
@@ -108,6 +115,10 @@ impl Adapters {
             (0.0..=WATTS_MAX).contains(&self.start_price),
             "adapters.start_price must be between 0 and {WATTS_MAX} joules"
         );
+        ensure!(
+            (0.0..=WATTS_MAX).contains(&self.late_penalty_joules),
+            "adapters.late_penalty_joules must be between 0 and {WATTS_MAX} joules"
+        );
         if let Some(id) = only.iter().find(|id| exclude.contains(id)) {
             bail!("adapter '{id}' is named in both adapters.only and adapters.exclude");
         }
@@ -135,7 +146,9 @@ impl Adapters {
     pub fn policy(&self) -> Policy {
         // Checked to be neither negative nor large.
         let price_mj = (self.start_price * 1000.0) as u64;
-        let cost = |goal| Policy::Cost { goal, price_mj, starts_per_hour: self.starts_per_hour };
+        let late_penalty_mj = (self.late_penalty_joules * 1000.0) as u64;
+        let starts_per_hour = self.starts_per_hour;
+        let cost = |goal| Policy::Cost { goal, price_mj, late_penalty_mj, starts_per_hour };
         match self.policy {
             PolicyName::Latency => cost(Goal::Latency),
             PolicyName::Balanced => cost(Goal::Balanced),
@@ -174,6 +187,7 @@ impl Adapters {
         let software = if self.software == Software::Allow { "allow" } else { "deny" };
         let cpu = match self.cpu {
             CpuRule::Auto => "auto",
+            CpuRule::Fallback => "fallback",
             CpuRule::Always => "always",
             CpuRule::Never => "never",
         };

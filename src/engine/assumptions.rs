@@ -5,7 +5,7 @@
 //! the operator's own figures come first. Whoever shows them says that they are assumed.
 
 use crate::adapter::entry::{AdapterEntry, Class, Watts};
-use crate::schedule::{AdapterProfile, Power};
+use crate::schedule::{AdapterProfile, Power, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Assumptions {
         let known = entry.memory_bytes.map(|bytes| (bytes as f64 * MEMORY_SHARE) as u64);
         AdapterProfile {
             rank: rank(entry.class),
-            fallback: entry.fallback,
+            role: role(entry),
             speed: assumed.speed,
             cold_start: assumed.cold_start,
             power: Power {
@@ -49,6 +49,14 @@ impl Assumptions {
     }
 }
 
+fn role(entry: &AdapterEntry) -> Role {
+    match (entry.bridge, entry.fallback) {
+        (true, _) => Role::Bridge,
+        (false, true) => Role::Fallback,
+        (false, false) => Role::Regular,
+    }
+}
+
 struct Assumed {
     watts: Watts,
     /// Relative to a discrete GPU's 1000.
@@ -62,7 +70,8 @@ fn assumed(class: Class) -> Assumed {
         Class::Integrated => (3.0, 35.0, 15.0, 150, 800),
         Class::Virtual => (20.0, 150.0, 60.0, 500, 1500),
         Class::Other => (10.0, 80.0, 30.0, 250, 1500),
-        Class::Cpu => (1.0, 60.0, 20.0, 50, 60),
+        // A process that sleeps takes no more than the machine takes anyway.
+        Class::Cpu => (0.0, 60.0, 20.0, 50, 60),
         Class::Software => (4.0, 60.0, 40.0, 5, 500),
     };
     let cold_start = Duration::from_millis(cold_start_ms);

@@ -142,7 +142,7 @@ impl Fleet {
             let known = self.members.iter().position(|member| member.entry.id == entry.id);
             let at = known.unwrap_or(self.members.len());
             match self.members.get_mut(at) {
-                Some(m) => (m.entry.fallback, m.entry.name) = (entry.fallback, entry.name),
+                Some(member) => member.entry.adopt(entry),
                 None => self.members.push(Member::new(entry)),
             }
             found.push((AdapterId(u32::try_from(at).unwrap_or(u32::MAX)), profile));

@@ -19,13 +19,13 @@ impl Scheduler {
         if self.closing.is_some() {
             return self.reject(id, Reject::ShuttingDown);
         }
-        let Some(profile) = self.models.get(&model) else {
+        if !self.models.contains_key(&model) {
             return self.reject(id, Reject::ModelGone);
-        };
+        }
         if deadline.is_some_and(|deadline| deadline <= now) {
             return self.reject(id, Reject::Deadline);
         }
-        let due = now + profile.slo;
+        let due = now + self.aim_for(model, arrival.shape.size, rows.max(1));
         let due = deadline.map_or(due, |deadline| deadline.min(due));
         let priority = if priority == 0 { Arrival::PRIORITY_DEFAULT } else { priority };
         let order = Order { priority, due, number: self.numbers.request + 1 };
@@ -43,6 +43,8 @@ impl Scheduler {
             return;
         }
         self.numbers.request += 1;
+        self.arrivals.observe(now, rows.max(1));
+        self.note_arrival(now, model, client);
         self.queue.admit(id, Request::new(now, order, &arrival));
     }
 

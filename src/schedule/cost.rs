@@ -1,37 +1,27 @@
-//! Turns adapters on and off under the goals `latency`, `balanced` and `energy`.
+//! Turns adapters on under the goals `latency`, `balanced` and `energy`.
 //!
 //! Growth: whenever rows wait that the adapters that are on will not serve within their model's
 //! target, the cheapest adapter that can carry them is turned on, or the fastest ones if none can
 //! alone. No timer, no average: the late rows are planned exactly (`plan.rs`).
 //!
-//! Shrinking is ski rental (Karlin et al., *Competitive randomized algorithms for nonuniform
-//! problems*, 1994): an adapter goes when it stood idle for as long as idling costs what turning
-//! it on again will, so that it never wastes more than twice the least energy. The last one may
-//! be busy all the time, since it serves whatever comes: it goes when nothing does. Part of what a
-//! start costs are the requests that it makes miss their target (`misses.rs`).
+//! When an adapter goes is in `wait.rs`.
 
 use super::decision::Reason;
 use super::forecast::{Slot, level};
 use super::policy::Policy;
 use super::scheduler::Scheduler;
+use super::settings::Role;
 use super::state::{Adapter, State, Wish};
 use super::types::{AdapterId, ModelId, Time};
+use super::wait::HOUR;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const HOUR: Duration = Duration::from_secs(3600);
-/// Nothing stays on longer than this without need, whatever the numbers say.
-const BREAK_EVEN_MAX: f64 = 3600.0;
-/// The `latency` goal keeps adapters on so many times longer.
-const LINGER: f64 = 3.0;
-/// What misses are worth at most while an adapter waits for work: two watt-hours, or ten minutes.
-/// What a start makes miss says nothing of how much came at once.
-const PATIENCE_JOULES: f64 = 7200.0;
-const PATIENCE_MAX: f64 = 600.0;
-/// Nor does anything go sooner than its start took, or this: drivers are not cycled within a breath.
-const BREATH: f64 = 1.0;
-/// No start is for nothing, in seconds of idling.
-const BREAK_EVEN_MIN: f64 = 1e-3;
+/// An adapter that has just become ready is trusted with what it serves within so many times the
+/// target.
+const BACKLOG: f64 = 1.75;
+/// Adapters that serve what waits within so many times the least time are taken for equally soon.
+const SOON: f64 = 1.5;
 
 /// Rows of one model that what is on will serve too late.
 #[derive(Clone, Copy, Debug)]
@@ -46,16 +36,6 @@ struct Unmet {
     waited: Duration,
     /// Seconds until all are served; infinite if never.
     drain: f64,
-}
-
-/// The adapter to let go next, and when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dispensable {
-    adapter: AdapterId,
-    pub(super) until: Time,
-    since: Time,
-    break_even: f64,
-    patience: f64,
 }
 
 impl Scheduler {
@@ -92,15 +72,15 @@ impl Scheduler {
         // The share of each adapter's time that the models before need.
         let mut taken: BTreeMap<AdapterId, f64> = BTreeMap::new();
         for (model, waiting) in self.queue.waiting() {
-            let profile = self.models.get(&model)?;
-            let newest = self.queue.newest(model) + profile.slo;
+            let aim = self.aim(model);
+            let newest = self.queue.newest(model) + aim;
             let window = newest.since(now).as_secs_f64();
             // What stands in for one that is usable again is on its way out.
             let mut slots = self.slots(now, model, 0);
             slots.retain(|slot| self.counts(slot.adapter));
             let capacity = |slot: &Slot| {
                 let free = 1.0 - taken.get(&slot.adapter).copied().unwrap_or(0.0);
-                self.rows_in_time(now, (model, slot), window, profile.slo) * free
+                self.rows_in_time(now, (model, slot), window, aim) * free
             };
             let sum: f64 = slots.iter().map(capacity).sum();
             let late = self.late_rows(now, model, &slots);
@@ -120,7 +100,7 @@ impl Scheduler {
 
     pub(super) fn counts(&self, id: AdapterId) -> bool {
         self.adapters.get(&id).is_some_and(|adapter| {
-            !adapter.profile.fallback || adapter.wish == Wish::On || self.stands_in()
+            adapter.profile.role != Role::Fallback || adapter.wish == Wish::On || self.stands_in()
         })
     }
 
@@ -152,7 +132,9 @@ impl Scheduler {
         let comes_late = start + slot.batch(1) * slot.caution > slo;
         let young = adapter.state.warms_up() || now.since(adapter.ready).as_secs_f64() < start;
         let trusted = comes_late && (young || !slot.loaded);
-        trusted.then(|| Slot { free: 0.0, ..*slot }.rows_by(start.max(slo).max(window)))
+        // Once it serves, what it does not serve soon is more than it was turned on for.
+        let seconds = if slot.loaded { BACKLOG * slo } else { start.max(slo).max(window) };
+        trusted.then(|| Slot { free: 0.0, ..*slot }.rows_by(seconds))
     }
 
     /// Turns on one adapter for the rows that will be late: a draining one, else the cheapest
@@ -172,7 +154,7 @@ impl Scheduler {
         let Some((id, ready_in)) = self.cheapest(now, unmet) else { return false };
         // What is on will be done before this one could begin: it would come for nothing, unless
         // more follows for which it could not be started then.
-        let slo = self.models.get(&unmet.model).map_or(Duration::ZERO, |model| model.slo);
+        let slo = self.aim(unmet.model);
         let could_wait = self.closing.is_some() || ready_in * 2 <= slo;
         if could_wait && unmet.drain <= ready_in.as_secs_f64() {
             return false;
@@ -183,11 +165,19 @@ impl Scheduler {
             self.start_at = Some(at);
             return false;
         }
-        self.turn_on(now, id, false, self.why(unmet, ready_in))
+        let turned_on = self.turn_on(now, id, false, self.why(unmet, ready_in));
+        if turned_on {
+            let served = self.adapters.iter().filter(|(_, adapter)| {
+                adapter.state.serves() && adapter.replicas.contains_key(&unmet.model)
+            });
+            let served: Vec<AdapterId> = served.map(|(id, _)| *id).collect();
+            self.note_help(now, &served);
+        }
+        turned_on
     }
 
     fn why(&self, unmet: Unmet, ready_in: Duration) -> Reason {
-        let target = self.models.get(&unmet.model).map_or(Duration::ZERO, |model| model.slo);
+        let target = self.aim(unmet.model);
         let drain = unmet.drain.is_finite().then(|| Duration::from_secs_f64(unmet.drain.min(1e6)));
         let Unmet { model, waiting: rows, waited, .. } = unmet;
         Reason::LatencyTarget { model, rows, drain, waited, target, ready_in }
@@ -195,8 +185,8 @@ impl Scheduler {
 
     /// Which adapter that is off to turn on, and how soon it will be ready.
     fn cheapest(&self, now: Time, unmet: Unmet) -> Option<(AdapterId, Duration)> {
-        let slo = self.models.get(&unmet.model)?.slo.as_secs_f64();
-        let mut best: Option<(Rank, AdapterId, f64)> = None;
+        let slo = self.aim(unmet.model).as_secs_f64();
+        let mut all: Vec<(Rank, Slot, f64)> = Vec::new();
         for id in &self.order {
             let Some(adapter) = self.adapters.get(id) else { continue };
             let off = adapter.state == State::Off && self.is_eligible(*id);
@@ -208,11 +198,29 @@ impl Scheduler {
             let ready = adapter.cold_start() + self.load_time(*id, unmet.model);
             let slot = Slot { free: 0.0, ..slot };
             let rank = self.rank(adapter, &slot, unmet, (ready, slo));
-            if best.as_ref().is_none_or(|(other, ..)| rank.is_better(other)) {
-                best = Some((rank, *id, ready));
-            }
+            all.push((rank, slot, ready));
         }
-        best.map(|(_, id, ready)| (id, Duration::from_secs_f64(ready.min(1e6))))
+        let best =
+            all.iter().reduce(|best, one| if one.0.is_better(&best.0) { one } else { best })?;
+        let (_, slot, ready) = self.watch_among(now, &all, best).unwrap_or(best);
+        Some((slot.adapter, Duration::from_secs_f64(ready.min(1e6))))
+    }
+
+    /// Of adapters that would all come too late, and not much later than the soonest, the one that
+    /// will take the least energy for a row.
+    fn watch_among<'a>(
+        &self,
+        now: Time,
+        all: &'a [(Rank, Slot, f64)],
+        (best, ..): &(Rank, Slot, f64),
+    ) -> Option<&'a (Rank, Slot, f64)> {
+        if !best.alone || best.in_time || !self.packs() {
+            return None;
+        }
+        let soon = all
+            .iter()
+            .filter(|(rank, ..)| rank.carries == best.carries && rank.finish <= SOON * best.finish);
+        soon.min_by_key(|(_, slot, _)| self.cost_rank(now, slot, true))
     }
 
     fn rank(&self, adapter: &Adapter, slot: &Slot, unmet: Unmet, (ready, slo): (f64, f64)) -> Rank {
@@ -238,96 +246,6 @@ impl Scheduler {
         let Policy::Cost { starts_per_hour, .. } = self.settings.policy else { return true };
         let recent = adapter.starts.iter().filter(|at| now.since(**at) < HOUR).count();
         (recent as u64) < u64::from(starts_per_hour) || self.on() == 0
-    }
-
-    /// When the cap on activations allows another. Until then an adapter stays on: let go, it would
-    /// be missing when it is needed.
-    fn may_start_again(&self, adapter: &Adapter) -> Time {
-        let Policy::Cost { starts_per_hour, .. } = self.settings.policy else {
-            return Time::default();
-        };
-        let oldest = adapter.starts.len().checked_sub(starts_per_hour as usize);
-        let oldest = oldest.and_then(|at| adapter.starts.get(at));
-        oldest.map_or(Time::default(), |at| *at + HOUR)
-    }
-
-    /// Lets adapters go that have not been needed for their break-even time.
-    pub(super) fn shrink_by_cost(&mut self, now: Time) -> bool {
-        for id in &self.order {
-            let Some(adapter) = self.adapters.get(id) else { continue };
-            let joules = self.priced_joules(adapter, self.start_seconds(*id, adapter));
-            let break_even = self.break_even(adapter, joules);
-            let Some(adapter) = self.adapters.get_mut(id) else { continue };
-            adapter.break_even = break_even;
-            while adapter.starts.front().is_some_and(|at| now.since(*at) >= HOUR) {
-                adapter.starts.pop_front();
-            }
-        }
-        let mut any = false;
-        while let Some(go) = self.dispensable().filter(|go| go.until <= now) {
-            let reason = Reason::BreakEven {
-                unneeded: now.since(go.since),
-                break_even: Duration::from_secs_f64(go.break_even),
-                patience_permille: (go.patience * 1e3) as u64,
-            };
-            self.let_go(now, go.adapter, reason);
-            any = true;
-        }
-        any
-    }
-
-    /// The adapter that goes first if nothing changes.
-    pub(super) fn dispensable(&self) -> Option<Dispensable> {
-        let on = self.on();
-        if on <= self.settings.min && self.closing.is_none() {
-            return None;
-        }
-        // Who still warms up is no reason to let go of those that serve.
-        let serving = self.adapters.values().filter(|adapter| adapter.state.serves()).count();
-        let candidates = self.order.iter().rev().filter_map(|id| self.until(*id, serving));
-        candidates.min_by_key(|candidate| candidate.until)
-    }
-
-    /// Until when this adapter stays although nothing needs it.
-    fn until(&self, id: AdapterId, serving: usize) -> Option<Dispensable> {
-        let adapter = self.adapters.get(&id)?;
-        if adapter.wish != Wish::Auto || !adapter.state.serves() {
-            return None;
-        }
-        // Rows go to the cheapest, or the soonest: who is given none is not needed.
-        let State::Idle { since } = adapter.state else { return None };
-        // The last one serves whatever comes: it goes only when nothing does.
-        let last = serving == 1;
-        if last && self.queue.len() > 0 {
-            return None;
-        }
-        let start = self.start_seconds(id, adapter);
-        let break_even = self.break_even(adapter, self.activation_joules(adapter, start));
-        let priced = self.break_even(adapter, self.priced_joules(adapter, start));
-        let times = if self.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
-        let wait = priced * times;
-        let most = self.break_even(adapter, PATIENCE_JOULES).min(PATIENCE_MAX).max(break_even);
-        let wait = wait.min(most).max(start.min(BREATH));
-        let patience = wait / break_even;
-        let until = (since + Duration::from_secs_f64(wait)).max(self.may_start_again(adapter));
-        Some(Dispensable { adapter: id, until, since, break_even, patience })
-    }
-
-    /// Seconds from off to serving what it serves now.
-    pub(super) fn start_seconds(&self, id: AdapterId, adapter: &Adapter) -> f64 {
-        let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
-        adapter.cold_start() + used.map_or(0.0, |(model, _)| self.load_time(id, *model))
-    }
-
-    /// What one activation costs with the requests that it will make miss their target.
-    fn priced_joules(&self, adapter: &Adapter, start: f64) -> f64 {
-        self.activation_joules(adapter, start) + self.misses.price() * adapter.misses
-    }
-
-    /// Seconds of idling that cost so much.
-    fn break_even(&self, adapter: &Adapter, joules: f64) -> f64 {
-        let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
-        (joules / idle).clamp(BREAK_EVEN_MIN, BREAK_EVEN_MAX)
     }
 }
 

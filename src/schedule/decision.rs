@@ -74,12 +74,12 @@ pub enum Reason {
         on: usize,
         lasted: Duration,
     },
-    /// Nothing needed it for so long that turning it on again costs no more than staying on
-    /// (not `concurrency`). `patience_permille` stretches the wait where a cold start misses the target.
+    /// It was idle for so long that it took as much energy as a start, and as what the requests are
+    /// worth that a start makes late (not `concurrency`); both in millijoules.
     BreakEven {
         unneeded: Duration,
-        break_even: Duration,
-        patience_permille: u64,
+        start_mj: u64,
+        late_mj: u64,
     },
     /// What others served for so long would have cost so much less here, as much as turning it on.
     Cheaper {
@@ -91,6 +91,22 @@ pub enum Reason {
     Demand {
         rows: u64,
     },
+    /// It serves, while others start, the models that it answers within their targets.
+    Bridge,
+    /// The bridge does not answer it within its target.
+    NotBridged,
+    /// A client that comes regularly is expected between these times.
+    Expected {
+        model: ModelId,
+        from: Time,
+        until: Time,
+    },
+    /// Nobody is expected before this time.
+    NotExpected {
+        until: Time,
+    },
+    /// The client for which it was turned on did not come.
+    DidNotCome,
     /// The adapter has time to get ready for what has been asked for.
     Ahead,
     /// Another model needs the memory.
@@ -132,6 +148,11 @@ impl Reason {
             Reason::BreakEven { .. } => "break_even",
             Reason::Cheaper { .. } => "cheaper",
             Reason::Demand { .. } => "demand",
+            Reason::Bridge => "bridge",
+            Reason::NotBridged => "not_bridged",
+            Reason::Expected { .. } => "expected",
+            Reason::NotExpected { .. } => "not_expected",
+            Reason::DidNotCome => "did_not_come",
             Reason::Ahead => "ahead",
             Reason::Memory { .. } => "memory",
             Reason::Room { .. } => "room",

@@ -196,6 +196,7 @@ impl Scheduler {
     /// has not. If nobody has, the device itself tells whether there is memory.
     pub(super) fn takes(&self, adapter: &Adapter, model: ModelId) -> bool {
         self.could_take(adapter, model)
+            && self.may_play(adapter, model)
             && (self.has_room(adapter, model) || !self.anyone_has_room(model))
     }
 
@@ -253,7 +254,7 @@ impl Scheduler {
         self.decide(now, id, Change::Load(model), reason);
     }
 
-    fn unload(&mut self, now: Time, id: AdapterId, model: ModelId, reason: Reason) {
+    pub(super) fn unload(&mut self, now: Time, id: AdapterId, model: ModelId, reason: Reason) {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
         let incarnation = adapter.incarnation;
         adapter.replicas.remove(&model);
@@ -350,6 +351,7 @@ impl Scheduler {
             let id = self.order[at];
             self.drop_withdrawn(now, id);
             self.give_back(now, id);
+            self.drop_not_bridged(now, id);
             if self.closing.is_none() {
                 self.load_ahead(now, id);
             }
@@ -370,7 +372,9 @@ impl Scheduler {
     fn load_ahead(&mut self, now: Time, id: AdapterId) {
         // What waits goes first.
         let waiting = self.queue.waiting().map(|(model, _)| model);
-        let models: Vec<ModelId> = waiting.chain(self.models.keys().copied()).collect();
+        let expected = self.adapters.get(&id).and_then(|adapter| adapter.expected);
+        let soon = waiting.chain(expected.map(|expected| expected.model));
+        let models: Vec<ModelId> = soon.chain(self.models.keys().copied()).collect();
         let due = |model: &&ModelId| self.ahead_at(id, **model).is_some_and(|at| at <= now);
         if let Some(model) = models.iter().find(due).copied() {
             self.begin_load(now, id, model, Reason::Ahead);
@@ -386,9 +390,10 @@ impl Scheduler {
         // Where others leave less than is allowed they may soon want more, and what is loaded for
         // nobody would come and go.
         let times = if adapter.budget() < adapter.profile.memory { 2 } else { 1 };
-        let wanted = (all || self.queue.newest(model) > Time::default())
+        let measures = self.is_to_be_measured(adapter, model);
+        let wanted = (all || self.queue.newest(model) > Time::default() || measures)
             && !adapter.replicas.contains_key(&model)
-            && self.takes(adapter, model)
+            && (measures || self.takes(adapter, model))
             && self.bytes_of(id, model).saturating_mul(times) <= self.free_bytes(id);
         let quiet = Duration::from_secs_f64(self.load_time(id, model).min(RESIDENCE_MAX));
         wanted.then(|| adapter.workless.map_or(Time::default(), |since| since + quiet))

@@ -61,6 +61,7 @@ impl Scheduler {
         let late = now > request.order.due;
         let cold = late && self.blame(now, request);
         self.misses.observe(late, cold);
+        self.note_answer(now, request.lane.model, request.client, cold);
     }
 
     /// Blames a late request on the adapters that were starting meanwhile: each for its share of

@@ -11,23 +11,28 @@
 //!    watch    give up on the silent and the late                    watch.rs
 //!    reject   turn away what can no longer be served                scheduler.rs
 //!    expel    let go what must not be on                            scale.rs
+//!    obey     what the operator wants on, bridges, expected clients scale.rs, bridge.rs, ahead.rs
 //!    grow     resume or start adapters                              scale.rs, cost.rs
 //!    dispatch form batches, load models on demand                   dispatch.rs, plan.rs, loading.rs
 //!    prepare  drop and load models without hurry                    loading.rs
-//!    shrink   drain adapters that are no longer needed              scale.rs, cost.rs
+//!    shrink   drain adapters that are no longer needed              scale.rs, wait.rs
 //! poll_action() ◄─ what the driver must do        next_timeout() ◄─ when to come back
 //! ```
 //!
 //! What is predicted rests on `service.rs` (how long a batch takes where) and `forecast.rs` (how
 //! soon several adapters together serve a number of rows); what is learned of waits and misses is in
-//! `spells.rs` and `misses.rs`, of whom a cheaper adapter replaces in `replace.rs`.
+//! `spells.rs` and `misses.rs`, of regular clients in `rhythm.rs`, of whom a cheaper adapter replaces
+//! in `replace.rs`. The target that is aimed at is in `target.rs`, who serves light traffic in `light.rs`.
 
 mod admission;
+mod ahead;
+mod bridge;
 mod cost;
 mod decision;
 mod dispatch;
 mod forecast;
 mod lifecycle;
+mod light;
 mod lists;
 mod loading;
 mod misses;
@@ -36,6 +41,7 @@ mod policy;
 mod queue;
 mod replace;
 mod requests;
+mod rhythm;
 mod scale;
 mod scheduler;
 mod service;
@@ -44,16 +50,18 @@ mod shadow;
 mod shares;
 mod spells;
 mod state;
+mod target;
 #[cfg(test)]
 mod tests;
 mod types;
+mod wait;
 mod watch;
 
 pub use decision::{Change, Decision, Reason};
 pub use policy::{Goal, Load, Policy};
 pub use scheduler::{Outstanding, Scheduler};
 pub use service::Line;
-pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Settings};
+pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Role, Settings};
 pub use state::{AdapterView, Batch, Part, Replica, State, Wish};
 pub use types::{
     Action, AdapterId, Again, Arrival, BatchId, ClientId, Event, Failure, Fault, Incarnation,

@@ -25,8 +25,6 @@ const KNEE: f64 = 10.0;
 const PLANNED_ROWS: usize = 512;
 /// Share of the target that the `latency` goal does without before it turns another adapter on.
 const HURRY: f64 = 0.5;
-/// Logarithm of the smallest difference in energy that counts.
-const STEP: f64 = 0.05;
 /// Times its mean that a start may take.
 const START_CAUTION: f64 = 1.3;
 const THETA_LAZY: f64 = 2.0;
@@ -68,18 +66,22 @@ impl Scheduler {
         slots: &[Slot],
     ) -> Option<bool> {
         let model = first.lane.model;
-        let slo = self.models.get(&model)?.slo;
+        let slo = self.aim(model);
         let slack = first.due().since(now).as_secs_f64();
         let window = (self.queue.newest(model) + slo).since(now).as_secs_f64();
         let mut rows = self.queue.rows_of(model);
-        for slot in self.by_preference(slots) {
+        let mut passed = Vec::new();
+        for slot in self.by_preference(now, model, slots) {
             if slot.free + slot.batch(1) * slot.caution > slack {
+                passed.extend(Some(slot.adapter).filter(|_| slot.loaded));
                 continue;
             }
             if slot.idle {
+                self.note_help(now, &passed);
                 return Some(self.serve_when_due(now, first, slots, (slot, rows)));
             }
             let trusted = slot.rows_by(window) as u64;
+            passed.extend(Some(slot.adapter).filter(|_| slot.loaded));
             if trusted >= rows {
                 self.hold(now, model, slots);
                 return Some(false);
@@ -93,14 +95,14 @@ impl Scheduler {
     /// time of its first row allows: what there is to turn on another adapter for.
     pub(super) fn late_rows(&self, now: Time, model: ModelId, slots: &[Slot]) -> u64 {
         let Some(first) = self.queue.first(model, Duration::ZERO, now) else { return 0 };
-        let slo = self.models.get(&model).map_or(Duration::ZERO, |model| model.slo);
+        let slo = self.aim(model);
         let hurry = if self.hurries() { slo.as_secs_f64() * HURRY } else { 0.0 };
         let slacks = self.queue.dues(first.lane).flat_map(|(due, rows)| {
             std::iter::repeat_n(due.since(now).as_secs_f64() - hurry, rows as usize)
         });
         let slacks: Vec<f64> = slacks.take(PLANNED_ROWS).collect();
         let mut planned = 0;
-        for slot in self.by_preference(slots) {
+        for slot in self.by_preference(now, model, slots) {
             planned += match self.trusted_rows(now, (model, &slot), 0.0, slo) {
                 Some(rows) => rows as usize,
                 None => rows_in_turn(&slot, slacks.get(planned..).unwrap_or_default()),
@@ -111,25 +113,16 @@ impl Scheduler {
 
     /// The slots, those first that should take rows: under the `latency` goal the soonest, else
     /// those that take the least energy above idling for a row.
-    fn by_preference(&self, slots: &[Slot]) -> Vec<Slot> {
+    fn by_preference(&self, now: Time, model: ModelId, slots: &[Slot]) -> Vec<Slot> {
         let mut sorted = slots.to_vec();
         if self.hurries() {
             sorted.sort_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
         } else {
             // Nobody displaces a model for rows that another can serve.
-            sorted.sort_by_cached_key(|slot| (slot.displaces, self.row_joules(slot)));
+            let late = self.starts_late(model);
+            sorted.sort_by_cached_key(|slot| (slot.displaces, self.cost_rank(now, slot, late)));
         }
         sorted
-    }
-
-    /// Joules of a row on a logarithmic scale, in steps of 5 %: what differs less is the same, and
-    /// then the first adapter takes all, so that the others fall idle.
-    pub(super) fn row_joules(&self, slot: &Slot) -> i64 {
-        let watts = self.adapters.get(&slot.adapter).map_or(0.0, |adapter| {
-            let power = adapter.profile.power;
-            power.active_mw.saturating_sub(power.idle_mw) as f64 * 1e-3
-        });
-        ((watts / slot.rate()).max(1e-9).ln() / STEP).round() as i64
     }
 
     fn serve_when_due(
@@ -181,7 +174,7 @@ impl Scheduler {
         let adapter = self.adapters.get(&id).filter(|_| self.closing.is_none());
         let (Some(first), Some(adapter)) = (first, adapter) else { return now };
         let slot = Slot { free: 0.0, ..self.slot(now, id, adapter, model, first.lane.shape.size) };
-        let slo = self.models.get(&model).map_or(Duration::ZERO, |model| model.slo);
+        let slo = self.aim(model);
         let needs = ready * START_CAUTION
             + slot.finish(rows + 1) * slot.caution
             + slo.as_secs_f64() * MARGIN;
@@ -193,7 +186,7 @@ impl Scheduler {
     /// When the batch should be formed: when it is large enough, or one more row would make it
     /// late.
     fn last_moment(&self, now: Time, first: First, slot: &Slot, rows: u64) -> Time {
-        let slo = self.models.get(&first.lane.model).map_or(Duration::ZERO, |model| model.slo);
+        let slo = self.aim(first.lane.model);
         let knee = (KNEE * slot.alpha / slot.beta.max(1e-12)).clamp(1.0, 1e9) as u64;
         if !self.waits_for_company() || rows >= knee.min(u64::from(slot.max_rows)) {
             return now;

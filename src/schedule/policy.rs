@@ -19,6 +19,9 @@ pub enum Policy {
         goal: Goal,
         /// Millijoules that every activation costs beside its energy: wear of drivers and nerves.
         price_mj: u64,
+        /// Millijoules that an activation costs beside for each request that it makes late, where
+        /// it makes requests late.
+        late_penalty_mj: u64,
         /// Activations of one adapter per hour for the load's sake.
         starts_per_hour: u32,
     },

@@ -19,6 +19,8 @@ const CARRIED: f64 = 0.7;
 const OBSERVED: f64 = 1.0;
 /// What was longer ago, in seconds, says nothing of now.
 const RECENT: f64 = 10.0;
+/// The same where starts make requests late, so that adapters stay on for long.
+const RECENT_LATE: f64 = 120.0;
 
 /// What an adapter that is off would have saved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +30,8 @@ pub(super) struct Regret {
     until: Time,
     rows: f64,
     joules: f64,
+    /// How long after the last batch it counts, in seconds.
+    recent: f64,
 }
 
 impl Regret {
@@ -72,15 +76,20 @@ impl Scheduler {
             return None;
         }
         let own = Slot { free: 0.0, ..self.slot(now, id, adapter, model, size) };
-        let slo = self.models.get(&model)?.slo.as_secs_f64();
+        let slo = self.aim(model).as_secs_f64();
         // Rows would not go to it if it were on.
-        if self.row_joules(&own) >= self.row_joules(slot) || own.batch(1) * own.caution > slo {
+        let late = self.starts_late(model);
+        if self.cost_rank(now, &own, late) >= self.cost_rank(now, slot, late)
+            || own.batch(1) * own.caution > slo
+        {
             return None;
         }
         let mut regret = adapter.regret;
         let passed = now.since(regret.until).as_secs_f64();
-        if passed > RECENT {
-            regret = Regret { since: now, until: now, ..Regret::default() };
+        let recent = if late { RECENT_LATE } else { RECENT };
+        let fresh = Regret { since: now, until: now, recent, ..Regret::default() };
+        if passed > recent || regret.until == Time::default() {
+            regret = fresh;
         }
         let passed = now.since(regret.until).as_secs_f64();
         let (power, dear) = (adapter.profile.power, other.profile.power);
@@ -99,7 +108,7 @@ impl Scheduler {
         if carried && regret.joules > 0.0 {
             return Some(regret);
         }
-        Some(Regret { since: now, until: now, ..Regret::default() })
+        Some(fresh)
     }
 
     /// Turns on what would by now have saved what it costs.
@@ -112,7 +121,7 @@ impl Scheduler {
             let Some(adapter) = self.adapters.get(&id) else { continue };
             let saved = adapter.regret.joules;
             let price = self.activation_joules(adapter, self.start_seconds(id, adapter));
-            let recent = now.since(adapter.regret.until).as_secs_f64() <= RECENT;
+            let recent = now.since(adapter.regret.until).as_secs_f64() <= adapter.regret.recent;
             if saved <= price
                 || !recent
                 || adapter.regret.lasted() < OBSERVED

@@ -3,13 +3,11 @@
 use super::decision::{Change, Reason};
 use super::policy::{Load, Policy};
 use super::scheduler::Scheduler;
+use super::settings::Role;
 use super::state::{Adapter, State, Wish};
 use super::types::{Action, AdapterId, Incarnation, ModelId, Reject, Time};
 use std::mem;
 use std::time::Duration;
-
-/// Weight of the last activation in what is believed of the next.
-const MISSES_GAIN: f64 = 0.2;
 
 impl Scheduler {
     /// Resumes or starts adapters until as many are on as the load wants.
@@ -130,7 +128,7 @@ impl Scheduler {
                 Change::Resume
             }
             State::Off if !draining && !self.starts_blocked => {
-                self.start(now, id);
+                self.start(now, id, reason);
                 Change::Start
             }
             _ => return false,
@@ -139,8 +137,9 @@ impl Scheduler {
         true
     }
 
-    fn start(&mut self, now: Time, id: AdapterId) {
+    fn start(&mut self, now: Time, id: AdapterId, reason: Reason) {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        adapter.misses = adapter.late_requests();
         adapter.incarnation = Incarnation(adapter.incarnation.0 + 1);
         adapter.alive = now;
         adapter.replicas.clear();
@@ -150,7 +149,12 @@ impl Scheduler {
         }
         adapter.starts.push_back(now);
         adapter.end_spell(now);
-        adapter.misses += MISSES_GAIN * (adapter.missed - adapter.misses);
+        adapter.expected = None;
+        let waited_for = matches!(
+            reason,
+            Reason::LatencyTarget { .. } | Reason::Demand { .. } | Reason::Backlog { .. }
+        );
+        adapter.early = !waited_for;
         adapter.missed = 0.0;
         adapter.state = State::Starting { since: now, progress: now };
         let incarnation = adapter.incarnation;
@@ -213,9 +217,12 @@ impl Scheduler {
             Wish::Auto => {
                 // One that may fail at its next load replaces nobody.
                 let serving = |other: &Adapter| {
-                    !other.profile.fallback && other.state.is_on() && !other.replicas.is_empty()
+                    other.profile.role == Role::Regular
+                        && other.state.is_on()
+                        && !other.replicas.is_empty()
                 };
-                let replaced = adapter.profile.fallback && self.adapters.values().any(serving);
+                let replaced =
+                    adapter.profile.role == Role::Fallback && self.adapters.values().any(serving);
                 replaced.then_some(Reason::Fallback)
             }
         }
@@ -246,7 +253,7 @@ impl Scheduler {
             Policy::Concurrency { .. } => {
                 self.surplus_since.map(|since| since + self.shrink_delay())
             }
-            Policy::Cost { .. } => self.dispensable().map(|surplus| surplus.until),
+            Policy::Cost { .. } => self.dispensable().map(|go| go.until),
             Policy::ByHand { .. } => None,
         }
     }
@@ -273,12 +280,17 @@ impl Scheduler {
     fn surplus(&self, target: u64) -> Option<AdapterId> {
         let wanted = self.wanted(target);
         // One that stands in goes when it is replaced, not before.
-        let on = if wanted == 0 { self.on() } else { self.on_for_good() };
+        let going = |a: &&Adapter| a.state.is_on() && !self.stays_as_bridge(a);
+        let on = match wanted {
+            0 => self.adapters.values().filter(going).count(),
+            _ => self.on_for_good(),
+        };
         if on <= wanted {
             return None;
         }
         let free = |id: &&AdapterId| {
-            self.adapters.get(id).is_some_and(|a| a.state.is_on() && a.wish == Wish::Auto)
+            let auto = |a: &Adapter| a.state.is_on() && a.wish == Wish::Auto;
+            self.adapters.get(id).is_some_and(|a| auto(a) && !self.stays_as_bridge(a))
         };
         let slowest = self.order.iter().rev().find(free).copied()?;
         self.adapters.get(&slowest).filter(|a| !a.state.warms_up()).map(|_| slowest)
@@ -321,7 +333,7 @@ impl Scheduler {
         let Some(adapter) = self.adapters.get(&id) else { return false };
         adapter.wish == Wish::Auto
             && adapter.present
-            && (!adapter.profile.fallback || self.stands_in())
+            && (adapter.profile.role == Role::Regular || self.stands_in())
     }
 
     /// How many adapters the `concurrency` policy wants on.
@@ -342,16 +354,18 @@ impl Scheduler {
         self.adapters.values().filter(|adapter| self.is_on_for_good(adapter)).count()
     }
 
-    fn is_on_for_good(&self, adapter: &Adapter) -> bool {
+    pub(super) fn is_on_for_good(&self, adapter: &Adapter) -> bool {
         adapter.state.is_on()
-            && (!adapter.profile.fallback || adapter.wish == Wish::On || self.stands_in())
+            && (adapter.profile.role == Role::Regular
+                || adapter.wish == Wish::On
+                || self.stands_in())
     }
 
     /// Whether nothing but fallbacks is usable.
     pub(super) fn stands_in(&self) -> bool {
         let usable = |other: &Adapter| {
             other.is_there()
-                && !other.profile.fallback
+                && other.profile.role == Role::Regular
                 && other.wish != Wish::Off
                 && !other.state.is_faulty()
         };

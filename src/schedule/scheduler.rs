@@ -1,6 +1,8 @@
 //! The state machine: takes events in, remembers, and hands actions out.
 
+use super::ahead::Ahead;
 use super::decision::{Change, Decision, Reason};
+use super::light::ArrivalRate;
 use super::misses::Misses;
 use super::policy::Load;
 use super::queue::Queue;
@@ -31,6 +33,8 @@ pub struct Scheduler {
     /// When an adapter must be turned on at the latest for what waits.
     pub(super) start_at: Option<Time>,
     pub(super) misses: Misses,
+    pub(super) arrivals: ArrivalRate,
+    pub(super) ahead: Ahead,
     /// Whether an adapter has just failed that had failed again and again before.
     pub(super) failed_again: bool,
     /// Whether no process can be started, for a cause in the server's environment; no adapter is
@@ -75,6 +79,8 @@ impl Scheduler {
             look_again: None,
             start_at: None,
             misses: Misses::default(),
+            arrivals: ArrivalRate::default(),
+            ahead: Ahead::default(),
             failed_again: false,
             starts_blocked: false,
             failed_starts: 0,
@@ -105,6 +111,8 @@ impl Scheduler {
         self.cut(now);
         self.expel(now);
         self.obey_on(now);
+        self.keep_bridges(now);
+        self.look_ahead(now);
         self.grow_to_min(now);
         self.grow(now);
         self.dispatch(now);
@@ -148,7 +156,7 @@ impl Scheduler {
         let refusals = self.adapters.values().filter_map(refusals);
         let refusals = refusals.filter(|until| *until < Time::NEVER);
         let due = adapters.chain(refusals).chain(self.shrink_at());
-        due.chain(self.next_ahead(now)).min()
+        due.chain(self.next_ahead(now)).chain(self.ahead_due()).min()
     }
 
     /// The next thing to do, in order.

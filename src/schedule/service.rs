@@ -123,6 +123,11 @@ impl Service {
         1.0 + CAUTION * self.variance.sqrt()
     }
 
+    /// Whether anything was measured, in this run or an earlier one.
+    pub(super) fn is_known(&self) -> bool {
+        self.weight > 0.0
+    }
+
     /// Whether it rests on measurements of this run.
     pub(super) fn is_measured(&self) -> bool {
         self.measured >= 3

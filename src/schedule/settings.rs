@@ -22,6 +22,8 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// Requests wait for a quarantined adapter if it is tried again within this time.
     pub patience: Duration,
+    /// Whether adapters are started before clients that come regularly.
+    pub ahead: bool,
     pub bounds: Bounds,
 }
 
@@ -55,13 +57,25 @@ pub struct ModelProfile {
     pub bytes: u64,
 }
 
+/// When an adapter takes part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Whenever the load needs it.
+    #[default]
+    Regular,
+    /// For models of which it answers a single row within the target: always. For other models
+    /// while no regular adapter is usable.
+    Bridge,
+    /// While no regular adapter is usable.
+    Fallback,
+}
+
 /// What the scheduler knows of an adapter before it was ever on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AdapterProfile {
     /// Order by class, best first; measured speed decides among equals.
     pub rank: u32,
-    /// Joins only while nothing else can serve.
-    pub fallback: bool,
+    pub role: Role,
     /// Guess by class, in any unit that is the same for all adapters; at least 1.
     pub speed: u64,
     /// Guess of the time from spawning a worker to an open device.

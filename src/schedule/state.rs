@@ -1,5 +1,6 @@
 //! What the scheduler believes about one adapter.
 
+use super::light::Helped;
 use super::replace::Regret;
 use super::service::Service;
 use super::settings::{AdapterProfile, Bounds};
@@ -281,6 +282,17 @@ pub(super) struct Known {
     pub(super) grown_rows: Option<u32>,
 }
 
+/// A client that comes regularly, and for which an adapter is on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    pub(super) model: ModelId,
+    /// It is not waited for any longer than until then.
+    pub(super) until: Time,
+}
+
+/// Weight of the last start in what is believed of the next.
+const MISSES_GAIN: f64 = 0.8;
+
 /// One adapter with all that is remembered of it.
 #[derive(Debug)]
 pub(super) struct Adapter {
@@ -325,6 +337,11 @@ pub(super) struct Adapter {
     /// Requests that an activation makes miss their target, on average; and so far this time.
     pub(super) misses: f64,
     pub(super) missed: f64,
+    /// The client that it is on for, who has not come yet.
+    pub(super) expected: Option<Expected>,
+    /// Whether it was last turned on before anybody waited for it: that start made nobody late.
+    pub(super) early: bool,
+    pub(super) helped: Helped,
     /// Seconds of idling that cost as much as the last activation would have.
     pub(super) break_even: f64,
 }
@@ -357,6 +374,9 @@ impl Adapter {
             regret: Regret::default(),
             misses: 1.0,
             missed: 0.0,
+            expected: None,
+            early: false,
+            helped: Helped::default(),
             break_even: 1.0,
         }
     }
@@ -393,6 +413,7 @@ impl Adapter {
 
     /// Holds a batch from now on.
     pub(super) fn run(&mut self, now: Time, held: Batch) {
+        self.expected = None;
         match &mut self.state {
             State::Loading { batch, .. } => {
                 *batch = Some((now, held));
@@ -412,6 +433,15 @@ impl Adapter {
 
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle { .. })
+    }
+
+    /// Requests that a start makes late, as far as is known: on average over those that requests
+    /// waited for, the last one included.
+    pub(super) fn late_requests(&self) -> f64 {
+        if self.early || self.incarnation.0 == 0 {
+            return self.misses;
+        }
+        self.misses + MISSES_GAIN * (self.missed - self.misses)
     }
 
     /// Seconds from spawning the worker to an open device: learned, or else guessed by class.

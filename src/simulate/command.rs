@@ -6,9 +6,10 @@ use super::outcome::Outcome;
 use super::plot::plot;
 use super::trace::Trace;
 use super::world::{self, Options, Run};
+use crate::adapter::select::CpuRule;
 use crate::config::{Adapters, PolicyName};
 use crate::escape;
-use crate::schedule::{Goal, Policy};
+use crate::schedule::{Goal, Policy, Role};
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
@@ -26,9 +27,15 @@ pub struct SimulateArgs {
     /// TOML that describes the adapters; `serve --record` writes one beside the trace
     #[arg(long, value_name = "FILE")]
     adapters: PathBuf,
-    /// Latency target of models that name none
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "100ms", value_name = "TIME")]
-    slo: Duration,
+    /// Latency target of models that name none; several are compared
+    #[arg(long, value_parser = humantime::parse_duration, value_delimiter = ',', default_value = "100ms", value_name = "TIME")]
+    slo: Vec<Duration>,
+    /// When adapters with `cpu = true` take part, as `adapters.cpu` of the server
+    #[arg(long, value_enum, default_value = "auto", value_name = "RULE")]
+    cpu: CpuRule,
+    /// Start no adapter before clients that come regularly
+    #[arg(long)]
+    no_ahead: bool,
     /// latency, balanced, energy, concurrency, or a law of others: all-on, kpa, ray, hpa, keda,
     /// idle, ski, ...; several are compared
     #[arg(long, value_delimiter = ',', default_value = "balanced", value_name = "NAME")]
@@ -51,6 +58,8 @@ pub struct SimulateArgs {
 #[derive(Serialize)]
 struct Row {
     policy: String,
+    /// The latency target, in seconds.
+    slo_s: f64,
     #[serde(flatten)]
     outcome: Outcome,
 }
@@ -65,10 +74,15 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<String> {
     if let Some(length) = args.busiest {
         trace = trace.busiest(length.as_secs_f64());
     }
-    let mix = Mix::open(&args.adapters)?;
+    let mut mix = Mix::open(&args.adapters)?;
+    if args.cpu == CpuRule::Never {
+        mix.adapters.retain(|adapter| !adapter.cpu);
+        ensure!(!mix.adapters.is_empty(), "`--cpu never` leaves no adapter");
+    }
     let mut rows = Vec::new();
-    for policy in &args.policy {
-        let run = run(args, &trace, &mix, policy)?;
+    let ways = args.slo.iter().flat_map(|slo| args.policy.iter().map(move |policy| (*slo, policy)));
+    for (slo, policy) in ways {
+        let run = run(args, &trace, &mix, (slo.as_secs_f64(), policy))?;
         let machines = mix.machines(trace.models.first().map_or("", String::as_str))?;
         if let Some(path) = args.plot.as_ref().filter(|_| rows.is_empty()) {
             let svg = plot(&trace, &run, &machines, policy)?;
@@ -76,19 +90,33 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<String> {
                 .with_context(|| format!("cannot write the picture {}", path.display()))?;
         }
         let outcome = Outcome::of(&run, &machines);
-        rows.push(Row { policy: policy.clone(), outcome });
+        rows.push(Row { policy: policy.clone(), slo_s: slo.as_secs_f64(), outcome });
     }
     if args.json { Ok(serde_json::to_string_pretty(&rows)?) } else { Ok(text(&rows)) }
 }
 
-fn run(args: &SimulateArgs, trace: &Trace, mix: &Mix, policy: &str) -> anyhow::Result<Run> {
-    let slo = args.slo.as_secs_f64();
+fn run(
+    args: &SimulateArgs,
+    trace: &Trace,
+    mix: &Mix,
+    (slo, policy): (f64, &str),
+) -> anyhow::Result<Run> {
+    let cpu = match args.cpu {
+        CpuRule::Auto => Role::Bridge,
+        CpuRule::Fallback => Role::Fallback,
+        CpuRule::Always | CpuRule::Never => Role::Regular,
+    };
     let name = PolicyName::from_str(policy, false);
     let adapters = Adapters { policy: name.clone().unwrap_or_default(), ..Adapters::default() };
     let policy_value: Policy = adapters.policy();
     let keep_changes = args.plot.is_some();
-    let options =
-        Options { policy: policy_value, slo, seed: args.seed, keep_changes, give_up: None };
+    let options = Options {
+        cpu,
+        ahead: !args.no_ahead,
+        seed: args.seed,
+        keep_changes,
+        ..Options::new(policy_value, slo)
+    };
     if name.is_ok() {
         return world::simulate(trace, mix, &options, None);
     }
@@ -98,8 +126,9 @@ fn run(args: &SimulateArgs, trace: &Trace, mix: &Mix, policy: &str) -> anyhow::R
         let others: Vec<_> = Spec::defaults().iter().map(ToString::to_string).collect();
         bail!("no policy `{policy}`; there are {}, {}", ours.join(", "), others.join(", "));
     };
-    ensure!(trace.models.len() == 1, "`{policy}` knows one model, the trace has several");
-    let machines = mix.machines(trace.models.first().map_or("", String::as_str))?;
+    // A law of others counts adapters by their rates, which are those of the model that is asked for
+    // most.
+    let machines = mix.machines(trace.main_model())?;
     let options = Options { policy: Policy::ByHand { goal: Goal::Balanced }, ..options };
     let mut law = spec.build(&machines, slo, &trace.times());
     world::simulate(trace, mix, &options, Some(law.as_mut()))
@@ -109,6 +138,7 @@ fn text(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header([
         "policy",
+        "target",
         "in time",
         "p50",
         "p95",
@@ -118,9 +148,10 @@ fn text(rows: &[Row]) -> String {
         "activations",
         "flaps",
     ]);
-    for Row { policy, outcome } in rows {
+    for Row { policy, slo_s, outcome } in rows {
         table.add_row([
             policy.clone(),
+            time(*slo_s),
             format!("{:.2} %", outcome.attainment * 100.0),
             time(outcome.p50_s),
             time(outcome.p95_s),

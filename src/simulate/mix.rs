@@ -46,6 +46,15 @@ pub struct AdapterInMix {
     pub idle_w: f64,
     pub active_w: f64,
     pub start_w: f64,
+    /// Seconds from being asked to stop to off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stop_s: f64,
+    /// Whether it is the CPU of the host, which takes part as the rule for the CPU says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cpu: bool,
+    /// How many times longer its batches take while another adapter starts.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub slowed_by_starts: f64,
     /// Memory that models may take; without it all fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
@@ -65,6 +74,20 @@ pub struct Times {
     /// Memory that it takes.
     #[serde(default)]
     pub bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// Stands for every model that is not named.
@@ -155,6 +178,9 @@ impl Mix {
                 idle_w: machine.idle_w,
                 active_w: machine.active_w,
                 start_w: machine.start_w,
+                stop_s: 0.0,
+                cpu: false,
+                slowed_by_starts: 1.0,
                 memory_bytes: None,
                 models: BTreeMap::from([(ANY_MODEL.to_owned(), times)]),
             }
@@ -175,6 +201,9 @@ impl ModelInMix {
 impl AdapterInMix {
     fn check(&self) -> anyhow::Result<()> {
         seconds("cold_start_s", self.cold_start_s)?;
+        seconds("stop_s", self.stop_s)?;
+        let slowed = self.slowed_by_starts;
+        ensure!((1.0..=1e3).contains(&slowed), "`slowed_by_starts` is {slowed}, not 1 to 1000");
         for (name, watts) in
             [("idle_w", self.idle_w), ("active_w", self.active_w), ("start_w", self.start_w)]
         {

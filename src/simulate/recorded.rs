@@ -1,6 +1,7 @@
 //! What `serve --record` writes beside a trace: the adapters as the server measured them.
 
 use super::mix::{AdapterInMix, Mix, ModelInMix, Times};
+use crate::adapter::entry::Api;
 use crate::telemetry::{AdapterView, ModelView, ReplicaView, Snapshot};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,9 @@ fn adapter(adapter: &AdapterView) -> Option<AdapterInMix> {
         idle_w: power.idle_watts,
         active_w: power.active_watts,
         start_w: power.start_watts,
+        stop_s: 0.0,
+        cpu: adapter.entry.api == Api::Cpu,
+        slowed_by_starts: 1.0,
         memory_bytes: adapter.memory_budget_bytes,
         models,
     })

@@ -1,7 +1,7 @@
 //! Request traces: when requests arrived, with how many rows, for which model. No payloads.
 //!
-//! CSV with a header line. `arrival_s` (seconds since the first request) is needed; `rows` and
-//! `model` may be there, other columns are ignored.
+//! CSV with a header line. `arrival_s` (seconds since the first request) is needed; `rows`, `model`
+//! and `client` (a number) may be there, other columns are ignored.
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub struct Request {
     pub rows: u32,
     /// Index into [`Trace::models`].
     pub model: usize,
+    /// Number of who asks.
+    pub client: u32,
 }
 
 /// Requests in the order of their arrival.
@@ -40,12 +42,14 @@ struct Line {
     rows: Option<u32>,
     #[serde(default)]
     model: Option<String>,
+    #[serde(default)]
+    client: Option<u32>,
 }
 
 impl Trace {
     /// Requests of one row for one model at these times.
     pub fn at(times: impl IntoIterator<Item = f64>) -> Trace {
-        let request = |at| Request { at, rows: 1, model: 0 };
+        let request = |at| Request { at, rows: 1, model: 0, client: 0 };
         let requests = times.into_iter().map(request).collect();
         Trace { requests, models: vec![String::new()] }
     }
@@ -95,7 +99,7 @@ impl Trace {
             self.models.push(name);
             self.models.len() - 1
         });
-        self.requests.push(Request { at, rows, model });
+        self.requests.push(Request { at, rows, model, client: line.client.unwrap_or(0) });
         Ok(())
     }
 
@@ -103,6 +107,13 @@ impl Trace {
     pub fn span(&self) -> f64 {
         let first = self.requests.first().map_or(0.0, |request| request.at);
         self.requests.last().map_or(0.0, |request| request.at - first)
+    }
+
+    /// The name of the model that is asked for most.
+    pub fn main_model(&self) -> &str {
+        let count = |model: usize| self.requests.iter().filter(|it| it.model == model).count();
+        let most = (0..self.models.len()).max_by_key(|model| count(*model));
+        most.and_then(|model| self.models.get(model)).map_or("", String::as_str)
     }
 
     /// Arrival times.
@@ -140,7 +151,7 @@ mod tests {
         assert_eq!(trace, Trace::at([0.5, 1.0]));
         let trace = read("model, rows ,arrival_s\na,3,0\nb,1,0\na,1,2.5\n").unwrap();
         assert_eq!(trace.models, ["a", "b"]);
-        assert_eq!(trace.requests[2], Request { at: 2.5, rows: 1, model: 0 });
+        assert_eq!(trace.requests[2], Request { at: 2.5, rows: 1, model: 0, client: 0 });
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Drives the scheduler of the server through virtual time: adapters start, load, run and go as
 //! their description says.
 
+mod introduce;
+
 use super::calendar::Calendar;
 use super::fleet::{Machine, bucket};
 use super::laws::{self, Law, Sight};
@@ -9,10 +11,10 @@ use super::mix::{Mix, Times};
 use super::trace::Trace;
 use crate::random::SplitMix64;
 use crate::schedule::{
-    Action, AdapterId, AdapterProfile, Arrival, BatchId, Bounds, ClientId, Event, Incarnation,
-    Line, ModelId, ModelProfile, Policy, Power, Recollection, ReplicaMemory, RequestId, Scheduler,
-    Settings, Shape, Time, Took, Wish,
+    Action, AdapterId, Arrival, BatchId, ClientId, Event, Incarnation, ModelId, ModelProfile,
+    Policy, RequestId, Role, Scheduler, Shape, Time, Wish,
 };
+use introduce::settings;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,12 +31,24 @@ pub struct Options {
     pub policy: Policy,
     /// Latency target in seconds, of models that name none.
     pub slo: f64,
+    /// When an adapter that is a CPU takes part.
+    pub cpu: Role,
+    /// Whether adapters are started before clients that come regularly.
+    pub ahead: bool,
     /// Noise on batch and start times from this seed; none without.
     pub seed: Option<u64>,
     /// Keep what adapters did when, for a picture.
     pub keep_changes: bool,
     /// Nothing more is wanted of a run that is worse than this: it ends there, unanswered.
     pub give_up: Option<Worst>,
+}
+
+impl Options {
+    /// A run without noise to the end; the CPU bridges.
+    pub fn new(policy: Policy, slo: f64) -> Options {
+        let (cpu, keep_changes) = (Role::Bridge, false);
+        Options { policy, slo, cpu, ahead: true, seed: None, keep_changes, give_up: None }
+    }
 }
 
 /// The worst that a run may be and still be of use.
@@ -67,8 +81,11 @@ pub struct Run {
 
 /// One adapter of the world.
 struct Plant {
-    /// Seconds from off to an open device.
+    /// Seconds from off to an open device, and from being asked to stop to off.
     cold_start: f64,
+    stop: f64,
+    /// How many times longer its batches take that begin while another adapter starts.
+    slowed: f64,
     /// By model.
     times: Vec<Times>,
     /// When its present start should end.
@@ -112,30 +129,9 @@ pub fn simulate(
     law: Option<&mut dyn Law>,
 ) -> anyhow::Result<Run> {
     let mut world = World::new(trace, mix, options)?;
-    world.introduce(mix);
+    world.introduce(mix, options.cpu);
     world.live(law);
     Ok(world.end())
-}
-
-fn settings(options: &Options) -> Settings {
-    Settings {
-        policy: options.policy,
-        min: 0,
-        max: usize::MAX,
-        queue_requests_max: usize::MAX,
-        queue_rows_max: u64::MAX,
-        retries_max: 0,
-        backoff: FOREVER,
-        backoff_max: FOREVER,
-        patience: FOREVER,
-        bounds: Bounds {
-            silence: FOREVER,
-            start: FOREVER,
-            run: FOREVER,
-            stop: FOREVER,
-            reap: FOREVER,
-        },
-    }
 }
 
 fn duration(seconds: f64) -> Duration {
@@ -157,8 +153,10 @@ impl<'a> World<'a> {
         let plant = |(at, machine): (usize, &Machine)| {
             let times = trace.models.iter().map(|model| mix.times(at, model));
             let times = times.collect::<anyhow::Result<Vec<_>>>()?;
-            let cold_start = mix.adapters.get(at).map_or(machine.start, |a| a.cold_start_s);
-            Ok(Plant { cold_start, times, ready: 0.0, idle_since: 0.0, running: 0 })
+            let adapter = mix.adapters.get(at);
+            let cold_start = adapter.map_or(machine.start, |a| a.cold_start_s);
+            let (stop, slowed) = adapter.map_or((0.0, 1.0), |a| (a.stop_s, a.slowed_by_starts));
+            Ok(Plant { cold_start, stop, slowed, times, ready: 0.0, idle_since: 0.0, running: 0 })
         };
         let plants = machines.iter().enumerate().map(plant);
         let plants = plants.collect::<anyhow::Result<Vec<_>>>()?;
@@ -214,42 +212,6 @@ impl<'a> World<'a> {
         })
     }
 
-    /// Tells the scheduler of the adapters, and what an earlier run would have learned of them.
-    fn introduce(&mut self, mix: &Mix) {
-        let profile = |(at, (plant, machine)): (usize, (&Plant, &Machine))| {
-            let memory = mix.adapters.get(at).and_then(|adapter| adapter.memory_bytes);
-            let power = Power {
-                idle_mw: milliwatts(machine.idle_w),
-                active_mw: milliwatts(machine.active_w),
-                start_mw: milliwatts(machine.start_w),
-            };
-            let (speed, cold_start) = (speed(machine), duration(plant.cold_start));
-            let profile =
-                AdapterProfile { rank: 0, fallback: false, speed, cold_start, power, memory };
-            (AdapterId(at as u32), profile)
-        };
-        let adapters = self.plants.iter().zip(&self.machines).enumerate().map(profile).collect();
-        self.handle(Time::default(), Event::Discovered { adapters });
-        for at in 0..self.plants.len() {
-            let (adapter, memory) = (AdapterId(at as u32), self.recollection(at));
-            self.handle(Time::default(), Event::Recalled { adapter, memory });
-        }
-    }
-
-    fn recollection(&self, at: usize) -> Recollection {
-        let Some(plant) = self.plants.get(at) else { return Recollection::default() };
-        let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
-        let replica = |(at, times): (usize, &Times)| {
-            let (alpha_ns, beta_ns) = (nanoseconds(times.alpha_s), nanoseconds(times.beta_s));
-            let lines = vec![(0, Line { alpha_ns, beta_ns, spread_permille: 0 })];
-            let load = Some(Took { time: duration(times.load_s), estimated: false });
-            let bytes = Some(times.bytes);
-            (ModelId(at as u32), ReplicaMemory { load, bytes, lines, ..ReplicaMemory::default() })
-        };
-        let replicas = plant.times.iter().enumerate().map(replica).collect();
-        Recollection { cold_start: Some(duration(plant.cold_start)), replicas }
-    }
-
     fn live(&mut self, mut law: Option<&mut dyn Law>) {
         if let Some(law) = law.as_deref_mut() {
             self.ask(Time::default(), law);
@@ -292,12 +254,13 @@ impl<'a> World<'a> {
     fn arrive(&mut self) -> Event {
         let number = self.arrived;
         self.arrived += 1;
-        let (rows, model) =
-            self.trace.requests.get(number).map_or((1, 0), |request| (request.rows, request.model));
+        let request = self.trace.requests.get(number);
+        let (rows, model) = request.map_or((1, 0), |request| (request.rows, request.model));
+        let client = request.map_or(0, |request| u64::from(request.client));
         Event::Arrived(Arrival {
             request: RequestId(number as u64),
             model: ModelId(model as u32),
-            client: ClientId::default(),
+            client: ClientId(client),
             shape: Shape::default(),
             rows,
             priority: 0,
@@ -377,7 +340,8 @@ impl<'a> World<'a> {
                 self.execute(now, adapter, incarnation, &batch);
             }
             Action::Stop { adapter, incarnation } | Action::Kill { adapter, incarnation } => {
-                self.post(now, 0.0, Event::Exited { adapter, incarnation });
+                let stop = self.plants.get(adapter.0 as usize).map_or(0.0, |plant| plant.stop);
+                self.post(now, stop, Event::Exited { adapter, incarnation });
             }
             Action::Answer { request } => self.answer(seconds, request),
             Action::Reject { .. } => self.answered += 1,
@@ -393,7 +357,8 @@ impl<'a> World<'a> {
         batch: &crate::schedule::Batch,
     ) {
         let rows = batch.rows();
-        let took = self.batch_seconds(adapter, batch.model, rows) * self.run_noise();
+        let slowed = self.slowed(adapter);
+        let took = self.batch_seconds(adapter, batch.model, rows) * slowed * self.run_noise();
         if let Some(plant) = self.plants.get_mut(adapter.0 as usize) {
             plant.running = batch.parts.len();
         }
@@ -414,6 +379,15 @@ impl<'a> World<'a> {
         let max_rows = self.max_rows.get(model.0 as usize).copied().unwrap_or(1);
         let bucket = bucket(rows, max_rows);
         times.alpha_s + times.beta_s * f64::from(bucket)
+    }
+
+    /// How many times longer a batch takes that begins now on this adapter.
+    fn slowed(&self, adapter: AdapterId) -> f64 {
+        let at = adapter.0 as usize;
+        let starts =
+            |(other, meter): (usize, &Meter)| other != at && meter.doing() == Doing::Starting;
+        let any = self.run.meters.iter().enumerate().any(starts);
+        self.plants.get(at).filter(|_| any).map_or(1.0, |plant| plant.slowed)
     }
 
     fn run_noise(&mut self) -> f64 {

@@ -1,7 +1,7 @@
 //! Decisions in words that an operator understands.
 
 use super::snapshot::DecisionView;
-use crate::schedule::{Change, Decision, Fault, ModelId, Reason};
+use crate::schedule::{Change, Decision, Fault, ModelId, Reason, Time};
 use std::time::Duration;
 
 /// A shorter wait is not worth a word.
@@ -25,7 +25,7 @@ pub fn decision_view(seq: u64, decision: &Decision, names: Names<'_>) -> Decisio
     DecisionView {
         seq,
         at_ms: u64::try_from(decision.at.0.as_millis()).unwrap_or(u64::MAX),
-        text: text(&decision.reason, &names),
+        text: text(&decision.reason, decision.at, &names),
         adapter: names.adapter,
         change: decision.change.as_str().to_owned(),
         model,
@@ -33,7 +33,7 @@ pub fn decision_view(seq: u64, decision: &Decision, names: Names<'_>) -> Decisio
     }
 }
 
-fn text(reason: &Reason, names: &Names<'_>) -> String {
+fn text(reason: &Reason, at: Time, names: &Names<'_>) -> String {
     match *reason {
         Reason::Backlog { rows, requests, target, wanted, on } => format!(
             "{} in {} outstanding, {target} wanted per adapter: {wanted} should be on, {on} are",
@@ -50,9 +50,23 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
             time(lasted),
             count(rows, "row")
         ),
-        Reason::BreakEven { unneeded, break_even, patience_permille } => {
-            break_even_text(unneeded, break_even, patience_permille)
+        Reason::BreakEven { unneeded, start_mj, late_mj } => {
+            break_even_text(unneeded, start_mj, late_mj)
         }
+        Reason::Bridge => "serves while other adapters start; idle, it takes no energy".to_owned(),
+        Reason::NotBridged => {
+            "it takes longer here than its target; loaded only to be measured".to_owned()
+        }
+        Reason::Expected { model, from, until } => format!(
+            "a client of {} comes regularly, and is expected {} to {} after this",
+            (names.model)(model),
+            time(from.since(at)),
+            time(until.since(at))
+        ),
+        Reason::NotExpected { until } => {
+            format!("idle, and no client is expected for the next {}", time(until.since(at)))
+        }
+        Reason::DidNotCome => "the client that was expected did not come".to_owned(),
         Reason::Cheaper { saved_mj, start_mj, lasted } => format!(
             "what others served in the last {} would have taken {:.0} J less here; turning it on \
              takes {:.0} J",
@@ -86,22 +100,20 @@ fn text(reason: &Reason, names: &Names<'_>) -> String {
     }
 }
 
-fn break_even_text(unneeded: Duration, break_even: Duration, patience_permille: u64) -> String {
-    let (unneeded, break_even) = (time(unneeded), time(break_even));
-    match patience_permille {
-        ..950 => format!(
-            "not needed for {unneeded}: work seldom comes back within its break-even of {break_even}"
-        ),
-        950..1050 => format!(
-            "not needed for {unneeded}: staying on has cost as much energy as turning it on again \
-             will (break-even {break_even})"
-        ),
+fn break_even_text(unneeded: Duration, start_mj: u64, late_mj: u64) -> String {
+    let (unneeded, start) = (time(unneeded), joules(start_mj));
+    match late_mj {
+        0 => format!("idle for {unneeded}, which took as much energy as a start ({start})"),
         _ => format!(
-            "not needed for {unneeded}: for the sake of answer times it stayed {:.1} times its \
-             break-even of {break_even}",
-            patience_permille as f64 / 1000.0
+            "idle for {unneeded}: a start costs {start}, and the requests that it makes late are \
+             worth {}",
+            joules(late_mj)
         ),
     }
+}
+
+fn joules(millijoules: u64) -> String {
+    format!("{:.0} J", millijoules as f64 * 1e-3)
 }
 
 fn latency_text(
@@ -168,7 +180,7 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{AdapterId, Time};
+    use crate::schedule::AdapterId;
 
     fn words(change: Change, reason: Reason) -> (Option<String>, String) {
         let decision = Decision { at: Time::default(), adapter: AdapterId(0), change, reason };
@@ -202,16 +214,26 @@ mod tests {
 
     #[test]
     fn who_goes_says_how_its_wait_came_about() {
-        let (unneeded, break_even) = (Duration::from_secs(2), Duration::from_secs(4));
-        let said = |patience_permille| {
-            words(Change::Drain, Reason::BreakEven { unneeded, break_even, patience_permille }).1
+        let unneeded = Duration::from_secs(41);
+        let said = |late_mj| {
+            words(Change::Drain, Reason::BreakEven { unneeded, start_mj: 65_600, late_mj }).1
         };
-        let short = "not needed for 2.0 s: work seldom comes back within its break-even of 4.0 s";
-        assert_eq!(said(500), short);
-        let long = "not needed for 2.0 s: for the sake of answer times it stayed 3.0 times its \
-                    break-even of 4.0 s";
-        assert_eq!(said(3000), long);
-        assert!(said(1000).ends_with("turning it on again will (break-even 4.0 s)"));
+        assert_eq!(said(0), "idle for 41.0 s, which took as much energy as a start (66 J)");
+        let late = "idle for 41.0 s: a start costs 66 J, and the requests that it makes late are \
+                    worth 750 J";
+        assert_eq!(said(750_000), late);
+    }
+
+    #[test]
+    fn a_start_ahead_says_who_is_expected() {
+        let at = |seconds| Time(Duration::from_secs(seconds));
+        let reason = Reason::Expected { model: ModelId(0), from: at(2), until: at(9) };
+        let expected =
+            "a client of digits comes regularly, and is expected 2.0 s to 9.0 s after this";
+        assert_eq!(words(Change::Start, reason).1, expected);
+        let reason = Reason::NotExpected { until: at(580) };
+        let expected = "idle, and no client is expected for the next 580.0 s";
+        assert_eq!(words(Change::Drain, reason).1, expected);
     }
 
     #[test]

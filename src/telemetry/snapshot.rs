@@ -199,8 +199,10 @@ pub struct DecisionView {
     pub change: String,
     /// Which model is loaded or unloaded.
     pub model: Option<String>,
-    /// `latency_target`, `break_even`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
-    /// `room`, `withdrawn`, `operator`, `fault`, `min`, `fallback` or `shutdown`.
+    /// `latency_target`, `break_even`, `cheaper`, `bridge`, `not_bridged`, `expected`,
+    /// `not_expected`, `did_not_come`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
+    /// `out_of_memory`, `room`, `withdrawn`, `operator`, `environment`, `fault`, `min`, `fallback`
+    /// or `shutdown`.
     pub reason: String,
     /// The reason in plain words, with its numbers.
     pub text: String,
@@ -227,6 +229,7 @@ impl AdapterView {
             state: if activity == "unused" { Usability::Unused } else { Usability::Usable },
             reason: None,
             fallback: false,
+            bridge: false,
             unreachable: false,
             probe: None,
         };

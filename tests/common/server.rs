@@ -100,11 +100,11 @@ impl Setup {
     }
 
     /// A server with these Vulkan drivers, as `VK_ICD_FILENAMES` names them, and a cache that
-    /// stays.
+    /// stays. The CPU serves only if a test says so: else it would carry what is to start adapters.
     pub fn software(drivers: &str, cache_dir: &Path) -> Setup {
         let setup = Setup { drivers: drivers.to_owned(), ..Setup::cpu() };
         let setup = Setup { cache_dir: Some(cache_dir.to_owned()), ..setup };
-        setup.args(&["--software-adapters", "allow"])
+        setup.args(&["--software-adapters", "allow"]).env("CONCERTINA_CPU", "fallback")
     }
 
     pub fn args(mut self, args: &[&str]) -> Setup {

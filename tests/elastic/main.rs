@@ -12,6 +12,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+/// The CPU while adapters start.
+mod bridge;
 /// Workers that die, hang or find their adapter taken.
 mod faults;
 /// How many adapters are on.

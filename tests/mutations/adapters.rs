@@ -477,9 +477,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if true {",
     ),
     mutant(
-        "what nobody asked for is loaded",
+        "a model that no client requested is loaded",
         "loading.rs",
-        "(all || self.queue.newest(model) > Time::default())",
+        "(all || self.queue.newest(model) > Time::default() || measures)",
         "true",
     ),
     mutant(
@@ -495,9 +495,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ";",
     ),
     mutant(
-        "loading ahead forgets who waits",
+        "a model with waiting rows is not loaded ahead first",
         "loading.rs",
-        "waiting.chain(self.models.keys().copied())",
-        "self.models.keys().copied().chain(waiting)",
+        "soon.chain(self.models.keys().copied()).collect()",
+        "self.models.keys().copied().chain(soon).collect()",
     ),
 ];

@@ -11,6 +11,7 @@
 
 mod adapters;
 mod admission;
+mod elastic;
 mod memory;
 mod requests;
 mod routing;
@@ -33,7 +34,7 @@ const HANG_MIN: Duration = Duration::from_secs(60);
 const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
-const THEMES: [&[Mutant]; 9] = [
+const THEMES: [&[Mutant]; 10] = [
     requests::MUTANTS,
     adapters::MUTANTS,
     admission::MUTANTS,
@@ -43,6 +44,7 @@ const THEMES: [&[Mutant]; 9] = [
     shares::MUTANTS,
     waits::MUTANTS,
     memory::MUTANTS,
+    elastic::MUTANTS,
 ];
 
 /// One bug: a file of `src/schedule`, a text that occurs in it once, and its replacement.

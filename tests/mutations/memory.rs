@@ -263,10 +263,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "since.max(Time::default() + quiet * 0)",
     ),
     mutant(
-        "nobody wakes up to load ahead",
+        "the timeout does not include the next load ahead",
         "scheduler.rs",
-        "due.chain(self.next_ahead(now)).min()",
-        "due.min()",
+        "due.chain(self.next_ahead(now)).chain(",
+        "due.chain(",
     ),
     mutant(
         "a batch loses the time for which a load held it up",

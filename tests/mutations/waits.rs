@@ -3,11 +3,16 @@
 use crate::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    mutant("misses buy no patience", "cost.rs", "self.misses.price() * adapter.misses", "0.0"),
     mutant(
-        "what a start makes miss is not learned",
-        "scale.rs",
-        "MISSES_GAIN * (adapter.missed - adapter.misses)",
+        "the price of misses does not lengthen the wait",
+        "wait.rs",
+        "self.misses.price() * adapter.late_requests()",
+        "0.0",
+    ),
+    mutant(
+        "the requests that a start makes late are not learned",
+        "state.rs",
+        "MISSES_GAIN * (self.missed - self.misses)",
         "0.0",
     ),
     mutant("a miss has no greatest price", "misses.rs", "self.theta.min(PRICED_MAX)", "self.theta"),
@@ -25,18 +30,23 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "|| true",
     ),
     mutant(
-        "misses keep adapters for ever",
-        "cost.rs",
-        "let wait = wait.min(most)",
-        "let wait = wait.max(0.0)",
+        "the price of misses is bounded below the break-even wait",
+        "wait.rs",
+        ".min(MISSES_WAIT_MAX).max(break_even)",
+        ".min(MISSES_WAIT_MAX).min(1.0)",
     ),
     mutant(
-        "what is learned of waits is not used",
-        "cost.rs",
+        "the waits learned from idle periods are not used",
+        "wait.rs",
         "adapter.spells.wait().unwrap_or(1.0)",
         "1.0",
     ),
-    mutant("the latency goal lets go as soon as others", "cost.rs", "{ LINGER }", "{ 1.0 }"),
+    mutant(
+        "the latency goal turns off as soon as the other goals",
+        "wait.rs",
+        "{ LINGER } else { adapter",
+        "{ 1.0 } else { adapter",
+    ),
     mutant(
         "the latency goal starts the cheapest",
         "cost.rs",
@@ -72,9 +82,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if false {",
     ),
     mutant(
-        "who is dearer takes over",
+        "an adapter with a higher energy per row takes over",
         "replace.rs",
-        "self.row_joules(&own) >= self.row_joules(slot)",
+        "self.cost_rank(now, &own, late) >= self.cost_rank(now, slot, late)",
         "false",
     ),
     mutant(
@@ -83,7 +93,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let carried = lasted < OBSERVED",
         "let carried = true || lasted < OBSERVED",
     ),
-    mutant("what was long ago counts", "replace.rs", "if passed > RECENT {", "if false {"),
+    mutant(
+        "savings of long ago count for a takeover",
+        "replace.rs",
+        "passed > recent || regret.until",
+        "regret.until",
+    ),
     mutant(
         "the latency goal routes by energy",
         "plan.rs",

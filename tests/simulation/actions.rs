@@ -106,9 +106,7 @@ impl World {
                 let delay = if on == 1 { scale_to_zero_delay } else { scale_down_delay };
                 assert!(lasted >= delay, "{seed}: let go too early");
             }
-            Reason::BreakEven { unneeded, break_even, patience_permille } => {
-                let wait = break_even.as_secs_f64() * patience_permille as f64 / 1000.0;
-                assert!(unneeded.as_secs_f64() >= wait - 0.01, "{seed}: let go too early");
+            Reason::BreakEven { unneeded, .. } => {
                 let start = self.scheduler.adapters().find(|(id, _)| *id == decision.adapter);
                 let start = start.and_then(|(_, view)| view.cold_start).unwrap_or_default();
                 let breath = start.min(Duration::from_secs(1));
@@ -136,8 +134,16 @@ impl World {
                 assert!(saved_mj >= start_mj, "{seed}: switched for nothing");
                 self.check_cap(decision.adapter, false);
             }
+            Reason::Expected { from, until, .. } => {
+                assert!(from <= until && until > self.now, "{seed}: expects the past");
+                self.check_cap(decision.adapter, false);
+            }
             Reason::Demand { .. }
             | Reason::Ahead
+            | Reason::Bridge
+            | Reason::NotBridged
+            | Reason::NotExpected { .. }
+            | Reason::DidNotCome
             | Reason::Withdrawn
             | Reason::Operator
             | Reason::OutOfMemory
@@ -174,7 +180,7 @@ impl World {
         assert!(self.now >= until, "{seed}: tried again too early");
         if self.fallbacks.contains(&adapter) && self.wishes.get(&adapter) != Some(&Wish::On) {
             let usable = self.scheduler.adapters().any(|(id, a)| {
-                !self.fallbacks.contains(&id)
+                !self.stands_by(id)
                     && self.present.contains(&id)
                     && a.wish != Wish::Off
                     && !a.state.is_faulty()

@@ -23,7 +23,7 @@ impl World {
         // An adapter that the operator wants on may come on top of those the load brought on.
         if self.weather.operator == 0 {
             let on = self.scheduler.adapters();
-            let on = on.filter(|(id, a)| a.state.is_on() && !self.fallbacks.contains(id)).count();
+            let on = on.filter(|(id, a)| a.state.is_on() && !self.stands_by(*id)).count();
             assert!(on <= max + forced, "{seed}: too many on\n{}", self.picture());
         }
     }
@@ -49,8 +49,8 @@ impl World {
             |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. } | State::Busy { .. });
         if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
             let mut others = self.scheduler.adapters();
-            let replaced = others
-                .any(|(o, a)| !self.fallbacks.contains(&o) && serves(&a) && !a.replicas.is_empty());
+            let replaced =
+                others.any(|(o, a)| !self.stands_by(o) && serves(&a) && !a.replicas.is_empty());
             assert!(!replaced, "{seed}: a fallback stays on");
         }
         if let State::Unreaped { .. } = adapter.state {
@@ -168,7 +168,7 @@ impl World {
         let refused = self.weather.load_failure + self.weather.memory > 0;
         if self.on() == 0 && !refused && self.now >= self.refused_until {
             let usable = self.scheduler.adapters().any(|(id, a)| {
-                let stands = !self.fallbacks.contains(&id) && self.present.contains(&id);
+                let stands = !self.stands_by(id) && self.present.contains(&id);
                 stands && a.wish != Wish::Off && !a.state.is_faulty()
             });
             let startable = self.scheduler.adapters().any(|(id, a)| {
@@ -176,7 +176,7 @@ impl World {
                     && self.present.contains(&id)
                     && a.wish != Wish::Off
                     && a.trial == 0
-                    && (!self.fallbacks.contains(&id) || !usable)
+                    && (!self.stands_by(id) || !usable)
             });
             assert!(
                 !startable || self.starts_blocked || self.puts_off_a_start(),
@@ -217,7 +217,7 @@ impl World {
         assert!(self.held.is_empty(), "{seed}: outputs left behind");
         assert_eq!(self.scheduler.outstanding(), Outstanding::default(), "{seed}: miscounted");
         let mut others = self.scheduler.adapters();
-        let usable = others.any(|(id, a)| !self.fallbacks.contains(&id) && !a.state.is_faulty());
+        let usable = others.any(|(id, a)| !self.stands_by(id) && !a.state.is_faulty());
         for (id, a) in self.scheduler.adapters() {
             let stands = self.fallbacks.contains(&id) && usable && a.state.is_on();
             assert!(

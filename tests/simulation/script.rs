@@ -12,7 +12,16 @@ impl World {
             if fallback {
                 self.fallbacks.insert(id);
             }
-            let profile = World::adapter(&mut self.rng, fallback);
+            let bridge = id.0 == 1 && self.rng.percent(30);
+            if bridge {
+                self.bridges.insert(id);
+            }
+            let role = match (bridge, fallback) {
+                (true, _) => Role::Bridge,
+                (_, true) => Role::Fallback,
+                _ => Role::Regular,
+            };
+            let profile = World::adapter(&mut self.rng, role);
             self.profiles.insert(id, profile);
         }
         let listed = self.after(0, 50);

@@ -19,6 +19,7 @@ impl World {
             Policy::Cost {
                 goal: [Goal::Latency, Goal::Balanced, Goal::Energy][rng.below(3) as usize],
                 price_mj: rng.below(2000),
+                late_penalty_mj: [0, 1_000, 1_000_000][rng.below(3) as usize],
                 starts_per_hour,
             }
         };
@@ -31,6 +32,7 @@ impl World {
             retries_max: rng.below(4) as u32,
             backoff: rng.ms(1, 100),
             backoff_max: rng.ms(100, 2000),
+            ahead: rng.percent(50),
             patience: rng.ms(50, 500),
             bounds: Bounds {
                 silence: rng.ms(150, 300),
@@ -53,10 +55,10 @@ impl World {
         }
     }
 
-    pub(crate) fn adapter(rng: &mut Rng, fallback: bool) -> AdapterProfile {
+    pub(crate) fn adapter(rng: &mut Rng, role: Role) -> AdapterProfile {
         AdapterProfile {
-            rank: if fallback { 9 } else { rng.below(3) as u32 },
-            fallback,
+            rank: if role != Role::Regular { 9 } else { rng.below(3) as u32 },
+            role,
             speed: [5, 100, 1000][rng.below(3) as usize],
             cold_start: rng.ms(1, 200),
             power: Power {

@@ -52,6 +52,7 @@ pub(crate) struct World {
     pub(crate) profiles: BTreeMap<AdapterId, AdapterProfile>,
     pub(crate) present: BTreeSet<AdapterId>,
     pub(crate) fallbacks: BTreeSet<AdapterId>,
+    pub(crate) bridges: BTreeSet<AdapterId>,
     /// Not to be used: a listing does not name them.
     pub(crate) excluded: BTreeSet<AdapterId>,
     pub(crate) requests: BTreeMap<RequestId, RequestFacts>,
@@ -116,6 +117,7 @@ impl World {
             profiles: BTreeMap::new(),
             present: BTreeSet::new(),
             fallbacks: BTreeSet::new(),
+            bridges: BTreeSet::new(),
             excluded: BTreeSet::new(),
             requests: BTreeMap::new(),
             batches: BTreeMap::new(),
@@ -143,7 +145,7 @@ impl World {
     /// Runs to rest, checking every step. Returns a digest of all actions and their times.
     pub(crate) fn drive(&mut self) -> u64 {
         for step in 0.. {
-            assert!(step < 200_000, "{}: livelock\n{}", self.seed, self.picture());
+            assert!(step < 400_000, "{}: livelock\n{}", self.seed, self.picture());
             let Some(event) = self.next_event() else { break };
             if let Some(event) = self.happen(event) {
                 self.turn(event);
@@ -256,20 +258,25 @@ impl World {
         let reaped = |a: &AdapterView<'_>| !matches!(a.state, State::Unreaped { .. });
         let count = |fallback: bool| {
             let adapters = self.scheduler.adapters();
-            adapters.filter(|(id, a)| self.fallbacks.contains(id) == fallback && reaped(a)).count()
+            adapters.filter(|(id, a)| self.stands_by(*id) == fallback && reaped(a)).count()
         };
         let (primaries, stand_ins) = (count(false), count(true));
         let available = if primaries == 0 { stand_ins } else { primaries };
         let expected = self.settings.min.min(self.settings.max).min(available);
-        (expected, expected + if self.stands_in_at_rest() { stand_ins } else { 0 })
+        let beside = if self.stands_in_at_rest() { stand_ins } else { self.bridges.len() };
+        (expected, expected + beside)
+    }
+
+    /// Whether an adapter is no regular one.
+    pub(crate) fn stands_by(&self, id: AdapterId) -> bool {
+        self.fallbacks.contains(&id) || self.bridges.contains(&id)
     }
 
     /// Whether a fallback is the one that is ready for anything: others are on, and have no room for
     /// any model.
     pub(crate) fn stands_in_at_rest(&self) -> bool {
         let adapters = self.scheduler.adapters();
-        let mut on =
-            adapters.filter(|(id, a)| !self.fallbacks.contains(id) && a.state.is_on()).peekable();
+        let mut on = adapters.filter(|(id, a)| !self.stands_by(*id) && a.state.is_on()).peekable();
         self.settings.min > 0 && on.peek().is_some() && on.all(|(_, a)| a.replicas.is_empty())
     }
 

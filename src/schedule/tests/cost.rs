@@ -6,7 +6,8 @@ use super::*;
 fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
     let mut settings = bench.scheduler.settings.clone();
-    settings.policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 3 };
+    settings.policy =
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 3 };
     bench.scheduler = Scheduler::new(settings, [(MODEL, profile(1))].into());
     bench.on(Event::Discovered { adapters: adapters.to_vec() });
     bench
@@ -153,8 +154,11 @@ fn activations_are_capped_but_never_the_last_resort() {
 }
 
 #[test]
-fn where_a_cold_start_misses_the_target_misses_buy_patience() {
+fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
+    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.settings.policy {
+        *late_penalty_mj = 3000;
+    }
     for _ in 0..9 {
         bench.request();
     }
@@ -163,10 +167,10 @@ fn where_a_cold_start_misses_the_target_misses_buy_patience() {
     for _ in 0..9 {
         bench.done(ONE);
     }
-    // A miss costs e^(9 · 0.4 · (1 - 0.004)) - 1 = 35 J by now, and a start makes 0.8 of the one
-    // that is believed at first: 5 J and 28 J at 1 W are not 5 s but 33 s.
-    bench.after(ms(32_500)).check(ONE, "idle", &[]);
-    bench.after(ms(1000)).check(ONE, "stopping", &["stop 1"]);
+    // 1 late request was assumed, 9 are known of the last start: (0.2 * 1 + 0.8 * 9) * 3 J and 5 J of
+    // a start are 27.2 J, or 27.2 s at 1 W.
+    bench.after(ms(27_100)).check(ONE, "idle", &[]);
+    bench.after(ms(200)).check(ONE, "stopping", &["stop 1"]);
 }
 
 #[test]

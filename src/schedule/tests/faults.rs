@@ -286,7 +286,12 @@ fn who_fails_again_and_again_gives_way_to_one_that_was_not_tried() {
     const THREE: AdapterId = AdapterId(3);
     for policy in [
         Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) },
-        Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 3000 },
+        Policy::Cost {
+            goal: Goal::Balanced,
+            price_mj: 0,
+            late_penalty_mj: 0,
+            starts_per_hour: 3000,
+        },
     ] {
         let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (THREE, 2, false)]);
         (bench.scheduler.settings.policy, bench.scheduler.settings.max) = (policy, 1);

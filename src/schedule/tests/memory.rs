@@ -112,7 +112,7 @@ fn rows_that_can_wait_for_room_are_looked_at_when_there_is_some() {
     let mut bench = with_memory(10);
     bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 2000);
     bench.scheduler.settings.policy =
-        Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 30 };
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.add(OTHER, ModelProfile { slo: ms(60_000), ..sized(10) }).want(OTHER);
     bench.after(ms(1999)).check(ONE, "idle", &[]);
     assert_eq!(bench.scheduler.next_timeout(), Some(bench.now + ms(1)));

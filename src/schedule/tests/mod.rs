@@ -1,6 +1,8 @@
 //! What the simulation is too coarse to see, each as a small story with a hand on the clock.
 
 mod admission;
+mod ahead;
+mod bridge;
 mod company;
 mod cost;
 mod environment;
@@ -16,6 +18,7 @@ mod scale;
 mod shadow;
 mod shares;
 mod states;
+mod target;
 mod thrift;
 mod turns;
 mod waits;
@@ -39,7 +42,8 @@ fn profile(max_rows: u32) -> ModelProfile {
 
 fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
     let power = Power { idle_mw: 1000, active_mw: 10_000, start_mw: 5000 };
-    AdapterProfile { rank, fallback, speed: 100, cold_start: ms(1000), power, memory: None }
+    let role = if fallback { Role::Fallback } else { Role::Regular };
+    AdapterProfile { rank, role, speed: 100, cold_start: ms(1000), power, memory: None }
 }
 
 /// A request of one row that is not special in any way.
@@ -74,6 +78,7 @@ impl Bench {
             backoff: ms(500),
             backoff_max: ms(4000),
             patience: ms(60_000),
+            ahead: false,
             bounds: Bounds {
                 silence: ms(60_000),
                 start: ms(60_000),

@@ -209,7 +209,8 @@ fn nobody_waits_for_who_is_excluded() {
 fn another_policy_begins_anew() {
     let mut bench = Bench::one();
     let by_rows = bench.scheduler.settings.clone();
-    let policy = Policy::Cost { goal: Goal::Energy, price_mj: 0, starts_per_hour: 30 };
+    let policy =
+        Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.scheduler.settings.policy = policy;
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(2) }).request();
     bench.check(ONE, "off", &[]);

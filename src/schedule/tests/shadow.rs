@@ -59,7 +59,7 @@ fn it_answers_where_no_other_may_be_on() {
 fn one_that_can_be_trusted_is_turned_on_first() {
     for policy in [
         Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) },
-        Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 30 },
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 },
     ] {
         let mut bench = returned();
         bench.scheduler.settings.policy = policy;

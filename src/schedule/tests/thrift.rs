@@ -7,7 +7,8 @@ use super::*;
 pub(super) fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
     let mut settings = bench.scheduler.settings.clone();
-    settings.policy = Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 30 };
+    settings.policy =
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     let bounds = &mut settings.bounds;
     (bounds.silence, bounds.start, bounds.run) = (HOURS, HOURS, HOURS);
     let model = ModelProfile { slo: ms(60_000), ..profile(1) };
@@ -55,8 +56,12 @@ impl Bench {
 #[test]
 fn a_start_has_its_price_beside_its_energy() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.policy =
-        Policy::Cost { goal: Goal::Balanced, price_mj: 3000, starts_per_hour: 30 };
+    bench.scheduler.settings.policy = Policy::Cost {
+        goal: Goal::Balanced,
+        price_mj: 3000,
+        late_penalty_mj: 0,
+        starts_per_hour: 30,
+    };
     bench.brought(&[ONE]).stays(ONE, 8000);
 }
 
@@ -71,7 +76,7 @@ fn the_load_of_the_model_is_part_of_coming_back() {
 fn nobody_goes_within_a_breath_or_stays_for_days() {
     bench(&[(ONE, idling(100_000))]).brought(&[ONE]).stays(ONE, 1000);
     bench(&[(ONE, idling(0))]).brought(&[ONE]).stays(ONE, 3_600_000);
-    // Nor does patience stretch the wait any further, to more than ten minutes or two watt-hours.
+    // Nor do late requests, to more than an hour or 3000 J.
     let mut late = bench(&[(ONE, idling(2))]);
     late.serve(profile(1));
     for _ in 0..4 {
@@ -79,8 +84,11 @@ fn nobody_goes_within_a_breath_or_stays_for_days() {
     }
     late.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
     late.done(ONE).done(ONE).done(ONE).done(ONE).stays(ONE, 2_500_000);
-    for (idle_mw, wait) in [(100, 600_000), (20_000, 360_000)] {
+    for (idle_mw, wait) in [(100, 3_600_000), (20_000, 150_250)] {
         let mut patient = bench(&[(ONE, idling(idle_mw))]);
+        if let Policy::Cost { late_penalty_mj, .. } = &mut patient.scheduler.settings.policy {
+            *late_penalty_mj = 750_000;
+        }
         patient.serve(profile(1));
         for _ in 0..30 {
             patient.request();
@@ -190,7 +198,7 @@ fn one_that_is_taken_back_is_needed() {
 fn who_has_no_start_left_this_hour_stays_on() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.scheduler.settings.policy =
-        Policy::Cost { goal: Goal::Balanced, price_mj: 0, starts_per_hour: 1 };
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 1 };
     bench.brought(&[ONE]).stays(ONE, 3_599_000);
 }
 
@@ -198,7 +206,7 @@ fn who_has_no_start_left_this_hour_stays_on() {
 fn under_the_energy_goal_rows_wait_for_company_as_long_as_they_may() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.scheduler.settings.policy =
-        Policy::Cost { goal: Goal::Energy, price_mj: 0, starts_per_hour: 30 };
+        Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.serve(ModelProfile { slo: ms(1000), ..profile(64) }).brought(&[ONE]);
     bench.request().after(ms(900)).request().check(ONE, "idle", &[]);
     let next = bench.scheduler.next_timeout().expect("the last moment comes").since(bench.now);
@@ -214,7 +222,10 @@ fn under_the_energy_goal_the_thrifty_one_serves() {
     let power = |active_mw| Power { active_mw, ..plain().power };
     let hungry = AdapterProfile { power: power(100_000), ..plain() };
     let mut bench = bench(&[(ONE, hungry), (TWO, plain())]);
-    bench.brought(&[ONE, TWO]).request().check(TWO, "busy", &["run 2"]);
+    // So much comes that the energy of the work decides.
+    bench.brought(&[ONE, TWO]);
+    bench.scheduler.arrivals.observe(bench.now, 100);
+    bench.request().check(TWO, "busy", &["run 2"]);
     // It will be done with the next one in time, too.
     bench.request().check(ONE, "idle", &[]);
 }
@@ -223,7 +234,7 @@ fn under_the_energy_goal_the_thrifty_one_serves() {
 fn the_last_one_does_not_leave_while_rows_wait_for_company() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.scheduler.settings.policy =
-        Policy::Cost { goal: Goal::Energy, price_mj: 0, starts_per_hour: 30 };
+        Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(64) }).brought(&[ONE]);
     bench.request().after(ms(50_000)).check(ONE, "idle", &[]);
 }

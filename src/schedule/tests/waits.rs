@@ -4,7 +4,7 @@ use super::thrift::{bench, plain};
 use super::*;
 
 fn policy(goal: Goal) -> Policy {
-    Policy::Cost { goal, price_mj: 0, starts_per_hour: 30 }
+    Policy::Cost { goal, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 }
 }
 
 /// Of this speed by its class, with this power idle and busy.

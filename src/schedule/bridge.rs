@@ -1,0 +1,86 @@
+//! The CPU as a bridge: it serves the models that it answers within their targets while other
+//! adapters start, and as long as it carries what comes.
+//!
+//! A bridge that serves such a model is on all the time: waiting for work costs a process that
+//! sleeps. It loads every model once to measure it. Its capacity counts, so that other adapters start when it does not suffice, and take over
+//! when their energy per row has paid for their start (`replace.rs`).
+
+use super::decision::Reason;
+use super::policy::Policy;
+use super::scheduler::Scheduler;
+use super::settings::Role;
+use super::state::{Adapter, State, Wish};
+use super::types::{AdapterId, ModelId, Time};
+
+impl Scheduler {
+    /// Whether the adapter is a bridge that answers a single row of the model within its target, as
+    /// far as was measured.
+    pub(super) fn is_bridged(&self, adapter: &Adapter, model: ModelId) -> bool {
+        let Some(profile) = self.models.get(&model) else { return false };
+        let known = adapter.known.get(&model).filter(|_| adapter.profile.role == Role::Bridge);
+        let service = known.and_then(|known| known.services.values().find(|it| it.is_known()));
+        service.is_some_and(|service| {
+            service.batch(1) * service.caution() <= profile.slo.as_secs_f64()
+        })
+    }
+
+    /// Whether the role of the adapter permits it to serve the model.
+    pub(super) fn may_play(&self, adapter: &Adapter, model: ModelId) -> bool {
+        adapter.profile.role != Role::Bridge
+            || adapter.wish == Wish::On
+            || self.is_bridged(adapter, model)
+            || self.stands_in()
+    }
+
+    /// Whether the adapter is a bridge for any model, or may be one that was not measured yet.
+    pub(super) fn is_bridge(&self, adapter: &Adapter) -> bool {
+        adapter.profile.role == Role::Bridge
+            && adapter.wish == Wish::Auto
+            && adapter.present
+            && self.has_regular()
+            && self.models.keys().any(|model| {
+                self.is_bridged(adapter, *model) || self.is_to_be_measured(adapter, *model)
+            })
+    }
+
+    /// Whether there is an adapter to bridge the starts of.
+    fn has_regular(&self) -> bool {
+        let regular = |adapter: &Adapter| adapter.profile.role == Role::Regular;
+        self.adapters.values().any(|adapter| regular(adapter) && adapter.is_there())
+    }
+
+    /// Whether a bridge has to load the model to learn how long it takes there.
+    pub(super) fn is_to_be_measured(&self, adapter: &Adapter, model: ModelId) -> bool {
+        let known = adapter.known.get(&model);
+        adapter.profile.role == Role::Bridge
+            && known.is_none_or(|known| known.services.is_empty() && known.load.is_none())
+            && !adapter.crowded.contains_key(&model)
+            && self.may_take(adapter, model)
+    }
+
+    /// Drops models that were loaded to be measured and take too long here.
+    pub(super) fn drop_not_bridged(&mut self, now: Time, id: AdapterId) {
+        let Some(adapter) = self.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
+            return;
+        };
+        let no_use = |model: &&ModelId| !self.may_play(adapter, **model);
+        if let Some(model) = adapter.replicas.keys().find(no_use).copied() {
+            self.unload(now, id, model, Reason::NotBridged);
+        }
+    }
+
+    /// Turns bridges on.
+    pub(super) fn keep_bridges(&mut self, now: Time) {
+        let by_hand = matches!(self.settings.policy, Policy::ByHand { .. });
+        if self.closing.is_some() || by_hand {
+            return;
+        }
+        let off = |(_, adapter): &(&AdapterId, &Adapter)| {
+            adapter.state == State::Off && self.is_bridge(adapter)
+        };
+        let off: Vec<AdapterId> = self.adapters.iter().filter(off).map(|(id, _)| *id).collect();
+        for id in off {
+            self.turn_on(now, id, false, Reason::Bridge);
+        }
+    }
+}

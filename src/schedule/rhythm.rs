@@ -1,0 +1,273 @@
+//! When the next request of a client is to be expected, learned from the gaps between its spells of
+//! work.
+//!
+//! A spell begins with a request after a pause of [`QUIET`]. The last gaps are kept from the end of
+//! work to the next spell, and from the start of one spell to the start of the next. A forecast is
+//! a window in which most gaps ended, and which is narrow beside them: of all such windows between
+//! two of the gaps the one of the least expected cost, if that is well below the cost of waiting.
+
+use super::types::Time;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A pause of this length ends a spell.
+pub(super) const QUIET: Duration = Duration::from_secs(15);
+/// A spell is taken for over after a pause of so many times the longest one within the last spells,
+/// and so many seconds.
+const LULL_CAUTION: f64 = 1.5;
+const LULL_MIN: f64 = 1.0;
+/// Gaps that count.
+const REMEMBERED: usize = 32;
+/// With fewer nothing is expected.
+const ENOUGH: usize = 6;
+/// Share of the gaps that a window has to cover.
+const COVERED: f64 = 0.75;
+/// Width of a window, as a share of its begin, at most.
+const WIDTH_MAX: f64 = 0.5;
+/// A window is widened on both sides by so many seconds, and by this share of the gap.
+const MARGIN: f64 = 0.5;
+const MARGIN_SHARE: f64 = 0.01;
+/// Nothing is turned off for a shorter time than this, in seconds: that would cycle drivers for
+/// little.
+const SHORTEST: f64 = 60.0;
+/// A forecast is used if it costs at most this share of waiting.
+const WORTH: f64 = 0.8;
+/// Weight of the last spell in the average of requests that a cold start makes late.
+const LATE_GAIN: f64 = 0.2;
+
+/// What an adapter costs while it is not needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Costs {
+    /// Watts idle.
+    pub(super) idle: f64,
+    /// Joules of a start.
+    pub(super) start: f64,
+    /// Joules that a spell costs which begins with the adapter off, beside the start.
+    pub(super) miss: f64,
+    /// Seconds that the adapter waits for work if nothing is expected.
+    pub(super) wait: f64,
+}
+
+/// From when until when the next spell is expected to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Window {
+    pub(super) from: Time,
+    pub(super) until: Time,
+}
+
+/// The spells of work of one client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rhythm {
+    /// When the present or last spell began, and when the last work of it ended.
+    began: Option<Time>,
+    worked: Time,
+    /// Seconds from the end of work to the next spell, and from spell to spell.
+    pauses: VecDeque<f64>,
+    periods: VecDeque<f64>,
+    /// The longest pauses within the last spells, and within the present one, in seconds.
+    lulls: VecDeque<f64>,
+    lull: f64,
+    /// Late requests of the present spell; `None` if an adapter was ready for it.
+    late: Option<u32>,
+    /// Late requests of a spell that begins with no adapter ready, on average.
+    misses: f64,
+    /// Whether the pause after the present spell was looked at.
+    pub(super) looked: bool,
+}
+
+impl Rhythm {
+    /// A request arrived; `ready` if an adapter had been started ahead for it. Tells whether it
+    /// begins a spell.
+    pub(super) fn arrived(&mut self, now: Time, ready: bool) -> bool {
+        let quiet = now.since(self.worked) >= QUIET;
+        let begins = self.began.is_none() || quiet;
+        if !begins {
+            self.lull = self.lull.max(now.since(self.worked).as_secs_f64());
+        } else {
+            if let Some(began) = self.began {
+                keep(&mut self.pauses, now.since(self.worked));
+                keep(&mut self.periods, now.since(began));
+                keep(&mut self.lulls, Duration::from_secs_f64(std::mem::take(&mut self.lull)));
+            }
+            self.end_spell();
+            self.began = Some(now);
+            self.late = (!ready).then_some(0);
+        }
+        self.worked = now;
+        self.looked = false;
+        begins
+    }
+
+    /// A request was answered, late because of a start or not.
+    pub(super) fn answered(&mut self, now: Time, late: bool) {
+        self.worked = now;
+        if let Some(count) = &mut self.late {
+            *count = count.saturating_add(u32::from(late));
+        }
+    }
+
+    fn end_spell(&mut self) {
+        if let Some(late) = self.late.take() {
+            let gain = if self.pauses.len() <= 1 { 1.0 } else { LATE_GAIN };
+            self.misses += gain * (f64::from(late) - self.misses);
+        }
+    }
+
+    /// When the pause is long enough to look ahead, if there is something to learn from.
+    pub(super) fn look_at(&self) -> Option<Time> {
+        let enough = self.began.is_some() && self.pauses.len() >= ENOUGH;
+        (enough && !self.looked).then(|| self.worked + Duration::from_secs_f64(self.quiet()))
+    }
+
+    /// Seconds without work after which a spell is over, as those before it were: longer than they
+    /// paused.
+    fn quiet(&self) -> f64 {
+        let lull = self.lulls.iter().copied().fold(self.lull, f64::max);
+        (lull * LULL_CAUTION + LULL_MIN).min(QUIET.as_secs_f64())
+    }
+
+    /// When work of this client was last seen.
+    pub(super) fn worked(&self) -> Time {
+        self.worked
+    }
+
+    /// Late requests of a spell for which no adapter is ready.
+    pub(super) fn misses(&self) -> f64 {
+        let late = self
+            .late
+            .map_or(self.misses, |late| self.misses + LATE_GAIN * (f64::from(late) - self.misses));
+        late.max(0.0)
+    }
+
+    /// When the next spell is expected, if it costs clearly less to be ready just then.
+    pub(super) fn forecast(&self, costs: Costs) -> Option<Window> {
+        if self.pauses.len() < ENOUGH {
+            return None;
+        }
+        let waiting = mean(&self.pauses, costs, |gap| {
+            if gap <= costs.wait {
+                gap * costs.idle
+            } else {
+                costs.wait * costs.idle + costs.start + costs.miss
+            }
+        });
+        let quiet = self.quiet();
+        let pauses = best(&self.pauses, costs, (0.0, quiet));
+        let began = self.began?;
+        let periods = best(&self.periods, costs, (self.worked.since(began).as_secs_f64(), quiet));
+        let (cost, from, until, anchor) = [(pauses, self.worked), (periods, began)]
+            .into_iter()
+            .filter_map(|(best, anchor)| {
+                best.map(|(cost, from, until)| (cost, from, until, anchor))
+            })
+            .min_by(|a, b| a.0.total_cmp(&b.0))?;
+        if from - self.worked.since(anchor).as_secs_f64() < SHORTEST {
+            return None;
+        }
+        let at = |seconds: f64| anchor + Duration::from_secs_f64(seconds.clamp(0.0, 1e7));
+        (cost < WORTH * waiting).then(|| Window { from: at(from), until: at(until) })
+    }
+}
+
+fn keep(gaps: &mut VecDeque<f64>, gap: Duration) {
+    if gaps.len() == REMEMBERED {
+        gaps.pop_front();
+    }
+    gaps.push_back(gap.as_secs_f64());
+}
+
+/// The mean cost of the gaps, with one more that no window met.
+fn mean(gaps: &VecDeque<f64>, costs: Costs, cost: impl Fn(f64) -> f64) -> f64 {
+    let unseen = costs.start + costs.miss;
+    (gaps.iter().map(|gap| cost(*gap)).sum::<f64>() + unseen) / (gaps.len() + 1) as f64
+}
+
+/// The window of the least expected cost: its cost in joules, begin and end in seconds after the
+/// anchor, which is so many seconds before the end of work.
+fn best(
+    gaps: &VecDeque<f64>,
+    costs: Costs,
+    (worked, quiet): (f64, f64),
+) -> Option<(f64, f64, f64)> {
+    let mut sorted: Vec<f64> = gaps.iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    let covered = (COVERED * sorted.len() as f64).ceil() as usize;
+    let windows = (0..sorted.len()).flat_map(|first| {
+        (first + covered.max(1) - 1..sorted.len()).map(move |last| (first, last))
+    });
+    let priced = windows.filter_map(|(first, last)| {
+        let (low, high) = (*sorted.get(first)?, *sorted.get(last)?);
+        if high - low > WIDTH_MAX * low {
+            return None;
+        }
+        let from = (low - MARGIN - MARGIN_SHARE * low).max(worked + quiet);
+        let until = high + MARGIN + MARGIN_SHARE * high;
+        let cost = mean(gaps, costs, |gap| {
+            let late = costs.start + costs.miss;
+            let held = if gap < from {
+                costs.miss
+            } else if gap <= until {
+                (gap - from) * costs.idle
+            } else {
+                (until - from) * costs.idle + late
+            };
+            quiet * costs.idle + costs.start + held
+        });
+        Some((cost, from, until))
+    });
+    priced.min_by(|a, b| a.0.total_cmp(&b.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COSTS: Costs = Costs { idle: 20.0, start: 65.6, miss: 5000.0, wait: 250.0 };
+
+    fn learned(gaps: impl IntoIterator<Item = f64>) -> Rhythm {
+        let mut rhythm = Rhythm::default();
+        let mut at = 100.0;
+        rhythm.arrived(Time(Duration::from_secs_f64(at)), false);
+        for gap in gaps {
+            at += gap;
+            rhythm.arrived(Time(Duration::from_secs_f64(at)), false);
+        }
+        rhythm
+    }
+
+    fn expected(rhythm: &Rhythm, costs: Costs) -> Option<(u64, u64)> {
+        let window = rhythm.forecast(costs)?;
+        let after = |at: Time| at.since(rhythm.worked()).as_secs();
+        Some((after(window.from), after(window.until)))
+    }
+
+    #[test]
+    fn a_regular_client_is_expected_and_a_random_one_is_not() {
+        assert_eq!(expected(&learned([600.0; 5]), COSTS), None, "too few to tell");
+        assert_eq!(expected(&learned([600.0; 6]), COSTS), Some((593, 606)));
+        let jitter = (0..32).map(|n| 600.0 + 20.0 * f64::from(n % 5 - 2));
+        assert_eq!(expected(&learned(jitter), COSTS), Some((553, 646)));
+        let random = (1..33).map(|n| -600.0 * (f64::from(n) / 33.0).ln());
+        assert_eq!(expected(&learned(random), COSTS), None);
+    }
+
+    #[test]
+    fn what_costs_nothing_to_miss_is_not_expected() {
+        let rhythm = learned([600.0; 8]);
+        assert_eq!(expected(&rhythm, Costs { miss: 0.0, wait: 3.0, ..COSTS }), None);
+        // Nor is anything turned off for what comes soon.
+        assert_eq!(expected(&learned([40.0; 8]), COSTS), None);
+    }
+
+    #[test]
+    fn only_spells_without_a_ready_adapter_teach_what_a_miss_costs() {
+        let mut rhythm = Rhythm::default();
+        let at = |seconds: u64| Time(Duration::from_secs(seconds));
+        for spell in 0..8 {
+            let ready = spell >= 4;
+            rhythm.arrived(at(1000 * (spell + 1)), ready);
+            (0..5).for_each(|_| rhythm.answered(at(1000 * (spell + 1) + 1), !ready));
+        }
+        assert!((rhythm.misses() - 5.0).abs() < 1e-9, "{}", rhythm.misses());
+    }
+}

@@ -1,0 +1,73 @@
+//! The target that scheduling aims at: the latency target of the model, or a little more than the
+//! fastest adapter takes, where that is longer.
+//!
+//! A target that no adapter can meet is no reason to turn adapters on. So a request of so many rows
+//! is due after `max(target, REACH * best)`, where `best` is the least predicted time of its rows on
+//! one warm adapter, or on all together if they do not fit into one batch.
+
+use super::forecast::{Slot, level};
+use super::scheduler::Scheduler;
+use super::service::Service;
+use super::settings::Role;
+use super::state::{Adapter, Wish};
+use super::types::{AdapterId, ModelId};
+use std::time::Duration;
+
+/// Times the least predicted time that scheduling aims at.
+const REACH: f64 = 1.25;
+
+impl Scheduler {
+    /// The latency that scheduling aims at for a request of so many rows, of a size as in
+    /// [`super::types::Shape`]: at least the target of the model.
+    pub(super) fn aim_for(&self, model: ModelId, size: u8, rows: u32) -> Duration {
+        let slo = self.models.get(&model).map_or(Duration::ZERO, |profile| profile.slo);
+        let least = self.least_time(model, size, rows).filter(|seconds| seconds.is_finite());
+        least.map_or(slo, |seconds| slo.max(Duration::from_secs_f64((REACH * seconds).min(1e6))))
+    }
+
+    /// The same for a request of one row.
+    pub fn aim(&self, model: ModelId) -> Duration {
+        self.aim_for(model, 0, 1)
+    }
+
+    /// The least cautiously predicted seconds of so many rows on adapters that are warm and have
+    /// nothing else to do; `None` where no adapter has been measured.
+    fn least_time(&self, model: ModelId, size: u8, rows: u32) -> Option<f64> {
+        let usable = self.adapters.iter().filter(|(_, adapter)| self.is_usable(adapter, model));
+        let slots: Vec<Slot> = usable.map(|(id, _)| self.warm_slot(*id, model, size)).collect();
+        let alone = slots.iter().filter(|slot| slot.max_rows >= rows);
+        let alone = alone.map(|slot| slot.batch(rows) * slot.caution).min_by(f64::total_cmp);
+        alone.or_else(|| Some(level(&slots, rows.into())).filter(|_| !slots.is_empty()))
+    }
+
+    /// Whether the adapter may serve the model sooner or later, and it is known how fast.
+    fn is_usable(&self, adapter: &Adapter, model: ModelId) -> bool {
+        let regular = adapter.profile.role == Role::Regular || self.is_bridged(adapter, model);
+        regular
+            && adapter.is_there()
+            && adapter.wish != Wish::Off
+            && !adapter.state.is_faulty()
+            && adapter
+                .known
+                .get(&model)
+                .is_some_and(|known| known.services.values().any(Service::is_known))
+            && self.may_take(adapter, model)
+    }
+
+    /// What an adapter offers that has the model and nothing to do.
+    pub(super) fn warm_slot(&self, id: AdapterId, model: ModelId, size: u8) -> Slot {
+        let service = self.service(id, model, size);
+        Slot {
+            adapter: id,
+            free: 0.0,
+            alpha: service.alpha(),
+            beta: service.beta(),
+            caution: service.caution(),
+            max_rows: self.max_rows(id, model),
+            idle: true,
+            loaded: true,
+            displaces: false,
+            measured: service.is_measured(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Starts before clients that come regularly.
+
+use super::*;
+
+/// An adapter that starts in 1 s, idles at 1 W, and a penalty of 100 J for a late request.
+fn bench() -> Bench {
+    let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
+    bench.serve(profile(4));
+    bench.scheduler.settings.ahead = true;
+    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.settings.policy {
+        *late_penalty_mj = 100_000;
+    }
+    bench
+}
+
+impl Bench {
+    /// Lets so many seconds pass in small steps; everything that starts is ready after 1 s.
+    fn pass(&mut self, seconds: u64) -> &mut Bench {
+        for _ in 0..seconds * 4 {
+            self.after(ms(250));
+            if self.state(ONE) == "starting" {
+                self.after(ms(1000)).opened(ONE);
+            }
+            if self.state(ONE) == "loading" {
+                self.loaded(ONE, MODEL, &[(1, ms(10))]);
+            }
+            match self.state(ONE) {
+                "busy" => drop(self.after(ms(10)).done(ONE)),
+                "stopping" => drop(self.exited(ONE)),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// A client that asks every so many seconds, so many times. Tells how often it found the adapter
+    /// ready.
+    fn regular(&mut self, every: u64, times: u32) -> u32 {
+        let mut ready = 0;
+        for _ in 0..times {
+            ready += u32::from(self.state(ONE) == "idle");
+            self.request();
+            self.pass(every);
+        }
+        ready
+    }
+}
+
+#[test]
+fn a_regular_client_finds_the_adapter_ready_and_it_is_off_meanwhile() {
+    let mut bench = bench();
+    assert_eq!(bench.regular(600, 7), 0, "nothing is known of it yet");
+    let ready = bench.regular(600, 10);
+    assert!(ready >= 9, "{ready} of 10");
+    bench.request().pass(60);
+    assert_eq!(bench.state(ONE), "off", "it goes as soon as the client has gone");
+}
+
+#[test]
+fn what_is_expected_and_does_not_come_is_not_waited_for() {
+    let mut bench = bench();
+    bench.regular(600, 12);
+    bench.pass(30);
+    assert_eq!(bench.state(ONE), "off");
+    bench.pass(1200);
+    assert_eq!(bench.state(ONE), "off");
+}
+
+#[test]
+fn nothing_is_started_ahead_where_that_is_turned_off() {
+    let mut bench = bench();
+    bench.scheduler.settings.ahead = false;
+    assert_eq!(bench.regular(600, 12), 0);
+}
+
+#[test]
+fn minimum_does_not_turn_off_early() {
+    for (min, state) in [(0, "off"), (1, "idle")] {
+        let mut bench = bench();
+        bench.regular(600, 10);
+        bench.scheduler.settings.min = min;
+        let life = bench.request().life(ONE);
+        bench.pass(60);
+        assert_eq!((bench.state(ONE), bench.life(ONE)), (state, life));
+    }
+}
+
+#[test]
+fn adapter_that_the_operator_keeps_on_does_not_turn_off_early() {
+    let mut bench = bench();
+    bench.regular(600, 10);
+    bench.listed(&[(ONE, super::thrift::plain()), (TWO, super::thrift::plain())]);
+    bench.wished(TWO, Wish::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10))]);
+    bench.request().after(ms(10)).done(TWO).pass(60);
+    assert_eq!([bench.state(ONE), bench.state(TWO)], ["off", "idle"]);
+}
+
+#[test]
+fn nothing_turns_off_early_while_another_client_may_come_at_any_time() {
+    let mut bench = bench();
+    for pause in [90, 400, 200, 500, 130, 330, 470, 250, 60, 380] {
+        bench.request().pass(pause);
+        bench.ask(|arrival| arrival.client = ClientId(7)).pass(600 - pause);
+    }
+    bench.request().pass(60);
+    assert_eq!(bench.state(ONE), "idle");
+}
+
+#[test]
+fn start_ahead_is_a_timeout() {
+    let mut bench = bench();
+    bench.regular(600, 10);
+    bench.request().pass(60);
+    let next = bench.scheduler.next_timeout().expect("it will be started").since(bench.now);
+    assert!(next > ms(500_000) && next < ms(540_000), "{next:?}");
+}
+
+#[test]
+fn client_whose_pauses_differ_widely_is_not_expected() {
+    use rhythm::{Costs, Rhythm};
+    let costs = Costs { idle: 20.0, start: 65.6, miss: 5000.0, wait: 250.0 };
+    let forecast = |step: u64| {
+        let (mut rhythm, mut at) = (Rhythm::default(), ms(100_000));
+        rhythm.arrived(Time(at), false);
+        for gap in 0..16 {
+            at += ms(600_000 + gap * 7 % 16 * step);
+            rhythm.arrived(Time(at), false);
+        }
+        rhythm.forecast(costs).is_some()
+    };
+    assert_eq!([forecast(5000), forecast(40_000)], [true, false]);
+}

@@ -1,0 +1,113 @@
+//! The CPU as a bridge: when it is on, what it serves, and when others come beside it.
+
+use super::thrift::plain;
+use super::*;
+
+const CPU: AdapterId = AdapterId(9);
+
+/// A card that starts in 1 s, and a CPU that bridges, under the `balanced` policy. Its power is 10 W
+/// working and 0 W idle; a row takes so many milliseconds on it, as an earlier run measured.
+fn bench(row: Option<u64>) -> Bench {
+    let mut bench = super::thrift::bench(&[]);
+    bench.serve(profile(8));
+    bench.listed(&[(ONE, plain()), (CPU, cpu())]);
+    if let Some(row) = row {
+        let line = Line { alpha_ns: row * 500_000, beta_ns: row * 500_000, spread_permille: 0 };
+        let load = Some(Took { time: ms(40), estimated: false });
+        let replica = ReplicaMemory { load, lines: vec![(0, line)], ..ReplicaMemory::default() };
+        let memory = Recollection { cold_start: Some(ms(60)), replicas: vec![(MODEL, replica)] };
+        bench.on(Event::Recalled { adapter: CPU, memory });
+    }
+    bench
+}
+
+fn cpu() -> AdapterProfile {
+    let power = Power { idle_mw: 0, active_mw: 10_000, start_mw: 5000 };
+    AdapterProfile { role: Role::Bridge, cold_start: ms(60), power, ..adapter(9, false) }
+}
+
+/// The CPU is open and has the model.
+fn up(row: u64) -> Bench {
+    let mut bench = bench(Some(row));
+    assert_eq!(bench.state(CPU), "starting");
+    bench.opened(CPU).request();
+    bench.loaded(CPU, MODEL, &[(1, ms(row))]).after(ms(row)).done(CPU);
+    bench
+}
+
+#[test]
+fn a_bridge_serves_what_it_can_in_time_and_stays_on() {
+    let mut bench = up(40);
+    for _ in 0..20 {
+        bench.after(ms(60_000)).request();
+        assert_eq!([bench.state(CPU), bench.state(ONE)], ["busy", "off"]);
+        bench.after(ms(40)).done(CPU);
+    }
+    bench.after(ms(7_200_000));
+    assert_eq!(bench.state(CPU), "idle", "waiting takes no energy");
+}
+
+#[test]
+fn a_card_starts_for_what_the_bridge_does_not_carry_which_serves_meanwhile() {
+    let mut bench = up(40);
+    bench.after(ms(1000));
+    for _ in 0..6 {
+        bench.request();
+    }
+    assert_eq!([bench.state(CPU), bench.state(ONE)], ["busy", "starting"]);
+    bench.after(ms(40)).done(CPU);
+    assert_eq!(bench.state(CPU), "busy", "it goes on while the card starts");
+}
+
+#[test]
+fn a_model_that_takes_longer_than_its_target_is_not_bridged() {
+    let mut bench = bench(Some(200));
+    // It was known of it only after the adapter was.
+    bench.opened(CPU).after(ms(3_600_000)).exited(CPU);
+    assert_eq!(bench.state(CPU), "off");
+    bench.request();
+    assert_eq!([bench.state(CPU), bench.state(ONE)], ["off", "starting"]);
+}
+
+#[test]
+fn a_bridge_measures_what_it_does_not_know_and_drops_what_takes_too_long() {
+    let mut bench = bench(None);
+    bench.opened(CPU).after(ms(2000));
+    assert_eq!(bench.state(CPU), "loading", "it was never measured here");
+    bench.loaded(CPU, MODEL, &[(1, ms(300))]);
+    assert!(bench.said.iter().any(|word| word.starts_with("unload")), "{:?}", bench.said);
+    bench.after(ms(3_600_000));
+    assert_eq!(bench.state(CPU), "stopping", "it bridges nothing");
+}
+
+#[test]
+fn a_bridge_stands_in_for_all_models_while_no_card_is_usable() {
+    let mut bench = bench(Some(200));
+    bench.wished(ONE, Wish::Off).request();
+    assert_eq!(bench.state(CPU), "starting");
+}
+
+#[test]
+fn a_bridge_counts_neither_for_the_least_nor_for_the_most_that_are_on() {
+    let mut bench = up(40);
+    (bench.scheduler.settings.min, bench.scheduler.settings.max) = (1, 1);
+    bench.after(ms(1));
+    assert_eq!(bench.state(ONE), "starting");
+    bench.opened(ONE).after(ms(7_200_000));
+    assert_ne!(bench.state(ONE), "off");
+}
+
+#[test]
+fn bridge_without_another_adapter_is_on_only_for_requests() {
+    let mut bench = super::thrift::bench(&[(CPU, cpu())]);
+    bench.serve(profile(8)).after(ms(1)).check(CPU, "off", &[]);
+    bench.request().check(CPU, "starting", &["start 9"]);
+}
+
+#[test]
+fn bridge_does_not_start_during_shutdown() {
+    let mut bench = up(40);
+    let deadline = bench.now + ms(60_000);
+    bench.on(Event::Shutdown { deadline }).check(CPU, "stopping", &["stop 9"]);
+    bench.exited(CPU).check(CPU, "off", &[]);
+}

@@ -1,0 +1,197 @@
+//! How long an adapter waits for work before it goes.
+//!
+//! Where a start fits into the target it is ski rental (Karlin et al., *Competitive randomized
+//! algorithms for nonuniform problems*, 1994): an adapter goes when it stood idle for as long as
+//! idling costs what turning it on again will, so that it never wastes more than twice the least
+//! energy, or as much sooner as the last spells without work teach (`spells.rs`).
+//!
+//! Where a start makes requests late, each of them has a price:
+//!
+//! ```text
+//! wait = (start + price + penalty * late) / idle
+//! ```
+//!
+//! with joules of a start, its price and the penalty for a late request, late requests of the last
+//! starts that requests waited for, on average, and watts idle; at least as long as a start takes, at
+//! most an hour. `penalty * late` is bounded. Against an adversary who asks again as soon as the
+//! adapter is off, energy is at most `2 + penalty * late / (start + price)` times the least.
+
+use super::decision::Reason;
+use super::policy::Policy;
+use super::scheduler::Scheduler;
+use super::settings::Role;
+use super::state::{Adapter, State, Wish};
+use super::types::{AdapterId, Time};
+use std::time::Duration;
+
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+/// Nothing stays on longer than this without need, in seconds, whatever the numbers say.
+const WAIT_MAX: f64 = 3600.0;
+/// No start is for nothing, in seconds of idling.
+const WAIT_MIN: f64 = 1e-3;
+/// The `latency` goal keeps adapters on so many times longer.
+const LINGER: f64 = 3.0;
+/// The late requests of one start are worth this at most, in joules: how many came at once says
+/// little of how soon others will come.
+const LATE_JOULES_MAX: f64 = 3000.0;
+/// What misses are worth at most while an adapter waits for work, where its start fits into the
+/// target: two watt-hours, or ten minutes. What a start makes miss says nothing of how much came at
+/// once.
+const MISSES_JOULES_MAX: f64 = 7200.0;
+const MISSES_WAIT_MAX: f64 = 600.0;
+/// Nor does anything go sooner than its start took, or this, in seconds: drivers are not cycled for
+/// shorter pauses.
+const PAUSE: f64 = 1.0;
+
+/// How long an idle adapter stays, in seconds, and why: joules of a start with its price, and what
+/// the requests that the start makes late are worth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    pub(super) seconds: f64,
+    start_joules: f64,
+    late_joules: f64,
+}
+
+/// The adapter to let go next, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dispensable {
+    adapter: AdapterId,
+    pub(super) until: Time,
+    since: Time,
+    wait: Wait,
+}
+
+impl Scheduler {
+    /// Lets adapters go that have waited long enough for work.
+    pub(super) fn shrink_by_cost(&mut self, now: Time) -> bool {
+        for id in &self.order {
+            let Some(adapter) = self.adapters.get(id) else { continue };
+            let joules = self.priced_joules(adapter, self.start_seconds(*id, adapter));
+            let break_even = idle_seconds(adapter, joules);
+            let Some(adapter) = self.adapters.get_mut(id) else { continue };
+            adapter.break_even = break_even;
+            while adapter.starts.front().is_some_and(|at| now.since(*at) >= HOUR) {
+                adapter.starts.pop_front();
+            }
+        }
+        let mut any = false;
+        while let Some(go) = self.dispensable().filter(|go| go.until <= now) {
+            let millijoules = |joules: f64| (joules * 1e3) as u64;
+            let waited = Reason::BreakEven {
+                unneeded: now.since(go.since),
+                start_mj: millijoules(go.wait.start_joules),
+                late_mj: millijoules(go.wait.late_joules),
+            };
+            let in_vain = |a: &Adapter| a.early && a.expected.is_some();
+            let in_vain = self.adapters.get(&go.adapter).is_some_and(in_vain);
+            let reason = if in_vain { Reason::DidNotCome } else { waited };
+            self.let_go(now, go.adapter, reason);
+            any = true;
+        }
+        any
+    }
+
+    /// The adapter that goes first if nothing changes.
+    pub(super) fn dispensable(&self) -> Option<Dispensable> {
+        // Who still warms up is no reason to let go of those that serve.
+        let serving = self.adapters.values().filter(|adapter| adapter.state.serves()).count();
+        let spare = self.on_for_good() > self.settings.min || self.closing.is_some();
+        let counted =
+            |id: &AdapterId| self.adapters.get(id).is_some_and(|a| self.is_on_for_good(a));
+        let candidates = self.order.iter().rev().filter(|id| spare || !counted(id));
+        let candidates = candidates.filter_map(|id| self.until(*id, serving));
+        candidates.min_by_key(|candidate| candidate.until)
+    }
+
+    /// Until when this adapter stays although nothing needs it.
+    fn until(&self, id: AdapterId, serving: usize) -> Option<Dispensable> {
+        let adapter = self.adapters.get(&id)?;
+        if adapter.wish != Wish::Auto || !adapter.state.serves() || self.stays_as_bridge(adapter) {
+            return None;
+        }
+        // Rows go to the cheapest, or the soonest: who is given none is not needed.
+        let State::Idle { since } = adapter.state else { return None };
+        // The last one serves whatever comes: it goes only when nothing does.
+        let last = serving == 1;
+        if last && self.queue.len() > 0 {
+            return None;
+        }
+        let wait = self.wait(id, adapter);
+        let until = since + Duration::from_secs_f64(wait.seconds);
+        let until = match adapter.expected {
+            Some(expected) if adapter.early => expected.until,
+            Some(expected) => until.max(expected.until),
+            None => until,
+        };
+        let until = until.max(self.may_start_again(adapter));
+        Some(Dispensable { adapter: id, until, since, wait })
+    }
+
+    /// Whether it stays on whatever comes, since that costs nothing.
+    pub(super) fn stays_as_bridge(&self, adapter: &Adapter) -> bool {
+        adapter.profile.role == Role::Bridge && self.closing.is_none() && self.is_bridge(adapter)
+    }
+
+    /// How long this adapter waits for work.
+    pub(super) fn wait(&self, id: AdapterId, adapter: &Adapter) -> Wait {
+        let start = self.start_seconds(id, adapter);
+        let start_joules = self.activation_joules(adapter, start);
+        if self.start_makes_late(id, adapter, start) {
+            let late_joules = self.late_joules(adapter.late_requests());
+            let seconds = idle_seconds(adapter, start_joules + late_joules);
+            let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
+            return Wait { seconds, start_joules, late_joules };
+        }
+        let break_even = idle_seconds(adapter, start_joules);
+        let priced_joules = self.priced_joules(adapter, start);
+        let times = if self.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
+        let most = idle_seconds(adapter, MISSES_JOULES_MAX).min(MISSES_WAIT_MAX).max(break_even);
+        let seconds = (idle_seconds(adapter, priced_joules) * times).min(most);
+        let late_joules = priced_joules - start_joules;
+        Wait { seconds: seconds.max(start.min(PAUSE)), start_joules, late_joules }
+    }
+
+    /// Whether a request that has to wait for a start of this adapter is late.
+    fn start_makes_late(&self, id: AdapterId, adapter: &Adapter, start: f64) -> bool {
+        let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
+        used.is_some_and(|(model, _)| {
+            let slot = self.warm_slot(id, *model, 0);
+            start + slot.batch(1) * slot.caution > self.aim(*model).as_secs_f64()
+        })
+    }
+
+    /// Joules that so many late requests are worth.
+    pub(super) fn late_joules(&self, requests: f64) -> f64 {
+        let Policy::Cost { late_penalty_mj, .. } = self.settings.policy else { return 0.0 };
+        let times = if self.hurries() { LINGER } else { 1.0 };
+        (late_penalty_mj as f64 * 1e-3 * requests).min(LATE_JOULES_MAX) * times
+    }
+
+    /// Seconds from off to serving what it serves now.
+    pub(super) fn start_seconds(&self, id: AdapterId, adapter: &Adapter) -> f64 {
+        let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
+        adapter.cold_start() + used.map_or(0.0, |(model, _)| self.load_time(id, *model))
+    }
+
+    /// What one activation costs with the requests that it will make miss their target.
+    fn priced_joules(&self, adapter: &Adapter, start: f64) -> f64 {
+        self.activation_joules(adapter, start) + self.misses.price() * adapter.late_requests()
+    }
+
+    /// When the cap on activations allows another. Until then an adapter stays on: let go, it would
+    /// be missing when it is needed.
+    fn may_start_again(&self, adapter: &Adapter) -> Time {
+        let Policy::Cost { starts_per_hour, .. } = self.settings.policy else {
+            return Time::default();
+        };
+        let oldest = adapter.starts.len().checked_sub(starts_per_hour as usize);
+        let oldest = oldest.and_then(|at| adapter.starts.get(at));
+        oldest.map_or(Time::default(), |at| *at + HOUR)
+    }
+}
+
+/// Seconds of idling that cost so many joules.
+fn idle_seconds(adapter: &Adapter, joules: f64) -> f64 {
+    let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
+    (joules / idle).clamp(WAIT_MIN, WAIT_MAX)
+}

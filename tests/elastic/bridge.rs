@@ -1,0 +1,67 @@
+use crate::common::http::{Connection, request};
+use crate::common::images::{as_uint8, variants};
+use crate::common::{Server, wait_for};
+use crate::machine::{Machine, START, adapters};
+use crate::numbers::INFER;
+use std::thread;
+use std::time::Duration;
+
+/// Requests that come within one second.
+const REQUESTS: usize = 20;
+
+/// Waits until the CPU is ready and has measured `digits`.
+fn measured(server: &Server) {
+    wait_for("the CPU has measured digits", START, || {
+        let cpu = server.adapter("cpu");
+        let known = cpu["replicas"].as_array().is_some_and(|replicas| {
+            replicas.iter().any(|it| it["model"] == "digits" && it["row_ms"].is_number())
+        });
+        known && cpu["state"] == "idle"
+    });
+}
+
+/// Asks for an image each twentieth of a second; by whom each was answered.
+fn ask(server: &Server) -> Vec<String> {
+    let images = variants(REQUESTS);
+    let address = server.address;
+    let threads: Vec<_> = images
+        .into_iter()
+        .map(|image| {
+            let bytes = request("POST", INFER, &[], as_uint8(&image).as_bytes());
+            let asked = thread::spawn(move || {
+                let response = Connection::open(address)
+                    .and_then(|mut it| it.exchange(&bytes))
+                    .expect("an answer");
+                assert_eq!(response.status, 200);
+                response.header("x-concertina-adapter").unwrap_or("nobody").to_owned()
+            });
+            thread::sleep(Duration::from_millis(1000 / REQUESTS as u64));
+            asked
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+}
+
+#[test]
+fn the_cpu_answers_while_all_other_adapters_are_off() {
+    let Some(machine) = Machine::get() else { return };
+    let server = machine.embedded().env("CONCERTINA_CPU", "auto").start();
+    adapters(&server);
+    measured(&server);
+    let served = ask(&server);
+    let by_cpu = served.iter().filter(|adapter| *adapter == "cpu").count();
+    assert!(by_cpu >= REQUESTS - 1, "{served:?}");
+}
+
+#[test]
+fn the_cpu_goes_on_while_an_adapter_starts_for_what_it_does_not_carry() {
+    let Some(machine) = Machine::get() else { return };
+    let slow = "slo = '200ms'\n[test.slow.cpu]\nrow = '80ms'";
+    let server = machine.embedded().config(slow).env("CONCERTINA_CPU", "auto").start();
+    let ids = adapters(&server);
+    measured(&server);
+    let served = ask(&server);
+    assert!(served.iter().filter(|adapter| *adapter == "cpu").count() >= 3, "{served:?}");
+    let starts = |id: &String| server.adapter(id)["starts"].as_u64().unwrap_or(0);
+    assert!(ids.iter().map(starts).sum::<u64>() >= 1, "no adapter was started");
+}
