@@ -11,6 +11,7 @@ mod cells;
 mod clairvoyant;
 mod evaluate;
 mod frontier;
+mod product;
 mod report;
 mod rivals;
 mod routing;
@@ -99,6 +100,11 @@ fn jobs(args: &Args) -> Vec<Job> {
 }
 
 fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "product") {
+        let words: Vec<String> = words.into_iter().filter(|word| word != "product").collect();
+        return product::main(&words);
+    }
     let args = args();
     let (jobs, results) = (Mutex::new(jobs(&args)), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
