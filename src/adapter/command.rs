@@ -120,8 +120,8 @@ fn notes(entries: &[AdapterEntry]) -> String {
     }
     if entries.iter().any(|entry| state(entry) == "bridge") {
         text.push_str(
-            "\nbridge: serves the models that it answers within their targets while other \
-             adapters start, and all models while no other adapter can",
+            "\nbridge: serves the models that it answers within their targets while others \
+             start,\n        and all models while no other adapter can",
         );
     }
     if entries.iter().any(|entry| state(entry) == "fallback") {

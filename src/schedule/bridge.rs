@@ -53,6 +53,7 @@ impl Scheduler {
     pub(super) fn is_to_be_measured(&self, adapter: &Adapter, model: ModelId) -> bool {
         let known = adapter.known.get(&model);
         adapter.profile.role == Role::Bridge
+            && self.has_regular()
             && known.is_none_or(|known| known.services.is_empty() && known.load.is_none())
             && !adapter.crowded.contains_key(&model)
             && self.may_take(adapter, model)

@@ -57,7 +57,9 @@ fn a_slowed_worker_is_slow_and_the_log_says_so() {
 
 #[test]
 fn without_requests_nothing_is_on() {
-    let config = "[adapters]\nstart_price = 0";
+    // By default waiting takes no energy on the CPU, and it stays for an hour.
+    let config = "[adapters]\nstart_price = 0\nlate_penalty_joules = 0\n[adapters.power.cpu]\n\
+                  idle = 1.0\nactive = 60.0\nstart = 20.0";
     let server = Setup::cpu().config(config).start();
     assert_eq!(workers_of(server.pid()), [0u32; 0]);
     for starts in 1..=3 {
