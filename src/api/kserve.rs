@@ -104,8 +104,7 @@ fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
 /// `GET /v2/models/{m}[/versions/{v}]/ready`.
 pub(crate) fn model_ready(api: &Api, target: &Target, head: &Head) -> Outcome {
     api.guard.check_model_read(head)?;
-    let model = find(api, target)?;
-    api.engine.check_ready(&model)?;
+    let model = api.engine.check_ready(&target.name, target.version.as_deref())?;
     json(&value!({ "name": model.name, "ready": true }))
 }
 

@@ -28,9 +28,8 @@ pub(crate) fn model(api: &Api, name: &str, head: &Head) -> Outcome {
 
 /// The reason why a model is not in the list.
 fn reason(api: &Api, name: &str) -> String {
-    let model = api.engine.model(name, None);
-    let checked = model.and_then(|model| api.engine.check_ready(&model));
-    checked.map_or_else(|error| error.message, |()| format!("model '{name}' was not ready"))
+    let checked = api.engine.check_ready(name, None);
+    checked.map_or_else(|error| error.message, |_| format!("model '{name}' was not ready"))
 }
 
 /// The Unix time in seconds at which a server started that has been running for `uptime`.

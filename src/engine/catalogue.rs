@@ -288,13 +288,13 @@ impl Catalogue {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod fixtures {
     use super::*;
     use crate::model::repository::{Batching, Layout, Source};
     use crate::model::signature::Signature;
     use std::time::Duration;
 
-    fn info(name: &str, version: &str) -> ModelInfo {
+    pub(crate) fn info(name: &str, version: &str) -> ModelInfo {
         ModelInfo {
             name: name.into(),
             version: version.into(),
@@ -314,10 +314,16 @@ mod tests {
         }
     }
 
-    fn catalogue(models: &[(&str, &str)]) -> Catalogue {
+    pub(crate) fn catalogue(models: &[(&str, &str)]) -> Catalogue {
         let good = |(name, version): &(&str, &str)| Found::Good(info(name, version));
         Catalogue::new(models.iter().map(good).collect())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixtures::{catalogue, info};
+    use super::*;
 
     fn versions(catalogue: &Catalogue) -> Vec<String> {
         catalogue.served().map(|info| format!("{}/{}", info.name, info.version)).collect()

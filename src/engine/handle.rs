@@ -12,9 +12,8 @@ use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
 use crate::schedule::RequestId;
-use crate::telemetry::{History, Metrics, ModelStatistics, ModelView, Notation, Sample, Snapshot};
+use crate::telemetry::{History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
 use crate::tensor::Tensors;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -210,20 +209,6 @@ impl EngineHandle {
         Ok(models.served().filter(wanted).cloned().collect())
     }
 
-    /// The newest version served of each name that some adapter can answer for now, perhaps after a
-    /// start, in the order of the names.
-    pub fn ready_models(&self) -> Vec<Arc<ModelInfo>> {
-        let (models, snapshot) = (self.models.borrow().clone(), self.snapshots.borrow().clone());
-        // A served model that is still loading in the snapshot has ended its load since then.
-        let is_ready = |view: &&ModelView| ["ready", "loading"].contains(&view.state.as_str());
-        let ready = snapshot.models.iter().filter(is_ready);
-        let ready: HashSet<(&str, &str)> =
-            ready.map(|view| (view.name.as_str(), view.version.as_str())).collect();
-        let is_ready =
-            |info: &&Arc<ModelInfo>| ready.contains(&(info.name.as_str(), info.version.as_str()));
-        models.newest().filter(is_ready).cloned().collect()
-    }
-
     /// What was done for these models up to now.
     ///
     /// # Errors
@@ -252,28 +237,6 @@ impl EngineHandle {
     /// How long the server has been running.
     pub fn uptime(&self) -> Duration {
         clock::now().duration_since(self.begin)
-    }
-
-    /// Checks that some adapter can answer for this model now, perhaps after a start.
-    ///
-    /// # Errors
-    /// The reason why none can: 422 if the model's files are wrong, 500 if the machine failed to
-    /// load them, else 503.
-    pub fn check_ready(&self, model: &ModelInfo) -> Result<(), Error> {
-        let snapshot = self.snapshots.borrow();
-        let same = |view: &&ModelView| view.name == model.name && view.version == model.version;
-        let view = snapshot.models.iter().find(same);
-        if view.is_some_and(|view| view.state == "ready") {
-            return Ok(());
-        }
-        let (kind, what) = match view.and_then(|view| view.failed) {
-            Some(true) => (ErrorKind::Unprocessable, "cannot be served"),
-            Some(false) => (ErrorKind::Internal, "cannot be served"),
-            None => (ErrorKind::Unavailable, "cannot be served now"),
-        };
-        let reason = view.and_then(|view| view.reason.as_deref());
-        let reason = reason.unwrap_or("no adapter can serve it");
-        Err(Error::new(kind, format!("model '{}' {what}: {reason}", model.name)))
     }
 
     /// The newest snapshot; `changed().await` on the receiver waits for the next one.
@@ -322,7 +285,11 @@ impl Admission {
     }
 }
 
-fn find(models: &Catalogue, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
+pub(super) fn find(
+    models: &Catalogue,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Arc<ModelInfo>, Error> {
     let found = models.resolve(name, version).cloned();
     found.ok_or_else(|| no_model(models, name, version))
 }

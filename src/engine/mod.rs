@@ -22,6 +22,7 @@ mod pipeline;
 mod platform;
 mod process;
 mod publish;
+mod readiness;
 mod recollections;
 mod rejections;
 mod reports;

@@ -133,6 +133,7 @@ impl Publisher {
             queue,
             adapters,
             decisions: self.decisions.iter().cloned().collect(),
+            catalogue: scene.catalogue.generation(),
         };
         self.sender.send_replace(Arc::new(snapshot));
     }

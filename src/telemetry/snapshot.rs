@@ -18,6 +18,9 @@ pub struct Snapshot {
     pub decisions: Vec<DecisionView>,
     /// The newest sample of the history.
     pub sample: Option<Arc<Sample>>,
+    /// The state of the catalogue of models that it was made of.
+    #[serde(skip)]
+    pub catalogue: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
