@@ -151,7 +151,7 @@ fn asked(rate: f64, shares: &[f64]) -> Trace {
 
 fn served(trace: &Trace, mix: &Mix, goal: Goal) -> Outcome {
     let policy =
-        Policy::Cost { goal, price_mj: 2_000, late_penalty_mj: 750_000, starts_per_hour: 1800 };
+        Policy::Cost { goal, price_mj: 2_000, late_penalty_mj: 750_000, starts_per_hour: 600 };
     let options = Options::new(policy, 4.0);
     let run = simulate(trace, mix, &options, None).expect("it is described");
     Outcome::of(&run, &mix.machines("a").expect("it is described"))

@@ -32,9 +32,9 @@ function work({ requests, rows, batches, recent }) {
   ];
 }
 
-function start({ starts, on_ms, cold_start_ms, open_ms, pid, fault }) {
+function start({ starts, starts_last_hour, on_ms, cold_start_ms, open_ms, pid, fault }) {
   const lines = [
-    ["Starts", `${number(starts)}, on for ${duration(on_ms)} in all`],
+    ["Starts", `${number(starts)}, ${number(starts_last_hour)} of the last hour, on for ${duration(on_ms)} in all`],
     ["Last start took", `${known(cold_start_ms, milliseconds)}, opening the device ${known(open_ms, milliseconds)}`],
     ["Process", pid == null ? "none" : String(pid)],
   ];

@@ -120,7 +120,7 @@ impl Cell {
                 goal,
                 price_mj: 2_000,
                 late_penalty_mj: 750_000,
-                starts_per_hour: 1800,
+                starts_per_hour: 600,
             },
             Way::Law(_, goal) => Policy::ByHand { goal },
         };

@@ -4,7 +4,7 @@
 
 use crate::cells::Cell;
 use concertina::random::SplitMix64;
-use concertina::simulate::{Doing, Machine, Meter, Outcome, Run};
+use concertina::simulate::{Doing, Learned, Machine, Meter, Outcome, Run};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -148,5 +148,6 @@ pub(crate) fn serve(cell: &Cell, router: Router) -> Outcome {
         span: now,
         events: 0,
         deciding: Duration::ZERO,
+        learned: Learned::default(),
     })
 }

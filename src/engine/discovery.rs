@@ -45,6 +45,10 @@ impl Driver {
         for adapter in ids {
             self.recall(adapter);
         }
+        if !self.recalled {
+            self.recalled = true;
+            self.recall_policy();
+        }
         None
     }
 
@@ -81,11 +85,19 @@ impl Driver {
         }
     }
 
+    /// Tells the scheduler what it learned of requests and clients before this run.
+    fn recall_policy(&mut self) {
+        let number = |name: &str| self.catalogue.number(self.catalogue.resolve(name, None)?);
+        let (policy, down) = self.recollections.policy(number);
+        self.turn(Event::Learned { policy, down });
+    }
+
     /// Keeps what was learned, beside everything else.
     pub(super) fn save(&mut self) {
         self.saved = clock::now();
         self.remember();
-        if let Some((path, text)) = self.recollections.changed() {
+        let at_end = self.scheduler.is_closing();
+        if let Some((path, text)) = self.recollections.changed(at_end) {
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = recollections::write(&path, &text) {
                     tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
@@ -97,11 +109,14 @@ impl Driver {
     fn remember(&mut self) {
         self.recollections.enter_shapes(&self.catalogue);
         let name = |id: ModelId| self.catalogue.get(id).map(|info| recollections::key(info));
+        let time = self.time();
         for (id, member) in self.fleet.members() {
-            if let Some(memory) = self.scheduler.recollection(id) {
-                self.recollections.update(&member.entry, memory, name);
+            if let Some(memory) = self.scheduler.recollection(time, id) {
+                self.recollections.update(time, &member.entry, memory, name);
             }
         }
+        let name = |id: ModelId| self.catalogue.get(id).map(|info| info.name.clone());
+        self.recollections.update_policy(time, &self.scheduler.learned(time), name);
     }
 
     /// A worker that died may mean that its card is gone, and the kernel may say so: looks which

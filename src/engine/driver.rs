@@ -99,6 +99,8 @@ pub(super) struct Driver {
     pub(super) keeper: Keeper,
     /// When what was learned was last written, and when adapters were last listed.
     pub(super) saved: Instant,
+    /// Whether the scheduler knows what the policy learned before this run.
+    pub(super) recalled: bool,
     pub(super) listed: Instant,
     /// When adapters are listed again, if they are.
     pub(super) list_at: Option<Instant>,
@@ -169,6 +171,7 @@ impl Driver {
             environment: Environment::default(),
             keeper,
             saved: begin,
+            recalled: false,
             listed: begin,
             list_at: None,
             known: false,

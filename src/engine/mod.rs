@@ -14,6 +14,7 @@ mod folder;
 mod handle;
 mod hotplug;
 mod kept;
+mod learned_policy;
 mod lister;
 mod memory;
 mod models;

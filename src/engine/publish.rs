@@ -124,7 +124,7 @@ impl Publisher {
     pub(super) fn publish(&mut self, time: Time, scene: &Scene<'_>) {
         self.dirty = false;
         self.published = clock::now();
-        let (queue, adapters) = (queue(time, scene), self.adapters(scene));
+        let (queue, adapters) = (queue(time, scene), self.adapters(time, scene));
         self.history.look(millis(time), &queue, &adapters);
         let snapshot = Snapshot {
             server: server(time, scene),
@@ -138,12 +138,12 @@ impl Publisher {
         self.sender.send_replace(Arc::new(snapshot));
     }
 
-    fn adapters(&self, scene: &Scene<'_>) -> Vec<AdapterView> {
+    fn adapters(&self, time: Time, scene: &Scene<'_>) -> Vec<AdapterView> {
         let (scheduler, fleet, models) = (scene.scheduler, scene.fleet, scene.catalogue);
         let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
         let used = fleet.members().filter_map(|(id, member)| {
             let adapter = states.get(&id)?;
-            let memory = scheduler.recollection(id).unwrap_or_default();
+            let memory = scheduler.recollection(time, id).unwrap_or_default();
             let told = self.assumptions.tells_power(&member.entry.id);
             let sensors = member.reading.clone().or_else(|| scene.sensors.of(&member.entry.id));
             Some(AdapterView {
@@ -154,6 +154,8 @@ impl Publisher {
                 sensors,
                 last_decision: self.last.get(&member.entry.id).cloned(),
                 trial: adapter.trial,
+                starts_last_hour: memory.starts.iter().filter(|left| !left.is_zero()).count()
+                    as u64,
                 open_ms: memory.cold_start.map(|took| millis(Time(took))),
                 ..used_view(member, adapter.state, adapter.wish)
             })

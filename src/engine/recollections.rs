@@ -1,24 +1,32 @@
 //! What the scheduler learned, kept on disk between runs of the server.
 //!
-//! One file, `learned.json` in the cache folder, written whole and renamed into place. Losing it
+//! One file, `learned.json` in the cache folder, written whole and renamed into place, with a number
+//! of its form. Losing it
 //! costs nothing but a few guesses, so that a file that does not parse is ignored. Entries of
 //! adapters and models that are not there now are kept: an eGPU comes back.
 
 use super::catalogue::Catalogue;
+use super::learned_policy::{Policy, millis, now_ms};
 use super::requests::ShapeKey;
 use crate::adapter::entry::AdapterEntry;
 use crate::model::repository::ModelInfo;
-use crate::schedule::{Line, ModelId, Recollection, ReplicaMemory, Took};
+use crate::schedule::{LearnedPolicy, Line, ModelId, Recollection, ReplicaMemory, Time, Took};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const FILE: &str = "learned.json";
+/// The form of the file. Files without a number have the first form, of which all fields are left.
+const VERSION: u32 = 2;
 /// A file longer than this is none of ours.
 const BYTES_MAX: u64 = 16 << 20;
 /// Most adapters, models of one adapter, and models with shapes that are kept.
 const ENTRIES_MAX: usize = 256;
+/// Most spells and starts of an adapter that are read.
+const TIMES_MAX: usize = 4096;
+/// The clock was set if it differs by more than so many milliseconds from what it should say.
+const CLOCK_STEP_MS: u64 = 1000;
 /// Most elements of a row of all inputs together whose shapes are kept: a larger row would make
 /// each start of a worker slow, or exhaust the memory.
 const ROW_ELEMENTS_MAX: usize = 1 << 23;
@@ -38,6 +46,9 @@ pub(super) fn elements(shapes: &InputShapes, rows: usize) -> usize {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Learned {
+    /// Of this form of the file; one of a later form is ignored.
+    version: u32,
+    policy: Policy,
     /// By the adapter's id.
     adapters: BTreeMap<String, Adapter>,
     /// Shapes of the last answered request, by the model's name and version.
@@ -52,6 +63,14 @@ struct Adapter {
     cold_start_us: Option<u64>,
     /// By name and version.
     models: BTreeMap<String, Replica>,
+    /// Requests that a start makes late, on average, in thousandths.
+    late_permille: Option<u32>,
+    /// The last spells without work, and for each how long waiting cost as much as a start.
+    spells_ms: Vec<(u64, u64)>,
+    /// When a dearer adapter had to help it, and for how long that counts, in milliseconds.
+    helped_ms: Option<(u64, u64)>,
+    /// When the starts of the last hour will be an hour ago, in milliseconds since 1970.
+    starts_until_ms: Vec<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -84,6 +103,25 @@ pub(super) struct Recollections {
     /// Shapes of the last answered requests that are not entered under the model's name yet: an
     /// answer must cost no more than this.
     answered: HashMap<ModelId, ShapeKey>,
+    clock: Clock,
+}
+
+/// The time of day as it was when the server's time began. A new reading counts only if it differs
+/// by more than a second, so that what did not change is not written again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    began_ms: Option<u64>,
+}
+
+impl Clock {
+    /// The time of day in milliseconds since 1970, where the server's time is `time`.
+    fn at(&mut self, time: Time) -> u64 {
+        let (now, uptime) = (now_ms(), millis(time.0));
+        let began = now.saturating_sub(uptime);
+        let near = self.began_ms.filter(|known| known.abs_diff(began) <= CLOCK_STEP_MS);
+        let began = *self.began_ms.insert(near.unwrap_or(began));
+        began.saturating_add(uptime)
+    }
 }
 
 impl Recollections {
@@ -93,7 +131,10 @@ impl Recollections {
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
         let learned: Learned = serde_json::from_slice(&text).unwrap_or_default();
-        Recollections { path, written: learned.clone(), learned, answered: HashMap::new() }
+        let mut learned = if learned.version <= VERSION { learned } else { Learned::default() };
+        learned.version = VERSION;
+        let (written, answered) = (learned.clone(), HashMap::new());
+        Recollections { path, written, learned, answered, clock: Clock::default() }
     }
 
     /// What is known of an adapter and the models that are served.
@@ -111,16 +152,33 @@ impl Recollections {
             Some((id, replica))
         });
         let cold_start = known.cold_start_us.map(Duration::from_micros);
-        Some(Recollection { cold_start, replicas: replicas.collect() })
+        let spell = |(spell, even): &(u64, u64)| {
+            (Duration::from_millis(*spell), Duration::from_millis(*even))
+        };
+        let now = now_ms();
+        let helped = known.helped_ms.and_then(|(at, counts)| {
+            Some((Duration::from_millis(now.checked_sub(at)?), Duration::from_millis(counts)))
+        });
+        let left = known.starts_until_ms.iter().filter_map(|until| until.checked_sub(now));
+        Some(Recollection {
+            cold_start,
+            replicas: replicas.collect(),
+            late_permille: known.late_permille,
+            spells: known.spells_ms.iter().take(TIMES_MAX).map(spell).collect(),
+            helped,
+            starts: left.take(TIMES_MAX).map(Duration::from_millis).collect(),
+        })
     }
 
     /// Takes in what the scheduler knows now.
     pub(super) fn update(
         &mut self,
+        time: Time,
         adapter: &AdapterEntry,
         memory: Recollection,
         name: impl Fn(ModelId) -> Option<String>,
     ) {
+        let now_ms = self.clock.at(time);
         let adapters = &mut self.learned.adapters;
         if adapters.len() >= ENTRIES_MAX && !adapters.contains_key(&adapter.id) {
             return;
@@ -132,12 +190,38 @@ impl Recollections {
             known.driver = driver;
         }
         known.cold_start_us = memory.cold_start.map(micros).or(known.cold_start_us);
+        known.late_permille = memory.late_permille.or(known.late_permille);
+        let spell = |(spell, even): &(Duration, Duration)| (millis(*spell), millis(*even));
+        known.spells_ms = memory.spells.iter().map(spell).collect();
+        known.helped_ms =
+            memory.helped.map(|(ago, counts)| (now_ms.saturating_sub(millis(ago)), millis(counts)));
+        let until = |left: &Duration| now_ms.saturating_add(millis(*left));
+        known.starts_until_ms = memory.starts.iter().map(until).collect();
         for (id, replica) in memory.replicas {
             let Some(model) = name(id) else { continue };
             if known.models.len() < ENTRIES_MAX || known.models.contains_key(&model) {
                 known.models.insert(model, Replica::keep(&replica));
             }
         }
+    }
+
+    /// What the policy learned in an earlier run, and for how long the server was down.
+    pub(super) fn policy(
+        &self,
+        number: impl Fn(&str) -> Option<ModelId>,
+    ) -> (LearnedPolicy, Duration) {
+        self.learned.policy.recall(now_ms(), number)
+    }
+
+    /// Takes in what the policy has learned.
+    pub(super) fn update_policy(
+        &mut self,
+        time: Time,
+        policy: &LearnedPolicy,
+        name: impl Fn(ModelId) -> Option<String>,
+    ) {
+        let now_ms = self.clock.at(time);
+        self.learned.policy = Policy::keep(policy, now_ms, name);
     }
 
     /// Notes the shape of an answered request.
@@ -173,9 +257,11 @@ impl Recollections {
         self.learned.shapes.remove(model);
     }
 
-    /// The file's text, if it has to be written anew.
-    pub(super) fn changed(&mut self) -> Option<(PathBuf, Vec<u8>)> {
-        if self.learned == self.written {
+    /// The file's text, if it has to be written anew: at the end always, for the time at which the
+    /// server went down.
+    pub(super) fn changed(&mut self, at_end: bool) -> Option<(PathBuf, Vec<u8>)> {
+        self.written.policy.written_ms = self.learned.policy.written_ms;
+        if self.learned == self.written && !at_end {
             return None;
         }
         self.written.clone_from(&self.learned);
@@ -241,13 +327,25 @@ pub(super) fn key(info: &ModelInfo) -> String {
 mod tests {
     use super::*;
 
+    fn nothing() -> Learned {
+        Learned { version: VERSION, ..Learned::default() }
+    }
+
     fn memory() -> Recollection {
         let line = Line { alpha_ns: 5, beta_ns: 7, spread_permille: 30 };
         let load = Some(Took { time: Duration::from_millis(3), estimated: true });
         let first_load = Some(Duration::from_millis(90));
         let replica = ReplicaMemory { load, first_load, bytes: Some(9), lines: vec![(10, line)] };
         let cold_start = Some(Duration::from_millis(800));
-        Recollection { cold_start, replicas: vec![(ModelId(4), replica)] }
+        let spell = (Duration::from_secs(3), Duration::from_secs(50));
+        Recollection {
+            cold_start,
+            replicas: vec![(ModelId(4), replica)],
+            late_permille: Some(2500),
+            spells: vec![spell],
+            helped: None,
+            starts: Vec::new(),
+        }
     }
 
     fn adapter(id: &str, driver: &str) -> AdapterEntry {
@@ -259,7 +357,7 @@ mod tests {
     fn another_driver_takes_as_long_as_a_first_load() {
         let mut learned = Recollections::read(&folder("driver"));
         let name = |_| Some("digits/1".to_owned());
-        learned.update(&adapter("pci-1", "1.0"), memory(), name);
+        learned.update(Time::default(), &adapter("pci-1", "1.0"), memory(), name);
         let models = || std::iter::once((ModelId(4), "digits/1".to_owned()));
         let of = |driver: &str| learned.of(&adapter("pci-1", driver), models()).unwrap();
         assert_eq!(of("1.0"), memory());
@@ -277,12 +375,12 @@ mod tests {
     fn what_was_learned_is_there_after_a_restart() {
         let folder = folder("learned");
         let mut first = Recollections::read(&folder);
-        assert!(first.changed().is_none());
-        first.update(&adapter("pci-1", "1.0"), memory(), |id| {
+        assert!(first.changed(false).is_none());
+        first.update(Time::default(), &adapter("pci-1", "1.0"), memory(), |id| {
             (id == ModelId(4)).then(|| "digits/1".to_owned())
         });
-        let (path, text) = first.changed().unwrap();
-        assert!(first.changed().is_none());
+        let (path, text) = first.changed(false).unwrap();
+        assert!(first.changed(false).is_none());
         write(&path, &text).unwrap();
         let second = Recollections::read(&folder);
         let models = || [(ModelId(0), "digits/1".to_owned()), (ModelId(1), "other/1".to_owned())];
@@ -309,11 +407,37 @@ mod tests {
     fn a_broken_file_is_ignored() {
         let folder = folder("broken");
         std::fs::write(folder.join(FILE), b"{\"pci\": [1, 2").unwrap();
-        assert_eq!(Recollections::read(&folder).learned, Learned::default());
+        assert_eq!(Recollections::read(&folder).learned, nothing());
         let text = br#"{"adapters": {"pci": {"cold_start_us": 5, "new": 1}}}"#;
         std::fs::write(folder.join(FILE), text).unwrap();
         assert_eq!(Recollections::read(&folder).learned.adapters["pci"].cold_start_us, Some(5));
+        let text = br#"{"version": 3, "adapters": {"pci": {"cold_start_us": 5}}}"#;
+        std::fs::write(folder.join(FILE), text).unwrap();
+        assert_eq!(Recollections::read(&folder).learned, nothing());
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn starts_count_until_they_are_an_hour_old() {
+        let mut learned = Recollections::read(&folder("starts"));
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let memory = Recollection { starts: vec![Duration::ZERO, hour], ..memory() };
+        learned.update(Time(minute), &adapter("pci-1", "1.0"), memory, |_| None);
+        let recalled = learned.of(&adapter("pci-1", "1.0"), std::iter::empty()).unwrap().starts;
+        let last = recalled.last().copied().unwrap();
+        assert!(recalled.len() <= 2 && last <= hour && last > hour - minute, "{recalled:?}");
+    }
+
+    #[test]
+    fn what_did_not_change_is_written_only_at_the_end() {
+        let mut learned = Recollections::read(&folder("end"));
+        let policy = LearnedPolicy { misses: Some((5, 7)), ..LearnedPolicy::default() };
+        learned.update_policy(Time::default(), &policy, |_| None);
+        assert!(learned.changed(false).is_some());
+        learned.update_policy(Time(Duration::from_millis(1)), &policy, |_| None);
+        assert!(learned.changed(false).is_none());
+        assert!(learned.changed(true).is_some());
+        assert_eq!(learned.policy(|_| None).0, policy);
     }
 
     #[test]
@@ -321,7 +445,8 @@ mod tests {
         let folder = folder("many");
         let mut learned = Recollections::read(&folder);
         for adapter in 0..2 * ENTRIES_MAX {
-            learned.update(&self::adapter(&format!("pci-{adapter}"), "1.0"), memory(), |_| None);
+            let adapter = self::adapter(&format!("pci-{adapter}"), "1.0");
+            learned.update(Time::default(), &adapter, memory(), |_| None);
         }
         assert_eq!(learned.learned.adapters.len(), ENTRIES_MAX);
         std::fs::remove_dir_all(folder).unwrap();

@@ -6,6 +6,7 @@
 //! lately is expected at some time; else it may be somebody else who needs it.
 
 use super::decision::Reason;
+use super::learned::LearnedClient;
 use super::policy::Policy;
 use super::rhythm::{Costs, Rhythm, Window};
 use super::scheduler::Scheduler;
@@ -63,13 +64,33 @@ impl Ahead {
     fn entry(&mut self, key: Key, model: ModelId) -> &mut Entry {
         if !self.entries.contains_key(&key) && self.entries.len() > KEYS_MAX {
             let oldest = self.entries.iter().filter(|(key, _)| key.is_some());
-            let oldest = oldest.min_by_key(|(_, entry)| entry.rhythm.worked());
+            let oldest = oldest.min_by(|a, b| a.1.rhythm.worked().total_cmp(&b.1.rhythm.worked()));
             if let Some(oldest) = oldest.map(|(key, _)| *key) {
                 self.entries.remove(&oldest);
             }
         }
         let entry = || Entry { rhythm: Rhythm::default(), model, plan: None };
         self.entries.entry(key).or_insert_with(entry)
+    }
+}
+
+impl Ahead {
+    /// What is worth keeping of each client for the next run of the server.
+    pub(super) fn learned(&self, now: Time) -> Vec<LearnedClient> {
+        let learned = |(key, entry): (&Key, &Entry)| LearnedClient {
+            client: key.map(|(_, client)| client),
+            model: entry.model,
+            ..entry.rhythm.learned(now)
+        };
+        self.entries.iter().map(learned).collect()
+    }
+
+    /// Takes in what an earlier run learned of clients that were not seen in this one.
+    pub(super) fn recall(&mut self, now: Time, learned: &LearnedClient, down: Duration) {
+        let (key, model) = (learned.client.map(|client| (learned.model, client)), learned.model);
+        if !self.entries.contains_key(&key) {
+            self.entry(key, model).rhythm = Rhythm::of(now, learned, down);
+        }
     }
 }
 
@@ -182,7 +203,7 @@ impl Scheduler {
             .ahead
             .entries
             .iter()
-            .filter(|(key, entry)| key.is_some() && now.since(entry.rhythm.worked()) < HOUR);
+            .filter(|(key, entry)| key.is_some() && entry.rhythm.was_seen(now, HOUR));
         if !all && !recent.clone().all(|(_, entry)| planned(entry)) {
             return;
         }

@@ -2,8 +2,9 @@
 //! adapters start, and as long as it carries what comes.
 //!
 //! A bridge that serves such a model is on all the time: waiting for work costs a process that
-//! sleeps. It loads every model once to measure it. Its capacity counts, so that other adapters start when it does not suffice, and take over
-//! when their energy per row has paid for their start (`replace.rs`).
+//! sleeps. It loads every model once to measure it. Its capacity counts, so that other adapters start
+//! when it does not suffice, and take over when their energy per row has paid for their start
+//! (`replace.rs`). It also serves models that no other adapter can load, however long that takes.
 
 use super::decision::Reason;
 use super::policy::Policy;
@@ -30,6 +31,19 @@ impl Scheduler {
             || adapter.wish == Wish::On
             || self.is_bridged(adapter, model)
             || self.stands_in()
+            || !self.is_taken_by_regular(model)
+    }
+
+    /// Whether there is an adapter that is no bridge or fallback and that can load the model, as far
+    /// as is known.
+    fn is_taken_by_regular(&self, model: ModelId) -> bool {
+        let takes = |adapter: &Adapter| {
+            adapter.profile.role == Role::Regular
+                && adapter.is_there()
+                && adapter.wish != Wish::Off
+                && self.could_take(adapter, model)
+        };
+        self.adapters.values().any(takes)
     }
 
     /// Whether the adapter is a bridge for any model, or may be one that was not measured yet.
@@ -39,7 +53,9 @@ impl Scheduler {
             && adapter.present
             && self.has_regular()
             && self.models.keys().any(|model| {
-                self.is_bridged(adapter, *model) || self.is_to_be_measured(adapter, *model)
+                self.is_bridged(adapter, *model)
+                    || self.is_to_be_measured(adapter, *model)
+                    || (!self.is_taken_by_regular(*model) && self.could_take(adapter, *model))
             })
     }
 

@@ -13,7 +13,6 @@ use super::scheduler::Scheduler;
 use super::settings::Role;
 use super::state::{Adapter, State, Wish};
 use super::types::{AdapterId, ModelId, Time};
-use super::wait::HOUR;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -133,7 +132,8 @@ impl Scheduler {
         let young = adapter.state.warms_up() || now.since(adapter.ready).as_secs_f64() < start;
         let trusted = comes_late && (young || !slot.loaded);
         // Once it serves, what it does not serve soon is more than it was turned on for.
-        let seconds = if slot.loaded { BACKLOG * slo } else { start.max(slo).max(window) };
+        let seconds = start.max(slo).max(window);
+        let seconds = if slot.loaded { seconds.min(BACKLOG * slo) } else { seconds };
         trusted.then(|| Slot { free: 0.0, ..*slot }.rows_by(seconds))
     }
 
@@ -244,7 +244,7 @@ impl Scheduler {
     /// Whether the cap on activations allows another; the only adapter may always start.
     pub(super) fn may_start(&self, now: Time, adapter: &Adapter) -> bool {
         let Policy::Cost { starts_per_hour, .. } = self.settings.policy else { return true };
-        let recent = adapter.starts.iter().filter(|at| now.since(**at) < HOUR).count();
+        let recent = adapter.starts.iter().filter(|until| **until > now).count();
         (recent as u64) < u64::from(starts_per_hour) || self.on() == 0
     }
 }

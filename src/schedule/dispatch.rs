@@ -5,10 +5,13 @@ use super::lists::{End, First, Lane};
 use super::scheduler::Scheduler;
 use super::state::{Adapter, Batch};
 use super::types::{Action, BatchId, ModelId, Reject, RequestId, Time};
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// A request that fits into one batch is cut only if it would take this many times longer whole.
 const CUT_GAIN: f64 = 1.2;
+/// Times the soonest that is nearly as soon.
+const NEARLY: f64 = 1.5;
 /// Who is held back looks again no sooner than this.
 const LOOK_AGAIN_MIN: f64 = 0.001;
 
@@ -74,14 +77,17 @@ impl Scheduler {
         {
             return served;
         }
-        let idle = slots.iter().filter(|slot| slot.idle);
-        let Some(best) = idle.min_by(|a, b| a.finish(1).total_cmp(&b.finish(1))).copied() else {
+        let Some(best) = best_idle(&slots) else {
             self.look_again_at(self.room_at(now, model));
             return false;
         };
         let rows = self.rows_ahead(best, model, shape.size);
         let (share, level) = share(&slots, &best, rows);
-        if share == 0 {
+        // Nor is a model loaded twice for rows that the first load serves nearly as soon.
+        let comes = |slot: &Slot| {
+            !slot.idle && !slot.loaded && slot.finish(rows) <= best.finish(1) * NEARLY
+        };
+        if share == 0 || (!best.loaded && slots.iter().any(comes)) {
             self.hold(now, model, &slots);
             return false;
         }
@@ -216,6 +222,16 @@ impl Scheduler {
         self.numbers.batch += 1;
         BatchId(self.numbers.batch)
     }
+}
+
+/// The idle slot that serves a row soonest; of those that are nearly as soon, the one where what has
+/// to make room is missed least.
+fn best_idle(slots: &[Slot]) -> Option<Slot> {
+    let idle = || slots.iter().filter(|slot| slot.idle);
+    let soonest = idle().map(|slot| slot.finish(1)).fold(f64::INFINITY, f64::min);
+    let near = idle().filter(|slot| slot.finish(1) <= soonest * NEARLY);
+    let by = |slot: &&Slot| (slot.loss, slot.finish(1));
+    near.min_by(|a, b| by(a).partial_cmp(&by(b)).unwrap_or(Ordering::Equal)).copied()
 }
 
 /// How many rows the best idle slot should take now so that all rows are served soonest, and

@@ -29,6 +29,8 @@ pub(super) struct Slot {
     pub(super) loaded: bool,
     /// Whether a model that is in use would have to make room.
     pub(super) displaces: bool,
+    /// Seconds of loading per second that it would cost to be without what has to make room.
+    pub(super) loss: f64,
     /// Whether the times rest on measurements of this run.
     pub(super) measured: bool,
 }
@@ -131,8 +133,20 @@ mod tests {
     fn slot(free: f64, alpha: f64, beta: f64, max_rows: u32) -> Slot {
         let adapter = AdapterId(0);
         let (idle, loaded, displaces, caution) = (free == 0.0, true, false, 1.0);
-        let measured = true;
-        Slot { adapter, free, alpha, beta, caution, max_rows, idle, loaded, displaces, measured }
+        let (measured, loss) = (true, 0.0);
+        Slot {
+            adapter,
+            free,
+            alpha,
+            beta,
+            caution,
+            max_rows,
+            idle,
+            loaded,
+            displaces,
+            loss,
+            measured,
+        }
     }
 
     #[test]

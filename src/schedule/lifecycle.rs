@@ -35,8 +35,9 @@ impl Scheduler {
     }
 
     /// Takes in what an earlier run learned.
-    pub(super) fn recall(&mut self, id: AdapterId, memory: Recollection) {
+    pub(super) fn recall(&mut self, now: Time, id: AdapterId, memory: Recollection) {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        adapter.recall(now, &memory);
         adapter.cold_start = adapter.cold_start.or(memory.cold_start.map(|d| d.as_secs_f64()));
         for (model, replica) in memory.replicas {
             let known = adapter.known.entry(model).or_default();
@@ -51,7 +52,7 @@ impl Scheduler {
     }
 
     /// What is worth keeping of an adapter for the next run.
-    pub fn recollection(&self, id: AdapterId) -> Option<Recollection> {
+    pub fn recollection(&self, now: Time, id: AdapterId) -> Option<Recollection> {
         let adapter = self.adapters.get(&id)?;
         let replicas = adapter.known.iter().map(|(model, known)| {
             let lines = known.services.iter().map(|(size, service)| (*size, service.line()));
@@ -62,7 +63,14 @@ impl Scheduler {
             (*model, ReplicaMemory { load, first_load, bytes, lines: lines.collect() })
         });
         let cold_start = adapter.cold_start.map(Duration::from_secs_f64);
-        Some(Recollection { cold_start, replicas: replicas.collect() })
+        Some(Recollection {
+            cold_start,
+            replicas: replicas.collect(),
+            late_permille: Some((adapter.late_requests() * 1e3) as u32),
+            spells: adapter.spells.learned(),
+            helped: adapter.helped.learned(now),
+            starts: adapter.starts.iter().map(|until| until.since(now)).collect(),
+        })
     }
 
     pub(super) fn progress(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {

@@ -23,7 +23,7 @@ const RATE_MIN: f64 = 0.001;
 const HELPED_MIN: Duration = Duration::from_secs(600);
 const HELPED_MAX: Duration = Duration::from_secs(2400);
 /// It needs help soon if that is within so many times as long.
-const SOON: u32 = 2;
+const SOON: f64 = 2.0;
 
 /// An average of the rows that arrive per second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,21 +47,35 @@ impl ArrivalRate {
 /// remembered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Helped {
-    at: Option<Time>,
-    counts: Duration,
+    /// In seconds, which are negative before the server started.
+    at: Option<f64>,
+    counts: f64,
 }
 
 impl Helped {
+    /// What an earlier run of the server knew: how long ago that was, and for how long it counts.
+    pub(super) fn recalled(now: Time, (ago, counts): (Duration, Duration)) -> Helped {
+        let at = Some(now.0.as_secs_f64() - ago.as_secs_f64());
+        Helped { at, counts: counts.min(HELPED_MAX).as_secs_f64() }
+    }
+
+    pub(super) fn learned(&self, now: Time) -> Option<(Duration, Duration)> {
+        let duration = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
+        Some((duration(now.0.as_secs_f64() - self.at?), duration(self.counts)))
+    }
+
     fn lately(&self, now: Time) -> bool {
-        self.at.is_some_and(|at| now.since(at) < self.counts)
+        self.at.is_some_and(|at| now.0.as_secs_f64() - at < self.counts)
     }
 
     fn note(&mut self, now: Time) {
+        let seconds = now.0.as_secs_f64();
         if !self.lately(now) {
-            let soon = self.at.is_some_and(|at| now.since(at) < self.counts * SOON);
-            self.counts = if soon { (self.counts * 2).min(HELPED_MAX) } else { HELPED_MIN };
+            let soon = self.at.is_some_and(|at| seconds - at < self.counts * SOON);
+            let longer = (self.counts * 2.0).min(HELPED_MAX.as_secs_f64());
+            self.counts = if soon { longer } else { HELPED_MIN.as_secs_f64() };
         }
-        self.at = Some(now);
+        self.at = Some(seconds);
     }
 }
 

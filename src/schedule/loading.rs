@@ -1,20 +1,16 @@
-//! Which models an adapter holds: loaded on demand, dropped when another needs the memory.
-//! And what is known, or guessed, of times and sizes.
+//! Loads models on demand and ahead, and drops what is served no more; which of them make room is in
+//! `places.rs`. And what is known, or guessed, of times and sizes.
 
 use super::decision::{Change, Reason};
 use super::forecast::Slot;
 use super::scheduler::Scheduler;
 use super::service::{Line, Service, bucket};
-use super::state::{Adapter, Batch, Replica, State, Wish};
+use super::state::{Adapter, Batch, State, Wish};
 use super::types::{Action, AdapterId, ModelId, Time};
 use std::time::Duration;
 
-/// A replica that is used stays at least so many times as long as it takes to load, so that two
-/// models that do not fit together take turns that are worth it; one that is not, only as long as
-/// that.
-const RESIDENCE_LOADS: f64 = 4.0;
-const RESIDENCE_MIN: f64 = 1.0;
-const RESIDENCE_MAX: f64 = 3600.0;
+/// Seconds without work, at most, before an adapter loads a model that nobody waits for.
+const LULL_MAX: f64 = 3600.0;
 /// Guess for a model that was never loaded: so many seconds, and so many bytes per second.
 const LOAD_GUESS: f64 = 0.3;
 const LOAD_BYTES_PER_SECOND: f64 = 1e9;
@@ -32,6 +28,8 @@ struct Room {
     wait: f64,
     load: f64,
     displaces: bool,
+    /// Seconds of loading per second that it would cost to be without what has to go.
+    loss: f64,
 }
 
 impl Scheduler {
@@ -72,6 +70,7 @@ impl Scheduler {
             idle: (adapter.is_idle() && room.wait <= 0.0) || takes_turns,
             loaded,
             displaces: room.displaces,
+            loss: room.loss,
             measured: service.is_measured(),
         }
     }
@@ -82,18 +81,12 @@ impl Scheduler {
         if let Some(victims) = self.victims(now, id, model) {
             let missed = victims.iter().filter(|victim| self.is_missed(now, id, adapter, **victim));
             let again: f64 = missed.map(|victim| self.load_time(id, *victim)).sum();
-            return Room { wait: 0.0, load: load + again, displaces: again > 0.0 };
+            let loss = self.loss(now, id, &victims);
+            return Room { wait: 0.0, load: load + again, displaces: again > 0.0, loss };
         }
         let stay = adapter.replicas.iter().map(|(other, replica)| self.stays(id, *other, replica));
         let wait = stay.filter(|at| *at > now).min().map_or(0.0, |at| at.since(now).as_secs_f64());
-        Room { wait, load, displaces: true }
-    }
-
-    /// Whether a model would be wanted back at once.
-    fn is_missed(&self, now: Time, id: AdapterId, adapter: &Adapter, model: ModelId) -> bool {
-        let Some(replica) = adapter.replicas.get(&model) else { return false };
-        let recent = self.residence(id, model);
-        self.queue.rows_of(model) > 0 || now.since(replica.used).as_secs_f64() < recent
+        Room { wait, load, displaces: true, loss: 0.0 }
     }
 
     /// Seconds until an adapter that loads another model can run a batch of one that it has.
@@ -200,7 +193,7 @@ impl Scheduler {
             && (self.has_room(adapter, model) || !self.anyone_has_room(model))
     }
 
-    fn could_take(&self, adapter: &Adapter, model: ModelId) -> bool {
+    pub(super) fn could_take(&self, adapter: &Adapter, model: ModelId) -> bool {
         !adapter.crowded.contains_key(&model) && self.may_take(adapter, model)
     }
 
@@ -208,15 +201,14 @@ impl Scheduler {
         self.adapters.iter().any(|(id, adapter)| {
             (adapter.state.is_on() || self.may_be_turned_on(*id, adapter))
                 && self.could_take(adapter, model)
+                && self.may_play(adapter, model)
                 && self.has_room(adapter, model)
         })
     }
 
     /// Whether other programs leave this adapter enough memory for the model.
     fn has_room(&self, adapter: &Adapter, model: ModelId) -> bool {
-        let loads = matches!(adapter.state, State::Loading { model: loads, .. } if loads == model);
-        let held = loads || adapter.replicas.contains_key(&model);
-        held || adapter.left.is_none_or(|left| self.size_of(adapter, model) <= left)
+        adapter.holds(model) || adapter.left.is_none_or(|left| self.size_of(adapter, model) <= left)
     }
 
     /// Whether it could if there were memory.
@@ -267,39 +259,6 @@ impl Scheduler {
         adapter.budget().unwrap_or(u64::MAX).saturating_sub(adapter.bytes())
     }
 
-    /// The replicas to drop so that the model fits, least valuable first; `None` if it cannot be
-    /// made to fit now.
-    pub(super) fn victims(&self, now: Time, id: AdapterId, model: ModelId) -> Option<Vec<ModelId>> {
-        let adapter = self.adapters.get(&id)?;
-        let held = adapter.bytes();
-        let budget = adapter.budget().unwrap_or(u64::MAX);
-        // What would not fit alone is only tried: then all others go.
-        let missing =
-            held.saturating_add(self.bytes_of(id, model)).saturating_sub(budget).min(held);
-        let mut missing = i128::from(missing);
-        if missing == 0 {
-            return Some(Vec::new());
-        }
-        let mut victims = Vec::new();
-        for (victim, bytes) in self.old_replicas(now, (id, adapter)) {
-            if missing <= 0 {
-                break;
-            }
-            missing -= i128::from(bytes);
-            victims.push(victim);
-        }
-        (missing <= 0).then_some(victims)
-    }
-
-    /// Replicas that have stayed long enough, least valuable first, with their bytes.
-    fn old_replicas(&self, now: Time, (id, adapter): (AdapterId, &Adapter)) -> Vec<(ModelId, u64)> {
-        let over =
-            |(other, replica): &(&ModelId, &Replica)| self.stays(id, **other, replica) <= now;
-        let mut old: Vec<_> = adapter.replicas.iter().filter(over).collect();
-        old.sort_by(|a, b| self.value(now, id, *a).total_cmp(&self.value(now, id, *b)));
-        old.into_iter().map(|(model, replica)| (*model, replica.bytes)).collect()
-    }
-
     /// Gives memory back that other programs need now, if nobody misses what is in it.
     fn give_back(&mut self, now: Time, id: AdapterId) {
         let Some(adapter) = self.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
@@ -314,24 +273,6 @@ impl Scheduler {
         if let Some((model, _)) = unmissed {
             self.unload(now, id, model, Reason::Room { held, room: budget });
         }
-    }
-
-    /// Seconds of loading that a byte saves, the less the longer it was not used.
-    fn value(&self, now: Time, id: AdapterId, (model, replica): (&ModelId, &Replica)) -> f64 {
-        let idle = now.since(replica.used).as_secs_f64() + 1.0;
-        self.load_time(id, *model) / (replica.bytes.max(1) as f64 * idle)
-    }
-
-    /// Until when a replica stays whatever others want.
-    fn stays(&self, id: AdapterId, model: ModelId, replica: &Replica) -> Time {
-        let turn = replica.loaded + Duration::from_secs_f64(self.residence(id, model));
-        let load = self.load_time(id, model).clamp(RESIDENCE_MIN, RESIDENCE_MAX);
-        turn.min(replica.used.max(replica.loaded) + Duration::from_secs_f64(load))
-    }
-
-    /// Seconds that a replica stays if it is used.
-    fn residence(&self, id: AdapterId, model: ModelId) -> f64 {
-        (self.load_time(id, model) * RESIDENCE_LOADS).clamp(RESIDENCE_MIN, RESIDENCE_MAX)
     }
 
     /// When an idle adapter may first make room for this model.
@@ -375,7 +316,7 @@ impl Scheduler {
         let expected = self.adapters.get(&id).and_then(|adapter| adapter.expected);
         let soon = waiting.chain(expected.map(|expected| expected.model));
         let models: Vec<ModelId> = soon.chain(self.models.keys().copied()).collect();
-        let due = |model: &&ModelId| self.ahead_at(id, **model).is_some_and(|at| at <= now);
+        let due = |model: &&ModelId| self.ahead_at(now, id, **model).is_some_and(|at| at <= now);
         if let Some(model) = models.iter().find(due).copied() {
             self.begin_load(now, id, model, Reason::Ahead);
         }
@@ -383,7 +324,7 @@ impl Scheduler {
 
     /// When an idle adapter loads a model that nobody needs it to have; never if it has it, or has
     /// no room. Not while batches come and go: they would have to wait for the steps of the load.
-    fn ahead_at(&self, id: AdapterId, model: ModelId) -> Option<Time> {
+    fn ahead_at(&self, now: Time, id: AdapterId, model: ModelId) -> Option<Time> {
         let adapter = self.adapters.get(&id).filter(|adapter| adapter.is_idle())?;
         // Who is on without load is on to be ready for anything.
         let all = adapter.wish == Wish::On || self.settings.min > 0;
@@ -394,8 +335,9 @@ impl Scheduler {
         let wanted = (all || self.queue.newest(model) > Time::default() || measures)
             && !adapter.replicas.contains_key(&model)
             && (measures || self.takes(adapter, model))
+            && (measures || !self.is_spare_copy(now, id, model))
             && self.bytes_of(id, model).saturating_mul(times) <= self.free_bytes(id);
-        let quiet = Duration::from_secs_f64(self.load_time(id, model).min(RESIDENCE_MAX));
+        let quiet = Duration::from_secs_f64(self.load_time(id, model).min(LULL_MAX));
         wanted.then(|| adapter.workless.map_or(Time::default(), |since| since + quiet))
     }
 
@@ -406,7 +348,7 @@ impl Scheduler {
         let lacking = self.adapters.iter().filter(|(_, a)| self.closing.is_none() && lacks(a));
         let models = || self.models.keys().copied();
         let all =
-            lacking.flat_map(|(id, _)| models().filter_map(|model| self.ahead_at(*id, model)));
+            lacking.flat_map(|(id, _)| models().filter_map(|model| self.ahead_at(now, *id, model)));
         all.filter(|at| *at > now).min()
     }
 }

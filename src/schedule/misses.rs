@@ -45,6 +45,17 @@ impl Misses {
         self.theta.min(PRICED_MAX).exp_m1()
     }
 
+    /// What is worth keeping for the next run of the server, in millionths.
+    pub(super) fn learned(&self) -> (i64, u64) {
+        ((self.theta * 1e6) as i64, (self.others * 1e6) as u64)
+    }
+
+    /// What an earlier run learned.
+    pub(super) fn recall(&mut self, (theta, others): (i64, u64)) {
+        self.theta = (theta as f64 * 1e-6).clamp(0.0, THETA_MAX);
+        self.others = (others as f64 * 1e-6).clamp(0.0, 1.0);
+    }
+
     /// A request was answered, late or not, with an adapter starting meanwhile or not.
     fn observe(&mut self, late: bool, cold: bool) {
         let share = |is: bool| if is { 1.0 } else { 0.0 };

@@ -22,7 +22,8 @@
 //! What is predicted rests on `service.rs` (how long a batch takes where) and `forecast.rs` (how
 //! soon several adapters together serve a number of rows); what is learned of waits and misses is in
 //! `spells.rs` and `misses.rs`, of regular clients in `rhythm.rs`, of whom a cheaper adapter replaces
-//! in `replace.rs`. The target that is aimed at is in `target.rs`, who serves light traffic in `light.rs`.
+//! in `replace.rs`. The target that is aimed at is in `target.rs`, who serves light traffic in `light.rs`,
+//! which models keep their memory in `places.rs`.
 
 mod admission;
 mod ahead;
@@ -31,11 +32,13 @@ mod cost;
 mod decision;
 mod dispatch;
 mod forecast;
+mod learned;
 mod lifecycle;
 mod light;
 mod lists;
 mod loading;
 mod misses;
+mod places;
 mod plan;
 mod policy;
 mod queue;
@@ -58,6 +61,7 @@ mod wait;
 mod watch;
 
 pub use decision::{Change, Decision, Reason};
+pub use learned::{LearnedClient, LearnedPolicy};
 pub use policy::{Goal, Load, Policy};
 pub use scheduler::{Outstanding, Scheduler};
 pub use service::Line;

@@ -120,7 +120,9 @@ impl Scheduler {
         } else {
             // Nobody displaces a model for rows that another can serve.
             let late = self.starts_late(model);
-            sorted.sort_by_cached_key(|slot| (slot.displaces, self.cost_rank(now, slot, late)));
+            sorted.sort_by_cached_key(|slot| {
+                (slot.displaces, slot.loss.to_bits(), self.cost_rank(now, slot, late))
+            });
         }
         sorted
     }

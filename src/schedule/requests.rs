@@ -204,6 +204,7 @@ impl Scheduler {
         self.models.remove(&model);
         self.reject_all(self.queue.ids_of(model), Reject::ModelGone);
         self.queue.remove_model(model);
+        self.popularity.forget(model);
         for adapter in self.adapters.values_mut() {
             adapter.known.remove(&model);
             adapter.refused.remove(&model);

@@ -6,7 +6,8 @@
 //! a window in which most gaps ended, and which is narrow beside them: of all such windows between
 //! two of the gaps the one of the least expected cost, if that is well below the cost of waiting.
 
-use super::types::Time;
+use super::learned::LearnedClient;
+use super::types::{ModelId, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ const MARGIN_SHARE: f64 = 0.01;
 const SHORTEST: f64 = 60.0;
 /// A forecast is used if it costs at most this share of waiting.
 const WORTH: f64 = 0.8;
+/// Share of a gap in which the server may have been down: else somebody may have come unseen.
+const UNSEEN_MAX: f64 = 0.1;
 /// Weight of the last spell in the average of requests that a cold start makes late.
 const LATE_GAIN: f64 = 0.2;
 
@@ -58,9 +61,12 @@ pub(super) struct Window {
 /// The spells of work of one client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rhythm {
-    /// When the present or last spell began, and when the last work of it ended.
-    began: Option<Time>,
-    worked: Time,
+    /// When the present or last spell began, and when the last work of it ended: seconds, which are
+    /// negative before the server started.
+    began: Option<f64>,
+    worked: f64,
+    /// Seconds since then in which the server was down: who came meanwhile was not seen.
+    down: f64,
     /// Seconds from the end of work to the next spell, and from spell to spell.
     pauses: VecDeque<f64>,
     periods: VecDeque<f64>,
@@ -79,28 +85,28 @@ impl Rhythm {
     /// A request arrived; `ready` if an adapter had been started ahead for it. Tells whether it
     /// begins a spell.
     pub(super) fn arrived(&mut self, now: Time, ready: bool) -> bool {
-        let quiet = now.since(self.worked) >= QUIET;
-        let begins = self.began.is_none() || quiet;
+        let (now, pause) = (seconds(now), seconds(now) - self.worked);
+        let begins = self.began.is_none() || pause >= QUIET.as_secs_f64();
         if !begins {
-            self.lull = self.lull.max(now.since(self.worked).as_secs_f64());
+            self.lull = self.lull.max(pause);
         } else {
-            if let Some(began) = self.began {
-                keep(&mut self.pauses, now.since(self.worked));
-                keep(&mut self.periods, now.since(began));
-                keep(&mut self.lulls, Duration::from_secs_f64(std::mem::take(&mut self.lull)));
+            if let Some(began) = self.began.filter(|_| self.down <= UNSEEN_MAX * pause) {
+                keep(&mut self.pauses, pause);
+                keep(&mut self.periods, now - began);
+                keep(&mut self.lulls, std::mem::take(&mut self.lull));
             }
             self.end_spell();
             self.began = Some(now);
             self.late = (!ready).then_some(0);
         }
-        self.worked = now;
+        (self.worked, self.down) = (now, 0.0);
         self.looked = false;
         begins
     }
 
     /// A request was answered, late because of a start or not.
     pub(super) fn answered(&mut self, now: Time, late: bool) {
-        self.worked = now;
+        self.worked = seconds(now);
         if let Some(count) = &mut self.late {
             *count = count.saturating_add(u32::from(late));
         }
@@ -116,7 +122,7 @@ impl Rhythm {
     /// When the pause is long enough to look ahead, if there is something to learn from.
     pub(super) fn look_at(&self) -> Option<Time> {
         let enough = self.began.is_some() && self.pauses.len() >= ENOUGH;
-        (enough && !self.looked).then(|| self.worked + Duration::from_secs_f64(self.quiet()))
+        (enough && !self.looked).then(|| time(self.worked + self.quiet()))
     }
 
     /// Seconds without work after which a spell is over, as those before it were: longer than they
@@ -126,9 +132,14 @@ impl Rhythm {
         (lull * LULL_CAUTION + LULL_MIN).min(QUIET.as_secs_f64())
     }
 
-    /// When work of this client was last seen.
-    pub(super) fn worked(&self) -> Time {
+    /// When work of this client was last seen, in seconds.
+    pub(super) fn worked(&self) -> f64 {
         self.worked
+    }
+
+    /// Whether work of this client was seen within the last so many seconds.
+    pub(super) fn was_seen(&self, now: Time, within: Duration) -> bool {
+        seconds(now) - self.worked < within.as_secs_f64()
     }
 
     /// Late requests of a spell for which no adapter is ready.
@@ -154,26 +165,73 @@ impl Rhythm {
         let quiet = self.quiet();
         let pauses = best(&self.pauses, costs, (0.0, quiet));
         let began = self.began?;
-        let periods = best(&self.periods, costs, (self.worked.since(began).as_secs_f64(), quiet));
+        let periods = best(&self.periods, costs, (self.worked - began, quiet));
         let (cost, from, until, anchor) = [(pauses, self.worked), (periods, began)]
             .into_iter()
             .filter_map(|(best, anchor)| {
                 best.map(|(cost, from, until)| (cost, from, until, anchor))
             })
             .min_by(|a, b| a.0.total_cmp(&b.0))?;
-        if from - self.worked.since(anchor).as_secs_f64() < SHORTEST {
+        if from - (self.worked - anchor) < SHORTEST {
             return None;
         }
-        let at = |seconds: f64| anchor + Duration::from_secs_f64(seconds.clamp(0.0, 1e7));
+        let at = |seconds: f64| time(anchor + seconds.min(1e7));
         (cost < WORTH * waiting).then(|| Window { from: at(from), until: at(until) })
+    }
+
+    /// What is worth keeping for the next run of the server.
+    pub(super) fn learned(&self, now: Time) -> LearnedClient {
+        let ago = |at: f64| duration(seconds(now) - at);
+        let all = |gaps: &VecDeque<f64>| gaps.iter().copied().map(duration).collect();
+        LearnedClient {
+            client: None,
+            model: ModelId(0),
+            began: self.began.map(ago),
+            worked: ago(self.worked),
+            pauses: all(&self.pauses),
+            periods: all(&self.periods),
+            lulls: all(&self.lulls),
+            late_permille: (self.misses() * 1e3) as u32,
+        }
+    }
+
+    /// What an earlier run learned; the server was down since it was written.
+    pub(super) fn of(now: Time, learned: &LearnedClient, down: Duration) -> Rhythm {
+        let at = |ago: Duration| seconds(now) - ago.saturating_add(down).as_secs_f64();
+        let all = |gaps: &[Duration]| {
+            let last = gaps.len().saturating_sub(REMEMBERED);
+            gaps.iter().skip(last).map(Duration::as_secs_f64).collect()
+        };
+        Rhythm {
+            began: learned.began.map(at),
+            worked: at(learned.worked),
+            down: down.as_secs_f64(),
+            pauses: all(&learned.pauses),
+            periods: all(&learned.periods),
+            lulls: all(&learned.lulls),
+            misses: f64::from(learned.late_permille) * 1e-3,
+            ..Rhythm::default()
+        }
     }
 }
 
-fn keep(gaps: &mut VecDeque<f64>, gap: Duration) {
+fn seconds(time: Time) -> f64 {
+    time.0.as_secs_f64()
+}
+
+fn time(seconds: f64) -> Time {
+    Time(duration(seconds))
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+fn keep(gaps: &mut VecDeque<f64>, gap: f64) {
     if gaps.len() == REMEMBERED {
         gaps.pop_front();
     }
-    gaps.push_back(gap.as_secs_f64());
+    gaps.push_back(gap);
 }
 
 /// The mean cost of the gaps, with one more that no window met.
@@ -237,7 +295,7 @@ mod tests {
 
     fn expected(rhythm: &Rhythm, costs: Costs) -> Option<(u64, u64)> {
         let window = rhythm.forecast(costs)?;
-        let after = |at: Time| at.since(rhythm.worked()).as_secs();
+        let after = |at: Time| (seconds(at) - rhythm.worked()) as u64;
         Some((after(window.from), after(window.until)))
     }
 

@@ -6,8 +6,12 @@ use super::scheduler::Scheduler;
 use super::settings::Role;
 use super::state::{Adapter, State, Wish};
 use super::types::{Action, AdapterId, Incarnation, ModelId, Reject, Time};
+use super::wait::HOUR;
 use std::mem;
 use std::time::Duration;
+
+/// Weight of the last start in the long average of requests that starts make late.
+const MISSES_GAIN_LONG: f64 = 0.2;
 
 impl Scheduler {
     /// Resumes or starts adapters until as many are on as the load wants.
@@ -139,6 +143,7 @@ impl Scheduler {
 
     fn start(&mut self, now: Time, id: AdapterId, reason: Reason) {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };
+        adapter.misses_long += MISSES_GAIN_LONG * (adapter.missed - adapter.misses_long);
         adapter.misses = adapter.late_requests();
         adapter.incarnation = Incarnation(adapter.incarnation.0 + 1);
         adapter.alive = now;
@@ -147,7 +152,7 @@ impl Scheduler {
         for known in adapter.known.values_mut() {
             known.rows_max = known.rows_max.filter(|(_, until)| *until > now);
         }
-        adapter.starts.push_back(now);
+        adapter.starts.push_back(now + HOUR);
         adapter.end_spell(now);
         adapter.expected = None;
         let waited_for = matches!(

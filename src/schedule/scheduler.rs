@@ -4,6 +4,7 @@ use super::ahead::Ahead;
 use super::decision::{Change, Decision, Reason};
 use super::light::ArrivalRate;
 use super::misses::Misses;
+use super::places::Popularity;
 use super::policy::Load;
 use super::queue::Queue;
 use super::settings::{ModelProfile, Settings};
@@ -34,6 +35,7 @@ pub struct Scheduler {
     pub(super) start_at: Option<Time>,
     pub(super) misses: Misses,
     pub(super) arrivals: ArrivalRate,
+    pub(super) popularity: Popularity,
     pub(super) ahead: Ahead,
     /// Whether an adapter has just failed that had failed again and again before.
     pub(super) failed_again: bool,
@@ -80,6 +82,7 @@ impl Scheduler {
             start_at: None,
             misses: Misses::default(),
             arrivals: ArrivalRate::default(),
+            popularity: Popularity::default(),
             ahead: Ahead::default(),
             failed_again: false,
             starts_blocked: false,
@@ -219,7 +222,8 @@ impl Scheduler {
     fn record(&mut self, now: Time, event: Event) {
         match event {
             Event::Discovered { adapters } => self.discovered(adapters),
-            Event::Recalled { adapter, memory } => self.recall(adapter, memory),
+            Event::Recalled { adapter, memory } => self.recall(now, adapter, memory),
+            Event::Learned { policy, down } => self.recall_policy(now, &policy, down),
             Event::Excluded { adapters } => {
                 for (id, adapter) in &mut self.adapters {
                     adapter.excluded = adapters.contains(id);

@@ -7,6 +7,7 @@
 //! the guarantee stays.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Spells that count.
 const REMEMBERED: usize = 64;
@@ -47,6 +48,18 @@ impl Spells {
         let spell = Spell { seconds, break_even };
         self.lasted.push_back(spell);
         self.count(Some(spell), 1.0);
+    }
+
+    /// Whether none was seen yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lasted.is_empty()
+    }
+
+    /// What is worth keeping for the next run of the server: spells with their break-evens.
+    pub(super) fn learned(&self) -> Vec<(Duration, Duration)> {
+        let duration = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
+        let spell = |spell: &Spell| (duration(spell.seconds), duration(spell.break_even));
+        self.lasted.iter().map(spell).collect()
     }
 
     fn count(&mut self, spell: Option<Spell>, sign: f64) {

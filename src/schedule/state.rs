@@ -328,7 +328,7 @@ pub(super) struct Adapter {
     pub(super) cold_start: Option<f64>,
     /// When it became ready in this life.
     pub(super) ready: Time,
-    /// Activations of the last hour for the load's sake.
+    /// When the activations of the last hour for the load's sake will be an hour old.
     pub(super) starts: VecDeque<Time>,
     /// Since when it has had no work, on or off; none while it has, or is started for some.
     pub(super) workless: Option<Time>,
@@ -337,11 +337,17 @@ pub(super) struct Adapter {
     /// Requests that an activation makes miss their target, on average; and so far this time.
     pub(super) misses: f64,
     pub(super) missed: f64,
+    /// The same over more starts, for adapters whose start fits into the target: there it is a price
+    /// that must not change with each start.
+    pub(super) misses_long: f64,
     /// The client that it is on for, who has not come yet.
     pub(super) expected: Option<Expected>,
     /// Whether it was last turned on before anybody waited for it: that start made nobody late.
     pub(super) early: bool,
     pub(super) helped: Helped,
+    /// Since when it was idle when it was found worth keeping for its models, and for how many
+    /// seconds from then on.
+    pub(super) kept: Option<(Time, f64)>,
     /// Seconds of idling that cost as much as the last activation would have.
     pub(super) break_even: f64,
 }
@@ -374,9 +380,11 @@ impl Adapter {
             regret: Regret::default(),
             misses: 1.0,
             missed: 0.0,
+            misses_long: 1.0,
             expected: None,
             early: false,
             helped: Helped::default(),
+            kept: None,
             break_even: 1.0,
         }
     }
@@ -433,6 +441,12 @@ impl Adapter {
 
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle { .. })
+    }
+
+    /// Whether it has this model, or loads it.
+    pub(super) fn holds(&self, model: ModelId) -> bool {
+        let loads = matches!(self.state, State::Loading { model: loads, .. } if loads == model);
+        loads || self.replicas.contains_key(&model)
     }
 
     /// Requests that a start makes late, as far as is known: on average over those that requests

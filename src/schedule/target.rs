@@ -67,6 +67,7 @@ impl Scheduler {
             idle: true,
             loaded: true,
             displaces: false,
+            loss: 0.0,
             measured: service.is_measured(),
         }
     }

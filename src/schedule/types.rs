@@ -1,6 +1,7 @@
 //! The words that go in and out: ids, times, events and actions.
 
 use super::decision::Decision;
+use super::learned::LearnedPolicy;
 use super::service::Line;
 use super::settings::{AdapterProfile, ModelProfile, Settings};
 use super::state::{Batch, Wish};
@@ -90,6 +91,8 @@ pub enum Event {
     Excluded { adapters: Vec<AdapterId> },
     /// What an earlier run learned of an adapter.
     Recalled { adapter: AdapterId, memory: Recollection },
+    /// What the policy learned in an earlier run; the server was `down` since that was written.
+    Learned { policy: LearnedPolicy, down: Duration },
     /// Bytes of an adapter's memory that models may take as long as other programs use what they
     /// use now: what models hold, and what is free; `None` where nobody can tell.
     Room { adapter: AdapterId, bytes: Option<u64> },
@@ -157,6 +160,14 @@ pub struct Recollection {
     /// From spawning the worker to an open and checked device.
     pub cold_start: Option<Duration>,
     pub replicas: Vec<(ModelId, ReplicaMemory)>,
+    /// Requests that a start makes late, on average, in thousandths.
+    pub late_permille: Option<u32>,
+    /// The last spells without work, and for each how long waiting cost as much as a start.
+    pub spells: Vec<(Duration, Duration)>,
+    /// How long ago a dearer adapter had to help it, and for how long that counts.
+    pub helped: Option<(Duration, Duration)>,
+    /// In how long the starts of the last hour will be an hour ago.
+    pub starts: Vec<Duration>,
 }
 
 /// A learned duration.

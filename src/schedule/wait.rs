@@ -70,12 +70,15 @@ impl Scheduler {
             let break_even = idle_seconds(adapter, joules);
             let Some(adapter) = self.adapters.get_mut(id) else { continue };
             adapter.break_even = break_even;
-            while adapter.starts.front().is_some_and(|at| now.since(*at) >= HOUR) {
+            while adapter.starts.front().is_some_and(|until| *until <= now) {
                 adapter.starts.pop_front();
             }
         }
         let mut any = false;
         while let Some(go) = self.dispensable().filter(|go| go.until <= now) {
+            if self.keeps_models(now, go.adapter, go.since) {
+                continue;
+            }
             let millijoules = |joules: f64| (joules * 1e3) as u64;
             let waited = Reason::BreakEven {
                 unneeded: now.since(go.since),
@@ -116,7 +119,10 @@ impl Scheduler {
         if last && self.queue.len() > 0 {
             return None;
         }
-        let wait = self.wait(id, adapter);
+        let mut wait = self.wait(id, adapter);
+        if let Some((_, seconds)) = adapter.kept.filter(|(idle_since, _)| *idle_since == since) {
+            wait.extend(adapter, seconds);
+        }
         let until = since + Duration::from_secs_f64(wait.seconds);
         let until = match adapter.expected {
             Some(expected) if adapter.early => expected.until,
@@ -175,7 +181,7 @@ impl Scheduler {
 
     /// What one activation costs with the requests that it will make miss their target.
     fn priced_joules(&self, adapter: &Adapter, start: f64) -> f64 {
-        self.activation_joules(adapter, start) + self.misses.price() * adapter.late_requests()
+        self.activation_joules(adapter, start) + self.misses.price() * adapter.misses_long
     }
 
     /// When the cap on activations allows another. Until then an adapter stays on: let go, it would
@@ -186,7 +192,18 @@ impl Scheduler {
         };
         let oldest = adapter.starts.len().checked_sub(starts_per_hour as usize);
         let oldest = oldest.and_then(|at| adapter.starts.get(at));
-        oldest.map_or(Time::default(), |at| *at + HOUR)
+        oldest.copied().unwrap_or_default()
+    }
+}
+
+impl Wait {
+    /// Waits for so many seconds at least, at most an hour: that is what late requests are worth.
+    fn extend(&mut self, adapter: &Adapter, seconds: f64) {
+        let seconds = seconds.min(WAIT_MAX);
+        if seconds > self.seconds {
+            let idling = seconds * adapter.profile.power.idle_mw as f64 * 1e-3;
+            (self.seconds, self.late_joules) = (seconds, (idling - self.start_joules).max(0.0));
+        }
     }
 }
 

@@ -28,4 +28,4 @@ pub use mix::{ANY_MODEL, AdapterInMix, Mix, ModelInMix, Times};
 pub use outcome::{Outcome, Share};
 pub use plot::plot;
 pub use trace::{Request, Trace};
-pub use world::{Options, Run, Worst, simulate};
+pub use world::{Learned, Options, Run, Worst, simulate, simulate_restarts};

@@ -2,6 +2,7 @@
 //! their description says.
 
 mod introduce;
+mod restarts;
 
 use super::calendar::Calendar;
 use super::fleet::{Machine, bucket};
@@ -15,6 +16,7 @@ use crate::schedule::{
     Policy, RequestId, Role, Scheduler, Shape, Time, Wish,
 };
 use introduce::settings;
+pub use restarts::{Learned, simulate_restarts};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -41,13 +43,27 @@ pub struct Options {
     pub keep_changes: bool,
     /// Nothing more is wanted of a run that is worse than this: it ends there, unanswered.
     pub give_up: Option<Worst>,
+    /// What an earlier run learned.
+    pub learned: Option<Learned>,
+    /// The server goes down so many seconds after the begin of the trace, or once all is answered:
+    /// [`Run::learned`] is what it knows then.
+    pub ends_at: f64,
 }
 
 impl Options {
     /// A run without noise to the end; the CPU bridges.
     pub fn new(policy: Policy, slo: f64) -> Options {
-        let (cpu, keep_changes) = (Role::Bridge, false);
-        Options { policy, slo, cpu, ahead: true, seed: None, keep_changes, give_up: None }
+        Options {
+            policy,
+            slo,
+            cpu: Role::Bridge,
+            ahead: true,
+            seed: None,
+            keep_changes: false,
+            give_up: None,
+            learned: None,
+            ends_at: 0.0,
+        }
     }
 }
 
@@ -77,6 +93,7 @@ pub struct Run {
     /// Events that the scheduler took in, and the real time that it took for all.
     pub events: u64,
     pub deciding: Duration,
+    pub learned: Learned,
 }
 
 /// One adapter of the world.
@@ -107,6 +124,7 @@ struct World<'a> {
     noise: Option<SplitMix64>,
     /// The target of models that name none.
     slo: f64,
+    ends_at: f64,
     arrived: usize,
     answered: usize,
     give_up: Option<Worst>,
@@ -129,7 +147,7 @@ pub fn simulate(
     law: Option<&mut dyn Law>,
 ) -> anyhow::Result<Run> {
     let mut world = World::new(trace, mix, options)?;
-    world.introduce(mix, options.cpu);
+    world.introduce(mix, options);
     world.live(law);
     Ok(world.end())
 }
@@ -140,10 +158,6 @@ fn duration(seconds: f64) -> Duration {
 
 fn time(seconds: f64) -> Time {
     Time(duration(seconds))
-}
-
-fn milliwatts(watts: f64) -> u64 {
-    (watts * 1e3) as u64
 }
 
 impl<'a> World<'a> {
@@ -207,7 +221,9 @@ impl<'a> World<'a> {
                 span: 0.0,
                 events: 0,
                 deciding: Duration::ZERO,
+                learned: Learned::default(),
             },
+            ends_at: options.ends_at,
             plants,
         })
     }
@@ -460,6 +476,14 @@ impl<'a> World<'a> {
 
     fn end(mut self) -> Run {
         self.run.span = self.now;
+        let end = time(self.now.max(self.ends_at));
+        let adapters = (0..self.plants.len()).map(|at| AdapterId(at as u32));
+        let known = |id| self.scheduler.recollection(end, id).unwrap_or_default();
+        self.run.learned = Learned {
+            policy: self.scheduler.learned(end),
+            adapters: adapters.map(known).collect(),
+            down: Duration::ZERO,
+        };
         for meter in &mut self.run.meters {
             meter.settle(self.now);
         }

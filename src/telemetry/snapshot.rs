@@ -63,6 +63,9 @@ pub struct AdapterView {
     pub batches: u64,
     /// Workers started since the server did.
     pub starts: u64,
+    /// Those of the last hour that were made for requests, across restarts of the server:
+    /// `adapters.starts_per_hour` limits them.
+    pub starts_last_hour: u64,
     /// Time with a worker process since the server started.
     pub on_ms: u64,
     /// Duration of the last start, warm-up of its first model included.
@@ -107,6 +110,7 @@ impl From<AdapterEntry> for AdapterView {
             rows: 0,
             batches: 0,
             starts: 0,
+            starts_last_hour: 0,
             on_ms: 0,
             cold_start_ms: None,
             open_ms: None,

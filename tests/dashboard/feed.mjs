@@ -31,7 +31,7 @@ function adapter(at, ms) {
     id: idOf(at), name, vendor, api: "vulkan", class: kind, vendor_id: 1, device_id: 1, pci: null, driver: vendor, driver_info: "550.54.14",
     memory: {}, memory_bytes: gib * GiB, state, reason: null, fallback: false, probe: { gflops: 9140.2, copy_gbytes_per_s: 304.1 },
     mode: "auto", since_ms: Math.floor(ms / 2000) * 2000, phase: state === "loading" ? "warming up digits (2 of 5)" : null, retry_at_ms: null, fault: null,
-    pid: state === "off" ? null : 4000 + at, requests: served, rows: served, batches: served >> 2, starts: 7, on_ms: ms / 2, cold_start_ms: 1900, open_ms: 410,
+    pid: state === "off" ? null : 4000 + at, requests: served, rows: served, batches: served >> 2, starts: 7, starts_last_hour: 2, on_ms: ms / 2, cold_start_ms: 1900, open_ms: 410,
     power: { idle_watts: 12, active_watts: active, start_watts: 60, assumed: true }, memory_used_bytes: 1.4 * GiB, memory_budget_bytes: 0.8 * gib * GiB,
     replicas: ["digits", "model-2"].map((model) => ({ model, version: "1", loaded: true, bytes: 734003200, load_ms: 640, batch_ms: 1.52, row_ms: 0.21, spread: 0.1 })),
     recent: { requests_per_s: rate, rows_per_s: rate, batches_per_s: rate / 4, queue_p50_ms: 1 + Math.sin(ms), queue_p99_ms: 9.3, run_p50_ms: 4.2, run_p99_ms: 7 + Math.sin(ms), busy: 0.43 },

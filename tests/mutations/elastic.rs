@@ -31,6 +31,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
+        "a model that no card can load is not served by a bridge",
+        "bridge.rs",
+        "            || !self.is_taken_by_regular(model)\n",
+        "",
+    ),
+    mutant(
+        "a bridge that does not serve a model is a place for it",
+        "loading.rs",
+        "                && self.may_play(adapter, model)\n",
+        "",
+    ),
+    mutant(
         "a bridge does not measure models",
         "loading.rs",
         "let measures = self.is_to_be_measured(adapter, model);",
@@ -51,8 +63,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a bridge is on without an adapter to bridge",
         "bridge.rs",
-        "            && self.has_regular()\n",
-        "",
+        "adapter.present\n            && self.has_regular()",
+        "adapter.present",
     ),
     mutant(
         "a bridge is turned on during shutdown",
@@ -125,14 +137,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the need for help is never forgotten",
         "light.rs",
-        "self.at.is_some_and(|at| now.since(at) < self.counts)\n",
+        "self.at.is_some_and(|at| now.0.as_secs_f64() - at < self.counts)\n",
         "self.at.is_some()\n",
     ),
     mutant(
         "the need for help is forgotten as soon each time",
         "light.rs",
-        "(self.counts * 2).min(HELPED_MAX)",
-        "HELPED_MIN",
+        "if soon { longer }",
+        "if false { longer }",
     ),
     mutant(
         "an adapter with late rows is not remembered to need help",

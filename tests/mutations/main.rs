@@ -13,6 +13,7 @@ mod adapters;
 mod admission;
 mod elastic;
 mod memory;
+mod places;
 mod requests;
 mod routing;
 mod scaling;
@@ -34,7 +35,7 @@ const HANG_MIN: Duration = Duration::from_secs(60);
 const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
-const THEMES: [&[Mutant]; 10] = [
+const THEMES: [&[Mutant]; 11] = [
     requests::MUTANTS,
     adapters::MUTANTS,
     admission::MUTANTS,
@@ -45,6 +46,7 @@ const THEMES: [&[Mutant]; 10] = [
     waits::MUTANTS,
     memory::MUTANTS,
     elastic::MUTANTS,
+    places::MUTANTS,
 ];
 
 /// One bug: a file of `src/schedule`, a text that occurs in it once, and its replacement.

@@ -81,12 +81,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who has a model needs room for it",
         "loading.rs",
-        "let held = loads || adapter.replicas.contains_key(&model);",
-        "let held = loads;",
+        "adapter.holds(model) || adapter.left",
+        "adapter.left",
     ),
     mutant(
         "what would not fit alone waits for room for ever",
-        "loading.rs",
+        "places.rs",
         ".saturating_sub(budget).min(held);",
         ".saturating_sub(budget);",
     ),
@@ -129,9 +129,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "what is being loaded needs room",
-        "loading.rs",
-        "let held = loads || adapter",
-        "let held = adapter",
+        "state.rs",
+        "loads || self.replicas.contains_key(&model)",
+        "self.replicas.contains_key(&model)",
     ),
     mutant(
         "what others may want back is loaded into",

@@ -491,5 +491,5 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "(share(late && cold) - wanted)",
         "share(late && cold)",
     ),
-    mutant("patience has no bound", "misses.rs", ".clamp(0.0, THETA_MAX)", ".max(0.0)"),
+    mutant("patience has no bound", "misses.rs", "theta.clamp(0.0, THETA_MAX)", "theta.max(0.0)"),
 ];

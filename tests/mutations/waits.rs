@@ -6,7 +6,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the price of misses does not lengthen the wait",
         "wait.rs",
-        "self.misses.price() * adapter.late_requests()",
+        "self.misses.price() * adapter.misses_long",
         "0.0",
     ),
     mutant(

@@ -31,6 +31,8 @@ mod hostile;
 mod identity;
 /// The last good files of models.
 mod kept;
+/// What the policy learned, after a restart of the server.
+mod learned;
 /// Adapters on and off, workers and servers that end.
 mod lifecycle;
 /// Names and layouts of models.

@@ -1,5 +1,6 @@
 //! What is to happen in a world: arrivals, the operator, changes of hardware and models, the end.
 
+use crate::rng::Rng;
 use crate::world::{HEARTBEAT, RequestFacts, World};
 use concertina::schedule::*;
 use std::time::Duration;
@@ -27,6 +28,9 @@ impl World {
         let listed = self.after(0, 50);
         let ids: Vec<_> = self.profiles.keys().copied().collect();
         self.list(listed, &ids);
+        if self.rng.percent(30) {
+            self.remember(listed, &ids);
+        }
         let mut at = listed;
         for request in (0..requests).map(RequestId) {
             at = at + if self.rng.percent(10) { self.rng.ms(0, 400) } else { self.rng.ms(0, 4) };
@@ -52,6 +56,40 @@ impl World {
                 self.arrival(at + Duration::from_millis(1), late);
             }
         }
+    }
+
+    /// What an earlier run learned, true or not.
+    fn remember(&mut self, at: Time, ids: &[AdapterId]) {
+        for adapter in ids.iter().copied() {
+            let times = |rng: &mut Rng| (0..rng.below(20)).map(|_| rng.ms(0, 4000)).collect();
+            let starts: Vec<Duration> = times(&mut self.rng);
+            let spells = starts.iter().map(|spell| (*spell, self.rng.ms(0, 100_000))).collect();
+            let late_permille = Some(self.rng.below(20_000) as u32);
+            let helped = Some((self.rng.ms(0, 1_000_000), self.rng.ms(0, 4_000_000)));
+            let known =
+                Recollection { late_permille, spells, helped, starts, ..Default::default() };
+            self.post(at, Event::Recalled { adapter, memory: known });
+        }
+        let model = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
+        let gap = self.rng.ms(50, 5000);
+        let client = LearnedClient {
+            client: Some(ClientId(self.rng.below(3))),
+            model,
+            began: Some(self.rng.ms(0, 10_000)),
+            worked: self.rng.ms(0, 10_000),
+            pauses: vec![gap; 8],
+            periods: vec![gap; 8],
+            lulls: vec![self.rng.ms(0, 100); 8],
+            late_permille: self.rng.below(10_000) as u32,
+        };
+        let all = LearnedClient { client: None, ..client.clone() };
+        let policy = LearnedPolicy {
+            misses: Some((self.rng.below(20_000_000) as i64, self.rng.below(1_000_000))),
+            models: vec![(model, self.rng.below(100_000), self.rng.ms(0, 10_000))],
+            clients: vec![all, client],
+        };
+        let down = self.rng.ms(0, 100);
+        self.post(at, Event::Learned { policy, down });
     }
 
     fn list(&mut self, at: Time, ids: &[AdapterId]) {
@@ -249,6 +287,7 @@ impl World {
             }
             Event::StartTried { works } => self.starts_blocked = !works,
             Event::Recalled { .. }
+            | Event::Learned { .. }
             | Event::Room { .. }
             | Event::Discovered { .. }
             | Event::Arrived { .. }

@@ -14,7 +14,7 @@ pub(crate) const SLO: f64 = 0.1;
 const SERVICE: f64 = 0.002;
 const MAX_ROWS: u32 = 32;
 /// Seconds from off to serving, as measured on an H100.
-const START: f64 = 1.06;
+pub(crate) const START: f64 = 1.06;
 
 pub(crate) const MIXES: [&str; 3] = ["fast+slow", "equal", "unequal"];
 
@@ -24,7 +24,7 @@ pub(crate) fn defaults() -> Policy {
         goal: Goal::Balanced,
         price_mj: 2_000,
         late_penalty_mj: 750_000,
-        starts_per_hour: 1800,
+        starts_per_hour: 600,
     }
 }
 
@@ -86,6 +86,17 @@ pub(crate) fn of(adapters: Vec<AdapterInMix>) -> Mix {
 pub(crate) fn slow_rows(mut mix: Mix, row_s: f64) -> Mix {
     for times in mix.adapters.iter_mut().flat_map(|adapter| adapter.models.values_mut()) {
         (times.alpha_s, times.beta_s) = (row_s / 2.0, row_s / 2.0);
+    }
+    mix
+}
+
+/// Adapters with so much memory for models, each of which takes bytes and seconds to load.
+pub(crate) fn with_places(mut mix: Mix, memory: u64, (bytes, load_s): (u64, f64)) -> Mix {
+    for adapter in &mut mix.adapters {
+        adapter.memory_bytes = Some(memory);
+        for times in adapter.models.values_mut() {
+            (times.bytes, times.load_s) = (bytes, load_s);
+        }
     }
     mix
 }

@@ -1,11 +1,14 @@
 //! Single situations, each with its goal.
 
-use super::cells::{SLO, defaults, mix, run, run_with, slow_rows, with_cpu};
+use super::cells::{SLO, START, defaults, mix, run, run_with, slow_rows, with_cpu, with_places};
 use super::figures;
-use super::traces::{self, DAY};
-use concertina::simulate::{Options, Outcome};
+use super::traces::{self, DAY, HOUR};
+use concertina::simulate::{Options, Outcome, Run, Trace, simulate_restarts};
 
-pub(crate) fn print() {
+/// Parts of a trace between restarts.
+const PARTS: usize = 8;
+
+pub(crate) fn print(shared: &[(String, Trace)]) {
     println!("\nSituations:");
     say("office week, one card, CPU of 40 ms a row", "99.95 % at 50 Wh", &office_with_cpu());
     let single = traces::single(300.0, DAY, 2);
@@ -30,6 +33,85 @@ pub(crate) fn print() {
     say("single requests, mean 60 s, unequal", "315 Wh", &outcome);
     let outcome = run(&traces::office_week(1), &mix("unequal"), None, None);
     say("office week, unequal", "99.3 % at 850 Wh", &outcome);
+    places();
+    restarts(shared);
+}
+
+/// Late requests more for each of seven restarts, at which every adapter goes off: those that arrive
+/// within the first start after it are late whatever is remembered.
+fn restarts(shared: &[(String, Trace)]) {
+    println!("  late requests more for each restart, remembered and forgotten; within its start:");
+    let made = [("office week", traces::office_week(1)), ("bursts", traces::bursts(0.0, 1))];
+    let made = made.map(|(name, trace)| (name.to_owned(), trace));
+    for (name, trace) in shared.iter().cloned().chain(made) {
+        for mix_name in ["fast", "fast+slow"] {
+            let (options, mix) = (Options::new(defaults(), SLO), mix(mix_name));
+            let run = |parts, remembers| {
+                let runs = simulate_restarts(&trace, &mix, &options, (parts, remembers));
+                runs.expect("every model is known")
+            };
+            let [whole, remembered, forgotten] =
+                [run(1, true), run(PARTS, true), run(PARTS, false)];
+            let more = |runs: &[Run]| (late(runs) - late(&whole)) / (PARTS - 1) as f64;
+            let (more, more_forgotten) = (more(&remembered), more(&forgotten));
+            let within = within_starts(&trace, &remembered) / (PARTS - 1) as f64;
+            println!(
+                "    {name} {mix_name}: {more:.1}, {more_forgotten:.1}; {within:.1} (goal: 5)"
+            );
+        }
+    }
+}
+
+fn late(runs: &[Run]) -> f64 {
+    runs.iter().map(|run| run.late).sum::<u64>() as f64
+}
+
+/// Late requests that arrived within a start after the first request of a part but the first.
+fn within_starts(trace: &Trace, runs: &[Run]) -> f64 {
+    let length = trace.requests.len().div_ceil(PARTS);
+    let parts = trace.requests.chunks(length).zip(runs).skip(1);
+    let within = parts.map(|(part, run)| {
+        let first = part.first().map_or(0.0, |request| request.at);
+        let early = part.iter().zip(&run.latencies);
+        early.filter(|(it, took)| it.at < first + START && **took > SLO).count()
+    });
+    within.sum::<usize>() as f64
+}
+
+/// Five models, of which two fit on each of two cards, and one case where all fit.
+fn places() {
+    const PLACE: u64 = 1 << 30;
+    /// Seconds of a load.
+    const LOAD: f64 = 0.5;
+    let popular = [0.6, 0.2, 0.1, 0.06, 0.04];
+    let cases = [
+        (
+            "0.1/s for a day",
+            traces::models(0.1, DAY, &popular),
+            2,
+            "93 %; before 79.27 %, 151 loads an hour",
+        ),
+        (
+            "2/s for two hours",
+            traces::models(2.0, 7200.0, &popular),
+            2,
+            "92 %; before 84.32 %, 1525 loads an hour",
+        ),
+        (
+            "2/s, equally popular",
+            traces::models(2.0, 7200.0, &[0.2; 5]),
+            2,
+            "76 %; before 69.45 %, 2211 loads an hour",
+        ),
+        ("2/s, all fit", traces::models(2.0, 7200.0, &popular), 5, "as before: 99.63 %, 43.8 Wh"),
+        ("spells of 40 s, a day", traces::spells(DAY), 2, "before: 97.78 %, 988.4 Wh"),
+    ];
+    for (what, trace, places, goal) in cases {
+        let mix = with_places(mix("equal"), places * PLACE, (PLACE, LOAD));
+        let outcome = run(&trace, &mix, None, None);
+        say(&format!("five models, {places} places on each of two cards, {what}"), goal, &outcome);
+        println!("    loads an hour: {:.0}", outcome.loads as f64 * HOUR / outcome.span_s);
+    }
 }
 
 fn office_with_cpu() -> Outcome {

@@ -85,6 +85,8 @@ pub(crate) fn main(args: &[String]) {
         }
     }
     let only = only.as_deref();
+    let shared: Vec<(String, Trace)> =
+        traces.iter().map(|(name, _, trace)| (name.clone(), trace.clone())).collect();
     if only != Some("lines") {
         let made = traces::all().into_iter().map(|(name, trace)| (name.to_owned(), false, trace));
         traces.extend(made);
@@ -98,7 +100,7 @@ pub(crate) fn main(args: &[String]) {
         }
     }
     if only.is_none_or(|part| part == "lines") {
-        lines::print();
+        lines::print(&shared);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Traces that are made from a seed: single requests, bursts, scheduled requests and an office week.
 
 use concertina::random::SplitMix64;
-use concertina::simulate::Trace;
+use concertina::simulate::{Request, Trace};
 
 pub(crate) const HOUR: f64 = 3600.0;
 pub(crate) const DAY: f64 = 24.0 * HOUR;
@@ -42,6 +42,35 @@ pub(crate) fn poisson(mean: f64, length: f64, seed: u64) -> Vec<f64> {
         }
         times.push(at);
     }
+}
+
+/// Requests at random for models `a`, `b`, ... with these shares.
+pub(crate) fn models(rate: f64, length: f64, shares: &[f64]) -> Trace {
+    let (mut noise, mut trace) = (SplitMix64::new(11), Trace::default());
+    trace.models = names(shares.len());
+    for at in poisson(1.0 / rate, length, 11) {
+        let (mut left, mut model) = (noise.uniform() * shares.iter().sum::<f64>(), 0);
+        while model + 1 < shares.len() && left >= shares[model] {
+            left -= shares[model];
+            model += 1;
+        }
+        trace.requests.push(Request { at, rows: 1, model, client: 0 });
+    }
+    trace
+}
+
+/// A request each half second, for one model during 40 seconds, then for the next of five.
+pub(crate) fn spells(length: f64) -> Trace {
+    let request = |at: f64| {
+        let model = (at / 40.0) as usize % 5;
+        Request { at, rows: 1, model, client: 0 }
+    };
+    let requests = poisson(0.5, length, 11).into_iter().map(request).collect();
+    Trace { requests, models: names(5) }
+}
+
+fn names(count: usize) -> Vec<String> {
+    ('a'..='z').take(count).map(String::from).collect()
 }
 
 /// A request each 15 minutes, give or take two seconds.

@@ -3,7 +3,7 @@
 use super::*;
 
 /// An adapter that starts in 1 s, idles at 1 W, and a penalty of 100 J for a late request.
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
     bench.serve(profile(4));
     bench.scheduler.settings.ahead = true;
@@ -15,7 +15,7 @@ fn bench() -> Bench {
 
 impl Bench {
     /// Lets so many seconds pass in small steps; everything that starts is ready after 1 s.
-    fn pass(&mut self, seconds: u64) -> &mut Bench {
+    pub(super) fn pass(&mut self, seconds: u64) -> &mut Bench {
         for _ in 0..seconds * 4 {
             self.after(ms(250));
             if self.state(ONE) == "starting" {
@@ -35,7 +35,7 @@ impl Bench {
 
     /// A client that asks every so many seconds, so many times. Tells how often it found the adapter
     /// ready.
-    fn regular(&mut self, every: u64, times: u32) -> u32 {
+    pub(super) fn regular(&mut self, every: u64, times: u32) -> u32 {
         let mut ready = 0;
         for _ in 0..times {
             ready += u32::from(self.state(ONE) == "idle");

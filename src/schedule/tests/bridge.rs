@@ -15,7 +15,11 @@ fn bench(row: Option<u64>) -> Bench {
         let line = Line { alpha_ns: row * 500_000, beta_ns: row * 500_000, spread_permille: 0 };
         let load = Some(Took { time: ms(40), estimated: false });
         let replica = ReplicaMemory { load, lines: vec![(0, line)], ..ReplicaMemory::default() };
-        let memory = Recollection { cold_start: Some(ms(60)), replicas: vec![(MODEL, replica)] };
+        let memory = Recollection {
+            cold_start: Some(ms(60)),
+            replicas: vec![(MODEL, replica)],
+            ..Recollection::default()
+        };
         bench.on(Event::Recalled { adapter: CPU, memory });
     }
     bench
@@ -110,4 +114,26 @@ fn bridge_does_not_start_during_shutdown() {
     let deadline = bench.now + ms(60_000);
     bench.on(Event::Shutdown { deadline }).check(CPU, "stopping", &["stop 9"]);
     bench.exited(CPU).check(CPU, "off", &[]);
+}
+
+#[test]
+fn a_bridge_serves_a_model_that_no_card_can_load() {
+    let mut bench = bench(Some(400));
+    bench.opened(CPU);
+    bench.request();
+    assert_eq!(bench.state(ONE), "starting");
+    bench.after(ms(1000)).opened(ONE).load_failed_until(ONE, Again::Never);
+    assert_eq!(bench.state(CPU), "loading", "nothing else can serve it");
+    bench.loaded(CPU, MODEL, &[(1, ms(400))]);
+    assert_eq!(bench.state(CPU), "busy");
+    bench.after(ms(400)).done(CPU).check(CPU, "idle", &["collect 9", "answer 1"]);
+    bench.after(ms(7_200_000)).request();
+    assert_eq!([bench.state(CPU), bench.state(ONE)], ["busy", "stopping"]);
+}
+
+#[test]
+fn a_bridge_that_does_not_serve_a_model_is_no_place_for_it() {
+    let mut bench = bench(Some(400));
+    bench.on(Event::Room { adapter: ONE, bytes: Some(5) }).opened(CPU).request();
+    assert_eq!(bench.state(ONE), "starting", "it is tried where there is too little memory");
 }

@@ -177,11 +177,11 @@ fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
 fn what_was_learned_survives_a_restart() {
     let mut first = bench(&[(ONE, adapter(0, false))]);
     first.request().comes(ONE).after(ms(10)).done(ONE);
-    let memory = first.scheduler.recollection(ONE).expect("it is known");
+    let memory = first.scheduler.recollection(first.now, ONE).expect("it is known");
     assert_eq!(memory.cold_start, Some(ms(1000)));
     let mut second = bench(&[(ONE, adapter(0, false))]);
     second.on(Event::Recalled { adapter: ONE, memory: memory.clone() });
-    let recalled = second.scheduler.recollection(ONE).expect("it is known");
+    let recalled = second.scheduler.recollection(second.now, ONE).expect("it is known");
     assert_eq!(recalled.cold_start, memory.cold_start);
     assert_eq!(recalled.replicas[0].1.load, memory.replicas[0].1.load);
     let alpha = |memory: &Recollection| memory.replicas[0].1.lines[0].1.alpha_ns / 1000;

@@ -103,7 +103,7 @@ fn the_first_load_without_tuning_replaces_what_a_load_with_tuning_led_to() {
     assert_eq!(bench.loaded_after(ms(2000), None), ms(2800));
     bench.load_again();
     assert_eq!(bench.loaded_after(ms(90_000), Some(ms(1000))), ms(2800));
-    let memory = bench.scheduler.recollection(ONE).unwrap().replicas.remove(0).1;
+    let memory = bench.scheduler.recollection(bench.now, ONE).unwrap().replicas.remove(0).1;
     assert_eq!(memory.load, Some(Took { time: ms(2800), estimated: false }));
     assert!(memory.first_load > Some(ms(90_000)), "{memory:?}");
 }

@@ -154,11 +154,11 @@ fn memory_does_not_outdo_what_was_measured() {
         lines: vec![(0, line), (4, line)],
     };
     let replicas = vec![(MODEL, replica.clone()), (ModelId(1), replica.clone())];
-    let memory = Recollection { cold_start: Some(ms(7)), replicas };
+    let memory = Recollection { cold_start: Some(ms(7)), replicas, ..Recollection::default() };
     let mut bench = Bench::idle();
-    let before = bench.scheduler.recollection(ONE).expect("it is known");
+    let before = bench.scheduler.recollection(bench.now, ONE).expect("it is known");
     bench.on(Event::Recalled { adapter: ONE, memory });
-    let after = bench.scheduler.recollection(ONE).expect("it is known");
+    let after = bench.scheduler.recollection(bench.now, ONE).expect("it is known");
     assert_eq!(after.cold_start, before.cold_start);
     let known = |memory: &Recollection| memory.replicas[0].1.clone();
     assert_eq!((known(&after).load, known(&after).bytes), (known(&before).load, Some(10)));
@@ -167,7 +167,10 @@ fn memory_does_not_outdo_what_was_measured() {
     assert_eq!(after.replicas[1].1.bytes, replica.bytes);
     // What is withdrawn is not worth remembering.
     bench.on(Event::ModelRemoved { model: ModelId(1) });
-    assert_eq!(bench.scheduler.recollection(ONE).expect("it is known").replicas.len(), 1);
+    assert_eq!(
+        bench.scheduler.recollection(bench.now, ONE).expect("it is known").replicas.len(),
+        1
+    );
 }
 
 #[test]

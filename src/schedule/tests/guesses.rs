@@ -60,7 +60,11 @@ fn rows_of_unlike_sizes_take_unlike_times() {
     let line = |ms: u64| Line { alpha_ns: ms * 1_000_000, beta_ns: 0, spread_permille: 0 };
     let recalled = |lines| {
         let replica = ReplicaMemory { lines, ..ReplicaMemory::default() };
-        let memory = Recollection { cold_start: None, replicas: vec![(MODEL, replica)] };
+        let memory = Recollection {
+            cold_start: None,
+            replicas: vec![(MODEL, replica)],
+            ..Recollection::default()
+        };
         let mut bench = Bench::one();
         bench.on(Event::Recalled { adapter: ONE, memory });
         bench
@@ -164,7 +168,7 @@ fn a_bad_memory_does_not_outlive_the_warm_up_of_this_run() {
     let line = Line { alpha_ns: 900_000_000, beta_ns: 0, spread_permille: 0 };
     let lines = vec![(12, line)];
     let replicas = vec![(MODEL, ReplicaMemory { lines, ..ReplicaMemory::default() })];
-    let memory = Recollection { cold_start: None, replicas };
+    let memory = Recollection { cold_start: None, replicas, ..Recollection::default() };
     bench.on(Event::Recalled { adapter: ONE, memory });
     assert!(near(bench.one_row(ONE, 12), 900.0));
     bench.wished(ONE, Wish::On).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10)), (2, ms(10))]);

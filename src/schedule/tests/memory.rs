@@ -154,7 +154,11 @@ fn what_does_not_fit_at_all_is_not_waited_for() {
     // What was measured is believed, not the files.
     let known = |bytes| {
         let replica = ReplicaMemory { bytes: Some(bytes), ..ReplicaMemory::default() };
-        Recollection { cold_start: None, replicas: vec![(MODEL, replica)] }
+        Recollection {
+            cold_start: None,
+            replicas: vec![(MODEL, replica)],
+            ..Recollection::default()
+        }
     };
     let mut bench = with_memory(15);
     bench.on(Event::Recalled { adapter: ONE, memory: known(20) });
@@ -170,7 +174,7 @@ fn an_unmeasured_size_is_that_of_the_files_and_a_measured_one_is_remembered() {
         let mut bench = Bench::one();
         bench.request().opened(ONE).took(MODEL, told, 100);
         assert_eq!(bench.view(ONE).bytes, bytes);
-        let memory = bench.scheduler.recollection(ONE).expect("it is known");
+        let memory = bench.scheduler.recollection(bench.now, ONE).expect("it is known");
         assert_eq!(memory.replicas[0].1.bytes, Some(bytes));
     }
 }

@@ -160,8 +160,9 @@ fn price_of_misses_lengthens_the_wait_up_to_a_bound() {
         bench.scheduler.misses.theta = theta;
         bench.brought(&[ONE]).stays(ONE, wait);
     };
-    // One request is late at `e ** theta - 1` joules; a start takes 5 J.
-    stays(1000, 6.0_f64.ln(), 10_000);
+    // A late request costs `e ** theta - 1` joules, and a start 5 J. After a start without one, 0.8
+    // are expected.
+    stays(1000, 6.0_f64.ln(), 9000);
     stays(1000, 10.0, 600_000);
     stays(20_000, 10.0, 360_000);
 }

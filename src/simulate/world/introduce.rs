@@ -1,6 +1,6 @@
 //! What the scheduler is told of the simulated adapters before the trace begins.
 
-use super::{FOREVER, Options, Plant, World, duration, milliwatts, speed};
+use super::{FOREVER, Learned, Options, Plant, World, duration, speed};
 use crate::schedule::{
     AdapterId, AdapterProfile, Bounds, Event, Line, ModelId, Power, Recollection, ReplicaMemory,
     Role, Settings, Time, Took,
@@ -32,7 +32,7 @@ pub(super) fn settings(options: &Options) -> Settings {
 
 impl World<'_> {
     /// Tells the scheduler of the adapters, and what an earlier run would have learned of them.
-    pub(super) fn introduce(&mut self, mix: &Mix, cpu: Role) {
+    pub(super) fn introduce(&mut self, mix: &Mix, options: &Options) {
         let profile = |(at, (plant, machine)): (usize, (&Plant, &Machine))| {
             let memory = mix.adapters.get(at).and_then(|adapter| adapter.memory_bytes);
             let power = Power {
@@ -42,15 +42,20 @@ impl World<'_> {
             };
             let (speed, cold_start) = (speed(machine), duration(plant.cold_start));
             let is_cpu = mix.adapters.get(at).is_some_and(|adapter| adapter.cpu);
-            let role = if is_cpu { cpu } else { Role::Regular };
+            let role = if is_cpu { options.cpu } else { Role::Regular };
             let profile = AdapterProfile { rank: 0, role, speed, cold_start, power, memory };
             (AdapterId(at as u32), profile)
         };
         let adapters = self.plants.iter().zip(&self.machines).enumerate().map(profile).collect();
         self.handle(Time::default(), Event::Discovered { adapters });
         for at in 0..self.plants.len() {
-            let (adapter, memory) = (AdapterId(at as u32), self.recollection(at));
+            let adapter = AdapterId(at as u32);
+            let learned = options.learned.as_ref().and_then(|it| it.adapters.get(at).cloned());
+            let memory = learned.unwrap_or_else(|| self.recollection(at));
             self.happen(Time::default(), Event::Recalled { adapter, memory });
+        }
+        if let Some(Learned { policy, down, .. }) = options.learned.clone() {
+            self.happen(Time::default(), Event::Learned { policy, down });
         }
     }
 
@@ -65,6 +70,14 @@ impl World<'_> {
             (ModelId(at as u32), ReplicaMemory { load, bytes, lines, ..ReplicaMemory::default() })
         };
         let replicas = plant.times.iter().enumerate().map(replica).collect();
-        Recollection { cold_start: Some(duration(plant.cold_start)), replicas }
+        Recollection {
+            cold_start: Some(duration(plant.cold_start)),
+            replicas,
+            ..Recollection::default()
+        }
     }
+}
+
+fn milliwatts(watts: f64) -> u64 {
+    (watts * 1e3) as u64
 }

@@ -1,0 +1,195 @@
+//! What the policy learned of requests and clients, as it is kept in the file of `recollections.rs`:
+//! with the time of day, and with names of models instead of their numbers.
+
+use crate::schedule::{ClientId, LearnedClient, LearnedPolicy, ModelId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Clients are forgotten after such a time; a clock that says more was set wrongly, then or now.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// More clients than the policy learns of are in no file of ours.
+const CLIENTS_MAX: usize = 128;
+const MODELS_MAX: usize = 1024;
+
+/// Times are in milliseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Policy {
+    /// When this was written.
+    pub(super) written_ms: u64,
+    misses: Option<(i64, u64)>,
+    /// By name.
+    models: BTreeMap<String, Asked>,
+    clients: Vec<Client>,
+}
+
+/// How often a model was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Asked {
+    count_permille: u64,
+    at_ms: u64,
+}
+
+/// When a client comes; see [`LearnedClient`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Client {
+    /// A number that stands for its key or network; none for all together.
+    client: Option<u64>,
+    model: String,
+    began_ms: Option<u64>,
+    worked_ms: u64,
+    pauses_ms: Vec<u64>,
+    periods_ms: Vec<u64>,
+    lulls_ms: Vec<u64>,
+    late_permille: u32,
+}
+
+/// The time of day, in milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis(since)
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Policy {
+    /// What is to be written at this time of day.
+    pub(super) fn keep(
+        learned: &LearnedPolicy,
+        now_ms: u64,
+        name: impl Fn(ModelId) -> Option<String>,
+    ) -> Policy {
+        let at = |ago: Duration| now_ms.saturating_sub(millis(ago));
+        let gaps = |all: &[Duration]| all.iter().copied().map(millis).collect();
+        let client = |client: &LearnedClient| {
+            Some(Client {
+                client: client.client.map(|client| client.0),
+                model: name(client.model)?,
+                began_ms: client.began.map(at),
+                worked_ms: at(client.worked),
+                pauses_ms: gaps(&client.pauses),
+                periods_ms: gaps(&client.periods),
+                lulls_ms: gaps(&client.lulls),
+                late_permille: client.late_permille,
+            })
+        };
+        let model = |(model, count, ago): &(ModelId, u64, Duration)| {
+            Some((name(*model)?, Asked { count_permille: *count, at_ms: at(*ago) }))
+        };
+        Policy {
+            written_ms: now_ms,
+            misses: learned.misses,
+            models: learned.models.iter().filter_map(model).collect(),
+            clients: learned.clients.iter().filter_map(client).collect(),
+        }
+    }
+
+    /// What was read, with times counted back from when it was written, and how long ago that was.
+    /// When clients come is left out where the clock says that it was long ago, or in the future.
+    pub(super) fn recall(
+        &self,
+        now_ms: u64,
+        number: impl Fn(&str) -> Option<ModelId>,
+    ) -> (LearnedPolicy, Duration) {
+        let down = now_ms.checked_sub(self.written_ms).map(Duration::from_millis);
+        let down = down.filter(|down| *down < FORGOTTEN);
+        let ago = |at_ms: u64| {
+            let ago = self.written_ms.checked_sub(at_ms).map(Duration::from_millis);
+            ago.filter(|ago| down.is_some() && *ago < FORGOTTEN)
+        };
+        let gaps = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect();
+        let client = |client: &Client| {
+            let (began, worked) = (client.began_ms.and_then(ago), ago(client.worked_ms));
+            Some(LearnedClient {
+                client: client.client.map(ClientId),
+                model: number(&client.model)?,
+                // A spell cannot have ended before it began.
+                began: began.filter(|began| worked.is_some_and(|worked| worked <= *began)),
+                worked: worked.unwrap_or_default(),
+                pauses: gaps(&client.pauses_ms),
+                periods: gaps(&client.periods_ms),
+                lulls: gaps(&client.lulls_ms),
+                late_permille: client.late_permille,
+            })
+        };
+        let model = |(name, asked): (&String, &Asked)| {
+            Some((number(name)?, asked.count_permille, ago(asked.at_ms)?))
+        };
+        let policy = LearnedPolicy {
+            misses: self.misses,
+            models: self.models.iter().take(MODELS_MAX).filter_map(model).collect(),
+            clients: self.clients.iter().take(CLIENTS_MAX).filter_map(client).collect(),
+        };
+        (policy, down.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn learned() -> LearnedPolicy {
+        let seconds = Duration::from_secs;
+        let client = LearnedClient {
+            client: Some(ClientId(7)),
+            model: ModelId(1),
+            began: Some(seconds(60)),
+            worked: seconds(50),
+            pauses: vec![seconds(590)],
+            periods: vec![seconds(600)],
+            lulls: vec![seconds(1)],
+            late_permille: 1500,
+        };
+        let all = LearnedClient { client: None, ..client.clone() };
+        LearnedPolicy {
+            misses: Some((1_500_000, 200)),
+            models: vec![(ModelId(1), 2500, seconds(50))],
+            clients: vec![all, client],
+        }
+    }
+
+    fn kept() -> Policy {
+        Policy::keep(&learned(), NOW, |model| Some(format!("m{}", model.0)))
+    }
+
+    fn number(name: &str) -> Option<ModelId> {
+        (name == "m1").then_some(ModelId(9))
+    }
+
+    #[test]
+    fn what_was_learned_is_recalled_under_the_models_new_numbers() {
+        let text = serde_json::to_vec(&kept()).unwrap();
+        let read: Policy = serde_json::from_slice(&text).unwrap();
+        let (recalled, down) = read.recall(NOW + 3000, number);
+        assert_eq!(down, Duration::from_secs(3));
+        let mut expected = learned();
+        expected.models[0].0 = ModelId(9);
+        expected.clients.iter_mut().for_each(|client| client.model = ModelId(9));
+        assert_eq!(recalled, expected);
+        assert_eq!(read.recall(NOW, |_| None).0.clients, []);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_times_unknown_but_not_gaps() {
+        let year = 365 * 24 * 3600 * 1000;
+        for now in [NOW - 1, NOW - year, 0, NOW + year, u64::MAX] {
+            let (recalled, down) = kept().recall(now, number);
+            assert_eq!(down, Duration::ZERO, "{now}");
+            assert_eq!(recalled.clients[1].began, None, "{now}");
+            assert_eq!(recalled.clients[1].pauses, learned().clients[1].pauses, "{now}");
+            assert_eq!(recalled.models, [], "{now}");
+        }
+        let mut absurd = kept();
+        absurd.clients[0].worked_ms = NOW + 1;
+        absurd.clients[1].began_ms = Some(NOW - 49_000);
+        let (recalled, _) = absurd.recall(NOW, number);
+        assert!(recalled.clients.iter().all(|client| client.began.is_none()));
+    }
+}

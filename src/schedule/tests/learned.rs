@@ -1,0 +1,132 @@
+//! What is kept between two runs of the server.
+
+use super::*;
+
+impl Bench {
+    /// The server goes down, and comes up again after so many seconds, with one adapter like this.
+    fn restarted(&self, down: u64) -> Bench {
+        let mut next = super::ahead::bench();
+        next.scheduler.settings = self.scheduler.settings.clone();
+        let memory = self.scheduler.recollection(self.now, ONE).expect("it is known");
+        let policy = self.scheduler.learned(self.now);
+        let down = Duration::from_secs(down);
+        next.on(Event::Recalled { adapter: ONE, memory }).on(Event::Learned { policy, down });
+        next
+    }
+}
+
+#[test]
+fn a_client_that_comes_regularly_is_expected_after_a_restart() {
+    let mut bench = super::ahead::bench();
+    bench.regular(600, 12);
+    // It came 600 s ago and is due now; the server was off for the last 10 s.
+    bench.request().pass(500);
+    let mut bench = bench.restarted(10);
+    assert_eq!(bench.state(ONE), "off");
+    bench.pass(85);
+    assert_eq!(bench.state(ONE), "idle", "it is started 10 s before");
+    assert_eq!(bench.pass(5).regular(600, 6), 6);
+}
+
+#[test]
+fn a_gap_in_which_the_server_was_down_teaches_nothing() {
+    for (down, known) in [(30, 11), (200, 10)] {
+        let mut bench = super::ahead::bench();
+        bench.regular(600, 11);
+        bench.request().pass(300);
+        let mut bench = bench.restarted(down);
+        let gaps = |bench: &Bench| bench.scheduler.learned(bench.now).clients[1].pauses.len();
+        assert_eq!(gaps(&bench), 11);
+        bench.pass(270).request();
+        assert_eq!(gaps(&bench), known + 1, "{down}");
+    }
+}
+
+fn memory() -> Recollection {
+    Recollection {
+        cold_start: Some(ms(1000)),
+        late_permille: Some(4000),
+        spells: vec![(ms(3000), ms(50_000)), (ms(7000), ms(50_000))],
+        helped: Some((ms(60_000), ms(600_000))),
+        starts: vec![ms(1_000_000), ms(2_000_000)],
+        ..Recollection::default()
+    }
+}
+
+#[test]
+fn what_is_known_of_starts_is_recalled_until_the_adapter_is_started() {
+    let mut bench = super::ahead::bench();
+    bench.on(Event::Recalled { adapter: ONE, memory: memory() });
+    assert_eq!(bench.scheduler.recollection(bench.now, ONE), Some(memory()));
+    assert!(bench.scheduler.needed_help(bench.now, ONE));
+    // It is told again when a model comes; what this run learned stays.
+    bench.request().after(ms(1000)).opened(ONE);
+    let learned = bench.scheduler.recollection(bench.now, ONE);
+    let other = Recollection { late_permille: Some(9000), spells: Vec::new(), ..memory() };
+    bench.on(Event::Recalled { adapter: ONE, memory: other });
+    assert_eq!(bench.scheduler.recollection(bench.now, ONE), learned);
+    assert_ne!(learned, Some(memory()));
+}
+
+#[test]
+fn the_cap_on_starts_outlives_a_restart() {
+    let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
+    // With the next one there were as many within an hour as may be.
+    let starts = (1..30).map(|n| ms(100_000 * n)).collect();
+    bench.on(Event::Recalled { adapter: ONE, memory: Recollection { starts, ..memory() } });
+    bench.brought(&[ONE]).after(ms(90_000));
+    assert_eq!(bench.state(ONE), "idle", "let go, it could not come back");
+    bench.after(ms(20_000));
+    assert_eq!(bench.state(ONE), "stopping");
+}
+
+#[test]
+fn the_price_of_late_requests_and_the_rates_of_models_are_kept() {
+    let mut bench = super::ahead::bench();
+    bench.scheduler.misses.theta = 3.5;
+    for _ in 0..5 {
+        bench.after(ms(10_000)).request();
+    }
+    let before = bench.scheduler.popularity.rate(bench.now + ms(20_000), MODEL);
+    bench.after(ms(10_000));
+    let next = bench.restarted(10);
+    assert!((next.scheduler.misses.theta - 3.5).abs() < 1e-3);
+    let after = next.scheduler.popularity.rate(next.now, MODEL);
+    assert!((after - before).abs() < 0.01 * before, "{before} {after}");
+}
+
+#[test]
+fn absurd_values_of_a_file_are_borne() {
+    let long = Duration::MAX;
+    let client = LearnedClient {
+        client: Some(ClientId(1)),
+        model: MODEL,
+        began: Some(long),
+        worked: long,
+        pauses: vec![long; 100],
+        periods: vec![Duration::ZERO; 100],
+        lulls: vec![long; 100],
+        late_permille: u32::MAX,
+    };
+    let mut clients: Vec<_> =
+        (0..1000).map(|n| LearnedClient { client: Some(ClientId(n)), ..client.clone() }).collect();
+    clients.push(LearnedClient { model: ModelId(99), ..client });
+    let misses = Some((i64::MAX, u64::MAX));
+    let models = vec![(MODEL, u64::MAX, long), (ModelId(99), 1, long)];
+    let policy = LearnedPolicy { misses, models, clients };
+    let mut bench = super::ahead::bench();
+    bench.on(Event::Learned { policy: policy.clone(), down: long });
+    let memory = Recollection {
+        late_permille: Some(u32::MAX),
+        spells: vec![(long, long), (Duration::ZERO, Duration::ZERO)],
+        helped: Some((long, long)),
+        starts: vec![long; 10_000],
+        ..Recollection::default()
+    };
+    bench.on(Event::Recalled { adapter: ONE, memory });
+    bench.regular(600, 3);
+    let learned = bench.scheduler.learned(bench.now);
+    assert!(learned.clients.len() <= 65, "{}", learned.clients.len());
+    assert!(learned.clients.iter().all(|client| client.model == MODEL));
+    assert!(bench.scheduler.misses.theta.is_finite());
+}

@@ -1,0 +1,191 @@
+//! Which models keep their places, by how often they are asked for.
+
+use super::memory::{OTHER, sized};
+use super::*;
+
+const THIRD: ModelId = ModelId(2);
+const FOURTH: ModelId = ModelId(3);
+const FIFTH: ModelId = ModelId(4);
+
+/// Adapters of which each has memory for two of four models of the same size, all held on; loads
+/// take 500 ms.
+fn bench(adapters: &[AdapterId]) -> Bench {
+    let mut bench = super::thrift::bench(&[]);
+    let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
+    bench.serve(sized(10));
+    let listed: Vec<_> = adapters.iter().map(|id| (*id, profile)).collect();
+    bench.listed(&listed);
+    for (id, model) in adapters.iter().zip([MODEL, THIRD]) {
+        bench.add(model, sized(10)).wished(*id, Wish::On).opened(*id).has(*id, model);
+    }
+    bench
+}
+
+impl Bench {
+    /// A load ends.
+    fn has(&mut self, adapter: AdapterId, model: ModelId) -> &mut Bench {
+        self.after(ms(500)).loaded(adapter, model, &[(1, ms(10))])
+    }
+
+    /// Asks for a model and lets all loads and batches end.
+    fn uses(&mut self, model: ModelId) -> &mut Bench {
+        self.want(model);
+        for _ in 0..8 {
+            self.after(ms(250));
+            for id in [ONE, TWO] {
+                let view = self.scheduler.adapters().find(|(other, _)| *other == id);
+                match view.map(|(_, view)| view.state.clone()) {
+                    Some(state) if state.batch().is_some() => drop(self.done(id)),
+                    Some(State::Loading { model, .. }) => drop(self.has(id, model)),
+                    _ => {}
+                }
+            }
+        }
+        self
+    }
+
+    fn holds(&self, adapter: AdapterId) -> Vec<u32> {
+        self.view(adapter).replicas.keys().map(|model| model.0).collect()
+    }
+
+    /// The adapter that has a model.
+    fn homes(&self, model: ModelId) -> Vec<u32> {
+        let has = self.scheduler.adapters().filter(|(_, view)| view.replicas.contains_key(&model));
+        has.map(|(id, _)| id.0).collect()
+    }
+}
+
+#[test]
+fn what_is_asked_for_often_stays_though_it_was_used_longer_ago() {
+    let mut bench = bench(&[ONE]);
+    bench.add(OTHER, sized(10));
+    for _ in 0..10 {
+        bench.after(ms(3000)).uses(MODEL);
+    }
+    bench.after(ms(3000)).uses(OTHER);
+    bench.add(THIRD, sized(10)).after(ms(3000)).uses(THIRD);
+    assert_eq!(bench.holds(ONE), [0, 2]);
+    // What nobody asks for any more goes, however often it was asked for before.
+    bench.after(ms(3_600_000));
+    for _ in 0..5 {
+        bench.after(ms(3000)).uses(THIRD);
+    }
+    bench.after(ms(3000)).uses(OTHER);
+    assert_eq!(bench.holds(ONE), [1, 2]);
+}
+
+#[test]
+fn a_model_that_another_adapter_has_too_goes_first() {
+    let mut bench = bench(&[ONE, TWO]);
+    for _ in 0..10 {
+        bench.after(ms(3000)).uses(MODEL);
+    }
+    for _ in 0..3 {
+        bench.after(ms(3000)).uses(THIRD);
+    }
+    // Free memory is filled with what is asked for.
+    assert_eq!((bench.holds(ONE), bench.holds(TWO)), (vec![0, 2], vec![0, 2]));
+    bench.add(FOURTH, sized(10)).after(ms(3000)).uses(FOURTH);
+    assert_eq!(bench.homes(MODEL).len() + bench.homes(THIRD).len(), 3);
+    bench.add(FIFTH, sized(10)).after(ms(3000)).uses(FIFTH);
+    for model in [MODEL, THIRD, FOURTH, FIFTH] {
+        assert_eq!(bench.homes(model).len(), 1, "{model:?}");
+    }
+}
+
+#[test]
+fn a_model_is_loaded_where_what_makes_room_is_missed_least() {
+    for (often, home) in [([MODEL, OTHER, THIRD], 2), ([MODEL, THIRD, FOURTH], 1)] {
+        let mut bench = bench(&[ONE, TWO]);
+        bench.add(OTHER, sized(10)).add(FOURTH, sized(10));
+        for model in [OTHER, FOURTH] {
+            bench.after(ms(3000)).uses(model);
+        }
+        for _ in 0..10 {
+            for model in often {
+                bench.after(ms(3000)).uses(model);
+            }
+        }
+        let seldom = [OTHER, FOURTH].into_iter().find(|model| !often.contains(model)).unwrap();
+        let before = bench.homes(seldom);
+        bench.add(FIFTH, sized(10)).after(ms(3000)).uses(FIFTH);
+        assert_eq!(bench.homes(FIFTH), before, "{home}");
+        assert!(bench.homes(seldom).is_empty());
+    }
+}
+
+#[test]
+fn a_model_is_loaded_once_for_rows_that_one_adapter_serves_as_soon() {
+    let mut bench = bench(&[ONE, TWO]);
+    bench.add(FOURTH, sized(10)).add(FIFTH, sized(10));
+    for model in [MODEL, THIRD, FOURTH, MODEL, THIRD, FOURTH] {
+        bench.after(ms(3000)).uses(model);
+    }
+    bench.after(ms(3000)).want(FIFTH);
+    let loads = bench.said.iter().filter(|said| said.starts_with("load")).count();
+    assert_eq!(loads, 1, "{:?}", bench.said);
+}
+
+#[test]
+fn no_second_copy_is_loaded_ahead_while_a_model_has_no_place() {
+    let mut bench = bench(&[ONE]);
+    bench.add(OTHER, sized(10)).add(THIRD, sized(10));
+    for model in [MODEL, OTHER, MODEL, OTHER, THIRD] {
+        bench.after(ms(3000)).uses(model);
+    }
+    let kept = bench.holds(ONE);
+    let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
+    bench.listed(&[(ONE, profile), (TWO, profile)]).wished(TWO, Wish::On).opened(TWO);
+    let State::Loading { model, .. } = *bench.view(TWO).state else { panic!("it loads nothing") };
+    assert!(!kept.contains(&model.0), "{model:?} of {kept:?}");
+    bench.has(TWO, model);
+    // All have a place now.
+    bench.after(ms(10_000));
+    assert_eq!(bench.state(TWO), "loading");
+}
+
+/// Two cards at their default penalty, of which each holds two of four models; the second is idle.
+fn two_cards(rate_ms: u64) -> Bench {
+    let mut bench = bench(&[ONE, TWO]);
+    bench.add(OTHER, sized(10)).add(FOURTH, sized(10));
+    let policy = Policy::Cost {
+        goal: Goal::Balanced,
+        price_mj: 0,
+        late_penalty_mj: 100_000,
+        starts_per_hour: 1800,
+    };
+    bench.scheduler.settings.policy = policy;
+    for _ in 0..30 {
+        for model in [MODEL, OTHER, THIRD, FOURTH] {
+            bench.after(ms(rate_ms)).uses(model);
+        }
+    }
+    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
+    bench
+}
+
+#[test]
+fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
+    // At 1 W, a request in less than 200 s is worth staying on for: it would cost 100 J, and another
+    // 100 J for the model that makes room.
+    let mut bench = two_cards(20_000);
+    bench.after(ms(150_000));
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
+    bench.after(ms(500_000));
+    assert_ne!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"), "for five pauses at most");
+}
+
+#[test]
+fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
+    let mut bench = two_cards(20_000);
+    let profile = AdapterProfile { memory: Some(40), ..adapter(0, false) };
+    bench.listed(&[(ONE, profile), (TWO, profile)]);
+    bench.after(ms(110_000));
+    assert_ne!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
+}
+
+#[test]
+fn where_nothing_has_to_make_room_places_do_not_count() {
+    let bench = bench(&[ONE, TWO]);
+    assert_eq!(bench.scheduler.loss(bench.now, ONE, &[]).to_bits(), 0.0_f64.to_bits());
+}

@@ -1,0 +1,120 @@
+//! Bugs in which models keep their memory, and in what is kept between two runs of the server.
+
+use crate::{Mutant, mutant};
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    // Places.
+    mutant(
+        "requests of long ago count like the last ones",
+        "places.rs",
+        "*count = 1.0 + *count * ((*at - now) / AVERAGED).exp();",
+        "*count += 1.0;",
+    ),
+    mutant(
+        "a long pause says nothing of a model",
+        "places.rs",
+        "rate.min(PAUSE / pause.max(1e-9))",
+        "rate",
+    ),
+    mutant("a copy is worth as much as the only one", "places.rs", "{ COPY }", "{ 1.0 }"),
+    mutant(
+        "an adapter stays on for models that have memory elsewhere",
+        "places.rs",
+        "others && is_worth && bytes > self.free_elsewhere(id, since)",
+        "others && is_worth",
+    ),
+    mutant(
+        "an adapter stays on for its models whatever that costs",
+        "places.rs",
+        "2.0 * rate * self.late_joules(1.0) >= watts",
+        "true",
+    ),
+    mutant("no adapter stays on for its models", "places.rs", "others && is_worth", "false"),
+    mutant(
+        "an adapter stays on for its models for an hour",
+        "places.rs",
+        "(PAUSE / rate).min(AVERAGED)",
+        "AVERAGED",
+    ),
+    mutant(
+        "a model is loaded on two adapters for one row",
+        "dispatch.rs",
+        "(!best.loaded && slots.iter().any(comes))",
+        "false",
+    ),
+    mutant(
+        "where a model is loaded does not depend on what makes room",
+        "dispatch.rs",
+        "(slot.loss, slot.finish(1))",
+        "(0.0, slot.finish(1))",
+    ),
+    mutant(
+        "a second copy is loaded while another model has no place",
+        "loading.rs",
+        "            && (measures || !self.is_spare_copy(now, id, model))\n",
+        "",
+    ),
+    mutant("no loss is less than none", "places.rs", ".fold(0.0, |sum", ".fold(-0.0, |sum"),
+    mutant(
+        "requests do not count for a model",
+        "admission.rs",
+        "self.popularity.note(now, model);",
+        "",
+    ),
+    // Learned.
+    mutant(
+        "clients of an earlier run are forgotten",
+        "learned.rs",
+        "self.ahead.recall(now, client, down);",
+        "let _ = client;",
+    ),
+    mutant(
+        "a gap counts in which the server was down",
+        "rhythm.rs",
+        ".filter(|_| self.down <= UNSEEN_MAX * pause)",
+        "",
+    ),
+    mutant("a restart shifts a client", "rhythm.rs", "ago.saturating_add(down)", "ago"),
+    mutant(
+        "when a client came last is forgotten",
+        "rhythm.rs",
+        "began: learned.began.map(at),",
+        "began: None,",
+    ),
+    mutant(
+        "an earlier run knows better than this one",
+        "learned.rs",
+        "if self.incarnation.0 > 0 || !self.spells.is_empty() {",
+        "if false {",
+    ),
+    mutant(
+        "the starts of an earlier run do not count",
+        "learned.rs",
+        "now + (*left).min(HOUR)",
+        "now",
+    ),
+    mutant(
+        "the price of late requests is forgotten",
+        "learned.rs",
+        "self.misses.recall(misses);",
+        "let _ = misses;",
+    ),
+    mutant(
+        "the rates of models are forgotten",
+        "learned.rs",
+        "self.popularity.recall(now, *model, (*count, ago.saturating_add(down)));",
+        "let _ = (count, ago);",
+    ),
+    mutant(
+        "late requests of starts are forgotten",
+        "learned.rs",
+        "self.misses = memory.late_permille",
+        "self.misses_long = memory.late_permille",
+    ),
+    mutant(
+        "clients of a model that is not served are kept",
+        "learned.rs",
+        "learned.clients.iter().filter(|it| self.models.contains_key(&it.model))",
+        "learned.clients.iter()",
+    ),
+];
