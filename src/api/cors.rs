@@ -15,7 +15,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE")
 /// Headers of requests that are allowed where a preflight request names none.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-encoding, content-type, inference-header-content-length, traceparent, \
-     tracestate, x-api-key, x-request-id",
+     tracestate, x-api-key, x-concertina-expect, x-request-id",
 );
 
 /// Headers of answers that a page may read, besides those that are always readable.

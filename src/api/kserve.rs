@@ -8,7 +8,7 @@ use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::respond::{Outcome, Response, document, json};
 use crate::api::routes::{Api, Target};
-use crate::api::{answer, request, respond};
+use crate::api::{answer, expect, request, respond};
 use crate::engine::{Account, InferAnswer, InferCall};
 use crate::error::{Error, ErrorKind};
 use crate::model::pipeline::Pipeline;
@@ -141,6 +141,7 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
+    let (announced, received) = (expect::announced(&head.headers)?, api.engine.uptime());
     let admission = api.engine.admit()?;
     let model = admission.model(&target.name, target.version.as_deref())?;
     let client = api.guard.client(head);
@@ -161,7 +162,13 @@ where
         timeout,
         admission: Some(admission.clone()),
     };
-    let (model, answer) = serve(api, target, model, request.inputs, call, span).await?;
+    let served = serve(api, target, model.clone(), request.inputs, call, span).await;
+    if let Some(within) = announced {
+        let passed = api.engine.uptime().saturating_sub(received);
+        // An engine that is too busy to hear of it is on anyway.
+        let _ = api.engine.announce(model, client, within.saturating_sub(passed));
+    }
+    let (model, answer) = served?;
     let adapters = answer.adapters.join(",");
     let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
     let ran = Ran { adapters: &adapters, queue, run, batch_rows };

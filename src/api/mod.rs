@@ -18,6 +18,7 @@ mod current;
 mod drain;
 mod encoding;
 mod events;
+mod expect;
 mod extensions;
 mod fields;
 mod front;

@@ -7,7 +7,7 @@ use crate::api::guard::{Guard, Head};
 use crate::api::limits::ApiLimits;
 use crate::api::load::LoadMaker;
 use crate::api::respond::{Response, render, render_openai};
-use crate::api::{absent, admin, events, extensions, kserve, load, openai, openapi, web};
+use crate::api::{absent, admin, events, expect, extensions, kserve, load, openai, openapi, web};
 use crate::engine::EngineHandle;
 use crate::error::Error;
 use crate::telemetry::Traces;
@@ -249,7 +249,11 @@ fn operator(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let load = load.then(|api: Arc<Api>, head: Head, body| async move {
         render(load::load(&api, &head, body).await)
     });
-    adapters.or(load).unify().boxed()
+    let expect = with(api).and(path!("api" / "expect")).and(head()).and(warp::body::stream());
+    let expect = expect.then(|api: Arc<Api>, head: Head, body| async move {
+        render(expect::expect(&api, &head, body).await)
+    });
+    adapters.or(load).unify().or(expect).unify().boxed()
 }
 
 /// The page's files, and 404 for the rest.

@@ -334,6 +334,10 @@ impl Driver {
                 self.keep_mode(adapter, mode);
                 Some(Event::Wished { adapter, wish })
             }
+            Control::Announce { model, client, within } => {
+                self.announced(&model, ClientId(client), within);
+                None
+            }
             Control::Configure(config) => Some(self.reconfigure(*config)),
             Control::Order(order) => {
                 self.perform_order(order);

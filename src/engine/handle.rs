@@ -87,6 +87,12 @@ pub(super) enum Control {
         mode: Mode,
         done: oneshot::Sender<Result<(), Error>>,
     },
+    /// A client will ask for this model in so long.
+    Announce {
+        model: Arc<ModelInfo>,
+        client: u64,
+        within: Duration,
+    },
     Configure(Box<EngineConfig>),
     Order(ModelOrder),
     /// An ensemble was asked; its own models count for themselves.
@@ -255,16 +261,33 @@ impl EngineHandle {
         outcome.await.unwrap_or_else(|_| Err(going_down()))
     }
 
+    /// A client says that it will ask for a model in so long: an adapter is started in time, if that
+    /// is worth it.
+    ///
+    /// # Errors
+    /// 503 if the engine is busy with too many orders, or goes down.
+    pub fn announce(
+        &self,
+        model: Arc<ModelInfo>,
+        client: u64,
+        within: Duration,
+    ) -> Result<(), Error> {
+        self.order(Control::Announce { model, client, within })
+    }
+
+    fn order(&self, control: Control) -> Result<(), Error> {
+        self.controls.try_send(control).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::unavailable("the engine is too busy"),
+            mpsc::error::TrySendError::Closed(_) => going_down(),
+        })
+    }
+
     /// Takes over what can change while the engine runs; the rest of `config` is ignored.
     ///
     /// # Errors
     /// 503 if the engine is busy with too many orders, or goes down.
     pub fn configure(&self, config: EngineConfig) -> Result<(), Error> {
-        let control = Control::Configure(Box::new(config));
-        self.controls.try_send(control).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::unavailable("the engine is too busy"),
-            mpsc::error::TrySendError::Closed(_) => going_down(),
-        })
+        self.order(Control::Configure(Box::new(config)))
     }
 
     /// Admits nothing more, finishes what was admitted, stops every worker.

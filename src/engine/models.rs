@@ -9,7 +9,7 @@ use crate::adapter::entry::Api;
 use crate::escape;
 use crate::model::kept::KeptModel;
 use crate::model::repository::{BadModel, ModelInfo};
-use crate::schedule::{AdapterId, AdapterView, Event, ModelId, ModelProfile};
+use crate::schedule::{AdapterId, AdapterView, ClientId, Event, ModelId, ModelProfile};
 use crate::telemetry::{Compute, MemoryUsage, ModelStatistics};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,6 +135,19 @@ impl Driver {
                 let time = self.time();
                 self.statistics.answered(id, time, answered);
             }
+        }
+    }
+
+    /// A client will ask for a model in so long; for a chain that means each of its models.
+    pub(super) fn announced(&mut self, model: &Arc<ModelInfo>, client: ClientId, within: Duration) {
+        let number = |info| self.catalogue.number(info);
+        let named = |name| number(self.catalogue.resolve(name, None)?);
+        let models: Vec<ModelId> = match model.ensemble() {
+            Some(chain) => chain.models().filter_map(named).collect(),
+            None => number(model).into_iter().collect(),
+        };
+        for model in models {
+            self.turn(Event::Announced { model, client, within });
         }
     }
 

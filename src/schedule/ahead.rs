@@ -5,6 +5,7 @@
 //! together. An idle adapter is let go before it has waited for long enough only if all that came
 //! lately is expected at some time; else it may be somebody else who needs it.
 
+use super::announced::UNMET_MAX;
 use super::decision::Reason;
 use super::learned::LearnedClient;
 use super::policy::Policy;
@@ -27,12 +28,20 @@ pub(super) type Key = Option<(ModelId, ClientId)>;
 
 /// What is expected.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
-    window: Window,
-    adapter: AdapterId,
-    model: ModelId,
+pub(super) struct Plan {
+    pub(super) window: Window,
+    pub(super) adapter: AdapterId,
+    pub(super) model: ModelId,
     /// When the adapter is turned on; `None` once that was tried.
-    start_at: Option<Time>,
+    pub(super) start_at: Option<Time>,
+    /// Whether the client said so.
+    pub(super) announced: bool,
+}
+
+/// When an adapter whose start takes so many seconds is turned on, to be ready for a window.
+pub(super) fn start_at(now: Time, window: Window, start: f64) -> Time {
+    let lead = Duration::from_secs_f64((start * START_CAUTION).min(1e6));
+    Time(window.from.0.saturating_sub(lead)).max(now)
 }
 
 /// What is known of one client.
@@ -42,6 +51,8 @@ struct Entry {
     /// The model of the last request.
     model: ModelId,
     plan: Option<Plan>,
+    /// Announcements in a row after which the client did not come.
+    unmet: u8,
 }
 
 /// All rhythms and plans.
@@ -69,7 +80,7 @@ impl Ahead {
                 self.entries.remove(&oldest);
             }
         }
-        let entry = || Entry { rhythm: Rhythm::default(), model, plan: None };
+        let entry = || Entry { rhythm: Rhythm::default(), model, plan: None, unmet: 0 };
         self.entries.entry(key).or_insert_with(entry)
     }
 }
@@ -94,8 +105,21 @@ impl Ahead {
     }
 }
 
+impl Ahead {
+    /// Late requests of a spell of a client, if it keeps its word.
+    pub(super) fn believed(&self, model: ModelId, client: ClientId) -> Option<f64> {
+        let Some(entry) = self.entries.get(&Some((model, client))) else { return Some(0.0) };
+        (entry.unmet < UNMET_MAX).then(|| entry.rhythm.misses())
+    }
+
+    /// Plans for a client that announced itself.
+    pub(super) fn plan(&mut self, model: ModelId, client: ClientId, plan: Plan) {
+        self.entry(Some((model, client)), model).plan = Some(plan);
+    }
+}
+
 impl Scheduler {
-    fn looks_ahead(&self) -> bool {
+    pub(super) fn looks_ahead(&self) -> bool {
         self.settings.ahead
             && self.closing.is_none()
             && matches!(self.settings.policy, Policy::Cost { .. })
@@ -116,7 +140,7 @@ impl Scheduler {
         let serves = self.adapters.values().any(serves);
         for key in [None, Some((model, client))] {
             let entry = self.ahead.entry(key, model);
-            entry.model = model;
+            (entry.model, entry.unmet) = (model, 0);
             let ready = serves || entry.plan.is_some_and(|plan| plan.start_at.is_none());
             if entry.rhythm.arrived(now, ready) {
                 entry.plan = None;
@@ -154,37 +178,34 @@ impl Scheduler {
         }
         entry.rhythm.looked = true;
         let (model, rhythm) = (entry.model, entry.rhythm.clone());
-        let Some((adapter, costs, start)) = self.watch_for(now, model, &rhythm) else { return };
+        let watch = self.watch_for(now, model, rhythm.misses());
+        let Some((adapter, costs, start)) = watch else { return };
         let Some(window) = rhythm.forecast(costs) else { return };
-        let lead = Duration::from_secs_f64((start * START_CAUTION).min(1e6));
-        let start_at = Some(Time(window.from.0.saturating_sub(lead)).max(now));
+        let start_at = Some(start_at(now, window, start));
         if let Some(entry) = self.ahead.entries.get_mut(&key) {
-            entry.plan = Some(Plan { window, adapter, model, start_at });
+            entry.plan = Some(Plan { window, adapter, model, start_at, announced: false });
         }
         self.let_go_early(now);
     }
 
     /// The adapter to be ready for the next request of a model, what it costs, and the seconds of
-    /// its start.
-    fn watch_for(
+    /// its start, if a cold start makes so many requests late.
+    pub(super) fn watch_for(
         &self,
         now: Time,
         model: ModelId,
-        rhythm: &Rhythm,
+        late: f64,
     ) -> Option<(AdapterId, Costs, f64)> {
         let aim = self.aim(model).as_secs_f64();
         let watches = self.adapters.iter().filter(|(id, adapter)| {
-            adapter.profile.role == Role::Regular
-                && self.is_eligible(**id)
-                && self.takes(adapter, model)
-                && !adapter.state.is_faulty()
+            self.is_eligible(**id) && self.takes(adapter, model) && !adapter.state.is_faulty()
         });
         let (id, adapter) = watches.min_by_key(|(id, _)| {
             let slot = self.warm_slot(**id, model, 0);
             (slot.batch(1) * slot.caution > aim, self.cost_rank(now, &slot, true))
         })?;
         let start = adapter.cold_start() + self.load_time(*id, model);
-        let miss = self.late_joules(rhythm.misses());
+        let miss = self.late_joules(late);
         let costs = Costs {
             idle: adapter.profile.power.idle_mw.max(1) as f64 * 1e-3,
             start: self.activation_joules(adapter, start),
@@ -229,6 +250,7 @@ impl Scheduler {
         if plan.window.until <= now || !self.models.contains_key(&plan.model) {
             if let Some(entry) = self.ahead.entries.get_mut(&key) {
                 entry.plan = None;
+                entry.unmet = entry.unmet.saturating_add(plan.announced.into());
             }
             return;
         }

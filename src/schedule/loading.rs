@@ -332,13 +332,16 @@ impl Scheduler {
         // nobody would come and go.
         let times = if adapter.budget() < adapter.profile.memory { 2 } else { 1 };
         let measures = self.is_to_be_measured(adapter, model);
-        let wanted = (all || self.queue.newest(model) > Time::default() || measures)
+        let expected = adapter.expected.is_some_and(|expected| expected.model == model);
+        let asked = self.queue.newest(model) > Time::default();
+        let wanted = (all || asked || measures || expected)
             && !adapter.replicas.contains_key(&model)
             && (measures || self.takes(adapter, model))
             && (measures || !self.is_spare_copy(now, id, model))
             && self.bytes_of(id, model).saturating_mul(times) <= self.free_bytes(id);
         let quiet = Duration::from_secs_f64(self.load_time(id, model).min(LULL_MAX));
-        wanted.then(|| adapter.workless.map_or(Time::default(), |since| since + quiet))
+        let since = adapter.workless.filter(|_| !expected);
+        wanted.then(|| since.map_or(Time::default(), |since| since + quiet))
     }
 
     /// When the next load ahead is due that is not due yet.

@@ -27,6 +27,7 @@
 
 mod admission;
 mod ahead;
+mod announced;
 mod bridge;
 mod cost;
 mod decision;

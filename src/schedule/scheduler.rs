@@ -285,6 +285,9 @@ impl Scheduler {
                     adapter.wish = wish;
                 }
             }
+            Event::Announced { model, client, within } => {
+                self.announced(now, (model, client), within);
+            }
             Event::Timeout => {}
             Event::Shutdown { deadline } => self.closing = Some(deadline),
         }

@@ -146,6 +146,8 @@ pub enum Event {
     OutOfMemory { adapter: AdapterId, incarnation: Incarnation, model: Option<ModelId> },
     /// The worker's process is gone and reaped.
     Exited { adapter: AdapterId, incarnation: Incarnation },
+    /// A client says that it will ask for a model in so long.
+    Announced { model: ModelId, client: ClientId, within: Duration },
     /// The operator's hand.
     Wished { adapter: AdapterId, wish: Wish },
     /// The time that `next_timeout` asked for has come.

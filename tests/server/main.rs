@@ -25,6 +25,8 @@ mod commands;
 mod confinement;
 /// Containers, limits and folders of the environment.
 mod environment;
+/// Clients that say when they will ask again.
+mod expect;
 /// Requests that are no requests, and clients that misbehave.
 mod hostile;
 /// The model `identity`: datatypes, batches.

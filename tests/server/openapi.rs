@@ -103,7 +103,7 @@ const UNLOAD: &str = "/v2/repository/models/echo/unload";
 const JSON: &str = "application/json";
 
 /// Where what is sent as which type, and the status that must come.
-const BODIES: [(&str, &str, &str, u16); 25] = [
+const BODIES: [(&str, &str, &str, u16); 31] = [
     ("/v2/models/digits/infer", JSON, SEVEN, 200),
     ("/v2/models/digits/versions/1/infer", JSON, SEVEN, 200),
     (INFER, JSON, RAW, 200),
@@ -126,6 +126,12 @@ const BODIES: [(&str, &str, &str, u16); 25] = [
     ("/api/adapters/cpu", JSON, r#"["auto"]"#, 400),
     ("/api/adapters/nobody", JSON, r#"{"mode":"auto"}"#, 404),
     ("/api/load", JSON, r#"{"model":"digits","concurrency":1,"seconds":60}"#, 409),
+    ("/api/expect", JSON, r#"{"model":"digits","in":"30s"}"#, 200),
+    ("/api/expect", JSON, r#"{"model":"digits","in":"soon"}"#, 422),
+    ("/api/expect", JSON, r#"{"model":"digits","in":"25h"}"#, 422),
+    ("/api/expect", JSON, r#"{"model":"digits","in":30}"#, 400),
+    ("/api/expect", JSON, r#"{"model":"digits","in":"1s","more":1}"#, 400),
+    ("/api/expect", JSON, r#"{"model":"nobody","in":"30s"}"#, 404),
     ("/api/load", JSON, r#"["digits",1,5]"#, 400),
     ("/api/load", JSON, r#"{"model":"digits","concurrency":0,"seconds":5}"#, 422),
     ("/api/load", JSON, r#"{"model":"nobody","concurrency":1,"seconds":5}"#, 404),

@@ -43,6 +43,11 @@ impl World {
             if self.rng.percent(self.weather.change) {
                 self.change(at, &ids);
             }
+            if self.rng.percent(3) {
+                let model = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
+                let (client, within) = (ClientId(self.rng.below(3)), self.rng.ms(0, 2000));
+                self.post(at, Event::Announced { model, client, within });
+            }
         }
         for adapter in &ids {
             self.post(at, Event::Wished { adapter: *adapter, wish: Wish::Auto });
@@ -288,6 +293,7 @@ impl World {
             Event::StartTried { works } => self.starts_blocked = !works,
             Event::Recalled { .. }
             | Event::Learned { .. }
+            | Event::Announced { .. }
             | Event::Room { .. }
             | Event::Discovered { .. }
             | Event::Arrived { .. }

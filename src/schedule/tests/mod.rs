@@ -2,6 +2,7 @@
 
 mod admission;
 mod ahead;
+mod announced;
 mod bridge;
 mod company;
 mod cost;

@@ -1,0 +1,80 @@
+//! Clients that say when they will come.
+
+use super::*;
+
+impl Bench {
+    fn announce(&mut self, client: u64, seconds: u64) -> &mut Bench {
+        let within = Duration::from_secs(seconds);
+        self.on(Event::Announced { model: MODEL, client: ClientId(client), within })
+    }
+}
+
+#[test]
+fn an_adapter_is_ready_when_an_announced_client_comes() {
+    let mut bench = super::ahead::bench();
+    bench.announce(7, 100);
+    assert_eq!(bench.state(ONE), "off");
+    bench.pass(98);
+    assert_eq!(bench.state(ONE), "off", "a start takes one second");
+    bench.pass(2);
+    assert_eq!(bench.state(ONE), "idle");
+    bench.ask(|arrival| arrival.client = ClientId(7)).check(ONE, "busy", &["run 1"]);
+}
+
+#[test]
+fn a_client_that_is_announced_now_is_started_for_at_once() {
+    let mut bench = super::ahead::bench();
+    bench.announce(7, 0).check(ONE, "starting", &["start 1"]);
+}
+
+#[test]
+fn an_announced_client_that_does_not_come_is_not_waited_for() {
+    let mut bench = super::ahead::bench();
+    bench.announce(7, 10).pass(10);
+    assert_eq!(bench.state(ONE), "idle");
+    bench.pass(12);
+    assert_eq!(bench.state(ONE), "idle", "it may be a little late");
+    bench.pass(7);
+    assert_eq!(bench.state(ONE), "off");
+}
+
+#[test]
+fn a_client_that_does_not_keep_its_word_is_not_believed_until_it_comes() {
+    let mut bench = super::ahead::bench();
+    let started = |bench: &mut Bench| {
+        let life = bench.announce(7, 10).life(ONE);
+        bench.pass(40);
+        bench.life(ONE) != life
+    };
+    for _ in 0..3 {
+        assert!(started(&mut bench));
+    }
+    assert!(!started(&mut bench));
+    // Others are.
+    let life = bench.announce(8, 10).life(ONE);
+    bench.pass(40);
+    assert_ne!(bench.life(ONE), life);
+    bench.ask(|arrival| arrival.client = ClientId(7)).pass(4000);
+    assert_eq!(bench.state(ONE), "off");
+    assert!(started(&mut bench));
+}
+
+#[test]
+fn announcements_of_many_clients_take_no_more_memory_than_those_of_some() {
+    let mut bench = super::ahead::bench();
+    for client in 0..100_000 {
+        bench.announce(client, 1_000_000_000);
+    }
+    assert!(bench.scheduler.learned(bench.now).clients.len() <= 65);
+    assert_eq!(bench.state(ONE), "off");
+}
+
+#[test]
+fn nobody_is_announced_where_starts_ahead_are_turned_off() {
+    let mut bench = super::ahead::bench();
+    bench.scheduler.settings.ahead = false;
+    bench.announce(7, 0);
+    assert_eq!(bench.state(ONE), "off");
+    bench.on(Event::Announced { model: ModelId(99), client: ClientId(7), within: ms(0) });
+    assert_eq!(bench.state(ONE), "off");
+}
