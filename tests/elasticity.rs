@@ -11,7 +11,7 @@ use concertina::random::SplitMix64;
 use concertina::schedule::{Goal, Policy};
 use concertina::simulate::bound::{Objective, lower_bound};
 use concertina::simulate::laws::Spec;
-use concertina::simulate::{Mix, Options, Outcome, Request, Trace, simulate};
+use concertina::simulate::{Machine, Mix, Options, Outcome, Request, Trace, simulate};
 
 const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
 
@@ -213,4 +213,43 @@ fn against_an_adversary_idling_costs_twice_the_best_at_most() {
     let gap = wait - machine.batch(1);
     let best = (gap * machine.idle_w).min(machine.start_joules()) * 400.0;
     assert!(idle + starts <= 2.02 * best, "{idle} + {starts} J, the best is {best} J");
+}
+
+/// Where a start makes each lone request late, whatever the gap between requests: idling and
+/// starting cost at most `2 + (price + penalty) / start` times the best of hindsight, 13.8 here.
+#[test]
+fn at_the_default_target_no_gap_costs_more_than_the_price_of_lateness_allows() {
+    let (idle_w, start_s, start_w) = (20.0, 1.06, 60.0);
+    let card = Machine {
+        name: "card".to_owned(),
+        alpha: 0.002,
+        beta: 0.002,
+        max_rows: 32,
+        start: start_s,
+        idle_w,
+        active_w: 200.0,
+        start_w,
+    };
+    let mix = Mix::of(std::slice::from_ref(&card));
+    let (price, penalty, start) = (2.0, 750.0, start_s * start_w);
+    let policy = Policy::Cost {
+        goal: Goal::Balanced,
+        price_mj: 2_000,
+        late_penalty_mj: 750_000,
+        starts_per_hour: 600,
+    };
+    let options = Options { ahead: false, ..Options::new(policy, 0.1) };
+    let bound = 2.0 + (price + penalty) / start;
+    // The worst gap is the one that ends just after the adapter went off.
+    let worst = (start + price + penalty) / idle_w + start_s + 0.014;
+    for gap in (0..60).map(|n| 0.05 * 1.2_f64.powi(n)).chain([worst]) {
+        let trace = Trace::at((0..300).map(|n| f64::from(n) * gap));
+        let run = simulate(&trace, &mix, &options, None).expect("it is described");
+        let outcome = Outcome::of(&run, std::slice::from_ref(&card));
+        let spent = outcome.adapters[0].idle_s * idle_w + outcome.activations as f64 * start;
+        let best = (gap * idle_w).min(start) * 299.0 + start;
+        let ratio = spent / best;
+        println!("{gap:.2} s: {ratio:.2} of the best, {:.2} allowed", bound);
+        assert!(ratio <= bound * 1.01, "{gap} s: {ratio} times the best");
+    }
 }

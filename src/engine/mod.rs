@@ -35,6 +35,7 @@ mod settings;
 mod shadows;
 mod statistics;
 mod stderr;
+mod targets;
 mod turns;
 mod validation;
 

@@ -6,6 +6,7 @@ use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::sensors::Sensors;
 use super::statistics::Statistics;
+use super::targets;
 use super::{Assumptions, Catalogue};
 use crate::clock;
 use crate::error::ErrorKind;
@@ -18,7 +19,7 @@ use crate::telemetry::{
     AdapterView, DecisionView, History, ModelView, Names, PowerView, QueueView, ReplicaView,
     ServerView, Snapshot, decision_view,
 };
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -54,6 +55,8 @@ pub(super) struct Publisher {
     last: BTreeMap<String, DecisionView>,
     assumptions: Assumptions,
     history: History,
+    /// Models of which the log says that their target cannot be met.
+    warned: BTreeSet<ModelId>,
 }
 
 impl Publisher {
@@ -77,6 +80,7 @@ impl Publisher {
             last: BTreeMap::new(),
             assumptions: assumptions.clone(),
             history,
+            warned: BTreeSet::new(),
         };
         (publisher, receiver)
     }
@@ -126,6 +130,7 @@ impl Publisher {
         self.published = clock::now();
         let (queue, adapters) = (queue(time, scene), self.adapters(time, scene));
         self.history.look(millis(time), &queue, &adapters);
+        self.warn_of_targets(scene);
         let snapshot = Snapshot {
             server: server(time, scene),
             sample: self.history.newest(),
@@ -136,6 +141,18 @@ impl Publisher {
             catalogue: scene.catalogue.generation(),
         };
         self.sender.send_replace(Arc::new(snapshot));
+    }
+
+    /// Logs once for each model that its target cannot be met.
+    fn warn_of_targets(&mut self, scene: &Scene<'_>) {
+        self.warned.retain(|id| scene.catalogue.get(*id).is_some());
+        for (id, Entry { info, .. }) in scene.catalogue.all() {
+            if let Some(text) = targets::unmet(scene.scheduler, id)
+                && self.warned.insert(id)
+            {
+                tracing::warn!(model = %info.name, "latency target: {text}");
+            }
+        }
     }
 
     fn adapters(&self, time: Time, scene: &Scene<'_>) -> Vec<AdapterView> {
@@ -222,11 +239,19 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
         kind: info.kind.clone(),
         max_rows: info.batch.max_rows as u64,
         rows: rows(info),
-        note: scene.fleet.note(id).map(str::to_owned),
+        note: note(scene, id),
         slo_ms: scene.scheduler.target(id).or(info.slo).map(|target| millis(Time(target))),
         last_error: counted.and_then(|counted| counted.last_error.clone()),
         recent: counted.and_then(|counted| counted.recent.latency()),
     }
+}
+
+/// What else there is to say of a model.
+fn note(scene: &Scene<'_>, id: ModelId) -> Option<String> {
+    let target = targets::unmet(scene.scheduler, id);
+    let notes: Vec<String> =
+        scene.fleet.note(id).map(str::to_owned).into_iter().chain(target).collect();
+    (!notes.is_empty()).then(|| notes.join(". "))
 }
 
 /// The mode by which rows become runs, where the graph or `model.toml` decides it.

@@ -34,6 +34,14 @@ impl Scheduler {
         self.sort();
     }
 
+    /// The operator excludes these adapters, and no others.
+    pub(super) fn exclude(&mut self, adapters: &[AdapterId]) {
+        for (id, adapter) in &mut self.adapters {
+            adapter.excluded = adapters.contains(id);
+            adapter.present &= !adapter.excluded;
+        }
+    }
+
     /// Takes in what an earlier run learned.
     pub(super) fn recall(&mut self, now: Time, id: AdapterId, memory: Recollection) {
         let Some(adapter) = self.adapters.get_mut(&id) else { return };

@@ -224,12 +224,7 @@ impl Scheduler {
             Event::Discovered { adapters } => self.discovered(adapters),
             Event::Recalled { adapter, memory } => self.recall(now, adapter, memory),
             Event::Learned { policy, down } => self.recall_policy(now, &policy, down),
-            Event::Excluded { adapters } => {
-                for (id, adapter) in &mut self.adapters {
-                    adapter.excluded = adapters.contains(id);
-                    adapter.present &= !adapter.excluded;
-                }
-            }
+            Event::Excluded { adapters } => self.exclude(&adapters),
             Event::Room { adapter, bytes } => {
                 if let Some(adapter) = self.adapters.get_mut(&adapter) {
                     adapter.left = bytes;

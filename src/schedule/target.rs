@@ -30,6 +30,12 @@ impl Scheduler {
         self.aim_for(model, 0, 1)
     }
 
+    /// The least predicted time of one row; `None` where no adapter has been measured.
+    pub fn best(&self, model: ModelId) -> Option<Duration> {
+        let seconds = self.least_time(model, 0, 1).filter(|seconds| seconds.is_finite())?;
+        Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e6)))
+    }
+
     /// The least cautiously predicted seconds of so many rows on adapters that are warm and have
     /// nothing else to do; `None` where no adapter has been measured.
     fn least_time(&self, model: ModelId, size: u8, rows: u32) -> Option<f64> {
@@ -42,8 +48,10 @@ impl Scheduler {
 
     /// Whether the adapter may serve the model sooner or later, and it is known how fast.
     fn is_usable(&self, adapter: &Adapter, model: ModelId) -> bool {
-        let regular = adapter.profile.role == Role::Regular || self.is_bridged(adapter, model);
-        regular
+        let serves = adapter.profile.role == Role::Regular
+            || self.is_bridged(adapter, model)
+            || self.stands_in();
+        serves
             && adapter.is_there()
             && adapter.wish != Wish::Off
             && !adapter.state.is_faulty()

@@ -14,7 +14,7 @@
 //! with joules of a start, its price and the penalty for a late request, late requests of the last
 //! starts that requests waited for, on average, and watts idle; at least as long as a start takes, at
 //! most an hour. `penalty * late` is bounded. Against an adversary who asks again as soon as the
-//! adapter is off, energy is at most `2 + penalty * late / (start + price)` times the least.
+//! adapter is off, energy is at most `2 + (price + penalty * late) / start` times the least.
 
 use super::decision::Reason;
 use super::policy::Policy;

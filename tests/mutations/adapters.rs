@@ -451,7 +451,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "who is excluded may be turned on until the next listing",
-        "scheduler.rs",
+        "lifecycle.rs",
         "adapter.present &= !adapter.excluded;",
         "",
     ),
@@ -479,7 +479,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model that no client requested is loaded",
         "loading.rs",
-        "(all || self.queue.newest(model) > Time::default() || measures)",
+        "(all || asked || measures || expected)",
         "true",
     ),
     mutant(

@@ -251,8 +251,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter starts when the client is there",
         "ahead.rs",
-        "Some(Time(window.from.0.saturating_sub(lead)).max(now))",
-        "Some(window.until)",
+        "Time(window.from.0.saturating_sub(lead)).max(now)",
+        "window.until",
     ),
     mutant(
         "an adapter that started ahead turns off before the client comes",

@@ -61,6 +61,43 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "self.popularity.note(now, model);",
         "",
     ),
+    // Announced.
+    mutant(
+        "a client that does not keep its word is believed",
+        "ahead.rs",
+        "(entry.unmet < UNMET_MAX).then(",
+        "true.then(",
+    ),
+    mutant(
+        "a client that came is not believed again",
+        "ahead.rs",
+        "(entry.model, entry.unmet) = (model, 0);",
+        "entry.model = model;",
+    ),
+    mutant(
+        "an announced client is not waited for",
+        "announced.rs",
+        "until: at + LATE_MIN.max(within / LATE_SHARE),",
+        "until: at,",
+    ),
+    mutant(
+        "an announced client is started for at once",
+        "announced.rs",
+        "Some(super::ahead::start_at(now, window, start))",
+        "Some(now).filter(|_| start >= 0.0)",
+    ),
+    mutant(
+        "the model of an expected client is not loaded where nobody asked for it",
+        "loading.rs",
+        "(all || asked || measures || expected)",
+        "(all || asked || measures)",
+    ),
+    mutant(
+        "the model of an expected client is loaded only after a while",
+        "loading.rs",
+        "adapter.workless.filter(|_| !expected)",
+        "adapter.workless",
+    ),
     // Learned.
     mutant(
         "clients of an earlier run are forgotten",

@@ -1,5 +1,5 @@
 use crate::common::images::SEVEN;
-use crate::common::{Folder, Server, Setup, tell, wait_until};
+use crate::common::{Folder, Server, Setup, tell, wait_for, wait_until};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Attribute;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -346,4 +346,20 @@ fn top_prints_a_frame_where_there_is_no_terminal() {
     let shut = crate::common::run(&["top", "--once", "--url", &url], &[]);
     let said = String::from_utf8_lossy(&shut.stderr).into_owned();
     assert!(!shut.status.success() && said.contains("key"), "{said}");
+}
+
+#[test]
+fn a_target_that_cannot_be_met_is_told_with_what_is_aimed_at() {
+    let server = Setup::cpu().config("[test.slow.cpu]\nrow = '150ms'").start();
+    server.wait_until_ready();
+    for _ in 0..3 {
+        assert_eq!(server.post(INFER, SEVEN).status, 200);
+    }
+    let begin = "100 ms cannot be met here: the fastest adapter takes ";
+    wait_for("the model says so", SOON, || {
+        let note = server.snapshot()["models"][0]["note"].clone();
+        note.as_str().is_some_and(|note| note.contains(begin) && note.contains("; aiming at "))
+    });
+    let log = server.log();
+    assert_eq!(log.matches(begin).count(), 1, "{log}");
 }

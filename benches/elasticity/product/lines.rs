@@ -3,7 +3,7 @@
 use super::cells::{SLO, START, defaults, mix, run, run_with, slow_rows, with_cpu, with_places};
 use super::figures;
 use super::traces::{self, DAY, HOUR};
-use concertina::simulate::{Options, Outcome, Run, Trace, simulate_restarts};
+use concertina::simulate::{Options, Outcome, Request, Run, Trace, simulate_restarts};
 
 /// Parts of a trace between restarts.
 const PARTS: usize = 8;
@@ -35,6 +35,52 @@ pub(crate) fn print(shared: &[(String, Trace)]) {
     say("office week, unequal", "99.3 % at 850 Wh", &outcome);
     places();
     restarts(shared);
+    nothing_to_learn(shared);
+    two_clients();
+}
+
+/// Traces in which no client comes regularly, with starts ahead and without.
+fn nothing_to_learn(shared: &[(String, Trace)]) {
+    println!("  starts ahead where nothing can be learned, attainment and energy over none:");
+    let made = ["single 60 s", "single 300 s", "single 1800 s", "random bursts"];
+    let made = traces::all().into_iter().filter(|(name, _)| made.contains(name));
+    let made = made.map(|(name, trace)| (name.to_owned(), trace));
+    for (name, trace) in shared.iter().cloned().chain(made) {
+        for mix_name in ["fast", "fast+slow", "equal", "unequal"] {
+            let mix = mix(mix_name);
+            let with = run(&trace, &mix, None, None);
+            let options = Options { ahead: false, ..Options::new(defaults(), SLO) };
+            let (without, _) = run_with(&trace, &mix, &options, None);
+            let more = 100.0 * (with.attainment - without.attainment);
+            let energy = with.joules / without.joules;
+            println!("    {name} {mix_name}: {more:+.3} points, {energy:.4} (goal: 0, 1.005)");
+        }
+    }
+}
+
+/// A client that comes each 15 minutes, and one that comes at random.
+fn two_clients() {
+    let (regular, random) = (traces::regular(192), traces::poisson(600.0, 2.0 * DAY, 9));
+    let request = |client: u32| move |at| Request { at, rows: 1, model: 0, client };
+    let mut requests: Vec<Request> = regular.into_iter().map(request(1)).collect();
+    requests.extend(random.into_iter().map(request(2)));
+    requests.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let trace = Trace { requests, models: vec![String::new()] };
+    let in_time = |ahead| {
+        let options = Options { ahead, ..Options::new(defaults(), SLO) };
+        let (_, run) = run_with(&trace, &mix("fast"), &options, None);
+        [1, 2].map(|client| {
+            let asked = trace.requests.iter().zip(&run.latencies);
+            let asked: Vec<bool> =
+                asked.filter(|(it, _)| it.client == client).map(|(_, took)| *took <= SLO).collect();
+            100.0 * asked.iter().filter(|in_time| **in_time).count() as f64 / asked.len() as f64
+        })
+    };
+    let ([regular, random], [_, before]) = (in_time(true), in_time(false));
+    println!(
+        "  a regular and a random client: {regular:.1} % of the regular one's (goal: 95), \
+         {random:.1} % of the other's (goal: {before:.1}, as without)"
+    );
 }
 
 /// Late requests more for each of seven restarts, at which every adapter goes off: those that arrive
