@@ -272,10 +272,10 @@ impl EngineHandle {
         client: u64,
         within: Duration,
     ) -> Result<(), Error> {
-        self.order(Control::Announce { model, client, within })
+        self.send_control(Control::Announce { model, client, within })
     }
 
-    fn order(&self, control: Control) -> Result<(), Error> {
+    fn send_control(&self, control: Control) -> Result<(), Error> {
         self.controls.try_send(control).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::unavailable("the engine is too busy"),
             mpsc::error::TrySendError::Closed(_) => going_down(),
@@ -287,7 +287,7 @@ impl EngineHandle {
     /// # Errors
     /// 503 if the engine is busy with too many orders, or goes down.
     pub fn configure(&self, config: EngineConfig) -> Result<(), Error> {
-        self.order(Control::Configure(Box::new(config)))
+        self.send_control(Control::Configure(Box::new(config)))
     }
 
     /// Admits nothing more, finishes what was admitted, stops every worker.
