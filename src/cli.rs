@@ -170,7 +170,9 @@ fn key(args: &KeyArgs) -> anyhow::Result<()> {
 }
 
 fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
-    let outcome = simulate::command(args)?;
+    let key = (args.api_key.as_deref(), args.api_key_file.as_deref());
+    let recorded = args.recorded.as_deref().map(|url| top::recording(url, key, args.ca.as_deref()));
+    let outcome = simulate::command(args, recorded.transpose()?)?;
     if args.json { print_document(&outcome) } else { print(&outcome) }
 }
 

@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "model::pipeline",
             "model::repository",
             "model::signature",
+            "simulate",
             "telemetry",
             "tensor",
         ],

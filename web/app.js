@@ -43,6 +43,7 @@ function again() {
 
 store.changed = schedule;
 for (const setUp of [setUpHeader, setUpTimeline, setUpLoad, setUpDecisions, setUpPlayground]) setUp();
+byId("whatif").addEventListener("toggle", ({ target }) => target.open && import("./whatif.js").then(({ ask }) => ask()));
 document.addEventListener("visibilitychange", schedule); // what was due while the page was hidden
 schedule();
 follow();

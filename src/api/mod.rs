@@ -43,6 +43,7 @@ mod server;
 mod slots;
 pub mod tls;
 mod web;
+mod whatif;
 
 pub use current::Current;
 pub use limits::ApiLimits;

@@ -7,7 +7,10 @@ use crate::api::guard::{Guard, Head};
 use crate::api::limits::ApiLimits;
 use crate::api::load::LoadMaker;
 use crate::api::respond::{Response, render, render_openai};
-use crate::api::{absent, admin, events, expect, extensions, kserve, load, openai, openapi, web};
+use crate::api::whatif::WhatIf;
+use crate::api::{
+    absent, admin, events, expect, extensions, kserve, load, openai, openapi, web, whatif,
+};
 use crate::engine::EngineHandle;
 use crate::error::Error;
 use crate::telemetry::Traces;
@@ -35,6 +38,7 @@ pub(crate) struct Api {
     /// The newest snapshot as the event streams tell it.
     pub(crate) rendered: Arc<Rendered>,
     pub(crate) load: LoadMaker,
+    pub(crate) whatif: WhatIf,
     pub(crate) traces: Traces,
     /// Unix time in seconds at which the server started.
     pub(crate) started: u64,
@@ -53,6 +57,7 @@ impl Api {
         Arc::new(Api {
             load: LoadMaker::new(engine.clone(), closing.clone()),
             rendered: Arc::default(),
+            whatif: WhatIf::default(),
             traces,
             started: openai::started(engine.uptime()),
             bodies: Bodies::new(limits, engine.memory().clone()),
@@ -234,8 +239,16 @@ fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let metrics = metrics.map(|api: Arc<Api>, head| render(admin::metrics(&api, &head)));
     let history = with(api).and(path!("api" / "history")).and(head());
     let history = history.map(|api: Arc<Api>, head| render(admin::history(&api, &head)));
+    let whatif = with(api).and(path!("api" / "whatif")).and(head());
+    let whatif = whatif
+        .then(|api: Arc<Api>, head: Head| async move { render(whatif::whatif(&api, &head).await) });
+    let recording = with(api).and(path!("api" / "recording")).and(head());
+    let recording = recording.then(|api: Arc<Api>, head: Head| async move {
+        render(whatif::recording(&api, &head).await)
+    });
+    let computed = whatif.or(recording).unify();
     let told = adapters.or(decisions).unify().or(snapshot).unify().or(history).unify();
-    told.or(events).unify().or(metrics).unify().boxed()
+    told.or(events).unify().or(metrics).unify().or(computed).unify().boxed()
 }
 
 /// What an operator may change.

@@ -30,7 +30,7 @@ impl Driver {
         let otherwise = (!self.known).then(|| self.config.entries_without_listing.clone());
         let mut entries = entries.or(otherwise)?;
         distinguish(&mut entries, &self.config.assumptions.name);
-        self.known = true;
+        let is_first = !std::mem::replace(&mut self.known, true);
         let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
         tracing::info!(found = entries.len(), usable, "adapters listed");
         self.warn_of_unreachable(&entries);
@@ -45,8 +45,7 @@ impl Driver {
         for adapter in ids {
             self.recall(adapter);
         }
-        if !self.recalled {
-            self.recalled = true;
+        if is_first {
             self.recall_policy();
         }
         None

@@ -4,7 +4,7 @@ use super::admissions::Admissions;
 use super::discovery::{Listing, list_in_background, listed};
 use super::environment::{Environment, tried};
 use super::fleet::Fleet;
-use super::handle::{Control, EngineHandle, InferCall, Mode, Submitted};
+use super::handle::{Asked, Control, EngineHandle, InferCall, Mode, Submitted};
 use super::hotplug::Hotplug;
 use super::kept::{Keeper, Looked};
 use super::memory::Memory;
@@ -26,10 +26,10 @@ use super::{Catalogue, EngineConfig};
 use crate::clock;
 use crate::error::Error;
 use crate::schedule::{
-    Action, AdapterId, Arrival, Batch, BatchId, ClientId, Event, Reject, RequestId, Scheduler,
-    Time, Wish,
+    Action, AdapterId, Arrival, Batch, BatchId, ClientId, Event, Reject, RequestId, Role,
+    Scheduler, Time, Wish,
 };
-use crate::telemetry::{Compute, History};
+use crate::telemetry::{Arrivals, Compute, History};
 use crate::tensor::Tensors;
 use crate::wire::server::Outgoing;
 use crate::wire::{Down, TensorHeader};
@@ -99,8 +99,7 @@ pub(super) struct Driver {
     pub(super) keeper: Keeper,
     /// When what was learned was last written, and when adapters were last listed.
     pub(super) saved: Instant,
-    /// Whether the scheduler knows what the policy learned before this run.
-    pub(super) recalled: bool,
+    arrivals: Arrivals,
     pub(super) listed: Instant,
     /// When adapters are listed again, if they are.
     pub(super) list_at: Option<Instant>,
@@ -171,7 +170,7 @@ impl Driver {
             environment: Environment::default(),
             keeper,
             saved: begin,
-            recalled: false,
+            arrivals: Arrivals::default(),
             listed: begin,
             list_at: None,
             known: false,
@@ -303,11 +302,25 @@ impl Driver {
         let InferCall { priority, timeout, client, .. } = submitted.call;
         let time = self.time();
         let (client, deadline) = (ClientId(client), timeout.map(|timeout| time + timeout));
+        self.arrivals.note(time.0, (rows, client.0), &submitted.call.model.name);
         if let Some(recorder) = &self.config.recorder {
             recorder.arrived(time.0, rows, &submitted.call.model.name);
         }
         let shape = self.requests.insert(submitted, model, time);
         Some(Event::Arrived(Arrival { request, model, client, shape, rows, priority, deadline }))
+    }
+
+    /// What was asked for, and under which settings.
+    fn asked(&self) -> Asked {
+        let roles = self.scheduler.adapters().map(|(_, adapter)| adapter.profile.role);
+        Asked {
+            arrivals: self.arrivals.clone(),
+            now: self.time().0,
+            policy: self.config.settings.policy,
+            ahead: self.config.settings.ahead,
+            slo: self.config.slo,
+            cpu: roles.max_by_key(|role| *role != Role::Regular).unwrap_or(Role::Regular),
+        }
     }
 
     /// The admitted requests have ended, or their time has.
@@ -336,6 +349,10 @@ impl Driver {
             }
             Control::Announce { model, client, within } => {
                 self.announced(&model, ClientId(client), within);
+                None
+            }
+            Control::Arrivals { done } => {
+                let _ = done.send(self.asked());
                 None
             }
             Control::Configure(config) => Some(self.reconfigure(*config)),

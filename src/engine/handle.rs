@@ -11,8 +11,8 @@ use super::{Catalogue, EngineConfig};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::repository::ModelInfo;
-use crate::schedule::RequestId;
-use crate::telemetry::{History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
+use crate::schedule::{Policy, RequestId, Role};
+use crate::telemetry::{Arrivals, History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
 use crate::tensor::Tensors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,6 +93,9 @@ pub(super) enum Control {
         client: u64,
         within: Duration,
     },
+    Arrivals {
+        done: oneshot::Sender<Asked>,
+    },
     Configure(Box<EngineConfig>),
     Order(ModelOrder),
     /// An ensemble was asked; its own models count for themselves.
@@ -102,6 +105,21 @@ pub(super) enum Control {
         done: oneshot::Sender<Vec<ModelStatistics>>,
     },
     Shutdown,
+}
+
+/// What was asked for in the last day, and the settings of the scheduler.
+#[derive(Debug)]
+pub struct Asked {
+    pub arrivals: Arrivals,
+    /// Time since the server started.
+    pub now: Duration,
+    pub policy: Policy,
+    /// Whether adapters are started before clients that come regularly.
+    pub ahead: bool,
+    /// Latency target of models that name none.
+    pub slo: Duration,
+    /// When the CPU takes part.
+    pub cpu: Role,
 }
 
 /// Cheap to clone; every clone speaks to the same engine.
@@ -226,6 +244,16 @@ impl EngineHandle {
         let (done, outcome) = oneshot::channel();
         let control = Control::Statistics { models, done };
         self.controls.send(control).await.map_err(|_| going_down())?;
+        outcome.await.map_err(|_| going_down())
+    }
+
+    /// What was asked for in the last day.
+    ///
+    /// # Errors
+    /// 503 if the server goes down.
+    pub async fn asked(&self) -> Result<Asked, Error> {
+        let (done, outcome) = oneshot::channel();
+        self.controls.send(Control::Arrivals { done }).await.map_err(|_| going_down())?;
         outcome.await.map_err(|_| going_down())
     }
 

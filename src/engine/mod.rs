@@ -43,7 +43,7 @@ pub use admissions::Admission;
 pub use assumptions::Assumptions;
 pub use catalogue::Catalogue;
 pub use folder::Marks;
-pub use handle::{EngineHandle, InferAnswer, InferCall, Mode};
+pub use handle::{Asked, EngineHandle, InferAnswer, InferCall, Mode};
 pub(crate) use memory::{Account, Full, Held, Memory};
 pub use platform::private_folder;
 pub use repository::Library;

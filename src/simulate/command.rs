@@ -22,11 +22,30 @@ use std::time::Duration;
 #[derive(clap::Args, Debug)]
 pub struct SimulateArgs {
     /// CSV with a column `arrival_s`, perhaps `rows` and `model`; `serve --record` writes one
-    #[arg(long, value_name = "FILE")]
-    trace: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "recorded")]
+    trace: Option<PathBuf>,
     /// TOML that describes the adapters; `serve --record` writes one beside the trace
-    #[arg(long, value_name = "FILE")]
-    adapters: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "recorded")]
+    adapters: Option<PathBuf>,
+    /// The requests of the last day of a running server, and its adapters
+    #[arg(
+        long,
+        value_name = "URL",
+        num_args = 0..=1,
+        default_missing_value = "http://127.0.0.1:8000",
+        conflicts_with_all = ["trace", "adapters"]
+    )]
+    pub(crate) recorded: Option<String>,
+    /// API key of that server; every user of this machine can read arguments, so prefer
+    /// `--api-key-file`
+    #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// File that holds this key
+    #[arg(long, env = "CONCERTINA_API_KEY_FILE", value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// PEM file of the authority whose certificate that server has
+    #[arg(long, env = "CONCERTINA_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Latency target of models that name none; several are compared
     #[arg(long, value_parser = humantime::parse_duration, value_delimiter = ',', default_value = "100ms", value_name = "TIME")]
     slo: Vec<Duration>,
@@ -64,17 +83,29 @@ struct Row {
     outcome: Outcome,
 }
 
-/// Runs the trace under each policy; the text to print.
+impl SimulateArgs {
+    /// The trace and the adapters, from files or as `recorded` by a server.
+    fn inputs(&self, recorded: Option<(String, String)>) -> anyhow::Result<(Trace, Mix)> {
+        if let Some((trace, adapters)) = recorded {
+            let trace = Trace::read(trace.as_bytes()).context("the server's requests")?;
+            return Ok((trace, Mix::parse(&adapters).context("the server's adapters")?));
+        }
+        let file = |path: &Option<PathBuf>| path.clone().context("`--trace` and `--adapters`");
+        Ok((Trace::open(&file(&self.trace)?)?, Mix::open(&file(&self.adapters)?)?))
+    }
+}
+
+/// Runs the trace under each policy; the text to print. `recorded` are the trace as CSV and the
+/// adapters as TOML of a server, in place of files.
 ///
 /// # Errors
-/// Files that cannot be read or used, an unknown policy, a picture that cannot be written.
-pub fn simulate(args: &SimulateArgs) -> anyhow::Result<String> {
+/// Inputs that cannot be read or used, an unknown policy, a picture that cannot be written.
+pub fn simulate(args: &SimulateArgs, recorded: Option<(String, String)>) -> anyhow::Result<String> {
     ensure!(!args.policy.is_empty(), "`--policy` names none");
-    let mut trace = Trace::open(&args.trace)?;
+    let (mut trace, mut mix) = args.inputs(recorded)?;
     if let Some(length) = args.busiest {
         trace = trace.busiest(length.as_secs_f64());
     }
-    let mut mix = Mix::open(&args.adapters)?;
     if args.cpu == CpuRule::Never {
         mix.adapters.retain(|adapter| !adapter.cpu);
         ensure!(!mix.adapters.is_empty(), "`--cpu never` leaves no adapter");

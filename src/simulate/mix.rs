@@ -76,6 +76,13 @@ pub struct Times {
     pub bytes: u64,
 }
 
+impl Times {
+    /// Seconds of a batch of one row.
+    pub fn row_seconds(&self) -> f64 {
+        self.alpha_s + self.beta_s
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_zero(value: &f64) -> bool {
     *value == 0.0

@@ -19,6 +19,7 @@ mod outcome;
 mod plot;
 mod recorded;
 mod trace;
+mod whatif;
 mod world;
 
 pub use command::{SimulateArgs, simulate as command};
@@ -28,4 +29,5 @@ pub use mix::{ANY_MODEL, AdapterInMix, Mix, ModelInMix, Times};
 pub use outcome::{Outcome, Share};
 pub use plot::plot;
 pub use trace::{Request, Trace};
+pub use whatif::{Case, Situation};
 pub use world::{Learned, Options, Run, Worst, simulate, simulate_restarts};

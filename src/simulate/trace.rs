@@ -5,6 +5,7 @@
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use std::fmt::Write as _;
 use std::io::Read;
 use std::path::Path;
 
@@ -103,6 +104,18 @@ impl Trace {
         Ok(())
     }
 
+    /// The trace as [`Trace::read`] reads it.
+    pub fn to_csv(&self) -> String {
+        let mut text = format!("{HEADER},client\n");
+        for Request { at, rows, model, client } in &self.requests {
+            let name = self.models.get(*model).map_or("", String::as_str);
+            // Names of models have no sign that would have to be quoted, but for quotes and commas.
+            let name = format!("\"{}\"", name.replace('"', "\"\""));
+            let _ = writeln!(text, "{at:.3},{rows},{name},{client}");
+        }
+        text
+    }
+
     /// Seconds from the first request to the last.
     pub fn span(&self) -> f64 {
         let first = self.requests.first().map_or(0.0, |request| request.at);
@@ -176,5 +189,14 @@ mod tests {
         let trace = Trace::at([0.0, 5.0, 20.0, 21.0, 22.0, 40.0]);
         assert_eq!(trace.busiest(3.0), Trace::at([0.0, 1.0, 2.0]));
         assert_eq!(trace.busiest(100.0), trace);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let models = ["a", "b, \"c\"", ""].map(str::to_owned).to_vec();
+        let request = |at, model, client| Request { at, rows: 2, model, client };
+        let requests = vec![request(0.0, 0, 1), request(1.25, 1, 2), request(1.25, 2, 0)];
+        let trace = Trace { requests, models };
+        assert_eq!(Trace::read(trace.to_csv().as_bytes()).unwrap(), trace);
     }
 }

@@ -1,5 +1,6 @@
 //! What the server tells about itself: snapshots, decisions in words, metrics and statistics.
 
+mod arrivals;
 mod decision;
 mod history;
 mod metrics;
@@ -9,6 +10,7 @@ mod snapshot;
 mod statistics;
 mod traces;
 
+pub use arrivals::{Arrivals, Arrived};
 pub use decision::{Names, decision_view};
 pub use history::{History, SAMPLE_MS, Sample};
 pub use metrics::{Metrics, ModelMeter, Notation};

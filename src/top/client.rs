@@ -125,6 +125,12 @@ impl Client {
         read(&self.granted(answer)?).map(|history: History| history.samples)
     }
 
+    /// What was asked for in the last day, of which adapters.
+    pub(crate) fn recording(&self) -> Result<Recording, Trouble> {
+        let answer = self.ask(Method::GET, &["api", "recording"], String::new())?;
+        read(&self.granted(answer)?)
+    }
+
     fn set_mode(&self, wish: &Wish) -> Result<(), Trouble> {
         let body = serde_json::json!({ "mode": wish.mode.as_str() }).to_string();
         let answer = self.ask(Method::POST, &["api", "adapters", wish.adapter.raw()], body)?;
@@ -173,6 +179,13 @@ impl Client {
             None => format!("the server answered {status}"),
         }))
     }
+}
+
+/// The requests of the last day as CSV, and the adapters as TOML.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Recording {
+    pub(crate) trace: String,
+    pub(crate) adapters: String,
 }
 
 /// The body of a failed answer.

@@ -28,7 +28,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::terminal;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
@@ -78,15 +78,39 @@ impl TopArgs {
     }
 }
 
-/// Shows the server until told to quit; if the view is not live, gives one frame to be printed.
-pub(crate) fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
-    let file = args.api_key_file.as_deref().map(key_file::read).transpose()?;
+/// A client of the server at this URL.
+fn connect(
+    url: &str,
+    (key, key_file): (Option<&str>, Option<&Path>),
+    ca: Option<&Path>,
+) -> anyhow::Result<Client> {
+    let file = key_file.map(key_file::read).transpose()?;
     ensure!(
-        args.api_key.is_none() || file.is_none(),
+        key.is_none() || file.is_none(),
         "--api-key and --api-key-file are both given; leave one of them out"
     );
-    let key = file.as_deref().or(args.api_key.as_deref());
-    let client = Client::new(&args.url, key, args.ca.as_deref())?;
+    Client::new(url, file.as_deref().or(key), ca)
+}
+
+/// The requests of the last day of a server as CSV, and its adapters as TOML.
+///
+/// # Errors
+/// If the server cannot be asked, or does not answer.
+pub(crate) fn recording(
+    url: &str,
+    key: (Option<&str>, Option<&Path>),
+    ca: Option<&Path>,
+) -> anyhow::Result<(String, String)> {
+    let client = connect(url, key, ca)?;
+    let recording = client.recording();
+    let recording = recording.with_context(|| format!("cannot ask {}", client.place()))?;
+    Ok((recording.trace, recording.adapters))
+}
+
+/// Shows the server until told to quit; if the view is not live, gives one frame to be printed.
+pub(crate) fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
+    let key = (args.api_key.as_deref(), args.api_key_file.as_deref());
+    let client = connect(&args.url, key, args.ca.as_deref())?;
     if args.is_live() {
         return live(client, args).map(|()| None);
     }

@@ -82,7 +82,18 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     for (const id of SOFTWARE) await waitForCard(page, id, ["off"]);
     await waitFor("the bands are gone", async () => (await bandsAt(page)) === 0);
     assert.match(await page.getByTestId("load-status").textContent(), /^Done: .* 0 failed/);
-    assert.match(await whyOf(page, started.adapter), /not needed for/);
+    assert.match(await whyOf(page, started.adapter), /idle for .* a start/);
+  }));
+
+  it("tells what other settings would have cost", () => onPage(async (page) => {
+    await server.infer();
+    await page.getByTestId("whatif").locator("summary").click();
+    const cases = page.getByTestId("whatif-case");
+    await waitFor("the cases", async () => (await cases.count()) >= 2);
+    assert.match(await cases.first().textContent(), /^as it is\d+\.\d\d %[\d.,]+ Wh/);
+    assert.match(await cases.last().textContent(), /with every adapter on.*adapters\.min = \d/);
+    const { cases: told } = await server.call("GET", "/api/whatif");
+    assert.equal(await cases.count(), told.length);
   }));
 
   it("turns an adapter off by hand, and requests avoid it", () => onPage(async (page) => {

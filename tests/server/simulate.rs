@@ -1,5 +1,5 @@
 use crate::common::images::SEVEN;
-use crate::common::{Folder, Setup, run};
+use crate::common::{Folder, HANG, Setup, run, wait_until};
 use serde_json::Value;
 
 const ADAPTERS: &str = "[[adapters]]\nname = 'one'\ncold_start_s = 0.5\nidle_w = 10.0\n\
@@ -93,4 +93,67 @@ fn files_that_cannot_be_used_are_named() {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && err.contains(wrong), "{err}");
     }
+}
+
+/// A server that was asked so many times.
+fn asked(times: usize) -> crate::common::Server {
+    let server = Setup::cpu().start();
+    for _ in 0..times {
+        assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 200);
+    }
+    server
+}
+
+/// What the server computed of other settings.
+fn whatif(server: &crate::common::Server) -> Value {
+    wait_until("it is computed", HANG, || {
+        let answer = server.get("/api/whatif");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Some(answer.json()).filter(|answer| answer["state"] == "ready")
+    })
+}
+
+#[test]
+fn a_server_tells_what_its_requests_would_have_cost_otherwise() {
+    let server = asked(30);
+    wait_until("the CPU is measured", HANG, || {
+        let recording = server.get("/api/recording").json();
+        recording["adapters"].as_str().filter(|text| text.contains("cpu = true")).map(|_| ())
+    });
+    let answer = whatif(&server);
+    assert_eq!((&answer["requests"], &answer["reason"]), (&Value::from(30), &Value::Null));
+    let cases = answer["cases"].as_array().unwrap();
+    let whats: Vec<_> = cases.iter().map(|case| case["what"].as_str().unwrap()).collect();
+    assert_eq!(whats, ["as it is", "with every adapter on"]);
+    assert_eq!(cases[1]["setting"], "adapters.min = 1");
+    assert!(cases.iter().all(|case| case["watt_hours"].as_f64().unwrap() > 0.0), "{answer:#}");
+}
+
+#[test]
+fn the_last_requests_of_a_server_can_be_simulated() {
+    let server = asked(5);
+    let url = format!("http://{}", server.address);
+    let simulated = || run(&["simulate", "--json", "--recorded", &url, "--slo", "50ms,1s"], &[]);
+    let outcomes = wait_until("the CPU is measured", HANG, || {
+        let output = simulated();
+        output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    });
+    let targets = outcomes.as_array().unwrap().iter().map(|it| it["slo_s"].as_f64().unwrap());
+    assert_eq!(targets.collect::<Vec<_>>(), [0.05, 1.0]);
+    assert_eq!(
+        (&outcomes[0]["requests"], &outcomes[0]["adapters"][0]["name"]),
+        (&5.into(), &"cpu".into())
+    );
+    let nobody = run(&["simulate", "--recorded", "http://127.0.0.1:9"], &[]);
+    let error = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(!nobody.status.success() && error.contains("cannot ask 127.0.0.1:9"), "{error}");
+}
+
+#[test]
+fn a_server_that_nobody_asked_has_nothing_to_tell() {
+    let server = asked(0);
+    server.wait_until_ready();
+    let answer = whatif(&server);
+    assert_eq!((&answer["cases"], &answer["requests"]), (&Value::Array(Vec::new()), &0.into()));
+    assert_eq!(answer["reason"], "nothing was asked for yet");
 }

@@ -1,0 +1,168 @@
+//! What would the last requests have cost otherwise? Computed in the background at the lowest
+//! priority when somebody asks, at most once an hour.
+
+use crate::api::guard::Head;
+use crate::api::respond::{Outcome, json};
+use crate::api::routes::Api;
+use crate::clock;
+use crate::engine::{Asked, EngineHandle};
+use crate::error::Error;
+use crate::simulate::{Case, Mix, Situation, Trace};
+use crate::telemetry::Snapshot;
+use serde::Serialize;
+use serde_json::json as value;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// An answer that is older is computed anew, and sooner one that tells nothing.
+const FRESH: Duration = Duration::from_secs(3600);
+const FRESH_EMPTY: Duration = Duration::from_secs(5);
+
+/// The last answer, and whether another is being computed. Clones share both.
+#[derive(Clone, Default)]
+pub(crate) struct WhatIf(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    computing: bool,
+    answer: Option<Answer>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    at: Instant,
+    requests: usize,
+    span: Duration,
+    cases: Vec<Case>,
+    /// Why there are no cases.
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct View {
+    /// `computing` until there is an answer, then `ready`.
+    state: &'static str,
+    /// How old the answer is.
+    age_ms: Option<u64>,
+    requests: Option<usize>,
+    /// From the first request to the last.
+    span_ms: Option<u64>,
+    cases: Vec<Case>,
+    reason: Option<String>,
+}
+
+impl WhatIf {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the caller is to compute an answer: nobody does, and there is none that is fresh.
+    fn begins(&self) -> bool {
+        let mut state = self.lock();
+        let fresh = |answer: &Answer| {
+            let limit = if answer.cases.is_empty() { FRESH_EMPTY } else { FRESH };
+            clock::now().duration_since(answer.at) < limit
+        };
+        if state.computing || state.answer.as_ref().is_some_and(fresh) {
+            return false;
+        }
+        state.computing = true;
+        true
+    }
+
+    fn view(&self) -> View {
+        let answer = self.lock().answer.clone();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        View {
+            state: if answer.is_some() { "ready" } else { "computing" },
+            age_ms: answer.as_ref().map(|it| millis(clock::now().duration_since(it.at))),
+            requests: answer.as_ref().map(|it| it.requests),
+            span_ms: answer.as_ref().map(|it| millis(it.span)),
+            reason: answer.as_ref().and_then(|it| it.reason.clone()),
+            cases: answer.map(|it| it.cases).unwrap_or_default(),
+        }
+    }
+}
+
+/// Ends the computation however it ends.
+struct Computing(WhatIf);
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        self.0.lock().computing = false;
+    }
+}
+
+/// `GET /api/whatif`.
+pub(crate) async fn whatif(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    if api.whatif.begins() {
+        let computing = Computing(api.whatif.clone());
+        let asked = api.engine.asked().await?;
+        let snapshot = api.engine.snapshots().borrow().clone();
+        let compute = move || {
+            let answer = answer(&asked, &snapshot);
+            computing.0.lock().answer = Some(answer);
+        };
+        let thread = std::thread::Builder::new().name("whatif".to_owned());
+        thread.spawn(move || at_lowest_priority(compute)).map_err(|error| {
+            Error::unavailable(format!("no thread can be started to compute it: {error}"))
+        })?;
+    }
+    json(&api.whatif.view())
+}
+
+/// `GET /api/recording`: the requests of the last day and the adapters, as `concertina simulate`
+/// reads them.
+pub(crate) async fn recording(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    let (trace, adapters) = recorded(&api.engine).await?;
+    json(&value!({ "trace": trace, "adapters": adapters }))
+}
+
+async fn recorded(engine: &EngineHandle) -> Result<(String, String), Error> {
+    let asked = engine.asked().await?;
+    let situation = situation(&asked, &engine.snapshots().borrow().clone());
+    let adapters = toml::to_string(&situation.mix)
+        .map_err(|error| Error::internal(format!("the adapters have no form in TOML: {error}")))?;
+    Ok((situation.trace.to_csv(), adapters))
+}
+
+fn situation(asked: &Asked, snapshot: &Snapshot) -> Situation {
+    let situation = Situation {
+        trace: Trace::of(&asked.arrivals, asked.now),
+        mix: Mix::recorded(snapshot),
+        policy: asked.policy,
+        slo: asked.slo.as_secs_f64(),
+        ahead: asked.ahead,
+        cpu: asked.cpu,
+    };
+    situation.completed()
+}
+
+fn answer(asked: &Asked, snapshot: &Snapshot) -> Answer {
+    let situation = situation(asked, snapshot);
+    let requests = situation.trace.requests.len();
+    let span = Duration::try_from_secs_f64(situation.trace.span()).unwrap_or_default();
+    let (cases, reason) = match situation.cases() {
+        Ok(cases) if cases.is_empty() => {
+            let asked = asked.arrivals.since(asked.now).next().is_some();
+            let measured = "no adapter was measured yet with the models that were asked for";
+            let reason = if asked { measured } else { "nothing was asked for yet" };
+            (cases, Some(reason.to_owned()))
+        }
+        Ok(cases) => (cases, None),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    };
+    Answer { at: clock::now(), requests, span, cases, reason }
+}
+
+/// Runs a task on this thread after everything else that the machine has to do.
+fn at_lowest_priority(task: impl FnOnce()) {
+    // On Linux this is the priority of the thread, elsewhere that of the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(19) {
+        tracing::debug!("failed to lower the priority: {error}");
+    }
+    task();
+}

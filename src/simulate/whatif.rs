@@ -1,0 +1,308 @@
+//! What would the last requests have cost otherwise? The same trace again under the present settings,
+//! with a latency target that a start fits into, with or without the CPU, and with every adapter on.
+
+use super::laws::Spec;
+use super::mix::{AdapterInMix, Mix, Times};
+use super::outcome::Outcome;
+use super::trace::{Request, Trace};
+use super::world::{Options, simulate};
+use crate::schedule::{Goal, Policy, Role};
+use crate::telemetry::Arrivals;
+use serde::Serialize;
+use std::time::Duration;
+
+/// A longer target leaves a start so many times as long as it takes, and is a multiple of so many
+/// seconds.
+const START_CAUTION: f64 = 1.2;
+const STEP: f64 = 0.1;
+/// A target longer than this is none that anybody would set for a start's sake, in seconds.
+const TARGET_MAX: f64 = 60.0;
+/// A case is worth suggesting that takes at most this share of the energy, and answers at least as
+/// many requests in time.
+const WORTH: f64 = 0.7;
+const JOULES_PER_WH: f64 = 3600.0;
+
+/// What was asked for, of which adapters, under which settings.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    pub trace: Trace,
+    pub mix: Mix,
+    pub policy: Policy,
+    /// Latency target of models that name none, in seconds.
+    pub slo: f64,
+    pub ahead: bool,
+    pub cpu: Role,
+}
+
+/// One way to serve the trace.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Case {
+    /// In words.
+    pub what: String,
+    /// The line of the settings that makes it so; none for what is so.
+    pub setting: Option<String>,
+    /// Share of the requests that were answered within their target.
+    pub attainment: f64,
+    /// Watt-hours above those of adapters that are off.
+    pub watt_hours: f64,
+    /// Seconds; `null` if that request was never answered.
+    pub p99_s: f64,
+    /// Whether it takes much less energy and answers as many requests in time.
+    pub suggested: bool,
+}
+
+impl Trace {
+    /// The arrivals of the last day, counted from the first.
+    pub fn of(arrivals: &Arrivals, now: Duration) -> Trace {
+        let first = arrivals.since(now).next().map_or(Duration::ZERO, |first| first.at);
+        let requests = arrivals.since(now).map(|arrived| Request {
+            at: arrived.at.saturating_sub(first).as_secs_f64(),
+            rows: arrived.rows.max(1),
+            model: arrived.model,
+            client: arrived.client,
+        });
+        Trace { requests: requests.collect(), models: arrivals.models().to_vec() }
+    }
+}
+
+impl Situation {
+    /// Takes an adapter for as fast with a model that it was not measured with as the slowest one
+    /// that was, and leaves out requests for models that none was measured with.
+    #[must_use]
+    pub fn completed(mut self) -> Situation {
+        let mut known = vec![false; self.trace.models.len()];
+        for (name, known) in self.trace.models.iter().zip(&mut known) {
+            let all = self.mix.adapters.iter().filter_map(|adapter| adapter.models.get(name));
+            let slowest = all.max_by(|a, b| a.row_seconds().total_cmp(&b.row_seconds())).copied();
+            *known = slowest.is_some();
+            for adapter in &mut self.mix.adapters {
+                if let Some(times) = slowest {
+                    adapter.models.entry(name.clone()).or_insert(times);
+                }
+            }
+        }
+        self.trace.requests.retain(|request| known.get(request.model) == Some(&true));
+        for (name, known) in self.trace.models.iter().zip(known) {
+            // Every model of a trace must be known, also one that is not asked for.
+            let times = Times { alpha_s: 0.0, beta_s: 0.0, load_s: 0.0, bytes: 0 };
+            for adapter in self.mix.adapters.iter_mut().filter(|_| !known) {
+                adapter.models.insert(name.clone(), times);
+            }
+        }
+        self
+    }
+
+    /// All cases, what is so first; none where nothing was asked or no adapter was measured.
+    ///
+    /// # Errors
+    /// If an adapter was not measured with one of the models.
+    pub fn cases(&self) -> anyhow::Result<Vec<Case>> {
+        if self.trace.requests.is_empty() || self.mix.adapters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut cases = vec![self.case("as it is", None)?];
+        if let Some(target) = self.longer_target() {
+            let longer = self.with_target(target);
+            let what = format!("with a target of {target:.1} s, into which a start fits");
+            cases.push(longer.case(&what, Some(format!("slo = \"{target:.1}s\"")))?);
+        }
+        cases.extend(self.other_cpu()?);
+        cases.push(self.all_on()?);
+        let (first, others) = cases.split_at_mut(1);
+        if let Some(first) = first.first() {
+            for case in others {
+                case.suggested = case.attainment >= first.attainment
+                    && case.watt_hours <= WORTH * first.watt_hours;
+            }
+        }
+        Ok(cases)
+    }
+
+    fn options(&self) -> Options {
+        Options { cpu: self.cpu, ahead: self.ahead, ..Options::new(self.policy, self.slo) }
+    }
+
+    fn case(&self, what: &str, setting: Option<String>) -> anyhow::Result<Case> {
+        let run = simulate(&self.trace, &self.mix, &self.options(), None)?;
+        self.sum(what, setting, &run)
+    }
+
+    fn sum(
+        &self,
+        what: &str,
+        setting: Option<String>,
+        run: &super::world::Run,
+    ) -> anyhow::Result<Case> {
+        let machines = self.mix.machines(self.trace.main_model())?;
+        let outcome = Outcome::of(run, &machines);
+        Ok(Case {
+            what: what.to_owned(),
+            setting,
+            attainment: outcome.attainment,
+            watt_hours: outcome.joules / JOULES_PER_WH,
+            p99_s: outcome.p99_s,
+            suggested: false,
+        })
+    }
+
+    /// The least target that leaves time for a start of some adapter, if it is longer than the
+    /// present one.
+    fn longer_target(&self) -> Option<f64> {
+        let model = self.trace.main_model();
+        let starts = self.mix.adapters.iter().enumerate().filter(|(_, adapter)| !adapter.cpu);
+        let starts = starts.filter_map(|(at, adapter): (usize, &AdapterInMix)| {
+            let times = self.mix.times(at, model).ok()?;
+            Some(adapter.cold_start_s + times.load_s + times.row_seconds())
+        });
+        let least = starts.min_by(f64::total_cmp)? * START_CAUTION;
+        let target = (least / STEP).ceil() * STEP;
+        (target > self.slo && target <= TARGET_MAX).then_some(target)
+    }
+
+    /// The same with another target for models that have the server's.
+    fn with_target(&self, target: f64) -> Situation {
+        let mut other = Situation { slo: target, ..self.clone() };
+        for model in other.mix.models.values_mut() {
+            let own = model.slo_s.filter(|own| (own - self.slo).abs() > 1e-9);
+            model.slo_s = own;
+        }
+        other
+    }
+
+    /// With the CPU as a bridge where it is none, or without it.
+    fn other_cpu(&self) -> anyhow::Result<Option<Case>> {
+        let regular = self.mix.adapters.iter().any(|adapter| !adapter.cpu);
+        if !regular || !self.mix.adapters.iter().any(|adapter| adapter.cpu) {
+            return Ok(None);
+        }
+        let case = if self.cpu == Role::Bridge {
+            let mut without = self.clone();
+            without.mix.adapters.retain(|adapter| !adapter.cpu);
+            without.case("without the CPU", Some("adapters.cpu = \"never\"".to_owned()))
+        } else {
+            let bridge = Situation { cpu: Role::Bridge, ..self.clone() };
+            bridge.case("with the CPU as a bridge", Some("adapters.cpu = \"auto\"".to_owned()))
+        };
+        case.map(Some)
+    }
+
+    fn all_on(&self) -> anyhow::Result<Case> {
+        let policy = Policy::ByHand { goal: Goal::Balanced };
+        let options = Options { policy, ..self.options() };
+        let machines = self.mix.machines(self.trace.main_model())?;
+        let mut law = Spec::AllOn.build(&machines, self.slo, &self.trace.times());
+        let run = simulate(&self.trace, &self.mix, &options, Some(law.as_mut()))?;
+        let setting = format!("adapters.min = {}", self.mix.adapters.len());
+        self.sum("with every adapter on", Some(setting), &run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::mix::ANY_MODEL;
+    use std::collections::BTreeMap;
+
+    fn adapter(name: &str, row_s: f64, cpu: bool) -> AdapterInMix {
+        let times = Times { alpha_s: row_s / 2.0, beta_s: row_s / 2.0, load_s: 0.0, bytes: 0 };
+        AdapterInMix {
+            name: name.to_owned(),
+            cold_start_s: if cpu { 0.06 } else { 1.0 },
+            idle_w: if cpu { 0.0 } else { 20.0 },
+            active_w: 200.0,
+            start_w: 60.0,
+            stop_s: 0.0,
+            cpu,
+            slowed_by_starts: 1.0,
+            memory_bytes: None,
+            models: BTreeMap::from([(ANY_MODEL.to_owned(), times)]),
+        }
+    }
+
+    /// A request each 200 s for some hours.
+    fn situation(cpu: Role) -> Situation {
+        let trace = Trace::at((0..100).map(|n| f64::from(n) * 200.0));
+        let adapters = vec![adapter("card", 0.004, false), adapter("cpu", 0.04, true)];
+        let mix = Mix { models: BTreeMap::new(), adapters };
+        let policy = Policy::Cost {
+            goal: Goal::Balanced,
+            price_mj: 2_000,
+            late_penalty_mj: 750_000,
+            starts_per_hour: 600,
+        };
+        Situation { trace, mix, policy, slo: 0.1, ahead: false, cpu }
+    }
+
+    fn said(cases: &[Case]) -> Vec<(&str, Option<&str>, bool)> {
+        cases.iter().map(|case| (&*case.what, case.setting.as_deref(), case.suggested)).collect()
+    }
+
+    #[test]
+    fn a_longer_target_and_a_bridge_are_suggested_where_they_save_energy() {
+        let cases = situation(Role::Fallback).cases().unwrap();
+        assert_eq!(
+            said(&cases),
+            [
+                ("as it is", None, false),
+                ("with a target of 1.3 s, into which a start fits", Some("slo = \"1.3s\""), true),
+                ("with the CPU as a bridge", Some("adapters.cpu = \"auto\""), true),
+                ("with every adapter on", Some("adapters.min = 2"), false),
+            ]
+        );
+        let [now, longer, bridge, all] = &cases[..] else { panic!("{cases:?}") };
+        assert!(now.attainment < 0.1, "{now:?}");
+        assert!(longer.attainment == 1.0 && longer.watt_hours < 0.5 * now.watt_hours, "{longer:?}");
+        assert!(bridge.attainment == 1.0 && bridge.watt_hours < 0.1 * now.watt_hours, "{bridge:?}");
+        assert!(all.attainment == 1.0 && all.watt_hours > 2.0 * now.watt_hours, "{all:?}");
+    }
+
+    #[test]
+    fn where_the_cpu_is_a_bridge_the_case_is_without_it() {
+        let cases = situation(Role::Bridge).cases().unwrap();
+        let without = cases.iter().find(|case| case.what == "without the CPU").unwrap();
+        assert!(without.attainment < 0.1 && !without.suggested, "{without:?}");
+    }
+
+    #[test]
+    fn models_with_targets_of_their_own_keep_them() {
+        let mut own = situation(Role::Bridge);
+        let model = |slo_s| crate::simulate::ModelInMix { slo_s, ..Default::default() };
+        own.mix.models = [("a", Some(0.1)), ("b", Some(0.3)), ("c", None)]
+            .map(|(name, slo)| (name.to_owned(), model(slo)))
+            .into();
+        let longer = own.with_target(2.0);
+        let targets: Vec<_> = longer.mix.models.values().map(|model| model.slo_s).collect();
+        assert_eq!((targets, longer.slo), (vec![None, Some(0.3), None], 2.0));
+    }
+
+    #[test]
+    fn an_adapter_that_was_not_measured_with_a_model_is_as_fast_as_the_slowest_that_was() {
+        let mut some = situation(Role::Bridge);
+        let times = |row_s: f64| Times { alpha_s: 0.0, beta_s: row_s, load_s: 0.0, bytes: 0 };
+        some.trace.models = ["a", "b", "gone"].map(str::to_owned).to_vec();
+        for (at, request) in some.trace.requests.iter_mut().enumerate() {
+            request.model = at % 3;
+        }
+        some.mix.adapters[0].models = BTreeMap::from([("a".to_owned(), times(0.002))]);
+        some.mix.adapters[1].models =
+            [("a", 0.04), ("b", 0.05)].map(|(name, row)| (name.to_owned(), times(row))).into();
+        let whole = some.completed();
+        assert_eq!(whole.trace.requests.len(), 67);
+        assert_eq!(whole.mix.adapters[0].models["b"], times(0.05));
+        assert_eq!(whole.mix.adapters[0].models["a"], times(0.002));
+        assert!(whole.cases().is_ok());
+    }
+
+    #[test]
+    fn without_requests_or_measured_adapters_there_is_nothing_to_say() {
+        let idle = Situation { trace: Trace::default(), ..situation(Role::Bridge) };
+        assert_eq!(idle.cases().unwrap(), []);
+        let mut unknown = situation(Role::Bridge);
+        unknown.mix.adapters.clear();
+        assert_eq!(unknown.cases().unwrap(), []);
+        // A model that an adapter was not measured with.
+        let mut other = situation(Role::Bridge);
+        other.mix.adapters[0].models.clear();
+        assert!(other.cases().is_err());
+    }
+}
