@@ -44,12 +44,14 @@ function shown({ cases, requests, span_ms: span, age_ms: age, reason }) {
 
 function row({ what, setting, attainment, watt_hours: energy, p99_s: p99, suggested }) {
   const p99Words = p99 == null ? "never" : milliseconds(p99 * 1000);
-  const cells = [`${(attainment * 100).toFixed(2)} %`, `${number(Math.round(energy * 100) / 100)} Wh`, p99Words];
+  const cells = [`${(attainment * 100).toFixed(2)} %`, energyWords(energy), p99Words];
   return h("tr", { class: suggested ? "suggested" : "", "data-testid": "whatif-case" },
     h("th", { scope: "row" }, suggested ? h("strong", { text: what }) : h("span", { text: what })),
     ...cells.map((text) => h("td", { text })),
     h("td", {}, setting ? line(setting) : ""));
 }
+
+const energyWords = (wh) => (wh < 0.1 ? `${number(Math.round(wh * 3600))} J` : `${number(Math.round(wh * 100) / 100)} Wh`);
 
 /** The line of the settings, and a button that copies it. */
 function line(setting) {

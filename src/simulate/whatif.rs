@@ -67,9 +67,13 @@ impl Trace {
 
 impl Situation {
     /// Takes an adapter for as fast with a model that it was not measured with as the slowest one
-    /// that was, and leaves out requests for models that none was measured with.
+    /// that was, and leaves out requests for models that none was measured with. Models that have
+    /// the server's target name none, so that another one applies to them.
     #[must_use]
     pub fn completed(mut self) -> Situation {
+        for model in self.mix.models.values_mut() {
+            model.slo_s = model.slo_s.filter(|own| (own - self.slo).abs() > 1e-9);
+        }
         let mut known = vec![false; self.trace.models.len()];
         for (name, known) in self.trace.models.iter().zip(&mut known) {
             let all = self.mix.adapters.iter().filter_map(|adapter| adapter.models.get(name));
@@ -102,7 +106,7 @@ impl Situation {
         }
         let mut cases = vec![self.case("as it is", None)?];
         if let Some(target) = self.longer_target() {
-            let longer = self.with_target(target);
+            let longer = Situation { slo: target, ..self.clone() };
             let what = format!("with a target of {target:.1} s, into which a start fits");
             cases.push(longer.case(&what, Some(format!("slo = \"{target:.1}s\"")))?);
         }
@@ -157,16 +161,6 @@ impl Situation {
         let least = starts.min_by(f64::total_cmp)? * START_CAUTION;
         let target = (least / STEP).ceil() * STEP;
         (target > self.slo && target <= TARGET_MAX).then_some(target)
-    }
-
-    /// The same with another target for models that have the server's.
-    fn with_target(&self, target: f64) -> Situation {
-        let mut other = Situation { slo: target, ..self.clone() };
-        for model in other.mix.models.values_mut() {
-            let own = model.slo_s.filter(|own| (own - self.slo).abs() > 1e-9);
-            model.slo_s = own;
-        }
-        other
     }
 
     /// With the CPU as a bridge where it is none, or without it.
@@ -270,9 +264,9 @@ mod tests {
         own.mix.models = [("a", Some(0.1)), ("b", Some(0.3)), ("c", None)]
             .map(|(name, slo)| (name.to_owned(), model(slo)))
             .into();
-        let longer = own.with_target(2.0);
-        let targets: Vec<_> = longer.mix.models.values().map(|model| model.slo_s).collect();
-        assert_eq!((targets, longer.slo), (vec![None, Some(0.3), None], 2.0));
+        let whole = own.completed();
+        let targets: Vec<_> = whole.mix.models.values().map(|model| model.slo_s).collect();
+        assert_eq!(targets, [None, Some(0.3), None]);
     }
 
     #[test]
