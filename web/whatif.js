@@ -1,7 +1,7 @@
 // What the requests of the last day would have cost under other settings; loaded when it is opened.
 
 import { authorization, errorOf } from "./api.js";
-import { byId, h } from "./dom.js";
+import { attr, byId, h, text } from "./dom.js";
 import { count, duration, milliseconds, number } from "./format.js";
 
 const AGAIN_MS = 1000; // it is being computed
@@ -26,20 +26,25 @@ async function showAnswer() {
     const response = await fetch("api/whatif", { headers: authorization() });
     if (!response.ok) throw new Error(await errorOf(response));
     const answer = await response.json();
-    body.replaceChildren(...(answer.state === "computing" ? [h("p", { class: "faint", text: "Computing …" })] : shown(answer)));
-    return answer.state !== "computing";
+    const ready = answer.state !== "computing";
+    text(byId("whatif-state"), ready ? stateOf(answer) : "Computing …");
+    if (ready) body.replaceChildren(...(answer.cases.length ? [tableOf(answer.cases)] : []));
+    return ready;
   } catch (error) {
-    body.replaceChildren(h("p", { class: "error", role: "alert", text: error.message }));
+    text(byId("whatif-state"), error.message);
     return true;
   }
 }
 
-function shown({ cases, requests, span_ms: span, age_ms: age, reason }) {
-  if (!cases.length) return [h("p", { class: "faint", text: reason ?? "nothing to compare" })];
-  const from = `The last ${count(requests, "request")}, of ${duration(span)}, simulated with the measured adapters ${duration(age)} ago.`;
-  const heads = ["", "in time", "energy", "p99", "setting"].map((text) => h("th", { scope: "col", text }));
+function stateOf({ cases, requests, span_ms: span, age_ms: age, reason }) {
+  if (!cases.length) return reason ?? "nothing to compare";
+  return `The last ${count(requests, "request")}, of ${duration(span)}, simulated with the measured adapters ${duration(age)} ago.`;
+}
+
+function tableOf(cases) {
+  const heads = ["", "in time", "energy", "p99", "setting"].map((words) => h("th", { scope: "col", text: words }));
   const table = h("table", { class: "whatif" }, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...cases.map(row)));
-  return [h("p", { class: "faint", text: from }), h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "What it would have cost" }, table)];
+  return h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "What it would have cost" }, table);
 }
 
 function row({ what, setting, attainment, watt_hours: energy, p99_s: p99, suggested }) {
@@ -47,15 +52,18 @@ function row({ what, setting, attainment, watt_hours: energy, p99_s: p99, sugges
   const cells = [`${(attainment * 100).toFixed(2)} %`, energyWords(energy), p99Words];
   return h("tr", { class: suggested ? "suggested" : "", "data-testid": "whatif-case" },
     h("th", { scope: "row" }, suggested ? h("strong", { text: what }) : h("span", { text: what })),
-    ...cells.map((text) => h("td", { text })),
+    ...cells.map((words) => h("td", { text: words })),
     h("td", {}, setting ? line(setting) : ""));
 }
 
 const energyWords = (wh) => (wh < 0.1 ? `${number(Math.round(wh * 3600))} J` : `${number(Math.round(wh * 100) / 100)} Wh`);
 
-/** The line of the settings, and a button that copies it. */
+/** The line of the settings, and a button that copies it where pages may; else it is to be selected. */
 function line(setting) {
+  const code = h("code", { text: setting });
+  if (!navigator.clipboard) return h("span", { class: "setting" }, code);
   const copy = h("button", { type: "button", class: "quiet", text: "Copy", "aria-label": `Copy ${setting}` });
-  copy.addEventListener("click", () => navigator.clipboard?.writeText(setting).then(() => { copy.textContent = "Copied"; }));
-  return h("span", { class: "setting" }, h("code", { text: setting }), " ", copy);
+  const say = (words) => { text(copy, words); attr(copy, "aria-label", `${words} ${setting}`); };
+  copy.addEventListener("click", () => navigator.clipboard.writeText(setting).then(() => say("Copied"), () => say("Not copied:")));
+  return h("span", { class: "setting" }, code, " ", copy);
 }

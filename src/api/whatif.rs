@@ -2,10 +2,10 @@
 //! priority when somebody asks, at most once an hour.
 
 use crate::api::guard::Head;
-use crate::api::respond::{Outcome, json};
+use crate::api::respond::{Outcome, document, json};
 use crate::api::routes::Api;
 use crate::clock;
-use crate::engine::{Asked, EngineHandle};
+use crate::engine::Asked;
 use crate::error::Error;
 use crate::simulate::{Case, Mix, Situation, Trace};
 use crate::telemetry::Snapshot;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json as value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// An answer that is older is computed anew, and sooner one that tells nothing.
 const FRESH: Duration = Duration::from_secs(3600);
@@ -20,7 +21,19 @@ const FRESH_EMPTY: Duration = Duration::from_secs(5);
 
 /// The last answer, and whether another is being computed. Clones share both.
 #[derive(Clone, Default)]
-pub(crate) struct WhatIf(Arc<Mutex<State>>);
+pub(crate) struct WhatIf(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Taken while a recording is built, which may take much memory.
+    recording: Semaphore,
+}
+
+impl Default for Shared {
+    fn default() -> Shared {
+        Shared { state: Mutex::default(), recording: Semaphore::new(1) }
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -53,7 +66,7 @@ struct View {
 
 impl WhatIf {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the caller is to compute an answer: nobody does, and there is none that is fresh.
@@ -116,16 +129,24 @@ pub(crate) async fn whatif(api: &Api, head: &Head) -> Outcome {
 /// reads them.
 pub(crate) async fn recording(api: &Api, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
-    let (trace, adapters) = recorded(&api.engine).await?;
-    json(&value!({ "trace": trace, "adapters": adapters }))
+    let Ok(_permit) = api.whatif.0.recording.try_acquire() else {
+        let busy = "the recording is being written for another client; ask again";
+        return Err(Error::unavailable(busy).into());
+    };
+    let asked = api.engine.asked().await?;
+    let snapshot = api.engine.snapshots().borrow().clone();
+    let written = tokio::task::spawn_blocking(move || write(&asked, &snapshot)).await;
+    let written = written.map_err(|error| Error::internal(error.to_string()))??;
+    Ok(document("application/json", written.into()))
 }
 
-async fn recorded(engine: &EngineHandle) -> Result<(String, String), Error> {
-    let asked = engine.asked().await?;
-    let situation = situation(&asked, &engine.snapshots().borrow().clone());
-    let adapters = toml::to_string(&situation.mix)
-        .map_err(|error| Error::internal(format!("the adapters have no form in TOML: {error}")))?;
-    Ok((situation.trace.to_csv(), adapters))
+/// The requests as CSV and the adapters as TOML, in JSON.
+fn write(asked: &Asked, snapshot: &Snapshot) -> Result<Vec<u8>, Error> {
+    let situation = situation(asked, snapshot);
+    let wrong = |error: String| Error::internal(format!("failed to write the recording: {error}"));
+    let adapters = toml::to_string(&situation.mix).map_err(|error| wrong(error.to_string()))?;
+    let recording = value!({ "trace": situation.trace.to_csv(), "adapters": adapters });
+    serde_json::to_vec(&recording).map_err(|error| wrong(error.to_string()))
 }
 
 fn situation(asked: &Asked, snapshot: &Snapshot) -> Situation {

@@ -114,8 +114,13 @@ impl Driver {
                 self.recollections.update(time, &member.entry, memory, name);
             }
         }
-        let name = |id: ModelId| self.catalogue.get(id).map(|info| info.name.clone());
-        self.recollections.update_policy(time, &self.scheduler.learned(time), name);
+        // Before the first listing the scheduler knows nothing yet.
+        if self.known {
+            let name = |id: ModelId| self.catalogue.get(id).map(|info| info.name.clone());
+            let is_served = |name: &str| self.catalogue.resolve(name, None).is_some();
+            let learned = self.scheduler.learned(time);
+            self.recollections.update_policy(time, &learned, (name, is_served));
+        }
     }
 
     /// A worker that died may mean that its card is gone, and the kernel may say so: looks which

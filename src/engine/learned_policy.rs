@@ -11,6 +11,8 @@ const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// More clients than the policy learns of are in no file of ours.
 const CLIENTS_MAX: usize = 128;
 const MODELS_MAX: usize = 1024;
+/// Two readings of one time differ by so many milliseconds at most.
+const SAME_MS: u64 = 100;
 
 /// Times are in milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,13 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Keeps the time that was written before if it is the same one.
+fn settle(ms: &mut u64, old: Option<u64>) {
+    if let Some(old) = old.filter(|old| old.abs_diff(*ms) <= SAME_MS) {
+        *ms = old;
+    }
+}
+
 impl Policy {
     /// What is to be written at this time of day.
     pub(super) fn keep(
@@ -87,6 +96,30 @@ impl Policy {
             models: learned.models.iter().filter_map(model).collect(),
             clients: learned.clients.iter().filter_map(client).collect(),
         }
+    }
+
+    /// Takes over from what was written before: what is known of models that are not served now, and
+    /// times that differ by no more than the reading of the clock.
+    pub(super) fn merge(&mut self, old: &Policy, is_served: impl Fn(&str) -> bool) {
+        for (name, asked) in &old.models {
+            if self.models.len() < MODELS_MAX && !is_served(name) {
+                self.models.entry(name.clone()).or_insert_with(|| asked.clone());
+            }
+        }
+        for (name, asked) in &mut self.models {
+            settle(&mut asked.at_ms, old.models.get(name).map(|old| old.at_ms));
+        }
+        for client in &mut self.clients {
+            let same = |old: &&Client| (old.client, &old.model) == (client.client, &client.model);
+            let Some(old) = old.clients.iter().find(same) else { continue };
+            settle(&mut client.worked_ms, Some(old.worked_ms));
+            if let Some(began) = &mut client.began_ms {
+                settle(began, old.began_ms);
+            }
+        }
+        let absent = old.clients.iter().filter(|old| !is_served(&old.model));
+        let room = CLIENTS_MAX.saturating_sub(self.clients.len());
+        self.clients.extend(absent.take(room).cloned());
     }
 
     /// What was read, with times counted back from when it was written, and how long ago that was.
@@ -174,6 +207,24 @@ mod tests {
         expected.clients.iter_mut().for_each(|client| client.model = ModelId(9));
         assert_eq!(recalled, expected);
         assert_eq!(read.recall(NOW, |_| None).0.clients, []);
+    }
+
+    #[test]
+    fn what_did_not_change_is_the_same_and_what_is_absent_is_kept() {
+        let old = kept();
+        let name = |model: ModelId| Some(format!("m{}", model.0));
+        let mut same = Policy::keep(&learned(), NOW + 1, name);
+        same.written_ms = old.written_ms;
+        assert_ne!(same, old);
+        same.merge(&old, |name| name == "m1");
+        assert_eq!(same, old);
+        // The model is not served: what is known of it stays.
+        let mut without = Policy::keep(&LearnedPolicy::default(), NOW, name);
+        without.merge(&old, |_| false);
+        assert_eq!((&without.clients, &without.models), (&old.clients, &old.models));
+        let mut served = Policy::keep(&LearnedPolicy::default(), NOW, name);
+        served.merge(&old, |_| true);
+        assert!(served.clients.is_empty() && served.models.is_empty());
     }
 
     #[test]

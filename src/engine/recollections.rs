@@ -218,10 +218,12 @@ impl Recollections {
         &mut self,
         time: Time,
         policy: &LearnedPolicy,
-        name: impl Fn(ModelId) -> Option<String>,
+        (name, is_served): (impl Fn(ModelId) -> Option<String>, impl Fn(&str) -> bool),
     ) {
         let now_ms = self.clock.at(time);
-        self.learned.policy = Policy::keep(policy, now_ms, name);
+        let mut new = Policy::keep(policy, now_ms, name);
+        new.merge(&self.learned.policy, is_served);
+        self.learned.policy = new;
     }
 
     /// Notes the shape of an answered request.
@@ -274,7 +276,12 @@ impl Recollections {
 pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     let draft = path.with_extension("json.new");
-    std::fs::write(&draft, text)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    // It tells when which client came.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::io::Write::write_all(&mut options.open(&draft)?, text)?;
     std::fs::rename(&draft, path)
 }
 
@@ -432,9 +439,9 @@ mod tests {
     fn what_did_not_change_is_written_only_at_the_end() {
         let mut learned = Recollections::read(&folder("end"));
         let policy = LearnedPolicy { misses: Some((5, 7)), ..LearnedPolicy::default() };
-        learned.update_policy(Time::default(), &policy, |_| None);
+        learned.update_policy(Time::default(), &policy, (|_| None, |_: &str| true));
         assert!(learned.changed(false).is_some());
-        learned.update_policy(Time(Duration::from_millis(1)), &policy, |_| None);
+        learned.update_policy(Time(Duration::from_millis(1)), &policy, (|_| None, |_: &str| true));
         assert!(learned.changed(false).is_none());
         assert!(learned.changed(true).is_some());
         assert_eq!(learned.policy(|_| None).0, policy);

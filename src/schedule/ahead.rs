@@ -53,6 +53,8 @@ struct Entry {
     plan: Option<Plan>,
     /// Announcements in a row after which the client did not come.
     unmet: u8,
+    /// When it last came or announced itself, in seconds.
+    heard: f64,
 }
 
 /// All rhythms and plans.
@@ -75,12 +77,12 @@ impl Ahead {
     fn entry(&mut self, key: Key, model: ModelId) -> &mut Entry {
         if !self.entries.contains_key(&key) && self.entries.len() > KEYS_MAX {
             let oldest = self.entries.iter().filter(|(key, _)| key.is_some());
-            let oldest = oldest.min_by(|a, b| a.1.rhythm.worked().total_cmp(&b.1.rhythm.worked()));
+            let oldest = oldest.min_by(|a, b| a.1.heard.total_cmp(&b.1.heard));
             if let Some(oldest) = oldest.map(|(key, _)| *key) {
                 self.entries.remove(&oldest);
             }
         }
-        let entry = || Entry { rhythm: Rhythm::default(), model, plan: None, unmet: 0 };
+        let entry = || Entry { rhythm: Rhythm::default(), model, plan: None, unmet: 0, heard: 0.0 };
         self.entries.entry(key).or_insert_with(entry)
     }
 }
@@ -100,7 +102,9 @@ impl Ahead {
     pub(super) fn recall(&mut self, now: Time, learned: &LearnedClient, down: Duration) {
         let (key, model) = (learned.client.map(|client| (learned.model, client)), learned.model);
         if !self.entries.contains_key(&key) {
-            self.entry(key, model).rhythm = Rhythm::of(now, learned, down);
+            let entry = self.entry(key, model);
+            entry.rhythm = Rhythm::of(now, learned, down);
+            entry.heard = entry.rhythm.worked();
         }
     }
 }
@@ -113,8 +117,12 @@ impl Ahead {
     }
 
     /// Plans for a client that announced itself.
-    pub(super) fn plan(&mut self, model: ModelId, client: ClientId, plan: Plan) {
-        self.entry(Some((model, client)), model).plan = Some(plan);
+    pub(super) fn plan(&mut self, now: Time, (model, client): (ModelId, ClientId), plan: Plan) {
+        let entry = self.entry(Some((model, client)), model);
+        // Nor is a client believed that puts its coming off when it should be there.
+        let did_not_come = |plan: Plan| plan.announced && plan.window.from <= now;
+        entry.unmet = entry.unmet.saturating_add(entry.plan.is_some_and(did_not_come).into());
+        (entry.plan, entry.heard) = (Some(plan), now.0.as_secs_f64());
     }
 }
 
@@ -141,6 +149,7 @@ impl Scheduler {
         for key in [None, Some((model, client))] {
             let entry = self.ahead.entry(key, model);
             (entry.model, entry.unmet) = (model, 0);
+            entry.heard = now.0.as_secs_f64();
             let ready = serves || entry.plan.is_some_and(|plan| plan.start_at.is_none());
             if entry.rhythm.arrived(now, ready) {
                 entry.plan = None;
@@ -177,6 +186,10 @@ impl Scheduler {
             return;
         }
         entry.rhythm.looked = true;
+        // The client knows better.
+        if entry.plan.is_some_and(|plan| plan.announced) {
+            return;
+        }
         let (model, rhythm) = (entry.model, entry.rhythm.clone());
         let watch = self.watch_for(now, model, rhythm.misses());
         let Some((adapter, costs, start)) = watch else { return };

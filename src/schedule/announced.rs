@@ -37,7 +37,7 @@ impl Scheduler {
         };
         let start_at = Some(super::ahead::start_at(now, window, start));
         let plan = Plan { window, adapter, model, start_at, announced: true };
-        self.ahead.plan(model, client, plan);
+        self.ahead.plan(now, (model, client), plan);
         self.look_ahead(now);
     }
 }

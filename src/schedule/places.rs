@@ -158,7 +158,7 @@ impl Scheduler {
         let only = adapter.replicas.iter().filter(|(model, _)| {
             self.popularity.is_recent(since, **model) && !self.is_elsewhere(id, **model)
         });
-        let bytes: u64 = only.clone().map(|(_, replica)| replica.bytes).sum();
+        let bytes = only.clone().map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
         let rate: f64 = only.map(|(model, _)| self.popularity.rate(since, *model)).sum();
         let watts = adapter.profile.power.idle_mw as f64 * 1e-3;
         let is_worth = rate > 0.0 && 2.0 * rate * self.late_joules(1.0) >= watts;
@@ -175,7 +175,7 @@ impl Scheduler {
         let others = self.adapters.iter().filter(|(other, a)| **other != id && a.state.is_on());
         let free = others.map(|(_, adapter)| {
             let recent = adapter.replicas.iter().filter(|it| self.popularity.is_recent(at, *it.0));
-            let held: u64 = recent.map(|(_, replica)| replica.bytes).sum();
+            let held = recent.map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
             adapter.budget().unwrap_or(u64::MAX).saturating_sub(held)
         });
         free.fold(0, u64::saturating_add)

@@ -159,7 +159,7 @@ impl Scheduler {
             reason,
             Reason::LatencyTarget { .. } | Reason::Demand { .. } | Reason::Backlog { .. }
         );
-        adapter.early = !waited_for;
+        (adapter.early, adapter.served) = (!waited_for, false);
         adapter.missed = 0.0;
         adapter.state = State::Starting { since: now, progress: now };
         let incarnation = adapter.incarnation;

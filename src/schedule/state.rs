@@ -344,6 +344,8 @@ pub(super) struct Adapter {
     pub(super) expected: Option<Expected>,
     /// Whether it was last turned on before anybody waited for it: that start made nobody late.
     pub(super) early: bool,
+    /// Whether it has run a batch since it was last turned on.
+    pub(super) served: bool,
     pub(super) helped: Helped,
     /// Since when it was idle when it was found worth keeping for its models, and for how many
     /// seconds from then on.
@@ -383,6 +385,7 @@ impl Adapter {
             misses_long: 1.0,
             expected: None,
             early: false,
+            served: false,
             helped: Helped::default(),
             kept: None,
             break_even: 1.0,
@@ -421,7 +424,7 @@ impl Adapter {
 
     /// Holds a batch from now on.
     pub(super) fn run(&mut self, now: Time, held: Batch) {
-        self.expected = None;
+        (self.expected, self.served) = (None, true);
         match &mut self.state {
             State::Loading { batch, .. } => {
                 *batch = Some((now, held));
@@ -470,7 +473,7 @@ impl Adapter {
 
     /// Bytes that loaded models hold.
     pub(super) fn bytes(&self) -> u64 {
-        self.replicas.values().map(|replica| replica.bytes).sum()
+        self.replicas.values().map(|replica| replica.bytes).fold(0, u64::saturating_add)
     }
 
     pub(super) fn view(&self) -> AdapterView<'_> {

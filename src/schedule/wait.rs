@@ -85,7 +85,7 @@ impl Scheduler {
                 start_mj: millijoules(go.wait.start_joules),
                 late_mj: millijoules(go.wait.late_joules),
             };
-            let in_vain = |a: &Adapter| a.early && a.expected.is_some();
+            let in_vain = |a: &Adapter| a.early && !a.served && a.expected.is_some();
             let in_vain = self.adapters.get(&go.adapter).is_some_and(in_vain);
             let reason = if in_vain { Reason::DidNotCome } else { waited };
             self.let_go(now, go.adapter, reason);
@@ -125,7 +125,7 @@ impl Scheduler {
         }
         let until = since + Duration::from_secs_f64(wait.seconds);
         let until = match adapter.expected {
-            Some(expected) if adapter.early => expected.until,
+            Some(expected) if adapter.early && !adapter.served => expected.until,
             Some(expected) => until.max(expected.until),
             None => until,
         };

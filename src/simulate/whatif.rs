@@ -2,13 +2,14 @@
 //! with a latency target that a start fits into, with or without the CPU, and with every adapter on.
 
 use super::laws::Spec;
-use super::mix::{AdapterInMix, Mix, Times};
+use super::mix::{AdapterInMix, Mix};
 use super::outcome::Outcome;
 use super::trace::{Request, Trace};
 use super::world::{Options, simulate};
 use crate::schedule::{Goal, Policy, Role};
 use crate::telemetry::Arrivals;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// A longer target leaves a start so many times as long as it takes, and is a multiple of so many
@@ -52,14 +53,19 @@ pub struct Case {
 }
 
 impl Trace {
-    /// The arrivals of the last day, counted from the first.
+    /// The arrivals of the last day, counted from the first. Clients are numbered as they come: who
+    /// they are is nobody's business.
     pub fn of(arrivals: &Arrivals, now: Duration) -> Trace {
+        let mut clients: HashMap<u32, u32> = HashMap::new();
         let first = arrivals.since(now).next().map_or(Duration::ZERO, |first| first.at);
         let requests = arrivals.since(now).map(|arrived| Request {
             at: arrived.at.saturating_sub(first).as_secs_f64(),
             rows: arrived.rows.max(1),
             model: arrived.model,
-            client: arrived.client,
+            client: {
+                let next = clients.len() as u32;
+                *clients.entry(arrived.client).or_insert(next)
+            },
         });
         Trace { requests: requests.collect(), models: arrivals.models().to_vec() }
     }
@@ -74,25 +80,27 @@ impl Situation {
         for model in self.mix.models.values_mut() {
             model.slo_s = model.slo_s.filter(|own| (own - self.slo).abs() > 1e-9);
         }
-        let mut known = vec![false; self.trace.models.len()];
-        for (name, known) in self.trace.models.iter().zip(&mut known) {
-            let all = self.mix.adapters.iter().filter_map(|adapter| adapter.models.get(name));
+        let mut numbers: Vec<Option<usize>> = Vec::new();
+        let mut names = Vec::new();
+        for name in std::mem::take(&mut self.trace.models) {
+            let all = self.mix.adapters.iter().filter_map(|adapter| adapter.models.get(&name));
             let slowest = all.max_by(|a, b| a.row_seconds().total_cmp(&b.row_seconds())).copied();
-            *known = slowest.is_some();
+            let Some(times) = slowest else {
+                numbers.push(None);
+                continue;
+            };
             for adapter in &mut self.mix.adapters {
-                if let Some(times) = slowest {
-                    adapter.models.entry(name.clone()).or_insert(times);
-                }
+                adapter.models.entry(name.clone()).or_insert(times);
             }
+            numbers.push(Some(names.len()));
+            names.push(name);
         }
-        self.trace.requests.retain(|request| known.get(request.model) == Some(&true));
-        for (name, known) in self.trace.models.iter().zip(known) {
-            // Every model of a trace must be known, also one that is not asked for.
-            let times = Times { alpha_s: 0.0, beta_s: 0.0, load_s: 0.0, bytes: 0 };
-            for adapter in self.mix.adapters.iter_mut().filter(|_| !known) {
-                adapter.models.insert(name.clone(), times);
-            }
-        }
+        self.trace.models = names;
+        self.trace.requests.retain_mut(|request| {
+            let number = numbers.get(request.model).copied().flatten();
+            request.model = number.unwrap_or(request.model);
+            number.is_some()
+        });
         self
     }
 
@@ -194,7 +202,7 @@ impl Situation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::mix::ANY_MODEL;
+    use crate::simulate::mix::{ANY_MODEL, Times};
     use std::collections::BTreeMap;
 
     fn adapter(name: &str, row_s: f64, cpu: bool) -> AdapterInMix {
@@ -258,6 +266,17 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_told_apart_but_not_named() {
+        let mut arrivals = Arrivals::default();
+        for client in [3_232_235_777, 9, 3_232_235_777] {
+            arrivals.note(Duration::from_secs(5), (0, client), "a");
+        }
+        let trace = Trace::of(&arrivals, Duration::from_secs(6));
+        let seen: Vec<_> = trace.requests.iter().map(|it| (it.at, it.rows, it.client)).collect();
+        assert_eq!(seen, [(0.0, 1, 0), (0.0, 1, 1), (0.0, 1, 0)]);
+    }
+
+    #[test]
     fn models_with_targets_of_their_own_keep_them() {
         let mut own = situation(Role::Bridge);
         let model = |slo_s| crate::simulate::ModelInMix { slo_s, ..Default::default() };
@@ -284,7 +303,12 @@ mod tests {
         assert_eq!(whole.trace.requests.len(), 67);
         assert_eq!(whole.mix.adapters[0].models["b"], times(0.05));
         assert_eq!(whole.mix.adapters[0].models["a"], times(0.002));
+        assert_eq!(whole.trace.models, ["a", "b"]);
         assert!(whole.cases().is_ok());
+        // What is written of it can be read.
+        let text = toml::to_string(&whole.mix).unwrap();
+        assert_eq!(Mix::parse(&text).unwrap(), whole.mix);
+        assert_eq!(Trace::read(whole.trace.to_csv().as_bytes()).unwrap(), whole.trace);
     }
 
     #[test]

@@ -257,14 +257,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter that started ahead turns off before the client comes",
         "wait.rs",
-        "Some(expected) if adapter.early => expected.until,",
-        "Some(expected) if adapter.early => since,",
+        "Some(expected) if adapter.early && !adapter.served => expected.until,",
+        "Some(expected) if adapter.early && !adapter.served => since,",
     ),
     mutant(
         "an adapter that started ahead waits on for a client that did not come",
         "wait.rs",
-        "Some(expected) if adapter.early => expected.until,",
-        "Some(expected) if adapter.early => until.max(expected.until),",
+        "Some(expected) if adapter.early && !adapter.served => expected.until,",
+        "Some(expected) if adapter.early && !adapter.served => until.max(expected.until),",
     ),
     mutant(
         "the end of a plan is not waited for",

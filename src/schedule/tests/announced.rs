@@ -78,3 +78,47 @@ fn nobody_is_announced_where_starts_ahead_are_turned_off() {
     bench.on(Event::Announced { model: ModelId(99), client: ClientId(7), within: ms(0) });
     assert_eq!(bench.state(ONE), "off");
 }
+
+#[test]
+fn what_a_client_says_goes_before_what_was_learned_of_it() {
+    let mut bench = super::ahead::bench();
+    bench.regular(600, 10);
+    bench.request().announce(0, 120).pass(60);
+    bench.pass(62);
+    assert_eq!(bench.state(ONE), "idle", "it is due in some seconds, not in eight minutes");
+}
+
+#[test]
+fn a_client_that_puts_its_coming_off_again_and_again_is_not_believed() {
+    let mut bench = super::ahead::bench();
+    for _ in 0..10 {
+        bench.announce(7, 1).pass(5);
+    }
+    bench.pass(40);
+    assert_eq!(bench.state(ONE), "off");
+    bench.announce(7, 1).pass(5);
+    assert_eq!(bench.state(ONE), "off");
+}
+
+#[test]
+fn an_announced_client_is_not_forgotten_for_others_that_were_seen_long_ago() {
+    let mut bench = super::ahead::bench();
+    for client in 100..170 {
+        bench.ask(|arrival| arrival.client = ClientId(client)).pass(20);
+    }
+    bench.pass(4000).announce(7, 100);
+    bench.ask(|arrival| arrival.client = ClientId(99)).pass(60);
+    assert!(bench.scheduler.ahead.believed(MODEL, ClientId(7)).is_some());
+    let known = bench.scheduler.learned(bench.now).clients;
+    assert!(known.iter().any(|it| it.client == Some(ClientId(7))), "{}", known.len());
+}
+
+#[test]
+fn an_adapter_that_served_others_does_not_go_since_an_announced_client_does_not_come() {
+    let mut bench = super::ahead::bench();
+    bench.announce(7, 5).pass(5);
+    bench.ask(|arrival| arrival.client = ClientId(7)).pass(2);
+    // It makes one request late, at 100 J: 105 s of idling.
+    bench.announce(8, 1).pass(60);
+    assert_eq!(bench.state(ONE), "idle");
+}
