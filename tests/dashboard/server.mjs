@@ -115,7 +115,8 @@ export async function startServer(machine, { config = "", models, port = 0, args
   const lines = Object.entries(folders).map(([name, path]) => `${name} = ${JSON.stringify(path)}\n`);
   writeFileSync(join(folder, "c.toml"), lines.join("") + config);
   const log = [];
-  rmSync(join(cache, "modes.json"), { force: true }); // what another test has set
+  // What another test has set, and what it taught of slowed adapters and late requests.
+  for (const name of ["modes.json", "learned.json"]) rmSync(join(cache, name), { force: true });
   const child = spawn(program, ["serve", "--listen", `127.0.0.1:${port}`, "--config", join(folder, "c.toml"), "--cache-dir", cache,
     "--software-adapters", "allow", ...(args.includes("--cpu") ? [] : ["--cpu", "never"]), ...(models ? ["--models", models] : []), ...args],
     { cwd: folder, env: environment(machine), stdio: ["ignore", "ignore", "pipe"] });
