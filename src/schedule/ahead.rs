@@ -119,7 +119,7 @@ impl Ahead {
     /// Plans for a client that announced itself.
     pub(super) fn plan(&mut self, now: Time, (model, client): (ModelId, ClientId), plan: Plan) {
         let entry = self.entry(Some((model, client)), model);
-        // Nor is a client believed that puts its coming off when it should be there.
+        // An announcement that is postponed after its time counts as one that was not met.
         let did_not_come = |plan: Plan| plan.announced && plan.window.from <= now;
         entry.unmet = entry.unmet.saturating_add(entry.plan.is_some_and(did_not_come).into());
         (entry.plan, entry.heard) = (Some(plan), now.0.as_secs_f64());
@@ -186,7 +186,7 @@ impl Scheduler {
             return;
         }
         entry.rhythm.looked = true;
-        // The client knows better.
+        // An announcement takes precedence over what was learned.
         if entry.plan.is_some_and(|plan| plan.announced) {
             return;
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 const EARLY: Duration = Duration::from_millis(500);
 const LATE_MIN: Duration = Duration::from_secs(15);
 const LATE_SHARE: u32 = 10;
-/// A client that did not come so many times in a row is not believed.
+/// Announcements in a row that a client did not meet, after which its next ones are ignored.
 pub(super) const UNMET_MAX: u8 = 3;
 
 impl Scheduler {

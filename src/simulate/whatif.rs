@@ -53,8 +53,8 @@ pub struct Case {
 }
 
 impl Trace {
-    /// The arrivals of the last day, counted from the first. Clients are numbered as they come: who
-    /// they are is nobody's business.
+    /// The arrivals of the last day, counted from the first. Clients are numbered in the order of
+    /// their first requests, so that the trace does not contain their addresses.
     pub fn of(arrivals: &Arrivals, now: Duration) -> Trace {
         let mut clients: HashMap<u32, u32> = HashMap::new();
         let first = arrivals.since(now).next().map_or(Duration::ZERO, |first| first.at);
