@@ -62,7 +62,7 @@ fn a_client_that_does_not_keep_its_word_is_not_believed_until_it_comes() {
 #[test]
 fn announcements_of_many_clients_take_no_more_memory_than_those_of_some() {
     let mut bench = super::ahead::bench();
-    for client in 0..100_000 {
+    for client in 0..2_000 {
         bench.announce(client, 1_000_000_000);
     }
     assert!(bench.scheduler.learned(bench.now).clients.len() <= 65);

@@ -144,8 +144,9 @@ fn no_second_copy_is_loaded_ahead_while_a_model_has_no_place() {
     assert_eq!(bench.state(TWO), "loading");
 }
 
-/// Two cards at their default penalty, of which each holds two of four models; the second is idle.
-fn two_cards(rate_ms: u64) -> Bench {
+/// Two cards at their default penalty, of which each holds two of four models that are requested in
+/// turn.
+fn two_cards() -> Bench {
     let mut bench = bench(&[ONE, TWO]);
     bench.add(OTHER, sized(10)).add(FOURTH, sized(10));
     let policy = Policy::Cost {
@@ -155,20 +156,23 @@ fn two_cards(rate_ms: u64) -> Bench {
         starts_per_hour: 1800,
     };
     bench.scheduler.settings.policy = policy;
-    for _ in 0..30 {
-        for model in [MODEL, OTHER, THIRD, FOURTH] {
-            bench.after(ms(rate_ms)).uses(model);
-        }
-    }
-    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
+    requests(&mut bench, 30, &[MODEL, OTHER, THIRD, FOURTH]);
     bench
+}
+
+/// Requests for these models in turn, one in 22 s.
+fn requests(bench: &mut Bench, rounds: u32, models: &[ModelId]) {
+    for model in (0..rounds).flat_map(|_| models) {
+        bench.after(ms(20_000)).uses(*model);
+    }
 }
 
 #[test]
 fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
     // At 1 W, a request in less than 200 s is worth staying on for: it would cost 100 J, and another
     // 100 J for the model that makes room.
-    let mut bench = two_cards(20_000);
+    let mut bench = two_cards();
+    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
     bench.after(ms(150_000));
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
     bench.after(ms(500_000));
@@ -177,11 +181,14 @@ fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
 
 #[test]
 fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
-    let mut bench = two_cards(20_000);
-    let profile = AdapterProfile { memory: Some(40), ..adapter(0, false) };
-    bench.listed(&[(ONE, profile), (TWO, profile)]);
-    bench.after(ms(110_000));
-    assert_ne!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
+    // The models of the first card were not requested for more than an hour: those of the second
+    // may have their memory.
+    let mut bench = two_cards();
+    requests(&mut bench, 90, &[MODEL, OTHER]);
+    assert_eq!((bench.holds(ONE), bench.holds(TWO)), (vec![2, 3], vec![0, 1]));
+    bench.wished(TWO, Wish::Auto);
+    bench.after(ms(140_000));
+    assert_eq!(bench.state(TWO), "stopping");
 }
 
 #[test]
