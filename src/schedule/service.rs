@@ -3,7 +3,8 @@
 //! `time = alpha + beta · rows`, rows counted as padded to their bucket. The line is fitted by
 //! least squares with exponential forgetting, recursively: only decayed sums are kept (the
 //! information form of recursive least squares). As long as all batches have the same size a
-//! slope cannot be learned; then the last one stays and the offset follows.
+//! slope cannot be learned; then offset and slope keep their ratio, since what slows one batch down
+//! usually slows all of them down by the same factor.
 
 use std::time::Duration;
 
@@ -95,7 +96,9 @@ impl Service {
         let variance = self.xx / self.weight - x * x;
         if variance > SPREAD_MIN * x * x {
             self.beta = (self.xy / self.weight - x * y) / variance;
-        } else if self.measured == 1 && self.beta == 0.0 {
+        } else if self.alpha + self.beta * x > 0.0 {
+            self.beta *= y / (self.alpha + self.beta * x);
+        } else {
             // Nothing is known of the slope yet: as if the offset took as long as one row.
             self.beta = y / (x + 1.0);
         }
@@ -184,14 +187,28 @@ mod tests {
     }
 
     #[test]
-    fn equal_batches_move_the_offset_and_keep_the_slope() {
+    fn equal_batches_keep_the_ratio_of_offset_and_slope() {
         let line = Line { alpha_ns: 4_000_000, beta_ns: 1_000_000, spread_permille: 0 };
         let mut service = Service::told(line);
         for _ in 0..400 {
             service.observe(1, took(0.009, 0.001, 1));
         }
         assert!(near(service.batch(1), 0.010), "{service:?}");
-        assert!((0.0005..0.0015).contains(&service.beta()), "{service:?}");
+        assert!((0.0005..0.0025).contains(&service.beta()), "{service:?}");
+    }
+
+    #[test]
+    fn a_slow_phase_with_batches_of_one_size_does_not_become_a_fixed_time() {
+        let mut service = Service::default();
+        for rows in [1, 2, 4, 8, 16] {
+            service.observe(rows, took(0.01, 0.15, rows));
+        }
+        for slower in [1.0, 3.0] {
+            for _ in 0..400 {
+                service.observe(16, took(0.01 * slower, 0.15 * slower, 16));
+            }
+        }
+        assert!(near(service.batch(1), 0.48) && near(service.batch(16), 7.23), "{service:?}");
     }
 
     #[test]

@@ -37,6 +37,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "self.beta = 0.0;",
     ),
     mutant(
+        "what slows all batches down is taken for a fixed time",
+        "service.rs",
+        "self.beta *= y / (self.alpha + self.beta * x);",
+        "self.beta *= 1.0;",
+    ),
+    mutant(
         "rows may take negative time",
         "service.rs",
         "self.beta.clamp(0.0, y / x.max(1.0))",
