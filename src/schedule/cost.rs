@@ -133,8 +133,17 @@ impl Scheduler {
         let trusted = comes_late && (young || !slot.loaded);
         // Once it serves, what it does not serve soon is more than it was turned on for.
         let seconds = start.max(slo).max(window);
-        let seconds = if slot.loaded { seconds.min(BACKLOG * slo) } else { seconds };
+        let briefly = slot.loaded || self.starts_together(now);
+        let seconds = if briefly { seconds.min(BACKLOG * slo) } else { seconds };
         trusted.then(|| Slot { free: 0.0, ..*slot }.rows_by(seconds))
+    }
+
+    /// Whether several adapters may start together: nothing serves yet, and one was not enough lately.
+    fn starts_together(&self, now: Time) -> bool {
+        let serves =
+            |adapter: &Adapter| adapter.profile.role == Role::Regular && adapter.state.serves();
+        self.adapters.keys().any(|id| self.needed_help(now, *id))
+            && !self.adapters.values().any(serves)
     }
 
     /// Turns on one adapter for the rows that will be late: a draining one, else the cheapest

@@ -492,4 +492,22 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "share(late && cold)",
     ),
     mutant("patience has no bound", "misses.rs", "theta.clamp(0.0, THETA_MAX)", "theta.max(0.0)"),
+    mutant(
+        "adapters start one after the other though one was not enough lately",
+        "cost.rs",
+        "let briefly = slot.loaded || self.starts_together(now);",
+        "let briefly = slot.loaded;",
+    ),
+    mutant(
+        "adapters start together whatever was enough",
+        "cost.rs",
+        "self.adapters.keys().any(|id| self.needed_help(now, *id))",
+        "true",
+    ),
+    mutant(
+        "a third adapter starts with the second",
+        "cost.rs",
+        "&& !self.adapters.values().any(serves)",
+        "&& (true || !self.adapters.values().any(serves))",
+    ),
 ];

@@ -68,6 +68,34 @@ fn nobody_else_is_started_for_what_one_that_comes_can_carry() {
 }
 
 #[test]
+fn two_start_together_where_one_was_not_enough_lately() {
+    let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
+    bench.request().comes(ONE).after(ms(10)).done(ONE).after(ms(1500));
+    for _ in 0..11 {
+        bench.request();
+    }
+    assert_eq!(bench.state(TWO), "starting");
+    for _ in 0..11 {
+        bench.after(ms(10)).done(ONE);
+    }
+    bench.comes(TWO);
+    for _ in 0..2 {
+        bench.after(ms(6000));
+        for id in [ONE, TWO] {
+            if bench.state(id) == "stopping" {
+                bench.exited(id);
+            }
+        }
+    }
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "off"));
+    // Of this many, one serves all within 1.75 times the target.
+    (0..17).for_each(|_| drop(bench.request()));
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
+    bench.request();
+    assert_eq!((bench.state(ONE), bench.state(TWO)), ("starting", "starting"));
+}
+
+#[test]
 fn on_the_way_down_nobody_starts_who_would_come_too_late_to_help() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     bench.request().comes(ONE).after(ms(10)).done(ONE).after(ms(1500));
