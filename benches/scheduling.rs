@@ -14,15 +14,18 @@ const MAX_ROWS: u32 = 8;
 /// Batches that are timed; medians are of as many requests each.
 const BATCHES: u64 = 4000;
 const ROUNDS: usize = 7;
-/// Adapters on, adapters off, requests waiting. Only while one is off is there growth to think of.
-const CASES: [(u32, u32, u64); 7] = [
-    (1, 0, 10_000),
-    (4, 0, 10_000),
-    (16, 0, 100),
-    (16, 0, 1_000),
-    (16, 0, 10_000),
-    (15, 1, 100),
-    (15, 1, 10_000),
+/// Adapters on, adapters off, requests waiting, clients that are expected. Only while one is off is
+/// there growth to think of.
+const CASES: [(u32, u32, u64, u64); 9] = [
+    (1, 0, 10_000, 4),
+    (4, 0, 10_000, 4),
+    (16, 0, 100, 4),
+    (16, 0, 1_000, 4),
+    (16, 0, 10_000, 4),
+    (15, 1, 100, 4),
+    (15, 1, 10_000, 4),
+    (16, 0, 16, 64),
+    (15, 1, 16, 64),
 ];
 
 fn main() {
@@ -30,29 +33,33 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    println!("scheduler, time per request (median of {ROUNDS} x {BATCHES} batches)");
+    println!("scheduler, time per request and per event (median of {ROUNDS} x {BATCHES} batches)");
     for policy in ["cost", "concurrency"] {
-        for (on, off, queued) in CASES {
-            let mut times: Vec<_> = (0..ROUNDS).map(|_| measure(policy, on, off, queued)).collect();
+        for case @ (on, off, queued, clients) in CASES {
+            let mut times: Vec<_> = (0..ROUNDS).map(|_| measure(policy, case)).collect();
             times.sort();
-            let took = times[ROUNDS / 2];
+            let (request, event) = times[ROUNDS / 2];
             println!(
-                "  {policy:<12} {on:>2} adapters on, {off} off, {queued:>6} queued   {took:?}"
+                "  {policy:<12} {on:>2} adapters on, {off} off, {queued:>6} queued, {clients:>2} \
+                 clients   {request:?}, {event:?}"
             );
         }
     }
 }
 
-/// Time per request with so many on, so many off and so many waiting all the while.
-fn measure(policy: &str, on: u32, off: u32, queued: u64) -> Duration {
-    let mut world = World::new(policy, on, off);
+/// Time per request, and per event, with so many on, so many off and so many waiting all the while.
+fn measure(policy: &str, (on, off, queued, clients): (u32, u32, u64, u64)) -> (Duration, Duration) {
+    let mut world = World::new(policy, on, off, clients);
     (0..queued).for_each(|_| world.arrive());
     // Every adapter is busy now; the first batches find the rest of the path.
     (0..BATCHES / 10).for_each(|_| world.step());
     let before = world.answered;
     let begin = Instant::now();
     (0..BATCHES).for_each(|_| world.step());
-    begin.elapsed() / u32::try_from(world.answered - before).expect("few enough")
+    let (took, requests) = (begin.elapsed(), world.answered - before);
+    let count = |events: u64| u32::try_from(events).expect("few enough");
+    // Each request arrives once, each batch ends once.
+    (took / count(requests), took / count(requests + BATCHES))
 }
 
 /// A scheduler with its adapters, each a little slower than the one before; the last may be off.
@@ -60,12 +67,13 @@ struct World {
     scheduler: Scheduler,
     now: Time,
     running: VecDeque<(AdapterId, Incarnation, BatchId)>,
+    clients: u64,
     requests: u64,
     answered: u64,
 }
 
 impl World {
-    fn new(policy: &str, on: u32, off: u32) -> World {
+    fn new(policy: &str, on: u32, off: u32, clients: u64) -> World {
         let profile = ModelProfile {
             max_rows: MAX_ROWS,
             first_rows: MAX_ROWS,
@@ -77,10 +85,14 @@ impl World {
         let scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, profile)]));
         let now = Time(Duration::from_secs(1));
         let mut world =
-            World { scheduler, now, running: VecDeque::new(), requests: 0, answered: 0 };
+            World { scheduler, now, running: VecDeque::new(), clients, requests: 0, answered: 0 };
         let found = (0..on + off).map(|n| (AdapterId(n), adapter(n)));
         world.handle(Event::Discovered { adapters: found.collect() });
         (0..on).for_each(|n| world.turn_on(AdapterId(n), u64::from(n)));
+        for client in (0..clients).map(ClientId) {
+            let within = Duration::from_secs(3600);
+            world.handle(Event::Announced { model: MODEL, client, within });
+        }
         world
     }
 
@@ -120,7 +132,7 @@ impl World {
         self.handle(Event::Arrived(Arrival {
             request: RequestId(self.requests),
             model: MODEL,
-            client: ClientId(self.requests % 4),
+            client: ClientId(self.requests % self.clients),
             shape: Shape::default(),
             rows: 1,
             priority: 0,

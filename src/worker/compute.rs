@@ -1,5 +1,6 @@
 //! The compute thread: opens the device, checks it, loads models, warms them up, runs batches.
 
+use super::beside::{Beside, LOOK_EVERY, OwnedTools};
 use super::caches;
 use super::checks::Checks;
 use super::faults::Faults;
@@ -20,6 +21,7 @@ use burn::tensor::Device;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -60,11 +62,14 @@ impl From<ModelError> for Refusal {
 /// What the compute thread owns.
 pub(super) struct Compute {
     device: Device,
-    registry: Registry,
+    registry: Arc<Registry>,
     sender: Sender,
     slow: Option<Slow>,
     faults: Faults,
     models: BTreeMap<u32, Loaded>,
+    /// Whether models are loaded in a thread of their own, and the one that is.
+    pub(super) loads_beside: bool,
+    beside: Option<Beside>,
     /// Models on their way, the first one being loaded.
     loads: VecDeque<Loading>,
     /// What the server was told last of memory in use and reserved, and when.
@@ -103,6 +108,7 @@ pub(super) fn run(
     let mut compute = Compute::new(device, registry, sender, order.slow, faults);
     compute.checks.every = order.check;
     compute.caches = order.cache_dir;
+    compute.loads_beside = order.adapter.api == Api::Cpu;
     if let Err(error) = compute.serve(&work) {
         tracing::error!("the link broke: {error}");
         std::process::exit(1);
@@ -183,11 +189,13 @@ impl Compute {
         let caches = PathBuf::new();
         Compute {
             device,
-            registry,
+            registry: Arc::new(registry),
             sender,
             slow,
             faults,
             models,
+            loads_beside: false,
+            beside: None,
             loads,
             told,
             stale,
@@ -203,7 +211,8 @@ impl Compute {
     /// If the link broke.
     pub(super) fn serve(&mut self, work: &mpsc::Receiver<Job>) -> Result<(), WireError> {
         loop {
-            if self.loads.is_empty() {
+            self.end_beside()?;
+            if self.loads.is_empty() || self.beside.is_some() {
                 match work.recv_timeout(self.due_in()) {
                     Ok(job) => self.perform(job)?,
                     Err(RecvTimeoutError::Timeout) if self.stale => self.tell_memory()?,
@@ -225,7 +234,8 @@ impl Compute {
     /// When there is something to do without being asked: what a last batch took is told soon.
     fn due_in(&self) -> Duration {
         let checks = self.checks.due_in();
-        if self.stale { TELL_EVERY.min(checks) } else { checks }
+        let due = if self.stale { TELL_EVERY.min(checks) } else { checks };
+        if self.beside.is_some() { LOOK_EVERY.min(due) } else { due }
     }
 
     /// Has one of the models give the answer that is known. If it does not, the adapter is given
@@ -269,7 +279,10 @@ impl Compute {
 
     fn load_step(&mut self) -> Result<(), WireError> {
         let Some(mut loading) = self.loads.pop_front() else { return Ok(()) };
-        let model = loading.model();
+        // Injected faults strike at steps that are counted in one thread.
+        if self.loads_beside && self.faults.are_none() {
+            return self.load_beside(loading);
+        }
         let Compute { registry, device, sender, slow, faults, caches, .. } = self;
         let spoil = faults.spoiler();
         let tools = Tools { registry, device, sender, slow: *slow, spoil: &spoil, caches };
@@ -279,13 +292,54 @@ impl Compute {
                 self.tell_memory_in_time()
             }
             Ok(true) => self.loaded(loading),
-            Err(error) => {
-                let rows = loading.rows();
-                self.free(loading);
-                let (cause, error) = (cause(&error), shortened(&error));
-                self.sender.send(Up::LoadFailed { model, rows, cause, error })
+            Err(error) => self.load_failed(loading, &error),
+        }
+    }
+
+    fn load_beside(&mut self, loading: Loading) -> Result<(), WireError> {
+        let model = loading.model();
+        let tools = OwnedTools {
+            registry: self.registry.clone(),
+            device: self.device.clone(),
+            sender: self.sender.clone(),
+            slow: self.slow,
+            spoil: self.faults.spoiler(),
+            caches: self.caches.clone(),
+        };
+        match Beside::begin(loading, tools) {
+            Ok(beside) => self.beside = Some(beside),
+            Err(error) => return self.say_load_failed((model, 0), &error),
+        }
+        Ok(())
+    }
+
+    /// Takes over what a thread has loaded.
+    fn end_beside(&mut self) -> Result<(), WireError> {
+        let Some(beside) = self.beside.take_if(|beside| beside.has_ended()) else { return Ok(()) };
+        let model = beside.model;
+        match beside.end() {
+            Some((loading, Ok(()))) => self.loaded(loading),
+            Some((loading, Err(error))) => self.load_failed(loading, &error),
+            None => {
+                let error = ModelError::Device("the thread of the load ended".to_owned());
+                self.say_load_failed((model, 0), &error)
             }
         }
+    }
+
+    fn load_failed(&mut self, loading: Loading, error: &ModelError) -> Result<(), WireError> {
+        let (model, rows) = (loading.model(), loading.rows());
+        self.free(loading);
+        self.say_load_failed((model, rows), error)
+    }
+
+    fn say_load_failed(
+        &self,
+        (model, rows): (u32, u32),
+        error: &ModelError,
+    ) -> Result<(), WireError> {
+        let (cause, error) = (cause(error), shortened(error));
+        self.sender.send(Up::LoadFailed { model, rows, cause, error })
     }
 
     /// Puts a warm model in its place; until now one with its number has served.
@@ -302,6 +356,9 @@ impl Compute {
 
     fn unload(&mut self, model: u32) -> Result<(), WireError> {
         let before = self.in_use();
+        if let Some(beside) = self.beside.take_if(|beside| beside.model == model) {
+            beside.give_up();
+        }
         let (given_up, loads) = self.loads.drain(..).partition(|load| load.model() == model);
         self.loads = loads;
         let (given_up, loaded): (VecDeque<Loading>, _) = (given_up, self.models.remove(&model));

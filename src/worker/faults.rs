@@ -49,6 +49,11 @@ impl Faults {
         Faults { injections, adapter, life, sender, steps, lost, dying, spoiler }
     }
 
+    /// Whether nothing is to go wrong.
+    pub(super) fn are_none(&self) -> bool {
+        self.injections.is_empty()
+    }
+
     /// Does a step, with what is to go wrong in it.
     ///
     /// # Errors
@@ -57,7 +62,7 @@ impl Faults {
         &mut self,
         work: impl FnOnce() -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
-        if self.injections.is_empty() {
+        if self.are_none() {
             return work();
         }
         self.steps += 1;

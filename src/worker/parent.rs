@@ -53,6 +53,18 @@ pub(super) fn stand_back(bytes_max: u64) {
     }
 }
 
+/// Gives this thread the lowest priority. `nice(2)` concerns one thread on Linux.
+#[cfg(target_os = "linux")]
+pub(super) fn stand_back_thread() {
+    if let Err(error) = rustix::process::nice(LOWEST_PRIORITY) {
+        tracing::debug!("failed to lower the priority of a thread: {error}");
+    }
+}
+
+/// On other platforms it concerns the whole process.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn stand_back_thread() {}
+
 /// Other platforms have no such bounds.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn stand_back(_bytes_max: u64) {}

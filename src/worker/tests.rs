@@ -93,6 +93,20 @@ impl Bench {
 
     /// Whose idle worker checks its models so often.
     fn checked(slow: Option<Slow>, faults: &[(Injected, u64)], every: Duration) -> Bench {
+        Bench::with(slow, faults, every, false)
+    }
+
+    /// Whose worker loads models in a thread of their own, as that of the CPU does.
+    fn beside() -> Bench {
+        Bench::with(None, &[], Duration::ZERO, true)
+    }
+
+    fn with(
+        slow: Option<Slow>,
+        faults: &[(Injected, u64)],
+        every: Duration,
+        beside: bool,
+    ) -> Bench {
         let faults: Vec<Injection> =
             faults.iter().map(|(fault, at)| injection(*fault, *at)).collect();
         let (folder, alive) = (TestFolder::new(), Arc::new(AtomicUsize::new(0)));
@@ -106,6 +120,7 @@ impl Bench {
             let faults = Faults::new(&faults, ("cpu", 1), sender.clone());
             let mut compute = Compute::new(Device::flex(), registry, sender, slow, faults);
             compute.checks.every = every;
+            compute.loads_beside = beside;
             compute.serve(&work).unwrap();
         });
         let accepted = runtime.block_on(door.accept(std::process::id()));
@@ -323,6 +338,51 @@ fn a_load_that_is_not_wanted_any_more_is_given_up() {
     let (loaded, _) = bench.news();
     assert!(matches!(loaded, Up::Loaded { model: 2, .. }), "{loaded:?}");
     assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
+    bench.end();
+}
+
+#[test]
+fn batches_do_not_wait_for_the_steps_of_a_load_beside_them() {
+    let mut bench = Bench::beside();
+    bench.load(0, bench.info("quick", 1, "1"));
+    bench.measured();
+    bench.load(1, bench.info("sluggish", 1, "2 1000"));
+    assert_eq!(bench.hear().0, Up::Progress { doing: "loading sluggish".into() });
+    assert!(matches!(bench.hear().0, Up::Progress { .. }), "the first run of the warm-up begins");
+    for batch in 0..10 {
+        bench.run(batch, 0, b"A");
+        let (done, _) = bench.hear();
+        assert!(matches!(done, Up::Done { batch: is, .. } if is == batch), "{done:?}");
+    }
+    bench.measured();
+    bench.run(10, 1, b"A");
+    assert_eq!(bench.answer(), (10, Bytes::from_static(b"C")));
+    bench.end();
+}
+
+#[test]
+fn a_load_beside_batches_fails_or_is_given_up_like_another() {
+    let mut bench = Bench::beside();
+    for (broken, cause) in [("nonsense", Cause::Model), ("2 0 1", Cause::Device)] {
+        bench.load(0, bench.info("m", 2, broken));
+        let (failed, _) = bench.news();
+        assert!(
+            matches!(failed, Up::LoadFailed { model: 0, cause: is, .. } if is == cause),
+            "{failed:?}"
+        );
+        assert_eq!(bench.alive.load(Ordering::SeqCst), 0);
+    }
+    bench.load(1, bench.info("sluggish", 4096, "2 100"));
+    bench.load(2, bench.info("next", 1, "3"));
+    assert_eq!(bench.hear().0, Up::Progress { doing: "loading sluggish".into() });
+    bench.send(Down::Unload { model: 1 });
+    assert!(matches!(bench.news().0, Up::Unloaded { model: 1, .. }));
+    let (loaded, _) = bench.news();
+    assert!(matches!(loaded, Up::Loaded { model: 2, .. }), "{loaded:?}");
+    // The given-up load ends after its step, and frees its model.
+    while bench.alive.load(Ordering::SeqCst) > 1 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     bench.end();
 }
 

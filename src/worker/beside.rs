@@ -1,0 +1,90 @@
+//! Loads one model in a thread of its own, so that batches of other models do not wait for its steps.
+//!
+//! Only on the CPU: a device has one queue, and its kernels are compiled by the thread that runs
+//! them. The thread has the lowest priority, as far as the platform has one for a single thread.
+
+use super::faults::Spoiler;
+use super::guard::guarded_model;
+use super::load::{Loading, Tools};
+use super::parent;
+use crate::model::{ModelError, Registry};
+use crate::wire::Slow;
+use crate::wire::client::Sender;
+use burn::tensor::Device;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Between two looks whether the load has ended.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What [`Tools`] borrows.
+pub(super) struct OwnedTools {
+    pub(super) registry: Arc<Registry>,
+    pub(super) device: Device,
+    pub(super) sender: Sender,
+    pub(super) slow: Option<Slow>,
+    pub(super) spoil: Spoiler,
+    pub(super) caches: PathBuf,
+}
+
+/// A load that runs in its own thread.
+pub(super) struct Beside {
+    /// The engine's number for the model.
+    pub(super) model: u32,
+    given_up: Arc<AtomicBool>,
+    thread: JoinHandle<Ended>,
+}
+
+/// The load, if it was not given up, and how its last step went.
+type Ended = Option<(Loading, Result<(), ModelError>)>;
+
+impl Beside {
+    /// # Errors
+    /// If the system gives no thread.
+    pub(super) fn begin(loading: Loading, tools: OwnedTools) -> Result<Beside, ModelError> {
+        let model = loading.model();
+        let given_up = Arc::new(AtomicBool::new(false));
+        let stop = given_up.clone();
+        let thread = std::thread::Builder::new().name("load".into());
+        let thread = thread.spawn(move || load(loading, &tools, &stop));
+        let thread = thread.map_err(|error| {
+            ModelError::Machine(format!("the system gives no thread to load the model: {error}"))
+        })?;
+        Ok(Beside { model, given_up, thread })
+    }
+
+    /// Whether [`Beside::end`] returns at once.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// The load ends after its present step, and nobody waits for it.
+    pub(super) fn give_up(self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// What became of it.
+    pub(super) fn end(self) -> Ended {
+        self.thread.join().ok().flatten()
+    }
+}
+
+fn load(mut loading: Loading, owned: &OwnedTools, stop: &AtomicBool) -> Ended {
+    parent::stand_back_thread();
+    let OwnedTools { registry, device, sender, slow, spoil, caches } = owned;
+    let tools = Tools { registry, device, sender, slow: *slow, spoil, caches };
+    loop {
+        let step = guarded_model(|| loading.step(&tools));
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        match step {
+            Ok(false) => {}
+            Ok(true) => return Some((loading, Ok(()))),
+            Err(error) => return Some((loading, Err(error))),
+        }
+    }
+}
