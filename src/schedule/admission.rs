@@ -45,6 +45,7 @@ impl Scheduler {
         self.numbers.request += 1;
         self.arrivals.observe(now, rows.max(1));
         self.popularity.note(now, model);
+        self.note_bridge_spell(now);
         self.note_arrival(now, model, client);
         self.queue.admit(id, Request::new(now, order, &arrival));
     }

@@ -5,15 +5,86 @@
 //! sleeps. It loads every model once to measure it. Its capacity counts, so that other adapters start
 //! when it does not suffice, and take over when their energy per row has paid for their start
 //! (`replace.rs`). It also serves models that no other adapter can load, however long that takes.
+//!
+//! Where it did not suffice in the last spells of requests, another adapter starts with the first
+//! request of the next one.
 
 use super::decision::Reason;
+use super::forecast::Slot;
 use super::policy::Policy;
+use super::rhythm::QUIET;
 use super::scheduler::Scheduler;
 use super::settings::Role;
 use super::state::{Adapter, State, Wish};
 use super::types::{AdapterId, ModelId, Time};
 
+/// Weight of the last spell in the average of those in which a bridge did not suffice, and the
+/// average from which on it is not expected to: two such spells in a row, from none.
+const SPELL_GAIN: f64 = 0.5;
+const SHORT_FROM: f64 = 0.7;
+
+/// Whether bridges sufficed in spells of requests that began while nothing else was on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BridgeSpells {
+    /// When the last request came.
+    last: Time,
+    /// Whether nothing else was on when the present spell began.
+    counts: bool,
+    /// Whether bridges did not suffice in it.
+    short: bool,
+    /// Decayed share of the spells in which they did not.
+    share: f64,
+}
+
+impl BridgeSpells {
+    fn arrived(&mut self, now: Time, alone: bool) {
+        if now.since(self.last) >= QUIET {
+            if self.counts {
+                self.share += SPELL_GAIN * (f64::from(u8::from(self.short)) - self.share);
+            }
+            (self.counts, self.short) = (alone, false);
+        }
+        self.last = now;
+    }
+}
+
 impl Scheduler {
+    /// A request arrived.
+    pub(super) fn note_bridge_spell(&mut self, now: Time) {
+        let alone = !self.regular_is_on();
+        self.bridge_spells.arrived(now, alone);
+    }
+
+    /// Whether another adapter should start with the first request.
+    pub(super) fn bridges_fall_short(&self) -> bool {
+        self.bridge_spells.share >= SHORT_FROM && !self.regular_is_on()
+    }
+
+    fn regular_is_on(&self) -> bool {
+        let regular = |adapter: &Adapter| adapter.profile.role == Role::Regular;
+        self.adapters.values().any(|adapter| regular(adapter) && adapter.state.is_on())
+    }
+
+    /// Whether a bridge offers this.
+    pub(super) fn is_on_bridge(&self, slot: &Slot) -> bool {
+        let adapter = self.adapters.get(&slot.adapter);
+        adapter.is_some_and(|adapter| adapter.profile.role == Role::Bridge)
+    }
+
+    /// Notes whether bridges alone would be late for rows that wait.
+    pub(super) fn observe_bridges(&mut self, now: Time) {
+        let spells = self.bridge_spells;
+        if !spells.counts || spells.short {
+            return;
+        }
+        let short = self.queue.waiting().any(|(model, _)| {
+            let mut slots = self.slots(now, model, 0);
+            slots.retain(|slot| self.is_on_bridge(slot));
+            !slots.is_empty() && self.late_rows(now, model, &slots) > 0
+        });
+        self.bridge_spells.short = short;
+    }
+
     /// Whether the adapter is a bridge that answers a single row of the model within its target, as
     /// far as was measured.
     pub(super) fn is_bridged(&self, adapter: &Adapter, model: ModelId) -> bool {

@@ -42,6 +42,7 @@ impl Scheduler {
     pub(super) fn grow_by_cost(&mut self, now: Time) {
         self.start_at = None;
         self.replace(now);
+        self.observe_bridges(now);
         // Each round turns one on, so that there are no more rounds than adapters.
         for _ in 0..self.order.len() {
             if self.queue.len() == 0 || !self.can_grow() {
@@ -76,7 +77,8 @@ impl Scheduler {
             let window = newest.since(now).as_secs_f64();
             // What stands in for one that is usable again is on its way out.
             let mut slots = self.slots(now, model, 0);
-            slots.retain(|slot| self.counts(slot.adapter));
+            let short = self.bridges_fall_short();
+            slots.retain(|slot| self.counts(slot.adapter) && !(short && self.is_on_bridge(slot)));
             let capacity = |slot: &Slot| {
                 let free = 1.0 - taken.get(&slot.adapter).copied().unwrap_or(0.0);
                 self.rows_in_time(now, (model, slot), window, aim) * free

@@ -1,6 +1,7 @@
 //! The state machine: takes events in, remembers, and hands actions out.
 
 use super::ahead::Ahead;
+use super::bridge::BridgeSpells;
 use super::decision::{Change, Decision, Reason};
 use super::light::ArrivalRate;
 use super::misses::Misses;
@@ -35,6 +36,7 @@ pub struct Scheduler {
     pub(super) start_at: Option<Time>,
     pub(super) misses: Misses,
     pub(super) arrivals: ArrivalRate,
+    pub(super) bridge_spells: BridgeSpells,
     pub(super) popularity: Popularity,
     pub(super) ahead: Ahead,
     /// Whether an adapter has just failed that had failed again and again before.
@@ -82,6 +84,7 @@ impl Scheduler {
             start_at: None,
             misses: Misses::default(),
             arrivals: ArrivalRate::default(),
+            bridge_spells: BridgeSpells::default(),
             popularity: Popularity::default(),
             ahead: Ahead::default(),
             failed_again: false,

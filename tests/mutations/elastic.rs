@@ -272,4 +272,28 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ".chain(self.ahead_due()).min()",
         ".min()",
     ),
+    mutant(
+        "a card starts at once after one spell that was too much for the bridge",
+        "bridge.rs",
+        "const SHORT_FROM: f64 = 0.7;",
+        "const SHORT_FROM: f64 = 0.4;",
+    ),
+    mutant(
+        "that a bridge fell short is forgotten",
+        "bridge.rs",
+        "self.bridge_spells.short = short;",
+        "let _ = short;",
+    ),
+    mutant(
+        "spells that a card served count for the bridge",
+        "bridge.rs",
+        "if self.counts {",
+        "if true {",
+    ),
+    mutant(
+        "a bridge that fell short is still waited for",
+        "cost.rs",
+        "!(short && self.is_on_bridge(slot))",
+        "!(false && self.is_on_bridge(slot))",
+    ),
 ];

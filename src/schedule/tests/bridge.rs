@@ -63,6 +63,55 @@ fn a_card_starts_for_what_the_bridge_does_not_carry_which_serves_meanwhile() {
     assert_eq!(bench.state(CPU), "busy", "it goes on while the card starts");
 }
 
+impl Bench {
+    /// A minute later, so many requests at once; tells whether the first one started the card, and
+    /// lets all be served and the card go.
+    fn spell(&mut self, requests: u32) -> bool {
+        self.after(ms(60_000)).request();
+        let at_once = self.state(ONE) == "starting";
+        (1..requests).for_each(|_| drop(self.request()));
+        for _ in 0..requests {
+            self.after(ms(40));
+            if self.state(CPU) == "busy" {
+                self.done(CPU);
+            }
+        }
+        if self.state(ONE) == "starting" {
+            self.after(ms(1000)).opened(ONE);
+            if self.state(ONE) == "loading" {
+                self.loaded(ONE, MODEL, &[(1, ms(2))]);
+            }
+            self.after(ms(1000)).wished(ONE, Wish::Off).exited(ONE).wished(ONE, Wish::Auto);
+        }
+        at_once
+    }
+}
+
+#[test]
+fn a_card_starts_with_the_first_request_where_the_bridge_fell_short_twice() {
+    let mut bench = up(40);
+    let starts = [6, 6, 1, 1, 6, 1, 6, 6, 6].map(|requests| bench.spell(requests));
+    assert_eq!(starts, [false, false, true, false, false, false, false, false, true]);
+}
+
+#[test]
+fn while_a_card_is_on_nothing_is_learned_of_the_bridge() {
+    let mut bench = up(40);
+    bench.spell(6);
+    bench.after(ms(60_000)).wished(ONE, Wish::On);
+    bench.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(2))]);
+    for _ in 0..3 {
+        bench.after(ms(60_000)).request().request().done(ONE);
+        if bench.state(ONE) == "busy" {
+            bench.done(ONE);
+        }
+        assert_eq!([bench.state(CPU), bench.state(ONE)], ["idle", "idle"]);
+    }
+    bench.wished(ONE, Wish::Off).exited(ONE).wished(ONE, Wish::Auto);
+    assert!(!bench.spell(6), "it fell short once so far");
+    assert!(bench.spell(1), "and now twice");
+}
+
 #[test]
 fn a_model_that_takes_longer_than_its_target_is_not_bridged() {
     let mut bench = bench(Some(200));
