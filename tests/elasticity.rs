@@ -265,11 +265,13 @@ fn at_the_default_target_no_gap_costs_more_than_the_price_of_lateness_allows() {
     let (idle_w, start_s) = (card.idle_w, card.start);
     let mix = Mix::of(std::slice::from_ref(&card));
     let (price, penalty, start) = (2.0, 750.0, card.start_joules());
-    let options = Options { ahead: false, ..Options::new(defaults(), 0.1) };
     let bound = 2.0 + (price + penalty) / start;
     // The worst gap is the one that ends just after the adapter went off.
     let worst = (start + price + penalty) / idle_w + start_s + 0.014;
-    for gap in (0..60).map(|n| 0.05 * 1.2_f64.powi(n)).chain([worst]) {
+    let gaps = (0..60).map(|n| 0.05 * 1.2_f64.powi(n)).chain([worst]);
+    // At 5 s a start makes no request late: ski rental.
+    for (gap, slo, bound) in gaps.flat_map(|gap| [(gap, 0.1, bound), (gap, 5.0, 2.3)]) {
+        let options = Options { ahead: false, ..Options::new(defaults(), slo) };
         let trace = Trace::at((0..300).map(|n| f64::from(n) * gap));
         let run = simulate(&trace, &mix, &options, None).expect("it is described");
         let outcome = Outcome::of(&run, std::slice::from_ref(&card));

@@ -13,7 +13,8 @@
 //!
 //! with joules of a start, its price and the penalty for a late request, late requests of the last
 //! starts that requests waited for, on average, and watts idle; at least as long as a start takes, at
-//! most an hour. `penalty * late` is bounded. Against an adversary who asks again as soon as the
+//! most an hour. `penalty * late` is bounded. Where a start is hardly longer than what the target
+//! leaves, the bound is higher, and what late requests teach counts too (`misses.rs`). Against an adversary who asks again as soon as the
 //! adapter is off, energy is at most `2 + (price + penalty * late) / start` times the least.
 
 use super::decision::Reason;
@@ -39,6 +40,11 @@ const LATE_JOULES_MAX: f64 = 3000.0;
 /// once.
 const MISSES_JOULES_MAX: f64 = 7200.0;
 const MISSES_WAIT_MAX: f64 = 600.0;
+/// Up to so many times the slack that the target leaves, how many requests starts make late tells how
+/// long to wait; beyond it almost every request that waits for a start is late.
+const SHARE_MAX: f64 = 2.0;
+/// Bounds of what late requests are worth are so many times as large there.
+const NEAR: f64 = 3.0;
 /// Nor does anything go sooner than its start took, or this, in seconds: drivers are not cycled for
 /// shorter pauses.
 const PAUSE: f64 = 1.0;
@@ -141,36 +147,62 @@ impl Scheduler {
     /// How long this adapter waits for work.
     pub(super) fn wait(&self, id: AdapterId, adapter: &Adapter) -> Wait {
         let start = self.start_seconds(id, adapter);
-        let start_joules = self.activation_joules(adapter, start);
-        if self.start_makes_late(id, adapter, start) {
-            let late_joules = self.late_joules(adapter.late_requests());
-            let seconds = idle_seconds(adapter, start_joules + late_joules);
-            let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
-            return Wait { seconds, start_joules, late_joules };
+        let share = self.start_share(id, adapter, start);
+        if share <= 1.0 {
+            return self.learned_wait(adapter, start, 1.0);
         }
+        if share > SHARE_MAX {
+            return self.late_wait(adapter, start, 1.0);
+        }
+        let late = self.late_wait(adapter, start, NEAR);
+        let learned = self.learned_wait(adapter, start, NEAR);
+        if learned.seconds > late.seconds { learned } else { late }
+    }
+
+    /// Where every start makes requests late: until idling has cost as much as a start and those, which
+    /// are worth `bounds` times the usual bound at most.
+    fn late_wait(&self, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
+        let start_joules = self.activation_joules(adapter, start);
+        let late_joules = self.late_joules_up_to(adapter.late_requests(), bounds * LATE_JOULES_MAX);
+        let seconds = idle_seconds(adapter, start_joules + late_joules);
+        let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
+        Wait { seconds, start_joules, late_joules }
+    }
+
+    /// Where starts fit into the target, or almost: at a price of late requests that follows how many
+    /// there are, up to `bounds` times the usual bounds.
+    fn learned_wait(&self, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
+        let start_joules = self.activation_joules(adapter, start);
         let break_even = idle_seconds(adapter, start_joules);
         let priced_joules = self.priced_joules(adapter, start);
         let times = if self.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
-        let most = idle_seconds(adapter, MISSES_JOULES_MAX).min(MISSES_WAIT_MAX).max(break_even);
+        let most = idle_seconds(adapter, bounds * MISSES_JOULES_MAX).min(bounds * MISSES_WAIT_MAX);
+        let most = most.max(break_even);
         let seconds = (idle_seconds(adapter, priced_joules) * times).min(most);
         let late_joules = priced_joules - start_joules;
         Wait { seconds: seconds.max(start.min(PAUSE)), start_joules, late_joules }
     }
 
-    /// Whether a request that has to wait for a start of this adapter is late.
-    fn start_makes_late(&self, id: AdapterId, adapter: &Adapter, start: f64) -> bool {
+    /// Seconds of a start, as a share of what the target leaves for it beside a row. A request that
+    /// waits for one of more than 1 is late.
+    fn start_share(&self, id: AdapterId, adapter: &Adapter, start: f64) -> f64 {
         let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
-        used.is_some_and(|(model, _)| {
+        used.map_or(0.0, |(model, _)| {
             let slot = self.warm_slot(id, *model, 0);
-            start + slot.batch(1) * slot.caution > self.aim(*model).as_secs_f64()
+            let slack = self.aim(*model).as_secs_f64() - slot.batch(1) * slot.caution;
+            start / slack.max(1e-9)
         })
     }
 
     /// Joules that so many late requests are worth.
     pub(super) fn late_joules(&self, requests: f64) -> f64 {
+        self.late_joules_up_to(requests, LATE_JOULES_MAX)
+    }
+
+    fn late_joules_up_to(&self, requests: f64, most: f64) -> f64 {
         let Policy::Cost { late_penalty_mj, .. } = self.settings.policy else { return 0.0 };
         let times = if self.hurries() { LINGER } else { 1.0 };
-        (late_penalty_mj as f64 * 1e-3 * requests).min(LATE_JOULES_MAX) * times
+        (late_penalty_mj as f64 * 1e-3 * requests).min(most) * times
     }
 
     /// Seconds from off to serving what it serves now.

@@ -168,8 +168,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "by its cost nobody else is started beside the stand-in",
         "cost.rs",
-        "            slots.retain(|slot| self.counts(slot.adapter));\n",
-        "",
+        "slots.retain(|slot| self.counts(slot.adapter) && ",
+        "slots.retain(|slot| ",
     ),
     // The way down.
     mutant(

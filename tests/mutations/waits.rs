@@ -32,8 +32,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the price of misses is bounded below the break-even wait",
         "wait.rs",
-        ".min(MISSES_WAIT_MAX).max(break_even)",
-        ".min(MISSES_WAIT_MAX).min(1.0)",
+        "let most = most.max(break_even);",
+        "let most = most.min(1.0);",
     ),
     mutant(
         "the waits learned from idle periods are not used",

@@ -89,7 +89,9 @@ fn two_start_together_where_one_was_not_enough_lately() {
     }
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "off"));
     // Of this many, one serves all within 1.75 times the target.
-    (0..17).for_each(|_| drop(bench.request()));
+    for _ in 0..17 {
+        bench.request();
+    }
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
     bench.request();
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("starting", "starting"));
@@ -199,6 +201,44 @@ fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
     // a start are 27.2 J, or 27.2 s at 1 W.
     bench.after(ms(27_100)).check(ONE, "idle", &[]);
     bench.after(ms(200)).check(ONE, "stopping", &["stop 1"]);
+}
+
+/// How long an adapter stays idle, in seconds, that starts in 1 s at 5 W, at this penalty in joules:
+/// nine requests, of which it serves one in 10 ms, wait for its start.
+fn stays_for(slo: u64, penalty: u64, missed_before: bool) -> u64 {
+    let mut bench = bench(&[(ONE, adapter(0, false))]);
+    bench.serve(ModelProfile { slo: ms(slo), ..profile(1) });
+    bench.scheduler.settings.bounds.silence = ms(36_000_000);
+    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.settings.policy {
+        *late_penalty_mj = penalty * 1000;
+    }
+    if missed_before {
+        // A price of e^8 J for a late request.
+        let misses = Some((8_000_000, 0));
+        let policy = LearnedPolicy { misses, ..LearnedPolicy::default() };
+        bench.on(Event::Learned { policy, down: ms(0) });
+    }
+    (0..9).for_each(|_| {
+        bench.request();
+    });
+    bench.comes(ONE).after(ms(10));
+    for _ in 0..9 {
+        bench.done(ONE);
+    }
+    let begin = bench.now;
+    while bench.state(ONE) == "idle" {
+        bench.after(ms(1000));
+    }
+    bench.now.since(begin).as_secs()
+}
+
+#[test]
+fn where_a_start_just_misses_the_target_late_requests_are_worth_more() {
+    // 1.01 s from the request to its answer: within 2 s, of 0.6 s or of 0.1 s.
+    let waits = [2000, 600, 100].map(|slo| stays_for(slo, 1000, false));
+    assert_eq!(waits, [5, 3600, 3005], "break-even; at most an hour; 3000 J and a start");
+    let waits = [2000, 600, 100].map(|slo| stays_for(slo, 100, true));
+    assert_eq!(waits, [600, 1800, 745], "ten minutes, half an hour, a start and 7.4 penalties");
 }
 
 #[test]
