@@ -3,7 +3,8 @@
 //! virtual time on the adapters as that server measured them.
 //!
 //! `VK_ICD_FILENAMES=$(tests/software_adapters.sh) cargo bench --bench replay [-- TRACE.csv ...]`;
-//! without a trace it makes one of bursts. Workers are slowed by sleeping, so that they do not fight
+//! without a trace it makes one of bursts. With `bridge` the CPU serves beside the adapters, whose
+//! time alone is compared. Workers are slowed by sleeping, so that they do not fight
 //! for the processor. Sends bounded traffic to 127.0.0.1 only.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a bench is about clocks and environment")]
@@ -29,6 +30,9 @@ use traffic::{Balance, Balancer, at_moments};
 
 const FIRST: &str = "vulkan-10005-0000-0";
 const SECOND: &str = "vulkan-10005-0000-1";
+const CPU: &str = "cpu";
+/// Times that the CPU is slower than the first adapter.
+const CPU_SLOWER: f64 = 4.0;
 const MINUTE: f64 = 60.0;
 const SLO: f64 = 0.5;
 /// Share of the minute that the first adapter would work if it did everything in batches of one.
@@ -57,13 +61,15 @@ fn main() {
     if std::env::var("VK_ICD_FILENAMES").is_err() {
         return println!("skipped: VK_ICD_FILENAMES names no drivers");
     }
-    let files: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let mut files: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let bridge = files.iter().any(|arg| arg == "bridge");
+    files.retain(|arg| arg != "bridge");
     if files.is_empty() {
-        compare("bursts", &bursts());
+        compare("bursts", &bursts(), bridge);
     }
     for file in files {
         let trace = Trace::open(Path::new(&file)).expect("a trace").busiest(MINUTE);
-        compare(&file, &trace.times());
+        compare(&file, &trace.times(), bridge);
     }
 }
 
@@ -91,20 +97,21 @@ struct Taken {
     activations: u64,
 }
 
-fn compare(name: &str, times: &[f64]) {
+fn compare(name: &str, times: &[f64], bridge: bool) {
     let row = LOAD * MINUTE / times.len() as f64;
     println!("{name}: {} requests in a minute, rows of {:.1} ms", times.len(), row * 1e3);
-    let (real, trace, mix) = replay(times, row);
+    let (real, trace, mix) = replay(times, row, bridge);
     let policy = Adapters::default().policy();
     let options = Options::new(policy, SLO);
     let run = simulate(&trace, &mix, &options, None).expect("it was recorded");
     let machines = mix.machines("identity").expect("it was recorded");
     let outcome = Outcome::of(&run, &machines);
+    let cards = || outcome.adapters.iter().filter(|share| !is_cpu(&mix, &share.name));
     let simulated = Taken {
-        device_seconds: outcome.device_seconds,
+        device_seconds: cards().map(|it| it.starting_s + it.idle_s + it.busy_s).sum(),
         p50: outcome.p50_s,
         p99: outcome.p99_s,
-        activations: outcome.activations,
+        activations: cards().map(|it| it.activations).sum(),
     };
     for (what, taken) in [("real", &real), ("simulated", &simulated)] {
         println!(
@@ -124,8 +131,12 @@ fn compare(name: &str, times: &[f64]) {
     );
 }
 
+fn is_cpu(mix: &Mix, name: &str) -> bool {
+    mix.adapters.iter().any(|adapter| adapter.cpu && adapter.name == name)
+}
+
 /// The minute over HTTP; what it took, and what the server wrote down of it.
-fn replay(times: &[f64], row: f64) -> (Taken, Trace, Mix) {
+fn replay(times: &[f64], row: f64, bridge: bool) -> (Taken, Trace, Mix) {
     let models = server::repository("identity", IDENTITY);
     let record = models.with_extension("csv");
     let args = [
@@ -134,7 +145,7 @@ fn replay(times: &[f64], row: f64) -> (Taken, Trace, Mix) {
         format!("--record={}", record.display()),
     ];
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let server = Server::start_with(&args, &settings(row), true);
+    let server = Server::start_with(&args, &settings(row, bridge), true);
     server.wait_for_listing();
     warm_up(&server);
     let counters = || {
@@ -167,7 +178,7 @@ fn only_the_minute(mut trace: Trace, requests: usize) -> Trace {
     trace
 }
 
-fn settings(row: f64) -> String {
+fn settings(row: f64, bridge: bool) -> String {
     let adapter = |id: &str, row: f64| {
         format!(
             "[adapters.power.{id}]\nidle = 10.0\nactive = 100.0\nstart = 40.0\n\
@@ -176,7 +187,9 @@ fn settings(row: f64) -> String {
         )
     };
     let two = adapter(FIRST, row) + &adapter(SECOND, 2.0 * row);
-    format!("[adapters]\nexclude = [\"vulkan-1ae0-c0de-0\", \"cpu\"]\n{two}")
+    let cpu = adapter(CPU, CPU_SLOWER * row);
+    let (excluded, cpu) = if bridge { ("", cpu.as_str()) } else { (", \"cpu\"", "") };
+    format!("[adapters]\nexclude = [\"vulkan-1ae0-c0de-0\"{excluded}]\n{two}{cpu}")
 }
 
 /// Both adapters are started once and learn what a batch takes, then all go off.
@@ -214,10 +227,11 @@ fn one_row() -> client::Request {
     binary_request("x", "FP32", &[1, 16], &[0u8; 64])
 }
 
-/// The sum of a metric over its labels.
+/// The sum of a metric over the cards.
 fn metric(server: &Server, name: &str) -> f64 {
     let text = Client::connect(server.address).get("/metrics");
     let text = String::from_utf8_lossy(&text).into_owned();
     let of = |line: &str| line.strip_prefix(name)?.rsplit(' ').next()?.parse::<f64>().ok();
-    text.lines().filter_map(of).sum()
+    let cards = text.lines().filter(|line| [FIRST, SECOND].iter().any(|id| line.contains(id)));
+    cards.filter_map(of).sum()
 }
