@@ -36,6 +36,11 @@ impl Checks {
         self.every.saturating_sub(self.last.elapsed())
     }
 
+    /// A model was loaded, which asked it for the answer that is known: that is a check too.
+    pub(super) fn loaded(&mut self) {
+        self.last = clock::now();
+    }
+
     /// The model to check now, if one is due and any can be checked.
     pub(super) fn next(&mut self, models: &BTreeMap<u32, Loaded>) -> Option<u32> {
         if !self.due_in().is_zero() {

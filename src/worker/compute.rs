@@ -349,6 +349,7 @@ impl Compute {
         if let Some(old) = self.models.insert(model, loaded) {
             self.free(old);
         }
+        self.checks.loaded();
         // First what it took, lest that passes for what others use.
         self.tell_memory()?;
         self.sender.send(news)
