@@ -47,7 +47,7 @@ fn main() {
     }
 }
 
-/// Time per request, and per event, with so many on, so many off and so many waiting all the while.
+/// Times per request and per event at a constant number of waiting requests.
 fn measure(policy: &str, (on, off, queued, clients): (u32, u32, u64, u64)) -> (Duration, Duration) {
     let mut world = World::new(policy, on, off, clients);
     (0..queued).for_each(|_| world.arrive());

@@ -23,16 +23,16 @@ use super::types::{AdapterId, ModelId, Time};
 const SPELL_GAIN: f64 = 0.5;
 const SHORT_FROM: f64 = 0.7;
 
-/// Whether bridges sufficed in spells of requests that began while nothing else was on.
+/// History of the spells of requests that began while only bridges were on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BridgeSpells {
-    /// When the last request came.
+    /// Arrival of the last request.
     last: Time,
-    /// Whether nothing else was on when the present spell began.
+    /// True if only bridges were on at the begin of the present spell.
     counts: bool,
-    /// Whether bridges did not suffice in it.
+    /// True if bridges were too slow in the present spell.
     short: bool,
-    /// Decayed share of the spells in which they did not.
+    /// Decayed share of the spells in which bridges were too slow.
     share: f64,
 }
 
@@ -49,13 +49,13 @@ impl BridgeSpells {
 }
 
 impl Scheduler {
-    /// A request arrived.
+    /// Records the arrival of a request.
     pub(super) fn note_bridge_spell(&mut self, now: Time) {
         let alone = !self.regular_is_on();
         self.bridge_spells.arrived(now, alone);
     }
 
-    /// Whether another adapter should start with the first request.
+    /// Returns true if another adapter should start with the first request.
     pub(super) fn bridges_fall_short(&self) -> bool {
         self.bridge_spells.share >= SHORT_FROM && !self.regular_is_on()
     }
@@ -65,16 +65,18 @@ impl Scheduler {
         self.adapters.values().any(|adapter| regular(adapter) && adapter.state.is_on())
     }
 
-    /// Whether a bridge offers this.
+    /// Returns true if the slot is one of a bridge.
     pub(super) fn is_on_bridge(&self, slot: &Slot) -> bool {
         let adapter = self.adapters.get(&slot.adapter);
         adapter.is_some_and(|adapter| adapter.profile.role == Role::Bridge)
     }
 
-    /// Notes whether bridges alone would be late for rows that wait.
+    /// Records if bridges alone would serve waiting rows after their target.
     pub(super) fn observe_bridges(&mut self, now: Time) {
         let spells = self.bridge_spells;
-        if !spells.counts || spells.short {
+        // Plans are costly: without a bridge there is nothing to observe.
+        let bridge = |adapter: &Adapter| adapter.profile.role == Role::Bridge;
+        if !spells.counts || spells.short || !self.adapters.values().any(bridge) {
             return;
         }
         let short = self.queue.waiting().any(|(model, _)| {

@@ -133,14 +133,18 @@ impl Scheduler {
         let comes_late = start + slot.batch(1) * slot.caution > slo;
         let young = adapter.state.warms_up() || now.since(adapter.ready).as_secs_f64() < start;
         let trusted = comes_late && (young || !slot.loaded);
+        if !trusted {
+            return None;
+        }
         // Once it serves, what it does not serve soon is more than it was turned on for.
         let seconds = start.max(slo).max(window);
         let briefly = slot.loaded || self.starts_together(now);
         let seconds = if briefly { seconds.min(BACKLOG * slo) } else { seconds };
-        trusted.then(|| Slot { free: 0.0, ..*slot }.rows_by(seconds))
+        Some(Slot { free: 0.0, ..*slot }.rows_by(seconds))
     }
 
-    /// Whether several adapters may start together: nothing serves yet, and one was not enough lately.
+    /// Returns true if several adapters may start together: no regular adapter serves yet, and one was
+    /// not enough lately.
     fn starts_together(&self, now: Time) -> bool {
         let serves =
             |adapter: &Adapter| adapter.profile.role == Role::Regular && adapter.state.serves();

@@ -14,8 +14,9 @@
 //! with joules of a start, its price and the penalty for a late request, late requests of the last
 //! starts that requests waited for, on average, and watts idle; at least as long as a start takes, at
 //! most an hour. `penalty * late` is bounded. Where a start is hardly longer than what the target
-//! leaves, the bound is higher, and what late requests teach counts too (`misses.rs`). Against an adversary who asks again as soon as the
-//! adapter is off, energy is at most `2 + (price + penalty * late) / start` times the least.
+//! leaves, the bound is higher, and the learned price of late requests counts too (`misses.rs`).
+//! Against an adversary that sends a request as soon as the adapter is off, energy is at most
+//! `2 + (price + penalty * late) / start` times the least.
 
 use super::decision::Reason;
 use super::policy::Policy;
@@ -40,10 +41,10 @@ const LATE_JOULES_MAX: f64 = 3000.0;
 /// once.
 const MISSES_JOULES_MAX: f64 = 7200.0;
 const MISSES_WAIT_MAX: f64 = 600.0;
-/// Up to so many times the slack that the target leaves, how many requests starts make late tells how
-/// long to wait; beyond it almost every request that waits for a start is late.
+/// Longest start, in multiples of the slack that the target leaves, up to which the learned price of
+/// late requests counts: beyond it almost every request that waits for a start is late.
 const SHARE_MAX: f64 = 2.0;
-/// Bounds of what late requests are worth are so many times as large there.
+/// Factor of the bounds of that price and of the penalty for such starts.
 const NEAR: f64 = 3.0;
 /// Nor does anything go sooner than its start took, or this, in seconds: drivers are not cycled for
 /// shorter pauses.

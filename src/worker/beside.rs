@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Between two looks whether the load has ended.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// What [`Tools`] borrows.
+/// Owned counterparts of the fields of [`Tools`].
 pub(super) struct OwnedTools {
     pub(super) registry: Arc<Registry>,
     pub(super) device: Device,
@@ -42,8 +42,10 @@ pub(super) struct Beside {
 type Ended = Option<(Loading, Result<(), ModelError>)>;
 
 impl Beside {
+    /// Starts the thread.
+    ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system cannot start a thread.
     pub(super) fn begin(loading: Loading, tools: OwnedTools) -> Result<Beside, ModelError> {
         let model = loading.model();
         let given_up = Arc::new(AtomicBool::new(false));
@@ -56,17 +58,17 @@ impl Beside {
         Ok(Beside { model, given_up, thread })
     }
 
-    /// Whether [`Beside::end`] returns at once.
+    /// Returns true if [`Beside::end`] does not block.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// The load ends after its present step, and nobody waits for it.
+    /// Ends the load after its present step, without waiting for that.
     pub(super) fn give_up(self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
-    /// What became of it.
+    /// Waits for the end of the thread and returns its result.
     pub(super) fn end(self) -> Ended {
         self.thread.join().ok().flatten()
     }

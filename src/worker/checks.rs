@@ -36,7 +36,7 @@ impl Checks {
         self.every.saturating_sub(self.last.elapsed())
     }
 
-    /// A model was loaded, which asked it for the answer that is known: that is a check too.
+    /// Counts the load of a model as a check: a load runs the golden sample.
     pub(super) fn loaded(&mut self) {
         self.last = clock::now();
     }
