@@ -1,6 +1,6 @@
 //! Compiles the scheduler with one deliberate bug after the other and expects its tests to fail: a
 //! test that cannot fail proves nothing. The scheduler uses only the standard library, so rustc
-//! compiles each variant in a few seconds. A bug is caught if a unit test of the scheduler or the
+//! compiles each variant in about a second. A bug is caught if a unit test of the scheduler or the
 //! simulation fails or hangs.
 //!
 //! `CONCERTINA_TEST_MUTANTS=K/N` selects every N-th bug, beginning with number K from 0; without it
@@ -22,9 +22,12 @@ mod shares;
 mod waits;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Timeout of a variant, as a multiple of the time without a bug.
@@ -96,9 +99,11 @@ fn rustc(folder: &Path, args: &[&str]) -> Output {
     output.expect("rustc runs")
 }
 
-/// Builds one binary. A variant that does not compile is an error, since it proves nothing.
+/// Builds one binary, from the results of the variant before where they hold: one function differs.
+/// A variant that does not compile is an error, since it proves nothing.
 fn build(folder: &Path, name: &str, args: &[&str]) {
-    let built = rustc(folder, &[&["--edition=2024", "--cap-lints=allow"], args].concat());
+    let common = ["--edition=2024", "--cap-lints=allow", "-Cincremental=incremental"];
+    let built = rustc(folder, &[&common, args].concat());
     let errors = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "'{name}' does not compile: {errors}");
 }
@@ -123,21 +128,25 @@ fn build_simulation(folder: &Path, name: &str) {
     build(folder, name, &[optimised, "--test", &main.to_string_lossy(), room, "-osimulation"]);
 }
 
-/// True if the test binary passes in time. One that hangs is killed.
+/// True if the test binary passes in time. It is killed at the first test that fails, or if it
+/// hangs.
 fn runs_well(binary: &Path, limit: Duration) -> bool {
     let mut command = Command::new(binary);
-    command.env("RUST_BACKTRACE", "0").stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("RUST_BACKTRACE", "0").stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("it runs");
-    let begin = Instant::now();
-    while begin.elapsed() < limit {
-        if let Some(status) = child.try_wait().expect("it is our child") {
-            return status.success();
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let (sender, verdict) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let failed = lines.map_while(Result::ok).any(|line| line.ends_with("FAILED"));
+        sender.send(failed).expect("it is waited for");
+    });
+    let ended = verdict.recv_timeout(limit) == Ok(false);
+    if !ended {
+        child.kill().expect("it is our child");
     }
-    child.kill().expect("it is our child");
-    child.wait().expect("it is our child");
-    false
+    let passed = child.wait().expect("it is our child").success();
+    reader.join().expect("the pipe is closed");
+    ended && passed
 }
 
 /// The selected part of the bugs: the index of the first one, and the step to the next.
@@ -196,7 +205,7 @@ fn every_bug_is_caught() {
         survivors
     };
     let hunt_ref = &hunt;
-    let survivors: Vec<_> = std::thread::scope(|scope| {
+    let survivors: Vec<_> = thread::scope(|scope| {
         let hunts: Vec<_> =
             (0..HUNTERS).map(|hunter| scope.spawn(move || hunt_ref(hunter))).collect();
         hunts.into_iter().flat_map(|hunt| hunt.join().expect("a hunter")).collect()

@@ -1,5 +1,6 @@
 //! Clients that say when they will come.
 
+use super::memory::OTHER;
 use super::*;
 
 impl Bench {
@@ -19,6 +20,21 @@ fn an_adapter_is_ready_when_an_announced_client_comes() {
     bench.pass(2);
     assert_eq!(bench.state(ONE), "idle");
     bench.ask(|arrival| arrival.client = ClientId(7)).check(ONE, "busy", &["run 1"]);
+}
+
+#[test]
+fn the_model_of_an_announced_client_is_loaded_although_another_is_in_use() {
+    let mut bench = super::ahead::bench();
+    bench.add(OTHER, profile(4)).want(OTHER).after(ms(1000)).opened(ONE);
+    bench.loaded(ONE, OTHER, &[(1, ms(10))]).after(ms(10)).done(ONE).announce(7, 10);
+    for _ in 0..100 {
+        bench.after(ms(90)).want(OTHER);
+        if bench.state(ONE) == "loading" {
+            return;
+        }
+        bench.after(ms(10)).done(ONE);
+    }
+    panic!("it is not loaded before the client comes");
 }
 
 #[test]

@@ -143,6 +143,15 @@ fn a_bridge_stands_in_for_all_models_while_no_card_is_usable() {
 }
 
 #[test]
+fn a_bridge_serves_all_models_while_the_only_card_is_quarantined() {
+    let mut bench = bench(Some(200));
+    bench.opened(CPU).after(ms(3_600_000)).exited(CPU);
+    bench.request().after(ms(1000)).opened(ONE).faulted(ONE).exited(ONE);
+    assert_eq!([bench.state(CPU), bench.state(ONE)], ["starting", "quarantined"]);
+    bench.opened(CPU).check(CPU, "loading", &["load 9 0"]);
+}
+
+#[test]
 fn a_bridge_counts_neither_for_the_least_nor_for_the_most_that_are_on() {
     let mut bench = up(40);
     (bench.scheduler.settings.min, bench.scheduler.settings.max) = (1, 1);

@@ -2,6 +2,7 @@
 
 use super::memory::{OTHER, sized};
 use super::*;
+use crate::schedule::places::Popularity;
 
 const THIRD: ModelId = ModelId(2);
 const FOURTH: ModelId = ModelId(3);
@@ -127,6 +128,40 @@ fn a_model_is_loaded_once_for_rows_that_one_adapter_serves_as_soon() {
 }
 
 #[test]
+fn requests_of_long_ago_count_less_than_recent_ones() {
+    let mut popularity = Popularity::default();
+    let at = |seconds| Time(Duration::from_secs(seconds));
+    (0..10).for_each(|second| popularity.note(at(second), MODEL));
+    popularity.note(at(36_000), MODEL);
+    let per_hour = popularity.rate(at(36_000), MODEL) * 3600.0;
+    assert!((1.0..1.001).contains(&per_hour), "{per_hour}");
+}
+
+#[test]
+fn a_model_is_not_wanted_more_often_than_its_last_pause_says() {
+    let mut popularity = Popularity::default();
+    let at = |seconds| Time(Duration::from_secs(seconds));
+    (0..1000).for_each(|second| popularity.note(at(second), MODEL));
+    assert!(popularity.rate(at(1000), MODEL) > 0.2);
+    // Five gaps of the mean length fit into 500 s.
+    assert!((0.0099..0.0101).contains(&popularity.rate(at(1499), MODEL)));
+}
+
+#[test]
+fn no_second_copy_of_the_first_model_is_loaded_while_the_last_one_has_no_place() {
+    let mut bench = bench(&[ONE]);
+    bench.add(OTHER, sized(10)).add(THIRD, sized(10));
+    for model in [THIRD, MODEL, MODEL, MODEL, OTHER, OTHER] {
+        bench.after(ms(3000)).uses(model);
+    }
+    assert_eq!(bench.holds(ONE), [0, 1]);
+    let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
+    bench.listed(&[(ONE, profile), (TWO, profile)]).wished(TWO, Wish::On).opened(TWO);
+    let State::Loading { model, .. } = *bench.view(TWO).state else { panic!("it loads nothing") };
+    assert_eq!(model, THIRD);
+}
+
+#[test]
 fn no_second_copy_is_loaded_ahead_while_a_model_has_no_place() {
     let mut bench = bench(&[ONE]);
     bench.add(OTHER, sized(10)).add(THIRD, sized(10));
@@ -144,17 +179,13 @@ fn no_second_copy_is_loaded_ahead_while_a_model_has_no_place() {
     assert_eq!(bench.state(TWO), "loading");
 }
 
-/// Two cards at their default penalty, of which each holds two of four models that are requested in
-/// turn.
-fn two_cards() -> Bench {
+/// Two cards, of which each holds two of four models that are requested in turn, at a penalty of so
+/// many millijoules for a late request.
+fn two_cards(late_penalty_mj: u64) -> Bench {
     let mut bench = bench(&[ONE, TWO]);
     bench.add(OTHER, sized(10)).add(FOURTH, sized(10));
-    let policy = Policy::Cost {
-        goal: Goal::Balanced,
-        price_mj: 0,
-        late_penalty_mj: 100_000,
-        starts_per_hour: 1800,
-    };
+    let policy =
+        Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj, starts_per_hour: 1800 };
     bench.scheduler.settings.policy = policy;
     requests(&mut bench, 30, &[MODEL, OTHER, THIRD, FOURTH]);
     bench
@@ -171,7 +202,7 @@ fn requests(bench: &mut Bench, rounds: u32, models: &[ModelId]) {
 fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
     // At 1 W, a request in less than 200 s is worth staying on for: it would cost 100 J, and another
     // 100 J for the model that makes room.
-    let mut bench = two_cards();
+    let mut bench = two_cards(100_000);
     bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
     bench.after(ms(150_000));
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
@@ -180,10 +211,19 @@ fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
 }
 
 #[test]
+fn an_adapter_goes_where_that_costs_less_than_its_models_are_worth() {
+    // At 1 W, a request in 44 s is not worth staying on for at 10 J, nor 10 J for what makes room.
+    let mut bench = two_cards(10_000);
+    bench.wished(TWO, Wish::Auto);
+    bench.after(ms(150_000));
+    assert_eq!(bench.state(TWO), "stopping");
+}
+
+#[test]
 fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
     // The models of the first card were not requested for more than an hour: those of the second
     // may have their memory.
-    let mut bench = two_cards();
+    let mut bench = two_cards(100_000);
     requests(&mut bench, 90, &[MODEL, OTHER]);
     assert_eq!((bench.holds(ONE), bench.holds(TWO)), (vec![2, 3], vec![0, 1]));
     bench.wished(TWO, Wish::Auto);
