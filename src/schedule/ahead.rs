@@ -277,6 +277,7 @@ impl Scheduler {
             model: plan.model,
             from: plan.window.from,
             until: plan.window.until,
+            announced: plan.announced,
         };
         let starts = self.on_for_good() < self.settings.max && self.is_eligible(plan.adapter);
         let may = |a| self.may_start(now, a);

@@ -95,11 +95,12 @@ pub enum Reason {
     Bridge,
     /// The bridge does not answer it within its target.
     NotBridged,
-    /// A client that comes regularly is expected between these times.
+    /// A client that announced itself, or that comes regularly, is expected between these times.
     Expected {
         model: ModelId,
         from: Time,
         until: Time,
+        announced: bool,
     },
     /// Nobody is expected before this time.
     NotExpected {

@@ -57,9 +57,10 @@ fn text(reason: &Reason, at: Time, names: &Names<'_>) -> String {
         Reason::NotBridged => {
             "it takes longer here than its target; loaded only to be measured".to_owned()
         }
-        Reason::Expected { model, from, until } => format!(
-            "a client of {} comes regularly, and is expected {} to {} after this",
+        Reason::Expected { model, from, until, announced } => format!(
+            "a client of {} {}, and is expected {} to {} after this",
             (names.model)(model),
+            if announced { "announced its request" } else { "comes regularly" },
             time(from.since(at)),
             time(until.since(at))
         ),
@@ -227,10 +228,13 @@ mod tests {
     #[test]
     fn a_start_ahead_says_who_is_expected() {
         let at = |seconds| Time(Duration::from_secs(seconds));
-        let reason = Reason::Expected { model: ModelId(0), from: at(2), until: at(9) };
-        let expected =
-            "a client of digits comes regularly, and is expected 2.0 s to 9.0 s after this";
-        assert_eq!(words(Change::Start, reason).1, expected);
+        for (announced, why) in [(true, "announced its request"), (false, "comes regularly")] {
+            let (model, from, until) = (ModelId(0), at(2), at(9));
+            let reason = Reason::Expected { model, from, until, announced };
+            let expected =
+                format!("a client of digits {why}, and is expected 2.0 s to 9.0 s after this");
+            assert_eq!(words(Change::Start, reason).1, expected);
+        }
         let reason = Reason::NotExpected { until: at(580) };
         let expected = "idle, and no client is expected for the next 580.0 s";
         assert_eq!(words(Change::Drain, reason).1, expected);
