@@ -1,12 +1,14 @@
 //! Whether to take a request in: by what may wait, by fair shares of it, and by whether an answer
 //! can still come in time.
 
+use super::action::Reject;
+use super::event::Arrival;
 use super::forecast::{Slot, rows_by};
+use super::ids::{ModelId, Time};
 use super::lists::Order;
 use super::queue::Request;
 use super::scheduler::Scheduler;
 use super::state::State;
-use super::types::{Arrival, ModelId, Reject, Time};
 use std::time::Duration;
 
 /// Share of the time until its deadline in which a request must be expected to be served: with a

@@ -7,13 +7,14 @@
 
 use super::announced::UNMET_MAX;
 use super::decision::Reason;
-use super::learned::LearnedClient;
+use super::event::Wish;
+use super::ids::{AdapterId, ClientId, ModelId, Time};
 use super::policy::Policy;
+use super::recollection::LearnedClient;
 use super::rhythm::{Costs, Rhythm, Window};
 use super::scheduler::Scheduler;
 use super::settings::Role;
-use super::state::{Adapter, Expected, State, Wish};
-use super::types::{AdapterId, ClientId, ModelId, Time};
+use super::state::{Adapter, Expected, State};
 use super::wait::HOUR;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,9 +4,9 @@
 //! A client that does not keep its word is not believed again until it comes.
 
 use super::ahead::Plan;
+use super::ids::{ClientId, ModelId, Time};
 use super::rhythm::Window;
 use super::scheduler::Scheduler;
-use super::types::{ClientId, ModelId, Time};
 use std::time::Duration;
 
 /// The adapter is ready so much before the announced time, and waits for so much longer, or for this

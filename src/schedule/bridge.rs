@@ -10,13 +10,14 @@
 //! request of the next one.
 
 use super::decision::Reason;
+use super::event::Wish;
 use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId, Time};
 use super::policy::Policy;
 use super::rhythm::QUIET;
 use super::scheduler::Scheduler;
 use super::settings::Role;
-use super::state::{Adapter, State, Wish};
-use super::types::{AdapterId, ModelId, Time};
+use super::state::{Adapter, State};
 
 /// Weight of the last spell in the average of those in which a bridge did not suffice, and the
 /// average from which on it is not expected to: two such spells in a row, from none.

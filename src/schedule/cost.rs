@@ -7,12 +7,13 @@
 //! When an adapter goes is in `wait.rs`.
 
 use super::decision::Reason;
+use super::event::Wish;
 use super::forecast::{Slot, level};
+use super::ids::{AdapterId, ModelId, Time};
 use super::policy::Policy;
 use super::scheduler::Scheduler;
 use super::settings::Role;
-use super::state::{Adapter, State, Wish};
-use super::types::{AdapterId, ModelId, Time};
+use super::state::{Adapter, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! A change of what is on or loaded, with its reason and numbers.
 
-use super::types::{AdapterId, Fault, ModelId, Time};
+use super::event::Fault;
+use super::ids::{AdapterId, ModelId, Time};
 use std::time::Duration;
 
 /// One change of the wanted set.

@@ -1,10 +1,12 @@
 //! Forms batches for free adapters, as late as possible, and only where that is soonest.
 
+use super::action::{Action, Reject};
+use super::batch::Batch;
 use super::forecast::{Slot, level, rows_by};
+use super::ids::{BatchId, ModelId, RequestId, Time};
 use super::lists::{End, First, Lane};
 use super::scheduler::Scheduler;
-use super::state::{Adapter, Batch};
-use super::types::{Action, BatchId, ModelId, Reject, RequestId, Time};
+use super::state::Adapter;
 use std::cmp::Ordering;
 use std::time::Duration;
 

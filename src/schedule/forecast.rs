@@ -7,8 +7,8 @@
 //! leaves work to a faster one that will be free soon enough, and how a large request is cut in
 //! proportion to predicted speeds.
 
+use super::ids::AdapterId;
 use super::service::bucket;
-use super::types::AdapterId;
 
 /// What an adapter offers to rows of one model and size.
 #[derive(Clone, Copy, Debug, PartialEq)]

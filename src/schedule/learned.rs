@@ -1,43 +1,13 @@
 //! What the policy learned and is worth keeping between two runs of the server, beside what is known
 //! of each adapter ([`Recollection`]).
 
+use super::ids::Time;
 use super::light::Helped;
+use super::recollection::{LearnedPolicy, Recollection};
 use super::scheduler::Scheduler;
 use super::state::Adapter;
-use super::types::{ClientId, ModelId, Recollection, Time};
 use super::wait::HOUR;
 use std::time::Duration;
-
-/// What the policy learned of requests and clients. Times are counted back from when it was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct LearnedPolicy {
-    /// What late requests taught, in millionths: the logarithm of the price of one, and the share
-    /// of requests that were late although nothing was starting.
-    pub misses: Option<(i64, u64)>,
-    /// By model: requests, each of which counts less with time, in thousandths, and how long ago the
-    /// last one came.
-    pub models: Vec<(ModelId, u64, Duration)>,
-    pub clients: Vec<LearnedClient>,
-}
-
-/// When a client comes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LearnedClient {
-    /// `None` stands for all together.
-    pub client: Option<ClientId>,
-    /// The model that it asked for last.
-    pub model: ModelId,
-    /// How long ago its last spell of work began and ended.
-    pub began: Option<Duration>,
-    pub worked: Duration,
-    /// From the end of work to the next spell, from spell to spell, and the longest pauses within
-    /// spells; newest last.
-    pub pauses: Vec<Duration>,
-    pub periods: Vec<Duration>,
-    pub lulls: Vec<Duration>,
-    /// Late requests of a spell for which no adapter is ready, in thousandths.
-    pub late_permille: u32,
-}
 
 impl Scheduler {
     /// What is worth keeping for the next run.

@@ -1,14 +1,15 @@
 //! What happens to adapters: found, started, loaded, let down, gone.
 
+use super::action::Action;
 use super::decision::{Change, Reason};
+use super::event::{Again, Fault};
+use super::ids::{AdapterId, Incarnation, ModelId, Time};
+use super::recollection::{Recollection, ReplicaMemory, Took};
 use super::scheduler::Scheduler;
 use super::service::{Service, bucket};
 use super::settings::AdapterProfile;
 use super::shadow::SHADOWED;
 use super::state::{Adapter, Known, Replica, State};
-use super::types::{
-    Action, AdapterId, Again, Fault, Incarnation, ModelId, Recollection, ReplicaMemory, Time, Took,
-};
 use std::mem;
 use std::time::Duration;
 

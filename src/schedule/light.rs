@@ -5,11 +5,11 @@
 //! arrive: under light traffic the idle power decides, under heavy traffic the energy of the work.
 //! An adapter to which a dearer one had to come to help lately is not taken for cheap.
 
+use super::event::Wish;
 use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId, Time};
 use super::scheduler::Scheduler;
 use super::settings::Role;
-use super::state::Wish;
-use super::types::{AdapterId, ModelId, Time};
 use std::time::Duration;
 
 /// Logarithm of the smallest difference in energy that counts.

@@ -1,8 +1,8 @@
 //! Who waits, in what order: lanes of requests that may share a batch, in each of them a line for
 //! every client, by turns.
 
+use super::ids::{ClientId, ModelId, RequestId, Shape, Time};
 use super::shares::{Holdings, Turn, Turns};
-use super::types::{ClientId, ModelId, RequestId, Shape, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Place among those of one client: by priority, then by when an answer is due, then by arrival.

@@ -1,12 +1,15 @@
 //! Loads models on demand and ahead, and drops what is served no more; which of them make room is in
 //! `places.rs`. And what is known, or guessed, of times and sizes.
 
+use super::action::Action;
+use super::batch::Batch;
 use super::decision::{Change, Reason};
+use super::event::Wish;
 use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId, Time};
 use super::scheduler::Scheduler;
 use super::service::{Line, Service, bucket};
-use super::state::{Adapter, Batch, State, Wish};
-use super::types::{Action, AdapterId, ModelId, Time};
+use super::state::{Adapter, State};
 use std::time::Duration;
 
 /// Seconds without work, at most, before an adapter loads a model that nobody waits for.

@@ -4,11 +4,11 @@
 //! while an adapter started and falls with every other one, so that in the long run as many miss
 //! as are allowed to. Those that missed for other reasons are allowed for.
 
+use super::ids::{AdapterId, Time};
 use super::lists::Lane;
 use super::queue::Request;
 use super::scheduler::Scheduler;
 use super::state::Adapter;
-use super::types::{AdapterId, Time};
 
 /// How fast the price follows the misses.
 const STEP: f64 = 0.4;

@@ -25,14 +25,18 @@
 //! in `replace.rs`. The target that is aimed at is in `target.rs`, who serves light traffic in `light.rs`,
 //! which models keep their memory in `places.rs`.
 
+mod action;
 mod admission;
 mod ahead;
 mod announced;
+mod batch;
 mod bridge;
 mod cost;
 mod decision;
 mod dispatch;
+mod event;
 mod forecast;
+mod ids;
 mod learned;
 mod lifecycle;
 mod light;
@@ -43,6 +47,7 @@ mod places;
 mod plan;
 mod policy;
 mod queue;
+mod recollection;
 mod replace;
 mod requests;
 mod rhythm;
@@ -57,18 +62,17 @@ mod state;
 mod target;
 #[cfg(test)]
 mod tests;
-mod types;
 mod wait;
 mod watch;
 
+pub use action::{Action, Reject};
+pub use batch::{Batch, Part};
 pub use decision::{Change, Decision, Reason};
-pub use learned::{LearnedClient, LearnedPolicy};
+pub use event::{Again, Arrival, Event, Failure, Fault, Wish};
+pub use ids::{AdapterId, BatchId, ClientId, Incarnation, ModelId, RequestId, Shape, Time};
 pub use policy::{Goal, Load, Policy};
+pub use recollection::{LearnedClient, LearnedPolicy, Recollection, ReplicaMemory, Took};
 pub use scheduler::{Outstanding, Scheduler};
 pub use service::Line;
 pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Role, Settings};
-pub use state::{AdapterView, Batch, Part, Replica, State, Wish};
-pub use types::{
-    Action, AdapterId, Again, Arrival, BatchId, ClientId, Event, Failure, Fault, Incarnation,
-    ModelId, Recollection, Reject, ReplicaMemory, RequestId, Shape, Time, Took,
-};
+pub use state::{AdapterView, Replica, State};

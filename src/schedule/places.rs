@@ -5,9 +5,9 @@
 //! byte, of all adapters that could take the new one. Rates are exponential averages over an hour;
 //! after a long pause a model counts as one that is asked for no more often than the pause says.
 
+use super::ids::{AdapterId, ModelId, Time};
 use super::scheduler::Scheduler;
 use super::state::{Adapter, Replica};
-use super::types::{AdapterId, ModelId, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

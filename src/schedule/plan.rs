@@ -11,11 +11,11 @@
 //! The plan is that of elastic serving with deadlines: consolidate on few, earliest due first.
 
 use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId, Time};
 use super::lists::{End, First};
 use super::policy::{Goal, Policy};
 use super::scheduler::Scheduler;
 use super::state::State;
-use super::types::{AdapterId, ModelId, Time};
 use std::time::Duration;
 
 /// A batch of this many times `alpha / beta` rows: the next row would save less than a hundredth

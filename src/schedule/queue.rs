@@ -2,11 +2,12 @@
 //!
 //! All steps cost log n in the number of waiting requests.
 
+use super::batch::Part;
+use super::event::Arrival;
+use super::ids::{ClientId, ModelId, RequestId, Time};
 use super::lists::{End, Entry, First, Lane, Lists, Order, Place};
 use super::settings::{ModelProfile, Settings};
 use super::shares::{Limits, Turn, cost};
-use super::state::Part;
-use super::types::{Arrival, ClientId, ModelId, RequestId, Time};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 

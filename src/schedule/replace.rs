@@ -8,10 +8,10 @@
 
 use super::decision::Reason;
 use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId, Time};
 use super::policy::Policy;
 use super::scheduler::Scheduler;
 use super::state::State;
-use super::types::{AdapterId, ModelId, Time};
 
 /// Share of what an adapter can serve that it is trusted with.
 const CARRIED: f64 = 0.7;

@@ -1,12 +1,13 @@
 //! What happens to admitted requests: answered, taken apart, run again, turned away.
 
+use super::action::{Action, Reject};
+use super::batch::{Batch, Part};
+use super::event::{Failure, Fault};
+use super::ids::{AdapterId, BatchId, Incarnation, ModelId, RequestId, Time};
 use super::queue::Request;
 use super::scheduler::Scheduler;
 use super::service::bucket;
-use super::state::{Batch, Part, State};
-use super::types::{
-    Action, AdapterId, BatchId, Failure, Fault, Incarnation, ModelId, Reject, RequestId, Time,
-};
+use super::state::State;
 use std::mem;
 use std::time::Duration;
 

@@ -6,8 +6,8 @@
 //! a window in which most gaps ended, and which is narrow beside them: of all such windows between
 //! two of the gaps the one of the least expected cost, if that is well below the cost of waiting.
 
-use super::learned::LearnedClient;
-use super::types::{ModelId, Time};
+use super::ids::{ModelId, Time};
+use super::recollection::LearnedClient;
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,11 +1,13 @@
 //! Turns adapters on and off: what both policies share, and the `concurrency` policy.
 
+use super::action::{Action, Reject};
 use super::decision::{Change, Reason};
+use super::event::Wish;
+use super::ids::{AdapterId, Incarnation, ModelId, Time};
 use super::policy::{Load, Policy};
 use super::scheduler::Scheduler;
 use super::settings::Role;
-use super::state::{Adapter, State, Wish};
-use super::types::{Action, AdapterId, Incarnation, ModelId, Reject, Time};
+use super::state::{Adapter, State};
 use super::wait::HOUR;
 use std::mem;
 use std::time::Duration;

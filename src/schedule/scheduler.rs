@@ -1,18 +1,19 @@
 //! The state machine: takes events in, remembers, and hands actions out.
 
+use super::action::{Action, Reject};
 use super::ahead::Ahead;
 use super::bridge::BridgeSpells;
 use super::decision::{Change, Decision, Reason};
+use super::event::Wish;
+use super::event::{Event, Fault};
+use super::ids::{AdapterId, Incarnation, ModelId, RequestId, Time};
 use super::light::ArrivalRate;
 use super::misses::Misses;
 use super::places::Popularity;
 use super::policy::Load;
 use super::queue::Queue;
 use super::settings::{ModelProfile, Settings};
-use super::state::{Adapter, AdapterView, State, Wish};
-use super::types::{
-    Action, AdapterId, Event, Fault, Incarnation, ModelId, Reject, RequestId, Time,
-};
+use super::state::{Adapter, AdapterView, State};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;

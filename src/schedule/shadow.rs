@@ -3,9 +3,11 @@
 //! start, it only runs once more what that one has just answered; the driver compares, and a
 //! difference is a fault.
 
+use super::action::Action;
+use super::batch::Batch;
+use super::ids::{AdapterId, ModelId, Time};
 use super::scheduler::Scheduler;
-use super::state::{Adapter, Batch, State};
-use super::types::{Action, AdapterId, ModelId, Time};
+use super::state::{Adapter, State};
 
 /// Batches in which an adapter must have agreed with others before it answers again.
 pub(super) const SHADOWED: u32 = 3;

@@ -5,8 +5,8 @@
 //! added up, and who was served least goes first. Who comes anew starts where those who wait are,
 //! so that nobody saves up a claim; who asks alone is served in order, as if there were no turns.
 
+use super::ids::{ClientId, RequestId, Shape};
 use super::lists::Lane;
-use super::types::{ClientId, RequestId, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Clients that are remembered before those that can be forgotten are.
@@ -203,7 +203,7 @@ impl Holdings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::types::ModelId;
+    use crate::schedule::ids::ModelId;
 
     const LANE: Lane = Lane { model: ModelId(0), shape: Shape { number: 0, size: 0 }, group: 0 };
 

@@ -1,42 +1,15 @@
 //! What the scheduler believes about one adapter.
 
+use super::batch::Batch;
+use super::event::{Fault, Wish};
+use super::ids::{Incarnation, ModelId, Time};
 use super::light::Helped;
 use super::replace::Regret;
 use super::service::Service;
 use super::settings::{AdapterProfile, Bounds};
 use super::spells::Spells;
-use super::types::{BatchId, Fault, Incarnation, ModelId, RequestId, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-
-/// Consecutive rows of one request: all of them, or a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Part {
-    pub request: RequestId,
-    /// Its first row, counted within the request.
-    pub first: u32,
-    pub rows: u32,
-}
-
-/// A batch that a worker holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Batch {
-    pub id: BatchId,
-    pub model: ModelId,
-    /// Logarithm to base 2 of the bytes of one row.
-    pub size: u8,
-    /// What it is made of, in row order.
-    pub parts: Vec<Part>,
-    /// The batch that this one repeats, to be compared with it: nothing of it is owed.
-    pub repeats: Option<BatchId>,
-}
-
-impl Batch {
-    /// Rows of all its parts.
-    pub fn rows(&self) -> u32 {
-        self.parts.iter().map(|part| part.rows).sum()
-    }
-}
 
 /// The life of an adapter. `tests.rs` holds a test for every row.
 ///
@@ -207,28 +180,6 @@ impl State {
             | State::Idle { .. }
             | State::Busy { .. }
             | State::Draining { .. } => false,
-        }
-    }
-}
-
-/// The operator's wish for an adapter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Wish {
-    /// As the policy says.
-    #[default]
-    Auto,
-    /// On, whatever the load.
-    On,
-    /// Off, whatever the load.
-    Off,
-}
-
-impl Wish {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Wish::Auto => "auto",
-            Wish::On => "on",
-            Wish::Off => "off",
         }
     }
 }

@@ -5,12 +5,13 @@
 //! is due after `max(target, REACH * best)`, where `best` is the least predicted time of its rows on
 //! one warm adapter, or on all together if they do not fit into one batch.
 
+use super::event::Wish;
 use super::forecast::{Slot, level};
+use super::ids::{AdapterId, ModelId};
 use super::scheduler::Scheduler;
 use super::service::Service;
 use super::settings::Role;
-use super::state::{Adapter, Wish};
-use super::types::{AdapterId, ModelId};
+use super::state::Adapter;
 use std::time::Duration;
 
 /// Times the least predicted time that scheduling aims at.
@@ -18,7 +19,7 @@ const REACH: f64 = 1.25;
 
 impl Scheduler {
     /// The latency that scheduling aims at for a request of so many rows, of a size as in
-    /// [`super::types::Shape`]: at least the target of the model.
+    /// [`super::ids::Shape`]: at least the target of the model.
     pub(super) fn aim_for(&self, model: ModelId, size: u8, rows: u32) -> Duration {
         let slo = self.models.get(&model).map_or(Duration::ZERO, |profile| profile.slo);
         let least = self.least_time(model, size, rows).filter(|seconds| seconds.is_finite());

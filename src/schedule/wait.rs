@@ -19,11 +19,12 @@
 //! `2 + (price + penalty * late) / start` times the least.
 
 use super::decision::Reason;
+use super::event::Wish;
+use super::ids::{AdapterId, Time};
 use super::policy::Policy;
 use super::scheduler::Scheduler;
 use super::settings::Role;
-use super::state::{Adapter, State, Wish};
-use super::types::{AdapterId, Time};
+use super::state::{Adapter, State};
 use std::time::Duration;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);

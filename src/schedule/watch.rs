@@ -1,8 +1,10 @@
 //! Gives up on the silent and the late, and forgives the quarantined.
 
+use super::action::Action;
+use super::event::Fault;
+use super::ids::{AdapterId, Time};
 use super::scheduler::Scheduler;
 use super::state::State;
-use super::types::{Action, AdapterId, Fault, Time};
 
 impl Scheduler {
     /// Does what is due for every adapter that time has run out for.

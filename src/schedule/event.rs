@@ -1,65 +1,9 @@
-//! The words that go in and out: ids, times, events and actions.
+//! What happened: the events that the scheduler is given.
 
-use super::decision::Decision;
-use super::learned::LearnedPolicy;
-use super::service::Line;
+use super::ids::{AdapterId, BatchId, ClientId, Incarnation, ModelId, RequestId, Shape, Time};
+use super::recollection::{LearnedPolicy, Recollection};
 use super::settings::{AdapterProfile, ModelProfile, Settings};
-use super::state::{Batch, Wish};
 use std::time::Duration;
-
-/// Time since the server started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(pub Duration);
-
-impl Time {
-    /// Later than anything that will happen.
-    pub const NEVER: Time = Time(Duration::MAX);
-
-    /// How long ago `earlier` was; zero if it is still to come.
-    pub fn since(self, earlier: Time) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl std::ops::Add<Duration> for Time {
-    type Output = Time;
-    fn add(self, rhs: Duration) -> Time {
-        Time(self.0.saturating_add(rhs))
-    }
-}
-
-/// One adapter; numbered by the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AdapterId(pub u32);
-
-/// One served version of one model; numbered by the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ModelId(pub u32);
-
-/// One client, whoever is behind it; told by the engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(pub u64);
-
-/// One request; numbered by the engine, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// One batch handed to a worker; never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BatchId(pub u64);
-
-/// Which life of an adapter's worker a message belongs to; grows with every start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Incarnation(pub u64);
-
-/// Requests of one model may share a batch only if their shapes (datatypes and the dimensions
-/// behind the batch axis) are equal; the engine gives equal shapes equal numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shape {
-    pub number: u64,
-    /// Logarithm to base 2 of the bytes of one row: shapes of one size take about the same time.
-    pub size: u8,
-}
 
 /// A request that wants to be admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,43 +100,6 @@ pub enum Event {
     Shutdown { deadline: Time },
 }
 
-/// What is worth keeping of an adapter between two runs of the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Recollection {
-    /// From spawning the worker to an open and checked device.
-    pub cold_start: Option<Duration>,
-    pub replicas: Vec<(ModelId, ReplicaMemory)>,
-    /// Requests that a start makes late, on average, in thousandths.
-    pub late_permille: Option<u32>,
-    /// The last spells without work, and for each how long waiting cost as much as a start.
-    pub spells: Vec<(Duration, Duration)>,
-    /// How long ago a dearer adapter had to help it, and for how long that counts.
-    pub helped: Option<(Duration, Duration)>,
-    /// In how long the starts of the last hour will be an hour ago.
-    pub starts: Vec<Duration>,
-}
-
-/// A learned duration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Took {
-    pub time: Duration,
-    /// Whether it was estimated from a load that tuned kernels; the first other one replaces it.
-    pub estimated: bool,
-}
-
-/// What is worth keeping of one model on one adapter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ReplicaMemory {
-    /// Time to load and warm up.
-    pub load: Option<Took>,
-    /// The same where kernels had to be tuned first.
-    pub first_load: Option<Duration>,
-    /// Bytes on the device.
-    pub bytes: Option<u64>,
-    /// Service models by the size of a row.
-    pub lines: Vec<(u8, Line)>,
-}
-
 /// Whose fault a failed batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
@@ -244,34 +151,6 @@ impl Fault {
     }
 }
 
-/// What the driver must do.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Spawn a worker and open the device.
-    Start { adapter: AdapterId, incarnation: Incarnation },
-    /// Load this model and warm it up for batches of up to `max_rows`.
-    Load { adapter: AdapterId, incarnation: Incarnation, model: ModelId, max_rows: u32 },
-    /// Drop this model and give its memory back.
-    Unload { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
-    /// Hand this batch to the worker.
-    Run { adapter: AdapterId, incarnation: Incarnation, batch: Batch },
-    /// Ask the worker to exit.
-    Stop { adapter: AdapterId, incarnation: Incarnation },
-    /// End the worker's process at once.
-    Kill { adapter: AdapterId, incarnation: Incarnation },
-    /// Share the outputs of a finished batch out to its requests; those no longer owed are
-    /// skipped.
-    Collect { adapter: AdapterId, batch: Batch },
-    /// All rows of this request are collected: answer it.
-    Answer { request: RequestId },
-    /// Drop the outputs of a batch: its requests were taken elsewhere.
-    Discard { batch: BatchId },
-    /// Turn a request away.
-    Reject { request: RequestId, reason: Reject },
-    /// Show, log and count a decision.
-    Decided(Decision),
-}
-
 /// The time of the next attempt after a failed load on the same adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Again {
@@ -283,27 +162,24 @@ pub enum Again {
     Never,
 }
 
-/// Why a request is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reject {
-    /// The queue holds as much as it may; `drain` is how long it will take to serve it.
-    QueueFull { drain: Duration },
-    /// Too much waits for an answer within the deadline; `drain` is how long it will take.
-    Overload { drain: Duration },
-    /// No adapter can serve now; `retry_after` is when one is tried again, if any will be.
-    NoAdapter { retry_after: Option<Duration> },
-    /// Every adapter tried to load the model and failed, or none could ever hold it.
-    ModelFailed,
-    /// The maximum of adapters is on, and none of them can hold the model.
-    NoneHolds,
-    /// The model is not, or no longer, served.
-    ModelGone,
-    /// The client's own deadline has passed, or can no longer be met.
-    Deadline,
-    /// The input made the model fail, alone in its batch.
-    Input { batch: BatchId },
-    /// Lost with its worker too often.
-    RetriesExhausted { fault: Fault },
-    /// The server is going down.
-    ShuttingDown,
+/// The operator's wish for an adapter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Wish {
+    /// As the policy says.
+    #[default]
+    Auto,
+    /// On, whatever the load.
+    On,
+    /// Off, whatever the load.
+    Off,
+}
+
+impl Wish {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wish::Auto => "auto",
+            Wish::On => "on",
+            Wish::Off => "off",
+        }
+    }
 }
