@@ -7,11 +7,7 @@ use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare, Op, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
 
-pub(super) const TABLE: Table = &[
-    ("Attention", attention),
-    ("LinearAttention", super::linear_attention::linear_attention),
-    ("RotaryEmbedding", rotary),
-];
+pub(super) const TABLE: Table = &[("Attention", attention), ("RotaryEmbedding", rotary)];
 
 /// `[batch, heads, length, size]` from `[batch, length, heads * size]`.
 pub(super) fn apart(

@@ -1,11 +1,13 @@
 //! The operator `LinearAttention`: a state that each step adds to, instead of scores of all with all.
 
 use super::attention::{apart, together};
-use super::{Call, Outputs, several};
+use super::{Call, Outputs, Table, several};
 use crate::onnx::build::Cut;
 use crate::onnx::control::stack;
 use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer};
+
+pub(super) const TABLE: Table = &[("LinearAttention", linear_attention)];
 
 /// Step by step: `S = exp(g) S + b k (v - exp(g) S k)`, `o = scale q S`, with parts left out as the
 /// update rule says.

@@ -23,6 +23,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod resize_bytes;
+mod resize_rule;
 mod roi;
 mod sample;
 mod sequence;
@@ -57,16 +58,19 @@ const TABLES: &[(&str, Table)] = &[
     ("", detect::TABLE),
     ("", elementwise::TABLE),
     ("", index::TABLE),
+    ("", linear_attention::TABLE),
     ("", loss::TABLE),
     ("", math::TABLE),
     ("", microsoft::STANDARD),
     ("", normalise::TABLE),
+    ("", pad::TABLE),
     ("", pool::TABLE),
     ("", quantise::TABLE),
     ("", random::TABLE),
     ("", recurrent::TABLE),
     ("", reduce::TABLE),
     ("", resize::TABLE),
+    ("", sample::TABLE),
     ("", sequence::TABLE),
     ("", roi::TABLE),
     ("", shape::TABLE),

@@ -1,9 +1,11 @@
 //! The operator `Pad`.
 
-use super::{Call, Outputs, one, shape};
+use super::{Call, Outputs, Table, one, shape};
 use crate::onnx::build::Cut;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
+
+pub(super) const TABLE: Table = &[("Pad", pad)];
 
 /// Most elements that an axis may grow by at each end.
 const LENGTH_MAX: u64 = 1 << 32;

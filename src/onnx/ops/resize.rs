@@ -3,18 +3,14 @@
 //! Resizing goes axis by axis: nearest neighbours by an index, the rest as a product with a matrix
 //! of weights, both constants of the plan. ONNX operator Resize and its reference implementation.
 
+use super::resize_rule::{Along, Rule, cubic, places};
 use super::{Call, Outputs, Table, one};
 use crate::onnx::build::axis;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
 
-pub(super) const TABLE: Table = &[
-    ("AffineGrid", super::sample::affine_grid),
-    ("GridSample", super::sample::grid_sample),
-    ("Resize", resize),
-    ("Upsample", upsample),
-];
+pub(super) const TABLE: Table = &[("Resize", resize), ("Upsample", upsample)];
 
 /// The rounding to the nearest element in operator sets without an attribute for it: up where the
 /// image becomes smaller, else down (ONNX Runtime's mode of that name).
@@ -22,30 +18,6 @@ const SIMPLE: &str = "simple";
 
 /// Longest axis of a result.
 const LENGTH_MAX: f64 = 1e6;
-
-/// How places of the result become places of the input.
-#[derive(Clone, Debug)]
-pub(super) struct Rule {
-    pub(super) mode: String,
-    /// Name of the transformation of coordinates.
-    pub(super) places: String,
-    pub(super) nearest: String,
-    pub(super) cubic: f64,
-    pub(super) exclude_outside: bool,
-    pub(super) antialias: bool,
-    pub(super) extrapolation: f64,
-}
-
-/// What is resized along one axis.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Along {
-    pub(super) axis: usize,
-    pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) scale: f64,
-    /// Part of the axis for `tf_crop_and_resize`.
-    pub(super) roi: (f64, f64),
-}
 
 fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
@@ -247,46 +219,6 @@ impl Along {
     }
 }
 
-/// The positions in the input of the places of the result. `narrow`: computed in 32 bits.
-pub(super) fn places(along: &Along, rule: &Rule, narrow: bool) -> Result<Vec<f64>, String> {
-    (0..along.to).map(|at| place(along, at, rule, narrow)).collect()
-}
-
-/// The position in the input of a place of the result.
-fn place(along: &Along, at: usize, rule: &Rule, narrow: bool) -> Result<f64, String> {
-    let (at, from, to) = (at as f64, along.from as f64, along.to as f64);
-    let near = |value: f64| if narrow { f64::from(value as f32) } else { value };
-    let scale = near(along.scale);
-    Ok(match rule.places.as_str() {
-        "pytorch_half_pixel" if to <= 1.0 => 0.0,
-        "half_pixel" | "pytorch_half_pixel" => near(near((at + 0.5) / scale) - 0.5),
-        "asymmetric" => near(at / scale),
-        "align_corners" if to <= 1.0 => 0.0,
-        // The length before it was rounded down.
-        "align_corners" => near(near(at * (from - 1.0)) / near(near(scale * from) - 1.0)),
-        // The name in opset 10 and in tensorflow.
-        "tf_half_pixel_for_nn" => near((at + 0.5) / scale),
-        // In 32 bits as in ONNX Runtime, since whole and half sums are common here and decide which
-        // element is the nearest.
-        "half_pixel_symmetric" => {
-            let (at, from, to, scale) = (at as f32, from as f32, to as f32, scale as f32);
-            let adjustment = to / (scale * from);
-            let offset = from / 2.0 * (1.0 - adjustment);
-            f64::from(offset + (at + 0.5) / scale - 0.5)
-        }
-        "tf_crop_and_resize" => {
-            let (begin, end) = (along.roi.0 as f32, along.roi.1 as f32);
-            let (at, last) = (at as f32, from as f32 - 1.0);
-            f64::from(if to > 1.0 {
-                begin * last + at * (end - begin) * last / (to as f32 - 1.0)
-            } else {
-                0.5 * (begin + end) * last
-            })
-        }
-        other => return Err(format!("coordinate_transformation_mode '{other}' is not known")),
-    })
-}
-
 fn nearest(place: f64, length: usize, rule: &str) -> Result<i64, String> {
     let at = match rule {
         "round_prefer_floor" if place.fract().abs() == 0.5 => place.floor(),
@@ -360,18 +292,6 @@ pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64
         all.iter_mut().for_each(|(_, weight)| *weight /= sum);
     }
     Ok(all)
-}
-
-/// Keys' kernel of cubic convolution (1981) with the coefficient `a`.
-pub(super) fn cubic(distance: f64, a: f64) -> f64 {
-    let d = distance.abs();
-    if d <= 1.0 {
-        ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
-    } else if d < 2.0 {
-        ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
-    } else {
-        0.0
-    }
 }
 
 /// Places outside of the input get a value of their own.

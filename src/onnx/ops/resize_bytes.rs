@@ -1,7 +1,7 @@
 //! Resizing of integer images with the arithmetic of ONNX Runtime: results are equal except for
 //! ties, where one bit may differ.
 
-use super::resize::{Along, Rule, cubic, places};
+use super::resize_rule::{Along, Rule, cubic, places};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};

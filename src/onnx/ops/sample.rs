@@ -1,10 +1,12 @@
 //! Sampling of images at places that are data: `GridSample` and what makes its grids.
 
 use super::index::{advance, strides};
-use super::resize::cubic;
-use super::{Call, Outputs, one, several};
+use super::resize_rule::cubic;
+use super::{Call, Outputs, Table, one, several};
 use crate::onnx::host::Host;
 use crate::onnx::trace::Tracer;
+
+pub(super) const TABLE: Table = &[("AffineGrid", affine_grid), ("GridSample", grid_sample)];
 
 /// How a place between elements becomes a value.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -13,7 +13,6 @@ pub(super) const TABLE: Table = &[
     ("DepthToSpace", depth_to_space),
     ("Expand", expand),
     ("Flatten", flatten),
-    ("Pad", super::pad::pad),
     ("Reshape", reshape),
     ("ReverseSequence", reverse_sequence),
     ("Shape", shape),

@@ -12,6 +12,7 @@ pub mod hpa;
 pub mod idle;
 pub mod infaas;
 pub mod keda;
+mod knobs;
 pub mod kpa;
 pub mod lcp;
 pub mod mark;
@@ -23,7 +24,8 @@ mod spec;
 pub mod units;
 mod wake;
 
-pub use spec::{Family, Knobs, Spec};
+pub use knobs::Knobs;
+pub use spec::{Family, Spec};
 pub use units::Units;
 
 use super::fleet::Machine;

@@ -1,14 +1,9 @@
 //! Which law, with which parameters: what people name, tables show and searches run through.
 
+use super::knobs::{read, write};
 use super::{Law, fixed, hpa, idle, infaas, keda, kpa, lcp, mark, nexus, ray, ski};
 use crate::simulate::fleet::Machine;
 use std::fmt::{self, Display, Formatter};
-
-/// Parameters that have names.
-pub trait Knobs: Copy + Default {
-    /// Name, unit and value of each.
-    fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)>;
-}
 
 /// A law and its parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -221,31 +216,6 @@ impl Display for Spec {
         };
         f.pad(&format!("{}{text}", self.family()))
     }
-}
-
-/// The parameters that are not the default, in brackets.
-fn write<P: Knobs>(mut params: P) -> String {
-    let mut default = P::default();
-    let pairs = params.knobs().into_iter().zip(default.knobs());
-    let changed = pairs.filter(|(knob, default)| *knob.2 != *default.2);
-    let changed: Vec<String> =
-        changed.map(|((name, unit, value), _)| format!("{name}={value}{unit}")).collect();
-    if changed.is_empty() { String::new() } else { format!("({})", changed.join(",")) }
-}
-
-/// Reads what `write` writes, units or not. None for a name that is not known, or a value that is
-/// no number of 0 or more.
-fn read<P: Knobs>(values: &str) -> Option<P> {
-    let mut params = P::default();
-    for pair in values.split(',').filter(|pair| !pair.trim().is_empty()) {
-        let (name, value) = pair.split_once('=')?;
-        let knobs = params.knobs();
-        let (_, unit, knob) = knobs.into_iter().find(|(known, ..)| *known == name.trim())?;
-        let value = value.trim();
-        let value: f64 = value.strip_suffix(unit).unwrap_or(value).parse().ok()?;
-        *knob = Some(value).filter(|value| value.is_finite() && *value >= 0.0)?;
-    }
-    Some(params)
 }
 
 fn write_set(set: u32) -> String {
