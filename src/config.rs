@@ -15,8 +15,8 @@ mod telemetry;
 mod test_options;
 mod tls;
 
-pub use adapters::{Adapters, PolicyName};
-pub use args::{AdapterArgs, ServeArgs};
+pub use adapters::{AdapterArgs, Adapters, PolicyName};
+pub use args::ServeArgs;
 pub use cache::Cache;
 pub use environment::unknown_variables;
 pub use limits::{Limits, Workers};

@@ -3,6 +3,7 @@
 
 use crate::adapter::cgroup;
 use crate::adapter::entry::{Api, Class};
+use crate::adapter::in_use::InUse;
 use std::path::Path;
 
 /// Where Linux describes the devices on the PCI bus.
@@ -18,22 +19,6 @@ pub(crate) fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64>
         return host_bytes();
     }
     card_bytes(Path::new(PCI_DEVICES), class, pci?)
-}
-
-/// How much of a memory everybody together uses, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InUse {
-    pub(crate) total: u64,
-    pub(crate) used: u64,
-}
-
-impl InUse {
-    /// The smaller memory of the two, with the less that is left of both.
-    fn within(self, other: InUse) -> InUse {
-        let total = self.total.min(other.total);
-        let left = |memory: InUse| memory.total.saturating_sub(memory.used);
-        InUse { total, used: total.saturating_sub(left(self).min(left(other))) }
-    }
 }
 
 /// Where Linux describes the memory of the machine.

@@ -6,6 +6,7 @@ pub mod child;
 pub mod command;
 pub mod entry;
 pub mod identity;
+pub(crate) mod in_use;
 mod kernel;
 pub mod list;
 pub mod listing;

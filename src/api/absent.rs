@@ -1,9 +1,9 @@
 //! Extensions of Triton that this server does not have. Clients and tools ask for their state first,
 //! so that these routes answer as a Triton does on which nothing is turned on.
 
+use crate::api::context::{Api, Target};
 use crate::api::guard::Head;
 use crate::api::respond::{Outcome, json};
-use crate::api::routes::{Api, Target};
 use serde_json::json as value;
 
 /// `GET /v2/logging`: the log of this server is set by `CONCERTINA_LOG`.

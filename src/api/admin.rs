@@ -1,21 +1,20 @@
 //! The state of the server as JSON, and the operator's control of adapters.
 
-use crate::adapter::entry::Usability;
 use crate::api::body::check_json_type;
+use crate::api::context::Api;
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
-use crate::api::load::LoadView;
 use crate::api::object::Object;
-use crate::api::respond::{self, Outcome, json};
-use crate::api::routes::Api;
+use crate::api::rendered::{adapter_value, snapshot_value};
+use crate::api::respond::{self, Failure, Outcome, json};
 use crate::engine::Mode;
 use crate::error::Error;
 use crate::json::document;
-use crate::telemetry::{AdapterView, Notation, SAMPLE_MS, Snapshot};
+use crate::telemetry::{Notation, SAMPLE_MS};
 use bytes::Buf;
 use futures_util::Stream;
 use serde::Deserialize;
-use serde_json::{Value, json as value};
+use serde_json::json as value;
 use warp::http::header::ACCEPT;
 
 /// Largest body of the operator's routes, in bytes: one short object.
@@ -57,32 +56,39 @@ pub(crate) fn metrics(api: &Api, head: &Head) -> Outcome {
     Ok(respond::document(notation.media_type(), api.engine.metrics(notation).into()))
 }
 
-/// The snapshot, with one `state` for each adapter, and the load generator.
-pub(crate) fn snapshot_value(snapshot: &Snapshot, load: Option<&LoadView>) -> Result<Value, Error> {
-    let mut whole = serde_json::to_value(snapshot).map_err(unspeakable)?;
-    let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
-    if let Some(shown) = whole.get_mut("adapters") {
-        *shown = Value::Array(adapters?);
-    }
-    if let Some(fields) = whole.as_object_mut() {
-        fields.insert("load".into(), serde_json::to_value(load).map_err(unspeakable)?);
-    }
-    Ok(whole)
+/// `GET /api/whatif`: what the last requests would have cost with other settings.
+pub(crate) async fn whatif(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    json(&api.whatif.view(&api.engine).await?)
 }
 
-/// An adapter for readers: `state` is its activity, or `unused`.
-fn adapter_value(adapter: &AdapterView) -> Result<Value, Error> {
-    let mut shown = serde_json::to_value(adapter).map_err(unspeakable)?;
-    if let Some(fields) = shown.as_object_mut() {
-        let activity = fields.remove("activity").unwrap_or_default();
-        let unused = adapter.entry.state == Usability::Unused;
-        fields.insert("state".into(), if unused { "unused".into() } else { activity });
-    }
-    Ok(shown)
+/// `GET /api/recording`: the requests of the last day and the adapters, as `concertina simulate`
+/// reads them.
+pub(crate) async fn recording(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    let recording = api.whatif.recording(&api.engine).await?;
+    Ok(respond::document("application/json", recording.into()))
 }
 
-fn unspeakable(error: serde_json::Error) -> Error {
-    Error::internal(format!("the snapshot is no JSON: {error}"))
+/// `POST /api/load` starts a run of the load generator, `DELETE` ends it; both answer with its
+/// state.
+pub(crate) async fn load<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    if head.must_delete().is_ok() {
+        api.guard.check_delete(head)?;
+        api.load.stop().await;
+        return json(&api.load.view());
+    }
+    head.must_post().map_err(|_| Failure::method("POST, DELETE"))?;
+    api.guard.check_post(head, Scope::Admin)?;
+    check_json_type(&head.headers)?;
+    let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
+    api.load.start(&body.bytes)?;
+    json(&api.load.view())
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,19 +139,6 @@ fn parse_wish(body: &[u8]) -> Result<ModeName, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn state_is_what_the_adapter_does() {
-        let adapters = vec![AdapterView::example("a", "busy"), AdapterView::example("b", "unused")];
-        let snapshot = Snapshot { adapters, ..Snapshot::default() };
-        let shown = snapshot_value(&snapshot, None).unwrap();
-        assert_eq!(shown["adapters"][0]["state"], "busy");
-        assert_eq!(shown["adapters"][1]["state"], "unused");
-        assert!(shown["adapters"][0].get("activity").is_none());
-        assert_eq!(shown["adapters"][0]["mode"], "auto");
-        let text = shown.to_string();
-        assert_eq!(text.matches("\"state\"").count(), 2);
-    }
 
     #[test]
     fn wishes() {

@@ -5,7 +5,7 @@ use crate::api::growing::Growing;
 use crate::engine::{Account, Full, Held};
 use crate::error::Error;
 use crate::json::{Data, document};
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use crate::model::signature::{RowMode, Signature};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;

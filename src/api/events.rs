@@ -4,17 +4,16 @@
 //! and at most every [`SPACING`], so a slow client sees fewer snapshots instead of late ones. All
 //! streams share one rendering of a snapshot.
 
-use crate::api::admin::snapshot_value;
+use crate::api::context::Api;
 use crate::api::guard::Head;
 use crate::api::load::LoadMaker;
+use crate::api::rendered::{Rendered, whole};
 use crate::api::respond::Outcome;
-use crate::api::routes::Api;
 use crate::error::Error;
 use crate::telemetry::Snapshot;
 use futures_util::{Stream, StreamExt, stream};
-use serde_json::Value;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,31 +27,6 @@ const SPACING: Duration = Duration::from_millis(200);
 
 /// A comment is sent after so much silence, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// The JSON of the newest snapshot that any stream told, without its decisions: these do not
-/// change, and are told once each.
-#[derive(Debug, Default)]
-pub(crate) struct Rendered(Mutex<Option<(Arc<Snapshot>, Arc<str>)>>);
-
-impl Rendered {
-    /// `None` if it cannot be put into JSON.
-    fn of(&self, snapshot: &Arc<Snapshot>, load: Option<&LoadMaker>) -> Option<Arc<str>> {
-        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, text)) = newest.as_ref().filter(|(of, _)| Arc::ptr_eq(of, snapshot)) {
-            return Some(text.clone());
-        }
-        let mut value = whole(snapshot, load)?;
-        value.as_object_mut()?.remove("decisions");
-        let text: Arc<str> = value.to_string().into();
-        *newest = Some((snapshot.clone(), text.clone()));
-        Some(text)
-    }
-}
-
-fn whole(snapshot: &Snapshot, load: Option<&LoadMaker>) -> Option<Value> {
-    let load = load.and_then(LoadMaker::view);
-    snapshot_value(snapshot, load.as_ref()).ok()
-}
 
 /// `GET /api/events`.
 pub(crate) fn events(api: &Api, head: &Head) -> Outcome {

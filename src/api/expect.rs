@@ -3,11 +3,11 @@
 //! It is a hint, not a promise: whether a start is worth it is decided by the policy.
 
 use crate::api::body::check_json_type;
+use crate::api::context::Api;
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::object::Object;
 use crate::api::respond::{Failure, Outcome, json};
-use crate::api::routes::Api;
 use crate::error::Error;
 use crate::json::document;
 use bytes::Buf;

@@ -2,15 +2,15 @@
 //! statistics, model configuration.
 
 use crate::api::body::{check_lenient_json_type, check_optional_json_type};
+use crate::api::context::{Api, Target};
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::object::Object;
 use crate::api::respond::{Failure, Outcome, done, json};
-use crate::api::routes::{Api, Target};
 use crate::engine::PRIORITY_DEFAULT;
 use crate::error::Error;
 use crate::json::document;
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use crate::model::signature::{RowMode, TensorSpec};
 use crate::telemetry::{ModelStatistics, ModelView};
 use crate::tensor::Datatype;

@@ -3,16 +3,16 @@
 use crate::api::beside::beside;
 use crate::api::binary::{self, HEADER_LENGTH};
 use crate::api::body::{Bodies, check_inference_type, is_file};
+use crate::api::context::{Api, Target};
 use crate::api::front::Charged;
 use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::respond::{Outcome, Response, document, json};
-use crate::api::routes::{Api, Target};
 use crate::api::{answer, expect, request, respond};
 use crate::engine::{Account, InferAnswer, InferCall};
 use crate::error::{Error, ErrorKind};
+use crate::model::info::ModelInfo;
 use crate::model::pipeline::Pipeline;
-use crate::model::repository::ModelInfo;
 use crate::model::signature::{Framed, RowMode, Sent, TensorSpec};
 use crate::telemetry::{Ran, RequestSpan};
 use crate::tensor::Tensors;

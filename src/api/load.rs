@@ -4,26 +4,17 @@
 //! The server sends them itself since a browser opens only six connections to one server. They
 //! are the least urgent of all, and end after a set time.
 
-use crate::api::body::check_json_type;
-use crate::api::guard::Head;
-use crate::api::keys::Scope;
 use crate::api::object::Object;
-use crate::api::respond::{Failure, Outcome, json};
-use crate::api::routes::Api;
 use crate::engine::{EngineHandle, InferCall};
 use crate::error::{Error, ErrorKind};
 use crate::json::document;
 use crate::model::batch::warm_up_inputs;
-use bytes::Buf;
-use futures_util::Stream;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Largest body of an order, in bytes: one short object.
-const BODY_BYTES_MAX: usize = 4096;
 const CONCURRENCY_MAX: usize = 64;
 const SECONDS_MIN: u64 = 5;
 const SECONDS_MAX: u64 = 60;
@@ -91,11 +82,12 @@ impl LoadMaker {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a run.
+    /// Starts a run as the body of a request describes it.
     ///
     /// # Errors
-    /// 404 if there is no such model, 422 if a setting is out of range, 409 if a run is active.
-    fn start(&self, order: Order) -> Result<(), Error> {
+    /// 400 if the body is not as described, 404 if there is no such model, 422 if a setting is out of range, 409 if a run is active.
+    pub(crate) fn start(&self, body: &[u8]) -> Result<(), Error> {
+        let order = parse(body)?;
         if self.engine.model(&order.model, None)?.ensemble().is_some() {
             let message = format!("'{}' is a chain of models; choose one of them", order.model);
             return Err(Error::unprocessable(message));
@@ -118,7 +110,7 @@ impl LoadMaker {
     }
 
     /// Ends the run, if there is one, and waits until it is over.
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let run = self.lock().as_ref().map(|run| (run.stop.clone(), run.over.clone()));
         if let Some((stop, over)) = run {
             stop.cancel();
@@ -219,6 +211,15 @@ impl Run {
     }
 }
 
+fn parse(body: &[u8]) -> Result<Order, Error> {
+    let order: Result<Object<Order>, _> = serde_json::from_slice(document::without_mark(body));
+    let order = order.map_err(|error| {
+        let form = "{\"model\": \"NAME\", \"concurrency\": 1-64, \"seconds\": 5-60}";
+        Error::malformed(format!("send {form}: {error}"))
+    })?;
+    Ok(order.0)
+}
+
 fn check(name: &str, value: u64, min: u64, max: u64) -> Result<(), Error> {
     if (min..=max).contains(&value) {
         return Ok(());
@@ -228,29 +229,4 @@ fn check(name: &str, value: u64, min: u64, max: u64) -> Result<(), Error> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// `POST /api/load` starts a run, `DELETE` ends it; both answer with its state.
-pub(crate) async fn load<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
-where
-    S: Stream<Item = Result<B, E>>,
-    B: Buf,
-    E: std::fmt::Display,
-{
-    if head.must_delete().is_ok() {
-        api.guard.check_delete(head)?;
-        api.load.stop().await;
-        return json(&api.load.view());
-    }
-    head.must_post().map_err(|_| Failure::method("POST, DELETE"))?;
-    api.guard.check_post(head, Scope::Admin)?;
-    check_json_type(&head.headers)?;
-    let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
-    let Object(order) =
-        serde_json::from_slice(document::without_mark(&body.bytes)).map_err(|error| {
-            let form = "{\"model\": \"NAME\", \"concurrency\": 1-64, \"seconds\": 5-60}";
-            Error::malformed(format!("send {form}: {error}"))
-        })?;
-    api.load.start(order)?;
-    json(&api.load.view())
 }

@@ -1,12 +1,11 @@
 //! The models as the OpenAI API lists them. Clients of that API read this list first.
 
+use crate::api::context::Api;
 use crate::api::guard::Head;
 use crate::api::respond::{Outcome, json};
-use crate::api::routes::Api;
 use crate::error::Error;
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use serde_json::{Value, json as value};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `GET /v1/models`: the newest version of each model that is ready.
 pub(crate) fn models(api: &Api, head: &Head) -> Outcome {
@@ -30,12 +29,6 @@ pub(crate) fn model(api: &Api, name: &str, head: &Head) -> Outcome {
 fn reason(api: &Api, name: &str) -> String {
     let checked = api.engine.check_ready(name, None);
     checked.map_or_else(|error| error.message, |_| format!("model '{name}' was not ready"))
-}
-
-/// The Unix time in seconds at which a server started that has been running for `uptime`.
-pub(crate) fn started(uptime: Duration) -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.saturating_sub(uptime).as_secs()
 }
 
 /// `created` is the time of the last change of the model's files; a model in the binary has the

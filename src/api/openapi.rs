@@ -1,9 +1,9 @@
 //! The description of every route (OpenAPI 3.1). `tests/server/openapi.rs` holds it to the routes
 //! and to what they answer.
 
+use crate::api::context::Api;
 use crate::api::guard::Head;
 use crate::api::respond::{Outcome, document};
-use crate::api::routes::Api;
 use bytes::Bytes;
 
 const DOCUMENT: &str = include_str!("openapi.json");

@@ -1,25 +1,15 @@
 //! Which path leads to which handler. A warp rejection here only means "not my route".
 
 use crate::api::access::Caller;
-use crate::api::body::Bodies;
-use crate::api::events::Rendered;
-use crate::api::guard::{Guard, Head};
-use crate::api::limits::ApiLimits;
-use crate::api::load::LoadMaker;
+use crate::api::context::{Api, Target};
+use crate::api::guard::Head;
 use crate::api::respond::{Response, render, render_openai};
-use crate::api::whatif::WhatIf;
-use crate::api::{
-    absent, admin, events, expect, extensions, kserve, load, openai, openapi, web, whatif,
-};
-use crate::engine::EngineHandle;
+use crate::api::{absent, admin, events, expect, extensions, kserve, openai, openapi, web};
 use crate::error::Error;
-use crate::telemetry::Traces;
 use percent_encoding::percent_decode_str;
 use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 use warp::{Filter, Rejection, path};
@@ -27,47 +17,6 @@ use warp::{Filter, Rejection, path};
 /// The end of the error for other routes of the OpenAI API.
 const V1_HINT: &str = "; of the OpenAI API, this server has GET /v1/models and \
                        GET /v1/models/{model}; send requests to POST /v2/models/{model}/infer";
-
-/// What every handler shares.
-pub(crate) struct Api {
-    pub(crate) engine: EngineHandle,
-    pub(crate) guard: Guard,
-    pub(crate) bodies: Bodies,
-    /// One permit per event stream that may still be opened.
-    pub(crate) event_streams: Arc<Semaphore>,
-    /// The newest snapshot as the event streams tell it.
-    pub(crate) rendered: Arc<Rendered>,
-    pub(crate) load: LoadMaker,
-    pub(crate) whatif: WhatIf,
-    pub(crate) traces: Traces,
-    /// Unix time in seconds at which the server started.
-    pub(crate) started: u64,
-    /// Cancelled when shutdown begins, so that event streams end.
-    pub(crate) closing: CancellationToken,
-}
-
-impl Api {
-    pub(crate) fn new(
-        engine: EngineHandle,
-        limits: &ApiLimits,
-        traces: Traces,
-        closing: CancellationToken,
-    ) -> Arc<Api> {
-        let event_streams = limits.event_streams_max.min(Semaphore::MAX_PERMITS);
-        Arc::new(Api {
-            load: LoadMaker::new(engine.clone(), closing.clone()),
-            rendered: Arc::default(),
-            whatif: WhatIf::default(),
-            traces,
-            started: openai::started(engine.uptime()),
-            bodies: Bodies::new(limits, engine.memory().clone()),
-            engine,
-            guard: Guard::new(limits),
-            event_streams: Arc::new(Semaphore::new(event_streams)),
-            closing,
-        })
-    }
-}
 
 /// A path segment, percent-decoded. One that is not UTF-8 names nothing we have.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,21 +30,14 @@ impl FromStr for Segment {
     }
 }
 
-/// A model as a path names it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) name: String,
-    pub(crate) version: Option<String>,
+/// The newest version of a model.
+fn by_name(Segment(name): Segment) -> Target {
+    Target::newest(name)
 }
 
-impl Target {
-    fn newest(name: Segment) -> Target {
-        Target { name: name.0, version: None }
-    }
-
-    fn exact(name: Segment, version: Segment) -> Target {
-        Target { name: name.0, version: Some(version.0) }
-    }
+/// This version of a model.
+fn by_version(Segment(name): Segment, Segment(version): Segment) -> Target {
+    Target::exact(name, version)
 }
 
 /// All routes; the last one answers everything that no other took.
@@ -122,9 +64,9 @@ fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Clone {
 }
 
 fn infer(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let newest = path!("v2" / "models" / Segment / "infer").map(Target::newest);
+    let newest = path!("v2" / "models" / Segment / "infer").map(by_name);
     let exact = path!("v2" / "models" / Segment / "versions" / Segment / "infer");
-    let target = newest.or(exact.map(Target::exact)).unify();
+    let target = newest.or(exact.map(by_version)).unify();
     let route = with(api).and(target).and(head()).and(warp::body::stream());
     let handler = |api: Arc<Api>, target, head: Head, body| async move {
         render(kserve::infer(&api, target, &head, body).await)
@@ -133,14 +75,14 @@ fn infer(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
 }
 
 fn models(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let newest = path!("v2" / "models" / Segment).map(Target::newest);
-    let exact = path!("v2" / "models" / Segment / "versions" / Segment).map(Target::exact);
+    let newest = path!("v2" / "models" / Segment).map(by_name);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment).map(by_version);
     let metadata = with(api).and(newest.or(exact).unify()).and(head());
     let metadata = metadata
         .map(|api: Arc<Api>, target, head| render(kserve::model_metadata(&api, &target, &head)));
-    let newest = path!("v2" / "models" / Segment / "ready").map(Target::newest);
+    let newest = path!("v2" / "models" / Segment / "ready").map(by_name);
     let exact = path!("v2" / "models" / Segment / "versions" / Segment / "ready");
-    let ready = with(api).and(newest.or(exact.map(Target::exact)).unify()).and(head());
+    let ready = with(api).and(newest.or(exact.map(by_version)).unify()).and(head());
     let ready =
         ready.map(|api: Arc<Api>, target, head| render(kserve::model_ready(&api, &target, &head)));
     metadata.or(ready).unify().boxed()
@@ -156,15 +98,15 @@ fn all_statistics(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
 }
 
 fn model_extensions(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let newest = path!("v2" / "models" / Segment / "stats").map(Target::newest);
+    let newest = path!("v2" / "models" / Segment / "stats").map(by_name);
     let exact = path!("v2" / "models" / Segment / "versions" / Segment / "stats");
-    let stats = with(api).and(newest.or(exact.map(Target::exact)).unify()).and(head());
+    let stats = with(api).and(newest.or(exact.map(by_version)).unify()).and(head());
     let stats = stats.then(|api: Arc<Api>, target, head: Head| async move {
         render(extensions::statistics(&api, Some(&target), &head).await)
     });
-    let newest = path!("v2" / "models" / Segment / "config").map(Target::newest);
+    let newest = path!("v2" / "models" / Segment / "config").map(by_name);
     let exact = path!("v2" / "models" / Segment / "versions" / Segment / "config");
-    let config = with(api).and(newest.or(exact.map(Target::exact)).unify()).and(head());
+    let config = with(api).and(newest.or(exact.map(by_version)).unify()).and(head());
     let config =
         config.map(|api: Arc<Api>, target, head| render(extensions::config(&api, &target, &head)));
     stats.or(config).unify().boxed()
@@ -205,7 +147,7 @@ fn absent(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let logging = logging.map(|api: Arc<Api>, head| render(absent::logging(&api, &head)));
     let trace = with(api).and(path!("v2" / "trace" / "setting")).and(head());
     let trace = trace.map(|api: Arc<Api>, head| render(absent::trace(&api, None, &head)));
-    let own = path!("v2" / "models" / Segment / "trace" / "setting").map(Target::newest);
+    let own = path!("v2" / "models" / Segment / "trace" / "setting").map(by_name);
     let own = with(api)
         .and(own)
         .and(head())
@@ -241,10 +183,10 @@ fn views(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let history = history.map(|api: Arc<Api>, head| render(admin::history(&api, &head)));
     let whatif = with(api).and(path!("api" / "whatif")).and(head());
     let whatif = whatif
-        .then(|api: Arc<Api>, head: Head| async move { render(whatif::whatif(&api, &head).await) });
+        .then(|api: Arc<Api>, head: Head| async move { render(admin::whatif(&api, &head).await) });
     let recording = with(api).and(path!("api" / "recording")).and(head());
     let recording = recording.then(|api: Arc<Api>, head: Head| async move {
-        render(whatif::recording(&api, &head).await)
+        render(admin::recording(&api, &head).await)
     });
     let computed = whatif.or(recording).unify();
     let told = adapters.or(decisions).unify().or(snapshot).unify().or(history).unify();
@@ -260,7 +202,7 @@ fn operator(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let adapters = route.and(warp::body::stream()).then(handler);
     let load = with(api).and(path!("api" / "load")).and(head()).and(warp::body::stream());
     let load = load.then(|api: Arc<Api>, head: Head, body| async move {
-        render(load::load(&api, &head, body).await)
+        render(admin::load(&api, &head, body).await)
     });
     let expect = with(api).and(path!("api" / "expect")).and(head()).and(warp::body::stream());
     let expect = expect.then(|api: Arc<Api>, head: Head, body| async move {

@@ -10,6 +10,7 @@
 use crate::api::access::{Access, Caller};
 use crate::api::automatic::Automatic;
 use crate::api::connection::{Connection, Unread};
+use crate::api::context::Api;
 use crate::api::cors::Origins;
 use crate::api::drain::Lent;
 use crate::api::front::Front;
@@ -17,7 +18,7 @@ use crate::api::limits::ApiLimits;
 use crate::api::preface::Http1;
 use crate::api::refusal::{HealthOnly, Refused, refuse};
 use crate::api::respond::{Response, render};
-use crate::api::routes::{Api, routes};
+use crate::api::routes::routes;
 use crate::api::slots::Slots;
 use crate::api::tls::{self, Hello, Tls};
 use crate::engine::{EngineHandle, Memory};

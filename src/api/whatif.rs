@@ -1,11 +1,8 @@
 //! What would the last requests have cost otherwise? Computed in the background at the lowest
 //! priority when somebody asks, at most once an hour.
 
-use crate::api::guard::Head;
-use crate::api::respond::{Outcome, document, json};
-use crate::api::routes::Api;
 use crate::clock;
-use crate::engine::Asked;
+use crate::engine::{Asked, EngineHandle};
 use crate::error::Error;
 use crate::simulate::{Case, Mix, Situation, Trace};
 use crate::telemetry::Snapshot;
@@ -83,7 +80,43 @@ impl WhatIf {
         true
     }
 
-    fn view(&self) -> View {
+    /// The answer as JSON; computes one if there is none that is fresh.
+    ///
+    /// # Errors
+    /// If the engine is gone, or no thread can be started.
+    pub(crate) async fn view(&self, engine: &EngineHandle) -> Result<impl Serialize, Error> {
+        if self.begins() {
+            let computing = Computing(self.clone());
+            let asked = engine.asked().await?;
+            let snapshot = engine.snapshots().borrow().clone();
+            let compute = move || {
+                let answer = answer(&asked, &snapshot);
+                computing.0.lock().answer = Some(answer);
+            };
+            let thread = std::thread::Builder::new().name("whatif".to_owned());
+            thread.spawn(move || at_lowest_priority(compute)).map_err(|error| {
+                Error::unavailable(format!("no thread can be started to compute it: {error}"))
+            })?;
+        }
+        Ok(self.present())
+    }
+
+    /// The requests of the last day and the adapters, in JSON.
+    ///
+    /// # Errors
+    /// If another client is given it, or the engine is gone.
+    pub(crate) async fn recording(&self, engine: &EngineHandle) -> Result<Vec<u8>, Error> {
+        let Ok(_permit) = self.0.recording.try_acquire() else {
+            let busy = "the recording is being written for another client; ask again";
+            return Err(Error::unavailable(busy));
+        };
+        let asked = engine.asked().await?;
+        let snapshot = engine.snapshots().borrow().clone();
+        let written = tokio::task::spawn_blocking(move || write(&asked, &snapshot)).await;
+        written.map_err(|error| Error::internal(error.to_string()))?
+    }
+
+    fn present(&self) -> View {
         let answer = self.lock().answer.clone();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         View {
@@ -104,40 +137,6 @@ impl Drop for Computing {
     fn drop(&mut self) {
         self.0.lock().computing = false;
     }
-}
-
-/// `GET /api/whatif`.
-pub(crate) async fn whatif(api: &Api, head: &Head) -> Outcome {
-    api.guard.check_read(head)?;
-    if api.whatif.begins() {
-        let computing = Computing(api.whatif.clone());
-        let asked = api.engine.asked().await?;
-        let snapshot = api.engine.snapshots().borrow().clone();
-        let compute = move || {
-            let answer = answer(&asked, &snapshot);
-            computing.0.lock().answer = Some(answer);
-        };
-        let thread = std::thread::Builder::new().name("whatif".to_owned());
-        thread.spawn(move || at_lowest_priority(compute)).map_err(|error| {
-            Error::unavailable(format!("no thread can be started to compute it: {error}"))
-        })?;
-    }
-    json(&api.whatif.view())
-}
-
-/// `GET /api/recording`: the requests of the last day and the adapters, as `concertina simulate`
-/// reads them.
-pub(crate) async fn recording(api: &Api, head: &Head) -> Outcome {
-    api.guard.check_read(head)?;
-    let Ok(_permit) = api.whatif.0.recording.try_acquire() else {
-        let busy = "the recording is being written for another client; ask again";
-        return Err(Error::unavailable(busy).into());
-    };
-    let asked = api.engine.asked().await?;
-    let snapshot = api.engine.snapshots().borrow().clone();
-    let written = tokio::task::spawn_blocking(move || write(&asked, &snapshot)).await;
-    let written = written.map_err(|error| Error::internal(error.to_string()))??;
-    Ok(document("application/json", written.into()))
 }
 
 /// The requests as CSV and the adapters as TOML, in JSON.

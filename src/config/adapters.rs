@@ -1,12 +1,11 @@
 //! Which adapters serve, how many, and what is known of them.
 
-use super::args::AdapterArgs;
 use super::set;
 use crate::adapter::entry::Watts;
 use crate::adapter::select::{CpuRule, Rules, Software};
 use crate::schedule::{Goal, Policy};
 use anyhow::{bail, ensure};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +14,27 @@ use std::time::Duration;
 const WATTS_MAX: f64 = 1e6;
 /// Most characters of a name of an adapter.
 const NAME_MAX: usize = 64;
+
+/// Which adapters may be used; shared by `serve` and `adapters`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AdapterArgs {
+    /// Use software adapters such as llvmpipe: `deny` or `allow`
+    #[arg(long, env = "CONCERTINA_SOFTWARE_ADAPTERS", value_name = "WHEN")]
+    pub software_adapters: Option<Software>,
+    /// Use the CPU: `auto` (while other adapters start), `fallback` (while no other adapter is
+    /// usable), `always` or `never`
+    #[arg(long, env = "CONCERTINA_CPU", value_name = "WHEN")]
+    pub cpu: Option<CpuRule>,
+    /// Use OpenGL adapters
+    #[arg(long, env = "CONCERTINA_GL", value_name = "BOOL")]
+    pub gl: Option<bool>,
+    /// Use only this adapter; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub only: Vec<String>,
+    /// Do not use this adapter; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub exclude: Vec<String>,
+}
 
 /// Which adapters serve, and how many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

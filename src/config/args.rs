@@ -1,7 +1,6 @@
 //! What may be said on the command line, or in the environment.
 
-use super::{LogFormat, PolicyName, listen};
-use crate::adapter::select::{CpuRule, Software};
+use super::{AdapterArgs, LogFormat, PolicyName, listen};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -93,24 +92,4 @@ pub struct ServeArgs {
     /// Print the settings in force as TOML and exit
     #[arg(long)]
     pub print_config: bool,
-}
-
-/// Which adapters may be used; shared by `serve` and `adapters`.
-#[derive(Args, Clone, Debug, Default)]
-pub struct AdapterArgs {
-    /// Use software adapters such as llvmpipe: `deny` or `allow`
-    #[arg(long, env = "CONCERTINA_SOFTWARE_ADAPTERS", value_name = "WHEN")]
-    pub software_adapters: Option<Software>,
-    /// Use the CPU: `auto` (while no other adapter is usable), `always` or `never`
-    #[arg(long, env = "CONCERTINA_CPU", value_name = "WHEN")]
-    pub cpu: Option<CpuRule>,
-    /// Use OpenGL adapters
-    #[arg(long, env = "CONCERTINA_GL", value_name = "BOOL")]
-    pub gl: Option<bool>,
-    /// Use only this adapter; may be given several times
-    #[arg(long, value_name = "ID")]
-    pub only: Vec<String>,
-    /// Do not use this adapter; may be given several times
-    #[arg(long, value_name = "ID")]
-    pub exclude: Vec<String>,
 }

@@ -1,8 +1,9 @@
 //! Which models there are, and how far each is from its clients.
 
 use crate::error::{Error, ErrorKind};
+use crate::model::info::ModelInfo;
 use crate::model::pipeline::Step;
-use crate::model::repository::{BadModel, Found, ModelInfo};
+use crate::model::repository::{BadModel, Found};
 use crate::schedule::ModelId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -290,7 +291,9 @@ impl Catalogue {
 #[cfg(test)]
 pub(super) mod fixtures {
     use super::*;
-    use crate::model::repository::{Batching, Layout, Source};
+    use crate::model::files::Source;
+    use crate::model::info::Batching;
+    use crate::model::layout::Layout;
     use crate::model::signature::Signature;
     use std::time::Duration;
 

@@ -11,7 +11,8 @@ use crate::adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use crate::adapter::sensors::Reading;
 use crate::clock;
 use crate::error::Error;
-use crate::model::repository::{ModelInfo, Source};
+use crate::model::files::Source;
+use crate::model::info::ModelInfo;
 use crate::schedule::{
     AdapterId, AdapterProfile, Batch, BatchId, Event, Fault, Incarnation, ModelId, Time,
 };
@@ -25,9 +26,6 @@ use tokio::sync::mpsc;
 /// Said of what a driver failed at before its device was open.
 const CONFINED: &str =
     "; if its driver does not bear that workers are confined, set workers.confine = false";
-
-/// End of the error of a model whose load the kernel ended.
-const KILLED: &str = "the kernel killed the worker process";
 
 /// Most elements of the inputs of a batch to warm up with in the shapes of a client.
 const WARM_UP_ELEMENTS_MAX: usize = 1 << 26;
@@ -284,8 +282,9 @@ impl Fleet {
 
     /// Notes that the kernel killed a worker while it loaded this model.
     pub(super) fn killed_loading(&mut self, model: ModelId) {
-        let error = format!("while it was loaded memory ran out, and {KILLED}");
-        self.load_errors.insert(model, LoadError { cause: Cause::Memory, error });
+        let error = "while it was loaded memory ran out, and the kernel killed the worker process";
+        let error = LoadError { cause: Cause::Memory, error: error.to_owned() };
+        self.load_errors.insert(model, error);
     }
 
     /// Forgets a worker after the end of its process.

@@ -2,10 +2,11 @@
 //! repository cannot be.
 
 use super::driver::Driver;
+use super::library::Library;
 use super::recollections;
-use super::repository::Library;
+use crate::model::info::ModelInfo;
 use crate::model::kept::KeptModel;
-use crate::model::repository::{BadModel, Found, ModelInfo};
+use crate::model::repository::{BadModel, Found};
 use crate::schedule::{AdapterId, Again, Event, Incarnation, ModelId};
 use crate::wire::{Cause, Up};
 use std::collections::HashMap;

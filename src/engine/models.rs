@@ -2,38 +2,17 @@
 
 use super::Catalogue;
 use super::driver::Driver;
-use super::pipeline::Chained;
+use super::messages::{Chained, ModelOrder};
 use super::rejections::LoadError;
 use super::statistics::Answered;
 use crate::adapter::entry::Api;
 use crate::escape;
-use crate::model::kept::KeptModel;
-use crate::model::repository::{BadModel, ModelInfo};
+use crate::model::info::ModelInfo;
 use crate::schedule::{AdapterId, AdapterView, ClientId, Event, ModelId, ModelProfile};
 use crate::telemetry::{Compute, MemoryUsage, ModelStatistics};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
-
-/// What the handle asks for.
-pub(super) enum ModelOrder {
-    /// Take these in on trial; tells them as the catalogue knows them.
-    TryOut { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
-    /// Serve those that were tried in place of everything else of this name. None unloads it.
-    Serve {
-        name: String,
-        tried: Vec<Arc<ModelInfo>>,
-        broken: Vec<BadModel>,
-        done: oneshot::Sender<()>,
-    },
-    /// Answer `true` if an adapter has loaded the model.
-    IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
-    /// Give up the trial; tells why a model could not be loaded, if that was it.
-    Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
-    /// Record the errors of the models of this name, and read the served ones from their copies.
-    Blame { name: String, broken: Vec<BadModel>, kept: Vec<KeptModel>, done: oneshot::Sender<()> },
-}
 
 impl Driver {
     /// Performs an order. Who asked may be gone; what was ordered is done all the same.

@@ -1,7 +1,7 @@
 //! The modes that the operator has set, kept over restarts in a file beside what was learned.
 
 use super::driver::Driver;
-use super::handle::Mode;
+use super::messages::Mode;
 use super::recollections::write;
 use crate::schedule::{AdapterId, Event, Wish};
 use serde::{Deserialize, Serialize};

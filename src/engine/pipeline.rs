@@ -3,13 +3,14 @@
 
 use super::Catalogue;
 use super::admissions::Admission;
-use super::handle::{Control, EngineHandle, InferAnswer, InferCall};
+use super::handle::EngineHandle;
 use super::memory::{Full, Held};
+use super::messages::{Chained, Control, InferAnswer, InferCall};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
+use crate::model::info::ModelInfo;
 use crate::model::pipeline::ensemble::{Value, gather};
 use crate::model::pipeline::{BadRow, Budget, Ensemble, Picture, Pipeline, Sent, Step};
-use crate::model::repository::ModelInfo;
 use crate::model::signature::RowMode;
 use crate::tensor::{Tensor, Tensors};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -23,15 +24,6 @@ const FAN_OUT: usize = 64;
 /// Memory of one row besides its data, in bytes: names, shapes and references of its tensors on
 /// their way through the steps. Without it, rows of four bytes would take fifty times their length.
 const ROW_BYTES: usize = 1024;
-
-/// How a call for an ensemble went, for whoever counts.
-pub(super) struct Chained {
-    pub(super) model: Arc<ModelInfo>,
-    pub(super) rows: u64,
-    pub(super) queue: Duration,
-    pub(super) run: Duration,
-    pub(super) error: Option<String>,
-}
 
 /// What all calls of one request share.
 #[derive(Clone, Copy)]

@@ -10,7 +10,8 @@ use super::targets;
 use super::{Assumptions, Catalogue};
 use crate::clock;
 use crate::error::ErrorKind;
-use crate::model::repository::{BadModel, ModelInfo};
+use crate::model::info::ModelInfo;
+use crate::model::repository::BadModel;
 use crate::schedule::{
     self, AdapterId, Decision, ModelId, Power, Recollection, ReplicaMemory, Scheduler, State, Time,
     Wish,

@@ -4,7 +4,7 @@
 use super::Catalogue;
 use super::handle::EngineHandle;
 use crate::error::{Error, ErrorKind};
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use crate::telemetry::{ModelView, Snapshot};
 use std::sync::Arc;
 use tokio::sync::watch;

@@ -9,7 +9,7 @@ use super::catalogue::Catalogue;
 use super::learned_policy::{Policy, millis, now_ms};
 use super::requests::ShapeKey;
 use crate::adapter::entry::AdapterEntry;
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use crate::schedule::{LearnedPolicy, Line, ModelId, Recollection, ReplicaMemory, Time, Took};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

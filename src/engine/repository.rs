@@ -1,26 +1,16 @@
 //! Loads and unloads models of the repository while the server runs.
 
-use super::handle::{Control, EngineHandle, InferCall, going_down};
-use super::models::ModelOrder;
+use super::handle::EngineHandle;
+use super::messages::{Control, InferCall, ModelOrder, going_down};
 use super::rejections::LoadError;
 use super::validation::Verdict;
 use crate::error::{Error, ErrorKind};
 use crate::model::batch::warm_up_inputs;
-use crate::model::kept::Kept;
-use crate::model::repository::{BadModel, Found, ModelInfo, Repository};
+use crate::model::info::ModelInfo;
+use crate::model::repository::{BadModel, Found};
 use crate::wire::Cause;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// Where models are loaded from.
-#[derive(Clone, Debug)]
-pub struct Library {
-    pub repository: Repository,
-    /// Kinds that workers can load.
-    pub kinds: Vec<String>,
-    /// The last good files, if any are kept.
-    pub kept: Option<Arc<Kept>>,
-}
 
 impl EngineHandle {
     /// Reads a model again and serves it in place of what was served under its name, if anything:
@@ -66,7 +56,7 @@ impl EngineHandle {
         if good.is_empty() {
             return Err(self.blame(name, broken).await);
         }
-        let tried = match self.validate(&good).await {
+        let tried = match self.validator.validate(&good, &self.snapshots).await {
             Verdict::Short => self.try_to_serve(&name, good.clone(), broken.clone()).await?,
             Verdict::Long => return self.serve_untried(name, good, broken).await,
             Verdict::Failed(why) => Err(why),

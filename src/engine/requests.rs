@@ -1,7 +1,7 @@
 //! Requests by id: what the scheduler only knows as numbers.
 
-use super::handle::{InferAnswer, InferCall, Submitted};
 use super::memory::{Held, Memory};
+use super::messages::{InferAnswer, InferCall, Submitted};
 use super::statistics::Answered;
 use crate::error::Error;
 use crate::schedule::{Batch, ModelId, Part, RequestId, Shape, Time};

@@ -3,7 +3,8 @@
 use super::driver::Driver;
 use super::fleet::Member;
 use crate::adapter::entry::{Api, Class};
-use crate::adapter::memory::{InUse, host_in_use};
+use crate::adapter::in_use::InUse;
+use crate::adapter::memory::host_in_use;
 use crate::adapter::sensors::Reading;
 use crate::clock;
 use crate::schedule::{AdapterId, Event};

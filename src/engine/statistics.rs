@@ -1,7 +1,7 @@
 //! Counts what was done for each model, for the statistics extension and for metrics.
 
 use super::Catalogue;
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use crate::schedule::{ModelId, Reject, Time};
 use crate::telemetry::{Compute, Done, Metrics, ModelMeter, ModelStatistics, Recent};
 use std::collections::HashMap;

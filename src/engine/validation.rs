@@ -2,19 +2,20 @@
 //! of time and memory, so that a file that takes long delays no request to another model.
 
 use super::EngineConfig;
-use super::handle::EngineHandle;
 use super::process::{self, News, Report, Workshop};
 use super::rejections::LoadError;
 use crate::adapter::entry::{AdapterEntry, Api};
 use crate::adapter::memory;
 use crate::clock;
-use crate::model::repository::{ModelInfo, Source};
+use crate::model::files::Source;
+use crate::model::info::ModelInfo;
 use crate::schedule::{AdapterId, Incarnation};
+use crate::telemetry::Snapshot;
 use crate::wire::{Cause, Down, LoadOrder, Up};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Most processes at once: models that take long leave places for others.
 const PROCESSES_MAX: usize = 8;
@@ -29,6 +30,8 @@ const MEMORY_PART: u64 = 2;
 const TARGETS: f64 = 2.0;
 /// Steps may take this long where no model is served.
 const STEP_MAX: Duration = Duration::from_millis(200);
+
+type Snapshots = watch::Receiver<Arc<Snapshot>>;
 
 /// What a validation load showed.
 #[derive(Debug)]
@@ -167,16 +170,16 @@ impl Steps {
     }
 }
 
-impl EngineHandle {
+impl Validator {
     /// Loads models in processes of their own; the first bad verdict counts, then the first
     /// [`Verdict::Long`]. Where a card can serve, the time on the CPU decides nothing.
-    pub(super) async fn validate(&self, infos: &[ModelInfo]) -> Verdict {
+    pub(super) async fn validate(&self, infos: &[ModelInfo], snapshots: &Snapshots) -> Verdict {
         let has_graph =
             |info: &&ModelInfo| info.ensemble().is_none() && info.source != Source::Embedded;
         let mut verdict = Verdict::Short;
         for info in infos.iter().filter(has_graph) {
-            let outcome = self.validator.load(info, self.step_max()).await;
-            match self.judge(outcome) {
+            let outcome = self.load(info, step_max(snapshots)).await;
+            match judge(outcome, snapshots) {
                 Verdict::Short => {}
                 Verdict::Long => verdict = Verdict::Long,
                 failed @ Verdict::Failed(_) => return failed,
@@ -184,38 +187,38 @@ impl EngineHandle {
         }
         verdict
     }
+}
 
-    fn judge(&self, outcome: Outcome) -> Verdict {
-        match outcome {
-            Outcome::Unknown | Outcome::Failed { is_short: true, .. } => Verdict::Short,
-            Outcome::Failed { error, .. } => Verdict::Failed(error),
-            Outcome::Ended(error) => Verdict::Failed(LoadError { cause: Cause::Memory, error }),
-            Outcome::Loaded { is_short } if is_short || self.has_card() => Verdict::Short,
-            Outcome::Loaded { .. } => Verdict::Long,
-            Outcome::TooLong(_) if self.has_card() => Verdict::Short,
-            Outcome::TooLong(limit) => {
-                let error = format!(
-                    "its validation load did not end within {limit:?}; workers.validation sets \
-                     this time"
-                );
-                Verdict::Failed(LoadError { cause: Cause::Model, error })
-            }
+fn judge(outcome: Outcome, snapshots: &Snapshots) -> Verdict {
+    match outcome {
+        Outcome::Unknown | Outcome::Failed { is_short: true, .. } => Verdict::Short,
+        Outcome::Failed { error, .. } => Verdict::Failed(error),
+        Outcome::Ended(error) => Verdict::Failed(LoadError { cause: Cause::Memory, error }),
+        Outcome::Loaded { is_short } if is_short || has_card(snapshots) => Verdict::Short,
+        Outcome::Loaded { .. } => Verdict::Long,
+        Outcome::TooLong(_) if has_card(snapshots) => Verdict::Short,
+        Outcome::TooLong(limit) => {
+            let error = format!(
+                "its validation load did not end within {limit:?}; workers.validation sets \
+                 this time"
+            );
+            Verdict::Failed(LoadError { cause: Cause::Model, error })
         }
     }
+}
 
-    /// True if an adapter other than the CPU may serve.
-    fn has_card(&self) -> bool {
-        let snapshot = self.snapshots.borrow();
-        snapshot.adapters.iter().any(|adapter| {
-            adapter.entry.api != Api::Cpu && adapter.activity != "unused" && adapter.mode != "off"
-        })
-    }
+/// True if an adapter other than the CPU may serve.
+fn has_card(snapshots: &Snapshots) -> bool {
+    let snapshot = snapshots.borrow();
+    snapshot.adapters.iter().any(|adapter| {
+        adapter.entry.api != Api::Cpu && adapter.activity != "unused" && adapter.mode != "off"
+    })
+}
 
-    /// The time that a step of a load may take.
-    fn step_max(&self) -> Duration {
-        let snapshot = self.snapshots.borrow();
-        let targets = snapshot.models.iter().filter_map(|model| model.slo_ms).filter(|ms| *ms > 0);
-        let least = targets.min();
-        least.map_or(STEP_MAX, |ms| Duration::from_millis(ms).mul_f64(TARGETS))
-    }
+/// The time that a step of a load may take.
+fn step_max(snapshots: &Snapshots) -> Duration {
+    let snapshot = snapshots.borrow();
+    let targets = snapshot.models.iter().filter_map(|model| model.slo_ms).filter(|ms| *ms > 0);
+    let least = targets.min();
+    least.map_or(STEP_MAX, |ms| Duration::from_millis(ms).mul_f64(TARGETS))
 }

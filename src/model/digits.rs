@@ -3,10 +3,10 @@
 //! Small on purpose: software GPUs take milliseconds a layer, and burn tunes each shape of
 //! convolution and product once per device, so there are two of each and no more.
 
+use crate::model::context::LoadContext;
 use crate::model::convert::{self, device_error};
 use crate::model::files::BadFile;
 use crate::model::normalise::normalise_u8;
-use crate::model::registry::LoadContext;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, ModelError};
 use crate::tensor::{Datatype, Tensor, Tensors};

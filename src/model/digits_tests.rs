@@ -1,7 +1,8 @@
 //! Tests of the digit model: good weights, every kind of bad ones, and its answers.
 
 use super::*;
-use crate::model::repository::{Found, ModelInfo, Repository};
+use crate::model::info::ModelInfo;
+use crate::model::repository::{Found, Repository};
 use crate::model::test_folder::TestFolder;
 use crate::model::{Registry, golden, run_batch, warm_up_inputs};
 

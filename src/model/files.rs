@@ -3,15 +3,24 @@
 mod extent;
 
 pub use crate::model::names::is_safe_name;
-use crate::model::repository::Source;
 use bytes::Bytes;
 use extent::Extent;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+/// Where a model's files are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// Compiled into the binary.
+    Embedded,
+    /// The repository folder on disk.
+    Folder(PathBuf),
+}
 
 /// Largest file read when the caller names no bound of its own: weights of a large model.
 pub const FILE_BYTES_MAX: u64 = 8 << 30;

@@ -8,7 +8,7 @@ use crate::json::document::{self, Source};
 use crate::json::{self, Expected};
 use crate::model::batch::run_batch;
 use crate::model::files::{BadFile, Files};
-use crate::model::repository::{GoldenSpec, ModelInfo};
+use crate::model::info::{GoldenSpec, ModelInfo};
 use crate::model::signature::{Sent, Signature};
 use crate::model::{Model, ModelError};
 use crate::tensor::{Datatype, Tensor, TensorError, Tensors};

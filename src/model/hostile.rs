@@ -2,10 +2,11 @@
 //! found.
 
 use crate::model::files::Files;
+use crate::model::layout::Layout;
 use crate::model::manifest::Manifest;
 use crate::model::onnx::{Onnx, signature};
 use crate::model::pipeline::{Around, Bounds, Picture, Postprocess, Preprocess, Sent, Written};
-use crate::model::repository::{Layout, Repository};
+use crate::model::repository::Repository;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, identity};
 use crate::onnx::{Limits, ModelFile, Place};

@@ -1,11 +1,12 @@
 //! Places of the files of a model: the layouts of a repository, and the file with the graph.
 
 use crate::model::files::{BadFile, Files};
-use crate::model::onnx::signature as onnx;
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
+/// Name of the file in a model's or a version's folder.
+pub(crate) const FILE: &str = "model.onnx";
 /// Ending of the files that hold graphs.
 pub(crate) const ENDING: &str = ".onnx";
 /// The folder with the graphs of a model in Hugging Face's layout.
@@ -53,7 +54,7 @@ impl Layout {
     /// `model.onnx` has precedence, then folders of versions, then the folder `onnx`.
     pub(crate) fn of_folder(folder: &Files) -> Option<Layout> {
         let here = graphs(folder);
-        if here.iter().any(|file| file == onnx::FILE) {
+        if here.iter().any(|file| file == FILE) {
             return Some(Layout::Model);
         }
         let folders = folder.folders().unwrap_or_default();
@@ -115,8 +116,8 @@ pub(crate) fn graph_in(files: &Files, wanted: Option<&str>) -> Result<String, Ba
     let found = graphs(files);
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(BadFile::new(files.path_of(onnx::FILE), "does not exist")),
-        several if several.iter().any(|file| file == onnx::FILE) => Ok(onnx::FILE.to_owned()),
+        [] => Err(BadFile::new(files.path_of(FILE), "does not exist")),
+        several if several.iter().any(|file| file == FILE) => Ok(FILE.to_owned()),
         several => {
             let shown: Vec<&str> = several.iter().take(SHOWN_MAX).map(String::as_str).collect();
             let more = match several.len().saturating_sub(SHOWN_MAX) {
@@ -125,7 +126,7 @@ pub(crate) fn graph_in(files: &Files, wanted: Option<&str>) -> Result<String, Ba
             };
             let shown = shown.join(", ");
             let text = format!("does not exist, but {shown}{more} do; rename one to model.onnx");
-            Err(BadFile::new(files.path_of(onnx::FILE), text))
+            Err(BadFile::new(files.path_of(FILE), text))
         }
     }
 }

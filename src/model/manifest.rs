@@ -3,13 +3,12 @@
 mod time;
 
 use crate::model::files::{BadFile, is_safe_name};
+use crate::model::info::GoldenSpec;
 use crate::model::onnx::signature as onnx;
 use crate::model::pipeline::{
     Postprocess, Preprocess, Written as WrittenPipeline, WrittenStep, ensemble,
 };
-use crate::model::repository::GoldenSpec;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
-use crate::model::triton;
 pub(crate) use crate::model::versions::Versions;
 use crate::tensor::Datatype;
 use serde::Deserialize;
@@ -19,8 +18,6 @@ use time::parse_time;
 
 /// Name of the file in every model's folder.
 pub(crate) const FILE: &str = "model.toml";
-/// Files that describe a model, in the order of precedence.
-pub(crate) const FILES: [&str; 2] = [FILE, triton::FILE];
 /// Largest `model.toml` read; labels of ten thousand classes fit.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 

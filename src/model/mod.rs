@@ -4,6 +4,7 @@
 //! burn; models themselves are loaded and run in workers only.
 
 pub mod batch;
+mod context;
 pub mod convert;
 pub mod digits;
 pub mod files;
@@ -11,8 +12,9 @@ pub mod golden;
 #[doc(hidden)]
 pub mod hostile;
 pub mod identity;
+pub mod info;
 pub mod kept;
-pub(crate) mod layout;
+pub mod layout;
 mod manifest;
 pub(crate) mod names;
 pub mod normalise;
@@ -29,11 +31,12 @@ mod triton;
 mod versions;
 
 pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};
-pub use files::{BadFile, Files};
-pub use registry::{LoadContext, Registry};
-pub use repository::{
-    BadModel, Batching, Found, GoldenSpec, Layout, ModelInfo, Repository, Source,
-};
+pub use context::LoadContext;
+pub use files::{BadFile, Files, Source};
+pub use info::{Batching, GoldenSpec, ModelInfo};
+pub use layout::Layout;
+pub use registry::Registry;
+pub use repository::{BadModel, Found, Repository};
 pub use signature::{Signature, TensorSpec};
 pub use table::table;
 

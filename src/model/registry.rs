@@ -1,23 +1,11 @@
 //! The kinds of models that a worker can load, by the name that `model.toml` gives them.
 
-use crate::model::files::Files;
+use crate::model::context::LoadContext;
 use crate::model::identity::{self, Identity};
-use crate::model::repository::ModelInfo;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, ModelError, digits, onnx};
-use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::fmt;
-
-/// What a loader has at hand.
-#[derive(Clone, Copy, Debug)]
-pub struct LoadContext<'a> {
-    pub info: &'a ModelInfo,
-    /// The files of the version being loaded.
-    pub files: &'a Files,
-    /// Where the model is to live.
-    pub device: &'a Device,
-}
 
 type Loader = Box<dyn Fn(&LoadContext<'_>) -> Result<Box<dyn Model>, ModelError> + Send + Sync>;
 
@@ -99,9 +87,11 @@ fn list(specs: &[TensorSpec]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::info::ModelInfo;
     use crate::model::repository::{Found, Repository};
     use crate::model::test_folder::TestFolder;
     use crate::tensor::Datatype;
+    use burn::tensor::Device;
 
     fn echo_info(folder: &TestFolder, kind: &str, registry: &Registry) -> ModelInfo {
         let tensor = "name = \"x\"\ndatatype = \"FP32\"\nshape = [2]\n";

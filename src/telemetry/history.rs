@@ -1,8 +1,8 @@
 //! The last minutes, one sample a second: what the time line of the page is drawn from.
 
+use super::sample::Sample;
 use super::snapshot::{AdapterView, QueueView};
-use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Time between two samples, in milliseconds.
@@ -13,21 +13,6 @@ const SAMPLES_MAX: usize = 600;
 /// States of adapters that a sample names, the one that says most first.
 const STATES: [&str; 8] =
     ["busy", "draining", "loading", "starting", "idle", "stopping", "quarantined", "unreaped"];
-
-/// One second of the server's life.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Sample {
-    /// Its end, in milliseconds since the server started.
-    pub at_ms: u64,
-    /// The most requests that waited at once.
-    pub queued: u64,
-    /// The most requests that were with workers at once.
-    pub in_flight: u64,
-    /// By adapter, for those with a worker or in quarantine: of the states that it was in, the one
-    /// that comes first of `busy`, `draining`, `loading`, `starting`, `idle`, `stopping`,
-    /// `quarantined`, `unreaped`.
-    pub on: BTreeMap<String, &'static str>,
-}
 
 /// The samples of the last minutes; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +73,7 @@ fn rank(state: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn adapters(states: &[(&str, &str)]) -> Vec<AdapterView> {
         states.iter().map(|(id, state)| AdapterView::example(id, state)).collect()

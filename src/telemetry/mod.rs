@@ -6,16 +6,18 @@ mod history;
 mod metrics;
 mod recent;
 mod record;
+mod sample;
 mod snapshot;
 mod statistics;
 mod traces;
 
 pub use arrivals::{Arrivals, Arrived};
 pub use decision::{Names, decision_view};
-pub use history::{History, SAMPLE_MS, Sample};
+pub use history::{History, SAMPLE_MS};
 pub use metrics::{Metrics, ModelMeter, Notation};
 pub use recent::{Done, LatencyView, Recent, RecentView};
 pub use record::Recorder;
+pub use sample::Sample;
 pub use snapshot::{
     AdapterView, DecisionView, ModelView, PowerView, QueueView, ReplicaView, ServerView, Snapshot,
 };

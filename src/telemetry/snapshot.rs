@@ -1,7 +1,7 @@
 //! What dashboard and API show of the server at one moment. Times are milliseconds.
 
-use super::history::Sample;
 use super::recent::{LatencyView, RecentView};
+use super::sample::Sample;
 use crate::adapter::entry::AdapterEntry;
 use crate::adapter::sensors::Reading;
 use serde::Serialize;

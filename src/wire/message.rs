@@ -3,7 +3,7 @@
 use super::injection::Injection;
 use crate::adapter::entry::{AdapterEntry, Probe};
 use crate::adapter::sensors::Reading;
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,8 @@
 
 use super::faults::Spoiler;
 use super::guard::guarded_model;
-use super::load::{Loading, Tools};
+use super::load::Loading;
+use super::loaded::Tools;
 use super::parent;
 use crate::model::{ModelError, Registry};
 use crate::wire::Slow;

@@ -1,6 +1,6 @@
 //! When a model is next asked for the answer that is known, while there is nothing else to do.
 
-use super::load::Loaded;
+use super::loaded::Loaded;
 use crate::clock;
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,7 +1,7 @@
 //! A second check that rows are independent: two different rows give the same results together,
 //! apart and padded. The first one is the proof over the graph (`onnx::rows`).
 
-use super::load::Loaded;
+use super::loaded::Loaded;
 use crate::clock;
 use crate::model::ModelError;
 use crate::model::golden::agree;

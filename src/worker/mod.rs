@@ -13,6 +13,7 @@ mod confine;
 mod faults;
 mod guard;
 mod load;
+mod loaded;
 mod nvml;
 mod parent;
 mod runs;

@@ -2,7 +2,7 @@
 
 use super::compare;
 use super::guard::micros;
-use super::load::{Loaded, Tools};
+use super::loaded::{Loaded, Tools};
 use crate::clock;
 use crate::model::{Batching, ModelError, buckets, warm_up_inputs};
 use crate::wire::Slow;

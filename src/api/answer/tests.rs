@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::engine::Memory;
-use crate::model::repository::{Batching, Source};
+use crate::model::files::Source;
+use crate::model::info::Batching;
 use crate::model::signature::TensorSpec;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -22,7 +23,7 @@ fn model() -> ModelInfo {
         slo: None,
         labels: vec![],
         golden: None,
-        layout: crate::model::repository::Layout::default(),
+        layout: crate::model::layout::Layout::default(),
         graph: Default::default(),
         pipeline: None,
         rows_reason: String::new(),

@@ -3,7 +3,7 @@
 use super::Fleet;
 use crate::engine::Catalogue;
 use crate::engine::rejections::LoadError;
-use crate::model::repository::Source;
+use crate::model::files::Source;
 use crate::schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
 use crate::wire::Cause;
 

@@ -1,9 +1,9 @@
 //! What `concertina models check` says of an ONNX file: what it takes and gives, whether all of it
 //! is supported, what runs where, what it costs, and whether data beside it come out right.
 
-use super::signature;
 use crate::escape;
 use crate::model::batch::{buckets, warm_up_inputs};
+use crate::model::layout::FILE;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::onnx::{Engine, ModelFile, Place, Profile, Raw, Times, check_data_sets, read_file};
 use crate::tensor::{Tensor, Tensors};
@@ -52,7 +52,7 @@ fn write(path: &Path, profile: bool, text: &mut String) -> Result<(), String> {
     line(text, "rows", &explain(signature.rows, &reason));
     plans(text, file, &signature, profile)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    if path.file_name().is_some_and(|name| name == signature::FILE) {
+    if path.file_name().is_some_and(|name| name == FILE) {
         let sets = check_data_sets(folder, &Device::flex(), TOLERANCE)?;
         if sets > 0 {
             line(text, "data sets", &format!("{sets} agree"));

@@ -5,7 +5,7 @@ mod convert;
 mod served;
 pub(crate) mod signature;
 
-use crate::model::registry::LoadContext;
+use crate::model::context::LoadContext;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::model::{Model, ModelError};
 use crate::onnx::{Engine, Limits, ModelFile, Place, Raw};

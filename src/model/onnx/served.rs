@@ -2,11 +2,13 @@
 //! in a worker, so that `concertina models check` rejects the files that a server rejects.
 
 use super::signature::KIND;
+use crate::model::context::LoadContext;
 use crate::model::golden;
+use crate::model::info::ModelInfo;
 use crate::model::layout::{ENDING, Layout, NESTED, version_number};
-use crate::model::manifest::{self, Manifest};
-use crate::model::registry::{LoadContext, Registry};
-use crate::model::repository::{Found, ModelInfo, Repository};
+use crate::model::manifest::Manifest;
+use crate::model::registry::Registry;
+use crate::model::repository::{DESCRIPTIONS, Found, Repository};
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
 
@@ -57,8 +59,7 @@ fn described(path: &Path) -> Option<(PathBuf, String)> {
     let version = version_number(name).map_or("1".to_owned(), |number| number.to_string());
     let folders =
         [Some((here, "1".to_owned())), here.parent().filter(|_| inner).map(|f| (f, version))];
-    let is_described =
-        |folder: &Path| manifest::FILES.iter().any(|file| folder.join(file).is_file());
+    let is_described = |folder: &Path| DESCRIPTIONS.iter().any(|file| folder.join(file).is_file());
     let found = folders.into_iter().flatten().find(|(folder, _)| is_described(folder));
     found.map(|(folder, version)| (folder.to_owned(), version))
 }

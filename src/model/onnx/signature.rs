@@ -2,14 +2,12 @@
 //! and outputs, and how rows become runs.
 
 use crate::model::files::{BadFile, Files};
-use crate::model::repository::ModelInfo;
+use crate::model::info::ModelInfo;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::onnx::{Dim, Known, ModelFile, Port, RowProof, Sort, Trouble, prove};
 
 /// The kind's name in `model.toml`.
 pub const KIND: &str = "onnx";
-/// Name of the file in a model's or a version's folder.
-pub(crate) const FILE: &str = "model.onnx";
 /// Length of variable axes of images while a model warms up.
 const IMAGE_EDGE: usize = 64;
 /// Length of other variable axes while a model warms up.

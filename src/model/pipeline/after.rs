@@ -3,9 +3,9 @@
 use super::boxes::Boxes;
 use super::classes::Classes;
 use super::ctc::Ctc;
+use super::frame::Sent;
 use super::regions::Regions;
-use super::spec::port;
-use super::{BadRow, Sent};
+use super::row::{BadRow, port};
 use crate::model::files::Files;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Datatype, Tensor, Tensors};

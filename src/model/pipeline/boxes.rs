@@ -1,8 +1,9 @@
 //! Boxes of detectors, without those that cover one another.
 
 use super::classes::{Activation, label};
+use super::frame::Frame;
+use super::row::BadRow;
 use super::rows;
-use super::{BadRow, Frame};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! The most likely classes, by name.
 
-use super::BadRow;
+use super::row::BadRow;
 use super::rows;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};

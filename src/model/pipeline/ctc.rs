@@ -1,7 +1,7 @@
 //! Text from the scores of characters along a line: connectionist temporal classification, greedy.
 
-use super::BadRow;
 use super::classes::Activation;
+use super::row::BadRow;
 use super::rows;
 use crate::model::files::Files;
 use crate::tensor::{Datatype, Tensor, Tensors};

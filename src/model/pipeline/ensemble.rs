@@ -2,8 +2,8 @@
 //! into.
 
 use super::picture::Picture;
-use super::spec::{WrittenStep, charge};
-use super::{BadRow, Budget, rows};
+use super::row::{BadRow, Budget, charge};
+use super::rows;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Tensor, Tensors};
 use ::image::{RgbImage, imageops};
@@ -79,6 +79,20 @@ impl Ensemble {
             Step::Crop { .. } => None,
         })
     }
+}
+
+/// One of the tables `[[steps]]` of an ensemble.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenStep {
+    pub(crate) model: Option<String>,
+    #[serde(default)]
+    pub(crate) inputs: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) outputs: BTreeMap<String, String>,
+    pub(crate) crop: Option<String>,
+    pub(crate) by: Option<String>,
+    pub(crate) to: Option<String>,
 }
 
 impl WrittenStep {

@@ -1,9 +1,9 @@
 //! From a decoded image to the pixels that a graph takes.
 
+use super::frame::Frame;
 use super::picture::{EDGE_MAX, PIXELS_MAX, Picture, check_size};
+use super::row::{BadRow, Budget, charge};
 use super::rows;
-use super::spec::charge;
-use super::{BadRow, Budget, Frame};
 use crate::model::signature::TensorSpec;
 use crate::tensor::{Datatype, Tensor};
 use ::image::imageops::{self, FilterType};

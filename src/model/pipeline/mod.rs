@@ -9,9 +9,11 @@ mod boxes;
 mod classes;
 mod ctc;
 pub mod ensemble;
+mod frame;
 mod image;
 mod picture;
 mod regions;
+mod row;
 mod rows;
 mod spec;
 #[cfg(test)]
@@ -21,9 +23,11 @@ mod window;
 
 pub(crate) use after::Written as Postprocess;
 pub(crate) use before::Written as Preprocess;
-pub use before::{Frame, Sent};
+pub(crate) use ensemble::WrittenStep;
 pub use ensemble::{Ensemble, Step};
+pub use frame::{Frame, Sent};
 pub(crate) use picture::Bounds;
 pub use picture::Picture;
-pub use spec::{Around, BadRow, Budget, Pipeline};
-pub(crate) use spec::{Written, WrittenStep};
+pub use row::{BadRow, Budget};
+pub(crate) use spec::Written;
+pub use spec::{Around, Pipeline};

@@ -3,9 +3,8 @@
 //! The header of a file is read first. Its size is then checked and its memory charged, so that a
 //! short file cannot make the server hold a large image, or compute for long.
 
+use super::row::{BadRow, Budget, charge};
 use super::rows;
-use super::spec::charge;
-use super::{BadRow, Budget};
 use crate::tensor::{Tensor, Tensors};
 use ::image::metadata::Orientation;
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};

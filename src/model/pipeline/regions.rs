@@ -1,8 +1,9 @@
 //! Regions of text from a map of where text is: differentiable binarization, Liao et al., AAAI
 //! 2020, as PP-OCR's detectors give it.
 
+use super::frame::Frame;
+use super::row::BadRow;
 use super::rows;
-use super::{BadRow, Frame};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use ::image::{GrayImage, Luma};
 use imageproc::contours::{BorderType, find_contours};

@@ -1,6 +1,6 @@
 //! Single rows as tensors: floats and text in, floats and text out.
 
-use super::BadRow;
+use super::row::BadRow;
 use crate::tensor::{Datatype, Tensor, Tensors, byte_elements};
 use bytes::{BufMut, Bytes, BytesMut};
 use half::f16;

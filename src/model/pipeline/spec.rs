@@ -4,12 +4,13 @@
 use super::after::Postprocess;
 use super::before::Preprocess;
 use super::ensemble::Ensemble;
-use super::{Picture, Sent};
+use super::frame::Sent;
+use super::picture::Picture;
+use super::row::{BadRow, Budget};
 use crate::model::files::Files;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::Tensors;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What a model's clients see instead of its graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,49 +31,11 @@ pub struct Around {
     pub interface: Signature,
 }
 
-/// Why a row could not be prepared, or its outputs not be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRow {
-    /// The request's fault.
-    #[error("{0}")]
-    Input(String),
-    /// The model's: its outputs are not what `model.toml` says.
-    #[error("{0}")]
-    Output(String),
-    /// There is no memory for the row.
-    #[error("there is no memory for the row")]
-    Memory,
-}
-
-/// A function that is called with a number of bytes before they are allocated, and that returns
-/// false if there is no memory for them.
-pub type Budget<'a> = dyn FnMut(usize) -> bool + 'a;
-
-/// Asks a budget for memory.
-pub(super) fn charge(budget: &mut Budget<'_>, bytes: u64) -> Result<(), BadRow> {
-    let bytes = usize::try_from(bytes).map_err(|_| BadRow::Memory)?;
-    if budget(bytes) { Ok(()) } else { Err(BadRow::Memory) }
-}
-
 /// The tables as they are written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Written {
     pub(crate) preprocess: Option<super::before::Written>,
     pub(crate) postprocess: Option<super::after::Written>,
-}
-
-/// One of the tables `[[steps]]` of an ensemble.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WrittenStep {
-    pub(crate) model: Option<String>,
-    #[serde(default)]
-    pub(crate) inputs: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(crate) outputs: BTreeMap<String, String>,
-    pub(crate) crop: Option<String>,
-    pub(crate) by: Option<String>,
-    pub(crate) to: Option<String>,
 }
 
 impl Written {
@@ -172,22 +135,5 @@ impl Around {
             Some(after) => after.read(outputs, facts),
             None => Ok(outputs),
         }
-    }
-}
-
-/// The graph input or output that a table means: the one it names, or the only one.
-pub(super) fn port<'a>(
-    specs: &'a [TensorSpec],
-    named: Option<&str>,
-    field: &str,
-) -> Result<&'a TensorSpec, String> {
-    let names = || specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
-    match (named, specs) {
-        (None, [only]) => Ok(only),
-        (None, _) => Err(format!("{field}: name one of {}", names())),
-        (Some(named), specs) => specs
-            .iter()
-            .find(|spec| spec.name == named)
-            .ok_or_else(|| format!("{field}: the graph has no '{named}', but {}", names())),
     }
 }

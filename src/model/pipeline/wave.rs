@@ -1,8 +1,7 @@
 //! From a recording to samples: WAV files, or bare PCM.
 
+use super::row::{BadRow, Budget, charge};
 use super::rows;
-use super::spec::charge;
-use super::{BadRow, Budget};
 use crate::model::signature::TensorSpec;
 use crate::tensor::{Datatype, Tensor};
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,7 @@
 //! From the bytes of a file to a window of numbers: its beginning and its end.
 
+use super::row::{BadRow, Budget, charge};
 use super::rows;
-use super::spec::charge;
-use super::{BadRow, Budget};
 use crate::model::signature::TensorSpec;
 use crate::tensor::{Datatype, Tensor};
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,17 @@
+//! How much of a memory is in use.
+
+/// How much of a memory everybody together uses, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InUse {
+    pub(crate) total: u64,
+    pub(crate) used: u64,
+}
+
+impl InUse {
+    /// The smaller memory of the two, with the less that is left of both.
+    pub(super) fn within(self, other: InUse) -> InUse {
+        let total = self.total.min(other.total);
+        let left = |memory: InUse| memory.total.saturating_sub(memory.used);
+        InUse { total, used: total.saturating_sub(left(self).min(left(other))) }
+    }
+}

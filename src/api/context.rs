@@ -1,0 +1,78 @@
+//! What the handlers share, and the model that a path names.
+
+use crate::api::body::Bodies;
+use crate::api::guard::Guard;
+use crate::api::limits::ApiLimits;
+use crate::api::load::LoadMaker;
+use crate::api::rendered::Rendered;
+use crate::api::whatif::WhatIf;
+use crate::engine::EngineHandle;
+use crate::telemetry::Traces;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// What every handler shares.
+pub(crate) struct Api {
+    pub(crate) engine: EngineHandle,
+    pub(crate) guard: Guard,
+    pub(crate) bodies: Bodies,
+    /// One permit per event stream that may still be opened.
+    pub(crate) event_streams: Arc<Semaphore>,
+    /// The newest snapshot as the event streams tell it.
+    pub(crate) rendered: Arc<Rendered>,
+    pub(crate) load: LoadMaker,
+    pub(crate) whatif: WhatIf,
+    pub(crate) traces: Traces,
+    /// Unix time in seconds at which the server started.
+    pub(crate) started: u64,
+    /// Cancelled when shutdown begins, so that event streams end.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Api {
+    pub(crate) fn new(
+        engine: EngineHandle,
+        limits: &ApiLimits,
+        traces: Traces,
+        closing: CancellationToken,
+    ) -> Arc<Api> {
+        let event_streams = limits.event_streams_max.min(Semaphore::MAX_PERMITS);
+        Arc::new(Api {
+            load: LoadMaker::new(engine.clone(), closing.clone()),
+            rendered: Arc::default(),
+            whatif: WhatIf::default(),
+            traces,
+            started: started(engine.uptime()),
+            bodies: Bodies::new(limits, engine.memory().clone()),
+            engine,
+            guard: Guard::new(limits),
+            event_streams: Arc::new(Semaphore::new(event_streams)),
+            closing,
+        })
+    }
+}
+
+/// A model as a path names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+}
+
+impl Target {
+    pub(crate) fn newest(name: String) -> Target {
+        Target { name, version: None }
+    }
+
+    pub(crate) fn exact(name: String, version: String) -> Target {
+        Target { name, version: Some(version) }
+    }
+}
+
+/// The Unix time in seconds at which a server started that has been running for `uptime`.
+fn started(uptime: Duration) -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.saturating_sub(uptime).as_secs()
+}

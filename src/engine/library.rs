@@ -1,0 +1,15 @@
+//! The repository that models are loaded from.
+
+use crate::model::kept::Kept;
+use crate::model::repository::Repository;
+use std::sync::Arc;
+
+/// Where models are loaded from.
+#[derive(Clone, Debug)]
+pub struct Library {
+    pub repository: Repository,
+    /// Kinds that workers can load.
+    pub kinds: Vec<String>,
+    /// The last good files, if any are kept.
+    pub kept: Option<Arc<Kept>>,
+}

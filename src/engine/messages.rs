@@ -1,0 +1,151 @@
+//! What the handle and the driver tell each other.
+
+use super::EngineConfig;
+use super::admissions::Admission;
+use super::memory::Held;
+use super::rejections::LoadError;
+use crate::error::Error;
+use crate::model::info::ModelInfo;
+use crate::model::kept::KeptModel;
+use crate::model::repository::BadModel;
+use crate::schedule::{Policy, RequestId, Role};
+use crate::telemetry::{Arrivals, ModelStatistics};
+use crate::tensor::Tensors;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// One inference call, already parsed and checked against the model's signature.
+#[derive(Debug)]
+pub struct InferCall {
+    pub model: Arc<ModelInfo>,
+    /// Inputs; every tensor has `rows` rows on axis 0. Those of clients carry the charge of their
+    /// memory.
+    pub inputs: Tensors,
+    pub rows: usize,
+    /// Who asks, as a number: clients get fair shares. 0 is the server itself.
+    pub client: u64,
+    /// 1 is the most urgent; 0 stands for the default.
+    pub priority: u32,
+    /// From when on an answer is worth nothing to the client.
+    pub timeout: Option<Duration>,
+    /// The admission of a client's request; the server's own are rejected once it goes down.
+    pub admission: Option<Arc<Admission>>,
+}
+
+impl InferCall {
+    /// The client number of the server's own requests.
+    pub(super) const SERVER: u64 = 0;
+
+    /// A row that the server asks for itself.
+    pub(crate) fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
+        let (client, priority, timeout, admission) = (Self::SERVER, 0, None, None);
+        InferCall { model, inputs, rows: 1, client, priority, timeout, admission }
+    }
+}
+
+/// The answer to one call.
+#[derive(Debug)]
+pub struct InferAnswer {
+    /// All outputs of the model, `rows` rows each.
+    pub outputs: Tensors,
+    /// Ids of the adapters that ran it, in row order.
+    pub adapters: Vec<String>,
+    /// Rows of the batch that it was part of; of the largest if it was cut.
+    pub batch_rows: u32,
+    /// Admitted to handed to a worker.
+    pub queue_time: Duration,
+    /// Handed to a worker to outputs on the host.
+    pub run_time: Duration,
+}
+
+/// The operator's wish for one adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Auto,
+    On,
+    Off,
+}
+
+/// A call on its way to the driver.
+pub(super) struct Submitted {
+    pub(super) id: RequestId,
+    pub(super) call: InferCall,
+    pub(super) answer: oneshot::Sender<Result<InferAnswer, Error>>,
+    /// The charge of inputs that the server makes itself; those of clients carry theirs.
+    pub(super) held: Option<Held>,
+}
+
+/// What else the driver may be asked for.
+pub(super) enum Control {
+    SetMode {
+        adapter: String,
+        mode: Mode,
+        done: oneshot::Sender<Result<(), Error>>,
+    },
+    /// A client will ask for this model in so long.
+    Announce {
+        model: Arc<ModelInfo>,
+        client: u64,
+        within: Duration,
+    },
+    Arrivals {
+        done: oneshot::Sender<Asked>,
+    },
+    Configure(Box<EngineConfig>),
+    Order(ModelOrder),
+    /// An ensemble was asked; its own models count for themselves.
+    Chained(Chained),
+    Statistics {
+        models: Vec<Arc<ModelInfo>>,
+        done: oneshot::Sender<Vec<ModelStatistics>>,
+    },
+    Shutdown,
+}
+
+/// What was asked for in the last day, and the settings of the scheduler.
+#[derive(Debug)]
+pub struct Asked {
+    pub arrivals: Arrivals,
+    /// Time since the server started.
+    pub now: Duration,
+    pub policy: Policy,
+    /// Whether adapters are started before clients that come regularly.
+    pub ahead: bool,
+    /// Latency target of models that name none.
+    pub slo: Duration,
+    /// When the CPU takes part.
+    pub cpu: Role,
+}
+
+/// What the handle asks for.
+pub(super) enum ModelOrder {
+    /// Take these in on trial; tells them as the catalogue knows them.
+    TryOut { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
+    /// Serve those that were tried in place of everything else of this name. None unloads it.
+    Serve {
+        name: String,
+        tried: Vec<Arc<ModelInfo>>,
+        broken: Vec<BadModel>,
+        done: oneshot::Sender<()>,
+    },
+    /// Answer `true` if an adapter has loaded the model.
+    IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
+    /// Give up the trial; tells why a model could not be loaded, if that was it.
+    Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
+    /// Record the errors of the models of this name, and read the served ones from their copies.
+    Blame { name: String, broken: Vec<BadModel>, kept: Vec<KeptModel>, done: oneshot::Sender<()> },
+}
+
+/// How a call for an ensemble went, for whoever counts.
+pub(super) struct Chained {
+    pub(super) model: Arc<ModelInfo>,
+    pub(super) rows: u64,
+    pub(super) queue: Duration,
+    pub(super) run: Duration,
+    pub(super) error: Option<String>,
+}
+
+pub(super) fn going_down() -> Error {
+    Error::unavailable("the server is going down")
+}

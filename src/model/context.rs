@@ -1,0 +1,15 @@
+//! What a loader of models is given.
+
+use crate::model::files::Files;
+use crate::model::info::ModelInfo;
+use burn::tensor::Device;
+
+/// What a loader has at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadContext<'a> {
+    pub info: &'a ModelInfo,
+    /// The files of the version being loaded.
+    pub files: &'a Files,
+    /// Where the model is to live.
+    pub device: &'a Device,
+}

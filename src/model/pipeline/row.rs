@@ -1,0 +1,45 @@
+//! What the steps of a pipeline share: the errors and the memory of a row, and the tensor of the
+//! graph that a table means.
+
+use crate::model::signature::TensorSpec;
+
+/// Why a row could not be prepared, or its outputs not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRow {
+    /// The request's fault.
+    #[error("{0}")]
+    Input(String),
+    /// The model's: its outputs are not what `model.toml` says.
+    #[error("{0}")]
+    Output(String),
+    /// There is no memory for the row.
+    #[error("there is no memory for the row")]
+    Memory,
+}
+
+/// A function that is called with a number of bytes before they are allocated, and that returns
+/// false if there is no memory for them.
+pub type Budget<'a> = dyn FnMut(usize) -> bool + 'a;
+
+/// Asks a budget for memory.
+pub(super) fn charge(budget: &mut Budget<'_>, bytes: u64) -> Result<(), BadRow> {
+    let bytes = usize::try_from(bytes).map_err(|_| BadRow::Memory)?;
+    if budget(bytes) { Ok(()) } else { Err(BadRow::Memory) }
+}
+
+/// The graph input or output that a table means: the one it names, or the only one.
+pub(super) fn port<'a>(
+    specs: &'a [TensorSpec],
+    named: Option<&str>,
+    field: &str,
+) -> Result<&'a TensorSpec, String> {
+    let names = || specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+    match (named, specs) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(format!("{field}: name one of {}", names())),
+        (Some(named), specs) => specs
+            .iter()
+            .find(|spec| spec.name == named)
+            .ok_or_else(|| format!("{field}: the graph has no '{named}', but {}", names())),
+    }
+}

@@ -1,0 +1,92 @@
+//! A model in a worker, and what the steps of a load work with.
+
+use super::faults::Spoiler;
+use crate::model::golden::Sample;
+use crate::model::{Model, ModelError, Registry, bucket_for, run_batch, warm_up_inputs};
+use crate::tensor::Tensors;
+use crate::wire::client::Sender;
+use crate::wire::{Slow, Up};
+use burn::tensor::Device;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// A loaded model with the limit that it was warmed up for.
+pub(super) struct Loaded {
+    pub(super) name: String,
+    pub(super) model: Box<dyn Model>,
+    pub(super) golden: Option<Sample>,
+    pub(super) max_rows: usize,
+    /// Memory that it takes, as `Up::Loaded` says.
+    pub(super) memory_bytes: u64,
+}
+
+impl Loaded {
+    /// Whether it has an answer that is known.
+    pub(super) fn can_be_checked(&self) -> bool {
+        self.golden.is_some()
+    }
+
+    /// Whether it still gives the answer that is known.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn check(&mut self) -> Result<(), ModelError> {
+        let Loaded { model, golden, max_rows, .. } = self;
+        golden.iter().try_for_each(|sample| sample.check(model.as_mut(), *max_rows))
+    }
+
+    /// Batches to warm up with, one per datatype. Inputs of the golden sample replace the zeros of
+    /// the same datatypes.
+    pub(super) fn warm_up_inputs(&self, rows: usize) -> Vec<Tensors> {
+        let mut sets = warm_up_inputs(self.model.signature(), rows);
+        let Some(Ok(sample)) = self.golden.as_ref().map(|sample| sample.inputs(rows)) else {
+            return sets;
+        };
+        let types = |inputs: &Tensors| {
+            let types = inputs.0.iter().map(|tensor| (tensor.name.clone(), tensor.datatype));
+            types.collect::<BTreeMap<_, _>>()
+        };
+        if let Some(set) = sets.iter_mut().find(|set| types(set) == types(&sample)) {
+            *set = sample;
+        }
+        sets
+    }
+
+    /// Runs a batch that was taken at `begin`. A slowed worker sleeps until the least time for the
+    /// batch's bucket has passed.
+    ///
+    /// # Errors
+    /// What [`run_batch`] says.
+    pub(super) fn run(
+        &mut self,
+        inputs: &Tensors,
+        rows: usize,
+        slow: Option<Slow>,
+        begin: Instant,
+    ) -> Result<Tensors, ModelError> {
+        let outputs = run_batch(self.model.as_mut(), self.max_rows, inputs, rows);
+        if let (Some(slow), Some(bucket)) = (slow, bucket_for(rows, self.max_rows)) {
+            std::thread::sleep(slow.least(bucket).saturating_sub(begin.elapsed()));
+        }
+        outputs
+    }
+}
+
+/// What a step works with.
+pub(super) struct Tools<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) device: &'a Device,
+    pub(super) sender: &'a Sender,
+    pub(super) slow: Option<Slow>,
+    pub(super) spoil: &'a Spoiler,
+    /// The folder of the adapter's caches.
+    pub(super) caches: &'a Path,
+}
+
+impl Tools<'_> {
+    pub(super) fn say(&self, doing: String) -> Result<(), ModelError> {
+        let said = self.sender.send(Up::Progress { doing });
+        said.map_err(|error| ModelError::Device(error.to_string()))
+    }
+}
