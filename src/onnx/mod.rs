@@ -24,6 +24,7 @@ mod plan;
 mod profile;
 mod proto;
 mod raw;
+mod read;
 mod rows;
 mod source;
 mod sparse;

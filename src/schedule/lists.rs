@@ -1,7 +1,8 @@
 //! Who waits, in what order: lanes of requests that may share a batch, in each of them a line for
 //! every client, by turns.
 
-use super::ids::{ClientId, ModelId, RequestId, Shape, Time};
+use super::ids::{ClientId, ModelId, RequestId, Time};
+use super::lane::Lane;
 use super::shares::{Holdings, Turn, Turns};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,15 +13,6 @@ pub(super) struct Order {
     pub(super) priority: u32,
     pub(super) due: Time,
     pub(super) number: u64,
-}
-
-/// Requests that may share a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Lane {
-    pub(super) model: ModelId,
-    pub(super) shape: Shape,
-    /// 0, or a number of its own for those that a failed batch was taken apart into.
-    pub(super) group: u64,
 }
 
 /// Place among all: by priority, then by whose turn it is, then as among those of one client.

@@ -5,7 +5,7 @@
 //! as are allowed to. Those that missed for other reasons are allowed for.
 
 use super::ids::{AdapterId, Time};
-use super::lists::Lane;
+use super::lane::Lane;
 use super::queue::Request;
 use super::scheduler::Scheduler;
 use super::state::Adapter;

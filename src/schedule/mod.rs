@@ -37,6 +37,7 @@ mod dispatch;
 mod event;
 mod forecast;
 mod ids;
+mod lane;
 mod learned;
 mod lifecycle;
 mod light;

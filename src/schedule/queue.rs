@@ -5,7 +5,8 @@
 use super::batch::Part;
 use super::event::Arrival;
 use super::ids::{ClientId, ModelId, RequestId, Time};
-use super::lists::{End, Entry, First, Lane, Lists, Order, Place};
+use super::lane::Lane;
+use super::lists::{End, Entry, First, Lists, Order, Place};
 use super::settings::{ModelProfile, Settings};
 use super::shares::{Limits, Turn, cost};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

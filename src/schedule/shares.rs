@@ -6,7 +6,7 @@
 //! so that nobody saves up a claim; who asks alone is served in order, as if there were no turns.
 
 use super::ids::{ClientId, RequestId, Shape};
-use super::lists::Lane;
+use super::lane::Lane;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Clients that are remembered before those that can be forgotten are.

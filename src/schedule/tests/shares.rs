@@ -1,6 +1,7 @@
 //! Fair shares between clients.
 
-use super::super::lists::{End, Lane};
+use super::super::lane::Lane;
+use super::super::lists::End;
 use super::memory::OTHER;
 use super::*;
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::onnx::proto::{OperatorSetIdProto, SparseTensorProto};
 use crate::onnx::test_graph::{node, none, value};
+use bytes::Bytes;
 
 fn file(nodes: Vec<NodeProto>) -> ModelProto {
     let (input, output) = (vec![value("x")], vec![value("y")]);
