@@ -1,4 +1,4 @@
-//! How much of a memory is in use.
+//! Size of a memory and the bytes of it that are in use.
 
 /// How much of a memory everybody together uses, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

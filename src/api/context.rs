@@ -1,4 +1,4 @@
-//! What the handlers share, and the model that a path names.
+//! State shared by all handlers, and the model that a path names.
 
 use crate::api::body::Bodies;
 use crate::api::guard::Guard;

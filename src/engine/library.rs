@@ -1,4 +1,4 @@
-//! The repository that models are loaded from.
+//! The repository from which models are loaded.
 
 use crate::model::kept::Kept;
 use crate::model::repository::Repository;

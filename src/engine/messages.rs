@@ -1,4 +1,4 @@
-//! What the handle and the driver tell each other.
+//! Messages from the handle to the driver, and the answers.
 
 use super::EngineConfig;
 use super::admissions::Admission;

@@ -1,4 +1,4 @@
-//! What a loader of models is given.
+//! Input of the loader of a kind of models.
 
 use crate::model::files::Files;
 use crate::model::info::ModelInfo;

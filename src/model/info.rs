@@ -1,4 +1,4 @@
-//! A validated version of a model, as everything outside the worker knows it.
+//! Description of one validated version of a model, without its weights.
 
 use crate::model::files::{BadFile, Files, Source};
 use crate::model::layout::{GraphFiles, Layout};

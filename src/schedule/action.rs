@@ -1,4 +1,4 @@
-//! What the driver must do.
+//! Actions: the output of the scheduler, which the driver performs.
 
 use super::batch::Batch;
 use super::decision::Decision;

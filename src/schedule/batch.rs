@@ -1,4 +1,4 @@
-//! Batches and what they are made of.
+//! Batches and their parts.
 
 use super::ids::{BatchId, ModelId, RequestId};
 

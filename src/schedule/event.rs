@@ -1,4 +1,4 @@
-//! What happened: the events that the scheduler is given.
+//! Events: the input of the scheduler.
 
 use super::ids::{AdapterId, BatchId, ClientId, Incarnation, ModelId, RequestId, Shape, Time};
 use super::recollection::{LearnedPolicy, Recollection};

@@ -1,4 +1,4 @@
-//! What is worth keeping between two runs of the server: of each adapter, and of the policy.
+//! Learned values of each adapter and of the policy that are kept between two runs of the server.
 
 use super::ids::{ClientId, ModelId};
 use super::service::Line;

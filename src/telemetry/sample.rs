@@ -1,4 +1,4 @@
-//! One second of the server's life.
+//! Queue and adapter states during one second.
 
 use serde::Serialize;
 use std::collections::BTreeMap;

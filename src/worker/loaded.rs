@@ -1,4 +1,4 @@
-//! A model in a worker, and what the steps of a load work with.
+//! A loaded model in a worker, and the tools of the steps that load it.
 
 use super::faults::Spoiler;
 use crate::model::golden::Sample;

@@ -1,4 +1,4 @@
-//! Files that import each other: a reader of one has to read all of them.
+//! Groups of source files that import each other. A reader of one file has to read its whole group.
 
 use super::{files, root};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,4 +1,4 @@
-//! Facts of what was sent, for the steps after the graph.
+//! Facts about the input of a pipeline that the steps after the graph need.
 
 /// Where a prepared image lies in the one that was sent: `prepared = sent * scale + offset`.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,5 +1,4 @@
-//! What the steps of a pipeline share: the errors and the memory of a row, and the tensor of the
-//! graph that a table means.
+//! Errors and memory of one row in a pipeline, and the lookup of a tensor of the graph by name.
 
 use crate::model::signature::TensorSpec;
 

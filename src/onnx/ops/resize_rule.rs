@@ -1,4 +1,4 @@
-//! The positions and weights of resizing, for all data types.
+//! Positions and weights of resizing, for all data types.
 
 /// How places of the result become places of the input.
 #[derive(Clone, Debug)]
