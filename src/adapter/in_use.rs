@@ -1,6 +1,6 @@
 //! Size of a memory and the bytes of it that are in use.
 
-/// How much of a memory everybody together uses, in bytes.
+/// Bytes of a memory, and bytes of it that all programs together use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InUse {
     pub(crate) total: u64,

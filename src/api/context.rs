@@ -13,14 +13,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// What every handler shares.
+/// State shared by all handlers.
 pub(crate) struct Api {
     pub(crate) engine: EngineHandle,
     pub(crate) guard: Guard,
     pub(crate) bodies: Bodies,
     /// One permit per event stream that may still be opened.
     pub(crate) event_streams: Arc<Semaphore>,
-    /// The newest snapshot as the event streams tell it.
+    /// The newest snapshot as JSON, shared by all event streams.
     pub(crate) rendered: Arc<Rendered>,
     pub(crate) load: LoadMaker,
     pub(crate) whatif: WhatIf,
@@ -59,16 +59,6 @@ impl Api {
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) version: Option<String>,
-}
-
-impl Target {
-    pub(crate) fn newest(name: String) -> Target {
-        Target { name, version: None }
-    }
-
-    pub(crate) fn exact(name: String, version: String) -> Target {
-        Target { name, version: Some(version) }
-    }
 }
 
 /// The Unix time in seconds at which a server started that has been running for `uptime`.

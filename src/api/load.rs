@@ -85,7 +85,8 @@ impl LoadMaker {
     /// Starts a run as the body of a request describes it.
     ///
     /// # Errors
-    /// 400 if the body is not as described, 404 if there is no such model, 422 if a setting is out of range, 409 if a run is active.
+    /// 400 if the body is malformed, 404 if there is no such model, 422 if a setting is out of range,
+    /// 409 if a run is active.
     pub(crate) fn start(&self, body: &[u8]) -> Result<(), Error> {
         let order = parse(body)?;
         if self.engine.model(&order.model, None)?.ensemble().is_some() {

@@ -7,8 +7,8 @@ use crate::telemetry::{AdapterView, Snapshot};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The JSON of the newest snapshot that any stream told, without its decisions: these do not
-/// change, and are told once each.
+/// The JSON of the newest snapshot that was sent, without its decisions: these do not change, and
+/// each is sent once.
 #[derive(Debug, Default)]
 pub(crate) struct Rendered(Mutex<Option<(Arc<Snapshot>, Arc<str>)>>);
 

@@ -32,12 +32,12 @@ impl FromStr for Segment {
 
 /// The newest version of a model.
 fn by_name(Segment(name): Segment) -> Target {
-    Target::newest(name)
+    Target { name, version: None }
 }
 
 /// This version of a model.
 fn by_version(Segment(name): Segment, Segment(version): Segment) -> Target {
-    Target::exact(name, version)
+    Target { name, version: Some(version) }
 }
 
 /// All routes; the last one answers everything that no other took.

@@ -23,7 +23,7 @@ pub struct InferCall {
     /// memory.
     pub inputs: Tensors,
     pub rows: usize,
-    /// Who asks, as a number: clients get fair shares. 0 is the server itself.
+    /// Number of the client, for fair queuing; 0 is the server itself.
     pub client: u64,
     /// 1 is the most urgent; 0 stands for the default.
     pub priority: u32,
@@ -37,7 +37,7 @@ impl InferCall {
     /// The client number of the server's own requests.
     pub(super) const SERVER: u64 = 0;
 
-    /// A row that the server asks for itself.
+    /// A request of the server itself, of one row.
     pub(crate) fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
         let (client, priority, timeout, admission) = (Self::SERVER, 0, None, None);
         InferCall { model, inputs, rows: 1, client, priority, timeout, admission }
@@ -76,14 +76,14 @@ pub(super) struct Submitted {
     pub(super) held: Option<Held>,
 }
 
-/// What else the driver may be asked for.
+/// A request to the driver other than inference.
 pub(super) enum Control {
     SetMode {
         adapter: String,
         mode: Mode,
         done: oneshot::Sender<Result<(), Error>>,
     },
-    /// A client will ask for this model in so long.
+    /// A client announced a request for this model after `within`.
     Announce {
         model: Arc<ModelInfo>,
         client: u64,
@@ -94,7 +94,7 @@ pub(super) enum Control {
     },
     Configure(Box<EngineConfig>),
     Order(ModelOrder),
-    /// An ensemble was asked; its own models count for themselves.
+    /// A request to an ensemble has ended; those to its models are counted apart.
     Chained(Chained),
     Statistics {
         models: Vec<Arc<ModelInfo>>,
@@ -103,14 +103,14 @@ pub(super) enum Control {
     Shutdown,
 }
 
-/// What was asked for in the last day, and the settings of the scheduler.
+/// Arrivals of the last day, and the settings of the scheduler.
 #[derive(Debug)]
 pub struct Asked {
     pub arrivals: Arrivals,
     /// Time since the server started.
     pub now: Duration,
     pub policy: Policy,
-    /// Whether adapters are started before clients that come regularly.
+    /// True if adapters are started before requests of regular clients.
     pub ahead: bool,
     /// Latency target of models that name none.
     pub slo: Duration,
@@ -118,9 +118,9 @@ pub struct Asked {
     pub cpu: Role,
 }
 
-/// What the handle asks for.
+/// A change of the served models.
 pub(super) enum ModelOrder {
-    /// Take these in on trial; tells them as the catalogue knows them.
+    /// Add these for a validation load; returns the entries of the catalogue.
     TryOut { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
     /// Serve those that were tried in place of everything else of this name. None unloads it.
     Serve {
@@ -131,13 +131,13 @@ pub(super) enum ModelOrder {
     },
     /// Answer `true` if an adapter has loaded the model.
     IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
-    /// Give up the trial; tells why a model could not be loaded, if that was it.
+    /// End the validation load; returns the error of the load, if there was one.
     Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
     /// Record the errors of the models of this name, and read the served ones from their copies.
     Blame { name: String, broken: Vec<BadModel>, kept: Vec<KeptModel>, done: oneshot::Sender<()> },
 }
 
-/// How a call for an ensemble went, for whoever counts.
+/// Result and times of a request to an ensemble, for the statistics.
 pub(super) struct Chained {
     pub(super) model: Arc<ModelInfo>,
     pub(super) rows: u64,

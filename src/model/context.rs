@@ -4,7 +4,7 @@ use crate::model::files::Files;
 use crate::model::info::ModelInfo;
 use burn::tensor::Device;
 
-/// What a loader has at hand.
+/// Input of a loader.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadContext<'a> {
     pub info: &'a ModelInfo,
