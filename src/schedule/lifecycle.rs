@@ -1,335 +1,354 @@
 //! What happens to adapters: found, started, loaded, let down, gone.
 
 use super::action::Action;
+use super::adapter::{Adapter, Drained};
 use super::decision::{Change, Reason};
-use super::event::{Again, Fault};
+use super::event::{Again, Fault, Wish};
 use super::ids::{AdapterId, Incarnation, ModelId, Time};
-use super::recollection::{Recollection, ReplicaMemory, Took};
-use super::scheduler::Scheduler;
+use super::outbox::Outbox;
+use super::recollection::Recollection;
 use super::service::{Service, bucket};
 use super::settings::AdapterProfile;
-use super::shadow::SHADOWED;
-use super::state::{Adapter, Known, Replica, State};
-use std::mem;
+use super::state::{Replica, State};
+use super::world::World;
+use super::{estimates, requests, trust};
 use std::time::Duration;
 
-/// Share by which a learned duration moves towards a longer and towards a shorter one: what takes
-/// long is believed sooner, since promising too much costs more than promising too little.
-const UP: f64 = 0.5;
-const DOWN: f64 = 0.2;
-
-/// A load without tuning is estimated to take at least one part in so many of one with it.
-const LOAD_SHARE_MIN: u32 = 40;
-
-impl Scheduler {
-    pub(super) fn discovered(&mut self, adapters: Vec<(AdapterId, AdapterProfile)>) {
-        self.discovered = true;
-        for adapter in self.adapters.values_mut() {
-            adapter.present = false;
-        }
-        for (id, profile) in adapters {
-            let adapter = self.adapters.entry(id).or_insert_with(|| Adapter::new(profile));
-            adapter.present = true;
-            adapter.profile = profile;
-        }
-        self.sort();
+pub(super) fn discovered(world: &mut World, adapters: Vec<(AdapterId, AdapterProfile)>) {
+    world.discovered = true;
+    for adapter in world.adapters.values_mut() {
+        adapter.present = false;
     }
-
-    /// The operator excludes these adapters, and no others.
-    pub(super) fn exclude(&mut self, adapters: &[AdapterId]) {
-        for (id, adapter) in &mut self.adapters {
-            adapter.excluded = adapters.contains(id);
-            adapter.present &= !adapter.excluded;
-        }
+    for (id, profile) in adapters {
+        let adapter = world.adapters.entry(id).or_insert_with(|| Adapter::new(profile));
+        adapter.present = true;
+        adapter.profile = profile;
     }
+    world.sort();
+}
 
-    /// Takes in what an earlier run learned.
-    pub(super) fn recall(&mut self, now: Time, id: AdapterId, memory: Recollection) {
-        let Some(adapter) = self.adapters.get_mut(&id) else { return };
-        adapter.recall(now, &memory);
-        adapter.cold_start = adapter.cold_start.or(memory.cold_start.map(|d| d.as_secs_f64()));
-        for (model, replica) in memory.replicas {
-            let known = adapter.known.entry(model).or_default();
-            known.load = known.load.or(replica.load.map(|load| load.time.as_secs_f64()));
-            known.estimated |= replica.load.is_some_and(|load| load.estimated);
-            known.first_load = known.first_load.or(replica.first_load.map(|d| d.as_secs_f64()));
-            known.bytes = known.bytes.or(replica.bytes);
-            for (size, line) in replica.lines {
-                known.services.entry(size).or_insert_with(|| Service::told(line));
-            }
-        }
+/// The operator excludes these adapters, and no others.
+pub(super) fn exclude(world: &mut World, adapters: &[AdapterId]) {
+    for (id, adapter) in &mut world.adapters {
+        adapter.excluded = adapters.contains(id);
+        adapter.present &= !adapter.excluded;
     }
+}
 
-    /// What is worth keeping of an adapter for the next run.
-    pub fn recollection(&self, now: Time, id: AdapterId) -> Option<Recollection> {
-        let adapter = self.adapters.get(&id)?;
-        let replicas = adapter.known.iter().map(|(model, known)| {
-            let lines = known.services.iter().map(|(size, service)| (*size, service.line()));
-            let took =
-                |load| Took { time: Duration::from_secs_f64(load), estimated: known.estimated };
-            let (load, bytes) = (known.load.map(took), known.bytes);
-            let first_load = known.first_load.map(Duration::from_secs_f64);
-            (*model, ReplicaMemory { load, first_load, bytes, lines: lines.collect() })
-        });
-        let cold_start = adapter.cold_start.map(Duration::from_secs_f64);
-        Some(Recollection {
-            cold_start,
-            replicas: replicas.collect(),
-            late_permille: Some((adapter.late_requests() * 1e3) as u32),
-            spells: adapter.spells.learned(),
-            helped: adapter.helped.learned(now),
-            starts: adapter.starts.iter().map(|until| until.since(now)).collect(),
-        })
+/// Bytes of an adapter's memory that models may take now.
+pub(super) fn room(world: &mut World, id: AdapterId, bytes: Option<u64>) {
+    if let Some(adapter) = world.adapters.get_mut(&id) {
+        adapter.left = bytes;
     }
+}
 
-    pub(super) fn progress(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {
-        let Some(adapter) = self.current(id, incarnation) else { return };
+/// The operator's wish for an adapter.
+pub(super) fn wished(world: &mut World, id: AdapterId, wish: Wish) {
+    if let Some(adapter) = world.adapters.get_mut(&id) {
+        adapter.wish = wish;
+    }
+}
+
+/// The worker's link thread answered.
+pub(super) fn alive(world: &mut World, now: Time, (id, incarnation): (AdapterId, Incarnation)) {
+    if let Some(adapter) = world.current(id, incarnation) {
         adapter.alive = now;
-        if let State::Starting { progress, .. } | State::Loading { progress, .. } =
-            &mut adapter.state
-        {
-            *progress = now;
-        }
     }
+}
 
-    pub(super) fn ready(&mut self, now: Time, id: AdapterId, incarnation: Incarnation, speed: u64) {
-        let Some(adapter) = self.current(id, incarnation) else { return };
-        let State::Starting { since, .. } = adapter.state else { return };
-        adapter.alive = now;
-        adapter.speed = speed;
-        adapter.ready = now;
-        learn(&mut adapter.cold_start, now.since(since));
-        adapter.state = State::Idle { since: now };
-        self.sort();
-        self.failed_starts = 0;
+/// The driver tried to start a process again.
+pub(super) fn start_tried(world: &mut World, works: bool) {
+    world.starts_blocked = !works;
+    world.failed_starts = world.failed_starts.saturating_add(u32::from(!works));
+}
+
+/// The worker can no longer be trusted.
+pub(super) fn faulted(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    fault: Fault,
+) {
+    if world.current(id, incarnation).is_some() {
+        let_down(world, out, now, id, fault);
     }
+}
 
-    pub(super) fn loaded(
-        &mut self,
-        now: Time,
-        (id, incarnation): (AdapterId, Incarnation),
-        model: ModelId,
-        (bytes, tuning): (u64, Option<Duration>),
-        measured: &[(u32, Duration)],
-    ) {
-        let Some(since) = self.load_ended(now, id, incarnation, model) else { return };
-        let bytes = if bytes == 0 { self.bytes_of(id, model) } else { bytes };
-        let (served, max_rows) = (self.models.contains_key(&model), self.rows_limit(id, model));
-        let Some(adapter) = self.adapters.get_mut(&id) else { return };
-        adapter.replicas.insert(model, Replica { bytes, used: now, loaded: now });
-        if !served {
-            return;
-        }
+/// Takes in what an earlier run learned.
+pub(super) fn recall(world: &mut World, now: Time, id: AdapterId, memory: Recollection) {
+    let Some(adapter) = world.adapters.get_mut(&id) else { return };
+    adapter.recall(now, &memory);
+    adapter.cold_start = adapter.cold_start.or(memory.cold_start.map(|d| d.as_secs_f64()));
+    for (model, replica) in memory.replicas {
         let known = adapter.known.entry(model).or_default();
-        known.learn_load(now.since(since), tuning);
-        known.bytes = Some(bytes);
-        known.grown_rows = measured.iter().map(|(rows, _)| *rows).max();
-        // The sizes of rows that clients send are not known yet: 0 stands for any.
-        let service = known.services.entry(0).or_default();
-        for (rows, took) in measured {
-            service.observe(bucket(*rows, max_rows), *took);
-        }
-    }
-
-    pub(super) fn load_failed(
-        &mut self,
-        now: Time,
-        (id, incarnation): (AdapterId, Incarnation),
-        (model, again): (ModelId, Again),
-    ) {
-        // A disk may recover; wrong files stay wrong until they are replaced.
-        let until = now + self.settings.backoff_max;
-        let until = if again == Again::Never { Time::NEVER } else { until };
-        if self.load_ended(now, id, incarnation, model).is_some()
-            && again != Again::Now
-            && let Some(adapter) = self.adapters.get_mut(&id)
-        {
-            adapter.refused.insert(model, until);
-        }
-    }
-
-    /// Since when the adapter loaded this model, if it did; it loads nothing now.
-    fn load_ended(
-        &mut self,
-        now: Time,
-        id: AdapterId,
-        incarnation: Incarnation,
-        expected: ModelId,
-    ) -> Option<Time> {
-        let adapter = self.current(id, incarnation)?;
-        let State::Loading { since, model, batch, .. } = &mut adapter.state else { return None };
-        if *model != expected {
-            return None;
-        }
-        let (since, batch) = (*since, batch.take());
-        adapter.alive = now;
-        adapter.state = match batch {
-            Some((_, batch)) => State::Busy { since: now, batch },
-            None => State::Idle { since: now },
-        };
-        Some(since)
-    }
-
-    /// Takes a start back whose process could not be started: no fault of the adapter.
-    pub(super) fn not_started(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {
-        let Some(adapter) = self.current(id, incarnation) else { return };
-        match adapter.state {
-            State::Starting { .. } => {
-                adapter.state = State::Off;
-                // It was no activation.
-                adapter.starts.pop_back();
-                self.starts_blocked = true;
-                self.failed_starts = self.failed_starts.saturating_add(1);
-                self.decide(now, id, Change::Drain, Reason::Environment);
-            }
-            _ => self.exited(now, id, incarnation),
-        }
-    }
-
-    /// Takes back the work of a worker that the kernel killed for want of memory. The adapter works:
-    /// the model that was being loaded, or so many rows of the one that ran, take too much.
-    pub(super) fn out_of_memory(
-        &mut self,
-        now: Time,
-        (id, incarnation): (AdapterId, Incarnation),
-        model: Option<ModelId>,
-    ) {
-        let again = now + self.settings.backoff_max;
-        let Some(adapter) = self.current(id, incarnation) else { return };
-        let batch = match mem::replace(&mut adapter.state, State::Off) {
-            State::Loading { batch, .. } => batch.map(|(_, batch)| batch),
-            State::Busy { batch, .. } => Some(batch),
-            State::Draining { batch, .. } => Some(batch),
-            State::Idle { .. } => None,
-            other => {
-                adapter.state = other;
-                return self.exited(now, id, incarnation);
-            }
-        };
-        adapter.replicas.clear();
-        adapter.last_fault = Some(Fault::Memory);
-        let single = batch.as_ref().filter(|batch| batch.rows() == 1).map(|batch| batch.model);
-        if let Some(model) = model.or(single) {
-            adapter.crowded.insert(model, again);
-        } else if let Some(batch) = &batch {
-            self.limit_rows(now, id, (batch.model, batch.rows()));
-        }
-        if let Some(batch) = batch.filter(|batch| batch.repeats.is_none()) {
-            self.retry(&batch, Fault::Memory);
-        }
-        self.decide(now, id, Change::Drain, Reason::OutOfMemory);
-    }
-
-    pub(super) fn exited(&mut self, now: Time, id: AdapterId, incarnation: Incarnation) {
-        let Some(adapter) = self.current(id, incarnation) else { return };
-        match adapter.state {
-            State::Off | State::Quarantined { .. } => {}
-            State::Stopping { fault: None, .. } => adapter.state = State::Off,
-            State::Stopping { fault: Some(_), .. } | State::Unreaped { .. } => {
-                self.quarantine(now, id);
-            }
-            State::Starting { .. }
-            | State::Loading { .. }
-            | State::Idle { .. }
-            | State::Busy { .. }
-            | State::Draining { .. } => {
-                self.strike(now, id, Fault::Crashed);
-                self.quarantine(now, id);
-            }
-        }
-    }
-
-    /// A worker that can no longer be trusted is killed; its work runs elsewhere.
-    pub(super) fn let_down(&mut self, now: Time, id: AdapterId, fault: Fault) {
-        let Some(adapter) = self.adapters.get(&id) else { return };
-        let incarnation = adapter.incarnation;
-        match adapter.state {
-            State::Starting { .. }
-            | State::Loading { .. }
-            | State::Idle { .. }
-            | State::Busy { .. }
-            | State::Draining { .. } => {}
-            State::Off
-            | State::Stopping { .. }
-            | State::Quarantined { .. }
-            | State::Unreaped { .. } => return,
-        }
-        self.strike(now, id, fault);
-        self.become_stopping(id, State::Stopping { since: now, killed: true, fault: Some(fault) });
-        self.actions.push_back(Action::Kill { adapter: id, incarnation });
-    }
-
-    /// Counts a fault, says so, and takes the work back.
-    fn strike(&mut self, now: Time, id: AdapterId, fault: Fault) {
-        let Some(adapter) = self.adapters.get_mut(&id) else { return };
-        adapter.strikes = adapter.strikes.saturating_add(1);
-        adapter.last_fault = Some(fault);
-        adapter.replicas.clear();
-        let strikes = adapter.strikes;
-        let state = mem::replace(&mut adapter.state, State::Idle { since: now });
-        if fault == Fault::WrongAnswer {
-            adapter.trial = SHADOWED;
-        }
-        if let Some(batch) = state.batch().filter(|batch| batch.repeats.is_none()) {
-            self.retry(batch, fault);
-        }
-        self.failed_again |= self.adapters.get(&id).is_some_and(|a| !self.is_trusted(a));
-        let backoff = self.backoff(strikes);
-        let reason = Reason::Fault { fault, strikes, backoff };
-        self.decide(now, id, Change::Quarantine, reason);
-    }
-
-    fn quarantine(&mut self, now: Time, id: AdapterId) {
-        let Some(adapter) = self.adapters.get(&id) else { return };
-        let until = now + self.backoff(adapter.strikes);
-        if let Some(adapter) = self.adapters.get_mut(&id) {
-            adapter.state = State::Quarantined { since: now, until };
-        }
-    }
-
-    /// The wait after so many faults in a row: doubling, bounded.
-    pub(super) fn backoff(&self, strikes: u32) -> Duration {
-        let doublings = strikes.saturating_sub(1).min(20);
-        self.settings.backoff.saturating_mul(1 << doublings).min(self.settings.backoff_max)
-    }
-
-    pub(super) fn ask_to_stop(&mut self, now: Time, id: AdapterId) {
-        let Some(incarnation) = self.adapters.get(&id).map(|a| a.incarnation) else { return };
-        self.become_stopping(id, State::Stopping { since: now, killed: false, fault: None });
-        self.actions.push_back(Action::Stop { adapter: id, incarnation });
-    }
-
-    fn become_stopping(&mut self, id: AdapterId, state: State) {
-        if let Some(adapter) = self.adapters.get_mut(&id) {
-            adapter.replicas.clear();
-            adapter.state = state;
+        known.load = known.load.or(replica.load.map(|load| load.time.as_secs_f64()));
+        known.estimated |= replica.load.is_some_and(|load| load.estimated);
+        known.first_load = known.first_load.or(replica.first_load.map(|d| d.as_secs_f64()));
+        known.bytes = known.bytes.or(replica.bytes);
+        for (size, line) in replica.lines {
+            known.services.entry(size).or_insert_with(|| Service::told(line));
         }
     }
 }
 
-impl Known {
-    /// Learns how long a load takes. One that tuned kernels tells of the others only what is left
-    /// without the tuning, which the first of them corrects.
-    fn learn_load(&mut self, took: Duration, tuning: Option<Duration>) {
-        let Some(tuning) = tuning else {
-            if std::mem::take(&mut self.estimated) {
-                self.load = None;
-            }
-            return learn(&mut self.load, took);
-        };
-        learn(&mut self.first_load, took);
-        if self.load.is_none() || self.estimated {
-            // Kernels that were tuned are compiled again, which takes part of that time.
-            let left = took.saturating_sub(tuning).max(took / LOAD_SHARE_MIN);
-            self.load = Some(left.as_secs_f64());
-            self.estimated = true;
+pub(super) fn progress(world: &mut World, now: Time, (id, incarnation): (AdapterId, Incarnation)) {
+    if let Some(adapter) = world.current(id, incarnation) {
+        adapter.progressed(now);
+    }
+}
+
+pub(super) fn ready(
+    world: &mut World,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    speed: u64,
+) {
+    if world.current(id, incarnation).is_some_and(|adapter| adapter.opened(now, speed)) {
+        world.sort();
+        world.failed_starts = 0;
+    }
+}
+
+pub(super) fn loaded(
+    world: &mut World,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    model: ModelId,
+    (bytes, tuning): (u64, Option<Duration>),
+    measured: &[(u32, Duration)],
+) {
+    let ended = world.current(id, incarnation).and_then(|adapter| adapter.end_load(now, model));
+    let Some(since) = ended else { return };
+    let bytes = if bytes == 0 { estimates::bytes_of(world, id, model) } else { bytes };
+    let (served, max_rows) =
+        (world.models.contains_key(&model), estimates::rows_limit(world, id, model));
+    let Some(adapter) = world.adapters.get_mut(&id) else { return };
+    adapter.replicas.insert(model, Replica { bytes, used: now, loaded: now });
+    if !served {
+        return;
+    }
+    let known = adapter.known.entry(model).or_default();
+    known.learn_load(now.since(since), tuning);
+    known.bytes = Some(bytes);
+    known.grown_rows = measured.iter().map(|(rows, _)| *rows).max();
+    // The sizes of rows that clients send are not known yet: 0 stands for any.
+    let service = known.services.entry(0).or_default();
+    for (rows, took) in measured {
+        service.observe(bucket(*rows, max_rows), *took);
+    }
+}
+
+pub(super) fn load_failed(
+    world: &mut World,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    (model, again): (ModelId, Again),
+) {
+    // A disk may recover; wrong files stay wrong until they are replaced.
+    let until = now + world.settings.backoff_max;
+    let until = if again == Again::Never { Time::NEVER } else { until };
+    if let Some(adapter) = world.current(id, incarnation)
+        && adapter.end_load(now, model).is_some()
+        && again != Again::Now
+    {
+        adapter.refused.insert(model, until);
+    }
+}
+
+/// Takes a start back whose process could not be started: no fault of the adapter.
+pub(super) fn not_started(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+) {
+    let Some(adapter) = world.current(id, incarnation) else { return };
+    if !adapter.cancel_start() {
+        return exited(world, out, now, (id, incarnation));
+    }
+    world.starts_blocked = true;
+    world.failed_starts = world.failed_starts.saturating_add(1);
+    out.decide(now, id, Change::Drain, Reason::Environment);
+}
+
+/// Takes back the work of a worker that the kernel killed for want of memory. The adapter works:
+/// the model that was being loaded, or so many rows of the one that ran, take too much.
+pub(super) fn out_of_memory(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    model: Option<ModelId>,
+) {
+    let again = now + world.settings.backoff_max;
+    let Some(adapter) = world.current(id, incarnation) else { return };
+    let Some(batch) = adapter.killed_for_memory() else {
+        return exited(world, out, now, (id, incarnation));
+    };
+    let single = batch.as_ref().filter(|batch| batch.rows() == 1).map(|batch| batch.model);
+    if let Some(model) = model.or(single) {
+        adapter.crowded.insert(model, again);
+    } else if let Some(batch) = &batch {
+        limit_rows(world, now, id, (batch.model, batch.rows()));
+    }
+    if let Some(batch) = batch.filter(|batch| batch.repeats.is_none()) {
+        requests::retry(world, out, &batch, Fault::Memory);
+    }
+    out.decide(now, id, Change::Drain, Reason::OutOfMemory);
+}
+
+pub(super) fn exited(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+) {
+    let Some(adapter) = world.current(id, incarnation) else { return };
+    match *adapter.state() {
+        State::Off | State::Quarantined { .. } => {}
+        State::Stopping { fault: None, .. } => adapter.turn_off(),
+        State::Stopping { fault: Some(_), .. } | State::Unreaped { .. } => {
+            quarantine(world, now, id);
+        }
+        State::Starting { .. }
+        | State::Loading { .. }
+        | State::Idle { .. }
+        | State::Busy { .. }
+        | State::Draining { .. } => {
+            strike(world, out, now, id, Fault::Crashed);
+            quarantine(world, now, id);
         }
     }
 }
 
-/// Moves a learned duration towards a measured one.
-fn learn(known: &mut Option<f64>, took: Duration) {
-    let took = took.as_secs_f64();
-    let share = |known: f64| if took > known { UP } else { DOWN };
-    *known = Some(known.map_or(took, |known| known + (took - known) * share(known)));
+/// A worker that can no longer be trusted is killed; its work runs elsewhere.
+pub(super) fn let_down(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    id: AdapterId,
+    fault: Fault,
+) {
+    let Some(adapter) = world.adapters.get(&id) else { return };
+    let incarnation = adapter.incarnation;
+    match *adapter.state() {
+        State::Starting { .. }
+        | State::Loading { .. }
+        | State::Idle { .. }
+        | State::Busy { .. }
+        | State::Draining { .. } => {}
+        State::Off
+        | State::Stopping { .. }
+        | State::Quarantined { .. }
+        | State::Unreaped { .. } => return,
+    }
+    strike(world, out, now, id, fault);
+    out.push(Action::Kill { adapter: id, incarnation });
+}
+
+/// Counts a fault, says so, and takes the work back.
+fn strike(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId, fault: Fault) {
+    let Some(adapter) = world.adapters.get_mut(&id) else { return };
+    let batch = adapter.fail(now, fault);
+    let strikes = adapter.strikes;
+    if let Some(batch) = batch.filter(|batch| batch.repeats.is_none()) {
+        requests::retry(world, out, &batch, fault);
+    }
+    world.failed_again |= world.adapters.get(&id).is_some_and(|a| !trust::is_trusted(world, a));
+    let backoff = trust::backoff(world, strikes);
+    let reason = Reason::Fault { fault, strikes, backoff };
+    out.decide(now, id, Change::Quarantine, reason);
+}
+
+fn quarantine(world: &mut World, now: Time, id: AdapterId) {
+    let Some(adapter) = world.adapters.get(&id) else { return };
+    let until = now + trust::backoff(world, adapter.strikes);
+    if let Some(adapter) = world.adapters.get_mut(&id) {
+        adapter.quarantine(now, until);
+    }
+}
+
+/// Turns off what is idle or drains.
+pub(super) fn ask_to_stop(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
+    if let Some(adapter) = world.adapters.get_mut(&id) {
+        adapter.stop(now);
+        out.push(Action::Stop { adapter: id, incarnation: adapter.incarnation });
+    }
+}
+
+/// Resumes the adapter if it drains, or starts it if it is off. Tells whether it did.
+pub(super) fn turn_on(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    id: AdapterId,
+    draining: bool,
+    reason: Reason,
+) -> bool {
+    let Some(adapter) = world.adapters.get_mut(&id) else { return false };
+    let change = if draining {
+        if !adapter.resume() {
+            return false;
+        }
+        Change::Resume
+    } else {
+        if !adapter.is_off() || world.starts_blocked {
+            return false;
+        }
+        let incarnation = adapter.start(now, is_waited_for(reason));
+        out.push(Action::Start { adapter: id, incarnation });
+        Change::Start
+    };
+    out.decide(now, id, change, reason);
+    true
+}
+
+/// Whether requests wait for an adapter that is turned on for this reason.
+fn is_waited_for(reason: Reason) -> bool {
+    matches!(reason, Reason::LatencyTarget { .. } | Reason::Demand { .. } | Reason::Backlog { .. })
+}
+
+/// Turns an adapter off once it is done with its batch.
+pub(super) fn let_go(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    id: AdapterId,
+    reason: Reason,
+) {
+    let Some(adapter) = world.adapters.get_mut(&id) else { return };
+    let incarnation = adapter.incarnation;
+    match adapter.drain(now) {
+        Some(Drained::Batch) => {}
+        Some(Drained::Unload(model)) => {
+            out.push(Action::Unload { adapter: id, incarnation, model });
+        }
+        Some(Drained::Stop) => out.push(Action::Stop { adapter: id, incarnation }),
+        None => return,
+    }
+    out.decide(now, id, Change::Drain, reason);
+}
+
+/// Limits the rows of a model on an adapter to half of those that had no memory.
+pub(super) fn limit_rows(
+    world: &mut World,
+    now: Time,
+    id: AdapterId,
+    (model, rows): (ModelId, u32),
+) {
+    let bucket = bucket(rows, estimates::max_rows(world, id, model));
+    let strikes = world.adapters.get(&id).map_or(0, |adapter| adapter.strikes);
+    // Others may give memory back soon, or not for long.
+    let soon = now + trust::backoff(world, strikes.saturating_add(1));
+    // Longer than until the next try, which would else be for as many rows as this one.
+    let until = soon + world.settings.backoff_max;
+    if let Some(adapter) = world.adapters.get_mut(&id) {
+        if rows == 0 || bucket <= 1 {
+            adapter.crowded.insert(model, soon);
+        } else {
+            let half = bucket.div_ceil(2).next_power_of_two().min(bucket - 1).max(1);
+            adapter.known.entry(model).or_default().rows_max = Some((half, until));
+        }
+    }
 }

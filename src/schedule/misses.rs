@@ -1,14 +1,8 @@
-//! What late requests teach: what it is worth to avoid one, and which starts are to blame.
+//! What it is worth to avoid a late request, as learned from those that were late.
 //!
 //! Online quantile tracking ("conformal"): `theta` rises with each request that missed its target
 //! while an adapter started and falls with every other one, so that in the long run as many miss
 //! as are allowed to. Those that missed for other reasons are allowed for.
-
-use super::ids::{AdapterId, Time};
-use super::lane::Lane;
-use super::queue::Request;
-use super::scheduler::Scheduler;
-use super::state::Adapter;
 
 /// How fast the price follows the misses.
 const STEP: f64 = 0.4;
@@ -57,44 +51,12 @@ impl Misses {
     }
 
     /// A request was answered, late or not, with an adapter starting meanwhile or not.
-    fn observe(&mut self, late: bool, cold: bool) {
+    pub(super) fn observe(&mut self, late: bool, cold: bool) {
         let share = |is: bool| if is { 1.0 } else { 0.0 };
         self.others += OTHERS_GAIN * (share(late && !cold) - self.others);
         let wanted = (ALLOWED - self.others).max(LEAST);
         let theta = self.theta + STEP * (share(late && cold) - wanted);
         self.theta = theta.clamp(0.0, THETA_MAX);
-    }
-}
-
-impl Scheduler {
-    /// Remembers whether the request met its target.
-    pub(super) fn score(&mut self, now: Time, request: &Request) {
-        let late = now > request.order.due;
-        let cold = late && self.blame(now, request);
-        self.misses.observe(late, cold);
-        self.note_answer(now, request.lane.model, request.client, cold);
-    }
-
-    /// Blames a late request on the adapters that were starting meanwhile: each for its share of
-    /// what all that are on can serve together, since that much sooner it would have been served
-    /// had it been on. Tells whether there were any.
-    fn blame(&mut self, now: Time, request: &Request) -> bool {
-        let Lane { model, shape, .. } = request.lane;
-        let able = |(id, adapter): &(&AdapterId, &Adapter)| {
-            adapter.state.is_on() && self.takes(adapter, model) && self.counts(**id)
-        };
-        let part = |(id, adapter): (&AdapterId, &Adapter)| {
-            let cold = adapter.state.warms_up() || adapter.ready > request.arrived;
-            (*id, cold, self.slot(now, *id, adapter, model, shape.size).rate())
-        };
-        let on: Vec<_> = self.adapters.iter().filter(able).map(part).collect();
-        let sum: f64 = on.iter().map(|(.., rate)| rate).sum();
-        for (id, _, rate) in on.iter().filter(|(_, cold, _)| *cold) {
-            if let Some(adapter) = self.adapters.get_mut(id) {
-                adapter.missed += rate / sum;
-            }
-        }
-        on.iter().any(|(_, cold, _)| *cold)
     }
 }
 

@@ -5,38 +5,56 @@
 //! the same actions. It knows ids, rows and times; payloads and answer channels live in `engine`.
 //! It uses nothing but the standard library, so that a test can compile broken variants of it.
 //!
+//! `World` (`world.rs`) holds what is known; each of its parts is changed by its own methods only:
+//! an adapter and its state (`adapter.rs`, what was learned of its models in `known.rs`), requests
+//! (`queue.rs`), popularity of models, late requests, expected clients. Functions that take `&World`
+//! answer questions and propose; those that take `&mut World` and the outbox perform a step:
+//!
 //! ```text
-//! handle(now, event) ─► record the event                            requests.rs, lifecycle.rs
+//! handle(now, event) ─► record the event                            record.rs, lifecycle.rs, batches.rs,
+//!                                                                   requests.rs, admission.rs
 //!                       then always the same short list of steps:
 //!    watch    give up on the silent and the late                    watch.rs
-//!    reject   turn away what can no longer be served                scheduler.rs
+//!    reject   turn away what can no longer be served                availability.rs
 //!    expel    let go what must not be on                            scale.rs
 //!    obey     what the operator wants on, bridges, expected clients scale.rs, bridge.rs, ahead.rs
-//!    grow     resume or start adapters                              scale.rs, cost.rs
-//!    dispatch form batches, load models on demand                   dispatch.rs, plan.rs, loading.rs
-//!    prepare  drop and load models without hurry                    loading.rs
+//!    grow     resume or start adapters                              scale.rs, cost.rs, replace.rs
+//!    dispatch form batches, load models on demand                   dispatch.rs, loading.rs
+//!    prepare  drop and load models without hurry                    prepare.rs
 //!    shrink   drain adapters that are no longer needed              scale.rs, wait.rs
 //! poll_action() ◄─ what the driver must do        next_timeout() ◄─ when to come back
 //! ```
 //!
-//! What is predicted rests on `service.rs` (how long a batch takes where) and `forecast.rs` (how
-//! soon several adapters together serve a number of rows); what is learned of waits and misses is in
-//! `spells.rs` and `misses.rs`, of regular clients in `rhythm.rs`, of whom a cheaper adapter replaces
-//! in `replace.rs`. The target that is aimed at is in `target.rs`, who serves light traffic in `light.rs`,
-//! which models keep their memory in `places.rs`.
+//! Questions, each of which uses only those before it: what is known of times and sizes
+//! (`estimates.rs`); which adapters may serve which models (`eligible.rs`, `trust.rs`); what a start
+//! costs (`starts.rs`); which models keep their memory (`places.rs`); when adapters are free
+//! (`slots.rs`, `forecast.rs`); the target that is aimed at (`target.rs`); who serves light traffic
+//! (`light.rs`); which rows go where (`plan.rs`, `step.rs`, `routing.rs`); how long an adapter stays
+//! (`wait.rs`).
 
 mod action;
+mod adapter;
 mod admission;
 mod ahead;
 mod announced;
+mod arrival_rate;
+mod availability;
 mod batch;
+mod batches;
+mod blame;
 mod bridge;
+mod bridge_spells;
 mod cost;
 mod decision;
 mod dispatch;
+mod eligible;
+mod estimates;
 mod event;
+mod expected;
 mod forecast;
+mod helped;
 mod ids;
+mod known;
 mod lane;
 mod learned;
 mod lifecycle;
@@ -44,36 +62,47 @@ mod light;
 mod lists;
 mod loading;
 mod misses;
+mod outbox;
 mod places;
 mod plan;
 mod policy;
+mod popularity;
+mod prepare;
 mod queue;
 mod recollection;
+mod record;
+mod regret;
 mod replace;
 mod requests;
 mod rhythm;
+mod routing;
 mod scale;
 mod scheduler;
 mod service;
 mod settings;
 mod shadow;
 mod shares;
+mod slots;
 mod spells;
+mod starts;
 mod state;
+mod step;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod wait;
 mod watch;
+mod world;
 
 pub use action::{Action, Reject};
 pub use batch::{Batch, Part};
 pub use decision::{Change, Decision, Reason};
 pub use event::{Again, Arrival, Event, Failure, Fault, Wish};
 pub use ids::{AdapterId, BatchId, ClientId, Incarnation, ModelId, RequestId, Shape, Time};
-pub use policy::{Goal, Load, Policy};
+pub use policy::{Goal, Load, Outstanding, Policy};
 pub use recollection::{LearnedClient, LearnedPolicy, Recollection, ReplicaMemory, Took};
-pub use scheduler::{Outstanding, Scheduler};
+pub use scheduler::Scheduler;
 pub use service::Line;
 pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Role, Settings};
 pub use state::{AdapterView, Replica, State};

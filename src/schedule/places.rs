@@ -5,17 +5,14 @@
 //! byte, of all adapters that could take the new one. Rates are exponential averages over an hour;
 //! after a long pause a model counts as one that is asked for no more often than the pause says.
 
+use super::adapter::Adapter;
 use super::ids::{AdapterId, ModelId, Time};
-use super::scheduler::Scheduler;
-use super::state::{Adapter, Replica};
-use std::collections::BTreeMap;
+use super::popularity::{AVERAGED, PAUSE};
+use super::state::Replica;
+use super::world::World;
+use super::{eligible, estimates, starts};
 use std::time::Duration;
 
-/// Time constant of the rate of requests, in seconds.
-const AVERAGED: f64 = 3600.0;
-/// A pause of so many mean gaps says that a model is asked for less than before. Of requests at
-/// random one in 150 comes after such a pause.
-const PAUSE: f64 = 5.0;
 /// A model that nobody asked for counts as one that is asked for so many times in as long as it was
 /// not used.
 const SELDOM: f64 = 1e-3;
@@ -28,201 +25,152 @@ const RESIDENCE_LOADS: f64 = 4.0;
 const RESIDENCE_MIN: f64 = 1.0;
 const RESIDENCE_MAX: f64 = 3600.0;
 
-/// How often each model is asked for.
-#[derive(Debug, Default)]
-pub(super) struct Popularity {
-    /// Requests, each of which counts less with time, and when the last one came, in seconds: those
-    /// are negative before the server started.
-    asked: BTreeMap<ModelId, (f64, f64)>,
+/// The replicas to drop so that the model fits, least valuable first; `None` if it cannot be
+/// made to fit now.
+pub(super) fn victims(
+    world: &World,
+    now: Time,
+    id: AdapterId,
+    model: ModelId,
+) -> Option<Vec<ModelId>> {
+    let adapter = world.adapters.get(&id)?;
+    let held = adapter.bytes();
+    let budget = adapter.budget().unwrap_or(u64::MAX);
+    // What would not fit alone is only tried: then all others go.
+    let missing =
+        held.saturating_add(estimates::bytes_of(world, id, model)).saturating_sub(budget).min(held);
+    let mut missing = i128::from(missing);
+    if missing == 0 {
+        return Some(Vec::new());
+    }
+    let mut victims = Vec::new();
+    for (victim, bytes) in old_replicas(world, now, (id, adapter)) {
+        if missing <= 0 {
+            break;
+        }
+        missing -= i128::from(bytes);
+        victims.push(victim);
+    }
+    (missing <= 0).then_some(victims)
 }
 
-impl Popularity {
-    /// A request for a model arrived.
-    pub(super) fn note(&mut self, now: Time, model: ModelId) {
-        let now = now.0.as_secs_f64();
-        let (count, at) = self.asked.entry(model).or_insert((0.0, now));
-        *count = 1.0 + *count * ((*at - now) / AVERAGED).exp();
-        *at = now;
-    }
+/// Replicas that have stayed long enough, least valuable first, with their bytes.
+pub(super) fn old_replicas(
+    world: &World,
+    now: Time,
+    (id, adapter): (AdapterId, &Adapter),
+) -> Vec<(ModelId, u64)> {
+    let over = |(other, replica): &(&ModelId, &Replica)| stays(world, id, **other, replica) <= now;
+    let value = |(model, replica): (&ModelId, &Replica)| {
+        let worth = worth(world, now, id, *model) / replica.bytes.max(1) as f64;
+        (worth, replica.used, *model, replica.bytes)
+    };
+    let mut old: Vec<_> = adapter.replicas.iter().filter(over).map(value).collect();
+    old.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    old.into_iter().map(|(_, _, model, bytes)| (model, bytes)).collect()
+}
 
-    pub(super) fn forget(&mut self, model: ModelId) {
-        self.asked.remove(&model);
-    }
+/// Seconds of loading per second that it would cost to be without a model that an adapter has.
+fn worth(world: &World, now: Time, id: AdapterId, model: ModelId) -> f64 {
+    let replica = world.adapters.get(&id).and_then(|adapter| adapter.replicas.get(&model));
+    let unused = replica.map_or(0.0, |replica| now.since(replica.used).as_secs_f64());
+    let rate = world.popularity.rate(now, model).max(SELDOM / (unused + 1.0));
+    let share = if is_elsewhere(world, id, model) { COPY } else { 1.0 };
+    rate * estimates::load_time(world, id, model) * share
+}
 
-    /// Requests per second.
-    pub(super) fn rate(&self, now: Time, model: ModelId) -> f64 {
-        let Some((count, at)) = self.asked.get(&model) else { return 0.0 };
-        let pause = now.0.as_secs_f64() - at;
-        let rate = count * (-pause / AVERAGED).exp() / AVERAGED;
-        rate.min(PAUSE / pause.max(1e-9))
-    }
+/// The same of all that have to go, if they were asked for lately.
+pub(super) fn loss(world: &World, now: Time, id: AdapterId, victims: &[ModelId]) -> f64 {
+    let recent = victims.iter().filter(|model| world.popularity.is_recent(now, **model));
+    recent.map(|model| worth(world, now, id, *model)).fold(0.0, |sum, worth| sum + worth)
+}
 
-    /// Whether a model was asked for in the last hour.
-    fn is_recent(&self, now: Time, model: ModelId) -> bool {
-        let recent = |(_, at): &(f64, f64)| now.0.as_secs_f64() - at < AVERAGED;
-        self.asked.get(&model).is_some_and(recent)
-    }
-
-    /// What is worth keeping for the next run of the server.
-    pub(super) fn learned(&self, now: Time) -> Vec<(ModelId, u64, Duration)> {
-        let ago = |at: f64| Duration::from_secs_f64((now.0.as_secs_f64() - at).clamp(0.0, 1e9));
-        let learned = |(model, (count, at)): (&ModelId, &(f64, f64))| {
-            (*model, (count * 1e3) as u64, ago(*at))
-        };
-        self.asked.iter().map(learned).collect()
-    }
-
-    /// What an earlier run learned of a model that was not asked for in this one.
-    pub(super) fn recall(&mut self, now: Time, model: ModelId, (count, ago): (u64, Duration)) {
-        let at = now.0.as_secs_f64() - ago.as_secs_f64();
-        self.asked.entry(model).or_insert((count as f64 * 1e-3, at));
+/// Seconds that an idle adapter stays for its models while others that are on have no memory
+/// for them: as long as requests for them would cost more without it than it takes to idle. Each
+/// is late then, and so is one for the model that has to make room for it.
+fn wait_for_models(world: &World, id: AdapterId, since: Time) -> f64 {
+    let Some(adapter) = world.adapters.get(&id) else { return 0.0 };
+    let only = adapter.replicas.iter().filter(|(model, _)| {
+        world.popularity.is_recent(since, **model) && !is_elsewhere(world, id, **model)
+    });
+    let bytes = only.clone().map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
+    let rate: f64 = only.map(|(model, _)| world.popularity.rate(since, *model)).sum();
+    let watts = adapter.profile.power.idle_mw as f64 * 1e-3;
+    let is_worth = rate > 0.0 && 2.0 * rate * starts::late_joules(world, 1.0) >= watts;
+    let others = world.adapters.iter().any(|(other, a)| *other != id && a.state().serves());
+    if others && is_worth && bytes > free_elsewhere(world, id, since) {
+        (PAUSE / rate).min(AVERAGED)
+    } else {
+        0.0
     }
 }
 
-impl Scheduler {
-    /// The replicas to drop so that the model fits, least valuable first; `None` if it cannot be
-    /// made to fit now.
-    pub(super) fn victims(&self, now: Time, id: AdapterId, model: ModelId) -> Option<Vec<ModelId>> {
-        let adapter = self.adapters.get(&id)?;
-        let held = adapter.bytes();
-        let budget = adapter.budget().unwrap_or(u64::MAX);
-        // What would not fit alone is only tried: then all others go.
-        let missing =
-            held.saturating_add(self.bytes_of(id, model)).saturating_sub(budget).min(held);
-        let mut missing = i128::from(missing);
-        if missing == 0 {
-            return Some(Vec::new());
-        }
-        let mut victims = Vec::new();
-        for (victim, bytes) in self.old_replicas(now, (id, adapter)) {
-            if missing <= 0 {
-                break;
-            }
-            missing -= i128::from(bytes);
-            victims.push(victim);
-        }
-        (missing <= 0).then_some(victims)
-    }
+/// Bytes of other adapters that are on which no model holds that was asked for lately.
+fn free_elsewhere(world: &World, id: AdapterId, at: Time) -> u64 {
+    let others = world.adapters.iter().filter(|(other, a)| **other != id && a.state().is_on());
+    let free = others.map(|(_, adapter)| {
+        let recent = adapter.replicas.iter().filter(|it| world.popularity.is_recent(at, *it.0));
+        let held = recent.map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
+        adapter.budget().unwrap_or(u64::MAX).saturating_sub(held)
+    });
+    free.fold(0, u64::saturating_add)
+}
 
-    /// Replicas that have stayed long enough, least valuable first, with their bytes.
-    pub(super) fn old_replicas(
-        &self,
-        now: Time,
-        (id, adapter): (AdapterId, &Adapter),
-    ) -> Vec<(ModelId, u64)> {
-        let over =
-            |(other, replica): &(&ModelId, &Replica)| self.stays(id, **other, replica) <= now;
-        let value = |(model, replica): (&ModelId, &Replica)| {
-            let worth = self.worth(now, id, *model) / replica.bytes.max(1) as f64;
-            (worth, replica.used, *model, replica.bytes)
-        };
-        let mut old: Vec<_> = adapter.replicas.iter().filter(over).map(value).collect();
-        old.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        old.into_iter().map(|(_, _, model, bytes)| (model, bytes)).collect()
-    }
+/// Whether another adapter has this model, or loads it.
+fn is_elsewhere(world: &World, id: AdapterId, model: ModelId) -> bool {
+    let has = |adapter: &Adapter| adapter.state().is_on() && adapter.holds(model);
+    world.adapters.iter().any(|(other, adapter)| *other != id && has(adapter))
+}
 
-    /// Seconds of loading per second that it would cost to be without a model that an adapter has.
-    fn worth(&self, now: Time, id: AdapterId, model: ModelId) -> f64 {
-        let replica = self.adapters.get(&id).and_then(|adapter| adapter.replicas.get(&model));
-        let unused = replica.map_or(0.0, |replica| now.since(replica.used).as_secs_f64());
-        let rate = self.popularity.rate(now, model).max(SELDOM / (unused + 1.0));
-        let share = if self.is_elsewhere(id, model) { COPY } else { 1.0 };
-        rate * self.load_time(id, model) * share
-    }
+/// Whether a model would be on this adapter for the second time while another that this adapter
+/// could take, and that was asked for lately, is nowhere.
+pub(super) fn is_spare_copy(world: &World, now: Time, id: AdapterId, model: ModelId) -> bool {
+    let Some(adapter) = world.adapters.get(&id) else { return false };
+    let nowhere = |other: ModelId| {
+        world.popularity.is_recent(now, other)
+            && !adapter.holds(other)
+            && !is_elsewhere(world, id, other)
+            && eligible::takes(world, adapter, other)
+    };
+    let others = world.models.keys().filter(|other| **other != model);
+    is_elsewhere(world, id, model) && others.copied().any(nowhere)
+}
 
-    /// The same of all that have to go, if they were asked for lately.
-    pub(super) fn loss(&self, now: Time, id: AdapterId, victims: &[ModelId]) -> f64 {
-        let recent = victims.iter().filter(|model| self.popularity.is_recent(now, **model));
-        recent.map(|model| self.worth(now, id, *model)).fold(0.0, |sum, worth| sum + worth)
-    }
+/// Whether a model would be wanted back at once.
+pub(super) fn is_missed(
+    world: &World,
+    now: Time,
+    id: AdapterId,
+    adapter: &Adapter,
+    model: ModelId,
+) -> bool {
+    let Some(replica) = adapter.replicas.get(&model) else { return false };
+    let recent = residence(world, id, model);
+    world.queue.rows_of(model) > 0 || now.since(replica.used).as_secs_f64() < recent
+}
 
-    /// Keeps an adapter that would go on for its models, if that is worth it.
-    pub(super) fn keeps_models(&mut self, now: Time, id: AdapterId, idle_since: Time) -> bool {
-        let kept = |adapter: &Adapter| adapter.kept.is_some_and(|(since, _)| since == idle_since);
-        if self.adapters.get(&id).is_none_or(kept) {
-            return false;
-        }
-        let seconds = self.wait_for_models(id, idle_since);
-        let keeps = idle_since + Duration::from_secs_f64(seconds) > now;
-        if let Some(adapter) = self.adapters.get_mut(&id).filter(|_| keeps) {
-            adapter.kept = Some((idle_since, seconds));
-        }
-        keeps
-    }
+/// Until when a replica stays whatever others want.
+pub(super) fn stays(world: &World, id: AdapterId, model: ModelId, replica: &Replica) -> Time {
+    let turn = replica.loaded + Duration::from_secs_f64(residence(world, id, model));
+    let load = estimates::load_time(world, id, model).clamp(RESIDENCE_MIN, RESIDENCE_MAX);
+    turn.min(replica.used.max(replica.loaded) + Duration::from_secs_f64(load))
+}
 
-    /// Seconds that an idle adapter stays for its models while others that are on have no memory
-    /// for them: as long as requests for them would cost more without it than it takes to idle. Each
-    /// is late then, and so is one for the model that has to make room for it.
-    fn wait_for_models(&self, id: AdapterId, since: Time) -> f64 {
-        let Some(adapter) = self.adapters.get(&id) else { return 0.0 };
-        let only = adapter.replicas.iter().filter(|(model, _)| {
-            self.popularity.is_recent(since, **model) && !self.is_elsewhere(id, **model)
-        });
-        let bytes = only.clone().map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
-        let rate: f64 = only.map(|(model, _)| self.popularity.rate(since, *model)).sum();
-        let watts = adapter.profile.power.idle_mw as f64 * 1e-3;
-        let is_worth = rate > 0.0 && 2.0 * rate * self.late_joules(1.0) >= watts;
-        let others = self.adapters.iter().any(|(other, a)| *other != id && a.state.serves());
-        if others && is_worth && bytes > self.free_elsewhere(id, since) {
-            (PAUSE / rate).min(AVERAGED)
-        } else {
-            0.0
-        }
-    }
+/// Seconds that a replica stays if it is used.
+fn residence(world: &World, id: AdapterId, model: ModelId) -> f64 {
+    (estimates::load_time(world, id, model) * RESIDENCE_LOADS).clamp(RESIDENCE_MIN, RESIDENCE_MAX)
+}
 
-    /// Bytes of other adapters that are on which no model holds that was asked for lately.
-    fn free_elsewhere(&self, id: AdapterId, at: Time) -> u64 {
-        let others = self.adapters.iter().filter(|(other, a)| **other != id && a.state.is_on());
-        let free = others.map(|(_, adapter)| {
-            let recent = adapter.replicas.iter().filter(|it| self.popularity.is_recent(at, *it.0));
-            let held = recent.map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
-            adapter.budget().unwrap_or(u64::MAX).saturating_sub(held)
-        });
-        free.fold(0, u64::saturating_add)
+/// Keeps an adapter that would go on for its models, if that is worth it.
+pub(super) fn keeps_models(world: &mut World, now: Time, id: AdapterId, idle_since: Time) -> bool {
+    let kept = |adapter: &Adapter| adapter.kept.is_some_and(|(since, _)| since == idle_since);
+    if world.adapters.get(&id).is_none_or(kept) {
+        return false;
     }
-
-    /// Whether another adapter has this model, or loads it.
-    fn is_elsewhere(&self, id: AdapterId, model: ModelId) -> bool {
-        let has = |adapter: &Adapter| adapter.state.is_on() && adapter.holds(model);
-        self.adapters.iter().any(|(other, adapter)| *other != id && has(adapter))
+    let seconds = wait_for_models(world, id, idle_since);
+    let keeps = idle_since + Duration::from_secs_f64(seconds) > now;
+    if let Some(adapter) = world.adapters.get_mut(&id).filter(|_| keeps) {
+        adapter.kept = Some((idle_since, seconds));
     }
-
-    /// Whether a model would be on this adapter for the second time while another that this adapter
-    /// could take, and that was asked for lately, is nowhere.
-    pub(super) fn is_spare_copy(&self, now: Time, id: AdapterId, model: ModelId) -> bool {
-        let Some(adapter) = self.adapters.get(&id) else { return false };
-        let nowhere = |other: ModelId| {
-            self.popularity.is_recent(now, other)
-                && !adapter.holds(other)
-                && !self.is_elsewhere(id, other)
-                && self.takes(adapter, other)
-        };
-        let others = self.models.keys().filter(|other| **other != model);
-        self.is_elsewhere(id, model) && others.copied().any(nowhere)
-    }
-
-    /// Whether a model would be wanted back at once.
-    pub(super) fn is_missed(
-        &self,
-        now: Time,
-        id: AdapterId,
-        adapter: &Adapter,
-        model: ModelId,
-    ) -> bool {
-        let Some(replica) = adapter.replicas.get(&model) else { return false };
-        let recent = self.residence(id, model);
-        self.queue.rows_of(model) > 0 || now.since(replica.used).as_secs_f64() < recent
-    }
-
-    /// Until when a replica stays whatever others want.
-    pub(super) fn stays(&self, id: AdapterId, model: ModelId, replica: &Replica) -> Time {
-        let turn = replica.loaded + Duration::from_secs_f64(self.residence(id, model));
-        let load = self.load_time(id, model).clamp(RESIDENCE_MIN, RESIDENCE_MAX);
-        turn.min(replica.used.max(replica.loaded) + Duration::from_secs_f64(load))
-    }
-
-    /// Seconds that a replica stays if it is used.
-    fn residence(&self, id: AdapterId, model: ModelId) -> f64 {
-        (self.load_time(id, model) * RESIDENCE_LOADS).clamp(RESIDENCE_MIN, RESIDENCE_MAX)
-    }
+    keeps
 }

@@ -10,12 +10,14 @@
 //!
 //! The plan is that of elastic serving with deadlines: consolidate on few, earliest due first.
 
+use super::adapter::Adapter;
 use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId, Time};
 use super::lists::{End, First};
-use super::policy::{Goal, Policy};
-use super::scheduler::Scheduler;
-use super::state::State;
+use super::settings::Role;
+use super::step::Step;
+use super::world::World;
+use super::{eligible, estimates, light, slots, step, target};
 use std::time::Duration;
 
 /// A batch of this many times `alpha / beta` rows: the next row would save less than a hundredth
@@ -33,174 +35,61 @@ const THETA_RESERVE: f64 = 6.0;
 /// Share of the target that is kept for what nobody foresees.
 const MARGIN: f64 = 0.02;
 
-impl Scheduler {
-    /// Whether rows go to the adapters that take the least energy for them, as long as they make
-    /// the target there; not to where they are served soonest.
-    pub(super) fn packs(&self) -> bool {
-        matches!(self.goal(), Some(Goal::Balanced | Goal::Energy)) && self.closing.is_none()
-    }
+/// An adapter that has just become ready is trusted with what it serves within so many times the
+/// target.
+const BACKLOG: f64 = 1.75;
 
-    /// Whether short answer times come first.
-    pub(super) fn hurries(&self) -> bool {
-        self.goal() == Some(Goal::Latency)
-    }
-
-    /// Whether rows should wait for company as long as they may.
-    fn waits_for_company(&self) -> bool {
-        self.goal() == Some(Goal::Energy)
-    }
-
-    pub(super) fn goal(&self) -> Option<Goal> {
-        match self.settings.policy {
-            Policy::Cost { goal, .. } | Policy::ByHand { goal } => Some(goal),
-            Policy::Concurrency { .. } => None,
-        }
-    }
-
-    /// Brings the lane forward by one step, or not yet; `None` if nobody makes the target, so that
-    /// waiting is no use.
-    pub(super) fn serve_thriftily(
-        &mut self,
-        now: Time,
-        first: First,
-        slots: &[Slot],
-    ) -> Option<bool> {
-        let model = first.lane.model;
-        let slo = self.aim(model);
-        let slack = first.due().since(now).as_secs_f64();
-        let window = (self.queue.newest(model) + slo).since(now).as_secs_f64();
-        let mut rows = self.queue.rows_of(model);
-        let mut passed = Vec::new();
-        for slot in self.by_preference(now, model, slots) {
-            if slot.free + slot.batch(1) * slot.caution > slack {
-                passed.extend(Some(slot.adapter).filter(|_| slot.loaded));
-                continue;
-            }
-            if slot.idle {
-                self.note_help(now, &passed);
-                return Some(self.serve_when_due(now, first, slots, (slot, rows)));
-            }
-            let trusted = slot.rows_by(window) as u64;
+/// What to do with the first requests of a lane, and which adapters are found to need help; `None` if
+/// nobody makes the target, so that waiting is no use.
+pub(super) fn route(
+    world: &World,
+    now: Time,
+    first: First,
+    slots: &[Slot],
+) -> Option<(Step, Vec<AdapterId>)> {
+    let model = first.lane.model;
+    let slo = target::aim(world, model);
+    let slack = first.due().since(now).as_secs_f64();
+    let window = (world.queue.newest(model) + slo).since(now).as_secs_f64();
+    let mut rows = world.queue.rows_of(model);
+    let mut passed = Vec::new();
+    for slot in by_preference(world, now, model, slots) {
+        if slot.free + slot.batch(1) * slot.caution > slack {
             passed.extend(Some(slot.adapter).filter(|_| slot.loaded));
-            if trusted >= rows {
-                self.hold(now, model, slots);
-                return Some(false);
-            }
-            rows -= trusted;
+            continue;
         }
-        None
+        if slot.idle {
+            return Some((when_due(world, now, first, slots, (slot, rows)), passed));
+        }
+        let trusted = slot.rows_by(window) as u64;
+        passed.extend(Some(slot.adapter).filter(|_| slot.loaded));
+        if trusted >= rows {
+            return Some((step::wait_for_others(world, now, model, slots), Vec::new()));
+        }
+        rows -= trusted;
     }
+    None
+}
 
-    /// Rows that will be late although every slot runs batch after batch, each as large as the due
-    /// time of its first row allows: what there is to turn on another adapter for.
-    pub(super) fn late_rows(&self, now: Time, model: ModelId, slots: &[Slot]) -> u64 {
-        let Some(first) = self.queue.first(model, Duration::ZERO, now) else { return 0 };
-        let slo = self.aim(model);
-        let hurry = if self.hurries() { slo.as_secs_f64() * HURRY } else { 0.0 };
-        let slacks = self.queue.dues(first.lane).flat_map(|(due, rows)| {
-            std::iter::repeat_n(due.since(now).as_secs_f64() - hurry, rows as usize)
-        });
-        let slacks: Vec<f64> = slacks.take(PLANNED_ROWS).collect();
-        let mut planned = 0;
-        for slot in self.by_preference(now, model, slots) {
-            planned += match self.trusted_rows(now, (model, &slot), 0.0, slo) {
-                Some(rows) => rows as usize,
-                None => rows_in_turn(&slot, slacks.get(planned..).unwrap_or_default()),
-            };
-        }
-        slacks.len().saturating_sub(planned) as u64
+fn when_due(
+    world: &World,
+    now: Time,
+    first: First,
+    slots: &[Slot],
+    (slot, rows): (Slot, u64),
+) -> Step {
+    let at = last_moment(world, now, first, &slot, rows);
+    if at > now {
+        return Step::Wait(Some(at));
     }
-
-    /// The slots, those first that should take rows: under the `latency` goal the soonest, else
-    /// those that take the least energy above idling for a row.
-    fn by_preference(&self, now: Time, model: ModelId, slots: &[Slot]) -> Vec<Slot> {
-        let mut sorted = slots.to_vec();
-        if self.hurries() {
-            sorted.sort_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
-        } else {
-            // Nobody displaces a model for rows that another can serve.
-            let late = self.starts_late(model);
-            sorted.sort_by_cached_key(|slot| {
-                (slot.displaces, slot.loss.to_bits(), self.cost_rank(now, slot, late))
-            });
-        }
-        sorted
+    if !slot.loaded {
+        return Step::Load(slot.adapter);
     }
-
-    fn serve_when_due(
-        &mut self,
-        now: Time,
-        first: First,
-        slots: &[Slot],
-        (slot, rows): (Slot, u64),
-    ) -> bool {
-        let at = self.last_moment(now, first, &slot, rows);
-        if at > now {
-            self.look_again_at(Some(at));
-            return false;
-        }
-        if !slot.loaded {
-            return self.load_here(now, slot.adapter, first.lane.model);
-        }
-        let slack = first.due().since(now).as_secs_f64();
-        let fits = slot.rows_within((slack - slot.free) / slot.caution).max(1);
-        let share = fits.min(u32::try_from(rows).unwrap_or(u32::MAX));
-        let level = slot.finish(u64::from(share));
-        self.serve_lane(now, (first.lane, End::Front), slots, slot, (share, level))
-    }
-
-    /// Seconds of slack that are kept for the start of another adapter if more comes than those that
-    /// are on can serve: the more, the more requests missed their target because of starts.
-    fn reserve(&self, model: ModelId) -> f64 {
-        let off =
-            self.adapters.iter().filter(|(id, a)| a.state == State::Off && self.is_eligible(**id));
-        let starts = off.map(|(id, a)| a.cold_start() + self.load_time(*id, model));
-        let soonest = starts.fold(f64::INFINITY, f64::min);
-        if soonest.is_finite() {
-            soonest * (self.misses.theta / THETA_RESERVE).min(1.0)
-        } else {
-            0.0
-        }
-    }
-
-    /// Until when turning an adapter on can wait if nothing is on: until all that waits, and one
-    /// more row, would only just be served before the first is due. Only where rows wait for company.
-    pub(super) fn last_start(
-        &self,
-        now: Time,
-        (model, rows): (ModelId, u64),
-        (id, ready): (AdapterId, f64),
-    ) -> Time {
-        let first =
-            self.queue.first(model, Duration::ZERO, now).filter(|_| self.waits_for_company());
-        let adapter = self.adapters.get(&id).filter(|_| self.closing.is_none());
-        let (Some(first), Some(adapter)) = (first, adapter) else { return now };
-        let slot = Slot { free: 0.0, ..self.slot(now, id, adapter, model, first.lane.shape.size) };
-        let slo = self.aim(model);
-        let needs = ready * START_CAUTION
-            + slot.finish(rows + 1) * slot.caution
-            + slo.as_secs_f64() * MARGIN;
-        let slack = first.due().since(now).as_secs_f64() - needs;
-        let slack = slack * (1.0 - self.misses.theta / THETA_LAZY).max(0.0);
-        now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
-    }
-
-    /// When the batch should be formed: when it is large enough, or one more row would make it
-    /// late.
-    fn last_moment(&self, now: Time, first: First, slot: &Slot, rows: u64) -> Time {
-        let slo = self.aim(first.lane.model);
-        let knee = (KNEE * slot.alpha / slot.beta.max(1e-12)).clamp(1.0, 1e9) as u64;
-        if !self.waits_for_company() || rows >= knee.min(u64::from(slot.max_rows)) {
-            return now;
-        }
-        let more = u32::try_from(rows + 1).unwrap_or(u32::MAX).min(slot.max_rows);
-        let needs = slot.free
-            + slot.batch(more) * slot.caution
-            + slo.as_secs_f64() * MARGIN
-            + self.reserve(first.lane.model);
-        let slack = first.due().since(now).as_secs_f64() - needs;
-        now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
-    }
+    let slack = first.due().since(now).as_secs_f64();
+    let fits = slot.rows_within((slack - slot.free) / slot.caution).max(1);
+    let share = fits.min(u32::try_from(rows).unwrap_or(u32::MAX));
+    let level = slot.finish(u64::from(share));
+    step::from_lane(world, now, (first.lane, End::Front), slots, slot, (share, level))
 }
 
 /// Of rows that leave so many seconds each, the first due first: how many a slot serves in time,
@@ -217,4 +106,123 @@ fn rows_in_turn(slot: &Slot, slacks: &[f64]) -> usize {
         planned += rows as usize;
     }
     planned
+}
+
+/// Rows that an adapter which is coming, or has just come, is trusted with although it will be
+/// late for them: what arrives during its start. It was turned on for that, and until it had
+/// its chance nobody else is. One that comes in time for what waits needs no trust.
+pub(super) fn trusted_rows(
+    world: &World,
+    now: Time,
+    (model, slot): (ModelId, &Slot),
+    window: f64,
+    slo: Duration,
+) -> Option<f64> {
+    let adapter = world.adapters.get(&slot.adapter)?;
+    let start = adapter.cold_start() + estimates::load_time(world, slot.adapter, model);
+    let slo = slo.as_secs_f64();
+    let comes_late = start + slot.batch(1) * slot.caution > slo;
+    let young = adapter.state().warms_up() || now.since(adapter.ready).as_secs_f64() < start;
+    let trusted = comes_late && (young || !slot.loaded);
+    if !trusted {
+        return None;
+    }
+    // Once it serves, what it does not serve soon is more than it was turned on for.
+    let seconds = start.max(slo).max(window);
+    let briefly = slot.loaded || starts_together(world, now);
+    let seconds = if briefly { seconds.min(BACKLOG * slo) } else { seconds };
+    Some(Slot { free: 0.0, ..*slot }.rows_by(seconds))
+}
+
+/// Returns true if several adapters may start together: no regular adapter serves yet, and one was
+/// not enough lately.
+fn starts_together(world: &World, now: Time) -> bool {
+    let serves =
+        |adapter: &Adapter| adapter.profile.role == Role::Regular && adapter.state().serves();
+    world.adapters.keys().any(|id| light::needed_help(world, now, *id))
+        && !world.adapters.values().any(serves)
+}
+
+/// Rows that will be late although every slot runs batch after batch, each as large as the due
+/// time of its first row allows: what there is to turn on another adapter for.
+pub(super) fn late_rows(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> u64 {
+    let Some(first) = world.queue.first(model, Duration::ZERO, now) else { return 0 };
+    let slo = target::aim(world, model);
+    let hurry = if world.hurries() { slo.as_secs_f64() * HURRY } else { 0.0 };
+    let slacks = world.queue.dues(first.lane).flat_map(|(due, rows)| {
+        std::iter::repeat_n(due.since(now).as_secs_f64() - hurry, rows as usize)
+    });
+    let slacks: Vec<f64> = slacks.take(PLANNED_ROWS).collect();
+    let mut planned = 0;
+    for slot in by_preference(world, now, model, slots) {
+        planned += match trusted_rows(world, now, (model, &slot), 0.0, slo) {
+            Some(rows) => rows as usize,
+            None => rows_in_turn(&slot, slacks.get(planned..).unwrap_or_default()),
+        };
+    }
+    slacks.len().saturating_sub(planned) as u64
+}
+
+/// The slots, those first that should take rows: under the `latency` goal the soonest, else
+/// those that take the least energy above idling for a row.
+fn by_preference(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Vec<Slot> {
+    let mut sorted = slots.to_vec();
+    if world.hurries() {
+        sorted.sort_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
+    } else {
+        // Nobody displaces a model for rows that another can serve.
+        let late = light::starts_late(world, model);
+        sorted.sort_by_cached_key(|slot| {
+            (slot.displaces, slot.loss.to_bits(), light::cost_rank(world, now, slot, late))
+        });
+    }
+    sorted
+}
+
+/// Seconds of slack that are kept for the start of another adapter if more comes than those that
+/// are on can serve: the more, the more requests missed their target because of starts.
+fn reserve(world: &World, model: ModelId) -> f64 {
+    let off =
+        world.adapters.iter().filter(|(id, a)| a.is_off() && eligible::is_eligible(world, **id));
+    let starts = off.map(|(id, a)| a.cold_start() + estimates::load_time(world, *id, model));
+    let soonest = starts.fold(f64::INFINITY, f64::min);
+    if soonest.is_finite() { soonest * (world.misses.theta / THETA_RESERVE).min(1.0) } else { 0.0 }
+}
+
+/// Until when turning an adapter on can wait if nothing is on: until all that waits, and one
+/// more row, would only just be served before the first is due. Only where rows wait for company.
+pub(super) fn last_start(
+    world: &World,
+    now: Time,
+    (model, rows): (ModelId, u64),
+    (id, ready): (AdapterId, f64),
+) -> Time {
+    let first = world.queue.first(model, Duration::ZERO, now).filter(|_| world.waits_for_company());
+    let adapter = world.adapters.get(&id).filter(|_| world.closing.is_none());
+    let (Some(first), Some(adapter)) = (first, adapter) else { return now };
+    let slot =
+        Slot { free: 0.0, ..slots::slot(world, now, id, adapter, model, first.lane.shape.size) };
+    let slo = target::aim(world, model);
+    let needs =
+        ready * START_CAUTION + slot.finish(rows + 1) * slot.caution + slo.as_secs_f64() * MARGIN;
+    let slack = first.due().since(now).as_secs_f64() - needs;
+    let slack = slack * (1.0 - world.misses.theta / THETA_LAZY).max(0.0);
+    now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
+}
+
+/// When the batch should be formed: when it is large enough, or one more row would make it
+/// late.
+fn last_moment(world: &World, now: Time, first: First, slot: &Slot, rows: u64) -> Time {
+    let slo = target::aim(world, first.lane.model);
+    let knee = (KNEE * slot.alpha / slot.beta.max(1e-12)).clamp(1.0, 1e9) as u64;
+    if !world.waits_for_company() || rows >= knee.min(u64::from(slot.max_rows)) {
+        return now;
+    }
+    let more = u32::try_from(rows + 1).unwrap_or(u32::MAX).min(slot.max_rows);
+    let needs = slot.free
+        + slot.batch(more) * slot.caution
+        + slo.as_secs_f64() * MARGIN
+        + reserve(world, first.lane.model);
+    let slack = first.due().since(now).as_secs_f64() - needs;
+    now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
 }

@@ -54,6 +54,15 @@ pub enum Goal {
     Energy,
 }
 
+/// What is owed at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Requests of which something waits, and the rows that wait.
+    pub queued: Load,
+    /// Requests that are wholly with workers, and the rows that are.
+    pub in_flight: Load,
+}
+
 impl Load {
     /// How many adapters should be on at so many rows each.
     pub(super) fn adapters(self, target: u64, min: usize, max: usize) -> usize {

@@ -131,6 +131,12 @@ impl Queue {
         self.requests.get(&id)
     }
 
+    /// The request at one end of a lane.
+    pub(super) fn request_at(&self, lane: Lane, end: End) -> Option<(RequestId, &Request)> {
+        let id = self.at(lane, end)?;
+        Some((id, self.get(id)?))
+    }
+
     pub(super) fn admit(&mut self, id: RequestId, request: Request) {
         self.deadlines.extend(request.deadline.map(|deadline| (deadline, id)));
         let least = self.least_served();
@@ -268,7 +274,7 @@ impl Queue {
         requests.map(|(order, id)| (order.due, self.get(id).map_or(0, Request::waiting_rows)))
     }
 
-    /// The request at one end of a lane.
+    /// The id of the request at one end of a lane.
     pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
         self.lists.at(lane, end)
     }

@@ -9,9 +9,11 @@
 use super::decision::Reason;
 use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId, Time};
+use super::outbox::Outbox;
 use super::policy::Policy;
-use super::scheduler::Scheduler;
-use super::state::State;
+use super::regret::Regret;
+use super::world::World;
+use super::{eligible, lifecycle, light, slots, starts, target};
 
 /// Share of what an adapter can serve that it is trusted with.
 const CARRIED: f64 = 0.7;
@@ -22,128 +24,105 @@ const RECENT: f64 = 10.0;
 /// The same where starts make requests late, so that adapters stay on for long.
 const RECENT_LATE: f64 = 120.0;
 
-/// What an adapter that is off would have saved.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Regret {
-    /// The first and the last batch that counts.
-    since: Time,
-    until: Time,
-    rows: f64,
-    joules: f64,
-    /// How long after the last batch it counts, in seconds.
-    recent: f64,
-}
-
-impl Regret {
-    /// Seconds from the first to the last batch.
-    fn lasted(&self) -> f64 {
-        self.until.since(self.since).as_secs_f64()
+/// Another adapter serves these rows now: notes what those that are off would have saved.
+pub(super) fn regret(
+    world: &mut World,
+    now: Time,
+    slot: &Slot,
+    (model, size): (ModelId, u8),
+    rows: u32,
+) {
+    if !world.packs() || !matches!(world.settings.policy, Policy::Cost { .. }) {
+        return;
+    }
+    for id in world.best_first() {
+        let Some(regret) = regret_of(world, now, id, slot, (model, size), rows) else {
+            continue;
+        };
+        if let Some(adapter) = world.adapters.get_mut(&id) {
+            adapter.regret = regret;
+        }
     }
 }
 
-impl Scheduler {
-    /// Another adapter serves these rows now: notes what those that are off would have saved.
-    pub(super) fn regret(
-        &mut self,
-        now: Time,
-        slot: &Slot,
-        (model, size): (ModelId, u8),
-        rows: u32,
-    ) {
-        if !self.packs() || !matches!(self.settings.policy, Policy::Cost { .. }) {
-            return;
-        }
-        for at in 0..self.order.len() {
-            let id = self.order[at];
-            let Some(regret) = self.regret_of(now, id, slot, (model, size), rows) else { continue };
-            if let Some(adapter) = self.adapters.get_mut(&id) {
-                adapter.regret = regret;
-            }
-        }
+/// Turns on what would by now have saved what it costs.
+pub(super) fn replace(world: &mut World, out: &mut Outbox, now: Time) {
+    if world.closing.is_some() {
+        return;
     }
-
-    fn regret_of(
-        &self,
-        now: Time,
-        id: AdapterId,
-        slot: &Slot,
-        (model, size): (ModelId, u8),
-        rows: u32,
-    ) -> Option<Regret> {
-        let adapter = self.adapters.get(&id).filter(|adapter| adapter.state == State::Off)?;
-        let other = self.adapters.get(&slot.adapter)?;
-        if !self.is_eligible(id) || !self.takes(adapter, model) {
-            return None;
-        }
-        let own = Slot { free: 0.0, ..self.slot(now, id, adapter, model, size) };
-        let slo = self.aim(model).as_secs_f64();
-        // Rows would not go to it if it were on.
-        let late = self.starts_late(model);
-        if self.cost_rank(now, &own, late) >= self.cost_rank(now, slot, late)
-            || own.batch(1) * own.caution > slo
+    for id in world.best_first() {
+        let Some(adapter) = world.adapters.get(&id) else { continue };
+        let saved = adapter.regret.joules;
+        let price =
+            starts::activation_joules(world, adapter, starts::start_seconds(world, id, adapter));
+        let recent = now.since(adapter.regret.until).as_secs_f64() <= adapter.regret.recent;
+        if saved <= price
+            || !recent
+            || adapter.regret.lasted() < OBSERVED
+            || !adapter.is_off()
+            || !starts::may_start(world, now, adapter)
         {
-            return None;
+            continue;
         }
-        let mut regret = adapter.regret;
-        let passed = now.since(regret.until).as_secs_f64();
-        let recent = if late { RECENT_LATE } else { RECENT };
-        let fresh = Regret { since: now, until: now, recent, ..Regret::default() };
-        if passed > recent || regret.until == Time::default() {
-            regret = fresh;
-        }
-        let passed = now.since(regret.until).as_secs_f64();
-        let (power, dear) = (adapter.profile.power, other.profile.power);
-        let work = |slot: &Slot, active_mw: u64| slot.batch(rows) * active_mw as f64 * 1e-3;
-        let idling = dear.idle_mw as f64 - power.idle_mw as f64;
-        regret.joules += work(slot, dear.active_mw.saturating_sub(dear.idle_mw))
-            - work(&own, power.active_mw.saturating_sub(power.idle_mw))
-            + idling * 1e-3 * passed;
-        // The first rows open the time over which the others are counted.
-        if regret.until > regret.since || passed > 0.0 {
-            regret.rows += f64::from(rows);
-        }
-        regret.until = now;
-        let lasted = regret.lasted();
-        let carried = lasted < OBSERVED || regret.rows <= CARRIED * own.rows_by(slo) / slo * lasted;
-        if carried && regret.joules > 0.0 {
-            return Some(regret);
-        }
-        Some(fresh)
-    }
-
-    /// Turns on what would by now have saved what it costs.
-    pub(super) fn replace(&mut self, now: Time) {
-        if self.closing.is_some() {
+        let lasted = now.since(adapter.regret.since);
+        let millijoules = |joules: f64| (joules * 1e3) as u64;
+        let reason =
+            Reason::Cheaper { saved_mj: millijoules(saved), start_mj: millijoules(price), lasted };
+        if eligible::is_eligible(world, id)
+            && eligible::on_for_good(world) < world.settings.max
+            && lifecycle::turn_on(world, out, now, id, false, reason)
+        {
+            world.adapters.values_mut().for_each(|adapter| adapter.regret = Regret::default());
             return;
         }
-        for at in 0..self.order.len() {
-            let id = self.order[at];
-            let Some(adapter) = self.adapters.get(&id) else { continue };
-            let saved = adapter.regret.joules;
-            let price = self.activation_joules(adapter, self.start_seconds(id, adapter));
-            let recent = now.since(adapter.regret.until).as_secs_f64() <= adapter.regret.recent;
-            if saved <= price
-                || !recent
-                || adapter.regret.lasted() < OBSERVED
-                || adapter.state != State::Off
-                || !self.may_start(now, adapter)
-            {
-                continue;
-            }
-            let lasted = now.since(adapter.regret.since);
-            let millijoules = |joules: f64| (joules * 1e3) as u64;
-            let reason = Reason::Cheaper {
-                saved_mj: millijoules(saved),
-                start_mj: millijoules(price),
-                lasted,
-            };
-            if self.is_eligible(id)
-                && self.on_for_good() < self.settings.max
-                && self.turn_on(now, id, false, reason)
-            {
-                self.adapters.values_mut().for_each(|adapter| adapter.regret = Regret::default());
-                return;
-            }
-        }
     }
+}
+
+fn regret_of(
+    world: &World,
+    now: Time,
+    id: AdapterId,
+    slot: &Slot,
+    (model, size): (ModelId, u8),
+    rows: u32,
+) -> Option<Regret> {
+    let adapter = world.adapters.get(&id).filter(|adapter| adapter.is_off())?;
+    let other = world.adapters.get(&slot.adapter)?;
+    if !eligible::is_eligible(world, id) || !eligible::takes(world, adapter, model) {
+        return None;
+    }
+    let own = Slot { free: 0.0, ..slots::slot(world, now, id, adapter, model, size) };
+    let slo = target::aim(world, model).as_secs_f64();
+    // Rows would not go to it if it were on.
+    let late = light::starts_late(world, model);
+    if light::cost_rank(world, now, &own, late) >= light::cost_rank(world, now, slot, late)
+        || own.batch(1) * own.caution > slo
+    {
+        return None;
+    }
+    let mut regret = adapter.regret;
+    let passed = now.since(regret.until).as_secs_f64();
+    let recent = if late { RECENT_LATE } else { RECENT };
+    let fresh = Regret { since: now, until: now, recent, ..Regret::default() };
+    if passed > recent || regret.until == Time::default() {
+        regret = fresh;
+    }
+    let passed = now.since(regret.until).as_secs_f64();
+    let (power, dear) = (adapter.profile.power, other.profile.power);
+    let work = |slot: &Slot, active_mw: u64| slot.batch(rows) * active_mw as f64 * 1e-3;
+    let idling = dear.idle_mw as f64 - power.idle_mw as f64;
+    regret.joules += work(slot, dear.active_mw.saturating_sub(dear.idle_mw))
+        - work(&own, power.active_mw.saturating_sub(power.idle_mw))
+        + idling * 1e-3 * passed;
+    // The first rows open the time over which the others are counted.
+    if regret.until > regret.since || passed > 0.0 {
+        regret.rows += f64::from(rows);
+    }
+    regret.until = now;
+    let lasted = regret.lasted();
+    let carried = lasted < OBSERVED || regret.rows <= CARRIED * own.rows_by(slo) / slo * lasted;
+    if carried && regret.joules > 0.0 {
+        return Some(regret);
+    }
+    Some(fresh)
 }

@@ -5,79 +5,61 @@
 //! is due after `max(target, REACH * best)`, where `best` is the least predicted time of its rows on
 //! one warm adapter, or on all together if they do not fit into one batch.
 
+use super::adapter::Adapter;
 use super::event::Wish;
 use super::forecast::{Slot, level};
-use super::ids::{AdapterId, ModelId};
-use super::scheduler::Scheduler;
+use super::ids::ModelId;
 use super::service::Service;
 use super::settings::Role;
-use super::state::Adapter;
+use super::world::World;
+use super::{eligible, estimates, slots};
 use std::time::Duration;
 
 /// Times the least predicted time that scheduling aims at.
 const REACH: f64 = 1.25;
 
-impl Scheduler {
-    /// The latency that scheduling aims at for a request of so many rows, of a size as in
-    /// [`super::ids::Shape`]: at least the target of the model.
-    pub(super) fn aim_for(&self, model: ModelId, size: u8, rows: u32) -> Duration {
-        let slo = self.models.get(&model).map_or(Duration::ZERO, |profile| profile.slo);
-        let least = self.least_time(model, size, rows).filter(|seconds| seconds.is_finite());
-        least.map_or(slo, |seconds| slo.max(Duration::from_secs_f64((REACH * seconds).min(1e6))))
-    }
+/// The latency that scheduling aims at for a request of so many rows, of a size as in
+/// [`super::ids::Shape`]: at least the target of the model.
+pub(super) fn aim_for(world: &World, model: ModelId, size: u8, rows: u32) -> Duration {
+    let slo = world.models.get(&model).map_or(Duration::ZERO, |profile| profile.slo);
+    let least = least_time(world, model, size, rows).filter(|seconds| seconds.is_finite());
+    least.map_or(slo, |seconds| slo.max(Duration::from_secs_f64((REACH * seconds).min(1e6))))
+}
 
-    /// The same for a request of one row.
-    pub fn aim(&self, model: ModelId) -> Duration {
-        self.aim_for(model, 0, 1)
-    }
+/// The same for a request of one row.
+pub(super) fn aim(world: &World, model: ModelId) -> Duration {
+    aim_for(world, model, 0, 1)
+}
 
-    /// The least predicted time of one row; `None` where no adapter has been measured.
-    pub fn best(&self, model: ModelId) -> Option<Duration> {
-        let seconds = self.least_time(model, 0, 1).filter(|seconds| seconds.is_finite())?;
-        Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e6)))
-    }
+/// The least predicted time of one row; `None` where no adapter has been measured.
+pub(super) fn best(world: &World, model: ModelId) -> Option<Duration> {
+    let seconds = least_time(world, model, 0, 1).filter(|seconds| seconds.is_finite())?;
+    Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e6)))
+}
 
-    /// The least cautiously predicted seconds of so many rows on adapters that are warm and have
-    /// nothing else to do; `None` where no adapter has been measured.
-    fn least_time(&self, model: ModelId, size: u8, rows: u32) -> Option<f64> {
-        let usable = self.adapters.iter().filter(|(_, adapter)| self.is_usable(adapter, model));
-        let slots: Vec<Slot> = usable.map(|(id, _)| self.warm_slot(*id, model, size)).collect();
-        let alone = slots.iter().filter(|slot| slot.max_rows >= rows);
-        let alone = alone.map(|slot| slot.batch(rows) * slot.caution).min_by(f64::total_cmp);
-        alone.or_else(|| Some(level(&slots, rows.into())).filter(|_| !slots.is_empty()))
-    }
+/// The least cautiously predicted seconds of so many rows on adapters that are warm and have
+/// nothing else to do; `None` where no adapter has been measured.
+fn least_time(world: &World, model: ModelId, size: u8, rows: u32) -> Option<f64> {
+    let usable = world.adapters.iter().filter(|(_, adapter)| is_usable(world, adapter, model));
+    let slots: Vec<Slot> =
+        usable.map(|(id, _)| slots::warm_slot(world, *id, model, size)).collect();
+    let alone = slots.iter().filter(|slot| slot.max_rows >= rows);
+    let alone = alone.map(|slot| slot.batch(rows) * slot.caution).min_by(f64::total_cmp);
+    alone.or_else(|| Some(level(&slots, rows.into())).filter(|_| !slots.is_empty()))
+}
 
-    /// Whether the adapter may serve the model sooner or later, and it is known how fast.
-    fn is_usable(&self, adapter: &Adapter, model: ModelId) -> bool {
-        let serves = adapter.profile.role == Role::Regular
-            || self.is_bridged(adapter, model)
-            || self.stands_in();
-        serves
-            && adapter.is_there()
-            && adapter.wish != Wish::Off
-            && !adapter.state.is_faulty()
-            && adapter
-                .known
-                .get(&model)
-                .is_some_and(|known| known.services.values().any(Service::is_known))
-            && self.may_take(adapter, model)
-    }
-
-    /// What an adapter offers that has the model and nothing to do.
-    pub(super) fn warm_slot(&self, id: AdapterId, model: ModelId, size: u8) -> Slot {
-        let service = self.service(id, model, size);
-        Slot {
-            adapter: id,
-            free: 0.0,
-            alpha: service.alpha(),
-            beta: service.beta(),
-            caution: service.caution(),
-            max_rows: self.max_rows(id, model),
-            idle: true,
-            loaded: true,
-            displaces: false,
-            loss: 0.0,
-            measured: service.is_measured(),
-        }
-    }
+/// Whether the adapter may serve the model sooner or later, and it is known how fast.
+fn is_usable(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+    let serves = adapter.profile.role == Role::Regular
+        || eligible::is_bridged(world, adapter, model)
+        || eligible::stands_in(world);
+    serves
+        && adapter.is_there()
+        && adapter.wish != Wish::Off
+        && !adapter.state().is_faulty()
+        && adapter
+            .known
+            .get(&model)
+            .is_some_and(|known| known.services.values().any(Service::is_known))
+        && estimates::may_take(world, adapter, model)
 }

@@ -18,25 +18,21 @@
 //! Against an adversary that sends a request as soon as the adapter is off, energy is at most
 //! `2 + (price + penalty * late) / start` times the least.
 
+use super::adapter::Adapter;
 use super::decision::Reason;
 use super::event::Wish;
 use super::ids::{AdapterId, Time};
-use super::policy::Policy;
-use super::scheduler::Scheduler;
-use super::settings::Role;
-use super::state::{Adapter, State};
+use super::outbox::Outbox;
+use super::starts::{LATE_JOULES_MAX, LINGER};
+use super::state::State;
+use super::world::World;
+use super::{eligible, lifecycle, places, slots, starts, target};
 use std::time::Duration;
 
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
 /// Nothing stays on longer than this without need, in seconds, whatever the numbers say.
 const WAIT_MAX: f64 = 3600.0;
 /// No start is for nothing, in seconds of idling.
 const WAIT_MIN: f64 = 1e-3;
-/// The `latency` goal keeps adapters on so many times longer.
-const LINGER: f64 = 3.0;
-/// The late requests of one start are worth this at most, in joules: how many came at once says
-/// little of how soon others will come.
-const LATE_JOULES_MAX: f64 = 3000.0;
 /// What misses are worth at most while an adapter waits for work, where its start fits into the
 /// target: two watt-hours, or ten minutes. What a start makes miss says nothing of how much came at
 /// once.
@@ -69,165 +65,37 @@ pub(super) struct Dispensable {
     wait: Wait,
 }
 
-impl Scheduler {
-    /// Lets adapters go that have waited long enough for work.
-    pub(super) fn shrink_by_cost(&mut self, now: Time) -> bool {
-        for id in &self.order {
-            let Some(adapter) = self.adapters.get(id) else { continue };
-            let joules = self.priced_joules(adapter, self.start_seconds(*id, adapter));
-            let break_even = idle_seconds(adapter, joules);
-            let Some(adapter) = self.adapters.get_mut(id) else { continue };
-            adapter.break_even = break_even;
-            while adapter.starts.front().is_some_and(|until| *until <= now) {
-                adapter.starts.pop_front();
-            }
+/// Lets adapters go that have waited long enough for work.
+pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> bool {
+    for id in world.best_first() {
+        let Some(adapter) = world.adapters.get(&id) else { continue };
+        let joules =
+            starts::priced_joules(world, adapter, starts::start_seconds(world, id, adapter));
+        let break_even = idle_seconds(adapter, joules);
+        let Some(adapter) = world.adapters.get_mut(&id) else { continue };
+        adapter.break_even = break_even;
+        while adapter.starts.front().is_some_and(|until| *until <= now) {
+            adapter.starts.pop_front();
         }
-        let mut any = false;
-        while let Some(go) = self.dispensable().filter(|go| go.until <= now) {
-            if self.keeps_models(now, go.adapter, go.since) {
-                continue;
-            }
-            let millijoules = |joules: f64| (joules * 1e3) as u64;
-            let waited = Reason::BreakEven {
-                unneeded: now.since(go.since),
-                start_mj: millijoules(go.wait.start_joules),
-                late_mj: millijoules(go.wait.late_joules),
-            };
-            let in_vain = |a: &Adapter| a.early && !a.served && a.expected.is_some();
-            let in_vain = self.adapters.get(&go.adapter).is_some_and(in_vain);
-            let reason = if in_vain { Reason::DidNotCome } else { waited };
-            self.let_go(now, go.adapter, reason);
-            any = true;
-        }
-        any
     }
-
-    /// The adapter that goes first if nothing changes.
-    pub(super) fn dispensable(&self) -> Option<Dispensable> {
-        // Who still warms up is no reason to let go of those that serve.
-        let serving = self.adapters.values().filter(|adapter| adapter.state.serves()).count();
-        let spare = self.on_for_good() > self.settings.min || self.closing.is_some();
-        let counted =
-            |id: &AdapterId| self.adapters.get(id).is_some_and(|a| self.is_on_for_good(a));
-        let candidates = self.order.iter().rev().filter(|id| spare || !counted(id));
-        let candidates = candidates.filter_map(|id| self.until(*id, serving));
-        candidates.min_by_key(|candidate| candidate.until)
-    }
-
-    /// Until when this adapter stays although nothing needs it.
-    fn until(&self, id: AdapterId, serving: usize) -> Option<Dispensable> {
-        let adapter = self.adapters.get(&id)?;
-        if adapter.wish != Wish::Auto || !adapter.state.serves() || self.stays_as_bridge(adapter) {
-            return None;
+    let mut any = false;
+    while let Some(go) = dispensable(world).filter(|go| go.until <= now) {
+        if places::keeps_models(world, now, go.adapter, go.since) {
+            continue;
         }
-        // Rows go to the cheapest, or the soonest: who is given none is not needed.
-        let State::Idle { since } = adapter.state else { return None };
-        // The last one serves whatever comes: it goes only when nothing does.
-        let last = serving == 1;
-        if last && self.queue.len() > 0 {
-            return None;
-        }
-        let mut wait = self.wait(id, adapter);
-        if let Some((_, seconds)) = adapter.kept.filter(|(idle_since, _)| *idle_since == since) {
-            wait.extend(adapter, seconds);
-        }
-        let until = since + Duration::from_secs_f64(wait.seconds);
-        let until = match adapter.expected {
-            Some(expected) if adapter.early && !adapter.served => expected.until,
-            Some(expected) => until.max(expected.until),
-            None => until,
+        let millijoules = |joules: f64| (joules * 1e3) as u64;
+        let waited = Reason::BreakEven {
+            unneeded: now.since(go.since),
+            start_mj: millijoules(go.wait.start_joules),
+            late_mj: millijoules(go.wait.late_joules),
         };
-        let until = until.max(self.may_start_again(adapter));
-        Some(Dispensable { adapter: id, until, since, wait })
+        let in_vain = |a: &Adapter| a.early && !a.served && a.expected.is_some();
+        let in_vain = world.adapters.get(&go.adapter).is_some_and(in_vain);
+        let reason = if in_vain { Reason::DidNotCome } else { waited };
+        lifecycle::let_go(world, out, now, go.adapter, reason);
+        any = true;
     }
-
-    /// Whether it stays on whatever comes, since that costs nothing.
-    pub(super) fn stays_as_bridge(&self, adapter: &Adapter) -> bool {
-        adapter.profile.role == Role::Bridge && self.closing.is_none() && self.is_bridge(adapter)
-    }
-
-    /// How long this adapter waits for work.
-    pub(super) fn wait(&self, id: AdapterId, adapter: &Adapter) -> Wait {
-        let start = self.start_seconds(id, adapter);
-        let share = self.start_share(id, adapter, start);
-        if share <= 1.0 {
-            return self.learned_wait(adapter, start, 1.0);
-        }
-        if share > SHARE_MAX {
-            return self.late_wait(adapter, start, 1.0);
-        }
-        let late = self.late_wait(adapter, start, NEAR);
-        let learned = self.learned_wait(adapter, start, NEAR);
-        if learned.seconds > late.seconds { learned } else { late }
-    }
-
-    /// Where every start makes requests late: until idling has cost as much as a start and those, which
-    /// are worth `bounds` times the usual bound at most.
-    fn late_wait(&self, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
-        let start_joules = self.activation_joules(adapter, start);
-        let late_joules = self.late_joules_up_to(adapter.late_requests(), bounds * LATE_JOULES_MAX);
-        let seconds = idle_seconds(adapter, start_joules + late_joules);
-        let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
-        Wait { seconds, start_joules, late_joules }
-    }
-
-    /// Where starts fit into the target, or almost: at a price of late requests that follows how many
-    /// there are, up to `bounds` times the usual bounds.
-    fn learned_wait(&self, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
-        let start_joules = self.activation_joules(adapter, start);
-        let break_even = idle_seconds(adapter, start_joules);
-        let priced_joules = self.priced_joules(adapter, start);
-        let times = if self.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
-        let most = idle_seconds(adapter, bounds * MISSES_JOULES_MAX).min(bounds * MISSES_WAIT_MAX);
-        let most = most.max(break_even);
-        let seconds = (idle_seconds(adapter, priced_joules) * times).min(most);
-        let late_joules = priced_joules - start_joules;
-        Wait { seconds: seconds.max(start.min(PAUSE)), start_joules, late_joules }
-    }
-
-    /// Seconds of a start, as a share of what the target leaves for it beside a row. A request that
-    /// waits for one of more than 1 is late.
-    fn start_share(&self, id: AdapterId, adapter: &Adapter, start: f64) -> f64 {
-        let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
-        used.map_or(0.0, |(model, _)| {
-            let slot = self.warm_slot(id, *model, 0);
-            let slack = self.aim(*model).as_secs_f64() - slot.batch(1) * slot.caution;
-            start / slack.max(1e-9)
-        })
-    }
-
-    /// Joules that so many late requests are worth.
-    pub(super) fn late_joules(&self, requests: f64) -> f64 {
-        self.late_joules_up_to(requests, LATE_JOULES_MAX)
-    }
-
-    fn late_joules_up_to(&self, requests: f64, most: f64) -> f64 {
-        let Policy::Cost { late_penalty_mj, .. } = self.settings.policy else { return 0.0 };
-        let times = if self.hurries() { LINGER } else { 1.0 };
-        (late_penalty_mj as f64 * 1e-3 * requests).min(most) * times
-    }
-
-    /// Seconds from off to serving what it serves now.
-    pub(super) fn start_seconds(&self, id: AdapterId, adapter: &Adapter) -> f64 {
-        let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
-        adapter.cold_start() + used.map_or(0.0, |(model, _)| self.load_time(id, *model))
-    }
-
-    /// What one activation costs with the requests that it will make miss their target.
-    fn priced_joules(&self, adapter: &Adapter, start: f64) -> f64 {
-        self.activation_joules(adapter, start) + self.misses.price() * adapter.misses_long
-    }
-
-    /// When the cap on activations allows another. Until then an adapter stays on: let go, it would
-    /// be missing when it is needed.
-    fn may_start_again(&self, adapter: &Adapter) -> Time {
-        let Policy::Cost { starts_per_hour, .. } = self.settings.policy else {
-            return Time::default();
-        };
-        let oldest = adapter.starts.len().checked_sub(starts_per_hour as usize);
-        let oldest = oldest.and_then(|at| adapter.starts.get(at));
-        oldest.copied().unwrap_or_default()
-    }
+    any
 }
 
 impl Wait {
@@ -245,4 +113,97 @@ impl Wait {
 fn idle_seconds(adapter: &Adapter, joules: f64) -> f64 {
     let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
     (joules / idle).clamp(WAIT_MIN, WAIT_MAX)
+}
+
+/// The adapter that goes first if nothing changes.
+pub(super) fn dispensable(world: &World) -> Option<Dispensable> {
+    // Who still warms up is no reason to let go of those that serve.
+    let serving = world.adapters.values().filter(|adapter| adapter.state().serves()).count();
+    let spare = eligible::on_for_good(world) > world.settings.min || world.closing.is_some();
+    let counted =
+        |id: &AdapterId| world.adapters.get(id).is_some_and(|a| eligible::is_on_for_good(world, a));
+    let candidates = world.order.iter().rev().filter(|id| spare || !counted(id));
+    let candidates = candidates.filter_map(|id| until(world, *id, serving));
+    candidates.min_by_key(|candidate| candidate.until)
+}
+
+/// Until when this adapter stays although nothing needs it.
+fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
+    let adapter = world.adapters.get(&id)?;
+    if adapter.wish != Wish::Auto
+        || !adapter.state().serves()
+        || eligible::stays_as_bridge(world, adapter)
+    {
+        return None;
+    }
+    // Rows go to the cheapest, or the soonest: who is given none is not needed.
+    let State::Idle { since } = *adapter.state() else { return None };
+    // The last one serves whatever comes: it goes only when nothing does.
+    let last = serving == 1;
+    if last && world.queue.len() > 0 {
+        return None;
+    }
+    let mut wait = wait(world, id, adapter);
+    if let Some((_, seconds)) = adapter.kept.filter(|(idle_since, _)| *idle_since == since) {
+        wait.extend(adapter, seconds);
+    }
+    let until = since + Duration::from_secs_f64(wait.seconds);
+    let until = match adapter.expected {
+        Some(expected) if adapter.early && !adapter.served => expected.until,
+        Some(expected) => until.max(expected.until),
+        None => until,
+    };
+    let until = until.max(starts::may_start_again(world, adapter));
+    Some(Dispensable { adapter: id, until, since, wait })
+}
+
+/// How long this adapter waits for work.
+pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
+    let start = starts::start_seconds(world, id, adapter);
+    let share = start_share(world, id, adapter, start);
+    if share <= 1.0 {
+        return learned_wait(world, adapter, start, 1.0);
+    }
+    if share > SHARE_MAX {
+        return late_wait(world, adapter, start, 1.0);
+    }
+    let late = late_wait(world, adapter, start, NEAR);
+    let learned = learned_wait(world, adapter, start, NEAR);
+    if learned.seconds > late.seconds { learned } else { late }
+}
+
+/// Where every start makes requests late: until idling has cost as much as a start and those, which
+/// are worth `bounds` times the usual bound at most.
+fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
+    let start_joules = starts::activation_joules(world, adapter, start);
+    let late_joules =
+        starts::late_joules_up_to(world, adapter.late_requests(), bounds * LATE_JOULES_MAX);
+    let seconds = idle_seconds(adapter, start_joules + late_joules);
+    let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
+    Wait { seconds, start_joules, late_joules }
+}
+
+/// Where starts fit into the target, or almost: at a price of late requests that follows how many
+/// there are, up to `bounds` times the usual bounds.
+fn learned_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
+    let start_joules = starts::activation_joules(world, adapter, start);
+    let break_even = idle_seconds(adapter, start_joules);
+    let priced_joules = starts::priced_joules(world, adapter, start);
+    let times = if world.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
+    let most = idle_seconds(adapter, bounds * MISSES_JOULES_MAX).min(bounds * MISSES_WAIT_MAX);
+    let most = most.max(break_even);
+    let seconds = (idle_seconds(adapter, priced_joules) * times).min(most);
+    let late_joules = priced_joules - start_joules;
+    Wait { seconds: seconds.max(start.min(PAUSE)), start_joules, late_joules }
+}
+
+/// Seconds of a start, as a share of what the target leaves for it beside a row. A request that
+/// waits for one of more than 1 is late.
+fn start_share(world: &World, id: AdapterId, adapter: &Adapter, start: f64) -> f64 {
+    let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
+    used.map_or(0.0, |(model, _)| {
+        let slot = slots::warm_slot(world, id, *model, 0);
+        let slack = target::aim(world, *model).as_secs_f64() - slot.batch(1) * slot.caution;
+        start / slack.max(1e-9)
+    })
 }

@@ -6,7 +6,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who cannot be answered in time waits until it is late",
         "admission.rs",
-        "self.rows_up_to(order, arrival, &slots, most) as f64 > most",
+        "rows_up_to(world, order, arrival, &slots, most) as f64 > most",
         "false",
     ),
     mutant(
@@ -18,13 +18,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "all that others wait for goes before",
         "admission.rs",
-        "own.saturating_mul(self.queue.clients_beside(model, client) + 1).min(all)",
+        "own.saturating_mul(world.queue.clients_beside(model, client) + 1).min(all)",
         "all",
     ),
     mutant(
         "others have no turns",
         "admission.rs",
-        "own.saturating_mul(self.queue.clients_beside(model, client) + 1).min(all)",
+        "own.saturating_mul(world.queue.clients_beside(model, client) + 1).min(all)",
         "own.min(all)",
     ),
     mutant(
@@ -47,21 +47,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "who can be turned on does not count",
-        "admission.rs",
-        "if off && self.is_eligible(*id) && self.takes(adapter, model) {",
+        "slots.rs",
+        "if off && eligible::is_eligible(world, *id) && eligible::takes(world, adapter, model) {",
         "if false {",
     ),
     mutant(
         "turning on takes no time",
-        "admission.rs",
-        "let free = adapter.cold_start() + self.load_time(*id, model);",
+        "slots.rs",
+        "let free = adapter.cold_start() + estimates::load_time(world, *id, model);",
         "let free = 0.0;",
     ),
     mutant(
         "who is turned away by what waits is not told how long",
         "admission.rs",
-        "            let drain = self.drain(now);\n            return self.reject(id, Reject::Overload",
-        "            let drain = Duration::ZERO;\n            return self.reject(id, Reject::Overload",
+        "let drain = drain(world, now);\n        return out.reject(id, Reject::Overload",
+        "let drain = Duration::ZERO;\n            return out.reject(id, Reject::Overload",
     ),
     mutant(
         "who is only just in time if all goes well is let in",

@@ -6,13 +6,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // Places.
     mutant(
         "requests of long ago count like the last ones",
-        "places.rs",
+        "popularity.rs",
         "*count = 1.0 + *count * ((*at - now) / AVERAGED).exp();",
         "*count += 1.0;",
     ),
     mutant(
         "a long pause says nothing of a model",
-        "places.rs",
+        "popularity.rs",
         "rate.min(PAUSE / pause.max(1e-9))",
         "rate",
     ),
@@ -20,13 +20,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter stays on for models that have memory elsewhere",
         "places.rs",
-        "others && is_worth && bytes > self.free_elsewhere(id, since)",
+        "others && is_worth && bytes > free_elsewhere(world, id, since)",
         "others && is_worth",
     ),
     mutant(
         "an adapter stays on for its models whatever that costs",
         "places.rs",
-        "2.0 * rate * self.late_joules(1.0) >= watts",
+        "2.0 * rate * starts::late_joules(world, 1.0) >= watts",
         "true",
     ),
     mutant("no adapter stays on for its models", "places.rs", "others && is_worth", "false"),
@@ -38,33 +38,33 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a model is loaded on two adapters for one row",
-        "dispatch.rs",
+        "routing.rs",
         "(!best.loaded && slots.iter().any(comes))",
         "false",
     ),
     mutant(
         "where a model is loaded does not depend on what makes room",
-        "dispatch.rs",
+        "routing.rs",
         "(slot.loss, slot.finish(1))",
         "(0.0, slot.finish(1))",
     ),
     mutant(
         "a second copy is loaded while another model has no place",
-        "loading.rs",
-        "            && (measures || !self.is_spare_copy(now, id, model))\n",
+        "prepare.rs",
+        "&& (measures || !places::is_spare_copy(world, now, id, model))",
         "",
     ),
     mutant("no loss is less than none", "places.rs", ".fold(0.0, |sum", ".fold(-0.0, |sum"),
     mutant(
         "requests do not count for a model",
         "admission.rs",
-        "self.popularity.note(now, model);",
+        "world.popularity.note(now, model);",
         "",
     ),
     // Announced.
     mutant(
         "a client that does not keep its word is believed",
-        "ahead.rs",
+        "expected.rs",
         "(entry.unmet < UNMET_MAX).then(",
         "true.then(",
     ),
@@ -83,18 +83,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an announced client is started for at once",
         "announced.rs",
-        "Some(super::ahead::start_at(now, window, start))",
+        "Some(expected::start_at(now, window, start))",
         "Some(now).filter(|_| start >= 0.0)",
     ),
     mutant(
         "the model of an expected client is not loaded where nobody asked for it",
-        "loading.rs",
+        "prepare.rs",
         "(all || asked || measures || expected)",
         "(all || asked || measures)",
     ),
     mutant(
         "the model of an expected client is loaded only after a while",
-        "loading.rs",
+        "prepare.rs",
         "adapter.workless.filter(|_| !expected)",
         "adapter.workless",
     ),
@@ -102,7 +102,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "clients of an earlier run are forgotten",
         "learned.rs",
-        "self.ahead.recall(now, client, down);",
+        "world.ahead.recall(now, client, down);",
         "let _ = client;",
     ),
     mutant(
@@ -120,38 +120,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "an earlier run knows better than this one",
-        "learned.rs",
+        "adapter.rs",
         "if self.incarnation.0 > 0 || !self.spells.is_empty() {",
         "if false {",
     ),
     mutant(
         "the starts of an earlier run do not count",
-        "learned.rs",
+        "adapter.rs",
         "now + (*left).min(HOUR)",
         "now",
     ),
     mutant(
         "the price of late requests is forgotten",
         "learned.rs",
-        "self.misses.recall(misses);",
+        "world.misses.recall(misses);",
         "let _ = misses;",
     ),
     mutant(
         "the rates of models are forgotten",
         "learned.rs",
-        "self.popularity.recall(now, *model, (*count, ago.saturating_add(down)));",
+        "world.popularity.recall(now, *model, (*count, ago.saturating_add(down)));",
         "let _ = (count, ago);",
     ),
     mutant(
         "late requests of starts are forgotten",
-        "learned.rs",
+        "adapter.rs",
         "self.misses = memory.late_permille",
         "self.misses_long = memory.late_permille",
     ),
     mutant(
         "clients of a model that is not served are kept",
         "learned.rs",
-        "learned.clients.iter().filter(|it| self.models.contains_key(&it.model))",
+        "learned.clients.iter().filter(|it| world.models.contains_key(&it.model))",
         "learned.clients.iter()",
     ),
 ];

@@ -5,13 +5,13 @@ use crate::{Mutant, mutant};
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the price of misses does not lengthen the wait",
-        "wait.rs",
-        "self.misses.price() * adapter.misses_long",
+        "starts.rs",
+        "world.misses.price() * adapter.misses_long",
         "0.0",
     ),
     mutant(
         "the requests that a start makes late are not learned",
-        "state.rs",
+        "adapter.rs",
         "MISSES_GAIN * (self.missed - self.misses)",
         "0.0",
     ),
@@ -22,10 +22,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "(ALLOWED - self.others)",
         "(ALLOWED - OTHERS)",
     ),
-    mutant("each that starts takes all the blame", "misses.rs", "rate / sum;", "1.0;"),
+    mutant("each that starts takes all the blame", "blame.rs", "rate / sum;", "1.0;"),
     mutant(
         "a start is to blame for what came later",
-        "misses.rs",
+        "blame.rs",
         "|| adapter.ready > request.arrived",
         "|| true",
     ),
@@ -66,7 +66,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "{ wait + break_even };",
         "{ wait };",
     ),
-    mutant("a spell that has ended goes on", "state.rs", "self.workless.take()", "self.workless"),
+    mutant("a spell that has ended goes on", "adapter.rs", "self.workless.take()", "self.workless"),
     mutant("nobody takes over", "replace.rs", "if saved <= price", "if true"),
     mutant("who takes over need not have paid", "replace.rs", "if saved <= price", "if false"),
     mutant(
@@ -78,13 +78,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "somebody takes over on the way down",
         "replace.rs",
-        "if self.closing.is_some() {",
+        "if world.closing.is_some() {",
         "if false {",
     ),
     mutant(
         "an adapter with a higher energy per row takes over",
         "replace.rs",
-        "self.cost_rank(now, &own, late) >= self.cost_rank(now, slot, late)",
+        "light::cost_rank(world, now, &own, late) >= light::cost_rank(world, now, slot, late)",
         "false",
     ),
     mutant(
@@ -101,15 +101,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the latency goal routes by energy",
-        "plan.rs",
+        "world.rs",
         "Some(Goal::Balanced | Goal::Energy)",
         "Some(_)",
     ),
-    mutant("no slack is kept for a start", "plan.rs", "+ self.reserve(first.lane.model)", ""),
+    mutant("no slack is kept for a start", "plan.rs", "+ reserve(world, first.lane.model)", ""),
     mutant(
         "misses do not make a start hurry",
         "plan.rs",
-        "slack * (1.0 - self.misses.theta / THETA_LAZY).max(0.0)",
+        "slack * (1.0 - world.misses.theta / THETA_LAZY).max(0.0)",
         "slack",
     ),
     mutant(
@@ -121,13 +121,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a start that waits is forgotten",
         "scheduler.rs",
-        "self.look_again.into_iter().chain(self.start_at)",
-        "self.look_again.into_iter()",
+        "self.world.look_again.into_iter().chain(self.world.start_at)",
+        "self.world.look_again.into_iter()",
     ),
     mutant(
         "whoever waits for a start gets another",
         "scale.rs",
-        "if self.start_at.is_some() {",
+        "if world.start_at.is_some() {",
         "if false {",
     ),
 ];

@@ -94,7 +94,7 @@ fn who_can_be_turned_on_counts() {
             bench.opened(id).loaded(id, MODEL, &[(1, ms(10)); 3]);
         }
         bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
-        bench.scheduler.settings.policy = Policy::ByHand { goal: Goal::Latency };
+        bench.scheduler.world.settings.policy = Policy::ByHand { goal: Goal::Latency };
         for _ in 0..21 {
             bench.request();
         }

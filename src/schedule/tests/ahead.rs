@@ -6,8 +6,8 @@ use super::*;
 pub(super) fn bench() -> Bench {
     let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
     bench.serve(profile(4));
-    bench.scheduler.settings.ahead = true;
-    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.settings.policy {
+    bench.scheduler.world.settings.ahead = true;
+    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.world.settings.policy {
         *late_penalty_mj = 100_000;
     }
     bench
@@ -69,7 +69,7 @@ fn what_is_expected_and_does_not_come_is_not_waited_for() {
 #[test]
 fn nothing_is_started_ahead_where_that_is_turned_off() {
     let mut bench = bench();
-    bench.scheduler.settings.ahead = false;
+    bench.scheduler.world.settings.ahead = false;
     assert_eq!(bench.regular(600, 12), 0);
 }
 
@@ -78,7 +78,7 @@ fn minimum_does_not_turn_off_early() {
     for (min, state) in [(0, "off"), (1, "idle")] {
         let mut bench = bench();
         bench.regular(600, 10);
-        bench.scheduler.settings.min = min;
+        bench.scheduler.world.settings.min = min;
         let life = bench.request().life(ONE);
         bench.pass(60);
         assert_eq!((bench.state(ONE), bench.life(ONE)), (state, life));

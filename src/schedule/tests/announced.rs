@@ -88,7 +88,7 @@ fn announcements_of_many_clients_take_no_more_memory_than_those_of_some() {
 #[test]
 fn nobody_is_announced_where_starts_ahead_are_turned_off() {
     let mut bench = super::ahead::bench();
-    bench.scheduler.settings.ahead = false;
+    bench.scheduler.world.settings.ahead = false;
     bench.announce(7, 0);
     assert_eq!(bench.state(ONE), "off");
     bench.on(Event::Announced { model: ModelId(99), client: ClientId(7), within: ms(0) });
@@ -124,7 +124,7 @@ fn an_announced_client_is_not_forgotten_for_others_that_were_seen_long_ago() {
     }
     bench.pass(4000).announce(7, 100);
     bench.ask(|arrival| arrival.client = ClientId(99)).pass(60);
-    assert!(bench.scheduler.ahead.believed(MODEL, ClientId(7)).is_some());
+    assert!(bench.scheduler.world.ahead.believed(MODEL, ClientId(7)).is_some());
     let known = bench.scheduler.learned(bench.now).clients;
     assert!(known.iter().any(|it| it.client == Some(ClientId(7))), "{}", known.len());
 }

@@ -154,7 +154,7 @@ fn a_bridge_serves_all_models_while_the_only_card_is_quarantined() {
 #[test]
 fn a_bridge_counts_neither_for_the_least_nor_for_the_most_that_are_on() {
     let mut bench = up(40);
-    (bench.scheduler.settings.min, bench.scheduler.settings.max) = (1, 1);
+    (bench.scheduler.world.settings.min, bench.scheduler.world.settings.max) = (1, 1);
     bench.after(ms(1));
     assert_eq!(bench.state(ONE), "starting");
     bench.opened(ONE).after(ms(7_200_000));

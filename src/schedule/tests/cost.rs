@@ -5,7 +5,7 @@ use super::*;
 /// A bench under the `cost` policy. Starts take 1 s at 5 W, idling costs 1 W: break-even is 5 s.
 fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
-    let mut settings = bench.scheduler.settings.clone();
+    let mut settings = bench.scheduler.world.settings.clone();
     settings.policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 3 };
     bench.scheduler = Scheduler::new(settings, [(MODEL, profile(1))].into());
@@ -186,7 +186,7 @@ fn activations_are_capped_but_never_the_last_resort() {
 #[test]
 fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
-    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.settings.policy {
+    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.world.settings.policy {
         *late_penalty_mj = 3000;
     }
     for _ in 0..9 {
@@ -208,8 +208,8 @@ fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
 fn stays_for(slo: u64, penalty: u64, missed_before: bool) -> u64 {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(slo), ..profile(1) });
-    bench.scheduler.settings.bounds.silence = ms(36_000_000);
-    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.settings.policy {
+    bench.scheduler.world.settings.bounds.silence = ms(36_000_000);
+    if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.world.settings.policy {
         *late_penalty_mj = penalty * 1000;
     }
     if missed_before {
@@ -325,7 +325,7 @@ fn nobody_comes_for_what_he_cannot_hold() {
 #[test]
 fn no_more_come_than_may_be_on() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.scheduler.settings.max = 1;
+    bench.scheduler.world.settings.max = 1;
     bench.request().comes(ONE).after(ms(2000));
     for _ in 0..90 {
         bench.request();

@@ -22,7 +22,7 @@ impl Bench {
         let (incarnation, measured) = (self.life(ONE), vec![(1, ms(10))]);
         let model = MODEL;
         self.on(Event::Loaded { adapter: ONE, incarnation, model, bytes: 1, measured, tuning });
-        Duration::from_secs_f64(self.scheduler.load_time(ONE, MODEL))
+        Duration::from_secs_f64(estimates::load_time(&self.scheduler.world, ONE, MODEL))
     }
 
     fn load_again(&mut self) -> &mut Bench {
@@ -40,7 +40,7 @@ fn failed_process_starts_are_no_fault_and_wait_for_one_that_works() {
     bench.after(ms(60_000)).check(ONE, "off", &[]);
     bench.start_tried(true).check(ONE, "starting", &["start 1"]);
     bench.ready(ONE, 1).done(ONE);
-    assert_eq!(bench.scheduler.adapters[&ONE].strikes, 0);
+    assert_eq!(bench.scheduler.world.adapters[&ONE].strikes, 0);
 }
 
 #[test]
@@ -69,10 +69,10 @@ fn adapters_that_are_on_serve_while_no_process_can_be_started() {
 #[test]
 fn memory_that_runs_out_in_a_load_is_of_the_model_not_of_the_adapter() {
     let mut bench = Bench::one();
-    bench.scheduler.settings.patience = ms(1000);
+    bench.scheduler.world.settings.patience = ms(1000);
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
     bench.out_of_memory(ONE, Some(MODEL)).check(ONE, "off", &["reject"]);
-    let adapter = &bench.scheduler.adapters[&ONE];
+    let adapter = &bench.scheduler.world.adapters[&ONE];
     assert_eq!((adapter.strikes, adapter.last_fault), (0, Some(Fault::Memory)));
     assert!(!bench.scheduler.is_model_ready(bench.now, MODEL));
     assert!(bench.scheduler.is_ready(bench.now), "other models are served");
@@ -84,8 +84,8 @@ fn memory_that_runs_out_in_a_batch_halves_it_until_one_row_is_too_much() {
     bench.wished(TWO, Wish::Off).exited(TWO);
     bench.ask(|arrival| arrival.rows = 8).check(ONE, "busy", &["run 1"]);
     bench.out_of_memory(ONE, None).check(ONE, "starting", &["start 1"]);
-    let rows = bench.scheduler.rows_limit(ONE, MODEL);
-    assert_eq!((rows, bench.scheduler.adapters[&ONE].strikes), (4, 0));
+    let rows = estimates::rows_limit(&bench.scheduler.world, ONE, MODEL);
+    assert_eq!((rows, bench.scheduler.world.adapters[&ONE].strikes), (4, 0));
     assert!(bench.said.iter().all(|said| !said.starts_with("reject")));
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// Silence is borne for 100 ms, a start for 250, a batch for 400.
 fn watched(mut bench: Bench) -> Bench {
-    let bounds = &mut bench.scheduler.settings.bounds;
+    let bounds = &mut bench.scheduler.world.settings.bounds;
     (bounds.silence, bounds.start, bounds.run) = (ms(100), ms(250), ms(400));
     bench.after(Duration::ZERO);
     bench
@@ -50,7 +50,7 @@ fn the_backoff_doubles_up_to_its_bound_and_success_ends_it() {
     assert_eq!(waits, [500, 1000, 2000, 4000, 4000].map(ms));
     bench.ready(ONE, 1).request().done(ONE);
     assert_eq!(bench.quarantine(), ms(500));
-    assert_eq!(bench.scheduler.backoff(u32::MAX), ms(4000));
+    assert_eq!(trust::backoff(&bench.scheduler.world, u32::MAX), ms(4000));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn the_slower_by_its_probe_goes_first() {
 #[test]
 fn who_fails_at_every_start_is_not_waited_for_for_ever() {
     let mut bench = Bench::one();
-    bench.scheduler.settings.backoff_max = ms(500);
+    bench.scheduler.world.settings.backoff_max = ms(500);
     bench.request();
     for _ in 0..3 {
         bench.faulted(ONE).check(ONE, "stopping", &["kill 1"]);
@@ -230,10 +230,10 @@ fn fail_all(bench: &mut Bench) {
 fn nobody_is_waited_for_who_fails_at_every_start_however_many_there_are() {
     let mut bench = Bench::two();
     // Never are all of them in quarantine at once.
-    bench.scheduler.settings.backoff_max = ms(500);
+    bench.scheduler.world.settings.backoff_max = ms(500);
     bench.request();
     fail_all(&mut bench);
-    let strikes = |bench: &Bench, id| bench.scheduler.adapters[&id].strikes;
+    let strikes = |bench: &Bench, id| bench.scheduler.world.adapters[&id].strikes;
     assert!(strikes(&bench, ONE) > 3 && strikes(&bench, TWO) > 3, "each had its tries");
     // The next request is worth one more try, if one is due, and no more than one.
     bench.after(ms(1000)).request();
@@ -245,7 +245,7 @@ fn nobody_is_waited_for_who_fails_at_every_start_however_many_there_are() {
 #[test]
 fn who_serves_is_waited_for_though_it_has_failed_often() {
     let mut bench = Bench::two();
-    bench.scheduler.settings.backoff_max = ms(500);
+    bench.scheduler.world.settings.backoff_max = ms(500);
     bench.request();
     fail_all(&mut bench);
     bench.after(ms(1000)).request().ready(ONE, 1).request().check(TWO, "starting", &["start 2"]);
@@ -297,9 +297,10 @@ fn who_fails_again_and_again_gives_way_to_one_that_was_not_tried() {
         },
     ] {
         let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (THREE, 2, false)]);
-        (bench.scheduler.settings.policy, bench.scheduler.settings.max) = (policy, 1);
+        (bench.scheduler.world.settings.policy, bench.scheduler.world.settings.max) = (policy, 1);
         // Never are the first two in quarantine at once.
-        (bench.scheduler.settings.backoff, bench.scheduler.settings.backoff_max) = (ms(50), ms(50));
+        (bench.scheduler.world.settings.backoff, bench.scheduler.world.settings.backoff_max) =
+            (ms(50), ms(50));
         bench.request();
         for _ in 0..20 {
             let failing = [ONE, TWO].into_iter().find(|id| bench.view(*id).state.is_on());

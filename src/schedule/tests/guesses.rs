@@ -12,11 +12,11 @@ fn near(value: f64, expected: f64) -> bool {
 impl Bench {
     /// Predicted milliseconds of a batch of one row of this size.
     fn one_row(&self, adapter: AdapterId, size: u8) -> f64 {
-        self.scheduler.service(adapter, MODEL, size).batch(1) * 1e3
+        estimates::service(&self.scheduler.world, adapter, MODEL, size).batch(1) * 1e3
     }
 
     fn slots(&self, model: ModelId) -> Vec<Slot> {
-        self.scheduler.slots(self.now, model, 0)
+        slots::slots(&self.scheduler.world, self.now, model, 0)
     }
 
     /// Milliseconds until the first adapter can begin with rows of this model.
@@ -80,7 +80,7 @@ fn a_new_size_of_rows_begins_with_what_is_known_of_others() {
     bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE);
     bench.loaded(ONE, MODEL, &[(1, ms(11)), (8, ms(81))]);
     bench.ask(|arrival| arrival.shape.size = 10).after(ms(11)).done(ONE);
-    let eight = bench.scheduler.service(ONE, MODEL, 10).batch(8);
+    let eight = estimates::service(&bench.scheduler.world, ONE, MODEL, 10).batch(8);
     assert!(near(eight, 0.081), "{eight}");
 }
 
@@ -114,10 +114,10 @@ fn loads_and_sizes_are_known_from_here_from_elsewhere_or_from_files() {
         measured,
         tuning: None,
     });
-    let load = |id, model| bench.scheduler.load_time(id, model);
+    let load = |id, model| estimates::load_time(&bench.scheduler.world, id, model);
     assert!(near(load(ONE, MODEL), 0.7) && near(load(TWO, MODEL), 0.7));
     assert!(near(load(ONE, OTHER), 2.3));
-    let bytes = |id, model| bench.scheduler.bytes_of(id, model);
+    let bytes = |id, model| estimates::bytes_of(&bench.scheduler.world, id, model);
     assert_eq!([bytes(ONE, MODEL), bytes(TWO, MODEL), bytes(TWO, OTHER)], [7, 7, 2_000_000_000]);
 }
 

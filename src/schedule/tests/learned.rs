@@ -6,7 +6,7 @@ impl Bench {
     /// The server goes down, and comes up again after so many seconds, with one adapter like this.
     fn restarted(&self, down: u64) -> Bench {
         let mut next = super::ahead::bench();
-        next.scheduler.settings = self.scheduler.settings.clone();
+        next.scheduler.world.settings = self.scheduler.world.settings.clone();
         let memory = self.scheduler.recollection(self.now, ONE).expect("it is known");
         let policy = self.scheduler.learned(self.now);
         let down = Duration::from_secs(down);
@@ -58,7 +58,7 @@ fn what_is_known_of_starts_is_recalled_until_the_adapter_is_started() {
     let mut bench = super::ahead::bench();
     bench.on(Event::Recalled { adapter: ONE, memory: memory() });
     assert_eq!(bench.scheduler.recollection(bench.now, ONE), Some(memory()));
-    assert!(bench.scheduler.needed_help(bench.now, ONE));
+    assert!(light::needed_help(&bench.scheduler.world, bench.now, ONE));
     // It is told again when a model comes; what this run learned stays.
     bench.request().after(ms(1000)).opened(ONE);
     let learned = bench.scheduler.recollection(bench.now, ONE);
@@ -83,15 +83,15 @@ fn the_cap_on_starts_outlives_a_restart() {
 #[test]
 fn the_price_of_late_requests_and_the_rates_of_models_are_kept() {
     let mut bench = super::ahead::bench();
-    bench.scheduler.misses.theta = 3.5;
+    bench.scheduler.world.misses.theta = 3.5;
     for _ in 0..5 {
         bench.after(ms(10_000)).request();
     }
-    let before = bench.scheduler.popularity.rate(bench.now + ms(20_000), MODEL);
+    let before = bench.scheduler.world.popularity.rate(bench.now + ms(20_000), MODEL);
     bench.after(ms(10_000));
     let next = bench.restarted(10);
-    assert!((next.scheduler.misses.theta - 3.5).abs() < 1e-3);
-    let after = next.scheduler.popularity.rate(next.now, MODEL);
+    assert!((next.scheduler.world.misses.theta - 3.5).abs() < 1e-3);
+    let after = next.scheduler.world.popularity.rate(next.now, MODEL);
     assert!((after - before).abs() < 0.01 * before, "{before} {after}");
 }
 
@@ -128,5 +128,5 @@ fn absurd_values_of_a_file_are_borne() {
     let learned = bench.scheduler.learned(bench.now);
     assert!(learned.clients.len() <= 65, "{}", learned.clients.len());
     assert!(learned.clients.iter().all(|client| client.model == MODEL));
-    assert!(bench.scheduler.misses.theta.is_finite());
+    assert!(bench.scheduler.world.misses.theta.is_finite());
 }

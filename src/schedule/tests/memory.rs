@@ -111,7 +111,7 @@ fn a_model_that_is_not_used_stays_as_long_as_its_load_took() {
 fn rows_that_can_wait_for_room_are_looked_at_when_there_is_some() {
     let mut bench = with_memory(10);
     bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 2000);
-    bench.scheduler.settings.policy =
+    bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.add(OTHER, ModelProfile { slo: ms(60_000), ..sized(10) }).want(OTHER);
     bench.after(ms(1999)).check(ONE, "idle", &[]);
@@ -224,7 +224,7 @@ fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
     bench.check(ONE, "loading", &["load 1 0"]);
     bench.took(MODEL, 10, 10).check(ONE, "idle", &[]);
     let mut bench = Bench::one();
-    bench.scheduler.settings.min = 1;
+    bench.scheduler.world.settings.min = 1;
     bench.after(ms(1)).opened(ONE).check(ONE, "loading", &["load 1 0"]);
 }
 

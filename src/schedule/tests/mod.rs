@@ -105,7 +105,7 @@ impl Bench {
         let settings = Settings {
             queue_requests_max: requests,
             queue_rows_max: rows,
-            ..bench.scheduler.settings.clone()
+            ..bench.scheduler.world.settings.clone()
         };
         bench.scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, profile(2))]));
         bench.listed(&[(ONE, adapter(0, false))]);

@@ -43,7 +43,7 @@ fn a_batch_for_which_there_is_no_memory_runs_again_in_halves() {
 #[test]
 fn halving_is_no_retry_and_ends_where_a_single_row_does_not_fit() {
     let mut bench = eight();
-    bench.scheduler.settings.retries_max = 0;
+    bench.scheduler.world.settings.retries_max = 0;
     for rows in [4, 2, 1] {
         bench.no_memory(ONE);
         assert_eq!(revived(&mut bench), rows);
@@ -75,7 +75,11 @@ fn a_load_for_which_there_is_no_memory_is_tried_for_fewer_rows() {
         // By then there may be memory again for what does not fit at all.
         bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
         bench.opened(ONE).check(ONE, "loading", &["load 1 0"]);
-        assert_eq!(bench.scheduler.max_rows(ONE, MODEL), max_rows, "{rows} rows");
+        assert_eq!(
+            estimates::max_rows(&bench.scheduler.world, ONE, MODEL),
+            max_rows,
+            "{rows} rows"
+        );
     }
 }
 
@@ -102,8 +106,8 @@ fn a_largest_batch_that_is_no_power_of_two_is_cut_to_one() {
 #[test]
 fn nobody_is_started_who_refuses_what_waits() {
     let mut bench = Bench::two();
-    bench.scheduler.settings.max = 1;
-    bench.scheduler.settings.policy =
+    bench.scheduler.world.settings.max = 1;
+    bench.scheduler.world.settings.policy =
         Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) };
     bench.request().opened(ONE).load_failed(ONE).check(ONE, "idle", &["reject"]);
     bench.after(ms(1000)).check(ONE, "stopping", &["stop 1"]);
@@ -132,7 +136,7 @@ fn a_request_waits_for_memory_as_long_as_for_an_adapter() {
     bench.request().no_memory(ONE).check(ONE, "stopping", &["kill 1"]);
     bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
     let mut bench = Bench::idle();
-    bench.scheduler.settings.patience = ms(499);
+    bench.scheduler.world.settings.patience = ms(499);
     bench.request().no_memory(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
 }
 
@@ -140,7 +144,7 @@ fn a_request_waits_for_memory_as_long_as_for_an_adapter() {
 fn fewer_rows_are_remembered_until_they_have_been_tried() {
     let mut bench = eight();
     // As long as it ever waits.
-    bench.scheduler.settings.backoff_max = ms(500);
+    bench.scheduler.world.settings.backoff_max = ms(500);
     bench.no_memory(ONE);
     assert_eq!(revived(&mut bench), 4);
     bench.no_memory(ONE);

@@ -2,7 +2,7 @@
 
 use super::memory::{OTHER, sized};
 use super::*;
-use crate::schedule::places::Popularity;
+use crate::schedule::popularity::Popularity;
 
 const THIRD: ModelId = ModelId(2);
 const FOURTH: ModelId = ModelId(3);
@@ -186,7 +186,7 @@ fn two_cards(late_penalty_mj: u64) -> Bench {
     bench.add(OTHER, sized(10)).add(FOURTH, sized(10));
     let policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj, starts_per_hour: 1800 };
-    bench.scheduler.settings.policy = policy;
+    bench.scheduler.world.settings.policy = policy;
     requests(&mut bench, 30, &[MODEL, OTHER, THIRD, FOURTH]);
     bench
 }
@@ -234,5 +234,8 @@ fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
 #[test]
 fn where_nothing_has_to_make_room_places_do_not_count() {
     let bench = bench(&[ONE, TWO]);
-    assert_eq!(bench.scheduler.loss(bench.now, ONE, &[]).to_bits(), 0.0_f64.to_bits());
+    assert_eq!(
+        crate::schedule::places::loss(&bench.scheduler.world, bench.now, ONE, &[]).to_bits(),
+        0.0_f64.to_bits()
+    );
 }

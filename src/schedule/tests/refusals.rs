@@ -23,7 +23,7 @@ fn after(wait: u64) -> Option<Reject> {
 
 /// Nobody waits longer than 100 ms for a quarantine to end.
 fn impatient(mut bench: Bench) -> Bench {
-    bench.scheduler.settings.patience = ms(100);
+    bench.scheduler.world.settings.patience = ms(100);
     bench
 }
 
@@ -38,7 +38,7 @@ fn let_down() -> Bench {
 #[test]
 fn who_comes_before_the_adapters_are_known_waits_for_them() {
     let mut bench = Bench::one();
-    let settings = bench.scheduler.settings.clone();
+    let settings = bench.scheduler.world.settings.clone();
     bench.scheduler = Scheduler::new(settings, [(MODEL, profile(2))].into());
     bench.request();
     assert!(bench.said.is_empty(), "{:?}", bench.said);

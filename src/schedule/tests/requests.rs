@@ -152,7 +152,7 @@ fn a_full_queue_turns_away_by_requests_as_well_as_by_rows() {
 #[test]
 fn who_comes_too_late_is_told_so_whatever_the_queue() {
     let mut bench = Bench::busy();
-    bench.scheduler.settings.queue_requests_max = 0;
+    bench.scheduler.world.settings.queue_requests_max = 0;
     let now = bench.now;
     bench.ask(|arrival| arrival.deadline = Some(now)).check(ONE, "busy", &["late 3"]);
 }
@@ -263,7 +263,7 @@ fn nobody_waits_for_a_model_that_is_withdrawn() {
 #[test]
 fn a_request_with_two_parts_in_a_batch_that_fails_comes_back_once() {
     let mut bench = Bench::pair(4, (10, 20), (10, 20));
-    let one = bench.scheduler.adapters.get_mut(&ONE).unwrap();
+    let one = bench.scheduler.world.adapters.get_mut(&ONE).unwrap();
     one.known.entry(MODEL).or_default().rows_max = Some((2, Time::NEVER));
     bench.ask(|arrival| arrival.rows = 3);
     assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 2)], vec![(1, 2, 1)]));

@@ -98,9 +98,9 @@ fn what_runs_is_not_given_back() {
 #[test]
 fn settings_may_change_while_requests_wait() {
     let mut bench = Bench::two();
-    bench.scheduler.settings.max = 1;
+    bench.scheduler.world.settings.max = 1;
     bench.request().request().check(TWO, "off", &[]);
-    let mut settings = bench.scheduler.settings.clone();
+    let mut settings = bench.scheduler.world.settings.clone();
     settings.max = 2;
     bench.on(Event::Configured { settings: settings.clone() });
     bench.check(TWO, "starting", &["start 2"]);
@@ -115,7 +115,7 @@ fn settings_may_change_while_requests_wait() {
 #[test]
 fn the_worst_goes_when_fewer_may_be_on() {
     let fewer = |bench: &mut Bench| {
-        let settings = Settings { max: 1, ..bench.scheduler.settings.clone() };
+        let settings = Settings { max: 1, ..bench.scheduler.world.settings.clone() };
         bench.on(Event::Configured { settings }).said.clone()
     };
     let mut bench = Bench::two();
@@ -140,10 +140,10 @@ fn who_holds_most_is_told_by_the_limits_of_now() {
     for (client, rows) in [(1, 30), (2, 1), (2, 1)] {
         bench.ask(|arrival| (arrival.client, arrival.rows) = (ClientId(client), rows));
     }
-    let settings = Settings { queue_requests_max: 3, ..bench.scheduler.settings.clone() };
+    let settings = Settings { queue_requests_max: 3, ..bench.scheduler.world.settings.clone() };
     bench.on(Event::Configured { settings });
     bench.ask(|arrival| arrival.client = ClientId(3));
-    let mut left = bench.scheduler.queue.ids();
+    let mut left = bench.scheduler.world.queue.ids();
     left.sort();
     assert_eq!(left, [RequestId(1), RequestId(2), RequestId(4)]);
 }
@@ -151,7 +151,7 @@ fn who_holds_most_is_told_by_the_limits_of_now() {
 #[test]
 fn who_may_not_be_turned_on_has_no_room_to_offer() {
     let mut bench = Bench::two();
-    bench.scheduler.settings.max = 1;
+    bench.scheduler.world.settings.max = 1;
     bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 9);
     bench.add(OTHER, sized(10)).after(ms(2000)).want(OTHER);
     bench.check(ONE, "loading", &["unload 1 0", "load 1 1"]);
@@ -208,13 +208,13 @@ fn nobody_waits_for_who_is_excluded() {
 #[test]
 fn another_policy_begins_anew() {
     let mut bench = Bench::one();
-    let by_rows = bench.scheduler.settings.clone();
+    let by_rows = bench.scheduler.world.settings.clone();
     let policy =
         Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
-    bench.scheduler.settings.policy = policy;
+    bench.scheduler.world.settings.policy = policy;
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(2) }).request();
     bench.check(ONE, "off", &[]);
     assert!(bench.scheduler.next_timeout() > Some(bench.now), "a start is put off");
     bench.on(Event::Configured { settings: by_rows }).check(ONE, "starting", &["start 1"]);
-    assert_eq!(bench.scheduler.start_at, None);
+    assert_eq!(bench.scheduler.world.start_at, None);
 }

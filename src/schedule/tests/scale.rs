@@ -28,17 +28,17 @@ fn small(rank: u32) -> AdapterProfile {
 
 fn target(bench: &mut Bench, target: u64) {
     let (scale_down_delay, scale_to_zero_delay) = (ms(100), ms(1000));
-    bench.scheduler.settings.policy =
+    bench.scheduler.world.settings.policy =
         Policy::Concurrency { target, scale_down_delay, scale_to_zero_delay };
 }
 
 #[test]
 fn the_minimum_is_kept_until_the_way_down() {
     let mut bench = Bench::two();
-    bench.scheduler.settings.min = 1;
+    bench.scheduler.world.settings.min = 1;
     bench.after(ms(1)).check(ONE, "starting", &["start 1"]);
     let mut bench = Bench::two();
-    bench.scheduler.settings.min = 1;
+    bench.scheduler.world.settings.min = 1;
     going_down(&mut bench).check(ONE, "off", &[]);
 }
 
@@ -53,7 +53,7 @@ fn a_model_that_none_of_those_on_can_hold_brings_on_one_that_can() {
 #[test]
 fn a_model_that_none_of_those_on_can_hold_is_turned_away_where_no_more_may_come() {
     let mut bench = Bench::two();
-    bench.scheduler.settings.max = 1;
+    bench.scheduler.world.settings.max = 1;
     bench.listed(&[(ONE, small(0)), (TWO, adapter(1, false))]);
     bench.wished(ONE, Wish::On).opened(ONE).request().check(TWO, "off", &["reject"]);
 }

@@ -50,7 +50,7 @@ fn another_is_turned_on_rather_than_that_it_answers() {
 #[test]
 fn it_answers_where_no_other_may_be_on() {
     let mut bench = returned();
-    bench.scheduler.settings.max = 1;
+    bench.scheduler.world.settings.max = 1;
     bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
     bench.request().check(ONE, "busy", &["run 1"]);
 }
@@ -62,15 +62,15 @@ fn one_that_can_be_trusted_is_turned_on_first() {
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 },
     ] {
         let mut bench = returned();
-        bench.scheduler.settings.policy = policy;
+        bench.scheduler.world.settings.policy = policy;
         for id in [ONE, TWO] {
             bench.wished(id, Wish::Off).exited(id).wished(id, Wish::Auto);
         }
-        bench.scheduler.settings.max = 1;
+        bench.scheduler.world.settings.max = 1;
         bench.request();
         assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
         // It comes on when all others are: it has to be compared with somebody.
-        bench.scheduler.settings.max = 2;
+        bench.scheduler.world.settings.max = 2;
         bench.opened(TWO).loaded(TWO, MODEL, &[(1, ms(100))]);
         for _ in 0..20 {
             bench.request();

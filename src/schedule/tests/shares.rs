@@ -15,7 +15,7 @@ impl Bench {
     }
 
     fn waiting(&self) -> Vec<u64> {
-        let mut ids: Vec<_> = self.scheduler.queue.ids().iter().map(|id| id.0).collect();
+        let mut ids: Vec<_> = self.scheduler.world.queue.ids().iter().map(|id| id.0).collect();
         ids.sort_unstable();
         ids
     }
@@ -170,7 +170,8 @@ fn late_rows_are_counted_in_turn() {
     }
     let lane = Lane { model: MODEL, shape: Shape::default(), group: 0 };
     let now = bench.now + ms(100);
-    let before: Vec<_> = bench.scheduler.queue.dues(lane).map(|(due, _)| now.since(due)).collect();
+    let before: Vec<_> =
+        bench.scheduler.world.queue.dues(lane).map(|(due, _)| now.since(due)).collect();
     assert_eq!(before, [3, 0, 2, 1].map(ms));
 }
 
@@ -179,7 +180,7 @@ fn the_last_of_all_goes_to_who_takes_the_last() {
     let mut bench = single();
     bench.of(MUCH).of(LITTLE).of(MUCH);
     let lane = Lane { model: MODEL, shape: Shape::default(), group: 0 };
-    let at = |bench: &Bench, end| bench.scheduler.queue.at(lane, end);
+    let at = |bench: &Bench, end| bench.scheduler.world.queue.at(lane, end);
     assert_eq!(at(&bench, End::Back), Some(RequestId(3)));
     bench.done(ONE);
     assert_eq!(

@@ -111,7 +111,8 @@ fn what_the_operator_holds_on_is_no_surplus() {
 fn a_full_batch_does_not_wait_for_company() {
     let mut bench = Bench::one();
     let model = ModelProfile { delay: ms(50), ..profile(2) };
-    bench.scheduler = Scheduler::new(bench.scheduler.settings.clone(), [(MODEL, model)].into());
+    bench.scheduler =
+        Scheduler::new(bench.scheduler.world.settings.clone(), [(MODEL, model)].into());
     bench.on(Event::Discovered { adapters: vec![(ONE, adapter(0, false))] });
     bench.wished(ONE, Wish::On).ready(ONE, 1);
     bench.request().check(ONE, "idle", &[]);

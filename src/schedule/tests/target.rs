@@ -34,8 +34,8 @@ fn a_target_that_can_be_met_stays_what_it_is() {
     bench.serve(profile(4)).brought(&[ONE]);
     assert_eq!(bench.scheduler.aim(MODEL), ms(100));
     // A large request aims at its own time, a small one beside it does not.
-    assert!(bench.scheduler.aim_for(MODEL, 0, 4000) > ms(1000));
-    assert_eq!(bench.scheduler.aim_for(MODEL, 0, 1), ms(100));
+    assert!(crate::schedule::target::aim_for(&bench.scheduler.world, MODEL, 0, 4000) > ms(1000));
+    assert_eq!(crate::schedule::target::aim_for(&bench.scheduler.world, MODEL, 0, 1), ms(100));
 }
 
 #[test]
@@ -54,9 +54,10 @@ fn large_request_is_due_after_its_own_time() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.serve(profile(4)).brought(&[ONE]).wished(ONE, Wish::Off).exited(ONE);
     bench.wished(ONE, Wish::Auto).ask(|arrival| arrival.rows = 400);
-    let first = bench.scheduler.queue.first(MODEL, Duration::ZERO, bench.now).expect("it waits");
+    let first =
+        bench.scheduler.world.queue.first(MODEL, Duration::ZERO, bench.now).expect("it waits");
     let due = first.due().since(bench.now);
-    assert_eq!(due, bench.scheduler.aim_for(MODEL, 0, 400));
+    assert_eq!(due, crate::schedule::target::aim_for(&bench.scheduler.world, MODEL, 0, 400));
     assert!(due > ms(500), "{due:?}");
 }
 
@@ -87,7 +88,7 @@ impl Bench {
 fn idle_power_decides_under_light_traffic_and_work_under_heavy_traffic() {
     let mut bench = idle_or_busy(100);
     assert_eq!(bench.server(), TWO);
-    bench.scheduler.arrivals.observe(bench.now, 100_000);
+    bench.scheduler.world.arrivals.observe(bench.now, 100_000);
     assert_eq!(bench.server(), ONE);
     bench.after(ms(900_000));
     assert_eq!(bench.server(), TWO, "the traffic is light again");
@@ -98,14 +99,14 @@ fn idle_power_decides_under_light_traffic_and_work_under_heavy_traffic() {
 #[test]
 fn adapter_that_needed_help_is_not_preferred_for_a_while() {
     let mut bench = idle_or_busy(100);
-    bench.scheduler.note_help(bench.now, &[TWO]);
+    light::note_help(&mut bench.scheduler.world, bench.now, &[TWO]);
     assert_eq!(bench.server(), ONE);
     bench.after(ms(590_000));
     assert_eq!(bench.server(), ONE);
     bench.after(ms(11_000));
     assert_eq!(bench.server(), TWO);
     // It needs help soon afterwards: this counts for twice as long.
-    bench.scheduler.note_help(bench.now, &[TWO]);
+    light::note_help(&mut bench.scheduler.world, bench.now, &[TWO]);
     bench.after(ms(1_190_000));
     assert_eq!(bench.server(), ONE);
     bench.after(ms(11_000));
@@ -116,12 +117,12 @@ fn adapter_that_needed_help_is_not_preferred_for_a_while() {
 fn adapter_needed_help_when_another_starts_for_its_late_rows() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.serve(profile(1)).brought(&[ONE]).after(ms(1500));
-    assert!(!bench.scheduler.needed_help(bench.now, ONE));
+    assert!(!light::needed_help(&bench.scheduler.world, bench.now, ONE));
     for _ in 0..30 {
         bench.request();
     }
     assert_eq!(bench.state(TWO), "starting");
-    assert!(bench.scheduler.needed_help(bench.now, ONE));
+    assert!(light::needed_help(&bench.scheduler.world, bench.now, ONE));
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn adapter_waits_at_least_as_long_as_its_late_start_takes() {
 #[test]
 fn latency_goal_triples_the_penalty_for_late_requests() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.policy = Policy::Cost {
+    bench.scheduler.world.settings.policy = Policy::Cost {
         goal: Goal::Latency,
         price_mj: 0,
         late_penalty_mj: 10_000,
@@ -149,7 +150,7 @@ fn latency_goal_triples_the_penalty_for_late_requests() {
 fn start_that_no_request_waited_for_teaches_nothing_of_late_requests() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.serve(profile(1)).brought(&[ONE]);
-    assert_eq!(bench.scheduler.adapters.get(&ONE).map(|it| it.late_requests()), Some(1.0));
+    assert_eq!(bench.scheduler.world.adapters.get(&ONE).map(|it| it.late_requests()), Some(1.0));
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn price_of_misses_lengthens_the_wait_up_to_a_bound() {
     let stays = |idle_mw, theta, wait| {
         let power = Power { idle_mw, ..plain().power };
         let mut bench = bench(&[(ONE, AdapterProfile { power, ..plain() })]);
-        bench.scheduler.misses.theta = theta;
+        bench.scheduler.world.misses.theta = theta;
         bench.brought(&[ONE]).stays(ONE, wait);
     };
     // A late request costs `e ** theta - 1` joules, and a start 5 J. After a start without one, 0.8

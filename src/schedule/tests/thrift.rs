@@ -6,7 +6,7 @@ use super::*;
 /// break-even is 5 s. Nobody is late, and silence is borne.
 pub(super) fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
-    let mut settings = bench.scheduler.settings.clone();
+    let mut settings = bench.scheduler.world.settings.clone();
     settings.policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     let bounds = &mut settings.bounds;
@@ -56,7 +56,7 @@ impl Bench {
 #[test]
 fn a_start_has_its_price_beside_its_energy() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.policy = Policy::Cost {
+    bench.scheduler.world.settings.policy = Policy::Cost {
         goal: Goal::Balanced,
         price_mj: 3000,
         late_penalty_mj: 0,
@@ -86,7 +86,7 @@ fn nobody_goes_within_a_breath_or_stays_for_days() {
     late.done(ONE).done(ONE).done(ONE).done(ONE).stays(ONE, 2_500_000);
     for (idle_mw, wait) in [(100, 3_600_000), (20_000, 150_250)] {
         let mut patient = bench(&[(ONE, idling(idle_mw))]);
-        if let Policy::Cost { late_penalty_mj, .. } = &mut patient.scheduler.settings.policy {
+        if let Policy::Cost { late_penalty_mj, .. } = &mut patient.scheduler.world.settings.policy {
             *late_penalty_mj = 750_000;
         }
         patient.serve(profile(1));
@@ -113,7 +113,7 @@ fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
     for _ in 0..30 {
         bench.done(ONE);
     }
-    let theta = |bench: &Bench| bench.scheduler.misses.theta;
+    let theta = |bench: &Bench| bench.scheduler.world.misses.theta;
     assert!((theta(&bench) - 11.9).abs() < 0.1, "{}", theta(&bench));
     for _ in 0..1000 {
         bench.request().done(ONE);
@@ -129,7 +129,7 @@ fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
 #[test]
 fn the_minimum_stays() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.min = 1;
+    bench.scheduler.world.settings.min = 1;
     bench.after(ms(1)).check(ONE, "starting", &["start 1"]);
     bench.brought(&[ONE]).after(ms(100_000)).check(ONE, "idle", &[]);
 }
@@ -197,7 +197,7 @@ fn one_that_is_taken_back_is_needed() {
 #[test]
 fn who_has_no_start_left_this_hour_stays_on() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
-    bench.scheduler.settings.policy =
+    bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 1 };
     bench.brought(&[ONE]).stays(ONE, 3_599_000);
 }
@@ -205,7 +205,7 @@ fn who_has_no_start_left_this_hour_stays_on() {
 #[test]
 fn under_the_energy_goal_rows_wait_for_company_as_long_as_they_may() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.policy =
+    bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.serve(ModelProfile { slo: ms(1000), ..profile(64) }).brought(&[ONE]);
     bench.request().after(ms(900)).request().check(ONE, "idle", &[]);
@@ -224,7 +224,7 @@ fn under_the_energy_goal_the_thrifty_one_serves() {
     let mut bench = bench(&[(ONE, hungry), (TWO, plain())]);
     // So much comes that the energy of the work decides.
     bench.brought(&[ONE, TWO]);
-    bench.scheduler.arrivals.observe(bench.now, 100);
+    bench.scheduler.world.arrivals.observe(bench.now, 100);
     bench.request().check(TWO, "busy", &["run 2"]);
     // It will be done with the next one in time, too.
     bench.request().check(ONE, "idle", &[]);
@@ -233,7 +233,7 @@ fn under_the_energy_goal_the_thrifty_one_serves() {
 #[test]
 fn the_last_one_does_not_leave_while_rows_wait_for_company() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.policy =
+    bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(64) }).brought(&[ONE]);
     bench.request().after(ms(50_000)).check(ONE, "idle", &[]);

@@ -32,7 +32,7 @@ fn a_load_may_end_before_the_batch_beside_it() {
 
 #[test]
 fn what_was_disturbed_by_a_load_teaches_nothing() {
-    let times = |bench: &Bench| bench.scheduler.service(ONE, MODEL, 0).batch(1);
+    let times = |bench: &Bench| estimates::service(&bench.scheduler.world, ONE, MODEL, 0).batch(1);
     let mut bench = loading();
     let before = times(&bench);
     bench.request();
@@ -89,7 +89,7 @@ fn a_batch_lost_beside_a_load_runs_again() {
 fn nothing_is_loaded_ahead_before_it_is_quiet() {
     let mut bench = Bench::one();
     bench.add(OTHER, sized(10)).wished(ONE, Wish::On).request().ready(ONE, 1);
-    let quiet = Duration::from_secs_f64(bench.scheduler.load_time(ONE, OTHER));
+    let quiet = Duration::from_secs_f64(estimates::load_time(&bench.scheduler.world, ONE, OTHER));
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
     let due = bench.now + quiet;
     assert_eq!(bench.scheduler.next_timeout(), Some(due));

@@ -54,7 +54,7 @@ fn what_has_work_between_spells_ends_each_of_them_once() {
     for _ in 0..20 {
         bench.request().after(ms(1000)).done(ONE).after(ms(3000));
     }
-    let adapter = bench.scheduler.adapters.get_mut(&ONE).expect("it is known");
+    let adapter = bench.scheduler.world.adapters.get_mut(&ONE).expect("it is known");
     assert_eq!(adapter.workless, Some(Time(bench.now.0 - ms(3000))));
     adapter.end_spell(bench.now);
     assert_eq!(adapter.workless, None, "it has work now");
@@ -63,7 +63,7 @@ fn what_has_work_between_spells_ends_each_of_them_once() {
 #[test]
 fn where_answer_times_come_first_adapters_stay_three_times_longer() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.scheduler.settings.policy = policy(Goal::Latency);
+    bench.scheduler.world.settings.policy = policy(Goal::Latency);
     bench.brought(&[ONE]).stays(ONE, 15_000);
 }
 
@@ -99,7 +99,7 @@ fn nobody_takes_over_what_he_cannot_carry_or_what_was_long_ago() {
     assert_eq!(served(&mut rare, 20, 10_001), None);
     // Where answer times come first the fast one stays.
     let mut fast = bench(&[(ONE, dear), (TWO, plain())]);
-    fast.scheduler.settings.policy = policy(Goal::Latency);
+    fast.scheduler.world.settings.policy = policy(Goal::Latency);
     fast.brought(&[ONE]);
     assert_eq!(served(&mut fast, 50, 50), None);
 }
@@ -107,7 +107,7 @@ fn nobody_takes_over_what_he_cannot_carry_or_what_was_long_ago() {
 #[test]
 fn under_the_energy_goal_a_start_waits_as_long_as_it_may() {
     let mut bench = bench(&[(ONE, plain()), (TWO, of(1000, 1000, 50_000))]);
-    bench.scheduler.settings.policy = policy(Goal::Energy);
+    bench.scheduler.world.settings.policy = policy(Goal::Energy);
     bench.serve(ModelProfile { slo: ms(10_000), ..profile(8) });
     bench.request().check(ONE, "off", &[]);
     let next = bench.scheduler.next_timeout().expect("it will be started").since(bench.now);
@@ -117,8 +117,8 @@ fn under_the_energy_goal_a_start_waits_as_long_as_it_may() {
     assert_eq!(bench.said.iter().filter(|word| word.starts_with("start")).count(), 1);
     // Misses make it hurry.
     let mut late = self::bench(&[(ONE, plain())]);
-    late.scheduler.settings.policy = policy(Goal::Energy);
-    late.scheduler.misses.theta = 2.0;
+    late.scheduler.world.settings.policy = policy(Goal::Energy);
+    late.scheduler.world.misses.theta = 2.0;
     late.serve(ModelProfile { slo: ms(10_000), ..profile(8) });
     late.request().check(ONE, "starting", &["start 1"]);
 }
@@ -127,10 +127,10 @@ fn under_the_energy_goal_a_start_waits_as_long_as_it_may() {
 fn misses_keep_slack_in_reserve_for_a_start() {
     let wait = |theta: f64, other: &[(AdapterId, AdapterProfile)]| {
         let mut bench = bench(&[&[(ONE, plain())], other].concat());
-        bench.scheduler.settings.policy = policy(Goal::Energy);
+        bench.scheduler.world.settings.policy = policy(Goal::Energy);
         bench.serve(ModelProfile { slo: ms(4000), ..profile(64) });
         bench.brought(&[ONE]);
-        bench.scheduler.misses.theta = theta;
+        bench.scheduler.world.misses.theta = theta;
         bench.request().check(ONE, "idle", &[]);
         bench.scheduler.next_timeout().expect("the last moment comes").since(bench.now)
     };
@@ -146,7 +146,7 @@ fn where_answer_times_come_first_the_fastest_starts() {
     let mut bench = bench(&[(ONE, of(100, 100, 1000)), (TWO, of(1000, 50_000, 300_000))]);
     bench.request().check(ONE, "starting", &["start 1"]);
     let mut fast = self::bench(&[(ONE, of(100, 100, 1000)), (TWO, of(1000, 50_000, 300_000))]);
-    fast.scheduler.settings.policy = policy(Goal::Latency);
+    fast.scheduler.world.settings.policy = policy(Goal::Latency);
     fast.request().check(TWO, "starting", &["start 2"]);
 }
 
@@ -155,7 +155,7 @@ fn who_starts_is_blamed_for_its_share_of_what_all_can_serve() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.serve(profile(1)).brought(&[ONE]).wished(TWO, Wish::On);
     bench.request().after(ms(200)).done(ONE);
-    let missed = |bench: &Bench, id| bench.scheduler.adapters.get(&id).map(|it| it.missed);
+    let missed = |bench: &Bench, id| bench.scheduler.world.adapters.get(&id).map(|it| it.missed);
     assert_eq!(missed(&bench, ONE), Some(0.0), "it was there");
     let second = missed(&bench, TWO).expect("it is known");
     assert!((second - 0.5).abs() < 0.1, "both are as fast: {second}");

@@ -1,0 +1,24 @@
+//! How many rows arrive per second.
+
+use super::ids::Time;
+
+/// Time constant of the average of arriving rows, in seconds.
+const AVERAGED: f64 = 60.0;
+
+/// An average of the rows that arrive per second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ArrivalRate {
+    at: Time,
+    rows_per_second: f64,
+}
+
+impl ArrivalRate {
+    pub(super) fn observe(&mut self, now: Time, rows: u32) {
+        self.rows_per_second = self.now(now) + f64::from(rows) / AVERAGED;
+        self.at = now;
+    }
+
+    pub(super) fn now(&self, now: Time) -> f64 {
+        self.rows_per_second * (-now.since(self.at).as_secs_f64() / AVERAGED).exp()
+    }
+}

@@ -1,0 +1,134 @@
+//! What happens to batches: answered, failed.
+
+use super::action::Action;
+use super::adapter::Finished;
+use super::batch::Batch;
+use super::event::{Failure, Fault};
+use super::ids::{AdapterId, BatchId, Incarnation, ModelId, Time};
+use super::outbox::Outbox;
+use super::service::bucket;
+use super::state::State;
+use super::world::World;
+use super::{blame, estimates, lifecycle, requests, shadow};
+use std::time::Duration;
+
+pub(super) fn done(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    batch: BatchId,
+) {
+    let Some(Finished { since, batch, .. }) = finish(world, out, now, id, incarnation, batch)
+    else {
+        return out.push(Action::Discard { batch });
+    };
+    if let Some(since) = since {
+        learn(world, id, &batch, now.since(since));
+    }
+    if batch.repeats.is_some() {
+        shadow::agreed(world, id);
+        return out.push(Action::Discard { batch: batch.id });
+    }
+    if let Some(adapter) = world.adapters.get_mut(&id) {
+        adapter.strikes = 0;
+    }
+    shadow::shadow(world, out, now, id, &batch);
+    let parts = batch.parts.clone();
+    out.push(Action::Collect { adapter: id, batch });
+    for part in parts {
+        if let Some(request) = world.queue.done(part) {
+            blame::score(world, now, &request);
+            out.push(Action::Answer { request: part.request });
+        }
+    }
+}
+
+/// Learns from a measured batch.
+fn learn(world: &mut World, id: AdapterId, batch: &Batch, took: Duration) {
+    let max_rows = estimates::max_rows(world, id, batch.model);
+    // What is known of other adapters is where a first guess comes from.
+    let service = estimates::service(world, id, batch.model, batch.size);
+    let Some(adapter) = world.adapters.get_mut(&id) else { return };
+    let known = adapter.known.entry(batch.model).or_default();
+    let service = known.services.entry(batch.size).or_insert(service);
+    service.observe(bucket(batch.rows(), max_rows), took);
+}
+
+pub(super) fn failed(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    batch: BatchId,
+    failure: Failure,
+) {
+    match failure {
+        Failure::Input => {
+            let finished = finish(world, out, now, id, incarnation, batch);
+            if let Some(done) = finished.filter(|done| done.batch.repeats.is_none()) {
+                requests::bisect(world, out, done.batch);
+            }
+        }
+        Failure::Device => {
+            let current = world.current(id, incarnation);
+            if current.is_some_and(|adapter| holds(adapter.state(), batch)) {
+                lifecycle::let_down(world, out, now, id, Fault::Device);
+            }
+        }
+        Failure::Memory => {
+            let held = world.current(id, incarnation).and_then(|a| a.state().batch());
+            if let Some(held) = held.filter(|held| held.id == batch) {
+                let (model, rows) = (held.model, held.rows());
+                no_memory(world, out, now, id, (model, rows));
+            }
+        }
+    }
+}
+
+/// The worker had no memory to load a model, or to run so many rows of it.
+pub(super) fn out_of_device_memory(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    (id, incarnation): (AdapterId, Incarnation),
+    (model, rows): (ModelId, u32),
+) {
+    if world.current(id, incarnation).is_some() {
+        no_memory(world, out, now, id, (model, rows));
+    }
+}
+
+/// So many rows of a model do not fit: from now on this adapter runs half as many at once, or
+/// leaves the model to others. What it was doing runs again; its device is opened anew, since
+/// nobody knows in what state it was left.
+fn no_memory(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    id: AdapterId,
+    (model, rows): (ModelId, u32),
+) {
+    lifecycle::limit_rows(world, now, id, (model, rows));
+    lifecycle::let_down(world, out, now, id, Fault::Memory);
+}
+
+/// Frees the adapter of its batch, if it holds this one.
+fn finish(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    id: AdapterId,
+    incarnation: Incarnation,
+    batch: BatchId,
+) -> Option<Finished> {
+    let finished = world.current(id, incarnation)?.finish(now, batch)?;
+    if finished.stops {
+        out.push(Action::Stop { adapter: id, incarnation });
+    }
+    Some(finished)
+}
+
+fn holds(state: &State, id: BatchId) -> bool {
+    state.batch().is_some_and(|batch| batch.id == id)
+}

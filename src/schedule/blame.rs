@@ -1,0 +1,40 @@
+//! Which starts made a request late.
+
+use super::adapter::Adapter;
+use super::ids::{AdapterId, Time};
+use super::lane::Lane;
+use super::queue::Request;
+use super::world::World;
+use super::{ahead, eligible, slots};
+
+/// Remembers whether the request met its target.
+pub(super) fn score(world: &mut World, now: Time, request: &Request) {
+    let late = now > request.order.due;
+    let cold = late && blame(world, now, request);
+    world.misses.observe(late, cold);
+    ahead::note_answer(world, now, request.lane.model, request.client, cold);
+}
+
+/// Blames a late request on the adapters that were starting meanwhile: each for its share of
+/// what all that are on can serve together, since that much sooner it would have been served
+/// had it been on. Tells whether there were any.
+fn blame(world: &mut World, now: Time, request: &Request) -> bool {
+    let Lane { model, shape, .. } = request.lane;
+    let able = |(id, adapter): &(&AdapterId, &Adapter)| {
+        adapter.state().is_on()
+            && eligible::takes(world, adapter, model)
+            && eligible::counts(world, **id)
+    };
+    let part = |(id, adapter): (&AdapterId, &Adapter)| {
+        let cold = adapter.state().warms_up() || adapter.ready > request.arrived;
+        (*id, cold, slots::slot(world, now, *id, adapter, model, shape.size).rate())
+    };
+    let on: Vec<_> = world.adapters.iter().filter(able).map(part).collect();
+    let sum: f64 = on.iter().map(|(.., rate)| rate).sum();
+    for (id, _, rate) in on.iter().filter(|(_, cold, _)| *cold) {
+        if let Some(adapter) = world.adapters.get_mut(id) {
+            adapter.missed += rate / sum;
+        }
+    }
+    on.iter().any(|(_, cold, _)| *cold)
+}

@@ -1,0 +1,34 @@
+//! Spells of requests for which bridges did not suffice.
+
+use super::ids::Time;
+use super::rhythm::QUIET;
+
+/// Weight of the last spell in the average of those in which a bridge did not suffice, and the
+/// average from which on it is not expected to: two such spells in a row, from none.
+const SPELL_GAIN: f64 = 0.5;
+pub(super) const SHORT_FROM: f64 = 0.7;
+
+/// History of the spells of requests that began while only bridges were on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BridgeSpells {
+    /// Arrival of the last request.
+    last: Time,
+    /// True if only bridges were on at the begin of the present spell.
+    pub(super) counts: bool,
+    /// True if bridges were too slow in the present spell.
+    pub(super) short: bool,
+    /// Decayed share of the spells in which bridges were too slow.
+    pub(super) share: f64,
+}
+
+impl BridgeSpells {
+    pub(super) fn arrived(&mut self, now: Time, alone: bool) {
+        if now.since(self.last) >= QUIET {
+            if self.counts {
+                self.share += SPELL_GAIN * (f64::from(u8::from(self.short)) - self.share);
+            }
+            (self.counts, self.short) = (alone, false);
+        }
+        self.last = now;
+    }
+}

@@ -1,0 +1,161 @@
+//! Which adapters may be turned on, and which may serve which models.
+
+use super::adapter::Adapter;
+use super::bridge_spells::SHORT_FROM;
+use super::estimates;
+use super::event::Wish;
+use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId};
+use super::settings::Role;
+use super::state::State;
+use super::world::World;
+
+/// Returns true if another adapter should start with the first request.
+pub(super) fn bridges_fall_short(world: &World) -> bool {
+    world.bridge_spells.share >= SHORT_FROM && !regular_is_on(world)
+}
+
+pub(super) fn regular_is_on(world: &World) -> bool {
+    let regular = |adapter: &Adapter| adapter.profile.role == Role::Regular;
+    world.adapters.values().any(|adapter| regular(adapter) && adapter.state().is_on())
+}
+
+/// Returns true if the slot is one of a bridge.
+pub(super) fn is_on_bridge(world: &World, slot: &Slot) -> bool {
+    let adapter = world.adapters.get(&slot.adapter);
+    adapter.is_some_and(|adapter| adapter.profile.role == Role::Bridge)
+}
+
+/// Whether the adapter is a bridge that answers a single row of the model within its target, as
+/// far as was measured.
+pub(super) fn is_bridged(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+    let Some(profile) = world.models.get(&model) else { return false };
+    let known = adapter.known.get(&model).filter(|_| adapter.profile.role == Role::Bridge);
+    let service = known.and_then(|known| known.services.values().find(|it| it.is_known()));
+    service.is_some_and(|service| service.batch(1) * service.caution() <= profile.slo.as_secs_f64())
+}
+
+/// Whether the role of the adapter permits it to serve the model.
+pub(super) fn may_play(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+    adapter.profile.role != Role::Bridge
+        || adapter.wish == Wish::On
+        || is_bridged(world, adapter, model)
+        || stands_in(world)
+        || !is_taken_by_regular(world, model)
+}
+
+/// Whether there is an adapter that is no bridge or fallback and that can load the model, as far
+/// as is known.
+fn is_taken_by_regular(world: &World, model: ModelId) -> bool {
+    let takes = |adapter: &Adapter| {
+        adapter.profile.role == Role::Regular
+            && adapter.is_there()
+            && adapter.wish != Wish::Off
+            && estimates::could_take(world, adapter, model)
+    };
+    world.adapters.values().any(takes)
+}
+
+/// Whether the adapter is a bridge for any model, or may be one that was not measured yet.
+pub(super) fn is_bridge(world: &World, adapter: &Adapter) -> bool {
+    adapter.profile.role == Role::Bridge
+        && adapter.wish == Wish::Auto
+        && adapter.present
+        && has_regular(world)
+        && world.models.keys().any(|model| {
+            is_bridged(world, adapter, *model)
+                || is_to_be_measured(world, adapter, *model)
+                || (!is_taken_by_regular(world, *model)
+                    && estimates::could_take(world, adapter, *model))
+        })
+}
+
+/// Whether there is an adapter to bridge the starts of.
+fn has_regular(world: &World) -> bool {
+    let regular = |adapter: &Adapter| adapter.profile.role == Role::Regular;
+    world.adapters.values().any(|adapter| regular(adapter) && adapter.is_there())
+}
+
+/// Whether a bridge has to load the model to learn how long it takes there.
+pub(super) fn is_to_be_measured(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+    let known = adapter.known.get(&model);
+    adapter.profile.role == Role::Bridge
+        && has_regular(world)
+        && known.is_none_or(|known| known.services.is_empty() && known.load.is_none())
+        && !adapter.crowded.contains_key(&model)
+        && estimates::may_take(world, adapter, model)
+}
+
+pub(super) fn counts(world: &World, id: AdapterId) -> bool {
+    world.adapters.get(&id).is_some_and(|adapter| {
+        adapter.profile.role != Role::Fallback || adapter.wish == Wish::On || stands_in(world)
+    })
+}
+
+/// Whether this adapter is one for the model: not while others have room for it and this one
+/// has not. If nobody has, the device itself tells whether there is memory.
+pub(super) fn takes(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+    estimates::could_take(world, adapter, model)
+        && may_play(world, adapter, model)
+        && (has_room(world, adapter, model) || !anyone_has_room(world, model))
+}
+
+fn anyone_has_room(world: &World, model: ModelId) -> bool {
+    world.adapters.iter().any(|(id, adapter)| {
+        (adapter.state().is_on() || may_be_turned_on(world, *id, adapter))
+            && estimates::could_take(world, adapter, model)
+            && may_play(world, adapter, model)
+            && has_room(world, adapter, model)
+    })
+}
+
+/// Whether other programs leave this adapter enough memory for the model.
+fn has_room(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+    adapter.holds(model)
+        || adapter.left.is_none_or(|left| estimates::size_of(world, adapter, model) <= left)
+}
+
+/// Whether the policy may turn this adapter on.
+pub(super) fn is_eligible(world: &World, id: AdapterId) -> bool {
+    let Some(adapter) = world.adapters.get(&id) else { return false };
+    adapter.wish == Wish::Auto
+        && adapter.present
+        && (adapter.profile.role == Role::Regular || stands_in(world))
+}
+
+/// How many take work or are about to.
+pub(super) fn on(world: &World) -> usize {
+    world.adapters.values().filter(|adapter| adapter.state().is_on()).count()
+}
+
+/// The same without fallbacks that stand in for one that is usable again: it is wanted back.
+pub(super) fn on_for_good(world: &World) -> usize {
+    world.adapters.values().filter(|adapter| is_on_for_good(world, adapter)).count()
+}
+
+pub(super) fn is_on_for_good(world: &World, adapter: &Adapter) -> bool {
+    adapter.state().is_on()
+        && (adapter.profile.role == Role::Regular || adapter.wish == Wish::On || stands_in(world))
+}
+
+/// Whether nothing but fallbacks is usable.
+pub(super) fn stands_in(world: &World) -> bool {
+    let usable = |other: &Adapter| {
+        other.is_there()
+            && other.profile.role == Role::Regular
+            && other.wish != Wish::Off
+            && !other.state().is_faulty()
+    };
+    !world.adapters.values().any(usable)
+}
+
+/// Whether this adapter is not on and may be.
+pub(super) fn may_be_turned_on(world: &World, id: AdapterId, adapter: &Adapter) -> bool {
+    let off = matches!(adapter.state(), State::Off | State::Draining { .. });
+    off && is_eligible(world, id) && on(world) < world.settings.max
+}
+
+/// Whether it stays on whatever comes, since that costs nothing.
+pub(super) fn stays_as_bridge(world: &World, adapter: &Adapter) -> bool {
+    adapter.profile.role == Role::Bridge && world.closing.is_none() && is_bridge(world, adapter)
+}

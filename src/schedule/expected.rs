@@ -1,0 +1,118 @@
+//! Clients that are expected, and when.
+
+use super::ids::{AdapterId, ClientId, ModelId, Time};
+use super::recollection::LearnedClient;
+use super::rhythm::{Rhythm, Window};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Announcements in a row that a client did not meet, after which its next ones are ignored.
+pub(super) const UNMET_MAX: u8 = 3;
+/// Clients that are remembered, those of different models apart.
+const KEYS_MAX: usize = 64;
+/// A start is asked for so many times its usual length before it is needed.
+const START_CAUTION: f64 = 1.1;
+
+/// Whose requests: those of one client for one model, or all.
+pub(super) type Key = Option<(ModelId, ClientId)>;
+
+/// What is expected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) window: Window,
+    pub(super) adapter: AdapterId,
+    pub(super) model: ModelId,
+    /// When the adapter is turned on; `None` once that was tried.
+    pub(super) start_at: Option<Time>,
+    /// Whether the client said so.
+    pub(super) announced: bool,
+}
+
+/// When an adapter whose start takes so many seconds is turned on, to be ready for a window.
+pub(super) fn start_at(now: Time, window: Window, start: f64) -> Time {
+    let lead = Duration::from_secs_f64((start * START_CAUTION).min(1e6));
+    Time(window.from.0.saturating_sub(lead)).max(now)
+}
+
+/// What is known of one client.
+#[derive(Clone, Debug)]
+pub(super) struct ClientRecord {
+    pub(super) rhythm: Rhythm,
+    /// The model of the last request.
+    pub(super) model: ModelId,
+    pub(super) plan: Option<Plan>,
+    /// Announcements in a row after which the client did not come.
+    pub(super) unmet: u8,
+    /// When it last came or announced itself, in seconds.
+    pub(super) heard: f64,
+}
+
+/// All rhythms and plans.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ahead {
+    pub(super) entries: BTreeMap<Key, ClientRecord>,
+}
+
+impl Ahead {
+    /// The next time at which there is something to do.
+    pub(super) fn due(&self) -> Option<Time> {
+        let due = |entry: &ClientRecord| {
+            let plan = entry.plan.map(|plan| plan.start_at.unwrap_or(plan.window.until));
+            plan.or_else(|| entry.rhythm.look_at())
+        };
+        self.entries.values().filter_map(due).min()
+    }
+
+    /// The entry of a key; the one that was not seen for longest makes way.
+    pub(super) fn entry(&mut self, key: Key, model: ModelId) -> &mut ClientRecord {
+        if !self.entries.contains_key(&key) && self.entries.len() > KEYS_MAX {
+            let oldest = self.entries.iter().filter(|(key, _)| key.is_some());
+            let oldest = oldest.min_by(|a, b| a.1.heard.total_cmp(&b.1.heard));
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.entries.remove(&oldest);
+            }
+        }
+        let entry =
+            || ClientRecord { rhythm: Rhythm::default(), model, plan: None, unmet: 0, heard: 0.0 };
+        self.entries.entry(key).or_insert_with(entry)
+    }
+}
+
+impl Ahead {
+    /// What is worth keeping of each client for the next run of the server.
+    pub(super) fn learned(&self, now: Time) -> Vec<LearnedClient> {
+        let learned = |(key, entry): (&Key, &ClientRecord)| LearnedClient {
+            client: key.map(|(_, client)| client),
+            model: entry.model,
+            ..entry.rhythm.learned(now)
+        };
+        self.entries.iter().map(learned).collect()
+    }
+
+    /// Takes in what an earlier run learned of clients that were not seen in this one.
+    pub(super) fn recall(&mut self, now: Time, learned: &LearnedClient, down: Duration) {
+        let (key, model) = (learned.client.map(|client| (learned.model, client)), learned.model);
+        if !self.entries.contains_key(&key) {
+            let entry = self.entry(key, model);
+            entry.rhythm = Rhythm::of(now, learned, down);
+            entry.heard = entry.rhythm.worked();
+        }
+    }
+}
+
+impl Ahead {
+    /// Late requests of a spell of a client, if it keeps its word.
+    pub(super) fn believed(&self, model: ModelId, client: ClientId) -> Option<f64> {
+        let Some(entry) = self.entries.get(&Some((model, client))) else { return Some(0.0) };
+        (entry.unmet < UNMET_MAX).then(|| entry.rhythm.misses())
+    }
+
+    /// Plans for a client that announced itself.
+    pub(super) fn plan(&mut self, now: Time, (model, client): (ModelId, ClientId), plan: Plan) {
+        let entry = self.entry(Some((model, client)), model);
+        // An announcement that is postponed after its time counts as one that was not met.
+        let did_not_come = |plan: Plan| plan.announced && plan.window.from <= now;
+        entry.unmet = entry.unmet.saturating_add(entry.plan.is_some_and(did_not_come).into());
+        (entry.plan, entry.heard) = (Some(plan), now.0.as_secs_f64());
+    }
+}

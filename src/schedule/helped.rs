@@ -1,0 +1,47 @@
+//! Which adapters needed the help of a dearer one lately.
+
+use super::ids::Time;
+use std::time::Duration;
+
+/// An adapter is not taken for cheap for so long after it needed help, twice as long each time that
+/// it needs help soon afterwards.
+const HELPED_MIN: Duration = Duration::from_secs(600);
+const HELPED_MAX: Duration = Duration::from_secs(2400);
+/// It needs help soon if that is within so many times as long.
+const SOON: f64 = 2.0;
+
+/// When an adapter, which was ready, last needed the help of a dearer one, and for how long that is
+/// remembered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Helped {
+    /// In seconds, which are negative before the server started.
+    at: Option<f64>,
+    counts: f64,
+}
+
+impl Helped {
+    /// What an earlier run of the server knew: how long ago that was, and for how long it counts.
+    pub(super) fn recalled(now: Time, (ago, counts): (Duration, Duration)) -> Helped {
+        let at = Some(now.0.as_secs_f64() - ago.as_secs_f64());
+        Helped { at, counts: counts.min(HELPED_MAX).as_secs_f64() }
+    }
+
+    pub(super) fn learned(&self, now: Time) -> Option<(Duration, Duration)> {
+        let duration = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
+        Some((duration(now.0.as_secs_f64() - self.at?), duration(self.counts)))
+    }
+
+    pub(super) fn lately(&self, now: Time) -> bool {
+        self.at.is_some_and(|at| now.0.as_secs_f64() - at < self.counts)
+    }
+
+    pub(super) fn note(&mut self, now: Time) {
+        let seconds = now.0.as_secs_f64();
+        if !self.lately(now) {
+            let soon = self.at.is_some_and(|at| seconds - at < self.counts * SOON);
+            let longer = (self.counts * 2.0).min(HELPED_MAX.as_secs_f64());
+            self.counts = if soon { longer } else { HELPED_MIN.as_secs_f64() };
+        }
+        self.at = Some(seconds);
+    }
+}

@@ -1,0 +1,62 @@
+//! How often each model is asked for.
+
+use super::ids::{ModelId, Time};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Time pub(super) constant of the rate of requests, in seconds.
+pub(super) const AVERAGED: f64 = 3600.0;
+/// A pause of so many mean gaps says that a model is asked for less than before. Of requests at
+/// random one in 150 comes after such a pause.
+pub(super) const PAUSE: f64 = 5.0;
+
+/// How often each model is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Popularity {
+    /// Requests, each of which counts less with time, and when the last one came, in seconds: those
+    /// are negative before the server started.
+    asked: BTreeMap<ModelId, (f64, f64)>,
+}
+
+impl Popularity {
+    /// A request for a model arrived.
+    pub(super) fn note(&mut self, now: Time, model: ModelId) {
+        let now = now.0.as_secs_f64();
+        let (count, at) = self.asked.entry(model).or_insert((0.0, now));
+        *count = 1.0 + *count * ((*at - now) / AVERAGED).exp();
+        *at = now;
+    }
+
+    pub(super) fn forget(&mut self, model: ModelId) {
+        self.asked.remove(&model);
+    }
+
+    /// Requests per second.
+    pub(super) fn rate(&self, now: Time, model: ModelId) -> f64 {
+        let Some((count, at)) = self.asked.get(&model) else { return 0.0 };
+        let pause = now.0.as_secs_f64() - at;
+        let rate = count * (-pause / AVERAGED).exp() / AVERAGED;
+        rate.min(PAUSE / pause.max(1e-9))
+    }
+
+    /// Whether a model was asked for in the last hour.
+    pub(super) fn is_recent(&self, now: Time, model: ModelId) -> bool {
+        let recent = |(_, at): &(f64, f64)| now.0.as_secs_f64() - at < AVERAGED;
+        self.asked.get(&model).is_some_and(recent)
+    }
+
+    /// What is worth keeping for the next run of the server.
+    pub(super) fn learned(&self, now: Time) -> Vec<(ModelId, u64, Duration)> {
+        let ago = |at: f64| Duration::from_secs_f64((now.0.as_secs_f64() - at).clamp(0.0, 1e9));
+        let learned = |(model, (count, at)): (&ModelId, &(f64, f64))| {
+            (*model, (count * 1e3) as u64, ago(*at))
+        };
+        self.asked.iter().map(learned).collect()
+    }
+
+    /// What an earlier run learned of a model that was not asked for in this one.
+    pub(super) fn recall(&mut self, now: Time, model: ModelId, (count, ago): (u64, Duration)) {
+        let at = now.0.as_secs_f64() - ago.as_secs_f64();
+        self.asked.entry(model).or_insert((count as f64 * 1e-3, at));
+    }
+}

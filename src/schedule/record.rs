@@ -1,0 +1,70 @@
+//! Takes in events: each is recorded by the file that owns what it changes.
+
+use super::event::Event;
+use super::ids::Time;
+use super::outbox::Outbox;
+use super::world::World;
+use super::{admission, announced, batches, learned, lifecycle, requests, scale};
+
+/// Takes in one event.
+pub(super) fn record(world: &mut World, out: &mut Outbox, now: Time, event: Event) {
+    match event {
+        Event::Discovered { adapters } => lifecycle::discovered(world, adapters),
+        Event::Recalled { adapter, memory } => lifecycle::recall(world, now, adapter, memory),
+        Event::Learned { policy, down } => learned::recall_policy(world, now, &policy, down),
+        Event::Excluded { adapters } => lifecycle::exclude(world, &adapters),
+        Event::Room { adapter, bytes } => lifecycle::room(world, adapter, bytes),
+        Event::Configured { settings } => scale::configure(world, out, now, settings),
+        Event::ModelAdded { model, profile } => requests::serve(world, model, profile),
+        Event::ModelRemoved { model } => requests::withdraw(world, out, model),
+        Event::Arrived(arrival) => admission::admit(world, out, now, arrival),
+        Event::Cancelled { request } => {
+            world.queue.forget(request);
+        }
+        Event::Progress { adapter, incarnation } => {
+            lifecycle::progress(world, now, (adapter, incarnation));
+        }
+        Event::Ready { adapter, incarnation, speed } => {
+            lifecycle::ready(world, now, (adapter, incarnation), speed);
+        }
+        Event::Loaded { adapter, incarnation, model, bytes, measured, tuning } => {
+            let (worker, took) = ((adapter, incarnation), (bytes, tuning));
+            lifecycle::loaded(world, now, worker, model, took, &measured);
+        }
+        Event::NoMemory { adapter, incarnation, model, rows } => {
+            let worker = (adapter, incarnation);
+            batches::out_of_device_memory(world, out, now, worker, (model, rows));
+        }
+        Event::LoadFailed { adapter, incarnation, model, again } => {
+            lifecycle::load_failed(world, now, (adapter, incarnation), (model, again));
+        }
+        Event::Alive { adapter, incarnation } => {
+            lifecycle::alive(world, now, (adapter, incarnation));
+        }
+        Event::Done { adapter, incarnation, batch } => {
+            batches::done(world, out, now, (adapter, incarnation), batch);
+        }
+        Event::Failed { adapter, incarnation, batch, failure } => {
+            batches::failed(world, out, now, (adapter, incarnation), batch, failure);
+        }
+        Event::Faulted { adapter, incarnation, fault } => {
+            lifecycle::faulted(world, out, now, (adapter, incarnation), fault);
+        }
+        Event::NotStarted { adapter, incarnation } => {
+            lifecycle::not_started(world, out, now, (adapter, incarnation));
+        }
+        Event::StartTried { works } => lifecycle::start_tried(world, works),
+        Event::OutOfMemory { adapter, incarnation, model } => {
+            lifecycle::out_of_memory(world, out, now, (adapter, incarnation), model);
+        }
+        Event::Exited { adapter, incarnation } => {
+            lifecycle::exited(world, out, now, (adapter, incarnation));
+        }
+        Event::Wished { adapter, wish } => lifecycle::wished(world, adapter, wish),
+        Event::Announced { model, client, within } => {
+            announced::announced(world, out, now, (model, client), within);
+        }
+        Event::Timeout => {}
+        Event::Shutdown { deadline } => world.closing = Some(deadline),
+    }
+}

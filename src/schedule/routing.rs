@@ -1,0 +1,98 @@
+//! Which adapter serves waiting requests: the one that is done with them soonest, or, under the goals
+//! `balanced` and `energy`, the one that `plan.rs` names.
+
+use super::forecast::{Slot, level, rows_by};
+use super::ids::{AdapterId, ModelId, Time};
+use super::lane::Lane;
+use super::lists::{End, First};
+use super::step::Step;
+use super::world::World;
+use super::{plan, slots, step};
+use std::cmp::Ordering;
+use std::time::Duration;
+
+/// Times the soonest that is nearly as soon.
+const NEARLY: f64 = 1.5;
+
+/// What to do with the first requests of a lane, and which adapters are found to need help.
+pub(super) fn route(world: &World, now: Time, first: First) -> (Step, Vec<AdapterId>) {
+    let Lane { model, shape, .. } = first.lane;
+    let mut slots = slots::slots(world, now, model, shape.size);
+    // Nobody who is ready is held back for one that would have to make room first.
+    if slots.iter().any(|slot| slot.idle && slot.loaded) {
+        slots.retain(|slot| slot.idle || !slot.displaces);
+    }
+    let planned = if world.packs() { plan::route(world, now, first, &slots) } else { None };
+    planned.unwrap_or_else(|| (soonest(world, now, first, &slots), Vec::new()))
+}
+
+/// The step that serves all that waits soonest.
+fn soonest(world: &World, now: Time, first: First, slots: &[Slot]) -> Step {
+    let Lane { model, shape, .. } = first.lane;
+    let Some(best) = best_idle(slots) else {
+        return Step::Wait(slots::room_at(world, now, model));
+    };
+    let rows = slots::rows_ahead(world, best, model, shape.size);
+    let (share, level) = share(slots, &best, rows);
+    // Nor is a model loaded twice for rows that the first load serves nearly as soon.
+    let comes =
+        |slot: &Slot| !slot.idle && !slot.loaded && slot.finish(rows) <= best.finish(1) * NEARLY;
+    if share == 0 || (!best.loaded && slots.iter().any(comes)) {
+        return step::wait_for_others(world, now, model, slots);
+    }
+    if !best.loaded {
+        return Step::Load(best.adapter);
+    }
+    let (lane, end) = lane_for(world, now, first, slots, &best, (share, rows));
+    step::from_lane(world, now, (lane, end), slots, best, (share, level))
+}
+
+/// How long the first request of a batch may wait for company.
+pub(super) fn delay(world: &World, model: ModelId) -> Duration {
+    // On the way down nobody waits for company any more.
+    let open = world.models.get(&model).filter(|_| world.closing.is_none());
+    open.map_or(Duration::ZERO, |model| model.delay)
+}
+
+/// Which requests this adapter takes: the first ones, or, if a busy one will be done with the
+/// first ones sooner, the last ones, which would wait longest for it.
+fn lane_for(
+    world: &World,
+    now: Time,
+    first: First,
+    slots: &[Slot],
+    best: &Slot,
+    (share, rows): (u32, u64),
+) -> (Lane, End) {
+    let done = best.finish(u64::from(share));
+    let sooner = slots.iter().any(|slot| !slot.idle && slot.finish(1) < done);
+    let last = world.queue.last(first.lane.model, delay(world, first.lane.model), now);
+    match last.filter(|_| sooner && rows > u64::from(share)) {
+        Some(last) => (last.lane, End::Back),
+        None => (first.lane, End::Front),
+    }
+}
+
+/// The idle slot that serves a row soonest; of those that are nearly as soon, the one where what has
+/// to make room is missed least.
+fn best_idle(slots: &[Slot]) -> Option<Slot> {
+    let idle = || slots.iter().filter(|slot| slot.idle);
+    let soonest = idle().map(|slot| slot.finish(1)).fold(f64::INFINITY, f64::min);
+    let near = idle().filter(|slot| slot.finish(1) <= soonest * NEARLY);
+    let by = |slot: &&Slot| (slot.loss, slot.finish(1));
+    near.min_by(|a, b| by(a).partial_cmp(&by(b)).unwrap_or(Ordering::Equal)).copied()
+}
+
+/// How many rows the best idle slot should take now so that all rows are served soonest, and
+/// when they are: nothing if others are done with all of them before it could be with one.
+fn share(slots: &[Slot], best: &Slot, rows: u64) -> (u32, f64) {
+    let full = u32::try_from(rows).unwrap_or(u32::MAX).min(best.max_rows);
+    let done = best.finish(u64::from(full));
+    let others = rows_by(slots, done) - best.rows_by(done);
+    if others + f64::from(full) <= rows as f64 {
+        return (full, done);
+    }
+    let level = level(slots, rows);
+    // What one batch can have done by then: a larger one would be padded to a larger bucket.
+    (full.min(best.rows_within(level - best.free)), level)
+}

@@ -1,0 +1,161 @@
+//! What the adapters offer to rows of a model: when they are free, and what has to make room.
+
+use super::adapter::Adapter;
+use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId, Time};
+use super::state::State;
+use super::world::World;
+use super::{eligible, estimates, places, trust};
+
+/// A step of a load takes about this share of it: so long a batch waits for its turn.
+const STEP: f64 = 0.1;
+/// What takes longer than predicted is taken to be this share of its time so far from its end.
+const OVERDUE: f64 = 0.25;
+
+/// What it takes to have a model: seconds until there is room, seconds of loading, and whether
+/// another that is in use would have to go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    wait: f64,
+    load: f64,
+    displaces: bool,
+    /// Seconds of loading per second that it would cost to be without what has to go.
+    loss: f64,
+}
+
+/// What the adapters offer that are on, and those that may be turned on.
+pub(super) fn all_slots(world: &World, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
+    let mut slots = slots(world, now, model, size);
+    for (id, adapter) in &world.adapters {
+        let off = matches!(adapter.state(), State::Off | State::Stopping { fault: None, .. });
+        if off && eligible::is_eligible(world, *id) && eligible::takes(world, adapter, model) {
+            let free = adapter.cold_start() + estimates::load_time(world, *id, model);
+            slots.push(Slot { free, ..slot(world, now, *id, adapter, model, size) });
+        }
+    }
+    slots
+}
+
+/// What waits, in rows of this model: others count by the time that they take here.
+pub(super) fn rows_ahead(world: &World, slot: Slot, model: ModelId, size: u8) -> u64 {
+    let own = world.queue.rows_of(model);
+    let others = world.queue.waiting().filter(|(other, _)| *other != model);
+    let others = others.map(|(other, rows)| {
+        let service = estimates::service(world, slot.adapter, other, size);
+        let max_rows = world.models.get(&other).map_or(1, |model| model.max_rows.max(1));
+        rows as f64 * service.batch(max_rows) / f64::from(max_rows) * slot.rate()
+    });
+    own.saturating_add(others.sum::<f64>().round() as u64)
+}
+
+/// What the adapters that are on offer to rows of this model and size.
+pub(super) fn slots(world: &World, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
+    let on = |(id, adapter): &(&AdapterId, &Adapter)| {
+        let takes = adapter.state().is_on() && eligible::takes(world, adapter, model);
+        takes && !trust::is_on_trial(world, **id, adapter, model)
+    };
+    let on = world.adapters.iter().filter(on);
+    on.map(|(id, adapter)| slot(world, now, *id, adapter, model, size)).collect()
+}
+
+pub(super) fn slot(
+    world: &World,
+    now: Time,
+    id: AdapterId,
+    adapter: &Adapter,
+    model: ModelId,
+    size: u8,
+) -> Slot {
+    let loaded = adapter.replicas.contains_key(&model);
+    let service = estimates::service(world, id, model, size);
+    let comes = matches!(adapter.state(), State::Loading { model: coming, .. } if *coming == model);
+    let needs = Some((id, adapter)).filter(|_| !loaded && !comes);
+    let room = needs.map_or(Room::default(), |needs| room(world, now, needs, model));
+    let turn = turn(world, now, id, adapter).filter(|_| loaded);
+    let free = turn.unwrap_or_else(|| remaining(world, now, id, adapter));
+    let takes_turns = turn.is_some() && adapter.takes_batches();
+    Slot {
+        adapter: id,
+        free: free.max(room.wait) + room.load,
+        alpha: service.alpha(),
+        beta: service.beta(),
+        caution: service.caution(),
+        max_rows: estimates::max_rows(world, id, model),
+        idle: (adapter.is_idle() && room.wait <= 0.0) || takes_turns,
+        loaded,
+        displaces: room.displaces,
+        loss: room.loss,
+        measured: service.is_measured(),
+    }
+}
+
+/// What it takes to load a model: with loading again what makes room for it, if that is in use.
+fn room(world: &World, now: Time, (id, adapter): (AdapterId, &Adapter), model: ModelId) -> Room {
+    let load = estimates::load_time(world, id, model);
+    if let Some(victims) = places::victims(world, now, id, model) {
+        let missed =
+            victims.iter().filter(|victim| places::is_missed(world, now, id, adapter, **victim));
+        let again: f64 = missed.map(|victim| estimates::load_time(world, id, *victim)).sum();
+        let loss = places::loss(world, now, id, &victims);
+        return Room { wait: 0.0, load: load + again, displaces: again > 0.0, loss };
+    }
+    let stay =
+        adapter.replicas.iter().map(|(other, replica)| places::stays(world, id, *other, replica));
+    let wait = stay.filter(|at| *at > now).min().map_or(0.0, |at| at.since(now).as_secs_f64());
+    Room { wait, load, displaces: true, loss: 0.0 }
+}
+
+/// Seconds until an adapter that loads another model can run a batch of one that it has.
+fn turn(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> Option<f64> {
+    let State::Loading { model, batch, .. } = adapter.state() else { return None };
+    let step = estimates::load_time(world, id, *model) * STEP;
+    let running = batch.as_ref().map_or(0.0, |(since, batch)| {
+        (step + estimates::batch_time(world, id, batch) - now.since(*since).as_secs_f64()).max(0.0)
+    });
+    Some(running + step)
+}
+
+/// Seconds until the adapter can begin something new.
+fn remaining(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> f64 {
+    let (since, predicted) = match adapter.state() {
+        State::Idle { .. } => return 0.0,
+        State::Busy { since, batch } => (*since, estimates::batch_time(world, id, batch)),
+        State::Loading { since, model, .. } => (*since, estimates::load_time(world, id, *model)),
+        State::Starting { since, .. } => (*since, adapter.cold_start()),
+        State::Off
+        | State::Draining { .. }
+        | State::Stopping { .. }
+        | State::Quarantined { .. }
+        | State::Unreaped { .. } => return f64::INFINITY,
+    };
+    let elapsed = now.since(since).as_secs_f64();
+    (predicted - elapsed).max(if elapsed > predicted { elapsed * OVERDUE } else { 0.0 })
+}
+
+/// When an idle adapter may first make room for this model.
+pub(super) fn room_at(world: &World, now: Time, model: ModelId) -> Option<Time> {
+    let idle =
+        world.adapters.iter().filter(|(_, a)| a.is_idle() && eligible::takes(world, a, model));
+    let stays = idle.flat_map(|(id, adapter)| {
+        adapter.replicas.iter().map(|(other, replica)| places::stays(world, *id, *other, replica))
+    });
+    stays.filter(|at| *at > now).min()
+}
+
+/// What an adapter offers that has the model and nothing to do.
+pub(super) fn warm_slot(world: &World, id: AdapterId, model: ModelId, size: u8) -> Slot {
+    let service = estimates::service(world, id, model, size);
+    Slot {
+        adapter: id,
+        free: 0.0,
+        alpha: service.alpha(),
+        beta: service.beta(),
+        caution: service.caution(),
+        max_rows: estimates::max_rows(world, id, model),
+        idle: true,
+        loaded: true,
+        displaces: false,
+        loss: 0.0,
+        measured: service.is_measured(),
+    }
+}

@@ -1,0 +1,91 @@
+//! What is done next with requests that wait.
+
+use super::forecast::Slot;
+use super::ids::{AdapterId, ModelId, RequestId, Time};
+use super::lane::Lane;
+use super::lists::End;
+use super::queue::Request;
+use super::slots;
+use super::world::World;
+use std::time::Duration;
+
+/// A request that fits into one batch is cut only if it would take this many times longer whole.
+const CUT_GAIN: f64 = 1.2;
+/// Who is held back looks again no sooner than this.
+const LOOK_AGAIN_MIN: f64 = 0.001;
+
+/// What is done next with the requests of a lane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Step {
+    /// This adapter runs so many rows from one end of the lane.
+    Run { slot: Slot, lane: Lane, end: End, rows: u32 },
+    /// This adapter loads the model.
+    Load(AdapterId),
+    /// Nobody can serve this request before its deadline.
+    Reject(RequestId),
+    /// It is best left to an adapter that is not free yet: until then, if that is known.
+    Wait(Option<Time>),
+}
+
+/// Waits for the first of those that are not free, or for room.
+pub(super) fn wait_for_others(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Step {
+    let awaited = slots.iter().filter(|slot| !slot.idle).map(|slot| slot.free);
+    let soonest = awaited.fold(f64::INFINITY, f64::min).max(LOOK_AGAIN_MIN);
+    let free = soonest.is_finite().then(|| now + Duration::from_secs_f64(soonest));
+    Step::Wait(slots::room_at(world, now, model).into_iter().chain(free).min())
+}
+
+/// Runs rows from one end of a lane: about `share`, or all of a request that would else be cut. `level`
+/// are the seconds within which all that waits will be served.
+pub(super) fn from_lane(
+    world: &World,
+    now: Time,
+    (lane, end): (Lane, End),
+    slots: &[Slot],
+    best: Slot,
+    (mut share, level): (u32, f64),
+) -> Step {
+    let Some((id, request)) = world.queue.request_at(lane, end) else { return Step::Wait(None) };
+    let left = request.waiting_rows();
+    if left > share && left <= best.max_rows && best.finish(left.into()) <= level * CUT_GAIN {
+        share = left;
+    }
+    if let Some(deadline) = request.deadline {
+        let time = deadline.since(now).as_secs_f64();
+        let chunk = left.min(best.max_rows);
+        if best.batch(chunk.min(share)) > time {
+            return give_up_or_wait(world, now, id, slots, (u64::from(left), time));
+        }
+        share = share.min(best.rows_within(time / best.caution).max(chunk.min(share)));
+    }
+    Step::Run { slot: best, lane, end, rows: share }
+}
+
+/// This adapter cannot make the deadline of a request: if none can it is turned away before
+/// it wastes one, else it is left to who can.
+fn give_up_or_wait(
+    world: &World,
+    now: Time,
+    id: RequestId,
+    slots: &[Slot],
+    (rows, time): (u64, f64),
+) -> Step {
+    let Some(request) = world.queue.get(id) else { return Step::Wait(None) };
+    if !slots.iter().any(|slot| slot.finish(rows) <= time || !slot.measured) {
+        return Step::Reject(id);
+    }
+    if slots.iter().any(|slot| !slot.idle) {
+        return wait_for_others(world, now, request.lane.model, slots);
+    }
+    // Nobody has measured it yet: trying is the only way to know.
+    try_alone(world, id, request, slots)
+}
+
+fn try_alone(world: &World, id: RequestId, request: &Request, slots: &[Slot]) -> Step {
+    let lane = request.lane;
+    let loaded = slots.iter().filter(|slot| slot.idle && slot.loaded);
+    let soonest = loaded.min_by(|a, b| a.finish(1).total_cmp(&b.finish(1))).copied();
+    let end = if world.queue.at(lane, End::Front) == Some(id) { End::Front } else { End::Back };
+    let run = |slot| Step::Run { slot, lane, end, rows: request.waiting_rows() };
+    soonest.map_or(Step::Wait(None), run)
+}
