@@ -73,8 +73,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter is used again as soon as its faulty worker is gone",
         "lifecycle.rs",
-        "State::Stopping { fault: Some(_), .. } | State::Unreaped { .. } => {\n            quarantine(world, now, id);",
-        "State::Stopping { fault: Some(_), .. } | State::Unreaped { .. } => {\n                adapter.state = State::Off;",
+        "            quarantine(world, now, id);\n        }\n        State::Starting",
+        "            adapter.turn_off();\n        }\n        State::Starting",
     ),
     mutant(
         "faults are not counted",
@@ -451,7 +451,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "the stand-in goes when fewer may be on",
         "scale.rs",
         "eligible::is_on_for_good(world, a) && a.wish == Wish::Auto;",
-        "a.state.is_on() && a.wish == Wish::Auto;",
+        "a.state().is_on() && a.wish == Wish::Auto;",
     ),
     // Loading ahead.
     mutant("nothing is loaded ahead", "prepare.rs", "load_ahead(world, out, now, id);", ""),

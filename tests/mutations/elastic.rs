@@ -32,7 +32,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a bridge keeps a model that it does not serve",
         "prepare.rs",
-        "drop_not_bridged(world, out, now, id);",
+        "        bridge::drop_not_bridged(world, out, now, id);\n",
         "",
     ),
     mutant(
@@ -154,8 +154,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter with late rows is not remembered to need help",
         "cost.rs",
-        "note_help(world, now, &served);",
-        "",
+        "        light::note_help(world, now, &served);\n",
+        "        let _ = served;\n",
     ),
     mutant(
         "light traffic is looked at where no start makes requests late",

@@ -181,7 +181,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "who failed while nobody waited turns the next away",
         "availability.rs",
         "let failed_again = mem::take(&mut world.failed_again);",
-        "let failed_again = world.failed_again;\n        world.failed_again &= self.queue.len() == 0;\n",
+        "let failed_again = world.failed_again;\n    world.failed_again &= world.queue.len() == 0;\n    let _ = mem::take::<bool>;",
     ),
     mutant(
         "a fallback goes though its better may fail again",

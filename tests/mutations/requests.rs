@@ -69,7 +69,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "shapes are mixed in a batch",
         "queue.rs",
         "Lane { model, shape, group: 0 }",
-        "Lane { model, shape: super::types::Shape { number: 0, ..shape }, group: 0 }",
+        "Lane { model, shape: super::ids::Shape { number: 0, ..shape }, group: 0 }",
     ),
     mutant(
         "a full batch waits for company",

@@ -205,7 +205,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "nobody is started on the way down",
         "cost.rs",
         "if could_wait && unmet.drain <= ready_in.as_secs_f64() {",
-        "if self.closing.is_some() {",
+        "if world.closing.is_some() {",
     ),
     // The `concurrency` policy.
     mutant("more are on than may be", "policy.rs", ".max(min).min(max)", ".max(min)"),
@@ -251,7 +251,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "nobody is ever turned off",
         "scale.rs",
         "if on <= wanted {",
-        "if on <= wanted || self.closing.is_none() {",
+        "if on <= wanted || world.closing.is_none() {",
     ),
     mutant(
         "the last goes as soon as any other",

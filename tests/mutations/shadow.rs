@@ -64,7 +64,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let back = goes\n            &&",
         "let back = false &&",
     ),
-    mutant("nothing is repeated", "batches.rs", "shadow(world, out, now, id, &batch);", ""),
+    mutant(
+        "nothing is repeated",
+        "batches.rs",
+        "    shadow::shadow(world, out, now, id, &batch);\n",
+        "",
+    ),
     mutant(
         "one on trial is compared with another",
         "shadow.rs",
