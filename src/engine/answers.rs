@@ -1,6 +1,6 @@
 //! The outcomes of batches on their way to the requests that are owed an answer.
 
-use super::driver::{Driver, Outcome};
+use super::core::{Core, Outcome};
 use super::rejections::{model_failed, rejection, too_late};
 use super::requests::Collected;
 use super::statistics::{Executed, cause};
@@ -9,7 +9,7 @@ use crate::model::batch::bucket_for;
 use crate::schedule::{AdapterId, Batch, BatchId, Reject, RequestId};
 use crate::telemetry::Compute;
 
-impl Driver {
+impl Core {
     /// A batch repeats another: its outputs should be the same.
     pub(super) fn expect(&mut self, adapter: AdapterId, batch: BatchId, other: BatchId) {
         if let Some(Outcome::Outputs(outputs, _)) = self.outcomes.get(&other) {

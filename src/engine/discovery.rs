@@ -1,177 +1,127 @@
 //! Which adapters there are, and what earlier runs learned of them.
 
-use super::driver::Driver;
-use super::{EngineConfig, lister, recollections};
+use super::core::Core;
+use super::{recollections, wishes};
 use crate::adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
 use crate::adapter::names::distinguish;
 use crate::clock;
 use crate::schedule::{AdapterId, Event, ModelId};
-use std::time::Duration;
-use tokio::sync::oneshot;
 
-/// Time between two listings of adapters: a listing may wake sleeping cards.
-const LIST_AGAIN_MIN: Duration = Duration::from_secs(10);
-
-/// A card that comes is usable only after its driver has taken it.
-const SETTLED: Duration = Duration::from_secs(1);
-
-/// A listing that is under way; `None` comes of one that failed.
-pub(super) type Listing = oneshot::Receiver<Option<Vec<AdapterEntry>>>;
-
-impl Driver {
-    /// Takes in a listing; a later one that failed changes nothing.
-    pub(super) fn discover(&mut self, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
-        self.listed = clock::now();
-        let named = &self.config.named_adapters;
-        if let Some(entries) = entries.as_ref().filter(|_| self.compared.as_ref() != Some(named)) {
-            warn_of_unknown(entries, named);
-            self.compared = Some(named.clone());
-        }
-        let otherwise = (!self.known).then(|| self.config.entries_without_listing.clone());
-        let mut entries = entries.or(otherwise)?;
-        distinguish(&mut entries, &self.config.assumptions.name);
-        let is_first = !std::mem::replace(&mut self.known, true);
-        let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
-        tracing::info!(found = entries.len(), usable, "adapters listed");
-        self.warn_of_unreachable(&entries);
-        let cards = entries.iter().filter(|entry| is_hardware(entry));
-        let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
-        self.sensors.watch(cards.collect());
-        self.turn(Event::Excluded { adapters: self.fleet.excluded(&entries) });
-        let adapters = self.fleet.discover(entries, &self.config.assumptions);
-        let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
-        self.turn(Event::Discovered { adapters });
-        self.restore_modes(&ids);
-        for adapter in ids {
-            self.recall(adapter);
-        }
-        if is_first {
-            self.recall_policy();
-        }
-        None
+/// Takes in a listing; a later one that failed changes nothing.
+pub(super) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
+    let named = &core.config.named_adapters;
+    if let Some(entries) =
+        entries.as_ref().filter(|_| core.listings.compared.as_ref() != Some(named))
+    {
+        warn_of_unknown(entries, named);
+        core.listings.compared = Some(named.clone());
     }
-
-    /// Logs the cards that no graphics API lists, unless the last listing had the same.
-    fn warn_of_unreachable(&self, entries: &[AdapterEntry]) {
-        let is_news = |entry: &&AdapterEntry| {
-            let mut before = self.fleet.unused.iter();
-            // The loss of one that was used is logged as that.
-            let was_used = self.fleet.members().any(|(_, member)| member.entry.id == entry.id);
-            let is_known = before.any(|old| (&old.id, &old.reason) == (&entry.id, &entry.reason));
-            entry.unreachable && !was_used && !is_known
-        };
-        for entry in entries.iter().filter(is_news) {
-            let reason = entry.reason.as_deref().unwrap_or_default();
-            tracing::warn!(adapter = %entry.id, "{} cannot be used: {reason}", entry.name);
-        }
+    let otherwise = (!core.listings.known).then(|| core.config.entries_without_listing.clone());
+    let mut entries = entries.or(otherwise)?;
+    distinguish(&mut entries, &core.config.assumptions.name);
+    let is_first = !std::mem::replace(&mut core.listings.known, true);
+    let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
+    tracing::info!(found = entries.len(), usable, "adapters listed");
+    warn_of_unreachable(core, &entries);
+    let cards = entries.iter().filter(|entry| is_hardware(entry));
+    let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
+    core.sensors.watch(cards.collect());
+    core.turn(Event::Excluded { adapters: core.fleet.excluded(&entries) });
+    let adapters = core.fleet.discover(entries, &core.config.assumptions);
+    let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
+    core.turn(Event::Discovered { adapters });
+    wishes::restore_modes(core, &ids);
+    for adapter in ids {
+        recall(core, adapter);
     }
-
-    /// Tells the scheduler what is known of models that have just come.
-    pub(super) fn recall_all(&mut self) {
-        self.remember();
-        let ids: Vec<AdapterId> = self.fleet.members().map(|(id, _)| id).collect();
-        for adapter in ids {
-            self.recall(adapter);
-        }
+    if is_first {
+        recall_policy(core);
     }
+    None
+}
 
-    fn recall(&mut self, adapter: AdapterId) {
-        let models = self.catalogue.all();
-        let models = models.map(|(id, entry)| (id, recollections::key(&entry.info)));
-        let Some(member) = self.fleet.member(adapter) else { return };
-        if let Some(memory) = self.recollections.of(&member.entry, models) {
-            self.turn(Event::Recalled { adapter, memory });
-        }
+/// Logs the cards that no graphics API lists, unless the last listing had the same.
+pub(super) fn warn_of_unreachable(core: &Core, entries: &[AdapterEntry]) {
+    let is_news = |entry: &&AdapterEntry| {
+        let mut before = core.fleet.unused.iter();
+        // The loss of one that was used is logged as that.
+        let was_used = core.fleet.members().any(|(_, member)| member.entry.id == entry.id);
+        let is_known = before.any(|old| (&old.id, &old.reason) == (&entry.id, &entry.reason));
+        entry.unreachable && !was_used && !is_known
+    };
+    for entry in entries.iter().filter(is_news) {
+        let reason = entry.reason.as_deref().unwrap_or_default();
+        tracing::warn!(adapter = %entry.id, "{} cannot be used: {reason}", entry.name);
     }
+}
 
-    /// Tells the scheduler what it learned of requests and clients before this run.
-    fn recall_policy(&mut self) {
-        let number = |name: &str| self.catalogue.number(self.catalogue.resolve(name, None)?);
-        let (policy, down) = self.recollections.policy(number);
-        self.turn(Event::Learned { policy, down });
+/// Tells the scheduler what is known of models that have just come.
+pub(super) fn recall_all(core: &mut Core) {
+    remember(core);
+    let ids: Vec<AdapterId> = core.fleet.members().map(|(id, _)| id).collect();
+    for adapter in ids {
+        recall(core, adapter);
     }
+}
 
-    /// Keeps what was learned, beside everything else.
-    pub(super) fn save(&mut self) {
-        self.saved = clock::now();
-        self.remember();
-        let at_end = self.scheduler.is_closing();
-        if let Some((path, text)) = self.recollections.changed(at_end) {
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = recollections::write(&path, &text) {
-                    tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
-                }
-            });
-        }
+pub(super) fn recall(core: &mut Core, adapter: AdapterId) {
+    let models = core.catalogue.all();
+    let models = models.map(|(id, entry)| (id, recollections::key(&entry.info)));
+    let Some(member) = core.fleet.member(adapter) else { return };
+    if let Some(memory) = core.recollections.of(&member.entry, models) {
+        core.turn(Event::Recalled { adapter, memory });
     }
+}
 
-    fn remember(&mut self) {
-        self.recollections.enter_shapes(&self.catalogue);
-        let name = |id: ModelId| self.catalogue.get(id).map(|info| recollections::key(info));
-        let time = self.time();
-        for (id, member) in self.fleet.members() {
-            if let Some(memory) = self.scheduler.recollection(time, id) {
-                self.recollections.update(time, &member.entry, memory, name);
+/// Tells the scheduler what it learned of requests and clients before this run.
+pub(super) fn recall_policy(core: &mut Core) {
+    let number = |name: &str| core.catalogue.number(core.catalogue.resolve(name, None)?);
+    let (policy, down) = core.recollections.policy(number);
+    core.turn(Event::Learned { policy, down });
+}
+
+/// Keeps what was learned, beside everything else.
+pub(super) fn save(core: &mut Core) {
+    core.saved = clock::now();
+    remember(core);
+    let at_end = core.scheduler.is_closing();
+    if let Some((path, text)) = core.recollections.changed(at_end) {
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = recollections::write(&path, &text) {
+                tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
             }
-        }
-        // Before the first listing the scheduler knows nothing yet.
-        if self.known {
-            let name = |id: ModelId| self.catalogue.get(id).map(|info| info.name.clone());
-            let is_served = |name: &str| self.catalogue.resolve(name, None).is_some();
-            let learned = self.scheduler.learned(time);
-            self.recollections.update_policy(time, &learned, (name, is_served));
+        });
+    }
+}
+
+pub(super) fn remember(core: &mut Core) {
+    core.recollections.enter_shapes(&core.catalogue);
+    let name = |id: ModelId| core.catalogue.get(id).map(|info| recollections::key(info));
+    let time = core.time();
+    for (id, member) in core.fleet.members() {
+        if let Some(memory) = core.scheduler.recollection(time, id) {
+            core.recollections.update(time, &member.entry, memory, name);
         }
     }
-
-    /// A worker that died may mean that its card is gone, and the kernel may say so: looks which
-    /// are there, but no more often than is good for them.
-    pub(super) fn list_again(&mut self, why: &str) {
-        tracing::debug!("adapters are listed again: {why}");
-        let soon = clock::now() + SETTLED;
-        // Whoever goes on telling does not put it off.
-        self.list_at.get_or_insert(soon.max(self.listed + LIST_AGAIN_MIN));
+    // Before the first listing the scheduler knows nothing yet.
+    if core.listings.known {
+        let name = |id: ModelId| core.catalogue.get(id).map(|info| info.name.clone());
+        let is_served = |name: &str| core.catalogue.resolve(name, None).is_some();
+        let learned = core.scheduler.learned(time);
+        core.recollections.update_policy(time, &learned, (name, is_served));
     }
+}
 
-    /// The time of a listing has come.
-    pub(super) fn list_now(&mut self) {
-        self.list_at = None;
-        if self.shutdown.has_begun {
-            return;
-        }
-        if self.inboxes.listing.is_some() {
-            // It began before what was told meanwhile.
-            return self.list_again("it was asked for during a listing");
-        }
-        self.inboxes.listing = Some(list_in_background(&self.config));
+/// The time of a listing has come.
+pub(super) fn list_now(core: &mut Core) {
+    if core.shutdown.has_begun {
+        core.listings.due = None;
+    } else {
+        core.listings.begin_another(&core.config);
     }
 }
 
 /// Whether a card of its own may be behind it.
 fn is_hardware(entry: &AdapterEntry) -> bool {
     !matches!(entry.class, Class::Software | Class::Cpu)
-}
-
-/// Lists adapters beside everything else: requests may arrive meanwhile, and wait.
-pub(super) fn list_in_background(config: &EngineConfig) -> Listing {
-    let (listed, listing) = oneshot::channel();
-    let config = EngineConfig { recorder: None, ..config.clone() };
-    tokio::spawn(async move {
-        let entries = lister::list(&config).await;
-        let _ = listed.send(entries.map_or_else(
-            |error| {
-                tracing::warn!("adapters could not be listed: {error:#}");
-                None
-            },
-            Some,
-        ));
-    });
-    listing
-}
-
-/// Waits for the end of a listing, for ever if there is none.
-pub(super) async fn listed(listing: &mut Option<Listing>) -> Option<Vec<AdapterEntry>> {
-    match listing {
-        Some(listing) => listing.await.unwrap_or_default(),
-        None => std::future::pending().await,
-    }
 }

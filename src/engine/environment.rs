@@ -1,11 +1,10 @@
 //! Faults of the server's own environment: no descriptors, no process, no folder. No adapter is to
 //! blame for them, so that none has a fault counted; the server tries again by itself.
 
-use super::driver::Driver;
-use super::process::{Exit, OUT_OF_MEMORY, Workshop, try_start};
+use super::process::{Workshop, try_start};
 use crate::adapter::entry::AdapterEntry;
 use crate::clock;
-use crate::schedule::{AdapterId, Event, Incarnation};
+use crate::schedule::Event;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -36,6 +35,12 @@ impl Environment {
     /// The fault as operators and clients see it.
     pub(super) fn fault(&self) -> Option<String> {
         self.fault.as_ref().map(|fault| format!("failed to start workers: {fault}"))
+    }
+
+    /// A worker could not be started for an adapter.
+    pub(super) fn not_started(&mut self, adapter: Option<AdapterEntry>, error: String) {
+        self.adapter = adapter;
+        self.failed(error);
     }
 
     fn failed(&mut self, error: String) {
@@ -78,59 +83,6 @@ impl Environment {
             Err(error) => self.failed(error),
         }
         Event::StartTried { works }
-    }
-}
-
-impl Driver {
-    /// Takes in a start that failed before the worker had loaded a driver.
-    pub(super) fn not_started(
-        &mut self,
-        adapter: AdapterId,
-        incarnation: Incarnation,
-        error: String,
-    ) -> Event {
-        let now = self.time();
-        self.fleet.exited(adapter, now, &error);
-        self.fleet.fault(adapter, &error);
-        self.environment.adapter = self.fleet.member(adapter).map(|member| member.entry.clone());
-        self.environment.failed(error);
-        Event::NotStarted { adapter, incarnation }
-    }
-
-    /// Takes in the end of a worker. Unless the engine knows why already, its exit status is what is
-    /// shown of it.
-    pub(super) fn exited(
-        &mut self,
-        adapter: AdapterId,
-        incarnation: Incarnation,
-        exit: Exit,
-    ) -> Event {
-        if let Some(error) = self.fleet.unusable_folder(adapter) {
-            return self.not_started(adapter, incarnation, error);
-        }
-        let unasked = self.is_trusted(adapter, incarnation);
-        let Exit { how, out_of_memory, .. } = exit;
-        let loading = self.fleet.member(adapter).and_then(|member| member.loading());
-        if unasked {
-            let how = if out_of_memory { OUT_OF_MEMORY } else { &how };
-            self.fleet.fault(adapter, &format!("process ended: {how}"));
-        }
-        if self.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
-            self.list_again("a worker died");
-        }
-        let now = self.time();
-        self.fleet.exited(adapter, now, &how);
-        // Perhaps it ended because of the shapes that it warmed up with.
-        if let Some(info) = loading.and_then(|model| self.catalogue.get(model)) {
-            self.recollections.forget_shapes(&super::recollections::key(info));
-        }
-        if !(unasked && out_of_memory) {
-            return Event::Exited { adapter, incarnation };
-        }
-        if let Some(model) = loading {
-            self.fleet.killed_loading(model);
-        }
-        Event::OutOfMemory { adapter, incarnation, model: loading }
     }
 }
 

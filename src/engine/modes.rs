@@ -1,9 +1,7 @@
 //! The modes that the operator has set, kept over restarts in a file beside what was learned.
 
-use super::driver::Driver;
 use super::messages::Mode;
-use super::recollections::write;
-use crate::schedule::{AdapterId, Event, Wish};
+use crate::schedule::Wish;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +36,7 @@ impl Modes {
     }
 
     /// Records a mode; returns the file's text if it has to be written anew.
-    fn set(&mut self, adapter: &str, mode: Mode) -> Option<(PathBuf, Vec<u8>)> {
+    pub(super) fn set(&mut self, adapter: &str, mode: Mode) -> Option<(PathBuf, Vec<u8>)> {
         self.waiting.remove(adapter);
         let new = match mode {
             Mode::Auto => None,
@@ -54,7 +52,7 @@ impl Modes {
     }
 
     /// The mode of an earlier run for an adapter; told once.
-    fn take(&mut self, adapter: &str) -> Option<Wish> {
+    pub(super) fn take(&mut self, adapter: &str) -> Option<Wish> {
         let kept = self.waiting.remove(adapter)?;
         Some(match kept {
             Kept::On => Wish::On,
@@ -63,44 +61,9 @@ impl Modes {
     }
 }
 
-impl Driver {
-    /// Records the mode of an adapter and keeps it on disk.
-    pub(super) fn keep_mode(&mut self, adapter: AdapterId, mode: Mode) {
-        let Some(id) = self.fleet.member(adapter).map(|member| member.entry.id.clone()) else {
-            return;
-        };
-        if let Some((path, text)) = self.modes.set(&id, mode) {
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = write(&path, &text) {
-                    let path = path.display();
-                    tracing::warn!("failed to keep the modes of adapters in {path}: {error}");
-                }
-            });
-        }
-    }
-
-    /// Sets the modes of an earlier run for adapters that were just listed.
-    pub(super) fn restore_modes(&mut self, adapters: &[AdapterId]) {
-        for adapter in adapters {
-            let Some(member) = self.fleet.member(*adapter) else { continue };
-            let id = member.entry.id.clone();
-            let Some(wish) = self.modes.take(&id) else { continue };
-            tracing::info!(adapter = %id, "its mode is {}, as it was set before", word(wish));
-            self.turn(Event::Wished { adapter: *adapter, wish });
-        }
-    }
-}
-
-fn word(wish: Wish) -> &'static str {
-    match wish {
-        Wish::Auto => "auto",
-        Wish::On => "on",
-        Wish::Off => "off",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::recollections::write;
     use super::*;
 
     #[test]

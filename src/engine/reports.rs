@@ -1,8 +1,9 @@
 //! What workers say becomes events for the scheduler; payloads and facts stay on this side.
 
-use super::driver::{Driver, Outcome};
-use super::kept::FailedLoad;
-use super::process::{News, Report};
+use super::core::{Core, Outcome};
+use super::keeper::FailedLoad;
+use super::process::{Exit, News, OUT_OF_MEMORY, Report};
+use super::{kept, looks};
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
     AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId, State,
@@ -11,133 +12,189 @@ use crate::telemetry::Compute;
 use crate::wire::{Cause, TensorHeader, Timings, Up, tensors_from};
 use std::time::Duration;
 
-impl Driver {
-    /// Turns a report into an event, keeping payloads and facts on this side.
-    pub(super) fn hear(&mut self, report: Report) -> Option<Event> {
-        let Report { adapter, incarnation, news } = report;
-        match news {
-            News::Spawned { pid } => {
-                self.fleet.spawned(adapter, pid);
-                None
-            }
-            News::Said(whole) => self.said(adapter, incarnation, whole.message, whole.body),
-            News::Lost { error } => {
-                // The end of a worker that was told to go, or has said why it gives up, is none.
-                if self.is_trusted(adapter, incarnation) {
-                    self.fleet.fault(adapter, &error);
-                }
-                let fault = Fault::Crashed;
-                Some(Event::Faulted { adapter, incarnation, fault })
-            }
-            News::NotStarted { error } => Some(self.not_started(adapter, incarnation, error)),
-            News::Exited(exit) => Some(self.exited(adapter, incarnation, exit)),
+/// Turns a report into an event, keeping payloads and facts on this side.
+pub(super) fn hear(core: &mut Core, report: Report) -> Option<Event> {
+    let Report { adapter, incarnation, news } = report;
+    match news {
+        News::Spawned { pid } => {
+            core.fleet.spawned(adapter, pid);
+            None
         }
-    }
-
-    /// Whether the adapter is in this life, and nobody has given it up yet.
-    pub(super) fn is_trusted(&self, adapter: AdapterId, incarnation: Incarnation) -> bool {
-        let current = |(id, view): (AdapterId, AdapterView<'_>)| {
-            let gone = matches!(
-                view.state,
-                State::Off
-                    | State::Stopping { .. }
-                    | State::Quarantined { .. }
-                    | State::Unreaped { .. }
-            );
-            id == adapter && view.incarnation == incarnation && !gone
-        };
-        self.scheduler.adapters().any(current)
-    }
-
-    fn said(
-        &mut self,
-        adapter: AdapterId,
-        incarnation: Incarnation,
-        message: Up,
-        body: bytes::Bytes,
-    ) -> Option<Event> {
-        match message {
-            Up::Done { batch, tensors, timings } => {
-                let batch = BatchId(batch);
-                let compute = self.compute(adapter, batch, timings);
-                let kept = self.keep((adapter, batch), (tensors, body), compute);
-                Some(match kept {
-                    Ok(()) => Event::Done { adapter, incarnation, batch },
-                    Err((fault, error)) => {
-                        self.fleet.fault(adapter, &error);
-                        Event::Faulted { adapter, incarnation, fault }
-                    }
-                })
+        News::Said(whole) => said(core, adapter, incarnation, whole.message, whole.body),
+        News::Lost { error } => {
+            // The end of a worker that was told to go, or has said why it gives up, is none.
+            if is_trusted(core, adapter, incarnation) {
+                core.fleet.fault(adapter, &error);
             }
-            Up::Failed { batch, cause, error } => {
-                let batch = BatchId(batch);
-                let failure = match cause {
-                    Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => Failure::Input,
-                    Cause::Device | Cause::WrongAnswer => Failure::Device,
-                    Cause::Memory => Failure::Memory,
-                };
-                if failure != Failure::Input {
-                    self.fleet.fault(adapter, &error);
-                }
-                let kind = match cause {
-                    Cause::Input => ErrorKind::Unprocessable,
-                    Cause::Model
-                    | Cause::Device
-                    | Cause::Memory
-                    | Cause::Rows
-                    | Cause::Machine
-                    | Cause::WrongAnswer => ErrorKind::Internal,
-                };
-                self.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
-                Some(Event::Failed { adapter, incarnation, batch, failure })
-            }
-            Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
-            message @ (Up::Reading(_) | Up::InUse { .. }) => {
-                let changed = matches!(message, Up::InUse { .. });
-                self.fleet.told(adapter, incarnation, message);
-                if changed {
-                    self.look_again(adapter);
-                }
-                None
-            }
-            Up::LoadFailed { model, rows, cause, error } => {
-                self.load_failed((adapter, incarnation), FailedLoad { model, rows, cause, error })
-            }
-            Up::Opened { .. } => {
-                self.environment.works();
-                self.fleet.starting(adapter, incarnation, message, &self.catalogue)
-            }
-            Up::Loaded { model, .. } => {
-                self.proved(adapter, incarnation, ModelId(model));
-                self.fleet.starting(adapter, incarnation, message, &self.catalogue)
-            }
-            other => self.fleet.starting(adapter, incarnation, other, &self.catalogue),
+            let fault = Fault::Crashed;
+            Some(Event::Faulted { adapter, incarnation, fault })
         }
+        News::NotStarted { error } => Some(not_started(core, adapter, incarnation, error)),
+        News::Exited(exit) => Some(exited(core, adapter, incarnation, exit)),
     }
+}
 
-    /// Holds a batch's outputs until the scheduler says whose they are; if it repeats another, they
-    /// must be the same.
-    fn keep(
-        &mut self,
-        (adapter, batch): (AdapterId, BatchId),
-        (headers, body): (Vec<TensorHeader>, bytes::Bytes),
-        compute: Compute,
-    ) -> Result<(), (Fault, String)> {
-        let outputs = tensors_from(headers, body);
-        let outputs = outputs.map_err(|error| (Fault::Protocol, error.to_string()))?;
-        self.shadows.check(adapter, batch, &outputs).map_err(|difference| {
-            let error = format!("it answered otherwise than another adapter: {difference}");
-            (Fault::WrongAnswer, error)
-        })?;
-        self.outcomes.insert(batch, Outcome::Outputs(outputs, compute));
-        Ok(())
-    }
+/// Whether the adapter is in this life, and nobody has given it up yet.
+pub(super) fn is_trusted(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool {
+    let current = |(id, view): (AdapterId, AdapterView<'_>)| {
+        let gone = matches!(
+            view.state,
+            State::Off
+                | State::Stopping { .. }
+                | State::Quarantined { .. }
+                | State::Unreaped { .. }
+        );
+        id == adapter && view.incarnation == incarnation && !gone
+    };
+    core.scheduler.adapters().any(current)
+}
 
-    /// Where the time of a batch went: what the worker did not measure is the way there and back.
-    fn compute(&self, adapter: AdapterId, batch: BatchId, timings: Timings) -> Compute {
-        let input = Duration::from_micros(timings.wait_us);
-        let infer = Duration::from_micros(timings.run_us);
-        let whole = self.fleet.handed_for(adapter, batch).unwrap_or_default();
-        Compute { input, infer, output: whole.saturating_sub(input).saturating_sub(infer) }
+pub(super) fn said(
+    core: &mut Core,
+    adapter: AdapterId,
+    incarnation: Incarnation,
+    message: Up,
+    body: bytes::Bytes,
+) -> Option<Event> {
+    match message {
+        Up::Done { batch, tensors, timings } => {
+            let batch = BatchId(batch);
+            let compute = compute(core, adapter, batch, timings);
+            let kept = keep(core, (adapter, batch), (tensors, body), compute);
+            Some(match kept {
+                Ok(()) => Event::Done { adapter, incarnation, batch },
+                Err((fault, error)) => {
+                    core.fleet.fault(adapter, &error);
+                    Event::Faulted { adapter, incarnation, fault }
+                }
+            })
+        }
+        Up::Failed { batch, cause, error } => {
+            let batch = BatchId(batch);
+            let failure = match cause {
+                Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => Failure::Input,
+                Cause::Device | Cause::WrongAnswer => Failure::Device,
+                Cause::Memory => Failure::Memory,
+            };
+            if failure != Failure::Input {
+                core.fleet.fault(adapter, &error);
+            }
+            let kind = match cause {
+                Cause::Input => ErrorKind::Unprocessable,
+                Cause::Model
+                | Cause::Device
+                | Cause::Memory
+                | Cause::Rows
+                | Cause::Machine
+                | Cause::WrongAnswer => ErrorKind::Internal,
+            };
+            core.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
+            Some(Event::Failed { adapter, incarnation, batch, failure })
+        }
+        Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
+        message @ (Up::Reading(_) | Up::InUse { .. }) => {
+            let changed = matches!(message, Up::InUse { .. });
+            core.fleet.told(adapter, incarnation, message);
+            if changed {
+                looks::look_again(core, adapter);
+            }
+            None
+        }
+        Up::LoadFailed { model, rows, cause, error } => kept::load_failed(
+            core,
+            (adapter, incarnation),
+            FailedLoad { model, rows, cause, error },
+        ),
+        Up::Opened { .. } => {
+            core.environment.works();
+            core.fleet.starting(adapter, incarnation, message, &core.catalogue)
+        }
+        Up::Loaded { model, .. } => {
+            kept::proved(core, adapter, incarnation, ModelId(model));
+            core.fleet.starting(adapter, incarnation, message, &core.catalogue)
+        }
+        other => core.fleet.starting(adapter, incarnation, other, &core.catalogue),
     }
+}
+
+/// Holds a batch's outputs until the scheduler says whose they are; if it repeats another, they
+/// must be the same.
+pub(super) fn keep(
+    core: &mut Core,
+    (adapter, batch): (AdapterId, BatchId),
+    (headers, body): (Vec<TensorHeader>, bytes::Bytes),
+    compute: Compute,
+) -> Result<(), (Fault, String)> {
+    let outputs = tensors_from(headers, body);
+    let outputs = outputs.map_err(|error| (Fault::Protocol, error.to_string()))?;
+    core.shadows.check(adapter, batch, &outputs).map_err(|difference| {
+        let error = format!("it answered otherwise than another adapter: {difference}");
+        (Fault::WrongAnswer, error)
+    })?;
+    core.outcomes.insert(batch, Outcome::Outputs(outputs, compute));
+    Ok(())
+}
+
+/// Where the time of a batch went: what the worker did not measure is the way there and back.
+pub(super) fn compute(
+    core: &Core,
+    adapter: AdapterId,
+    batch: BatchId,
+    timings: Timings,
+) -> Compute {
+    let input = Duration::from_micros(timings.wait_us);
+    let infer = Duration::from_micros(timings.run_us);
+    let whole = core.fleet.handed_for(adapter, batch).unwrap_or_default();
+    Compute { input, infer, output: whole.saturating_sub(input).saturating_sub(infer) }
+}
+
+/// Takes in a start that failed before the worker had loaded a driver.
+pub(super) fn not_started(
+    core: &mut Core,
+    adapter: AdapterId,
+    incarnation: Incarnation,
+    error: String,
+) -> Event {
+    let now = core.time();
+    core.fleet.exited(adapter, now, &error);
+    core.fleet.fault(adapter, &error);
+    let entry = core.fleet.member(adapter).map(|member| member.entry.clone());
+    core.environment.not_started(entry, error);
+    Event::NotStarted { adapter, incarnation }
+}
+
+/// Takes in the end of a worker. Unless the engine knows why already, its exit status is what is
+/// shown of it.
+pub(super) fn exited(
+    core: &mut Core,
+    adapter: AdapterId,
+    incarnation: Incarnation,
+    exit: Exit,
+) -> Event {
+    if let Some(error) = core.fleet.unusable_folder(adapter) {
+        return not_started(core, adapter, incarnation, error);
+    }
+    let unasked = is_trusted(core, adapter, incarnation);
+    let Exit { how, out_of_memory, .. } = exit;
+    let loading = core.fleet.member(adapter).and_then(|member| member.loading());
+    if unasked {
+        let how = if out_of_memory { OUT_OF_MEMORY } else { &how };
+        core.fleet.fault(adapter, &format!("process ended: {how}"));
+    }
+    if core.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
+        core.listings.again("a worker died");
+    }
+    let now = core.time();
+    core.fleet.exited(adapter, now, &how);
+    // Perhaps it ended because of the shapes that it warmed up with.
+    if let Some(info) = loading.and_then(|model| core.catalogue.get(model)) {
+        core.recollections.forget_shapes(&super::recollections::key(info));
+    }
+    if !(unasked && out_of_memory) {
+        return Event::Exited { adapter, incarnation };
+    }
+    if let Some(model) = loading {
+        core.fleet.killed_loading(model);
+    }
+    Event::OutOfMemory { adapter, incarnation, model: loading }
 }

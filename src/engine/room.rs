@@ -1,13 +1,7 @@
 //! How much memory models may take now: what other programs use of it is theirs.
 
-use super::driver::Driver;
-use super::fleet::Member;
-use crate::adapter::entry::{Api, Class};
 use crate::adapter::in_use::InUse;
-use crate::adapter::memory::host_in_use;
-use crate::adapter::sensors::Reading;
-use crate::clock;
-use crate::schedule::{AdapterId, Event};
+use crate::schedule::AdapterId;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -24,26 +18,26 @@ const NOTED: u64 = 128;
 /// What was found of each adapter.
 #[derive(Default)]
 pub(super) struct Rooms {
-    looked: Option<Instant>,
-    adapters: HashMap<AdapterId, Looks>,
+    pub(super) looked: Option<Instant>,
+    pub(super) adapters: HashMap<AdapterId, Looks>,
 }
 
 /// The last looks at one adapter, and what the scheduler was told of them.
 #[derive(Default)]
-struct Looks {
+pub(super) struct Looks {
     last: VecDeque<u64>,
-    told: Option<u64>,
+    pub(super) told: Option<u64>,
 }
 
 impl Rooms {
-    fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         self.looked.is_none_or(|looked| looked.elapsed() >= EVERY)
     }
 }
 
 impl Looks {
     /// Takes a look in; gives what the scheduler is to be told, if that is something new.
-    fn take(&mut self, look: Option<(u64, u64)>) -> Option<Option<u64>> {
+    pub(super) fn take(&mut self, look: Option<(u64, u64)>) -> Option<Option<u64>> {
         let Some((room, total)) = look else {
             self.last.clear();
             return self.told.take().map(|_| None);
@@ -59,61 +53,8 @@ impl Looks {
     }
 }
 
-impl Driver {
-    /// Looks how much memory others use of every adapter, and tells the scheduler what changed.
-    pub(super) fn look_at_memory(&mut self) {
-        if !self.rooms.is_due() {
-            return;
-        }
-        self.rooms.looked = Some(clock::now());
-        let host = host_in_use();
-        let looks: Vec<_> = self.fleet.members().map(|(id, _)| (id, self.look(id, host))).collect();
-        for (adapter, look) in looks {
-            if let Some(bytes) = self.rooms.adapters.entry(adapter).or_default().take(look) {
-                self.turn(Event::Room { adapter, bytes });
-            }
-        }
-    }
-
-    /// What is ours of this adapter's memory has changed: more room is told at once.
-    pub(super) fn look_again(&mut self, adapter: AdapterId) {
-        let look = self.look(adapter, host_in_use());
-        let looks = self.rooms.adapters.entry(adapter).or_default();
-        let more = look.is_some_and(|(room, _)| Some(room) > looks.told);
-        if let Some(bytes) = more.then(|| looks.take(look)).flatten() {
-            self.turn(Event::Room { adapter, bytes });
-        }
-    }
-
-    /// Bytes that models may take of an adapter's memory, and all of it.
-    fn look(&self, id: AdapterId, host: Option<InUse>) -> Option<(u64, u64)> {
-        let member = self.fleet.member(id)?;
-        let in_use = if shares_host(member) { host } else { self.card_in_use(member) }?;
-        let held = self.scheduler.adapters().find(|(other, _)| *other == id);
-        let held = held.map_or(0, |(_, view)| view.bytes);
-        let ours = held.max(member.reserved.unwrap_or(0));
-        Some((room(in_use, ours), in_use.total))
-    }
-
-    /// A card's own memory, as its worker or else the kernel told last.
-    fn card_in_use(&self, member: &Member) -> Option<InUse> {
-        let in_use = |reading: Reading| {
-            let (total, used) = (reading.memory_total_bytes?, reading.memory_used_bytes?);
-            Some(InUse { total, used })
-        };
-        let told = member.pid.and(member.reading.clone()).and_then(in_use);
-        told.or_else(|| self.sensors.of(&member.entry.id).and_then(in_use))
-    }
-}
-
-/// Whether its memory is that of the machine.
-fn shares_host(member: &Member) -> bool {
-    let class = member.entry.class;
-    member.entry.api == Api::Cpu || matches!(class, Class::Software | Class::Integrated)
-}
-
 /// Bytes that models may take beside what others use, if `ours` of what is in use is our own.
-fn room(in_use: InUse, ours: u64) -> u64 {
+pub(super) fn room(in_use: InUse, ours: u64) -> u64 {
     let InUse { total, used } = in_use;
     let others = used.saturating_sub(ours);
     total.saturating_sub(others).saturating_sub(total / SPARE)

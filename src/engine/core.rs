@@ -1,0 +1,168 @@
+//! What the driver knows, and how it performs the actions of the scheduler.
+
+use super::admissions::Admissions;
+use super::environment::Environment;
+use super::fleet::Fleet;
+use super::keeper::Keeper;
+use super::listings::Listings;
+use super::memory::Memory;
+use super::modes::Modes;
+use super::publish::{Publisher, Scene};
+use super::recollections::{self, Recollections};
+use super::requests::Requests;
+use super::room::Rooms;
+use super::sensors::Sensors;
+use super::shadows::Shadows;
+use super::statistics::Statistics;
+use super::{Catalogue, EngineConfig};
+use crate::clock;
+use crate::error::Error;
+use crate::schedule::{Action, AdapterId, Batch, BatchId, Event, Scheduler, Time};
+use crate::telemetry::{Arrivals, Compute};
+use crate::tensor::Tensors;
+use crate::wire::server::Outgoing;
+use crate::wire::{Down, TensorHeader};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// What came of a batch, until the scheduler says what to do with it.
+pub(super) enum Outcome {
+    Outputs(Tensors, Compute),
+    Error(Error),
+}
+
+/// The way down of the server.
+#[derive(Default)]
+pub(super) struct Shutdown {
+    /// True once nothing more is admitted.
+    pub(super) has_begun: bool,
+    /// Until when admitted requests may end, before the scheduler is told to shut down.
+    pub(super) deadline: Option<Instant>,
+    /// Requests that were turned away because the server goes down.
+    pub(super) cut: u64,
+}
+
+/// Owns the scheduler and everything it only knows by number. Each part is changed by its own methods.
+pub(super) struct Core {
+    pub(super) scheduler: Scheduler,
+    pub(super) catalogue: Catalogue,
+    /// Where clients look models up.
+    pub(super) catalogues: watch::Sender<Arc<Catalogue>>,
+    pub(super) fleet: Fleet,
+    pub(super) requests: Requests,
+    pub(super) outcomes: HashMap<BatchId, Outcome>,
+    pub(super) shadows: Shadows,
+    pub(super) statistics: Statistics,
+    pub(super) publisher: Publisher,
+    pub(super) memory: Memory,
+    pub(super) sensors: Sensors,
+    pub(super) rooms: Rooms,
+    pub(super) recollections: Recollections,
+    pub(super) modes: Modes,
+    pub(super) environment: Environment,
+    pub(super) keeper: Keeper,
+    pub(super) listings: Listings,
+    /// When what was learned was last written.
+    pub(super) saved: Instant,
+    pub(super) arrivals: Arrivals,
+    pub(super) begin: Instant,
+    pub(super) admissions: Admissions,
+    pub(super) shutdown: Shutdown,
+    pub(super) config: EngineConfig,
+}
+
+impl Core {
+    /// One turn: the event in, the actions out.
+    pub(super) fn turn(&mut self, event: Event) {
+        self.scheduler.handle(self.time(), event);
+        while let Some(action) = self.scheduler.poll_action() {
+            self.perform(action);
+        }
+        // A failed batch's error is only of use to the rejections of its own turn.
+        self.outcomes.retain(|_, outcome| matches!(outcome, Outcome::Outputs(..)));
+        self.publisher.touch();
+    }
+
+    /// Shows what there is now.
+    pub(super) fn publish(&mut self) {
+        let time = self.time();
+        self.fleet.refresh(time);
+        self.statistics.refresh(time);
+        let scene = Scene {
+            scheduler: &self.scheduler,
+            closing: self.shutdown.has_begun,
+            fleet: &self.fleet,
+            catalogue: &self.catalogue,
+            statistics: &self.statistics,
+            memory: &self.memory,
+            environment: &self.environment,
+            sensors: &self.sensors,
+        };
+        self.publisher.publish(time, &scene);
+    }
+
+    pub(super) fn time(&self) -> Time {
+        Time(clock::now().duration_since(self.begin))
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Start { adapter, incarnation } => self.fleet.start(adapter, incarnation),
+            Action::Load { adapter, model, max_rows, .. } => {
+                self.recollections.enter_shapes(&self.catalogue);
+                if let Some(info) = self.catalogue.get(model) {
+                    let shapes = self.recollections.shapes(&recollections::key(info));
+                    self.fleet.load(adapter, model, (info, max_rows), shapes);
+                }
+            }
+            Action::Unload { adapter, model, .. } => {
+                self.fleet.tell(adapter, Down::Unload { model: model.0 });
+            }
+            Action::Run { adapter, batch, .. } => self.hand_over(adapter, batch),
+            Action::Stop { adapter, .. } => self.fleet.tell(adapter, Down::Stop),
+            Action::Kill { adapter, .. } => self.fleet.kill(adapter),
+            Action::Collect { adapter, batch } => self.collect(adapter, &batch),
+            Action::Answer { request } => self.answer(request),
+            Action::Discard { batch } => {
+                self.outcomes.remove(&batch);
+            }
+            Action::Reject { request, reason } => self.reject(request, reason),
+            Action::Decided(decision) => {
+                let metrics = &self.statistics.metrics;
+                metrics.decided(decision.change.as_str(), decision.reason.as_str());
+                self.publisher.decided(&decision, &self.fleet, &self.catalogue);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, adapter: AdapterId, batch: Batch) {
+        if let Some(other) = batch.repeats {
+            self.expect(adapter, batch.id, other);
+        } else {
+            let time = self.time();
+            let waits = self.requests.start(&batch, time);
+            self.fleet.queued(adapter, time, waits);
+        }
+        let inputs = match self.requests.gather(&batch) {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                // Every request of a batch is owed an answer when the batch is formed.
+                tracing::error!(batch = batch.id.0, "a batch cannot be put together: {error}");
+                return;
+            }
+        };
+        let mut body = Vec::new();
+        let mut tensors = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let bytes = input.parts.iter().map(|part| part.len() as u64).sum();
+            let (name, datatype, shape) = (input.name, input.datatype, input.shape);
+            tensors.push(TensorHeader { name, datatype, shape, bytes });
+            body.extend(input.parts);
+        }
+        let (id, model, rows) = (batch.id.0, batch.model.0, u64::from(batch.rows()));
+        let message = Down::Run { batch: id, model, rows, tensors };
+        self.fleet.hand(adapter, batch.id, Outgoing { message, body });
+    }
+}
