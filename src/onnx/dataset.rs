@@ -3,8 +3,9 @@
 
 use super::compile::Compiler;
 use super::graph::{ModelFile, Port, Sort};
+use super::held::Held;
 use super::host::Host;
-use super::plan::{Env, Held};
+use super::plan::Env;
 use super::proto::{OptionalProto, SequenceProto, TensorProto};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};

@@ -1,8 +1,8 @@
 //! What a tracer writes down: the steps of a plan before they are bound to a device.
 
+use super::held::Form;
 use super::host::Host;
 use super::op::Op;
-use super::plan::Form;
 use super::trace::T;
 use std::sync::Arc;
 

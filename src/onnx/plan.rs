@@ -2,19 +2,12 @@
 
 use super::cells::Cells;
 use super::elem::Elem;
+use super::held::{Form, Held, form};
 use super::host::Host;
 use super::op::{HostOp, HostRun, Op};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
 use std::sync::Arc;
-
-/// A tensor on the device, or text, which is always on the host.
-#[allow(clippy::large_enum_variant, reason = "nearly all are tensors")]
-#[derive(Clone, Debug)]
-pub(crate) enum Held {
-    Tensor(Tensor),
-    Text(Arc<Host>),
-}
 
 /// What a step takes.
 #[allow(clippy::large_enum_variant, reason = "a plan has few of them")]
@@ -26,13 +19,6 @@ pub(crate) enum Arg {
     Constant(Tensor),
     /// A constant on the host, for a step of the host.
     Host(Arc<Host>),
-}
-
-/// Type and shape of a value, as ONNX speaks of it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Form {
-    pub(crate) elem: Elem,
-    pub(crate) shape: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -210,10 +196,6 @@ impl Env {
         }
         Ok(Held::Tensor(Tensor::upload(to_data(&host, &self.place)?, &self.place.device)))
     }
-}
-
-pub(crate) fn form(host: &Host) -> Form {
-    Form { elem: host.elem, shape: host.shape.clone() }
 }
 
 /// An output of a plan.

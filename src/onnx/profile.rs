@@ -1,7 +1,8 @@
 //! What a plan costs, counted: steps, what goes to the device and back, memory.
 
+use super::held::Form;
 use super::op::Op;
-use super::plan::{Arg, Env, Form, Item, Output, Plan, Step, Stop};
+use super::plan::{Arg, Env, Item, Output, Plan, Step, Stop};
 use crate::clock;
 use std::collections::BTreeMap;
 use std::time::Duration;

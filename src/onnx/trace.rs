@@ -6,9 +6,10 @@
 
 use super::draft::{Draft, Line};
 use super::elem::{Elem, Kind};
+use super::held::{Form, Held};
 use super::host::Host;
 use super::op::{HostOp, HostRun, Op};
-use super::plan::{Arg, Env, Form, Held, Item, Output, Plan, Step, Stop};
+use super::plan::{Arg, Env, Item, Output, Plan, Step, Stop};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, at_least_1d, to_data};
 use super::value::{Constant, Slot};

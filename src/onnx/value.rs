@@ -1,8 +1,8 @@
 //! What names of a graph stand for while a plan is made.
 
 use super::elem::Elem;
+use super::held::{Form, Held};
 use super::host::Host;
-use super::plan::{Form, Held};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
 use std::sync::Arc;

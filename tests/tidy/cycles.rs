@@ -4,9 +4,9 @@ use super::{files, root};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
-/// Groups of files that import each other, roots of modules and tests left out. Where a graph
-/// contains graphs (`onnx/compile`, `onnx/control`) it stays so.
-const CYCLES_MAX: usize = 4;
+/// Groups of files that import each other, roots of modules and tests left out: a graph
+/// contains graphs (`onnx/compile`, `onnx/control`).
+const CYCLES_MAX: usize = 1;
 
 type Module = Vec<String>;
 

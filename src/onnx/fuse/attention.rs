@@ -3,8 +3,8 @@
 
 use super::steps::Steps;
 use crate::onnx::draft::Draft;
+use crate::onnx::held::Form;
 use crate::onnx::op::{Binary, Op, Unary, is_direct};
-use crate::onnx::plan::Form;
 use crate::onnx::trace::{T, Tracer};
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {

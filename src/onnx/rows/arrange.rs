@@ -1,13 +1,11 @@
 //! Rules for operators that move elements: shapes, transpositions, slices, gathers.
 
+use super::constant::NUMBERS_MAX;
 use super::length::Length;
 use super::numbers;
 use super::site::{Label, Outcome, Site, lengths, wrap};
 use super::value::{Content, Fact, Number};
 use crate::onnx::elem::Elem;
-
-/// Most integers of a tensor that are followed one by one.
-pub(super) const NUMBERS_MAX: usize = 64;
 
 /// One output.
 pub(super) fn one(fact: Fact) -> Outcome {
@@ -223,7 +221,7 @@ pub(super) fn constant_of_shape(site: &mut Site<'_>) -> Outcome {
     let numbers = site.fact(0)?.numbers.clone().ok_or("its shape is computed from data")?;
     let shape = lengths(site, &numbers)?;
     let value = match site.attribute("value") {
-        Some(crate::onnx::graph::Attribute::Tensor(raw)) => super::walk::small(raw),
+        Some(crate::onnx::graph::Attribute::Tensor(raw)) => super::constant::small(raw),
         _ => Some(vec![Number::fixed(0)]),
     };
     let mut fact = uniform(&shape)?;

@@ -1,6 +1,7 @@
 //! Rules for operators that work element by element, or along some axes.
 
-use super::arrange::{NUMBERS_MAX, one};
+use super::arrange::one;
+use super::constant::NUMBERS_MAX;
 use super::length::Length;
 use super::site::{Label, Operand, Outcome, Site, wrap};
 use super::value::{Fact, Number};

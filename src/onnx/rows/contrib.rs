@@ -3,7 +3,6 @@
 use super::axes;
 use super::length::Length;
 use super::products;
-use super::rules::first_axis;
 use super::site::{Label, Operand, Outcome, Site};
 use super::value::Fact;
 
@@ -31,7 +30,7 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
         // Of a prompt's positions, only those of the first row count.
         "GroupQueryAttention" if site.optional(9).is_some() => return None,
         "GroupQueryAttention" => heads(site),
-        "RotaryEmbedding" => first_axis(site),
+        "RotaryEmbedding" => products::first_axis(site),
         _ => return None,
     })
 }

@@ -8,6 +8,7 @@
 
 mod arrange;
 mod axes;
+mod constant;
 mod contrib;
 mod length;
 mod ml;

@@ -311,3 +311,15 @@ pub(super) fn recurrent(site: &mut Site<'_>) -> Outcome {
     };
     site.pass(&operands, &[all, last.clone(), last], false)
 }
+
+/// Each element of axis 0 by itself, wherever an input has rows; results have as many axes as the
+/// main input, of lengths that are not followed.
+pub(super) fn first_axis(site: &mut Site<'_>) -> Outcome {
+    let rank = site.rank(0)?;
+    let count = site.node.outputs.len();
+    let mut shapes = Vec::with_capacity(count);
+    for _ in 0..count {
+        shapes.push(Some((1..rank).map(|_| site.open()).collect()));
+    }
+    by_first_axis(site, &shapes)
+}

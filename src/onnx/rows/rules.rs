@@ -144,7 +144,7 @@ fn moves(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
         "OneHot" => pick::one_hot(site),
         "ReverseSequence" => pick::reverse_sequence(site),
         "ArgMax" | "ArgMin" => axes::arg_reduce(site),
-        "DepthToSpace" | "SpaceToDepth" | "GridSample" => first_axis(site),
+        "DepthToSpace" | "SpaceToDepth" | "GridSample" => products::first_axis(site),
         "Trilu" => axes::matrices(site),
         _ => return None,
     })
@@ -160,7 +160,7 @@ fn works(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
         "Einsum" => products::einsum(site),
         "Conv" | "ConvInteger" => products::conv(site, &[0], 1),
         "QLinearConv" => products::conv(site, &[0], 3),
-        "ConvTranspose" | "DeformConv" => first_axis(site),
+        "ConvTranspose" | "DeformConv" => products::first_axis(site),
         "AveragePool" | "LpPool" | "MaxPool" => products::pool(site),
         "GlobalAveragePool" | "GlobalLpPool" | "GlobalMaxPool" => products::global_pool(site),
         "RNN" | "GRU" | "LSTM" => products::recurrent(site),
@@ -177,23 +177,11 @@ fn works(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
         "QuantizeLinear" | "DequantizeLinear" => axes::quantise(site),
         "Resize" | "Upsample" => axes::resize(site),
         "Attention" => attention(site),
-        "RotaryEmbedding" => first_axis(site),
+        "RotaryEmbedding" => products::first_axis(site),
         "STFT" => products::open_batch(site, 0, 4),
         "TfIdfVectorizer" => first_axis_of_matrix(site),
         _ => return None,
     })
-}
-
-/// Each element of axis 0 by itself, wherever an input has rows; results have as many axes as the
-/// main input, of lengths that are not followed.
-pub(super) fn first_axis(site: &mut Site<'_>) -> Outcome {
-    let rank = site.rank(0)?;
-    let count = site.node.outputs.len();
-    let mut shapes = Vec::with_capacity(count);
-    for _ in 0..count {
-        shapes.push(Some((1..rank).map(|_| site.open()).collect()));
-    }
-    products::by_first_axis(site, &shapes)
 }
 
 /// `Attention` of the standard: a mask with fewer than four axes has none for the batch.
@@ -214,7 +202,7 @@ fn first_axis_of_matrix(site: &mut Site<'_>) -> Outcome {
     if site.rank(0)? < 2 {
         return Err("it takes the whole line as one row".into());
     }
-    first_axis(site)
+    products::first_axis(site)
 }
 
 fn dropout(site: &mut Site<'_>) -> Outcome {
@@ -242,7 +230,7 @@ fn constant(site: &mut Site<'_>) -> Outcome {
         }
     };
     if let Some(Attribute::Tensor(raw)) = site.attribute("value") {
-        return Ok(vec![super::walk::constant(raw)]);
+        return Ok(vec![super::constant::constant(raw)]);
     }
     if let Some(value) = site.int("value_int") {
         return Ok(vec![fact(vec![value], true)]);

@@ -1,0 +1,25 @@
+//! Values while a plan runs: where they are, and what they are.
+
+use super::elem::Elem;
+use super::host::Host;
+use super::tensor::Tensor;
+use std::sync::Arc;
+
+/// A tensor on the device, or text, which is always on the host.
+#[allow(clippy::large_enum_variant, reason = "nearly all are tensors")]
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    Tensor(Tensor),
+    Text(Arc<Host>),
+}
+
+/// Type and shape of a value, as ONNX speaks of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Form {
+    pub(crate) elem: Elem,
+    pub(crate) shape: Vec<usize>,
+}
+
+pub(crate) fn form(host: &Host) -> Form {
+    Form { elem: host.elem, shape: host.shape.clone() }
+}
