@@ -179,5 +179,13 @@ fn settings(policy: &str, max: usize) -> Settings {
 fn adapter(n: u32) -> AdapterProfile {
     let power = Power { idle_mw: 10_000, active_mw: 100_000, start_mw: 50_000 };
     let cold_start = Duration::from_secs(1);
-    AdapterProfile { rank: n, role: Role::Regular, speed: 100, cold_start, power, memory: None }
+    AdapterProfile {
+        rank: n,
+        role: Role::Regular,
+        speed: 100,
+        cold_start,
+        power,
+        memory: None,
+        slots: 1,
+    }
 }

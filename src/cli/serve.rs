@@ -255,6 +255,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         lock_dir: config.lock_dir.clone(),
         cpu_threads: config.adapters.cpu_threads,
         assumptions: Assumptions {
+            slots: config.workers.slots,
             name: config.adapters.name.clone(),
             power: config.adapters.power.clone(),
             memory: config.adapters.memory.clone(),

@@ -1,7 +1,7 @@
 //! Bounds on clients and patience with workers.
 
 use super::environment;
-use crate::wire;
+use crate::wire::{self, BATCHES_MAX};
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -62,6 +62,9 @@ pub struct Workers {
     pub reap: Duration,
     /// How often a request may run again after it was lost with its worker.
     pub retries: u32,
+    /// Batches that a worker may hold: the one that it runs, and full ones that it has received
+    /// already, so that it need not wait for the next one.
+    pub slots: u32,
     /// Wait after an adapter's first fault; doubles with every further one in a row.
     #[serde(with = "humantime_serde")]
     pub backoff: Duration,
@@ -112,6 +115,7 @@ impl Default for Workers {
             stop: Duration::from_secs(3),
             reap: Duration::from_secs(5),
             retries: 3,
+            slots: 1,
             backoff: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             check: Duration::from_secs(60),
@@ -164,6 +168,10 @@ impl Workers {
             "workers.silence must be at least 200ms"
         );
         environment::check(&self.environment)?;
+        ensure!(
+            (1..=BATCHES_MAX as u32).contains(&self.slots),
+            "workers.slots must be between 1 and {BATCHES_MAX}"
+        );
         ensure!(self.backoff <= self.backoff_max, "workers.backoff is above workers.backoff_max");
         positive("workers.start", self.start)?;
         positive("workers.run", self.run)?;

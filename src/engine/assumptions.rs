@@ -21,6 +21,8 @@ pub struct Assumptions {
     pub power: BTreeMap<String, Watts>,
     /// Bytes that models may take.
     pub memory: BTreeMap<String, u64>,
+    /// Batches that a worker may hold at a time.
+    pub slots: u32,
 }
 
 impl Assumptions {
@@ -40,6 +42,7 @@ impl Assumptions {
                 start_mw: milliwatts(watts.start),
             },
             memory: self.memory.get(&entry.id).copied().or(known),
+            slots: self.slots.max(1),
         }
     }
 

@@ -4,6 +4,7 @@ mod loads;
 
 use super::Catalogue;
 use super::assumptions::Assumptions;
+use super::handed::Handed;
 use super::process::{Report, Worker, Workshop, start};
 use super::recollections::{InputShapes, elements};
 use super::rejections::LoadError;
@@ -63,8 +64,7 @@ pub(super) struct Member {
     loading: Option<ModelId>,
     /// Why the worker exits although its adapter may be in order.
     unusable_folder: Option<String>,
-    /// The batch that was last handed over, and when.
-    handed: Option<(BatchId, Instant)>,
+    handed: Handed,
     /// Since when there is a process, and how long there was one before.
     on_since: Option<Instant>,
     on_before: Duration,
@@ -242,16 +242,15 @@ impl Fleet {
     /// Hands a batch to the worker.
     pub(super) fn hand(&mut self, id: AdapterId, batch: BatchId, outgoing: Outgoing) {
         let Some(member) = self.member_mut(id) else { return };
-        member.handed = Some((batch, clock::now()));
+        member.handed.note(batch);
         if let Some(worker) = &member.worker {
             worker.hand(outgoing);
         }
     }
 
-    /// How long ago this batch was handed to the worker, if it was the last one.
+    /// How long ago this batch was handed to the worker, if that was not long ago.
     pub(super) fn handed_for(&self, id: AdapterId, batch: BatchId) -> Option<Duration> {
-        let (last, at) = self.member(id)?.handed?;
-        (last == batch).then(|| clock::now().duration_since(at))
+        self.member(id)?.handed.ago(batch)
     }
 
     pub(super) fn kill(&self, id: AdapterId) {
@@ -312,8 +311,8 @@ impl Fleet {
 
     /// Counts a batch that was answered.
     pub(super) fn count(&mut self, id: AdapterId, now: Time, batch: &Batch) {
-        let run = self.handed_for(id, batch.id).unwrap_or_default();
         let Some(member) = self.member_mut(id) else { return };
+        let run = member.handed.answered(batch.id);
         let (requests, rows) = (batch.parts.len() as u64, u64::from(batch.rows()));
         member.requests += requests;
         member.rows += rows;
@@ -437,7 +436,7 @@ impl Member {
             reads: None,
             loading: None,
             unusable_folder: None,
-            handed: None,
+            handed: Handed::default(),
             on_since: None,
             on_before: Duration::ZERO,
             off_since: Time::default(),

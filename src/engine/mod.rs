@@ -12,6 +12,7 @@ mod driver;
 mod environment;
 mod fleet;
 mod folder;
+mod handed;
 mod handle;
 mod hotplug;
 mod keeper;

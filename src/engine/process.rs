@@ -9,7 +9,7 @@ use crate::adapter::memory;
 use crate::lock::{AdapterLock, LockError};
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
-use crate::wire::{Down, Injection, Order, Slow, Up, VERSION, Whole, WireError};
+use crate::wire::{BATCHES_MAX, Down, Injection, Order, Slow, Up, VERSION, Whole, WireError};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,8 +26,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Control messages that may wait for the link.
 const CONTROL_MAX: usize = 16;
-/// Batches that may wait for the link; the scheduler hands out one at a time.
-const BATCHES_MAX: usize = 2;
 /// Timeout of the last messages of a worker after its exit.
 const LAST_MESSAGES: Duration = Duration::from_millis(200);
 /// Timeout of a trial process, which ends at once.

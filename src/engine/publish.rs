@@ -13,8 +13,8 @@ use crate::error::ErrorKind;
 use crate::model::info::ModelInfo;
 use crate::model::repository::BadModel;
 use crate::schedule::{
-    self, AdapterId, Decision, ModelId, Power, Recollection, ReplicaMemory, Scheduler, State, Time,
-    Wish,
+    self, AdapterId, Decision, Lifecycle, ModelId, Power, Recollection, ReplicaMemory, Scheduler,
+    State, Time, Wish,
 };
 use crate::telemetry::{
     AdapterView, DecisionView, History, ModelView, Names, PowerView, QueueView, ReplicaView,
@@ -357,16 +357,15 @@ fn replicas(
 }
 
 fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
-    let retry_at_ms = match state {
-        State::Quarantined { until, .. } => Some(millis(*until)),
+    let retry_at_ms = match state.lifecycle {
+        Lifecycle::Quarantined { until, .. } => Some(millis(until)),
         _ => None,
     };
-    let warms_up = matches!(state, State::Starting { .. } | State::Loading { .. });
     AdapterView {
         activity: state.as_str().to_owned(),
         mode: wish.as_str().to_owned(),
         since_ms: millis(state.since().unwrap_or(member.off_since)),
-        phase: member.phase.clone().filter(|_| warms_up),
+        phase: member.phase.clone().filter(|_| state.warms_up()),
         retry_at_ms,
         fault: member.fault.clone(),
         pid: member.pid,

@@ -6,7 +6,7 @@ use super::process::{Exit, News, OUT_OF_MEMORY, Report};
 use super::{kept, looks};
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{
-    AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId, State,
+    AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId,
 };
 use crate::telemetry::Compute;
 use crate::wire::{Cause, TensorHeader, Timings, Up, tensors_from};
@@ -37,14 +37,8 @@ pub(super) fn hear(core: &mut Core, report: Report) -> Option<Event> {
 /// Whether the adapter is in this life, and nobody has given it up yet.
 pub(super) fn is_trusted(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool {
     let current = |(id, view): (AdapterId, AdapterView<'_>)| {
-        let gone = matches!(
-            view.state,
-            State::Off
-                | State::Stopping { .. }
-                | State::Quarantined { .. }
-                | State::Unreaped { .. }
-        );
-        id == adapter && view.incarnation == incarnation && !gone
+        let works = view.state.has_worker();
+        id == adapter && view.incarnation == incarnation && works
     };
     core.scheduler.adapters().any(current)
 }

@@ -9,9 +9,8 @@ use super::recollection::Recollection;
 use super::regret::Regret;
 use super::settings::{AdapterProfile, Bounds};
 use super::spells::Spells;
-use super::state::{AdapterView, Replica, State};
+use super::state::{AdapterView, Lifecycle, Loading, Replica, Running, State};
 use std::collections::{BTreeMap, VecDeque};
-use std::mem;
 use std::time::Duration;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -57,8 +56,6 @@ pub(super) struct Adapter {
     /// Models that not even one row of had memory here, and until when that is believed.
     pub(super) crowded: BTreeMap<ModelId, Time>,
     pub(super) known: BTreeMap<ModelId, Known>,
-    /// Whether its batch had to share the device with a load: how long it takes teaches nothing.
-    pub(super) disturbed: bool,
     /// Measured by the probe; 0 until then.
     pub(super) speed: u64,
     /// Learned time from spawning the worker to an open device, in seconds.
@@ -95,7 +92,7 @@ impl Adapter {
     pub(super) fn new(profile: AdapterProfile) -> Adapter {
         Adapter {
             profile,
-            state: State::Off,
+            state: State::OFF,
             wish: Wish::Auto,
             present: true,
             excluded: false,
@@ -109,7 +106,6 @@ impl Adapter {
             refused: BTreeMap::new(),
             crowded: BTreeMap::new(),
             known: BTreeMap::new(),
-            disturbed: false,
             speed: 0,
             cold_start: None,
             ready: Time::default(),
@@ -133,10 +129,6 @@ impl Adapter {
         &self.state
     }
 
-    pub(super) fn is_off(&self) -> bool {
-        self.state == State::Off
-    }
-
     /// Whether it is in the machine, or works as if it were, and may be used.
     pub(super) fn is_there(&self) -> bool {
         self.present || (self.state.is_on() && !self.excluded)
@@ -145,18 +137,23 @@ impl Adapter {
     /// When this adapter's patience runs out, if it waits for anything.
     pub(super) fn deadline(&self, bounds: &Bounds) -> Option<Time> {
         let silent = self.alive + bounds.silence;
-        match self.state {
-            State::Off | State::Unreaped { .. } => None,
-            State::Starting { progress, .. } | State::Loading { progress, .. } => {
-                Some(silent.min(progress + bounds.start))
-            }
-            State::Idle { .. } => Some(silent),
-            State::Busy { since, .. } | State::Draining { since, .. } => {
-                Some(silent.min(since + bounds.run))
-            }
-            State::Stopping { since, killed: false, .. } => Some(since + bounds.stop),
-            State::Stopping { since, killed: true, .. } => Some(since + bounds.reap),
-            State::Quarantined { until, .. } => Some(until),
+        match self.state.lifecycle {
+            Lifecycle::Off | Lifecycle::Unreaped { .. } => None,
+            Lifecycle::Starting { progress, .. } => Some(silent.min(progress + bounds.start)),
+            Lifecycle::On | Lifecycle::Draining => Some(silent.min(self.stuck_at(bounds))),
+            Lifecycle::Stopping { since, killed: false, .. } => Some(since + bounds.stop),
+            Lifecycle::Stopping { since, killed: true, .. } => Some(since + bounds.reap),
+            Lifecycle::Quarantined { until, .. } => Some(until),
+        }
+    }
+
+    /// When a load without progress, or a batch, has taken too long. A batch beside a load waits for
+    /// its steps, so that only the load counts.
+    fn stuck_at(&self, bounds: &Bounds) -> Time {
+        match (self.state.load, self.state.running.first()) {
+            (Some(load), _) => load.progress + bounds.start,
+            (None, Some(running)) => running.since + bounds.run,
+            (None, None) => Time::NEVER,
         }
     }
 
@@ -167,19 +164,15 @@ impl Adapter {
         }
     }
 
-    /// Whether it takes a batch of a model that it has.
+    /// Whether it takes a batch of a model that it has: while it loads another, one at a time.
     pub(super) fn takes_batches(&self) -> bool {
-        self.is_idle() || matches!(self.state, State::Loading { batch: None, .. })
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle { .. })
+        let slots = if self.state.load.is_some() { 1 } else { self.profile.slots.max(1) };
+        self.state.lifecycle == Lifecycle::On && self.state.running.len() < slots as usize
     }
 
     /// Whether it has this model, or loads it.
     pub(super) fn holds(&self, model: ModelId) -> bool {
-        let loads = matches!(self.state, State::Loading { model: loads, .. } if loads == model);
-        loads || self.replicas.contains_key(&model)
+        self.state.loads(model) || self.replicas.contains_key(&model)
     }
 
     /// Requests that a start makes late, as far as is known: on average over those that requests
@@ -222,13 +215,11 @@ impl Adapter {
     }
 }
 
-/// What an adapter does that takes no more work.
+/// What becomes of an adapter that takes no more work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drained {
-    /// It ends its batch.
-    Batch,
-    /// The same; it gives up loading this model.
-    Unload(ModelId),
+    /// It ends its batches, and gives up loading a model if it loads one.
+    Batches(Option<ModelId>),
     /// It stops, since it has no batch.
     Stop,
 }
@@ -243,7 +234,7 @@ pub(super) struct Finished {
     pub(super) stops: bool,
 }
 
-/// Transitions: one method for each row of the table at [`State`].
+/// Transitions: one method for each row of the table at [`Lifecycle`].
 impl Adapter {
     /// Off, wanted. `waited_for` tells whether requests wait for this start.
     pub(super) fn start(&mut self, now: Time, waited_for: bool) -> Incarnation {
@@ -261,15 +252,15 @@ impl Adapter {
         self.expected = None;
         (self.early, self.served) = (!waited_for, false);
         self.missed = 0.0;
-        self.state = State::Starting { since: now, progress: now };
+        self.become_only(Lifecycle::Starting { since: now, progress: now });
         self.incarnation
     }
 
     /// Starting, could not be started: no fault of the adapter. Tells whether it was starting.
     pub(super) fn cancel_start(&mut self) -> bool {
-        let starting = matches!(self.state, State::Starting { .. });
+        let starting = self.state.is_starting();
         if starting {
-            self.state = State::Off;
+            self.turn_off();
             // It was no activation.
             self.starts.pop_back();
         }
@@ -279,163 +270,147 @@ impl Adapter {
     /// Starting, or loading: the worker made progress.
     pub(super) fn progressed(&mut self, now: Time) {
         self.alive = now;
-        if let State::Starting { progress, .. } | State::Loading { progress, .. } = &mut self.state
-        {
+        if let Lifecycle::Starting { progress, .. } = &mut self.state.lifecycle {
             *progress = now;
+        }
+        if let Some(load) = &mut self.state.load {
+            load.progress = now;
         }
     }
 
     /// Starting, ready. Tells whether it was starting.
     pub(super) fn opened(&mut self, now: Time, speed: u64) -> bool {
-        let State::Starting { since, .. } = self.state else { return false };
+        let Lifecycle::Starting { since, .. } = self.state.lifecycle else { return false };
         (self.alive, self.ready, self.speed) = (now, now, speed);
         learn(&mut self.cold_start, now.since(since));
-        self.state = State::Idle { since: now };
+        self.become_only(Lifecycle::On);
+        self.state.rested = now;
         true
     }
 
     /// Idle, a model is due.
     pub(super) fn begin_load(&mut self, now: Time, model: ModelId) {
-        debug_assert!(self.is_idle(), "{:?}", self.state);
-        self.state = State::Loading { since: now, progress: now, model, batch: None };
+        debug_assert!(self.state.is_idle(), "{:?}", self.state);
+        self.state.load = Some(Loading { since: now, progress: now, model });
     }
 
     /// Loading, loaded or failed. Tells since when it loaded this model, if it did.
     pub(super) fn end_load(&mut self, now: Time, expected: ModelId) -> Option<Time> {
-        let State::Loading { since, model, batch, .. } = &mut self.state else { return None };
-        if *model != expected {
-            return None;
+        let load = self.state.load.take_if(|load| load.model == expected)?;
+        (self.alive, self.state.rested) = (now, now);
+        if let Some(running) = self.state.running.first_mut() {
+            running.since = now;
         }
-        let (since, batch) = (*since, batch.take());
-        self.alive = now;
-        self.state = match batch {
-            Some((_, batch)) => State::Busy { since: now, batch },
-            None => State::Idle { since: now },
-        };
-        Some(since)
+        Some(load.since)
     }
 
-    /// Idle or loading, a batch is due.
-    pub(super) fn run(&mut self, now: Time, held: Batch) {
+    /// On, a batch is due.
+    pub(super) fn run(&mut self, now: Time, batch: Batch) {
         debug_assert!(self.takes_batches(), "{:?}", self.state);
         (self.expected, self.served) = (None, true);
-        match &mut self.state {
-            State::Loading { batch, .. } => {
-                *batch = Some((now, held));
-                self.disturbed = true;
-            }
-            state => {
-                *state = State::Busy { since: now, batch: held };
-                self.disturbed = false;
-            }
-        }
+        let alone = self.state.load.is_none();
+        self.state.running.push(Running { since: now, batch, alone });
     }
 
-    /// Busy, loading or draining: done with this batch, if it has it.
+    /// On or draining: done with this batch, if it has it.
     pub(super) fn finish(&mut self, now: Time, id: BatchId) -> Option<Finished> {
-        self.state.batch().filter(|batch| batch.id == id)?;
-        (self.alive, self.workless) = (now, Some(now));
-        let alone = !self.disturbed;
-        match mem::replace(&mut self.state, State::Idle { since: now }) {
-            State::Busy { since, batch } => {
-                Some(Finished { batch, since: alone.then_some(since), stops: false })
-            }
-            State::Draining { since, batch } => {
-                self.stop(now);
-                Some(Finished { batch, since: alone.then_some(since), stops: true })
-            }
-            State::Loading { since, progress, model, batch: Some((_, batch)) } => {
-                self.state = State::Loading { since, progress, model, batch: None };
-                Some(Finished { batch, since: None, stops: false })
-            }
-            other => {
-                self.state = other;
-                None
-            }
+        let at = self.state.running.iter().position(|running| running.batch.id == id)?;
+        let Running { since, batch, alone } = self.state.running.remove(at);
+        self.alive = now;
+        if let Some(next) = self.state.running.first_mut() {
+            next.since = if at == 0 { now } else { next.since };
+        } else {
+            (self.workless, self.state.rested) = (Some(now), now);
         }
+        let stops = self.state.is_draining() && self.state.running.is_empty();
+        if stops {
+            self.stop(now);
+        }
+        Some(Finished { batch, since: alone.then_some(since), stops })
     }
 
-    /// Starting, idle, loading or busy, unwanted.
+    /// Starting or on, unwanted.
     pub(super) fn drain(&mut self, now: Time) -> Option<Drained> {
-        match mem::replace(&mut self.state, State::Off) {
-            State::Busy { since, batch } => {
-                self.state = State::Draining { since, batch };
-                Some(Drained::Batch)
-            }
-            State::Loading { model, batch: Some((_, batch)), .. } => {
-                // It may have waited for a step of the load so far.
-                self.state = State::Draining { since: now, batch };
-                Some(Drained::Unload(model))
-            }
-            State::Starting { .. } | State::Loading { .. } | State::Idle { .. } => {
-                self.stop(now);
-                Some(Drained::Stop)
-            }
-            other => {
-                self.state = other;
-                None
-            }
+        if !self.state.is_on() {
+            return None;
         }
+        let Some(first) = self.state.running.first_mut() else {
+            self.stop(now);
+            return Some(Drained::Stop);
+        };
+        let load = self.state.load.take();
+        if load.is_some() {
+            // It may have waited for a step of the load so far.
+            first.since = now;
+        }
+        self.state.lifecycle = Lifecycle::Draining;
+        Some(Drained::Batches(load.map(|load| load.model)))
     }
 
     /// Draining, wanted. Tells whether it was draining.
     pub(super) fn resume(&mut self) -> bool {
-        let State::Draining { since, batch } = &self.state else { return false };
-        self.state = State::Busy { since: *since, batch: batch.clone() };
-        true
+        let draining = self.state.is_draining();
+        if draining {
+            self.state.lifecycle = Lifecycle::On;
+        }
+        draining
     }
 
-    /// Idle or draining, told to exit.
+    /// Told to exit.
     pub(super) fn stop(&mut self, now: Time) {
         self.replicas.clear();
-        self.state = State::Stopping { since: now, killed: false, fault: None };
+        self.become_only(Lifecycle::Stopping { since: now, killed: false, fault: None });
     }
 
-    /// A fault, in whatever state it works: its process has to go. Gives back the batch that it had.
-    pub(super) fn fail(&mut self, now: Time, fault: Fault) -> Option<Batch> {
+    /// A fault, in whatever state it works: its process has to go. Gives back the batches that it had.
+    pub(super) fn fail(&mut self, now: Time, fault: Fault) -> Vec<Batch> {
+        debug_assert!(self.state.has_worker(), "{:?}", self.state);
         self.strikes = self.strikes.saturating_add(1);
         self.last_fault = Some(fault);
         self.replicas.clear();
         if fault == Fault::WrongAnswer {
             self.trial = SHADOWED;
         }
-        let stopping = State::Stopping { since: now, killed: true, fault: Some(fault) };
-        mem::replace(&mut self.state, stopping).into_batch()
+        self.become_only(Lifecycle::Stopping { since: now, killed: true, fault: Some(fault) })
     }
 
-    /// Idle, loading, busy or draining, killed for want of memory. Gives back the batch that it had;
-    /// `None` if it was in another state.
-    pub(super) fn killed_for_memory(&mut self) -> Option<Option<Batch>> {
-        if !self.state.serves()
-            && !matches!(self.state, State::Loading { .. } | State::Draining { .. })
-        {
+    /// On or draining, killed for want of memory. Gives back the batches that it had; `None` if it was
+    /// in another state.
+    pub(super) fn killed_for_memory(&mut self) -> Option<Vec<Batch>> {
+        if !matches!(self.state.lifecycle, Lifecycle::On | Lifecycle::Draining) {
             return None;
         }
         self.replicas.clear();
         self.last_fault = Some(Fault::Memory);
-        Some(mem::replace(&mut self.state, State::Off).into_batch())
+        Some(self.become_only(Lifecycle::Off))
     }
 
     /// Stopping, no exit for too long: it is killed.
     pub(super) fn kill(&mut self, now: Time) {
-        if let State::Stopping { since, killed, .. } = &mut self.state {
+        if let Lifecycle::Stopping { since, killed, .. } = &mut self.state.lifecycle {
             (*since, *killed) = (now, true);
         }
     }
 
     /// Stopping, killed and no exit for too long.
     pub(super) fn give_up(&mut self, now: Time, fault: Fault) {
-        self.state = State::Unreaped { since: now, fault };
+        self.become_only(Lifecycle::Unreaped { since: now, fault });
     }
 
     /// Stopping after a fault, or unreaped: its process is gone. Tried again at `until`.
     pub(super) fn quarantine(&mut self, now: Time, until: Time) {
-        self.state = State::Quarantined { since: now, until };
+        self.become_only(Lifecycle::Quarantined { since: now, until });
     }
 
     /// Stopping: its process is gone; or quarantined: its time has come.
     pub(super) fn turn_off(&mut self) {
-        self.state = State::Off;
+        self.become_only(Lifecycle::Off);
+    }
+
+    /// Neither loads nor runs anything from now on. Gives back the batches that it had.
+    fn become_only(&mut self, lifecycle: Lifecycle) -> Vec<Batch> {
+        (self.state.lifecycle, self.state.load) = (lifecycle, None);
+        self.state.running.drain(..).map(|running| running.batch).collect()
     }
 }
 

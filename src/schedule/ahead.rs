@@ -14,7 +14,6 @@ use super::outbox::Outbox;
 use super::policy::Policy;
 use super::rhythm::Costs;
 use super::settings::Role;
-use super::state::State;
 use super::world::World;
 use super::{eligible, estimates, expected, lifecycle, light, slots, starts, target, wait};
 
@@ -101,7 +100,7 @@ fn let_go_early(world: &mut World, out: &mut Outbox, now: Time) {
     }
     for id in world.best_first() {
         let lets_go = world.adapters.get(&id).is_some_and(|adapter| {
-            matches!(adapter.state(), State::Idle { .. })
+            adapter.state().is_idle()
                 && adapter.wish == Wish::Auto
                 && adapter.profile.role == Role::Regular
                 && adapter.expected.is_none()

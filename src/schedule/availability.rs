@@ -5,7 +5,7 @@ use super::adapter::Adapter;
 use super::event::Wish;
 use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
-use super::state::State;
+use super::state::Lifecycle;
 use super::world::World;
 use super::{eligible, estimates, requests, trust};
 use std::mem;
@@ -48,18 +48,14 @@ fn is_hopeful(world: &World, now: Time, adapter: &Adapter) -> bool {
     let starts = !world.starts_blocked || world.failed_starts < 2;
     adapter.is_there()
         && adapter.wish != Wish::Off
-        && match *adapter.state() {
-            State::Unreaped { .. } => false,
-            State::Quarantined { until, .. } => starts && trusted && until <= now + patience,
-            State::Stopping { fault: Some(_), .. } => {
+        && match adapter.state().lifecycle {
+            Lifecycle::Unreaped { .. } => false,
+            Lifecycle::Quarantined { until, .. } => starts && trusted && until <= now + patience,
+            Lifecycle::Stopping { fault: Some(_), .. } => {
                 starts && trusted && trust::backoff(world, adapter.strikes) <= patience
             }
-            State::Off | State::Stopping { fault: None, .. } => starts,
-            State::Starting { .. }
-            | State::Loading { .. }
-            | State::Idle { .. }
-            | State::Busy { .. }
-            | State::Draining { .. } => true,
+            Lifecycle::Off | Lifecycle::Stopping { fault: None, .. } => starts,
+            Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining => true,
         }
 }
 
@@ -74,9 +70,9 @@ fn is_promising(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> b
 /// How long until some quarantined adapter is tried again.
 fn retry_after(world: &World, now: Time) -> Option<Duration> {
     let tried_again = world.adapters.values().filter(|a| a.present && a.wish != Wish::Off);
-    let tried_again = tried_again.filter_map(|adapter| match *adapter.state() {
-        State::Quarantined { until, .. } => Some(until.since(now)),
-        State::Stopping { fault: Some(_), .. } => Some(trust::backoff(world, adapter.strikes)),
+    let tried_again = tried_again.filter_map(|adapter| match adapter.state().lifecycle {
+        Lifecycle::Quarantined { until, .. } => Some(until.since(now)),
+        Lifecycle::Stopping { fault: Some(_), .. } => Some(trust::backoff(world, adapter.strikes)),
         _ => None,
     });
     tried_again.min()

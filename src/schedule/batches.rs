@@ -7,7 +7,6 @@ use super::event::{Failure, Fault};
 use super::ids::{AdapterId, BatchId, Incarnation, ModelId, Time};
 use super::outbox::Outbox;
 use super::service::bucket;
-use super::state::State;
 use super::world::World;
 use super::{blame, estimates, lifecycle, requests, shadow};
 use std::time::Duration;
@@ -72,14 +71,13 @@ pub(super) fn failed(
         }
         Failure::Device => {
             let current = world.current(id, incarnation);
-            if current.is_some_and(|adapter| holds(adapter.state(), batch)) {
+            if current.is_some_and(|adapter| adapter.state().has(batch)) {
                 lifecycle::let_down(world, out, now, id, Fault::Device);
             }
         }
         Failure::Memory => {
-            let held = world.current(id, incarnation).and_then(|a| a.state().batch());
-            if let Some(held) = held.filter(|held| held.id == batch) {
-                let (model, rows) = (held.model, held.rows());
+            let held = world.current(id, incarnation).and_then(|a| a.state().batch(batch));
+            if let Some((model, rows)) = held.map(|held| (held.model, held.rows())) {
                 no_memory(world, out, now, id, (model, rows));
             }
         }
@@ -127,8 +125,4 @@ fn finish(
         out.push(Action::Stop { adapter: id, incarnation });
     }
     Some(finished)
-}
-
-fn holds(state: &State, id: BatchId) -> bool {
-    state.batch().is_some_and(|batch| batch.id == id)
 }

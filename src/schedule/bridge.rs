@@ -42,7 +42,7 @@ pub(super) fn observe_bridges(world: &mut World, now: Time) {
 
 /// Drops models that were loaded to be measured and take too long here.
 pub(super) fn drop_not_bridged(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
-    let Some(adapter) = world.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
+    let Some(adapter) = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle()) else {
         return;
     };
     let no_use = |model: &&ModelId| !eligible::may_play(world, adapter, **model);
@@ -58,7 +58,7 @@ pub(super) fn keep_bridges(world: &mut World, out: &mut Outbox, now: Time) {
         return;
     }
     let off = |(_, adapter): &(&AdapterId, &Adapter)| {
-        adapter.is_off() && eligible::is_bridge(world, adapter)
+        adapter.state().is_off() && eligible::is_bridge(world, adapter)
     };
     let off: Vec<AdapterId> = world.adapters.iter().filter(off).map(|(id, _)| *id).collect();
     for id in off {

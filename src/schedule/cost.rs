@@ -11,7 +11,6 @@ use super::decision::Reason;
 use super::forecast::{Slot, level};
 use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
-use super::state::State;
 use super::world::World;
 use super::{
     bridge, eligible, estimates, lifecycle, light, plan, replace, slots, starts, target, trust,
@@ -130,7 +129,7 @@ impl Rank {
 }
 
 fn can_grow(world: &World) -> bool {
-    let sleeps = |a: &Adapter| matches!(a.state(), State::Off | State::Draining { .. });
+    let sleeps = |a: &Adapter| a.state().is_off() || a.state().is_draining();
     world.adapters.iter().any(|(id, a)| sleeps(a) && eligible::is_eligible(world, *id))
         && eligible::on_for_good(world) < world.settings.max
 }
@@ -194,7 +193,7 @@ fn cheapest(world: &World, now: Time, unmet: Unmet) -> Option<(AdapterId, Durati
     let mut all: Vec<(Rank, Slot, f64)> = Vec::new();
     for id in &world.order {
         let Some(adapter) = world.adapters.get(id) else { continue };
-        let off = adapter.is_off() && eligible::is_eligible(world, *id);
+        let off = adapter.state().is_off() && eligible::is_eligible(world, *id);
         let helps = off && trust::helps_with(world, adapter, unmet.model);
         if !helps || !starts::may_start(world, now, adapter) {
             continue;

@@ -7,7 +7,6 @@ use super::event::Wish;
 use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId};
 use super::settings::Role;
-use super::state::State;
 use super::world::World;
 
 /// Returns true if another adapter should start with the first request.
@@ -151,7 +150,7 @@ pub(super) fn stands_in(world: &World) -> bool {
 
 /// Whether this adapter is not on and may be.
 pub(super) fn may_be_turned_on(world: &World, id: AdapterId, adapter: &Adapter) -> bool {
-    let off = matches!(adapter.state(), State::Off | State::Draining { .. });
+    let off = adapter.state().is_off() || adapter.state().is_draining();
     off && is_eligible(world, id) && on(world) < world.settings.max
 }
 

@@ -9,7 +9,7 @@ use super::outbox::Outbox;
 use super::recollection::Recollection;
 use super::service::{Service, bucket};
 use super::settings::AdapterProfile;
-use super::state::{Replica, State};
+use super::state::{Lifecycle, Replica};
 use super::world::World;
 use super::{estimates, requests, trust};
 use std::time::Duration;
@@ -183,17 +183,19 @@ pub(super) fn out_of_memory(
 ) {
     let again = now + world.settings.backoff_max;
     let Some(adapter) = world.current(id, incarnation) else { return };
-    let Some(batch) = adapter.killed_for_memory() else {
+    let Some(batches) = adapter.killed_for_memory() else {
         return exited(world, out, now, (id, incarnation));
     };
-    let single = batch.as_ref().filter(|batch| batch.rows() == 1).map(|batch| batch.model);
+    // The worker ran the first one.
+    let running = batches.first().map(|batch| (batch.model, batch.rows()));
+    let single = running.filter(|(_, rows)| *rows == 1).map(|(model, _)| model);
     if let Some(model) = model.or(single) {
         adapter.crowded.insert(model, again);
-    } else if let Some(batch) = &batch {
-        limit_rows(world, now, id, (batch.model, batch.rows()));
+    } else if let Some(running) = running {
+        limit_rows(world, now, id, running);
     }
-    if let Some(batch) = batch.filter(|batch| batch.repeats.is_none()) {
-        requests::retry(world, out, &batch, Fault::Memory);
+    for batch in batches.iter().filter(|batch| batch.repeats.is_none()) {
+        requests::retry(world, out, batch, Fault::Memory);
     }
     out.decide(now, id, Change::Drain, Reason::OutOfMemory);
 }
@@ -205,17 +207,13 @@ pub(super) fn exited(
     (id, incarnation): (AdapterId, Incarnation),
 ) {
     let Some(adapter) = world.current(id, incarnation) else { return };
-    match *adapter.state() {
-        State::Off | State::Quarantined { .. } => {}
-        State::Stopping { fault: None, .. } => adapter.turn_off(),
-        State::Stopping { fault: Some(_), .. } | State::Unreaped { .. } => {
+    match adapter.state().lifecycle {
+        Lifecycle::Off | Lifecycle::Quarantined { .. } => {}
+        Lifecycle::Stopping { fault: None, .. } => adapter.turn_off(),
+        Lifecycle::Stopping { fault: Some(_), .. } | Lifecycle::Unreaped { .. } => {
             quarantine(world, now, id);
         }
-        State::Starting { .. }
-        | State::Loading { .. }
-        | State::Idle { .. }
-        | State::Busy { .. }
-        | State::Draining { .. } => {
+        Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining => {
             strike(world, out, now, id, Fault::Crashed);
             quarantine(world, now, id);
         }
@@ -230,19 +228,8 @@ pub(super) fn let_down(
     id: AdapterId,
     fault: Fault,
 ) {
-    let Some(adapter) = world.adapters.get(&id) else { return };
-    let incarnation = adapter.incarnation;
-    match *adapter.state() {
-        State::Starting { .. }
-        | State::Loading { .. }
-        | State::Idle { .. }
-        | State::Busy { .. }
-        | State::Draining { .. } => {}
-        State::Off
-        | State::Stopping { .. }
-        | State::Quarantined { .. }
-        | State::Unreaped { .. } => return,
-    }
+    let works = world.adapters.get(&id).filter(|adapter| adapter.state().has_worker());
+    let Some(incarnation) = works.map(|adapter| adapter.incarnation) else { return };
     strike(world, out, now, id, fault);
     out.push(Action::Kill { adapter: id, incarnation });
 }
@@ -250,10 +237,10 @@ pub(super) fn let_down(
 /// Counts a fault, says so, and takes the work back.
 fn strike(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId, fault: Fault) {
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
-    let batch = adapter.fail(now, fault);
+    let batches = adapter.fail(now, fault);
     let strikes = adapter.strikes;
-    if let Some(batch) = batch.filter(|batch| batch.repeats.is_none()) {
-        requests::retry(world, out, &batch, fault);
+    for batch in batches.iter().filter(|batch| batch.repeats.is_none()) {
+        requests::retry(world, out, batch, fault);
     }
     world.failed_again |= world.adapters.get(&id).is_some_and(|a| !trust::is_trusted(world, a));
     let backoff = trust::backoff(world, strikes);
@@ -293,7 +280,7 @@ pub(super) fn turn_on(
         }
         Change::Resume
     } else {
-        if !adapter.is_off() || world.starts_blocked {
+        if !adapter.state().is_off() || world.starts_blocked {
             return false;
         }
         let incarnation = adapter.start(now, is_waited_for(reason));
@@ -320,9 +307,9 @@ pub(super) fn let_go(
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     let incarnation = adapter.incarnation;
     match adapter.drain(now) {
-        Some(Drained::Batch) => {}
-        Some(Drained::Unload(model)) => {
-            out.push(Action::Unload { adapter: id, incarnation, model });
+        Some(Drained::Batches(load)) => {
+            let unload = |model| Action::Unload { adapter: id, incarnation, model };
+            load.into_iter().map(unload).for_each(|action| out.push(action));
         }
         Some(Drained::Stop) => out.push(Action::Stop { adapter: id, incarnation }),
         None => return,

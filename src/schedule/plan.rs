@@ -182,8 +182,10 @@ fn by_preference(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Ve
 /// Seconds of slack that are kept for the start of another adapter if more comes than those that
 /// are on can serve: the more, the more requests missed their target because of starts.
 fn reserve(world: &World, model: ModelId) -> f64 {
-    let off =
-        world.adapters.iter().filter(|(id, a)| a.is_off() && eligible::is_eligible(world, **id));
+    let off = world
+        .adapters
+        .iter()
+        .filter(|(id, a)| a.state().is_off() && eligible::is_eligible(world, **id));
     let starts = off.map(|(id, a)| a.cold_start() + estimates::load_time(world, *id, model));
     let soonest = starts.fold(f64::INFINITY, f64::min);
     if soonest.is_finite() { soonest * (world.misses.theta / THETA_RESERVE).min(1.0) } else { 0.0 }

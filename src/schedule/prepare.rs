@@ -29,9 +29,8 @@ pub(super) fn prepare(world: &mut World, out: &mut Outbox, now: Time) {
 fn drop_withdrawn(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     let Some(adapter) = world.adapters.get(&id) else { return };
     let withdrawn = |model: &&ModelId| !world.models.contains_key(*model);
-    let running = adapter.state().batch().map(|batch| batch.model);
-    let withdrawn = adapter.replicas.keys().filter(withdrawn);
-    let model = withdrawn.filter(|model| Some(**model) != running).min().copied();
+    let unused = |model: &&ModelId| !adapter.state().runs(**model);
+    let model = adapter.replicas.keys().filter(withdrawn).find(unused).copied();
     if let Some(model) = model {
         loading::unload(world, out, now, id, model, Reason::Withdrawn);
     }
@@ -39,7 +38,7 @@ fn drop_withdrawn(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId)
 
 /// Gives memory back that other programs need now, if nobody misses what is in it.
 fn give_back(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
-    let Some(adapter) = world.adapters.get(&id).filter(|adapter| adapter.is_idle()) else {
+    let Some(adapter) = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle()) else {
         return;
     };
     let (held, budget) = (adapter.bytes(), adapter.budget().unwrap_or(u64::MAX));
@@ -69,7 +68,7 @@ fn load_ahead(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
 /// When an idle adapter loads a model that nobody needs it to have; never if it has it, or has
 /// no room. Not while batches come and go: they would have to wait for the steps of the load.
 fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<Time> {
-    let adapter = world.adapters.get(&id).filter(|adapter| adapter.is_idle())?;
+    let adapter = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle())?;
     // Who is on without load is on to be ready for anything.
     let all = adapter.wish == Wish::On || world.settings.min > 0;
     // Where others leave less than is allowed they may soon want more, and what is loaded for
@@ -91,8 +90,9 @@ fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<T
 
 /// When the next load ahead is due that is not due yet.
 pub(super) fn next_ahead(world: &World, now: Time) -> Option<Time> {
-    let lacks =
-        |adapter: &Adapter| adapter.is_idle() && adapter.replicas.len() < world.models.len();
+    let lacks = |adapter: &Adapter| {
+        adapter.state().is_idle() && adapter.replicas.len() < world.models.len()
+    };
     let lacking = world.adapters.iter().filter(|(_, a)| world.closing.is_none() && lacks(a));
     let models = || world.models.keys().copied();
     let all =

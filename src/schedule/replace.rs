@@ -59,7 +59,7 @@ pub(super) fn replace(world: &mut World, out: &mut Outbox, now: Time) {
         if saved <= price
             || !recent
             || adapter.regret.lasted() < OBSERVED
-            || !adapter.is_off()
+            || !adapter.state().is_off()
             || !starts::may_start(world, now, adapter)
         {
             continue;
@@ -86,7 +86,7 @@ fn regret_of(
     (model, size): (ModelId, u8),
     rows: u32,
 ) -> Option<Regret> {
-    let adapter = world.adapters.get(&id).filter(|adapter| adapter.is_off())?;
+    let adapter = world.adapters.get(&id).filter(|adapter| adapter.state().is_off())?;
     let other = world.adapters.get(&slot.adapter)?;
     if !eligible::is_eligible(world, id) || !eligible::takes(world, adapter, model) {
         return None;

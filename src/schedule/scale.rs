@@ -8,7 +8,6 @@ use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::policy::{Load, Policy};
 use super::settings::{Role, Settings};
-use super::state::State;
 use super::world::World;
 use super::{cost, eligible, lifecycle, requests, trust, wait};
 use std::time::Duration;
@@ -107,7 +106,7 @@ pub(super) fn obey_on(world: &mut World, out: &mut Outbox, now: Time) {
         return;
     }
     for id in world.best_first() {
-        let sleeps = |a: &&Adapter| matches!(a.state(), State::Off | State::Draining { .. });
+        let sleeps = |a: &&Adapter| a.state().is_off() || a.state().is_draining();
         let adapter = world.adapters.get(&id).filter(sleeps);
         if adapter.is_some_and(|a| a.wish == Wish::On && a.present) {
             let _ = lifecycle::turn_on(world, out, now, id, true, Reason::Operator)
@@ -149,7 +148,7 @@ pub(super) fn cut(world: &mut World, out: &mut Outbox, now: Time) {
         if adapter.state().is_on() {
             out.decide(now, id, Change::Drain, Reason::Shutdown);
             lifecycle::ask_to_stop(world, out, now, id);
-        } else if matches!(adapter.state(), State::Draining { .. }) {
+        } else if adapter.state().is_draining() {
             lifecycle::ask_to_stop(world, out, now, id);
         }
     }

@@ -8,7 +8,7 @@ use super::outbox::Outbox;
 use super::policy::Outstanding;
 use super::recollection::{LearnedPolicy, Recollection};
 use super::settings::{ModelProfile, Settings};
-use super::state::{AdapterView, State};
+use super::state::{AdapterView, Lifecycle};
 use super::world::World;
 use super::{
     admission, ahead, availability, bridge, cost, dispatch, learned, prepare, record, requests,
@@ -86,7 +86,7 @@ impl Scheduler {
 
     /// Whether an adapter is on, or was and ends its batch.
     fn is_working(&self) -> bool {
-        let works = |a: &Adapter| a.state().is_on() || matches!(a.state(), State::Draining { .. });
+        let works = |a: &Adapter| a.state().has_worker();
         self.world.adapters.values().any(works)
     }
 
@@ -181,8 +181,8 @@ impl Scheduler {
     pub fn is_down(&self) -> bool {
         let down = |adapter: &Adapter| {
             matches!(
-                adapter.state(),
-                State::Off | State::Quarantined { .. } | State::Unreaped { .. }
+                adapter.state().lifecycle,
+                Lifecycle::Off | Lifecycle::Quarantined { .. } | Lifecycle::Unreaped { .. }
             )
         };
         self.world.queue.len() == 0 && self.world.adapters.values().all(down)

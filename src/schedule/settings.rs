@@ -83,6 +83,9 @@ pub struct AdapterProfile {
     pub power: Power,
     /// Memory that models may take; `None` where nobody can tell.
     pub memory: Option<u64>,
+    /// Batches that its worker may hold at a time: one that it runs, and those that follow it; at
+    /// least 1.
+    pub slots: u32,
 }
 
 /// Power above that of the adapter when it is off, in milliwatts.

@@ -21,7 +21,7 @@ pub(super) fn shadow(world: &mut World, out: &mut Outbox, now: Time, by: Adapter
     let idle = |(id, a): &(&AdapterId, &Adapter)| {
         let holds = a.replicas.contains_key(&batch.model);
         a.trial > 0
-            && a.is_idle()
+            && a.state().is_idle()
             && holds
             && batch.rows() <= estimates::max_rows(world, **id, batch.model)
     };

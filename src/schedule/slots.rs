@@ -3,7 +3,7 @@
 use super::adapter::Adapter;
 use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId, Time};
-use super::state::State;
+use super::state::{Lifecycle, Running};
 use super::world::World;
 use super::{eligible, estimates, places, trust};
 
@@ -27,7 +27,7 @@ struct Room {
 pub(super) fn all_slots(world: &World, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
     let mut slots = slots(world, now, model, size);
     for (id, adapter) in &world.adapters {
-        let off = matches!(adapter.state(), State::Off | State::Stopping { fault: None, .. });
+        let off = adapter.state().is_off() || adapter.state().stops_for_good();
         if off && eligible::is_eligible(world, *id) && eligible::takes(world, adapter, model) {
             let free = adapter.cold_start() + estimates::load_time(world, *id, model);
             slots.push(Slot { free, ..slot(world, now, *id, adapter, model, size) });
@@ -68,20 +68,22 @@ pub(super) fn slot(
 ) -> Slot {
     let loaded = adapter.replicas.contains_key(&model);
     let service = estimates::service(world, id, model, size);
-    let comes = matches!(adapter.state(), State::Loading { model: coming, .. } if *coming == model);
+    let comes = adapter.state().loads(model);
     let needs = Some((id, adapter)).filter(|_| !loaded && !comes);
     let room = needs.map_or(Room::default(), |needs| room(world, now, needs, model));
     let turn = turn(world, now, id, adapter).filter(|_| loaded);
     let free = turn.unwrap_or_else(|| remaining(world, now, id, adapter));
+    let max_rows = estimates::max_rows(world, id, model);
     let takes_turns = turn.is_some() && adapter.takes_batches();
+    let takes_next = loaded && takes_next(world, adapter, model, max_rows);
     Slot {
         adapter: id,
         free: free.max(room.wait) + room.load,
         alpha: service.alpha(),
         beta: service.beta(),
         caution: service.caution(),
-        max_rows: estimates::max_rows(world, id, model),
-        idle: (adapter.is_idle() && room.wait <= 0.0) || takes_turns,
+        max_rows,
+        idle: (adapter.state().is_idle() && room.wait <= 0.0) || takes_turns || takes_next,
         loaded,
         displaces: room.displaces,
         loss: room.loss,
@@ -107,35 +109,53 @@ fn room(world: &World, now: Time, (id, adapter): (AdapterId, &Adapter), model: M
 
 /// Seconds until an adapter that loads another model can run a batch of one that it has.
 fn turn(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> Option<f64> {
-    let State::Loading { model, batch, .. } = adapter.state() else { return None };
-    let step = estimates::load_time(world, id, *model) * STEP;
-    let running = batch.as_ref().map_or(0.0, |(since, batch)| {
-        (step + estimates::batch_time(world, id, batch) - now.since(*since).as_secs_f64()).max(0.0)
-    });
+    let step = estimates::load_time(world, id, adapter.state().load?.model) * STEP;
+    let running =
+        adapter.state().running.first().map_or(0.0, |Running { since, batch, .. }| {
+            (step + estimates::batch_time(world, id, batch) - now.since(*since).as_secs_f64())
+                .max(0.0)
+        });
     Some(running + step)
 }
 
 /// Seconds until the adapter can begin something new.
 fn remaining(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> f64 {
-    let (since, predicted) = match adapter.state() {
-        State::Idle { .. } => return 0.0,
-        State::Busy { since, batch } => (*since, estimates::batch_time(world, id, batch)),
-        State::Loading { since, model, .. } => (*since, estimates::load_time(world, id, *model)),
-        State::Starting { since, .. } => (*since, adapter.cold_start()),
-        State::Off
-        | State::Draining { .. }
-        | State::Stopping { .. }
-        | State::Quarantined { .. }
-        | State::Unreaped { .. } => return f64::INFINITY,
-    };
+    let state = adapter.state();
+    match (state.lifecycle, state.load) {
+        (Lifecycle::Starting { since, .. }, _) => left(now, since, adapter.cold_start()),
+        (Lifecycle::On, Some(load)) => {
+            left(now, load.since, estimates::load_time(world, id, load.model))
+        }
+        (Lifecycle::On, None) => {
+            let took = |running: &Running| estimates::batch_time(world, id, &running.batch);
+            let mut running = state.running.iter();
+            let first = running.next().map_or(0.0, |first| left(now, first.since, took(first)));
+            running.map(took).fold(first, |sum, took| sum + took)
+        }
+        _ => f64::INFINITY,
+    }
+}
+
+/// Seconds that are left of what began then and was predicted to take so many.
+fn left(now: Time, since: Time, predicted: f64) -> f64 {
     let elapsed = now.since(since).as_secs_f64();
     (predicted - elapsed).max(if elapsed > predicted { elapsed * OVERDUE } else { 0.0 })
 }
 
+/// Whether the adapter, which runs a batch, is given the next one already: only if that is full, since
+/// more requests may join one that waits.
+fn takes_next(world: &World, adapter: &Adapter, model: ModelId, max_rows: u32) -> bool {
+    let state = adapter.state();
+    let runs = state.serves() && !state.running.is_empty();
+    runs && adapter.takes_batches() && world.queue.rows_of(model) >= u64::from(max_rows)
+}
+
 /// When an idle adapter may first make room for this model.
 pub(super) fn room_at(world: &World, now: Time, model: ModelId) -> Option<Time> {
-    let idle =
-        world.adapters.iter().filter(|(_, a)| a.is_idle() && eligible::takes(world, a, model));
+    let idle = world
+        .adapters
+        .iter()
+        .filter(|(_, a)| a.state().is_idle() && eligible::takes(world, a, model));
     let stays = idle.flat_map(|(id, adapter)| {
         adapter.replicas.iter().map(|(other, replica)| places::stays(world, *id, *other, replica))
     });

@@ -2,190 +2,213 @@
 
 use super::batch::Batch;
 use super::event::{Fault, Wish};
-use super::ids::{Incarnation, ModelId, Time};
+use super::ids::{BatchId, Incarnation, ModelId, Time};
 use super::settings::AdapterProfile;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The life of an adapter. `tests.rs` holds a test for every row.
+/// Where an adapter is in its life. `tests/states.rs` holds a test for every row.
 ///
 /// *Wanted* means that too few are on for the load or the minimum, or that the operator says so;
 /// *unwanted* that too many are on for long enough, that the operator or the shutdown says so, or
-/// that it stands in for another that serves again.
+/// that it stands in for another that serves again. While it is `On` it may load a model and run
+/// batches: `load` and `running` of [`State`].
 ///
 /// ```text
 ///   from             on                            to
 ///   Off              wanted                        Starting     and says Start
-///   Starting         Ready                         Idle
-///   Starting         unwanted, but for a surplus   Stopping     and says Stop
-///   Idle             a batch is due                Busy         and says Run
-///   Idle             a model is due                Loading      and says Load
-///   Loading          a batch of another is due     Loading      and says Run
-///   Loading          Done, or Failed by input      Loading
-///   Loading          Loaded, LoadFailed            Idle, or Busy with its batch
-///   Loading          unwanted, but for a surplus   Stopping     and says Stop
-///   Loading, with
-///   a batch          unwanted, but for a surplus   Draining     and says Unload
-///   Idle             unwanted                      Stopping     and says Stop
-///   Busy             Done, or Failed by input      Idle
-///   Busy             unwanted                      Draining
-///   Draining         wanted                        Busy
-///   Draining         Done, or Failed by input      Stopping     and says Stop
-///   Starting, Idle,
-///   Loading, Busy,
-///   Draining         a fault                       Stopping     and says Kill
-///   Starting, Idle,
-///   Loading, Busy,
-///   Draining         Exited                        Quarantined
+///   Starting         Ready                         On
 ///   Starting         could not be started          Off
-///   Loading, Idle,
-///   Busy, Draining   killed for want of memory     Off
+///   Starting         unwanted, but for a surplus   Stopping     and says Stop
+///   On, idle         a model is due                On, loads    and says Load
+///   On               a batch is due                On, runs it  and says Run
+///   On               Done, or Failed by input      On
+///   On, loads        Loaded, LoadFailed            On
+///   On, no batch     unwanted                      Stopping     and says Stop
+///   On, batches      unwanted                      Draining     and says Unload if it loads
+///   Draining         wanted                        On
+///   Draining         Done, or Failed by input,
+///                    and it was the last batch     Stopping     and says Stop
+///   Starting, On,
+///   Draining         a fault                       Stopping     and says Kill
+///   Starting, On,
+///   Draining         Exited                        Quarantined
+///   On, Draining     killed for want of memory     Off
 ///   Stopping         Exited                        Off, or Quarantined after a fault
 ///   Stopping         no exit for too long          Stopping     and says Kill
 ///   Stopping         killed, no exit for too long  Unreaped
 ///   Unreaped         Exited                        Quarantined
 ///   Quarantined      its time has come             Off
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lifecycle {
     /// No process of ours holds it.
     Off,
     /// Spawns, opens, checks.
-    Starting {
-        since: Time,
-        progress: Time,
-    },
-    /// Loads a model and warms it up. Batches of those that it has run between the steps.
-    Loading {
-        since: Time,
-        progress: Time,
-        model: ModelId,
-        batch: Option<(Time, Batch)>,
-    },
-    Idle {
-        since: Time,
-    },
-    Busy {
-        since: Time,
-        batch: Batch,
-    },
-    /// Finishes its batch and takes no more.
-    Draining {
-        since: Time,
-        batch: Batch,
-    },
+    Starting { since: Time, progress: Time },
+    /// Its device is open.
+    On,
+    /// Finishes its batches and takes no more.
+    Draining,
     /// Told to exit, or killed. `fault` is set when a fault, rather than a surplus, ended it.
-    Stopping {
-        since: Time,
-        killed: bool,
-        fault: Option<Fault>,
-    },
+    Stopping { since: Time, killed: bool, fault: Option<Fault> },
     /// Let down by its device and holding nothing; tried again at `until`.
-    Quarantined {
-        since: Time,
-        until: Time,
-    },
+    Quarantined { since: Time, until: Time },
     /// Its worker was killed and does not go away: stuck in its driver. Never a second worker
     /// beside it, so this lasts until the process is reaped after all.
-    Unreaped {
-        since: Time,
-        fault: Fault,
-    },
+    Unreaped { since: Time, fault: Fault },
+}
+
+/// A model that is being loaded and warmed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Loading {
+    pub since: Time,
+    pub progress: Time,
+    pub model: ModelId,
+}
+
+/// A batch with the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Running {
+    /// Since when the worker can have run it: when it was handed over, or the one before was done.
+    pub since: Time,
+    pub batch: Batch,
+    /// Whether the worker did nothing else meanwhile, so that the time it takes teaches something.
+    pub alone: bool,
+}
+
+/// What an adapter does: where it is in its life, what it loads, what it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub lifecycle: Lifecycle,
+    /// Only while it is on.
+    pub load: Option<Loading>,
+    /// Batches with the worker, in the order in which it runs them; only while it is on or draining.
+    pub running: Vec<Running>,
+    /// Since when it has had nothing to do, if it is idle.
+    pub(super) rested: Time,
 }
 
 impl State {
+    /// Off, as at the beginning.
+    pub(super) const OFF: State = State {
+        lifecycle: Lifecycle::Off,
+        load: None,
+        running: Vec::new(),
+        rested: Time(std::time::Duration::ZERO),
+    };
+
     /// A word for JSON and the dashboard.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            State::Off => "off",
-            State::Starting { .. } => "starting",
-            State::Loading { .. } => "loading",
-            State::Idle { .. } => "idle",
-            State::Busy { .. } => "busy",
-            State::Draining { .. } => "draining",
-            State::Stopping { .. } => "stopping",
-            State::Quarantined { .. } => "quarantined",
-            State::Unreaped { .. } => "unreaped",
+        match self.lifecycle {
+            Lifecycle::Off => "off",
+            Lifecycle::Starting { .. } => "starting",
+            Lifecycle::On if self.load.is_some() => "loading",
+            Lifecycle::On if self.running.is_empty() => "idle",
+            Lifecycle::On => "busy",
+            Lifecycle::Draining => "draining",
+            Lifecycle::Stopping { .. } => "stopping",
+            Lifecycle::Quarantined { .. } => "quarantined",
+            Lifecycle::Unreaped { .. } => "unreaped",
         }
     }
 
     /// Since when, where that is known.
     pub fn since(&self) -> Option<Time> {
-        match *self {
-            State::Off => None,
-            State::Starting { since, .. }
-            | State::Loading { since, .. }
-            | State::Idle { since }
-            | State::Busy { since, .. }
-            | State::Draining { since, .. }
-            | State::Stopping { since, .. }
-            | State::Quarantined { since, .. }
-            | State::Unreaped { since, .. } => Some(since),
+        match self.lifecycle {
+            Lifecycle::Off => None,
+            Lifecycle::On | Lifecycle::Draining => {
+                let load = self.load.map(|load| load.since);
+                let running = self.running.first().map(|running| running.since);
+                load.or(running).or(Some(self.rested))
+            }
+            Lifecycle::Starting { since, .. }
+            | Lifecycle::Stopping { since, .. }
+            | Lifecycle::Quarantined { since, .. }
+            | Lifecycle::Unreaped { since, .. } => Some(since),
         }
     }
 
-    /// Takes work, or is about to.
+    pub fn is_off(&self) -> bool {
+        self.lifecycle == Lifecycle::Off
+    }
+
+    /// Takes work, or will once it is ready.
     pub fn is_on(&self) -> bool {
-        match self {
-            State::Starting { .. }
-            | State::Loading { .. }
-            | State::Idle { .. }
-            | State::Busy { .. } => true,
-            State::Off
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Quarantined { .. }
-            | State::Unreaped { .. } => false,
-        }
+        matches!(self.lifecycle, Lifecycle::Starting { .. } | Lifecycle::On)
     }
 
-    /// Has its device open and takes work.
-    pub(super) fn serves(&self) -> bool {
-        matches!(self, State::Idle { .. } | State::Busy { .. })
+    pub fn is_starting(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Starting { .. })
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.lifecycle == Lifecycle::Draining
+    }
+
+    /// Has a worker that is to do something.
+    pub fn has_worker(&self) -> bool {
+        self.is_on() || self.is_draining()
+    }
+
+    /// On without work.
+    pub fn is_idle(&self) -> bool {
+        self.lifecycle == Lifecycle::On && self.load.is_none() && self.running.is_empty()
+    }
+
+    /// Since when it is idle, if it is.
+    pub fn idle_since(&self) -> Option<Time> {
+        self.is_idle().then_some(self.rested)
+    }
+
+    /// On, with nothing to load.
+    pub fn serves(&self) -> bool {
+        self.lifecycle == Lifecycle::On && self.load.is_none()
     }
 
     /// Gets ready for work that it will take.
-    pub(super) fn warms_up(&self) -> bool {
-        matches!(self, State::Starting { .. } | State::Loading { .. })
+    pub fn warms_up(&self) -> bool {
+        self.is_starting() || self.load.is_some()
     }
 
-    /// The batch that the worker holds.
-    pub fn batch(&self) -> Option<&Batch> {
-        match self {
-            State::Busy { batch, .. }
-            | State::Draining { batch, .. }
-            | State::Loading { batch: Some((_, batch)), .. } => Some(batch),
-            State::Off
-            | State::Starting { .. }
-            | State::Loading { batch: None, .. }
-            | State::Idle { .. }
-            | State::Stopping { .. }
-            | State::Quarantined { .. }
-            | State::Unreaped { .. } => None,
-        }
+    /// Whether it loads this model.
+    pub fn loads(&self, model: ModelId) -> bool {
+        self.load.is_some_and(|load| load.model == model)
     }
 
-    /// The same, taken out.
-    pub(super) fn into_batch(self) -> Option<Batch> {
-        match self {
-            State::Busy { batch, .. }
-            | State::Draining { batch, .. }
-            | State::Loading { batch: Some((_, batch)), .. } => Some(batch),
-            _ => None,
-        }
+    /// The batch that the worker runs; the others wait for it.
+    pub fn first(&self) -> Option<&Batch> {
+        self.running.first().map(|running| &running.batch)
+    }
+
+    /// This batch, if the worker has it.
+    pub fn batch(&self, id: BatchId) -> Option<&Batch> {
+        self.running.iter().map(|running| &running.batch).find(|batch| batch.id == id)
+    }
+
+    /// Whether the worker has a batch of this model.
+    pub fn runs(&self, model: ModelId) -> bool {
+        self.running.iter().any(|running| running.batch.model == model)
+    }
+
+    /// Whether the worker has this batch.
+    pub fn has(&self, batch: BatchId) -> bool {
+        self.batch(batch).is_some()
+    }
+
+    /// Whether a worker goes that is not to blame for anything.
+    pub fn stops_for_good(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Stopping { fault: None, .. })
     }
 
     /// Whether it was let down and is not, or not yet, trusted again.
     pub fn is_faulty(&self) -> bool {
-        match self {
-            State::Quarantined { .. } | State::Unreaped { .. } => true,
-            State::Stopping { fault, .. } => fault.is_some(),
-            State::Off
-            | State::Starting { .. }
-            | State::Loading { .. }
-            | State::Idle { .. }
-            | State::Busy { .. }
-            | State::Draining { .. } => false,
+        match self.lifecycle {
+            Lifecycle::Quarantined { .. } | Lifecycle::Unreaped { .. } => true,
+            Lifecycle::Stopping { fault, .. } => fault.is_some(),
+            Lifecycle::Off | Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining => {
+                false
+            }
         }
     }
 }

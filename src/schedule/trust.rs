@@ -4,7 +4,6 @@ use super::adapter::Adapter;
 use super::eligible;
 use super::event::Fault;
 use super::ids::{AdapterId, ModelId};
-use super::state::State;
 use super::world::World;
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ fn halvings_max(world: &World) -> u32 {
 /// Whether this adapter must leave the model to others that can be trusted.
 pub(super) fn is_on_trial(world: &World, id: AdapterId, adapter: &Adapter, model: ModelId) -> bool {
     let trusted = |(other, a): (&AdapterId, &Adapter)| {
-        let goes = matches!(a.state(), State::Stopping { fault: None, .. });
+        let goes = a.state().stops_for_good();
         let back = goes
             && eligible::is_eligible(world, *other)
             && eligible::on(world) < world.settings.max;

@@ -24,7 +24,6 @@ use super::event::Wish;
 use super::ids::{AdapterId, Time};
 use super::outbox::Outbox;
 use super::starts::{LATE_JOULES_MAX, LINGER};
-use super::state::State;
 use super::world::World;
 use super::{eligible, lifecycle, places, slots, starts, target};
 use std::time::Duration;
@@ -137,7 +136,7 @@ fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
         return None;
     }
     // Rows go to the cheapest, or the soonest: who is given none is not needed.
-    let State::Idle { since } = *adapter.state() else { return None };
+    let since = adapter.state().idle_since()?;
     // The last one serves whatever comes: it goes only when nothing does.
     let last = serving == 1;
     if last && world.queue.len() > 0 {

@@ -5,7 +5,7 @@ use super::event::Fault;
 use super::ids::{AdapterId, Time};
 use super::lifecycle;
 use super::outbox::Outbox;
-use super::state::State;
+use super::state::Lifecycle;
 use super::world::World;
 
 /// Does what is due for every adapter that time has run out for.
@@ -29,31 +29,30 @@ fn give_up(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     let silence = world.settings.bounds.silence;
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     let silent = adapter.alive + silence <= now;
-    match *adapter.state() {
-        State::Starting { .. }
-        | State::Loading { .. }
-        | State::Idle { .. }
-        | State::Busy { .. }
-        | State::Draining { .. }
-            if silent =>
-        {
+    let state = adapter.state();
+    match state.lifecycle {
+        Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining if silent => {
             lifecycle::let_down(world, out, now, id, Fault::Silent);
         }
-        State::Starting { .. } | State::Loading { .. } => {
+        Lifecycle::Starting { .. } | Lifecycle::On if state.warms_up() => {
             lifecycle::let_down(world, out, now, id, Fault::StartStuck)
         }
-        State::Busy { .. } | State::Draining { .. } => {
+        Lifecycle::On | Lifecycle::Draining if !state.running.is_empty() => {
             lifecycle::let_down(world, out, now, id, Fault::RunStuck)
         }
-        State::Stopping { killed: false, .. } => {
+        Lifecycle::Stopping { killed: false, .. } => {
             adapter.kill(now);
             let incarnation = adapter.incarnation;
             out.push(Action::Kill { adapter: id, incarnation });
         }
-        State::Stopping { killed: true, fault, .. } => {
+        Lifecycle::Stopping { killed: true, fault, .. } => {
             adapter.give_up(now, fault.unwrap_or(Fault::Silent));
         }
-        State::Quarantined { .. } => adapter.turn_off(),
-        State::Off | State::Idle { .. } | State::Unreaped { .. } => {}
+        Lifecycle::Quarantined { .. } => adapter.turn_off(),
+        Lifecycle::Off
+        | Lifecycle::Starting { .. }
+        | Lifecycle::On
+        | Lifecycle::Draining
+        | Lifecycle::Unreaped { .. } => {}
     }
 }

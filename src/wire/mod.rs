@@ -14,6 +14,9 @@ mod injection;
 mod message;
 pub mod server;
 
+/// Most batches that a worker may hold, the one that it runs included.
+pub const BATCHES_MAX: usize = 8;
+
 pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
 pub use injection::{Injected, Injection};
 pub use message::{

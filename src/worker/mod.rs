@@ -23,14 +23,12 @@ pub mod tuning;
 
 use crate::model::Registry;
 use crate::wire::client::{Receiver, Sender, connect};
-use crate::wire::{Down, Order, Up, VERSION, WireError};
+use crate::wire::{BATCHES_MAX, Down, Order, Up, VERSION, WireError};
 use anyhow::Context;
 use std::io::BufRead;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
-/// Batches that may lie in the worker beside the one that runs.
-const WAITING_MAX: usize = 2;
 /// Models that may be ordered to be loaded or unloaded beside them; each order is small.
 const ORDERS_MAX: usize = 256;
 
@@ -58,7 +56,7 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     // Before any thread, driver and file of a model.
     let confinement = give_up_rights(&order);
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
-    let (jobs, work) = mpsc::sync_channel(WAITING_MAX + 1 + ORDERS_MAX);
+    let (jobs, work) = mpsc::sync_channel(BATCHES_MAX + ORDERS_MAX);
     let speaker = sender.clone();
     nvml::follow(&order.adapter, sender.clone());
     std::thread::Builder::new()

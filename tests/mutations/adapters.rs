@@ -13,14 +13,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "one that is told to stop gets ready all the same",
         "adapter.rs",
-        "let State::Starting { since, .. } = self.state else { return false };",
+        "let Lifecycle::Starting { since, .. } = self.state.lifecycle else { return false };",
         "let since = self.state.since().unwrap_or(now);",
     ),
     mutant(
         "a worker is not killed after a fault",
         "adapter.rs",
-        "State::Stopping { since: now, killed: true, fault: Some(fault) }",
-        "State::Stopping { since: now, killed: false, fault: Some(fault) }",
+        "Lifecycle::Stopping { since: now, killed: true, fault: Some(fault) }",
+        "Lifecycle::Stopping { since: now, killed: false, fault: Some(fault) }",
     ),
     mutant(
         "nobody is told to kill the faulty",
@@ -37,32 +37,32 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "one that is asked to stop counts as killed",
         "adapter.rs",
-        "State::Stopping { since: now, killed: false, fault: None }",
-        "State::Stopping { since: now, killed: true, fault: None }",
+        "Lifecycle::Stopping { since: now, killed: false, fault: None }",
+        "Lifecycle::Stopping { since: now, killed: true, fault: None }",
     ),
     mutant(
         "an adapter counts as off before its worker is gone",
         "adapter.rs",
-        "State::Stopping { since: now, killed: false, fault: None }",
-        "State::Off",
+        "self.become_only(Lifecycle::Stopping { since: now, killed: false, fault: None });",
+        "let _ = now;\n        self.become_only(Lifecycle::Off);",
     ),
     mutant(
         "a fault of one that stops kills it again",
         "lifecycle.rs",
-        "State::Off\n        | State::Stopping { .. }\n        | State::Quarantined { .. }\n        | State::Unreaped { .. } => return,",
-        "State::Stopping { .. } => {}\n            State::Off | State::Quarantined { .. } | State::Unreaped { .. } => return,",
+        "filter(|adapter| adapter.state().has_worker())",
+        "filter(|adapter| adapter.state().has_worker() || matches!(adapter.state().lifecycle, Lifecycle::Stopping { .. }))",
     ),
     mutant(
         "a device that failed another batch is let down",
         "batches.rs",
-        "current.is_some_and(|adapter| holds(adapter.state(), batch))",
+        "current.is_some_and(|adapter| adapter.state().has(batch))",
         "current.is_some()",
     ),
     mutant(
         "an exit that was asked for is a fault",
         "lifecycle.rs",
-        "State::Stopping { fault: None, .. } => adapter.turn_off(),",
-        "State::Stopping { fault: None, .. } => quarantine(world, now, id),",
+        "Lifecycle::Stopping { fault: None, .. } => adapter.turn_off(),",
+        "Lifecycle::Stopping { fault: None, .. } => quarantine(world, now, id),",
     ),
     mutant(
         "a crash is no fault",
@@ -73,8 +73,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter is used again as soon as its faulty worker is gone",
         "lifecycle.rs",
-        "            quarantine(world, now, id);\n        }\n        State::Starting",
-        "            adapter.turn_off();\n        }\n        State::Starting",
+        "            quarantine(world, now, id);\n        }\n        Lifecycle::Starting",
+        "            adapter.turn_off();\n        }\n        Lifecycle::Starting",
     ),
     mutant(
         "faults are not counted",
@@ -93,8 +93,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter that stops keeps its models",
         "adapter.rs",
-        "        self.replicas.clear();\n        self.state = State::Stopping { since: now, killed: false, fault: None };",
-        "        self.state = State::Stopping { since: now, killed: false, fault: None };",
+        "        self.replicas.clear();\n        self.become_only(Lifecycle::Stopping { since: now, killed: false",
+        "        self.become_only(Lifecycle::Stopping { since: now, killed: false",
     ),
     mutant(
         "the backoff does not grow",
@@ -143,8 +143,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an idle worker may be silent",
         "adapter.rs",
-        "State::Idle { .. } => Some(silent),",
-        "State::Idle { .. } => None,",
+        "Some(silent.min(self.stuck_at(bounds)))",
+        "Some(self.stuck_at(bounds)).filter(|at| *at < Time::NEVER)",
     ),
     mutant(
         "who starts may be silent",
@@ -161,28 +161,28 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who runs a batch may be silent",
         "adapter.rs",
-        "Some(silent.min(since + bounds.run))",
-        "Some(since + bounds.run)",
+        "Some(silent.min(self.stuck_at(bounds)))",
+        "Some(if self.state.running.is_empty() { silent } else { self.stuck_at(bounds) })",
     ),
     mutant(
         "a batch may take for ever",
         "adapter.rs",
-        "Some(silent.min(since + bounds.run))",
-        "Some(silent)",
+        "running.since + bounds.run",
+        "Time::NEVER.max(running.since)",
     ),
     mutant("who does not stop is not killed", "adapter.rs", "Some(since + bounds.stop)", "None"),
     mutant("who cannot be killed is waited for", "adapter.rs", "Some(since + bounds.reap)", "None"),
     mutant(
         "a quarantine never ends",
         "adapter.rs",
-        "State::Quarantined { until, .. } => Some(until),",
-        "State::Quarantined { .. } => None,",
+        "Lifecycle::Quarantined { until, .. } => Some(until),",
+        "Lifecycle::Quarantined { .. } => None,",
     ),
     mutant(
         "an adapter whose worker cannot be reaped is used again",
         "adapter.rs",
-        "self.state = State::Unreaped { since: now, fault };",
-        "let _ = fault; self.state = State::Off;",
+        "self.become_only(Lifecycle::Unreaped { since: now, fault });",
+        "let _ = (now, fault);\n        self.turn_off();",
     ),
     mutant("progress does not count", "adapter.rs", "*progress = now;", "let _ = progress;"),
     mutant(
@@ -317,7 +317,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "until",
     ),
     mutant("other files are not read at once", "lifecycle.rs", "&& again != Again::Now", ""),
-    mutant("the end of another load counts", "adapter.rs", "if *model != expected {", "if false {"),
+    mutant(
+        "the end of another load counts",
+        "adapter.rs",
+        "take_if(|load| load.model == expected)?",
+        "take_if(|load| load.model == expected || true)?",
+    ),
     mutant(
         "what does not fit at all is loaded",
         "estimates.rs",
@@ -431,8 +436,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model is dropped under its batch",
         "prepare.rs",
-        "withdrawn.filter(|model| Some(**model) != running)",
-        "withdrawn.filter(|_| running.is_none() || true)",
+        "!adapter.state().runs(**model)",
+        "!adapter.state().runs(**model) || true",
     ),
     mutant(
         "who is excluded may be turned on until the next listing",
@@ -484,5 +489,54 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "prepare.rs",
         "soon.chain(world.models.keys().copied()).collect()",
         "world.models.keys().copied().chain(soon).collect()",
+    ),
+    // Workers that hold several batches.
+    mutant(
+        "a batch that is not full is handed over beside another",
+        "slots.rs",
+        "runs && adapter.takes_batches() && world.queue.rows_of(model) >= u64::from(max_rows)",
+        "runs && adapter.takes_batches() && max_rows > 0 && world.queue.rows_of(model) > 0",
+    ),
+    mutant(
+        "no batch is handed over beside another",
+        "slots.rs",
+        "let takes_next = loaded && takes_next(world, adapter, model, max_rows);",
+        "let takes_next = loaded && takes_next(world, adapter, model, max_rows) && false;",
+    ),
+    mutant(
+        "a worker holds more batches than it has slots",
+        "adapter.rs",
+        "self.profile.slots.max(1) };",
+        "self.profile.slots.max(1) + 1 };",
+    ),
+    mutant(
+        "an adapter stops under its other batches",
+        "adapter.rs",
+        "let stops = self.state.is_draining() && self.state.running.is_empty();",
+        "let stops = self.state.is_draining();",
+    ),
+    mutant(
+        "a batch counts although it waited for another",
+        "adapter.rs",
+        "next.since = if at == 0 { now } else { next.since };",
+        "next.since = if at == 0 { next.since } else { now };",
+    ),
+    mutant(
+        "only one of the lost batches runs again",
+        "lifecycle.rs",
+        "    for batch in batches.iter().filter(|batch| batch.repeats.is_none()) {\n        requests::retry(world, out, batch, fault);",
+        "    for batch in batches.iter().take(1).filter(|batch| batch.repeats.is_none()) {\n        requests::retry(world, out, batch, fault);",
+    ),
+    mutant(
+        "batches that follow the first take no time",
+        "slots.rs",
+        "running.map(took).fold(first, |sum, took| sum + took)",
+        "running.map(took).fold(first, |sum, _| sum)",
+    ),
+    mutant(
+        "the first batch is blamed for the want of memory of another",
+        "batches.rs",
+        "a.state().batch(batch))",
+        "a.state().batch(batch).and(a.state().first()))",
     ),
 ];

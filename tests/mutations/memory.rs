@@ -130,8 +130,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is being loaded needs room",
         "adapter.rs",
-        "loads || self.replicas.contains_key(&model)",
-        "self.replicas.contains_key(&model)",
+        "self.state.loads(model) || self.replicas",
+        "self.replicas",
     ),
     mutant(
         "what others may want back is loaded into",
@@ -229,32 +229,32 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a loaded model waits for the load of another",
         "adapter.rs",
-        "self.is_idle() || matches!(self.state, State::Loading { batch: None, .. })",
-        "self.is_idle()",
+        "if self.state.load.is_some() { 1 } else",
+        "if self.state.load.is_some() { 0 } else",
     ),
     mutant(
         "what ran beside a load teaches",
         "adapter.rs",
-        "State::Loading { since, progress, model, batch: Some((_, batch)) } => {\n                self.state = State::Loading { since, progress, model, batch: None };\n                Some(Finished { batch, since: None, stops: false })",
-        "State::Loading { since, progress, model, batch: Some((_, batch)) } => {\n                self.state = State::Loading { since, progress, model, batch: None };\n                Some(Finished { batch, since: Some(since), stops: false })",
+        "since: alone.then_some(since), stops",
+        "since: Some(since).filter(|_| alone || true), stops",
     ),
     mutant(
         "what began beside a load teaches",
         "adapter.rs",
-        "let alone = !self.disturbed;",
+        "let alone = self.state.load.is_none();",
         "let alone = true;",
     ),
     mutant(
         "a batch is forgotten when the load beside it ends",
         "adapter.rs",
-        "Some((_, batch)) => State::Busy { since: now, batch },",
-        "Some(_) => State::Idle { since: now },",
+        "        if let Some(running) = self.state.running.first_mut() {\n            running.since = now;\n        }\n        Some(load.since)",
+        "        self.state.running.clear();\n        Some(load.since)",
     ),
     mutant(
         "a load goes on though its adapter goes",
         "lifecycle.rs",
-        "            out.push(Action::Unload { adapter: id, incarnation, model });\n",
-        "            let _ = (incarnation, model);\n",
+        "            load.into_iter().map(unload).for_each(|action| out.push(action));\n",
+        "            let _ = load.map(unload);\n",
     ),
     mutant(
         "models are loaded ahead between batches",
@@ -271,7 +271,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a batch loses the time for which a load held it up",
         "adapter.rs",
-        "State::Draining { since: now, batch };",
-        "State::Draining { since: Time::default(), batch };",
+        "            // It may have waited for a step of the load so far.\n            first.since = now;",
+        "            first.since = Time::default();",
     ),
 ];

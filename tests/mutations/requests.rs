@@ -135,8 +135,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the end of any batch frees the adapter",
         "adapter.rs",
-        "self.state.batch().filter(|batch| batch.id == id)?;",
-        "self.state.batch()?;\n        let _ = id;",
+        "position(|running| running.batch.id == id)?",
+        "position(|running| running.batch.id == id || true)?",
     ),
     mutant(
         "outputs that nobody is owed are kept",
@@ -154,7 +154,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a lost batch is forgotten",
         "lifecycle.rs",
-        "requests::retry(world, out, &batch, fault);",
+        "requests::retry(world, out, batch, fault);",
         "let _ = batch;",
     ),
     mutant("tries are not counted", "requests.rs", "request.retries = retries;", ""),
@@ -328,14 +328,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "requests wait for a worker that cannot be reaped",
         "availability.rs",
-        "State::Unreaped { .. } => false,",
-        "State::Unreaped { .. } => true,",
+        "Lifecycle::Unreaped { .. } => false,",
+        "Lifecycle::Unreaped { .. } => true,",
     ),
     mutant(
         "requests wait however long a quarantine is",
         "availability.rs",
-        "State::Quarantined { until, .. } => starts && trusted && until <= now + patience,",
-        "State::Quarantined { .. } => trusted,",
+        "Lifecycle::Quarantined { until, .. } => starts && trusted && until <= now + patience,",
+        "Lifecycle::Quarantined { .. } => trusted,",
     ),
     mutant(
         "requests wait however long a quarantine will be",
@@ -406,8 +406,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "retry after now, since its worker still goes down",
         "availability.rs",
-        "State::Stopping { fault: Some(_), .. } => Some(trust::backoff(world, adapter.strikes)),",
-        "State::Stopping { fault: Some(_), .. } => Some(Duration::ZERO),",
+        "Some(trust::backoff(world, adapter.strikes))",
+        "Some(Duration::ZERO)",
     ),
     mutant(
         "a model is ready that nobody can load",
@@ -449,13 +449,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the server is down while workers stop",
         "scheduler.rs",
-        "State::Off | State::Quarantined { .. } | State::Unreaped { .. }\n            )\n        };",
-        "State::Off | State::Stopping { .. } | State::Quarantined { .. } | State::Unreaped { .. })\n        };",
+        "Lifecycle::Off | Lifecycle::Quarantined { .. } | Lifecycle::Unreaped { .. }",
+        "Lifecycle::Off | Lifecycle::Stopping { .. } | Lifecycle::Quarantined { .. } | Lifecycle::Unreaped { .. }",
     ),
     mutant(
         "the server never goes down for one that cannot be reaped",
         "scheduler.rs",
-        "State::Off | State::Quarantined { .. } | State::Unreaped { .. }\n            )\n        };",
-        "State::Off | State::Quarantined { .. })\n        };",
+        "Lifecycle::Off | Lifecycle::Quarantined { .. } | Lifecycle::Unreaped { .. }",
+        "Lifecycle::Off | Lifecycle::Quarantined { .. }",
     ),
 ];

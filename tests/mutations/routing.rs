@@ -157,8 +157,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a busy adapter is thought free",
         "slots.rs",
-        "(*since, estimates::batch_time(world, id, batch))",
-        "(*since, estimates::batch_time(world, id, batch) * 0.0)",
+        "left(now, first.since, took(first))",
+        "left(now, first.since, took(first)) * 0.0",
     ),
     mutant(
         "the time that a batch has run does not count",
@@ -175,14 +175,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who starts is thought ready",
         "slots.rs",
-        "(*since, adapter.cold_start())",
-        "(*since, 0.0)",
+        "left(now, since, adapter.cold_start())",
+        "left(now, since, 0.0)",
     ),
     mutant(
         "who loads is thought ready",
         "slots.rs",
-        "(*since, estimates::load_time(world, id, *model))",
-        "(*since, 0.0)",
+        "left(now, load.since, estimates::load_time(world, id, load.model))",
+        "left(now, load.since, 0.0)",
     ),
     mutant("a load takes no time", "slots.rs", ".max(room.wait) + room.load,", ".max(room.wait),"),
     mutant(
@@ -194,8 +194,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model is run where there is no room for it",
         "slots.rs",
-        "idle: (adapter.is_idle() && room.wait <= 0.0)",
-        "idle: adapter.is_idle()",
+        "idle: (adapter.state().is_idle() && room.wait <= 0.0)",
+        "idle: adapter.state().is_idle()",
     ),
     // Forecasts.
     mutant(

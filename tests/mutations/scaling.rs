@@ -67,8 +67,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter is stopped under its batch",
         "adapter.rs",
-        "self.state = State::Draining { since, batch };\n                Some(Drained::Batch)",
-        "let _ = (since, batch);\n                self.stop(now);\n                Some(Drained::Stop)",
+        "        self.state.lifecycle = Lifecycle::Draining;\n        Some(Drained::Batches(load.map(|load| load.model)))",
+        "        let _ = load;\n        self.stop(now);\n        Some(Drained::Stop)",
     ),
     mutant(
         "what has gone is started",

@@ -85,8 +85,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is not loaded is repeated",
         "shadow.rs",
-        "a.trial > 0\n            && a.is_idle()\n            && holds",
-        "a.trial > 0 && a.is_idle()",
+        "a.trial > 0\n            && a.state().is_idle()\n            && holds",
+        "a.trial > 0 && (holds || true) && a.state().is_idle()",
     ),
     mutant("a trial never ends", "shadow.rs", "adapter.trial.saturating_sub(1)", "adapter.trial"),
     mutant(
@@ -98,8 +98,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is repeated and lost runs again",
         "lifecycle.rs",
-        "if let Some(batch) = batch.filter(|batch| batch.repeats.is_none()) {\n        requests::retry(world, out, &batch, fault);",
-        "if let Some(batch) = batch {\n        requests::retry(world, out, &batch, fault);",
+        "    for batch in batches.iter().filter(|batch| batch.repeats.is_none()) {\n        requests::retry(world, out, batch, fault);",
+        "    for batch in &batches {\n        requests::retry(world, out, batch, fault);",
     ),
     mutant(
         "what is repeated and fails is told to those who asked",

@@ -35,6 +35,8 @@ impl World {
         let profile = &self.models[&batch.model];
         if let [part] = batch.parts[..]
             && part.rows < profile.max_rows
+            // What did not fit beside it is else handed over in the same turn.
+            && self.slots == 1
             && self.workers.len() == 1
             && !self.ledger.parts.contains_key(&part.request)
             && !self.scheduler.is_closing()
@@ -158,7 +160,7 @@ impl World {
         let Policy::Cost { starts_per_hour, .. } = self.settings.policy else { return };
         // Who is started in the same moment may have been started behind it.
         let was_on = |state: &State| {
-            state.is_on() && !matches!(state, State::Starting { since, .. } if *since == self.now)
+            state.is_on() && !(state.is_starting() && state.since() == Some(self.now))
         };
         let others = self.scheduler.adapters().filter(|(id, a)| *id != adapter && was_on(a.state));
         if self.ledger.starts[&adapter] > starts_per_hour && others.count() > 0 && !alone {

@@ -30,7 +30,7 @@ impl World {
 
     fn check_adapter(&self, id: AdapterId, adapter: &AdapterView<'_>) {
         let seed = self.seed;
-        let off = matches!(adapter.state, State::Off | State::Quarantined { .. });
+        let off = matches!(adapter.state.lifecycle, Lifecycle::Off | Lifecycle::Quarantined { .. });
         assert!(!off || !self.workers.contains_key(&id), "{seed}: off with a worker");
         if adapter.state.is_on() {
             assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on against the wish");
@@ -38,22 +38,19 @@ impl World {
         }
         let here = self.present.contains(&id);
         if self.wishes.get(&id) == Some(&Wish::On) && here && !self.scheduler.is_closing() {
-            let kept = !matches!(
-                adapter.state,
-                State::Off | State::Draining { .. } | State::Stopping { fault: None, .. }
-            );
+            let state = adapter.state;
+            let kept = !(state.is_off() || state.is_draining() || state.stops_for_good());
             let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
             assert!(kept || stopping || self.starts_blocked, "{seed}: off against the wish");
         }
-        let serves =
-            |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. } | State::Busy { .. });
+        let serves = |a: &AdapterView<'_>| a.state.serves();
         if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
             let mut others = self.scheduler.adapters();
             let replaced =
                 others.any(|(o, a)| !self.stands_by(o) && serves(&a) && !a.replicas.is_empty());
             assert!(!replaced, "{seed}: a fallback stays on");
         }
-        if let State::Unreaped { .. } = adapter.state {
+        if let Lifecycle::Unreaped { .. } = adapter.state.lifecycle {
             assert!(self.workers[&id].killed, "{seed}: unreaped, but never killed");
         }
         assert!(self.fits(id, adapter.state), "{seed}: {id:?} is not {:?}", adapter.state);
@@ -69,7 +66,7 @@ impl World {
         for model in adapter.replicas.keys() {
             let loaded = self.workers.get(&id).is_some_and(|w| w.loaded.contains_key(model));
             assert!(loaded, "{seed}: {model:?} is not loaded on {id:?}");
-            let running = adapter.state.batch().is_some_and(|batch| batch.model == *model);
+            let running = adapter.state.runs(*model);
             let known = self.models.contains_key(model) || running || !adapter.state.is_on();
             assert!(known, "{seed}: {model:?} is kept though it is withdrawn");
         }
@@ -78,19 +75,16 @@ impl World {
     /// The state that the scheduler believes in agrees with the worker that is there.
     fn fits(&self, id: AdapterId, state: &State) -> bool {
         let worker = self.workers.get(&id);
-        let batch = worker.and_then(|worker| worker.running.as_ref());
+        let mut batches = worker.into_iter().flat_map(|worker| &worker.running);
         let loading = worker.and_then(|worker| worker.loading);
-        match state {
-            State::Busy { batch: believed, .. } | State::Draining { batch: believed, .. } => {
-                batch.is_none_or(|running| running.id == believed.id)
-            }
-            State::Idle { .. } => batch.is_none() && loading.is_none(),
-            State::Loading { model, .. } => loading.is_none_or(|loading| loading == *model),
-            State::Off
-            | State::Starting { .. }
-            | State::Stopping { .. }
-            | State::Quarantined { .. }
-            | State::Unreaped { .. } => true,
+        let busy = state.load.is_none() && !state.running.is_empty();
+        if busy {
+            return batches.all(|running| state.has(running.id));
+        }
+        match (state.load, state.is_idle()) {
+            (Some(load), _) => loading.is_none_or(|loading| loading == load.model),
+            (None, true) => batches.next().is_none() && loading.is_none(),
+            (None, false) => true,
         }
     }
 
@@ -101,7 +95,7 @@ impl World {
             return;
         }
         let on: Vec<_> = self.scheduler.adapters().filter(|(_, a)| a.state.is_on()).collect();
-        let idle = |a: &AdapterView<'_>| matches!(a.state, State::Idle { .. });
+        let idle = |a: &AdapterView<'_>| a.state.is_idle();
         // Who computed wrongly leaves the work to others.
         let all = |a: &AdapterView<'_>| {
             a.trial == 0 && self.models.keys().all(|model| a.replicas.contains_key(model))
@@ -128,19 +122,21 @@ impl World {
         assert!(next > self.now, "{seed}: spins\n{}", self.picture());
         for (id, adapter) in self.scheduler.adapters() {
             let silent = self.ledger.alive.get(&id).map(|at| *at + bounds.silence);
-            let due = match *adapter.state {
-                State::Off | State::Unreaped { .. } => None,
-                State::Starting { progress, .. } | State::Loading { progress, .. } => {
+            let state = adapter.state;
+            let due = match state.lifecycle {
+                Lifecycle::Off | Lifecycle::Unreaped { .. } => None,
+                Lifecycle::Starting { progress, .. } => {
                     silent.map(|at| at.min(progress + bounds.start))
                 }
-                State::Idle { .. } => silent,
-                State::Busy { since, .. } | State::Draining { since, .. } => {
-                    silent.map(|at| at.min(since + bounds.run))
+                Lifecycle::On | Lifecycle::Draining => {
+                    let load = state.load.map(|load| load.progress + bounds.start);
+                    let run = state.running.first().map(|running| running.since + bounds.run);
+                    silent.map(|at| load.or(run).map_or(at, |due| due.min(at)))
                 }
-                State::Stopping { since, killed, .. } => {
+                Lifecycle::Stopping { since, killed, .. } => {
                     Some(since + if killed { bounds.reap } else { bounds.stop })
                 }
-                State::Quarantined { until, .. } => Some(until),
+                Lifecycle::Quarantined { until, .. } => Some(until),
             };
             let kept = due.is_none_or(|due| next <= due && due > self.now);
             assert!(kept, "{seed}: {id:?} is forgotten");
@@ -172,7 +168,7 @@ impl World {
                 stands && a.wish != Wish::Off && !a.state.is_faulty()
             });
             let startable = self.scheduler.adapters().any(|(id, a)| {
-                *a.state == State::Off
+                a.state.is_off()
                     && self.present.contains(&id)
                     && a.wish != Wish::Off
                     && a.trial == 0
@@ -188,8 +184,8 @@ impl World {
             let late = self.now + self.settings.patience;
             (!self.present.contains(&id) && !a.state.is_on())
                 || a.wish == Wish::Off
-                || matches!(a.state, State::Unreaped { .. })
-                || matches!(a.state, State::Quarantined { until, .. } if *until > late)
+                || matches!(a.state.lifecycle, Lifecycle::Unreaped { .. })
+                || matches!(a.state.lifecycle, Lifecycle::Quarantined { until, .. } if until > late)
         });
         assert!(!(self.ledger.discovered && hopeless), "{seed}: waits for nobody");
     }

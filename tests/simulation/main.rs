@@ -22,7 +22,13 @@ use weather::Weather;
 use world::World;
 
 fn run(seed: u64, requests: u64, shutdown: bool) -> u64 {
+    run_with(1, seed, requests, shutdown)
+}
+
+/// With workers that hold so many batches at a time.
+fn run_with(slots: u32, seed: u64, requests: u64, shutdown: bool) -> u64 {
     let mut world = World::new(seed);
+    world.slots = slots;
     world.script(requests, shutdown);
     world.drive()
 }
@@ -36,6 +42,13 @@ fn every_request_is_answered_once_and_the_world_comes_to_rest() {
     }
     // A change of the scheduler that is to change nothing leaves this as it was.
     println!("digest of all actions: {:016x}", actions.finish());
+}
+
+#[test]
+fn every_request_is_answered_once_by_workers_that_hold_several_batches() {
+    for (slots, seed) in (2..=3).flat_map(|slots| (0..200).map(move |seed| (slots, seed))) {
+        run_with(slots, seed, 120, seed % 2 == 0);
+    }
 }
 
 #[test]

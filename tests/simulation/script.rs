@@ -22,7 +22,7 @@ impl World {
                 (_, true) => Role::Fallback,
                 _ => Role::Regular,
             };
-            let profile = World::adapter(&mut self.rng, role);
+            let profile = World::adapter(&mut self.rng, role, self.slots);
             self.profiles.insert(id, profile);
         }
         let listed = self.after(0, 50);

@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    pub(crate) fn adapter(rng: &mut Rng, role: Role) -> AdapterProfile {
+    pub(crate) fn adapter(rng: &mut Rng, role: Role, slots: u32) -> AdapterProfile {
         AdapterProfile {
             rank: if role != Role::Regular { 9 } else { rng.below(3) as u32 },
             role,
@@ -68,6 +68,7 @@ impl World {
             },
             // Some hold one model, some all.
             memory: if rng.percent(40) { Some(60 + rng.below(80)) } else { None },
+            slots,
         }
     }
 

@@ -28,8 +28,8 @@ impl World {
             Event::Failed { adapter, incarnation, batch, failure } => {
                 self.speaker(adapter, incarnation)?;
                 if failure == Failure::Input {
-                    let running = self.workers.get(&adapter).and_then(|w| w.running.clone());
-                    let own = running.iter().filter(|batch| batch.repeats.is_none());
+                    let running = self.workers.get(&adapter).into_iter().flat_map(|w| &w.running);
+                    let own = running.filter(|own| own.id == batch && own.repeats.is_none());
                     for part in own.flat_map(|batch| &batch.parts) {
                         self.ledger.parts.entry(part.request).or_default().2 += 1;
                     }
@@ -47,7 +47,7 @@ impl World {
 
     fn finish_batch(&mut self, id: AdapterId, batch: BatchId) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.running.take_if(|running| running.id == batch);
+            worker.running.retain(|running| running.id != batch);
         }
     }
 
@@ -66,15 +66,15 @@ impl World {
                 }
                 let loaded = worker.loaded.remove(&model);
                 assert!(loaded.is_some(), "{seed}: unloaded what is not loaded");
-                let running = worker.running.as_ref().map(|batch| batch.model);
-                assert_ne!(running, Some(model), "{seed}: unloaded what is running");
+                let runs = worker.running.iter().any(|batch| batch.model == model);
+                assert!(!runs, "{seed}: unloaded what is running");
                 self.last_unloaded = loaded.map(|(_, since)| since);
             }
             Action::Run { adapter, incarnation, batch } => self.take(adapter, incarnation, batch),
             Action::Stop { adapter, incarnation } => {
                 let over = self.ledger.deadline.is_some_and(|deadline| deadline <= self.now);
                 let worker = self.worker(adapter, incarnation);
-                assert!(worker.running.is_none() || over, "{seed}: stopped while running");
+                assert!(worker.running.is_empty() || over, "{seed}: stopped while running");
                 worker.asked_to_stop = true;
                 if !worker.frozen {
                     let at = self.after(1, 20);
@@ -158,7 +158,8 @@ impl World {
             ready: false,
             loaded: BTreeMap::new(),
             loading: None,
-            running: None,
+            running: Vec::new(),
+            free_at: self.now,
             frozen,
             killed: false,
             asked_to_stop: false,
@@ -204,7 +205,7 @@ impl World {
         let bytes = self.all_models[&model].bytes * (3 + u64::from(model.0) % 3) / 5;
         let worker = self.worker(adapter, incarnation);
         assert!(worker.ready && !worker.killed && !worker.asked_to_stop, "{seed}: loads while off");
-        assert!(worker.running.is_none(), "{seed}: loads beside a batch");
+        assert!(worker.running.is_empty(), "{seed}: loads beside a batch");
         assert!(worker.loading.replace(model).is_none(), "{seed}: two loads at once");
         assert!(!worker.loaded.contains_key(&model), "{seed}: loaded twice");
         let held: u64 = worker.loaded.values().map(|(bytes, _)| bytes).sum();
@@ -249,15 +250,19 @@ impl World {
         let (seed, id, model) = (self.seed, batch.id, batch.model);
         let repeats = batch.repeats.is_some();
         let poisoned = batch.parts.iter().any(|part| self.requests[&part.request].poison);
-        let took = self.batch_time(adapter, &batch);
+        let (now, took) = (self.now, self.batch_time(adapter, &batch));
+        let slots = self.profiles[&adapter].slots as usize;
         self.batches.insert(id, batch.clone());
         let worker = self.worker(adapter, incarnation);
         assert!(worker.ready && !worker.killed && !worker.asked_to_stop, "{seed}: ran while off");
         assert!(worker.loaded.contains_key(&model), "{seed}: ran what is not loaded");
         assert_ne!(worker.loading, Some(model), "{seed}: ran what it is loading");
         assert!(batch.rows() <= worker.rows_max[&model], "{seed}: more rows than it warmed up for");
-        assert!(worker.running.replace(batch).is_none(), "{seed}: two batches at once");
-        let (at, batch) = (self.now + took, id);
+        let begin = if worker.running.is_empty() { now } else { worker.free_at };
+        worker.running.push(batch);
+        assert!(worker.running.len() <= slots, "{seed}: too many batches at once");
+        worker.free_at = begin + took;
+        let (at, batch) = (begin + took, id);
         if self.rng.percent(self.weather.crash) {
             let loading = self.workers.get(&adapter).and_then(|worker| worker.loading);
             self.post(at, dies(at, adapter, incarnation, loading));
@@ -268,6 +273,9 @@ impl World {
         } else if self.rng.percent(self.weather.stuck_compute) {
             // The link lives on, the answer comes after the patience has run out.
             let at = self.after(1000, 1500);
+            if let Some(worker) = self.workers.get_mut(&adapter) {
+                worker.free_at = at;
+            }
             self.post(at, Event::Done { adapter, incarnation, batch });
         } else if repeats && self.rng.percent(50) {
             self.post(at, Event::Faulted { adapter, incarnation, fault: Fault::WrongAnswer });

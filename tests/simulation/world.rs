@@ -18,7 +18,10 @@ pub(crate) struct Worker {
     pub(crate) loading: Option<ModelId>,
     /// Rows of the largest batch that each model was loaded for.
     pub(crate) rows_max: BTreeMap<ModelId, u32>,
-    pub(crate) running: Option<Batch>,
+    /// In the order in which it runs them.
+    pub(crate) running: Vec<Batch>,
+    /// When it will have run them.
+    pub(crate) free_at: Time,
     /// Stopped by a signal: neither heartbeats nor answers.
     pub(crate) frozen: bool,
     pub(crate) killed: bool,
@@ -34,6 +37,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) rng: Rng,
     pub(crate) weather: Weather,
+    /// Batches that a worker may hold at a time.
+    pub(crate) slots: u32,
     pub(crate) settings: Settings,
     /// Models that are served now.
     pub(crate) models: BTreeMap<ModelId, ModelProfile>,
@@ -103,6 +108,7 @@ impl World {
             seed,
             rng,
             weather,
+            slots: 1,
             settings,
             all_models: models.clone(),
             withdrawn: BTreeSet::new(),
@@ -243,7 +249,10 @@ impl World {
 
     pub(crate) fn at_rest(&self) -> bool {
         let resting = self.scheduler.adapters().all(|(_, adapter)| {
-            matches!(adapter.state, State::Off | State::Idle { .. } | State::Unreaped { .. })
+            let state = adapter.state;
+            state.is_off()
+                || state.is_idle()
+                || matches!(state.lifecycle, Lifecycle::Unreaped { .. })
         });
         let (low, high) = self.on_at_rest();
         resting && (low..=high).contains(&self.on())
@@ -255,7 +264,7 @@ impl World {
             return (0, 0);
         }
         // A fallback joins only while nothing else is usable.
-        let reaped = |a: &AdapterView<'_>| !matches!(a.state, State::Unreaped { .. });
+        let reaped = |a: &AdapterView<'_>| !matches!(a.state.lifecycle, Lifecycle::Unreaped { .. });
         let count = |fallback: bool| {
             let adapters = self.scheduler.adapters();
             adapters.filter(|(id, a)| self.stands_by(*id) == fallback && reaped(a)).count()

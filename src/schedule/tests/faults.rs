@@ -33,7 +33,7 @@ impl Bench {
     /// How long the adapter is in quarantine after one more fault; it is started again then.
     fn quarantine(&mut self) -> Duration {
         self.faulted(ONE).exited(ONE);
-        let State::Quarantined { until, .. } = *self.view(ONE).state else {
+        let Lifecycle::Quarantined { until, .. } = self.view(ONE).state.lifecycle else {
             panic!("it is trusted")
         };
         let wait = until.since(self.now);
@@ -206,9 +206,7 @@ fn who_fails_at_every_start_is_not_waited_for_for_ever() {
 /// Fails whoever is starting or loading, until nothing is any more.
 fn fail_all(bench: &mut Bench) {
     for _ in 0..100 {
-        let starting = [ONE, TWO].into_iter().find(|id| {
-            matches!(bench.view(*id).state, State::Starting { .. } | State::Loading { .. })
-        });
+        let starting = [ONE, TWO].into_iter().find(|id| bench.view(*id).state.warms_up());
         match starting {
             Some(id) => {
                 bench.faulted(id);

@@ -9,6 +9,7 @@ mod cost;
 mod environment;
 mod faults;
 mod guesses;
+mod held;
 mod learned;
 mod memory;
 mod no_memory;
@@ -46,7 +47,7 @@ fn profile(max_rows: u32) -> ModelProfile {
 fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
     let power = Power { idle_mw: 1000, active_mw: 10_000, start_mw: 5000 };
     let role = if fallback { Role::Fallback } else { Role::Regular };
-    AdapterProfile { rank, role, speed: 100, cold_start: ms(1000), power, memory: None }
+    AdapterProfile { rank, role, speed: 100, cold_start: ms(1000), power, memory: None, slots: 1 }
 }
 
 /// A request of one row that is not special in any way.
@@ -142,14 +143,14 @@ impl Bench {
     /// The parts that an adapter runs, as (request, first, rows).
     fn parts(&self, adapter: AdapterId) -> Vec<(u64, u32, u32)> {
         let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
-        let batch = view.and_then(|(_, view)| view.state.batch().cloned());
+        let batch = view.and_then(|(_, view)| view.state.first().cloned());
         let parts = batch.into_iter().flat_map(|batch| batch.parts);
         parts.map(|part| (part.request.0, part.first, part.rows)).collect()
     }
 
     fn failed(&mut self, adapter: AdapterId) -> &mut Bench {
         let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
-        let batch = view.and_then(|(_, view)| view.state.batch().map(|batch| batch.id));
+        let batch = view.and_then(|(_, view)| view.state.first().map(|batch| batch.id));
         let (incarnation, failure) = (self.life(adapter), Failure::Input);
         let batch = batch.expect("a batch is with the adapter");
         self.on(Event::Failed { adapter, incarnation, batch, failure })
@@ -227,7 +228,7 @@ impl Bench {
 
     /// Fails the present load.
     fn load_failed_until(&mut self, adapter: AdapterId, again: Again) -> &mut Bench {
-        let State::Loading { model, .. } = *self.view(adapter).state else {
+        let Some(Loading { model, .. }) = self.view(adapter).state.load else {
             panic!("no load runs")
         };
         let incarnation = self.life(adapter);
@@ -236,7 +237,7 @@ impl Bench {
 
     fn done(&mut self, adapter: AdapterId) -> &mut Bench {
         let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
-        let batch = view.and_then(|(_, view)| view.state.batch().map(|batch| batch.id));
+        let batch = view.and_then(|(_, view)| view.state.first().map(|batch| batch.id));
         let incarnation = self.life(adapter);
         let batch = batch.expect("a batch is with the adapter");
         self.on(Event::Done { adapter, incarnation, batch })
@@ -249,7 +250,7 @@ impl Bench {
 
     /// Its batch finds no memory.
     fn no_memory(&mut self, adapter: AdapterId) -> &mut Bench {
-        let batch = self.view(adapter).state.batch().map(|batch| batch.id);
+        let batch = self.view(adapter).state.first().map(|batch| batch.id);
         let (incarnation, failure) = (self.life(adapter), Failure::Memory);
         let batch = batch.expect("a batch is with the adapter");
         self.on(Event::Failed { adapter, incarnation, batch, failure })

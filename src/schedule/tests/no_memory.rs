@@ -19,7 +19,9 @@ fn eight() -> Bench {
 /// Its worker goes and another one comes up.
 fn revived(bench: &mut Bench) -> u32 {
     bench.exited(ONE).check(ONE, "quarantined", &[]);
-    let State::Quarantined { until, .. } = *bench.view(ONE).state else { panic!("waits") };
+    let Lifecycle::Quarantined { until, .. } = bench.view(ONE).state.lifecycle else {
+        panic!("waits")
+    };
     let wait = until.since(bench.now);
     bench.after(wait).check(ONE, "starting", &["start 1"]);
     bench.ready(ONE, 1);

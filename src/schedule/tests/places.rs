@@ -35,9 +35,13 @@ impl Bench {
             self.after(ms(250));
             for id in [ONE, TWO] {
                 let view = self.scheduler.adapters().find(|(other, _)| *other == id);
-                match view.map(|(_, view)| view.state.clone()) {
-                    Some(state) if state.batch().is_some() => drop(self.done(id)),
-                    Some(State::Loading { model, .. }) => drop(self.has(id, model)),
+                let state = view.map(|(_, view)| view.state.clone());
+                match (
+                    state.as_ref().map(|state| state.running.is_empty()),
+                    state.and_then(|s| s.load),
+                ) {
+                    (Some(false), _) => drop(self.done(id)),
+                    (_, Some(load)) => drop(self.has(id, load.model)),
                     _ => {}
                 }
             }
@@ -157,7 +161,9 @@ fn no_second_copy_of_the_first_model_is_loaded_while_the_last_one_has_no_place()
     assert_eq!(bench.holds(ONE), [0, 1]);
     let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
     bench.listed(&[(ONE, profile), (TWO, profile)]).wished(TWO, Wish::On).opened(TWO);
-    let State::Loading { model, .. } = *bench.view(TWO).state else { panic!("it loads nothing") };
+    let Some(Loading { model, .. }) = bench.view(TWO).state.load else {
+        panic!("it loads nothing")
+    };
     assert_eq!(model, THIRD);
 }
 
@@ -171,7 +177,9 @@ fn no_second_copy_is_loaded_ahead_while_a_model_has_no_place() {
     let kept = bench.holds(ONE);
     let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
     bench.listed(&[(ONE, profile), (TWO, profile)]).wished(TWO, Wish::On).opened(TWO);
-    let State::Loading { model, .. } = *bench.view(TWO).state else { panic!("it loads nothing") };
+    let Some(Loading { model, .. }) = bench.view(TWO).state.load else {
+        panic!("it loads nothing")
+    };
     assert!(!kept.contains(&model.0), "{model:?} of {kept:?}");
     bench.has(TWO, model);
     // All have a place now.

@@ -43,7 +43,8 @@ impl World<'_> {
             let (speed, cold_start) = (speed(machine), duration(plant.cold_start));
             let is_cpu = mix.adapters.get(at).is_some_and(|adapter| adapter.cpu);
             let role = if is_cpu { options.cpu } else { Role::Regular };
-            let profile = AdapterProfile { rank: 0, role, speed, cold_start, power, memory };
+            let profile =
+                AdapterProfile { rank: 0, role, speed, cold_start, power, memory, slots: 1 };
             (AdapterId(at as u32), profile)
         };
         let adapters = self.plants.iter().zip(&self.machines).enumerate().map(profile).collect();
