@@ -50,58 +50,55 @@ impl Seen {
     }
 }
 
-impl EngineHandle {
-    /// Polls the repository's folder periodically. `first` holds the marks from before the served
-    /// models were read, so that a model that changed since then is read again.
-    pub async fn follow_repository(self, first: Marks, every: Duration) {
-        let mut seen = Seen::new(first);
-        let mut looks = tokio::time::interval(every);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            let Some(now) = self.marks().await else { continue };
-            for change in seen.look(now) {
-                // Beside others: one that takes long to load delays none of them.
-                tokio::spawn(self.clone().act(change));
+/// See [`EngineHandle::follow_repository`].
+pub(super) async fn follow_repository(engine: EngineHandle, first: Marks, every: Duration) {
+    let mut seen = Seen::new(first);
+    let mut looks = tokio::time::interval(every);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(now) = marks(&engine).await else { continue };
+        for change in seen.look(now) {
+            // Beside others: one that takes long to load delays none of them.
+            tokio::spawn(act(engine.clone(), change));
+        }
+    }
+}
+
+async fn act(engine: EngineHandle, change: Change) {
+    match change {
+        Change::Load(name) => match engine.load_model(&name).await {
+            Ok(()) => {
+                tracing::info!(model = %escape::line(&name), "found in the repository; served")
+            }
+            Err(error) => {
+                tracing::warn!(model = %escape::line(&name), "found in the repository: {error}")
+            }
+        },
+        Change::Unload(name) => {
+            // A load that began before ends before.
+            let _turn = engine.loads.take(&name).await;
+            forget_kept(&engine, &name).await;
+            // One that was broken, or unloaded by hand, is served no more already.
+            if engine.unload_model(&name).await.is_ok() {
+                tracing::info!(model = %name, "removed from the repository; no longer served");
             }
         }
     }
+}
 
-    async fn act(self, change: Change) {
-        match change {
-            Change::Load(name) => match self.load_model(&name).await {
-                Ok(()) => {
-                    tracing::info!(model = %escape::line(&name), "found in the repository; served")
-                }
-                Err(error) => {
-                    tracing::warn!(model = %escape::line(&name), "found in the repository: {error}")
-                }
-            },
-            Change::Unload(name) => {
-                // A load that began before ends before.
-                let _turn = self.loads.take(&name).await;
-                self.forget_kept(&name).await;
-                // One that was broken, or unloaded by hand, is served no more already.
-                if self.unload_model(&name).await.is_ok() {
-                    tracing::info!(model = %name, "removed from the repository; no longer served");
-                }
-            }
-        }
-    }
+/// Removes the copies of a model that is no longer in the repository.
+async fn forget_kept(engine: &EngineHandle, name: &str) {
+    let (library, name) = (engine.store.clone(), name.to_owned());
+    let forget = move || library.kept.map(|kept| kept.retain_versions(&name, &[]));
+    let _ = tokio::task::spawn_blocking(forget).await;
+}
 
-    /// Removes the copies of a model that is no longer in the repository.
-    async fn forget_kept(&self, name: &str) {
-        let (library, name) = (self.store.clone(), name.to_owned());
-        let forget = move || library.kept.map(|kept| kept.retain_versions(&name, &[]));
-        let _ = tokio::task::spawn_blocking(forget).await;
-    }
-
-    /// `None` if the folder cannot be read just now.
-    async fn marks(&self) -> Option<Marks> {
-        let library = self.store.clone();
-        let marks = tokio::task::spawn_blocking(move || library.repository.marks());
-        marks.await.ok()?.ok()
-    }
+/// `None` if the folder cannot be read just now.
+async fn marks(engine: &EngineHandle) -> Option<Marks> {
+    let library = engine.store.clone();
+    let marks = tokio::task::spawn_blocking(move || library.repository.marks());
+    marks.await.ok()?.ok()
 }
 
 #[cfg(test)]

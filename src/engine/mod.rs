@@ -26,6 +26,7 @@ mod memory;
 mod messages;
 mod models;
 mod modes;
+mod operations;
 mod pipeline;
 mod platform;
 mod process;

@@ -9,26 +9,22 @@ use crate::telemetry::{ModelView, Snapshot};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-impl EngineHandle {
-    /// The newest version served of each name that some adapter can answer for now, perhaps after a
-    /// start, in the order of the names.
-    pub fn ready_models(&self) -> Vec<Arc<ModelInfo>> {
-        let present = Present::read(&self.models, &self.snapshots);
-        present.models.newest().filter(|model| present.check(model).is_ok()).cloned().collect()
-    }
+/// See [`EngineHandle::ready_models`].
+pub(super) fn ready_models(engine: &EngineHandle) -> Vec<Arc<ModelInfo>> {
+    let present = Present::read(&engine.models, &engine.snapshots);
+    present.models.newest().filter(|model| present.check(model).is_ok()).cloned().collect()
+}
 
-    /// The model, if some adapter can answer for it now, perhaps after a start. `version` `None`
-    /// means the newest one served.
-    ///
-    /// # Errors
-    /// 404 if it is not served; else the reason why none can: 422 if the model's files are wrong,
-    /// 500 if the machine failed to load them, else 503.
-    pub fn check_ready(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
-        let present = Present::read(&self.models, &self.snapshots);
-        let model = super::handle::find(&present.models, name, version)?;
-        present.check(&model)?;
-        Ok(model)
-    }
+/// See [`EngineHandle::check_ready`].
+pub(super) fn check_ready(
+    engine: &EngineHandle,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Arc<ModelInfo>, Error> {
+    let present = Present::read(&engine.models, &engine.snapshots);
+    let model = super::handle::find(&present.models, name, version)?;
+    present.check(&model)?;
+    Ok(model)
 }
 
 /// The catalogue, and the newest snapshot that was not made of a later one.

@@ -12,181 +12,169 @@ use crate::wire::Cause;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-impl EngineHandle {
-    /// Reads a model again and serves it in place of what was served under its name, if anything:
-    /// from the moment that a version has answered on some adapter, so that no client waits for
-    /// it. If that fails everything stays as it was. Goes on to its end if the caller goes away.
-    ///
-    /// # Errors
-    /// 404 if the repository has no such model, 422 if its files are wrong, 500 if the machine
-    /// failed to read or hold it, else the error of the validation load, such as 503 if no adapter
-    /// can serve.
-    pub async fn load_model(&self, name: &str) -> Result<(), Error> {
-        let (handle, name) = (self.clone(), name.to_owned());
-        let load = tokio::spawn(async move {
-            // One of a name at a time, so that of two loads the later one counts.
-            let _turn = handle.loads.take(&name).await;
-            handle.load(name).await
-        });
-        load.await.unwrap_or_else(|error| Err(Error::internal(format!("loading broke: {error}"))))
-    }
+/// See [`EngineHandle::load_model`].
+pub(super) async fn load_model(engine: &EngineHandle, name: &str) -> Result<(), Error> {
+    let (handle, name) = (engine.clone(), name.to_owned());
+    let load = tokio::spawn(async move {
+        // One of a name at a time, so that of two loads the later one counts.
+        let _turn = handle.loads.take(&name).await;
+        load(&handle, name).await
+    });
+    load.await.unwrap_or_else(|error| Err(Error::internal(format!("loading broke: {error}"))))
+}
 
-    /// Serves a model no more. Requests that were admitted are finished.
-    ///
-    /// # Errors
-    /// 404 if it is not served.
-    pub async fn unload_model(&self, name: &str) -> Result<(), Error> {
-        self.model(name, None)?;
-        self.serve(name.to_owned(), Vec::new(), Vec::new()).await
-    }
+/// See [`EngineHandle::unload_model`].
+pub(super) async fn unload_model(engine: &EngineHandle, name: &str) -> Result<(), Error> {
+    engine.model(name, None)?;
+    serve(engine, name.to_owned(), Vec::new(), Vec::new()).await
+}
 
-    /// Names of all models in the repository.
-    ///
-    /// # Errors
-    /// 500 if the repository cannot be read.
-    pub async fn model_names(&self) -> Result<Vec<String>, Error> {
-        let library = self.store.clone();
-        let names = tokio::task::spawn_blocking(move || library.repository.names()).await;
-        let names = names.map_err(|error| Error::internal(error.to_string()))?;
-        names.map_err(|error| Error::internal(format!("cannot read the repository: {error}")))
-    }
+/// See [`EngineHandle::model_names`].
+pub(super) async fn model_names(engine: &EngineHandle) -> Result<Vec<String>, Error> {
+    let library = engine.store.clone();
+    let names = tokio::task::spawn_blocking(move || library.repository.names()).await;
+    let names = names.map_err(|error| Error::internal(error.to_string()))?;
+    names.map_err(|error| Error::internal(format!("cannot read the repository: {error}")))
+}
 
-    async fn load(&self, name: String) -> Result<(), Error> {
-        let (good, broken) = self.scan(name.clone()).await?;
-        if good.is_empty() {
-            return Err(self.blame(name, broken).await);
+async fn load(engine: &EngineHandle, name: String) -> Result<(), Error> {
+    let (good, broken) = scan(engine, name.clone()).await?;
+    if good.is_empty() {
+        return Err(blame(engine, name, broken).await);
+    }
+    let tried = match engine.validator.validate(&good, &engine.snapshots).await {
+        Verdict::Short => try_to_serve(engine, &name, good.clone(), broken.clone()).await?,
+        Verdict::Long => return serve_untried(engine, name, good, broken).await,
+        Verdict::Failed(why) => Err(why),
+    };
+    let whole = match tried {
+        Ok(()) => return Ok(()),
+        Err(why) if why.cause == Cause::Rows => {
+            good.iter().map(|info| info.run_whole(&why.error)).collect()
         }
-        let tried = match self.validator.validate(&good, &self.snapshots).await {
-            Verdict::Short => self.try_to_serve(&name, good.clone(), broken.clone()).await?,
-            Verdict::Long => return self.serve_untried(name, good, broken).await,
-            Verdict::Failed(why) => Err(why),
-        };
-        let whole = match tried {
-            Ok(()) => return Ok(()),
-            Err(why) if why.cause == Cause::Rows => {
-                good.iter().map(|info| info.run_whole(&why.error)).collect()
-            }
-            Err(why) => return Err(self.blame_load(name, why).await),
-        };
-        match self.try_to_serve(&name, whole, broken).await? {
-            Ok(()) => Ok(()),
-            Err(why) => Err(self.blame_load(name, why).await),
-        }
+        Err(why) => return Err(blame_load(engine, name, why).await),
+    };
+    match try_to_serve(engine, &name, whole, broken).await? {
+        Ok(()) => Ok(()),
+        Err(why) => Err(blame_load(engine, name, why).await),
     }
+}
 
-    /// Serves models that were loaded in a process of their own; an adapter loads them with the
-    /// first request, since that takes long beside the requests to other models.
-    async fn serve_untried(
-        &self,
-        name: String,
-        infos: Vec<ModelInfo>,
-        broken: Vec<BadModel>,
-    ) -> Result<(), Error> {
-        let tried = self.order(|done| ModelOrder::TryOut { infos, done }).await?;
-        self.serve(name, tried, broken).await
+/// Serves models that were loaded in a process of their own; an adapter loads them with the
+/// first request, since that takes long beside the requests to other models.
+async fn serve_untried(
+    engine: &EngineHandle,
+    name: String,
+    infos: Vec<ModelInfo>,
+    broken: Vec<BadModel>,
+) -> Result<(), Error> {
+    let tried = order(engine, |done| ModelOrder::TryOut { infos, done }).await?;
+    serve(engine, name, tried, broken).await
+}
+
+/// Serves models once each has answered or been loaded; else returns the error of a load.
+///
+/// # Errors
+/// If the validation load could not be made.
+async fn try_to_serve(
+    engine: &EngineHandle,
+    name: &str,
+    infos: Vec<ModelInfo>,
+    broken: Vec<BadModel>,
+) -> Result<Result<(), LoadError>, Error> {
+    let tried = order(engine, |done| ModelOrder::TryOut { infos, done }).await?;
+    let Err(error) = answers(engine, &tried).await else {
+        return serve(engine, name.to_owned(), tried, broken).await.map(Ok);
+    };
+    let why = order(engine, |done| ModelOrder::Dismiss { tried, done }).await?;
+    why.map_or(Err(error), |why| Ok(Err(why)))
+}
+
+async fn blame_load(engine: &EngineHandle, name: String, why: LoadError) -> Error {
+    let (machine, error) = (!why.is_of_files(), why.error);
+    let bad = BadModel { name: name.clone(), version: None, error, machine };
+    blame(engine, name, vec![bad]).await
+}
+
+/// Records the errors in the files of a model. The versions that serve now are read from their
+/// copies from then on, where there are any.
+async fn blame(engine: &EngineHandle, name: String, broken: Vec<BadModel>) -> Error {
+    let error = unloadable(&name, &broken);
+    let (library, asked) = (engine.store.clone(), name.clone());
+    let kept = tokio::task::spawn_blocking(move || library.kept_of(&asked)).await;
+    let kept = kept.unwrap_or_default();
+    match order(engine, |done| ModelOrder::Blame { name, broken, kept, done }).await {
+        Ok(()) => error,
+        Err(down) => down,
     }
+}
 
-    /// Serves models once each has answered or been loaded; else returns the error of a load.
-    ///
-    /// # Errors
-    /// If the validation load could not be made.
-    async fn try_to_serve(
-        &self,
-        name: &str,
-        infos: Vec<ModelInfo>,
-        broken: Vec<BadModel>,
-    ) -> Result<Result<(), LoadError>, Error> {
-        let tried = self.order(|done| ModelOrder::TryOut { infos, done }).await?;
-        let Err(error) = self.answers(&tried).await else {
-            return self.serve(name.to_owned(), tried, broken).await.map(Ok);
-        };
-        let why = self.order(|done| ModelOrder::Dismiss { tried, done }).await?;
-        why.map_or(Err(error), |why| Ok(Err(why)))
+async fn scan(
+    engine: &EngineHandle,
+    name: String,
+) -> Result<(Vec<ModelInfo>, Vec<BadModel>), Error> {
+    let (library, asked) = (engine.store.clone(), name.clone());
+    let scan = move || library.scan_one(&asked);
+    let found = tokio::task::spawn_blocking(scan).await;
+    let found = found.map_err(|error| Error::internal(format!("the scan broke: {error}")))?;
+    if found.is_empty() {
+        let shown: String = name.chars().take(100).collect();
+        return Err(Error::not_found(format!("the repository has no model '{shown}'")));
     }
-
-    async fn blame_load(&self, name: String, why: LoadError) -> Error {
-        let (machine, error) = (!why.is_of_files(), why.error);
-        let bad = BadModel { name: name.clone(), version: None, error, machine };
-        self.blame(name, vec![bad]).await
-    }
-
-    /// Records the errors in the files of a model. The versions that serve now are read from their
-    /// copies from then on, where there are any.
-    async fn blame(&self, name: String, broken: Vec<BadModel>) -> Error {
-        let error = unloadable(&name, &broken);
-        let (library, asked) = (self.store.clone(), name.clone());
-        let kept = tokio::task::spawn_blocking(move || library.kept_of(&asked)).await;
-        let kept = kept.unwrap_or_default();
-        match self.order(|done| ModelOrder::Blame { name, broken, kept, done }).await {
-            Ok(()) => error,
-            Err(down) => down,
-        }
-    }
-
-    async fn scan(&self, name: String) -> Result<(Vec<ModelInfo>, Vec<BadModel>), Error> {
-        let (library, asked) = (self.store.clone(), name.clone());
-        let scan = move || library.scan_one(&asked);
-        let found = tokio::task::spawn_blocking(scan).await;
-        let found = found.map_err(|error| Error::internal(format!("the scan broke: {error}")))?;
-        if found.is_empty() {
-            let shown: String = name.chars().take(100).collect();
-            return Err(Error::not_found(format!("the repository has no model '{shown}'")));
-        }
-        let (mut good, mut broken) = (Vec::new(), Vec::new());
-        for found in found {
-            match found {
-                Found::Good(info) => good.push(info),
-                Found::Bad(bad) => broken.push(bad),
-            }
-        }
-        Ok((good, broken))
-    }
-
-    /// Whether every model answers a row of zeros; the adapter that does holds it from then on.
-    async fn answers(&self, models: &[Arc<ModelInfo>]) -> Result<(), Error> {
-        for model in models {
-            if model.ensemble().is_some() {
-                let missing = self.models.borrow().missing(model);
-                missing.map_or(Ok(()), |missing| Err(missing.error(&model.name)))?;
-                continue;
-            }
-            self.answers_zeros(model).await?;
-        }
-        Ok(())
-    }
-
-    /// Checks that a model answers a row of zeros, or at least has been loaded: some graphs fail
-    /// for zeros or invented lengths although their files are good.
-    async fn answers_zeros(&self, model: &Arc<ModelInfo>) -> Result<(), Error> {
-        let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
-        match self.infer(InferCall::own(model.clone(), inputs)).await {
-            Err(error) if error.kind == ErrorKind::Unprocessable => {
-                let info = model.clone();
-                let loaded = self.order(|done| ModelOrder::IsLoaded { info, done }).await?;
-                if loaded { Ok(()) } else { Err(error) }
-            }
-            outcome => outcome.map(drop),
+    let (mut good, mut broken) = (Vec::new(), Vec::new());
+    for found in found {
+        match found {
+            Found::Good(info) => good.push(info),
+            Found::Bad(bad) => broken.push(bad),
         }
     }
+    Ok((good, broken))
+}
 
-    async fn serve(
-        &self,
-        name: String,
-        tried: Vec<Arc<ModelInfo>>,
-        broken: Vec<BadModel>,
-    ) -> Result<(), Error> {
-        self.order(|done| ModelOrder::Serve { name, tried, broken, done }).await
+/// Whether every model answers a row of zeros; the adapter that does holds it from then on.
+async fn answers(engine: &EngineHandle, models: &[Arc<ModelInfo>]) -> Result<(), Error> {
+    for model in models {
+        if model.ensemble().is_some() {
+            let missing = engine.models.borrow().missing(model);
+            missing.map_or(Ok(()), |missing| Err(missing.error(&model.name)))?;
+            continue;
+        }
+        answers_zeros(engine, model).await?;
     }
+    Ok(())
+}
 
-    async fn order<T>(
-        &self,
-        order: impl FnOnce(oneshot::Sender<T>) -> ModelOrder,
-    ) -> Result<T, Error> {
-        let (done, outcome) = oneshot::channel();
-        let sent = self.controls.send(Control::Order(order(done))).await;
-        sent.map_err(|_| going_down())?;
-        outcome.await.map_err(|_| going_down())
+/// Checks that a model answers a row of zeros, or at least has been loaded: some graphs fail
+/// for zeros or invented lengths although their files are good.
+async fn answers_zeros(engine: &EngineHandle, model: &Arc<ModelInfo>) -> Result<(), Error> {
+    let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
+    match engine.infer(InferCall::own(model.clone(), inputs)).await {
+        Err(error) if error.kind == ErrorKind::Unprocessable => {
+            let info = model.clone();
+            let loaded = order(engine, |done| ModelOrder::IsLoaded { info, done }).await?;
+            if loaded { Ok(()) } else { Err(error) }
+        }
+        outcome => outcome.map(drop),
     }
+}
+
+async fn serve(
+    engine: &EngineHandle,
+    name: String,
+    tried: Vec<Arc<ModelInfo>>,
+    broken: Vec<BadModel>,
+) -> Result<(), Error> {
+    order(engine, |done| ModelOrder::Serve { name, tried, broken, done }).await
+}
+
+async fn order<T>(
+    engine: &EngineHandle,
+    order: impl FnOnce(oneshot::Sender<T>) -> ModelOrder,
+) -> Result<T, Error> {
+    let (done, outcome) = oneshot::channel();
+    let sent = engine.controls.send(Control::Order(order(done))).await;
+    sent.map_err(|_| going_down())?;
+    outcome.await.map_err(|_| going_down())
 }
 
 fn unloadable(name: &str, broken: &[BadModel]) -> Error {
