@@ -270,6 +270,7 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         confine: config.workers.confine,
         slow: config.test.slow.clone(),
         faults: config.test.faults.clone(),
+        link: config.test.link,
     })
 }
 

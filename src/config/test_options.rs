@@ -1,6 +1,6 @@
 //! The `[test]` table: options for tests and benchmarks of this program, never for serving.
 
-use crate::wire::{Injection, Slow};
+use crate::wire::{Injection, Slow, TestLink};
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ pub struct TestOptions {
     /// What is to go wrong in workers. `[[test.faults]]` with `fault = "crash"`, `adapter = "cpu"`,
     /// `at = 3` and `workers = 1` lets the first worker of `cpu` abort at its third step.
     pub faults: Vec<Injection>,
+    /// Workers connect over TCP, through a forwarder that delays or cuts: `[test.link]` with
+    /// `listen = "127.0.0.1:7001"`, the server's end, and `connect = "127.0.0.1:7002"`, the forwarder's.
+    pub link: Option<TestLink>,
     /// Adapters are listed again whatever the kernel says of any device, not only of graphics
     /// cards, which tests cannot unplug.
     pub all_uevents: bool,
@@ -38,6 +41,11 @@ impl TestOptions {
                 %adapter,
                 "slowed for a test: every batch takes at least {batch:?} + {row:?} per row; remove \
                  [test.slow] from the settings to serve"
+            );
+        }
+        if let Some(TestLink { connect, .. }) = self.link {
+            tracing::warn!(
+                "workers connect through {connect}: remove [test.link] from the settings to serve"
             );
         }
         if self.all_uevents {

@@ -62,7 +62,7 @@ pub use platform::private_folder;
 use crate::adapter::entry::AdapterEntry;
 use crate::schedule::Settings;
 use crate::telemetry::Recorder;
-use crate::wire::{Injection, Slow};
+use crate::wire::{Injection, Slow, TestLink};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -115,6 +115,8 @@ pub struct EngineConfig {
     pub slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.
     pub faults: Vec<Injection>,
+    /// For tests: workers connect over TCP.
+    pub link: Option<TestLink>,
 }
 
 /// Starts the engine. `library` is where models are loaded from later. The task ends when it was

@@ -9,7 +9,9 @@ use crate::adapter::memory;
 use crate::lock::{AdapterLock, LockError};
 use crate::schedule::{AdapterId, Incarnation};
 use crate::wire::server::{Door, Outgoing, Receiver};
-use crate::wire::{BATCHES_MAX, Down, Injection, Order, Slow, Up, VERSION, Whole, WireError};
+use crate::wire::{
+    BATCHES_MAX, Down, Endpoint, Injection, Order, Slow, TestLink, Up, VERSION, Whole, WireError,
+};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -58,6 +60,8 @@ pub(super) struct Workshop {
     pub(super) slow: BTreeMap<String, Slow>,
     /// For tests: what is to go wrong in workers.
     pub(super) faults: Vec<Injection>,
+    /// For tests: workers connect over TCP.
+    pub(super) link: Option<TestLink>,
 }
 
 impl Workshop {
@@ -75,6 +79,7 @@ impl Workshop {
             validation: None,
             slow: config.slow.clone(),
             faults: config.faults.clone(),
+            link: config.link,
         }
     }
 }
@@ -259,10 +264,10 @@ async fn spawn(
 ) -> anyhow::Result<((Child, Own), Door, String)> {
     let token = random_token()?;
     let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
-    let (socket, door) = open_socket(workshop, &name)?;
+    let (server_endpoint, door) = listen(workshop, &name)?;
     let (cache_dir, temporary) = cache_folder(workshop, &folder_name(entry))?;
     let order = Order {
-        socket,
+        server_endpoint,
         token: token.clone(),
         server: std::process::id(),
         adapter: entry.clone(),
@@ -298,12 +303,18 @@ async fn spawn(
     Ok(((child, own), door, token))
 }
 
-fn open_socket(workshop: &Workshop, name: &str) -> anyhow::Result<(PathBuf, Door)> {
-    let socket = socket_path(&workshop.runtime_dir, name);
-    let door = Door::open(&socket).with_context(|| {
+/// Listens for a worker. Returns where the worker connects to.
+fn listen(workshop: &Workshop, name: &str) -> anyhow::Result<(Endpoint, Door)> {
+    if let Some(TestLink { listen, connect }) = workshop.link {
+        let door = Door::open(&Endpoint::Tcp(listen))
+            .with_context(|| format!("failed to listen on {listen}"))?;
+        return Ok((Endpoint::Tcp(connect), door));
+    }
+    let endpoint = Endpoint::Local(socket_path(&workshop.runtime_dir, name));
+    let door = Door::open(&endpoint).with_context(|| {
         format!("failed to open a socket in {}", workshop.runtime_dir.display())
     })?;
-    Ok((socket, door))
+    Ok((endpoint, door))
 }
 
 /// The adapter's id in characters that every file system takes.
@@ -322,7 +333,7 @@ pub(super) async fn try_start(
     entry: Option<&AdapterEntry>,
 ) -> anyhow::Result<()> {
     let name = format!("{}-0-{}", std::process::id(), &random_token()?[..8]);
-    let _door = open_socket(workshop, &name)?;
+    let _door = listen(workshop, &name)?;
     cache_folder(workshop, &entry.map_or_else(|| "trial".to_owned(), folder_name))?;
     // A lock that another server holds, or a file that spoils it, concerns one adapter alone.
     if let Some(entry) = entry.filter(|entry| entry.api != Api::Cpu)

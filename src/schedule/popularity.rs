@@ -4,7 +4,7 @@ use super::ids::{ModelId, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Time pub(super) constant of the rate of requests, in seconds.
+/// Time constant of the rate of requests, in seconds.
 pub(super) const AVERAGED: f64 = 3600.0;
 /// A pause of so many mean gaps says that a model is asked for less than before. Of requests at
 /// random one in 150 comes after such a pause.

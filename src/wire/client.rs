@@ -1,26 +1,40 @@
 //! The worker's end: blocking, since a worker has two threads and no runtime.
 
+use super::endpoint::Endpoint;
 use super::frame::{Assembler, Header, PREFIX, Pieces, Prefix, Whole, WireError, encode};
 use super::message::{Down, Up};
 use crate::tensor::Tensors;
 use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
 use std::io::{BufReader, ErrorKind, Read, Write};
-use std::path::Path;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Connects to the server's socket.
-pub fn connect(socket: &Path) -> Result<(Receiver, Sender), WireError> {
-    let stream = Arc::new(Stream::connect(socket.to_fs_name::<GenericFilePath>()?)?);
-    let receiver = Receiver {
-        reader: BufReader::with_capacity(64 * 1024, Half(stream.clone())),
-        assembler: Assembler::new(),
-        buffer: Vec::new(),
-    };
-    let writer = Writer { stream: Half(stream), buffer: Vec::new() };
-    Ok((receiver, Sender { writer: Arc::new(Mutex::new(writer)) }))
+/// Connects to the server.
+///
+/// # Errors
+/// If nothing listens there.
+pub fn connect(endpoint: &Endpoint) -> Result<(Receiver, Sender), WireError> {
+    match endpoint {
+        Endpoint::Local(socket) => {
+            let name = socket.as_path().to_fs_name::<GenericFilePath>()?;
+            let stream = Arc::new(Stream::connect(name)?);
+            Ok(halves(Box::new(Half(stream.clone())), Box::new(Half(stream))))
+        }
+        Endpoint::Tcp(address) => {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            Ok(halves(Box::new(stream.try_clone()?), Box::new(stream)))
+        }
+    }
 }
 
-/// Either direction of the shared stream.
+fn halves(reader: Box<dyn Read + Send>, stream: Box<dyn Write + Send>) -> (Receiver, Sender) {
+    let reader = BufReader::with_capacity(64 * 1024, reader);
+    let receiver = Receiver { reader, assembler: Assembler::new(), buffer: Vec::new() };
+    (receiver, Sender { writer: Arc::new(Mutex::new(Writer { stream, buffer: Vec::new() })) })
+}
+
+/// Either direction of a shared local stream.
 struct Half(Arc<Stream>);
 
 impl Read for Half {
@@ -29,9 +43,19 @@ impl Read for Half {
     }
 }
 
+impl Write for Half {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        (&*self.0).write(buffer)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        (&*self.0).flush()
+    }
+}
+
 /// What comes from the server.
 pub struct Receiver {
-    reader: BufReader<Half>,
+    reader: BufReader<Box<dyn Read + Send>>,
     assembler: Assembler<Down>,
     buffer: Vec<u8>,
 }
@@ -67,7 +91,7 @@ impl Receiver {
 }
 
 struct Writer {
-    stream: Half,
+    stream: Box<dyn Write + Send>,
     buffer: Vec<u8>,
 }
 
@@ -97,8 +121,8 @@ impl Sender {
 
     /// Sends bytes that need not be a frame: for faults injected into the link.
     pub(crate) fn send_raw(&self, bytes: &[u8]) -> Result<(), WireError> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        (&*writer.stream.0).write_all(bytes)?;
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.stream.write_all(bytes)?;
         Ok(())
     }
 
@@ -106,7 +130,7 @@ impl Sender {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { stream, buffer } = &mut *writer;
         encode(buffer, header, payload)?;
-        (&*stream.0).write_all(buffer)?;
+        stream.write_all(buffer)?;
         Ok(())
     }
 }

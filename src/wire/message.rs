@@ -1,5 +1,6 @@
 //! What server and worker say to each other.
 
+use super::endpoint::Endpoint;
 use super::injection::Injection;
 use crate::adapter::entry::{AdapterEntry, Probe};
 use crate::adapter::sensors::Reading;
@@ -12,13 +13,13 @@ use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/7");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/8");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// Name of the socket to connect to.
-    pub socket: PathBuf,
+    /// Where to reach the server.
+    pub server_endpoint: Endpoint,
     /// Proves that the worker is the one this line was written to.
     pub token: String,
     /// Process id of the server.

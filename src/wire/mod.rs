@@ -7,6 +7,7 @@
 //! `Stop` or a `Pong`.
 
 pub mod client;
+mod endpoint;
 mod frame;
 #[doc(hidden)]
 pub mod hostile;
@@ -17,6 +18,7 @@ pub mod server;
 /// Most batches that a worker may hold, the one that it runs included.
 pub const BATCHES_MAX: usize = 8;
 
+pub use endpoint::{Endpoint, TestLink};
 pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
 pub use injection::{Injected, Injection};
 pub use message::{

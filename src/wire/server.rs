@@ -1,48 +1,88 @@
 //! The server's end: asynchronous, one reader and one writer per worker.
 
+use super::endpoint::Endpoint;
 use super::frame::{Assembler, Header, PREFIX, Pieces, Prefix, Whole, WireError, encode};
 use super::message::{Down, Up};
 use bytes::Bytes;
-use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::tokio::Listener as _;
-use interprocess::local_socket::{GenericFilePath, ListenerOptions, prelude::*};
+use interprocess::local_socket::{self, GenericFilePath, ListenerOptions, prelude::*};
 use std::io::ErrorKind;
-use std::path::Path;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 
-/// Waits for one worker. Dropping it removes the socket.
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4;
+
+/// Waits for one worker. Dropping it closes the endpoint.
 pub struct Door {
     listener: Listener,
 }
 
+enum Listener {
+    Local(local_socket::tokio::Listener),
+    Tcp(TcpListener),
+}
+
+type Incoming = Box<dyn AsyncRead + Send + Unpin>;
+type Outward = Box<dyn AsyncWrite + Send + Unpin>;
+
 impl Door {
-    /// Opens a socket of this name.
-    pub fn open(socket: &Path) -> Result<Door, WireError> {
-        let name = socket.to_fs_name::<GenericFilePath>()?;
-        Ok(Door { listener: ListenerOptions::new().name(name).create_tokio()? })
+    /// Listens at this endpoint.
+    ///
+    /// # Errors
+    /// If the system refuses it.
+    pub fn open(endpoint: &Endpoint) -> Result<Door, WireError> {
+        let listener = match endpoint {
+            Endpoint::Local(socket) => {
+                let name = socket.as_path().to_fs_name::<GenericFilePath>()?;
+                Listener::Local(ListenerOptions::new().name(name).create_tokio()?)
+            }
+            Endpoint::Tcp(address) => {
+                let socket =
+                    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                // The connection of the worker before may still be in TIME_WAIT.
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                Listener::Tcp(socket.listen(BACKLOG)?)
+            }
+        };
+        Ok(Door { listener })
     }
 
-    /// Takes the next connection of the process `pid`; others are dropped.
+    /// Takes the next connection. At a local socket one of a process other than `pid` is dropped;
+    /// elsewhere the token of the first message decides.
+    ///
+    /// # Errors
+    /// If the system accepts no connection.
     pub async fn accept(&self, pid: u32) -> Result<(Receiver, Sender), WireError> {
-        loop {
-            let stream = self.listener.accept().await?;
-            if peer_is(&stream, pid) {
-                return Ok(halves(stream));
+        match &self.listener {
+            Listener::Local(listener) => loop {
+                let stream = listener.accept().await?;
+                if peer_is(&stream, pid) {
+                    let (reader, writer) = tokio::io::split(stream);
+                    return Ok(halves(Box::new(reader), Box::new(writer)));
+                }
+                tracing::warn!(pid, "a process other than the worker connected to its socket");
+            },
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // A message waits for no other.
+                stream.set_nodelay(true)?;
+                let (reader, writer) = stream.into_split();
+                Ok(halves(Box::new(reader), Box::new(writer)))
             }
-            tracing::warn!(pid, "a process other than the worker connected to its socket");
         }
     }
 }
 
 /// Whether the other side is this process. Where the platform does not tell, the token decides.
-fn peer_is(stream: &Stream, pid: u32) -> bool {
+fn peer_is(stream: &local_socket::tokio::Stream, pid: u32) -> bool {
     let Ok(credentials) = stream.peer_creds() else { return true };
     credentials.pid().is_none_or(|peer| u32::try_from(peer) == Ok(pid))
 }
 
-fn halves(stream: Stream) -> (Receiver, Sender) {
-    let (reader, writer) = tokio::io::split(stream);
+fn halves(reader: Incoming, writer: Outward) -> (Receiver, Sender) {
     let reader = BufReader::with_capacity(64 * 1024, reader);
     let receiver = Receiver { reader, assembler: Assembler::new(), buffer: Vec::new() };
     (receiver, Sender { writer, buffer: Vec::new() })
@@ -50,7 +90,7 @@ fn halves(stream: Stream) -> (Receiver, Sender) {
 
 /// What comes from the worker.
 pub struct Receiver {
-    reader: BufReader<ReadHalf<Stream>>,
+    reader: BufReader<Incoming>,
     assembler: Assembler<Up>,
     buffer: Vec<u8>,
 }
@@ -92,7 +132,7 @@ pub struct Outgoing {
 
 /// What goes to the worker.
 pub struct Sender {
-    writer: WriteHalf<Stream>,
+    writer: Outward,
     buffer: Vec<u8>,
 }
 

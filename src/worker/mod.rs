@@ -50,7 +50,7 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     if let Some(bytes_max) = order.validation {
         parent::stand_back(bytes_max);
     }
-    let (receiver, sender) = connect(&order.socket).context("cannot reach the server")?;
+    let (receiver, sender) = connect(&order.server_endpoint).context("cannot reach the server")?;
     // Before it gives up the right to make the file.
     let lock = compute::lock(&order);
     // Before any thread, driver and file of a model.

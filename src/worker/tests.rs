@@ -8,7 +8,9 @@ use crate::model::{GoldenSpec, Model, ModelError, ModelInfo, Registry, Signature
 use crate::tensor::{Datatype, Tensor, Tensors};
 use crate::wire::client::connect;
 use crate::wire::server::{Door, Receiver};
-use crate::wire::{Cause, Down, Injected, Injection, LoadOrder, Slow, Unfit, Up, tensor_headers};
+use crate::wire::{
+    Cause, Down, Endpoint, Injected, Injection, LoadOrder, Slow, Unfit, Up, tensor_headers,
+};
 use burn::tensor::Device;
 use bytes::Bytes;
 use serde_json::json;
@@ -111,12 +113,12 @@ impl Bench {
             faults.iter().map(|(fault, at)| injection(*fault, *at)).collect();
         let (folder, alive) = (TestFolder::new(), Arc::new(AtomicUsize::new(0)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let socket = folder.path().join("socket");
-        let door = runtime.block_on(async { Door::open(&socket).unwrap() });
+        let endpoint = Endpoint::Local(folder.path().join("socket"));
+        let door = runtime.block_on(async { Door::open(&endpoint).unwrap() });
         let (jobs, work) = std::sync::mpsc::sync_channel(16);
         let registry = registry(alive.clone());
         let compute = std::thread::spawn(move || {
-            let (_receiver, sender) = connect(&socket).unwrap();
+            let (_receiver, sender) = connect(&endpoint).unwrap();
             let faults = Faults::new(&faults, ("cpu", 1), sender.clone());
             let mut compute = Compute::new(Device::flex(), registry, sender, slow, faults);
             compute.checks.every = every;

@@ -3,7 +3,7 @@ use crate::machine::{Machine, START};
 use concertina::adapter::entry::{AdapterEntry, Usability};
 use concertina::model::{Found, Repository};
 use concertina::wire::server::{Door, Outgoing, Receiver};
-use concertina::wire::{Down, LoadOrder, Order, Up};
+use concertina::wire::{Down, Endpoint, LoadOrder, Order, Up};
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +25,7 @@ impl Bench {
         let cache_dir = machine.cache().join("adapters").join(&adapter.id);
         std::fs::create_dir_all(&cache_dir).unwrap();
         let order = Order {
-            socket: folder.join("socket"),
+            server_endpoint: Endpoint::Local(folder.join("socket")),
             token: "none".to_owned(),
             server: std::process::id(),
             adapter,
@@ -38,7 +38,7 @@ impl Bench {
             slow: None,
             faults: Vec::new(),
         };
-        let door = Door::open(&order.socket).unwrap();
+        let door = Door::open(&order.server_endpoint).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
         command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command.env("VK_ICD_FILENAMES", machine.drivers()).env("LP_NUM_THREADS", "1");

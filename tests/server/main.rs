@@ -23,6 +23,8 @@ mod clients;
 mod commands;
 /// What workers may do.
 mod confinement;
+/// Workers that are reached over TCP.
+mod elsewhere;
 /// Containers, limits and folders of the environment.
 mod environment;
 /// Clients that say when they will ask again.
