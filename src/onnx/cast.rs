@@ -9,55 +9,6 @@ use super::trace::{T, Tracer};
 use burn::tensor::DType;
 use half::{bf16, f16};
 
-impl Tracer<'_> {
-    /// To another type. Floats of 16 bits are rounded to what the type has; others to what holds
-    /// them. Integers that do not fit keep their low bits.
-    pub(crate) fn cast(&mut self, x: &T, to: Elem) -> Result<T, String> {
-        self.cast_as(x, to, true, Round::Nearest)
-    }
-
-    /// Like [`Tracer::cast`]; for floats of eight bits: whether too large numbers become the
-    /// largest, and how numbers between two are rounded.
-    pub(crate) fn cast_as(
-        &mut self,
-        x: &T,
-        to: Elem,
-        saturate: bool,
-        how: Round,
-    ) -> Result<T, String> {
-        if x.elem == to {
-            return Ok(x.clone());
-        }
-        let text = x.elem == Elem::Text || to == Elem::Text;
-        let tiny = to.is_float() && !matches!(to, Elem::F32 | Elem::F64);
-        let narrow = to.is_int() && to != Elem::I64 && to != Elem::U64;
-        let place = if x.is_constant() { self.host_place() } else { self.place().clone() };
-        // On the host a cast keeps the low bits by itself, as long as the type is held as it is.
-        let held_wider = narrow && DType::size(&held(to, &place)) * 8 != to.bits();
-        let from_float = x.elem.is_float() && to.is_int();
-        if text || tiny || held_wider || (from_float && narrow && to != Elem::I32) {
-            let shape = x.shape.clone();
-            let convert = move |inputs: &[Host]| {
-                let host = inputs.first().ok_or("no input")?;
-                Ok(vec![convert(host, to, saturate, how)?])
-            };
-            let made = self.host_op("cast", &[x], &[(to, shape)], convert)?;
-            return made.into_iter().next().ok_or_else(|| "no result".to_owned());
-        }
-        let dtype = held(to, &place);
-        self.emit(Op::Cast(dtype), &[x], to, x.shape.clone())
-    }
-
-    /// To a type that is known to have every value of `x`: whatever holds the type will do.
-    ///
-    /// # Errors
-    /// If the result is too large.
-    pub(crate) fn cast_inside(&mut self, x: &T, to: Elem) -> Result<T, String> {
-        let place = if x.is_constant() { self.host_place() } else { self.place().clone() };
-        self.emit(Op::Cast(held(to, &place)), &[x], to, x.shape.clone())
-    }
-}
-
 /// To another type, on the host.
 ///
 /// # Errors
@@ -128,4 +79,51 @@ fn parse(words: &[String], to: Elem) -> Result<Host, String> {
         |word: &String| word.trim().parse::<f64>().map_err(|_| format!("'{word}' is no number"));
     let values = words.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     Ok(Host::numbers(if to.is_float() { Elem::F64 } else { Elem::I64 }, vec![words.len()], values))
+}
+
+/// To another type. Floats of 16 bits are rounded to what the type has; others to what holds
+/// them. Integers that do not fit keep their low bits.
+pub(crate) fn cast(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T, String> {
+    cast_as(t, x, to, true, Round::Nearest)
+}
+
+/// Like [`cast`]; for floats of eight bits: whether too large numbers become the
+/// largest, and how numbers between two are rounded.
+pub(crate) fn cast_as(
+    t: &mut Tracer<'_>,
+    x: &T,
+    to: Elem,
+    saturate: bool,
+    how: Round,
+) -> Result<T, String> {
+    if x.elem == to {
+        return Ok(x.clone());
+    }
+    let text = x.elem == Elem::Text || to == Elem::Text;
+    let tiny = to.is_float() && !matches!(to, Elem::F32 | Elem::F64);
+    let narrow = to.is_int() && to != Elem::I64 && to != Elem::U64;
+    let place = if x.is_constant() { t.host_place() } else { t.place().clone() };
+    // On the host a cast keeps the low bits by itself, as long as the type is held as it is.
+    let held_wider = narrow && DType::size(&held(to, &place)) * 8 != to.bits();
+    let from_float = x.elem.is_float() && to.is_int();
+    if text || tiny || held_wider || (from_float && narrow && to != Elem::I32) {
+        let shape = x.shape.clone();
+        let convert = move |inputs: &[Host]| {
+            let host = inputs.first().ok_or("no input")?;
+            Ok(vec![convert(host, to, saturate, how)?])
+        };
+        let made = t.host_op("cast", &[x], &[(to, shape)], convert)?;
+        return made.into_iter().next().ok_or_else(|| "no result".to_owned());
+    }
+    let dtype = held(to, &place);
+    t.emit(Op::Cast(dtype), &[x], to, x.shape.clone())
+}
+
+/// To a type that is known to have every value of `x`: whatever holds the type will do.
+///
+/// # Errors
+/// If the result is too large.
+pub(crate) fn cast_inside(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T, String> {
+    let place = if x.is_constant() { t.host_place() } else { t.place().clone() };
+    t.emit(Op::Cast(held(to, &place)), &[x], to, x.shape.clone())
 }

@@ -1,12 +1,13 @@
 //! Control flow: which branch, and how often, is decided while a plan is made.
 
-use super::build::{Cut, axis};
+use super::axes::{Cut, axis};
 use super::compile::{Compiler, Scope};
 use super::elem::Elem;
 use super::graph::{Attribute, Dim, Graph, Port};
 use super::host::Host;
 use super::ops::Call;
 use super::trace::{T, Tracer, Value};
+use crate::onnx::{axes, literals};
 use std::sync::Arc;
 
 /// Most rounds of a loop: each adds its steps to the plan.
@@ -68,7 +69,7 @@ impl Body<'_> {
     fn looped(&self, t: &mut Tracer<'_>) -> Outputs {
         let graph = self.graph("body")?;
         let most = match self.call.optional(0)? {
-            Some(most) => t.ints(most)?.first().copied().unwrap_or(0),
+            Some(most) => literals::ints(t, most)?.first().copied().unwrap_or(0),
             None => i64::MAX,
         };
         let mut goes_on = match self.call.optional(1)? {
@@ -132,8 +133,8 @@ impl Body<'_> {
         for at in 0..batch {
             let mut of_one = Vec::with_capacity(inputs.len());
             for input in &inputs {
-                let part = t.narrow(input, 0, Cut::range(at, at + 1))?;
-                of_one.push(t.squeeze(&part, &[0])?);
+                let part = axes::narrow(t, input, 0, Cut::range(at, at + 1))?;
+                of_one.push(axes::squeeze(t, &part, &[0])?);
             }
             for (place, value) in self.scan_of(t, &of_one)?.into_iter().enumerate() {
                 if all.len() <= place {
@@ -164,8 +165,8 @@ impl Body<'_> {
             let mut given = state.clone();
             for ((input, axis), back) in scanned.iter().zip(&axes).zip(&back) {
                 let at = if *back { length - 1 - round } else { round };
-                let part = t.narrow(input, *axis, Cut::range(at, at + 1))?;
-                given.push(Value::Tensor(t.squeeze(&part, &[*axis])?));
+                let part = axes::narrow(t, input, *axis, Cut::range(at, at + 1))?;
+                given.push(Value::Tensor(axes::squeeze(t, &part, &[*axis])?));
             }
             let mut results = self.run(t, &graph, given)?.into_iter();
             state = results.by_ref().take(states).collect();
@@ -233,7 +234,7 @@ fn tensor(value: Value) -> Result<T, String> {
 }
 
 fn truth(t: &mut Tracer<'_>, condition: &T) -> Result<bool, String> {
-    Ok(t.ints(condition)?.first().is_some_and(|value| *value != 0))
+    Ok(literals::ints(t, condition)?.first().is_some_and(|value| *value != 0))
 }
 
 /// Tensors of one shape along a new axis.
@@ -241,8 +242,9 @@ pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> R
     if all.is_empty() {
         return t.constant(Host::numbers(elem, vec![0], vec![]));
     }
-    let parts = all.iter().map(|part| t.unsqueeze(part, axis)).collect::<Result<Vec<_>, _>>()?;
-    t.cat(&parts, axis)
+    let parts =
+        all.iter().map(|part| axes::unsqueeze(t, part, axis)).collect::<Result<Vec<_>, _>>()?;
+    axes::cat(t, &parts, axis)
 }
 
 /// An empty stack of tensors: a first axis of length 0, and behind it the lengths that the file

@@ -2,6 +2,7 @@
 //! `output_0.pb`, each a tensor, a sequence or an optional. Runs the model and compares.
 
 use super::compile::Compiler;
+use super::constants::Constants;
 use super::graph::{ModelFile, Port, Sort};
 use super::held::Held;
 use super::host::Host;
@@ -9,7 +10,7 @@ use super::plan::Env;
 use super::proto::{OptionalProto, SequenceProto, TensorProto};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
-use super::trace::{Constants, T, Tracer, Value};
+use super::trace::{T, Tracer, Value};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! A model that runs: its graph, its constants, and the plans made so far.
 
 use super::compile::{Compiler, panic_text};
+use super::constants::{Constants, Limits};
 use super::control::{nothing, stack};
 use super::elem::Elem;
 use super::graph::{ModelFile, Port};
@@ -10,7 +11,7 @@ use super::plan::{Env, Plan, Stop};
 use super::profile::{Profile, Times};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, from_raw};
-use super::trace::{Constants, Limits, T, Tracer, Value};
+use super::trace::{T, Tracer, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -5,69 +5,7 @@ use super::elem::Elem;
 use super::host::Host;
 use super::op::Op;
 use super::trace::{T, Tracer};
-
-impl Tracer<'_> {
-    /// Indices without negative numbers, which count from the end.
-    ///
-    /// # Errors
-    /// If they are no integers, or constants outside; those of requests are an error when the
-    /// plan runs on the host, and the nearest ones that there are on a graphics card.
-    pub(crate) fn places_of(&mut self, indices: &T, length: usize) -> Result<T, String> {
-        if !indices.elem.is_int() {
-            return Err(format!("indices of {}", indices.elem));
-        }
-        let shape = indices.shape.clone();
-        if indices.is_constant() {
-            let checked = checked(&self.ints(indices)?, length)?;
-            return self.constant(Host::ints(Elem::I64, shape, checked));
-        }
-        if self.place().host {
-            let form = (Elem::I64, shape.clone());
-            let check = move |inputs: &[Host]| {
-                let values = inputs.first().ok_or("no input")?.to_i64();
-                Ok(vec![Host::ints(Elem::I64, shape.clone(), checked(&values, length)?)])
-            };
-            let made = self.host_op("indices", &[indices], &[form], check)?;
-            return made.into_iter().next().ok_or_else(|| "no result".to_owned());
-        }
-        let indices = self.cast(indices, Elem::I64)?;
-        let count = self.number(Elem::I64, length as f64)?;
-        let below = self.compare_zero(&indices)?;
-        let shifted = self.add(&indices, &count)?;
-        let indices = self.choose(&below, &shifted, &indices)?;
-        self.inside(&indices, length)
-    }
-
-    /// Whole slices along an axis, by an index of one dimension without negative numbers.
-    pub(crate) fn select(&mut self, x: &T, axis: usize, indices: &T) -> Result<T, String> {
-        let mut shape = x.shape.clone();
-        let length = match shape.get_mut(axis) {
-            Some(length) => std::mem::replace(length, indices.len()),
-            None => return Err(format!("axis {axis} of shape {:?}", x.shape)),
-        };
-        if shape.contains(&0) {
-            return self.constant(Host::numbers(x.elem, shape, vec![]));
-        }
-        let indices = self.inside(indices, length)?;
-        self.emit(Op::Select(axis), &[x, &indices], x.elem, shape)
-    }
-
-    /// Elements along an axis, by an index of the same rank without negative numbers.
-    pub(crate) fn gather(&mut self, x: &T, axis: usize, indices: &T) -> Result<T, String> {
-        let length = x.shape.get(axis).copied().unwrap_or(0);
-        let indices = self.inside(indices, length)?;
-        let shape = indices.shape.clone();
-        self.emit(Op::Gather(axis), &[x, &indices], x.elem, shape)
-    }
-
-    /// Brought inside, where nobody else looks.
-    fn inside(&mut self, indices: &T, length: usize) -> Result<T, String> {
-        if indices.is_constant() || self.place().host {
-            return Ok(indices.clone());
-        }
-        self.clamp(indices, Some(0.0), Some(length as f64 - 1.0))
-    }
-}
+use crate::onnx::{build, cast, literals};
 
 fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>, String> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
@@ -77,4 +15,65 @@ fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>, String> {
         if fits { Ok(place) } else { Err(format!("index {index} of {length} elements")) }
     };
     indices.iter().map(one).collect()
+}
+
+/// Indices without negative numbers, which count from the end.
+///
+/// # Errors
+/// If they are no integers, or constants outside; those of requests are an error when the
+/// plan runs on the host, and the nearest ones that there are on a graphics card.
+pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T, String> {
+    if !indices.elem.is_int() {
+        return Err(format!("indices of {}", indices.elem));
+    }
+    let shape = indices.shape.clone();
+    if indices.is_constant() {
+        let checked = checked(&literals::ints(t, indices)?, length)?;
+        return t.constant(Host::ints(Elem::I64, shape, checked));
+    }
+    if t.place().host {
+        let form = (Elem::I64, shape.clone());
+        let check = move |inputs: &[Host]| {
+            let values = inputs.first().ok_or("no input")?.to_i64();
+            Ok(vec![Host::ints(Elem::I64, shape.clone(), checked(&values, length)?)])
+        };
+        let made = t.host_op("indices", &[indices], &[form], check)?;
+        return made.into_iter().next().ok_or_else(|| "no result".to_owned());
+    }
+    let indices = cast::cast(t, indices, Elem::I64)?;
+    let count = t.number(Elem::I64, length as f64)?;
+    let below = build::compare_zero(t, &indices)?;
+    let shifted = t.add(&indices, &count)?;
+    let indices = t.choose(&below, &shifted, &indices)?;
+    inside(t, &indices, length)
+}
+
+/// Whole slices along an axis, by an index of one dimension without negative numbers.
+pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T, String> {
+    let mut shape = x.shape.clone();
+    let length = match shape.get_mut(axis) {
+        Some(length) => std::mem::replace(length, indices.len()),
+        None => return Err(format!("axis {axis} of shape {:?}", x.shape)),
+    };
+    if shape.contains(&0) {
+        return t.constant(Host::numbers(x.elem, shape, vec![]));
+    }
+    let indices = inside(t, indices, length)?;
+    t.emit(Op::Select(axis), &[x, &indices], x.elem, shape)
+}
+
+/// Elements along an axis, by an index of the same rank without negative numbers.
+pub(crate) fn gather(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T, String> {
+    let length = x.shape.get(axis).copied().unwrap_or(0);
+    let indices = inside(t, indices, length)?;
+    let shape = indices.shape.clone();
+    t.emit(Op::Gather(axis), &[x, &indices], x.elem, shape)
+}
+
+/// Brought inside, where nobody else looks.
+fn inside(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T, String> {
+    if indices.is_constant() || t.place().host {
+        return Ok(indices.clone());
+    }
+    build::clamp(t, indices, Some(0.0), Some(length as f64 - 1.0))
 }

@@ -1,68 +1,67 @@
 //! Products of matrices.
 
-use super::build::{broadcast, same_type};
+use super::axes::broadcast;
+use super::build::same_type;
 use super::elem::Elem;
 use super::op::Op;
 use super::trace::{T, Tracer};
+use crate::onnx::{axes, cast};
 
-impl Tracer<'_> {
-    /// Products of matrices in the last two axes, like numpy's `matmul`; those before broadcast.
-    pub(crate) fn matmul(&mut self, x: &T, y: &T) -> Result<T, String> {
-        let elem = x.elem;
-        same_type(x, y)?;
-        if matches!(elem, Elem::U32 | Elem::U64) {
-            // The lower bits of sums of products do not depend on the sign.
-            let (x, y) = (self.cast(x, Elem::I64)?, self.cast(y, Elem::I64)?);
-            let product = self.matmul(&x, &y)?;
-            return self.cast(&product, elem);
-        }
-        let (row, column) = (x.rank() == 1, y.rank() == 1);
-        let x = if row { self.unsqueeze(x, 0)? } else { x.clone() };
-        let y = if column { self.unsqueeze(y, 1)? } else { y.clone() };
-        let (xs, ys) = (x.shape.clone(), y.shape.clone());
-        let ([x_batch @ .., rows, inner], [y_batch @ .., inner2, columns]) = (&xs[..], &ys[..])
-        else {
-            return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
-        };
-        if inner != inner2 {
-            return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
-        }
-        let batch = broadcast(x_batch, y_batch)?;
-        let shape: Vec<usize> = batch.iter().copied().chain([*rows, *columns]).collect();
-        let product = self.matmul_of(&x, &y, (&batch, *rows, *inner, *columns), &shape)?;
-        match (row, column) {
-            (false, false) => Ok(product),
-            _ => {
-                let rank = product.rank();
-                let rows = row.then_some(rank.saturating_sub(2));
-                let columns = column.then_some(rank.saturating_sub(1));
-                let axes: Vec<usize> = rows.into_iter().chain(columns).collect();
-                self.squeeze(&product, &axes)
-            }
+/// Products of matrices in the last two axes, like numpy's `matmul`; those before broadcast.
+pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T, String> {
+    let elem = x.elem;
+    same_type(x, y)?;
+    if matches!(elem, Elem::U32 | Elem::U64) {
+        // The lower bits of sums of products do not depend on the sign.
+        let (x, y) = (cast::cast(t, x, Elem::I64)?, cast::cast(t, y, Elem::I64)?);
+        let product = matmul(t, &x, &y)?;
+        return cast::cast(t, &product, elem);
+    }
+    let (row, column) = (x.rank() == 1, y.rank() == 1);
+    let x = if row { axes::unsqueeze(t, x, 0)? } else { x.clone() };
+    let y = if column { axes::unsqueeze(t, y, 1)? } else { y.clone() };
+    let (xs, ys) = (x.shape.clone(), y.shape.clone());
+    let ([x_batch @ .., rows, inner], [y_batch @ .., inner2, columns]) = (&xs[..], &ys[..]) else {
+        return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
+    };
+    if inner != inner2 {
+        return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
+    }
+    let batch = broadcast(x_batch, y_batch)?;
+    let shape: Vec<usize> = batch.iter().copied().chain([*rows, *columns]).collect();
+    let product = matmul_of(t, &x, &y, (&batch, *rows, *inner, *columns), &shape)?;
+    match (row, column) {
+        (false, false) => Ok(product),
+        _ => {
+            let rank = product.rank();
+            let rows = row.then_some(rank.saturating_sub(2));
+            let columns = column.then_some(rank.saturating_sub(1));
+            let axes: Vec<usize> = rows.into_iter().chain(columns).collect();
+            axes::squeeze(t, &product, &axes)
         }
     }
+}
 
-    fn matmul_of(
-        &mut self,
-        x: &T,
-        y: &T,
-        (batch, rows, inner, columns): (&[usize], usize, usize, usize),
-        shape: &[usize],
-    ) -> Result<T, String> {
-        if x.len() == 0 || y.len() == 0 {
-            return self.full(x.elem, shape.to_vec(), 0.0);
-        }
-        // One matrix of weights for all rows of a batch: one large product instead of many.
-        if y.rank() == 2 && x.rank() > 2 {
-            let all: usize = batch.iter().product::<usize>() * rows;
-            let flat = self.reshape(x, &[all, inner])?;
-            let product = self.emit(Op::MatMul, &[&flat, y], x.elem, vec![all, columns])?;
-            return self.reshape(&product, shape);
-        }
-        let (x, y) = (self.with_rank(x, shape.len())?, self.with_rank(y, shape.len())?);
-        let with = |tail: [usize; 2]| batch.iter().copied().chain(tail).collect::<Vec<_>>();
-        let x = self.expand(&x, &with([rows, inner]))?;
-        let y = self.expand(&y, &with([inner, columns]))?;
-        self.emit(Op::MatMul, &[&x, &y], x.elem, shape.to_vec())
+fn matmul_of(
+    t: &mut Tracer<'_>,
+    x: &T,
+    y: &T,
+    (batch, rows, inner, columns): (&[usize], usize, usize, usize),
+    shape: &[usize],
+) -> Result<T, String> {
+    if x.len() == 0 || y.len() == 0 {
+        return axes::full(t, x.elem, shape.to_vec(), 0.0);
     }
+    // One matrix of weights for all rows of a batch: one large product instead of many.
+    if y.rank() == 2 && x.rank() > 2 {
+        let all: usize = batch.iter().product::<usize>() * rows;
+        let flat = t.reshape(x, &[all, inner])?;
+        let product = t.emit(Op::MatMul, &[&flat, y], x.elem, vec![all, columns])?;
+        return t.reshape(&product, shape);
+    }
+    let (x, y) = (axes::with_rank(t, x, shape.len())?, axes::with_rank(t, y, shape.len())?);
+    let with = |tail: [usize; 2]| batch.iter().copied().chain(tail).collect::<Vec<_>>();
+    let x = axes::expand(t, &x, &with([rows, inner]))?;
+    let y = axes::expand(t, &y, &with([inner, columns]))?;
+    t.emit(Op::MatMul, &[&x, &y], x.elem, shape.to_vec())
 }

@@ -1,10 +1,12 @@
 //! Runs ONNX graphs on burn: reads the file, makes plans for the shapes that requests have, and
 //! runs their steps on the device.
 
+mod axes;
 mod build;
 mod cast;
 mod cells;
 mod compile;
+mod constants;
 mod control;
 mod cpu;
 mod dataset;
@@ -16,10 +18,11 @@ mod graph;
 mod held;
 mod host;
 mod indices;
+mod kept;
 mod known;
+mod literals;
 mod maps;
 mod matmul;
-mod native;
 mod op;
 mod ops;
 mod plan;
@@ -38,6 +41,7 @@ mod trace;
 mod value;
 mod words;
 
+pub(crate) use constants::Limits;
 pub(crate) use elem::Elem;
 pub(crate) use engine::Engine;
 pub(crate) use graph::{Dim, ModelFile, Port, Sort};
@@ -46,7 +50,6 @@ pub(crate) use raw::Raw;
 pub(crate) use rows::{Known, RowProof, prove};
 pub(crate) use source::{Source, Trouble};
 pub(crate) use tensor::Place;
-pub(crate) use trace::Limits;
 
 use std::path::Path;
 use std::time::Duration;

@@ -4,6 +4,8 @@
 //! the rest becomes steps. Where an operator must know a value to go on (how long is the loop,
 //! which branch), the steps so far are run and the value is read.
 
+use super::cells::Cells;
+use super::constants::Constants;
 use super::draft::{Draft, Line};
 use super::elem::{Elem, Kind};
 use super::held::{Form, Held};
@@ -13,61 +15,18 @@ use super::plan::{Arg, Env, Item, Output, Plan, Step, Stop};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, at_least_1d, to_data};
 use super::value::{Constant, Slot};
+use crate::onnx::words;
 use burn::tensor::DType;
-use std::any::Any;
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) use super::value::{T, Value};
-
-/// What a file may ask for while a plan is made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Bytes of the largest tensor.
-    pub(crate) bytes: usize,
-    /// Steps of a plan: loops are unrolled.
-    pub(crate) steps: usize,
-    /// Nodes, rounds of bodies and results, those that are constant included: loops in loops, and
-    /// functions that call others twice, have to end.
-    pub(crate) turns: usize,
-    /// Elements that one step of the host goes through.
-    pub(crate) work: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { bytes: 4 << 30, steps: 200_000, turns: 1_000_000, work: 1 << 34 }
-    }
-}
 
 /// A value with more elements, once looked at, is not expected to be the same again.
 const GUARD_MAX: usize = 16;
 
 /// Most numbers that a model's plans share.
 const NUMBERS_MAX: usize = 4096;
-
-/// Constants of a model, on the host and on the device, shared by its plans.
-#[derive(Debug, Default)]
-pub(crate) struct Constants {
-    limits: Limits,
-    uploads: HashMap<u64, Tensor>,
-    /// Tensors of nodes and bodies, by where they are in the file's graph, which outlives this.
-    files: HashMap<usize, T>,
-    numbers: HashMap<(Elem, u64), T>,
-    folds: HashMap<(String, Vec<u64>), T>,
-    /// Made from the attributes of nodes, by where those are in the file's graph.
-    pub(super) kept: HashMap<usize, Kept>,
-}
-
-/// Whatever an operator makes of its attributes.
-pub(super) type Kept = Arc<dyn Any + Send + Sync>;
-
-impl Constants {
-    pub(crate) fn new(limits: Limits) -> Constants {
-        Constants { limits, ..Constants::default() }
-    }
-}
 
 /// A function of the host.
 type Run<'r> = &'r dyn Fn(&[Host]) -> Result<Vec<Host>, String>;
@@ -80,7 +39,7 @@ pub(crate) struct Tracer<'a> {
     env: Env,
     lines: Vec<Line>,
     vars: usize,
-    /// How many there were so far: see [`Limits`].
+    /// How many there were so far: see [`super::Limits`].
     turns: Cell<usize>,
     /// How many lines have been run already.
     done: usize,
@@ -222,7 +181,9 @@ impl<'a> Tracer<'a> {
             return self.constant(Host::text(shape, vec![]));
         }
         if elem == Elem::Text {
-            return self.move_words(op, inputs, shape);
+            let run = words::mover(op, shape.clone())?;
+            let moved = self.native_op("words", inputs, &[(Elem::Text, shape)], run)?;
+            return moved.into_iter().next().ok_or_else(|| "no result".to_owned());
         }
         self.fits(elem, &shape)?;
         if shape.contains(&0) {
@@ -427,6 +388,31 @@ impl<'a> Tracer<'a> {
             .collect())
     }
 
+    /// A function of the host that takes tensors in the types that they have, and whose results
+    /// have known shapes.
+    ///
+    /// # Errors
+    /// If a result is too large, or the function fails on constants.
+    pub(crate) fn native_op(
+        &mut self,
+        name: &'static str,
+        inputs: &[&T],
+        outputs: &[(Elem, Vec<usize>)],
+        run: impl Fn(&[Cells]) -> Result<Vec<Cells>, String> + Send + Sync + 'static,
+    ) -> Result<Vec<T>, String> {
+        for (elem, shape) in outputs {
+            self.fits(*elem, shape)?;
+        }
+        if inputs.iter().all(|input| input.is_constant()) {
+            let looked = inputs.iter().map(|x| Cells::of_host(Arc::new(self.look(x)?)));
+            let looked = looked.collect::<Result<Vec<_>, String>>()?;
+            let results = run(&looked)?.into_iter();
+            return results.map(|cells| self.constant(cells.into_host()?)).collect();
+        }
+        let op = Op::Host(HostOp { name, run: HostRun::Native(Arc::new(run)) });
+        self.push_host(op, inputs, outputs)
+    }
+
     /// A function of the host whose results have shapes that depend on what it is given: it runs
     /// at once, and what it gives counts as constant.
     ///
@@ -448,7 +434,7 @@ impl<'a> Tracer<'a> {
         outputs: &[T],
         fuses: bool,
     ) -> Result<(Vec<Raw>, Option<Plan>), String> {
-        let ports = outputs.iter().map(|output| self.port(output));
+        let ports = outputs.iter().map(|output| port(&self, output));
         let mut plan = Plan { outputs: ports.collect::<Result<_, _>>()?, ..Plan::default() };
         // What has run already ran as it was written; the plan is for the next time.
         let begun = self.done > 0 || self.fleeting;
@@ -470,15 +456,6 @@ impl<'a> Tracer<'a> {
         Ok((plan.outputs(&self.env)?, Some(plan)))
     }
 
-    fn port(&self, output: &T) -> Result<Output, String> {
-        Ok(match &output.slot {
-            Slot::Var(var) => Output::Var(*var, output.form()),
-            Slot::Constant(constant) => {
-                Output::Constant(Arc::new(self.constant_host(output, constant)?.to_raw()))
-            }
-        })
-    }
-
     /// Refuses what no memory would hold. Every result is asked for here, constants too; so is
     /// what an operator makes on its way to one, before it is made.
     ///
@@ -494,4 +471,13 @@ impl<'a> Tracer<'a> {
             _ => Err(format!("a result of shape {shape:?} would take more than {most} bytes")),
         }
     }
+}
+
+fn port(tracer: &Tracer<'_>, output: &T) -> Result<Output, String> {
+    Ok(match &output.slot {
+        Slot::Var(var) => Output::Var(*var, output.form()),
+        Slot::Constant(constant) => {
+            Output::Constant(Arc::new(tracer.constant_host(output, constant)?.to_raw()))
+        }
+    })
 }

@@ -5,7 +5,6 @@ use super::cells::Cells;
 use super::elem::Elem;
 use super::op::Op;
 use super::tensor::{Place, Tensor, at_least_1d};
-use super::trace::{T, Tracer};
 use burn::tensor::TensorData;
 
 /// `true` if a step only moves elements.
@@ -22,27 +21,6 @@ fn moves(op: &Op) -> bool {
             | Op::Select(_)
             | Op::Gather(_)
     )
-}
-
-impl Tracer<'_> {
-    /// A step that moves the words of texts.
-    ///
-    /// # Errors
-    /// If the step does more than that, or the result is too large.
-    pub(super) fn move_words(
-        &mut self,
-        op: Op,
-        inputs: &[&T],
-        shape: Vec<usize>,
-    ) -> Result<T, String> {
-        if !moves(&op) {
-            return Err("the operator does not support text".to_owned());
-        }
-        let form = (Elem::Text, shape.clone());
-        let run = move |inputs: &[Cells]| Ok(vec![moved(&op, inputs, &shape)?]);
-        let results = self.native_op("words", inputs, &[form], run)?;
-        results.into_iter().next().ok_or_else(|| "no result".to_owned())
-    }
 }
 
 fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells, String> {
@@ -76,4 +54,18 @@ fn places(cells: &Cells, next: &mut i64) -> Result<Tensor, String> {
         _ => TensorData::new(cells.to_integers()?.into_owned(), shape),
     };
     Ok(Tensor::upload(data, &Place::host().device))
+}
+
+/// A function of the host that moves the words of texts as the step would move numbers.
+///
+/// # Errors
+/// If the step does more than that.
+pub(super) fn mover(
+    op: Op,
+    shape: Vec<usize>,
+) -> Result<impl Fn(&[Cells]) -> Result<Vec<Cells>, String> + Send + Sync + 'static, String> {
+    if !moves(&op) {
+        return Err("the operator does not support text".to_owned());
+    }
+    Ok(move |inputs: &[Cells]| Ok(vec![moved(&op, inputs, &shape)?]))
 }

@@ -2,6 +2,7 @@
 //! zeros around its input into its padding.
 
 use super::steps::Steps;
+use crate::onnx::axes;
 use crate::onnx::draft::Draft;
 use crate::onnx::op::{Binary, Op};
 use crate::onnx::trace::{T, Tracer};
@@ -57,7 +58,7 @@ fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize,
             };
         }
         _ => {
-            let zero = t.full(weight.elem, vec![channels], 0.0)?;
+            let zero = axes::full(t, weight.elem, vec![channels], 0.0)?;
             bias = Some(t.binary(binary, &bias.unwrap_or(zero), &line)?);
         }
     }
@@ -103,7 +104,7 @@ fn by_channel(
 fn line(t: &mut Tracer<'_>, factor: &T, channels: usize) -> Result<Option<T>, String> {
     if factor.len() == 1 {
         let one = t.reshape(factor, &[1])?;
-        return t.expand(&one, &[channels]).map(Some);
+        return axes::expand(t, &one, &[channels]).map(Some);
     }
     if factor.len() == channels && factor.shape.get(1) == Some(&channels) {
         return t.reshape(factor, &[channels]).map(Some);

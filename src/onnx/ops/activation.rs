@@ -2,11 +2,12 @@
 
 use super::random::generator;
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, build, cast, literals};
 
 pub(super) const TABLE: Table = &[
     ("BitShift", |t, call| {
@@ -22,7 +23,7 @@ pub(super) const TABLE: Table = &[
         let (x, alpha) = (call.tensor(0)?, call.float_or("alpha", 1.0)?);
         let ratio = t.scalar(Binary::Div, x, alpha)?;
         let below = exponential(t, &ratio, alpha)?;
-        let below = t.clamp(&below, None, Some(0.0))?;
+        let below = build::clamp(t, &below, None, Some(0.0))?;
         let above = t.unary(Unary::Relu, x)?;
         one(t.add(&above, &below)?)
     }),
@@ -118,14 +119,14 @@ pub(super) fn exponential(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T, St
 }
 
 fn where_negative(t: &mut Tracer<'_>, x: &T, below: &T, above: &T) -> Result<T, String> {
-    let negative = t.compare_zero(x)?;
+    let negative = build::compare_zero(t, x)?;
     t.choose(&negative, below, above)
 }
 
 fn hard_sigmoid(t: &mut Tracer<'_>, x: &T, alpha: f64, beta: f64) -> Result<T, String> {
     let scaled = t.scalar(Binary::Mul, x, alpha)?;
     let shifted = t.scalar(Binary::Add, &scaled, beta)?;
-    t.clamp(&shifted, Some(0.0), Some(1.0))
+    build::clamp(t, &shifted, Some(0.0), Some(1.0))
 }
 
 /// `max(x, 0) + log(1 + exp(-|x|))`, which does not overflow.
@@ -194,7 +195,7 @@ fn hardmax(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
     }
     let places = t.constant(Host::ints(Elem::I64, line, (0..length as i64).collect()))?;
     let hit = t.compare(Compare::Equal, &places, &largest)?;
-    t.cast(&hit, x.elem)
+    cast::cast(t, &hit, x.elem)
 }
 
 fn is_inf(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -203,7 +204,7 @@ fn is_inf(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let negative = call.int_or("detect_negative", 1)? != 0;
     match (positive, negative) {
         (true, true) => one(t.unary(Unary::IsInf, x)?),
-        (false, false) => one(t.full(Elem::Bool, x.shape.clone(), 0.0)?),
+        (false, false) => one(axes::full(t, Elem::Bool, x.shape.clone(), 0.0)?),
         _ => {
             let end = if positive { f64::INFINITY } else { f64::NEG_INFINITY };
             let end = t.number(x.elem, end)?;
@@ -229,11 +230,11 @@ fn shrink(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let ratio = match call.optional(1)? {
-        Some(ratio) => t.floats(ratio)?.first().copied().unwrap_or(0.5),
+        Some(ratio) => literals::floats(t, ratio)?.first().copied().unwrap_or(0.5),
         None => call.float_or("ratio", 0.5)?,
     };
     let training = match call.optional(2)? {
-        Some(training) => t.ints(training)?.first().is_some_and(|value| *value != 0),
+        Some(training) => literals::ints(t, training)?.first().is_some_and(|value| *value != 0),
         None => false,
     };
     // Before opset 10 the mask had the type of the data.
@@ -241,7 +242,7 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if !training || ratio == 0.0 {
         // Since opset 12 the mask marks kept elements; before, ONNX Runtime gives zeros.
         let kept = if call.opset() < 12 { 0.0 } else { 1.0 };
-        let mask = t.full(mask_elem, x.shape.clone(), kept)?;
+        let mask = axes::full(t, mask_elem, x.shape.clone(), kept)?;
         return several([x.clone(), mask]);
     }
     let mut random = generator(call)?;

@@ -1,11 +1,12 @@
 //! Attention and what goes with it. ONNX operators Attention, RotaryEmbedding, LinearAttention.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare, Op, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
+use crate::onnx::{axes, cast, indices, matmul};
 
 pub(super) const TABLE: Table = &[("Attention", attention), ("RotaryEmbedding", rotary)];
 
@@ -28,13 +29,13 @@ pub(super) fn apart(
         return Err(format!("a width of {width} for {heads} heads"));
     }
     let split = t.reshape(x, &[batch, length, heads, width / heads])?;
-    t.permute(&split, &[0, 2, 1, 3])
+    axes::permute(t, &split, &[0, 2, 1, 3])
 }
 
 /// The other way.
 pub(super) fn together(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
     let [batch, heads, length, size] = x.shape[..] else { return Ok(x.clone()) };
-    let turned = t.permute(x, &[0, 2, 1, 3])?;
+    let turned = axes::permute(t, x, &[0, 2, 1, 3])?;
     t.reshape(&turned, &[batch, length, heads * size])
 }
 
@@ -50,7 +51,7 @@ pub(super) fn repeated(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T, Str
         return Err(format!("{heads} heads share {own}"));
     }
     let single = t.reshape(x, &[batch, own, 1, length, size])?;
-    let grown = t.expand(&single, &[batch, own, heads / own, length, size])?;
+    let grown = axes::expand(t, &single, &[batch, own, heads / own, length, size])?;
     t.reshape(&grown, &[batch, heads, length, size])
 }
 
@@ -64,8 +65,8 @@ fn attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut before = 0;
     if let (Some(past_key), Some(past_value)) = (call.optional(4)?, call.optional(5)?) {
         before = past_key.shape.get(2).copied().unwrap_or(0);
-        key = t.cat(&[past_key.clone(), key], 2)?;
-        value = t.cat(&[past_value.clone(), value], 2)?;
+        key = axes::cat(t, &[past_key.clone(), key], 2)?;
+        value = axes::cat(t, &[past_value.clone(), value], 2)?;
     }
     let present = (key.clone(), value.clone());
     let [_, heads, length, size] = query.shape[..] else { return Err("four axes".to_owned()) };
@@ -113,8 +114,8 @@ fn with_scores(
     let root = scale.abs().sqrt();
     let query = t.scalar(Binary::Mul, query, root * scale.signum())?;
     let key = t.scalar(Binary::Mul, key, root)?;
-    let key = t.swap(&key, 2, 3)?;
-    let product = t.matmul(&query, &key)?;
+    let key = axes::swap(t, &key, 2, 3)?;
+    let product = matmul::matmul(t, &query, &key)?;
     let mut stage = product.clone();
     let mut scores = product;
     if softcap != 0.0 {
@@ -144,7 +145,7 @@ fn with_scores(
     if mode == 3 {
         stage = shares.clone();
     }
-    Ok((t.matmul(&shares, value)?, stage))
+    Ok((matmul::matmul(t, &shares, value)?, stage))
 }
 
 /// What is added to the scores: the mask of the node, causality, lengths of keys.
@@ -168,7 +169,7 @@ fn mask(
         let offset = match padded {
             // The last query sees the last key that there is.
             Some(lengths) => {
-                let lengths = t.cast(lengths, Elem::I64)?;
+                let lengths = cast::cast(t, lengths, Elem::I64)?;
                 let lengths = t.reshape(&lengths, &[lengths.len(), 1, 1, 1])?;
                 let own = t.number(Elem::I64, length as f64)?;
                 t.sub(&lengths, &own)?
@@ -181,7 +182,7 @@ fn mask(
         sum = Some(join(t, sum, shut)?);
     }
     if let Some(lengths) = padded {
-        let lengths = t.cast(lengths, Elem::I64)?;
+        let lengths = cast::cast(t, lengths, Elem::I64)?;
         let lengths = t.reshape(&lengths, &[lengths.len(), 1, 1, 1])?;
         let columns = t.constant(Host::ints(Elem::I64, vec![total], count(total)))?;
         let seen = t.compare(Compare::Less, &columns, &lengths)?;
@@ -220,7 +221,7 @@ fn widened(t: &mut Tracer<'_>, mask: &T, total: usize) -> Result<T, String> {
         *pair = (0, missing);
     }
     let value = if mask.elem == Elem::Bool { 0.0 } else { f64::NEG_INFINITY };
-    t.pad(mask, &padding, value)
+    axes::pad(t, mask, &padding, value)
 }
 
 fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -239,18 +240,18 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let table = call.tensor(at)?;
         let picked = match call.optional(3)? {
             Some(places) => {
-                let flat = t.cast(places, Elem::I64)?;
+                let flat = cast::cast(t, places, Elem::I64)?;
                 let flat = t.reshape(&flat, &[places.len()])?;
-                let flat = t.places_of(&flat, table.shape.first().copied().unwrap_or(0))?;
-                let picked = t.select(table, 0, &flat)?;
+                let flat = indices::places_of(t, &flat, table.shape.first().copied().unwrap_or(0))?;
+                let picked = indices::select(t, table, 0, &flat)?;
                 let width = table.shape.last().copied().unwrap_or(0);
                 t.reshape(&picked, &[batch, length, width])?
             }
             None => table.clone(),
         };
         let axis = picked.rank() - 1;
-        let picked = t.narrow(&picked, axis, Cut::range(0, half))?;
-        tables.push(t.unsqueeze(&picked, 1)?);
+        let picked = axes::narrow(t, &picked, axis, Cut::range(0, half))?;
+        tables.push(axes::unsqueeze(t, &picked, 1)?);
     }
     let [cos, sin] = &tables[..] else { return Err("two tables".to_owned()) };
     let whole = turned(t, &x, cos, sin, call.int_or("interleaved", 0)? != 0)?;
@@ -272,28 +273,31 @@ pub(super) fn turned(
     if turned > size || x.rank() != 4 {
         return Err(format!("{turned} elements of shape {:?} are to be turned", x.shape));
     }
-    let part = t.narrow(x, 3, Cut::range(0, turned))?;
+    let part = axes::narrow(t, x, 3, Cut::range(0, turned))?;
     let end = i64::try_from(turned).unwrap_or(0);
     let (first, second) = if mixed {
         let every = |begin| Cut { begin, end, step: 2 };
-        (t.narrow(&part, 3, every(0))?, t.narrow(&part, 3, every(1))?)
+        (axes::narrow(t, &part, 3, every(0))?, axes::narrow(t, &part, 3, every(1))?)
     } else {
-        (t.narrow(&part, 3, Cut::range(0, half))?, t.narrow(&part, 3, Cut::range(half, turned))?)
+        (
+            axes::narrow(t, &part, 3, Cut::range(0, half))?,
+            axes::narrow(t, &part, 3, Cut::range(half, turned))?,
+        )
     };
     let (a, b) = (t.mul(&first, cos)?, t.mul(&second, sin)?);
     let real = t.sub(&a, &b)?;
     let (a, b) = (t.mul(&first, sin)?, t.mul(&second, cos)?);
     let imaginary = t.add(&a, &b)?;
     let both = if mixed {
-        let (real, imaginary) = (t.unsqueeze(&real, 4)?, t.unsqueeze(&imaginary, 4)?);
-        let pairs = t.cat(&[real, imaginary], 4)?;
+        let (real, imaginary) = (axes::unsqueeze(t, &real, 4)?, axes::unsqueeze(t, &imaginary, 4)?);
+        let pairs = axes::cat(t, &[real, imaginary], 4)?;
         t.reshape(&pairs, &part.shape)?
     } else {
-        t.cat(&[real, imaginary], 3)?
+        axes::cat(t, &[real, imaginary], 3)?
     };
     if turned == size {
         return Ok(both);
     }
-    let rest = t.narrow(x, 3, Cut::range(turned, size))?;
-    t.cat(&[both, rest], 3)
+    let rest = axes::narrow(t, x, 3, Cut::range(turned, size))?;
+    axes::cat(t, &[both, rest], 3)
 }

@@ -2,7 +2,8 @@
 
 use super::window::{attribute, window};
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::build::Cut;
+use crate::onnx::axes;
+use crate::onnx::axes::Cut;
 use crate::onnx::op::{Op, Unary, Window};
 use crate::onnx::trace::{T, Tracer};
 
@@ -105,7 +106,7 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         cuts.push(Cut::range(*before, end));
     }
-    one(t.slice(&whole, &cuts)?)
+    one(axes::slice(t, &whole, &cuts)?)
 }
 
 /// Zeros behind the result, then the bias, for what a window does not reach.
@@ -128,7 +129,7 @@ fn grown(
     let x = t.emit(Op::ConvTranspose(window, none), &plain, elem, smaller)?;
     let padding: Vec<(usize, usize)> =
         [0, 0].into_iter().chain(grow.iter().copied()).map(|more| (0, more)).collect();
-    let padded = t.pad(&x, &padding, 0.0)?;
+    let padded = axes::pad(t, &x, &padding, 0.0)?;
     let Some(bias) = bias else { return Ok(padded) };
     let mut line = vec![1; shape.len()];
     if let Some(channels) = line.get_mut(1) {
@@ -219,9 +220,9 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let depth = kernel - 1;
     let state = match call.optional(3)? {
         Some(state) => state.clone(),
-        None => t.full(x.elem, vec![batch, channels, depth], 0.0)?,
+        None => axes::full(t, x.elem, vec![batch, channels, depth], 0.0)?,
     };
-    let joined = if depth == 0 { x.clone() } else { t.cat(&[state, x.clone()], 2)? };
+    let joined = if depth == 0 { x.clone() } else { axes::cat(t, &[state, x.clone()], 2)? };
     let window = Window {
         kernel: vec![kernel],
         stride: vec![1],
@@ -242,6 +243,6 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         other => return Err(format!("activation '{other}' is not known")),
     }
-    let present = t.narrow(&joined, 2, Cut::range(length, length + depth))?;
+    let present = axes::narrow(t, &joined, 2, Cut::range(length, length + depth))?;
     several([y, present])
 }

@@ -8,6 +8,7 @@ use crate::onnx::raw::Raw;
 use crate::onnx::sparse;
 use crate::onnx::tiny_floats::Round;
 use crate::onnx::trace::Tracer;
+use crate::onnx::{axes, build, cast, literals};
 
 pub(super) const TABLE: Table = &[
     ("BitCast", bit_cast),
@@ -54,7 +55,7 @@ fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 fn constant_of_shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let shape = t.lengths(call.tensor(0)?)?;
+    let shape = literals::lengths(t, call.tensor(0)?)?;
     let value = match call.raw("value")? {
         Some(raw) => t.of_file(raw)?,
         None => t.number(Elem::F32, 0.0)?,
@@ -63,7 +64,7 @@ fn constant_of_shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return one(t.constant(Host::numbers(value.elem, shape, vec![]))?);
     }
     let scalar = t.reshape(&value, &[])?;
-    one(t.expand(&scalar, &shape)?)
+    one(axes::expand(t, &scalar, &shape)?)
 }
 
 /// The type that an attribute names.
@@ -98,7 +99,7 @@ fn cast_to(t: &mut Tracer<'_>, call: &Call<'_>, to: Elem) -> Outputs {
         Some("nearest") => Round::Nearest,
         Some(other) => return Err(format!("round_mode '{other}' is not known")),
     };
-    one(t.cast_as(call.tensor(0)?, to, saturate, how)?)
+    one(cast::cast_as(t, call.tensor(0)?, to, saturate, how)?)
 }
 
 /// The same bits as another type of the same width.
@@ -144,7 +145,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if elem.is_int() {
         let mut numbers = Vec::new();
         for end in ends {
-            numbers.extend(t.ints(end)?.first().copied());
+            numbers.extend(literals::ints(t, end)?.first().copied());
         }
         let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
         let count = count(limit as f64 - start as f64, delta as f64)?;
@@ -154,7 +155,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let mut numbers = Vec::new();
     for end in ends {
-        numbers.extend(t.floats(end)?.first().copied());
+        numbers.extend(literals::floats(t, end)?.first().copied());
     }
     let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
     let count = count(limit - start, delta)?;
@@ -175,19 +176,19 @@ fn count(length: f64, delta: f64) -> Result<usize, String> {
 
 fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (indices, values) = (call.tensor(0)?, call.tensor(2)?);
-    let depth = t.floats(call.tensor(1)?)?.first().copied().unwrap_or(0.0);
+    let depth = literals::floats(t, call.tensor(1)?)?.first().copied().unwrap_or(0.0);
     if !(1.0..=1e8).contains(&depth) {
         return Err(format!("a depth of {depth}"));
     }
     let depth = depth as i64;
-    let axis = crate::onnx::build::axis(call.int_or("axis", -1)?, indices.rank() + 1)?;
-    let indices = t.cast(indices, Elem::I64)?;
+    let axis = crate::onnx::axes::axis(call.int_or("axis", -1)?, indices.rank() + 1)?;
+    let indices = cast::cast(t, indices, Elem::I64)?;
     let length = t.number(Elem::I64, depth as f64)?;
     // Negative indices count from the end; those outside of the depth match nothing.
-    let below = t.compare_zero(&indices)?;
+    let below = build::compare_zero(t, &indices)?;
     let shifted = t.add(&indices, &length)?;
     let indices = t.choose(&below, &shifted, &indices)?;
-    let indices = t.unsqueeze(&indices, axis)?;
+    let indices = axes::unsqueeze(t, &indices, axis)?;
     let mut shape = vec![1; indices.rank()];
     if let Some(length) = shape.get_mut(axis) {
         *length = usize::try_from(depth).unwrap_or(0);
@@ -195,8 +196,8 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     t.fits(Elem::I64, &shape)?;
     let range = t.constant(Host::ints(Elem::I64, shape, (0..depth).collect()))?;
     let hot = t.compare(crate::onnx::op::Compare::Equal, &indices, &range)?;
-    let off = t.narrow(values, 0, crate::onnx::build::Cut::range(0, 1))?;
-    let on = t.narrow(values, 0, crate::onnx::build::Cut::range(1, 2))?;
+    let off = axes::narrow(t, values, 0, crate::onnx::axes::Cut::range(0, 1))?;
+    let on = axes::narrow(t, values, 0, crate::onnx::axes::Cut::range(1, 2))?;
     let (off, on) = (t.reshape(&off, &[])?, t.reshape(&on, &[])?);
     one(t.choose(&hot, &on, &off)?)
 }

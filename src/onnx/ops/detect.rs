@@ -3,6 +3,7 @@
 use super::{Call, Outputs, Table, several};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
+use crate::onnx::literals;
 use crate::onnx::trace::Tracer;
 
 pub(super) const TABLE: Table = &[("NonMaxSuppression", suppress)];
@@ -60,7 +61,7 @@ fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let (classes, count) = (*classes, *count);
     let mut number = |at: usize| match call.optional(at)? {
-        Some(given) => Ok::<_, String>(t.floats(given)?.first().copied()),
+        Some(given) => Ok::<_, String>(literals::floats(t, given)?.first().copied()),
         None => Ok(None),
     };
     let most = number(2)?.unwrap_or(0.0).max(0.0) as usize;

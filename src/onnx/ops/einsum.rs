@@ -4,6 +4,7 @@ use super::{Call, Outputs, one};
 use crate::onnx::host::Host;
 use crate::onnx::op::Reduce;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, matmul};
 
 /// The ellipsis stands for axes that have no letters: they get these.
 const UNNAMED: [char; 16] =
@@ -46,12 +47,12 @@ pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         .map(|(at, _)| at)
         .collect();
     let x = t.reduce(Reduce::Sum, &x, &summed)?;
-    let x = t.squeeze(&x, &summed)?;
+    let x = axes::squeeze(t, &x, &summed)?;
     let kept: Vec<char> = letters.into_iter().filter(|letter| output.contains(letter)).collect();
     let order = output.iter().map(|letter| {
         kept.iter().position(|kept| kept == letter).ok_or_else(|| format!("'{letter}' is unknown"))
     });
-    one(t.permute(&x, &order.collect::<Result<Vec<_>, _>>()?)?)
+    one(axes::permute(t, &x, &order.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// A name for each axis.
@@ -117,7 +118,7 @@ fn diagonal(t: &mut Tracer<'_>, x: &T, letters: Vec<char>) -> Result<(T, Vec<cha
         let eye = t.constant(Host::numbers(x.elem, shape, eye.collect()))?;
         let masked = t.mul(&x, &eye)?;
         let summed = t.reduce(Reduce::Sum, &masked, &[second])?;
-        x = t.squeeze(&summed, &[second])?;
+        x = axes::squeeze(t, &summed, &[second])?;
         letters.remove(second);
     }
     Ok((x, letters))
@@ -159,13 +160,13 @@ fn product(
     let full = |t: &mut Tracer<'_>, x: &T, from: &[char], groups: [&[char]; 3]| {
         let wanted: Vec<char> = groups.concat();
         let order = wanted.iter().filter_map(|c| from.iter().position(|other| other == c));
-        let x = t.permute(x, &order.collect::<Vec<_>>())?;
-        let x = t.expand(&x, &lengths(&wanted))?;
+        let x = axes::permute(t, x, &order.collect::<Vec<_>>())?;
+        let x = axes::expand(t, &x, &lengths(&wanted))?;
         t.reshape(&x, &[sizes(groups[0]), sizes(groups[1]), sizes(groups[2])])
     };
     let a = full(t, x, xs, [&batch, &rows, &summed])?;
     let b = full(t, y, ys, [&batch, &summed, &columns])?;
-    let product = t.matmul(&a, &b)?;
+    let product = matmul::matmul(t, &a, &b)?;
     let letters = [batch, rows, columns].concat();
     Ok((t.reshape(&product, &lengths(&letters))?, letters))
 }

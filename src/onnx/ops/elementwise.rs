@@ -76,7 +76,7 @@ fn legacy_broadcast(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     match call.int("axis")? {
         Some(axis) if call.opset() < 7 => {
-            let axis = crate::onnx::build::axis(axis, x.rank())?;
+            let axis = crate::onnx::axes::axis(axis, x.rank())?;
             let behind = x.rank().saturating_sub(axis + y.rank());
             let shape: Vec<usize> =
                 y.shape.iter().copied().chain(std::iter::repeat_n(1, behind)).collect();

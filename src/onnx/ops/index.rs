@@ -1,10 +1,11 @@
 //! Operators that pick elements or put them somewhere.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::build::{Cut, axis};
+use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::{Data, Host};
 use crate::onnx::trace::Tracer;
+use crate::onnx::{axes, indices, literals};
 use burn::tensor::IndexingUpdateOp;
 
 pub(super) const TABLE: Table = &[
@@ -27,9 +28,9 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (before, behind) = x.shape.split_at(at);
     let behind = behind.iter().skip(1);
     let shape: Vec<usize> = before.iter().chain(&indices.shape).chain(behind).copied().collect();
-    let places = t.places_of(indices, length)?;
+    let places = indices::places_of(t, indices, length)?;
     let flat = t.reshape(&places, &[places.len()])?;
-    let picked = t.select(x, at, &flat)?;
+    let picked = indices::select(t, x, at, &flat)?;
     one(t.reshape(&picked, &shape)?)
 }
 
@@ -39,13 +40,13 @@ fn gather_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if indices.rank() != x.rank() {
         return Err(format!("indices of shape {:?} for shape {:?}", indices.shape, x.shape));
     }
-    let places = t.places_of(indices, x.shape.get(at).copied().unwrap_or(0))?;
+    let places = indices::places_of(t, indices, x.shape.get(at).copied().unwrap_or(0))?;
     // Other axes may be shorter than those of the data.
     let cuts = x.shape.iter().zip(&indices.shape).enumerate().map(|(axis, (length, wanted))| {
         if axis == at { Cut::all(*length) } else { Cut::range(0, (*wanted).min(*length)) }
     });
-    let x = t.slice(x, &cuts.collect::<Vec<_>>())?;
-    one(t.gather(&x, at, &places)?)
+    let x = axes::slice(t, x, &cuts.collect::<Vec<_>>())?;
+    one(indices::gather(t, &x, at, &places)?)
 }
 
 fn gather_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -64,22 +65,22 @@ fn gather_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (rows, run) = (lead.iter().product::<usize>(), rest.iter().product::<usize>());
     let groups: usize = lead.iter().take(batch).product();
     // One number for each place: its batch, then its indices.
-    let mut flat = t.full(Elem::I64, vec![rows], 0.0)?;
+    let mut flat = axes::full(t, Elem::I64, vec![rows], 0.0)?;
     let table = t.reshape(indices, &[rows, *depth])?;
     for (at, length) in inner.iter().enumerate() {
-        let column = t.narrow(&table, 1, Cut::range(at, at + 1))?;
+        let column = axes::narrow(t, &table, 1, Cut::range(at, at + 1))?;
         let column = t.reshape(&column, &[rows])?;
-        let column = t.places_of(&column, *length)?;
+        let column = indices::places_of(t, &column, *length)?;
         let scale = t.number(Elem::I64, *length as f64)?;
         let wider = t.mul(&flat, &scale)?;
         flat = t.add(&wider, &column)?;
     }
     let per_group: usize = inner.iter().product();
     let group = (0..rows).map(|row| (row / (rows / groups.max(1)).max(1) * per_group) as i64);
-    let group = t.indices(group.collect())?;
+    let group = literals::indices(t, group.collect())?;
     let flat = t.add(&flat, &group)?;
     let data = t.reshape(x, &[groups * per_group, run])?;
-    let picked = t.select(&data, 0, &flat)?;
+    let picked = indices::select(t, &data, 0, &flat)?;
     one(t.reshape(&picked, &shape)?)
 }
 
@@ -249,7 +250,7 @@ fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rows = past.shape.first().copied().unwrap_or(0);
     let begins = match call.optional(2)? {
         Some(begins) => begins.clone(),
-        None => t.full(Elem::I64, vec![rows], 0.0)?,
+        None => axes::full(t, Elem::I64, vec![rows], 0.0)?,
     };
     let fits = past.rank() == update.rank() && begins.len() == rows && at > 0;
     if !fits || past.elem != update.elem {
@@ -288,10 +289,10 @@ fn compress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => (t.reshape(x, &[x.len()])?, 0),
     };
     let length = x.shape.get(at).copied().unwrap_or(0);
-    let kept = t.ints(condition)?.into_iter().take(length).enumerate();
+    let kept = literals::ints(t, condition)?.into_iter().take(length).enumerate();
     let kept = kept.filter(|(_, holds)| *holds != 0).map(|(at, _)| at as i64).collect();
-    let kept = t.indices(kept)?;
-    one(t.select(&x, at, &kept)?)
+    let kept = literals::indices(t, kept)?;
+    one(indices::select(t, &x, at, &kept)?)
 }
 
 fn non_zero(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -322,21 +323,22 @@ fn unique(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let sorted = call.int_or("sorted", 1)? != 0;
     let flat = match at {
         // The axis comes first, so that what is compared lies together.
-        Some(at) => t.swap(x, 0, at)?,
+        Some(at) => axes::swap(t, x, 0, at)?,
         None => t.reshape(x, &[x.len()])?,
     };
     let host = t.look(&flat)?;
     let rows = host.shape.first().copied().unwrap_or(0);
     let (firsts, inverse, counts) = distinct(&keys(&host), rows, sorted);
     let number = |values: &[usize]| values.iter().map(|value| *value as i64).collect::<Vec<_>>();
-    let order = t.indices(number(&firsts))?;
-    let picked = t.select(&flat, 0, &order)?;
+    let order = literals::indices(t, number(&firsts))?;
+    let picked = indices::select(t, &flat, 0, &order)?;
     let values = match at {
-        Some(at) => t.swap(&picked, 0, at)?,
+        Some(at) => axes::swap(t, &picked, 0, at)?,
         None => picked,
     };
-    let (firsts, inverse) = (t.indices(number(&firsts))?, t.indices(number(&inverse))?);
-    let counts = t.indices(number(&counts))?;
+    let (firsts, inverse) =
+        (literals::indices(t, number(&firsts))?, literals::indices(t, number(&inverse))?);
+    let counts = literals::indices(t, number(&counts))?;
     several([values, firsts, inverse, counts])
 }
 

@@ -2,10 +2,11 @@
 
 use super::attention::{apart, together};
 use super::{Call, Outputs, Table, several};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::control::stack;
 use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, matmul};
 
 pub(super) const TABLE: Table = &[("LinearAttention", linear_attention)];
 
@@ -35,7 +36,7 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let mut state = match call.optional(3)? {
         Some(state) => state.clone(),
-        None => t.full(q.elem, vec![batch, own, size, width], 0.0)?,
+        None => axes::full(t, q.elem, vec![batch, own, size, width], 0.0)?,
     };
     let decay = if gated { Some(gate(t, call, 4, own)?) } else { None };
     let beta = if delta { Some(gate(t, call, 5, own)?) } else { None };
@@ -44,28 +45,28 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut all = Vec::with_capacity(steps);
     for step in 0..steps {
         // A row for each head: [batch, heads, 1, size]
-        let now = |t: &mut Tracer<'_>, x: &T| t.narrow(x, 2, Cut::range(step, step + 1));
+        let now = |t: &mut Tracer<'_>, x: &T| axes::narrow(t, x, 2, Cut::range(step, step + 1));
         let (k, v) = (now(t, &k)?, now(t, &v)?);
-        let k = t.swap(&k, 2, 3)?;
+        let k = axes::swap(t, &k, 2, 3)?;
         if let Some(decay) = &decay {
             let g = now(t, decay)?;
-            let g = t.swap(&g, 2, 3)?;
+            let g = axes::swap(t, &g, 2, 3)?;
             let kept = t.unary(Unary::Exp, &g)?;
             state = t.mul(&state, &kept)?;
         }
         let mut new = v;
         if let Some(beta) = &beta {
-            let row = t.swap(&k, 2, 3)?;
-            let known = t.matmul(&row, &state)?;
+            let row = axes::swap(t, &k, 2, 3)?;
+            let known = matmul::matmul(t, &row, &state)?;
             let difference = t.sub(&new, &known)?;
             let rate = now(t, beta)?;
             new = t.mul(&difference, &rate)?;
         }
-        let added = t.matmul(&k, &new)?;
+        let added = matmul::matmul(t, &k, &new)?;
         state = t.add(&state, &added)?;
         let query = now(t, &q)?;
         let shared = t.reshape(&query, &[batch, own, heads / own, size])?;
-        let seen = t.matmul(&shared, &state)?;
+        let seen = matmul::matmul(t, &shared, &state)?;
         let seen = t.scalar(Binary::Mul, &seen, scale)?;
         all.push(t.reshape(&seen, &[batch, heads, width])?);
     }

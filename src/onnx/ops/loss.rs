@@ -4,6 +4,7 @@ use super::{Call, Table, one, several};
 use crate::onnx::elem::Elem;
 use crate::onnx::op::{Binary, Compare, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, cast, indices};
 
 pub(super) const TABLE: Table = &[
     ("NegativeLogLikelihoodLoss", |t, call| {
@@ -36,7 +37,7 @@ fn likelihood(
     if target.shape != expected || weight.is_some_and(|weight| weight.shape != [classes]) {
         return Err(format!("targets of {:?} for shape {:?}", target.shape, logs.shape));
     }
-    let target = t.cast(target, Elem::I64)?;
+    let target = cast::cast(t, target, Elem::I64)?;
     let ignored = match call.int("ignore_index")? {
         Some(index) => {
             let index = t.number(Elem::I64, index as f64)?;
@@ -49,10 +50,10 @@ fn likelihood(
         Some(ignored) => t.choose(ignored, &zero, &target)?,
         None => target,
     };
-    let index = t.unsqueeze(&target, 1)?;
-    let index = t.places_of(&index, classes)?;
-    let picked = t.gather(logs, 1, &index)?;
-    let picked = t.squeeze(&picked, &[1])?;
+    let index = axes::unsqueeze(t, &target, 1)?;
+    let index = indices::places_of(t, &index, classes)?;
+    let picked = indices::gather(t, logs, 1, &index)?;
+    let picked = axes::squeeze(t, &picked, &[1])?;
     let loss = t.unary(Unary::Neg, &picked)?;
     let weights = weights(t, weight, &target, ignored.as_ref(), loss.elem)?;
     let weighted = match &weights {
@@ -64,16 +65,16 @@ fn likelihood(
         "none" => Ok(weighted),
         "sum" => {
             let sum = t.reduce(Reduce::Sum, &weighted, &axes)?;
-            t.squeeze(&sum, &axes)
+            axes::squeeze(t, &sum, &axes)
         }
         "mean" => {
             let sum = t.reduce(Reduce::Sum, &weighted, &axes)?;
-            let sum = t.squeeze(&sum, &axes)?;
+            let sum = axes::squeeze(t, &sum, &axes)?;
             match weights {
                 None => t.scalar(Binary::Div, &sum, weighted.len() as f64),
                 Some(weights) => {
                     let all = t.reduce(Reduce::Sum, &weights, &axes)?;
-                    let all = t.squeeze(&all, &axes)?;
+                    let all = axes::squeeze(t, &all, &axes)?;
                     t.div(&sum, &all)
                 }
             }
@@ -93,7 +94,7 @@ fn weights(
     let mut weights = match weight {
         Some(weight) => {
             let flat = t.reshape(target, &[target.len()])?;
-            let picked = t.select(weight, 0, &flat)?;
+            let picked = indices::select(t, weight, 0, &flat)?;
             Some(t.reshape(&picked, &target.shape)?)
         }
         None => None,
@@ -101,7 +102,7 @@ fn weights(
     if let Some(ignored) = ignored {
         let ones = match weights {
             Some(weights) => weights,
-            None => t.full(elem, target.shape.clone(), 1.0)?,
+            None => axes::full(t, elem, target.shape.clone(), 1.0)?,
         };
         let zero = t.number(elem, 0.0)?;
         weights = Some(t.choose(ignored, &zero, &ones)?);

@@ -5,13 +5,14 @@ use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, build, cast, literals, matmul};
 
 pub(super) const TABLE: Table = &[
     ("Clip", clip),
     ("Det", det),
     ("Einsum", super::einsum::einsum),
     ("Gemm", gemm),
-    ("MatMul", |t, call| one(t.matmul(call.tensor(0)?, call.tensor(1)?)?)),
+    ("MatMul", |t, call| one(matmul::matmul(t, call.tensor(0)?, call.tensor(1)?)?)),
     ("Max", |t, call| one(fold(t, call, Binary::Max)?)),
     ("Mean", |t, call| {
         let sum = fold(t, call, Binary::Add)?;
@@ -37,13 +38,13 @@ fn clip(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let plain = x.elem.is_float() || x.elem == Elem::I32;
     if constant(least) && constant(most) && plain {
         let mut number = |bound: Option<&T>, name| match bound {
-            Some(bound) => Ok::<_, String>(t.floats(bound)?.first().copied()),
+            Some(bound) => Ok::<_, String>(literals::floats(t, bound)?.first().copied()),
             None => call.float(name),
         };
         let (least, most) = (number(least, "min")?, number(most, "max")?);
         // Where the bounds cross, the upper one wins.
         let least = least.zip(most).map_or(least, |(least, most)| Some(least.min(most)));
-        return one(t.clamp(x, least, most)?);
+        return one(build::clamp(t, x, least, most)?);
     }
     let mut x = x.clone();
     if let Some(least) = least {
@@ -63,11 +64,11 @@ fn gemm(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             return Err(format!("shape {:?} is no matrix", x.shape));
         }
         let turned = call.int_or(name, 0)? != 0;
-        factors.push(if turned { t.permute(x, &[1, 0])? } else { x.clone() });
+        factors.push(if turned { axes::permute(t, x, &[1, 0])? } else { x.clone() });
     }
     let [a, b] = &factors[..] else { return Err("two matrices".to_owned()) };
     let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
-    let mut product = t.matmul(a, b)?;
+    let mut product = matmul::matmul(t, a, b)?;
     if alpha != 1.0 {
         product = scaled(t, &product, alpha)?;
     }
@@ -80,9 +81,9 @@ fn scaled(t: &mut Tracer<'_>, x: &T, by: f64) -> Result<T, String> {
     if x.elem.is_float() {
         return t.scalar(Binary::Mul, x, by);
     }
-    let float = t.cast(x, Elem::F64)?;
+    let float = cast::cast(t, x, Elem::F64)?;
     let scaled = t.scalar(Binary::Mul, &float, by)?;
-    t.cast(&scaled, x.elem)
+    cast::cast(t, &scaled, x.elem)
 }
 
 /// With the sign of the divisor, or (`fmod`) of the dividend.
@@ -99,7 +100,7 @@ fn modulo(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 fn truncated(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
-    let below = t.compare_zero(x)?;
+    let below = build::compare_zero(t, x)?;
     let (floor, ceil) = (t.unary(Unary::Floor, x)?, t.unary(Unary::Ceil, x)?);
     t.choose(&below, &ceil, &floor)
 }
@@ -108,17 +109,17 @@ fn truncated(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
 fn pow(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     if x.elem.is_float() {
-        if y.is_constant() && y.len() == 1 && t.floats(y)?.first() == Some(&2.0) {
-            let shape = crate::onnx::build::broadcast(&x.shape, &y.shape)?;
+        if y.is_constant() && y.len() == 1 && literals::floats(t, y)?.first() == Some(&2.0) {
+            let shape = crate::onnx::axes::broadcast(&x.shape, &y.shape)?;
             let square = t.mul(x, x)?;
             return one(t.reshape(&square, &shape)?);
         }
-        let y = t.cast(y, x.elem)?;
+        let y = cast::cast(t, y, x.elem)?;
         return one(t.binary(Binary::Pow, x, &y)?);
     }
-    let (base, exponent) = (t.cast(x, Elem::F64)?, t.cast(y, Elem::F64)?);
+    let (base, exponent) = (cast::cast(t, x, Elem::F64)?, cast::cast(t, y, Elem::F64)?);
     let power = t.binary(Binary::Pow, &base, &exponent)?;
-    one(t.cast(&power, x.elem)?)
+    one(cast::cast(t, &power, x.elem)?)
 }
 
 /// By elimination, on the host.
@@ -178,7 +179,7 @@ pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if x.elem != Elem::Text || y.elem != Elem::Text {
         return one(t.compare(Compare::Equal, x, y)?);
     }
-    let shape = crate::onnx::build::broadcast(&x.shape, &y.shape)?;
+    let shape = crate::onnx::axes::broadcast(&x.shape, &y.shape)?;
     t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Bool, shape.clone());

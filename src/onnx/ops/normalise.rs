@@ -1,10 +1,11 @@
 //! Normalisations. The formulas are those of the ONNX operators of the same names.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
 use crate::onnx::op::{Binary, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, cast};
 
 pub(super) const TABLE: Table = &[
     ("BatchNormalization", batch),
@@ -62,11 +63,11 @@ fn per_channel(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T, String> {
 
 /// Scaled and shifted by channel.
 fn affine(t: &mut Tracer<'_>, x: &T, scale: &T, bias: Option<&T>) -> Result<T, String> {
-    let scale = t.cast(scale, x.elem)?;
+    let scale = cast::cast(t, scale, x.elem)?;
     let scale = per_channel(t, &scale, x.rank())?;
     let scaled = t.mul(x, &scale)?;
     let Some(bias) = bias else { return Ok(scaled) };
-    let bias = t.cast(bias, x.elem)?;
+    let bias = cast::cast(t, bias, x.elem)?;
     let bias = per_channel(t, &bias, x.rank())?;
     t.add(&scaled, &bias)
 }
@@ -108,17 +109,18 @@ fn batch(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         (mean, variance) = (t.reshape(&mean, &[length])?, t.reshape(&variance, &[length])?);
         let momentum = call.float_or("momentum", 0.9)?;
         for (before, now) in [(before_mean, &mean), (before_variance, &variance)] {
-            let now = t.cast(now, before.elem)?;
+            let now = cast::cast(t, now, before.elem)?;
             let old = t.scalar(Binary::Mul, &before, momentum)?;
             let new = t.scalar(Binary::Mul, &now, 1.0 - momentum)?;
             running.push(t.add(&old, &new)?);
         }
     }
-    let variance = t.cast(&variance, Elem::F32)?;
+    let variance = cast::cast(t, &variance, Elem::F32)?;
     let variance = t.scalar(Binary::Add, &variance, epsilon)?;
     let root = t.unary(Unary::Sqrt, &variance)?;
-    let (scale, bias) = (t.cast(call.tensor(1)?, Elem::F32)?, t.cast(call.tensor(2)?, Elem::F32)?);
-    let mean = t.cast(&mean, Elem::F32)?;
+    let (scale, bias) =
+        (cast::cast(t, call.tensor(1)?, Elem::F32)?, cast::cast(t, call.tensor(2)?, Elem::F32)?);
+    let mean = cast::cast(t, &mean, Elem::F32)?;
     let factor = t.div(&scale, &root)?;
     let shift = t.mul(&mean, &factor)?;
     let summand = t.sub(&bias, &shift)?;
@@ -178,7 +180,7 @@ fn rms(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mean = t.scalar(Binary::Add, &mean, call.float_or("epsilon", 1e-5)?)?;
     let root = t.unary(Unary::Sqrt, &mean)?;
     let normal = t.div(x, &root)?;
-    let scale = t.cast(scale, x.elem)?;
+    let scale = cast::cast(t, scale, x.elem)?;
     one(t.mul(&normal, &scale)?)
 }
 
@@ -193,10 +195,10 @@ fn lrn(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if let Some(pair) = padding.get_mut(1) {
         *pair = ((size - 1) / 2, size / 2);
     }
-    let padded = t.pad(&squares, &padding, 0.0)?;
-    let mut sum = t.narrow(&padded, 1, crate::onnx::build::Cut::range(0, channels))?;
+    let padded = axes::pad(t, &squares, &padding, 0.0)?;
+    let mut sum = axes::narrow(t, &padded, 1, crate::onnx::axes::Cut::range(0, channels))?;
     for at in 1..size {
-        let next = t.narrow(&padded, 1, crate::onnx::build::Cut::range(at, at + channels))?;
+        let next = axes::narrow(t, &padded, 1, crate::onnx::axes::Cut::range(at, at + channels))?;
         sum = t.add(&sum, &next)?;
     }
     let scaled = t.scalar(Binary::Mul, &sum, call.float_or("alpha", 1e-4)? / size as f64)?;

@@ -1,9 +1,10 @@
 //! The operator `Pad`.
 
 use super::{Call, Outputs, Table, one, shape};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, indices, literals};
 
 pub(super) const TABLE: Table = &[("Pad", pad)];
 
@@ -13,11 +14,11 @@ const LENGTH_MAX: u64 = 1 << 32;
 pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let pads = match call.optional(1)? {
-        Some(pads) => t.ints(pads)?,
+        Some(pads) => literals::ints(t, pads)?,
         None => call.ints("pads")?.or(call.ints("paddings")?).ok_or("pads are missing")?.to_vec(),
     };
     let value = match call.optional(2)? {
-        Some(value) => t.floats(value)?.first().copied().unwrap_or(0.0),
+        Some(value) => literals::floats(t, value)?.first().copied().unwrap_or(0.0),
         None => call.float_or("value", 0.0)?,
     };
     let axes = shape::axes(t, call, 3, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
@@ -42,7 +43,7 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     if mode == "constant" {
         // A negative pad may remove elements that a positive one added.
-        x = t.pad(&x, &widths, value)?;
+        x = axes::pad(t, &x, &widths, value)?;
         for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
             x = crop(t, &x, *at, *before, *behind)?;
         }
@@ -62,7 +63,7 @@ fn crop(t: &mut Tracer<'_>, x: &T, at: usize, before: i64, behind: i64) -> Resul
     if begin > end {
         return Err(format!("pads of {before} and {behind} leave nothing of {length}"));
     }
-    t.narrow(x, at, Cut::range(begin, end))
+    axes::narrow(t, x, at, Cut::range(begin, end))
 }
 
 /// Widths filled with what is there, by an index for each place of the axis.
@@ -96,5 +97,5 @@ fn copy(
     };
     let places = (-before..length + behind).map(source).collect::<Result<Vec<_>, _>>()?;
     let places = t.constant(Host::ints(crate::onnx::Elem::I64, vec![places.len()], places))?;
-    t.select(x, at, &places)
+    indices::select(t, x, at, &places)
 }

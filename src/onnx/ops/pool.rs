@@ -8,6 +8,7 @@ use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Op, Reduce, Unary, Window};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, literals};
 
 pub(super) const TABLE: Table = &[
     ("AveragePool", average),
@@ -83,7 +84,7 @@ fn max(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return max_on_host(t, x, window, shape, columns);
     }
     let padding = reached(&window, x, &shape);
-    let padded = t.pad(x, &padding, f64::from(f32::MIN))?;
+    let padded = axes::pad(t, x, &padding, f64::from(f32::MIN))?;
     one(pooled(t, &padded, window, shape, |window| Op::MaxPool(window, false))?)
 }
 
@@ -99,7 +100,7 @@ fn pooled(
     if window.kernel.len() == 2 {
         return t.emit(op(window), &[x], x.elem, shape);
     }
-    let image = t.unsqueeze(x, 2)?;
+    let image = axes::unsqueeze(t, x, 2)?;
     let mut tall = shape.clone();
     tall.insert(2, 1);
     let done = t.emit(op(window.with_axis()), &[&image], x.elem, tall)?;
@@ -204,7 +205,7 @@ fn average(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return average_on_host(t, x, window, shape, counts);
     }
     let average = |t: &mut Tracer<'_>, x: &T| {
-        let x = t.pad(x, &padding, 0.0)?;
+        let x = axes::pad(t, x, &padding, 0.0)?;
         let op = |window| Op::AveragePool(window, true, false);
         pooled(t, &x, window.clone(), shape.clone(), op)
     };
@@ -213,7 +214,7 @@ fn average(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return one(y);
     }
     // Divided by the share of each window that is not padding.
-    let ones = t.full(x.elem, x.shape.clone(), 1.0)?;
+    let ones = axes::full(t, x.elem, x.shape.clone(), 1.0)?;
     let share = average(t, &ones)?;
     one(t.div(&y, &share)?)
 }
@@ -283,7 +284,7 @@ fn lp_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let made = t.host_op("lp_pool", &[powers], &[form], run)?;
             return made.into_iter().next().ok_or_else(|| "no result".to_owned());
         }
-        let padded = t.pad(powers, &padding, 0.0)?;
+        let padded = axes::pad(t, powers, &padding, 0.0)?;
         let op = |window| Op::AveragePool(window, true, false);
         let means = pooled(t, &padded, window.clone(), shape.clone(), op)?;
         t.scalar(Binary::Mul, &means, count as f64)
@@ -303,7 +304,7 @@ fn unpool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     t.fits(x.elem, &natural)?;
     let shape = match call.optional(2)? {
-        Some(shape) => t.lengths(shape)?,
+        Some(shape) => literals::lengths(t, shape)?,
         None => natural.clone(),
     };
     if shape.len() != natural.len() || indices.shape != x.shape {
@@ -332,8 +333,8 @@ fn unpool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// Columns of blocks put back where they came from, overlaps added (ONNX operator Col2Im).
 fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let image = t.lengths(call.tensor(1)?)?;
-    let block = t.lengths(call.tensor(2)?)?;
+    let image = literals::lengths(t, call.tensor(1)?)?;
+    let block = literals::lengths(t, call.tensor(2)?)?;
     let [batch, rows, columns] = x.shape[..] else {
         return Err(format!("shape {:?} has not three axes", x.shape));
     };

@@ -1,11 +1,12 @@
 //! Quantised arithmetic. ONNX operators QuantizeLinear, DequantizeLinear and those built on them.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
 use crate::onnx::op::{Binary, Reduce, Unary};
 use crate::onnx::tiny_floats::Round;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, build, cast, indices, literals, matmul};
 
 pub(super) const TABLE: Table = &[
     ("ConvInteger", |t, call| {
@@ -19,7 +20,7 @@ pub(super) const TABLE: Table = &[
     ("MatMulInteger", |t, call| {
         let x = shifted(t, call.tensor(0)?, call.optional(2)?, None)?;
         let y = shifted(t, call.tensor(1)?, call.optional(3)?, Some(1))?;
-        let sums = t.matmul(&x, &y)?;
+        let sums = matmul::matmul(t, &x, &y)?;
         one(to_ints(t, &sums)?)
     }),
     ("QLinearConv", |t, call| {
@@ -112,8 +113,8 @@ fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &Layout) -> Result<T, St
     }
     let block = if layout.block == 0 { length.div_ceil(blocks) } else { layout.block };
     let index = (0..length).map(|at| i64::try_from((at / block).min(blocks - 1)).unwrap_or(0));
-    let index = t.indices(index.collect())?;
-    t.select(scale, layout.axis, &index)
+    let index = literals::indices(t, index.collect())?;
+    indices::select(t, scale, layout.axis, &index)
 }
 
 pub(super) fn dequantised(
@@ -125,15 +126,15 @@ pub(super) fn dequantised(
     elem: Elem,
 ) -> Result<T, String> {
     let spread_scale = spread(t, scale, x, layout)?;
-    let spread_scale = t.cast(&spread_scale, Elem::F32)?;
-    let mut value = t.cast(x, Elem::F32)?;
+    let spread_scale = cast::cast(t, &spread_scale, Elem::F32)?;
+    let mut value = cast::cast(t, x, Elem::F32)?;
     if let Some(zero) = zero {
         let zero = spread(t, zero, x, layout)?;
-        let zero = t.cast(&zero, Elem::F32)?;
+        let zero = cast::cast(t, &zero, Elem::F32)?;
         value = t.sub(&value, &zero)?;
     }
     let scaled = t.mul(&value, &spread_scale)?;
-    t.cast(&scaled, elem)
+    cast::cast(t, &scaled, elem)
 }
 
 fn quantised(
@@ -145,13 +146,13 @@ fn quantised(
     (elem, saturate): (Elem, bool),
 ) -> Result<T, String> {
     let spread_scale = spread(t, scale, x, layout)?;
-    let spread_scale = t.cast(&spread_scale, Elem::F32)?;
-    let value = t.cast(x, Elem::F32)?;
+    let spread_scale = cast::cast(t, &spread_scale, Elem::F32)?;
+    let value = cast::cast(t, x, Elem::F32)?;
     let ratio = t.div(&value, &spread_scale)?;
     let zero = match zero {
         Some(zero) => {
             let zero = spread(t, zero, x, layout)?;
-            Some(t.cast(&zero, Elem::F32)?)
+            Some(cast::cast(t, &zero, Elem::F32)?)
         }
         None => None,
     };
@@ -160,7 +161,7 @@ fn quantised(
             Some(zero) => t.add(&ratio, zero)?,
             None => ratio,
         };
-        return t.cast_as(&sum, elem, saturate, Round::Nearest);
+        return cast::cast_as(t, &sum, elem, saturate, Round::Nearest);
     }
     to_range(t, &ratio, zero.as_ref(), elem)
 }
@@ -177,8 +178,8 @@ pub(super) fn to_range(
         x = t.add(&x, zero)?;
     }
     let (least, most) = elem.range().ok_or_else(|| format!("{elem} is no integer"))?;
-    let clamped = t.clamp(&x, Some(least as f64), Some(most as f64))?;
-    t.cast_inside(&clamped, elem)
+    let clamped = build::clamp(t, &x, Some(least as f64), Some(most as f64))?;
+    cast::cast_inside(t, &clamped, elem)
 }
 
 /// Integers less their zero point, as floats: sums of their products are exact below 2^24.
@@ -188,9 +189,9 @@ pub(super) fn shifted(
     zero: Option<&T>,
     columns: Option<usize>,
 ) -> Result<T, String> {
-    let value = t.cast(x, Elem::F32)?;
+    let value = cast::cast(t, x, Elem::F32)?;
     let Some(zero) = zero else { return Ok(value) };
-    let zero_value = t.cast(zero, Elem::F32)?;
+    let zero_value = cast::cast(t, zero, Elem::F32)?;
     let zero_value = if zero.len() <= 1 {
         t.reshape(&zero_value, &[])?
     } else if zero.rank() == 1 {
@@ -213,15 +214,15 @@ pub(super) fn shifted(
 
 fn to_ints(t: &mut Tracer<'_>, sums: &T) -> Result<T, String> {
     let rounded = t.unary(Unary::Round, sums)?;
-    let wide = t.cast(&rounded, Elem::I64)?;
-    t.cast(&wide, Elem::I32)
+    let wide = cast::cast(t, &rounded, Elem::I64)?;
+    cast::cast(t, &wide, Elem::I32)
 }
 
 /// To 8 bits, with scale and zero point from the smallest and the largest of this time.
 fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let range = range_of(t, x)?;
-    let zero = t.cast_inside(&range.zero, Elem::U8)?;
+    let zero = cast::cast_inside(t, &range.zero, Elem::U8)?;
     let y = coded(t, x, &range.scale, Some(&zero), Elem::U8)?;
     several([y, range.scale, zero])
 }
@@ -240,7 +241,8 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
     let axes: Vec<usize> = (0..x.rank()).collect();
     let (least, most) = (t.reduce(Reduce::Min, x, &axes)?, t.reduce(Reduce::Max, x, &axes)?);
     let (least, most) = (t.reshape(&least, &[])?, t.reshape(&most, &[])?);
-    let (least, most) = (t.clamp(&least, None, Some(0.0))?, t.clamp(&most, Some(0.0), None)?);
+    let (least, most) =
+        (build::clamp(t, &least, None, Some(0.0))?, build::clamp(t, &most, Some(0.0), None)?);
     let width = t.sub(&most, &least)?;
     let scale = t.scalar(Binary::Div, &width, 255.0)?;
     // Nothing but zeros: any scale will do.
@@ -251,7 +253,7 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
     let ratio = t.div(&least, &scale)?;
     let zero = t.unary(Unary::Neg, &ratio)?;
     let zero = t.unary(Unary::Round, &zero)?;
-    let zero = t.clamp(&zero, Some(0.0), Some(255.0))?;
+    let zero = build::clamp(t, &zero, Some(0.0), Some(255.0))?;
     Ok(Range { scale, zero })
 }
 
@@ -260,12 +262,12 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
 /// # Errors
 /// If it is empty.
 pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T), String> {
-    let x = t.cast(x, Elem::F32)?;
+    let x = cast::cast(t, x, Elem::F32)?;
     let range = range_of(t, &x)?;
     let ratio = t.div(&x, &range.scale)?;
     let codes = t.unary(Unary::Round, &ratio)?;
     let codes = t.add(&codes, &range.zero)?;
-    let codes = t.clamp(&codes, Some(0.0), Some(255.0))?;
+    let codes = build::clamp(t, &codes, Some(0.0), Some(255.0))?;
     Ok((t.sub(&codes, &range.zero)?, range.scale))
 }
 
@@ -275,20 +277,20 @@ fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let x = shifted(t, a, Some(a_zero), None)?;
     let y = shifted(t, b, Some(b_zero), Some(1))?;
-    let sums = t.matmul(&x, &y)?;
+    let sums = matmul::matmul(t, &x, &y)?;
     let row = |t: &mut Tracer<'_>, scale: &T| -> Result<T, String> {
-        let scale = t.cast(scale, Elem::F32)?;
+        let scale = cast::cast(t, scale, Elem::F32)?;
         // One for each row stands on the axis before the last.
-        if scale.rank() == 1 && scale.len() > 1 { t.unsqueeze(&scale, 1) } else { Ok(scale) }
+        if scale.rank() == 1 && scale.len() > 1 { axes::unsqueeze(t, &scale, 1) } else { Ok(scale) }
     };
-    let (a_scale, b_scale) = (row(t, a_scale)?, t.cast(b_scale, Elem::F32)?);
-    let y_scale = t.cast(y_scale, Elem::F32)?;
+    let (a_scale, b_scale) = (row(t, a_scale)?, cast::cast(t, b_scale, Elem::F32)?);
+    let y_scale = cast::cast(t, y_scale, Elem::F32)?;
     let scale = t.mul(&a_scale, &b_scale)?;
     let scale = t.div(&scale, &y_scale)?;
     let scaled = t.mul(&sums, &scale)?;
     let shape = sums.shape.clone();
     let scaled = t.reshape(&scaled, &shape)?;
-    let zero = t.cast(y_zero, Elem::F32)?;
+    let zero = cast::cast(t, y_zero, Elem::F32)?;
     let zero = if zero.len() == 1 { t.reshape(&zero, &[])? } else { zero };
     one(to_range(t, &scaled, Some(&zero), y_zero.elem)?)
 }
@@ -301,13 +303,13 @@ pub(super) fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, St
     let x = shifted(t, x, Some(call.tensor(2)?), None)?;
     let w = shifted(t, call.tensor(3)?, Some(call.tensor(5)?), Some(0))?;
     let bias = match call.optional(8)? {
-        Some(bias) => Some(t.cast(bias, Elem::F32)?),
+        Some(bias) => Some(cast::cast(t, bias, Elem::F32)?),
         None => None,
     };
     let sums = super::conv::conv(t, call, &x, &w, bias.as_ref())?;
     let mut scales = Vec::with_capacity(3);
     for at in [1, 4, 6] {
-        scales.push(t.cast(call.tensor(at)?, Elem::F32)?);
+        scales.push(cast::cast(t, call.tensor(at)?, Elem::F32)?);
     }
     let [x_scale, w_scale, y_scale] = &scales[..] else { return Err("three scales".to_owned()) };
     let w_scale = if w_scale.len() > 1 {
@@ -322,7 +324,7 @@ pub(super) fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, St
     let scale = t.div(&scale, &y_scale)?;
     let scaled = t.mul(&sums, &scale)?;
     let y_zero = call.tensor(7)?;
-    let zero = t.cast(y_zero, Elem::F32)?;
+    let zero = cast::cast(t, y_zero, Elem::F32)?;
     let zero = t.reshape(&zero, &[])?;
     to_range(t, &scaled, Some(&zero), y_zero.elem)
 }

@@ -6,6 +6,7 @@ use crate::onnx::elem::Elem;
 use crate::onnx::graph::Attribute;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, cast};
 use crate::random::SplitMix64;
 
 pub(super) const TABLE: Table = &[
@@ -43,7 +44,7 @@ fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&T>, normal: bool) -> 
         None => crate::onnx::raw::shape(call.ints("shape")?.ok_or("shape is missing")?)?,
     };
     let elem = elem(call, like.map_or(Elem::F32, |like| like.elem))?;
-    let zeros = t.full(elem, shape.clone(), 0.0)?;
+    let zeros = axes::full(t, elem, shape.clone(), 0.0)?;
     let mut random = generator(call)?;
     let (mean, scale) = (call.float_or("mean", 0.0)?, call.float_or("scale", 1.0)?);
     let (low, high) = (call.float_or("low", 0.0)?, call.float_or("high", 1.0)?);
@@ -64,9 +65,9 @@ fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut random = generator(call)?;
     let limits: Vec<f64> = (0..x.len()).map(|_| random.uniform()).collect();
     let limits = t.constant(Host::floats(Elem::F32, x.shape.clone(), limits))?;
-    let chance = t.cast(x, Elem::F32)?;
+    let chance = cast::cast(t, x, Elem::F32)?;
     let hit = t.compare(crate::onnx::op::Compare::Less, &limits, &chance)?;
-    several([t.cast(&hit, elem)?])
+    several([cast::cast(t, &hit, elem)?])
 }
 
 fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {

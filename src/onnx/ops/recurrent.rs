@@ -3,12 +3,13 @@
 
 use super::activation::{above, exponential, softplus, softsign};
 use super::{Call, Outputs, Table};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::control::stack;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
+use crate::onnx::{axes, build, literals, matmul};
 
 pub(super) const TABLE: Table = &[
     ("GRU", |t, call| run(t, call, Cell::Gru, plain_weights)),
@@ -31,9 +32,9 @@ pub(super) struct Weights {
 
 impl Weights {
     fn product(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
-        let Some(scale) = &self.scale else { return t.matmul(x, &self.values) };
+        let Some(scale) = &self.scale else { return matmul::matmul(t, x, &self.values) };
         let (codes, own) = super::quantise::dynamic_codes(t, x)?;
-        let sums = t.matmul(&codes, &self.values)?;
+        let sums = matmul::matmul(t, &codes, &self.values)?;
         let scale = t.mul(scale, &own)?;
         t.mul(&sums, &scale)
     }
@@ -59,7 +60,7 @@ fn plain_weights(
         if weights.rank() != 2 {
             return Err(format!("weights of {:?}", call.tensor(input)?.shape));
         }
-        both.push(Weights { values: t.permute(&weights, &[1, 0])?, scale: None });
+        both.push(Weights { values: axes::permute(t, &weights, &[1, 0])?, scale: None });
     }
     let [own, recurrent] = <[Weights; 2]>::try_from(both).map_err(|_| "two weights")?;
     Ok((own, recurrent))
@@ -122,7 +123,7 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
     if given.rank() != 3 {
         return Err(format!("shape {:?} has not three axes", given.shape));
     }
-    let x = if layout { t.permute(given, &[1, 0, 2])? } else { given.clone() };
+    let x = if layout { axes::permute(t, given, &[1, 0, 2])? } else { given.clone() };
     let [steps, batch, _] = x.shape[..] else { return Err("three axes".to_owned()) };
     let direction = call.text("direction")?.unwrap_or("forward");
     let backs: &[bool] = match direction {
@@ -131,7 +132,7 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
         "bidirectional" => &[false, true],
         other => return Err(format!("direction '{other}' is not known")),
     };
-    let lengths = call.optional(4)?.map(|lengths| t.ints(lengths)).transpose()?;
+    let lengths = call.optional(4)?.map(|lengths| literals::ints(t, lengths)).transpose()?;
     let lengths = lengths.filter(|all| all.iter().any(|length| *length != steps as i64));
     if lengths.as_ref().is_some_and(|all| all.len() != batch) {
         return Err(format!("sequence_lens for a batch of {batch}"));
@@ -155,7 +156,7 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
     if layout {
         for (at, output) in outputs.iter_mut().enumerate() {
             let order: &[usize] = if at == 0 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
-            *output = t.permute(output, order)?;
+            *output = axes::permute(t, output, order)?;
         }
     }
     Ok(outputs.into_iter().map(Value::Tensor).collect())
@@ -166,8 +167,8 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
 /// # Errors
 /// If the direction is unknown.
 pub(super) fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
-    let part = t.narrow(x, 0, Cut::range(at, at + 1))?;
-    t.squeeze(&part, &[0])
+    let part = axes::narrow(t, x, 0, Cut::range(at, at + 1))?;
+    axes::squeeze(t, &part, &[0])
 }
 
 fn layer(
@@ -185,7 +186,7 @@ fn layer(
     let bias = match call.optional(3)? {
         Some(bias) => {
             let both = of_direction(t, bias, at)?;
-            Some(t.narrow(&both, 0, Cut::range(gates, 2 * gates))?)
+            Some(axes::narrow(t, &both, 0, Cut::range(gates, 2 * gates))?)
         }
         None => None,
     };
@@ -246,13 +247,13 @@ impl Activation {
             }
             "leakyrelu" => {
                 let below = t.scalar(Binary::Mul, x, self.alpha)?;
-                let negative = t.compare_zero(x)?;
+                let negative = build::compare_zero(t, x)?;
                 t.choose(&negative, &below, x)
             }
             "hardsigmoid" => {
                 let scaled = t.scalar(Binary::Mul, x, self.alpha)?;
                 let shifted = t.scalar(Binary::Add, &scaled, self.beta)?;
-                t.clamp(&shifted, Some(0.0), Some(1.0))
+                build::clamp(t, &shifted, Some(0.0), Some(1.0))
             }
             "scaledtanh" => {
                 let scaled = t.scalar(Binary::Mul, x, self.beta)?;
@@ -261,7 +262,7 @@ impl Activation {
             }
             "elu" => {
                 let below = exponential(t, x, self.alpha)?;
-                let negative = t.compare_zero(x)?;
+                let negative = build::compare_zero(t, x)?;
                 t.choose(&negative, &below, x)
             }
             "softplus" => softplus(t, x),
@@ -286,9 +287,10 @@ fn states(
     for input in [5, 6] {
         let given = call.optional(input)?.filter(|_| input == 5 || layer.cell == Cell::Lstm);
         both.push(match given {
-            None => t.full(elem, vec![batch, layer.hidden], 0.0)?,
+            None => axes::full(t, elem, vec![batch, layer.hidden], 0.0)?,
             Some(state) => {
-                let state = if layout { t.permute(state, &[1, 0, 2])? } else { state.clone() };
+                let state =
+                    if layout { axes::permute(t, state, &[1, 0, 2])? } else { state.clone() };
                 of_direction(t, &state, at)?
             }
         });
@@ -313,14 +315,14 @@ fn direction_of(
     if let Some(bias) = call.optional(3)? {
         let both = of_direction(t, bias, at)?;
         let gates = layer.cell.gates() * layer.hidden;
-        let own = t.narrow(&both, 0, Cut::range(0, gates))?;
+        let own = axes::narrow(t, &both, 0, Cut::range(0, gates))?;
         inputs = t.add(&inputs, &own)?;
     }
     let mut all = Vec::with_capacity(steps);
     for step in 0..steps {
         let now = if back { steps - 1 - step } else { step };
-        let input = t.narrow(&inputs, 0, Cut::range(now, now + 1))?;
-        let input = t.squeeze(&input, &[0])?;
+        let input = axes::narrow(t, &inputs, 0, Cut::range(now, now + 1))?;
+        let input = axes::squeeze(t, &input, &[0])?;
         let (new, new_cell) = layer.step(t, &input, &state, &cell)?;
         let Some(lengths) = lengths else {
             (state, cell) = (new.clone(), new_cell);
@@ -357,12 +359,12 @@ impl Layer {
     /// The part of a gate.
     fn gate(&self, t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
         let axis = x.rank().checked_sub(1).ok_or("a scalar has no gates")?;
-        t.narrow(x, axis, Cut::range(at * self.hidden, (at + 1) * self.hidden))
+        axes::narrow(t, x, axis, Cut::range(at * self.hidden, (at + 1) * self.hidden))
     }
 
     fn activate(&self, t: &mut Tracer<'_>, at: usize, x: &T) -> Result<T, String> {
         let x = match self.clip {
-            Some(clip) => t.clamp(x, Some(-clip), Some(clip))?,
+            Some(clip) => build::clamp(t, x, Some(-clip), Some(clip))?,
             None => x.clone(),
         };
         self.activations.get(at).ok_or("an activation is missing")?.run(t, &x)
@@ -405,7 +407,7 @@ impl Layer {
             let whole = self.recurrent.plain(t)?;
             let weights = self.gate(t, &whole, 2)?;
             let kept = t.mul(reset, state)?;
-            let product = t.matmul(&kept, &weights)?;
+            let product = matmul::matmul(t, &kept, &weights)?;
             match &self.bias {
                 Some(bias) => {
                     let bias = self.gate(t, bias, 2)?;

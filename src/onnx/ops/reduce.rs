@@ -1,11 +1,12 @@
 //! Sums, maxima and the like along axes; sorting.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::{Data, Host};
 use crate::onnx::op::{Binary, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, cast, literals};
 use std::cmp::Ordering;
 
 pub(super) const TABLE: Table = &[
@@ -61,7 +62,7 @@ fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs 
     }
     let axes = if axes.is_empty() { (0..x.rank()).collect() } else { axes };
     let reduced = reduction(t, x, &axes)?;
-    one(if call.int_or("keepdims", 1)? != 0 { reduced } else { t.squeeze(&reduced, &axes)? })
+    one(if call.int_or("keepdims", 1)? != 0 { reduced } else { axes::squeeze(t, &reduced, &axes)? })
 }
 
 /// Nothing reduces to a number of its own.
@@ -77,7 +78,7 @@ fn whole_or(
     }
     let kept = |(at, length): (usize, &usize)| if axes.contains(&at) { 1 } else { *length };
     let shape: Vec<usize> = x.shape.iter().enumerate().map(kept).collect();
-    t.full(x.elem, shape, nothing)
+    axes::full(t, x.elem, shape, nothing)
 }
 
 fn sum(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
@@ -97,9 +98,9 @@ fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
 /// The largest or smallest; of booleans too.
 fn extreme(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce) -> Result<T, String> {
     if x.elem == Elem::Bool {
-        let numbers = t.cast(x, Elem::I32)?;
+        let numbers = cast::cast(t, x, Elem::I32)?;
         let found = extreme(t, &numbers, axes, reduce)?;
-        return t.cast(&found, Elem::Bool);
+        return cast::cast(t, &found, Elem::Bool);
     }
     let nothing = match (x.elem.range(), reduce) {
         (Some((least, _)), Reduce::Max) => least as f64,
@@ -123,9 +124,9 @@ fn in_floats(
     if x.elem.is_float() {
         return run(t, x);
     }
-    let float = t.cast(x, Elem::F64)?;
+    let float = cast::cast(t, x, Elem::F64)?;
     let done = run(t, &float)?;
-    t.cast(&done, x.elem)
+    cast::cast(t, &done, x.elem)
 }
 
 /// Shifted by the largest, so that nothing overflows.
@@ -159,12 +160,12 @@ fn arg(t: &mut Tracer<'_>, call: &Call<'_>, max: bool) -> Outputs {
         let end = t.number(Elem::I64, length as f64 - 1.0)?;
         found = t.sub(&end, &found)?;
     }
-    one(if call.int_or("keepdims", 1)? != 0 { found } else { t.squeeze(&found, &[at])? })
+    one(if call.int_or("keepdims", 1)? != 0 { found } else { axes::squeeze(t, &found, &[at])? })
 }
 
 fn cumulate(t: &mut Tracer<'_>, call: &Call<'_>, product: bool) -> Outputs {
     let x = call.tensor(0)?;
-    let at = t.ints(call.tensor(1)?)?.first().copied().unwrap_or(0);
+    let at = literals::ints(t, call.tensor(1)?)?.first().copied().unwrap_or(0);
     let at = axis(at, x.rank())?;
     let (exclusive, reverse) = (call.int_or("exclusive", 0)? != 0, call.int_or("reverse", 0)? != 0);
     let length = x.shape.get(at).copied().unwrap_or(0);
@@ -177,8 +178,8 @@ fn cumulate(t: &mut Tracer<'_>, call: &Call<'_>, product: bool) -> Outputs {
         if let Some(pair) = padding.get_mut(at) {
             *pair = (1, 0);
         }
-        let shifted = t.pad(&x, &padding, f64::from(u8::from(product)))?;
-        x = t.narrow(&shifted, at, crate::onnx::build::Cut::range(0, length))?;
+        let shifted = axes::pad(t, &x, &padding, f64::from(u8::from(product)))?;
+        x = axes::narrow(t, &shifted, at, crate::onnx::axes::Cut::range(0, length))?;
     }
     let op = if product { Op::CumProd(at) } else { Op::CumSum(at) };
     let shape = x.shape.clone();
@@ -190,14 +191,14 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let at = axis(call.int_or("axis", -1)?, x.rank())?;
     let k = match call.optional(1)? {
-        Some(k) => t.ints(k)?.first().copied(),
+        Some(k) => literals::ints(t, k)?.first().copied(),
         None => call.int("k")?,
     };
     let length = x.shape.get(at).copied().unwrap_or(0);
     let k = k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= length);
     let k = k.ok_or_else(|| format!("k of {length} elements"))?;
     let largest = call.int_or("largest", 1)? != 0;
-    let rows = t.swap(x, at, x.rank() - 1)?;
+    let rows = axes::swap(t, x, at, x.rank() - 1)?;
     let mut shape = rows.shape.clone();
     if let Some(last) = shape.last_mut() {
         *last = k;
@@ -208,7 +209,7 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Ok(first_of_rows(host, length, k, largest, &shape))
     };
     let found = t.host_op("top_k", &[&rows], &forms, run)?;
-    let back = found.iter().map(|found| t.swap(found, at, x.rank() - 1));
+    let back = found.iter().map(|found| axes::swap(t, found, at, x.rank() - 1));
     several(back.collect::<Result<Vec<_>, _>>()?)
 }
 

@@ -5,10 +5,11 @@
 
 use super::resize_rule::{Along, Rule, cubic, places};
 use super::{Call, Outputs, Table, one};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, cast, indices, literals, matmul};
 
 pub(super) const TABLE: Table = &[("Resize", resize), ("Upsample", upsample)];
 
@@ -43,9 +44,9 @@ fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let (roi, scales, sizes) =
         if old { (None, given(1)?, None) } else { (given(1)?, given(2)?, given(3)?) };
-    let roi = roi.map(|roi| t.floats(roi)).transpose()?.unwrap_or_default();
-    let scales = scales.map(|scales| t.floats(scales)).transpose()?;
-    let sizes = sizes.map(|sizes| t.ints(sizes)).transpose()?;
+    let roi = roi.map(|roi| literals::floats(t, roi)).transpose()?.unwrap_or_default();
+    let scales = scales.map(|scales| literals::floats(t, scales)).transpose()?;
+    let sizes = sizes.map(|sizes| literals::ints(t, sizes)).transpose()?;
     let policy = call.text("keep_aspect_ratio_policy")?.unwrap_or("stretch");
     let all = lengths(x, &axes, scales, sizes, policy)?;
     let part = |at: usize| {
@@ -104,7 +105,7 @@ fn lengths(
 fn upsample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let scales = match call.optional(1)? {
-        Some(scales) => t.floats(scales)?,
+        Some(scales) => literals::floats(t, scales)?,
         None => match call.floats("scales")? {
             Some(scales) => scales.iter().map(|scale| f64::from(*scale)).collect(),
             None => {
@@ -155,7 +156,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
     }
     let elem = x.elem;
     let float = rule.mode != "nearest" && !elem.is_float();
-    let mut x = if float { t.cast(x, Elem::F32)? } else { x.clone() };
+    let mut x = if float { cast::cast(t, x, Elem::F32)? } else { x.clone() };
     let mut outside: Vec<(Along, Vec<f64>)> = Vec::new();
     for one in along.iter().filter(|one| one.changes()) {
         let places = places(one, rule, false)?;
@@ -166,8 +167,8 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
                 way => way,
             };
             let indices = places.iter().map(|place| nearest(*place, one.from, way));
-            let indices = t.indices(indices.collect::<Result<_, _>>()?)?;
-            t.select(&x, one.axis, &indices)?
+            let indices = literals::indices(t, indices.collect::<Result<_, _>>()?)?;
+            indices::select(t, &x, one.axis, &indices)?
         } else {
             weighted(t, &x, one, &places, rule)?
         };
@@ -178,7 +179,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
     for (one, places) in outside {
         x = extrapolated(t, &x, &one, &places, rule.extrapolation)?;
     }
-    if float { t.cast(&x, elem) } else { Ok(x) }
+    if float { cast::cast(t, &x, elem) } else { Ok(x) }
 }
 
 /// Images made larger by whole numbers: each element becomes a block.
@@ -207,7 +208,7 @@ fn whole_numbers(
     }
     let shape: Vec<usize> = along.iter().map(|one| one.to).collect();
     let apart = t.reshape(x, &apart)?;
-    let grown = t.expand(&apart, &grown)?;
+    let grown = axes::expand(t, &apart, &grown)?;
     t.reshape(&grown, &shape).map(Some)
 }
 
@@ -253,12 +254,12 @@ fn weighted(
     let last = x.rank() - 1;
     if along.axis + 1 == last {
         // Rows of an image: from the left.
-        return t.matmul(&matrix, x);
+        return matmul::matmul(t, &matrix, x);
     }
-    let turned = t.swap(x, along.axis, last)?;
-    let matrix = t.permute(&matrix, &[1, 0])?;
-    let product = t.matmul(&turned, &matrix)?;
-    t.swap(&product, along.axis, last)
+    let turned = axes::swap(t, x, along.axis, last)?;
+    let matrix = axes::permute(t, &matrix, &[1, 0])?;
+    let product = matmul::matmul(t, &turned, &matrix)?;
+    axes::swap(t, &product, along.axis, last)
 }
 
 /// Elements around a place and their weights.

@@ -5,6 +5,7 @@ use super::resize_rule::cubic;
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::host::Host;
 use crate::onnx::trace::Tracer;
+use crate::onnx::{axes, literals, matmul};
 
 pub(super) const TABLE: Table = &[("AffineGrid", affine_grid), ("GridSample", grid_sample)];
 
@@ -171,7 +172,7 @@ fn brought_inside(at: f64, length: usize, outside: Outside, corners: bool) -> f6
 /// The grid of an affine map: a product with the places of the result (ONNX operator AffineGrid).
 pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let theta = call.tensor(0)?;
-    let size = t.lengths(call.tensor(1)?)?;
+    let size = literals::lengths(t, call.tensor(1)?)?;
     let corners = call.int_or("align_corners", 0)? != 0;
     let (Some(batch), Some(lengths)) = (size.first().copied(), size.get(2..)) else {
         return Err(format!("a size of {size:?}"));
@@ -201,8 +202,8 @@ pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         advance(&mut place, lengths);
     }
     let base = t.constant(Host::floats(theta.elem, vec![axes + 1, count], base))?;
-    let product = t.matmul(theta, &base)?;
-    let turned = t.permute(&product, &[0, 2, 1])?;
+    let product = matmul::matmul(t, theta, &base)?;
+    let turned = axes::permute(t, &product, &[0, 2, 1])?;
     let shape: Vec<usize> =
         std::iter::once(batch).chain(lengths.iter().copied()).chain([axes]).collect();
     one(t.reshape(&turned, &shape)?)

@@ -1,10 +1,11 @@
 //! Sequences and optional values: lists of values while a plan is made, no steps.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::build::{Cut, axis};
+use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer, Value};
+use crate::onnx::{axes, literals};
 
 pub(super) const TABLE: Table = &[
     ("ConcatFromSequence", concat),
@@ -87,7 +88,7 @@ fn position(
 ) -> Result<usize, String> {
     let length = i64::try_from(sequence(call)?.len()).unwrap_or(i64::MAX);
     let at = match call.optional(input)? {
-        Some(at) => t.ints(at)?.first().copied().unwrap_or(0),
+        Some(at) => literals::ints(t, at)?.first().copied().unwrap_or(0),
         None => length + beyond - 1,
     };
     let at = if at < 0 { at + length } else { at };
@@ -105,10 +106,10 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let at = axis(call.int("axis")?.ok_or("axis is missing")?, rank + usize::from(stacked))?;
     if stacked {
         for part in &mut parts {
-            *part = t.unsqueeze(part, at)?;
+            *part = axes::unsqueeze(t, part, at)?;
         }
     }
-    one(t.cat(&parts, at)?)
+    one(axes::cat(t, &parts, at)?)
 }
 
 fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -119,21 +120,21 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (lengths, single) = match call.optional(1)? {
         None => (vec![1; length], !keeps),
         Some(given) if given.rank() == 0 => {
-            let part = t.lengths(given)?.first().copied().unwrap_or(0).max(1);
+            let part = literals::lengths(t, given)?.first().copied().unwrap_or(0).max(1);
             let whole = length / part;
             let rest = length % part;
             let parts = std::iter::repeat_n(part, whole).chain((rest > 0).then_some(rest));
             (parts.collect(), false)
         }
-        Some(given) => (t.lengths(given)?, false),
+        Some(given) => (literals::lengths(t, given)?, false),
     };
     if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
         return Err(format!("parts of {lengths:?} do not make up {length}"));
     }
     let (mut parts, mut begin) = (Vec::with_capacity(lengths.len()), 0);
     for part in lengths {
-        let cut = t.narrow(x, at, Cut::range(begin, begin + part))?;
-        parts.push(Value::Tensor(if single { t.squeeze(&cut, &[at])? } else { cut }));
+        let cut = axes::narrow(t, x, at, Cut::range(begin, begin + part))?;
+        parts.push(Value::Tensor(if single { axes::squeeze(t, &cut, &[at])? } else { cut }));
         begin += part;
     }
     Ok(vec![Value::Sequence(parts)])

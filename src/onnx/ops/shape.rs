@@ -1,11 +1,12 @@
 //! Operators on the shape of tensors and the order of their elements.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::build::{Cut, axis};
+use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Compare, Op};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, indices, literals};
 
 pub(super) const TABLE: Table = &[
     ("CenterCropPad", center_crop_pad),
@@ -35,7 +36,7 @@ pub(super) fn axes(
     rank: usize,
 ) -> Result<Option<Vec<usize>>, String> {
     let given = match call.optional(input)? {
-        Some(given) => Some(t.ints(given)?),
+        Some(given) => Some(literals::ints(t, given)?),
         None => call.ints("axes")?.map(<[i64]>::to_vec),
     };
     given.map(|given| given.iter().map(|at| axis(*at, rank)).collect()).transpose()
@@ -52,7 +53,7 @@ fn shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let start = place(call.int_or("start", 0)?);
     let end = place(call.int_or("end", rank)?);
     let dims = x.shape.iter().enumerate().filter(|(at, _)| (start..end).contains(&number(*at)));
-    one(t.indices(dims.map(|(_, dim)| number(*dim)).collect())?)
+    one(literals::indices(t, dims.map(|(_, dim)| number(*dim)).collect())?)
 }
 
 fn size(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -63,7 +64,7 @@ fn size(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let wanted = match call.optional(1)? {
-        Some(shape) => t.ints(shape)?,
+        Some(shape) => literals::ints(t, shape)?,
         None => call.ints("shape")?.unwrap_or(&[]).to_vec(),
     };
     let literal = call.int_or("allowzero", 0)? != 0;
@@ -95,7 +96,7 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(perm) => perm.iter().map(|at| axis(*at, x.rank())).collect::<Result<_, _>>()?,
         None => (0..x.rank()).rev().collect::<Vec<_>>(),
     };
-    one(t.permute(x, &order)?)
+    one(axes::permute(t, x, &order)?)
 }
 
 fn squeeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -105,7 +106,7 @@ fn squeeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if axes.iter().any(|at| x.shape.get(*at) != Some(&1)) {
         return Err(format!("axes {axes:?} of shape {:?} are not all 1", x.shape));
     }
-    one(t.squeeze(x, &axes)?)
+    one(axes::squeeze(t, x, &axes)?)
 }
 
 fn unsqueeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -140,19 +141,19 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rank = parts.first().map_or(0, T::rank);
     // Before opset 4 the axis went without saying.
     let at = axis(call.int_or("axis", 1)?, rank)?;
-    one(t.cat(&parts, at)?)
+    one(axes::cat(t, &parts, at)?)
 }
 
 fn expand(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let wanted = t.lengths(call.tensor(1)?)?;
-    let shape = crate::onnx::build::broadcast(&x.shape, &wanted)?;
-    one(t.expand(x, &shape)?)
+    let wanted = literals::lengths(t, call.tensor(1)?)?;
+    let shape = crate::onnx::axes::broadcast(&x.shape, &wanted)?;
+    one(axes::expand(t, x, &shape)?)
 }
 
 fn tile(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let times = t.lengths(call.tensor(1)?)?;
+    let times = literals::lengths(t, call.tensor(1)?)?;
     if times.len() != x.rank() {
         return Err(format!("{} repeats for {} axes", times.len(), x.rank()));
     }
@@ -166,7 +167,7 @@ fn tile(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return one(t.constant(Host::numbers(x.elem, whole, vec![]))?);
     }
     let apart = t.reshape(x, &apart)?;
-    let grown = t.expand(&apart, &grown)?;
+    let grown = axes::expand(t, &apart, &grown)?;
     one(t.reshape(&grown, &whole)?)
 }
 
@@ -175,8 +176,8 @@ fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (starts, ends, axes, steps) = match (call.optional(1)?, call.optional(2)?) {
         (Some(starts), Some(ends)) => {
             let axes = axes(t, call, 3, x.rank())?;
-            let steps = call.optional(4)?.map(|steps| t.ints(steps)).transpose()?;
-            (t.ints(starts)?, t.ints(ends)?, axes, steps)
+            let steps = call.optional(4)?.map(|steps| literals::ints(t, steps)).transpose()?;
+            (literals::ints(t, starts)?, literals::ints(t, ends)?, axes, steps)
         }
         _ => {
             let axes = axes(t, call, usize::MAX, x.rank())?;
@@ -196,7 +197,7 @@ fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             *cut = cut_of(number(*length), *start, *end, *step)?;
         }
     }
-    one(t.slice(x, &cuts)?)
+    one(axes::slice(t, x, &cuts)?)
 }
 
 /// Numpy's rules: negative numbers count from the end, what lies outside is brought inside.
@@ -224,7 +225,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let at = axis(call.int_or("axis", 0)?, x.rank())?;
     let length = x.shape.get(at).copied().unwrap_or(0);
     let given = match call.optional(1)? {
-        Some(lengths) => Some(t.lengths(lengths)?),
+        Some(lengths) => Some(literals::lengths(t, lengths)?),
         None => call.ints("split")?.map(crate::onnx::raw::shape).transpose()?,
     };
     let count = call
@@ -238,7 +239,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut parts = Vec::with_capacity(lengths.len());
     let mut begin = 0;
     for part in lengths {
-        parts.push(t.narrow(x, at, Cut::range(begin, begin + part))?);
+        parts.push(axes::narrow(t, x, at, Cut::range(begin, begin + part))?);
         begin += part;
     }
     several(parts)
@@ -274,7 +275,7 @@ fn depth_to_space(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let apart = if first { [n, block, block, depth, h, w] } else { [n, depth, block, block, h, w] };
     let order = if first { [0, 3, 4, 1, 5, 2] } else { [0, 1, 4, 2, 5, 3] };
     let apart = t.reshape(x, &apart)?;
-    let turned = t.permute(&apart, &order)?;
+    let turned = axes::permute(t, &apart, &order)?;
     one(t.reshape(&turned, &[n, depth, h * block, w * block])?)
 }
 
@@ -285,7 +286,7 @@ fn space_to_depth(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return Err(format!("{h} x {w} is no multiple of {block}"));
     }
     let apart = t.reshape(x, &[n, c, h / block, block, w / block, block])?;
-    let turned = t.permute(&apart, &[0, 3, 5, 1, 2, 4])?;
+    let turned = axes::permute(t, &apart, &[0, 3, 5, 1, 2, 4])?;
     one(t.reshape(&turned, &[n, c * block * block, h / block, w / block])?)
 }
 
@@ -295,18 +296,18 @@ fn reverse_sequence(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let time = axis(call.int_or("time_axis", 0)?, x.rank())?;
     let (rows, steps) = (x.shape.get(batch).copied(), x.shape.get(time).copied());
     let (rows, steps) = (rows.unwrap_or(0), number(steps.unwrap_or(0)));
-    let lengths = t.ints(call.tensor(1)?)?;
+    let lengths = literals::ints(t, call.tensor(1)?)?;
     if lengths.len() != rows || batch == time || lengths.iter().any(|n| !(0..=steps).contains(n)) {
         return Err(format!("lengths {lengths:?} for {rows} rows of {steps} steps"));
     }
     let mut done = Vec::with_capacity(rows);
     for (row, length) in lengths.iter().enumerate() {
-        let of_one = t.narrow(x, batch, Cut::range(row, row + 1))?;
+        let of_one = axes::narrow(t, x, batch, Cut::range(row, row + 1))?;
         let order = (0..steps).map(|at| if at < *length { length - 1 - at } else { at }).collect();
-        let order = t.indices(order)?;
-        done.push(t.select(&of_one, time, &order)?);
+        let order = literals::indices(t, order)?;
+        done.push(indices::select(t, &of_one, time, &order)?);
     }
-    one(t.cat(&done, batch)?)
+    one(axes::cat(t, &done, batch)?)
 }
 
 fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -314,7 +315,7 @@ fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [.., rows, columns] = x.shape[..] else {
         return Err(format!("shape {:?} is no matrix", x.shape));
     };
-    let k = call.optional(1)?.map(|k| t.ints(k)).transpose()?;
+    let k = call.optional(1)?.map(|k| literals::ints(t, k)).transpose()?;
     let k = k.and_then(|k| k.first().copied()).unwrap_or(0);
     let upper = call.int_or("upper", 1)? != 0;
     if x.len() == 0 {
@@ -330,7 +331,7 @@ fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let kept = t.compare(compare, &column, &row)?;
     let zero = t.number(x.elem, 0.0)?;
     if x.elem == Elem::Bool {
-        let kept = t.expand(&kept, &x.shape)?;
+        let kept = axes::expand(t, &kept, &x.shape)?;
         return one(t.binary(crate::onnx::op::Binary::And, x, &kept)?);
     }
     one(t.choose(&kept, x, &zero)?)
@@ -338,7 +339,7 @@ fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 fn center_crop_pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut x = call.tensor(0)?.clone();
-    let wanted = t.lengths(call.tensor(1)?)?;
+    let wanted = literals::lengths(t, call.tensor(1)?)?;
     let axes = axes(t, call, usize::MAX, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
     if axes.len() != wanted.len() {
         return Err(format!("{} lengths for {} axes", wanted.len(), axes.len()));
@@ -347,14 +348,14 @@ fn center_crop_pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let length = x.shape.get(at).copied().unwrap_or(0);
         if wanted < length {
             let begin = (length - wanted) / 2;
-            x = t.narrow(&x, at, Cut::range(begin, begin + wanted))?;
+            x = axes::narrow(t, &x, at, Cut::range(begin, begin + wanted))?;
         } else if wanted > length {
             let mut padding = vec![(0, 0); x.rank()];
             let before = (wanted - length) / 2;
             if let Some(pair) = padding.get_mut(at) {
                 *pair = (before, wanted - length - before);
             }
-            x = t.pad(&x, &padding, 0.0)?;
+            x = axes::pad(t, &x, &padding, 0.0)?;
         }
     }
     one(x)

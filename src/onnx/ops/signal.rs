@@ -2,11 +2,12 @@
 //! are constants of the plan. ONNX operators DFT, STFT, the windows, MelWeightMatrix.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::build::{Cut, axis};
+use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::Binary;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, indices, literals, matmul};
 use std::f64::consts::PI;
 
 pub(super) const TABLE: Table = &[
@@ -32,7 +33,7 @@ fn elem(call: &Call<'_>, name: &str) -> Result<Elem, String> {
 
 /// A sum of cosines with these weights.
 fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
-    let size = t.ints(call.tensor(0)?)?.first().copied().unwrap_or(0);
+    let size = literals::ints(t, call.tensor(0)?)?.first().copied().unwrap_or(0);
     if !(0..=WINDOW_MAX).contains(&size) {
         return Err(format!("a window of {size}"));
     }
@@ -88,23 +89,23 @@ fn transform(
 ) -> Result<T, String> {
     let length = real.shape.last().copied().unwrap_or(0);
     let (cos, sin) = matrices(t, real.elem, length, bins, inverse)?;
-    let mut re = t.matmul(real, &cos)?;
-    let mut im = t.matmul(real, &sin)?;
+    let mut re = matmul::matmul(t, real, &cos)?;
+    let mut im = matmul::matmul(t, real, &sin)?;
     if let Some(imaginary) = imaginary {
-        let (a, b) = (t.matmul(imaginary, &sin)?, t.matmul(imaginary, &cos)?);
+        let (a, b) = (matmul::matmul(t, imaginary, &sin)?, matmul::matmul(t, imaginary, &cos)?);
         (re, im) = (t.sub(&re, &a)?, t.add(&im, &b)?);
     }
     let last = re.rank();
-    let (re, im) = (t.unsqueeze(&re, last)?, t.unsqueeze(&im, last)?);
-    t.cat(&[re, im], last)
+    let (re, im) = (axes::unsqueeze(t, &re, last)?, axes::unsqueeze(t, &im, last)?);
+    axes::cat(t, &[re, im], last)
 }
 
 /// The real and, if there is one, the imaginary part of `[..., 1 or 2]`.
 pub(super) fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>), String> {
     let last = x.rank().checked_sub(1).ok_or("a scalar has no parts")?;
     let mut part = |at: usize| {
-        let part = t.narrow(x, last, Cut::range(at, at + 1))?;
-        t.squeeze(&part, &[last])
+        let part = axes::narrow(t, x, last, Cut::range(at, at + 1))?;
+        axes::squeeze(t, &part, &[last])
     };
     match x.shape.get(last) {
         Some(1) => Ok((part(0)?, None)),
@@ -118,19 +119,19 @@ fn fitted(t: &mut Tracer<'_>, x: &T, length: usize) -> Result<T, String> {
     let last = x.rank().saturating_sub(1);
     let own = x.shape.get(last).copied().unwrap_or(0);
     if own >= length {
-        return t.narrow(x, last, Cut::range(0, length));
+        return axes::narrow(t, x, last, Cut::range(0, length));
     }
     let mut padding = vec![(0, 0); x.rank()];
     if let Some(pair) = padding.last_mut() {
         *pair = (0, length - own);
     }
-    t.pad(x, &padding, 0.0)
+    axes::pad(t, x, &padding, 0.0)
 }
 
 fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let at = match (call.optional(2)?, call.int("axis")?) {
-        (Some(at), _) => t.ints(at)?.first().copied().unwrap_or(-2),
+        (Some(at), _) => literals::ints(t, at)?.first().copied().unwrap_or(-2),
         (None, Some(at)) => at,
         // Before opset 20 the axis behind the batch.
         (None, None) => {
@@ -143,7 +144,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let at = axis(at, x.rank())?;
     let own = x.shape.get(at).copied().unwrap_or(0);
-    let wanted = call.optional(1)?.map(|length| t.ints(length)).transpose()?;
+    let wanted = call.optional(1)?.map(|length| literals::ints(t, length)).transpose()?;
     let wanted = wanted.and_then(|length| length.first().copied());
     let (inverse, onesided) = (call.int_or("inverse", 0)? != 0, call.int_or("onesided", 0)? != 0);
     // The inverse of one side has twice as many elements, less those of the middle.
@@ -160,7 +161,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for part in [Some(real), imaginary] {
         turned.push(match part {
             Some(part) => {
-                let part = t.swap(&part, at, last)?;
+                let part = axes::swap(t, &part, at, last)?;
                 let part = if half { mirrored(t, &part, length, turned.is_empty())? } else { part };
                 Some(fitted(t, &part, length)?)
             }
@@ -172,11 +173,11 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let done = transform(t, real, imaginary.as_ref(), bins, inverse)?;
     let done = if half {
         let rank = done.rank() - 1;
-        t.narrow(&done, rank, Cut::range(0, 1))?
+        axes::narrow(t, &done, rank, Cut::range(0, 1))?
     } else {
         done
     };
-    one(t.swap(&done, at, last)?)
+    one(axes::swap(t, &done, at, last)?)
 }
 
 /// The other side of a spectrum: the conjugate of this one in reverse.
@@ -188,17 +189,17 @@ fn mirrored(t: &mut Tracer<'_>, x: &T, length: usize, real: bool) -> Result<T, S
         return Ok(x.clone());
     }
     let begin = i64::try_from(rest).unwrap_or(0);
-    let other = t.narrow(x, last, Cut { begin, end: 0, step: -1 })?;
+    let other = axes::narrow(t, x, last, Cut { begin, end: 0, step: -1 })?;
     let other = if real { other } else { t.scalar(Binary::Mul, &other, -1.0)? };
-    t.cat(&[x.clone(), other], last)
+    axes::cat(t, &[x.clone(), other], last)
 }
 
 fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let (signal, step) = (call.tensor(0)?, t.ints(call.tensor(1)?)?);
+    let (signal, step) = (call.tensor(0)?, literals::ints(t, call.tensor(1)?)?);
     let step = step.first().copied().filter(|step| *step > 0).ok_or("a step of zero")?;
     let window = call.optional(2)?;
     let frame = match call.optional(3)? {
-        Some(frame) => t.ints(frame)?.first().copied(),
+        Some(frame) => literals::ints(t, frame)?.first().copied(),
         None => window.map(|window| window.len() as i64),
     };
     let frame = frame.filter(|frame| (1..=LENGTH_MAX).contains(frame)).ok_or("a frame length")?;
@@ -212,9 +213,9 @@ fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     t.fits(Elem::I64, &[frames, frame])?;
     let starts =
         (0..frames).flat_map(|at| (0..frame).map(move |inside| (at * step + inside) as i64));
-    let index = t.indices(starts.collect())?;
+    let index = literals::indices(t, starts.collect())?;
     let mut cut = |x: &T| -> Result<T, String> {
-        let picked = t.select(x, 1, &index)?;
+        let picked = indices::select(t, x, 1, &index)?;
         let framed = t.reshape(&picked, &[batch, frames, frame])?;
         match window {
             Some(window) => t.mul(&framed, window),
@@ -230,7 +231,7 @@ fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut numbers = Vec::with_capacity(5);
     for at in 0..5 {
-        numbers.extend(t.floats(call.tensor(at)?)?.first().copied());
+        numbers.extend(literals::floats(t, call.tensor(at)?)?.first().copied());
     }
     let [bands, length, rate, low, high] = numbers[..] else { return Err("five numbers".into()) };
     if !(1.0..=1e4).contains(&bands) || !(1.0..=1e6).contains(&length) || rate <= 0.0 {

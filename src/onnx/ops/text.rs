@@ -32,7 +32,7 @@ fn full_match(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
-    let shape = crate::onnx::build::broadcast(&x.shape, &y.shape)?;
+    let shape = crate::onnx::axes::broadcast(&x.shape, &y.shape)?;
     t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Text, shape.clone());

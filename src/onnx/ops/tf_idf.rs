@@ -3,6 +3,7 @@
 use super::{Call, Outputs, Table, several};
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
+use crate::onnx::kept;
 use crate::onnx::trace::Tracer;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -188,7 +189,7 @@ fn grams(
 
 fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let own = t.kept(call, || Vectoriser::read(call))?;
+    let own = kept::value(t, call, || Vectoriser::read(call))?;
     if matches!(own.words, Words::Text(_)) != (x.elem == Elem::Text) {
         return Err(format!("an input of {}, but the pool is of another type", x.elem));
     }

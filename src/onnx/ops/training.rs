@@ -1,6 +1,7 @@
 //! One step of an optimiser (`ai.onnx.preview.training`): Adagrad, Adam, Momentum.
 
 use super::{Call, Outputs, Table, several};
+use crate::onnx::literals;
 use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer};
 
@@ -12,8 +13,8 @@ fn given(
     call: &Call<'_>,
     per_weight: usize,
 ) -> Result<(f64, f64, Vec<Vec<T>>), String> {
-    let rate = t.floats(call.tensor(0)?)?.first().copied().unwrap_or(0.0);
-    let round = t.floats(call.tensor(1)?)?.first().copied().unwrap_or(0.0);
+    let rate = literals::floats(t, call.tensor(0)?)?.first().copied().unwrap_or(0.0);
+    let round = literals::floats(t, call.tensor(1)?)?.first().copied().unwrap_or(0.0);
     let all = call.tensors()?;
     let rest = all.get(2..).unwrap_or(&[]);
     let weights = rest.len() / per_weight;

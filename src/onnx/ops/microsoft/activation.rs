@@ -3,10 +3,11 @@
 use super::super::activation::fast_gelu;
 use super::super::{Call, Outputs, Table, one};
 use super::{first_of, nothing};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::graph::Attribute;
 use crate::onnx::op::{Binary, Op, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
+use crate::onnx::{axes, build, literals, matmul};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("BiasAdd", |t, call| {
@@ -26,7 +27,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
     }),
     ("Gelu", |t, call| one(t.unary(Unary::Gelu, call.tensor(0)?)?)),
     ("GemmFastGelu", |t, call| {
-        let product = t.matmul(call.tensor(0)?, call.tensor(1)?)?;
+        let product = matmul::matmul(t, call.tensor(0)?, call.tensor(1)?)?;
         let x = with_bias(t, &product, call.optional(2)?)?;
         one(fast_gelu(t, &x)?)
     }),
@@ -71,7 +72,7 @@ pub(super) fn named(
     let or = |at: usize, default: f64| number(at).unwrap_or(default);
     match name {
         "" => Ok(x.clone()),
-        "Clip" => t.clamp(x, number(0), number(1)),
+        "Clip" => build::clamp(t, x, number(0), number(1)),
         "QuickGelu" => quick_gelu(t, x, or(0, QUICK_ALPHA)),
         "FastGelu" => fast_gelu(t, x),
         "ScaledTanh" => {
@@ -108,7 +109,7 @@ fn bias_softmax(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if sum.shape != x.shape {
         return Err(format!("a bias of {:?} for shape {:?}", call.tensor(1)?.shape, x.shape));
     }
-    let at = crate::onnx::build::axis(call.int_or("axis", 1)?, x.rank())?;
+    let at = crate::onnx::axes::axis(call.int_or("axis", 1)?, x.rank())?;
     let (before, behind) = x.shape.split_at(at);
     let flat = t.reshape(&sum, &[before.iter().product(), behind.iter().product()])?;
     let done = t.emit(Op::Softmax(1), &[&flat], flat.elem, flat.shape.clone())?;
@@ -118,7 +119,7 @@ fn bias_softmax(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// Nothing is dropped at inference: the sum, and a mask of ones.
 fn bias_dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let training = match call.optional(4)? {
-        Some(training) => t.ints(training)?.first().is_some_and(|value| *value != 0),
+        Some(training) => literals::ints(t, training)?.first().is_some_and(|value| *value != 0),
         None => false,
     };
     if training {
@@ -128,7 +129,7 @@ fn bias_dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let sum = with_bias(t, &sum, call.optional(2)?)?;
     let mask = match call.outputs() {
         0 | 1 => nothing(),
-        _ => Value::Tensor(t.full(crate::onnx::Elem::Bool, sum.shape.clone(), 1.0)?),
+        _ => Value::Tensor(axes::full(t, crate::onnx::Elem::Bool, sum.shape.clone(), 1.0)?),
     };
     Ok(vec![Value::Tensor(sum), mask])
 }
@@ -141,8 +142,8 @@ fn bias_split_gelu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if !width.is_multiple_of(2) {
         return Err(format!("a width of {width} has no halves"));
     }
-    let left = t.narrow(&x, axis, Cut::range(0, width / 2))?;
-    let right = t.narrow(&x, axis, Cut::range(width / 2, width))?;
+    let left = axes::narrow(t, &x, axis, Cut::range(0, width / 2))?;
+    let right = axes::narrow(t, &x, axis, Cut::range(width / 2, width))?;
     let gate = t.unary(Unary::Gelu, &right)?;
     one(t.mul(&left, &gate)?)
 }

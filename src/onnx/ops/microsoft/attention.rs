@@ -5,12 +5,13 @@ use super::super::{Call, Outputs, Table};
 use super::mask::{self, Lengths};
 use super::scores::{Heads, Scoring, attend};
 use super::{count, products};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::trace::{T, Tracer, Value};
+use crate::onnx::{axes, literals, matmul};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("Attention", |t, call| {
-        let projected = t.matmul(call.tensor(0)?, call.tensor(1)?)?;
+        let projected = matmul::matmul(t, call.tensor(0)?, call.tensor(1)?)?;
         let projected = super::activation::with_bias(t, &projected, call.optional(2)?)?;
         of_projected(t, call, &projected, [call.optional(3)?, call.optional(4)?, call.optional(5)?])
     }),
@@ -49,7 +50,7 @@ fn parts(t: &mut Tracer<'_>, x: &T, widths: &[usize], heads: usize) -> Result<Ve
     let mut begin = 0;
     let mut parts = Vec::with_capacity(widths.len());
     for width in widths {
-        let part = t.narrow(x, axis, Cut::range(begin, begin + width))?;
+        let part = axes::narrow(t, x, axis, Cut::range(begin, begin + width))?;
         parts.push(as_heads(t, &part, heads)?);
         begin += width;
     }
@@ -83,7 +84,7 @@ fn of_projected(
     if let Some(past) = past {
         before = past.shape.get(3).copied().unwrap_or(0);
         let [one, two] = halves(t, past)?;
-        (key, value) = (t.cat(&[one, key], 2)?, t.cat(&[two, value], 2)?);
+        (key, value) = (axes::cat(t, &[one, key], 2)?, axes::cat(t, &[two, value], 2)?);
     }
     let total = key.shape.get(2).copied().unwrap_or(0);
     let lengths = Lengths { batch, queries, past: before, total };
@@ -93,8 +94,9 @@ fn of_projected(
     let attended = attend(t, &heads, &scoring)?;
     let mut outputs = vec![Value::Tensor(together(t, &attended.y)?)];
     if call.outputs() > 1 {
-        let (key, value) = (t.unsqueeze(&heads.key, 0)?, t.unsqueeze(&heads.value, 0)?);
-        outputs.push(Value::Tensor(t.cat(&[key, value], 0)?));
+        let (key, value) =
+            (axes::unsqueeze(t, &heads.key, 0)?, axes::unsqueeze(t, &heads.value, 0)?);
+        outputs.push(Value::Tensor(axes::cat(t, &[key, value], 0)?));
     }
     Ok(outputs)
 }
@@ -104,9 +106,9 @@ fn halves(t: &mut Tracer<'_>, past: &T) -> Result<[T; 2], String> {
     if past.rank() != 5 || past.shape.first() != Some(&2) {
         return Err(format!("a past of shape {:?}", past.shape));
     }
-    let one = t.narrow(past, 0, Cut::range(0, 1))?;
-    let two = t.narrow(past, 0, Cut::range(1, 2))?;
-    Ok([t.squeeze(&one, &[0])?, t.squeeze(&two, &[0])?])
+    let one = axes::narrow(t, past, 0, Cut::range(0, 1))?;
+    let two = axes::narrow(t, past, 0, Cut::range(1, 2))?;
+    Ok([axes::squeeze(t, &one, &[0])?, axes::squeeze(t, &two, &[0])?])
 }
 
 /// The sum that is added to the scores: padding, causality, the bias.
@@ -151,7 +153,7 @@ fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Outputs {
     let Heads { query, key, value } = separate(t, call, heads, call.optional(places.bias)?)?;
     let past = (call.optional(places.past)?, call.optional(places.past + 1)?);
     let length = match call.optional(places.length)? {
-        Some(length) => t.lengths(length)?.first().copied(),
+        Some(length) => literals::lengths(t, length)?.first().copied(),
         None => None,
     };
     let key = Grown::new(t, past.0, &key, length)?;
@@ -172,7 +174,7 @@ fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Outputs {
 fn beams(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Result<usize, String> {
     match places.beams {
         Some(at) => match call.optional(at)? {
-            Some(beams) => Ok(t.lengths(beams)?.first().copied().unwrap_or(1)),
+            Some(beams) => Ok(literals::lengths(t, beams)?.first().copied().unwrap_or(1)),
             None => Ok(1),
         },
         None => Ok(usize::MAX),
@@ -200,17 +202,17 @@ impl Grown {
         };
         let most = past.shape.get(2).copied().unwrap_or(0);
         let Some(length) = length else {
-            let all = t.cat(&[past.clone(), new.clone()], 2)?;
+            let all = axes::cat(t, &[past.clone(), new.clone()], 2)?;
             return Ok(Grown { present: all.clone(), all, past: most });
         };
         let end = length.saturating_add(new.shape.get(2).copied().unwrap_or(0));
         if end > most {
             return Err(format!("past_sequence_length: {end} keys in a buffer of {most}"));
         }
-        let before = t.narrow(past, 2, Cut::range(0, length))?;
-        let all = t.cat(&[before, new.clone()], 2)?;
-        let rest = t.narrow(past, 2, Cut::range(end, most))?;
-        let present = t.cat(&[all.clone(), rest], 2)?;
+        let before = axes::narrow(t, past, 2, Cut::range(0, length))?;
+        let all = axes::cat(t, &[before, new.clone()], 2)?;
+        let rest = axes::narrow(t, past, 2, Cut::range(end, most))?;
+        let present = axes::cat(t, &[all.clone(), rest], 2)?;
         Ok(Grown { all, past: length, present })
     }
 }
@@ -230,7 +232,7 @@ fn separate(
             let mut all = Vec::with_capacity(3);
             let mut begin = 0;
             for part in widths(call, width)? {
-                all.push(t.narrow(query, 2, Cut::range(begin, begin + part))?);
+                all.push(axes::narrow(t, query, 2, Cut::range(begin, begin + part))?);
                 begin += part;
             }
             all
@@ -248,7 +250,7 @@ fn separate(
         // Keys and values with heads already are of another node, which added the bias.
         if let (Some(bias), 3) = (bias, part.rank()) {
             let width = part.shape.last().copied().unwrap_or(0);
-            let own = t.narrow(bias, 0, Cut::range(begin, begin + width))?;
+            let own = axes::narrow(t, bias, 0, Cut::range(begin, begin + width))?;
             *part = t.add(part, &own)?;
             begin += width;
         }
@@ -268,7 +270,7 @@ fn unpacked(t: &mut Tracer<'_>, x: &T, count: usize) -> Result<Vec<T>, String> {
     }
     let mut all = Vec::with_capacity(count);
     for at in 0..count {
-        let part = t.narrow(x, 3, Cut::range(at, at + 1))?;
+        let part = axes::narrow(t, x, 3, Cut::range(at, at + 1))?;
         all.push(t.reshape(&part, &[batch, length, heads * size])?);
     }
     Ok(all)

@@ -5,12 +5,13 @@ use super::super::{Call, Outputs, Table, one};
 use super::activation::named;
 use super::{channels_first, channels_last, first_of};
 use crate::onnx::graph::Attribute;
+use crate::onnx::literals;
 use crate::onnx::trace::{T, Tracer};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("ConvTransposeWithDynamicPads", |t, call| {
         let pads = match call.optional(2)? {
-            Some(pads) => vec![("pads", Attribute::Ints(t.ints(pads)?))],
+            Some(pads) => vec![("pads", Attribute::Ints(literals::ints(t, pads)?))],
             None => Vec::new(),
         };
         let inputs = [call.optional(0)?, call.optional(1)?, call.optional(3)?];

@@ -6,6 +6,7 @@ use super::normalise::layer;
 use crate::onnx::elem::Elem;
 use crate::onnx::op::{Compare, Reduce};
 use crate::onnx::trace::{T, Tracer, Value};
+use crate::onnx::{axes, cast, indices, literals};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("EmbedLayerNormalization", |t, call| {
@@ -52,9 +53,9 @@ fn picked(t: &mut Tracer<'_>, table: &T, index: &T) -> Result<T, String> {
     let [length, width] = table.shape[..] else {
         return Err(format!("a table of shape {:?} has not two axes", table.shape));
     };
-    let places = t.places_of(index, length)?;
+    let places = indices::places_of(t, index, length)?;
     let flat = t.reshape(&places, &[places.len()])?;
-    let rows = t.select(table, 0, &flat)?;
+    let rows = indices::select(t, table, 0, &flat)?;
     let shape: Vec<usize> = index.shape.iter().copied().chain([width]).collect();
     t.reshape(&rows, &shape)
 }
@@ -68,7 +69,9 @@ fn embed(t: &mut Tracer<'_>, call: &Call<'_>, tables: &Tables, places: Option<&T
     let mut sum = picked(t, &tables.word, words)?;
     let places = match places {
         Some(places) => places.clone(),
-        None => t.indices((0..length).filter_map(|at| i64::try_from(at).ok()).collect())?,
+        None => {
+            literals::indices(t, (0..length).filter_map(|at| i64::try_from(at).ok()).collect())?
+        }
     };
     let by_place = picked(t, &tables.place, &places)?;
     sum = t.add(&sum, &by_place)?;
@@ -82,11 +85,11 @@ fn embed(t: &mut Tracer<'_>, call: &Call<'_>, tables: &Tables, places: Option<&T
         Some(mask) => {
             let one = t.number(mask.elem, 1.0)?;
             let hit = t.compare(Compare::Equal, mask, &one)?;
-            let hit = t.cast(&hit, Elem::I32)?;
+            let hit = cast::cast(t, &hit, Elem::I32)?;
             let count = t.reduce(Reduce::Sum, &hit, &[1])?;
             t.reshape(&count, &[batch])?
         }
-        None => t.full(Elem::I32, vec![batch], 0.0)?,
+        None => axes::full(t, Elem::I32, vec![batch], 0.0)?,
     };
     Ok(vec![Value::Tensor(y), Value::Tensor(ones), Value::Tensor(sum)])
 }

@@ -8,10 +8,11 @@ use super::normalise::rms;
 use super::rotary::rows;
 use super::scores::{Heads, Scoring, attend};
 use super::{count, nothing};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
 use crate::onnx::op::{Binary, Compare};
 use crate::onnx::trace::{T, Tracer, Value};
+use crate::onnx::{axes, build, cast, indices, literals};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[("GroupQueryAttention", group_query)];
 
@@ -63,8 +64,8 @@ fn group_query(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let value = present(t, past_value, &heads.value, &step)?;
     let used = Heads {
         query: heads.query,
-        key: t.narrow(&key, 2, Cut::range(0, step.total))?,
-        value: t.narrow(&value, 2, Cut::range(0, step.total))?,
+        key: axes::narrow(t, &key, 2, Cut::range(0, step.total))?,
+        value: axes::narrow(t, &value, 2, Cut::range(0, step.total))?,
     };
     let scoring = scoring(t, call, &used, &step)?;
     let attended = attend(t, &used, &scoring)?;
@@ -89,7 +90,7 @@ fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads, String> {
         });
     }
     let all = as_heads(t, given, own + 2 * shared)?;
-    let mut part = |begin: usize, end: usize| t.narrow(&all, 1, Cut::range(begin, end));
+    let mut part = |begin: usize, end: usize| axes::narrow(t, &all, 1, Cut::range(begin, end));
     Ok(Heads {
         query: part(0, own)?,
         key: part(own, own + shared)?,
@@ -100,13 +101,13 @@ fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads, String> {
 fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Result<Step, String> {
     let [batch, _, length, _] = query.shape[..] else { return Err("four axes".to_owned()) };
     let past = past.and_then(|past| past.shape.get(2).copied()).unwrap_or(0);
-    let total = t.lengths(call.tensor(6)?)?.first().copied().unwrap_or(0);
+    let total = literals::lengths(t, call.tensor(6)?)?.first().copied().unwrap_or(0);
     if total < length || total > past.max(length).saturating_add(length) {
         return Err(format!(
             "total_sequence_length: {total} for {length} new tokens and a past of {past}"
         ));
     }
-    let lasts = t.cast(call.tensor(5)?, Elem::I64)?;
+    let lasts = cast::cast(t, call.tensor(5)?, Elem::I64)?;
     if lasts.len() != batch {
         return Err(format!("seqlens_k: {} lengths for {batch} rows", lasts.len()));
     }
@@ -115,10 +116,10 @@ fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Res
     let ends = t.add(&lasts, &one)?;
     let prompt = length == total;
     let begin = if prompt {
-        t.full(Elem::I64, vec![1, 1, 1, 1], 0.0)?
+        axes::full(t, Elem::I64, vec![1, 1, 1, 1], 0.0)?
     } else if batch == 1 && past + length == total {
         // The only row is the longest one: its length is known without a look at it.
-        t.full(Elem::I64, vec![1, 1, 1, 1], past as f64)?
+        axes::full(t, Elem::I64, vec![1, 1, 1, 1], past as f64)?
     } else {
         let own = t.number(Elem::I64, length as f64)?;
         t.sub(&ends, &own)?
@@ -137,7 +138,7 @@ fn rotate(
     let positions = match call.optional(9)? {
         Some(given) if step.prompt => {
             let first = t.reshape(given, &[given.len()])?;
-            let first = t.narrow(&first, 0, Cut::range(0, 1))?;
+            let first = axes::narrow(t, &first, 0, Cut::range(0, 1))?;
             let first = t.reshape(&first, &[1, 1])?;
             t.add(&first, &steps)?
         }
@@ -161,19 +162,19 @@ fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &Step) -> Result
     let known = step.begin.is_constant() && step.begin.len() == 1;
     let past = past.filter(|past| past.len() > 0);
     let Some(past) = past.filter(|_| !known) else {
-        let before = t.lengths(&step.begin)?.first().copied().unwrap_or(0);
+        let before = literals::lengths(t, &step.begin)?.first().copied().unwrap_or(0);
         let mut parts = Vec::with_capacity(3);
         if let Some(past) = past.filter(|_| before > 0) {
-            parts.push(t.narrow(past, 2, Cut::range(0, before))?);
+            parts.push(axes::narrow(t, past, 2, Cut::range(0, before))?);
         }
         parts.push(new.clone());
         let behind = whole.saturating_sub(before + length);
         if behind > 0 {
-            parts.push(t.full(new.elem, vec![batch, heads, behind, size], 0.0)?);
+            parts.push(axes::full(t, new.elem, vec![batch, heads, behind, size], 0.0)?);
         }
-        return t.cat(&parts, 2);
+        return axes::cat(t, &parts, 2);
     };
-    let all = t.cat(&[past.clone(), new.clone()], 2)?;
+    let all = axes::cat(t, &[past.clone(), new.clone()], 2)?;
     let columns = places(t, Elem::I64, whole)?;
     let columns = t.reshape(&columns, &[1, 1, whole, 1])?;
     let old = t.compare(Compare::Less, &columns, &step.begin)?;
@@ -183,9 +184,9 @@ fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &Step) -> Result
     let index = t.choose(&old, &columns, &among_new)?;
     // Lengths come with a request: whatever they are, indices stay inside.
     let last = (step.past + length).saturating_sub(1);
-    let index = t.clamp(&index, Some(0.0), Some(last as f64))?;
-    let index = t.expand(&index, &[batch, heads, whole, size])?;
-    let picked = t.gather(&all, 2, &index)?;
+    let index = build::clamp(t, &index, Some(0.0), Some(last as f64))?;
+    let index = axes::expand(t, &index, &[batch, heads, whole, size])?;
+    let picked = indices::gather(t, &all, 2, &index)?;
     let own = t.number(Elem::I64, length as f64)?;
     let end = t.add(&step.begin, &own)?;
     let inside = t.compare(Compare::Less, &columns, &end)?;
@@ -210,7 +211,7 @@ fn scoring(
     let given = match call.optional(10)? {
         Some(bias) => {
             let last = bias.rank().saturating_sub(1);
-            Some(t.narrow(bias, last, Cut::range(0, step.total))?)
+            Some(axes::narrow(t, bias, last, Cut::range(0, step.total))?)
         }
         None => None,
     };
@@ -218,7 +219,7 @@ fn scoring(
     let sink = match call.optional(11)? {
         Some(sink) => Some(t.reshape(sink, &[1, count, 1, 1])?),
         None if call.int_or("smooth_softmax", 0)? == 1 => {
-            Some(t.full(elem, vec![1, count, 1, 1], 0.0)?)
+            Some(axes::full(t, elem, vec![1, count, 1, 1], 0.0)?)
         }
         None => None,
     };

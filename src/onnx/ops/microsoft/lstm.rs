@@ -2,6 +2,7 @@
 
 use super::super::recurrent::{Cell, Weights, of_direction, run};
 use super::super::{Call, Table};
+use crate::onnx::cast;
 use crate::onnx::elem::Elem;
 use crate::onnx::trace::{T, Tracer};
 
@@ -30,11 +31,11 @@ fn of_input(
         if x.len() != 1 && x.len() != columns {
             return Err(format!("{} scales for {columns} columns", x.len()));
         }
-        let x = t.cast(&x, Elem::F32)?;
+        let x = cast::cast(t, &x, Elem::F32)?;
         if x.len() == 1 { t.reshape(&x, &[]) } else { t.reshape(&x, &[columns]) }
     };
     let scale = line(call.tensor(scale)?)?;
     let zero = line(call.tensor(zero)?)?;
-    let values = t.cast(&values, Elem::F32)?;
+    let values = cast::cast(t, &values, Elem::F32)?;
     Ok(Weights { values: t.sub(&values, &zero)?, scale: Some(scale) })
 }

@@ -1,10 +1,11 @@
 //! Masks of attention: what is added to the scores of keys that a query must not see.
 
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, cast};
 
 /// The lengths of one attention.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ pub(super) fn padding(
     (elem, filter): (Elem, f64),
 ) -> Result<T, String> {
     let Lengths { batch, queries, past, total } = lengths;
-    let mask = t.cast(mask, Elem::I32)?;
+    let mask = cast::cast(t, mask, Elem::I32)?;
     let seen = match mask.shape[..] {
         [length] if length == batch || length == 3 * batch + 2 => {
             before(t, &mask, 0, batch, total)?
@@ -66,8 +67,8 @@ pub(super) fn padding(
         [rows, 1, lines, columns]
             if rows == batch && lines >= past + queries && columns >= total =>
         {
-            let mask = t.narrow(&mask, 2, Cut::range(past, past + queries))?;
-            let mask = t.narrow(&mask, 3, Cut::range(0, total))?;
+            let mask = axes::narrow(t, &mask, 2, Cut::range(past, past + queries))?;
+            let mask = axes::narrow(t, &mask, 3, Cut::range(0, total))?;
             positive(t, &mask)?
         }
         _ => {
@@ -89,7 +90,7 @@ fn before(
     batch: usize,
     total: usize,
 ) -> Result<T, String> {
-    let limits = t.narrow(mask, 0, Cut::range(at, at + batch))?;
+    let limits = axes::narrow(t, mask, 0, Cut::range(at, at + batch))?;
     let limits = t.reshape(&limits, &[batch, 1, 1, 1])?;
     let columns = places(t, Elem::I32, total)?;
     t.compare(Compare::Less, &columns, &limits)

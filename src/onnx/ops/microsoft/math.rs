@@ -3,11 +3,12 @@
 use super::super::signal::{matrices, parts};
 use super::super::{Call, Outputs, Table, one, several};
 use super::{OPSET, as_standard};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
 use crate::onnx::graph::Attribute;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, build, literals, matmul};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("CDist", cdist),
@@ -15,9 +16,9 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
     ("ComplexMulConj", |t, call| complex(t, call, true)),
     ("ExpandDims", |t, call| {
         let x = call.tensor(0)?;
-        let at = t.ints(call.tensor(1)?)?.first().copied().ok_or("axis is missing")?;
+        let at = literals::ints(t, call.tensor(1)?)?.first().copied().ok_or("axis is missing")?;
         let at = axis(at, x.rank() + 1)?;
-        one(t.unsqueeze(x, at)?)
+        one(axes::unsqueeze(t, x, at)?)
     }),
     ("GatherND", |t, call| same(t, call, "GatherND")),
     ("GridSample", |t, call| same(t, call, "GridSample")),
@@ -68,12 +69,12 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [of_a, of_b] = <[T; 2]>::try_from(squares).map_err(|_| "two matrices")?;
     let of_b = t.reshape(&of_b, &[1, columns])?;
     let of_a = t.reshape(&of_a, &[rows, 1])?;
-    let turned = t.permute(b, &[1, 0])?;
-    let product = t.matmul(a, &turned)?;
+    let turned = axes::permute(t, b, &[1, 0])?;
+    let product = matmul::matmul(t, a, &turned)?;
     let product = t.scalar(Binary::Mul, &product, -2.0)?;
     let sum = t.add(&product, &of_a)?;
     let sum = t.add(&sum, &of_b)?;
-    let distance = t.clamp(&sum, Some(0.0), None)?;
+    let distance = build::clamp(t, &sum, Some(0.0), None)?;
     match call.text("metric")?.unwrap_or("sqeuclidean") {
         "sqeuclidean" => one(distance),
         "euclidean" => one(t.unary(Unary::Sqrt, &distance)?),
@@ -93,8 +94,9 @@ fn complex(t: &mut Tracer<'_>, call: &Call<'_>, conjugate: bool) -> Outputs {
     let (one_part, other) = (t.mul(&a, &bi)?, t.mul(&ai, &b)?);
     let imaginary = t.add(&one_part, &other)?;
     let last = real.rank();
-    let (real, imaginary) = (t.unsqueeze(&real, last)?, t.unsqueeze(&imaginary, last)?);
-    one(t.cat(&[real, imaginary], last)?)
+    let (real, imaginary) =
+        (axes::unsqueeze(t, &real, last)?, axes::unsqueeze(t, &imaginary, last)?);
+    one(axes::cat(t, &[real, imaginary], last)?)
 }
 
 /// Longest transform: its matrices have as many elements as its square.
@@ -116,10 +118,11 @@ fn rfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let length = x.shape.last().copied().unwrap_or(0);
     one_axis(call, length)?;
     let (cos, sin) = matrices(t, x.elem, length, length / 2 + 1, false)?;
-    let (real, imaginary) = (t.matmul(x, &cos)?, t.matmul(x, &sin)?);
+    let (real, imaginary) = (matmul::matmul(t, x, &cos)?, matmul::matmul(t, x, &sin)?);
     let last = real.rank();
-    let (real, imaginary) = (t.unsqueeze(&real, last)?, t.unsqueeze(&imaginary, last)?);
-    one(t.cat(&[real, imaginary], last)?)
+    let (real, imaginary) =
+        (axes::unsqueeze(t, &real, last)?, axes::unsqueeze(t, &imaginary, last)?);
+    one(axes::cat(t, &[real, imaginary], last)?)
 }
 
 /// `[..., bins, 2]` to `[..., 2 * (bins - 1)]`. Each bin but the first and the last stands for its
@@ -142,7 +145,7 @@ fn irfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Host::floats(real.elem, vec![bins, length], places.map(value).collect())
     };
     let (cos, sin) = (t.constant(table(f64::cos))?, t.constant(table(|angle| -angle.sin()))?);
-    let (even, odd) = (t.matmul(&real, &cos)?, t.matmul(&imaginary, &sin)?);
+    let (even, odd) = (matmul::matmul(t, &real, &cos)?, matmul::matmul(t, &imaginary, &sin)?);
     one(t.add(&even, &odd)?)
 }
 

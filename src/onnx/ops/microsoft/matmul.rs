@@ -5,6 +5,7 @@ use super::activation::named;
 use super::first_of;
 use crate::onnx::op::Binary;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, matmul};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("FusedGemm", |t, call| {
@@ -34,7 +35,7 @@ fn turned(t: &mut Tracer<'_>, x: &T, last: bool, batch: bool) -> Result<T, Strin
     if last {
         axes.swap(rank - 2, rank - 1);
     }
-    t.permute(x, &axes)
+    axes::permute(t, x, &axes)
 }
 
 /// `alpha * A * B`
@@ -42,7 +43,7 @@ fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
     let flag = |name: &str| Ok::<bool, String>(call.int_or(name, 0)? != 0);
     let a = turned(t, call.tensor(0)?, flag("transA")?, flag("transBatchA")?)?;
     let b = turned(t, call.tensor(1)?, flag("transB")?, flag("transBatchB")?)?;
-    let product = t.matmul(&a, &b)?;
+    let product = matmul::matmul(t, &a, &b)?;
     let alpha = call.float_or("alpha", 1.0)?;
     if alpha == 1.0 { Ok(product) } else { t.scalar(Binary::Mul, &product, alpha) }
 }

@@ -19,6 +19,7 @@ mod rotary;
 mod scores;
 
 use super::{Call, Outputs, Table, find};
+use crate::onnx::axes;
 use crate::onnx::graph::{Attribute, Node};
 use crate::onnx::trace::{T, Tracer, Value};
 
@@ -105,7 +106,7 @@ fn count(call: &Call<'_>, name: &str) -> Result<usize, String> {
 fn channels_first(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
     let last = x.rank().checked_sub(1).filter(|last| *last > 0).ok_or("there are no channels")?;
     let axes: Vec<usize> = [0, last].into_iter().chain(1..last).collect();
-    t.permute(x, &axes)
+    axes::permute(t, x, &axes)
 }
 
 /// With the channels, which are behind the batch, last.
@@ -114,5 +115,5 @@ fn channels_last(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
         return Err("there are no channels".to_owned());
     }
     let axes: Vec<usize> = std::iter::once(0).chain(2..x.rank()).chain([1]).collect();
-    t.permute(x, &axes)
+    axes::permute(t, x, &axes)
 }

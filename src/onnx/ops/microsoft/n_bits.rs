@@ -4,10 +4,11 @@ use super::super::quantise::{Layout, dequantised};
 use super::super::{Call, Outputs, Table, one};
 use super::activation::with_bias;
 use super::count;
-use crate::onnx::build::{Cut, axis};
+use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
 use crate::onnx::op::{Binary, Compare, Op, Packed, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, build, cast, indices, literals};
 
 pub(in crate::onnx::ops) const TABLE: Table =
     &[("GatherBlockQuantized", gather), ("MatMulNBits", matmul)];
@@ -57,13 +58,13 @@ fn zeros(
     (columns, blocks): (usize, usize),
 ) -> Result<T, String> {
     if zeros.elem != Elem::U8 {
-        let zeros = t.cast(zeros, Elem::F32)?;
+        let zeros = cast::cast(t, zeros, Elem::F32)?;
         return t.reshape(&zeros, &[columns, blocks]);
     }
     let bytes = (blocks * bits).div_ceil(8);
     let zeros = t.reshape(zeros, &[columns, bytes])?;
     let all = unpacked(t, &zeros, bits, 8)?;
-    t.narrow(&all, 1, Cut::range(0, blocks))
+    axes::narrow(t, &all, 1, Cut::range(0, blocks))
 }
 
 fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -79,7 +80,7 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rows = x.len() / own;
     let shape: Vec<usize> = before.iter().copied().chain([columns]).collect();
     if rows == 0 || codes.len() == 0 {
-        let nothing = t.full(x.elem, shape, 0.0)?;
+        let nothing = axes::full(t, x.elem, shape, 0.0)?;
         return one(with_bias(t, &nothing, call.optional(5)?)?);
     }
     let blocks = inner.div_ceil(block);
@@ -92,7 +93,7 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if !x.elem.is_float() {
         return Err(format!("an input of {}", x.elem));
     }
-    let scales = t.cast(call.tensor(2)?, Elem::F32)?;
+    let scales = cast::cast(t, call.tensor(2)?, Elem::F32)?;
     let scales = t.reshape(&scales, &[columns, blocks])?;
     let zeros = match call.optional(3)? {
         Some(given) => Some(zeros(t, given, bits, (columns, blocks))?),
@@ -111,7 +112,7 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// Groups of elements other than blocks of neighbours are refused.
 fn grouped(t: &mut Tracer<'_>, call: &Call<'_>, inner: usize, block: usize) -> Result<(), String> {
     let Some(groups) = call.optional(4)? else { return Ok(()) };
-    let groups = t.ints(groups)?;
+    let groups = literals::ints(t, groups)?;
     let mut all = groups.iter().take(inner).enumerate();
     let plain = all.all(|(at, group)| usize::try_from(*group).is_ok_and(|own| own == at / block));
     if plain || groups.is_empty() {
@@ -127,7 +128,7 @@ fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T
         return Ok(x.clone());
     }
     let blocks = inner.div_ceil(block);
-    let padded = t.pad(x, &[(0, 0), (0, blocks * block - inner)], 0.0)?;
+    let padded = axes::pad(t, x, &[(0, 0), (0, blocks * block - inner)], 0.0)?;
     let apart = t.reshape(&padded, &[rows, blocks, block])?;
     let size = t.unary(Unary::Abs, &apart)?;
     let most = t.reduce(Reduce::Max, &size, &[2])?;
@@ -140,7 +141,7 @@ fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T
     let codes = t.unary(Unary::Round, &ratio)?;
     let values = t.mul(&codes, &scale)?;
     let flat = t.reshape(&values, &[rows, blocks * block])?;
-    t.narrow(&flat, 1, Cut::range(0, inner))
+    axes::narrow(t, &flat, 1, Cut::range(0, inner))
 }
 
 /// Rows of a table of codes by indices, as the numbers that they stand for; zeros for indices outside.
@@ -159,7 +160,7 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let length = data.shape.get(by).copied().unwrap_or(0);
     let (flat, inside) = places(t, index, length)?;
     let (codes, word) = if bits < 8 { packed(t, data)? } else { (data.clone(), 8) };
-    let mut codes = t.select(&codes, by, &flat)?;
+    let mut codes = indices::select(t, &codes, by, &flat)?;
     if bits < 8 {
         codes = unpacked(t, &codes, bits, word)?;
     }
@@ -169,15 +170,15 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     } else {
         flat
     };
-    let scales = t.select(scales, by, &own)?;
+    let scales = indices::select(t, scales, by, &own)?;
     let zeros = match call.optional(3)? {
         Some(zeros) => {
-            let zeros = t.select(zeros, by, &own)?;
+            let zeros = indices::select(t, zeros, by, &own)?;
             Some(if bits < 8 { unpacked_to(t, &zeros, bits, &scales)? } else { zeros })
         }
         None if data.elem == Elem::U8 => {
             let middle = (1u32 << (bits - 1)).into();
-            Some(t.full(Elem::F32, scales.shape.clone(), middle)?)
+            Some(axes::full(t, Elem::F32, scales.shape.clone(), middle)?)
         }
         None => None,
     };
@@ -200,17 +201,17 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// Indices of one dimension that lie inside, and whether the given ones did.
 fn places(t: &mut Tracer<'_>, index: &T, length: usize) -> Result<(T, T), String> {
-    let index = t.cast(index, Elem::I64)?;
+    let index = cast::cast(t, index, Elem::I64)?;
     let index = t.reshape(&index, &[index.len()])?;
     let end = t.number(Elem::I64, length as f64)?;
-    let below = t.compare_zero(&index)?;
+    let below = build::compare_zero(t, &index)?;
     let shifted = t.add(&index, &end)?;
     let index = t.choose(&below, &shifted, &index)?;
-    let negative = t.compare_zero(&index)?;
+    let negative = build::compare_zero(t, &index)?;
     let from_zero = t.unary(Unary::Not, &negative)?;
     let to_end = t.compare(Compare::Less, &index, &end)?;
     let inside = t.binary(Binary::And, &from_zero, &to_end)?;
-    let index = t.clamp(&index, Some(0.0), Some((length as f64 - 1.0).max(0.0)))?;
+    let index = build::clamp(t, &index, Some(0.0), Some((length as f64 - 1.0).max(0.0)))?;
     Ok((index, inside))
 }
 
@@ -218,5 +219,5 @@ fn places(t: &mut Tracer<'_>, index: &T, length: usize) -> Result<(T, T), String
 fn unpacked_to(t: &mut Tracer<'_>, zeros: &T, bits: usize, scales: &T) -> Result<T, String> {
     let last = scales.rank().checked_sub(1).ok_or("scales are a scalar")?;
     let all = unpacked(t, zeros, bits, 8)?;
-    t.narrow(&all, last, Cut::range(0, scales.shape.get(last).copied().unwrap_or(0)))
+    axes::narrow(t, &all, last, Cut::range(0, scales.shape.get(last).copied().unwrap_or(0)))
 }

@@ -3,7 +3,8 @@
 use super::super::{Call, Outputs, Table};
 use super::activation::with_bias;
 use super::{channels_first, channels_last, first_of, nothing};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
+use crate::onnx::cast;
 use crate::onnx::elem::Elem;
 use crate::onnx::graph::Attribute;
 use crate::onnx::op::{Binary, Op, Reduce, Unary};
@@ -47,7 +48,7 @@ pub(super) fn rms(
     let root = t.unary(Unary::Sqrt, &mean)?;
     let inverse = t.unary(Unary::Recip, &root)?;
     let normal = t.mul(x, &inverse)?;
-    let scale = t.cast(scale, x.elem)?;
+    let scale = cast::cast(t, scale, x.elem)?;
     Ok((t.mul(&normal, &scale)?, inverse))
 }
 
@@ -63,8 +64,8 @@ pub(super) fn layer(
     epsilon: f64,
 ) -> Result<T, String> {
     let width = x.shape.last().copied().unwrap_or(0);
-    let scale = t.cast(scale, x.elem)?;
-    let bias = bias.map(|bias| t.cast(bias, x.elem)).transpose()?;
+    let scale = cast::cast(t, scale, x.elem)?;
+    let bias = bias.map(|bias| cast::cast(t, bias, x.elem)).transpose()?;
     if scale.shape != [width] || bias.as_ref().is_some_and(|bias| bias.shape != [width]) {
         return Err(format!("gamma and beta need {width} elements"));
     }
@@ -108,7 +109,7 @@ fn moments(t: &mut Tracer<'_>, x: &T, epsilon: f64) -> Result<(T, T), String> {
     let variance = t.reduce(Reduce::Mean, &squares, &[last])?;
     let variance = t.scalar(Binary::Add, &variance, epsilon)?;
     let root = t.unary(Unary::Sqrt, &variance)?;
-    let (mean, root) = (t.cast(&mean, Elem::F32)?, t.cast(&root, Elem::F32)?);
+    let (mean, root) = (cast::cast(t, &mean, Elem::F32)?, cast::cast(t, &root, Elem::F32)?);
     Ok((mean, t.unary(Unary::Recip, &root)?))
 }
 

@@ -6,14 +6,15 @@ use super::attention::{as_heads, widths};
 use super::count;
 use super::mask::{Lengths, padding};
 use super::scores::{Heads, Scoring, attend};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, indices, literals, matmul};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("PackedAttention", |t, call| {
-        let projected = t.matmul(call.tensor(0)?, call.tensor(1)?)?;
+        let projected = matmul::matmul(t, call.tensor(0)?, call.tensor(1)?)?;
         let projected = t.add(&projected, call.tensor(2)?)?;
         let whole = projected.shape.last().copied().unwrap_or(0);
         let widths = widths(call, whole)?;
@@ -43,7 +44,7 @@ impl Layout {
         let [batch, length] = offsets.shape[..] else {
             return Err(format!("token_offset of shape {:?} has not two axes", offsets.shape));
         };
-        let offsets: Vec<i64> = t.ints(offsets)?;
+        let offsets: Vec<i64> = literals::ints(t, offsets)?;
         let offsets = offsets.iter().map(|at| usize::try_from(*at).unwrap_or(usize::MAX));
         let offsets: Vec<usize> = offsets.collect();
         if offsets.iter().any(|at| *at >= batch * length) {
@@ -55,7 +56,7 @@ impl Layout {
     /// With the sums of the lengths of the rows, `[batch + 1]`.
     fn new(t: &mut Tracer<'_>, offsets: &T, sums: &T) -> Result<Layout, String> {
         let mut layout = Layout::of_offsets(t, offsets)?;
-        let sums = t.ints(sums)?;
+        let sums = literals::ints(t, sums)?;
         layout.lengths = sums
             .windows(2)
             .map(|pair| match pair {
@@ -78,10 +79,11 @@ impl Layout {
         for (token, place) in self.offsets.iter().take(tokens).enumerate() {
             index.get_mut(*place).into_iter().for_each(|own| *own = token);
         }
-        let zeros = t.full(x.elem, vec![1, width], 0.0)?;
-        let all = t.cat(&[x.clone(), zeros], 0)?;
-        let index = t.indices(index.iter().filter_map(|at| i64::try_from(*at).ok()).collect())?;
-        let rows = t.select(&all, 0, &index)?;
+        let zeros = axes::full(t, x.elem, vec![1, width], 0.0)?;
+        let all = axes::cat(t, &[x.clone(), zeros], 0)?;
+        let index =
+            literals::indices(t, index.iter().filter_map(|at| i64::try_from(*at).ok()).collect())?;
+        let rows = indices::select(t, &all, 0, &index)?;
         t.reshape(&rows, &[self.batch, self.length, width])
     }
 
@@ -90,8 +92,8 @@ impl Layout {
         let width = x.shape.last().copied().unwrap_or(0);
         let flat = t.reshape(x, &[self.batch * self.length, width])?;
         let index = self.offsets.iter().take(tokens).filter_map(|at| i64::try_from(*at).ok());
-        let index = t.indices(index.collect())?;
-        t.select(&flat, 0, &index)
+        let index = literals::indices(t, index.collect())?;
+        indices::select(t, &flat, 0, &index)
     }
 
     /// Attention within each row, on queries, keys and values beside each other.
@@ -108,7 +110,7 @@ impl Layout {
         let mut begin = 0;
         let mut parts = Vec::with_capacity(3);
         for width in widths {
-            let part = t.narrow(&rows, 2, Cut::range(begin, begin + width))?;
+            let part = axes::narrow(t, &rows, 2, Cut::range(begin, begin + width))?;
             parts.push(as_heads(t, &part, heads)?);
             begin += width;
         }
@@ -132,7 +134,7 @@ fn packed_multi_head(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut parts = Vec::with_capacity(3);
     if let [tokens, heads, 3, size] = query.shape[..] {
         for at in 0..3 {
-            let part = t.narrow(query, 2, Cut::range(at, at + 1))?;
+            let part = axes::narrow(t, query, 2, Cut::range(at, at + 1))?;
             parts.push(t.reshape(&part, &[tokens, heads * size])?);
         }
     } else {
@@ -141,7 +143,7 @@ fn packed_multi_head(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let width = |part: &T| part.shape.last().copied().unwrap_or(0);
     let widths: Vec<usize> = parts.iter().map(width).collect();
     let widths = <[usize; 3]>::try_from(widths).map_err(|_| "three parts")?;
-    let all = t.cat(&parts, 1)?;
+    let all = axes::cat(t, &parts, 1)?;
     let all = super::activation::with_bias(t, &all, call.optional(3)?)?;
     let layout = Layout::new(t, call.tensor(4)?, call.tensor(5)?)?;
     one(layout.attend(t, call, &all, (widths, call.optional(6)?))?)
@@ -153,7 +155,7 @@ fn remove(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [batch, length, _] = x.shape[..] else {
         return Err(format!("an input of shape {:?} has not three axes", x.shape));
     };
-    let counts = t.lengths(call.tensor(1)?)?;
+    let counts = literals::lengths(t, call.tensor(1)?)?;
     if counts.len() != batch || counts.iter().any(|count| *count > length) {
         return Err(format!("{counts:?} tokens in {batch} rows of {length}"));
     }

@@ -7,6 +7,7 @@ use super::{channels_first, channels_last};
 use crate::onnx::elem::Elem;
 use crate::onnx::op::Binary;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, cast, matmul};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("DynamicQuantizeMatMul", |t, call| {
@@ -16,14 +17,17 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
         one(with_bias(t, &product, call.optional(4)?)?)
     }),
     ("MatMulInteger16", |t, call| {
-        let (x, y) = (t.cast(call.tensor(0)?, Elem::I32)?, t.cast(call.tensor(1)?, Elem::I32)?);
-        one(t.matmul(&x, &y)?)
+        let (x, y) = (
+            cast::cast(t, call.tensor(0)?, Elem::I32)?,
+            cast::cast(t, call.tensor(1)?, Elem::I32)?,
+        );
+        one(matmul::matmul(t, &x, &y)?)
     }),
     ("MatMulIntegerToFloat", |t, call| {
         let x = shifted(t, call.tensor(0)?, call.optional(4)?, None)?;
         let w = shifted(t, call.tensor(1)?, call.optional(5)?, Some(1))?;
         let product = scaled(t, (&x, call.tensor(2)?), (&w, call.tensor(3)?))?;
-        let product = t.cast(&product, call.tensor(2)?.elem)?;
+        let product = cast::cast(t, &product, call.tensor(2)?.elem)?;
         one(with_bias(t, &product, call.optional(6)?)?)
     }),
     ("QGemm", q_gemm),
@@ -40,13 +44,13 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
 
 /// A scale for all elements or for each column, as a float that broadcasts.
 fn factor(t: &mut Tracer<'_>, scale: &T) -> Result<T, String> {
-    let scale = t.cast(scale, Elem::F32)?;
+    let scale = cast::cast(t, scale, Elem::F32)?;
     if scale.len() == 1 { t.reshape(&scale, &[]) } else { Ok(scale) }
 }
 
 /// The product of two factors, each codes less their zero point and a scale.
 fn scaled(t: &mut Tracer<'_>, (x, x_scale): (&T, &T), (w, w_scale): (&T, &T)) -> Result<T, String> {
-    let sums = t.matmul(x, w)?;
+    let sums = matmul::matmul(t, x, w)?;
     let (x_scale, w_scale) = (factor(t, x_scale)?, factor(t, w_scale)?);
     let scale = t.mul(&x_scale, &w_scale)?;
     let product = t.mul(&sums, &scale)?;
@@ -65,7 +69,7 @@ pub(super) fn projected(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String
     let w = shifted(t, call.tensor(1)?, call.optional(7)?, Some(1))?;
     let product = scaled(t, (&x, call.tensor(3)?), (&w, call.tensor(4)?))?;
     let bias = call.tensor(2)?;
-    let product = t.cast(&product, bias.elem)?;
+    let product = cast::cast(t, &product, bias.elem)?;
     t.add(&product, bias)
 }
 
@@ -78,13 +82,13 @@ fn q_gemm(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             return Err(format!("shape {:?} is no matrix", x.shape));
         }
         let turned = call.int_or(name, 0)? != 0;
-        let x = if turned { t.permute(x, &[1, 0])? } else { x.clone() };
+        let x = if turned { axes::permute(t, x, &[1, 0])? } else { x.clone() };
         factors.push(shifted(t, &x, call.optional(at + 2)?, (at == 3).then_some(1))?);
     }
     let [a, b] = &factors[..] else { return Err("two matrices".to_owned()) };
-    let mut sums = t.matmul(a, b)?;
+    let mut sums = matmul::matmul(t, a, b)?;
     if let Some(c) = call.optional(6)? {
-        let c = t.cast(c, Elem::F32)?;
+        let c = cast::cast(t, c, Elem::F32)?;
         sums = t.add(&sums, &c)?;
     }
     let (a_scale, b_scale) = (factor(t, call.tensor(1)?)?, factor(t, call.tensor(4)?)?);

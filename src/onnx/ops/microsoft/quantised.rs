@@ -4,10 +4,11 @@
 use super::super::quantise::{coded, dequantise, quantise, real, shifted, to_range};
 use super::super::{Call, Outputs, Table, one};
 use super::{as_standard, channels_first, channels_last, first, first_of};
-use crate::onnx::build::axis;
+use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
 use crate::onnx::op::{Binary, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, build, cast};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("DequantizeLinear", dequantise),
@@ -15,7 +16,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
         let x = shifted(t, call.tensor(0)?, call.optional(1)?, None)?;
         let y = shifted(t, call.tensor(2)?, call.optional(3)?, None)?;
         let product = t.mul(&x, &y)?;
-        one(t.cast_inside(&product, Elem::I32)?)
+        one(cast::cast_inside(t, &product, Elem::I32)?)
     }),
     ("QLinearAdd", sum),
     ("QLinearAveragePool", |t, call| pooled(t, call, "AveragePool")),
@@ -35,7 +36,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
     ("QLinearWhere", choice),
     ("QuantizeLinear", quantise),
     ("ReduceSumInteger", |t, call| {
-        let x = t.cast(call.tensor(0)?, Elem::I32)?;
+        let x = cast::cast(t, call.tensor(0)?, Elem::I32)?;
         one(reduced(t, call, &x, Reduce::Sum)?)
     }),
 ];
@@ -65,7 +66,7 @@ fn sum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let number = |t: &mut Tracer<'_>, at: usize| -> Result<T, String> {
         match call.optional(at)? {
             Some(given) => {
-                let given = t.cast(given, Elem::F32)?;
+                let given = cast::cast(t, given, Elem::F32)?;
                 t.reshape(&given, &[])
             }
             None => t.number(Elem::F32, 0.0),
@@ -77,7 +78,7 @@ fn sum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for at in [0, 3] {
         let (own, zero) = (number(t, at + 1)?, number(t, at + 2)?);
         let ratio = t.div(&own, &scale)?;
-        let codes = t.cast(call.tensor(at)?, Elem::F32)?;
+        let codes = cast::cast(t, call.tensor(at)?, Elem::F32)?;
         let (part, shift) = (t.mul(&codes, &ratio)?, t.mul(&zero, &ratio)?);
         total = Some(added(t, total, part)?);
         zeros = Some(added(t, zeros, shift)?);
@@ -97,7 +98,7 @@ fn added(t: &mut Tracer<'_>, sum: Option<T>, next: T) -> Result<T, String> {
 
 fn leaky(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
     let below = t.scalar(Binary::Mul, x, call.float_or("alpha", 0.01)?)?;
-    let negative = t.compare_zero(x)?;
+    let negative = build::compare_zero(t, x)?;
     t.choose(&negative, &below, x)
 }
 
@@ -112,7 +113,7 @@ fn reduced(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, reduce: Reduce) -> Result
         None => (0..x.rank()).collect::<Vec<_>>(),
     };
     let reduced = t.reduce(reduce, x, &axes)?;
-    if call.int_or("keepdims", 1)? != 0 { Ok(reduced) } else { t.squeeze(&reduced, &axes) }
+    if call.int_or("keepdims", 1)? != 0 { Ok(reduced) } else { axes::squeeze(t, &reduced, &axes) }
 }
 
 fn pooled(t: &mut Tracer<'_>, call: &Call<'_>, op: &str) -> Outputs {
@@ -137,7 +138,7 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let rank = parts.first().map_or(0, T::rank);
     let at = axis(call.int("axis")?.ok_or("attribute axis is missing")?, rank)?;
-    let whole = t.cat(&parts, at)?;
+    let whole = axes::cat(t, &parts, at)?;
     let zero = call.tensor(1)?;
     one(coded(t, &whole, call.tensor(0)?, Some(zero), zero.elem)?)
 }

@@ -6,6 +6,7 @@ use super::attention::as_heads;
 use super::mask::places;
 use crate::onnx::elem::Elem;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{cast, indices};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[("RotaryEmbedding", rotary)];
 
@@ -24,8 +25,8 @@ pub(super) fn rows(t: &mut Tracer<'_>, tables: [&T; 2], positions: &T) -> Result
         let [most, half] = table.shape[..] else {
             return Err(format!("a table of shape {:?} has not two axes", table.shape));
         };
-        let flat = t.places_of(&flat, most)?;
-        let rows = t.select(table, 0, &flat)?;
+        let flat = indices::places_of(t, &flat, most)?;
+        let rows = indices::select(t, table, 0, &flat)?;
         picked.push(t.reshape(&rows, &[batch, 1, length, half])?);
     }
     <[T; 2]>::try_from(picked).map_err(|_| "two tables".to_owned())
@@ -40,7 +41,7 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let x = as_heads(t, given, heads)?;
     let [_, _, length, _] = x.shape[..] else { return Err("four axes".to_owned()) };
-    let positions = t.cast(call.tensor(1)?, Elem::I64)?;
+    let positions = cast::cast(t, call.tensor(1)?, Elem::I64)?;
     let positions = if positions.len() == 1 && positions.rank() < 2 {
         // The place of the first; the others follow.
         let first = t.reshape(&positions, &[1, 1])?;

@@ -1,9 +1,10 @@
 //! Scores of attention and what comes of them.
 
 use super::super::attention::repeated;
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::op::{Binary, Op, Unary};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, matmul};
 
 /// Queries, keys and values, each `[batch, heads, length, size]`.
 #[derive(Clone, Debug)]
@@ -46,8 +47,8 @@ pub(super) fn attend(
         return Err(format!("queries of shape {:?} have not four axes", heads.query.shape));
     };
     let (key, value) = (repeated(t, &heads.key, count)?, repeated(t, &heads.value, count)?);
-    let turned = t.swap(&key, 2, 3)?;
-    let product = t.matmul(&heads.query, &turned)?;
+    let turned = axes::swap(t, &key, 2, 3)?;
+    let product = matmul::matmul(t, &heads.query, &turned)?;
     let scale =
         if scoring.scale == 0.0 { 1.0 / (size.max(1) as f64).sqrt() } else { scoring.scale };
     let mut scores = t.scalar(Binary::Mul, &product, scale)?;
@@ -64,7 +65,7 @@ pub(super) fn attend(
         scores = sum;
     }
     let shares = shares(t, &scores, scoring.sink.as_ref())?;
-    let y = t.matmul(&shares, &value)?;
+    let y = matmul::matmul(t, &shares, &value)?;
     Ok(Attended { y, scores, shares })
 }
 
@@ -76,8 +77,8 @@ fn shares(t: &mut Tracer<'_>, scores: &T, sink: Option<&T>) -> Result<T, String>
     let [batch, heads, length, total] = scores.shape[..] else {
         return Err("scores need four axes".to_owned());
     };
-    let sink = t.expand(sink, &[batch, heads, length, 1])?;
-    let all = t.cat(&[scores.clone(), sink], 3)?;
+    let sink = axes::expand(t, sink, &[batch, heads, length, 1])?;
+    let all = axes::cat(t, &[scores.clone(), sink], 3)?;
     let shares = t.emit(Op::Softmax(3), &[&all], all.elem, all.shape.clone())?;
-    t.narrow(&shares, 3, Cut::range(0, total))
+    axes::narrow(t, &shares, 3, Cut::range(0, total))
 }

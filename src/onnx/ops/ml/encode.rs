@@ -4,6 +4,7 @@ use super::ints;
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::{Elem, Kind};
 use crate::onnx::host::{Data, Host};
+use crate::onnx::kept;
 use crate::onnx::ops::{Call, Outputs, Table, several};
 use crate::onnx::tensor::{Place, to_data};
 use crate::onnx::trace::Tracer;
@@ -135,7 +136,7 @@ fn encode(
     read: fn(&Call<'_>, Elem) -> Result<Encoder, String>,
 ) -> Outputs {
     let x = call.tensor(0)?;
-    let encoder = t.kept(call, || read(call, x.elem))?;
+    let encoder = kept::value(t, call, || read(call, x.elem))?;
     if !encoder.keys.takes(x.elem) {
         return Err(format!("an input of {} for keys of another type", x.elem));
     }
@@ -222,10 +223,13 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (names, numbers) = (call.texts("cats_strings")?, ints(call, "cats_int64s")?);
     let (keys, width) = match names.filter(|names| !names.is_empty()) {
-        Some(names) => (t.kept(call, || Ok(Keys::new(&words(names.clone()), false)))?, names.len()),
-        None => {
-            (t.kept(call, || Ok(Keys::new(&integers(numbers.to_vec()), false)))?, numbers.len())
+        Some(names) => {
+            (kept::value(t, call, || Ok(Keys::new(&words(names.clone()), false)))?, names.len())
         }
+        None => (
+            kept::value(t, call, || Ok(Keys::new(&integers(numbers.to_vec()), false)))?,
+            numbers.len(),
+        ),
     };
     if width == 0 || !keys.takes(x.elem) {
         return Err(format!("an input of {}, but the categories are of another type", x.elem));

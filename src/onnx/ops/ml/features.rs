@@ -1,12 +1,13 @@
 //! Columns of tables: scaled, filled up, chosen and joined. All of it on the device.
 
 use super::{floats, ints, table};
-use crate::onnx::build::Cut;
+use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Compare, Reduce, Unary};
 use crate::onnx::ops::{Call, Outputs, Table, one, several};
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{axes, build, cast, indices};
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
     ("ArrayFeatureExtractor", extract),
@@ -14,7 +15,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
         let x = call.tensor(0)?;
         let limit = t.number(x.elem, call.float_or("threshold", 0.0)?)?;
         let above = t.compare(Compare::Greater, x, &limit)?;
-        one(t.cast(&above, x.elem)?)
+        one(cast::cast(t, &above, x.elem)?)
     }),
     ("CastMap", |t, call| {
         // A map is given as the row of its values.
@@ -24,7 +25,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
             "TO_STRING" => Elem::Text,
             other => return Err(format!("cast_to: there is none named {other}")),
         };
-        one(t.cast(call.tensor(0)?, to)?)
+        one(cast::cast(t, call.tensor(0)?, to)?)
     }),
     ("DictVectorizer", |_, call| {
         let x = call.tensor(0)?;
@@ -53,12 +54,12 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
 
 fn extract(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, index) = (call.tensor(0)?, call.tensor(1)?);
-    let index = t.cast(index, Elem::I64)?;
+    let index = cast::cast(t, index, Elem::I64)?;
     let index = t.reshape(&index, &[index.len()])?;
     let last = x.rank().checked_sub(1).ok_or("a scalar has no features")?;
-    let index = t.places_of(&index, x.shape.get(last).copied().unwrap_or(0))?;
-    let picked = t.select(x, last, &index)?;
-    one(if x.rank() == 1 { t.unsqueeze(&picked, 0)? } else { picked })
+    let index = indices::places_of(t, &index, x.shape.get(last).copied().unwrap_or(0))?;
+    let picked = indices::select(t, x, last, &index)?;
+    one(if x.rank() == 1 { axes::unsqueeze(t, &picked, 0)? } else { picked })
 }
 
 /// One row of numbers, which broadcasts over a table.
@@ -77,10 +78,10 @@ fn scale(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let elem = if x.elem == Elem::F64 { Elem::F64 } else { Elem::F32 };
     let (offset, scale) = (row(t, elem, offset)?, row(t, elem, scale)?);
-    let x = t.cast(x, elem)?;
+    let x = cast::cast(t, x, elem)?;
     let moved = t.sub(&x, &offset)?;
     let scaled = t.mul(&moved, &scale)?;
-    one(t.cast(&scaled, Elem::F32)?)
+    one(cast::cast(t, &scaled, Elem::F32)?)
 }
 
 fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -120,7 +121,7 @@ fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// Rows over their largest number, their sum (L1) or their length (L2); rows of zeros stay.
 fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let x = t.cast(call.tensor(0)?, Elem::F32)?;
+    let x = cast::cast(t, call.tensor(0)?, Elem::F32)?;
     table(&x)?;
     let axes = [x.rank() - 1];
     let (numbers, total) = match call.text("norm")?.unwrap_or("MAX") {
@@ -146,7 +147,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let share = t.div(&numbers, &total)?;
     let share = match call.text("norm")? {
         Some("L2") => {
-            let (root, below) = (t.unary(Unary::Sqrt, &share)?, t.compare_zero(&x)?);
+            let (root, below) = (t.unary(Unary::Sqrt, &share)?, build::compare_zero(t, &x)?);
             let negative = t.unary(Unary::Neg, &root)?;
             t.choose(&below, &negative, &root)?
         }
@@ -166,10 +167,10 @@ fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let width = usize::try_from(*width).map_err(|_| format!("a width of {width}"))?;
         let rows = if x.rank() < 2 { 1 } else { x.shape.first().copied().unwrap_or(0) };
         let columns = x.len().checked_div(rows).unwrap_or(0);
-        let x = t.cast(x, Elem::F32)?;
+        let x = cast::cast(t, x, Elem::F32)?;
         let x = t.reshape(&x, &[rows, columns])?;
-        let x = t.narrow(&x, 1, Cut::range(0, columns.min(width)))?;
-        parts.push(t.pad(&x, &[(0, 0), (0, width.saturating_sub(columns))], 0.0)?);
+        let x = axes::narrow(t, &x, 1, Cut::range(0, columns.min(width)))?;
+        parts.push(axes::pad(t, &x, &[(0, 0), (0, width.saturating_sub(columns))], 0.0)?);
     }
-    several([t.cat(&parts, 1)?])
+    several([axes::cat(t, &parts, 1)?])
 }

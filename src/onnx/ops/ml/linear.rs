@@ -7,6 +7,7 @@ use crate::onnx::elem::Elem;
 use crate::onnx::ops::{Call, Outputs, Table, one, several};
 use crate::onnx::raw::Raw;
 use crate::onnx::trace::{T, Tracer};
+use crate::onnx::{cast, kept, matmul};
 use std::sync::Arc;
 
 pub(in crate::onnx::ops) const TABLE: Table =
@@ -43,18 +44,18 @@ impl Weights {
     fn scores(&self, t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
         let x = call.tensor(0)?;
         let (rows, columns) = table(x)?;
-        let weights = t.kept_weights(call, &self.weights)?;
+        let weights = kept::weights(t, call, &self.weights)?;
         if weights.shape.first() != Some(&columns) {
             let expected = weights.shape.first().copied().unwrap_or(0);
             return Err(format!("rows of {columns} columns, but the weights take {expected}"));
         }
         let x = t.reshape(x, &[rows, columns])?;
-        let x = t.cast(&x, Elem::F32)?;
-        let scores = t.matmul(&x, &weights)?;
+        let x = cast::cast(t, &x, Elem::F32)?;
+        let scores = matmul::matmul(t, &x, &weights)?;
         match &self.intercepts {
             None => Ok(scores),
             Some(intercepts) => {
-                let intercepts = t.kept_weights(call, intercepts)?;
+                let intercepts = kept::weights(t, call, intercepts)?;
                 t.add(&scores, &intercepts)
             }
         }
@@ -65,7 +66,7 @@ fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let targets =
         usize::try_from(call.int_or("targets", 1)?).map_err(|e| format!("targets: {e}"))?;
     let transform = Transform::named(call.text("post_transform")?)?;
-    let weights = t.kept(call, || Weights::read(call, targets))?;
+    let weights = kept::value(t, call, || Weights::read(call, targets))?;
     let scores = weights.scores(t, call)?;
     if transform == Transform::None || targets == 1 && transform != Transform::Probit {
         return one(scores);
@@ -133,7 +134,7 @@ impl Classifier {
 }
 
 fn classify(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let model = t.kept(call, || Classifier::read(call))?;
+    let model = kept::value(t, call, || Classifier::read(call))?;
     let scores = model.weights.scores(t, call)?;
     let rows = scores.shape.first().copied().unwrap_or(0);
     let width = model.width();

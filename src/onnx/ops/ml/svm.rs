@@ -4,6 +4,7 @@ use super::scores::{Transform, logistic, probit};
 use super::{Labels, floats, in_blocks, ints, table};
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
+use crate::onnx::kept;
 use crate::onnx::ops::{Call, Outputs, Table, several};
 use crate::onnx::trace::Tracer;
 
@@ -166,7 +167,7 @@ impl Regressor {
 fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
-    let model = t.kept(call, || Regressor::read(call))?;
+    let model = kept::value(t, call, || Regressor::read(call))?;
     model.kernel.check(columns)?;
     let run = move |inputs: &[Cells]| {
         let x = inputs.first().ok_or("no input")?;
@@ -390,7 +391,7 @@ fn couple(classes: usize, pairs: &[f32]) -> Vec<f32> {
 fn classify(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
-    let model = t.kept(call, || Classifier::read(call))?;
+    let model = kept::value(t, call, || Classifier::read(call))?;
     model.kernel.check(columns)?;
     let width = model.width();
     let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];

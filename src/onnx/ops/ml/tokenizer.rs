@@ -3,6 +3,7 @@
 use super::regex::Expression;
 use crate::onnx::elem::Elem;
 use crate::onnx::host::Host;
+use crate::onnx::kept;
 use crate::onnx::ops::{Call, Outputs, Table, several};
 use crate::onnx::trace::Tracer;
 
@@ -136,7 +137,7 @@ fn tokenize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if x.elem != Elem::Text || !matches!(x.shape[..], [_] | [_, _]) {
         return Err(format!("{}{:?} is no line or table of texts", x.elem, x.shape));
     }
-    let tokenizer = t.kept(call, || Tokenizer::read(call))?;
+    let tokenizer = kept::value(t, call, || Tokenizer::read(call))?;
     let shape = x.shape.clone();
     let run = move |inputs: &[Host]| {
         let texts = inputs.first().ok_or("no input")?.to_text();

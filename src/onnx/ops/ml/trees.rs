@@ -8,6 +8,7 @@ use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
 use crate::onnx::ops::{Call, Outputs, Table, several};
 use crate::onnx::trace::Tracer;
+use crate::onnx::{cast, kept};
 use std::collections::HashSet;
 
 pub(in crate::onnx::ops) const TABLE: Table = &[
@@ -145,7 +146,7 @@ fn regress<V: Real>(
 ) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
-    let model = t.kept(call, || read(call))?;
+    let model = kept::value(t, call, || read(call))?;
     check_columns(&model.forest, columns)?;
     let shape = vec![rows, model.targets];
     let elem = if model.keeps_type { x.elem } else { Elem::F32 };
@@ -167,7 +168,7 @@ fn regress<V: Real>(
     };
     let wide = if keeps_type { Elem::F64 } else { Elem::F32 };
     let scores = super::only(t.native_op("trees", &[x], &[(wide, shape)], run)?)?;
-    several([t.cast(&scores, elem)?])
+    several([cast::cast(t, &scores, elem)?])
 }
 
 /// A forest that classifies rows.
@@ -332,7 +333,7 @@ impl<V: Real> Classifier<V> {
 fn classify<V: Real>(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
-    let model = t.kept(call, || Classifier::<V>::read(call))?;
+    let model = kept::value(t, call, || Classifier::<V>::read(call))?;
     check_columns(&model.forest, columns)?;
     let width = model.labels.len();
     let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];

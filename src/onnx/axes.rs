@@ -1,0 +1,250 @@
+//! Moving, cutting and joining axes.
+
+use super::elem::Elem;
+use super::host::Host;
+use super::op::Op;
+use super::trace::{T, Tracer};
+use burn::tensor::Slice;
+
+/// One axis of a slice: begin, end (not included) and step, which may be negative. All of it
+/// lies within the axis: with a negative step, `begin` is the last element and `end` may be -1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) begin: i64,
+    pub(crate) end: i64,
+    pub(crate) step: i64,
+}
+
+impl Cut {
+    pub(crate) fn all(length: usize) -> Cut {
+        Cut { begin: 0, end: i64::try_from(length).unwrap_or(i64::MAX), step: 1 }
+    }
+
+    pub(crate) fn range(begin: usize, end: usize) -> Cut {
+        let number = |at: usize| i64::try_from(at).unwrap_or(i64::MAX);
+        Cut { begin: number(begin), end: number(end), step: 1 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let (distance, step) = (self.end - self.begin, self.step);
+        if step == 0 || distance.signum() != step.signum() {
+            return 0;
+        }
+        usize::try_from((distance.abs() + step.abs() - 1) / step.abs()).unwrap_or(0)
+    }
+
+    fn lies_within(&self, length: usize) -> bool {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        self.len() == 0 || (0..length).contains(&self.begin) && (-1..=length).contains(&self.end)
+    }
+}
+
+/// The shape that two shapes broadcast to (multidirectional broadcasting of ONNX).
+///
+/// # Errors
+/// If two lengths differ and neither is 1.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+    let rank = a.len().max(b.len());
+    let dim = |shape: &[usize], at: usize| {
+        (at + shape.len()).checked_sub(rank).and_then(|at| shape.get(at)).copied().unwrap_or(1)
+    };
+    let both = |at| match (dim(a, at), dim(b, at)) {
+        (x, y) if x == y => Ok(x),
+        (1, y) => Ok(y),
+        (x, 1) => Ok(x),
+        _ => Err(format!("shapes {a:?} and {b:?} do not broadcast")),
+    };
+    (0..rank).map(both).collect()
+}
+
+/// An axis counted from the front.
+///
+/// # Errors
+/// If there is no such axis.
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
+    let rank_number = i64::try_from(rank).unwrap_or(i64::MAX);
+    let at = if axis < 0 { axis + rank_number } else { axis };
+    let at = usize::try_from(at).ok().filter(|at| *at < rank);
+    at.ok_or_else(|| format!("axis {axis} of a tensor with {rank} dimensions"))
+}
+
+/// Ones in front until it has so many dimensions.
+pub(crate) fn with_rank(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T, String> {
+    let missing = rank.saturating_sub(x.rank());
+    let shape: Vec<usize> = std::iter::repeat_n(1, missing).chain(x.shape.clone()).collect();
+    t.reshape(x, &shape)
+}
+
+pub(crate) fn expand(t: &mut Tracer<'_>, x: &T, shape: &[usize]) -> Result<T, String> {
+    if x.shape == shape {
+        return Ok(x.clone());
+    }
+    if broadcast(&x.shape, shape)? != shape {
+        return Err(format!("shape {:?} does not expand to {shape:?}", x.shape));
+    }
+    let x = with_rank(t, x, shape.len())?;
+    t.emit(Op::Expand(shape.to_vec()), &[&x], x.elem, shape.to_vec())
+}
+
+pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if sorted != (0..x.rank()).collect::<Vec<_>>() {
+        return Err(format!("{axes:?} is no order of {} axes", x.rank()));
+    }
+    if axes.iter().enumerate().all(|(at, axis)| at == *axis) {
+        return Ok(x.clone());
+    }
+    let shape = axes.iter().filter_map(|axis| x.shape.get(*axis)).copied().collect();
+    t.emit(Op::Permute(axes.to_vec()), &[x], x.elem, shape)
+}
+
+/// With two axes exchanged.
+pub(crate) fn swap(t: &mut Tracer<'_>, x: &T, a: usize, b: usize) -> Result<T, String> {
+    let mut axes: Vec<usize> = (0..x.rank()).collect();
+    axes.swap(a, b);
+    permute(t, x, &axes)
+}
+
+/// One cut for each axis.
+pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T, String> {
+    let shape: Vec<usize> = cuts.iter().map(Cut::len).collect();
+    // Beyond its end, a graphics card would be blamed for what the graph asks.
+    let mut both = cuts.iter().zip(&x.shape);
+    if cuts.len() != x.rank() || !both.all(|(cut, length)| cut.lies_within(*length)) {
+        return Err(format!("a part of shape {shape:?} of shape {:?}", x.shape));
+    }
+    let whole = cuts.iter().zip(&x.shape).all(|(cut, length)| *cut == Cut::all(*length));
+    if whole && cuts.len() == x.rank() {
+        return Ok(x.clone());
+    }
+    if shape.contains(&0) {
+        return t.constant(Host::numbers(x.elem, shape, vec![]));
+    }
+    let slices = cuts.iter().zip(&shape).map(|(cut, length)| slice_of(cut, *length));
+    t.emit(Op::Slice(slices.collect()), &[x], x.elem, shape)
+}
+
+/// A part of one axis.
+pub(crate) fn narrow(t: &mut Tracer<'_>, x: &T, axis: usize, cut: Cut) -> Result<T, String> {
+    let mut cuts: Vec<Cut> = x.shape.iter().map(|length| Cut::all(*length)).collect();
+    if let Some(place) = cuts.get_mut(axis) {
+        *place = cut;
+    }
+    slice(t, x, &cuts)
+}
+
+pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T, String> {
+    // Parts without elements are given by some exporters for "nothing", of whatever shape.
+    let full: Vec<&T> = parts.iter().filter(|part| part.len() > 0).collect();
+    let Some(first) = full.first().copied().or(parts.first()) else {
+        return Err("there is nothing to concatenate".to_owned());
+    };
+    if full.len() <= 1 && parts.len() == 1 || full.is_empty() {
+        return cat_empty(t, parts, first, axis);
+    }
+    let mut shape = first.shape.clone();
+    let mut length = 0;
+    for part in &full {
+        let fits = part.rank() == shape.len()
+            && part.shape.iter().zip(&shape).enumerate().all(|(at, (a, b))| at == axis || a == b);
+        if !fits || part.elem != first.elem {
+            return Err(format!(
+                "{}{:?} and {}{:?} do not concatenate along axis {axis}",
+                first.elem, first.shape, part.elem, part.shape
+            ));
+        }
+        length += part.shape.get(axis).copied().unwrap_or(0);
+    }
+    if let Some(place) = shape.get_mut(axis) {
+        *place = length;
+    }
+    t.emit(Op::Cat(axis), &full, first.elem, shape)
+}
+
+/// Nothing but empty parts, or one part.
+fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<T, String> {
+    if parts.len() == 1 {
+        return Ok(first.clone());
+    }
+    let mut shape = first.shape.clone();
+    let length = parts.iter().filter_map(|part| part.shape.get(axis)).sum();
+    if let Some(place) = shape.get_mut(axis) {
+        *place = length;
+    }
+    t.constant(Host::numbers(first.elem, shape, vec![]))
+}
+
+/// Without axes of length 1.
+pub(crate) fn squeeze(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+    let kept = x.shape.iter().enumerate().filter(|(at, _)| !axes.contains(at));
+    let shape: Vec<usize> = kept.map(|(_, length)| *length).collect();
+    t.reshape(x, &shape)
+}
+
+/// With a new axis of length 1.
+pub(crate) fn unsqueeze(t: &mut Tracer<'_>, x: &T, axis: usize) -> Result<T, String> {
+    let mut shape = x.shape.clone();
+    shape.insert(axis.min(shape.len()), 1);
+    t.reshape(x, &shape)
+}
+
+/// Filled with a number before and behind each axis. Negative widths are not for here.
+pub(crate) fn pad(
+    t: &mut Tracer<'_>,
+    x: &T,
+    padding: &[(usize, usize)],
+    value: f64,
+) -> Result<T, String> {
+    if padding.iter().all(|pair| *pair == (0, 0)) {
+        return Ok(x.clone());
+    }
+    let grown = x.shape.iter().zip(padding);
+    let sum = |(length, (a, b)): (&usize, &(usize, usize))| {
+        length.checked_add(*a).and_then(|sum| sum.checked_add(*b))
+    };
+    let shape: Option<Vec<usize>> = grown.map(sum).collect();
+    let shape = shape.ok_or("pads that no memory would hold")?;
+    if x.elem.is_float() && x.len() > 0 && value.abs() <= f64::from(f32::MAX) {
+        return t.emit(Op::Pad(padding.to_vec(), value), &[x], x.elem, shape);
+    }
+    let mut result = x.clone();
+    for (axis, (before, behind)) in padding.iter().enumerate() {
+        let mut parts = Vec::new();
+        for (width, inside) in [(*before, false), (0, true), (*behind, false)] {
+            if inside {
+                parts.push(result.clone());
+            } else if width > 0 {
+                let mut shape = result.shape.clone();
+                if let Some(length) = shape.get_mut(axis) {
+                    *length = width;
+                }
+                parts.push(full(t, x.elem, shape, value)?);
+            }
+        }
+        result = cat(t, &parts, axis)?;
+    }
+    Ok(result)
+}
+
+fn slice_of(cut: &Cut, length: usize) -> Slice {
+    let number = |at: i64| isize::try_from(at).unwrap_or(isize::MAX);
+    if cut.step > 0 {
+        return Slice::new(number(cut.begin), Some(number(cut.end)), number(cut.step));
+    }
+    // burn walks a range backwards: from the last element of it.
+    let count = i64::try_from(length).unwrap_or(0);
+    let last = cut.begin + (count - 1) * cut.step;
+    Slice::new(number(last), Some(number(cut.begin + 1)), number(cut.step))
+}
+
+/// A constant of one number throughout.
+pub(crate) fn full(
+    t: &mut Tracer<'_>,
+    elem: Elem,
+    shape: Vec<usize>,
+    value: f64,
+) -> Result<T, String> {
+    let one = t.number(elem, value)?;
+    expand(t, &one, &shape)
+}

@@ -1,0 +1,50 @@
+//! What the plans of one model share: constants, and the limits of a file.
+
+use super::elem::Elem;
+use super::tensor::Tensor;
+use super::value::T;
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a file may ask for while a plan is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of the largest tensor.
+    pub(crate) bytes: usize,
+    /// Steps of a plan: loops are unrolled.
+    pub(crate) steps: usize,
+    /// Nodes, rounds of bodies and results, those that are constant included: loops in loops, and
+    /// functions that call others twice, have to end.
+    pub(crate) turns: usize,
+    /// Elements that one step of the host goes through.
+    pub(crate) work: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { bytes: 4 << 30, steps: 200_000, turns: 1_000_000, work: 1 << 34 }
+    }
+}
+
+/// Constants of a model, on the host and on the device, shared by its plans.
+#[derive(Debug, Default)]
+pub(crate) struct Constants {
+    pub(super) limits: Limits,
+    pub(super) uploads: HashMap<u64, Tensor>,
+    /// Tensors of nodes and bodies, by where they are in the file's graph, which outlives this.
+    pub(super) files: HashMap<usize, T>,
+    pub(super) numbers: HashMap<(Elem, u64), T>,
+    pub(super) folds: HashMap<(String, Vec<u64>), T>,
+    /// Made from the attributes of nodes, by where those are in the file's graph.
+    pub(super) kept: HashMap<usize, Kept>,
+}
+
+/// Whatever an operator makes of its attributes.
+pub(super) type Kept = Arc<dyn Any + Send + Sync>;
+
+impl Constants {
+    pub(crate) fn new(limits: Limits) -> Constants {
+        Constants { limits, ..Constants::default() }
+    }
+}

@@ -1,0 +1,49 @@
+//! Values that operators make of the attributes of their nodes, once for all plans of a model.
+
+use super::graph::Attribute;
+use super::host::Host;
+use super::ops::Call;
+use super::raw::Raw;
+use super::trace::{T, Tracer};
+use std::ptr;
+use std::sync::Arc;
+
+/// Whether attributes of the function around the node, which differ from one use of it to the
+/// next, are among its own.
+fn depends_on_use(call: &Call<'_>) -> bool {
+    call.node.attributes.values().any(|own| matches!(own, Attribute::Ref(_)))
+}
+
+/// The value that an operator makes of its node's attributes: made once for all plans, as the
+/// number of rows makes a plan of its own and a forest may have a million nodes.
+///
+/// # Errors
+/// If making it fails.
+pub(crate) fn value<K: Send + Sync + 'static>(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    make: impl FnOnce() -> Result<K, String>,
+) -> Result<Arc<K>, String> {
+    if depends_on_use(call) {
+        return make().map(Arc::new);
+    }
+    let place = ptr::from_ref(call.node).addr();
+    let known = t.constants.kept.get(&place).cloned();
+    if let Some(known) = known.and_then(|known| known.downcast::<K>().ok()) {
+        return Ok(known);
+    }
+    let made = Arc::new(make()?);
+    t.constants.kept.insert(place, made.clone());
+    Ok(made)
+}
+
+/// Weights inside of a value that is [`value`].
+///
+/// # Errors
+/// If they are too large.
+pub(crate) fn weights(t: &mut Tracer<'_>, call: &Call<'_>, raw: &Arc<Raw>) -> Result<T, String> {
+    if depends_on_use(call) {
+        return t.constant(Host::from_raw(raw));
+    }
+    t.of_file(raw)
+}
