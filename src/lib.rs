@@ -37,7 +37,6 @@ pub mod model;
 pub mod onnx;
 mod progress;
 pub mod random;
-pub mod schedule;
 mod signals;
 pub mod simulate;
 pub mod telemetry;
@@ -47,3 +46,4 @@ pub mod wire;
 pub mod worker;
 
 pub use cli::run;
+pub use concertina_schedule as schedule;

@@ -202,8 +202,8 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ids::ModelId;
     use super::*;
-    use crate::schedule::ids::ModelId;
 
     const LANE: Lane = Lane { model: ModelId(0), shape: Shape { number: 0, size: 0 }, group: 0 };
 

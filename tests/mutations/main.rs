@@ -78,7 +78,7 @@ fn write_room(folder: &Path, mutant: Option<&Mutant>) {
     let (from, room) = (root().join("src/schedule"), folder.join("schedule"));
     copy_sources(&from, &room);
     copy_sources(&from.join("tests"), &room.join("tests"));
-    fs::write(folder.join("lib.rs"), "pub mod schedule;\n").unwrap();
+    fs::write(folder.join("lib.rs"), "#[path = \"schedule/lib.rs\"]\npub mod schedule;\n").unwrap();
     if let Some(mutant) = mutant {
         let text = fs::read_to_string(room.join(mutant.file)).unwrap();
         fs::write(room.join(mutant.file), text.replace(mutant.from, mutant.to)).unwrap();

@@ -44,7 +44,7 @@ fn sources() -> BTreeMap<Module, Source> {
         let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
         let code = lines.collect::<Vec<_>>().join("\n");
-        let is_root = name.ends_with("/mod.rs") || name == "src/lib.rs";
+        let is_root = name.ends_with("/mod.rs") || name.ends_with("/lib.rs");
         all.insert(module(&name), Source { is_root, code });
     }
     all.retain(|module, _| !is_test(module));

@@ -1,7 +1,7 @@
 //! What is known of times and sizes, and what is guessed where nothing is known.
 
+use super::super::forecast::Slot;
 use super::*;
-use crate::schedule::forecast::Slot;
 
 const OTHER: ModelId = ModelId(1);
 

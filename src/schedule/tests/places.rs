@@ -1,8 +1,8 @@
 //! Which models keep their places, by how often they are asked for.
 
+use super::super::popularity::Popularity;
 use super::memory::{OTHER, sized};
 use super::*;
-use crate::schedule::popularity::Popularity;
 
 const THIRD: ModelId = ModelId(2);
 const FOURTH: ModelId = ModelId(3);
@@ -243,7 +243,7 @@ fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
 fn where_nothing_has_to_make_room_places_do_not_count() {
     let bench = bench(&[ONE, TWO]);
     assert_eq!(
-        crate::schedule::places::loss(&bench.scheduler.world, bench.now, ONE, &[]).to_bits(),
+        super::super::places::loss(&bench.scheduler.world, bench.now, ONE, &[]).to_bits(),
         0.0_f64.to_bits()
     );
 }

@@ -34,8 +34,8 @@ fn a_target_that_can_be_met_stays_what_it_is() {
     bench.serve(profile(4)).brought(&[ONE]);
     assert_eq!(bench.scheduler.aim(MODEL), ms(100));
     // A large request aims at its own time, a small one beside it does not.
-    assert!(crate::schedule::target::aim_for(&bench.scheduler.world, MODEL, 0, 4000) > ms(1000));
-    assert_eq!(crate::schedule::target::aim_for(&bench.scheduler.world, MODEL, 0, 1), ms(100));
+    assert!(super::super::target::aim_for(&bench.scheduler.world, MODEL, 0, 4000) > ms(1000));
+    assert_eq!(super::super::target::aim_for(&bench.scheduler.world, MODEL, 0, 1), ms(100));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn large_request_is_due_after_its_own_time() {
     let first =
         bench.scheduler.world.queue.first(MODEL, Duration::ZERO, bench.now).expect("it waits");
     let due = first.due().since(bench.now);
-    assert_eq!(due, crate::schedule::target::aim_for(&bench.scheduler.world, MODEL, 0, 400));
+    assert_eq!(due, super::super::target::aim_for(&bench.scheduler.world, MODEL, 0, 400));
     assert!(due > ms(500), "{due:?}");
 }
 
