@@ -61,9 +61,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a bridge does not replace adapters that are not usable",
-        "target.rs",
-        "|| eligible::is_bridged(world, adapter, model)\n        || eligible::stands_in(world)",
-        "|| eligible::is_bridged(world, adapter, model)",
+        "eligible.rs",
+        "        || is_bridged(world, adapter, model)\n        || stands_in(world)",
+        "        || is_bridged(world, adapter, model)",
     ),
     mutant(
         "a bridge is on without an adapter to bridge",
