@@ -41,7 +41,7 @@ pub(super) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
 }
 
 /// Logs the cards that no graphics API lists, unless the last listing had the same.
-pub(super) fn warn_of_unreachable(core: &Core, entries: &[AdapterEntry]) {
+fn warn_of_unreachable(core: &Core, entries: &[AdapterEntry]) {
     let is_news = |entry: &&AdapterEntry| {
         let mut before = core.fleet.unused.iter();
         // The loss of one that was used is logged as that.
@@ -64,7 +64,7 @@ pub(super) fn recall_all(core: &mut Core) {
     }
 }
 
-pub(super) fn recall(core: &mut Core, adapter: AdapterId) {
+fn recall(core: &mut Core, adapter: AdapterId) {
     let models = core.catalogue.all();
     let models = models.map(|(id, entry)| (id, recollections::key(&entry.info)));
     let Some(member) = core.fleet.member(adapter) else { return };
@@ -74,7 +74,7 @@ pub(super) fn recall(core: &mut Core, adapter: AdapterId) {
 }
 
 /// Tells the scheduler what it learned of requests and clients before this run.
-pub(super) fn recall_policy(core: &mut Core) {
+fn recall_policy(core: &mut Core) {
     let number = |name: &str| core.catalogue.number(core.catalogue.resolve(name, None)?);
     let (policy, down) = core.recollections.policy(number);
     core.turn(Event::Learned { policy, down });
@@ -94,7 +94,7 @@ pub(super) fn save(core: &mut Core) {
     }
 }
 
-pub(super) fn remember(core: &mut Core) {
+fn remember(core: &mut Core) {
     core.recollections.enter_shapes(&core.catalogue);
     let name = |id: ModelId| core.catalogue.get(id).map(|info| recollections::key(info));
     let time = core.time();

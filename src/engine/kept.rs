@@ -50,7 +50,7 @@ pub(super) fn load_failed(
     }
 }
 
-pub(super) fn load_failed_for_good(
+fn load_failed_for_good(
     core: &mut Core,
     adapter: AdapterId,
     incarnation: Incarnation,
@@ -94,12 +94,7 @@ pub(super) fn looked(core: &mut Core, looked: Looked) -> Option<Event> {
 
 /// Serves the copies of a model in place of a version that cannot be loaded, if no other
 /// version is served.
-pub(super) fn serve_kept(
-    core: &mut Core,
-    info: &Arc<ModelInfo>,
-    kept: Vec<KeptModel>,
-    error: String,
-) {
+fn serve_kept(core: &mut Core, info: &Arc<ModelInfo>, kept: Vec<KeptModel>, error: String) {
     let others = core.catalogue.served().filter(|other| other.name == info.name).count() > 1;
     if others || kept.is_empty() {
         return;
@@ -111,7 +106,7 @@ pub(super) fn serve_kept(
     serving::catalogue_changed(core);
 }
 
-pub(super) fn blame_newer(core: &mut Core, info: &ModelInfo, error: String) {
+fn blame_newer(core: &mut Core, info: &ModelInfo, error: String) {
     let name = info.name.clone();
     let what = "serving the last good files; those in the repository cannot be loaded";
     tracing::warn!(model = %name, "{what}");

@@ -36,7 +36,7 @@ pub(super) fn look_again(core: &mut Core, adapter: AdapterId) {
 }
 
 /// Bytes that models may take of an adapter's memory, and all of it.
-pub(super) fn look(core: &Core, id: AdapterId, host: Option<InUse>) -> Option<(u64, u64)> {
+fn look(core: &Core, id: AdapterId, host: Option<InUse>) -> Option<(u64, u64)> {
     let member = core.fleet.member(id)?;
     let in_use = if shares_host(member) { host } else { card_in_use(core, member) }?;
     let held = core.scheduler.adapters().find(|(other, _)| *other == id);
@@ -46,7 +46,7 @@ pub(super) fn look(core: &Core, id: AdapterId, host: Option<InUse>) -> Option<(u
 }
 
 /// A card's own memory, as its worker or else the kernel told last.
-pub(super) fn card_in_use(core: &Core, member: &Member) -> Option<InUse> {
+fn card_in_use(core: &Core, member: &Member) -> Option<InUse> {
     let in_use = |reading: Reading| {
         let (total, used) = (reading.memory_total_bytes?, reading.memory_used_bytes?);
         Some(InUse { total, used })

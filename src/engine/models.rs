@@ -97,7 +97,7 @@ pub(super) fn announced(
     }
 }
 
-pub(super) fn memory_usage(core: &Core, model: ModelId) -> Vec<MemoryUsage> {
+fn memory_usage(core: &Core, model: ModelId) -> Vec<MemoryUsage> {
     let used = |(at, (id, view)): (u64, (AdapterId, AdapterView<'_>))| {
         let byte_size = view.replicas.get(&model)?.bytes;
         let is_cpu = core.fleet.member(id).is_some_and(|member| member.entry.api == Api::Cpu);
@@ -107,7 +107,7 @@ pub(super) fn memory_usage(core: &Core, model: ModelId) -> Vec<MemoryUsage> {
     (0..).zip(core.scheduler.adapters()).filter_map(used).collect()
 }
 
-pub(super) fn load_error(core: &Core, info: &Arc<ModelInfo>) -> Option<LoadError> {
+fn load_error(core: &Core, info: &Arc<ModelInfo>) -> Option<LoadError> {
     let id = core.catalogue.number(info)?;
     core.fleet.load_error(id).cloned()
 }

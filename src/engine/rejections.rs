@@ -63,7 +63,7 @@ pub(super) fn model_failed(reason: Reject, why: Option<&LoadError>) -> Error {
 }
 
 /// The error of requests to a model that failed to load.
-pub(super) fn load_failed(why: &LoadError) -> Error {
+fn load_failed(why: &LoadError) -> Error {
     let kind = match why.cause {
         _ if why.is_of_files() => ErrorKind::Unprocessable,
         // Each request is run by itself from now on, so that a retry is answered.

@@ -35,7 +35,7 @@ pub(super) fn hear(core: &mut Core, report: Report) -> Option<Event> {
 }
 
 /// Whether the adapter is in this life, and nobody has given it up yet.
-pub(super) fn is_trusted(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool {
+fn is_trusted(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool {
     let current = |(id, view): (AdapterId, AdapterView<'_>)| {
         let works = view.state.has_worker();
         id == adapter && view.incarnation == incarnation && works
@@ -43,7 +43,7 @@ pub(super) fn is_trusted(core: &Core, adapter: AdapterId, incarnation: Incarnati
     core.scheduler.adapters().any(current)
 }
 
-pub(super) fn said(
+fn said(
     core: &mut Core,
     adapter: AdapterId,
     incarnation: Incarnation,
@@ -113,7 +113,7 @@ pub(super) fn said(
 
 /// Holds a batch's outputs until the scheduler says whose they are; if it repeats another, they
 /// must be the same.
-pub(super) fn keep(
+fn keep(
     core: &mut Core,
     (adapter, batch): (AdapterId, BatchId),
     (headers, body): (Vec<TensorHeader>, bytes::Bytes),
@@ -130,12 +130,7 @@ pub(super) fn keep(
 }
 
 /// Where the time of a batch went: what the worker did not measure is the way there and back.
-pub(super) fn compute(
-    core: &Core,
-    adapter: AdapterId,
-    batch: BatchId,
-    timings: Timings,
-) -> Compute {
+fn compute(core: &Core, adapter: AdapterId, batch: BatchId, timings: Timings) -> Compute {
     let input = Duration::from_micros(timings.wait_us);
     let infer = Duration::from_micros(timings.run_us);
     let whole = core.fleet.handed_for(adapter, batch).unwrap_or_default();
@@ -143,7 +138,7 @@ pub(super) fn compute(
 }
 
 /// Takes in a start that failed before the worker had loaded a driver.
-pub(super) fn not_started(
+fn not_started(
     core: &mut Core,
     adapter: AdapterId,
     incarnation: Incarnation,
@@ -159,12 +154,7 @@ pub(super) fn not_started(
 
 /// Takes in the end of a worker. Unless the engine knows why already, its exit status is what is
 /// shown of it.
-pub(super) fn exited(
-    core: &mut Core,
-    adapter: AdapterId,
-    incarnation: Incarnation,
-    exit: Exit,
-) -> Event {
+fn exited(core: &mut Core, adapter: AdapterId, incarnation: Incarnation, exit: Exit) -> Event {
     if let Some(error) = core.fleet.unusable_folder(adapter) {
         return not_started(core, adapter, incarnation, error);
     }

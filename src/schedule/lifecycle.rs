@@ -307,9 +307,9 @@ pub(super) fn let_go(
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     let incarnation = adapter.incarnation;
     match adapter.drain(now) {
-        Some(Drained::Batches(load)) => {
-            let unload = |model| Action::Unload { adapter: id, incarnation, model };
-            load.into_iter().map(unload).for_each(|action| out.push(action));
+        Some(Drained::Batches(None)) => {}
+        Some(Drained::Batches(Some(model))) => {
+            out.push(Action::Unload { adapter: id, incarnation, model });
         }
         Some(Drained::Stop) => out.push(Action::Stop { adapter: id, incarnation }),
         None => return,

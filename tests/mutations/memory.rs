@@ -253,8 +253,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a load goes on though its adapter goes",
         "lifecycle.rs",
-        "            load.into_iter().map(unload).for_each(|action| out.push(action));\n",
-        "            let _ = load.map(unload);\n",
+        "            out.push(Action::Unload { adapter: id, incarnation, model });\n        }\n        Some(Drained::Stop)",
+        "            let _ = (incarnation, model);\n        }\n        Some(Drained::Stop)",
     ),
     mutant(
         "models are loaded ahead between batches",
