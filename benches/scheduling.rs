@@ -80,6 +80,8 @@ impl World {
             delay: Duration::ZERO,
             slo: Duration::from_millis(100),
             bytes: 1 << 20,
+            row_bytes: 0,
+            decoupled: false,
         };
         let settings = settings(policy, (on + off) as usize);
         let scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, profile)]));
@@ -137,6 +139,7 @@ impl World {
             rows: 1,
             priority: 0,
             deadline: self.requests.is_multiple_of(2).then(|| self.now + Duration::from_secs(3600)),
+            continues: false,
         }));
     }
 

@@ -78,6 +78,61 @@ pub(crate) fn decode_within(
     Ok(out)
 }
 
+/// Converts like [`decode_within`]; one element may also stand without an array.
+///
+/// # Errors
+/// Those of [`decode_within`].
+pub(crate) fn decode_value_within(
+    expected: Expected<'_>,
+    text: &str,
+    admit: impl FnOnce(usize) -> Result<(), Error>,
+) -> Result<Vec<u8>, Error> {
+    let Some((scalar, _)) = next_token(text).filter(|(token, _)| *token != "[") else {
+        return decode_within(expected, text, admit);
+    };
+    let nesting = Nesting::new(expected)?;
+    if nesting.elements_max != 1 {
+        return Err(nesting.miscounted("1"));
+    }
+    let capacity = nesting.capacity(scalar.len());
+    admit(capacity)?;
+    let mut out = Vec::with_capacity(capacity);
+    let appended = appender(expected.datatype)(scalar, &mut out);
+    appended.ok_or_else(|| wrong(&expected, scalar, 0))?;
+    Ok(out)
+}
+
+/// The nesting of `text`, a valid JSON value: the lengths of its first array, of the first array in
+/// that, and so on; and the number of all its elements.
+pub(crate) fn nesting(text: &str) -> (Vec<usize>, usize) {
+    let (mut lengths, mut open, mut elements) = (Vec::new(), Vec::new(), 0usize);
+    let mut rest = text;
+    while let Some((token, after)) = next_token(rest) {
+        rest = after;
+        if token == "]" {
+            // Whether it is the first array at its depth.
+            if let Some((depth, length)) = open.pop()
+                && let Some(first @ None) = lengths.get_mut(depth)
+            {
+                *first = Some(length);
+            }
+            continue;
+        }
+        if let Some((_, length)) = open.last_mut() {
+            *length += 1;
+        }
+        match token {
+            "[" => {
+                let depth = open.len();
+                open.push((depth, 0usize));
+                lengths.resize(lengths.len().max(depth + 1), None);
+            }
+            _ => elements += 1,
+        }
+    }
+    (lengths.into_iter().flatten().collect(), elements)
+}
+
 fn wrong(expected: &Expected<'_>, scalar: &str, index: usize) -> Error {
     let shown: String = scalar.chars().take(QUOTED_CHARS_MAX).collect();
     let dots = if shown.len() < scalar.len() { "…" } else { "" };
@@ -401,6 +456,23 @@ impl Data<'_> {
              output",
             self.0.name
         ))
+    }
+}
+
+/// A tensor's data as [`Data`], or without brackets where it has one element.
+pub(crate) struct Flat<'a>(pub(crate) &'a Tensor);
+
+impl Serialize for Flat<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let data = Data(self.0);
+        if product(&self.0.shape) != Some(1) {
+            return data.serialize(to);
+        }
+        let mut text = Vec::new();
+        document::write(&mut text, &data).map_err(serde::ser::Error::custom)?;
+        let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]"));
+        // Bytes are written unchanged.
+        to.serialize_bytes(inner.unwrap_or(&text))
     }
 }
 

@@ -167,4 +167,4 @@ fn append(mut json: Growing, raw: &[&Bytes]) -> Result<Rendered, Full> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -199,7 +199,7 @@ fn describe(model: &ModelInfo) -> Value {
         },
         "instance_group": [],
         "parameters": {},
-        "model_transaction_policy": { "decoupled": false },
+        "model_transaction_policy": { "decoupled": model.decoupled },
     })
 }
 

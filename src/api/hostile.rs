@@ -4,7 +4,7 @@
 use crate::api::body::Bodies;
 use crate::api::keys::KeyRing;
 use crate::api::limits::ApiLimits;
-use crate::api::{answer, kserve};
+use crate::api::{answer, generate, kserve};
 use crate::engine::Memory;
 use crate::error::Error;
 use crate::model::files::Source;
@@ -35,7 +35,16 @@ pub fn request(data: &[u8]) -> Result<(), Error> {
     let (headers, body) = message(data);
     let outcomes = models().iter().map(|model| ask(model, &headers, body));
     // Both models get the request, whatever the first one answers.
-    outcomes.reduce(Result::or).unwrap_or(Ok(()))
+    let asked = outcomes.reduce(Result::or).unwrap_or(Ok(()));
+    asked.or(generate(body))
+}
+
+/// The body as a generate request to the model that returns its input.
+fn generate(body: &[u8]) -> Result<(), Error> {
+    let (model, bodies) = (echo(), bodies());
+    let body = Bytes::copy_from_slice(body);
+    let request = generate::request::parse(&body, model.interface(), &bodies.account())?;
+    model.interface().frame(request.inputs).map(drop)
 }
 
 fn message(data: &[u8]) -> (HeaderMap, &[u8]) {
@@ -128,7 +137,7 @@ fn echo() -> ModelInfo {
         kind: "identity".to_owned(),
         source: Source::Embedded,
         signature,
-        batch: Batching { max_rows: 8, grows: false, delay: Duration::ZERO },
+        batch: Batching { max_rows: 8, grows: false, delay: Duration::ZERO, row_memory_bytes: 0 },
         slo: None,
         labels: Vec::new(),
         golden: None,
@@ -136,6 +145,7 @@ fn echo() -> ModelInfo {
         graph: Default::default(),
         pipeline: None,
         rows_reason: String::new(),
+        decoupled: false,
         files_bytes: 0,
         files_changed: None,
     }

@@ -61,6 +61,7 @@ pub(crate) fn server_metadata(api: &Api, head: &Head) -> Outcome {
         "extensions": [
             "binary_tensor_data",
             "classification",
+            "generate",
             "model_configuration",
             "model_repository",
             "schedule_policy",
@@ -124,9 +125,27 @@ where
         Err(error) => span.end(error.kind.status(), Some(&error.message)),
     }
     let mut response = respond::render(outcome.map_err(Into::into));
-    let header = span.response_header().and_then(|header| HeaderValue::try_from(header).ok());
-    response.headers_mut().extend(header.map(|header| (TRACE, header)));
+    response.headers_mut().extend(trace_header(&span));
     Ok(response)
+}
+
+/// The header with the trace that a request belongs to, if it belongs to one.
+pub(crate) fn trace_header(span: &RequestSpan) -> Option<(HeaderName, HeaderValue)> {
+    let header = span.response_header().and_then(|header| HeaderValue::try_from(header).ok());
+    header.map(|header| (TRACE, header))
+}
+
+/// Adds the header with the ids of the adapters that answered.
+pub(crate) fn name_adapters(response: &mut Response, adapters: &str) {
+    if let Ok(value) = HeaderValue::from_str(adapters) {
+        response.headers_mut().insert(ADAPTER, value);
+    }
+}
+
+/// Where an answer was run, for the trace.
+pub(crate) fn ran<'a>(answer: &InferAnswer, adapters: &'a str) -> Ran<'a> {
+    let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
+    Ran { adapters, queue, run, batch_rows }
 }
 
 async fn traced<S, B, E>(
@@ -170,8 +189,7 @@ where
     }
     let (model, answer) = served?;
     let adapters = answer.adapters.join(",");
-    let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
-    let ran = Ran { adapters: &adapters, queue, run, batch_rows };
+    let ran = ran(&answer, &adapters);
     span.ran(&ran);
     let rendered = render(model, request.id, answer, wanted, bodies.account()).await?;
     Ok(reply(rendered, &ran))
@@ -281,10 +299,9 @@ fn reply(rendered: Rendered, ran: &Ran<'_>) -> Response {
         response.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
     }
     let times = format!("queue;dur={:.3}, run;dur={:.3}", millis(ran.queue), millis(ran.run));
-    for (name, value) in [(ADAPTER, ran.adapters), (SERVER_TIMING, &times)] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            response.headers_mut().insert(name, value);
-        }
+    name_adapters(&mut response, ran.adapters);
+    if let Ok(times) = HeaderValue::from_str(&times) {
+        response.headers_mut().insert(SERVER_TIMING, times);
     }
     response
 }

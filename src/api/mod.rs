@@ -23,6 +23,7 @@ mod expect;
 mod extensions;
 mod fields;
 mod front;
+mod generate;
 mod growing;
 mod guard;
 mod host;

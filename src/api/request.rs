@@ -144,9 +144,10 @@ fn once<T, E: serde::de::Error>(
     Ok(())
 }
 
+/// What a request wants beside its inputs.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct RequestParameters<'a> {
+pub(super) struct RequestParameters<'a> {
     binary_data_output: Option<Scalar<bool>>,
     /// In microseconds, 0 for none, as in Triton.
     timeout: Option<Scalar<u64>>,
@@ -165,8 +166,18 @@ struct RequestParameters<'a> {
 }
 
 impl RequestParameters<'_> {
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let micros = self.timeout.map_or(0, |Scalar(micros)| micros);
+        Some(micros).filter(|limit| *limit > 0).map(Duration::from_micros)
+    }
+
+    /// A number that is too large stands for the least urgent priority.
+    pub(super) fn priority(&self) -> u32 {
+        u32::try_from(self.priority.map_or(0, |Scalar(number)| number)).unwrap_or(u32::MAX)
+    }
+
     /// Rejects requests of a sequence, which only models with a state can answer.
-    fn check_stateless(&self) -> Result<(), Error> {
+    pub(super) fn check_stateless(&self) -> Result<(), Error> {
         let named = self.sequence_id.is_some_and(|id| !["0", "\"\""].contains(&id.get()));
         let is_set = |flag: Option<&RawValue>| flag.is_some_and(|flag| flag.get() == "true");
         if named || is_set(self.sequence_start) || is_set(self.sequence_end) {
@@ -251,15 +262,12 @@ pub(crate) fn parse(
     })?;
     let Object(parameters) = body.parameters.unwrap_or_default();
     parameters.check_stateless()?;
-    let number = |scalar: Option<Scalar<u64>>| scalar.map_or(0, |Scalar(number)| number);
-    let timeout = number(parameters.timeout);
     Ok(InferRequest {
         id: body.id.map(|Text(id)| id),
         inputs: tensors(&body.inputs, source, parts.raw, &terms.account)?,
         wanted: wanted(body.outputs, parameters.binary_data_output.is_some_and(|set| set.0))?,
-        timeout: Some(timeout).filter(|limit| *limit > 0).map(Duration::from_micros),
-        // A number that is too large stands for the least urgent priority.
-        priority: u32::try_from(number(parameters.priority)).unwrap_or(u32::MAX),
+        timeout: parameters.timeout(),
+        priority: parameters.priority(),
     })
 }
 
@@ -269,7 +277,7 @@ fn not_a_request(error: impl fmt::Display) -> Error {
 
 /// Refuses text that would make the parser hold much memory, and charges what the rest makes it
 /// hold.
-fn check_outline(text: &[u8], account: &Account) -> Result<Held, Error> {
+pub(super) fn check_outline(text: &[u8], account: &Account) -> Result<Held, Error> {
     let Outline { depth, form_string, escaped_string } = Outline::of(text);
     if depth > DEPTH_MAX {
         return Err(not_a_request(format!(
@@ -359,11 +367,18 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Decodes the data of a tensor, which carry the charge of their memory.
 fn decode(expected: Expected<'_>, text: &str, account: &Account) -> Result<Bytes, Error> {
+    charged(account, |admit| json::decode_within(expected, text, admit))
+}
+
+/// Decodes the data of a tensor, which carry the charge of their memory. `read` calls its argument
+/// with the capacity of the data before it allocates them.
+pub(super) fn charged(
+    account: &Account,
+    read: impl FnOnce(&mut dyn FnMut(usize) -> Result<(), Error>) -> Result<Vec<u8>, Error>,
+) -> Result<Bytes, Error> {
     let mut held = account.request();
-    let admit = |bytes| held.grow(bytes).map_err(Full::of_request);
-    let mut data = json::decode_within(expected, text, admit)?;
+    let mut data = read(&mut |bytes| held.grow(bytes).map_err(Full::of_request))?;
     // Strings with escapes may have a sixth of the length of their text.
     if data.len() < data.capacity() / 2 {
         data.shrink_to_fit();

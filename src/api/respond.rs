@@ -40,10 +40,12 @@ pub(crate) type Outcome = Result<Response, Failure>;
 
 /// The answer to send.
 pub(crate) fn render(outcome: Outcome) -> Response {
-    outcome.unwrap_or_else(|failure| {
-        let message = shortened(&failure.error.message);
-        render_failure(&failure, &value!({ "error": message }))
-    })
+    outcome.unwrap_or_else(|failure| render_failure(&failure, &error_body(&failure.error)))
+}
+
+/// The body of an answer that is an error.
+pub(crate) fn error_body(error: &Error) -> Value {
+    value!({ "error": shortened(&error.message) })
 }
 
 /// The answer to send, with an error in the form of the OpenAI API.

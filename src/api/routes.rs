@@ -2,6 +2,7 @@
 
 use crate::api::access::Caller;
 use crate::api::context::{Api, Target};
+use crate::api::generate::{self, Form};
 use crate::api::guard::Head;
 use crate::api::respond::{Response, render, render_openai};
 use crate::api::{absent, admin, events, expect, extensions, kserve, openai, openapi, web};
@@ -42,7 +43,8 @@ fn by_version(Segment(name): Segment, Segment(version): Segment) -> Target {
 
 /// All routes; the last one answers everything that no other took.
 pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
-    let protocol = infer(&api).or(all_statistics(&api)).unify().or(models(&api)).unify();
+    let protocol = infer(&api).or(generate(&api)).unify().or(all_statistics(&api)).unify();
+    let protocol = protocol.or(models(&api)).unify();
     let protocol = protocol.or(model_extensions(&api)).unify().or(repository(&api)).unify();
     let protocol = protocol.or(server(&api)).unify().or(absent(&api)).unify();
     let protocol = protocol.or(openai_models(&api)).unify().boxed();
@@ -70,6 +72,28 @@ fn infer(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let route = with(api).and(target).and(head()).and(warp::body::stream());
     let handler = |api: Arc<Api>, target, head: Head, body| async move {
         render(kserve::infer(&api, target, &head, body).await)
+    };
+    route.then(handler).boxed()
+}
+
+fn generate(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let newest = path!("v2" / "models" / Segment / "generate").map(by_name);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment / "generate");
+    let whole = generate_at(api, newest.or(exact.map(by_version)).unify().boxed(), Form::Whole);
+    let newest = path!("v2" / "models" / Segment / "generate_stream").map(by_name);
+    let exact = path!("v2" / "models" / Segment / "versions" / Segment / "generate_stream");
+    let events = generate_at(api, newest.or(exact.map(by_version)).unify().boxed(), Form::Events);
+    whole.or(events).unify().boxed()
+}
+
+fn generate_at(
+    api: &Arc<Api>,
+    target: BoxedFilter<(Target,)>,
+    form: Form,
+) -> BoxedFilter<(Response,)> {
+    let route = with(api).and(target).and(head()).and(warp::body::stream());
+    let handler = move |api: Arc<Api>, target, head: Head, body| async move {
+        render(generate::generate(&api, target, &head, body, form).await)
     };
     route.then(handler).boxed()
 }

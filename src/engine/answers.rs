@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::model::batch::bucket_for;
 use crate::schedule::{AdapterId, Batch, BatchId, Reject, RequestId};
 use crate::telemetry::Compute;
+use crate::tensor::Tensors;
 
 impl Core {
     /// A batch repeats another: its outputs should be the same.
@@ -30,7 +31,12 @@ impl Core {
         for part in &batch.parts {
             let (from, rows) = (row, part.rows as usize);
             row += rows;
-            match outputs.slice_rows(from, rows) {
+            // Of a decoupled model all outputs have gone before.
+            let part_of = |outputs: &Tensors| match outputs.0.is_empty() {
+                true => Ok(Tensors::default()),
+                false => outputs.slice_rows(from, rows),
+            };
+            match part_of(&outputs) {
                 Ok(outputs) => {
                     let adapter = self.fleet.name(adapter);
                     let (first, batch_rows) = (part.first, batch.rows());
@@ -46,6 +52,9 @@ impl Core {
     }
 
     pub(super) fn answer(&mut self, request: RequestId) {
+        if self.continues(request) {
+            return;
+        }
         let Some(mut pending) = self.requests.remove(request) else { return };
         let (model, arrived) = (pending.model, pending.arrived);
         let (time, shape) = (self.time(), pending.take_shape());
@@ -95,10 +104,11 @@ impl Core {
     }
 
     pub(super) fn refuse(&mut self, request: RequestId, cause: &'static str, error: Error) {
+        self.cancel_slice(request);
         if let Some(pending) = self.requests.remove(request) {
             let took = self.time().since(pending.arrived);
             self.statistics.failed(pending.model, (cause, &error.message), took);
-            let _ = pending.answer.send(Err(error));
+            pending.reply.fail(error);
         }
     }
 }

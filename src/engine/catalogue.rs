@@ -304,7 +304,12 @@ pub(super) mod fixtures {
             kind: "identity".into(),
             source: Source::Embedded,
             signature: Signature::default(),
-            batch: Batching { max_rows: 1, grows: false, delay: Duration::ZERO },
+            batch: Batching {
+                max_rows: 1,
+                grows: false,
+                delay: Duration::ZERO,
+                row_memory_bytes: 0,
+            },
             slo: None,
             labels: Vec::new(),
             golden: None,
@@ -312,6 +317,7 @@ pub(super) mod fixtures {
             graph: Default::default(),
             pipeline: None,
             rows_reason: String::new(),
+            decoupled: false,
             files_bytes: 0,
             files_changed: None,
         }

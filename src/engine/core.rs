@@ -7,6 +7,7 @@ use super::keeper::Keeper;
 use super::listings::Listings;
 use super::memory::Memory;
 use super::modes::Modes;
+use super::next_slices::NextSlices;
 use super::publish::{Publisher, Scene};
 use super::recollections::{self, Recollections};
 use super::requests::Requests;
@@ -52,6 +53,7 @@ pub(super) struct Core {
     pub(super) catalogues: watch::Sender<Arc<Catalogue>>,
     pub(super) fleet: Fleet,
     pub(super) requests: Requests,
+    pub(super) slices: NextSlices,
     pub(super) outcomes: HashMap<BatchId, Outcome>,
     pub(super) shadows: Shadows,
     pub(super) statistics: Statistics,
@@ -74,15 +76,22 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// One turn: the event in, the actions out.
+    /// One turn: the event in, the actions out; then the same for what follows from them.
     pub(super) fn turn(&mut self, event: Event) {
+        self.step(event);
+        while let Some(event) = self.slices.due.pop_front() {
+            self.step(event);
+        }
+        self.publisher.touch();
+    }
+
+    fn step(&mut self, event: Event) {
         self.scheduler.handle(self.time(), event);
         while let Some(action) = self.scheduler.poll_action() {
             self.perform(action);
         }
         // A failed batch's error is only of use to the rejections of its own turn.
         self.outcomes.retain(|_, outcome| matches!(outcome, Outcome::Outputs(..)));
-        self.publisher.touch();
     }
 
     /// Shows what there is now.
@@ -162,7 +171,8 @@ impl Core {
             body.extend(input.parts);
         }
         let (id, model, rows) = (batch.id.0, batch.model.0, u64::from(batch.rows()));
-        let message = Down::Run { batch: id, model, rows, tensors };
+        let slices = self.requests.slices(&batch);
+        let message = Down::Run { batch: id, model, rows, slices, tensors };
         self.fleet.hand(adapter, batch.id, Outgoing { message, body });
     }
 }

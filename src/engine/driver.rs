@@ -10,8 +10,9 @@ use super::keeper::{Keeper, Looked};
 use super::library::Library;
 use super::listings::Listings;
 use super::memory::Memory;
-use super::messages::{Asked, Control, InferCall, Mode, Submitted};
+use super::messages::{Asked, Control, Mode};
 use super::modes::Modes;
+use super::next_slices::NextSlices;
 use super::process::{Report, Workshop};
 use super::publish::Publisher;
 use super::recollections::Recollections;
@@ -22,6 +23,7 @@ use super::sensors::Sensors;
 use super::serving::profiles;
 use super::shadows::Shadows;
 use super::statistics::Statistics;
+use super::submitted::Submitted;
 use super::turns::Turns;
 use super::validation::Validator;
 use super::{Catalogue, EngineConfig};
@@ -51,6 +53,8 @@ pub(super) struct Inboxes {
     reports: mpsc::Receiver<Report>,
     calls: mpsc::Receiver<Submitted>,
     cancels: mpsc::Receiver<RequestId>,
+    /// Requests whose readers have read enough for another time slice.
+    resumed: mpsc::Receiver<RequestId>,
     controls: mpsc::Receiver<Control>,
     looked: mpsc::Receiver<Looked>,
     hotplug: Hotplug,
@@ -72,6 +76,7 @@ impl Driver {
         let (calls, submitted) = mpsc::channel(CALLS_MAX);
         let (cancels, cancelled) = mpsc::channel(CANCELS_MAX);
         let (controls, control) = mpsc::channel(CONTROLS_MAX);
+        let (slices, resumed) = NextSlices::new();
         let (begin, history) = (clock::now(), History::default());
         let (publisher, snapshots) = Publisher::new(&config.assumptions, history.clone());
         let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
@@ -98,6 +103,7 @@ impl Driver {
             scheduler: Scheduler::new(config.settings.clone(), profiles(&catalogue, config.slo)),
             fleet: Fleet::new(Workshop::of(&config), report),
             requests: Requests::default(),
+            slices,
             outcomes: HashMap::new(),
             shadows: Shadows::default(),
             statistics,
@@ -120,11 +126,9 @@ impl Driver {
             config,
         };
         let hotplug = Hotplug::listen(core.config.all_uevents);
-        let cancels = cancelled;
-        let inboxes =
-            Inboxes { reports, calls: submitted, cancels, controls: control, looked, hotplug };
-        let driver = Driver { core, inboxes };
-        (driver, handle)
+        let (calls, cancels, controls) = (submitted, cancelled, control);
+        let inboxes = Inboxes { reports, calls, cancels, resumed, controls, looked, hotplug };
+        (Driver { core, inboxes }, handle)
     }
 
     /// Runs until the server was shut down and every worker is gone.
@@ -174,6 +178,7 @@ impl Driver {
             Some(report) = inboxes.reports.recv() => reports::hear(core, report),
             Some(submitted) = inboxes.calls.recv() => self.admit(submitted),
             Some(id) = inboxes.cancels.recv() => self.forget(id),
+            Some(id) = inboxes.resumed.recv() => core.resume(id),
             Some(control) = inboxes.controls.recv() => self.obey(control),
             Some(looked) = inboxes.looked.recv() => kept::looked(core, looked),
             entries = core.listings.ended() => discovery::discover(core, entries),
@@ -198,26 +203,22 @@ impl Driver {
 
     fn admit(&mut self, submitted: Submitted) -> Option<Event> {
         if self.core.shutdown.has_begun && submitted.call.admission.is_none() {
-            let _ = submitted.answer.send(Err(rejection(Reject::ShuttingDown)));
+            submitted.reply.fail(rejection(Reject::ShuttingDown));
             return None;
         }
         let Some(model) = self.core.catalogue.number(&submitted.call.model) else {
             // It was unloaded while the call was on its way.
-            let _ = submitted.answer.send(Err(rejection(Reject::ModelGone)));
+            submitted.reply.fail(rejection(Reject::ModelGone));
             return None;
         };
-        let request = submitted.id;
-        // More rows than this have no place in memory.
-        let rows = u32::try_from(submitted.call.rows).unwrap_or(u32::MAX);
-        let InferCall { priority, timeout, client, .. } = submitted.call;
-        let time = self.core.time();
-        let (client, deadline) = (ClientId(client), timeout.map(|timeout| time + timeout));
-        self.core.arrivals.note(time.0, (rows, client.0), &submitted.call.model.name);
+        let (time, name) = (self.core.time(), submitted.call.model.name.clone());
+        let arrival = self.core.requests.insert(submitted, model, time);
+        let Arrival { rows, client, .. } = arrival;
+        self.core.arrivals.note(time.0, (rows, client.0), &name);
         if let Some(recorder) = &self.core.config.recorder {
-            recorder.arrived(time.0, rows, &submitted.call.model.name);
+            recorder.arrived(time.0, rows, &name);
         }
-        let shape = self.core.requests.insert(submitted, model, time);
-        Some(Event::Arrived(Arrival { request, model, client, shape, rows, priority, deadline }))
+        Some(Event::Arrived(arrival))
     }
 
     /// What was asked for, and under which settings.
@@ -240,6 +241,7 @@ impl Driver {
     }
 
     fn forget(&mut self, request: RequestId) -> Option<Event> {
+        self.core.cancel_slice(request);
         self.core.requests.remove(request).map(|_| Event::Cancelled { request })
     }
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::model::files::Source;
 use crate::model::info::ModelInfo;
 use crate::schedule::{
-    AdapterId, AdapterProfile, Batch, BatchId, Event, Fault, Incarnation, ModelId, Time,
+    AdapterId, AdapterProfile, Batch, BatchId, Event, Incarnation, ModelId, Time,
 };
 use crate::telemetry::{Done, Recent};
 use crate::wire::server::Outgoing;
@@ -371,12 +371,7 @@ impl Fleet {
                 let hint = if why == Unfit::Device { member.hint(confined) } else { "" };
                 tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}{hint}");
                 member.fault = Some(error + hint);
-                let fault = match why {
-                    Unfit::InUse => Fault::InUse,
-                    Unfit::Device | Unfit::Environment => Fault::Device,
-                    Unfit::WrongAnswer => Fault::WrongAnswer,
-                };
-                Some(Event::Faulted { adapter, incarnation, fault })
+                Some(Event::Faulted { adapter, incarnation, fault: loads::unfit(why) })
             }
             Up::Loaded { model, memory_bytes, measured, note, tuning_ms, .. } => {
                 member.loaded();
@@ -405,6 +400,7 @@ impl Fleet {
             Up::Unloaded { .. }
             | Up::Hello { .. }
             | Up::Done { .. }
+            | Up::Partial { .. }
             | Up::Failed { .. }
             | Up::Pong { .. }
             | Up::Reading(_)

@@ -3,7 +3,9 @@
 use super::admissions::{Admission, Admissions};
 use super::library::Library;
 use super::memory::{Full, Memory};
-use super::messages::{Asked, Control, InferAnswer, InferCall, Mode, Submitted, going_down};
+use super::messages::{Asked, Control, InferAnswer, InferCall, Mode, going_down};
+use super::partial::{CancelOnDrop, PartialAnswers, Parts, Reply};
+use super::submitted::Submitted;
 use super::turns::Turns;
 use super::validation::Validator;
 use super::{Catalogue, EngineConfig};
@@ -56,13 +58,50 @@ impl EngineHandle {
     /// 429 if the queue or its memory is full, 503 if nothing can serve or the server goes down,
     /// 504 if its timeout passed, 500 if every try failed.
     pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
+        if call.model.decoupled {
+            return Err(Error::malformed(format!(
+                "model '{}' answers in parts; send the request to generate or generate_stream",
+                call.model.name
+            )));
+        }
+        let (answer, answered) = oneshot::channel();
+        let mut cancel = self.cancel_on_drop();
+        self.submit(cancel.id, call, Reply::Whole(answer))?;
+        let answer = answered.await.unwrap_or_else(|_| Err(going_down()));
+        cancel.cancels = None;
+        answer
+    }
+
+    /// Runs one call of one row to a decoupled model. Dropping the answers cancels it.
+    ///
+    /// # Errors
+    /// 429 if the queue or its memory is full, 503 if the server goes down; those of
+    /// [`EngineHandle::infer`] come in the place of an answer.
+    pub fn generate(&self, call: InferCall) -> Result<PartialAnswers, Error> {
+        if !call.model.decoupled || call.rows != 1 {
+            let (model, rows) = (&call.model.name, call.rows);
+            let what =
+                format!("{rows} rows for model '{model}', which must be one of a decoupled model");
+            return Err(Error::internal(what));
+        }
+        let cancel = self.cancel_on_drop();
+        let id = cancel.id;
+        let (parts, answers) = Parts::channel(cancel);
+        self.submit(id, call, Reply::Parts(parts))?;
+        Ok(answers)
+    }
+
+    fn cancel_on_drop(&self) -> CancelOnDrop {
+        let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
+        CancelOnDrop { id, cancels: Some(self.cancels.clone()) }
+    }
+
+    fn submit(&self, id: RequestId, call: InferCall, reply: Reply) -> Result<(), Error> {
         let is_own = call.client == InferCall::SERVER;
         let held = is_own.then(|| self.memory.of(call.client).charge(call.inputs.bytes()));
         let held = held.transpose().map_err(|full| self.refused(&call.model, full))?;
-        let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
-        let (answer, answered) = oneshot::channel();
         let model = call.model.clone();
-        let submitted = self.calls.try_send(Submitted { id, call, answer, held });
+        let submitted = self.calls.try_send(Submitted { id, call, reply, held });
         submitted.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 self.shed(&model, "intake");
@@ -70,11 +109,7 @@ impl EngineHandle {
                     .retry_after(self.drain())
             }
             mpsc::error::TrySendError::Closed(_) => going_down(),
-        })?;
-        let mut cancel = CancelOnDrop { id, cancels: Some(self.cancels.clone()) };
-        let answer = answered.await.unwrap_or_else(|_| Err(going_down()));
-        cancel.cancels = None;
-        answer
+        })
     }
 
     /// The bound on memory that clients make the server hold.
@@ -205,7 +240,7 @@ impl EngineHandle {
         })
     }
 
-    /// Takes over what can change while the engine runs; the rest of `config` is ignored.
+    /// Takes over settings while the engine runs.
     ///
     /// # Errors
     /// 503 if the engine is busy with too many orders, or goes down.
@@ -257,20 +292,4 @@ fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {
     }
     let names: Vec<_> = models.served().map(|model| model.name.as_str()).collect();
     Error::not_found(format!("there is no model '{name}'; served: {}", names.join(", ")))
-}
-
-/// Tells the driver when nobody waits for the answer any more.
-struct CancelOnDrop {
-    id: RequestId,
-    /// `None` once there is an answer.
-    cancels: Option<mpsc::Sender<RequestId>>,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(cancels) = &self.cancels {
-            // If the channel is full the request merely runs for nobody.
-            let _ = cancels.try_send(self.id);
-        }
-    }
 }

@@ -2,13 +2,12 @@
 
 use super::EngineConfig;
 use super::admissions::Admission;
-use super::memory::Held;
 use super::rejections::LoadError;
 use crate::error::Error;
 use crate::model::info::ModelInfo;
 use crate::model::kept::KeptModel;
 use crate::model::repository::BadModel;
-use crate::schedule::{Policy, RequestId, Role};
+use crate::schedule::{Policy, Role};
 use crate::telemetry::{Arrivals, ModelStatistics};
 use crate::tensor::Tensors;
 use std::sync::Arc;
@@ -65,15 +64,6 @@ pub enum Mode {
     Auto,
     On,
     Off,
-}
-
-/// A call on its way to the driver.
-pub(super) struct Submitted {
-    pub(super) id: RequestId,
-    pub(super) call: InferCall,
-    pub(super) answer: oneshot::Sender<Result<InferAnswer, Error>>,
-    /// The charge of inputs that the server makes itself; those of clients carry theirs.
-    pub(super) held: Option<Held>,
 }
 
 /// A request to the driver other than inference.

@@ -63,26 +63,17 @@ fn said(
                 }
             })
         }
+        Up::Partial { batch, row, last, tensors } => {
+            let batch = (BatchId(batch), row, last);
+            let passed = core.partial((adapter, incarnation), batch, (tensors, body));
+            passed.err().map(|error| {
+                core.fleet.fault(adapter, &error.to_string());
+                Event::Faulted { adapter, incarnation, fault: Fault::Protocol }
+            })
+        }
         Up::Failed { batch, cause, error } => {
             let batch = BatchId(batch);
-            let failure = match cause {
-                Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => Failure::Input,
-                Cause::Device | Cause::WrongAnswer => Failure::Device,
-                Cause::Memory => Failure::Memory,
-            };
-            if failure != Failure::Input {
-                core.fleet.fault(adapter, &error);
-            }
-            let kind = match cause {
-                Cause::Input => ErrorKind::Unprocessable,
-                Cause::Model
-                | Cause::Device
-                | Cause::Memory
-                | Cause::Rows
-                | Cause::Machine
-                | Cause::WrongAnswer => ErrorKind::Internal,
-            };
-            core.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
+            let failure = failed(core, adapter, batch, (cause, error));
             Some(Event::Failed { adapter, incarnation, batch, failure })
         }
         Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
@@ -109,6 +100,34 @@ fn said(
         }
         other => core.fleet.starting(adapter, incarnation, other, &core.catalogue),
     }
+}
+
+/// Keeps the error of a failed batch for the rejections of its requests.
+fn failed(
+    core: &mut Core,
+    adapter: AdapterId,
+    batch: BatchId,
+    (cause, error): (Cause, String),
+) -> Failure {
+    let failure = match cause {
+        Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => Failure::Input,
+        Cause::Device | Cause::WrongAnswer => Failure::Device,
+        Cause::Memory => Failure::Memory,
+    };
+    if failure != Failure::Input {
+        core.fleet.fault(adapter, &error);
+    }
+    let kind = match cause {
+        Cause::Input => ErrorKind::Unprocessable,
+        Cause::Model
+        | Cause::Device
+        | Cause::Memory
+        | Cause::Rows
+        | Cause::Machine
+        | Cause::WrongAnswer => ErrorKind::Internal,
+    };
+    core.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
+    failure
 }
 
 /// Holds a batch's outputs until the scheduler says whose they are; if it repeats another, they

@@ -1,23 +1,29 @@
 //! Requests by id: what the scheduler only knows as numbers.
 
 use super::memory::{Held, Memory};
-use super::messages::{InferAnswer, InferCall, Submitted};
+use super::messages::{InferAnswer, InferCall};
+use super::partial::{PartialAnswer, Parts, Reply};
 use super::statistics::Answered;
+use super::submitted::Submitted;
 use crate::error::Error;
-use crate::schedule::{Batch, ModelId, Part, RequestId, Shape, Time};
+use crate::schedule::{Arrival, Batch, ClientId, ModelId, Part, RequestId, Shape, Time};
 use crate::telemetry::Compute;
 use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::wire::TimeSlice;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// A request that is owed an answer.
 pub(super) struct Pending {
     pub(super) call: InferCall,
-    pub(super) answer: oneshot::Sender<Result<InferAnswer, Error>>,
+    pub(super) reply: Reply,
     pub(super) model: ModelId,
     pub(super) arrived: Time,
+    /// The next arrival of a request that runs in several time slices.
+    next: Arrival,
+    /// When its present slice began to wait.
+    waits_since: Time,
     /// When its first rows were last handed to a worker.
     started: Option<Time>,
     collected: Vec<Collected>,
@@ -53,19 +59,32 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Takes a request in and gives its shape a number.
-    pub(super) fn insert(&mut self, submitted: Submitted, model: ModelId, now: Time) -> Shape {
-        let Submitted { id, call, answer, held } = submitted;
+    pub(super) fn insert(&mut self, submitted: Submitted, model: ModelId, now: Time) -> Arrival {
+        let Submitted { id, call, reply, held } = submitted;
         let key = shape_key(&call);
         let number = key.clone().map_or(0, |key| self.number(key));
         let row_bytes = call.inputs.bytes() / call.rows.max(1);
         // At most 64, the bits of a word.
         let size = (usize::BITS - row_bytes.leading_zeros()) as u8;
         let (started, collected) = (None, Vec::new());
+        let arrival = Arrival {
+            request: id,
+            model,
+            client: ClientId(call.client),
+            shape: Shape { number, size },
+            // More rows than this have no place in memory.
+            rows: u32::try_from(call.rows).unwrap_or(u32::MAX),
+            priority: call.priority,
+            deadline: call.timeout.map(|timeout| now + timeout),
+            continues: false,
+        };
         let pending = Pending {
             call,
-            answer,
+            reply,
             model,
             arrived: now,
+            next: Arrival { continues: true, ..arrival },
+            waits_since: now,
             started,
             collected,
             shape: key,
@@ -73,7 +92,7 @@ impl Requests {
         };
         self.pending.insert(id, pending);
         *self.owed.entry(model).or_default() += 1;
-        Shape { number, size }
+        arrival
     }
 
     fn number(&mut self, key: ShapeKey) -> u64 {
@@ -126,8 +145,9 @@ impl Requests {
         let mut waits = Vec::with_capacity(batch.parts.len());
         for part in &batch.parts {
             if let Some(pending) = self.pending.get_mut(&part.request) {
-                pending.started = pending.started.filter(|_| part.first > 0).or(Some(now));
-                waits.push(now.since(pending.arrived));
+                let again = part.first == 0 && pending.waits_since == pending.arrived;
+                pending.started = pending.started.filter(|_| !again).or(Some(now));
+                waits.push(now.since(pending.waits_since));
             }
         }
         waits
@@ -136,8 +156,42 @@ impl Requests {
     /// Keeps the outputs of a part; those of a request that is gone are dropped.
     pub(super) fn collect(&mut self, request: RequestId, collected: Collected) {
         if let Some(pending) = self.pending.get_mut(&request) {
+            if matches!(pending.reply, Reply::Parts(_)) {
+                pending.collected.clear();
+            }
             pending.collected.push(collected);
         }
+    }
+
+    /// Passes on a partial answer; one to a request that is gone is dropped.
+    pub(super) fn take_partial(&mut self, request: RequestId, answer: PartialAnswer, last: bool) {
+        if let Some(Pending { reply: Reply::Parts(parts), .. }) = self.pending.get_mut(&request) {
+            parts.take(answer, last);
+        }
+    }
+
+    /// The time slices of the requests of a batch; empty if they are answered whole.
+    pub(super) fn slices(&self, batch: &Batch) -> Vec<TimeSlice> {
+        let slice = |part: &Part| match &self.pending.get(&part.request)?.reply {
+            Reply::Whole(_) => None,
+            Reply::Parts(parts) => Some(parts.slice()),
+        };
+        batch.parts.iter().filter_map(slice).collect()
+    }
+
+    /// The channel of a request that needs another time slice.
+    pub(super) fn unfinished(&self, request: RequestId) -> Option<&Parts> {
+        match &self.pending.get(&request)?.reply {
+            Reply::Parts(parts) if !parts.has_ended() => Some(parts),
+            Reply::Parts(_) | Reply::Whole(_) => None,
+        }
+    }
+
+    /// The arrival of the next time slice of a request, which waits from now on. `None` if it is gone.
+    pub(super) fn next_slice(&mut self, request: RequestId, now: Time) -> Option<Arrival> {
+        let pending = self.pending.get_mut(&request)?;
+        pending.waits_since = now;
+        Some(pending.next)
     }
 
     /// The inputs of a batch, one after the other for each input, sharing the bytes.
@@ -195,16 +249,25 @@ impl Pending {
             }
         }
         let batch_rows = self.collected.iter().map(|part| part.batch_rows).max().unwrap_or(0);
-        let outputs = join(self.collected, memory);
-        let answer = outputs.map(|outputs| InferAnswer {
-            outputs,
-            adapters,
-            batch_rows,
-            queue_time: started.since(self.arrived),
-            run_time: now.since(started),
-        });
-        let good = answer.is_ok();
-        let _ = self.answer.send(answer);
+        let good = match self.reply {
+            Reply::Parts(parts) => {
+                parts.end();
+                true
+            }
+            Reply::Whole(reply) => {
+                let outputs = join(self.collected, memory);
+                let answer = outputs.map(|outputs| InferAnswer {
+                    outputs,
+                    adapters,
+                    batch_rows,
+                    queue_time: started.since(self.arrived),
+                    run_time: now.since(started),
+                });
+                let good = answer.is_ok();
+                let _ = reply.send(answer);
+                good
+            }
+        };
         good.then(|| Answered {
             rows: self.call.rows as u64,
             queue: started.since(self.arrived),

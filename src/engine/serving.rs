@@ -82,5 +82,7 @@ fn profile(info: &ModelInfo, slo: Duration) -> ModelProfile {
         delay: info.batch.delay,
         slo: info.slo.unwrap_or(slo),
         bytes: info.files_bytes,
+        row_bytes: info.batch.row_memory_bytes,
+        decoupled: info.decoupled,
     }
 }

@@ -180,3 +180,38 @@ proptest! {
         prop_assert_eq!(render(&tensor(Datatype::Bytes, &[values.len()], &text)).unwrap(), text);
     }
 }
+
+#[test]
+fn one_element_may_stand_without_an_array() {
+    let decode = |datatype, shape: &[usize], text: &str| {
+        let expected = Expected { what: "input", name: "x", datatype, shape };
+        decode_value_within(expected, text, |_| Ok(()))
+    };
+    assert_eq!(decode(Datatype::Uint8, &[1, 1], " 7").unwrap(), [7]);
+    assert_eq!(decode(Datatype::Uint8, &[1, 1], "[7]").unwrap(), [7]);
+    assert_eq!(decode(Datatype::Bytes, &[1], "\"hi\"").unwrap(), b"\x02\0\0\0hi");
+    assert_eq!(decode(Datatype::Bool, &[], "true").unwrap(), [1]);
+    for (shape, text, words) in [
+        (&[2][..], "7", "needs 2 elements"),
+        (&[0], "7", "needs 0 elements"),
+        (&[1], "300", "is not a UINT8"),
+        (&[1], "{\"a\": 1}", "is not a UINT8"),
+    ] {
+        let error = decode(Datatype::Uint8, shape, text).unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn nesting_is_that_of_the_first_arrays() {
+    for (text, lengths, elements) in [
+        ("7", vec![], 1),
+        ("[]", vec![0], 0),
+        ("[1, 2, 3]", vec![3], 3),
+        ("[[1, 2], [3, 4], [5, 6]]", vec![3, 2], 6),
+        ("[[[\"a]\", \"b\"]], [[]]]", vec![2, 1, 2], 2),
+        ("[[], [1]]", vec![2, 0], 1),
+    ] {
+        assert_eq!(nesting(text), (lengths, elements), "{text}");
+    }
+}

@@ -73,8 +73,11 @@ pub fn run_batch(
     outputs.slice_rows(0, rows).map_err(|error| ModelError::Broken(error.to_string()))
 }
 
-/// Returns the bucket.
-fn check_inputs(
+/// Checks the inputs of a batch. Returns its bucket.
+///
+/// # Errors
+/// [`ModelError::Input`] if they do not fit the signature or have too many rows.
+pub(crate) fn check_inputs(
     signature: &Signature,
     max_rows: usize,
     inputs: &Tensors,
@@ -92,7 +95,7 @@ fn check_inputs(
 
 /// Holds the model to its word: each output once, in the signature's order, with the right
 /// datatype, shape and rows, and data of the right length.
-fn check_outputs(
+pub(crate) fn check_outputs(
     signature: &Signature,
     outputs: Tensors,
     rows: usize,

@@ -307,6 +307,7 @@ mod tests {
                 max_rows: 1,
                 grows: false,
                 delay: std::time::Duration::ZERO,
+                row_memory_bytes: 0,
             },
             slo: None,
             labels: Vec::new(),
@@ -315,6 +316,7 @@ mod tests {
             graph: Default::default(),
             pipeline: None,
             rows_reason: String::new(),
+            decoupled: false,
             files_bytes: 0,
             files_changed: None,
         };

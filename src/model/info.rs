@@ -18,7 +18,7 @@ pub struct ModelInfo {
     pub name: String,
     /// A number, as text.
     pub version: String,
-    /// `identity`, `digits`, `onnx` or a kind the user registered.
+    /// `identity`, `count`, `digits`, `onnx` or a kind the user registered.
     pub kind: String,
     pub source: Source,
     pub signature: Signature,
@@ -36,6 +36,9 @@ pub struct ModelInfo {
     /// The reason why rows become runs as the signature says; empty where the kind says it.
     #[serde(default)]
     pub rows_reason: String,
+    /// A request is answered in parts.
+    #[serde(default)]
+    pub decoupled: bool,
     /// Bytes of all files of this version: an estimate of the memory that it takes, for as long as
     /// no adapter has loaded it.
     pub files_bytes: u64,
@@ -55,6 +58,10 @@ pub struct Batching {
     pub grows: bool,
     /// How long the first request of a batch may wait for company.
     pub delay: Duration,
+    /// Device memory that a row takes while it runs, in bytes, beside that of the model; 0 if that is
+    /// not worth an account.
+    #[serde(default)]
+    pub row_memory_bytes: u64,
 }
 
 /// The `[golden]` table of `model.toml`.
@@ -91,7 +98,7 @@ impl ModelInfo {
         // The steps around a graph send single rows.
         let mode = if self.pipeline.is_some() { RowMode::Each } else { RowMode::Whole };
         whole.signature.set_rows(mode);
-        whole.batch = Batching { max_rows: 1, grows: false, delay: self.batch.delay };
+        whole.batch = Batching { max_rows: 1, grows: false, ..self.batch };
         reason.clone_into(&mut whole.rows_reason);
         whole
     }

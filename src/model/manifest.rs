@@ -2,6 +2,7 @@
 
 mod time;
 
+use crate::model::count;
 use crate::model::files::{BadFile, is_safe_name};
 use crate::model::info::GoldenSpec;
 use crate::model::onnx::signature as onnx;
@@ -51,6 +52,8 @@ pub(crate) struct Manifest {
     /// `None` where `[batch]` says nothing.
     pub(crate) max_rows: Option<usize>,
     pub(crate) delay: Duration,
+    pub(crate) row_memory_bytes: u64,
+    pub(crate) decoupled: bool,
     /// `rows`: `None` where the graph decides.
     pub(crate) rows: Option<RowMode>,
     pub(crate) slo: Option<Duration>,
@@ -73,6 +76,7 @@ struct Written {
     #[serde(default)]
     batch: WrittenBatch,
     rows: Option<RowMode>,
+    decoupled: Option<bool>,
     slo: Option<String>,
     #[serde(default)]
     labels: Vec<String>,
@@ -100,6 +104,7 @@ struct WrittenTensor {
 struct WrittenBatch {
     max_rows: Option<usize>,
     delay: Option<String>,
+    row_memory_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +124,8 @@ impl Manifest {
             signature: None,
             max_rows: None,
             delay: Duration::ZERO,
+            row_memory_bytes: 0,
+            decoupled: false,
             rows: None,
             slo: None,
             labels: Vec::new(),
@@ -158,12 +165,15 @@ impl Written {
         }
         let signature = match (self.inputs, self.outputs) {
             (None, None) if self.kind == onnx::KIND => None,
+            (None, None) if self.kind == count::KIND => Some(count::signature()),
             (inputs, outputs) => {
                 let inputs = inputs.ok_or("missing field `inputs`")?;
                 Some(check_signature(inputs, outputs.ok_or("missing field `outputs`")?)?)
             }
         };
+        let row_memory_bytes = self.batch.row_memory_bytes.unwrap_or(0);
         let (max_rows, delay) = self.batch.check()?;
+        let decoupled = self.decoupled.unwrap_or(self.kind == count::KIND);
         if self.rows.is_some() && self.kind != onnx::KIND {
             return Err(format!("rows: is for models of kind '{}'", onnx::KIND));
         }
@@ -174,6 +184,12 @@ impl Written {
         if chain && (self.preprocess.is_some() || self.postprocess.is_some()) {
             return Err("preprocess and postprocess are for the models of an ensemble".into());
         }
+        let pipeline = self.preprocess.is_some() || self.postprocess.is_some();
+        if decoupled && (chain || pipeline || self.golden.is_some()) {
+            let what =
+                "decoupled: an answer in parts has no steps, preprocess, postprocess or golden";
+            return Err(what.into());
+        }
         Ok(Manifest {
             kind: self.kind,
             file: None,
@@ -181,6 +197,8 @@ impl Written {
             signature,
             max_rows,
             delay,
+            row_memory_bytes,
+            decoupled,
             rows: self.rows,
             slo: self.slo.as_deref().map(check_slo).transpose()?,
             labels: self.labels,

@@ -6,8 +6,10 @@
 pub mod batch;
 mod context;
 pub mod convert;
+pub mod count;
 pub mod digits;
 pub mod files;
+mod generate;
 pub mod golden;
 #[doc(hidden)]
 pub mod hostile;
@@ -33,6 +35,7 @@ mod versions;
 pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};
 pub use context::LoadContext;
 pub use files::{BadFile, Files, Source};
+pub use generate::{Generate, Generated};
 pub use info::{Batching, GoldenSpec, ModelInfo};
 pub use layout::Layout;
 pub use registry::Registry;
@@ -55,6 +58,12 @@ pub trait Model: Send {
     /// # Errors
     /// See [`ModelError`]: which variant it is decides who is blamed.
     fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError>;
+
+    /// The way to answer in parts, if the model is decoupled (`decoupled` in `model.toml`); then
+    /// [`Model::forward`] is never called.
+    fn generator(&mut self) -> Option<&mut dyn Generate> {
+        None
+    }
 }
 
 /// Why a model was not loaded or gave no answer; the variant says whose fault it is.

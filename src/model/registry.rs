@@ -1,6 +1,7 @@
 //! The kinds of models that a worker can load, by the name that `model.toml` gives them.
 
 use crate::model::context::LoadContext;
+use crate::model::count::{self, Count};
 use crate::model::identity::{self, Identity};
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, ModelError, digits, onnx};
@@ -15,12 +16,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The kinds that come with the program: `identity`, `digits` and `onnx`.
+    /// The kinds that come with the program: `identity`, `count`, `digits` and `onnx`.
     pub fn builtin() -> Registry {
         let mut registry = Registry { loaders: BTreeMap::new() };
         registry.register(identity::KIND, |context| {
             Ok(Box::new(Identity::new(context.info.signature.clone())?))
         });
+        registry.register(count::KIND, |_| Ok(Box::new(Count::default())));
         registry.register(digits::KIND, |context| Ok(Box::new(digits::load(context)?)));
         registry.register(onnx::KIND, |context| Ok(Box::new(onnx::load(context)?)));
         registry
@@ -51,8 +53,13 @@ impl Registry {
             let known = self.kinds().join(", ");
             ModelError::Broken(format!("kind '{kind}' is unknown; known are {known}"))
         };
-        let model = self.loaders.get(kind).ok_or_else(unknown)?(context)?;
+        let mut model = self.loaders.get(kind).ok_or_else(unknown)?(context)?;
         agree(&context.info.signature, model.signature())?;
+        let decoupled = model.generator().is_some();
+        if decoupled != context.info.decoupled {
+            let text = format!("model.toml: decoupled: the kind '{kind}' needs {decoupled}");
+            return Err(ModelError::Broken(text));
+        }
         Ok(model)
     }
 }
@@ -115,7 +122,7 @@ mod tests {
         registry.register("mine", |context| {
             Ok(Box::new(Identity::new(context.info.signature.clone())?))
         });
-        assert_eq!(registry.kinds(), ["digits", "identity", "mine", "onnx"]);
+        assert_eq!(registry.kinds(), ["count", "digits", "identity", "mine", "onnx"]);
         let folder = TestFolder::new();
         let mut info = echo_info(&folder, "mine", &registry);
         assert_eq!(load(&registry, &info).unwrap().signature(), &info.signature);
@@ -123,7 +130,7 @@ mod tests {
         let error = load(&registry, &info).err().unwrap().to_string();
         assert_eq!(
             error,
-            "broken model: kind 'gone' is unknown; known are digits, identity, mine, onnx"
+            "broken model: kind 'gone' is unknown; known are count, digits, identity, mine, onnx"
         );
     }
 

@@ -232,6 +232,7 @@ impl Repository {
                 max_rows: manifest.max_rows.unwrap_or(MAX_ROWS_DEFAULT),
                 grows: false,
                 delay: manifest.delay,
+                row_memory_bytes: manifest.row_memory_bytes,
             },
             slo: manifest.slo,
             labels: manifest.labels,
@@ -240,6 +241,7 @@ impl Repository {
             graph: GraphFiles::default(),
             pipeline: None,
             rows_reason: String::new(),
+            decoupled: manifest.decoupled,
             files_bytes: 0,
             files_changed: None,
         };

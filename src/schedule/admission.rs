@@ -31,25 +31,40 @@ pub(super) fn admit(world: &mut World, out: &mut Outbox, now: Time, arrival: Arr
     let due = deadline.map_or(due, |deadline| deadline.min(due));
     let priority = if priority == 0 { Arrival::PRIORITY_DEFAULT } else { priority };
     let order = Order { priority, due, number: world.numbers.request + 1 };
-    if foresees_overload(world, now, order, &arrival) {
-        let drain = drain(world, now);
-        return out.reject(id, Reject::Overload { drain });
-    }
-    let room = world.queue.make_room(client, rows);
-    let outside = room.clone().unwrap_or_else(|| vec![id]);
-    if !outside.is_empty() {
-        let drain = drain(world, now);
-        requests::reject_all(world, out, outside, Reject::QueueFull { drain });
-    }
-    if room.is_none() {
+    if !arrival.continues && !has_place(world, out, now, order, &arrival) {
         return;
     }
     world.numbers.request += 1;
     world.arrivals.observe(now, rows.max(1));
-    world.popularity.note(now, model);
-    bridge::note_bridge_spell(world, now);
-    ahead::note_arrival(world, now, model, client);
+    if !arrival.continues {
+        world.popularity.note(now, model);
+        bridge::note_bridge_spell(world, now);
+        ahead::note_arrival(world, now, model, client);
+    }
     world.queue.admit(id, Request::new(now, order, &arrival));
+}
+
+/// Rejects the request if it would be late or its client holds its share of the queue; rejects
+/// requests of other clients if they hold more than theirs. Returns true if there is a place for it.
+fn has_place(
+    world: &mut World,
+    out: &mut Outbox,
+    now: Time,
+    order: Order,
+    arrival: &Arrival,
+) -> bool {
+    if foresees_overload(world, now, order, arrival) {
+        let drain = drain(world, now);
+        out.reject(arrival.request, Reject::Overload { drain });
+        return false;
+    }
+    let room = world.queue.make_room(arrival.client, arrival.rows);
+    let outside = room.clone().unwrap_or_else(|| vec![arrival.request]);
+    if !outside.is_empty() {
+        let drain = drain(world, now);
+        requests::reject_all(world, out, outside, Reject::QueueFull { drain });
+    }
+    room.is_some()
 }
 
 /// Whether so much goes before this request that its deadline will pass: it would only keep

@@ -2,6 +2,7 @@
 
 use super::adapter::Adapter;
 use super::batch::Batch;
+use super::claims;
 use super::ids::{AdapterId, ModelId};
 use super::service::{Line, Service, bucket};
 use super::world::World;
@@ -70,6 +71,8 @@ pub(super) fn max_rows(world: &World, id: AdapterId, model: ModelId) -> u32 {
 pub(super) fn rows_limit(world: &World, id: AdapterId, model: ModelId) -> u32 {
     let known = world.adapters.get(&id).and_then(|adapter| adapter.known.get(&model));
     let limit = known.and_then(|known| known.rows_max).map_or(u32::MAX, |(rows, _)| rows);
+    let claimed = |adapter| claims::rows(world, adapter, model, size_of(world, adapter, model));
+    let limit = world.adapters.get(&id).map_or(limit, |adapter| limit.min(claimed(adapter)));
     world.models.get(&model).map_or(1, |model| model.max_rows.min(limit).max(1))
 }
 
@@ -101,7 +104,8 @@ pub(super) fn size_of(world: &World, adapter: &Adapter, model: ModelId) -> u64 {
 
 pub(super) fn free_bytes(world: &World, id: AdapterId) -> u64 {
     let Some(adapter) = world.adapters.get(&id) else { return 0 };
-    adapter.budget().unwrap_or(u64::MAX).saturating_sub(adapter.bytes())
+    let held = adapter.bytes().saturating_add(claims::running(world, adapter));
+    adapter.budget().unwrap_or(u64::MAX).saturating_sub(held)
 }
 
 /// How many times slower one adapter is than another: by what their probes measured, or else by

@@ -19,6 +19,9 @@ pub struct Arrival {
     pub priority: u32,
     /// From when on an answer is worth nothing to the client.
     pub deadline: Option<Time>,
+    /// True for the next time slice of a request that was admitted before: it is admitted whatever
+    /// waits, and is no arrival to what learns from arrivals of clients.
+    pub continues: bool,
 }
 
 impl Arrival {

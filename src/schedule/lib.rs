@@ -44,6 +44,7 @@ mod batches;
 mod blame;
 mod bridge;
 mod bridge_spells;
+mod claims;
 mod cost;
 mod decision;
 mod dispatch;

@@ -55,6 +55,10 @@ pub struct ModelProfile {
     pub slo: Duration,
     /// Bytes on a device, as far as the files tell; the truth is measured when it is loaded.
     pub bytes: u64,
+    /// Bytes on a device that a row takes while it runs, beside those of the model.
+    pub row_bytes: u64,
+    /// True if a request is answered in parts: its batches cannot be compared as a whole.
+    pub decoupled: bool,
 }
 
 /// When an adapter takes part.

@@ -15,7 +15,8 @@ use super::world::World;
 /// requests are forgotten.
 pub(super) fn shadow(world: &mut World, out: &mut Outbox, now: Time, by: AdapterId, batch: &Batch) {
     let owed = batch.parts.iter().all(|part| world.queue.get(part.request).is_some());
-    if world.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0) || !owed {
+    let whole = world.models.get(&batch.model).is_some_and(|model| !model.decoupled);
+    if world.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0) || !owed || !whole {
         return;
     }
     let idle = |(id, a): &(&AdapterId, &Adapter)| {

@@ -5,7 +5,7 @@ use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId, Time};
 use super::state::{Lifecycle, Running};
 use super::world::World;
-use super::{eligible, estimates, places, trust};
+use super::{claims, eligible, estimates, places, trust};
 
 /// A step of a load takes about this share of it: so long a batch waits for its turn.
 const STEP: f64 = 0.1;
@@ -147,7 +147,8 @@ fn left(now: Time, since: Time, predicted: f64) -> f64 {
 fn takes_next(world: &World, adapter: &Adapter, model: ModelId, max_rows: u32) -> bool {
     let state = adapter.state();
     let runs = state.serves() && !state.running.is_empty();
-    runs && adapter.takes_batches() && world.queue.rows_of(model) >= u64::from(max_rows)
+    let full = world.queue.rows_of(model) >= u64::from(max_rows);
+    runs && adapter.takes_batches() && full && claims::fits(world, adapter, model, max_rows)
 }
 
 /// When an idle adapter may first make room for this model.

@@ -191,6 +191,8 @@ impl<'a> World<'a> {
                         delay,
                         slo,
                         bytes: bytes.unwrap_or(0),
+                        row_bytes: 0,
+                        decoupled: false,
                     },
                 )
             })
@@ -281,6 +283,7 @@ impl<'a> World<'a> {
             rows,
             priority: 0,
             deadline: None,
+            continues: false,
         })
     }
 

@@ -195,7 +195,8 @@ mod tests {
     fn run(bytes: u64) -> Down {
         let header =
             TensorHeader { name: "x".into(), datatype: Datatype::Uint8, shape: vec![bytes], bytes };
-        Down::Run { batch: 7, model: 1, rows: bytes, tensors: vec![header] }
+        let (slices, tensors) = (Vec::new(), vec![header]);
+        Down::Run { batch: 7, model: 1, rows: bytes, slices, tensors }
     }
 
     /// Every frame of a message, as the bytes on the wire.

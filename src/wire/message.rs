@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/8");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/9");
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,18 +78,34 @@ pub enum Down {
     Unload {
         model: u32,
     },
-    /// Run a batch of a loaded model. Its inputs' bytes follow.
+    /// Run a batch of a loaded model. Its inputs' bytes follow. For a decoupled model it is one time
+    /// slice of each of its rows.
     Run {
         batch: u64,
         model: u32,
         rows: u64,
+        slices: Vec<TimeSlice>,
         tensors: Vec<TensorHeader>,
+    },
+    /// Give up a row of a batch of a decoupled model at its next step. This overtakes batches.
+    Cancel {
+        batch: u64,
+        row: u64,
     },
     Ping {
         number: u64,
     },
     /// Exit now.
     Stop,
+}
+
+/// The time slice of a row of a decoupled model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeSlice {
+    /// Partial answers that were sent before.
+    pub sent: u64,
+    /// Most partial answers in this slice.
+    pub answers_max: u64,
 }
 
 /// Which model to load; `info` says from where.
@@ -154,7 +170,16 @@ pub enum Up {
         /// said.
         memory_bytes: u64,
     },
-    /// A batch is done. Its outputs' bytes follow.
+    /// A partial answer to a row of a batch that runs; its outputs' bytes follow. No outputs if the row
+    /// merely ends.
+    Partial {
+        batch: u64,
+        row: u64,
+        /// The row needs no further time slice.
+        last: bool,
+        tensors: Vec<TensorHeader>,
+    },
+    /// A batch is done. Its outputs' bytes follow; of a decoupled model all went before.
     Done {
         batch: u64,
         tensors: Vec<TensorHeader>,
@@ -238,7 +263,11 @@ impl Carries for Down {
     fn tensors(&self) -> &[TensorHeader] {
         match self {
             Down::Run { tensors, .. } => tensors,
-            Down::Load(_) | Down::Unload { .. } | Down::Ping { .. } | Down::Stop => &[],
+            Down::Load(_)
+            | Down::Unload { .. }
+            | Down::Cancel { .. }
+            | Down::Ping { .. }
+            | Down::Stop => &[],
         }
     }
 }
@@ -246,7 +275,7 @@ impl Carries for Down {
 impl Carries for Up {
     fn tensors(&self) -> &[TensorHeader] {
         match self {
-            Up::Done { tensors, .. } => tensors,
+            Up::Done { tensors, .. } | Up::Partial { tensors, .. } => tensors,
             Up::Hello { .. }
             | Up::Progress { .. }
             | Up::Opened { .. }

@@ -22,6 +22,6 @@ pub use endpoint::{Endpoint, TestLink};
 pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
 pub use injection::{Injected, Injection};
 pub use message::{
-    Cause, Down, LoadOrder, Order, Slow, TensorHeader, Timings, Unfit, Up, VERSION, tensor_headers,
-    tensors_from,
+    Cause, Down, LoadOrder, Order, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, VERSION,
+    tensor_headers, tensors_from,
 };

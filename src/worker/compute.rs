@@ -2,11 +2,13 @@
 
 use super::beside::{Beside, LOOK_EVERY, OwnedTools};
 use super::caches;
+use super::cancelled::Cancelled;
 use super::checks::Checks;
 use super::faults::Faults;
 use super::guard::{cause, guarded, guarded_model, micros, shortened};
 use super::load::{Loading, in_use, usage};
 use super::loaded::{Loaded, Tools};
+use super::slice::Slice;
 use crate::adapter::entry::{AdapterEntry, Api, Probe};
 use crate::adapter::{check, open, probe};
 use crate::clock;
@@ -15,8 +17,8 @@ use crate::model::{ModelError, Registry};
 use crate::tensor::Tensors;
 use crate::wire::client::Sender;
 use crate::wire::{
-    Cause, Down, Order, Slow, TensorHeader, Timings, Unfit, Up, WireError, tensor_headers,
-    tensors_from,
+    Cause, Down, Order, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError,
+    tensor_headers, tensors_from,
 };
 use burn::tensor::Device;
 use bytes::Bytes;
@@ -40,6 +42,14 @@ impl Job {
     pub(super) fn new(message: Down, body: Bytes) -> Job {
         Job { message, body, received: clock::now() }
     }
+}
+
+/// What `Down::Run` says of a batch.
+struct Work {
+    batch: u64,
+    model: u32,
+    rows: u64,
+    slices: Vec<TimeSlice>,
 }
 
 /// Why a worker gives its adapter up.
@@ -78,6 +88,7 @@ pub(super) struct Compute {
     /// Whether that may have changed since.
     stale: bool,
     pub(super) checks: Checks,
+    pub(super) cancelled: Cancelled,
     /// The folder of the adapter's caches.
     pub(super) caches: PathBuf,
 }
@@ -86,7 +97,7 @@ pub(super) struct Compute {
 pub(super) fn run(
     (order, lock, confinement): (Order, Locked, String),
     registry: Registry,
-    work: mpsc::Receiver<Job>,
+    (work, cancelled): (mpsc::Receiver<Job>, Cancelled),
     sender: Sender,
 ) {
     let who = (order.adapter.id.as_str(), order.life);
@@ -108,6 +119,7 @@ pub(super) fn run(
     let _lock = lock;
     let mut compute = Compute::new(device, registry, sender, order.slow, faults);
     compute.checks.every = order.check;
+    compute.cancelled = cancelled;
     compute.caches = order.cache_dir;
     compute.loads_beside = order.adapter.api == Api::Cpu;
     if let Err(error) = compute.serve(&work) {
@@ -201,6 +213,7 @@ impl Compute {
             told,
             stale,
             checks,
+            cancelled: Cancelled::default(),
             caches,
         }
     }
@@ -270,11 +283,12 @@ impl Compute {
                 Ok(())
             }
             Down::Unload { model } => self.unload(model),
-            Down::Run { batch, model, rows, tensors } => {
+            Down::Run { batch, model, rows, slices, tensors } => {
                 let wait_us = micros(job.received);
-                self.batch(batch, model, rows, (tensors, job.body), wait_us)
+                let work = Work { batch, model, rows, slices };
+                self.batch(&work, (tensors, job.body), wait_us)
             }
-            Down::Ping { .. } | Down::Stop => Ok(()),
+            Down::Cancel { .. } | Down::Ping { .. } | Down::Stop => Ok(()),
         }
     }
 
@@ -388,14 +402,12 @@ impl Compute {
 
     fn batch(
         &mut self,
-        batch: u64,
-        model: u32,
-        rows: u64,
+        work: &Work,
         (headers, body): (Vec<TensorHeader>, Bytes),
         wait_us: u64,
     ) -> Result<(), WireError> {
-        let begin = clock::now();
-        let outputs = guarded_model(|| self.forward(model, rows, (headers, body), begin));
+        let (begin, batch) = (clock::now(), work.batch);
+        let outputs = guarded_model(|| self.forward(work, (headers, body), begin));
         let timings = Timings { wait_us, run_us: micros(begin) };
         self.checks.batches += 1;
         match outputs {
@@ -432,18 +444,23 @@ impl Compute {
 
     fn forward(
         &mut self,
-        model: u32,
-        rows: u64,
+        work: &Work,
         (headers, body): (Vec<TensorHeader>, Bytes),
         begin: Instant,
     ) -> Result<Tensors, ModelError> {
+        let Work { batch, model, rows, slices } = work;
         let missing = || ModelError::Broken(format!("model {model} is not loaded here"));
-        let Compute { models, faults, slow, .. } = self;
-        let loaded = models.get_mut(&model).ok_or_else(missing)?;
+        let Compute { models, faults, slow, sender, cancelled, .. } = self;
+        let loaded = models.get_mut(model).ok_or_else(missing)?;
         let inputs = tensors_from(headers, body);
         let inputs = inputs.map_err(|error| ModelError::Input(error.to_string()))?;
-        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        faults.step(|| loaded.run(&inputs, rows, *slow, begin))
+        let rows = usize::try_from(*rows).unwrap_or(usize::MAX);
+        if slices.is_empty() {
+            return faults.step(|| loaded.run(&inputs, rows, *slow, begin));
+        }
+        let mut slice = Slice { batch: *batch, sender, cancelled, faults, slow: *slow };
+        slice.run(loaded.model.as_mut(), loaded.max_rows, &inputs, slices)?;
+        Ok(Tensors::default())
     }
 }
 

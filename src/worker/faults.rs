@@ -3,7 +3,7 @@
 //! What an injected fault says begins with "injected:", so that nobody takes it for a real one.
 
 use crate::clock;
-use crate::model::{Model, ModelError, Signature};
+use crate::model::{Generate, Model, ModelError, Signature};
 use crate::tensor::{Tensor, Tensors};
 use crate::wire::client::Sender;
 use crate::wire::{Injected, Injection};
@@ -161,6 +161,11 @@ impl Model for Spoilt {
             return Ok(outputs);
         }
         Ok(Tensors(outputs.0.into_iter().map(flipped).collect()))
+    }
+
+    /// Partial answers stay right: no sample tells that they are not.
+    fn generator(&mut self) -> Option<&mut dyn Generate> {
+        self.model.generator()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A loaded model in a worker, and the tools of the steps that load it.
 
 use super::faults::Spoiler;
+use super::slice;
 use crate::model::golden::Sample;
 use crate::model::{Model, ModelError, Registry, bucket_for, run_batch, warm_up_inputs};
 use crate::tensor::Tensors;
@@ -53,7 +54,7 @@ impl Loaded {
         sets
     }
 
-    /// Runs a batch that was taken at `begin`. A slowed worker sleeps until the least time for the
+    /// Runs a batch that was taken at `begin`; of a decoupled model the first step, without its answers. A slowed worker sleeps until the least time for the
     /// batch's bucket has passed.
     ///
     /// # Errors
@@ -65,7 +66,12 @@ impl Loaded {
         slow: Option<Slow>,
         begin: Instant,
     ) -> Result<Tensors, ModelError> {
-        let outputs = run_batch(self.model.as_mut(), self.max_rows, inputs, rows);
+        let decoupled = self.model.generator().is_some();
+        let outputs = match decoupled {
+            true => slice::warm_up(self.model.as_mut(), self.max_rows, inputs, rows)
+                .map(|()| Tensors::default()),
+            false => run_batch(self.model.as_mut(), self.max_rows, inputs, rows),
+        };
         if let (Some(slow), Some(bucket)) = (slow, bucket_for(rows, self.max_rows)) {
             std::thread::sleep(slow.least(bucket).saturating_sub(begin.elapsed()));
         }

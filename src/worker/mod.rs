@@ -6,6 +6,7 @@
 
 mod beside;
 pub mod caches;
+mod cancelled;
 mod checks;
 mod compare;
 mod compute;
@@ -17,10 +18,14 @@ mod loaded;
 mod nvml;
 mod parent;
 mod runs;
+mod slice;
+#[cfg(test)]
+mod slice_tests;
 #[cfg(test)]
 mod tests;
 pub mod tuning;
 
+use self::cancelled::Cancelled;
 use crate::model::Registry;
 use crate::wire::client::{Receiver, Sender, connect};
 use crate::wire::{BATCHES_MAX, Down, Order, Up, VERSION, WireError};
@@ -57,13 +62,14 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     let confinement = give_up_rights(&order);
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
     let (jobs, work) = mpsc::sync_channel(BATCHES_MAX + ORDERS_MAX);
-    let speaker = sender.clone();
+    let cancelled = Cancelled::default();
+    let (speaker, seen) = (sender.clone(), cancelled.clone());
     nvml::follow(&order.adapter, sender.clone());
     std::thread::Builder::new()
         .name("compute".into())
-        .spawn(move || compute::run((order, lock, confinement), registry, work, speaker))
+        .spawn(move || compute::run((order, lock, confinement), registry, (work, seen), speaker))
         .context("cannot start the compute thread")?;
-    link(receiver, &sender, &jobs)
+    link(receiver, &sender, &jobs, &cancelled)
 }
 
 /// Gives up what a worker has no use for, if it is to; says what is enforced.
@@ -86,6 +92,7 @@ fn link(
     mut receiver: Receiver,
     sender: &Sender,
     jobs: &mpsc::SyncSender<compute::Job>,
+    cancelled: &Cancelled,
 ) -> anyhow::Result<()> {
     loop {
         let whole = match receiver.receive() {
@@ -96,6 +103,7 @@ fn link(
         match whole.message {
             Down::Ping { number } => sender.send(Up::Pong { number })?,
             Down::Stop => return Ok(()),
+            Down::Cancel { batch, row } => cancelled.note(batch, row),
             message @ (Down::Load(_) | Down::Unload { .. } | Down::Run { .. }) => {
                 let job = compute::Job::new(message, whole.body);
                 // The server never sends more than fits, and a compute thread that is gone has

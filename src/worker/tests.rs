@@ -165,7 +165,8 @@ impl Bench {
         let rows = data.len() as u64;
         let inputs = Tensor::new("x", Datatype::Uint8, shape, data.clone()).unwrap();
         let tensors = tensor_headers(&Tensors(vec![inputs]));
-        self.jobs.send(Job::new(Down::Run { batch, model, rows, tensors }, data)).unwrap();
+        let slices = Vec::new();
+        self.jobs.send(Job::new(Down::Run { batch, model, rows, slices, tensors }, data)).unwrap();
     }
 
     fn hear(&mut self) -> (Up, Bytes) {

@@ -110,6 +110,11 @@ impl<S: Read + Write> Connection<S> {
         Ok(line)
     }
 
+    /// Fills `to`.
+    pub fn read(&mut self, to: &mut [u8]) -> io::Result<()> {
+        self.reader.read_exact(to)
+    }
+
     /// Reads one answer whose length is declared, or that ends with the connection.
     pub fn receive(&mut self) -> io::Result<Response> {
         let (status, headers) = self.head()?;

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+pub mod events;
 pub mod folder;
 pub mod http;
 pub mod images;

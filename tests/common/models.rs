@@ -38,6 +38,13 @@ pub fn add_echo(repository: &Folder, name: &str, max_rows: usize, delay: &str) {
     repository.make_dir(&format!("{name}/1"));
 }
 
+/// Adds a model of kind `count`, of which so many requests run at a time.
+pub fn add_count(repository: &Folder, name: &str, max_rows: usize) {
+    let toml = format!("kind = \"count\"\n[batch]\nmax_rows = {max_rows}\n");
+    repository.write(&format!("{name}/model.toml"), toml);
+    repository.make_dir(&format!("{name}/1"));
+}
+
 /// Adds a copy of `digits` under another name; its files can then be spoilt.
 pub fn add_digits(repository: &Folder, name: &str) {
     let digits = source().join("digits");

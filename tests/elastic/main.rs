@@ -24,6 +24,8 @@ mod machine;
 mod mixed;
 /// What each adapter answers.
 mod numbers;
+/// Streams of partial answers.
+mod streams;
 /// Starts that tune kernels, and those after them.
 mod tuning;
 /// One worker alone: what it tells of the models that come and go.

@@ -3,6 +3,31 @@
 use super::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
+    // Claims.
+    mutant(
+        "claim: rows of a batch ignore the memory that they take",
+        "estimates.rs",
+        "limit.min(claimed(adapter))",
+        "limit.max(claimed(adapter)).min(limit)",
+    ),
+    mutant(
+        "claim: the bytes of the models are not counted",
+        "claims.rs",
+        "let rows = adapter.budget().and_then(|budget| rows(budget.saturating_sub(held)));",
+        "let _ = held;\n    let rows = adapter.budget().and_then(rows);",
+    ),
+    mutant(
+        "claim: a second batch takes memory that the first one has",
+        "claims.rs",
+        "let held = adapter.bytes().saturating_add(running(world, adapter));",
+        "let held = adapter.bytes();",
+    ),
+    mutant(
+        "claim: memory of running rows is free for models",
+        "estimates.rs",
+        "let held = adapter.bytes().saturating_add(claims::running(world, adapter));",
+        "let held = adapter.bytes();",
+    ),
     // No memory.
     mutant(
         "as many rows are run again as did not fit",

@@ -3,6 +3,24 @@
 use super::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
+    mutant(
+        "the next time slice of a request is rejected where the queue is full",
+        "admission.rs",
+        "if !arrival.continues && !has_place(world, out, now, order, &arrival) {",
+        "if !has_place(world, out, now, order, &arrival) {",
+    ),
+    mutant(
+        "the next time slice of a request counts as an arrival of its client",
+        "admission.rs",
+        "    if !arrival.continues {\n        world.popularity",
+        "    {\n        world.popularity",
+    ),
+    mutant(
+        "answers in parts are compared as a whole",
+        "shadow.rs",
+        "|| !owed || !whole {",
+        "|| !owed || !(whole || true) {",
+    ),
     // Order.
     mutant(
         "the urgent wait like everybody",

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 4;
 /// the server together.
 const LOST: Duration = Duration::from_secs(60);
 /// Short, so that what hangs is found out soon.
-const PATIENCE: &str = "[workers]\nsilence = '1s'\nrun = '2s'\nstop = '500ms'\nbackoff = '50ms'\n\
+pub const PATIENCE: &str = "[workers]\nsilence = '1s'\nrun = '2s'\nstop = '500ms'\nbackoff = '50ms'\n\
                         backoff_max = '400ms'\ncheck = '300ms'\n";
 /// With a worker's start: without a driver, with one, and while its kernels are tuned.
 const START: &str = "2s";

@@ -16,13 +16,20 @@ mod memory;
 mod overload;
 /// From nothing to many clients and back.
 mod steps;
+/// Streams of partial answers.
+mod streams;
 
 use common::{Setup, tell};
 use concertina::wire::Injected;
 use faulty::{Faulty, every_seed, every_step};
 use overload::{Crowd, DEADLINE, Offered};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
+
+/// Faults of workers that streams are tried with.
+const STREAM_FAULTS: [Injected; 4] =
+    [Injected::Crash, Injected::Hang, Injected::Freeze, Injected::LinkCut];
 
 /// One worker in a row goes wrong: the next one answers what it left.
 #[test]
@@ -51,6 +58,35 @@ fn every_fault_at_every_step_of_all_workers_is_answered_honestly() {
         assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
         assert!(outcomes.wrong == 0 || fault == Injected::WrongAnswer, "{outcomes:#?}");
     }
+}
+
+/// What a worker gave before it was lost is not given again, and nothing is left out.
+#[test]
+fn streams_are_complete_whatever_happens_to_one_worker_at_any_step() {
+    for fault in STREAM_FAULTS {
+        let ends = streams::at_every_step(fault, Some(1));
+        assert_eq!(ends.complete.load(Ordering::Relaxed), ends.all(), "{ends:?}");
+    }
+}
+
+#[test]
+fn streams_end_with_one_error_where_all_workers_fail_at_some_step() {
+    for fault in [Injected::Crash, Injected::DeviceLost] {
+        let ends = streams::at_every_step(fault, None);
+        assert!(ends.wrong.lock().unwrap().is_empty(), "{ends:?}");
+    }
+}
+
+#[test]
+fn streams_end_well_while_workers_are_killed_and_turned_off() {
+    let killed = streams::under(streams::kill);
+    tell(&format!("killed: {killed:?}"));
+    assert!(killed.wrong.lock().unwrap().is_empty(), "{killed:?}");
+    assert!(killed.complete.load(Ordering::Relaxed) * 10 > killed.all() * 9, "{killed:?}");
+    // There is no other adapter: streams end with an error while it is off.
+    let turned_off = streams::under(streams::turn_off);
+    tell(&format!("turned off: {turned_off:?}"));
+    assert!(turned_off.wrong.lock().unwrap().is_empty(), "{turned_off:?}");
 }
 
 #[test]

@@ -29,6 +29,8 @@ mod elsewhere;
 mod environment;
 /// Clients that say when they will ask again.
 mod expect;
+/// Answers in parts.
+mod generate;
 /// Requests that are no requests, and clients that misbehave.
 mod hostile;
 /// The model `identity`: datatypes, batches.

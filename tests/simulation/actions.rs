@@ -53,7 +53,22 @@ impl World {
         assert_eq!(rows, arrival.rows as usize, "{seed}: {request:?} answered in part");
         let late = arrival.deadline.is_some_and(|deadline| deadline < self.now);
         assert!(!late, "{seed}: {request:?} answered after its deadline");
-        self.settle(request, None);
+        let sliced = self.sliced.entry(request).or_default();
+        if *sliced == self.slices {
+            return self.settle(request, None);
+        }
+        *sliced += 1;
+        self.continue_later(request);
+    }
+
+    /// The next time slice of a request, with nothing of it done.
+    fn continue_later(&mut self, request: RequestId) {
+        self.ledger.collected.remove(&request);
+        self.ledger.parts.remove(&request);
+        let Some(facts) = self.requests.get_mut(&request) else { return };
+        facts.arrival.continues = true;
+        let next = Event::Arrived(facts.arrival);
+        self.post(self.now, next);
     }
 
     pub(crate) fn check_reject(&mut self, request: RequestId, reason: Reject) {

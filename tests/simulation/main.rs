@@ -52,6 +52,19 @@ fn every_request_is_answered_once_by_workers_that_hold_several_batches() {
 }
 
 #[test]
+fn requests_that_run_in_several_time_slices_are_answered_once() {
+    let mut continued = 0;
+    for seed in 0..400 {
+        let mut world = World::new(seed);
+        world.slices = 1 + (seed % 4) as u32;
+        world.script(120, seed % 2 == 0);
+        world.drive();
+        continued += world.sliced.values().sum::<u32>();
+    }
+    assert!(continued > 10_000, "{continued}");
+}
+
+#[test]
 fn same_seed_same_actions() {
     for seed in 0..100 {
         assert_eq!(run(seed, 120, false), run(seed, 120, false));

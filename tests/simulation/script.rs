@@ -169,7 +169,8 @@ impl World {
         let poison = self.rng.percent(self.weather.poison);
         // Half of them are of one client.
         let client = ClientId(self.rng.below(6).saturating_sub(3));
-        let arrival = Arrival { request, model, client, shape, rows, priority, deadline };
+        let arrival =
+            Arrival { request, model, client, shape, rows, priority, deadline, continues: false };
         self.requests.insert(request, RequestFacts { arrival, poison });
         self.post(at, Event::Arrived(arrival));
         if self.rng.percent(self.weather.cancel) {

@@ -52,6 +52,8 @@ impl World {
             delay: if rng.percent(60) { Duration::ZERO } else { rng.ms(1, 10) },
             slo: rng.ms(5, 300),
             bytes: 10 + rng.below(50),
+            row_bytes: 0,
+            decoupled: false,
         }
     }
 

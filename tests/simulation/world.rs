@@ -39,6 +39,10 @@ pub(crate) struct World {
     pub(crate) weather: Weather,
     /// Batches that a worker may hold at a time.
     pub(crate) slots: u32,
+    /// Time slices of each request behind its first.
+    pub(crate) slices: u32,
+    /// How many of them each request has had.
+    pub(crate) sliced: BTreeMap<RequestId, u32>,
     pub(crate) settings: Settings,
     /// Models that are served now.
     pub(crate) models: BTreeMap<ModelId, ModelProfile>,
@@ -109,6 +113,8 @@ impl World {
             rng,
             weather,
             slots: 1,
+            slices: 0,
+            sliced: BTreeMap::new(),
             settings,
             all_models: models.clone(),
             withdrawn: BTreeSet::new(),
@@ -171,6 +177,9 @@ impl World {
 
     pub(crate) fn turn(&mut self, event: Event) {
         self.crowded_out.clear();
+        if self.is_of_no_one(&event) {
+            return;
+        }
         let turned_away = self.must_turn_away(&event);
         self.scheduler.handle(self.now, event);
         while let Some(action) = self.scheduler.poll_action() {
@@ -192,8 +201,15 @@ impl World {
         }
     }
 
+    /// Whether it is the next time slice of a request that was cancelled.
+    fn is_of_no_one(&self, event: &Event) -> bool {
+        let Event::Arrived(arrival) = event else { return false };
+        arrival.continues && self.cancelled.contains(&arrival.request)
+    }
+
     pub(crate) fn must_turn_away(&self, event: &Event) -> Option<(RequestId, Reject)> {
-        let Event::Arrived(Arrival { request, model, rows, deadline, .. }) = *event else {
+        let Event::Arrived(Arrival { request, model, rows, deadline, continues, .. }) = *event
+        else {
             return None;
         };
         let queued = self.scheduler.outstanding().queued;
@@ -209,7 +225,7 @@ impl World {
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Some((request, Reject::Deadline));
         }
-        full.then_some((request, Reject::QueueFull { drain: Duration::ZERO }))
+        (full && !continues).then_some((request, Reject::QueueFull { drain: Duration::ZERO }))
     }
 
     /// What a failing seed's message shows.

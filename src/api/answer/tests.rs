@@ -12,14 +12,14 @@ fn spec(name: &str) -> TensorSpec {
     TensorSpec::new(name, vec![Datatype::Uint8], vec![2])
 }
 
-fn model() -> ModelInfo {
+pub(in crate::api) fn model() -> ModelInfo {
     ModelInfo {
         name: "m".into(),
         version: "3".into(),
         kind: "identity".into(),
         source: Source::Embedded,
         signature: Signature { outputs: vec![spec("a"), spec("b")], ..Signature::default() },
-        batch: Batching { max_rows: 1, grows: false, delay: Duration::ZERO },
+        batch: Batching { max_rows: 1, grows: false, delay: Duration::ZERO, row_memory_bytes: 0 },
         slo: None,
         labels: vec![],
         golden: None,
@@ -27,6 +27,7 @@ fn model() -> ModelInfo {
         graph: Default::default(),
         pipeline: None,
         rows_reason: String::new(),
+        decoupled: false,
         files_bytes: 0,
         files_changed: None,
     }

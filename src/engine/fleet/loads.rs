@@ -5,7 +5,7 @@ use crate::engine::Catalogue;
 use crate::engine::rejections::LoadError;
 use crate::model::files::Source;
 use crate::schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
-use crate::wire::Cause;
+use crate::wire::{Cause, Unfit};
 
 impl Fleet {
     /// The error of the last failed load of a model.
@@ -88,5 +88,14 @@ impl Fleet {
         };
         self.fault(adapter, &format!("model '{name}': {error}"));
         Event::Faulted { adapter, incarnation, fault }
+    }
+}
+
+/// The fault of an adapter that cannot serve.
+pub(super) fn unfit(why: Unfit) -> Fault {
+    match why {
+        Unfit::InUse => Fault::InUse,
+        Unfit::Device | Unfit::Environment => Fault::Device,
+        Unfit::WrongAnswer => Fault::WrongAnswer,
     }
 }

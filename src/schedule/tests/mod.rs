@@ -4,7 +4,9 @@ mod admission;
 mod ahead;
 mod announced;
 mod bridge;
+mod claims;
 mod company;
+mod continues;
 mod cost;
 mod environment;
 mod faults;
@@ -41,7 +43,8 @@ fn ms(ms: u64) -> Duration {
 
 fn profile(max_rows: u32) -> ModelProfile {
     let (delay, slo) = (Duration::ZERO, ms(100));
-    ModelProfile { max_rows, first_rows: max_rows, delay, slo, bytes: 10 }
+    let (row_bytes, decoupled) = (0, false);
+    ModelProfile { max_rows, first_rows: max_rows, delay, slo, bytes: 10, row_bytes, decoupled }
 }
 
 fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
@@ -53,7 +56,8 @@ fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
 /// A request of one row that is not special in any way.
 fn arrival(request: RequestId) -> Arrival {
     let (model, client, shape) = (MODEL, ClientId::default(), Shape::default());
-    Arrival { request, model, client, shape, rows: 1, priority: 0, deadline: None }
+    let (rows, priority, deadline, continues) = (1, 0, None, false);
+    Arrival { request, model, client, shape, rows, priority, deadline, continues }
 }
 
 /// A scheduler with a hand on its clock.

@@ -138,3 +138,11 @@ fn what_it_did_not_do_wrong_puts_nobody_on_trial() {
     bench.faulted(ONE).exited(ONE).after(ms(500)).opened(ONE).loaded(ONE, MODEL, &[]);
     bench.request().check(ONE, "busy", &["run 1"]);
 }
+
+#[test]
+fn answers_in_parts_are_not_compared() {
+    let mut bench = returned();
+    bench.serve(ModelProfile { decoupled: true, ..profile(2) });
+    bench.request().check(ONE, "idle", &["run 2"]);
+    bench.done(TWO).check(ONE, "idle", &["collect 2", "answer 1"]);
+}

@@ -1,0 +1,38 @@
+//! Answers in parts: what a decoupled model does for one request after the other, or for many at a
+//! time.
+
+use crate::model::ModelError;
+use crate::tensor::Tensors;
+
+/// A decoupled model (Triton's word): it answers a request with any number of partial answers.
+///
+/// A request is a *sequence* to it. The worker runs time slices: it begins sequences, asks for steps
+/// until the slice is over, and ends those that have more to come. They are continued in a later
+/// slice, perhaps by another worker on another device.
+pub trait Generate {
+    /// Begins the sequence `key` behind its first `sent` partial answers, which the client has. Each
+    /// input has one row.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] if the inputs cannot be answered.
+    fn begin(&mut self, key: u64, inputs: &Tensors, sent: u64) -> Result<(), ModelError>;
+
+    /// The next partial answers of the sequences that are begun: at most one of each.
+    ///
+    /// # Errors
+    /// See [`ModelError`]. All sequences are lost then.
+    fn step(&mut self) -> Result<Vec<Generated>, ModelError>;
+
+    /// Ends a sequence and frees its memory. One that has given its last partial answer has ended.
+    fn end(&mut self, key: u64);
+}
+
+/// A step of a sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    pub key: u64,
+    /// The partial answer: all outputs with one row each. Empty if the step has none.
+    pub outputs: Tensors,
+    /// The sequence has ended.
+    pub last: bool,
+}

@@ -1,0 +1,191 @@
+//! Time slices over a real link.
+
+use super::cancelled::Cancelled;
+use super::faults::Faults;
+use super::slice::{Slice, warm_up};
+use crate::model::test_folder::TestFolder;
+use crate::model::{Generate, Generated, Model, ModelError, Signature, count};
+use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::wire::client::connect;
+use crate::wire::server::{Door, Receiver};
+use crate::wire::{Endpoint, TimeSlice, Up};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Rows, numbers, and whether they are the last, as the server receives them.
+type Heard = Vec<(u64, Option<i64>, bool)>;
+
+/// Counts, with deviations.
+struct Odd {
+    count: count::Count,
+    /// Time of a step.
+    step: Duration,
+    /// Sequences that are begun.
+    begun: usize,
+    /// Answers a sequence that it does not have.
+    invents: bool,
+}
+
+impl Odd {
+    fn new() -> Odd {
+        let count = count::Count::default();
+        Odd { count, step: Duration::ZERO, begun: 0, invents: false }
+    }
+}
+
+impl Model for Odd {
+    fn signature(&self) -> &Signature {
+        self.count.signature()
+    }
+
+    fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
+        self.count.forward(inputs, rows)
+    }
+
+    fn generator(&mut self) -> Option<&mut dyn Generate> {
+        Some(self)
+    }
+}
+
+impl Generate for Odd {
+    fn begin(&mut self, key: u64, inputs: &Tensors, sent: u64) -> Result<(), ModelError> {
+        self.count.begin(key, inputs, sent)?;
+        self.begun += 1;
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Vec<Generated>, ModelError> {
+        std::thread::sleep(self.step);
+        let mut steps = self.count.step()?;
+        self.begun -= steps.iter().filter(|step| step.last).count();
+        if self.invents {
+            steps.iter_mut().for_each(|step| step.key += 100);
+        }
+        Ok(steps)
+    }
+
+    fn end(&mut self, key: u64) {
+        self.count.end(key);
+        self.begun -= 1;
+    }
+}
+
+/// A link, with the server's end in hand.
+struct Bench {
+    _folder: TestFolder,
+    runtime: Runtime,
+    receiver: Receiver,
+    sender: crate::wire::client::Sender,
+    cancelled: Cancelled,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = TestFolder::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let endpoint = Endpoint::Local(folder.path().join("socket"));
+        let door = runtime.block_on(async { Door::open(&endpoint).unwrap() });
+        let connecting = std::thread::spawn(move || connect(&endpoint).unwrap());
+        let (receiver, _) = runtime.block_on(door.accept(std::process::id())).unwrap();
+        let (_, sender) = connecting.join().unwrap();
+        Bench { _folder: folder, runtime, receiver, sender, cancelled: Cancelled::default() }
+    }
+
+    fn run(&self, model: &mut Odd, inputs: &Tensors, rows: &[TimeSlice]) -> Result<(), ModelError> {
+        let mut faults = Faults::new(&[], ("cpu", 1), self.sender.clone());
+        let (sender, cancelled) = (&self.sender, &self.cancelled);
+        let mut slice = Slice { batch: 7, sender, cancelled, faults: &mut faults, slow: None };
+        slice.run(model, 8, inputs, rows)
+    }
+
+    /// Everything that was sent so far.
+    fn heard(&mut self) -> Heard {
+        self.sender.send(Up::Pong { number: 0 }).unwrap();
+        let mut heard = Vec::new();
+        loop {
+            let whole = self.runtime.block_on(self.receiver.receive()).unwrap();
+            let Up::Partial { batch: 7, row, last, .. } = whole.message else { return heard };
+            let number = whole.body[..].try_into().ok().map(i64::from_le_bytes);
+            heard.push((row, number, last));
+        }
+    }
+}
+
+/// One row for each of these counts.
+fn inputs(counts: &[i64]) -> Tensors {
+    let data: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+    let shape = vec![counts.len(), 1];
+    Tensors(vec![Tensor::new("count", Datatype::Int64, shape, data.into()).unwrap()])
+}
+
+fn slice(sent: u64, answers_max: u64) -> TimeSlice {
+    TimeSlice { sent, answers_max }
+}
+
+#[test]
+fn rows_answer_side_by_side_until_they_end_or_have_their_share() {
+    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    let rows = [slice(0, 9), slice(0, 2), slice(1, 9), slice(0, 0), slice(0, 9)];
+    bench.run(&mut model, &inputs(&[2, 9, 3, 9, 0]), &rows).unwrap();
+    let expected: Heard = vec![
+        (0, Some(0), false),
+        (1, Some(0), false),
+        (2, Some(1), false),
+        (4, None, true),
+        (0, Some(1), true),
+        (1, Some(1), false),
+        (2, Some(2), true),
+    ];
+    assert_eq!(bench.heard(), expected);
+    assert_eq!(model.begun, 0);
+}
+
+#[test]
+fn slice_ends_with_the_step_in_which_its_time_is_over() {
+    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    model.step = Duration::from_millis(60);
+    bench.run(&mut model, &inputs(&[9]), &[slice(0, 9)]).unwrap();
+    assert_eq!(bench.heard(), [(0, Some(0), false)]);
+    model.step = Duration::from_millis(15);
+    bench.run(&mut model, &inputs(&[99]), &[slice(1, 99)]).unwrap();
+    let heard = bench.heard();
+    assert!((1..=4).contains(&heard.len()), "{heard:?}");
+    assert_eq!(model.begun, 0);
+}
+
+#[test]
+fn cancelled_row_ends_before_the_next_step_and_the_others_go_on() {
+    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    bench.cancelled.note(7, 0);
+    bench.cancelled.note(6, 1);
+    bench.run(&mut model, &inputs(&[2, 2]), &[slice(0, 9), slice(0, 9)]).unwrap();
+    assert_eq!(bench.heard(), [(1, Some(0), false), (1, Some(1), true)]);
+    assert_eq!(model.begun, 0);
+}
+
+#[test]
+fn inputs_that_cannot_be_answered_fail_the_batch_and_leave_nothing_begun() {
+    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    let two = [slice(0, 9), slice(0, 9)];
+    let error = bench.run(&mut model, &inputs(&[2, -1]), &two).unwrap_err();
+    assert!(matches!(error, ModelError::Input(_)), "{error}");
+    let error = bench.run(&mut model, &inputs(&[2]), &two).unwrap_err();
+    assert!(matches!(error, ModelError::Input(_)), "{error}");
+    assert_eq!((bench.heard(), model.begun), (vec![], 0));
+}
+
+#[test]
+fn model_that_answers_what_it_does_not_have_is_broken() {
+    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    model.invents = true;
+    let error = bench.run(&mut model, &inputs(&[2]), &[slice(0, 9)]).unwrap_err();
+    assert!(matches!(error, ModelError::Broken(_)), "{error}");
+    assert_eq!(bench.heard(), []);
+}
+
+#[test]
+fn warm_up_leaves_nothing_begun() {
+    let mut model = Odd::new();
+    warm_up(&mut model, 8, &inputs(&[5, 0]), 2).unwrap();
+    assert_eq!(model.begun, 0);
+}
