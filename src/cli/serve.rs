@@ -8,7 +8,9 @@ use crate::api::keys::{KeyRing, Keys};
 use crate::api::tls::{self, Tls};
 use crate::api::{self, ApiLimits, Current};
 use crate::config::{Config, Limits, ServeArgs, Workers};
-use crate::engine::{self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library, Marks};
+use crate::engine::{
+    self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library, LiveConfig, Marks,
+};
 use crate::escape;
 use crate::key_file;
 use crate::lock;
@@ -241,18 +243,30 @@ fn held_bytes(config: &Config) -> usize {
 }
 
 fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
-    let rules = config.adapters.rules();
-    let executable = running_image()?;
     Ok(EngineConfig {
-        settings: settings(config),
-        executable,
-        environment: config.environment_of_workers(),
-        lister_args: config.adapters.as_arguments(),
-        named_adapters: config.adapter_ids(),
-        entries_without_listing: select(&[list::cpu_facts()], &rules),
+        live: live_config(config),
+        executable: running_image()?,
         cache_dir: config.cache_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
         lock_dir: config.lock_dir.clone(),
+        held_bytes_max: held_bytes(config),
+        shutdown_grace: config.limits.shutdown_grace,
+        recorder: None,
+        all_uevents: config.test.all_uevents,
+        validation: config.workers.validation,
+        slow: config.test.slow.clone(),
+        faults: config.test.faults.clone(),
+        link: config.test.link,
+    })
+}
+
+fn live_config(config: &Config) -> LiveConfig {
+    LiveConfig {
+        settings: settings(config),
+        environment: config.environment_of_workers(),
+        lister_args: config.adapters.as_arguments(),
+        named_adapters: config.adapter_ids(),
+        entries_without_listing: select(&[list::cpu_facts()], &config.adapters.rules()),
         cpu_threads: config.adapters.cpu_threads,
         assumptions: Assumptions {
             slots: config.workers.slots,
@@ -261,17 +275,9 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
             memory: config.adapters.memory.clone(),
         },
         slo: config.slo,
-        held_bytes_max: held_bytes(config),
-        shutdown_grace: config.limits.shutdown_grace,
-        recorder: None,
         check: config.workers.check,
-        all_uevents: config.test.all_uevents,
-        validation: config.workers.validation,
         confine: config.workers.confine,
-        slow: config.test.slow.clone(),
-        faults: config.test.faults.clone(),
-        link: config.test.link,
-    })
+    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -323,7 +329,7 @@ fn follow_settings(args: ServeArgs, begun: Config, engine: EngineHandle) -> anyh
     let mut last = begun.clone();
     let reread = move || {
         let new = with_usable_folders(Config::load(&args)?)?;
-        engine.configure(engine_config(&new)?)?;
+        engine.configure(live_config(&new))?;
         tracing::info!("changed: {}", or_nothing(&last.changes(&new).live));
         let waiting = begun.changes(&new).waiting;
         if !waiting.is_empty() {

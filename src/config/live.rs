@@ -1,17 +1,7 @@
 //! Which settings may change while the server runs.
 
-use super::Config;
+use super::{Adapters, Config, Limits, Workers};
 use toml::{Table, Value};
-
-/// In force as soon as they are read again (in workers: in those that are started from then on), in
-/// whole tables if they end in a dot. All others wait for a restart: they are built into what runs.
-const LIVE: [&str; 5] =
-    ["adapters.", "limits.queue_requests", "limits.queue_rows", "slo", "workers."];
-/// Workers that are there give signs of life as often as they were asked to when they began, and
-/// the end of the server waits for them as long as it would have then. Validation loads begin with the
-/// settings of the start.
-const NOT_LIVE: [&str; 4] =
-    ["workers.silence", "workers.stop", "workers.reap", "workers.validation"];
 
 /// Names of settings that differ between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,20 +15,40 @@ pub struct Changes {
 impl Config {
     /// What is different in `new`.
     pub fn changes(&self, new: &Config) -> Changes {
-        let mut names = Vec::new();
-        compare("", &table(self), &table(new), &mut names);
-        // It is never written down.
-        if self.api_key != new.api_key {
-            names.push("api_key".to_owned());
-        }
-        let (live, waiting) = names.into_iter().partition(|name| is_live(name));
+        let waiting = differences(&of_the_start(self), &of_the_start(new));
+        let mut live = differences(self, new);
+        live.retain(|name| !waiting.contains(name));
         Changes { live, waiting }
     }
 }
 
-fn is_live(name: &str) -> bool {
-    let named = |live: &str| name == live || (live.ends_with('.') && name.starts_with(live));
-    LIVE.into_iter().any(named) && !NOT_LIVE.contains(&name)
+/// Names of settings that differ.
+fn differences(old: &Config, new: &Config) -> Vec<String> {
+    let mut names = Vec::new();
+    compare("", &table(old), &table(new), &mut names);
+    // It is never written down.
+    if old.api_key != new.api_key {
+        names.push("api_key".to_owned());
+    }
+    names
+}
+
+/// The settings that are built into what runs; those that may change are the defaults. In force as soon
+/// as they are read again (in workers: in those that are started from then on) are the latency target,
+/// the adapters, the bounds of the queue, and what is said of workers, with four exceptions: workers
+/// that are there give signs of life as often as they were asked to when they began, the end of the
+/// server waits for them as long as it would have then, and validation loads keep their limits.
+fn of_the_start(config: &Config) -> Config {
+    let (limits, workers) = (Limits::default(), Workers::default());
+    let Limits { queue_requests, queue_rows, .. } = limits;
+    let Workers { silence, stop, reap, validation, .. } = config.workers;
+    Config {
+        slo: Config::default().slo,
+        adapters: Adapters::default(),
+        limits: Limits { queue_requests, queue_rows, ..config.limits.clone() },
+        workers: Workers { silence, stop, reap, validation, ..workers },
+        ..config.clone()
+    }
 }
 
 /// A configuration that cannot be written has nothing in it that could be compared.

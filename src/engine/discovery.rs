@@ -9,16 +9,17 @@ use crate::schedule::{AdapterId, Event, ModelId};
 
 /// Takes in a listing; a later one that failed changes nothing.
 pub(super) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
-    let named = &core.config.named_adapters;
+    let named = &core.config.live.named_adapters;
     if let Some(entries) =
         entries.as_ref().filter(|_| core.listings.compared.as_ref() != Some(named))
     {
         warn_of_unknown(entries, named);
         core.listings.compared = Some(named.clone());
     }
-    let otherwise = (!core.listings.known).then(|| core.config.entries_without_listing.clone());
+    let otherwise =
+        (!core.listings.known).then(|| core.config.live.entries_without_listing.clone());
     let mut entries = entries.or(otherwise)?;
-    distinguish(&mut entries, &core.config.assumptions.name);
+    distinguish(&mut entries, &core.config.live.assumptions.name);
     let is_first = !std::mem::replace(&mut core.listings.known, true);
     let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
     tracing::info!(found = entries.len(), usable, "adapters listed");
@@ -27,7 +28,7 @@ pub(super) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
     let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
     core.sensors.watch(cards.collect());
     core.turn(Event::Excluded { adapters: core.fleet.excluded(&entries) });
-    let adapters = core.fleet.discover(entries, &core.config.assumptions);
+    let adapters = core.fleet.discover(entries, &core.config.live.assumptions);
     let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
     core.turn(Event::Discovered { adapters });
     wishes::restore_modes(core, &ids);

@@ -78,7 +78,7 @@ impl Driver {
         let (controls, control) = mpsc::channel(CONTROLS_MAX);
         let (slices, resumed) = NextSlices::new();
         let (begin, history) = (clock::now(), History::default());
-        let (publisher, snapshots) = Publisher::new(&config.assumptions, history.clone());
+        let (publisher, snapshots) = Publisher::new(&config.live.assumptions, history.clone());
         let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
         let statistics = Statistics::new(&catalogue);
         let (keeper, looked) = Keeper::new(library.clone());
@@ -100,7 +100,10 @@ impl Driver {
             validator: Validator::new(&config),
         };
         let core = Core {
-            scheduler: Scheduler::new(config.settings.clone(), profiles(&catalogue, config.slo)),
+            scheduler: Scheduler::new(
+                config.live.settings.clone(),
+                profiles(&catalogue, config.live.slo),
+            ),
             fleet: Fleet::new(Workshop::of(&config), report),
             requests: Requests::default(),
             slices,
@@ -227,9 +230,9 @@ impl Driver {
         Asked {
             arrivals: self.core.arrivals.clone(),
             now: self.core.time().0,
-            policy: self.core.config.settings.policy,
-            ahead: self.core.config.settings.ahead,
-            slo: self.core.config.slo,
+            policy: self.core.config.live.settings.policy,
+            ahead: self.core.config.live.settings.ahead,
+            slo: self.core.config.live.slo,
             cpu: roles.max_by_key(|role| *role != Role::Regular).unwrap_or(Role::Regular),
         }
     }

@@ -8,7 +8,7 @@ use super::partial::{CancelOnDrop, PartialAnswers, Parts, Reply};
 use super::submitted::Submitted;
 use super::turns::Turns;
 use super::validation::Validator;
-use super::{Catalogue, EngineConfig};
+use super::{Catalogue, LiveConfig};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::info::ModelInfo;
@@ -244,7 +244,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// 503 if the engine is busy with too many orders, or goes down.
-    pub fn configure(&self, config: EngineConfig) -> Result<(), Error> {
+    pub fn configure(&self, config: LiveConfig) -> Result<(), Error> {
         self.send_control(Control::Configure(Box::new(config)))
     }
 

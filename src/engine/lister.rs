@@ -19,8 +19,8 @@ const LINES_MAX: usize = 40;
 /// If the child cannot be run, takes too long, crashes or prints something else.
 pub(super) async fn list(config: &EngineConfig) -> anyhow::Result<Vec<AdapterEntry>> {
     let mut command = Command::new(&config.executable);
-    command.args(listing::ARGUMENTS).args(&config.lister_args);
-    command.env_clear().envs(config.environment.iter().cloned()).env("NODEVICE_SELECT", "1");
+    command.args(listing::ARGUMENTS).args(&config.live.lister_args);
+    command.env_clear().envs(config.live.environment.iter().cloned()).env("NODEVICE_SELECT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = tokio::time::timeout(LISTING_MAX, children::output(&mut command)).await;
     let output = output.context("listing adapters took too long")?;

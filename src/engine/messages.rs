@@ -1,6 +1,6 @@
 //! Messages from the handle to the driver, and the answers.
 
-use super::EngineConfig;
+use super::LiveConfig;
 use super::admissions::Admission;
 use super::rejections::LoadError;
 use crate::error::Error;
@@ -82,7 +82,7 @@ pub(super) enum Control {
     Arrivals {
         done: oneshot::Sender<Asked>,
     },
-    Configure(Box<EngineConfig>),
+    Configure(Box<LiveConfig>),
     Order(ModelOrder),
     /// A request to an ensemble has ended; those to its models are counted apart.
     Chained(Chained),

@@ -80,9 +80,36 @@ pub const PRIORITY_DEFAULT: u32 = crate::schedule::Arrival::PRIORITY_DEFAULT;
 /// What the engine needs to know.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    pub settings: Settings,
+    pub live: LiveConfig,
     /// Our own executable: run again as worker and as lister of adapters.
     pub executable: PathBuf,
+    pub cache_dir: PathBuf,
+    /// Sockets; made private to the user.
+    pub runtime_dir: PathBuf,
+    /// Locks of adapters, for all users of the machine.
+    pub lock_dir: PathBuf,
+    /// Host memory that clients make the server hold, in bytes.
+    pub held_bytes_max: usize,
+    /// How long admitted requests may go on after the signal to stop.
+    pub shutdown_grace: Duration,
+    /// Writes down when requests arrive.
+    pub recorder: Option<Recorder>,
+    /// For tests: whatever the kernel says may be about a card.
+    pub all_uevents: bool,
+    /// Time for the validation load of a new model in a process of its own; none if zero.
+    pub validation: Duration,
+    /// For tests: workers slowed by sleeping, by adapter id.
+    pub slow: BTreeMap<String, Slow>,
+    /// For tests: what is to go wrong in workers.
+    pub faults: Vec<Injection>,
+    /// For tests: workers connect over TCP.
+    pub link: Option<TestLink>,
+}
+
+/// What may change while the engine runs. Workers that are there stay as they were started.
+#[derive(Clone, Debug)]
+pub struct LiveConfig {
+    pub settings: Settings,
     /// The whole environment of the processes that load drivers: workers, and the listing.
     pub environment: Vec<(OsString, OsString)>,
     /// Arguments for the child that lists adapters.
@@ -91,37 +118,16 @@ pub struct EngineConfig {
     pub named_adapters: Vec<String>,
     /// Used when the listing fails: the CPU needs no driver.
     pub entries_without_listing: Vec<AdapterEntry>,
-    pub cache_dir: PathBuf,
-    /// Sockets; made private to the user.
-    pub runtime_dir: PathBuf,
-    /// Locks of adapters, for all users of the machine.
-    pub lock_dir: PathBuf,
     /// Threads of the CPU backend; 0 leaves the choice to it.
     pub cpu_threads: usize,
     /// What the operator knows of adapters.
     pub assumptions: Assumptions,
     /// Latency target of models that name none.
     pub slo: Duration,
-    /// Host memory that clients make the server hold, in bytes.
-    pub held_bytes_max: usize,
-    /// How long admitted requests may go on after the signal to stop.
-    pub shutdown_grace: Duration,
-    /// Writes down when requests arrive.
-    pub recorder: Option<Recorder>,
     /// Time between two checks of an idle worker's models; never if zero.
     pub check: Duration,
-    /// For tests: whatever the kernel says may be about a card.
-    pub all_uevents: bool,
-    /// Time for the validation load of a new model in a process of its own; none if zero.
-    pub validation: Duration,
     /// Whether workers give up the rights that they do not need.
     pub confine: bool,
-    /// For tests: workers slowed by sleeping, by adapter id.
-    pub slow: BTreeMap<String, Slow>,
-    /// For tests: what is to go wrong in workers.
-    pub faults: Vec<Injection>,
-    /// For tests: workers connect over TCP.
-    pub link: Option<TestLink>,
 }
 
 /// Starts the engine. `library` is where models are loaded from later. The task ends when it was

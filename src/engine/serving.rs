@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) fn try_out(core: &mut Core, info: ModelInfo) -> Arc<ModelInfo> {
-    let profile = profile(&info, core.config.slo);
+    let profile = profile(&info, core.config.live.slo);
     let (model, info) = core.catalogue.try_out(info);
     // No adapter loads a chain of models: the scheduler knows only its links.
     if info.ensemble().is_none() {
@@ -26,7 +26,7 @@ pub(super) fn run_whole(core: &mut Core, old: ModelId, reason: &str) {
     let Some(info) = core.catalogue.served_as(old) else { return };
     tracing::warn!(model = %info.name, "running each request by itself: {reason}");
     let info = info.run_whole(reason);
-    let profile = profile(&info, core.config.slo);
+    let profile = profile(&info, core.config.live.slo);
     let Some(model) = core.catalogue.replace(old, info) else { return };
     core.turn(Event::ModelAdded { model, profile });
     if let Some(info) = core.catalogue.get(model).cloned() {

@@ -58,7 +58,7 @@ pub(super) struct Validator {
 
 impl Validator {
     pub(super) fn new(config: &EngineConfig) -> Validator {
-        let cpu = config.entries_without_listing.iter().find(|entry| entry.api == Api::Cpu);
+        let cpu = config.live.entries_without_listing.iter().find(|entry| entry.api == Api::Cpu);
         Validator {
             workshop: Workshop::of(config),
             cpu: cpu.cloned(),
