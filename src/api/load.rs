@@ -89,9 +89,14 @@ impl LoadMaker {
     /// 409 if a run is active.
     pub(crate) fn start(&self, body: &[u8]) -> Result<(), Error> {
         let order = parse(body)?;
-        if self.engine.model(&order.model, None)?.ensemble().is_some() {
-            let message = format!("'{}' is a chain of models; choose one of them", order.model);
-            return Err(Error::unprocessable(message));
+        let model = self.engine.model(&order.model, None)?;
+        let reason = match (model.ensemble(), model.decoupled) {
+            (Some(_), _) => "is a chain of models; choose one of them",
+            (None, true) => "answers in parts; choose a model that answers whole",
+            (None, false) => "",
+        };
+        if !reason.is_empty() {
+            return Err(Error::unprocessable(format!("'{}' {reason}", order.model)));
         }
         check("concurrency", order.concurrency as u64, 1, CONCURRENCY_MAX as u64)?;
         check("seconds", order.seconds, SECONDS_MIN, SECONDS_MAX)?;

@@ -1,7 +1,7 @@
 //! Faults of the server's own environment: no descriptors, no process, no folder. No adapter is to
 //! blame for them, so that none has a fault counted; the server tries again by itself.
 
-use super::process::{Workshop, try_start};
+use super::launch::{Workshop, try_start};
 use crate::adapter::entry::AdapterEntry;
 use crate::clock;
 use crate::schedule::Event;

@@ -2,7 +2,8 @@
 
 use super::core::{Core, Outcome};
 use super::keeper::FailedLoad;
-use super::process::{Exit, News, OUT_OF_MEMORY, Report};
+use super::launch::{Exit, OUT_OF_MEMORY};
+use super::news::{News, Report};
 use super::{kept, looks};
 use crate::error::{Error, ErrorKind};
 use crate::schedule::{

@@ -3,7 +3,7 @@
 use super::LiveConfig;
 use super::core::Core;
 use super::discovery;
-use super::process::Workshop;
+use super::launch::Workshop;
 use super::serving::profiles;
 use crate::schedule::{Bounds, Event};
 

@@ -2,7 +2,9 @@
 //! of time and memory, so that a file that takes long delays no request to another model.
 
 use super::EngineConfig;
-use super::process::{self, News, Report, Workshop};
+use super::launch::{OUT_OF_MEMORY, Workshop};
+use super::news::{News, Report};
+use super::process;
 use super::rejections::LoadError;
 use crate::adapter::entry::{AdapterEntry, Api};
 use crate::adapter::memory;
@@ -136,7 +138,7 @@ async fn follow(inbox: &mut mpsc::Receiver<Report>, step_max: Duration) -> Outco
             },
             News::NotStarted { .. } => return Outcome::Unknown,
             News::Exited(exit) => {
-                let how = if exit.out_of_memory { process::OUT_OF_MEMORY } else { &exit.how };
+                let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
                 return Outcome::Ended(format!("the process that loaded it ended ({how})"));
             }
             News::Spawned { .. } | News::Lost { .. } => {}

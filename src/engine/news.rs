@@ -1,0 +1,67 @@
+//! What a worker and its process report to the driver.
+
+use super::launch::Exit;
+use crate::schedule::{AdapterId, Incarnation};
+use crate::wire::{Up, Whole};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc;
+
+/// What a worker, or its process, let us know.
+pub(super) struct Report {
+    pub(super) adapter: AdapterId,
+    pub(super) incarnation: Incarnation,
+    pub(super) news: News,
+}
+
+/// What is reported.
+pub(super) enum News {
+    Spawned {
+        pid: u32,
+    },
+    Said(Whole<Up>),
+    /// The process could not be started, or did not connect: the cause lies in the environment of
+    /// the server, as the worker has loaded no driver by then. It is gone and reaped.
+    NotStarted {
+        error: String,
+    },
+    /// The link is lost, and the process is still there.
+    Lost {
+        error: String,
+    },
+    /// The process is gone and reaped.
+    Exited(Exit),
+}
+
+impl News {
+    /// `true` for the end of a process that did not succeed.
+    pub(super) fn is_failure(&self) -> bool {
+        match self {
+            News::NotStarted { .. } => true,
+            News::Exited(exit) => exit.has_failed,
+            News::Spawned { .. } | News::Said(_) | News::Lost { .. } => false,
+        }
+    }
+}
+
+/// Reports of one worker.
+#[derive(Clone)]
+pub(super) struct Reporter {
+    pub(super) adapter: AdapterId,
+    pub(super) incarnation: Incarnation,
+    pub(super) name: String,
+    pub(super) reports: mpsc::Sender<Report>,
+    /// True once the worker has reported that its adapter is unfit: it then ends without an error.
+    pub(super) is_unfit: Arc<AtomicBool>,
+}
+
+impl Reporter {
+    pub(super) async fn report(&self, news: News) {
+        let Reporter { adapter, incarnation, .. } = *self;
+        if matches!(&news, News::Said(Whole { message: Up::Unfit { .. }, .. })) {
+            self.is_unfit.store(true, Ordering::Relaxed);
+        }
+        // Without a driver nobody is interested any more.
+        let _ = self.reports.send(Report { adapter, incarnation, news }).await;
+    }
+}
