@@ -9,6 +9,47 @@ use crate::tensor::Tensors;
 /// A request is a *sequence* to it. The worker runs time slices: it begins sequences, asks for steps
 /// until the slice is over, and ends those that have more to come. They are continued in a later
 /// slice, perhaps by another worker on another device.
+///
+/// A model that gives its input back three times; [`crate::model::count`] is a whole one:
+///
+/// ```
+/// use concertina::model::{Generate, Generated, ModelError};
+/// use concertina::tensor::Tensors;
+/// use std::collections::BTreeMap;
+///
+/// const TIMES: u64 = 3;
+///
+/// /// Inputs of the sequences that are begun, and what each has given.
+/// struct Repeat(BTreeMap<u64, (Tensors, u64)>);
+///
+/// impl Generate for Repeat {
+///     fn begin(&mut self, key: u64, inputs: &Tensors, sent: u64) -> Result<(), ModelError> {
+///         self.0.insert(key, (inputs.clone(), sent));
+///         Ok(())
+///     }
+///
+///     fn step(&mut self) -> Result<Vec<Generated>, ModelError> {
+///         let step = |(key, (outputs, given)): (&u64, &mut (Tensors, u64))| {
+///             *given += 1;
+///             Generated { key: *key, outputs: outputs.clone(), last: *given >= TIMES }
+///         };
+///         let steps: Vec<Generated> = self.0.iter_mut().map(step).collect();
+///         self.0.retain(|_, (_, given)| *given < TIMES);
+///         Ok(steps)
+///     }
+///
+///     fn end(&mut self, key: u64) {
+///         self.0.remove(&key);
+///     }
+/// }
+///
+/// let mut model = Repeat(BTreeMap::new());
+/// model.begin(7, &Tensors::default(), 1)?;
+/// assert!(!model.step()?[0].last);
+/// assert!(model.step()?[0].last);
+/// assert!(model.step()?.is_empty());
+/// # Ok::<(), ModelError>(())
+/// ```
 pub trait Generate {
     /// Begins the sequence `key` behind its first `sent` partial answers, which the client has. Each
     /// input has one row.
