@@ -213,7 +213,7 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
 
 fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     if let Some(ModelsCommand::Check { file, profile }) = &args.command {
-        print(&onnx::check(file, *profile).map_err(anyhow::Error::msg)?)?;
+        print(&onnx::check(file, *profile)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());

@@ -68,7 +68,7 @@ fn one(folder: &Path, device: &Device, tolerance: (f64, f64)) -> Result<(), Stri
     let run = catch_unwind(AssertUnwindSafe(|| check_data_sets(folder, device, tolerance)));
     match run {
         Ok(Ok(0)) => Err("there is no data set".to_owned()),
-        Ok(outcome) => outcome.map(|_| ()),
+        Ok(outcome) => outcome.map(|_| ()).map_err(|error| error.to_string()),
         Err(_) => Err("it panicked".to_owned()),
     }
 }

@@ -1,6 +1,7 @@
 //! Between our tensors (raw little-endian bytes) and burn's data. The only place that does it.
 
 use crate::model::ModelError;
+use crate::onnx::is_out_of_memory;
 use crate::tensor::{Datatype, Tensor};
 use burn::cubecl::bytes::Reader;
 use burn::tensor::{BoolStore, Bytes as BurnBytes, DType, TensorData};
@@ -84,11 +85,19 @@ pub fn read_f32(data: &TensorData) -> Result<Vec<f32>, ModelError> {
     values.map(<[f32]>::to_vec).map_err(|error| ModelError::Device(error.to_string()))
 }
 
-/// What burn says of a failed execution, as the device's fault and in one line.
+/// burn's error of a failed execution, as the device's fault and in one line.
 pub fn device_error(error: impl std::fmt::Display) -> ModelError {
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    ModelError::Device(lines.join(" "))
+    device_failure(lines.join(" "))
+}
+
+/// The error that a text of burn or a driver stands for: of the device's memory or of the device.
+pub(crate) fn device_failure(text: String) -> ModelError {
+    match is_out_of_memory(&text) {
+        true => ModelError::Memory(text),
+        false => ModelError::Device(text),
+    }
 }
 
 fn read(data: &TensorData) -> Result<&[u8], ModelError> {

@@ -53,7 +53,8 @@ impl BadFile {
 }
 
 /// The text of an error in a file, and whether the machine is the cause.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
 pub(crate) struct Detail {
     text: String,
     machine: bool,

@@ -9,8 +9,9 @@ use crate::model::pipeline::{Around, Bounds, Picture, Postprocess, Preprocess, S
 use crate::model::repository::Repository;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, identity};
-use crate::onnx::{Limits, ModelFile, Place};
+use crate::onnx::{Limits, ModelFile, OnnxError, Place};
 use crate::tensor::{Datatype, Tensor, Tensors};
+use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -46,15 +47,15 @@ const TABLES: [&str; 4] = [
 ///
 /// # Errors
 /// What is wrong with all of them.
-pub fn manifest(data: &[u8]) -> Result<(), String> {
-    let manifest = Manifest::parse("model.toml", data).map_err(|error| error.to_string())?;
+pub fn manifest(data: &[u8]) -> anyhow::Result<()> {
+    let manifest = Manifest::parse("model.toml", data)?;
     if let Some(signature) = &manifest.signature {
         let _ = identity::check(signature);
     }
     let repository = Repository::embedded();
     let info = |name: &&str| repository.info(name, "1", Layout::Version, &manifest);
     let outcomes = MODELS.iter().map(info).map(|info| info.map(drop));
-    outcomes.reduce(Result::or).unwrap_or(Ok(())).map_err(|error| error.to_string())
+    Ok(outcomes.reduce(Result::or).unwrap_or(Ok(()))?)
 }
 
 /// An ONNX file: its signature as the server reads it, then a run on zeros as a worker makes it on
@@ -62,16 +63,16 @@ pub fn manifest(data: &[u8]) -> Result<(), String> {
 ///
 /// # Errors
 /// What is refused first.
-pub fn graph(data: &[u8]) -> Result<(), String> {
+pub fn graph(data: &[u8]) -> anyhow::Result<()> {
     let data = Bytes::copy_from_slice(data);
     let light = ModelFile::read(data.clone().into(), None)?;
     let own = signature::of(&light, None)?;
-    let none = |name: &str| Err(format!("there is no file '{name}' beside it"));
+    let none = |name: &str| Err(OnnxError::invalid(format!("there is no file '{name}' beside it")));
     let file = ModelFile::read(data.into(), Some(&none))?;
     let mut model = Onnx::of(file, own.signature, Place::host(), LIMITS)?;
     for byte in [0, 1] {
         let inputs = inputs(model.signature(), byte)?;
-        model.forward(&inputs, ROWS).map_err(|error| error.to_string())?;
+        model.forward(&inputs, ROWS)?;
     }
     Ok(())
 }
@@ -90,7 +91,7 @@ struct Tables {
 ///
 /// # Errors
 /// The last error, if all tables refuse the file.
-pub fn upload(data: &[u8]) -> Result<(), String> {
+pub fn upload(data: &[u8]) -> anyhow::Result<()> {
     let end = data.windows(2).position(|two| two == b"\n\n");
     let own = end.and_then(|end| Some((tables(data.get(..end)?).ok()?, data.get(end + 2..)?)));
     if let Some((tables, file)) = own {
@@ -100,40 +101,40 @@ pub fn upload(data: &[u8]) -> Result<(), String> {
     outcomes.reduce(Result::or).unwrap_or(Ok(()))
 }
 
-fn tables(text: &[u8]) -> Result<Written, String> {
-    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+fn tables(text: &[u8]) -> anyhow::Result<Written> {
+    let text = std::str::from_utf8(text)?;
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let mut numbers = words.filter(|word| word.starts_with(|letter: char| letter.is_ascii_digit()));
     // Decimals of a mean are fine.
     if numbers.any(|word| word.len() > DIGITS_MAX && !text.contains(&format!(".{word}"))) {
-        return Err("its numbers are too large to be tried".to_owned());
+        bail!("its numbers are too large to be tried");
     }
-    let Tables { preprocess, postprocess } =
-        toml::from_str(text).map_err(|error| error.to_string())?;
+    let Tables { preprocess, postprocess } = toml::from_str(text)?;
     Ok(Written { preprocess, postprocess })
 }
 
 /// Tries the first of some graphs that the tables fit.
-fn around(tables: Written, file: &[u8]) -> Result<(), String> {
+fn around(tables: Written, file: &[u8]) -> anyhow::Result<()> {
     let labels = ["a".to_owned(), "b".to_owned()];
     let files = Files::embedded().folder(CHARACTERS.0).folder(CHARACTERS.1);
     let graphs = graphs();
     let fits = graphs.iter().map(|graph| tables.clone().check(graph, &labels, &files));
-    let around = fits.reduce(Result::or).unwrap_or(Err("there is no graph".to_owned()))?;
-    let length = u32::try_from(file.len()).map_err(|error| error.to_string())?;
+    let around = fits.reduce(Result::or).unwrap_or(Err("there is no graph".into()));
+    let around = around.map_err(anyhow::Error::msg)?;
+    let length = u32::try_from(file.len())?;
     let data = [&length.to_le_bytes(), file].concat();
     let sent = around.interface.inputs.iter().filter(|spec| spec.takes_file()).map(|spec| {
         Tensor::new(spec.name.as_str(), Datatype::Bytes, vec![1, 1], data.clone().into())
     });
-    let sent = sent.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let sent = sent.collect::<Result<Vec<_>, _>>()?;
     let takes_image = sent.iter().any(|tensor| tensor.name == "image");
     let mut left = MEMORY_BYTES;
     let mut budget = |bytes: usize| left.checked_sub(bytes).map(|less| left = less).is_some();
     let picture = takes_image.then(|| Picture::decode_within(file, BOUNDS, &mut budget));
     let picture = picture.transpose();
-    let picture = picture.map_err(|error| error.to_string())?;
+    let picture = picture?;
     let prepared = around.prepare(&Tensors(sent), picture.as_ref(), &mut budget);
-    let (_, facts) = prepared.map_err(|error| error.to_string())?;
+    let (_, facts) = prepared?;
     if let Some(picture) = picture {
         let _ = picture.crops(&table("polygons", file, &[4, 2])?, &mut budget);
     }
@@ -141,20 +142,21 @@ fn around(tables: Written, file: &[u8]) -> Result<(), String> {
 }
 
 /// Reads outputs that are made of the file's bytes.
-fn answer(around: &Around, file: &[u8], facts: Option<Sent>) -> Result<(), String> {
+fn answer(around: &Around, file: &[u8], facts: Option<Sent>) -> anyhow::Result<()> {
     let columns = file.first().map_or(1, |byte| 1 + usize::from(*byte) % COLUMNS_MAX);
     let outputs = ["y", "boxes", "scores"].map(|name| table(name, file, &[columns]));
     let outputs = outputs.into_iter().collect::<Result<Vec<_>, _>>()?;
-    around.read(Tensors(outputs), facts).map(drop).map_err(|error| error.to_string())
+    around.read(Tensors(outputs), facts)?;
+    Ok(())
 }
 
 /// A row of FP32 lines, as many as the bytes make.
-fn table(name: &str, bytes: &[u8], line: &[usize]) -> Result<Tensor, String> {
+fn table(name: &str, bytes: &[u8], line: &[usize]) -> anyhow::Result<Tensor> {
     let size: usize = 4 * line.iter().product::<usize>();
     let lines = bytes.len() / size;
     let shape = [&[1, lines], line].concat();
     let data = bytes.get(..lines * size).unwrap_or_default().to_vec();
-    Tensor::new(name, Datatype::Fp32, shape, data.into()).map_err(|error| error.to_string())
+    Ok(Tensor::new(name, Datatype::Fp32, shape, data.into())?)
 }
 
 /// Graphs of every kind that tables can stand around, without weights.
@@ -183,21 +185,20 @@ fn graphs() -> Vec<Signature> {
 }
 
 /// Inputs for a signature, all of whose bytes are the same.
-fn inputs(signature: &Signature, byte: u8) -> Result<Tensors, String> {
+fn inputs(signature: &Signature, byte: u8) -> anyhow::Result<Tensors> {
     signature.inputs.iter().map(|spec| input(spec, byte)).collect()
 }
 
-fn input(spec: &TensorSpec, byte: u8) -> Result<Tensor, String> {
+fn input(spec: &TensorSpec, byte: u8) -> anyhow::Result<Tensor> {
     let lengths = spec.shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(2));
     let shape: Vec<usize> = std::iter::once(ROWS).chain(lengths).collect();
     let elements = shape.iter().try_fold(1usize, |size, dim| size.checked_mul(*dim));
     let elements = elements.filter(|elements| *elements <= ELEMENTS_MAX);
-    let elements = elements.ok_or_else(|| format!("'{}' is too large to be tried", spec.name))?;
+    let elements = elements.ok_or_else(|| anyhow!("'{}' is too large to be tried", spec.name))?;
     let data = match spec.datatype() {
         // Each element is its length and so many letters.
         Datatype::Bytes => [&[byte, 0, 0, 0], &b"a"[..usize::from(byte)]].concat().repeat(elements),
         other => vec![byte; elements * other.size().unwrap_or(1)],
     };
-    let tensor = Tensor::new(spec.name.as_str(), spec.datatype(), shape, data.into());
-    tensor.map_err(|error| error.to_string())
+    Ok(Tensor::new(spec.name.as_str(), spec.datatype(), shape, data.into())?)
 }

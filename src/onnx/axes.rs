@@ -4,6 +4,7 @@ use super::elem::Elem;
 use super::host::Host;
 use super::op::Op;
 use super::trace::{T, Tracer};
+use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::Slice;
 
 /// One axis of a slice: begin, end (not included) and step, which may be negative. All of it
@@ -43,7 +44,7 @@ impl Cut {
 ///
 /// # Errors
 /// If two lengths differ and neither is 1.
-pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
     let rank = a.len().max(b.len());
     let dim = |shape: &[usize], at: usize| {
         (at + shape.len()).checked_sub(rank).and_then(|at| shape.get(at)).copied().unwrap_or(1)
@@ -52,7 +53,7 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> 
         (x, y) if x == y => Ok(x),
         (1, y) => Ok(y),
         (x, 1) => Ok(x),
-        _ => Err(format!("shapes {a:?} and {b:?} do not broadcast")),
+        _ => Err(OnnxError::input(format!("shapes {a:?} and {b:?} do not broadcast"))),
     };
     (0..rank).map(both).collect()
 }
@@ -61,36 +62,36 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> 
 ///
 /// # Errors
 /// If there is no such axis.
-pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize> {
     let rank_number = i64::try_from(rank).unwrap_or(i64::MAX);
     let at = if axis < 0 { axis + rank_number } else { axis };
     let at = usize::try_from(at).ok().filter(|at| *at < rank);
-    at.ok_or_else(|| format!("axis {axis} of a tensor with {rank} dimensions"))
+    at.ok_or_else(|| OnnxError::input(format!("axis {axis} of a tensor with {rank} dimensions")))
 }
 
 /// Ones in front until it has so many dimensions.
-pub(crate) fn with_rank(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T, String> {
+pub(crate) fn with_rank(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T> {
     let missing = rank.saturating_sub(x.rank());
     let shape: Vec<usize> = std::iter::repeat_n(1, missing).chain(x.shape.clone()).collect();
     t.reshape(x, &shape)
 }
 
-pub(crate) fn expand(t: &mut Tracer<'_>, x: &T, shape: &[usize]) -> Result<T, String> {
+pub(crate) fn expand(t: &mut Tracer<'_>, x: &T, shape: &[usize]) -> Result<T> {
     if x.shape == shape {
         return Ok(x.clone());
     }
     if broadcast(&x.shape, shape)? != shape {
-        return Err(format!("shape {:?} does not expand to {shape:?}", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} does not expand to {shape:?}", x.shape)));
     }
     let x = with_rank(t, x, shape.len())?;
     t.emit(Op::Expand(shape.to_vec()), &[&x], x.elem, shape.to_vec())
 }
 
-pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     let mut sorted = axes.to_vec();
     sorted.sort_unstable();
     if sorted != (0..x.rank()).collect::<Vec<_>>() {
-        return Err(format!("{axes:?} is no order of {} axes", x.rank()));
+        return Err(OnnxError::input(format!("{axes:?} is no order of {} axes", x.rank())));
     }
     if axes.iter().enumerate().all(|(at, axis)| at == *axis) {
         return Ok(x.clone());
@@ -100,19 +101,19 @@ pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, St
 }
 
 /// With two axes exchanged.
-pub(crate) fn swap(t: &mut Tracer<'_>, x: &T, a: usize, b: usize) -> Result<T, String> {
+pub(crate) fn swap(t: &mut Tracer<'_>, x: &T, a: usize, b: usize) -> Result<T> {
     let mut axes: Vec<usize> = (0..x.rank()).collect();
     axes.swap(a, b);
     permute(t, x, &axes)
 }
 
 /// One cut for each axis.
-pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T, String> {
+pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T> {
     let shape: Vec<usize> = cuts.iter().map(Cut::len).collect();
     // Beyond its end, a graphics card would be blamed for what the graph asks.
     let mut both = cuts.iter().zip(&x.shape);
     if cuts.len() != x.rank() || !both.all(|(cut, length)| cut.lies_within(*length)) {
-        return Err(format!("a part of shape {shape:?} of shape {:?}", x.shape));
+        return Err(OnnxError::input(format!("a part of shape {shape:?} of shape {:?}", x.shape)));
     }
     let whole = cuts.iter().zip(&x.shape).all(|(cut, length)| *cut == Cut::all(*length));
     if whole && cuts.len() == x.rank() {
@@ -126,7 +127,7 @@ pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T, String
 }
 
 /// A part of one axis.
-pub(crate) fn narrow(t: &mut Tracer<'_>, x: &T, axis: usize, cut: Cut) -> Result<T, String> {
+pub(crate) fn narrow(t: &mut Tracer<'_>, x: &T, axis: usize, cut: Cut) -> Result<T> {
     let mut cuts: Vec<Cut> = x.shape.iter().map(|length| Cut::all(*length)).collect();
     if let Some(place) = cuts.get_mut(axis) {
         *place = cut;
@@ -134,11 +135,11 @@ pub(crate) fn narrow(t: &mut Tracer<'_>, x: &T, axis: usize, cut: Cut) -> Result
     slice(t, x, &cuts)
 }
 
-pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T, String> {
+pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T> {
     // Parts without elements are given by some exporters for "nothing", of whatever shape.
     let full: Vec<&T> = parts.iter().filter(|part| part.len() > 0).collect();
     let Some(first) = full.first().copied().or(parts.first()) else {
-        return Err("there is nothing to concatenate".to_owned());
+        return Err(OnnxError::input("there is nothing to concatenate"));
     };
     if full.len() <= 1 && parts.len() == 1 || full.is_empty() {
         return cat_empty(t, parts, first, axis);
@@ -149,10 +150,10 @@ pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T, Str
         let fits = part.rank() == shape.len()
             && part.shape.iter().zip(&shape).enumerate().all(|(at, (a, b))| at == axis || a == b);
         if !fits || part.elem != first.elem {
-            return Err(format!(
+            return Err(OnnxError::input(format!(
                 "{}{:?} and {}{:?} do not concatenate along axis {axis}",
                 first.elem, first.shape, part.elem, part.shape
-            ));
+            )));
         }
         length += part.shape.get(axis).copied().unwrap_or(0);
     }
@@ -163,7 +164,7 @@ pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T, Str
 }
 
 /// Nothing but empty parts, or one part.
-fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<T, String> {
+fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<T> {
     if parts.len() == 1 {
         return Ok(first.clone());
     }
@@ -176,26 +177,21 @@ fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<
 }
 
 /// Without axes of length 1.
-pub(crate) fn squeeze(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+pub(crate) fn squeeze(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     let kept = x.shape.iter().enumerate().filter(|(at, _)| !axes.contains(at));
     let shape: Vec<usize> = kept.map(|(_, length)| *length).collect();
     t.reshape(x, &shape)
 }
 
 /// With a new axis of length 1.
-pub(crate) fn unsqueeze(t: &mut Tracer<'_>, x: &T, axis: usize) -> Result<T, String> {
+pub(crate) fn unsqueeze(t: &mut Tracer<'_>, x: &T, axis: usize) -> Result<T> {
     let mut shape = x.shape.clone();
     shape.insert(axis.min(shape.len()), 1);
     t.reshape(x, &shape)
 }
 
 /// Filled with a number before and behind each axis. Negative widths are not for here.
-pub(crate) fn pad(
-    t: &mut Tracer<'_>,
-    x: &T,
-    padding: &[(usize, usize)],
-    value: f64,
-) -> Result<T, String> {
+pub(crate) fn pad(t: &mut Tracer<'_>, x: &T, padding: &[(usize, usize)], value: f64) -> Result<T> {
     if padding.iter().all(|pair| *pair == (0, 0)) {
         return Ok(x.clone());
     }
@@ -204,7 +200,7 @@ pub(crate) fn pad(
         length.checked_add(*a).and_then(|sum| sum.checked_add(*b))
     };
     let shape: Option<Vec<usize>> = grown.map(sum).collect();
-    let shape = shape.ok_or("pads that no memory would hold")?;
+    let shape = shape.ok_or_else(|| OnnxError::limit("pads that no memory would hold"))?;
     if x.elem.is_float() && x.len() > 0 && value.abs() <= f64::from(f32::MAX) {
         return t.emit(Op::Pad(padding.to_vec(), value), &[x], x.elem, shape);
     }
@@ -239,12 +235,7 @@ fn slice_of(cut: &Cut, length: usize) -> Slice {
 }
 
 /// A constant of one number throughout.
-pub(crate) fn full(
-    t: &mut Tracer<'_>,
-    elem: Elem,
-    shape: Vec<usize>,
-    value: f64,
-) -> Result<T, String> {
+pub(crate) fn full(t: &mut Tracer<'_>, elem: Elem, shape: Vec<usize>, value: f64) -> Result<T> {
     let one = t.number(elem, value)?;
     expand(t, &one, &shape)
 }

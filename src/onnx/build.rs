@@ -3,6 +3,7 @@
 use super::elem::{Elem, Kind};
 use super::op::{Binary, Compare, Op, Reduce, Unary};
 use super::trace::{T, Tracer};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::{axes, literals};
 
 /// Runs of axes without gaps: the first and how many.
@@ -21,13 +22,13 @@ fn adjacent(axes: &[usize]) -> Vec<(usize, usize)> {
 }
 
 impl Tracer<'_> {
-    pub(crate) fn unary(&mut self, unary: Unary, x: &T) -> Result<T, String> {
+    pub(crate) fn unary(&mut self, unary: Unary, x: &T) -> Result<T> {
         let float_only = !matches!(
             unary,
             Unary::Abs | Unary::Neg | Unary::Sign | Unary::Relu | Unary::BitNot | Unary::Not
         );
         if float_only && x.elem.kind() != Kind::Float {
-            return Err(format!("{unary:?} of {}", x.elem));
+            return Err(OnnxError::invalid(format!("{unary:?} of {}", x.elem)));
         }
         let boolean = matches!(unary, Unary::IsInf | Unary::IsNan);
         let elem = if boolean { Elem::Bool } else { x.elem };
@@ -35,7 +36,7 @@ impl Tracer<'_> {
     }
 
     /// Both of one type; broadcasts.
-    pub(crate) fn binary(&mut self, binary: Binary, x: &T, y: &T) -> Result<T, String> {
+    pub(crate) fn binary(&mut self, binary: Binary, x: &T, y: &T) -> Result<T> {
         same_type(x, y)?;
         let shape = axes::broadcast(&x.shape, &y.shape)?;
         // A number stands on the right, where that is the same.
@@ -49,7 +50,7 @@ impl Tracer<'_> {
         self.emit(Op::Binary(binary), &[&x, &y], x.elem, shape)
     }
 
-    pub(crate) fn compare(&mut self, compare: Compare, x: &T, y: &T) -> Result<T, String> {
+    pub(crate) fn compare(&mut self, compare: Compare, x: &T, y: &T) -> Result<T> {
         same_type(x, y)?;
         let shape = axes::broadcast(&x.shape, &y.shape)?;
         let (x, y) =
@@ -57,33 +58,36 @@ impl Tracer<'_> {
         self.emit(Op::Compare(compare), &[&x, &y], Elem::Bool, shape)
     }
 
-    pub(crate) fn add(&mut self, x: &T, y: &T) -> Result<T, String> {
+    pub(crate) fn add(&mut self, x: &T, y: &T) -> Result<T> {
         self.binary(Binary::Add, x, y)
     }
 
-    pub(crate) fn sub(&mut self, x: &T, y: &T) -> Result<T, String> {
+    pub(crate) fn sub(&mut self, x: &T, y: &T) -> Result<T> {
         self.binary(Binary::Sub, x, y)
     }
 
-    pub(crate) fn mul(&mut self, x: &T, y: &T) -> Result<T, String> {
+    pub(crate) fn mul(&mut self, x: &T, y: &T) -> Result<T> {
         self.binary(Binary::Mul, x, y)
     }
 
-    pub(crate) fn div(&mut self, x: &T, y: &T) -> Result<T, String> {
+    pub(crate) fn div(&mut self, x: &T, y: &T) -> Result<T> {
         self.binary(Binary::Div, x, y)
     }
 
     /// With a number on the right.
-    pub(crate) fn scalar(&mut self, binary: Binary, x: &T, value: f64) -> Result<T, String> {
+    pub(crate) fn scalar(&mut self, binary: Binary, x: &T, value: f64) -> Result<T> {
         let number = self.number(x.elem, value)?;
         self.binary(binary, x, &number)
     }
 
     /// `x` where the condition holds, else `y`; all three broadcast.
-    pub(crate) fn choose(&mut self, condition: &T, x: &T, y: &T) -> Result<T, String> {
+    pub(crate) fn choose(&mut self, condition: &T, x: &T, y: &T) -> Result<T> {
         same_type(x, y)?;
         if condition.elem != Elem::Bool {
-            return Err(format!("the condition is {}, not bool", condition.elem));
+            return Err(OnnxError::invalid(format!(
+                "the condition is {}, not bool",
+                condition.elem
+            )));
         }
         let shape = axes::broadcast(&axes::broadcast(&condition.shape, &x.shape)?, &y.shape)?;
         let condition = axes::expand(self, condition, &shape)?;
@@ -91,24 +95,25 @@ impl Tracer<'_> {
         self.emit(Op::Where, &[&condition, &x, &y], x.elem, shape)
     }
 
-    pub(crate) fn reshape(&mut self, x: &T, shape: &[usize]) -> Result<T, String> {
+    pub(crate) fn reshape(&mut self, x: &T, shape: &[usize]) -> Result<T> {
         if x.shape == shape {
             return Ok(x.clone());
         }
         if x.len() != shape.iter().product::<usize>() {
-            return Err(format!("shape {:?} does not become {shape:?}", x.shape));
+            return Err(OnnxError::input(format!("shape {:?} does not become {shape:?}", x.shape)));
         }
         self.emit(Op::Reshape(shape.to_vec()), &[x], x.elem, shape.to_vec())
     }
 
     /// Sums, maxima and the like over axes, which stay with length 1. Adjacent ones go as one.
-    pub(crate) fn reduce(&mut self, reduce: Reduce, x: &T, axes: &[usize]) -> Result<T, String> {
+    pub(crate) fn reduce(&mut self, reduce: Reduce, x: &T, axes: &[usize]) -> Result<T> {
         let mut result = x.clone();
         for (first, count) in adjacent(axes) {
             let lengths = result.shape.get(first..first + count);
-            let lengths = lengths.ok_or_else(|| format!("axes {axes:?} of shape {:?}", x.shape))?;
+            let lengths = lengths
+                .ok_or_else(|| OnnxError::input(format!("axes {axes:?} of shape {:?}", x.shape)))?;
             if lengths.contains(&0) {
-                return Err("reduces nothing".to_owned());
+                return Err(OnnxError::internal("reduces nothing"));
             }
             let mut flat = result.shape.clone();
             flat.splice(first..first + count, [lengths.iter().product()]);
@@ -123,11 +128,11 @@ impl Tracer<'_> {
     }
 }
 
-pub(super) fn same_type(x: &T, y: &T) -> Result<(), String> {
+pub(super) fn same_type(x: &T, y: &T) -> Result<()> {
     if x.elem == y.elem {
         return Ok(());
     }
-    Err(format!("the types differ: {} and {}", x.elem, y.elem))
+    Err(OnnxError::invalid(format!("the types differ: {} and {}", x.elem, y.elem)))
 }
 
 /// The operation with `y` as a number, where that is one.
@@ -137,7 +142,7 @@ fn scalar_of(
     x: &T,
     y: &T,
     shape: &[usize],
-) -> Result<Option<Op>, String> {
+) -> Result<Option<Op>> {
     let known =
         matches!(binary, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Pow);
     let fits = known && y.is_constant() && y.len() == 1 && x.shape == shape;
@@ -148,16 +153,11 @@ fn scalar_of(
 }
 
 /// Whether each element is below zero.
-pub(crate) fn compare_zero(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+pub(crate) fn compare_zero(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let zero = t.number(x.elem, 0.0)?;
     t.compare(Compare::Less, x, &zero)
 }
 
-pub(crate) fn clamp(
-    t: &mut Tracer<'_>,
-    x: &T,
-    least: Option<f64>,
-    most: Option<f64>,
-) -> Result<T, String> {
+pub(crate) fn clamp(t: &mut Tracer<'_>, x: &T, least: Option<f64>, most: Option<f64>) -> Result<T> {
     t.emit(Op::Clamp(least, most), &[x], x.elem, x.shape.clone())
 }

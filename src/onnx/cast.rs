@@ -6,6 +6,8 @@ use super::op::Op;
 use super::tensor::held;
 use super::tiny_floats::{self, Round};
 use super::trace::{T, Tracer};
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use burn::tensor::DType;
 use half::{bf16, f16};
 
@@ -13,7 +15,7 @@ use half::{bf16, f16};
 ///
 /// # Errors
 /// For text that is no number.
-pub(crate) fn convert(host: &Host, to: Elem, saturate: bool, how: Round) -> Result<Host, String> {
+pub(crate) fn convert(host: &Host, to: Elem, saturate: bool, how: Round) -> Result<Host> {
     let shape = host.shape.clone();
     if to == Elem::Text {
         return Ok(Host::text(shape, to_text(host)));
@@ -74,16 +76,17 @@ fn float_text(value: f64) -> String {
     }
 }
 
-fn parse(words: &[String], to: Elem) -> Result<Host, String> {
-    let number =
-        |word: &String| word.trim().parse::<f64>().map_err(|_| format!("'{word}' is no number"));
+fn parse(words: &[String], to: Elem) -> Result<Host> {
+    let number = |word: &String| {
+        word.trim().parse::<f64>().map_err(|_| OnnxError::input(format!("'{word}' is no number")))
+    };
     let values = words.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     Ok(Host::numbers(if to.is_float() { Elem::F64 } else { Elem::I64 }, vec![words.len()], values))
 }
 
 /// To another type. Floats of 16 bits are rounded to what the type has; others to what holds
 /// them. Integers that do not fit keep their low bits.
-pub(crate) fn cast(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T, String> {
+pub(crate) fn cast(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T> {
     cast_as(t, x, to, true, Round::Nearest)
 }
 
@@ -95,7 +98,7 @@ pub(crate) fn cast_as(
     to: Elem,
     saturate: bool,
     how: Round,
-) -> Result<T, String> {
+) -> Result<T> {
     if x.elem == to {
         return Ok(x.clone());
     }
@@ -109,11 +112,11 @@ pub(crate) fn cast_as(
     if text || tiny || held_wider || (from_float && narrow && to != Elem::I32) {
         let shape = x.shape.clone();
         let convert = move |inputs: &[Host]| {
-            let host = inputs.first().ok_or("no input")?;
+            let host = first(inputs)?;
             Ok(vec![convert(host, to, saturate, how)?])
         };
         let made = t.host_op("cast", &[x], &[(to, shape)], convert)?;
-        return made.into_iter().next().ok_or_else(|| "no result".to_owned());
+        return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
     }
     let dtype = held(to, &place);
     t.emit(Op::Cast(dtype), &[x], to, x.shape.clone())
@@ -123,7 +126,7 @@ pub(crate) fn cast_as(
 ///
 /// # Errors
 /// If the result is too large.
-pub(crate) fn cast_inside(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T, String> {
+pub(crate) fn cast_inside(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T> {
     let place = if x.is_constant() { t.host_place() } else { t.place().clone() };
     t.emit(Op::Cast(held(to, &place)), &[x], to, x.shape.clone())
 }

@@ -5,6 +5,7 @@ use super::elem::{Elem, Kind};
 use super::held::{Form, Held};
 use super::host::Host;
 use super::tensor::{Place, Tensor, at_least_1d, held, to_data};
+use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::{DType, TensorData};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl Cells {
 
     /// # Errors
     /// If the elements do not fit the type.
-    pub(crate) fn of_host(host: Arc<Host>) -> Result<Cells, String> {
+    pub(crate) fn of_host(host: Arc<Host>) -> Result<Cells> {
         let (elem, shape) = (host.elem, host.shape.clone());
         let content = match elem.kind() {
             Kind::Text => Content::Text(host),
@@ -66,7 +67,7 @@ impl Cells {
     ///
     /// # Errors
     /// For text.
-    pub(crate) fn to_singles(&self) -> Result<Cow<'_, [f32]>, String> {
+    pub(crate) fn to_singles(&self) -> Result<Cow<'_, [f32]>> {
         self.numbers(DType::F32)
     }
 
@@ -74,7 +75,7 @@ impl Cells {
     ///
     /// # Errors
     /// For text.
-    pub(crate) fn to_doubles(&self) -> Result<Cow<'_, [f64]>, String> {
+    pub(crate) fn to_doubles(&self) -> Result<Cow<'_, [f64]>> {
         self.numbers(DType::F64)
     }
 
@@ -82,15 +83,15 @@ impl Cells {
     ///
     /// # Errors
     /// For text.
-    pub(crate) fn to_integers(&self) -> Result<Cow<'_, [i64]>, String> {
+    pub(crate) fn to_integers(&self) -> Result<Cow<'_, [i64]>> {
         self.numbers(DType::I64)
     }
 
-    fn numbers<E: burn::tensor::Element>(&self, dtype: DType) -> Result<Cow<'_, [E]>, String> {
+    fn numbers<E: burn::tensor::Element>(&self, dtype: DType) -> Result<Cow<'_, [E]>> {
         let Content::Data(data) = &self.content else {
-            return Err("text holds no numbers".to_owned());
+            return Err(OnnxError::unsupported("text holds no numbers"));
         };
-        let failed = |error: burn::tensor::DataError| error.to_string();
+        let failed = |error: burn::tensor::DataError| OnnxError::internal(error.to_string());
         if data.dtype() == dtype {
             return Ok(Cow::Borrowed(data.as_slice::<E>().map_err(failed)?));
         }
@@ -114,7 +115,7 @@ impl Cells {
     ///
     /// # Errors
     /// If the elements do not fit the type.
-    pub(crate) fn hold(self, place: &Place) -> Result<Held, String> {
+    pub(crate) fn hold(self, place: &Place) -> Result<Held> {
         let data = match self.content {
             Content::Text(host) => return Ok(Held::Text(host)),
             Content::Data(data) if data.dtype() == held(self.elem, place) => data,
@@ -123,7 +124,7 @@ impl Cells {
         Ok(Held::Tensor(Tensor::upload(data, &place.device)))
     }
 
-    pub(super) fn into_host(self) -> Result<Host, String> {
+    pub(super) fn into_host(self) -> Result<Host> {
         match self.content {
             Content::Text(host) => Ok(Arc::unwrap_or_clone(host)),
             Content::Data(data) => Host::from_data(self.elem, self.shape, data),

@@ -3,6 +3,7 @@
 use super::graph::{Attribute, Graph, ModelFile, Node};
 use super::ops::{self, Call};
 use super::trace::{T, Tracer, Value};
+use crate::onnx::error::{OnnxError, Result};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -40,7 +41,7 @@ impl Compiler<'_> {
         t: &mut Tracer<'_>,
         inputs: Vec<Value>,
         constants: &HashMap<String, T>,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Vec<Value>> {
         let graph = &self.file.graph;
         let named = constants.iter().map(|(name, t)| (name.as_str(), Value::Tensor(t.clone())));
         let outer = Scope { values: named.collect(), outer: None, depth: 0 };
@@ -56,13 +57,15 @@ impl Compiler<'_> {
         outer: &Scope<'_>,
         attributes: &Attributes,
         constants: bool,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Vec<Value>> {
         if outer.depth >= DEPTH_MAX {
-            return Err(format!("graphs in graphs deeper than {DEPTH_MAX}"));
+            return Err(OnnxError::unsupported(format!(
+                "graphs in graphs deeper than {DEPTH_MAX}"
+            )));
         }
         if inputs.len() > graph.inputs.len() {
             let (given, taken) = (inputs.len(), graph.inputs.len());
-            return Err(format!("a body takes {taken} inputs, not {given}"));
+            return Err(OnnxError::invalid(format!("a body takes {taken} inputs, not {given}")));
         }
         let names = graph.inputs.iter().map(|port| port.name.as_str());
         let mut scope = Scope {
@@ -78,7 +81,10 @@ impl Compiler<'_> {
         let outputs: Vec<&str> = graph.outputs.iter().map(|port| port.name.as_str()).collect();
         self.nodes(t, &graph.nodes, &mut scope, attributes)?;
         let value = |name: &&str| {
-            scope.get(name).cloned().ok_or_else(|| format!("output '{name}' is missing"))
+            scope
+                .get(name)
+                .cloned()
+                .ok_or_else(|| OnnxError::invalid(format!("output '{name}' is missing")))
         };
         outputs.iter().map(value).collect()
     }
@@ -89,11 +95,13 @@ impl Compiler<'_> {
         nodes: &'n [Node],
         scope: &mut Scope<'n>,
         attributes: &Attributes,
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         for node in nodes {
+            let label = node.label();
             let mut inputs = Vec::with_capacity(node.inputs.len());
             for name in &node.inputs {
-                let missing = || format!("{}: input '{name}' is missing", label(node));
+                let missing =
+                    || OnnxError::invalid(format!("input '{name}' is missing")).at(&label);
                 inputs.push(match name.as_str() {
                     "" => None,
                     name => Some(scope.get(name).ok_or_else(missing)?.clone()),
@@ -101,26 +109,17 @@ impl Compiler<'_> {
             }
             let call = Call { node, inputs, outer: attributes };
             t.turn()?;
-            let before = t.enter(label(node).into());
-            let results = self.node(t, &call, scope);
+            let before = t.enter(Some(label.clone()));
+            let results = self.node(t, &call, scope).map_err(|error| error.at(&label));
             t.enter(before);
-            let results = results.map_err(|error| match error.starts_with("node '") {
-                true => error,
-                false => format!("{}: {error}", label(node)),
-            })?;
-            for (name, value) in node.outputs.iter().zip(results) {
+            for (name, value) in node.outputs.iter().zip(results?) {
                 scope.values.insert(name, value);
             }
         }
         Ok(())
     }
 
-    fn node(
-        &self,
-        t: &mut Tracer<'_>,
-        call: &Call<'_>,
-        scope: &Scope<'_>,
-    ) -> Result<Vec<Value>, String> {
+    fn node(&self, t: &mut Tracer<'_>, call: &Call<'_>, scope: &Scope<'_>) -> Result<Vec<Value>> {
         let node = call.node;
         if let Some(results) = super::control::run(self, t, call, scope) {
             return results;
@@ -132,15 +131,20 @@ impl Compiler<'_> {
                 if t.is_device_at_work() {
                     resume_unwind(panic);
                 }
-                Err(panic_text(panic.as_ref()))
+                Err(OnnxError::input(panic_text(panic.as_ref())))
             });
         }
         let key = (node.domain.clone(), node.op.clone());
         let Some(function) = self.file.functions.get(&key) else {
-            return Err(format!("operator {} is not supported", full_name(&node.domain, &node.op)));
+            return Err(OnnxError::unsupported(format!(
+                "operator {} is not supported",
+                full_name(&node.domain, &node.op)
+            )));
         };
         if scope.depth >= DEPTH_MAX {
-            return Err(format!("functions in functions deeper than {DEPTH_MAX}"));
+            return Err(OnnxError::unsupported(format!(
+                "functions in functions deeper than {DEPTH_MAX}"
+            )));
         }
         let mut attributes = function.defaults.clone();
         for name in node.attributes.keys() {
@@ -155,15 +159,13 @@ impl Compiler<'_> {
         let mut inner = Scope { values: values.collect(), outer: None, depth: scope.depth + 1 };
         self.nodes(t, &function.nodes, &mut inner, &attributes)?;
         let value = |name: &String| {
-            inner.get(name).cloned().ok_or_else(|| format!("output '{name}' is missing"))
+            inner
+                .get(name)
+                .cloned()
+                .ok_or_else(|| OnnxError::invalid(format!("output '{name}' is missing")))
         };
         function.outputs.iter().map(value).collect()
     }
-}
-
-/// How messages name a node.
-pub(crate) fn label(node: &Node) -> String {
-    format!("node '{}' ({})", node.name, node.op)
 }
 
 /// An operator with its domain, and what to do where that is known.

@@ -7,13 +7,14 @@ use super::graph::{Attribute, Dim, Graph, Port};
 use super::host::Host;
 use super::ops::Call;
 use super::trace::{T, Tracer, Value};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::{axes, literals};
 use std::sync::Arc;
 
 /// Most rounds of a loop: each adds its steps to the plan.
 const ROUNDS_MAX: i64 = 100_000;
 
-type Outputs = Result<Vec<Value>, String>;
+type Outputs = Result<Vec<Value>>;
 
 /// What runs the bodies of an operator.
 struct Body<'a> {
@@ -48,10 +49,10 @@ pub(crate) fn run(
 }
 
 impl Body<'_> {
-    fn graph(&self, name: &str) -> Result<Arc<Graph>, String> {
+    fn graph(&self, name: &str) -> Result<Arc<Graph>> {
         match self.call.attribute(name) {
             Some(Attribute::Graph(graph)) => Ok(graph.clone()),
-            _ => Err(format!("attribute {name} is no graph")),
+            _ => Err(OnnxError::invalid(format!("attribute {name} is no graph"))),
         }
     }
 
@@ -83,7 +84,7 @@ impl Body<'_> {
         let mut round = 0;
         while goes_on && round < most {
             if round >= ROUNDS_MAX {
-                return Err(format!("more than {ROUNDS_MAX} rounds"));
+                return Err(OnnxError::limit(format!("more than {ROUNDS_MAX} rounds")));
             }
             let count = t.constant(Host::ints(Elem::I64, vec![], vec![round]))?;
             let condition = t.constant(Host::bools(vec![], [goes_on]))?;
@@ -92,7 +93,7 @@ impl Body<'_> {
             let mut outputs = self.run(t, &graph, inputs)?.into_iter();
             goes_on = match outputs.next() {
                 Some(Value::Tensor(condition)) => truth(t, &condition)?,
-                _ => return Err("the body gives no condition".to_owned()),
+                _ => return Err(OnnxError::invalid("the body gives no condition")),
             };
             carried = outputs.by_ref().take(carried.len()).collect();
             for (all, value) in scanned.iter_mut().zip(outputs) {
@@ -150,9 +151,15 @@ impl Body<'_> {
 
     fn scan_of(&self, t: &mut Tracer<'_>, inputs: &[T]) -> Outputs {
         let graph = self.graph("body")?;
-        let count = self.call.int("num_scan_inputs")?.ok_or("num_scan_inputs is missing")?;
+        let count = self
+            .call
+            .int("num_scan_inputs")?
+            .ok_or_else(|| OnnxError::invalid("num_scan_inputs is missing"))?;
         let count = usize::try_from(count).unwrap_or(0);
-        let states = inputs.len().checked_sub(count).ok_or("more scan inputs than inputs")?;
+        let states = inputs
+            .len()
+            .checked_sub(count)
+            .ok_or_else(|| OnnxError::invalid("more scan inputs than inputs"))?;
         let (state, scanned) = inputs.split_at(states);
         let axes = self.axes("scan_input_axes", scanned)?;
         let back = self.flags("scan_input_directions", count)?;
@@ -191,14 +198,14 @@ impl Body<'_> {
         Ok(state)
     }
 
-    fn axes(&self, name: &str, scanned: &[T]) -> Result<Vec<usize>, String> {
+    fn axes(&self, name: &str, scanned: &[T]) -> Result<Vec<usize>> {
         let given = self.call.ints(name)?.unwrap_or(&[]);
         let one =
             |(at, input): (usize, &T)| axis(given.get(at).copied().unwrap_or(0), input.rank());
         scanned.iter().enumerate().map(one).collect()
     }
 
-    fn flags(&self, name: &str, count: usize) -> Result<Vec<bool>, String> {
+    fn flags(&self, name: &str, count: usize) -> Result<Vec<bool>> {
         let old = if name.starts_with("scan_input") { "directions" } else { name };
         let given = self.call.ints(name)?.or(self.call.ints(old)?).unwrap_or(&[]);
         Ok((0..count).map(|at| given.get(at) == Some(&1)).collect())
@@ -208,12 +215,15 @@ impl Body<'_> {
         let graph = self.graph("body")?;
         let inputs: Vec<Value> = self.call.inputs.iter().flatten().cloned().collect();
         let Some(Value::Sequence(first)) = inputs.first() else {
-            return Err("input 0 is no sequence".to_owned());
+            return Err(OnnxError::invalid("input 0 is no sequence"));
         };
         let mut outputs: Vec<Vec<T>> = vec![Vec::new(); graph.outputs.len()];
         for at in 0..first.len() {
             let one = |input: &Value| match input {
-                Value::Sequence(all) => all.get(at).cloned().ok_or("sequences differ in length"),
+                Value::Sequence(all) => all
+                    .get(at)
+                    .cloned()
+                    .ok_or_else(|| OnnxError::input("sequences differ in length")),
                 other => Ok(other.clone()),
             };
             let given = inputs.iter().map(one).collect::<Result<Vec<_>, _>>()?;
@@ -226,19 +236,19 @@ impl Body<'_> {
     }
 }
 
-fn tensor(value: Value) -> Result<T, String> {
+fn tensor(value: Value) -> Result<T> {
     match value {
         Value::Tensor(t) => Ok(t),
-        _ => Err("a tensor was expected".to_owned()),
+        _ => Err(OnnxError::invalid("a tensor was expected")),
     }
 }
 
-fn truth(t: &mut Tracer<'_>, condition: &T) -> Result<bool, String> {
+fn truth(t: &mut Tracer<'_>, condition: &T) -> Result<bool> {
     Ok(literals::ints(t, condition)?.first().is_some_and(|value| *value != 0))
 }
 
 /// Tensors of one shape along a new axis.
-pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> Result<T, String> {
+pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> Result<T> {
     if all.is_empty() {
         return t.constant(Host::numbers(elem, vec![0], vec![]));
     }
@@ -249,7 +259,7 @@ pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> R
 
 /// An empty stack of tensors: a first axis of length 0, and behind it the lengths that the file
 /// states for each tensor, or 0 where it states none (as in ONNX Runtime).
-pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<T, String> {
+pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<T> {
     let elem = port.and_then(|port| port.elem).unwrap_or(Elem::F32);
     let dims = port.and_then(|port| port.dims.as_deref()).unwrap_or(&[]);
     let length = |dim: &Dim| match dim {

@@ -3,6 +3,7 @@
 
 use super::compile::Compiler;
 use super::constants::Constants;
+use super::error::{OnnxError, Result};
 use super::graph::{ModelFile, Port, Sort};
 use super::held::Held;
 use super::host::Host;
@@ -14,8 +15,46 @@ use super::trace::{T, Tracer, Value};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// An error of a check of a model against a data set.
+#[derive(Debug, thiserror::Error)]
+pub enum DataSetError {
+    /// A file of the data set cannot be read, or is not what the graph takes.
+    #[error("{}: {detail}", path.display())]
+    File { path: PathBuf, detail: Box<dyn std::error::Error + Send + Sync> },
+    #[error("input '{0}' is no tensor")]
+    Input(String),
+    /// The model cannot be read or run.
+    #[error(transparent)]
+    Model(#[from] OnnxError),
+    /// The plan that later requests get fails, or gives up.
+    #[error("the plan: {0}")]
+    Plan(OnnxError),
+    #[error("output '{output}': {difference}")]
+    Different { output: String, difference: Difference },
+}
+
+impl DataSetError {
+    fn file(
+        path: &Path,
+        detail: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> DataSetError {
+        DataSetError::File { path: path.to_owned(), detail: detail.into() }
+    }
+}
+
+/// The first difference between what a data set expects and what the model gives.
+#[derive(Debug, thiserror::Error)]
+pub enum Difference {
+    #[error("{expected} was expected, not {found}")]
+    Form { expected: String, found: String },
+    #[error("'{expected}' was expected, not '{found}'")]
+    Word { expected: String, found: String },
+    #[error("element {at}: {expected} was expected, not {found}")]
+    Element { at: usize, expected: f64, found: f64 },
+}
 
 /// A value outside of any plan.
 #[derive(Clone, Debug)]
@@ -34,7 +73,7 @@ pub(crate) fn check(
     place: &Place,
     folder: &Path,
     (relative, absolute): (f64, f64),
-) -> Result<(), String> {
+) -> Result<(), DataSetError> {
     let graph = &file.graph;
     let mut inputs = Vec::new();
     let path = |at: usize| folder.join(format!("input_{at}.pb"));
@@ -54,8 +93,9 @@ pub(crate) fn check(
         let path = folder.join(format!("output_{at}.pb"));
         if path.exists() {
             let expected = read(&path, port)?;
-            same(&expected, &found, relative, absolute)
-                .map_err(|error| format!("output '{}': {error}", port.name))?;
+            same(&expected, &found, relative, absolute).map_err(|difference| {
+                DataSetError::Different { output: port.name.clone(), difference }
+            })?;
         }
     }
     Ok(())
@@ -65,24 +105,24 @@ pub(crate) fn check(
 ///
 /// # Errors
 /// What cannot be read.
-pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<Raw>, String> {
+pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<Raw>, DataSetError> {
     let ports = file.graph.inputs.iter().enumerate();
     let inputs =
         ports.map(|(at, port)| match read(&folder.join(format!("input_{at}.pb")), port)? {
             Item::Tensor(raw) => Ok(raw),
-            _ => Err(format!("input '{}' is no tensor", port.name)),
+            _ => Err(DataSetError::Input(port.name.clone())),
         });
     inputs.collect()
 }
 
 /// A value in the place of an initialiser, with its name.
-fn named(path: &Path, overridable: &[Port]) -> Result<(String, Item), String> {
-    let bad = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let bytes = std::fs::read(path).map_err(|error| bad(&error))?;
-    let proto = TensorProto::decode(Bytes::from(bytes)).map_err(|error| bad(&error))?;
+fn named(path: &Path, overridable: &[Port]) -> Result<(String, Item), DataSetError> {
+    let bytes = std::fs::read(path).map_err(|error| DataSetError::file(path, error))?;
+    let proto = TensorProto::decode(Bytes::from(bytes));
+    let proto = proto.map_err(|error| DataSetError::file(path, error))?;
     let name = proto.name.clone().unwrap_or_default();
     if !overridable.iter().any(|port| port.name == name) {
-        return Err(bad(&format!("the graph has no input '{name}'")));
+        return Err(DataSetError::file(path, format!("the graph has no input '{name}'")));
     }
     Ok((name, tensor(&proto)?))
 }
@@ -93,7 +133,7 @@ fn run(
     place: &Place,
     inputs: Vec<Item>,
     given: Vec<(String, Item)>,
-) -> Result<Vec<Item>, String> {
+) -> Result<Vec<Item>, DataSetError> {
     let mut tensors = HashMap::new();
     for (name, raw) in &file.graph.constants {
         tensors.insert(name.clone(), T::of_file(raw)?);
@@ -115,19 +155,14 @@ fn run(
     // What later requests get is looked at, where there is a plan for them.
     if let Some(plan) = plan {
         let mut env = Env { place: place.clone(), values: held.into_iter().map(Some).collect() };
-        results = plan.run(&mut env).map_err(|stop| format!("the plan: {stop:?}"))?;
+        results = plan.run(&mut env).map_err(|stop| DataSetError::Plan(stop.into()))?;
     }
     let mut results = results.into_iter();
     Ok(outputs.iter().map(|output| rebuild(output, &mut results)).collect())
 }
 
 /// `inputs` gets what the plan's inputs hold, in order.
-fn value(
-    t: &mut Tracer<'_>,
-    item: Item,
-    place: &Place,
-    inputs: &mut Vec<Held>,
-) -> Result<Value, String> {
+fn value(t: &mut Tracer<'_>, item: Item, place: &Place, inputs: &mut Vec<Held>) -> Result<Value> {
     Ok(match item {
         Item::Nothing => Value::Optional(None),
         Item::Sequence(items) => {
@@ -166,11 +201,11 @@ fn rebuild(value: &Value, results: &mut impl Iterator<Item = Raw>) -> Item {
     }
 }
 
-fn read(path: &Path, port: &Port) -> Result<Item, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+fn read(path: &Path, port: &Port) -> Result<Item, DataSetError> {
+    let bytes = std::fs::read(path).map_err(|error| DataSetError::file(path, error))?;
     let bytes = Bytes::from(bytes);
-    let bad = |error: prost::DecodeError| format!("{}: {error}", path.display());
-    match port.sort {
+    let bad = |error: prost::DecodeError| DataSetError::file(path, error);
+    let item = match port.sort {
         Sort::Tensor => tensor(&TensorProto::decode(bytes).map_err(bad)?),
         Sort::Sequence => sequence(&SequenceProto::decode(bytes).map_err(bad)?),
         Sort::OptionalTensor | Sort::OptionalSequence => {
@@ -182,22 +217,23 @@ fn read(path: &Path, port: &Port) -> Result<Item, String> {
                 (None, None) => Ok(Item::Nothing),
             }
         }
-    }
+    };
+    Ok(item?)
 }
 
-fn tensor(proto: &TensorProto) -> Result<Item, String> {
-    let none = |_: &str| Err("a data set has no external data".to_owned());
+fn tensor(proto: &TensorProto) -> Result<Item> {
+    let none = |_: &str| Err(OnnxError::invalid("a data set has no external data"));
     Raw::read(proto, Some(&none)).map(Item::Tensor)
 }
 
-fn sequence(proto: &SequenceProto) -> Result<Item, String> {
+fn sequence(proto: &SequenceProto) -> Result<Item> {
     let tensors = proto.tensor_values.iter().map(tensor);
     let sequences = proto.sequence_values.iter().map(sequence);
     let items = tensors.chain(sequences).collect::<Result<Vec<_>, _>>()?;
     Ok(Item::Sequence(items))
 }
 
-fn same(expected: &Item, found: &Item, relative: f64, absolute: f64) -> Result<(), String> {
+fn same(expected: &Item, found: &Item, relative: f64, absolute: f64) -> Result<(), Difference> {
     match (expected, found) {
         (Item::Nothing, Item::Nothing) => Ok(()),
         (Item::Tensor(expected), Item::Tensor(found)) => {
@@ -207,7 +243,7 @@ fn same(expected: &Item, found: &Item, relative: f64, absolute: f64) -> Result<(
             let mut pairs = expected.iter().zip(found);
             pairs.try_for_each(|(expected, found)| same(expected, found, relative, absolute))
         }
-        _ => Err(format!("{} was expected, not {}", describe(expected), describe(found))),
+        _ => Err(Difference::Form { expected: describe(expected), found: describe(found) }),
     }
 }
 
@@ -219,20 +255,20 @@ fn describe(item: &Item) -> String {
     }
 }
 
-fn close(expected: &Host, found: &Host, relative: f64, absolute: f64) -> Result<(), String> {
+fn close(expected: &Host, found: &Host, relative: f64, absolute: f64) -> Result<(), Difference> {
     if expected.elem != found.elem || expected.shape != found.shape {
-        let (was, is) = (expected.shape.clone(), found.shape.clone());
-        return Err(format!("{}{was:?} was expected, not {}{is:?}", expected.elem, found.elem));
+        let form = |host: &Host| format!("{}{:?}", host.elem, host.shape);
+        return Err(Difference::Form { expected: form(expected), found: form(found) });
     }
     if let Some((was, is)) =
         expected.to_text().iter().zip(found.to_text()).find(|(was, is)| was != is)
     {
-        return Err(format!("'{was}' was expected, not '{is}'"));
+        return Err(Difference::Word { expected: was.clone(), found: is.clone() });
     }
     for (at, (was, is)) in expected.to_f64().iter().zip(found.to_f64()).enumerate() {
         let close = (was - is).abs() <= absolute + relative * was.abs();
         if !(close || *was == is || was.is_nan() && is.is_nan()) {
-            return Err(format!("element {at}: {was} was expected, not {is}"));
+            return Err(Difference::Element { at, expected: *was, found: is });
         }
     }
     Ok(())

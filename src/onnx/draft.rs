@@ -1,5 +1,6 @@
 //! What a tracer writes down: the steps of a plan before they are bound to a device.
 
+use super::error::NodeLabel;
 use super::held::Form;
 use super::host::Host;
 use super::op::Op;
@@ -14,7 +15,7 @@ pub(crate) struct Draft {
     /// Where the results go, and what they are.
     pub(crate) outputs: Vec<(usize, Form)>,
     /// The node that it is a part of.
-    pub(crate) node: Arc<str>,
+    pub(crate) node: Option<Arc<NodeLabel>>,
 }
 
 #[derive(Clone, Debug)]

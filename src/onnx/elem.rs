@@ -1,5 +1,6 @@
 //! Element types of ONNX, and how each is held.
 
+use crate::onnx::error::{OnnxError, Result};
 use crate::tensor::Datatype;
 use std::fmt;
 
@@ -74,11 +75,11 @@ impl Elem {
     ///
     /// # Errors
     /// Naming the number, if it is none or one that is not supported (complex numbers).
-    pub(crate) fn from_onnx(number: i32) -> Result<Elem, String> {
+    pub(crate) fn from_onnx(number: i32) -> Result<Elem> {
         let row = TABLE.iter().find(|row| row.1 == number);
         row.map(|row| row.0).ok_or_else(|| match number {
-            14 | 15 => "complex numbers are not supported".to_owned(),
-            _ => format!("{number} is no element type of ONNX"),
+            14 | 15 => OnnxError::unsupported("complex numbers are not supported"),
+            _ => OnnxError::invalid(format!("{number} is no element type of ONNX")),
         })
     }
 
@@ -190,7 +191,7 @@ mod tests {
     fn numbers_are_those_of_the_format() {
         assert_eq!(Elem::from_onnx(1), Ok(Elem::F32));
         assert_eq!(Elem::from_onnx(26), Ok(Elem::I2));
-        assert!(Elem::from_onnx(14).unwrap_err().contains("complex"));
-        assert!(Elem::from_onnx(99).unwrap_err().contains("99"));
+        assert!(Elem::from_onnx(14).unwrap_err().to_string().contains("complex"));
+        assert!(Elem::from_onnx(99).unwrap_err().to_string().contains("99"));
     }
 }

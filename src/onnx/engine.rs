@@ -12,6 +12,7 @@ use super::profile::{Profile, Times};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, from_raw};
 use super::trace::{T, Tracer, Value};
+use crate::onnx::error::{OnnxError, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +43,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// # Errors
     /// If a tensor of the file cannot be held.
-    pub(crate) fn new(file: ModelFile, place: Place) -> Result<Engine, String> {
+    pub(crate) fn new(file: ModelFile, place: Place) -> Result<Engine> {
         Engine::limited(file, place, Limits::default())
     }
 
@@ -50,10 +51,10 @@ impl Engine {
     ///
     /// # Errors
     /// If a tensor of the file cannot be held.
-    pub(crate) fn limited(file: ModelFile, place: Place, limits: Limits) -> Result<Engine, String> {
+    pub(crate) fn limited(file: ModelFile, place: Place, limits: Limits) -> Result<Engine> {
         let mut tensors = HashMap::new();
         for (name, raw) in &file.graph.constants {
-            let t = T::of_file(raw).map_err(|error| format!("tensor '{name}': {error}"))?;
+            let t = T::of_file(raw).map_err(|error| error.within(format!("tensor '{name}'")))?;
             tensors.insert(name.clone(), t);
         }
         let (constants, plans) = (Constants::new(limits), HashMap::new());
@@ -75,16 +76,17 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no plan for them, or it fails.
-    pub(crate) fn time(&self, inputs: &[Raw], runs: usize) -> Result<Times, String> {
+    pub(crate) fn time(&self, inputs: &[Raw], runs: usize) -> Result<Times> {
         let key = key_of(&all(inputs));
-        let (plan, _) = self.plans.get(&key).ok_or("there is no plan")?;
+        let (plan, _) =
+            self.plans.get(&key).ok_or_else(|| OnnxError::internal("there is no plan"))?;
         let mut times = Times::new();
         for _ in 0..runs {
             let mut env = Env { place: self.place.clone(), values: Vec::new() };
             for (var, raw) in inputs.iter().enumerate() {
                 env.set(var, hold(raw, &self.place)?);
             }
-            plan.time(&mut env, &mut times).map_err(|stop| format!("{stop:?}"))?;
+            plan.time(&mut env, &mut times)?;
         }
         Ok(times)
     }
@@ -93,24 +95,24 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::run_given`].
-    pub(crate) fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+    pub(crate) fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>> {
         self.run_given(&all(inputs))
     }
 
     /// Answers: with the plan for these shapes, which is made if there is none.
     ///
     /// # Errors
-    /// Naming the node and the operator that failed. Panics where a device fails; on the CPU there
+    /// Naming the node and the operator that failed. Panics where a driver does; on the CPU there
     /// is none, and what panics there is an input that the graph cannot take.
-    pub(crate) fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>, String> {
+    pub(crate) fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>> {
         if !self.place.host {
             return self.answer(inputs);
         }
         let answer = catch_unwind(AssertUnwindSafe(|| self.answer(inputs)));
-        answer.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
+        answer.unwrap_or_else(|panic| Err(OnnxError::input(panic_text(panic.as_ref()))))
     }
 
-    fn answer(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>, String> {
+    fn answer(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>> {
         inputs.iter().flatten().try_for_each(|raw| check_shape(&raw.shape))?;
         let key = key_of(inputs);
         self.runs += 1;
@@ -139,31 +141,31 @@ impl Engine {
 
     /// Answers node by node, with nothing known before: what plans are held against.
     #[cfg(test)]
-    pub(crate) fn interpret(&self, inputs: &[Raw]) -> Result<Vec<Raw>, String> {
+    pub(crate) fn interpret(&self, inputs: &[Raw]) -> Result<Vec<Raw>> {
         let mut constants = Constants::default();
         let mut t = Tracer::new(self.place.clone(), &mut constants);
         let mut input = |raw: &Raw| {
-            Ok::<T, String>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
+            Ok::<T, OnnxError>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
         };
         let values = inputs.iter().map(|raw| Ok(Value::Tensor(input(raw)?)));
-        let values = values.collect::<Result<Vec<_>, String>>()?;
+        let values = values.collect::<Result<Vec<_>>>()?;
         let named = self.file.graph.constants.iter();
         let named = named.map(|(name, raw)| Ok((name.clone(), input(raw)?)));
-        let named = named.collect::<Result<HashMap<_, _>, String>>()?;
+        let named = named.collect::<Result<HashMap<_, _>>>()?;
         let outputs = Compiler { file: &self.file }.main(&mut t, values, &named)?;
         let outputs = answers(&mut t, &self.file.graph.outputs, outputs)?;
         Ok(t.finish(&outputs, false)?.0)
     }
 
-    fn plan(&mut self, inputs: &Given<'_>) -> Result<(Vec<Raw>, Option<Plan>), String> {
+    fn plan(&mut self, inputs: &Given<'_>) -> Result<(Vec<Raw>, Option<Plan>)> {
         let graph = &self.file.graph;
         let (own, more) = inputs.split_at_checked(graph.inputs.len()).unwrap_or((inputs, &[]));
         if more.len() > graph.overridable.len() {
-            return Err(format!("the graph takes {} inputs", graph.inputs.len()));
+            return Err(OnnxError::input(format!("the graph takes {} inputs", graph.inputs.len())));
         }
         let mut t = Tracer::new(self.place.clone(), &mut self.constants);
         let mut input = |raw: &Raw| {
-            Ok::<T, String>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
+            Ok::<T, OnnxError>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
         };
         let mut values = Vec::with_capacity(graph.inputs.len());
         let own = own.iter().copied().chain(std::iter::repeat(None));
@@ -171,7 +173,7 @@ impl Engine {
             values.push(match raw {
                 Some(raw) => Value::Tensor(input(raw)?),
                 None if port.is_optional() => Value::Optional(None),
-                None => return Err(format!("input '{}' is missing", port.name)),
+                None => return Err(OnnxError::input(format!("input '{}' is missing", port.name))),
             });
         }
         let mut tensors = Cow::Borrowed(&self.tensors);
@@ -208,35 +210,37 @@ fn key_of(inputs: &Given<'_>) -> Key {
 }
 
 /// The outputs as tensors.
-fn answers(t: &mut Tracer<'_>, ports: &[Port], values: Vec<Value>) -> Result<Vec<T>, String> {
+fn answers(t: &mut Tracer<'_>, ports: &[Port], values: Vec<Value>) -> Result<Vec<T>> {
     let both = ports.iter().zip(values);
     let tensors = both.map(|(port, value)| {
-        tensor(t, port, value).map_err(|error| format!("output '{}': {error}", port.name))
+        tensor(t, port, value).map_err(|error| error.within(format!("output '{}'", port.name)))
     });
     tensors.collect()
 }
 
 /// A value as a tensor: that of an optional value; a sequence along a new first axis, which is
 /// what a list of equal arrays is to `numpy.asarray`.
-fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T, String> {
+fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T> {
     match value {
         Value::Tensor(tensor) => Ok(tensor),
         Value::Optional(Some(value)) => tensor(t, port, *value),
-        Value::Optional(None) => Err("it is an optional value that is not there".to_owned()),
+        Value::Optional(None) => Err(OnnxError::input("it is an optional value that is not there")),
         Value::Sequence(values) => {
             let parts = values.into_iter().map(|value| tensor(t, port, value));
-            let parts = parts.collect::<Result<Vec<T>, String>>()?;
+            let parts = parts.collect::<Result<Vec<T>>>()?;
             let alike = |(a, b): (&T, &T)| a.elem == b.elem && a.shape == b.shape;
             if !parts.iter().zip(parts.iter().skip(1)).all(alike) {
                 let what = "a sequence of tensors that differ in type or shape";
-                return Err(format!("{what} cannot be answered; concatenate them in the graph"));
+                return Err(OnnxError::unsupported(format!(
+                    "{what} cannot be answered; concatenate them in the graph"
+                )));
             }
             if parts.is_empty() { nothing(t, Some(port)) } else { stack(t, &parts, 0, Elem::F32) }
         }
     }
 }
 
-fn hold(raw: &Raw, place: &Place) -> Result<Held, String> {
+fn hold(raw: &Raw, place: &Place) -> Result<Held> {
     if raw.elem == Elem::Text {
         return Ok(Held::Text(Arc::new(Host::from_raw(raw))));
     }

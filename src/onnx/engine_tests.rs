@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::onnx::Dim;
+use crate::onnx::error::{FailureKind, NodeLabel, OnnxError};
 use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
@@ -16,7 +17,7 @@ const FILES: [&[u8]; 3] = [
     include_bytes!("../../tests/data/unknown_operator.onnx"),
 ];
 
-fn load(data: &[u8]) -> Result<Engine, String> {
+fn load(data: &[u8]) -> Result<Engine, OnnxError> {
     let file = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none))?;
     Engine::new(file, Place::host())
 }
@@ -64,11 +65,15 @@ fn limited(node: Vec<NodeProto>, initializer: Vec<TensorProto>, limits: Limits) 
 
 /// What a graph of these nodes says of one number.
 fn error(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> String {
-    graph(node, initializer).run(&[floats(&[1], &[0.0])]).unwrap_err()
+    graph(node, initializer).run(&[floats(&[1], &[0.0])]).unwrap_err().to_string()
 }
 
 fn with(node: NodeProto, attribute: AttributeProto) -> NodeProto {
     NodeProto { attribute: vec![attribute], ..node }
+}
+
+fn text(name: &str, value: &'static str) -> AttributeProto {
+    AttributeProto { s: Some(Bytes::from_static(value.as_bytes())), ..attribute(name, 3) }
 }
 
 fn body(graph: GraphProto) -> AttributeProto {
@@ -92,7 +97,8 @@ fn plans_are_kept_by_shape_and_are_bounded() {
 fn shapes_that_cannot_be_are_an_error_with_the_node() {
     let mut engine = load(FILES[0]).unwrap();
     let error = engine.run(&[floats(&[1, 4], &[0.0; 4])]).unwrap_err();
-    assert!(error.starts_with("node 'm' (MatMul)"), "{error}");
+    assert!(error.to_string().starts_with("node 'm' (MatMul)"), "{error}");
+    assert_eq!(error.kind, FailureKind::Input);
     assert!(engine.run(&[floats(&[1, 3], &[0.0; 3])]).is_ok());
 }
 
@@ -103,20 +109,52 @@ fn an_index_outside_is_the_requests_fault_and_nobody_else_is_harmed() {
     let mut engine = graph(nodes, vec![integers("table", &[10, 20, 30])]);
     assert_eq!(engine.run(&[floats(&[1], &[2.0])]).unwrap()[0].bytes[0], 30);
     for outside in [3.0, 1e9, -4.0] {
-        engine.run(&[floats(&[1], &[outside])]).unwrap_err();
+        let error = engine.run(&[floats(&[1], &[outside])]).unwrap_err();
+        assert_eq!(error.kind, FailureKind::Input, "{error}");
     }
     assert_eq!(engine.run(&[floats(&[1], &[-1.0])]).unwrap()[0].bytes[0], 30);
+}
+
+/// A function of the host fails as a read of a device's memory would: without a panic.
+#[test]
+fn error_of_a_device_keeps_its_kind_and_gets_its_node() {
+    for (text, kind) in [
+        ("Device lost: Unknown", FailureKind::Device),
+        ("out of device memory allocating 4096 bytes", FailureKind::Memory),
+    ] {
+        let mut constants = Constants::default();
+        let mut t = Tracer::new(Place::host(), &mut constants);
+        let held = hold(&floats(&[1], &[0.0]), &Place::host()).unwrap();
+        let x = t.input(Elem::F32, vec![1], held);
+        t.enter(Some(Arc::new(NodeLabel { name: "n".into(), op: "Relu".into() })));
+        let form = (Elem::F32, vec![1]);
+        let run = move |_: &[Host]| Err(OnnxError::device(text));
+        let y = t.host_op("fails", &[&x], &[form], run).unwrap();
+        let error = t.finish(&y, true).unwrap_err();
+        assert_eq!((error.kind, error.to_string()), (kind, format!("node 'n' (Relu): {text}")));
+    }
+}
+
+#[test]
+fn operators_that_are_not_supported_are_the_files_fault() {
+    let error = load(FILES[2]).unwrap().file.check_operators().unwrap_err();
+    assert_eq!(error.kind, FailureKind::Unsupported);
+    let padded = with(node("Pad", &["x", "pads"], &["y"]), text("mode", "magic"));
+    let pads = integers("pads", &[1, 1]);
+    let error = graph(vec![padded], vec![pads]).run(&[floats(&[1], &[0.0])]).unwrap_err();
+    assert_eq!(error.kind, FailureKind::Unsupported, "{error}");
+    assert_eq!(error.to_string(), "node 'y' (Pad): mode 'magic' is not known");
 }
 
 #[test]
 fn absurd_sizes_are_refused_before_memory_is_asked_for() {
     let huge = integers("shape", &[1 << 20, 1 << 20]);
     let mut engine = graph(vec![node("Expand", &["x", "shape"], &["y"])], vec![huge]);
-    let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err();
+    let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err().to_string();
     assert!(error.contains("(Expand)") && error.contains("bytes"), "{error}");
     let huge = integers("shape", &[i64::MAX, i64::MAX]);
     let mut engine = graph(vec![node("ConstantOfShape", &["shape"], &["y"])], vec![huge]);
-    assert!(engine.run(&[floats(&[1], &[0.0])]).unwrap_err().contains("more than"));
+    assert!(engine.run(&[floats(&[1], &[0.0])]).unwrap_err().to_string().contains("more than"));
 }
 
 #[test]
@@ -149,7 +187,7 @@ fn loops_in_loops_end() {
     let nodes = vec![rounds(nested), node("Abs", &["x"], &["y"])];
     let limits = Limits { turns: 1000, ..Limits::default() };
     let mut engine = limited(nodes, vec![integers("many", &[50])], limits);
-    let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err();
+    let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err().to_string();
     assert!(error.contains("more than 1000 nodes"), "{error}");
 }
 
@@ -174,10 +212,10 @@ fn tensors_without_elements_have_no_absurd_lengths() {
     let empty = TensorProto { dims: vec![1 << 40, 0], ..integers("e", &[]) };
     let graph = GraphProto { initializer: vec![empty], ..Default::default() };
     let model = ModelProto { graph: Some(graph), ..Default::default() };
-    let error = load(&model.encode_to_vec()).unwrap_err();
+    let error = load(&model.encode_to_vec()).unwrap_err().to_string();
     assert!(error.contains("has more than"), "{error}");
     let x = floats(&[1 << 40, 0], &[]);
-    let error = load(FILES[0]).unwrap().run(&[x]).unwrap_err();
+    let error = load(FILES[0]).unwrap().run(&[x]).unwrap_err().to_string();
     assert!(error.contains("has more than"), "{error}");
 }
 

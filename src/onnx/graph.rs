@@ -1,6 +1,7 @@
 //! The graph of an ONNX file.
 
 use super::elem::Elem;
+use super::error::NodeLabel;
 use super::raw::Raw;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -81,6 +82,13 @@ pub(crate) struct Node {
     pub(crate) attributes: HashMap<String, Attribute>,
     /// Version of the operator set that its meaning is taken from.
     pub(crate) opset: i64,
+}
+
+impl Node {
+    /// Its name and operator, for errors.
+    pub(crate) fn label(&self) -> Arc<NodeLabel> {
+        Arc::new(NodeLabel { name: self.name.clone(), op: self.op.clone() })
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 use super::elem::{Elem, Kind};
 use super::raw::Raw;
 use super::tiny_floats;
+use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::{DType, TensorData};
 use half::{bf16, f16};
 
@@ -20,6 +21,14 @@ pub(crate) enum Data {
     Float(Vec<f64>),
     Int(Vec<i64>),
     Text(Vec<String>),
+}
+
+/// The first input of a function of the host.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn first<X>(inputs: &[X]) -> Result<&X> {
+    inputs.first().ok_or_else(|| OnnxError::internal("no input"))
 }
 
 impl Host {
@@ -123,12 +132,8 @@ impl Host {
     ///
     /// # Errors
     /// If reading it fails.
-    pub(crate) fn from_data(
-        elem: Elem,
-        shape: Vec<usize>,
-        data: TensorData,
-    ) -> Result<Host, String> {
-        let failed = |error: burn::tensor::DataError| error.to_string();
+    pub(crate) fn from_data(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<Host> {
+        let failed = |error: burn::tensor::DataError| OnnxError::internal(error.to_string());
         let data = match data.dtype() {
             DType::F64 => Data::Float(data.as_slice::<f64>().map_err(failed)?.to_vec()),
             dtype if dtype.is_float() => {

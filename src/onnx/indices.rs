@@ -5,14 +5,20 @@ use super::elem::Elem;
 use super::host::Host;
 use super::op::Op;
 use super::trace::{T, Tracer};
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::{build, cast, literals};
 
-fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>, String> {
+fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     let one = |index: &i64| {
         let place = if *index < 0 { index.saturating_add(length) } else { *index };
         let fits = (0..length).contains(&place);
-        if fits { Ok(place) } else { Err(format!("index {index} of {length} elements")) }
+        if fits {
+            Ok(place)
+        } else {
+            Err(OnnxError::input(format!("index {index} of {length} elements")))
+        }
     };
     indices.iter().map(one).collect()
 }
@@ -22,9 +28,9 @@ fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>, String> {
 /// # Errors
 /// If they are no integers, or constants outside; those of requests are an error when the
 /// plan runs on the host, and the nearest ones that there are on a graphics card.
-pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T, String> {
+pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T> {
     if !indices.elem.is_int() {
-        return Err(format!("indices of {}", indices.elem));
+        return Err(OnnxError::invalid(format!("indices of {}", indices.elem)));
     }
     let shape = indices.shape.clone();
     if indices.is_constant() {
@@ -34,11 +40,11 @@ pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Resul
     if t.place().host {
         let form = (Elem::I64, shape.clone());
         let check = move |inputs: &[Host]| {
-            let values = inputs.first().ok_or("no input")?.to_i64();
+            let values = first(inputs)?.to_i64();
             Ok(vec![Host::ints(Elem::I64, shape.clone(), checked(&values, length)?)])
         };
         let made = t.host_op("indices", &[indices], &[form], check)?;
-        return made.into_iter().next().ok_or_else(|| "no result".to_owned());
+        return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
     }
     let indices = cast::cast(t, indices, Elem::I64)?;
     let count = t.number(Elem::I64, length as f64)?;
@@ -49,11 +55,11 @@ pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Resul
 }
 
 /// Whole slices along an axis, by an index of one dimension without negative numbers.
-pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T, String> {
+pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T> {
     let mut shape = x.shape.clone();
     let length = match shape.get_mut(axis) {
         Some(length) => std::mem::replace(length, indices.len()),
-        None => return Err(format!("axis {axis} of shape {:?}", x.shape)),
+        None => return Err(OnnxError::input(format!("axis {axis} of shape {:?}", x.shape))),
     };
     if shape.contains(&0) {
         return t.constant(Host::numbers(x.elem, shape, vec![]));
@@ -63,7 +69,7 @@ pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Res
 }
 
 /// Elements along an axis, by an index of the same rank without negative numbers.
-pub(crate) fn gather(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T, String> {
+pub(crate) fn gather(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T> {
     let length = x.shape.get(axis).copied().unwrap_or(0);
     let indices = inside(t, indices, length)?;
     let shape = indices.shape.clone();
@@ -71,7 +77,7 @@ pub(crate) fn gather(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Res
 }
 
 /// Brought inside, where nobody else looks.
-fn inside(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T, String> {
+fn inside(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T> {
     if indices.is_constant() || t.place().host {
         return Ok(indices.clone());
     }

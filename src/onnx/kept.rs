@@ -5,6 +5,7 @@ use super::host::Host;
 use super::ops::Call;
 use super::raw::Raw;
 use super::trace::{T, Tracer};
+use crate::onnx::error::Result;
 use std::ptr;
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ fn depends_on_use(call: &Call<'_>) -> bool {
 pub(crate) fn value<K: Send + Sync + 'static>(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
-    make: impl FnOnce() -> Result<K, String>,
-) -> Result<Arc<K>, String> {
+    make: impl FnOnce() -> Result<K>,
+) -> Result<Arc<K>> {
     if depends_on_use(call) {
         return make().map(Arc::new);
     }
@@ -41,7 +42,7 @@ pub(crate) fn value<K: Send + Sync + 'static>(
 ///
 /// # Errors
 /// If they are too large.
-pub(crate) fn weights(t: &mut Tracer<'_>, call: &Call<'_>, raw: &Arc<Raw>) -> Result<T, String> {
+pub(crate) fn weights(t: &mut Tracer<'_>, call: &Call<'_>, raw: &Arc<Raw>) -> Result<T> {
     if depends_on_use(call) {
         return t.constant(Host::from_raw(raw));
     }

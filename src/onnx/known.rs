@@ -7,6 +7,7 @@
 use super::compile::full_name;
 use super::graph::{Attribute, ModelFile, Node};
 use super::{control, ops};
+use crate::onnx::error::{OnnxError, Result};
 use std::collections::{BTreeSet, HashSet};
 
 /// Most names in a message; the rest is counted.
@@ -17,7 +18,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// The names of those that are not, each with its domain.
-    pub(crate) fn check_operators(&self) -> Result<(), String> {
+    pub(crate) fn check_operators(&self) -> Result<()> {
         let missing = self.missing_operators();
         if missing.is_empty() {
             return Ok(());
@@ -27,7 +28,10 @@ impl ModelFile {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        Err(format!("operators that are not supported: {}{more}", shown.join(", ")))
+        Err(OnnxError::unsupported(format!(
+            "operators that are not supported: {}{more}",
+            shown.join(", ")
+        )))
     }
 
     /// Operators that are in no table, each once, bodies and functions included.
@@ -80,7 +84,7 @@ mod tests {
     fn what_is_missing_is_named_with_its_domain() {
         let data = include_bytes!("../../tests/data/unknown_operator.onnx");
         let file = ModelFile::read(bytes::Bytes::from_static(data).into(), None).unwrap();
-        let error = file.check_operators().unwrap_err();
+        let error = file.check_operators().unwrap_err().to_string();
         assert_eq!(error, "operators that are not supported: Magic of ai.onnx");
     }
 }

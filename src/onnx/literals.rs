@@ -3,23 +3,24 @@
 use super::elem::Elem;
 use super::host::Host;
 use super::trace::{T, Tracer};
+use crate::onnx::error::Result;
 
 /// A constant of integers in one dimension.
-pub(crate) fn indices(t: &Tracer<'_>, values: Vec<i64>) -> Result<T, String> {
+pub(crate) fn indices(t: &Tracer<'_>, values: Vec<i64>) -> Result<T> {
     t.constant(Host::ints(Elem::I64, vec![values.len()], values))
 }
 
 /// The integers that a tensor holds.
-pub(crate) fn ints(t: &mut Tracer<'_>, x: &T) -> Result<Vec<i64>, String> {
+pub(crate) fn ints(t: &mut Tracer<'_>, x: &T) -> Result<Vec<i64>> {
     Ok(t.look(x)?.to_i64())
 }
 
 /// The numbers that a tensor holds.
-pub(crate) fn floats(t: &mut Tracer<'_>, x: &T) -> Result<Vec<f64>, String> {
+pub(crate) fn floats(t: &mut Tracer<'_>, x: &T) -> Result<Vec<f64>> {
     Ok(t.look(x)?.to_f64())
 }
 
 /// Lengths that a tensor holds.
-pub(crate) fn lengths(t: &mut Tracer<'_>, x: &T) -> Result<Vec<usize>, String> {
+pub(crate) fn lengths(t: &mut Tracer<'_>, x: &T) -> Result<Vec<usize>> {
     super::raw::shape(&ints(t, x)?)
 }

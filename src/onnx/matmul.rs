@@ -5,10 +5,11 @@ use super::build::same_type;
 use super::elem::Elem;
 use super::op::Op;
 use super::trace::{T, Tracer};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::{axes, cast};
 
 /// Products of matrices in the last two axes, like numpy's `matmul`; those before broadcast.
-pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T, String> {
+pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T> {
     let elem = x.elem;
     same_type(x, y)?;
     if matches!(elem, Elem::U32 | Elem::U64) {
@@ -22,10 +23,10 @@ pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T, String> {
     let y = if column { axes::unsqueeze(t, y, 1)? } else { y.clone() };
     let (xs, ys) = (x.shape.clone(), y.shape.clone());
     let ([x_batch @ .., rows, inner], [y_batch @ .., inner2, columns]) = (&xs[..], &ys[..]) else {
-        return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
+        return Err(OnnxError::input(format!("shapes {xs:?} and {ys:?} do not multiply")));
     };
     if inner != inner2 {
-        return Err(format!("shapes {xs:?} and {ys:?} do not multiply"));
+        return Err(OnnxError::input(format!("shapes {xs:?} and {ys:?} do not multiply")));
     }
     let batch = broadcast(x_batch, y_batch)?;
     let shape: Vec<usize> = batch.iter().copied().chain([*rows, *columns]).collect();
@@ -48,7 +49,7 @@ fn matmul_of(
     y: &T,
     (batch, rows, inner, columns): (&[usize], usize, usize, usize),
     shape: &[usize],
-) -> Result<T, String> {
+) -> Result<T> {
     if x.len() == 0 || y.len() == 0 {
         return axes::full(t, x.elem, shape.to_vec(), 0.0);
     }

@@ -13,6 +13,7 @@ mod dataset;
 mod draft;
 mod elem;
 mod engine;
+mod error;
 mod fuse;
 mod graph;
 mod held;
@@ -44,13 +45,18 @@ mod words;
 pub(crate) use constants::Limits;
 pub(crate) use elem::Elem;
 pub(crate) use engine::Engine;
+pub(crate) use error::{FailureKind, is_out_of_memory};
 pub(crate) use graph::{Dim, ModelFile, Port, Sort};
 pub(crate) use profile::{Profile, Times};
 pub(crate) use raw::Raw;
 pub(crate) use rows::{Known, RowProof, prove};
-pub(crate) use source::{Source, Trouble};
+pub(crate) use source::Source;
 pub(crate) use tensor::Place;
 
+pub use dataset::DataSetError;
+pub use error::OnnxError;
+
+use error::Result;
 use std::path::Path;
 use std::time::Duration;
 
@@ -63,7 +69,7 @@ pub fn check_data_sets(
     folder: &Path,
     device: &burn::tensor::Device,
     tolerance: (f64, f64),
-) -> Result<usize, String> {
+) -> Result<usize, DataSetError> {
     let file = read(folder)?;
     let place = Place::of(device);
     let mut checked = 0;
@@ -77,7 +83,7 @@ pub fn check_data_sets(
     }
 }
 
-fn read(folder: &Path) -> Result<ModelFile, String> {
+fn read(folder: &Path) -> Result<ModelFile> {
     read_file(&folder.join("model.onnx"))
 }
 
@@ -85,15 +91,15 @@ fn read(folder: &Path) -> Result<ModelFile, String> {
 ///
 /// # Errors
 /// What cannot be read, or is wrong with it.
-pub(crate) fn read_file(path: &Path) -> Result<ModelFile, String> {
+pub(crate) fn read_file(path: &Path) -> Result<ModelFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let open = |path: &Path| {
         // Opening a pipe would wait for ever.
         if path.metadata().is_ok_and(|found| !found.is_file()) {
-            return Err(format!("{}: is not a plain file", path.display()));
+            return Err(OnnxError::invalid(format!("{}: is not a plain file", path.display())));
         }
         let source = std::fs::File::open(path).and_then(Source::of);
-        source.map_err(|error| format!("{}: {error}", path.display()))
+        source.map_err(|error| OnnxError::machine(format!("{}: {error}", path.display())))
     };
     ModelFile::read(open(path)?, Some(&|name: &str| open(&folder.join(name))))
 }
@@ -108,7 +114,7 @@ pub fn time_data_set(
     set: &str,
     device: &burn::tensor::Device,
     budget: Duration,
-) -> Result<Duration, String> {
+) -> Result<Duration, DataSetError> {
     let file = read(folder)?;
     let inputs = dataset::tensors(&file, &folder.join(set))?;
     let mut engine = Engine::new(file, Place::of(device))?;
@@ -132,10 +138,7 @@ pub fn time_data_set(
 ///
 /// # Errors
 /// What failed.
-pub fn time_load(
-    folder: &Path,
-    device: &burn::tensor::Device,
-) -> Result<(Duration, usize), String> {
+pub fn time_load(folder: &Path, device: &burn::tensor::Device) -> Result<(Duration, usize)> {
     let begin = crate::clock::now();
     let engine = Engine::new(read(folder)?, Place::of(device))?;
     Ok((begin.elapsed(), engine.weights_bytes()))

@@ -7,6 +7,7 @@ use super::host::Host;
 use super::op::{HostOp, HostRun, Op};
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
+use crate::onnx::error::{NodeLabel, OnnxError, Result};
 use std::sync::Arc;
 
 /// What a step takes.
@@ -30,7 +31,7 @@ pub(crate) struct Step {
     /// Where the results go, and what they are.
     pub(crate) outputs: Vec<(usize, Form)>,
     /// The node that it is a part of.
-    pub(crate) node: Arc<str>,
+    pub(crate) node: Option<Arc<NodeLabel>>,
     /// Results that no later step uses.
     pub(crate) last: Vec<usize>,
 }
@@ -48,7 +49,22 @@ pub(crate) enum Item {
 pub(crate) enum Stop {
     /// Values differ from those that the plan was made for: it is to be made anew.
     Stale,
-    Failed(String),
+    Failed(OnnxError),
+}
+
+impl From<OnnxError> for Stop {
+    fn from(error: OnnxError) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+impl From<Stop> for OnnxError {
+    fn from(stop: Stop) -> OnnxError {
+        match stop {
+            Stop::Failed(error) => error,
+            Stop::Stale => OnnxError::internal("a value changed while it was used"),
+        }
+    }
 }
 
 /// The values while a plan runs.
@@ -61,36 +77,43 @@ pub(crate) struct Env {
 impl Env {
     pub(crate) fn run(&mut self, item: &Item) -> Result<(), Stop> {
         match item {
-            Item::Step(step) => self.step(step),
+            Item::Step(step) => self.step(step).map_err(|error| {
+                Stop::Failed(match &step.node {
+                    Some(node) => error.at(node),
+                    None => error,
+                })
+            }),
             Item::Guard(var, expected) => {
-                let found = self.read(*var, &form(expected)).map_err(Stop::Failed)?;
+                let found = self.read(*var, &form(expected))?;
                 if found == *expected { Ok(()) } else { Err(Stop::Stale) }
             }
         }
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Stop> {
-        let failed = |error| Stop::Failed(format!("{}: {error}", step.node));
+    fn step(&mut self, step: &Step) -> Result<()> {
         if let Op::Host(host) = &step.op {
-            self.host_step(step, host).map_err(failed)?;
+            self.host_step(step, host)?;
         } else {
             let inputs = step.args.iter().map(|arg| self.device_arg(arg));
-            let inputs = inputs.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
             // Before the step, so that it may work in place.
             self.forget(&step.last);
-            let result = step.op.run(inputs).map_err(failed)?;
-            self.put(step, result).map_err(failed)?;
+            let result = step.op.run(inputs)?;
+            self.put(step, result)?;
         }
         self.forget(&step.last);
         Ok(())
     }
 
-    fn put(&mut self, step: &Step, result: Tensor) -> Result<(), String> {
+    fn put(&mut self, step: &Step, result: Tensor) -> Result<()> {
         let Some((var, form)) = step.outputs.first() else { return Ok(()) };
         let expected = at_least_1d(&form.shape);
         let found = result.shape();
         if found != expected {
-            return Err(format!("{:?} gave the shape {found:?}, not {expected:?}", step.op));
+            return Err(OnnxError::internal(format!(
+                "{:?} gave the shape {found:?}, not {expected:?}",
+                step.op
+            )));
         }
         self.set(*var, Held::Tensor(result));
         Ok(())
@@ -105,9 +128,9 @@ impl Env {
         }
     }
 
-    pub(crate) fn get(&self, var: usize) -> Result<&Held, String> {
+    pub(crate) fn get(&self, var: usize) -> Result<&Held> {
         let value = self.values.get(var).and_then(Option::as_ref);
-        value.ok_or_else(|| format!("value {var} is gone"))
+        value.ok_or_else(|| OnnxError::internal(format!("value {var} is gone")))
     }
 
     fn forget(&mut self, vars: &[usize]) {
@@ -118,19 +141,19 @@ impl Env {
         }
     }
 
-    fn device_arg(&self, arg: &Arg) -> Result<Tensor, String> {
+    fn device_arg(&self, arg: &Arg) -> Result<Tensor> {
         match arg {
             Arg::Constant(tensor) => Ok(tensor.clone()),
             Arg::Var(var) => match self.get(*var)? {
                 Held::Tensor(tensor) => Ok(tensor.clone()),
-                Held::Text(_) => Err("text cannot go to a device".to_owned()),
+                Held::Text(_) => Err(OnnxError::unsupported("text cannot go to a device")),
             },
             Arg::Host(host) => Ok(Tensor::upload(to_data(host, &self.place)?, &self.place.device)),
         }
     }
 
     /// Reads a value back.
-    pub(crate) fn read(&self, var: usize, form: &Form) -> Result<Host, String> {
+    pub(crate) fn read(&self, var: usize, form: &Form) -> Result<Host> {
         match self.get(var)? {
             Held::Text(host) => Ok((**host).clone()),
             Held::Tensor(tensor) => {
@@ -139,31 +162,34 @@ impl Env {
         }
     }
 
-    fn host_step(&mut self, step: &Step, host: &HostOp) -> Result<(), String> {
+    fn host_step(&mut self, step: &Step, host: &HostOp) -> Result<()> {
         let held: Vec<(Form, Held)> = match &host.run {
             HostRun::Wide(run) => {
                 let inputs = self.wide_args(step)?;
                 let results = run(&inputs)?.into_iter();
                 let hold = |result: Host| Ok((form(&result), self.hold(result)?));
-                results.map(hold).collect::<Result<_, String>>()?
+                results.map(hold).collect::<Result<_>>()?
             }
             HostRun::Native(run) => {
                 let inputs = self.native_args(step)?;
                 let results = run(&inputs)?.into_iter();
                 let hold = |result: Cells| Ok((result.form(), result.hold(&self.place)?));
-                results.map(hold).collect::<Result<_, String>>()?
+                results.map(hold).collect::<Result<_>>()?
             }
         };
         for ((var, form), (found, held)) in step.outputs.iter().zip(held) {
             if found != *form {
-                return Err(format!("{}: gave {found:?}, not {form:?}", host.name));
+                return Err(OnnxError::internal(format!(
+                    "{}: gave {found:?}, not {form:?}",
+                    host.name
+                )));
             }
             self.set(*var, held);
         }
         Ok(())
     }
 
-    fn wide_args(&self, step: &Step) -> Result<Vec<Host>, String> {
+    fn wide_args(&self, step: &Step) -> Result<Vec<Host>> {
         let arg = |(arg, form): (&Arg, &Form)| match arg {
             Arg::Host(host) => Ok((**host).clone()),
             Arg::Var(var) => self.read(*var, form),
@@ -174,7 +200,7 @@ impl Env {
         step.args.iter().zip(&step.forms).map(arg).collect()
     }
 
-    fn native_args(&self, step: &Step) -> Result<Vec<Cells>, String> {
+    fn native_args(&self, step: &Step) -> Result<Vec<Cells>> {
         let of = |tensor: &Tensor, form: &Form| {
             Ok(Cells::of_data(form.elem, form.shape.clone(), tensor.clone().read()?))
         };
@@ -190,7 +216,7 @@ impl Env {
     }
 
     /// Puts a tensor of the host where this place's tensors are.
-    pub(crate) fn hold(&self, host: Host) -> Result<Held, String> {
+    pub(crate) fn hold(&self, host: Host) -> Result<Held> {
         if host.elem == Elem::Text {
             return Ok(Held::Text(Arc::new(host)));
         }
@@ -221,11 +247,11 @@ impl Plan {
         for item in &self.items {
             env.run(item)?;
         }
-        self.outputs(env).map_err(Stop::Failed)
+        Ok(self.outputs(env)?)
     }
 
     /// Reads the outputs back.
-    pub(crate) fn outputs(&self, env: &Env) -> Result<Vec<Raw>, String> {
+    pub(crate) fn outputs(&self, env: &Env) -> Result<Vec<Raw>> {
         let read = |output: &Output| match output {
             Output::Constant(raw) => Ok((**raw).clone()),
             Output::Var(var, form) => match env.get(*var)? {

@@ -397,19 +397,20 @@ fn floats(raw: &Raw) -> Vec<f32> {
     raw.bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
 }
 
-fn same(one: &[Raw], two: &[Raw]) -> Result<(), String> {
+/// The first difference.
+fn difference(one: &[Raw], two: &[Raw]) -> Option<String> {
     for (at, (one, two)) in one.iter().zip(two).enumerate() {
         if one.shape != two.shape {
-            return Err(format!("output {at}: {:?} and {:?}", one.shape, two.shape));
+            return Some(format!("output {at}: {:?} and {:?}", one.shape, two.shape));
         }
         for (x, y) in floats(one).iter().zip(floats(two)) {
             let most = TOLERANCE.1 + TOLERANCE.0 * f64::from(y.abs());
             if f64::from((x - y).abs()) > most || x.is_nan() != y.is_nan() {
-                return Err(format!("output {at}: {x} and {y}"));
+                return Some(format!("output {at}: {x} and {y}"));
             }
         }
     }
-    Ok(())
+    None
 }
 
 proptest! {
@@ -424,7 +425,7 @@ proptest! {
         let interpreted = engine.interpret(&input).unwrap();
         for time in ["first", "second"] {
             let planned = engine.run(&input).unwrap();
-            prop_assert_eq!(same(&planned, &interpreted), Ok(()), "{} run", time);
+            prop_assert_eq!(difference(&planned, &interpreted), None, "{} run", time);
         }
     }
 }
@@ -456,7 +457,7 @@ fn rows_of(raw: &Raw, from: usize, rows: usize) -> Raw {
 }
 
 /// `true` if rows are proved independent; then they must agree together, apart and padded.
-fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> Result<bool, String> {
+fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> anyhow::Result<bool> {
     const ROWS: usize = 3;
     let (model, input, _) = made(choices);
     let (model, input) = opened(&model, &input, ROWS);
@@ -470,14 +471,18 @@ fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> Result<bool, String> 
     for row in 0..ROWS {
         let apart = engine.run(&[rows_of(&input, row, 1)])?;
         let parts: Vec<Raw> = together.iter().map(|raw| rows_of(raw, row, 1)).collect();
-        same(&apart, &parts).map_err(|error| format!("row {row} apart: {error}"))?;
+        if let Some(difference) = difference(&apart, &parts) {
+            anyhow::bail!("row {row} apart: {difference}");
+        }
     }
     let mut padded = input.clone();
     padded.bytes = [&input.bytes[..], &vec![0; input.bytes.len() / ROWS]].concat().into();
     padded.shape[0] = ROWS + 1;
     let padded = engine.run(&[padded])?;
     let parts: Vec<Raw> = padded.iter().map(|raw| rows_of(raw, 0, ROWS)).collect();
-    same(&parts, &together).map_err(|error| format!("padded: {error}"))?;
+    if let Some(difference) = difference(&parts, &together) {
+        anyhow::bail!("padded: {difference}");
+    }
     Ok(true)
 }
 

@@ -3,6 +3,7 @@
 use super::elem::Elem;
 use super::proto::TensorProto;
 use super::source::Source;
+use crate::onnx::error::{OnnxError, Result};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::path::{Component, Path};
 
@@ -16,7 +17,7 @@ const EMPTY_MAX: usize = 1 << 24;
 
 /// Opens a file beside the model, named by a relative path that leads nowhere else. `None` where
 /// weights are not wanted: tensors have a type and a shape then, but not always elements.
-pub(crate) type Beside<'a> = Option<&'a dyn Fn(&str) -> Result<Source, String>>;
+pub(crate) type Beside<'a> = Option<&'a dyn Fn(&str) -> Result<Source>>;
 
 /// A tensor's elements, little-endian and packed where they are narrower than a byte.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// # Errors
     /// If the shape is impossible, the type unknown, or the data are not as many as the shape says.
-    pub(crate) fn read(proto: &TensorProto, files: Beside<'_>) -> Result<Raw, String> {
+    pub(crate) fn read(proto: &TensorProto, files: Beside<'_>) -> Result<Raw> {
         let elem = Elem::from_onnx(proto.data_type.unwrap_or(0))?;
         let shape = shape(&proto.dims)?;
         if elem == Elem::Text {
@@ -49,7 +50,9 @@ impl Raw {
         // A listing skips large pieces, which are empty here.
         if found != expected && (files.is_some() || found > 0) {
             let shape = &raw.shape;
-            return Err(format!("{elem}{shape:?} takes {expected} bytes, but there are {found}"));
+            return Err(OnnxError::invalid(format!(
+                "{elem}{shape:?} takes {expected} bytes, but there are {found}"
+            )));
         }
         Ok(raw)
     }
@@ -59,12 +62,17 @@ impl Raw {
         (self.shape.iter().product::<usize>() * self.elem.bits()).div_ceil(8)
     }
 
-    fn text(shape: Vec<usize>, proto: &TensorProto) -> Result<Raw, String> {
+    fn text(shape: Vec<usize>, proto: &TensorProto) -> Result<Raw> {
         let (expected, found) = (shape.iter().product::<usize>(), proto.string_data.len());
         if expected != found {
-            return Err(format!("string{shape:?} has {expected} elements, but there are {found}"));
+            return Err(OnnxError::invalid(format!(
+                "string{shape:?} has {expected} elements, but there are {found}"
+            )));
         }
-        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).map_err(|e| e.to_string());
+        let text = |bytes: &Bytes| {
+            let text = String::from_utf8(bytes.to_vec());
+            text.map_err(|error| OnnxError::invalid(error.to_string()))
+        };
         let text = proto.string_data.iter().map(text).collect::<Result<_, _>>()?;
         Ok(Raw { elem: Elem::Text, shape, bytes: Bytes::new(), text })
     }
@@ -74,11 +82,16 @@ impl Raw {
 ///
 /// # Errors
 /// If there are too many dimensions, one is negative, or their product is absurd.
-pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
+pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>> {
     if dims.len() > RANK_MAX {
-        return Err(format!("{} dimensions, but at most {RANK_MAX} are possible", dims.len()));
+        return Err(OnnxError::unsupported(format!(
+            "{} dimensions, but at most {RANK_MAX} are possible",
+            dims.len()
+        )));
     }
-    let dim = |dim: &i64| usize::try_from(*dim).map_err(|_| format!("{dims:?} is no shape"));
+    let dim = |dim: &i64| {
+        usize::try_from(*dim).map_err(|_| OnnxError::invalid(format!("{dims:?} is no shape")))
+    };
     let shape = dims.iter().map(dim).collect::<Result<Vec<_>, _>>()?;
     check_shape(&shape)?;
     Ok(shape)
@@ -88,12 +101,12 @@ pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
 ///
 /// # Errors
 /// If the lengths of the axes are absurd.
-pub(crate) fn check_shape(shape: &[usize]) -> Result<(), String> {
+pub(crate) fn check_shape(shape: &[usize]) -> Result<()> {
     let size = shape.iter().try_fold(1usize, |size, dim| size.checked_mul((*dim).max(1)));
     let most = if shape.contains(&0) { EMPTY_MAX } else { ELEMENTS_MAX };
     match size {
         Some(size) if size <= most => Ok(()),
-        _ => Err(format!("shape {shape:?} has more than {most} elements")),
+        _ => Err(OnnxError::limit(format!("shape {shape:?} has more than {most} elements"))),
     }
 }
 
@@ -132,7 +145,7 @@ pub(crate) struct External {
 impl External {
     /// # Errors
     /// If it names no file or one outside of the model's folder, or a number is not valid.
-    pub(crate) fn of(proto: &TensorProto) -> Result<Option<External>, String> {
+    pub(crate) fn of(proto: &TensorProto) -> Result<Option<External>> {
         if proto.data_location != Some(1) {
             return Ok(None);
         }
@@ -141,23 +154,27 @@ impl External {
             let found = entries.find(|entry| entry.key.as_deref() == Some(key));
             found.and_then(|entry| entry.value.as_deref())
         };
-        let wrong = |key: &str, text: &str| format!("external data: {key}: '{text}'");
+        let wrong =
+            |key: &str, text: &str| OnnxError::invalid(format!("external data: {key}: '{text}'"));
         let number = |key: &str| match entry(key) {
             None => Ok(None),
             Some(text) => text.parse::<u64>().map(Some).map_err(|_| wrong(key, text)),
         };
-        let location = entry("location").ok_or("external data: no location is named")?;
+        let location = entry("location")
+            .ok_or_else(|| OnnxError::invalid("external data: no location is named"))?;
         let inside = inside(location).ok_or_else(|| {
-            format!("external data: '{location}' leads out of the model's folder")
+            OnnxError::invalid(format!(
+                "external data: '{location}' leads out of the model's folder"
+            ))
         })?;
         let offset = number("offset")?.unwrap_or(0);
         Ok(Some(External { location: inside, offset, length: number("length")? }))
     }
 
-    fn read(&self, files: Beside<'_>) -> Result<Bytes, String> {
+    fn read(&self, files: Beside<'_>) -> Result<Bytes> {
         let Some(open) = files else { return Ok(Bytes::new()) };
         let part = open(&self.location)?.part(self.offset, self.length);
-        part.map_err(|error| format!("external data: '{}' {error}", self.location))
+        part.map_err(|error| error.after(format!("external data: '{}'", self.location)))
     }
 }
 
@@ -180,8 +197,8 @@ mod tests {
     use super::super::proto::StringStringEntryProto;
     use super::*;
 
-    fn none(_: &str) -> Result<Source, String> {
-        Err("no file".into())
+    fn none(_: &str) -> Result<Source> {
+        Err(OnnxError::invalid("no file"))
     }
 
     fn proto(data_type: i32, dims: &[i64], raw: &'static [u8]) -> TensorProto {
@@ -199,12 +216,22 @@ mod tests {
         assert!(Raw::read(&proto(1, &[2], &[0; 8]), Some(&none)).is_ok());
         assert!(Raw::read(&proto(22, &[3], &[0; 2]), Some(&none)).is_ok());
         let error = Raw::read(&proto(1, &[2], &[0; 7]), Some(&none)).unwrap_err();
-        assert_eq!(error, "float[2] takes 8 bytes, but there are 7");
-        assert!(Raw::read(&proto(1, &[-1], &[]), Some(&none)).unwrap_err().contains("no shape"));
-        let huge = Raw::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), Some(&none)).unwrap_err();
+        assert_eq!(error.to_string(), "float[2] takes 8 bytes, but there are 7");
+        assert!(
+            Raw::read(&proto(1, &[-1], &[]), Some(&none))
+                .unwrap_err()
+                .to_string()
+                .contains("no shape")
+        );
+        let huge = Raw::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), Some(&none))
+            .unwrap_err()
+            .to_string();
         assert!(huge.contains("more than"), "{huge}");
         assert!(
-            Raw::read(&proto(1, &[1; 17], &[0; 4]), Some(&none)).unwrap_err().contains("17 dim")
+            Raw::read(&proto(1, &[1; 17], &[0; 4]), Some(&none))
+                .unwrap_err()
+                .to_string()
+                .contains("17 dim")
         );
     }
 
@@ -242,10 +269,15 @@ mod tests {
         };
         assert_eq!(at("weights.bin", "1", "2").unwrap().bytes, Bytes::from_static(&[2, 3]));
         for outside in ["../x", "/etc/passwd", "a/../../x", "", "C:\\x", "..\\x"] {
-            assert!(at(outside, "0", "2").unwrap_err().contains("leads out"), "{outside}");
+            assert!(
+                at(outside, "0", "2").unwrap_err().to_string().contains("leads out"),
+                "{outside}"
+            );
         }
-        assert!(at("w", "5", "2").unwrap_err().contains("has 6 bytes"));
-        assert!(at("w", "18446744073709551615", "2").unwrap_err().contains("has 6 bytes"));
-        assert!(at("w", "-1", "2").unwrap_err().contains("offset: '-1'"));
+        assert!(at("w", "5", "2").unwrap_err().to_string().contains("has 6 bytes"));
+        assert!(
+            at("w", "18446744073709551615", "2").unwrap_err().to_string().contains("has 6 bytes")
+        );
+        assert!(at("w", "-1", "2").unwrap_err().to_string().contains("offset: '-1'"));
     }
 }

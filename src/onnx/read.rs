@@ -9,6 +9,7 @@ use super::proto::{
 };
 use super::raw::{Beside, External, Raw};
 use super::source::Source;
+use crate::onnx::error::{NodeLabel, OnnxError, Result};
 use prost::Message;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -30,13 +31,15 @@ impl ModelFile {
     ///
     /// # Errors
     /// Naming the node or tensor and what is wrong with it.
-    pub(crate) fn read(source: Source, files: Beside<'_>) -> Result<ModelFile, String> {
+    pub(crate) fn read(source: Source, files: Beside<'_>) -> Result<ModelFile> {
         let mut stream = source.stream(files.is_none());
         let proto = ModelProto::decode(&mut stream);
         stream.end()?;
-        let proto = proto.map_err(|error| format!("is no ONNX file: {error}"))?;
+        let proto =
+            proto.map_err(|error| OnnxError::invalid(format!("is no ONNX file: {error}")))?;
         let opsets = opsets(proto.opset_import.iter().map(|set| (&set.domain, set.version)))?;
-        let graph = proto.graph.ok_or("is no ONNX file: it has no graph")?;
+        let graph =
+            proto.graph.ok_or_else(|| OnnxError::invalid("is no ONNX file: it has no graph"))?;
         let external = RefCell::default();
         let reader = Reader { opsets, files, external: &external };
         let outer = BTreeSet::new();
@@ -56,13 +59,15 @@ impl ModelFile {
 
 fn opsets<'a>(
     sets: impl Iterator<Item = (&'a Option<String>, Option<i64>)>,
-) -> Result<HashMap<String, i64>, String> {
+) -> Result<HashMap<String, i64>> {
     let mut found = HashMap::new();
     for (domain, version) in sets {
         let domain = plain_domain(domain.as_deref().unwrap_or_default());
         let version = version.unwrap_or(1);
         if domain.is_empty() && !(1..=OPSET_MAX).contains(&version) {
-            return Err(format!("opset {version} is not known; 1 to {OPSET_MAX} are"));
+            return Err(OnnxError::unsupported(format!(
+                "opset {version} is not known; 1 to {OPSET_MAX} are"
+            )));
         }
         found.insert(domain.to_owned(), version);
     }
@@ -82,7 +87,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// `outer` are names of the graphs around it, which a body may use.
-    fn graph(&self, proto: GraphProto, outer: &BTreeSet<String>) -> Result<Graph, String> {
+    fn graph(&self, proto: GraphProto, outer: &BTreeSet<String>) -> Result<Graph> {
         let mut constants = Vec::with_capacity(proto.initializer.len());
         for tensor in &proto.initializer {
             let name = tensor.name.clone().unwrap_or_default();
@@ -99,7 +104,7 @@ impl Reader<'_> {
                 // Without weights there may be no values to put anywhere.
                 None => Ok(Raw { shape, ..(*values).clone() }),
             };
-            let dense = dense.map_err(|error| format!("tensor '{name}': {error}"))?;
+            let dense = dense.map_err(|error| error.within(format!("tensor '{name}'")))?;
             constants.push((name, Arc::new(dense)));
         }
         let known: HashSet<&String> = constants.iter().map(|(name, _)| name).collect();
@@ -117,16 +122,20 @@ impl Reader<'_> {
         let shapeless = inputs.iter_mut().filter(|port| port.dims.is_none());
         shapeless.for_each(|port| maps::input_as_tensor(port, &nodes));
         if let Some(port) = outputs.iter().find(|port| !names.contains(&port.name)) {
-            return Err(format!("output '{}' is computed by no node", port.name));
+            return Err(OnnxError::invalid(format!(
+                "output '{}' is computed by no node",
+                port.name
+            )));
         }
         Ok(Graph { inputs, overridable, outputs, nodes, constants })
     }
 
-    fn tensor(&self, name: &str, proto: &TensorProto) -> Result<Arc<Raw>, String> {
-        self.raw(proto).map(Arc::new).map_err(|error| format!("tensor '{name}': {error}"))
+    fn tensor(&self, name: &str, proto: &TensorProto) -> Result<Arc<Raw>> {
+        let raw = self.raw(proto).map(Arc::new);
+        raw.map_err(|error| error.within(format!("tensor '{name}'")))
     }
 
-    fn raw(&self, proto: &TensorProto) -> Result<Raw, String> {
+    fn raw(&self, proto: &TensorProto) -> Result<Raw> {
         let raw = Raw::read(proto, self.files)?;
         if let Some(external) = External::of(proto)? {
             let length = external.length.unwrap_or(raw.expected_bytes() as u64);
@@ -143,7 +152,7 @@ impl Reader<'_> {
         protos: Vec<NodeProto>,
         known: &BTreeSet<String>,
         own: &BTreeSet<String>,
-    ) -> Result<Vec<Node>, String> {
+    ) -> Result<Vec<Node>> {
         // A body may use the outputs of all nodes around it; sorting detects wrong orders.
         let mut visible = known.clone();
         for proto in &protos {
@@ -153,17 +162,18 @@ impl Reader<'_> {
         in_order(nodes.collect::<Result<_, _>>()?, known, own)
     }
 
-    fn node(&self, proto: NodeProto, visible: &BTreeSet<String>) -> Result<Node, String> {
+    fn node(&self, proto: NodeProto, visible: &BTreeSet<String>) -> Result<Node> {
         let op = proto.op_type.unwrap_or_default();
         let name = proto.name.filter(|name| !name.is_empty());
         let name = name.or_else(|| proto.output.iter().find(|name| !name.is_empty()).cloned());
         let name = name.unwrap_or_default();
         let domain = plain_domain(proto.domain.as_deref().unwrap_or_default()).to_owned();
+        let label = Arc::new(NodeLabel { name: name.clone(), op: op.clone() });
         let mut attributes = HashMap::new();
         for attribute in proto.attribute {
             let key = attribute.name.clone().unwrap_or_default();
             let read = self.attribute(attribute, visible);
-            let read = read.map_err(|error| format!("node '{name}' ({op}): {key}: {error}"))?;
+            let read = read.map_err(|error| error.within(&key).inside(&label))?;
             attributes.insert(key, read);
         }
         let opset = self.opsets.get(&domain).copied().unwrap_or(1);
@@ -171,44 +181,44 @@ impl Reader<'_> {
         Ok(Node { name, op, domain, inputs, outputs, attributes, opset })
     }
 
-    fn attribute(
-        &self,
-        proto: AttributeProto,
-        visible: &BTreeSet<String>,
-    ) -> Result<Attribute, String> {
+    fn attribute(&self, proto: AttributeProto, visible: &BTreeSet<String>) -> Result<Attribute> {
         if let Some(name) = proto.ref_attr_name.filter(|name| !name.is_empty()) {
             return Ok(Attribute::Ref(name));
         }
-        let missing = "its value is missing";
+        let missing = || OnnxError::invalid("its value is missing");
         Ok(match proto.kind.unwrap_or(0) {
             1 => Attribute::Float(proto.f.unwrap_or(0.0)),
             2 => Attribute::Int(proto.i.unwrap_or(0)),
             3 => Attribute::Text(proto.s.unwrap_or_default()),
-            4 => Attribute::Tensor(Arc::new(self.raw(&proto.t.ok_or(missing)?)?)),
-            5 => Attribute::Graph(Arc::new(self.graph(proto.g.ok_or(missing)?, visible)?)),
+            4 => Attribute::Tensor(Arc::new(self.raw(&proto.t.ok_or_else(missing)?)?)),
+            5 => Attribute::Graph(Arc::new(self.graph(proto.g.ok_or_else(missing)?, visible)?)),
             6 => Attribute::Floats(proto.floats),
             7 => Attribute::Ints(proto.ints),
             8 => Attribute::Texts(proto.strings),
             11 => {
-                let sparse = proto.sparse_tensor.ok_or(missing)?;
-                let values = self.raw(&sparse.values.ok_or(missing)?)?;
-                let indices = self.raw(&sparse.indices.ok_or(missing)?)?;
+                let sparse = proto.sparse_tensor.ok_or_else(missing)?;
+                let values = self.raw(&sparse.values.ok_or_else(missing)?)?;
+                let indices = self.raw(&sparse.indices.ok_or_else(missing)?)?;
                 let shape = super::raw::shape(&sparse.dims)?;
                 Attribute::Sparse(Arc::new((values, indices, shape)))
             }
             13 => Attribute::Type,
-            other => return Err(format!("attributes of type {other} are not supported")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "attributes of type {other} are not supported"
+                )));
+            }
         })
     }
 
-    fn function(&self, proto: FunctionProto) -> Result<((String, String), Function), String> {
+    fn function(&self, proto: FunctionProto) -> Result<((String, String), Function)> {
         let name = proto.name.unwrap_or_default();
         let domain = plain_domain(proto.domain.as_deref().unwrap_or_default()).to_owned();
         let sets = proto.opset_import.iter().map(|set| (&set.domain, set.version));
         let reader = Reader { opsets: opsets(sets)?, ..*self };
         let known: BTreeSet<String> = proto.input.iter().cloned().collect();
         let nodes = reader.nodes(proto.node, &known, &known);
-        let nodes = nodes.map_err(|error| format!("function '{name}': {error}"))?;
+        let nodes = nodes.map_err(|error| error.within(format!("function '{name}'")))?;
         let mut defaults = HashMap::new();
         for attribute in proto.attribute_proto {
             let key = attribute.name.clone().unwrap_or_default();
@@ -225,12 +235,12 @@ fn in_order(
     nodes: Vec<Node>,
     known: &BTreeSet<String>,
     own: &BTreeSet<String>,
-) -> Result<Vec<Node>, String> {
+) -> Result<Vec<Node>> {
     let mut makers: HashMap<&str, usize> = HashMap::new();
     for (at, node) in nodes.iter().enumerate() {
         for name in node.outputs.iter().filter(|name| !name.is_empty()) {
             if own.contains(name) || makers.insert(name, at).is_some() {
-                return Err(format!("'{name}' is computed twice"));
+                return Err(OnnxError::invalid(format!("'{name}' is computed twice")));
             }
         }
     }
@@ -242,10 +252,10 @@ fn in_order(
                 if known.contains(&name) {
                     continue;
                 }
-                return Err(format!(
+                return Err(OnnxError::invalid(format!(
                     "node '{}' ({}): input '{name}' is unknown",
                     node.name, node.op
-                ));
+                )));
             };
             *wait += 1;
             if let Some(users) = users.get_mut(*maker) {
@@ -258,7 +268,10 @@ fn in_order(
         let done: HashSet<usize> = order.into_iter().collect();
         let stuck = (0..nodes.len()).find(|at| !done.contains(at)).and_then(|at| nodes.get(at));
         let stuck = stuck.map(|node| format!("'{}' ({})", node.name, node.op));
-        return Err(format!("node {} depends on itself", stuck.unwrap_or_default()));
+        return Err(OnnxError::invalid(format!(
+            "node {} depends on itself",
+            stuck.unwrap_or_default()
+        )));
     }
     let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
     Ok(order.iter().filter_map(|at| nodes.get_mut(*at).and_then(Option::take)).collect())
@@ -284,11 +297,11 @@ fn order(waits: &[usize], users: &[Vec<usize>]) -> Vec<usize> {
     order
 }
 
-fn ports(infos: Vec<ValueInfoProto>) -> Result<Vec<Port>, String> {
+fn ports(infos: Vec<ValueInfoProto>) -> Result<Vec<Port>> {
     infos.into_iter().map(port).collect()
 }
 
-fn port(info: ValueInfoProto) -> Result<Port, String> {
+fn port(info: ValueInfoProto) -> Result<Port> {
     let name = info.name.unwrap_or_default();
     let value = info.kind.and_then(|kind| kind.value);
     let sort = sort_of(value.as_ref());
@@ -303,7 +316,7 @@ fn port(info: ValueInfoProto) -> Result<Port, String> {
     let elem = match tensor.elem_type {
         None | Some(0) => None,
         Some(number) => {
-            Some(Elem::from_onnx(number).map_err(|error| format!("'{name}': {error}"))?)
+            Some(Elem::from_onnx(number).map_err(|error| error.within(format!("'{name}'")))?)
         }
     };
     let dims = tensor.shape.map(|shape| shape.dim.into_iter().map(dim).collect::<Vec<_>>());

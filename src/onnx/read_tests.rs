@@ -1,6 +1,7 @@
 //! Tests of reading files: good ones and every kind of bad ones.
 
 use super::*;
+use crate::onnx::error::OnnxError;
 use crate::onnx::proto::{OperatorSetIdProto, SparseTensorProto};
 use crate::onnx::test_graph::{node, none, value};
 use bytes::Bytes;
@@ -12,13 +13,13 @@ fn file(nodes: Vec<NodeProto>) -> ModelProto {
     ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() }
 }
 
-fn read(proto: &ModelProto) -> Result<ModelFile, String> {
+fn read(proto: &ModelProto) -> Result<ModelFile, OnnxError> {
     ModelFile::read(Bytes::from(proto.encode_to_vec()).into(), Some(&none))
 }
 
 #[track_caller]
 fn refuses(proto: &ModelProto, words: &str) {
-    let error = read(proto).unwrap_err();
+    let error = read(proto).unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
 }
 
@@ -67,7 +68,9 @@ fn opsets_of_the_future_are_refused() {
 #[test]
 fn what_is_no_file_of_onnx_is_refused() {
     for data in [&b""[..], b"\0\0\0\0", b"hello there", &[0xff; 100]] {
-        let error = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none)).unwrap_err();
+        let error = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("is no ONNX file"), "{error}");
     }
 }

@@ -1,12 +1,11 @@
 //! Files that are read piece by piece, so that weights are in memory once, each in a piece of its
 //! own.
 
+use crate::onnx::error::{OnnxError, Result};
 use bytes::{Buf, Bytes};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes that are read at once of what is between large pieces.
 const BUFFER: u64 = 1 << 16;
@@ -16,33 +15,10 @@ trait Content: Read + Seek {}
 
 impl<T: Read + Seek> Content for T {}
 
-/// A shared flag: reading failed because of the machine (its disk, its memory), not of the file.
-/// The parser passes errors on as text, which cannot carry the cause.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Trouble(Arc<AtomicBool>);
-
-impl Trouble {
-    pub(crate) fn is_there(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Sets the flag, except for a file that ends too early, which is wrong itself.
-    fn look_at(&self, error: &io::Error) {
-        if error.kind() != io::ErrorKind::UnexpectedEof {
-            self.note();
-        }
-    }
-}
-
 /// A file, from its beginning.
 pub(crate) struct Source {
     content: Box<dyn Content>,
     length: u64,
-    trouble: Trouble,
 }
 
 impl fmt::Debug for Source {
@@ -54,7 +30,7 @@ impl fmt::Debug for Source {
 impl From<Bytes> for Source {
     fn from(data: Bytes) -> Source {
         let length = data.len() as u64;
-        Source { content: Box::new(Cursor::new(data)), length, trouble: Trouble::default() }
+        Source { content: Box::new(Cursor::new(data)), length }
     }
 }
 
@@ -63,29 +39,24 @@ impl Source {
     /// If the file cannot be measured.
     pub(crate) fn of(file: File) -> io::Result<Source> {
         let length = file.metadata()?.len();
-        Ok(Source { content: Box::new(file), length, trouble: Trouble::default() })
-    }
-
-    /// The same file with this flag for its read errors.
-    pub(crate) fn noting(self, trouble: &Trouble) -> Source {
-        Source { trouble: trouble.clone(), ..self }
+        Ok(Source { content: Box::new(file), length })
     }
 
     /// A part of the file; all that follows, if no length is given.
     ///
     /// # Errors
     /// If there is no such part, or it cannot be read.
-    pub(crate) fn part(mut self, offset: u64, length: Option<u64>) -> Result<Bytes, String> {
+    pub(crate) fn part(mut self, offset: u64, length: Option<u64>) -> Result<Bytes> {
         let length = length.unwrap_or(self.length.saturating_sub(offset));
         if offset.checked_add(length).is_none_or(|end| end > self.length) {
-            return Err(format!("has {} bytes, not {length} at {offset}", self.length));
+            return Err(OnnxError::invalid(format!(
+                "has {} bytes, not {length} at {offset}",
+                self.length
+            )));
         }
         let read = self.content.seek(SeekFrom::Start(offset));
         let read = read.and_then(|_| piece(&mut self.content, length));
-        read.map_err(|error| {
-            self.trouble.look_at(&error);
-            error.to_string()
-        })
+        read.map_err(|error| failed(&error, error.to_string()))
     }
 
     /// The file as protobuf reads it. `leaves_large`: large pieces are passed over, as if they were
@@ -96,11 +67,19 @@ impl Source {
             left: self.length,
             buffer: Bytes::new(),
             leaves_large,
-            trouble: self.trouble,
             failed: None,
         };
         stream.fill();
         stream
+    }
+}
+
+/// An error of reading: the machine's (its disk, its memory), except that of a file that ends too
+/// early, which is wrong itself.
+fn failed(error: &io::Error, text: String) -> OnnxError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => OnnxError::invalid(text),
+        _ => OnnxError::machine(text),
     }
 }
 
@@ -123,7 +102,6 @@ pub(crate) struct Stream {
     left: u64,
     buffer: Bytes,
     leaves_large: bool,
-    trouble: Trouble,
     failed: Option<io::Error>,
 }
 
@@ -145,7 +123,6 @@ impl Stream {
 
     /// What is missing counts as nothing: the parser ends soon.
     fn fail(&mut self, error: io::Error) -> Bytes {
-        self.trouble.look_at(&error);
         self.failed.get_or_insert(error);
         self.left = 0;
         Bytes::new()
@@ -153,8 +130,9 @@ impl Stream {
 
     /// # Errors
     /// What went wrong while the file was read.
-    pub(crate) fn end(self) -> Result<(), String> {
-        self.failed.map_or(Ok(()), |error| Err(format!("cannot be read: {error}")))
+    pub(crate) fn end(self) -> Result<()> {
+        let text = |error: &io::Error| format!("cannot be read: {error}");
+        self.failed.map_or(Ok(()), |error| Err(failed(&error, text(&error))))
     }
 }
 
@@ -199,6 +177,7 @@ impl Buf for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::error::FailureKind;
 
     fn numbers(length: usize) -> Bytes {
         (0..length).map(|at| (at % 251) as u8).collect()
@@ -241,7 +220,9 @@ mod tests {
         assert_eq!(source().part(2, Some(3)).unwrap()[..], [2, 3, 4]);
         assert_eq!(source().part(8, None).unwrap()[..], [8, 9]);
         for (offset, length) in [(8, Some(3)), (u64::MAX, Some(1)), (11, Some(0))] {
-            assert!(source().part(offset, length).unwrap_err().contains("has 10 bytes"));
+            assert!(
+                source().part(offset, length).unwrap_err().to_string().contains("has 10 bytes")
+            );
         }
     }
 
@@ -249,14 +230,14 @@ mod tests {
     #[test]
     fn a_file_that_ends_early_is_an_error_at_the_end() {
         let content = Box::new(Cursor::new(numbers(100_000)));
-        let trouble = Trouble::default();
-        let source = Source { content, length: 200_000, trouble: trouble.clone() };
+        let source = Source { content, length: 200_000 };
         let mut stream = source.stream(false);
         while stream.has_remaining() {
             stream.advance(stream.remaining().min(50_000));
         }
-        assert!(stream.end().unwrap_err().contains("cannot be read"));
-        assert!(!trouble.is_there(), "the file is wrong, not the machine");
+        let error = stream.end().unwrap_err();
+        assert!(error.to_string().contains("cannot be read"));
+        assert_eq!(error.kind, FailureKind::Invalid, "the file is wrong, not the machine");
     }
 
     /// A disk that fails after its first bytes.
@@ -278,15 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_fails_is_noted() {
-        let source = |trouble: &Trouble| {
+    fn errors_of_a_disk_that_fails_blame_the_machine() {
+        let source = || {
             let content = Box::new(Failing(Cursor::new(numbers(100_000))));
-            Source { content, length: 100_000, trouble: Trouble::default() }.noting(trouble)
+            Source { content, length: 100_000 }
         };
-        let (stream, part) = (Trouble::default(), Trouble::default());
-        let mut read = source(&stream).stream(false);
+        let mut read = source().stream(false);
         read.advance(read.remaining());
-        assert!(read.end().is_err() && stream.is_there());
-        assert!(source(&part).part(1, Some(5)).is_err() && part.is_there());
+        assert_eq!(read.end().unwrap_err().kind, FailureKind::Machine);
+        assert_eq!(source().part(1, Some(5)).unwrap_err().kind, FailureKind::Machine);
     }
 }

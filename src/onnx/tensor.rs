@@ -6,8 +6,11 @@
 use super::elem::{Elem, Kind};
 use super::host::{Data, Host};
 use super::raw::Raw;
+use crate::onnx::error::{OnnxError, Result};
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
-use burn::backend::{Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind, TensorMetadata};
+use burn::backend::{
+    Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind, ExecutionError, TensorMetadata,
+};
 use burn::tensor::TensorData;
 use burn::tensor::{AllocationProperty, BoolDType, BoolStore, Bytes, DType, Device, Shape};
 use half::{bf16, f16};
@@ -114,22 +117,15 @@ impl Tensor {
     /// Reads the elements back. Waits for the device.
     ///
     /// # Errors
-    /// What the CPU says of data that it cannot give.
-    ///
-    /// # Panics
-    /// With what another device says: it has failed, whatever it was given. Who runs a model on
-    /// one expects panics of it.
-    pub(crate) fn read(self) -> Result<TensorData, String> {
+    /// If the device fails, in this step or in an earlier one.
+    pub(crate) fn read(self) -> Result<TensorData> {
         let (kind, host) = (self.kind(), on_host(&self));
         let data = match kind {
             Kind::Bool => pollster::block_on(Dispatch::bool_into_data(self.inner)),
             Kind::Float => pollster::block_on(Dispatch::float_into_data(self.inner)),
             _ => pollster::block_on(Dispatch::int_into_data(self.inner)),
         };
-        match data {
-            Err(error) if !host => std::panic::panic_any(error.to_string()),
-            data => data.map_err(|error| error.to_string()),
-        }
+        data.map_err(|error| failed(&error, host))
     }
 
     pub(crate) fn reshape(self, shape: &[usize]) -> Tensor {
@@ -139,6 +135,14 @@ impl Tensor {
             Kind::Float => Dispatch::float_reshape(self.inner, shape),
             _ => Dispatch::int_reshape(self.inner, shape),
         })
+    }
+}
+
+/// burn's error, as that of the device. The CPU does not fail: an error there is one of a plan.
+fn failed(error: &ExecutionError, host: bool) -> OnnxError {
+    match host {
+        true => OnnxError::internal(error.to_string()),
+        false => OnnxError::device(error.to_string()),
     }
 }
 
@@ -163,7 +167,7 @@ pub(crate) fn at_least_1d(shape: &[usize]) -> Vec<usize> {
 ///
 /// # Errors
 /// For text, which is no tensor to burn.
-pub(crate) fn from_raw(raw: &Raw, place: &Place) -> Result<TensorData, String> {
+pub(crate) fn from_raw(raw: &Raw, place: &Place) -> Result<TensorData> {
     let shape = at_least_1d(&raw.shape);
     let dtype = held(raw.elem, place);
     let bytes = &raw.bytes;
@@ -173,10 +177,9 @@ pub(crate) fn from_raw(raw: &Raw, place: &Place) -> Result<TensorData, String> {
     match raw.elem {
         Elem::F16 => Ok(TensorData::new(half(|pair| f16::from_le_bytes(pair).to_f32()), shape)),
         Elem::Bf16 => Ok(TensorData::new(half(|pair| bf16::from_le_bytes(pair).to_f32()), shape)),
-        Elem::Text => Err("text cannot be held by a device".to_owned()),
-        elem if same_bits(elem, dtype) => {
-            TensorData::try_from_bytes(own(bytes), shape, dtype).map_err(|error| error.to_string())
-        }
+        Elem::Text => Err(OnnxError::unsupported("text cannot be held by a device")),
+        elem if same_bits(elem, dtype) => TensorData::try_from_bytes(own(bytes), shape, dtype)
+            .map_err(|error| OnnxError::internal(error.to_string())),
         _ => to_data(&Host::from_raw(raw), place),
     }
 }
@@ -203,11 +206,11 @@ fn same_bits(elem: Elem, dtype: DType) -> bool {
 ///
 /// # Errors
 /// If reading it fails.
-pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<Raw, String> {
+pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<Raw> {
     let text = Vec::new();
     if same_bits(elem, data.dtype()) {
         let bytes = data.bytes().read(burn::cubecl::bytes::Reader::new());
-        let bytes = bytes.map_err(|error| error.to_string())?;
+        let bytes = bytes.map_err(|error| OnnxError::device(error.to_string()))?;
         return Ok(Raw { elem, shape, bytes: bytes::Bytes::copy_from_slice(bytes), text });
     }
     let host = Host::from_data(elem, shape.clone(), data)?;
@@ -219,7 +222,7 @@ pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<
 ///
 /// # Errors
 /// For text.
-pub(crate) fn to_data(host: &Host, place: &Place) -> Result<TensorData, String> {
+pub(crate) fn to_data(host: &Host, place: &Place) -> Result<TensorData> {
     let shape = at_least_1d(&host.shape);
     let dtype = held(host.elem, place);
     #[allow(clippy::cast_possible_truncation, reason = "the type is known to hold them")]
@@ -238,14 +241,32 @@ pub(crate) fn to_data(host: &Host, place: &Place) -> Result<TensorData, String> 
                 Bytes::from_elems(values.iter().map(|v| u8::from(*v != 0)).collect())
             };
             return TensorData::try_from_bytes(bytes, shape, DType::Bool(store))
-                .map_err(|error| error.to_string());
+                .map_err(|error| OnnxError::internal(error.to_string()));
         }
         (Data::Int(values), DType::I32) if !place.host => {
             let least = |value: &i64| (*value).clamp(i32::MIN.into(), i32::MAX.into()) as i32;
             TensorData::new(values.iter().map(least).collect::<Vec<_>>(), shape)
         }
         (Data::Int(values), dtype) => TensorData::new(values.clone(), shape).convert_dtype(dtype),
-        (Data::Text(_), _) => return Err("text cannot be held by a device".to_owned()),
+        (Data::Text(_), _) => {
+            return Err(OnnxError::unsupported("text cannot be held by a device"));
+        }
     };
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::error::FailureKind;
+
+    #[test]
+    fn errors_of_burn_are_the_devices_except_on_the_cpu() {
+        let error = |reason: &str| ExecutionError::WithContext { reason: reason.to_owned() };
+        let lost = error("Device lost: Unknown");
+        assert_eq!(failed(&lost, false).kind, FailureKind::Device);
+        assert_eq!(failed(&lost, true).kind, FailureKind::Internal);
+        let full = error("can't allocate buffer of size: 17179869184");
+        assert_eq!(failed(&full, false).kind, FailureKind::Memory);
+    }
 }

@@ -1,13 +1,14 @@
 //! Pieces of graphs for tests.
 
+use super::error::{OnnxError, Result};
 use super::proto::{
     AttributeProto, DimensionProto, DimensionValue, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
 };
 use super::source::Source;
 
-pub(crate) fn none(_: &str) -> Result<Source, String> {
-    Err("no such file".into())
+pub(crate) fn none(_: &str) -> Result<Source> {
+    Err(OnnxError::invalid("no such file"))
 }
 
 pub(crate) fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {

@@ -11,10 +11,11 @@ use super::elem::{Elem, Kind};
 use super::held::{Form, Held};
 use super::host::Host;
 use super::op::{HostOp, HostRun, Op};
-use super::plan::{Arg, Env, Item, Output, Plan, Step, Stop};
+use super::plan::{Arg, Env, Item, Output, Plan, Step};
 use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, at_least_1d, to_data};
 use super::value::{Constant, Slot};
+use crate::onnx::error::{NodeLabel, OnnxError, Result};
 use crate::onnx::words;
 use burn::tensor::DType;
 use std::cell::Cell;
@@ -29,7 +30,7 @@ const GUARD_MAX: usize = 16;
 const NUMBERS_MAX: usize = 4096;
 
 /// A function of the host.
-type Run<'r> = &'r dyn Fn(&[Host]) -> Result<Vec<Host>, String>;
+type Run<'r> = &'r dyn Fn(&[Host]) -> Result<Vec<Host>>;
 
 /// Writes a plan.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub(crate) struct Tracer<'a> {
     turns: Cell<usize>,
     /// How many lines have been run already.
     done: usize,
-    node: Arc<str>,
+    node: Option<Arc<NodeLabel>>,
     /// Whether what was looked at may well differ for the next request.
     fleeting: bool,
     /// Whether steps are being run just now: a panic then is the device's, not the graph's.
@@ -61,14 +62,14 @@ impl<'a> Tracer<'a> {
             vars: 0,
             turns: Cell::new(0),
             done: 0,
-            node: "".into(),
+            node: None,
             fleeting: false,
             running: false,
         }
     }
 
     /// Names the node that the next steps belong to; gives the name before it.
-    pub(crate) fn enter(&mut self, node: Arc<str>) -> Arc<str> {
+    pub(crate) fn enter(&mut self, node: Option<Arc<NodeLabel>>) -> Option<Arc<NodeLabel>> {
         std::mem::replace(&mut self.node, node)
     }
 
@@ -76,11 +77,13 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If there were too many.
-    pub(crate) fn turn(&self) -> Result<(), String> {
+    pub(crate) fn turn(&self) -> Result<()> {
         let most = self.constants.limits.turns;
         self.turns.set(self.turns.get() + 1);
         if self.turns.get() > most {
-            return Err(format!("the graph comes to more than {most} nodes and results"));
+            return Err(OnnxError::limit(format!(
+                "the graph comes to more than {most} nodes and results"
+            )));
         }
         Ok(())
     }
@@ -119,7 +122,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If its data are not what its type says.
-    pub(crate) fn of_file(&mut self, raw: &Arc<Raw>) -> Result<T, String> {
+    pub(crate) fn of_file(&mut self, raw: &Arc<Raw>) -> Result<T> {
         let place = Arc::as_ptr(raw).addr();
         if let Some(known) = self.constants.files.get(&place) {
             return Ok(known.clone());
@@ -133,7 +136,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If it is too large.
-    pub(crate) fn constant(&self, host: Host) -> Result<T, String> {
+    pub(crate) fn constant(&self, host: Host) -> Result<T> {
         self.fits(host.elem, &host.shape)?;
         let (elem, shape) = (host.elem, host.shape.clone());
         let held = if elem == Elem::Text {
@@ -148,7 +151,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// For text.
-    pub(crate) fn number(&mut self, elem: Elem, value: f64) -> Result<T, String> {
+    pub(crate) fn number(&mut self, elem: Elem, value: f64) -> Result<T> {
         let key = (elem, value.to_bits());
         if let Some(known) = self.constants.numbers.get(&key) {
             return Ok(known.clone());
@@ -176,14 +179,14 @@ impl<'a> Tracer<'a> {
         inputs: &[&T],
         elem: Elem,
         shape: Vec<usize>,
-    ) -> Result<T, String> {
+    ) -> Result<T> {
         if elem == Elem::Text && shape.contains(&0) {
             return self.constant(Host::text(shape, vec![]));
         }
         if elem == Elem::Text {
             let run = words::mover(op, shape.clone())?;
             let moved = self.native_op("words", inputs, &[(Elem::Text, shape)], run)?;
-            return moved.into_iter().next().ok_or_else(|| "no result".to_owned());
+            return moved.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
         }
         self.fits(elem, &shape)?;
         if shape.contains(&0) {
@@ -199,7 +202,7 @@ impl<'a> Tracer<'a> {
         Ok(T { elem, shape, slot: Slot::Var(var) })
     }
 
-    fn fold(&mut self, op: &Op, inputs: &[&T], elem: Elem, shape: Vec<usize>) -> Result<T, String> {
+    fn fold(&mut self, op: &Op, inputs: &[&T], elem: Elem, shape: Vec<usize>) -> Result<T> {
         let constants: Vec<Arc<Constant>> = inputs.iter().filter_map(|t| t.own()).collect();
         let shared = constants.iter().all(|constant| constant.shared);
         let key = (format!("{op:?} {elem} {shape:?}"), constants.iter().map(|c| c.id).collect());
@@ -208,12 +211,14 @@ impl<'a> Tracer<'a> {
         }
         let tensors = constants.iter().map(|constant| match &constant.held {
             Held::Tensor(tensor) => Ok(tensor.clone()),
-            Held::Text(_) => Err("it does not work on text".to_owned()),
+            Held::Text(_) => Err(OnnxError::unsupported("it does not work on text")),
         });
         let result = op.run(tensors.collect::<Result<_, _>>()?)?;
         let (found, expected) = (result.shape(), at_least_1d(&shape));
         if found != expected {
-            return Err(format!("{op:?} gave the shape {found:?}, not {expected:?}"));
+            return Err(OnnxError::internal(format!(
+                "{op:?} gave the shape {found:?}, not {expected:?}"
+            )));
         }
         let folded = T::constant(elem, shape, Held::Tensor(result), shared);
         if shared {
@@ -222,10 +227,10 @@ impl<'a> Tracer<'a> {
         Ok(folded)
     }
 
-    fn push(&mut self, op: Op, inputs: &[&T], forms: Vec<Form>) -> Result<Vec<usize>, String> {
+    fn push(&mut self, op: Op, inputs: &[&T], forms: Vec<Form>) -> Result<Vec<usize>> {
         let most = self.constants.limits.steps;
         if self.lines.len() >= most {
-            return Err(format!("the plan has more than {most} steps"));
+            return Err(OnnxError::limit(format!("the plan has more than {most} steps")));
         }
         let outputs: Vec<usize> = forms.iter().map(|_| self.var()).collect();
         self.lines.push(Line::Step(Draft {
@@ -246,7 +251,7 @@ impl<'a> Tracer<'a> {
     }
 
     /// What a line does, on this plan's device.
-    fn bind(&mut self, line: &Line) -> Result<Item, String> {
+    fn bind(&mut self, line: &Line) -> Result<Item> {
         let draft = match line {
             Line::Guard(var, expected) => return Ok(Item::Guard(*var, expected.clone())),
             Line::Step(draft) => draft,
@@ -263,7 +268,7 @@ impl<'a> Tracer<'a> {
         }))
     }
 
-    fn arg(&mut self, input: &T, on_host: bool) -> Result<Arg, String> {
+    fn arg(&mut self, input: &T, on_host: bool) -> Result<Arg> {
         let constant = match &input.slot {
             Slot::Var(var) => return Ok(Arg::Var(*var)),
             Slot::Constant(constant) => constant.clone(),
@@ -275,9 +280,9 @@ impl<'a> Tracer<'a> {
     }
 
     /// The constant on the plan's device: once, for all plans, if it is the model's.
-    fn upload(&mut self, input: &T, constant: &Constant) -> Result<Tensor, String> {
+    fn upload(&mut self, input: &T, constant: &Constant) -> Result<Tensor> {
         let Held::Tensor(tensor) = &constant.held else {
-            return Err("text cannot go to a device".to_owned());
+            return Err(OnnxError::unsupported("text cannot go to a device"));
         };
         if self.env.place.host {
             return Ok(tensor.clone());
@@ -301,7 +306,7 @@ impl<'a> Tracer<'a> {
         Ok(there)
     }
 
-    fn constant_host(&self, t: &T, constant: &Constant) -> Result<Host, String> {
+    fn constant_host(&self, t: &T, constant: &Constant) -> Result<Host> {
         match &constant.held {
             Held::Text(host) => Ok((**host).clone()),
             Held::Tensor(tensor) => {
@@ -315,7 +320,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If a step fails.
-    pub(crate) fn look(&mut self, t: &T) -> Result<Host, String> {
+    pub(crate) fn look(&mut self, t: &T) -> Result<Host> {
         let var = match &t.slot {
             Slot::Constant(constant) => return self.constant_host(t, &constant.clone()),
             Slot::Var(var) => *var,
@@ -332,7 +337,7 @@ impl<'a> Tracer<'a> {
     }
 
     /// Runs the steps that have not run yet.
-    fn catch_up(&mut self) -> Result<(), String> {
+    fn catch_up(&mut self) -> Result<()> {
         while let Some(line) = self.lines.get(self.done).cloned() {
             let item = self.bind(&line)?;
             self.run(&item)?;
@@ -341,14 +346,11 @@ impl<'a> Tracer<'a> {
         Ok(())
     }
 
-    fn run(&mut self, item: &Item) -> Result<(), String> {
+    fn run(&mut self, item: &Item) -> Result<()> {
         self.running = true;
         let run = self.env.run(item);
         self.running = false;
-        run.map_err(|stop| match stop {
-            Stop::Failed(error) => error,
-            Stop::Stale => "a value changed while it was used".to_owned(),
-        })
+        Ok(run?)
     }
 
     /// A function of the host whose results have known shapes.
@@ -360,8 +362,8 @@ impl<'a> Tracer<'a> {
         name: &'static str,
         inputs: &[&T],
         outputs: &[(Elem, Vec<usize>)],
-        run: impl Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync + 'static,
-    ) -> Result<Vec<T>, String> {
+        run: impl Fn(&[Host]) -> Result<Vec<Host>> + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
         for (elem, shape) in outputs {
             self.fits(*elem, shape)?;
         }
@@ -378,7 +380,7 @@ impl<'a> Tracer<'a> {
         op: Op,
         inputs: &[&T],
         outputs: &[(Elem, Vec<usize>)],
-    ) -> Result<Vec<T>, String> {
+    ) -> Result<Vec<T>> {
         let forms = outputs.iter().map(|(elem, shape)| Form { elem: *elem, shape: shape.clone() });
         let forms: Vec<Form> = forms.collect();
         let vars = self.push(op, inputs, forms.clone())?;
@@ -398,14 +400,14 @@ impl<'a> Tracer<'a> {
         name: &'static str,
         inputs: &[&T],
         outputs: &[(Elem, Vec<usize>)],
-        run: impl Fn(&[Cells]) -> Result<Vec<Cells>, String> + Send + Sync + 'static,
-    ) -> Result<Vec<T>, String> {
+        run: impl Fn(&[Cells]) -> Result<Vec<Cells>> + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
         for (elem, shape) in outputs {
             self.fits(*elem, shape)?;
         }
         if inputs.iter().all(|input| input.is_constant()) {
             let looked = inputs.iter().map(|x| Cells::of_host(Arc::new(self.look(x)?)));
-            let looked = looked.collect::<Result<Vec<_>, String>>()?;
+            let looked = looked.collect::<Result<Vec<_>>>()?;
             let results = run(&looked)?.into_iter();
             return results.map(|cells| self.constant(cells.into_host()?)).collect();
         }
@@ -418,7 +420,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If it fails.
-    pub(crate) fn host_now(&mut self, inputs: &[&T], run: Run<'_>) -> Result<Vec<T>, String> {
+    pub(crate) fn host_now(&mut self, inputs: &[&T], run: Run<'_>) -> Result<Vec<T>> {
         let inputs: Vec<Host> = inputs.iter().map(|t| self.look(t)).collect::<Result<_, _>>()?;
         let results = run(&inputs)?;
         results.into_iter().map(|host| self.constant(host)).collect()
@@ -429,11 +431,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If a step fails.
-    pub(crate) fn finish(
-        mut self,
-        outputs: &[T],
-        fuses: bool,
-    ) -> Result<(Vec<Raw>, Option<Plan>), String> {
+    pub(crate) fn finish(mut self, outputs: &[T], fuses: bool) -> Result<(Vec<Raw>, Option<Plan>)> {
         let ports = outputs.iter().map(|output| port(&self, output));
         let mut plan = Plan { outputs: ports.collect::<Result<_, _>>()?, ..Plan::default() };
         // What has run already ran as it was written; the plan is for the next time.
@@ -461,19 +459,21 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If it is too large, or one too many.
-    pub(crate) fn fits(&self, elem: Elem, shape: &[usize]) -> Result<(), String> {
+    pub(crate) fn fits(&self, elem: Elem, shape: &[usize]) -> Result<()> {
         self.turn()?;
         check_shape(shape)?;
         let most = self.constants.limits.bytes;
         let element = elem.bits().div_ceil(8).max(4);
         match shape.iter().try_fold(element, |size, dim| size.checked_mul(*dim)) {
             Some(bytes) if bytes <= most => Ok(()),
-            _ => Err(format!("a result of shape {shape:?} would take more than {most} bytes")),
+            _ => Err(OnnxError::limit(format!(
+                "a result of shape {shape:?} would take more than {most} bytes"
+            ))),
         }
     }
 }
 
-fn port(tracer: &Tracer<'_>, output: &T) -> Result<Output, String> {
+fn port(tracer: &Tracer<'_>, output: &T) -> Result<Output> {
     Ok(match &output.slot {
         Slot::Var(var) => Output::Var(*var, output.form()),
         Slot::Constant(constant) => {

@@ -5,6 +5,7 @@ use super::held::{Form, Held};
 use super::host::Host;
 use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
+use crate::onnx::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,7 +64,7 @@ impl T {
     ///
     /// # Errors
     /// If its data are not what its type says.
-    pub(crate) fn of_file(raw: &Raw) -> Result<T, String> {
+    pub(crate) fn of_file(raw: &Raw) -> Result<T> {
         let held = if raw.elem == Elem::Text {
             Held::Text(Arc::new(Host::from_raw(raw)))
         } else {

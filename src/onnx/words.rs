@@ -5,6 +5,7 @@ use super::cells::Cells;
 use super::elem::Elem;
 use super::op::Op;
 use super::tensor::{Place, Tensor, at_least_1d};
+use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::TensorData;
 
 /// `true` if a step only moves elements.
@@ -23,13 +24,16 @@ fn moves(op: &Op) -> bool {
     )
 }
 
-fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells, String> {
+fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells> {
     let words: Vec<&String> = inputs.iter().flat_map(Cells::to_words).collect();
     let mut next = 0;
     let tensors = inputs.iter().map(|cells| places(cells, &mut next));
     let result = op.run(tensors.collect::<Result<_, _>>()?)?;
     if result.shape() != at_least_1d(shape) {
-        return Err(format!("{op:?} gave the shape {:?}, not {shape:?}", result.shape()));
+        return Err(OnnxError::internal(format!(
+            "{op:?} gave the shape {:?}, not {shape:?}",
+            result.shape()
+        )));
     }
     let places = Cells::of_data(Elem::I64, shape.to_vec(), result.read()?);
     let places = places.to_integers()?;
@@ -39,12 +43,13 @@ fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells, String> {
 }
 
 /// The positions of a text's words, counted through all texts of a step; another tensor unchanged.
-fn places(cells: &Cells, next: &mut i64) -> Result<Tensor, String> {
+fn places(cells: &Cells, next: &mut i64) -> Result<Tensor> {
     let shape = at_least_1d(&cells.shape);
     let data = match cells.elem {
         Elem::Text => {
             let begin = *next;
-            *next += i64::try_from(cells.to_words().len()).map_err(|error| error.to_string())?;
+            let count = i64::try_from(cells.to_words().len());
+            *next += count.map_err(|error| OnnxError::internal(error.to_string()))?;
             TensorData::new((begin..*next).collect::<Vec<i64>>(), shape)
         }
         Elem::Bool => {
@@ -63,9 +68,9 @@ fn places(cells: &Cells, next: &mut i64) -> Result<Tensor, String> {
 pub(super) fn mover(
     op: Op,
     shape: Vec<usize>,
-) -> Result<impl Fn(&[Cells]) -> Result<Vec<Cells>, String> + Send + Sync + 'static, String> {
+) -> Result<impl Fn(&[Cells]) -> Result<Vec<Cells>> + Send + Sync + 'static> {
     if !moves(&op) {
-        return Err("the operator does not support text".to_owned());
+        return Err(OnnxError::unsupported("the operator does not support text"));
     }
     Ok(move |inputs: &[Cells]| Ok(vec![moved(&op, inputs, &shape)?]))
 }

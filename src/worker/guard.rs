@@ -1,6 +1,7 @@
 //! Runs what may panic inside burn or a driver, and puts what went wrong into words that travel.
 
 use crate::model::ModelError;
+use crate::model::convert::device_failure;
 use crate::wire::Cause;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,26 +16,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 pub(super) fn guarded_model<T>(
     work: impl FnOnce() -> Result<T, ModelError>,
 ) -> Result<T, ModelError> {
-    let done = guarded(work).unwrap_or_else(|panic| Err(ModelError::Device(panic)));
-    done.map_err(|error| match error {
-        ModelError::Device(text) if speaks_of_memory(&text) => ModelError::Memory(text),
-        other => other,
-    })
-}
-
-/// Whether a text of burn, cubecl, wgpu or a driver is about memory that there is none of.
-/// They say it in panics, so that there is nothing but words to tell it by.
-fn speaks_of_memory(text: &str) -> bool {
-    // cubecl 0.11: `IoError` in server/base.rs; wgpu 30: `Error::OutOfMemory`; Vulkan's results.
-    const WORDS: [&str; 5] = [
-        "out of memory",
-        "out-of-memory",
-        "out of device memory",
-        "out_of_device_memory",
-        "can't allocate buffer of size",
-    ];
-    let text = text.to_lowercase();
-    WORDS.iter().any(|words| text.contains(words))
+    guarded(work).unwrap_or_else(|panic| Err(device_failure(panic)))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -82,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_told_from_other_troubles_of_a_device() {
+    fn panics_about_memory_are_errors_of_memory() {
         for (text, cause_of) in [
             ("wgpu error: Out of Memory", Cause::Memory),
             ("out of device memory allocating 4096 bytes\n   0: main", Cause::Memory),
@@ -91,10 +73,11 @@ mod tests {
             ("Device lost: Unknown", Cause::Device),
             ("index out of bounds: the len is 3", Cause::Device),
         ] {
-            let told = guarded_model(|| Err::<(), _>(ModelError::Device(text.to_owned())));
-            assert_eq!(told.as_ref().map_err(cause), Err(cause_of), "{text}");
             let panicked = guarded_model(|| -> Result<(), ModelError> { panic!("{text}") });
             assert_eq!(panicked.as_ref().map_err(cause), Err(cause_of), "{text}");
+            // Errors have their kind already.
+            let device = || Err::<(), _>(ModelError::Device(text.to_owned()));
+            assert_eq!(guarded_model(device), device());
         }
     }
 }

@@ -99,7 +99,7 @@ impl Runs {
             self.warmed += datatypes;
             match self.larger(loaded, rows, tools.slow) {
                 // The sizes so far are good.
-                Err(ModelError::Input(_)) => self.grows_to = None,
+                Err(ModelError::Input(_) | ModelError::Broken(_)) => self.grows_to = None,
                 outcome => outcome?,
             }
             return Ok(false);

@@ -7,6 +7,7 @@ use crate::model::layout::FILE;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::onnx::{Engine, ModelFile, Place, Profile, Raw, Times, check_data_sets, read_file};
 use crate::tensor::{Tensor, Tensors};
+use anyhow::anyhow;
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,18 +26,18 @@ const KINDS: usize = 12;
 ///
 /// # Errors
 /// What is wrong with the file, with what could be said before.
-pub fn check(path: &Path, profile: bool) -> Result<String, String> {
+pub fn check(path: &Path, profile: bool) -> anyhow::Result<String> {
     let mut text = String::new();
     match write(path, profile, &mut text) {
         Ok(()) => Ok(text),
         Err(error) => {
             let error = format!("{}: {error}", path.display());
-            Err(format!("{text}{}", escape::line(&error)))
+            Err(anyhow!("{text}{}", escape::line(&error)))
         }
     }
 }
 
-fn write(path: &Path, profile: bool, text: &mut String) -> Result<(), String> {
+fn write(path: &Path, profile: bool, text: &mut String) -> anyhow::Result<()> {
     let file = read_file(path)?;
     let operators = file.operators();
     let nodes: usize = operators.values().sum();
@@ -67,7 +68,7 @@ fn plans(
     file: ModelFile,
     signature: &Signature,
     profile: bool,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let mut engine = Engine::new(file, Place::of(&Device::flex()))?;
     let sizes = if signature.rows == RowMode::Stacked { buckets(MAX_ROWS) } else { vec![1] };
     for size in sizes {
@@ -90,9 +91,9 @@ fn plans(
     Ok(())
 }
 
-fn raws(inputs: &Tensors, rows: RowMode) -> Result<Vec<Raw>, String> {
+fn raws(inputs: &Tensors, rows: RowMode) -> anyhow::Result<Vec<Raw>> {
     let raw = |tensor: &Tensor| {
-        let mut raw = super::convert::to_raw(tensor).map_err(|error| error.to_string())?;
+        let mut raw = super::convert::to_raw(tensor)?;
         if rows == RowMode::Whole {
             raw.shape.remove(0);
         }

@@ -2,13 +2,14 @@
 
 mod check;
 mod convert;
+mod error;
 mod served;
 pub(crate) mod signature;
 
 use crate::model::context::LoadContext;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
 use crate::model::{Model, ModelError};
-use crate::onnx::{Engine, Limits, ModelFile, Place, Raw};
+use crate::onnx::{Engine, Limits, ModelFile, OnnxError, Place, Raw};
 use crate::tensor::{TensorError, Tensors};
 
 pub use check::check;
@@ -29,14 +30,15 @@ pub struct Onnx {
 ///
 /// # Errors
 /// [`ModelError::Broken`], naming the file and what is wrong with it: what cannot be parsed,
-/// operators that are not supported, a signature in `model.toml` that is not the graph's.
+/// operators that are not supported, a signature in `model.toml` that is not the graph's;
+/// [`ModelError::Device`] and [`ModelError::Memory`] if the device failed.
 pub fn load(context: &LoadContext<'_>) -> Result<Onnx, ModelError> {
     let (files, name) = (context.files, context.info.graph_file());
-    let broken = |detail: String| ModelError::Broken(format!("{}: {detail}", files.path_of(&name)));
     let file = signature::read(files, &name, true)?;
     let stated = context.info.signature.clone();
     let place = Place::of(context.device);
-    Onnx::of(file, stated, place, Limits::default()).map_err(broken)
+    let loaded = Onnx::of(file, stated, place, Limits::default());
+    loaded.map_err(|error| error::of_load(error.within(files.path_of(&name))))
 }
 
 impl Onnx {
@@ -47,7 +49,7 @@ impl Onnx {
         signature: Signature,
         place: Place,
         limits: Limits,
-    ) -> Result<Onnx, String> {
+    ) -> Result<Onnx, OnnxError> {
         file.check_operators()?;
         signature::check_names(&signature, &file)?;
         let names_rows = signature.rows == RowMode::Stacked || signature::names_rows(&file);
@@ -94,34 +96,57 @@ impl Onnx {
     /// One run for all rows; for each row of its own where the graph takes no more.
     fn batch(&mut self, inputs: &Tensors) -> Result<Tensors, ModelError> {
         match self.run(inputs) {
-            Err(error) if self.names_rows => self.apart(inputs).ok_or(error),
+            Err(error @ (ModelError::Input(_) | ModelError::Broken(_))) if self.names_rows => {
+                self.apart(inputs)?.ok_or(error)
+            }
             outcome => outcome,
         }
     }
 
     /// The rows of a batch that failed, one by one. `None` unless the graph runs one row, but not
     /// two: exporters write a batch of one into shapes.
-    fn apart(&mut self, inputs: &Tensors) -> Option<Tensors> {
-        let rows = inputs.rows().ok().filter(|rows| *rows > 1)?;
+    fn apart(&mut self, inputs: &Tensors) -> Result<Option<Tensors>, ModelError> {
+        let Some(rows) = inputs.rows().ok().filter(|rows| *rows > 1) else { return Ok(None) };
         if !self.single {
-            self.run(&inputs.slice_rows(0, 1).ok()?).ok()?;
-            let two = inputs.slice_rows(0, 2).ok()?;
-            self.single = self.run(&two).is_err();
+            let one = self.part(inputs, 0, 1)?;
+            self.single = one.is_some() && self.part(inputs, 0, 2)?.is_none();
         }
         if !self.single {
-            return None;
+            return Ok(None);
         }
-        let one = |row| self.run(&inputs.slice_rows(row, 1).ok()?).ok();
-        let outputs = (0..rows).map(one).collect::<Option<Vec<_>>>()?;
-        let single = |one: &Tensors| one.rows() == Ok(1);
-        outputs.iter().all(single).then(|| Tensors::concat_rows(outputs).ok())?
+        let mut outputs = Vec::with_capacity(rows);
+        for row in 0..rows {
+            match self.part(inputs, row, 1)? {
+                Some(one) if one.rows() == Ok(1) => outputs.push(one),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Tensors::concat_rows(outputs).ok())
+    }
+
+    /// A run of some of the rows; `None` if the graph does not take them.
+    ///
+    /// # Errors
+    /// If the device or the machine failed, which says nothing of the graph.
+    fn part(
+        &mut self,
+        inputs: &Tensors,
+        begin: usize,
+        count: usize,
+    ) -> Result<Option<Tensors>, ModelError> {
+        let Ok(part) = inputs.slice_rows(begin, count) else { return Ok(None) };
+        match self.run(&part) {
+            Ok(outputs) => Ok(Some(outputs)),
+            Err(ModelError::Input(_) | ModelError::Broken(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn run(&mut self, inputs: &Tensors) -> Result<Tensors, ModelError> {
         let raw = |spec: &TensorSpec| inputs.get(&spec.name).ok().map(convert::to_raw).transpose();
         let raws = self.signature.inputs.iter().map(raw).collect::<Result<Vec<_>, _>>()?;
         let given: Vec<Option<&Raw>> = raws.iter().map(Option::as_ref).collect();
-        let outputs = self.engine.run_given(&given).map_err(ModelError::Input)?;
+        let outputs = self.engine.run_given(&given)?;
         self.named(outputs)
     }
 

@@ -9,6 +9,7 @@ use crate::model::layout::{ENDING, Layout, NESTED, version_number};
 use crate::model::manifest::Manifest;
 use crate::model::registry::Registry;
 use crate::model::repository::{DESCRIPTIONS, Found, Repository};
+use anyhow::{Context, anyhow, bail};
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
 
@@ -17,38 +18,38 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// If a server would not serve it.
-pub(super) fn check(path: &Path) -> Result<ModelInfo, String> {
+pub(super) fn check(path: &Path) -> anyhow::Result<ModelInfo> {
     let (registry, device) = (Registry::builtin(), Device::flex());
     let info = info(path, &registry.kinds())?;
-    let files = info.files().map_err(|error| error.to_string())?;
+    let files = info.files()?;
     let context = LoadContext { info: &info, files: &files, device: &device };
-    let mut model = registry.load(&context).map_err(|error| error.to_string())?;
-    if let Some(sample) = golden::sample(&files, &info).map_err(|error| error.to_string())? {
-        sample.check(model.as_mut(), info.batch.max_rows).map_err(|error| error.to_string())?;
+    let mut model = registry.load(&context)?;
+    if let Some(sample) = golden::sample(&files, &info)? {
+        sample.check(model.as_mut(), info.batch.max_rows)?;
     }
     Ok(info)
 }
 
 /// The model of this file in a repository: with the `model.toml` or `config.pbtxt` of its folder,
 /// if there is one, else by itself.
-fn info(path: &Path, kinds: &[String]) -> Result<ModelInfo, String> {
-    let path = path.canonicalize().map_err(|error| error.to_string())?;
+fn info(path: &Path, kinds: &[String]) -> anyhow::Result<ModelInfo> {
+    let path = path.canonicalize()?;
     let text =
         |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
-    let file = text(path.file_name()).ok_or("its name is not UTF-8")?;
+    let file = text(path.file_name()).context("its name is not UTF-8")?;
     let Some(name) = file.strip_suffix(ENDING) else {
-        return Err(format!("is served only under a name that ends with {ENDING}"));
+        bail!("is served only under a name that ends with {ENDING}");
     };
     if let Some((folder, version)) = described(&path) {
-        let parent = folder.parent().ok_or("its folder is the root folder")?;
-        let name = text(folder.file_name()).ok_or("the name of its folder is not UTF-8")?;
-        let repository = Repository::open(parent).map_err(|error| error.to_string())?;
+        let parent = folder.parent().context("its folder is the root folder")?;
+        let name = text(folder.file_name()).context("the name of its folder is not UTF-8")?;
+        let repository = Repository::open(parent)?;
         return pick(repository.scan_one(&name, kinds), &version, &file);
     }
-    let repository = path.parent().ok_or("has no folder").map(Repository::open)?;
+    let repository = path.parent().context("has no folder").map(Repository::open)?;
     let info = repository
         .and_then(|repository| repository.info(name, "1", Layout::File, &Manifest::of_kind(KIND)));
-    info.map_err(|error| error.to_string())
+    Ok(info?)
 }
 
 /// The folder of the model of a file, and the version, if the folder has a description.
@@ -65,17 +66,17 @@ fn described(path: &Path) -> Option<(PathBuf, String)> {
 }
 
 /// The model among these whose graph is this file.
-fn pick(found: Vec<Found>, version: &str, file: &str) -> Result<ModelInfo, String> {
+fn pick(found: Vec<Found>, version: &str, file: &str) -> anyhow::Result<ModelInfo> {
     for found in found {
         match found {
             Found::Good(info) if info.version == version && info.graph.file == file => {
                 return Ok(info);
             }
             Found::Bad(bad) if bad.version.as_deref().is_none_or(|bad| bad == version) => {
-                return Err(bad.error);
+                return Err(anyhow!(bad.error));
             }
             _ => {}
         }
     }
-    Err("is not the graph that its folder serves".to_owned())
+    bail!("is not the graph that its folder serves")
 }

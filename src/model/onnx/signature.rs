@@ -1,10 +1,10 @@
 //! The signature of an ONNX file, read without its weights: names, types and shapes of its inputs
 //! and outputs, and how rows become runs.
 
-use crate::model::files::{BadFile, Files};
+use crate::model::files::{BadFile, Detail, Files};
 use crate::model::info::ModelInfo;
 use crate::model::signature::{RowMode, Signature, TensorSpec};
-use crate::onnx::{Dim, Known, ModelFile, Port, RowProof, Sort, Trouble, prove};
+use crate::onnx::{Dim, Known, ModelFile, OnnxError, Port, RowProof, Sort, prove};
 
 /// The kind's name in `model.toml`.
 pub const KIND: &str = "onnx";
@@ -21,23 +21,16 @@ const OVERRIDES_MAX: usize = 8;
 /// # Errors
 /// Naming the file and what is wrong with it.
 pub(crate) fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile, BadFile> {
-    let trouble = Trouble::default();
-    let beside = |name: &str| match files.source_of(name) {
-        Ok(source) => Ok(source.noting(&trouble)),
-        Err(error) => {
-            if error.machine {
-                trouble.note();
-            }
-            Err(error.to_string())
-        }
+    let beside = |name: &str| {
+        files.source_of(name).map_err(|error| match error.machine {
+            true => OnnxError::machine(error.to_string()),
+            false => OnnxError::invalid(error.to_string()),
+        })
     };
     let beside: Option<&dyn Fn(&str) -> _> = if weights { Some(&beside) } else { None };
-    let file = ModelFile::read(files.source_of(name)?.noting(&trouble), beside);
+    let file = ModelFile::read(files.source_of(name)?, beside);
     let file = file.and_then(|file| file.check_operators().map(|()| file));
-    file.map_err(|detail| BadFile {
-        machine: trouble.is_there(),
-        ..BadFile::new(files.path_of(name), detail)
-    })
+    file.map_err(|error| BadFile::new(files.path_of(name), error))
 }
 
 /// Checks that files with external data exist and are long enough, without reading them.
@@ -68,7 +61,7 @@ pub(crate) fn complete(
     let file = read(files, &name, false)?;
     check_external(files, &file)?;
     info.graph.beside = file.external.keys().cloned().collect();
-    let bad = |detail: String| BadFile::new(files.path_of(&name), detail);
+    let bad = |detail: Detail| BadFile::new(files.path_of(&name), detail);
     let own = signature_of(&file, stated, by_row).map_err(bad)?;
     if info.labels.is_empty() {
         info.labels = file.class_names();
@@ -92,18 +85,18 @@ pub(crate) struct Own {
 /// # Errors
 /// If an input or output has no type, or one that clients cannot send, or if `stated` is not
 /// possible for this graph.
-pub(crate) fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<Own, String> {
+pub(crate) fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<Own, Detail> {
     signature_of(file, stated, false)
 }
 
-fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Result<Own, String> {
+fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Result<Own, Detail> {
     let graph = &file.graph;
     let proof = prove(file);
     let Rows { mode, exact, reason } = match stated {
         Some(mode) => stated_rows(file, &proof, mode)?,
         None => found_rows(file, &proof, by_row),
     };
-    let named = |port: &Port, error| format!("'{}': {error}", port.name);
+    let named = |port: &Port, error: Detail| Detail::from(format!("'{}': {error}", port.name));
     let input = |port: &Port| spec(port, mode, None).map_err(|error| named(port, error));
     let mut inputs = graph.inputs.iter().map(input).collect::<Result<Vec<_>, _>>()?;
     for port in overrides(file) {
@@ -114,7 +107,7 @@ fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Resu
     });
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
     if outputs.is_empty() {
-        return Err("the graph has no outputs".to_owned());
+        return Err("the graph has no outputs".into());
     }
     let warm_up = inputs.iter().map(|spec| (spec.name.clone(), typical(spec, mode))).collect();
     let signature = Signature {
@@ -156,12 +149,11 @@ fn is_possible(inputs: &[Port], mode: RowMode) -> bool {
     }
 }
 
-fn stated_rows(file: &ModelFile, proof: &RowProof, mode: RowMode) -> Result<Rows, String> {
+fn stated_rows(file: &ModelFile, proof: &RowProof, mode: RowMode) -> Result<Rows, Detail> {
     if !is_possible(&file.graph.inputs, mode) {
         let mode = mode.as_str();
-        return Err(format!(
-            "rows: \"{mode}\" needs inputs whose first axis is open; use \"whole\""
-        ));
+        let what = format!("rows: \"{mode}\" needs inputs whose first axis is open");
+        return Err(format!("{what}; use \"whole\"").into());
     }
     // Padding rows would change scales that a graph takes over a whole batch.
     let exact = mode == RowMode::Stacked && proof.obstacle.is_some();
@@ -255,7 +247,7 @@ fn is_one(dim: Option<&Dim>) -> bool {
 ///
 /// # Errors
 /// If it contradicts the graph. Shapes of outputs are hints, and may.
-fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, String> {
+fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, Detail> {
     // Inputs that a request may leave out need not be in `model.toml`.
     let unnamed = own.inputs.get(written.inputs.len()..).unwrap_or_default();
     if unnamed.iter().all(|spec| spec.optional) {
@@ -266,7 +258,8 @@ fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, String>
     {
         if written.len() != own.len() {
             let (says, has) = (written.len(), own.len());
-            return Err(format!("model.toml states {says} {field}, but the graph has {has}"));
+            let what = format!("model.toml states {says} {field}, but the graph has {has}");
+            return Err(what.into());
         }
     }
     for (spec, own_spec) in written.inputs.iter_mut().zip(&own.inputs) {
@@ -305,7 +298,7 @@ fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, String>
 ///
 /// # Errors
 /// If the names or types of inputs or outputs differ.
-pub(super) fn check_names(signature: &Signature, file: &ModelFile) -> Result<(), String> {
+pub(super) fn check_names(signature: &Signature, file: &ModelFile) -> Result<(), OnnxError> {
     let inputs = file.graph.inputs.iter().chain(overrides(file)).collect::<Vec<_>>();
     for (field, specs, ports) in [
         ("inputs", &signature.inputs, inputs),
@@ -316,7 +309,8 @@ pub(super) fn check_names(signature: &Signature, file: &ModelFile) -> Result<(),
             spec.name == port.name && datatype == Some(spec.datatype())
         };
         if specs.len() != ports.len() || !specs.iter().zip(&ports).all(same) {
-            return Err(format!("the {field} of the graph are not those that it was listed with"));
+            let what = format!("the {field} of the graph are not those that it was listed with");
+            return Err(OnnxError::invalid(what));
         }
     }
     Ok(())
@@ -327,21 +321,22 @@ fn check_narrows(
     written: &TensorSpec,
     own: &TensorSpec,
     shapes: bool,
-) -> Result<(), String> {
+) -> Result<(), Detail> {
     if written.name == own.name && written.datatypes == own.datatypes && shapes {
         return Ok(());
     }
-    Err(format!(
+    let what = format!(
         "model.toml states the {field} {} {:?}, but the graph's is {} {:?}",
         written.name, written.shape, own.name, own.shape
-    ))
+    );
+    Err(what.into())
 }
 
 /// The specification of an input or output. `known` is what inference over the graph knows of its
 /// shape: where the file is silent or contradicts it, the file is wrong.
-fn spec(port: &Port, mode: RowMode, known: Option<&[Known]>) -> Result<TensorSpec, String> {
+fn spec(port: &Port, mode: RowMode, known: Option<&[Known]>) -> Result<TensorSpec, Detail> {
     if !matches!(port.sort, Sort::Tensor | Sort::OptionalTensor) {
-        return Err("sequences cannot be sent or answered".to_owned());
+        return Err("sequences cannot be sent or answered".into());
     }
     let elem = port.elem.ok_or("the file does not say its type")?;
     let none = || format!("{elem} has no name in the protocol");
@@ -441,7 +436,7 @@ mod tests {
 
     #[test]
     fn types_without_a_protocol_name_are_errors() {
-        let error = |port: Port| spec(&port, RowMode::Stacked, None).unwrap_err();
+        let error = |port: Port| spec(&port, RowMode::Stacked, None).unwrap_err().to_string();
         let mut unknown = port("x", &[Dim::Unknown]);
         unknown.elem = None;
         assert!(error(unknown).contains("its type"));

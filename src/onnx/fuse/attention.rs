@@ -3,11 +3,12 @@
 
 use super::steps::Steps;
 use crate::onnx::draft::Draft;
+use crate::onnx::error::Result;
 use crate::onnx::held::Form;
 use crate::onnx::op::{Binary, Op, Unary, is_direct};
 use crate::onnx::trace::{T, Tracer};
 
-pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     // burn would look for the fastest kernel there.
     if !t.place().host && is_direct() {
         return Ok(());

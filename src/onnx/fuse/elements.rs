@@ -2,12 +2,13 @@
 
 use super::steps::Steps;
 use crate::onnx::draft::Draft;
+use crate::onnx::error::Result;
 use crate::onnx::op::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Op, Operand, Program};
 use crate::onnx::trace::{T, Tracer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in (0..steps.len()).rev() {
         if !steps.get(at).is_some_and(is_member) {
             continue;

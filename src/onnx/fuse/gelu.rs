@@ -2,10 +2,11 @@
 
 use super::steps::Steps;
 use crate::onnx::draft::Draft;
+use crate::onnx::error::Result;
 use crate::onnx::op::{Binary, Op, Unary};
 use crate::onnx::trace::{T, Tracer};
 
-pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in 0..steps.len() {
         if let Some((parts, last, x)) = find(steps, at) {
             let Some(draft) = steps.get(last).cloned() else { continue };

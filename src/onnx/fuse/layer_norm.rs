@@ -2,10 +2,11 @@
 
 use super::steps::Steps;
 use crate::onnx::draft::Draft;
+use crate::onnx::error::Result;
 use crate::onnx::op::{Binary, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
 
-pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in 0..steps.len() {
         let Some(found) = find(steps, at) else { continue };
         let Some(draft) = steps.get(found.last).cloned() else { continue };

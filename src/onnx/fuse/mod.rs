@@ -11,10 +11,11 @@ mod weights;
 
 use super::draft::Line;
 use super::trace::{T, Tracer};
+use crate::onnx::error::Result;
 use steps::Steps;
 
 /// One way of fusing.
-type Pass = fn(&mut Tracer<'_>, &mut Steps) -> Result<(), String>;
+type Pass = fn(&mut Tracer<'_>, &mut Steps) -> Result<()>;
 
 const PASSES: &[(&str, Pass)] = &[
     ("weights", weights::run),
@@ -34,7 +35,7 @@ pub(crate) fn fuse(
     lines: Vec<Line>,
     outputs: &[T],
     launches: &mut Vec<(&'static str, usize)>,
-) -> Result<Vec<Line>, String> {
+) -> Result<Vec<Line>> {
     let mut steps = Steps::new(lines, outputs);
     launches.push(("none", steps.launches()));
     for (name, pass) in PASSES {

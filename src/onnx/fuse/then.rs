@@ -3,11 +3,12 @@
 
 use super::steps::Steps;
 use crate::onnx::draft::Draft;
+use crate::onnx::error::Result;
 use crate::onnx::op::{Instruction, Op, Operand, Program};
 use crate::onnx::trace::{T, Tracer};
 use std::sync::Arc;
 
-pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in 0..steps.len() {
         if let Some((parts, draft)) = find(steps, at) {
             parts.into_iter().for_each(|part| steps.remove(part));

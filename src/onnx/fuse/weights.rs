@@ -4,10 +4,11 @@
 use super::steps::Steps;
 use crate::onnx::axes;
 use crate::onnx::draft::Draft;
+use crate::onnx::error::Result;
 use crate::onnx::op::{Binary, Op};
 use crate::onnx::trace::{T, Tracer};
 
-pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<(), String> {
+pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in 0..steps.len() {
         while let Some(draft) = padded(steps, at) {
             steps.put(at, draft);
@@ -38,7 +39,7 @@ fn padded(steps: &mut Steps, at: usize) -> Option<Draft> {
 }
 
 /// The convolution with the step behind it in its weights.
-fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize, Draft)>, String> {
+fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize, Draft)>> {
     let Some(conv) = steps.get(at).filter(|draft| draft.is_float()) else { return Ok(None) };
     let Some((weight_axis, weight, bias)) = constants(conv) else { return Ok(None) };
     let Some((user, next)) = steps.next(conv) else { return Ok(None) };
@@ -80,11 +81,7 @@ fn constants(conv: &Draft) -> Option<(usize, &T, Option<&T>)> {
 }
 
 /// What a step does to each channel.
-fn by_channel(
-    t: &mut Tracer<'_>,
-    conv: &Draft,
-    next: &Draft,
-) -> Result<Option<(Binary, T)>, String> {
+fn by_channel(t: &mut Tracer<'_>, conv: &Draft, next: &Draft) -> Result<Option<(Binary, T)>> {
     let Some((var, _)) = conv.result() else { return Ok(None) };
     for binary in [Binary::Mul, Binary::Div, Binary::Add, Binary::Sub] {
         if let Some(number) = next.number(binary) {
@@ -101,7 +98,7 @@ fn by_channel(
 }
 
 /// One number for each channel, if it is that, or the same for all.
-fn line(t: &mut Tracer<'_>, factor: &T, channels: usize) -> Result<Option<T>, String> {
+fn line(t: &mut Tracer<'_>, factor: &T, channels: usize) -> Result<Option<T>> {
     if factor.len() == 1 {
         let one = t.reshape(factor, &[1])?;
         return axes::expand(t, &one, &[channels]).map(Some);

@@ -53,8 +53,7 @@ impl Operation<FusionCubeRuntime> for Direct {
         let inputs = self.ir.inputs.iter();
         let inputs: Vec<CubeTensor> =
             inputs.map(|input| handles.get_float_tensor::<CubeBackend>(input)).collect();
-        let result =
-            self.what.run(inputs).map_err(|reason| ExecutionError::WithContext { reason })?;
+        let result = self.what.run(inputs)?;
         for output in &self.ir.outputs {
             handles.register_float_tensor::<CubeBackend>(&output.id, result.clone());
         }
@@ -63,29 +62,33 @@ impl Operation<FusionCubeRuntime> for Direct {
 }
 
 impl What {
-    fn run(&self, inputs: Vec<CubeTensor>) -> Result<CubeTensor, String> {
+    fn run(&self, inputs: Vec<CubeTensor>) -> Result<CubeTensor, ExecutionError> {
         let mut inputs = inputs.into_iter();
-        let short = || "too few inputs".to_owned();
+        let short = || failed("too few inputs".to_owned());
         let (x, y) = (inputs.next().ok_or_else(short)?, inputs.next());
         match (self, y) {
             (What::Keep, _) => Ok(x),
             (_, None) => Err(short()),
             (What::Conv(options), Some(y)) => {
                 conv_forward(x, y, inputs.next(), options.clone(), ConvStrategy::Direct)
-                    .map_err(|error| format!("{error:?}"))
+                    .map_err(|error| failed(format!("{error:?}")))
             }
             (What::ConvTranspose(options), Some(y)) => {
                 let strategy = ConvTranspose2dStrategy::Direct;
                 conv_transpose2d(x, y, inputs.next(), options.clone(), strategy)
-                    .map_err(|error| format!("{error:?}"))
+                    .map_err(|error| failed(format!("{error:?}")))
             }
             (What::MatMul, Some(y)) => {
                 let dtype = x.dtype;
                 matmul(x, y, None, MatmulStrategy::Cube, dtype)
-                    .map_err(|error| format!("{error:?}"))
+                    .map_err(|error| failed(format!("{error:?}")))
             }
         }
     }
+}
+
+fn failed(reason: String) -> ExecutionError {
+    ExecutionError::WithContext { reason }
 }
 
 impl Op {

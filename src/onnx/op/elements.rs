@@ -1,6 +1,7 @@
 //! Several steps element by element that are done in one go.
 
 use super::{Binary, Op, Unary};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::tensor::Tensor;
 
 /// Most instructions of a program: what they hold at once stays in the nearest cache.
@@ -89,8 +90,8 @@ impl Program {
     ///
     /// # Errors
     /// If an instruction takes what is not there.
-    pub(super) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor, String> {
-        let missing = || "a program takes what is not there".to_owned();
+    pub(super) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor> {
+        let missing = || OnnxError::internal("a program takes what is not there");
         let mut results: Vec<Option<Tensor>> = Vec::with_capacity(self.instructions.len());
         for (instruction, done) in self.instructions.iter().zip(self.last_uses()) {
             let operands = instruction.operands.iter().map(|operand| match operand {

@@ -12,6 +12,7 @@ use super::cells::Cells;
 use super::elem::Kind;
 use super::host::Host;
 use super::tensor::{Tensor, at_least_1d};
+use crate::onnx::error::{OnnxError, Result};
 use burn::backend::ops::{
     ActivationOps, AttentionModuleOptions, DeformConvOptions, FloatTensorOps, IntTensorOps,
     ModuleOps,
@@ -118,8 +119,8 @@ pub(crate) struct Window {
     pub(crate) groups: usize,
 }
 
-type WideFn = dyn Fn(&[Host]) -> Result<Vec<Host>, String> + Send + Sync;
-type NativeFn = dyn Fn(&[Cells]) -> Result<Vec<Cells>, String> + Send + Sync;
+type WideFn = dyn Fn(&[Host]) -> Result<Vec<Host>> + Send + Sync;
+type NativeFn = dyn Fn(&[Cells]) -> Result<Vec<Cells>> + Send + Sync;
 
 /// The way in which a function of the host gets its tensors.
 #[derive(Clone)]
@@ -261,7 +262,7 @@ impl Op {
     ///
     /// # Errors
     /// If there are too few inputs. Panics where burn does.
-    pub(crate) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor, String> {
+    pub(crate) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor> {
         // Values are given away, so that a step may work in place where nobody else needs them.
         let inputs = match self.run_fast(inputs) {
             Ok(fast) => return Ok(fast),
@@ -278,7 +279,7 @@ impl Op {
             return Ok(result);
         }
         let mut inputs = inputs.into_iter();
-        let short = || format!("{self:?} has too few inputs");
+        let short = || OnnxError::internal(format!("{self:?} has too few inputs"));
         let x = inputs.next().ok_or_else(short)?;
         match self {
             Op::Unpack(bits, word) => return packed::unpack(x, *bits, *word),
@@ -303,13 +304,13 @@ impl Op {
                 x,
                 Dispatch::float_matmul(x.inner, y.inner),
                 Dispatch::int_matmul(x.inner, y.inner),
-                return Err("matmul of booleans".to_owned())
+                return Err(OnnxError::unsupported("matmul of booleans"))
             )),
             Op::Where => {
                 let z = inputs.next().ok_or_else(short)?;
                 mask_where(z, x, y)
             }
-            _ => return Err(format!("{self:?} cannot run on a device")),
+            _ => return Err(OnnxError::unsupported(format!("{self:?} cannot run on a device"))),
         })
     }
 
@@ -382,9 +383,9 @@ fn then(
     shape: &[usize],
     program: &Arc<Program>,
     mut inputs: Vec<Tensor>,
-) -> Result<Tensor, String> {
+) -> Result<Tensor> {
     if inputs.len() < count {
-        return Err(format!("{op:?} has too few inputs"));
+        return Err(OnnxError::internal(format!("{op:?} has too few inputs")));
     }
     let rest = inputs.split_off(count);
     let mut result = op.run(inputs)?;

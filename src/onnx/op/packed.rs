@@ -1,6 +1,7 @@
 //! Products with weights of a few bits, which are unpacked some columns at a time.
 
 use super::{Binary, Op};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::tensor::Tensor;
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Slice, TensorData};
@@ -34,11 +35,11 @@ impl Packed {
     }
 
     /// `x [rows, inner]`, codes, scales and perhaps zero points `[columns, blocks]`.
-    pub(super) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor, String> {
+    pub(super) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor> {
         let mut inputs = inputs.into_iter();
         let (Some(x), Some(codes), Some(scales)) = (inputs.next(), inputs.next(), inputs.next())
         else {
-            return Err("a product of packed weights has too few inputs".to_owned());
+            return Err(OnnxError::internal("a product of packed weights has too few inputs"));
         };
         let zeros = inputs.next();
         let mut parts = Vec::new();
@@ -51,18 +52,13 @@ impl Packed {
             parts.push(Op::MatMul.run(vec![x.clone(), turned])?);
         }
         if parts.len() == 1 {
-            return parts.pop().ok_or_else(|| "there are no columns".to_owned());
+            return parts.pop().ok_or_else(|| OnnxError::internal("there are no columns"));
         }
         Op::Cat(1).run(parts)
     }
 
     /// Weights of some columns, `[columns, inner]`.
-    fn unpacked(
-        &self,
-        codes: Tensor,
-        scales: Tensor,
-        zeros: Option<Tensor>,
-    ) -> Result<Tensor, String> {
+    fn unpacked(&self, codes: Tensor, scales: Tensor, zeros: Option<Tensor>) -> Result<Tensor> {
         let across = |x: Tensor| {
             let shape: Vec<usize> = x.shape().into_iter().chain([1]).collect();
             x.reshape(&shape)
@@ -82,7 +78,7 @@ impl Packed {
 }
 
 /// A part of the first axis.
-fn rows(x: Tensor, begin: usize, end: usize) -> Result<Tensor, String> {
+fn rows(x: Tensor, begin: usize, end: usize) -> Result<Tensor> {
     let number = |at: usize| isize::try_from(at).unwrap_or(isize::MAX);
     let shape = x.shape();
     let cut = |(axis, length): (usize, &usize)| match axis {
@@ -96,7 +92,7 @@ fn rows(x: Tensor, begin: usize, end: usize) -> Result<Tensor, String> {
 ///
 /// # Errors
 /// If the words are not integers.
-pub(super) fn unpack(words: Tensor, bits: usize, word: usize) -> Result<Tensor, String> {
+pub(super) fn unpack(words: Tensor, bits: usize, word: usize) -> Result<Tensor> {
     let shape = words.shape();
     let count = word / bits.max(1);
     let device = words.device();
@@ -124,12 +120,13 @@ fn ints(values: Vec<i32>, shape: Vec<usize>, device: &DispatchDevice) -> Tensor 
 ///
 /// # Errors
 /// If they do not make up whole words.
-pub(super) fn words(x: Tensor) -> Result<Tensor, String> {
+pub(super) fn words(x: Tensor) -> Result<Tensor> {
     let (mut shape, device) = (x.shape(), x.device());
     let data = x.read()?;
-    let bytes = data.as_slice::<u8>().map_err(|error| error.to_string())?;
+    let bytes = data.as_slice::<u8>();
+    let bytes = bytes.map_err(|error| OnnxError::internal(error.to_string()))?;
     let (words, []) = bytes.as_chunks::<4>() else {
-        return Err(format!("{} bytes are no words", bytes.len()));
+        return Err(OnnxError::internal(format!("{} bytes are no words", bytes.len())));
     };
     let words = words.iter().map(|word| i32::from_le_bytes(*word)).collect();
     shape.last_mut().into_iter().for_each(|length| *length /= 4);

@@ -4,6 +4,7 @@ use super::random::generator;
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::Result;
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
@@ -97,14 +98,14 @@ pub(super) const TABLE: Table = &[
 ];
 
 /// `x / (1 + |x|)`
-pub(super) fn softsign(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+pub(super) fn softsign(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let size = t.unary(Unary::Abs, x)?;
     let below = t.scalar(Binary::Add, &size, 1.0)?;
     t.div(x, &below)
 }
 
 /// The elements above a limit; 0 in place of the others.
-pub(super) fn above(t: &mut Tracer<'_>, x: &T, limit: f64) -> Result<T, String> {
+pub(super) fn above(t: &mut Tracer<'_>, x: &T, limit: f64) -> Result<T> {
     let limit = t.number(x.elem, limit)?;
     let above = t.compare(Compare::Greater, x, &limit)?;
     let zero = t.number(x.elem, 0.0)?;
@@ -112,25 +113,25 @@ pub(super) fn above(t: &mut Tracer<'_>, x: &T, limit: f64) -> Result<T, String> 
 }
 
 /// `alpha * (exp(x) - 1)`
-pub(super) fn exponential(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T, String> {
+pub(super) fn exponential(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T> {
     let exp = t.unary(Unary::Exp, x)?;
     let less = t.scalar(Binary::Sub, &exp, 1.0)?;
     t.scalar(Binary::Mul, &less, alpha)
 }
 
-fn where_negative(t: &mut Tracer<'_>, x: &T, below: &T, above: &T) -> Result<T, String> {
+fn where_negative(t: &mut Tracer<'_>, x: &T, below: &T, above: &T) -> Result<T> {
     let negative = build::compare_zero(t, x)?;
     t.choose(&negative, below, above)
 }
 
-fn hard_sigmoid(t: &mut Tracer<'_>, x: &T, alpha: f64, beta: f64) -> Result<T, String> {
+fn hard_sigmoid(t: &mut Tracer<'_>, x: &T, alpha: f64, beta: f64) -> Result<T> {
     let scaled = t.scalar(Binary::Mul, x, alpha)?;
     let shifted = t.scalar(Binary::Add, &scaled, beta)?;
     build::clamp(t, &shifted, Some(0.0), Some(1.0))
 }
 
 /// `max(x, 0) + log(1 + exp(-|x|))`, which does not overflow.
-pub(super) fn softplus(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+pub(super) fn softplus(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let size = t.unary(Unary::Abs, x)?;
     let negative = t.unary(Unary::Neg, &size)?;
     let exp = t.unary(Unary::Exp, &negative)?;
@@ -149,7 +150,7 @@ fn gelu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`
-pub(super) fn fast_gelu(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+pub(super) fn fast_gelu(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let square = t.mul(x, x)?;
     let inner = t.scalar(Binary::Mul, &square, 0.044_715)?;
     let inner = t.scalar(Binary::Add, &inner, 1.0)?;
@@ -161,7 +162,7 @@ pub(super) fn fast_gelu(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
     t.mul(&half, &gate)
 }
 
-type AlongAxis = fn(&mut Tracer<'_>, &T, usize) -> Result<T, String>;
+type AlongAxis = fn(&mut Tracer<'_>, &T, usize) -> Result<T>;
 
 /// Along an axis; before opset 13 along all axes from it on, taken as one.
 fn by_axis(t: &mut Tracer<'_>, call: &Call<'_>, run: AlongAxis) -> Outputs {
@@ -182,7 +183,7 @@ fn by_axis(t: &mut Tracer<'_>, call: &Call<'_>, run: AlongAxis) -> Outputs {
 }
 
 /// One for the first of the largest, zero for the rest.
-fn hardmax(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
+fn hardmax(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
     let mut shape = x.shape.clone();
     if let Some(length) = shape.get_mut(at) {
         *length = 1;
@@ -255,6 +256,6 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// The mean over axes, which stay with length 1.
-pub(super) fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+pub(super) fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     t.reduce(Reduce::Mean, x, axes)
 }

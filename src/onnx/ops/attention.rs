@@ -3,6 +3,7 @@
 use super::{Call, Outputs, Table, one};
 use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare, Op, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
@@ -11,44 +12,42 @@ use crate::onnx::{axes, cast, indices, matmul};
 pub(super) const TABLE: Table = &[("Attention", attention), ("RotaryEmbedding", rotary)];
 
 /// `[batch, heads, length, size]` from `[batch, length, heads * size]`.
-pub(super) fn apart(
-    t: &mut Tracer<'_>,
-    x: &T,
-    heads: Option<i64>,
-    name: &str,
-) -> Result<T, String> {
+pub(super) fn apart(t: &mut Tracer<'_>, x: &T, heads: Option<i64>, name: &str) -> Result<T> {
     if x.rank() == 4 {
         return Ok(x.clone());
     }
     let heads = heads.and_then(|heads| usize::try_from(heads).ok()).filter(|heads| *heads > 0);
-    let heads = heads.ok_or_else(|| format!("{name} is missing"))?;
+    let heads = heads.ok_or_else(|| OnnxError::invalid(format!("{name} is missing")))?;
     let [batch, length, width] = x.shape[..] else {
-        return Err(format!("shape {:?} has neither three nor four axes", x.shape));
+        return Err(OnnxError::input(format!(
+            "shape {:?} has neither three nor four axes",
+            x.shape
+        )));
     };
     if width % heads != 0 {
-        return Err(format!("a width of {width} for {heads} heads"));
+        return Err(OnnxError::input(format!("a width of {width} for {heads} heads")));
     }
     let split = t.reshape(x, &[batch, length, heads, width / heads])?;
     axes::permute(t, &split, &[0, 2, 1, 3])
 }
 
 /// The other way.
-pub(super) fn together(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+pub(super) fn together(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let [batch, heads, length, size] = x.shape[..] else { return Ok(x.clone()) };
     let turned = axes::permute(t, x, &[0, 2, 1, 3])?;
     t.reshape(&turned, &[batch, length, heads * size])
 }
 
 /// Keys and values shared by several heads, for each of them.
-pub(super) fn repeated(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T, String> {
+pub(super) fn repeated(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T> {
     let [batch, own, length, size] = x.shape[..] else {
-        return Err(format!("shape {:?} has not four axes", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} has not four axes", x.shape)));
     };
     if own == heads {
         return Ok(x.clone());
     }
     if own == 0 || !heads.is_multiple_of(own) {
-        return Err(format!("{heads} heads share {own}"));
+        return Err(OnnxError::input(format!("{heads} heads share {own}")));
     }
     let single = t.reshape(x, &[batch, own, 1, length, size])?;
     let grown = axes::expand(t, &single, &[batch, own, heads / own, length, size])?;
@@ -69,7 +68,9 @@ fn attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         value = axes::cat(t, &[past_value.clone(), value], 2)?;
     }
     let present = (key.clone(), value.clone());
-    let [_, heads, length, size] = query.shape[..] else { return Err("four axes".to_owned()) };
+    let [_, heads, length, size] = query.shape[..] else {
+        return Err(OnnxError::input("four axes"));
+    };
     let (key, value) = (repeated(t, &key, heads)?, repeated(t, &value, heads)?);
     let total = key.shape.get(2).copied().unwrap_or(0);
     let scale = call.float("scale")?.unwrap_or(1.0 / (size as f64).sqrt());
@@ -96,7 +97,7 @@ fn plain(
     (query, key, value): (&T, &T, &T),
     mask: Option<&T>,
     scale: f64,
-) -> Result<T, String> {
+) -> Result<T> {
     let (y, _) = with_scores(t, (query, key, value), mask, scale, (0.0, 3))?;
     Ok(y)
 }
@@ -109,7 +110,7 @@ fn with_scores(
     mask: Option<&T>,
     scale: f64,
     (softcap, mode): (f64, i64),
-) -> Result<(T, T), String> {
+) -> Result<(T, T)> {
     // The root of the scale on both sides keeps the products small.
     let root = scale.abs().sqrt();
     let query = t.scalar(Binary::Mul, query, root * scale.signum())?;
@@ -155,7 +156,7 @@ fn mask(
     query: &T,
     (length, total): (usize, usize),
     before: usize,
-) -> Result<Option<T>, String> {
+) -> Result<Option<T>> {
     let mut sum: Option<T> = None;
     let elem = query.elem;
     if let Some(given) = call.optional(3)? {
@@ -196,7 +197,7 @@ fn count(length: usize) -> Vec<i64> {
     (0..length).filter_map(|at| i64::try_from(at).ok()).collect()
 }
 
-fn join(t: &mut Tracer<'_>, sum: Option<T>, next: T) -> Result<T, String> {
+fn join(t: &mut Tracer<'_>, sum: Option<T>, next: T) -> Result<T> {
     match sum {
         Some(sum) => t.add(&sum, &next),
         None => Ok(next),
@@ -204,18 +205,20 @@ fn join(t: &mut Tracer<'_>, sum: Option<T>, next: T) -> Result<T, String> {
 }
 
 /// Minus infinity where nothing is to be seen.
-fn shut(t: &mut Tracer<'_>, seen: &T, elem: Elem) -> Result<T, String> {
+fn shut(t: &mut Tracer<'_>, seen: &T, elem: Elem) -> Result<T> {
     let (zero, shut) = (t.number(elem, 0.0)?, t.number(elem, f64::NEG_INFINITY)?);
     t.choose(seen, &zero, &shut)
 }
 
 /// A mask for fewer keys than there are lets nothing of the rest be seen.
-fn widened(t: &mut Tracer<'_>, mask: &T, total: usize) -> Result<T, String> {
+fn widened(t: &mut Tracer<'_>, mask: &T, total: usize) -> Result<T> {
     let last = mask.shape.last().copied().unwrap_or(0);
     if last == total || last == 1 {
         return Ok(mask.clone());
     }
-    let missing = total.checked_sub(last).ok_or_else(|| format!("a mask for {last} keys"))?;
+    let missing = total
+        .checked_sub(last)
+        .ok_or_else(|| OnnxError::input(format!("a mask for {last} keys")))?;
     let mut padding = vec![(0, 0); mask.rank()];
     if let Some(pair) = padding.last_mut() {
         *pair = (0, missing);
@@ -228,11 +231,11 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let given = call.tensor(0)?;
     let flat = given.rank() == 3;
     let x = apart(t, given, call.int("num_heads")?, "num_heads")?;
-    let [batch, _, length, size] = x.shape[..] else { return Err("four axes".to_owned()) };
+    let [batch, _, length, size] = x.shape[..] else { return Err(OnnxError::input("four axes")) };
     let part = usize::try_from(call.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
     let part = if part == 0 { size } else { part };
     if part > size || !part.is_multiple_of(2) {
-        return Err(format!("{part} of {size} are to be turned"));
+        return Err(OnnxError::input(format!("{part} of {size} are to be turned")));
     }
     let half = part / 2;
     let mut tables = Vec::with_capacity(2);
@@ -253,25 +256,22 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let picked = axes::narrow(t, &picked, axis, Cut::range(0, half))?;
         tables.push(axes::unsqueeze(t, &picked, 1)?);
     }
-    let [cos, sin] = &tables[..] else { return Err("two tables".to_owned()) };
+    let [cos, sin] = &tables[..] else { return Err(OnnxError::internal("two tables")) };
     let whole = turned(t, &x, cos, sin, call.int_or("interleaved", 0)? != 0)?;
     one(if flat { together(t, &whole)? } else { whole })
 }
 
 /// `[batch, heads, length, size]` whose first elements are turned in pairs by tables of cosines and
 /// sines `[batch or 1, 1, length, half]`; pairs stand beside each other if `mixed`.
-pub(super) fn turned(
-    t: &mut Tracer<'_>,
-    x: &T,
-    cos: &T,
-    sin: &T,
-    mixed: bool,
-) -> Result<T, String> {
+pub(super) fn turned(t: &mut Tracer<'_>, x: &T, cos: &T, sin: &T, mixed: bool) -> Result<T> {
     let half = cos.shape.last().copied().unwrap_or(0);
     let size = x.shape.last().copied().unwrap_or(0);
     let turned = 2 * half;
     if turned > size || x.rank() != 4 {
-        return Err(format!("{turned} elements of shape {:?} are to be turned", x.shape));
+        return Err(OnnxError::input(format!(
+            "{turned} elements of shape {:?} are to be turned",
+            x.shape
+        )));
     }
     let part = axes::narrow(t, x, 3, Cut::range(0, turned))?;
     let end = i64::try_from(turned).unwrap_or(0);

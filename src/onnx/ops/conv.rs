@@ -4,6 +4,7 @@ use super::window::{attribute, window};
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::axes;
 use crate::onnx::axes::Cut;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Op, Unary, Window};
 use crate::onnx::trace::{T, Tracer};
 
@@ -21,17 +22,22 @@ pub(super) const TABLE: Table = &[
 const GROUPS_MAX: usize = 1 << 20;
 
 /// The axes behind batch and channels.
-pub(super) fn spatial(x: &T) -> Result<(usize, usize, Vec<usize>), String> {
+pub(super) fn spatial(x: &T) -> Result<(usize, usize, Vec<usize>)> {
     match &x.shape[..] {
         [batch, channels, rest @ ..] if !rest.is_empty() => Ok((*batch, *channels, rest.to_vec())),
-        shape => Err(format!("shape {shape:?} has no axes behind batch and channels")),
+        shape => {
+            Err(OnnxError::input(format!("shape {shape:?} has no axes behind batch and channels")))
+        }
     }
 }
 
-fn groups(call: &Call<'_>) -> Result<usize, String> {
+fn groups(call: &Call<'_>) -> Result<usize> {
     let group = call.int_or("group", 1)?;
     let fits = |group: &usize| (1..=GROUPS_MAX).contains(group);
-    usize::try_from(group).ok().filter(fits).ok_or_else(|| format!("group {group}"))
+    usize::try_from(group)
+        .ok()
+        .filter(fits)
+        .ok_or_else(|| OnnxError::invalid(format!("group {group}")))
 }
 
 /// A convolution with the attributes of a node.
@@ -41,16 +47,16 @@ pub(super) fn conv(
     x: &T,
     weight: &T,
     bias: Option<&T>,
-) -> Result<T, String> {
+) -> Result<T> {
     let (batch, channels, lengths) = spatial(x)?;
     let (out, per_group, kernel) = spatial(weight)?;
     let groups = groups(call)?;
     let bias_fits = bias.is_none_or(|bias| bias.shape == [out]);
     if per_group * groups != channels || out % groups != 0 || !bias_fits {
-        return Err(format!(
+        return Err(OnnxError::input(format!(
             "weights of {:?} in {groups} groups for shape {:?}",
             weight.shape, x.shape
-        ));
+        )));
     }
     let window = window(call, kernel, &lengths, groups)?;
     let mut shape = vec![batch, out];
@@ -69,7 +75,10 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let out = per_group * groups;
     let bias = call.optional(2)?;
     if from != channels || channels % groups != 0 || bias.is_some_and(|bias| bias.shape != [out]) {
-        return Err(format!("weights of {:?} for shape {:?}", weight.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "weights of {:?} for shape {:?}",
+            weight.shape, x.shape
+        )));
     }
     let mut window = window(call, kernel, &lengths, groups)?;
     let more = attribute(call, "output_padding", lengths.len(), 0)?;
@@ -102,7 +111,7 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let length = whole.shape.get(axis + 2).copied().unwrap_or(0);
         let end = before.saturating_add(*wanted);
         if end > length {
-            return Err(format!("a result of {wanted} from {length}"));
+            return Err(OnnxError::input(format!("a result of {wanted} from {length}")));
         }
         cuts.push(Cut::range(*before, end));
     }
@@ -117,7 +126,7 @@ fn grown(
     grow: &[usize],
     shape: Vec<usize>,
     bias: Option<&T>,
-) -> Result<T, String> {
+) -> Result<T> {
     let smaller = shape.iter().enumerate().map(|(at, length)| {
         let more = at.checked_sub(2).and_then(|axis| grow.get(axis)).copied().unwrap_or(0);
         length - more
@@ -145,7 +154,7 @@ fn crops(
     window: &Window,
     lengths: &[usize],
     more: &[usize],
-) -> Result<Vec<(usize, i64, usize)>, String> {
+) -> Result<Vec<(usize, i64, usize)>> {
     let wanted = call.ints("output_shape")?;
     // As in the standard: the larger half of the padding is in front, except for SAME_UPPER.
     let upper = call.text("auto_pad")? == Some("SAME_UPPER");
@@ -154,10 +163,13 @@ fn crops(
     for (axis, length) in lengths.iter().enumerate() {
         let stride = window.stride.get(axis).copied().unwrap_or(1);
         let more = more.get(axis).copied().unwrap_or(0);
-        let length = length.checked_sub(1).ok_or("an axis of length 0")?;
+        let length =
+            length.checked_sub(1).ok_or_else(|| OnnxError::input("an axis of length 0"))?;
         let full = length * stride + window.reach(axis) + more;
         let target = match wanted.and_then(|shape| shape.get(axis + shape.len() - lengths.len())) {
-            Some(target) => Some(usize::try_from(*target).map_err(|_| "output_shape")?),
+            Some(target) => {
+                Some(usize::try_from(*target).map_err(|_| OnnxError::invalid("output_shape"))?)
+            }
             // With a kernel that is shorter than the stride, the whole result is shorter.
             None if same => Some(((length + 1) * stride).min(full)),
             None => None,
@@ -176,7 +188,11 @@ fn crops(
         };
         let result = full as i64 - before as i64 - behind;
         let result = usize::try_from(result).ok().filter(|result| *result > 0);
-        all.push((before, behind, result.ok_or("pads that leave nothing")?));
+        all.push((
+            before,
+            behind,
+            result.ok_or_else(|| OnnxError::input("pads that leave nothing"))?,
+        ));
     }
     Ok(all)
 }
@@ -186,7 +202,7 @@ fn deform(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (batch, _, lengths) = spatial(x)?;
     let (out, _, kernel) = spatial(weight)?;
     if lengths.len() != 2 {
-        return Err(format!("shape {:?} has not four axes", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} has not four axes", x.shape)));
     }
     let window = window(call, kernel, &lengths, groups(call)?)?;
     if window.padding.iter().any(|(before, behind)| before != behind) {
@@ -206,7 +222,10 @@ fn deform(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// Padding that differs before and behind.
 fn deform_padded(_: &mut Tracer<'_>, _: &Call<'_>, window: Window) -> Outputs {
-    Err(format!("pads of {:?} for a deformable convolution", window.padding))
+    Err(OnnxError::unsupported(format!(
+        "pads of {:?} for a deformable convolution",
+        window.padding
+    )))
 }
 
 /// A convolution over time that sees what came before (ONNX operator CausalConvWithState): the
@@ -214,9 +233,14 @@ fn deform_padded(_: &mut Tracer<'_>, _: &Call<'_>, window: Window) -> Outputs {
 fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, weight) = (call.tensor(0)?, call.tensor(1)?);
     let [batch, channels, length] = x.shape[..] else {
-        return Err(format!("shape {:?} has not three axes", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} has not three axes", x.shape)));
     };
-    let kernel = weight.shape.last().copied().filter(|kernel| *kernel > 0).ok_or("no kernel")?;
+    let kernel = weight
+        .shape
+        .last()
+        .copied()
+        .filter(|kernel| *kernel > 0)
+        .ok_or_else(|| OnnxError::input("no kernel"))?;
     let depth = kernel - 1;
     let state = match call.optional(3)? {
         Some(state) => state.clone(),
@@ -231,7 +255,10 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         groups: channels,
     };
     if weight.shape != [channels, 1, kernel] {
-        return Err(format!("weights of {:?} for {channels} channels", weight.shape));
+        return Err(OnnxError::input(format!(
+            "weights of {:?} for {channels} channels",
+            weight.shape
+        )));
     }
     let inputs: Vec<&T> = [&joined, weight].into_iter().chain(call.optional(2)?).collect();
     let mut y = t.emit(Op::Conv(window), &inputs, x.elem, x.shape.clone())?;
@@ -241,7 +268,7 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let gate = t.unary(Unary::Sigmoid, &y)?;
             y = t.mul(&y, &gate)?;
         }
-        other => return Err(format!("activation '{other}' is not known")),
+        other => return Err(OnnxError::unsupported(format!("activation '{other}' is not known"))),
     }
     let present = axes::narrow(t, &joined, 2, Cut::range(length, length + depth))?;
     several([y, present])

@@ -2,8 +2,10 @@
 
 use super::{Call, Outputs, Table, one};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::graph::Attribute;
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::raw::Raw;
 use crate::onnx::sparse;
 use crate::onnx::tiny_floats::Round;
@@ -19,7 +21,7 @@ pub(super) const TABLE: Table = &[
     ("EyeLike", eye_like),
     ("Identity", |_, call| {
         let value = call.inputs.first().cloned().flatten();
-        Ok(vec![value.ok_or("input 0 is missing")?])
+        Ok(vec![value.ok_or_else(|| OnnxError::invalid("input 0 is missing"))?])
     }),
     ("OneHot", one_hot),
     ("Range", range),
@@ -49,7 +51,7 @@ fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     } else if let Some(words) = call.texts("value_strings")? {
         Host::text(vec![words.len()], words)
     } else {
-        return Err("it has no value".to_owned());
+        return Err(OnnxError::invalid("it has no value"));
     };
     one(t.constant(host)?)
 }
@@ -68,7 +70,7 @@ fn constant_of_shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// The type that an attribute names.
-fn named_type(call: &Call<'_>, name: &str) -> Result<Option<Elem>, String> {
+fn named_type(call: &Call<'_>, name: &str) -> Result<Option<Elem>> {
     let number = call.int(name)?;
     let elem = number.map(|number| Elem::from_onnx(i32::try_from(number).unwrap_or(-1)));
     elem.transpose()
@@ -79,11 +81,14 @@ fn cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let to = match call.attribute("to") {
         Some(Attribute::Text(word)) => {
             let word = String::from_utf8_lossy(word).to_lowercase();
-            Some(Elem::named(&word).ok_or_else(|| format!("'{word}' is no type"))?)
+            Some(
+                Elem::named(&word)
+                    .ok_or_else(|| OnnxError::invalid(format!("'{word}' is no type")))?,
+            )
         }
         _ => named_type(call, "to")?,
     };
-    cast_to(t, call, to.ok_or("attribute to is missing")?)
+    cast_to(t, call, to.ok_or_else(|| OnnxError::invalid("attribute to is missing"))?)
 }
 
 fn cast_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -97,21 +102,24 @@ fn cast_to(t: &mut Tracer<'_>, call: &Call<'_>, to: Elem) -> Outputs {
         None | Some("up") => Round::Up,
         Some("down") => Round::Down,
         Some("nearest") => Round::Nearest,
-        Some(other) => return Err(format!("round_mode '{other}' is not known")),
+        Some(other) => {
+            return Err(OnnxError::unsupported(format!("round_mode '{other}' is not known")));
+        }
     };
     one(cast::cast_as(t, call.tensor(0)?, to, saturate, how)?)
 }
 
 /// The same bits as another type of the same width.
 fn bit_cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let to = named_type(call, "to")?.ok_or("attribute to is missing")?;
+    let to =
+        named_type(call, "to")?.ok_or_else(|| OnnxError::invalid("attribute to is missing"))?;
     let x = call.tensor(0)?;
     if x.elem.bits() != to.bits() || to.bits() < 8 {
-        return Err(format!("{} and {to} differ in width", x.elem));
+        return Err(OnnxError::invalid(format!("{} and {to} differ in width", x.elem)));
     }
     let shape = x.shape.clone();
     let run = move |inputs: &[Host]| {
-        let host = inputs.first().ok_or("no input")?;
+        let host = first(inputs)?;
         let raw = Raw { elem: to, ..host.to_raw() };
         Ok(vec![Host::from_raw(&raw)])
     };
@@ -123,7 +131,7 @@ fn eye_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let elem = named_type(call, "dtype")?.unwrap_or(x.elem);
     let [rows, columns] = x.shape[..] else {
-        return Err(format!("shape {:?} is no matrix", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
     };
     let k = call.int_or("k", 0)?;
     let mut values = vec![0.0; rows * columns];
@@ -147,7 +155,9 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         for end in ends {
             numbers.extend(literals::ints(t, end)?.first().copied());
         }
-        let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
+        let [start, limit, delta] = numbers[..] else {
+            return Err(OnnxError::input("three numbers"));
+        };
         let count = count(limit as f64 - start as f64, delta as f64)?;
         t.fits(elem, &[count])?;
         let at = |at: usize| start.wrapping_add(delta.wrapping_mul(at as i64));
@@ -157,7 +167,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for end in ends {
         numbers.extend(literals::floats(t, end)?.first().copied());
     }
-    let [start, limit, delta] = numbers[..] else { return Err("three numbers".to_owned()) };
+    let [start, limit, delta] = numbers[..] else { return Err(OnnxError::input("three numbers")) };
     let count = count(limit - start, delta)?;
     t.fits(elem, &[count])?;
     let values = (0..count).map(|at| start + delta * at as f64).collect();
@@ -165,11 +175,11 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// How many steps a range has.
-fn count(length: f64, delta: f64) -> Result<usize, String> {
+fn count(length: f64, delta: f64) -> Result<usize> {
     const MOST: f64 = 1e8;
     let count = (length / delta).ceil();
     if delta == 0.0 || !count.is_finite() || count > MOST {
-        return Err(format!("a range of length {length} in steps of {delta}"));
+        return Err(OnnxError::input(format!("a range of length {length} in steps of {delta}")));
     }
     Ok(count.max(0.0) as usize)
 }
@@ -178,7 +188,7 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (indices, values) = (call.tensor(0)?, call.tensor(2)?);
     let depth = literals::floats(t, call.tensor(1)?)?.first().copied().unwrap_or(0.0);
     if !(1.0..=1e8).contains(&depth) {
-        return Err(format!("a depth of {depth}"));
+        return Err(OnnxError::input(format!("a depth of {depth}")));
     }
     let depth = depth as i64;
     let axis = crate::onnx::axes::axis(call.int_or("axis", -1)?, indices.rank() + 1)?;

@@ -2,6 +2,7 @@
 
 use super::{Call, Outputs, Table, several};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::OnnxError;
 use crate::onnx::host::Host;
 use crate::onnx::literals;
 use crate::onnx::trace::Tracer;
@@ -54,21 +55,27 @@ fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (boxes, scores) = (call.tensor(0)?, call.tensor(1)?);
     let ([batch, count, 4], [rows, classes, columns]) = (&boxes.shape[..], &scores.shape[..])
     else {
-        return Err(format!("boxes of {:?}, scores of {:?}", boxes.shape, scores.shape));
+        return Err(OnnxError::input(format!(
+            "boxes of {:?}, scores of {:?}",
+            boxes.shape, scores.shape
+        )));
     };
     if batch != rows || count != columns {
-        return Err(format!("boxes of {:?}, scores of {:?}", boxes.shape, scores.shape));
+        return Err(OnnxError::input(format!(
+            "boxes of {:?}, scores of {:?}",
+            boxes.shape, scores.shape
+        )));
     }
     let (classes, count) = (*classes, *count);
     let mut number = |at: usize| match call.optional(at)? {
-        Some(given) => Ok::<_, String>(literals::floats(t, given)?.first().copied()),
+        Some(given) => Ok::<_, OnnxError>(literals::floats(t, given)?.first().copied()),
         None => Ok(None),
     };
     let most = number(2)?.unwrap_or(0.0).max(0.0) as usize;
     let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
     let middle = call.int_or("center_point_box", 0)? != 0;
     let run = move |inputs: &[Host]| {
-        let [boxes, scores] = inputs else { return Err("two inputs".to_owned()) };
+        let [boxes, scores] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (boxes, scores) = (boxes.to_f64(), scores.to_f64());
         let mut kept = Vec::new();
         for (at, scores) in scores.chunks(count.max(1)).enumerate() {

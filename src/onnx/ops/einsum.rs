@@ -1,6 +1,7 @@
 //! The operator `Einsum`: axes are named, and those that the result lacks are summed over.
 
 use super::{Call, Outputs, one};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::op::Reduce;
 use crate::onnx::trace::{T, Tracer};
@@ -11,7 +12,8 @@ const UNNAMED: [char; 16] =
     ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '-', '+', '*', '/', '!', '?'];
 
 pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let equation: String = call.text("equation")?.ok_or("equation is missing")?.to_owned();
+    let equation: String =
+        call.text("equation")?.ok_or_else(|| OnnxError::invalid("equation is missing"))?.to_owned();
     let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let (left, right) = match equation.split_once("->") {
         Some((left, right)) => (left, Some(right)),
@@ -20,7 +22,11 @@ pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let terms: Vec<&str> = left.split(',').collect();
     let tensors = call.tensors()?;
     if terms.len() != tensors.len() {
-        return Err(format!("{} terms for {} inputs", terms.len(), tensors.len()));
+        return Err(OnnxError::invalid(format!(
+            "{} terms for {} inputs",
+            terms.len(),
+            tensors.len()
+        )));
     }
     let mut all = Vec::with_capacity(terms.len());
     for (term, x) in terms.iter().zip(&tensors) {
@@ -32,7 +38,7 @@ pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => implied(left, &all),
     };
     let mut all = all.into_iter();
-    let mut result = all.next().ok_or("there are no inputs")?;
+    let mut result = all.next().ok_or_else(|| OnnxError::invalid("there are no inputs"))?;
     let rest: Vec<_> = all.collect();
     for (at, next) in rest.iter().enumerate() {
         let later = rest.iter().skip(at + 1).flat_map(|(_, letters)| letters).copied();
@@ -50,14 +56,16 @@ pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = axes::squeeze(t, &x, &summed)?;
     let kept: Vec<char> = letters.into_iter().filter(|letter| output.contains(letter)).collect();
     let order = output.iter().map(|letter| {
-        kept.iter().position(|kept| kept == letter).ok_or_else(|| format!("'{letter}' is unknown"))
+        kept.iter()
+            .position(|kept| kept == letter)
+            .ok_or_else(|| OnnxError::invalid(format!("'{letter}' is unknown")))
     });
     one(axes::permute(t, &x, &order.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// A name for each axis.
-fn letters(term: &str, rank: usize) -> Result<Vec<char>, String> {
-    let wrong = || format!("'{term}' for {rank} axes");
+fn letters(term: &str, rank: usize) -> Result<Vec<char>> {
+    let wrong = || OnnxError::input(format!("'{term}' for {rank} axes"));
     let named = |part: &str| part.chars().all(|c| c.is_ascii_alphabetic());
     let letters: Vec<char> = match term.split_once("...") {
         None => term.chars().collect(),
@@ -73,7 +81,7 @@ fn letters(term: &str, rank: usize) -> Result<Vec<char>, String> {
     if plain && letters.len() == rank { Ok(letters) } else { Err(wrong()) }
 }
 
-fn output(right: &str, all: &[(T, Vec<char>)]) -> Result<Vec<char>, String> {
+fn output(right: &str, all: &[(T, Vec<char>)]) -> Result<Vec<char>> {
     let (before, behind) = right.split_once("...").unwrap_or((right, ""));
     let mut letters: Vec<char> = before.chars().collect();
     if right.contains("...") {
@@ -83,7 +91,11 @@ fn output(right: &str, all: &[(T, Vec<char>)]) -> Result<Vec<char>, String> {
     let mut sorted = letters.clone();
     sorted.sort_unstable();
     sorted.dedup();
-    if sorted.len() == letters.len() { Ok(letters) } else { Err(format!("'{right}' repeats")) }
+    if sorted.len() == letters.len() {
+        Ok(letters)
+    } else {
+        Err(OnnxError::invalid(format!("'{right}' repeats")))
+    }
 }
 
 /// Axes of ellipses, in order.
@@ -101,12 +113,12 @@ fn implied(left: &str, all: &[(T, Vec<char>)]) -> Vec<char> {
 }
 
 /// A letter twice in one term means its diagonal.
-fn diagonal(t: &mut Tracer<'_>, x: &T, letters: Vec<char>) -> Result<(T, Vec<char>), String> {
+fn diagonal(t: &mut Tracer<'_>, x: &T, letters: Vec<char>) -> Result<(T, Vec<char>)> {
     let (mut x, mut letters) = (x.clone(), letters);
     while let Some((first, second)) = repeated(&letters) {
         let length = x.shape.get(first).copied().unwrap_or(0);
         if x.shape.get(second) != Some(&length) {
-            return Err(format!("a diagonal of shape {:?}", x.shape));
+            return Err(OnnxError::input(format!("a diagonal of shape {:?}", x.shape)));
         }
         let mut shape = vec![1; x.rank()];
         for at in [first, second] {
@@ -138,7 +150,7 @@ fn product(
     (x, xs): &(T, Vec<char>),
     (y, ys): &(T, Vec<char>),
     needed: &[char],
-) -> Result<(T, Vec<char>), String> {
+) -> Result<(T, Vec<char>)> {
     let batch: Vec<char> =
         xs.iter().filter(|c| ys.contains(c) && needed.contains(c)).copied().collect();
     let summed: Vec<char> =

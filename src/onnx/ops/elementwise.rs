@@ -1,6 +1,7 @@
 //! Operators that go element by element.
 
 use super::{Call, Outputs, Table, one};
+use crate::onnx::error::Result;
 use crate::onnx::op::{Binary, Compare, Unary};
 use crate::onnx::trace::{T, Tracer};
 
@@ -72,7 +73,7 @@ fn arithmetic(t: &mut Tracer<'_>, call: &Call<'_>, binary: Binary) -> Outputs {
 }
 
 /// The second input; before opset 7 it may name the axis at which its own begin.
-fn legacy_broadcast(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
+fn legacy_broadcast(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     match call.int("axis")? {
         Some(axis) if call.opset() < 7 => {

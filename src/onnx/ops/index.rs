@@ -3,6 +3,8 @@
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::host::{Data, Host};
 use crate::onnx::trace::Tracer;
 use crate::onnx::{axes, indices, literals};
@@ -38,7 +40,10 @@ fn gather_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, indices) = (call.tensor(0)?, call.tensor(1)?);
     let at = axis(call.int_or("axis", 0)?, x.rank())?;
     if indices.rank() != x.rank() {
-        return Err(format!("indices of shape {:?} for shape {:?}", indices.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "indices of shape {:?} for shape {:?}",
+            indices.shape, x.shape
+        )));
     }
     let places = indices::places_of(t, indices, x.shape.get(at).copied().unwrap_or(0))?;
     // Other axes may be shorter than those of the data.
@@ -53,11 +58,14 @@ fn gather_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, indices) = (call.tensor(0)?, call.tensor(1)?);
     let batch = usize::try_from(call.int_or("batch_dims", 0)?).unwrap_or(usize::MAX);
     let Some((depth, lead)) = indices.shape.split_last() else {
-        return Err("indices are a scalar".to_owned());
+        return Err(OnnxError::input("indices are a scalar"));
     };
     let fits = batch <= lead.len() && batch.checked_add(*depth).is_some_and(|d| d <= x.rank());
     if !fits || x.shape.get(..batch) != lead.get(..batch) {
-        return Err(format!("indices of shape {:?} for shape {:?}", indices.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "indices of shape {:?} for shape {:?}",
+            indices.shape, x.shape
+        )));
     }
     let inner = x.shape.get(batch..batch + depth).unwrap_or(&[]).to_vec();
     let rest = x.shape.get(batch + depth..).unwrap_or(&[]).to_vec();
@@ -84,14 +92,14 @@ fn gather_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.reshape(&picked, &shape)?)
 }
 
-fn update_of(call: &Call<'_>) -> Result<IndexingUpdateOp, String> {
+fn update_of(call: &Call<'_>) -> Result<IndexingUpdateOp> {
     Ok(match call.text("reduction")?.unwrap_or("none") {
         "none" => IndexingUpdateOp::Assign,
         "add" => IndexingUpdateOp::Add,
         "mul" => IndexingUpdateOp::Mul,
         "min" => IndexingUpdateOp::Min,
         "max" => IndexingUpdateOp::Max,
-        other => return Err(format!("reduction '{other}' is not known")),
+        other => return Err(OnnxError::unsupported(format!("reduction '{other}' is not known"))),
     })
 }
 
@@ -100,12 +108,15 @@ fn scatter_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let at = axis(call.int_or("axis", 0)?, x.rank())?;
     if indices.shape != updates.shape || indices.rank() != x.rank() || updates.elem != x.elem {
         let (indices, updates) = (&indices.shape, &updates.shape);
-        return Err(format!("indices {indices:?} and updates {updates:?} for {:?}", x.shape));
+        return Err(OnnxError::input(format!(
+            "indices {indices:?} and updates {updates:?} for {:?}",
+            x.shape
+        )));
     }
     let how = update_of(call)?;
     let form = (x.elem, x.shape.clone());
     let run = move |inputs: &[Host]| {
-        let [x, indices, updates] = inputs else { return Err("three inputs".to_owned()) };
+        let [x, indices, updates] = inputs else { return Err(OnnxError::internal("three inputs")) };
         scatter_on_host(x, indices, updates, at, how).map(|host| vec![host])
     };
     several(t.host_op("scatter", &[x, indices, updates], &[form], run)?)
@@ -118,7 +129,7 @@ fn scatter_on_host(
     updates: &Host,
     at: usize,
     how: IndexingUpdateOp,
-) -> Result<Host, String> {
+) -> Result<Host> {
     let mut result = x.clone();
     let strides = strides(&x.shape);
     let length = x.shape.get(at).copied().unwrap_or(0) as i64;
@@ -126,7 +137,8 @@ fn scatter_on_host(
     for (number, index) in indices.to_i64().into_iter().enumerate() {
         let index = if index < 0 { index + length } else { index };
         let index = usize::try_from(index).ok().filter(|_| index < length);
-        let index = index.ok_or_else(|| format!("an index outside of {length} elements"))?;
+        let index = index
+            .ok_or_else(|| OnnxError::input(format!("an index outside of {length} elements")))?;
         let coordinates =
             place.iter().enumerate().map(|(axis, c)| if axis == at { index } else { *c });
         let target = coordinates.zip(&strides).map(|(c, stride)| c * stride).sum();
@@ -165,12 +177,12 @@ fn put(
     updates: &Host,
     source: usize,
     how: IndexingUpdateOp,
-) -> Result<(), String> {
-    let outside = "an index outside of the data";
+) -> Result<()> {
+    let outside = || OnnxError::input("an index outside of the data");
     match (&mut result.data, &updates.data) {
         (Data::Float(to), Data::Float(from)) => {
-            let to = to.get_mut(target).ok_or(outside)?;
-            let from = from.get(source).copied().ok_or(outside)?;
+            let to = to.get_mut(target).ok_or_else(outside)?;
+            let from = from.get(source).copied().ok_or_else(outside)?;
             *to = match how {
                 IndexingUpdateOp::Assign => from,
                 IndexingUpdateOp::Add => *to + from,
@@ -180,8 +192,8 @@ fn put(
             };
         }
         (Data::Int(to), Data::Int(from)) => {
-            let to = to.get_mut(target).ok_or(outside)?;
-            let from = from.get(source).copied().ok_or(outside)?;
+            let to = to.get_mut(target).ok_or_else(outside)?;
+            let from = from.get(source).copied().ok_or_else(outside)?;
             *to = match how {
                 IndexingUpdateOp::Assign => from,
                 IndexingUpdateOp::Add => to.wrapping_add(from),
@@ -191,26 +203,34 @@ fn put(
             };
         }
         (Data::Text(to), Data::Text(from)) => {
-            *to.get_mut(target).ok_or(outside)? = from.get(source).ok_or(outside)?.clone();
+            *to.get_mut(target).ok_or_else(outside)? =
+                from.get(source).ok_or_else(outside)?.clone();
         }
-        _ => return Err("data and updates differ in type".to_owned()),
+        _ => return Err(OnnxError::input("data and updates differ in type")),
     }
     Ok(())
 }
 
 fn scatter_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, indices, updates) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
-    let depth = indices.shape.last().copied().ok_or("indices are a scalar")?;
-    let rest = x.shape.get(depth..).ok_or("indices name more axes than there are")?;
+    let depth =
+        indices.shape.last().copied().ok_or_else(|| OnnxError::input("indices are a scalar"))?;
+    let rest = x
+        .shape
+        .get(depth..)
+        .ok_or_else(|| OnnxError::input("indices name more axes than there are"))?;
     let lead = indices.shape.iter().take(indices.rank() - 1);
     let wanted: Vec<usize> = lead.chain(rest).copied().collect();
     if updates.shape != wanted || updates.elem != x.elem {
-        return Err(format!("updates of shape {:?}, not {wanted:?}", updates.shape));
+        return Err(OnnxError::input(format!(
+            "updates of shape {:?}, not {wanted:?}",
+            updates.shape
+        )));
     }
     let how = update_of(call)?;
     let form = (x.elem, x.shape.clone());
     let run = move |inputs: &[Host]| {
-        let [x, indices, updates] = inputs else { return Err("three inputs".to_owned()) };
+        let [x, indices, updates] = inputs else { return Err(OnnxError::internal("three inputs")) };
         scatter_nd_on_host(x, indices, updates, depth, how).map(|host| vec![host])
     };
     several(t.host_op("scatter_nd", &[x, indices, updates], &[form], run)?)
@@ -222,7 +242,7 @@ fn scatter_nd_on_host(
     updates: &Host,
     depth: usize,
     how: IndexingUpdateOp,
-) -> Result<Host, String> {
+) -> Result<Host> {
     let mut result = x.clone();
     let strides = strides(&x.shape);
     let run: usize = x.shape.iter().skip(depth).product();
@@ -232,7 +252,9 @@ fn scatter_nd_on_host(
             let length = *length as i64;
             let place = if *index < 0 { *index + length } else { *index };
             let place = usize::try_from(place).ok().filter(|_| place < length);
-            begin += place.ok_or_else(|| format!("index {index} of {length} elements"))? * stride;
+            begin += place
+                .ok_or_else(|| OnnxError::input(format!("index {index} of {length} elements")))?
+                * stride;
         }
         for at in 0..run {
             put(&mut result, begin + at, updates, number * run + at, how)?;
@@ -254,11 +276,16 @@ fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let fits = past.rank() == update.rank() && begins.len() == rows && at > 0;
     if !fits || past.elem != update.elem {
-        return Err(format!("an update of {:?} for {:?}", update.shape, past.shape));
+        return Err(OnnxError::input(format!(
+            "an update of {:?} for {:?}",
+            update.shape, past.shape
+        )));
     }
     let form = (past.elem, past.shape.clone());
     let run = move |inputs: &[Host]| {
-        let [past, update, begins] = inputs else { return Err("three inputs".to_owned()) };
+        let [past, update, begins] = inputs else {
+            return Err(OnnxError::internal("three inputs"));
+        };
         let mut result = past.clone();
         let strides = strides(&past.shape);
         let begins = begins.to_i64();
@@ -270,7 +297,8 @@ fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let shifted = begin + place.get(at).copied().unwrap_or(0) as i64;
             let shifted = if circular { shifted.rem_euclid(length.max(1)) } else { shifted };
             let shifted = usize::try_from(shifted).ok().filter(|_| shifted < length);
-            let shifted = shifted.ok_or("an index outside of the cache")?;
+            let shifted =
+                shifted.ok_or_else(|| OnnxError::input("an index outside of the cache"))?;
             let coordinates =
                 place.iter().enumerate().map(|(axis, c)| if axis == at { shifted } else { *c });
             let target = coordinates.zip(&strides).map(|(c, stride)| c * stride).sum();
@@ -298,7 +326,7 @@ fn compress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn non_zero(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let run = |inputs: &[Host]| {
-        let host = inputs.first().ok_or("no input")?;
+        let host = first(inputs)?;
         // A scalar has the places of a vector of one element (as in ONNX Runtime).
         let shape = if host.shape.is_empty() { &[1][..] } else { &host.shape };
         let mut places = vec![Vec::new(); shape.len()];

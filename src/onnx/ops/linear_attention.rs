@@ -4,6 +4,7 @@ use super::attention::{apart, together};
 use super::{Call, Outputs, Table, several};
 use crate::onnx::axes::Cut;
 use crate::onnx::control::stack;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, matmul};
@@ -19,7 +20,7 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
-        other => return Err(format!("update_rule '{other}' is not known")),
+        other => return Err(OnnxError::unsupported(format!("update_rule '{other}' is not known"))),
     };
     let (q_heads, kv_heads) = (call.int("q_num_heads")?, call.int("kv_num_heads")?);
     let q = apart(t, call.tensor(0)?, q_heads, "q_num_heads")?;
@@ -28,11 +29,11 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let ([batch, heads, steps, size], [_, own, _, _], [_, _, _, width]) =
         (&q.shape[..], &k.shape[..], &v.shape[..])
     else {
-        return Err("queries, keys and values need heads".to_owned());
+        return Err(OnnxError::invalid("queries, keys and values need heads"));
     };
     let (batch, heads, steps, size, own, width) = (*batch, *heads, *steps, *size, *own, *width);
     if own == 0 || !heads.is_multiple_of(own) {
-        return Err(format!("{heads} heads share {own}"));
+        return Err(OnnxError::input(format!("{heads} heads share {own}")));
     }
     let mut state = match call.optional(3)? {
         Some(state) => state.clone(),
@@ -76,7 +77,7 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Decay or rate `[batch, heads, length, size]`; one for all heads, if the input has only that.
-fn gate(t: &mut Tracer<'_>, call: &Call<'_>, at: usize, heads: usize) -> Result<T, String> {
+fn gate(t: &mut Tracer<'_>, call: &Call<'_>, at: usize, heads: usize) -> Result<T> {
     let x = call.tensor(at)?;
     let heads = if x.shape.last() == Some(&1) { 1 } else { heads };
     apart(t, x, i64::try_from(heads).ok(), "kv_num_heads")

@@ -2,6 +2,7 @@
 
 use super::{Call, Table, one, several};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Compare, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, cast, indices};
@@ -30,12 +31,16 @@ fn likelihood(
     logs: &T,
     target: &T,
     weight: Option<&T>,
-) -> Result<T, String> {
-    let classes = logs.shape.get(1).copied().ok_or("there are no classes")?;
+) -> Result<T> {
+    let classes =
+        logs.shape.get(1).copied().ok_or_else(|| OnnxError::input("there are no classes"))?;
     let mut expected = logs.shape.clone();
     expected.remove(1);
     if target.shape != expected || weight.is_some_and(|weight| weight.shape != [classes]) {
-        return Err(format!("targets of {:?} for shape {:?}", target.shape, logs.shape));
+        return Err(OnnxError::input(format!(
+            "targets of {:?} for shape {:?}",
+            target.shape, logs.shape
+        )));
     }
     let target = cast::cast(t, target, Elem::I64)?;
     let ignored = match call.int("ignore_index")? {
@@ -79,7 +84,7 @@ fn likelihood(
                 }
             }
         }
-        other => Err(format!("reduction '{other}' is not known")),
+        other => Err(OnnxError::unsupported(format!("reduction '{other}' is not known"))),
     }
 }
 
@@ -90,7 +95,7 @@ fn weights(
     target: &T,
     ignored: Option<&T>,
     elem: Elem,
-) -> Result<Option<T>, String> {
+) -> Result<Option<T>> {
     let mut weights = match weight {
         Some(weight) => {
             let flat = t.reshape(target, &[target.len()])?;

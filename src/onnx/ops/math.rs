@@ -2,7 +2,9 @@
 
 use super::{Call, Outputs, Table, one};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::op::{Binary, Compare, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, build, cast, literals, matmul};
@@ -25,9 +27,9 @@ pub(super) const TABLE: Table = &[
 ];
 
 /// All inputs, one after the other.
-fn fold(t: &mut Tracer<'_>, call: &Call<'_>, binary: Binary) -> Result<T, String> {
+fn fold(t: &mut Tracer<'_>, call: &Call<'_>, binary: Binary) -> Result<T> {
     let mut all = call.tensors()?.into_iter();
-    let first = all.next().ok_or("there are no inputs")?;
+    let first = all.next().ok_or_else(|| OnnxError::invalid("there are no inputs"))?;
     all.try_fold(first, |sum, next| t.binary(binary, &sum, &next))
 }
 
@@ -38,7 +40,7 @@ fn clip(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let plain = x.elem.is_float() || x.elem == Elem::I32;
     if constant(least) && constant(most) && plain {
         let mut number = |bound: Option<&T>, name| match bound {
-            Some(bound) => Ok::<_, String>(literals::floats(t, bound)?.first().copied()),
+            Some(bound) => Ok::<_, OnnxError>(literals::floats(t, bound)?.first().copied()),
             None => call.float(name),
         };
         let (least, most) = (number(least, "min")?, number(most, "max")?);
@@ -61,12 +63,12 @@ fn gemm(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for (at, name) in [(0, "transA"), (1, "transB")] {
         let x = call.tensor(at)?;
         if x.rank() != 2 {
-            return Err(format!("shape {:?} is no matrix", x.shape));
+            return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
         }
         let turned = call.int_or(name, 0)? != 0;
         factors.push(if turned { axes::permute(t, x, &[1, 0])? } else { x.clone() });
     }
-    let [a, b] = &factors[..] else { return Err("two matrices".to_owned()) };
+    let [a, b] = &factors[..] else { return Err(OnnxError::internal("two matrices")) };
     let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
     let mut product = matmul::matmul(t, a, b)?;
     if alpha != 1.0 {
@@ -77,7 +79,7 @@ fn gemm(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.add(&product, &c)?)
 }
 
-fn scaled(t: &mut Tracer<'_>, x: &T, by: f64) -> Result<T, String> {
+fn scaled(t: &mut Tracer<'_>, x: &T, by: f64) -> Result<T> {
     if x.elem.is_float() {
         return t.scalar(Binary::Mul, x, by);
     }
@@ -99,7 +101,7 @@ fn modulo(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.sub(x, &product)?)
 }
 
-fn truncated(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+fn truncated(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let below = build::compare_zero(t, x)?;
     let (floor, ceil) = (t.unary(Unary::Floor, x)?, t.unary(Unary::Ceil, x)?);
     t.choose(&below, &ceil, &floor)
@@ -126,16 +128,16 @@ fn pow(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn det(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [batch @ .., rows, columns] = &x.shape[..] else {
-        return Err(format!("shape {:?} is no matrix", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
     };
     if rows != columns {
-        return Err(format!("{rows} x {columns} is not square"));
+        return Err(OnnxError::input(format!("{rows} x {columns} is not square")));
     }
     let (size, shape) = (*rows, batch.to_vec());
     let form = (x.elem, shape.clone());
     let elem = x.elem;
     let run = move |inputs: &[Host]| {
-        let values = inputs.first().ok_or("no input")?.to_f64();
+        let values = first(inputs)?.to_f64();
         let matrices = values.chunks((size * size).max(1));
         let dets = matrices.map(|matrix| determinant(matrix.to_vec(), size)).collect();
         Ok(vec![Host::floats(elem, shape.clone(), dets)])
@@ -184,7 +186,7 @@ pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Bool, shape.clone());
     let run = move |inputs: &[Host]| {
-        let [x, y] = inputs else { return Err("two inputs".to_owned()) };
+        let [x, y] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (x, y) = (x.to_text(), y.to_text());
         let same = xs.iter().zip(&ys).map(|(a, b)| x.get(*a) == y.get(*b));
         Ok(vec![Host::bools(shape.clone(), same)])

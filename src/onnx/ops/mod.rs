@@ -37,11 +37,12 @@ mod window;
 use super::graph::{Attribute, Node};
 use super::raw::Raw;
 use super::trace::{T, Tracer, Value};
+use crate::onnx::error::{OnnxError, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What an operator gives.
-pub(crate) type Outputs = Result<Vec<Value>, String>;
+pub(crate) type Outputs = Result<Vec<Value>>;
 
 /// What an operator does: takes its inputs and gives its outputs.
 pub(crate) type Operator = fn(&mut Tracer<'_>, &Call<'_>) -> Outputs;
@@ -119,11 +120,11 @@ impl Call<'_> {
     ///
     /// # Errors
     /// If it is not.
-    pub(crate) fn tensor(&self, at: usize) -> Result<&T, String> {
+    pub(crate) fn tensor(&self, at: usize) -> Result<&T> {
         match self.inputs.get(at) {
             Some(Some(Value::Tensor(t))) => Ok(t),
-            Some(Some(_)) => Err(format!("input {at} is no tensor")),
-            _ => Err(format!("input {at} is missing")),
+            Some(Some(_)) => Err(OnnxError::invalid(format!("input {at} is no tensor"))),
+            _ => Err(OnnxError::invalid(format!("input {at} is missing"))),
         }
     }
 
@@ -131,10 +132,10 @@ impl Call<'_> {
     ///
     /// # Errors
     /// If it is something else.
-    pub(crate) fn optional(&self, at: usize) -> Result<Option<&T>, String> {
+    pub(crate) fn optional(&self, at: usize) -> Result<Option<&T>> {
         match self.inputs.get(at) {
             Some(Some(Value::Tensor(t))) => Ok(Some(t)),
-            Some(Some(_)) => Err(format!("input {at} is no tensor")),
+            Some(Some(_)) => Err(OnnxError::invalid(format!("input {at} is no tensor"))),
             _ => Ok(None),
         }
     }
@@ -143,7 +144,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// If one is missing or no tensor.
-    pub(crate) fn tensors(&self) -> Result<Vec<T>, String> {
+    pub(crate) fn tensors(&self) -> Result<Vec<T>> {
         (0..self.inputs.len()).map(|at| self.tensor(at).cloned()).collect()
     }
 
@@ -165,92 +166,93 @@ impl Call<'_> {
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn int(&self, name: &str) -> Result<Option<i64>, String> {
+    pub(crate) fn int(&self, name: &str) -> Result<Option<i64>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Int(value)) => Ok(Some(*value)),
-            Some(_) => Err(format!("attribute {name} is no integer")),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no integer"))),
         }
     }
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn int_or(&self, name: &str, default: i64) -> Result<i64, String> {
+    pub(crate) fn int_or(&self, name: &str, default: i64) -> Result<i64> {
         Ok(self.int(name)?.unwrap_or(default))
     }
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn float(&self, name: &str) -> Result<Option<f64>, String> {
+    pub(crate) fn float(&self, name: &str) -> Result<Option<f64>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Float(value)) => Ok(Some(f64::from(*value))),
-            Some(_) => Err(format!("attribute {name} is no float")),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no float"))),
         }
     }
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn float_or(&self, name: &str, default: f64) -> Result<f64, String> {
+    pub(crate) fn float_or(&self, name: &str, default: f64) -> Result<f64> {
         Ok(self.float(name)?.unwrap_or(default))
     }
 
     /// # Errors
     /// If the attribute has another type or is no UTF-8.
-    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, String> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Text(bytes)) => {
                 let text = std::str::from_utf8(bytes);
-                text.map(Some).map_err(|_| format!("attribute {name} is not UTF-8"))
+                text.map(Some)
+                    .map_err(|_| OnnxError::invalid(format!("attribute {name} is not UTF-8")))
             }
-            Some(_) => Err(format!("attribute {name} is no text")),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no text"))),
         }
     }
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn ints(&self, name: &str) -> Result<Option<&[i64]>, String> {
+    pub(crate) fn ints(&self, name: &str) -> Result<Option<&[i64]>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Ints(values)) => Ok(Some(values)),
-            Some(_) => Err(format!("attribute {name} is no list of integers")),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no list of integers"))),
         }
     }
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn floats(&self, name: &str) -> Result<Option<&[f32]>, String> {
+    pub(crate) fn floats(&self, name: &str) -> Result<Option<&[f32]>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Floats(values)) => Ok(Some(values)),
-            Some(_) => Err(format!("attribute {name} is no list of floats")),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no list of floats"))),
         }
     }
 
     /// # Errors
     /// If the attribute has another type or is no UTF-8.
-    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<String>>, String> {
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Texts(values)) => {
                 let text = |bytes: &bytes::Bytes| {
                     String::from_utf8(bytes.to_vec())
-                        .map_err(|_| format!("attribute {name} is not UTF-8"))
+                        .map_err(|_| OnnxError::invalid(format!("attribute {name} is not UTF-8")))
                 };
                 values.iter().map(text).collect::<Result<_, _>>().map(Some)
             }
-            Some(_) => Err(format!("attribute {name} is no list of texts")),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no list of texts"))),
         }
     }
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn raw(&self, name: &str) -> Result<Option<&Arc<Raw>>, String> {
+    pub(crate) fn raw(&self, name: &str) -> Result<Option<&Arc<Raw>>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Tensor(raw)) => Ok(Some(raw)),
-            Some(_) => Err(format!("attribute {name} is no tensor")),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no tensor"))),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, cast};
@@ -55,14 +56,14 @@ pub(super) const TABLE: Table = &[
 ];
 
 /// A value for each channel, to be broadcast over the axes behind.
-fn per_channel(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T, String> {
+fn per_channel(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T> {
     let behind = std::iter::repeat_n(1, rank.saturating_sub(2));
     let shape: Vec<usize> = std::iter::once(x.len()).chain(behind).collect();
     t.reshape(x, &shape)
 }
 
 /// Scaled and shifted by channel.
-fn affine(t: &mut Tracer<'_>, x: &T, scale: &T, bias: Option<&T>) -> Result<T, String> {
+fn affine(t: &mut Tracer<'_>, x: &T, scale: &T, bias: Option<&T>) -> Result<T> {
     let scale = cast::cast(t, scale, x.elem)?;
     let scale = per_channel(t, &scale, x.rank())?;
     let scaled = t.mul(x, &scale)?;
@@ -73,12 +74,7 @@ fn affine(t: &mut Tracer<'_>, x: &T, scale: &T, bias: Option<&T>) -> Result<T, S
 }
 
 /// Without mean and with unit variance over some axes; with the mean and one over the deviation.
-fn standardised(
-    t: &mut Tracer<'_>,
-    x: &T,
-    axes: &[usize],
-    epsilon: f64,
-) -> Result<(T, T, T), String> {
+fn standardised(t: &mut Tracer<'_>, x: &T, axes: &[usize], epsilon: f64) -> Result<(T, T, T)> {
     let mean = t.reduce(Reduce::Mean, x, axes)?;
     let centred = t.sub(x, &mean)?;
     let squares = t.mul(&centred, &centred)?;
@@ -133,7 +129,7 @@ fn group(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let groups = usize::try_from(call.int("num_groups")?.unwrap_or(0)).unwrap_or(0);
     let (batch, channels) = match &x.shape[..] {
         [batch, channels, ..] if groups > 0 && channels % groups == 0 => (*batch, *channels),
-        shape => return Err(format!("shape {shape:?} in {groups} groups")),
+        shape => return Err(OnnxError::input(format!("shape {shape:?} in {groups} groups"))),
     };
     let rest = x.len() / (batch * groups).max(1);
     let apart = t.reshape(x, &[batch, groups, rest])?;
@@ -146,7 +142,7 @@ fn group(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         t.reshape(&normal, &x.shape)?
     };
     if scale.len() != channels {
-        return Err(format!("{} scales for {channels} channels", scale.len()));
+        return Err(OnnxError::input(format!("{} scales for {channels} channels", scale.len())));
     }
     one(affine(t, &normal, scale, Some(bias))?)
 }
@@ -188,8 +184,11 @@ fn rms(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn lrn(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let size = call.int("size")?.and_then(|size| usize::try_from(size).ok());
-    let size = size.filter(|size| (1..=1 << 16).contains(size)).ok_or("size is wrong")?;
-    let channels = x.shape.get(1).copied().ok_or("there are no channels")?;
+    let size = size
+        .filter(|size| (1..=1 << 16).contains(size))
+        .ok_or_else(|| OnnxError::invalid("size is wrong"))?;
+    let channels =
+        x.shape.get(1).copied().ok_or_else(|| OnnxError::input("there are no channels"))?;
     let squares = t.mul(x, x)?;
     let mut padding = vec![(0, 0); x.rank()];
     if let Some(pair) = padding.get_mut(1) {

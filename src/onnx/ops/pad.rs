@@ -2,6 +2,7 @@
 
 use super::{Call, Outputs, Table, one, shape};
 use crate::onnx::axes::Cut;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, indices, literals};
@@ -15,7 +16,11 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let pads = match call.optional(1)? {
         Some(pads) => literals::ints(t, pads)?,
-        None => call.ints("pads")?.or(call.ints("paddings")?).ok_or("pads are missing")?.to_vec(),
+        None => call
+            .ints("pads")?
+            .or(call.ints("paddings")?)
+            .ok_or_else(|| OnnxError::invalid("pads are missing"))?
+            .to_vec(),
     };
     let value = match call.optional(2)? {
         Some(value) => literals::floats(t, value)?.first().copied().unwrap_or(0.0),
@@ -23,7 +28,7 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let axes = shape::axes(t, call, 3, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
     if pads.len() != 2 * axes.len() {
-        return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
+        return Err(OnnxError::input(format!("{} pads for {} axes", pads.len(), axes.len())));
     }
     let (before, behind) = pads.split_at(axes.len());
     let mode = call.text("mode")?.unwrap_or("constant");
@@ -31,7 +36,7 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut x = x.clone();
     for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
         if before.unsigned_abs().max(behind.unsigned_abs()) > LENGTH_MAX {
-            return Err(format!("pads of {before} and {behind}"));
+            return Err(OnnxError::input(format!("pads of {before} and {behind}")));
         }
         if mode != "constant" {
             x = crop(t, &x, *at, *before, *behind)?;
@@ -56,12 +61,14 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Negative widths cut off.
-fn crop(t: &mut Tracer<'_>, x: &T, at: usize, before: i64, behind: i64) -> Result<T, String> {
+fn crop(t: &mut Tracer<'_>, x: &T, at: usize, before: i64, behind: i64) -> Result<T> {
     let length = x.shape.get(at).copied().unwrap_or(0);
     let off = |width: i64| usize::try_from(-width).unwrap_or(0);
     let (begin, end) = (off(before), length.saturating_sub(off(behind)));
     if begin > end {
-        return Err(format!("pads of {before} and {behind} leave nothing of {length}"));
+        return Err(OnnxError::input(format!(
+            "pads of {before} and {behind} leave nothing of {length}"
+        )));
     }
     axes::narrow(t, x, at, Cut::range(begin, end))
 }
@@ -73,7 +80,7 @@ fn copy(
     at: usize,
     (before, behind): (usize, usize),
     mode: &str,
-) -> Result<T, String> {
+) -> Result<T> {
     if (before, behind) == (0, 0) {
         return Ok(x.clone());
     }
@@ -82,7 +89,7 @@ fn copy(
     let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let (length, before, behind) = (number(length), number(before), number(behind));
     if length == 0 {
-        return Err("there is nothing to copy".to_owned());
+        return Err(OnnxError::input("there is nothing to copy"));
     }
     let source = |place: i64| match mode {
         "edge" => Ok(place.clamp(0, length - 1)),
@@ -93,7 +100,7 @@ fn copy(
             let place = place.rem_euclid(period);
             Ok(if place < length { place } else { period - place })
         }
-        other => Err(format!("mode '{other}' is not known")),
+        other => Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
     };
     let places = (-before..length + behind).map(source).collect::<Result<Vec<_>, _>>()?;
     let places = t.constant(Host::ints(crate::onnx::Elem::I64, vec![places.len()], places))?;

@@ -5,7 +5,9 @@ use super::index::{advance, strides};
 use super::window::{attribute, same, window};
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::op::{Binary, Op, Reduce, Unary, Window};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, literals};
@@ -26,7 +28,7 @@ pub(super) const TABLE: Table = &[
     ("MaxUnpool", unpool),
 ];
 
-type Pool = fn(&mut Tracer<'_>, &T, &[usize]) -> Result<T, String>;
+type Pool = fn(&mut Tracer<'_>, &T, &[usize]) -> Result<T>;
 
 fn global(t: &mut Tracer<'_>, call: &Call<'_>, pool: Pool) -> Outputs {
     let x = call.tensor(0)?;
@@ -34,15 +36,15 @@ fn global(t: &mut Tracer<'_>, call: &Call<'_>, pool: Pool) -> Outputs {
     one(pool(t, x, &axes)?)
 }
 
-fn kernel_of(call: &Call<'_>, axes: usize) -> Result<Vec<usize>, String> {
+fn kernel_of(call: &Call<'_>, axes: usize) -> Result<Vec<usize>> {
     if call.ints("kernel_shape")?.is_none() {
-        return Err("kernel_shape is missing".to_owned());
+        return Err(OnnxError::invalid("kernel_shape is missing"));
     }
     attribute(call, "kernel_shape", axes, 1)
 }
 
 /// The window of a pool and the shape of its result.
-fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>), String> {
+fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>)> {
     let (batch, channels, lengths) = spatial(x)?;
     let ceil = call.int_or("ceil_mode", 0)? != 0;
     let mut window = window(call, kernel_of(call, lengths.len())?, &lengths, 1)?;
@@ -57,7 +59,10 @@ fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>)
     }
     let work = shape.iter().chain(&window.kernel).fold(1usize, |all, n| all.saturating_mul(*n));
     if work > t.most_work() {
-        return Err(format!("a kernel of {:?} at {shape:?} places", window.kernel));
+        return Err(OnnxError::input(format!(
+            "a kernel of {:?} at {shape:?} places",
+            window.kernel
+        )));
     }
     Ok((window, shape))
 }
@@ -95,7 +100,7 @@ fn pooled(
     mut window: Window,
     shape: Vec<usize>,
     op: impl Fn(Window) -> Op,
-) -> Result<T, String> {
+) -> Result<T> {
     window.padding = vec![(0, 0); window.kernel.len()];
     if window.kernel.len() == 2 {
         return t.emit(op(window), &[x], x.elem, shape);
@@ -163,7 +168,7 @@ fn max_on_host(
     let forms = [(x.elem, shape.clone()), (Elem::I64, shape.clone())];
     let from = x.shape.clone();
     let run = move |inputs: &[Host]| {
-        let host = inputs.first().ok_or("no input")?;
+        let host = first(inputs)?;
         let values = host.to_f64();
         let (mut best, mut places) = (Vec::new(), Vec::new());
         windows(&window, &from, &shape, |_, inside, _| {
@@ -229,7 +234,7 @@ fn average_on_host(
     let (elem, from) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
     let run = move |inputs: &[Host]| {
-        let values = inputs.first().ok_or("no input")?.to_f64();
+        let values = first(inputs)?.to_f64();
         let mut means = Vec::new();
         windows(&window, &from, &shape, |_, inside, padded| {
             let sum: f64 = inside.iter().filter_map(|at| values.get(*at)).sum();
@@ -241,12 +246,12 @@ fn average_on_host(
     several(t.host_op("average_pool", &[x], &[form], run)?)
 }
 
-fn power(call: &Call<'_>) -> Result<f64, String> {
+fn power(call: &Call<'_>) -> Result<f64> {
     let p = match call.attribute("p") {
         Some(crate::onnx::graph::Attribute::Float(p)) => f64::from(*p),
         _ => call.int_or("p", 2)? as f64,
     };
-    if p > 0.0 { Ok(p) } else { Err(format!("p of {p}")) }
+    if p > 0.0 { Ok(p) } else { Err(OnnxError::invalid(format!("p of {p}"))) }
 }
 
 /// The p-th root of the sums of p-th powers.
@@ -254,8 +259,8 @@ fn norm(
     t: &mut Tracer<'_>,
     x: &T,
     p: f64,
-    sum: impl Fn(&mut Tracer<'_>, &T) -> Result<T, String>,
-) -> Result<T, String> {
+    sum: impl Fn(&mut Tracer<'_>, &T) -> Result<T>,
+) -> Result<T> {
     let size = t.unary(Unary::Abs, x)?;
     let powers = if p == 1.0 { size } else { t.scalar(Binary::Pow, &size, p)? };
     let sums = sum(t, &powers)?;
@@ -274,7 +279,7 @@ fn lp_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let form = (powers.elem, shape.clone());
             let elem = powers.elem;
             let run = move |inputs: &[Host]| {
-                let values = inputs.first().ok_or("no input")?.to_f64();
+                let values = first(inputs)?.to_f64();
                 let mut sums = Vec::new();
                 windows(&window, &from, &shape, |_, inside, _| {
                     sums.push(inside.iter().filter_map(|at| values.get(*at)).sum());
@@ -282,7 +287,7 @@ fn lp_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 Ok(vec![Host::floats(elem, shape.clone(), sums)])
             };
             let made = t.host_op("lp_pool", &[powers], &[form], run)?;
-            return made.into_iter().next().ok_or_else(|| "no result".to_owned());
+            return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
         }
         let padded = axes::pad(t, powers, &padding, 0.0)?;
         let op = |window| Op::AveragePool(window, true, false);
@@ -308,22 +313,24 @@ fn unpool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => natural.clone(),
     };
     if shape.len() != natural.len() || indices.shape != x.shape {
-        return Err(format!("a result of {shape:?} for shape {:?}", x.shape));
+        return Err(OnnxError::input(format!("a result of {shape:?} for shape {:?}", x.shape)));
     }
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[Host]| {
-        let [x, indices] = inputs else { return Err("two inputs".to_owned()) };
+        let [x, indices] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let mut values = vec![0.0; shape.iter().product()];
         let (natural_steps, steps) = (strides(&natural), strides(&shape));
         for (value, at) in x.to_f64().into_iter().zip(indices.to_i64()) {
-            let mut rest = usize::try_from(at).map_err(|_| "a negative index")?;
+            let mut rest = usize::try_from(at).map_err(|_| OnnxError::input("a negative index"))?;
             let mut target = 0;
             // The place in the natural result, in a result that may be larger.
             for (natural, step) in natural_steps.iter().zip(&steps) {
                 target += rest / natural.max(&1) * step;
                 rest %= natural.max(&1);
             }
-            *values.get_mut(target).ok_or("an index outside of the result")? = value;
+            *values
+                .get_mut(target)
+                .ok_or_else(|| OnnxError::input("an index outside of the result"))? = value;
         }
         Ok(vec![Host::numbers(elem, shape.clone(), values)])
     };
@@ -336,7 +343,7 @@ fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let image = literals::lengths(t, call.tensor(1)?)?;
     let block = literals::lengths(t, call.tensor(2)?)?;
     let [batch, rows, columns] = x.shape[..] else {
-        return Err(format!("shape {:?} has not three axes", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} has not three axes", x.shape)));
     };
     let window = window(call, block.clone(), &image, 1)?;
     let size: usize = block.iter().product();
@@ -347,12 +354,14 @@ fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let count: usize = places.iter().skip(2).product();
     if channels * size != rows || count != columns {
-        return Err(format!("{rows} x {columns} for {channels} channels at {count} places"));
+        return Err(OnnxError::input(format!(
+            "{rows} x {columns} for {channels} channels at {count} places"
+        )));
     }
     let shape: Vec<usize> = [batch, channels].into_iter().chain(image).collect();
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[Host]| {
-        let values = inputs.first().ok_or("no input")?.to_f64();
+        let values = first(inputs)?.to_f64();
         let mut sums = vec![0.0; shape.iter().product()];
         // Where each element of each window goes; padding is dropped.
         let mut taps: Vec<Vec<Option<usize>>> = Vec::new();

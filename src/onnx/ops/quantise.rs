@@ -3,6 +3,7 @@
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Reduce, Unary};
 use crate::onnx::tiny_floats::Round;
 use crate::onnx::trace::{T, Tracer};
@@ -64,7 +65,7 @@ pub(super) struct Layout {
 const WHOLE: Layout = Layout { axis: 0, block: 0 };
 
 /// The numbers that codes with one scale and zero point stand for, as 32-bit floats.
-pub(super) fn real(t: &mut Tracer<'_>, x: &T, scale: &T, zero: Option<&T>) -> Result<T, String> {
+pub(super) fn real(t: &mut Tracer<'_>, x: &T, scale: &T, zero: Option<&T>) -> Result<T> {
     dequantised(t, x, scale, zero, &WHOLE, Elem::F32)
 }
 
@@ -75,29 +76,30 @@ pub(super) fn coded(
     scale: &T,
     zero: Option<&T>,
     elem: Elem,
-) -> Result<T, String> {
+) -> Result<T> {
     quantised(t, x, scale, zero, &WHOLE, (elem, true))
 }
 
-fn layout(call: &Call<'_>, x: &T) -> Result<Layout, String> {
+fn layout(call: &Call<'_>, x: &T) -> Result<Layout> {
     let at = axis(call.int_or("axis", 1)?, x.rank()).unwrap_or(0);
-    let block = usize::try_from(call.int_or("block_size", 0)?).map_err(|_| "block_size")?;
+    let block = usize::try_from(call.int_or("block_size", 0)?)
+        .map_err(|_| OnnxError::invalid("block_size"))?;
     Ok(Layout { axis: at, block })
 }
 
 /// A scale or zero point in the shape of what it belongs to.
-fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &Layout) -> Result<T, String> {
+fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &Layout) -> Result<T> {
     if scale.len() == 1 && scale.rank() <= 1 {
         return t.reshape(scale, &[]);
     }
     if scale.rank() == 1 && layout.block == 0 {
         if x.shape.get(layout.axis) != Some(&scale.len()) {
-            return Err(format!(
+            return Err(OnnxError::input(format!(
                 "{} scales for axis {} of {:?}",
                 scale.len(),
                 layout.axis,
                 x.shape
-            ));
+            )));
         }
         let mut line = vec![1; x.rank()];
         if let Some(length) = line.get_mut(layout.axis) {
@@ -109,7 +111,10 @@ fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &Layout) -> Result<T, St
     let length = x.shape.get(layout.axis).copied().unwrap_or(0);
     let blocks = scale.shape.get(layout.axis).copied().unwrap_or(0);
     if scale.rank() != x.rank() || blocks == 0 || length == 0 {
-        return Err(format!("scales of {:?} for shape {:?}", scale.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "scales of {:?} for shape {:?}",
+            scale.shape, x.shape
+        )));
     }
     let block = if layout.block == 0 { length.div_ceil(blocks) } else { layout.block };
     let index = (0..length).map(|at| i64::try_from((at / block).min(blocks - 1)).unwrap_or(0));
@@ -124,7 +129,7 @@ pub(super) fn dequantised(
     zero: Option<&T>,
     layout: &Layout,
     elem: Elem,
-) -> Result<T, String> {
+) -> Result<T> {
     let spread_scale = spread(t, scale, x, layout)?;
     let spread_scale = cast::cast(t, &spread_scale, Elem::F32)?;
     let mut value = cast::cast(t, x, Elem::F32)?;
@@ -144,7 +149,7 @@ fn quantised(
     zero: Option<&T>,
     layout: &Layout,
     (elem, saturate): (Elem, bool),
-) -> Result<T, String> {
+) -> Result<T> {
     let spread_scale = spread(t, scale, x, layout)?;
     let spread_scale = cast::cast(t, &spread_scale, Elem::F32)?;
     let value = cast::cast(t, x, Elem::F32)?;
@@ -167,17 +172,13 @@ fn quantised(
 }
 
 /// Rounded to even, moved by the zero point, brought into the range of a type.
-pub(super) fn to_range(
-    t: &mut Tracer<'_>,
-    x: &T,
-    zero: Option<&T>,
-    elem: Elem,
-) -> Result<T, String> {
+pub(super) fn to_range(t: &mut Tracer<'_>, x: &T, zero: Option<&T>, elem: Elem) -> Result<T> {
     let mut x = t.unary(Unary::Round, x)?;
     if let Some(zero) = zero {
         x = t.add(&x, zero)?;
     }
-    let (least, most) = elem.range().ok_or_else(|| format!("{elem} is no integer"))?;
+    let (least, most) =
+        elem.range().ok_or_else(|| OnnxError::invalid(format!("{elem} is no integer")))?;
     let clamped = build::clamp(t, &x, Some(least as f64), Some(most as f64))?;
     cast::cast_inside(t, &clamped, elem)
 }
@@ -188,7 +189,7 @@ pub(super) fn shifted(
     x: &T,
     zero: Option<&T>,
     columns: Option<usize>,
-) -> Result<T, String> {
+) -> Result<T> {
     let value = cast::cast(t, x, Elem::F32)?;
     let Some(zero) = zero else { return Ok(value) };
     let zero_value = cast::cast(t, zero, Elem::F32)?;
@@ -212,7 +213,7 @@ pub(super) fn shifted(
     t.sub(&value, &zero_value)
 }
 
-fn to_ints(t: &mut Tracer<'_>, sums: &T) -> Result<T, String> {
+fn to_ints(t: &mut Tracer<'_>, sums: &T) -> Result<T> {
     let rounded = t.unary(Unary::Round, sums)?;
     let wide = cast::cast(t, &rounded, Elem::I64)?;
     cast::cast(t, &wide, Elem::I32)
@@ -234,7 +235,7 @@ struct Range {
     zero: T,
 }
 
-fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
+fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range> {
     if x.shape.contains(&0) {
         return Ok(Range { scale: t.number(Elem::F32, 1.0)?, zero: t.number(Elem::F32, 0.0)? });
     }
@@ -261,7 +262,7 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range, String> {
 ///
 /// # Errors
 /// If it is empty.
-pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T), String> {
+pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T)> {
     let x = cast::cast(t, x, Elem::F32)?;
     let range = range_of(t, &x)?;
     let ratio = t.div(&x, &range.scale)?;
@@ -273,12 +274,12 @@ pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T), String>
 
 fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero] = &call.tensors()?[..] else {
-        return Err("eight inputs".to_owned());
+        return Err(OnnxError::internal("eight inputs"));
     };
     let x = shifted(t, a, Some(a_zero), None)?;
     let y = shifted(t, b, Some(b_zero), Some(1))?;
     let sums = matmul::matmul(t, &x, &y)?;
-    let row = |t: &mut Tracer<'_>, scale: &T| -> Result<T, String> {
+    let row = |t: &mut Tracer<'_>, scale: &T| -> Result<T> {
         let scale = cast::cast(t, scale, Elem::F32)?;
         // One for each row stands on the axis before the last.
         if scale.rank() == 1 && scale.len() > 1 { axes::unsqueeze(t, &scale, 1) } else { Ok(scale) }
@@ -299,7 +300,7 @@ fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 ///
 /// # Errors
 /// If shapes do not fit.
-pub(super) fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
+pub(super) fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     let x = shifted(t, x, Some(call.tensor(2)?), None)?;
     let w = shifted(t, call.tensor(3)?, Some(call.tensor(5)?), Some(0))?;
     let bias = match call.optional(8)? {
@@ -311,7 +312,9 @@ pub(super) fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, St
     for at in [1, 4, 6] {
         scales.push(cast::cast(t, call.tensor(at)?, Elem::F32)?);
     }
-    let [x_scale, w_scale, y_scale] = &scales[..] else { return Err("three scales".to_owned()) };
+    let [x_scale, w_scale, y_scale] = &scales[..] else {
+        return Err(OnnxError::internal("three scales"));
+    };
     let w_scale = if w_scale.len() > 1 {
         let behind = std::iter::repeat_n(1, sums.rank().saturating_sub(2));
         let shape: Vec<usize> = std::iter::once(w_scale.len()).chain(behind).collect();

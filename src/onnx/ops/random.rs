@@ -3,8 +3,10 @@
 
 use super::{Call, Outputs, Table, several};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::graph::Attribute;
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, cast};
 use crate::random::SplitMix64;
@@ -19,7 +21,7 @@ pub(super) const TABLE: Table = &[
 ];
 
 /// Seeded by the node's attribute, else always alike.
-pub(super) fn generator(call: &Call<'_>) -> Result<SplitMix64, String> {
+pub(super) fn generator(call: &Call<'_>) -> Result<SplitMix64> {
     let seed = match call.attribute("seed") {
         Some(Attribute::Int(seed)) => seed.cast_unsigned(),
         _ => call.float("seed")?.unwrap_or(0.0).to_bits(),
@@ -33,7 +35,7 @@ fn normal(random: &mut SplitMix64) -> f64 {
     (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
 }
 
-fn elem(call: &Call<'_>, default: Elem) -> Result<Elem, String> {
+fn elem(call: &Call<'_>, default: Elem) -> Result<Elem> {
     let number = call.int("dtype")?;
     number.map_or(Ok(default), |number| Elem::from_onnx(i32::try_from(number).unwrap_or(-1)))
 }
@@ -41,7 +43,9 @@ fn elem(call: &Call<'_>, default: Elem) -> Result<Elem, String> {
 fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&T>, normal: bool) -> Outputs {
     let shape = match like {
         Some(like) => like.shape.clone(),
-        None => crate::onnx::raw::shape(call.ints("shape")?.ok_or("shape is missing")?)?,
+        None => crate::onnx::raw::shape(
+            call.ints("shape")?.ok_or_else(|| OnnxError::invalid("shape is missing"))?,
+        )?,
     };
     let elem = elem(call, like.map_or(Elem::F32, |like| like.elem))?;
     let zeros = axes::full(t, elem, shape.clone(), 0.0)?;
@@ -72,14 +76,14 @@ fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let [rows, classes] = x.shape[..] else { return Err("rows of classes".to_owned()) };
+    let [rows, classes] = x.shape[..] else { return Err(OnnxError::input("rows of classes")) };
     let count = usize::try_from(call.int_or("sample_size", 1)?).unwrap_or(0);
     let elem = elem(call, Elem::I32)?;
     let mut random = generator(call)?;
     let draws: Vec<f64> =
         (0..rows.saturating_mul(count).min(1 << 24)).map(|_| random.uniform()).collect();
     let run = move |inputs: &[Host]| {
-        let logits = inputs.first().ok_or("no input")?.to_f64();
+        let logits = first(inputs)?.to_f64();
         let mut picked = Vec::with_capacity(draws.len());
         for (row, draws) in logits.chunks(classes.max(1)).zip(draws.chunks(count.max(1))) {
             let weights: Vec<f64> = row.iter().map(|value| value.exp()).collect();

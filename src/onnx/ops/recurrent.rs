@@ -6,6 +6,7 @@ use super::{Call, Outputs, Table};
 use crate::onnx::axes::Cut;
 use crate::onnx::control::stack;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
@@ -18,8 +19,7 @@ pub(super) const TABLE: Table = &[
 ];
 
 /// Weights of a direction, that of the input and that of the state.
-pub(super) type WeightsOf =
-    fn(&mut Tracer<'_>, &Call<'_>, usize) -> Result<(Weights, Weights), String>;
+pub(super) type WeightsOf = fn(&mut Tracer<'_>, &Call<'_>, usize) -> Result<(Weights, Weights)>;
 
 /// The second factor of a product.
 pub(super) struct Weights {
@@ -31,7 +31,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    fn product(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    fn product(&self, t: &mut Tracer<'_>, x: &T) -> Result<T> {
         let Some(scale) = &self.scale else { return matmul::matmul(t, x, &self.values) };
         let (codes, own) = super::quantise::dynamic_codes(t, x)?;
         let sums = matmul::matmul(t, &codes, &self.values)?;
@@ -40,7 +40,7 @@ impl Weights {
     }
 
     /// Without a scale, for what takes a part of them.
-    fn plain(&self, t: &mut Tracer<'_>) -> Result<T, String> {
+    fn plain(&self, t: &mut Tracer<'_>) -> Result<T> {
         match &self.scale {
             Some(scale) => t.mul(&self.values, scale),
             None => Ok(self.values.clone()),
@@ -49,20 +49,17 @@ impl Weights {
 }
 
 /// Weights as the standard has them: `[directions, gates * hidden, width]`.
-fn plain_weights(
-    t: &mut Tracer<'_>,
-    call: &Call<'_>,
-    at: usize,
-) -> Result<(Weights, Weights), String> {
+fn plain_weights(t: &mut Tracer<'_>, call: &Call<'_>, at: usize) -> Result<(Weights, Weights)> {
     let mut both = Vec::with_capacity(2);
     for input in [1, 2] {
         let weights = of_direction(t, call.tensor(input)?, at)?;
         if weights.rank() != 2 {
-            return Err(format!("weights of {:?}", call.tensor(input)?.shape));
+            return Err(OnnxError::input(format!("weights of {:?}", call.tensor(input)?.shape)));
         }
         both.push(Weights { values: axes::permute(t, &weights, &[1, 0])?, scale: None });
     }
-    let [own, recurrent] = <[Weights; 2]>::try_from(both).map_err(|_| "two weights")?;
+    let [own, recurrent] =
+        <[Weights; 2]>::try_from(both).map_err(|_| OnnxError::input("two weights"))?;
     Ok((own, recurrent))
 }
 
@@ -121,21 +118,21 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
     let layout = call.int_or("layout", 0)? != 0;
     let given = call.tensor(0)?;
     if given.rank() != 3 {
-        return Err(format!("shape {:?} has not three axes", given.shape));
+        return Err(OnnxError::input(format!("shape {:?} has not three axes", given.shape)));
     }
     let x = if layout { axes::permute(t, given, &[1, 0, 2])? } else { given.clone() };
-    let [steps, batch, _] = x.shape[..] else { return Err("three axes".to_owned()) };
+    let [steps, batch, _] = x.shape[..] else { return Err(OnnxError::input("three axes")) };
     let direction = call.text("direction")?.unwrap_or("forward");
     let backs: &[bool] = match direction {
         "forward" => &[false],
         "reverse" => &[true],
         "bidirectional" => &[false, true],
-        other => return Err(format!("direction '{other}' is not known")),
+        other => return Err(OnnxError::unsupported(format!("direction '{other}' is not known"))),
     };
     let lengths = call.optional(4)?.map(|lengths| literals::ints(t, lengths)).transpose()?;
     let lengths = lengths.filter(|all| all.iter().any(|length| *length != steps as i64));
     if lengths.as_ref().is_some_and(|all| all.len() != batch) {
-        return Err(format!("sequence_lens for a batch of {batch}"));
+        return Err(OnnxError::input(format!("sequence_lens for a batch of {batch}")));
     }
     let (mut all, mut last, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for (at, back) in backs.iter().enumerate() {
@@ -166,7 +163,7 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
 ///
 /// # Errors
 /// If the direction is unknown.
-pub(super) fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
+pub(super) fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
     let part = axes::narrow(t, x, 0, Cut::range(at, at + 1))?;
     axes::squeeze(t, &part, &[0])
 }
@@ -176,12 +173,12 @@ fn layer(
     call: &Call<'_>,
     cell: Cell,
     (at, (own, recurrent)): (usize, (Weights, Weights)),
-) -> Result<Layer, String> {
+) -> Result<Layer> {
     let hidden = recurrent.values.shape.first().copied().unwrap_or(0);
     let gates = cell.gates() * hidden;
     if recurrent.values.shape != [hidden, gates] || own.values.shape.get(1) != Some(&gates) {
         let (own, recurrent) = (&own.values.shape, &recurrent.values.shape);
-        return Err(format!("weights of {own:?} and {recurrent:?}"));
+        return Err(OnnxError::input(format!("weights of {own:?} and {recurrent:?}")));
     }
     let bias = match call.optional(3)? {
         Some(bias) => {
@@ -208,14 +205,14 @@ fn layer(
     })
 }
 
-fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>, String> {
+fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>> {
     let count = cell.activations().len();
     let names = match call.texts("activations")? {
         Some(names) => names.into_iter().skip(at * count).take(count).collect(),
         None => cell.activations().iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
     };
     if names.len() != count {
-        return Err(format!("{} activations, not {count}", names.len()));
+        return Err(OnnxError::invalid(format!("{} activations, not {count}", names.len())));
     }
     let (alphas, betas) = (call.floats("activation_alpha")?, call.floats("activation_beta")?);
     let number = |values: Option<&[f32]>, place: usize, default| {
@@ -236,7 +233,7 @@ fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>
 }
 
 impl Activation {
-    fn run(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    fn run(&self, t: &mut Tracer<'_>, x: &T) -> Result<T> {
         match self.name.as_str() {
             "sigmoid" => t.unary(Unary::Sigmoid, x),
             "tanh" => t.unary(Unary::Tanh, x),
@@ -268,7 +265,7 @@ impl Activation {
             "softplus" => softplus(t, x),
             "softsign" => softsign(t, x),
             "thresholdedrelu" => above(t, x, self.alpha),
-            other => Err(format!("activation '{other}' is not supported")),
+            other => Err(OnnxError::unsupported(format!("activation '{other}' is not supported"))),
         }
     }
 }
@@ -281,7 +278,7 @@ fn states(
     at: usize,
     batch: usize,
     layout: bool,
-) -> Result<(T, T), String> {
+) -> Result<(T, T)> {
     let elem = call.tensor(0)?.elem;
     let mut both = Vec::with_capacity(2);
     for input in [5, 6] {
@@ -297,7 +294,7 @@ fn states(
     }
     match &both[..] {
         [state, cell] => Ok((state.clone(), cell.clone())),
-        _ => Err("two states".to_owned()),
+        _ => Err(OnnxError::internal("two states")),
     }
 }
 
@@ -309,7 +306,7 @@ fn direction_of(
     (x, back, at): (&T, bool, usize),
     (mut state, mut cell): (T, T),
     lengths: Option<&[i64]>,
-) -> Result<(T, T, T), String> {
+) -> Result<(T, T, T)> {
     let steps = x.shape.first().copied().unwrap_or(0);
     let mut inputs = layer.own.product(t, x)?;
     if let Some(bias) = call.optional(3)? {
@@ -357,20 +354,24 @@ fn direction_of(
 
 impl Layer {
     /// The part of a gate.
-    fn gate(&self, t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T, String> {
-        let axis = x.rank().checked_sub(1).ok_or("a scalar has no gates")?;
+    fn gate(&self, t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
+        let axis =
+            x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no gates"))?;
         axes::narrow(t, x, axis, Cut::range(at * self.hidden, (at + 1) * self.hidden))
     }
 
-    fn activate(&self, t: &mut Tracer<'_>, at: usize, x: &T) -> Result<T, String> {
+    fn activate(&self, t: &mut Tracer<'_>, at: usize, x: &T) -> Result<T> {
         let x = match self.clip {
             Some(clip) => build::clamp(t, x, Some(-clip), Some(clip))?,
             None => x.clone(),
         };
-        self.activations.get(at).ok_or("an activation is missing")?.run(t, &x)
+        self.activations
+            .get(at)
+            .ok_or_else(|| OnnxError::invalid("an activation is missing"))?
+            .run(t, &x)
     }
 
-    fn recur(&self, t: &mut Tracer<'_>, state: &T) -> Result<T, String> {
+    fn recur(&self, t: &mut Tracer<'_>, state: &T) -> Result<T> {
         let product = self.recurrent.product(t, state)?;
         match &self.bias {
             Some(bias) => t.add(&product, bias),
@@ -379,7 +380,7 @@ impl Layer {
     }
 
     /// The next state and cell.
-    fn step(&self, t: &mut Tracer<'_>, x: &T, state: &T, cell: &T) -> Result<(T, T), String> {
+    fn step(&self, t: &mut Tracer<'_>, x: &T, state: &T, cell: &T) -> Result<(T, T)> {
         match self.cell {
             Cell::Rnn => {
                 let recurrent = self.recur(t, state)?;
@@ -391,7 +392,7 @@ impl Layer {
         }
     }
 
-    fn gru(&self, t: &mut Tracer<'_>, x: &T, state: &T) -> Result<T, String> {
+    fn gru(&self, t: &mut Tracer<'_>, x: &T, state: &T) -> Result<T> {
         let recurrent = self.recur(t, state)?;
         let mut gates = Vec::with_capacity(2);
         for at in 0..2 {
@@ -399,7 +400,7 @@ impl Layer {
             let sum = t.add(&own, &other)?;
             gates.push(self.activate(t, 0, &sum)?);
         }
-        let [update, reset] = &gates[..] else { return Err("two gates".to_owned()) };
+        let [update, reset] = &gates[..] else { return Err(OnnxError::internal("two gates")) };
         let inner = if self.linear_before_reset {
             let other = self.gate(t, &recurrent, 2)?;
             t.mul(reset, &other)?
@@ -425,7 +426,7 @@ impl Layer {
         t.add(&new, &kept)
     }
 
-    fn lstm(&self, t: &mut Tracer<'_>, x: &T, state: &T, cell: &T) -> Result<(T, T), String> {
+    fn lstm(&self, t: &mut Tracer<'_>, x: &T, state: &T, cell: &T) -> Result<(T, T)> {
         let recurrent = self.recur(t, state)?;
         let sums = t.add(x, &recurrent)?;
         let mut input = self.gate(t, &sums, 0)?;
@@ -456,14 +457,7 @@ impl Layer {
     }
 
     /// A gate that sees the cell.
-    fn peek(
-        &self,
-        t: &mut Tracer<'_>,
-        gate: &T,
-        peephole: &T,
-        at: usize,
-        cell: &T,
-    ) -> Result<T, String> {
+    fn peek(&self, t: &mut Tracer<'_>, gate: &T, peephole: &T, at: usize, cell: &T) -> Result<T> {
         let weights = self.gate(t, peephole, at)?;
         let seen = t.mul(&weights, cell)?;
         t.add(gate, &seen)

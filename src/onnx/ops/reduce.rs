@@ -3,6 +3,8 @@
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::host::{Data, Host};
 use crate::onnx::op::{Binary, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
@@ -50,7 +52,7 @@ pub(super) const TABLE: Table = &[
     ("TopK", top_k),
 ];
 
-type Reduction = fn(&mut Tracer<'_>, &T, &[usize]) -> Result<T, String>;
+type Reduction = fn(&mut Tracer<'_>, &T, &[usize]) -> Result<T>;
 
 /// Axes from the input or the attribute, all of them if none is named; kept with length 1 or not.
 fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs {
@@ -66,13 +68,7 @@ fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs 
 }
 
 /// Nothing reduces to a number of its own.
-fn whole_or(
-    t: &mut Tracer<'_>,
-    x: &T,
-    axes: &[usize],
-    reduce: Reduce,
-    nothing: f64,
-) -> Result<T, String> {
+fn whole_or(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce, nothing: f64) -> Result<T> {
     if x.len() > 0 || axes.is_empty() {
         return t.reduce(reduce, x, axes);
     }
@@ -81,11 +77,11 @@ fn whole_or(
     axes::full(t, x.elem, shape, nothing)
 }
 
-fn sum(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+fn sum(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     whole_or(t, x, axes, Reduce::Sum, 0.0)
 }
 
-fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     if x.elem.is_float() {
         // As in ONNX Runtime, the mean of no elements is 0, not 0 / 0.
         return whole_or(t, x, axes, Reduce::Mean, 0.0);
@@ -96,7 +92,7 @@ fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
 }
 
 /// The largest or smallest; of booleans too.
-fn extreme(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce) -> Result<T, String> {
+fn extreme(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce) -> Result<T> {
     if x.elem == Elem::Bool {
         let numbers = cast::cast(t, x, Elem::I32)?;
         let found = extreme(t, &numbers, axes, reduce)?;
@@ -111,7 +107,7 @@ fn extreme(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce) -> Result<
     whole_or(t, x, axes, reduce, nothing)
 }
 
-fn root(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+fn root(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     in_floats(t, x, |t, x| t.unary(Unary::Sqrt, x))
 }
 
@@ -119,8 +115,8 @@ fn root(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
 fn in_floats(
     t: &mut Tracer<'_>,
     x: &T,
-    run: impl Fn(&mut Tracer<'_>, &T) -> Result<T, String>,
-) -> Result<T, String> {
+    run: impl Fn(&mut Tracer<'_>, &T) -> Result<T>,
+) -> Result<T> {
     if x.elem.is_float() {
         return run(t, x);
     }
@@ -130,7 +126,7 @@ fn in_floats(
 }
 
 /// Shifted by the largest, so that nothing overflows.
-fn log_sum_exp(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+fn log_sum_exp(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     if x.len() == 0 {
         return whole_or(t, x, axes, Reduce::Sum, f64::NEG_INFINITY);
     }
@@ -150,7 +146,7 @@ fn arg(t: &mut Tracer<'_>, call: &Call<'_>, max: bool) -> Outputs {
     let mut shape = x.shape.clone();
     match shape.get_mut(at) {
         Some(length) if *length > 0 => *length = 1,
-        _ => return Err("an axis of length 0".to_owned()),
+        _ => return Err(OnnxError::input("an axis of length 0")),
     }
     // From the end, if the last of equals is wanted.
     let x = if last { super::shape::flip(t, x, &[at])? } else { x.clone() };
@@ -196,7 +192,7 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let length = x.shape.get(at).copied().unwrap_or(0);
     let k = k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= length);
-    let k = k.ok_or_else(|| format!("k of {length} elements"))?;
+    let k = k.ok_or_else(|| OnnxError::input(format!("k of {length} elements")))?;
     let largest = call.int_or("largest", 1)? != 0;
     let rows = axes::swap(t, x, at, x.rank() - 1)?;
     let mut shape = rows.shape.clone();
@@ -205,7 +201,7 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let forms = [(x.elem, shape.clone()), (Elem::I64, shape.clone())];
     let run = move |inputs: &[Host]| {
-        let host = inputs.first().ok_or("no input")?;
+        let host = first(inputs)?;
         Ok(first_of_rows(host, length, k, largest, &shape))
     };
     let found = t.host_op("top_k", &[&rows], &forms, run)?;

@@ -7,6 +7,7 @@ use super::resize_rule::{Along, Rule, cubic, places};
 use super::{Call, Outputs, Table, one};
 use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, cast, indices, literals, matmul};
@@ -24,7 +25,7 @@ fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let old = call.opset() < 11;
     let text =
-        |name, default: &str| Ok::<_, String>(call.text(name)?.unwrap_or(default).to_owned());
+        |name, default: &str| Ok::<_, OnnxError>(call.text(name)?.unwrap_or(default).to_owned());
     let places = if old { "asymmetric" } else { "half_pixel" };
     let rule = Rule {
         mode: text("mode", "nearest")?,
@@ -39,9 +40,8 @@ fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(axes) => axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<Vec<_>, _>>()?,
         None => (0..x.rank()).collect(),
     };
-    let given = |at: usize| -> Result<Option<&T>, String> {
-        Ok(call.optional(at)?.filter(|t| t.len() > 0))
-    };
+    let given =
+        |at: usize| -> Result<Option<&T>> { Ok(call.optional(at)?.filter(|t| t.len() > 0)) };
     let (roi, scales, sizes) =
         if old { (None, given(1)?, None) } else { (given(1)?, given(2)?, given(3)?) };
     let roi = roi.map(|roi| literals::floats(t, roi)).transpose()?.unwrap_or_default();
@@ -70,13 +70,17 @@ fn lengths(
     scales: Option<Vec<f64>>,
     sizes: Option<Vec<i64>>,
     policy: &str,
-) -> Result<Vec<(usize, f64)>, String> {
+) -> Result<Vec<(usize, f64)>> {
     let from: Vec<f64> =
         axes.iter().filter_map(|at| x.shape.get(*at)).map(|length| *length as f64).collect();
-    let wrong = || format!("scales or sizes for {} axes", axes.len());
+    let wrong = || OnnxError::input(format!("scales or sizes for {} axes", axes.len()));
     let length = |value: f64| {
         let fits = (0.0..=LENGTH_MAX).contains(&value);
-        if fits { Ok(value as usize) } else { Err(format!("an axis of {value} elements")) }
+        if fits {
+            Ok(value as usize)
+        } else {
+            Err(OnnxError::input(format!("an axis of {value} elements")))
+        }
     };
     if let Some(sizes) = sizes {
         if sizes.len() != from.len() {
@@ -87,7 +91,11 @@ fn lengths(
             "stretch" => None,
             "not_larger" => ratios.reduce(f64::min),
             "not_smaller" => ratios.reduce(f64::max),
-            other => return Err(format!("keep_aspect_ratio_policy '{other}' is not known")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "keep_aspect_ratio_policy '{other}' is not known"
+                )));
+            }
         };
         let one = |(size, from): (&i64, &f64)| match ratio {
             None => Ok((length(*size as f64)?, *size as f64 / from)),
@@ -135,7 +143,7 @@ fn upsample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(resized(t, x, &along.collect::<Vec<_>>(), &rule)?)
 }
 
-fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T, String> {
+fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T> {
     if along.iter().any(|one| one.to == 0) {
         let mut shape = x.shape.clone();
         for one in along {
@@ -146,7 +154,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
         return t.constant(Host::numbers(x.elem, shape, vec![]));
     }
     if let Some(axis) = along.iter().find(|one| one.from == 0).map(|one| one.axis) {
-        return Err(format!("axis {axis} has no elements"));
+        return Err(OnnxError::input(format!("axis {axis} has no elements")));
     }
     if let Some(done) = whole_numbers(t, x, along, rule)? {
         return Ok(done);
@@ -183,12 +191,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T,
 }
 
 /// Images made larger by whole numbers: each element becomes a block.
-fn whole_numbers(
-    t: &mut Tracer<'_>,
-    x: &T,
-    along: &[Along],
-    rule: &Rule,
-) -> Result<Option<T>, String> {
+fn whole_numbers(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<Option<T>> {
     let whole = |along: &Along| along.scale >= 1.0 && along.scale.fract() == 0.0;
     let plain = rule.mode == "nearest"
         && (rule.places == "asymmetric" && matches!(rule.nearest.as_str(), "floor" | SIMPLE)
@@ -220,26 +223,22 @@ impl Along {
     }
 }
 
-fn nearest(place: f64, length: usize, rule: &str) -> Result<i64, String> {
+fn nearest(place: f64, length: usize, rule: &str) -> Result<i64> {
     let at = match rule {
         "round_prefer_floor" if place.fract().abs() == 0.5 => place.floor(),
         "round_prefer_ceil" if place.fract().abs() == 0.5 => place.ceil(),
         "round_prefer_floor" | "round_prefer_ceil" => place.round(),
         "floor" => place.floor(),
         "ceil" => place.ceil(),
-        other => return Err(format!("nearest_mode '{other}' is not known")),
+        other => {
+            return Err(OnnxError::unsupported(format!("nearest_mode '{other}' is not known")));
+        }
     };
     Ok(at.clamp(0.0, length as f64 - 1.0) as i64)
 }
 
 /// Each place a weighted sum of those around it: a product with a matrix.
-fn weighted(
-    t: &mut Tracer<'_>,
-    x: &T,
-    along: &Along,
-    places: &[f64],
-    rule: &Rule,
-) -> Result<T, String> {
+fn weighted(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], rule: &Rule) -> Result<T> {
     t.fits(Elem::F64, &[along.to, along.from])?;
     let mut matrix = vec![0.0; along.to * along.from];
     for (row, place) in matrix.chunks_mut(along.from.max(1)).zip(places) {
@@ -263,13 +262,13 @@ fn weighted(
 }
 
 /// Elements around a place and their weights.
-pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64, f64)>, String> {
+pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64, f64)>> {
     // Smaller images see a wider surrounding, if that is wanted.
     let scale = if rule.antialias { along.scale.min(1.0) } else { 1.0 };
     let support = match rule.mode.as_str() {
         "linear" => 1.0,
         "cubic" => 2.0,
-        other => return Err(format!("mode '{other}' is not known")),
+        other => return Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
     };
     let reach = (support / scale).ceil() as i64;
     // Places far outside are all alike.
@@ -296,13 +295,7 @@ pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64
 }
 
 /// Places outside of the input get a value of their own.
-fn extrapolated(
-    t: &mut Tracer<'_>,
-    x: &T,
-    along: &Along,
-    places: &[f64],
-    value: f64,
-) -> Result<T, String> {
+fn extrapolated(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], value: f64) -> Result<T> {
     let most = along.from as f64 - 1.0;
     let outside: Vec<bool> = places.iter().map(|place| *place < 0.0 || *place > most).collect();
     if !outside.contains(&true) {

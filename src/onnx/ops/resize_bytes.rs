@@ -3,7 +3,9 @@
 
 use super::resize_rule::{Along, Rule, cubic, places};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::trace::{T, Tracer};
 
 /// The weight 1 in fixed point of a smoothed image, which is rounded after each axis (22 bits in
@@ -41,7 +43,7 @@ pub(super) fn resized(
     x: &T,
     along: &[Along],
     rule: &Rule,
-) -> Result<Option<T>, String> {
+) -> Result<Option<T>> {
     let Some(way) = way(x, along, rule) else { return Ok(None) };
     let mut passes = Vec::new();
     let mut shape = x.shape.clone();
@@ -55,12 +57,15 @@ pub(super) fn resized(
         let widest = passes.iter().flat_map(|pass| &pass.taps).map(Vec::len).max().unwrap_or(1);
         let size = shape.iter().fold(widest, |size, length| size.saturating_mul(*length));
         if size > t.most_work() {
-            return Err(format!("resizing {:?} to {shape:?} takes too much work", x.shape));
+            return Err(OnnxError::limit(format!(
+                "resizing {:?} to {shape:?} takes too much work",
+                x.shape
+            )));
         }
     }
     let (elem, from, form) = (x.elem, x.shape.clone(), (x.elem, shape.clone()));
     let run = move |inputs: &[Host]| {
-        let values = inputs.first().ok_or("no input")?.to_i64();
+        let values = first(inputs)?.to_i64();
         let values = match way {
             Way::Float => in_floats(&values, &from, &passes),
             _ => in_whole(values, from.clone(), &passes, way, elem),
@@ -85,7 +90,7 @@ fn way(x: &T, along: &[Along], rule: &Rule) -> Option<Way> {
     }
 }
 
-fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>, String> {
+fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>> {
     let both = |place: f64| {
         let last = one.from.saturating_sub(1);
         let place = (place as f32).clamp(0.0, last as f32);

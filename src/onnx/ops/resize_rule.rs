@@ -1,5 +1,7 @@
 //! Positions and weights of resizing, for all data types.
 
+use crate::onnx::error::{OnnxError, Result};
+
 /// How places of the result become places of the input.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
@@ -25,12 +27,12 @@ pub(super) struct Along {
 }
 
 /// The positions in the input of the places of the result. `narrow`: computed in 32 bits.
-pub(super) fn places(along: &Along, rule: &Rule, narrow: bool) -> Result<Vec<f64>, String> {
+pub(super) fn places(along: &Along, rule: &Rule, narrow: bool) -> Result<Vec<f64>> {
     (0..along.to).map(|at| place(along, at, rule, narrow)).collect()
 }
 
 /// The position in the input of a place of the result.
-fn place(along: &Along, at: usize, rule: &Rule, narrow: bool) -> Result<f64, String> {
+fn place(along: &Along, at: usize, rule: &Rule, narrow: bool) -> Result<f64> {
     let (at, from, to) = (at as f64, along.from as f64, along.to as f64);
     let near = |value: f64| if narrow { f64::from(value as f32) } else { value };
     let scale = near(along.scale);
@@ -60,7 +62,11 @@ fn place(along: &Along, at: usize, rule: &Rule, narrow: bool) -> Result<f64, Str
                 0.5 * (begin + end) * last
             })
         }
-        other => return Err(format!("coordinate_transformation_mode '{other}' is not known")),
+        other => {
+            return Err(OnnxError::unsupported(format!(
+                "coordinate_transformation_mode '{other}' is not known"
+            )));
+        }
     })
 }
 

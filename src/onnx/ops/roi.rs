@@ -1,6 +1,7 @@
 //! Regions of feature maps: ONNX operators RoiAlign and MaxRoiPool, on the host.
 
 use super::{Call, Outputs, Table, several};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::trace::Tracer;
 
@@ -44,9 +45,9 @@ impl Plane<'_> {
     }
 }
 
-fn edge(value: i64) -> Result<usize, String> {
+fn edge(value: i64) -> Result<usize> {
     let fits = (1..=EDGE_MAX).contains(&value);
-    if fits { Ok(value as usize) } else { Err(format!("a result of {value}")) }
+    if fits { Ok(value as usize) } else { Err(OnnxError::input(format!("a result of {value}"))) }
 }
 
 /// How a region is sampled.
@@ -63,10 +64,13 @@ struct Sampling {
 fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, rois, items) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     let ([_, channels, height, width], [count, 4]) = (&x.shape[..], &rois.shape[..]) else {
-        return Err(format!("regions of {:?} for shape {:?}", rois.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "regions of {:?} for shape {:?}",
+            rois.shape, x.shape
+        )));
     };
     if items.len() != *count || *height == 0 || *width == 0 {
-        return Err(format!("{} items for {count} regions", items.len()));
+        return Err(OnnxError::input(format!("{} items for {count} regions", items.len())));
     }
     let half = if call.opset() < 16 { "output_half_pixel" } else { "half_pixel" };
     let sampling = Sampling {
@@ -81,7 +85,7 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (channels, height, width) = (*channels, *height, *width);
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[Host]| {
-        let [x, rois, items] = inputs else { return Err("three inputs".to_owned()) };
+        let [x, rois, items] = inputs else { return Err(OnnxError::internal("three inputs")) };
         let (values, rois) = (x.to_f64(), rois.to_f64());
         let (mut all, mut samples) = (Vec::new(), 0usize);
         for (roi, item) in rois.chunks_exact(4).zip(items.to_i64()) {
@@ -90,14 +94,17 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let size = sampling.out[0] * sampling.out[1] * channels;
             samples = samples.saturating_add((rows * columns).saturating_mul(size));
             if samples > work {
-                return Err("the regions ask for more samples than anyone would wait for".into());
+                return Err(OnnxError::limit(
+                    "the regions ask for more samples than anyone would wait for",
+                ));
             }
             for channel in 0..channels {
                 let number = usize::try_from(item).unwrap_or(usize::MAX);
                 let begin = number.saturating_mul(channels).saturating_add(channel);
                 let begin = begin.saturating_mul(height * width);
                 let values = values.get(begin..begin.saturating_add(height * width));
-                let values = values.ok_or_else(|| format!("batch item {item}"))?;
+                let values =
+                    values.ok_or_else(|| OnnxError::input(format!("batch item {item}")))?;
                 region(&Plane { values, height, width }, roi, &sampling, &mut all);
             }
         }
@@ -155,10 +162,13 @@ fn region(plane: &Plane<'_>, roi: &[f64], s: &Sampling, into: &mut Vec<f64>) {
 fn max_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, rois) = (call.tensor(0)?, call.tensor(1)?);
     let ([_, channels, height, width], [count, 5]) = (&x.shape[..], &rois.shape[..]) else {
-        return Err(format!("regions of {:?} for shape {:?}", rois.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "regions of {:?} for shape {:?}",
+            rois.shape, x.shape
+        )));
     };
     let Some([rows, columns]) = call.ints("pooled_shape")? else {
-        return Err("pooled_shape is missing".to_owned());
+        return Err(OnnxError::invalid("pooled_shape is missing"));
     };
     let out = [edge(*rows)?, edge(*columns)?];
     let scale = call.float_or("spatial_scale", 1.0)?;
@@ -166,16 +176,18 @@ fn max_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (channels, height, width) = (*channels, *height, *width);
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[Host]| {
-        let [x, rois] = inputs else { return Err("two inputs".to_owned()) };
+        let [x, rois] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (values, rois) = (x.to_f64(), rois.to_f64());
         let mut all = Vec::new();
         for roi in rois.chunks_exact(5) {
-            let (item, corners) = roi.split_first().ok_or("no region")?;
+            let (item, corners) =
+                roi.split_first().ok_or_else(|| OnnxError::internal("no region"))?;
             for channel in 0..channels {
                 let begin = (item.max(0.0) as usize).saturating_mul(channels);
                 let begin = begin.saturating_add(channel).saturating_mul(height * width);
                 let values = values.get(begin..begin.saturating_add(height * width));
-                let values = values.ok_or_else(|| format!("batch item {item}"))?;
+                let values =
+                    values.ok_or_else(|| OnnxError::input(format!("batch item {item}")))?;
                 largest(&Plane { values, height, width }, corners, scale, out, &mut all);
             }
         }

@@ -3,6 +3,7 @@
 use super::index::{advance, strides};
 use super::resize_rule::cubic;
 use super::{Call, Outputs, Table, one, several};
+use crate::onnx::error::OnnxError;
 use crate::onnx::host::Host;
 use crate::onnx::trace::Tracer;
 use crate::onnx::{axes, literals, matmul};
@@ -32,13 +33,15 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         "nearest" => Mode::Nearest,
         "linear" | "bilinear" => Mode::Linear,
         "cubic" | "bicubic" => Mode::Cubic,
-        other => return Err(format!("mode '{other}' is not known")),
+        other => return Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
     };
     let outside = match call.text("padding_mode")?.unwrap_or("zeros") {
         "zeros" => Outside::Zeros,
         "border" => Outside::Border,
         "reflection" => Outside::Reflection,
-        other => return Err(format!("padding_mode '{other}' is not known")),
+        other => {
+            return Err(OnnxError::unsupported(format!("padding_mode '{other}' is not known")));
+        }
     };
     let corners = call.int_or("align_corners", 0)? != 0;
     let axes = x.rank().saturating_sub(2);
@@ -47,7 +50,10 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         && grid.shape.last() == Some(&axes)
         && !x.shape.iter().skip(2).any(|length| *length == 0);
     if !fits || axes == 0 {
-        return Err(format!("a grid of {:?} for shape {:?}", grid.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "a grid of {:?} for shape {:?}",
+            grid.shape, x.shape
+        )));
     }
     let out = grid.shape.iter().skip(1).take(axes);
     let shape: Vec<usize> = x.shape.iter().take(2).chain(out).copied().collect();
@@ -57,7 +63,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (elem, from) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
     let run = move |inputs: &[Host]| {
-        let [x, grid] = inputs else { return Err("two inputs".to_owned()) };
+        let [x, grid] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (values, grid) = (x.to_f64(), grid.to_f64());
         let lengths: Vec<usize> = from.iter().skip(2).copied().collect();
         let size: usize = lengths.iter().product();
@@ -175,11 +181,11 @@ pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let size = literals::lengths(t, call.tensor(1)?)?;
     let corners = call.int_or("align_corners", 0)? != 0;
     let (Some(batch), Some(lengths)) = (size.first().copied(), size.get(2..)) else {
-        return Err(format!("a size of {size:?}"));
+        return Err(OnnxError::input(format!("a size of {size:?}")));
     };
     let axes = lengths.len();
     if theta.shape != [batch, axes, axes + 1] {
-        return Err(format!("theta of {:?} for a size of {size:?}", theta.shape));
+        return Err(OnnxError::input(format!("theta of {:?} for a size of {size:?}", theta.shape)));
     }
     let count: usize = lengths.iter().product();
     t.fits(theta.elem, &[axes + 1, count])?;

@@ -3,6 +3,7 @@
 use super::{Call, Outputs, Table, one};
 use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer, Value};
 use crate::onnx::{axes, literals};
@@ -11,12 +12,16 @@ pub(super) const TABLE: Table = &[
     ("ConcatFromSequence", concat),
     ("Optional", |_, call| match call.inputs.first().cloned().flatten() {
         // Such a chain would be as deep as the file is long.
-        Some(Value::Optional(_)) => Err("an optional value of an optional value".into()),
+        Some(Value::Optional(_)) => {
+            Err(OnnxError::invalid("an optional value of an optional value"))
+        }
         value => Ok(vec![Value::Optional(value.map(Box::new))]),
     }),
     ("OptionalGetElement", |_, call| match call.inputs.first() {
         Some(Some(Value::Optional(Some(value)))) => Ok(vec![(**value).clone()]),
-        Some(Some(Value::Optional(None))) | Some(None) | None => Err("there is no element".into()),
+        Some(Some(Value::Optional(None))) | Some(None) | None => {
+            Err(OnnxError::input("there is no element"))
+        }
         Some(Some(value)) => Ok(vec![value.clone()]),
     }),
     ("OptionalHasElement", |t, call| {
@@ -29,7 +34,11 @@ pub(super) const TABLE: Table = &[
     }),
     ("SequenceAt", |t, call| {
         let (all, at) = (sequence(call)?, position(t, call, 1, 0)?);
-        Ok(vec![all.get(at).cloned().ok_or("a place outside of the sequence")?])
+        Ok(vec![
+            all.get(at)
+                .cloned()
+                .ok_or_else(|| OnnxError::input("a place outside of the sequence"))?,
+        ])
     }),
     ("SequenceConstruct", |_, call| {
         let all = call.inputs.iter().flatten().map(element);
@@ -39,7 +48,7 @@ pub(super) const TABLE: Table = &[
     ("SequenceErase", |t, call| {
         let (mut all, at) = (sequence(call)?, position(t, call, 1, 0)?);
         if at >= all.len() {
-            return Err("a place outside of the sequence".to_owned());
+            return Err(OnnxError::input("a place outside of the sequence"));
         }
         all.remove(at);
         Ok(vec![Value::Sequence(all)])
@@ -47,10 +56,13 @@ pub(super) const TABLE: Table = &[
     ("SequenceInsert", |t, call| {
         let (mut all, at) = (sequence(call)?, position(t, call, 2, 1)?);
         if at > all.len() {
-            return Err("a place outside of the sequence".to_owned());
+            return Err(OnnxError::input("a place outside of the sequence"));
         }
         let given = call.inputs.get(1).and_then(Option::as_ref);
-        all.insert(at, element(given.ok_or("there is nothing to insert")?)?);
+        all.insert(
+            at,
+            element(given.ok_or_else(|| OnnxError::invalid("there is nothing to insert"))?)?,
+        );
         Ok(vec![Value::Sequence(all)])
     }),
     ("SequenceLength", |t, call| {
@@ -61,49 +73,47 @@ pub(super) const TABLE: Table = &[
 ];
 
 /// Sequences hold tensors: of sequences of sequences, each node could make one twice as large.
-fn element(value: &Value) -> Result<Value, String> {
+fn element(value: &Value) -> Result<Value> {
     match value {
         Value::Tensor(_) => Ok(value.clone()),
-        _ => Err("a sequence holds tensors only".to_owned()),
+        _ => Err(OnnxError::invalid("a sequence holds tensors only")),
     }
 }
 
-fn sequence(call: &Call<'_>) -> Result<Vec<Value>, String> {
+fn sequence(call: &Call<'_>) -> Result<Vec<Value>> {
     match call.inputs.first() {
         Some(Some(Value::Sequence(all))) => Ok(all.clone()),
         Some(Some(Value::Optional(Some(value)))) => match value.as_ref() {
             Value::Sequence(all) => Ok(all.clone()),
-            _ => Err("input 0 is no sequence".to_owned()),
+            _ => Err(OnnxError::invalid("input 0 is no sequence")),
         },
-        _ => Err("input 0 is no sequence".to_owned()),
+        _ => Err(OnnxError::invalid("input 0 is no sequence")),
     }
 }
 
 /// A place in the sequence, negative from its end; the last one (plus `beyond`) if none is given.
-fn position(
-    t: &mut Tracer<'_>,
-    call: &Call<'_>,
-    input: usize,
-    beyond: i64,
-) -> Result<usize, String> {
+fn position(t: &mut Tracer<'_>, call: &Call<'_>, input: usize, beyond: i64) -> Result<usize> {
     let length = i64::try_from(sequence(call)?.len()).unwrap_or(i64::MAX);
     let at = match call.optional(input)? {
         Some(at) => literals::ints(t, at)?.first().copied().unwrap_or(0),
         None => length + beyond - 1,
     };
     let at = if at < 0 { at + length } else { at };
-    usize::try_from(at).map_err(|_| "a place outside of the sequence".to_owned())
+    usize::try_from(at).map_err(|_| OnnxError::input("a place outside of the sequence"))
 }
 
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let parts = sequence(call)?.into_iter().map(|value| match value {
         Value::Tensor(part) => Ok(part),
-        _ => Err("the sequence holds more than tensors".to_owned()),
+        _ => Err(OnnxError::invalid("the sequence holds more than tensors")),
     });
     let mut parts = parts.collect::<Result<Vec<T>, _>>()?;
     let rank = parts.first().map_or(0, T::rank);
     let stacked = call.int_or("new_axis", 0)? != 0;
-    let at = axis(call.int("axis")?.ok_or("axis is missing")?, rank + usize::from(stacked))?;
+    let at = axis(
+        call.int("axis")?.ok_or_else(|| OnnxError::invalid("axis is missing"))?,
+        rank + usize::from(stacked),
+    )?;
     if stacked {
         for part in &mut parts {
             *part = axes::unsqueeze(t, part, at)?;
@@ -129,7 +139,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(given) => (literals::lengths(t, given)?, false),
     };
     if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
-        return Err(format!("parts of {lengths:?} do not make up {length}"));
+        return Err(OnnxError::input(format!("parts of {lengths:?} do not make up {length}")));
     }
     let (mut parts, mut begin) = (Vec::with_capacity(lengths.len()), 0);
     for part in lengths {

@@ -3,6 +3,7 @@
 use super::{Call, Outputs, Table, one, several};
 use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::op::{Compare, Op};
 use crate::onnx::trace::{T, Tracer};
@@ -34,7 +35,7 @@ pub(super) fn axes(
     call: &Call<'_>,
     input: usize,
     rank: usize,
-) -> Result<Option<Vec<usize>>, String> {
+) -> Result<Option<Vec<usize>>> {
     let given = match call.optional(input)? {
         Some(given) => Some(literals::ints(t, given)?),
         None => call.ints("axes")?.map(<[i64]>::to_vec),
@@ -72,11 +73,13 @@ fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for (at, dim) in wanted.iter().enumerate() {
         let kept = x.shape.get(at).copied();
         shape.push(match usize::try_from(*dim) {
-            Ok(0) if !literal => kept.ok_or_else(|| format!("no axis {at} to keep"))?,
+            Ok(0) if !literal => {
+                kept.ok_or_else(|| OnnxError::input(format!("no axis {at} to keep")))?
+            }
             Ok(dim) => dim,
             // To be found out.
             Err(_) if *dim == -1 => usize::MAX,
-            Err(_) => return Err(format!("{wanted:?} is no shape")),
+            Err(_) => return Err(OnnxError::input(format!("{wanted:?} is no shape"))),
         });
     }
     let open = shape.iter().filter(|dim| **dim == usize::MAX).count();
@@ -85,7 +88,7 @@ fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if open == 1 && known > 0 && x.len().is_multiple_of(known) {
         shape.iter_mut().filter(|dim| **dim == usize::MAX).for_each(|dim| *dim = x.len() / known);
     } else if open > 0 {
-        return Err(format!("shape {:?} does not become {wanted:?}", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} does not become {wanted:?}", x.shape)));
     }
     one(t.reshape(x, &shape)?)
 }
@@ -104,7 +107,10 @@ fn squeeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let ones = || x.shape.iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(at, _)| at);
     let axes = axes(t, call, 1, x.rank())?.unwrap_or_else(|| ones().collect());
     if axes.iter().any(|at| x.shape.get(*at) != Some(&1)) {
-        return Err(format!("axes {axes:?} of shape {:?} are not all 1", x.shape));
+        return Err(OnnxError::input(format!(
+            "axes {axes:?} of shape {:?} are not all 1",
+            x.shape
+        )));
     }
     one(axes::squeeze(t, x, &axes)?)
 }
@@ -116,11 +122,11 @@ fn unsqueeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => call.ints("axes")?.map_or(0, <[i64]>::len),
     };
     let rank = x.rank() + count;
-    let mut axes = axes(t, call, 1, rank)?.ok_or("axes are missing")?;
+    let mut axes = axes(t, call, 1, rank)?.ok_or_else(|| OnnxError::invalid("axes are missing"))?;
     axes.sort_unstable();
     axes.dedup();
     if axes.len() != count {
-        return Err("an axis is named twice".to_owned());
+        return Err(OnnxError::input("an axis is named twice"));
     }
     let mut dims = x.shape.iter().copied();
     let length = |at| if axes.contains(&at) { Some(1) } else { dims.next() };
@@ -155,14 +161,14 @@ fn tile(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let times = literals::lengths(t, call.tensor(1)?)?;
     if times.len() != x.rank() {
-        return Err(format!("{} repeats for {} axes", times.len(), x.rank()));
+        return Err(OnnxError::input(format!("{} repeats for {} axes", times.len(), x.rank())));
     }
     // Each axis becomes two, of which the first is expanded.
     let pairs = || x.shape.iter().zip(&times);
     let apart: Vec<usize> = pairs().flat_map(|(dim, _)| [1, *dim]).collect();
     let grown: Vec<usize> = pairs().flat_map(|(dim, times)| [*times, *dim]).collect();
     let whole = pairs().map(|(dim, times)| dim.checked_mul(*times)).collect::<Option<Vec<_>>>();
-    let whole = whole.ok_or("the result is too large")?;
+    let whole = whole.ok_or_else(|| OnnxError::limit("the result is too large"))?;
     if whole.contains(&0) {
         return one(t.constant(Host::numbers(x.elem, whole, vec![]))?);
     }
@@ -181,18 +187,23 @@ fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         _ => {
             let axes = axes(t, call, usize::MAX, x.rank())?;
-            let ints = |name| Ok::<_, String>(call.ints(name)?.ok_or("starts or ends")?.to_vec());
+            let ints = |name| {
+                Ok::<_, OnnxError>(
+                    call.ints(name)?.ok_or_else(|| OnnxError::invalid("starts or ends"))?.to_vec(),
+                )
+            };
             (ints("starts")?, ints("ends")?, axes, None)
         }
     };
     let axes = axes.unwrap_or_else(|| (0..starts.len()).collect());
     let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
     if starts.len() != ends.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-        return Err("starts, ends, axes and steps differ in number".to_owned());
+        return Err(OnnxError::input("starts, ends, axes and steps differ in number"));
     }
     let mut cuts: Vec<Cut> = x.shape.iter().map(|dim| Cut::all(*dim)).collect();
     for (((start, end), at), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
-        let length = x.shape.get(*at).ok_or("an axis that is not there")?;
+        let length =
+            x.shape.get(*at).ok_or_else(|| OnnxError::input("an axis that is not there"))?;
         if let Some(cut) = cuts.get_mut(*at) {
             *cut = cut_of(number(*length), *start, *end, *step)?;
         }
@@ -201,9 +212,9 @@ fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Numpy's rules: negative numbers count from the end, what lies outside is brought inside.
-fn cut_of(length: i64, start: i64, end: i64, step: i64) -> Result<Cut, String> {
+fn cut_of(length: i64, start: i64, end: i64, step: i64) -> Result<Cut> {
     if step == 0 {
-        return Err("a step of zero".to_owned());
+        return Err(OnnxError::input("a step of zero"));
     }
     let place = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
     let step = step.clamp(-length.max(1), length.max(1));
@@ -234,7 +245,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     t.fits(x.elem, &[count])?;
     let lengths = given.unwrap_or_else(|| even(length, count));
     if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
-        return Err(format!("parts of {lengths:?} do not make up {length}"));
+        return Err(OnnxError::input(format!("parts of {lengths:?} do not make up {length}")));
     }
     let mut parts = Vec::with_capacity(lengths.len());
     let mut begin = 0;
@@ -253,15 +264,18 @@ fn even(length: usize, count: usize) -> Vec<usize> {
 }
 
 /// The batch, the channels and the two axes of an image.
-fn image(x: &T) -> Result<[usize; 4], String> {
-    x.shape.as_slice().try_into().map_err(|_| format!("shape {:?} has not four axes", x.shape))
+fn image(x: &T) -> Result<[usize; 4]> {
+    x.shape
+        .as_slice()
+        .try_into()
+        .map_err(|_| OnnxError::input(format!("shape {:?} has not four axes", x.shape)))
 }
 
-fn block(call: &Call<'_>) -> Result<usize, String> {
+fn block(call: &Call<'_>) -> Result<usize> {
     let block = call.int("blocksize")?.and_then(|block| usize::try_from(block).ok());
     block
         .filter(|block| (1..1 << 16).contains(block))
-        .ok_or_else(|| "blocksize is wrong".to_owned())
+        .ok_or_else(|| OnnxError::invalid("blocksize is wrong"))
 }
 
 fn depth_to_space(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -269,7 +283,7 @@ fn depth_to_space(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [n, c, h, w] = image(x)?;
     let depth = c / (block * block);
     if depth * block * block != c {
-        return Err(format!("{c} channels are no multiple of {block} x {block}"));
+        return Err(OnnxError::input(format!("{c} channels are no multiple of {block} x {block}")));
     }
     let first = call.text("mode")?.is_none_or(|mode| mode == "DCR");
     let apart = if first { [n, block, block, depth, h, w] } else { [n, depth, block, block, h, w] };
@@ -283,7 +297,7 @@ fn space_to_depth(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, block) = (call.tensor(0)?, block(call)?);
     let [n, c, h, w] = image(x)?;
     if h % block != 0 || w % block != 0 {
-        return Err(format!("{h} x {w} is no multiple of {block}"));
+        return Err(OnnxError::input(format!("{h} x {w} is no multiple of {block}")));
     }
     let apart = t.reshape(x, &[n, c, h / block, block, w / block, block])?;
     let turned = axes::permute(t, &apart, &[0, 3, 5, 1, 2, 4])?;
@@ -298,7 +312,9 @@ fn reverse_sequence(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (rows, steps) = (rows.unwrap_or(0), number(steps.unwrap_or(0)));
     let lengths = literals::ints(t, call.tensor(1)?)?;
     if lengths.len() != rows || batch == time || lengths.iter().any(|n| !(0..=steps).contains(n)) {
-        return Err(format!("lengths {lengths:?} for {rows} rows of {steps} steps"));
+        return Err(OnnxError::input(format!(
+            "lengths {lengths:?} for {rows} rows of {steps} steps"
+        )));
     }
     let mut done = Vec::with_capacity(rows);
     for (row, length) in lengths.iter().enumerate() {
@@ -313,7 +329,7 @@ fn reverse_sequence(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [.., rows, columns] = x.shape[..] else {
-        return Err(format!("shape {:?} is no matrix", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
     };
     let k = call.optional(1)?.map(|k| literals::ints(t, k)).transpose()?;
     let k = k.and_then(|k| k.first().copied()).unwrap_or(0);
@@ -342,7 +358,7 @@ fn center_crop_pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let wanted = literals::lengths(t, call.tensor(1)?)?;
     let axes = axes(t, call, usize::MAX, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
     if axes.len() != wanted.len() {
-        return Err(format!("{} lengths for {} axes", wanted.len(), axes.len()));
+        return Err(OnnxError::input(format!("{} lengths for {} axes", wanted.len(), axes.len())));
     }
     for (at, wanted) in axes.into_iter().zip(wanted) {
         let length = x.shape.get(at).copied().unwrap_or(0);
@@ -362,6 +378,6 @@ fn center_crop_pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// With the elements along some axes in reverse.
-pub(super) fn flip(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T, String> {
+pub(super) fn flip(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     t.emit(Op::Flip(axes.to_vec()), &[x], x.elem, x.shape.clone())
 }

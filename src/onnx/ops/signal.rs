@@ -4,6 +4,7 @@
 use super::{Call, Outputs, Table, one};
 use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::op::Binary;
 use crate::onnx::trace::{T, Tracer};
@@ -26,7 +27,7 @@ const EDGE_MAX: f64 = 1e9;
 /// Longest window.
 const WINDOW_MAX: i64 = 1 << 24;
 
-fn elem(call: &Call<'_>, name: &str) -> Result<Elem, String> {
+fn elem(call: &Call<'_>, name: &str) -> Result<Elem> {
     let number = call.int(name)?;
     number.map_or(Ok(Elem::F32), |number| Elem::from_onnx(i32::try_from(number).unwrap_or(-1)))
 }
@@ -35,7 +36,7 @@ fn elem(call: &Call<'_>, name: &str) -> Result<Elem, String> {
 fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
     let size = literals::ints(t, call.tensor(0)?)?.first().copied().unwrap_or(0);
     if !(0..=WINDOW_MAX).contains(&size) {
-        return Err(format!("a window of {size}"));
+        return Err(OnnxError::input(format!("a window of {size}")));
     }
     let periodic = call.int_or("periodic", 1)? != 0;
     let period = if periodic { size as f64 } else { (size - 1) as f64 };
@@ -59,7 +60,7 @@ pub(super) fn matrices(
     length: usize,
     bins: usize,
     inverse: bool,
-) -> Result<(T, T), String> {
+) -> Result<(T, T)> {
     t.fits(Elem::F64, &[length, bins])?;
     let sign = if inverse { 1.0 } else { -1.0 };
     let scale = if inverse { 1.0 / length as f64 } else { 1.0 };
@@ -86,7 +87,7 @@ fn transform(
     imaginary: Option<&T>,
     bins: usize,
     inverse: bool,
-) -> Result<T, String> {
+) -> Result<T> {
     let length = real.shape.last().copied().unwrap_or(0);
     let (cos, sin) = matrices(t, real.elem, length, bins, inverse)?;
     let mut re = matmul::matmul(t, real, &cos)?;
@@ -101,8 +102,8 @@ fn transform(
 }
 
 /// The real and, if there is one, the imaginary part of `[..., 1 or 2]`.
-pub(super) fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>), String> {
-    let last = x.rank().checked_sub(1).ok_or("a scalar has no parts")?;
+pub(super) fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>)> {
+    let last = x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no parts"))?;
     let mut part = |at: usize| {
         let part = axes::narrow(t, x, last, Cut::range(at, at + 1))?;
         axes::squeeze(t, &part, &[last])
@@ -110,12 +111,12 @@ pub(super) fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>), String>
     match x.shape.get(last) {
         Some(1) => Ok((part(0)?, None)),
         Some(2) => Ok((part(0)?, Some(part(1)?))),
-        _ => Err(format!("shape {:?} ends with neither 1 nor 2", x.shape)),
+        _ => Err(OnnxError::input(format!("shape {:?} ends with neither 1 nor 2", x.shape))),
     }
 }
 
 /// Cut off or filled with zeros to a length, along the last axis.
-fn fitted(t: &mut Tracer<'_>, x: &T, length: usize) -> Result<T, String> {
+fn fitted(t: &mut Tracer<'_>, x: &T, length: usize) -> Result<T> {
     let last = x.rank().saturating_sub(1);
     let own = x.shape.get(last).copied().unwrap_or(0);
     if own >= length {
@@ -152,7 +153,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let natural = if half { 2 * own.saturating_sub(1) } else { own };
     let length = wanted.unwrap_or(natural as i64);
     if !(1..=LENGTH_MAX).contains(&length) || at + 1 == x.rank() {
-        return Err(format!("a transform of {length} elements along axis {at}"));
+        return Err(OnnxError::input(format!("a transform of {length} elements along axis {at}")));
     }
     let length = usize::try_from(length).unwrap_or(0);
     let (real, imaginary) = parts(t, x)?;
@@ -168,7 +169,9 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             None => None,
         });
     }
-    let [Some(real), imaginary] = &turned[..] else { return Err("no real part".to_owned()) };
+    let [Some(real), imaginary] = &turned[..] else {
+        return Err(OnnxError::internal("no real part"));
+    };
     let bins = if onesided && !inverse { length / 2 + 1 } else { length };
     let done = transform(t, real, imaginary.as_ref(), bins, inverse)?;
     let done = if half {
@@ -181,7 +184,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// The other side of a spectrum: the conjugate of this one in reverse.
-fn mirrored(t: &mut Tracer<'_>, x: &T, length: usize, real: bool) -> Result<T, String> {
+fn mirrored(t: &mut Tracer<'_>, x: &T, length: usize, real: bool) -> Result<T> {
     let last = x.rank() - 1;
     let own = x.shape.get(last).copied().unwrap_or(0);
     let rest = length.saturating_sub(own);
@@ -196,25 +199,38 @@ fn mirrored(t: &mut Tracer<'_>, x: &T, length: usize, real: bool) -> Result<T, S
 
 fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (signal, step) = (call.tensor(0)?, literals::ints(t, call.tensor(1)?)?);
-    let step = step.first().copied().filter(|step| *step > 0).ok_or("a step of zero")?;
+    let step = step
+        .first()
+        .copied()
+        .filter(|step| *step > 0)
+        .ok_or_else(|| OnnxError::input("a step of zero"))?;
     let window = call.optional(2)?;
     let frame = match call.optional(3)? {
         Some(frame) => literals::ints(t, frame)?.first().copied(),
         None => window.map(|window| window.len() as i64),
     };
-    let frame = frame.filter(|frame| (1..=LENGTH_MAX).contains(frame)).ok_or("a frame length")?;
+    let frame = frame
+        .filter(|frame| (1..=LENGTH_MAX).contains(frame))
+        .ok_or_else(|| OnnxError::input("a frame length"))?;
     let (real, imaginary) = parts(t, signal)?;
     let [batch, length] = real.shape[..] else {
-        return Err(format!("shape {:?} is not a batch of signals", signal.shape));
+        return Err(OnnxError::input(format!(
+            "shape {:?} is not a batch of signals",
+            signal.shape
+        )));
     };
     let (frame, step) = (frame as usize, usize::try_from(step).unwrap_or(1));
-    let frames = length.checked_sub(frame).ok_or("the signal is shorter than a frame")? / step + 1;
+    let frames = length
+        .checked_sub(frame)
+        .ok_or_else(|| OnnxError::input("the signal is shorter than a frame"))?
+        / step
+        + 1;
     let bins = if call.int_or("onesided", 1)? != 0 { frame / 2 + 1 } else { frame };
     t.fits(Elem::I64, &[frames, frame])?;
     let starts =
         (0..frames).flat_map(|at| (0..frame).map(move |inside| (at * step + inside) as i64));
     let index = literals::indices(t, starts.collect())?;
-    let mut cut = |x: &T| -> Result<T, String> {
+    let mut cut = |x: &T| -> Result<T> {
         let picked = indices::select(t, x, 1, &index)?;
         let framed = t.reshape(&picked, &[batch, frames, frame])?;
         match window {
@@ -233,9 +249,11 @@ fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for at in 0..5 {
         numbers.extend(literals::floats(t, call.tensor(at)?)?.first().copied());
     }
-    let [bands, length, rate, low, high] = numbers[..] else { return Err("five numbers".into()) };
+    let [bands, length, rate, low, high] = numbers[..] else {
+        return Err(OnnxError::input("five numbers"));
+    };
     if !(1.0..=1e4).contains(&bands) || !(1.0..=1e6).contains(&length) || rate <= 0.0 {
-        return Err(format!("{bands} bands of {length} elements at {rate}"));
+        return Err(OnnxError::input(format!("{bands} bands of {length} elements at {rate}")));
     }
     let to_mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
     let (low, high) = (to_mel(low), to_mel(high));

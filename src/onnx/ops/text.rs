@@ -4,7 +4,9 @@ use super::math::places;
 use super::ml::regex::Whole;
 use super::{Call, Outputs, Table, several};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::OnnxError;
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::trace::Tracer;
 use std::collections::HashSet;
 
@@ -21,10 +23,11 @@ pub(super) const TABLE: Table = &[
 /// `true` for each text that matches an expression as a whole, with the syntax of RE2.
 fn full_match(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let whole = Whole::new(call.text("pattern")?.ok_or("pattern is missing")?)?;
+    let whole =
+        Whole::new(call.text("pattern")?.ok_or_else(|| OnnxError::invalid("pattern is missing"))?)?;
     let shape = x.shape.clone();
     let run = move |inputs: &[Host]| {
-        let words = inputs.first().ok_or("no input")?.to_text();
+        let words = first(inputs)?.to_text();
         Ok(vec![Host::bools(shape.clone(), words.iter().map(|word| whole.is_match(word)))])
     };
     several(t.host_op("regex_full_match", &[x], &[(Elem::Bool, x.shape.clone())], run)?)
@@ -37,13 +40,15 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Text, shape.clone());
     let run = move |inputs: &[Host]| {
-        let [x, y] = inputs else { return Err("two inputs".to_owned()) };
+        let [x, y] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (x, y) = (x.to_text(), y.to_text());
         let word = |all: &[String], at: usize| all.get(at).cloned().unwrap_or_default();
         let length = |all: &[String], at: usize| all.get(at).map_or(0, String::len);
         let lengths = xs.iter().zip(&ys).map(|(a, b)| length(x, *a) + length(y, *b));
         if lengths.sum::<usize>() > TEXT_MAX {
-            return Err(format!("the words would take more than {TEXT_MAX} bytes"));
+            return Err(OnnxError::limit(format!(
+                "the words would take more than {TEXT_MAX} bytes"
+            )));
         }
         let joined = xs.iter().zip(&ys).map(|(a, b)| word(x, *a) + &word(y, *b));
         Ok(vec![Host::text(shape.clone(), joined.collect())])
@@ -57,7 +62,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let most = call.int("maxsplit")?.and_then(|most| usize::try_from(most).ok());
     let shape = x.shape.clone();
     let run = move |inputs: &[Host]| {
-        let words = inputs.first().ok_or("no input")?.to_text();
+        let words = first(inputs)?.to_text();
         let parts: Vec<Vec<String>> =
             words.iter().map(|word| cut(word, &delimiter, most)).collect();
         let width = parts.iter().map(Vec::len).max().unwrap_or(0);
@@ -99,7 +104,7 @@ fn cut(word: &str, delimiter: &str, most: Option<usize>) -> Vec<String> {
 fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     if !matches!(x.shape[..], [_] | [1, _]) {
-        return Err(format!("shape {:?} is no line of words", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} is no line of words", x.shape)));
     }
     let case = call.text("case_change_action")?.unwrap_or("NONE").to_owned();
     let strict = call.int_or("is_case_sensitive", 0)? != 0;
@@ -112,7 +117,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let stopped: HashSet<String> = stopped.iter().map(|word| comparable(word)).collect();
     let two = x.rank() == 2;
     let run = move |inputs: &[Host]| {
-        let words = inputs.first().ok_or("no input")?.to_text().iter();
+        let words = first(inputs)?.to_text().iter();
         let kept = words.filter(|word| stopped.is_empty() || !stopped.contains(&comparable(word)));
         let mut kept: Vec<String> = kept
             .map(|word| match case.as_str() {

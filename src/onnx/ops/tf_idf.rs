@@ -3,6 +3,8 @@
 use super::{Call, Outputs, Table, several};
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::kept;
 use crate::onnx::trace::Tracer;
 use rayon::prelude::*;
@@ -22,7 +24,7 @@ enum Words {
 
 impl Words {
     /// The words of a tensor as their numbers.
-    fn find(&self, cells: &Cells) -> Result<Vec<u32>, String> {
+    fn find(&self, cells: &Cells) -> Result<Vec<u32>> {
         Ok(match self {
             Words::Text(known) => {
                 let find = |word: &String| known.get(word).copied().unwrap_or(UNKNOWN);
@@ -38,11 +40,15 @@ impl Words {
 
 fn number<K: std::hash::Hash + Eq>(
     pool: impl Iterator<Item = K>,
-) -> Result<(HashMap<K, u32>, Vec<u32>), String> {
+) -> Result<(HashMap<K, u32>, Vec<u32>)> {
     let (mut known, mut numbers) = (HashMap::new(), Vec::new());
     for word in pool {
         let next = u32::try_from(known.len()).ok().filter(|next| *next < UNKNOWN);
-        numbers.push(*known.entry(word).or_insert(next.ok_or("the pool has too many words")?));
+        numbers.push(
+            *known.entry(word).or_insert(
+                next.ok_or_else(|| OnnxError::unsupported("the pool has too many words"))?,
+            ),
+        );
     }
     Ok((known, numbers))
 }
@@ -68,13 +74,13 @@ struct Vectoriser {
     weights: Vec<f32>,
 }
 
-fn length(call: &Call<'_>, name: &str) -> Result<usize, String> {
-    let value = call.int(name)?.ok_or_else(|| format!("{name} is missing"))?;
-    usize::try_from(value).map_err(|_| format!("{name}: {value} is below zero"))
+fn length(call: &Call<'_>, name: &str) -> Result<usize> {
+    let value = call.int(name)?.ok_or_else(|| OnnxError::invalid(format!("{name} is missing")))?;
+    usize::try_from(value).map_err(|_| OnnxError::invalid(format!("{name}: {value} is below zero")))
 }
 
 impl Vectoriser {
-    fn read(call: &Call<'_>) -> Result<Vectoriser, String> {
+    fn read(call: &Call<'_>) -> Result<Vectoriser> {
         let (words, pool) = match (call.texts("pool_strings")?, call.ints("pool_int64s")?) {
             (Some(words), _) => {
                 let (known, pool) = number(words.into_iter())?;
@@ -84,17 +90,22 @@ impl Vectoriser {
                 let (known, pool) = number(numbers.iter().copied())?;
                 (Words::Integers(known), pool)
             }
-            (None, None) => return Err("there is no pool".to_owned()),
+            (None, None) => return Err(OnnxError::invalid("there is no pool")),
         };
         let mode = match call.text("mode")?.unwrap_or("TF") {
             "TF" => Mode::Counts,
             "IDF" => Mode::Weights,
             "TFIDF" => Mode::Both,
-            other => return Err(format!("mode: there is none named {other}")),
+            other => {
+                return Err(OnnxError::unsupported(format!("mode: there is none named {other}")));
+            }
         };
-        let columns = call.ints("ngram_indexes")?.ok_or("ngram_indexes are missing")?;
+        let columns = call
+            .ints("ngram_indexes")?
+            .ok_or_else(|| OnnxError::invalid("ngram_indexes are missing"))?;
         let columns = columns.iter().map(|column| {
-            usize::try_from(*column).map_err(|_| format!("ngram_indexes: {column} is below zero"))
+            usize::try_from(*column)
+                .map_err(|_| OnnxError::invalid(format!("ngram_indexes: {column} is below zero")))
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let width = columns.iter().max().map_or(0, |most| most.saturating_add(1));
@@ -140,16 +151,22 @@ impl Vectoriser {
 }
 
 /// The weights of columns from those of n-grams; empty if the node has none.
-fn by_column(columns: &[usize], weights: &[f32], width: usize) -> Result<Vec<f32>, String> {
+fn by_column(columns: &[usize], weights: &[f32], width: usize) -> Result<Vec<f32>> {
     if weights.is_empty() {
         return Ok(Vec::new());
     }
     if weights.len() != columns.len() {
-        return Err(format!("{} weights for {} n-grams", weights.len(), columns.len()));
+        return Err(OnnxError::invalid(format!(
+            "{} weights for {} n-grams",
+            weights.len(),
+            columns.len()
+        )));
     }
     // A column beyond all memory is refused when its result is made.
     if width > MOST_COLUMNS {
-        return Err(format!("{width} columns, but at most {MOST_COLUMNS} are possible"));
+        return Err(OnnxError::unsupported(format!(
+            "{width} columns, but at most {MOST_COLUMNS} are possible"
+        )));
     }
     let mut all = vec![1.0; width];
     for (column, weight) in columns.iter().zip(weights) {
@@ -169,13 +186,16 @@ fn grams(
     pool: &[u32],
     columns: &[usize],
     (least, most): (usize, usize),
-) -> Result<HashMap<Vec<u32>, usize>, String> {
-    let starts = call.ints("ngram_counts")?.ok_or("ngram_counts are missing")?;
+) -> Result<HashMap<Vec<u32>, usize>> {
+    let starts =
+        call.ints("ngram_counts")?.ok_or_else(|| OnnxError::invalid("ngram_counts are missing"))?;
     let (mut all, mut number) = (HashMap::new(), 0);
     for (at, start) in starts.iter().enumerate() {
         let begin = usize::try_from(*start).unwrap_or(usize::MAX);
         let end = starts.get(at + 1).and_then(|end| usize::try_from(*end).ok());
-        let part = pool.get(begin..end.unwrap_or(pool.len())).ok_or("ngram_counts are wrong")?;
+        let part = pool
+            .get(begin..end.unwrap_or(pool.len()))
+            .ok_or_else(|| OnnxError::invalid("ngram_counts are wrong"))?;
         for gram in part.chunks_exact(at + 1) {
             if let Some(column) = columns.get(number).filter(|_| (least..=most).contains(&(at + 1)))
             {
@@ -191,7 +211,10 @@ fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let own = kept::value(t, call, || Vectoriser::read(call))?;
     if matches!(own.words, Words::Text(_)) != (x.elem == Elem::Text) {
-        return Err(format!("an input of {}, but the pool is of another type", x.elem));
+        return Err(OnnxError::invalid(format!(
+            "an input of {}, but the pool is of another type",
+            x.elem
+        )));
     }
     let mut shape = x.shape.clone();
     let columns = shape.pop().unwrap_or(0);
@@ -199,7 +222,7 @@ fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     shape.push(own.width);
     let form = (Elem::F32, shape.clone());
     let run = move |inputs: &[Cells]| {
-        let words = own.words.find(inputs.first().ok_or("no input")?)?;
+        let words = own.words.find(first(inputs)?)?;
         let mut all = vec![0.0f32; rows * own.width];
         // Each row counts for itself, an empty one too.
         all.par_chunks_mut(own.width.max(1)).enumerate().for_each(|(at, counts)| {

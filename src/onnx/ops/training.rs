@@ -1,6 +1,7 @@
 //! One step of an optimiser (`ai.onnx.preview.training`): Adagrad, Adam, Momentum.
 
 use super::{Call, Outputs, Table, several};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::literals;
 use crate::onnx::op::{Binary, Unary};
 use crate::onnx::trace::{T, Tracer};
@@ -12,14 +13,17 @@ fn given(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
     per_weight: usize,
-) -> Result<(f64, f64, Vec<Vec<T>>), String> {
+) -> Result<(f64, f64, Vec<Vec<T>>)> {
     let rate = literals::floats(t, call.tensor(0)?)?.first().copied().unwrap_or(0.0);
     let round = literals::floats(t, call.tensor(1)?)?.first().copied().unwrap_or(0.0);
     let all = call.tensors()?;
     let rest = all.get(2..).unwrap_or(&[]);
     let weights = rest.len() / per_weight;
     if rest.len() != weights * per_weight {
-        return Err(format!("{} tensors are no multiple of {per_weight}", rest.len()));
+        return Err(OnnxError::invalid(format!(
+            "{} tensors are no multiple of {per_weight}",
+            rest.len()
+        )));
     }
     let of = |at: usize| rest.iter().skip(at).step_by(weights.max(1)).cloned().collect();
     Ok((rate, round, (0..weights).map(of).collect()))
@@ -33,7 +37,7 @@ fn by_kind(all: Vec<Vec<T>>) -> Outputs {
 }
 
 /// `gradient + norm * weight`
-fn regularised(t: &mut Tracer<'_>, gradient: &T, weight: &T, norm: f64) -> Result<T, String> {
+fn regularised(t: &mut Tracer<'_>, gradient: &T, weight: &T, norm: f64) -> Result<T> {
     let more = t.scalar(Binary::Mul, weight, norm)?;
     t.add(gradient, &more)
 }
@@ -45,7 +49,7 @@ fn adagrad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rate = rate / (1.0 + round * decay);
     let mut results = Vec::new();
     for tensors in &all {
-        let [x, g, h] = &tensors[..] else { return Err("three tensors".to_owned()) };
+        let [x, g, h] = &tensors[..] else { return Err(OnnxError::internal("three tensors")) };
         let g = regularised(t, g, x, norm)?;
         let squares = t.mul(&g, &g)?;
         let h = t.add(h, &squares)?;
@@ -71,7 +75,7 @@ fn adam(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let mut results = Vec::new();
     for tensors in &all {
-        let [x, g, v, h] = &tensors[..] else { return Err("four tensors".to_owned()) };
+        let [x, g, v, h] = &tensors[..] else { return Err(OnnxError::internal("four tensors")) };
         let g = regularised(t, g, x, norm)?;
         let v = mixed(t, v, &g, alpha)?;
         let squares = t.mul(&g, &g)?;
@@ -87,7 +91,7 @@ fn adam(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// `share * old + (1 - share) * new`
-fn mixed(t: &mut Tracer<'_>, old: &T, new: &T, share: f64) -> Result<T, String> {
+fn mixed(t: &mut Tracer<'_>, old: &T, new: &T, share: f64) -> Result<T> {
     let old = t.scalar(Binary::Mul, old, share)?;
     let new = t.scalar(Binary::Mul, new, 1.0 - share)?;
     t.add(&old, &new)
@@ -101,7 +105,7 @@ fn momentum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let beta = if round > 0.0 { beta } else { 1.0 };
     let mut results = Vec::new();
     for tensors in &all {
-        let [x, g, v] = &tensors[..] else { return Err("three tensors".to_owned()) };
+        let [x, g, v] = &tensors[..] else { return Err(OnnxError::internal("three tensors")) };
         let g = regularised(t, g, x, norm)?;
         let old = t.scalar(Binary::Mul, v, alpha)?;
         let new = t.scalar(Binary::Mul, &g, beta)?;

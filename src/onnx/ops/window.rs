@@ -1,6 +1,7 @@
 //! Windows that slide: what the attributes of convolutions and pools say about them.
 
 use super::Call;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::Window;
 
 /// Longest edge of a kernel, stride, dilation or padding.
@@ -18,19 +19,21 @@ pub(super) fn window(
     kernel: Vec<usize>,
     lengths: &[usize],
     groups: usize,
-) -> Result<Window, String> {
+) -> Result<Window> {
     let axes = lengths.len();
     if kernel.len() != axes || !(1..=3).contains(&axes) {
-        return Err(format!("a kernel of {kernel:?} over {axes} axes"));
+        return Err(OnnxError::input(format!("a kernel of {kernel:?} over {axes} axes")));
     }
     let stride = attribute(call, "strides", axes, 1)?;
     let dilation = attribute(call, "dilations", axes, 1)?;
     if kernel.contains(&0) || stride.contains(&0) || dilation.contains(&0) || groups == 0 {
-        return Err(format!("kernel {kernel:?}, strides {stride:?}, dilations {dilation:?}"));
+        return Err(OnnxError::invalid(format!(
+            "kernel {kernel:?}, strides {stride:?}, dilations {dilation:?}"
+        )));
     }
     let size = kernel.iter().try_fold(1usize, |size, length| size.checked_mul(*length));
     if size.is_none_or(|size| size > KERNEL_MAX) {
-        return Err(format!("a kernel of {kernel:?}"));
+        return Err(OnnxError::invalid(format!("a kernel of {kernel:?}")));
     }
     let pads = attribute(call, "pads", 2 * axes, 0)?;
     let (before, behind) = pads.split_at(axes);
@@ -41,7 +44,7 @@ pub(super) fn window(
         "VALID" => window.padding = vec![(0, 0); axes],
         "SAME_UPPER" => window.padding = same(&window, lengths, true),
         "SAME_LOWER" => window.padding = same(&window, lengths, false),
-        other => return Err(format!("auto_pad '{other}' is not known")),
+        other => return Err(OnnxError::unsupported(format!("auto_pad '{other}' is not known"))),
     }
     Ok(window)
 }
@@ -52,10 +55,10 @@ pub(super) fn attribute(
     name: &str,
     count: usize,
     default: usize,
-) -> Result<Vec<usize>, String> {
+) -> Result<Vec<usize>> {
     let Some(values) = call.ints(name)? else { return Ok(vec![default; count]) };
     if values.len() != count || values.iter().any(|value| !(0..=LENGTH_MAX).contains(value)) {
-        return Err(format!("{name} {values:?}"));
+        return Err(OnnxError::invalid(format!("{name} {values:?}")));
     }
     Ok(values.iter().filter_map(|value| usize::try_from(*value).ok()).collect())
 }
@@ -89,12 +92,14 @@ impl Window {
     ///
     /// # Errors
     /// If it does not fit.
-    pub(crate) fn places(&self, axis: usize, length: usize, ceil: bool) -> Result<usize, String> {
+    pub(crate) fn places(&self, axis: usize, length: usize, ceil: bool) -> Result<usize> {
         let (_, stride, _) = self.at(axis);
         let (before, behind) = self.padding.get(axis).copied().unwrap_or((0, 0));
         let padded = length + before + behind;
         let rest = padded.checked_sub(self.reach(axis));
-        let rest = rest.ok_or_else(|| format!("a window of {:?} on {length}", self.kernel))?;
+        let rest = rest.ok_or_else(|| {
+            OnnxError::input(format!("a window of {:?} on {length}", self.kernel))
+        })?;
         let mut places = if ceil { rest.div_ceil(stride) } else { rest / stride } + 1;
         // The last window must begin inside of the data or the padding before it.
         if ceil && (places - 1) * stride >= length + before {

@@ -4,6 +4,7 @@ use super::super::activation::fast_gelu;
 use super::super::{Call, Outputs, Table, one};
 use super::{first_of, nothing};
 use crate::onnx::axes::Cut;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::graph::Attribute;
 use crate::onnx::op::{Binary, Op, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
@@ -43,7 +44,7 @@ const QUICK_ALPHA: f64 = 1.702;
 ///
 /// # Errors
 /// If they do not broadcast.
-pub(super) fn with_bias(t: &mut Tracer<'_>, x: &T, bias: Option<&T>) -> Result<T, String> {
+pub(super) fn with_bias(t: &mut Tracer<'_>, x: &T, bias: Option<&T>) -> Result<T> {
     match bias {
         Some(bias) => t.add(x, bias),
         None => Ok(x.clone()),
@@ -51,7 +52,7 @@ pub(super) fn with_bias(t: &mut Tracer<'_>, x: &T, bias: Option<&T>) -> Result<T
 }
 
 /// `x * sigmoid(alpha * x)`
-fn quick_gelu(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T, String> {
+fn quick_gelu(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T> {
     let scaled = if alpha == 1.0 { x.clone() } else { t.scalar(Binary::Mul, x, alpha)? };
     let gate = t.unary(Unary::Sigmoid, &scaled)?;
     t.mul(x, &gate)
@@ -67,7 +68,7 @@ pub(super) fn named(
     name: &str,
     numbers: &[Option<f32>],
     x: &T,
-) -> Result<T, String> {
+) -> Result<T> {
     let number = |at: usize| numbers.get(at).copied().flatten().map(f64::from);
     let or = |at: usize, default: f64| number(at).unwrap_or(default);
     match name {
@@ -98,7 +99,7 @@ pub(super) fn named(
             };
             first_of(t, &plain, name, &given.collect::<Vec<_>>(), &[Some(x)])
         }
-        other => Err(format!("activation '{other}' is not known")),
+        other => Err(OnnxError::unsupported(format!("activation '{other}' is not known"))),
     }
 }
 
@@ -107,7 +108,11 @@ fn bias_softmax(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let sum = t.add(x, call.tensor(1)?)?;
     if sum.shape != x.shape {
-        return Err(format!("a bias of {:?} for shape {:?}", call.tensor(1)?.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "a bias of {:?} for shape {:?}",
+            call.tensor(1)?.shape,
+            x.shape
+        )));
     }
     let at = crate::onnx::axes::axis(call.int_or("axis", 1)?, x.rank())?;
     let (before, behind) = x.shape.split_at(at);
@@ -123,7 +128,7 @@ fn bias_dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => false,
     };
     if training {
-        return Err("input training_mode: training is not supported".to_owned());
+        return Err(OnnxError::unsupported("input training_mode: training is not supported"));
     }
     let sum = t.add(call.tensor(0)?, call.tensor(1)?)?;
     let sum = with_bias(t, &sum, call.optional(2)?)?;
@@ -137,10 +142,10 @@ fn bias_dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// The left half of the last axis, times the Gelu of the right half.
 fn bias_split_gelu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = t.add(call.tensor(0)?, call.tensor(1)?)?;
-    let axis = x.rank().checked_sub(1).ok_or("a scalar has no halves")?;
+    let axis = x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no halves"))?;
     let width = x.shape.get(axis).copied().unwrap_or(0);
     if !width.is_multiple_of(2) {
-        return Err(format!("a width of {width} has no halves"));
+        return Err(OnnxError::input(format!("a width of {width} has no halves")));
     }
     let left = axes::narrow(t, &x, axis, Cut::range(0, width / 2))?;
     let right = axes::narrow(t, &x, axis, Cut::range(width / 2, width))?;

@@ -6,6 +6,7 @@ use super::mask::{self, Lengths};
 use super::scores::{Heads, Scoring, attend};
 use super::{count, products};
 use crate::onnx::axes::Cut;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::trace::{T, Tracer, Value};
 use crate::onnx::{axes, literals, matmul};
 
@@ -30,22 +31,22 @@ const FILTER: f64 = -10_000.0;
 ///
 /// # Errors
 /// If they do not make up its width.
-pub(super) fn widths(call: &Call<'_>, whole: usize) -> Result<[usize; 3], String> {
+pub(super) fn widths(call: &Call<'_>, whole: usize) -> Result<[usize; 3]> {
     let sizes = match call.ints("qkv_hidden_sizes")? {
         Some(sizes) if !sizes.is_empty() => crate::onnx::raw::shape(sizes)?,
         _ if whole.is_multiple_of(3) => vec![whole / 3; 3],
-        _ => return Err(format!("a width of {whole} has no three parts")),
+        _ => return Err(OnnxError::input(format!("a width of {whole} has no three parts"))),
     };
     match sizes[..] {
         [query, key, value] if query == key && query + key + value == whole => {
             Ok([query, key, value])
         }
-        _ => Err(format!("qkv_hidden_sizes {sizes:?} for a width of {whole}")),
+        _ => Err(OnnxError::input(format!("qkv_hidden_sizes {sizes:?} for a width of {whole}"))),
     }
 }
 
 /// Parts of the last axis, as heads.
-fn parts(t: &mut Tracer<'_>, x: &T, widths: &[usize], heads: usize) -> Result<Vec<T>, String> {
+fn parts(t: &mut Tracer<'_>, x: &T, widths: &[usize], heads: usize) -> Result<Vec<T>> {
     let axis = x.rank().saturating_sub(1);
     let mut begin = 0;
     let mut parts = Vec::with_capacity(widths.len());
@@ -58,7 +59,7 @@ fn parts(t: &mut Tracer<'_>, x: &T, widths: &[usize], heads: usize) -> Result<Ve
 }
 
 /// `[batch, heads, length, size]`
-pub(super) fn as_heads(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T, String> {
+pub(super) fn as_heads(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T> {
     apart(t, x, i64::try_from(heads).ok(), "num_heads")
 }
 
@@ -71,15 +72,21 @@ fn of_projected(
 ) -> Outputs {
     for name in ["do_rotary", "past_present_share_buffer"] {
         if call.int_or(name, 0)? != 0 {
-            return Err(format!("attribute {name}: other values than 0 are not supported"));
+            return Err(OnnxError::unsupported(format!(
+                "attribute {name}: other values than 0 are not supported"
+            )));
         }
     }
     let [batch, queries, whole] = projected.shape[..] else {
-        return Err(format!("an input of shape {:?} has not three axes", projected.shape));
+        return Err(OnnxError::input(format!(
+            "an input of shape {:?} has not three axes",
+            projected.shape
+        )));
     };
     let heads = count(call, "num_heads")?;
     let parts = parts(t, projected, &widths(call, whole)?, heads)?;
-    let [query, mut key, mut value] = <[T; 3]>::try_from(parts).map_err(|_| "three parts")?;
+    let [query, mut key, mut value] =
+        <[T; 3]>::try_from(parts).map_err(|_| OnnxError::internal("three parts"))?;
     let mut before = 0;
     if let Some(past) = past {
         before = past.shape.get(3).copied().unwrap_or(0);
@@ -102,9 +109,9 @@ fn of_projected(
 }
 
 /// The two parts of a past, `[2, batch, heads, length, size]`.
-fn halves(t: &mut Tracer<'_>, past: &T) -> Result<[T; 2], String> {
+fn halves(t: &mut Tracer<'_>, past: &T) -> Result<[T; 2]> {
     if past.rank() != 5 || past.shape.first() != Some(&2) {
-        return Err(format!("a past of shape {:?}", past.shape));
+        return Err(OnnxError::input(format!("a past of shape {:?}", past.shape)));
     }
     let one = axes::narrow(t, past, 0, Cut::range(0, 1))?;
     let two = axes::narrow(t, past, 0, Cut::range(1, 2))?;
@@ -118,7 +125,7 @@ fn masked(
     mask: Option<&T>,
     bias: Option<&T>,
     (lengths, heads): (Lengths, &Heads),
-) -> Result<Option<T>, String> {
+) -> Result<Option<T>> {
     let elem = heads.query.elem;
     let filter = call.float_or("mask_filter_value", FILTER)?;
     let mut sum = match mask {
@@ -148,7 +155,9 @@ const DECODER: Places = Places { bias: 10, mask: 3, scores: 4, past: 5, length: 
 fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Outputs {
     let heads = count(call, "num_heads")?;
     if call.optional(9)?.is_some() && beams(t, call, places)? != 1 {
-        return Err("input cache_indirection: more than one beam is not supported".to_owned());
+        return Err(OnnxError::unsupported(
+            "input cache_indirection: more than one beam is not supported",
+        ));
     }
     let Heads { query, key, value } = separate(t, call, heads, call.optional(places.bias)?)?;
     let past = (call.optional(places.past)?, call.optional(places.past + 1)?);
@@ -158,7 +167,7 @@ fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Outputs {
     };
     let key = Grown::new(t, past.0, &key, length)?;
     let value = Grown::new(t, past.1, &value, length)?;
-    let [batch, _, queries, _] = query.shape[..] else { return Err("four axes".to_owned()) };
+    let [batch, _, queries, _] = query.shape[..] else { return Err(OnnxError::input("four axes")) };
     let total = key.all.shape.get(2).copied().unwrap_or(0);
     let lengths = Lengths { batch, queries, past: key.past, total };
     let heads = Heads { query, key: key.all, value: value.all };
@@ -171,7 +180,7 @@ fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Outputs {
     Ok(outputs.into_iter().map(Value::Tensor).collect())
 }
 
-fn beams(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Result<usize, String> {
+fn beams(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Result<usize> {
     match places.beams {
         Some(at) => match call.optional(at)? {
             Some(beams) => Ok(literals::lengths(t, beams)?.first().copied().unwrap_or(1)),
@@ -191,12 +200,7 @@ struct Grown {
 
 impl Grown {
     /// `length`: elements of the past that count, where it is a buffer with room for more.
-    fn new(
-        t: &mut Tracer<'_>,
-        past: Option<&T>,
-        new: &T,
-        length: Option<usize>,
-    ) -> Result<Grown, String> {
+    fn new(t: &mut Tracer<'_>, past: Option<&T>, new: &T, length: Option<usize>) -> Result<Grown> {
         let Some(past) = past else {
             return Ok(Grown { all: new.clone(), past: 0, present: new.clone() });
         };
@@ -207,7 +211,9 @@ impl Grown {
         };
         let end = length.saturating_add(new.shape.get(2).copied().unwrap_or(0));
         if end > most {
-            return Err(format!("past_sequence_length: {end} keys in a buffer of {most}"));
+            return Err(OnnxError::input(format!(
+                "past_sequence_length: {end} keys in a buffer of {most}"
+            )));
         }
         let before = axes::narrow(t, past, 2, Cut::range(0, length))?;
         let all = axes::cat(t, &[before, new.clone()], 2)?;
@@ -218,12 +224,7 @@ impl Grown {
 }
 
 /// Queries, keys and values from inputs that hold one, two or all of them, with their bias.
-fn separate(
-    t: &mut Tracer<'_>,
-    call: &Call<'_>,
-    heads: usize,
-    bias: Option<&T>,
-) -> Result<Heads, String> {
+fn separate(t: &mut Tracer<'_>, call: &Call<'_>, heads: usize, bias: Option<&T>) -> Result<Heads> {
     let query = call.tensor(0)?;
     let mut all = match (query.rank(), call.optional(1)?, call.optional(2)?) {
         (5, _, _) => unpacked(t, query, 3)?,
@@ -243,7 +244,7 @@ fn separate(
             all
         }
         (_, Some(key), Some(value)) => vec![query.clone(), key.clone(), value.clone()],
-        _ => return Err("input value is missing".to_owned()),
+        _ => return Err(OnnxError::invalid("input value is missing")),
     };
     let mut begin = 0;
     for part in &mut all {
@@ -256,17 +257,18 @@ fn separate(
         }
         *part = as_heads(t, part, heads)?;
     }
-    let [query, key, value] = <[T; 3]>::try_from(all).map_err(|_| "three inputs")?;
+    let [query, key, value] =
+        <[T; 3]>::try_from(all).map_err(|_| OnnxError::internal("three inputs"))?;
     Ok(Heads { query, key, value })
 }
 
 /// The parts of `[batch, length, heads, parts, size]`, each `[batch, length, heads * size]`.
-fn unpacked(t: &mut Tracer<'_>, x: &T, count: usize) -> Result<Vec<T>, String> {
+fn unpacked(t: &mut Tracer<'_>, x: &T, count: usize) -> Result<Vec<T>> {
     let [batch, length, heads, parts, size] = x.shape[..] else {
-        return Err(format!("shape {:?} has not five axes", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} has not five axes", x.shape)));
     };
     if parts != count {
-        return Err(format!("{parts} parts, not {count}"));
+        return Err(OnnxError::input(format!("{parts} parts, not {count}")));
     }
     let mut all = Vec::with_capacity(count);
     for at in 0..count {

@@ -4,6 +4,7 @@ use super::super::conv::conv;
 use super::super::{Call, Outputs, Table, one};
 use super::activation::named;
 use super::{channels_first, channels_last, first_of};
+use crate::onnx::error::Result;
 use crate::onnx::graph::Attribute;
 use crate::onnx::literals;
 use crate::onnx::trace::{T, Tracer};
@@ -32,7 +33,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
 ];
 
 /// `activation(conv(x) + z)`
-fn fused(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, z: Option<&T>) -> Result<T, String> {
+fn fused(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, z: Option<&T>) -> Result<T> {
     let bias = call.optional(2)?.cloned();
     let mut y = conv(t, call, x, call.tensor(1)?, bias.as_ref())?;
     if let Some(z) = z {

@@ -4,6 +4,7 @@ use super::super::quantise::real;
 use super::super::{Call, Outputs, Table};
 use super::normalise::layer;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Compare, Reduce};
 use crate::onnx::trace::{T, Tracer, Value};
 use crate::onnx::{axes, cast, indices, literals};
@@ -49,9 +50,12 @@ struct Tables {
 }
 
 /// Rows of a table by indices of any shape.
-fn picked(t: &mut Tracer<'_>, table: &T, index: &T) -> Result<T, String> {
+fn picked(t: &mut Tracer<'_>, table: &T, index: &T) -> Result<T> {
     let [length, width] = table.shape[..] else {
-        return Err(format!("a table of shape {:?} has not two axes", table.shape));
+        return Err(OnnxError::input(format!(
+            "a table of shape {:?} has not two axes",
+            table.shape
+        )));
     };
     let places = indices::places_of(t, index, length)?;
     let flat = t.reshape(&places, &[places.len()])?;
@@ -64,7 +68,10 @@ fn picked(t: &mut Tracer<'_>, table: &T, index: &T) -> Result<T, String> {
 fn embed(t: &mut Tracer<'_>, call: &Call<'_>, tables: &Tables, places: Option<&T>) -> Outputs {
     let words = call.tensor(0)?;
     let [batch, length] = words.shape[..] else {
-        return Err(format!("input_ids of shape {:?} have not two axes", words.shape));
+        return Err(OnnxError::input(format!(
+            "input_ids of shape {:?} have not two axes",
+            words.shape
+        )));
     };
     let mut sum = picked(t, &tables.word, words)?;
     let places = match places {

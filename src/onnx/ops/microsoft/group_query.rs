@@ -10,6 +10,7 @@ use super::scores::{Heads, Scoring, attend};
 use super::{count, nothing};
 use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Compare};
 use crate::onnx::trace::{T, Tracer, Value};
 use crate::onnx::{axes, build, cast, indices, literals};
@@ -33,15 +34,15 @@ struct Step {
     ends: T,
 }
 
-fn refused(call: &Call<'_>) -> Result<(), String> {
+fn refused(call: &Call<'_>) -> Result<()> {
     for (at, name) in [(12, "k_scale"), (13, "v_scale"), (16, "query_seqlens")] {
         if call.optional(at)?.is_some() {
-            return Err(format!("input {name} is not supported"));
+            return Err(OnnxError::unsupported(format!("input {name} is not supported")));
         }
     }
     match call.int_or("sliding_window_cache", 0)? {
         0 => Ok(()),
-        _ => Err("attribute sliding_window_cache is not supported".to_owned()),
+        _ => Err(OnnxError::unsupported("attribute sliding_window_cache is not supported")),
     }
 }
 
@@ -79,7 +80,7 @@ fn group_query(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Queries, keys and values from three inputs, or from one that holds all.
-fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads, String> {
+fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads> {
     let (own, shared) = (count(call, "num_heads")?, count(call, "kv_num_heads")?);
     let given = call.tensor(0)?;
     if let (Some(key), Some(value)) = (call.optional(1)?, call.optional(2)?) {
@@ -98,18 +99,21 @@ fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads, String> {
     })
 }
 
-fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Result<Step, String> {
-    let [batch, _, length, _] = query.shape[..] else { return Err("four axes".to_owned()) };
+fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Result<Step> {
+    let [batch, _, length, _] = query.shape[..] else { return Err(OnnxError::input("four axes")) };
     let past = past.and_then(|past| past.shape.get(2).copied()).unwrap_or(0);
     let total = literals::lengths(t, call.tensor(6)?)?.first().copied().unwrap_or(0);
     if total < length || total > past.max(length).saturating_add(length) {
-        return Err(format!(
+        return Err(OnnxError::input(format!(
             "total_sequence_length: {total} for {length} new tokens and a past of {past}"
-        ));
+        )));
     }
     let lasts = cast::cast(t, call.tensor(5)?, Elem::I64)?;
     if lasts.len() != batch {
-        return Err(format!("seqlens_k: {} lengths for {batch} rows", lasts.len()));
+        return Err(OnnxError::input(format!(
+            "seqlens_k: {} lengths for {batch} rows",
+            lasts.len()
+        )));
     }
     let lasts = t.reshape(&lasts, &[batch, 1, 1, 1])?;
     let one = t.number(Elem::I64, 1.0)?;
@@ -128,12 +132,7 @@ fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Res
 }
 
 /// Queries and keys turned by their positions.
-fn rotate(
-    t: &mut Tracer<'_>,
-    call: &Call<'_>,
-    heads: &mut Heads,
-    step: &Step,
-) -> Result<(), String> {
+fn rotate(t: &mut Tracer<'_>, call: &Call<'_>, heads: &mut Heads, step: &Step) -> Result<()> {
     let steps = places(t, Elem::I64, step.length)?;
     let positions = match call.optional(9)? {
         Some(given) if step.prompt => {
@@ -156,8 +155,10 @@ fn rotate(
 }
 
 /// Past and new tokens of each row behind each other, `[batch, heads, length, size]`, zeros behind.
-fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &Step) -> Result<T, String> {
-    let [batch, heads, length, size] = new.shape[..] else { return Err("four axes".to_owned()) };
+fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &Step) -> Result<T> {
+    let [batch, heads, length, size] = new.shape[..] else {
+        return Err(OnnxError::input("four axes"));
+    };
     let whole = step.total.max(step.past);
     let known = step.begin.is_constant() && step.begin.len() == 1;
     let past = past.filter(|past| past.len() > 0);
@@ -194,12 +195,7 @@ fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &Step) -> Result
     t.choose(&inside, &picked, &zero)
 }
 
-fn scoring(
-    t: &mut Tracer<'_>,
-    call: &Call<'_>,
-    heads: &Heads,
-    step: &Step,
-) -> Result<Scoring, String> {
+fn scoring(t: &mut Tracer<'_>, call: &Call<'_>, heads: &Heads, step: &Step) -> Result<Scoring> {
     let elem = heads.query.elem;
     let mask = match seen(t, call, step)? {
         Some(seen) => {
@@ -232,7 +228,7 @@ fn scoring(
 }
 
 /// `true` where a query sees a key, `[batch or 1, 1, length, total]`; `None` if each sees all.
-fn seen(t: &mut Tracer<'_>, call: &Call<'_>, step: &Step) -> Result<Option<T>, String> {
+fn seen(t: &mut Tracer<'_>, call: &Call<'_>, step: &Step) -> Result<Option<T>> {
     let columns = places(t, Elem::I64, step.total)?;
     if call.int_or("causal", 1)? == 0 {
         return Ok(Some(t.compare(Compare::Less, &columns, &step.ends)?));

@@ -4,12 +4,13 @@ use super::super::recurrent::{Cell, Weights, of_direction, run};
 use super::super::{Call, Table};
 use crate::onnx::cast;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::trace::{T, Tracer};
 
 pub(in crate::onnx::ops) const TABLE: Table =
     &[("DynamicQuantizeLSTM", |t, call| run(t, call, Cell::Lstm, weights))];
 
-fn weights(t: &mut Tracer<'_>, call: &Call<'_>, at: usize) -> Result<(Weights, Weights), String> {
+fn weights(t: &mut Tracer<'_>, call: &Call<'_>, at: usize) -> Result<(Weights, Weights)> {
     let own = of_input(t, call, (1, 8, 9), at)?;
     Ok((own, of_input(t, call, (2, 10, 11), at)?))
 }
@@ -21,15 +22,15 @@ fn of_input(
     call: &Call<'_>,
     (codes, scale, zero): (usize, usize, usize),
     at: usize,
-) -> Result<Weights, String> {
+) -> Result<Weights> {
     let values = of_direction(t, call.tensor(codes)?, at)?;
     let [_, columns] = values.shape[..] else {
-        return Err(format!("weights of {:?}", call.tensor(codes)?.shape));
+        return Err(OnnxError::input(format!("weights of {:?}", call.tensor(codes)?.shape)));
     };
-    let mut line = |x: &T| -> Result<T, String> {
+    let mut line = |x: &T| -> Result<T> {
         let x = of_direction(t, x, at)?;
         if x.len() != 1 && x.len() != columns {
-            return Err(format!("{} scales for {columns} columns", x.len()));
+            return Err(OnnxError::input(format!("{} scales for {columns} columns", x.len())));
         }
         let x = cast::cast(t, &x, Elem::F32)?;
         if x.len() == 1 { t.reshape(&x, &[]) } else { t.reshape(&x, &[columns]) }

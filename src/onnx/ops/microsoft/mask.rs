@@ -2,6 +2,7 @@
 
 use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::op::{Binary, Compare};
 use crate::onnx::trace::{T, Tracer};
@@ -26,7 +27,7 @@ pub(super) const LOWEST: f64 = f32::MIN as f64;
 ///
 /// # Errors
 /// If there are too many.
-pub(super) fn places(t: &Tracer<'_>, elem: Elem, length: usize) -> Result<T, String> {
+pub(super) fn places(t: &Tracer<'_>, elem: Elem, length: usize) -> Result<T> {
     t.fits(elem, &[length])?;
     let all = (0..length).filter_map(|at| i64::try_from(at).ok()).collect();
     t.constant(Host::ints(elem, vec![length], all))
@@ -43,7 +44,7 @@ pub(super) fn padding(
     mask: &T,
     lengths: Lengths,
     (elem, filter): (Elem, f64),
-) -> Result<T, String> {
+) -> Result<T> {
     let Lengths { batch, queries, past, total } = lengths;
     let mask = cast::cast(t, mask, Elem::I32)?;
     let seen = match mask.shape[..] {
@@ -72,10 +73,10 @@ pub(super) fn padding(
             positive(t, &mask)?
         }
         _ => {
-            return Err(format!(
+            return Err(OnnxError::input(format!(
                 "a mask of shape {:?} for {batch} rows of {queries} queries and {total} keys",
                 mask.shape
-            ));
+            )));
         }
     };
     let (zero, shut) = (t.number(elem, 0.0)?, t.number(elem, filter)?);
@@ -83,20 +84,14 @@ pub(super) fn padding(
 }
 
 /// `[batch, 1, 1, total]`: whether a key stands before the numbers at a place of a mask.
-fn before(
-    t: &mut Tracer<'_>,
-    mask: &T,
-    at: usize,
-    batch: usize,
-    total: usize,
-) -> Result<T, String> {
+fn before(t: &mut Tracer<'_>, mask: &T, at: usize, batch: usize, total: usize) -> Result<T> {
     let limits = axes::narrow(t, mask, 0, Cut::range(at, at + batch))?;
     let limits = t.reshape(&limits, &[batch, 1, 1, 1])?;
     let columns = places(t, Elem::I32, total)?;
     t.compare(Compare::Less, &columns, &limits)
 }
 
-fn positive(t: &mut Tracer<'_>, mask: &T) -> Result<T, String> {
+fn positive(t: &mut Tracer<'_>, mask: &T) -> Result<T> {
     let zero = t.number(mask.elem, 0.0)?;
     t.compare(Compare::Greater, mask, &zero)
 }
@@ -110,7 +105,7 @@ pub(super) fn causal(
     mask: Option<T>,
     lengths: Lengths,
     elem: Elem,
-) -> Result<Option<T>, String> {
+) -> Result<Option<T>> {
     let Lengths { queries, past, total, .. } = lengths;
     if queries <= 1 {
         return Ok(mask);
@@ -133,11 +128,7 @@ pub(super) fn causal(
 ///
 /// # Errors
 /// If they do not broadcast.
-pub(super) fn joined(
-    t: &mut Tracer<'_>,
-    one: Option<T>,
-    other: Option<&T>,
-) -> Result<Option<T>, String> {
+pub(super) fn joined(t: &mut Tracer<'_>, one: Option<T>, other: Option<&T>) -> Result<Option<T>> {
     match (one, other) {
         (Some(one), Some(other)) => t.add(&one, other).map(Some),
         (None, Some(other)) => Ok(Some(other.clone())),

@@ -4,8 +4,10 @@ use super::super::signal::{matrices, parts};
 use super::super::{Call, Outputs, Table, one, several};
 use super::{OPSET, as_standard};
 use crate::onnx::axes::axis;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::graph::Attribute;
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::op::{Binary, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, build, literals, matmul};
@@ -16,7 +18,10 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
     ("ComplexMulConj", |t, call| complex(t, call, true)),
     ("ExpandDims", |t, call| {
         let x = call.tensor(0)?;
-        let at = literals::ints(t, call.tensor(1)?)?.first().copied().ok_or("axis is missing")?;
+        let at = literals::ints(t, call.tensor(1)?)?
+            .first()
+            .copied()
+            .ok_or_else(|| OnnxError::invalid("axis is missing"))?;
         let at = axis(at, x.rank() + 1)?;
         one(axes::unsqueeze(t, x, at)?)
     }),
@@ -55,10 +60,13 @@ fn same(t: &mut Tracer<'_>, call: &Call<'_>, op: &str) -> Outputs {
 fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (a, b) = (call.tensor(0)?, call.tensor(1)?);
     let ([rows, width], [columns, other]) = (&a.shape[..], &b.shape[..]) else {
-        return Err(format!("shapes {:?} and {:?} are no matrices", a.shape, b.shape));
+        return Err(OnnxError::input(format!(
+            "shapes {:?} and {:?} are no matrices",
+            a.shape, b.shape
+        )));
     };
     if width != other {
-        return Err(format!("rows of {width} and {other} elements"));
+        return Err(OnnxError::input(format!("rows of {width} and {other} elements")));
     }
     let (rows, columns) = (*rows, *columns);
     let mut squares = Vec::with_capacity(2);
@@ -66,7 +74,8 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let square = t.mul(x, x)?;
         squares.push(t.reduce(Reduce::Sum, &square, &[1])?);
     }
-    let [of_a, of_b] = <[T; 2]>::try_from(squares).map_err(|_| "two matrices")?;
+    let [of_a, of_b] =
+        <[T; 2]>::try_from(squares).map_err(|_| OnnxError::internal("two matrices"))?;
     let of_b = t.reshape(&of_b, &[1, columns])?;
     let of_a = t.reshape(&of_a, &[rows, 1])?;
     let turned = axes::permute(t, b, &[1, 0])?;
@@ -78,7 +87,7 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     match call.text("metric")?.unwrap_or("sqeuclidean") {
         "sqeuclidean" => one(distance),
         "euclidean" => one(t.unary(Unary::Sqrt, &distance)?),
-        other => Err(format!("metric '{other}' is not supported")),
+        other => Err(OnnxError::unsupported(format!("metric '{other}' is not supported"))),
     }
 }
 
@@ -86,7 +95,7 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn complex(t: &mut Tracer<'_>, call: &Call<'_>, conjugate: bool) -> Outputs {
     let (a, b) = (parts(t, call.tensor(0)?)?, parts(t, call.tensor(1)?)?);
     let ((a, Some(ai)), (b, Some(bi))) = (a, b) else {
-        return Err("complex numbers need two parts".to_owned());
+        return Err(OnnxError::input("complex numbers need two parts"));
     };
     let bi = if conjugate { t.unary(Unary::Neg, &bi)? } else { bi };
     let (one_part, other) = (t.mul(&a, &b)?, t.mul(&ai, &bi)?);
@@ -102,12 +111,14 @@ fn complex(t: &mut Tracer<'_>, call: &Call<'_>, conjugate: bool) -> Outputs {
 /// Longest transform: its matrices have as many elements as its square.
 const LENGTH_MAX: usize = 1 << 13;
 
-fn one_axis(call: &Call<'_>, length: usize) -> Result<(), String> {
+fn one_axis(call: &Call<'_>, length: usize) -> Result<()> {
     if call.int_or("signal_ndim", 1)? != 1 {
-        return Err("attribute signal_ndim: only 1 is supported".to_owned());
+        return Err(OnnxError::unsupported("attribute signal_ndim: only 1 is supported"));
     }
     if length == 0 || length > LENGTH_MAX {
-        return Err(format!("a transform of {length} elements; at most {LENGTH_MAX} are possible"));
+        return Err(OnnxError::limit(format!(
+            "a transform of {length} elements; at most {LENGTH_MAX} are possible"
+        )));
     }
     Ok(())
 }
@@ -129,7 +140,7 @@ fn rfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// mirror image too.
 fn irfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (real, Some(imaginary)) = parts(t, call.tensor(0)?)? else {
-        return Err("complex numbers need two parts".to_owned());
+        return Err(OnnxError::input("complex numbers need two parts"));
     };
     let bins = real.shape.last().copied().unwrap_or(0);
     let length = 2 * bins.saturating_sub(1);
@@ -153,18 +164,18 @@ fn irfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn inverse(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [.., rows, size] = x.shape[..] else {
-        return Err(format!("shape {:?} is no matrix", x.shape));
+        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
     };
     if rows != size {
-        return Err(format!("{rows} x {size} is not square"));
+        return Err(OnnxError::input(format!("{rows} x {size} is not square")));
     }
     if x.len().saturating_mul(size) > t.most_work() {
-        return Err(format!("inverses of shape {:?}", x.shape));
+        return Err(OnnxError::input(format!("inverses of shape {:?}", x.shape)));
     }
     let (elem, shape) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
     let run = move |inputs: &[Host]| {
-        let values = inputs.first().ok_or("no input")?.to_f64();
+        let values = first(inputs)?.to_f64();
         let all = values.chunks((size * size).max(1)).map(|matrix| inverse_of(matrix, size));
         let all = all.collect::<Result<Vec<_>, _>>()?.concat();
         Ok(vec![Host::floats(elem, shape.clone(), all)])
@@ -173,7 +184,7 @@ fn inverse(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// By elimination with the largest pivot, of the matrix with the unit matrix beside it.
-fn inverse_of(matrix: &[f64], size: usize) -> Result<Vec<f64>, String> {
+fn inverse_of(matrix: &[f64], size: usize) -> Result<Vec<f64>> {
     let mut rows: Vec<Vec<f64>> = matrix
         .chunks(size.max(1))
         .enumerate()
@@ -193,7 +204,7 @@ fn inverse_of(matrix: &[f64], size: usize) -> Result<Vec<f64>, String> {
         let own: Vec<f64> = rows.get(k).cloned().unwrap_or_default();
         let value = at(&own, k);
         if value == 0.0 {
-            return Err("a matrix has no inverse".to_owned());
+            return Err(OnnxError::input("a matrix has no inverse"));
         }
         let own: Vec<f64> = own.iter().map(|element| element / value).collect();
         for (row, elements) in rows.iter_mut().enumerate() {

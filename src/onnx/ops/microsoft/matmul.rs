@@ -3,6 +3,7 @@
 use super::super::{Call, Table, one};
 use super::activation::named;
 use super::first_of;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::Binary;
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, matmul};
@@ -23,7 +24,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
 
 /// A factor with its axes in the order of a product: the first axis behind those of the batch if
 /// `batch`, then the last two exchanged if `last`.
-fn turned(t: &mut Tracer<'_>, x: &T, last: bool, batch: bool) -> Result<T, String> {
+fn turned(t: &mut Tracer<'_>, x: &T, last: bool, batch: bool) -> Result<T> {
     let rank = x.rank();
     if rank < 2 {
         return Ok(x.clone());
@@ -39,8 +40,8 @@ fn turned(t: &mut Tracer<'_>, x: &T, last: bool, batch: bool) -> Result<T, Strin
 }
 
 /// `alpha * A * B`
-fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
-    let flag = |name: &str| Ok::<bool, String>(call.int_or(name, 0)? != 0);
+fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
+    let flag = |name: &str| Ok::<bool, OnnxError>(call.int_or(name, 0)? != 0);
     let a = turned(t, call.tensor(0)?, flag("transA")?, flag("transBatchA")?)?;
     let b = turned(t, call.tensor(1)?, flag("transB")?, flag("transBatchB")?)?;
     let product = matmul::matmul(t, &a, &b)?;
@@ -49,7 +50,7 @@ fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
 }
 
 /// With the activation that the attributes name.
-fn activated(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
+fn activated(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     let mut numbers = Vec::with_capacity(3);
     for name in ["activation_alpha", "activation_beta", "activation_gamma"] {
         #[allow(clippy::cast_possible_truncation, reason = "it is one of 32 bits in the file")]

@@ -20,6 +20,7 @@ mod scores;
 
 use super::{Call, Outputs, Table, find};
 use crate::onnx::axes;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::graph::{Attribute, Node};
 use crate::onnx::trace::{T, Tracer, Value};
 
@@ -61,7 +62,8 @@ fn as_standard(
     let mut node = Node { op: op.to_owned(), domain: String::new(), opset, ..call.node.clone() };
     let more = more.iter().map(|(name, attribute)| ((*name).to_owned(), attribute.clone()));
     node.attributes.extend(more);
-    let operator = find("", op).ok_or_else(|| format!("operator {op} is not supported"))?;
+    let operator = find("", op)
+        .ok_or_else(|| OnnxError::unsupported(format!("operator {op} is not supported")))?;
     let inputs = inputs.iter().map(|input| input.cloned().map(Value::Tensor)).collect();
     operator(t, &Call { node: &node, inputs, outer: call.outer })
 }
@@ -73,15 +75,15 @@ fn first_of(
     op: &str,
     more: &[(&str, Attribute)],
     inputs: &[Option<&T>],
-) -> Result<T, String> {
+) -> Result<T> {
     first(as_standard(t, call, (op, OPSET), more, inputs)?)
 }
 
 /// The first of the outputs of an operator.
-fn first(outputs: Vec<Value>) -> Result<T, String> {
+fn first(outputs: Vec<Value>) -> Result<T> {
     match outputs.into_iter().next() {
         Some(Value::Tensor(result)) => Ok(result),
-        _ => Err("the operator gives no tensor".to_owned()),
+        _ => Err(OnnxError::internal("the operator gives no tensor")),
     }
 }
 
@@ -94,25 +96,29 @@ fn nothing() -> Value {
 ///
 /// # Errors
 /// If it is missing or not positive.
-fn count(call: &Call<'_>, name: &str) -> Result<usize, String> {
+fn count(call: &Call<'_>, name: &str) -> Result<usize> {
     const MOST: usize = 1 << 24;
     let given = call.int(name)?.and_then(|value| usize::try_from(value).ok());
-    given
-        .filter(|value| (1..=MOST).contains(value))
-        .ok_or_else(|| format!("attribute {name} is missing or no positive number"))
+    given.filter(|value| (1..=MOST).contains(value)).ok_or_else(|| {
+        OnnxError::invalid(format!("attribute {name} is missing or no positive number"))
+    })
 }
 
 /// With the channels, which are last, behind the batch.
-fn channels_first(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
-    let last = x.rank().checked_sub(1).filter(|last| *last > 0).ok_or("there are no channels")?;
+fn channels_first(t: &mut Tracer<'_>, x: &T) -> Result<T> {
+    let last = x
+        .rank()
+        .checked_sub(1)
+        .filter(|last| *last > 0)
+        .ok_or_else(|| OnnxError::input("there are no channels"))?;
     let axes: Vec<usize> = [0, last].into_iter().chain(1..last).collect();
     axes::permute(t, x, &axes)
 }
 
 /// With the channels, which are behind the batch, last.
-fn channels_last(t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+fn channels_last(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     if x.rank() < 2 {
-        return Err("there are no channels".to_owned());
+        return Err(OnnxError::input("there are no channels"));
     }
     let axes: Vec<usize> = std::iter::once(0).chain(2..x.rank()).chain([1]).collect();
     axes::permute(t, x, &axes)

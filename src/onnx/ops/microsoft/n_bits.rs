@@ -6,6 +6,7 @@ use super::activation::with_bias;
 use super::count;
 use crate::onnx::axes::{Cut, axis};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Compare, Op, Packed, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, build, cast, indices, literals};
@@ -13,23 +14,24 @@ use crate::onnx::{axes, build, cast, indices, literals};
 pub(in crate::onnx::ops) const TABLE: Table =
     &[("GatherBlockQuantized", gather), ("MatMulNBits", matmul)];
 
-fn bits(call: &Call<'_>) -> Result<usize, String> {
+fn bits(call: &Call<'_>) -> Result<usize> {
     let bits = call.int_or("bits", 4)?;
     let bits = usize::try_from(bits).ok().filter(|bits| matches!(bits, 2 | 4 | 8));
-    bits.ok_or_else(|| "attribute bits: 2, 4 and 8 are supported".to_owned())
+    bits.ok_or_else(|| OnnxError::unsupported("attribute bits: 2, 4 and 8 are supported"))
 }
 
-fn block(call: &Call<'_>, default: Option<i64>) -> Result<usize, String> {
+fn block(call: &Call<'_>, default: Option<i64>) -> Result<usize> {
     let size = call.int("block_size")?.or(default);
     let size = size.and_then(|size| usize::try_from(size).ok());
     let fits = |size: &usize| (16..=1 << 24).contains(size) && size.is_power_of_two();
-    size.filter(fits)
-        .ok_or_else(|| "attribute block_size: a power of two from 16 on is needed".to_owned())
+    size.filter(fits).ok_or_else(|| {
+        OnnxError::unsupported("attribute block_size: a power of two from 16 on is needed")
+    })
 }
 
 /// Codes as they are on the device: in words of 32 bits where it would hold each byte in one. Gives
 /// the bits of a word too.
-fn packed(t: &mut Tracer<'_>, codes: &T) -> Result<(T, usize), String> {
+fn packed(t: &mut Tracer<'_>, codes: &T) -> Result<(T, usize)> {
     let last = codes.shape.last().copied().unwrap_or(0);
     if t.place().host || !codes.is_constant() || !last.is_multiple_of(4) || codes.len() == 0 {
         return Ok((codes.clone(), 8));
@@ -42,7 +44,7 @@ fn packed(t: &mut Tracer<'_>, codes: &T) -> Result<(T, usize), String> {
 }
 
 /// Codes one by one, as floats, along the last axis.
-fn unpacked(t: &mut Tracer<'_>, codes: &T, bits: usize, word: usize) -> Result<T, String> {
+fn unpacked(t: &mut Tracer<'_>, codes: &T, bits: usize, word: usize) -> Result<T> {
     let mut shape = codes.shape.clone();
     if let Some(length) = shape.last_mut() {
         *length *= word / bits;
@@ -56,7 +58,7 @@ fn zeros(
     zeros: &T,
     bits: usize,
     (columns, blocks): (usize, usize),
-) -> Result<T, String> {
+) -> Result<T> {
     if zeros.elem != Elem::U8 {
         let zeros = cast::cast(t, zeros, Elem::F32)?;
         return t.reshape(&zeros, &[columns, blocks]);
@@ -72,10 +74,12 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (bits, block) = (bits(call)?, block(call, None)?);
     let (inner, columns) = (count(call, "K")?, count(call, "N")?);
     if call.int_or("weight_prepacked", 0)? != 0 {
-        return Err("attribute weight_prepacked: weights for one device are not supported".into());
+        return Err(OnnxError::unsupported(
+            "attribute weight_prepacked: weights for one device are not supported",
+        ));
     }
     let Some((own, before)) = x.shape.split_last().filter(|(own, _)| **own == inner) else {
-        return Err(format!("attribute K: {inner} for shape {:?}", x.shape));
+        return Err(OnnxError::input(format!("attribute K: {inner} for shape {:?}", x.shape)));
     };
     let rows = x.len() / own;
     let shape: Vec<usize> = before.iter().copied().chain([columns]).collect();
@@ -86,12 +90,15 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let blocks = inner.div_ceil(block);
     let bytes = block * bits / 8;
     if codes.elem != Elem::U8 || codes.len() != columns * blocks * bytes {
-        return Err(format!("weights of {}{:?} for {columns} columns", codes.elem, codes.shape));
+        return Err(OnnxError::input(format!(
+            "weights of {}{:?} for {columns} columns",
+            codes.elem, codes.shape
+        )));
     }
     let codes = t.reshape(codes, &[columns, blocks, bytes])?;
     let (codes, word) = packed(t, &codes)?;
     if !x.elem.is_float() {
-        return Err(format!("an input of {}", x.elem));
+        return Err(OnnxError::invalid(format!("an input of {}", x.elem)));
     }
     let scales = cast::cast(t, call.tensor(2)?, Elem::F32)?;
     let scales = t.reshape(&scales, &[columns, blocks])?;
@@ -110,7 +117,7 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Groups of elements other than blocks of neighbours are refused.
-fn grouped(t: &mut Tracer<'_>, call: &Call<'_>, inner: usize, block: usize) -> Result<(), String> {
+fn grouped(t: &mut Tracer<'_>, call: &Call<'_>, inner: usize, block: usize) -> Result<()> {
     let Some(groups) = call.optional(4)? else { return Ok(()) };
     let groups = literals::ints(t, groups)?;
     let mut all = groups.iter().take(inner).enumerate();
@@ -118,12 +125,14 @@ fn grouped(t: &mut Tracer<'_>, call: &Call<'_>, inner: usize, block: usize) -> R
     if plain || groups.is_empty() {
         return Ok(());
     }
-    Err("input g_idx: groups of elements that are no neighbours are not supported".to_owned())
+    Err(OnnxError::unsupported(
+        "input g_idx: groups of elements that are no neighbours are not supported",
+    ))
 }
 
 /// The input as accuracy level 4 has it: 8 bits with a sign, with one scale for each block.
-fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T, String> {
-    let [rows, inner] = x.shape[..] else { return Err("two axes".to_owned()) };
+fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T> {
+    let [rows, inner] = x.shape[..] else { return Err(OnnxError::input("two axes")) };
     if call.int_or("accuracy_level", 0)? != 4 {
         return Ok(x.clone());
     }
@@ -148,14 +157,17 @@ fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T
 fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (data, index, scales) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     if !index.elem.is_int() || !scales.elem.is_float() {
-        return Err(format!("indices of {} and scales of {}", index.elem, scales.elem));
+        return Err(OnnxError::invalid(format!(
+            "indices of {} and scales of {}",
+            index.elem, scales.elem
+        )));
     }
     let by = axis(call.int_or("gather_axis", 0)?, data.rank())?;
     let along = axis(call.int_or("quantize_axis", 1)?, data.rank())?;
     let block = block(call, Some(128))?;
     let bits = if data.elem == Elem::U8 { bits(call)? } else { 8 };
     if bits < 8 && (along + 1 != data.rank() || by == along) {
-        return Err("packed codes need the last axis as quantize_axis".to_owned());
+        return Err(OnnxError::unsupported("packed codes need the last axis as quantize_axis"));
     }
     let length = data.shape.get(by).copied().unwrap_or(0);
     let (flat, inside) = places(t, index, length)?;
@@ -200,7 +212,7 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Indices of one dimension that lie inside, and whether the given ones did.
-fn places(t: &mut Tracer<'_>, index: &T, length: usize) -> Result<(T, T), String> {
+fn places(t: &mut Tracer<'_>, index: &T, length: usize) -> Result<(T, T)> {
     let index = cast::cast(t, index, Elem::I64)?;
     let index = t.reshape(&index, &[index.len()])?;
     let end = t.number(Elem::I64, length as f64)?;
@@ -216,8 +228,9 @@ fn places(t: &mut Tracer<'_>, index: &T, length: usize) -> Result<(T, T), String
 }
 
 /// Zero points one by one, as many as there are scales.
-fn unpacked_to(t: &mut Tracer<'_>, zeros: &T, bits: usize, scales: &T) -> Result<T, String> {
-    let last = scales.rank().checked_sub(1).ok_or("scales are a scalar")?;
+fn unpacked_to(t: &mut Tracer<'_>, zeros: &T, bits: usize, scales: &T) -> Result<T> {
+    let last =
+        scales.rank().checked_sub(1).ok_or_else(|| OnnxError::input("scales are a scalar"))?;
     let all = unpacked(t, zeros, bits, 8)?;
     axes::narrow(t, &all, last, Cut::range(0, scales.shape.get(last).copied().unwrap_or(0)))
 }

@@ -6,6 +6,7 @@ use super::{channels_first, channels_last, first_of, nothing};
 use crate::onnx::axes::axis;
 use crate::onnx::cast;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::graph::Attribute;
 use crate::onnx::op::{Binary, Op, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer, Value};
@@ -34,13 +35,7 @@ const SKIP_EPSILON: f64 = 1e-12;
 ///
 /// # Errors
 /// If shapes do not fit.
-pub(super) fn rms(
-    t: &mut Tracer<'_>,
-    x: &T,
-    scale: &T,
-    at: usize,
-    epsilon: f64,
-) -> Result<(T, T), String> {
+pub(super) fn rms(t: &mut Tracer<'_>, x: &T, scale: &T, at: usize, epsilon: f64) -> Result<(T, T)> {
     let axes: Vec<usize> = (at..x.rank()).collect();
     let squares = t.mul(x, x)?;
     let mean = t.reduce(Reduce::Mean, &squares, &axes)?;
@@ -62,24 +57,27 @@ pub(super) fn layer(
     scale: &T,
     bias: Option<&T>,
     epsilon: f64,
-) -> Result<T, String> {
+) -> Result<T> {
     let width = x.shape.last().copied().unwrap_or(0);
     let scale = cast::cast(t, scale, x.elem)?;
     let bias = bias.map(|bias| cast::cast(t, bias, x.elem)).transpose()?;
     if scale.shape != [width] || bias.as_ref().is_some_and(|bias| bias.shape != [width]) {
-        return Err(format!("gamma and beta need {width} elements"));
+        return Err(OnnxError::input(format!("gamma and beta need {width} elements")));
     }
     let inputs: Vec<&T> = [x, &scale].into_iter().chain(bias.as_ref()).collect();
     t.emit(Op::LayerNorm(epsilon), &inputs, x.elem, x.shape.clone())
 }
 
 /// `input + skip + bias`, in the shape of the input.
-fn sum(t: &mut Tracer<'_>, call: &Call<'_>, bias: usize) -> Result<T, String> {
+fn sum(t: &mut Tracer<'_>, call: &Call<'_>, bias: usize) -> Result<T> {
     let (x, skip) = (call.tensor(0)?, call.tensor(1)?);
     let sum = t.add(x, skip)?;
     let sum = with_bias(t, &sum, call.optional(bias)?)?;
     if sum.shape != x.shape {
-        return Err(format!("a skip of {:?} for shape {:?}", skip.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "a skip of {:?} for shape {:?}",
+            skip.shape, x.shape
+        )));
     }
     Ok(sum)
 }
@@ -101,8 +99,9 @@ fn skip_layer(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// The mean and one over the deviation along the last axis.
-fn moments(t: &mut Tracer<'_>, x: &T, epsilon: f64) -> Result<(T, T), String> {
-    let last = x.rank().checked_sub(1).ok_or("a scalar has no last axis")?;
+fn moments(t: &mut Tracer<'_>, x: &T, epsilon: f64) -> Result<(T, T)> {
+    let last =
+        x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no last axis"))?;
     let mean = t.reduce(Reduce::Mean, x, &[last])?;
     let centred = t.sub(x, &mean)?;
     let squares = t.mul(&centred, &centred)?;
@@ -115,7 +114,8 @@ fn moments(t: &mut Tracer<'_>, x: &T, epsilon: f64) -> Result<(T, T), String> {
 
 fn skip_simplified(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let sum = sum(t, call, 3)?;
-    let last = sum.rank().checked_sub(1).ok_or("a scalar has no last axis")?;
+    let last =
+        sum.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no last axis"))?;
     let epsilon = call.float_or("epsilon", SKIP_EPSILON)?;
     let (y, inverse) = rms(t, &sum, call.tensor(2)?, last, epsilon)?;
     Ok(vec![Value::Tensor(y), nothing(), Value::Tensor(inverse), Value::Tensor(sum)])
@@ -129,10 +129,11 @@ fn simplified(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// A group normalisation, and the activation behind it (1: SiLU).
-fn group(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
+fn group(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     let last = call.int_or("channels_last", 1)? != 0;
     let first = if last { channels_first(t, x)? } else { x.clone() };
-    let groups = call.int("groups")?.ok_or("attribute groups is missing")?;
+    let groups =
+        call.int("groups")?.ok_or_else(|| OnnxError::invalid("attribute groups is missing"))?;
     let more = [("num_groups", Attribute::Int(groups))];
     let inputs = [Some(&first), call.optional(1)?, call.optional(2)?];
     let mut y = first_of(t, call, "GroupNormalization", &more, &inputs)?;
@@ -142,7 +143,7 @@ fn group(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
             let gate = t.unary(Unary::Sigmoid, &y)?;
             y = t.mul(&y, &gate)?;
         }
-        other => return Err(format!("activation {other} is not known")),
+        other => return Err(OnnxError::unsupported(format!("activation {other} is not known"))),
     }
     if last { channels_last(t, &y) } else { Ok(y) }
 }
@@ -160,7 +161,10 @@ fn skip_group(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         sum = t.add(&sum, &bias)?;
     }
     if sum.shape != x.shape {
-        return Err(format!("a skip of {:?} for shape {:?}", skip.shape, x.shape));
+        return Err(OnnxError::input(format!(
+            "a skip of {:?} for shape {:?}",
+            skip.shape, x.shape
+        )));
     }
     let y = group(t, call, &sum)?;
     Ok(vec![Value::Tensor(y), Value::Tensor(sum)])
@@ -172,7 +176,7 @@ fn by_channel(
     x: &T,
     channels: usize,
     (last, rank): (bool, usize),
-) -> Result<T, String> {
+) -> Result<T> {
     let batch = match &x.shape[..] {
         [own] if *own == channels => 1,
         [batch, own] if *own == channels => *batch,

@@ -8,6 +8,7 @@ use super::mask::{Lengths, padding};
 use super::scores::{Heads, Scoring, attend};
 use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, indices, literals, matmul};
@@ -40,21 +41,24 @@ struct Layout {
 }
 
 impl Layout {
-    fn of_offsets(t: &mut Tracer<'_>, offsets: &T) -> Result<Layout, String> {
+    fn of_offsets(t: &mut Tracer<'_>, offsets: &T) -> Result<Layout> {
         let [batch, length] = offsets.shape[..] else {
-            return Err(format!("token_offset of shape {:?} has not two axes", offsets.shape));
+            return Err(OnnxError::input(format!(
+                "token_offset of shape {:?} has not two axes",
+                offsets.shape
+            )));
         };
         let offsets: Vec<i64> = literals::ints(t, offsets)?;
         let offsets = offsets.iter().map(|at| usize::try_from(*at).unwrap_or(usize::MAX));
         let offsets: Vec<usize> = offsets.collect();
         if offsets.iter().any(|at| *at >= batch * length) {
-            return Err("token_offset: an offset is outside of the rows".to_owned());
+            return Err(OnnxError::input("token_offset: an offset is outside of the rows"));
         }
         Ok(Layout { batch, length, offsets, lengths: Vec::new() })
     }
 
     /// With the sums of the lengths of the rows, `[batch + 1]`.
-    fn new(t: &mut Tracer<'_>, offsets: &T, sums: &T) -> Result<Layout, String> {
+    fn new(t: &mut Tracer<'_>, offsets: &T, sums: &T) -> Result<Layout> {
         let mut layout = Layout::of_offsets(t, offsets)?;
         let sums = literals::ints(t, sums)?;
         layout.lengths = sums
@@ -65,15 +69,22 @@ impl Layout {
             })
             .collect();
         if layout.lengths.len() != layout.batch {
-            return Err(format!("{} sums of lengths for {} rows", sums.len(), layout.batch));
+            return Err(OnnxError::input(format!(
+                "{} sums of lengths for {} rows",
+                sums.len(),
+                layout.batch
+            )));
         }
         Ok(layout)
     }
 
     /// `[batch, length, width]` with zeros as padding, from `[tokens, width]`.
-    fn restored(&self, t: &mut Tracer<'_>, x: &T) -> Result<T, String> {
+    fn restored(&self, t: &mut Tracer<'_>, x: &T) -> Result<T> {
         let [tokens, width] = x.shape[..] else {
-            return Err(format!("tokens of shape {:?} have not two axes", x.shape));
+            return Err(OnnxError::input(format!(
+                "tokens of shape {:?} have not two axes",
+                x.shape
+            )));
         };
         let mut index = vec![tokens; self.batch * self.length];
         for (token, place) in self.offsets.iter().take(tokens).enumerate() {
@@ -88,7 +99,7 @@ impl Layout {
     }
 
     /// The first so many tokens of `[batch, length, width]`.
-    fn removed(&self, t: &mut Tracer<'_>, x: &T, tokens: usize) -> Result<T, String> {
+    fn removed(&self, t: &mut Tracer<'_>, x: &T, tokens: usize) -> Result<T> {
         let width = x.shape.last().copied().unwrap_or(0);
         let flat = t.reshape(x, &[self.batch * self.length, width])?;
         let index = self.offsets.iter().take(tokens).filter_map(|at| i64::try_from(*at).ok());
@@ -103,7 +114,7 @@ impl Layout {
         call: &Call<'_>,
         projected: &T,
         (widths, bias): ([usize; 3], Option<&T>),
-    ) -> Result<T, String> {
+    ) -> Result<T> {
         let heads = count(call, "num_heads")?;
         let tokens = projected.shape.first().copied().unwrap_or(0);
         let rows = self.restored(t, projected)?;
@@ -114,7 +125,8 @@ impl Layout {
             parts.push(as_heads(t, &part, heads)?);
             begin += width;
         }
-        let [query, key, value] = <[T; 3]>::try_from(parts).map_err(|_| "three parts")?;
+        let [query, key, value] =
+            <[T; 3]>::try_from(parts).map_err(|_| OnnxError::internal("three parts"))?;
         let ends = Host::ints(Elem::I32, vec![self.batch], self.lengths.clone());
         let ends = t.constant(ends)?;
         let lengths =
@@ -142,7 +154,7 @@ fn packed_multi_head(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let width = |part: &T| part.shape.last().copied().unwrap_or(0);
     let widths: Vec<usize> = parts.iter().map(width).collect();
-    let widths = <[usize; 3]>::try_from(widths).map_err(|_| "three parts")?;
+    let widths = <[usize; 3]>::try_from(widths).map_err(|_| OnnxError::internal("three parts"))?;
     let all = axes::cat(t, &parts, 1)?;
     let all = super::activation::with_bias(t, &all, call.optional(3)?)?;
     let layout = Layout::new(t, call.tensor(4)?, call.tensor(5)?)?;
@@ -153,11 +165,14 @@ fn packed_multi_head(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn remove(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [batch, length, _] = x.shape[..] else {
-        return Err(format!("an input of shape {:?} has not three axes", x.shape));
+        return Err(OnnxError::input(format!(
+            "an input of shape {:?} has not three axes",
+            x.shape
+        )));
     };
     let counts = literals::lengths(t, call.tensor(1)?)?;
     if counts.len() != batch || counts.iter().any(|count| *count > length) {
-        return Err(format!("{counts:?} tokens in {batch} rows of {length}"));
+        return Err(OnnxError::input(format!("{counts:?} tokens in {batch} rows of {length}")));
     }
     let place = |inside: bool| {
         let rows = counts.iter().enumerate();

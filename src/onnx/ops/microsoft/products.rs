@@ -5,6 +5,7 @@ use super::super::{Call, Outputs, Table, one};
 use super::activation::with_bias;
 use super::{channels_first, channels_last};
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::Binary;
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, cast, matmul};
@@ -43,19 +44,22 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
 ];
 
 /// A scale for all elements or for each column, as a float that broadcasts.
-fn factor(t: &mut Tracer<'_>, scale: &T) -> Result<T, String> {
+fn factor(t: &mut Tracer<'_>, scale: &T) -> Result<T> {
     let scale = cast::cast(t, scale, Elem::F32)?;
     if scale.len() == 1 { t.reshape(&scale, &[]) } else { Ok(scale) }
 }
 
 /// The product of two factors, each codes less their zero point and a scale.
-fn scaled(t: &mut Tracer<'_>, (x, x_scale): (&T, &T), (w, w_scale): (&T, &T)) -> Result<T, String> {
+fn scaled(t: &mut Tracer<'_>, (x, x_scale): (&T, &T), (w, w_scale): (&T, &T)) -> Result<T> {
     let sums = matmul::matmul(t, x, w)?;
     let (x_scale, w_scale) = (factor(t, x_scale)?, factor(t, w_scale)?);
     let scale = t.mul(&x_scale, &w_scale)?;
     let product = t.mul(&sums, &scale)?;
     if product.shape != sums.shape {
-        return Err(format!("scales of {:?} for a product of {:?}", scale.shape, sums.shape));
+        return Err(OnnxError::input(format!(
+            "scales of {:?} for a product of {:?}",
+            scale.shape, sums.shape
+        )));
     }
     Ok(product)
 }
@@ -64,7 +68,7 @@ fn scaled(t: &mut Tracer<'_>, (x, x_scale): (&T, &T), (w, w_scale): (&T, &T)) ->
 ///
 /// # Errors
 /// If shapes do not fit.
-pub(super) fn projected(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
+pub(super) fn projected(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
     let x = shifted(t, call.tensor(0)?, call.optional(6)?, None)?;
     let w = shifted(t, call.tensor(1)?, call.optional(7)?, Some(1))?;
     let product = scaled(t, (&x, call.tensor(3)?), (&w, call.tensor(4)?))?;
@@ -79,13 +83,13 @@ fn q_gemm(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for (at, name) in [(0, "transA"), (3, "transB")] {
         let x = call.tensor(at)?;
         if x.rank() != 2 {
-            return Err(format!("shape {:?} is no matrix", x.shape));
+            return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
         }
         let turned = call.int_or(name, 0)? != 0;
         let x = if turned { axes::permute(t, x, &[1, 0])? } else { x.clone() };
         factors.push(shifted(t, &x, call.optional(at + 2)?, (at == 3).then_some(1))?);
     }
-    let [a, b] = &factors[..] else { return Err("two matrices".to_owned()) };
+    let [a, b] = &factors[..] else { return Err(OnnxError::internal("two matrices")) };
     let mut sums = matmul::matmul(t, a, b)?;
     if let Some(c) = call.optional(6)? {
         let c = cast::cast(t, c, Elem::F32)?;

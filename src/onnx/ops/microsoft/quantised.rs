@@ -6,6 +6,7 @@ use super::super::{Call, Outputs, Table, one};
 use super::{as_standard, channels_first, channels_last, first, first_of};
 use crate::onnx::axes::axis;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Reduce, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, build, cast};
@@ -41,7 +42,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
     }),
 ];
 
-type OfOne = fn(&mut Tracer<'_>, &Call<'_>, &T) -> Result<T, String>;
+type OfOne = fn(&mut Tracer<'_>, &Call<'_>, &T) -> Result<T>;
 
 /// Inputs: codes, scale and zero point; scale and zero point of the result.
 fn of_one(t: &mut Tracer<'_>, call: &Call<'_>, run: OfOne) -> Outputs {
@@ -63,7 +64,7 @@ fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// `a * a_scale / c_scale + b * b_scale / c_scale + rest`, with all zero points in the rest: in this
 /// order ONNX Runtime rounds, which shows where the sum lies between two codes.
 fn sum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let number = |t: &mut Tracer<'_>, at: usize| -> Result<T, String> {
+    let number = |t: &mut Tracer<'_>, at: usize| -> Result<T> {
         match call.optional(at)? {
             Some(given) => {
                 let given = cast::cast(t, given, Elem::F32)?;
@@ -83,31 +84,33 @@ fn sum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         total = Some(added(t, total, part)?);
         zeros = Some(added(t, zeros, shift)?);
     }
-    let (Some(total), Some(zeros)) = (total, zeros) else { return Err("two summands".to_owned()) };
+    let (Some(total), Some(zeros)) = (total, zeros) else {
+        return Err(OnnxError::internal("two summands"));
+    };
     rest = t.sub(&rest, &zeros)?;
     let total = t.add(&total, &rest)?;
     one(to_range(t, &total, None, call.tensor(0)?.elem)?)
 }
 
-fn added(t: &mut Tracer<'_>, sum: Option<T>, next: T) -> Result<T, String> {
+fn added(t: &mut Tracer<'_>, sum: Option<T>, next: T) -> Result<T> {
     match sum {
         Some(sum) => t.add(&sum, &next),
         None => Ok(next),
     }
 }
 
-fn leaky(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
+fn leaky(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     let below = t.scalar(Binary::Mul, x, call.float_or("alpha", 0.01)?)?;
     let negative = build::compare_zero(t, x)?;
     t.choose(&negative, &below, x)
 }
 
-fn mean(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T, String> {
+fn mean(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     reduced(t, call, x, Reduce::Mean)
 }
 
 /// Over the axes that an attribute names, or all.
-fn reduced(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, reduce: Reduce) -> Result<T, String> {
+fn reduced(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, reduce: Reduce) -> Result<T> {
     let axes = match call.ints("axes")?.filter(|axes| !axes.is_empty()) {
         Some(axes) => axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<_, _>>()?,
         None => (0..x.rank()).collect::<Vec<_>>(),
@@ -137,7 +140,10 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         parts.push(real(t, call.tensor(at)?, call.tensor(at + 1)?, call.optional(at + 2)?)?);
     }
     let rank = parts.first().map_or(0, T::rank);
-    let at = axis(call.int("axis")?.ok_or("attribute axis is missing")?, rank)?;
+    let at = axis(
+        call.int("axis")?.ok_or_else(|| OnnxError::invalid("attribute axis is missing"))?,
+        rank,
+    )?;
     let whole = axes::cat(t, &parts, at)?;
     let zero = call.tensor(1)?;
     one(coded(t, &whole, call.tensor(0)?, Some(zero), zero.elem)?)

@@ -5,6 +5,7 @@ use super::super::{Call, Outputs, Table, one};
 use super::attention::as_heads;
 use super::mask::places;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{cast, indices};
 
@@ -15,21 +16,27 @@ pub(in crate::onnx::ops) const TABLE: Table = &[("RotaryEmbedding", rotary)];
 ///
 /// # Errors
 /// If a position is outside of the tables.
-pub(super) fn rows(t: &mut Tracer<'_>, tables: [&T; 2], positions: &T) -> Result<[T; 2], String> {
+pub(super) fn rows(t: &mut Tracer<'_>, tables: [&T; 2], positions: &T) -> Result<[T; 2]> {
     let [batch, length] = positions.shape[..] else {
-        return Err(format!("positions of shape {:?} have not two axes", positions.shape));
+        return Err(OnnxError::input(format!(
+            "positions of shape {:?} have not two axes",
+            positions.shape
+        )));
     };
     let flat = t.reshape(positions, &[batch * length])?;
     let mut picked = Vec::with_capacity(2);
     for table in tables {
         let [most, half] = table.shape[..] else {
-            return Err(format!("a table of shape {:?} has not two axes", table.shape));
+            return Err(OnnxError::input(format!(
+                "a table of shape {:?} has not two axes",
+                table.shape
+            )));
         };
         let flat = indices::places_of(t, &flat, most)?;
         let rows = indices::select(t, table, 0, &flat)?;
         picked.push(t.reshape(&rows, &[batch, 1, length, half])?);
     }
-    <[T; 2]>::try_from(picked).map_err(|_| "two tables".to_owned())
+    <[T; 2]>::try_from(picked).map_err(|_| OnnxError::internal("two tables"))
 }
 
 fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -40,7 +47,7 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         heads => usize::try_from(heads).unwrap_or(0),
     };
     let x = as_heads(t, given, heads)?;
-    let [_, _, length, _] = x.shape[..] else { return Err("four axes".to_owned()) };
+    let [_, _, length, _] = x.shape[..] else { return Err(OnnxError::input("four axes")) };
     let positions = cast::cast(t, call.tensor(1)?, Elem::I64)?;
     let positions = if positions.len() == 1 && positions.rank() < 2 {
         // The place of the first; the others follow.

@@ -2,6 +2,7 @@
 
 use super::super::attention::repeated;
 use crate::onnx::axes::Cut;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::op::{Binary, Op, Unary};
 use crate::onnx::trace::{T, Tracer};
 use crate::onnx::{axes, matmul};
@@ -38,13 +39,12 @@ pub(super) struct Attended {
 ///
 /// # Errors
 /// If shapes do not fit.
-pub(super) fn attend(
-    t: &mut Tracer<'_>,
-    heads: &Heads,
-    scoring: &Scoring,
-) -> Result<Attended, String> {
+pub(super) fn attend(t: &mut Tracer<'_>, heads: &Heads, scoring: &Scoring) -> Result<Attended> {
     let [_, count, _, size] = heads.query.shape[..] else {
-        return Err(format!("queries of shape {:?} have not four axes", heads.query.shape));
+        return Err(OnnxError::input(format!(
+            "queries of shape {:?} have not four axes",
+            heads.query.shape
+        )));
     };
     let (key, value) = (repeated(t, &heads.key, count)?, repeated(t, &heads.value, count)?);
     let turned = axes::swap(t, &key, 2, 3)?;
@@ -60,7 +60,10 @@ pub(super) fn attend(
     if let Some(bias) = &scoring.bias {
         let sum = t.add(&scores, bias)?;
         if sum.shape != scores.shape {
-            return Err(format!("a bias of {:?} for scores of {:?}", bias.shape, scores.shape));
+            return Err(OnnxError::input(format!(
+                "a bias of {:?} for scores of {:?}",
+                bias.shape, scores.shape
+            )));
         }
         scores = sum;
     }
@@ -70,12 +73,12 @@ pub(super) fn attend(
 }
 
 /// Softmax along the last axis; a sink is one more element there, whose share is dropped.
-fn shares(t: &mut Tracer<'_>, scores: &T, sink: Option<&T>) -> Result<T, String> {
+fn shares(t: &mut Tracer<'_>, scores: &T, sink: Option<&T>) -> Result<T> {
     let Some(sink) = sink else {
         return t.emit(Op::Softmax(3), &[scores], scores.elem, scores.shape.clone());
     };
     let [batch, heads, length, total] = scores.shape[..] else {
-        return Err("scores need four axes".to_owned());
+        return Err(OnnxError::input("scores need four axes"));
     };
     let sink = axes::expand(t, sink, &[batch, heads, length, 1])?;
     let all = axes::cat(t, &[scores.clone(), sink], 3)?;

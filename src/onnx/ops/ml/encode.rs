@@ -3,6 +3,8 @@
 use super::ints;
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::{Elem, Kind};
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::host::{Data, Host};
 use crate::onnx::kept;
 use crate::onnx::ops::{Call, Outputs, Table, several};
@@ -59,7 +61,7 @@ impl Keys {
     }
 
     /// The places of a tensor's elements; `None` for those that are not keys.
-    fn find(&self, cells: &Cells) -> Result<Vec<Option<usize>>, String> {
+    fn find(&self, cells: &Cells) -> Result<Vec<Option<usize>>> {
         Ok(match self {
             Keys::Words(keys) => {
                 let find = |word: &String| keys.get(word).copied();
@@ -95,18 +97,25 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(keys: &Host, values: Host, default: Host, finds_nan: bool) -> Result<Encoder, String> {
+    fn new(keys: &Host, values: Host, default: Host, finds_nan: bool) -> Result<Encoder> {
         if keys.len() != values.len() {
-            return Err(format!("{} keys for {} values", keys.len(), values.len()));
+            return Err(OnnxError::invalid(format!(
+                "{} keys for {} values",
+                keys.len(),
+                values.len()
+            )));
         }
         if values.elem.kind() != default.elem.kind() || default.len() == 0 {
-            return Err(format!("values of {}, but a default of {}", values.elem, default.elem));
+            return Err(OnnxError::invalid(format!(
+                "values of {}, but a default of {}",
+                values.elem, default.elem
+            )));
         }
         let keys = Keys::new(keys, finds_nan);
         Ok(Encoder { keys, elem: values.elem, values: values.data, default: default.data })
     }
 
-    fn run(&self, x: &Cells) -> Result<Cells, String> {
+    fn run(&self, x: &Cells) -> Result<Cells> {
         let found = self.keys.find(x)?;
         let data = match (&self.values, &self.default) {
             (Data::Text(all), Data::Text(none)) => {
@@ -114,7 +123,7 @@ impl Encoder {
             }
             (Data::Int(all), Data::Int(none)) => Data::Int(picked(&found, all, none)),
             (Data::Float(all), Data::Float(none)) => Data::Float(picked(&found, all, none)),
-            _ => return Err("values and default differ in type".to_owned()),
+            _ => return Err(OnnxError::invalid("values and default differ in type")),
         };
         let host = Host { elem: self.elem, shape: x.shape.clone(), data };
         Ok(Cells::of_data(self.elem, x.shape.clone(), to_data(&host, &Place::host())?))
@@ -133,15 +142,15 @@ fn picked<V: Clone + Default>(found: &[Option<usize>], all: &[V], none: &[V]) ->
 fn encode(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
-    read: fn(&Call<'_>, Elem) -> Result<Encoder, String>,
+    read: fn(&Call<'_>, Elem) -> Result<Encoder>,
 ) -> Outputs {
     let x = call.tensor(0)?;
     let encoder = kept::value(t, call, || read(call, x.elem))?;
     if !encoder.keys.takes(x.elem) {
-        return Err(format!("an input of {} for keys of another type", x.elem));
+        return Err(OnnxError::invalid(format!("an input of {} for keys of another type", x.elem)));
     }
     let form = (encoder.elem, x.shape.clone());
-    let run = move |inputs: &[Cells]| Ok(vec![encoder.run(inputs.first().ok_or("no input")?)?]);
+    let run = move |inputs: &[Cells]| Ok(vec![encoder.run(first(inputs)?)?]);
     several(t.native_op("encode", &[x], &[form], run)?)
 }
 
@@ -158,7 +167,7 @@ fn either_way(
     call: &Call<'_>,
     elem: Elem,
     (names, numbers): (Vec<String>, Vec<i64>),
-) -> Result<Encoder, String> {
+) -> Result<Encoder> {
     // Of equal keys, ONNX Runtime takes the last one here.
     let turned = |mut names: Vec<String>, mut numbers: Vec<i64>| {
         names.reverse();
@@ -174,12 +183,12 @@ fn either_way(
     Encoder::new(&numbers, names, words(vec![default]), false)
 }
 
-fn mapper(call: &Call<'_>, elem: Elem) -> Result<Encoder, String> {
+fn mapper(call: &Call<'_>, elem: Elem) -> Result<Encoder> {
     let names = call.texts("cats_strings")?.unwrap_or_default();
     either_way(call, elem, (names, ints(call, "cats_int64s")?.to_vec()))
 }
 
-fn encoder(call: &Call<'_>, elem: Elem) -> Result<Encoder, String> {
+fn encoder(call: &Call<'_>, elem: Elem) -> Result<Encoder> {
     // Version 1 numbers the classes.
     if let Some(names) = call.texts("classes_strings")? {
         let numbers = (0..names.len()).map(|at| i64::try_from(at).unwrap_or(i64::MAX)).collect();
@@ -191,7 +200,7 @@ fn encoder(call: &Call<'_>, elem: Elem) -> Result<Encoder, String> {
 }
 
 /// Keys or values of a table, from whichever attribute has them.
-fn column(call: &Call<'_>, side: &str) -> Result<Host, String> {
+fn column(call: &Call<'_>, side: &str) -> Result<Host> {
     if let Some(names) = call.texts(&format!("{side}_strings"))? {
         return Ok(words(names));
     }
@@ -203,11 +212,12 @@ fn column(call: &Call<'_>, side: &str) -> Result<Host, String> {
         return Ok(Host::floats(Elem::F32, vec![numbers.len()], numbers));
     }
     let raw = call.raw(&format!("{side}_tensor"))?;
-    raw.map(|raw| Host::from_raw(raw)).ok_or_else(|| format!("there are no {side}"))
+    raw.map(|raw| Host::from_raw(raw))
+        .ok_or_else(|| OnnxError::invalid(format!("there are no {side}")))
 }
 
 /// The value of keys that are not in the table.
-fn default(call: &Call<'_>, elem: Elem) -> Result<Host, String> {
+fn default(call: &Call<'_>, elem: Elem) -> Result<Host> {
     if let Some(raw) = call.raw("default_tensor")? {
         return Ok(Host::from_raw(raw));
     }
@@ -232,20 +242,23 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         ),
     };
     if width == 0 || !keys.takes(x.elem) {
-        return Err(format!("an input of {}, but the categories are of another type", x.elem));
+        return Err(OnnxError::invalid(format!(
+            "an input of {}, but the categories are of another type",
+            x.elem
+        )));
     }
     let unknown_is_none = call.int_or("zeros", 1)? != 0;
     let mut shape = x.shape.clone();
     shape.push(width);
     let form = (Elem::F32, shape.clone());
     let run = move |inputs: &[Cells]| {
-        let found = keys.find(inputs.first().ok_or("no input")?)?;
+        let found = keys.find(first(inputs)?)?;
         let mut all = vec![0.0f32; found.len() * width];
         for (row, at) in all.chunks_exact_mut(width).zip(found) {
             match at.and_then(|at| row.get_mut(at)) {
                 Some(cell) => *cell = 1.0,
                 None if unknown_is_none => {}
-                None => return Err("an element is none of the categories".to_owned()),
+                None => return Err(OnnxError::input("an element is none of the categories")),
             }
         }
         Ok(vec![Cells::singles(shape.clone(), all)])

@@ -3,6 +3,7 @@
 use super::{floats, ints, table};
 use crate::onnx::axes::Cut;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::op::{Compare, Reduce, Unary};
 use crate::onnx::ops::{Call, Outputs, Table, one, several};
@@ -23,7 +24,11 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
             "TO_FLOAT" => Elem::F32,
             "TO_INT64" => Elem::I64,
             "TO_STRING" => Elem::Text,
-            other => return Err(format!("cast_to: there is none named {other}")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "cast_to: there is none named {other}"
+                )));
+            }
         };
         one(cast::cast(t, call.tensor(0)?, to)?)
     }),
@@ -35,7 +40,10 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
         };
         match x.shape.last() {
             Some(columns) if *columns == keys => one(x.clone()),
-            _ => Err(format!("shape {:?}, but the vocabulary has {keys} keys", x.shape)),
+            _ => Err(OnnxError::input(format!(
+                "shape {:?}, but the vocabulary has {keys} keys",
+                x.shape
+            ))),
         }
     }),
     ("FeatureVectorizer", vectorise),
@@ -47,7 +55,7 @@ pub(in crate::onnx::ops) const TABLE: Table = &[
         let classes = super::Labels::read(call, "classlabels_strings", "classlabels_int64s")?.len();
         match x.shape[..] {
             [columns] | [_, columns] if columns == classes => one(x.clone()),
-            _ => Err(format!("shape {:?} for {classes} classes", x.shape)),
+            _ => Err(OnnxError::input(format!("shape {:?} for {classes} classes", x.shape))),
         }
     }),
 ];
@@ -56,14 +64,15 @@ fn extract(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, index) = (call.tensor(0)?, call.tensor(1)?);
     let index = cast::cast(t, index, Elem::I64)?;
     let index = t.reshape(&index, &[index.len()])?;
-    let last = x.rank().checked_sub(1).ok_or("a scalar has no features")?;
+    let last =
+        x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no features"))?;
     let index = indices::places_of(t, &index, x.shape.get(last).copied().unwrap_or(0))?;
     let picked = indices::select(t, x, last, &index)?;
     one(if x.rank() == 1 { axes::unsqueeze(t, &picked, 0)? } else { picked })
 }
 
 /// One row of numbers, which broadcasts over a table.
-fn row(t: &Tracer<'_>, elem: Elem, values: &[f32]) -> Result<T, String> {
+fn row(t: &Tracer<'_>, elem: Elem, values: &[f32]) -> Result<T> {
     let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
     t.constant(Host::floats(elem, vec![values.len()], values))
 }
@@ -74,7 +83,9 @@ fn scale(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (offset, scale) = (floats(call, "offset")?, floats(call, "scale")?);
     if scale.len() != offset.len() || scale.len() != 1 && scale.len() != columns {
         let (offsets, scales) = (offset.len(), scale.len());
-        return Err(format!("{offsets} offsets and {scales} scales for {columns} columns"));
+        return Err(OnnxError::input(format!(
+            "{offsets} offsets and {scales} scales for {columns} columns"
+        )));
     }
     let elem = if x.elem == Elem::F64 { Elem::F64 } else { Elem::F32 };
     let (offset, scale) = (row(t, elem, offset)?, row(t, elem, scale)?);
@@ -96,7 +107,7 @@ fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let whole = if float { &[] } else { ints(call, "imputed_value_int64s")? };
     let count = values.len() + whole.len();
     if count == 0 {
-        return Err(format!("there are no values to put into {}", x.elem));
+        return Err(OnnxError::invalid(format!("there are no values to put into {}", x.elem)));
     }
     let count = if count == columns { count } else { 1 };
     let values = if float {
@@ -140,7 +151,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let squares = t.mul(&x, &x)?;
             (squares.clone(), t.reduce(Reduce::Sum, &squares, &axes)?)
         }
-        other => return Err(format!("norm: there is none named {other}")),
+        other => return Err(OnnxError::unsupported(format!("norm: there is none named {other}"))),
     };
     let zero = t.number(Elem::F32, 0.0)?;
     let empty = t.compare(Compare::Equal, &total, &zero)?;
@@ -160,11 +171,16 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (inputs, widths) = (call.tensors()?, ints(call, "inputdimensions")?);
     if inputs.len() != widths.len() {
-        return Err(format!("{} inputs for {} inputdimensions", inputs.len(), widths.len()));
+        return Err(OnnxError::invalid(format!(
+            "{} inputs for {} inputdimensions",
+            inputs.len(),
+            widths.len()
+        )));
     }
     let mut parts = Vec::with_capacity(inputs.len());
     for (x, width) in inputs.iter().zip(widths) {
-        let width = usize::try_from(*width).map_err(|_| format!("a width of {width}"))?;
+        let width = usize::try_from(*width)
+            .map_err(|_| OnnxError::invalid(format!("a width of {width}")))?;
         let rows = if x.rank() < 2 { 1 } else { x.shape.first().copied().unwrap_or(0) };
         let columns = x.len().checked_div(rows).unwrap_or(0);
         let x = cast::cast(t, x, Elem::F32)?;

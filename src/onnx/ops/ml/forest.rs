@@ -1,6 +1,7 @@
 //! Trees flattened into arrays, and how rows go through them.
 
 use crate::onnx::cells::Cells;
+use crate::onnx::error::{OnnxError, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::{Add, Div, Neg, Range};
@@ -24,7 +25,7 @@ pub(super) trait Real:
     ///
     /// # Errors
     /// For text.
-    fn all_of(cells: &Cells) -> Result<Cow<'_, [Self]>, String>;
+    fn all_of(cells: &Cells) -> Result<Cow<'_, [Self]>>;
     fn cells(shape: Vec<usize>, values: Vec<Self>) -> Cells;
 }
 
@@ -44,7 +45,7 @@ impl Real for f32 {
         self.is_nan()
     }
 
-    fn all_of(cells: &Cells) -> Result<Cow<'_, [f32]>, String> {
+    fn all_of(cells: &Cells) -> Result<Cow<'_, [f32]>> {
         cells.to_singles()
     }
 
@@ -69,7 +70,7 @@ impl Real for f64 {
         self.is_nan()
     }
 
-    fn all_of(cells: &Cells) -> Result<Cow<'_, [f64]>, String> {
+    fn all_of(cells: &Cells) -> Result<Cow<'_, [f64]>> {
         cells.to_doubles()
     }
 
@@ -146,7 +147,7 @@ impl Aggregate {
 impl<V: Real> Forest<V> {
     /// # Errors
     /// If a tree leads back to where it came from, or to what is not there.
-    pub(super) fn checked(mut self) -> Result<Forest<V>, String> {
+    pub(super) fn checked(mut self) -> Result<Forest<V>> {
         let mut modes = self.branches.iter().map(|branch| branch.mode);
         let first = modes.next();
         self.mode = first.filter(|first| modes.all(|mode| mode == *first));
@@ -169,7 +170,7 @@ impl<V: Real> Forest<V> {
     }
 
     /// Walks down from each root; a branch that is met on the way to itself would never end.
-    fn check_ends(&self) -> Result<(), String> {
+    fn check_ends(&self) -> Result<()> {
         const NEW: u8 = 0;
         const OPEN: u8 = 1;
         const DONE: u8 = 2;
@@ -178,17 +179,21 @@ impl<V: Real> Forest<V> {
         while let Some((place, behind)) = path.pop() {
             if place & LEAF != 0 {
                 let there = self.leaves.get((place & !LEAF) as usize).is_some();
-                there.then_some(()).ok_or("a branch leads to a leaf that does not exist")?;
+                there.then_some(()).ok_or_else(|| {
+                    OnnxError::invalid("a branch leads to a leaf that does not exist")
+                })?;
                 continue;
             }
             let branch = self.branches.get(place as usize);
             let state = states.get_mut(place as usize);
             let (Some(branch), Some(state)) = (branch, state) else {
-                return Err("a branch leads to a node that does not exist".to_owned());
+                return Err(OnnxError::invalid("a branch leads to a node that does not exist"));
             };
             match *state {
                 _ if behind => *state = DONE,
-                OPEN => return Err("a tree leads back to one of its own nodes".to_owned()),
+                OPEN => {
+                    return Err(OnnxError::invalid("a tree leads back to one of its own nodes"));
+                }
                 DONE => {}
                 _ => {
                     *state = OPEN;

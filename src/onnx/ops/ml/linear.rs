@@ -4,6 +4,8 @@ use super::scores::{Transform, logistic, probit};
 use super::{Labels, floats, in_blocks, table};
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::ops::{Call, Outputs, Table, one, several};
 use crate::onnx::raw::Raw;
 use crate::onnx::trace::{T, Tracer};
@@ -28,11 +30,14 @@ fn raw(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Arc<Raw> {
 impl Weights {
     /// # Errors
     /// If the number of coefficients is not that of columns times targets.
-    fn read(call: &Call<'_>, targets: usize) -> Result<Weights, String> {
+    fn read(call: &Call<'_>, targets: usize) -> Result<Weights> {
         let (all, own) = (floats(call, "coefficients")?, floats(call, "intercepts")?);
         let columns = all.len().checked_div(targets).unwrap_or(0);
         if columns * targets != all.len() || all.is_empty() {
-            return Err(format!("{} coefficients for {targets} targets", all.len()));
+            return Err(OnnxError::invalid(format!(
+                "{} coefficients for {targets} targets",
+                all.len()
+            )));
         }
         let turned = (0..columns).flat_map(|column| all.iter().skip(column).step_by(columns));
         let weights = raw(vec![columns, targets], turned.copied());
@@ -41,13 +46,15 @@ impl Weights {
     }
 
     /// Scores `[rows, targets]` of a table.
-    fn scores(&self, t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T, String> {
+    fn scores(&self, t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
         let x = call.tensor(0)?;
         let (rows, columns) = table(x)?;
         let weights = kept::weights(t, call, &self.weights)?;
         if weights.shape.first() != Some(&columns) {
             let expected = weights.shape.first().copied().unwrap_or(0);
-            return Err(format!("rows of {columns} columns, but the weights take {expected}"));
+            return Err(OnnxError::input(format!(
+                "rows of {columns} columns, but the weights take {expected}"
+            )));
         }
         let x = t.reshape(x, &[rows, columns])?;
         let x = cast::cast(t, &x, Elem::F32)?;
@@ -63,8 +70,8 @@ impl Weights {
 }
 
 fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let targets =
-        usize::try_from(call.int_or("targets", 1)?).map_err(|e| format!("targets: {e}"))?;
+    let targets = usize::try_from(call.int_or("targets", 1)?)
+        .map_err(|e| OnnxError::input(format!("targets: {e}")))?;
     let transform = Transform::named(call.text("post_transform")?)?;
     let weights = kept::value(t, call, || Weights::read(call, targets))?;
     let scores = weights.scores(t, call)?;
@@ -73,7 +80,7 @@ fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let form = (Elem::F32, scores.shape.clone());
     let run = move |inputs: &[Cells]| {
-        let scores = inputs.first().ok_or("no input")?;
+        let scores = first(inputs)?;
         let mut values = scores.to_singles()?.into_owned();
         values.chunks_mut(targets.max(1)).for_each(|row| transform.row(row));
         Ok(vec![Cells::singles(scores.shape.clone(), values)])
@@ -91,7 +98,7 @@ struct Classifier {
 }
 
 impl Classifier {
-    fn read(call: &Call<'_>) -> Result<Classifier, String> {
+    fn read(call: &Call<'_>) -> Result<Classifier> {
         let labels = Labels::read(call, "classlabels_strings", "classlabels_ints")?;
         // One score for two classes is that of the second.
         let targets = match floats(call, "intercepts")?.len() {
@@ -99,7 +106,10 @@ impl Classifier {
             count => count,
         };
         if labels.len() < targets || targets == 1 && labels.len() != 2 {
-            return Err(format!("{} class labels for {targets} intercepts", labels.len()));
+            return Err(OnnxError::invalid(format!(
+                "{} class labels for {targets} intercepts",
+                labels.len()
+            )));
         }
         let transform = Transform::named(call.text("post_transform")?)?;
         Ok(Classifier { weights: Weights::read(call, targets)?, labels, targets, transform })
@@ -140,7 +150,7 @@ fn classify(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let width = model.width();
     let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];
     let run = move |inputs: &[Cells]| {
-        let scores = inputs.first().ok_or("no input")?.to_singles()?;
+        let scores = first(inputs)?.to_singles()?;
         let parts = in_blocks(rows, |block| {
             let (mut classes, mut all) = (Vec::new(), Vec::with_capacity(block.len() * width));
             let targets = model.targets;

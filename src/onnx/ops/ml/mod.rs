@@ -17,6 +17,7 @@ pub(super) mod trees;
 use super::Call;
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::trace::T;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -28,19 +29,19 @@ const BLOCK: usize = 256;
 ///
 /// # Errors
 /// If it is not a table.
-fn table(x: &T) -> Result<(usize, usize), String> {
+fn table(x: &T) -> Result<(usize, usize)> {
     match x.shape[..] {
         [columns] => Ok((1, columns)),
         [rows, columns] => Ok((rows, columns)),
-        _ => Err(format!("shape {:?} is no table of rows and columns", x.shape)),
+        _ => Err(OnnxError::input(format!("shape {:?} is no table of rows and columns", x.shape))),
     }
 }
 
 /// Runs on blocks of rows, several at once if there are several. Gives the results in order.
 fn in_blocks<R: Send>(
     rows: usize,
-    run: impl Fn(Range<usize>) -> Result<R, String> + Send + Sync,
-) -> Result<Vec<R>, String> {
+    run: impl Fn(Range<usize>) -> Result<R> + Send + Sync,
+) -> Result<Vec<R>> {
     if rows <= BLOCK {
         return Ok(vec![run(0..rows)?]);
     }
@@ -58,14 +59,14 @@ enum Labels {
 impl Labels {
     /// # Errors
     /// If neither kind is there, or both are.
-    fn read(call: &Call<'_>, words: &str, numbers: &str) -> Result<Labels, String> {
+    fn read(call: &Call<'_>, words: &str, numbers: &str) -> Result<Labels> {
         let words = call.texts(words)?.filter(|words| !words.is_empty());
         let numbers = call.ints(numbers)?.filter(|numbers| !numbers.is_empty());
         match (words, numbers) {
-            (Some(_), Some(_)) => Err("there are class labels of both types".to_owned()),
+            (Some(_), Some(_)) => Err(OnnxError::invalid("there are class labels of both types")),
             (Some(words), None) => Ok(Labels::Words(words)),
             (None, Some(numbers)) => Ok(Labels::Numbers(numbers.to_vec())),
-            (None, None) => Err("there are no class labels".to_owned()),
+            (None, None) => Err(OnnxError::invalid("there are no class labels")),
         }
     }
 
@@ -103,16 +104,16 @@ impl Labels {
 }
 
 /// An attribute that is a list of floats; empty if it is left out.
-fn floats<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [f32], String> {
+fn floats<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [f32]> {
     Ok(call.floats(name)?.unwrap_or_default())
 }
 
 /// An attribute that is a list of integers; empty if it is left out.
-fn ints<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [i64], String> {
+fn ints<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [i64]> {
     Ok(call.ints(name)?.unwrap_or_default())
 }
 
 /// The one result of a function of the host.
-fn only(results: Vec<T>) -> Result<T, String> {
-    results.into_iter().next().ok_or_else(|| "no result".to_owned())
+fn only(results: Vec<T>) -> Result<T> {
+    results.into_iter().next().ok_or_else(|| OnnxError::internal("no result"))
 }

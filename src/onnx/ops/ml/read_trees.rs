@@ -3,19 +3,20 @@
 
 use super::forest::{Branch, Forest, LEAF, Mode, Real};
 use super::{floats, ints};
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
 use crate::onnx::ops::Call;
 use std::collections::HashMap;
 
 /// Numbers of an attribute, or of the tensor that stands for it.
-pub(super) fn reals<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>, String> {
+pub(super) fn reals<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>> {
     if let Some(values) = call.floats(name)?.filter(|values| !values.is_empty()) {
         return Ok(values.iter().map(|value| V::of(f64::from(*value))).collect());
     }
     tensor(call, &format!("{name}_as_tensor"))
 }
 
-fn tensor<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>, String> {
+fn tensor<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>> {
     let Some(raw) = call.raw(name)? else { return Ok(Vec::new()) };
     Ok(Host::from_raw(raw).to_f64().into_iter().map(V::of).collect())
 }
@@ -42,7 +43,7 @@ struct Listed<'c, V> {
     places: HashMap<(i64, i64), u32>,
 }
 
-fn mode(name: &str) -> Result<Option<Mode>, String> {
+fn mode(name: &str) -> Result<Option<Mode>> {
     Ok(Some(match name {
         "LEAF" => return Ok(None),
         "BRANCH_LEQ" => Mode::Leq,
@@ -51,22 +52,29 @@ fn mode(name: &str) -> Result<Option<Mode>, String> {
         "BRANCH_GT" => Mode::Greater,
         "BRANCH_EQ" => Mode::Equal,
         "BRANCH_NEQ" => Mode::Unequal,
-        other => return Err(format!("nodes_modes: there is none named {other}")),
+        other => {
+            return Err(OnnxError::unsupported(format!(
+                "nodes_modes: there is none named {other}"
+            )));
+        }
     }))
 }
 
 /// The number of the `count`th node or leaf.
-fn place(count: usize) -> Result<u32, String> {
+fn place(count: usize) -> Result<u32> {
     let place = u32::try_from(count).ok().filter(|place| *place < LEAF);
-    place.ok_or_else(|| format!("{count} nodes, but at most {LEAF} are possible"))
+    place.ok_or_else(|| {
+        OnnxError::unsupported(format!("{count} nodes, but at most {LEAF} are possible"))
+    })
 }
 
-fn feature(number: i64) -> Result<u32, String> {
-    u32::try_from(number).map_err(|_| format!("a branch looks at column {number}"))
+fn feature(number: i64) -> Result<u32> {
+    u32::try_from(number)
+        .map_err(|_| OnnxError::invalid(format!("a branch looks at column {number}")))
 }
 
 impl<'c, V: Real> Listed<'c, V> {
-    fn read(call: &'c Call<'_>) -> Result<Listed<'c, V>, String> {
+    fn read(call: &'c Call<'_>) -> Result<Listed<'c, V>> {
         let modes = call.texts("nodes_modes")?.unwrap_or_default();
         let mut own = Listed {
             trees: ints(call, "nodes_treeids")?,
@@ -85,14 +93,14 @@ impl<'c, V: Real> Listed<'c, V> {
             || own.modes.len() != count
             || own.thresholds.len() != count
         {
-            return Err("the lists of nodes are of different lengths".to_owned());
+            return Err(OnnxError::invalid("the lists of nodes are of different lengths"));
         }
         own.number()?;
         Ok(own)
     }
 
     /// Gives each node its place.
-    fn number(&mut self) -> Result<(), String> {
+    fn number(&mut self) -> Result<()> {
         let (mut branches, mut leaves) = (0, 0);
         for ((tree, number), mode) in self.trees.iter().zip(self.numbers).zip(&self.modes) {
             let own = match mode {
@@ -101,18 +109,22 @@ impl<'c, V: Real> Listed<'c, V> {
             };
             *(if mode.is_some() { &mut branches } else { &mut leaves }) += 1;
             if self.places.insert((*tree, *number), own).is_some() {
-                return Err(format!("node {number} of tree {tree} is there twice"));
+                return Err(OnnxError::invalid(format!(
+                    "node {number} of tree {tree} is there twice"
+                )));
             }
         }
         Ok(())
     }
 
-    fn find(&self, tree: i64, number: i64) -> Result<u32, String> {
+    fn find(&self, tree: i64, number: i64) -> Result<u32> {
         let place = self.places.get(&(tree, number)).copied();
-        place.ok_or_else(|| format!("node {number} of tree {tree} does not exist"))
+        place.ok_or_else(|| {
+            OnnxError::invalid(format!("node {number} of tree {tree} does not exist"))
+        })
     }
 
-    fn branch(&self, at: usize, mode: Mode) -> Option<Result<Branch<V>, String>> {
+    fn branch(&self, at: usize, mode: Mode) -> Option<Result<Branch<V>>> {
         let tree = *self.trees.get(at)?;
         let (yes, no) = (*self.yes.get(at)?, *self.no.get(at)?);
         let (threshold, column) = (*self.thresholds.get(at)?, *self.features.get(at)?);
@@ -124,7 +136,7 @@ impl<'c, V: Real> Listed<'c, V> {
         Some(make())
     }
 
-    fn forest(&self) -> Result<Forest<V>, String> {
+    fn forest(&self) -> Result<Forest<V>> {
         let mut forest = Forest::new();
         for (at, mode) in self.modes.iter().enumerate() {
             match mode.map(|mode| self.branch(at, mode)) {
@@ -147,17 +159,13 @@ impl<'c, V: Real> Listed<'c, V> {
 ///
 /// # Errors
 /// If its lists contradict each other, or a tree does not end.
-pub(super) fn listed<V: Real>(
-    call: &Call<'_>,
-    names: &Names,
-    targets: usize,
-) -> Result<Forest<V>, String> {
+pub(super) fn listed<V: Real>(call: &Call<'_>, names: &Names, targets: usize) -> Result<Forest<V>> {
     let nodes = Listed::<V>::read(call)?;
     let mut forest = nodes.forest()?;
     let (ids, weights) = (ints(call, names.ids)?, reals::<V>(call, names.weights)?);
     let (trees, numbers) = (ints(call, names.trees)?, ints(call, names.nodes)?);
     if [trees.len(), numbers.len(), weights.len()].iter().any(|length| *length != ids.len()) {
-        return Err("the lists of weights are of different lengths".to_owned());
+        return Err(OnnxError::invalid("the lists of weights are of different lengths"));
     }
     let mut own: Vec<Vec<(usize, V)>> = vec![Vec::new(); forest.leaves.len()];
     for (((id, weight), tree), number) in ids.iter().zip(weights).zip(trees).zip(numbers) {
@@ -178,9 +186,11 @@ pub(super) fn listed<V: Real>(
     forest.checked()
 }
 
-fn target(id: i64, targets: usize) -> Result<usize, String> {
+fn target(id: i64, targets: usize) -> Result<usize> {
     let target = usize::try_from(id).ok().filter(|target| *target < targets);
-    target.ok_or_else(|| format!("a leaf has a weight for target {id} of {targets}"))
+    target.ok_or_else(|| {
+        OnnxError::invalid(format!("a leaf has a weight for target {id} of {targets}"))
+    })
 }
 
 /// Nodes of version 5 while they are read.
@@ -196,8 +206,10 @@ struct Placed<'c, V> {
 }
 
 impl<'c, V: Real> Placed<'c, V> {
-    fn read(call: &'c Call<'_>) -> Result<Placed<'c, V>, String> {
-        let modes = call.raw("nodes_modes")?.ok_or("nodes_modes are missing")?;
+    fn read(call: &'c Call<'_>) -> Result<Placed<'c, V>> {
+        let modes = call
+            .raw("nodes_modes")?
+            .ok_or_else(|| OnnxError::invalid("nodes_modes are missing"))?;
         let own = Placed {
             modes: Host::from_raw(modes).to_i64(),
             splits: tensor(call, "nodes_splits")?,
@@ -211,20 +223,21 @@ impl<'c, V: Real> Placed<'c, V> {
         let count = own.modes.len();
         let lists = [own.features, own.yes, own.no, own.yes_leaf, own.no_leaf];
         if own.splits.len() != count || lists.iter().any(|list| list.len() != count) {
-            return Err("the lists of nodes are of different lengths".to_owned());
+            return Err(OnnxError::invalid("the lists of nodes are of different lengths"));
         }
         Ok(own)
     }
 
-    fn child(places: &[i64], leaves: &[i64], at: usize) -> Result<u32, String> {
+    fn child(places: &[i64], leaves: &[i64], at: usize) -> Result<u32> {
         let (number, is_leaf) = (places.get(at), leaves.get(at));
         let number = number.and_then(|number| u32::try_from(*number).ok());
         let number = number.filter(|number| *number < LEAF);
-        let number = number.ok_or_else(|| format!("node {at} leads to no node"))?;
+        let number =
+            number.ok_or_else(|| OnnxError::invalid(format!("node {at} leads to no node")))?;
         Ok(if is_leaf.is_some_and(|flag| *flag != 0) { number | LEAF } else { number })
     }
 
-    fn branch(&self, at: usize) -> Result<Branch<V>, String> {
+    fn branch(&self, at: usize) -> Result<Branch<V>> {
         let mode = match self.modes.get(at) {
             Some(0) => Mode::Leq,
             Some(1) => Mode::Less,
@@ -233,7 +246,11 @@ impl<'c, V: Real> Placed<'c, V> {
             Some(4) => Mode::Equal,
             Some(5) => Mode::Unequal,
             Some(6) => Mode::Member,
-            other => return Err(format!("nodes_modes: there is none with number {other:?}")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "nodes_modes: there is none with number {other:?}"
+                )));
+            }
         };
         Ok(Branch {
             feature: feature(self.features.get(at).copied().unwrap_or(0))?,
@@ -247,9 +264,11 @@ impl<'c, V: Real> Placed<'c, V> {
 
     /// The place of the node that a tree begins with; a tree of one leaf has a node that leads to
     /// it on both sides.
-    fn root(&self, number: i64) -> Result<u32, String> {
+    fn root(&self, number: i64) -> Result<u32> {
         let at = usize::try_from(number).ok().filter(|at| *at < self.modes.len());
-        let at = at.ok_or_else(|| format!("tree_roots: node {number} does not exist"))?;
+        let at = at.ok_or_else(|| {
+            OnnxError::invalid(format!("tree_roots: node {number} does not exist"))
+        })?;
         place(at)
     }
 }
@@ -270,12 +289,16 @@ fn sets<V: Real>(forest: &mut Forest<V>, members: Vec<V>) {
 ///
 /// # Errors
 /// If its lists contradict each other, or a tree does not end.
-pub(super) fn placed<V: Real>(call: &Call<'_>, targets: usize) -> Result<Forest<V>, String> {
+pub(super) fn placed<V: Real>(call: &Call<'_>, targets: usize) -> Result<Forest<V>> {
     let nodes = Placed::<V>::read(call)?;
     let mut forest = Forest::new();
     let (ids, weights) = (ints(call, "leaf_targetids")?, tensor::<V>(call, "leaf_weights")?);
     if ids.len() != weights.len() {
-        return Err(format!("{} targets for {} weights", ids.len(), weights.len()));
+        return Err(OnnxError::invalid(format!(
+            "{} targets for {} weights",
+            ids.len(),
+            weights.len()
+        )));
     }
     for (id, weight) in ids.iter().zip(weights) {
         let begin = forest.weights.len();
@@ -292,12 +315,12 @@ pub(super) fn placed<V: Real>(call: &Call<'_>, targets: usize) -> Result<Forest<
 }
 
 /// Base values, which are added to the scores.
-pub(super) fn bases<V: Real>(call: &Call<'_>) -> Result<Vec<V>, String> {
+pub(super) fn bases<V: Real>(call: &Call<'_>) -> Result<Vec<V>> {
     reals(call, "base_values")
 }
 
 /// `true` if no weight of the list is below zero, as the file holds them.
-pub(super) fn are_positive<V: Real>(call: &Call<'_>, name: &str) -> Result<bool, String> {
+pub(super) fn are_positive<V: Real>(call: &Call<'_>, name: &str) -> Result<bool> {
     match floats(call, name)? {
         [] => Ok(reals::<V>(call, name)?.iter().all(|weight| *weight >= V::ZERO)),
         weights => Ok(weights.iter().all(|weight| *weight >= 0.0)),

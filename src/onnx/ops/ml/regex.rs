@@ -1,5 +1,6 @@
 //! Expressions as RE2 reads them with its longest matches, which ONNX Runtime uses.
 
+use crate::onnx::error::{OnnxError, Result};
 use regex_automata::meta::Regex;
 use regex_automata::{Anchored, Input, MatchKind};
 use std::iter::Peekable;
@@ -25,7 +26,7 @@ pub(in crate::onnx::ops) struct Whole(Regex);
 impl Whole {
     /// # Errors
     /// The fault of the expression.
-    pub(in crate::onnx::ops) fn new(text: &str) -> Result<Whole, String> {
+    pub(in crate::onnx::ops) fn new(text: &str) -> Result<Whole> {
         // Compiled without the frame first, whose bracket could complete a broken expression.
         compiled(text, &translated(text), MatchKind::LeftmostFirst)?;
         let framed = format!(r"\A(?:{})\z", translated(text));
@@ -37,18 +38,19 @@ impl Whole {
     }
 }
 
-fn compiled(text: &str, pattern: &str, kind: MatchKind) -> Result<Regex, String> {
+fn compiled(text: &str, pattern: &str, kind: MatchKind) -> Result<Regex> {
     let config = Regex::config().match_kind(kind).nfa_size_limit(Some(SIZE_MAX));
     Regex::builder().configure(config).build(pattern).map_err(|error| {
         let cause = error.syntax_error().map(ToString::to_string);
-        format!("expression '{text}': {}", cause.unwrap_or_else(|| error.to_string()))
+        let cause = cause.unwrap_or_else(|| error.to_string());
+        OnnxError::invalid(format!("expression '{text}': {cause}"))
     })
 }
 
 impl Expression {
     /// # Errors
     /// The fault of the expression.
-    pub(super) fn new(text: &str) -> Result<Expression, String> {
+    pub(super) fn new(text: &str) -> Result<Expression> {
         let pattern = translated(text);
         let build = |kind: MatchKind| compiled(text, &pattern, kind);
         Ok(Expression { first: build(MatchKind::LeftmostFirst)?, all: build(MatchKind::All)? })

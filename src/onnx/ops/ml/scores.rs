@@ -1,5 +1,6 @@
 //! The last step on scores (`post_transform`), in 32 bits as ONNX Runtime does it.
 
+use crate::onnx::error::{OnnxError, Result};
 use std::f32::consts::{PI, SQRT_2};
 
 /// A transform of the scores of one row.
@@ -15,14 +16,18 @@ pub(super) enum Transform {
 impl Transform {
     /// # Errors
     /// If there is none of this name.
-    pub(super) fn named(name: Option<&str>) -> Result<Transform, String> {
+    pub(super) fn named(name: Option<&str>) -> Result<Transform> {
         Ok(match name.unwrap_or("NONE") {
             "NONE" => Transform::None,
             "SOFTMAX" => Transform::Softmax,
             "LOGISTIC" => Transform::Logistic,
             "SOFTMAX_ZERO" => Transform::SoftmaxZero,
             "PROBIT" => Transform::Probit,
-            other => return Err(format!("post_transform: there is none named {other}")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "post_transform: there is none named {other}"
+                )));
+            }
         })
     }
 

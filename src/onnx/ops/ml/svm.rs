@@ -4,6 +4,8 @@ use super::scores::{Transform, logistic, probit};
 use super::{Labels, floats, in_blocks, ints, table};
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::kept;
 use crate::onnx::ops::{Call, Outputs, Table, several};
 use crate::onnx::trace::Tracer;
@@ -37,10 +39,10 @@ impl Kernel {
     ///
     /// # Errors
     /// If the vectors differ in length, or the kernel is unknown.
-    fn read(call: &Call<'_>, all: &[f32], count: usize, plain: bool) -> Result<Kernel, String> {
+    fn read(call: &Call<'_>, all: &[f32], count: usize, plain: bool) -> Result<Kernel> {
         let columns = all.len().checked_div(count).unwrap_or(0);
         if columns == 0 || columns * count != all.len() {
-            return Err(format!("{} numbers for {count} vectors", all.len()));
+            return Err(OnnxError::invalid(format!("{} numbers for {count} vectors", all.len())));
         }
         let shape = match call.text("kernel_type")?.unwrap_or("LINEAR") {
             _ if plain => Shape::Linear,
@@ -48,9 +50,13 @@ impl Kernel {
             "POLY" => Shape::Poly,
             "RBF" => Shape::Rbf,
             "SIGMOID" => Shape::Sigmoid,
-            other => return Err(format!("kernel_type: there is none named {other}")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "kernel_type: there is none named {other}"
+                )));
+            }
         };
-        let parameter = |at: usize| -> Result<f32, String> {
+        let parameter = |at: usize| -> Result<f32> {
             Ok(floats(call, "kernel_params")?.get(at).copied().unwrap_or(0.0))
         };
         let (gamma, coefficient, degree) = (parameter(0)?, parameter(1)?, parameter(2)?);
@@ -89,11 +95,14 @@ impl Kernel {
 
     /// # Errors
     /// If a row has another number of columns than the vectors.
-    fn check(&self, columns: usize) -> Result<(), String> {
+    fn check(&self, columns: usize) -> Result<()> {
         if columns == self.columns {
             return Ok(());
         }
-        Err(format!("rows of {columns} columns, but the vectors have {}", self.columns))
+        Err(OnnxError::input(format!(
+            "rows of {columns} columns, but the vectors have {}",
+            self.columns
+        )))
     }
 }
 
@@ -103,7 +112,7 @@ fn each_row<R: Send>(
     columns: usize,
     rows: usize,
     run: impl Fn(&[f32], &mut Vec<R>, &mut Vec<f32>) + Send + Sync,
-) -> Result<(Vec<R>, Vec<f32>), String> {
+) -> Result<(Vec<R>, Vec<f32>)> {
     let x = x.to_singles()?;
     let parts = in_blocks(rows, |block| {
         let own = x.get(block.start * columns..block.end * columns).unwrap_or_default();
@@ -131,9 +140,9 @@ struct Regressor {
 }
 
 impl Regressor {
-    fn read(call: &Call<'_>) -> Result<Regressor, String> {
+    fn read(call: &Call<'_>) -> Result<Regressor> {
         let (coefficients, rho) = (floats(call, "coefficients")?, floats(call, "rho")?);
-        let rho = *rho.first().ok_or("rho is missing")?;
+        let rho = *rho.first().ok_or_else(|| OnnxError::invalid("rho is missing"))?;
         let one_class = call.int_or("one_class", 0)? != 0;
         let count = usize::try_from(call.int_or("n_supports", 0)?).unwrap_or(0);
         if count == 0 {
@@ -141,7 +150,10 @@ impl Regressor {
             return Ok(Regressor { kernel, coefficients: None, rho, one_class });
         }
         if coefficients.len() < count {
-            return Err(format!("{} coefficients for {count} vectors", coefficients.len()));
+            return Err(OnnxError::invalid(format!(
+                "{} coefficients for {count} vectors",
+                coefficients.len()
+            )));
         }
         let kernel = Kernel::read(call, floats(call, "support_vectors")?, count, false)?;
         let coefficients = coefficients.iter().take(count).copied().collect();
@@ -170,7 +182,7 @@ fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let model = kept::value(t, call, || Regressor::read(call))?;
     model.kernel.check(columns)?;
     let run = move |inputs: &[Cells]| {
-        let x = inputs.first().ok_or("no input")?;
+        let x = first(inputs)?;
         let one = |row: &[f32], _: &mut Vec<()>, scores: &mut Vec<f32>| scores.push(model.row(row));
         let (_, scores) = each_row(x, columns, rows, one)?;
         Ok(vec![Cells::singles(vec![rows, 1], scores)])
@@ -194,15 +206,17 @@ struct Classifier {
 }
 
 impl Classifier {
-    fn read(call: &Call<'_>) -> Result<Classifier, String> {
+    fn read(call: &Call<'_>) -> Result<Classifier> {
         let labels = Labels::read(call, "classlabels_strings", "classlabels_ints")?;
         let (coefficients, rho) = (floats(call, "coefficients")?, floats(call, "rho")?);
         let transform = Transform::named(call.text("post_transform")?)?;
         let (mut vectors, mut count) = (Vec::new(), 0usize);
         for own in ints(call, "vectors_per_class")? {
-            let own = usize::try_from(*own).map_err(|_| format!("{own} vectors of a class"))?;
+            let own = usize::try_from(*own)
+                .map_err(|_| OnnxError::invalid(format!("{own} vectors of a class")))?;
             vectors.push((count, own));
-            count = count.checked_add(own).ok_or("too many vectors")?;
+            count =
+                count.checked_add(own).ok_or_else(|| OnnxError::unsupported("too many vectors"))?;
         }
         let kernel = if count == 0 {
             vectors.clear();
@@ -228,10 +242,12 @@ impl Classifier {
         Ok(own)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<()> {
         let classes = self.labels.len();
         if classes >= 1 << 16 {
-            return Err(format!("{classes} classes, but at most 65535 are possible"));
+            return Err(OnnxError::unsupported(format!(
+                "{classes} classes, but at most 65535 are possible"
+            )));
         }
         let pairs = classes * classes.saturating_sub(1) / 2;
         let rho = if self.is_linear() { 1 } else { pairs };
@@ -240,7 +256,11 @@ impl Classifier {
             && (self.pairs.is_empty() || self.pairs.len() >= pairs)
             && (self.is_linear()
                 || self.vectors.len() == classes && self.coefficients.len() >= coefficients);
-        if fits { Ok(()) } else { Err(format!("its numbers are not those of {classes} classes")) }
+        if fits {
+            Ok(())
+        } else {
+            Err(OnnxError::invalid(format!("its numbers are not those of {classes} classes")))
+        }
     }
 
     fn is_linear(&self) -> bool {
@@ -396,7 +416,7 @@ fn classify(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let width = model.width();
     let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];
     let run = move |inputs: &[Cells]| {
-        let x = inputs.first().ok_or("no input")?;
+        let x = first(inputs)?;
         let one = |row: &[f32], classes: &mut Vec<usize>, scores: &mut Vec<f32>| {
             classes.push(model.row(row, scores));
         };

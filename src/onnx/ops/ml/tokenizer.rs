@@ -2,7 +2,9 @@
 
 use super::regex::Expression;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
 use crate::onnx::host::Host;
+use crate::onnx::host::first;
 use crate::onnx::kept;
 use crate::onnx::ops::{Call, Outputs, Table, several};
 use crate::onnx::trace::Tracer;
@@ -34,10 +36,11 @@ struct Tokenizer {
 }
 
 impl Tokenizer {
-    fn read(call: &Call<'_>) -> Result<Tokenizer, String> {
-        let least = call.int("mincharnum")?.ok_or("mincharnum is missing")?;
+    fn read(call: &Call<'_>) -> Result<Tokenizer> {
+        let least =
+            call.int("mincharnum")?.ok_or_else(|| OnnxError::invalid("mincharnum is missing"))?;
         let least = usize::try_from(least).ok().filter(|least| *least > 0);
-        let least = least.ok_or("mincharnum is not above zero")?;
+        let least = least.ok_or_else(|| OnnxError::invalid("mincharnum is not above zero"))?;
         let way = match (call.texts("separators")?, call.text("tokenexp")?) {
             (Some(all), _) if all.iter().all(String::is_empty) && all.len() == 1 => Way::Characters,
             (Some(all), _) if !all.is_empty() => Way::Between(
@@ -45,10 +48,12 @@ impl Tokenizer {
             ),
             (_, Some(".")) => Way::Characters,
             (_, Some(text)) if !text.is_empty() => Way::Matches(Expression::new(text)?),
-            _ => return Err("there are neither separators nor a tokenexp".to_owned()),
+            _ => return Err(OnnxError::invalid("there are neither separators nor a tokenexp")),
         };
         if matches!(way, Way::Characters) && least > 1 {
-            return Err(format!("mincharnum {least}, but each character is a word"));
+            return Err(OnnxError::invalid(format!(
+                "mincharnum {least}, but each character is a word"
+            )));
         }
         let marks = call.int_or("mark", 0)? != 0;
         let padding = call.text("pad_value")?.unwrap_or_default().to_owned();
@@ -104,7 +109,7 @@ impl Tokenizer {
     }
 
     /// Fills all texts up to the same number of words. Gives the words and the number.
-    fn fill(&self, texts: Vec<Vec<String>>) -> Result<(Vec<String>, usize), String> {
+    fn fill(&self, texts: Vec<Vec<String>>) -> Result<(Vec<String>, usize)> {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         if longest == 0 {
             return Ok((Vec::new(), 0));
@@ -113,7 +118,10 @@ impl Tokenizer {
         let word = size_of::<String>() + self.padding.len();
         let bytes = width.checked_mul(texts.len()).and_then(|count| count.checked_mul(word));
         if bytes.is_none_or(|bytes| bytes > BYTES_MAX) {
-            return Err(format!("{width} words for each of {} texts", texts.len()));
+            return Err(OnnxError::limit(format!(
+                "{width} words for each of {} texts",
+                texts.len()
+            )));
         }
         let mut words = Vec::with_capacity(width * texts.len());
         for own in texts {
@@ -135,12 +143,15 @@ fn behind(text: &str, at: usize) -> usize {
 fn tokenize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     if x.elem != Elem::Text || !matches!(x.shape[..], [_] | [_, _]) {
-        return Err(format!("{}{:?} is no line or table of texts", x.elem, x.shape));
+        return Err(OnnxError::input(format!(
+            "{}{:?} is no line or table of texts",
+            x.elem, x.shape
+        )));
     }
     let tokenizer = kept::value(t, call, || Tokenizer::read(call))?;
     let shape = x.shape.clone();
     let run = move |inputs: &[Host]| {
-        let texts = inputs.first().ok_or("no input")?.to_text();
+        let texts = first(inputs)?.to_text();
         let words = texts.iter().map(|text| tokenizer.words(text)).collect();
         let (words, width) = tokenizer.fill(words)?;
         let mut shape = shape.clone();

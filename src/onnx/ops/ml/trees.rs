@@ -6,6 +6,8 @@ use super::scores::{Transform, logistic, probit};
 use super::{Labels, in_blocks, ints, table};
 use crate::onnx::cells::Cells;
 use crate::onnx::elem::Elem;
+use crate::onnx::error::{OnnxError, Result};
+use crate::onnx::host::first;
 use crate::onnx::ops::{Call, Outputs, Table, several};
 use crate::onnx::trace::Tracer;
 use crate::onnx::{cast, kept};
@@ -38,21 +40,25 @@ struct Regressor<V> {
     keeps_type: bool,
 }
 
-fn targets(call: &Call<'_>) -> Result<usize, String> {
+fn targets(call: &Call<'_>) -> Result<usize> {
     let targets = call.int_or("n_targets", 0)?;
     let targets = usize::try_from(targets).ok().filter(|targets| *targets > 0);
-    targets.ok_or_else(|| "n_targets is not above zero".to_owned())
+    targets.ok_or_else(|| OnnxError::invalid("n_targets is not above zero"))
 }
 
 impl<V: Real> Regressor<V> {
     /// Of versions 1 to 3.
-    fn listed(call: &Call<'_>) -> Result<Regressor<V>, String> {
+    fn listed(call: &Call<'_>) -> Result<Regressor<V>> {
         let aggregate = match call.text("aggregate_function")?.unwrap_or("SUM") {
             "SUM" => Aggregate::Sum,
             "AVERAGE" => Aggregate::Average,
             "MIN" => Aggregate::Min,
             "MAX" => Aggregate::Max,
-            other => return Err(format!("aggregate_function: there is none named {other}")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "aggregate_function: there is none named {other}"
+                )));
+            }
         };
         let names = Names {
             ids: "target_ids",
@@ -62,7 +68,10 @@ impl<V: Real> Regressor<V> {
         };
         let (targets, bases) = (targets(call)?, bases::<V>(call)?);
         if !bases.is_empty() && bases.len() != targets {
-            return Err(format!("{} base values for {targets} targets", bases.len()));
+            return Err(OnnxError::invalid(format!(
+                "{} base values for {targets} targets",
+                bases.len()
+            )));
         }
         let transform = Transform::named(call.text("post_transform")?)?;
         let forest = listed(call, &names, targets)?;
@@ -70,13 +79,17 @@ impl<V: Real> Regressor<V> {
     }
 
     /// Of version 5.
-    fn placed(call: &Call<'_>) -> Result<Regressor<V>, String> {
+    fn placed(call: &Call<'_>) -> Result<Regressor<V>> {
         let aggregate = match call.int_or("aggregate_function", 1)? {
             0 => Aggregate::Average,
             1 => Aggregate::Sum,
             2 => Aggregate::Min,
             3 => Aggregate::Max,
-            other => return Err(format!("aggregate_function: there is none with number {other}")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "aggregate_function: there is none with number {other}"
+                )));
+            }
         };
         // ONNX's text has 1 and 2 the other way round; ONNX Runtime 1.32 answers like this.
         let transform = match call.int_or("post_transform", 0)? {
@@ -85,7 +98,11 @@ impl<V: Real> Regressor<V> {
             2 => Transform::Softmax,
             3 => Transform::SoftmaxZero,
             4 => Transform::Probit,
-            other => return Err(format!("post_transform: there is none with number {other}")),
+            other => {
+                return Err(OnnxError::unsupported(format!(
+                    "post_transform: there is none with number {other}"
+                )));
+            }
         };
         let targets = targets(call)?;
         let forest = placed(call, targets)?;
@@ -123,8 +140,8 @@ fn each_block<V: Real, R: Send>(
     (rows, columns): (usize, usize),
     forest: &Forest<V>,
     (targets, aggregate): (usize, Aggregate),
-    make: impl Fn(Vec<Option<V>>) -> Result<R, String> + Send + Sync,
-) -> Result<Vec<R>, String> {
+    make: impl Fn(Vec<Option<V>>) -> Result<R> + Send + Sync,
+) -> Result<Vec<R>> {
     let x = V::all_of(x)?;
     in_blocks(rows, |block| {
         let own = x.get(block.start * columns..block.end * columns).unwrap_or_default();
@@ -132,17 +149,20 @@ fn each_block<V: Real, R: Send>(
     })
 }
 
-fn check_columns<V>(forest: &Forest<V>, columns: usize) -> Result<(), String> {
+fn check_columns<V>(forest: &Forest<V>, columns: usize) -> Result<()> {
     if forest.columns <= columns {
         return Ok(());
     }
-    Err(format!("rows of {columns} columns, but the trees look at {}", forest.columns))
+    Err(OnnxError::input(format!(
+        "rows of {columns} columns, but the trees look at {}",
+        forest.columns
+    )))
 }
 
 fn regress<V: Real>(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
-    read: fn(&Call<'_>) -> Result<Regressor<V>, String>,
+    read: fn(&Call<'_>) -> Result<Regressor<V>>,
 ) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
@@ -153,7 +173,7 @@ fn regress<V: Real>(
     t.fits(elem, &shape)?;
     let keeps_type = model.keeps_type && elem == Elem::F64;
     let run = move |inputs: &[Cells]| {
-        let x = inputs.first().ok_or("no input")?;
+        let x = first(inputs)?;
         let aims = (model.targets, model.aggregate);
         let parts = each_block(x, (rows, columns), &model.forest, aims, |scores| {
             let mut all = Vec::with_capacity(scores.len());
@@ -201,7 +221,7 @@ enum Second {
 }
 
 impl<V: Real> Classifier<V> {
-    fn read(call: &Call<'_>) -> Result<Classifier<V>, String> {
+    fn read(call: &Call<'_>) -> Result<Classifier<V>> {
         let labels = Labels::read(call, "classlabels_strings", "classlabels_int64s")?;
         let names = Names {
             ids: "class_ids",
@@ -213,7 +233,11 @@ impl<V: Real> Classifier<V> {
         let bases = bases::<V>(call)?;
         let fits = if labels.len() > 2 { bases.len() == labels.len() } else { bases.len() <= 2 };
         if !bases.is_empty() && !fits {
-            return Err(format!("{} base values for {} classes", bases.len(), labels.len()));
+            return Err(OnnxError::invalid(format!(
+                "{} base values for {} classes",
+                bases.len(),
+                labels.len()
+            )));
         }
         Ok(Classifier {
             forest: listed(call, &names, labels.len())?,
@@ -226,7 +250,7 @@ impl<V: Real> Classifier<V> {
     }
 
     /// The class of a row, and its scores behind the others.
-    fn row(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class, String> {
+    fn row(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class> {
         let end = all.len() + scores.len();
         let class = match scores {
             [one] => self.alone(one.unwrap_or(V::ZERO), all),
@@ -238,7 +262,7 @@ impl<V: Real> Classifier<V> {
         Ok(class)
     }
 
-    fn of_many(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class, String> {
+    fn of_many(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class> {
         let begin = all.len();
         let mut best: Option<(usize, V)> = None;
         for (class, score) in scores.iter().enumerate() {
@@ -254,7 +278,8 @@ impl<V: Real> Classifier<V> {
             }
         }
         self.transform.row(all.get_mut(begin..).unwrap_or_default());
-        let (class, _) = best.ok_or("a row comes to no leaf with a weight")?;
+        let (class, _) =
+            best.ok_or_else(|| OnnxError::invalid("a row comes to no leaf with a weight"))?;
         Ok(Class::Label(class))
     }
 
@@ -338,7 +363,7 @@ fn classify<V: Real>(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let width = model.labels.len();
     let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];
     let run = move |inputs: &[Cells]| {
-        let x = inputs.first().ok_or("no input")?;
+        let x = first(inputs)?;
         let aims = (width, Aggregate::Sum);
         let parts = each_block(x, (rows, columns), &model.forest, aims, |scores| {
             let mut all = Vec::with_capacity(scores.len());
