@@ -3,7 +3,7 @@
 use super::constant::NUMBERS_MAX;
 use super::length::Length;
 use super::numbers;
-use super::site::{Label, Outcome, Site, lengths, wrap};
+use super::site::{Label, Obstacle, Outcome, Site, lengths, wrap};
 use super::value::{Content, Fact, Number};
 use crate::onnx::elem::Elem;
 
@@ -162,7 +162,7 @@ pub(super) fn reshape(site: &mut Site<'_>) -> Outcome {
 }
 
 /// The same elements in row-major order under other axes: the rows must fall into one of them.
-fn reshaped(fact: &Fact, target: Vec<Length>) -> Result<Fact, String> {
+fn reshaped(fact: &Fact, target: Vec<Length>) -> Result<Fact, Obstacle> {
     let (Content::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape) else {
         // Rows on an axis of a tensor that is the same for all of them: its parts depend on how many
         // there are.
@@ -170,13 +170,13 @@ fn reshaped(fact: &Fact, target: Vec<Length>) -> Result<Fact, String> {
         let content = if counts { Content::Count } else { fact.content.clone() };
         return Ok(Fact { content, ..fact.clone() }.with_shape(Some(target)));
     };
-    let large = || "it has too many elements".to_owned();
+    let large = || Obstacle::from("it has too many elements");
     let before = Length::product(shape.iter().take(*axis)).ok_or_else(large)?;
     let before = before.times(outer).ok_or_else(large)?;
     let holds: Vec<usize> = (0..target.len()).filter(|at| target[*at].has_rows()).collect();
     let [place] = holds[..] else { return Err("it gives rows an axis of a fixed length".into()) };
     let prefix = Length::product(target.iter().take(place)).ok_or_else(large)?;
-    let unclear = || "it may spread a row over several axes".to_owned();
+    let unclear = || Obstacle::from("it may spread a row over several axes");
     let outer = before.over(&prefix).ok_or_else(unclear)?;
     let length = target.get(place).ok_or_else(unclear)?;
     let whole = outer.times(&Length::rows()).ok_or_else(large)?;
@@ -203,7 +203,7 @@ pub(super) fn expand(site: &mut Site<'_>) -> Outcome {
 }
 
 /// A tensor that is the same everywhere: if a length is that of the rows, they are the same.
-fn uniform(shape: &[Length]) -> Result<Fact, String> {
+fn uniform(shape: &[Length]) -> Result<Fact, Obstacle> {
     let holds: Vec<usize> = (0..shape.len()).filter(|at| shape[*at].has_rows()).collect();
     match holds[..] {
         [] => Ok(Fact::shared(Some(shape.to_vec()))),

@@ -3,7 +3,7 @@
 use super::arrange::one;
 use super::constant::NUMBERS_MAX;
 use super::length::Length;
-use super::site::{Label, Operand, Outcome, Site, wrap};
+use super::site::{Label, Obstacle, Operand, Outcome, Site, wrap};
 use super::value::{Fact, Number};
 use crate::onnx::graph::Attribute;
 
@@ -297,7 +297,7 @@ pub(super) fn resize(site: &mut Site<'_>) -> Outcome {
 }
 
 /// The scales of a resize, those that are known.
-fn scales(site: &Site<'_>, at: usize) -> Result<Vec<Option<f32>>, String> {
+fn scales(site: &Site<'_>, at: usize) -> Result<Vec<Option<f32>>, Obstacle> {
     if let Some(Attribute::Floats(scales)) = site.attribute("scales") {
         return Ok(scales.iter().copied().map(Some).collect());
     }

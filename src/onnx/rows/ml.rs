@@ -3,7 +3,7 @@
 use super::axes;
 use super::length::Length;
 use super::products;
-use super::site::{Outcome, Site};
+use super::site::{Obstacle, Outcome, Site};
 use super::value::Fact;
 
 pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
@@ -28,7 +28,7 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
 }
 
 /// Rejects tensors of one axis, which are one row and not many.
-fn matrix(site: &Site<'_>) -> Result<(), String> {
+fn matrix(site: &Site<'_>) -> Result<(), Obstacle> {
     match site.rank(0)? {
         0 | 1 => Err("it takes a line of numbers as one row".into()),
         _ => Ok(()),

@@ -114,7 +114,7 @@ pub(super) fn einsum(site: &mut Site<'_>) -> Outcome {
     for (at, term) in terms.split(',').enumerate() {
         let (fact, labels) = (site.fact(at)?.clone(), labels(term));
         if fact.rank() != Some(labels.len()) {
-            return Err(format!("the number of axes of input {at} is not known"));
+            return Err(format!("the number of axes of input {at} is not known").into());
         }
         operands.push((fact, labels));
     }

@@ -4,10 +4,28 @@
 use super::length::{Length, Symbol};
 use super::value::{Content, Fact, Number};
 use crate::onnx::graph::{Attribute, Node};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+/// The reason why rows may depend on each other behind a node: no error, but the end of a proof.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Obstacle(Cow<'static, str>);
+
+impl From<&'static str> for Obstacle {
+    fn from(reason: &'static str) -> Obstacle {
+        Obstacle(reason.into())
+    }
+}
+
+impl From<String> for Obstacle {
+    fn from(reason: String) -> Obstacle {
+        Obstacle(reason.into())
+    }
+}
+
 /// Facts about the outputs, or the reason why rows may not be independent behind the node.
-pub(super) type Outcome = Result<Vec<Fact>, String>;
+pub(super) type Outcome = Result<Vec<Fact>, Obstacle>;
 
 /// Name of an axis within one node. An axis of an input and one of an output with the same label
 /// are the same: an element of the output depends only on elements of the inputs at the same place
@@ -43,20 +61,21 @@ impl<'a> Site<'a> {
     }
 
     /// The fact about an input that must be there.
-    pub(super) fn fact(&self, at: usize) -> Result<&Fact, String> {
-        self.optional(at).ok_or_else(|| format!("input {at} is missing"))
+    pub(super) fn fact(&self, at: usize) -> Result<&Fact, Obstacle> {
+        self.optional(at).ok_or_else(|| Obstacle::from(format!("input {at} is missing")))
     }
 
     pub(super) fn optional(&self, at: usize) -> Option<&Fact> {
         self.inputs.get(at).and_then(Option::as_ref)
     }
 
-    pub(super) fn shape(&self, at: usize) -> Result<&[Length], String> {
+    pub(super) fn shape(&self, at: usize) -> Result<&[Length], Obstacle> {
         let shape = self.fact(at)?.shape.as_deref();
-        shape.ok_or_else(|| format!("the number of axes of input {at} is not known"))
+        shape
+            .ok_or_else(|| Obstacle::from(format!("the number of axes of input {at} is not known")))
     }
 
-    pub(super) fn rank(&self, at: usize) -> Result<usize, String> {
+    pub(super) fn rank(&self, at: usize) -> Result<usize, Obstacle> {
         Ok(self.shape(at)?.len())
     }
 
@@ -94,18 +113,20 @@ impl<'a> Site<'a> {
     }
 
     /// Axes from an attribute or, in newer operator sets, from an input.
-    pub(super) fn axes(&self, at: usize) -> Result<Option<Vec<i64>>, String> {
+    pub(super) fn axes(&self, at: usize) -> Result<Option<Vec<i64>>, Obstacle> {
         if let Some(axes) = self.ints("axes") {
             return Ok(Some(axes.to_vec()));
         }
         match self.optional(at) {
             None => Ok(None),
-            Some(fact) => fact.constants().map(Some).ok_or_else(|| "axes are computed".to_owned()),
+            Some(fact) => {
+                fact.constants().map(Some).ok_or_else(|| Obstacle::from("axes are computed"))
+            }
         }
     }
 
     /// An axis of an input, counted from the end where it is negative.
-    pub(super) fn axis(&self, at: usize, axis: i64) -> Result<usize, String> {
+    pub(super) fn axis(&self, at: usize, axis: i64) -> Result<usize, Obstacle> {
         wrap(axis, self.rank(at)?)
     }
 
@@ -129,19 +150,19 @@ impl<'a> Site<'a> {
     }
 
     /// The operand with the labels 0, 1, 2, ... for its axes.
-    pub(super) fn plain(&self, at: usize) -> Result<Operand, String> {
+    pub(super) fn plain(&self, at: usize) -> Result<Operand, Obstacle> {
         Ok((self.fact(at)?.clone(), (0..self.rank(at)?).collect()))
     }
 
     /// An operand whose axes have labels that no other operand shares, such as weights.
-    pub(super) fn apart(&mut self, at: usize) -> Result<Option<Operand>, String> {
+    pub(super) fn apart(&mut self, at: usize) -> Result<Option<Operand>, Obstacle> {
         let Some(fact) = self.optional(at).cloned() else { return Ok(None) };
         let Some(rank) = fact.rank() else {
             // The axes of an input that is the same for all rows do not matter.
             let shape = Some(Vec::new());
             return match fact.is_shared() {
                 true => Ok(Some((Fact { shape, ..fact }, Vec::new()))),
-                false => Err(format!("the number of axes of input {at} is not known")),
+                false => Err(format!("the number of axes of input {at} is not known").into()),
             };
         };
         let labels = (0..rank).map(|_| self.fresh_open()).collect();
@@ -196,7 +217,7 @@ impl<'a> Site<'a> {
 
 /// The label of the rows with what is outside of them on their axis; `None` where no operand has
 /// rows.
-fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Length)>, String> {
+fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Length)>, Obstacle> {
     let mut row: Option<(Label, Length, Length)> = None;
     for (fact, labels) in operands {
         let (Content::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape) else {
@@ -225,15 +246,15 @@ fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Lengt
 }
 
 /// An axis counted from the end where it is negative.
-pub(super) fn wrap(axis: i64, rank: usize) -> Result<usize, String> {
+pub(super) fn wrap(axis: i64, rank: usize) -> Result<usize, Obstacle> {
     let signed = i64::try_from(rank).unwrap_or(i64::MAX);
     let own = if axis < 0 { axis.saturating_add(signed) } else { axis };
     let own = usize::try_from(own).ok().filter(|own| *own < rank);
-    own.ok_or_else(|| format!("there is no axis {axis} of {rank}"))
+    own.ok_or_else(|| Obstacle::from(format!("there is no axis {axis} of {rank}")))
 }
 
 /// The numbers of a fact as lengths of axes, open ones where they are unknown.
-pub(super) fn lengths(site: &mut Site<'_>, numbers: &[Number]) -> Result<Vec<Length>, String> {
+pub(super) fn lengths(site: &mut Site<'_>, numbers: &[Number]) -> Result<Vec<Length>, Obstacle> {
     let mut all = Vec::with_capacity(numbers.len());
     for number in numbers {
         all.push(match number {

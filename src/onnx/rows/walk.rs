@@ -3,7 +3,7 @@
 use super::constant::constant;
 use super::length::Length;
 use super::rules;
-use super::site::Site;
+use super::site::{Obstacle, Site};
 use super::value::{Content, Fact};
 use crate::onnx::graph::{Attribute, Graph, ModelFile, Node};
 use std::collections::HashMap;
@@ -122,7 +122,7 @@ impl<'f> Walk<'f> {
         node: &Node,
         inputs: Vec<Option<Fact>>,
         attributes: &HashMap<String, Attribute>,
-    ) -> Result<Vec<Fact>, String> {
+    ) -> Result<Vec<Fact>, Obstacle> {
         let key = (node.domain.clone(), node.op.clone());
         let mut site = Site::new(node, inputs, attributes, &mut self.symbols);
         if let Some(facts) = rules::apply(&mut site) {
@@ -161,7 +161,7 @@ impl<'f> Walk<'f> {
         inputs: &[Option<Fact>],
         scope: &Scope<'_>,
         attributes: &HashMap<String, Attribute>,
-    ) -> Result<Vec<Fact>, String> {
+    ) -> Result<Vec<Fact>, Obstacle> {
         let condition =
             inputs.first().and_then(Option::as_ref).ok_or("its condition is missing")?;
         if !condition.is_shared() {
@@ -173,7 +173,7 @@ impl<'f> Walk<'f> {
         let mut sides = Vec::new();
         for name in ["then_branch", "else_branch"] {
             let Some(Attribute::Graph(graph)) = node.attributes.get(name) else {
-                return Err(format!("{name} is missing"));
+                return Err(format!("{name} is missing").into());
             };
             self.depth += 1;
             sides.push(self.graph(graph, HashMap::new(), Some(scope), attributes));
