@@ -1,10 +1,11 @@
 //! Lists adapters, and probes each, in processes of their own, so that a driver that crashes or
 //! hangs takes nothing with it, and what drivers print does not mix with output of this program.
 
-use crate::adapter::check::check;
+use crate::adapter::check::{CheckError, check};
 use crate::adapter::entry::{AdapterEntry, Api, Probe, Usability};
+use crate::adapter::kernel::KernelError;
 use crate::adapter::listing;
-use crate::adapter::open::open_id;
+use crate::adapter::open::{OpenError, open_id};
 use crate::adapter::probe::probe;
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
@@ -36,15 +37,26 @@ pub enum ProbeReport {
     Error(String),
 }
 
+/// An error of the child's side.
+#[derive(Debug, thiserror::Error)]
+enum ProbeFailure {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("failed its check: {0}")]
+    Check(CheckError),
+    #[error("failed its probe: {0}")]
+    Probe(KernelError),
+}
+
 /// The child's side: opens the adapter, checks it and measures it.
 pub fn probe_one(id: &str) -> ProbeReport {
-    let measured = || -> Result<Probe, String> {
-        let opened = open_id(id).map_err(|error| error.to_string())?;
-        check(&opened.device, &opened.queue)
-            .map_err(|error| format!("failed its check: {error}"))?;
-        probe(&opened.device, &opened.queue).map_err(|error| format!("failed its probe: {error}"))
+    let measured = || -> Result<Probe, ProbeFailure> {
+        let opened = open_id(id)?;
+        check(&opened.device, &opened.queue).map_err(ProbeFailure::Check)?;
+        probe(&opened.device, &opened.queue).map_err(ProbeFailure::Probe)
     };
-    measured().map_or_else(ProbeReport::Error, ProbeReport::Probe)
+    let failed = |error: ProbeFailure| ProbeReport::Error(error.to_string());
+    measured().map_or_else(failed, ProbeReport::Probe)
 }
 
 /// The program that is run again for each look at the drivers, and what it is run with.

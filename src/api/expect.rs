@@ -67,13 +67,21 @@ pub(crate) fn announced(headers: &HeaderMap) -> Result<Option<Duration>, Error> 
     Ok(Some(within))
 }
 
-/// A duration, or what is wrong with it.
-fn read(text: &str) -> Result<Duration, String> {
+/// An error of a duration until requests.
+#[derive(Debug, thiserror::Error)]
+enum BadDuration {
+    #[error("must be a duration such as 30s, not {0:?}")]
+    Form(String),
+    #[error("must be 24h at most, not {0:?}")]
+    Long(String),
+}
+
+fn read(text: &str) -> Result<Duration, BadDuration> {
     let short = Some(text.trim()).filter(|text| text.len() <= TEXT_MAX);
     let within = short.and_then(|text| humantime::parse_duration(text).ok());
-    let within = within.ok_or_else(|| format!("must be a duration such as 30s, not {text:?}"))?;
+    let within = within.ok_or_else(|| BadDuration::Form(text.to_owned()))?;
     if within > WITHIN_MAX {
-        return Err(format!("must be 24h at most, not {text:?}"));
+        return Err(BadDuration::Long(text.to_owned()));
     }
     Ok(within)
 }
@@ -84,8 +92,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_or_refused() {
-        let read =
-            |text: &str| read(text).map_err(|reason| reason.split(',').next().unwrap().to_owned());
+        let first = |reason: BadDuration| reason.to_string().split(',').next().unwrap().to_owned();
+        let read = |text: &str| read(text).map_err(first);
         assert_eq!(read("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(read(" 1m 30s "), Ok(Duration::from_secs(90)));
         assert_eq!(read("0s"), Ok(Duration::ZERO));

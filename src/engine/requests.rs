@@ -8,7 +8,7 @@ use super::submitted::Submitted;
 use crate::error::Error;
 use crate::schedule::{Arrival, Batch, ClientId, ModelId, Part, RequestId, Shape, Time};
 use crate::telemetry::Compute;
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use crate::wire::TimeSlice;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -29,6 +29,18 @@ pub(super) struct Pending {
     collected: Vec<Collected>,
     shape: Option<ShapeKey>,
     _held: Option<Held>,
+}
+
+/// An error of a batch whose inputs cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GatherError {
+    #[error("request {0} is gone")]
+    Gone(u64),
+    #[error("the batch is empty")]
+    Empty,
+    /// A request has fewer rows than its part of the batch, or other inputs than the first one.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
 }
 
 /// Outputs of consecutive rows of a request.
@@ -198,11 +210,10 @@ impl Requests {
     ///
     /// # Errors
     /// If a request of it is gone, or has fewer rows than the scheduler was told.
-    pub(super) fn gather(&self, batch: &Batch) -> Result<Vec<GatheredInput>, String> {
-        let parts: Result<Vec<Tensors>, String> =
-            batch.parts.iter().map(|part| self.part(part)).collect();
-        let parts = parts?;
-        let first = parts.first().ok_or("the batch is empty")?;
+    pub(super) fn gather(&self, batch: &Batch) -> Result<Vec<GatheredInput>, GatherError> {
+        let parts = batch.parts.iter().map(|part| self.part(part));
+        let parts = parts.collect::<Result<Vec<Tensors>, GatherError>>()?;
+        let first = parts.first().ok_or(GatherError::Empty)?;
         let rows = u64::from(batch.rows());
         let input = |model: &Tensor| {
             let same = |part: &Tensors| part.get(&model.name).map(|tensor| tensor.data.clone());
@@ -212,20 +223,19 @@ impl Requests {
                 name: model.name.clone(),
                 datatype: model.datatype,
                 shape: std::iter::once(rows).chain(dims).collect(),
-                parts: parts.map_err(|error| error.to_string())?,
+                parts: parts?,
             })
         };
         first.0.iter().map(input).collect()
     }
 
-    fn part(&self, part: &Part) -> Result<Tensors, String> {
-        let gone = || format!("request {} is gone", part.request.0);
+    fn part(&self, part: &Part) -> Result<Tensors, GatherError> {
+        let gone = || GatherError::Gone(part.request.0);
         let call = &self.pending.get(&part.request).ok_or_else(gone)?.call;
         if part.first == 0 && part.rows as usize == call.rows {
             return Ok(call.inputs.clone());
         }
-        let rows = call.inputs.slice_rows(part.first as usize, part.rows as usize);
-        rows.map_err(|error| error.to_string())
+        Ok(call.inputs.slice_rows(part.first as usize, part.rows as usize)?)
     }
 }
 

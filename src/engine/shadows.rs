@@ -1,6 +1,6 @@
 //! Answers of adapters that are trusted, for those on trial to agree with.
 
-use crate::model::golden;
+use crate::model::golden::{self, Mismatch};
 use crate::schedule::{AdapterId, BatchId};
 use crate::tensor::Tensors;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ impl Shadows {
         adapter: AdapterId,
         batch: BatchId,
         outputs: &Tensors,
-    ) -> Result<(), String> {
+    ) -> Result<(), Mismatch> {
         match self.0.remove(&adapter) {
             Some((expected, answer)) if expected == batch => golden::agree(&answer, outputs),
             _ => Ok(()),

@@ -5,7 +5,7 @@
 
 use crate::model::context::LoadContext;
 use crate::model::convert::{self, device_error};
-use crate::model::files::BadFile;
+use crate::model::files::{BadFile, Detail};
 use crate::model::normalise::normalise_u8;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::{Model, ModelError};
@@ -90,26 +90,30 @@ pub struct Digits {
 /// holds other tensors than the network has.
 pub fn load(context: &LoadContext<'_>) -> Result<Digits, ModelError> {
     let data = context.files.read_up_to(WEIGHTS, WEIGHTS_BYTES_MAX)?;
-    let bad = |detail| BadFile::new(context.files.path_of(WEIGHTS), detail);
-    Ok(Digits::from_weights(&data, context.device).map_err(bad)?)
+    let bad = |detail: Detail| BadFile::new(context.files.path_of(WEIGHTS), detail);
+    let net = load_net(&data, context.device).map_err(bad)?;
+    Ok(Digits { net, device: context.device.clone(), signature: signature() })
 }
 
 /// A network with the weights of a safetensors file.
-fn load_net(data: &[u8], device: &Device) -> Result<Net, String> {
+fn load_net(data: &[u8], device: &Device) -> Result<Net, Detail> {
     let mut store = SafetensorsStore::from_bytes(Some(data.to_vec()));
-    let tensors = store.get_all_tensors().map_err(|e| format!("is no safetensors file: {e}"))?;
+    let tensors = store
+        .get_all_tensors()
+        .map_err(|e| Detail::from(format!("is no safetensors file: {e}")))?;
     // A half-precision weight would meet single-precision images inside a kernel.
     if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| tensor.dtype != DType::F32) {
-        return Err(format!("tensor '{name}' is {:?}, not F32", tensor.dtype));
+        return Err(format!("tensor '{name}' is {:?}, not F32", tensor.dtype).into());
     }
     let mut net = Net::new(device);
     let mut store = store.validate(false).allow_partial(true);
-    let result = net.load_from(&mut store).map_err(|e| format!("cannot be loaded: {e}"))?;
+    let result =
+        net.load_from(&mut store).map_err(|e| Detail::from(format!("cannot be loaded: {e}")))?;
     let wrong = result.errors.iter().map(ToString::to_string);
     let missing = result.missing.iter().map(|(name, _)| format!("tensor '{name}' is missing"));
     let unused = result.unused.iter().map(|name| format!("tensor '{name}' is not the network's"));
     let problems: Vec<String> = wrong.chain(missing).chain(unused).collect();
-    if problems.is_empty() { Ok(net) } else { Err(problems.join("; ")) }
+    if problems.is_empty() { Ok(net) } else { Err(problems.join("; ").into()) }
 }
 
 /// What every version of this kind takes and gives.
@@ -132,9 +136,10 @@ impl Digits {
     /// With the weights of a safetensors file.
     ///
     /// # Errors
-    /// What is wrong with the file.
-    pub fn from_weights(data: &[u8], device: &Device) -> Result<Digits, String> {
-        let net = load_net(data, device)?;
+    /// [`ModelError::Broken`] if the file is not one of this network.
+    pub fn from_weights(data: &[u8], device: &Device) -> Result<Digits, ModelError> {
+        let net = load_net(data, device);
+        let net = net.map_err(|error| ModelError::Broken(error.to_string()))?;
         Ok(Digits { net, device: device.clone(), signature: signature() })
     }
 

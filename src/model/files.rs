@@ -61,6 +61,11 @@ pub(crate) struct Detail {
 }
 
 impl Detail {
+    /// Names what is around the error, such as a field.
+    pub(crate) fn within(self, what: impl std::fmt::Display) -> Detail {
+        Detail { text: format!("{what}: {}", self.text), ..self }
+    }
+
     /// An error that the machine causes.
     pub(crate) fn machine(text: impl Into<String>) -> Detail {
         Detail { text: text.into(), machine: true }
@@ -76,6 +81,12 @@ impl From<String> for Detail {
 impl From<&str> for Detail {
     fn from(text: &str) -> Detail {
         text.to_owned().into()
+    }
+}
+
+impl From<BadFile> for Detail {
+    fn from(error: BadFile) -> Detail {
+        Detail { text: error.to_string(), machine: error.machine }
     }
 }
 
@@ -152,7 +163,7 @@ impl Files {
             return Err(bad("is not a safe file name".into()));
         }
         match &self.root {
-            None => read_embedded(&path, bytes_max).map_err(Detail::from),
+            None => read_embedded(&path, bytes_max),
             Some(root) => read_plain(root, &path, bytes_max),
         }
         .map_err(bad)
@@ -288,7 +299,7 @@ impl Files {
     }
 }
 
-fn read_embedded(path: &str, bytes_max: u64) -> Result<Bytes, String> {
+fn read_embedded(path: &str, bytes_max: u64) -> Result<Bytes, Detail> {
     let file = EmbeddedModels::get(path).ok_or("is missing from the binary")?;
     check_size(file.data.len() as u64, bytes_max)?;
     Ok(match file.data {
@@ -327,11 +338,11 @@ fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, Detail> 
     Ok(data.into())
 }
 
-fn check_size(bytes: u64, bytes_max: u64) -> Result<(), String> {
+fn check_size(bytes: u64, bytes_max: u64) -> Result<(), Detail> {
     if bytes <= bytes_max {
         return Ok(());
     }
-    Err(format!("has {bytes} bytes, but at most {bytes_max} are allowed"))
+    Err(format!("has {bytes} bytes, but at most {bytes_max} are allowed").into())
 }
 
 fn mark(folder: &Path, depth: usize, hasher: &mut DefaultHasher) {

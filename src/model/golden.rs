@@ -7,7 +7,7 @@
 use crate::json::document::{self, Source};
 use crate::json::{self, Expected};
 use crate::model::batch::run_batch;
-use crate::model::files::{BadFile, Files};
+use crate::model::files::{BadFile, Detail, Files};
 use crate::model::info::{GoldenSpec, ModelInfo};
 use crate::model::signature::{Sent, Signature};
 use crate::model::{Model, ModelError};
@@ -77,7 +77,8 @@ impl Sample {
             other => other,
         })?;
         for expected in &self.expected.0 {
-            compare(expected, &outputs, self.tolerance).map_err(ModelError::Golden)?;
+            compare(expected, &outputs, self.tolerance)
+                .map_err(|mismatch| ModelError::Golden(mismatch.to_string()))?;
         }
         Ok(())
     }
@@ -89,13 +90,13 @@ pub(crate) fn read(
     spec: &GoldenSpec,
     signature: &Signature,
 ) -> Result<Sample, BadFile> {
-    let bad = |detail: String| BadFile::new(files.path_of(&spec.file), detail);
+    let bad = |detail: Detail| BadFile::new(files.path_of(&spec.file), detail);
     let data = files.read_up_to(&spec.file, BYTES_MAX)?;
     let mut scratch = Vec::new();
     let parsed = document::parse::<WrittenSample<'_>>(&data, &mut scratch);
-    let (written, source) = parsed.map_err(|error| bad(error.to_string()))?;
+    let (written, source) = parsed.map_err(|error| bad(error.to_string().into()))?;
     let inputs = tensors(written.inputs, source).map_err(bad)?;
-    let request = signature.frame(inputs).map_err(|error| bad(error.to_string()))?;
+    let request = signature.frame(inputs).map_err(|error| bad(error.to_string().into()))?;
     let (inputs, rows) = (request.inputs, request.rows);
     let expected = tensors(written.outputs, source).map_err(bad)?;
     let expected = if request.sent == Sent::Own { expected.framed() } else { expected };
@@ -103,50 +104,66 @@ pub(crate) fn read(
     Ok(Sample { inputs, rows, expected, tolerance: spec.tolerance })
 }
 
-fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Result<(), String> {
+fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Result<(), Detail> {
     if expected.0.is_empty() {
         return Err("expects no outputs, so it would prove nothing".into());
     }
     for tensor in &expected.0 {
         let name = &tensor.name;
         let spec = signature.outputs.iter().find(|spec| spec.name == *name);
-        let spec = spec.ok_or_else(|| format!("the model has no output '{name}'"))?;
+        let spec = spec.ok_or_else(|| Detail::from(format!("the model has no output '{name}'")))?;
         let fits = signature.output_hints || spec.fits_shape(&tensor.shape);
         if !spec.datatypes.contains(&tensor.datatype) || !fits {
-            return Err(format!("output '{name}' does not fit the model's signature"));
+            return Err(format!("output '{name}' does not fit the model's signature").into());
         }
         if tensor.shape.first() != Some(&rows) {
-            return Err(format!("output '{name}' has not {rows} rows, as the inputs have"));
+            return Err(format!("output '{name}' has not {rows} rows, as the inputs have").into());
         }
     }
     Ok(())
 }
 
-fn tensors<'a>(written: Vec<WrittenTensor<'a>>, source: Source<'a>) -> Result<Tensors, String> {
+fn tensors<'a>(written: Vec<WrittenTensor<'a>>, source: Source<'a>) -> Result<Tensors, Detail> {
     written.into_iter().map(|written| tensor(written, source)).collect()
 }
 
-fn tensor<'a>(written: WrittenTensor<'a>, source: Source<'a>) -> Result<Tensor, String> {
+fn tensor<'a>(written: WrittenTensor<'a>, source: Source<'a>) -> Result<Tensor, Detail> {
     let WrittenTensor { name, datatype, shape, data } = written;
     let expected = Expected { what: "tensor", name: &name, datatype, shape: &shape };
     let data = json::decode(expected, source.sent(data.get())).map_err(|error| error.message)?;
-    Tensor::new(name, datatype, shape, data).map_err(|error| error.to_string())
+    Tensor::new(name, datatype, shape, data).map_err(|error| error.to_string().into())
 }
 
-fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), String> {
+/// The first difference between an answer and the expected one.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Mismatch {
+    /// An output is missing.
+    #[error(transparent)]
+    Missing(#[from] TensorError),
+    #[error("output '{output}' is {found}, not {wanted}")]
+    Form { output: String, found: String, wanted: String },
+    #[error("output '{output}' holds other bytes")]
+    Bytes { output: String },
+    #[error("output '{output}' [{at}] is {actual}, not {wanted} ± {tolerance}")]
+    Element { output: String, at: usize, actual: f64, wanted: f64, tolerance: f64 },
+    /// More elements differ than two devices may differ in.
+    #[error("output '{output}' has {actual}, not {wanted}")]
+    Number { output: String, actual: f64, wanted: f64 },
+}
+
+fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), Mismatch> {
     let name = &expected.name;
-    let actual = outputs.get(name).map_err(|error| error.to_string())?;
+    let actual = outputs.get(name)?;
     if actual.datatype != expected.datatype || actual.shape != expected.shape {
-        return Err(format!(
-            "output '{name}' is {} {:?}, not {} {:?}",
-            actual.datatype, actual.shape, expected.datatype, expected.shape
-        ));
+        let form = |tensor: &Tensor| format!("{} {:?}", tensor.datatype, tensor.shape);
+        let (output, found, wanted) = (name.clone(), form(actual), form(expected));
+        return Err(Mismatch::Form { output, found, wanted });
     }
     if actual.data == expected.data {
         return Ok(());
     }
     let Some(size) = expected.datatype.size() else {
-        return Err(format!("output '{name}' holds other bytes"));
+        return Err(Mismatch::Bytes { output: name.clone() });
     };
     let pairs = actual.data.chunks_exact(size).zip(expected.data.chunks_exact(size));
     for (at, (actual, wanted)) in pairs.enumerate() {
@@ -155,7 +172,8 @@ fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), S
         let near = (actual - wanted).abs() <= tolerance;
         let same = actual == wanted || (actual.is_nan() && wanted.is_nan());
         if !near && !same {
-            return Err(format!("output '{name}' [{at}] is {actual}, not {wanted} ± {tolerance}"));
+            let output = name.clone();
+            return Err(Mismatch::Element { output, at, actual, wanted, tolerance });
         }
     }
     Ok(())
@@ -171,9 +189,9 @@ const ODD_ONES: usize = 100;
 ///
 /// # Errors
 /// What the first difference is that is more.
-pub(crate) fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), String> {
+pub(crate) fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), Mismatch> {
     for tensor in &expected.0 {
-        let actual = outputs.get(&tensor.name).map_err(|error| error.to_string())?;
+        let actual = outputs.get(&tensor.name)?;
         let size = tensor.datatype.size().filter(|_| actual.shape == tensor.shape);
         let Some(size) = size.filter(|_| actual.datatype == tensor.datatype) else {
             compare(tensor, outputs, 0.0)?;
@@ -190,7 +208,7 @@ pub(crate) fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), String>
         let mut odd = pairs.filter_map(apart);
         let allowed = tensor.data.len() / size / ODD_ONES;
         if let Some((actual, wanted)) = odd.nth(allowed) {
-            return Err(format!("output '{}' has {actual}, not {wanted}", tensor.name));
+            return Err(Mismatch::Number { output: tensor.name.clone(), actual, wanted });
         }
     }
     Ok(())
@@ -343,7 +361,7 @@ mod tests {
         other[7] = 3.0;
         assert_eq!(agree(&many, &other), Ok(()));
         many[8] = 3.0;
-        assert!(agree(&many, &other).unwrap_err().contains("output 'y'"));
+        assert!(agree(&many, &other).unwrap_err().to_string().contains("output 'y'"));
         assert!(super::agree(&floats(&[1.0]), &floats(&[1.0, 1.0])).is_err());
         assert!(super::agree(&floats(&[1.0]), &Tensors(Vec::new())).is_err());
     }

@@ -119,8 +119,7 @@ fn around(tables: Written, file: &[u8]) -> anyhow::Result<()> {
     let files = Files::embedded().folder(CHARACTERS.0).folder(CHARACTERS.1);
     let graphs = graphs();
     let fits = graphs.iter().map(|graph| tables.clone().check(graph, &labels, &files));
-    let around = fits.reduce(Result::or).unwrap_or(Err("there is no graph".into()));
-    let around = around.map_err(anyhow::Error::msg)?;
+    let around = fits.reduce(Result::or).unwrap_or(Err("there is no graph".into()))?;
     let length = u32::try_from(file.len())?;
     let data = [&length.to_le_bytes(), file].concat();
     let sent = around.interface.inputs.iter().filter(|spec| spec.takes_file()).map(|spec| {

@@ -1,6 +1,7 @@
 //! The kind `identity`: every output is the input at its place. No device is involved; it is there
 //! for protocol tests and for measuring what serving itself costs.
 
+use crate::model::files::Detail;
 use crate::model::signature::Signature;
 use crate::model::{Model, ModelError};
 use crate::tensor::{Tensor, Tensors};
@@ -9,18 +10,20 @@ use crate::tensor::{Tensor, Tensors};
 pub const KIND: &str = "identity";
 
 /// Checks that the outputs can be the inputs: as many, with equal datatypes and shapes.
-pub(crate) fn check(signature: &Signature) -> Result<(), String> {
+pub(crate) fn check(signature: &Signature) -> Result<(), Detail> {
     let (inputs, outputs) = (&signature.inputs, &signature.outputs);
     if inputs.len() != outputs.len() {
         let (inputs, outputs) = (inputs.len(), outputs.len());
-        return Err(format!("identity needs as many outputs ({outputs}) as inputs ({inputs})"));
+        return Err(
+            format!("identity needs as many outputs ({outputs}) as inputs ({inputs})").into()
+        );
     }
     for (input, output) in inputs.iter().zip(outputs) {
         if input.datatypes != output.datatypes || input.shape != output.shape {
             let (input, output) = (&input.name, &output.name);
             return Err(format!(
                 "input '{input}' and output '{output}' differ in datatype or shape, but identity gives back what it takes"
-            ));
+            ).into());
         }
     }
     Ok(())
@@ -36,7 +39,7 @@ impl Identity {
     /// # Errors
     /// [`ModelError::Broken`] if the outputs cannot be the inputs.
     pub fn new(signature: Signature) -> Result<Identity, ModelError> {
-        check(&signature).map_err(ModelError::Broken)?;
+        check(&signature).map_err(|error| ModelError::Broken(error.to_string()))?;
         Ok(Identity { signature })
     }
 }

@@ -10,7 +10,7 @@
 //! a link too. Where file systems share blocks (Btrfs, XFS), a copy takes neither time nor space.
 
 use crate::model::files::Source;
-use crate::model::files::{BadFile, Detail, FILE_BYTES_MAX, is_safe_name, open_plain};
+use crate::model::files::{BadFile, FILE_BYTES_MAX, is_safe_name, open_plain};
 use crate::model::info::ModelInfo;
 use crate::model::layout::{ENDING, Layout, NESTED, version_number};
 use crate::model::repository::{Found, Repository};
@@ -64,6 +64,38 @@ struct Copied {
     key: Option<(String, String, u64)>,
 }
 
+/// An error of a copy that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    #[error("its files changed while they were copied")]
+    Changed,
+    #[error("no folder")]
+    NoFolder,
+    #[error(
+        "its {bytes} bytes and the other copies are more than {most} bytes \
+         (cache.models_bytes) or {COUNT_MAX} versions"
+    )]
+    TooLarge { bytes: u64, most: u64 },
+    #[error("the model has more than {FILES_MAX} files")]
+    ManyFiles,
+    #[error("{bytes} bytes are needed, but {free} are free, of which {spared} are reserved")]
+    FullDisk { bytes: u64, free: u64, spared: u64 },
+    /// A file that a model may not read, or not any more.
+    #[error(transparent)]
+    File(BadFile),
+    /// A folder or file that cannot be read, copied or written.
+    #[error("{path}: {error}")]
+    Path { path: String, error: io::Error },
+    #[error(transparent)]
+    Rename(#[from] io::Error),
+}
+
+impl KeepError {
+    fn of(path: impl ToString, error: io::Error) -> KeepError {
+        KeepError::Path { path: path.to_string(), error }
+    }
+}
+
 impl Kept {
     /// The copies of a repository on disk; `None` for the one in the binary, or without any space.
     pub fn new(cache_dir: &Path, repository: &Repository, bytes_max: u64) -> Option<Kept> {
@@ -87,7 +119,7 @@ impl Kept {
         repository: &Repository,
         info: &ModelInfo,
         versions: &[String],
-    ) -> Result<(), String> {
+    ) -> Result<(), KeepError> {
         let _turn = self.turn();
         let kept = self.keep_one(repository, info);
         self.retain_versions(&info.name, versions);
@@ -103,7 +135,7 @@ impl Kept {
         file.lock().ok().map(|()| file)
     }
 
-    fn keep_one(&self, repository: &Repository, info: &ModelInfo) -> Result<(), String> {
+    fn keep_one(&self, repository: &Repository, info: &ModelInfo) -> Result<(), KeepError> {
         let (name, version) = (hashed(info.name.as_bytes()), info.version.clone());
         let stamp = info.graph.stamp;
         let same = |copied: &Copied| {
@@ -119,9 +151,9 @@ impl Kept {
         let draft = self.own.join(format!("{name}-{version}{DRAFT}{}", std::process::id()));
         let copied = self.copy(repository, info, (&draft, &before)).and_then(|()| {
             if repository.stamp(info) != stamp {
-                return Err("its files changed while they were copied".to_owned());
+                return Err(KeepError::Changed);
             }
-            fs::rename(&draft, &target).map_err(|error| error.to_string())
+            Ok(fs::rename(&draft, &target)?)
         });
         if copied.is_err() {
             remove(&draft);
@@ -137,25 +169,25 @@ impl Kept {
         repository: &Repository,
         info: &ModelInfo,
         (draft, before): (&Path, &[PathBuf]),
-    ) -> Result<(), String> {
-        let Source::Folder(root) = repository.source() else { return Err("no folder".into()) };
+    ) -> Result<(), KeepError> {
+        let Source::Folder(root) = repository.source() else { return Err(KeepError::NoFolder) };
         let files = files_of(root, info)?;
         let bytes = files.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         self.make_room(bytes, before)?;
-        make_private(&self.own).map_err(|error| format!("{}: {error}", self.own.display()))?;
+        make_private(&self.own).map_err(|error| KeepError::of(self.own.display(), error))?;
         if check_disk(&self.own, bytes).is_err() {
             before.iter().for_each(|path| remove(path));
             check_disk(&self.own, bytes)?;
         }
         remove(draft);
         for (path, bytes) in &files {
-            copy_file(root, path, *bytes, draft).map_err(|error| format!("{path}: {error}"))?;
+            copy_file(root, path, *bytes, draft)?;
         }
         Ok(())
     }
 
     /// Frees space by removing copies of other repositories, the oldest first.
-    fn make_room(&self, bytes: u64, before: &[PathBuf]) -> Result<(), String> {
+    fn make_room(&self, bytes: u64, before: &[PathBuf]) -> Result<(), KeepError> {
         let (mut used, mut count, mut others) = (bytes, 1, Vec::new());
         for repository in folders(&self.all) {
             let copies = list(&repository).into_iter();
@@ -171,11 +203,7 @@ impl Kept {
         let mut others = others.into_iter();
         while used > self.bytes_max || count > COUNT_MAX {
             let Some((_, path, size)) = others.next() else {
-                let most = self.bytes_max;
-                return Err(format!(
-                    "its {bytes} bytes and the other copies are more than {most} bytes \
-                     (cache.models_bytes) or {COUNT_MAX} versions"
-                ));
+                return Err(KeepError::TooLarge { bytes, most: self.bytes_max });
             };
             remove(&path);
             (used, count) = (used.saturating_sub(size), count - 1);
@@ -281,11 +309,12 @@ fn size_of(path: &Path) -> u64 {
 }
 
 /// The files of a version by their paths in the repository, each with its bytes.
-fn files_of(root: &Path, info: &ModelInfo) -> Result<Vec<(String, u64)>, String> {
+fn files_of(root: &Path, info: &ModelInfo) -> Result<Vec<(String, u64)>, KeepError> {
     let mut files = Vec::new();
     if info.layout == Layout::File {
         for path in [&info.graph.file].into_iter().chain(&info.graph.beside) {
-            let found = root.join(path).metadata().map_err(|error| format!("{path}: {error}"))?;
+            let found = root.join(path).metadata();
+            let found = found.map_err(|error| KeepError::of(path, error))?;
             files.push((path.clone(), found.len()));
         }
         return Ok(files);
@@ -324,8 +353,9 @@ fn walk(
     depth: usize,
     wanted: &dyn Fn(&str) -> bool,
     files: &mut Vec<(String, u64)>,
-) -> Result<(), String> {
-    let entries = root.join(folder).read_dir().map_err(|error| format!("{folder}: {error}"))?;
+) -> Result<(), KeepError> {
+    let entries = root.join(folder).read_dir();
+    let entries = entries.map_err(|error| KeepError::of(folder, error))?;
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_safe_name(name)) else { continue };
@@ -339,15 +369,15 @@ fn walk(
             files.push((path, found.len()));
         }
         if files.len() > FILES_MAX {
-            return Err(format!("the model has more than {FILES_MAX} files"));
+            return Err(KeepError::ManyFiles);
         }
     }
     Ok(())
 }
 
-fn copy_file(root: &Path, path: &str, bytes: u64, draft: &Path) -> Result<(), String> {
-    let text = |detail: Detail| BadFile::new("", detail).detail;
-    let from = open_plain(root, path, FILE_BYTES_MAX).map_err(text)?;
+fn copy_file(root: &Path, path: &str, bytes: u64, draft: &Path) -> Result<(), KeepError> {
+    let from = open_plain(root, path, FILE_BYTES_MAX);
+    let from = from.map_err(|detail| KeepError::File(BadFile::new(path, detail)))?;
     let to = draft.join(path);
     let copied = (|| {
         make_private(to.parent().unwrap_or(draft))?;
@@ -358,7 +388,7 @@ fn copy_file(root: &Path, path: &str, bytes: u64, draft: &Path) -> Result<(), St
         // A copy must be complete if it exists after a loss of power.
         to.sync_all()
     })();
-    copied.map_err(|error: io::Error| error.to_string())
+    copied.map_err(|error| KeepError::of(path, error))
 }
 
 fn copy_pieces(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
@@ -393,7 +423,7 @@ fn make_private(folder: &Path) -> io::Result<()> {
 
 /// Checks that a copy leaves some of the disk free.
 #[cfg(unix)]
-fn check_disk(folder: &Path, bytes: u64) -> Result<(), String> {
+fn check_disk(folder: &Path, bytes: u64) -> Result<(), KeepError> {
     // Some network file systems do not report it; the copy is attempted there.
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -401,11 +431,11 @@ fn check_disk(folder: &Path, bytes: u64) -> Result<(), String> {
     if bytes.saturating_add(spared) <= free {
         return Ok(());
     }
-    Err(format!("{bytes} bytes are needed, but {free} are free, of which {spared} are reserved"))
+    Err(KeepError::FullDisk { bytes, free, spared })
 }
 
 #[cfg(not(unix))]
-fn check_disk(_folder: &Path, _bytes: u64) -> Result<(), String> {
+fn check_disk(_folder: &Path, _bytes: u64) -> Result<(), KeepError> {
     Ok(())
 }
 

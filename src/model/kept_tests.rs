@@ -35,7 +35,7 @@ impl Bench {
         found.into_iter().filter_map(good).collect()
     }
 
-    fn keep(&self, name: &str, bytes_max: u64) -> Result<(), String> {
+    fn keep(&self, name: &str, bytes_max: u64) -> Result<(), KeepError> {
         let good = self.good(name);
         let versions = ["1", "2", "3"].map(str::to_owned);
         let keep = |info| self.kept(bytes_max).keep(&self.repository(), info, &versions);
@@ -72,7 +72,7 @@ fn what_is_no_longer_what_was_loaded_is_not_kept() {
     let info = bench.good("m").remove(0);
     bench.models.write("m.onnx", b"no graph");
     let kept = bench.kept(1 << 30);
-    let error = kept.keep(&bench.repository(), &info, &["1".to_owned()]).unwrap_err();
+    let error = kept.keep(&bench.repository(), &info, &["1".to_owned()]).unwrap_err().to_string();
     assert!(error.contains("changed while"), "{error}");
     assert!(bench.found("m").is_empty());
     assert!(list(&bench.kept(1 << 30).own).is_empty(), "no draft is left");
@@ -108,7 +108,7 @@ fn the_bytes_that_are_kept_have_a_bound() {
         bench.models.write(&format!("{name}.onnx"), LINEAR);
     }
     bench.keep("a", 2 * size - 1).unwrap();
-    let error = bench.keep("b", 2 * size - 1).unwrap_err();
+    let error = bench.keep("b", 2 * size - 1).unwrap_err().to_string();
     assert!(error.contains("cache.models_bytes"), "{error}");
     assert_eq!((bench.found("a").len(), bench.found("b").len()), (1, 0));
     // What is kept of another repository goes first.

@@ -3,7 +3,7 @@
 mod time;
 
 use crate::model::count;
-use crate::model::files::{BadFile, is_safe_name};
+use crate::model::files::{BadFile, Detail, is_safe_name};
 use crate::model::info::GoldenSpec;
 use crate::model::onnx::signature as onnx;
 use crate::model::pipeline::{
@@ -141,9 +141,9 @@ impl Manifest {
     /// # Errors
     /// Naming the file and the line or field.
     pub(crate) fn parse(path: &str, data: &[u8]) -> Result<Manifest, BadFile> {
-        let bad = |detail: String| BadFile::new(path, detail);
+        let bad = |detail: Detail| BadFile::new(path, detail);
         let text = std::str::from_utf8(data).map_err(|_| bad("is not UTF-8 text".into()))?;
-        let written: Written = toml::from_str(text).map_err(|e| bad(describe(text, &e)))?;
+        let written: Written = toml::from_str(text).map_err(|e| bad(describe(text, &e).into()))?;
         written.check().map_err(bad)
     }
 }
@@ -159,9 +159,9 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl Written {
-    fn check(self) -> Result<Manifest, String> {
+    fn check(self) -> Result<Manifest, Detail> {
         if !is_safe_name(&self.kind) {
-            return Err(format!("kind: '{}' is not a name", self.kind));
+            return Err(format!("kind: '{}' is not a name", self.kind).into());
         }
         let signature = match (self.inputs, self.outputs) {
             (None, None) if self.kind == onnx::KIND => None,
@@ -175,7 +175,7 @@ impl Written {
         let (max_rows, delay) = self.batch.check()?;
         let decoupled = self.decoupled.unwrap_or(self.kind == count::KIND);
         if self.rows.is_some() && self.kind != onnx::KIND {
-            return Err(format!("rows: is for models of kind '{}'", onnx::KIND));
+            return Err(format!("rows: is for models of kind '{}'", onnx::KIND).into());
         }
         let chain = self.kind == ensemble::KIND;
         if chain == self.steps.is_empty() {
@@ -213,19 +213,20 @@ impl Written {
     }
 }
 
-fn check_tensors(field: &str, written: Vec<WrittenTensor>) -> Result<Vec<TensorSpec>, String> {
+fn check_tensors(field: &str, written: Vec<WrittenTensor>) -> Result<Vec<TensorSpec>, Detail> {
     if written.is_empty() || written.len() > TENSORS_MAX {
         return Err(format!(
             "{field}: {} tensors, but 1 to {TENSORS_MAX} are possible",
             written.len()
-        ));
+        )
+        .into());
     }
     let mut specs: Vec<TensorSpec> = Vec::with_capacity(written.len());
     for tensor in written {
         let name = tensor.name.clone();
-        let spec = tensor.check().map_err(|detail| format!("{field}: '{name}': {detail}"))?;
+        let spec = tensor.check().map_err(|detail| detail.within(format!("{field}: '{name}'")))?;
         if specs.iter().any(|earlier| earlier.name == name) {
-            return Err(format!("{field}: '{name}' is named twice"));
+            return Err(format!("{field}: '{name}' is named twice").into());
         }
         specs.push(spec);
     }
@@ -233,10 +234,12 @@ fn check_tensors(field: &str, written: Vec<WrittenTensor>) -> Result<Vec<TensorS
 }
 
 impl WrittenTensor {
-    fn check(self) -> Result<TensorSpec, String> {
+    fn check(self) -> Result<TensorSpec, Detail> {
         let printable = !self.name.chars().any(char::is_control);
         if self.name.is_empty() || self.name.len() > TENSOR_NAME_MAX || !printable {
-            return Err(format!("name: 1 to {TENSOR_NAME_MAX} printable characters are needed"));
+            return Err(
+                format!("name: 1 to {TENSOR_NAME_MAX} printable characters are needed").into()
+            );
         }
         let datatypes = match (self.datatype, self.datatypes) {
             (Some(one), None) => vec![one],
@@ -246,7 +249,7 @@ impl WrittenTensor {
         };
         for (at, datatype) in datatypes.iter().enumerate() {
             if datatypes[..at].contains(datatype) {
-                return Err(format!("datatypes: {datatype} is named twice"));
+                return Err(format!("datatypes: {datatype} is named twice").into());
             }
         }
         check_shape(&self.shape)?;
@@ -254,28 +257,33 @@ impl WrittenTensor {
     }
 }
 
-fn check_shape(shape: &[i64]) -> Result<(), String> {
+fn check_shape(shape: &[i64]) -> Result<(), Detail> {
     if shape.len() > DIMS_MAX {
         return Err(format!(
             "shape: {} dimensions, but at most {DIMS_MAX} are possible",
             shape.len()
-        ));
+        )
+        .into());
     }
     if let Some(dim) = shape.iter().find(|dim| **dim == 0 || **dim < -1) {
-        return Err(format!("shape: {dim} is no dimension; use -1 where any length is accepted"));
+        return Err(
+            format!("shape: {dim} is no dimension; use -1 where any length is accepted").into()
+        );
     }
     let fixed = shape.iter().filter(|dim| **dim > 0);
     let elements = fixed.copied().try_fold(1i64, i64::checked_mul);
     match elements {
         Some(elements) if elements <= ROW_ELEMENTS_MAX => Ok(()),
-        _ => Err(format!("shape: one row has more than {ROW_ELEMENTS_MAX} elements")),
+        _ => Err(format!("shape: one row has more than {ROW_ELEMENTS_MAX} elements").into()),
     }
 }
 
 impl WrittenBatch {
-    fn check(self) -> Result<(Option<usize>, Duration), String> {
+    fn check(self) -> Result<(Option<usize>, Duration), Detail> {
         if let Some(rows) = self.max_rows.filter(|rows| !(1..=MAX_ROWS_MAX).contains(rows)) {
-            return Err(format!("batch.max_rows: {rows} is not between 1 and {MAX_ROWS_MAX}"));
+            return Err(
+                format!("batch.max_rows: {rows} is not between 1 and {MAX_ROWS_MAX}").into()
+            );
         }
         let delay = |text| parse_time("batch.delay", text, DELAY_MAX);
         let delay = self.delay.as_deref().map_or(Ok(Duration::ZERO), delay)?;
@@ -283,7 +291,7 @@ impl WrittenBatch {
     }
 }
 
-fn check_slo(text: &str) -> Result<Duration, String> {
+fn check_slo(text: &str) -> Result<Duration, Detail> {
     let slo = parse_time("slo", text, SLO_MAX)?;
     if slo.is_zero() {
         return Err("slo: no answer takes no time; leave it out where there is no target".into());
@@ -294,13 +302,15 @@ fn check_slo(text: &str) -> Result<Duration, String> {
 fn check_signature(
     inputs: Vec<WrittenTensor>,
     outputs: Vec<WrittenTensor>,
-) -> Result<Signature, String> {
+) -> Result<Signature, Detail> {
     let mut warm_up = BTreeMap::new();
     for tensor in &inputs {
         if let Some(shape) = &tensor.warm_up {
             if !check_warm_up(shape, &tensor.shape) {
                 let name = &tensor.name;
-                return Err(format!("inputs: '{name}': warm_up: {shape:?} does not fit shape"));
+                return Err(
+                    format!("inputs: '{name}': warm_up: {shape:?} does not fit shape").into()
+                );
             }
             warm_up.insert(tensor.name.clone(), shape.clone());
         }
@@ -321,16 +331,19 @@ fn check_warm_up(given: &[usize], shape: &[i64]) -> bool {
 }
 
 impl WrittenGolden {
-    fn check(self) -> Result<GoldenSpec, String> {
+    fn check(self) -> Result<GoldenSpec, Detail> {
         let file = self.file.unwrap_or_else(|| "golden.json".into());
         if !is_safe_name(&file) {
             return Err(format!(
                 "golden.file: '{file}' is not a file name in the version's folder"
-            ));
+            )
+            .into());
         }
         let tolerance = self.tolerance.unwrap_or(TOLERANCE_DEFAULT);
         if !tolerance.is_finite() || tolerance < 0.0 {
-            return Err(format!("golden.tolerance: {tolerance} is not a number of at least 0"));
+            return Err(
+                format!("golden.tolerance: {tolerance} is not a number of at least 0").into()
+            );
         }
         Ok(GoldenSpec { file, tolerance })
     }

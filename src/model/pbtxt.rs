@@ -1,6 +1,7 @@
 //! Protobuf's text format, read without a schema, so that fields are not validated. The crates for
 //! it need the whole schema and reject unknown fields.
 
+use crate::model::files::Detail;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
@@ -8,6 +9,45 @@ use std::str::CharIndices;
 const DEPTH_MAX: usize = 32;
 /// Most bytes of a field's name; the longest of Triton has 37.
 const NAME_MAX: usize = 128;
+
+/// A line and the syntax error there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {wrong}")]
+pub(super) struct SyntaxError {
+    line: usize,
+    wrong: Syntax,
+}
+
+/// The errors of syntax.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Syntax {
+    #[error("messages inside each other deeper than {DEPTH_MAX}")]
+    Depth,
+    #[error("a message does not end")]
+    MessageEnd,
+    #[error("a field cannot begin with {0:?}")]
+    FieldBegin(char),
+    #[error("a field is missing")]
+    NoField,
+    #[error("a field's name is longer than {NAME_MAX} bytes")]
+    LongName,
+    #[error("{0}: a list does not end")]
+    ListEnd(String),
+    #[error("{0}: has no value")]
+    NoValue(String),
+    #[error("a value is missing")]
+    ValueMissing,
+    #[error("text is not UTF-8")]
+    NotUtf8,
+    #[error("text does not end in its line")]
+    LineEnd,
+    #[error("text does not end")]
+    TextEnd,
+    #[error("\\{0} is not an escape sequence")]
+    Escape(char),
+    #[error("an escape stands for more than a byte")]
+    EscapeSize,
+}
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,12 +67,12 @@ impl Message {
     ///
     /// # Errors
     /// The line and the syntax error there.
-    pub(super) fn parse(text: &str) -> Result<Message, String> {
+    pub(super) fn parse(text: &str) -> Result<Message, SyntaxError> {
         let mut reader = Reader { text, chars: text.char_indices().peekable() };
         let message = reader.fields(None, 0).map_err(|wrong| {
             let at = reader.chars.peek().map_or(text.len(), |(at, _)| *at);
             let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
-            format!("line {line}: {wrong}")
+            SyntaxError { line, wrong }
         })?;
         Ok(message)
     }
@@ -43,37 +83,37 @@ impl Message {
     }
 
     /// The message in the last field of this name, which overrides the others.
-    pub(super) fn message(&self, name: &str) -> Result<Option<&Message>, String> {
+    pub(super) fn message(&self, name: &str) -> Result<Option<&Message>, Detail> {
         match self.all(name).last() {
             None => Ok(None),
             Some(Value::Message(message)) => Ok(Some(message)),
-            Some(_) => Err(format!("{name}: is not a message; write {name} {{ ... }}")),
+            Some(_) => Err(format!("{name}: is not a message; write {name} {{ ... }}").into()),
         }
     }
 
     /// The text in the last field of this name.
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, String> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Detail> {
         match self.all(name).last() {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(format!("{name}: is not text in quotation marks")),
+            Some(_) => Err(format!("{name}: is not text in quotation marks").into()),
         }
     }
 
     /// The integer in the last field of this name.
-    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, String> {
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Detail> {
         self.all(name).last().map(|value| value.integer(name)).transpose()
     }
 }
 
 impl Value {
     /// Reads an integer; `name` stands in the error.
-    pub(super) fn integer(&self, name: &str) -> Result<i64, String> {
+    pub(super) fn integer(&self, name: &str) -> Result<i64, Detail> {
         let number = match self {
             Value::Word(word) => word.parse().ok(),
             _ => None,
         };
-        number.ok_or_else(|| format!("{name}: is not an integer"))
+        number.ok_or_else(|| format!("{name}: is not an integer").into())
     }
 }
 
@@ -84,9 +124,9 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads fields up to the bracket that ends the message, or to the end of the file.
-    fn fields(&mut self, end: Option<char>, depth: usize) -> Result<Message, String> {
+    fn fields(&mut self, end: Option<char>, depth: usize) -> Result<Message, Syntax> {
         if depth > DEPTH_MAX {
-            return Err(format!("messages inside each other deeper than {DEPTH_MAX}"));
+            return Err(Syntax::Depth);
         }
         let mut fields = Vec::new();
         loop {
@@ -96,7 +136,7 @@ impl<'a> Reader<'a> {
                 return Ok(Message(fields));
             }
             match next {
-                None => return Err("a message does not end".to_owned()),
+                None => return Err(Syntax::MessageEnd),
                 Some(',' | ';') => {
                     self.chars.next();
                 }
@@ -105,17 +145,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn field(&mut self, fields: &mut Vec<(String, Value)>, depth: usize) -> Result<(), String> {
+    fn field(&mut self, fields: &mut Vec<(String, Value)>, depth: usize) -> Result<(), Syntax> {
         let name = self.word();
         if name.is_empty() {
             return Err(match self.next_sign() {
-                Some(sign) => format!("a field cannot begin with {sign:?}"),
-                None => "a field is missing".to_owned(),
+                Some(sign) => Syntax::FieldBegin(sign),
+                None => Syntax::NoField,
             });
         }
         // Each element of a list has a copy of the name.
         if name.len() > NAME_MAX {
-            return Err(format!("a field's name is longer than {NAME_MAX} bytes"));
+            return Err(Syntax::LongName);
         }
         let colon = self.take(':');
         match self.next_sign() {
@@ -125,18 +165,18 @@ impl<'a> Reader<'a> {
                     let value = self.value(depth)?;
                     fields.push((name.to_owned(), value));
                     if !self.take(',') && self.next_sign() != Some(']') {
-                        return Err(format!("{name}: a list does not end"));
+                        return Err(Syntax::ListEnd(name.to_owned()));
                     }
                 }
             }
             Some('{' | '<') => fields.push((name.to_owned(), self.value(depth)?)),
             Some(_) if colon => fields.push((name.to_owned(), self.value(depth)?)),
-            _ => return Err(format!("{name}: has no value")),
+            _ => return Err(Syntax::NoValue(name.to_owned())),
         }
         Ok(())
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, String> {
+    fn value(&mut self, depth: usize) -> Result<Value, Syntax> {
         match self.next_sign() {
             Some('{') => self.message('}', depth),
             Some('<') => self.message('>', depth),
@@ -147,25 +187,25 @@ impl<'a> Reader<'a> {
                     self.chars.next();
                     self.piece(mark, &mut text)?;
                 }
-                String::from_utf8(text).map(Value::Text).map_err(|_| "text is not UTF-8".to_owned())
+                String::from_utf8(text).map(Value::Text).map_err(|_| Syntax::NotUtf8)
             }
             _ => {
                 let minus = if self.take('-') { "-" } else { "" };
                 match self.word() {
-                    "" => Err("a value is missing".to_owned()),
+                    "" => Err(Syntax::ValueMissing),
                     word => Ok(Value::Word(format!("{minus}{word}"))),
                 }
             }
         }
     }
 
-    fn message(&mut self, end: char, depth: usize) -> Result<Value, String> {
+    fn message(&mut self, end: char, depth: usize) -> Result<Value, Syntax> {
         self.chars.next();
         self.fields(Some(end), depth + 1).map(Value::Message)
     }
 
     /// Adds the text before the closing mark.
-    fn piece(&mut self, mark: char, text: &mut Vec<u8>) -> Result<(), String> {
+    fn piece(&mut self, mark: char, text: &mut Vec<u8>) -> Result<(), Syntax> {
         while let Some((_, sign)) = self.chars.next() {
             match sign {
                 '\n' => break,
@@ -174,11 +214,11 @@ impl<'a> Reader<'a> {
                 sign => text.extend_from_slice(sign.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
-        Err("text does not end in its line".to_owned())
+        Err(Syntax::LineEnd)
     }
 
-    fn escaped(&mut self, text: &mut Vec<u8>) -> Result<(), String> {
-        let (_, sign) = self.chars.next().ok_or("text does not end")?;
+    fn escaped(&mut self, text: &mut Vec<u8>) -> Result<(), Syntax> {
+        let (_, sign) = self.chars.next().ok_or(Syntax::TextEnd)?;
         let byte = match sign {
             'n' => b'\n',
             't' => b'\t',
@@ -186,21 +226,21 @@ impl<'a> Reader<'a> {
             '\\' | '"' | '\'' | '?' => sign as u8,
             'x' => self.digits(0, 2, 16)?,
             '0'..='7' => self.digits(sign.to_digit(8).unwrap_or(0), 2, 8)?,
-            other => return Err(format!("\\{other} is not an escape sequence")),
+            other => return Err(Syntax::Escape(other)),
         };
         text.push(byte);
         Ok(())
     }
 
     /// Reads at most so many more digits of a byte.
-    fn digits(&mut self, first: u32, most: usize, radix: u32) -> Result<u8, String> {
+    fn digits(&mut self, first: u32, most: usize, radix: u32) -> Result<u8, Syntax> {
         let mut value = first;
         for _ in 0..most {
             let Some(digit) = self.chars.peek().and_then(|(_, c)| c.to_digit(radix)) else { break };
             self.chars.next();
             value = value * radix + digit;
         }
-        u8::try_from(value).map_err(|_| "an escape stands for more than a byte".to_owned())
+        u8::try_from(value).map_err(|_| Syntax::EscapeSize)
     }
 
     /// Reads a name or number, which may be empty.
@@ -277,7 +317,7 @@ mod tests {
     fn a_long_name_is_refused() {
         let name = "a".repeat(NAME_MAX);
         assert!(Message::parse(&format!("{name}: [1, 1]")).is_ok());
-        let error = Message::parse(&format!("{name}a: [1, 1]")).unwrap_err();
+        let error = Message::parse(&format!("{name}a: [1, 1]")).unwrap_err().to_string();
         assert!(error.contains("longer than 128 bytes"), "{error}");
     }
 
@@ -288,15 +328,18 @@ mod tests {
         };
         assert_eq!(text(r#""a\n\"\x41\101\\""#).unwrap(), "a\n\"AA\\");
         assert_eq!(text(r#""\346\250\241型""#).unwrap(), "模型");
-        assert_eq!(text(r#""\377""#).unwrap_err(), "line 1: text is not UTF-8");
-        assert_eq!(text(r#""\400""#).unwrap_err(), "line 1: an escape stands for more than a byte");
-        assert!(text("\"a\nb\"").unwrap_err().contains("does not end in its line"));
-        assert!(text("\"a").unwrap_err().contains("does not end"));
+        assert_eq!(text(r#""\377""#).unwrap_err().to_string(), "line 1: text is not UTF-8");
+        assert_eq!(
+            text(r#""\400""#).unwrap_err().to_string(),
+            "line 1: an escape stands for more than a byte"
+        );
+        assert!(text("\"a\nb\"").unwrap_err().to_string().contains("does not end in its line"));
+        assert!(text("\"a").unwrap_err().to_string().contains("does not end"));
     }
 
     #[test]
     fn mistakes_are_named_with_their_line() {
-        let error = |text: &str| Message::parse(text).unwrap_err();
+        let error = |text: &str| Message::parse(text).unwrap_err().to_string();
         assert_eq!(error("a: 1\nb {"), "line 2: a message does not end");
         assert_eq!(error("a: 1\n\nb"), "line 3: b: has no value");
         assert_eq!(error("a:"), "line 1: a: has no value");

@@ -11,7 +11,7 @@
 //! ```
 
 use crate::escape;
-use crate::model::files::{BadFile, Files, Source, is_safe_name};
+use crate::model::files::{BadFile, Detail, Files, Source, is_safe_name};
 use crate::model::golden;
 use crate::model::identity;
 use crate::model::info::{Batching, MAX_ROWS_DEFAULT, ModelInfo};
@@ -269,7 +269,7 @@ impl Repository {
             info.batch.limit(info.signature.rows, info.signature.exact, manifest.max_rows);
         }
         let own =
-            |detail: String| BadFile::new(self.root.folder(name).path_of(manifest::FILE), detail);
+            |detail: Detail| BadFile::new(self.root.folder(name).path_of(manifest::FILE), detail);
         if info.kind == ensemble::KIND {
             let chain = Ensemble::check(manifest.steps, info.signature.clone()).map_err(own)?;
             info.pipeline = Some(Pipeline::Ensemble(chain));

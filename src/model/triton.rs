@@ -1,7 +1,7 @@
 //! `config.pbtxt` of Triton's repositories: fields that map onto `model.toml` are used, and the
 //! others are listed in the log. Field names are those of Triton's `model_config.proto`.
 
-use crate::model::files::{BadFile, Files, is_safe_name};
+use crate::model::files::{BadFile, Detail, Files, is_safe_name};
 use crate::model::manifest::{DELAY_MAX, MAX_ROWS_MAX, Manifest, Versions};
 use crate::model::onnx::signature::KIND;
 use crate::model::pbtxt::{Message, Value};
@@ -40,10 +40,10 @@ const SHOWN_MAX: usize = 20;
 /// # Errors
 /// Naming the file and the line or field.
 pub(crate) fn read(folder: &Files) -> Result<(Manifest, Vec<String>), BadFile> {
-    let bad = |detail: String| BadFile::new(folder.path_of(FILE), detail);
+    let bad = |detail: Detail| BadFile::new(folder.path_of(FILE), detail);
     let data = folder.read_up_to(FILE, BYTES_MAX)?;
     let text = std::str::from_utf8(&data).map_err(|_| bad("is not UTF-8 text".into()))?;
-    let written = Message::parse(text).map_err(bad)?;
+    let written = Message::parse(text).map_err(|error| bad(error.to_string().into()))?;
     let mut manifest = manifest(&written).map_err(bad)?;
     if let Some(file) = label_file(&written).map_err(bad)? {
         manifest.labels = labels(folder, &file)?;
@@ -51,11 +51,11 @@ pub(crate) fn read(folder: &Files) -> Result<(Manifest, Vec<String>), BadFile> {
     Ok((manifest, ignored(&written)))
 }
 
-fn manifest(written: &Message) -> Result<Manifest, String> {
+fn manifest(written: &Message) -> Result<Manifest, Detail> {
     check_backend(written)?;
     let file = written.text("default_model_filename")?.filter(|file| !file.is_empty());
     if let Some(file) = file.filter(|file| !is_safe_name(file)) {
-        return Err(format!("default_model_filename: '{file}' is not a file name"));
+        return Err(format!("default_model_filename: '{file}' is not a file name").into());
     }
     Ok(Manifest {
         file: file.map(str::to_owned),
@@ -69,37 +69,39 @@ fn manifest(written: &Message) -> Result<Manifest, String> {
     })
 }
 
-fn check_backend(written: &Message) -> Result<(), String> {
+fn check_backend(written: &Message) -> Result<(), Detail> {
     for (field, served) in [("platform", PLATFORM), ("backend", BACKEND)] {
         let found = written.text(field)?.unwrap_or_default();
         if !found.is_empty() && found != served {
             let shown: String = found.chars().take(60).collect();
             return Err(format!(
                 "{field}: '{shown}' is not supported; only ONNX graphs are, as '{served}'"
-            ));
+            )
+            .into());
         }
     }
     Ok(())
 }
 
 /// Rows of the largest batch, if there are batches.
-fn max_rows(written: &Message) -> Result<Option<usize>, String> {
+fn max_rows(written: &Message) -> Result<Option<usize>, Detail> {
     let Some(rows) = written.integer("max_batch_size")? else { return Ok(None) };
     if rows < 0 {
-        return Err(format!("max_batch_size: {rows} is negative"));
+        return Err(format!("max_batch_size: {rows} is negative").into());
     }
     let rows = usize::try_from(rows).unwrap_or(usize::MAX).min(MAX_ROWS_MAX);
     Ok(Some(rows).filter(|rows| *rows > 0))
 }
 
-fn delay(written: &Message) -> Result<Duration, String> {
+fn delay(written: &Message) -> Result<Duration, Detail> {
     let Some(batching) = written.message("dynamic_batching")? else { return Ok(Duration::ZERO) };
     let micros = batching.integer("max_queue_delay_microseconds")?.unwrap_or(0);
-    let micros = u64::try_from(micros).map_err(|_| "max_queue_delay_microseconds: is negative")?;
+    let micros = u64::try_from(micros)
+        .map_err(|_| Detail::from("max_queue_delay_microseconds: is negative"))?;
     Ok(Duration::from_micros(micros).min(DELAY_MAX))
 }
 
-fn versions(written: &Message) -> Result<Versions, String> {
+fn versions(written: &Message) -> Result<Versions, Detail> {
     let Some(policy) = written.message("version_policy")? else { return Ok(Versions::Latest) };
     if policy.message("all")?.is_some() {
         return Ok(Versions::All);
@@ -108,13 +110,14 @@ fn versions(written: &Message) -> Result<Versions, String> {
         let number = |value: &Value| {
             let number = value.integer("version_policy.specific.versions")?;
             let number = u64::try_from(number).ok().filter(|number| *number > 0);
-            number.ok_or_else(|| "version_policy.specific.versions: must be 1 or more".to_owned())
+            number
+                .ok_or_else(|| Detail::from("version_policy.specific.versions: must be 1 or more"))
         };
         let mut numbers = specific.all("versions").map(number).collect::<Result<Vec<_>, _>>()?;
         numbers.sort_unstable();
         numbers.dedup();
         if numbers.is_empty() {
-            return Err("version_policy.specific.versions: is empty".to_owned());
+            return Err("version_policy.specific.versions: is empty".into());
         }
         return Ok(Versions::These(numbers));
     }
@@ -123,12 +126,12 @@ fn versions(written: &Message) -> Result<Versions, String> {
     match count.map(usize::try_from) {
         None | Some(Ok(0 | 1)) => Ok(Versions::Latest),
         Some(Ok(count)) => Ok(Versions::Newest(count)),
-        Some(Err(_)) => Err("version_policy.latest.num_versions: is negative".to_owned()),
+        Some(Err(_)) => Err("version_policy.latest.num_versions: is negative".into()),
     }
 }
 
 /// Names of the described inputs and outputs.
-fn tensors(written: &Message) -> Result<Vec<String>, String> {
+fn tensors(written: &Message) -> Result<Vec<String>, Detail> {
     let mut names = Vec::new();
     for tensor in written.all("input").chain(written.all("output")) {
         let Value::Message(tensor) = tensor else { continue };
@@ -138,7 +141,7 @@ fn tensors(written: &Message) -> Result<Vec<String>, String> {
 }
 
 /// The file with the labels of the first output that has one.
-fn label_file(written: &Message) -> Result<Option<String>, String> {
+fn label_file(written: &Message) -> Result<Option<String>, Detail> {
     for output in written.all("output") {
         let Value::Message(output) = output else { continue };
         if let Some(file) = output.text("label_filename")?.filter(|file| !file.is_empty()) {

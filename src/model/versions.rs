@@ -1,5 +1,7 @@
 //! The selection of the versions of a model that are served.
 
+use crate::model::files::Detail;
+
 /// The version folders that are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Versions {
@@ -28,7 +30,7 @@ impl Versions {
     ///
     /// # Errors
     /// If it is none of the accepted values, which the error lists.
-    pub(crate) fn of_toml(written: Option<toml::Value>) -> Result<Versions, String> {
+    pub(crate) fn of_toml(written: Option<toml::Value>) -> Result<Versions, Detail> {
         let wrong =
             "versions: must be \"latest\", \"all\" or a list of version numbers such as [1, 2]";
         let numbers = match written {

@@ -6,7 +6,7 @@ use super::ctc::Ctc;
 use super::frame::Sent;
 use super::regions::Regions;
 use super::row::{BadRow, port};
-use crate::model::files::Files;
+use crate::model::files::{Detail, Files};
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
@@ -44,27 +44,27 @@ impl Written {
         graph: &Signature,
         labels: &[String],
         files: &Files,
-    ) -> Result<Postprocess, String> {
+    ) -> Result<Postprocess, Detail> {
         let find = |named: &Option<String>, field: &str| {
             let spec = port(&graph.outputs, named.as_deref(), field)?;
             match spec.datatype() {
                 Datatype::Fp32 | Datatype::Fp16 => Ok(spec.name.clone()),
-                other => Err(format!("{field}: '{}' is of {other}", spec.name)),
+                other => Err(Detail::from(format!("{field}: '{}' is of {other}", spec.name))),
             }
         };
         let (reading, outputs) = match (self.classes, self.text, self.boxes, self.regions) {
             (Some(classes), None, None, None) => {
-                classes.check().map_err(|error| format!("classes: {error}"))?;
+                classes.check().map_err(|error| error.within("classes"))?;
                 let output = find(&classes.output, "classes.output")?;
                 (Reading::Classes(classes), vec![output])
             }
             (None, Some(text), None, None) => {
                 let output = find(&text.output, "text.output")?;
-                let text = text.check(files).map_err(|error| format!("text: {error}"))?;
+                let text = text.check(files).map_err(|error| error.within("text"))?;
                 (Reading::Text(text), vec![output])
             }
             (None, None, Some(boxes), None) => {
-                boxes.check().map_err(|error| format!("boxes: {error}"))?;
+                boxes.check().map_err(|error| error.within("boxes"))?;
                 let outputs = match (&boxes.boxes, &boxes.scores) {
                     (None, None) => vec![find(&boxes.output, "boxes.output")?],
                     (places, scores) => {
@@ -74,7 +74,7 @@ impl Written {
                 (Reading::Boxes(boxes), outputs)
             }
             (None, None, None, Some(regions)) => {
-                regions.check().map_err(|error| format!("regions: {error}"))?;
+                regions.check().map_err(|error| error.within("regions"))?;
                 let output = find(&regions.output, "regions.output")?;
                 (Reading::Regions(regions), vec![output])
             }

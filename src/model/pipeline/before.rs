@@ -7,6 +7,7 @@ use super::row::{BadRow, Budget, charge, port};
 use super::rows;
 use super::wave::Wave;
 use super::window::Window;
+use crate::model::files::Detail;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
@@ -40,12 +41,12 @@ enum Source {
 }
 
 impl Written {
-    pub(super) fn check(self, graph: &Signature) -> Result<Preprocess, String> {
+    pub(super) fn check(self, graph: &Signature) -> Result<Preprocess, Detail> {
         let (name, source) = match (self.image, self.bytes, self.audio) {
             (Some(image), None, None) => (image.input.clone(), Source::Image(image)),
             (None, Some(window), None) => (window.input.clone(), Source::Bytes(window)),
             (None, None, Some(wave)) => (wave.input.clone(), Source::Audio(wave)),
-            _ => return Err("one of the tables image, bytes and audio is needed".to_owned()),
+            _ => return Err("one of the tables image, bytes and audio is needed".into()),
         };
         let zeros = self.zeros.iter().map(|name| zero(graph, name));
         let zeros = zeros.collect::<Result<Vec<_>, _>>()?;
@@ -58,15 +59,15 @@ impl Written {
             Source::Bytes(window) => window.check(&input),
             Source::Audio(wave) => wave.check(&input),
         };
-        fits.map_err(|error| format!("{field}: {error}"))?;
+        fits.map_err(|error| error.within(field))?;
         Ok(Preprocess { source, input, zeros })
     }
 }
 
-fn zero(graph: &Signature, name: &str) -> Result<TensorSpec, String> {
+fn zero(graph: &Signature, name: &str) -> Result<TensorSpec, Detail> {
     let spec = port(&graph.inputs, Some(name), "zeros")?;
     if spec.shape.iter().any(|dim| *dim < 0) || spec.datatype() == Datatype::Bytes {
-        return Err(format!("zeros: '{name}' has no fixed size: {:?}", spec.shape));
+        return Err(format!("zeros: '{name}' has no fixed size: {:?}", spec.shape).into());
     }
     Ok(spec.clone())
 }

@@ -4,6 +4,7 @@ use super::classes::{Activation, label};
 use super::frame::Frame;
 use super::row::BadRow;
 use super::rows;
+use crate::model::files::Detail;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -106,13 +107,13 @@ impl Lines {
 }
 
 impl Boxes {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Detail> {
         let pair = self.boxes.is_some() == self.scores.is_some();
         if !pair || (self.output.is_some() && self.boxes.is_some()) {
-            return Err("give output, or both boxes and scores".to_owned());
+            return Err("give output, or both boxes and scores".into());
         }
         if self.top == 0 || !(0.0..=1.0).contains(&self.overlap) || self.threshold.is_nan() {
-            return Err("top must be at least 1, overlap 0 to 1, threshold a number".to_owned());
+            return Err("top must be at least 1, overlap 0 to 1, threshold a number".into());
         }
         Ok(())
     }

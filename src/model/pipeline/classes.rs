@@ -2,6 +2,7 @@
 
 use super::row::BadRow;
 use super::rows;
+use crate::model::files::Detail;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -62,9 +63,9 @@ pub(super) fn label(labels: &[String], class: usize) -> String {
 }
 
 impl Classes {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Detail> {
         if self.top == 0 {
-            return Err("top: at least 1 is needed".to_owned());
+            return Err("top: at least 1 is needed".into());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::classes::Activation;
 use super::row::BadRow;
 use super::rows;
-use crate::model::files::Files;
+use crate::model::files::{Detail, Files};
 use crate::tensor::{Datatype, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -38,11 +38,12 @@ pub(crate) struct Ctc {
 }
 
 impl Written {
-    pub(super) fn check(self, files: &Files) -> Result<Ctc, String> {
+    pub(super) fn check(self, files: &Files) -> Result<Ctc, Detail> {
         let data = files.read_up_to(&self.characters, FILE_BYTES_MAX);
-        let data = data.map_err(|error| format!("characters: {error}"))?;
+        let data = data.map_err(|error| Detail::from(error).within("characters"))?;
         let text = std::str::from_utf8(&data);
-        let text = text.map_err(|_| format!("characters: {} is not UTF-8", self.characters))?;
+        let text = text
+            .map_err(|_| Detail::from(format!("characters: {} is not UTF-8", self.characters)))?;
         // Not `lines`, which strips what may be a character.
         let mut characters: Vec<String> =
             text.strip_suffix('\n').unwrap_or(text).split('\n').map(str::to_owned).collect();
@@ -50,7 +51,7 @@ impl Written {
             characters.push(" ".to_owned());
         }
         if self.blank > characters.len() {
-            return Err(format!("blank: there is no class {}", self.blank));
+            return Err(format!("blank: there is no class {}", self.blank).into());
         }
         characters.insert(self.blank, String::new());
         Ok(Ctc { characters, blank: self.blank, activation: self.activation })

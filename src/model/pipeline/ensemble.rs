@@ -4,6 +4,7 @@
 use super::picture::Picture;
 use super::row::{BadRow, Budget, charge};
 use super::rows;
+use crate::model::files::Detail;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::{Tensor, Tensors};
 use ::image::{RgbImage, imageops};
@@ -51,23 +52,25 @@ pub enum Value {
 impl Ensemble {
     /// # Errors
     /// Naming the step and what is wrong with it.
-    pub(crate) fn check(steps: Vec<WrittenStep>, interface: Signature) -> Result<Ensemble, String> {
+    pub(crate) fn check(steps: Vec<WrittenStep>, interface: Signature) -> Result<Ensemble, Detail> {
         if steps.is_empty() || steps.len() > STEPS_MAX {
-            return Err(format!("steps: 1 to {STEPS_MAX} are possible, not {}", steps.len()));
+            return Err(format!("steps: 1 to {STEPS_MAX} are possible, not {}", steps.len()).into());
         }
         let mut known: BTreeSet<String> =
             interface.inputs.iter().map(|spec| spec.name.clone()).collect();
         let mut checked = Vec::with_capacity(steps.len());
         for (at, step) in steps.into_iter().enumerate() {
-            let step = step.check().map_err(|error| format!("steps: {}: {error}", at + 1))?;
+            let step = step.check().map_err(|error| error.within(format!("steps: {}", at + 1)))?;
             if let Some(name) = step.takes().find(|name| !known.contains(*name)) {
-                return Err(format!("steps: {}: there is no value '{name}' before it", at + 1));
+                return Err(
+                    format!("steps: {}: there is no value '{name}' before it", at + 1).into()
+                );
             }
             known.extend(step.gives().cloned());
             checked.push(step);
         }
         if let Some(spec) = interface.outputs.iter().find(|spec| !known.contains(&spec.name)) {
-            return Err(format!("outputs: no step gives '{}'", spec.name));
+            return Err(format!("outputs: no step gives '{}'", spec.name).into());
         }
         Ok(Ensemble { steps: checked, interface })
     }
@@ -96,14 +99,14 @@ pub(crate) struct WrittenStep {
 }
 
 impl WrittenStep {
-    fn check(self) -> Result<Step, String> {
+    fn check(self) -> Result<Step, Detail> {
         match (self.model, self.crop, self.by, self.to) {
             (Some(name), None, None, None) if !self.inputs.is_empty() => {
                 // As written, `outputs` are by the model's names too.
                 let outputs: BTreeMap<_, _> =
                     self.outputs.iter().map(|(own, value)| (value.clone(), own.clone())).collect();
                 if outputs.len() != self.outputs.len() || outputs.is_empty() {
-                    return Err("outputs: give at least one, and each another name".to_owned());
+                    return Err("outputs: give at least one, and each another name".into());
                 }
                 Ok(Step::Model { name, inputs: self.inputs, outputs })
             }
@@ -112,7 +115,7 @@ impl WrittenStep {
             {
                 Ok(Step::Crop { image, by, to })
             }
-            _ => Err("a step has model, inputs and outputs; or crop, by and to".to_owned()),
+            _ => Err("a step has model, inputs and outputs; or crop, by and to".into()),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::frame::Frame;
 use super::picture::{EDGE_MAX, PIXELS_MAX, Picture, check_size};
 use super::row::{BadRow, Budget, charge};
 use super::rows;
+use crate::model::files::Detail;
 use crate::model::signature::TensorSpec;
 use crate::tensor::{Datatype, Tensor};
 use ::image::imageops::{self, FilterType};
@@ -103,43 +104,49 @@ fn one_255th() -> f32 {
 }
 
 impl ImageSpec {
-    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), String> {
+    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), Detail> {
         let sizes = [self.width, self.height, self.width_min, self.width_max];
         let edges = sizes.into_iter().flatten().chain(self.longest.into_iter().flatten());
         if let Some(edge) = edges.chain([self.multiple_of]).find(|e| !(1..=EDGE_MAX).contains(e)) {
-            return Err(format!("{edge} is no length of an edge: 1 to {EDGE_MAX} are possible"));
+            return Err(
+                format!("{edge} is no length of an edge: 1 to {EDGE_MAX} are possible").into()
+            );
         }
         match (self.width, self.height, self.longest) {
-            (Some(_), None, _) => return Err("width without height".to_owned()),
-            (_, Some(_), Some(_)) => return Err("give longest, or height and width".to_owned()),
+            (Some(_), None, _) => return Err("width without height".into()),
+            (_, Some(_), Some(_)) => return Err("give longest, or height and width".into()),
             (_, _, Some([min, max])) if min > max => {
-                return Err(format!("longest: {min} is more than {max}"));
+                return Err(format!("longest: {min} is more than {max}").into());
             }
-            (Some(width), Some(height), _) => check_size(width, height)?,
+            (Some(width), Some(height), _) => {
+                check_size(width, height).map_err(|error| Detail::from(error.to_string()))?;
+            }
             _ => {}
         }
         let channels = self.channels.count();
         for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
             let fine = values.is_empty() || values.len() == 1 || values.len() == channels;
             if !fine || !values.iter().all(|value| value.is_finite()) {
-                return Err(format!("{field}: one number, or one for each of {channels} channels"));
+                return Err(
+                    format!("{field}: one number, or one for each of {channels} channels").into()
+                );
             }
         }
         if self.std.contains(&0.0) || !self.scale.is_finite() {
-            return Err("scale must be a number, and std not 0".to_owned());
+            return Err("scale must be a number, and std not 0".into());
         }
         self.check_shape(spec, channels)
     }
 
-    fn check_shape(&self, spec: &TensorSpec, channels: usize) -> Result<(), String> {
+    fn check_shape(&self, spec: &TensorSpec, channels: usize) -> Result<(), Detail> {
         let (name, shape) = (&spec.name, &spec.shape);
         if !matches!(spec.datatype(), Datatype::Fp32 | Datatype::Fp16 | Datatype::Uint8) {
-            return Err(format!("'{name}' is of {}", spec.datatype()));
+            return Err(format!("'{name}' is of {}", spec.datatype()).into());
         }
         let [c, h, w] = match (self.layout, shape.as_slice()) {
             (Layout::Chw, [c, h, w]) => [*c, *h, *w],
             (Layout::Hwc, [h, w, c]) => [*c, *h, *w],
-            _ => return Err(format!("'{name}' has shape {shape:?}, which is no image's")),
+            _ => return Err(format!("'{name}' has shape {shape:?}, which is no image's").into()),
         };
         let edge = |dim: i64, given: Option<u32>| match given {
             Some(edge) => dim < 0 || dim == i64::from(edge),
@@ -149,7 +156,8 @@ impl ImageSpec {
         if (c < 0 || c == channels as i64) && edge(h, self.height) && edge(w, width) {
             return Ok(());
         }
-        Err(format!("'{name}' takes {shape:?}; width, height, channels or layout are others"))
+        Err(format!("'{name}' takes {shape:?}; width, height, channels or layout are others")
+            .into())
     }
 
     /// # Shapes
@@ -194,7 +202,7 @@ impl ImageSpec {
         budget: &mut Budget<'_>,
     ) -> Result<(RgbImage, Frame), BadRow> {
         let (width, height) = image.dimensions();
-        check_size(width, height).map_err(BadRow::Input)?;
+        check_size(width, height)?;
         let filter = self.filter.kernel();
         let mut resized = |w: u32, h: u32| {
             let (w, h) = (w.max(1), h.max(1));
@@ -239,7 +247,7 @@ impl ImageSpec {
             }
             _ => {
                 let (w, h) = self.follow(width, height);
-                check_size(w, h).map_err(BadRow::Input)?;
+                check_size(w, h)?;
                 (resized(w, h)?, (ratio(w, width), ratio(h, height)), (0.0, 0.0))
             }
         };

@@ -95,7 +95,7 @@ fn decode(file: &[u8], bounds: Bounds, budget: &mut Budget<'_>) -> Result<RgbIma
     // Decoders of JPEG and WebP copy the file, or parts of it.
     charge(budget, if is_png { PNG_CHUNKS_BYTES_MAX } else { file.len() as u64 })?;
     let mut decoder = reader.into_decoder().map_err(|error| bad(&error))?;
-    check_within(decoder.dimensions(), decoder.total_bytes(), bounds).map_err(BadRow::Input)?;
+    check_within(decoder.dimensions(), decoder.total_bytes(), bounds)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     charge(budget, decoding_bytes(format, &decoder, orientation))?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| bad(&error))?;
@@ -128,24 +128,24 @@ fn decoding_bytes(
     sent + decoding.max(turning).max(converting)
 }
 
-pub(super) fn check_size(width: u32, height: u32) -> Result<(), String> {
+pub(super) fn check_size(width: u32, height: u32) -> Result<(), BadRow> {
     check_within((width, height), 0, BOUNDS)
 }
 
-fn check_within((width, height): (u32, u32), bytes: u64, bounds: Bounds) -> Result<(), String> {
+fn check_within((width, height): (u32, u32), bytes: u64, bounds: Bounds) -> Result<(), BadRow> {
     let pixels = u64::from(width) * u64::from(height);
     let (edge_max, pixels_max, bytes_max) = (bounds.edge, bounds.pixels, bounds.bytes);
     if width == 0 || height == 0 || pixels > pixels_max || width.max(height) > edge_max {
-        return Err(format!(
+        return Err(BadRow::Input(format!(
             "an image of {width} x {height} pixels is not possible; at most {pixels_max} pixels \
              and {edge_max} along an edge are"
-        ));
+        )));
     }
     if bytes > bytes_max {
-        return Err(format!(
+        return Err(BadRow::Input(format!(
             "an image of {width} x {height} pixels in {bytes} bytes is not possible; at most \
              {bytes_max} bytes are; send 8 bits for each of three channels"
-        ));
+        )));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use super::frame::Frame;
 use super::row::BadRow;
 use super::rows;
+use crate::model::files::Detail;
 use crate::tensor::{Datatype, Tensor, Tensors};
 use ::image::{GrayImage, Luma};
 use imageproc::contours::{BorderType, find_contours};
@@ -74,7 +75,7 @@ type Quad = [(f32, f32); 4];
 type Region = (Quad, f32);
 
 impl Regions {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Detail> {
         let numbers = [self.threshold, self.score, self.unclip];
         if self.top == 0 || !numbers.iter().all(|number| number.is_finite() && *number >= 0.0) {
             return Err("top must be at least 1; threshold, score and unclip not negative".into());

@@ -1,5 +1,6 @@
 //! Errors and memory of one row in a pipeline, and the lookup of a tensor of the graph by name.
 
+use crate::model::files::Detail;
 use crate::model::signature::TensorSpec;
 
 /// Why a row could not be prepared, or its outputs not be read.
@@ -31,14 +32,13 @@ pub(super) fn port<'a>(
     specs: &'a [TensorSpec],
     named: Option<&str>,
     field: &str,
-) -> Result<&'a TensorSpec, String> {
+) -> Result<&'a TensorSpec, Detail> {
     let names = || specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
     match (named, specs) {
         (None, [only]) => Ok(only),
-        (None, _) => Err(format!("{field}: name one of {}", names())),
-        (Some(named), specs) => specs
-            .iter()
-            .find(|spec| spec.name == named)
-            .ok_or_else(|| format!("{field}: the graph has no '{named}', but {}", names())),
+        (None, _) => Err(format!("{field}: name one of {}", names()).into()),
+        (Some(named), specs) => specs.iter().find(|spec| spec.name == named).ok_or_else(|| {
+            Detail::from(format!("{field}: the graph has no '{named}', but {}", names()))
+        }),
     }
 }

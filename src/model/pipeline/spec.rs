@@ -7,7 +7,7 @@ use super::ensemble::Ensemble;
 use super::frame::Sent;
 use super::picture::Picture;
 use super::row::{BadRow, Budget};
-use crate::model::files::Files;
+use crate::model::files::{Detail, Files};
 use crate::model::signature::{Signature, TensorSpec};
 use crate::tensor::Tensors;
 use serde::{Deserialize, Serialize};
@@ -52,17 +52,17 @@ impl Written {
         graph: &Signature,
         labels: &[String],
         files: &Files,
-    ) -> Result<Around, String> {
+    ) -> Result<Around, Detail> {
         let before = self.preprocess.map(|written| written.check(graph));
-        let before = before.transpose().map_err(|error| format!("preprocess: {error}"))?;
+        let before = before.transpose().map_err(|error| error.within("preprocess"))?;
         let after = self.postprocess.map(|written| written.check(graph, labels, files));
-        let after = after.transpose().map_err(|error| format!("postprocess: {error}"))?;
+        let after = after.transpose().map_err(|error| error.within("postprocess"))?;
         if after.as_ref().is_some_and(Postprocess::needs_frame)
             && !before.as_ref().is_some_and(Preprocess::makes_frame)
         {
             return Err("postprocess: boxes and regions are places in an image, so that \
                         [preprocess.image] is needed"
-                .to_owned());
+                .into());
         }
         let (mut inputs, mut outputs) = (graph.inputs.clone(), graph.outputs.clone());
         if let Some(before) = &before {
@@ -75,7 +75,7 @@ impl Written {
         }
         for (field, specs) in [("inputs", &inputs), ("outputs", &outputs)] {
             if let Some(name) = twice(specs) {
-                return Err(format!("{field}: '{name}' would be named twice"));
+                return Err(format!("{field}: '{name}' would be named twice").into());
             }
         }
         let interface = Signature { inputs, outputs, ..Signature::default() };

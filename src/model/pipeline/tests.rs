@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::files::Detail;
 use crate::model::manifest::Manifest;
 use crate::model::signature::{Signature, TensorSpec};
 use crate::model::test_folder::TestFolder;
@@ -16,12 +17,12 @@ fn graph(input: TensorSpec, outputs: &[TensorSpec]) -> Signature {
 }
 
 /// What `model.toml` makes of a graph; `characters.txt` holds a, b and c.
-fn around(tables: &str, graph: &Signature) -> Result<Around, String> {
+fn around(tables: &str, graph: &Signature) -> Result<Around, Detail> {
     let folder = TestFolder::new();
     folder.write("characters.txt", b"a\nb\nc\n");
     let files = Files::open(folder.path()).unwrap();
     let text = format!("kind = \"onnx\"\nlabels = [\"cat\", \"dog\"]\n{tables}");
-    let manifest = Manifest::parse("m/model.toml", text.as_bytes()).map_err(|e| e.to_string())?;
+    let manifest = Manifest::parse("m/model.toml", text.as_bytes())?;
     manifest.pipeline.check(graph, &manifest.labels, &files)
 }
 
@@ -288,7 +289,7 @@ fn pieces_are_cut_out_and_turned_upright() {
 
 #[track_caller]
 fn refused(tables: &str, words: &str) {
-    let error = around(tables, &image_graph()).unwrap_err();
+    let error = around(tables, &image_graph()).unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
 }
 

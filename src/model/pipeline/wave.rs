@@ -2,6 +2,7 @@
 
 use super::row::{BadRow, Budget, charge};
 use super::rows;
+use crate::model::files::Detail;
 use crate::model::signature::TensorSpec;
 use crate::tensor::{Datatype, Tensor};
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,9 @@ pub(crate) struct Wave {
 }
 
 impl Wave {
-    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), String> {
+    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), Detail> {
         if !(1..=RATE_MAX).contains(&self.rate) {
-            return Err(format!("rate: {} Hz is not between 1 and {RATE_MAX}", self.rate));
+            return Err(format!("rate: {} Hz is not between 1 and {RATE_MAX}", self.rate).into());
         }
         let fits = |dim: i64, length: usize| dim < 0 || dim == length as i64;
         let fitting = match (self.frame, spec.shape.as_slice()) {
@@ -46,7 +47,8 @@ impl Wave {
         Err(format!(
             "'{}' has shape {:?}; needed is [-1], or with frame = N and context = M [-1, N + M]",
             spec.name, spec.shape
-        ))
+        )
+        .into())
     }
 
     /// # Shapes

@@ -2,6 +2,7 @@
 
 use super::row::{BadRow, Budget, charge};
 use super::rows;
+use crate::model::files::Detail;
 use crate::model::signature::TensorSpec;
 use crate::tensor::{Datatype, Tensor};
 use serde::{Deserialize, Serialize};
@@ -27,18 +28,20 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), String> {
+    pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), Detail> {
         let size = self.head.checked_add(self.tail).filter(|size| (1..=WINDOW_MAX).contains(size));
-        let size = size.ok_or_else(|| format!("head + tail: 1 to {WINDOW_MAX} are possible"))?;
+        let size = size
+            .ok_or_else(|| Detail::from(format!("head + tail: 1 to {WINDOW_MAX} are possible")))?;
         let fits = spec.shape.as_slice() == [-1] || spec.shape == [size as i64];
         let typed = matches!(spec.datatype(), Datatype::Int32 | Datatype::Int64 | Datatype::Fp32);
         let plain = spec.datatype() == Datatype::Uint8 && (0..=255).contains(&self.padding);
         match (fits, typed || plain) {
             (true, true) => Ok(()),
             (false, _) => {
-                Err(format!("a window of {size} does not fit '{}' {:?}", spec.name, spec.shape))
+                Err(format!("a window of {size} does not fit '{}' {:?}", spec.name, spec.shape)
+                    .into())
             }
-            (true, false) => Err(format!("'{}' is of {}", spec.name, spec.datatype())),
+            (true, false) => Err(format!("'{}' is of {}", spec.name, spec.datatype()).into()),
         }
     }
 
