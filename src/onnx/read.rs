@@ -252,10 +252,8 @@ fn in_order(
                 if known.contains(&name) {
                     continue;
                 }
-                return Err(OnnxError::invalid(format!(
-                    "node '{}' ({}): input '{name}' is unknown",
-                    node.name, node.op
-                )));
+                let error = OnnxError::invalid(format!("input '{name}' is unknown"));
+                return Err(error.at(&node.label()));
             };
             *wait += 1;
             if let Some(users) = users.get_mut(*maker) {

@@ -206,7 +206,7 @@ fn put(
             *to.get_mut(target).ok_or_else(outside)? =
                 from.get(source).ok_or_else(outside)?.clone();
         }
-        _ => return Err(OnnxError::input("data and updates differ in type")),
+        _ => return Err(OnnxError::invalid("data and updates differ in type")),
     }
     Ok(())
 }
