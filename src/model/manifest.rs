@@ -1,5 +1,6 @@
 //! `model.toml`: what a user writes about a model, read strictly.
 
+mod batch;
 mod time;
 
 use crate::model::count;
@@ -12,6 +13,8 @@ use crate::model::pipeline::{
 use crate::model::signature::{RowMode, Signature, TensorSpec};
 pub(crate) use crate::model::versions::Versions;
 use crate::tensor::Datatype;
+use batch::WrittenBatch;
+pub(crate) use batch::{DELAY_MAX, MAX_ROWS_MAX};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,10 +25,6 @@ pub(crate) const FILE: &str = "model.toml";
 /// Largest `model.toml` read; labels of ten thousand classes fit.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
-/// Most rows of a batch: more would only wait for each other.
-pub(crate) const MAX_ROWS_MAX: usize = 4096;
-/// Longest time that a request may be asked to wait for company.
-pub(crate) const DELAY_MAX: Duration = Duration::from_secs(10);
 /// Longest latency target: whoever can wait longer has none.
 const SLO_MAX: Duration = Duration::from_secs(3600);
 /// Most inputs or outputs of a model.
@@ -97,14 +96,6 @@ struct WrittenTensor {
     shape: Vec<i64>,
     /// Lengths to warm up with.
     warm_up: Option<Vec<usize>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenBatch {
-    max_rows: Option<usize>,
-    delay: Option<String>,
-    row_memory_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -275,19 +266,6 @@ fn check_shape(shape: &[i64]) -> Result<(), Detail> {
     match elements {
         Some(elements) if elements <= ROW_ELEMENTS_MAX => Ok(()),
         _ => Err(format!("shape: one row has more than {ROW_ELEMENTS_MAX} elements").into()),
-    }
-}
-
-impl WrittenBatch {
-    fn check(self) -> Result<(Option<usize>, Duration), Detail> {
-        if let Some(rows) = self.max_rows.filter(|rows| !(1..=MAX_ROWS_MAX).contains(rows)) {
-            return Err(
-                format!("batch.max_rows: {rows} is not between 1 and {MAX_ROWS_MAX}").into()
-            );
-        }
-        let delay = |text| parse_time("batch.delay", text, DELAY_MAX);
-        let delay = self.delay.as_deref().map_or(Ok(Duration::ZERO), delay)?;
-        Ok((self.max_rows, delay))
     }
 }
 

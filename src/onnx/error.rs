@@ -5,8 +5,8 @@
 //!
 //! | kind | to blame | at a load | for a request |
 //! |---|---|---|---|
-//! | `Unsupported` | the file: it needs what is not implemented | `Broken` | `Broken` |
-//! | `Invalid` | the file: it contradicts the format or an operator's definition | `Broken` | `Broken` |
+//! | `Unsupported` | the file: it needs what is not implemented | `Broken` | `Input` |
+//! | `Invalid` | the file: it contradicts the format or an operator's definition | `Broken` | `Input` |
 //! | `Internal` | this program: a plan contradicts itself | `Broken` | `Broken` |
 //! | `Input` | the request: shapes or elements do not fit the graph | `Broken` | `Input` |
 //! | `Limit` | the request: its results or its plan would be too large | `Broken` | `Input` |
@@ -16,7 +16,8 @@
 //!
 //! A contradiction of shapes counts as `Input`, not as `Invalid`, wherever a shape may come from a
 //! request: the node cannot know, and a file that contradicts itself for all shapes fails in the
-//! warm-up, before there is a request.
+//! warm-up, before there is a request. For the same reason a request that meets `Unsupported` or
+//! `Invalid` is told so: its shapes lead where the load did not come.
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,9 +9,9 @@ impl From<OnnxError> for ModelError {
     fn from(error: OnnxError) -> ModelError {
         let text = error.to_string();
         match error.kind {
-            FailureKind::Unsupported | FailureKind::Invalid | FailureKind::Internal => {
-                ModelError::Broken(text)
-            }
+            FailureKind::Internal => ModelError::Broken(text),
+            // The load has met neither: the request's shapes lead there.
+            FailureKind::Unsupported | FailureKind::Invalid => ModelError::Input(text),
             FailureKind::Input | FailureKind::Limit => ModelError::Input(text),
             FailureKind::Device => ModelError::Device(text),
             FailureKind::Memory => ModelError::Memory(text),
@@ -69,8 +69,8 @@ mod tests {
     fn kind_of_an_error_decides_who_is_to_blame() {
         let text = || "why".to_owned();
         for (error, at_load, for_request) in [
-            (OnnxError::unsupported("why"), ModelError::Broken(text()), ModelError::Broken(text())),
-            (OnnxError::invalid("why"), ModelError::Broken(text()), ModelError::Broken(text())),
+            (OnnxError::unsupported("why"), ModelError::Broken(text()), ModelError::Input(text())),
+            (OnnxError::invalid("why"), ModelError::Broken(text()), ModelError::Input(text())),
             (OnnxError::internal("why"), ModelError::Broken(text()), ModelError::Broken(text())),
             (OnnxError::input("why"), ModelError::Broken(text()), ModelError::Input(text())),
             (OnnxError::limit("why"), ModelError::Broken(text()), ModelError::Input(text())),
