@@ -1,5 +1,9 @@
 //! Time slices of requests that are answered in parts: their partial answers, the next slice, the end
 //! of one that nobody waits for.
+//!
+//! After the loss of a worker its batches run again (`schedule/requests.rs`, `retry`). The new slice of
+//! each request begins behind the partial answers that were passed on (`partial.rs`, `Parts::slice`;
+//! `worker/slice.rs`, `Sequences::begin`), so that a stream continues where it was, on any adapter.
 
 use super::core::Core;
 use super::partial::PartialAnswer;

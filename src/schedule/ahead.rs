@@ -15,7 +15,7 @@ use super::policy::Policy;
 use super::rhythm::Costs;
 use super::settings::Role;
 use super::world::World;
-use super::{eligible, estimates, expected, lifecycle, light, slots, starts, target, wait};
+use super::{eligible, estimates, expected, lifecycle, light, slots, start_price, target, wait};
 
 /// A request was admitted.
 pub(super) fn note_arrival(world: &mut World, now: Time, model: ModelId, client: ClientId) {
@@ -139,7 +139,7 @@ fn carry_out(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
     };
     let starts = eligible::on_for_good(world) < world.settings.max
         && eligible::is_eligible(world, plan.adapter);
-    let may = |a| starts::may_start(world, now, a);
+    let may = |a| start_price::may_start(world, now, a);
     if starts && world.adapters.get(&plan.adapter).is_some_and(may) {
         lifecycle::turn_on(world, out, now, plan.adapter, false, reason);
     }
@@ -180,10 +180,10 @@ pub(super) fn watch_for(
         (slot.batch(1) * slot.caution > aim, light::cost_rank(world, now, &slot, true))
     })?;
     let start = adapter.cold_start() + estimates::load_time(world, *id, model);
-    let miss = starts::late_joules(world, late);
+    let miss = start_price::late_joules(world, late);
     let costs = Costs {
         idle: adapter.profile.power.idle_mw.max(1) as f64 * 1e-3,
-        start: starts::activation_joules(world, adapter, start),
+        start: start_price::activation_joules(world, adapter, start),
         miss,
         wait: wait::wait(world, *id, adapter).seconds,
     };

@@ -7,7 +7,7 @@ use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::state::Lifecycle;
 use super::world::World;
-use super::{eligible, estimates, requests, trust};
+use super::{eligible, estimates, quarantine, requests, trust};
 use std::mem;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn is_hopeful(world: &World, now: Time, adapter: &Adapter) -> bool {
             Lifecycle::Unreaped { .. } => false,
             Lifecycle::Quarantined { until, .. } => starts && trusted && until <= now + patience,
             Lifecycle::Stopping { fault: Some(_), .. } => {
-                starts && trusted && trust::backoff(world, adapter.strikes) <= patience
+                starts && trusted && quarantine::backoff(world, adapter.strikes) <= patience
             }
             Lifecycle::Off | Lifecycle::Stopping { fault: None, .. } => starts,
             Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining => true,
@@ -72,7 +72,9 @@ fn retry_after(world: &World, now: Time) -> Option<Duration> {
     let tried_again = world.adapters.values().filter(|a| a.present && a.wish != Wish::Off);
     let tried_again = tried_again.filter_map(|adapter| match adapter.state().lifecycle {
         Lifecycle::Quarantined { until, .. } => Some(until.since(now)),
-        Lifecycle::Stopping { fault: Some(_), .. } => Some(trust::backoff(world, adapter.strikes)),
+        Lifecycle::Stopping { fault: Some(_), .. } => {
+            Some(quarantine::backoff(world, adapter.strikes))
+        }
         _ => None,
     });
     tried_again.min()

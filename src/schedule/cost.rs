@@ -13,7 +13,7 @@ use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::world::World;
 use super::{
-    bridge, eligible, estimates, lifecycle, light, plan, replace, slots, starts, target, trust,
+    bridge, eligible, estimates, lifecycle, light, plan, replace, slots, start_price, target, trust,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -195,7 +195,7 @@ fn cheapest(world: &World, now: Time, unmet: Unmet) -> Option<(AdapterId, Durati
         let Some(adapter) = world.adapters.get(id) else { continue };
         let off = adapter.state().is_off() && eligible::is_eligible(world, *id);
         let helps = off && trust::helps_with(world, adapter, unmet.model);
-        if !helps || !starts::may_start(world, now, adapter) {
+        if !helps || !start_price::may_start(world, now, adapter) {
             continue;
         }
         let slot = slots::slot(world, now, *id, adapter, unmet.model, unmet.size);
@@ -235,7 +235,7 @@ fn rank(
 ) -> Rank {
     let carries = slot.rows_by(ready.max(slo)) >= unmet.rows;
     let finish = ready + slot.finish(unmet.waiting);
-    let joules = starts::activation_joules(world, adapter, ready)
+    let joules = start_price::activation_joules(world, adapter, ready)
         + slot.finish(unmet.waiting) * adapter.profile.power.active_mw as f64 * 1e-3;
     // If nothing is on, all that waits waits for this start.
     let alone = !unmet.drain.is_finite();

@@ -14,7 +14,7 @@
 //! handle(now, event) ─► record the event                            record.rs, lifecycle.rs, batches.rs,
 //!                                                                   requests.rs, admission.rs
 //!                       then always the same short list of steps:
-//!    watch    give up on the silent and the late                    watch.rs
+//!    expire   end timed-out starts, runs and quarantines           deadlines.rs
 //!    reject   turn away what can no longer be served                availability.rs
 //!    expel    let go what must not be on                            scale.rs
 //!    obey     what the operator wants on, bridges, expected clients scale.rs, bridge.rs, ahead.rs
@@ -27,7 +27,7 @@
 //!
 //! Questions, each of which uses only those before it: what is known of times and sizes
 //! (`estimates.rs`); which adapters may serve which models (`eligible.rs`, `trust.rs`); what a start
-//! costs (`starts.rs`); which models keep their memory (`places.rs`); when adapters are free
+//! costs (`start_price.rs`); which models keep their memory (`places.rs`); when adapters are free
 //! (`slots.rs`, `forecast.rs`); the target that is aimed at (`target.rs`); who serves light traffic
 //! (`light.rs`); which rows go where (`plan.rs`, `step.rs`, `routing.rs`); how long an adapter stays
 //! (`wait.rs`).
@@ -46,6 +46,7 @@ mod bridge;
 mod bridge_spells;
 mod claims;
 mod cost;
+mod deadlines;
 mod decision;
 mod dispatch;
 mod eligible;
@@ -69,6 +70,7 @@ mod plan;
 mod policy;
 mod popularity;
 mod prepare;
+mod quarantine;
 mod queue;
 mod recollection;
 mod record;
@@ -85,7 +87,7 @@ mod shadow;
 mod shares;
 mod slots;
 mod spells;
-mod starts;
+mod start_price;
 mod state;
 mod step;
 mod target;
@@ -93,7 +95,6 @@ mod target;
 mod tests;
 mod trust;
 mod wait;
-mod watch;
 mod world;
 
 pub use action::{Action, Reject};

@@ -11,7 +11,7 @@ use super::service::{Service, bucket};
 use super::settings::AdapterProfile;
 use super::state::{Lifecycle, Replica};
 use super::world::World;
-use super::{estimates, requests, trust};
+use super::{estimates, quarantine, requests, trust};
 use std::time::Duration;
 
 pub(super) fn discovered(world: &mut World, adapters: Vec<(AdapterId, AdapterProfile)>) {
@@ -211,11 +211,11 @@ pub(super) fn exited(
         Lifecycle::Off | Lifecycle::Quarantined { .. } => {}
         Lifecycle::Stopping { fault: None, .. } => adapter.turn_off(),
         Lifecycle::Stopping { fault: Some(_), .. } | Lifecycle::Unreaped { .. } => {
-            quarantine(world, now, id);
+            quarantine::begin(world, now, id);
         }
         Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining => {
             strike(world, out, now, id, Fault::Crashed);
-            quarantine(world, now, id);
+            quarantine::begin(world, now, id);
         }
     }
 }
@@ -243,17 +243,9 @@ fn strike(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId, fault: 
         requests::retry(world, out, batch, fault);
     }
     world.failed_again |= world.adapters.get(&id).is_some_and(|a| !trust::is_trusted(world, a));
-    let backoff = trust::backoff(world, strikes);
+    let backoff = quarantine::backoff(world, strikes);
     let reason = Reason::Fault { fault, strikes, backoff };
     out.decide(now, id, Change::Quarantine, reason);
-}
-
-fn quarantine(world: &mut World, now: Time, id: AdapterId) {
-    let Some(adapter) = world.adapters.get(&id) else { return };
-    let until = now + trust::backoff(world, adapter.strikes);
-    if let Some(adapter) = world.adapters.get_mut(&id) {
-        adapter.quarantine(now, until);
-    }
 }
 
 /// Turns off what is idle or drains.
@@ -327,7 +319,7 @@ pub(super) fn limit_rows(
     let bucket = bucket(rows, estimates::max_rows(world, id, model));
     let strikes = world.adapters.get(&id).map_or(0, |adapter| adapter.strikes);
     // Others may give memory back soon, or not for long.
-    let soon = now + trust::backoff(world, strikes.saturating_add(1));
+    let soon = now + quarantine::backoff(world, strikes.saturating_add(1));
     // Longer than until the next try, which would else be for as many rows as this one.
     let until = soon + world.settings.backoff_max;
     if let Some(adapter) = world.adapters.get_mut(&id) {

@@ -10,7 +10,7 @@ use super::ids::{AdapterId, ModelId, Time};
 use super::popularity::{AVERAGED, PAUSE};
 use super::state::Replica;
 use super::world::World;
-use super::{eligible, estimates, starts};
+use super::{eligible, estimates, start_price};
 use std::time::Duration;
 
 /// A model that nobody asked for counts as one that is asked for so many times in as long as it was
@@ -96,7 +96,7 @@ fn wait_for_models(world: &World, id: AdapterId, since: Time) -> f64 {
     let bytes = only.clone().map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
     let rate: f64 = only.map(|(model, _)| world.popularity.rate(since, *model)).sum();
     let watts = adapter.profile.power.idle_mw as f64 * 1e-3;
-    let is_worth = rate > 0.0 && 2.0 * rate * starts::late_joules(world, 1.0) >= watts;
+    let is_worth = rate > 0.0 && 2.0 * rate * start_price::late_joules(world, 1.0) >= watts;
     let others = world.adapters.iter().any(|(other, a)| *other != id && a.state().serves());
     if others && is_worth && bytes > free_elsewhere(world, id, since) {
         (PAUSE / rate).min(AVERAGED)

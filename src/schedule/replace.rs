@@ -13,7 +13,7 @@ use super::outbox::Outbox;
 use super::policy::Policy;
 use super::regret::Regret;
 use super::world::World;
-use super::{eligible, lifecycle, light, slots, starts, target};
+use super::{eligible, lifecycle, light, slots, start_price, target};
 
 /// Share of what an adapter can serve that it is trusted with.
 const CARRIED: f64 = 0.7;
@@ -53,14 +53,17 @@ pub(super) fn replace(world: &mut World, out: &mut Outbox, now: Time) {
     for id in world.best_first() {
         let Some(adapter) = world.adapters.get(&id) else { continue };
         let saved = adapter.regret.joules;
-        let price =
-            starts::activation_joules(world, adapter, starts::start_seconds(world, id, adapter));
+        let price = start_price::activation_joules(
+            world,
+            adapter,
+            start_price::start_seconds(world, id, adapter),
+        );
         let recent = now.since(adapter.regret.until).as_secs_f64() <= adapter.regret.recent;
         if saved <= price
             || !recent
             || adapter.regret.lasted() < OBSERVED
             || !adapter.state().is_off()
-            || !starts::may_start(world, now, adapter)
+            || !start_price::may_start(world, now, adapter)
         {
             continue;
         }

@@ -11,8 +11,8 @@ use super::settings::{ModelProfile, Settings};
 use super::state::{AdapterView, Lifecycle};
 use super::world::World;
 use super::{
-    admission, ahead, availability, bridge, cost, dispatch, learned, prepare, record, requests,
-    scale, target, watch,
+    admission, ahead, availability, bridge, cost, deadlines, dispatch, learned, prepare, record,
+    requests, scale, target,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Scheduler {
     /// Whatever the event was, the same few steps decide what follows.
     fn settle(&mut self, now: Time) {
         let (world, out) = (&mut self.world, &mut self.out);
-        watch::watch(world, out, now);
+        deadlines::expire(world, out, now);
         availability::reject_hopeless(world, out, now);
         scale::cut(world, out, now);
         scale::expel(world, out, now);

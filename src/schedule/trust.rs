@@ -5,13 +5,6 @@ use super::eligible;
 use super::event::Fault;
 use super::ids::{AdapterId, ModelId};
 use super::world::World;
-use std::time::Duration;
-
-/// The wait after so many faults in a row: doubling, bounded.
-pub(super) fn backoff(world: &World, strikes: u32) -> Duration {
-    let doublings = strikes.saturating_sub(1).min(20);
-    world.settings.backoff.saturating_mul(1 << doublings).min(world.settings.backoff_max)
-}
 
 /// Whether an adapter has not failed again and again.
 pub(super) fn is_trusted(world: &World, adapter: &Adapter) -> bool {

@@ -23,9 +23,9 @@ use super::decision::Reason;
 use super::event::Wish;
 use super::ids::{AdapterId, Time};
 use super::outbox::Outbox;
-use super::starts::{LATE_JOULES_MAX, LINGER};
+use super::start_price::{LATE_JOULES_MAX, LINGER};
 use super::world::World;
-use super::{eligible, lifecycle, places, slots, starts, target};
+use super::{eligible, lifecycle, places, slots, start_price, target};
 use std::time::Duration;
 
 /// Nothing stays on longer than this without need, in seconds, whatever the numbers say.
@@ -68,8 +68,11 @@ pub(super) struct Dispensable {
 pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     for id in world.best_first() {
         let Some(adapter) = world.adapters.get(&id) else { continue };
-        let joules =
-            starts::priced_joules(world, adapter, starts::start_seconds(world, id, adapter));
+        let joules = start_price::priced_joules(
+            world,
+            adapter,
+            start_price::start_seconds(world, id, adapter),
+        );
         let break_even = idle_seconds(adapter, joules);
         let Some(adapter) = world.adapters.get_mut(&id) else { continue };
         adapter.break_even = break_even;
@@ -152,13 +155,13 @@ fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
         Some(expected) => until.max(expected.until),
         None => until,
     };
-    let until = until.max(starts::may_start_again(world, adapter));
+    let until = until.max(start_price::may_start_again(world, adapter));
     Some(Dispensable { adapter: id, until, since, wait })
 }
 
 /// How long this adapter waits for work.
 pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
-    let start = starts::start_seconds(world, id, adapter);
+    let start = start_price::start_seconds(world, id, adapter);
     let share = start_share(world, id, adapter, start);
     if share <= 1.0 {
         return learned_wait(world, adapter, start, 1.0);
@@ -174,9 +177,9 @@ pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
 /// Where every start makes requests late: until idling has cost as much as a start and those, which
 /// are worth `bounds` times the usual bound at most.
 fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
-    let start_joules = starts::activation_joules(world, adapter, start);
+    let start_joules = start_price::activation_joules(world, adapter, start);
     let late_joules =
-        starts::late_joules_up_to(world, adapter.late_requests(), bounds * LATE_JOULES_MAX);
+        start_price::late_joules_up_to(world, adapter.late_requests(), bounds * LATE_JOULES_MAX);
     let seconds = idle_seconds(adapter, start_joules + late_joules);
     let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
     Wait { seconds, start_joules, late_joules }
@@ -185,9 +188,9 @@ fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait 
 /// Where starts fit into the target, or almost: at a price of late requests that follows how many
 /// there are, up to `bounds` times the usual bounds.
 fn learned_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
-    let start_joules = starts::activation_joules(world, adapter, start);
+    let start_joules = start_price::activation_joules(world, adapter, start);
     let break_even = idle_seconds(adapter, start_joules);
-    let priced_joules = starts::priced_joules(world, adapter, start);
+    let priced_joules = start_price::priced_joules(world, adapter, start);
     let times = if world.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
     let most = idle_seconds(adapter, bounds * MISSES_JOULES_MAX).min(bounds * MISSES_WAIT_MAX);
     let most = most.max(break_even);

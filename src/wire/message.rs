@@ -1,71 +1,15 @@
 //! What server and worker say to each other.
 
-use super::endpoint::Endpoint;
-use super::injection::Injection;
-use crate::adapter::entry::{AdapterEntry, Probe};
+use crate::adapter::entry::Probe;
 use crate::adapter::sensors::Reading;
 use crate::model::info::ModelInfo;
 use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/9");
-
-/// The one line of JSON that a worker reads from its stdin before anything else.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
-    /// Where to reach the server.
-    pub server_endpoint: Endpoint,
-    /// Proves that the worker is the one this line was written to.
-    pub token: String,
-    /// Process id of the server.
-    pub server: u32,
-    pub adapter: AdapterEntry,
-    /// This adapter's own folder for caches.
-    pub cache_dir: PathBuf,
-    /// Folder for locks of adapters, which excludes other servers.
-    pub lock_dir: PathBuf,
-    /// Whether the worker gives up the rights that it does not need, where the platform lets it.
-    pub confine: bool,
-    /// For a validation load: the most memory that the worker may take, in bytes. It then runs with
-    /// the lowest priority.
-    #[serde(default)]
-    pub validation: Option<u64>,
-    /// How often a worker that has nothing to do asks a model for the answer that is known; never
-    /// if zero.
-    #[serde(with = "humantime_serde")]
-    pub check: Duration,
-    /// Which worker of this adapter it is; the first one is 1.
-    pub life: u64,
-    /// For tests: the worker is slowed by sleeping.
-    pub slow: Option<Slow>,
-    /// For tests: what is to go wrong.
-    #[serde(default)]
-    pub faults: Vec<Injection>,
-}
-
-/// The least time that a slowed worker takes for a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Slow {
-    #[serde(with = "humantime_serde")]
-    pub batch: Duration,
-    /// For each row of the bucket that the batch is padded to.
-    #[serde(with = "humantime_serde")]
-    pub row: Duration,
-}
-
-impl Slow {
-    /// The least time for a batch that is padded to `bucket` rows.
-    pub fn least(&self, bucket: usize) -> Duration {
-        self.batch
-            .saturating_add(self.row.saturating_mul(u32::try_from(bucket).unwrap_or(u32::MAX)))
-    }
-}
 
 /// Server to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

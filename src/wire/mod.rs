@@ -13,6 +13,7 @@ mod frame;
 pub mod hostile;
 mod injection;
 mod message;
+mod order;
 pub mod server;
 
 /// Most batches that a worker may hold, the one that it runs included.
@@ -22,6 +23,7 @@ pub use endpoint::{Endpoint, TestLink};
 pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
 pub use injection::{Injected, Injection};
 pub use message::{
-    Cause, Down, LoadOrder, Order, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, VERSION,
-    tensor_headers, tensors_from,
+    Cause, Down, LoadOrder, TensorHeader, TimeSlice, Timings, Unfit, Up, VERSION, tensor_headers,
+    tensors_from,
 };
+pub use order::{Order, Slow};

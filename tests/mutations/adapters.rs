@@ -62,7 +62,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "an exit that was asked for is a fault",
         "lifecycle.rs",
         "Lifecycle::Stopping { fault: None, .. } => adapter.turn_off(),",
-        "Lifecycle::Stopping { fault: None, .. } => quarantine(world, now, id),",
+        "Lifecycle::Stopping { fault: None, .. } => quarantine::begin(world, now, id),",
     ),
     mutant(
         "a crash is no fault",
@@ -73,7 +73,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter is used again as soon as its faulty worker is gone",
         "lifecycle.rs",
-        "            quarantine(world, now, id);\n        }\n        Lifecycle::Starting",
+        "            quarantine::begin(world, now, id);\n        }\n        Lifecycle::Starting",
         "            adapter.turn_off();\n        }\n        Lifecycle::Starting",
     ),
     mutant(
@@ -98,45 +98,45 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the backoff does not grow",
-        "trust.rs",
+        "quarantine.rs",
         "saturating_mul(1 << doublings)",
         "saturating_mul(1)",
     ),
-    mutant("the backoff has no bound", "trust.rs", ".min(world.settings.backoff_max)", ""),
+    mutant("the backoff has no bound", "quarantine.rs", ".min(world.settings.backoff_max)", ""),
     mutant(
         "the backoff of many faults overflows",
-        "trust.rs",
+        "quarantine.rs",
         "strikes.saturating_sub(1).min(20)",
         "strikes.saturating_sub(1)",
     ),
     mutant(
         "the first backoff is doubled already",
-        "trust.rs",
+        "quarantine.rs",
         "strikes.saturating_sub(1).min(20)",
         "strikes.min(20)",
     ),
     mutant(
         "the backoff is not waited for",
-        "lifecycle.rs",
-        "let until = now + trust::backoff(world, adapter.strikes);",
+        "quarantine.rs",
+        "let until = now + backoff(world, adapter.strikes);",
         "let until = now;",
     ),
     // The watch.
     mutant(
         "the silent are never given up",
-        "watch.rs",
+        "deadlines.rs",
         "deadline.is_some_and(|deadline| deadline <= now)",
         "deadline.is_some_and(|_| false)",
     ),
     mutant(
         "who is silent is taken for stuck",
-        "watch.rs",
+        "deadlines.rs",
         "let silent = adapter.alive + silence <= now;",
         "let silent = false;",
     ),
     mutant(
         "who is stuck is taken for silent",
-        "watch.rs",
+        "deadlines.rs",
         "let silent = adapter.alive + silence <= now;",
         "let silent = true;",
     ),
@@ -194,7 +194,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("the end of a batch is no sign of life", "lifecycle.rs", "adapter.alive = now;", ""),
     mutant(
         "what could not be loaded is never tried again",
-        "watch.rs",
+        "deadlines.rs",
         "refused.retain(|_, until| *until > now)",
         "refused.retain(|_, _| true)",
     ),

@@ -167,12 +167,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "late requests cost nothing",
         "wait.rs",
-        "starts::late_joules_up_to(world, adapter.late_requests(), bounds * LATE_JOULES_MAX)",
+        "start_price::late_joules_up_to(world, adapter.late_requests(), bounds * LATE_JOULES_MAX)",
         "0.0 * bounds",
     ),
     mutant(
         "the penalty for late requests has no bound",
-        "starts.rs",
+        "start_price.rs",
         ".min(most) * times",
         "* times",
     ),
@@ -203,7 +203,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the latency goal does not raise the penalty for late requests",
-        "starts.rs",
+        "start_price.rs",
         "{ LINGER } else { 1.0 }",
         "{ 1.0 } else { 1.0 }",
     ),

@@ -26,7 +26,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter stays on for its models whatever that costs",
         "places.rs",
-        "2.0 * rate * starts::late_joules(world, 1.0) >= watts",
+        "2.0 * rate * start_price::late_joules(world, 1.0) >= watts",
         "true",
     ),
     mutant("no adapter stays on for its models", "places.rs", "others && is_worth", "false"),

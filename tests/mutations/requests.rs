@@ -358,13 +358,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "requests wait however long a quarantine will be",
         "availability.rs",
-        "trusted && trust::backoff(world, adapter.strikes) <= patience",
+        "trusted && quarantine::backoff(world, adapter.strikes) <= patience",
         "trusted",
     ),
     mutant(
         "nobody waits for an adapter that is quarantined soon",
         "availability.rs",
-        "trusted && trust::backoff(world, adapter.strikes) <= patience",
+        "trusted && quarantine::backoff(world, adapter.strikes) <= patience",
         "false",
     ),
     mutant(
@@ -424,7 +424,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "retry after now, since its worker still goes down",
         "availability.rs",
-        "Some(trust::backoff(world, adapter.strikes))",
+        "Some(quarantine::backoff(world, adapter.strikes))",
         "Some(Duration::ZERO)",
     ),
     mutant(

@@ -378,7 +378,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a start costs nothing",
         "cost.rs",
-        "let joules = starts::activation_joules(world, adapter, ready)\n        +",
+        "let joules = start_price::activation_joules(world, adapter, ready)\n        +",
         "let joules =",
     ),
     mutant(
@@ -389,13 +389,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a start has no price beside its energy",
-        "starts.rs",
+        "start_price.rs",
         "(price_mj as f64 + seconds",
         "(price_mj as f64 * 0.0 + seconds",
     ),
     mutant(
         "an adapter is turned on any number of times",
-        "starts.rs",
+        "start_price.rs",
         "(recent as u64) < u64::from(starts_per_hour) || eligible::on(world) == 0",
         "true",
     ),
@@ -439,7 +439,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter without a start left in this hour is turned off",
         "wait.rs",
-        "until.max(starts::may_start_again(world, adapter))",
+        "until.max(start_price::may_start_again(world, adapter))",
         "until",
     ),
     mutant(
@@ -450,7 +450,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the load of the model is not part of the next start",
-        "starts.rs",
+        "start_price.rs",
         "used.map_or(0.0, |(model, _)| estimates::load_time(world, id, *model))",
         "used.map_or(0.0, |_| 0.0)",
     ),

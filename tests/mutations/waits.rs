@@ -5,7 +5,7 @@ use crate::{Mutant, mutant};
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the price of misses does not lengthen the wait",
-        "starts.rs",
+        "start_price.rs",
         "world.misses.price() * adapter.misses_long",
         "0.0",
     ),

@@ -50,7 +50,7 @@ fn the_backoff_doubles_up_to_its_bound_and_success_ends_it() {
     assert_eq!(waits, [500, 1000, 2000, 4000, 4000].map(ms));
     bench.ready(ONE, 1).request().done(ONE);
     assert_eq!(bench.quarantine(), ms(500));
-    assert_eq!(trust::backoff(&bench.scheduler.world, u32::MAX), ms(4000));
+    assert_eq!(quarantine::backoff(&bench.scheduler.world, u32::MAX), ms(4000));
 }
 
 #[test]

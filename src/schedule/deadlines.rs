@@ -1,15 +1,16 @@
-//! Gives up on the silent and the late, and forgives the quarantined.
+//! Deadlines of adapters: heartbeat, start, run, stop and kill timeouts, and the end of a quarantine.
 
 use super::action::Action;
 use super::event::Fault;
 use super::ids::{AdapterId, Time};
 use super::lifecycle;
 use super::outbox::Outbox;
+use super::quarantine;
 use super::state::Lifecycle;
 use super::world::World;
 
-/// Does what is due for every adapter that time has run out for.
-pub(super) fn watch(world: &mut World, out: &mut Outbox, now: Time) {
+/// Does what is due for every adapter whose deadline has passed.
+pub(super) fn expire(world: &mut World, out: &mut Outbox, now: Time) {
     for adapter in world.adapters.values_mut() {
         adapter.refused.retain(|_, until| *until > now);
         adapter.crowded.retain(|_, until| *until > now);
@@ -21,11 +22,11 @@ pub(super) fn watch(world: &mut World, out: &mut Outbox, now: Time) {
     };
     let due: Vec<_> = world.order.iter().copied().filter(due).collect();
     for id in due {
-        give_up(world, out, now, id);
+        expire_one(world, out, now, id);
     }
 }
 
-fn give_up(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
+fn expire_one(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     let silence = world.settings.bounds.silence;
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     let silent = adapter.alive + silence <= now;
@@ -48,7 +49,7 @@ fn give_up(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
         Lifecycle::Stopping { killed: true, fault, .. } => {
             adapter.give_up(now, fault.unwrap_or(Fault::Silent));
         }
-        Lifecycle::Quarantined { .. } => adapter.turn_off(),
+        Lifecycle::Quarantined { .. } => quarantine::end(adapter),
         Lifecycle::Off
         | Lifecycle::Starting { .. }
         | Lifecycle::On
