@@ -2,20 +2,20 @@
 //! then: see `rhythm.rs`.
 //!
 //! Rhythms are kept for the clients of each model that were seen last, and for all requests
-//! together. An idle adapter is let go before it has waited for long enough only if all that came
-//! lately is expected at some time; else it may be somebody else who needs it.
+//! together. `early.rs` turns idle adapters off until then.
 
-use super::adapter::{Adapter, Expected, HOUR};
+use super::adapter::{Adapter, Expected};
 use super::decision::Reason;
-use super::event::Wish;
-use super::expected::{ClientRecord, Key, Plan};
+use super::expected::{Key, Plan};
 use super::ids::{AdapterId, ClientId, ModelId, Time};
 use super::outbox::Outbox;
 use super::policy::Policy;
 use super::rhythm::Costs;
 use super::settings::Role;
 use super::world::World;
-use super::{eligible, estimates, expected, lifecycle, light, slots, start_price, target, wait};
+use super::{
+    early, eligible, estimates, expected, lifecycle, light, slots, start_price, target, wait,
+};
 
 /// A request was admitted.
 pub(super) fn note_arrival(world: &mut World, now: Time, model: ModelId, client: ClientId) {
@@ -30,9 +30,8 @@ pub(super) fn note_arrival(world: &mut World, now: Time, model: ModelId, client:
         (entry.model, entry.unmet) = (model, 0);
         entry.heard = now.0.as_secs_f64();
         let ready = serves || entry.plan.is_some_and(|plan| plan.start_at.is_none());
-        if entry.rhythm.arrived(now, ready) {
-            entry.plan = None;
-        }
+        let begins = entry.rhythm.arrived(now, ready);
+        entry.arrived(now, begins);
     }
 }
 
@@ -62,6 +61,7 @@ pub(super) fn look_ahead(world: &mut World, out: &mut Outbox, now: Time) {
     }
     for key in keys {
         carry_out(world, out, now, key);
+        early::after_announced(world, out, now, key);
     }
 }
 
@@ -83,34 +83,7 @@ fn make_plan(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
     if let Some(entry) = world.ahead.entries.get_mut(&key) {
         entry.plan = Some(Plan { window, adapter, model, start_at, announced: false });
     }
-    let_go_early(world, out, now);
-}
-
-/// Lets idle adapters go if all that came lately is expected at some time.
-fn let_go_early(world: &mut World, out: &mut Outbox, now: Time) {
-    let planned = |entry: &ClientRecord| entry.plan.is_some();
-    let all = world.ahead.entries.get(&None).is_some_and(planned);
-    let recent = world
-        .ahead
-        .entries
-        .iter()
-        .filter(|(key, entry)| key.is_some() && entry.rhythm.was_seen(now, HOUR));
-    if !all && !recent.clone().all(|(_, entry)| planned(entry)) {
-        return;
-    }
-    for id in world.best_first() {
-        let lets_go = world.adapters.get(&id).is_some_and(|adapter| {
-            adapter.state().is_idle()
-                && adapter.wish == Wish::Auto
-                && adapter.profile.role == Role::Regular
-                && adapter.expected.is_none()
-        });
-        if lets_go && eligible::on_for_good(world) > world.settings.min {
-            let next = world.ahead.entries.values().filter_map(|entry| entry.plan);
-            let next = next.map(|plan| plan.window.from).min().unwrap_or(now);
-            lifecycle::let_go(world, out, now, id, Reason::NotExpected { until: next });
-        }
-    }
+    early::after_forecast(world, out, now);
 }
 
 /// Turns the adapter of a plan on in time, and ends a plan that has passed.
@@ -120,8 +93,7 @@ fn carry_out(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
     };
     if plan.window.until <= now || !world.models.contains_key(&plan.model) {
         if let Some(entry) = world.ahead.entries.get_mut(&key) {
-            entry.plan = None;
-            entry.unmet = entry.unmet.saturating_add(plan.announced.into());
+            entry.end_plan(plan);
         }
         return;
     }

@@ -138,6 +138,8 @@ pub enum Reason {
     /// It only stands in while nothing else can serve, and something else can again.
     Fallback,
     Shutdown,
+    /// The clients that announced their requests were served, and no other one is expected.
+    Served,
 }
 
 impl Reason {
@@ -155,6 +157,7 @@ impl Reason {
             Reason::Expected { .. } => "expected",
             Reason::NotExpected { .. } => "not_expected",
             Reason::DidNotCome => "did_not_come",
+            Reason::Served => "served",
             Reason::Ahead => "ahead",
             Reason::Memory { .. } => "memory",
             Reason::Room { .. } => "room",

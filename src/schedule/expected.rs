@@ -43,8 +43,44 @@ pub(super) struct ClientRecord {
     pub(super) plan: Option<Plan>,
     /// Announcements in a row after which the client did not come.
     pub(super) unmet: u8,
+    /// Whether its last spell was announced: no other one is expected before its announcement.
+    pub(super) announces: bool,
+    /// Whether adapters were turned off early after its last request, or had to stay on.
+    pub(super) released: bool,
     /// When it last came or announced itself, in seconds.
     pub(super) heard: f64,
+}
+
+impl ClientRecord {
+    fn new(model: ModelId) -> ClientRecord {
+        let (rhythm, plan) = (Rhythm::default(), None);
+        let (unmet, announces, released, heard) = (0, false, false, 0.0);
+        ClientRecord { rhythm, model, plan, unmet, announces, released, heard }
+    }
+
+    /// A request arrived, which begins a spell or not. It ends the plan that expected it.
+    pub(super) fn arrived(&mut self, now: Time, begins: bool) {
+        let announced = self.plan.filter(|plan| plan.announced);
+        let met = announced.is_some_and(|plan| begins || plan.window.from <= now);
+        if begins || met {
+            (self.plan, self.announces) = (None, met);
+        }
+        self.released = false;
+    }
+
+    /// The time of a plan has passed.
+    pub(super) fn end_plan(&mut self, plan: Plan) {
+        self.plan = None;
+        if plan.announced {
+            (self.unmet, self.announces) = (self.unmet.saturating_add(1), false);
+        }
+    }
+
+    /// When adapters may be turned off early after this client, if it announces its requests.
+    pub(super) fn release_at(&self) -> Option<Time> {
+        let is_known = self.announces || self.plan.is_some_and(|plan| plan.announced);
+        (is_known && !self.released).then(|| self.rhythm.paused_at()).flatten()
+    }
 }
 
 /// All rhythms and plans.
@@ -58,7 +94,8 @@ impl Ahead {
     pub(super) fn due(&self) -> Option<Time> {
         let due = |entry: &ClientRecord| {
             let plan = entry.plan.map(|plan| plan.start_at.unwrap_or(plan.window.until));
-            plan.or_else(|| entry.rhythm.look_at())
+            let due = plan.or_else(|| entry.rhythm.look_at());
+            due.into_iter().chain(entry.release_at()).min()
         };
         self.entries.values().filter_map(due).min()
     }
@@ -72,9 +109,7 @@ impl Ahead {
                 self.entries.remove(&oldest);
             }
         }
-        let entry =
-            || ClientRecord { rhythm: Rhythm::default(), model, plan: None, unmet: 0, heard: 0.0 };
-        self.entries.entry(key).or_insert_with(entry)
+        self.entries.entry(key).or_insert_with(|| ClientRecord::new(model))
     }
 }
 

@@ -49,6 +49,7 @@ mod cost;
 mod deadlines;
 mod decision;
 mod dispatch;
+mod early;
 mod eligible;
 mod estimates;
 mod event;

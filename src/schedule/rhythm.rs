@@ -30,7 +30,7 @@ const MARGIN: f64 = 0.5;
 const MARGIN_SHARE: f64 = 0.01;
 /// Nothing is turned off for a shorter time than this, in seconds: that would cycle drivers for
 /// little.
-const SHORTEST: f64 = 60.0;
+pub(super) const SHORTEST: f64 = 60.0;
 /// A forecast is used if it costs at most this share of waiting.
 const WORTH: f64 = 0.8;
 /// Share of a gap in which the server may have been down: else somebody may have come unseen.
@@ -123,6 +123,13 @@ impl Rhythm {
     pub(super) fn look_at(&self) -> Option<Time> {
         let enough = self.began.is_some() && self.pauses.len() >= ENOUGH;
         (enough && !self.looked).then(|| time(self.worked + self.quiet()))
+    }
+
+    /// When the present spell will be over if nothing comes, known or not how long it pauses.
+    pub(super) fn paused_at(&self) -> Option<Time> {
+        let enough = self.pauses.len() >= ENOUGH;
+        let quiet = if enough { self.quiet() } else { QUIET.as_secs_f64() };
+        self.began.map(|_| time(self.worked + quiet))
     }
 
     /// Seconds without work after which a spell is over, as those before it were: longer than they

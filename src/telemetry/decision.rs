@@ -68,6 +68,9 @@ fn text(reason: &Reason, at: Time, names: &Names<'_>) -> String {
             format!("idle, and no client is expected for the next {}", time(until.since(at)))
         }
         Reason::DidNotCome => "the client that was expected did not come".to_owned(),
+        Reason::Served => {
+            "idle, and the clients that announce their requests were served".to_owned()
+        }
         Reason::Cheaper { saved_mj, start_mj, lasted } => format!(
             "what others served in the last {} would have taken {:.0} J less here; turning it on \
              takes {:.0} J",

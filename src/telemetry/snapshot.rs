@@ -207,7 +207,7 @@ pub struct DecisionView {
     /// Which model is loaded or unloaded.
     pub model: Option<String>,
     /// `latency_target`, `break_even`, `cheaper`, `bridge`, `not_bridged`, `expected`,
-    /// `not_expected`, `did_not_come`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
+    /// `not_expected`, `did_not_come`, `served`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
     /// `out_of_memory`, `room`, `withdrawn`, `operator`, `environment`, `fault`, `min`, `fallback`
     /// or `shutdown`.
     pub reason: String,

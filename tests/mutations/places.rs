@@ -63,6 +63,42 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     // Announced.
     mutant(
+        "nothing is turned off early after an announced client was served",
+        "ahead.rs",
+        "early::after_announced(world, out, now, key);",
+        "",
+    ),
+    mutant(
+        "an adapter turns off early although an announced client comes soon",
+        "early.rs",
+        "pause.as_secs_f64() >= SHORTEST && ",
+        "",
+    ),
+    mutant(
+        "a client is taken to announce its requests although the last was not announced",
+        "expected.rs",
+        "(self.plan, self.announces) = (None, met);",
+        "(self.plan, self.announces) = (None, self.announces || met);",
+    ),
+    mutant(
+        "an announced client has no time for more requests",
+        "rhythm.rs",
+        "if enough { self.quiet() } else { QUIET.as_secs_f64() }",
+        "if enough { self.quiet() } else { 0.0 }",
+    ),
+    mutant(
+        "a request within a spell does not meet its announcement",
+        "expected.rs",
+        "begins || plan.window.from <= now",
+        "begins",
+    ),
+    mutant(
+        "the early release is not waited for",
+        "expected.rs",
+        ".chain(entry.release_at()).min()",
+        ".min()",
+    ),
+    mutant(
         "a client that does not keep its word is believed",
         "expected.rs",
         "(entry.unmet < UNMET_MAX).then(",

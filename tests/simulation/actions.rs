@@ -161,6 +161,7 @@ impl World {
             | Reason::NotBridged
             | Reason::NotExpected { .. }
             | Reason::DidNotCome
+            | Reason::Served
             | Reason::Withdrawn
             | Reason::Operator
             | Reason::OutOfMemory

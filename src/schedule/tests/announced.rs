@@ -138,3 +138,76 @@ fn an_adapter_that_served_others_does_not_go_since_an_announced_client_does_not_
     bench.announce(8, 1).pass(60);
     assert_eq!(bench.state(ONE), "idle");
 }
+
+/// A client that announces its request, is served, and announces the next one or none.
+fn served(next: Option<u64>) -> Bench {
+    let mut bench = super::ahead::bench();
+    bench.announce(7, 10).pass(10);
+    bench.ask(|arrival| arrival.client = ClientId(7)).pass(1);
+    if let Some(next) = next {
+        bench.announce(7, next);
+    }
+    bench
+}
+
+#[test]
+fn adapter_turns_off_early_after_an_announced_client_was_served() {
+    // It makes one request late, at 100 J: 105 s of idling without the announcement.
+    for next in [None, Some(300)] {
+        let mut bench = served(next);
+        bench.pass(12);
+        assert_eq!(bench.state(ONE), "idle", "the client may have more to ask: {next:?}");
+        bench.pass(4);
+        assert_eq!(bench.state(ONE), "off", "{next:?}");
+        bench.pass(300 - 17);
+        assert_eq!(bench.state(ONE), if next.is_some() { "idle" } else { "off" });
+    }
+}
+
+#[test]
+fn early_release_is_a_timeout() {
+    let bench = served(None);
+    let next = bench.scheduler.next_timeout().expect("it will be released").since(bench.now);
+    assert!(next > ms(13_000) && next < ms(15_000), "{next:?}");
+}
+
+#[test]
+fn adapter_stays_on_for_an_announced_client_that_comes_soon() {
+    let mut bench = served(Some(50));
+    let life = bench.life(ONE);
+    bench.pass(49);
+    assert_eq!((bench.state(ONE), bench.life(ONE)), ("idle", life));
+}
+
+#[test]
+fn adapter_stays_on_for_clients_that_announce_nothing() {
+    let mut bench = super::ahead::bench();
+    bench.ask(|arrival| arrival.client = ClientId(8)).pass(100).announce(7, 10).pass(10);
+    bench.ask(|arrival| arrival.client = ClientId(7)).pass(30);
+    assert_eq!(bench.state(ONE), "idle");
+    // Nor is a client known whose last spell was not announced.
+    let mut bench = served(None);
+    bench.pass(40).ask(|arrival| arrival.client = ClientId(7)).pass(40);
+    assert_eq!(bench.state(ONE), "idle");
+}
+
+#[test]
+fn adapters_in_use_and_the_minimum_do_not_turn_off_early() {
+    let mut bench = served(None);
+    bench.pass(10).ask(|arrival| arrival.client = ClientId(7)).pass(10);
+    assert_eq!(bench.state(ONE), "idle", "it paused for 10 s only");
+    let mut bench = served(None);
+    bench.scheduler.world.settings.min = 1;
+    bench.pass(60);
+    assert_eq!(bench.state(ONE), "idle");
+}
+
+#[test]
+fn a_request_within_a_spell_meets_its_announcement() {
+    let mut bench = served(Some(8));
+    bench.pass(8).ask(|arrival| arrival.client = ClientId(7)).pass(60);
+    let entries = &bench.scheduler.world.ahead.entries;
+    let entry = entries.get(&Some((MODEL, ClientId(7)))).unwrap();
+    assert_eq!((entry.unmet, entry.plan.is_none()), (0, true));
+    assert_eq!(bench.state(ONE), "off");
+}
