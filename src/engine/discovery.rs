@@ -1,6 +1,7 @@
 //! Which adapters there are, and what earlier runs learned of them.
 
 use super::core::Core;
+use super::learned_policy::of_model;
 use super::{recollections, wishes};
 use crate::adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
 use crate::adapter::names::distinguish;
@@ -79,6 +80,15 @@ fn recall_policy(core: &mut Core) {
     let number = |name: &str| core.catalogue.number(core.catalogue.resolve(name, None)?);
     let (policy, down) = core.recollections.policy(number);
     core.turn(Event::Learned { policy, down });
+}
+
+/// Tells the scheduler what it learned of a model that was just added.
+pub(super) fn recall_model(core: &mut Core, name: &str, model: ModelId) {
+    let was_served = core.catalogue.resolve(name, None).is_some();
+    let number = |other: &str| (other == name).then_some(model);
+    for (policy, down) in of_model(core.recollections.policy(number), was_served) {
+        core.turn(Event::Learned { policy, down });
+    }
 }
 
 /// Keeps what was learned, beside everything else.

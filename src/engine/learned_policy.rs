@@ -162,6 +162,30 @@ impl Policy {
     }
 }
 
+/// The part that concerns one model, which is served from now on, with the time for which the server
+/// was down: an event for the model and one for each client. Where the model was not served before,
+/// no client was seen since its last request, so that its gap teaches nothing.
+pub(super) fn of_model(
+    (policy, down): (LearnedPolicy, Duration),
+    was_served: bool,
+) -> Vec<(LearnedPolicy, Duration)> {
+    let model = LearnedPolicy { models: policy.models, ..LearnedPolicy::default() };
+    // All requests together were seen in this run.
+    let clients = policy.clients.into_iter().filter(|client| client.client.is_some());
+    let alone = |client: LearnedClient| {
+        let (client, down) = if was_served { (client, down) } else { unseen(client, down) };
+        (LearnedPolicy { clients: vec![client], ..LearnedPolicy::default() }, down)
+    };
+    std::iter::once((model, down)).chain(clients.map(alone)).collect()
+}
+
+/// The same times, all of them since the last work counted as time in which the server was down.
+fn unseen(client: LearnedClient, down: Duration) -> (LearnedClient, Duration) {
+    let began = client.began.map(|began| began.saturating_sub(client.worked));
+    let down = down.saturating_add(client.worked);
+    (LearnedClient { began, worked: Duration::ZERO, ..client }, down)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +249,23 @@ mod tests {
         let mut served = Policy::keep(&LearnedPolicy::default(), NOW, name);
         served.merge(&old, |_| true);
         assert!(served.clients.is_empty() && served.models.is_empty());
+    }
+
+    #[test]
+    fn a_model_that_comes_later_gets_its_own_part() {
+        let seconds = Duration::from_secs;
+        let recalled = || kept().recall(NOW + 3000, number);
+        let [(model, down), (client, unseen)] = &of_model(recalled(), false)[..] else { panic!() };
+        assert_eq!((&model.models, *down), (&vec![(ModelId(9), 2500, seconds(50))], seconds(3)));
+        assert_eq!((model.misses, &client.models, client.misses), (None, &Vec::new(), None));
+        // It asked 53 s ago, and may have come unseen since.
+        assert_eq!(*unseen, seconds(53));
+        let [client] = &client.clients[..] else { panic!("{client:?}") };
+        assert_eq!((client.client, client.model), (Some(ClientId(7)), ModelId(9)));
+        assert_eq!((client.began, client.worked), (Some(seconds(10)), seconds(0)));
+        // Another version of it was served all the time.
+        let [_, (client, down)] = &of_model(recalled(), true)[..] else { panic!() };
+        assert_eq!((client.clients[0].worked, *down), (seconds(50), seconds(3)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(super) fn try_out(core: &mut Core, info: ModelInfo) -> Arc<ModelInfo> {
         core.turn(Event::ModelAdded { model, profile });
     }
     discovery::recall_all(core);
+    discovery::recall_model(core, &info.name, model);
     info
 }
 
@@ -24,6 +25,7 @@ pub(super) fn try_out(core: &mut Core, info: ModelInfo) -> Arc<ModelInfo> {
 /// other. A model in its validation load is not replaced: the load fails and is repeated.
 pub(super) fn run_whole(core: &mut Core, old: ModelId, reason: &str) {
     let Some(info) = core.catalogue.served_as(old) else { return };
+    let name = info.name.clone();
     tracing::warn!(model = %info.name, "running each request by itself: {reason}");
     let info = info.run_whole(reason);
     let profile = profile(&info, core.config.live.slo);
@@ -33,6 +35,7 @@ pub(super) fn run_whole(core: &mut Core, old: ModelId, reason: &str) {
         count(core, std::slice::from_ref(&info));
     }
     discovery::recall_all(core);
+    discovery::recall_model(core, &name, model);
     catalogue_changed(core);
 }
 

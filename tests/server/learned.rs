@@ -1,7 +1,7 @@
 //! What is kept of what the policy learned, and what becomes of a file that cannot be used.
 
 use crate::common::images::SEVEN;
-use crate::common::{Folder, HANG, Server, Setup, wait_for};
+use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
 
 const INFER: &str = "/v2/models/digits/infer";
@@ -49,6 +49,31 @@ fn starts_clients_and_models_are_remembered() {
     end(server);
     // The client of the first run is the client of the second.
     assert_eq!(file(&cache)["policy"]["clients"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_model_that_comes_later_in_a_run_gets_what_was_learned_of_it() {
+    let (cache, folder) = (Folder::new(), Folder::new());
+    models::add_digits(&folder, "digits");
+    models::add_echo(&folder, "echo", 8, "0s");
+    let serve = || Setup::cpu().cache_dir(cache.path()).models(folder.path()).start();
+    let server = serve();
+    infer(&server);
+    end(server);
+    std::fs::rename(folder.join("digits"), cache.join("absent")).unwrap();
+    let server = serve();
+    server.wait_until_ready();
+    assert_ne!(server.post(INFER, SEVEN).status, 200);
+    std::fs::rename(cache.join("absent"), folder.join("digits")).unwrap();
+    let load = || server.post("/v2/repository/models/digits/load", "{}").status == 200;
+    wait_for("it is loaded", HANG, load);
+    end(server);
+    // What the scheduler does not know of a model that is served is not written again.
+    let policy = &file(&cache)["policy"];
+    assert!(policy["models"]["digits"]["count_permille"].as_u64() > Some(0), "{policy:#}");
+    let own = |client: &&Value| client["model"] == "digits" && !client["client"].is_null();
+    let clients = policy["clients"].as_array().unwrap();
+    assert_eq!(clients.iter().filter(own).count(), 1, "{policy:#}");
 }
 
 #[test]

@@ -29,6 +29,28 @@ fn a_client_that_comes_regularly_is_expected_after_a_restart() {
 }
 
 #[test]
+fn a_model_that_comes_later_gets_its_memory_then() {
+    use super::memory::OTHER;
+    let mut bench = super::ahead::bench();
+    bench.regular(600, 12);
+    let mut policy = bench.scheduler.learned(bench.now);
+    policy.clients.retain(|client| client.client.is_some());
+    policy.clients.iter_mut().for_each(|client| client.model = OTHER);
+    policy.models.iter_mut().for_each(|(model, ..)| *model = OTHER);
+    let mut next = super::ahead::bench();
+    let learned = Event::Learned { policy, down: ms(0) };
+    let known = |bench: &Bench| {
+        let clients = bench.scheduler.learned(bench.now).clients;
+        clients.iter().filter(|client| client.model == OTHER && client.pauses.len() == 11).count()
+    };
+    next.on(learned.clone());
+    assert_eq!(known(&next), 0, "it is not there yet");
+    next.add(OTHER, profile(4)).on(learned);
+    assert_eq!(known(&next), 1);
+    assert!(next.scheduler.world.popularity.rate(next.now, OTHER) > 0.0);
+}
+
+#[test]
 fn a_gap_in_which_the_server_was_down_teaches_nothing() {
     for (down, known) in [(30, 11), (200, 10)] {
         let mut bench = super::ahead::bench();
