@@ -1,6 +1,7 @@
 // The two charts of the time line: what was outstanding, and who was on.
 
 import { drawBands, drawMarks } from "./bands.js";
+import { drawExpected } from "./expected.js";
 import { clock } from "./format.js";
 import { colour } from "./hues.js";
 
@@ -22,6 +23,7 @@ export function makeCharts(source, on, above, below) {
     series: [{}, { show: true, stroke: "transparent", points: { show: false } }],
     scales: { x: { time: false, auto: false }, y: { range: () => [source.floor, source.levels] } },
     hooks: hooks(on, (u) => {
+      drawExpected(u, source.expected, source.toX);
       drawBands(u, source.runs, source.toX);
       drawMarks(u, source.decisions, source.toX, true);
     }),

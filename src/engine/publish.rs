@@ -13,12 +13,12 @@ use crate::error::ErrorKind;
 use crate::model::info::ModelInfo;
 use crate::model::repository::BadModel;
 use crate::schedule::{
-    self, AdapterId, Decision, Lifecycle, ModelId, Power, Recollection, ReplicaMemory, Scheduler,
-    State, Time, Wish,
+    self, AdapterId, Decision, ExpectedClient, Lifecycle, ModelId, Power, Recollection,
+    ReplicaMemory, Scheduler, State, Time, Wish,
 };
 use crate::telemetry::{
-    AdapterView, DecisionView, History, ModelView, Names, PowerView, QueueView, ReplicaView,
-    ServerView, Snapshot, decision_view,
+    AdapterView, DecisionView, ExpectedView, History, ModelView, Names, PowerView, QueueView,
+    ReplicaView, ServerView, Snapshot, decision_view, expected_text,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const INTERVAL_AT_REST: Duration = Duration::from_secs(1);
 /// Decisions that are kept.
 const DECISIONS_MAX: usize = 100;
+/// Expected clients that are shown.
+const EXPECTED_MAX: usize = 16;
 
 /// Everything that a snapshot shows.
 pub(super) struct Scene<'a> {
@@ -136,6 +138,7 @@ impl Publisher {
             server: server(time, scene),
             sample: self.history.newest(),
             models: models(time, scene),
+            expected: expected(scene),
             queue,
             adapters,
             decisions: self.decisions.iter().cloned().collect(),
@@ -204,6 +207,26 @@ fn models(time: Time, scene: &Scene<'_>) -> Vec<ModelView> {
     let hidden = |bad: &&BadModel| entries.iter().any(|(_, entry)| concerns(bad, &entry.info));
     let broken = scene.catalogue.broken().iter().filter(|bad| !hidden(bad)).map(broken);
     good.chain(broken).collect()
+}
+
+/// Expected clients of models and adapters that are there.
+fn expected(scene: &Scene<'_>) -> Vec<ExpectedView> {
+    let view = |it: ExpectedClient| {
+        let (model, adapter) = (scene.catalogue.get(it.model)?, scene.fleet.member(it.adapter)?);
+        Some(ExpectedView {
+            text: expected_text(&model.name, it.is_one, it.announced),
+            model: model.name.clone(),
+            adapter: adapter.entry.id.clone(),
+            start_at_ms: it.start_at.map(millis),
+            from_ms: millis(it.from),
+            until_ms: millis(it.until),
+            announced: it.announced,
+        })
+    };
+    let mut all: Vec<_> = scene.scheduler.expected().filter_map(view).collect();
+    all.sort_by_key(|it| it.from_ms);
+    all.truncate(EXPECTED_MAX);
+    all
 }
 
 fn concerns(bad: &BadModel, info: &ModelInfo) -> bool {

@@ -28,6 +28,23 @@ pub(super) struct Plan {
     pub(super) announced: bool,
 }
 
+/// What is published of an expected client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExpectedClient {
+    /// One client, or all together.
+    pub is_one: bool,
+    pub model: ModelId,
+    /// The adapter that is to be ready.
+    pub adapter: AdapterId,
+    /// When it is turned on; `None` once that was tried.
+    pub start_at: Option<Time>,
+    /// From when until when the next request is expected.
+    pub from: Time,
+    pub until: Time,
+    /// Whether the client announced it; else it comes regularly.
+    pub announced: bool,
+}
+
 /// When an adapter whose start takes so many seconds is turned on, to be ready for a window.
 pub(super) fn start_at(now: Time, window: Window, start: f64) -> Time {
     let lead = Duration::from_secs_f64((start * START_CAUTION).min(1e6));
@@ -114,6 +131,15 @@ impl Ahead {
 }
 
 impl Ahead {
+    /// The clients that are expected.
+    pub(super) fn expected(&self) -> impl Iterator<Item = ExpectedClient> {
+        self.entries.iter().filter_map(|(key, entry)| {
+            let Plan { window, adapter, model, start_at, announced } = entry.plan?;
+            let (is_one, Window { from, until }) = (key.is_some(), window);
+            Some(ExpectedClient { is_one, model, adapter, start_at, from, until, announced })
+        })
+    }
+
     /// What is worth keeping of each client for the next run of the server.
     pub(super) fn learned(&self, now: Time) -> Vec<LearnedClient> {
         let learned = |(key, entry): (&Key, &ClientRecord)| LearnedClient {

@@ -102,6 +102,7 @@ pub use action::{Action, Reject};
 pub use batch::{Batch, Part};
 pub use decision::{Change, Decision, Reason};
 pub use event::{Again, Arrival, Event, Failure, Fault, Wish};
+pub use expected::ExpectedClient;
 pub use ids::{AdapterId, BatchId, ClientId, Incarnation, ModelId, RequestId, Shape, Time};
 pub use policy::{Goal, Load, Outstanding, Policy};
 pub use recollection::{LearnedClient, LearnedPolicy, Recollection, ReplicaMemory, Took};

@@ -3,6 +3,7 @@
 use super::action::Action;
 use super::adapter::Adapter;
 use super::event::Event;
+use super::expected::ExpectedClient;
 use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::policy::Outstanding;
@@ -154,6 +155,11 @@ impl Scheduler {
     /// How long it will take to serve what waits with what is on.
     pub fn drain(&self, now: Time) -> Duration {
         admission::drain(&self.world, now)
+    }
+
+    /// The clients that are expected, announced or learned.
+    pub fn expected(&self) -> impl Iterator<Item = ExpectedClient> {
+        self.world.ahead.expected().filter(|_| ahead::looks_ahead(&self.world))
     }
 
     /// What is worth keeping for the next run.

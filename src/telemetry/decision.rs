@@ -58,9 +58,8 @@ fn text(reason: &Reason, at: Time, names: &Names<'_>) -> String {
             "it takes longer here than its target; loaded only to be measured".to_owned()
         }
         Reason::Expected { model, from, until, announced } => format!(
-            "a client of {} {}, and is expected {} to {} after this",
-            (names.model)(model),
-            if announced { "announced its request" } else { "comes regularly" },
+            "{}, and is expected {} to {} after this",
+            expected_text(&(names.model)(model), true, announced),
             time(from.since(at)),
             time(until.since(at))
         ),
@@ -101,6 +100,15 @@ fn text(reason: &Reason, at: Time, names: &Names<'_>) -> String {
         }
         Reason::Fallback => "another adapter serves again".to_owned(),
         Reason::Shutdown => "the server is going down".to_owned(),
+    }
+}
+
+/// The reason why requests for a model are expected, of one client or of all together.
+pub fn expected_text(model: &str, is_one: bool, announced: bool) -> String {
+    match (is_one, announced) {
+        (true, true) => format!("a client of {model} announced its request"),
+        (true, false) => format!("a client of {model} comes regularly"),
+        (false, _) => format!("requests for {model} come regularly"),
     }
 }
 

@@ -4,6 +4,8 @@ mod arrivals;
 mod decision;
 mod history;
 mod metrics;
+#[cfg(test)]
+mod reasons_tests;
 mod recent;
 mod record;
 mod sample;
@@ -12,14 +14,15 @@ mod statistics;
 mod traces;
 
 pub use arrivals::{Arrivals, Arrived};
-pub use decision::{Names, decision_view};
+pub use decision::{Names, decision_view, expected_text};
 pub use history::{History, SAMPLE_MS};
 pub use metrics::{Metrics, ModelMeter, Notation};
 pub use recent::{Done, LatencyView, Recent, RecentView};
 pub use record::Recorder;
 pub use sample::Sample;
 pub use snapshot::{
-    AdapterView, DecisionView, ModelView, PowerView, QueueView, ReplicaView, ServerView, Snapshot,
+    AdapterView, DecisionView, ExpectedView, ModelView, PowerView, QueueView, ReplicaView,
+    ServerView, Snapshot,
 };
 pub use statistics::{Compute, MemoryUsage, ModelStatistics};
 pub use traces::{Ran, RequestSpan, Traces};

@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub adapters: Vec<AdapterView>,
     pub models: Vec<ModelView>,
     pub queue: QueueView,
+    /// Clients that are expected, the soonest first.
+    pub expected: Vec<ExpectedView>,
     /// The last decisions, newest last.
     pub decisions: Vec<DecisionView>,
     /// The newest sample of the history.
@@ -194,6 +196,23 @@ pub struct QueueView {
     /// Host memory that queued inputs and unsent answers hold, and its bound.
     pub held_bytes: u64,
     pub held_bytes_max: u64,
+}
+
+/// A client that is expected, and the adapter that is to be ready for it. Times are in milliseconds
+/// since the server started.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExpectedView {
+    pub model: String,
+    pub adapter: String,
+    /// When the adapter is started; `None` once that was tried.
+    pub start_at_ms: Option<u64>,
+    /// From when until when the next request is expected.
+    pub from_ms: u64,
+    pub until_ms: u64,
+    /// Whether the client announced it; else it comes regularly.
+    pub announced: bool,
+    /// The reason in plain words.
+    pub text: String,
 }
 
 /// One change of the wanted set, with its reason and numbers.

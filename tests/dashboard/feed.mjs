@@ -70,23 +70,26 @@ function snapshot(ms, decisions) {
 
 // ---- How it is served
 
-export async function startFeed() {
+/** With `fixed` decisions no others follow; `expected` are clients, with times from now on. */
+export async function startFeed({ fixed, expected = [] } = {}) {
   const startedAt = Date.now() - UPTIME_MS;
   const now = () => Date.now() - startedAt;
   const streams = new Set();
   const feed = { sent: 0, requests: 0, streams: () => streams.size };
-  const decisions = Array.from({ length: DECISIONS }, (_, at) => decision(at + 1, UPTIME_MS - 3000 * (DECISIONS - at)));
+  const decisions = fixed?.map((it, at) => ({ ...it, seq: at + 1, at_ms: UPTIME_MS - 1000 * (fixed.length - at), adapter: idOf(at % ADAPTERS) })) ?? Array.from({ length: DECISIONS }, (_, at) => decision(at + 1, UPTIME_MS - 3000 * (DECISIONS - at)));
+  const clients = expected.map(({ after, ...client }) => ({ ...client, ...Object.fromEntries(Object.entries(after).map(([name, ms]) => [name, UPTIME_MS + ms])) }));
+  const view = (all) => ({ ...snapshot(now(), all), expected: clients });
   const send = (stream, event, data) => stream.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
 
   const server = createServer(async (request, response) => {
     feed.requests += 1;
     const path = request.url.split("?")[0];
-    if (path === "/api/snapshot") return json(response, 200, snapshot(now(), decisions));
+    if (path === "/api/snapshot") return json(response, 200, view(decisions));
     if (path === "/api/history") return json(response, 200, { interval_ms: 1000, samples: Array.from({ length: 600 }, (_, at) => sample((Math.floor(now() / 1000) - 599 + at) * 1000)) });
     if (path === "/v2/models/chain") return json(response, 200, { name: "chain", versions: ["1"], platform: "concertina_ensemble", inputs: [], outputs: [] });
     if (path !== "/api/events") return file(response, path);
     response.writeHead(200, { "content-type": "text/event-stream" });
-    send(response, "snapshot", snapshot(now(), decisions));
+    send(response, "snapshot", view(decisions));
     streams.add(response);
     return request.once("close", () => streams.delete(response));
   });
@@ -94,9 +97,10 @@ export async function startFeed() {
   const timers = [
     setInterval(() => {
       feed.sent += 1;
-      for (const stream of streams) send(stream, "snapshot", snapshot(now()));
+      for (const stream of streams) send(stream, "snapshot", view());
     }, 1000 / RATE),
     setInterval(() => {
+      if (fixed) return;
       decisions.push(decision(decisions.at(-1).seq + 1, now()));
       decisions.shift();
       for (const stream of streams) send(stream, "decision", decisions.at(-1));

@@ -47,11 +47,14 @@ describe("the page says", { skip: !machine, timeout: 900_000 }, () => {
     const { in_ms: announced } = await server.call("POST", "/api/expect", { model: "digits", in: "1s" });
     assert.equal(announced, 1000);
     await waitForCard(page, FIRST, ["starting", "loading", "idle"]);
+    const clients = page.getByTestId("expected");
+    await waitFor("the expected client", async () => /is to be ready: a client of digits announced its request, and is expected from [\d:]+ to [\d:]+$/.test(await clients.textContent()));
     const expected = /a client of digits announced its request, and is expected \d+ ms to [\d.]+ s after this/;
     assert.match(await whyOf(page, FIRST), new RegExp(`because: ${expected.source}`));
     assert.match(await decision(page, "expected"), expected);
     await waitForCard(page, FIRST, ["off"]);
     await waitFor("why it is off", async () => /^Off since .* because: the client that was expected did not come/.test(await whyOf(page, FIRST)));
+    assert.equal(await clients.count(), 0);
   }));
 
   it("what waits for a start, and what late requests are worth", () => withServer([], async (page, server) => {

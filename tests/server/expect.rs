@@ -1,7 +1,7 @@
 //! Clients that say when they will ask again.
 
 use crate::common::images::SEVEN;
-use crate::common::{Folder, HANG, Server, Setup, run, wait_for};
+use crate::common::{Folder, HANG, Server, Setup, run, wait_for, wait_until};
 use serde_json::json;
 
 const INFER: &str = "/v2/models/digits/infer";
@@ -18,6 +18,17 @@ fn last_start(server: &Server) -> Option<String> {
 fn an_adapter_is_started_for_an_announced_client() {
     let server = Setup::cpu().start();
     server.wait_until_ready();
+    let response = server.post("/api/expect", r#"{"model": "digits", "in": "1h"}"#);
+    assert_eq!(response.status, 200, "{}", response.text());
+    let expected = wait_until("it is expected", HANG, || {
+        server.snapshot()["expected"].as_array()?.first().cloned()
+    });
+    let at = |name: &str| expected[name].as_u64().unwrap();
+    assert!(at("start_at_ms") < at("from_ms") && at("from_ms") < at("until_ms"), "{expected:#}");
+    assert_eq!(
+        (&expected["adapter"], &expected["announced"], &expected["text"]),
+        (&json!("cpu"), &json!(true), &json!("a client of digits announced its request"))
+    );
     let response = server.post("/api/expect", r#"{"model": "digits", "in": "1s"}"#);
     assert_eq!(response.status, 200, "{}", response.text());
     assert_eq!(response.json(), json!({"model": "digits", "in_ms": 1000}));
