@@ -3,6 +3,8 @@
 mod allocator;
 mod arguments;
 mod descriptors;
+mod engine_settings;
+mod live;
 mod log;
 mod output;
 mod serve;
@@ -173,7 +175,12 @@ fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
     let key = (args.api_key.as_deref(), args.api_key_file.as_deref());
     let recorded = args.recorded.as_deref().map(|url| top::recording(url, key, args.ca.as_deref()));
     let outcome = simulate::command(args, recorded.transpose()?)?;
-    if args.json { print_document(&outcome) } else { print(&outcome) }
+    if args.json {
+        return print_document(&outcome);
+    }
+    print(&outcome)?;
+    let advice = args.recorded.as_deref().map(|url| top::advice(url, key, args.ca.as_deref()));
+    advice.transpose()?.map_or(Ok(()), |advice| print(&advice))
 }
 
 fn repository(folder: Option<&PathBuf>) -> anyhow::Result<Repository> {

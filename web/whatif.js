@@ -1,17 +1,20 @@
 // What the requests of the last day would have cost under other settings; loaded when it is opened.
 
 import { authorization, errorOf } from "./api.js";
-import { attr, byId, h, text } from "./dom.js";
+import { byId, h, text } from "./dom.js";
 import { count, duration, milliseconds, number } from "./format.js";
+import { applyButton, line, onSettingChanged, showChanged } from "./settings.js";
 
 const AGAIN_MS = 1000; // it is being computed
 
 let asking = false;
+onSettingChanged(() => ask());
 
 /** Shows the answer, and waits for it as long as the part is open. */
 export async function ask() {
   if (asking) return;
   asking = true;
+  showChanged();
   try {
     while (byId("whatif").open && !(await showAnswer())) await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
   } finally {
@@ -28,7 +31,7 @@ async function showAnswer() {
     const answer = await response.json();
     const ready = answer.state !== "computing";
     text(byId("whatif-state"), ready ? stateOf(answer) : "Computing …");
-    if (ready) body.replaceChildren(...(answer.cases.length ? [tableOf(answer.cases)] : []));
+    body.replaceChildren(...(ready && answer.cases.length ? [tableOf(answer.cases)] : []));
     return ready;
   } catch (error) {
     text(byId("whatif-state"), error.message);
@@ -47,23 +50,13 @@ function tableOf(cases) {
   return h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "What it would have cost" }, table);
 }
 
-function row({ what, setting, attainment, watt_hours: energy, p99_s: p99, suggested }) {
+function row({ what, setting, attainment, watt_hours: energy, p99_s: p99, suggested, better }) {
   const p99Words = p99 == null ? "never" : milliseconds(p99 * 1000);
   const cells = [`${(attainment * 100).toFixed(2)} %`, energyWords(energy), p99Words];
   return h("tr", { class: suggested ? "suggested" : "", "data-testid": "whatif-case" },
     h("th", { scope: "row" }, suggested ? h("strong", { text: what }) : h("span", { text: what })),
     ...cells.map((words) => h("td", { text: words })),
-    h("td", {}, setting ? line(setting) : ""));
+    h("td", {}, setting ? line(setting) : "", better && setting ? h("span", {}, " ", applyButton(setting, "Apply", "whatif-apply")) : ""));
 }
 
 const energyWords = (wh) => (wh < 0.1 ? `${number(Math.round(wh * 3600))} J` : `${number(Math.round(wh * 100) / 100)} Wh`);
-
-/** The line of the settings, and a button that copies it where pages may; else it is to be selected. */
-function line(setting) {
-  const code = h("code", { text: setting });
-  if (!navigator.clipboard) return h("span", { class: "setting" }, code);
-  const copy = h("button", { type: "button", class: "quiet", text: "Copy", "aria-label": `Copy ${setting}` });
-  const say = (words) => { text(copy, words); attr(copy, "aria-label", `${words} ${setting}`); };
-  copy.addEventListener("click", () => navigator.clipboard.writeText(setting).then(() => say("Copied"), () => say("Not copied:")));
-  return h("span", { class: "setting" }, code, " ", copy);
-}

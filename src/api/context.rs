@@ -3,6 +3,7 @@
 use crate::api::body::Bodies;
 use crate::api::guard::Guard;
 use crate::api::limits::ApiLimits;
+use crate::api::live::LiveSettings;
 use crate::api::load::LoadMaker;
 use crate::api::rendered::Rendered;
 use crate::api::whatif::WhatIf;
@@ -24,6 +25,7 @@ pub(crate) struct Api {
     pub(crate) rendered: Arc<Rendered>,
     pub(crate) load: LoadMaker,
     pub(crate) whatif: WhatIf,
+    pub(crate) settings: Option<Arc<dyn LiveSettings>>,
     pub(crate) traces: Traces,
     /// Unix time in seconds at which the server started.
     pub(crate) started: u64,
@@ -43,6 +45,7 @@ impl Api {
             load: LoadMaker::new(engine.clone(), closing.clone()),
             rendered: Arc::default(),
             whatif: WhatIf::default(),
+            settings: limits.settings.clone(),
             traces,
             started: started(engine.uptime()),
             bodies: Bodies::new(limits, engine.memory().clone()),

@@ -109,6 +109,7 @@ fn bodies() -> Bodies {
         hosts: Vec::new(),
         allow_origins: Vec::new(),
         access_log: false,
+        settings: None,
     };
     Bodies::new(&limits, Memory::new(MEMORY_BYTES))
 }

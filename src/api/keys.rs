@@ -24,7 +24,8 @@ pub enum Scope {
     Infer,
     /// See metadata, adapters, decisions, metrics and the repository.
     Read,
-    /// Turn adapters on and off, load and unload models, make load, and all of `read`.
+    /// Turn adapters on and off, change settings, load and unload models, make load, and all of
+    /// `read`.
     Admin,
 }
 

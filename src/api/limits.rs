@@ -1,7 +1,9 @@
 //! Bounds of the HTTP server, each with its unit and its reason.
 
 use crate::api::keys::KeyRing;
+use crate::api::live::LiveSettings;
 use crate::api::tls::Tls;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The limits of the HTTP server. Their defaults are in the configuration.
@@ -34,4 +36,6 @@ pub struct ApiLimits {
     pub allow_origins: Vec<String>,
     /// True if every exchange is logged.
     pub access_log: bool,
+    /// The settings that an operator may change while the server runs.
+    pub settings: Option<Arc<dyn LiveSettings>>,
 }

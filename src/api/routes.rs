@@ -5,7 +5,9 @@ use crate::api::context::{Api, Target};
 use crate::api::generate::{self, Form};
 use crate::api::guard::Head;
 use crate::api::respond::{Response, render, render_openai};
-use crate::api::{absent, admin, events, expect, extensions, kserve, openai, openapi, web};
+use crate::api::{
+    absent, admin, events, expect, extensions, kserve, openai, openapi, settings, web,
+};
 use crate::error::Error;
 use percent_encoding::percent_decode_str;
 use std::convert::Infallible;
@@ -232,7 +234,11 @@ fn operator(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let expect = expect.then(|api: Arc<Api>, head: Head, body| async move {
         render(expect::expect(&api, &head, body).await)
     });
-    adapters.or(load).unify().or(expect).unify().boxed()
+    let live = with(api).and(path!("api" / "settings")).and(head()).and(warp::body::stream());
+    let live = live.then(|api: Arc<Api>, head: Head, body| async move {
+        render(settings::settings(&api, &head, body).await)
+    });
+    adapters.or(load).unify().or(expect).unify().or(live).unify().boxed()
 }
 
 /// The page's files, and 404 for the rest.

@@ -35,6 +35,8 @@ impl Default for Shared {
 #[derive(Default)]
 struct State {
     computing: bool,
+    /// Changes of settings so far.
+    changes: u64,
     answer: Option<Answer>,
 }
 
@@ -58,12 +60,28 @@ struct View {
     /// From the first request to the last.
     span_ms: Option<u64>,
     cases: Vec<Case>,
+    /// Number of the best case, if one is better than what is so.
+    best: Option<usize>,
     reason: Option<String>,
 }
 
 impl WhatIf {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the answer: settings have changed.
+    pub(crate) fn forget(&self) {
+        let mut state = self.lock();
+        (state.answer, state.changes) = (None, state.changes + 1);
+    }
+
+    /// Keeps an answer, unless settings changed while it was computed.
+    fn keep(&self, answer: Answer, changes: u64) {
+        let mut state = self.lock();
+        if state.changes == changes {
+            state.answer = Some(answer);
+        }
     }
 
     /// Whether the caller is to compute an answer: nobody does, and there is none that is fresh.
@@ -87,11 +105,12 @@ impl WhatIf {
     pub(crate) async fn view(&self, engine: &EngineHandle) -> Result<impl Serialize, Error> {
         if self.begins() {
             let computing = Computing(self.clone());
+            let changes = self.lock().changes;
             let asked = engine.asked().await?;
             let snapshot = engine.snapshots().borrow().clone();
             let compute = move || {
                 let answer = answer(&asked, &snapshot);
-                computing.0.lock().answer = Some(answer);
+                computing.0.keep(answer, changes);
             };
             let thread = std::thread::Builder::new().name("whatif".to_owned());
             thread.spawn(move || at_lowest_priority(compute)).map_err(|error| {
@@ -125,6 +144,7 @@ impl WhatIf {
             requests: answer.as_ref().map(|it| it.requests),
             span_ms: answer.as_ref().map(|it| millis(it.span)),
             reason: answer.as_ref().and_then(|it| it.reason.clone()),
+            best: answer.as_ref().and_then(|it| Case::best(&it.cases)),
             cases: answer.map(|it| it.cases).unwrap_or_default(),
         }
     }
@@ -155,6 +175,7 @@ fn situation(asked: &Asked, snapshot: &Snapshot) -> Situation {
         policy: asked.policy,
         slo: asked.slo.as_secs_f64(),
         ahead: asked.ahead,
+        min: asked.min,
         cpu: asked.cpu,
     };
     situation.completed()

@@ -1,23 +1,18 @@
 //! `concertina serve`: settings become a running server, and change it while it runs.
 
+use super::engine_settings::{engine_config, with_usable_folders};
+use super::live::Live;
 use super::{allocator, descriptors, log, repository};
-use crate::adapter::list;
-use crate::adapter::memory::host_bytes;
-use crate::adapter::select::select;
 use crate::api::keys::{KeyRing, Keys};
 use crate::api::tls::{self, Tls};
 use crate::api::{self, ApiLimits, Current};
-use crate::config::{Config, Limits, ServeArgs, Workers};
-use crate::engine::{
-    self, Assumptions, Catalogue, EngineConfig, EngineHandle, Library, LiveConfig, Marks,
-};
+use crate::config::{Config, ServeArgs, Workers};
+use crate::engine::{self, Catalogue, EngineConfig, Library, Marks};
 use crate::escape;
 use crate::key_file;
-use crate::lock;
 use crate::model::Registry;
 use crate::model::kept::Kept;
 use crate::progress::Terminal;
-use crate::schedule::{Bounds, Settings};
 use crate::signals::{Followed, Signals};
 use crate::simulate;
 use crate::telemetry::{Recorder, Snapshot, Traces};
@@ -101,7 +96,8 @@ async fn serve_until_told(
     let recorder = config.telemetry.record.as_deref().map(Recorder::create).transpose()?;
     let engine_config = EngineConfig { recorder, ..engine_config(&config)? };
     let (engine, mut driver) = engine::start(engine_config, catalogue, library)?;
-    follow_settings(args, config.clone(), engine.clone())?;
+    let live = Live::new(config.clone(), engine.clone());
+    live.clone().follow_file(args)?;
     tracing::info!("serving {} on {scheme}://{address}", listed(&names));
     tokio::spawn(terminal.follow(engine.snapshots()));
     if config.models.is_some() && !config.models_poll.is_zero() {
@@ -109,6 +105,7 @@ async fn serve_until_told(
     }
     let stop = CancellationToken::new();
     let mut limits = api_limits(&config, keys, tls);
+    limits.settings = Some(live);
     let adapters = config.adapters.max;
     limits.connections_max =
         descriptors::connections(limits.connections_max, descriptors, adapters);
@@ -169,138 +166,6 @@ fn traces(config: &Config) -> anyhow::Result<Traces> {
     }
 }
 
-/// The settings with a runtime folder that only this user may enter, and with a cache folder that
-/// can be written to: caches are optional, so that without one they are kept in the runtime folder
-/// as long as that lasts. Without a folder for locks that all users share, they are kept there too.
-///
-/// # Errors
-/// If there is no such runtime folder, or the folder for locks that is named cannot be made.
-fn with_usable_folders(mut config: Config) -> anyhow::Result<Config> {
-    let is_chosen = config.runtime_dir != Config::default().runtime_dir;
-    config.runtime_dir = engine::private_folder(&config.runtime_dir, is_chosen)?;
-    if let Err(error) = std::fs::create_dir_all(&config.cache_dir) {
-        let (cache, other) = (config.cache_dir.display(), config.runtime_dir.join("cache"));
-        tracing::warn!(
-            "failed to make the cache folder {cache}: {error}; caches are kept in {} meanwhile, and \
-             kernels may be tuned again at each start; set cache_dir to a folder that can be \
-             written to",
-            other.display()
-        );
-        config.cache_dir = other;
-    }
-    config.lock_dir = usable_lock_dir(&config)?;
-    Ok(config)
-}
-
-/// The folder for locks: the one of the settings, or one in the runtime folder where the default one
-/// cannot be written to.
-///
-/// # Errors
-/// If the one of the settings cannot be made.
-fn usable_lock_dir(config: &Config) -> anyhow::Result<PathBuf> {
-    let named = &config.lock_dir;
-    let is_chosen = *named != Config::default().lock_dir;
-    let made = lock::make_folder(named);
-    if is_chosen {
-        // Locks that an administrator has made may be used in a folder that cannot be written to.
-        let failed = || {
-            format!(
-                "failed to make the folder for locks {}; name another one with lock_dir, --lock-dir \
-                 or CONCERTINA_LOCK_DIR",
-                named.display()
-            )
-        };
-        return made.map(|()| named.clone()).with_context(failed);
-    }
-    let Err(error) = made.and_then(|()| lock::try_folder(named)) else { return Ok(named.clone()) };
-    let other = config.runtime_dir.join("locks");
-    tracing::warn!(
-        "failed to write to {}: {error}; locks of adapters are kept in {}, so that servers of other \
-         users may use the same adapters at the same time; set lock_dir to a folder that all users \
-         can write to",
-        named.display(),
-        other.display()
-    );
-    Ok(other)
-}
-
-/// The image of this process. On Linux it is the one that runs, even after the file was replaced by
-/// another version or removed: an upgrade takes effect at the next start of the server.
-fn running_image() -> anyhow::Result<PathBuf> {
-    let image = Path::new("/proc/self/exe");
-    if cfg!(target_os = "linux") && image.exists() {
-        return Ok(image.to_owned());
-    }
-    std::env::current_exe().context("failed to find the program file of this process")
-}
-
-/// Bytes of host memory for requests and answers: a quarter of what the machine or the container
-/// has at most, since workers need it too.
-fn held_bytes(config: &Config) -> usize {
-    let held = config.limits.held_bytes;
-    let quarter = host_bytes().and_then(|bytes| usize::try_from(bytes / 4).ok());
-    held.min(quarter.unwrap_or(held))
-}
-
-fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
-    Ok(EngineConfig {
-        live: live_config(config),
-        executable: running_image()?,
-        cache_dir: config.cache_dir.clone(),
-        runtime_dir: config.runtime_dir.clone(),
-        lock_dir: config.lock_dir.clone(),
-        held_bytes_max: held_bytes(config),
-        shutdown_grace: config.limits.shutdown_grace,
-        recorder: None,
-        all_uevents: config.test.all_uevents,
-        validation: config.workers.validation,
-        slow: config.test.slow.clone(),
-        faults: config.test.faults.clone(),
-        link: config.test.link,
-    })
-}
-
-fn live_config(config: &Config) -> LiveConfig {
-    LiveConfig {
-        settings: settings(config),
-        environment: config.environment_of_workers(),
-        lister_args: config.adapters.as_arguments(),
-        named_adapters: config.adapter_ids(),
-        entries_without_listing: select(&[list::cpu_facts()], &config.adapters.rules()),
-        cpu_threads: config.adapters.cpu_threads,
-        assumptions: Assumptions {
-            slots: config.workers.slots,
-            name: config.adapters.name.clone(),
-            power: config.adapters.power.clone(),
-            memory: config.adapters.memory.clone(),
-        },
-        slo: config.slo,
-        check: config.workers.check,
-        confine: config.workers.confine,
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    let adapters = &config.adapters;
-    let Limits { queue_requests, queue_rows, .. } = config.limits;
-    let Workers {
-        silence, start, run, stop, reap, retries, backoff, backoff_max, patience, ..
-    } = config.workers;
-    Settings {
-        policy: adapters.policy(),
-        min: adapters.min,
-        max: adapters.max,
-        queue_requests_max: queue_requests,
-        queue_rows_max: queue_rows,
-        retries_max: retries,
-        backoff,
-        backoff_max,
-        patience,
-        ahead: adapters.ahead,
-        bounds: Bounds { silence, start, run, stop, reap },
-    }
-}
-
 fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
     let limits = &config.limits;
     ApiLimits {
@@ -317,33 +182,8 @@ fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
         hosts: config.hosts.clone(),
         allow_origins: config.allow_origins.clone(),
         access_log: config.telemetry.access_log,
+        settings: None,
     }
-}
-
-/// Reads the settings again at SIGHUP, and applies those that can change.
-fn follow_settings(args: ServeArgs, begun: Config, engine: EngineHandle) -> anyhow::Result<()> {
-    if args.config.is_none() {
-        return Ok(());
-    }
-    let told = Followed::new(Vec::new())?;
-    let mut last = begun.clone();
-    let reread = move || {
-        let new = with_usable_folders(Config::load(&args)?)?;
-        engine.configure(live_config(&new))?;
-        tracing::info!("changed: {}", or_nothing(&last.changes(&new).live));
-        let waiting = begun.changes(&new).waiting;
-        if !waiting.is_empty() {
-            tracing::warn!("in force only after a restart: {}", waiting.join(", "));
-        }
-        last = new;
-        Ok(())
-    };
-    tokio::spawn(told.follow("the settings", reread));
-    Ok(())
-}
-
-fn or_nothing(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 fn read_keys(config: &Config) -> anyhow::Result<Keys> {

@@ -233,6 +233,7 @@ impl Driver {
             now: self.core.time().0,
             policy: self.core.config.live.settings.policy,
             ahead: self.core.config.live.settings.ahead,
+            min: self.core.config.live.settings.min,
             slo: self.core.config.live.slo,
             cpu: roles.max_by_key(|role| *role != Role::Regular).unwrap_or(Role::Regular),
         }

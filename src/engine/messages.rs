@@ -102,6 +102,8 @@ pub struct Asked {
     pub policy: Policy,
     /// True if adapters are started before requests of regular clients.
     pub ahead: bool,
+    /// Adapters that are on without any load.
+    pub min: usize,
     /// Latency target of models that name none.
     pub slo: Duration,
     /// When the CPU takes part.

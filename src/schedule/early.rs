@@ -13,7 +13,7 @@ use super::outbox::Outbox;
 use super::rhythm::SHORTEST;
 use super::settings::Role;
 use super::world::World;
-use super::{eligible, lifecycle, starts};
+use super::{eligible, lifecycle, start_price};
 use std::time::Duration;
 
 /// Turns idle adapters off after a client whose next spell is forecast.
@@ -57,9 +57,9 @@ fn all_are_known(world: &World, now: Time) -> bool {
 /// Returns true if idling through a pause takes more energy than a start that is not the last one of
 /// this hour.
 fn saves(world: &World, now: Time, adapter: &Adapter, pause: Duration) -> bool {
-    let start = starts::activation_joules(world, adapter, adapter.cold_start());
+    let start = start_price::activation_joules(world, adapter, adapter.cold_start());
     let idling = pause.as_secs_f64() * adapter.profile.power.idle_mw as f64 * 1e-3;
-    idling > start && starts::may_start_again(world, adapter) <= now
+    idling > start && start_price::may_start_again(world, adapter) <= now
 }
 
 fn turn_off_idle(

@@ -9,6 +9,7 @@ use super::world::{Options, simulate};
 use crate::schedule::{Goal, Policy, Role};
 use crate::telemetry::Arrivals;
 use serde::Serialize;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Situation {
     /// Latency target of models that name none, in seconds.
     pub slo: f64,
     pub ahead: bool,
+    /// Adapters that are on without any load.
+    pub min: usize,
     pub cpu: Role,
 }
 
@@ -50,6 +53,32 @@ pub struct Case {
     pub p99_s: f64,
     /// Whether it takes much less energy and answers as many requests in time.
     pub suggested: bool,
+    /// Whether it answers more requests in time, or as many with less energy.
+    pub better: bool,
+}
+
+impl Case {
+    /// Rates the case beside what is so.
+    fn compare(&mut self, now: &Case) {
+        let as_good = self.attainment >= now.attainment;
+        let less = as_good && self.watt_hours < now.watt_hours;
+        self.better = self.attainment > now.attainment || less;
+        self.suggested = less && self.watt_hours <= WORTH * now.watt_hours;
+    }
+
+    /// The number of the best of the cases that are better than what is so.
+    pub fn best(cases: &[Case]) -> Option<usize> {
+        let better = cases.iter().enumerate().filter(|(_, case)| case.better);
+        better.min_by(|(_, a), (_, b)| a.rank(b)).map(|(at, _)| at)
+    }
+
+    /// The order of better cases: suggested ones first, then attainment, then energy.
+    fn rank(&self, other: &Case) -> Ordering {
+        let one = (self.suggested, self.attainment);
+        let two = (other.suggested, other.attainment);
+        let good = one.0.cmp(&two.0).then(one.1.total_cmp(&two.1));
+        good.reverse().then(self.watt_hours.total_cmp(&other.watt_hours))
+    }
 }
 
 impl Trace {
@@ -119,19 +148,17 @@ impl Situation {
             cases.push(longer.case(&what, Some(format!("slo = \"{target:.1}s\"")))?);
         }
         cases.extend(self.other_cpu()?);
-        cases.push(self.all_on()?);
+        cases.extend(self.other_min()?);
         let (first, others) = cases.split_at_mut(1);
         if let Some(first) = first.first() {
-            for case in others {
-                case.suggested = case.attainment >= first.attainment
-                    && case.watt_hours <= WORTH * first.watt_hours;
-            }
+            others.iter_mut().for_each(|case| case.compare(first));
         }
         Ok(cases)
     }
 
     fn options(&self) -> Options {
-        Options { cpu: self.cpu, ahead: self.ahead, ..Options::new(self.policy, self.slo) }
+        let Situation { cpu, ahead, min, .. } = *self;
+        Options { cpu, ahead, min, ..Options::new(self.policy, self.slo) }
     }
 
     fn case(&self, what: &str, setting: Option<String>) -> anyhow::Result<Case> {
@@ -154,6 +181,7 @@ impl Situation {
             watt_hours: outcome.joules / JOULES_PER_WH,
             p99_s: outcome.p99_s,
             suggested: false,
+            better: false,
         })
     }
 
@@ -188,9 +216,23 @@ impl Situation {
         case.map(Some)
     }
 
+    /// With every adapter on, and without any that is kept on where some are.
+    fn other_min(&self) -> anyhow::Result<Vec<Case>> {
+        let mut cases = Vec::new();
+        if self.min > 0 {
+            let free = Situation { min: 0, ..self.clone() };
+            let setting = Some("adapters.min = 0".to_owned());
+            cases.push(free.case("without adapters that are always on", setting)?);
+        }
+        if self.min < self.mix.adapters.len() {
+            cases.push(self.all_on()?);
+        }
+        Ok(cases)
+    }
+
     fn all_on(&self) -> anyhow::Result<Case> {
         let policy = Policy::ByHand { goal: Goal::Balanced };
-        let options = Options { policy, ..self.options() };
+        let options = Options { policy, min: 0, ..self.options() };
         let machines = self.mix.machines(self.trace.main_model())?;
         let mut law = Spec::AllOn.build(&machines, self.slo, &self.trace.times());
         let run = simulate(&self.trace, &self.mix, &options, Some(law.as_mut()))?;
@@ -232,7 +274,7 @@ mod tests {
             late_penalty_mj: 750_000,
             starts_per_hour: 600,
         };
-        Situation { trace, mix, policy, slo: 0.1, ahead: false, cpu }
+        Situation { trace, mix, policy, slo: 0.1, ahead: false, min: 0, cpu }
     }
 
     fn said(cases: &[Case]) -> Vec<(&str, Option<&str>, bool)> {
@@ -256,6 +298,34 @@ mod tests {
         assert!(longer.attainment == 1.0 && longer.watt_hours < 0.5 * now.watt_hours, "{longer:?}");
         assert!(bridge.attainment == 1.0 && bridge.watt_hours < 0.1 * now.watt_hours, "{bridge:?}");
         assert!(all.attainment == 1.0 && all.watt_hours > 2.0 * now.watt_hours, "{all:?}");
+        let better: Vec<_> = cases.iter().map(|case| case.better).collect();
+        assert_eq!((better, Case::best(&cases)), (vec![false, true, true, true], Some(2)));
+    }
+
+    #[test]
+    fn every_setting_of_a_case_can_be_applied_while_the_server_runs() {
+        let mut kept_on = situation(Role::Bridge);
+        kept_on.min = 1;
+        let lines = [situation(Role::Fallback), kept_on].map(|it| it.cases().unwrap()).concat();
+        let lines: Vec<_> = lines.into_iter().filter_map(|case| case.setting).collect();
+        assert_eq!(lines.len(), 6, "{lines:?}");
+        for line in lines {
+            let applied = crate::config::Config::default().with_line(&line);
+            assert!(applied.is_ok(), "{line}: {:#}", applied.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn adapters_that_are_always_on_are_simulated_and_turned_off_in_a_case() {
+        let mut kept_on = situation(Role::Fallback);
+        kept_on.min = 1;
+        let cases = kept_on.cases().unwrap();
+        assert_eq!(cases[0].attainment, 1.0, "{:?}", cases[0]);
+        let free = cases.iter().find(|case| case.setting.as_deref() == Some("adapters.min = 0"));
+        assert!(free.is_some_and(|free| free.watt_hours < cases[0].watt_hours), "{cases:#?}");
+        kept_on.min = 2;
+        let cases = kept_on.cases().unwrap();
+        assert!(cases.iter().all(|case| case.what != "with every adapter on"), "{cases:#?}");
     }
 
     #[test]

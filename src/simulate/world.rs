@@ -37,6 +37,8 @@ pub struct Options {
     pub cpu: Role,
     /// Whether adapters are started before clients that come regularly.
     pub ahead: bool,
+    /// Adapters that are on without any load.
+    pub min: usize,
     /// Noise on batch and start times from this seed; none without.
     pub seed: Option<u64>,
     /// Keep what adapters did when, for a picture.
@@ -58,6 +60,7 @@ impl Options {
             slo,
             cpu: Role::Bridge,
             ahead: true,
+            min: 0,
             seed: None,
             keep_changes: false,
             give_up: None,

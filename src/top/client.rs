@@ -111,6 +111,18 @@ impl Client {
         clean(&format!("{host}:{port}"))
     }
 
+    pub(crate) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// A URL of the server, without the user and password that may be in its own.
+    pub(crate) fn address_of(&self, path: &[&str]) -> String {
+        let mut url = self.at(path);
+        // Only URLs without a host have no user.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        url.into()
+    }
+
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Trouble> {
         let answer = self.ask(Method::GET, &["api", "snapshot"], String::new())?;
         read(&self.granted(answer)?)
@@ -128,6 +140,12 @@ impl Client {
     /// What was asked for in the last day, of which adapters.
     pub(crate) fn recording(&self) -> Result<Recording, Trouble> {
         let answer = self.ask(Method::GET, &["api", "recording"], String::new())?;
+        read(&self.granted(answer)?)
+    }
+
+    /// The comparison of settings; computed by the server when it is requested.
+    pub(crate) fn comparison(&self) -> Result<Comparison, Trouble> {
+        let answer = self.ask(Method::GET, &["api", "whatif"], String::new())?;
         read(&self.granted(answer)?)
     }
 
@@ -186,6 +204,31 @@ impl Client {
 pub(crate) struct Recording {
     pub(crate) trace: String,
     pub(crate) adapters: String,
+}
+
+/// The settings in force and others, simulated with the requests of the last day.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Comparison {
+    pub(crate) state: String,
+    pub(crate) cases: Vec<Compared>,
+    #[serde(default)]
+    best: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Compared {
+    pub(crate) what: String,
+    setting: Option<String>,
+    pub(crate) attainment: f64,
+    pub(crate) watt_hours: f64,
+}
+
+impl Comparison {
+    /// The best of the others, and its line of the settings.
+    pub(crate) fn best(&self) -> Option<(&Compared, &str)> {
+        let best = self.cases.get(self.best?)?;
+        Some((best, best.setting.as_deref()?))
+    }
 }
 
 /// The body of a failed answer.

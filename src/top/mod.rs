@@ -2,9 +2,11 @@
 //!
 //! * [`view`] reads what the server says, and takes no harm from it; [`text`] measures words
 //! * [`client`] asks the server, on a thread of its own, over [`http`]
+//! * [`advice`] is the best other settings of a server
 //! * [`app`] is what is shown and what keys do, with [`history`] for the last minutes; pure
 //! * [`draw`] lays a frame out, with [`table`], [`panes`] and [`look`]
 
+mod advice;
 mod app;
 mod client;
 mod draw;
@@ -19,6 +21,7 @@ mod view;
 
 use crate::clock;
 use crate::key_file;
+pub(crate) use advice::advice;
 use anyhow::{Context, bail, ensure};
 use app::{App, Effect};
 use clap::builder::FalseyValueParser;
@@ -78,10 +81,13 @@ impl TopArgs {
     }
 }
 
+/// An API key, or the file that holds it.
+pub(crate) type Credentials<'a> = (Option<&'a str>, Option<&'a Path>);
+
 /// A client of the server at this URL.
 fn connect(
     url: &str,
-    (key, key_file): (Option<&str>, Option<&Path>),
+    (key, key_file): Credentials<'_>,
     ca: Option<&Path>,
 ) -> anyhow::Result<Client> {
     let file = key_file.map(key_file::read).transpose()?;
@@ -98,7 +104,7 @@ fn connect(
 /// If the server cannot be asked, or does not answer.
 pub(crate) fn recording(
     url: &str,
-    key: (Option<&str>, Option<&Path>),
+    key: Credentials<'_>,
     ca: Option<&Path>,
 ) -> anyhow::Result<(String, String)> {
     let client = connect(url, key, ca)?;

@@ -53,6 +53,8 @@ mod openapi;
 mod pipelines;
 /// Repositories with broken models in them.
 mod repository;
+/// Settings that are changed over HTTP.
+mod settings;
 /// Recording a trace and trying policies on it.
 mod simulate;
 /// Variables of the environment and arguments: their effect, and what of them workers receive.

@@ -126,6 +126,9 @@ fn a_server_tells_what_its_requests_would_have_cost_otherwise() {
     let whats: Vec<_> = cases.iter().map(|case| case["what"].as_str().unwrap()).collect();
     assert_eq!(whats, ["as it is", "with every adapter on"]);
     assert_eq!(cases[1]["setting"], "adapters.min = 1");
+    let better: Vec<_> = cases.iter().map(|case| &case["better"]).collect();
+    let best = better.iter().position(|better| **better == true).map(Value::from);
+    assert_eq!((&answer["best"], better[0]), (&best.into(), &false.into()), "{answer:#}");
     assert!(cases.iter().all(|case| case["watt_hours"].as_f64().unwrap() > 0.0), "{answer:#}");
 }
 

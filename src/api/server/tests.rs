@@ -33,6 +33,7 @@ fn limits() -> ApiLimits {
         hosts: vec![],
         allow_origins: Vec::new(),
         access_log: false,
+        settings: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::simulate::mix::{Mix, Times};
 pub(super) fn settings(options: &Options) -> Settings {
     Settings {
         policy: options.policy,
-        min: 0,
+        min: options.min,
         max: usize::MAX,
         queue_requests_max: usize::MAX,
         queue_rows_max: u64::MAX,

@@ -1,0 +1,92 @@
+//! Settings that change while the server runs: by SIGHUP from the file, and one by one over HTTP.
+
+use super::engine_settings::{live_config, with_usable_folders};
+use crate::api::{LiveSettings, SettingChange};
+use crate::config::{CHANGEABLE, Config, ServeArgs};
+use crate::engine::EngineHandle;
+use crate::signals::Followed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The settings in force.
+pub(super) struct Live {
+    engine: EngineHandle,
+    /// Those of the start.
+    begun: Config,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// As the file and the command line give them.
+    given: Config,
+    /// With the changes that were made since.
+    now: Config,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Live").finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    pub(super) fn new(begun: Config, engine: EngineHandle) -> Arc<Live> {
+        let state = Mutex::new(State { given: begun.clone(), now: begun.clone() });
+        Arc::new(Live { engine, begun, state })
+    }
+
+    /// Reads the settings again at SIGHUP, and applies those that can change.
+    pub(super) fn follow_file(self: Arc<Live>, args: ServeArgs) -> anyhow::Result<()> {
+        if args.config.is_none() {
+            return Ok(());
+        }
+        let told = Followed::new(Vec::new())?;
+        let reread = move || self.reread(&args);
+        tokio::spawn(told.follow("the settings", reread));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the settings of the file in the place of all others.
+    fn reread(&self, args: &ServeArgs) -> anyhow::Result<()> {
+        let new = with_usable_folders(Config::load(args)?)?;
+        let mut state = self.lock();
+        self.engine.configure(live_config(&new))?;
+        tracing::info!("changed: {}", or_nothing(&state.now.changes(&new).live));
+        let waiting = self.begun.changes(&new).waiting;
+        if !waiting.is_empty() {
+            tracing::warn!("in force only after a restart: {}", waiting.join(", "));
+        }
+        *state = State { given: new.clone(), now: new };
+        Ok(())
+    }
+}
+
+impl LiveSettings for Live {
+    fn changed(&self) -> Vec<SettingChange> {
+        let state = self.lock();
+        let changes = CHANGEABLE.iter().map(|name| change(name, &state.given, &state.now));
+        changes.filter(|change| change.setting != change.before).collect()
+    }
+
+    fn apply(&self, line: &str) -> anyhow::Result<SettingChange> {
+        let mut state = self.lock();
+        let (new, name) = state.now.with_line(line)?;
+        self.engine.configure(live_config(&new))?;
+        let change = change(&name, &state.now, &new);
+        tracing::info!(setting = %change.setting, before = %change.before, "changed over HTTP");
+        state.now = new;
+        Ok(change)
+    }
+}
+
+fn change(name: &str, old: &Config, new: &Config) -> SettingChange {
+    let line = |config: &Config| config.line_of(name).unwrap_or_default();
+    SettingChange { name: name.to_owned(), setting: line(new), before: line(old) }
+}
+
+fn or_nothing(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
