@@ -1,14 +1,13 @@
 // The two charts of the time line: what was outstanding, and who was on.
 
 import { drawBands, drawMarks } from "./bands.js";
-import { drawExpected } from "./expected.js";
 import { clock } from "./format.js";
 import { colour } from "./hues.js";
 
 const FONT = "11px system-ui, sans-serif";
 const AXIS = 40; // both charts begin at the same place
 
-/** `source` gives `runs`, `decisions` and `toX` at the time of drawing; `on` takes events. */
+/** `source` gives `runs`, `decisions`, `expected` with their `marks`, and `toX` at the time of drawing; `on` takes events. */
 export function makeCharts(source, on, above, below) {
   const outstanding = chart(above, {
     ...common(on, 132, true),
@@ -23,7 +22,7 @@ export function makeCharts(source, on, above, below) {
     series: [{}, { show: true, stroke: "transparent", points: { show: false } }],
     scales: { x: { time: false, auto: false }, y: { range: () => [source.floor, source.levels] } },
     hooks: hooks(on, (u) => {
-      drawExpected(u, source.expected, source.toX);
+      source.marks?.drawExpected(u, source.expected, source.toX);
       drawBands(u, source.runs, source.toX);
       drawMarks(u, source.decisions, source.toX, true);
     }),

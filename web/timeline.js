@@ -3,7 +3,6 @@
 import { LANE, onIn, outIn, runsOf } from "./bands.js";
 import { makeCharts } from "./charts.js";
 import { attr, byId, show, text } from "./dom.js";
-import { endOf, renderExpected } from "./expected.js";
 import { clock } from "./format.js";
 import { renderReadout, spoken } from "./readout.js";
 import { store, wall } from "./store.js";
@@ -12,7 +11,7 @@ const GAP_MS = 2500;
 const NEAR_SHARE = 0.012; // of what is shown: decisions this near to the cursor are told
 
 const look = { minutes: 3, paused: false, range: null, cursor: null, frozen: null, drawn: null, inWindow: false };
-const source = { runs: [], decisions: [], expected: [], levels: 2, floor: 0, toX: (atMs) => wall(atMs) / 1000 };
+const source = { runs: [], decisions: [], expected: [], marks: null, levels: 2, floor: 0, toX: (atMs) => wall(atMs) / 1000 };
 let charts = null;
 let context = null;
 
@@ -25,10 +24,19 @@ export function renderTimeline(view) {
   const newest = store.samples.at(-1);
   if (!look.paused && newest !== look.drawn) redraw(newest);
   readout();
-  renderExpected(view.snapshot.expected ?? [], view.snapshot.adapters);
+  expect(view.snapshot);
   const behind = look.paused && newest ? newest.at_ms - (look.frozen.at(-1)?.at_ms ?? newest.at_ms) : 0;
   text(byId("pause"), look.paused ? "Resume" : "Pause");
   text(byId("behind"), look.paused ? `stands still${behind >= 1000 ? `, ${Math.round(behind / 1000)} s behind` : ""}` : "");
+}
+
+/** What draws expected clients is loaded with the first of them. */
+function expect({ expected = [], adapters }) {
+  if (expected.length && source.marks === null) {
+    source.marks = undefined;
+    import("./expected.js").then((marks) => { source.marks = marks; changed(); });
+  }
+  source.marks?.renderExpected(expected, adapters);
 }
 
 /** Once a second, with the newest sample, or when something else is to be seen. */
@@ -37,7 +45,7 @@ function redraw(newest = samples().at(-1)) {
   if (!charts || !context) return;
   const order = context.snapshot.adapters.map(({ id }) => id);
   source.expected = context.snapshot.expected ?? [];
-  const [min, max] = look.range ?? [lastX() - look.minutes * 60, endOf(source.expected, source.toX, lastX(), look.minutes * 60)];
+  const [min, max] = look.range ?? [lastX() - look.minutes * 60, source.marks?.endOf(source.expected, source.toX, lastX(), look.minutes * 60) ?? lastX()];
   const seen = samples().filter(({ at_ms }) => source.toX(at_ms) >= min - 1 && source.toX(at_ms) <= max + 2);
   source.runs = runsOf(seen, order);
   source.decisions = context.decisions;
