@@ -186,18 +186,10 @@ impl<'a> World<'a> {
                 let slo = duration(model.slo_s.unwrap_or(options.slo));
                 let bytes = plants.iter().filter_map(|p| p.times.get(at)).map(|t| t.bytes).max();
                 let (max_rows, delay) = (model.max_rows, duration(model.delay_s));
-                (
-                    ModelId(at as u32),
-                    ModelProfile {
-                        max_rows,
-                        first_rows: max_rows,
-                        delay,
-                        slo,
-                        bytes: bytes.unwrap_or(0),
-                        row_bytes: 0,
-                        decoupled: false,
-                    },
-                )
+                let (bytes, row_bytes, decoupled) = (bytes.unwrap_or(0), 0, false);
+                let first_rows = max_rows;
+                let id = ModelId(at as u32);
+                (id, ModelProfile { max_rows, first_rows, delay, slo, bytes, row_bytes, decoupled })
             })
             .collect();
         let count = plants.len();
