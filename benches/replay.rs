@@ -202,7 +202,8 @@ fn warm_up(server: &Server) {
         }
     };
     mode("on");
-    server.wait_for_idle(2);
+    // A bridge is on and idle by itself.
+    wait_for_cards(server, "idle");
     let balancer = Balancer::new(&[server.address], Balance::RoundRobin);
     traffic::saturate(
         &balancer,
@@ -212,15 +213,22 @@ fn warm_up(server: &Server) {
         Duration::from_secs(4),
     );
     mode("off");
-    let begin = Instant::now();
-    let runs = |adapter: &serde_json::Value| {
-        [FIRST, SECOND].contains(&adapter["id"].as_str().unwrap_or_default())
-            && adapter["state"] != "off"
-    };
-    while server.adapters().iter().any(runs) {
-        assert!(begin.elapsed() < Duration::from_secs(60), "the adapters should be off");
-    }
+    wait_for_cards(server, "off");
     mode("auto");
+}
+
+fn wait_for_cards(server: &Server, state: &str) {
+    let begin = Instant::now();
+    let is_card = |adapter: &&serde_json::Value| {
+        [FIRST, SECOND].contains(&adapter["id"].as_str().unwrap_or_default())
+    };
+    let reached = |server: &Server| {
+        let adapters = server.adapters();
+        adapters.iter().filter(is_card).filter(|adapter| adapter["state"] == state).count() == 2
+    };
+    while !reached(server) {
+        assert!(begin.elapsed() < Duration::from_secs(300), "the adapters should be {state}");
+    }
 }
 
 fn one_row() -> client::Request {
