@@ -308,7 +308,7 @@ mod tests {
         kept_on.min = 1;
         let lines = [situation(Role::Fallback), kept_on].map(|it| it.cases().unwrap()).concat();
         let lines: Vec<_> = lines.into_iter().filter_map(|case| case.setting).collect();
-        assert_eq!(lines.len(), 6, "{lines:?}");
+        assert_eq!(lines.len(), 7, "{lines:?}");
         for line in lines {
             let applied = crate::config::Config::default().with_line(&line);
             assert!(applied.is_ok(), "{line}: {:#}", applied.unwrap_err());
@@ -320,7 +320,8 @@ mod tests {
         let mut kept_on = situation(Role::Fallback);
         kept_on.min = 1;
         let cases = kept_on.cases().unwrap();
-        assert_eq!(cases[0].attainment, 1.0, "{:?}", cases[0]);
+        // The first request of the trace finds it starting.
+        assert!(cases[0].attainment >= 0.99, "{:?}", cases[0]);
         let free = cases.iter().find(|case| case.setting.as_deref() == Some("adapters.min = 0"));
         assert!(free.is_some_and(|free| free.watt_hours < cases[0].watt_hours), "{cases:#?}");
         kept_on.min = 2;
