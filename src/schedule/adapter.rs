@@ -1,34 +1,18 @@
 //! One adapter with all that is remembered of it. Only this file changes its state.
 
 use super::batch::Batch;
+use super::economy::Economy;
 use super::event::{Fault, Wish};
-use super::helped::Helped;
 use super::ids::{BatchId, Incarnation, ModelId, Time};
 use super::known::{Known, learn};
 use super::recollection::Recollection;
-use super::regret::Regret;
 use super::settings::{AdapterProfile, Bounds};
-use super::spells::Spells;
 use super::state::{AdapterView, Lifecycle, Loading, Replica, Running, State};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
 /// Batches in which an adapter must have agreed with others before it answers again.
 pub(super) const SHADOWED: u32 = 3;
-/// Weight of the last start in what is believed of the next.
-const MISSES_GAIN: f64 = 0.8;
-/// Weight of the last start in the long average of requests that starts make late.
-const MISSES_GAIN_LONG: f64 = 0.2;
-
-/// A client that comes regularly, and for which an adapter is on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Expected {
-    pub(super) model: ModelId,
-    /// It is not waited for any longer than until then.
-    pub(super) until: Time,
-}
-
 /// One adapter with all that is remembered of it.
 #[derive(Debug)]
 pub(super) struct Adapter {
@@ -62,30 +46,7 @@ pub(super) struct Adapter {
     pub(super) cold_start: Option<f64>,
     /// When it became ready in this life.
     pub(super) ready: Time,
-    /// When the activations of the last hour for the load's sake will be an hour old.
-    pub(super) starts: VecDeque<Time>,
-    /// Since when it has had no work, on or off; none while it has, or is started for some.
-    pub(super) workless: Option<Time>,
-    pub(super) spells: Spells,
-    pub(super) regret: Regret,
-    /// Requests that an activation makes miss their target, on average; and so far this time.
-    pub(super) misses: f64,
-    pub(super) missed: f64,
-    /// The same over more starts, for adapters whose start fits into the target: there it is a price
-    /// that must not change with each start.
-    pub(super) misses_long: f64,
-    /// The client that it is on for, who has not come yet.
-    pub(super) expected: Option<Expected>,
-    /// Whether it was last turned on before anybody waited for it: that start made nobody late.
-    pub(super) early: bool,
-    /// Whether it has run a batch since it was last turned on.
-    pub(super) served: bool,
-    pub(super) helped: Helped,
-    /// Since when it was idle when it was found worth keeping for its models, and for how many
-    /// seconds from then on.
-    pub(super) kept: Option<(Time, f64)>,
-    /// Seconds of idling that cost as much as the last activation would have.
-    pub(super) break_even: f64,
+    pub(super) economy: Economy,
 }
 
 impl Adapter {
@@ -109,19 +70,7 @@ impl Adapter {
             speed: 0,
             cold_start: None,
             ready: Time::default(),
-            starts: VecDeque::new(),
-            workless: None,
-            spells: Spells::default(),
-            regret: Regret::default(),
-            misses: 1.0,
-            missed: 0.0,
-            misses_long: 1.0,
-            expected: None,
-            early: false,
-            served: false,
-            helped: Helped::default(),
-            kept: None,
-            break_even: 1.0,
+            economy: Economy::default(),
         }
     }
 
@@ -157,13 +106,6 @@ impl Adapter {
         }
     }
 
-    /// It has work again, or is started for some.
-    pub(super) fn end_spell(&mut self, now: Time) {
-        if let Some(since) = self.workless.take() {
-            self.spells.record(now.since(since).as_secs_f64(), self.break_even);
-        }
-    }
-
     /// Whether it takes a batch of a model that it has: while it loads another, one at a time.
     pub(super) fn takes_batches(&self) -> bool {
         let slots = if self.state.load.is_some() { 1 } else { self.profile.slots.max(1) };
@@ -173,15 +115,6 @@ impl Adapter {
     /// Whether it has this model, or loads it.
     pub(super) fn holds(&self, model: ModelId) -> bool {
         self.state.loads(model) || self.replicas.contains_key(&model)
-    }
-
-    /// Requests that a start makes late, as far as is known: on average over those that requests
-    /// waited for, the last one included.
-    pub(super) fn late_requests(&self) -> f64 {
-        if self.early || self.incarnation.0 == 0 {
-            return self.misses;
-        }
-        self.misses + MISSES_GAIN * (self.missed - self.misses)
     }
 
     /// Seconds from spawning the worker to an open device: learned, or else guessed by class.
@@ -238,8 +171,6 @@ pub(super) struct Finished {
 impl Adapter {
     /// Off, wanted. `waited_for` tells whether requests wait for this start.
     pub(super) fn start(&mut self, now: Time, waited_for: bool) -> Incarnation {
-        self.misses_long += MISSES_GAIN_LONG * (self.missed - self.misses_long);
-        self.misses = self.late_requests();
         self.incarnation = Incarnation(self.incarnation.0 + 1);
         self.alive = now;
         self.replicas.clear();
@@ -247,11 +178,7 @@ impl Adapter {
         for known in self.known.values_mut() {
             known.rows_max = known.rows_max.filter(|(_, until)| *until > now);
         }
-        self.starts.push_back(now + HOUR);
-        self.end_spell(now);
-        self.expected = None;
-        (self.early, self.served) = (!waited_for, false);
-        self.missed = 0.0;
+        self.economy.started(now, waited_for);
         self.become_only(Lifecycle::Starting { since: now, progress: now });
         self.incarnation
     }
@@ -262,7 +189,7 @@ impl Adapter {
         if starting {
             self.turn_off();
             // It was no activation.
-            self.starts.pop_back();
+            self.economy.starts.pop_back();
         }
         starting
     }
@@ -307,7 +234,7 @@ impl Adapter {
     /// On, a batch is due.
     pub(super) fn run(&mut self, now: Time, batch: Batch) {
         debug_assert!(self.takes_batches(), "{:?}", self.state);
-        (self.expected, self.served) = (None, true);
+        self.economy.ran();
         let alone = self.state.load.is_none();
         self.state.running.push(Running { since: now, batch, alone });
     }
@@ -320,7 +247,7 @@ impl Adapter {
         if let Some(next) = self.state.running.first_mut() {
             next.since = if at == 0 { now } else { next.since };
         } else {
-            (self.workless, self.state.rested) = (Some(now), now);
+            (self.economy.workless, self.state.rested) = (Some(now), now);
         }
         let stops = self.state.is_draining() && self.state.running.is_empty();
         if stops {
@@ -417,14 +344,8 @@ impl Adapter {
 impl Adapter {
     /// Takes in what an earlier run learned of starts, unless it was started in this one.
     pub(super) fn recall(&mut self, now: Time, memory: &Recollection) {
-        if self.incarnation.0 > 0 || !self.spells.is_empty() {
-            return;
+        if self.incarnation.0 == 0 {
+            self.economy.recall(now, memory);
         }
-        self.misses = memory.late_permille.map_or(self.misses, |late| f64::from(late) * 1e-3);
-        for (spell, break_even) in &memory.spells {
-            self.spells.record(spell.as_secs_f64(), break_even.as_secs_f64());
-        }
-        self.helped = memory.helped.map_or(self.helped, |helped| Helped::recalled(now, helped));
-        self.starts = memory.starts.iter().map(|left| now + (*left).min(HOUR)).collect();
     }
 }

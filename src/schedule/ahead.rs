@@ -4,8 +4,9 @@
 //! Rhythms are kept for the clients of each model that were seen last, and for all requests
 //! together. `early.rs` turns idle adapters off until then.
 
-use super::adapter::{Adapter, Expected};
+use super::adapter::Adapter;
 use super::decision::Reason;
+use super::economy::Expected;
 use super::expected::{Key, Plan};
 use super::ids::{AdapterId, ClientId, ModelId, Time};
 use super::outbox::Outbox;
@@ -118,7 +119,7 @@ fn carry_out(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
     if let Some(adapter) = world.adapters.get_mut(&plan.adapter)
         && adapter.state().is_on()
     {
-        adapter.expected = Some(Expected { model: plan.model, until: plan.window.until });
+        adapter.economy.expected = Some(Expected { model: plan.model, until: plan.window.until });
     }
 }
 

@@ -33,7 +33,7 @@ fn blame(world: &mut World, now: Time, request: &Request) -> bool {
     let sum: f64 = on.iter().map(|(.., rate)| rate).sum();
     for (id, _, rate) in on.iter().filter(|(_, cold, _)| *cold) {
         if let Some(adapter) = world.adapters.get_mut(id) {
-            adapter.missed += rate / sum;
+            adapter.economy.missed += rate / sum;
         }
     }
     on.iter().any(|(_, cold, _)| *cold)

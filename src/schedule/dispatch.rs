@@ -93,7 +93,7 @@ fn run(
         replica.used = now;
     }
     let (id, incarnation) = (slot.adapter, adapter.incarnation);
-    adapter.end_spell(now);
+    adapter.economy.end_spell(now);
     adapter.run(now, batch.clone());
     out.push(Action::Run { adapter: id, incarnation, batch });
     true

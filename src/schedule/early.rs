@@ -4,8 +4,9 @@
 //! time; else another client may come at any moment. A client that announces its requests is not
 //! expected between them.
 
-use super::adapter::{Adapter, HOUR};
+use super::adapter::Adapter;
 use super::decision::Reason;
+use super::economy::HOUR;
 use super::event::Wish;
 use super::expected::{ClientRecord, Key};
 use super::ids::Time;
@@ -74,7 +75,7 @@ fn turn_off_idle(
             adapter.state().is_idle()
                 && adapter.wish == Wish::Auto
                 && adapter.profile.role == Role::Regular
-                && adapter.expected.is_none()
+                && adapter.economy.expected.is_none()
                 && may(world, adapter)
         });
         if lets_go && eligible::on_for_good(world) > world.settings.min {

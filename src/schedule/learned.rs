@@ -44,9 +44,9 @@ pub(super) fn adapter(world: &World, now: Time, id: AdapterId) -> Option<Recolle
     Some(Recollection {
         cold_start,
         replicas: replicas.collect(),
-        late_permille: Some((adapter.late_requests() * 1e3) as u32),
-        spells: adapter.spells.learned(),
-        helped: adapter.helped.learned(now),
-        starts: adapter.starts.iter().map(|until| until.since(now)).collect(),
+        late_permille: Some((adapter.economy.late_requests() * 1e3) as u32),
+        spells: adapter.economy.spells.learned(),
+        helped: adapter.economy.helped.learned(now),
+        starts: adapter.economy.starts.iter().map(|until| until.since(now)).collect(),
     })
 }

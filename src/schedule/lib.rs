@@ -50,6 +50,7 @@ mod deadlines;
 mod decision;
 mod dispatch;
 mod early;
+mod economy;
 mod eligible;
 mod estimates;
 mod event;

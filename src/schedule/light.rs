@@ -21,7 +21,7 @@ const RATE_MIN: f64 = 0.001;
 pub(super) fn note_help(world: &mut World, now: Time, ids: &[AdapterId]) {
     for id in ids {
         if let Some(adapter) = world.adapters.get_mut(id) {
-            adapter.helped.note(now);
+            adapter.economy.helped.note(now);
         }
     }
 }
@@ -68,5 +68,5 @@ fn work_joules(world: &World, slot: &Slot) -> f64 {
 
 /// Whether a dearer adapter had to help this one lately.
 pub(super) fn needed_help(world: &World, now: Time, id: AdapterId) -> bool {
-    world.adapters.get(&id).is_some_and(|adapter| adapter.helped.lately(now))
+    world.adapters.get(&id).is_some_and(|adapter| adapter.economy.helped.lately(now))
 }

@@ -163,14 +163,15 @@ fn residence(world: &World, id: AdapterId, model: ModelId) -> f64 {
 
 /// Keeps an adapter that would go on for its models, if that is worth it.
 pub(super) fn keeps_models(world: &mut World, now: Time, id: AdapterId, idle_since: Time) -> bool {
-    let kept = |adapter: &Adapter| adapter.kept.is_some_and(|(since, _)| since == idle_since);
+    let kept =
+        |adapter: &Adapter| adapter.economy.kept.is_some_and(|(since, _)| since == idle_since);
     if world.adapters.get(&id).is_none_or(kept) {
         return false;
     }
     let seconds = wait_for_models(world, id, idle_since);
     let keeps = idle_since + Duration::from_secs_f64(seconds) > now;
     if let Some(adapter) = world.adapters.get_mut(&id).filter(|_| keeps) {
-        adapter.kept = Some((idle_since, seconds));
+        adapter.economy.kept = Some((idle_since, seconds));
     }
     keeps
 }

@@ -56,7 +56,7 @@ fn give_back(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
 fn load_ahead(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     // What waits goes first.
     let waiting = world.queue.waiting().map(|(model, _)| model);
-    let expected = world.adapters.get(&id).and_then(|adapter| adapter.expected);
+    let expected = world.adapters.get(&id).and_then(|adapter| adapter.economy.expected);
     let soon = waiting.chain(expected.map(|expected| expected.model));
     let models: Vec<ModelId> = soon.chain(world.models.keys().copied()).collect();
     let due = |model: &&ModelId| ahead_at(world, now, id, **model).is_some_and(|at| at <= now);
@@ -75,7 +75,7 @@ fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<T
     // nobody would come and go.
     let times = if adapter.budget() < adapter.profile.memory { 2 } else { 1 };
     let measures = eligible::is_to_be_measured(world, adapter, model);
-    let expected = adapter.expected.is_some_and(|expected| expected.model == model);
+    let expected = adapter.economy.expected.is_some_and(|expected| expected.model == model);
     let asked = world.queue.newest(model) > Time::default();
     let wanted = (all || asked || measures || expected)
         && !adapter.replicas.contains_key(&model)
@@ -84,7 +84,7 @@ fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<T
         && estimates::bytes_of(world, id, model).saturating_mul(times)
             <= estimates::free_bytes(world, id);
     let quiet = Duration::from_secs_f64(estimates::load_time(world, id, model).min(LULL_MAX));
-    let since = adapter.workless.filter(|_| !expected);
+    let since = adapter.economy.workless.filter(|_| !expected);
     wanted.then(|| since.map_or(Time::default(), |since| since + quiet))
 }
 

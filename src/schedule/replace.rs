@@ -40,7 +40,7 @@ pub(super) fn regret(
             continue;
         };
         if let Some(adapter) = world.adapters.get_mut(&id) {
-            adapter.regret = regret;
+            adapter.economy.regret = regret;
         }
     }
 }
@@ -52,22 +52,23 @@ pub(super) fn replace(world: &mut World, out: &mut Outbox, now: Time) {
     }
     for id in world.best_first() {
         let Some(adapter) = world.adapters.get(&id) else { continue };
-        let saved = adapter.regret.joules;
+        let saved = adapter.economy.regret.joules;
         let price = start_price::activation_joules(
             world,
             adapter,
             start_price::start_seconds(world, id, adapter),
         );
-        let recent = now.since(adapter.regret.until).as_secs_f64() <= adapter.regret.recent;
+        let recent =
+            now.since(adapter.economy.regret.until).as_secs_f64() <= adapter.economy.regret.recent;
         if saved <= price
             || !recent
-            || adapter.regret.lasted() < OBSERVED
+            || adapter.economy.regret.lasted() < OBSERVED
             || !adapter.state().is_off()
             || !start_price::may_start(world, now, adapter)
         {
             continue;
         }
-        let lasted = now.since(adapter.regret.since);
+        let lasted = now.since(adapter.economy.regret.since);
         let millijoules = |joules: f64| (joules * 1e3) as u64;
         let reason =
             Reason::Cheaper { saved_mj: millijoules(saved), start_mj: millijoules(price), lasted };
@@ -75,7 +76,10 @@ pub(super) fn replace(world: &mut World, out: &mut Outbox, now: Time) {
             && eligible::on_for_good(world) < world.settings.max
             && lifecycle::turn_on(world, out, now, id, false, reason)
         {
-            world.adapters.values_mut().for_each(|adapter| adapter.regret = Regret::default());
+            world
+                .adapters
+                .values_mut()
+                .for_each(|adapter| adapter.economy.regret = Regret::default());
             return;
         }
     }
@@ -103,7 +107,7 @@ fn regret_of(
     {
         return None;
     }
-    let mut regret = adapter.regret;
+    let mut regret = adapter.economy.regret;
     let passed = now.since(regret.until).as_secs_f64();
     let recent = if late { RECENT_LATE } else { RECENT };
     let fresh = Regret { since: now, until: now, recent, ..Regret::default() };

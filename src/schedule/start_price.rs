@@ -21,7 +21,7 @@ pub(super) fn activation_joules(world: &World, adapter: &Adapter, seconds: f64) 
 /// Whether the cap on activations allows another; the only adapter may always start.
 pub(super) fn may_start(world: &World, now: Time, adapter: &Adapter) -> bool {
     let Policy::Cost { starts_per_hour, .. } = world.settings.policy else { return true };
-    let recent = adapter.starts.iter().filter(|until| **until > now).count();
+    let recent = adapter.economy.starts.iter().filter(|until| **until > now).count();
     (recent as u64) < u64::from(starts_per_hour) || eligible::on(world) == 0
 }
 
@@ -44,7 +44,7 @@ pub(super) fn start_seconds(world: &World, id: AdapterId, adapter: &Adapter) -> 
 
 /// What one activation costs with the requests that it will make miss their target.
 pub(super) fn priced_joules(world: &World, adapter: &Adapter, start: f64) -> f64 {
-    activation_joules(world, adapter, start) + world.misses.price() * adapter.misses_long
+    activation_joules(world, adapter, start) + world.misses.price() * adapter.economy.misses_long
 }
 
 /// When the cap on activations allows another. Until then an adapter stays on: let go, it would
@@ -53,7 +53,7 @@ pub(super) fn may_start_again(world: &World, adapter: &Adapter) -> Time {
     let Policy::Cost { starts_per_hour, .. } = world.settings.policy else {
         return Time::default();
     };
-    let oldest = adapter.starts.len().checked_sub(starts_per_hour as usize);
-    let oldest = oldest.and_then(|at| adapter.starts.get(at));
+    let oldest = adapter.economy.starts.len().checked_sub(starts_per_hour as usize);
+    let oldest = oldest.and_then(|at| adapter.economy.starts.get(at));
     oldest.copied().unwrap_or_default()
 }

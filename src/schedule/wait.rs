@@ -75,9 +75,9 @@ pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> 
         );
         let break_even = idle_seconds(adapter, joules);
         let Some(adapter) = world.adapters.get_mut(&id) else { continue };
-        adapter.break_even = break_even;
-        while adapter.starts.front().is_some_and(|until| *until <= now) {
-            adapter.starts.pop_front();
+        adapter.economy.break_even = break_even;
+        while adapter.economy.starts.front().is_some_and(|until| *until <= now) {
+            adapter.economy.starts.pop_front();
         }
     }
     let mut any = false;
@@ -91,7 +91,8 @@ pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> 
             start_mj: millijoules(go.wait.start_joules),
             late_mj: millijoules(go.wait.late_joules),
         };
-        let in_vain = |a: &Adapter| a.early && !a.served && a.expected.is_some();
+        let in_vain =
+            |a: &Adapter| a.economy.early && !a.economy.served && a.economy.expected.is_some();
         let in_vain = world.adapters.get(&go.adapter).is_some_and(in_vain);
         let reason = if in_vain { Reason::DidNotCome } else { waited };
         lifecycle::let_go(world, out, now, go.adapter, reason);
@@ -146,12 +147,13 @@ fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
         return None;
     }
     let mut wait = wait(world, id, adapter);
-    if let Some((_, seconds)) = adapter.kept.filter(|(idle_since, _)| *idle_since == since) {
+    if let Some((_, seconds)) = adapter.economy.kept.filter(|(idle_since, _)| *idle_since == since)
+    {
         wait.extend(adapter, seconds);
     }
     let until = since + Duration::from_secs_f64(wait.seconds);
-    let until = match adapter.expected {
-        Some(expected) if adapter.early && !adapter.served => expected.until,
+    let until = match adapter.economy.expected {
+        Some(expected) if adapter.economy.early && !adapter.economy.served => expected.until,
         Some(expected) => until.max(expected.until),
         None => until,
     };
@@ -178,8 +180,11 @@ pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
 /// are worth `bounds` times the usual bound at most.
 fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
     let start_joules = start_price::activation_joules(world, adapter, start);
-    let late_joules =
-        start_price::late_joules_up_to(world, adapter.late_requests(), bounds * LATE_JOULES_MAX);
+    let late_joules = start_price::late_joules_up_to(
+        world,
+        adapter.economy.late_requests(),
+        bounds * LATE_JOULES_MAX,
+    );
     let seconds = idle_seconds(adapter, start_joules + late_joules);
     let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
     Wait { seconds, start_joules, late_joules }
@@ -191,7 +196,7 @@ fn learned_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wa
     let start_joules = start_price::activation_joules(world, adapter, start);
     let break_even = idle_seconds(adapter, start_joules);
     let priced_joules = start_price::priced_joules(world, adapter, start);
-    let times = if world.hurries() { LINGER } else { adapter.spells.wait().unwrap_or(1.0) };
+    let times = if world.hurries() { LINGER } else { adapter.economy.spells.wait().unwrap_or(1.0) };
     let most = idle_seconds(adapter, bounds * MISSES_JOULES_MAX).min(bounds * MISSES_WAIT_MAX);
     let most = most.max(break_even);
     let seconds = (idle_seconds(adapter, priced_joules) * times).min(most);

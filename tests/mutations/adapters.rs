@@ -494,8 +494,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a batch that is not full is handed over beside another",
         "slots.rs",
-        "runs && adapter.takes_batches() && world.queue.rows_of(model) >= u64::from(max_rows)",
-        "runs && adapter.takes_batches() && max_rows > 0 && world.queue.rows_of(model) > 0",
+        "let full = world.queue.rows_of(model) >= u64::from(max_rows);",
+        "let full = world.queue.rows_of(model) > 0;",
     ),
     mutant(
         "no batch is handed over beside another",

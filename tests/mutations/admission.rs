@@ -60,8 +60,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who is turned away by what waits is not told how long",
         "admission.rs",
-        "let drain = drain(world, now);\n        return out.reject(id, Reject::Overload",
-        "let drain = Duration::ZERO;\n            return out.reject(id, Reject::Overload",
+        "let drain = drain(world, now);\n        out.reject(arrival.request, Reject::Overload",
+        "let drain = Duration::ZERO;\n        out.reject(arrival.request, Reject::Overload",
     ),
     mutant(
         "who is only just in time if all goes well is let in",

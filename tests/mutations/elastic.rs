@@ -167,8 +167,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "late requests cost nothing",
         "wait.rs",
-        "start_price::late_joules_up_to(world, adapter.late_requests(), bounds * LATE_JOULES_MAX)",
-        "0.0 * bounds",
+        "        adapter.economy.late_requests(),\n        bounds * LATE_JOULES_MAX,",
+        "        0.0 * adapter.economy.late_requests(),\n        bounds * LATE_JOULES_MAX,",
     ),
     mutant(
         "the penalty for late requests has no bound",
@@ -209,9 +209,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a start ahead of a client teaches how many requests a start makes late",
-        "adapter.rs",
-        "self.early || self.incarnation",
-        "self.incarnation",
+        "economy.rs",
+        "if self.early {",
+        "if false {",
     ),
     // Starts ahead of regular clients.
     mutant(
@@ -279,14 +279,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter that started ahead turns off before the client comes",
         "wait.rs",
-        "Some(expected) if adapter.early && !adapter.served => expected.until,",
-        "Some(expected) if adapter.early && !adapter.served => since,",
+        "Some(expected) if adapter.economy.early && !adapter.economy.served => expected.until,",
+        "Some(expected) if adapter.economy.early && !adapter.economy.served => since,",
     ),
     mutant(
         "an adapter that started ahead waits on for a client that did not come",
         "wait.rs",
-        "Some(expected) if adapter.early && !adapter.served => expected.until,",
-        "Some(expected) if adapter.early && !adapter.served => until.max(expected.until),",
+        "Some(expected) if adapter.economy.early && !adapter.economy.served => expected.until,",
+        "Some(expected) if adapter.economy.early && !adapter.economy.served => until.max(expected.until),",
     ),
     mutant(
         "the end of a plan is not waited for",

@@ -131,8 +131,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the model of an expected client is loaded only after a while",
         "prepare.rs",
-        "adapter.workless.filter(|_| !expected)",
-        "adapter.workless",
+        "adapter.economy.workless.filter(|_| !expected)",
+        "adapter.economy.workless",
     ),
     // Learned.
     mutant(
@@ -156,13 +156,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "an earlier run knows better than this one",
-        "adapter.rs",
-        "if self.incarnation.0 > 0 || !self.spells.is_empty() {",
+        "economy.rs",
+        "if !self.spells.is_empty() {",
         "if false {",
     ),
     mutant(
-        "the starts of an earlier run do not count",
+        "an earlier run teaches an adapter that this one has started",
         "adapter.rs",
+        "if self.incarnation.0 == 0 {",
+        "if self.incarnation.0 < u64::MAX {",
+    ),
+    mutant(
+        "the starts of an earlier run do not count",
+        "economy.rs",
         "now + (*left).min(HOUR)",
         "now",
     ),
@@ -180,7 +186,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "late requests of starts are forgotten",
-        "adapter.rs",
+        "economy.rs",
         "self.misses = memory.late_permille",
         "self.misses_long = memory.late_permille",
     ),

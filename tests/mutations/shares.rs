@@ -125,7 +125,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who makes room for another is not told",
         "admission.rs",
-        "room.clone().unwrap_or_else(|| vec![id])",
-        "room.clone().map_or_else(|| vec![id], |_| Vec::new())",
+        "room.clone().unwrap_or_else(|| vec![arrival.request])",
+        "room.clone().map_or_else(|| vec![arrival.request], |_| Vec::new())",
     ),
 ];

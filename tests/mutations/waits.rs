@@ -6,12 +6,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the price of misses does not lengthen the wait",
         "start_price.rs",
-        "world.misses.price() * adapter.misses_long",
+        "world.misses.price() * adapter.economy.misses_long",
         "0.0",
     ),
     mutant(
         "the requests that a start makes late are not learned",
-        "adapter.rs",
+        "economy.rs",
         "MISSES_GAIN * (self.missed - self.misses)",
         "0.0",
     ),
@@ -38,7 +38,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the waits learned from idle periods are not used",
         "wait.rs",
-        "adapter.spells.wait().unwrap_or(1.0)",
+        "adapter.economy.spells.wait().unwrap_or(1.0)",
         "1.0",
     ),
     mutant(
@@ -66,13 +66,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "{ wait + break_even };",
         "{ wait };",
     ),
-    mutant("a spell that has ended goes on", "adapter.rs", "self.workless.take()", "self.workless"),
+    mutant("a spell that has ended goes on", "economy.rs", "self.workless.take()", "self.workless"),
     mutant("nobody takes over", "replace.rs", "if saved <= price", "if true"),
     mutant("who takes over need not have paid", "replace.rs", "if saved <= price", "if false"),
     mutant(
         "a moment is enough to take over",
         "replace.rs",
-        "|| adapter.regret.lasted() < OBSERVED",
+        "|| adapter.economy.regret.lasted() < OBSERVED",
         "",
     ),
     mutant(

@@ -152,3 +152,23 @@ fn absurd_values_of_a_file_are_borne() {
     assert!(learned.clients.iter().all(|client| client.model == MODEL));
     assert!(bench.scheduler.world.misses.theta.is_finite());
 }
+
+#[test]
+fn earlier_run_teaches_nothing_of_starts_once_this_one_has_started_the_adapter() {
+    let late = |bench: &Bench| {
+        let adapter = bench.scheduler.world.adapters.get(&ONE);
+        adapter.map(|adapter| adapter.economy.late_requests())
+    };
+    let mut bench = Bench::one();
+    bench.wished(ONE, Wish::On).opened(ONE);
+    let before = late(&bench);
+    bench.on(Event::Recalled { adapter: ONE, memory: memory() });
+    assert_eq!(late(&bench), before);
+    // What was taken in first stays.
+    let mut bench = Bench::one();
+    bench.on(Event::Recalled { adapter: ONE, memory: memory() });
+    let before = late(&bench);
+    let other = Recollection { late_permille: Some(77_000), ..memory() };
+    bench.on(Event::Recalled { adapter: ONE, memory: other });
+    assert_eq!(late(&bench), before);
+}

@@ -150,7 +150,10 @@ fn latency_goal_triples_the_penalty_for_late_requests() {
 fn start_that_no_request_waited_for_teaches_nothing_of_late_requests() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.serve(profile(1)).brought(&[ONE]);
-    assert_eq!(bench.scheduler.world.adapters.get(&ONE).map(|it| it.late_requests()), Some(1.0));
+    assert_eq!(
+        bench.scheduler.world.adapters.get(&ONE).map(|it| it.economy.late_requests()),
+        Some(1.0)
+    );
 }
 
 #[test]

@@ -55,9 +55,9 @@ fn what_has_work_between_spells_ends_each_of_them_once() {
         bench.request().after(ms(1000)).done(ONE).after(ms(3000));
     }
     let adapter = bench.scheduler.world.adapters.get_mut(&ONE).expect("it is known");
-    assert_eq!(adapter.workless, Some(Time(bench.now.0 - ms(3000))));
-    adapter.end_spell(bench.now);
-    assert_eq!(adapter.workless, None, "it has work now");
+    assert_eq!(adapter.economy.workless, Some(Time(bench.now.0 - ms(3000))));
+    adapter.economy.end_spell(bench.now);
+    assert_eq!(adapter.economy.workless, None, "it has work now");
 }
 
 #[test]
@@ -155,7 +155,8 @@ fn who_starts_is_blamed_for_its_share_of_what_all_can_serve() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.serve(profile(1)).brought(&[ONE]).wished(TWO, Wish::On);
     bench.request().after(ms(200)).done(ONE);
-    let missed = |bench: &Bench, id| bench.scheduler.world.adapters.get(&id).map(|it| it.missed);
+    let missed =
+        |bench: &Bench, id| bench.scheduler.world.adapters.get(&id).map(|it| it.economy.missed);
     assert_eq!(missed(&bench, ONE), Some(0.0), "it was there");
     let second = missed(&bench, TWO).expect("it is known");
     assert!((second - 0.5).abs() < 0.1, "both are as fast: {second}");
