@@ -8,7 +8,6 @@ use super::faults::Faults;
 use super::guard::{cause, guarded, guarded_model, micros, shortened};
 use super::load::{Loading, in_use, usage};
 use super::loaded::{Loaded, Tools};
-use super::priority::Priority;
 use super::slice::Slice;
 use crate::adapter::entry::{AdapterEntry, Api, Probe};
 use crate::adapter::{check, open, probe};
@@ -92,20 +91,15 @@ pub(super) struct Compute {
     pub(super) cancelled: Cancelled,
     /// The folder of the adapter's caches.
     pub(super) caches: PathBuf,
-    /// The priority that all threads get back once the first model is loaded.
-    priority: Option<Priority>,
 }
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
 pub(super) fn run(
-    (order, lock, confinement, priority): (Order, Locked, String, Option<Priority>),
+    (order, lock, confinement): (Order, Locked, String),
     registry: Registry,
     (work, cancelled): (mpsc::Receiver<Job>, Cancelled),
     sender: Sender,
 ) {
-    if let Some(priority) = priority {
-        priority.lower();
-    }
     let who = (order.adapter.id.as_str(), order.life);
     let mut faults = Faults::new(&order.faults, who, sender.clone());
     let opened = guarded(|| {
@@ -124,7 +118,6 @@ pub(super) fn run(
     // Held for the process's life.
     let _lock = lock;
     let mut compute = Compute::new(device, registry, sender, order.slow, faults);
-    compute.priority = priority;
     compute.checks.every = order.check;
     compute.cancelled = cancelled;
     compute.caches = order.cache_dir;
@@ -222,7 +215,6 @@ impl Compute {
             checks,
             cancelled: Cancelled::default(),
             caches,
-            priority: None,
         }
     }
 
@@ -350,16 +342,8 @@ impl Compute {
         }
     }
 
-    /// Ends the low priority of the start.
-    fn end_start(&mut self) {
-        if let Some(priority) = self.priority.take() {
-            priority.restore();
-        }
-    }
-
     fn load_failed(&mut self, loading: Loading, error: &ModelError) -> Result<(), WireError> {
         let (model, rows) = (loading.model(), loading.rows());
-        self.end_start();
         self.free(loading);
         self.say_load_failed((model, rows), error)
     }
@@ -377,7 +361,6 @@ impl Compute {
     fn loaded(&mut self, loading: Loading) -> Result<(), WireError> {
         let model = loading.model();
         let Some((loaded, news)) = loading.finish() else { return Ok(()) };
-        self.end_start();
         if let Some(old) = self.models.insert(model, loaded) {
             self.free(old);
         }

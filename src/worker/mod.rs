@@ -17,7 +17,6 @@ mod load;
 mod loaded;
 mod nvml;
 mod parent;
-mod priority;
 mod runs;
 mod slice;
 #[cfg(test)]
@@ -27,12 +26,10 @@ mod tests;
 pub mod tuning;
 
 use self::cancelled::Cancelled;
-use crate::adapter::entry::Api;
 use crate::model::Registry;
 use crate::wire::client::{Receiver, Sender, connect};
 use crate::wire::{BATCHES_MAX, Down, Order, Up, VERSION, WireError};
 use anyhow::Context;
-use priority::Priority;
 use std::io::BufRead;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -61,7 +58,6 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     let (receiver, sender) = connect(&order.server_endpoint).context("cannot reach the server")?;
     // Before it gives up the right to make the file.
     let lock = compute::lock(&order);
-    let priority = start_priority(&order);
     // Before any thread, driver and file of a model.
     let confinement = give_up_rights(&order);
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
@@ -71,18 +67,9 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     nvml::follow(&order.adapter, sender.clone());
     std::thread::Builder::new()
         .name("compute".into())
-        .spawn(move || {
-            compute::run((order, lock, confinement, priority), registry, (work, seen), speaker)
-        })
+        .spawn(move || compute::run((order, lock, confinement), registry, (work, seen), speaker))
         .context("cannot start the compute thread")?;
     link(receiver, &sender, &jobs, &cancelled)
-}
-
-/// The priority that the threads get back after the start, if the start is to have a lower one. The
-/// CPU is never started while it serves, and a validation load keeps the lowest priority.
-fn start_priority(order: &Order) -> Option<Priority> {
-    let lowers = order.adapter.api != Api::Cpu && order.validation.is_none();
-    lowers.then(Priority::restorable).flatten()
 }
 
 /// Gives up what a worker has no use for, if it is to; says what is enforced.

@@ -1,12 +1,11 @@
 use crate::common::{Folder, run};
 use crate::machine::{Machine, START};
-use concertina::adapter::entry::{AdapterEntry, Api, Usability};
+use concertina::adapter::entry::{AdapterEntry, Usability};
 use concertina::model::{Found, Repository};
 use concertina::wire::server::{Door, Outgoing, Receiver};
 use concertina::wire::{Down, Endpoint, LoadOrder, Order, Up};
 use serde_json::Value;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -83,17 +82,6 @@ impl Bench {
         }
     }
 
-    /// Threads of the worker that have the lowest priority, but for Mesa's own, which writes its
-    /// cache.
-    fn nice_threads(&self) -> usize {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();
-        let stat = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).ok();
-        // The 19th field; the second one is a name in brackets.
-        let nice = |stat: String| stat.rsplit(") ").next()?.split(' ').nth(16).map(str::to_owned);
-        let stats = tasks.filter_map(stat).filter(|stat| !stat.contains(":disk$"));
-        stats.filter_map(nice).filter(|nice| nice == "19").count()
-    }
-
     async fn unload(&mut self, model: u32) -> u64 {
         self.control.send(Down::Unload { model }).await.unwrap();
         match self.news().await {
@@ -130,14 +118,9 @@ async fn memory_that_a_model_takes_is_measured_and_given_back() {
         // All of them are made of the machine's own memory.
         let id = entry.id.clone();
         assert!(entry.memory_bytes.is_some_and(|bytes| bytes > 64 << 20), "{entry:?}");
-        let is_cpu = entry.api == Api::Cpu;
         let mut bench = Bench::start(&machine, entry).await;
         assert!(matches!(bench.news().await, Up::Hello { .. }));
         assert!(matches!(bench.news().await, Up::Opened { .. }));
-        // Only root may restore a lowered priority without a limit that permits it.
-        if !is_cpu && std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-            assert!(bench.nice_threads() > 0, "{id}");
-        }
         // The weights have 209 KB.
         let likely = 200_000..4_000_000;
         let mut taken = Vec::new();
@@ -148,7 +131,6 @@ async fn memory_that_a_model_takes_is_measured_and_given_back() {
             assert_eq!(measured[0].0, 1, "{measured:?}");
             assert!(measured.iter().all(|(_, took)| *took > 20), "{measured:?}");
             taken.push(bytes);
-            assert_eq!(bench.nice_threads(), 0, "{id}: a thread kept the priority of the start");
         }
         for model in [3, 4] {
             let bytes = bench.unload(model).await;
