@@ -7,6 +7,7 @@ use crate::adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
 use crate::adapter::names::distinguish;
 use crate::clock;
 use crate::schedule::{AdapterId, Event, ModelId};
+use tokio::task::JoinHandle;
 
 /// Takes in a listing; a later one that failed changes nothing.
 pub(super) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
@@ -91,18 +92,18 @@ pub(super) fn recall_model(core: &mut Core, name: &str, model: ModelId) {
     }
 }
 
-/// Keeps what was learned, beside everything else.
-pub(super) fn save(core: &mut Core) {
+/// Writes what was learned, beside everything else: to be waited for at the end, since a runtime that
+/// shuts down drops a task that has not begun. `None` if nothing changed.
+pub(super) fn save(core: &mut Core) -> Option<JoinHandle<()>> {
     core.saved = clock::now();
     remember(core);
     let at_end = core.scheduler.is_closing();
-    if let Some((path, text)) = core.recollections.changed(at_end) {
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = recollections::write(&path, &text) {
-                tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
-            }
-        });
-    }
+    let (path, text) = core.recollections.changed(at_end)?;
+    Some(tokio::task::spawn_blocking(move || {
+        if let Err(error) = recollections::write(&path, &text) {
+            tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
+        }
+    }))
 }
 
 fn remember(core: &mut Core) {

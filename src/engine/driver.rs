@@ -155,10 +155,12 @@ impl Driver {
                 self.core.publish();
             }
             if self.core.saved.elapsed() >= SAVE_EVERY {
-                discovery::save(&mut self.core);
+                let _ = discovery::save(&mut self.core);
             }
             if self.core.scheduler.is_closing() && self.core.scheduler.is_down() {
-                discovery::save(&mut self.core);
+                if let Some(written) = discovery::save(&mut self.core) {
+                    let _ = written.await;
+                }
                 // The last word, for whoever looks when all is over.
                 self.core.publish();
                 if self.core.shutdown.cut > 0 {
