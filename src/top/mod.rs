@@ -2,7 +2,7 @@
 //!
 //! * [`view`] reads what the server says, and takes no harm from it; [`text`] measures words
 //! * [`client`] asks the server, on a thread of its own, over [`http`]
-//! * [`advice`] is the best other settings of a server
+//! * [`mod@advice`] is the best other settings of a server
 //! * [`app`] is what is shown and what keys do, with [`history`] for the last minutes; pure
 //! * [`draw`] lays a frame out, with [`table`], [`panes`] and [`look`]
 
