@@ -196,7 +196,7 @@ where
 }
 
 /// Answers in the shape that the request has.
-async fn serve(
+pub(crate) async fn serve(
     api: &Api,
     target: &Target,
     model: Arc<ModelInfo>,

@@ -114,6 +114,23 @@ fn a_model_whose_rows_differ_together_is_run_whole() {
     assert_eq!(server.get("/v2/models/linear/config").json()["max_batch_size"], 0);
 }
 
+/// The request that finds it out through `generate` is answered too, and so are those after it.
+#[test]
+fn generate_is_answered_while_a_model_turns_out_to_be_run_whole() {
+    let folder = Folder::new();
+    folder.write("linear/model.onnx", file("linear.onnx"));
+    folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
+    let faults = "[[test.faults]]\nfault = 'wrong_answer'\nat = 7";
+    let server = Setup::cpu().models(folder.path()).config(faults).start();
+    let ask = || server.post("/v2/models/linear/generate", r#"{"x": [1, 2, 3]}"#);
+    let (first, second) = (ask(), ask());
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!(first.json()["y"].as_array().map(Vec::len), Some(2), "{}", first.text());
+    assert_eq!(second.json(), first.json());
+    let rows = server.snapshot()["models"][0]["rows"].clone();
+    assert!(rows.as_str().is_some_and(|rows| rows.starts_with("whole: ")), "{rows}");
+}
+
 /// The same while the model is loaded anew through the API.
 #[test]
 fn a_model_on_trial_whose_rows_differ_together_is_served_whole() {

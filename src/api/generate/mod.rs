@@ -11,7 +11,7 @@ use crate::api::guard::Head;
 use crate::api::keys::Scope;
 use crate::api::respond::{self, Outcome, Response, document};
 use crate::api::{expect, kserve};
-use crate::engine::{Account, InferCall, PartialAnswer, PartialAnswers};
+use crate::engine::{Account, Admission, InferCall, PartialAnswer, PartialAnswers};
 use crate::error::{Error, ErrorKind};
 use crate::model::info::ModelInfo;
 use crate::model::signature::Framed;
@@ -42,10 +42,24 @@ pub(crate) enum Form {
 /// A request that is about to run.
 struct Prepared {
     model: Arc<ModelInfo>,
-    id: Option<String>,
-    framed: Framed,
-    call: InferCall,
+    request: GenerateRequest,
+    client: u64,
+    admission: Arc<Admission>,
     account: Account,
+}
+
+impl Prepared {
+    fn call(&self, model: &Arc<ModelInfo>, framed: &Framed) -> InferCall {
+        InferCall {
+            model: model.clone(),
+            inputs: framed.inputs.clone(),
+            rows: framed.rows,
+            client: self.client,
+            priority: self.request.priority,
+            timeout: self.request.timeout,
+            admission: Some(self.admission.clone()),
+        }
+    }
 }
 
 /// `POST /v2/models/{m}[/versions/{v}]/generate` and `.../generate_stream`. Dropping the future, or
@@ -67,7 +81,7 @@ where
     let mut span = api.traces.begin(header, &target.name, target.version.as_deref());
     let trace = kserve::trace_header(&span);
     let outcome = match prepare(api, &target, head, body).await {
-        Ok(prepared) => run(api, prepared, form, &mut span).await,
+        Ok(prepared) => run(api, &target, prepared, form, &mut span).await,
         Err(error) => Err(error),
     };
     let mut response = match outcome {
@@ -116,18 +130,9 @@ where
         // An engine that is too busy to hear of it is on anyway.
         let _ = api.engine.announce(model.clone(), client, within);
     }
-    let GenerateRequest { id, inputs, timeout, priority } = request;
-    let framed = model.interface().frame(inputs)?;
-    let call = InferCall {
-        model: model.clone(),
-        inputs: framed.inputs.clone(),
-        rows: framed.rows,
-        client,
-        priority: api.guard.priority(head, priority),
-        timeout,
-        admission: Some(admission),
-    };
-    Ok(Prepared { model, id, framed, call, account: bodies.account() })
+    let priority = api.guard.priority(head, request.priority);
+    let request = GenerateRequest { priority, ..request };
+    Ok(Prepared { model, request, client, admission, account: bodies.account() })
 }
 
 /// An answer before it is sent.
@@ -139,34 +144,51 @@ enum Answer {
 /// Runs the request. An error before the first partial answer has a status of its own.
 async fn run(
     api: &Api,
+    target: &Target,
     prepared: Prepared,
     form: Form,
     span: &mut RequestSpan,
 ) -> Result<Answer, Error> {
-    let Prepared { model, id, framed, call, account } = prepared;
-    span.set_rows(framed.rows);
-    let shape = Shape { model, id };
-    if !shape.model.decoupled {
-        let answer = api.engine.serve_call(call).await?;
-        span.ran(&kserve::ran(&answer, &answer.adapters.join(",")));
-        let adapters = answer.adapters.join(",");
-        let outputs = framed.answer(answer.outputs);
-        let outputs = outputs.map_err(|error| Error::internal(error.to_string()))?;
-        return match form {
-            Form::Whole => Ok(Answer::Whole(whole(shape.render(&outputs, &account)?, &adapters))),
-            Form::Events => {
-                let only = PartialAnswer { outputs, adapter: adapters };
-                Ok(Answer::Events(Events { shape, account, first: Some(only), rest: None }))
-            }
-        };
+    if !prepared.model.decoupled {
+        return run_whole(api, target, prepared, form, span).await;
     }
+    let framed = prepared.model.interface().frame(prepared.request.inputs.clone())?;
+    span.set_rows(framed.rows);
+    let call = prepared.call(&prepared.model, &framed);
     let mut answers = api.engine.generate(call)?;
+    let Prepared { model, request, account, .. } = prepared;
+    let shape = Shape { model, id: request.id };
     if form == Form::Whole {
         let (joined, adapters) = joined(&shape, answers, &account).await?;
         return Ok(Answer::Whole(whole(joined, &adapters)));
     }
     let first = answers.next().await.transpose()?;
     Ok(Answer::Events(Events { shape, account, first, rest: Some(answers) }))
+}
+
+/// The same for a model that answers whole: one partial answer.
+async fn run_whole(
+    api: &Api,
+    target: &Target,
+    mut prepared: Prepared,
+    form: Form,
+    span: &mut RequestSpan,
+) -> Result<Answer, Error> {
+    let inputs = std::mem::take(&mut prepared.request.inputs);
+    let call = |model: &Arc<ModelInfo>, framed: &Framed| prepared.call(model, framed);
+    let served = kserve::serve(api, target, prepared.model.clone(), inputs, call, span).await;
+    let (model, answer) = served?;
+    let adapters = answer.adapters.join(",");
+    span.ran(&kserve::ran(&answer, &adapters));
+    let (outputs, account) = (answer.outputs, prepared.account);
+    let shape = Shape { model, id: prepared.request.id };
+    match form {
+        Form::Whole => Ok(Answer::Whole(whole(shape.render(&outputs, &account)?, &adapters))),
+        Form::Events => {
+            let only = PartialAnswer { outputs, adapter: adapters };
+            Ok(Answer::Events(Events { shape, account, first: Some(only), rest: None }))
+        }
+    }
 }
 
 /// All partial answers as one document, with the ids of their adapters.
