@@ -144,7 +144,7 @@ fn once<T, E: serde::de::Error>(
     Ok(())
 }
 
-/// What a request wants beside its inputs.
+/// The parameters of a request.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RequestParameters<'a> {

@@ -217,12 +217,12 @@ impl Driver {
             submitted.reply.fail(rejection(Reject::ModelGone));
             return None;
         };
-        let (time, name) = (self.core.time(), submitted.call.model.name.clone());
+        let (time, called) = (self.core.time(), submitted.call.model.clone());
         let arrival = self.core.requests.insert(submitted, model, time);
         let Arrival { rows, client, .. } = arrival;
-        self.core.arrivals.note(time.0, (rows, client.0), &name);
+        self.core.arrivals.note(time.0, (rows, client.0), &called.name);
         if let Some(recorder) = &self.core.config.recorder {
-            recorder.arrived(time.0, rows, &name);
+            recorder.arrived(time.0, rows, &called.name);
         }
         Some(Event::Arrived(arrival))
     }

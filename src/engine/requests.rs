@@ -188,7 +188,8 @@ impl Requests {
             Reply::Whole(_) => None,
             Reply::Parts(parts) => Some(parts.slice()),
         };
-        batch.parts.iter().filter_map(slice).collect()
+        // The requests of a batch are of one model: all have slices, or none has.
+        batch.parts.iter().map_while(slice).collect()
     }
 
     /// The channel of a request that needs another time slice.

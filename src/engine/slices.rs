@@ -58,13 +58,12 @@ impl Core {
     /// waits for the reader. Returns false if the request needs no further slice.
     pub(super) fn continues(&mut self, request: RequestId) -> bool {
         let Some(parts) = self.requests.unfinished(request) else { return false };
-        let (has_places, places) = (parts.has_places(), parts.wait_for_places());
+        let places = (!parts.has_places()).then(|| parts.wait_for_places());
         let now = self.time();
         let Some(arrival) = self.requests.next_slice(request, now) else { return false };
-        if has_places {
-            self.slices.due.push_back(Event::Arrived(arrival));
-        } else {
-            self.resume_after(&arrival, now, places);
+        match places {
+            None => self.slices.due.push_back(Event::Arrived(arrival)),
+            Some(places) => self.resume_after(&arrival, now, places),
         }
         true
     }

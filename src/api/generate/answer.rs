@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::sync::Arc;
 
-/// What all answers to a request have in common.
+/// The common parts of all answers to a request.
 pub(super) struct Shape {
     pub(super) model: Arc<ModelInfo>,
     pub(super) id: Option<String>,

@@ -27,7 +27,7 @@ use warp::Reply;
 use warp::http::HeaderValue;
 use warp::sse::{self, Event};
 
-/// A comment is sent after so much silence, so that a dead connection is noticed.
+/// Interval of comments on a stream without events, by which a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The form of the answer.
@@ -127,7 +127,7 @@ where
         }
     })?;
     if let Some(within) = announced {
-        // An engine that is too busy to hear of it is on anyway.
+        // An engine whose channel is full has adapters on anyway.
         let _ = api.engine.announce(model.clone(), client, within);
     }
     let priority = api.guard.priority(head, request.priority);
@@ -218,7 +218,7 @@ fn whole(body: bytes::Bytes, adapters: &str) -> Response {
 struct Events {
     shape: Shape,
     account: Account,
-    /// What is sent before `rest` is asked.
+    /// The partial answer that is sent before those of `rest`.
     first: Option<PartialAnswer>,
     rest: Option<PartialAnswers>,
 }
