@@ -231,11 +231,11 @@ fn who_is_wrong_again_on_trial_is_found_out_and_nobody_is_told_wrong() {
     // With nothing to do it asks for the answer that is known, and that is wrong.
     server.set_mode(id, "on");
     wait_for("its own check finds it out", START, || says("was checked again"));
-    // Back again it repeats what the processor answers.
+    // Back again it repeats what others answer: the CPU, and a card where the machine is busy.
     let load = clients(&server, 1);
     wait_for("it is found out on trial", START, || says("answered otherwise than another adapter"));
     more_answers(&load, 10);
     let seen = load.stop();
     assert_eq!(seen.wrong, [""; 0]);
-    assert_eq!(seen.adapters.keys().collect::<Vec<_>>(), ["cpu"]);
+    assert!(!seen.adapters.contains_key(id), "{:?}", seen.adapters);
 }
