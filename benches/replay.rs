@@ -20,13 +20,13 @@ mod server;
 mod traffic;
 
 use client::{Client, binary_request, percentile};
-use concertina::config::Adapters;
-use concertina::random::SplitMix64;
-use concertina::simulate::{Mix, Options, Outcome, Trace, simulate};
+use config::Adapters;
 use server::Server;
+use simulate::{Mix, Options, Outcome, Trace, simulate};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use traffic::{Balance, Balancer, at_moments};
+use types::random::SplitMix64;
 
 const FIRST: &str = "vulkan-10005-0000-0";
 const SECOND: &str = "vulkan-10005-0000-1";

@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a bench is about clocks")]
 
-use concertina::schedule::*;
+use schedule::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 

@@ -20,9 +20,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use concertina::model::convert::{device_error, from_data, to_data};
-use concertina::model::{LoadContext, Model, ModelError, Registry, Signature};
-use concertina::tensor::Tensors;
+use concertina::convert::{device_error, from_data, to_data};
+use concertina::{LoadContext, Model, ModelError, Registry, Signature, Tensors};
 use std::process::ExitCode;
 
 /// The burn module: any will do. A real one reads its weights from `context.files`.

@@ -15,12 +15,12 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Parser;
-use concertina::model::digits::{CLASSES, Digits, EDGE, Net};
-use concertina::model::run_batch;
-use concertina::tensor::{Datatype, Tensor as HostTensor, Tensors};
 use indicatif::{ProgressBar, ProgressStyle};
+use kinds::digits::{CLASSES, Digits, EDGE, Net};
+use model::run_batch;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use types::tensor::{Datatype, Tensor as HostTensor, Tensors};
 
 const PIXELS: usize = EDGE * EDGE;
 /// Images of one training step.

@@ -1,4 +1,4 @@
-// Known-answer kernels for src/adapter/check.rs, which works out the same answers on the host.
+// Known-answer kernels for src/device/check.rs, which works out the same answers on the host.
 
 @group(0) @binding(0) var<storage, read> input: array<u32>;
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;

@@ -1,4 +1,4 @@
-// Used by src/model/normalise.rs: bytes 0..255 as floats 0..1, four of them to a word.
+// Used by src/kinds/normalise.rs: bytes 0..255 as floats 0..1, four of them to a word.
 //
 // WGSL has no bytes: word i holds pixels 4i..4i+3, the first in its lowest bits. All bindings are
 // read_write because burn binds the buffers of hand-written kernels so.

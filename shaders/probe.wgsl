@@ -1,4 +1,4 @@
-// Speed kernels for src/adapter/probe.rs: arithmetic rate and memory copy rate.
+// Speed kernels for src/device/probe.rs: arithmetic rate and memory copy rate.
 
 @group(0) @binding(0) var<storage, read> rounds: array<u32>;
 @group(0) @binding(1) var<storage, read_write> sums: array<vec4<f32>>;

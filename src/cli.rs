@@ -7,26 +7,29 @@ mod engine_settings;
 mod live;
 mod log;
 mod output;
+mod progress;
 mod serve;
+mod signals;
 
-use crate::adapter::child::{Children, LIMIT_DEFAULT, probe_one};
-use crate::adapter::command::{render_json, render_table};
-use crate::adapter::entry::warn_of_unknown;
-use crate::adapter::names::distinguish;
-use crate::adapter::{list, listing};
-use crate::api::keys::{self, Scope};
-use crate::config::{AdapterArgs, Config, ServeArgs};
-use crate::engine::Catalogue;
-use crate::model::{Found, Registry, Repository, onnx, table};
-use crate::simulate::{self, SimulateArgs};
-use crate::top::{self, TopArgs};
-use crate::worker;
+use adapter::command::{render_json, render_table};
+use adapter::entry::warn_of_unknown;
+use adapter::listing;
+use adapter::names::distinguish;
 use anyhow::Context;
 use arguments::Given;
 use clap::{Parser, Subcommand};
+use config::{AdapterArgs, Config, ServeArgs};
+use device::child::{Children, LIMIT_DEFAULT, probe_one};
+use device::list;
+use engine::Catalogue;
+use kinds::{Registry, onnx};
+use model::{Found, Repository, table};
 use output::{complain, print, print_document};
+use server::keys::{self, Scope};
+use simulate::{self, SimulateArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use top::{self, TopArgs};
 
 /// Elastic model serving on every GPU in the box
 #[derive(Parser)]

@@ -1,6 +1,6 @@
 //! The program with the models that come with it.
 
-use concertina::model::Registry;
+use concertina::Registry;
 use std::process::ExitCode;
 
 /// The allocator returns freed memory to the system, also where no thread allocates any more. 24

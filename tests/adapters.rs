@@ -5,13 +5,13 @@
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+use adapter::entry::{AdapterEntry, Api, Usability};
+use adapter::select::{Rules, Software};
 use burn::tensor::Tensor;
-use concertina::adapter::check::{CheckError, check};
-use concertina::adapter::entry::{AdapterEntry, Api, Usability};
-use concertina::adapter::list::list;
-use concertina::adapter::open::{OpenError, open, open_id, register};
-use concertina::adapter::probe::probe;
-use concertina::adapter::select::{Rules, Software};
+use device::check::{CheckError, check};
+use device::list::list;
+use device::open::{OpenError, open, open_id, register};
+use device::probe::probe;
 use std::io::Write;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};

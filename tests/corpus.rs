@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::disallowed_methods, reason = "cargo tells by the environment where the source is")]
 
-use concertina::{api, model, wire};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -28,7 +27,7 @@ fn replay(corpus: &str, reads: impl Fn(&[u8]) -> bool) {
 
 #[test]
 fn requests_are_answers_or_errors() {
-    replay("requests", |data| api::hostile::request(data).is_ok());
+    replay("requests", |data| server::hostile::request(data).is_ok());
 }
 
 #[test]
@@ -38,17 +37,17 @@ fn frames_are_messages_or_errors() {
 
 #[test]
 fn manifests_are_models_or_errors() {
-    replay("manifests", |data| model::hostile::manifest(data).is_ok());
+    replay("manifests", |data| kinds::hostile::manifest(data).is_ok());
 }
 
 #[test]
 fn graphs_are_run_or_errors() {
-    replay("graphs", |data| model::hostile::graph(data).is_ok());
+    replay("graphs", |data| kinds::hostile::graph(data).is_ok());
 }
 
 #[test]
 fn uploads_are_read_or_errors() {
-    replay("uploads", |data| model::hostile::upload(data).is_ok());
+    replay("uploads", |data| kinds::hostile::upload(data).is_ok());
 }
 
 /// Files that are spoilt at a few places: `CONCERTINA_TEST_UPLOADS=100000` for the whole test.
@@ -77,7 +76,7 @@ fn spoilt_uploads_are_read_or_errors() {
         if below(8) == 0 {
             file.truncate(below(file.len()));
         }
-        let read = catch_unwind(AssertUnwindSafe(|| model::hostile::upload(&file).is_ok()));
+        let read = catch_unwind(AssertUnwindSafe(|| kinds::hostile::upload(&file).is_ok()));
         match read {
             Ok(read) => good += usize::from(read),
             Err(_) => panic!("upload {at}: {file:?}"),

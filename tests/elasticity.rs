@@ -7,11 +7,11 @@
 mod cells;
 
 use cells::{ATTAINMENT, Cell, MIXES, Way};
-use concertina::random::SplitMix64;
-use concertina::schedule::{Goal, Policy};
-use concertina::simulate::bound::{Objective, lower_bound};
-use concertina::simulate::laws::Spec;
-use concertina::simulate::{Machine, Mix, Options, Outcome, Request, Trace, simulate};
+use schedule::{Goal, Policy};
+use simulate::bound::{Objective, lower_bound};
+use simulate::laws::Spec;
+use simulate::{Machine, Mix, Options, Outcome, Request, Trace, simulate};
+use types::random::SplitMix64;
 
 const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
 

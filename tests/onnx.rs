@@ -6,17 +6,17 @@
 #![allow(clippy::disallowed_methods, reason = "the folder comes from the environment")]
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 
+use adapter::entry::{AdapterEntry, Api, Class, Usability};
+use adapter::select::{Rules, Software};
 use burn::tensor::Device;
-use concertina::adapter::entry::{AdapterEntry, Api, Class, Usability};
-use concertina::adapter::list::list;
-use concertina::adapter::open::{open, register};
-use concertina::adapter::select::{Rules, Software};
-use concertina::onnx::check_data_sets;
-use concertina::worker::caches::set_up;
+use device::list::list;
+use device::open::{open, register};
+use onnx::check_data_sets;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
+use worker::caches::set_up;
 
 /// The tolerance that ONNX's own runner has by default, and that of real models in 32 bits.
 const OFFICIAL: (f64, f64) = (1e-3, 1e-5);

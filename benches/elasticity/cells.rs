@@ -6,9 +6,9 @@
 //! 0.9. Cold starts are scaled so that the slowest one takes `kappa` of the slack that a single
 //! row leaves: `kappa = start / (target - batch(1))`, the largest over the adapters.
 
-use concertina::schedule::{Goal, Policy};
-use concertina::simulate::laws::{Law, Spec};
-use concertina::simulate::{Machine, Mix, Options, Outcome, Run, Trace, Worst, simulate};
+use schedule::{Goal, Policy};
+use simulate::laws::{Law, Spec};
+use simulate::{Machine, Mix, Options, Outcome, Run, Trace, Worst, simulate};
 
 /// Rows of the largest batch.
 const MAX_ROWS: u32 = 32;

@@ -12,10 +12,10 @@
 //! Both are run in the simulator: what counts is what came of them.
 
 use crate::cells::{ATTAINMENT, Cell};
-use concertina::schedule::{Goal, Policy};
-use concertina::simulate::bound::Plan;
-use concertina::simulate::laws::{Doing, Family, Law, Sight, Spec};
-use concertina::simulate::{self as sim, Machine, Options, Outcome, Worst};
+use schedule::{Goal, Policy};
+use simulate::bound::Plan;
+use simulate::laws::{Doing, Family, Law, Sight, Spec};
+use simulate::{self as sim, Machine, Options, Outcome, Worst};
 
 /// Prices of a late request in joules that are tried, each this many times the one before.
 const PRICES: [f64; 16] =

@@ -4,10 +4,10 @@ use crate::cells::{ATTAINMENT, Cell, Way};
 use crate::clairvoyant::Hindsight;
 use crate::rivals::{TUNED, tuned};
 use crate::routing::{self, ROUTERS, Router};
-use concertina::schedule::Goal;
-use concertina::simulate::Outcome;
-use concertina::simulate::bound::{Bound, Objective, Plan, lower_bound};
-use concertina::simulate::laws::{Family, Spec};
+use schedule::Goal;
+use simulate::Outcome;
+use simulate::bound::{Bound, Objective, Plan, lower_bound};
+use simulate::laws::{Family, Spec};
 
 pub(crate) const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
 /// Seeds of noise on batch times and cold starts.

@@ -19,8 +19,8 @@ mod unseen;
 
 use cells::{Cell, MIXES};
 use clairvoyant::Hindsight;
-use concertina::simulate::Trace;
 use evaluate::{Tried, evaluate};
+use simulate::Trace;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 

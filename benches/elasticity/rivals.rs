@@ -2,9 +2,9 @@
 //! serves 99 % in time there, with rows that wait for company and with rows that do not.
 
 use crate::cells::{ATTAINMENT, Cell, Way};
-use concertina::schedule::Goal;
-use concertina::simulate::laws::{Family, Spec};
-use concertina::simulate::{Outcome, Worst};
+use schedule::Goal;
+use simulate::laws::{Family, Spec};
+use simulate::{Outcome, Worst};
 
 /// The families that are tuned: those of the targets first.
 pub(crate) const TUNED: &[Family] =

@@ -3,10 +3,10 @@
 //! go to an adapter when it is free, as ours is.
 
 use crate::cells::Cell;
-use concertina::random::SplitMix64;
-use concertina::simulate::{Doing, Learned, Machine, Meter, Outcome, Run};
+use simulate::{Doing, Learned, Machine, Meter, Outcome, Run};
 use std::collections::VecDeque;
 use std::time::Duration;
+use types::random::SplitMix64;
 
 /// How the queue is chosen; ties go to the first.
 #[derive(Clone, Copy, Debug)]

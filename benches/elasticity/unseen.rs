@@ -2,8 +2,8 @@
 //! are not. What was tuned on those must hold here too.
 
 use crate::cells::Row;
-use concertina::random::SplitMix64;
-use concertina::simulate::Trace;
+use simulate::Trace;
+use types::random::SplitMix64;
 
 /// Seconds of a trace.
 const LONG: f64 = 3600.0;

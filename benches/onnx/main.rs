@@ -10,16 +10,16 @@
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "the folder comes from the environment")]
 
+use adapter::entry::{Api, Usability};
+use adapter::select::{Rules, Software};
 use burn::tensor::Device;
-use concertina::adapter::entry::{Api, Usability};
-use concertina::adapter::list::list;
-use concertina::adapter::open::{open, register};
-use concertina::adapter::select::{Rules, Software};
-use concertina::onnx::{check_data_sets, time_data_set, time_load};
-use concertina::worker::caches::set_up;
+use device::list::list;
+use device::open::{open, register};
+use onnx::{check_data_sets, time_data_set, time_load};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use worker::caches::set_up;
 
 /// Time for each model and engine.
 const BUDGET: Duration = Duration::from_secs(3);

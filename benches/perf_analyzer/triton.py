@@ -48,7 +48,7 @@ def read_safetensors(path: pathlib.Path) -> Arrays:
 
 
 def digits_graph(weights: Arrays) -> onnx.ModelProto:
-    """The network of `src/model/digits.rs`."""
+    """The network of `src/kinds/digits.rs`."""
     halving = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
     layers = [
         ("Reshape", ["image", "pixels"], "x0", {}),

@@ -1,6 +1,6 @@
 use crate::faulty::{Outcomes, every_seed, every_step};
 use crate::{is_named, mixes};
-use concertina::wire::Injected;
+use wire::Injected;
 
 /// Of each step of a worker, for each fault.
 const CHANCE: f64 = 0.005;

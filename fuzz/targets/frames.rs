@@ -1,4 +1,4 @@
 //! Streams of frames, in both directions.
 #![no_main]
 
-concertina_fuzz::target!(concertina::wire::hostile::frames);
+concertina_fuzz::target!(wire::hostile::frames);

@@ -9,7 +9,7 @@ concertina_fuzz::target!(graph);
 fn graph(data: &[u8]) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(hook)));
-    let _ = concertina::model::hostile::graph(data);
+    let _ = kinds::hostile::graph(data);
 }
 
 /// Operators run where panics are caught, since burn panics where its own checks fail. What begins

@@ -1,4 +1,4 @@
 //! `model.toml`.
 #![no_main]
 
-concertina_fuzz::target!(concertina::model::hostile::manifest);
+concertina_fuzz::target!(kinds::hostile::manifest);

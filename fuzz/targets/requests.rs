@@ -1,4 +1,4 @@
 //! Bodies of inference requests, with their headers.
 #![no_main]
 
-concertina_fuzz::target!(concertina::api::hostile::request);
+concertina_fuzz::target!(server::hostile::request);

@@ -1,8 +1,8 @@
 //! Mixed boxes from people's bug reports, and what identity and selection must make of them.
 
-use crate::adapter::entry::{AdapterEntry, Api, Class, MemoryLimits, Usability, unknown_ids};
-use crate::adapter::identity::{CPU_ID, Facts, Platform, api_of, identify};
-use crate::adapter::select::{CpuRule, Rules, Software, select};
+use crate::entry::{AdapterEntry, Api, Class, MemoryLimits, Usability, unknown_ids};
+use crate::identity::{CPU_ID, Facts, Platform, api_of, identify};
+use crate::select::{CpuRule, Rules, Software, select};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

@@ -2,7 +2,7 @@
 //! than the machine. Sources: Linux, `Documentation/admin-guide/cgroup-v1/memory.rst` and
 //! `Documentation/admin-guide/cgroup-v2.rst`; `proc_pid_mountinfo(5)` for the mount points.
 
-use crate::adapter::in_use::InUse;
+use crate::in_use::InUse;
 use std::path::{Component, Path, PathBuf};
 
 /// A limit of this many bytes or more is none: version 1 shows the largest page-aligned number.

@@ -1,10 +1,10 @@
 //! What `concertina adapters` prints.
 
-use crate::adapter::entry::{AdapterEntry, Api, Class, Probe, Usability};
-use crate::adapter::identity::api_name;
-use crate::escape;
+use crate::entry::{AdapterEntry, Api, Class, Probe, Usability};
+use crate::identity::api_name;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
+use types::escape;
 
 /// Columns of a common terminal; longer cells wrap.
 const WIDTH: u16 = 100;
@@ -144,8 +144,8 @@ pub fn render_json(entries: &[AdapterEntry]) -> Result<String, serde_json::Error
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::boxes::{hybrid_laptop, with_cpu};
-    use crate::adapter::select::{Rules, select};
+    use crate::boxes::{hybrid_laptop, with_cpu};
+    use crate::select::{Rules, select};
 
     fn entries() -> Vec<AdapterEntry> {
         let mut entries = select(&with_cpu(hybrid_laptop()), &Rules::default());

@@ -92,7 +92,7 @@ pub struct AdapterEntry {
 
 impl AdapterEntry {
     /// Takes what settings decide from a new listing of the same adapter.
-    pub(crate) fn adopt(&mut self, listed: AdapterEntry) {
+    pub fn adopt(&mut self, listed: AdapterEntry) {
         (self.fallback, self.bridge) = (listed.fallback, listed.bridge);
         self.name = listed.name;
     }

@@ -3,7 +3,7 @@
 //! An id depends only on the adapters of the same graphics API, so that a worker which
 //! enumerates that one API finds the same ids as the listing, which enumerates them all.
 
-use crate::adapter::entry::{Api, Class, MemoryLimits};
+use crate::entry::{Api, Class, MemoryLimits};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 

@@ -2,9 +2,9 @@
 
 /// Bytes of a memory, and bytes of it that all programs together use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InUse {
-    pub(crate) total: u64,
-    pub(crate) used: u64,
+pub struct InUse {
+    pub total: u64,
+    pub used: u64,
 }
 
 impl InUse {

@@ -1,7 +1,7 @@
 //! The listing of adapters as it passes from the process that asks the drivers to the one that
 //! started it.
 
-use crate::adapter::entry::AdapterEntry;
+use crate::entry::AdapterEntry;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +37,8 @@ pub fn read(stdout: &[u8]) -> anyhow::Result<Vec<AdapterEntry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::boxes::{hybrid_laptop, with_cpu};
-    use crate::adapter::select::{Rules, select};
+    use crate::boxes::{hybrid_laptop, with_cpu};
+    use crate::select::{Rules, select};
 
     #[test]
     fn a_listing_is_found_between_the_lines_of_drivers() {

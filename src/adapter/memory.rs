@@ -1,9 +1,9 @@
 //! How much memory a card has of its own, from what the operating system tells. No graphics API
 //! tells it without unsafe code, and buffer limits say nothing of it.
 
-use crate::adapter::cgroup;
-use crate::adapter::entry::{Api, Class};
-use crate::adapter::in_use::InUse;
+use crate::cgroup;
+use crate::entry::{Api, Class};
+use crate::in_use::InUse;
 use std::path::Path;
 
 /// Where Linux describes the devices on the PCI bus.
@@ -14,7 +14,7 @@ const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 /// A card's own memory; for the CPU and software adapters that of the machine or of the container
 /// (control group) that this process is in. `pci` is an address
 /// such as `0000:01:00.0`.
-pub(crate) fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64> {
+pub fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64> {
     if api == Api::Cpu || class == Class::Software {
         return host_bytes();
     }
@@ -26,21 +26,21 @@ const MEMINFO: &str = "/proc/meminfo";
 
 /// Memory that this process may have: that of the machine, or less where its control groups (a
 /// container) limit it.
-pub(crate) fn host_bytes() -> Option<u64> {
+pub fn host_bytes() -> Option<u64> {
     let machine = total(&std::fs::read_to_string(MEMINFO).ok()?)?;
     let group = cgroup::memory(Path::new("/")).map(|group| group.total);
     Some(group.map_or(machine, |group| machine.min(group)))
 }
 
 /// The same, and how much of it programs could not have without that others lose it.
-pub(crate) fn host_in_use() -> Option<InUse> {
+pub fn host_in_use() -> Option<InUse> {
     let machine = in_use(&std::fs::read_to_string(MEMINFO).ok()?)?;
     Some(cgroup::memory(Path::new("/")).map_or(machine, |group| machine.within(group)))
 }
 
 /// The number of processes of this control group and of the machine that the kernel has killed as
 /// memory ran out.
-pub(crate) fn kills() -> u64 {
+pub fn kills() -> u64 {
     cgroup::kills(Path::new("/"))
 }
 

@@ -1,6 +1,6 @@
 //! Distinct names of adapters: two equal cards cannot be told apart by what their drivers say.
 
-use crate::adapter::entry::AdapterEntry;
+use crate::entry::AdapterEntry;
 use std::collections::BTreeMap;
 
 /// Names adapters: those in `given` (by id) as there, equal ones of one graphics API with the bus
@@ -47,8 +47,8 @@ fn place(entry: &AdapterEntry) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::boxes::{hybrid_laptop, with_cpu};
-    use crate::adapter::select::{Rules, select};
+    use crate::boxes::{hybrid_laptop, with_cpu};
+    use crate::select::{Rules, select};
 
     fn names(entries: &[AdapterEntry]) -> Vec<&str> {
         entries.iter().map(|entry| entry.name.as_str()).collect()

@@ -1,7 +1,7 @@
 //! Decides which adapters are used, each card once, and says why the others are not. Pure.
 
-use crate::adapter::entry::{AdapterEntry, Api, Class, Usability};
-use crate::adapter::identity::{
+use crate::entry::{AdapterEntry, Api, Class, Usability};
+use crate::identity::{
     Facts, Platform, by_content, identify, is_dozen, normalised_name, vendor_of,
 };
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! Cards of this machine that no graphics API lists, with the reason that can be found and what to
 //! do. Linux tells of them in `/sys/bus/pci/devices` and `/dev/dri`; other systems list all cards.
 
-use crate::adapter::entry::{AdapterEntry, Api, Class, MemoryLimits, Usability};
-use crate::adapter::identity::{Facts, vendor_name};
+use crate::entry::{AdapterEntry, Api, Class, MemoryLimits, Usability};
+use crate::identity::{Facts, vendor_name};
 use rustix::fs::{Access, access};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ struct Surroundings<'a> {
 
 /// The cards that none of the adapters in `facts` is.
 #[allow(clippy::disallowed_methods, reason = "variables of Vulkan's loader are no settings")]
-pub(super) fn cards(facts: &[Facts]) -> Vec<AdapterEntry> {
+pub fn cards(facts: &[Facts]) -> Vec<AdapterEntry> {
     let surroundings = Surroundings {
         root: Path::new("/"),
         variable: &|name| std::env::var(name).ok(),

@@ -1,13 +1,13 @@
 //! The command line together with the environment, and what is odd about them.
 
 use super::{Cli, Command};
-use crate::config::{ServeArgs, unknown_variables};
-use crate::key_file;
-use crate::top::TopArgs;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use config::{ServeArgs, unknown_variables};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use top::TopArgs;
+use types::key_file;
 
 /// A parsed command line.
 pub(super) struct Given {

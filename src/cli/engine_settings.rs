@@ -1,13 +1,13 @@
 //! Settings as the engine takes them, with folders that can be used.
 
-use crate::adapter::list;
-use crate::adapter::memory::host_bytes;
-use crate::adapter::select::select;
-use crate::config::{Config, Limits, Workers};
-use crate::engine::{self, Assumptions, EngineConfig, LiveConfig};
-use crate::lock;
-use crate::schedule::{Bounds, Settings};
+use adapter::lock;
+use adapter::memory::host_bytes;
+use adapter::select::select;
 use anyhow::Context;
+use config::{Config, Limits, Workers};
+use device::list;
+use engine::{self, Assumptions, EngineConfig, LiveConfig};
+use schedule::{Bounds, Settings};
 use std::path::{Path, PathBuf};
 
 /// The settings with a runtime folder that only this user may enter, and with a cache folder that

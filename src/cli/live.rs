@@ -1,10 +1,10 @@
 //! Settings that change while the server runs: by SIGHUP from the file, and one by one over HTTP.
 
 use super::engine_settings::{live_config, with_usable_folders};
-use crate::api::{LiveSettings, SettingChange};
-use crate::config::{CHANGEABLE, Config, ServeArgs};
-use crate::engine::EngineHandle;
-use crate::signals::Followed;
+use crate::cli::signals::Followed;
+use config::{CHANGEABLE, Config, ServeArgs};
+use engine::EngineHandle;
+use server::{LiveSettings, SettingChange};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The settings in force.

@@ -1,9 +1,7 @@
 //! The log: its filter, its form, and where it goes.
 
-use crate::config::{LogFormat, log_filter};
-use crate::escape;
-use crate::progress::Terminal;
-use crate::worker::tuning;
+use crate::cli::progress::Terminal;
+use config::{LogFormat, log_filter};
 use std::fmt::{self, Debug};
 use std::io::{self, Write};
 use tracing::Subscriber;
@@ -15,6 +13,8 @@ use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use types::escape;
+use worker::tuning;
 
 /// Starts the server's log, on stderr, with what is odd about how the program was started.
 ///

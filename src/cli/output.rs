@@ -1,9 +1,9 @@
 //! The output of commands. A reader that goes away, as in `concertina models | head -1`, ends the
 //! output and is not an error.
 
-use crate::escape;
 use anyhow::Context;
 use std::io::{self, ErrorKind, Write};
+use types::escape;
 
 /// Writes text for people, and a line feed behind it. What files and clients put into it cannot
 /// act on the terminal.

@@ -3,25 +3,24 @@
 use super::engine_settings::{engine_config, with_usable_folders};
 use super::live::Live;
 use super::{allocator, descriptors, log, repository};
-use crate::api::keys::{KeyRing, Keys};
-use crate::api::tls::{self, Tls};
-use crate::api::{self, ApiLimits, Current};
-use crate::config::{Config, ServeArgs, Workers};
-use crate::engine::{self, Catalogue, EngineConfig, Library, Marks};
-use crate::escape;
-use crate::key_file;
-use crate::model::Registry;
-use crate::model::kept::Kept;
-use crate::progress::Terminal;
-use crate::signals::{Followed, Signals};
-use crate::simulate;
-use crate::telemetry::{Recorder, Snapshot, Traces};
+use crate::cli::progress::Terminal;
+use crate::cli::signals::{Followed, Signals};
 use anyhow::{Context, bail};
+use config::{Config, ServeArgs, Workers};
+use engine::{self, Catalogue, EngineConfig, Library, Marks};
+use kinds::Registry;
+use model::kept::Kept;
+use server::keys::{KeyRing, Keys};
+use server::tls::{self, Tls};
+use server::{self, ApiLimits, Current};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::{Recorder, Snapshot, Traces};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use types::escape;
+use types::key_file;
 
 /// Time for the answers to requests that were not served within the grace period.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -110,7 +109,8 @@ async fn serve_until_told(
     limits.connections_max =
         descriptors::connections(limits.connections_max, descriptors, adapters);
     let stopping = stop.clone().cancelled_owned();
-    let mut serving = tokio::spawn(api::serve(listener, engine.clone(), traces, limits, stopping));
+    let mut serving =
+        tokio::spawn(server::serve(listener, engine.clone(), traces, limits, stopping));
     tokio::select! {
         () = signals.next() => {}
         // Neither ends by itself. A server without one of them serves nothing and must exit.

@@ -1,11 +1,11 @@
 //! Which adapters serve, how many, and what is known of them.
 
 use super::set;
-use crate::adapter::entry::Watts;
-use crate::adapter::select::{CpuRule, Rules, Software};
-use crate::schedule::{Goal, Policy};
+use adapter::entry::Watts;
+use adapter::select::{CpuRule, Rules, Software};
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
+use schedule::{Goal, Policy};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! Bounds on clients and patience with workers.
 
 use super::environment;
-use crate::wire::{self, BATCHES_MAX};
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use wire::{self, BATCHES_MAX};
 
 /// Bounds on what clients may ask of the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

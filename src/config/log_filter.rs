@@ -8,10 +8,10 @@ const VARIABLE: &str = "CONCERTINA_LOG";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// The target of the access log.
 const ACCESS: &str = "access";
-/// The parts of this program, which are the targets of their events below `concertina::`.
+/// The parts of this program, written as `concertina::engine`: each a crate but the command line.
 const PARTS: &str = "
-    adapter api cli clock config engine error escape folders json key_file lock model onnx progress
-    random schedule signals simulate telemetry tensor top wire worker";
+    adapter cli config device engine graph kinds model onnx schedule server simulate telemetry top
+    types wire worker";
 /// How the targets of libraries begin that log.
 const LIBRARIES: &str = "
     ash burn cubecl flex gpu_ h2 hyper interprocess log mio naga opentelemetry reqwest rustls tokio
@@ -28,7 +28,15 @@ pub fn log_filter() -> anyhow::Result<Option<String>> {
     };
     let text = text.into_string().ok().with_context(|| format!("{VARIABLE}: is not UTF-8"))?;
     check(&text, program().as_deref())?;
-    Ok(Some(text))
+    Ok(Some(with_crates(text)))
+}
+
+/// The filter with the targets that the events of the parts have: `concertina_engine`.
+fn with_crates(text: String) -> String {
+    let crates = PARTS.split_whitespace().filter(|part| *part != "cli");
+    crates.fold(text, |text, part| {
+        text.replace(&format!("concertina::{part}"), &format!("concertina_{part}"))
+    })
 }
 
 /// The name of the running program as a target: one with models of its own logs under its own.
@@ -99,7 +107,7 @@ mod tests {
             "debug,",
             "info,concertina::engine=debug",
             "concertina=trace,wgpu_hal=warn",
-            "concertina::api::server",
+            "concertina::server::body",
             "access=info",
             "warn,my_models=debug",
             "concertina[request]=debug",
@@ -130,12 +138,21 @@ mod tests {
 
     #[test]
     fn the_targets_are_the_parts_of_the_program() {
-        let library = include_str!("../lib.rs");
-        for line in library.lines() {
-            let name = line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("mod "));
-            if let Some(name) = name.and_then(|name| name.strip_suffix(';')) {
-                assert!(is_part(name), "{name} is missing");
-            }
-        }
+        let workspace = include_str!("../../Cargo.toml");
+        let crates = workspace
+            .lines()
+            .filter_map(|line| line.split_once("path = \"src/")?.1.split_once('"'));
+        let crates: Vec<_> =
+            crates.map(|(name, _)| name).filter(|name| *name != "testkit").chain(["cli"]).collect();
+        assert!(crates.len() > 10, "{crates:?}");
+        assert!(crates.iter().all(|name| is_part(name)), "{crates:?}");
+        assert_eq!(PARTS.split_whitespace().count(), crates.len());
+    }
+
+    #[test]
+    fn parts_become_the_crates_that_log() {
+        let text = "info,concertina::engine::driver=debug,concertina::cli=warn,concertina=trace";
+        let expected = "info,concertina_engine::driver=debug,concertina::cli=warn,concertina=trace";
+        assert_eq!(with_crates(text.to_owned()), expected);
     }
 }

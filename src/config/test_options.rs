@@ -1,10 +1,10 @@
 //! The `[test]` table: options for tests and benchmarks of this program, never for serving.
 
-use crate::wire::{Injection, Slow, TestLink};
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use wire::{Injection, Slow, TestLink};
 
 /// Slowest batch and row that can be asked for.
 const SLOW_MAX: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ impl TestOptions {
     }
 
     /// Says at the start what an operator must not overlook.
-    pub(crate) fn warn(&self) {
+    pub fn warn(&self) {
         for (adapter, Slow { batch, row }) in &self.slow {
             tracing::warn!(
                 %adapter,
@@ -89,8 +89,8 @@ fn check_injection(injection: &Injection) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::wire::Injected;
+    use crate::Config;
+    use wire::Injected;
 
     fn read(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;

@@ -2,11 +2,11 @@
 //! models that they use are unloaded or replaced.
 
 use super::Catalogue;
-use crate::clock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{Notify, watch};
+use types::clock;
 
 /// The admitted requests of all clients. Cheap to clone; every clone counts the same ones.
 #[derive(Clone, Default)]

@@ -4,11 +4,11 @@ use super::core::{Core, Outcome};
 use super::rejections::{model_failed, rejection, too_late};
 use super::requests::Collected;
 use super::statistics::{Executed, cause};
-use crate::error::Error;
-use crate::model::batch::bucket_for;
-use crate::schedule::{AdapterId, Batch, BatchId, Reject, RequestId};
-use crate::telemetry::Compute;
-use crate::tensor::Tensors;
+use model::batch::bucket_for;
+use schedule::{AdapterId, Batch, BatchId, Reject, RequestId};
+use telemetry::Compute;
+use types::error::Error;
+use types::tensor::Tensors;
 
 impl Core {
     /// A batch repeats another: its outputs should be the same.

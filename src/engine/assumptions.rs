@@ -4,8 +4,8 @@
 //! contexts and typical board powers by class (a bare context costs nearly all of the idle power);
 //! the operator's own figures come first. Whoever shows them says that they are assumed.
 
-use crate::adapter::entry::{AdapterEntry, Class, Watts};
-use crate::schedule::{AdapterProfile, Power, Role};
+use adapter::entry::{AdapterEntry, Class, Watts};
+use schedule::{AdapterProfile, Power, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

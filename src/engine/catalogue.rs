@@ -1,12 +1,12 @@
 //! Which models there are, and how far each is from its clients.
 
-use crate::error::{Error, ErrorKind};
-use crate::model::info::ModelInfo;
-use crate::model::pipeline::Step;
-use crate::model::repository::{BadModel, Found};
-use crate::schedule::ModelId;
+use model::info::ModelInfo;
+use model::pipeline::Step;
+use model::repository::{BadModel, Found};
+use schedule::ModelId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use types::error::{Error, ErrorKind};
 
 /// How far a model is from its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,9 @@ fn number_of(info: &ModelInfo) -> u64 {
     info.version.parse().unwrap_or_default()
 }
 
-impl BadModel {
-    /// The kind of error that requests for it get.
-    pub(super) fn kind(&self) -> ErrorKind {
-        if self.machine { ErrorKind::Internal } else { ErrorKind::Unprocessable }
-    }
+/// The kind of error that requests for it get.
+pub(super) fn kind_of(bad: &BadModel) -> ErrorKind {
+    if bad.machine { ErrorKind::Internal } else { ErrorKind::Unprocessable }
 }
 
 impl Catalogue {
@@ -155,7 +153,7 @@ impl Catalogue {
     fn unserved(&self, name: &str) -> Missing {
         match self.broken.iter().find(|bad| bad.name == name) {
             Some(bad) => Missing {
-                kind: bad.kind(),
+                kind: kind_of(bad),
                 text: format!("it needs model '{name}', which cannot be served: {}", bad.error),
             },
             None => Missing {
@@ -291,10 +289,10 @@ impl Catalogue {
 #[cfg(test)]
 pub(super) mod fixtures {
     use super::*;
-    use crate::model::files::Source;
-    use crate::model::info::Batching;
-    use crate::model::layout::Layout;
-    use crate::model::signature::Signature;
+    use model::files::Source;
+    use model::info::Batching;
+    use model::layout::Layout;
+    use model::signature::Signature;
     use std::time::Duration;
 
     pub(crate) fn info(name: &str, version: &str) -> ModelInfo {

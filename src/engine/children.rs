@@ -64,7 +64,7 @@ mod orphans {
     use tokio::signal::unix::{SignalKind, signal};
 
     /// Reaps orphans whenever a child has ended, if this process inherits any; never returns then.
-    pub(in crate::engine) async fn reap_orphans() {
+    pub(crate) async fn reap_orphans() {
         if std::process::id() != 1 && !matches!(child_subreaper(), Ok(Some(_))) {
             return;
         }

@@ -16,17 +16,17 @@ use super::sensors::Sensors;
 use super::shadows::Shadows;
 use super::statistics::Statistics;
 use super::{Catalogue, EngineConfig};
-use crate::clock;
-use crate::error::Error;
-use crate::schedule::{Action, AdapterId, Batch, BatchId, Event, Scheduler, Time};
-use crate::telemetry::{Arrivals, Compute};
-use crate::tensor::Tensors;
-use crate::wire::server::Outgoing;
-use crate::wire::{Down, TensorHeader};
+use schedule::{Action, AdapterId, Batch, BatchId, Event, Scheduler, Time};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
+use telemetry::{Arrivals, Compute};
 use tokio::sync::watch;
+use types::clock;
+use types::error::Error;
+use types::tensor::Tensors;
+use wire::server::Outgoing;
+use wire::{Down, TensorHeader};
 
 /// What came of a batch, until the scheduler says what to do with it.
 pub(super) enum Outcome {

@@ -3,11 +3,11 @@
 use super::core::Core;
 use super::learned_policy::of_model;
 use super::{recollections, wishes};
-use crate::adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
-use crate::adapter::names::distinguish;
-use crate::clock;
-use crate::schedule::{AdapterId, Event, ModelId};
+use adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
+use adapter::names::distinguish;
+use schedule::{AdapterId, Event, ModelId};
 use tokio::task::JoinHandle;
+use types::clock;
 
 /// Takes in a listing; a later one that failed changes nothing.
 pub(super) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {

@@ -29,15 +29,15 @@ use super::turns::Turns;
 use super::validation::Validator;
 use super::{Catalogue, EngineConfig};
 use super::{discovery, kept, looks, models, reports, serving, settings, wishes};
-use crate::clock;
-use crate::error::Error;
-use crate::schedule::{Arrival, ClientId, Event, Reject, RequestId, Role, Scheduler, Time, Wish};
-use crate::telemetry::{Arrivals, History};
+use schedule::{Arrival, ClientId, Event, Reject, RequestId, Role, Scheduler, Time, Wish};
 use std::collections::HashMap;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use telemetry::{Arrivals, History};
 use tokio::sync::{Semaphore, mpsc, watch};
+use types::clock;
+use types::error::Error;
 
 /// Calls between the API and the driver; the queue proper is the scheduler's.
 const CALLS_MAX: usize = 1024;

@@ -2,11 +2,11 @@
 //! blame for them, so that none has a fault counted; the server tries again by itself.
 
 use super::launch::{Workshop, try_start};
-use crate::adapter::entry::AdapterEntry;
-use crate::clock;
-use crate::schedule::Event;
+use adapter::entry::AdapterEntry;
+use schedule::Event;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use types::clock;
 
 /// Time between a failed start and a trial; doubles with every further failure in a row.
 const TRY_FIRST: Duration = Duration::from_secs(1);

@@ -10,21 +10,19 @@ use super::news::Report;
 use super::process::{Worker, start};
 use super::recollections::{InputShapes, elements};
 use super::rejections::LoadError;
-use crate::adapter::entry::{AdapterEntry, Api, Probe, Usability};
-use crate::adapter::sensors::Reading;
-use crate::clock;
-use crate::error::Error;
-use crate::model::files::Source;
-use crate::model::info::ModelInfo;
-use crate::schedule::{
-    AdapterId, AdapterProfile, Batch, BatchId, Event, Incarnation, ModelId, Time,
-};
-use crate::telemetry::{Done, Recent};
-use crate::wire::server::Outgoing;
-use crate::wire::{Cause, Down, LoadOrder, Unfit, Up};
+use adapter::entry::{AdapterEntry, Api, Probe, Usability};
+use adapter::sensors::Reading;
+use model::files::Source;
+use model::info::ModelInfo;
+use schedule::{AdapterId, AdapterProfile, Batch, BatchId, Event, Incarnation, ModelId, Time};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
+use telemetry::{Done, Recent};
 use tokio::sync::mpsc;
+use types::clock;
+use types::error::Error;
+use wire::server::Outgoing;
+use wire::{Cause, Down, LoadOrder, Unfit, Up};
 
 /// Said of what a driver failed at before its device was open.
 const CONFINED: &str =
@@ -481,7 +479,7 @@ fn speed(probe: Option<Probe>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::AdapterView;
+    use telemetry::AdapterView;
 
     #[test]
     fn a_driver_that_fails_before_its_device_is_open_may_not_bear_to_be_confined() {

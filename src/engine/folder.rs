@@ -2,9 +2,9 @@
 //! again, what is gone is served no more.
 
 use super::handle::EngineHandle;
-use crate::escape;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use types::escape;
 
 /// Models by name, each with a number that changes when its files do.
 pub type Marks = BTreeMap<String, u64>;

@@ -1,10 +1,10 @@
 //! When batches were handed to a worker.
 
-use crate::clock;
-use crate::schedule::BatchId;
-use crate::wire::BATCHES_MAX;
+use schedule::BatchId;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use types::clock;
+use wire::BATCHES_MAX;
 
 /// The batches that were handed to one worker last, newest first.
 #[derive(Default)]

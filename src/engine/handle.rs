@@ -9,15 +9,15 @@ use super::submitted::Submitted;
 use super::turns::Turns;
 use super::validation::Validator;
 use super::{Catalogue, LiveConfig};
-use crate::clock;
-use crate::error::{Error, ErrorKind};
-use crate::model::info::ModelInfo;
-use crate::schedule::RequestId;
-use crate::telemetry::{History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
+use model::info::ModelInfo;
+use schedule::RequestId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use telemetry::{History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use types::clock;
+use types::error::{Error, ErrorKind};
 
 /// Cheap to clone; every clone speaks to the same engine.
 #[derive(Clone)]
@@ -113,7 +113,7 @@ impl EngineHandle {
     }
 
     /// The bound on memory that clients make the server hold.
-    pub(crate) fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
@@ -125,7 +125,7 @@ impl EngineHandle {
     }
 
     /// Counts a call that never reached the queue.
-    pub(crate) fn shed(&self, model: &ModelInfo, cause: &'static str) {
+    pub fn shed(&self, model: &ModelInfo, cause: &'static str) {
         self.metrics.model(&model.name, &model.version).failed(cause);
     }
 
@@ -280,7 +280,10 @@ fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {
         bad.name == name && version.is_none_or(|v| bad.version.as_deref().is_none_or(|b| b == v))
     });
     if let Some(bad) = broken {
-        return Error::new(bad.kind(), format!("model '{name}' cannot be served: {}", bad.error));
+        return Error::new(
+            super::catalogue::kind_of(bad),
+            format!("model '{name}' cannot be served: {}", bad.error),
+        );
     }
     let named = models.served().filter(|model| model.name == name);
     let versions: Vec<_> = named.map(|model| model.version.as_str()).collect();

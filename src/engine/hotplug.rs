@@ -46,7 +46,7 @@ mod linux {
     const SLEEP_MIN: Duration = Duration::from_secs(1);
 
     /// Listens for cards that come and go.
-    pub(in crate::engine) struct Hotplug {
+    pub(crate) struct Hotplug {
         told: mpsc::Receiver<String>,
         /// How long the machine had slept when it was last asked.
         slept: Duration,
@@ -54,7 +54,7 @@ mod linux {
 
     impl Hotplug {
         /// With `all`, for tests, whatever the kernel says may be about a card.
-        pub(in crate::engine) fn listen(all: bool) -> Hotplug {
+        pub(crate) fn listen(all: bool) -> Hotplug {
             let (tell, told) = mpsc::channel(TOLD_MAX);
             // A thread that sleeps until the kernel speaks, until the end of the process.
             let listener = std::thread::Builder::new().name("hotplug".to_owned());
@@ -68,7 +68,7 @@ mod linux {
         }
 
         /// Waits until a card may have come or gone, and tells why that is thought.
-        pub(in crate::engine) async fn changed(&mut self) -> String {
+        pub(crate) async fn changed(&mut self) -> String {
             match self.told.recv().await {
                 Some(why) => why,
                 None => std::future::pending().await,
@@ -77,7 +77,7 @@ mod linux {
 
         /// Whether the machine has slept since this was last asked: cards may have been pulled
         /// out, and drivers may have lost them.
-        pub(in crate::engine) fn has_slept(&mut self) -> bool {
+        pub(crate) fn has_slept(&mut self) -> bool {
             let before = std::mem::replace(&mut self.slept, slept());
             is_a_sleep(before, self.slept)
         }

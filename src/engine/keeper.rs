@@ -2,14 +2,14 @@
 //! repository cannot be.
 
 use super::library::Library;
-use crate::model::info::ModelInfo;
-use crate::model::kept::KeptModel;
-use crate::model::repository::Found;
-use crate::schedule::{AdapterId, Incarnation};
-use crate::wire::Cause;
+use model::info::ModelInfo;
+use model::kept::KeptModel;
+use model::repository::Found;
+use schedule::{AdapterId, Incarnation};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use wire::Cause;
 
 /// Most failed loads whose last good files are being looked up.
 const LOOKS_MAX: usize = 256;

@@ -3,12 +3,12 @@
 use super::core::Core;
 use super::keeper::{FailedLoad, Looked};
 use super::{recollections, serving};
-use crate::model::info::ModelInfo;
-use crate::model::kept::KeptModel;
-use crate::model::repository::BadModel;
-use crate::schedule::{AdapterId, Again, Event, Incarnation, ModelId};
-use crate::wire::{Cause, Up};
+use model::info::ModelInfo;
+use model::kept::KeptModel;
+use model::repository::BadModel;
+use schedule::{AdapterId, Again, Event, Incarnation, ModelId};
 use std::sync::Arc;
+use wire::{Cause, Up};
 
 /// Keeps the files of a model that an adapter has loaded from the repository.
 pub(super) fn proved(core: &mut Core, adapter: AdapterId, life: Incarnation, model: ModelId) {

@@ -4,13 +4,11 @@
 use super::EngineConfig;
 use super::children::{self, Own};
 use super::platform::{set_apart, socket_path, was_killed};
-use crate::adapter::entry::{AdapterEntry, Api};
-use crate::adapter::memory;
-use crate::lock::{AdapterLock, LockError};
-use crate::schedule::Incarnation;
-use crate::wire::server::Door;
-use crate::wire::{Endpoint, Injection, Order, Slow, TestLink};
+use adapter::entry::{AdapterEntry, Api};
+use adapter::lock::{AdapterLock, LockError};
+use adapter::memory;
 use anyhow::Context;
+use schedule::Incarnation;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,6 +17,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
+use wire::server::Door;
+use wire::{Endpoint, Injection, Order, Slow, TestLink};
 
 /// Timeout of a trial process, which ends at once.
 const TRIAL_MAX: Duration = Duration::from_secs(10);

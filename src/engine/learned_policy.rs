@@ -1,7 +1,7 @@
 //! What the policy learned of requests and clients, as it is kept in the file of `recollections.rs`:
 //! with the time of day, and with names of models instead of their numbers.
 
-use crate::schedule::{ClientId, LearnedClient, LearnedPolicy, ModelId};
+use schedule::{ClientId, LearnedClient, LearnedPolicy, ModelId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,7 +1,7 @@
 //! The repository from which models are loaded.
 
-use crate::model::kept::Kept;
-use crate::model::repository::Repository;
+use model::kept::Kept;
+use model::repository::Repository;
 use std::sync::Arc;
 
 /// Where models are loaded from.

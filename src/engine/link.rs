@@ -1,11 +1,11 @@
 //! The link to a worker, wherever it runs: any pair of byte streams that the wire listens for.
 
 use super::news::{News, Reporter};
-use crate::wire::server::{Door, Outgoing, Receiver, Sender};
-use crate::wire::{Down, Up, VERSION, WireError};
 use anyhow::bail;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use wire::server::{Door, Outgoing, Receiver, Sender};
+use wire::{Down, Up, VERSION, WireError};
 
 /// The link to one worker.
 pub(super) struct Link {

@@ -1,8 +1,8 @@
 //! Asks a short-lived child which adapters there are, so that the server never loads a driver.
 
 use super::{EngineConfig, children};
-use crate::adapter::entry::AdapterEntry;
-use crate::adapter::listing;
+use adapter::entry::AdapterEntry;
+use adapter::listing;
 use anyhow::{Context, bail};
 use std::process::Stdio;
 use std::time::Duration;

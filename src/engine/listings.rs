@@ -1,10 +1,10 @@
 //! Listings of the adapters in the machine: the one that is under way, and when the next is due.
 
 use super::{EngineConfig, lister};
-use crate::adapter::entry::AdapterEntry;
-use crate::clock;
+use adapter::entry::AdapterEntry;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use types::clock;
 
 /// Time between two listings of adapters: a listing may wake sleeping cards.
 const LIST_AGAIN_MIN: Duration = Duration::from_secs(10);

@@ -3,12 +3,12 @@
 use super::core::Core;
 use super::fleet::Member;
 use super::room::room;
-use crate::adapter::entry::{Api, Class};
-use crate::adapter::in_use::InUse;
-use crate::adapter::memory::host_in_use;
-use crate::adapter::sensors::Reading;
-use crate::clock;
-use crate::schedule::{AdapterId, Event};
+use adapter::entry::{Api, Class};
+use adapter::in_use::InUse;
+use adapter::memory::host_in_use;
+use adapter::sensors::Reading;
+use schedule::{AdapterId, Event};
+use types::clock;
 
 /// Looks how much memory others use of every adapter, and tells the scheduler what changed.
 pub(super) fn look_at_memory(core: &mut Core) {

@@ -5,13 +5,13 @@
 //! Memory is charged before it is allocated. A charge can travel with its bytes
 //! ([`Held::wrap`]), so that it ends when the last reference to them is dropped.
 
-use crate::error::{Error, ErrorKind};
-use crate::tensor::{Tensor, Tensors};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use types::error::{Error, ErrorKind};
+use types::tensor::{Tensor, Tensors};
 
 /// Parts into which the bound is divided for the shares below.
 const PARTS: usize = 8;
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The bound on host memory, shared by all requests.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
+pub struct Memory {
     used: Arc<Mutex<Used>>,
     max: usize,
 }
@@ -39,7 +39,7 @@ struct Used {
 
 /// The reason why memory is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
+pub enum Full {
     /// The request alone needs more than the bound, which is given in bytes.
     Never(usize),
     /// Other requests hold the memory.
@@ -48,7 +48,7 @@ pub(crate) enum Full {
 
 impl Full {
     /// The error of a request whose body or inputs are refused: 413 or 429.
-    pub(crate) fn of_request(self) -> Error {
+    pub fn of_request(self) -> Error {
         match self {
             Full::Never(max) => Error::new(
                 ErrorKind::TooLarge,
@@ -66,7 +66,7 @@ impl Full {
     }
 
     /// The error of a request whose answer is refused: 503.
-    pub(crate) fn of_answer(self) -> Error {
+    pub fn of_answer(self) -> Error {
         match self {
             Full::Never(max) => Error::unavailable(format!(
                 "the answer needs more memory than the server holds for all requests, {max} \
@@ -82,12 +82,12 @@ impl Full {
 }
 
 impl Memory {
-    pub(crate) fn new(max: usize) -> Memory {
+    pub fn new(max: usize) -> Memory {
         Memory { used: Arc::default(), max }
     }
 
     /// The memory as one request of a client may use it.
-    pub(crate) fn of(&self, client: u64) -> Account {
+    pub fn of(&self, client: u64) -> Account {
         Account { memory: self.clone(), client, own: Arc::default() }
     }
 
@@ -107,7 +107,7 @@ impl Memory {
         outputs.0.into_iter().map(counted).collect()
     }
 
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         lock(&self.used).bytes
     }
 
@@ -161,7 +161,7 @@ fn lock(used: &Mutex<Used>) -> MutexGuard<'_, Used> {
 
 /// The memory as one request of a client may use it.
 #[derive(Clone, Debug)]
-pub(crate) struct Account {
+pub struct Account {
     memory: Memory,
     client: u64,
     /// Bytes of all charges of the request; changed under the lock of the memory.
@@ -170,12 +170,12 @@ pub(crate) struct Account {
 
 impl Account {
     /// A charge of no bytes for a request, which can grow.
-    pub(crate) fn request(&self) -> Held {
+    pub fn request(&self) -> Held {
         self.empty(REQUEST_PARTS)
     }
 
     /// A charge of no bytes for an answer, which can grow.
-    pub(crate) fn answer(&self) -> Held {
+    pub fn answer(&self) -> Held {
         self.empty(ANSWER_PARTS)
     }
 
@@ -188,7 +188,7 @@ impl Account {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub(crate) fn charge(&self, bytes: usize) -> Result<Held, Full> {
+    pub fn charge(&self, bytes: usize) -> Result<Held, Full> {
         let mut held = self.request();
         held.grow(bytes)?;
         Ok(held)
@@ -197,7 +197,7 @@ impl Account {
 
 /// Charged memory, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub struct Held {
     memory: Memory,
     bytes: usize,
     /// `None` for memory that is owed.
@@ -209,7 +209,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -217,21 +217,21 @@ impl Held {
     ///
     /// # Errors
     /// If there is not enough memory; nothing is charged then.
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Full> {
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         self.memory.add(self, bytes)?;
         self.bytes += bytes;
         Ok(())
     }
 
     /// Gives back all but `bytes`.
-    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+    pub fn shrink_to(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
         self.memory.give_back(self, less);
         self.bytes -= less;
     }
 
     /// Takes at most `bytes` of the charge out of it.
-    pub(crate) fn split(&mut self, bytes: usize) -> Held {
+    pub fn split(&mut self, bytes: usize) -> Held {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         let (memory, own) = (self.memory.clone(), self.own.clone());
@@ -239,7 +239,7 @@ impl Held {
     }
 
     /// Bytes that carry their charge: it ends when the last reference to them is dropped.
-    pub(crate) fn wrap(self, data: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+    pub fn wrap(self, data: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         Bytes::from_owner(Charged { data, _held: self })
     }
 }

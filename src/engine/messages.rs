@@ -3,16 +3,16 @@
 use super::LiveConfig;
 use super::admissions::Admission;
 use super::rejections::LoadError;
-use crate::error::Error;
-use crate::model::info::ModelInfo;
-use crate::model::kept::KeptModel;
-use crate::model::repository::BadModel;
-use crate::schedule::{Policy, Role};
-use crate::telemetry::{Arrivals, ModelStatistics};
-use crate::tensor::Tensors;
+use model::info::ModelInfo;
+use model::kept::KeptModel;
+use model::repository::BadModel;
+use schedule::{Policy, Role};
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::{Arrivals, ModelStatistics};
 use tokio::sync::oneshot;
+use types::error::Error;
+use types::tensor::Tensors;
 
 /// One inference call, already parsed and checked against the model's signature.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl InferCall {
     pub(super) const SERVER: u64 = 0;
 
     /// A request of the server itself, of one row.
-    pub(crate) fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
+    pub fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
         let (client, priority, timeout, admission) = (Self::SERVER, 0, None, None);
         InferCall { model, inputs, rows: 1, client, priority, timeout, admission }
     }

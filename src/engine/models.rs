@@ -5,13 +5,13 @@ use super::messages::{Chained, ModelOrder};
 use super::rejections::LoadError;
 use super::statistics::Answered;
 use super::{kept, serving};
-use crate::adapter::entry::Api;
-use crate::escape;
-use crate::model::info::ModelInfo;
-use crate::schedule::{AdapterId, AdapterView, ClientId, Event, ModelId};
-use crate::telemetry::{Compute, MemoryUsage, ModelStatistics};
+use adapter::entry::Api;
+use model::info::ModelInfo;
+use schedule::{AdapterId, AdapterView, ClientId, Event, ModelId};
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::{Compute, MemoryUsage, ModelStatistics};
+use types::escape;
 
 /// Performs an order. Who asked may be gone; what was ordered is done all the same.
 pub(super) fn perform_order(core: &mut Core, order: ModelOrder) {

@@ -1,7 +1,7 @@
 //! The modes that the operator has set, kept over restarts in a file beside what was learned.
 
 use super::messages::Mode;
-use crate::schedule::Wish;
+use schedule::Wish;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
 //! What a worker and its process report to the driver.
 
 use super::launch::Exit;
-use crate::schedule::{AdapterId, Incarnation};
-use crate::wire::{Up, Whole};
+use schedule::{AdapterId, Incarnation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
+use wire::{Up, Whole};
 
 /// What a worker, or its process, let us know.
 pub(super) struct Report {

@@ -1,6 +1,6 @@
 //! Requests that are about to have another time slice.
 
-use crate::schedule::{Event, RequestId};
+use schedule::{Event, RequestId};
 use std::collections::VecDeque;
 use tokio::sync::mpsc;
 

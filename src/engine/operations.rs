@@ -4,10 +4,10 @@ use super::folder::{self, Marks};
 use super::handle::EngineHandle;
 use super::messages::{InferAnswer, InferCall};
 use super::{pipeline, readiness, repository};
-use crate::error::Error;
-use crate::model::info::ModelInfo;
+use model::info::ModelInfo;
 use std::sync::Arc;
 use std::time::Duration;
+use types::error::Error;
 
 impl EngineHandle {
     /// Runs a call whose inputs are what the model's interface says: through the steps around its

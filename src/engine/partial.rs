@@ -1,11 +1,11 @@
 //! Where answers go: whole to one caller, or in parts through a bounded channel.
 
 use super::messages::{InferAnswer, going_down};
-use crate::error::Error;
-use crate::schedule::RequestId;
-use crate::tensor::Tensors;
-use crate::wire::TimeSlice;
+use schedule::RequestId;
 use tokio::sync::{mpsc, oneshot};
+use types::error::Error;
+use types::tensor::Tensors;
+use wire::TimeSlice;
 
 /// Most partial answers of a request in one time slice.
 const SLICE_ANSWERS_MAX: usize = 64;
@@ -157,7 +157,7 @@ impl Drop for CancelOnDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Datatype, Tensor};
+    use types::tensor::{Datatype, Tensor};
 
     fn channel() -> (Parts, PartialAnswers, mpsc::Receiver<RequestId>) {
         let (cancels, cancelled) = mpsc::channel(1);

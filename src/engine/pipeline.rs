@@ -6,17 +6,17 @@ use super::admissions::Admission;
 use super::handle::EngineHandle;
 use super::memory::{Full, Held};
 use super::messages::{Chained, Control, InferAnswer, InferCall};
-use crate::clock;
-use crate::error::{Error, ErrorKind};
-use crate::model::info::ModelInfo;
-use crate::model::pipeline::ensemble::{Value, gather};
-use crate::model::pipeline::{BadRow, Budget, Ensemble, Picture, Pipeline, Sent, Step};
-use crate::model::signature::RowMode;
-use crate::tensor::{Tensor, Tensors};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use model::info::ModelInfo;
+use model::pipeline::ensemble::{Value, gather};
+use model::pipeline::{BadRow, Budget, Ensemble, Picture, Pipeline, Sent, Step};
+use model::signature::RowMode;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use types::clock;
+use types::error::{Error, ErrorKind};
+use types::tensor::{Tensor, Tensors};
 
 /// Calls that one request has under way at once: the queue must hold those of others too.
 const FAN_OUT: usize = 64;
@@ -434,6 +434,6 @@ fn collect(member: &ModelInfo, own: &str, rows: &[Tensors], each: bool) -> Resul
     gather(spec, own, &parts, each).map_err(|error| Error::internal(error.to_string()))
 }
 
-fn broken(error: crate::tensor::TensorError) -> Error {
+fn broken(error: types::tensor::TensorError) -> Error {
     Error::internal(error.to_string())
 }

@@ -4,10 +4,8 @@ use super::launch::{Exit, Launched, OUT_OF_MEMORY, Workshop, launch, supervise};
 use super::link::Link;
 use super::news::{News, Report, Reporter};
 use super::stderr::Stderr;
-use crate::adapter::entry::AdapterEntry;
-use crate::schedule::{AdapterId, Incarnation};
-use crate::wire::server::Outgoing;
-use crate::wire::{BATCHES_MAX, Down};
+use adapter::entry::AdapterEntry;
+use schedule::{AdapterId, Incarnation};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +13,8 @@ use std::time::Duration;
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use wire::server::Outgoing;
+use wire::{BATCHES_MAX, Down};
 
 /// Control messages that may wait for the link.
 const CONTROL_MAX: usize = 64;

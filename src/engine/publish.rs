@@ -8,22 +8,22 @@ use super::sensors::Sensors;
 use super::statistics::Statistics;
 use super::targets;
 use super::{Assumptions, Catalogue};
-use crate::clock;
-use crate::error::ErrorKind;
-use crate::model::info::ModelInfo;
-use crate::model::repository::BadModel;
-use crate::schedule::{
+use model::info::ModelInfo;
+use model::repository::BadModel;
+use schedule::{
     self, AdapterId, Decision, ExpectedClient, Lifecycle, ModelId, Power, Recollection,
     ReplicaMemory, Scheduler, State, Time, Wish,
-};
-use crate::telemetry::{
-    AdapterView, DecisionView, ExpectedView, History, ModelView, Names, PowerView, QueueView,
-    ReplicaView, ServerView, Snapshot, decision_view, expected_text,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use telemetry::{
+    AdapterView, DecisionView, ExpectedView, History, ModelView, Names, PowerView, QueueView,
+    ReplicaView, ServerView, Snapshot, decision_view, expected_text,
+};
 use tokio::sync::watch;
+use types::clock;
+use types::error::ErrorKind;
 
 /// The shortest time between two snapshots: fast to the eye, idle to the machine.
 const INTERVAL: Duration = Duration::from_millis(50);

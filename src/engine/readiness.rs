@@ -3,11 +3,11 @@
 
 use super::Catalogue;
 use super::handle::EngineHandle;
-use crate::error::{Error, ErrorKind};
-use crate::model::info::ModelInfo;
-use crate::telemetry::{ModelView, Snapshot};
+use model::info::ModelInfo;
 use std::sync::Arc;
+use telemetry::{ModelView, Snapshot};
 use tokio::sync::watch;
+use types::error::{Error, ErrorKind};
 
 /// See [`EngineHandle::ready_models`].
 pub(super) fn ready_models(engine: &EngineHandle) -> Vec<Arc<ModelInfo>> {
@@ -72,7 +72,7 @@ impl Present {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::catalogue::fixtures::{catalogue, info};
+    use crate::catalogue::fixtures::{catalogue, info};
 
     fn snapshot(catalogue: u64, models: &[(&str, &str, &str)]) -> Arc<Snapshot> {
         let view = |(name, version, state): &(&str, &str, &str)| ModelView {

@@ -8,9 +8,9 @@
 use super::catalogue::Catalogue;
 use super::learned_policy::{Policy, millis, now_ms};
 use super::requests::ShapeKey;
-use crate::adapter::entry::AdapterEntry;
-use crate::model::info::ModelInfo;
-use crate::schedule::{LearnedPolicy, Line, ModelId, Recollection, ReplicaMemory, Time, Took};
+use adapter::entry::AdapterEntry;
+use model::info::ModelInfo;
+use schedule::{LearnedPolicy, Line, ModelId, Recollection, ReplicaMemory, Time, Took};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -356,7 +356,7 @@ mod tests {
     }
 
     fn adapter(id: &str, driver: &str) -> AdapterEntry {
-        let example = crate::telemetry::AdapterView::example(id, "off").entry;
+        let example = telemetry::AdapterView::example(id, "off").entry;
         AdapterEntry { driver_info: driver.to_owned(), ..example }
     }
 

@@ -1,9 +1,9 @@
 //! What a client is told that is turned away.
 
-use crate::error::{Error, ErrorKind};
-use crate::schedule::Reject;
-use crate::wire::Cause;
+use schedule::Reject;
 use std::time::Duration;
+use types::error::{Error, ErrorKind};
+use wire::Cause;
 
 /// Nobody is told to come back sooner.
 const RETRY_MIN: Duration = Duration::from_secs(1);

@@ -5,13 +5,11 @@ use super::keeper::FailedLoad;
 use super::launch::{Exit, OUT_OF_MEMORY};
 use super::news::{News, Report};
 use super::{kept, looks};
-use crate::error::{Error, ErrorKind};
-use crate::schedule::{
-    AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId,
-};
-use crate::telemetry::Compute;
-use crate::wire::{Cause, TensorHeader, Timings, Up, tensors_from};
+use schedule::{AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId};
 use std::time::Duration;
+use telemetry::Compute;
+use types::error::{Error, ErrorKind};
+use wire::{Cause, TensorHeader, Timings, Up, tensors_from};
 
 /// Turns a report into an event, keeping payloads and facts on this side.
 pub(super) fn hear(core: &mut Core, report: Report) -> Option<Event> {

@@ -4,13 +4,13 @@ use super::handle::EngineHandle;
 use super::messages::{Control, InferCall, ModelOrder, going_down};
 use super::rejections::LoadError;
 use super::validation::Verdict;
-use crate::error::{Error, ErrorKind};
-use crate::model::batch::warm_up_inputs;
-use crate::model::info::ModelInfo;
-use crate::model::repository::{BadModel, Found};
-use crate::wire::Cause;
+use model::batch::warm_up_inputs;
+use model::info::ModelInfo;
+use model::repository::{BadModel, Found};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use types::error::{Error, ErrorKind};
+use wire::Cause;
 
 /// See [`EngineHandle::load_model`].
 pub(super) async fn load_model(engine: &EngineHandle, name: &str) -> Result<(), Error> {

@@ -5,14 +5,14 @@ use super::messages::{InferAnswer, InferCall};
 use super::partial::{PartialAnswer, Parts, Reply};
 use super::statistics::Answered;
 use super::submitted::Submitted;
-use crate::error::Error;
-use crate::schedule::{Arrival, Batch, ClientId, ModelId, Part, RequestId, Shape, Time};
-use crate::telemetry::Compute;
-use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
-use crate::wire::TimeSlice;
 use bytes::Bytes;
+use schedule::{Arrival, Batch, ClientId, ModelId, Part, RequestId, Shape, Time};
 use std::collections::HashMap;
 use std::time::Duration;
+use telemetry::Compute;
+use types::error::Error;
+use types::tensor::{Datatype, Tensor, TensorError, Tensors};
+use wire::TimeSlice;
 
 /// A request that is owed an answer.
 pub(super) struct Pending {
@@ -315,14 +315,14 @@ pub(super) struct GatheredInput {
 /// What must be equal for requests to share a batch; `None` where the model leaves no choice.
 fn shape_key(call: &InferCall) -> Option<ShapeKey> {
     let inputs = &call.model.signature.inputs;
-    let open = |spec: &crate::model::signature::TensorSpec| {
+    let open = |spec: &model::signature::TensorSpec| {
         let open = spec.any_rank || spec.optional || spec.shape.iter().any(|dim| *dim < 0);
         open || spec.datatypes.len() > 1
     };
     inputs.iter().any(open).then(|| key_of(&call.inputs, inputs))
 }
 
-fn key_of(inputs: &Tensors, specs: &[crate::model::signature::TensorSpec]) -> ShapeKey {
+fn key_of(inputs: &Tensors, specs: &[model::signature::TensorSpec]) -> ShapeKey {
     let given = specs.iter().map(|spec| {
         let tensor = inputs.get(&spec.name).ok()?;
         Some((tensor.datatype, tensor.shape.get(1..).unwrap_or_default().to_vec()))

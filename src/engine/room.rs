@@ -1,7 +1,7 @@
 //! How much memory models may take now: what other programs use of it is theirs.
 
-use crate::adapter::in_use::InUse;
-use crate::schedule::AdapterId;
+use adapter::in_use::InUse;
+use schedule::AdapterId;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,10 @@
 //! Reads the cards' sensors beside everything else: a driver may be slow to answer.
 
-use crate::adapter::sensors::{Card, Reading};
-use crate::clock;
+use adapter::sensors::{Card, Reading};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::sync::watch;
+use types::clock;
 
 /// Time between two readings of all cards.
 const INTERVAL: Duration = Duration::from_secs(2);

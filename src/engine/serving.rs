@@ -3,8 +3,8 @@
 use super::Catalogue;
 use super::core::Core;
 use super::discovery;
-use crate::model::info::ModelInfo;
-use crate::schedule::{Event, ModelId, ModelProfile};
+use model::info::ModelInfo;
+use schedule::{Event, ModelId, ModelProfile};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

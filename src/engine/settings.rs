@@ -5,7 +5,7 @@ use super::core::Core;
 use super::discovery;
 use super::launch::Workshop;
 use super::serving::profiles;
-use crate::schedule::{Bounds, Event};
+use schedule::{Bounds, Event};
 
 /// Takes over what can change: how many adapters are on and why, patience, what is assumed of
 /// adapters and which of them are used. Workers that are there stay as they were started.

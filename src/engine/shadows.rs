@@ -1,9 +1,9 @@
 //! Answers of adapters that are trusted, for those on trial to agree with.
 
-use crate::model::golden::{self, Mismatch};
-use crate::schedule::{AdapterId, BatchId};
-use crate::tensor::Tensors;
+use model::golden::{self, Mismatch};
+use schedule::{AdapterId, BatchId};
 use std::collections::HashMap;
+use types::tensor::Tensors;
 
 /// What the batch of an adapter on trial should answer; one for each of them.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Shadows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Datatype, Tensor};
+    use types::tensor::{Datatype, Tensor};
 
     fn outputs(value: f32) -> Tensors {
         let data = value.to_le_bytes().to_vec().into();

@@ -7,11 +7,11 @@
 
 use super::core::Core;
 use super::partial::PartialAnswer;
-use crate::schedule::{AdapterId, Arrival, Batch, BatchId, Event, Incarnation, RequestId, Time};
-use crate::tensor::{TensorError, Tensors};
-use crate::wire::{Down, TensorHeader, tensors_from};
 use bytes::Bytes;
+use schedule::{AdapterId, Arrival, Batch, BatchId, Event, Incarnation, RequestId, Time};
 use std::time::Duration;
+use types::tensor::{TensorError, Tensors};
+use wire::{Down, TensorHeader, tensors_from};
 
 impl Core {
     /// Passes on a partial answer to a row of a batch. It is dropped if the adapter no longer has the
@@ -46,7 +46,7 @@ impl Core {
         batch: BatchId,
         row: u64,
     ) -> Option<RequestId> {
-        let current = |(adapter, view): &(AdapterId, crate::schedule::AdapterView<'_>)| {
+        let current = |(adapter, view): &(AdapterId, schedule::AdapterView<'_>)| {
             *adapter == id && view.incarnation == incarnation
         };
         let (_, view) = self.scheduler.adapters().find(current)?;

@@ -1,11 +1,11 @@
 //! Counts what was done for each model, for the statistics extension and for metrics.
 
 use super::Catalogue;
-use crate::model::info::ModelInfo;
-use crate::schedule::{ModelId, Reject, Time};
-use crate::telemetry::{Compute, Done, Metrics, ModelMeter, ModelStatistics, Recent};
+use model::info::ModelInfo;
+use schedule::{ModelId, Reject, Time};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use telemetry::{Compute, Done, Metrics, ModelMeter, ModelStatistics, Recent};
 
 /// How a request was answered.
 pub(super) struct Answered {

@@ -1,13 +1,13 @@
 //! The lines that a worker and its driver write to stderr. They are logged at DEBUG: drivers also
 //! print errors on their way to a success. If the worker fails, the last ones are logged at WARN.
 
-use crate::clock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::task::JoinHandle;
 use tracing::Level;
+use types::clock;
 
 /// Lines that are logged per second; drivers can print thousands.
 const LINES_MAX: u32 = 20;

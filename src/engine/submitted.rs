@@ -3,7 +3,7 @@
 use super::memory::Held;
 use super::messages::InferCall;
 use super::partial::Reply;
-use crate::schedule::RequestId;
+use schedule::RequestId;
 
 /// A call on its way to the driver.
 pub(super) struct Submitted {

@@ -1,6 +1,6 @@
 //! Latency targets that no adapter here can meet, in words.
 
-use crate::schedule::{ModelId, Scheduler};
+use schedule::{ModelId, Scheduler};
 use std::time::Duration;
 
 /// What the page and the log say of a model that no adapter here answers within its target, as far

@@ -6,18 +6,18 @@ use super::launch::{OUT_OF_MEMORY, Workshop};
 use super::news::{News, Report};
 use super::process;
 use super::rejections::LoadError;
-use crate::adapter::entry::{AdapterEntry, Api};
-use crate::adapter::memory;
-use crate::clock;
-use crate::model::files::Source;
-use crate::model::info::ModelInfo;
-use crate::schedule::{AdapterId, Incarnation};
-use crate::telemetry::Snapshot;
-use crate::wire::{Cause, Down, LoadOrder, Up};
+use adapter::entry::{AdapterEntry, Api};
+use adapter::memory;
+use model::files::Source;
+use model::info::ModelInfo;
+use schedule::{AdapterId, Incarnation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use telemetry::Snapshot;
 use tokio::sync::{Semaphore, mpsc, watch};
+use types::clock;
+use wire::{Cause, Down, LoadOrder, Up};
 
 /// Most processes at once: models that take long leave places for others.
 const PROCESSES_MAX: usize = 8;

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::messages::Mode;
 use super::recollections::write;
-use crate::schedule::{AdapterId, Event, Wish};
+use schedule::{AdapterId, Event, Wish};
 
 /// Records the mode of an adapter and keeps it on disk.
 pub(super) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {

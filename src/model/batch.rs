@@ -1,9 +1,9 @@
 //! Batches around a model: padding to a bucket before it, checking and stripping behind it.
 
-use crate::model::signature::{RowMode, Signature, TensorSpec};
-use crate::model::{Model, ModelError};
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::signature::{RowMode, Signature, TensorSpec};
+use crate::{Model, ModelError};
 use bytes::Bytes;
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// The batch sizes that are warmed up: powers of two below `max_rows`, and `max_rows` itself.
 pub fn buckets(max_rows: usize) -> Vec<usize> {
@@ -77,7 +77,7 @@ pub fn run_batch(
 ///
 /// # Errors
 /// [`ModelError::Input`] if they do not fit the signature or have too many rows.
-pub(crate) fn check_inputs(
+pub fn check_inputs(
     signature: &Signature,
     max_rows: usize,
     inputs: &Tensors,
@@ -95,7 +95,7 @@ pub(crate) fn check_inputs(
 
 /// Holds the model to its word: each output once, in the signature's order, with the right
 /// datatype, shape and rows, and data of the right length.
-pub(crate) fn check_outputs(
+pub fn check_outputs(
     signature: &Signature,
     outputs: Tensors,
     rows: usize,

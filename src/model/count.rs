@@ -1,10 +1,10 @@
 //! The kind `count`: answers a request with one number after the other. No device is involved; it is
 //! there for tests of answers in parts, and as an example of a model that gives them.
 
-use crate::model::signature::{Signature, TensorSpec};
-use crate::model::{Generate, Generated, Model, ModelError};
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::signature::{Signature, TensorSpec};
+use crate::{Generate, Generated, Model, ModelError};
 use std::collections::BTreeMap;
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// Its name in `model.toml`.
 pub const KIND: &str = "count";

@@ -2,7 +2,7 @@
 
 mod extent;
 
-pub use crate::model::names::is_safe_name;
+pub use crate::names::is_safe_name;
 use bytes::Bytes;
 use extent::Extent;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ const ENTRIES_MAX: usize = 10_000;
 
 /// The repository that is compiled into the binary.
 #[derive(rust_embed::RustEmbed)]
-#[folder = "models"]
+#[folder = "../../models"]
 struct EmbeddedModels;
 
 /// What is wrong with a file or folder of a repository.
@@ -46,7 +46,7 @@ pub struct BadFile {
 }
 
 impl BadFile {
-    pub(crate) fn new(file: impl Into<String>, detail: impl Into<Detail>) -> BadFile {
+    pub fn new(file: impl Into<String>, detail: impl Into<Detail>) -> BadFile {
         let Detail { text, machine } = detail.into();
         BadFile { file: file.into(), detail: text, machine }
     }
@@ -55,7 +55,7 @@ impl BadFile {
 /// The text of an error in a file, and whether the machine is the cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub(crate) struct Detail {
+pub struct Detail {
     text: String,
     machine: bool,
 }
@@ -114,7 +114,7 @@ pub struct Files {
 
 impl Files {
     /// The root of the embedded repository.
-    pub(crate) fn embedded() -> Files {
+    pub fn embedded() -> Files {
         Files { root: None, folder: String::new() }
     }
 
@@ -137,7 +137,7 @@ impl Files {
     }
 
     /// A folder inside this one; whether it exists shows when something in it is read.
-    pub(crate) fn folder(&self, name: &str) -> Files {
+    pub fn folder(&self, name: &str) -> Files {
         Files { root: self.root.clone(), folder: self.path_of(name) }
     }
 
@@ -173,14 +173,14 @@ impl Files {
     ///
     /// # Errors
     /// As [`Files::read`] has them.
-    pub(crate) fn source_of(&self, name: &str) -> Result<crate::onnx::Source, BadFile> {
+    pub(crate) fn source_of(&self, name: &str) -> Result<graph::Source, BadFile> {
         let path = self.path_of(name);
         let bad = |detail: Detail| BadFile::new(path.clone(), detail);
         let Some(root) = self.root.as_ref().filter(|_| name.split('/').all(is_safe_name)) else {
             return self.read(name).map(Into::into);
         };
         let file = open_plain(root, &path, FILE_BYTES_MAX).map_err(bad)?;
-        crate::onnx::Source::of(file).map_err(|error| bad((&error).into()))
+        graph::Source::of(file).map_err(|error| bad((&error).into()))
     }
 
     /// Names of the folders in this one, sorted; hidden ones are left out. A link that leads
@@ -393,7 +393,7 @@ fn list(path: &Path, wanted: fn(&Metadata) -> bool, dangling: bool) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::test_folder::TestFolder;
+    use testkit::TestFolder;
 
     #[test]
     fn reads_files_and_tells_what_is_wrong_with_others() {

@@ -1,8 +1,8 @@
 //! Answers in parts: what a decoupled model does for one request after the other, or for many at a
 //! time.
 
-use crate::model::ModelError;
-use crate::tensor::Tensors;
+use crate::ModelError;
+use types::tensor::Tensors;
 
 /// A decoupled model (Triton's word): it answers a request with any number of partial answers.
 ///
@@ -10,7 +10,7 @@ use crate::tensor::Tensors;
 /// until the slice is over, and ends those that have more to come. They are continued in a later
 /// slice, perhaps by another worker on another device.
 ///
-/// A model that gives its input back three times; [`crate::model::count`] is a whole one:
+/// A model that gives its input back three times; [`crate::count`] is a whole one:
 ///
 /// ```
 /// use concertina::model::{Generate, Generated, ModelError};

@@ -4,24 +4,24 @@
 //! and its answer: `{"inputs": [tensor, …], "outputs": [tensor, …]}`, each tensor with `name`,
 //! `datatype`, `shape` and `data`, by the same rules. Outputs that it leaves out are not compared.
 
-use crate::json::document::{self, Source};
-use crate::json::{self, Expected};
-use crate::model::batch::run_batch;
-use crate::model::files::{BadFile, Detail, Files};
-use crate::model::info::{GoldenSpec, ModelInfo};
-use crate::model::signature::{Sent, Signature};
-use crate::model::{Model, ModelError};
-use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
+use crate::batch::run_batch;
+use crate::files::{BadFile, Detail, Files};
+use crate::info::{GoldenSpec, ModelInfo};
+use crate::signature::{Sent, Signature};
+use crate::{Model, ModelError};
 use half::{bf16, f16};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use types::json::document::{self, Source};
+use types::json::{self, Expected};
+use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
 /// Largest sample read.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// A sample that fits its model's signature.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sample {
+pub struct Sample {
     inputs: Tensors,
     rows: usize,
     expected: Tensors,
@@ -51,7 +51,7 @@ struct WrittenTensor<'a> {
 ///
 /// # Errors
 /// If it cannot be read, or does not fit the model.
-pub(crate) fn sample(files: &Files, info: &ModelInfo) -> Result<Option<Sample>, BadFile> {
+pub fn sample(files: &Files, info: &ModelInfo) -> Result<Option<Sample>, BadFile> {
     info.golden.as_ref().map(|spec| read(files, spec, &info.signature)).transpose()
 }
 
@@ -60,7 +60,7 @@ impl Sample {
     ///
     /// # Errors
     /// If they have no rows.
-    pub(crate) fn inputs(&self, rows: usize) -> Result<Tensors, TensorError> {
+    pub fn inputs(&self, rows: usize) -> Result<Tensors, TensorError> {
         let row = |at: usize| self.inputs.slice_rows(at % self.rows.max(1), 1);
         Tensors::concat_rows((0..rows).map(row).collect::<Result<_, _>>()?)
     }
@@ -70,7 +70,7 @@ impl Sample {
     /// # Errors
     /// [`ModelError::Golden`] naming the first difference beyond the tolerance, else what the
     /// model says.
-    pub(crate) fn check(&self, model: &mut dyn Model, max_rows: usize) -> Result<(), ModelError> {
+    pub fn check(&self, model: &mut dyn Model, max_rows: usize) -> Result<(), ModelError> {
         let outputs = run_batch(model, max_rows.max(self.rows), &self.inputs, self.rows);
         let outputs = outputs.map_err(|error| match error {
             ModelError::Input(detail) => ModelError::Broken(format!("golden sample: {detail}")),
@@ -136,7 +136,7 @@ fn tensor<'a>(written: WrittenTensor<'a>, source: Source<'a>) -> Result<Tensor, 
 
 /// The first difference between an answer and the expected one.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(crate) enum Mismatch {
+pub enum Mismatch {
     /// An output is missing.
     #[error(transparent)]
     Missing(#[from] TensorError),
@@ -189,7 +189,7 @@ const ODD_ONES: usize = 100;
 ///
 /// # Errors
 /// What the first difference is that is more.
-pub(crate) fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), Mismatch> {
+pub fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), Mismatch> {
     for tensor in &expected.0 {
         let actual = outputs.get(&tensor.name)?;
         let size = tensor.datatype.size().filter(|_| actual.shape == tensor.shape);
@@ -239,8 +239,8 @@ fn decode(datatype: Datatype, bytes: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::signature::TensorSpec;
-    use crate::model::test_folder::TestFolder;
+    use crate::signature::TensorSpec;
+    use testkit::TestFolder;
 
     fn one(name: &str, datatype: Datatype) -> Vec<TensorSpec> {
         vec![TensorSpec::new(name, vec![datatype], vec![2])]
@@ -319,9 +319,9 @@ mod tests {
             name: "m".into(),
             version: "1".into(),
             kind: "fixed".into(),
-            source: crate::model::Source::Folder(folder.path().to_owned()),
+            source: crate::Source::Folder(folder.path().to_owned()),
             signature: signature(),
-            batch: crate::model::Batching {
+            batch: crate::Batching {
                 max_rows: 1,
                 grows: false,
                 delay: std::time::Duration::ZERO,
@@ -330,7 +330,7 @@ mod tests {
             slo: None,
             labels: Vec::new(),
             golden: Some(GoldenSpec { file: "golden.json".into(), tolerance }),
-            layout: crate::model::Layout::default(),
+            layout: crate::Layout::default(),
             graph: Default::default(),
             pipeline: None,
             rows_reason: String::new(),

@@ -1,16 +1,16 @@
 //! The kind `identity`: every output is the input at its place. No device is involved; it is there
 //! for protocol tests and for measuring what serving itself costs.
 
-use crate::model::files::Detail;
-use crate::model::signature::Signature;
-use crate::model::{Model, ModelError};
-use crate::tensor::{Tensor, Tensors};
+use crate::files::Detail;
+use crate::signature::Signature;
+use crate::{Model, ModelError};
+use types::tensor::{Tensor, Tensors};
 
 /// Its name in `model.toml`.
 pub const KIND: &str = "identity";
 
 /// Checks that the outputs can be the inputs: as many, with equal datatypes and shapes.
-pub(crate) fn check(signature: &Signature) -> Result<(), Detail> {
+pub fn check(signature: &Signature) -> Result<(), Detail> {
     let (inputs, outputs) = (&signature.inputs, &signature.outputs);
     if inputs.len() != outputs.len() {
         let (inputs, outputs) = (inputs.len(), outputs.len());
@@ -51,7 +51,7 @@ impl Model for Identity {
 
     fn forward(&mut self, inputs: &Tensors, _rows: usize) -> Result<Tensors, ModelError> {
         let pairs = self.signature.inputs.iter().zip(&self.signature.outputs);
-        let echo = |(input, output): (&crate::model::TensorSpec, &crate::model::TensorSpec)| {
+        let echo = |(input, output): (&crate::TensorSpec, &crate::TensorSpec)| {
             let tensor = inputs.get(&input.name);
             let tensor = tensor.map_err(|error| ModelError::Input(error.to_string()))?;
             Ok(Tensor { name: output.name.clone(), ..tensor.clone() })
@@ -63,9 +63,9 @@ impl Model for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{TensorSpec, run_batch};
-    use crate::tensor::Datatype;
+    use crate::{TensorSpec, run_batch};
     use bytes::Bytes;
+    use types::tensor::Datatype;
 
     fn spec(name: &str, datatype: Datatype) -> TensorSpec {
         TensorSpec::new(name, vec![datatype], vec![-1])

@@ -1,9 +1,9 @@
 //! Description of one validated version of a model, without its weights.
 
-use crate::model::files::{BadFile, Files, Source};
-use crate::model::layout::{GraphFiles, Layout};
-use crate::model::pipeline::{Around, Ensemble, Pipeline};
-use crate::model::signature::{RowMode, Signature};
+use crate::files::{BadFile, Files, Source};
+use crate::layout::{GraphFiles, Layout};
+use crate::pipeline::{Around, Ensemble, Pipeline};
+use crate::signature::{RowMode, Signature};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl Batching {
 
 impl ModelInfo {
     /// The same model with one run for each request, since its rows depend on each other.
-    pub(crate) fn run_whole(&self, reason: &str) -> ModelInfo {
+    pub fn run_whole(&self, reason: &str) -> ModelInfo {
         let mut whole = self.clone();
         // The steps around a graph send single rows.
         let mode = if self.pipeline.is_some() { RowMode::Each } else { RowMode::Whole };
@@ -137,7 +137,7 @@ impl ModelInfo {
     }
 
     /// Name of the file with the graph, for the kind `onnx`.
-    pub(crate) fn graph_file(&self) -> String {
+    pub fn graph_file(&self) -> String {
         self.graph.file.clone()
     }
 }

@@ -9,11 +9,11 @@
 //! files are copies and not hard links, since `cp` writes into an existing file, which would change
 //! a link too. Where file systems share blocks (Btrfs, XFS), a copy takes neither time nor space.
 
-use crate::model::files::Source;
-use crate::model::files::{BadFile, FILE_BYTES_MAX, is_safe_name, open_plain};
-use crate::model::info::ModelInfo;
-use crate::model::layout::{ENDING, Layout, NESTED, version_number};
-use crate::model::repository::{Found, Repository};
+use crate::files::Source;
+use crate::files::{BadFile, FILE_BYTES_MAX, is_safe_name, open_plain};
+use crate::info::ModelInfo;
+use crate::layout::{ENDING, Layout, NESTED, version_number};
+use crate::repository::{Found, Repository};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::test_folder::TestFolder;
+use testkit::TestFolder;
 
 const LINEAR: &[u8] = include_bytes!("../../tests/data/linear.onnx");
 

@@ -1,16 +1,16 @@
 //! Places of the files of a model: the layouts of a repository, and the file with the graph.
 
-use crate::model::files::{BadFile, Files};
+use crate::files::{BadFile, Files};
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 /// Name of the file in a model's or a version's folder.
-pub(crate) const FILE: &str = "model.onnx";
+pub const FILE: &str = "model.onnx";
 /// Ending of the files that hold graphs.
-pub(crate) const ENDING: &str = ".onnx";
+pub const ENDING: &str = ".onnx";
 /// The folder with the graphs of a model in Hugging Face's layout.
-pub(crate) const NESTED: &str = "onnx";
+pub const NESTED: &str = "onnx";
 /// Most names of files in a message; the rest is counted.
 const SHOWN_MAX: usize = 8;
 
@@ -132,7 +132,7 @@ pub(crate) fn graph_in(files: &Files, wanted: Option<&str>) -> Result<String, Ba
 }
 
 /// The number of a version's folder, if its name is a positive integer without leading zeros.
-pub(crate) fn version_number(name: &str) -> Option<u64> {
+pub fn version_number(name: &str) -> Option<u64> {
     let plain = name.bytes().all(|byte| byte.is_ascii_digit()) && !name.starts_with('0');
     if plain { name.parse().ok() } else { None }
 }

@@ -3,22 +3,20 @@
 mod batch;
 mod time;
 
-use crate::model::count;
-use crate::model::files::{BadFile, Detail, is_safe_name};
-use crate::model::info::GoldenSpec;
-use crate::model::onnx::signature as onnx;
-use crate::model::pipeline::{
-    Postprocess, Preprocess, Written as WrittenPipeline, WrittenStep, ensemble,
-};
-use crate::model::signature::{RowMode, Signature, TensorSpec};
-pub(crate) use crate::model::versions::Versions;
-use crate::tensor::Datatype;
+use crate::count;
+use crate::files::{BadFile, Detail, is_safe_name};
+use crate::info::GoldenSpec;
+use crate::onnx::signature as onnx;
+use crate::pipeline::{Postprocess, Preprocess, Written as WrittenPipeline, WrittenStep, ensemble};
+use crate::signature::{RowMode, Signature, TensorSpec};
+pub(crate) use crate::versions::Versions;
 use batch::WrittenBatch;
 pub(crate) use batch::{DELAY_MAX, MAX_ROWS_MAX};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use time::parse_time;
+use types::tensor::Datatype;
 
 /// Name of the file in every model's folder.
 pub(crate) const FILE: &str = "model.toml";
@@ -40,14 +38,14 @@ const TOLERANCE_DEFAULT: f64 = 1e-3;
 
 /// A valid `model.toml`.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Manifest {
+pub struct Manifest {
     pub(crate) kind: String,
     /// Name of the file with the graph; `None` where it is found by its name.
     pub(crate) file: Option<String>,
     /// Names of described inputs and outputs, which have no effect beside those of the graph.
     pub(crate) tensors: Vec<String>,
     /// `None` where the model's file says it and `model.toml` does not.
-    pub(crate) signature: Option<Signature>,
+    pub signature: Option<Signature>,
     /// `None` where `[batch]` says nothing.
     pub(crate) max_rows: Option<usize>,
     pub(crate) delay: Duration,
@@ -68,7 +66,7 @@ pub(crate) struct Manifest {
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+pub struct Written {
     kind: String,
     inputs: Option<Vec<WrittenTensor>>,
     outputs: Option<Vec<WrittenTensor>>,
@@ -81,8 +79,8 @@ struct Written {
     labels: Vec<String>,
     versions: Option<toml::Value>,
     golden: Option<WrittenGolden>,
-    preprocess: Option<Preprocess>,
-    postprocess: Option<Postprocess>,
+    pub preprocess: Option<Preprocess>,
+    pub postprocess: Option<Postprocess>,
     #[serde(default)]
     steps: Vec<WrittenStep>,
 }
@@ -107,7 +105,7 @@ struct WrittenGolden {
 
 impl Manifest {
     /// Of a model without `model.toml`, whose file says the rest.
-    pub(crate) fn of_kind(kind: &str) -> Manifest {
+    pub fn of_kind(kind: &str) -> Manifest {
         Manifest {
             kind: kind.to_owned(),
             file: None,
@@ -131,7 +129,7 @@ impl Manifest {
     ///
     /// # Errors
     /// Naming the file and the line or field.
-    pub(crate) fn parse(path: &str, data: &[u8]) -> Result<Manifest, BadFile> {
+    pub fn parse(path: &str, data: &[u8]) -> Result<Manifest, BadFile> {
         let bad = |detail: Detail| BadFile::new(path, detail);
         let text = std::str::from_utf8(data).map_err(|_| bad("is not UTF-8 text".into()))?;
         let written: Written = toml::from_str(text).map_err(|e| bad(describe(text, &e).into()))?;

@@ -1,7 +1,7 @@
 //! Rules for the names of models and of files in a repository, which become paths, URLs, labels of
 //! metrics and lines of the log.
 
-use crate::escape::reorders;
+use types::escape::reorders;
 
 /// Longest name, in bytes: with `.onnx` it fits the limit of file systems (255).
 const NAME_BYTES_MAX: usize = 200;

@@ -1,7 +1,7 @@
 //! Protobuf's text format, read without a schema, so that fields are not validated. The crates for
 //! it need the whole schema and reject unknown fields.
 
-use crate::model::files::Detail;
+use crate::files::Detail;
 use std::iter::Peekable;
 use std::str::CharIndices;
 

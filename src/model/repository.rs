@@ -10,22 +10,22 @@
 //! <name>.onnx                 a model that is one file
 //! ```
 
-use crate::escape;
-use crate::model::files::{BadFile, Detail, Files, Source, is_safe_name};
-use crate::model::golden;
-use crate::model::identity;
-use crate::model::info::{Batching, MAX_ROWS_DEFAULT, ModelInfo};
-use crate::model::layout::{self, GraphFiles, Layout, version_number};
-use crate::model::manifest::{self, Manifest, Versions};
-use crate::model::names;
-use crate::model::onnx::signature as onnx;
-use crate::model::pipeline::{Ensemble, Pipeline, ensemble};
-use crate::model::triton;
+use crate::files::{BadFile, Detail, Files, Source, is_safe_name};
+use crate::golden;
+use crate::identity;
+use crate::info::{Batching, MAX_ROWS_DEFAULT, ModelInfo};
+use crate::layout::{self, GraphFiles, Layout, version_number};
+use crate::manifest::{self, Manifest, Versions};
+use crate::names;
+use crate::onnx::signature as onnx;
+use crate::pipeline::{Ensemble, Pipeline, ensemble};
+use crate::triton;
 use std::collections::BTreeMap;
 use std::path::Path;
+use types::escape;
 
 /// Files that describe a model, in the order of precedence.
-pub(crate) const DESCRIPTIONS: [&str; 2] = [manifest::FILE, triton::FILE];
+pub const DESCRIPTIONS: [&str; 2] = [manifest::FILE, triton::FILE];
 /// The error of a folder without a model.
 const NO_MODEL: &str = "holds no model: there is neither model.onnx, nor a version folder (a positive integer such as 1) or a folder onnx with one, nor model.toml";
 
@@ -213,7 +213,7 @@ impl Repository {
         }
     }
 
-    pub(super) fn info(
+    pub fn info(
         &self,
         name: &str,
         version: &str,

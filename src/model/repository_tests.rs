@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::test_folder::TestFolder;
+use testkit::TestFolder;
 
 const ECHO: &str = r#"
 kind = "identity"

@@ -1,14 +1,14 @@
 //! Inputs and outputs of a model, with their names, datatypes and shapes, and how the rows of a
 //! request become runs of the model.
 
-use crate::error::Error;
-use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use types::error::Error;
+use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
 /// Most rows that may be empty. They cost a client nothing to send, and each takes a place in a
 /// batch.
-pub(crate) const EMPTY_ROWS_MAX: usize = 1024;
+pub const EMPTY_ROWS_MAX: usize = 1024;
 /// Most bytes of a row of an input that is run for a request with no rows.
 const NONE_BYTES_MAX: usize = 1 << 20;
 
@@ -202,7 +202,7 @@ impl Signature {
 
     /// Replaces invented shapes for warming up by those of an answered request, without the batch
     /// axis. No effect if they do not fit the signature or `model.toml` states `warm_up`.
-    pub(crate) fn warm_up_with(&mut self, shapes: &BTreeMap<String, Vec<usize>>) {
+    pub fn warm_up_with(&mut self, shapes: &BTreeMap<String, Vec<usize>>) {
         let fits = |(name, shape): (&String, &Vec<usize>)| {
             let spec = self.inputs.iter().find(|spec| spec.name == *name);
             spec.is_some_and(|spec| {
@@ -221,7 +221,7 @@ impl Signature {
     /// it like [`Signature::check_inputs`].
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Unprocessable`], naming the input that does not fit.
+    /// [`types::error::ErrorKind::Unprocessable`], naming the input that does not fit.
     pub fn frame(&self, inputs: Tensors) -> Result<Framed, Error> {
         if let Some(row) = self.row_of_none(&inputs) {
             self.check_inputs(&row)?;
@@ -283,7 +283,7 @@ impl Signature {
     /// Returns the number of rows.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Unprocessable`], naming the input that does not fit.
+    /// [`types::error::ErrorKind::Unprocessable`], naming the input that does not fit.
     pub fn check_inputs(&self, inputs: &Tensors) -> Result<usize, Error> {
         for (at, tensor) in inputs.0.iter().enumerate() {
             if !self.inputs.iter().any(|spec| spec.name == tensor.name) {

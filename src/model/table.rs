@@ -1,9 +1,9 @@
 //! What `concertina models` prints.
 
-use crate::escape;
-use crate::model::{BadModel, Found, ModelInfo, TensorSpec};
+use crate::{BadModel, Found, ModelInfo, TensorSpec};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use types::escape;
 
 /// One line per model version: what it takes and gives, or why it cannot be served. Names come from
 /// files, so that their text is escaped.

@@ -1,11 +1,11 @@
 //! `config.pbtxt` of Triton's repositories: fields that map onto `model.toml` are used, and the
 //! others are listed in the log. Field names are those of Triton's `model_config.proto`.
 
-use crate::model::files::{BadFile, Detail, Files, is_safe_name};
-use crate::model::manifest::{DELAY_MAX, MAX_ROWS_MAX, Manifest, Versions};
-use crate::model::onnx::signature::KIND;
-use crate::model::pbtxt::{Message, Value};
-use crate::model::signature::{RowMode, Signature};
+use crate::files::{BadFile, Detail, Files, is_safe_name};
+use crate::manifest::{DELAY_MAX, MAX_ROWS_MAX, Manifest, Versions};
+use crate::onnx::signature::KIND;
+use crate::pbtxt::{Message, Value};
+use crate::signature::{RowMode, Signature};
 use std::time::Duration;
 
 /// Name of the file in a model's folder.
@@ -209,7 +209,7 @@ pub(crate) fn log_unknown(name: &str, stated: &[String], signature: &Signature) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::test_folder::TestFolder;
+    use testkit::TestFolder;
 
     const FULL: &str = r#"
 name: "resnet"

@@ -1,6 +1,6 @@
 //! The selection of the versions of a model that are served.
 
-use crate::model::files::Detail;
+use crate::files::Detail;
 
 /// The version folders that are served.
 #[derive(Clone, Debug, PartialEq, Eq)]

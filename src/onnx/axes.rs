@@ -1,11 +1,11 @@
 //! Moving, cutting and joining axes.
 
-use super::elem::Elem;
 use super::host::Host;
 use super::op::Op;
 use super::trace::{T, Tracer};
-use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::Slice;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 /// One axis of a slice: begin, end (not included) and step, which may be negative. All of it
 /// lies within the axis: with a negative step, `begin` is the last element and `end` may be -1.

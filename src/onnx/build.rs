@@ -1,10 +1,10 @@
 //! The building blocks that operators are written with: like numpy's, on tensors of a plan.
 
-use super::elem::{Elem, Kind};
 use super::op::{Binary, Compare, Op, Reduce, Unary};
 use super::trace::{T, Tracer};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::{axes, literals};
+use crate::{axes, literals};
+use graph::elem::{Elem, Kind};
+use graph::error::{OnnxError, Result};
 
 /// Runs of axes without gaps: the first and how many.
 fn adjacent(axes: &[usize]) -> Vec<(usize, usize)> {

@@ -1,14 +1,14 @@
 //! Conversions between element types.
 
-use super::elem::Elem;
 use super::host::{Data, Host};
 use super::op::Op;
 use super::tensor::held;
 use super::tiny_floats::{self, Round};
 use super::trace::{T, Tracer};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
+use crate::host::first;
 use burn::tensor::DType;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 use half::{bf16, f16};
 
 /// To another type, on the host.

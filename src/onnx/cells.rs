@@ -1,12 +1,12 @@
 //! Tensors on the host in the types that they have: a table of a hundred thousand rows is not
 //! widened for a function that goes through it once.
 
-use super::elem::{Elem, Kind};
 use super::held::{Form, Held};
 use super::host::Host;
 use super::tensor::{Place, Tensor, at_least_1d, held, to_data};
-use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::{DType, TensorData};
+use graph::elem::{Elem, Kind};
+use graph::error::{OnnxError, Result};
 use std::borrow::Cow;
 use std::sync::Arc;
 

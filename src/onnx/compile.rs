@@ -1,9 +1,10 @@
 //! From a graph to a plan: node by node, with the values that names stand for.
 
-use super::graph::{Attribute, Graph, ModelFile, Node};
 use super::ops::{self, Call};
 use super::trace::{T, Tracer, Value};
-use crate::onnx::error::{OnnxError, Result};
+use graph::error::{OnnxError, Result};
+use graph::operators::full_name;
+use graph::{Attribute, Graph, ModelFile, Node};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -165,18 +166,6 @@ impl Compiler<'_> {
                 .ok_or_else(|| OnnxError::invalid(format!("output '{name}' is missing")))
         };
         function.outputs.iter().map(value).collect()
-    }
-}
-
-/// An operator with its domain, and what to do where that is known.
-pub(crate) fn full_name(domain: &str, name: &str) -> String {
-    match domain {
-        "" => format!("{name} of ai.onnx"),
-        domain @ "com.microsoft.nchwc" => format!(
-            "{name} of {domain} (only for the kind of processor that the file was optimised on; \
-             save it at ONNX Runtime's level extended)"
-        ),
-        domain => format!("{name} of {domain}"),
     }
 }
 

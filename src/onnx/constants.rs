@@ -1,24 +1,24 @@
 //! What the plans of one model share: constants, and the limits of a file.
 
-use super::elem::Elem;
 use super::tensor::Tensor;
 use super::value::T;
+use graph::elem::Elem;
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a file may ask for while a plan is made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Bytes of the largest tensor.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Steps of a plan: loops are unrolled.
-    pub(crate) steps: usize,
+    pub steps: usize,
     /// Nodes, rounds of bodies and results, those that are constant included: loops in loops, and
     /// functions that call others twice, have to end.
-    pub(crate) turns: usize,
+    pub turns: usize,
     /// Elements that one step of the host goes through.
-    pub(crate) work: usize,
+    pub work: usize,
 }
 
 impl Default for Limits {

@@ -2,13 +2,13 @@
 
 use super::axes::{Cut, axis};
 use super::compile::{Compiler, Scope};
-use super::elem::Elem;
-use super::graph::{Attribute, Dim, Graph, Port};
 use super::host::Host;
 use super::ops::Call;
 use super::trace::{T, Tracer, Value};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::{axes, literals};
+use crate::{axes, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
+use graph::{Attribute, Dim, Graph, Port};
 use std::sync::Arc;
 
 /// Most rounds of a loop: each adds its steps to the plan.
@@ -23,9 +23,12 @@ struct Body<'a> {
     scope: &'a Scope<'a>,
 }
 
+/// The operators of control flow, of the domain `ai.onnx`.
+pub(crate) const NAMES: [&str; 4] = ["If", "Loop", "Scan", "SequenceMap"];
+
 /// Whether it is an operator of control flow.
-pub(crate) fn knows(domain: &str, op: &str) -> bool {
-    domain.is_empty() && matches!(op, "If" | "Loop" | "Scan" | "SequenceMap")
+fn knows(domain: &str, op: &str) -> bool {
+    domain.is_empty() && NAMES.contains(&op)
 }
 
 /// The outputs, if it is an operator of control flow.

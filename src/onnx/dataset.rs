@@ -3,16 +3,16 @@
 
 use super::compile::Compiler;
 use super::constants::Constants;
-use super::error::{OnnxError, Result};
-use super::graph::{ModelFile, Port, Sort};
 use super::held::Held;
 use super::host::Host;
 use super::plan::Env;
-use super::proto::{OptionalProto, SequenceProto, TensorProto};
-use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
 use super::trace::{T, Tracer, Value};
 use bytes::Bytes;
+use graph::error::{OnnxError, Result};
+use graph::proto::{OptionalProto, SequenceProto, TensorProto};
+use graph::raw::Raw;
+use graph::{ModelFile, Port, Sort};
 use prost::Message;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -170,7 +170,7 @@ fn value(t: &mut Tracer<'_>, item: Item, place: &Place, inputs: &mut Vec<Held>) 
             Value::Sequence(items.collect::<Result<_, _>>()?)
         }
         Item::Tensor(raw) => {
-            let held = if raw.elem == super::elem::Elem::Text {
+            let held = if raw.elem == graph::elem::Elem::Text {
                 Held::Text(Arc::new(Host::from_raw(&raw)))
             } else {
                 Held::Tensor(Tensor::upload(from_raw(&raw, place)?, &place.device))

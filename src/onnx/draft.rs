@@ -1,10 +1,10 @@
 //! What a tracer writes down: the steps of a plan before they are bound to a device.
 
-use super::error::NodeLabel;
 use super::held::Form;
 use super::host::Host;
 use super::op::Op;
 use super::trace::T;
+use graph::error::NodeLabel;
 use std::sync::Arc;
 
 /// A step, with what it takes still on the host.

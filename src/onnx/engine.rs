@@ -3,16 +3,16 @@
 use super::compile::{Compiler, panic_text};
 use super::constants::{Constants, Limits};
 use super::control::{nothing, stack};
-use super::elem::Elem;
-use super::graph::{ModelFile, Port};
 use super::held::{Form, Held};
 use super::host::Host;
 use super::plan::{Env, Plan, Stop};
 use super::profile::{Profile, Times};
-use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, from_raw};
 use super::trace::{T, Tracer, Value};
-use crate::onnx::error::{OnnxError, Result};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
+use graph::raw::{Raw, check_shape};
+use graph::{ModelFile, Port};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,12 +25,12 @@ const PLANS_MAX: usize = 64;
 type Key = Vec<Option<(Elem, Vec<usize>)>>;
 
 /// The inputs of a request: those of the graph in their order, then the initialisers that may be
-/// given ([`super::graph::Graph::overridable`]). `None` for one that is left out.
+/// given ([`graph::Graph::overridable`]). `None` for one that is left out.
 type Given<'r> = [Option<&'r Raw>];
 
 /// A loaded model on one device.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub struct Engine {
     file: ModelFile,
     tensors: HashMap<String, T>,
     constants: Constants,
@@ -43,7 +43,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// # Errors
     /// If a tensor of the file cannot be held.
-    pub(crate) fn new(file: ModelFile, place: Place) -> Result<Engine> {
+    pub fn new(file: ModelFile, place: Place) -> Result<Engine> {
         Engine::limited(file, place, Limits::default())
     }
 
@@ -51,7 +51,7 @@ impl Engine {
     ///
     /// # Errors
     /// If a tensor of the file cannot be held.
-    pub(crate) fn limited(file: ModelFile, place: Place, limits: Limits) -> Result<Engine> {
+    pub fn limited(file: ModelFile, place: Place, limits: Limits) -> Result<Engine> {
         let mut tensors = HashMap::new();
         for (name, raw) in &file.graph.constants {
             let t = T::of_file(raw).map_err(|error| error.within(format!("tensor '{name}'")))?;
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// What a run on such inputs costs; `None` if there is no plan for them.
-    pub(crate) fn profile(&self, inputs: &[Raw]) -> Option<Profile> {
+    pub fn profile(&self, inputs: &[Raw]) -> Option<Profile> {
         let key = key_of(&all(inputs));
         let forms: Vec<Form> = inputs.iter().map(Form::of).collect();
         self.plans.get(&key).map(|(plan, _)| plan.profile(&forms))
@@ -76,7 +76,7 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no plan for them, or it fails.
-    pub(crate) fn time(&self, inputs: &[Raw], runs: usize) -> Result<Times> {
+    pub fn time(&self, inputs: &[Raw], runs: usize) -> Result<Times> {
         let key = key_of(&all(inputs));
         let (plan, _) =
             self.plans.get(&key).ok_or_else(|| OnnxError::internal("there is no plan"))?;
@@ -95,7 +95,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::run_given`].
-    pub(crate) fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>> {
+    pub fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>> {
         self.run_given(&all(inputs))
     }
 
@@ -104,7 +104,7 @@ impl Engine {
     /// # Errors
     /// Naming the node and the operator that failed. Panics where a driver does; on the CPU there
     /// is none, and what panics there is an input that the graph cannot take.
-    pub(crate) fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>> {
+    pub fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>> {
         if !self.place.host {
             return self.answer(inputs);
         }

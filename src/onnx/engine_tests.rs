@@ -1,13 +1,13 @@
 //! Tests of whole graphs: good ones, and files and inputs that mean harm.
 
 use super::*;
-use crate::onnx::Dim;
-use crate::onnx::error::{FailureKind, NodeLabel, OnnxError};
-use crate::onnx::proto::{
+use bytes::Bytes;
+use graph::Dim;
+use graph::error::{FailureKind, NodeLabel, OnnxError};
+use graph::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
-use crate::onnx::test_graph::{attribute, int, ints, node, none, tensor_of, value};
-use bytes::Bytes;
+use graph::test_graph::{attribute, int, ints, node, none, tensor_of, value};
 use proptest::prelude::*;
 use prost::Message;
 

@@ -1,8 +1,8 @@
 //! Values while a plan runs: where they are, and what they are.
 
-use super::elem::Elem;
 use super::host::Host;
 use super::tensor::Tensor;
+use graph::elem::Elem;
 use std::sync::Arc;
 
 /// A tensor on the device, or text, which is always on the host.

@@ -1,11 +1,11 @@
 //! Tensors on the host, wide enough to reckon with whatever ONNX asks: floats as `f64`, integers
 //! and booleans as `i64` (`uint64` by its bits), text as text.
 
-use super::elem::{Elem, Kind};
-use super::raw::Raw;
 use super::tiny_floats;
-use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::{DType, TensorData};
+use graph::elem::{Elem, Kind};
+use graph::error::{OnnxError, Result};
+use graph::raw::Raw;
 use half::{bf16, f16};
 
 /// A tensor on the host, row-major.

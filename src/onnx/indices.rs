@@ -1,13 +1,13 @@
 //! Indices, which may come from a request: checked on the host, kept inside on graphics cards, where
 //! burn does not look and a wrong one would read what belongs to others.
 
-use super::elem::Elem;
 use super::host::Host;
 use super::op::Op;
 use super::trace::{T, Tracer};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::{build, cast, literals};
+use crate::host::first;
+use crate::{build, cast, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);

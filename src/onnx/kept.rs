@@ -1,11 +1,11 @@
 //! Values that operators make of the attributes of their nodes, once for all plans of a model.
 
-use super::graph::Attribute;
 use super::host::Host;
 use super::ops::Call;
-use super::raw::Raw;
 use super::trace::{T, Tracer};
-use crate::onnx::error::Result;
+use graph::Attribute;
+use graph::error::Result;
+use graph::raw::Raw;
 use std::ptr;
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Constants in a plan, and the values of tensors that must be known when it is made.
 
-use super::elem::Elem;
 use super::host::Host;
 use super::trace::{T, Tracer};
-use crate::onnx::error::Result;
+use graph::elem::Elem;
+use graph::error::Result;
 
 /// A constant of integers in one dimension.
 pub(crate) fn indices(t: &Tracer<'_>, values: Vec<i64>) -> Result<T> {
@@ -22,5 +22,5 @@ pub(crate) fn floats(t: &mut Tracer<'_>, x: &T) -> Result<Vec<f64>> {
 
 /// Lengths that a tensor holds.
 pub(crate) fn lengths(t: &mut Tracer<'_>, x: &T) -> Result<Vec<usize>> {
-    super::raw::shape(&ints(t, x)?)
+    graph::raw::shape(&ints(t, x)?)
 }

@@ -2,11 +2,11 @@
 
 use super::axes::broadcast;
 use super::build::same_type;
-use super::elem::Elem;
 use super::op::Op;
 use super::trace::{T, Tracer};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::{axes, cast};
+use crate::{axes, cast};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 /// Products of matrices in the last two axes, like numpy's `matmul`; those before broadcast.
 pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T> {

@@ -1,13 +1,13 @@
 //! A plan: the steps that answer requests of one set of shapes.
 
 use super::cells::Cells;
-use super::elem::Elem;
 use super::held::{Form, Held, form};
 use super::host::Host;
 use super::op::{HostOp, HostRun, Op};
-use super::raw::Raw;
 use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
-use crate::onnx::error::{NodeLabel, OnnxError, Result};
+use graph::elem::Elem;
+use graph::error::{NodeLabel, OnnxError, Result};
+use graph::raw::Raw;
 use std::sync::Arc;
 
 /// What a step takes.

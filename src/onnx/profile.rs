@@ -3,25 +3,25 @@
 use super::held::Form;
 use super::op::Op;
 use super::plan::{Arg, Env, Item, Output, Plan, Step, Stop};
-use crate::clock;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use types::clock;
 
 /// What one run of a plan does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Profile {
+pub struct Profile {
     /// Steps on the device that compute something; each is a kernel at most, as burn fuses some.
-    pub(crate) launches: usize,
+    pub launches: usize,
     /// Steps that only look at elements in another way.
     pub(crate) views: usize,
     /// Steps of the host, by name.
-    pub(crate) host: BTreeMap<&'static str, usize>,
-    pub(crate) uploads: usize,
-    pub(crate) read_backs: usize,
+    pub host: BTreeMap<&'static str, usize>,
+    pub uploads: usize,
+    pub read_backs: usize,
     /// Most bytes of results that are held at once, weights aside.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Launches that each way of fusing left, in order; the first is none.
-    pub(crate) fused: Vec<(&'static str, usize)>,
+    pub fused: Vec<(&'static str, usize)>,
 }
 
 impl Plan {
@@ -50,7 +50,7 @@ impl Plan {
 }
 
 /// Steps of one kind: how many there are, and how long they took together.
-pub(crate) type Times = BTreeMap<String, (usize, Duration)>;
+pub type Times = BTreeMap<String, (usize, Duration)>;
 
 impl Plan {
     /// Runs with a clock at each step. Only where steps are done when they return, as on the CPU,

@@ -1,14 +1,14 @@
 //! Random graphs: a plan gives what the graph gives node by node, and what ONNX Runtime gives.
 
 use super::*;
-use crate::onnx::check_data_sets;
-use crate::onnx::proto::{
+use crate::check_data_sets;
+use burn::tensor::Device;
+use bytes::Bytes;
+use graph::proto::{
     AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TypeValue,
 };
-use crate::onnx::test_graph::{attribute, int, ints, node, none, port, tensor_of};
-use burn::tensor::Device;
-use bytes::Bytes;
+use graph::test_graph::{attribute, int, ints, node, none, port, tensor_of};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -463,7 +463,7 @@ fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> anyhow::Result<bool> 
     let (model, input) = opened(&model, &input, ROWS);
     let data = Bytes::from(model.encode_to_vec());
     let file = ModelFile::read(data.into(), Some(&none))?;
-    if crate::onnx::prove(&file).obstacle.is_some() {
+    if graph::prove(&file).obstacle.is_some() {
         return Ok(false);
     }
     let mut engine = Engine::new(file, Place::host())?;
@@ -521,7 +521,7 @@ fn plans_give_what_onnx_runtime_gives() {
         let (model, input, _) = made(&choices().new_tree(&mut runner).unwrap().current());
         write(&root.join(format!("{at:03}")), &model, &input);
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/onnx/answer.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/onnx/answer.py");
     let answered = Command::new(python).arg(script).arg(&root).status().unwrap();
     assert!(answered.success());
     let folders = (0..GRAPHS).map(|at| root.join(format!("{at:03}")));

@@ -3,16 +3,16 @@
 //! burn's own operations are typed by rank; these call the operations beneath, one for every rank.
 //! A scalar is held as `[1]`: the shapes that ONNX speaks of are the caller's business.
 
-use super::elem::{Elem, Kind};
 use super::host::{Data, Host};
-use super::raw::Raw;
-use crate::onnx::error::{OnnxError, Result};
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn::backend::{
     Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind, ExecutionError, TensorMetadata,
 };
 use burn::tensor::TensorData;
 use burn::tensor::{AllocationProperty, BoolDType, BoolStore, Bytes, DType, Device, Shape};
+use graph::elem::{Elem, Kind};
+use graph::error::{OnnxError, Result};
+use graph::raw::Raw;
 use half::{bf16, f16};
 
 /// A tensor on some device.
@@ -23,7 +23,7 @@ pub(crate) struct Tensor {
 
 /// Where tensors are, and how booleans are held there.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     pub(crate) device: DispatchDevice,
     bools: BoolStore,
     /// Whether it is the host's own memory, where every type is held as it is.
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn of(device: &Device) -> Place {
+    pub fn of(device: &Device) -> Place {
         let device = device.as_dispatch().clone();
         let host = matches!(device, DispatchDevice::Flex(_));
         let bools = match bool_dtype(&device) {
@@ -42,7 +42,7 @@ impl Place {
         Place { device, bools, host }
     }
 
-    pub(crate) fn host() -> Place {
+    pub fn host() -> Place {
         Place::of(&Device::flex())
     }
 }
@@ -258,7 +258,7 @@ pub(crate) fn to_data(host: &Host, place: &Place) -> Result<TensorData> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::error::FailureKind;
+    use graph::error::FailureKind;
 
     #[test]
     fn errors_of_burn_are_the_devices_except_on_the_cpu() {

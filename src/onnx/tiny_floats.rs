@@ -2,7 +2,7 @@
 //!
 //! Formats: ONNX, "Float stored in 8 bits" and "Float stored in 4 bits" (docs/docsgen/source/technical).
 
-use super::elem::Elem;
+use graph::elem::Elem;
 
 /// Sign bit?, bits of exponent and mantissa, bias.
 fn format(elem: Elem) -> Option<(bool, u32, u32, i32)> {

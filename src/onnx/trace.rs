@@ -7,17 +7,17 @@
 use super::cells::Cells;
 use super::constants::Constants;
 use super::draft::{Draft, Line};
-use super::elem::{Elem, Kind};
 use super::held::{Form, Held};
 use super::host::Host;
 use super::op::{HostOp, HostRun, Op};
 use super::plan::{Arg, Env, Item, Output, Plan, Step};
-use super::raw::{Raw, check_shape};
 use super::tensor::{Place, Tensor, at_least_1d, to_data};
 use super::value::{Constant, Slot};
-use crate::onnx::error::{NodeLabel, OnnxError, Result};
-use crate::onnx::words;
+use crate::words;
 use burn::tensor::DType;
+use graph::elem::{Elem, Kind};
+use graph::error::{NodeLabel, OnnxError, Result};
+use graph::raw::{Raw, check_shape};
 use std::cell::Cell;
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
 //! What names of a graph stand for while a plan is made.
 
-use super::elem::Elem;
 use super::held::{Form, Held};
 use super::host::Host;
-use super::raw::Raw;
 use super::tensor::{Place, Tensor, from_raw};
-use crate::onnx::error::Result;
+use graph::elem::Elem;
+use graph::error::Result;
+use graph::raw::Raw;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

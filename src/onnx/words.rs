@@ -2,11 +2,11 @@
 //! words are moved instead.
 
 use super::cells::Cells;
-use super::elem::Elem;
 use super::op::Op;
 use super::tensor::{Place, Tensor, at_least_1d};
-use crate::onnx::error::{OnnxError, Result};
 use burn::tensor::TensorData;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 /// `true` if a step only moves elements.
 fn moves(op: &Op) -> bool {

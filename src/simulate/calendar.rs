@@ -1,6 +1,6 @@
 //! What will happen, in the order of time; what was posted first happens first.
 
-use crate::schedule::{Event, Time};
+use schedule::{Event, Time};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 

@@ -6,17 +6,17 @@ use super::outcome::Outcome;
 use super::plot::plot;
 use super::trace::Trace;
 use super::world::{self, Options, Run};
-use crate::adapter::select::CpuRule;
-use crate::config::{Adapters, PolicyName};
-use crate::escape;
-use crate::schedule::{Goal, Policy, Role};
+use adapter::select::CpuRule;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use config::{Adapters, PolicyName};
+use schedule::{Goal, Policy, Role};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
+use types::escape;
 
 /// Arguments of `concertina simulate`.
 #[derive(clap::Args, Debug)]
@@ -35,17 +35,17 @@ pub struct SimulateArgs {
         default_missing_value = "http://127.0.0.1:8000",
         conflicts_with_all = ["trace", "adapters"]
     )]
-    pub(crate) recorded: Option<String>,
+    pub recorded: Option<String>,
     /// API key of that server; every user of this machine can read arguments, so prefer
     /// `--api-key-file`
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
-    pub(crate) api_key: Option<String>,
+    pub api_key: Option<String>,
     /// File that holds this key
     #[arg(long, env = "CONCERTINA_API_KEY_FILE", value_name = "FILE")]
-    pub(crate) api_key_file: Option<PathBuf>,
+    pub api_key_file: Option<PathBuf>,
     /// PEM file of the authority whose certificate that server has
     #[arg(long, env = "CONCERTINA_CA", value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
     /// Latency target of models that name none; several are compared
     #[arg(long, value_parser = humantime::parse_duration, value_delimiter = ',', default_value = "100ms", value_name = "TIME")]
     slo: Vec<Duration>,
@@ -67,7 +67,7 @@ pub struct SimulateArgs {
     seed: Option<u64>,
     /// Print JSON
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Draw demand and adapters of the first policy
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,

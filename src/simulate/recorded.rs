@@ -1,9 +1,9 @@
 //! What `serve --record` writes beside a trace: the adapters as the server measured them.
 
 use super::mix::{AdapterInMix, Mix, ModelInMix, Times};
-use crate::adapter::entry::Api;
-use crate::telemetry::{AdapterView, ModelView, ReplicaView, Snapshot};
+use adapter::entry::Api;
 use std::collections::BTreeMap;
+use telemetry::{AdapterView, ModelView, ReplicaView, Snapshot};
 
 impl Mix {
     /// The adapters that served, with what was measured of them; none if none ever did.

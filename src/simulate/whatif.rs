@@ -6,12 +6,12 @@ use super::mix::{AdapterInMix, Mix};
 use super::outcome::Outcome;
 use super::trace::{Request, Trace};
 use super::world::{Options, simulate};
-use crate::schedule::{Goal, Policy, Role};
-use crate::telemetry::Arrivals;
+use schedule::{Goal, Policy, Role};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::time::Duration;
+use telemetry::Arrivals;
 
 /// A longer target leaves a start so many times as long as it takes, and is a multiple of so many
 /// seconds.
@@ -244,7 +244,7 @@ impl Situation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::mix::{ANY_MODEL, Times};
+    use crate::mix::{ANY_MODEL, Times};
     use std::collections::BTreeMap;
 
     fn adapter(name: &str, row_s: f64, cpu: bool) -> AdapterInMix {
@@ -310,7 +310,7 @@ mod tests {
         let lines: Vec<_> = lines.into_iter().filter_map(|case| case.setting).collect();
         assert_eq!(lines.len(), 7, "{lines:?}");
         for line in lines {
-            let applied = crate::config::Config::default().with_line(&line);
+            let applied = config::Config::default().with_line(&line);
             assert!(applied.is_ok(), "{line}: {:#}", applied.unwrap_err());
         }
     }
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn models_with_targets_of_their_own_keep_them() {
         let mut own = situation(Role::Bridge);
-        let model = |slo_s| crate::simulate::ModelInMix { slo_s, ..Default::default() };
+        let model = |slo_s| crate::ModelInMix { slo_s, ..Default::default() };
         own.mix.models = [("a", Some(0.1)), ("b", Some(0.3)), ("c", None)]
             .map(|(name, slo)| (name.to_owned(), model(slo)))
             .into();

@@ -10,15 +10,15 @@ use super::laws::{self, Law, Sight};
 use super::meter::{Doing, Meter};
 use super::mix::{Mix, Times};
 use super::trace::Trace;
-use crate::random::SplitMix64;
-use crate::schedule::{
+use introduce::settings;
+pub use restarts::{Learned, simulate_restarts};
+use schedule::{
     Action, AdapterId, Arrival, BatchId, ClientId, Event, Incarnation, ModelId, ModelProfile,
     Policy, RequestId, Role, Scheduler, Shape, Time, Wish,
 };
-use introduce::settings;
-pub use restarts::{Learned, simulate_restarts};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use types::random::SplitMix64;
 
 /// Longer than any trace: for bounds on workers that never fail here.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -292,7 +292,7 @@ impl<'a> World<'a> {
     }
 
     fn handle(&mut self, now: Time, event: Event) {
-        let begin = crate::clock::now();
+        let begin = types::clock::now();
         self.scheduler.handle(now, event);
         self.run.deciding += begin.elapsed();
         self.run.events += 1;
@@ -368,7 +368,7 @@ impl<'a> World<'a> {
         now: Time,
         adapter: AdapterId,
         incarnation: Incarnation,
-        batch: &crate::schedule::Batch,
+        batch: &schedule::Batch,
     ) {
         let rows = batch.rows();
         let slowed = self.slowed(adapter);

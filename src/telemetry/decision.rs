@@ -1,7 +1,7 @@
 //! Decisions in words that an operator understands.
 
 use super::snapshot::DecisionView;
-use crate::schedule::{Change, Decision, Fault, ModelId, Reason, Time};
+use schedule::{Change, Decision, Fault, ModelId, Reason, Time};
 use std::time::Duration;
 
 /// A shorter wait is not worth a word.
@@ -192,7 +192,7 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::AdapterId;
+    use schedule::AdapterId;
 
     fn words(change: Change, reason: Reason) -> (Option<String>, String) {
         let decision = Decision { at: Time::default(), adapter: AdapterId(0), change, reason };

@@ -2,7 +2,7 @@
 //! In the text format of OpenMetrics 1.0, or in Prometheus' older one for those who know no other.
 
 use super::snapshot::{AdapterView, Snapshot};
-use crate::adapter::sensors::Reading;
+use adapter::sensors::Reading;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -432,7 +432,7 @@ fn signed(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{ModelView, QueueView};
+    use crate::{ModelView, QueueView};
 
     #[test]
     fn what_happened_is_told_with_its_labels() {

@@ -1,7 +1,7 @@
 //! One decision for every reason, with its words, as the tests of the page read them.
 
 use super::decision::{Names, decision_view};
-use crate::schedule::{AdapterId, Change, Decision, Fault, ModelId, Reason, Time};
+use schedule::{AdapterId, Change, Decision, Fault, ModelId, Reason, Time};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 
 use super::recent::{LatencyView, RecentView};
 use super::sample::Sample;
-use crate::adapter::entry::AdapterEntry;
-use crate::adapter::sensors::Reading;
+use adapter::entry::AdapterEntry;
+use adapter::sensors::Reading;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -234,11 +234,11 @@ pub struct DecisionView {
     pub text: String,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl AdapterView {
     /// An adapter about which nothing else is known.
-    pub(crate) fn example(id: &str, activity: &str) -> AdapterView {
-        use crate::adapter::entry::{Api, Class, Usability};
+    pub fn example(id: &str, activity: &str) -> AdapterView {
+        use adapter::entry::{Api, Class, Usability};
         let entry = AdapterEntry {
             id: id.to_owned(),
             name: "card".to_owned(),

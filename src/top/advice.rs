@@ -16,7 +16,7 @@ const TIMES: usize = 240;
 ///
 /// # Errors
 /// If the server cannot be asked, or does not finish its comparison.
-pub(crate) fn advice(url: &str, key: Credentials<'_>, ca: Option<&Path>) -> anyhow::Result<String> {
+pub fn advice(url: &str, key: Credentials<'_>, ca: Option<&Path>) -> anyhow::Result<String> {
     let client = connect(url, key, ca)?;
     for _ in 0..TIMES {
         let comparison = client.comparison();

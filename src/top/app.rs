@@ -216,12 +216,12 @@ mod tests {
 
     fn app() -> App {
         let mut app = App::new("here:1".to_owned());
-        app.report(Report::Snapshot(Box::new(samples::loaded())), crate::clock::now());
+        app.report(Report::Snapshot(Box::new(samples::loaded())), types::clock::now());
         app
     }
 
     fn press(app: &mut App, code: KeyCode) -> Option<Effect> {
-        app.key(KeyEvent::new(code, KeyModifiers::NONE), crate::clock::now())
+        app.key(KeyEvent::new(code, KeyModifiers::NONE), types::clock::now())
     }
 
     fn selected(app: &App) -> &str {
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(press(&mut app, KeyCode::Esc), Some(Effect::Quit));
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         app.help = true;
-        assert_eq!(app.key(key, crate::clock::now()), Some(Effect::Quit));
+        assert_eq!(app.key(key, types::clock::now()), Some(Effect::Quit));
     }
 
     #[test]
@@ -256,12 +256,12 @@ mod tests {
         assert_eq!(selected(&app), "pci-0000:03:00.0");
         let mut turned = samples::loaded();
         turned.adapters.reverse();
-        app.report(Report::Snapshot(Box::new(turned)), crate::clock::now());
+        app.report(Report::Snapshot(Box::new(turned)), types::clock::now());
         assert_eq!(selected(&app), "pci-0000:03:00.0");
         press(&mut app, KeyCode::End);
         press(&mut app, KeyCode::Down);
         assert!(!app.selected().unwrap().1.is_used());
-        app.report(Report::Snapshot(Box::default()), crate::clock::now());
+        app.report(Report::Snapshot(Box::default()), types::clock::now());
         assert!(app.selected().is_none());
         assert_eq!(press(&mut app, KeyCode::Char('f')), None);
         press(&mut app, KeyCode::Down);
@@ -275,7 +275,7 @@ mod tests {
         let wish = Wish { adapter, mode: Mode::Off };
         assert_eq!(press(&mut app, KeyCode::Char('f')), Some(Effect::Ask(wish.clone())));
         assert_eq!(wish.adapter.raw(), "pci-0000:03:00.0");
-        let now = crate::clock::now();
+        let now = types::clock::now();
         app.report(Report::Refused(wish, Trouble::Other("no".to_owned())), now);
         let notice = app.notice.clone().unwrap();
         assert_eq!(notice.text, "AMD Radeon RX 6700 XT: not set to off: no");
@@ -287,9 +287,9 @@ mod tests {
     #[test]
     fn trouble_keeps_the_last_state_and_ends_with_the_next_answer() {
         let mut app = app();
-        app.report(Report::Trouble(Trouble::Other("x".to_owned())), crate::clock::now());
+        app.report(Report::Trouble(Trouble::Other("x".to_owned())), types::clock::now());
         assert!(app.trouble.is_some() && app.snapshot.is_some());
-        app.report(Report::Snapshot(Box::new(samples::loaded())), crate::clock::now());
+        app.report(Report::Snapshot(Box::new(samples::loaded())), types::clock::now());
         assert!(app.trouble.is_none());
     }
 
@@ -297,10 +297,10 @@ mod tests {
     fn a_pause_holds_the_picture() {
         let mut app = app();
         press(&mut app, KeyCode::Char('p'));
-        app.report(Report::Snapshot(Box::default()), crate::clock::now());
+        app.report(Report::Snapshot(Box::default()), types::clock::now());
         assert_eq!(app.adapters().len(), samples::loaded().adapters.len());
         press(&mut app, KeyCode::Char('p'));
-        app.report(Report::Snapshot(Box::default()), crate::clock::now());
+        app.report(Report::Snapshot(Box::default()), types::clock::now());
         assert!(app.adapters().is_empty());
     }
 

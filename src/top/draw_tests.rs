@@ -1,8 +1,8 @@
 //! Frames at every size, of servers that are idle, loaded, gone or hostile.
 
 use super::*;
-use crate::top::client::{Report, Trouble};
-use crate::top::samples;
+use crate::client::{Report, Trouble};
+use crate::samples;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -11,12 +11,12 @@ const LOOK: Look = Look { colour: true };
 
 fn app(snapshot: Snapshot) -> App {
     let mut app = App::new("127.0.0.1:8000".to_owned());
-    app.report(Report::Snapshot(Box::new(snapshot)), crate::clock::now());
+    app.report(Report::Snapshot(Box::new(snapshot)), types::clock::now());
     app
 }
 
 fn press(app: &mut App, code: KeyCode) {
-    app.key(KeyEvent::new(code, KeyModifiers::NONE), crate::clock::now());
+    app.key(KeyEvent::new(code, KeyModifiers::NONE), types::clock::now());
 }
 
 fn buffer(app: &App, look: Look, width: u16, height: u16) -> Buffer {
@@ -102,7 +102,7 @@ fn a_lost_server_is_told_and_its_last_state_dimmed() {
     let mut app = app(samples::loaded());
     app.report(
         Report::Trouble(Trouble::Other("Connection refused".to_owned())),
-        crate::clock::now(),
+        types::clock::now(),
     );
     let buffer = buffer(&app, LOOK, 80, 24);
     let shown = text(&buffer);
@@ -115,7 +115,7 @@ fn a_lost_server_is_told_and_its_last_state_dimmed() {
 #[test]
 fn a_missing_key_is_told_in_full_however_narrow() {
     let mut app = App::new("127.0.0.1:8000".to_owned());
-    app.report(Report::Trouble(Trouble::Key { given: false }), crate::clock::now());
+    app.report(Report::Trouble(Trouble::Key { given: false }), types::clock::now());
     for width in [30, 60, 80] {
         let text = frame(&app, width, 24);
         assert!(text.contains("--api-key") && text.contains("CONCERTINA_API_KEY"), "{text}");

@@ -1,8 +1,8 @@
 //! Text for a terminal: what came from elsewhere is made harmless, and everything is measured in
 //! columns, not in bytes or characters.
 
-use crate::escape;
 use ratatui::text::Span;
+use types::escape;
 
 /// For what is not known; never a zero.
 pub(crate) const UNKNOWN: &str = "—";

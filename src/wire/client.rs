@@ -3,11 +3,11 @@
 use super::endpoint::Endpoint;
 use super::frame::{Assembler, Header, PREFIX, Pieces, Prefix, Whole, WireError, encode};
 use super::message::{Down, Up};
-use crate::tensor::Tensors;
 use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
+use types::tensor::Tensors;
 
 /// Connects to the server.
 ///
@@ -120,7 +120,7 @@ impl Sender {
     }
 
     /// Sends bytes that need not be a frame: for faults injected into the link.
-    pub(crate) fn send_raw(&self, bytes: &[u8]) -> Result<(), WireError> {
+    pub fn send_raw(&self, bytes: &[u8]) -> Result<(), WireError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.stream.write_all(bytes)?;
         Ok(())

@@ -189,8 +189,8 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
 mod tests {
     use super::super::message::{Down, TensorHeader};
     use super::*;
-    use crate::tensor::Datatype;
     use proptest::prelude::*;
+    use types::tensor::Datatype;
 
     fn run(bytes: u64) -> Down {
         let header =

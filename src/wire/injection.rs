@@ -1,7 +1,7 @@
 //! Faults that a worker is told to have, so that tests see what the server makes of them.
 
-use crate::random::SplitMix64;
 use serde::{Deserialize, Serialize};
+use types::random::SplitMix64;
 
 /// One kind of fault, and at which steps of a worker's life it happens.
 ///

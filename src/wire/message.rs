@@ -1,11 +1,11 @@
 //! What server and worker say to each other.
 
-use crate::adapter::entry::Probe;
-use crate::adapter::sensors::Reading;
-use crate::model::info::ModelInfo;
-use crate::tensor::{Datatype, Tensor, TensorError, Tensors};
+use adapter::entry::Probe;
+use adapter::sensors::Reading;
 use bytes::Bytes;
+use model::info::ModelInfo;
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.

@@ -2,7 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::injection::Injection;
-use crate::adapter::entry::AdapterEntry;
+use adapter::entry::AdapterEntry;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -8,15 +8,16 @@ use super::guard::guarded_model;
 use super::load::Loading;
 use super::loaded::Tools;
 use super::parent;
-use crate::model::{ModelError, Registry};
-use crate::wire::Slow;
-use crate::wire::client::Sender;
 use burn::tensor::Device;
+use kinds::Registry;
+use model::ModelError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use wire::Slow;
+use wire::client::Sender;
 
 /// Between two looks whether the load has ended.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -1,6 +1,6 @@
 //! Where cubecl keeps what it tuned: a database per adapter, never in the working directory.
 
-use crate::adapter::entry::{AdapterEntry, Class};
+use adapter::entry::{AdapterEntry, Class};
 use burn::cubecl::config::autotune::{
     AutotuneConfig, AutotuneLevel, AutotuneLogLevel, BenchConfig,
 };

@@ -1,10 +1,10 @@
 //! When a model is next asked for the answer that is known, while there is nothing else to do.
 
 use super::loaded::Loaded;
-use crate::clock;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
+use types::clock;
 
 /// For ever, as far as waiting for a channel goes.
 const NEVER: Duration = Duration::from_secs(3600);

@@ -2,14 +2,14 @@
 //! apart and padded. The first one is the proof over the graph (`onnx::rows`).
 
 use super::loaded::Loaded;
-use crate::clock;
-use crate::model::ModelError;
-use crate::model::golden::agree;
-use crate::model::signature::RowMode;
-use crate::random::SplitMix64;
-use crate::tensor::{Datatype, Tensor, Tensors};
 use bytes::Bytes;
 use half::{bf16, f16};
+use model::ModelError;
+use model::golden::agree;
+use model::signature::RowMode;
+use types::clock;
+use types::random::SplitMix64;
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// `true` if batches join rows of several requests on the strength of a proof.
 pub(super) fn is_wanted(loaded: &Loaded) -> bool {

@@ -9,24 +9,25 @@ use super::guard::{cause, guarded, guarded_model, micros, shortened};
 use super::load::{Loading, in_use, usage};
 use super::loaded::{Loaded, Tools};
 use super::slice::Slice;
-use crate::adapter::entry::{AdapterEntry, Api, Probe};
-use crate::adapter::{check, open, probe};
-use crate::clock;
-use crate::lock::{AdapterLock, LockError};
-use crate::model::{ModelError, Registry};
-use crate::tensor::Tensors;
-use crate::wire::client::Sender;
-use crate::wire::{
-    Cause, Down, Order, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError,
-    tensor_headers, tensors_from,
-};
+use adapter::entry::{AdapterEntry, Api, Probe};
+use adapter::lock::{AdapterLock, LockError};
 use burn::tensor::Device;
 use bytes::Bytes;
+use device::{check, open, probe};
+use kinds::Registry;
+use model::ModelError;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
+use types::clock;
+use types::tensor::Tensors;
+use wire::client::Sender;
+use wire::{
+    Cause, Down, Order, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError,
+    tensor_headers, tensors_from,
+};
 
 /// Between two looks at the memory in use while batches run.
 const TELL_EVERY: Duration = Duration::from_secs(1);

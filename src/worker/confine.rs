@@ -184,7 +184,7 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let _unix = UnixListener::bind(folder.join("socket")).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "worker::confine::tests::inside", "--ignored", "--nocapture"]);
+        command.args(["--exact", "confine::tests::inside", "--ignored", "--nocapture"]);
         command.env(FOLDER, &folder).env("ADDRESS", tcp.local_addr().unwrap().to_string());
         let output = command.output().unwrap();
         let text =

@@ -2,14 +2,14 @@
 //!
 //! What an injected fault says begins with "injected:", so that nobody takes it for a real one.
 
-use crate::clock;
-use crate::model::{Generate, Model, ModelError, Signature};
-use crate::tensor::{Tensor, Tensors};
-use crate::wire::client::Sender;
-use crate::wire::{Injected, Injection};
+use model::{Generate, Model, ModelError, Signature};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use types::clock;
+use types::tensor::{Tensor, Tensors};
+use wire::client::Sender;
+use wire::{Injected, Injection};
 
 /// How many times as long a slow step takes, and how much longer at least.
 const SLOWER: u32 = 10;

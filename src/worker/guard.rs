@@ -1,11 +1,11 @@
 //! Runs what may panic inside burn or a driver, and puts what went wrong into words that travel.
 
-use crate::model::ModelError;
-use crate::model::convert::device_failure;
-use crate::wire::Cause;
+use kinds::convert::device_failure;
+use model::ModelError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
+use wire::Cause;
 
 /// Runs what may panic inside burn or a driver.
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {

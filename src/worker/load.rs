@@ -3,11 +3,12 @@
 use super::loaded::{Loaded, Tools};
 use super::runs::Runs;
 use super::tuning::{self, cached_bytes};
-use crate::clock;
-use crate::model::{LoadContext, ModelError, ModelInfo, golden};
-use crate::wire::{LoadOrder, Up};
 use burn::tensor::Device;
+use kinds::LoadContext;
+use model::{ModelError, ModelInfo, golden};
 use std::time::Duration;
+use types::clock;
+use wire::{LoadOrder, Up};
 
 /// One model on its way.
 pub(super) struct Loading {

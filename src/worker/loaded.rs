@@ -2,15 +2,16 @@
 
 use super::faults::Spoiler;
 use super::slice;
-use crate::model::golden::Sample;
-use crate::model::{Model, ModelError, Registry, bucket_for, run_batch, warm_up_inputs};
-use crate::tensor::Tensors;
-use crate::wire::client::Sender;
-use crate::wire::{Slow, Up};
 use burn::tensor::Device;
+use kinds::Registry;
+use model::golden::Sample;
+use model::{Model, ModelError, bucket_for, run_batch, warm_up_inputs};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
+use types::tensor::Tensors;
+use wire::client::Sender;
+use wire::{Slow, Up};
 
 /// A loaded model with the limit that it was warmed up for.
 pub(super) struct Loaded {

@@ -3,13 +3,13 @@
 //! In workers only: the library opens the driver, and the serving process never does. It is loaded
 //! when the card is NVIDIA's and there is one; without it nothing is told.
 
-use crate::adapter::entry::AdapterEntry;
-use crate::adapter::sensors::Reading;
-use crate::wire::Up;
-use crate::wire::client::Sender;
+use adapter::entry::AdapterEntry;
+use adapter::sensors::Reading;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::{Device, Nvml};
 use std::time::Duration;
+use wire::Up;
+use wire::client::Sender;
 
 /// PCI vendor number of NVIDIA.
 const NVIDIA: u32 = 0x10de;

@@ -3,10 +3,10 @@
 use super::compare;
 use super::guard::micros;
 use super::loaded::{Loaded, Tools};
-use crate::clock;
-use crate::model::{Batching, ModelError, buckets, warm_up_inputs};
-use crate::wire::Slow;
+use model::{Batching, ModelError, buckets, warm_up_inputs};
 use std::time::Duration;
+use types::clock;
+use wire::Slow;
 
 /// Timed runs add up to this before they stop: enough for a first estimate.
 const TIMED_ENOUGH: Duration = Duration::from_millis(50);

@@ -3,14 +3,14 @@
 
 use super::cancelled::Cancelled;
 use super::faults::Faults;
-use crate::clock;
-use crate::model::batch::{check_inputs, check_outputs};
-use crate::model::{Generate, Generated, Model, ModelError, Signature};
-use crate::tensor::Tensors;
-use crate::wire::client::Sender;
-use crate::wire::{Slow, TimeSlice, Up, tensor_headers};
+use model::batch::{check_inputs, check_outputs};
+use model::{Generate, Generated, Model, ModelError, Signature};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use types::clock;
+use types::tensor::Tensors;
+use wire::client::Sender;
+use wire::{Slow, TimeSlice, Up, tensor_headers};
 
 /// A slice begins no further step after so long: other batches have their turn, and requests that
 /// arrived meanwhile join the next slice. Half of the default latency target.

@@ -3,14 +3,14 @@
 use super::cancelled::Cancelled;
 use super::faults::Faults;
 use super::slice::{Slice, warm_up};
-use crate::model::test_folder::TestFolder;
-use crate::model::{Generate, Generated, Model, ModelError, Signature, count};
-use crate::tensor::{Datatype, Tensor, Tensors};
-use crate::wire::client::connect;
-use crate::wire::server::{Door, Receiver};
-use crate::wire::{Endpoint, TimeSlice, Up};
+use model::{Generate, Generated, Model, ModelError, Signature, count};
 use std::time::Duration;
+use testkit::TestFolder;
 use tokio::runtime::Runtime;
+use types::tensor::{Datatype, Tensor, Tensors};
+use wire::client::connect;
+use wire::server::{Door, Receiver};
+use wire::{Endpoint, TimeSlice, Up};
 
 /// Rows, numbers, and whether they are the last, as the server receives them.
 type Heard = Vec<(u64, Option<i64>, bool)>;
@@ -75,7 +75,7 @@ struct Bench {
     _folder: TestFolder,
     runtime: Runtime,
     receiver: Receiver,
-    sender: crate::wire::client::Sender,
+    sender: wire::client::Sender,
     cancelled: Cancelled,
 }
 

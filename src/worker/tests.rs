@@ -2,24 +2,25 @@
 
 use super::compute::{Compute, Job};
 use super::faults::Faults;
-use crate::model::repository::{Found, Repository};
-use crate::model::test_folder::TestFolder;
-use crate::model::{GoldenSpec, Model, ModelError, ModelInfo, Registry, Signature};
-use crate::tensor::{Datatype, Tensor, Tensors};
-use crate::wire::client::connect;
-use crate::wire::server::{Door, Receiver};
-use crate::wire::{
-    Cause, Down, Endpoint, Injected, Injection, LoadOrder, Slow, Unfit, Up, tensor_headers,
-};
 use burn::tensor::Device;
 use bytes::Bytes;
+use kinds::Registry;
+use model::repository::{Found, Repository};
+use model::{GoldenSpec, Model, ModelError, ModelInfo, Signature};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use testkit::TestFolder;
 use tokio::runtime::Runtime;
+use types::tensor::{Datatype, Tensor, Tensors};
+use wire::client::connect;
+use wire::server::{Door, Receiver};
+use wire::{
+    Cause, Down, Endpoint, Injected, Injection, LoadOrder, Slow, Unfit, Up, tensor_headers,
+};
 
 /// A deviation of an adder from a well-behaved model.
 #[derive(Clone, Copy, PartialEq)]

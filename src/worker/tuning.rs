@@ -1,7 +1,6 @@
 //! How long kernels are tuned, and whether the adapter's caches grew by it: a load that tunes takes
 //! many times as long as the next one. cubecl logs the beginning and the result of each tuning.
 
-use crate::clock;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
+use types::clock;
 
 /// Target of the line before a tuning (`cubecl_runtime::tune::tuner`).
 const BEGIN: &str = "cubecl_runtime::tune";

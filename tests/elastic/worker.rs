@@ -1,14 +1,14 @@
 use crate::common::{Folder, run};
 use crate::machine::{Machine, START};
-use concertina::adapter::entry::{AdapterEntry, Usability};
-use concertina::model::{Found, Repository};
-use concertina::wire::server::{Door, Outgoing, Receiver};
-use concertina::wire::{Down, Endpoint, LoadOrder, Order, Up};
+use adapter::entry::{AdapterEntry, Usability};
+use model::{Found, Repository};
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use wire::server::{Door, Outgoing, Receiver};
+use wire::{Down, Endpoint, LoadOrder, Order, Up};
 
 /// A worker process on one adapter, with the server's end of its link in hand.
 struct Bench {

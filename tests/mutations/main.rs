@@ -38,6 +38,8 @@ const HANG_MIN: Duration = Duration::from_secs(60);
 const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
 const HUNTERS: usize = 2;
+/// The scheduler, in the folder of a variant.
+const LIBRARY: &str = "schedule/lib.rs";
 const THEMES: [&[Mutant]; 11] = [
     requests::MUTANTS,
     adapters::MUTANTS,
@@ -78,7 +80,6 @@ fn write_room(folder: &Path, mutant: Option<&Mutant>) {
     let (from, room) = (root().join("src/schedule"), folder.join("schedule"));
     copy_sources(&from, &room);
     copy_sources(&from.join("tests"), &room.join("tests"));
-    fs::write(folder.join("lib.rs"), "#[path = \"schedule/lib.rs\"]\npub mod schedule;\n").unwrap();
     if let Some(mutant) = mutant {
         let text = fs::read_to_string(room.join(mutant.file)).unwrap();
         fs::write(room.join(mutant.file), text.replace(mutant.from, mutant.to)).unwrap();
@@ -113,7 +114,7 @@ fn passes(folder: &Path, mutant: Option<&Mutant>, limit: Duration) -> bool {
     write_room(folder, mutant);
     let name = mutant.map_or("no bug", |mutant| mutant.bug);
     // Compiling the unit tests with optimisation takes longer than it saves.
-    build(folder, name, &["--test", "--crate-name=concertina", "lib.rs", "-ounits"]);
+    build(folder, name, &["--test", "--crate-name=schedule", LIBRARY, "-ounits"]);
     runs_well(&folder.join("units"), limit) && {
         build_simulation(folder, name);
         runs_well(&folder.join("simulation"), limit)
@@ -122,9 +123,9 @@ fn passes(folder: &Path, mutant: Option<&Mutant>, limit: Duration) -> bool {
 
 fn build_simulation(folder: &Path, name: &str) {
     let optimised = "-Copt-level=1";
-    build(folder, name, &[optimised, "--crate-type=lib", "--crate-name=concertina", "lib.rs"]);
+    build(folder, name, &[optimised, "--crate-type=lib", "--crate-name=schedule", LIBRARY]);
     let main = root().join("tests/simulation/main.rs");
-    let room = "--extern=concertina=libconcertina.rlib";
+    let room = "--extern=schedule=libschedule.rlib";
     build(folder, name, &[optimised, "--test", &main.to_string_lossy(), room, "-osimulation"]);
 }
 

@@ -4,11 +4,11 @@ use crate::common::images::{as_uint8, difference, output, variants};
 use crate::common::models::add_digits;
 use crate::common::process::is_worker;
 use crate::common::{Folder, Response, Server, Setup};
-use concertina::wire::Injected;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+use wire::Injected;
 
 const INFER: &str = "/v2/models/digits/infer";
 /// Each of them asks for so many answers, one after the other.

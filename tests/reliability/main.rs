@@ -20,12 +20,12 @@ mod steps;
 mod streams;
 
 use common::{Setup, tell};
-use concertina::wire::Injected;
 use faulty::{Faulty, every_seed, every_step};
 use overload::{Crowd, DEADLINE, Offered};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
+use wire::Injected;
 
 /// Faults of workers that streams are tried with.
 const STREAM_FAULTS: [Injected; 4] =

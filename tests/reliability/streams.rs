@@ -5,11 +5,11 @@ use crate::common::models::add_count;
 use crate::common::process::{signal, workers_of};
 use crate::common::{Folder, Server, Setup, tell};
 use crate::faulty::PATIENCE;
-use concertina::wire::Injected;
 use rustix::process::Signal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use wire::Injected;
 
 const STREAM: &str = "/v2/models/count/generate_stream";
 /// Numbers of a stream: several slices with `SLOW`.

@@ -9,7 +9,7 @@ const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 /// Paths as `path!` has them in `routes.rs`, with `{}` for each parameter.
 fn paths_in_source() -> BTreeSet<String> {
-    let source = models::package().join("src/api/routes.rs");
+    let source = models::package().join("src/server/routes.rs");
     let source = std::fs::read_to_string(source).unwrap();
     let (routes, _) = source.split_once("#[cfg(test)]").unwrap();
     let arguments = routes.split("path!(").skip(1).map(|rest| rest.split(')').next().unwrap());

@@ -1,7 +1,7 @@
 //! What must hold of each action when it is taken.
 
 use crate::world::World;
-use concertina::schedule::*;
+use schedule::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What must hold at every step and at rest.
 
 use crate::world::World;
-use concertina::schedule::*;
+use schedule::*;
 use std::time::Duration;
 
 impl World {

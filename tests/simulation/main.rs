@@ -15,7 +15,7 @@ mod weather;
 mod workers;
 mod world;
 
-use concertina::schedule::{Reject, Scheduler, Time};
+use schedule::{Reject, Scheduler, Time};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 use weather::Weather;

@@ -2,7 +2,7 @@
 
 use crate::rng::Rng;
 use crate::world::{HEARTBEAT, RequestFacts, World};
-use concertina::schedule::*;
+use schedule::*;
 use std::time::Duration;
 
 impl World {

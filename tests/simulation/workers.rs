@@ -1,7 +1,7 @@
 //! What the world does when the scheduler acts: workers start, load, run, answer, fail and go.
 
 use crate::world::{HEARTBEAT, Worker, World};
-use concertina::schedule::*;
+use schedule::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

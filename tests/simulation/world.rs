@@ -2,7 +2,7 @@
 
 use crate::rng::Rng;
 use crate::weather::Weather;
-use concertina::schedule::*;
+use schedule::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

@@ -17,7 +17,8 @@ struct Source {
     code: String,
 }
 
-/// The module of a file: `src/api/body.rs` is `api::body`, `src/api/mod.rs` is `api`.
+/// The module of a file: `src/server/body.rs` is `server::body`, `src/server/lib.rs` is
+/// `server`.
 fn module(name: &str) -> Module {
     let path = name.trim_start_matches("src/").trim_end_matches(".rs");
     let mut parts: Module = path.split('/').map(str::to_owned).collect();
@@ -97,6 +98,11 @@ fn named(code: &str) -> Vec<String> {
     found
 }
 
+/// Where the paths of a crate begin: its folder, or nothing for the command line.
+fn own_crate(here: &Module) -> Module {
+    here.first().filter(|first| *first != "cli").cloned().into_iter().collect()
+}
+
 /// The module that a path lies in, and the rest of the path.
 fn resolved(
     path: &str,
@@ -105,7 +111,7 @@ fn resolved(
 ) -> Option<(Module, Vec<String>)> {
     let mut parts = path.split("::").map(str::to_owned).peekable();
     let mut full = match parts.peek()?.as_str() {
-        "crate" => Vec::new(),
+        "crate" => own_crate(here),
         "self" | "super" => here.clone(),
         _ => return None,
     };
@@ -202,8 +208,8 @@ fn cycles_are_seen() {
     let all = BTreeMap::from([
         (vec!["a".to_owned()], root),
         (module("src/a/b.rs"), source("use super::c::C;\npub struct B;\n")),
-        (module("src/a/c.rs"), source("use crate::a::B;\npub struct C;\n")),
-        (module("src/d.rs"), source("use crate::{a::{B}};\n")),
+        (module("src/a/c.rs"), source("use crate::B;\npub struct C;\n")),
+        (module("src/a/d.rs"), source("use crate::{B};\n")),
     ]);
     assert_eq!(cycles(&graph(&all)), [["a/b", "a/c"]]);
 }

@@ -1,5 +1,5 @@
-//! Holds the house in order: which room may name which, what the pure and the serving rooms must
-//! never name, and how long a function and a file may be.
+//! Checks the structure: what the scheduler and the serving crates must not depend on, which files
+//! import each other, and how long a function, a file and a type may be.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod cycles;
@@ -7,173 +7,15 @@ mod types;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Longest function and file, in lines.
 const FUNCTION_MAX: usize = 70;
 const FILE_MAX: usize = 500;
 
-/// The arrows between rooms: who may name whom. A path with `::` allows only that part of a room.
-/// `error`, `tensor`, `clock` and `random` are data, a clock and a die: everybody but `schedule` may
-/// name them.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("schedule", &[]),
-    ("error", &[]),
-    ("escape", &[]),
-    ("key_file", &[]),
-    ("lock", &[]),
-    ("tensor", &[]),
-    ("clock", &[]),
-    ("random", &[]),
-    ("folders", &[]),
-    ("signals", &[]),
-    ("json", &["error", "tensor"]),
-    ("progress", &["escape", "telemetry"]),
-    ("adapter", &["clock", "escape"]),
-    ("onnx", &["clock", "random", "tensor"]),
-    ("model", &["error", "escape", "json", "onnx", "tensor"]),
-    ("config", &["adapter::entry", "adapter::select", "folders", "schedule", "wire"]),
-    ("simulate", &["adapter", "clock", "config", "escape", "random", "schedule", "telemetry"]),
-    ("telemetry", &["adapter::entry", "adapter::sensors", "schedule"]),
-    ("wire", &["adapter::entry", "adapter::sensors", "model::info", "random", "tensor"]),
-    ("worker", &["adapter", "clock", "lock", "model", "random", "tensor", "wire"]),
-    (
-        "engine",
-        &[
-            "adapter::entry",
-            "adapter::in_use",
-            "adapter::listing",
-            "adapter::memory",
-            "adapter::names",
-            "adapter::sensors",
-            "clock",
-            "error",
-            "escape",
-            "lock",
-            "model::batch",
-            "model::files",
-            "model::golden",
-            "model::info",
-            "model::kept",
-            "model::layout",
-            "model::pipeline",
-            "model::repository",
-            "model::signature",
-            "schedule",
-            "telemetry",
-            "tensor",
-            "wire",
-        ],
-    ),
-    (
-        "api",
-        &[
-            "adapter::entry",
-            "clock",
-            "engine",
-            "error",
-            "json",
-            "key_file",
-            "model::batch",
-            "model::files",
-            "model::info",
-            "model::layout",
-            "model::pipeline",
-            "model::repository",
-            "model::signature",
-            "simulate",
-            "telemetry",
-            "tensor",
-        ],
-    ),
-    ("top", &["clock", "escape", "key_file"]),
-    (
-        "cli",
-        &[
-            "adapter",
-            "api",
-            "config",
-            "engine",
-            "escape",
-            "key_file",
-            "lock",
-            "model",
-            "progress",
-            "schedule",
-            "signals",
-            "simulate",
-            "telemetry",
-            "top",
-            "worker",
-        ],
-    ),
-];
-
-/// Files of the rooms `model`, `onnx` and `adapter` that the serving process uses: no burn, no wgpu.
-const PLAIN: &[&str] = &[
-    "src/model/batch.rs",
-    "src/model/repository.rs",
-    "src/model/signature.rs",
-    "src/model/manifest.rs",
-    "src/model/manifest/batch.rs",
-    "src/model/manifest/time.rs",
-    "src/model/count.rs",
-    "src/model/generate.rs",
-    "src/model/files.rs",
-    "src/model/info.rs",
-    "src/model/kept.rs",
-    "src/model/layout.rs",
-    "src/model/names.rs",
-    "src/model/onnx/error.rs",
-    "src/model/onnx/signature.rs",
-    "src/model/pbtxt.rs",
-    "src/model/triton.rs",
-    "src/model/versions.rs",
-    "src/model/pipeline/after.rs",
-    "src/model/pipeline/before.rs",
-    "src/model/pipeline/boxes.rs",
-    "src/model/pipeline/classes.rs",
-    "src/model/pipeline/ctc.rs",
-    "src/model/pipeline/ensemble.rs",
-    "src/model/pipeline/frame.rs",
-    "src/model/pipeline/image.rs",
-    "src/model/pipeline/mod.rs",
-    "src/model/pipeline/picture.rs",
-    "src/model/pipeline/regions.rs",
-    "src/model/pipeline/row.rs",
-    "src/model/pipeline/rows.rs",
-    "src/model/pipeline/spec.rs",
-    "src/model/pipeline/wave.rs",
-    "src/model/pipeline/window.rs",
-    "src/onnx/elem.rs",
-    "src/onnx/error.rs",
-    "src/onnx/graph.rs",
-    "src/onnx/known.rs",
-    "src/onnx/maps.rs",
-    "src/onnx/proto.rs",
-    "src/onnx/raw.rs",
-    "src/onnx/read.rs",
-    "src/onnx/rows/arrange.rs",
-    "src/onnx/rows/axes.rs",
-    "src/onnx/rows/contrib.rs",
-    "src/onnx/rows/length.rs",
-    "src/onnx/rows/ml.rs",
-    "src/onnx/rows/mod.rs",
-    "src/onnx/rows/numbers.rs",
-    "src/onnx/rows/pick.rs",
-    "src/onnx/rows/products.rs",
-    "src/onnx/rows/rules.rs",
-    "src/onnx/rows/site.rs",
-    "src/onnx/rows/value.rs",
-    "src/onnx/rows/walk.rs",
-    "src/onnx/source.rs",
-    "src/onnx/sparse.rs",
-    "src/adapter/entry.rs",
-    "src/adapter/identity.rs",
-    "src/adapter/listing.rs",
-    "src/adapter/names.rs",
-    "src/adapter/select.rs",
-    "src/adapter/sensors.rs",
-];
+/// Crates of the serving process, and libraries that would load a driver of a GPU into it.
+const SERVING: [&str; 2] = ["concertina-server", "concertina-top"];
+const OF_GPUS: [&str; 3] = ["burn", "cubecl", "wgpu"];
 
 #[allow(clippy::disallowed_methods, clippy::expect_used, reason = "cargo tells where the tree is")]
 fn root() -> PathBuf {
@@ -204,7 +46,7 @@ fn code(path: &Path) -> (String, Vec<String>) {
     (name, text.lines().map(line).collect())
 }
 
-/// The room of a file: `src/api/body.rs` is in `api`, `src/cli.rs` is `cli`.
+/// The room of a file: `src/server/body.rs` is in `server`, `src/cli.rs` is `cli`.
 fn room(name: &str) -> &str {
     let rest = name.strip_prefix("src/").unwrap_or(name);
     rest.split('/').next().unwrap_or_default().trim_end_matches(".rs")
@@ -214,53 +56,32 @@ fn sources() -> Vec<PathBuf> {
     files(&root().join("src"), "rs")
 }
 
-/// What a line names of this crate, as `adapter::entry::AdapterEntry`.
-fn named(line: &str) -> Vec<String> {
-    let path = |rest: &str| {
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
-        rest[..end.unwrap_or(rest.len())].trim_end_matches(':').to_owned()
-    };
-    line.split("crate::").skip(1).map(path).collect()
+/// The names of the crates that a crate depends on, its own among them.
+fn dependencies(of: &str) -> Vec<String> {
+    let cargo = option_env!("CARGO").unwrap_or("cargo");
+    let mut command = Command::new(cargo);
+    command.current_dir(root()).args(["tree", "--offline", "--locked", "--edges=normal,build"]);
+    let output = command.args(["--prefix=none", "--package", of]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
 }
 
 #[test]
-fn arrows_point_only_where_they_may() {
-    let mut wrong = Vec::new();
-    for path in sources() {
-        let (name, lines) = code(&path);
-        let here = room(&name);
-        let Some((_, allowed)) = ARROWS.iter().find(|(room, _)| *room == here) else {
-            assert!(["lib", "main"].contains(&here), "{name}: a room without arrows in this test");
-            continue;
-        };
-        for target in lines.iter().flat_map(|line| named(line)) {
-            let own = target.split("::").next() == Some(here);
-            let fits =
-                |allowed: &&str| target == **allowed || target.starts_with(&format!("{allowed}::"));
-            if !own && !allowed.iter().any(fits) {
-                wrong.push(format!("{name} names crate::{target}"));
-            }
-        }
+fn serving_crates_need_no_library_of_gpus() {
+    for serving in SERVING {
+        let all = dependencies(serving);
+        assert!(all.len() > 50 && all.contains(&serving.to_owned()), "{serving}: {all:?}");
+        let wrong: Vec<_> =
+            all.iter().filter(|name| OF_GPUS.iter().any(|of| name.starts_with(of))).collect();
+        assert!(wrong.is_empty(), "{serving} depends on {wrong:?}");
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(dependencies("concertina-worker").iter().any(|name| name == "burn"));
 }
 
 #[test]
-fn serving_rooms_never_name_burn_cubecl_or_wgpu() {
-    let mut wrong = Vec::new();
-    for path in sources() {
-        let (name, lines) = code(&path);
-        let serving = ["api", "engine", "schedule", "telemetry", "wire"].contains(&room(&name));
-        if !serving && !PLAIN.contains(&name.as_str()) {
-            continue;
-        }
-        for library in ["burn::", "burn_", "cubecl", "wgpu"] {
-            if lines.iter().any(|line| line.contains(library)) {
-                wrong.push(format!("{name} names {library}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+fn scheduler_depends_on_nothing() {
+    assert_eq!(dependencies("concertina-schedule"), ["concertina-schedule"]);
 }
 
 #[test]
@@ -328,11 +149,9 @@ fn functions(lines: &[String]) -> Vec<(String, usize)> {
 
 #[test]
 fn this_test_sees_what_it_looks_for() {
-    assert_eq!(named("use crate::adapter::entry::{A, B};"), ["adapter::entry"]);
-    assert_eq!(named("x: crate::clock::now()"), ["clock::now"]);
     let lines = ["fn a() {", "    x", "}", "    fn b(", "    ) {", "    }"].map(str::to_owned);
     assert_eq!(functions(&lines), [("a".to_owned(), 3), ("b".to_owned(), 3)]);
-    assert_eq!((room("src/api/body.rs"), room("src/cli.rs")), ("api", "cli"));
+    assert_eq!((room("src/server/body.rs"), room("src/cli.rs")), ("server", "cli"));
 }
 
 /// Words in backticks that are names of tests: several words, none of them a path.

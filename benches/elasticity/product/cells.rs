@@ -1,9 +1,9 @@
 //! The product's own defaults: adapters with absolute start times, a target of 100 ms, 2 ms for a
 //! batch and 2 ms for each row on the fastest one. Powers and speeds are assumed by class.
 
-use concertina::schedule::{Goal, Policy};
-use concertina::simulate::laws::{Spec, idle};
-use concertina::simulate::{
+use schedule::{Goal, Policy};
+use simulate::laws::{Spec, idle};
+use simulate::{
     ANY_MODEL, AdapterInMix, Mix, ModelInMix, Options, Outcome, Run, Times, Trace, simulate,
 };
 use std::collections::BTreeMap;

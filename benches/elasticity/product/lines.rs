@@ -3,7 +3,7 @@
 use super::cells::{SLO, START, defaults, mix, run, run_with, slow_rows, with_cpu, with_places};
 use super::figures;
 use super::traces::{self, DAY, HOUR};
-use concertina::simulate::{Options, Outcome, Request, Run, Trace, simulate_restarts};
+use simulate::{Options, Outcome, Request, Run, Trace, simulate_restarts};
 
 /// Parts of a trace between restarts.
 const PARTS: usize = 8;

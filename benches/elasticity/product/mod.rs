@@ -11,8 +11,8 @@ mod lines;
 mod traces;
 
 use cells::{MIXES, mix, rivals, run, with_cpu};
-use concertina::simulate::laws::Spec;
-use concertina::simulate::{Outcome, Trace};
+use simulate::laws::Spec;
+use simulate::{Outcome, Trace};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;

@@ -1,7 +1,7 @@
 //! Traces that are made from a seed: single requests, bursts, scheduled requests and an office week.
 
-use concertina::random::SplitMix64;
-use concertina::simulate::{Request, Trace};
+use simulate::{Request, Trace};
+use types::random::SplitMix64;
 
 pub(crate) const HOUR: f64 = 3600.0;
 pub(crate) const DAY: f64 = 24.0 * HOUR;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::adapter::boxes::hybrid_laptop;
+use crate::boxes::hybrid_laptop;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicUsize, Ordering};

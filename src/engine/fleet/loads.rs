@@ -1,37 +1,37 @@
 //! Results of loads: errors, and the remarks of workers.
 
 use super::Fleet;
-use crate::engine::Catalogue;
-use crate::engine::rejections::LoadError;
-use crate::model::files::Source;
-use crate::schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
-use crate::wire::{Cause, Unfit};
+use crate::Catalogue;
+use crate::rejections::LoadError;
+use model::files::Source;
+use schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
+use wire::{Cause, Unfit};
 
 impl Fleet {
     /// The error of the last failed load of a model.
-    pub(in crate::engine) fn load_error(&self, model: ModelId) -> Option<&LoadError> {
+    pub(crate) fn load_error(&self, model: ModelId) -> Option<&LoadError> {
         self.load_errors.get(&model)
     }
 
     /// `true` if an adapter has loaded the model.
-    pub(in crate::engine) fn has_loaded(&self, model: ModelId) -> bool {
+    pub(crate) fn has_loaded(&self, model: ModelId) -> bool {
         self.proven.contains(&model)
     }
 
     /// A worker's remark on a model that it loaded.
-    pub(in crate::engine) fn note(&self, model: ModelId) -> Option<&str> {
+    pub(crate) fn note(&self, model: ModelId) -> Option<&str> {
         self.notes.get(&model).map(String::as_str)
     }
 
     /// Removes the results of a model that is no longer served.
-    pub(in crate::engine) fn forget_model(&mut self, model: ModelId) {
+    pub(crate) fn forget_model(&mut self, model: ModelId) {
         self.load_errors.remove(&model);
         self.notes.remove(&model);
         self.proven.remove(&model);
     }
 
     /// Logs that a load failed, and ends the phase that the adapter shows.
-    pub(in crate::engine) fn load_ended(
+    pub(crate) fn load_ended(
         &mut self,
         (adapter, incarnation): (AdapterId, Incarnation),
         model: &str,
@@ -46,18 +46,13 @@ impl Fleet {
     }
 
     /// `true` if the adapter is in this incarnation and its last load was from this source.
-    pub(in crate::engine) fn reads(
-        &self,
-        id: AdapterId,
-        incarnation: Incarnation,
-        source: &Source,
-    ) -> bool {
+    pub(crate) fn reads(&self, id: AdapterId, incarnation: Incarnation, source: &Source) -> bool {
         let current = self.member(id).filter(|member| member.incarnation == incarnation);
         current.is_some_and(|member| member.reads.as_ref() == Some(source))
     }
 
     /// `true` if a load with this cause of failure shows that the model's files are wrong.
-    pub(in crate::engine) fn blames_files(&self, model: ModelId, cause: Cause) -> bool {
+    pub(crate) fn blames_files(&self, model: ModelId, cause: Cause) -> bool {
         match cause {
             Cause::Input | Cause::Model => true,
             Cause::WrongAnswer => !self.proven.contains(&model),

@@ -1,7 +1,7 @@
 //! The extent of files: their bytes, and the time of their last change.
 
 use super::{DEPTH_MAX, ENTRIES_MAX};
-use crate::model::names::is_safe_name;
+use crate::names::is_safe_name;
 use std::fs::Metadata;
 use std::path::Path;
 use std::time::UNIX_EPOCH;

@@ -1,7 +1,7 @@
 //! `[batch]` in `model.toml`.
 
 use super::time::parse_time;
-use crate::model::files::Detail;
+use crate::files::Detail;
 use serde::Deserialize;
 use std::time::Duration;
 

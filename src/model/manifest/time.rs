@@ -1,6 +1,6 @@
 //! Times as `model.toml` writes them.
 
-use crate::model::files::Detail;
+use crate::files::Detail;
 use std::time::Duration;
 
 /// Reads `"250us"`, `"2ms"` or `"1s"`.

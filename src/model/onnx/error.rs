@@ -1,8 +1,8 @@
 //! From errors of graphs to those of models and of files: the kind decides who is to blame.
 
-use crate::model::ModelError;
-use crate::model::files::Detail;
-use crate::onnx::{FailureKind, OnnxError};
+use crate::ModelError;
+use crate::files::Detail;
+use graph::{FailureKind, OnnxError};
 
 /// The error of a run for a request.
 impl From<OnnxError> for ModelError {
@@ -21,7 +21,7 @@ impl From<OnnxError> for ModelError {
 }
 
 /// The error of a load, where there is no request to blame.
-pub(super) fn of_load(error: OnnxError) -> ModelError {
+pub fn of_load(error: OnnxError) -> ModelError {
     match error.into() {
         ModelError::Input(text) => ModelError::Broken(text),
         other => other,
@@ -40,31 +40,6 @@ impl From<OnnxError> for Detail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Model;
-    use crate::model::onnx::{Onnx, signature};
-    use crate::onnx::{Limits, ModelFile, Place};
-    use crate::tensor::{Datatype, Tensor, Tensors};
-    use bytes::Bytes;
-
-    fn load(data: &'static [u8]) -> Result<Onnx, ModelError> {
-        let none = |_: &str| Err(OnnxError::invalid("no such file"));
-        let file = ModelFile::read(Bytes::from_static(data).into(), Some(&none)).unwrap();
-        let own = signature::of(&file, None).unwrap();
-        Onnx::of(file, own.signature, Place::host(), Limits::default()).map_err(of_load)
-    }
-
-    #[test]
-    fn unknown_operator_blames_the_model_and_a_wrong_shape_the_request() {
-        let error = load(include_bytes!("../../../tests/data/unknown_operator.onnx")).unwrap_err();
-        let text = "operators that are not supported: Magic of ai.onnx";
-        assert_eq!(error, ModelError::Broken(text.to_owned()));
-        let mut model = load(include_bytes!("../../../tests/data/linear.onnx")).unwrap();
-        let x = Tensor::new("x", Datatype::Fp32, vec![1, 4], vec![0; 16].into()).unwrap();
-        let error = model.forward(&Tensors(vec![x]), 1).unwrap_err();
-        let label = "node 'm' (MatMul): ";
-        assert!(matches!(&error, ModelError::Input(text) if text.starts_with(label)), "{error:?}");
-    }
-
     #[test]
     fn kind_of_an_error_decides_who_is_to_blame() {
         let text = || "why".to_owned();

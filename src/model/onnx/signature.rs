@@ -1,10 +1,10 @@
 //! The signature of an ONNX file, read without its weights: names, types and shapes of its inputs
 //! and outputs, and how rows become runs.
 
-use crate::model::files::{BadFile, Detail, Files};
-use crate::model::info::ModelInfo;
-use crate::model::signature::{RowMode, Signature, TensorSpec};
-use crate::onnx::{Dim, Known, ModelFile, OnnxError, Port, RowProof, Sort, prove};
+use crate::files::{BadFile, Detail, Files};
+use crate::info::ModelInfo;
+use crate::signature::{RowMode, Signature, TensorSpec};
+use graph::{Dim, Known, ModelFile, OnnxError, Port, RowProof, Sort, prove};
 
 /// The kind's name in `model.toml`.
 pub const KIND: &str = "onnx";
@@ -20,7 +20,7 @@ const OVERRIDES_MAX: usize = 8;
 ///
 /// # Errors
 /// Naming the file and what is wrong with it.
-pub(crate) fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile, BadFile> {
+pub fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile, BadFile> {
     let beside = |name: &str| {
         files.source_of(name).map_err(|error| match error.machine {
             true => OnnxError::machine(error.to_string()),
@@ -77,15 +77,15 @@ pub(crate) fn complete(
 }
 
 /// The signature of a graph, and the reason why its rows become runs as they do.
-pub(crate) struct Own {
-    pub(crate) signature: Signature,
-    pub(crate) reason: String,
+pub struct Own {
+    pub signature: Signature,
+    pub reason: String,
 }
 
 /// # Errors
 /// If an input or output has no type, or one that clients cannot send, or if `stated` is not
 /// possible for this graph.
-pub(crate) fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<Own, Detail> {
+pub fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<Own, Detail> {
     signature_of(file, stated, false)
 }
 
@@ -226,7 +226,7 @@ fn no_rows(inputs: &[Port]) -> Option<String> {
 
 /// `true` if the file leaves the first axis of every input and output open, under one name at most
 /// for the inputs: it calls that axis a batch.
-pub(super) fn names_rows(file: &ModelFile) -> bool {
+pub fn names_rows(file: &ModelFile) -> bool {
     let outputs = file.graph.outputs.iter();
     no_rows(&file.graph.inputs).is_none() && outputs.map(first).all(|dim| is_open(dim.as_ref()))
 }
@@ -298,7 +298,7 @@ fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, Detail>
 ///
 /// # Errors
 /// If the names or types of inputs or outputs differ.
-pub(super) fn check_names(signature: &Signature, file: &ModelFile) -> Result<(), OnnxError> {
+pub fn check_names(signature: &Signature, file: &ModelFile) -> Result<(), OnnxError> {
     let inputs = file.graph.inputs.iter().chain(overrides(file)).collect::<Vec<_>>();
     for (field, specs, ports) in [
         ("inputs", &signature.inputs, inputs),
@@ -394,7 +394,7 @@ fn typical(spec: &TensorSpec, mode: RowMode) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::Elem;
+    use graph::Elem;
 
     fn port(name: &str, dims: &[Dim]) -> Port {
         let (sort, elem) = (Sort::Tensor, Some(Elem::F32));

@@ -6,15 +6,15 @@ use super::ctc::Ctc;
 use super::frame::Sent;
 use super::regions::Regions;
 use super::row::{BadRow, port};
-use crate::model::files::{Detail, Files};
-use crate::model::signature::{Signature, TensorSpec};
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::files::{Detail, Files};
+use crate::signature::{Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// `[postprocess]` as it is written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Written {
+pub struct Written {
     classes: Option<Classes>,
     text: Option<super::ctc::Written>,
     boxes: Option<Boxes>,

@@ -7,15 +7,15 @@ use super::row::{BadRow, Budget, charge, port};
 use super::rows;
 use super::wave::Wave;
 use super::window::Window;
-use crate::model::files::Detail;
-use crate::model::signature::{Signature, TensorSpec};
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::files::Detail;
+use crate::signature::{Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// `[preprocess]` as it is written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Written {
+pub struct Written {
     image: Option<ImageSpec>,
     bytes: Option<Window>,
     audio: Option<Wave>,

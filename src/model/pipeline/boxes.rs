@@ -4,9 +4,9 @@ use super::classes::{Activation, label};
 use super::frame::Frame;
 use super::row::BadRow;
 use super::rows;
-use crate::model::files::Detail;
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::files::Detail;
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// Most candidates that are compared with each other: the best ones.
 const CANDIDATES_MAX: usize = 3000;

@@ -2,9 +2,9 @@
 
 use super::row::BadRow;
 use super::rows;
-use crate::model::files::Detail;
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::files::Detail;
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// `[postprocess.classes]`: the `top` classes with the highest scores, and their scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,9 +3,9 @@
 use super::classes::Activation;
 use super::row::BadRow;
 use super::rows;
-use crate::model::files::{Detail, Files};
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::files::{Detail, Files};
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// Largest file with characters.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -13,7 +13,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// `[postprocess.text]` as it is written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Written {
+pub(super) struct Written {
     #[serde(default)]
     pub(super) output: Option<String>,
     /// A file of the version with one character a line, in the order of the classes.

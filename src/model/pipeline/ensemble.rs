@@ -4,14 +4,14 @@
 use super::picture::Picture;
 use super::row::{BadRow, Budget, charge};
 use super::rows;
-use crate::model::files::Detail;
-use crate::model::signature::{Signature, TensorSpec};
-use crate::tensor::{Tensor, Tensors};
+use crate::files::Detail;
+use crate::signature::{Signature, TensorSpec};
 use ::image::{RgbImage, imageops};
 use imageproc::geometric_transformations::{Border, Interpolation, Projection, warp_into};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use types::tensor::{Tensor, Tensors};
 
 /// The kind's name in `model.toml`.
 pub const KIND: &str = "ensemble";
@@ -221,7 +221,7 @@ pub fn gather(
         return Ok(only.clone());
     }
     let parts = rows.iter().map(|row| Tensors(vec![row.clone()])).collect::<Vec<_>>();
-    let bad = |error: crate::tensor::TensorError| BadRow::Output(error.to_string());
+    let bad = |error: types::tensor::TensorError| BadRow::Output(error.to_string());
     let joined = match parts.is_empty() {
         true => {
             let dims = spec.shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(0));

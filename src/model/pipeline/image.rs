@@ -4,12 +4,12 @@ use super::frame::Frame;
 use super::picture::{EDGE_MAX, PIXELS_MAX, Picture, check_size};
 use super::row::{BadRow, Budget, charge};
 use super::rows;
-use crate::model::files::Detail;
-use crate::model::signature::TensorSpec;
-use crate::tensor::{Datatype, Tensor};
+use crate::files::Detail;
+use crate::signature::TensorSpec;
 use ::image::imageops::{self, FilterType};
 use ::image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor};
 
 /// Bytes of a pixel between the two steps of resizing: four floats.
 const RESIZED_PIXEL_BYTES: u64 = 16;

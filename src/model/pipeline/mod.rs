@@ -21,13 +21,13 @@ mod tests;
 mod wave;
 mod window;
 
-pub(crate) use after::Written as Postprocess;
-pub(crate) use before::Written as Preprocess;
+pub use after::Written as Postprocess;
+pub use before::Written as Preprocess;
 pub(crate) use ensemble::WrittenStep;
 pub use ensemble::{Ensemble, Step};
 pub use frame::{Frame, Sent};
-pub(crate) use picture::Bounds;
+pub use picture::Bounds;
 pub use picture::Picture;
 pub use row::{BadRow, Budget};
-pub(crate) use spec::Written;
+pub use spec::Written;
 pub use spec::{Around, Pipeline};

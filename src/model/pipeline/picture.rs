@@ -5,12 +5,12 @@
 
 use super::row::{BadRow, Budget, charge};
 use super::rows;
-use crate::tensor::{Tensor, Tensors};
 use ::image::metadata::Orientation;
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use ::image::{Rgb, RgbImage};
 use std::io::Cursor;
 use std::sync::Arc;
+use types::tensor::{Tensor, Tensors};
 
 /// Longest edge of an image, sent or prepared.
 pub(super) const EDGE_MAX: u32 = 16_384;
@@ -28,12 +28,12 @@ pub struct Picture(pub(super) Arc<RgbImage>);
 
 /// Bounds of a decoded image.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Longest edge in pixels.
-    pub(crate) edge: u32,
-    pub(crate) pixels: u64,
+    pub edge: u32,
+    pub pixels: u64,
     /// Most bytes of the pixels as the file holds them.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 impl Picture {
@@ -49,7 +49,7 @@ impl Picture {
     ///
     /// # Errors
     /// As [`Picture::decode`].
-    pub(crate) fn decode_within(
+    pub fn decode_within(
         file: &[u8],
         bounds: Bounds,
         budget: &mut Budget<'_>,

@@ -4,13 +4,13 @@
 use super::frame::Frame;
 use super::row::BadRow;
 use super::rows;
-use crate::model::files::Detail;
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::files::Detail;
 use ::image::{GrayImage, Luma};
 use imageproc::contours::{BorderType, find_contours};
 use imageproc::geometry::min_area_rect;
 use imageproc::point::Point;
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor, Tensors};
 
 /// Regions smaller than this, in pixels of the map, are noise.
 const SIDE_MIN: f32 = 3.0;

@@ -1,7 +1,7 @@
 //! Errors and memory of one row in a pipeline, and the lookup of a tensor of the graph by name.
 
-use crate::model::files::Detail;
-use crate::model::signature::TensorSpec;
+use crate::files::Detail;
+use crate::signature::TensorSpec;
 
 /// Why a row could not be prepared, or its outputs not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

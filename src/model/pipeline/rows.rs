@@ -1,9 +1,9 @@
 //! Single rows as tensors: floats and text in, floats and text out.
 
 use super::row::BadRow;
-use crate::tensor::{Datatype, Tensor, Tensors, byte_elements};
 use bytes::{BufMut, Bytes, BytesMut};
 use half::f16;
+use types::tensor::{Datatype, Tensor, Tensors, byte_elements};
 
 /// A row of numbers; `shape` is without the row axis.
 pub(super) fn floats(

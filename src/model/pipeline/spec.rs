@@ -7,10 +7,10 @@ use super::ensemble::Ensemble;
 use super::frame::Sent;
 use super::picture::Picture;
 use super::row::{BadRow, Budget};
-use crate::model::files::{Detail, Files};
-use crate::model::signature::{Signature, TensorSpec};
-use crate::tensor::Tensors;
+use crate::files::{Detail, Files};
+use crate::signature::{Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
+use types::tensor::Tensors;
 
 /// What a model's clients see instead of its graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,9 +33,9 @@ pub struct Around {
 
 /// The tables as they are written.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Written {
-    pub(crate) preprocess: Option<super::before::Written>,
-    pub(crate) postprocess: Option<super::after::Written>,
+pub struct Written {
+    pub preprocess: Option<super::before::Written>,
+    pub postprocess: Option<super::after::Written>,
 }
 
 impl Written {
@@ -47,7 +47,7 @@ impl Written {
     ///
     /// # Errors
     /// Naming the table and what is wrong in it.
-    pub(crate) fn check(
+    pub fn check(
         self,
         graph: &Signature,
         labels: &[String],

@@ -1,12 +1,12 @@
 use super::*;
-use crate::model::files::Detail;
-use crate::model::manifest::Manifest;
-use crate::model::signature::{Signature, TensorSpec};
-use crate::model::test_folder::TestFolder;
-use crate::model::{Files, Found, Repository};
-use crate::tensor::{Datatype, Tensor, Tensors};
+use crate::files::Detail;
+use crate::manifest::Manifest;
+use crate::signature::{Signature, TensorSpec};
+use crate::{Files, Found, Repository};
 use ::image::{ImageFormat, Rgb, RgbImage};
 use std::io::Cursor;
+use testkit::TestFolder;
+use types::tensor::{Datatype, Tensor, Tensors};
 
 fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
     TensorSpec::new(name, vec![datatype], shape.to_vec())

@@ -2,11 +2,11 @@
 
 use super::row::{BadRow, Budget, charge};
 use super::rows;
-use crate::model::files::Detail;
-use crate::model::signature::TensorSpec;
-use crate::tensor::{Datatype, Tensor};
+use crate::files::Detail;
+use crate::signature::TensorSpec;
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
+use types::tensor::{Datatype, Tensor};
 
 /// Most samples of a recording: an hour and more at 16 kHz.
 const SAMPLES_MAX: usize = 1 << 26;

@@ -2,10 +2,10 @@
 
 use super::row::{BadRow, Budget, charge};
 use super::rows;
-use crate::model::files::Detail;
-use crate::model::signature::TensorSpec;
-use crate::tensor::{Datatype, Tensor};
+use crate::files::Detail;
+use crate::signature::TensorSpec;
 use serde::{Deserialize, Serialize};
+use types::tensor::{Datatype, Tensor};
 
 /// Most numbers of a window.
 const WINDOW_MAX: usize = 1 << 24;

@@ -2,8 +2,8 @@
 //! the weights with columns of what lies under the window.
 
 use super::{in_rows, ordered, put};
-use crate::onnx::op::Window;
-use crate::onnx::tensor::Tensor;
+use crate::op::Window;
+use crate::tensor::Tensor;
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
 use pulp::Arch;

@@ -2,8 +2,8 @@
 //! in the nearest cache.
 
 use super::{elementwise, in_rows, ordered, put, wrap};
-use crate::onnx::op::{Binary, Instruction, Op, Operand, Program};
-use crate::onnx::tensor::Tensor;
+use crate::op::{Binary, Instruction, Op, Operand, Program};
+use crate::tensor::Tensor;
 use burn::backend::flex::FlexTensor;
 
 /// Most elements of a piece.

@@ -1,7 +1,7 @@
 //! Functions whose library versions go one element at a time: approximations that vectorise, within
 //! a few units in the last place.
 
-use crate::onnx::op::Unary;
+use crate::op::Unary;
 use pulp::Arch;
 
 /// What to do with elements for a function of floats.

@@ -1,8 +1,8 @@
 //! Products with weights of a few bits: a column is unpacked where it is multiplied.
 
 use super::{ordered, put};
-use crate::onnx::op::{Op, Packed};
-use crate::onnx::tensor::{Tensor, on_host};
+use crate::op::{Op, Packed};
+use crate::tensor::{Tensor, on_host};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::DType;

@@ -1,8 +1,8 @@
 //! Maxima under windows of two axes, without padding.
 
 use super::{in_rows, ordered, put};
-use crate::onnx::op::Window;
-use crate::onnx::tensor::Tensor;
+use crate::op::Window;
+use crate::tensor::Tensor;
 use pulp::Arch;
 
 pub(super) fn max(x: &Tensor, window: &Window) -> Option<Tensor> {

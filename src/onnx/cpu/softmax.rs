@@ -2,7 +2,7 @@
 
 use super::elementwise::exp;
 use super::{in_rows, ordered, wrap};
-use crate::onnx::tensor::Tensor;
+use crate::tensor::Tensor;
 use pulp::Arch;
 
 pub(super) fn run(x: Tensor) -> Option<Tensor> {

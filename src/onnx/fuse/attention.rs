@@ -2,11 +2,11 @@
 //! zeros, where the steps gave NaN unless they were guarded against it.
 
 use super::steps::Steps;
-use crate::onnx::draft::Draft;
-use crate::onnx::error::Result;
-use crate::onnx::held::Form;
-use crate::onnx::op::{Binary, Op, Unary, is_direct};
-use crate::onnx::trace::{T, Tracer};
+use crate::draft::Draft;
+use crate::held::Form;
+use crate::op::{Binary, Op, Unary, is_direct};
+use crate::trace::{T, Tracer};
+use graph::error::Result;
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     // burn would look for the fastest kernel there.

@@ -1,10 +1,10 @@
 //! Steps element by element whose results nobody else takes become one program.
 
 use super::steps::Steps;
-use crate::onnx::draft::Draft;
-use crate::onnx::error::Result;
-use crate::onnx::op::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Op, Operand, Program};
-use crate::onnx::trace::{T, Tracer};
+use crate::draft::Draft;
+use crate::op::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Op, Operand, Program};
+use crate::trace::{T, Tracer};
+use graph::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

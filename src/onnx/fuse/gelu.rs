@@ -1,10 +1,10 @@
 //! `x (1 + erf(x / sqrt 2)) / 2`, in whatever order it was written.
 
 use super::steps::Steps;
-use crate::onnx::draft::Draft;
-use crate::onnx::error::Result;
-use crate::onnx::op::{Binary, Op, Unary};
-use crate::onnx::trace::{T, Tracer};
+use crate::draft::Draft;
+use crate::op::{Binary, Op, Unary};
+use crate::trace::{T, Tracer};
+use graph::error::Result;
 
 pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in 0..steps.len() {

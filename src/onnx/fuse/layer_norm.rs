@@ -1,10 +1,10 @@
 //! Mean and deviation over the last axis, written out: a layer normalisation.
 
 use super::steps::Steps;
-use crate::onnx::draft::Draft;
-use crate::onnx::error::Result;
-use crate::onnx::op::{Binary, Op, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
+use crate::draft::Draft;
+use crate::op::{Binary, Op, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use graph::error::Result;
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in 0..steps.len() {

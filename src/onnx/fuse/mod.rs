@@ -11,7 +11,7 @@ mod weights;
 
 use super::draft::Line;
 use super::trace::{T, Tracer};
-use crate::onnx::error::Result;
+use graph::error::Result;
 use steps::Steps;
 
 /// One way of fusing.

@@ -1,9 +1,9 @@
 //! The steps of a plan in the making, with who makes and who takes what.
 
-use crate::onnx::draft::{Draft, Line};
-use crate::onnx::elem::Elem;
-use crate::onnx::op::{Binary, Op};
-use crate::onnx::trace::T;
+use crate::draft::{Draft, Line};
+use crate::op::{Binary, Op};
+use crate::trace::T;
+use graph::elem::Elem;
 use std::collections::{BTreeSet, HashMap};
 
 pub(super) struct Steps {

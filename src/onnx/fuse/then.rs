@@ -2,10 +2,10 @@
 //! on the result before that leaves the cache.
 
 use super::steps::Steps;
-use crate::onnx::draft::Draft;
-use crate::onnx::error::Result;
-use crate::onnx::op::{Instruction, Op, Operand, Program};
-use crate::onnx::trace::{T, Tracer};
+use crate::draft::Draft;
+use crate::op::{Instruction, Op, Operand, Program};
+use crate::trace::{T, Tracer};
+use graph::error::Result;
 use std::sync::Arc;
 
 pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {

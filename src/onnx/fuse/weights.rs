@@ -2,11 +2,11 @@
 //! zeros around its input into its padding.
 
 use super::steps::Steps;
-use crate::onnx::axes;
-use crate::onnx::draft::Draft;
-use crate::onnx::error::Result;
-use crate::onnx::op::{Binary, Op};
-use crate::onnx::trace::{T, Tracer};
+use crate::axes;
+use crate::draft::Draft;
+use crate::op::{Binary, Op};
+use crate::trace::{T, Tracer};
+use graph::error::Result;
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     for at in 0..steps.len() {
@@ -85,7 +85,7 @@ fn by_channel(t: &mut Tracer<'_>, conv: &Draft, next: &Draft) -> Result<Option<(
     let Some((var, _)) = conv.result() else { return Ok(None) };
     for binary in [Binary::Mul, Binary::Div, Binary::Add, Binary::Sub] {
         if let Some(number) = next.number(binary) {
-            return Ok(Some((binary, t.number(crate::onnx::elem::Elem::F32, number)?)));
+            return Ok(Some((binary, t.number(graph::elem::Elem::F32, number)?)));
         }
         let Some((factor, left)) = next.beside(binary, var) else { continue };
         let turned = left || matches!(binary, Binary::Mul | Binary::Add);

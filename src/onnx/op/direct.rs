@@ -2,7 +2,7 @@
 //! would compile and time a dozen for each shape, which software adapters take minutes for.
 
 use super::{Op, Window, wrap};
-use crate::onnx::tensor::Tensor;
+use crate::tensor::Tensor;
 use burn::backend::ops::{ConvOptions, ConvTransposeOptions};
 use burn::backend::{
     BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, ExecutionError,

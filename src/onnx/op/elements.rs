@@ -1,8 +1,8 @@
 //! Several steps element by element that are done in one go.
 
 use super::{Binary, Op, Unary};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::tensor::Tensor;
+use crate::tensor::Tensor;
+use graph::error::{OnnxError, Result};
 
 /// Most instructions of a program: what they hold at once stays in the nearest cache.
 pub(crate) const INSTRUCTIONS_MAX: usize = 24;

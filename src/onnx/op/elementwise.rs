@@ -2,11 +2,11 @@
 
 use super::layout::expand;
 use super::{Binary, Compare, Unary, by_kind, wrap};
-use crate::onnx::elem::Kind;
-use crate::onnx::tensor::{Tensor, on_host};
+use crate::tensor::{Tensor, on_host};
 use burn::backend::ops::{ActivationOps, BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn::backend::{Dispatch, DispatchTensor, Scalar};
 use burn::tensor::DType;
+use graph::elem::Kind;
 
 impl Unary {
     pub(super) fn run(self, tensor: Tensor) -> Tensor {

@@ -1,11 +1,11 @@
 //! Steps that move elements.
 
 use super::{by_kind, wrap};
-use crate::onnx::elem::Kind;
-use crate::onnx::tensor::{Tensor, at_least_1d};
+use crate::tensor::{Tensor, at_least_1d};
 use burn::backend::Dispatch;
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps, PadMode};
 use burn::tensor::{Shape, Slice};
+use graph::elem::Kind;
 
 pub(super) fn permute(x: Tensor, axes: &[usize]) -> Tensor {
     wrap(by_kind!(

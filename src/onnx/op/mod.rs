@@ -9,10 +9,8 @@ mod packed;
 mod reduce;
 
 use super::cells::Cells;
-use super::elem::Kind;
 use super::host::Host;
 use super::tensor::{Tensor, at_least_1d};
-use crate::onnx::error::{OnnxError, Result};
 use burn::backend::ops::{
     ActivationOps, AttentionModuleOptions, DeformConvOptions, FloatTensorOps, IntTensorOps,
     ModuleOps,
@@ -20,6 +18,8 @@ use burn::backend::ops::{
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::{DType, Slice};
 use elementwise::{cast, clamp, mask_where};
+use graph::elem::Kind;
+use graph::error::{OnnxError, Result};
 use layout::{cat, expand, flip, gather, pad, permute, select, slice};
 use module::{average_pool, begin2, conv, conv_transpose, max_pool, two};
 use reduce::{arg, cumulate};

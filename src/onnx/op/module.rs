@@ -1,7 +1,7 @@
 //! Convolutions and pools.
 
 use super::{Window, wrap};
-use crate::onnx::tensor::Tensor;
+use crate::tensor::Tensor;
 use burn::backend::ops::{ConvOptions, ConvTransposeOptions, ModuleOps};
 use burn::backend::{Dispatch, DispatchTensor};
 

@@ -1,10 +1,10 @@
 //! Products with weights of a few bits, which are unpacked some columns at a time.
 
 use super::{Binary, Op};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::tensor::Tensor;
+use crate::tensor::Tensor;
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Slice, TensorData};
+use graph::error::{OnnxError, Result};
 
 /// Bytes of unpacked weights that a product holds at once.
 pub(crate) const CHUNK: usize = 32 << 20;
@@ -136,7 +136,7 @@ pub(super) fn words(x: Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::tensor::Place;
+    use crate::tensor::Place;
 
     fn floats(values: Vec<f32>, shape: &[usize]) -> Tensor {
         Tensor::upload(TensorData::new(values, shape.to_vec()), &Place::host().device)

@@ -1,11 +1,11 @@
 //! Steps along one axis.
 
 use super::{Reduce, wrap};
-use crate::onnx::elem::Kind;
-use crate::onnx::tensor::{Tensor, on_host};
+use crate::tensor::{Tensor, on_host};
 use burn::backend::Dispatch;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::tensor::IntDType;
+use graph::elem::Kind;
 
 impl Reduce {
     pub(super) fn run(self, tensor: Tensor, axis: usize) -> Tensor {

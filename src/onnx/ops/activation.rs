@@ -2,13 +2,13 @@
 
 use super::random::generator;
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::axes::axis;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::Result;
-use crate::onnx::host::Host;
-use crate::onnx::op::{Binary, Compare, Op, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, build, cast, literals};
+use crate::axes::axis;
+use crate::host::Host;
+use crate::op::{Binary, Compare, Op, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, build, cast, literals};
+use graph::elem::Elem;
+use graph::error::Result;
 
 pub(super) const TABLE: Table = &[
     ("BitShift", |t, call| {

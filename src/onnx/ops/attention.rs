@@ -1,13 +1,13 @@
 //! Attention and what goes with it. ONNX operators Attention, RotaryEmbedding, LinearAttention.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::axes::Cut;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::op::{Binary, Compare, Op, Unary};
-use crate::onnx::trace::{T, Tracer, Value};
-use crate::onnx::{axes, cast, indices, matmul};
+use crate::axes::Cut;
+use crate::host::Host;
+use crate::op::{Binary, Compare, Op, Unary};
+use crate::trace::{T, Tracer, Value};
+use crate::{axes, cast, indices, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("Attention", attention), ("RotaryEmbedding", rotary)];
 

@@ -2,11 +2,11 @@
 
 use super::window::{attribute, window};
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::axes;
-use crate::onnx::axes::Cut;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Op, Unary, Window};
-use crate::onnx::trace::{T, Tracer};
+use crate::axes;
+use crate::axes::Cut;
+use crate::op::{Op, Unary, Window};
+use crate::trace::{T, Tracer};
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("CausalConvWithState", causal),
@@ -134,7 +134,7 @@ fn grown(
     let smaller: Vec<usize> = smaller.collect();
     let none = vec![0; grow.len()];
     let plain: Vec<&T> = inputs.iter().take(2).copied().collect();
-    let elem = plain.first().map_or(crate::onnx::Elem::F32, |x| x.elem);
+    let elem = plain.first().map_or(graph::Elem::F32, |x| x.elem);
     let x = t.emit(Op::ConvTranspose(window, none), &plain, elem, smaller)?;
     let padding: Vec<(usize, usize)> =
         [0, 0].into_iter().chain(grow.iter().copied()).map(|more| (0, more)).collect();

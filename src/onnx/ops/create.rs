@@ -1,16 +1,16 @@
 //! Constants, ranges and conversions.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::graph::Attribute;
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::raw::Raw;
-use crate::onnx::sparse;
-use crate::onnx::tiny_floats::Round;
-use crate::onnx::trace::Tracer;
-use crate::onnx::{axes, build, cast, literals};
+use crate::host::Host;
+use crate::host::first;
+use crate::tiny_floats::Round;
+use crate::trace::Tracer;
+use crate::{axes, build, cast, literals};
+use graph::Attribute;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
+use graph::raw::Raw;
+use graph::sparse;
 
 pub(super) const TABLE: Table = &[
     ("BitCast", bit_cast),
@@ -191,7 +191,7 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return Err(OnnxError::input(format!("a depth of {depth}")));
     }
     let depth = depth as i64;
-    let axis = crate::onnx::axes::axis(call.int_or("axis", -1)?, indices.rank() + 1)?;
+    let axis = crate::axes::axis(call.int_or("axis", -1)?, indices.rank() + 1)?;
     let indices = cast::cast(t, indices, Elem::I64)?;
     let length = t.number(Elem::I64, depth as f64)?;
     // Negative indices count from the end; those outside of the depth match nothing.
@@ -205,9 +205,9 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     t.fits(Elem::I64, &shape)?;
     let range = t.constant(Host::ints(Elem::I64, shape, (0..depth).collect()))?;
-    let hot = t.compare(crate::onnx::op::Compare::Equal, &indices, &range)?;
-    let off = axes::narrow(t, values, 0, crate::onnx::axes::Cut::range(0, 1))?;
-    let on = axes::narrow(t, values, 0, crate::onnx::axes::Cut::range(1, 2))?;
+    let hot = t.compare(crate::op::Compare::Equal, &indices, &range)?;
+    let off = axes::narrow(t, values, 0, crate::axes::Cut::range(0, 1))?;
+    let on = axes::narrow(t, values, 0, crate::axes::Cut::range(1, 2))?;
     let (off, on) = (t.reshape(&off, &[])?, t.reshape(&on, &[])?);
     one(t.choose(&hot, &on, &off)?)
 }

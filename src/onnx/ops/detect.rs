@@ -1,11 +1,11 @@
 //! Boxes of detectors.
 
 use super::{Call, Outputs, Table, several};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::OnnxError;
-use crate::onnx::host::Host;
-use crate::onnx::literals;
-use crate::onnx::trace::Tracer;
+use crate::host::Host;
+use crate::literals;
+use crate::trace::Tracer;
+use graph::elem::Elem;
+use graph::error::OnnxError;
 
 pub(super) const TABLE: Table = &[("NonMaxSuppression", suppress)];
 

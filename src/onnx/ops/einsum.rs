@@ -1,11 +1,11 @@
 //! The operator `Einsum`: axes are named, and those that the result lacks are summed over.
 
 use super::{Call, Outputs, one};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::op::Reduce;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, matmul};
+use crate::host::Host;
+use crate::op::Reduce;
+use crate::trace::{T, Tracer};
+use crate::{axes, matmul};
+use graph::error::{OnnxError, Result};
 
 /// The ellipsis stands for axes that have no letters: they get these.
 const UNNAMED: [char; 16] =

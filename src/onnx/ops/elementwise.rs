@@ -1,9 +1,9 @@
 //! Operators that go element by element.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::error::Result;
-use crate::onnx::op::{Binary, Compare, Unary};
-use crate::onnx::trace::{T, Tracer};
+use crate::op::{Binary, Compare, Unary};
+use crate::trace::{T, Tracer};
+use graph::error::Result;
 
 /// An operator that is one building block.
 macro_rules! unary {
@@ -77,7 +77,7 @@ fn legacy_broadcast(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     match call.int("axis")? {
         Some(axis) if call.opset() < 7 => {
-            let axis = crate::onnx::axes::axis(axis, x.rank())?;
+            let axis = crate::axes::axis(axis, x.rank())?;
             let behind = x.rank().saturating_sub(axis + y.rank());
             let shape: Vec<usize> =
                 y.shape.iter().copied().chain(std::iter::repeat_n(1, behind)).collect();

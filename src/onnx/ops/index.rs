@@ -1,14 +1,14 @@
 //! Operators that pick elements or put them somewhere.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::axes::{Cut, axis};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::host::{Data, Host};
-use crate::onnx::trace::Tracer;
-use crate::onnx::{axes, indices, literals};
+use crate::axes::{Cut, axis};
+use crate::host::first;
+use crate::host::{Data, Host};
+use crate::trace::Tracer;
+use crate::{axes, indices, literals};
 use burn::tensor::IndexingUpdateOp;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("Compress", compress),

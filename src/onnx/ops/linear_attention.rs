@@ -2,12 +2,12 @@
 
 use super::attention::{apart, together};
 use super::{Call, Outputs, Table, several};
-use crate::onnx::axes::Cut;
-use crate::onnx::control::stack;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, matmul};
+use crate::axes::Cut;
+use crate::control::stack;
+use crate::op::{Binary, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, matmul};
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("LinearAttention", linear_attention)];
 

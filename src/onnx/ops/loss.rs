@@ -1,11 +1,11 @@
 //! Losses, which exported training graphs contain.
 
 use super::{Call, Table, one, several};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Compare, Op, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, cast, indices};
+use crate::op::{Binary, Compare, Op, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, cast, indices};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("NegativeLogLikelihoodLoss", |t, call| {

@@ -1,13 +1,13 @@
 //! Products of matrices and arithmetic of several tensors.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::op::{Binary, Compare, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, build, cast, literals, matmul};
+use crate::host::Host;
+use crate::host::first;
+use crate::op::{Binary, Compare, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, build, cast, literals, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("Clip", clip),
@@ -112,7 +112,7 @@ fn pow(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     if x.elem.is_float() {
         if y.is_constant() && y.len() == 1 && literals::floats(t, y)?.first() == Some(&2.0) {
-            let shape = crate::onnx::axes::broadcast(&x.shape, &y.shape)?;
+            let shape = crate::axes::broadcast(&x.shape, &y.shape)?;
             let square = t.mul(x, x)?;
             return one(t.reshape(&square, &shape)?);
         }
@@ -181,7 +181,7 @@ pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if x.elem != Elem::Text || y.elem != Elem::Text {
         return one(t.compare(Compare::Equal, x, y)?);
     }
-    let shape = crate::onnx::axes::broadcast(&x.shape, &y.shape)?;
+    let shape = crate::axes::broadcast(&x.shape, &y.shape)?;
     t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Bool, shape.clone());

@@ -34,10 +34,10 @@ mod tf_idf;
 mod training;
 mod window;
 
-use super::graph::{Attribute, Node};
-use super::raw::Raw;
 use super::trace::{T, Tracer, Value};
-use crate::onnx::error::{OnnxError, Result};
+use graph::error::{OnnxError, Result};
+use graph::raw::Raw;
+use graph::{Attribute, Node};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -89,10 +89,13 @@ const TABLES: &[(&str, Table)] = &[
 
 /// Finds an operator.
 pub(crate) fn find(domain: &str, name: &str) -> Option<Operator> {
-    let tables = TABLES.iter().filter(|(of, _)| *of == domain).map(|(_, table)| table);
-    let more = microsoft::TABLES.iter().filter(|_| domain == "com.microsoft");
-    let mut all = tables.chain(more).flat_map(|table| table.iter());
-    all.find(|(known, _)| *known == name).map(|(_, operator)| *operator)
+    of_domain(domain).find(|(known, _)| *known == name).map(|(_, operator)| *operator)
+}
+
+fn of_domain(domain: &str) -> impl Iterator<Item = &'static (&'static str, Operator)> {
+    let tables = TABLES.iter().filter(move |(of, _)| *of == domain).map(|(_, table)| *table);
+    let more = microsoft::TABLES.iter().filter(move |_| domain == "com.microsoft");
+    tables.chain(more.copied()).flatten()
 }
 
 /// A node, with what it is given.
@@ -254,5 +257,27 @@ impl Call<'_> {
             Some(Attribute::Tensor(raw)) => Ok(Some(raw)),
             Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no tensor"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control;
+    use graph::operators::OPERATORS;
+    use std::collections::BTreeSet;
+
+    /// The crate that reads files lists the operators by name; the serving process has no others.
+    #[test]
+    fn operators_that_files_may_name_are_those_of_the_tables() {
+        for (domain, listed) in OPERATORS {
+            let control = control::NAMES.iter().copied().filter(|_| domain.is_empty());
+            let tables: BTreeSet<_> =
+                of_domain(domain).map(|(name, _)| *name).chain(control).collect();
+            let listed: BTreeSet<_> = listed.iter().copied().collect();
+            assert_eq!(listed, tables, "domain '{domain}'");
+        }
+        let domains: BTreeSet<_> = OPERATORS.iter().map(|(domain, _)| *domain).collect();
+        assert!(TABLES.iter().all(|(domain, _)| domains.contains(domain)));
     }
 }

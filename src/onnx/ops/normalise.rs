@@ -1,12 +1,12 @@
 //! Normalisations. The formulas are those of the ONNX operators of the same names.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::axes::axis;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Op, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, cast};
+use crate::axes::axis;
+use crate::op::{Binary, Op, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, cast};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("BatchNormalization", batch),
@@ -33,7 +33,7 @@ pub(super) const TABLE: Table = &[
         };
         // Nothing but zeros stays that.
         let zero = t.number(x.elem, 0.0)?;
-        let none = t.compare(crate::onnx::op::Compare::Equal, &norm, &zero)?;
+        let none = t.compare(crate::op::Compare::Equal, &norm, &zero)?;
         let one_number = t.number(x.elem, 1.0)?;
         let norm = t.choose(&none, &one_number, &norm)?;
         one(t.div(x, &norm)?)
@@ -195,9 +195,9 @@ fn lrn(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         *pair = ((size - 1) / 2, size / 2);
     }
     let padded = axes::pad(t, &squares, &padding, 0.0)?;
-    let mut sum = axes::narrow(t, &padded, 1, crate::onnx::axes::Cut::range(0, channels))?;
+    let mut sum = axes::narrow(t, &padded, 1, crate::axes::Cut::range(0, channels))?;
     for at in 1..size {
-        let next = axes::narrow(t, &padded, 1, crate::onnx::axes::Cut::range(at, at + channels))?;
+        let next = axes::narrow(t, &padded, 1, crate::axes::Cut::range(at, at + channels))?;
         sum = t.add(&sum, &next)?;
     }
     let scaled = t.scalar(Binary::Mul, &sum, call.float_or("alpha", 1e-4)? / size as f64)?;

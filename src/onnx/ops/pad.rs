@@ -1,11 +1,11 @@
 //! The operator `Pad`.
 
 use super::{Call, Outputs, Table, one, shape};
-use crate::onnx::axes::Cut;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, indices, literals};
+use crate::axes::Cut;
+use crate::host::Host;
+use crate::trace::{T, Tracer};
+use crate::{axes, indices, literals};
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("Pad", pad)];
 
@@ -85,7 +85,7 @@ fn copy(
         return Ok(x.clone());
     }
     let length = x.shape.get(at).copied().unwrap_or(0);
-    t.fits(crate::onnx::Elem::I64, &[length.saturating_add(before).saturating_add(behind)])?;
+    t.fits(graph::Elem::I64, &[length.saturating_add(before).saturating_add(behind)])?;
     let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let (length, before, behind) = (number(length), number(before), number(behind));
     if length == 0 {
@@ -103,6 +103,6 @@ fn copy(
         other => Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
     };
     let places = (-before..length + behind).map(source).collect::<Result<Vec<_>, _>>()?;
-    let places = t.constant(Host::ints(crate::onnx::Elem::I64, vec![places.len()], places))?;
+    let places = t.constant(Host::ints(graph::Elem::I64, vec![places.len()], places))?;
     indices::select(t, x, at, &places)
 }

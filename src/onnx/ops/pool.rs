@@ -4,13 +4,13 @@ use super::conv::spatial;
 use super::index::{advance, strides};
 use super::window::{attribute, same, window};
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::op::{Binary, Op, Reduce, Unary, Window};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, literals};
+use crate::host::Host;
+use crate::host::first;
+use crate::op::{Binary, Op, Reduce, Unary, Window};
+use crate::trace::{T, Tracer};
+use crate::{axes, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("AveragePool", average),
@@ -248,7 +248,7 @@ fn average_on_host(
 
 fn power(call: &Call<'_>) -> Result<f64> {
     let p = match call.attribute("p") {
-        Some(crate::onnx::graph::Attribute::Float(p)) => f64::from(*p),
+        Some(graph::Attribute::Float(p)) => f64::from(*p),
         _ => call.int_or("p", 2)? as f64,
     };
     if p > 0.0 { Ok(p) } else { Err(OnnxError::invalid(format!("p of {p}"))) }

@@ -1,13 +1,13 @@
 //! Quantised arithmetic. ONNX operators QuantizeLinear, DequantizeLinear and those built on them.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::axes::axis;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Reduce, Unary};
-use crate::onnx::tiny_floats::Round;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, build, cast, indices, literals, matmul};
+use crate::axes::axis;
+use crate::op::{Binary, Reduce, Unary};
+use crate::tiny_floats::Round;
+use crate::trace::{T, Tracer};
+use crate::{axes, build, cast, indices, literals, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("ConvInteger", |t, call| {
@@ -248,7 +248,7 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range> {
     let scale = t.scalar(Binary::Div, &width, 255.0)?;
     // Nothing but zeros: any scale will do.
     let none = t.number(Elem::F32, 0.0)?;
-    let flat = t.compare(crate::onnx::op::Compare::Equal, &scale, &none)?;
+    let flat = t.compare(crate::op::Compare::Equal, &scale, &none)?;
     let unit = t.number(Elem::F32, 1.0)?;
     let scale = t.choose(&flat, &unit, &scale)?;
     let ratio = t.div(&least, &scale)?;

@@ -2,14 +2,14 @@
 //! a run can be repeated. A model that answers must not depend on them.
 
 use super::{Call, Outputs, Table, several};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::graph::Attribute;
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, cast};
-use crate::random::SplitMix64;
+use crate::host::Host;
+use crate::host::first;
+use crate::trace::{T, Tracer};
+use crate::{axes, cast};
+use graph::Attribute;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
+use types::random::SplitMix64;
 
 pub(super) const TABLE: Table = &[
     ("Bernoulli", bernoulli),
@@ -43,7 +43,7 @@ fn elem(call: &Call<'_>, default: Elem) -> Result<Elem> {
 fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&T>, normal: bool) -> Outputs {
     let shape = match like {
         Some(like) => like.shape.clone(),
-        None => crate::onnx::raw::shape(
+        None => graph::raw::shape(
             call.ints("shape")?.ok_or_else(|| OnnxError::invalid("shape is missing"))?,
         )?,
     };
@@ -70,7 +70,7 @@ fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let limits: Vec<f64> = (0..x.len()).map(|_| random.uniform()).collect();
     let limits = t.constant(Host::floats(Elem::F32, x.shape.clone(), limits))?;
     let chance = cast::cast(t, x, Elem::F32)?;
-    let hit = t.compare(crate::onnx::op::Compare::Less, &limits, &chance)?;
+    let hit = t.compare(crate::op::Compare::Less, &limits, &chance)?;
     several([cast::cast(t, &hit, elem)?])
 }
 

@@ -3,14 +3,14 @@
 
 use super::activation::{above, exponential, softplus, softsign};
 use super::{Call, Outputs, Table};
-use crate::onnx::axes::Cut;
-use crate::onnx::control::stack;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::op::{Binary, Unary};
-use crate::onnx::trace::{T, Tracer, Value};
-use crate::onnx::{axes, build, literals, matmul};
+use crate::axes::Cut;
+use crate::control::stack;
+use crate::host::Host;
+use crate::op::{Binary, Unary};
+use crate::trace::{T, Tracer, Value};
+use crate::{axes, build, literals, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("GRU", |t, call| run(t, call, Cell::Gru, plain_weights)),

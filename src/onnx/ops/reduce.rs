@@ -1,14 +1,14 @@
 //! Sums, maxima and the like along axes; sorting.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::axes::axis;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::host::{Data, Host};
-use crate::onnx::op::{Binary, Op, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, cast, literals};
+use crate::axes::axis;
+use crate::host::first;
+use crate::host::{Data, Host};
+use crate::op::{Binary, Op, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, cast, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 use std::cmp::Ordering;
 
 pub(super) const TABLE: Table = &[
@@ -175,7 +175,7 @@ fn cumulate(t: &mut Tracer<'_>, call: &Call<'_>, product: bool) -> Outputs {
             *pair = (1, 0);
         }
         let shifted = axes::pad(t, &x, &padding, f64::from(u8::from(product)))?;
-        x = axes::narrow(t, &shifted, at, crate::onnx::axes::Cut::range(0, length))?;
+        x = axes::narrow(t, &shifted, at, crate::axes::Cut::range(0, length))?;
     }
     let op = if product { Op::CumProd(at) } else { Op::CumSum(at) };
     let shape = x.shape.clone();

@@ -5,12 +5,12 @@
 
 use super::resize_rule::{Along, Rule, cubic, places};
 use super::{Call, Outputs, Table, one};
-use crate::onnx::axes::axis;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, cast, indices, literals, matmul};
+use crate::axes::axis;
+use crate::host::Host;
+use crate::trace::{T, Tracer};
+use crate::{axes, cast, indices, literals, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("Resize", resize), ("Upsample", upsample)];
 

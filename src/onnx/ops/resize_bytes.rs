@@ -2,11 +2,11 @@
 //! ties, where one bit may differ.
 
 use super::resize_rule::{Along, Rule, cubic, places};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::trace::{T, Tracer};
+use crate::host::Host;
+use crate::host::first;
+use crate::trace::{T, Tracer};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 /// The weight 1 in fixed point of a smoothed image, which is rounded after each axis (22 bits in
 /// Pillow and ONNX Runtime).

@@ -1,6 +1,6 @@
 //! Positions and weights of resizing, for all data types.
 
-use crate::onnx::error::{OnnxError, Result};
+use graph::error::{OnnxError, Result};
 
 /// How places of the result become places of the input.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! Regions of feature maps: ONNX operators RoiAlign and MaxRoiPool, on the host.
 
 use super::{Call, Outputs, Table, several};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::trace::Tracer;
+use crate::host::Host;
+use crate::trace::Tracer;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("MaxRoiPool", max_pool), ("RoiAlign", align)];
 

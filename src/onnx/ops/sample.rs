@@ -3,10 +3,10 @@
 use super::index::{advance, strides};
 use super::resize_rule::cubic;
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::error::OnnxError;
-use crate::onnx::host::Host;
-use crate::onnx::trace::Tracer;
-use crate::onnx::{axes, literals, matmul};
+use crate::host::Host;
+use crate::trace::Tracer;
+use crate::{axes, literals, matmul};
+use graph::error::OnnxError;
 
 pub(super) const TABLE: Table = &[("AffineGrid", affine_grid), ("GridSample", grid_sample)];
 

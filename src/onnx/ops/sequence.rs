@@ -1,12 +1,12 @@
 //! Sequences and optional values: lists of values while a plan is made, no steps.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::axes::{Cut, axis};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::trace::{T, Tracer, Value};
-use crate::onnx::{axes, literals};
+use crate::axes::{Cut, axis};
+use crate::host::Host;
+use crate::trace::{T, Tracer, Value};
+use crate::{axes, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("ConcatFromSequence", concat),

@@ -1,13 +1,13 @@
 //! Operators on the shape of tensors and the order of their elements.
 
 use super::{Call, Outputs, Table, one, several};
-use crate::onnx::axes::{Cut, axis};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::op::{Compare, Op};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, indices, literals};
+use crate::axes::{Cut, axis};
+use crate::host::Host;
+use crate::op::{Compare, Op};
+use crate::trace::{T, Tracer};
+use crate::{axes, indices, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
     ("CenterCropPad", center_crop_pad),
@@ -153,7 +153,7 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn expand(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let wanted = literals::lengths(t, call.tensor(1)?)?;
-    let shape = crate::onnx::axes::broadcast(&x.shape, &wanted)?;
+    let shape = crate::axes::broadcast(&x.shape, &wanted)?;
     one(axes::expand(t, x, &shape)?)
 }
 
@@ -237,7 +237,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let length = x.shape.get(at).copied().unwrap_or(0);
     let given = match call.optional(1)? {
         Some(lengths) => Some(literals::lengths(t, lengths)?),
-        None => call.ints("split")?.map(crate::onnx::raw::shape).transpose()?,
+        None => call.ints("split")?.map(graph::raw::shape).transpose()?,
     };
     let count = call
         .int("num_outputs")?
@@ -348,7 +348,7 @@ fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let zero = t.number(x.elem, 0.0)?;
     if x.elem == Elem::Bool {
         let kept = axes::expand(t, &kept, &x.shape)?;
-        return one(t.binary(crate::onnx::op::Binary::And, x, &kept)?);
+        return one(t.binary(crate::op::Binary::And, x, &kept)?);
     }
     one(t.choose(&kept, x, &zero)?)
 }

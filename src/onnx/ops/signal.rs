@@ -2,13 +2,13 @@
 //! are constants of the plan. ONNX operators DFT, STFT, the windows, MelWeightMatrix.
 
 use super::{Call, Outputs, Table, one};
-use crate::onnx::axes::{Cut, axis};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::op::Binary;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, indices, literals, matmul};
+use crate::axes::{Cut, axis};
+use crate::host::Host;
+use crate::op::Binary;
+use crate::trace::{T, Tracer};
+use crate::{axes, indices, literals, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 use std::f64::consts::PI;
 
 pub(super) const TABLE: Table = &[

@@ -3,11 +3,11 @@
 use super::math::places;
 use super::ml::regex::Whole;
 use super::{Call, Outputs, Table, several};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::OnnxError;
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::trace::Tracer;
+use crate::host::Host;
+use crate::host::first;
+use crate::trace::Tracer;
+use graph::elem::Elem;
+use graph::error::OnnxError;
 use std::collections::HashSet;
 
 /// Most bytes of words joined: each node could make them twice as long.
@@ -35,7 +35,7 @@ fn full_match(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
-    let shape = crate::onnx::axes::broadcast(&x.shape, &y.shape)?;
+    let shape = crate::axes::broadcast(&x.shape, &y.shape)?;
     t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Text, shape.clone());

@@ -1,12 +1,12 @@
 //! Counts of n-grams (ONNX operator TfIdfVectorizer).
 
 use super::{Call, Outputs, Table, several};
-use crate::onnx::cells::Cells;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::kept;
-use crate::onnx::trace::Tracer;
+use crate::cells::Cells;
+use crate::host::first;
+use crate::kept;
+use crate::trace::Tracer;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
 

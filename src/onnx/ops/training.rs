@@ -1,10 +1,10 @@
 //! One step of an optimiser (`ai.onnx.preview.training`): Adagrad, Adam, Momentum.
 
 use super::{Call, Outputs, Table, several};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::literals;
-use crate::onnx::op::{Binary, Unary};
-use crate::onnx::trace::{T, Tracer};
+use crate::literals;
+use crate::op::{Binary, Unary};
+use crate::trace::{T, Tracer};
+use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("Adagrad", adagrad), ("Adam", adam), ("Momentum", momentum)];
 

@@ -1,8 +1,8 @@
 //! Windows that slide: what the attributes of convolutions and pools say about them.
 
 use super::Call;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::Window;
+use crate::op::Window;
+use graph::error::{OnnxError, Result};
 
 /// Longest edge of a kernel, stride, dilation or padding.
 const LENGTH_MAX: i64 = 1 << 20;

@@ -2,7 +2,7 @@
 
 use super::Objective;
 use super::prices::Prices;
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Seconds; as tolerant as the bound.
 const EPSILON: f64 = 1e-9;

@@ -2,7 +2,7 @@
 
 use super::Objective;
 use super::prices::{Prices, buckets};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Slots of which some arrival can be served, aimed at from above.
 const SLOTS: f64 = 50_000.0;

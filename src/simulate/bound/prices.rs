@@ -1,7 +1,7 @@
 //! What being on, starting and computing cost, by what is to be spared.
 
 use super::Objective;
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// One machine's prices; joules or device-seconds.
 #[derive(Clone, Copy, Debug)]

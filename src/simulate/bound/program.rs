@@ -3,7 +3,7 @@
 use super::Objective;
 use super::grid::{Grid, Service};
 use super::prices::Prices;
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 use std::iter::{once, repeat_n};
 use std::ops::Range;
 

@@ -4,7 +4,7 @@
 use super::meter::{Meter, Recent};
 use super::units::Replicas;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Seconds between evaluations, and of the periods of the rate policies.
 const SYNC: f64 = 15.0;

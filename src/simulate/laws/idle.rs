@@ -2,7 +2,7 @@
 
 use super::wake::OnDemand;
 use super::{Knobs, Law, Sight};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// What there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use super::units::{Replicas, has};
 use super::{Knobs, Law, Sight, is_due};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Seconds between checks.
 const TICK: f64 = 1.0;

@@ -3,7 +3,7 @@
 
 use super::hpa::{self, Hpa};
 use super::{Knobs, Law, Sight, is_due, next_multiple};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// What KEDA lets people set.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,7 +4,7 @@
 use super::meter::{Meter, Recent};
 use super::units::{Replicas, is_ready};
 use super::{Knobs, Law, Sight, is_due, next_multiple};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Seconds between evaluations.
 const TICK: f64 = 2.0;

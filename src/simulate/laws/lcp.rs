@@ -4,7 +4,7 @@
 
 use super::units::rates;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// What there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]

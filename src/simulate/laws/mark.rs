@@ -3,7 +3,7 @@
 
 use super::units::rates;
 use super::{Knobs, Law, ROUNDING, Sight, is_due};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 
 use super::units::Units;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Seconds between beacons.
 const BEACON: f64 = 1.0;

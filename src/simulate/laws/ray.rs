@@ -4,7 +4,7 @@
 use super::meter::Meter;
 use super::units::Replicas;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// Seconds between evaluations; delays count them.
 const TICK: f64 = 0.1;

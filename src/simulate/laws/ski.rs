@@ -4,8 +4,8 @@
 
 use super::wake::OnDemand;
 use super::{Knobs, Law, Sight};
-use crate::random::SplitMix64;
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
+use types::random::SplitMix64;
 
 /// What there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]

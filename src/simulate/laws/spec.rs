@@ -2,7 +2,7 @@
 
 use super::knobs::{read, write};
 use super::{Law, fixed, hpa, idle, infaas, keda, kpa, lcp, mark, nexus, ray, ski};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 use std::fmt::{self, Display, Formatter};
 
 /// A law and its parameters.

@@ -1,7 +1,7 @@
 //! What laws that turn adapters on by need and off by patience share (elastic.md, 4.5).
 
 use super::{Doing, Sight, is_due, units};
-use crate::simulate::fleet::Machine;
+use crate::fleet::Machine;
 
 /// What waking an adapter brings and costs.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,12 @@
 //! What the scheduler is told of the simulated adapters before the trace begins.
 
 use super::{FOREVER, Learned, Options, Plant, World, duration, speed};
-use crate::schedule::{
+use crate::fleet::Machine;
+use crate::mix::{Mix, Times};
+use schedule::{
     AdapterId, AdapterProfile, Bounds, Event, Line, ModelId, Power, Recollection, ReplicaMemory,
     Role, Settings, Time, Took,
 };
-use crate::simulate::fleet::Machine;
-use crate::simulate::mix::{Mix, Times};
 
 pub(super) fn settings(options: &Options) -> Settings {
     Settings {

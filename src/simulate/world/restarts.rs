@@ -1,9 +1,9 @@
 //! Restarts of the server in the middle of a trace.
 
 use super::{Options, Run, simulate};
-use crate::schedule::{LearnedPolicy, Recollection};
-use crate::simulate::mix::Mix;
-use crate::simulate::trace::{Request, Trace};
+use crate::mix::Mix;
+use crate::trace::{Request, Trace};
+use schedule::{LearnedPolicy, Recollection};
 use std::time::Duration;
 
 /// What is kept between two runs of the server.

@@ -3,14 +3,14 @@
 use super::super::activation::fast_gelu;
 use super::super::{Call, Outputs, Table, one};
 use super::{first_of, nothing};
-use crate::onnx::axes::Cut;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::graph::Attribute;
-use crate::onnx::op::{Binary, Op, Unary};
-use crate::onnx::trace::{T, Tracer, Value};
-use crate::onnx::{axes, build, literals, matmul};
+use crate::axes::Cut;
+use crate::op::{Binary, Op, Unary};
+use crate::trace::{T, Tracer, Value};
+use crate::{axes, build, literals, matmul};
+use graph::Attribute;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("BiasAdd", |t, call| {
         let sum = t.add(call.tensor(0)?, call.tensor(1)?)?;
         one(t.add(&sum, call.tensor(2)?)?)
@@ -90,7 +90,7 @@ pub(super) fn named(
                 Some((*name, Attribute::Float(value)))
             });
             let plain = Call {
-                node: &crate::onnx::graph::Node {
+                node: &graph::Node {
                     attributes: std::collections::HashMap::new(),
                     ..call.node.clone()
                 },
@@ -114,7 +114,7 @@ fn bias_softmax(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             x.shape
         )));
     }
-    let at = crate::onnx::axes::axis(call.int_or("axis", 1)?, x.rank())?;
+    let at = crate::axes::axis(call.int_or("axis", 1)?, x.rank())?;
     let (before, behind) = x.shape.split_at(at);
     let flat = t.reshape(&sum, &[before.iter().product(), behind.iter().product()])?;
     let done = t.emit(Op::Softmax(1), &[&flat], flat.elem, flat.shape.clone())?;
@@ -134,7 +134,7 @@ fn bias_dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let sum = with_bias(t, &sum, call.optional(2)?)?;
     let mask = match call.outputs() {
         0 | 1 => nothing(),
-        _ => Value::Tensor(axes::full(t, crate::onnx::Elem::Bool, sum.shape.clone(), 1.0)?),
+        _ => Value::Tensor(axes::full(t, graph::Elem::Bool, sum.shape.clone(), 1.0)?),
     };
     Ok(vec![Value::Tensor(sum), mask])
 }

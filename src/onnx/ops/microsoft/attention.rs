@@ -5,12 +5,12 @@ use super::super::{Call, Outputs, Table};
 use super::mask::{self, Lengths};
 use super::scores::{Heads, Scoring, attend};
 use super::{count, products};
-use crate::onnx::axes::Cut;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::trace::{T, Tracer, Value};
-use crate::onnx::{axes, literals, matmul};
+use crate::axes::Cut;
+use crate::trace::{T, Tracer, Value};
+use crate::{axes, literals, matmul};
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("Attention", |t, call| {
         let projected = matmul::matmul(t, call.tensor(0)?, call.tensor(1)?)?;
         let projected = super::activation::with_bias(t, &projected, call.optional(2)?)?;
@@ -33,7 +33,7 @@ const FILTER: f64 = -10_000.0;
 /// If they do not make up its width.
 pub(super) fn widths(call: &Call<'_>, whole: usize) -> Result<[usize; 3]> {
     let sizes = match call.ints("qkv_hidden_sizes")? {
-        Some(sizes) if !sizes.is_empty() => crate::onnx::raw::shape(sizes)?,
+        Some(sizes) if !sizes.is_empty() => graph::raw::shape(sizes)?,
         _ if whole.is_multiple_of(3) => vec![whole / 3; 3],
         _ => return Err(OnnxError::input(format!("a width of {whole} has no three parts"))),
     };

@@ -4,12 +4,12 @@ use super::super::conv::conv;
 use super::super::{Call, Outputs, Table, one};
 use super::activation::named;
 use super::{channels_first, channels_last, first_of};
-use crate::onnx::error::Result;
-use crate::onnx::graph::Attribute;
-use crate::onnx::literals;
-use crate::onnx::trace::{T, Tracer};
+use crate::literals;
+use crate::trace::{T, Tracer};
+use graph::Attribute;
+use graph::error::Result;
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("ConvTransposeWithDynamicPads", |t, call| {
         let pads = match call.optional(2)? {
             Some(pads) => vec![("pads", Attribute::Ints(literals::ints(t, pads)?))],

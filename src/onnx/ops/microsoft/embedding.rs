@@ -3,13 +3,13 @@
 use super::super::quantise::real;
 use super::super::{Call, Outputs, Table};
 use super::normalise::layer;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Compare, Reduce};
-use crate::onnx::trace::{T, Tracer, Value};
-use crate::onnx::{axes, cast, indices, literals};
+use crate::op::{Compare, Reduce};
+use crate::trace::{T, Tracer, Value};
+use crate::{axes, cast, indices, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("EmbedLayerNormalization", |t, call| {
         let tables = Tables {
             word: call.tensor(2)?.clone(),

@@ -8,14 +8,14 @@ use super::normalise::rms;
 use super::rotary::rows;
 use super::scores::{Heads, Scoring, attend};
 use super::{count, nothing};
-use crate::onnx::axes::Cut;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Compare};
-use crate::onnx::trace::{T, Tracer, Value};
-use crate::onnx::{axes, build, cast, indices, literals};
+use crate::axes::Cut;
+use crate::op::{Binary, Compare};
+use crate::trace::{T, Tracer, Value};
+use crate::{axes, build, cast, indices, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[("GroupQueryAttention", group_query)];
+pub(in crate::ops) const TABLE: Table = &[("GroupQueryAttention", group_query)];
 
 /// The lengths of one step.
 struct Step {

@@ -2,12 +2,12 @@
 
 use super::super::recurrent::{Cell, Weights, of_direction, run};
 use super::super::{Call, Table};
-use crate::onnx::cast;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::trace::{T, Tracer};
+use crate::cast;
+use crate::trace::{T, Tracer};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table =
+pub(in crate::ops) const TABLE: Table =
     &[("DynamicQuantizeLSTM", |t, call| run(t, call, Cell::Lstm, weights))];
 
 fn weights(t: &mut Tracer<'_>, call: &Call<'_>, at: usize) -> Result<(Weights, Weights)> {

@@ -1,12 +1,12 @@
 //! Masks of attention: what is added to the scores of keys that a query must not see.
 
-use crate::onnx::axes::Cut;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::op::{Binary, Compare};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, cast};
+use crate::axes::Cut;
+use crate::host::Host;
+use crate::op::{Binary, Compare};
+use crate::trace::{T, Tracer};
+use crate::{axes, cast};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
 /// The lengths of one attention.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub(super) fn padding(
         [length] if length == 2 * batch => {
             let below = before(t, &mask, 0, batch, total)?;
             let skipped = before(t, &mask, batch, batch, total)?;
-            let begun = t.unary(crate::onnx::op::Unary::Not, &skipped)?;
+            let begun = t.unary(crate::op::Unary::Not, &skipped)?;
             t.binary(Binary::And, &below, &begun)?
         }
         [rows, columns] if rows == batch && columns == total => {

@@ -3,16 +3,16 @@
 use super::super::signal::{matrices, parts};
 use super::super::{Call, Outputs, Table, one, several};
 use super::{OPSET, as_standard};
-use crate::onnx::axes::axis;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::graph::Attribute;
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::op::{Binary, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, build, literals, matmul};
+use crate::axes::axis;
+use crate::host::Host;
+use crate::host::first;
+use crate::op::{Binary, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, build, literals, matmul};
+use graph::Attribute;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("CDist", cdist),
     ("ComplexMul", |t, call| complex(t, call, false)),
     ("ComplexMulConj", |t, call| complex(t, call, true)),

@@ -3,12 +3,12 @@
 use super::super::{Call, Table, one};
 use super::activation::named;
 use super::first_of;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::Binary;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, matmul};
+use crate::op::Binary;
+use crate::trace::{T, Tracer};
+use crate::{axes, matmul};
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("FusedGemm", |t, call| {
         let inputs = [call.optional(0)?, call.optional(1)?, call.optional(2)?];
         let product = first_of(t, call, "Gemm", &[], &inputs)?;

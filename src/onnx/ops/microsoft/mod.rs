@@ -19,10 +19,10 @@ mod rotary;
 mod scores;
 
 use super::{Call, Outputs, Table, find};
-use crate::onnx::axes;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::graph::{Attribute, Node};
-use crate::onnx::trace::{T, Tracer, Value};
+use crate::axes;
+use crate::trace::{T, Tracer, Value};
+use graph::error::{OnnxError, Result};
+use graph::{Attribute, Node};
 
 /// Operators of the domain `com.microsoft`.
 pub(super) const TABLES: &[Table] = &[

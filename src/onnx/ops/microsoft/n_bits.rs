@@ -4,14 +4,14 @@ use super::super::quantise::{Layout, dequantised};
 use super::super::{Call, Outputs, Table, one};
 use super::activation::with_bias;
 use super::count;
-use crate::onnx::axes::{Cut, axis};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Compare, Op, Packed, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, build, cast, indices, literals};
+use crate::axes::{Cut, axis};
+use crate::op::{Binary, Compare, Op, Packed, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, build, cast, indices, literals};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table =
+pub(in crate::ops) const TABLE: Table =
     &[("GatherBlockQuantized", gather), ("MatMulNBits", matmul)];
 
 fn bits(call: &Call<'_>) -> Result<usize> {

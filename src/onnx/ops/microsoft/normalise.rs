@@ -3,15 +3,15 @@
 use super::super::{Call, Outputs, Table};
 use super::activation::with_bias;
 use super::{channels_first, channels_last, first_of, nothing};
-use crate::onnx::axes::axis;
-use crate::onnx::cast;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::graph::Attribute;
-use crate::onnx::op::{Binary, Op, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer, Value};
+use crate::axes::axis;
+use crate::cast;
+use crate::op::{Binary, Op, Reduce, Unary};
+use crate::trace::{T, Tracer, Value};
+use graph::Attribute;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("GroupNorm", |t, call| {
         let x = call.tensor(0)?.clone();
         Ok(vec![Value::Tensor(group(t, call, &x)?)])

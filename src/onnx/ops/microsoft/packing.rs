@@ -6,14 +6,14 @@ use super::attention::{as_heads, widths};
 use super::count;
 use super::mask::{Lengths, padding};
 use super::scores::{Heads, Scoring, attend};
-use crate::onnx::axes::Cut;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, indices, literals, matmul};
+use crate::axes::Cut;
+use crate::host::Host;
+use crate::trace::{T, Tracer};
+use crate::{axes, indices, literals, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("PackedAttention", |t, call| {
         let projected = matmul::matmul(t, call.tensor(0)?, call.tensor(1)?)?;
         let projected = t.add(&projected, call.tensor(2)?)?;

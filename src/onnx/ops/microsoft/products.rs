@@ -4,13 +4,13 @@ use super::super::quantise::{dynamic_codes, q_conv, shifted, to_range};
 use super::super::{Call, Outputs, Table, one};
 use super::activation::with_bias;
 use super::{channels_first, channels_last};
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::Binary;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, cast, matmul};
+use crate::op::Binary;
+use crate::trace::{T, Tracer};
+use crate::{axes, cast, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("DynamicQuantizeMatMul", |t, call| {
         let (x, scale) = dynamic_codes(t, call.tensor(0)?)?;
         let w = shifted(t, call.tensor(1)?, call.optional(3)?, Some(1))?;

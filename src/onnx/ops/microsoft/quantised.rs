@@ -4,14 +4,14 @@
 use super::super::quantise::{coded, dequantise, quantise, real, shifted, to_range};
 use super::super::{Call, Outputs, Table, one};
 use super::{as_standard, channels_first, channels_last, first, first_of};
-use crate::onnx::axes::axis;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Reduce, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, build, cast};
+use crate::axes::axis;
+use crate::op::{Binary, Reduce, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, build, cast};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("DequantizeLinear", dequantise),
     ("MulInteger", |t, call| {
         let x = shifted(t, call.tensor(0)?, call.optional(1)?, None)?;

@@ -4,12 +4,12 @@ use super::super::attention::{together, turned};
 use super::super::{Call, Outputs, Table, one};
 use super::attention::as_heads;
 use super::mask::places;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{cast, indices};
+use crate::trace::{T, Tracer};
+use crate::{cast, indices};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[("RotaryEmbedding", rotary)];
+pub(in crate::ops) const TABLE: Table = &[("RotaryEmbedding", rotary)];
 
 /// Rows of the tables of cosines and sines at positions `[batch or 1, length]`, each
 /// `[batch or 1, 1, length, half]`.

@@ -1,11 +1,11 @@
 //! Scores of attention and what comes of them.
 
 use super::super::attention::repeated;
-use crate::onnx::axes::Cut;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::op::{Binary, Op, Unary};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, matmul};
+use crate::axes::Cut;
+use crate::op::{Binary, Op, Unary};
+use crate::trace::{T, Tracer};
+use crate::{axes, matmul};
+use graph::error::{OnnxError, Result};
 
 /// Queries, keys and values, each `[batch, heads, length, size]`.
 #[derive(Clone, Debug)]

@@ -1,18 +1,18 @@
 //! Categories as numbers and numbers as categories.
 
 use super::ints;
-use crate::onnx::cells::Cells;
-use crate::onnx::elem::{Elem, Kind};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::host::{Data, Host};
-use crate::onnx::kept;
-use crate::onnx::ops::{Call, Outputs, Table, several};
-use crate::onnx::tensor::{Place, to_data};
-use crate::onnx::trace::Tracer;
+use crate::cells::Cells;
+use crate::host::first;
+use crate::host::{Data, Host};
+use crate::kept;
+use crate::ops::{Call, Outputs, Table, several};
+use crate::tensor::{Place, to_data};
+use crate::trace::Tracer;
+use graph::elem::{Elem, Kind};
+use graph::error::{OnnxError, Result};
 use std::collections::HashMap;
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("CategoryMapper", |t, call| encode(t, call, mapper)),
     ("LabelEncoder", |t, call| encode(t, call, encoder)),
     ("OneHotEncoder", one_hot),

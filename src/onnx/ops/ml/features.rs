@@ -1,16 +1,16 @@
 //! Columns of tables: scaled, filled up, chosen and joined. All of it on the device.
 
 use super::{floats, ints, table};
-use crate::onnx::axes::Cut;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::op::{Compare, Reduce, Unary};
-use crate::onnx::ops::{Call, Outputs, Table, one, several};
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{axes, build, cast, indices};
+use crate::axes::Cut;
+use crate::host::Host;
+use crate::op::{Compare, Reduce, Unary};
+use crate::ops::{Call, Outputs, Table, one, several};
+use crate::trace::{T, Tracer};
+use crate::{axes, build, cast, indices};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("ArrayFeatureExtractor", extract),
     ("Binarizer", |t, call| {
         let x = call.tensor(0)?;

@@ -1,7 +1,7 @@
 //! Trees flattened into arrays, and how rows go through them.
 
-use crate::onnx::cells::Cells;
-use crate::onnx::error::{OnnxError, Result};
+use crate::cells::Cells;
+use graph::error::{OnnxError, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::{Add, Div, Neg, Range};

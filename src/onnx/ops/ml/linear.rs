@@ -2,17 +2,17 @@
 
 use super::scores::{Transform, logistic, probit};
 use super::{Labels, floats, in_blocks, table};
-use crate::onnx::cells::Cells;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::ops::{Call, Outputs, Table, one, several};
-use crate::onnx::raw::Raw;
-use crate::onnx::trace::{T, Tracer};
-use crate::onnx::{cast, kept, matmul};
+use crate::cells::Cells;
+use crate::host::first;
+use crate::ops::{Call, Outputs, Table, one, several};
+use crate::trace::{T, Tracer};
+use crate::{cast, kept, matmul};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
+use graph::raw::Raw;
 use std::sync::Arc;
 
-pub(in crate::onnx::ops) const TABLE: Table =
+pub(in crate::ops) const TABLE: Table =
     &[("LinearClassifier", classify), ("LinearRegressor", regress)];
 
 /// Weights `[columns, targets]` and perhaps intercepts `[1, targets]`.

@@ -15,10 +15,10 @@ pub(super) mod tokenizer;
 pub(super) mod trees;
 
 use super::Call;
-use crate::onnx::cells::Cells;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::trace::T;
+use crate::cells::Cells;
+use crate::trace::T;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 use rayon::prelude::*;
 use std::ops::Range;
 

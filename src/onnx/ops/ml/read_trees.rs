@@ -3,9 +3,9 @@
 
 use super::forest::{Branch, Forest, LEAF, Mode, Real};
 use super::{floats, ints};
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::ops::Call;
+use crate::host::Host;
+use crate::ops::Call;
+use graph::error::{OnnxError, Result};
 use std::collections::HashMap;
 
 /// Numbers of an attribute, or of the tensor that stands for it.

@@ -1,6 +1,6 @@
 //! Expressions as RE2 reads them with its longest matches, which ONNX Runtime uses.
 
-use crate::onnx::error::{OnnxError, Result};
+use graph::error::{OnnxError, Result};
 use regex_automata::meta::Regex;
 use regex_automata::{Anchored, Input, MatchKind};
 use std::iter::Peekable;
@@ -21,19 +21,19 @@ pub(super) struct Expression {
 
 /// An expression that is matched against whole texts.
 #[derive(Debug)]
-pub(in crate::onnx::ops) struct Whole(Regex);
+pub(in crate::ops) struct Whole(Regex);
 
 impl Whole {
     /// # Errors
     /// The fault of the expression.
-    pub(in crate::onnx::ops) fn new(text: &str) -> Result<Whole> {
+    pub(in crate::ops) fn new(text: &str) -> Result<Whole> {
         // Compiled without the frame first, whose bracket could complete a broken expression.
         compiled(text, &translated(text), MatchKind::LeftmostFirst)?;
         let framed = format!(r"\A(?:{})\z", translated(text));
         Ok(Whole(compiled(text, &framed, MatchKind::LeftmostFirst)?))
     }
 
-    pub(in crate::onnx::ops) fn is_match(&self, text: &str) -> bool {
+    pub(in crate::ops) fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 }

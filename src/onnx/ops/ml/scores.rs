@@ -1,6 +1,6 @@
 //! The last step on scores (`post_transform`), in 32 bits as ONNX Runtime does it.
 
-use crate::onnx::error::{OnnxError, Result};
+use graph::error::{OnnxError, Result};
 use std::f32::consts::{PI, SQRT_2};
 
 /// A transform of the scores of one row.

@@ -2,16 +2,15 @@
 
 use super::scores::{Transform, logistic, probit};
 use super::{Labels, floats, in_blocks, ints, table};
-use crate::onnx::cells::Cells;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::kept;
-use crate::onnx::ops::{Call, Outputs, Table, several};
-use crate::onnx::trace::Tracer;
+use crate::cells::Cells;
+use crate::host::first;
+use crate::kept;
+use crate::ops::{Call, Outputs, Table, several};
+use crate::trace::Tracer;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table =
-    &[("SVMClassifier", classify), ("SVMRegressor", regress)];
+pub(in crate::ops) const TABLE: Table = &[("SVMClassifier", classify), ("SVMRegressor", regress)];
 
 #[derive(Clone, Copy, Debug)]
 enum Shape {

@@ -2,13 +2,14 @@
 //! differ from the standard. Whole exports are in `tests/data/onnx_cases`.
 
 use super::regex::Expression;
-use crate::onnx::error::OnnxError;
-use crate::onnx::proto::{
+use crate::{Engine, Limits, Place};
+use bytes::Bytes;
+use graph::error::OnnxError;
+use graph::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
-use crate::onnx::test_graph::{attribute, node, none, value};
-use crate::onnx::{Dim, Elem, Engine, Limits, ModelFile, Place, Raw, Sort};
-use bytes::Bytes;
+use graph::test_graph::{attribute, node, none, value};
+use graph::{Dim, Elem, ModelFile, Raw, Sort};
 use prost::Message;
 
 fn numbers(name: &str, values: &[i64]) -> AttributeProto {

@@ -1,15 +1,15 @@
 //! Tokenizer of `com.microsoft`: cuts each text into words.
 
 use super::regex::Expression;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::Host;
-use crate::onnx::host::first;
-use crate::onnx::kept;
-use crate::onnx::ops::{Call, Outputs, Table, several};
-use crate::onnx::trace::Tracer;
+use crate::host::Host;
+use crate::host::first;
+use crate::kept;
+use crate::ops::{Call, Outputs, Table, several};
+use crate::trace::Tracer;
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 
-pub(in crate::onnx::ops) const TABLE: Table = &[("Tokenizer", tokenize)];
+pub(in crate::ops) const TABLE: Table = &[("Tokenizer", tokenize)];
 
 /// Stand before and behind each text if it is marked.
 const MARKS: [&str; 2] = ["\u{2}", "\u{3}"];

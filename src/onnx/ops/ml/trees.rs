@@ -4,16 +4,16 @@ use super::forest::{Aggregate, Forest, Real};
 use super::read_trees::{Names, are_positive, bases, listed, placed};
 use super::scores::{Transform, logistic, probit};
 use super::{Labels, in_blocks, ints, table};
-use crate::onnx::cells::Cells;
-use crate::onnx::elem::Elem;
-use crate::onnx::error::{OnnxError, Result};
-use crate::onnx::host::first;
-use crate::onnx::ops::{Call, Outputs, Table, several};
-use crate::onnx::trace::Tracer;
-use crate::onnx::{cast, kept};
+use crate::cells::Cells;
+use crate::host::first;
+use crate::ops::{Call, Outputs, Table, several};
+use crate::trace::Tracer;
+use crate::{cast, kept};
+use graph::elem::Elem;
+use graph::error::{OnnxError, Result};
 use std::collections::HashSet;
 
-pub(in crate::onnx::ops) const TABLE: Table = &[
+pub(in crate::ops) const TABLE: Table = &[
     ("TreeEnsemble", |t, call| match call.tensor(0)?.elem {
         Elem::F64 => regress::<f64>(t, call, Regressor::placed),
         _ => regress::<f32>(t, call, Regressor::placed),

@@ -1,0 +1,320 @@
+//! Locks of adapters: one worker per adapter on the whole machine, across servers and users.
+//!
+//! A lock is a lock on a file in a folder that all users may share. The system releases it with the
+//! process. The file may belong to another user, and another user may have made something else of
+//! its name: a file that is there is opened for reading only, links are not followed, and nothing
+//! is ever written.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Holds an adapter for this process's life.
+#[derive(Debug)]
+pub struct AdapterLock {
+    _file: File,
+}
+
+/// Why an adapter could not be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("another concertina on this machine uses this adapter (lock {0})")]
+    Held(String),
+    /// Something that cannot be locked has the name of this adapter's file. Others can be locked.
+    #[error("failed to lock {0}: {1}; remove it, or set lock_dir to another folder")]
+    Spoilt(String, io::Error),
+    #[error("failed to lock {0}: {1}; set lock_dir to another folder")]
+    Io(String, io::Error),
+}
+
+impl AdapterLock {
+    /// Takes the lock `<folder>/concertina-<adapter>.lock`, without waiting.
+    pub fn take(folder: &Path, adapter: &str) -> Result<AdapterLock, LockError> {
+        let safe = adapter.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "_");
+        let path = folder.join(format!("concertina-{safe}.lock"));
+        let name = path.display().to_string();
+        let file = make_folder(folder).and_then(|()| open(&path));
+        let file = file.map_err(|error| match fs::symlink_metadata(&path) {
+            Ok(_) => LockError::Spoilt(name.clone(), error),
+            Err(_) => LockError::Io(name.clone(), error),
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(AdapterLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held(name)),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(name, error)),
+        }
+    }
+}
+
+/// Makes the folder for locks, if it is missing, so that all users can make files in it and none
+/// can remove those of another.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => share_folder(folder),
+        // Another server has made it meanwhile.
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a file in the folder, and removes it again.
+///
+/// # Errors
+/// If that fails, as in a folder that this user may not write to.
+pub fn try_folder(folder: &Path) -> io::Result<()> {
+    let number = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+    let path = trial(folder, number);
+    create(&path)?;
+    fs::remove_file(path)
+}
+
+fn trial(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("concertina-{number:016x}.trial"))
+}
+
+/// Opens a lock file; makes it if there is none.
+///
+/// The kernel may refuse `O_CREAT` for a file of another user in a folder such as `/run/lock`
+/// (`fs.protected_regular`), so a file that is there is opened without it.
+fn open(path: &Path) -> io::Result<File> {
+    match open_existing(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    match create(path) {
+        // Another server has made it meanwhile; or it is a link to nothing.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => open_existing(path),
+        created => created,
+    }
+}
+
+fn open_existing(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    without_links(&mut options);
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+/// Makes a new file that all users may read, and so lock.
+fn create(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create_new(true).open(path)?;
+    share_file(&file)?;
+    Ok(file)
+}
+
+/// Neither follows a link nor waits for the writer of a pipe.
+#[cfg(unix)]
+fn without_links(options: &mut OpenOptions) {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+}
+
+/// Links need rights there that ordinary users do not have.
+#[cfg(not(unix))]
+fn without_links(_options: &mut OpenOptions) {}
+
+/// Whatever the umask is.
+#[cfg(unix)]
+fn share_file(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(unix)]
+fn share_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))
+}
+
+/// On Windows the rights of the parent folder are inherited.
+#[cfg(not(unix))]
+fn share_file(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn share_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARD: &str = "pci-0000:01:00.0";
+    const FILE: &str = "concertina-pci_0000_01_00.0.lock";
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let name = format!("concertina-lock-{name}-{}", std::process::id());
+            let folder = Folder(std::env::temp_dir().join(name));
+            make_folder(&folder.0).unwrap();
+            folder
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_one_holds_an_adapter() {
+        let folder = Folder::new("one");
+        let first = AdapterLock::take(&folder.0, CARD).unwrap();
+        assert!(matches!(AdapterLock::take(&folder.0, CARD), Err(LockError::Held(_))));
+        assert!(AdapterLock::take(&folder.0, "pci-0000:02:00.0").is_ok());
+        drop(first);
+        let _again = AdapterLock::take(&folder.0, CARD).unwrap();
+        assert!(matches!(AdapterLock::take(&folder.0, CARD), Err(LockError::Held(_))));
+    }
+
+    #[test]
+    fn a_folder_that_can_be_written_to_is_left_as_it_was() {
+        let folder = Folder::new("trial");
+        try_folder(&folder.0).unwrap();
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+        assert!(try_folder(&folder.0.join("missing")).is_err());
+        fs::write(folder.0.join("file"), "").unwrap();
+        let error = AdapterLock::take(&folder.0.join("file"), CARD).unwrap_err();
+        assert!(matches!(error, LockError::Io(..)), "{error}");
+        assert!(error.to_string().contains("set lock_dir to another folder"), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    mod hostile {
+        use super::*;
+        use rustix::fs::{CWD, Mode, mknodat};
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+        use std::os::unix::process::CommandExt;
+        use std::process::Command;
+
+        /// An ordinary user, for tests that run as root.
+        const NOBODY: u32 = 65534;
+
+        fn mode(path: &Path) -> u32 {
+            fs::symlink_metadata(path).unwrap().mode() & 0o7777
+        }
+
+        #[track_caller]
+        fn spoilt(folder: &Path, reason: &str) {
+            let error = AdapterLock::take(folder, CARD).unwrap_err();
+            assert!(matches!(error, LockError::Spoilt(..)), "{error}");
+            assert!(error.to_string().contains(reason), "{error}");
+            let other = AdapterLock::take(folder, "cpu").map(|_| ());
+            assert!(other.is_ok(), "other adapters can be locked: {other:?}");
+        }
+
+        #[test]
+        fn files_and_folders_are_shared_whatever_the_umask_is() {
+            let folder = Folder::new("modes");
+            let made = folder.0.join("parent/made");
+            let lock = AdapterLock::take(&made, CARD).unwrap();
+            assert_eq!((mode(&made), mode(&made.join(FILE))), (0o1777, 0o644));
+            drop(lock);
+            // A folder that is there keeps its mode.
+            fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+            AdapterLock::take(&made, CARD).unwrap();
+            assert_eq!(mode(&made), 0o755);
+        }
+
+        #[test]
+        fn links_are_not_followed() {
+            let folder = Folder::new("link");
+            let target = folder.0.join("target");
+            symlink(&target, folder.0.join(FILE)).unwrap();
+            spoilt(&folder.0, "remove it");
+            assert!(!target.exists(), "a file was made through a link");
+            fs::write(&target, "content").unwrap();
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+            spoilt(&folder.0, "remove it");
+            assert_eq!(
+                (fs::read_to_string(&target).unwrap().as_str(), mode(&target)),
+                ("content", 0o600)
+            );
+        }
+
+        #[test]
+        fn pipes_and_folders_are_no_locks() {
+            let folder = Folder::new("pipe");
+            let path = folder.0.join(FILE);
+            let mode = Mode::from_raw_mode(0o666);
+            mknodat(CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            spoilt(&folder.0, "not a regular file");
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            spoilt(&folder.0, "not a regular file");
+        }
+
+        #[test]
+        fn a_file_of_another_user_is_locked_as_it_is() {
+            if !rustix::process::geteuid().is_root() {
+                return println!("SKIPPED: only root can give a file to another user");
+            }
+            let folder = Folder::new("other");
+            let path = folder.0.join(FILE);
+            fs::write(&path, "content").unwrap();
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            let _held = AdapterLock::take(&folder.0, CARD).unwrap();
+            let facts = fs::metadata(&path).unwrap();
+            assert_eq!(
+                (facts.uid(), fs::read_to_string(&path).unwrap().as_str()),
+                (NOBODY, "content")
+            );
+        }
+
+        #[test]
+        fn users_exclude_each_other() {
+            if !rustix::process::geteuid().is_root() {
+                return println!("SKIPPED: only root can start a process of another user");
+            }
+            let folder = Folder::new("users");
+            let as_nobody = || {
+                // The program file may lie in a folder that only its owner may enter.
+                let mut command = Command::new("/proc/self/exe");
+                let test = "lock::tests::hostile::as_another_user";
+                command.args(["--exact", test, "--ignored", "--nocapture"]);
+                command.env("TMPDIR", &folder.0).uid(NOBODY).gid(NOBODY).current_dir("/");
+                let output = command.output().unwrap();
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(output.status.success() && text.contains("1 passed"), "{text}");
+                text
+            };
+            let held = AdapterLock::take(&folder.0, CARD).unwrap();
+            assert!(as_nobody().contains("another concertina on this machine"));
+            drop(held);
+            assert!(as_nobody().contains("locked"));
+            // A folder of root is good for locks that root has made, and for no others.
+            fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
+            assert!(as_nobody().contains("locked"));
+            fs::remove_file(folder.0.join(FILE)).unwrap();
+            assert!(as_nobody().contains("Permission denied"));
+        }
+
+        #[test]
+        #[ignore = "runs as another user; the test above starts it"]
+        fn as_another_user() {
+            match AdapterLock::take(&std::env::temp_dir(), CARD) {
+                Ok(_) => println!("locked"),
+                Err(error) => println!("{error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Spinners on the terminal for adapters that are starting: a first warm-up can take a minute.
+//!
+//! The log shares the terminal, so its lines go through here and push the spinners down.
+
+use indicatif::{MultiProgress, ProgressBar};
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::Snapshot;
+use tokio::sync::watch;
+use tracing_subscriber::fmt::MakeWriter;
+use types::escape;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// The terminal, shared by spinners and log. Without a terminal no spinner is drawn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terminal {
+    bars: MultiProgress,
+}
+
+impl Terminal {
+    /// Whether there is somebody to look at spinners and colours.
+    pub(crate) fn is_watched() -> bool {
+        std::io::stderr().is_terminal()
+    }
+
+    /// Shows every start until the engine is gone.
+    pub(crate) async fn follow(self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+        let mut shown: HashMap<String, ProgressBar> = HashMap::new();
+        while Self::is_watched() && snapshots.changed().await.is_ok() {
+            let snapshot = snapshots.borrow_and_update().clone();
+            self.show(&snapshot, &mut shown);
+        }
+    }
+
+    fn show(&self, snapshot: &Snapshot, shown: &mut HashMap<String, ProgressBar>) {
+        for adapter in &snapshot.adapters {
+            let id = &adapter.entry.id;
+            if let Some(phase) = adapter.phase.as_ref() {
+                let bar = shown.entry(id.clone()).or_insert_with(|| self.spinner());
+                // Names of models are in it.
+                bar.set_message(escape::line(&format!("{id}: {phase}")).into_owned());
+            } else if let Some(bar) = shown.remove(id) {
+                bar.finish_and_clear();
+            }
+        }
+    }
+
+    fn spinner(&self) -> ProgressBar {
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        bar.enable_steady_tick(TICK);
+        bar
+    }
+}
+
+impl<'a> MakeWriter<'a> for Terminal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { bars: self.bars.clone(), bytes: Vec::new() }
+    }
+}
+
+/// One event of the log, written whole when dropped.
+pub(crate) struct Line {
+    bars: MultiProgress,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // A log that cannot be written has nowhere to say so.
+        self.bars.suspend(|| {
+            let _ = std::io::stderr().write_all(&self.bytes);
+        });
+    }
+}

@@ -1,9 +1,0 @@
-//! The one place that reads the clock. Decisions never do: they take time as an argument.
-
-use std::time::Instant;
-
-/// The present.
-#[allow(clippy::disallowed_methods, reason = "the home of the clock")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}

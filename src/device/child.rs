@@ -1,0 +1,282 @@
+//! Lists adapters, and probes each, in processes of their own, so that a driver that crashes or
+//! hangs takes nothing with it, and what drivers print does not mix with output of this program.
+
+use crate::check::{CheckError, check};
+use crate::kernel::KernelError;
+use crate::open::{OpenError, open_id};
+use crate::probe::probe;
+use adapter::entry::{AdapterEntry, Api, Probe, Usability};
+use adapter::listing;
+use anyhow::{Context, anyhow};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// Time for one child unless the caller says otherwise: loading a driver and compiling ten
+/// small kernels on a machine that is busy.
+pub const LIMIT_DEFAULT: Duration = Duration::from_secs(30);
+/// A killed child that is still there after this is stuck in its driver and left to itself.
+const REAP_MAX: Duration = Duration::from_secs(1);
+/// How often a child is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Drivers may print on stdout before the report; more than this is no report. More on stderr is
+/// left out.
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
+
+/// What one probing process says on its last line of output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeReport {
+    Probe(Probe),
+    /// The adapter did not open, failed its check or did not finish.
+    Error(String),
+}
+
+/// An error of the child's side.
+#[derive(Debug, thiserror::Error)]
+enum ProbeFailure {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("failed its check: {0}")]
+    Check(CheckError),
+    #[error("failed its probe: {0}")]
+    Probe(KernelError),
+}
+
+/// The child's side: opens the adapter, checks it and measures it.
+pub fn probe_one(id: &str) -> ProbeReport {
+    let measured = || -> Result<Probe, ProbeFailure> {
+        let opened = open_id(id)?;
+        check(&opened.device, &opened.queue).map_err(ProbeFailure::Check)?;
+        probe(&opened.device, &opened.queue).map_err(ProbeFailure::Probe)
+    };
+    let failed = |error: ProbeFailure| ProbeReport::Error(error.to_string());
+    measured().map_or_else(failed, ProbeReport::Probe)
+}
+
+/// The program that is run again for each look at the drivers, and what it is run with.
+#[derive(Debug)]
+pub struct Children<'a> {
+    pub executable: &'a Path,
+    /// The whole environment of the children.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Receives what a child's drivers wrote to stderr, if it failed or if `tells_all`.
+    pub tell: fn(&str),
+    pub tells_all: bool,
+}
+
+impl Children<'_> {
+    /// Lists the adapters in a process of its own, so that what drivers print is not taken for
+    /// output of this program. `rules` are the arguments that choose among them.
+    ///
+    /// # Errors
+    /// If the process fails, crashes or takes too long.
+    pub fn list(&self, rules: &[String]) -> anyhow::Result<Vec<AdapterEntry>> {
+        let mut command = self.command(&listing::ARGUMENTS);
+        command.args(rules);
+        let ended = run(command, LIMIT_DEFAULT).context("failed to list the adapters")?;
+        let listed = match ended.status {
+            None => {
+                Err(anyhow!("the process that lists them did not end within {LIMIT_DEFAULT:?}"))
+            }
+            Some(status) if !status.success() => {
+                Err(anyhow!("the process that lists them ended with {status}"))
+            }
+            Some(_) => listing::read(ended.stdout.as_bytes()),
+        };
+        self.pass_on(&ended.stderr, listed.is_err());
+        listed.context("failed to list the adapters")
+    }
+
+    /// Probes every graphics adapter, one after the other so that they do not share the processor.
+    ///
+    /// An adapter that fails is not usable any more, and has the reason. The CPU is not probed: its
+    /// speed is that of burn's own kernels, which no loop of ours would tell.
+    pub fn probe_all(&self, entries: &mut [AdapterEntry], limit: Duration) {
+        for entry in entries.iter_mut().filter(|entry| entry.api != Api::Cpu) {
+            let command = self.command(&["adapters", "--probe-one", &entry.id]);
+            let (report, stderr) = report_of(command, limit);
+            self.pass_on(&stderr, matches!(report, ProbeReport::Error(_)));
+            match report {
+                ProbeReport::Probe(probe) => entry.probe = Some(probe),
+                ProbeReport::Error(message) => fail(entry, message),
+            }
+        }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.executable);
+        command.args(args).env_clear().envs(self.environment.iter().cloned());
+        // Mesa's layer for choosing a device is of no use here and complains on stderr.
+        command.env("NODEVICE_SELECT", "1");
+        command
+    }
+
+    fn pass_on(&self, stderr: &str, has_failed: bool) {
+        if (has_failed || self.tells_all) && !stderr.trim().is_empty() {
+            (self.tell)(stderr.trim_end());
+        }
+    }
+}
+
+fn fail(entry: &mut AdapterEntry, message: String) {
+    entry.state = Usability::Unused;
+    entry.reason = Some(match entry.reason.take() {
+        Some(reason) => format!("{reason}; {message}"),
+        None => message,
+    });
+}
+
+/// The report of a probing process, and what its drivers wrote to stderr.
+fn report_of(command: Command, limit: Duration) -> (ProbeReport, String) {
+    let ended = match run(command, limit) {
+        Ok(ended) => ended,
+        Err(error) => {
+            let message = format!("its probing process did not start: {error}");
+            return (ProbeReport::Error(message), String::new());
+        }
+    };
+    let Some(status) = ended.status else {
+        let limit = limit.as_secs_f64();
+        let message = format!("did not finish its probe within {limit} s");
+        return (ProbeReport::Error(message), ended.stderr);
+    };
+    (last_report(&ended.stdout).unwrap_or_else(|| crashed(status)), ended.stderr)
+}
+
+/// A process that has ended, or was killed because it took too long.
+struct Ended {
+    status: Option<ExitStatus>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs a process to its end, which `limit` brings about.
+fn run(mut command: Command, limit: Duration) -> std::io::Result<Ended> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    // Read beside waiting: a child that prints more than a pipe holds would never end.
+    let stdout = child.stdout.take().map(read_beside);
+    let stderr = child.stderr.take().map(read_beside);
+    let status = wait(&mut child, limit);
+    // The pipes stay open if the driver left a process behind, so this wait needs an end too.
+    let text = |read: Option<mpsc::Receiver<String>>| {
+        read.and_then(|read| read.recv_timeout(REAP_MAX).ok()).unwrap_or_default()
+    };
+    Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+fn read_beside(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is still of use.
+        let _ = (&mut from).take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
+        // Nobody listens any more if the child took too long.
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}
+
+fn last_report(output: &str) -> Option<ProbeReport> {
+    let line = output.lines().rev().find(|line| !line.trim().is_empty())?;
+    serde_json::from_str(line).ok()
+}
+
+fn crashed(status: ExitStatus) -> ProbeReport {
+    ProbeReport::Error(format!("its probing process died ({status}): the driver may be broken"))
+}
+
+/// The child's end, or `None` after killing one that took too long.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    if let Some(status) = ended(child, limit) {
+        return Some(status);
+    }
+    // Failing means that it has just ended by itself.
+    let _ = child.kill();
+    ended(child, REAP_MAX);
+    None
+}
+
+fn ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let start = types::clock::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if start.elapsed() < limit => thread::sleep(LOOK_EVERY),
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[cfg(unix)]
+    fn error_of(script: &str, limit: Duration) -> String {
+        match report_of(shell(script), limit).0 {
+            ProbeReport::Error(message) => message,
+            ProbeReport::Probe(probe) => panic!("unexpected {probe:?}"),
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_last_line_is_the_report() {
+        let script = r#"echo driver noise; echo '{"probe":{"gflops":2.5,"copy_gbytes_per_s":1}}'"#;
+        let (report, _) = report_of(shell(script), Duration::from_secs(10));
+        let probe = Probe { gflops: 2.5, copy_gbytes_per_s: 1.0 };
+        assert_eq!(report, ProbeReport::Probe(probe));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_crash_is_an_error_of_that_adapter() {
+        let message = error_of("kill -SEGV $$", Duration::from_secs(10));
+        assert!(message.contains("signal: 11"), "{message}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_hang_is_killed() {
+        let start = types::clock::now();
+        let message = error_of("exec sleep 600", Duration::from_millis(50));
+        assert!(message.contains("within 0.05 s"), "{message}");
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn more_output_than_a_pipe_holds_does_not_block() {
+        let script = r#"head -c 300000 /dev/zero | tr '\0' x; echo; echo '{"error":"no"}'"#;
+        assert_eq!(error_of(script, Duration::from_secs(10)), "no");
+    }
+
+    #[test]
+    fn an_executable_that_is_not_there_is_an_error() {
+        let (report, _) =
+            report_of(Command::new("/nonexistent/concertina"), Duration::from_secs(1));
+        assert!(matches!(report, ProbeReport::Error(_)));
+    }
+
+    #[test]
+    fn the_childs_side_reports_errors_too() {
+        assert_eq!(
+            serde_json::to_string(&probe_one("cpu")).unwrap(),
+            r#"{"error":"adapter cpu is not reached through a graphics API"}"#
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! Tests of reading files: good ones and every kind of bad ones.
+
+use super::*;
+use crate::error::OnnxError;
+use crate::proto::{OperatorSetIdProto, SparseTensorProto};
+use crate::test_graph::{node, none, value};
+use bytes::Bytes;
+
+fn file(nodes: Vec<NodeProto>) -> ModelProto {
+    let (input, output) = (vec![value("x")], vec![value("y")]);
+    let graph = GraphProto { node: nodes, input, output, ..Default::default() };
+    let opset = OperatorSetIdProto { domain: None, version: Some(17) };
+    ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() }
+}
+
+fn read(proto: &ModelProto) -> Result<ModelFile, OnnxError> {
+    ModelFile::read(Bytes::from(proto.encode_to_vec()).into(), Some(&none))
+}
+
+#[track_caller]
+fn refuses(proto: &ModelProto, words: &str) {
+    let error = read(proto).unwrap_err().to_string();
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
+fn nodes_come_in_the_order_in_which_they_can_be_computed() {
+    let nodes =
+        vec![node("Neg", &["b"], &["y"]), node("Abs", &["a"], &["b"]), node("Exp", &["x"], &["a"])];
+    let file = read(&file(nodes)).unwrap();
+    let order: Vec<_> = file.graph.nodes.iter().map(|node| node.op.as_str()).collect();
+    assert_eq!(order, ["Exp", "Abs", "Neg"]);
+    assert_eq!(file.opset(), 17);
+    assert_eq!(file.graph.nodes[0].name, "a");
+}
+
+#[test]
+fn many_nodes_in_reverse_are_sorted_quickly() {
+    let name = |at: usize| if at == 0 { "x".to_owned() } else { format!("v{at}") };
+    let count = 20_000;
+    let mut nodes: Vec<_> =
+        (0..count).map(|at| node("Abs", &[&name(at)], &[&name(at + 1)])).collect();
+    nodes.push(node("Abs", &[&name(count)], &["y"]));
+    nodes.reverse();
+    let file = read(&file(nodes)).unwrap();
+    assert_eq!(file.graph.nodes.first().unwrap().inputs, ["x"]);
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    refuses(&file(vec![node("Abs", &["y"], &["y"])]), "node 'y' (Abs) depends on itself");
+    refuses(&file(vec![node("Abs", &["gone"], &["y"])]), "input 'gone' is unknown");
+    refuses(&file(vec![]), "output 'y' is computed by no node");
+    let twice = vec![node("Abs", &["x"], &["y"]), node("Neg", &["x"], &["y"])];
+    refuses(&file(twice), "'y' is computed twice");
+    refuses(&file(vec![node("Abs", &["y"], &["x"])]), "'x' is computed twice");
+}
+
+#[test]
+fn opsets_of_the_future_are_refused() {
+    let mut proto = file(vec![node("Abs", &["x"], &["y"])]);
+    proto.opset_import[0].version = Some(999);
+    refuses(&proto, "opset 999 is not known");
+    proto.opset_import[0].version = Some(-1);
+    refuses(&proto, "opset -1 is not known");
+}
+
+#[test]
+fn what_is_no_file_of_onnx_is_refused() {
+    for data in [&b""[..], b"\0\0\0\0", b"hello there", &[0xff; 100]] {
+        let error = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("is no ONNX file"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error_or_a_smaller_file() {
+    let mut proto = file(vec![node("Abs", &["x"], &["y"])]);
+    let tensor = TensorProto {
+        name: Some("w".into()),
+        dims: vec![2],
+        data_type: Some(1),
+        raw_data: Some(Bytes::from_static(&[0; 8])),
+        ..Default::default()
+    };
+    if let Some(graph) = &mut proto.graph {
+        graph.initializer.push(tensor);
+    }
+    let whole = proto.encode_to_vec();
+    for end in 0..whole.len() {
+        // Whatever it says, it says it without a panic.
+        let _ = ModelFile::read(Bytes::copy_from_slice(&whole[..end]).into(), Some(&none));
+    }
+}
+
+#[test]
+fn bodies_may_use_what_is_around_them() {
+    let body = GraphProto {
+        node: vec![node("Add", &["x", "outer"], &["inner"])],
+        output: vec![value("inner")],
+        ..Default::default()
+    };
+    let attribute = |name: &str| AttributeProto {
+        name: Some(name.into()),
+        kind: Some(5),
+        g: Some(body.clone()),
+        ..Default::default()
+    };
+    let mut branch = node("If", &["x"], &["y"]);
+    branch.attribute = vec![attribute("then_branch"), attribute("else_branch")];
+    let nodes = vec![branch, node("Abs", &["x"], &["outer"])];
+    let file = read(&file(nodes)).unwrap();
+    assert_eq!(file.graph.nodes[0].op, "Abs");
+    let Some(Attribute::Graph(graph)) = file.graph.nodes[1].attributes.get("then_branch") else {
+        panic!("no body");
+    };
+    assert!(graph.needs().contains("outer"));
+}
+
+#[test]
+fn without_weights_what_they_hold_is_not_looked_at() {
+    let mut proto = file(vec![node("Abs", &["x"], &["y"])]);
+    let tensor = |name: &str, data_type: i32, bytes: Vec<u8>| TensorProto {
+        name: Some(name.into()),
+        dims: vec![100_000],
+        data_type: Some(data_type),
+        raw_data: Some(bytes.into()),
+        ..Default::default()
+    };
+    let graph = proto.graph.as_mut().unwrap();
+    graph.initializer.push(tensor("w", 1, vec![0; 400_000]));
+    graph.sparse_initializer.push(SparseTensorProto {
+        values: Some(tensor("s", 1, vec![0; 400_000])),
+        indices: Some(tensor("", 7, (0..100_000i64).flat_map(i64::to_le_bytes).collect())),
+        dims: vec![100_000],
+    });
+    let read = |beside| ModelFile::read(Bytes::from(proto.encode_to_vec()).into(), beside);
+    let whole = read(Some(&none)).unwrap();
+    let bare = read(None).unwrap();
+    assert_eq!(whole.weights_bytes(), 800_000);
+    assert!(bare.weights_bytes() < 100_000, "large pieces are passed over");
+    assert_eq!((bare.graph.inputs, bare.graph.outputs), (whole.graph.inputs, whole.graph.outputs));
+}

@@ -1,0 +1,205 @@
+//! What may lie in a model folder: for fuzzing (`fuzz/`), and for the test that replays what fuzzing
+//! found.
+
+use crate::onnx::Onnx;
+use anyhow::{anyhow, bail};
+use bytes::Bytes;
+use graph::{ModelFile, OnnxError};
+use model::files::Files;
+use model::layout::Layout;
+use model::manifest::Manifest;
+use model::onnx::signature;
+use model::pipeline::{Around, Bounds, Picture, Postprocess, Preprocess, Sent, Written};
+use model::repository::Repository;
+use model::signature::{Signature, TensorSpec};
+use model::{Model, identity};
+use onnx::{Limits, Place};
+use serde::Deserialize;
+use types::tensor::{Datatype, Tensor, Tensors};
+
+/// Models whose other files a manifest is read with: a golden sample, a list of characters, graphs.
+const MODELS: [&str; 3] = ["digits", "text-lines", "filetype"];
+/// What a graph may ask for here: enough to reach every operator, too little to take long.
+const LIMITS: Limits = Limits { bytes: 1 << 16, steps: 2000, turns: 2000, work: 1 << 22 };
+/// Most elements of an input that a graph is run with.
+const ELEMENTS_MAX: usize = 1 << 12;
+/// Rows of such an input.
+const ROWS: usize = 2;
+/// Bounds of an image here: enough for every decoder, too little to take long.
+const BOUNDS: Bounds = Bounds { edge: 1024, pixels: 1 << 17, bytes: 1 << 24 };
+/// Memory that the steps before a graph may take here.
+const MEMORY_BYTES: usize = 1 << 26;
+/// Digits of the longest number in tables that are tried: sizes are the operator's, and may be
+/// large.
+const DIGITS_MAX: usize = 3;
+/// Most numbers of a line of an output: as many as the characters of [`CHARACTERS`], and a few.
+const COLUMNS_MAX: usize = 36;
+/// A folder of the models in the binary with a file that stands for a list of characters.
+const CHARACTERS: (&str, &str) = ("digits", "1");
+/// Tables that a file is tried with if it brings none.
+const TABLES: [&str; 4] = [
+    "[preprocess.image]\nlongest = [8, 64]\nmultiple_of = 4\n[postprocess.regions]\n",
+    "[preprocess.image]\nwidth = 8\nheight = 8\nfit = 'cover'\n[postprocess.boxes]\n",
+    "[preprocess.audio]\nrate = 16\n[postprocess.classes]\n",
+    "[preprocess.bytes]\nhead = 16\ntail = 16\n\
+     [postprocess.text]\ncharacters = 'golden.json'\n",
+];
+
+/// A `model.toml`, in place of that of each of some models in the binary.
+///
+/// # Errors
+/// What is wrong with all of them.
+pub fn manifest(data: &[u8]) -> anyhow::Result<()> {
+    let manifest = Manifest::parse("model.toml", data)?;
+    if let Some(signature) = &manifest.signature {
+        let _ = identity::check(signature);
+    }
+    let repository = Repository::embedded();
+    let info = |name: &&str| repository.info(name, "1", Layout::Version, &manifest);
+    let outcomes = MODELS.iter().map(info).map(|info| info.map(drop));
+    Ok(outcomes.reduce(Result::or).unwrap_or(Ok(()))?)
+}
+
+/// An ONNX file: its signature as the server reads it, then a run on zeros as a worker makes it on
+/// the host, and one on other numbers, for which there may be a plan already.
+///
+/// # Errors
+/// What is refused first.
+pub fn graph(data: &[u8]) -> anyhow::Result<()> {
+    let data = Bytes::copy_from_slice(data);
+    let light = ModelFile::read(data.clone().into(), None)?;
+    let own = signature::of(&light, None)?;
+    let none = |name: &str| Err(OnnxError::invalid(format!("there is no file '{name}' beside it")));
+    let file = ModelFile::read(data.into(), Some(&none))?;
+    let mut model = Onnx::of(file, own.signature, Place::host(), LIMITS)?;
+    for byte in [0, 1] {
+        let inputs = inputs(model.signature(), byte)?;
+        model.forward(&inputs, ROWS)?;
+    }
+    Ok(())
+}
+
+/// The tables of a `model.toml` that stand around a graph.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tables {
+    preprocess: Option<Preprocess>,
+    postprocess: Option<Postprocess>,
+}
+
+/// A file that a client uploads, behind the tables of a `model.toml` and an empty line if it
+/// brings its own. It is prepared for a graph; the graph's outputs are made of its bytes, and read;
+/// of an image, pieces are cut out.
+///
+/// # Errors
+/// The last error, if all tables refuse the file.
+pub fn upload(data: &[u8]) -> anyhow::Result<()> {
+    let end = data.windows(2).position(|two| two == b"\n\n");
+    let own = end.and_then(|end| Some((tables(data.get(..end)?).ok()?, data.get(end + 2..)?)));
+    if let Some((tables, file)) = own {
+        return around(tables, file);
+    }
+    let outcomes = TABLES.iter().map(|text| around(tables(text.as_bytes())?, data));
+    outcomes.reduce(Result::or).unwrap_or(Ok(()))
+}
+
+fn tables(text: &[u8]) -> anyhow::Result<Written> {
+    let text = std::str::from_utf8(text)?;
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let mut numbers = words.filter(|word| word.starts_with(|letter: char| letter.is_ascii_digit()));
+    // Decimals of a mean are fine.
+    if numbers.any(|word| word.len() > DIGITS_MAX && !text.contains(&format!(".{word}"))) {
+        bail!("its numbers are too large to be tried");
+    }
+    let Tables { preprocess, postprocess } = toml::from_str(text)?;
+    Ok(Written { preprocess, postprocess })
+}
+
+/// Tries the first of some graphs that the tables fit.
+fn around(tables: Written, file: &[u8]) -> anyhow::Result<()> {
+    let labels = ["a".to_owned(), "b".to_owned()];
+    let files = Files::embedded().folder(CHARACTERS.0).folder(CHARACTERS.1);
+    let graphs = graphs();
+    let fits = graphs.iter().map(|graph| tables.clone().check(graph, &labels, &files));
+    let around = fits.reduce(Result::or).unwrap_or(Err("there is no graph".into()))?;
+    let length = u32::try_from(file.len())?;
+    let data = [&length.to_le_bytes(), file].concat();
+    let sent = around.interface.inputs.iter().filter(|spec| spec.takes_file()).map(|spec| {
+        Tensor::new(spec.name.as_str(), Datatype::Bytes, vec![1, 1], data.clone().into())
+    });
+    let sent = sent.collect::<Result<Vec<_>, _>>()?;
+    let takes_image = sent.iter().any(|tensor| tensor.name == "image");
+    let mut left = MEMORY_BYTES;
+    let mut budget = |bytes: usize| left.checked_sub(bytes).map(|less| left = less).is_some();
+    let picture = takes_image.then(|| Picture::decode_within(file, BOUNDS, &mut budget));
+    let picture = picture.transpose();
+    let picture = picture?;
+    let prepared = around.prepare(&Tensors(sent), picture.as_ref(), &mut budget);
+    let (_, facts) = prepared?;
+    if let Some(picture) = picture {
+        let _ = picture.crops(&table("polygons", file, &[4, 2])?, &mut budget);
+    }
+    answer(&around, file, facts)
+}
+
+/// Reads outputs that are made of the file's bytes.
+fn answer(around: &Around, file: &[u8], facts: Option<Sent>) -> anyhow::Result<()> {
+    let columns = file.first().map_or(1, |byte| 1 + usize::from(*byte) % COLUMNS_MAX);
+    let outputs = ["y", "boxes", "scores"].map(|name| table(name, file, &[columns]));
+    let outputs = outputs.into_iter().collect::<Result<Vec<_>, _>>()?;
+    around.read(Tensors(outputs), facts)?;
+    Ok(())
+}
+
+/// A row of FP32 lines, as many as the bytes make.
+fn table(name: &str, bytes: &[u8], line: &[usize]) -> anyhow::Result<Tensor> {
+    let size: usize = 4 * line.iter().product::<usize>();
+    let lines = bytes.len() / size;
+    let shape = [&[1, lines], line].concat();
+    let data = bytes.get(..lines * size).unwrap_or_default().to_vec();
+    Ok(Tensor::new(name, Datatype::Fp32, shape, data.into())?)
+}
+
+/// Graphs of every kind that tables can stand around, without weights.
+fn graphs() -> Vec<Signature> {
+    let spec =
+        |name: &str, datatype, shape: &[i64]| TensorSpec::new(name, vec![datatype], shape.to_vec());
+    let (floats, bytes) = (Datatype::Fp32, Datatype::Uint8);
+    let inputs = [
+        spec("x", floats, &[-1, -1, -1]),
+        spec("x", bytes, &[-1, -1, -1]),
+        spec("x", floats, &[-1, -1]),
+        spec("x", floats, &[-1]),
+        spec("x", Datatype::Int32, &[-1]),
+    ];
+    let one = vec![spec("y", floats, &[-1, -1])];
+    let two = vec![spec("boxes", floats, &[-1, 4]), spec("scores", floats, &[-1, -1])];
+    let with = |outputs: &[TensorSpec]| {
+        let graph = |input: &TensorSpec| Signature {
+            inputs: vec![input.clone()],
+            outputs: outputs.to_vec(),
+            ..Signature::default()
+        };
+        inputs.iter().map(graph).collect::<Vec<_>>()
+    };
+    [with(&one), with(&two)].concat()
+}
+
+/// Inputs for a signature, all of whose bytes are the same.
+fn inputs(signature: &Signature, byte: u8) -> anyhow::Result<Tensors> {
+    signature.inputs.iter().map(|spec| input(spec, byte)).collect()
+}
+
+fn input(spec: &TensorSpec, byte: u8) -> anyhow::Result<Tensor> {
+    let lengths = spec.shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(2));
+    let shape: Vec<usize> = std::iter::once(ROWS).chain(lengths).collect();
+    let elements = shape.iter().try_fold(1usize, |size, dim| size.checked_mul(*dim));
+    let elements = elements.filter(|elements| *elements <= ELEMENTS_MAX);
+    let elements = elements.ok_or_else(|| anyhow!("'{}' is too large to be tried", spec.name))?;
+    let data = match spec.datatype() {
+        // Each element is its length and so many letters.
+        Datatype::Bytes => [&[byte, 0, 0, 0], &b"a"[..usize::from(byte)]].concat().repeat(elements),
+        other => vec![byte; elements * other.size().unwrap_or(1)],
+    };
+    Ok(Tensor::new(spec.name.as_str(), spec.datatype(), shape, data.into())?)
+}

@@ -1,0 +1,71 @@
+//! State shared by all handlers, and the model that a path names.
+
+use crate::body::Bodies;
+use crate::guard::Guard;
+use crate::limits::ApiLimits;
+use crate::live::LiveSettings;
+use crate::load::LoadMaker;
+use crate::rendered::Rendered;
+use crate::whatif::WhatIf;
+use engine::EngineHandle;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use telemetry::Traces;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// State shared by all handlers.
+pub(crate) struct Api {
+    pub(crate) engine: EngineHandle,
+    pub(crate) guard: Guard,
+    pub(crate) bodies: Bodies,
+    /// One permit per event stream that may still be opened.
+    pub(crate) event_streams: Arc<Semaphore>,
+    /// The newest snapshot as JSON, shared by all event streams.
+    pub(crate) rendered: Arc<Rendered>,
+    pub(crate) load: LoadMaker,
+    pub(crate) whatif: WhatIf,
+    pub(crate) settings: Option<Arc<dyn LiveSettings>>,
+    pub(crate) traces: Traces,
+    /// Unix time in seconds at which the server started.
+    pub(crate) started: u64,
+    /// Cancelled when shutdown begins, so that event streams end.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Api {
+    pub(crate) fn new(
+        engine: EngineHandle,
+        limits: &ApiLimits,
+        traces: Traces,
+        closing: CancellationToken,
+    ) -> Arc<Api> {
+        let event_streams = limits.event_streams_max.min(Semaphore::MAX_PERMITS);
+        Arc::new(Api {
+            load: LoadMaker::new(engine.clone(), closing.clone()),
+            rendered: Arc::default(),
+            whatif: WhatIf::default(),
+            settings: limits.settings.clone(),
+            traces,
+            started: started(engine.uptime()),
+            bodies: Bodies::new(limits, engine.memory().clone()),
+            engine,
+            guard: Guard::new(limits),
+            event_streams: Arc::new(Semaphore::new(event_streams)),
+            closing,
+        })
+    }
+}
+
+/// A model as a path names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+}
+
+/// The Unix time in seconds at which a server started that has been running for `uptime`.
+fn started(uptime: Duration) -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.saturating_sub(uptime).as_secs()
+}

@@ -1,0 +1,209 @@
+//! What would the last requests have cost otherwise? Computed in the background at the lowest
+//! priority when somebody asks, at most once an hour.
+
+use engine::{Asked, EngineHandle};
+use serde::Serialize;
+use serde_json::json as value;
+use simulate::{Case, Mix, Situation, Trace};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use telemetry::Snapshot;
+use tokio::sync::Semaphore;
+use types::clock;
+use types::error::Error;
+
+/// An answer that is older is computed anew, and sooner one that tells nothing.
+const FRESH: Duration = Duration::from_secs(3600);
+const FRESH_EMPTY: Duration = Duration::from_secs(5);
+
+/// The last answer, and whether another is being computed. Clones share both.
+#[derive(Clone, Default)]
+pub(crate) struct WhatIf(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Taken while a recording is built, which may take much memory.
+    recording: Semaphore,
+}
+
+impl Default for Shared {
+    fn default() -> Shared {
+        Shared { state: Mutex::default(), recording: Semaphore::new(1) }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    computing: bool,
+    /// Changes of settings so far.
+    changes: u64,
+    answer: Option<Answer>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    at: Instant,
+    requests: usize,
+    span: Duration,
+    cases: Vec<Case>,
+    /// Why there are no cases.
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct View {
+    /// `computing` until there is an answer, then `ready`.
+    state: &'static str,
+    /// How old the answer is.
+    age_ms: Option<u64>,
+    requests: Option<usize>,
+    /// From the first request to the last.
+    span_ms: Option<u64>,
+    cases: Vec<Case>,
+    /// Number of the best case, if one is better than what is so.
+    best: Option<usize>,
+    reason: Option<String>,
+}
+
+impl WhatIf {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the answer: settings have changed.
+    pub(crate) fn forget(&self) {
+        let mut state = self.lock();
+        (state.answer, state.changes) = (None, state.changes + 1);
+    }
+
+    /// Keeps an answer, unless settings changed while it was computed.
+    fn keep(&self, answer: Answer, changes: u64) {
+        let mut state = self.lock();
+        if state.changes == changes {
+            state.answer = Some(answer);
+        }
+    }
+
+    /// Whether the caller is to compute an answer: nobody does, and there is none that is fresh.
+    fn begins(&self) -> bool {
+        let mut state = self.lock();
+        let fresh = |answer: &Answer| {
+            let limit = if answer.cases.is_empty() { FRESH_EMPTY } else { FRESH };
+            clock::now().duration_since(answer.at) < limit
+        };
+        if state.computing || state.answer.as_ref().is_some_and(fresh) {
+            return false;
+        }
+        state.computing = true;
+        true
+    }
+
+    /// The answer as JSON; computes one if there is none that is fresh.
+    ///
+    /// # Errors
+    /// If the engine is gone, or no thread can be started.
+    pub(crate) async fn view(&self, engine: &EngineHandle) -> Result<impl Serialize, Error> {
+        if self.begins() {
+            let computing = Computing(self.clone());
+            let changes = self.lock().changes;
+            let asked = engine.asked().await?;
+            let snapshot = engine.snapshots().borrow().clone();
+            let compute = move || {
+                let answer = answer(&asked, &snapshot);
+                computing.0.keep(answer, changes);
+            };
+            let thread = std::thread::Builder::new().name("whatif".to_owned());
+            thread.spawn(move || at_lowest_priority(compute)).map_err(|error| {
+                Error::unavailable(format!("no thread can be started to compute it: {error}"))
+            })?;
+        }
+        Ok(self.present())
+    }
+
+    /// The requests of the last day and the adapters, in JSON.
+    ///
+    /// # Errors
+    /// If another client is given it, or the engine is gone.
+    pub(crate) async fn recording(&self, engine: &EngineHandle) -> Result<Vec<u8>, Error> {
+        let Ok(_permit) = self.0.recording.try_acquire() else {
+            let busy = "the recording is being written for another client; ask again";
+            return Err(Error::unavailable(busy));
+        };
+        let asked = engine.asked().await?;
+        let snapshot = engine.snapshots().borrow().clone();
+        let written = tokio::task::spawn_blocking(move || write(&asked, &snapshot)).await;
+        written.map_err(|error| Error::internal(error.to_string()))?
+    }
+
+    fn present(&self) -> View {
+        let answer = self.lock().answer.clone();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        View {
+            state: if answer.is_some() { "ready" } else { "computing" },
+            age_ms: answer.as_ref().map(|it| millis(clock::now().duration_since(it.at))),
+            requests: answer.as_ref().map(|it| it.requests),
+            span_ms: answer.as_ref().map(|it| millis(it.span)),
+            reason: answer.as_ref().and_then(|it| it.reason.clone()),
+            best: answer.as_ref().and_then(|it| Case::best(&it.cases)),
+            cases: answer.map(|it| it.cases).unwrap_or_default(),
+        }
+    }
+}
+
+/// Ends the computation however it ends.
+struct Computing(WhatIf);
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        self.0.lock().computing = false;
+    }
+}
+
+/// The requests as CSV and the adapters as TOML, in JSON.
+fn write(asked: &Asked, snapshot: &Snapshot) -> Result<Vec<u8>, Error> {
+    let situation = situation(asked, snapshot);
+    let wrong = |error: String| Error::internal(format!("failed to write the recording: {error}"));
+    let adapters = toml::to_string(&situation.mix).map_err(|error| wrong(error.to_string()))?;
+    let recording = value!({ "trace": situation.trace.to_csv(), "adapters": adapters });
+    serde_json::to_vec(&recording).map_err(|error| wrong(error.to_string()))
+}
+
+fn situation(asked: &Asked, snapshot: &Snapshot) -> Situation {
+    let situation = Situation {
+        trace: Trace::of(&asked.arrivals, asked.now),
+        mix: Mix::recorded(snapshot),
+        policy: asked.policy,
+        slo: asked.slo.as_secs_f64(),
+        ahead: asked.ahead,
+        min: asked.min,
+        cpu: asked.cpu,
+    };
+    situation.completed()
+}
+
+fn answer(asked: &Asked, snapshot: &Snapshot) -> Answer {
+    let situation = situation(asked, snapshot);
+    let requests = situation.trace.requests.len();
+    let span = Duration::try_from_secs_f64(situation.trace.span()).unwrap_or_default();
+    let (cases, reason) = match situation.cases() {
+        Ok(cases) if cases.is_empty() => {
+            let asked = asked.arrivals.since(asked.now).next().is_some();
+            let measured = "no adapter was measured yet with the models that were asked for";
+            let reason = if asked { measured } else { "nothing was asked for yet" };
+            (cases, Some(reason.to_owned()))
+        }
+        Ok(cases) => (cases, None),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    };
+    Answer { at: clock::now(), requests, span, cases, reason }
+}
+
+/// Runs a task on this thread after everything else that the machine has to do.
+fn at_lowest_priority(task: impl FnOnce()) {
+    // On Linux this is the priority of the thread, elsewhere that of the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(19) {
+        tracing::debug!("failed to lower the priority: {error}");
+    }
+    task();
+}

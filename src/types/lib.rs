@@ -1,0 +1,10 @@
+//! Data that every other crate may name, and small helpers: tensors, errors, JSON of tensor data, the
+//! clock, random numbers. No burn, no HTTP.
+
+pub mod clock;
+pub mod error;
+pub mod escape;
+pub mod json;
+pub mod key_file;
+pub mod random;
+pub mod tensor;

@@ -1,0 +1,115 @@
+//! The worker process: one adapter, one device, one link to the server. No HTTP, no scheduling.
+//!
+//! Two threads, and one more while the CPU loads a model (`beside.rs`): the link thread answers pings
+//! and ends the process the moment the server is gone, even while a kernel compiles; the compute thread owns the device and does everything slow.
+//! Exit is off: nothing is torn down, the system takes driver, memory and power state back.
+
+mod beside;
+pub mod caches;
+mod cancelled;
+mod checks;
+mod compare;
+mod compute;
+mod confine;
+mod faults;
+mod guard;
+mod load;
+mod loaded;
+mod nvml;
+mod parent;
+mod runs;
+mod slice;
+#[cfg(test)]
+mod slice_tests;
+#[cfg(test)]
+mod tests;
+pub mod tuning;
+
+use self::cancelled::Cancelled;
+use anyhow::Context;
+use kinds::Registry;
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use wire::client::{Receiver, Sender, connect};
+use wire::{BATCHES_MAX, Down, Order, Up, VERSION, WireError};
+
+/// Models that may be ordered to be loaded or unloaded beside them; each order is small.
+const ORDERS_MAX: usize = 256;
+
+/// Runs a worker until it is told to stop or its server is gone. Reads its order from stdin.
+pub fn run(registry: Registry) -> ExitCode {
+    match serve(registry) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("worker ends: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(registry: Registry) -> anyhow::Result<()> {
+    let order = read_order()?;
+    parent::die_with(order.server);
+    parent::die_before_others();
+    if let Some(bytes_max) = order.validation {
+        parent::stand_back(bytes_max);
+    }
+    let (receiver, sender) = connect(&order.server_endpoint).context("cannot reach the server")?;
+    // Before it gives up the right to make the file.
+    let lock = compute::lock(&order);
+    // Before any thread, driver and file of a model.
+    let confinement = give_up_rights(&order);
+    sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
+    let (jobs, work) = mpsc::sync_channel(BATCHES_MAX + ORDERS_MAX);
+    let cancelled = Cancelled::default();
+    let (speaker, seen) = (sender.clone(), cancelled.clone());
+    nvml::follow(&order.adapter, sender.clone());
+    std::thread::Builder::new()
+        .name("compute".into())
+        .spawn(move || compute::run((order, lock, confinement), registry, (work, seen), speaker))
+        .context("cannot start the compute thread")?;
+    link(receiver, &sender, &jobs, &cancelled)
+}
+
+/// Gives up what a worker has no use for, if it is to; says what is enforced.
+fn give_up_rights(order: &Order) -> String {
+    if !order.confine {
+        return "nothing: workers.confine is false".to_owned();
+    }
+    confine::confine(&[&order.cache_dir])
+}
+
+fn read_order() -> anyhow::Result<Order> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("cannot read the order from stdin")?;
+    serde_json::from_str(&line)
+        .context("the order on stdin does not parse; workers are started by `concertina serve`")
+}
+
+/// The link thread: pongs at once, hands work on, leaves when told to or left alone.
+fn link(
+    mut receiver: Receiver,
+    sender: &Sender,
+    jobs: &mpsc::SyncSender<compute::Job>,
+    cancelled: &Cancelled,
+) -> anyhow::Result<()> {
+    loop {
+        let whole = match receiver.receive() {
+            Ok(whole) => whole,
+            Err(WireError::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        match whole.message {
+            Down::Ping { number } => sender.send(Up::Pong { number })?,
+            Down::Stop => return Ok(()),
+            Down::Cancel { batch, row } => cancelled.note(batch, row),
+            message @ (Down::Load(_) | Down::Unload { .. } | Down::Run { .. }) => {
+                let job = compute::Job::new(message, whole.body);
+                // The server never sends more than fits, and a compute thread that is gone has
+                // said why.
+                jobs.try_send(job).context("the compute thread takes no more work")?;
+            }
+        }
+    }
+}
