@@ -1,21 +1,21 @@
 //! What the driver knows, and how it performs the actions of the scheduler.
 
-use super::admissions::Admissions;
-use super::environment::Environment;
-use super::fleet::Fleet;
-use super::keeper::Keeper;
-use super::listings::Listings;
-use super::memory::Memory;
-use super::modes::Modes;
-use super::next_slices::NextSlices;
-use super::publish::{Publisher, Scene};
-use super::recollections::{self, Recollections};
-use super::requests::Requests;
-use super::room::Rooms;
-use super::sensors::Sensors;
-use super::shadows::Shadows;
-use super::statistics::Statistics;
-use super::{Catalogue, EngineConfig};
+use crate::calls::admissions::Admissions;
+use crate::calls::memory::Memory;
+use crate::calls::next_slices::NextSlices;
+use crate::calls::requests::Requests;
+use crate::calls::shadows::Shadows;
+use crate::models::keeper::Keeper;
+use crate::modes::Modes;
+use crate::publish::{Publisher, Scene};
+use crate::recollections::{self, Recollections};
+use crate::statistics::Statistics;
+use crate::workers::environment::Environment;
+use crate::workers::fleet::Fleet;
+use crate::workers::listings::Listings;
+use crate::workers::room::Rooms;
+use crate::workers::sensors::Sensors;
+use crate::{Catalogue, EngineConfig};
 use schedule::{Action, AdapterId, Batch, BatchId, Event, Scheduler, Time};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,55 +29,55 @@ use wire::server::Outgoing;
 use wire::{Down, TensorHeader};
 
 /// What came of a batch, until the scheduler says what to do with it.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Outputs(Tensors, Compute),
     Error(Error),
 }
 
 /// The way down of the server.
 #[derive(Default)]
-pub(super) struct Shutdown {
+pub(crate) struct Shutdown {
     /// True once nothing more is admitted.
-    pub(super) has_begun: bool,
+    pub(crate) has_begun: bool,
     /// Until when admitted requests may end, before the scheduler is told to shut down.
-    pub(super) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// Requests that were turned away because the server goes down.
-    pub(super) cut: u64,
+    pub(crate) cut: u64,
 }
 
 /// Owns the scheduler and everything it only knows by number. Each part is changed by its own methods.
-pub(super) struct Core {
-    pub(super) scheduler: Scheduler,
-    pub(super) catalogue: Catalogue,
+pub(crate) struct Core {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) catalogue: Catalogue,
     /// Where clients look models up.
-    pub(super) catalogues: watch::Sender<Arc<Catalogue>>,
-    pub(super) fleet: Fleet,
-    pub(super) requests: Requests,
-    pub(super) slices: NextSlices,
-    pub(super) outcomes: HashMap<BatchId, Outcome>,
-    pub(super) shadows: Shadows,
-    pub(super) statistics: Statistics,
-    pub(super) publisher: Publisher,
-    pub(super) memory: Memory,
-    pub(super) sensors: Sensors,
-    pub(super) rooms: Rooms,
-    pub(super) recollections: Recollections,
-    pub(super) modes: Modes,
-    pub(super) environment: Environment,
-    pub(super) keeper: Keeper,
-    pub(super) listings: Listings,
+    pub(crate) catalogues: watch::Sender<Arc<Catalogue>>,
+    pub(crate) fleet: Fleet,
+    pub(crate) requests: Requests,
+    pub(crate) slices: NextSlices,
+    pub(crate) outcomes: HashMap<BatchId, Outcome>,
+    pub(crate) shadows: Shadows,
+    pub(crate) statistics: Statistics,
+    pub(crate) publisher: Publisher,
+    pub(crate) memory: Memory,
+    pub(crate) sensors: Sensors,
+    pub(crate) rooms: Rooms,
+    pub(crate) recollections: Recollections,
+    pub(crate) modes: Modes,
+    pub(crate) environment: Environment,
+    pub(crate) keeper: Keeper,
+    pub(crate) listings: Listings,
     /// When what was learned was last written.
-    pub(super) saved: Instant,
-    pub(super) arrivals: Arrivals,
-    pub(super) begin: Instant,
-    pub(super) admissions: Admissions,
-    pub(super) shutdown: Shutdown,
-    pub(super) config: EngineConfig,
+    pub(crate) saved: Instant,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) begin: Instant,
+    pub(crate) admissions: Admissions,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) config: EngineConfig,
 }
 
 impl Core {
     /// One turn: the event in, the actions out; then the same for what follows from them.
-    pub(super) fn turn(&mut self, event: Event) {
+    pub(crate) fn turn(&mut self, event: Event) {
         self.step(event);
         while let Some(event) = self.slices.due.pop_front() {
             self.step(event);
@@ -95,7 +95,7 @@ impl Core {
     }
 
     /// Shows what there is now.
-    pub(super) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let time = self.time();
         self.fleet.refresh(time);
         self.statistics.refresh(time);
@@ -112,7 +112,7 @@ impl Core {
         self.publisher.publish(time, &scene);
     }
 
-    pub(super) fn time(&self) -> Time {
+    pub(crate) fn time(&self) -> Time {
         Time(clock::now().duration_since(self.begin))
     }
 

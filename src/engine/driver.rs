@@ -1,34 +1,36 @@
 //! The one task that feeds the scheduler and performs its actions.
 
-use super::admissions::Admissions;
-use super::core::{Core, Shutdown};
-use super::environment::{Environment, tried};
-use super::fleet::Fleet;
-use super::handle::EngineHandle;
-use super::hotplug::Hotplug;
-use super::keeper::{Keeper, Looked};
-use super::launch::Workshop;
-use super::library::Library;
-use super::listings::Listings;
-use super::memory::Memory;
-use super::messages::{Asked, Control, Mode};
-use super::modes::Modes;
-use super::news::Report;
-use super::next_slices::NextSlices;
-use super::publish::Publisher;
-use super::recollections::Recollections;
-use super::rejections::rejection;
-use super::requests::Requests;
-use super::room::Rooms;
-use super::sensors::Sensors;
-use super::serving::profiles;
-use super::shadows::Shadows;
-use super::statistics::Statistics;
-use super::submitted::Submitted;
-use super::turns::Turns;
-use super::validation::Validator;
-use super::{Catalogue, EngineConfig};
-use super::{discovery, kept, looks, models, reports, serving, settings, wishes};
+use crate::calls::admissions::Admissions;
+use crate::calls::handle::EngineHandle;
+use crate::calls::memory::Memory;
+use crate::calls::messages::{Asked, Control, Mode};
+use crate::calls::next_slices::NextSlices;
+use crate::calls::rejections::rejection;
+use crate::calls::requests::Requests;
+use crate::calls::shadows::Shadows;
+use crate::calls::submitted::Submitted;
+use crate::core::{Core, Shutdown};
+use crate::models::keeper::{Keeper, Looked};
+use crate::models::library::Library;
+use crate::models::serving::profiles;
+use crate::models::turns::Turns;
+use crate::models::validation::Validator;
+use crate::models::{changes, kept, serving};
+use crate::modes::Modes;
+use crate::publish::Publisher;
+use crate::recollections::Recollections;
+use crate::statistics::Statistics;
+use crate::workers::environment::{Environment, tried};
+use crate::workers::fleet::Fleet;
+use crate::workers::hotplug::Hotplug;
+use crate::workers::launch::Workshop;
+use crate::workers::listings::Listings;
+use crate::workers::news::Report;
+use crate::workers::room::Rooms;
+use crate::workers::sensors::Sensors;
+use crate::workers::{discovery, looks};
+use crate::{Catalogue, EngineConfig};
+use crate::{reports, settings, wishes};
 use schedule::{Arrival, ClientId, Event, Reject, RequestId, Role, Scheduler, Time, Wish};
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -50,7 +52,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 const REPORTS_MAX: usize = 1024;
 
 /// What the driver receives.
-pub(super) struct Inboxes {
+pub(crate) struct Inboxes {
     reports: mpsc::Receiver<Report>,
     calls: mpsc::Receiver<Submitted>,
     cancels: mpsc::Receiver<RequestId>,
@@ -62,13 +64,13 @@ pub(super) struct Inboxes {
 }
 
 /// The one task: what it knows, and what it receives.
-pub(super) struct Driver {
+pub(crate) struct Driver {
     core: Core,
     inboxes: Inboxes,
 }
 
 impl Driver {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: EngineConfig,
         catalogue: Catalogue,
         library: Library,
@@ -136,7 +138,7 @@ impl Driver {
     }
 
     /// Runs until the server was shut down and every worker is gone.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         loop {
             if let Some(event) = self.next_event().await {
                 self.core.turn(event);
@@ -267,7 +269,7 @@ impl Driver {
                 Some(Event::Wished { adapter, wish })
             }
             Control::Announce { model, client, within } => {
-                models::announced(&mut self.core, &model, ClientId(client), within);
+                changes::announced(&mut self.core, &model, ClientId(client), within);
                 None
             }
             Control::Arrivals { done } => {
@@ -276,16 +278,16 @@ impl Driver {
             }
             Control::Configure(config) => Some(settings::reconfigure(&mut self.core, *config)),
             Control::Order(order) => {
-                models::perform_order(&mut self.core, order);
+                changes::perform_order(&mut self.core, order);
                 None
             }
             Control::Chained(chained) => {
-                models::count_chained(&mut self.core, &chained);
+                changes::count_chained(&mut self.core, &chained);
                 None
             }
             Control::Statistics { models, done } => {
                 let statistics =
-                    models.iter().filter_map(|info| models::statistics_of(&self.core, info));
+                    models.iter().filter_map(|info| changes::statistics_of(&self.core, info));
                 let _ = done.send(statistics.collect());
                 None
             }

@@ -17,9 +17,9 @@ const SAME_MS: u64 = 100;
 /// Times are in milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     /// When this was written.
-    pub(super) written_ms: u64,
+    pub(crate) written_ms: u64,
     misses: Option<(i64, u64)>,
     /// By name.
     models: BTreeMap<String, Asked>,
@@ -50,12 +50,12 @@ struct Client {
 }
 
 /// The time of day, in milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     millis(since)
 }
 
-pub(super) fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -68,7 +68,7 @@ fn settle(ms: &mut u64, old: Option<u64>) {
 
 impl Policy {
     /// What is to be written at this time of day.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         learned: &LearnedPolicy,
         now_ms: u64,
         name: impl Fn(ModelId) -> Option<String>,
@@ -100,7 +100,7 @@ impl Policy {
 
     /// Takes over from what was written before: what is known of models that are not served now, and
     /// times that differ by no more than the reading of the clock.
-    pub(super) fn merge(&mut self, old: &Policy, is_served: impl Fn(&str) -> bool) {
+    pub(crate) fn merge(&mut self, old: &Policy, is_served: impl Fn(&str) -> bool) {
         for (name, asked) in &old.models {
             if self.models.len() < MODELS_MAX && !is_served(name) {
                 self.models.entry(name.clone()).or_insert_with(|| asked.clone());
@@ -124,7 +124,7 @@ impl Policy {
 
     /// What was read, with times counted back from when it was written, and how long ago that was.
     /// When clients come is left out where the clock says that it was long ago, or in the future.
-    pub(super) fn recall(
+    pub(crate) fn recall(
         &self,
         now_ms: u64,
         number: impl Fn(&str) -> Option<ModelId>,
@@ -165,7 +165,7 @@ impl Policy {
 /// The part that concerns one model, which is served from now on, with the time for which the server
 /// was down: an event for the model and one for each client. Where the model was not served before,
 /// no client was seen since its last request, so that its gap teaches nothing.
-pub(super) fn of_model(
+pub(crate) fn of_model(
     (policy, down): (LearnedPolicy, Duration),
     was_served: bool,
 ) -> Vec<(LearnedPolicy, Duration)> {

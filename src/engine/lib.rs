@@ -1,71 +1,31 @@
 //! The driver around the scheduler: spawns workers, feeds events, performs actions, keeps payloads
 //! and answer channels. Everything impure about scheduling is here, and no decision is.
 
-mod admissions;
-mod answers;
-mod assumptions;
-mod catalogue;
-mod children;
+mod calls;
 mod core;
-mod discovery;
 mod driver;
-mod environment;
-mod fleet;
-mod folder;
-mod handed;
-mod handle;
-mod hotplug;
-mod keeper;
-mod kept;
-mod launch;
 mod learned_policy;
-mod library;
-mod link;
-mod lister;
-mod listings;
-mod looks;
-mod memory;
-mod messages;
 mod models;
 mod modes;
-mod news;
-mod next_slices;
-mod operations;
-mod partial;
-mod pipeline;
-mod platform;
-mod process;
 mod publish;
-mod readiness;
 mod recollections;
-mod rejections;
 mod reports;
-mod repository;
-mod requests;
-mod room;
-mod sensors;
-mod serving;
 mod settings;
-mod shadows;
-mod slices;
 mod statistics;
-mod stderr;
-mod submitted;
 mod targets;
-mod turns;
-mod validation;
 mod wishes;
+mod workers;
 
-pub use admissions::Admission;
-pub use assumptions::Assumptions;
-pub use catalogue::Catalogue;
-pub use folder::Marks;
-pub use handle::EngineHandle;
-pub use library::Library;
-pub use memory::{Account, Full, Held, Memory};
-pub use messages::{Asked, InferAnswer, InferCall, Mode};
-pub use partial::{PartialAnswer, PartialAnswers};
-pub use platform::private_folder;
+pub use calls::admissions::Admission;
+pub use calls::handle::EngineHandle;
+pub use calls::memory::{Account, Full, Held, Memory};
+pub use calls::messages::{Asked, InferAnswer, InferCall, Mode};
+pub use calls::partial::{PartialAnswer, PartialAnswers};
+pub use models::catalogue::Catalogue;
+pub use models::folder::Marks;
+pub use models::library::Library;
+pub use workers::assumptions::Assumptions;
+pub use workers::platform::private_folder;
 
 use adapter::entry::AdapterEntry;
 use schedule::Settings;
@@ -143,9 +103,9 @@ pub fn start(
     catalogue: Catalogue,
     library: Library,
 ) -> anyhow::Result<(EngineHandle, JoinHandle<()>)> {
-    platform::make_private(&config.runtime_dir)?;
-    platform::sweep_sockets(&config.runtime_dir);
-    tokio::spawn(children::reap_orphans());
+    workers::platform::make_private(&config.runtime_dir)?;
+    workers::platform::sweep_sockets(&config.runtime_dir);
+    tokio::spawn(workers::children::reap_orphans());
     let (driver, handle) = driver::Driver::new(config, catalogue, library);
     Ok((handle, tokio::spawn(driver.run())))
 }

@@ -1,6 +1,6 @@
 //! The modes that the operator has set, kept over restarts in a file beside what was learned.
 
-use super::messages::Mode;
+use crate::calls::messages::Mode;
 use schedule::Wish;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ const FILE: &str = "modes.json";
 const BYTES_MAX: u64 = 1 << 20;
 
 /// Modes by adapter id; none of `auto`, which is the default.
-pub(super) struct Modes {
+pub(crate) struct Modes {
     path: PathBuf,
     kept: BTreeMap<String, Kept>,
     /// Modes of an earlier run for adapters that have not been listed yet.
@@ -27,7 +27,7 @@ enum Kept {
 
 impl Modes {
     /// Reads what an earlier run left.
-    pub(super) fn read(cache_dir: &Path) -> Modes {
+    pub(crate) fn read(cache_dir: &Path) -> Modes {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
@@ -36,7 +36,7 @@ impl Modes {
     }
 
     /// Records a mode; returns the file's text if it has to be written anew.
-    pub(super) fn set(&mut self, adapter: &str, mode: Mode) -> Option<(PathBuf, Vec<u8>)> {
+    pub(crate) fn set(&mut self, adapter: &str, mode: Mode) -> Option<(PathBuf, Vec<u8>)> {
         self.waiting.remove(adapter);
         let new = match mode {
             Mode::Auto => None,
@@ -52,7 +52,7 @@ impl Modes {
     }
 
     /// The mode of an earlier run for an adapter; told once.
-    pub(super) fn take(&mut self, adapter: &str) -> Option<Wish> {
+    pub(crate) fn take(&mut self, adapter: &str) -> Option<Wish> {
         let kept = self.waiting.remove(adapter)?;
         Some(match kept {
             Kept::On => Wish::On,
@@ -63,8 +63,8 @@ impl Modes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recollections::write;
     use super::*;
+    use crate::recollections::write;
 
     #[test]
     fn modes_are_kept_until_they_are_auto_again() {

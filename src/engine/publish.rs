@@ -1,13 +1,13 @@
 //! Publishes snapshots: soon after every change, but not at every request.
 
-use super::catalogue::{Entry, Standing};
-use super::environment::Environment;
-use super::fleet::{Fleet, Member};
-use super::memory::Memory;
-use super::sensors::Sensors;
-use super::statistics::Statistics;
-use super::targets;
-use super::{Assumptions, Catalogue};
+use crate::calls::memory::Memory;
+use crate::models::catalogue::{Entry, Standing};
+use crate::statistics::Statistics;
+use crate::targets;
+use crate::workers::environment::Environment;
+use crate::workers::fleet::{Fleet, Member};
+use crate::workers::sensors::Sensors;
+use crate::{Assumptions, Catalogue};
 use model::info::ModelInfo;
 use model::repository::BadModel;
 use schedule::{
@@ -35,20 +35,20 @@ const DECISIONS_MAX: usize = 100;
 const EXPECTED_MAX: usize = 16;
 
 /// Everything that a snapshot shows.
-pub(super) struct Scene<'a> {
-    pub(super) scheduler: &'a Scheduler,
+pub(crate) struct Scene<'a> {
+    pub(crate) scheduler: &'a Scheduler,
     /// True once nothing more is admitted.
-    pub(super) closing: bool,
-    pub(super) fleet: &'a Fleet,
-    pub(super) catalogue: &'a Catalogue,
-    pub(super) statistics: &'a Statistics,
-    pub(super) memory: &'a Memory,
-    pub(super) environment: &'a Environment,
-    pub(super) sensors: &'a Sensors,
+    pub(crate) closing: bool,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) statistics: &'a Statistics,
+    pub(crate) memory: &'a Memory,
+    pub(crate) environment: &'a Environment,
+    pub(crate) sensors: &'a Sensors,
 }
 
 /// Builds and sends snapshots.
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     sender: watch::Sender<Arc<Snapshot>>,
     dirty: bool,
     published: Instant,
@@ -63,7 +63,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(
+    pub(crate) fn new(
         assumptions: &Assumptions,
         history: History,
     ) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
@@ -89,27 +89,27 @@ impl Publisher {
     }
 
     /// Something changed.
-    pub(super) fn touch(&mut self) {
+    pub(crate) fn touch(&mut self) {
         self.dirty = true;
     }
 
     /// From now on the operator says this of adapters.
-    pub(super) fn assume(&mut self, assumptions: &Assumptions) {
+    pub(crate) fn assume(&mut self, assumptions: &Assumptions) {
         self.assumptions = assumptions.clone();
     }
 
     /// When the next snapshot is to be published.
-    pub(super) fn due_at(&self) -> Instant {
+    pub(crate) fn due_at(&self) -> Instant {
         self.published + if self.dirty { INTERVAL } else { INTERVAL_AT_REST }
     }
 
     /// Whether to publish now. Readiness is never told late.
-    pub(super) fn is_due(&self, ready: bool) -> bool {
+    pub(crate) fn is_due(&self, ready: bool) -> bool {
         self.due_at() <= clock::now() || self.sender.borrow().server.ready != ready
     }
 
     /// Logs and keeps a decision.
-    pub(super) fn decided(&mut self, decision: &Decision, fleet: &Fleet, models: &Catalogue) {
+    pub(crate) fn decided(&mut self, decision: &Decision, fleet: &Fleet, models: &Catalogue) {
         self.decided += 1;
         let member = fleet.member(decision.adapter);
         let adapter = member.map_or_else(String::new, |member| member.entry.id.clone());
@@ -128,7 +128,7 @@ impl Publisher {
         self.decisions.push_back(view);
     }
 
-    pub(super) fn publish(&mut self, time: Time, scene: &Scene<'_>) {
+    pub(crate) fn publish(&mut self, time: Time, scene: &Scene<'_>) {
         self.dirty = false;
         self.published = clock::now();
         let (queue, adapters) = (queue(time, scene), self.adapters(time, scene));

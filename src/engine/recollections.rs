@@ -5,9 +5,9 @@
 //! costs nothing but a few guesses, so that a file that does not parse is ignored. Entries of
 //! adapters and models that are not there now are kept: an eGPU comes back.
 
-use super::catalogue::Catalogue;
-use super::learned_policy::{Policy, millis, now_ms};
-use super::requests::ShapeKey;
+use crate::calls::requests::ShapeKey;
+use crate::learned_policy::{Policy, millis, now_ms};
+use crate::models::catalogue::Catalogue;
 use adapter::entry::AdapterEntry;
 use model::info::ModelInfo;
 use schedule::{LearnedPolicy, Line, ModelId, Recollection, ReplicaMemory, Time, Took};
@@ -32,10 +32,10 @@ const CLOCK_STEP_MS: u64 = 1000;
 const ROW_ELEMENTS_MAX: usize = 1 << 23;
 
 /// Shapes of inputs by their names, without the batch axis.
-pub(super) type InputShapes = BTreeMap<String, Vec<usize>>;
+pub(crate) type InputShapes = BTreeMap<String, Vec<usize>>;
 
 /// The number of elements of all inputs together in a batch of so many rows.
-pub(super) fn elements(shapes: &InputShapes, rows: usize) -> usize {
+pub(crate) fn elements(shapes: &InputShapes, rows: usize) -> usize {
     let of = |shape: &Vec<usize>| {
         shape.iter().fold(rows, |product, length| product.saturating_mul(*length))
     };
@@ -96,7 +96,7 @@ struct Service {
 
 /// The file and what it says.
 #[derive(Debug)]
-pub(super) struct Recollections {
+pub(crate) struct Recollections {
     path: PathBuf,
     learned: Learned,
     written: Learned,
@@ -126,7 +126,7 @@ impl Clock {
 
 impl Recollections {
     /// Reads what an earlier run left.
-    pub(super) fn read(cache_dir: &Path) -> Recollections {
+    pub(crate) fn read(cache_dir: &Path) -> Recollections {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
@@ -138,7 +138,7 @@ impl Recollections {
     }
 
     /// What is known of an adapter and the models that are served.
-    pub(super) fn of(
+    pub(crate) fn of(
         &self,
         adapter: &AdapterEntry,
         models: impl Iterator<Item = (ModelId, String)>,
@@ -171,7 +171,7 @@ impl Recollections {
     }
 
     /// Takes in what the scheduler knows now.
-    pub(super) fn update(
+    pub(crate) fn update(
         &mut self,
         time: Time,
         adapter: &AdapterEntry,
@@ -206,7 +206,7 @@ impl Recollections {
     }
 
     /// What the policy learned in an earlier run, and for how long the server was down.
-    pub(super) fn policy(
+    pub(crate) fn policy(
         &self,
         number: impl Fn(&str) -> Option<ModelId>,
     ) -> (LearnedPolicy, Duration) {
@@ -214,7 +214,7 @@ impl Recollections {
     }
 
     /// Takes in what the policy has learned.
-    pub(super) fn update_policy(
+    pub(crate) fn update_policy(
         &mut self,
         time: Time,
         policy: &LearnedPolicy,
@@ -227,12 +227,12 @@ impl Recollections {
     }
 
     /// Notes the shape of an answered request.
-    pub(super) fn answered(&mut self, model: ModelId, shape: ShapeKey) {
+    pub(crate) fn answered(&mut self, model: ModelId, shape: ShapeKey) {
         self.answered.insert(model, shape);
     }
 
     /// Enters the shapes of answered requests under the names of their models.
-    pub(super) fn enter_shapes(&mut self, models: &Catalogue) {
+    pub(crate) fn enter_shapes(&mut self, models: &Catalogue) {
         for (model, shape) in std::mem::take(&mut self.answered) {
             let Some(info) = models.get(model) else { continue };
             let inputs = info.signature.inputs.iter().zip(shape);
@@ -250,18 +250,18 @@ impl Recollections {
     }
 
     /// Shapes of the last answered request to this model.
-    pub(super) fn shapes(&self, model: &str) -> Option<&InputShapes> {
+    pub(crate) fn shapes(&self, model: &str) -> Option<&InputShapes> {
         self.learned.shapes.get(model)
     }
 
     /// Removes the shapes after a failed load, so that the next load does without them.
-    pub(super) fn forget_shapes(&mut self, model: &str) {
+    pub(crate) fn forget_shapes(&mut self, model: &str) {
         self.learned.shapes.remove(model);
     }
 
     /// The file's text, if it has to be written anew: at the end always, for the time at which the
     /// server went down.
-    pub(super) fn changed(&mut self, at_end: bool) -> Option<(PathBuf, Vec<u8>)> {
+    pub(crate) fn changed(&mut self, at_end: bool) -> Option<(PathBuf, Vec<u8>)> {
         self.written.policy.written_ms = self.learned.policy.written_ms;
         if self.learned == self.written && !at_end {
             return None;
@@ -273,7 +273,7 @@ impl Recollections {
 }
 
 /// Writes the file whole, or not at all.
-pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     let draft = path.with_extension("json.new");
     let mut options = std::fs::OpenOptions::new();
@@ -326,7 +326,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// The name that a served version is remembered by.
-pub(super) fn key(info: &ModelInfo) -> String {
+pub(crate) fn key(info: &ModelInfo) -> String {
     format!("{}/{}", info.name, info.version)
 }
 

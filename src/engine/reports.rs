@@ -1,10 +1,11 @@
 //! What workers say becomes events for the scheduler; payloads and facts stay on this side.
 
-use super::core::{Core, Outcome};
-use super::keeper::FailedLoad;
-use super::launch::{Exit, OUT_OF_MEMORY};
-use super::news::{News, Report};
-use super::{kept, looks};
+use crate::core::{Core, Outcome};
+use crate::models::keeper::FailedLoad;
+use crate::models::kept;
+use crate::workers::launch::{Exit, OUT_OF_MEMORY};
+use crate::workers::looks;
+use crate::workers::news::{News, Report};
 use schedule::{AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId};
 use std::time::Duration;
 use telemetry::Compute;
@@ -12,7 +13,7 @@ use types::error::{Error, ErrorKind};
 use wire::{Cause, TensorHeader, Timings, Up, tensors_from};
 
 /// Turns a report into an event, keeping payloads and facts on this side.
-pub(super) fn hear(core: &mut Core, report: Report) -> Option<Event> {
+pub(crate) fn hear(core: &mut Core, report: Report) -> Option<Event> {
     let Report { adapter, incarnation, news } = report;
     match news {
         News::Spawned { pid } => {
@@ -190,7 +191,7 @@ fn exited(core: &mut Core, adapter: AdapterId, incarnation: Incarnation, exit: E
     core.fleet.exited(adapter, now, &how);
     // Perhaps it ended because of the shapes that it warmed up with.
     if let Some(info) = loading.and_then(|model| core.catalogue.get(model)) {
-        core.recollections.forget_shapes(&super::recollections::key(info));
+        core.recollections.forget_shapes(&crate::recollections::key(info));
     }
     if !(unasked && out_of_memory) {
         return Event::Exited { adapter, incarnation };

@@ -1,15 +1,15 @@
 //! Settings that change while the engine runs.
 
-use super::LiveConfig;
-use super::core::Core;
-use super::discovery;
-use super::launch::Workshop;
-use super::serving::profiles;
+use crate::LiveConfig;
+use crate::core::Core;
+use crate::models::serving::profiles;
+use crate::workers::discovery;
+use crate::workers::launch::Workshop;
 use schedule::{Bounds, Event};
 
 /// Takes over what can change: how many adapters are on and why, patience, what is assumed of
 /// adapters and which of them are used. Workers that are there stay as they were started.
-pub(super) fn reconfigure(core: &mut Core, new: LiveConfig) -> Event {
+pub(crate) fn reconfigure(core: &mut Core, new: LiveConfig) -> Event {
     // Workers that are there are asked for signs of life as often as they ever were, and the end
     // of the server waits for them as long.
     let Bounds { silence, stop, reap, .. } = core.config.live.settings.bounds;

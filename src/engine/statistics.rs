@@ -1,6 +1,6 @@
 //! Counts what was done for each model, for the statistics extension and for metrics.
 
-use super::Catalogue;
+use crate::Catalogue;
 use model::info::ModelInfo;
 use schedule::{ModelId, Reject, Time};
 use std::collections::HashMap;
@@ -8,38 +8,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use telemetry::{Compute, Done, Metrics, ModelMeter, ModelStatistics, Recent};
 
 /// How a request was answered.
-pub(super) struct Answered {
-    pub(super) rows: u64,
-    pub(super) queue: Duration,
-    pub(super) compute: Compute,
+pub(crate) struct Answered {
+    pub(crate) rows: u64,
+    pub(crate) queue: Duration,
+    pub(crate) compute: Compute,
 }
 
 /// A batch that was run.
-pub(super) struct Executed<'a> {
-    pub(super) adapter: &'a str,
-    pub(super) rows: u32,
+pub(crate) struct Executed<'a> {
+    pub(crate) adapter: &'a str,
+    pub(crate) rows: u32,
     /// Rows that it was padded to.
-    pub(super) bucket: u32,
-    pub(super) compute: Compute,
+    pub(crate) bucket: u32,
+    pub(crate) compute: Compute,
 }
 
 /// Counts by model. One on trial is not counted: no client asked for it.
-pub(super) struct Statistics {
-    pub(super) metrics: Metrics,
+pub(crate) struct Statistics {
+    pub(crate) metrics: Metrics,
     models: HashMap<ModelId, Counted>,
 }
 
 /// What is counted of one model.
-pub(super) struct Counted {
-    pub(super) stats: ModelStatistics,
+pub(crate) struct Counted {
+    pub(crate) stats: ModelStatistics,
     meter: ModelMeter,
-    pub(super) recent: Recent,
+    pub(crate) recent: Recent,
     /// Why a request last failed or was turned away.
-    pub(super) last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
 }
 
 impl Statistics {
-    pub(super) fn new(catalogue: &Catalogue) -> Statistics {
+    pub(crate) fn new(catalogue: &Catalogue) -> Statistics {
         let mut statistics = Statistics { metrics: Metrics::default(), models: HashMap::new() };
         for (id, entry) in catalogue.all() {
             statistics.add(id, &entry.info);
@@ -48,7 +48,7 @@ impl Statistics {
     }
 
     /// Counts this model from now on.
-    pub(super) fn add(&mut self, id: ModelId, info: &ModelInfo) {
+    pub(crate) fn add(&mut self, id: ModelId, info: &ModelInfo) {
         let (name, version) = (info.name.clone(), info.version.clone());
         let meter = self.metrics.model(&name, &version);
         let stats = ModelStatistics { name, version, ..ModelStatistics::default() };
@@ -56,20 +56,20 @@ impl Statistics {
         self.models.entry(id).or_insert(Counted { stats, meter, recent, last_error });
     }
 
-    pub(super) fn remove(&mut self, id: ModelId) {
+    pub(crate) fn remove(&mut self, id: ModelId) {
         self.models.remove(&id);
     }
 
-    pub(super) fn get(&self, id: ModelId) -> Option<&Counted> {
+    pub(crate) fn get(&self, id: ModelId) -> Option<&Counted> {
         self.models.get(&id)
     }
 
     /// Brings up to date what is shown of the last seconds.
-    pub(super) fn refresh(&mut self, now: Time) {
+    pub(crate) fn refresh(&mut self, now: Time) {
         self.models.values_mut().for_each(|counted| counted.recent.refresh(now.0));
     }
 
-    pub(super) fn answered(&mut self, id: ModelId, now: Time, answered: Answered) {
+    pub(crate) fn answered(&mut self, id: ModelId, now: Time, answered: Answered) {
         let Answered { rows, queue, compute } = answered;
         let Some(Counted { stats, meter, recent, .. }) = self.models.get_mut(&id) else { return };
         stats.answered(epoch_millis(), rows, queue, compute);
@@ -79,7 +79,7 @@ impl Statistics {
     }
 
     /// Counts a request that failed or was turned away, under `cause` and in words.
-    pub(super) fn failed(
+    pub(crate) fn failed(
         &mut self,
         id: ModelId,
         (cause, error): (&'static str, &str),
@@ -91,7 +91,7 @@ impl Statistics {
         counted.last_error = Some(error.to_owned());
     }
 
-    pub(super) fn executed(&mut self, id: ModelId, executed: Executed<'_>) {
+    pub(crate) fn executed(&mut self, id: ModelId, executed: Executed<'_>) {
         let Executed { adapter, rows, bucket, compute } = executed;
         let Some(Counted { stats, meter, .. }) = self.models.get_mut(&id) else { return };
         stats.executed(u64::from(rows), compute);
@@ -100,7 +100,7 @@ impl Statistics {
 }
 
 /// The label under which a rejection is counted.
-pub(super) fn cause(reason: &Reject) -> &'static str {
+pub(crate) fn cause(reason: &Reject) -> &'static str {
     match reason {
         Reject::QueueFull { .. } => "queue_full",
         Reject::NoAdapter { .. } => "no_adapter",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// What the page and the log say of a model that no adapter here answers within its target, as far
 /// as was measured; `None` where one does.
-pub(super) fn unmet(scheduler: &Scheduler, model: ModelId) -> Option<String> {
+pub(crate) fn unmet(scheduler: &Scheduler, model: ModelId) -> Option<String> {
     let (target, aim) = (scheduler.target(model)?, scheduler.aim(model));
     let best = scheduler.best(model).filter(|_| aim > target)?;
     Some(words(target, best, aim))

@@ -1,12 +1,12 @@
 //! The modes that the operator sets: told to the scheduler, and kept.
 
-use super::core::Core;
-use super::messages::Mode;
-use super::recollections::write;
+use crate::calls::messages::Mode;
+use crate::core::Core;
+use crate::recollections::write;
 use schedule::{AdapterId, Event, Wish};
 
 /// Records the mode of an adapter and keeps it on disk.
-pub(super) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {
+pub(crate) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {
     let Some(id) = core.fleet.member(adapter).map(|member| member.entry.id.clone()) else {
         return;
     };
@@ -21,7 +21,7 @@ pub(super) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {
 }
 
 /// Sets the modes of an earlier run for adapters that were just listed.
-pub(super) fn restore_modes(core: &mut Core, adapters: &[AdapterId]) {
+pub(crate) fn restore_modes(core: &mut Core, adapters: &[AdapterId]) {
     for adapter in adapters {
         let Some(member) = core.fleet.member(*adapter) else { continue };
         let id = member.entry.id.clone();

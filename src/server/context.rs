@@ -1,12 +1,12 @@
 //! State shared by all handlers, and the model that a path names.
 
-use crate::body::Bodies;
-use crate::guard::Guard;
-use crate::limits::ApiLimits;
-use crate::live::LiveSettings;
-use crate::load::LoadMaker;
-use crate::rendered::Rendered;
-use crate::whatif::WhatIf;
+use crate::http::body::Bodies;
+use crate::http::guard::Guard;
+use crate::http::limits::ApiLimits;
+use crate::operator::live::LiveSettings;
+use crate::operator::load::LoadMaker;
+use crate::operator::rendered::Rendered;
+use crate::operator::whatif::WhatIf;
 use engine::EngineHandle;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

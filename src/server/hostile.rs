@@ -1,10 +1,10 @@
 //! The path of a client's `infer` request without an adapter: for fuzzing (`fuzz/`), and for the
 //! test that replays the findings of fuzzing.
 
-use crate::body::Bodies;
-use crate::keys::KeyRing;
-use crate::limits::ApiLimits;
-use crate::{answer, generate, kserve};
+use crate::http::body::Bodies;
+use crate::http::keys::KeyRing;
+use crate::http::limits::ApiLimits;
+use crate::v2::{answer, generate, kserve};
 use bytes::Bytes;
 use engine::Memory;
 use futures_util::stream;

@@ -1,11 +1,12 @@
 //! Which path leads to which handler. A warp rejection here only means "not my route".
 
-use crate::access::Caller;
 use crate::context::{Api, Target};
-use crate::generate::{self, Form};
-use crate::guard::Head;
-use crate::respond::{Response, render, render_openai};
-use crate::{absent, admin, events, expect, extensions, kserve, openai, openapi, settings, web};
+use crate::http::access::Caller;
+use crate::http::guard::Head;
+use crate::http::respond::{Response, render, render_openai};
+use crate::operator::{admin, events, expect, openapi, settings, web};
+use crate::v2::generate::{self, Form};
+use crate::v2::{absent, extensions, kserve, openai};
 use percent_encoding::percent_decode_str;
 use std::convert::Infallible;
 use std::str::FromStr;

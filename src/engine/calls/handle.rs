@@ -1,0 +1,298 @@
+//! What the API may ask of the engine.
+
+use crate::calls::admissions::{Admission, Admissions};
+use crate::calls::memory::{Full, Memory};
+use crate::calls::messages::{Asked, Control, InferAnswer, InferCall, Mode, going_down};
+use crate::calls::partial::{CancelOnDrop, PartialAnswers, Parts, Reply};
+use crate::calls::submitted::Submitted;
+use crate::models::library::Library;
+use crate::models::turns::Turns;
+use crate::models::validation::Validator;
+use crate::{Catalogue, LiveConfig};
+use model::info::ModelInfo;
+use schedule::RequestId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use telemetry::{History, Metrics, ModelStatistics, Notation, Sample, Snapshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use types::clock;
+use types::error::{Error, ErrorKind};
+
+/// Cheap to clone; every clone speaks to the same engine.
+#[derive(Clone)]
+pub struct EngineHandle {
+    pub(crate) calls: mpsc::Sender<Submitted>,
+    pub(crate) cancels: mpsc::Sender<RequestId>,
+    pub(crate) controls: mpsc::Sender<Control>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) models: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) requests: Arc<AtomicU64>,
+    pub(crate) admissions: Admissions,
+    pub(crate) memory: Memory,
+    /// A permit for each step of the host that may run at once.
+    pub(crate) hands: Arc<Semaphore>,
+    pub(crate) metrics: Metrics,
+    pub(crate) history: History,
+    /// When the server started.
+    pub(crate) begin: Instant,
+    pub(crate) store: Library,
+    /// The turn of a name is held while a model of this name is loaded.
+    pub(crate) loads: Turns,
+    pub(crate) validator: Validator,
+}
+
+impl EngineHandle {
+    /// Admits a request of a client: it is finished with the models that are served now, also where
+    /// the server goes down meanwhile or they are unloaded or replaced.
+    ///
+    /// # Errors
+    /// 503 if the server goes down.
+    pub fn admit(&self) -> Result<Arc<Admission>, Error> {
+        self.admissions.admit(&self.models).map(Arc::new).ok_or_else(going_down)
+    }
+
+    /// Runs one call. Dropping the future takes the request back (the client hung up).
+    ///
+    /// # Errors
+    /// 429 if the queue or its memory is full, 503 if nothing can serve or the server goes down,
+    /// 504 if its timeout passed, 500 if every try failed.
+    pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
+        if call.model.decoupled {
+            return Err(Error::malformed(format!(
+                "model '{}' answers in parts; send the request to generate or generate_stream",
+                call.model.name
+            )));
+        }
+        let (answer, answered) = oneshot::channel();
+        let mut cancel = self.cancel_on_drop();
+        self.submit(cancel.id, call, Reply::Whole(answer))?;
+        let answer = answered.await.unwrap_or_else(|_| Err(going_down()));
+        cancel.cancels = None;
+        answer
+    }
+
+    /// Runs one call of one row to a decoupled model. Dropping the answers cancels it.
+    ///
+    /// # Errors
+    /// 429 if the queue or its memory is full, 503 if the server goes down; those of
+    /// [`EngineHandle::infer`] come in the place of an answer.
+    pub fn generate(&self, call: InferCall) -> Result<PartialAnswers, Error> {
+        if !call.model.decoupled || call.rows != 1 {
+            let (model, rows) = (&call.model.name, call.rows);
+            let what =
+                format!("{rows} rows for model '{model}', which must be one of a decoupled model");
+            return Err(Error::internal(what));
+        }
+        let cancel = self.cancel_on_drop();
+        let id = cancel.id;
+        let (parts, answers) = Parts::channel(cancel);
+        self.submit(id, call, Reply::Parts(parts))?;
+        Ok(answers)
+    }
+
+    fn cancel_on_drop(&self) -> CancelOnDrop {
+        let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
+        CancelOnDrop { id, cancels: Some(self.cancels.clone()) }
+    }
+
+    fn submit(&self, id: RequestId, call: InferCall, reply: Reply) -> Result<(), Error> {
+        let is_own = call.client == InferCall::SERVER;
+        let held = is_own.then(|| self.memory.of(call.client).charge(call.inputs.bytes()));
+        let held = held.transpose().map_err(|full| self.refused(&call.model, full))?;
+        let model = call.model.clone();
+        let submitted = self.calls.try_send(Submitted { id, call, reply, held });
+        submitted.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                self.shed(&model, "intake");
+                Error::new(ErrorKind::QueueFull, "the server is taking in as much as it can")
+                    .retry_after(self.drain())
+            }
+            mpsc::error::TrySendError::Closed(_) => going_down(),
+        })
+    }
+
+    /// The bound on memory that clients make the server hold.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Counts a call for which there is no memory.
+    pub(crate) fn refused(&self, model: &ModelInfo, full: Full) -> Error {
+        self.shed(model, "memory");
+        let error = full.of_request();
+        if full == Full::Now { error.retry_after(self.drain()) } else { error }
+    }
+
+    /// Counts a call that never reached the queue.
+    pub fn shed(&self, model: &ModelInfo, cause: &'static str) {
+        self.metrics.model(&model.name, &model.version).failed(cause);
+    }
+
+    /// How long it will take to serve what waits; at least a second.
+    fn drain(&self) -> Duration {
+        Duration::from_millis(self.snapshots.borrow().queue.drain_ms.max(1000))
+    }
+
+    /// The model, if it is served. `version` `None` means the newest one served.
+    ///
+    /// # Errors
+    /// 404 with the models or versions that are served; for a model of the repository that cannot
+    /// be served, 422 with the error in its files, or 500 if the machine is the cause.
+    pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
+        find(&self.models.borrow().clone(), name, version)
+    }
+
+    /// Every model that is served, of this name if one is given, and of this version likewise.
+    ///
+    /// # Errors
+    /// 404 if one is named that is not served.
+    pub fn models(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Vec<Arc<ModelInfo>>, Error> {
+        if let Some(name) = name {
+            self.model(name, version)?;
+        }
+        let models = self.models.borrow().clone();
+        let wanted = |info: &&Arc<ModelInfo>| {
+            name.is_none_or(|name| info.name == name)
+                && version.is_none_or(|version| info.version == version)
+        };
+        Ok(models.served().filter(wanted).cloned().collect())
+    }
+
+    /// What was done for these models up to now.
+    ///
+    /// # Errors
+    /// 503 if the server goes down.
+    pub async fn statistics(
+        &self,
+        models: Vec<Arc<ModelInfo>>,
+    ) -> Result<Vec<ModelStatistics>, Error> {
+        let (done, outcome) = oneshot::channel();
+        let control = Control::Statistics { models, done };
+        self.controls.send(control).await.map_err(|_| going_down())?;
+        outcome.await.map_err(|_| going_down())
+    }
+
+    /// What was asked for in the last day.
+    ///
+    /// # Errors
+    /// 503 if the server goes down.
+    pub async fn asked(&self) -> Result<Asked, Error> {
+        let (done, outcome) = oneshot::channel();
+        self.controls.send(Control::Arrivals { done }).await.map_err(|_| going_down())?;
+        outcome.await.map_err(|_| going_down())
+    }
+
+    /// All metrics as text.
+    pub fn metrics(&self, notation: Notation) -> String {
+        let snapshot = self.snapshots.borrow().clone();
+        self.metrics.render(&snapshot, notation)
+    }
+
+    /// One sample for each of the last seconds, oldest first.
+    pub fn history(&self) -> Vec<Arc<Sample>> {
+        self.history.samples()
+    }
+
+    /// How long the server has been running.
+    pub fn uptime(&self) -> Duration {
+        clock::now().duration_since(self.begin)
+    }
+
+    /// The newest snapshot; `changed().await` on the receiver waits for the next one.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// Sets the operator's wish for an adapter; takes effect at once.
+    ///
+    /// # Errors
+    /// 404 if there is no such adapter, 422 if it is one that cannot be used.
+    pub async fn set_mode(&self, adapter: &str, mode: Mode) -> Result<(), Error> {
+        let (done, outcome) = oneshot::channel();
+        let control = Control::SetMode { adapter: adapter.to_owned(), mode, done };
+        self.controls.send(control).await.map_err(|_| going_down())?;
+        outcome.await.unwrap_or_else(|_| Err(going_down()))
+    }
+
+    /// A client says that it will ask for a model in so long: an adapter is started in time, if that
+    /// is worth it.
+    ///
+    /// # Errors
+    /// 503 if the engine is busy with too many orders, or goes down.
+    pub fn announce(
+        &self,
+        model: Arc<ModelInfo>,
+        client: u64,
+        within: Duration,
+    ) -> Result<(), Error> {
+        self.send_control(Control::Announce { model, client, within })
+    }
+
+    fn send_control(&self, control: Control) -> Result<(), Error> {
+        self.controls.try_send(control).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::unavailable("the engine is too busy"),
+            mpsc::error::TrySendError::Closed(_) => going_down(),
+        })
+    }
+
+    /// Takes over settings while the engine runs.
+    ///
+    /// # Errors
+    /// 503 if the engine is busy with too many orders, or goes down.
+    pub fn configure(&self, config: LiveConfig) -> Result<(), Error> {
+        self.send_control(Control::Configure(Box::new(config)))
+    }
+
+    /// Admits nothing more, finishes what was admitted, stops every worker.
+    pub async fn shut_down(&self) {
+        self.admissions.close();
+        // If the driver is gone already there is nothing left to shut down.
+        let _ = self.controls.send(Control::Shutdown).await;
+    }
+}
+
+impl Admission {
+    /// The model, if it was served when the request began.
+    ///
+    /// # Errors
+    /// Those of [`EngineHandle::model`].
+    pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
+        find(self.models(), name, version)
+    }
+}
+
+pub(crate) fn find(
+    models: &Catalogue,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Arc<ModelInfo>, Error> {
+    let found = models.resolve(name, version).cloned();
+    found.ok_or_else(|| no_model(models, name, version))
+}
+
+fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {
+    let broken = models.broken().iter().find(|bad| {
+        bad.name == name && version.is_none_or(|v| bad.version.as_deref().is_none_or(|b| b == v))
+    });
+    if let Some(bad) = broken {
+        return Error::new(
+            crate::models::catalogue::kind_of(bad),
+            format!("model '{name}' cannot be served: {}", bad.error),
+        );
+    }
+    let named = models.served().filter(|model| model.name == name);
+    let versions: Vec<_> = named.map(|model| model.version.as_str()).collect();
+    if let (Some(version), false) = (version, versions.is_empty()) {
+        let versions = versions.join(", ");
+        return Error::not_found(format!(
+            "model '{name}' has no version '{version}'; served: {versions}"
+        ));
+    }
+    let names: Vec<_> = models.served().map(|model| model.name.as_str()).collect();
+    Error::not_found(format!("there is no model '{name}'; served: {}", names.join(", ")))
+}

@@ -1,0 +1,143 @@
+//! Messages from the handle to the driver, and the answers.
+
+use crate::LiveConfig;
+use crate::calls::admissions::Admission;
+use crate::calls::rejections::LoadError;
+use model::info::ModelInfo;
+use model::kept::KeptModel;
+use model::repository::BadModel;
+use schedule::{Policy, Role};
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::{Arrivals, ModelStatistics};
+use tokio::sync::oneshot;
+use types::error::Error;
+use types::tensor::Tensors;
+
+/// One inference call, already parsed and checked against the model's signature.
+#[derive(Debug)]
+pub struct InferCall {
+    pub model: Arc<ModelInfo>,
+    /// Inputs; every tensor has `rows` rows on axis 0. Those of clients carry the charge of their
+    /// memory.
+    pub inputs: Tensors,
+    pub rows: usize,
+    /// Number of the client, for fair queuing; 0 is the server itself.
+    pub client: u64,
+    /// 1 is the most urgent; 0 stands for the default.
+    pub priority: u32,
+    /// From when on an answer is worth nothing to the client.
+    pub timeout: Option<Duration>,
+    /// The admission of a client's request; the server's own are rejected once it goes down.
+    pub admission: Option<Arc<Admission>>,
+}
+
+impl InferCall {
+    /// The client number of the server's own requests.
+    pub(crate) const SERVER: u64 = 0;
+
+    /// A request of the server itself, of one row.
+    pub fn own(model: Arc<ModelInfo>, inputs: Tensors) -> InferCall {
+        let (client, priority, timeout, admission) = (Self::SERVER, 0, None, None);
+        InferCall { model, inputs, rows: 1, client, priority, timeout, admission }
+    }
+}
+
+/// The answer to one call.
+#[derive(Debug)]
+pub struct InferAnswer {
+    /// All outputs of the model, `rows` rows each.
+    pub outputs: Tensors,
+    /// Ids of the adapters that ran it, in row order.
+    pub adapters: Vec<String>,
+    /// Rows of the batch that it was part of; of the largest if it was cut.
+    pub batch_rows: u32,
+    /// Admitted to handed to a worker.
+    pub queue_time: Duration,
+    /// Handed to a worker to outputs on the host.
+    pub run_time: Duration,
+}
+
+/// The operator's wish for one adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Auto,
+    On,
+    Off,
+}
+
+/// A request to the driver other than inference.
+pub(crate) enum Control {
+    SetMode {
+        adapter: String,
+        mode: Mode,
+        done: oneshot::Sender<Result<(), Error>>,
+    },
+    /// A client announced a request for this model after `within`.
+    Announce {
+        model: Arc<ModelInfo>,
+        client: u64,
+        within: Duration,
+    },
+    Arrivals {
+        done: oneshot::Sender<Asked>,
+    },
+    Configure(Box<LiveConfig>),
+    Order(ModelOrder),
+    /// A request to an ensemble has ended; those to its models are counted apart.
+    Chained(Chained),
+    Statistics {
+        models: Vec<Arc<ModelInfo>>,
+        done: oneshot::Sender<Vec<ModelStatistics>>,
+    },
+    Shutdown,
+}
+
+/// Arrivals of the last day, and the settings of the scheduler.
+#[derive(Debug)]
+pub struct Asked {
+    pub arrivals: Arrivals,
+    /// Time since the server started.
+    pub now: Duration,
+    pub policy: Policy,
+    /// True if adapters are started before requests of regular clients.
+    pub ahead: bool,
+    /// Adapters that are on without any load.
+    pub min: usize,
+    /// Latency target of models that name none.
+    pub slo: Duration,
+    /// When the CPU takes part.
+    pub cpu: Role,
+}
+
+/// A change of the served models.
+pub(crate) enum ModelOrder {
+    /// Add these for a validation load; returns the entries of the catalogue.
+    TryOut { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
+    /// Serve those that were tried in place of everything else of this name. None unloads it.
+    Serve {
+        name: String,
+        tried: Vec<Arc<ModelInfo>>,
+        broken: Vec<BadModel>,
+        done: oneshot::Sender<()>,
+    },
+    /// Answer `true` if an adapter has loaded the model.
+    IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
+    /// End the validation load; returns the error of the load, if there was one.
+    Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
+    /// Record the errors of the models of this name, and read the served ones from their copies.
+    Blame { name: String, broken: Vec<BadModel>, kept: Vec<KeptModel>, done: oneshot::Sender<()> },
+}
+
+/// Result and times of a request to an ensemble, for the statistics.
+pub(crate) struct Chained {
+    pub(crate) model: Arc<ModelInfo>,
+    pub(crate) rows: u64,
+    pub(crate) queue: Duration,
+    pub(crate) run: Duration,
+    pub(crate) error: Option<String>,
+}
+
+pub(crate) fn going_down() -> Error {
+    Error::unavailable("the server is going down")
+}

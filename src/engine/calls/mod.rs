@@ -1,0 +1,16 @@
+//! Requests on this side of the scheduler: their memory, payloads, answers and parts.
+
+pub(crate) mod admissions;
+pub(crate) mod answers;
+pub(crate) mod handle;
+pub(crate) mod memory;
+pub(crate) mod messages;
+pub(crate) mod next_slices;
+pub(crate) mod operations;
+pub(crate) mod partial;
+pub(crate) mod pipeline;
+pub(crate) mod rejections;
+pub(crate) mod requests;
+pub(crate) mod shadows;
+pub(crate) mod slices;
+pub(crate) mod submitted;

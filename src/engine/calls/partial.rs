@@ -1,0 +1,226 @@
+//! Where answers go: whole to one caller, or in parts through a bounded channel.
+
+use crate::calls::messages::{InferAnswer, going_down};
+use schedule::RequestId;
+use tokio::sync::{mpsc, oneshot};
+use types::error::Error;
+use types::tensor::Tensors;
+use wire::TimeSlice;
+
+/// Most partial answers of a request in one time slice.
+const SLICE_ANSWERS_MAX: usize = 64;
+/// Partial answers that wait for their reader: those of two slices, so that one is read while the
+/// next one runs, and the end.
+const WAITING_MAX: usize = 2 * SLICE_ANSWERS_MAX + 1;
+
+/// One of the partial answers to a request.
+#[derive(Debug)]
+pub struct PartialAnswer {
+    /// All outputs of the model, one row each.
+    pub outputs: Tensors,
+    /// Id of the adapter that ran it.
+    pub adapter: String,
+}
+
+/// What the channel of a request carries.
+#[derive(Debug)]
+enum Item {
+    Answer(PartialAnswer),
+    End,
+    Error(Error),
+}
+
+/// Where the answer to a request goes.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Whole(oneshot::Sender<Result<InferAnswer, Error>>),
+    Parts(Parts),
+}
+
+impl Reply {
+    /// Ends the request with an error.
+    pub(crate) fn fail(self, error: Error) {
+        match self {
+            Reply::Whole(answer) => _ = answer.send(Err(error)),
+            Reply::Parts(parts) => parts.send(Item::Error(error)),
+        }
+    }
+}
+
+/// The sending half of answers in parts.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    sender: mpsc::Sender<Item>,
+    sent: u64,
+    has_ended: bool,
+}
+
+impl Parts {
+    /// Both halves of the channel of a request.
+    pub(crate) fn channel(cancel: CancelOnDrop) -> (Parts, PartialAnswers) {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let answers = PartialAnswers { receiver, cancel };
+        (Parts { sender, sent: 0, has_ended: false }, answers)
+    }
+
+    /// The next time slice: no more partial answers than wait at most, and a place for the end.
+    pub(crate) fn slice(&self) -> TimeSlice {
+        let places = self.sender.capacity().saturating_sub(1).min(SLICE_ANSWERS_MAX);
+        TimeSlice { sent: self.sent, answers_max: places as u64 }
+    }
+
+    /// True if a whole slice of partial answers has places.
+    pub(crate) fn has_places(&self) -> bool {
+        self.sender.capacity() > SLICE_ANSWERS_MAX
+    }
+
+    /// A task that ends when a whole slice has places, or the reader is gone.
+    pub(crate) fn wait_for_places(&self) -> impl Future<Output = ()> + Send + use<> {
+        let sender = self.sender.clone();
+        async move { _ = sender.reserve_many(SLICE_ANSWERS_MAX + 1).await }
+    }
+
+    /// Passes a partial answer on; `last` if the request needs no further slice.
+    pub(crate) fn take(&mut self, answer: PartialAnswer, last: bool) {
+        if !answer.outputs.0.is_empty() {
+            self.sent += 1;
+            self.send(Item::Answer(answer));
+        }
+        self.has_ended |= last;
+    }
+
+    /// True once the last partial answer has come.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Tells the reader that this was all.
+    pub(crate) fn end(self) {
+        self.send(Item::End);
+    }
+
+    fn send(&self, item: Item) {
+        // A reader that is gone needs nothing; the limits of a slice leave a place for all others.
+        let sent = self.sender.try_send(item);
+        debug_assert!(!matches!(sent, Err(mpsc::error::TrySendError::Full(_))), "no place");
+    }
+}
+
+/// The partial answers to a request, in order. Dropping it cancels the request.
+#[derive(Debug)]
+pub struct PartialAnswers {
+    receiver: mpsc::Receiver<Item>,
+    cancel: CancelOnDrop,
+}
+
+impl PartialAnswers {
+    /// The next one; `None` behind the last one and behind an error.
+    ///
+    /// # Errors
+    /// Those of [`crate::EngineHandle::infer`], also after some partial answers.
+    pub async fn next(&mut self) -> Option<Result<PartialAnswer, Error>> {
+        // Nothing follows an end.
+        self.cancel.cancels.as_ref()?;
+        match self.receiver.recv().await {
+            Some(Item::Answer(answer)) => return Some(Ok(answer)),
+            Some(Item::End) => self.cancel.cancels = None,
+            Some(Item::Error(error)) => {
+                self.cancel.cancels = None;
+                return Some(Err(error));
+            }
+            None => {
+                self.cancel.cancels = None;
+                return Some(Err(going_down()));
+            }
+        }
+        None
+    }
+}
+
+/// Tells the driver when nobody waits for the answer any more.
+#[derive(Debug)]
+pub(crate) struct CancelOnDrop {
+    pub(crate) id: RequestId,
+    /// `None` once there is an answer.
+    pub(crate) cancels: Option<mpsc::Sender<RequestId>>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(cancels) = &self.cancels {
+            // If the channel is full the request merely runs for nobody.
+            let _ = cancels.try_send(self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::tensor::{Datatype, Tensor};
+
+    fn channel() -> (Parts, PartialAnswers, mpsc::Receiver<RequestId>) {
+        let (cancels, cancelled) = mpsc::channel(1);
+        let cancel = CancelOnDrop { id: RequestId(7), cancels: Some(cancels) };
+        let (parts, answers) = Parts::channel(cancel);
+        (parts, answers, cancelled)
+    }
+
+    fn answer() -> PartialAnswer {
+        let one = Tensor::new("y", Datatype::Uint8, vec![1], vec![1].into()).unwrap();
+        PartialAnswer { outputs: Tensors(vec![one]), adapter: "cpu".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn reader_that_reads_nothing_leaves_no_places_but_one_for_the_end() {
+        let (mut parts, mut answers, _cancelled) = channel();
+        let mut slices = Vec::new();
+        while parts.slice().answers_max > 0 {
+            let slice = parts.slice();
+            slices.push(slice.answers_max);
+            (0..slice.answers_max).for_each(|_| parts.take(answer(), false));
+        }
+        assert_eq!(slices, [64, 64]);
+        assert!(!parts.has_places());
+        parts.end();
+        for _ in 0..128 {
+            assert!(matches!(answers.next().await, Some(Ok(_))));
+        }
+        assert!(answers.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn places_come_back_as_answers_are_read() {
+        let (mut parts, mut answers, _cancelled) = channel();
+        (0..128).for_each(|_| parts.take(answer(), false));
+        let waiting = tokio::spawn(parts.wait_for_places());
+        for _ in 0..63 {
+            answers.next().await;
+        }
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        answers.next().await;
+        waiting.await.unwrap();
+        assert_eq!(parts.slice(), TimeSlice { sent: 128, answers_max: 64 });
+    }
+
+    #[tokio::test]
+    async fn loss_of_the_driver_is_an_error_and_the_reader_is_told_once() {
+        let (parts, mut answers, mut cancelled) = channel();
+        drop(parts);
+        assert!(matches!(answers.next().await, Some(Err(_))));
+        assert!(answers.next().await.is_none());
+        drop(answers);
+        assert!(cancelled.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn dropped_reader_cancels_the_request() {
+        let (mut parts, answers, mut cancelled) = channel();
+        drop(answers);
+        assert_eq!(cancelled.recv().await, Some(RequestId(7)));
+        parts.take(answer(), true);
+        assert!(parts.has_ended());
+        parts.end();
+    }
+}

@@ -1,0 +1,439 @@
+//! Calls for models with something around their graph, and for ensembles: the host's steps run
+//! beside the event loop, each graph is a call of its own.
+
+use crate::Catalogue;
+use crate::calls::admissions::Admission;
+use crate::calls::handle::EngineHandle;
+use crate::calls::memory::{Full, Held};
+use crate::calls::messages::{Chained, Control, InferAnswer, InferCall};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use model::info::ModelInfo;
+use model::pipeline::ensemble::{Value, gather};
+use model::pipeline::{BadRow, Budget, Ensemble, Picture, Pipeline, Sent, Step};
+use model::signature::RowMode;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use types::clock;
+use types::error::{Error, ErrorKind};
+use types::tensor::{Tensor, Tensors};
+
+/// Calls that one request has under way at once: the queue must hold those of others too.
+const FAN_OUT: usize = 64;
+
+/// Memory of one row besides its data, in bytes: names, shapes and references of its tensors on
+/// their way through the steps. Without it, rows of four bytes would take fifty times their length.
+const ROW_BYTES: usize = 1024;
+
+/// What all calls of one request share.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    client: u64,
+    priority: u32,
+    /// Until when an answer is worth something.
+    due: Option<Instant>,
+    admission: Option<&'a Arc<Admission>>,
+}
+
+/// One row on its way.
+struct Row {
+    inputs: Tensors,
+    facts: Option<Sent>,
+}
+
+/// Who answered and how long it took, over several calls.
+#[derive(Default)]
+struct Trail {
+    adapters: Vec<String>,
+    batch_rows: u32,
+    queue: Duration,
+    run: Duration,
+}
+
+impl Trail {
+    /// Adds what came after.
+    fn then(&mut self, next: &Trail) {
+        self.saw(next);
+        self.queue += next.queue;
+        self.run += next.run;
+    }
+
+    /// Adds what ran at the same time.
+    fn beside(&mut self, other: &Trail) {
+        self.saw(other);
+        self.queue = self.queue.max(other.queue);
+        self.run = self.run.max(other.run);
+    }
+
+    fn saw(&mut self, other: &Trail) {
+        for adapter in &other.adapters {
+            if !self.adapters.contains(adapter) {
+                self.adapters.push(adapter.clone());
+            }
+        }
+        self.batch_rows = self.batch_rows.max(other.batch_rows);
+    }
+
+    fn answer(self, outputs: Tensors) -> InferAnswer {
+        InferAnswer {
+            outputs,
+            adapters: self.adapters,
+            batch_rows: self.batch_rows,
+            queue_time: self.queue,
+            run_time: self.run,
+        }
+    }
+}
+
+impl From<&InferAnswer> for Trail {
+    fn from(answer: &InferAnswer) -> Trail {
+        Trail {
+            adapters: answer.adapters.clone(),
+            batch_rows: answer.batch_rows,
+            queue: answer.queue_time,
+            run: answer.run_time,
+        }
+    }
+}
+
+/// See [`EngineHandle::serve_call`].
+pub(crate) async fn serve_call(
+    engine: &EngineHandle,
+    call: InferCall,
+) -> Result<InferAnswer, Error> {
+    let Some(pipeline) = &call.model.pipeline else { return engine.infer(call).await };
+    let due = call.timeout.and_then(|timeout| clock::now().checked_add(timeout));
+    let admission = call.admission.as_ref();
+    let terms = Terms { client: call.client, priority: call.priority, due, admission };
+    let bytes = call.rows.saturating_mul(ROW_BYTES);
+    let _rows = engine.memory.of(call.client).charge(bytes);
+    let _rows = _rows.map_err(|full| engine.refused(&call.model, full))?;
+    match pipeline {
+        Pipeline::Around(_) => {
+            let sent = rows(&call)?.into_iter().map(|row| (row, None)).collect();
+            let (outputs, trail) = around(engine, &call.model, sent, terms).await?;
+            Ok(trail.answer(joined(outputs)?))
+        }
+        Pipeline::Ensemble(ensemble) => {
+            let outcome = run_ensemble(engine, &call, ensemble, terms).await;
+            count(engine, &call, &outcome).await;
+            outcome
+        }
+    }
+}
+
+async fn count(engine: &EngineHandle, call: &InferCall, outcome: &Result<InferAnswer, Error>) {
+    let answer = outcome.as_ref().ok();
+    let chained = Chained {
+        model: call.model.clone(),
+        rows: call.rows as u64,
+        queue: answer.map_or(Duration::ZERO, |answer| answer.queue_time),
+        run: answer.map_or(Duration::ZERO, |answer| answer.run_time),
+        error: outcome.as_ref().err().map(|error| error.message.clone()),
+    };
+    // If the driver is gone there is nobody left to count for.
+    let _ = engine.controls.send(Control::Chained(chained)).await;
+}
+
+/// One model with what stands around it: rows in, rows out.
+async fn around(
+    engine: &EngineHandle,
+    model: &Arc<ModelInfo>,
+    sent: Vec<(Tensors, Option<Picture>)>,
+    terms: Terms<'_>,
+) -> Result<(Vec<Tensors>, Trail), Error> {
+    let prepare = |(inputs, picture): (Tensors, Option<Picture>)| {
+        let own = model.clone();
+        let work = move |budget: &mut Budget<'_>| match own.around() {
+            Some(around) => around.prepare(&inputs, picture.as_ref(), budget),
+            None => Ok((inputs, None)),
+        };
+        async move {
+            let ((inputs, facts), held) = on_host(engine, model, terms, work).await?;
+            let inputs = charged(inputs, held);
+            model.signature.frame(inputs.clone())?;
+            Ok::<_, Error>(Row { inputs, facts })
+        }
+    };
+    let prepared: Vec<Row> =
+        stream::iter(sent).map(prepare).buffered(FAN_OUT).try_collect().await?;
+    let (facts, inputs): (Vec<_>, Vec<_>) =
+        prepared.into_iter().map(|row| (row.facts, row.inputs)).unzip();
+    let (outputs, trail) = rows_through(engine, model, inputs, terms).await?;
+    let own = model.clone();
+    let read = move |_: &mut Budget<'_>| match own.around() {
+        Some(around) => {
+            let rows = outputs.into_iter().zip(facts);
+            rows.map(|(outputs, facts)| around.read(outputs, facts)).collect()
+        }
+        None => Ok(outputs),
+    };
+    Ok((on_host(engine, model, terms, read).await?.0, trail))
+}
+
+/// One call with inputs in the model's own shape, or with rows in front of it.
+async fn framed(
+    engine: &EngineHandle,
+    model: &Arc<ModelInfo>,
+    inputs: Tensors,
+    terms: Terms<'_>,
+) -> Result<InferAnswer, Error> {
+    let request = model.signature.frame(inputs)?;
+    let answer = engine.infer(terms.call(model, request.inputs.clone())?).await?;
+    let outputs = request.answer(answer.outputs).map_err(broken)?;
+    Ok(InferAnswer { outputs, ..answer })
+}
+
+/// Runs rows as one call if they are alike, else as one call each; those that are alike meet
+/// again in a batch.
+async fn rows_through(
+    engine: &EngineHandle,
+    model: &Arc<ModelInfo>,
+    rows: Vec<Tensors>,
+    terms: Terms<'_>,
+) -> Result<(Vec<Tensors>, Trail), Error> {
+    // A model that is run whole would take rows for one request.
+    let bytes: usize = if rows.len() > 1 { rows.iter().map(Tensors::bytes).sum() } else { 0 };
+    let held = engine.memory.of(terms.client).charge(bytes);
+    let held = held.map_err(|full| engine.refused(model, full))?;
+    if model.signature.rows != RowMode::Whole
+        && let Ok(all) = Tensors::concat_rows(rows.clone())
+        && !rows.is_empty()
+    {
+        drop(rows);
+        let answer = framed(engine, model, charged(all, held), terms).await?;
+        let count = answer.outputs.rows().map_err(broken)?;
+        let row = |at| answer.outputs.slice_rows(at, 1).map_err(broken);
+        return Ok(((0..count).map(row).collect::<Result<_, _>>()?, Trail::from(&answer)));
+    }
+    drop(held);
+    let run = |row| framed(engine, model, row, terms);
+    let answers: Vec<InferAnswer> =
+        stream::iter(rows).map(run).buffered(FAN_OUT).try_collect().await?;
+    let mut trail = Trail::default();
+    answers.iter().for_each(|answer| trail.beside(&Trail::from(answer)));
+    Ok((answers.into_iter().map(|answer| answer.outputs).collect(), trail))
+}
+
+async fn run_ensemble(
+    engine: &EngineHandle,
+    call: &InferCall,
+    ensemble: &Ensemble,
+    terms: Terms<'_>,
+) -> Result<InferAnswer, Error> {
+    let missing = served_to(engine, terms).missing(&call.model);
+    if let Some(missing) = missing {
+        return Err(missing.error(&call.model.name));
+    }
+    let mut trail = Trail::default();
+    let mut done = Vec::with_capacity(call.rows);
+    for row in rows(call)? {
+        let (outputs, one) = chain(engine, &call.model, ensemble, row, terms).await?;
+        trail.then(&one);
+        done.push(outputs);
+    }
+    Ok(trail.answer(joined(done)?))
+}
+
+/// One row through all steps.
+async fn chain(
+    engine: &EngineHandle,
+    model: &Arc<ModelInfo>,
+    ensemble: &Ensemble,
+    row: Tensors,
+    terms: Terms<'_>,
+) -> Result<(Tensors, Trail), Error> {
+    let named = |tensor: Tensor| (tensor.name.clone(), Value::Tensor(tensor));
+    let mut values: HashMap<String, Value> = row.0.into_iter().map(named).collect();
+    let (mut trail, mut pieces) = (Trail::default(), Vec::new());
+    for step in &ensemble.steps {
+        match step {
+            Step::Crop { image, by, to } => {
+                let (pictures, held) = crop(engine, model, &values, (image, by), terms).await?;
+                pieces.push(held);
+                values.insert(to.clone(), Value::Pictures(pictures));
+            }
+            Step::Model { name, inputs, outputs } => {
+                let member = member(engine, model, name, terms)?;
+                let (rows, one) = ask(engine, &member, inputs, &values, terms).await?;
+                trail.then(&one);
+                let each = inputs
+                    .values()
+                    .any(|value| matches!(values.get(value), Some(Value::Pictures(_))));
+                for (value, own) in outputs {
+                    let joined = collect(&member, own, &rows, each)?;
+                    values.insert(value.clone(), Value::Tensor(joined));
+                }
+            }
+        }
+    }
+    let mut output = |name: &str| match values.remove(name) {
+        Some(Value::Tensor(tensor)) => Ok(Tensor { name: name.to_owned(), ..tensor }),
+        _ => Err(Error::internal(format!("ensemble '{}': no '{name}'", model.name))),
+    };
+    let outputs: Result<Tensors, Error> =
+        ensemble.interface.outputs.iter().map(|spec| output(&spec.name)).collect();
+    let outputs = outputs?;
+    for spec in &ensemble.interface.outputs {
+        let tensor = outputs.get(&spec.name).map_err(broken)?;
+        if !spec.datatypes.contains(&tensor.datatype) || !spec.fits_shape(&tensor.shape) {
+            return Err(Error::internal(format!(
+                "ensemble '{}': output '{}' is {} {:?}, not what its model.toml says",
+                model.name, spec.name, tensor.datatype, tensor.shape
+            )));
+        }
+    }
+    Ok((outputs, trail))
+}
+
+/// The models that are served to a request.
+fn served_to(engine: &EngineHandle, terms: Terms<'_>) -> Arc<Catalogue> {
+    let admitted = terms.admission.map(|admission| admission.models().clone());
+    admitted.unwrap_or_else(|| engine.models.borrow().clone())
+}
+
+/// A model that an ensemble needs.
+fn member(
+    engine: &EngineHandle,
+    model: &ModelInfo,
+    name: &str,
+    terms: Terms<'_>,
+) -> Result<Arc<ModelInfo>, Error> {
+    let models = served_to(engine, terms);
+    let member = models.resolve(name, None).filter(|member| member.ensemble().is_none());
+    let missing = || format!("'{}' needs model '{name}', which is not served", model.name);
+    member.cloned().ok_or_else(|| Error::unavailable(missing()))
+}
+
+async fn ask(
+    engine: &EngineHandle,
+    member: &Arc<ModelInfo>,
+    wanted: &BTreeMap<String, String>,
+    values: &HashMap<String, Value>,
+    terms: Terms<'_>,
+) -> Result<(Vec<Tensors>, Trail), Error> {
+    let (mut tensors, mut pictures) = (Vec::new(), None);
+    for (own, value) in wanted {
+        match values.get(value) {
+            Some(Value::Tensor(tensor)) => {
+                tensors.push(Tensor { name: own.clone(), ..tensor.clone() });
+            }
+            Some(Value::Pictures(all)) => pictures = Some(all),
+            None => return Err(Error::internal(format!("there is no value '{value}'"))),
+        }
+    }
+    let tensors = Tensors(tensors);
+    let sent: Vec<_> = match pictures {
+        Some(all) => all.iter().map(|one| (tensors.clone(), Some(one.clone()))).collect(),
+        None => vec![(tensors, None)],
+    };
+    around(engine, member, sent, terms).await
+}
+
+async fn crop(
+    engine: &EngineHandle,
+    model: &Arc<ModelInfo>,
+    values: &HashMap<String, Value>,
+    (image, by): (&str, &str),
+    terms: Terms<'_>,
+) -> Result<(Vec<Picture>, Held), Error> {
+    match (values.get(image), values.get(by)) {
+        (Some(Value::Tensor(file)), Some(Value::Tensor(polygons))) => {
+            let (file, polygons) = (file.clone(), polygons.clone());
+            let work = move |budget: &mut Budget<'_>| {
+                Picture::of_file(&file, budget)?.crops(&polygons, budget)
+            };
+            let (pictures, mut held) = on_host(engine, model, terms, work).await?;
+            held.shrink_to(pictures.iter().map(Picture::bytes).sum());
+            Ok((pictures, held))
+        }
+        _ => Err(Error::internal(format!("'{image}' and '{by}' are no image and polygons"))),
+    }
+}
+
+/// Runs a step of the host on a thread that may be busy for a while; as many at once as there
+/// are processors, so that images in memory stay few. The step charges the memory that it
+/// takes; the charge is returned with its result.
+async fn on_host<T: Send + 'static>(
+    engine: &EngineHandle,
+    model: &ModelInfo,
+    terms: Terms<'_>,
+    work: impl FnOnce(&mut Budget<'_>) -> Result<T, BadRow> + Send + 'static,
+) -> Result<(T, Held), Error> {
+    let turn = engine.hands.clone().acquire_owned().await;
+    let mut held = engine.memory.of(terms.client).request();
+    let step = move || {
+        // The thread keeps its turn where the client has left.
+        let _turn = turn;
+        let mut full = None;
+        let mut budget = |bytes| held.grow(bytes).map_err(|error| full = Some(error)).is_ok();
+        let done = work(&mut budget);
+        (done, held, full)
+    };
+    let done = tokio::task::spawn_blocking(step).await;
+    let broke = |error| Error::internal(format!("a step of '{}' broke: {error}", model.name));
+    let (done, held, full) = done.map_err(broke)?;
+    let done = done.map_err(|error| match error {
+        BadRow::Input(message) => Error::unprocessable(message),
+        BadRow::Output(message) => Error::internal(format!("model '{}': {message}", model.name)),
+        BadRow::Memory => engine.refused(model, full.unwrap_or(Full::Now)),
+    })?;
+    Ok((done, held))
+}
+
+impl Terms<'_> {
+    fn call(self, model: &Arc<ModelInfo>, inputs: Tensors) -> Result<InferCall, Error> {
+        let left = self.due.map(|due| due.saturating_duration_since(clock::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            let message = "the request's timeout passed before all of its steps were done";
+            return Err(Error::new(ErrorKind::DeadlineExceeded, message));
+        }
+        let rows = inputs.rows().map_err(broken)?;
+        let Terms { client, priority, .. } = self;
+        let (model, admission) = (model.clone(), self.admission.cloned());
+        Ok(InferCall { model, inputs, rows, client, priority, timeout: left, admission })
+    }
+}
+
+/// Tensors that carry the charge of their memory, as far as `held` has it.
+fn charged(tensors: Tensors, mut held: Held) -> Tensors {
+    let carrying = |tensor: Tensor| {
+        let own = held.split(tensor.data.len());
+        Tensor { data: own.wrap(tensor.data), ..tensor }
+    };
+    tensors.0.into_iter().map(carrying).collect()
+}
+
+/// The rows of a call, one by one.
+fn rows(call: &InferCall) -> Result<Vec<Tensors>, Error> {
+    (0..call.rows).map(|row| call.inputs.slice_rows(row, 1).map_err(broken)).collect()
+}
+
+/// The answers of all rows in one.
+fn joined(mut rows: Vec<Tensors>) -> Result<Tensors, Error> {
+    if rows.len() == 1
+        && let Some(only) = rows.pop()
+    {
+        return Ok(only);
+    }
+    Tensors::concat_rows(rows).map_err(|_| {
+        Error::unprocessable(
+            "the rows of this request have answers of different lengths; send a request for each",
+        )
+    })
+}
+
+/// One output of a model over all rows that it was asked for. With `each`, it was asked for each
+/// of several pieces, be there one of them.
+fn collect(member: &ModelInfo, own: &str, rows: &[Tensors], each: bool) -> Result<Tensor, Error> {
+    let spec = member.interface().outputs.iter().find(|spec| spec.name == own);
+    let missing = || Error::internal(format!("model '{}' has no output '{own}'", member.name));
+    let spec = spec.ok_or_else(missing)?;
+    let parts = rows.iter().map(|row| row.get(own).cloned().map_err(broken));
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    gather(spec, own, &parts, each).map_err(|error| Error::internal(error.to_string()))
+}
+
+fn broken(error: types::tensor::TensorError) -> Error {
+    Error::internal(error.to_string())
+}

@@ -1,0 +1,387 @@
+//! Which models there are, and how far each is from its clients.
+
+use model::info::ModelInfo;
+use model::pipeline::Step;
+use model::repository::{BadModel, Found};
+use schedule::ModelId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::error::{Error, ErrorKind};
+
+/// How far a model is from its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It must answer once before clients may ask for it.
+    Trial,
+    Served,
+    /// Unloaded or replaced: it finishes the requests that were admitted while it was served.
+    /// `last` is the last generation of the catalogue that served it.
+    Leaving {
+        last: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) info: Arc<ModelInfo>,
+    pub(crate) standing: Standing,
+}
+
+/// The models to serve, and those that cannot be. Numbers are never used twice.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    entries: BTreeMap<ModelId, Entry>,
+    broken: Vec<BadModel>,
+    numbered: u32,
+    generation: u64,
+}
+
+/// The reason why a chain of models cannot be served.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    /// [`ErrorKind::Unavailable`] where neither a file nor the machine is the cause.
+    pub(crate) kind: ErrorKind,
+    pub(crate) text: String,
+}
+
+impl Missing {
+    pub(crate) fn error(&self, name: &str) -> Error {
+        Error::new(self.kind, format!("model '{name}' cannot be served: {}", self.text))
+    }
+}
+
+/// The version as a number, by which versions are ordered.
+fn number_of(info: &ModelInfo) -> u64 {
+    info.version.parse().unwrap_or_default()
+}
+
+/// The kind of error that requests for it get.
+pub(crate) fn kind_of(bad: &BadModel) -> ErrorKind {
+    if bad.machine { ErrorKind::Internal } else { ErrorKind::Unprocessable }
+}
+
+impl Catalogue {
+    /// What a scan of the repository found.
+    pub fn new(found: Vec<Found>) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        for found in found {
+            match found {
+                Found::Good(info) => {
+                    catalogue.insert(Arc::new(info), Standing::Served);
+                }
+                Found::Bad(bad) => catalogue.broken.push(bad),
+            }
+        }
+        catalogue
+    }
+
+    /// The number of this state of the catalogue among those that clients have seen.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The next state that clients see.
+    pub(crate) fn next(&mut self) -> Catalogue {
+        self.generation += 1;
+        self.clone()
+    }
+
+    /// Every model that clients may ask for.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
+        let served = |entry: &&Entry| entry.standing == Standing::Served;
+        self.entries.values().filter(served).map(|entry| &entry.info)
+    }
+
+    /// What the repository holds that cannot be served, with the reason.
+    pub fn broken(&self) -> &[BadModel] {
+        &self.broken
+    }
+
+    /// The model that clients name; without a version the newest one served.
+    pub(crate) fn resolve(&self, name: &str, version: Option<&str>) -> Option<&Arc<ModelInfo>> {
+        let named = self.served().filter(|info| info.name == name);
+        match version {
+            Some(version) => named.into_iter().find(|info| info.version == version),
+            None => named.max_by_key(|info| number_of(info)),
+        }
+    }
+
+    /// Marks the chains of models that cannot be served as bad among the results of a scan.
+    pub fn check_chains(found: Vec<Found>) -> Vec<Found> {
+        let catalogue = Catalogue::new(found.clone());
+        let check = |found| match found {
+            Found::Good(info) => catalogue.check_chain(info),
+            bad @ Found::Bad(_) => bad,
+        };
+        found.into_iter().map(check).collect()
+    }
+
+    fn check_chain(&self, info: ModelInfo) -> Found {
+        let Some(Missing { kind, text: error }) = self.missing(&info) else {
+            return Found::Good(info);
+        };
+        let machine = kind == ErrorKind::Internal;
+        Found::Bad(BadModel { name: info.name, version: Some(info.version), error, machine })
+    }
+
+    /// The reason why a chain of models cannot be served: a model that it needs is not, or has
+    /// other inputs and outputs than a step names.
+    pub(crate) fn missing(&self, info: &ModelInfo) -> Option<Missing> {
+        let steps = &info.ensemble()?.steps;
+        // The model's image input takes a piece of an image under any name.
+        let crops = steps.iter().any(|step| matches!(step, Step::Crop { .. }));
+        steps.iter().find_map(|step| self.missing_of(step, crops))
+    }
+
+    fn missing_of(&self, step: &Step, crops: bool) -> Option<Missing> {
+        let Step::Model { name, inputs, outputs } = step else { return None };
+        let member = self.resolve(name, None).filter(|member| member.ensemble().is_none());
+        let Some(member) = member else { return Some(self.unserved(name)) };
+        let interface = member.interface();
+        let takes = |own: &&String| interface.inputs.iter().any(|spec| spec.name == **own);
+        let gives = |own: &&String| interface.outputs.iter().any(|spec| spec.name == **own);
+        let other = outputs.values().find(|own| !gives(own)).map(|own| ("output", own));
+        let other = other.or_else(|| {
+            let other = inputs.keys().find(|own| !takes(own)).filter(|_| !crops);
+            other.map(|own| ("input", own))
+        });
+        let (sort, own) = other?;
+        let text = format!("a step names the {sort} '{own}', which model '{name}' does not have");
+        Some(Missing { kind: ErrorKind::Unprocessable, text })
+    }
+
+    fn unserved(&self, name: &str) -> Missing {
+        match self.broken.iter().find(|bad| bad.name == name) {
+            Some(bad) => Missing {
+                kind: kind_of(bad),
+                text: format!("it needs model '{name}', which cannot be served: {}", bad.error),
+            },
+            None => Missing {
+                kind: ErrorKind::Unavailable,
+                text: format!("it needs model '{name}', which is not served"),
+            },
+        }
+    }
+
+    /// The newest version served of each name, in the order of the names.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
+        let mut newest: BTreeMap<&str, &Arc<ModelInfo>> = BTreeMap::new();
+        for info in self.served() {
+            let known = newest.entry(&info.name).or_insert(info);
+            if number_of(info) >= number_of(known) {
+                *known = info;
+            }
+        }
+        newest.into_values()
+    }
+
+    /// The number under which a call for this model runs: its own, or that of its successor with
+    /// the same signature if it was replaced meanwhile.
+    pub(crate) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
+        let own = self.entries.iter().find(|(_, entry)| Arc::ptr_eq(&entry.info, info));
+        let succeeds = |(_, entry): &(&ModelId, &Entry)| {
+            entry.standing == Standing::Served
+                && (&entry.info.name, &entry.info.version) == (&info.name, &info.version)
+                && entry.info.signature == info.signature
+        };
+        own.or_else(|| self.entries.iter().find(succeeds)).map(|(id, _)| *id)
+    }
+
+    /// The model of this number.
+    pub(crate) fn get(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
+        self.entries.get(&id).map(|entry| &entry.info)
+    }
+
+    /// The model of this number, if it is served.
+    pub(crate) fn served_as(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
+        let entry = self.entries.get(&id).filter(|entry| entry.standing == Standing::Served);
+        entry.map(|entry| &entry.info)
+    }
+
+    /// The number of the first served model for which `is_it` holds.
+    pub(crate) fn find_served(&self, is_it: impl Fn(&ModelInfo) -> bool) -> Option<ModelId> {
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(_, e)| e.standing == Standing::Served && is_it(&e.info));
+        found.map(|(id, _)| *id)
+    }
+
+    /// Replaces the description of a model by one that reads an equal model from other files.
+    pub(crate) fn read_from(&mut self, id: ModelId, info: ModelInfo) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            // A copy of the files is newer than the files.
+            let files_changed = entry.info.files_changed;
+            entry.info = Arc::new(ModelInfo { files_changed, ..info });
+        }
+    }
+
+    /// Every model with its number, wherever it stands.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (ModelId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// Takes in a model on trial.
+    pub(crate) fn try_out(&mut self, info: ModelInfo) -> (ModelId, Arc<ModelInfo>) {
+        let info = Arc::new(info);
+        (self.insert(info.clone(), Standing::Trial), info)
+    }
+
+    fn insert(&mut self, info: Arc<ModelInfo>, standing: Standing) -> ModelId {
+        let id = ModelId(self.numbered);
+        self.numbered += 1;
+        self.entries.insert(id, Entry { info, standing });
+        id
+    }
+
+    /// Serves a model in the place of another, which only finishes the requests that it has.
+    pub(crate) fn replace(&mut self, old: ModelId, info: ModelInfo) -> Option<ModelId> {
+        let entry = self.entries.get_mut(&old)?;
+        let leaving = Standing::Leaving { last: self.generation };
+        let standing = std::mem::replace(&mut entry.standing, leaving);
+        Some(self.insert(Arc::new(info), standing))
+    }
+
+    /// Puts those on trial in the place of everything else of this name.
+    pub(crate) fn serve(&mut self, name: &str, tried: &[Arc<ModelInfo>]) {
+        let leaving = Standing::Leaving { last: self.generation };
+        for entry in self.entries.values_mut().filter(|entry| entry.info.name == name) {
+            let new = tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info));
+            // Another trial of this name decides for itself.
+            if new {
+                entry.standing = Standing::Served;
+            } else if entry.standing == Standing::Served {
+                entry.standing = leaving;
+            }
+        }
+    }
+
+    /// Gives up those on trial.
+    pub(crate) fn dismiss(&mut self, tried: &[Arc<ModelInfo>]) {
+        let leaving = Standing::Leaving { last: self.generation };
+        for entry in self.entries.values_mut() {
+            if tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info)) {
+                entry.standing = leaving;
+            }
+        }
+    }
+
+    /// What is now known to be wrong with the models of this name.
+    pub(crate) fn blame(&mut self, name: &str, broken: Vec<BadModel>) {
+        self.broken.retain(|bad| bad.name != name);
+        self.broken.extend(broken);
+    }
+
+    /// Those that only finish requests, and that no admitted request can name any more. `oldest`
+    /// is the oldest generation of the catalogue that a request uses, if there is one.
+    pub(crate) fn left(&self, oldest: Option<u64>) -> impl Iterator<Item = ModelId> {
+        let left = move |entry: &Entry| match entry.standing {
+            Standing::Leaving { last } => oldest.is_none_or(|oldest| oldest > last),
+            Standing::Trial | Standing::Served => false,
+        };
+        self.entries.iter().filter(move |(_, entry)| left(entry)).map(|(id, _)| *id)
+    }
+
+    /// Forgets a model for good.
+    pub(crate) fn remove(&mut self, id: ModelId) {
+        self.entries.remove(&id);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures {
+    use super::*;
+    use model::files::Source;
+    use model::info::Batching;
+    use model::layout::Layout;
+    use model::signature::Signature;
+    use std::time::Duration;
+
+    pub(crate) fn info(name: &str, version: &str) -> ModelInfo {
+        ModelInfo {
+            name: name.into(),
+            version: version.into(),
+            kind: "identity".into(),
+            source: Source::Embedded,
+            signature: Signature::default(),
+            batch: Batching {
+                max_rows: 1,
+                grows: false,
+                delay: Duration::ZERO,
+                row_memory_bytes: 0,
+            },
+            slo: None,
+            labels: Vec::new(),
+            golden: None,
+            layout: Layout::default(),
+            graph: Default::default(),
+            pipeline: None,
+            rows_reason: String::new(),
+            decoupled: false,
+            files_bytes: 0,
+            files_changed: None,
+        }
+    }
+
+    pub(crate) fn catalogue(models: &[(&str, &str)]) -> Catalogue {
+        let good = |(name, version): &(&str, &str)| Found::Good(info(name, version));
+        Catalogue::new(models.iter().map(good).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixtures::{catalogue, info};
+    use super::*;
+
+    fn versions(catalogue: &Catalogue) -> Vec<String> {
+        catalogue.served().map(|info| format!("{}/{}", info.name, info.version)).collect()
+    }
+
+    #[test]
+    fn the_newest_version_is_meant_unless_another_is_named() {
+        let catalogue = catalogue(&[("a", "2"), ("a", "10"), ("b", "11")]);
+        assert_eq!(catalogue.resolve("a", None).unwrap().version, "10");
+        assert_eq!(catalogue.resolve("a", Some("2")).unwrap().version, "2");
+        assert_eq!(catalogue.resolve("a", Some("3")), None);
+        assert_eq!(catalogue.resolve("c", None), None);
+    }
+
+    #[test]
+    fn a_trial_takes_the_place_of_its_name_only_when_it_is_served() {
+        let mut catalogue = catalogue(&[("a", "1"), ("a", "2"), ("b", "1")]);
+        let old = catalogue.resolve("a", Some("2")).unwrap().clone();
+        let (id, tried) = catalogue.try_out(info("a", "2"));
+        assert_eq!(id, ModelId(3));
+        assert!(Arc::ptr_eq(catalogue.resolve("a", None).unwrap(), &old));
+        catalogue.serve("a", std::slice::from_ref(&tried));
+        assert!(Arc::ptr_eq(catalogue.resolve("a", None).unwrap(), &tried));
+        assert_eq!(versions(&catalogue), ["b/1", "a/2"]);
+        let left = |oldest| catalogue.left(oldest).collect::<Vec<_>>();
+        assert_eq!(left(None), [ModelId(0), ModelId(1)]);
+        // A request that began before can still name them.
+        assert_eq!(left(Some(catalogue.generation())), []);
+        assert_eq!(left(Some(catalogue.generation() + 1)), [ModelId(0), ModelId(1)]);
+    }
+
+    #[test]
+    fn a_call_for_a_replaced_model_runs_on_its_successor() {
+        let mut catalogue = catalogue(&[("a", "1")]);
+        let old = catalogue.resolve("a", None).unwrap().clone();
+        let (id, tried) = catalogue.try_out(info("a", "1"));
+        catalogue.serve("a", &[tried]);
+        assert_eq!(catalogue.number(&old), Some(ModelId(0)));
+        catalogue.remove(ModelId(0));
+        assert_eq!(catalogue.number(&old), Some(id));
+        catalogue.serve("a", &[]);
+        assert_eq!(catalogue.number(&old), None);
+    }
+
+    #[test]
+    fn a_dismissed_trial_changes_nothing_and_its_number_is_not_used_again() {
+        let mut catalogue = catalogue(&[("a", "1")]);
+        let (first, tried) = catalogue.try_out(info("a", "1"));
+        catalogue.dismiss(&[tried]);
+        assert_eq!(versions(&catalogue), ["a/1"]);
+        catalogue.remove(first);
+        assert_eq!(catalogue.try_out(info("a", "1")).0, ModelId(2));
+    }
+}

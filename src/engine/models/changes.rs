@@ -1,0 +1,113 @@
+//! Models that come and go while the server runs, as the driver sees it.
+
+use crate::calls::messages::{Chained, ModelOrder};
+use crate::calls::rejections::LoadError;
+use crate::core::Core;
+use crate::models::{kept, serving};
+use crate::statistics::Answered;
+use adapter::entry::Api;
+use model::info::ModelInfo;
+use schedule::{AdapterId, AdapterView, ClientId, Event, ModelId};
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::{Compute, MemoryUsage, ModelStatistics};
+use types::escape;
+
+/// Performs an order. Who asked may be gone; what was ordered is done all the same.
+pub(crate) fn perform_order(core: &mut Core, order: ModelOrder) {
+    match order {
+        ModelOrder::TryOut { infos, done } => {
+            let tried = infos.into_iter().map(|info| serving::try_out(core, info)).collect();
+            let _ = done.send(tried);
+        }
+        ModelOrder::Serve { name, tried, broken, done } => {
+            let versions: Vec<_> = tried.iter().map(|info| info.version.as_str()).collect();
+            match versions.as_slice() {
+                [] => tracing::info!(model = %name, "unloaded"),
+                _ => tracing::info!(model = %name, "loaded version {}", versions.join(", ")),
+            }
+            core.catalogue.serve(&name, &tried);
+            serving::count(core, &tried);
+            // Each has answered a request or been loaded.
+            tried.iter().for_each(|info| kept::keep_files(core, info));
+            core.catalogue.blame(&name, broken);
+            serving::catalogue_changed(core);
+            let _ = done.send(());
+        }
+        ModelOrder::IsLoaded { info, done } => {
+            let id = core.catalogue.number(&info);
+            let _ = done.send(id.is_some_and(|id| core.fleet.has_loaded(id)));
+        }
+        ModelOrder::Dismiss { tried, done } => {
+            let error = tried.iter().find_map(|info| load_error(core, info));
+            core.catalogue.dismiss(&tried);
+            serving::catalogue_changed(core);
+            let _ = done.send(error);
+        }
+        ModelOrder::Blame { name, broken, kept, done } => {
+            for bad in &broken {
+                tracing::warn!(model = %escape::line(&name), "cannot be loaded: {}", bad.error);
+            }
+            core.catalogue.blame(&name, broken);
+            kept::read_from_kept(core, &name, kept);
+            serving::catalogue_changed(core);
+            let _ = done.send(());
+        }
+    }
+}
+
+/// What was done for a model up to now.
+pub(crate) fn statistics_of(core: &Core, info: &Arc<ModelInfo>) -> Option<ModelStatistics> {
+    let id = core.catalogue.number(info)?;
+    let mut statistics = core.statistics.get(id)?.stats.clone();
+    statistics.memory_usage = memory_usage(core, id);
+    Some(statistics)
+}
+
+/// Counts a call that went through a chain of models.
+pub(crate) fn count_chained(core: &mut Core, chained: &Chained) {
+    let Some(id) = core.catalogue.number(&chained.model) else { return };
+    let took = chained.queue + chained.run;
+    match &chained.error {
+        Some(error) => core.statistics.failed(id, ("chain", error), took),
+        None => {
+            let compute = Compute { infer: chained.run, ..Compute::default() };
+            let answered = Answered { rows: chained.rows, queue: chained.queue, compute };
+            let time = core.time();
+            core.statistics.answered(id, time, answered);
+        }
+    }
+}
+
+/// A client will ask for a model in so long; for a chain that means each of its models.
+pub(crate) fn announced(
+    core: &mut Core,
+    model: &Arc<ModelInfo>,
+    client: ClientId,
+    within: Duration,
+) {
+    let number = |info| core.catalogue.number(info);
+    let named = |name| number(core.catalogue.resolve(name, None)?);
+    let models: Vec<ModelId> = match model.ensemble() {
+        Some(chain) => chain.models().filter_map(named).collect(),
+        None => number(model).into_iter().collect(),
+    };
+    for model in models {
+        core.turn(Event::Announced { model, client, within });
+    }
+}
+
+fn memory_usage(core: &Core, model: ModelId) -> Vec<MemoryUsage> {
+    let used = |(at, (id, view)): (u64, (AdapterId, AdapterView<'_>))| {
+        let byte_size = view.replicas.get(&model)?.bytes;
+        let is_cpu = core.fleet.member(id).is_some_and(|member| member.entry.api == Api::Cpu);
+        let kind = if is_cpu { "CPU" } else { "GPU" };
+        Some(MemoryUsage { kind: kind.to_owned(), id: at, byte_size })
+    };
+    (0..).zip(core.scheduler.adapters()).filter_map(used).collect()
+}
+
+fn load_error(core: &Core, info: &Arc<ModelInfo>) -> Option<LoadError> {
+    let id = core.catalogue.number(info)?;
+    core.fleet.load_error(id).cloned()
+}

@@ -1,0 +1,168 @@
+//! The last good files of models: copied once a model has loaded, and loaded where the files in the
+//! repository cannot be.
+
+use crate::models::library::Library;
+use model::info::ModelInfo;
+use model::kept::KeptModel;
+use model::repository::Found;
+use schedule::{AdapterId, Incarnation};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use wire::Cause;
+
+/// Most failed loads whose last good files are being looked up.
+const LOOKS_MAX: usize = 256;
+
+/// A worker's report of a failed load.
+#[derive(Debug)]
+pub(crate) struct FailedLoad {
+    pub(crate) model: u32,
+    pub(crate) rows: u32,
+    pub(crate) cause: Cause,
+    pub(crate) error: String,
+}
+
+/// A failed load with the copies that are kept of its model.
+pub(crate) struct Looked {
+    pub(crate) adapter: AdapterId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) failed: FailedLoad,
+    pub(crate) kept: Vec<KeptModel>,
+}
+
+/// A loaded model whose files are to be copied.
+struct Copy {
+    info: Arc<ModelInfo>,
+    /// The served versions of its name.
+    versions: Vec<String>,
+}
+
+/// Copies and looks up files on threads of their own, since the driver must not wait for a disk.
+pub(crate) struct Keeper {
+    pub(crate) store: Library,
+    looked: mpsc::Sender<Looked>,
+    /// The sender to the thread that copies; `None` where nothing is kept.
+    copies: Option<std::sync::mpsc::Sender<Copy>>,
+    /// Stamps of the last files that were copied, or failed to be, by name and version.
+    tried: HashMap<(String, String), u64>,
+}
+
+impl Keeper {
+    pub(crate) fn new(library: Library) -> (Keeper, mpsc::Receiver<Looked>) {
+        let (looked, receiver) = mpsc::channel(LOOKS_MAX);
+        let copies = copy_in_background(&library);
+        (Keeper { store: library, looked, copies, tried: HashMap::new() }, receiver)
+    }
+
+    /// Copies the files of a loaded model. `versions`: the served versions of its name.
+    pub(crate) fn keep(&mut self, info: &Arc<ModelInfo>, versions: Vec<String>) {
+        let Some(copies) = &self.copies else { return };
+        let key = (info.name.clone(), info.version.clone());
+        if self.tried.insert(key, info.graph.stamp) == Some(info.graph.stamp) {
+            return;
+        }
+        // This cannot fail: the thread ends when this sender is dropped.
+        let _ = copies.send(Copy { info: info.clone(), versions });
+    }
+
+    /// Looks up the copies of a model. Returns the load where nothing is kept at all.
+    pub(crate) fn look(&self, name: &str, failed: Looked) -> Result<(), Looked> {
+        if self.store.kept.is_none() {
+            return Err(failed);
+        }
+        let (store, name, looked) = (self.store.clone(), name.to_owned(), self.looked.clone());
+        tokio::task::spawn_blocking(move || {
+            let kept = store.kept_of(&name);
+            // This fails only when the driver has ended, which needs no result.
+            let _ = looked.blocking_send(Looked { kept, ..failed });
+        });
+        Ok(())
+    }
+}
+
+/// Starts the thread that copies one model after the other in the order of their loads, since the
+/// copy of a newer version removes that of the older one.
+fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>> {
+    let (kept, repository) = (library.kept.clone()?, library.repository.clone());
+    let (copies, received) = std::sync::mpsc::channel::<Copy>();
+    let copy = move |Copy { info, versions }: Copy| {
+        if let Err(error) = kept.keep(&repository, &info, &versions) {
+            let why = "failed to keep the last good files";
+            tracing::info!(model = %info.name, version = %info.version, "{why}: {error}");
+        }
+    };
+    let thread = std::thread::Builder::new().name("kept".to_owned());
+    match thread.spawn(move || received.iter().for_each(copy)) {
+        Ok(_) => Some(copies),
+        Err(error) => {
+            tracing::warn!(
+                "failed to start a thread; no model's last good files are kept: {error}"
+            );
+            None
+        }
+    }
+}
+
+impl Library {
+    /// Reads the repository: one entry per version that is served, and one per model or version
+    /// that cannot be, followed by the copies that are kept of the latter.
+    pub fn scan(&self) -> Vec<Found> {
+        let Some(kept) = &self.kept else { return self.repository.scan(&self.kinds) };
+        let names = match self.repository.names() {
+            Ok(names) => names,
+            Err(_) => return self.repository.scan(&self.kinds),
+        };
+        // A folder that is empty is perhaps not mounted yet.
+        if !names.is_empty() {
+            kept.retain_models(&names);
+        }
+        let scan =
+            |name: &String| self.with_kept(name, self.repository.scan_one(name, &self.kinds));
+        names.iter().flat_map(scan).collect()
+    }
+
+    /// The results of a scan of a model, with the copies of the versions that are bad now.
+    pub(crate) fn with_kept(&self, name: &str, mut found: Vec<Found>) -> Vec<Found> {
+        let good: Vec<String> = found.iter().filter_map(version_of).map(str::to_owned).collect();
+        let bad: Vec<Option<String>> = found.iter().filter_map(bad_version).collect();
+        if bad.is_empty() {
+            return found;
+        }
+        // Where another version is good, only a version that is bad now is taken from its copy.
+        let missing = |version: &String| match good.is_empty() {
+            true => true,
+            false => !good.contains(version) && bad.iter().flatten().any(|bad| bad == version),
+        };
+        let kept = self.kept_of(name).into_iter().filter(|kept| missing(&kept.info.version));
+        found.extend(kept.map(|kept| Found::Good(kept.info)));
+        found
+    }
+
+    /// Reads one model. Versions that are bad now are taken from their copies, unless all are bad:
+    /// what serves then stays in place.
+    pub(crate) fn scan_one(&self, name: &str) -> Vec<Found> {
+        let found = self.repository.scan_one(name, &self.kinds);
+        let any_good = found.iter().any(|found| version_of(found).is_some());
+        if any_good { self.with_kept(name, found) } else { found }
+    }
+
+    /// The copies of a model that can be served.
+    pub(crate) fn kept_of(&self, name: &str) -> Vec<KeptModel> {
+        self.kept.as_ref().map(|kept| kept.find(name, &self.kinds)).unwrap_or_default()
+    }
+}
+
+fn version_of(found: &Found) -> Option<&str> {
+    match found {
+        Found::Good(info) => Some(&info.version),
+        Found::Bad(_) => None,
+    }
+}
+
+fn bad_version(found: &Found) -> Option<Option<String>> {
+    match found {
+        Found::Good(_) => None,
+        Found::Bad(bad) => Some(bad.version.clone()),
+    }
+}

@@ -1,0 +1,147 @@
+//! Loads that fail because of a model's files, and its last good files that serve in their place.
+
+use crate::core::Core;
+use crate::models::keeper::{FailedLoad, Looked};
+use crate::models::serving;
+use crate::recollections;
+use model::info::ModelInfo;
+use model::kept::KeptModel;
+use model::repository::BadModel;
+use schedule::{AdapterId, Again, Event, Incarnation, ModelId};
+use std::sync::Arc;
+use wire::{Cause, Up};
+
+/// Keeps the files of a model that an adapter has loaded from the repository.
+pub(crate) fn proved(core: &mut Core, adapter: AdapterId, life: Incarnation, model: ModelId) {
+    let own = core.keeper.store.repository.source();
+    let served = core.catalogue.served_as(model).cloned();
+    if let Some(info) = served.filter(|_| core.fleet.reads(adapter, life, own)) {
+        keep_files(core, &info);
+    }
+}
+
+/// Keeps the files of a loaded model, if they are those of the repository.
+pub(crate) fn keep_files(core: &mut Core, info: &Arc<ModelInfo>) {
+    if info.source == *core.keeper.store.repository.source() && info.ensemble().is_none() {
+        let served = core.catalogue.served().filter(|other| other.name == info.name);
+        let versions = served.map(|other| other.version.clone()).collect();
+        core.keeper.keep(info, versions);
+    }
+}
+
+/// Handles a failed load. If the files of a served model are the cause, the last good files are
+/// looked up before the scheduler receives the failure, so that waiting requests are answered.
+pub(crate) fn load_failed(
+    core: &mut Core,
+    (adapter, incarnation): (AdapterId, Incarnation),
+    failed: FailedLoad,
+) -> Option<Event> {
+    let model = ModelId(failed.model);
+    let own = core.keeper.store.repository.source();
+    let others =
+        core.fleet.reads(adapter, incarnation, own) && core.fleet.blames_files(model, failed.cause);
+    let served = core.catalogue.served_as(model).cloned();
+    let Some(info) = served.filter(|_| others) else {
+        return load_failed_for_good(core, adapter, incarnation, failed);
+    };
+    let looked = Looked { adapter, incarnation, failed, kept: Vec::new() };
+    match core.keeper.look(&info.name, looked) {
+        Ok(()) => None,
+        Err(Looked { failed, .. }) => load_failed_for_good(core, adapter, incarnation, failed),
+    }
+}
+
+fn load_failed_for_good(
+    core: &mut Core,
+    adapter: AdapterId,
+    incarnation: Incarnation,
+    failed: FailedLoad,
+) -> Option<Event> {
+    let FailedLoad { model, rows, cause, error } = failed;
+    if let Some(info) = core.catalogue.get(ModelId(model)) {
+        core.recollections.forget_shapes(&recollections::key(info));
+    }
+    if cause == Cause::Rows {
+        // The successor must exist before the requests are rejected: they are sent to it again.
+        serving::run_whole(core, ModelId(model), &error);
+    }
+    let message = Up::LoadFailed { model, rows, cause, error };
+    core.fleet.starting(adapter, incarnation, message, &core.catalogue)
+}
+
+/// Loads the last good files in place of those that could not be loaded.
+pub(crate) fn looked(core: &mut Core, looked: Looked) -> Option<Event> {
+    let Looked { adapter, incarnation, failed, kept } = looked;
+    let model = ModelId(failed.model);
+    let Some(info) = core.catalogue.served_as(model).cloned() else {
+        return load_failed_for_good(core, adapter, incarnation, failed);
+    };
+    let same = kept.iter().find_map(|kept| alike(&kept.info, &info));
+    let Some(same) = same else {
+        let error = failed.error.clone();
+        let event = load_failed_for_good(core, adapter, incarnation, failed)?;
+        // The waiting requests were checked against the signature of the wrong files, so that
+        // they are rejected first.
+        core.turn(event);
+        serve_kept(core, &info, kept, error);
+        return None;
+    };
+    core.fleet.load_ended((adapter, incarnation), &info.name, &failed.error);
+    blame_newer(core, &info, failed.error);
+    core.catalogue.read_from(model, same);
+    serving::catalogue_changed(core);
+    Some(Event::LoadFailed { adapter, incarnation, model, again: Again::Now })
+}
+
+/// Serves the copies of a model in place of a version that cannot be loaded, if no other
+/// version is served.
+fn serve_kept(core: &mut Core, info: &Arc<ModelInfo>, kept: Vec<KeptModel>, error: String) {
+    let others = core.catalogue.served().filter(|other| other.name == info.name).count() > 1;
+    if others || kept.is_empty() {
+        return;
+    }
+    blame_newer(core, info, error);
+    let tried: Vec<_> = kept.into_iter().map(|kept| serving::try_out(core, kept.info)).collect();
+    core.catalogue.serve(&info.name, &tried);
+    serving::count(core, &tried);
+    serving::catalogue_changed(core);
+}
+
+fn blame_newer(core: &mut Core, info: &ModelInfo, error: String) {
+    let name = info.name.clone();
+    let what = "serving the last good files; those in the repository cannot be loaded";
+    tracing::warn!(model = %name, "{what}");
+    let bad = BadModel { name: name.clone(), version: None, error, machine: false };
+    core.catalogue.blame(&name, vec![bad]);
+}
+
+/// Makes the copies of served models their source, since the files in the repository were
+/// replaced by wrong ones.
+pub(crate) fn read_from_kept(core: &mut Core, name: &str, kept: Vec<KeptModel>) {
+    let own = core.keeper.store.repository.source().clone();
+    for KeptModel { stamp, info: kept } in kept {
+        let is_it = |info: &ModelInfo| {
+            let same = info.name == name && info.version == kept.version;
+            same && info.source == own && info.graph.stamp == stamp
+        };
+        let Some(model) = core.catalogue.find_served(is_it) else { continue };
+        let alike = core.catalogue.get(model).and_then(|info| alike(&kept, info));
+        if let Some(alike) = alike {
+            core.catalogue.read_from(model, alike);
+        }
+    }
+}
+
+/// The copy of a model, if it has the same interface and batches, so that waiting requests fit it.
+/// A copy with each request run by itself is compared too: some rows are found to depend on each
+/// other only in a load.
+fn alike(kept: &ModelInfo, info: &ModelInfo) -> Option<ModelInfo> {
+    let whole = || kept.run_whole(&info.rows_reason);
+    [kept.clone(), whole()].into_iter().find(|kept| {
+        kept.version == info.version
+            && kept.kind == info.kind
+            && kept.signature == info.signature
+            && kept.pipeline == info.pipeline
+            && kept.batch == info.batch
+    })
+}

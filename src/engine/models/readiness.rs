@@ -1,0 +1,151 @@
+//! Which models can answer now. The catalogue and the snapshots reach their readers one after the
+//! other; what is read here of both fits together.
+
+use crate::Catalogue;
+use crate::calls::handle::EngineHandle;
+use model::info::ModelInfo;
+use std::sync::Arc;
+use telemetry::{ModelView, Snapshot};
+use tokio::sync::watch;
+use types::error::{Error, ErrorKind};
+
+/// See [`EngineHandle::ready_models`].
+pub(crate) fn ready_models(engine: &EngineHandle) -> Vec<Arc<ModelInfo>> {
+    let present = Present::read(&engine.models, &engine.snapshots);
+    present.models.newest().filter(|model| present.check(model).is_ok()).cloned().collect()
+}
+
+/// See [`EngineHandle::check_ready`].
+pub(crate) fn check_ready(
+    engine: &EngineHandle,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Arc<ModelInfo>, Error> {
+    let present = Present::read(&engine.models, &engine.snapshots);
+    let model = crate::calls::handle::find(&present.models, name, version)?;
+    present.check(&model)?;
+    Ok(model)
+}
+
+/// The catalogue, and the newest snapshot that was not made of a later one.
+struct Present {
+    models: Arc<Catalogue>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Present {
+    fn read(
+        models: &watch::Receiver<Arc<Catalogue>>,
+        snapshots: &watch::Receiver<Arc<Snapshot>>,
+    ) -> Present {
+        loop {
+            let (models, snapshot) = (models.borrow().clone(), snapshots.borrow().clone());
+            // A later catalogue is sent before a snapshot is made of it: it is there by now.
+            if snapshot.catalogue <= models.generation() {
+                return Present { models, snapshot };
+            }
+        }
+    }
+
+    /// Checks that some adapter can answer for a model of this catalogue.
+    fn check(&self, model: &ModelInfo) -> Result<(), Error> {
+        let same = |view: &&ModelView| view.name == model.name && view.version == model.version;
+        let view = self.snapshot.models.iter().find(same);
+        let state = view.map_or("", |view| &view.state);
+        // A model that was not served in an earlier catalogue has answered since then.
+        let is_new = self.snapshot.catalogue < self.models.generation()
+            && ["", "loading", "unloading"].contains(&state);
+        if state == "ready" || is_new {
+            return Ok(());
+        }
+        let (kind, what) = match view.and_then(|view| view.failed) {
+            Some(true) => (ErrorKind::Unprocessable, "cannot be served"),
+            Some(false) => (ErrorKind::Internal, "cannot be served"),
+            None => (ErrorKind::Unavailable, "cannot be served now"),
+        };
+        let reason = view.and_then(|view| view.reason.as_deref());
+        let reason = reason.unwrap_or("no adapter can serve it");
+        Err(Error::new(kind, format!("model '{}' {what}: {reason}", model.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::catalogue::fixtures::{catalogue, info};
+
+    fn snapshot(catalogue: u64, models: &[(&str, &str, &str)]) -> Arc<Snapshot> {
+        let view = |(name, version, state): &(&str, &str, &str)| ModelView {
+            name: (*name).to_owned(),
+            version: (*version).to_owned(),
+            state: (*state).to_owned(),
+            ..ModelView::default()
+        };
+        let models = models.iter().map(view).collect();
+        Arc::new(Snapshot { catalogue, models, ..Snapshot::default() })
+    }
+
+    #[test]
+    fn what_a_snapshot_of_this_catalogue_says_holds() {
+        let models = Arc::new(catalogue(&[("a", "1")]));
+        for (state, ready) in [("ready", true), ("unavailable", false), ("loading", false)] {
+            let snapshot = snapshot(0, &[("a", "1", state)]);
+            let present = Present { models: models.clone(), snapshot };
+            assert_eq!(present.check(&info("a", "1")).is_ok(), ready, "{state}");
+        }
+        let present = Present { models, snapshot: snapshot(0, &[]) };
+        assert!(present.check(&info("a", "1")).is_err());
+    }
+
+    #[test]
+    fn a_model_that_is_served_since_the_snapshot_was_made_is_ready() {
+        let mut models = catalogue(&[("a", "1")]);
+        let (_, tried) = models.try_out(info("a", "2"));
+        models.serve("a", &[tried]);
+        let models = Arc::new(models.next());
+        let states =
+            [("loading", true), ("unloading", true), ("ready", true), ("unavailable", false)];
+        for (state, ready) in states {
+            let snapshot = snapshot(0, &[("a", "1", "ready"), ("a", "2", state)]);
+            let present = Present { models: models.clone(), snapshot };
+            assert_eq!(present.check(&info("a", "2")).is_ok(), ready, "{state}");
+        }
+        let present = Present { models, snapshot: snapshot(0, &[("a", "1", "ready")]) };
+        assert!(present.check(&info("a", "2")).is_ok());
+    }
+
+    #[test]
+    fn readers_never_miss_a_model_whose_version_changes() {
+        let mut models = catalogue(&[("a", "0")]);
+        let (catalogues, catalogue) = watch::channel(Arc::new(models.clone()));
+        let (snapshots, snapshot_seen) = watch::channel(snapshot(0, &[("a", "0", "ready")]));
+        let reader = std::thread::spawn(move || {
+            let mut seen = 0_u32;
+            while catalogue.has_changed().is_ok() {
+                let present = Present::read(&catalogue, &snapshot_seen);
+                let newest = present.models.newest().next().unwrap();
+                assert!(
+                    present.check(newest).is_ok(),
+                    "{} of {:?}",
+                    newest.version,
+                    present.snapshot
+                );
+                seen += 1;
+            }
+            seen
+        });
+        for version in 1..20_000 {
+            let version = version.to_string();
+            let (_, tried) = models.try_out(info("a", &version));
+            models.serve("a", &[tried]);
+            let left: Vec<_> = models.left(None).collect();
+            left.into_iter().for_each(|id| models.remove(id));
+            let next = models.next();
+            let generation = next.generation();
+            catalogues.send_replace(Arc::new(next));
+            snapshots.send_replace(snapshot(generation, &[("a", &version, "ready")]));
+        }
+        drop(catalogues);
+        assert!(reader.join().unwrap() > 0);
+    }
+}

@@ -1,0 +1,190 @@
+//! Loads and unloads models of the repository while the server runs.
+
+use crate::calls::handle::EngineHandle;
+use crate::calls::messages::{Control, InferCall, ModelOrder, going_down};
+use crate::calls::rejections::LoadError;
+use crate::models::validation::Verdict;
+use model::batch::warm_up_inputs;
+use model::info::ModelInfo;
+use model::repository::{BadModel, Found};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use types::error::{Error, ErrorKind};
+use wire::Cause;
+
+/// See [`EngineHandle::load_model`].
+pub(crate) async fn load_model(engine: &EngineHandle, name: &str) -> Result<(), Error> {
+    let (handle, name) = (engine.clone(), name.to_owned());
+    let load = tokio::spawn(async move {
+        // One of a name at a time, so that of two loads the later one counts.
+        let _turn = handle.loads.take(&name).await;
+        load(&handle, name).await
+    });
+    load.await.unwrap_or_else(|error| Err(Error::internal(format!("loading broke: {error}"))))
+}
+
+/// See [`EngineHandle::unload_model`].
+pub(crate) async fn unload_model(engine: &EngineHandle, name: &str) -> Result<(), Error> {
+    engine.model(name, None)?;
+    serve(engine, name.to_owned(), Vec::new(), Vec::new()).await
+}
+
+/// See [`EngineHandle::model_names`].
+pub(crate) async fn model_names(engine: &EngineHandle) -> Result<Vec<String>, Error> {
+    let library = engine.store.clone();
+    let names = tokio::task::spawn_blocking(move || library.repository.names()).await;
+    let names = names.map_err(|error| Error::internal(error.to_string()))?;
+    names.map_err(|error| Error::internal(format!("cannot read the repository: {error}")))
+}
+
+async fn load(engine: &EngineHandle, name: String) -> Result<(), Error> {
+    let (good, broken) = scan(engine, name.clone()).await?;
+    if good.is_empty() {
+        return Err(blame(engine, name, broken).await);
+    }
+    let tried = match engine.validator.validate(&good, &engine.snapshots).await {
+        Verdict::Short => try_to_serve(engine, &name, good.clone(), broken.clone()).await?,
+        Verdict::Long => return serve_untried(engine, name, good, broken).await,
+        Verdict::Failed(why) => Err(why),
+    };
+    let whole = match tried {
+        Ok(()) => return Ok(()),
+        Err(why) if why.cause == Cause::Rows => {
+            good.iter().map(|info| info.run_whole(&why.error)).collect()
+        }
+        Err(why) => return Err(blame_load(engine, name, why).await),
+    };
+    match try_to_serve(engine, &name, whole, broken).await? {
+        Ok(()) => Ok(()),
+        Err(why) => Err(blame_load(engine, name, why).await),
+    }
+}
+
+/// Serves models that were loaded in a process of their own; an adapter loads them with the
+/// first request, since that takes long beside the requests to other models.
+async fn serve_untried(
+    engine: &EngineHandle,
+    name: String,
+    infos: Vec<ModelInfo>,
+    broken: Vec<BadModel>,
+) -> Result<(), Error> {
+    let tried = order(engine, |done| ModelOrder::TryOut { infos, done }).await?;
+    serve(engine, name, tried, broken).await
+}
+
+/// Serves models once each has answered or been loaded; else returns the error of a load.
+///
+/// # Errors
+/// If the validation load could not be made.
+async fn try_to_serve(
+    engine: &EngineHandle,
+    name: &str,
+    infos: Vec<ModelInfo>,
+    broken: Vec<BadModel>,
+) -> Result<Result<(), LoadError>, Error> {
+    let tried = order(engine, |done| ModelOrder::TryOut { infos, done }).await?;
+    let Err(error) = answers(engine, &tried).await else {
+        return serve(engine, name.to_owned(), tried, broken).await.map(Ok);
+    };
+    let why = order(engine, |done| ModelOrder::Dismiss { tried, done }).await?;
+    why.map_or(Err(error), |why| Ok(Err(why)))
+}
+
+async fn blame_load(engine: &EngineHandle, name: String, why: LoadError) -> Error {
+    let (machine, error) = (!why.is_of_files(), why.error);
+    let bad = BadModel { name: name.clone(), version: None, error, machine };
+    blame(engine, name, vec![bad]).await
+}
+
+/// Records the errors in the files of a model. The versions that serve now are read from their
+/// copies from then on, where there are any.
+async fn blame(engine: &EngineHandle, name: String, broken: Vec<BadModel>) -> Error {
+    let error = unloadable(&name, &broken);
+    let (library, asked) = (engine.store.clone(), name.clone());
+    let kept = tokio::task::spawn_blocking(move || library.kept_of(&asked)).await;
+    let kept = kept.unwrap_or_default();
+    match order(engine, |done| ModelOrder::Blame { name, broken, kept, done }).await {
+        Ok(()) => error,
+        Err(down) => down,
+    }
+}
+
+async fn scan(
+    engine: &EngineHandle,
+    name: String,
+) -> Result<(Vec<ModelInfo>, Vec<BadModel>), Error> {
+    let (library, asked) = (engine.store.clone(), name.clone());
+    let scan = move || library.scan_one(&asked);
+    let found = tokio::task::spawn_blocking(scan).await;
+    let found = found.map_err(|error| Error::internal(format!("the scan broke: {error}")))?;
+    if found.is_empty() {
+        let shown: String = name.chars().take(100).collect();
+        return Err(Error::not_found(format!("the repository has no model '{shown}'")));
+    }
+    let (mut good, mut broken) = (Vec::new(), Vec::new());
+    for found in found {
+        match found {
+            Found::Good(info) => good.push(info),
+            Found::Bad(bad) => broken.push(bad),
+        }
+    }
+    Ok((good, broken))
+}
+
+/// Whether every model answers a row of zeros; the adapter that does holds it from then on.
+async fn answers(engine: &EngineHandle, models: &[Arc<ModelInfo>]) -> Result<(), Error> {
+    for model in models {
+        if model.ensemble().is_some() {
+            let missing = engine.models.borrow().missing(model);
+            missing.map_or(Ok(()), |missing| Err(missing.error(&model.name)))?;
+            continue;
+        }
+        answers_zeros(engine, model).await?;
+    }
+    Ok(())
+}
+
+/// Checks that a model answers a row of zeros, or at least has been loaded: some graphs fail
+/// for zeros or invented lengths although their files are good.
+async fn answers_zeros(engine: &EngineHandle, model: &Arc<ModelInfo>) -> Result<(), Error> {
+    let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
+    if model.decoupled {
+        let mut answers = engine.generate(InferCall::own(model.clone(), inputs))?;
+        return answers.next().await.transpose().map(drop);
+    }
+    match engine.infer(InferCall::own(model.clone(), inputs)).await {
+        Err(error) if error.kind == ErrorKind::Unprocessable => {
+            let info = model.clone();
+            let loaded = order(engine, |done| ModelOrder::IsLoaded { info, done }).await?;
+            if loaded { Ok(()) } else { Err(error) }
+        }
+        outcome => outcome.map(drop),
+    }
+}
+
+async fn serve(
+    engine: &EngineHandle,
+    name: String,
+    tried: Vec<Arc<ModelInfo>>,
+    broken: Vec<BadModel>,
+) -> Result<(), Error> {
+    order(engine, |done| ModelOrder::Serve { name, tried, broken, done }).await
+}
+
+async fn order<T>(
+    engine: &EngineHandle,
+    order: impl FnOnce(oneshot::Sender<T>) -> ModelOrder,
+) -> Result<T, Error> {
+    let (done, outcome) = oneshot::channel();
+    let sent = engine.controls.send(Control::Order(order(done))).await;
+    sent.map_err(|_| going_down())?;
+    outcome.await.map_err(|_| going_down())
+}
+
+fn unloadable(name: &str, broken: &[BadModel]) -> Error {
+    let reasons: Vec<_> = broken.iter().map(|bad| bad.error.as_str()).collect();
+    let (name, reasons) = (name.escape_debug(), reasons.join("; "));
+    let message = format!("model '{name}' cannot be loaded: {reasons}");
+    let machine = broken.iter().all(|bad| bad.machine);
+    Error::new(if machine { ErrorKind::Internal } else { ErrorKind::Unprocessable }, message)
+}

@@ -1,0 +1,226 @@
+//! The validation load of a new model: first in a worker process of its own on the CPU, with limits
+//! of time and memory, so that a file that takes long delays no request to another model.
+
+use crate::EngineConfig;
+use crate::calls::rejections::LoadError;
+use crate::workers::launch::{OUT_OF_MEMORY, Workshop};
+use crate::workers::news::{News, Report};
+use crate::workers::process;
+use adapter::entry::{AdapterEntry, Api};
+use adapter::memory;
+use model::files::Source;
+use model::info::ModelInfo;
+use schedule::{AdapterId, Incarnation};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use telemetry::Snapshot;
+use tokio::sync::{Semaphore, mpsc, watch};
+use types::clock;
+use wire::{Cause, Down, LoadOrder, Up};
+
+/// Most processes at once: models that take long leave places for others.
+const PROCESSES_MAX: usize = 8;
+/// Reports of a worker that wait to be read.
+const REPORTS_MAX: usize = 64;
+/// Timeout of the exit of a worker that has loaded the model.
+const EXIT_MAX: Duration = Duration::from_secs(1);
+/// The part of the memory that is available which one load may take.
+const MEMORY_PART: u64 = 2;
+/// A step may take so many times the least latency target of the models that are served: batches
+/// run only between the steps of a load.
+const TARGETS: f64 = 2.0;
+/// Steps may take this long where no model is served.
+const STEP_MAX: Duration = Duration::from_millis(200);
+
+type Snapshots = watch::Receiver<Arc<Snapshot>>;
+
+/// What a validation load showed.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// No step delays other models, or there was no validation load: a worker may load it.
+    Short,
+    /// It can be loaded, but a step takes too long beside other models.
+    Long,
+    /// It cannot be loaded, and to find that out again would take too long.
+    Failed(LoadError),
+}
+
+/// Starts the processes of validation loads.
+#[derive(Clone)]
+pub(crate) struct Validator {
+    workshop: Workshop,
+    /// The CPU as an adapter; `None` where it is unknown.
+    cpu: Option<AdapterEntry>,
+    /// Time for one load; no validation loads if zero.
+    limit: Duration,
+    places: Arc<Semaphore>,
+    numbers: Arc<AtomicU64>,
+}
+
+impl Validator {
+    pub(crate) fn new(config: &EngineConfig) -> Validator {
+        let cpu = config.live.entries_without_listing.iter().find(|entry| entry.api == Api::Cpu);
+        Validator {
+            workshop: Workshop::of(config),
+            cpu: cpu.cloned(),
+            limit: config.validation,
+            places: Arc::new(Semaphore::new(PROCESSES_MAX)),
+            numbers: Arc::default(),
+        }
+    }
+
+    /// Loads a model in a process of its own. `step_max`: the time that a step may take.
+    async fn load(&self, info: &ModelInfo, step_max: Duration) -> Outcome {
+        let Some(cpu) = self.cpu.as_ref().filter(|_| !self.limit.is_zero()) else {
+            return Outcome::Unknown;
+        };
+        let Ok(_place) = self.places.acquire().await else { return Outcome::Unknown };
+        let available =
+            memory::host_in_use().map(|memory| memory.total.saturating_sub(memory.used));
+        let bytes_max = available.map_or(u64::MAX, |bytes| bytes / MEMORY_PART);
+        let workshop = Workshop { validation: Some(bytes_max), ..self.workshop.clone() };
+        let (reports, mut inbox) = mpsc::channel(REPORTS_MAX);
+        let number = Incarnation(self.numbers.fetch_add(1, Ordering::Relaxed));
+        let worker = process::start(&workshop, cpu, (AdapterId(u32::MAX), number), reports);
+        worker.tell(Down::Load(Box::new(LoadOrder { model: 0, info: info.clone() })));
+        let followed = tokio::time::timeout(self.limit, follow(&mut inbox, step_max)).await;
+        if matches!(followed, Ok(Outcome::Loaded { .. } | Outcome::Failed { .. })) {
+            worker.tell(Down::Stop);
+            let _ = tokio::time::timeout(EXIT_MAX, exited(&mut inbox)).await;
+        }
+        worker.kill();
+        match followed {
+            Ok(Outcome::Ended(error)) => Outcome::Ended(format!(
+                "{error}; it may take {} MB of memory, half of what is available",
+                bytes_max / 1_000_000
+            )),
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::TooLong(self.limit),
+        }
+    }
+}
+
+/// How a validation load went.
+enum Outcome {
+    /// The environment of the server did not permit it.
+    Unknown,
+    Loaded {
+        is_short: bool,
+    },
+    /// `is_short`: another try would delay nobody.
+    Failed {
+        error: LoadError,
+        is_short: bool,
+    },
+    /// The process ended.
+    Ended(String),
+    TooLong(Duration),
+}
+
+/// Follows the worker to the end of the load.
+async fn follow(inbox: &mut mpsc::Receiver<Report>, step_max: Duration) -> Outcome {
+    let mut steps = Steps::default();
+    while let Some(report) = inbox.recv().await {
+        match report.news {
+            News::Said(whole) => match whole.message {
+                Up::Progress { .. } => steps.next(),
+                Up::Loaded { .. } => {
+                    steps.next();
+                    return Outcome::Loaded { is_short: steps.longest <= step_max };
+                }
+                Up::LoadFailed { cause, error, .. } => {
+                    steps.next();
+                    let error = LoadError { cause, error };
+                    return Outcome::Failed { error, is_short: steps.longest <= step_max };
+                }
+                _ => {}
+            },
+            News::NotStarted { .. } => return Outcome::Unknown,
+            News::Exited(exit) => {
+                let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
+                return Outcome::Ended(format!("the process that loaded it ended ({how})"));
+            }
+            News::Spawned { .. } | News::Lost { .. } => {}
+        }
+    }
+    Outcome::Unknown
+}
+
+/// Waits for the end of the process.
+async fn exited(inbox: &mut mpsc::Receiver<Report>) {
+    while let Some(report) = inbox.recv().await {
+        if matches!(report.news, News::Exited(_)) {
+            return;
+        }
+    }
+}
+
+/// The steps of a load; a worker tells the begin of each.
+#[derive(Default)]
+struct Steps {
+    begun: Option<Instant>,
+    longest: Duration,
+}
+
+impl Steps {
+    fn next(&mut self) {
+        let now = clock::now();
+        if let Some(begun) = self.begun.replace(now) {
+            self.longest = self.longest.max(now.duration_since(begun));
+        }
+    }
+}
+
+impl Validator {
+    /// Loads models in processes of their own; the first bad verdict counts, then the first
+    /// [`Verdict::Long`]. Where a card can serve, the time on the CPU decides nothing.
+    pub(crate) async fn validate(&self, infos: &[ModelInfo], snapshots: &Snapshots) -> Verdict {
+        let has_graph =
+            |info: &&ModelInfo| info.ensemble().is_none() && info.source != Source::Embedded;
+        let mut verdict = Verdict::Short;
+        for info in infos.iter().filter(has_graph) {
+            let outcome = self.load(info, step_max(snapshots)).await;
+            match judge(outcome, snapshots) {
+                Verdict::Short => {}
+                Verdict::Long => verdict = Verdict::Long,
+                failed @ Verdict::Failed(_) => return failed,
+            }
+        }
+        verdict
+    }
+}
+
+fn judge(outcome: Outcome, snapshots: &Snapshots) -> Verdict {
+    match outcome {
+        Outcome::Unknown | Outcome::Failed { is_short: true, .. } => Verdict::Short,
+        Outcome::Failed { error, .. } => Verdict::Failed(error),
+        Outcome::Ended(error) => Verdict::Failed(LoadError { cause: Cause::Memory, error }),
+        Outcome::Loaded { is_short } if is_short || has_card(snapshots) => Verdict::Short,
+        Outcome::Loaded { .. } => Verdict::Long,
+        Outcome::TooLong(_) if has_card(snapshots) => Verdict::Short,
+        Outcome::TooLong(limit) => {
+            let error = format!(
+                "its validation load did not end within {limit:?}; workers.validation sets \
+                 this time"
+            );
+            Verdict::Failed(LoadError { cause: Cause::Model, error })
+        }
+    }
+}
+
+/// True if an adapter other than the CPU may serve.
+fn has_card(snapshots: &Snapshots) -> bool {
+    let snapshot = snapshots.borrow();
+    snapshot.adapters.iter().any(|adapter| {
+        adapter.entry.api != Api::Cpu && adapter.activity != "unused" && adapter.mode != "off"
+    })
+}
+
+/// The time that a step of a load may take.
+fn step_max(snapshots: &Snapshots) -> Duration {
+    let snapshot = snapshots.borrow();
+    let targets = snapshot.models.iter().filter_map(|model| model.slo_ms).filter(|ms| *ms > 0);
+    let least = targets.min();
+    least.map_or(STEP_MAX, |ms| Duration::from_millis(ms).mul_f64(TARGETS))
+}

@@ -1,0 +1,139 @@
+//! Which adapters there are, and what earlier runs learned of them.
+
+use crate::core::Core;
+use crate::learned_policy::of_model;
+use crate::{recollections, wishes};
+use adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
+use adapter::names::distinguish;
+use schedule::{AdapterId, Event, ModelId};
+use tokio::task::JoinHandle;
+use types::clock;
+
+/// Takes in a listing; a later one that failed changes nothing.
+pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
+    let named = &core.config.live.named_adapters;
+    if let Some(entries) =
+        entries.as_ref().filter(|_| core.listings.compared.as_ref() != Some(named))
+    {
+        warn_of_unknown(entries, named);
+        core.listings.compared = Some(named.clone());
+    }
+    let otherwise =
+        (!core.listings.known).then(|| core.config.live.entries_without_listing.clone());
+    let mut entries = entries.or(otherwise)?;
+    distinguish(&mut entries, &core.config.live.assumptions.name);
+    let is_first = !std::mem::replace(&mut core.listings.known, true);
+    let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
+    tracing::info!(found = entries.len(), usable, "adapters listed");
+    warn_of_unreachable(core, &entries);
+    let cards = entries.iter().filter(|entry| is_hardware(entry));
+    let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
+    core.sensors.watch(cards.collect());
+    core.turn(Event::Excluded { adapters: core.fleet.excluded(&entries) });
+    let adapters = core.fleet.discover(entries, &core.config.live.assumptions);
+    let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
+    core.turn(Event::Discovered { adapters });
+    wishes::restore_modes(core, &ids);
+    for adapter in ids {
+        recall(core, adapter);
+    }
+    if is_first {
+        recall_policy(core);
+    }
+    None
+}
+
+/// Logs the cards that no graphics API lists, unless the last listing had the same.
+fn warn_of_unreachable(core: &Core, entries: &[AdapterEntry]) {
+    let is_news = |entry: &&AdapterEntry| {
+        let mut before = core.fleet.unused.iter();
+        // The loss of one that was used is logged as that.
+        let was_used = core.fleet.members().any(|(_, member)| member.entry.id == entry.id);
+        let is_known = before.any(|old| (&old.id, &old.reason) == (&entry.id, &entry.reason));
+        entry.unreachable && !was_used && !is_known
+    };
+    for entry in entries.iter().filter(is_news) {
+        let reason = entry.reason.as_deref().unwrap_or_default();
+        tracing::warn!(adapter = %entry.id, "{} cannot be used: {reason}", entry.name);
+    }
+}
+
+/// Tells the scheduler what is known of models that have just come.
+pub(crate) fn recall_all(core: &mut Core) {
+    remember(core);
+    let ids: Vec<AdapterId> = core.fleet.members().map(|(id, _)| id).collect();
+    for adapter in ids {
+        recall(core, adapter);
+    }
+}
+
+fn recall(core: &mut Core, adapter: AdapterId) {
+    let models = core.catalogue.all();
+    let models = models.map(|(id, entry)| (id, recollections::key(&entry.info)));
+    let Some(member) = core.fleet.member(adapter) else { return };
+    if let Some(memory) = core.recollections.of(&member.entry, models) {
+        core.turn(Event::Recalled { adapter, memory });
+    }
+}
+
+/// Tells the scheduler what it learned of requests and clients before this run.
+fn recall_policy(core: &mut Core) {
+    let number = |name: &str| core.catalogue.number(core.catalogue.resolve(name, None)?);
+    let (policy, down) = core.recollections.policy(number);
+    core.turn(Event::Learned { policy, down });
+}
+
+/// Tells the scheduler what it learned of a model that was just added.
+pub(crate) fn recall_model(core: &mut Core, name: &str, model: ModelId) {
+    let was_served = core.catalogue.resolve(name, None).is_some();
+    let number = |other: &str| (other == name).then_some(model);
+    for (policy, down) in of_model(core.recollections.policy(number), was_served) {
+        core.turn(Event::Learned { policy, down });
+    }
+}
+
+/// Writes what was learned, beside everything else: to be waited for at the end, since a runtime that
+/// shuts down drops a task that has not begun. `None` if nothing changed.
+pub(crate) fn save(core: &mut Core) -> Option<JoinHandle<()>> {
+    core.saved = clock::now();
+    remember(core);
+    let at_end = core.scheduler.is_closing();
+    let (path, text) = core.recollections.changed(at_end)?;
+    Some(tokio::task::spawn_blocking(move || {
+        if let Err(error) = recollections::write(&path, &text) {
+            tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
+        }
+    }))
+}
+
+fn remember(core: &mut Core) {
+    core.recollections.enter_shapes(&core.catalogue);
+    let name = |id: ModelId| core.catalogue.get(id).map(|info| recollections::key(info));
+    let time = core.time();
+    for (id, member) in core.fleet.members() {
+        if let Some(memory) = core.scheduler.recollection(time, id) {
+            core.recollections.update(time, &member.entry, memory, name);
+        }
+    }
+    // Before the first listing the scheduler knows nothing yet.
+    if core.listings.known {
+        let name = |id: ModelId| core.catalogue.get(id).map(|info| info.name.clone());
+        let is_served = |name: &str| core.catalogue.resolve(name, None).is_some();
+        let learned = core.scheduler.learned(time);
+        core.recollections.update_policy(time, &learned, (name, is_served));
+    }
+}
+
+/// The time of a listing has come.
+pub(crate) fn list_now(core: &mut Core) {
+    if core.shutdown.has_begun {
+        core.listings.due = None;
+    } else {
+        core.listings.begin_another(&core.config);
+    }
+}
+
+/// Whether a card of its own may be behind it.
+fn is_hardware(entry: &AdapterEntry) -> bool {
+    !matches!(entry.class, Class::Software | Class::Cpu)
+}

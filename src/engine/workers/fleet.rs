@@ -1,0 +1,494 @@
+//! Every adapter with its worker: who they are, what they are doing, what they have done.
+
+mod loads;
+
+use crate::Catalogue;
+use crate::calls::rejections::LoadError;
+use crate::recollections::{InputShapes, elements};
+use crate::workers::assumptions::Assumptions;
+use crate::workers::handed::Handed;
+use crate::workers::launch::Workshop;
+use crate::workers::news::Report;
+use crate::workers::process::{Worker, start};
+use adapter::entry::{AdapterEntry, Api, Probe, Usability};
+use adapter::sensors::Reading;
+use model::files::Source;
+use model::info::ModelInfo;
+use schedule::{AdapterId, AdapterProfile, Batch, BatchId, Event, Incarnation, ModelId, Time};
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+use telemetry::{Done, Recent};
+use tokio::sync::mpsc;
+use types::clock;
+use types::error::Error;
+use wire::server::Outgoing;
+use wire::{Cause, Down, LoadOrder, Unfit, Up};
+
+/// Said of what a driver failed at before its device was open.
+const CONFINED: &str =
+    "; if its driver does not bear that workers are confined, set workers.confine = false";
+
+/// Most elements of the inputs of a batch to warm up with in the shapes of a client.
+const WARM_UP_ELEMENTS_MAX: usize = 1 << 26;
+
+/// One adapter that may serve.
+pub(crate) struct Member {
+    pub(crate) entry: AdapterEntry,
+    pub(crate) pid: Option<u32>,
+    /// What the worker is doing while it starts or loads.
+    pub(crate) phase: Option<String>,
+    /// The last fault in words.
+    pub(crate) fault: Option<String>,
+    pub(crate) requests: u64,
+    pub(crate) rows: u64,
+    pub(crate) batches: u64,
+    pub(crate) starts: u64,
+    /// From spawning the worker to the first model that was ready.
+    pub(crate) cold_start: Option<Duration>,
+    /// What it did lately.
+    pub(crate) recent: Recent,
+    /// What its worker told last of the card, and of memory that tensors hold.
+    pub(crate) reading: Option<Reading>,
+    pub(crate) in_use: Option<u64>,
+    /// What its worker has of the device's memory for tensors, used or not.
+    pub(crate) reserved: Option<u64>,
+    /// What keeps its worker to its part; known once the device is open.
+    pub(crate) confinement: Option<String>,
+    worker: Option<Worker>,
+    incarnation: Incarnation,
+    /// When the present start began, until its first model is ready.
+    starting: Option<Instant>,
+    /// The source of the model that was last sent to be loaded.
+    reads: Option<Source>,
+    /// The model that is being loaded.
+    loading: Option<ModelId>,
+    /// Why the worker exits although its adapter may be in order.
+    unusable_folder: Option<String>,
+    handed: Handed,
+    /// Since when there is a process, and how long there was one before.
+    on_since: Option<Instant>,
+    on_before: Duration,
+    /// When its last process went; the start of the server before the first one.
+    pub(crate) off_since: Time,
+}
+
+/// All adapters of the machine.
+pub(crate) struct Fleet {
+    /// By `AdapterId`.
+    members: Vec<Member>,
+    /// Listed, but not to be used.
+    pub(crate) unused: Vec<AdapterEntry>,
+    workshop: Workshop,
+    reports: mpsc::Sender<Report>,
+    /// Why a model could not be loaded, where it could not.
+    load_errors: HashMap<ModelId, LoadError>,
+    /// Remarks of workers on models that they loaded.
+    notes: HashMap<ModelId, String>,
+    /// Models that were loaded somewhere: their golden samples are right.
+    proven: HashSet<ModelId>,
+}
+
+impl Fleet {
+    pub(crate) fn new(workshop: Workshop, reports: mpsc::Sender<Report>) -> Fleet {
+        Fleet {
+            members: Vec::new(),
+            unused: Vec::new(),
+            workshop,
+            reports,
+            load_errors: HashMap::new(),
+            notes: HashMap::new(),
+            proven: HashSet::new(),
+        }
+    }
+
+    /// The settings that all workers share.
+    pub(crate) fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    /// Workers that are started from now on have this in common.
+    pub(crate) fn equip(&mut self, workshop: Workshop) {
+        self.workshop = workshop;
+    }
+
+    /// Those of the adapters in use that are listed as not to be used.
+    pub(crate) fn excluded(&self, listed: &[AdapterEntry]) -> Vec<AdapterId> {
+        let excluded = |member: &Member| {
+            let mut entries = listed.iter().filter(|entry| entry.id == member.entry.id);
+            entries.any(|entry| entry.state != Usability::Usable)
+        };
+        let members = self.members().filter(|(_, member)| excluded(member));
+        members.map(|(id, _)| id).collect()
+    }
+
+    /// Takes in what was listed and numbers the usable ones. Those that were known keep their
+    /// numbers; those that are gone are not named any more.
+    pub(crate) fn discover(
+        &mut self,
+        entries: Vec<AdapterEntry>,
+        config: &Assumptions,
+    ) -> Vec<(AdapterId, AdapterProfile)> {
+        self.note_presence(&entries);
+        let (usable, unused): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.state == Usability::Usable);
+        // One that was used is shown once, with why it is not any more.
+        let known = |entry: &AdapterEntry| self.members.iter().any(|m| m.entry.id == entry.id);
+        self.unused = unused.into_iter().filter(|entry| !known(entry)).collect();
+        let mut found = Vec::new();
+        for entry in usable {
+            let profile = config.profile(&entry);
+            let known = self.members.iter().position(|member| member.entry.id == entry.id);
+            let at = known.unwrap_or(self.members.len());
+            match self.members.get_mut(at) {
+                Some(member) => member.entry.adopt(entry),
+                None => self.members.push(Member::new(entry)),
+            }
+            found.push((AdapterId(u32::try_from(at).unwrap_or(u32::MAX)), profile));
+        }
+        found
+    }
+
+    /// Tells, and remembers for those who look, which of those that were used are gone or back.
+    fn note_presence(&mut self, listed: &[AdapterEntry]) {
+        for member in &mut self.members {
+            let id = &member.entry.id;
+            let reason = match listed.iter().find(|entry| entry.id == *id) {
+                Some(entry) if entry.state == Usability::Usable => None,
+                Some(entry) => Some(entry.reason.clone().unwrap_or_else(|| "not usable".into())),
+                None => Some("it is not in the machine any more".to_owned()),
+            };
+            match (&member.entry.reason, &reason) {
+                (None, Some(reason)) => tracing::warn!("adapter {id} cannot be used: {reason}"),
+                (Some(_), None) => tracing::info!("adapter {id} is back"),
+                _ => {}
+            }
+            member.entry.reason = reason;
+        }
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = (AdapterId, &Member)> {
+        (0u32..).map(AdapterId).zip(&self.members)
+    }
+
+    /// The number of the adapter that a client named.
+    pub(crate) fn find(&self, name: &str) -> Result<AdapterId, Error> {
+        if let Some((id, _)) = self.members().find(|(_, member)| member.entry.id == name) {
+            return Ok(id);
+        }
+        if let Some(entry) = self.unused.iter().find(|entry| entry.id == name) {
+            let reason = entry.reason.as_deref().unwrap_or("unused");
+            return Err(Error::unprocessable(format!("adapter '{name}' is not used: {reason}")));
+        }
+        let names: Vec<_> = self.members.iter().map(|member| member.entry.id.as_str()).collect();
+        Err(Error::not_found(format!("there is no adapter '{name}'; used: {}", names.join(", "))))
+    }
+
+    /// The id that clients know it by.
+    pub(crate) fn name(&self, id: AdapterId) -> String {
+        self.member(id).map(|member| member.entry.id.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn member(&self, id: AdapterId) -> Option<&Member> {
+        self.members.get(id.0 as usize)
+    }
+
+    fn member_mut(&mut self, id: AdapterId) -> Option<&mut Member> {
+        self.members.get_mut(id.0 as usize)
+    }
+
+    /// Spawns the worker of a new life of the adapter.
+    pub(crate) fn start(&mut self, id: AdapterId, incarnation: Incarnation) {
+        let (workshop, reports) = (self.workshop.clone(), self.reports.clone());
+        let Some(member) = self.member_mut(id) else { return };
+        member.incarnation = incarnation;
+        member.starting = Some(clock::now());
+        member.fault = None;
+        member.starts += 1;
+        member.phase = Some("starting the worker".to_owned());
+        member.worker = Some(start(&workshop, &member.entry, (id, incarnation), reports));
+    }
+
+    /// Sends the order to load a model and to warm it up with these shapes, if there are any.
+    pub(crate) fn load(
+        &mut self,
+        id: AdapterId,
+        model: ModelId,
+        (info, max_rows): (&ModelInfo, u32),
+        shapes: Option<&InputShapes>,
+    ) {
+        if let Some(member) = self.member_mut(id) {
+            member.reads = Some(info.source.clone());
+            member.loading = Some(model);
+        }
+        // Labels and what stands around a graph are for clients; a worker has no use for them, and
+        // a header has a bound.
+        let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
+        info.graph.beside = Vec::new();
+        info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
+        let rows = info.batch.first_rows();
+        let is_small = |shapes: &&InputShapes| elements(shapes, rows) <= WARM_UP_ELEMENTS_MAX;
+        if let Some(shapes) = shapes.filter(is_small) {
+            info.signature.warm_up_with(shapes);
+        }
+        self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
+    }
+
+    pub(crate) fn tell(&self, id: AdapterId, message: Down) {
+        if let Some(worker) = self.member(id).and_then(|member| member.worker.as_ref()) {
+            worker.tell(message);
+        }
+    }
+
+    /// Hands a batch to the worker.
+    pub(crate) fn hand(&mut self, id: AdapterId, batch: BatchId, outgoing: Outgoing) {
+        let Some(member) = self.member_mut(id) else { return };
+        member.handed.note(batch);
+        if let Some(worker) = &member.worker {
+            worker.hand(outgoing);
+        }
+    }
+
+    /// How long ago this batch was handed to the worker, if that was not long ago.
+    pub(crate) fn handed_for(&self, id: AdapterId, batch: BatchId) -> Option<Duration> {
+        self.member(id)?.handed.ago(batch)
+    }
+
+    pub(crate) fn kill(&self, id: AdapterId) {
+        if let Some(worker) = self.member(id).and_then(|member| member.worker.as_ref()) {
+            worker.kill();
+        }
+    }
+
+    pub(crate) fn spawned(&mut self, id: AdapterId, pid: u32) {
+        if let Some(member) = self.member_mut(id) {
+            member.pid = Some(pid);
+            member.on_since = Some(clock::now());
+        }
+    }
+
+    /// Notes a fault in words, for the operator.
+    pub(crate) fn fault(&mut self, id: AdapterId, error: &str) {
+        let confined = self.workshop.confine;
+        if let Some(member) = self.member_mut(id) {
+            member.fault = Some(format!("{error}{}", member.hint(confined)));
+        }
+    }
+
+    /// Takes the fault of a folder that a worker could not use.
+    pub(crate) fn unusable_folder(&mut self, id: AdapterId) -> Option<String> {
+        self.member_mut(id)?.unusable_folder.take()
+    }
+
+    /// Notes that the kernel killed a worker while it loaded this model.
+    pub(crate) fn killed_loading(&mut self, model: ModelId) {
+        let error = "while it was loaded memory ran out, and the kernel killed the worker process";
+        let error = LoadError { cause: Cause::Memory, error: error.to_owned() };
+        self.load_errors.insert(model, error);
+    }
+
+    /// Forgets a worker after the end of its process.
+    pub(crate) fn exited(&mut self, id: AdapterId, now: Time, how: &str) {
+        let Some(member) = self.member_mut(id) else { return };
+        tracing::debug!(adapter = %member.entry.id, %how, "worker gone");
+        member.on_before = member.on();
+        member.on_since = None;
+        member.off_since = now;
+        member.pid = None;
+        member.phase = None;
+        member.worker = None;
+        member.reading = None;
+        member.in_use = None;
+        member.reserved = None;
+        member.confinement = None;
+        member.loading = None;
+    }
+
+    /// Counts how long requests waited that are handed over now.
+    pub(crate) fn queued(&mut self, id: AdapterId, now: Time, waits: Vec<Duration>) {
+        let Some(member) = self.member_mut(id) else { return };
+        waits.into_iter().for_each(|wait| member.recent.queued(now.0, wait));
+    }
+
+    /// Counts a batch that was answered.
+    pub(crate) fn count(&mut self, id: AdapterId, now: Time, batch: &Batch) {
+        let Some(member) = self.member_mut(id) else { return };
+        let run = member.handed.answered(batch.id);
+        let (requests, rows) = (batch.parts.len() as u64, u64::from(batch.rows()));
+        member.requests += requests;
+        member.rows += rows;
+        member.batches += 1;
+        member.recent.done(now.0, Done { requests, rows, batches: 1, run });
+    }
+
+    /// Brings up to date what is shown of the last seconds.
+    pub(crate) fn refresh(&mut self, now: Time) {
+        self.members.iter_mut().for_each(|member| member.recent.refresh(now.0));
+    }
+
+    /// Keeps what a worker told of its card.
+    pub(crate) fn told(&mut self, id: AdapterId, incarnation: Incarnation, message: Up) {
+        let Some(member) = self.member_mut(id).filter(|m| m.incarnation == incarnation) else {
+            return;
+        };
+        match message {
+            Up::Reading(reading) => member.reading = Some(reading),
+            Up::InUse { memory_bytes, reserved_bytes } => {
+                member.in_use = Some(memory_bytes);
+                member.reserved = Some(reserved_bytes);
+            }
+            _ => {}
+        }
+    }
+
+    /// Brings a start or a load forward by what the worker said.
+    pub(crate) fn starting(
+        &mut self,
+        adapter: AdapterId,
+        incarnation: Incarnation,
+        message: Up,
+        models: &Catalogue,
+    ) -> Option<Event> {
+        let confined = self.workshop.confine;
+        let member = self.member_mut(adapter).filter(|m| m.incarnation == incarnation)?;
+        match message {
+            Up::Progress { doing } => {
+                member.phase = Some(doing);
+                Some(Event::Progress { adapter, incarnation })
+            }
+            Up::Opened { probe, confinement, .. } => {
+                tracing::debug!(adapter = %member.entry.id, "opened; confined: {confinement}");
+                member.confinement = Some(confinement);
+                member.phase = None;
+                member.entry.probe = probe.or(member.entry.probe);
+                Some(Event::Ready { adapter, incarnation, speed: speed(probe) })
+            }
+            Up::Unfit { why: Unfit::Environment, error } => {
+                // The worker exits now, which tells the scheduler.
+                member.unusable_folder = Some(error);
+                None
+            }
+            Up::Unfit { why, error } => {
+                let hint = if why == Unfit::Device { member.hint(confined) } else { "" };
+                tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}{hint}");
+                member.fault = Some(error + hint);
+                Some(Event::Faulted { adapter, incarnation, fault: loads::unfit(why) })
+            }
+            Up::Loaded { model, memory_bytes, measured, note, tuning_ms, .. } => {
+                member.loaded();
+                let model = ModelId(model);
+                self.load_errors.remove(&model);
+                match note {
+                    Some(note) => self.notes.insert(model, note),
+                    None => self.notes.remove(&model),
+                };
+                self.proven.insert(model);
+                let micros = |(rows, us): &(u32, u64)| (*rows, Duration::from_micros(*us));
+                let measured = measured.iter().map(micros).collect();
+                let (bytes, tuning) = (memory_bytes, tuning_ms.map(Duration::from_millis));
+                Some(Event::Loaded { adapter, incarnation, model, bytes, measured, tuning })
+            }
+            Up::LoadFailed { model, rows, cause: cause @ Cause::Memory, error } => {
+                let model = ModelId(model);
+                tracing::warn!(adapter = %member.entry.id, rows, "cannot load: {error}");
+                member.fault = Some(error.clone());
+                self.load_errors.insert(model, LoadError { cause, error });
+                Some(Event::NoMemory { adapter, incarnation, model, rows })
+            }
+            Up::LoadFailed { model, cause, error, .. } => {
+                Some(self.load_failed(adapter, incarnation, (ModelId(model), cause, error), models))
+            }
+            Up::Unloaded { .. }
+            | Up::Hello { .. }
+            | Up::Done { .. }
+            | Up::Partial { .. }
+            | Up::Failed { .. }
+            | Up::Pong { .. }
+            | Up::Reading(_)
+            | Up::InUse { .. } => None,
+        }
+    }
+}
+
+impl Member {
+    fn new(entry: AdapterEntry) -> Member {
+        Member {
+            entry,
+            pid: None,
+            phase: None,
+            fault: None,
+            requests: 0,
+            rows: 0,
+            batches: 0,
+            starts: 0,
+            cold_start: None,
+            recent: Recent::default(),
+            reading: None,
+            in_use: None,
+            reserved: None,
+            confinement: None,
+            worker: None,
+            incarnation: Incarnation(0),
+            starting: None,
+            reads: None,
+            loading: None,
+            unusable_folder: None,
+            handed: Handed::default(),
+            on_since: None,
+            on_before: Duration::ZERO,
+            off_since: Time::default(),
+        }
+    }
+
+    /// Time with a worker process, in all.
+    pub(crate) fn on(&self) -> Duration {
+        let now = self.on_since.map(|since| clock::now().duration_since(since));
+        self.on_before.saturating_add(now.unwrap_or_default())
+    }
+
+    /// The model that its worker is loading.
+    pub(crate) fn loading(&self) -> Option<ModelId> {
+        self.loading
+    }
+
+    /// What else may be to blame if its worker fails now.
+    fn hint(&self, confined: bool) -> &'static str {
+        let opening = self.pid.is_some() && self.confinement.is_none();
+        let possible = confined && cfg!(target_os = "linux") && self.entry.api != Api::Cpu;
+        if opening && possible { CONFINED } else { "" }
+    }
+
+    /// A model is ready.
+    fn loaded(&mut self) {
+        self.phase = None;
+        self.loading = None;
+        if let Some(begun) = self.starting.take() {
+            let took = clock::now().duration_since(begun);
+            self.cold_start = Some(took);
+            tracing::info!(adapter = %self.entry.id, ?took, "ready");
+        }
+    }
+}
+
+/// Multiply-add rate in million operations per second: enough to order adapters of one class.
+fn speed(probe: Option<Probe>) -> u64 {
+    let gflops = probe.map_or(0.0, |probe| probe.gflops);
+    // A probe cannot be negative or this large; the cast saturates either way.
+    (gflops * 1000.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telemetry::AdapterView;
+
+    #[test]
+    fn a_driver_that_fails_before_its_device_is_open_may_not_bear_to_be_confined() {
+        let mut member = Member::new(AdapterView::example("a", "off").entry);
+        assert_eq!(member.hint(true), "", "there was no process that a driver was in");
+        member.pid = Some(1);
+        assert_eq!(member.hint(true).is_empty(), cfg!(not(target_os = "linux")));
+        assert_eq!(member.hint(false), "");
+        member.confinement = Some("files (landlock), system calls (seccomp)".to_owned());
+        assert_eq!(member.hint(true), "");
+    }
+}

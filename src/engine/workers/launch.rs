@@ -1,0 +1,238 @@
+//! The launch of a worker process on this machine: its socket, folders, environment and order; and its
+//! end.
+
+use crate::EngineConfig;
+use crate::workers::children::{self, Own};
+use crate::workers::platform::{set_apart, socket_path, was_killed};
+use adapter::entry::{AdapterEntry, Api};
+use adapter::lock::{AdapterLock, LockError};
+use adapter::memory;
+use anyhow::Context;
+use schedule::Incarnation;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+use wire::server::Door;
+use wire::{Endpoint, Injection, Order, Slow, TestLink};
+
+/// Timeout of a trial process, which ends at once.
+const TRIAL_MAX: Duration = Duration::from_secs(10);
+/// Text for the end of a process that the kernel killed as memory ran out.
+pub(crate) const OUT_OF_MEMORY: &str = "the kernel killed it because memory ran out";
+
+/// What all workers have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Workshop {
+    pub(crate) executable: PathBuf,
+    pub(crate) cache_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
+    pub(crate) lock_dir: PathBuf,
+    /// The whole environment of a worker, but for what is set here.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Threads of the CPU backend; 0 leaves the choice to it.
+    pub(crate) cpu_threads: usize,
+    /// Time between two pings.
+    pub(crate) heartbeat: Duration,
+    /// Time between two checks of an idle worker's models; never if zero.
+    pub(crate) check: Duration,
+    /// Whether workers give up the rights that they do not need.
+    pub(crate) confine: bool,
+    /// For a validation load: the most memory that its worker may take, in bytes.
+    pub(crate) validation: Option<u64>,
+    /// For tests: workers slowed by sleeping, by adapter id.
+    pub(crate) slow: BTreeMap<String, Slow>,
+    /// For tests: what is to go wrong in workers.
+    pub(crate) faults: Vec<Injection>,
+    /// For tests: workers connect over TCP.
+    pub(crate) link: Option<TestLink>,
+}
+
+impl Workshop {
+    pub(crate) fn of(config: &EngineConfig) -> Workshop {
+        Workshop {
+            executable: config.executable.clone(),
+            cache_dir: config.cache_dir.clone(),
+            runtime_dir: config.runtime_dir.clone(),
+            lock_dir: config.lock_dir.clone(),
+            environment: config.live.environment.clone(),
+            cpu_threads: config.live.cpu_threads,
+            heartbeat: config.live.settings.bounds.silence / 4,
+            check: config.live.check,
+            confine: config.live.confine,
+            validation: None,
+            slow: config.slow.clone(),
+            faults: config.faults.clone(),
+            link: config.link,
+        }
+    }
+}
+
+/// The end of a worker process.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    /// Exit status or signal, as text.
+    pub(crate) how: String,
+    /// `true` unless it ended with the status of success.
+    pub(crate) has_failed: bool,
+    /// `true` if the kernel killed it as memory ran out.
+    pub(crate) out_of_memory: bool,
+}
+
+/// A process that was launched, and where it connects.
+pub(crate) struct Launched {
+    pub(crate) child: Child,
+    /// Registered until the process is reaped.
+    pub(crate) own: Own,
+    pub(crate) door: Door,
+    /// What the worker's first message must contain.
+    pub(crate) token: String,
+}
+
+/// Spawns the process of a worker and writes its order.
+///
+/// # Errors
+/// If the socket, a folder or the process cannot be made.
+pub(crate) async fn launch(
+    workshop: &Workshop,
+    entry: &AdapterEntry,
+    incarnation: Incarnation,
+) -> anyhow::Result<Launched> {
+    let token = random_token()?;
+    let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
+    let (server_endpoint, door) = listen(workshop, &name)?;
+    let (cache_dir, temporary) = cache_folder(workshop, &folder_name(entry))?;
+    let order = Order {
+        server_endpoint,
+        token: token.clone(),
+        server: std::process::id(),
+        adapter: entry.clone(),
+        cache_dir: cache_dir.clone(),
+        lock_dir: workshop.lock_dir.clone(),
+        confine: workshop.confine,
+        validation: workshop.validation,
+        check: workshop.check,
+        life: incarnation.0,
+        slow: workshop.slow.get(&entry.id).copied(),
+        faults: workshop.faults.clone(),
+    };
+    let mut command = Command::new(&workshop.executable);
+    command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
+    // Mesa's layer for choosing a device is of no use to us and complains on stderr.
+    command.env("NODEVICE_SELECT", "1");
+    command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
+    command.env("__GL_SHADER_DISK_CACHE_PATH", cache_dir.join("nvidia"));
+    // Drivers that know neither; a confined worker may write nowhere else.
+    command.env("XDG_CACHE_HOME", &cache_dir).env("TMPDIR", &temporary);
+    if workshop.cpu_threads > 0 {
+        command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    set_apart(&mut command);
+    let (mut child, own) =
+        children::spawn(&mut command).context("failed to start a worker process")?;
+    let mut stdin = child.stdin.take().context("the worker has no stdin")?;
+    let mut line = serde_json::to_vec(&order)?;
+    line.push(b'\n');
+    // A worker that died at once is reported by its exit.
+    let _ = stdin.write_all(&line).await;
+    Ok(Launched { child, own, door, token })
+}
+
+/// Listens for a worker. Returns where the worker connects to.
+fn listen(workshop: &Workshop, name: &str) -> anyhow::Result<(Endpoint, Door)> {
+    if let Some(TestLink { listen, connect }) = workshop.link {
+        let door = Door::open(&Endpoint::Tcp(listen))
+            .with_context(|| format!("failed to listen on {listen}"))?;
+        return Ok((Endpoint::Tcp(connect), door));
+    }
+    let endpoint = Endpoint::Local(socket_path(&workshop.runtime_dir, name));
+    let door = Door::open(&endpoint).with_context(|| {
+        format!("failed to open a socket in {}", workshop.runtime_dir.display())
+    })?;
+    Ok((endpoint, door))
+}
+
+/// The adapter's id in characters that every file system takes.
+fn folder_name(entry: &AdapterEntry) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
+    entry.id.chars().map(safe).collect()
+}
+
+/// Tries everything that starting a worker takes of the server's environment: a socket, the
+/// folders, and a process of the program, which ends at once for want of an order.
+///
+/// # Errors
+/// The first that fails.
+pub(crate) async fn try_start(
+    workshop: &Workshop,
+    entry: Option<&AdapterEntry>,
+) -> anyhow::Result<()> {
+    let name = format!("{}-0-{}", std::process::id(), &random_token()?[..8]);
+    let _door = listen(workshop, &name)?;
+    cache_folder(workshop, &entry.map_or_else(|| "trial".to_owned(), folder_name))?;
+    // A lock that another server holds, or a file that spoils it, concerns one adapter alone.
+    if let Some(entry) = entry.filter(|entry| entry.api != Api::Cpu)
+        && let Err(error @ LockError::Io(..)) = AdapterLock::take(&workshop.lock_dir, &entry.id)
+    {
+        return Err(error.into());
+    }
+    let mut command = Command::new(&workshop.executable);
+    command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    let output = tokio::time::timeout(TRIAL_MAX, children::output(&mut command)).await;
+    let output = output.context("a process of the program did not end in time")?;
+    let output = output.context("failed to start a process")?;
+    anyhow::ensure!(!was_killed(output.status), "a process of the program was killed at once");
+    Ok(())
+}
+
+/// The folder for an adapter's caches, and one in it for temporary files. Where the cache folder
+/// cannot be written to, they are in the runtime folder: caches are optional.
+fn cache_folder(workshop: &Workshop, adapter: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let make = |base: &Path| {
+        let cache_dir = base.join("adapters").join(adapter);
+        let temporary = cache_dir.join("tmp");
+        std::fs::create_dir_all(&temporary).map(|()| (cache_dir, temporary))
+    };
+    make(&workshop.cache_dir).or_else(|_| make(&workshop.runtime_dir)).with_context(|| {
+        let (cache, runtime) = (workshop.cache_dir.display(), workshop.runtime_dir.display());
+        format!("failed to make a folder in cache_dir ({cache}) and in runtime_dir ({runtime})")
+    })
+}
+
+fn random_token() -> anyhow::Result<String> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Waits for the end of the process, bringing it about when asked to.
+pub(crate) async fn supervise(mut child: Child, kill: &CancellationToken, name: &str) -> Exit {
+    let kills = memory::kills();
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = kill.cancelled() => {
+            if let Err(error) = child.start_kill() {
+                tracing::warn!(adapter = name, "failed to kill the worker: {error}");
+            }
+            child.wait().await
+        }
+    };
+    match status {
+        Ok(status) => {
+            let killed = was_killed(status) && !kill.is_cancelled();
+            let out_of_memory = killed && memory::kills() > kills;
+            Exit { how: status.to_string(), has_failed: !status.success(), out_of_memory }
+        }
+        Err(error) => {
+            let how = format!("unknown end: {error}");
+            Exit { how, has_failed: true, out_of_memory: false }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The link to a worker, wherever it runs: any pair of byte streams that the wire listens for.
+
+use crate::workers::news::{News, Reporter};
+use anyhow::bail;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use wire::server::{Door, Outgoing, Receiver, Sender};
+use wire::{Down, Up, VERSION, WireError};
+
+/// The link to one worker.
+pub(crate) struct Link {
+    pub(crate) door: Door,
+    pub(crate) token: String,
+    pub(crate) pid: u32,
+    pub(crate) heartbeat: Duration,
+    pub(crate) control: mpsc::Sender<Down>,
+}
+
+impl Link {
+    /// Passes messages both ways until the link ends; returns why it did.
+    pub(crate) async fn serve(
+        self,
+        reporter: Reporter,
+        (receiver, sender): (Receiver, Sender),
+        (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
+    ) -> String {
+        drop(self.door);
+        tokio::select! {
+            error = receive(receiver, &reporter) => error.to_string(),
+            end = sender.run(control, batches) => match end {
+                Ok(()) => "the engine has dropped the worker".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            () = ping(self.control, self.heartbeat) => "no heartbeat".to_owned(),
+        }
+    }
+
+    /// Takes the worker's connection and checks that it is the one that was started.
+    pub(crate) async fn open(&self) -> anyhow::Result<(Receiver, Sender)> {
+        let (mut receiver, sender) = self.door.accept(self.pid).await?;
+        let hello = receiver.receive().await?;
+        let Up::Hello { version, token } = hello.message else {
+            bail!("the worker did not say hello");
+        };
+        if token != self.token {
+            bail!("the worker does not know its token");
+        }
+        if version != VERSION {
+            bail!(
+                "the worker speaks {version}, the server {VERSION}: the program was replaced while \
+                 the server ran; restart it"
+            );
+        }
+        Ok((receiver, sender))
+    }
+}
+
+/// Passes on what the worker says until the link ends.
+async fn receive(mut receiver: Receiver, reporter: &Reporter) -> WireError {
+    loop {
+        match receiver.receive().await {
+            Ok(whole) => reporter.report(News::Said(whole)).await,
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn ping(control: mpsc::Sender<Down>, heartbeat: Duration) {
+    let mut number = 0;
+    while !control.is_closed() {
+        let _ = control.try_send(Down::Ping { number });
+        number += 1;
+        tokio::time::sleep(heartbeat).await;
+    }
+}

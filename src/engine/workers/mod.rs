@@ -1,0 +1,20 @@
+//! Adapters and their worker processes: what there is, launch, link, end, memory.
+
+pub(crate) mod assumptions;
+pub(crate) mod children;
+pub(crate) mod discovery;
+pub(crate) mod environment;
+pub(crate) mod fleet;
+pub(crate) mod handed;
+pub(crate) mod hotplug;
+pub(crate) mod launch;
+pub(crate) mod link;
+pub(crate) mod lister;
+pub(crate) mod listings;
+pub(crate) mod looks;
+pub(crate) mod news;
+pub(crate) mod platform;
+pub(crate) mod process;
+pub(crate) mod room;
+pub(crate) mod sensors;
+pub(crate) mod stderr;

@@ -1,0 +1,67 @@
+//! What a worker and its process report to the driver.
+
+use crate::workers::launch::Exit;
+use schedule::{AdapterId, Incarnation};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc;
+use wire::{Up, Whole};
+
+/// What a worker, or its process, let us know.
+pub(crate) struct Report {
+    pub(crate) adapter: AdapterId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) news: News,
+}
+
+/// What is reported.
+pub(crate) enum News {
+    Spawned {
+        pid: u32,
+    },
+    Said(Whole<Up>),
+    /// The process could not be started, or did not connect: the cause lies in the environment of
+    /// the server, as the worker has loaded no driver by then. It is gone and reaped.
+    NotStarted {
+        error: String,
+    },
+    /// The link is lost, and the process is still there.
+    Lost {
+        error: String,
+    },
+    /// The process is gone and reaped.
+    Exited(Exit),
+}
+
+impl News {
+    /// `true` for the end of a process that did not succeed.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            News::NotStarted { .. } => true,
+            News::Exited(exit) => exit.has_failed,
+            News::Spawned { .. } | News::Said(_) | News::Lost { .. } => false,
+        }
+    }
+}
+
+/// Reports of one worker.
+#[derive(Clone)]
+pub(crate) struct Reporter {
+    pub(crate) adapter: AdapterId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) name: String,
+    pub(crate) reports: mpsc::Sender<Report>,
+    /// True once the worker has reported that its adapter is unfit: it then ends without an error.
+    pub(crate) is_unfit: Arc<AtomicBool>,
+}
+
+impl Reporter {
+    pub(crate) async fn report(&self, news: News) {
+        let Reporter { adapter, incarnation, .. } = *self;
+        if matches!(&news, News::Said(Whole { message: Up::Unfit { .. }, .. })) {
+            self.is_unfit.store(true, Ordering::Relaxed);
+        }
+        // Without a driver nobody is interested any more.
+        let _ = self.reports.send(Report { adapter, incarnation, news }).await;
+    }
+}

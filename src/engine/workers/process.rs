@@ -1,0 +1,137 @@
+//! One worker: launched, listened to, ended and reaped.
+
+use crate::workers::launch::{Exit, Launched, OUT_OF_MEMORY, Workshop, launch, supervise};
+use crate::workers::link::Link;
+use crate::workers::news::{News, Report, Reporter};
+use crate::workers::stderr::Stderr;
+use adapter::entry::AdapterEntry;
+use schedule::{AdapterId, Incarnation};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use wire::server::Outgoing;
+use wire::{BATCHES_MAX, Down};
+
+/// Control messages that may wait for the link.
+const CONTROL_MAX: usize = 64;
+/// Timeout of the last messages of a worker after its exit.
+const LAST_MESSAGES: Duration = Duration::from_millis(200);
+/// Timeout of the exit of a worker after the loss of its link.
+const EXIT_AFTER_LINK: Duration = Duration::from_millis(500);
+
+/// The engine's hold on one worker.
+pub(crate) struct Worker {
+    control: mpsc::Sender<Down>,
+    batches: mpsc::Sender<Outgoing>,
+    kill: CancellationToken,
+}
+
+impl Worker {
+    /// Sends a control message. Never waits: a link that cannot take so many is as good as lost, and
+    /// the scheduler's timeouts end it. Cancellations leave half of the places to other messages: what
+    /// they cancel ends soon without them.
+    pub(crate) fn tell(&self, message: Down) {
+        let is_optional = matches!(message, Down::Cancel { .. });
+        if !is_optional || self.control.capacity() > CONTROL_MAX / 2 {
+            let _ = self.control.try_send(message);
+        }
+    }
+
+    /// Sends a batch. If the link is lost, that is reported by the link itself.
+    pub(crate) fn hand(&self, outgoing: Outgoing) {
+        let _ = self.batches.try_send(outgoing);
+    }
+
+    /// Ends the process at once.
+    pub(crate) fn kill(&self) {
+        self.kill.cancel();
+    }
+}
+
+/// Starts a worker for this adapter; everything about it comes as reports.
+pub(crate) fn start(
+    workshop: &Workshop,
+    entry: &AdapterEntry,
+    (adapter, incarnation): (AdapterId, Incarnation),
+    reports: mpsc::Sender<Report>,
+) -> Worker {
+    let (control, control_queue) = mpsc::channel(CONTROL_MAX);
+    let (batches, batch_queue) = mpsc::channel(BATCHES_MAX);
+    let kill = CancellationToken::new();
+    let reporter = Reporter {
+        adapter,
+        incarnation,
+        name: entry.id.clone(),
+        reports,
+        is_unfit: Arc::default(),
+    };
+    let worker = Worker { control: control.clone(), batches, kill: kill.clone() };
+    let (workshop, entry) = (workshop.clone(), entry.clone());
+    tokio::spawn(async move {
+        let launched = launch(&workshop, &entry, incarnation).await;
+        let Launched { mut child, own: _own, door, token } = match launched {
+            Ok(launched) => launched,
+            Err(error) => {
+                return reporter.report(News::NotStarted { error: format!("{error:#}") }).await;
+            }
+        };
+        let pid = child.id().unwrap_or_default();
+        let stderr = child.stderr.take().map(|stderr| Stderr::follow(stderr, &reporter.name));
+        reporter.report(News::Spawned { pid }).await;
+        let link = Link { door, token, pid, heartbeat: workshop.heartbeat, control };
+        let news = attend(child, link, &kill, &reporter, (control_queue, batch_queue)).await;
+        if let Some(stderr) = stderr {
+            stderr.end(news.is_failure() || reporter.is_unfit.load(Ordering::Relaxed)).await;
+        }
+        reporter.report(news).await;
+    });
+    worker
+}
+
+/// Follows a process and its link to their end, which is returned.
+async fn attend(
+    child: Child,
+    connection: Link,
+    kill: &CancellationToken,
+    reporter: &Reporter,
+    (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
+) -> News {
+    let mut exit = pin!(supervise(child, kill, &reporter.name));
+    let opened = tokio::select! {
+        opened = connection.open() => opened,
+        exit = &mut exit => return not_started("it ended before it connected", &exit),
+    };
+    let (receiver, sender) = match opened {
+        Ok(halves) => halves,
+        Err(error) => {
+            kill.cancel();
+            return not_started(&format!("{error:#}"), &exit.await);
+        }
+    };
+    let serve = connection.serve(reporter.clone(), (receiver, sender), (control, batches));
+    let mut link = tokio::spawn(serve);
+    let lost = tokio::select! {
+        exit = &mut exit => {
+            // Messages that the worker sent before its end.
+            let _ = tokio::time::timeout(LAST_MESSAGES, &mut link).await;
+            link.abort();
+            return News::Exited(exit);
+        }
+        lost = &mut link => lost.unwrap_or_else(|error| error.to_string()),
+    };
+    // The exit status tells more than the loss of the link, which mostly comes a moment earlier.
+    if let Ok(exit) = tokio::time::timeout(EXIT_AFTER_LINK, &mut exit).await {
+        return News::Exited(exit);
+    }
+    reporter.report(News::Lost { error: lost }).await;
+    News::Exited(exit.await)
+}
+
+fn not_started(error: &str, exit: &Exit) -> News {
+    let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
+    News::NotStarted { error: format!("the worker process did not connect: {error} ({how})") }
+}

@@ -1,0 +1,99 @@
+//! The treatment of connections over the cap: health is answered, all else is rejected.
+//!
+//! A liveness probe from a host that has used up its connections would otherwise restart a server
+//! that is well.
+
+use crate::http::respond::{Response, render};
+use hyper::Request;
+use hyper::service::Service;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use types::error::Error;
+
+/// Connections over the cap that are served at the same time; no more than the cap, which leaves
+/// as many descriptors.
+const MAX: usize = 64;
+
+/// Delay before a rejected client may try again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The routes that take no part in any limit.
+const HEALTH: [&str; 2] = ["/v2/health/live", "/v2/health/ready"];
+
+/// A service that leaves health to `served` and all else to `refused`.
+#[derive(Clone, Debug)]
+pub(crate) struct HealthOnly<S, R> {
+    pub(crate) served: S,
+    pub(crate) refused: R,
+}
+
+impl<S, R, B> Service<Request<B>> for HealthOnly<S, R>
+where
+    S: Service<Request<B>, Response = Response, Error = Infallible, Future: Send + 'static>,
+    R: Service<Request<B>, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        if HEALTH.contains(&request.uri().path()) {
+            return Box::pin(self.served.call(request));
+        }
+        Box::pin(self.refused.call(request))
+    }
+}
+
+/// The answer of `refused`.
+pub(crate) async fn refuse<B>(_: Request<B>) -> Result<Response, Infallible> {
+    let error =
+        Error::unavailable("all connections, or those of your address, are in use; try again");
+    Ok(render(Err(error.retry_after(RETRY).into())))
+}
+
+/// The tasks of connections over the cap. The oldest ones make way for new ones: a probe sends its
+/// request at once, while a client that holds connections open does not.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    tasks: VecDeque<AbortHandle>,
+    max: usize,
+}
+
+impl Refused {
+    /// No tasks yet, beside up to `connections` within the cap.
+    pub(crate) fn within(connections: usize) -> Refused {
+        Refused { tasks: VecDeque::new(), max: MAX.min(connections).max(1) }
+    }
+
+    pub(crate) fn add(&mut self, task: AbortHandle) {
+        self.tasks.retain(|task| !task.is_finished());
+        self.tasks.push_back(task);
+        if self.tasks.len() > self.max
+            && let Some(oldest) = self.tasks.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_connection_makes_way() {
+        for (connections, max) in [(1000, MAX), (7, 7), (0, 1)] {
+            let mut refused = Refused::within(connections);
+            let mut tasks: Vec<_> =
+                (0..=max).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
+            tasks.iter().for_each(|task| refused.add(task.abort_handle()));
+            let oldest = tasks.remove(0).await;
+            assert!(oldest.is_err_and(|error| error.is_cancelled()));
+            assert!(tasks.iter().all(|task| !task.is_finished()));
+            tasks.iter().for_each(|task| task.abort());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The snapshot as JSON: the same for all event streams, and for `GET /api/snapshot`.
+
+use crate::operator::load::{LoadMaker, LoadView};
+use adapter::entry::Usability;
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use telemetry::{AdapterView, Snapshot};
+use types::error::Error;
+
+/// The JSON of the newest snapshot that was sent, without its decisions: these do not change, and
+/// each is sent once.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered(Mutex<Option<(Arc<Snapshot>, Arc<str>)>>);
+
+impl Rendered {
+    /// `None` if it cannot be put into JSON.
+    pub(crate) fn of(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        load: Option<&LoadMaker>,
+    ) -> Option<Arc<str>> {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = newest.as_ref().filter(|(of, _)| Arc::ptr_eq(of, snapshot)) {
+            return Some(text.clone());
+        }
+        let mut value = whole(snapshot, load)?;
+        value.as_object_mut()?.remove("decisions");
+        let text: Arc<str> = value.to_string().into();
+        *newest = Some((snapshot.clone(), text.clone()));
+        Some(text)
+    }
+}
+
+/// With its decisions; `None` if it cannot be put into JSON.
+pub(crate) fn whole(snapshot: &Snapshot, load: Option<&LoadMaker>) -> Option<Value> {
+    let load = load.and_then(LoadMaker::view);
+    snapshot_value(snapshot, load.as_ref()).ok()
+}
+
+/// The snapshot, with one `state` for each adapter, and the load generator.
+pub(crate) fn snapshot_value(snapshot: &Snapshot, load: Option<&LoadView>) -> Result<Value, Error> {
+    let mut whole = serde_json::to_value(snapshot).map_err(unspeakable)?;
+    let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
+    if let Some(shown) = whole.get_mut("adapters") {
+        *shown = Value::Array(adapters?);
+    }
+    if let Some(fields) = whole.as_object_mut() {
+        fields.insert("load".into(), serde_json::to_value(load).map_err(unspeakable)?);
+    }
+    Ok(whole)
+}
+
+/// An adapter for readers: `state` is its activity, or `unused`.
+pub(crate) fn adapter_value(adapter: &AdapterView) -> Result<Value, Error> {
+    let mut shown = serde_json::to_value(adapter).map_err(unspeakable)?;
+    if let Some(fields) = shown.as_object_mut() {
+        let activity = fields.remove("activity").unwrap_or_default();
+        let unused = adapter.entry.state == Usability::Unused;
+        fields.insert("state".into(), if unused { "unused".into() } else { activity });
+    }
+    Ok(shown)
+}
+
+fn unspeakable(error: serde_json::Error) -> Error {
+    Error::internal(format!("the snapshot is no JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_what_the_adapter_does() {
+        let adapters = vec![AdapterView::example("a", "busy"), AdapterView::example("b", "unused")];
+        let snapshot = Snapshot { adapters, ..Snapshot::default() };
+        let shown = snapshot_value(&snapshot, None).unwrap();
+        assert_eq!(shown["adapters"][0]["state"], "busy");
+        assert_eq!(shown["adapters"][1]["state"], "unused");
+        assert!(shown["adapters"][0].get("activity").is_none());
+        assert_eq!(shown["adapters"][0]["mode"], "auto");
+        let text = shown.to_string();
+        assert_eq!(text.matches("\"state\"").count(), 2);
+    }
+}

@@ -1,0 +1,44 @@
+//! Extensions of Triton that this server does not have. Clients and tools ask for their state first,
+//! so that these routes answer as a Triton does on which nothing is turned on.
+
+use crate::context::{Api, Target};
+use crate::http::guard::Head;
+use crate::http::respond::{Outcome, json};
+use serde_json::json as value;
+
+/// `GET /v2/logging`: the log of this server is set by `CONCERTINA_LOG`.
+pub(crate) fn logging(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    json(&value!({
+        "log_file": "",
+        "log_info": true,
+        "log_warning": true,
+        "log_error": true,
+        "log_verbose_level": 0,
+        "log_format": "default",
+    }))
+}
+
+/// `GET /v2/trace/setting` and `GET /v2/models/{m}/trace/setting`: traces of this server are
+/// OpenTelemetry's, and set by `telemetry.otlp_endpoint`.
+pub(crate) fn trace(api: &Api, target: Option<&Target>, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    if let Some(target) = target {
+        api.engine.model(&target.name, target.version.as_deref())?;
+    }
+    json(&value!({
+        "trace_level": ["OFF"],
+        "trace_rate": "1000",
+        "trace_count": "-1",
+        "log_frequency": "0",
+        "trace_file": "",
+        "trace_mode": "triton",
+    }))
+}
+
+/// `GET /v2/systemsharedmemory/status` and `GET /v2/cudasharedmemory/status`: no region can be
+/// registered.
+pub(crate) fn shared_memory(api: &Api, head: &Head) -> Outcome {
+    api.guard.check_read(head)?;
+    json(&value!([]))
+}

@@ -1,0 +1,271 @@
+//! Triton's generate extension: JSON values in, JSON values out, whole or as a stream of
+//! server-sent events. It serves every model; decoupled ones answer in parts.
+
+mod answer;
+pub(crate) mod request;
+
+use crate::context::{Api, Target};
+use crate::http::beside::beside;
+use crate::http::body::check_inference_type;
+use crate::http::guard::Head;
+use crate::http::keys::Scope;
+use crate::http::respond::{self, Outcome, Response, document};
+use crate::operator::expect;
+use crate::v2::kserve;
+use answer::{Joined, Shape};
+use bytes::Buf;
+use engine::{Account, Admission, InferCall, PartialAnswer, PartialAnswers};
+use futures_util::{Stream, StreamExt, stream};
+use model::info::ModelInfo;
+use model::signature::Framed;
+use request::GenerateRequest;
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::RequestSpan;
+use types::error::{Error, ErrorKind};
+use types::tensor::Tensors;
+use warp::Reply;
+use warp::http::HeaderValue;
+use warp::sse::{self, Event};
+
+/// Interval of comments on a stream without events, by which a dead connection is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `generate`: one JSON document; partial answers are joined.
+    Whole,
+    /// `generate_stream`: an event for each partial answer.
+    Events,
+}
+
+/// A request that is about to run.
+struct Prepared {
+    model: Arc<ModelInfo>,
+    request: GenerateRequest,
+    client: u64,
+    admission: Arc<Admission>,
+    account: Account,
+}
+
+impl Prepared {
+    fn call(&self, model: &Arc<ModelInfo>, framed: &Framed) -> InferCall {
+        InferCall {
+            model: model.clone(),
+            inputs: framed.inputs.clone(),
+            rows: framed.rows,
+            client: self.client,
+            priority: self.request.priority,
+            timeout: self.request.timeout,
+            admission: Some(self.admission.clone()),
+        }
+    }
+}
+
+/// `POST /v2/models/{m}[/versions/{v}]/generate` and `.../generate_stream`. Dropping the future, or
+/// the stream that it returns, cancels the request.
+pub(crate) async fn generate<S, B, E>(
+    api: &Api,
+    target: Target,
+    head: &Head,
+    body: S,
+    form: Form,
+) -> Outcome
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    api.guard.check_post(head, Scope::Infer)?;
+    let header = |name: &str| head.headers.get(name)?.to_str().ok();
+    let mut span = api.traces.begin(header, &target.name, target.version.as_deref());
+    let trace = kserve::trace_header(&span);
+    let outcome = match prepare(api, &target, head, body).await {
+        Ok(prepared) => run(api, &target, prepared, form, &mut span).await,
+        Err(error) => Err(error),
+    };
+    let mut response = match outcome {
+        Ok(Answer::Whole(response)) => {
+            span.end(response.status().as_u16(), None);
+            response
+        }
+        Ok(Answer::Events(events)) => events.into_response(span),
+        Err(error) => {
+            span.end(error.kind.status(), Some(&error.message));
+            respond::render(Err(error.into()))
+        }
+    };
+    response.headers_mut().extend(trace);
+    Ok(response)
+}
+
+async fn prepare<S, B, E>(
+    api: &Api,
+    target: &Target,
+    head: &Head,
+    body: S,
+) -> Result<Prepared, Error>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    let announced = expect::announced(&head.headers)?;
+    let admission = api.engine.admit()?;
+    let model = admission.model(&target.name, target.version.as_deref())?;
+    let client = api.guard.client(head);
+    let bodies = api.bodies.of(client);
+    check_inference_type(&head.headers)?;
+    let request = async {
+        let body = bodies.collect(&head.headers, body).await?.bytes;
+        let (signature, account) = (model.interface().clone(), bodies.account());
+        beside(body.len(), move || request::parse(&body, &signature, &account)).await
+    };
+    let request = request.await.inspect_err(|error| {
+        if error.kind == ErrorKind::QueueFull {
+            api.engine.shed(&model, "memory");
+        }
+    })?;
+    if let Some(within) = announced {
+        // An engine whose channel is full has adapters on anyway.
+        let _ = api.engine.announce(model.clone(), client, within);
+    }
+    let priority = api.guard.priority(head, request.priority);
+    let request = GenerateRequest { priority, ..request };
+    Ok(Prepared { model, request, client, admission, account: bodies.account() })
+}
+
+/// An answer before it is sent.
+enum Answer {
+    Whole(Response),
+    Events(Events),
+}
+
+/// Runs the request. An error before the first partial answer has a status of its own.
+async fn run(
+    api: &Api,
+    target: &Target,
+    prepared: Prepared,
+    form: Form,
+    span: &mut RequestSpan,
+) -> Result<Answer, Error> {
+    if !prepared.model.decoupled {
+        return run_whole(api, target, prepared, form, span).await;
+    }
+    let framed = prepared.model.interface().frame(prepared.request.inputs.clone())?;
+    span.set_rows(framed.rows);
+    let call = prepared.call(&prepared.model, &framed);
+    let mut answers = api.engine.generate(call)?;
+    let Prepared { model, request, account, .. } = prepared;
+    let shape = Shape { model, id: request.id };
+    if form == Form::Whole {
+        let (joined, adapters) = joined(&shape, answers, &account).await?;
+        return Ok(Answer::Whole(whole(joined, &adapters)));
+    }
+    let first = answers.next().await.transpose()?;
+    Ok(Answer::Events(Events { shape, account, first, rest: Some(answers) }))
+}
+
+/// The same for a model that answers whole: one partial answer.
+async fn run_whole(
+    api: &Api,
+    target: &Target,
+    mut prepared: Prepared,
+    form: Form,
+    span: &mut RequestSpan,
+) -> Result<Answer, Error> {
+    let inputs = std::mem::take(&mut prepared.request.inputs);
+    let call = |model: &Arc<ModelInfo>, framed: &Framed| prepared.call(model, framed);
+    let served = kserve::serve(api, target, prepared.model.clone(), inputs, call, span).await;
+    let (model, answer) = served?;
+    let adapters = answer.adapters.join(",");
+    span.ran(&kserve::ran(&answer, &adapters));
+    let (outputs, account) = (answer.outputs, prepared.account);
+    let shape = Shape { model, id: prepared.request.id };
+    match form {
+        Form::Whole => Ok(Answer::Whole(whole(shape.render(&outputs, &account)?, &adapters))),
+        Form::Events => {
+            let only = PartialAnswer { outputs, adapter: adapters };
+            Ok(Answer::Events(Events { shape, account, first: Some(only), rest: None }))
+        }
+    }
+}
+
+/// All partial answers as one document, with the ids of their adapters.
+async fn joined(
+    shape: &Shape,
+    mut answers: PartialAnswers,
+    account: &Account,
+) -> Result<(bytes::Bytes, String), Error> {
+    let mut joined = Joined::new(&shape.model, account);
+    let mut adapters: Vec<String> = Vec::new();
+    while let Some(answer) = answers.next().await.transpose()? {
+        joined.push(&answer.outputs)?;
+        if adapters.last() != Some(&answer.adapter) {
+            adapters.push(answer.adapter);
+        }
+    }
+    Ok((shape.render_lists(&joined.finish(), account)?, adapters.join(",")))
+}
+
+fn whole(body: bytes::Bytes, adapters: &str) -> Response {
+    let mut response = document("application/json", body);
+    kserve::name_adapters(&mut response, adapters);
+    response
+}
+
+/// A stream of partial answers to one client.
+struct Events {
+    shape: Shape,
+    account: Account,
+    /// The partial answer that is sent before those of `rest`.
+    first: Option<PartialAnswer>,
+    rest: Option<PartialAnswers>,
+}
+
+impl Events {
+    fn into_response(self, mut span: RequestSpan) -> Response {
+        let adapter = self.first.as_ref().map(|first| first.adapter.clone());
+        let step = move |mut events: Events| async move { Some((events.next().await?, events)) };
+        let events = stream::unfold(self, step);
+        span.end(200, None);
+        let events = events.inspect(move |event| {
+            if let Err(error) = event {
+                span.end(error.kind.status(), Some(&error.message));
+            }
+        });
+        let events = events.map(|event| event.or_else(|error| failed(&error)));
+        let mut response =
+            sse::reply(sse::keep_alive().interval(KEEP_ALIVE).stream(events)).into_response();
+        // Proxies that gather an answer before passing it on would hold events back.
+        response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+        kserve::name_adapters(&mut response, adapter.as_deref().unwrap_or_default());
+        response
+    }
+
+    /// The next event; `None` behind the last one.
+    async fn next(&mut self) -> Option<Result<Event, Error>> {
+        let answer = match self.first.take() {
+            Some(first) => Ok(first),
+            None => self.rest.as_mut()?.next().await?,
+        };
+        let event = answer.and_then(|answer| self.event(&answer.outputs));
+        if event.is_err() {
+            self.rest = None;
+        }
+        Some(event)
+    }
+
+    fn event(&self, outputs: &Tensors) -> Result<Event, Error> {
+        let text = self.shape.render(outputs, &self.account)?;
+        let text = String::from_utf8(text.to_vec());
+        let text = text.map_err(|error| Error::internal(format!("no text: {error}")))?;
+        Ok(Event::default().data(text))
+    }
+}
+
+/// The last event of a stream that fails: `data` is what the body of an error would be.
+fn failed(error: &Error) -> Result<Event, serde_json::Error> {
+    Event::default().event("error").json_data(respond::error_body(error))
+}
