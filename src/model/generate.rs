@@ -13,8 +13,8 @@ use types::tensor::Tensors;
 /// A model that gives its input back three times; [`crate::count`] is a whole one:
 ///
 /// ```
-/// use concertina::model::{Generate, Generated, ModelError};
-/// use concertina::tensor::Tensors;
+/// use concertina_model::{Generate, Generated, ModelError};
+/// use concertina_types::tensor::Tensors;
 /// use std::collections::BTreeMap;
 ///
 /// const TIMES: u64 = 3;

@@ -1,5 +1,24 @@
-//! Runs ONNX graphs on burn: reads the file, makes plans for the shapes that requests have, and
-//! runs their steps on the device.
+//! Runs ONNX graphs on burn: makes plans for the shapes that inputs have, and runs their steps on a
+//! device. The crate `graph` reads the file.
+//!
+//! ```
+//! use concertina_graph::{Elem, Raw, read_file};
+//! use concertina_onnx::{Engine, Place};
+//!
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data");
+//! # let path = std::path::Path::new(folder).join("mean_of_one.onnx");
+//! // Takes `x` of shape [1, n, 2], gives its mean over `n`. `Place::of` is a card.
+//! let mut engine = Engine::new(read_file(&path)?, Place::host())?;
+//! let values = [1.0_f32, 2.0, 3.0, 6.0];
+//! let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+//! let x = Raw { elem: Elem::F32, shape: vec![1, 2, 2], bytes: bytes.into(), text: Vec::new() };
+//!
+//! let outputs = engine.run(&[x])?;
+//! assert_eq!(outputs[0].shape, [1, 2]);
+//! assert_eq!(outputs[0].bytes[..4], 2.0_f32.to_le_bytes());
+//! assert_eq!(outputs[0].bytes[4..], 4.0_f32.to_le_bytes());
+//! # Ok::<(), concertina_onnx::OnnxError>(())
+//! ```
 
 mod axes;
 mod build;
@@ -30,12 +49,11 @@ mod value;
 mod words;
 
 pub use constants::Limits;
+pub use dataset::DataSetError;
 pub use engine::Engine;
+pub use graph::OnnxError;
 pub use profile::{Profile, Times};
 pub use tensor::Place;
-
-pub use dataset::DataSetError;
-pub use graph::OnnxError;
 
 use graph::error::Result;
 use graph::{ModelFile, read_file};

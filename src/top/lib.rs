@@ -1,10 +1,10 @@
 //! `concertina top`: a running server in a terminal, as it is now and lately was.
 //!
-//! * [`view`] reads what the server says, and takes no harm from it; [`text`] measures words
-//! * [`client`] asks the server, on a thread of its own, over [`http`]
+//! * `view` reads what the server says, and takes no harm from it; `text` measures words
+//! * `client` asks the server, on a thread of its own, over `http`
 //! * [`mod@advice`] is the best other settings of a server
-//! * [`app`] is what is shown and what keys do, with [`history`] for the last minutes; pure
-//! * [`draw`] lays a frame out, with [`table`], [`panes`] and [`look`]
+//! * `app` is what is shown and what keys do, with `history` for the last minutes; pure
+//! * `draw` lays a frame out, with `table`, `panes` and `look`
 
 pub mod advice;
 mod app;

@@ -23,7 +23,7 @@ impl LoadError {
 }
 
 /// The error of a rejection: 429 where the queue is full or the answer would be late, 503 where nothing
-/// can serve now; `error.rs` has the table from kinds to statuses.
+/// can serve now; `types/error.rs` has the table from kinds to statuses.
 pub(crate) fn rejection(reason: Reject) -> Error {
     match reason {
         Reject::QueueFull { drain } => {

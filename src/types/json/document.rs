@@ -140,7 +140,7 @@ fn next_name(text: &[u8], from: usize) -> Option<(usize, usize)> {
 pub struct Outline {
     /// Most arrays and objects around a value.
     pub depth: usize,
-    /// The longest string in at most [`FORM_DEPTH`] arrays and objects, with its quotes.
+    /// The longest string in at most `FORM_DEPTH` arrays and objects, with its quotes.
     pub form_string: usize,
     /// The longest string with an escape: serde_json copies such a string.
     pub escaped_string: usize,
