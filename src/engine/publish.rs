@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::{
-    AdapterView, DecisionView, ExpectedView, History, ModelView, Names, PowerView, QueueView,
-    ReplicaView, ServerView, Snapshot, decision_view, expected_text,
+    AdapterView, DecisionView, ExpectedView, History, ModelState, ModelView, Names, PowerView,
+    QueueView, ReplicaView, ServerView, Snapshot, decision_view, expected_text,
 };
 use tokio::sync::watch;
 use types::clock;
@@ -117,8 +117,8 @@ impl Publisher {
         let model = |id| models.get(id).map(|info| info.name.clone()).unwrap_or_default();
         let view = decision_view(self.decided, decision, Names { adapter, fault, model: &model });
         let what = view.model.as_deref().map(|model| format!("{model} on ")).unwrap_or_default();
-        let (change, adapter) = (&view.change, &view.adapter);
-        tracing::info!(reason = %view.reason, "{change} {what}{adapter}: {}", view.text);
+        let (change, adapter) = (view.change.as_str(), &view.adapter);
+        tracing::info!(reason = view.reason.as_str(), "{change} {what}{adapter}: {}", view.text);
         if self.decisions.len() == DECISIONS_MAX {
             self.decisions.pop_front();
         }
@@ -236,10 +236,10 @@ fn concerns(bad: &BadModel, info: &ModelInfo) -> bool {
 fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView {
     let Entry { info, standing } = entry;
     let state = match standing {
-        Standing::Served if !scene.closing && is_ready(time, scene, id, info) => "ready",
-        Standing::Served => "unavailable",
-        Standing::Trial => "loading",
-        Standing::Leaving { .. } => "unloading",
+        Standing::Served if !scene.closing && is_ready(time, scene, id, info) => ModelState::Ready,
+        Standing::Served => ModelState::Unavailable,
+        Standing::Trial => ModelState::Loading,
+        Standing::Leaving { .. } => ModelState::Unloading,
     };
     let broken = scene.catalogue.broken().iter().find(|bad| concerns(bad, info));
     let failed =
@@ -254,7 +254,7 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView
     ModelView {
         name: info.name.clone(),
         version: info.version.clone(),
-        state: state.to_owned(),
+        state,
         reason,
         failed,
         adapters: holders.map(|(adapter, _)| scene.fleet.name(adapter)).collect(),
@@ -318,7 +318,7 @@ fn broken(bad: &BadModel) -> ModelView {
     ModelView {
         name: bad.name.clone(),
         version: bad.version.clone().unwrap_or_default(),
-        state: "unavailable".to_owned(),
+        state: ModelState::Unavailable,
         reason: Some(bad.error.clone()),
         ..ModelView::default()
     }
@@ -385,8 +385,8 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
         _ => None,
     };
     AdapterView {
-        activity: state.as_str().to_owned(),
-        mode: wish.as_str().to_owned(),
+        activity: Some(state.activity()),
+        mode: wish,
         since_ms: millis(state.since().unwrap_or(member.off_since)),
         phase: member.phase.clone().filter(|_| state.warms_up()),
         retry_at_ms,

@@ -356,7 +356,7 @@ mod tests {
     }
 
     fn adapter(id: &str, driver: &str) -> AdapterEntry {
-        let example = telemetry::AdapterView::example(id, "off").entry;
+        let example = telemetry::AdapterView::example(id, None).entry;
         AdapterEntry { driver_info: driver.to_owned(), ..example }
     }
 

@@ -110,4 +110,4 @@ pub use recollection::{LearnedClient, LearnedPolicy, Recollection, ReplicaMemory
 pub use scheduler::Scheduler;
 pub use service::Line;
 pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Role, Settings};
-pub use state::{AdapterView, Lifecycle, Loading, Replica, Running, State};
+pub use state::{Activity, AdapterView, Lifecycle, Loading, Replica, Running, State};

@@ -77,6 +77,49 @@ pub struct Running {
     pub alone: bool,
 }
 
+/// What an adapter is doing, derived from its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    Off,
+    Starting,
+    Loading,
+    Idle,
+    Busy,
+    Draining,
+    Stopping,
+    Quarantined,
+    Unreaped,
+}
+
+impl Activity {
+    pub const ALL: [Activity; 9] = [
+        Activity::Off,
+        Activity::Starting,
+        Activity::Loading,
+        Activity::Idle,
+        Activity::Busy,
+        Activity::Draining,
+        Activity::Stopping,
+        Activity::Quarantined,
+        Activity::Unreaped,
+    ];
+
+    /// A word for JSON and the page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Activity::Off => "off",
+            Activity::Starting => "starting",
+            Activity::Loading => "loading",
+            Activity::Idle => "idle",
+            Activity::Busy => "busy",
+            Activity::Draining => "draining",
+            Activity::Stopping => "stopping",
+            Activity::Quarantined => "quarantined",
+            Activity::Unreaped => "unreaped",
+        }
+    }
+}
+
 /// What an adapter does: where it is in its life, what it loads, what it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
@@ -98,18 +141,18 @@ impl State {
         rested: Time(std::time::Duration::ZERO),
     };
 
-    /// A word for JSON and the dashboard.
-    pub fn as_str(&self) -> &'static str {
+    /// What it is doing, for operators.
+    pub fn activity(&self) -> Activity {
         match self.lifecycle {
-            Lifecycle::Off => "off",
-            Lifecycle::Starting { .. } => "starting",
-            Lifecycle::On if self.load.is_some() => "loading",
-            Lifecycle::On if self.running.is_empty() => "idle",
-            Lifecycle::On => "busy",
-            Lifecycle::Draining => "draining",
-            Lifecycle::Stopping { .. } => "stopping",
-            Lifecycle::Quarantined { .. } => "quarantined",
-            Lifecycle::Unreaped { .. } => "unreaped",
+            Lifecycle::Off => Activity::Off,
+            Lifecycle::Starting { .. } => Activity::Starting,
+            Lifecycle::On if self.load.is_some() => Activity::Loading,
+            Lifecycle::On if self.running.is_empty() => Activity::Idle,
+            Lifecycle::On => Activity::Busy,
+            Lifecycle::Draining => Activity::Draining,
+            Lifecycle::Stopping { .. } => Activity::Stopping,
+            Lifecycle::Quarantined { .. } => Activity::Quarantined,
+            Lifecycle::Unreaped { .. } => Activity::Unreaped,
         }
     }
 

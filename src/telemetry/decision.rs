@@ -27,9 +27,9 @@ pub fn decision_view(seq: u64, decision: &Decision, names: Names<'_>) -> Decisio
         at_ms: u64::try_from(decision.at.0.as_millis()).unwrap_or(u64::MAX),
         text: text(&decision.reason, decision.at, &names),
         adapter: names.adapter,
-        change: decision.change.as_str().to_owned(),
+        change: decision.change,
         model,
-        reason: decision.reason.as_str().to_owned(),
+        reason: decision.reason,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::sample::Sample;
 use super::snapshot::{AdapterView, QueueView};
+use schedule::Activity;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +12,16 @@ pub const SAMPLE_MS: u64 = 1000;
 const SAMPLES_MAX: usize = 600;
 
 /// States of adapters that a sample names, the one that says most first.
-const STATES: [&str; 8] =
-    ["busy", "draining", "loading", "starting", "idle", "stopping", "quarantined", "unreaped"];
+const STATES: [Activity; 8] = [
+    Activity::Busy,
+    Activity::Draining,
+    Activity::Loading,
+    Activity::Starting,
+    Activity::Idle,
+    Activity::Stopping,
+    Activity::Quarantined,
+    Activity::Unreaped,
+];
 
 /// The samples of the last minutes; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -57,17 +66,18 @@ impl History {
 
 impl Sample {
     fn see(&mut self, adapter: &AdapterView) {
-        let Some(rank) = rank(&adapter.activity) else { return };
-        let known = self.on.get(&adapter.entry.id).and_then(|state| self::rank(state));
+        let Some(activity) = adapter.activity else { return };
+        let Some(rank) = rank(activity) else { return };
+        let known = self.on.get(&adapter.entry.id).and_then(|known| self::rank(*known));
         if known.is_none_or(|known| rank < known) {
-            self.on.insert(adapter.entry.id.clone(), STATES[rank]);
+            self.on.insert(adapter.entry.id.clone(), activity);
         }
     }
 }
 
-/// `None` for `off` and `unused`.
-fn rank(state: &str) -> Option<usize> {
-    STATES.iter().position(|known| *known == state)
+/// `None` if it is off.
+fn rank(activity: Activity) -> Option<usize> {
+    STATES.iter().position(|known| *known == activity)
 }
 
 #[cfg(test)]
@@ -75,8 +85,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn adapters(states: &[(&str, &str)]) -> Vec<AdapterView> {
-        states.iter().map(|(id, state)| AdapterView::example(id, state)).collect()
+    fn adapters(states: &[(&str, Activity)]) -> Vec<AdapterView> {
+        states.iter().map(|(id, state)| AdapterView::example(id, Some(*state))).collect()
     }
 
     fn queue(queued_requests: u64, in_flight_requests: u64) -> QueueView {
@@ -86,15 +96,23 @@ mod tests {
     #[test]
     fn a_sample_holds_the_most_of_its_second() {
         let history = History::default();
-        history.look(100, &queue(1, 0), &adapters(&[("a", "starting"), ("b", "off")]));
-        history.look(500, &queue(9, 4), &adapters(&[("a", "busy"), ("b", "off")]));
+        history.look(
+            100,
+            &queue(1, 0),
+            &adapters(&[("a", Activity::Starting), ("b", Activity::Off)]),
+        );
+        history.look(500, &queue(9, 4), &adapters(&[("a", Activity::Busy), ("b", Activity::Off)]));
         assert_eq!(history.newest(), None);
-        history.look(1000, &queue(0, 1), &adapters(&[("a", "idle"), ("b", "off")]));
-        let on = BTreeMap::from([("a".to_owned(), "busy")]);
+        history.look(1000, &queue(0, 1), &adapters(&[("a", Activity::Idle), ("b", Activity::Off)]));
+        let on = BTreeMap::from([("a".to_owned(), Activity::Busy)]);
         let first = Sample { at_ms: 1000, queued: 9, in_flight: 4, on };
         assert_eq!(history.newest().as_deref(), Some(&first));
-        history.look(2100, &queue(0, 0), &adapters(&[("a", "off"), ("b", "quarantined")]));
-        let on = BTreeMap::from([("b".to_owned(), "quarantined")]);
+        history.look(
+            2100,
+            &queue(0, 0),
+            &adapters(&[("a", Activity::Off), ("b", Activity::Quarantined)]),
+        );
+        let on = BTreeMap::from([("b".to_owned(), Activity::Quarantined)]);
         let second = Sample { at_ms: 2100, queued: 0, in_flight: 0, on };
         assert_eq!(history.samples(), [Arc::new(first), Arc::new(second)]);
     }

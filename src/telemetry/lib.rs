@@ -12,6 +12,7 @@ mod sample;
 mod snapshot;
 mod statistics;
 mod traces;
+mod words;
 
 pub use arrivals::{Arrivals, Arrived};
 pub use decision::{Names, decision_view, expected_text};
@@ -21,8 +22,8 @@ pub use recent::{Done, LatencyView, Recent, RecentView};
 pub use record::Recorder;
 pub use sample::Sample;
 pub use snapshot::{
-    AdapterView, DecisionView, ExpectedView, ModelView, PowerView, QueueView, ReplicaView,
-    ServerView, Snapshot,
+    AdapterView, DecisionView, ExpectedView, ModelState, ModelView, PowerView, QueueView,
+    ReplicaView, ServerView, Snapshot,
 };
 pub use statistics::{Compute, MemoryUsage, ModelStatistics};
 pub use traces::{Ran, RequestSpan, Traces};

@@ -1,7 +1,8 @@
 //! What Prometheus scrapes: counters and histograms as things happen, gauges from the snapshot.
 //! In the text format of OpenMetrics 1.0, or in Prometheus' older one for those who know no other.
 
-use super::snapshot::{AdapterView, Snapshot};
+use super::snapshot::{AdapterView, ModelState, Snapshot};
+use super::words;
 use adapter::sensors::Reading;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -10,6 +11,7 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use schedule::Activity;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,20 +41,6 @@ impl Notation {
         }
     }
 }
-
-/// Every state that an adapter can be in.
-const STATES: [&str; 10] = [
-    "unused",
-    "off",
-    "starting",
-    "loading",
-    "idle",
-    "busy",
-    "draining",
-    "stopping",
-    "quarantined",
-    "unreaped",
-];
 
 type Seconds = Gauge<f64, AtomicU64>;
 type SecondsTotal = Counter<f64, AtomicU64>;
@@ -322,7 +310,7 @@ impl Gauges {
         self.model_ready.clear();
         for view in &snapshot.models {
             let labels = Model { model: view.name.clone(), version: view.version.clone() };
-            self.model_ready.get_or_create(&labels).set(i64::from(view.state == "ready"));
+            self.model_ready.get_or_create(&labels).set(i64::from(view.state == ModelState::Ready));
         }
         // An adapter may have left the machine.
         self.state.clear();
@@ -334,9 +322,10 @@ impl Gauges {
 
     fn set_adapter(&self, view: &AdapterView) {
         let labels = Adapter { adapter: view.entry.id.clone() };
-        for state in STATES {
-            let labels = AdapterState { adapter: view.entry.id.clone(), state };
-            self.state.get_or_create(&labels).set(i64::from(view.activity == state));
+        for activity in Activity::ALL.into_iter().map(Some).chain([None]) {
+            let adapter = view.entry.id.clone();
+            let labels = AdapterState { adapter, state: words::word(activity) };
+            self.state.get_or_create(&labels).set(i64::from(view.activity == activity));
         }
         let on = view.on_ms as f64 / 1e3;
         self.on_time.get_or_create(&labels).inner().store(on.to_bits(), Ordering::Relaxed);
@@ -459,7 +448,8 @@ mod tests {
     #[test]
     fn gauges_are_those_of_the_snapshot() {
         let metrics = Metrics::default();
-        let model = ModelView { name: "m".into(), state: "ready".into(), ..ModelView::default() };
+        let model =
+            ModelView { name: "m".into(), state: ModelState::Ready, ..ModelView::default() };
         let queue = QueueView { queued_rows: 7, ..QueueView::default() };
         let mut snapshot = Snapshot { queue, models: vec![model], ..Snapshot::default() };
         let text = metrics.render(&snapshot, Notation::Open);
@@ -486,7 +476,7 @@ mod tests {
     #[test]
     fn what_a_platform_does_not_tell_has_no_line() {
         let metrics = Metrics::default();
-        let mut adapter = AdapterView::example("a", "idle");
+        let mut adapter = AdapterView::example("a", Some(Activity::Idle));
         adapter.sensors = Some(Reading { power_watts: Some(33.5), ..Reading::default() });
         let snapshot = Snapshot { adapters: vec![adapter], ..Snapshot::default() };
         let text = metrics.render(&snapshot, Notation::Open);

@@ -94,7 +94,7 @@ fn view((change, reason): (Change, Reason)) -> Value {
     let model = |_: ModelId| "digits".to_owned();
     let names = Names { adapter: String::new(), fault: None, model: &model };
     let view = decision_view(0, &decision, names);
-    json!({ "change": view.change, "model": view.model, "reason": view.reason, "text": view.text })
+    json!({ "change": view.change.as_str(), "model": view.model, "reason": view.reason.as_str(), "text": view.text })
 }
 
 /// Names in `Reason::as_str`.

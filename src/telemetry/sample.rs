@@ -1,5 +1,7 @@
 //! Queue and adapter states during one second.
 
+use super::words;
+use schedule::Activity;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -15,5 +17,6 @@ pub struct Sample {
     /// By adapter, for those with a worker or in quarantine: of the states that it was in, the one
     /// that comes first of `busy`, `draining`, `loading`, `starting`, `idle`, `stopping`,
     /// `quarantined`, `unreaped`.
-    pub on: BTreeMap<String, &'static str>,
+    #[serde(serialize_with = "words::activities")]
+    pub on: BTreeMap<String, Activity>,
 }

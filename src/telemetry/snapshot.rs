@@ -2,8 +2,10 @@
 
 use super::recent::{LatencyView, RecentView};
 use super::sample::Sample;
+use super::words;
 use adapter::entry::AdapterEntry;
 use adapter::sensors::Reading;
+use schedule::{Activity, Change, Reason, Wish};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -41,11 +43,12 @@ pub struct ServerView {
 pub struct AdapterView {
     #[serde(flatten)]
     pub entry: AdapterEntry,
-    /// `unused`, `off`, `starting`, `loading`, `idle`, `busy`, `draining`, `stopping`,
-    /// `quarantined` or `unreaped`. Shown as the field `state`, in place of the entry's own.
-    pub activity: String,
-    /// `auto`, `on` or `off`: the operator's wish.
-    pub mode: String,
+    /// `None` if it is not used. Shown as the field `state`, in place of the entry's own.
+    #[serde(serialize_with = "words::activity")]
+    pub activity: Option<Activity>,
+    /// The operator's wish.
+    #[serde(serialize_with = "words::mode")]
+    pub mode: Wish,
     /// Since when the activity lasts, in milliseconds since the server started.
     pub since_ms: u64,
     /// While starting or loading: what it is doing now, such as `warming up digits (2 of 5)`.
@@ -99,8 +102,8 @@ impl From<AdapterEntry> for AdapterView {
     fn from(entry: AdapterEntry) -> AdapterView {
         AdapterView {
             entry,
-            activity: "unused".to_owned(),
-            mode: "off".to_owned(),
+            activity: None,
+            mode: Wish::Off,
             since_ms: 0,
             phase: None,
             retry_at_ms: None,
@@ -153,13 +156,24 @@ pub struct ReplicaView {
     pub spread: Option<f64>,
 }
 
+/// How far a model is from its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    Ready,
+    /// Before it is served for the first time.
+    Loading,
+    /// While it finishes what it was asked before.
+    Unloading,
+    #[default]
+    Unavailable,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ModelView {
     pub name: String,
     pub version: String,
-    /// `ready`, `loading` before it is served for the first time, `unloading` while it finishes
-    /// what it was asked before, or `unavailable`.
-    pub state: String,
+    pub state: ModelState,
     /// Why it is unavailable, or why a newer state of it could not be loaded.
     pub reason: Option<String>,
     /// Whether its files, rather than the machine, are why its last load failed; `None` if none has.
@@ -221,15 +235,12 @@ pub struct DecisionView {
     pub seq: u64,
     pub at_ms: u64,
     pub adapter: String,
-    /// `start`, `drain`, `resume`, `quarantine`, `load` or `unload`.
-    pub change: String,
+    #[serde(serialize_with = "words::change")]
+    pub change: Change,
     /// Which model is loaded or unloaded.
     pub model: Option<String>,
-    /// `latency_target`, `break_even`, `cheaper`, `bridge`, `not_bridged`, `expected`,
-    /// `not_expected`, `did_not_come`, `served`, `backlog`, `idle_surplus`, `demand`, `ahead`, `memory`,
-    /// `out_of_memory`, `room`, `withdrawn`, `operator`, `environment`, `fault`, `min`, `fallback`
-    /// or `shutdown`.
-    pub reason: String,
+    #[serde(serialize_with = "words::reason")]
+    pub reason: Reason,
     /// The reason in plain words, with its numbers.
     pub text: String,
 }
@@ -237,7 +248,7 @@ pub struct DecisionView {
 #[cfg(any(test, feature = "testing"))]
 impl AdapterView {
     /// An adapter about which nothing else is known.
-    pub fn example(id: &str, activity: &str) -> AdapterView {
+    pub fn example(id: &str, activity: Option<Activity>) -> AdapterView {
         use adapter::entry::{Api, Class, Usability};
         let entry = AdapterEntry {
             id: id.to_owned(),
@@ -252,13 +263,13 @@ impl AdapterView {
             driver_info: String::new(),
             memory: Default::default(),
             memory_bytes: None,
-            state: if activity == "unused" { Usability::Unused } else { Usability::Usable },
+            state: if activity.is_none() { Usability::Unused } else { Usability::Usable },
             reason: None,
             fallback: false,
             bridge: false,
             unreachable: false,
             probe: None,
         };
-        AdapterView { activity: activity.to_owned(), mode: "auto".to_owned(), ..entry.into() }
+        AdapterView { activity, mode: Wish::Auto, ..entry.into() }
     }
 }

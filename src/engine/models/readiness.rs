@@ -5,7 +5,7 @@ use crate::Catalogue;
 use crate::calls::handle::EngineHandle;
 use model::info::ModelInfo;
 use std::sync::Arc;
-use telemetry::{ModelView, Snapshot};
+use telemetry::{ModelState, ModelView, Snapshot};
 use tokio::sync::watch;
 use types::error::{Error, ErrorKind};
 
@@ -51,11 +51,11 @@ impl Present {
     fn check(&self, model: &ModelInfo) -> Result<(), Error> {
         let same = |view: &&ModelView| view.name == model.name && view.version == model.version;
         let view = self.snapshot.models.iter().find(same);
-        let state = view.map_or("", |view| &view.state);
+        let state = view.map(|view| view.state);
         // A model that was not served in an earlier catalogue has answered since then.
         let is_new = self.snapshot.catalogue < self.models.generation()
-            && ["", "loading", "unloading"].contains(&state);
-        if state == "ready" || is_new {
+            && matches!(state, None | Some(ModelState::Loading | ModelState::Unloading));
+        if state == Some(ModelState::Ready) || is_new {
             return Ok(());
         }
         let (kind, what) = match view.and_then(|view| view.failed) {
@@ -74,11 +74,11 @@ mod tests {
     use super::*;
     use crate::models::catalogue::fixtures::{catalogue, info};
 
-    fn snapshot(catalogue: u64, models: &[(&str, &str, &str)]) -> Arc<Snapshot> {
-        let view = |(name, version, state): &(&str, &str, &str)| ModelView {
+    fn snapshot(catalogue: u64, models: &[(&str, &str, ModelState)]) -> Arc<Snapshot> {
+        let view = |(name, version, state): &(&str, &str, ModelState)| ModelView {
             name: (*name).to_owned(),
             version: (*version).to_owned(),
-            state: (*state).to_owned(),
+            state: *state,
             ..ModelView::default()
         };
         let models = models.iter().map(view).collect();
@@ -88,10 +88,14 @@ mod tests {
     #[test]
     fn what_a_snapshot_of_this_catalogue_says_holds() {
         let models = Arc::new(catalogue(&[("a", "1")]));
-        for (state, ready) in [("ready", true), ("unavailable", false), ("loading", false)] {
+        for (state, ready) in [
+            (ModelState::Ready, true),
+            (ModelState::Unavailable, false),
+            (ModelState::Loading, false),
+        ] {
             let snapshot = snapshot(0, &[("a", "1", state)]);
             let present = Present { models: models.clone(), snapshot };
-            assert_eq!(present.check(&info("a", "1")).is_ok(), ready, "{state}");
+            assert_eq!(present.check(&info("a", "1")).is_ok(), ready, "{state:?}");
         }
         let present = Present { models, snapshot: snapshot(0, &[]) };
         assert!(present.check(&info("a", "1")).is_err());
@@ -103,14 +107,18 @@ mod tests {
         let (_, tried) = models.try_out(info("a", "2"));
         models.serve("a", &[tried]);
         let models = Arc::new(models.next());
-        let states =
-            [("loading", true), ("unloading", true), ("ready", true), ("unavailable", false)];
+        let states = [
+            (ModelState::Loading, true),
+            (ModelState::Unloading, true),
+            (ModelState::Ready, true),
+            (ModelState::Unavailable, false),
+        ];
         for (state, ready) in states {
-            let snapshot = snapshot(0, &[("a", "1", "ready"), ("a", "2", state)]);
+            let snapshot = snapshot(0, &[("a", "1", ModelState::Ready), ("a", "2", state)]);
             let present = Present { models: models.clone(), snapshot };
-            assert_eq!(present.check(&info("a", "2")).is_ok(), ready, "{state}");
+            assert_eq!(present.check(&info("a", "2")).is_ok(), ready, "{state:?}");
         }
-        let present = Present { models, snapshot: snapshot(0, &[("a", "1", "ready")]) };
+        let present = Present { models, snapshot: snapshot(0, &[("a", "1", ModelState::Ready)]) };
         assert!(present.check(&info("a", "2")).is_ok());
     }
 
@@ -118,7 +126,8 @@ mod tests {
     fn readers_never_miss_a_model_whose_version_changes() {
         let mut models = catalogue(&[("a", "0")]);
         let (catalogues, catalogue) = watch::channel(Arc::new(models.clone()));
-        let (snapshots, snapshot_seen) = watch::channel(snapshot(0, &[("a", "0", "ready")]));
+        let (snapshots, snapshot_seen) =
+            watch::channel(snapshot(0, &[("a", "0", ModelState::Ready)]));
         let reader = std::thread::spawn(move || {
             let mut seen = 0_u32;
             while catalogue.has_changed().is_ok() {
@@ -143,7 +152,7 @@ mod tests {
             let next = models.next();
             let generation = next.generation();
             catalogues.send_replace(Arc::new(next));
-            snapshots.send_replace(snapshot(generation, &[("a", &version, "ready")]));
+            snapshots.send_replace(snapshot(generation, &[("a", &version, ModelState::Ready)]));
         }
         drop(catalogues);
         assert!(reader.join().unwrap() > 0);

@@ -10,7 +10,7 @@ use adapter::entry::{AdapterEntry, Api};
 use adapter::memory;
 use model::files::Source;
 use model::info::ModelInfo;
-use schedule::{AdapterId, Incarnation};
+use schedule::{AdapterId, Incarnation, Wish};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -213,7 +213,7 @@ fn judge(outcome: Outcome, snapshots: &Snapshots) -> Verdict {
 fn has_card(snapshots: &Snapshots) -> bool {
     let snapshot = snapshots.borrow();
     snapshot.adapters.iter().any(|adapter| {
-        adapter.entry.api != Api::Cpu && adapter.activity != "unused" && adapter.mode != "off"
+        adapter.entry.api != Api::Cpu && adapter.activity.is_some() && adapter.mode != Wish::Off
     })
 }
 

@@ -483,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_driver_that_fails_before_its_device_is_open_may_not_bear_to_be_confined() {
-        let mut member = Member::new(AdapterView::example("a", "off").entry);
+        let mut member = Member::new(AdapterView::example("a", None).entry);
         assert_eq!(member.hint(true), "", "there was no process that a driver was in");
         member.pid = Some(1);
         assert_eq!(member.hint(true).is_empty(), cfg!(not(target_os = "linux")));

@@ -271,7 +271,7 @@ impl Bench {
 
     fn state(&self, adapter: AdapterId) -> &'static str {
         let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
-        view.map_or("unknown", |(_, view)| view.state.as_str())
+        view.map_or("unknown", |(_, view)| view.state.activity().as_str())
     }
 
     /// Where the last event led, and what was said.

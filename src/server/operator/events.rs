@@ -116,9 +116,9 @@ mod tests {
             seq,
             at_ms: 0,
             adapter: "cpu".into(),
-            change: "start".into(),
+            change: schedule::Change::Start,
             model: None,
-            reason: "backlog".into(),
+            reason: schedule::Reason::Ahead,
             text: "line one".into(),
         };
         let decisions = seqs.into_iter().map(decision).collect();

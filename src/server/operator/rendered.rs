@@ -68,10 +68,12 @@ fn unspeakable(error: serde_json::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use schedule::Activity;
 
     #[test]
     fn state_is_what_the_adapter_does() {
-        let adapters = vec![AdapterView::example("a", "busy"), AdapterView::example("b", "unused")];
+        let adapters =
+            vec![AdapterView::example("a", Some(Activity::Busy)), AdapterView::example("b", None)];
         let snapshot = Snapshot { adapters, ..Snapshot::default() };
         let shown = snapshot_value(&snapshot, None).unwrap();
         assert_eq!(shown["adapters"][0]["state"], "busy");

@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json as value};
 use std::collections::{BTreeMap, HashSet};
-use telemetry::{ModelStatistics, ModelView};
+use telemetry::{ModelState, ModelStatistics, ModelView};
 use types::error::Error;
 use types::json::document;
 use types::tensor::Datatype;
@@ -29,7 +29,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 struct IndexEntry {
     name: String,
     version: String,
-    state: String,
+    state: &'static str,
     reason: String,
 }
 
@@ -60,8 +60,18 @@ where
     let names = api.engine.model_names().await?;
     let snapshot = api.engine.snapshots().borrow().clone();
     let mut entries = list(names, &snapshot.models);
-    entries.retain(|entry| !request.ready || entry.state == "READY");
+    entries.retain(|entry| !request.ready || entry.state == state_word(ModelState::Ready));
     json(&entries)
+}
+
+/// The state as Triton's index of the repository names it.
+fn state_word(state: ModelState) -> &'static str {
+    match state {
+        ModelState::Ready => "READY",
+        ModelState::Loading => "LOADING",
+        ModelState::Unloading => "UNLOADING",
+        ModelState::Unavailable => "UNAVAILABLE",
+    }
 }
 
 /// The known models, then those that only the repository has.
@@ -71,13 +81,13 @@ fn list(names: Vec<String>, models: &[ModelView]) -> Vec<IndexEntry> {
     let unloaded = unloaded.map(|name| IndexEntry {
         name,
         version: String::new(),
-        state: "UNAVAILABLE".into(),
+        state: state_word(ModelState::Unavailable),
         reason: "not loaded".into(),
     });
     let entry = |model: &ModelView| IndexEntry {
         name: model.name.clone(),
         version: model.version.clone(),
-        state: model.state.to_uppercase(),
+        state: state_word(model.state),
         reason: model.reason.clone().unwrap_or_default(),
     };
     let mut entries: Vec<_> = models.iter().map(entry).chain(unloaded).collect();
@@ -221,14 +231,15 @@ fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
 mod tests {
     use super::*;
 
-    fn view(name: &str, state: &str) -> ModelView {
-        ModelView { name: name.into(), state: state.into(), ..ModelView::default() }
+    fn view(name: &str, state: ModelState) -> ModelView {
+        ModelView { name: name.into(), state, ..ModelView::default() }
     }
 
     #[test]
     fn the_index_lists_what_is_served_and_what_is_not() {
         let names = ["c", "a", "b"].map(str::to_owned).to_vec();
-        let entries = list(names, &[view("b", "ready"), view("gone", "unloading")]);
+        let entries =
+            list(names, &[view("b", ModelState::Ready), view("gone", ModelState::Unloading)]);
         let lines: Vec<_> =
             entries.iter().map(|e| format!("{} {} {}", e.name, e.state, e.reason)).collect();
         let expected =

@@ -1,0 +1,38 @@
+//! The words of the scheduler's enums in JSON; the scheduler knows no serde.
+
+use schedule::{Activity, Change, Reason, Wish};
+use serde::Serializer;
+use std::collections::BTreeMap;
+
+/// The activity of an adapter that is not used.
+pub(crate) const UNUSED: &str = "unused";
+
+pub(crate) fn word(activity: Option<Activity>) -> &'static str {
+    activity.map_or(UNUSED, Activity::as_str)
+}
+
+pub(crate) fn activity<S: Serializer>(
+    activity: &Option<Activity>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(word(*activity))
+}
+
+pub(crate) fn activities<S: Serializer>(
+    by_adapter: &BTreeMap<String, Activity>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(by_adapter.iter().map(|(adapter, doing)| (adapter, doing.as_str())))
+}
+
+pub(crate) fn mode<S: Serializer>(mode: &Wish, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(mode.as_str())
+}
+
+pub(crate) fn change<S: Serializer>(change: &Change, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(change.as_str())
+}
+
+pub(crate) fn reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.as_str())
+}
