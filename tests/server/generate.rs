@@ -157,6 +157,38 @@ fn cancelled_stream_frees_its_place() {
     });
 }
 
+/// Median time from a request to its first event, one request after the other; each client leaves
+/// with that event.
+fn median_until_first(server: &Server, body: &str) -> Duration {
+    let mut times: Vec<Duration> = (0..20)
+        .map(|_| {
+            let begin = Instant::now();
+            open(server, body).next().unwrap().unwrap();
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// The worker is told of it, so that the next request waits for a step and not for the time slice
+/// of ten steps.
+#[test]
+fn cancelled_stream_ends_with_its_step() {
+    let models = Folder::new();
+    add_count(&models, "count", 1);
+    let server = Setup::cpu().models(models.path()).config(SLOW).start();
+    server.wait_until_ready();
+    let ratios: Vec<f64> = (0..3)
+        .map(|_| {
+            let ended = median_until_first(&server, r#"{"count": 1}"#);
+            let cancelled = median_until_first(&server, r#"{"count": 1000000000}"#);
+            cancelled.as_secs_f64() / ended.as_secs_f64()
+        })
+        .collect();
+    assert!(ratios.iter().any(|ratio| *ratio < 4.0), "{ratios:?}");
+}
+
 /// A client that reads nothing holds neither the device nor memory without a bound.
 #[test]
 fn slow_reader_stalls_nobody_and_misses_nothing() {
