@@ -12,8 +12,8 @@ use crate::{Model, ModelError};
 use half::{bf16, f16};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use types::json::document::{self, Source};
-use types::json::{self, Expected};
+use types::json::document::{self, SentDocument};
+use types::json::{self, ExpectedTensor};
 use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
 /// Largest sample read.
@@ -123,13 +123,16 @@ fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Res
     Ok(())
 }
 
-fn tensors<'a>(written: Vec<WrittenTensor<'a>>, source: Source<'a>) -> Result<Tensors, Detail> {
+fn tensors<'a>(
+    written: Vec<WrittenTensor<'a>>,
+    source: SentDocument<'a>,
+) -> Result<Tensors, Detail> {
     written.into_iter().map(|written| tensor(written, source)).collect()
 }
 
-fn tensor<'a>(written: WrittenTensor<'a>, source: Source<'a>) -> Result<Tensor, Detail> {
+fn tensor<'a>(written: WrittenTensor<'a>, source: SentDocument<'a>) -> Result<Tensor, Detail> {
     let WrittenTensor { name, datatype, shape, data } = written;
-    let expected = Expected { what: "tensor", name: &name, datatype, shape: &shape };
+    let expected = ExpectedTensor { what: "tensor", name: &name, datatype, shape: &shape };
     let data = json::decode(expected, source.sent(data.get())).map_err(|error| error.message)?;
     Tensor::new(name, datatype, shape, data).map_err(|error| error.to_string().into())
 }
@@ -398,7 +401,7 @@ mod tests {
                 _ => ("7", 7.0),
             };
             let read = |text: &str| {
-                let expected = Expected { what: "tensor", name: "x", datatype, shape: &[1] };
+                let expected = ExpectedTensor { what: "tensor", name: "x", datatype, shape: &[1] };
                 json::decode(expected, &format!("[{text}]"))
             };
             let bytes = read(text).unwrap();

@@ -25,7 +25,7 @@ const EXACT_F64_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The datatype and shape that the data of one tensor must have.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
+pub struct ExpectedTensor<'a> {
     /// The tensor's role, as errors name it: `input` in a request.
     pub what: &'static str,
     pub name: &'a str,
@@ -33,7 +33,7 @@ pub struct Expected<'a> {
     pub shape: &'a [usize],
 }
 
-impl Expected<'_> {
+impl ExpectedTensor<'_> {
     fn error(&self, what: impl std::fmt::Display) -> Error {
         Error::unprocessable(format!("{} '{}': {what}", self.what, self.name))
     }
@@ -43,7 +43,7 @@ impl Expected<'_> {
 ///
 /// # Errors
 /// 422 with the index of the element if nesting, count or an element is not as expected.
-pub fn decode(expected: Expected<'_>, text: &str) -> Result<Bytes, Error> {
+pub fn decode(expected: ExpectedTensor<'_>, text: &str) -> Result<Bytes, Error> {
     decode_within(expected, text, |_| Ok(())).map(Bytes::from)
 }
 
@@ -53,7 +53,7 @@ pub fn decode(expected: Expected<'_>, text: &str) -> Result<Bytes, Error> {
 /// # Errors
 /// Those of [`decode`], and those of `admit`.
 pub fn decode_within(
-    expected: Expected<'_>,
+    expected: ExpectedTensor<'_>,
     text: &str,
     admit: impl FnOnce(usize) -> Result<(), Error>,
 ) -> Result<Vec<u8>, Error> {
@@ -83,7 +83,7 @@ pub fn decode_within(
 /// # Errors
 /// Those of [`decode_within`].
 pub fn decode_value_within(
-    expected: Expected<'_>,
+    expected: ExpectedTensor<'_>,
     text: &str,
     admit: impl FnOnce(usize) -> Result<(), Error>,
 ) -> Result<Vec<u8>, Error> {
@@ -133,7 +133,7 @@ pub fn nesting(text: &str) -> (Vec<usize>, usize) {
     (lengths.into_iter().flatten().collect(), elements)
 }
 
-fn wrong(expected: &Expected<'_>, scalar: &str, index: usize) -> Error {
+fn wrong(expected: &ExpectedTensor<'_>, scalar: &str, index: usize) -> Error {
     let shown: String = scalar.chars().take(QUOTED_CHARS_MAX).collect();
     let dots = if shown.len() < scalar.len() { "…" } else { "" };
     let datatype = expected.datatype;
@@ -182,7 +182,7 @@ fn string_length(text: &[u8]) -> usize {
 
 /// Layout of the data, known after the first element or inner array.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Layout {
+enum DataLayout {
     Unknown,
     Flat,
     Nested,
@@ -190,20 +190,20 @@ enum Layout {
 
 /// Counts elements and compares brackets with the shape.
 struct Nesting<'a> {
-    expected: Expected<'a>,
+    expected: ExpectedTensor<'a>,
     elements_max: usize,
     elements: usize,
-    layout: Layout,
+    layout: DataLayout,
     /// Elements seen in each open array; never more arrays than the shape has dimensions.
     open: Vec<usize>,
 }
 
 impl<'a> Nesting<'a> {
-    fn new(expected: Expected<'a>) -> Result<Nesting<'a>, Error> {
+    fn new(expected: ExpectedTensor<'a>) -> Result<Nesting<'a>, Error> {
         let elements_max = product(expected.shape).ok_or_else(|| {
             expected.error(format_args!("the product of shape {:?} overflows", expected.shape))
         })?;
-        let (layout, open) = (Layout::Unknown, Vec::new());
+        let (layout, open) = (DataLayout::Unknown, Vec::new());
         Ok(Nesting { expected, elements_max, elements: 0, layout, open })
     }
 
@@ -221,10 +221,10 @@ impl<'a> Nesting<'a> {
     fn open(&mut self) -> Result<(), Error> {
         if let Some(parent) = self.open.last_mut() {
             *parent += 1;
-            if self.layout == Layout::Flat || self.open.len() >= self.expected.shape.len() {
+            if self.layout == DataLayout::Flat || self.open.len() >= self.expected.shape.len() {
                 return Err(self.misnested());
             }
-            self.layout = Layout::Nested;
+            self.layout = DataLayout::Nested;
         }
         self.open.push(0);
         Ok(())
@@ -238,9 +238,11 @@ impl<'a> Nesting<'a> {
         };
         *count += 1;
         match self.layout {
-            Layout::Unknown => self.layout = Layout::Flat,
-            Layout::Nested if depth != self.expected.shape.len() => return Err(self.misnested()),
-            Layout::Flat | Layout::Nested => {}
+            DataLayout::Unknown => self.layout = DataLayout::Flat,
+            DataLayout::Nested if depth != self.expected.shape.len() => {
+                return Err(self.misnested());
+            }
+            DataLayout::Flat | DataLayout::Nested => {}
         }
         if self.elements == self.elements_max {
             return Err(self.miscounted("more"));
@@ -252,7 +254,7 @@ impl<'a> Nesting<'a> {
     fn close(&mut self) -> Result<(), Error> {
         let count = self.open.pop();
         let dimension = self.expected.shape.get(self.open.len()).copied();
-        if self.layout == Layout::Nested && count != dimension {
+        if self.layout == DataLayout::Nested && count != dimension {
             return Err(self.misnested());
         }
         Ok(())
@@ -388,9 +390,9 @@ fn append_element(element: &[u8], out: &mut Vec<u8>) -> Option<()> {
 /// A tensor's data as a flat JSON array, for [`document::write`].
 ///
 /// Serialization fails if a `BYTES` element is not UTF-8. The error suggests binary output.
-pub struct Data<'a>(pub &'a Tensor);
+pub struct JsonData<'a>(pub &'a Tensor);
 
-impl Serialize for Data<'_> {
+impl Serialize for JsonData<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let data = &self.0.data[..];
         match self.0.datatype {
@@ -420,7 +422,7 @@ fn numbers<S: Serializer, T: Serialize, const N: usize>(
     to.collect_seq(data.as_chunks().0.iter().map(|bytes| read(*bytes)))
 }
 
-impl Data<'_> {
+impl JsonData<'_> {
     fn floats<S: Serializer, T: Serialize + Copy + Into<f64>, const N: usize>(
         &self,
         to: S,
@@ -459,12 +461,12 @@ impl Data<'_> {
     }
 }
 
-/// A tensor's data as [`Data`], or without brackets where it has one element.
+/// A tensor's data as [`JsonData`], or without brackets where it has one element.
 pub struct Flat<'a>(pub &'a Tensor);
 
 impl Serialize for Flat<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let data = Data(self.0);
+        let data = JsonData(self.0);
         if product(&self.0.shape) != Some(1) {
             return data.serialize(to);
         }

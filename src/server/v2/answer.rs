@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::num::NonZero;
 use types::error::Error;
-use types::json::{Data, document};
+use types::json::{JsonData, document};
 use types::tensor::{Datatype, Tensor, Tensors};
 
 /// The outputs that a request asks for, and their form.
@@ -103,7 +103,7 @@ struct Output<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<OutputParameters>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'a>>,
+    data: Option<JsonData<'a>>,
 }
 
 #[derive(Serialize)]
@@ -118,7 +118,7 @@ impl Output<'_> {
             datatype: tensor.datatype,
             shape: &tensor.shape,
             parameters: binary.then(|| OutputParameters { binary_data_size: tensor.data.len() }),
-            data: (!binary).then_some(Data(tensor)),
+            data: (!binary).then_some(JsonData(tensor)),
         }
     }
 }

@@ -163,7 +163,7 @@ fn text(datatype: Datatype, bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::json::{self, Expected};
+    use types::json::{self, ExpectedTensor};
 
     fn classes(
         datatype: Datatype,
@@ -171,14 +171,14 @@ mod tests {
         data: &str,
         count: usize,
     ) -> Result<(Vec<usize>, Vec<String>), Error> {
-        let expected = Expected { what: "output", name: "y", datatype, shape };
+        let expected = ExpectedTensor { what: "output", name: "y", datatype, shape };
         let data = json::decode(expected, data).unwrap();
         let tensor = Tensor::new("y", datatype, shape.to_vec(), data).unwrap();
         let labels = ["none", "one", "two"].map(str::to_owned);
         let count = NonZero::new(count).unwrap();
         let classes = classify(&tensor, count, true, &labels, |_| Ok(()))?;
         assert_eq!(classes.datatype, Datatype::Bytes);
-        let text = serde_json::to_string(&json::Data(&classes)).unwrap();
+        let text = serde_json::to_string(&json::JsonData(&classes)).unwrap();
         Ok((classes.shape, serde_json::from_str(&text).unwrap()))
     }
 

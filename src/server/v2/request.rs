@@ -19,8 +19,8 @@ use std::fmt;
 use std::num::NonZero;
 use std::time::Duration;
 use types::error::Error;
-use types::json::document::{self, Outline, Refused, Source};
-use types::json::{self, Expected};
+use types::json::document::{self, DocumentError, Outline, SentDocument};
+use types::json::{self, ExpectedTensor};
 use types::tensor::{Datatype, Tensor, Tensors};
 
 /// Inputs and outputs that are parsed beyond those of a model, so that an error can name them.
@@ -257,8 +257,8 @@ pub(crate) fn parse(
     let admit = |bytes| work.grow(bytes);
     let parsed = document::parse_seed(&parts.json, &mut scratch, form, admit);
     let (body, source) = parsed.map_err(|refused| match refused {
-        Refused::Text(error) => not_a_request(error),
-        Refused::Memory(full) => Full::of_request(full),
+        DocumentError::Text(error) => not_a_request(error),
+        DocumentError::Memory(full) => Full::of_request(full),
     })?;
     let Object(parameters) = body.parameters.unwrap_or_default();
     parameters.check_stateless()?;
@@ -295,7 +295,7 @@ pub(crate) fn check_outline(text: &[u8], account: &Account) -> Result<Held, Erro
 
 fn tensors<'a>(
     inputs: &[Object<Input<'a>>],
-    source: Source<'a>,
+    source: SentDocument<'a>,
     mut raw: Option<Raw>,
     account: &Account,
 ) -> Result<Tensors, Error> {
@@ -309,12 +309,12 @@ fn tensors<'a>(
 impl<'a> Input<'a> {
     fn tensor(
         &self,
-        source: Source<'a>,
+        source: SentDocument<'a>,
         raw: Option<&mut Raw>,
         account: &Account,
     ) -> Result<Tensor, Error> {
         let (datatype, shape) = (self.datatype()?, self.shape()?);
-        let expected = Expected { what: "input", name: self.name(), datatype, shape: &shape };
+        let expected = ExpectedTensor { what: "input", name: self.name(), datatype, shape: &shape };
         let data = self.data(expected, source, raw, account)?;
         let tensor = Tensor::new(self.name(), datatype, shape, data);
         tensor.map_err(|error| Error::unprocessable(error.to_string()))
@@ -345,8 +345,8 @@ impl<'a> Input<'a> {
 
     fn data(
         &self,
-        expected: Expected<'_>,
-        source: Source<'a>,
+        expected: ExpectedTensor<'_>,
+        source: SentDocument<'a>,
         raw: Option<&mut Raw>,
         account: &Account,
     ) -> Result<Bytes, Error> {
@@ -367,7 +367,7 @@ impl<'a> Input<'a> {
     }
 }
 
-fn decode(expected: Expected<'_>, text: &str, account: &Account) -> Result<Bytes, Error> {
+fn decode(expected: ExpectedTensor<'_>, text: &str, account: &Account) -> Result<Bytes, Error> {
     charged(account, |admit| json::decode_within(expected, text, admit))
 }
 

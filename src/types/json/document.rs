@@ -34,12 +34,12 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 
 /// A document as it was sent, and as it was parsed.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct SentDocument<'a> {
     sent: &'a [u8],
     parsed: &'a [u8],
 }
 
-impl<'a> Source<'a> {
+impl<'a> SentDocument<'a> {
     /// The sent text of a part that borrows from the parsed document.
     pub fn sent(&self, part: &'a str) -> &'a str {
         if std::ptr::eq(self.sent, self.parsed) {
@@ -61,16 +61,16 @@ impl<'a> Source<'a> {
 pub fn parse<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     scratch: &'a mut Vec<u8>,
-) -> Result<(T, Source<'a>), serde_json::Error> {
+) -> Result<(T, SentDocument<'a>), serde_json::Error> {
     let admit = |_| Ok::<(), Infallible>(());
     parse_seed(text, scratch, PhantomData, admit).map_err(|refused| match refused {
-        Refused::Text(error) => error,
+        DocumentError::Text(error) => error,
     })
 }
 
 /// The reason why a document is not parsed.
 #[derive(Debug)]
-pub enum Refused<E> {
+pub enum DocumentError<E> {
     Text(serde_json::Error),
     Memory(E),
 }
@@ -85,18 +85,18 @@ pub fn parse_seed<'a, S: DeserializeSeed<'a> + Clone, E>(
     scratch: &'a mut Vec<u8>,
     seed: S,
     admit: impl FnOnce(usize) -> Result<(), E>,
-) -> Result<(S::Value, Source<'a>), Refused<E>> {
+) -> Result<(S::Value, SentDocument<'a>), DocumentError<E>> {
     let sent = without_mark(text);
     let refused = match read(sent, seed.clone()) {
-        Ok(parsed) => return Ok((parsed, Source { sent, parsed: sent })),
+        Ok(parsed) => return Ok((parsed, SentDocument { sent, parsed: sent })),
         Err(error) => error,
     };
-    let Some(first) = next_name(sent, 0) else { return Err(Refused::Text(refused)) };
-    admit(sent.len()).map_err(Refused::Memory)?;
+    let Some(first) = next_name(sent, 0) else { return Err(DocumentError::Text(refused)) };
+    admit(sent.len()).map_err(DocumentError::Memory)?;
     *scratch = finite(sent, first);
     let parsed: &'a [u8] = scratch;
-    let value = read(parsed, seed).map_err(Refused::Text)?;
-    Ok((value, Source { sent, parsed }))
+    let value = read(parsed, seed).map_err(DocumentError::Text)?;
+    Ok((value, SentDocument { sent, parsed }))
 }
 
 fn read<'a, S: DeserializeSeed<'a>>(text: &'a [u8], seed: S) -> serde_json::Result<S::Value> {
@@ -326,7 +326,7 @@ mod tests {
     fn a_second_text_is_admitted_first() {
         let mut scratch = Vec::new();
         let parsed = parse_seed(b"[NaN]", &mut scratch, PhantomData::<Vec<f32>>, Err);
-        assert!(matches!(parsed, Err(Refused::Memory(5))), "{parsed:?}");
+        assert!(matches!(parsed, Err(DocumentError::Memory(5))), "{parsed:?}");
         let mut scratch = Vec::new();
         let parsed = parse_seed(b"[1]", &mut scratch, PhantomData::<Vec<f32>>, Err);
         assert!(parsed.is_ok(), "{parsed:?}");

@@ -3,8 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn expected<'a>(datatype: Datatype, shape: &'a [usize]) -> Expected<'a> {
-    Expected { what: "input", name: "x", datatype, shape }
+fn expected<'a>(datatype: Datatype, shape: &'a [usize]) -> ExpectedTensor<'a> {
+    ExpectedTensor { what: "input", name: "x", datatype, shape }
 }
 
 fn tensor(datatype: Datatype, shape: &[usize], text: &str) -> Tensor {
@@ -13,7 +13,7 @@ fn tensor(datatype: Datatype, shape: &[usize], text: &str) -> Tensor {
 }
 
 fn render(tensor: &Tensor) -> Result<String, String> {
-    let text = document::to_vec(&Data(tensor)).map_err(|error| error.to_string())?;
+    let text = document::to_vec(&JsonData(tensor)).map_err(|error| error.to_string())?;
     Ok(String::from_utf8(text).unwrap())
 }
 
@@ -184,7 +184,7 @@ proptest! {
 #[test]
 fn one_element_may_stand_without_an_array() {
     let decode = |datatype, shape: &[usize], text: &str| {
-        let expected = Expected { what: "input", name: "x", datatype, shape };
+        let expected = ExpectedTensor { what: "input", name: "x", datatype, shape };
         decode_value_within(expected, text, |_| Ok(()))
     };
     assert_eq!(decode(Datatype::Uint8, &[1, 1], " 7").unwrap(), [7]);

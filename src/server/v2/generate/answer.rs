@@ -7,7 +7,7 @@ use model::info::ModelInfo;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::sync::Arc;
 use types::error::Error;
-use types::json::{Data, Flat, document};
+use types::json::{Flat, JsonData, document};
 use types::tensor::{Tensor, Tensors};
 
 /// The common parts of all answers to a request.
@@ -57,7 +57,7 @@ impl Shape {
         outputs: &Tensors,
         account: &Account,
     ) -> Result<Bytes, Error> {
-        self.write(outputs, Data, account)
+        self.write(outputs, JsonData, account)
     }
 
     fn write<'a, V: Serialize>(

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use std::fmt;
 use std::time::Duration;
 use types::error::Error;
-use types::json::document::{self, Refused};
-use types::json::{self, Expected};
+use types::json::document::{self, DocumentError};
+use types::json::{self, ExpectedTensor};
 use types::tensor::{Tensor, Tensors};
 
 /// A well-formed request.
@@ -94,10 +94,10 @@ pub(crate) fn parse(
     let parsed =
         document::parse_seed(body, &mut scratch, Form(signature), |bytes| work.grow(bytes));
     let (fields, source) = parsed.map_err(|refused| match refused {
-        Refused::Text(error) => {
+        DocumentError::Text(error) => {
             Error::malformed(format!("the body is not a generate request: {error}"))
         }
-        Refused::Memory(full) => Full::of_request(full),
+        DocumentError::Memory(full) => Full::of_request(full),
     })?;
     let Object(parameters) = fields.parameters.unwrap_or_default();
     parameters.check_stateless()?;
@@ -119,7 +119,7 @@ fn tensor(
     account: &Account,
 ) -> Result<Tensor, Error> {
     let (datatype, shape) = (spec.datatype(), shape(spec, text));
-    let expected = Expected { what: "input", name: &spec.name, datatype, shape: &shape };
+    let expected = ExpectedTensor { what: "input", name: &spec.name, datatype, shape: &shape };
     let read = |admit: &mut dyn FnMut(usize) -> Result<(), Error>| {
         json::decode_value_within(expected, text, admit)
     };
