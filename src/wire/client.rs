@@ -1,7 +1,7 @@
 //! The worker's end: blocking, since a worker has two threads and no runtime.
 
 use super::endpoint::Endpoint;
-use super::frame::{Assembler, Header, PREFIX, Pieces, Prefix, Whole, WireError, encode};
+use super::frame::{Assembler, FrameLengths, Header, PREFIX, Pieces, Whole, WireError, encode};
 use super::message::{Down, Up};
 use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
 use std::io::{BufReader, ErrorKind, Read, Write};
@@ -13,7 +13,7 @@ use types::tensor::Tensors;
 ///
 /// # Errors
 /// If nothing listens there.
-pub fn connect(endpoint: &Endpoint) -> Result<(Receiver, Sender), WireError> {
+pub fn connect(endpoint: &Endpoint) -> Result<(WorkerReceiver, WorkerSender), WireError> {
     match endpoint {
         Endpoint::Local(socket) => {
             let name = socket.as_path().to_fs_name::<GenericFilePath>()?;
@@ -28,10 +28,13 @@ pub fn connect(endpoint: &Endpoint) -> Result<(Receiver, Sender), WireError> {
     }
 }
 
-fn halves(reader: Box<dyn Read + Send>, stream: Box<dyn Write + Send>) -> (Receiver, Sender) {
+fn halves(
+    reader: Box<dyn Read + Send>,
+    stream: Box<dyn Write + Send>,
+) -> (WorkerReceiver, WorkerSender) {
     let reader = BufReader::with_capacity(64 * 1024, reader);
-    let receiver = Receiver { reader, assembler: Assembler::new(), buffer: Vec::new() };
-    (receiver, Sender { writer: Arc::new(Mutex::new(Writer { stream, buffer: Vec::new() })) })
+    let receiver = WorkerReceiver { reader, assembler: Assembler::new(), buffer: Vec::new() };
+    (receiver, WorkerSender { writer: Arc::new(Mutex::new(Writer { stream, buffer: Vec::new() })) })
 }
 
 /// Either direction of a shared local stream.
@@ -54,13 +57,13 @@ impl Write for Half {
 }
 
 /// What comes from the server.
-pub struct Receiver {
+pub struct WorkerReceiver {
     reader: BufReader<Box<dyn Read + Send>>,
     assembler: Assembler<Down>,
     buffer: Vec<u8>,
 }
 
-impl Receiver {
+impl WorkerReceiver {
     /// Waits for the next whole message.
     ///
     /// # Errors
@@ -69,7 +72,7 @@ impl Receiver {
         loop {
             let mut prefix = [0; PREFIX];
             self.read(&mut prefix)?;
-            let prefix = Prefix::parse(&prefix)?;
+            let prefix = FrameLengths::parse(&prefix)?;
             let mut buffer = std::mem::take(&mut self.buffer);
             buffer.resize(prefix.header + prefix.payload, 0);
             self.read(&mut buffer)?;
@@ -98,11 +101,11 @@ struct Writer {
 /// What goes to the server. Cloned, so that both threads can speak; each frame is one turn, so
 /// that a pong never waits for more than one piece of a large tensor.
 #[derive(Clone)]
-pub struct Sender {
+pub struct WorkerSender {
     writer: Arc<Mutex<Writer>>,
 }
 
-impl Sender {
+impl WorkerSender {
     /// Sends a message that carries no tensors.
     pub fn send(&self, message: Up) -> Result<(), WireError> {
         self.send_frame(&Header::Message(message), &[])

@@ -39,13 +39,13 @@ pub(super) enum Header<M> {
 
 /// Lengths of a frame's parts, checked.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Prefix {
+pub(super) struct FrameLengths {
     pub(super) header: usize,
     pub(super) payload: usize,
 }
 
-impl Prefix {
-    pub(super) fn parse(bytes: &[u8; PREFIX]) -> Result<Prefix, WireError> {
+impl FrameLengths {
+    pub(super) fn parse(bytes: &[u8; PREFIX]) -> Result<FrameLengths, WireError> {
         let [m0, m1, m2, m3, h0, h1, h2, h3, p0, p1, p2, p3] = *bytes;
         if [m0, m1, m2, m3] != MAGIC {
             return Err(WireError::Malformed("wrong magic"));
@@ -58,7 +58,7 @@ impl Prefix {
         if payload > PIECE_MAX {
             return Err(WireError::Malformed("payload too long"));
         }
-        Ok(Prefix { header, payload })
+        Ok(FrameLengths { header, payload })
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
         assembler: &mut Assembler<Down>,
         frame: &[u8],
     ) -> Result<Option<Whole<Down>>, WireError> {
-        let prefix = Prefix::parse(frame[..PREFIX].try_into().unwrap())?;
+        let prefix = FrameLengths::parse(frame[..PREFIX].try_into().unwrap())?;
         let (header, payload) = frame[PREFIX..].split_at(prefix.header);
         assert_eq!(payload.len(), prefix.payload);
         assembler.push(header, payload)
@@ -257,7 +257,7 @@ mod tests {
         assert!(feed(&mut assembler, &wrong).is_err(), "wrong magic");
         assert!(assembler.push(&[0xff; 20], &[]).is_err(), "garbage header");
         let prefix = [*b"CNC1", u32::MAX.to_le_bytes(), [0; 4]].concat();
-        assert!(Prefix::parse(prefix[..].try_into().unwrap()).is_err(), "absurd header");
+        assert!(FrameLengths::parse(prefix[..].try_into().unwrap()).is_err(), "absurd header");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the other end of a link may send: for fuzzing (`fuzz/`), and for the test that replays what
 //! fuzzing found.
 
-use super::frame::{Assembler, PREFIX, Prefix, WireError};
+use super::frame::{Assembler, FrameLengths, PREFIX, WireError};
 use super::message::{Carries, Down, Up, tensors_from};
 use serde::de::DeserializeOwned;
 
@@ -17,7 +17,7 @@ pub fn frames(data: &[u8]) -> Result<(), WireError> {
 fn receive<M: Carries + DeserializeOwned>(mut data: &[u8]) -> Result<(), WireError> {
     let mut assembler = Assembler::<M>::new();
     while let Some((prefix, rest)) = data.split_first_chunk::<PREFIX>() {
-        let prefix = Prefix::parse(prefix)?;
+        let prefix = FrameLengths::parse(prefix)?;
         let frame = rest.split_at_checked(prefix.header + prefix.payload);
         let (frame, rest) = frame.ok_or(WireError::Closed)?;
         let (header, payload) = frame.split_at(prefix.header);

@@ -26,4 +26,4 @@ pub use message::{
     Cause, Down, LoadOrder, TensorHeader, TimeSlice, Timings, Unfit, Up, VERSION, tensor_headers,
     tensors_from,
 };
-pub use order::{Order, Slow};
+pub use order::{Slow, WorkerSpec};

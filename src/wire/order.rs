@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The one line of JSON that a worker reads from its stdin before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
+pub struct WorkerSpec {
     /// Where to reach the server.
     pub server_endpoint: Endpoint,
     /// Proves that the worker is the one this line was written to.

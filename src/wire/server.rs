@@ -1,7 +1,7 @@
 //! The server's end: asynchronous, one reader and one writer per worker.
 
 use super::endpoint::Endpoint;
-use super::frame::{Assembler, Header, PREFIX, Pieces, Prefix, Whole, WireError, encode};
+use super::frame::{Assembler, FrameLengths, Header, PREFIX, Pieces, Whole, WireError, encode};
 use super::message::{Down, Up};
 use bytes::Bytes;
 use interprocess::local_socket::traits::tokio::Listener as _;
@@ -55,7 +55,7 @@ impl Door {
     ///
     /// # Errors
     /// If the system accepts no connection.
-    pub async fn accept(&self, pid: u32) -> Result<(Receiver, Sender), WireError> {
+    pub async fn accept(&self, pid: u32) -> Result<(ServerReceiver, ServerSender), WireError> {
         match &self.listener {
             Listener::Local(listener) => loop {
                 let stream = listener.accept().await?;
@@ -82,20 +82,20 @@ fn peer_is(stream: &local_socket::tokio::Stream, pid: u32) -> bool {
     credentials.pid().is_none_or(|peer| u32::try_from(peer) == Ok(pid))
 }
 
-fn halves(reader: Incoming, writer: Outward) -> (Receiver, Sender) {
+fn halves(reader: Incoming, writer: Outward) -> (ServerReceiver, ServerSender) {
     let reader = BufReader::with_capacity(64 * 1024, reader);
-    let receiver = Receiver { reader, assembler: Assembler::new(), buffer: Vec::new() };
-    (receiver, Sender { writer, buffer: Vec::new() })
+    let receiver = ServerReceiver { reader, assembler: Assembler::new(), buffer: Vec::new() };
+    (receiver, ServerSender { writer, buffer: Vec::new() })
 }
 
 /// What comes from the worker.
-pub struct Receiver {
+pub struct ServerReceiver {
     reader: BufReader<Incoming>,
     assembler: Assembler<Up>,
     buffer: Vec<u8>,
 }
 
-impl Receiver {
+impl ServerReceiver {
     /// Waits for the next whole message. A future dropped halfway leaves the link unusable.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Receiver {
         loop {
             let mut prefix = [0; PREFIX];
             self.reader.read_exact(&mut prefix).await.map_err(closed)?;
-            let prefix = Prefix::parse(&prefix)?;
+            let prefix = FrameLengths::parse(&prefix)?;
             self.buffer.resize(prefix.header + prefix.payload, 0);
             self.reader.read_exact(&mut self.buffer).await.map_err(closed)?;
             let (header, payload) = self.buffer.split_at(prefix.header);
@@ -131,12 +131,12 @@ pub struct Outgoing {
 }
 
 /// What goes to the worker.
-pub struct Sender {
+pub struct ServerSender {
     writer: Outward,
     buffer: Vec<u8>,
 }
 
-impl Sender {
+impl ServerSender {
     /// Sends until both channels are closed. Messages in `control` carry no tensors and go first,
     /// between the pieces of a large one too.
     pub async fn run(

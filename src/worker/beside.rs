@@ -5,7 +5,7 @@
 
 use super::faults::Spoiler;
 use super::guard::guarded_model;
-use super::load::Loading;
+use super::load::OngoingLoad;
 use super::loaded::Tools;
 use super::parent;
 use burn::tensor::Device;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use wire::Slow;
-use wire::client::Sender;
+use wire::client::WorkerSender;
 
 /// Between two looks whether the load has ended.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -26,7 +26,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub(super) struct OwnedTools {
     pub(super) registry: Arc<Registry>,
     pub(super) device: Device,
-    pub(super) sender: Sender,
+    pub(super) sender: WorkerSender,
     pub(super) slow: Option<Slow>,
     pub(super) spoil: Spoiler,
     pub(super) caches: PathBuf,
@@ -41,14 +41,14 @@ pub(super) struct Beside {
 }
 
 /// The load, if it was not given up, and how its last step went.
-type Ended = Option<(Loading, Result<(), ModelError>)>;
+type Ended = Option<(OngoingLoad, Result<(), ModelError>)>;
 
 impl Beside {
     /// Starts the thread.
     ///
     /// # Errors
     /// If the system cannot start a thread.
-    pub(super) fn begin(loading: Loading, tools: OwnedTools) -> Result<Beside, ModelError> {
+    pub(super) fn begin(loading: OngoingLoad, tools: OwnedTools) -> Result<Beside, ModelError> {
         let model = loading.model();
         let given_up = Arc::new(AtomicBool::new(false));
         let stop = given_up.clone();
@@ -76,7 +76,7 @@ impl Beside {
     }
 }
 
-fn load(mut loading: Loading, owned: &OwnedTools, stop: &AtomicBool) -> Ended {
+fn load(mut loading: OngoingLoad, owned: &OwnedTools, stop: &AtomicBool) -> Ended {
     parent::stand_back_thread();
     let OwnedTools { registry, device, sender, slow, spoil, caches } = owned;
     let tools = Tools { registry, device, sender, slow: *slow, spoil, caches };

@@ -6,7 +6,7 @@ use super::cancelled::Cancelled;
 use super::checks::Checks;
 use super::faults::Faults;
 use super::guard::{cause, guarded, guarded_model, micros, shortened};
-use super::load::{Loading, in_use, usage};
+use super::load::{OngoingLoad, in_use, usage};
 use super::loaded::{Loaded, Tools};
 use super::slice::Slice;
 use adapter::entry::{AdapterEntry, Api, Probe};
@@ -23,9 +23,9 @@ use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use types::clock;
 use types::tensor::Tensors;
-use wire::client::Sender;
+use wire::client::WorkerSender;
 use wire::{
-    Cause, Down, Order, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError,
+    Cause, Down, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError, WorkerSpec,
     tensor_headers, tensors_from,
 };
 
@@ -33,15 +33,15 @@ use wire::{
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A message for the compute thread, and when it was whole.
-pub(super) struct Job {
+pub(super) struct ComputeJob {
     message: Down,
     body: Bytes,
     received: Instant,
 }
 
-impl Job {
-    pub(super) fn new(message: Down, body: Bytes) -> Job {
-        Job { message, body, received: clock::now() }
+impl ComputeJob {
+    pub(super) fn new(message: Down, body: Bytes) -> ComputeJob {
+        ComputeJob { message, body, received: clock::now() }
     }
 }
 
@@ -72,10 +72,10 @@ impl From<ModelError> for Refusal {
 }
 
 /// What the compute thread owns.
-pub(super) struct Compute {
+pub(super) struct ComputeThread {
     device: Device,
     registry: Arc<Registry>,
-    sender: Sender,
+    sender: WorkerSender,
     slow: Option<Slow>,
     faults: Faults,
     models: BTreeMap<u32, Loaded>,
@@ -83,7 +83,7 @@ pub(super) struct Compute {
     pub(super) loads_beside: bool,
     beside: Option<Beside>,
     /// Models on their way, the first one being loaded.
-    loads: VecDeque<Loading>,
+    loads: VecDeque<OngoingLoad>,
     /// What the server was told last of memory in use and reserved, and when.
     told: (Option<(u64, u64)>, Instant),
     /// Whether that may have changed since.
@@ -96,10 +96,10 @@ pub(super) struct Compute {
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
 pub(super) fn run(
-    (order, lock, confinement): (Order, Locked, String),
+    (order, lock, confinement): (WorkerSpec, Locked, String),
     registry: Registry,
-    (work, cancelled): (mpsc::Receiver<Job>, Cancelled),
-    sender: Sender,
+    (work, cancelled): (mpsc::Receiver<ComputeJob>, Cancelled),
+    sender: WorkerSender,
 ) {
     let who = (order.adapter.id.as_str(), order.life);
     let mut faults = Faults::new(&order.faults, who, sender.clone());
@@ -118,7 +118,7 @@ pub(super) fn run(
     };
     // Held for the process's life.
     let _lock = lock;
-    let mut compute = Compute::new(device, registry, sender, order.slow, faults);
+    let mut compute = ComputeThread::new(device, registry, sender, order.slow, faults);
     compute.checks.every = order.check;
     compute.cancelled = cancelled;
     compute.caches = order.cache_dir;
@@ -134,7 +134,7 @@ pub(super) fn run(
 pub(super) type Locked = Result<Option<AdapterLock>, LockError>;
 
 /// Locks the adapter of an order.
-pub(super) fn lock(order: &Order) -> Locked {
+pub(super) fn lock(order: &WorkerSpec) -> Locked {
     match order.adapter.api {
         Api::Cpu => Ok(None),
         _ => AdapterLock::take(&order.lock_dir, &order.adapter.id).map(Some),
@@ -143,10 +143,10 @@ pub(super) fn lock(order: &Order) -> Locked {
 
 /// Opens, checks and probes the adapter, which is locked.
 fn open_device(
-    order: &Order,
+    order: &WorkerSpec,
     lock: Locked,
     confinement: String,
-    sender: &Sender,
+    sender: &WorkerSender,
 ) -> Result<(Device, Option<AdapterLock>), Refusal> {
     let begin = clock::now();
     let entry = &order.adapter;
@@ -172,7 +172,7 @@ fn lock_refusal(error: LockError) -> Refusal {
     Refusal { why, error: error.to_string() }
 }
 
-fn open_gpu(entry: &AdapterEntry, sender: &Sender) -> Result<(Device, Probe), Refusal> {
+fn open_gpu(entry: &AdapterEntry, sender: &WorkerSender) -> Result<(Device, Probe), Refusal> {
     let say = |doing: &str| sender.send(Up::Progress { doing: doing.to_owned() });
     say("opening the device").map_err(Refusal::device)?;
     let opened = open::open(entry).map_err(Refusal::device)?;
@@ -189,19 +189,19 @@ fn open_gpu(entry: &AdapterEntry, sender: &Sender) -> Result<(Device, Probe), Re
     Ok((device, probe))
 }
 
-impl Compute {
+impl ComputeThread {
     pub(super) fn new(
         device: Device,
         registry: Registry,
-        sender: Sender,
+        sender: WorkerSender,
         slow: Option<Slow>,
         faults: Faults,
-    ) -> Compute {
+    ) -> ComputeThread {
         let (models, loads) = (BTreeMap::new(), VecDeque::new());
         let (told, stale) = ((None, clock::now()), false);
         let checks = Checks::default();
         let caches = PathBuf::new();
-        Compute {
+        ComputeThread {
             device,
             registry: Arc::new(registry),
             sender,
@@ -224,7 +224,7 @@ impl Compute {
     ///
     /// # Errors
     /// If the link broke.
-    pub(super) fn serve(&mut self, work: &mpsc::Receiver<Job>) -> Result<(), WireError> {
+    pub(super) fn serve(&mut self, work: &mpsc::Receiver<ComputeJob>) -> Result<(), WireError> {
         loop {
             self.end_beside()?;
             if self.loads.is_empty() || self.beside.is_some() {
@@ -257,7 +257,7 @@ impl Compute {
     /// up, and the server told so.
     fn is_sound(&mut self) -> bool {
         let Some(model) = self.checks.next(&self.models) else { return true };
-        let Compute { models, faults, checks, .. } = self;
+        let ComputeThread { models, faults, checks, .. } = self;
         let Some(loaded) = models.get_mut(&model) else { return true };
         let checked = guarded_model(|| faults.step(|| loaded.check()));
         let Err(error) = checked else {
@@ -277,10 +277,10 @@ impl Compute {
         false
     }
 
-    fn perform(&mut self, job: Job) -> Result<(), WireError> {
+    fn perform(&mut self, job: ComputeJob) -> Result<(), WireError> {
         match job.message {
             Down::Load(order) => {
-                self.loads.push_back(Loading::new(*order));
+                self.loads.push_back(OngoingLoad::new(*order));
                 Ok(())
             }
             Down::Unload { model } => self.unload(model),
@@ -299,7 +299,7 @@ impl Compute {
         if self.loads_beside && self.faults.are_none() {
             return self.load_beside(loading);
         }
-        let Compute { registry, device, sender, slow, faults, caches, .. } = self;
+        let ComputeThread { registry, device, sender, slow, faults, caches, .. } = self;
         let spoil = faults.spoiler();
         let tools = Tools { registry, device, sender, slow: *slow, spoil: &spoil, caches };
         match guarded_model(|| faults.step(|| loading.step(&tools))) {
@@ -312,7 +312,7 @@ impl Compute {
         }
     }
 
-    fn load_beside(&mut self, loading: Loading) -> Result<(), WireError> {
+    fn load_beside(&mut self, loading: OngoingLoad) -> Result<(), WireError> {
         let model = loading.model();
         let tools = OwnedTools {
             registry: self.registry.clone(),
@@ -343,7 +343,7 @@ impl Compute {
         }
     }
 
-    fn load_failed(&mut self, loading: Loading, error: &ModelError) -> Result<(), WireError> {
+    fn load_failed(&mut self, loading: OngoingLoad, error: &ModelError) -> Result<(), WireError> {
         let (model, rows) = (loading.model(), loading.rows());
         self.free(loading);
         self.say_load_failed((model, rows), error)
@@ -359,7 +359,7 @@ impl Compute {
     }
 
     /// Puts a warm model in its place; until now one with its number has served.
-    fn loaded(&mut self, loading: Loading) -> Result<(), WireError> {
+    fn loaded(&mut self, loading: OngoingLoad) -> Result<(), WireError> {
         let model = loading.model();
         let Some((loaded, news)) = loading.finish() else { return Ok(()) };
         if let Some(old) = self.models.insert(model, loaded) {
@@ -378,7 +378,7 @@ impl Compute {
         }
         let (given_up, loads) = self.loads.drain(..).partition(|load| load.model() == model);
         self.loads = loads;
-        let (given_up, loaded): (VecDeque<Loading>, _) = (given_up, self.models.remove(&model));
+        let (given_up, loaded): (VecDeque<OngoingLoad>, _) = (given_up, self.models.remove(&model));
         let said = loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes);
         self.free((given_up, loaded));
         let fell = before.zip(self.in_use()).map(|(before, after)| before.saturating_sub(after));
@@ -451,7 +451,7 @@ impl Compute {
     ) -> Result<Tensors, ModelError> {
         let Work { batch, model, rows, slices } = work;
         let missing = || ModelError::Broken(format!("model {model} is not loaded here"));
-        let Compute { models, faults, slow, sender, cancelled, .. } = self;
+        let ComputeThread { models, faults, slow, sender, cancelled, .. } = self;
         let loaded = models.get_mut(model).ok_or_else(missing)?;
         let inputs = tensors_from(headers, body);
         let inputs = inputs.map_err(|error| ModelError::Input(error.to_string()))?;

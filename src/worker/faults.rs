@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use types::clock;
 use types::tensor::{Tensor, Tensors};
-use wire::client::Sender;
+use wire::client::WorkerSender;
 use wire::{Injected, Injection};
 
 /// How many times as long a slow step takes, and how much longer at least.
@@ -24,7 +24,7 @@ pub(super) struct Faults {
     injections: Vec<Injection>,
     adapter: String,
     life: u64,
-    sender: Sender,
+    sender: WorkerSender,
     /// Steps begun so far.
     steps: u64,
     lost: bool,
@@ -38,7 +38,7 @@ impl Faults {
     pub(super) fn new(
         injections: &[Injection],
         (adapter, life): (&str, u64),
-        sender: Sender,
+        sender: WorkerSender,
     ) -> Faults {
         let adapter = adapter.to_owned();
         let concerns = |injection: &&Injection| injection.concerns(&adapter, life);

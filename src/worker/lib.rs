@@ -31,8 +31,8 @@ use kinds::Registry;
 use std::io::BufRead;
 use std::process::ExitCode;
 use std::sync::mpsc;
-use wire::client::{Receiver, Sender, connect};
-use wire::{BATCHES_MAX, Down, Order, Up, VERSION, WireError};
+use wire::client::{WorkerReceiver, WorkerSender, connect};
+use wire::{BATCHES_MAX, Down, Up, VERSION, WireError, WorkerSpec};
 
 /// Models that may be ordered to be loaded or unloaded beside them; each order is small.
 const ORDERS_MAX: usize = 256;
@@ -73,14 +73,14 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
 }
 
 /// Gives up what a worker has no use for, if it is to; says what is enforced.
-fn give_up_rights(order: &Order) -> String {
+fn give_up_rights(order: &WorkerSpec) -> String {
     if !order.confine {
         return "nothing: workers.confine is false".to_owned();
     }
     confine::confine(&[&order.cache_dir])
 }
 
-fn read_order() -> anyhow::Result<Order> {
+fn read_order() -> anyhow::Result<WorkerSpec> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("cannot read the order from stdin")?;
     serde_json::from_str(&line)
@@ -89,9 +89,9 @@ fn read_order() -> anyhow::Result<Order> {
 
 /// The link thread: pongs at once, hands work on, leaves when told to or left alone.
 fn link(
-    mut receiver: Receiver,
-    sender: &Sender,
-    jobs: &mpsc::SyncSender<compute::Job>,
+    mut receiver: WorkerReceiver,
+    sender: &WorkerSender,
+    jobs: &mpsc::SyncSender<compute::ComputeJob>,
     cancelled: &Cancelled,
 ) -> anyhow::Result<()> {
     loop {
@@ -105,7 +105,7 @@ fn link(
             Down::Stop => return Ok(()),
             Down::Cancel { batch, row } => cancelled.note(batch, row),
             message @ (Down::Load(_) | Down::Unload { .. } | Down::Run { .. }) => {
-                let job = compute::Job::new(message, whole.body);
+                let job = compute::ComputeJob::new(message, whole.body);
                 // The server never sends more than fits, and a compute thread that is gone has
                 // said why.
                 jobs.try_send(job).context("the compute thread takes no more work")?;

@@ -11,7 +11,7 @@ use types::clock;
 use wire::{LoadOrder, Up};
 
 /// One model on its way.
-pub(super) struct Loading {
+pub(super) struct OngoingLoad {
     order: LoadOrder,
     loaded: Option<Loaded>,
     runs: Runs,
@@ -24,9 +24,9 @@ pub(super) struct Loading {
     tuning: Option<Duration>,
 }
 
-impl Loading {
-    pub(super) fn new(order: LoadOrder) -> Loading {
-        Loading {
+impl OngoingLoad {
+    pub(super) fn new(order: LoadOrder) -> OngoingLoad {
+        OngoingLoad {
             runs: Runs::new(&order.info.batch),
             order,
             loaded: None,

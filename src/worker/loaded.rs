@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 use types::tensor::Tensors;
-use wire::client::Sender;
+use wire::client::WorkerSender;
 use wire::{Slow, Up};
 
 /// A loaded model with the limit that it was warmed up for.
@@ -84,7 +84,7 @@ impl Loaded {
 pub(super) struct Tools<'a> {
     pub(super) registry: &'a Registry,
     pub(super) device: &'a Device,
-    pub(super) sender: &'a Sender,
+    pub(super) sender: &'a WorkerSender,
     pub(super) slow: Option<Slow>,
     pub(super) spoil: &'a Spoiler,
     /// The folder of the adapter's caches.

@@ -9,7 +9,7 @@ use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::{Device, Nvml};
 use std::time::Duration;
 use wire::Up;
-use wire::client::Sender;
+use wire::client::WorkerSender;
 
 /// PCI vendor number of NVIDIA.
 const NVIDIA: u32 = 0x10de;
@@ -17,7 +17,7 @@ const NVIDIA: u32 = 0x10de;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Tells the server about the card for as long as the worker lives, if it is one of NVIDIA's.
-pub(super) fn follow(entry: &AdapterEntry, sender: Sender) {
+pub(super) fn follow(entry: &AdapterEntry, sender: WorkerSender) {
     let Some(pci) = entry.pci.clone().filter(|_| entry.vendor_id == NVIDIA) else { return };
     let thread = std::thread::Builder::new().name("nvml".into());
     let spawned = thread.spawn(move || {
@@ -30,7 +30,7 @@ pub(super) fn follow(entry: &AdapterEntry, sender: Sender) {
     }
 }
 
-fn tell(pci: &str, sender: &Sender) -> anyhow::Result<()> {
+fn tell(pci: &str, sender: &WorkerSender) -> anyhow::Result<()> {
     let nvml = Nvml::init()?;
     let device = nvml.device_by_pci_bus_id(pci)?;
     loop {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use types::clock;
 use types::tensor::Tensors;
-use wire::client::Sender;
+use wire::client::WorkerSender;
 use wire::{Slow, TimeSlice, Up, tensor_headers};
 
 /// A slice begins no further step after so long: other batches have their turn, and requests that
@@ -19,7 +19,7 @@ const SLICE_MAX: Duration = Duration::from_millis(50);
 /// What a slice works with.
 pub(super) struct Slice<'a> {
     pub(super) batch: u64,
-    pub(super) sender: &'a Sender,
+    pub(super) sender: &'a WorkerSender,
     pub(super) cancelled: &'a Cancelled,
     pub(super) faults: &'a mut Faults,
     pub(super) slow: Option<Slow>,

@@ -9,7 +9,7 @@ use testkit::TestFolder;
 use tokio::runtime::Runtime;
 use types::tensor::{Datatype, Tensor, Tensors};
 use wire::client::connect;
-use wire::server::{Door, Receiver};
+use wire::server::{Door, ServerReceiver};
 use wire::{Endpoint, TimeSlice, Up};
 
 /// Rows, numbers, and whether they are the last, as the server receives them.
@@ -74,8 +74,8 @@ impl Generate for Odd {
 struct Bench {
     _folder: TestFolder,
     runtime: Runtime,
-    receiver: Receiver,
-    sender: wire::client::Sender,
+    receiver: ServerReceiver,
+    sender: wire::client::WorkerSender,
     cancelled: Cancelled,
 }
 

@@ -1,6 +1,6 @@
 //! The compute thread over a real link: loads, reloads, unloads, batches in between, slowness.
 
-use super::compute::{Compute, Job};
+use super::compute::{ComputeJob, ComputeThread};
 use super::faults::Faults;
 use burn::tensor::Device;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use testkit::TestFolder;
 use tokio::runtime::Runtime;
 use types::tensor::{Datatype, Tensor, Tensors};
 use wire::client::connect;
-use wire::server::{Door, Receiver};
+use wire::server::{Door, ServerReceiver};
 use wire::{
     Cause, Down, Endpoint, Injected, Injection, LoadOrder, Slow, Unfit, Up, tensor_headers,
 };
@@ -79,8 +79,8 @@ struct Bench {
     folder: TestFolder,
     alive: Arc<AtomicUsize>,
     runtime: Runtime,
-    receiver: Receiver,
-    jobs: SyncSender<Job>,
+    receiver: ServerReceiver,
+    jobs: SyncSender<ComputeJob>,
     compute: JoinHandle<()>,
 }
 
@@ -121,7 +121,7 @@ impl Bench {
         let compute = std::thread::spawn(move || {
             let (_receiver, sender) = connect(&endpoint).unwrap();
             let faults = Faults::new(&faults, ("cpu", 1), sender.clone());
-            let mut compute = Compute::new(Device::flex(), registry, sender, slow, faults);
+            let mut compute = ComputeThread::new(Device::flex(), registry, sender, slow, faults);
             compute.checks.every = every;
             compute.loads_beside = beside;
             compute.serve(&work).unwrap();
@@ -154,7 +154,7 @@ impl Bench {
     }
 
     fn send(&self, message: Down) {
-        self.jobs.send(Job::new(message, Bytes::new())).unwrap();
+        self.jobs.send(ComputeJob::new(message, Bytes::new())).unwrap();
     }
 
     fn load(&self, model: u32, info: ModelInfo) {
@@ -167,7 +167,9 @@ impl Bench {
         let inputs = Tensor::new("x", Datatype::Uint8, shape, data.clone()).unwrap();
         let tensors = tensor_headers(&Tensors(vec![inputs]));
         let slices = Vec::new();
-        self.jobs.send(Job::new(Down::Run { batch, model, rows, slices, tensors }, data)).unwrap();
+        self.jobs
+            .send(ComputeJob::new(Down::Run { batch, model, rows, slices, tensors }, data))
+            .unwrap();
     }
 
     fn hear(&mut self) -> (Up, Bytes) {

@@ -7,12 +7,12 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wire::server::{Door, Outgoing, Receiver};
-use wire::{Down, Endpoint, LoadOrder, Order, Up};
+use wire::server::{Door, Outgoing, ServerReceiver};
+use wire::{Down, Endpoint, LoadOrder, Up, WorkerSpec};
 
 /// A worker process on one adapter, with the server's end of its link in hand.
 struct Bench {
-    receiver: Receiver,
+    receiver: ServerReceiver,
     control: mpsc::Sender<Down>,
     _batches: mpsc::Sender<Outgoing>,
     child: Child,
@@ -24,7 +24,7 @@ impl Bench {
         let folder = Folder::new();
         let cache_dir = machine.cache().join("adapters").join(&adapter.id);
         std::fs::create_dir_all(&cache_dir).unwrap();
-        let order = Order {
+        let order = WorkerSpec {
             server_endpoint: Endpoint::Local(folder.join("socket")),
             token: "none".to_owned(),
             server: std::process::id(),

@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use wire::server::Door;
-use wire::{Endpoint, Injection, Order, Slow, TestLink};
+use wire::{Endpoint, Injection, Slow, TestLink, WorkerSpec};
 
 /// Timeout of a trial process, which ends at once.
 const TRIAL_MAX: Duration = Duration::from_secs(10);
@@ -106,7 +106,7 @@ pub(crate) async fn launch(
     let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
     let (server_endpoint, door) = listen(workshop, &name)?;
     let (cache_dir, temporary) = cache_folder(workshop, &folder_name(entry))?;
-    let order = Order {
+    let order = WorkerSpec {
         server_endpoint,
         token: token.clone(),
         server: std::process::id(),

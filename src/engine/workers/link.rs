@@ -4,7 +4,7 @@ use crate::workers::news::{News, Reporter};
 use anyhow::bail;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wire::server::{Door, Outgoing, Receiver, Sender};
+use wire::server::{Door, Outgoing, ServerReceiver, ServerSender};
 use wire::{Down, Up, VERSION, WireError};
 
 /// The link to one worker.
@@ -21,7 +21,7 @@ impl Link {
     pub(crate) async fn serve(
         self,
         reporter: Reporter,
-        (receiver, sender): (Receiver, Sender),
+        (receiver, sender): (ServerReceiver, ServerSender),
         (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
     ) -> String {
         drop(self.door);
@@ -36,7 +36,7 @@ impl Link {
     }
 
     /// Takes the worker's connection and checks that it is the one that was started.
-    pub(crate) async fn open(&self) -> anyhow::Result<(Receiver, Sender)> {
+    pub(crate) async fn open(&self) -> anyhow::Result<(ServerReceiver, ServerSender)> {
         let (mut receiver, sender) = self.door.accept(self.pid).await?;
         let hello = receiver.receive().await?;
         let Up::Hello { version, token } = hello.message else {
@@ -56,7 +56,7 @@ impl Link {
 }
 
 /// Passes on what the worker says until the link ends.
-async fn receive(mut receiver: Receiver, reporter: &Reporter) -> WireError {
+async fn receive(mut receiver: ServerReceiver, reporter: &Reporter) -> WireError {
     loop {
         match receiver.receive().await {
             Ok(whole) => reporter.report(News::Said(whole)).await,
