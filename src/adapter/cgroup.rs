@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 const UNLIMITED: u64 = 1 << 60;
 
 /// The names of files, which differ between the two versions.
-struct Names {
+struct CgroupFiles {
     limits: &'static [&'static str],
     usage: &'static str,
     /// Prefix of the lines of `memory.stat` that hold sums over all groups below.
@@ -17,13 +17,13 @@ struct Names {
     kills: &'static str,
 }
 
-const V1: Names = Names {
+const V1: CgroupFiles = CgroupFiles {
     limits: &["memory.limit_in_bytes"],
     usage: "memory.usage_in_bytes",
     prefix: "total_",
     kills: "memory.oom_control",
 };
-const V2: Names = Names {
+const V2: CgroupFiles = CgroupFiles {
     limits: &["memory.max", "memory.high"],
     usage: "memory.current",
     prefix: "",
@@ -33,7 +33,7 @@ const V2: Names = Names {
 /// The control groups of this process that may limit memory, the innermost first.
 struct Chain {
     groups: Vec<PathBuf>,
-    names: &'static Names,
+    names: &'static CgroupFiles,
 }
 
 /// Memory that the processes of this one's control groups may have in all, and how much of it they
@@ -67,7 +67,7 @@ fn chains(root: &Path) -> Vec<Chain> {
 }
 
 /// The groups of one hierarchy, from the process's own up to the mount point.
-fn chain(root: &Path, groups: &str, mounts: &str, names: &'static Names) -> Option<Chain> {
+fn chain(root: &Path, groups: &str, mounts: &str, names: &'static CgroupFiles) -> Option<Chain> {
     let own = own_path(groups, names)?;
     let (point, mounted) = mounts.lines().find_map(|line| mount(line, names))?;
     let point = root.join(point.strip_prefix("/").unwrap_or(&point));
@@ -86,7 +86,7 @@ fn chain(root: &Path, groups: &str, mounts: &str, names: &'static Names) -> Opti
 }
 
 /// The path of the process's group: a line is `number:controllers:path`.
-fn own_path<'t>(groups: &'t str, names: &Names) -> Option<&'t str> {
+fn own_path<'t>(groups: &'t str, names: &CgroupFiles) -> Option<&'t str> {
     groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
@@ -100,7 +100,7 @@ fn own_path<'t>(groups: &'t str, names: &Names) -> Option<&'t str> {
 
 /// The mount point of a hierarchy, and the group that is mounted there: fields 5 and 4 of a line of
 /// `mountinfo`; behind ` - ` stand the type, the source and the options of the file system.
-fn mount(line: &str, names: &Names) -> Option<(PathBuf, PathBuf)> {
+fn mount(line: &str, names: &CgroupFiles) -> Option<(PathBuf, PathBuf)> {
     let (fields, system) = line.split_once(" - ")?;
     let mut fields = fields.split(' ').skip(3);
     let (mounted, point) = (fields.next()?, fields.next()?);
@@ -120,7 +120,7 @@ fn unescaped(text: &str) -> String {
 }
 
 /// Limit and use of one group; `None` without a limit.
-fn group(dir: &Path, names: &Names) -> Option<InUse> {
+fn group(dir: &Path, names: &CgroupFiles) -> Option<InUse> {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
     let limits = names.limits.iter().filter_map(|name| number(name));

@@ -42,23 +42,23 @@ impl Reading {
 
 /// Reads one card again and again.
 #[derive(Debug)]
-pub struct Card {
+pub struct SensorCard {
     folder: PathBuf,
     /// The last count of microjoules, and when it was read.
     energy: Option<(u64, Duration)>,
 }
 
-impl Card {
+impl SensorCard {
     /// The card with this PCI address, such as `0000:01:00.0`. `None` if that is no address.
-    pub fn at(pci: &str) -> Option<Card> {
-        Card::in_folder(Path::new(PCI_DEVICES), pci)
+    pub fn at(pci: &str) -> Option<SensorCard> {
+        SensorCard::in_folder(Path::new(PCI_DEVICES), pci)
     }
 
-    fn in_folder(devices: &Path, pci: &str) -> Option<Card> {
+    fn in_folder(devices: &Path, pci: &str) -> Option<SensorCard> {
         // The address comes from a driver and becomes a path.
         let plain = pci.chars().all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.');
         let safe = plain && !pci.contains("..") && pci.contains(':');
-        safe.then(|| Card { folder: devices.join(pci), energy: None })
+        safe.then(|| SensorCard { folder: devices.join(pci), energy: None })
     }
 
     /// What there is to know at this moment of the server's life; `None` if there is nothing.
@@ -143,8 +143,8 @@ mod tests {
             fs::write(path, format!("{value}\n")).unwrap();
         }
 
-        fn card(&self) -> Card {
-            Card::in_folder(&self.0, "0000:03:00.0").unwrap()
+        fn card(&self) -> SensorCard {
+            SensorCard::in_folder(&self.0, "0000:03:00.0").unwrap()
         }
     }
 
@@ -210,8 +210,8 @@ mod tests {
         devices.write("gpu_busy_percent", "many");
         assert_eq!(devices.card().read(SECOND), None);
         for odd in ["", "..", "0000:03:00.0/..", "/etc", "3"] {
-            assert!(Card::in_folder(&devices.0, odd).is_none(), "{odd}");
+            assert!(SensorCard::in_folder(&devices.0, odd).is_none(), "{odd}");
         }
-        assert_eq!(Card::in_folder(&devices.0, "0000:04:00.0").unwrap().read(SECOND), None);
+        assert_eq!(SensorCard::in_folder(&devices.0, "0000:04:00.0").unwrap().read(SECOND), None);
     }
 }

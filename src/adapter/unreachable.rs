@@ -27,7 +27,7 @@ const NAMED_DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
 /// A card as the kernel describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Card {
+struct ListedCard {
     /// `None` for a device file that belongs to no PCI device.
     pci: Option<String>,
     vendor: u32,
@@ -66,8 +66,8 @@ impl Surroundings<'_> {
     }
 
     /// Cards on the PCI bus, then render nodes without one (in a container, or on a board).
-    fn cards(&self) -> Vec<Card> {
-        let mut cards: Vec<Card> = names(&self.path("sys/bus/pci/devices"))
+    fn cards(&self) -> Vec<ListedCard> {
+        let mut cards: Vec<ListedCard> = names(&self.path("sys/bus/pci/devices"))
             .into_iter()
             .filter_map(|address| self.controller(address))
             .collect();
@@ -85,7 +85,7 @@ impl Surroundings<'_> {
     }
 
     /// A display controller of a vendor whose cards compute.
-    fn controller(&self, address: String) -> Option<Card> {
+    fn controller(&self, address: String) -> Option<ListedCard> {
         let folder = self.path("sys/bus/pci/devices").join(&address);
         let is_display = number(&folder.join("class"))? >> 16 == 0x03;
         let vendor = number(&folder.join("vendor"))?;
@@ -93,7 +93,7 @@ impl Surroundings<'_> {
             return None;
         }
         let nodes = names(&folder.join("drm"));
-        Some(Card {
+        Some(ListedCard {
             pci: Some(address),
             vendor,
             device: number(&folder.join("device")).unwrap_or_default(),
@@ -104,7 +104,7 @@ impl Surroundings<'_> {
 
     /// A render node that belongs to no display controller; `None` for the nodes of drivers that
     /// only show a picture.
-    fn loose(&self, node: String) -> Option<Card> {
+    fn loose(&self, node: String) -> Option<ListedCard> {
         let device = self.path("sys/class/drm").join(&node).join("device");
         let driver = link(&device.join("driver"));
         if driver.as_deref().is_some_and(|driver| ["vgem", "vkms"].contains(&driver)) {
@@ -112,11 +112,11 @@ impl Surroundings<'_> {
         }
         let vendor = number(&device.join("vendor")).unwrap_or_default();
         let number = number(&device.join("device")).unwrap_or_default();
-        Some(Card { pci: None, vendor, device: number, driver, node: Some(node) })
+        Some(ListedCard { pci: None, vendor, device: number, driver, node: Some(node) })
     }
 
     /// The reason why no graphics API lists a card, and what to do.
-    fn reason(&self, card: &Card) -> String {
+    fn reason(&self, card: &ListedCard) -> String {
         match card.driver.as_deref() {
             None if card.pci.is_some() => format!(
                 "no kernel driver is bound to it; install the driver of {}",
@@ -133,7 +133,7 @@ impl Surroundings<'_> {
     }
 
     /// The reason for a card whose driver offers a render node.
-    fn open_reason(&self, card: &Card, driver: Option<&str>) -> String {
+    fn open_reason(&self, card: &ListedCard, driver: Option<&str>) -> String {
         let Some(node) = &card.node else {
             let driver = driver.unwrap_or("of the kernel");
             return format!(
@@ -189,7 +189,7 @@ impl Surroundings<'_> {
     }
 
     /// The files that NVIDIA's driver opens for a card.
-    fn nvidia_files(&self, card: &Card) -> [String; 2] {
+    fn nvidia_files(&self, card: &ListedCard) -> [String; 2] {
         let pci = card.pci.as_deref().unwrap_or_default();
         let told = self.path("proc/driver/nvidia/gpus").join(pci).join("information");
         let told = std::fs::read_to_string(told).unwrap_or_default();
@@ -215,11 +215,11 @@ impl Surroundings<'_> {
                  {value}); set NVIDIA_DRIVER_CAPABILITIES=all"
             );
         }
-        self.no_vulkan(&Card { vendor: NVIDIA, ..Card::default() })
+        self.no_vulkan(&ListedCard { vendor: NVIDIA, ..ListedCard::default() })
     }
 
     /// The device files are fine.
-    fn no_vulkan(&self, card: &Card) -> String {
+    fn no_vulkan(&self, card: &ListedCard) -> String {
         let vendor = match card.vendor {
             0 => "it".to_owned(),
             vendor => vendor_name(vendor),
@@ -249,7 +249,7 @@ impl Surroundings<'_> {
     }
 }
 
-impl Card {
+impl ListedCard {
     /// True if an adapter is this card. Where either has no address, vendor and device tell, or
     /// that the adapter is of a board without PCI.
     fn is(&self, facts: &Facts) -> bool {

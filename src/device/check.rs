@@ -28,7 +28,7 @@ pub enum CheckError {
 
 /// How an answer is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum AnswerCheck {
     Integers,
     /// Floats that must be right to the last bit.
     Exact,
@@ -37,9 +37,9 @@ enum Kind {
 }
 
 /// One kernel and its answer.
-struct Case {
+struct KernelCase {
     kernel: &'static str,
-    kind: Kind,
+    kind: AnswerCheck,
     /// Answers as they lie in the buffer.
     expected: Vec<u32>,
 }
@@ -80,7 +80,7 @@ fn answer(
     gpu.read(&target, length)
 }
 
-fn compare(case: &Case, got: &[u32]) -> Result<(), CheckError> {
+fn compare(case: &KernelCase, got: &[u32]) -> Result<(), CheckError> {
     let wrong = |index: usize| CheckError::Wrong {
         kernel: case.kernel,
         index,
@@ -97,8 +97,8 @@ fn compare(case: &Case, got: &[u32]) -> Result<(), CheckError> {
     }
 }
 
-fn equal(kind: Kind, got: u32, expected: u32) -> bool {
-    if kind != Kind::Near {
+fn equal(kind: AnswerCheck, got: u32, expected: u32) -> bool {
+    if kind != AnswerCheck::Near {
         return got == expected;
     }
     let (got, expected) = (f32::from_bits(got), f32::from_bits(expected));
@@ -106,10 +106,10 @@ fn equal(kind: Kind, got: u32, expected: u32) -> bool {
     (got - expected).abs() <= NEAR * (1.0 + expected.abs())
 }
 
-fn show(kind: Kind, bits: u32) -> String {
+fn show(kind: AnswerCheck, bits: u32) -> String {
     match kind {
-        Kind::Integers => format!("{bits:#010x}"),
-        Kind::Exact | Kind::Near => format!("{:?}", f32::from_bits(bits)),
+        AnswerCheck::Integers => format!("{bits:#010x}"),
+        AnswerCheck::Exact | AnswerCheck::Near => format!("{:?}", f32::from_bits(bits)),
     }
 }
 
@@ -125,16 +125,16 @@ fn inputs() -> Vec<u32> {
     (0..INPUT_LEN).map(|_| next()).collect()
 }
 
-fn cases(input: &[u32]) -> Vec<Case> {
-    let case = |kernel, kind, expected| Case { kernel, kind, expected };
+fn cases(input: &[u32]) -> Vec<KernelCase> {
+    let case = |kernel, kind, expected| KernelCase { kernel, kind, expected };
     vec![
-        case("integers", Kind::Integers, integers(input)),
-        case("signed_remainder", Kind::Integers, signed_remainder(input)),
-        case("floats_exact", Kind::Exact, floats_exact(input)),
-        case("floats_near", Kind::Near, floats_near(input)),
-        case("prefix_sums", Kind::Integers, prefix_sums(input)),
-        case("atomics", Kind::Integers, atomics(input)),
-        case("tiles", Kind::Exact, tiles(input)),
+        case("integers", AnswerCheck::Integers, integers(input)),
+        case("signed_remainder", AnswerCheck::Integers, signed_remainder(input)),
+        case("floats_exact", AnswerCheck::Exact, floats_exact(input)),
+        case("floats_near", AnswerCheck::Near, floats_near(input)),
+        case("prefix_sums", AnswerCheck::Integers, prefix_sums(input)),
+        case("atomics", AnswerCheck::Integers, atomics(input)),
+        case("tiles", AnswerCheck::Exact, tiles(input)),
     ]
 }
 
@@ -231,25 +231,25 @@ fn tiles(input: &[u32]) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    fn case(kind: Kind, expected: &[u32]) -> Case {
-        Case { kernel: "k", kind, expected: expected.to_vec() }
+    fn case(kind: AnswerCheck, expected: &[u32]) -> KernelCase {
+        KernelCase { kernel: "k", kind, expected: expected.to_vec() }
     }
 
     #[test]
     fn the_first_difference_is_named() {
-        let error = compare(&case(Kind::Integers, &[1, 2, 3]), &[1, 7, 9]).unwrap_err();
+        let error = compare(&case(AnswerCheck::Integers, &[1, 2, 3]), &[1, 7, 9]).unwrap_err();
         assert_eq!(error.to_string(), "kernel k: element 1 is 0x00000007, expected 0x00000002");
     }
 
     #[test]
     fn a_short_answer_is_wrong() {
-        let error = compare(&case(Kind::Integers, &[1, 2]), &[1]).unwrap_err();
+        let error = compare(&case(AnswerCheck::Integers, &[1, 2]), &[1]).unwrap_err();
         assert_eq!(error.to_string(), "kernel k: element 1 is missing, expected 0x00000002");
     }
 
     #[test]
     fn near_floats_pass_and_nan_never_does() {
-        let near = case(Kind::Near, &[2.0_f32.to_bits()]);
+        let near = case(AnswerCheck::Near, &[2.0_f32.to_bits()]);
         assert!(compare(&near, &[2.0001_f32.to_bits()]).is_ok());
         assert!(compare(&near, &[2.001_f32.to_bits()]).is_err());
         assert!(compare(&near, &[f32::NAN.to_bits()]).is_err());
@@ -259,8 +259,8 @@ mod tests {
     #[test]
     fn exact_floats_differ_by_one_bit() {
         let one = 1.0_f32.to_bits();
-        assert!(compare(&case(Kind::Exact, &[one]), &[one]).is_ok());
-        assert!(compare(&case(Kind::Exact, &[one]), &[one + 1]).is_err());
+        assert!(compare(&case(AnswerCheck::Exact, &[one]), &[one]).is_ok());
+        assert!(compare(&case(AnswerCheck::Exact, &[one]), &[one + 1]).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reads the cards' sensors beside everything else: a driver may be slow to answer.
 
-use adapter::sensors::{Card, Reading};
+use adapter::sensors::{Reading, SensorCard};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -40,7 +40,7 @@ impl Sensors {
 
 async fn follow(mut wanted: watch::Receiver<Vec<(String, String)>>, told: watch::Sender<Readings>) {
     let begin = clock::now();
-    let mut cards: HashMap<String, Card> = HashMap::new();
+    let mut cards: HashMap<String, SensorCard> = HashMap::new();
     loop {
         let pairs = wanted.borrow_and_update().clone();
         if pairs.is_empty() {
@@ -51,7 +51,7 @@ async fn follow(mut wanted: watch::Receiver<Vec<(String, String)>>, told: watch:
         }
         cards.retain(|id, _| pairs.iter().any(|(wanted, _)| wanted == id));
         for (id, pci) in pairs {
-            if let (false, Some(card)) = (cards.contains_key(&id), Card::at(&pci)) {
+            if let (false, Some(card)) = (cards.contains_key(&id), SensorCard::at(&pci)) {
                 cards.insert(id, card);
             }
         }
@@ -69,7 +69,7 @@ async fn follow(mut wanted: watch::Receiver<Vec<(String, String)>>, told: watch:
     }
 }
 
-fn read(cards: &mut HashMap<String, Card>, now: Duration) -> Readings {
-    let reading = |(id, card): (&String, &mut Card)| Some((id.clone(), card.read(now)?));
+fn read(cards: &mut HashMap<String, SensorCard>, now: Duration) -> Readings {
+    let reading = |(id, card): (&String, &mut SensorCard)| Some((id.clone(), card.read(now)?));
     cards.iter_mut().filter_map(reading).collect()
 }
