@@ -2,7 +2,7 @@
 
 use super::elem::Elem;
 use super::error::NodeLabel;
-use super::raw::Raw;
+use super::raw::FileTensor;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct Graph {
     pub outputs: Vec<Port>,
     /// Each comes after those that it depends on.
     pub nodes: Vec<Node>,
-    pub constants: Vec<(String, Arc<Raw>)>,
+    pub constants: Vec<(String, Arc<FileTensor>)>,
 }
 
 /// An input or output.
@@ -96,9 +96,9 @@ pub enum Attribute {
     Float(f32),
     Int(i64),
     Text(Bytes),
-    Tensor(Arc<Raw>),
+    Tensor(Arc<FileTensor>),
     /// Values, indices, dimensions.
-    Sparse(Arc<(Raw, Raw, Vec<usize>)>),
+    Sparse(Arc<(FileTensor, FileTensor, Vec<usize>)>),
     Graph(Arc<Graph>),
     Floats(Vec<f32>),
     Ints(Vec<i64>),

@@ -2,7 +2,7 @@
 
 use super::elem::Elem;
 use super::proto::TensorProto;
-use super::source::Source;
+use super::source::FileSource;
 use crate::error::{OnnxError, Result};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::path::{Component, Path};
@@ -17,11 +17,11 @@ const EMPTY_MAX: usize = 1 << 24;
 
 /// Opens a file beside the model, named by a relative path that leads nowhere else. `None` where
 /// weights are not wanted: tensors have a type and a shape then, but not always elements.
-pub(crate) type Beside<'a> = Option<&'a dyn Fn(&str) -> Result<Source>>;
+pub(crate) type Beside<'a> = Option<&'a dyn Fn(&str) -> Result<FileSource>>;
 
 /// A tensor's elements, little-endian and packed where they are narrower than a byte.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Raw {
+pub struct FileTensor {
     pub elem: Elem,
     pub shape: Vec<usize>,
     pub bytes: Bytes,
@@ -29,14 +29,14 @@ pub struct Raw {
     pub text: Vec<String>,
 }
 
-impl Raw {
+impl FileTensor {
     /// # Errors
     /// If the shape is impossible, the type unknown, or the data are not as many as the shape says.
-    pub fn read(proto: &TensorProto, files: Beside<'_>) -> Result<Raw> {
+    pub fn read(proto: &TensorProto, files: Beside<'_>) -> Result<FileTensor> {
         let elem = Elem::from_onnx(proto.data_type.unwrap_or(0))?;
         let shape = shape(&proto.dims)?;
         if elem == Elem::Text {
-            return Raw::text(shape, proto);
+            return FileTensor::text(shape, proto);
         }
         let bytes = if let Some(external) = External::of(proto)? {
             external.read(files)?
@@ -45,7 +45,7 @@ impl Raw {
         } else {
             typed(elem, proto)
         };
-        let raw = Raw { elem, shape, bytes, text: Vec::new() };
+        let raw = FileTensor { elem, shape, bytes, text: Vec::new() };
         let (found, expected) = (raw.bytes.len(), raw.expected_bytes());
         // A listing skips large pieces, which are empty here.
         if found != expected && (files.is_some() || found > 0) {
@@ -62,7 +62,7 @@ impl Raw {
         (self.shape.iter().product::<usize>() * self.elem.bits()).div_ceil(8)
     }
 
-    fn text(shape: Vec<usize>, proto: &TensorProto) -> Result<Raw> {
+    fn text(shape: Vec<usize>, proto: &TensorProto) -> Result<FileTensor> {
         let (expected, found) = (shape.iter().product::<usize>(), proto.string_data.len());
         if expected != found {
             return Err(OnnxError::invalid(format!(
@@ -74,7 +74,7 @@ impl Raw {
             text.map_err(|error| OnnxError::invalid(error.to_string()))
         };
         let text = proto.string_data.iter().map(text).collect::<Result<_, _>>()?;
-        Ok(Raw { elem: Elem::Text, shape, bytes: Bytes::new(), text })
+        Ok(FileTensor { elem: Elem::Text, shape, bytes: Bytes::new(), text })
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     use super::super::proto::StringStringEntryProto;
     use super::*;
 
-    fn none(_: &str) -> Result<Source> {
+    fn none(_: &str) -> Result<FileSource> {
         Err(OnnxError::invalid("no file"))
     }
 
@@ -213,22 +213,22 @@ mod tests {
 
     #[test]
     fn data_must_be_as_long_as_the_shape_says() {
-        assert!(Raw::read(&proto(1, &[2], &[0; 8]), Some(&none)).is_ok());
-        assert!(Raw::read(&proto(22, &[3], &[0; 2]), Some(&none)).is_ok());
-        let error = Raw::read(&proto(1, &[2], &[0; 7]), Some(&none)).unwrap_err();
+        assert!(FileTensor::read(&proto(1, &[2], &[0; 8]), Some(&none)).is_ok());
+        assert!(FileTensor::read(&proto(22, &[3], &[0; 2]), Some(&none)).is_ok());
+        let error = FileTensor::read(&proto(1, &[2], &[0; 7]), Some(&none)).unwrap_err();
         assert_eq!(error.to_string(), "float[2] takes 8 bytes, but there are 7");
         assert!(
-            Raw::read(&proto(1, &[-1], &[]), Some(&none))
+            FileTensor::read(&proto(1, &[-1], &[]), Some(&none))
                 .unwrap_err()
                 .to_string()
                 .contains("no shape")
         );
-        let huge = Raw::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), Some(&none))
+        let huge = FileTensor::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), Some(&none))
             .unwrap_err()
             .to_string();
         assert!(huge.contains("more than"), "{huge}");
         assert!(
-            Raw::read(&proto(1, &[1; 17], &[0; 4]), Some(&none))
+            FileTensor::read(&proto(1, &[1; 17], &[0; 4]), Some(&none))
                 .unwrap_err()
                 .to_string()
                 .contains("17 dim")
@@ -265,7 +265,7 @@ mod tests {
             let data_location = Some(1);
             let proto =
                 TensorProto { external_data, data_location, raw_data: None, ..proto(2, &[2], &[]) };
-            Raw::read(&proto, Some(&file))
+            FileTensor::read(&proto, Some(&file))
         };
         assert_eq!(at("weights.bin", "1", "2").unwrap().bytes, Bytes::from_static(&[2, 3]));
         for outside in ["../x", "/etc/passwd", "a/../../x", "", "C:\\x", "..\\x"] {

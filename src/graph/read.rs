@@ -7,8 +7,8 @@ use super::proto::{
     AttributeProto, DimensionProto, DimensionValue, FunctionProto, GraphProto, ModelProto,
     NodeProto, TensorProto, TensorTypeProto, TypeValue, ValueInfoProto,
 };
-use super::raw::{Beside, External, Raw};
-use super::source::Source;
+use super::raw::{Beside, External, FileTensor};
+use super::source::FileSource;
 use crate::error::{NodeLabel, OnnxError, Result};
 use prost::Message;
 use std::cell::RefCell;
@@ -32,7 +32,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// Naming the node or tensor and what is wrong with it.
-    pub fn read(source: Source, files: Beside<'_>) -> Result<ModelFile> {
+    pub fn read(source: FileSource, files: Beside<'_>) -> Result<ModelFile> {
         let mut stream = source.stream(files.is_none());
         let proto = ModelProto::decode(&mut stream);
         stream.end()?;
@@ -42,7 +42,7 @@ impl ModelFile {
         let graph =
             proto.graph.ok_or_else(|| OnnxError::invalid("is no ONNX file: it has no graph"))?;
         let external = RefCell::default();
-        let reader = Reader { opsets, files, external: &external };
+        let reader = GraphReader { opsets, files, external: &external };
         let outer = BTreeSet::new();
         let mut graph = reader.graph(graph, &outer)?;
         if proto.ir_version.unwrap_or(0) < IR_OVERRIDABLE {
@@ -80,13 +80,13 @@ fn plain_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
 
-struct Reader<'a> {
+struct GraphReader<'a> {
     opsets: HashMap<String, i64>,
     files: Beside<'a>,
     external: &'a RefCell<BTreeMap<String, u64>>,
 }
 
-impl Reader<'_> {
+impl GraphReader<'_> {
     /// `outer` are names of the graphs around it, which a body may use.
     fn graph(&self, proto: GraphProto, outer: &BTreeSet<String>) -> Result<Graph> {
         let mut constants = Vec::with_capacity(proto.initializer.len());
@@ -103,7 +103,7 @@ impl Reader<'_> {
             let dense = match self.files {
                 Some(_) => super::sparse::dense(&values, &indices, &shape),
                 // Without weights there may be no values to put anywhere.
-                None => Ok(Raw { shape, ..(*values).clone() }),
+                None => Ok(FileTensor { shape, ..(*values).clone() }),
             };
             let dense = dense.map_err(|error| error.within(format!("tensor '{name}'")))?;
             constants.push((name, Arc::new(dense)));
@@ -131,13 +131,13 @@ impl Reader<'_> {
         Ok(Graph { inputs, overridable, outputs, nodes, constants })
     }
 
-    fn tensor(&self, name: &str, proto: &TensorProto) -> Result<Arc<Raw>> {
+    fn tensor(&self, name: &str, proto: &TensorProto) -> Result<Arc<FileTensor>> {
         let raw = self.raw(proto).map(Arc::new);
         raw.map_err(|error| error.within(format!("tensor '{name}'")))
     }
 
-    fn raw(&self, proto: &TensorProto) -> Result<Raw> {
-        let raw = Raw::read(proto, self.files)?;
+    fn raw(&self, proto: &TensorProto) -> Result<FileTensor> {
+        let raw = FileTensor::read(proto, self.files)?;
         if let Some(external) = External::of(proto)? {
             let length = external.length.unwrap_or(raw.expected_bytes() as u64);
             let mut all = self.external.borrow_mut();
@@ -216,7 +216,7 @@ impl Reader<'_> {
         let name = proto.name.unwrap_or_default();
         let domain = plain_domain(proto.domain.as_deref().unwrap_or_default()).to_owned();
         let sets = proto.opset_import.iter().map(|set| (&set.domain, set.version));
-        let reader = Reader { opsets: opsets(sets)?, ..*self };
+        let reader = GraphReader { opsets: opsets(sets)?, ..*self };
         let known: BTreeSet<String> = proto.input.iter().cloned().collect();
         let nodes = reader.nodes(proto.node, &known, &known);
         let nodes = nodes.map_err(|error| error.within(format!("function '{name}'")))?;
@@ -374,7 +374,7 @@ pub fn read_file(path: &Path) -> Result<ModelFile> {
         if path.metadata().is_ok_and(|found| !found.is_file()) {
             return Err(OnnxError::invalid(format!("{}: is not a plain file", path.display())));
         }
-        let source = std::fs::File::open(path).and_then(Source::of);
+        let source = std::fs::File::open(path).and_then(FileSource::of);
         source.map_err(|error| OnnxError::machine(format!("{}: {error}", path.display())))
     };
     ModelFile::read(open(path)?, Some(&|name: &str| open(&folder.join(name))))

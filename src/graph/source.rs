@@ -11,35 +11,35 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 const BUFFER: u64 = 1 << 16;
 
 /// What can be read from anywhere in it.
-trait Content: Read + Seek {}
+trait ReadSeek: Read + Seek {}
 
-impl<T: Read + Seek> Content for T {}
+impl<T: Read + Seek> ReadSeek for T {}
 
 /// A file, from its beginning.
-pub struct Source {
-    content: Box<dyn Content>,
+pub struct FileSource {
+    content: Box<dyn ReadSeek>,
     length: u64,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for FileSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.length)
     }
 }
 
-impl From<Bytes> for Source {
-    fn from(data: Bytes) -> Source {
+impl From<Bytes> for FileSource {
+    fn from(data: Bytes) -> FileSource {
         let length = data.len() as u64;
-        Source { content: Box::new(Cursor::new(data)), length }
+        FileSource { content: Box::new(Cursor::new(data)), length }
     }
 }
 
-impl Source {
+impl FileSource {
     /// # Errors
     /// If the file cannot be measured.
-    pub fn of(file: File) -> io::Result<Source> {
+    pub fn of(file: File) -> io::Result<FileSource> {
         let length = file.metadata()?.len();
-        Ok(Source { content: Box::new(file), length })
+        Ok(FileSource { content: Box::new(file), length })
     }
 
     /// A part of the file; all that follows, if no length is given.
@@ -97,7 +97,7 @@ fn piece(content: &mut impl Read, length: u64) -> io::Result<Bytes> {
 
 /// A file on its way through the parser, which knows no errors of reading: see [`Stream::end`].
 pub(crate) struct Stream {
-    content: Box<dyn Content>,
+    content: Box<dyn ReadSeek>,
     /// Bytes that are in the file yet.
     left: u64,
     buffer: Bytes,
@@ -188,7 +188,7 @@ mod tests {
         for (length, step) in [(0, 1), (5, 2), (200_000, 7), (200_000, 70_000), (200_000, 200_000)]
         {
             let data = numbers(length);
-            let mut stream = Source::from(data.clone()).stream(false);
+            let mut stream = FileSource::from(data.clone()).stream(false);
             let mut found = Vec::new();
             while stream.has_remaining() {
                 let next = step.min(stream.remaining());
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn large_pieces_can_be_passed_over() {
-        let mut stream = Source::from(numbers(300_000)).stream(true);
+        let mut stream = FileSource::from(numbers(300_000)).stream(true);
         assert_eq!(stream.get_u8(), 0);
         assert!(stream.copy_to_bytes(250_000).is_empty());
         assert_eq!(stream.get_u8(), (250_001 % 251) as u8);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn parts_are_inside_the_file() {
-        let source = || Source::from(numbers(10));
+        let source = || FileSource::from(numbers(10));
         assert_eq!(source().part(2, Some(3)).unwrap()[..], [2, 3, 4]);
         assert_eq!(source().part(8, None).unwrap()[..], [8, 9]);
         for (offset, length) in [(8, Some(3)), (u64::MAX, Some(1)), (11, Some(0))] {
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_early_is_an_error_at_the_end() {
         let content = Box::new(Cursor::new(numbers(100_000)));
-        let source = Source { content, length: 200_000 };
+        let source = FileSource { content, length: 200_000 };
         let mut stream = source.stream(false);
         while stream.has_remaining() {
             stream.advance(stream.remaining().min(50_000));
@@ -262,7 +262,7 @@ mod tests {
     fn errors_of_a_disk_that_fails_blame_the_machine() {
         let source = || {
             let content = Box::new(Failing(Cursor::new(numbers(100_000))));
-            Source { content, length: 100_000 }
+            FileSource { content, length: 100_000 }
         };
         let mut read = source().stream(false);
         read.advance(read.remaining());

@@ -1,7 +1,7 @@
 //! Sparse tensors, made dense: burn has no others.
 
 use super::elem::Elem;
-use super::raw::Raw;
+use super::raw::FileTensor;
 use crate::error::{OnnxError, Result};
 use bytes::{Bytes, BytesMut};
 
@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 ///
 /// # Errors
 /// If the two do not fit each other or the shape.
-pub fn dense(values: &Raw, indices: &Raw, shape: &[usize]) -> Result<Raw> {
+pub fn dense(values: &FileTensor, indices: &FileTensor, shape: &[usize]) -> Result<FileTensor> {
     let width = values.elem.bits() / 8;
     if width == 0 || indices.elem != Elem::I64 {
         return Err(OnnxError::invalid(
@@ -41,7 +41,7 @@ pub fn dense(values: &Raw, indices: &Raw, shape: &[usize]) -> Result<Raw> {
             .copy_from_slice(value);
     }
     let bytes: Bytes = bytes.freeze();
-    Ok(Raw { elem: values.elem, shape: shape.to_vec(), bytes, text: Vec::new() })
+    Ok(FileTensor { elem: values.elem, shape: shape.to_vec(), bytes, text: Vec::new() })
 }
 
 fn place(index: &[i64], shape: &[usize], per: usize) -> Option<usize> {

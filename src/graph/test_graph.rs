@@ -1,13 +1,13 @@
 //! Pieces of graphs for tests.
 
-use crate::Source;
+use crate::FileSource;
 use crate::error::{OnnxError, Result};
 use crate::proto::{
     AttributeProto, DimensionProto, DimensionValue, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
 };
 
-pub fn none(_: &str) -> Result<Source> {
+pub fn none(_: &str) -> Result<FileSource> {
     Err(OnnxError::invalid("no such file"))
 }
 

@@ -173,14 +173,14 @@ impl Files {
     ///
     /// # Errors
     /// As [`Files::read`] has them.
-    pub(crate) fn source_of(&self, name: &str) -> Result<graph::Source, BadFile> {
+    pub(crate) fn source_of(&self, name: &str) -> Result<graph::FileSource, BadFile> {
         let path = self.path_of(name);
         let bad = |detail: Detail| BadFile::new(path.clone(), detail);
         let Some(root) = self.root.as_ref().filter(|_| name.split('/').all(is_safe_name)) else {
             return self.read(name).map(Into::into);
         };
         let file = open_plain(root, &path, FILE_BYTES_MAX).map_err(bad)?;
-        graph::Source::of(file).map_err(|error| bad((&error).into()))
+        graph::FileSource::of(file).map_err(|error| bad((&error).into()))
     }
 
     /// Names of the folders in this one, sorted; hidden ones are left out. A link that leads

@@ -11,7 +11,7 @@ use super::trace::{T, Tracer, Value};
 use bytes::Bytes;
 use graph::error::{OnnxError, Result};
 use graph::proto::{OptionalProto, SequenceProto, TensorProto};
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use graph::{ModelFile, Port, Sort};
 use prost::Message;
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ pub enum Difference {
 /// A value outside of any plan.
 #[derive(Clone, Debug)]
 enum Item {
-    Tensor(Raw),
+    Tensor(FileTensor),
     Sequence(Vec<Item>),
     Nothing,
 }
@@ -105,7 +105,7 @@ pub(crate) fn check(
 ///
 /// # Errors
 /// What cannot be read.
-pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<Raw>, DataSetError> {
+pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<FileTensor>, DataSetError> {
     let ports = file.graph.inputs.iter().enumerate();
     let inputs =
         ports.map(|(at, port)| match read(&folder.join(format!("input_{at}.pb")), port)? {
@@ -190,7 +190,7 @@ fn flatten(value: &Value, into: &mut Vec<T>) {
     }
 }
 
-fn rebuild(value: &Value, results: &mut impl Iterator<Item = Raw>) -> Item {
+fn rebuild(value: &Value, results: &mut impl Iterator<Item = FileTensor>) -> Item {
     match value {
         Value::Tensor(_) => results.next().map_or(Item::Nothing, Item::Tensor),
         Value::Sequence(all) => {
@@ -223,7 +223,7 @@ fn read(path: &Path, port: &Port) -> Result<Item, DataSetError> {
 
 fn tensor(proto: &TensorProto) -> Result<Item> {
     let none = |_: &str| Err(OnnxError::invalid("a data set has no external data"));
-    Raw::read(proto, Some(&none)).map(Item::Tensor)
+    FileTensor::read(proto, Some(&none)).map(Item::Tensor)
 }
 
 fn sequence(proto: &SequenceProto) -> Result<Item> {

@@ -11,7 +11,7 @@ use super::tensor::{Place, Tensor, from_raw};
 use super::trace::{T, Tracer, Value};
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
-use graph::raw::{Raw, check_shape};
+use graph::raw::{FileTensor, check_shape};
 use graph::{ModelFile, Port};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ type Key = Vec<Option<(Elem, Vec<usize>)>>;
 
 /// The inputs of a request: those of the graph in their order, then the initialisers that may be
 /// given ([`graph::Graph::overridable`]). `None` for one that is left out.
-type Given<'r> = [Option<&'r Raw>];
+type Given<'r> = [Option<&'r FileTensor>];
 
 /// A loaded model on one device.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// What a run on such inputs costs; `None` if there is no plan for them.
-    pub fn profile(&self, inputs: &[Raw]) -> Option<Profile> {
+    pub fn profile(&self, inputs: &[FileTensor]) -> Option<Profile> {
         let key = key_of(&all(inputs));
         let forms: Vec<Form> = inputs.iter().map(Form::of).collect();
         self.plans.get(&key).map(|(plan, _)| plan.profile(&forms))
@@ -76,7 +76,7 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no plan for them, or it fails.
-    pub fn time(&self, inputs: &[Raw], runs: usize) -> Result<Times> {
+    pub fn time(&self, inputs: &[FileTensor], runs: usize) -> Result<Times> {
         let key = key_of(&all(inputs));
         let (plan, _) =
             self.plans.get(&key).ok_or_else(|| OnnxError::internal("there is no plan"))?;
@@ -95,7 +95,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::run_given`].
-    pub fn run(&mut self, inputs: &[Raw]) -> Result<Vec<Raw>> {
+    pub fn run(&mut self, inputs: &[FileTensor]) -> Result<Vec<FileTensor>> {
         self.run_given(&all(inputs))
     }
 
@@ -104,7 +104,7 @@ impl Engine {
     /// # Errors
     /// Naming the node and the operator that failed. Panics where a driver does; on the CPU there
     /// is none, and what panics there is an input that the graph cannot take.
-    pub fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>> {
+    pub fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<FileTensor>> {
         if !self.place.host {
             return self.answer(inputs);
         }
@@ -112,7 +112,7 @@ impl Engine {
         answer.unwrap_or_else(|panic| Err(OnnxError::input(panic_text(panic.as_ref()))))
     }
 
-    fn answer(&mut self, inputs: &Given<'_>) -> Result<Vec<Raw>> {
+    fn answer(&mut self, inputs: &Given<'_>) -> Result<Vec<FileTensor>> {
         inputs.iter().flatten().try_for_each(|raw| check_shape(&raw.shape))?;
         let key = key_of(inputs);
         self.runs += 1;
@@ -141,10 +141,10 @@ impl Engine {
 
     /// Answers node by node, with nothing known before: what plans are held against.
     #[cfg(test)]
-    pub(crate) fn interpret(&self, inputs: &[Raw]) -> Result<Vec<Raw>> {
+    pub(crate) fn interpret(&self, inputs: &[FileTensor]) -> Result<Vec<FileTensor>> {
         let mut constants = Constants::default();
         let mut t = Tracer::new(self.place.clone(), &mut constants);
-        let mut input = |raw: &Raw| {
+        let mut input = |raw: &FileTensor| {
             Ok::<T, OnnxError>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
         };
         let values = inputs.iter().map(|raw| Ok(Value::Tensor(input(raw)?)));
@@ -157,14 +157,14 @@ impl Engine {
         Ok(t.finish(&outputs, false)?.0)
     }
 
-    fn plan(&mut self, inputs: &Given<'_>) -> Result<(Vec<Raw>, Option<Plan>)> {
+    fn plan(&mut self, inputs: &Given<'_>) -> Result<(Vec<FileTensor>, Option<Plan>)> {
         let graph = &self.file.graph;
         let (own, more) = inputs.split_at_checked(graph.inputs.len()).unwrap_or((inputs, &[]));
         if more.len() > graph.overridable.len() {
             return Err(OnnxError::input(format!("the graph takes {} inputs", graph.inputs.len())));
         }
         let mut t = Tracer::new(self.place.clone(), &mut self.constants);
-        let mut input = |raw: &Raw| {
+        let mut input = |raw: &FileTensor| {
             Ok::<T, OnnxError>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
         };
         let mut values = Vec::with_capacity(graph.inputs.len());
@@ -198,14 +198,14 @@ impl Engine {
     }
 }
 
-fn all(inputs: &[Raw]) -> Vec<Option<&Raw>> {
+fn all(inputs: &[FileTensor]) -> Vec<Option<&FileTensor>> {
     inputs.iter().map(Some).collect()
 }
 
 /// Inputs that are left out behind the last one given make no difference.
 fn key_of(inputs: &Given<'_>) -> Key {
     let given = inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-    let form = |raw: &&Raw| (raw.elem, raw.shape.clone());
+    let form = |raw: &&FileTensor| (raw.elem, raw.shape.clone());
     inputs.iter().take(given).map(|raw| raw.as_ref().map(form)).collect()
 }
 
@@ -240,7 +240,7 @@ fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T> {
     }
 }
 
-fn hold(raw: &Raw, place: &Place) -> Result<Held> {
+fn hold(raw: &FileTensor, place: &Place) -> Result<Held> {
     if raw.elem == Elem::Text {
         return Ok(Held::Text(Arc::new(Host::from_raw(raw))));
     }
@@ -248,7 +248,7 @@ fn hold(raw: &Raw, place: &Place) -> Result<Held> {
 }
 
 impl Form {
-    pub(crate) fn of(raw: &Raw) -> Form {
+    pub(crate) fn of(raw: &FileTensor) -> Form {
         Form { elem: raw.elem, shape: raw.shape.clone() }
     }
 }

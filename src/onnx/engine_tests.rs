@@ -22,19 +22,19 @@ fn load(data: &[u8]) -> Result<Engine, OnnxError> {
     Engine::new(file, Place::host())
 }
 
-fn floats(shape: &[usize], values: &[f32]) -> Raw {
+fn floats(shape: &[usize], values: &[f32]) -> FileTensor {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Raw { elem: Elem::F32, shape: shape.to_vec(), bytes: bytes.into(), text: Vec::new() }
+    FileTensor { elem: Elem::F32, shape: shape.to_vec(), bytes: bytes.into(), text: Vec::new() }
 }
 
 /// Zeros for whatever a graph says that it takes.
-fn zeros(engine: &Engine) -> Vec<Raw> {
+fn zeros(engine: &Engine) -> Vec<FileTensor> {
     let inputs = engine.file.graph.inputs.iter().map(|port| {
         let length = |dim: &Dim| if let Dim::Fixed(length) = dim { (*length).min(8) } else { 2 };
         let shape: Vec<usize> = port.dims.iter().flatten().map(length).collect();
         let elem = port.elem.unwrap_or(Elem::F32);
         let size = shape.iter().product::<usize>() * elem.bits().div_ceil(8);
-        Raw { elem, shape, bytes: vec![0; size].into(), text: Vec::new() }
+        FileTensor { elem, shape, bytes: vec![0; size].into(), text: Vec::new() }
     });
     inputs.collect()
 }

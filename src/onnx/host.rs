@@ -5,7 +5,7 @@ use super::tiny_floats;
 use burn::tensor::{DType, TensorData};
 use graph::elem::{Elem, Kind};
 use graph::error::{OnnxError, Result};
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use half::{bf16, f16};
 
 /// A tensor on the host, row-major.
@@ -98,7 +98,7 @@ impl Host {
     }
 
     /// A file's tensor.
-    pub(crate) fn from_raw(raw: &Raw) -> Host {
+    pub(crate) fn from_raw(raw: &FileTensor) -> Host {
         let data = match raw.elem.kind() {
             Kind::Text => Data::Text(raw.text.clone()),
             Kind::Float => Data::Float(floats(raw)),
@@ -108,13 +108,13 @@ impl Host {
     }
 
     /// As files hold it; elements narrower than a byte take one each.
-    pub(crate) fn to_raw(&self) -> Raw {
+    pub(crate) fn to_raw(&self) -> FileTensor {
         let (elem, shape) = (self.elem, self.shape.clone());
-        Raw { elem, shape, bytes: self.to_bytes().into(), text: self.to_text().to_vec() }
+        FileTensor { elem, shape, bytes: self.to_bytes().into(), text: self.to_text().to_vec() }
     }
 
     /// Like [`Host::from_raw`] for what [`Host::to_raw`] made: a byte at least for each element.
-    pub(crate) fn from_raw_wide(raw: &Raw) -> Host {
+    pub(crate) fn from_raw_wide(raw: &FileTensor) -> Host {
         if raw.elem.bits() == 0 || raw.elem.bits() >= 8 {
             return Host::from_raw(raw);
         }
@@ -176,7 +176,7 @@ impl Host {
     }
 }
 
-fn floats(raw: &Raw) -> Vec<f64> {
+fn floats(raw: &FileTensor) -> Vec<f64> {
     let bytes = &raw.bytes;
     let count = raw.shape.iter().product();
     let pairs = || bytes.as_chunks::<2>().0.iter();
@@ -198,7 +198,7 @@ fn floats(raw: &Raw) -> Vec<f64> {
     }
 }
 
-fn ints(raw: &Raw) -> Vec<i64> {
+fn ints(raw: &FileTensor) -> Vec<i64> {
     let bytes = &raw.bytes;
     let count = raw.shape.iter().product();
     let signed = raw.elem.range().is_some_and(|(least, _)| least < 0);
@@ -244,7 +244,7 @@ mod tests {
 
     fn raw(elem: Elem, shape: &[usize], bytes: &'static [u8]) -> Host {
         let bytes = Bytes::from_static(bytes);
-        Host::from_raw(&Raw { elem, shape: shape.to_vec(), bytes, text: Vec::new() })
+        Host::from_raw(&FileTensor { elem, shape: shape.to_vec(), bytes, text: Vec::new() })
     }
 
     #[test]

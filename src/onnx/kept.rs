@@ -5,7 +5,7 @@ use super::ops::Call;
 use super::trace::{T, Tracer};
 use graph::Attribute;
 use graph::error::Result;
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use std::ptr;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(crate) fn value<K: Send + Sync + 'static>(
 ///
 /// # Errors
 /// If they are too large.
-pub(crate) fn weights(t: &mut Tracer<'_>, call: &Call<'_>, raw: &Arc<Raw>) -> Result<T> {
+pub(crate) fn weights(t: &mut Tracer<'_>, call: &Call<'_>, raw: &Arc<FileTensor>) -> Result<T> {
     if depends_on_use(call) {
         return t.constant(Host::from_raw(raw));
     }

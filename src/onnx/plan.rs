@@ -7,7 +7,7 @@ use super::op::{HostOp, HostRun, Op};
 use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
 use graph::elem::Elem;
 use graph::error::{NodeLabel, OnnxError, Result};
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use std::sync::Arc;
 
 /// What a step takes.
@@ -229,7 +229,7 @@ impl Env {
 pub(crate) enum Output {
     Var(usize, Form),
     /// Does not depend on the inputs.
-    Constant(Arc<Raw>),
+    Constant(Arc<FileTensor>),
 }
 
 /// Everything that answers requests of one set of shapes.
@@ -243,7 +243,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Runs on inputs that are at their places in `env` already.
-    pub(crate) fn run(&self, env: &mut Env) -> Result<Vec<Raw>, Stop> {
+    pub(crate) fn run(&self, env: &mut Env) -> Result<Vec<FileTensor>, Stop> {
         for item in &self.items {
             env.run(item)?;
         }
@@ -251,7 +251,7 @@ impl Plan {
     }
 
     /// Reads the outputs back.
-    pub(crate) fn outputs(&self, env: &Env) -> Result<Vec<Raw>> {
+    pub(crate) fn outputs(&self, env: &Env) -> Result<Vec<FileTensor>> {
         let read = |output: &Output| match output {
             Output::Constant(raw) => Ok((**raw).clone()),
             Output::Var(var, form) => match env.get(*var)? {

@@ -393,12 +393,12 @@ fn made(
     (model, tensor_of("x", shape, &data), outputs.len())
 }
 
-fn floats(raw: &Raw) -> Vec<f32> {
+fn floats(raw: &FileTensor) -> Vec<f32> {
     raw.bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
 }
 
 /// The first difference.
-fn difference(one: &[Raw], two: &[Raw]) -> Option<String> {
+fn difference(one: &[FileTensor], two: &[FileTensor]) -> Option<String> {
     for (at, (one, two)) in one.iter().zip(two).enumerate() {
         if one.shape != two.shape {
             return Some(format!("output {at}: {:?} and {:?}", one.shape, two.shape));
@@ -421,7 +421,7 @@ proptest! {
         let (model, input, _) = made(&choices);
         let data = Bytes::from(model.encode_to_vec());
         let mut engine = Engine::new(ModelFile::read(data.into(), Some(&none)).unwrap(), Place::host()).unwrap();
-        let input = [Raw::read(&input, Some(&none)).unwrap()];
+        let input = [FileTensor::read(&input, Some(&none)).unwrap()];
         let interpreted = engine.interpret(&input).unwrap();
         for time in ["first", "second"] {
             let planned = engine.run(&input).unwrap();
@@ -431,7 +431,7 @@ proptest! {
 }
 
 /// The same model with an open first axis of its input, and inputs of as many rows.
-fn opened(model: &ModelProto, input: &TensorProto, rows: usize) -> (ModelProto, Raw) {
+fn opened(model: &ModelProto, input: &TensorProto, rows: usize) -> (ModelProto, FileTensor) {
     let mut model = model.clone();
     let graph = model.graph.as_mut().unwrap();
     let Some(TypeValue::Tensor(tensor)) =
@@ -441,19 +441,19 @@ fn opened(model: &ModelProto, input: &TensorProto, rows: usize) -> (ModelProto, 
     };
     let first = &mut tensor.shape.as_mut().unwrap().dim[0];
     first.value = Some(DimensionValue::Name("n".into()));
-    let raw = Raw::read(input, Some(&none)).unwrap();
+    let raw = FileTensor::read(input, Some(&none)).unwrap();
     let row: usize = raw.shape[1..].iter().product();
     let mut numbers = Maker { nodes: vec![], constants: vec![], values: vec![], seed: 7 };
     let values = numbers.numbers(rows * row);
     let shape: Vec<usize> = std::iter::once(rows).chain(raw.shape[1..].iter().copied()).collect();
-    let input = Raw::read(&tensor_of("x", &shape, &values), Some(&none)).unwrap();
+    let input = FileTensor::read(&tensor_of("x", &shape, &values), Some(&none)).unwrap();
     (model, input)
 }
 
-fn rows_of(raw: &Raw, from: usize, rows: usize) -> Raw {
+fn rows_of(raw: &FileTensor, from: usize, rows: usize) -> FileTensor {
     let bytes = raw.bytes.len() / raw.shape[0];
     let shape = std::iter::once(rows).chain(raw.shape[1..].iter().copied()).collect();
-    Raw { shape, bytes: raw.bytes.slice(from * bytes..(from + rows) * bytes), ..raw.clone() }
+    FileTensor { shape, bytes: raw.bytes.slice(from * bytes..(from + rows) * bytes), ..raw.clone() }
 }
 
 /// `true` if rows are proved independent; then they must agree together, apart and padded.
@@ -470,7 +470,7 @@ fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> anyhow::Result<bool> 
     let together = engine.run(std::slice::from_ref(&input))?;
     for row in 0..ROWS {
         let apart = engine.run(&[rows_of(&input, row, 1)])?;
-        let parts: Vec<Raw> = together.iter().map(|raw| rows_of(raw, row, 1)).collect();
+        let parts: Vec<FileTensor> = together.iter().map(|raw| rows_of(raw, row, 1)).collect();
         if let Some(difference) = difference(&apart, &parts) {
             anyhow::bail!("row {row} apart: {difference}");
         }
@@ -479,7 +479,7 @@ fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> anyhow::Result<bool> 
     padded.bytes = [&input.bytes[..], &vec![0; input.bytes.len() / ROWS]].concat().into();
     padded.shape[0] = ROWS + 1;
     let padded = engine.run(&[padded])?;
-    let parts: Vec<Raw> = padded.iter().map(|raw| rows_of(raw, 0, ROWS)).collect();
+    let parts: Vec<FileTensor> = padded.iter().map(|raw| rows_of(raw, 0, ROWS)).collect();
     if let Some(difference) = difference(&parts, &together) {
         anyhow::bail!("padded: {difference}");
     }

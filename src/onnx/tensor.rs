@@ -12,7 +12,7 @@ use burn::tensor::TensorData;
 use burn::tensor::{AllocationProperty, BoolDType, BoolStore, Bytes, DType, Device, Shape};
 use graph::elem::{Elem, Kind};
 use graph::error::{OnnxError, Result};
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use half::{bf16, f16};
 
 /// A tensor on some device.
@@ -167,7 +167,7 @@ pub(crate) fn at_least_1d(shape: &[usize]) -> Vec<usize> {
 ///
 /// # Errors
 /// For text, which is no tensor to burn.
-pub(crate) fn from_raw(raw: &Raw, place: &Place) -> Result<TensorData> {
+pub(crate) fn from_raw(raw: &FileTensor, place: &Place) -> Result<TensorData> {
     let shape = at_least_1d(&raw.shape);
     let dtype = held(raw.elem, place);
     let bytes = &raw.bytes;
@@ -206,15 +206,15 @@ fn same_bits(elem: Elem, dtype: DType) -> bool {
 ///
 /// # Errors
 /// If reading it fails.
-pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<Raw> {
+pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<FileTensor> {
     let text = Vec::new();
     if same_bits(elem, data.dtype()) {
         let bytes = data.bytes().read(burn::cubecl::bytes::Reader::new());
         let bytes = bytes.map_err(|error| OnnxError::device(error.to_string()))?;
-        return Ok(Raw { elem, shape, bytes: bytes::Bytes::copy_from_slice(bytes), text });
+        return Ok(FileTensor { elem, shape, bytes: bytes::Bytes::copy_from_slice(bytes), text });
     }
     let host = Host::from_data(elem, shape.clone(), data)?;
-    Ok(Raw { elem, shape, bytes: host.to_bytes().into(), text })
+    Ok(FileTensor { elem, shape, bytes: host.to_bytes().into(), text })
 }
 
 /// Numbers of the host as a device (or the host) holds them. Integers that 32 bits cannot hold

@@ -17,7 +17,7 @@ use crate::words;
 use burn::tensor::DType;
 use graph::elem::{Elem, Kind};
 use graph::error::{NodeLabel, OnnxError, Result};
-use graph::raw::{Raw, check_shape};
+use graph::raw::{FileTensor, check_shape};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -122,7 +122,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If its data are not what its type says.
-    pub(crate) fn of_file(&mut self, raw: &Arc<Raw>) -> Result<T> {
+    pub(crate) fn of_file(&mut self, raw: &Arc<FileTensor>) -> Result<T> {
         let place = Arc::as_ptr(raw).addr();
         if let Some(known) = self.constants.files.get(&place) {
             return Ok(known.clone());
@@ -431,7 +431,11 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If a step fails.
-    pub(crate) fn finish(mut self, outputs: &[T], fuses: bool) -> Result<(Vec<Raw>, Option<Plan>)> {
+    pub(crate) fn finish(
+        mut self,
+        outputs: &[T],
+        fuses: bool,
+    ) -> Result<(Vec<FileTensor>, Option<Plan>)> {
         let ports = outputs.iter().map(|output| port(&self, output));
         let mut plan = Plan { outputs: ports.collect::<Result<_, _>>()?, ..Plan::default() };
         // What has run already ran as it was written; the plan is for the next time.

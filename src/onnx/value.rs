@@ -5,7 +5,7 @@ use super::host::Host;
 use super::tensor::{Place, Tensor, from_raw};
 use graph::elem::Elem;
 use graph::error::Result;
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,7 +64,7 @@ impl T {
     ///
     /// # Errors
     /// If its data are not what its type says.
-    pub(crate) fn of_file(raw: &Raw) -> Result<T> {
+    pub(crate) fn of_file(raw: &FileTensor) -> Result<T> {
         let held = if raw.elem == Elem::Text {
             Held::Text(Arc::new(Host::from_raw(raw)))
         } else {

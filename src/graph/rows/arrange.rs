@@ -4,7 +4,7 @@ use super::constant::NUMBERS_MAX;
 use super::length::Length;
 use super::numbers;
 use super::site::{Label, Obstacle, Outcome, Site, lengths, wrap};
-use super::value::{Content, Fact, Number};
+use super::value::{Fact, Number, RowDependence};
 use crate::elem::Elem;
 
 /// One output.
@@ -157,17 +157,18 @@ pub(super) fn reshape(site: &mut Site<'_>) -> Outcome {
         return one(own);
     }
     let mut reshaped = reshaped(&fact, all)?;
-    reshaped.numbers = fact.numbers.filter(|_| !matches!(reshaped.content, Content::Rows { .. }));
+    reshaped.numbers =
+        fact.numbers.filter(|_| !matches!(reshaped.content, RowDependence::Rows { .. }));
     one(reshaped)
 }
 
 /// The same elements in row-major order under other axes: the rows must fall into one of them.
 fn reshaped(fact: &Fact, target: Vec<Length>) -> Result<Fact, Obstacle> {
-    let (Content::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape) else {
+    let (RowDependence::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape) else {
         // Rows on an axis of a tensor that is the same for all of them: its parts depend on how many
         // there are.
         let counts = fact.is_shared() && target.iter().any(Length::has_rows);
-        let content = if counts { Content::Count } else { fact.content.clone() };
+        let content = if counts { RowDependence::Count } else { fact.content.clone() };
         return Ok(Fact { content, ..fact.clone() }.with_shape(Some(target)));
     };
     let large = || Obstacle::from("it has too many elements");
@@ -247,14 +248,14 @@ pub(super) fn tile(site: &mut Site<'_>) -> Outcome {
     let long = pairs.map(|(length, times)| length.times(times)).collect::<Option<Vec<_>>>();
     let long = long.ok_or("it has too many elements")?;
     match &fact.content {
-        Content::Rows { axis, outer } => {
+        RowDependence::Rows { axis, outer } => {
             let others = repeats.iter().any(Length::has_rows);
             if others || !repeats.get(*axis).is_some_and(|times| times.is(1)) {
                 return Err("it repeats rows".into());
             }
             one(Fact::rows(long, *axis, outer.clone()))
         }
-        Content::Shared if repeats.iter().any(Length::has_rows) => {
+        RowDependence::Shared if repeats.iter().any(Length::has_rows) => {
             // The whole axis again for each row: rows are outermost on it.
             let fact = uniform(&long)?;
             one(fact)
@@ -378,7 +379,7 @@ pub(super) fn range(site: &mut Site<'_>) -> Outcome {
         _ => None,
     };
     let inputs: Vec<&Fact> = site.inputs.iter().flatten().collect();
-    if inputs.iter().any(|fact| matches!(fact.content, Content::Rows { .. })) {
+    if inputs.iter().any(|fact| matches!(fact.content, RowDependence::Rows { .. })) {
         return Err("its length is computed from data".into());
     }
     let count = inputs.iter().any(|fact| fact.counts());
@@ -390,6 +391,6 @@ pub(super) fn range(site: &mut Site<'_>) -> Outcome {
         None if count => return Err("its length depends on the number of rows".into()),
         None => site.open(),
     };
-    let content = if count { Content::Count } else { Content::Shared };
+    let content = if count { RowDependence::Count } else { RowDependence::Shared };
     one(Fact { shape: Some(vec![length]), content, numbers: None })
 }

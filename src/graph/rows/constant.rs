@@ -3,20 +3,20 @@
 use super::length::Length;
 use super::value::{Fact, Number};
 use crate::elem::Elem;
-use crate::raw::Raw;
+use crate::raw::FileTensor;
 
 /// Most integers of a tensor that are followed one by one.
 pub(super) const NUMBERS_MAX: usize = 64;
 
 /// Facts about a tensor of the file.
-pub(super) fn constant(raw: &Raw) -> Fact {
+pub(super) fn constant(raw: &FileTensor) -> Fact {
     let length = |length: &usize| Length::fixed(i64::try_from(*length).unwrap_or(i64::MAX));
     let shape = raw.shape.iter().map(length).collect();
     Fact { numbers: small(raw), ..Fact::shared(Some(shape)) }
 }
 
 /// The elements of a small tensor, as far as they are integers.
-pub(super) fn small(raw: &Raw) -> Option<Vec<Number>> {
+pub(super) fn small(raw: &FileTensor) -> Option<Vec<Number>> {
     let count: usize = raw.shape.iter().product();
     let wanted = (raw.elem.is_int() || matches!(raw.elem, Elem::F32 | Elem::F64 | Elem::Bool))
         && raw.elem.bits() >= 8;

@@ -24,7 +24,7 @@ use super::graph::{Dim, ModelFile, Port};
 use length::{Length, Symbol};
 use std::collections::HashMap;
 use value::Fact;
-use walk::Walk;
+use walk::GraphWalk;
 
 /// The result of the walk.
 #[derive(Debug)]
@@ -32,12 +32,12 @@ pub struct RowProof {
     /// The reason why rows may depend on each other; `None` if they are independent.
     pub obstacle: Option<String>,
     /// Shapes of the outputs, `None` for a length or a number of axes that is not known.
-    pub outputs: Vec<Option<Vec<Known>>>,
+    pub outputs: Vec<Option<Vec<InferredLength>>>,
 }
 
 /// The result of inference over the graph for one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum InferredLength {
     Fixed(usize),
     /// It follows lengths that requests choose.
     Open,
@@ -45,7 +45,7 @@ pub enum Known {
 
 /// Follows the first axis of all inputs through the graph, if all of them leave its length open.
 pub fn prove(file: &ModelFile) -> RowProof {
-    let mut walk = Walk::new(file);
+    let mut walk = GraphWalk::new(file);
     let mut names = HashMap::new();
     let ports = &file.graph.inputs;
     let open = |port: &Port| {
@@ -61,7 +61,7 @@ pub fn prove(file: &ModelFile) -> RowProof {
     // A node that no output needs is run all the same, and may fail for another number of rows.
     let obstacle = walk.obstacle.or_else(|| {
         named.clone().find_map(|(port, fact)| match &fact.content {
-            value::Content::Mixed(reason) => Some(reason.clone()),
+            value::RowDependence::Mixed(reason) => Some(reason.clone()),
             _ if fact.is_stacked() => None,
             _ => Some(format!("the rows are not the first axis of output '{}'", port.name)),
         })
@@ -69,17 +69,17 @@ pub fn prove(file: &ModelFile) -> RowProof {
     RowProof { obstacle, outputs: outputs.iter().map(known).collect() }
 }
 
-fn known(fact: &Fact) -> Option<Vec<Known>> {
+fn known(fact: &Fact) -> Option<Vec<InferredLength>> {
     let length = |length: &Length| {
         let number = length.number().and_then(|number| usize::try_from(number).ok());
-        number.map_or(Known::Open, Known::Fixed)
+        number.map_or(InferredLength::Open, InferredLength::Fixed)
     };
     fact.shape.as_ref().map(|shape| shape.iter().map(length).collect())
 }
 
 /// The fact about an input. `rows`: the first axis of every input is that of the rows.
 fn input<'a>(
-    walk: &mut Walk<'_>,
+    walk: &mut GraphWalk<'_>,
     names: &mut HashMap<String, u32>,
     port: &'a Port,
     rows: bool,

@@ -3,13 +3,13 @@
 
 use super::length::Length;
 use super::site::{Label, Outcome, Site};
-use super::value::{Content, Fact};
+use super::value::{Fact, RowDependence};
 
 impl Fact {
     /// The axis along which each element is the index of its own row.
     fn numbered(&self) -> Option<usize> {
         match self.content {
-            Content::Numbers { axis } => Some(axis),
+            RowDependence::Numbers { axis } => Some(axis),
             _ => None,
         }
     }
@@ -18,8 +18,8 @@ impl Fact {
     fn picks(&self) -> Option<usize> {
         let shape = self.shape.as_ref()?;
         match self.content {
-            Content::Picks { axis } => Some(axis),
-            Content::Numbers { axis } if axis + 1 < shape.len() && shape.last()?.is(1) => {
+            RowDependence::Picks { axis } => Some(axis),
+            RowDependence::Numbers { axis } if axis + 1 < shape.len() && shape.last()?.is(1) => {
                 Some(axis)
             }
             _ => None,
@@ -27,7 +27,7 @@ impl Fact {
     }
 
     fn numbers_along(shape: Vec<Length>, axis: usize) -> Fact {
-        Fact { shape: Some(shape), content: Content::Numbers { axis }, numbers: None }
+        Fact { shape: Some(shape), content: RowDependence::Numbers { axis }, numbers: None }
     }
 }
 
@@ -90,12 +90,12 @@ pub(super) fn joined(all: &[Fact], axis: usize) -> Option<Fact> {
     }
     let mut shape = shape.clone();
     *shape.get_mut(axis)? = Length::fixed(depth);
-    let content = Content::Picks { axis: row };
+    let content = RowDependence::Picks { axis: row };
     single.then_some(Fact { shape: Some(shape), content, numbers: None })
 }
 
 fn has_rows_along(fact: &Fact, row: usize) -> bool {
-    matches!(&fact.content, Content::Rows { axis, outer } if *axis == row && outer.is(1))
+    matches!(&fact.content, RowDependence::Rows { axis, outer } if *axis == row && outer.is(1))
 }
 
 /// `Gather` of rows by their own indices; `None` for other indices.

@@ -172,7 +172,7 @@ fn outputs(site: &mut Site<'_>, operands: &[Operand], shapes: &[Option<Vec<Lengt
 }
 
 /// A window along one axis.
-struct Window {
+struct AxisWindow {
     kernel: i64,
     stride: i64,
     dilation: i64,
@@ -233,16 +233,16 @@ fn windowed(site: &mut Site<'_>, shape: &[Length], kernel: Option<&[i64]>) -> Ve
     lengths
 }
 
-fn window(site: &Site<'_>, kernel: i64, axis: usize, count: usize) -> Option<Window> {
+fn window(site: &Site<'_>, kernel: i64, axis: usize, count: usize) -> Option<AxisWindow> {
     let each = |name: &str| site.ints(name).map_or(Some(1), |all| all.get(axis).copied());
     let pads = match site.ints("pads") {
         None => 0,
         Some(pads) => pads.get(axis)?.checked_add(*pads.get(axis + count)?)?,
     };
-    Some(Window { kernel, stride: each("strides")?, dilation: each("dilations")?, pads })
+    Some(AxisWindow { kernel, stride: each("strides")?, dilation: each("dilations")?, pads })
 }
 
-fn behind(site: &Site<'_>, length: i64, window: &Window) -> Option<i64> {
+fn behind(site: &Site<'_>, length: i64, window: &AxisWindow) -> Option<i64> {
     let stride = window.stride.max(1);
     match site.text("auto_pad") {
         Some("SAME_UPPER" | "SAME_LOWER") => {

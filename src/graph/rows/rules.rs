@@ -1,7 +1,7 @@
 //! The rule of each operator: how rows pass through it.
 
 use super::site::{Outcome, Site};
-use super::value::{Content, Fact, Number};
+use super::value::{Fact, Number, RowDependence};
 use super::{arrange, axes, contrib, ml, numbers, pick, products};
 use crate::graph::Attribute;
 
@@ -238,7 +238,7 @@ fn constant(site: &mut Site<'_>) -> Outcome {
     if let Some(values) = site.ints("value_ints") {
         return Ok(vec![fact(values.to_vec(), false)]);
     }
-    Ok(vec![Fact { content: Content::Shared, shape: scalar_shape(site), numbers: None }])
+    Ok(vec![Fact { content: RowDependence::Shared, shape: scalar_shape(site), numbers: None }])
 }
 
 fn scalar_shape(site: &Site<'_>) -> Option<Vec<super::length::Length>> {

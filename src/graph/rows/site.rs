@@ -2,7 +2,7 @@
 //! rows pass through an operator.
 
 use super::length::{Length, Symbol};
-use super::value::{Content, Fact, Number};
+use super::value::{Fact, Number, RowDependence};
 use crate::graph::{Attribute, Node};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -186,12 +186,12 @@ impl<'a> Site<'a> {
             let lengths = labels.iter().map(|label| self.length(operands, *label));
             let shape: Vec<Length> = lengths.collect();
             let content = match &row {
-                None if count => Content::Count,
-                None => Content::Shared,
+                None if count => RowDependence::Count,
+                None => RowDependence::Shared,
                 Some((label, outer)) => {
                     let axis = labels.iter().position(|own| own == label);
                     let axis = axis.ok_or("it works across rows")?;
-                    Content::Rows { axis, outer: outer.clone() }
+                    RowDependence::Rows { axis, outer: outer.clone() }
                 }
             };
             Ok(Fact { shape: Some(shape), content, numbers: None })
@@ -220,7 +220,8 @@ impl<'a> Site<'a> {
 fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Length)>, Obstacle> {
     let mut row: Option<(Label, Length, Length)> = None;
     for (fact, labels) in operands {
-        let (Content::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape) else {
+        let (RowDependence::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape)
+        else {
             continue;
         };
         let (Some(label), Some(length)) = (labels.get(*axis), shape.get(*axis)) else {

@@ -190,7 +190,7 @@ fn recurrent_nets_have_their_batch_second() {
 #[test]
 fn shapes_of_outputs_are_inferred() {
     let found = proof(&[("x", &["n", "s", "3"])], &[node("Relu", &["x"], &["y"])], &[]);
-    let shape = vec![Known::Open, Known::Open, Known::Fixed(3)];
+    let shape = vec![InferredLength::Open, InferredLength::Open, InferredLength::Fixed(3)];
     assert_eq!(found.outputs, [Some(shape)]);
 }
 

@@ -4,7 +4,7 @@ use super::length::Length;
 
 /// The dependence of a tensor's elements on rows.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Content {
+pub(super) enum RowDependence {
     /// Neither on the inputs' elements nor on the number of rows.
     Shared,
     /// On the number of rows, but not on the inputs' elements.
@@ -51,30 +51,30 @@ impl Number {
 pub(super) struct Fact {
     /// `None` where the number of axes is not known.
     pub(super) shape: Option<Vec<Length>>,
-    pub(super) content: Content,
+    pub(super) content: RowDependence,
     /// Its elements in row-major order, for small integer tensors.
     pub(super) numbers: Option<Vec<Number>>,
 }
 
 impl Fact {
     pub(super) fn shared(shape: Option<Vec<Length>>) -> Fact {
-        Fact { shape, content: Content::Shared, numbers: None }
+        Fact { shape, content: RowDependence::Shared, numbers: None }
     }
 
     pub(super) fn mixed(reason: impl Into<String>) -> Fact {
-        Fact { shape: None, content: Content::Mixed(reason.into()), numbers: None }
+        Fact { shape: None, content: RowDependence::Mixed(reason.into()), numbers: None }
     }
 
     /// Rows along an axis; the shape must have it.
     pub(super) fn rows(shape: Vec<Length>, axis: usize, outer: Length) -> Fact {
-        Fact { shape: Some(shape), content: Content::Rows { axis, outer }, numbers: None }
+        Fact { shape: Some(shape), content: RowDependence::Rows { axis, outer }, numbers: None }
     }
 
     /// A small integer tensor of known numbers.
     pub(super) fn numbers(shape: Vec<Length>, numbers: Vec<Number>) -> Fact {
         let content = match numbers.iter().any(Number::counts_rows) {
-            true => Content::Count,
-            false => Content::Shared,
+            true => RowDependence::Count,
+            false => RowDependence::Shared,
         };
         Fact { shape: Some(shape), content, numbers: Some(numbers) }
     }
@@ -84,13 +84,13 @@ impl Fact {
     }
 
     pub(super) fn is_shared(&self) -> bool {
-        self.content == Content::Shared
+        self.content == RowDependence::Shared
     }
 
     /// The axis of the rows.
     pub(super) fn row_axis(&self) -> Option<usize> {
         match &self.content {
-            Content::Rows { axis, .. } => Some(*axis),
+            RowDependence::Rows { axis, .. } => Some(*axis),
             _ => None,
         }
     }
@@ -98,18 +98,21 @@ impl Fact {
     /// `true` if its first axis is that of the rows and of nothing else.
     pub(super) fn is_stacked(&self) -> bool {
         let first = self.shape.as_ref().and_then(|shape| shape.first());
-        matches!(&self.content, Content::Rows { axis: 0, outer } if outer.is(1))
+        matches!(&self.content, RowDependence::Rows { axis: 0, outer } if outer.is(1))
             && first == Some(&Length::rows())
     }
 
     /// `true` if its elements depend on the number of rows or on the indices of rows.
     pub(super) fn counts(&self) -> bool {
-        matches!(self.content, Content::Count | Content::Numbers { .. } | Content::Picks { .. })
+        matches!(
+            self.content,
+            RowDependence::Count | RowDependence::Numbers { .. } | RowDependence::Picks { .. }
+        )
     }
 
     /// The same elements in another arrangement of unknown lengths.
     pub(super) fn with_shape(&self, shape: Option<Vec<Length>>) -> Fact {
-        let content = if self.counts() { Content::Count } else { self.content.clone() };
+        let content = if self.counts() { RowDependence::Count } else { self.content.clone() };
         Fact { shape, content, numbers: None }
     }
 

@@ -4,7 +4,7 @@ use super::constant::constant;
 use super::length::Length;
 use super::rules;
 use super::site::{Obstacle, Site};
-use super::value::{Content, Fact};
+use super::value::{Fact, RowDependence};
 use crate::graph::{Attribute, Graph, ModelFile, Node};
 use std::collections::HashMap;
 
@@ -15,19 +15,19 @@ const NODES_MAX: usize = 1_000_000;
 
 /// Names with what is known of them; bodies see those of the graphs around them.
 #[derive(Default)]
-struct Scope<'a> {
+struct FactScope<'a> {
     facts: HashMap<&'a str, Fact>,
-    outer: Option<&'a Scope<'a>>,
+    outer: Option<&'a FactScope<'a>>,
 }
 
-impl Scope<'_> {
+impl FactScope<'_> {
     fn get(&self, name: &str) -> Option<&Fact> {
         self.facts.get(name).or_else(|| self.outer.and_then(|outer| outer.get(name)))
     }
 }
 
 /// A walk over the graphs of one file.
-pub(super) struct Walk<'f> {
+pub(super) struct GraphWalk<'f> {
     file: &'f ModelFile,
     pub(super) symbols: u32,
     /// The first reason why rows may depend on each other, in a node that no output may need.
@@ -36,9 +36,9 @@ pub(super) struct Walk<'f> {
     depth: usize,
 }
 
-impl<'f> Walk<'f> {
-    pub(super) fn new(file: &'f ModelFile) -> Walk<'f> {
-        Walk { file, symbols: 0, obstacle: None, nodes: 0, depth: 0 }
+impl<'f> GraphWalk<'f> {
+    pub(super) fn new(file: &'f ModelFile) -> GraphWalk<'f> {
+        GraphWalk { file, symbols: 0, obstacle: None, nodes: 0, depth: 0 }
     }
 
     /// Facts about the outputs of the main graph, given those about its inputs.
@@ -51,10 +51,10 @@ impl<'f> Walk<'f> {
         &mut self,
         graph: &Graph,
         facts: HashMap<&str, Fact>,
-        outer: Option<&Scope<'_>>,
+        outer: Option<&FactScope<'_>>,
         attributes: &HashMap<String, Attribute>,
     ) -> Vec<Fact> {
-        let mut scope = Scope { facts, outer };
+        let mut scope = FactScope { facts, outer };
         for (name, raw) in &graph.constants {
             scope.facts.entry(name).or_insert_with(|| constant(raw));
         }
@@ -66,7 +66,7 @@ impl<'f> Walk<'f> {
     fn nodes<'n>(
         &mut self,
         nodes: &'n [Node],
-        scope: &mut Scope<'n>,
+        scope: &mut FactScope<'n>,
         attributes: &HashMap<String, Attribute>,
     ) {
         for node in nodes {
@@ -74,7 +74,7 @@ impl<'f> Walk<'f> {
             for (at, name) in node.outputs.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
                 let fact = facts.get(at).cloned();
                 let fact = fact.unwrap_or_else(|| Fact::mixed("an output is not known"));
-                if let Content::Mixed(reason) = &fact.content {
+                if let RowDependence::Mixed(reason) = &fact.content {
                     self.obstacle.get_or_insert_with(|| reason.clone());
                 }
                 scope.facts.insert(name, fact);
@@ -85,7 +85,7 @@ impl<'f> Walk<'f> {
     fn node(
         &mut self,
         node: &Node,
-        scope: &Scope<'_>,
+        scope: &FactScope<'_>,
         attributes: &HashMap<String, Attribute>,
     ) -> Vec<Fact> {
         self.nodes += 1;
@@ -97,8 +97,9 @@ impl<'f> Walk<'f> {
         let inputs: Vec<Option<Fact>> = known.collect();
         let needs = node.needs();
         let needed = || needs.iter().filter_map(|name| scope.get(name));
-        if let Some(Content::Mixed(reason)) =
-            needed().map(|fact| &fact.content).find(|content| matches!(content, Content::Mixed(_)))
+        if let Some(RowDependence::Mixed(reason)) = needed()
+            .map(|fact| &fact.content)
+            .find(|content| matches!(content, RowDependence::Mixed(_)))
         {
             return vec![Fact::mixed(reason.clone()); count];
         }
@@ -145,7 +146,7 @@ impl<'f> Walk<'f> {
         }
         let names = function.inputs.iter().map(String::as_str);
         let facts = names.zip(inputs).filter_map(|(name, fact)| Some((name, fact?)));
-        let mut scope = Scope { facts: facts.collect(), outer: None };
+        let mut scope = FactScope { facts: facts.collect(), outer: None };
         self.depth += 1;
         self.nodes(&function.nodes, &mut scope, &inner);
         self.depth -= 1;
@@ -159,7 +160,7 @@ impl<'f> Walk<'f> {
         &mut self,
         node: &Node,
         inputs: &[Option<Fact>],
-        scope: &Scope<'_>,
+        scope: &FactScope<'_>,
         attributes: &HashMap<String, Attribute>,
     ) -> Result<Vec<Fact>, Obstacle> {
         let condition =
@@ -186,7 +187,7 @@ impl<'f> Walk<'f> {
 
     /// The fact about a value that is one of two.
     fn either(&mut self, one: &Fact, other: &Fact) -> Fact {
-        if let Content::Mixed(reason) = &one.content {
+        if let RowDependence::Mixed(reason) = &one.content {
             return Fact::mixed(reason.clone());
         }
         if one.content != other.content || one.rank() != other.rank() {

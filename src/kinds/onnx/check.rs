@@ -3,7 +3,7 @@
 
 use anyhow::anyhow;
 use burn::tensor::Device;
-use graph::{ModelFile, Raw, read_file};
+use graph::{FileTensor, ModelFile, read_file};
 use model::batch::{buckets, warm_up_inputs};
 use model::layout::FILE;
 use model::signature::{RowMode, Signature, TensorSpec};
@@ -92,7 +92,7 @@ fn plans(
     Ok(())
 }
 
-fn raws(inputs: &Tensors, rows: RowMode) -> anyhow::Result<Vec<Raw>> {
+fn raws(inputs: &Tensors, rows: RowMode) -> anyhow::Result<Vec<FileTensor>> {
     let raw = |tensor: &Tensor| {
         let mut raw = super::convert::to_raw(tensor)?;
         if rows == RowMode::Whole {

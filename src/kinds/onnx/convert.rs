@@ -2,22 +2,22 @@
 //! but for text.
 
 use bytes::Bytes;
-use graph::{Elem, Raw};
+use graph::{Elem, FileTensor};
 use model::ModelError;
 use types::tensor::{Datatype, Tensor, byte_elements};
 
 /// # Errors
 /// [`ModelError::Input`] for text that is not UTF-8.
-pub(super) fn to_raw(tensor: &Tensor) -> Result<Raw, ModelError> {
+pub(super) fn to_raw(tensor: &Tensor) -> Result<FileTensor, ModelError> {
     let elem = Elem::of(tensor.datatype);
     let text = if elem == Elem::Text { text(tensor)? } else { Vec::new() };
     let bytes = if elem == Elem::Text { Bytes::new() } else { tensor.data.clone() };
-    Ok(Raw { elem, shape: tensor.shape.clone(), bytes, text })
+    Ok(FileTensor { elem, shape: tensor.shape.clone(), bytes, text })
 }
 
 /// # Errors
 /// [`ModelError::Broken`] for a type that the protocol has not.
-pub(super) fn from_raw(name: &str, raw: Raw) -> Result<Tensor, ModelError> {
+pub(super) fn from_raw(name: &str, raw: FileTensor) -> Result<Tensor, ModelError> {
     let broken = |detail: String| ModelError::Broken(format!("output '{name}': {detail}"));
     let none = || broken(format!("{} has no name in the protocol", raw.elem));
     let datatype = raw.elem.datatype().ok_or_else(none)?;

@@ -5,7 +5,7 @@ mod convert;
 mod served;
 
 use crate::context::LoadContext;
-use graph::{ModelFile, OnnxError, Raw};
+use graph::{FileTensor, ModelFile, OnnxError};
 use model::onnx::{error, signature};
 use model::signature::{RowMode, Signature, TensorSpec};
 use model::{Model, ModelError};
@@ -145,12 +145,12 @@ impl Onnx {
     fn run(&mut self, inputs: &Tensors) -> Result<Tensors, ModelError> {
         let raw = |spec: &TensorSpec| inputs.get(&spec.name).ok().map(convert::to_raw).transpose();
         let raws = self.signature.inputs.iter().map(raw).collect::<Result<Vec<_>, _>>()?;
-        let given: Vec<Option<&Raw>> = raws.iter().map(Option::as_ref).collect();
+        let given: Vec<Option<&FileTensor>> = raws.iter().map(Option::as_ref).collect();
         let outputs = self.engine.run_given(&given)?;
         self.named(outputs)
     }
 
-    fn named(&self, outputs: Vec<Raw>) -> Result<Tensors, ModelError> {
+    fn named(&self, outputs: Vec<FileTensor>) -> Result<Tensors, ModelError> {
         let specs = self.signature.outputs.iter();
         let named = specs.zip(outputs).map(|(spec, raw)| convert::from_raw(&spec.name, raw));
         named.collect()

@@ -4,7 +4,7 @@
 use crate::files::{BadFile, Detail, Files};
 use crate::info::ModelInfo;
 use crate::signature::{RowMode, Signature, TensorSpec};
-use graph::{Dim, Known, ModelFile, OnnxError, Port, RowProof, Sort, prove};
+use graph::{Dim, InferredLength, ModelFile, OnnxError, Port, RowProof, Sort, prove};
 
 /// The kind's name in `model.toml`.
 pub const KIND: &str = "onnx";
@@ -183,8 +183,8 @@ fn proved_rows(file: &ModelFile, proof: &RowProof) -> Rows {
         return Rows::of(RowMode::Whole, "requests may give values of initialisers");
     }
     if let Some(reason) = no_rows(&file.graph.inputs) {
-        let one = |known: &Option<Vec<Known>>| {
-            known.as_ref().is_some_and(|known| known.first() == Some(&Known::Fixed(1)))
+        let one = |known: &Option<Vec<InferredLength>>| {
+            known.as_ref().is_some_and(|known| known.first() == Some(&InferredLength::Fixed(1)))
         };
         let inputs = &file.graph.inputs;
         let each = !inputs.is_empty()
@@ -334,7 +334,11 @@ fn check_narrows(
 
 /// The specification of an input or output. `known` is what inference over the graph knows of its
 /// shape: where the file is silent or contradicts it, the file is wrong.
-fn spec(port: &Port, mode: RowMode, known: Option<&[Known]>) -> Result<TensorSpec, Detail> {
+fn spec(
+    port: &Port,
+    mode: RowMode,
+    known: Option<&[InferredLength]>,
+) -> Result<TensorSpec, Detail> {
     if !matches!(port.sort, Sort::Tensor | Sort::OptionalTensor) {
         return Err("sequences cannot be sent or answered".into());
     }
@@ -354,11 +358,11 @@ fn spec(port: &Port, mode: RowMode, known: Option<&[Known]>) -> Result<TensorSpe
 
 /// The dimensions of a port, -1 for those that are open or not known; `None` where not even their
 /// number is.
-fn shape(dims: Option<&[Dim]>, known: Option<&[Known]>) -> Option<Vec<i64>> {
+fn shape(dims: Option<&[Dim]>, known: Option<&[InferredLength]>) -> Option<Vec<i64>> {
     let fixed = |length: usize| i64::try_from(length).unwrap_or(-1);
-    let proved = |known: &Known| match known {
-        Known::Fixed(length) => fixed(*length),
-        Known::Open => -1,
+    let proved = |known: &InferredLength| match known {
+        InferredLength::Fixed(length) => fixed(*length),
+        InferredLength::Open => -1,
     };
     let stated = |dim: &Dim| match dim {
         Dim::Fixed(length) => fixed(*length),
@@ -424,7 +428,7 @@ mod tests {
     #[test]
     fn stated_output_shapes_yield_to_inferred_ones() {
         let (named, unknown) = (Dim::Named("n".into()), Dim::Unknown);
-        let known = [Known::Open, Known::Fixed(3)];
+        let known = [InferredLength::Open, InferredLength::Fixed(3)];
         let of = |dims: &[Dim]| shape(Some(dims), Some(&known)).unwrap();
         assert_eq!(of(&[named.clone(), Dim::Fixed(3)]), [-1, 3]);
         assert_eq!(of(&[Dim::Fixed(12_800), Dim::Fixed(4)]), [-1, -1]);

@@ -9,7 +9,7 @@ use crate::{axes, build, cast, literals};
 use graph::Attribute;
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use graph::sparse;
 
 pub(super) const TABLE: Table = &[
@@ -120,7 +120,7 @@ fn bit_cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let shape = x.shape.clone();
     let run = move |inputs: &[Host]| {
         let host = first(inputs)?;
-        let raw = Raw { elem: to, ..host.to_raw() };
+        let raw = FileTensor { elem: to, ..host.to_raw() };
         Ok(vec![Host::from_raw(&raw)])
     };
     let made = t.host_op("bit_cast", &[x], &[(to, shape)], run)?;

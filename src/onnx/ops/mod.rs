@@ -36,7 +36,7 @@ mod window;
 
 use super::trace::{T, Tracer, Value};
 use graph::error::{OnnxError, Result};
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use graph::{Attribute, Node};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -251,7 +251,7 @@ impl Call<'_> {
 
     /// # Errors
     /// If the attribute has another type.
-    pub(crate) fn raw(&self, name: &str) -> Result<Option<&Arc<Raw>>> {
+    pub(crate) fn raw(&self, name: &str) -> Result<Option<&Arc<FileTensor>>> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Tensor(raw)) => Ok(Some(raw)),

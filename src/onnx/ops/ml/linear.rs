@@ -9,7 +9,7 @@ use crate::trace::{T, Tracer};
 use crate::{cast, kept, matmul};
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
-use graph::raw::Raw;
+use graph::raw::FileTensor;
 use std::sync::Arc;
 
 pub(in crate::ops) const TABLE: Table =
@@ -18,13 +18,13 @@ pub(in crate::ops) const TABLE: Table =
 /// Weights `[columns, targets]` and perhaps intercepts `[1, targets]`.
 #[derive(Debug)]
 struct Weights {
-    weights: Arc<Raw>,
-    intercepts: Option<Arc<Raw>>,
+    weights: Arc<FileTensor>,
+    intercepts: Option<Arc<FileTensor>>,
 }
 
-fn raw(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Arc<Raw> {
+fn raw(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Arc<FileTensor> {
     let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
-    Arc::new(Raw { elem: Elem::F32, shape, bytes: bytes.into(), text: Vec::new() })
+    Arc::new(FileTensor { elem: Elem::F32, shape, bytes: bytes.into(), text: Vec::new() })
 }
 
 impl Weights {

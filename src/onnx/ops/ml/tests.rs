@@ -9,7 +9,7 @@ use graph::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
 use graph::test_graph::{attribute, node, none, value};
-use graph::{Dim, Elem, ModelFile, Raw, Sort};
+use graph::{Dim, Elem, FileTensor, ModelFile, Sort};
 use prost::Message;
 
 fn numbers(name: &str, values: &[i64]) -> AttributeProto {
@@ -68,22 +68,22 @@ fn engine(file: ModelFile) -> Engine {
     Engine::limited(file, Place::host(), Limits::default()).unwrap()
 }
 
-fn table(columns: usize, values: &[f32]) -> Raw {
+fn table(columns: usize, values: &[f32]) -> FileTensor {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let shape = vec![values.len() / columns, columns];
-    Raw { elem: Elem::F32, shape, bytes: bytes.into(), text: Vec::new() }
+    FileTensor { elem: Elem::F32, shape, bytes: bytes.into(), text: Vec::new() }
 }
 
-fn texts(shape: &[usize], words: &[&str]) -> Raw {
+fn texts(shape: &[usize], words: &[&str]) -> FileTensor {
     let text = words.iter().map(|word| (*word).to_owned()).collect();
-    Raw { elem: Elem::Text, shape: shape.to_vec(), bytes: Bytes::new(), text }
+    FileTensor { elem: Elem::Text, shape: shape.to_vec(), bytes: Bytes::new(), text }
 }
 
-fn floats(raw: &Raw) -> Vec<f32> {
+fn floats(raw: &FileTensor) -> Vec<f32> {
     raw.bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
 }
 
-fn run(file: ModelFile, x: Raw) -> Result<Vec<f32>, OnnxError> {
+fn run(file: ModelFile, x: FileTensor) -> Result<Vec<f32>, OnnxError> {
     engine(file).run(&[x]).map(|outputs| floats(&outputs[0]))
 }
 
