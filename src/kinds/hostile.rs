@@ -13,14 +13,14 @@ use model::pipeline::{Around, Bounds, Picture, Postprocess, Preprocess, Sent, Wr
 use model::repository::Repository;
 use model::signature::{Signature, TensorSpec};
 use model::{Model, identity};
-use onnx::{Limits, Place};
+use onnx::{PlanLimits, TensorPlace};
 use serde::Deserialize;
 use types::tensor::{Datatype, Tensor, Tensors};
 
 /// Models whose other files a manifest is read with: a golden sample, a list of characters, graphs.
 const MODELS: [&str; 3] = ["digits", "text-lines", "filetype"];
 /// What a graph may ask for here: enough to reach every operator, too little to take long.
-const LIMITS: Limits = Limits { bytes: 1 << 16, steps: 2000, turns: 2000, work: 1 << 22 };
+const LIMITS: PlanLimits = PlanLimits { bytes: 1 << 16, steps: 2000, turns: 2000, work: 1 << 22 };
 /// Most elements of an input that a graph is run with.
 const ELEMENTS_MAX: usize = 1 << 12;
 /// Rows of such an input.
@@ -71,7 +71,7 @@ pub fn graph(data: &[u8]) -> anyhow::Result<()> {
     let own = signature::of(&light, None)?;
     let none = |name: &str| Err(OnnxError::invalid(format!("there is no file '{name}' beside it")));
     let file = ModelFile::read(data.into(), Some(&none))?;
-    let mut model = Onnx::of(file, own.signature, Place::host(), LIMITS)?;
+    let mut model = Onnx::of(file, own.signature, TensorPlace::host(), LIMITS)?;
     for byte in [0, 1] {
         let inputs = inputs(model.signature(), byte)?;
         model.forward(&inputs, ROWS)?;

@@ -1,6 +1,6 @@
 //! Moving, cutting and joining axes.
 
-use super::host::Host;
+use super::host::HostTensor;
 use super::op::Op;
 use super::trace::{T, Tracer};
 use burn::tensor::Slice;
@@ -120,7 +120,7 @@ pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T> {
         return Ok(x.clone());
     }
     if shape.contains(&0) {
-        return t.constant(Host::numbers(x.elem, shape, vec![]));
+        return t.constant(HostTensor::numbers(x.elem, shape, vec![]));
     }
     let slices = cuts.iter().zip(&shape).map(|(cut, length)| slice_of(cut, *length));
     t.emit(Op::Slice(slices.collect()), &[x], x.elem, shape)
@@ -173,7 +173,7 @@ fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<
     if let Some(place) = shape.get_mut(axis) {
         *place = length;
     }
-    t.constant(Host::numbers(first.elem, shape, vec![]))
+    t.constant(HostTensor::numbers(first.elem, shape, vec![]))
 }
 
 /// Without axes of length 1.

@@ -1,6 +1,6 @@
 //! Conversions between element types.
 
-use super::host::{Data, Host};
+use super::host::{Data, HostTensor};
 use super::op::Op;
 use super::tensor::held;
 use super::tiny_floats::{self, Round};
@@ -15,21 +15,29 @@ use half::{bf16, f16};
 ///
 /// # Errors
 /// For text that is no number.
-pub(crate) fn convert(host: &Host, to: Elem, saturate: bool, how: Round) -> Result<Host> {
+pub(crate) fn convert(
+    host: &HostTensor,
+    to: Elem,
+    saturate: bool,
+    how: Round,
+) -> Result<HostTensor> {
     let shape = host.shape.clone();
     if to == Elem::Text {
-        return Ok(Host::text(shape, to_text(host)));
+        return Ok(HostTensor::text(shape, to_text(host)));
     }
     let numbers = if let Data::Text(words) = &host.data { parse(words, to)? } else { host.clone() };
     if to.is_float() {
         let values = numbers.to_f64().into_iter().map(|value| round_to(to, value, saturate, how));
-        return Ok(Host::floats(to, shape, values.collect()));
+        return Ok(HostTensor::floats(to, shape, values.collect()));
     }
     if to == Elem::Bool {
-        return Ok(Host::bools(shape, numbers.to_f64().into_iter().map(|value| value != 0.0)));
+        return Ok(HostTensor::bools(
+            shape,
+            numbers.to_f64().into_iter().map(|value| value != 0.0),
+        ));
     }
     let values = numbers.to_i64().into_iter().map(|value| wrap_to(to, value)).collect();
-    Ok(Host::ints(to, shape, values))
+    Ok(HostTensor::ints(to, shape, values))
 }
 
 /// The nearest value that a type has.
@@ -59,7 +67,7 @@ pub(crate) fn wrap_to(to: Elem, value: i64) -> i64 {
     }
 }
 
-fn to_text(host: &Host) -> Vec<String> {
+fn to_text(host: &HostTensor) -> Vec<String> {
     match &host.data {
         Data::Text(words) => words.clone(),
         Data::Float(values) => values.iter().map(|value| float_text(*value)).collect(),
@@ -76,12 +84,16 @@ fn float_text(value: f64) -> String {
     }
 }
 
-fn parse(words: &[String], to: Elem) -> Result<Host> {
+fn parse(words: &[String], to: Elem) -> Result<HostTensor> {
     let number = |word: &String| {
         word.trim().parse::<f64>().map_err(|_| OnnxError::input(format!("'{word}' is no number")))
     };
     let values = words.iter().map(number).collect::<Result<Vec<_>, _>>()?;
-    Ok(Host::numbers(if to.is_float() { Elem::F64 } else { Elem::I64 }, vec![words.len()], values))
+    Ok(HostTensor::numbers(
+        if to.is_float() { Elem::F64 } else { Elem::I64 },
+        vec![words.len()],
+        values,
+    ))
 }
 
 /// To another type. Floats of 16 bits are rounded to what the type has; others to what holds
@@ -111,7 +123,7 @@ pub(crate) fn cast_as(
     let from_float = x.elem.is_float() && to.is_int();
     if text || tiny || held_wider || (from_float && narrow && to != Elem::I32) {
         let shape = x.shape.clone();
-        let convert = move |inputs: &[Host]| {
+        let convert = move |inputs: &[HostTensor]| {
             let host = first(inputs)?;
             Ok(vec![convert(host, to, saturate, how)?])
         };

@@ -1,9 +1,9 @@
 //! Tensors on the host in the types that they have: a table of a hundred thousand rows is not
 //! widened for a function that goes through it once.
 
-use super::held::{Form, Held};
-use super::host::Host;
-use super::tensor::{Place, Tensor, at_least_1d, held, to_data};
+use super::held::{Form, RuntimeValue};
+use super::host::HostTensor;
+use super::tensor::{DeviceTensor, TensorPlace, at_least_1d, held, to_data};
 use burn::tensor::{DType, TensorData};
 use graph::elem::{Elem, Kind};
 use graph::error::{OnnxError, Result};
@@ -15,27 +15,27 @@ use std::sync::Arc;
 pub(crate) struct Cells {
     pub(crate) elem: Elem,
     pub(crate) shape: Vec<usize>,
-    content: Content,
+    content: CellContent,
 }
 
 #[derive(Clone, Debug)]
-enum Content {
+enum CellContent {
     Data(TensorData),
-    Text(Arc<Host>),
+    Text(Arc<HostTensor>),
 }
 
 impl Cells {
     pub(crate) fn of_data(elem: Elem, shape: Vec<usize>, data: TensorData) -> Cells {
-        Cells { elem, shape, content: Content::Data(data) }
+        Cells { elem, shape, content: CellContent::Data(data) }
     }
 
     /// # Errors
     /// If the elements do not fit the type.
-    pub(crate) fn of_host(host: Arc<Host>) -> Result<Cells> {
+    pub(crate) fn of_host(host: Arc<HostTensor>) -> Result<Cells> {
         let (elem, shape) = (host.elem, host.shape.clone());
         let content = match elem.kind() {
-            Kind::Text => Content::Text(host),
-            _ => Content::Data(to_data(&host, &Place::host())?),
+            Kind::Text => CellContent::Text(host),
+            _ => CellContent::Data(to_data(&host, &TensorPlace::host())?),
         };
         Ok(Cells { elem, shape, content })
     }
@@ -59,8 +59,8 @@ impl Cells {
     }
 
     pub(crate) fn words(shape: Vec<usize>, values: Vec<String>) -> Cells {
-        let host = Arc::new(Host::text(shape.clone(), values));
-        Cells { elem: Elem::Text, shape, content: Content::Text(host) }
+        let host = Arc::new(HostTensor::text(shape.clone(), values));
+        Cells { elem: Elem::Text, shape, content: CellContent::Text(host) }
     }
 
     /// The elements as 32-bit floats.
@@ -88,7 +88,7 @@ impl Cells {
     }
 
     fn numbers<E: burn::tensor::Element>(&self, dtype: DType) -> Result<Cow<'_, [E]>> {
-        let Content::Data(data) = &self.content else {
+        let CellContent::Data(data) = &self.content else {
             return Err(OnnxError::unsupported("text holds no numbers"));
         };
         let failed = |error: burn::tensor::DataError| OnnxError::internal(error.to_string());
@@ -102,8 +102,8 @@ impl Cells {
     /// The words of a tensor of text; none of another.
     pub(crate) fn to_words(&self) -> &[String] {
         match &self.content {
-            Content::Text(host) => host.to_text(),
-            Content::Data(_) => &[],
+            CellContent::Text(host) => host.to_text(),
+            CellContent::Data(_) => &[],
         }
     }
 
@@ -115,19 +115,21 @@ impl Cells {
     ///
     /// # Errors
     /// If the elements do not fit the type.
-    pub(crate) fn hold(self, place: &Place) -> Result<Held> {
+    pub(crate) fn hold(self, place: &TensorPlace) -> Result<RuntimeValue> {
         let data = match self.content {
-            Content::Text(host) => return Ok(Held::Text(host)),
-            Content::Data(data) if data.dtype() == held(self.elem, place) => data,
-            Content::Data(data) => to_data(&Host::from_data(self.elem, self.shape, data)?, place)?,
+            CellContent::Text(host) => return Ok(RuntimeValue::Text(host)),
+            CellContent::Data(data) if data.dtype() == held(self.elem, place) => data,
+            CellContent::Data(data) => {
+                to_data(&HostTensor::from_data(self.elem, self.shape, data)?, place)?
+            }
         };
-        Ok(Held::Tensor(Tensor::upload(data, &place.device)))
+        Ok(RuntimeValue::Tensor(DeviceTensor::upload(data, &place.device)))
     }
 
-    pub(super) fn into_host(self) -> Result<Host> {
+    pub(super) fn into_host(self) -> Result<HostTensor> {
         match self.content {
-            Content::Text(host) => Ok(Arc::unwrap_or_clone(host)),
-            Content::Data(data) => Host::from_data(self.elem, self.shape, data),
+            CellContent::Text(host) => Ok(Arc::unwrap_or_clone(host)),
+            CellContent::Data(data) => HostTensor::from_data(self.elem, self.shape, data),
         }
     }
 }

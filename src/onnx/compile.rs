@@ -12,13 +12,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 const DEPTH_MAX: usize = 64;
 
 /// What names stand for in a graph and those around it.
-pub(crate) struct Scope<'s> {
+pub(crate) struct ValueScope<'s> {
     values: HashMap<&'s str, Value>,
-    outer: Option<&'s Scope<'s>>,
+    outer: Option<&'s ValueScope<'s>>,
     depth: usize,
 }
 
-impl<'s> Scope<'s> {
+impl<'s> ValueScope<'s> {
     fn get(&self, name: &str) -> Option<&Value> {
         let own = self.values.get(name);
         own.or_else(|| self.outer.and_then(|outer| outer.get(name)))
@@ -45,7 +45,7 @@ impl Compiler<'_> {
     ) -> Result<Vec<Value>> {
         let graph = &self.file.graph;
         let named = constants.iter().map(|(name, t)| (name.as_str(), Value::Tensor(t.clone())));
-        let outer = Scope { values: named.collect(), outer: None, depth: 0 };
+        let outer = ValueScope { values: named.collect(), outer: None, depth: 0 };
         self.graph(t, graph, inputs, &outer, &Attributes::new(), false)
     }
 
@@ -55,7 +55,7 @@ impl Compiler<'_> {
         t: &mut Tracer<'_>,
         graph: &Graph,
         inputs: Vec<Value>,
-        outer: &Scope<'_>,
+        outer: &ValueScope<'_>,
         attributes: &Attributes,
         constants: bool,
     ) -> Result<Vec<Value>> {
@@ -69,7 +69,7 @@ impl Compiler<'_> {
             return Err(OnnxError::invalid(format!("a body takes {taken} inputs, not {given}")));
         }
         let names = graph.inputs.iter().map(|port| port.name.as_str());
-        let mut scope = Scope {
+        let mut scope = ValueScope {
             values: names.zip(inputs).collect(),
             outer: Some(outer),
             depth: outer.depth + 1,
@@ -94,7 +94,7 @@ impl Compiler<'_> {
         &self,
         t: &mut Tracer<'_>,
         nodes: &'n [Node],
-        scope: &mut Scope<'n>,
+        scope: &mut ValueScope<'n>,
         attributes: &Attributes,
     ) -> Result<()> {
         for node in nodes {
@@ -120,7 +120,12 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn node(&self, t: &mut Tracer<'_>, call: &Call<'_>, scope: &Scope<'_>) -> Result<Vec<Value>> {
+    fn node(
+        &self,
+        t: &mut Tracer<'_>,
+        call: &Call<'_>,
+        scope: &ValueScope<'_>,
+    ) -> Result<Vec<Value>> {
         let node = call.node;
         if let Some(results) = super::control::run(self, t, call, scope) {
             return results;
@@ -157,7 +162,8 @@ impl Compiler<'_> {
         let values = names
             .zip(call.inputs.iter())
             .filter_map(|(name, value)| value.clone().map(|value| (name, value)));
-        let mut inner = Scope { values: values.collect(), outer: None, depth: scope.depth + 1 };
+        let mut inner =
+            ValueScope { values: values.collect(), outer: None, depth: scope.depth + 1 };
         self.nodes(t, &function.nodes, &mut inner, &attributes)?;
         let value = |name: &String| {
             inner

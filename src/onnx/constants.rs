@@ -1,6 +1,6 @@
 //! What the plans of one model share: constants, and the limits of a file.
 
-use super::tensor::Tensor;
+use super::tensor::DeviceTensor;
 use super::value::T;
 use graph::elem::Elem;
 use std::any::Any;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What a file may ask for while a plan is made.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PlanLimits {
     /// Bytes of the largest tensor.
     pub bytes: usize,
     /// Steps of a plan: loops are unrolled.
@@ -21,17 +21,17 @@ pub struct Limits {
     pub work: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { bytes: 4 << 30, steps: 200_000, turns: 1_000_000, work: 1 << 34 }
+impl Default for PlanLimits {
+    fn default() -> PlanLimits {
+        PlanLimits { bytes: 4 << 30, steps: 200_000, turns: 1_000_000, work: 1 << 34 }
     }
 }
 
 /// Constants of a model, on the host and on the device, shared by its plans.
 #[derive(Debug, Default)]
 pub(crate) struct Constants {
-    pub(super) limits: Limits,
-    pub(super) uploads: HashMap<u64, Tensor>,
+    pub(super) limits: PlanLimits,
+    pub(super) uploads: HashMap<u64, DeviceTensor>,
     /// Tensors of nodes and bodies, by where they are in the file's graph, which outlives this.
     pub(super) files: HashMap<usize, T>,
     pub(super) numbers: HashMap<(Elem, u64), T>,
@@ -44,7 +44,7 @@ pub(crate) struct Constants {
 pub(super) type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Constants {
-    pub(crate) fn new(limits: Limits) -> Constants {
+    pub(crate) fn new(limits: PlanLimits) -> Constants {
         Constants { limits, ..Constants::default() }
     }
 }

@@ -1,8 +1,8 @@
 //! Control flow: which branch, and how often, is decided while a plan is made.
 
 use super::axes::{Cut, axis};
-use super::compile::{Compiler, Scope};
-use super::host::Host;
+use super::compile::{Compiler, ValueScope};
+use super::host::HostTensor;
 use super::ops::Call;
 use super::trace::{T, Tracer, Value};
 use crate::{axes, literals};
@@ -17,10 +17,10 @@ const ROUNDS_MAX: i64 = 100_000;
 type Outputs = Result<Vec<Value>>;
 
 /// What runs the bodies of an operator.
-struct Body<'a> {
+struct BodyRunner<'a> {
     compiler: &'a Compiler<'a>,
     call: &'a Call<'a>,
-    scope: &'a Scope<'a>,
+    scope: &'a ValueScope<'a>,
 }
 
 /// The operators of control flow, of the domain `ai.onnx`.
@@ -36,12 +36,12 @@ pub(crate) fn run(
     compiler: &Compiler<'_>,
     t: &mut Tracer<'_>,
     call: &Call<'_>,
-    scope: &Scope<'_>,
+    scope: &ValueScope<'_>,
 ) -> Option<Outputs> {
     if !knows(&call.node.domain, &call.node.op) {
         return None;
     }
-    let body = Body { compiler, call, scope };
+    let body = BodyRunner { compiler, call, scope };
     match call.node.op.as_str() {
         "If" => Some(body.branch(t)),
         "Loop" => Some(body.looped(t)),
@@ -51,7 +51,7 @@ pub(crate) fn run(
     }
 }
 
-impl Body<'_> {
+impl BodyRunner<'_> {
     fn graph(&self, name: &str) -> Result<Arc<Graph>> {
         match self.call.attribute(name) {
             Some(Attribute::Graph(graph)) => Ok(graph.clone()),
@@ -89,8 +89,8 @@ impl Body<'_> {
             if round >= ROUNDS_MAX {
                 return Err(OnnxError::limit(format!("more than {ROUNDS_MAX} rounds")));
             }
-            let count = t.constant(Host::ints(Elem::I64, vec![], vec![round]))?;
-            let condition = t.constant(Host::bools(vec![], [goes_on]))?;
+            let count = t.constant(HostTensor::ints(Elem::I64, vec![], vec![round]))?;
+            let condition = t.constant(HostTensor::bools(vec![], [goes_on]))?;
             let mut inputs = vec![Value::Tensor(count), Value::Tensor(condition)];
             inputs.extend(carried.iter().cloned());
             let mut outputs = self.run(t, &graph, inputs)?.into_iter();
@@ -253,7 +253,7 @@ fn truth(t: &mut Tracer<'_>, condition: &T) -> Result<bool> {
 /// Tensors of one shape along a new axis.
 pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> Result<T> {
     if all.is_empty() {
-        return t.constant(Host::numbers(elem, vec![0], vec![]));
+        return t.constant(HostTensor::numbers(elem, vec![0], vec![]));
     }
     let parts =
         all.iter().map(|part| axes::unsqueeze(t, part, axis)).collect::<Result<Vec<_>, _>>()?;
@@ -270,5 +270,5 @@ pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<T> {
         Dim::Named(_) | Dim::Unknown => 0,
     };
     let shape = std::iter::once(0).chain(dims.iter().map(length)).collect();
-    t.constant(Host::numbers(elem, shape, vec![]))
+    t.constant(HostTensor::numbers(elem, shape, vec![]))
 }

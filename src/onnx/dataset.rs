@@ -3,10 +3,10 @@
 
 use super::compile::Compiler;
 use super::constants::Constants;
-use super::held::Held;
-use super::host::Host;
+use super::held::RuntimeValue;
+use super::host::HostTensor;
 use super::plan::Env;
-use super::tensor::{Place, Tensor, from_raw};
+use super::tensor::{DeviceTensor, TensorPlace, from_raw};
 use super::trace::{T, Tracer, Value};
 use bytes::Bytes;
 use graph::error::{OnnxError, Result};
@@ -58,9 +58,9 @@ pub enum Difference {
 
 /// A value outside of any plan.
 #[derive(Clone, Debug)]
-enum Item {
+enum HostValue {
     Tensor(FileTensor),
-    Sequence(Vec<Item>),
+    Sequence(Vec<HostValue>),
     Nothing,
 }
 
@@ -70,7 +70,7 @@ enum Item {
 /// What failed, or the first difference.
 pub(crate) fn check(
     file: &ModelFile,
-    place: &Place,
+    place: &TensorPlace,
     folder: &Path,
     (relative, absolute): (f64, f64),
 ) -> Result<(), DataSetError> {
@@ -81,7 +81,7 @@ pub(crate) fn check(
         if path(at).exists() {
             inputs.push(read(&path(at), port)?);
         } else if port.is_optional() {
-            inputs.push(Item::Nothing);
+            inputs.push(HostValue::Nothing);
         }
     }
     let mut given = Vec::new();
@@ -109,14 +109,14 @@ pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<FileTensor>
     let ports = file.graph.inputs.iter().enumerate();
     let inputs =
         ports.map(|(at, port)| match read(&folder.join(format!("input_{at}.pb")), port)? {
-            Item::Tensor(raw) => Ok(raw),
+            HostValue::Tensor(raw) => Ok(raw),
             _ => Err(DataSetError::Input(port.name.clone())),
         });
     inputs.collect()
 }
 
 /// A value in the place of an initialiser, with its name.
-fn named(path: &Path, overridable: &[Port]) -> Result<(String, Item), DataSetError> {
+fn named(path: &Path, overridable: &[Port]) -> Result<(String, HostValue), DataSetError> {
     let bytes = std::fs::read(path).map_err(|error| DataSetError::file(path, error))?;
     let proto = TensorProto::decode(Bytes::from(bytes));
     let proto = proto.map_err(|error| DataSetError::file(path, error))?;
@@ -130,10 +130,10 @@ fn named(path: &Path, overridable: &[Port]) -> Result<(String, Item), DataSetErr
 /// `given` are values in the place of initialisers.
 fn run(
     file: &ModelFile,
-    place: &Place,
-    inputs: Vec<Item>,
-    given: Vec<(String, Item)>,
-) -> Result<Vec<Item>, DataSetError> {
+    place: &TensorPlace,
+    inputs: Vec<HostValue>,
+    given: Vec<(String, HostValue)>,
+) -> Result<Vec<HostValue>, DataSetError> {
     let mut tensors = HashMap::new();
     for (name, raw) in &file.graph.constants {
         tensors.insert(name.clone(), T::of_file(raw)?);
@@ -162,18 +162,23 @@ fn run(
 }
 
 /// `inputs` gets what the plan's inputs hold, in order.
-fn value(t: &mut Tracer<'_>, item: Item, place: &Place, inputs: &mut Vec<Held>) -> Result<Value> {
+fn value(
+    t: &mut Tracer<'_>,
+    item: HostValue,
+    place: &TensorPlace,
+    inputs: &mut Vec<RuntimeValue>,
+) -> Result<Value> {
     Ok(match item {
-        Item::Nothing => Value::Optional(None),
-        Item::Sequence(items) => {
+        HostValue::Nothing => Value::Optional(None),
+        HostValue::Sequence(items) => {
             let items = items.into_iter().map(|item| value(t, item, place, inputs));
             Value::Sequence(items.collect::<Result<_, _>>()?)
         }
-        Item::Tensor(raw) => {
+        HostValue::Tensor(raw) => {
             let held = if raw.elem == graph::elem::Elem::Text {
-                Held::Text(Arc::new(Host::from_raw(&raw)))
+                RuntimeValue::Text(Arc::new(HostTensor::from_raw(&raw)))
             } else {
-                Held::Tensor(Tensor::upload(from_raw(&raw, place)?, &place.device))
+                RuntimeValue::Tensor(DeviceTensor::upload(from_raw(&raw, place)?, &place.device))
             };
             inputs.push(held.clone());
             Value::Tensor(t.input(raw.elem, raw.shape, held))
@@ -190,18 +195,18 @@ fn flatten(value: &Value, into: &mut Vec<T>) {
     }
 }
 
-fn rebuild(value: &Value, results: &mut impl Iterator<Item = FileTensor>) -> Item {
+fn rebuild(value: &Value, results: &mut impl Iterator<Item = FileTensor>) -> HostValue {
     match value {
-        Value::Tensor(_) => results.next().map_or(Item::Nothing, Item::Tensor),
+        Value::Tensor(_) => results.next().map_or(HostValue::Nothing, HostValue::Tensor),
         Value::Sequence(all) => {
-            Item::Sequence(all.iter().map(|value| rebuild(value, results)).collect())
+            HostValue::Sequence(all.iter().map(|value| rebuild(value, results)).collect())
         }
         Value::Optional(Some(value)) => rebuild(value, results),
-        Value::Optional(None) => Item::Nothing,
+        Value::Optional(None) => HostValue::Nothing,
     }
 }
 
-fn read(path: &Path, port: &Port) -> Result<Item, DataSetError> {
+fn read(path: &Path, port: &Port) -> Result<HostValue, DataSetError> {
     let bytes = std::fs::read(path).map_err(|error| DataSetError::file(path, error))?;
     let bytes = Bytes::from(bytes);
     let bad = |error: prost::DecodeError| DataSetError::file(path, error);
@@ -214,32 +219,42 @@ fn read(path: &Path, port: &Port) -> Result<Item, DataSetError> {
             match (optional.tensor_value, optional.sequence_value) {
                 (Some(value), _) => tensor(&value),
                 (_, Some(value)) => sequence(&value),
-                (None, None) => Ok(Item::Nothing),
+                (None, None) => Ok(HostValue::Nothing),
             }
         }
     };
     Ok(item?)
 }
 
-fn tensor(proto: &TensorProto) -> Result<Item> {
+fn tensor(proto: &TensorProto) -> Result<HostValue> {
     let none = |_: &str| Err(OnnxError::invalid("a data set has no external data"));
-    FileTensor::read(proto, Some(&none)).map(Item::Tensor)
+    FileTensor::read(proto, Some(&none)).map(HostValue::Tensor)
 }
 
-fn sequence(proto: &SequenceProto) -> Result<Item> {
+fn sequence(proto: &SequenceProto) -> Result<HostValue> {
     let tensors = proto.tensor_values.iter().map(tensor);
     let sequences = proto.sequence_values.iter().map(sequence);
     let items = tensors.chain(sequences).collect::<Result<Vec<_>, _>>()?;
-    Ok(Item::Sequence(items))
+    Ok(HostValue::Sequence(items))
 }
 
-fn same(expected: &Item, found: &Item, relative: f64, absolute: f64) -> Result<(), Difference> {
+fn same(
+    expected: &HostValue,
+    found: &HostValue,
+    relative: f64,
+    absolute: f64,
+) -> Result<(), Difference> {
     match (expected, found) {
-        (Item::Nothing, Item::Nothing) => Ok(()),
-        (Item::Tensor(expected), Item::Tensor(found)) => {
-            close(&Host::from_raw(expected), &Host::from_raw_wide(found), relative, absolute)
-        }
-        (Item::Sequence(expected), Item::Sequence(found)) if expected.len() == found.len() => {
+        (HostValue::Nothing, HostValue::Nothing) => Ok(()),
+        (HostValue::Tensor(expected), HostValue::Tensor(found)) => close(
+            &HostTensor::from_raw(expected),
+            &HostTensor::from_raw_wide(found),
+            relative,
+            absolute,
+        ),
+        (HostValue::Sequence(expected), HostValue::Sequence(found))
+            if expected.len() == found.len() =>
+        {
             let mut pairs = expected.iter().zip(found);
             pairs.try_for_each(|(expected, found)| same(expected, found, relative, absolute))
         }
@@ -247,17 +262,22 @@ fn same(expected: &Item, found: &Item, relative: f64, absolute: f64) -> Result<(
     }
 }
 
-fn describe(item: &Item) -> String {
+fn describe(item: &HostValue) -> String {
     match item {
-        Item::Nothing => "nothing".to_owned(),
-        Item::Tensor(raw) => format!("{}{:?}", raw.elem, raw.shape),
-        Item::Sequence(all) => format!("a sequence of {}", all.len()),
+        HostValue::Nothing => "nothing".to_owned(),
+        HostValue::Tensor(raw) => format!("{}{:?}", raw.elem, raw.shape),
+        HostValue::Sequence(all) => format!("a sequence of {}", all.len()),
     }
 }
 
-fn close(expected: &Host, found: &Host, relative: f64, absolute: f64) -> Result<(), Difference> {
+fn close(
+    expected: &HostTensor,
+    found: &HostTensor,
+    relative: f64,
+    absolute: f64,
+) -> Result<(), Difference> {
     if expected.elem != found.elem || expected.shape != found.shape {
-        let form = |host: &Host| format!("{}{:?}", host.elem, host.shape);
+        let form = |host: &HostTensor| format!("{}{:?}", host.elem, host.shape);
         return Err(Difference::Form { expected: form(expected), found: form(found) });
     }
     if let Some((was, is)) =

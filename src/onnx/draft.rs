@@ -1,7 +1,7 @@
 //! What a tracer writes down: the steps of a plan before they are bound to a device.
 
 use super::held::Form;
-use super::host::Host;
+use super::host::HostTensor;
 use super::op::Op;
 use super::trace::T;
 use graph::error::NodeLabel;
@@ -19,10 +19,10 @@ pub(crate) struct Draft {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Line {
+pub(crate) enum DraftItem {
     Step(Draft),
     /// The plan holds only while this small result is what it was when the plan was made.
-    Guard(usize, Host),
+    Guard(usize, HostTensor),
 }
 
 impl Draft {

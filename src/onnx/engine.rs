@@ -1,13 +1,13 @@
 //! A model that runs: its graph, its constants, and the plans made so far.
 
 use super::compile::{Compiler, panic_text};
-use super::constants::{Constants, Limits};
+use super::constants::{Constants, PlanLimits};
 use super::control::{nothing, stack};
-use super::held::{Form, Held};
-use super::host::Host;
-use super::plan::{Env, Plan, Stop};
+use super::held::{Form, RuntimeValue};
+use super::host::HostTensor;
+use super::plan::{Env, ExecutionPlan, Stop};
 use super::profile::{Profile, Times};
-use super::tensor::{Place, Tensor, from_raw};
+use super::tensor::{DeviceTensor, TensorPlace, from_raw};
 use super::trace::{T, Tracer, Value};
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
@@ -34,24 +34,24 @@ pub struct Engine {
     file: ModelFile,
     tensors: HashMap<String, T>,
     constants: Constants,
-    place: Place,
+    place: TensorPlace,
     /// By the forms of the inputs, with when each was used last.
-    plans: HashMap<Key, (Arc<Plan>, u64)>,
+    plans: HashMap<Key, (Arc<ExecutionPlan>, u64)>,
     runs: u64,
 }
 
 impl Engine {
     /// # Errors
     /// If a tensor of the file cannot be held.
-    pub fn new(file: ModelFile, place: Place) -> Result<Engine> {
-        Engine::limited(file, place, Limits::default())
+    pub fn new(file: ModelFile, place: TensorPlace) -> Result<Engine> {
+        Engine::limited(file, place, PlanLimits::default())
     }
 
     /// One that makes no larger plans than `limits` allow.
     ///
     /// # Errors
     /// If a tensor of the file cannot be held.
-    pub fn limited(file: ModelFile, place: Place, limits: Limits) -> Result<Engine> {
+    pub fn limited(file: ModelFile, place: TensorPlace, limits: PlanLimits) -> Result<Engine> {
         let mut tensors = HashMap::new();
         for (name, raw) in &file.graph.constants {
             let t = T::of_file(raw).map_err(|error| error.within(format!("tensor '{name}'")))?;
@@ -157,7 +157,7 @@ impl Engine {
         Ok(t.finish(&outputs, false)?.0)
     }
 
-    fn plan(&mut self, inputs: &Given<'_>) -> Result<(Vec<FileTensor>, Option<Plan>)> {
+    fn plan(&mut self, inputs: &Given<'_>) -> Result<(Vec<FileTensor>, Option<ExecutionPlan>)> {
         let graph = &self.file.graph;
         let (own, more) = inputs.split_at_checked(graph.inputs.len()).unwrap_or((inputs, &[]));
         if more.len() > graph.overridable.len() {
@@ -187,7 +187,7 @@ impl Engine {
         t.finish(&outputs, true)
     }
 
-    fn keep(&mut self, key: Key, plan: Plan) {
+    fn keep(&mut self, key: Key, plan: ExecutionPlan) {
         if self.plans.len() >= PLANS_MAX {
             let oldest = self.plans.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
@@ -240,11 +240,11 @@ fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T> {
     }
 }
 
-fn hold(raw: &FileTensor, place: &Place) -> Result<Held> {
+fn hold(raw: &FileTensor, place: &TensorPlace) -> Result<RuntimeValue> {
     if raw.elem == Elem::Text {
-        return Ok(Held::Text(Arc::new(Host::from_raw(raw))));
+        return Ok(RuntimeValue::Text(Arc::new(HostTensor::from_raw(raw))));
     }
-    Ok(Held::Tensor(Tensor::upload(from_raw(raw, place)?, &place.device)))
+    Ok(RuntimeValue::Tensor(DeviceTensor::upload(from_raw(raw, place)?, &place.device)))
 }
 
 impl Form {

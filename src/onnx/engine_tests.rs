@@ -19,7 +19,7 @@ const FILES: [&[u8]; 3] = [
 
 fn load(data: &[u8]) -> Result<Engine, OnnxError> {
     let file = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none))?;
-    Engine::new(file, Place::host())
+    Engine::new(file, TensorPlace::host())
 }
 
 fn floats(shape: &[usize], values: &[f32]) -> FileTensor {
@@ -51,16 +51,16 @@ fn integers(name: &str, values: &[i64]) -> TensorProto {
 
 /// A graph from `x` to `y` with these nodes and constants.
 fn graph(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Engine {
-    limited(node, initializer, Limits::default())
+    limited(node, initializer, PlanLimits::default())
 }
 
-fn limited(node: Vec<NodeProto>, initializer: Vec<TensorProto>, limits: Limits) -> Engine {
+fn limited(node: Vec<NodeProto>, initializer: Vec<TensorProto>, limits: PlanLimits) -> Engine {
     let (input, output) = (vec![value("x")], vec![value("y")]);
     let graph = GraphProto { node, initializer, input, output, ..Default::default() };
     let opset = OperatorSetIdProto { domain: None, version: Some(17) };
     let model = ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() };
     let file = ModelFile::read(Bytes::from(model.encode_to_vec()).into(), Some(&none)).unwrap();
-    Engine::limited(file, Place::host(), limits).unwrap()
+    Engine::limited(file, TensorPlace::host(), limits).unwrap()
 }
 
 /// What a graph of these nodes says of one number.
@@ -123,12 +123,12 @@ fn error_of_a_device_keeps_its_kind_and_gets_its_node() {
         ("out of device memory allocating 4096 bytes", FailureKind::Memory),
     ] {
         let mut constants = Constants::default();
-        let mut t = Tracer::new(Place::host(), &mut constants);
-        let held = hold(&floats(&[1], &[0.0]), &Place::host()).unwrap();
+        let mut t = Tracer::new(TensorPlace::host(), &mut constants);
+        let held = hold(&floats(&[1], &[0.0]), &TensorPlace::host()).unwrap();
         let x = t.input(Elem::F32, vec![1], held);
         t.enter(Some(Arc::new(NodeLabel { name: "n".into(), op: "Relu".into() })));
         let form = (Elem::F32, vec![1]);
-        let run = move |_: &[Host]| Err(OnnxError::device(text));
+        let run = move |_: &[HostTensor]| Err(OnnxError::device(text));
         let y = t.host_op("fails", &[&x], &[form], run).unwrap();
         let error = t.finish(&y, true).unwrap_err();
         assert_eq!((error.kind, error.to_string()), (kind, format!("node 'n' (Relu): {text}")));
@@ -185,7 +185,7 @@ fn loops_in_loops_end() {
     };
     let nested = (1..20).fold(turn(0, vec![]), |inner, at| turn(at, vec![rounds(inner)]));
     let nodes = vec![rounds(nested), node("Abs", &["x"], &["y"])];
-    let limits = Limits { turns: 1000, ..Limits::default() };
+    let limits = PlanLimits { turns: 1000, ..PlanLimits::default() };
     let mut engine = limited(nodes, vec![integers("many", &[50])], limits);
     let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err().to_string();
     assert!(error.contains("more than 1000 nodes"), "{error}");

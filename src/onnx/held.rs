@@ -1,16 +1,16 @@
 //! Values while a plan runs: where they are, and what they are.
 
-use super::host::Host;
-use super::tensor::Tensor;
+use super::host::HostTensor;
+use super::tensor::DeviceTensor;
 use graph::elem::Elem;
 use std::sync::Arc;
 
 /// A tensor on the device, or text, which is always on the host.
 #[allow(clippy::large_enum_variant, reason = "nearly all are tensors")]
 #[derive(Clone, Debug)]
-pub(crate) enum Held {
-    Tensor(Tensor),
-    Text(Arc<Host>),
+pub(crate) enum RuntimeValue {
+    Tensor(DeviceTensor),
+    Text(Arc<HostTensor>),
 }
 
 /// Type and shape of a value, as ONNX speaks of it.
@@ -20,6 +20,6 @@ pub(crate) struct Form {
     pub(crate) shape: Vec<usize>,
 }
 
-pub(crate) fn form(host: &Host) -> Form {
+pub(crate) fn form(host: &HostTensor) -> Form {
     Form { elem: host.elem, shape: host.shape.clone() }
 }

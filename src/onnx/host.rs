@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 /// A tensor on the host, row-major.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Host {
+pub(crate) struct HostTensor {
     pub(crate) elem: Elem,
     pub(crate) shape: Vec<usize>,
     pub(crate) data: Data,
@@ -31,31 +31,31 @@ pub(crate) fn first<X>(inputs: &[X]) -> Result<&X> {
     inputs.first().ok_or_else(|| OnnxError::internal("no input"))
 }
 
-impl Host {
-    pub(crate) fn floats(elem: Elem, shape: Vec<usize>, values: Vec<f64>) -> Host {
-        Host { elem, shape, data: Data::Float(values) }
+impl HostTensor {
+    pub(crate) fn floats(elem: Elem, shape: Vec<usize>, values: Vec<f64>) -> HostTensor {
+        HostTensor { elem, shape, data: Data::Float(values) }
     }
 
-    pub(crate) fn ints(elem: Elem, shape: Vec<usize>, values: Vec<i64>) -> Host {
-        Host { elem, shape, data: Data::Int(values) }
+    pub(crate) fn ints(elem: Elem, shape: Vec<usize>, values: Vec<i64>) -> HostTensor {
+        HostTensor { elem, shape, data: Data::Int(values) }
     }
 
-    pub(crate) fn bools(shape: Vec<usize>, values: impl IntoIterator<Item = bool>) -> Host {
+    pub(crate) fn bools(shape: Vec<usize>, values: impl IntoIterator<Item = bool>) -> HostTensor {
         let values = values.into_iter().map(i64::from).collect();
-        Host { elem: Elem::Bool, shape, data: Data::Int(values) }
+        HostTensor { elem: Elem::Bool, shape, data: Data::Int(values) }
     }
 
-    pub(crate) fn text(shape: Vec<usize>, values: Vec<String>) -> Host {
-        Host { elem: Elem::Text, shape, data: Data::Text(values) }
+    pub(crate) fn text(shape: Vec<usize>, values: Vec<String>) -> HostTensor {
+        HostTensor { elem: Elem::Text, shape, data: Data::Text(values) }
     }
 
     /// Numbers given as floats, in whatever type: rounded toward zero where it has integers only.
-    pub(crate) fn numbers(elem: Elem, shape: Vec<usize>, values: Vec<f64>) -> Host {
+    pub(crate) fn numbers(elem: Elem, shape: Vec<usize>, values: Vec<f64>) -> HostTensor {
         if elem.kind() == Kind::Float {
-            return Host::floats(elem, shape, values);
+            return HostTensor::floats(elem, shape, values);
         }
         #[allow(clippy::cast_possible_truncation, reason = "saturates")]
-        Host::ints(elem, shape, values.into_iter().map(|value| value as i64).collect())
+        HostTensor::ints(elem, shape, values.into_iter().map(|value| value as i64).collect())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -98,13 +98,13 @@ impl Host {
     }
 
     /// A file's tensor.
-    pub(crate) fn from_raw(raw: &FileTensor) -> Host {
+    pub(crate) fn from_raw(raw: &FileTensor) -> HostTensor {
         let data = match raw.elem.kind() {
             Kind::Text => Data::Text(raw.text.clone()),
             Kind::Float => Data::Float(floats(raw)),
             _ => Data::Int(ints(raw)),
         };
-        Host { elem: raw.elem, shape: raw.shape.clone(), data }
+        HostTensor { elem: raw.elem, shape: raw.shape.clone(), data }
     }
 
     /// As files hold it; elements narrower than a byte take one each.
@@ -113,10 +113,10 @@ impl Host {
         FileTensor { elem, shape, bytes: self.to_bytes().into(), text: self.to_text().to_vec() }
     }
 
-    /// Like [`Host::from_raw`] for what [`Host::to_raw`] made: a byte at least for each element.
-    pub(crate) fn from_raw_wide(raw: &FileTensor) -> Host {
+    /// Like [`HostTensor::from_raw`] for what [`HostTensor::to_raw`] made: a byte at least for each element.
+    pub(crate) fn from_raw_wide(raw: &FileTensor) -> HostTensor {
         if raw.elem.bits() == 0 || raw.elem.bits() >= 8 {
-            return Host::from_raw(raw);
+            return HostTensor::from_raw(raw);
         }
         let shape = raw.shape.clone();
         let data = if raw.elem.is_float() {
@@ -125,14 +125,14 @@ impl Host {
         } else {
             Data::Int(raw.bytes.iter().map(|byte| i64::from(byte.cast_signed())).collect())
         };
-        Host { elem: raw.elem, shape, data }
+        HostTensor { elem: raw.elem, shape, data }
     }
 
     /// What a device gave back, as the type and shape that it stands for.
     ///
     /// # Errors
     /// If reading it fails.
-    pub(crate) fn from_data(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<Host> {
+    pub(crate) fn from_data(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<HostTensor> {
         let failed = |error: burn::tensor::DataError| OnnxError::internal(error.to_string());
         let data = match data.dtype() {
             DType::F64 => Data::Float(data.as_slice::<f64>().map_err(failed)?.to_vec()),
@@ -151,7 +151,7 @@ impl Host {
                 Data::Int(data.as_slice::<i64>().map_err(failed)?.to_vec())
             }
         };
-        Ok(Host { elem, shape, data })
+        Ok(HostTensor { elem, shape, data })
     }
 
     /// The elements as a file or an answer holds them, little-endian. Text gives none.
@@ -242,9 +242,9 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn raw(elem: Elem, shape: &[usize], bytes: &'static [u8]) -> Host {
+    fn raw(elem: Elem, shape: &[usize], bytes: &'static [u8]) -> HostTensor {
         let bytes = Bytes::from_static(bytes);
-        Host::from_raw(&FileTensor { elem, shape: shape.to_vec(), bytes, text: Vec::new() })
+        HostTensor::from_raw(&FileTensor { elem, shape: shape.to_vec(), bytes, text: Vec::new() })
     }
 
     #[test]
@@ -259,9 +259,12 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_type() {
-        assert_eq!(Host::ints(Elem::I16, vec![2], vec![-1, 1]).to_bytes(), [0xff, 0xff, 1, 0]);
-        assert_eq!(Host::floats(Elem::F16, vec![1], vec![1.0]).to_bytes(), [0, 0x3c]);
-        let numbers = Host::numbers(Elem::U8, vec![2], vec![2.9, 300.0]);
+        assert_eq!(
+            HostTensor::ints(Elem::I16, vec![2], vec![-1, 1]).to_bytes(),
+            [0xff, 0xff, 1, 0]
+        );
+        assert_eq!(HostTensor::floats(Elem::F16, vec![1], vec![1.0]).to_bytes(), [0, 0x3c]);
+        let numbers = HostTensor::numbers(Elem::U8, vec![2], vec![2.9, 300.0]);
         assert_eq!(numbers.to_i64(), [2, 300]);
     }
 }

@@ -1,7 +1,7 @@
 //! Indices, which may come from a request: checked on the host, kept inside on graphics cards, where
 //! burn does not look and a wrong one would read what belongs to others.
 
-use super::host::Host;
+use super::host::HostTensor;
 use super::op::Op;
 use super::trace::{T, Tracer};
 use crate::host::first;
@@ -35,13 +35,13 @@ pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Resul
     let shape = indices.shape.clone();
     if indices.is_constant() {
         let checked = checked(&literals::ints(t, indices)?, length)?;
-        return t.constant(Host::ints(Elem::I64, shape, checked));
+        return t.constant(HostTensor::ints(Elem::I64, shape, checked));
     }
     if t.place().host {
         let form = (Elem::I64, shape.clone());
-        let check = move |inputs: &[Host]| {
+        let check = move |inputs: &[HostTensor]| {
             let values = first(inputs)?.to_i64();
-            Ok(vec![Host::ints(Elem::I64, shape.clone(), checked(&values, length)?)])
+            Ok(vec![HostTensor::ints(Elem::I64, shape.clone(), checked(&values, length)?)])
         };
         let made = t.host_op("indices", &[indices], &[form], check)?;
         return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
@@ -62,7 +62,7 @@ pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Res
         None => return Err(OnnxError::input(format!("axis {axis} of shape {:?}", x.shape))),
     };
     if shape.contains(&0) {
-        return t.constant(Host::numbers(x.elem, shape, vec![]));
+        return t.constant(HostTensor::numbers(x.elem, shape, vec![]));
     }
     let indices = inside(t, indices, length)?;
     t.emit(Op::Select(axis), &[x, &indices], x.elem, shape)

@@ -1,6 +1,6 @@
 //! Values that operators make of the attributes of their nodes, once for all plans of a model.
 
-use super::host::Host;
+use super::host::HostTensor;
 use super::ops::Call;
 use super::trace::{T, Tracer};
 use graph::Attribute;
@@ -44,7 +44,7 @@ pub(crate) fn value<K: Send + Sync + 'static>(
 /// If they are too large.
 pub(crate) fn weights(t: &mut Tracer<'_>, call: &Call<'_>, raw: &Arc<FileTensor>) -> Result<T> {
     if depends_on_use(call) {
-        return t.constant(Host::from_raw(raw));
+        return t.constant(HostTensor::from_raw(raw));
     }
     t.of_file(raw)
 }

@@ -7,7 +7,7 @@
 //!
 //! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data");
 //! # let path = std::path::Path::new(folder).join("mean_of_one.onnx");
-//! // Takes `x` of shape [1, n, 2], gives its mean over `n`. `Place::of` is a card.
+//! // Takes `x` of shape [1, n, 2], gives its mean over `n`. `TensorPlace::of` is a card.
 //! let mut engine = Engine::new(read_file(&path)?, Place::host())?;
 //! let values = [1.0_f32, 2.0, 3.0, 6.0];
 //! let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -48,12 +48,12 @@ mod trace;
 mod value;
 mod words;
 
-pub use constants::Limits;
+pub use constants::PlanLimits;
 pub use dataset::DataSetError;
 pub use engine::Engine;
 pub use graph::OnnxError;
 pub use profile::{Profile, Times};
-pub use tensor::Place;
+pub use tensor::TensorPlace;
 
 use graph::error::Result;
 use graph::{ModelFile, read_file};
@@ -71,7 +71,7 @@ pub fn check_data_sets(
     tolerance: (f64, f64),
 ) -> Result<usize, DataSetError> {
     let file = read(folder)?;
-    let place = Place::of(device);
+    let place = TensorPlace::of(device);
     let mut checked = 0;
     loop {
         let set = folder.join(format!("test_data_set_{checked}"));
@@ -100,7 +100,7 @@ pub fn time_data_set(
 ) -> Result<Duration, DataSetError> {
     let file = read(folder)?;
     let inputs = dataset::tensors(&file, &folder.join(set))?;
-    let mut engine = Engine::new(file, Place::of(device))?;
+    let mut engine = Engine::new(file, TensorPlace::of(device))?;
     // Makes the plan and tunes kernels.
     engine.run(&inputs)?;
     engine.run(&inputs)?;
@@ -123,6 +123,6 @@ pub fn time_data_set(
 /// What failed.
 pub fn time_load(folder: &Path, device: &burn::tensor::Device) -> Result<(Duration, usize)> {
     let begin = types::clock::now();
-    let engine = Engine::new(read(folder)?, Place::of(device))?;
+    let engine = Engine::new(read(folder)?, TensorPlace::of(device))?;
     Ok((begin.elapsed(), engine.weights_bytes()))
 }

@@ -1,13 +1,13 @@
 //! Constants in a plan, and the values of tensors that must be known when it is made.
 
-use super::host::Host;
+use super::host::HostTensor;
 use super::trace::{T, Tracer};
 use graph::elem::Elem;
 use graph::error::Result;
 
 /// A constant of integers in one dimension.
 pub(crate) fn indices(t: &Tracer<'_>, values: Vec<i64>) -> Result<T> {
-    t.constant(Host::ints(Elem::I64, vec![values.len()], values))
+    t.constant(HostTensor::ints(Elem::I64, vec![values.len()], values))
 }
 
 /// The integers that a tensor holds.

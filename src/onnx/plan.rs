@@ -1,10 +1,10 @@
 //! A plan: the steps that answer requests of one set of shapes.
 
 use super::cells::Cells;
-use super::held::{Form, Held, form};
-use super::host::Host;
+use super::held::{Form, RuntimeValue, form};
+use super::host::HostTensor;
 use super::op::{HostOp, HostRun, Op};
-use super::tensor::{Place, Tensor, at_least_1d, to_data, to_raw};
+use super::tensor::{DeviceTensor, TensorPlace, at_least_1d, to_data, to_raw};
 use graph::elem::Elem;
 use graph::error::{NodeLabel, OnnxError, Result};
 use graph::raw::FileTensor;
@@ -17,13 +17,13 @@ pub(crate) enum Arg {
     /// The result of an earlier step, or an input.
     Var(usize),
     /// A constant on the device.
-    Constant(Tensor),
+    Constant(DeviceTensor),
     /// A constant on the host, for a step of the host.
-    Host(Arc<Host>),
+    Host(Arc<HostTensor>),
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Step {
+pub(crate) struct PlanStep {
     pub(crate) op: Op,
     pub(crate) args: Vec<Arg>,
     /// Forms of the arguments, for steps of the host.
@@ -38,10 +38,10 @@ pub(crate) struct Step {
 
 /// What a plan does, in order.
 #[derive(Clone, Debug)]
-pub(crate) enum Item {
-    Step(Step),
+pub(crate) enum PlanItem {
+    Step(PlanStep),
     /// The plan holds only while this small result is what it was when the plan was made.
-    Guard(usize, Host),
+    Guard(usize, HostTensor),
 }
 
 /// How a run of a plan can end early.
@@ -70,27 +70,27 @@ impl From<Stop> for OnnxError {
 /// The values while a plan runs.
 #[derive(Debug)]
 pub(crate) struct Env {
-    pub(crate) place: Place,
-    pub(crate) values: Vec<Option<Held>>,
+    pub(crate) place: TensorPlace,
+    pub(crate) values: Vec<Option<RuntimeValue>>,
 }
 
 impl Env {
-    pub(crate) fn run(&mut self, item: &Item) -> Result<(), Stop> {
+    pub(crate) fn run(&mut self, item: &PlanItem) -> Result<(), Stop> {
         match item {
-            Item::Step(step) => self.step(step).map_err(|error| {
+            PlanItem::Step(step) => self.step(step).map_err(|error| {
                 Stop::Failed(match &step.node {
                     Some(node) => error.at(node),
                     None => error,
                 })
             }),
-            Item::Guard(var, expected) => {
+            PlanItem::Guard(var, expected) => {
                 let found = self.read(*var, &form(expected))?;
                 if found == *expected { Ok(()) } else { Err(Stop::Stale) }
             }
         }
     }
 
-    fn step(&mut self, step: &Step) -> Result<()> {
+    fn step(&mut self, step: &PlanStep) -> Result<()> {
         if let Op::Host(host) = &step.op {
             self.host_step(step, host)?;
         } else {
@@ -105,7 +105,7 @@ impl Env {
         Ok(())
     }
 
-    fn put(&mut self, step: &Step, result: Tensor) -> Result<()> {
+    fn put(&mut self, step: &PlanStep, result: DeviceTensor) -> Result<()> {
         let Some((var, form)) = step.outputs.first() else { return Ok(()) };
         let expected = at_least_1d(&form.shape);
         let found = result.shape();
@@ -115,11 +115,11 @@ impl Env {
                 step.op
             )));
         }
-        self.set(*var, Held::Tensor(result));
+        self.set(*var, RuntimeValue::Tensor(result));
         Ok(())
     }
 
-    pub(crate) fn set(&mut self, var: usize, value: Held) {
+    pub(crate) fn set(&mut self, var: usize, value: RuntimeValue) {
         if self.values.len() <= var {
             self.values.resize(var + 1, None);
         }
@@ -128,7 +128,7 @@ impl Env {
         }
     }
 
-    pub(crate) fn get(&self, var: usize) -> Result<&Held> {
+    pub(crate) fn get(&self, var: usize) -> Result<&RuntimeValue> {
         let value = self.values.get(var).and_then(Option::as_ref);
         value.ok_or_else(|| OnnxError::internal(format!("value {var} is gone")))
     }
@@ -141,33 +141,35 @@ impl Env {
         }
     }
 
-    fn device_arg(&self, arg: &Arg) -> Result<Tensor> {
+    fn device_arg(&self, arg: &Arg) -> Result<DeviceTensor> {
         match arg {
             Arg::Constant(tensor) => Ok(tensor.clone()),
             Arg::Var(var) => match self.get(*var)? {
-                Held::Tensor(tensor) => Ok(tensor.clone()),
-                Held::Text(_) => Err(OnnxError::unsupported("text cannot go to a device")),
+                RuntimeValue::Tensor(tensor) => Ok(tensor.clone()),
+                RuntimeValue::Text(_) => Err(OnnxError::unsupported("text cannot go to a device")),
             },
-            Arg::Host(host) => Ok(Tensor::upload(to_data(host, &self.place)?, &self.place.device)),
-        }
-    }
-
-    /// Reads a value back.
-    pub(crate) fn read(&self, var: usize, form: &Form) -> Result<Host> {
-        match self.get(var)? {
-            Held::Text(host) => Ok((**host).clone()),
-            Held::Tensor(tensor) => {
-                Host::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)
+            Arg::Host(host) => {
+                Ok(DeviceTensor::upload(to_data(host, &self.place)?, &self.place.device))
             }
         }
     }
 
-    fn host_step(&mut self, step: &Step, host: &HostOp) -> Result<()> {
-        let held: Vec<(Form, Held)> = match &host.run {
+    /// Reads a value back.
+    pub(crate) fn read(&self, var: usize, form: &Form) -> Result<HostTensor> {
+        match self.get(var)? {
+            RuntimeValue::Text(host) => Ok((**host).clone()),
+            RuntimeValue::Tensor(tensor) => {
+                HostTensor::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)
+            }
+        }
+    }
+
+    fn host_step(&mut self, step: &PlanStep, host: &HostOp) -> Result<()> {
+        let held: Vec<(Form, RuntimeValue)> = match &host.run {
             HostRun::Wide(run) => {
                 let inputs = self.wide_args(step)?;
                 let results = run(&inputs)?.into_iter();
-                let hold = |result: Host| Ok((form(&result), self.hold(result)?));
+                let hold = |result: HostTensor| Ok((form(&result), self.hold(result)?));
                 results.map(hold).collect::<Result<_>>()?
             }
             HostRun::Native(run) => {
@@ -189,44 +191,47 @@ impl Env {
         Ok(())
     }
 
-    fn wide_args(&self, step: &Step) -> Result<Vec<Host>> {
+    fn wide_args(&self, step: &PlanStep) -> Result<Vec<HostTensor>> {
         let arg = |(arg, form): (&Arg, &Form)| match arg {
             Arg::Host(host) => Ok((**host).clone()),
             Arg::Var(var) => self.read(*var, form),
             Arg::Constant(tensor) => {
-                Host::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)
+                HostTensor::from_data(form.elem, form.shape.clone(), tensor.clone().read()?)
             }
         };
         step.args.iter().zip(&step.forms).map(arg).collect()
     }
 
-    fn native_args(&self, step: &Step) -> Result<Vec<Cells>> {
-        let of = |tensor: &Tensor, form: &Form| {
+    fn native_args(&self, step: &PlanStep) -> Result<Vec<Cells>> {
+        let of = |tensor: &DeviceTensor, form: &Form| {
             Ok(Cells::of_data(form.elem, form.shape.clone(), tensor.clone().read()?))
         };
         let arg = |(arg, form): (&Arg, &Form)| match arg {
             Arg::Host(host) => Cells::of_host(host.clone()),
             Arg::Constant(tensor) => of(tensor, form),
             Arg::Var(var) => match self.get(*var)? {
-                Held::Text(host) => Cells::of_host(host.clone()),
-                Held::Tensor(tensor) => of(tensor, form),
+                RuntimeValue::Text(host) => Cells::of_host(host.clone()),
+                RuntimeValue::Tensor(tensor) => of(tensor, form),
             },
         };
         step.args.iter().zip(&step.forms).map(arg).collect()
     }
 
     /// Puts a tensor of the host where this place's tensors are.
-    pub(crate) fn hold(&self, host: Host) -> Result<Held> {
+    pub(crate) fn hold(&self, host: HostTensor) -> Result<RuntimeValue> {
         if host.elem == Elem::Text {
-            return Ok(Held::Text(Arc::new(host)));
+            return Ok(RuntimeValue::Text(Arc::new(host)));
         }
-        Ok(Held::Tensor(Tensor::upload(to_data(&host, &self.place)?, &self.place.device)))
+        Ok(RuntimeValue::Tensor(DeviceTensor::upload(
+            to_data(&host, &self.place)?,
+            &self.place.device,
+        )))
     }
 }
 
 /// An output of a plan.
 #[derive(Clone, Debug)]
-pub(crate) enum Output {
+pub(crate) enum PlanOutput {
     Var(usize, Form),
     /// Does not depend on the inputs.
     Constant(Arc<FileTensor>),
@@ -234,14 +239,14 @@ pub(crate) enum Output {
 
 /// Everything that answers requests of one set of shapes.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) items: Vec<Item>,
-    pub(crate) outputs: Vec<Output>,
+pub(crate) struct ExecutionPlan {
+    pub(crate) items: Vec<PlanItem>,
+    pub(crate) outputs: Vec<PlanOutput>,
     /// Launches that were left after each way of fusing, by its name.
     pub(crate) launches: Vec<(&'static str, usize)>,
 }
 
-impl Plan {
+impl ExecutionPlan {
     /// Runs on inputs that are at their places in `env` already.
     pub(crate) fn run(&self, env: &mut Env) -> Result<Vec<FileTensor>, Stop> {
         for item in &self.items {
@@ -252,11 +257,11 @@ impl Plan {
 
     /// Reads the outputs back.
     pub(crate) fn outputs(&self, env: &Env) -> Result<Vec<FileTensor>> {
-        let read = |output: &Output| match output {
-            Output::Constant(raw) => Ok((**raw).clone()),
-            Output::Var(var, form) => match env.get(*var)? {
-                Held::Text(host) => Ok(host.to_raw()),
-                Held::Tensor(tensor) => {
+        let read = |output: &PlanOutput| match output {
+            PlanOutput::Constant(raw) => Ok((**raw).clone()),
+            PlanOutput::Var(var, form) => match env.get(*var)? {
+                RuntimeValue::Text(host) => Ok(host.to_raw()),
+                RuntimeValue::Tensor(tensor) => {
                     to_raw(form.elem, form.shape.clone(), tensor.clone().read()?)
                 }
             },
@@ -268,15 +273,15 @@ impl Plan {
     pub(crate) fn mark_last_uses(&mut self) {
         let mut used: std::collections::BTreeSet<usize> = std::collections::BTreeSet::new();
         used.extend(self.outputs.iter().filter_map(|output| match output {
-            Output::Var(var, _) => Some(*var),
-            Output::Constant(_) => None,
+            PlanOutput::Var(var, _) => Some(*var),
+            PlanOutput::Constant(_) => None,
         }));
         for item in self.items.iter_mut().rev() {
             match item {
-                Item::Guard(var, _) => {
+                PlanItem::Guard(var, _) => {
                     used.insert(*var);
                 }
-                Item::Step(step) => {
+                PlanItem::Step(step) => {
                     let vars = step.args.iter().filter_map(|arg| match arg {
                         Arg::Var(var) => Some(*var),
                         _ => None,

@@ -2,7 +2,7 @@
 
 use super::held::Form;
 use super::op::Op;
-use super::plan::{Arg, Env, Item, Output, Plan, Step, Stop};
+use super::plan::{Arg, Env, ExecutionPlan, PlanItem, PlanOutput, PlanStep, Stop};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::clock;
@@ -24,7 +24,7 @@ pub struct Profile {
     pub fused: Vec<(&'static str, usize)>,
 }
 
-impl Plan {
+impl ExecutionPlan {
     /// `inputs`: how many there are, and what they are.
     pub(crate) fn profile(&self, inputs: &[Form]) -> Profile {
         let mut profile = Profile { uploads: inputs.len(), ..Profile::default() };
@@ -32,8 +32,8 @@ impl Plan {
         let mut live: BTreeMap<usize, usize> = inputs.iter().map(bytes).enumerate().collect();
         for item in &self.items {
             match item {
-                Item::Guard(..) => profile.read_backs += 1,
-                Item::Step(step) => {
+                PlanItem::Guard(..) => profile.read_backs += 1,
+                PlanItem::Step(step) => {
                     profile.count(step);
                     live.extend(step.outputs.iter().map(|(var, form)| (*var, bytes(form))));
                     profile.bytes = profile.bytes.max(live.values().sum());
@@ -43,7 +43,7 @@ impl Plan {
                 }
             }
         }
-        let read = self.outputs.iter().filter(|output| matches!(output, Output::Var(..)));
+        let read = self.outputs.iter().filter(|output| matches!(output, PlanOutput::Var(..)));
         profile.read_backs += read.count();
         profile
     }
@@ -52,7 +52,7 @@ impl Plan {
 /// Steps of one kind: how many there are, and how long they took together.
 pub type Times = BTreeMap<String, (usize, Duration)>;
 
-impl Plan {
+impl ExecutionPlan {
     /// Runs with a clock at each step. Only where steps are done when they return, as on the CPU,
     /// do the times say what each costs.
     pub(crate) fn time(&self, env: &mut Env, times: &mut Times) -> Result<(), Stop> {
@@ -61,8 +61,8 @@ impl Plan {
             env.run(item)?;
             let took = begin.elapsed();
             let name = match item {
-                Item::Guard(..) => "Guard".to_owned(),
-                Item::Step(step) => step.op.name(),
+                PlanItem::Guard(..) => "Guard".to_owned(),
+                PlanItem::Step(step) => step.op.name(),
             };
             let (count, time) = times.entry(name).or_default();
             *count += 1;
@@ -73,7 +73,7 @@ impl Plan {
 }
 
 impl Profile {
-    fn count(&mut self, step: &Step) {
+    fn count(&mut self, step: &PlanStep) {
         match &step.op {
             Op::Host(host) => {
                 *self.host.entry(host.name).or_default() += 1;

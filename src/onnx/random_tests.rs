@@ -420,7 +420,7 @@ proptest! {
     fn plans_give_what_the_graph_gives(choices in choices()) {
         let (model, input, _) = made(&choices);
         let data = Bytes::from(model.encode_to_vec());
-        let mut engine = Engine::new(ModelFile::read(data.into(), Some(&none)).unwrap(), Place::host()).unwrap();
+        let mut engine = Engine::new(ModelFile::read(data.into(), Some(&none)).unwrap(), TensorPlace::host()).unwrap();
         let input = [FileTensor::read(&input, Some(&none)).unwrap()];
         let interpreted = engine.interpret(&input).unwrap();
         for time in ["first", "second"] {
@@ -466,7 +466,7 @@ fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> anyhow::Result<bool> 
     if graph::prove(&file).obstacle.is_some() {
         return Ok(false);
     }
-    let mut engine = Engine::new(file, Place::host())?;
+    let mut engine = Engine::new(file, TensorPlace::host())?;
     let together = engine.run(std::slice::from_ref(&input))?;
     for row in 0..ROWS {
         let apart = engine.run(&[rows_of(&input, row, 1)])?;

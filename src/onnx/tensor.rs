@@ -3,7 +3,7 @@
 //! burn's own operations are typed by rank; these call the operations beneath, one for every rank.
 //! A scalar is held as `[1]`: the shapes that ONNX speaks of are the caller's business.
 
-use super::host::{Data, Host};
+use super::host::{Data, HostTensor};
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn::backend::{
     Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind, ExecutionError, TensorMetadata,
@@ -17,21 +17,21 @@ use half::{bf16, f16};
 
 /// A tensor on some device.
 #[derive(Clone, Debug)]
-pub(crate) struct Tensor {
+pub(crate) struct DeviceTensor {
     pub(crate) inner: DispatchTensor,
 }
 
 /// Where tensors are, and how booleans are held there.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct TensorPlace {
     pub(crate) device: DispatchDevice,
     bools: BoolStore,
     /// Whether it is the host's own memory, where every type is held as it is.
     pub(crate) host: bool,
 }
 
-impl Place {
-    pub fn of(device: &Device) -> Place {
+impl TensorPlace {
+    pub fn of(device: &Device) -> TensorPlace {
         let device = device.as_dispatch().clone();
         let host = matches!(device, DispatchDevice::Flex(_));
         let bools = match bool_dtype(&device) {
@@ -39,16 +39,16 @@ impl Place {
             BoolDType::U8 => BoolStore::U8,
             BoolDType::U32 => BoolStore::U32,
         };
-        Place { device, bools, host }
+        TensorPlace { device, bools, host }
     }
 
-    pub fn host() -> Place {
-        Place::of(&Device::flex())
+    pub fn host() -> TensorPlace {
+        TensorPlace::of(&Device::flex())
     }
 }
 
 /// How a place holds the elements of a type.
-pub(crate) fn held(elem: Elem, place: &Place) -> DType {
+pub(crate) fn held(elem: Elem, place: &TensorPlace) -> DType {
     let host = place.host;
     match elem {
         Elem::F64 if host => DType::F64,
@@ -66,9 +66,9 @@ pub(crate) fn held(elem: Elem, place: &Place) -> DType {
     }
 }
 
-impl Tensor {
-    pub(crate) fn new(inner: DispatchTensor) -> Tensor {
-        Tensor { inner }
+impl DeviceTensor {
+    pub(crate) fn new(inner: DispatchTensor) -> DeviceTensor {
+        DeviceTensor { inner }
     }
 
     pub(crate) fn dtype(&self) -> DType {
@@ -105,9 +105,9 @@ impl Tensor {
     }
 
     /// Puts data, already held as the device holds them, on a device.
-    pub(crate) fn upload(data: TensorData, device: &DispatchDevice) -> Tensor {
+    pub(crate) fn upload(data: TensorData, device: &DispatchDevice) -> DeviceTensor {
         let dtype = data.dtype();
-        Tensor::new(match dtype {
+        DeviceTensor::new(match dtype {
             DType::Bool(_) => Dispatch::bool_from_data(data, device),
             dtype if dtype.is_float() => Dispatch::float_from_data(data, device),
             _ => Dispatch::int_from_data(data, device),
@@ -128,9 +128,9 @@ impl Tensor {
         data.map_err(|error| failed(&error, host))
     }
 
-    pub(crate) fn reshape(self, shape: &[usize]) -> Tensor {
+    pub(crate) fn reshape(self, shape: &[usize]) -> DeviceTensor {
         let shape = Shape::from(shape.to_vec());
-        Tensor::new(match self.kind() {
+        DeviceTensor::new(match self.kind() {
             Kind::Bool => Dispatch::bool_reshape(self.inner, shape),
             Kind::Float => Dispatch::float_reshape(self.inner, shape),
             _ => Dispatch::int_reshape(self.inner, shape),
@@ -147,7 +147,7 @@ fn failed(error: &ExecutionError, host: bool) -> OnnxError {
 }
 
 /// Whether a tensor is in the host's memory.
-pub(crate) fn on_host(tensor: &Tensor) -> bool {
+pub(crate) fn on_host(tensor: &DeviceTensor) -> bool {
     matches!(tensor.device(), DispatchDevice::Flex(_))
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn at_least_1d(shape: &[usize]) -> Vec<usize> {
 ///
 /// # Errors
 /// For text, which is no tensor to burn.
-pub(crate) fn from_raw(raw: &FileTensor, place: &Place) -> Result<TensorData> {
+pub(crate) fn from_raw(raw: &FileTensor, place: &TensorPlace) -> Result<TensorData> {
     let shape = at_least_1d(&raw.shape);
     let dtype = held(raw.elem, place);
     let bytes = &raw.bytes;
@@ -180,7 +180,7 @@ pub(crate) fn from_raw(raw: &FileTensor, place: &Place) -> Result<TensorData> {
         Elem::Text => Err(OnnxError::unsupported("text cannot be held by a device")),
         elem if same_bits(elem, dtype) => TensorData::try_from_bytes(own(bytes), shape, dtype)
             .map_err(|error| OnnxError::internal(error.to_string())),
-        _ => to_data(&Host::from_raw(raw), place),
+        _ => to_data(&HostTensor::from_raw(raw), place),
     }
 }
 
@@ -213,7 +213,7 @@ pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<
         let bytes = bytes.map_err(|error| OnnxError::device(error.to_string()))?;
         return Ok(FileTensor { elem, shape, bytes: bytes::Bytes::copy_from_slice(bytes), text });
     }
-    let host = Host::from_data(elem, shape.clone(), data)?;
+    let host = HostTensor::from_data(elem, shape.clone(), data)?;
     Ok(FileTensor { elem, shape, bytes: host.to_bytes().into(), text })
 }
 
@@ -222,7 +222,7 @@ pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<
 ///
 /// # Errors
 /// For text.
-pub(crate) fn to_data(host: &Host, place: &Place) -> Result<TensorData> {
+pub(crate) fn to_data(host: &HostTensor, place: &TensorPlace) -> Result<TensorData> {
     let shape = at_least_1d(&host.shape);
     let dtype = held(host.elem, place);
     #[allow(clippy::cast_possible_truncation, reason = "the type is known to hold them")]

@@ -6,13 +6,13 @@
 
 use super::cells::Cells;
 use super::constants::Constants;
-use super::draft::{Draft, Line};
-use super::held::{Form, Held};
-use super::host::Host;
+use super::draft::{Draft, DraftItem};
+use super::held::{Form, RuntimeValue};
+use super::host::HostTensor;
 use super::op::{HostOp, HostRun, Op};
-use super::plan::{Arg, Env, Item, Output, Plan, Step};
-use super::tensor::{Place, Tensor, at_least_1d, to_data};
-use super::value::{Constant, Slot};
+use super::plan::{Arg, Env, ExecutionPlan, PlanItem, PlanOutput, PlanStep};
+use super::tensor::{DeviceTensor, TensorPlace, at_least_1d, to_data};
+use super::value::{Constant, TensorSlot};
 use crate::words;
 use burn::tensor::DType;
 use graph::elem::{Elem, Kind};
@@ -30,17 +30,17 @@ const GUARD_MAX: usize = 16;
 const NUMBERS_MAX: usize = 4096;
 
 /// A function of the host.
-type Run<'r> = &'r dyn Fn(&[Host]) -> Result<Vec<Host>>;
+type Run<'r> = &'r dyn Fn(&[HostTensor]) -> Result<Vec<HostTensor>>;
 
 /// Writes a plan.
 #[derive(Debug)]
 pub(crate) struct Tracer<'a> {
-    host: Place,
+    host: TensorPlace,
     pub(super) constants: &'a mut Constants,
     env: Env,
-    lines: Vec<Line>,
+    lines: Vec<DraftItem>,
     vars: usize,
-    /// How many there were so far: see [`super::Limits`].
+    /// How many there were so far: see [`super::PlanLimits`].
     turns: Cell<usize>,
     /// How many lines have been run already.
     done: usize,
@@ -52,10 +52,10 @@ pub(crate) struct Tracer<'a> {
 }
 
 impl<'a> Tracer<'a> {
-    pub(crate) fn new(place: Place, constants: &'a mut Constants) -> Tracer<'a> {
+    pub(crate) fn new(place: TensorPlace, constants: &'a mut Constants) -> Tracer<'a> {
         let env = Env { place, values: Vec::new() };
         Tracer {
-            host: Place::host(),
+            host: TensorPlace::host(),
             constants,
             env,
             lines: Vec::new(),
@@ -93,7 +93,7 @@ impl<'a> Tracer<'a> {
         self.constants.limits.work
     }
 
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &TensorPlace {
         &self.env.place
     }
 
@@ -102,15 +102,15 @@ impl<'a> Tracer<'a> {
         self.running && !self.env.place.host
     }
 
-    pub(crate) fn host_place(&self) -> Place {
+    pub(crate) fn host_place(&self) -> TensorPlace {
         self.host.clone()
     }
 
     /// An input, with what it holds this time.
-    pub(crate) fn input(&mut self, elem: Elem, shape: Vec<usize>, held: Held) -> T {
+    pub(crate) fn input(&mut self, elem: Elem, shape: Vec<usize>, held: RuntimeValue) -> T {
         let var = self.var();
         self.env.set(var, held);
-        T { elem, shape, slot: Slot::Var(var) }
+        T { elem, shape, slot: TensorSlot::Var(var) }
     }
 
     fn var(&mut self) -> usize {
@@ -136,13 +136,16 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If it is too large.
-    pub(crate) fn constant(&self, host: Host) -> Result<T> {
+    pub(crate) fn constant(&self, host: HostTensor) -> Result<T> {
         self.fits(host.elem, &host.shape)?;
         let (elem, shape) = (host.elem, host.shape.clone());
         let held = if elem == Elem::Text {
-            Held::Text(Arc::new(host))
+            RuntimeValue::Text(Arc::new(host))
         } else {
-            Held::Tensor(Tensor::upload(to_data(&host, &self.host)?, &self.host.device))
+            RuntimeValue::Tensor(DeviceTensor::upload(
+                to_data(&host, &self.host)?,
+                &self.host.device,
+            ))
         };
         Ok(T::constant(elem, shape, held, false))
     }
@@ -156,9 +159,9 @@ impl<'a> Tracer<'a> {
         if let Some(known) = self.constants.numbers.get(&key) {
             return Ok(known.clone());
         }
-        let host = Host::numbers(elem, vec![], vec![value]);
+        let host = HostTensor::numbers(elem, vec![], vec![value]);
         let data = to_data(&host, &self.host)?;
-        let held = Held::Tensor(Tensor::upload(data, &self.host.device));
+        let held = RuntimeValue::Tensor(DeviceTensor::upload(data, &self.host.device));
         let shared = self.constants.numbers.len() < NUMBERS_MAX;
         let made = T::constant(elem, vec![], held, shared);
         if shared {
@@ -181,7 +184,7 @@ impl<'a> Tracer<'a> {
         shape: Vec<usize>,
     ) -> Result<T> {
         if elem == Elem::Text && shape.contains(&0) {
-            return self.constant(Host::text(shape, vec![]));
+            return self.constant(HostTensor::text(shape, vec![]));
         }
         if elem == Elem::Text {
             let run = words::mover(op, shape.clone())?;
@@ -191,7 +194,7 @@ impl<'a> Tracer<'a> {
         self.fits(elem, &shape)?;
         if shape.contains(&0) {
             // Nothing to compute, and few kernels take a tensor without elements.
-            return self.constant(Host::numbers(elem, shape, vec![]));
+            return self.constant(HostTensor::numbers(elem, shape, vec![]));
         }
         if inputs.iter().all(|input| input.is_constant()) {
             return self.fold(&op, inputs, elem, shape);
@@ -199,7 +202,7 @@ impl<'a> Tracer<'a> {
         let form = Form { elem, shape: shape.clone() };
         let outputs = self.push(op, inputs, vec![form])?;
         let var = outputs.first().copied().unwrap_or_default();
-        Ok(T { elem, shape, slot: Slot::Var(var) })
+        Ok(T { elem, shape, slot: TensorSlot::Var(var) })
     }
 
     fn fold(&mut self, op: &Op, inputs: &[&T], elem: Elem, shape: Vec<usize>) -> Result<T> {
@@ -210,8 +213,8 @@ impl<'a> Tracer<'a> {
             return Ok(known.clone());
         }
         let tensors = constants.iter().map(|constant| match &constant.held {
-            Held::Tensor(tensor) => Ok(tensor.clone()),
-            Held::Text(_) => Err(OnnxError::unsupported("it does not work on text")),
+            RuntimeValue::Tensor(tensor) => Ok(tensor.clone()),
+            RuntimeValue::Text(_) => Err(OnnxError::unsupported("it does not work on text")),
         });
         let result = op.run(tensors.collect::<Result<_, _>>()?)?;
         let (found, expected) = (result.shape(), at_least_1d(&shape));
@@ -220,7 +223,7 @@ impl<'a> Tracer<'a> {
                 "{op:?} gave the shape {found:?}, not {expected:?}"
             )));
         }
-        let folded = T::constant(elem, shape, Held::Tensor(result), shared);
+        let folded = T::constant(elem, shape, RuntimeValue::Tensor(result), shared);
         if shared {
             self.constants.folds.insert(key, folded.clone());
         }
@@ -233,7 +236,7 @@ impl<'a> Tracer<'a> {
             return Err(OnnxError::limit(format!("the plan has more than {most} steps")));
         }
         let outputs: Vec<usize> = forms.iter().map(|_| self.var()).collect();
-        self.lines.push(Line::Step(Draft {
+        self.lines.push(DraftItem::Step(Draft {
             op,
             inputs: inputs.iter().map(|input| (*input).clone()).collect(),
             outputs: outputs.iter().copied().zip(forms).collect(),
@@ -245,20 +248,20 @@ impl<'a> Tracer<'a> {
     /// A step on one tensor that is not yet written down, and its result.
     pub(crate) fn draft(&mut self, op: Op, input: &T, form: Form) -> (T, Draft) {
         let var = self.var();
-        let result = T { elem: form.elem, shape: form.shape.clone(), slot: Slot::Var(var) };
+        let result = T { elem: form.elem, shape: form.shape.clone(), slot: TensorSlot::Var(var) };
         let (inputs, node) = (vec![input.clone()], self.node.clone());
         (result, Draft { op, inputs, outputs: vec![(var, form)], node })
     }
 
     /// What a line does, on this plan's device.
-    fn bind(&mut self, line: &Line) -> Result<Item> {
+    fn bind(&mut self, line: &DraftItem) -> Result<PlanItem> {
         let draft = match line {
-            Line::Guard(var, expected) => return Ok(Item::Guard(*var, expected.clone())),
-            Line::Step(draft) => draft,
+            DraftItem::Guard(var, expected) => return Ok(PlanItem::Guard(*var, expected.clone())),
+            DraftItem::Step(draft) => draft,
         };
         let on_host = matches!(draft.op, Op::Host(_));
         let args = draft.inputs.iter().map(|input| self.arg(input, on_host));
-        Ok(Item::Step(Step {
+        Ok(PlanItem::Step(PlanStep {
             op: draft.op.clone(),
             args: args.collect::<Result<_, _>>()?,
             forms: draft.inputs.iter().map(T::form).collect(),
@@ -270,8 +273,8 @@ impl<'a> Tracer<'a> {
 
     fn arg(&mut self, input: &T, on_host: bool) -> Result<Arg> {
         let constant = match &input.slot {
-            Slot::Var(var) => return Ok(Arg::Var(*var)),
-            Slot::Constant(constant) => constant.clone(),
+            TensorSlot::Var(var) => return Ok(Arg::Var(*var)),
+            TensorSlot::Constant(constant) => constant.clone(),
         };
         if on_host || input.elem == Elem::Text {
             return Ok(Arg::Host(Arc::new(self.constant_host(input, &constant)?)));
@@ -280,8 +283,8 @@ impl<'a> Tracer<'a> {
     }
 
     /// The constant on the plan's device: once, for all plans, if it is the model's.
-    fn upload(&mut self, input: &T, constant: &Constant) -> Result<Tensor> {
-        let Held::Tensor(tensor) = &constant.held else {
+    fn upload(&mut self, input: &T, constant: &Constant) -> Result<DeviceTensor> {
+        let RuntimeValue::Tensor(tensor) = &constant.held else {
             return Err(OnnxError::unsupported("text cannot go to a device"));
         };
         if self.env.place.host {
@@ -299,18 +302,18 @@ impl<'a> Tracer<'a> {
         } else {
             to_data(&self.constant_host(input, constant)?, &self.env.place)?
         };
-        let there = Tensor::upload(data, &self.env.place.device);
+        let there = DeviceTensor::upload(data, &self.env.place.device);
         if constant.shared {
             self.constants.uploads.insert(constant.id, there.clone());
         }
         Ok(there)
     }
 
-    fn constant_host(&self, t: &T, constant: &Constant) -> Result<Host> {
+    fn constant_host(&self, t: &T, constant: &Constant) -> Result<HostTensor> {
         match &constant.held {
-            Held::Text(host) => Ok((**host).clone()),
-            Held::Tensor(tensor) => {
-                Host::from_data(t.elem, t.shape.clone(), tensor.clone().read()?)
+            RuntimeValue::Text(host) => Ok((**host).clone()),
+            RuntimeValue::Tensor(tensor) => {
+                HostTensor::from_data(t.elem, t.shape.clone(), tensor.clone().read()?)
             }
         }
     }
@@ -320,15 +323,15 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If a step fails.
-    pub(crate) fn look(&mut self, t: &T) -> Result<Host> {
+    pub(crate) fn look(&mut self, t: &T) -> Result<HostTensor> {
         let var = match &t.slot {
-            Slot::Constant(constant) => return self.constant_host(t, &constant.clone()),
-            Slot::Var(var) => *var,
+            TensorSlot::Constant(constant) => return self.constant_host(t, &constant.clone()),
+            TensorSlot::Var(var) => *var,
         };
         self.catch_up()?;
         let host = self.env.read(var, &t.form())?;
         if host.len() <= GUARD_MAX {
-            self.lines.push(Line::Guard(var, host.clone()));
+            self.lines.push(DraftItem::Guard(var, host.clone()));
             self.done += 1;
         } else {
             self.fleeting = true;
@@ -346,7 +349,7 @@ impl<'a> Tracer<'a> {
         Ok(())
     }
 
-    fn run(&mut self, item: &Item) -> Result<()> {
+    fn run(&mut self, item: &PlanItem) -> Result<()> {
         self.running = true;
         let run = self.env.run(item);
         self.running = false;
@@ -362,7 +365,7 @@ impl<'a> Tracer<'a> {
         name: &'static str,
         inputs: &[&T],
         outputs: &[(Elem, Vec<usize>)],
-        run: impl Fn(&[Host]) -> Result<Vec<Host>> + Send + Sync + 'static,
+        run: impl Fn(&[HostTensor]) -> Result<Vec<HostTensor>> + Send + Sync + 'static,
     ) -> Result<Vec<T>> {
         for (elem, shape) in outputs {
             self.fits(*elem, shape)?;
@@ -386,7 +389,7 @@ impl<'a> Tracer<'a> {
         let vars = self.push(op, inputs, forms.clone())?;
         let made = vars.into_iter().zip(forms);
         Ok(made
-            .map(|(var, form)| T { elem: form.elem, shape: form.shape, slot: Slot::Var(var) })
+            .map(|(var, form)| T { elem: form.elem, shape: form.shape, slot: TensorSlot::Var(var) })
             .collect())
     }
 
@@ -421,7 +424,8 @@ impl<'a> Tracer<'a> {
     /// # Errors
     /// If it fails.
     pub(crate) fn host_now(&mut self, inputs: &[&T], run: Run<'_>) -> Result<Vec<T>> {
-        let inputs: Vec<Host> = inputs.iter().map(|t| self.look(t)).collect::<Result<_, _>>()?;
+        let inputs: Vec<HostTensor> =
+            inputs.iter().map(|t| self.look(t)).collect::<Result<_, _>>()?;
         let results = run(&inputs)?;
         results.into_iter().map(|host| self.constant(host)).collect()
     }
@@ -435,9 +439,10 @@ impl<'a> Tracer<'a> {
         mut self,
         outputs: &[T],
         fuses: bool,
-    ) -> Result<(Vec<FileTensor>, Option<Plan>)> {
+    ) -> Result<(Vec<FileTensor>, Option<ExecutionPlan>)> {
         let ports = outputs.iter().map(|output| port(&self, output));
-        let mut plan = Plan { outputs: ports.collect::<Result<_, _>>()?, ..Plan::default() };
+        let mut plan =
+            ExecutionPlan { outputs: ports.collect::<Result<_, _>>()?, ..ExecutionPlan::default() };
         // What has run already ran as it was written; the plan is for the next time.
         let begun = self.done > 0 || self.fleeting;
         if begun {
@@ -477,11 +482,11 @@ impl<'a> Tracer<'a> {
     }
 }
 
-fn port(tracer: &Tracer<'_>, output: &T) -> Result<Output> {
+fn port(tracer: &Tracer<'_>, output: &T) -> Result<PlanOutput> {
     Ok(match &output.slot {
-        Slot::Var(var) => Output::Var(*var, output.form()),
-        Slot::Constant(constant) => {
-            Output::Constant(Arc::new(tracer.constant_host(output, constant)?.to_raw()))
+        TensorSlot::Var(var) => PlanOutput::Var(*var, output.form()),
+        TensorSlot::Constant(constant) => {
+            PlanOutput::Constant(Arc::new(tracer.constant_host(output, constant)?.to_raw()))
         }
     })
 }

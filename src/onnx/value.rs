@@ -1,8 +1,8 @@
 //! What names of a graph stand for while a plan is made.
 
-use super::held::{Form, Held};
-use super::host::Host;
-use super::tensor::{Place, Tensor, from_raw};
+use super::held::{Form, RuntimeValue};
+use super::host::HostTensor;
+use super::tensor::{DeviceTensor, TensorPlace, from_raw};
 use graph::elem::Elem;
 use graph::error::Result;
 use graph::raw::FileTensor;
@@ -16,11 +16,11 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct T {
     pub(crate) elem: Elem,
     pub(crate) shape: Vec<usize>,
-    pub(super) slot: Slot,
+    pub(super) slot: TensorSlot,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Slot {
+pub(super) enum TensorSlot {
     Constant(Arc<Constant>),
     Var(usize),
 }
@@ -29,7 +29,7 @@ pub(super) enum Slot {
 #[derive(Debug)]
 pub(crate) struct Constant {
     pub(super) id: u64,
-    pub(super) held: Held,
+    pub(super) held: RuntimeValue,
     /// Belongs to the model, not only to one plan.
     pub(super) shared: bool,
 }
@@ -52,12 +52,12 @@ impl T {
     }
 
     pub(crate) fn is_constant(&self) -> bool {
-        matches!(self.slot, Slot::Constant(_))
+        matches!(self.slot, TensorSlot::Constant(_))
     }
 
-    pub(super) fn constant(elem: Elem, shape: Vec<usize>, held: Held, shared: bool) -> T {
+    pub(super) fn constant(elem: Elem, shape: Vec<usize>, held: RuntimeValue, shared: bool) -> T {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        T { elem, shape, slot: Slot::Constant(Arc::new(Constant { id, held, shared })) }
+        T { elem, shape, slot: TensorSlot::Constant(Arc::new(Constant { id, held, shared })) }
     }
 
     /// A tensor of the file.
@@ -66,9 +66,12 @@ impl T {
     /// If its data are not what its type says.
     pub(crate) fn of_file(raw: &FileTensor) -> Result<T> {
         let held = if raw.elem == Elem::Text {
-            Held::Text(Arc::new(Host::from_raw(raw)))
+            RuntimeValue::Text(Arc::new(HostTensor::from_raw(raw)))
         } else {
-            Held::Tensor(Tensor::upload(from_raw(raw, &Place::host())?, &Place::host().device))
+            RuntimeValue::Tensor(DeviceTensor::upload(
+                from_raw(raw, &TensorPlace::host())?,
+                &TensorPlace::host().device,
+            ))
         };
         Ok(T::constant(raw.elem, raw.shape.clone(), held, true))
     }
@@ -80,8 +83,8 @@ impl T {
     /// Whether it is the very same.
     pub(crate) fn is(&self, other: &T) -> bool {
         match (&self.slot, &other.slot) {
-            (Slot::Var(one), Slot::Var(two)) => one == two,
-            (Slot::Constant(one), Slot::Constant(two)) => {
+            (TensorSlot::Var(one), TensorSlot::Var(two)) => one == two,
+            (TensorSlot::Constant(one), TensorSlot::Constant(two)) => {
                 one.id == two.id && self.shape == other.shape
             }
             _ => false,
@@ -91,16 +94,16 @@ impl T {
     /// Which result it is, if it is no constant.
     pub(crate) fn var(&self) -> Option<usize> {
         match self.slot {
-            Slot::Var(var) => Some(var),
-            Slot::Constant(_) => None,
+            TensorSlot::Var(var) => Some(var),
+            TensorSlot::Constant(_) => None,
         }
     }
 
     /// The constant that it is.
     pub(super) fn own(&self) -> Option<Arc<Constant>> {
         match &self.slot {
-            Slot::Constant(constant) => Some(constant.clone()),
-            Slot::Var(_) => None,
+            TensorSlot::Constant(constant) => Some(constant.clone()),
+            TensorSlot::Var(_) => None,
         }
     }
 }

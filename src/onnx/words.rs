@@ -3,7 +3,7 @@
 
 use super::cells::Cells;
 use super::op::Op;
-use super::tensor::{Place, Tensor, at_least_1d};
+use super::tensor::{DeviceTensor, TensorPlace, at_least_1d};
 use burn::tensor::TensorData;
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
@@ -43,7 +43,7 @@ fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells> {
 }
 
 /// The positions of a text's words, counted through all texts of a step; another tensor unchanged.
-fn places(cells: &Cells, next: &mut i64) -> Result<Tensor> {
+fn places(cells: &Cells, next: &mut i64) -> Result<DeviceTensor> {
     let shape = at_least_1d(&cells.shape);
     let data = match cells.elem {
         Elem::Text => {
@@ -58,7 +58,7 @@ fn places(cells: &Cells, next: &mut i64) -> Result<Tensor> {
         }
         _ => TensorData::new(cells.to_integers()?.into_owned(), shape),
     };
-    Ok(Tensor::upload(data, &Place::host().device))
+    Ok(DeviceTensor::upload(data, &TensorPlace::host().device))
 }
 
 /// A function of the host that moves the words of texts as the step would move numbers.

@@ -7,7 +7,7 @@ use graph::{FileTensor, ModelFile, read_file};
 use model::batch::{buckets, warm_up_inputs};
 use model::layout::FILE;
 use model::signature::{RowMode, Signature, TensorSpec};
-use onnx::{Engine, Place, Profile, Times, check_data_sets};
+use onnx::{Engine, Profile, TensorPlace, Times, check_data_sets};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -70,7 +70,7 @@ fn plans(
     signature: &Signature,
     profile: bool,
 ) -> anyhow::Result<()> {
-    let mut engine = Engine::new(file, Place::of(&Device::flex()))?;
+    let mut engine = Engine::new(file, TensorPlace::of(&Device::flex()))?;
     let sizes = if signature.rows == RowMode::Stacked { buckets(MAX_ROWS) } else { vec![1] };
     for size in sizes {
         let Some(inputs) = warm_up_inputs(signature, size).into_iter().next() else { continue };

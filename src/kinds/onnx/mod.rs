@@ -9,7 +9,7 @@ use graph::{FileTensor, ModelFile, OnnxError};
 use model::onnx::{error, signature};
 use model::signature::{RowMode, Signature, TensorSpec};
 use model::{Model, ModelError};
-use onnx::{Engine, Limits, Place};
+use onnx::{Engine, PlanLimits, TensorPlace};
 use types::tensor::{TensorError, Tensors};
 
 pub use check::check;
@@ -36,8 +36,8 @@ pub fn load(context: &LoadContext<'_>) -> Result<Onnx, ModelError> {
     let (files, name) = (context.files, context.info.graph_file());
     let file = signature::read(files, &name, true)?;
     let stated = context.info.signature.clone();
-    let place = Place::of(context.device);
-    let loaded = Onnx::of(file, stated, place, Limits::default());
+    let place = TensorPlace::of(context.device);
+    let loaded = Onnx::of(file, stated, place, PlanLimits::default());
     loaded.map_err(|error| error::of_load(error.within(files.path_of(&name))))
 }
 
@@ -47,8 +47,8 @@ impl Onnx {
     pub(super) fn of(
         file: ModelFile,
         signature: Signature,
-        place: Place,
-        limits: Limits,
+        place: TensorPlace,
+        limits: PlanLimits,
     ) -> Result<Onnx, OnnxError> {
         file.check_operators()?;
         signature::check_names(&signature, &file)?;
@@ -167,7 +167,8 @@ mod tests {
         let none = |_: &str| Err(OnnxError::invalid("no such file"));
         let file = ModelFile::read(Bytes::from_static(data).into(), Some(&none)).unwrap();
         let own = signature::of(&file, None).unwrap();
-        Onnx::of(file, own.signature, Place::host(), Limits::default()).map_err(error::of_load)
+        Onnx::of(file, own.signature, TensorPlace::host(), PlanLimits::default())
+            .map_err(error::of_load)
     }
 
     #[test]

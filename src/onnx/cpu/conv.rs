@@ -2,8 +2,8 @@
 //! the weights with columns of what lies under the window.
 
 use super::{in_rows, ordered, put};
-use crate::op::Window;
-use crate::tensor::Tensor;
+use crate::op::SlidingWindow;
+use crate::tensor::DeviceTensor;
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
 use pulp::Arch;
@@ -38,7 +38,7 @@ fn two<T: Copy>(values: &[T], one: T) -> Option<[T; 2]> {
     }
 }
 
-fn sizes(x: &[usize], weight: &[usize], window: &Window) -> Option<Sizes> {
+fn sizes(x: &[usize], weight: &[usize], window: &SlidingWindow) -> Option<Sizes> {
     let [batch, channels, rest @ ..] = x else { return None };
     let [height, width] = two(rest, 1)?;
     let [out, _, kernel @ ..] = weight else { return None };
@@ -67,11 +67,11 @@ fn sizes(x: &[usize], weight: &[usize], window: &Window) -> Option<Sizes> {
 }
 
 pub(super) fn run(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    window: &Window,
-) -> Option<Tensor> {
+    x: &DeviceTensor,
+    weight: &DeviceTensor,
+    bias: Option<&DeviceTensor>,
+    window: &SlidingWindow,
+) -> Option<DeviceTensor> {
     let (x_shape, w_shape) = (x.shape(), weight.shape());
     let sizes = sizes(&x_shape, &w_shape, window)?;
     let mut shape = vec![sizes.batch, sizes.out];
@@ -121,7 +121,12 @@ impl Sizes {
 /// A filter of its own for each channel. With a stride of 1 along rows, places are gone through as if
 /// one padded row went on in the next, so that short rows fill vectors too; what is computed between
 /// the rows is dropped.
-fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> Option<Vec<f32>> {
+fn depthwise(
+    x: &DeviceTensor,
+    weight: &DeviceTensor,
+    bias: Option<&[f32]>,
+    s: &Sizes,
+) -> Option<Vec<f32>> {
     let (x, weight) = (ordered(x.clone())?, ordered(weight.clone())?);
     let (x, weight) = (x.storage::<f32>(), weight.storage::<f32>());
     let ([kh, kw], [sh, sw]) = (s.kernel, s.stride);
@@ -233,7 +238,12 @@ fn sums<const N: usize>(
 
 /// Weights `[out, channels * kernel]` times columns `[channels * kernel, places]`, some rows of the
 /// result at a time.
-fn by_columns(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> Option<Vec<f32>> {
+fn by_columns(
+    x: &DeviceTensor,
+    weight: &DeviceTensor,
+    bias: Option<&[f32]>,
+    s: &Sizes,
+) -> Option<Vec<f32>> {
     let depth = s.channels * s.kernel[0] * s.kernel[1];
     let weights = weight.clone().reshape(&[s.out, depth]);
     let x = ordered(x.clone())?;
@@ -249,7 +259,7 @@ fn by_columns(x: &Tensor, weight: &Tensor, bias: Option<&[f32]>, s: &Sizes) -> O
             let columns = columns(planes, s, begin, rows);
             let columns = put(columns, &[depth, rows * s.columns]);
             let product = Dispatch::float_matmul(weights.inner.clone(), columns.inner);
-            let product = ordered(Tensor::new(product))?;
+            let product = ordered(DeviceTensor::new(product))?;
             let product = product.storage::<f32>();
             let (from, length) = (begin * s.columns, rows * s.columns);
             for (channel, source) in product.chunks_exact(length).enumerate() {

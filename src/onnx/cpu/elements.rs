@@ -3,7 +3,7 @@
 
 use super::{elementwise, in_rows, ordered, put, wrap};
 use crate::op::{Binary, Instruction, Op, Operand, Program};
-use crate::tensor::Tensor;
+use crate::tensor::DeviceTensor;
 use burn::backend::flex::FlexTensor;
 
 /// Most elements of a piece.
@@ -15,19 +15,22 @@ const SHARE: usize = 16 * PIECE;
 
 /// # Errors
 /// The inputs, if they do not broadcast or are empty.
-pub(super) fn run(program: &Program, inputs: Vec<Tensor>) -> Result<Tensor, Vec<Tensor>> {
-    let shapes: Vec<Vec<usize>> = inputs.iter().map(Tensor::shape).collect();
+pub(super) fn run(
+    program: &Program,
+    inputs: Vec<DeviceTensor>,
+) -> Result<DeviceTensor, Vec<DeviceTensor>> {
+    let shapes: Vec<Vec<usize>> = inputs.iter().map(DeviceTensor::shape).collect();
     let Some(shape) = broadcast(&shapes) else { return Err(inputs) };
-    let Some(walk) = Walk::new(&shapes, &shape) else { return Err(inputs) };
+    let Some(walk) = ElementWalk::new(&shapes, &shape) else { return Err(inputs) };
     on(program, inputs, (&shapes, &shape), walk).ok_or_else(Vec::new)
 }
 
 fn on(
     program: &Program,
-    inputs: Vec<Tensor>,
+    inputs: Vec<DeviceTensor>,
     (shapes, shape): (&[Vec<usize>], &[usize]),
-    walk: Walk,
-) -> Option<Tensor> {
+    walk: ElementWalk,
+) -> Option<DeviceTensor> {
     let data = inputs.into_iter().map(ordered);
     let mut data: Vec<Option<FlexTensor>> =
         data.map(|flex| flex.map(Some)).collect::<Option<_>>()?;
@@ -42,7 +45,13 @@ fn on(
         None => ordered(put(vec![0.0; shape.iter().product()], shape))?,
     };
     let slices = data.iter().map(|flex| flex.as_ref().map_or(&[][..], |flex| flex.storage()));
-    let job = Job { program, places: Places::of(program), slices: slices.collect(), own, walk };
+    let job = ElementJob {
+        program,
+        places: ResultPlaces::of(program),
+        slices: slices.collect(),
+        own,
+        walk,
+    };
     // A long row is cut, of short ones there are several.
     let rows = (SHARE / job.walk.run).max(1);
     let single = job.walk.lengths.is_empty();
@@ -66,7 +75,7 @@ fn broadcast(shapes: &[Vec<usize>]) -> Option<Vec<usize>> {
 }
 
 /// How inputs are gone through.
-struct Walk {
+struct ElementWalk {
     /// Lengths of the outer axes of the result; axes that all inputs go through alike count as one.
     lengths: Vec<usize>,
     /// Elements of a run: all inner axes. There are several where the last axis is short.
@@ -87,8 +96,8 @@ enum Course {
     Gathered { offsets: Vec<usize>, stride: usize },
 }
 
-impl Walk {
-    fn new(shapes: &[Vec<usize>], shape: &[usize]) -> Option<Walk> {
+impl ElementWalk {
+    fn new(shapes: &[Vec<usize>], shape: &[usize]) -> Option<ElementWalk> {
         if shape.contains(&0) {
             return None;
         }
@@ -101,7 +110,7 @@ impl Walk {
             let course = Course::of(inner, &strides.split_off(outer.len()));
             (strides, course)
         };
-        Some(Walk {
+        Some(ElementWalk {
             lengths: outer.to_vec(),
             run: inner.iter().product(),
             piece: PIECE / period * period,
@@ -205,13 +214,13 @@ fn gather(
 }
 
 /// Which of a few pieces of memory each result of a program is in.
-struct Places {
+struct ResultPlaces {
     of: Vec<usize>,
     count: usize,
 }
 
-impl Places {
-    fn of(program: &Program) -> Places {
+impl ResultPlaces {
+    fn of(program: &Program) -> ResultPlaces {
         let (mut of, mut free, mut count) = (Vec::new(), Vec::new(), 0);
         for (instruction, done) in program.instructions.iter().zip(program.last_uses()) {
             let place = match in_place(instruction, &done).and_then(|result| of.get(result)) {
@@ -225,7 +234,7 @@ impl Places {
             free.extend(over.filter(|other| *other != place));
             of.push(place);
         }
-        Places { of, count }
+        ResultPlaces { of, count }
     }
 }
 
@@ -252,21 +261,21 @@ struct Inputs<'a> {
 
 /// What an instruction finds at an operand's place.
 #[derive(Clone, Copy)]
-enum Source<'a> {
+enum OperandValue<'a> {
     Slice(&'a [f32]),
     Number(f32),
 }
 
-struct Job<'a> {
+struct ElementJob<'a> {
     program: &'a Program,
-    places: Places,
+    places: ResultPlaces,
     slices: Vec<&'a [f32]>,
     /// The input that is where the result goes.
     own: Option<usize>,
-    walk: Walk,
+    walk: ElementWalk,
 }
 
-impl Job<'_> {
+impl ElementJob<'_> {
     /// Rows of the result from `row` on; `begin` is where in the last axis they begin.
     fn rows(&self, row: usize, begin: usize, result: &mut [f32]) {
         let size = self.walk.piece.min(result.len());
@@ -329,8 +338,8 @@ impl Job<'_> {
             let source = |operand| self.source(operand, inputs, length, memory);
             if !keeps {
                 match source(first)? {
-                    Source::Slice(slice) => to.copy_from_slice(slice),
-                    Source::Number(number) => to.fill(number),
+                    OperandValue::Slice(slice) => to.copy_from_slice(slice),
+                    OperandValue::Number(number) => to.fill(number),
                 }
             }
             let other = match rest.first() {
@@ -351,7 +360,7 @@ impl Job<'_> {
         inputs: &Inputs<'m>,
         length: usize,
         memory: &'m [Vec<f32>],
-    ) -> Option<Source<'m>> {
+    ) -> Option<OperandValue<'m>> {
         let slice = match operand {
             Operand::Result(at) => memory.get(*self.places.of.get(at)?)?.get(..length)?,
             Operand::Input(at) if self.own == Some(at) => {
@@ -360,7 +369,7 @@ impl Job<'_> {
             Operand::Input(at) => {
                 let (start, slice) = (*inputs.starts.get(at)?, self.slices.get(at)?);
                 match self.walk.inputs.get(at)?.1 {
-                    Course::Fixed => return Some(Source::Number(*slice.get(start)?)),
+                    Course::Fixed => return Some(OperandValue::Number(*slice.get(start)?)),
                     Course::Gathered { .. } => inputs.gathered.get(at)?.get(..length)?,
                     Course::Contiguous => {
                         let begin = start + inputs.from;
@@ -369,25 +378,27 @@ impl Job<'_> {
                 }
             }
         };
-        Some(Source::Slice(slice))
+        Some(OperandValue::Slice(slice))
     }
 }
 
 /// Changes what is there by an instruction; `other` is its second operand.
-fn apply(op: &Op, to: &mut [f32], other: Option<Source<'_>>) -> Option<()> {
+fn apply(op: &Op, to: &mut [f32], other: Option<OperandValue<'_>>) -> Option<()> {
     #[allow(clippy::cast_possible_truncation, reason = "the tensor has floats of 32 bits")]
     match (op, other) {
         (Op::Unary(unary), None) => elementwise::function(*unary)?(to),
         (Op::Clamp(least, most), None) => elementwise::clamp(*least, *most)(to),
         (Op::Scalar(Binary::Pow, power), None) if *power == 2.0 => elementwise::map(to, |x| x * x),
-        (Op::Scalar(binary, value), None) => of_two(*binary, to, Source::Number(*value as f32))?,
+        (Op::Scalar(binary, value), None) => {
+            of_two(*binary, to, OperandValue::Number(*value as f32))?
+        }
         (Op::Binary(binary), Some(other)) => of_two(*binary, to, other)?,
         _ => return None,
     }
     Some(())
 }
 
-fn of_two(binary: Binary, to: &mut [f32], other: Source<'_>) -> Option<()> {
+fn of_two(binary: Binary, to: &mut [f32], other: OperandValue<'_>) -> Option<()> {
     match binary {
         Binary::Add => with(to, other, |x, y| x + y),
         Binary::Sub => with(to, other, |x, y| x - y),
@@ -403,10 +414,10 @@ fn of_two(binary: Binary, to: &mut [f32], other: Source<'_>) -> Option<()> {
 }
 
 #[inline(always)]
-fn with(to: &mut [f32], other: Source<'_>, function: impl Fn(f32, f32) -> f32) {
+fn with(to: &mut [f32], other: OperandValue<'_>, function: impl Fn(f32, f32) -> f32) {
     match other {
-        Source::Number(number) => elementwise::map(to, |x| function(x, number)),
-        Source::Slice(slice) => elementwise::map_with(to, slice, function),
+        OperandValue::Number(number) => elementwise::map(to, |x| function(x, number)),
+        OperandValue::Slice(slice) => elementwise::map_with(to, slice, function),
     }
 }
 

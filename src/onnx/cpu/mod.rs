@@ -11,7 +11,7 @@ mod pool;
 mod softmax;
 
 use super::op::Op;
-use super::tensor::{Place, Tensor, on_host};
+use super::tensor::{DeviceTensor, TensorPlace, on_host};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
 use burn::tensor::{DType, TensorData};
@@ -25,7 +25,10 @@ impl Op {
     ///
     /// # Errors
     /// The inputs.
-    pub(crate) fn run_fast(&self, mut inputs: Vec<Tensor>) -> Result<Tensor, Vec<Tensor>> {
+    pub(crate) fn run_fast(
+        &self,
+        mut inputs: Vec<DeviceTensor>,
+    ) -> Result<DeviceTensor, Vec<DeviceTensor>> {
         if let Op::Packed(packed) = self {
             return packed::run(packed, inputs);
         }
@@ -57,7 +60,7 @@ impl Op {
 }
 
 /// burn's own tensor of the CPU, its elements in order.
-fn ordered(tensor: Tensor) -> Option<FlexTensor> {
+fn ordered(tensor: DeviceTensor) -> Option<FlexTensor> {
     match tensor.inner.kind {
         DispatchTensorKind::Flex(BackendTensor::Float(flex)) => {
             let whole = flex.is_contiguous()
@@ -70,21 +73,24 @@ fn ordered(tensor: Tensor) -> Option<FlexTensor> {
 }
 
 /// Changes a tensor's elements, in place if nobody else has them.
-fn in_place(tensor: Tensor, change: impl Fn(&mut [f32]) + Send + Sync) -> Option<Tensor> {
+fn in_place(
+    tensor: DeviceTensor,
+    change: impl Fn(&mut [f32]) + Send + Sync,
+) -> Option<DeviceTensor> {
     let mut flex = ordered(tensor)?;
     in_pieces(flex.storage_mut::<f32>(), change);
     Some(wrap(flex))
 }
 
-fn wrap(flex: FlexTensor) -> Tensor {
-    Tensor::new(DispatchTensor {
+fn wrap(flex: FlexTensor) -> DeviceTensor {
+    DeviceTensor::new(DispatchTensor {
         kind: DispatchTensorKind::Flex(BackendTensor::Float(flex)),
         autodiff: DispatchAutodiffContext::Disabled,
     })
 }
 
-fn put(values: Vec<f32>, shape: &[usize]) -> Tensor {
-    Tensor::upload(TensorData::new(values, shape.to_vec()), &Place::host().device)
+fn put(values: Vec<f32>, shape: &[usize]) -> DeviceTensor {
+    DeviceTensor::upload(TensorData::new(values, shape.to_vec()), &TensorPlace::host().device)
 }
 
 /// Runs on pieces of a slice at once, if it is long.

@@ -2,7 +2,7 @@
 
 use super::{ordered, put};
 use crate::op::{Op, Packed};
-use crate::tensor::{Tensor, on_host};
+use crate::tensor::{DeviceTensor, on_host};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::DType;
@@ -17,10 +17,13 @@ const PARALLEL: usize = 1 << 16;
 
 /// # Errors
 /// The inputs, if they are not held as bytes and floats here.
-pub(super) fn run(packed: &Packed, inputs: Vec<Tensor>) -> Result<Tensor, Vec<Tensor>> {
+pub(super) fn run(
+    packed: &Packed,
+    inputs: Vec<DeviceTensor>,
+) -> Result<DeviceTensor, Vec<DeviceTensor>> {
     let fits = match &inputs[..] {
         [x, codes, rest @ ..] => {
-            let floats = |x: &Tensor| on_host(x) && x.dtype() == DType::F32;
+            let floats = |x: &DeviceTensor| on_host(x) && x.dtype() == DType::F32;
             floats(x) && on_host(codes) && codes.dtype() == DType::U8 && rest.iter().all(floats)
         }
         _ => false,
@@ -31,7 +34,7 @@ pub(super) fn run(packed: &Packed, inputs: Vec<Tensor>) -> Result<Tensor, Vec<Te
     on(packed, inputs).ok_or_else(Vec::new)
 }
 
-fn on(packed: &Packed, inputs: Vec<Tensor>) -> Option<Tensor> {
+fn on(packed: &Packed, inputs: Vec<DeviceTensor>) -> Option<DeviceTensor> {
     let mut inputs = inputs.into_iter();
     let (x, codes) = (inputs.next()?, bytes(inputs.next()?)?);
     let scales = ordered(inputs.next()?)?;
@@ -39,7 +42,7 @@ fn on(packed: &Packed, inputs: Vec<Tensor>) -> Option<Tensor> {
         Some(zeros) => Some(ordered(zeros)?),
         None => None,
     };
-    let weights = Weights {
+    let weights = PackedWeights {
         packed,
         codes: codes.storage(),
         scales: scales.storage(),
@@ -59,7 +62,7 @@ fn on(packed: &Packed, inputs: Vec<Tensor>) -> Option<Tensor> {
 }
 
 /// burn's own tensor of the CPU, its bytes in order.
-fn bytes(tensor: Tensor) -> Option<FlexTensor> {
+fn bytes(tensor: DeviceTensor) -> Option<FlexTensor> {
     match tensor.inner.kind {
         DispatchTensorKind::Flex(BackendTensor::Int(flex)) => {
             let whole = flex.is_contiguous()
@@ -71,16 +74,16 @@ fn bytes(tensor: Tensor) -> Option<FlexTensor> {
     }
 }
 
-struct Weights<'a> {
+struct PackedWeights<'a> {
     packed: &'a Packed,
     codes: &'a [u8],
     scales: &'a [f32],
     zeros: Option<&'a [f32]>,
 }
 
-impl Weights<'_> {
+impl PackedWeights<'_> {
     /// The product with a few rows.
-    fn by_column(&self, x: &FlexTensor, rows: usize) -> Option<Tensor> {
+    fn by_column(&self, x: &FlexTensor, rows: usize) -> Option<DeviceTensor> {
         let (inner, columns) = (self.packed.inner, self.packed.columns);
         let x: &[f32] = x.storage();
         let mut turned = vec![0.0f32; columns.checked_mul(rows)?];
@@ -110,7 +113,7 @@ impl Weights<'_> {
     }
 
     /// `[columns, inner]`
-    fn columns(&self, begin: usize, end: usize) -> Tensor {
+    fn columns(&self, begin: usize, end: usize) -> DeviceTensor {
         let inner = self.packed.inner;
         let mut all = vec![0.0f32; (end - begin) * inner];
         all.par_chunks_mut(inner.max(1)).enumerate().for_each(|(at, column)| {

@@ -1,11 +1,11 @@
 //! Maxima under windows of two axes, without padding.
 
 use super::{in_rows, ordered, put};
-use crate::op::Window;
-use crate::tensor::Tensor;
+use crate::op::SlidingWindow;
+use crate::tensor::DeviceTensor;
 use pulp::Arch;
 
-pub(super) fn max(x: &Tensor, window: &Window) -> Option<Tensor> {
+pub(super) fn max(x: &DeviceTensor, window: &SlidingWindow) -> Option<DeviceTensor> {
     let shape = x.shape();
     let [n, c, h, w] = shape[..] else { return None };
     let ([kh, kw], [sh, sw], [dh, dw]) = (

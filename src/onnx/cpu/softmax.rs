@@ -2,10 +2,10 @@
 
 use super::elementwise::exp;
 use super::{in_rows, ordered, wrap};
-use crate::tensor::Tensor;
+use crate::tensor::DeviceTensor;
 use pulp::Arch;
 
-pub(super) fn run(x: Tensor) -> Option<Tensor> {
+pub(super) fn run(x: DeviceTensor) -> Option<DeviceTensor> {
     let length = x.shape().last().copied().filter(|length| *length > 0)?;
     let mut flex = ordered(x)?;
     let rows = flex.storage_mut::<f32>();

@@ -32,7 +32,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-struct Found {
+struct AttentionMatch {
     /// Steps that go: all but the first product and the last.
     parts: Vec<usize>,
     product: usize,
@@ -47,7 +47,7 @@ struct Found {
 }
 
 /// The steps around a softmax.
-fn find(steps: &Steps, at: usize) -> Option<Found> {
+fn find(steps: &Steps, at: usize) -> Option<AttentionMatch> {
     let softmax = steps.get(at).filter(|draft| draft.is_float())?;
     let scores = softmax.inputs.first()?;
     if !matches!(softmax.op, Op::Softmax(3)) || scores.rank() != 4 {
@@ -73,7 +73,7 @@ fn find(steps: &Steps, at: usize) -> Option<Found> {
     #[allow(clippy::cast_precision_loss, reason = "the length of a row")]
     let usual = (scale * (size as f64).sqrt() - 1.0).abs() < 1e-5;
     let alike = query.rank() == 4 && turned.rank() == 4 && value.rank() == 4 && end.is_float();
-    (alike && query.elem == turned.elem).then_some(Found {
+    (alike && query.elem == turned.elem).then_some(AttentionMatch {
         parts,
         product: from,
         last,

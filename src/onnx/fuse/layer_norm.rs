@@ -21,7 +21,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-struct Found {
+struct LayerNormMatch {
     /// All steps but the last.
     parts: Vec<usize>,
     last: usize,
@@ -32,7 +32,7 @@ struct Found {
 }
 
 /// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, around the root.
-fn find(steps: &Steps, at: usize) -> Option<Found> {
+fn find(steps: &Steps, at: usize) -> Option<LayerNormMatch> {
     let root = steps.get(at).filter(|draft| draft.is_float())?;
     if !matches!(root.op, Op::Unary(Unary::Sqrt)) {
         return None;
@@ -56,7 +56,7 @@ fn find(steps: &Steps, at: usize) -> Option<Found> {
     let (scale, _) = scaled.beside(Binary::Mul, over.result()?.0)?;
     let parts = vec![plus_at, at, variance_at, squares_at, centred_at, mean_at, over_at];
     let (scale, x) = (is_line(scale, x)?.clone(), x.clone());
-    let mut found = Found { parts, last: scaled_at, x, epsilon, scale, bias: None };
+    let mut found = LayerNormMatch { parts, last: scaled_at, x, epsilon, scale, bias: None };
     let behind = steps.next(scaled).and_then(|(at, next)| {
         let (bias, _) = next.beside(Binary::Add, scaled.result()?.0)?;
         Some((at, is_line(bias, &found.x)?.clone()))

@@ -9,7 +9,7 @@ mod steps;
 mod then;
 mod weights;
 
-use super::draft::Line;
+use super::draft::DraftItem;
 use super::trace::{T, Tracer};
 use graph::error::Result;
 use steps::Steps;
@@ -32,10 +32,10 @@ const PASSES: &[(&str, Pass)] = &[
 /// If weights cannot be reckoned anew.
 pub(crate) fn fuse(
     t: &mut Tracer<'_>,
-    lines: Vec<Line>,
+    lines: Vec<DraftItem>,
     outputs: &[T],
     launches: &mut Vec<(&'static str, usize)>,
-) -> Result<Vec<Line>> {
+) -> Result<Vec<DraftItem>> {
     let mut steps = Steps::new(lines, outputs);
     launches.push(("none", steps.launches()));
     for (name, pass) in PASSES {

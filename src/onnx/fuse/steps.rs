@@ -1,13 +1,13 @@
 //! The steps of a plan in the making, with who makes and who takes what.
 
-use crate::draft::{Draft, Line};
+use crate::draft::{Draft, DraftItem};
 use crate::op::{Binary, Op};
 use crate::trace::T;
 use graph::elem::Elem;
 use std::collections::{BTreeSet, HashMap};
 
 pub(super) struct Steps {
-    lines: Vec<Option<Line>>,
+    lines: Vec<Option<DraftItem>>,
     /// By result: the step that it comes from.
     makers: HashMap<usize, usize>,
     /// By result: steps that take it, once for each time.
@@ -17,7 +17,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(lines: Vec<Line>, outputs: &[T]) -> Steps {
+    pub(super) fn new(lines: Vec<DraftItem>, outputs: &[T]) -> Steps {
         let mut steps = Steps {
             lines: Vec::with_capacity(lines.len()),
             makers: HashMap::new(),
@@ -26,20 +26,20 @@ impl Steps {
         };
         for (at, line) in lines.into_iter().enumerate() {
             match line {
-                Line::Step(draft) => {
+                DraftItem::Step(draft) => {
                     steps.lines.push(None);
                     steps.put(at, draft);
                 }
-                Line::Guard(var, host) => {
+                DraftItem::Guard(var, host) => {
                     steps.kept.insert(var);
-                    steps.lines.push(Some(Line::Guard(var, host)));
+                    steps.lines.push(Some(DraftItem::Guard(var, host)));
                 }
             }
         }
         steps
     }
 
-    pub(super) fn into_lines(self) -> Vec<Line> {
+    pub(super) fn into_lines(self) -> Vec<DraftItem> {
         self.lines.into_iter().flatten().collect()
     }
 
@@ -50,7 +50,7 @@ impl Steps {
 
     pub(super) fn get(&self, at: usize) -> Option<&Draft> {
         match self.lines.get(at)? {
-            Some(Line::Step(draft)) => Some(draft),
+            Some(DraftItem::Step(draft)) => Some(draft),
             _ => None,
         }
     }
@@ -63,12 +63,12 @@ impl Steps {
         }
         self.makers.extend(draft.outputs.iter().map(|(var, _)| (*var, at)));
         if let Some(line) = self.lines.get_mut(at) {
-            *line = Some(Line::Step(draft));
+            *line = Some(DraftItem::Step(draft));
         }
     }
 
     pub(super) fn remove(&mut self, at: usize) {
-        let Some(Some(Line::Step(draft))) = self.lines.get_mut(at).map(Option::take) else {
+        let Some(Some(DraftItem::Step(draft))) = self.lines.get_mut(at).map(Option::take) else {
             return;
         };
         for var in draft.inputs.iter().filter_map(T::var) {

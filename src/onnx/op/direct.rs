@@ -1,8 +1,8 @@
 //! Convolutions and products on adapters whose kernels are not worth a search for the fastest: burn
 //! would compile and time a dozen for each shape, which software adapters take minutes for.
 
-use super::{Op, Window, wrap};
-use crate::tensor::Tensor;
+use super::{Op, SlidingWindow, wrap};
+use crate::tensor::DeviceTensor;
 use burn::backend::ops::{ConvOptions, ConvTransposeOptions};
 use burn::backend::{
     BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, ExecutionError,
@@ -93,7 +93,7 @@ fn failed(reason: String) -> ExecutionError {
 
 impl Op {
     /// The result, where this is a step of this kind, on such an adapter.
-    pub(super) fn run_direct(&self, inputs: &[Tensor]) -> Option<Tensor> {
+    pub(super) fn run_direct(&self, inputs: &[DeviceTensor]) -> Option<DeviceTensor> {
         match self {
             Op::Conv(window) if is_wanted() => conv(inputs, window),
             Op::ConvTranspose(window, more) if is_wanted() => conv_transpose(inputs, window, more),
@@ -106,12 +106,12 @@ impl Op {
 /// The same tensor, behind which burn's fusion begins anew. burn 0.22.1 makes one kernel of two
 /// reductions and what takes both, `(x - mean(x)) / sqrt(mean(x * x) - mean(x) ^ 2)`, which gives
 /// wrong numbers.
-pub(super) fn apart(x: Tensor) -> Tensor {
+pub(super) fn apart(x: DeviceTensor) -> DeviceTensor {
     let shape = x.shape();
     register(What::Keep, std::slice::from_ref(&x), &shape).unwrap_or(x)
 }
 
-fn conv(inputs: &[Tensor], window: &Window) -> Option<Tensor> {
+fn conv(inputs: &[DeviceTensor], window: &SlidingWindow) -> Option<DeviceTensor> {
     let [x, weight, ..] = inputs else { return None };
     let (x, weight) = (x.shape(), weight.shape());
     let ([batch, _, lengths @ ..], [out, ..]) = (&x[..], &weight[..]) else { return None };
@@ -122,7 +122,11 @@ fn conv(inputs: &[Tensor], window: &Window) -> Option<Tensor> {
     register(What::Conv(window.options::<2>()?), inputs, &shape)
 }
 
-fn conv_transpose(inputs: &[Tensor], window: &Window, more: &[usize]) -> Option<Tensor> {
+fn conv_transpose(
+    inputs: &[DeviceTensor],
+    window: &SlidingWindow,
+    more: &[usize],
+) -> Option<DeviceTensor> {
     let [x, weight, ..] = inputs else { return None };
     let (x, weight) = (x.shape(), weight.shape());
     let ([batch, _, lengths @ ..], [_, out, ..]) = (&x[..], &weight[..]) else { return None };
@@ -135,14 +139,14 @@ fn conv_transpose(inputs: &[Tensor], window: &Window, more: &[usize]) -> Option<
     register(What::ConvTranspose(window.transposed::<2>(more)?), inputs, &shape)
 }
 
-fn product(inputs: &[Tensor]) -> Option<Tensor> {
+fn product(inputs: &[DeviceTensor]) -> Option<DeviceTensor> {
     let [x, y] = inputs else { return None };
     let (mut shape, y) = (x.shape(), y.shape());
     *shape.last_mut()? = *y.last()?;
     register(What::MatMul, inputs, &shape)
 }
 
-fn register(what: What, inputs: &[Tensor], shape: &[usize]) -> Option<Tensor> {
+fn register(what: What, inputs: &[DeviceTensor], shape: &[usize]) -> Option<DeviceTensor> {
     let tensors = inputs.iter().map(fused).collect::<Option<Vec<_>>>()?;
     let (client, dtype) = tensors.first().map(|x| (x.client.clone(), x.dtype))?;
     let inputs: Vec<TensorIr> = tensors.into_iter().map(Fused::into_ir).collect();
@@ -154,7 +158,7 @@ fn register(what: What, inputs: &[Tensor], shape: &[usize]) -> Option<Tensor> {
     Some(wrap(DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }))
 }
 
-fn fused(tensor: &Tensor) -> Option<Fused> {
+fn fused(tensor: &DeviceTensor) -> Option<Fused> {
     match &tensor.inner.kind {
         DispatchTensorKind::Cube(BackendTensor::Float(tensor)) => Some(tensor.clone()),
         _ => None,

@@ -1,7 +1,7 @@
 //! Several steps element by element that are done in one go.
 
 use super::{Binary, Op, Unary};
-use crate::tensor::Tensor;
+use crate::tensor::DeviceTensor;
 use graph::error::{OnnxError, Result};
 
 /// Most instructions of a program: what they hold at once stays in the nearest cache.
@@ -90,9 +90,9 @@ impl Program {
     ///
     /// # Errors
     /// If an instruction takes what is not there.
-    pub(super) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor> {
+    pub(super) fn run(&self, inputs: Vec<DeviceTensor>) -> Result<DeviceTensor> {
         let missing = || OnnxError::internal("a program takes what is not there");
-        let mut results: Vec<Option<Tensor>> = Vec::with_capacity(self.instructions.len());
+        let mut results: Vec<Option<DeviceTensor>> = Vec::with_capacity(self.instructions.len());
         for (instruction, done) in self.instructions.iter().zip(self.last_uses()) {
             let operands = instruction.operands.iter().map(|operand| match operand {
                 Operand::Input(at) => inputs.get(*at).cloned().ok_or_else(missing),

@@ -2,14 +2,14 @@
 
 use super::layout::expand;
 use super::{Binary, Compare, Unary, by_kind, wrap};
-use crate::tensor::{Tensor, on_host};
+use crate::tensor::{DeviceTensor, on_host};
 use burn::backend::ops::{ActivationOps, BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn::backend::{Dispatch, DispatchTensor, Scalar};
 use burn::tensor::DType;
 use graph::elem::Kind;
 
 impl Unary {
-    pub(super) fn run(self, tensor: Tensor) -> Tensor {
+    pub(super) fn run(self, tensor: DeviceTensor) -> DeviceTensor {
         let (kind, bools) = (tensor.kind(), tensor.bool_dtype());
         let host = on_host(&tensor);
         let x = tensor.inner;
@@ -58,7 +58,7 @@ impl Unary {
 }
 
 impl Binary {
-    pub(super) fn run(self, x: Tensor, y: Tensor) -> Tensor {
+    pub(super) fn run(self, x: DeviceTensor, y: DeviceTensor) -> DeviceTensor {
         let (kind, bools) = (x.kind(), x.bool_dtype());
         let float = kind == Kind::Float;
         let (x, y) = (x.inner, y.inner);
@@ -103,7 +103,7 @@ impl Binary {
         })
     }
 
-    pub(super) fn run_scalar(self, tensor: Tensor, value: f64) -> Tensor {
+    pub(super) fn run_scalar(self, tensor: DeviceTensor, value: f64) -> DeviceTensor {
         let (x, value) = (tensor.inner, Scalar::Float(value));
         wrap(match self {
             Binary::Add => Dispatch::float_add_scalar(x, value),
@@ -118,7 +118,11 @@ impl Binary {
 }
 
 /// `y` where `mask`, else `x`, but NaN where `y` is.
-pub(super) fn nan_aware(x: DispatchTensor, y: DispatchTensor, mask: DispatchTensor) -> Tensor {
+pub(super) fn nan_aware(
+    x: DispatchTensor,
+    y: DispatchTensor,
+    mask: DispatchTensor,
+) -> DeviceTensor {
     let bools = wrap(x.clone()).bool_dtype();
     let nan = Dispatch::float_is_nan(y.clone(), bools);
     let mask = broadcast_or(mask, nan);
@@ -130,15 +134,20 @@ pub(super) fn broadcast_or(x: DispatchTensor, y: DispatchTensor) -> DispatchTens
 }
 
 /// Like `mask_where`, for tensors that the mask is larger than.
-pub(super) fn mask_where_broadcast(x: Tensor, mask: Tensor, y: Tensor) -> Tensor {
+pub(super) fn mask_where_broadcast(
+    x: DeviceTensor,
+    mask: DeviceTensor,
+    y: DeviceTensor,
+) -> DeviceTensor {
     let shape = mask.shape();
-    let fit =
-        |tensor: Tensor| if tensor.shape() == shape { tensor } else { expand(tensor, &shape) };
+    let fit = |tensor: DeviceTensor| {
+        if tensor.shape() == shape { tensor } else { expand(tensor, &shape) }
+    };
     mask_where(fit(x), mask, fit(y))
 }
 
 /// `y` where the mask holds, else `x`.
-pub(super) fn mask_where(x: Tensor, mask: Tensor, y: Tensor) -> Tensor {
+pub(super) fn mask_where(x: DeviceTensor, mask: DeviceTensor, y: DeviceTensor) -> DeviceTensor {
     wrap(by_kind!(
         x,
         Dispatch::float_mask_where(x.inner, mask.inner, y.inner),
@@ -148,7 +157,7 @@ pub(super) fn mask_where(x: Tensor, mask: Tensor, y: Tensor) -> Tensor {
 }
 
 impl Compare {
-    pub(super) fn run(self, x: Tensor, y: Tensor) -> Tensor {
+    pub(super) fn run(self, x: DeviceTensor, y: DeviceTensor) -> DeviceTensor {
         let (kind, bools) = (x.kind(), x.bool_dtype());
         let (x, y) = (x.inner, y.inner);
         wrap(match (self, kind) {
@@ -167,7 +176,7 @@ impl Compare {
     }
 }
 
-pub(super) fn clamp(tensor: Tensor, least: Option<f64>, most: Option<f64>) -> Tensor {
+pub(super) fn clamp(tensor: DeviceTensor, least: Option<f64>, most: Option<f64>) -> DeviceTensor {
     let float = tensor.kind() == Kind::Float;
     let x = tensor.inner;
     #[allow(clippy::cast_possible_truncation, reason = "saturates")]
@@ -185,7 +194,7 @@ pub(super) fn clamp(tensor: Tensor, least: Option<f64>, most: Option<f64>) -> Te
 }
 
 /// Between all types; numbers become booleans by not being zero.
-pub(super) fn cast(tensor: Tensor, to: DType) -> Tensor {
+pub(super) fn cast(tensor: DeviceTensor, to: DType) -> DeviceTensor {
     if tensor.dtype() == to {
         return tensor;
     }

@@ -1,13 +1,13 @@
 //! Steps that move elements.
 
 use super::{by_kind, wrap};
-use crate::tensor::{Tensor, at_least_1d};
+use crate::tensor::{DeviceTensor, at_least_1d};
 use burn::backend::Dispatch;
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps, PadMode};
 use burn::tensor::{Shape, Slice};
 use graph::elem::Kind;
 
-pub(super) fn permute(x: Tensor, axes: &[usize]) -> Tensor {
+pub(super) fn permute(x: DeviceTensor, axes: &[usize]) -> DeviceTensor {
     wrap(by_kind!(
         x,
         Dispatch::float_permute(x.inner, axes),
@@ -16,7 +16,7 @@ pub(super) fn permute(x: Tensor, axes: &[usize]) -> Tensor {
     ))
 }
 
-pub(super) fn expand(x: Tensor, shape: &[usize]) -> Tensor {
+pub(super) fn expand(x: DeviceTensor, shape: &[usize]) -> DeviceTensor {
     let shape = Shape::from(at_least_1d(shape));
     wrap(by_kind!(
         x,
@@ -26,7 +26,7 @@ pub(super) fn expand(x: Tensor, shape: &[usize]) -> Tensor {
     ))
 }
 
-pub(super) fn slice(x: Tensor, slices: &[Slice]) -> Tensor {
+pub(super) fn slice(x: DeviceTensor, slices: &[Slice]) -> DeviceTensor {
     wrap(by_kind!(
         x,
         Dispatch::float_slice(x.inner, slices),
@@ -35,7 +35,7 @@ pub(super) fn slice(x: Tensor, slices: &[Slice]) -> Tensor {
     ))
 }
 
-pub(super) fn flip(x: Tensor, axes: &[usize]) -> Tensor {
+pub(super) fn flip(x: DeviceTensor, axes: &[usize]) -> DeviceTensor {
     wrap(by_kind!(
         x,
         Dispatch::float_flip(x.inner, axes),
@@ -44,8 +44,8 @@ pub(super) fn flip(x: Tensor, axes: &[usize]) -> Tensor {
     ))
 }
 
-pub(super) fn cat(parts: Vec<Tensor>, axis: usize) -> Tensor {
-    let kind = parts.first().map_or(Kind::Float, Tensor::kind);
+pub(super) fn cat(parts: Vec<DeviceTensor>, axis: usize) -> DeviceTensor {
+    let kind = parts.first().map_or(Kind::Float, DeviceTensor::kind);
     let parts: Vec<_> = parts.into_iter().map(|part| part.inner).collect();
     wrap(match kind {
         Kind::Float => Dispatch::float_cat(parts, axis),
@@ -54,12 +54,12 @@ pub(super) fn cat(parts: Vec<Tensor>, axis: usize) -> Tensor {
     })
 }
 
-pub(super) fn pad(x: Tensor, padding: &[(usize, usize)], value: f64) -> Tensor {
+pub(super) fn pad(x: DeviceTensor, padding: &[(usize, usize)], value: f64) -> DeviceTensor {
     #[allow(clippy::cast_possible_truncation, reason = "burn pads with floats of 32 bits")]
     wrap(Dispatch::float_pad(x.inner, padding, PadMode::Constant(value as f32)))
 }
 
-pub(super) fn select(x: Tensor, axis: usize, indices: Tensor) -> Tensor {
+pub(super) fn select(x: DeviceTensor, axis: usize, indices: DeviceTensor) -> DeviceTensor {
     wrap(by_kind!(
         x,
         Dispatch::float_select(x.inner, axis, indices.inner),
@@ -68,7 +68,7 @@ pub(super) fn select(x: Tensor, axis: usize, indices: Tensor) -> Tensor {
     ))
 }
 
-pub(super) fn gather(x: Tensor, axis: usize, indices: Tensor) -> Tensor {
+pub(super) fn gather(x: DeviceTensor, axis: usize, indices: DeviceTensor) -> DeviceTensor {
     wrap(by_kind!(
         x,
         Dispatch::float_gather(axis, x.inner, indices.inner),

@@ -9,8 +9,8 @@ mod packed;
 mod reduce;
 
 use super::cells::Cells;
-use super::host::Host;
-use super::tensor::{Tensor, at_least_1d};
+use super::host::HostTensor;
+use super::tensor::{DeviceTensor, at_least_1d};
 use burn::backend::ops::{
     ActivationOps, AttentionModuleOptions, DeformConvOptions, FloatTensorOps, IntTensorOps,
     ModuleOps,
@@ -110,7 +110,7 @@ pub(crate) enum Reduce {
 
 /// Windows that slide over the last axes (one to three).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(crate) struct SlidingWindow {
     pub(crate) kernel: Vec<usize>,
     pub(crate) stride: Vec<usize>,
     /// Before and behind.
@@ -119,7 +119,7 @@ pub(crate) struct Window {
     pub(crate) groups: usize,
 }
 
-type WideFn = dyn Fn(&[Host]) -> Result<Vec<Host>> + Send + Sync;
+type WideFn = dyn Fn(&[HostTensor]) -> Result<Vec<HostTensor>> + Send + Sync;
 type NativeFn = dyn Fn(&[Cells]) -> Result<Vec<Cells>> + Send + Sync;
 
 /// The way in which a function of the host gets its tensors.
@@ -176,13 +176,13 @@ pub(crate) enum Op {
     CumProd(usize),
     MatMul,
     /// Data, weights, perhaps bias.
-    Conv(Window),
+    Conv(SlidingWindow),
     /// Data, weights, perhaps bias; more at the end of each axis.
-    ConvTranspose(Window, Vec<usize>),
+    ConvTranspose(SlidingWindow, Vec<usize>),
     /// Data, weights, offsets, perhaps bias, perhaps mask (the flags say which).
-    DeformConv(Window, usize, bool, bool),
-    MaxPool(Window, bool),
-    AveragePool(Window, bool, bool),
+    DeformConv(SlidingWindow, usize, bool, bool),
+    MaxPool(SlidingWindow, bool),
+    AveragePool(SlidingWindow, bool, bool),
     Softmax(usize),
     LogSoftmax(usize),
     /// Over the last axis: data, scale, perhaps bias.
@@ -204,8 +204,8 @@ pub(crate) enum Op {
     Host(HostOp),
 }
 
-fn wrap(inner: DispatchTensor) -> Tensor {
-    Tensor::new(inner)
+fn wrap(inner: DispatchTensor) -> DeviceTensor {
+    DeviceTensor::new(inner)
 }
 
 /// Tells which of burn's three families of operations a tensor belongs to.
@@ -262,7 +262,7 @@ impl Op {
     ///
     /// # Errors
     /// If there are too few inputs. Panics where burn does.
-    pub(crate) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor> {
+    pub(crate) fn run(&self, inputs: Vec<DeviceTensor>) -> Result<DeviceTensor> {
         // Values are given away, so that a step may work in place where nobody else needs them.
         let inputs = match self.run_fast(inputs) {
             Ok(fast) => return Ok(fast),
@@ -316,7 +316,7 @@ impl Op {
 
     /// Steps of one tensor; gives it back if this is none.
     #[allow(clippy::result_large_err, reason = "it is no error, but what is to go on")]
-    fn of_one(&self, x: Tensor) -> Result<Tensor, Tensor> {
+    fn of_one(&self, x: DeviceTensor) -> Result<DeviceTensor, DeviceTensor> {
         Ok(match self {
             Op::Unary(unary) => unary.run(x),
             Op::Scalar(binary, value) => binary.run_scalar(x, *value),
@@ -344,10 +344,10 @@ impl Op {
     /// Steps with weights.
     fn of_module(
         &self,
-        x: &Tensor,
-        y: Option<&Tensor>,
-        rest: &mut impl Iterator<Item = Tensor>,
-    ) -> Option<Tensor> {
+        x: &DeviceTensor,
+        y: Option<&DeviceTensor>,
+        rest: &mut impl Iterator<Item = DeviceTensor>,
+    ) -> Option<DeviceTensor> {
         let x = x.inner.clone();
         let y = || y.map(|tensor| tensor.inner.clone());
         let mut next = || rest.next().map(|tensor| tensor.inner);
@@ -382,8 +382,8 @@ fn then(
     count: usize,
     shape: &[usize],
     program: &Arc<Program>,
-    mut inputs: Vec<Tensor>,
-) -> Result<Tensor> {
+    mut inputs: Vec<DeviceTensor>,
+) -> Result<DeviceTensor> {
     if inputs.len() < count {
         return Err(OnnxError::internal(format!("{op:?} has too few inputs")));
     }

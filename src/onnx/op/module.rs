@@ -1,7 +1,7 @@
 //! Convolutions and pools.
 
-use super::{Window, wrap};
-use crate::tensor::Tensor;
+use super::{SlidingWindow, wrap};
+use crate::tensor::DeviceTensor;
 use burn::backend::ops::{ConvOptions, ConvTransposeOptions, ModuleOps};
 use burn::backend::{Dispatch, DispatchTensor};
 
@@ -16,7 +16,7 @@ pub(super) fn begin2(padding: &[(usize, usize)]) -> Option<[usize; 2]> {
     }
 }
 
-impl Window {
+impl SlidingWindow {
     pub(super) fn options<const N: usize>(&self) -> Option<ConvOptions<N>> {
         let stride = self.stride.as_slice().try_into().ok()?;
         let padding = self.padding.as_slice().try_into().ok()?;
@@ -41,8 +41,8 @@ pub(super) fn conv(
     x: DispatchTensor,
     weight: DispatchTensor,
     bias: Option<DispatchTensor>,
-    window: &Window,
-) -> Tensor {
+    window: &SlidingWindow,
+) -> DeviceTensor {
     if let Some(options) = window.options::<2>() {
         return wrap(Dispatch::conv2d(x, weight, bias, options));
     }
@@ -60,9 +60,9 @@ pub(super) fn conv_transpose(
     x: DispatchTensor,
     weight: DispatchTensor,
     bias: Option<DispatchTensor>,
-    window: &Window,
+    window: &SlidingWindow,
     more: &[usize],
-) -> Tensor {
+) -> DeviceTensor {
     if let Some(options) = window.transposed::<2>(more) {
         return wrap(Dispatch::conv_transpose2d(x, weight, bias, options));
     }
@@ -77,7 +77,7 @@ pub(super) fn conv_transpose(
 }
 
 /// Of two axes, padded alike before and behind.
-pub(super) fn max_pool(x: Tensor, window: &Window, ceil: bool) -> Tensor {
+pub(super) fn max_pool(x: DeviceTensor, window: &SlidingWindow, ceil: bool) -> DeviceTensor {
     let parts = (two(&window.kernel), two(&window.stride), begin2(&window.padding));
     match (parts, two(&window.dilation)) {
         ((Some(kernel), Some(stride), Some(padding)), Some(dilation)) => {
@@ -88,7 +88,12 @@ pub(super) fn max_pool(x: Tensor, window: &Window, ceil: bool) -> Tensor {
 }
 
 /// Of two axes, padded alike before and behind.
-pub(super) fn average_pool(x: Tensor, window: &Window, counts: bool, ceil: bool) -> Tensor {
+pub(super) fn average_pool(
+    x: DeviceTensor,
+    window: &SlidingWindow,
+    counts: bool,
+    ceil: bool,
+) -> DeviceTensor {
     match (two(&window.kernel), two(&window.stride), begin2(&window.padding)) {
         (Some(kernel), Some(stride), Some(padding)) => {
             wrap(Dispatch::avg_pool2d(x.inner, kernel, stride, padding, counts, ceil))

@@ -1,7 +1,7 @@
 //! Products with weights of a few bits, which are unpacked some columns at a time.
 
 use super::{Binary, Op};
-use crate::tensor::Tensor;
+use crate::tensor::DeviceTensor;
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Slice, TensorData};
 use graph::error::{OnnxError, Result};
@@ -35,7 +35,7 @@ impl Packed {
     }
 
     /// `x [rows, inner]`, codes, scales and perhaps zero points `[columns, blocks]`.
-    pub(super) fn run(&self, inputs: Vec<Tensor>) -> Result<Tensor> {
+    pub(super) fn run(&self, inputs: Vec<DeviceTensor>) -> Result<DeviceTensor> {
         let mut inputs = inputs.into_iter();
         let (Some(x), Some(codes), Some(scales)) = (inputs.next(), inputs.next(), inputs.next())
         else {
@@ -45,7 +45,7 @@ impl Packed {
         let mut parts = Vec::new();
         for begin in (0..self.columns).step_by(self.step()) {
             let end = (begin + self.step()).min(self.columns);
-            let cut = |x: &Tensor| rows(x.clone(), begin, end);
+            let cut = |x: &DeviceTensor| rows(x.clone(), begin, end);
             let zeros = zeros.as_ref().map(cut).transpose()?;
             let weights = self.unpacked(cut(&codes)?, cut(&scales)?, zeros)?;
             let turned = Op::Permute(vec![1, 0]).run(vec![weights])?;
@@ -58,8 +58,13 @@ impl Packed {
     }
 
     /// Weights of some columns, `[columns, inner]`.
-    fn unpacked(&self, codes: Tensor, scales: Tensor, zeros: Option<Tensor>) -> Result<Tensor> {
-        let across = |x: Tensor| {
+    fn unpacked(
+        &self,
+        codes: DeviceTensor,
+        scales: DeviceTensor,
+        zeros: Option<DeviceTensor>,
+    ) -> Result<DeviceTensor> {
+        let across = |x: DeviceTensor| {
             let shape: Vec<usize> = x.shape().into_iter().chain([1]).collect();
             x.reshape(&shape)
         };
@@ -78,7 +83,7 @@ impl Packed {
 }
 
 /// A part of the first axis.
-fn rows(x: Tensor, begin: usize, end: usize) -> Result<Tensor> {
+fn rows(x: DeviceTensor, begin: usize, end: usize) -> Result<DeviceTensor> {
     let number = |at: usize| isize::try_from(at).unwrap_or(isize::MAX);
     let shape = x.shape();
     let cut = |(axis, length): (usize, &usize)| match axis {
@@ -92,7 +97,7 @@ fn rows(x: Tensor, begin: usize, end: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// If the words are not integers.
-pub(super) fn unpack(words: Tensor, bits: usize, word: usize) -> Result<Tensor> {
+pub(super) fn unpack(words: DeviceTensor, bits: usize, word: usize) -> Result<DeviceTensor> {
     let shape = words.shape();
     let count = word / bits.max(1);
     let device = words.device();
@@ -112,15 +117,15 @@ pub(super) fn unpack(words: Tensor, bits: usize, word: usize) -> Result<Tensor> 
     Ok(codes.reshape(&whole))
 }
 
-fn ints(values: Vec<i32>, shape: Vec<usize>, device: &DispatchDevice) -> Tensor {
-    Tensor::upload(TensorData::new(values, shape), device)
+fn ints(values: Vec<i32>, shape: Vec<usize>, device: &DispatchDevice) -> DeviceTensor {
+    DeviceTensor::upload(TensorData::new(values, shape), device)
 }
 
 /// Bytes in words of 32 bits, the first in the lowest bits.
 ///
 /// # Errors
 /// If they do not make up whole words.
-pub(super) fn words(x: Tensor) -> Result<Tensor> {
+pub(super) fn words(x: DeviceTensor) -> Result<DeviceTensor> {
     let (mut shape, device) = (x.shape(), x.device());
     let data = x.read()?;
     let bytes = data.as_slice::<u8>();
@@ -136,13 +141,13 @@ pub(super) fn words(x: Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Place;
+    use crate::tensor::TensorPlace;
 
-    fn floats(values: Vec<f32>, shape: &[usize]) -> Tensor {
-        Tensor::upload(TensorData::new(values, shape.to_vec()), &Place::host().device)
+    fn floats(values: Vec<f32>, shape: &[usize]) -> DeviceTensor {
+        DeviceTensor::upload(TensorData::new(values, shape.to_vec()), &TensorPlace::host().device)
     }
 
-    fn read(x: Tensor) -> Vec<f32> {
+    fn read(x: DeviceTensor) -> Vec<f32> {
         x.read().unwrap().as_slice::<f32>().unwrap().to_vec()
     }
 
@@ -173,7 +178,7 @@ mod tests {
             let expected: Vec<f32> = expected.collect();
             let shape = vec![columns, blocks, block * bits / 8];
             let data = TensorData::new(bytes.clone(), shape);
-            let codes = Tensor::upload(data, &Place::host().device);
+            let codes = DeviceTensor::upload(data, &TensorPlace::host().device);
             for word in [8, 32] {
                 let codes = if word == 8 { codes.clone() } else { words(codes.clone()).unwrap() };
                 let packed = Packed { bits, word, block, inner, columns };

@@ -1,14 +1,14 @@
 //! Steps along one axis.
 
 use super::{Reduce, wrap};
-use crate::tensor::{Tensor, on_host};
+use crate::tensor::{DeviceTensor, on_host};
 use burn::backend::Dispatch;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::tensor::IntDType;
 use graph::elem::Kind;
 
 impl Reduce {
-    pub(super) fn run(self, tensor: Tensor, axis: usize) -> Tensor {
+    pub(super) fn run(self, tensor: DeviceTensor, axis: usize) -> DeviceTensor {
         let float = tensor.kind() == Kind::Float;
         let x = tensor.inner;
         wrap(match self {
@@ -26,7 +26,7 @@ impl Reduce {
     }
 }
 
-pub(super) fn arg(tensor: Tensor, axis: usize, max: bool) -> Tensor {
+pub(super) fn arg(tensor: DeviceTensor, axis: usize, max: bool) -> DeviceTensor {
     let host = tensor.dtype().size() == 8 || on_host(&tensor);
     let indices = if host { IntDType::I64 } else { IntDType::I32 };
     let float = tensor.kind() == Kind::Float;
@@ -39,7 +39,7 @@ pub(super) fn arg(tensor: Tensor, axis: usize, max: bool) -> Tensor {
     })
 }
 
-pub(super) fn cumulate(x: Tensor, axis: usize, product: bool) -> Tensor {
+pub(super) fn cumulate(x: DeviceTensor, axis: usize, product: bool) -> DeviceTensor {
     let float = x.kind() == Kind::Float;
     wrap(match (product, float) {
         (false, true) => Dispatch::float_cumsum(x.inner, axis),

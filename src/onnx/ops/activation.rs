@@ -3,7 +3,7 @@
 use super::random::generator;
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::axis;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::{Binary, Compare, Op, Reduce, Unary};
 use crate::trace::{T, Tracer};
 use crate::{axes, build, cast, literals};
@@ -194,7 +194,7 @@ fn hardmax(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
     if let Some(place) = line.get_mut(at) {
         *place = length;
     }
-    let places = t.constant(Host::ints(Elem::I64, line, (0..length as i64).collect()))?;
+    let places = t.constant(HostTensor::ints(Elem::I64, line, (0..length as i64).collect()))?;
     let hit = t.compare(Compare::Equal, &places, &largest)?;
     cast::cast(t, &hit, x.elem)
 }
@@ -248,7 +248,7 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let mut random = generator(call)?;
     let kept: Vec<bool> = (0..x.len()).map(|_| random.uniform() >= ratio).collect();
-    let mask = t.constant(Host::bools(x.shape.clone(), kept))?;
+    let mask = t.constant(HostTensor::bools(x.shape.clone(), kept))?;
     let scaled = t.scalar(Binary::Mul, x, 1.0 / (1.0 - ratio))?;
     let zero = t.number(x.elem, 0.0)?;
     let left = t.choose(&mask, &scaled, &zero)?;

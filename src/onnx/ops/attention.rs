@@ -2,7 +2,7 @@
 
 use super::{Call, Outputs, Table, one};
 use crate::axes::Cut;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::{Binary, Compare, Op, Unary};
 use crate::trace::{T, Tracer, Value};
 use crate::{axes, cast, indices, matmul};
@@ -165,8 +165,8 @@ fn mask(
     }
     let padded = call.optional(6)?;
     if call.int_or("is_causal", 0)? != 0 {
-        let mut rows = t.constant(Host::ints(Elem::I64, vec![length, 1], count(length)))?;
-        let columns = t.constant(Host::ints(Elem::I64, vec![total], count(total)))?;
+        let mut rows = t.constant(HostTensor::ints(Elem::I64, vec![length, 1], count(length)))?;
+        let columns = t.constant(HostTensor::ints(Elem::I64, vec![total], count(total)))?;
         let offset = match padded {
             // The last query sees the last key that there is.
             Some(lengths) => {
@@ -185,7 +185,7 @@ fn mask(
     if let Some(lengths) = padded {
         let lengths = cast::cast(t, lengths, Elem::I64)?;
         let lengths = t.reshape(&lengths, &[lengths.len(), 1, 1, 1])?;
-        let columns = t.constant(Host::ints(Elem::I64, vec![total], count(total)))?;
+        let columns = t.constant(HostTensor::ints(Elem::I64, vec![total], count(total)))?;
         let seen = t.compare(Compare::Less, &columns, &lengths)?;
         let shut = shut(t, &seen, elem)?;
         sum = Some(join(t, sum, shut)?);

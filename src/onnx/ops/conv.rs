@@ -4,7 +4,7 @@ use super::window::{attribute, window};
 use super::{Call, Outputs, Table, one, several};
 use crate::axes;
 use crate::axes::Cut;
-use crate::op::{Op, Unary, Window};
+use crate::op::{Op, SlidingWindow, Unary};
 use crate::trace::{T, Tracer};
 use graph::error::{OnnxError, Result};
 
@@ -122,7 +122,7 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn grown(
     t: &mut Tracer<'_>,
     inputs: &[&T],
-    window: Window,
+    window: SlidingWindow,
     grow: &[usize],
     shape: Vec<usize>,
     bias: Option<&T>,
@@ -151,7 +151,7 @@ fn grown(
 /// For each axis: cut off before, cut off behind (negative: more is wanted), length of the result.
 fn crops(
     call: &Call<'_>,
-    window: &Window,
+    window: &SlidingWindow,
     lengths: &[usize],
     more: &[usize],
 ) -> Result<Vec<(usize, i64, usize)>> {
@@ -221,7 +221,7 @@ fn deform(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Padding that differs before and behind.
-fn deform_padded(_: &mut Tracer<'_>, _: &Call<'_>, window: Window) -> Outputs {
+fn deform_padded(_: &mut Tracer<'_>, _: &Call<'_>, window: SlidingWindow) -> Outputs {
     Err(OnnxError::unsupported(format!(
         "pads of {:?} for a deformable convolution",
         window.padding
@@ -247,7 +247,7 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => axes::full(t, x.elem, vec![batch, channels, depth], 0.0)?,
     };
     let joined = if depth == 0 { x.clone() } else { axes::cat(t, &[state, x.clone()], 2)? };
-    let window = Window {
+    let window = SlidingWindow {
         kernel: vec![kernel],
         stride: vec![1],
         padding: vec![(0, 0)],

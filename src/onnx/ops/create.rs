@@ -1,7 +1,7 @@
 //! Constants, ranges and conversions.
 
 use super::{Call, Outputs, Table, one};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
 use crate::tiny_floats::Round;
 use crate::trace::Tracer;
@@ -35,21 +35,21 @@ fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let (values, indices, shape) = sparse.as_ref();
         t.fits(values.elem, shape)?;
         let dense = sparse::dense(values, indices, shape)?;
-        return one(t.constant(Host::from_raw(&dense))?);
+        return one(t.constant(HostTensor::from_raw(&dense))?);
     }
     let host = if let Some(value) = call.int("value_int")? {
-        Host::ints(Elem::I64, vec![], vec![value])
+        HostTensor::ints(Elem::I64, vec![], vec![value])
     } else if let Some(values) = call.ints("value_ints")? {
-        Host::ints(Elem::I64, vec![values.len()], values.to_vec())
+        HostTensor::ints(Elem::I64, vec![values.len()], values.to_vec())
     } else if let Some(value) = call.float("value_float")? {
-        Host::floats(Elem::F32, vec![], vec![value])
+        HostTensor::floats(Elem::F32, vec![], vec![value])
     } else if let Some(values) = call.floats("value_floats")? {
         let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
-        Host::floats(Elem::F32, vec![values.len()], values)
+        HostTensor::floats(Elem::F32, vec![values.len()], values)
     } else if let Some(word) = call.text("value_string")? {
-        Host::text(vec![], vec![word.to_owned()])
+        HostTensor::text(vec![], vec![word.to_owned()])
     } else if let Some(words) = call.texts("value_strings")? {
-        Host::text(vec![words.len()], words)
+        HostTensor::text(vec![words.len()], words)
     } else {
         return Err(OnnxError::invalid("it has no value"));
     };
@@ -63,7 +63,7 @@ fn constant_of_shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => t.number(Elem::F32, 0.0)?,
     };
     if shape.contains(&0) {
-        return one(t.constant(Host::numbers(value.elem, shape, vec![]))?);
+        return one(t.constant(HostTensor::numbers(value.elem, shape, vec![]))?);
     }
     let scalar = t.reshape(&value, &[])?;
     one(axes::expand(t, &scalar, &shape)?)
@@ -118,10 +118,10 @@ fn bit_cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return Err(OnnxError::invalid(format!("{} and {to} differ in width", x.elem)));
     }
     let shape = x.shape.clone();
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let host = first(inputs)?;
         let raw = FileTensor { elem: to, ..host.to_raw() };
-        Ok(vec![Host::from_raw(&raw)])
+        Ok(vec![HostTensor::from_raw(&raw)])
     };
     let made = t.host_op("bit_cast", &[x], &[(to, shape)], run)?;
     super::several(made)
@@ -144,7 +144,7 @@ fn eye_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             *value = 1.0;
         }
     }
-    one(t.constant(Host::numbers(elem, vec![rows, columns], values))?)
+    one(t.constant(HostTensor::numbers(elem, vec![rows, columns], values))?)
 }
 
 fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -161,7 +161,11 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let count = count(limit as f64 - start as f64, delta as f64)?;
         t.fits(elem, &[count])?;
         let at = |at: usize| start.wrapping_add(delta.wrapping_mul(at as i64));
-        return one(t.constant(Host::ints(elem, vec![count], (0..count).map(at).collect()))?);
+        return one(t.constant(HostTensor::ints(
+            elem,
+            vec![count],
+            (0..count).map(at).collect(),
+        ))?);
     }
     let mut numbers = Vec::new();
     for end in ends {
@@ -171,7 +175,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let count = count(limit - start, delta)?;
     t.fits(elem, &[count])?;
     let values = (0..count).map(|at| start + delta * at as f64).collect();
-    one(t.constant(Host::floats(elem, vec![count], values))?)
+    one(t.constant(HostTensor::floats(elem, vec![count], values))?)
 }
 
 /// How many steps a range has.
@@ -204,7 +208,7 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         *length = usize::try_from(depth).unwrap_or(0);
     }
     t.fits(Elem::I64, &shape)?;
-    let range = t.constant(Host::ints(Elem::I64, shape, (0..depth).collect()))?;
+    let range = t.constant(HostTensor::ints(Elem::I64, shape, (0..depth).collect()))?;
     let hot = t.compare(crate::op::Compare::Equal, &indices, &range)?;
     let off = axes::narrow(t, values, 0, crate::axes::Cut::range(0, 1))?;
     let on = axes::narrow(t, values, 0, crate::axes::Cut::range(1, 2))?;

@@ -1,7 +1,7 @@
 //! Boxes of detectors.
 
 use super::{Call, Outputs, Table, several};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::literals;
 use crate::trace::Tracer;
 use graph::elem::Elem;
@@ -74,7 +74,7 @@ fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let most = number(2)?.unwrap_or(0.0).max(0.0) as usize;
     let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
     let middle = call.int_or("center_point_box", 0)? != 0;
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [boxes, scores] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (boxes, scores) = (boxes.to_f64(), scores.to_f64());
         let mut kept = Vec::new();
@@ -87,7 +87,7 @@ fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 kept.extend([row as i64, class as i64, chosen as i64]);
             }
         }
-        Ok(vec![Host::ints(Elem::I64, vec![kept.len() / 3, 3], kept)])
+        Ok(vec![HostTensor::ints(Elem::I64, vec![kept.len() / 3, 3], kept)])
     };
     several(t.host_now(&[boxes, scores], &run)?)
 }

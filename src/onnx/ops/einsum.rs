@@ -1,7 +1,7 @@
 //! The operator `Einsum`: axes are named, and those that the result lacks are summed over.
 
 use super::{Call, Outputs, one};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::Reduce;
 use crate::trace::{T, Tracer};
 use crate::{axes, matmul};
@@ -127,7 +127,7 @@ fn diagonal(t: &mut Tracer<'_>, x: &T, letters: Vec<char>) -> Result<(T, Vec<cha
             }
         }
         let eye = (0..length * length).map(|at| if at % (length + 1) == 0 { 1.0 } else { 0.0 });
-        let eye = t.constant(Host::numbers(x.elem, shape, eye.collect()))?;
+        let eye = t.constant(HostTensor::numbers(x.elem, shape, eye.collect()))?;
         let masked = t.mul(&x, &eye)?;
         let summed = t.reduce(Reduce::Sum, &masked, &[second])?;
         x = axes::squeeze(t, &summed, &[second])?;

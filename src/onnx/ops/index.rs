@@ -3,7 +3,7 @@
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::{Cut, axis};
 use crate::host::first;
-use crate::host::{Data, Host};
+use crate::host::{Data, HostTensor};
 use crate::trace::Tracer;
 use crate::{axes, indices, literals};
 use burn::tensor::IndexingUpdateOp;
@@ -115,7 +115,7 @@ fn scatter_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let how = update_of(call)?;
     let form = (x.elem, x.shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, indices, updates] = inputs else { return Err(OnnxError::internal("three inputs")) };
         scatter_on_host(x, indices, updates, at, how).map(|host| vec![host])
     };
@@ -124,12 +124,12 @@ fn scatter_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// Element by element, in the order in which they are given.
 fn scatter_on_host(
-    x: &Host,
-    indices: &Host,
-    updates: &Host,
+    x: &HostTensor,
+    indices: &HostTensor,
+    updates: &HostTensor,
     at: usize,
     how: IndexingUpdateOp,
-) -> Result<Host> {
+) -> Result<HostTensor> {
     let mut result = x.clone();
     let strides = strides(&x.shape);
     let length = x.shape.get(at).copied().unwrap_or(0) as i64;
@@ -172,9 +172,9 @@ pub(super) fn advance(place: &mut [usize], shape: &[usize]) {
 }
 
 fn put(
-    result: &mut Host,
+    result: &mut HostTensor,
     target: usize,
-    updates: &Host,
+    updates: &HostTensor,
     source: usize,
     how: IndexingUpdateOp,
 ) -> Result<()> {
@@ -229,7 +229,7 @@ fn scatter_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let how = update_of(call)?;
     let form = (x.elem, x.shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, indices, updates] = inputs else { return Err(OnnxError::internal("three inputs")) };
         scatter_nd_on_host(x, indices, updates, depth, how).map(|host| vec![host])
     };
@@ -237,12 +237,12 @@ fn scatter_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 fn scatter_nd_on_host(
-    x: &Host,
-    indices: &Host,
-    updates: &Host,
+    x: &HostTensor,
+    indices: &HostTensor,
+    updates: &HostTensor,
     depth: usize,
     how: IndexingUpdateOp,
-) -> Result<Host> {
+) -> Result<HostTensor> {
     let mut result = x.clone();
     let strides = strides(&x.shape);
     let run: usize = x.shape.iter().skip(depth).product();
@@ -282,7 +282,7 @@ fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         )));
     }
     let form = (past.elem, past.shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [past, update, begins] = inputs else {
             return Err(OnnxError::internal("three inputs"));
         };
@@ -325,7 +325,7 @@ fn compress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 fn non_zero(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let run = |inputs: &[Host]| {
+    let run = |inputs: &[HostTensor]| {
         let host = first(inputs)?;
         // A scalar has the places of a vector of one element (as in ONNX Runtime).
         let shape = if host.shape.is_empty() { &[1][..] } else { &host.shape };
@@ -340,7 +340,7 @@ fn non_zero(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         let count = places.first().map_or(0, Vec::len);
         let shape = vec![places.len(), count];
-        Ok(vec![Host::ints(Elem::I64, shape, places.concat())])
+        Ok(vec![HostTensor::ints(Elem::I64, shape, places.concat())])
     };
     several(t.host_now(&[x], &run)?)
 }
@@ -371,7 +371,7 @@ fn unique(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Numbers with the same order and equality as the elements.
-fn keys(host: &Host) -> Vec<f64> {
+fn keys(host: &HostTensor) -> Vec<f64> {
     match &host.data {
         Data::Float(values) => values.iter().map(|value| value + 0.0).collect(),
         Data::Int(values) if host.elem == Elem::U64 => {

@@ -1,7 +1,7 @@
 //! Products of matrices and arithmetic of several tensors.
 
 use super::{Call, Outputs, Table, one};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
 use crate::op::{Binary, Compare, Unary};
 use crate::trace::{T, Tracer};
@@ -136,11 +136,11 @@ fn det(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (size, shape) = (*rows, batch.to_vec());
     let form = (x.elem, shape.clone());
     let elem = x.elem;
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let values = first(inputs)?.to_f64();
         let matrices = values.chunks((size * size).max(1));
         let dets = matrices.map(|matrix| determinant(matrix.to_vec(), size)).collect();
-        Ok(vec![Host::floats(elem, shape.clone(), dets)])
+        Ok(vec![HostTensor::floats(elem, shape.clone(), dets)])
     };
     super::several(t.host_op("det", &[x], &[form], run)?)
 }
@@ -185,11 +185,11 @@ pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Bool, shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, y] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (x, y) = (x.to_text(), y.to_text());
         let same = xs.iter().zip(&ys).map(|(a, b)| x.get(*a) == y.get(*b));
-        Ok(vec![Host::bools(shape.clone(), same)])
+        Ok(vec![HostTensor::bools(shape.clone(), same)])
     };
     super::several(t.host_op("equal", &[x, y], &[form], run)?)
 }

@@ -2,7 +2,7 @@
 
 use super::{Call, Outputs, Table, one, shape};
 use crate::axes::Cut;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::trace::{T, Tracer};
 use crate::{axes, indices, literals};
 use graph::error::{OnnxError, Result};
@@ -103,6 +103,6 @@ fn copy(
         other => Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
     };
     let places = (-before..length + behind).map(source).collect::<Result<Vec<_>, _>>()?;
-    let places = t.constant(Host::ints(graph::Elem::I64, vec![places.len()], places))?;
+    let places = t.constant(HostTensor::ints(graph::Elem::I64, vec![places.len()], places))?;
     indices::select(t, x, at, &places)
 }

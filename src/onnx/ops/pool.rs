@@ -4,9 +4,9 @@ use super::conv::spatial;
 use super::index::{advance, strides};
 use super::window::{attribute, same, window};
 use super::{Call, Outputs, Table, one, several};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
-use crate::op::{Binary, Op, Reduce, Unary, Window};
+use crate::op::{Binary, Op, Reduce, SlidingWindow, Unary};
 use crate::trace::{T, Tracer};
 use crate::{axes, literals};
 use graph::elem::Elem;
@@ -44,13 +44,13 @@ fn kernel_of(call: &Call<'_>, axes: usize) -> Result<Vec<usize>> {
 }
 
 /// The window of a pool and the shape of its result.
-fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>)> {
+fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(SlidingWindow, Vec<usize>)> {
     let (batch, channels, lengths) = spatial(x)?;
     let ceil = call.int_or("ceil_mode", 0)? != 0;
     let mut window = window(call, kernel_of(call, lengths.len())?, &lengths, 1)?;
     // ONNX Runtime ignores dilations in the automatic padding of pools.
     if call.text("auto_pad")?.is_some_and(|pad| pad.starts_with("SAME")) {
-        let dense = Window { dilation: vec![1; lengths.len()], ..window.clone() };
+        let dense = SlidingWindow { dilation: vec![1; lengths.len()], ..window.clone() };
         window.padding = same(&dense, &lengths, call.text("auto_pad")? != Some("SAME_LOWER"));
     }
     let mut shape = vec![batch, channels];
@@ -68,7 +68,7 @@ fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(Window, Vec<usize>)
 }
 
 /// Padding as wide as the windows reach, so that a pool without any gives the same places.
-fn reached(window: &Window, x: &T, shape: &[usize]) -> Vec<(usize, usize)> {
+fn reached(window: &SlidingWindow, x: &T, shape: &[usize]) -> Vec<(usize, usize)> {
     let axis = |at: usize| {
         let (before, _) = window.padding.get(at).copied().unwrap_or((0, 0));
         let places = shape.get(at + 2).copied().unwrap_or(1);
@@ -97,9 +97,9 @@ fn max(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn pooled(
     t: &mut Tracer<'_>,
     x: &T,
-    mut window: Window,
+    mut window: SlidingWindow,
     shape: Vec<usize>,
-    op: impl Fn(Window) -> Op,
+    op: impl Fn(SlidingWindow) -> Op,
 ) -> Result<T> {
     window.padding = vec![(0, 0); window.kernel.len()];
     if window.kernel.len() == 2 {
@@ -115,7 +115,7 @@ fn pooled(
 /// For each place of a result: the elements under the window there, and how many places of the
 /// kernel lie in the padding.
 fn windows(
-    window: &Window,
+    window: &SlidingWindow,
     x: &[usize],
     out: &[usize],
     mut visit: impl FnMut(usize, &[usize], usize),
@@ -161,13 +161,13 @@ fn windows(
 fn max_on_host(
     t: &mut Tracer<'_>,
     x: &T,
-    window: Window,
+    window: SlidingWindow,
     shape: Vec<usize>,
     columns: bool,
 ) -> Outputs {
     let forms = [(x.elem, shape.clone()), (Elem::I64, shape.clone())];
     let from = x.shape.clone();
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let host = first(inputs)?;
         let values = host.to_f64();
         let (mut best, mut places) = (Vec::new(), Vec::new());
@@ -178,8 +178,8 @@ fn max_on_host(
             best.push(value(&at));
             places.push(if columns { by_columns(at, &from) } else { at } as i64);
         });
-        let best = Host::numbers(host.elem, shape.clone(), best);
-        Ok(vec![best, Host::ints(Elem::I64, shape.clone(), places)])
+        let best = HostTensor::numbers(host.elem, shape.clone(), best);
+        Ok(vec![best, HostTensor::ints(Elem::I64, shape.clone(), places)])
     };
     several(t.host_op("max_pool", &[x], &forms, run)?)
 }
@@ -227,13 +227,13 @@ fn average(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn average_on_host(
     t: &mut Tracer<'_>,
     x: &T,
-    window: Window,
+    window: SlidingWindow,
     shape: Vec<usize>,
     counts: bool,
 ) -> Outputs {
     let (elem, from) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let values = first(inputs)?.to_f64();
         let mut means = Vec::new();
         windows(&window, &from, &shape, |_, inside, padded| {
@@ -241,7 +241,7 @@ fn average_on_host(
             let count = inside.len() + if counts { padded } else { 0 };
             means.push(sum / count as f64);
         });
-        Ok(vec![Host::numbers(elem, shape.clone(), means)])
+        Ok(vec![HostTensor::numbers(elem, shape.clone(), means)])
     };
     several(t.host_op("average_pool", &[x], &[form], run)?)
 }
@@ -278,13 +278,13 @@ fn lp_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let (window, shape, from) = (window.clone(), shape.clone(), powers.shape.clone());
             let form = (powers.elem, shape.clone());
             let elem = powers.elem;
-            let run = move |inputs: &[Host]| {
+            let run = move |inputs: &[HostTensor]| {
                 let values = first(inputs)?.to_f64();
                 let mut sums = Vec::new();
                 windows(&window, &from, &shape, |_, inside, _| {
                     sums.push(inside.iter().filter_map(|at| values.get(*at)).sum());
                 });
-                Ok(vec![Host::floats(elem, shape.clone(), sums)])
+                Ok(vec![HostTensor::floats(elem, shape.clone(), sums)])
             };
             let made = t.host_op("lp_pool", &[powers], &[form], run)?;
             return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
@@ -316,7 +316,7 @@ fn unpool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return Err(OnnxError::input(format!("a result of {shape:?} for shape {:?}", x.shape)));
     }
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, indices] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let mut values = vec![0.0; shape.iter().product()];
         let (natural_steps, steps) = (strides(&natural), strides(&shape));
@@ -332,7 +332,7 @@ fn unpool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 .get_mut(target)
                 .ok_or_else(|| OnnxError::input("an index outside of the result"))? = value;
         }
-        Ok(vec![Host::numbers(elem, shape.clone(), values)])
+        Ok(vec![HostTensor::numbers(elem, shape.clone(), values)])
     };
     several(t.host_op("max_unpool", &[x, indices], &[form], run)?)
 }
@@ -360,7 +360,7 @@ fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let shape: Vec<usize> = [batch, channels].into_iter().chain(image).collect();
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let values = first(inputs)?.to_f64();
         let mut sums = vec![0.0; shape.iter().product()];
         // Where each element of each window goes; padding is dropped.
@@ -375,12 +375,12 @@ fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 }
             }
         }
-        Ok(vec![Host::numbers(elem, shape.clone(), sums)])
+        Ok(vec![HostTensor::numbers(elem, shape.clone(), sums)])
     };
     several(t.host_op("col2im", &[x], &[form], run)?)
 }
 
-fn all_taps(window: &Window, x: &[usize], out: &[usize], all: &mut Vec<Vec<Option<usize>>>) {
+fn all_taps(window: &SlidingWindow, x: &[usize], out: &[usize], all: &mut Vec<Vec<Option<usize>>>) {
     let strides = strides(x);
     let get = |values: &[usize], at: usize| values.get(at).copied().unwrap_or(0);
     let mut place = vec![0usize; out.len()];

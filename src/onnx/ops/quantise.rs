@@ -56,13 +56,13 @@ pub(super) fn quantise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 /// Which elements share a scale: all, those of one place on an axis, or blocks along it.
-pub(super) struct Layout {
+pub(super) struct ScaleLayout {
     pub(super) axis: usize,
     pub(super) block: usize,
 }
 
 /// One scale for all elements.
-const WHOLE: Layout = Layout { axis: 0, block: 0 };
+const WHOLE: ScaleLayout = ScaleLayout { axis: 0, block: 0 };
 
 /// The numbers that codes with one scale and zero point stand for, as 32-bit floats.
 pub(super) fn real(t: &mut Tracer<'_>, x: &T, scale: &T, zero: Option<&T>) -> Result<T> {
@@ -80,15 +80,15 @@ pub(super) fn coded(
     quantised(t, x, scale, zero, &WHOLE, (elem, true))
 }
 
-fn layout(call: &Call<'_>, x: &T) -> Result<Layout> {
+fn layout(call: &Call<'_>, x: &T) -> Result<ScaleLayout> {
     let at = axis(call.int_or("axis", 1)?, x.rank()).unwrap_or(0);
     let block = usize::try_from(call.int_or("block_size", 0)?)
         .map_err(|_| OnnxError::invalid("block_size"))?;
-    Ok(Layout { axis: at, block })
+    Ok(ScaleLayout { axis: at, block })
 }
 
 /// A scale or zero point in the shape of what it belongs to.
-fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &Layout) -> Result<T> {
+fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &ScaleLayout) -> Result<T> {
     if scale.len() == 1 && scale.rank() <= 1 {
         return t.reshape(scale, &[]);
     }
@@ -127,7 +127,7 @@ pub(super) fn dequantised(
     x: &T,
     scale: &T,
     zero: Option<&T>,
-    layout: &Layout,
+    layout: &ScaleLayout,
     elem: Elem,
 ) -> Result<T> {
     let spread_scale = spread(t, scale, x, layout)?;
@@ -147,7 +147,7 @@ fn quantised(
     x: &T,
     scale: &T,
     zero: Option<&T>,
-    layout: &Layout,
+    layout: &ScaleLayout,
     (elem, saturate): (Elem, bool),
 ) -> Result<T> {
     let spread_scale = spread(t, scale, x, layout)?;

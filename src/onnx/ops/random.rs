@@ -2,7 +2,7 @@
 //! a run can be repeated. A model that answers must not depend on them.
 
 use super::{Call, Outputs, Table, several};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
 use crate::trace::{T, Tracer};
 use crate::{axes, cast};
@@ -60,7 +60,7 @@ fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&T>, normal: bool) -> 
         }
     };
     let values = (0..zeros.len()).map(value).collect();
-    several([t.constant(Host::numbers(elem, shape, values))?])
+    several([t.constant(HostTensor::numbers(elem, shape, values))?])
 }
 
 fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -68,7 +68,7 @@ fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let elem = elem(call, x.elem)?;
     let mut random = generator(call)?;
     let limits: Vec<f64> = (0..x.len()).map(|_| random.uniform()).collect();
-    let limits = t.constant(Host::floats(Elem::F32, x.shape.clone(), limits))?;
+    let limits = t.constant(HostTensor::floats(Elem::F32, x.shape.clone(), limits))?;
     let chance = cast::cast(t, x, Elem::F32)?;
     let hit = t.compare(crate::op::Compare::Less, &limits, &chance)?;
     several([cast::cast(t, &hit, elem)?])
@@ -82,7 +82,7 @@ fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut random = generator(call)?;
     let draws: Vec<f64> =
         (0..rows.saturating_mul(count).min(1 << 24)).map(|_| random.uniform()).collect();
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let logits = first(inputs)?.to_f64();
         let mut picked = Vec::with_capacity(draws.len());
         for (row, draws) in logits.chunks(classes.max(1)).zip(draws.chunks(count.max(1))) {
@@ -97,7 +97,7 @@ fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 picked.push(hit.unwrap_or(classes.saturating_sub(1)) as i64);
             }
         }
-        Ok(vec![Host::ints(elem, vec![rows, count], picked)])
+        Ok(vec![HostTensor::ints(elem, vec![rows, count], picked)])
     };
     several(t.host_op("multinomial", &[x], &[(elem, vec![rows, count])], run)?)
 }

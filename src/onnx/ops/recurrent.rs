@@ -5,7 +5,7 @@ use super::activation::{above, exponential, softplus, softsign};
 use super::{Call, Outputs, Table};
 use crate::axes::Cut;
 use crate::control::stack;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::{Binary, Unary};
 use crate::trace::{T, Tracer, Value};
 use crate::{axes, build, literals, matmul};
@@ -13,16 +13,17 @@ use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[
-    ("GRU", |t, call| run(t, call, Cell::Gru, plain_weights)),
-    ("LSTM", |t, call| run(t, call, Cell::Lstm, plain_weights)),
-    ("RNN", |t, call| run(t, call, Cell::Rnn, plain_weights)),
+    ("GRU", |t, call| run(t, call, RecurrentCell::Gru, plain_weights)),
+    ("LSTM", |t, call| run(t, call, RecurrentCell::Lstm, plain_weights)),
+    ("RNN", |t, call| run(t, call, RecurrentCell::Rnn, plain_weights)),
 ];
 
 /// Weights of a direction, that of the input and that of the state.
-pub(super) type WeightsOf = fn(&mut Tracer<'_>, &Call<'_>, usize) -> Result<(Weights, Weights)>;
+pub(super) type WeightsOf =
+    fn(&mut Tracer<'_>, &Call<'_>, usize) -> Result<(ProductWeights, ProductWeights)>;
 
 /// The second factor of a product.
-pub(super) struct Weights {
+pub(super) struct ProductWeights {
     /// `[width, gates * hidden]`
     pub(super) values: T,
     /// Of values that are codes less their zero point; what they are multiplied with is put into
@@ -30,7 +31,7 @@ pub(super) struct Weights {
     pub(super) scale: Option<T>,
 }
 
-impl Weights {
+impl ProductWeights {
     fn product(&self, t: &mut Tracer<'_>, x: &T) -> Result<T> {
         let Some(scale) = &self.scale else { return matmul::matmul(t, x, &self.values) };
         let (codes, own) = super::quantise::dynamic_codes(t, x)?;
@@ -49,61 +50,65 @@ impl Weights {
 }
 
 /// Weights as the standard has them: `[directions, gates * hidden, width]`.
-fn plain_weights(t: &mut Tracer<'_>, call: &Call<'_>, at: usize) -> Result<(Weights, Weights)> {
+fn plain_weights(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    at: usize,
+) -> Result<(ProductWeights, ProductWeights)> {
     let mut both = Vec::with_capacity(2);
     for input in [1, 2] {
         let weights = of_direction(t, call.tensor(input)?, at)?;
         if weights.rank() != 2 {
             return Err(OnnxError::input(format!("weights of {:?}", call.tensor(input)?.shape)));
         }
-        both.push(Weights { values: axes::permute(t, &weights, &[1, 0])?, scale: None });
+        both.push(ProductWeights { values: axes::permute(t, &weights, &[1, 0])?, scale: None });
     }
     let [own, recurrent] =
-        <[Weights; 2]>::try_from(both).map_err(|_| OnnxError::input("two weights"))?;
+        <[ProductWeights; 2]>::try_from(both).map_err(|_| OnnxError::input("two weights"))?;
     Ok((own, recurrent))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cell {
+pub(super) enum RecurrentCell {
     Rnn,
     Gru,
     Lstm,
 }
 
-impl Cell {
+impl RecurrentCell {
     fn gates(self) -> usize {
         match self {
-            Cell::Rnn => 1,
-            Cell::Gru => 3,
-            Cell::Lstm => 4,
+            RecurrentCell::Rnn => 1,
+            RecurrentCell::Gru => 3,
+            RecurrentCell::Lstm => 4,
         }
     }
 
     fn activations(self) -> &'static [&'static str] {
         match self {
-            Cell::Rnn => &["Tanh"],
-            Cell::Gru => &["Sigmoid", "Tanh"],
-            Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
+            RecurrentCell::Rnn => &["Tanh"],
+            RecurrentCell::Gru => &["Sigmoid", "Tanh"],
+            RecurrentCell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
         }
     }
 }
 
 /// What all steps of one direction share.
 struct Layer {
-    cell: Cell,
+    cell: RecurrentCell,
     hidden: usize,
-    own: Weights,
-    recurrent: Weights,
+    own: ProductWeights,
+    recurrent: ProductWeights,
     /// Of the recurrent part, `[gates * hidden]`.
     bias: Option<T>,
     peephole: Option<T>,
-    activations: Vec<Activation>,
+    activations: Vec<RecurrentActivation>,
     clip: Option<f64>,
     linear_before_reset: bool,
     input_forget: bool,
 }
 
-struct Activation {
+struct RecurrentActivation {
     /// In lower case: ONNX Runtime reads names in any case.
     name: String,
     alpha: f64,
@@ -114,7 +119,12 @@ struct Activation {
 ///
 /// # Errors
 /// If shapes or attributes do not fit.
-pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: WeightsOf) -> Outputs {
+pub(super) fn run(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    cell: RecurrentCell,
+    weights: WeightsOf,
+) -> Outputs {
     let layout = call.int_or("layout", 0)? != 0;
     let given = call.tensor(0)?;
     if given.rank() != 3 {
@@ -147,7 +157,7 @@ pub(super) fn run(t: &mut Tracer<'_>, call: &Call<'_>, cell: Cell, weights: Weig
     // [steps, directions, batch, hidden] and [directions, batch, hidden]
     let mut outputs = vec![stack(t, &all, 1, x.elem)?];
     outputs.push(stack(t, &last, 0, x.elem)?);
-    if cell == Cell::Lstm {
+    if cell == RecurrentCell::Lstm {
         outputs.push(stack(t, &cells, 0, x.elem)?);
     }
     if layout {
@@ -171,8 +181,8 @@ pub(super) fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
 fn layer(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
-    cell: Cell,
-    (at, (own, recurrent)): (usize, (Weights, Weights)),
+    cell: RecurrentCell,
+    (at, (own, recurrent)): (usize, (ProductWeights, ProductWeights)),
 ) -> Result<Layer> {
     let hidden = recurrent.values.shape.first().copied().unwrap_or(0);
     let gates = cell.gates() * hidden;
@@ -187,7 +197,7 @@ fn layer(
         }
         None => None,
     };
-    let peephole = match call.optional(7)?.filter(|_| cell == Cell::Lstm) {
+    let peephole = match call.optional(7)?.filter(|_| cell == RecurrentCell::Lstm) {
         Some(peephole) => Some(of_direction(t, peephole, at)?),
         None => None,
     };
@@ -205,7 +215,11 @@ fn layer(
     })
 }
 
-fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>> {
+fn activations(
+    call: &Call<'_>,
+    cell: RecurrentCell,
+    at: usize,
+) -> Result<Vec<RecurrentActivation>> {
     let count = cell.activations().len();
     let names = match call.texts("activations")? {
         Some(names) => names.into_iter().skip(at * count).take(count).collect(),
@@ -227,12 +241,16 @@ fn activations(call: &Call<'_>, cell: Cell, at: usize) -> Result<Vec<Activation>
             "elu" => (1.0, 0.0),
             _ => (0.0, 0.0),
         };
-        Activation { name, alpha: number(alphas, place, alpha), beta: number(betas, place, beta) }
+        RecurrentActivation {
+            name,
+            alpha: number(alphas, place, alpha),
+            beta: number(betas, place, beta),
+        }
     };
     Ok(names.into_iter().enumerate().map(one).collect())
 }
 
-impl Activation {
+impl RecurrentActivation {
     fn run(&self, t: &mut Tracer<'_>, x: &T) -> Result<T> {
         match self.name.as_str() {
             "sigmoid" => t.unary(Unary::Sigmoid, x),
@@ -282,7 +300,8 @@ fn states(
     let elem = call.tensor(0)?.elem;
     let mut both = Vec::with_capacity(2);
     for input in [5, 6] {
-        let given = call.optional(input)?.filter(|_| input == 5 || layer.cell == Cell::Lstm);
+        let given =
+            call.optional(input)?.filter(|_| input == 5 || layer.cell == RecurrentCell::Lstm);
         both.push(match given {
             None => axes::full(t, elem, vec![batch, layer.hidden], 0.0)?,
             Some(state) => {
@@ -328,7 +347,7 @@ fn direction_of(
         };
         // Rows that have ended keep their state and give zeros.
         let live = lengths.iter().map(|length| (now as i64) < *length);
-        let live = t.constant(Host::bools(vec![lengths.len(), 1], live))?;
+        let live = t.constant(HostTensor::bools(vec![lengths.len(), 1], live))?;
         state = t.choose(&live, &new, &state)?;
         cell = t.choose(&live, &new_cell, &cell)?;
         let zero = t.number(new.elem, 0.0)?;
@@ -340,14 +359,14 @@ fn direction_of(
     if let Some(lengths) = lengths.filter(|all| all.contains(&0)) {
         // The final state of a row without steps is zero and not its initial state.
         let begun = lengths.iter().map(|length| *length != 0);
-        let begun = t.constant(Host::bools(vec![lengths.len(), 1], begun))?;
+        let begun = t.constant(HostTensor::bools(vec![lengths.len(), 1], begun))?;
         let zero = t.number(state.elem, 0.0)?;
         state = t.choose(&begun, &state, &zero)?;
         cell = t.choose(&begun, &cell, &zero)?;
     }
     if all.is_empty() {
         let shape = std::iter::once(0).chain(state.shape.iter().copied()).collect();
-        return Ok((t.constant(Host::numbers(state.elem, shape, vec![]))?, state, cell));
+        return Ok((t.constant(HostTensor::numbers(state.elem, shape, vec![]))?, state, cell));
     }
     Ok((stack(t, &all, 0, Elem::F32)?, state, cell))
 }
@@ -382,13 +401,13 @@ impl Layer {
     /// The next state and cell.
     fn step(&self, t: &mut Tracer<'_>, x: &T, state: &T, cell: &T) -> Result<(T, T)> {
         match self.cell {
-            Cell::Rnn => {
+            RecurrentCell::Rnn => {
                 let recurrent = self.recur(t, state)?;
                 let sum = t.add(x, &recurrent)?;
                 Ok((self.activate(t, 0, &sum)?, cell.clone()))
             }
-            Cell::Gru => Ok((self.gru(t, x, state)?, cell.clone())),
-            Cell::Lstm => self.lstm(t, x, state, cell),
+            RecurrentCell::Gru => Ok((self.gru(t, x, state)?, cell.clone())),
+            RecurrentCell::Lstm => self.lstm(t, x, state, cell),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::axis;
 use crate::host::first;
-use crate::host::{Data, Host};
+use crate::host::{Data, HostTensor};
 use crate::op::{Binary, Op, Reduce, Unary};
 use crate::trace::{T, Tracer};
 use crate::{axes, cast, literals};
@@ -200,7 +200,7 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         *last = k;
     }
     let forms = [(x.elem, shape.clone()), (Elem::I64, shape.clone())];
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let host = first(inputs)?;
         Ok(first_of_rows(host, length, k, largest, &shape))
     };
@@ -211,12 +211,12 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// The first `k` of each row in order, and where they stood.
 fn first_of_rows(
-    host: &Host,
+    host: &HostTensor,
     length: usize,
     k: usize,
     largest: bool,
     shape: &[usize],
-) -> Vec<Host> {
+) -> Vec<HostTensor> {
     let rows = host.len() / length.max(1);
     let mut places = Vec::with_capacity(rows * k);
     let compare = |a: usize, b: usize| match &host.data {
@@ -249,6 +249,6 @@ fn first_of_rows(
             Data::Text(places.iter().filter_map(|at| all.get(*at)).cloned().collect())
         }
     };
-    let values = Host { elem: host.elem, shape: shape.to_vec(), data: values };
-    vec![values, Host::ints(Elem::I64, shape.to_vec(), indices)]
+    let values = HostTensor { elem: host.elem, shape: shape.to_vec(), data: values };
+    vec![values, HostTensor::ints(Elem::I64, shape.to_vec(), indices)]
 }

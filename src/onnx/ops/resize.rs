@@ -6,7 +6,7 @@
 use super::resize_rule::{Along, Rule, cubic, places};
 use super::{Call, Outputs, Table, one};
 use crate::axes::axis;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::trace::{T, Tracer};
 use crate::{axes, cast, indices, literals, matmul};
 use graph::elem::Elem;
@@ -151,7 +151,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T>
                 *length = one.to;
             }
         }
-        return t.constant(Host::numbers(x.elem, shape, vec![]));
+        return t.constant(HostTensor::numbers(x.elem, shape, vec![]));
     }
     if let Some(axis) = along.iter().find(|one| one.from == 0).map(|one| one.axis) {
         return Err(OnnxError::input(format!("axis {axis} has no elements")));
@@ -249,7 +249,7 @@ fn weighted(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], rule: &Rul
             }
         }
     }
-    let matrix = t.constant(Host::floats(x.elem, vec![along.to, along.from], matrix))?;
+    let matrix = t.constant(HostTensor::floats(x.elem, vec![along.to, along.from], matrix))?;
     let last = x.rank() - 1;
     if along.axis + 1 == last {
         // Rows of an image: from the left.
@@ -305,7 +305,7 @@ fn extrapolated(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], value:
     if let Some(length) = line.get_mut(along.axis) {
         *length = outside.len();
     }
-    let mask = t.constant(Host::bools(line, outside))?;
+    let mask = t.constant(HostTensor::bools(line, outside))?;
     let value = t.number(x.elem, value)?;
     t.choose(&mask, &value, x)
 }

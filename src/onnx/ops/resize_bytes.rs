@@ -2,7 +2,7 @@
 //! ties, where one bit may differ.
 
 use super::resize_rule::{Along, Rule, cubic, places};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
 use crate::trace::{T, Tracer};
 use graph::elem::Elem;
@@ -24,7 +24,7 @@ struct Pass {
 
 /// The arithmetic of sums and the rounding to integers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
+enum ResizeArithmetic {
     /// Smoothed: rounded after each axis.
     Smooth,
     /// With the channels last: integer weights, truncated after both axes.
@@ -64,18 +64,18 @@ pub(super) fn resized(
         }
     }
     let (elem, from, form) = (x.elem, x.shape.clone(), (x.elem, shape.clone()));
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let values = first(inputs)?.to_i64();
         let values = match way {
-            Way::Float => in_floats(&values, &from, &passes),
+            ResizeArithmetic::Float => in_floats(&values, &from, &passes),
             _ => in_whole(values, from.clone(), &passes, way, elem),
         };
-        Ok(vec![Host::ints(elem, shape.clone(), values)])
+        Ok(vec![HostTensor::ints(elem, shape.clone(), values)])
     };
     Ok(t.host_op("resize bytes", &[x], &[form], run)?.pop())
 }
 
-fn way(x: &T, along: &[Along], rule: &Rule) -> Option<Way> {
+fn way(x: &T, along: &[Along], rule: &Rule) -> Option<ResizeArithmetic> {
     let bytes = matches!(x.elem, Elem::U8 | Elem::I8);
     let changes = |axis: usize| along.iter().any(|one| one.axis == axis && one.changes());
     let linear = rule.mode == "linear" && rule.places != "tf_crop_and_resize";
@@ -83,14 +83,18 @@ fn way(x: &T, along: &[Along], rule: &Rule) -> Option<Way> {
     let inner = (0..x.rank().saturating_sub(2)).all(|axis| !changes(axis));
     match rule.mode.as_str() {
         "nearest" => None,
-        _ if rule.antialias => bytes.then_some(Way::Smooth),
-        _ if linear && image && inner => (bytes || x.elem == Elem::I32).then_some(Way::Float),
-        _ if linear && x.rank() == 4 && !changes(0) && !changes(3) => bytes.then_some(Way::Whole),
+        _ if rule.antialias => bytes.then_some(ResizeArithmetic::Smooth),
+        _ if linear && image && inner => {
+            (bytes || x.elem == Elem::I32).then_some(ResizeArithmetic::Float)
+        }
+        _ if linear && x.rank() == 4 && !changes(0) && !changes(3) => {
+            bytes.then_some(ResizeArithmetic::Whole)
+        }
         _ => None,
     }
 }
 
-fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>> {
+fn taps(one: &Along, rule: &Rule, way: ResizeArithmetic) -> Result<Vec<Vec<(usize, f32)>>> {
     let both = |place: f64| {
         let last = one.from.saturating_sub(1);
         let place = (place as f32).clamp(0.0, last as f32);
@@ -98,7 +102,7 @@ fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>> {
         let second = (first + 1).min(last);
         let rest = place - first as f32;
         match way {
-            Way::Whole => {
+            ResizeArithmetic::Whole => {
                 let fixed = (place * PLAIN).trunc() - first as f32 * PLAIN;
                 vec![(first, PLAIN - fixed), (second, fixed)]
             }
@@ -108,7 +112,7 @@ fn taps(one: &Along, rule: &Rule, way: Way) -> Result<Vec<Vec<(usize, f32)>>> {
         }
     };
     let taps = places(one, rule, true)?.into_iter().map(|place| match way {
-        Way::Smooth => smooth(place as f32, one, rule),
+        ResizeArithmetic::Smooth => smooth(place as f32, one, rule),
         _ => both(place),
     });
     Ok(taps.collect())
@@ -178,7 +182,7 @@ fn in_whole(
     mut values: Vec<i64>,
     mut shape: Vec<usize>,
     passes: &[Pass],
-    way: Way,
+    way: ResizeArithmetic,
     elem: Elem,
 ) -> Vec<i64> {
     let (least, most) = if elem == Elem::I8 { (-128, 127) } else { (0, 255) };
@@ -188,12 +192,12 @@ fn in_whole(
         if let Some(length) = shape.get_mut(pass.axis) {
             *length = pass.taps.len();
         }
-        if way == Way::Smooth {
+        if way == ResizeArithmetic::Smooth {
             let round = |value: i64| (value + smooth / 2).div_euclid(smooth).clamp(least, most);
             values.iter_mut().for_each(|value| *value = round(*value));
         }
     }
-    if way == Way::Whole {
+    if way == ResizeArithmetic::Whole {
         let full = passes.iter().fold(1i64, |full, _| full * plain);
         values.iter_mut().for_each(|value| *value = (*value / full).clamp(least, most));
     }
@@ -228,7 +232,7 @@ mod tests {
         let run = |weights: [f32; 2], values: [i64; 2], elem| {
             let taps = vec![vec![(0, weights[0] * SMOOTH), (1, weights[1] * SMOOTH)]];
             let pass = Pass { axis: 0, taps };
-            in_whole(values.into(), vec![2], &[pass], Way::Smooth, elem)
+            in_whole(values.into(), vec![2], &[pass], ResizeArithmetic::Smooth, elem)
         };
         assert_eq!(run([0.5, 0.5], [0, 255], Elem::U8), [128]);
         assert_eq!(run([0.5, 0.5], [-3, 0], Elem::I8), [-1]);
@@ -241,7 +245,7 @@ mod tests {
         let taps = vec![vec![(0, PLAIN / 4.0), (1, PLAIN * 3.0 / 4.0)]];
         let run = |values: Vec<i64>, elem| {
             let pass = Pass { axis: 0, taps: taps.clone() };
-            in_whole(values, vec![2, 1], &[pass], Way::Whole, elem)
+            in_whole(values, vec![2, 1], &[pass], ResizeArithmetic::Whole, elem)
         };
         assert_eq!(run(vec![0, 255], Elem::U8), [191]);
         assert_eq!(run(vec![0, -127], Elem::I8), [-95]);

@@ -1,7 +1,7 @@
 //! Regions of feature maps: ONNX operators RoiAlign and MaxRoiPool, on the host.
 
 use super::{Call, Outputs, Table, several};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::trace::Tracer;
 use graph::error::{OnnxError, Result};
 
@@ -84,7 +84,7 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let work = t.most_work();
     let (channels, height, width) = (*channels, *height, *width);
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, rois, items] = inputs else { return Err(OnnxError::internal("three inputs")) };
         let (values, rois) = (x.to_f64(), rois.to_f64());
         let (mut all, mut samples) = (Vec::new(), 0usize);
@@ -108,7 +108,7 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 region(&Plane { values, height, width }, roi, &sampling, &mut all);
             }
         }
-        Ok(vec![Host::numbers(elem, shape.clone(), all)])
+        Ok(vec![HostTensor::numbers(elem, shape.clone(), all)])
     };
     several(t.host_op("roi_align", &[x, rois, items], &[form], run)?)
 }
@@ -175,7 +175,7 @@ fn max_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let shape = vec![*count, *channels, out[0], out[1]];
     let (channels, height, width) = (*channels, *height, *width);
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, rois] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (values, rois) = (x.to_f64(), rois.to_f64());
         let mut all = Vec::new();
@@ -191,7 +191,7 @@ fn max_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 largest(&Plane { values, height, width }, corners, scale, out, &mut all);
             }
         }
-        Ok(vec![Host::numbers(elem, shape.clone(), all)])
+        Ok(vec![HostTensor::numbers(elem, shape.clone(), all)])
     };
     several(t.host_op("max_roi_pool", &[x, rois], &[form], run)?)
 }

@@ -3,7 +3,7 @@
 use super::index::{advance, strides};
 use super::resize_rule::cubic;
 use super::{Call, Outputs, Table, one, several};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::trace::Tracer;
 use crate::{axes, literals, matmul};
 use graph::error::OnnxError;
@@ -12,7 +12,7 @@ pub(super) const TABLE: Table = &[("AffineGrid", affine_grid), ("GridSample", gr
 
 /// How a place between elements becomes a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
+enum Interpolation {
     Nearest,
     Linear,
     Cubic,
@@ -30,9 +30,9 @@ enum Outside {
 pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, grid) = (call.tensor(0)?, call.tensor(1)?);
     let mode = match call.text("mode")?.unwrap_or("linear") {
-        "nearest" => Mode::Nearest,
-        "linear" | "bilinear" => Mode::Linear,
-        "cubic" | "bicubic" => Mode::Cubic,
+        "nearest" => Interpolation::Nearest,
+        "linear" | "bilinear" => Interpolation::Linear,
+        "cubic" | "bicubic" => Interpolation::Cubic,
         other => return Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
     };
     let outside = match call.text("padding_mode")?.unwrap_or("zeros") {
@@ -58,11 +58,11 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let out = grid.shape.iter().skip(1).take(axes);
     let shape: Vec<usize> = x.shape.iter().take(2).chain(out).copied().collect();
     if shape.contains(&0) {
-        return one(t.constant(Host::numbers(x.elem, shape, vec![]))?);
+        return one(t.constant(HostTensor::numbers(x.elem, shape, vec![]))?);
     }
     let (elem, from) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, grid] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (values, grid) = (x.to_f64(), grid.to_f64());
         let lengths: Vec<usize> = from.iter().skip(2).copied().collect();
@@ -87,7 +87,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 }
             }
         }
-        Ok(vec![Host::numbers(elem, shape.clone(), sampled)])
+        Ok(vec![HostTensor::numbers(elem, shape.clone(), sampled)])
     };
     several(t.host_op("grid_sample", &[x, grid], &[form], run)?)
 }
@@ -96,7 +96,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn taps(
     place: &[f64],
     lengths: &[usize],
-    mode: Mode,
+    mode: Interpolation,
     outside: Outside,
     corners: bool,
 ) -> Vec<(usize, f64)> {
@@ -126,7 +126,7 @@ fn taps(
 fn of_axis(
     place: f64,
     length: usize,
-    mode: Mode,
+    mode: Interpolation,
     outside: Outside,
     corners: bool,
 ) -> Vec<(Option<usize>, f64)> {
@@ -136,21 +136,24 @@ fn of_axis(
     } else {
         ((place + 1.0) * size - 1.0) / 2.0
     };
-    if mode != Mode::Cubic {
+    if mode != Interpolation::Cubic {
         at = brought_inside(at, length, outside, corners);
     }
     let index = |at: f64| {
-        let at =
-            if mode == Mode::Cubic { brought_inside(at, length, outside, corners) } else { at };
+        let at = if mode == Interpolation::Cubic {
+            brought_inside(at, length, outside, corners)
+        } else {
+            at
+        };
         (at >= 0.0 && at < size).then_some(at as usize)
     };
     let floor = at.floor();
     match mode {
-        Mode::Nearest => vec![(index(at.round_ties_even()), 1.0)],
-        Mode::Linear => {
+        Interpolation::Nearest => vec![(index(at.round_ties_even()), 1.0)],
+        Interpolation::Linear => {
             vec![(index(floor), 1.0 - (at - floor)), (index(floor + 1.0), at - floor)]
         }
-        Mode::Cubic => {
+        Interpolation::Cubic => {
             let around = (-1..=2).map(|step| floor + f64::from(step));
             around.map(|near| (index(near), cubic(near - at, -0.75))).collect()
         }
@@ -207,7 +210,7 @@ pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         advance(&mut place, lengths);
     }
-    let base = t.constant(Host::floats(theta.elem, vec![axes + 1, count], base))?;
+    let base = t.constant(HostTensor::floats(theta.elem, vec![axes + 1, count], base))?;
     let product = matmul::matmul(t, theta, &base)?;
     let turned = axes::permute(t, &product, &[0, 2, 1])?;
     let shape: Vec<usize> =

@@ -2,7 +2,7 @@
 
 use super::{Call, Outputs, Table, one};
 use crate::axes::{Cut, axis};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::trace::{T, Tracer, Value};
 use crate::{axes, literals};
 use graph::elem::Elem;
@@ -30,7 +30,7 @@ pub(super) const TABLE: Table = &[
             Some(Some(_)) => true,
             _ => false,
         };
-        one(t.constant(Host::bools(vec![], [there]))?)
+        one(t.constant(HostTensor::bools(vec![], [there]))?)
     }),
     ("SequenceAt", |t, call| {
         let (all, at) = (sequence(call)?, position(t, call, 1, 0)?);
@@ -67,7 +67,7 @@ pub(super) const TABLE: Table = &[
     }),
     ("SequenceLength", |t, call| {
         let length = i64::try_from(sequence(call)?.len()).unwrap_or(i64::MAX);
-        one(t.constant(Host::ints(Elem::I64, vec![], vec![length]))?)
+        one(t.constant(HostTensor::ints(Elem::I64, vec![], vec![length]))?)
     }),
     ("SplitToSequence", split),
 ];

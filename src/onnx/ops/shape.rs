@@ -2,7 +2,7 @@
 
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::{Cut, axis};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::{Compare, Op};
 use crate::trace::{T, Tracer};
 use crate::{axes, indices, literals};
@@ -59,7 +59,7 @@ fn shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 fn size(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let length = number(call.tensor(0)?.len());
-    one(t.constant(Host::ints(Elem::I64, vec![], vec![length]))?)
+    one(t.constant(HostTensor::ints(Elem::I64, vec![], vec![length]))?)
 }
 
 fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -170,7 +170,7 @@ fn tile(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let whole = pairs().map(|(dim, times)| dim.checked_mul(*times)).collect::<Option<Vec<_>>>();
     let whole = whole.ok_or_else(|| OnnxError::limit("the result is too large"))?;
     if whole.contains(&0) {
-        return one(t.constant(Host::numbers(x.elem, whole, vec![]))?);
+        return one(t.constant(HostTensor::numbers(x.elem, whole, vec![]))?);
     }
     let apart = t.reshape(x, &apart)?;
     let grown = axes::expand(t, &apart, &grown)?;
@@ -337,11 +337,12 @@ fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if x.len() == 0 {
         return one(x.clone());
     }
-    let row = t.constant(Host::ints(Elem::I64, vec![rows, 1], (0..number(rows)).collect()))?;
+    let row =
+        t.constant(HostTensor::ints(Elem::I64, vec![rows, 1], (0..number(rows)).collect()))?;
     let column =
-        t.constant(Host::ints(Elem::I64, vec![columns], (0..number(columns)).collect()))?;
+        t.constant(HostTensor::ints(Elem::I64, vec![columns], (0..number(columns)).collect()))?;
     let far = number(rows).saturating_add(number(columns));
-    let diagonal = t.constant(Host::ints(Elem::I64, vec![], vec![k.clamp(-far, far)]))?;
+    let diagonal = t.constant(HostTensor::ints(Elem::I64, vec![], vec![k.clamp(-far, far)]))?;
     let row = t.add(&row, &diagonal)?;
     let compare = if upper { Compare::GreaterEqual } else { Compare::LessEqual };
     let kept = t.compare(compare, &column, &row)?;

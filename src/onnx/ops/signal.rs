@@ -3,7 +3,7 @@
 
 use super::{Call, Outputs, Table, one};
 use crate::axes::{Cut, axis};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::Binary;
 use crate::trace::{T, Tracer};
 use crate::{axes, indices, literals, matmul};
@@ -48,8 +48,11 @@ fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
     };
     let length = usize::try_from(size).unwrap_or(0);
     t.fits(Elem::F64, &[length])?;
-    let host =
-        Host::numbers(elem(call, "output_datatype")?, vec![length], (0..size).map(value).collect());
+    let host = HostTensor::numbers(
+        elem(call, "output_datatype")?,
+        vec![length],
+        (0..size).map(value).collect(),
+    );
     one(t.constant(host)?)
 }
 
@@ -75,8 +78,8 @@ pub(super) fn matrices(
     }
     let shape = vec![length, bins];
     Ok((
-        t.constant(Host::floats(elem, shape.clone(), cos))?,
-        t.constant(Host::floats(elem, shape, sin))?,
+        t.constant(HostTensor::floats(elem, shape.clone(), cos))?,
+        t.constant(HostTensor::floats(elem, shape, sin))?,
     ))
 }
 
@@ -285,5 +288,5 @@ fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         });
     }
     let elem = elem(call, "output_datatype")?;
-    one(t.constant(Host::numbers(elem, vec![bins, bands], weights))?)
+    one(t.constant(HostTensor::numbers(elem, vec![bins, bands], weights))?)
 }

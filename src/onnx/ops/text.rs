@@ -3,7 +3,7 @@
 use super::math::places;
 use super::ml::regex::Whole;
 use super::{Call, Outputs, Table, several};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
 use crate::trace::Tracer;
 use graph::elem::Elem;
@@ -26,9 +26,9 @@ fn full_match(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let whole =
         Whole::new(call.text("pattern")?.ok_or_else(|| OnnxError::invalid("pattern is missing"))?)?;
     let shape = x.shape.clone();
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let words = first(inputs)?.to_text();
-        Ok(vec![Host::bools(shape.clone(), words.iter().map(|word| whole.is_match(word)))])
+        Ok(vec![HostTensor::bools(shape.clone(), words.iter().map(|word| whole.is_match(word)))])
     };
     several(t.host_op("regex_full_match", &[x], &[(Elem::Bool, x.shape.clone())], run)?)
 }
@@ -39,7 +39,7 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     t.fits(Elem::I64, &shape)?;
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Text, shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let [x, y] = inputs else { return Err(OnnxError::internal("two inputs")) };
         let (x, y) = (x.to_text(), y.to_text());
         let word = |all: &[String], at: usize| all.get(at).cloned().unwrap_or_default();
@@ -51,7 +51,7 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             )));
         }
         let joined = xs.iter().zip(&ys).map(|(a, b)| word(x, *a) + &word(y, *b));
-        Ok(vec![Host::text(shape.clone(), joined.collect())])
+        Ok(vec![HostTensor::text(shape.clone(), joined.collect())])
     };
     several(t.host_op("string_concat", &[x, y], &[form], run)?)
 }
@@ -61,7 +61,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let delimiter = call.text("delimiter")?.unwrap_or_default().to_owned();
     let most = call.int("maxsplit")?.and_then(|most| usize::try_from(most).ok());
     let shape = x.shape.clone();
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let words = first(inputs)?.to_text();
         let parts: Vec<Vec<String>> =
             words.iter().map(|word| cut(word, &delimiter, most)).collect();
@@ -73,7 +73,10 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         });
         let mut wide = shape.clone();
         wide.push(width);
-        Ok(vec![Host::text(wide, filled.collect()), Host::ints(Elem::I64, shape.clone(), counts)])
+        Ok(vec![
+            HostTensor::text(wide, filled.collect()),
+            HostTensor::ints(Elem::I64, shape.clone(), counts),
+        ])
     };
     several(t.host_now(&[x], &run)?)
 }
@@ -116,7 +119,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let stopped = call.texts("stopwords")?.unwrap_or_default();
     let stopped: HashSet<String> = stopped.iter().map(|word| comparable(word)).collect();
     let two = x.rank() == 2;
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let words = first(inputs)?.to_text().iter();
         let kept = words.filter(|word| stopped.is_empty() || !stopped.contains(&comparable(word)));
         let mut kept: Vec<String> = kept
@@ -129,7 +132,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             kept.push(String::new());
         }
         let shape = if two { vec![1, kept.len()] } else { vec![kept.len()] };
-        Ok(vec![Host::text(shape, kept)])
+        Ok(vec![HostTensor::text(shape, kept)])
     };
     several(t.host_now(&[x], &run)?)
 }

@@ -54,7 +54,7 @@ fn number<K: std::hash::Hash + Eq>(
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+enum TfIdfMode {
     Counts,
     /// The weight of each n-gram that is there.
     Weights,
@@ -69,7 +69,7 @@ struct Vectoriser {
     width: usize,
     lengths: (usize, usize),
     skips: usize,
-    mode: Mode,
+    mode: TfIdfMode,
     /// By column.
     weights: Vec<f32>,
 }
@@ -93,9 +93,9 @@ impl Vectoriser {
             (None, None) => return Err(OnnxError::invalid("there is no pool")),
         };
         let mode = match call.text("mode")?.unwrap_or("TF") {
-            "TF" => Mode::Counts,
-            "IDF" => Mode::Weights,
-            "TFIDF" => Mode::Both,
+            "TF" => TfIdfMode::Counts,
+            "IDF" => TfIdfMode::Weights,
+            "TFIDF" => TfIdfMode::Both,
             other => {
                 return Err(OnnxError::unsupported(format!("mode: there is none named {other}")));
             }
@@ -141,10 +141,10 @@ impl Vectoriser {
         let weights = self.weights.iter().chain(std::iter::repeat(&1.0));
         for (count, weight) in counts.iter_mut().zip(weights) {
             *count = match self.mode {
-                Mode::Counts => *count,
-                Mode::Weights if *count > 0.0 => *weight,
-                Mode::Weights => 0.0,
-                Mode::Both => *count * weight,
+                TfIdfMode::Counts => *count,
+                TfIdfMode::Weights if *count > 0.0 => *weight,
+                TfIdfMode::Weights => 0.0,
+                TfIdfMode::Both => *count * weight,
             };
         }
     }

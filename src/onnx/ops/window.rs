@@ -1,7 +1,7 @@
 //! Windows that slide: what the attributes of convolutions and pools say about them.
 
 use super::Call;
-use crate::op::Window;
+use crate::op::SlidingWindow;
 use graph::error::{OnnxError, Result};
 
 /// Longest edge of a kernel, stride, dilation or padding.
@@ -19,7 +19,7 @@ pub(super) fn window(
     kernel: Vec<usize>,
     lengths: &[usize],
     groups: usize,
-) -> Result<Window> {
+) -> Result<SlidingWindow> {
     let axes = lengths.len();
     if kernel.len() != axes || !(1..=3).contains(&axes) {
         return Err(OnnxError::input(format!("a kernel of {kernel:?} over {axes} axes")));
@@ -38,7 +38,7 @@ pub(super) fn window(
     let pads = attribute(call, "pads", 2 * axes, 0)?;
     let (before, behind) = pads.split_at(axes);
     let explicit = before.iter().copied().zip(behind.iter().copied()).collect();
-    let mut window = Window { kernel, stride, padding: explicit, dilation, groups };
+    let mut window = SlidingWindow { kernel, stride, padding: explicit, dilation, groups };
     match call.text("auto_pad")?.unwrap_or("NOTSET") {
         "NOTSET" => {}
         "VALID" => window.padding = vec![(0, 0); axes],
@@ -64,7 +64,7 @@ pub(super) fn attribute(
 }
 
 /// Padding with which the result is as long as the input divided by the stride.
-pub(super) fn same(window: &Window, lengths: &[usize], upper: bool) -> Vec<(usize, usize)> {
+pub(super) fn same(window: &SlidingWindow, lengths: &[usize], upper: bool) -> Vec<(usize, usize)> {
     let axis = |at: usize| {
         let (length, stride) = (lengths.get(at).copied().unwrap_or(1), window.at(at).1);
         let out = length.div_ceil(stride);
@@ -75,7 +75,7 @@ pub(super) fn same(window: &Window, lengths: &[usize], upper: bool) -> Vec<(usiz
     (0..lengths.len()).map(axis).collect()
 }
 
-impl Window {
+impl SlidingWindow {
     /// Kernel, stride, dilation of an axis.
     fn at(&self, axis: usize) -> (usize, usize, usize) {
         let of = |values: &[usize]| values.get(axis).copied().unwrap_or(1);
@@ -109,7 +109,7 @@ impl Window {
     }
 
     /// With another axis of length 1 in front.
-    pub(super) fn with_axis(&self) -> Window {
+    pub(super) fn with_axis(&self) -> SlidingWindow {
         let mut window = self.clone();
         window.kernel.insert(0, 1);
         window.stride.insert(0, 1);

@@ -68,7 +68,7 @@ fn tables_with_few_columns_are_gone_through_in_long_runs() {
     let rows = 100_000;
     for other in [vec![1, 4], vec![rows, 1], vec![1, 1]] {
         check(&[vec![rows, 4], other.clone(), vec![1, 4]]);
-        let walk = Walk::new(&[vec![rows, 4], other], &[rows, 4]).unwrap();
+        let walk = ElementWalk::new(&[vec![rows, 4], other], &[rows, 4]).unwrap();
         assert_eq!((walk.run, walk.piece % 4), (rows * 4, 0));
     }
 }

@@ -139,7 +139,7 @@ fn masked(
 }
 
 /// The positions of the inputs.
-struct Places {
+struct InputPositions {
     bias: usize,
     mask: usize,
     scores: usize,
@@ -149,10 +149,12 @@ struct Places {
     beams: Option<usize>,
 }
 
-const MULTI_HEAD: Places = Places { bias: 3, mask: 4, scores: 5, past: 6, length: 8, beams: None };
-const DECODER: Places = Places { bias: 10, mask: 3, scores: 4, past: 5, length: 7, beams: Some(8) };
+const MULTI_HEAD: InputPositions =
+    InputPositions { bias: 3, mask: 4, scores: 5, past: 6, length: 8, beams: None };
+const DECODER: InputPositions =
+    InputPositions { bias: 10, mask: 3, scores: 4, past: 5, length: 7, beams: Some(8) };
 
-fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Outputs {
+fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &InputPositions) -> Outputs {
     let heads = count(call, "num_heads")?;
     if call.optional(9)?.is_some() && beams(t, call, places)? != 1 {
         return Err(OnnxError::unsupported(
@@ -180,7 +182,7 @@ fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Outputs {
     Ok(outputs.into_iter().map(Value::Tensor).collect())
 }
 
-fn beams(t: &mut Tracer<'_>, call: &Call<'_>, places: &Places) -> Result<usize> {
+fn beams(t: &mut Tracer<'_>, call: &Call<'_>, places: &InputPositions) -> Result<usize> {
     match places.beams {
         Some(at) => match call.optional(at)? {
             Some(beams) => Ok(literals::lengths(t, beams)?.first().copied().unwrap_or(1)),

@@ -11,7 +11,7 @@ use graph::error::{OnnxError, Result};
 
 pub(in crate::ops) const TABLE: Table = &[
     ("EmbedLayerNormalization", |t, call| {
-        let tables = Tables {
+        let tables = EmbeddingTables {
             word: call.tensor(2)?.clone(),
             place: call.tensor(3)?.clone(),
             segment: call.optional(4)?.cloned(),
@@ -24,7 +24,7 @@ pub(in crate::ops) const TABLE: Table = &[
         let table = |t: &mut Tracer<'_>, at: usize, scale: usize, zero: usize| {
             real(t, call.tensor(at)?, call.tensor(scale)?, call.optional(zero)?)
         };
-        let tables = Tables {
+        let tables = EmbeddingTables {
             word: table(t, 2, 8, 13)?,
             place: table(t, 3, 9, 14)?,
             segment: match call.optional(4)? {
@@ -41,7 +41,7 @@ pub(in crate::ops) const TABLE: Table = &[
     }),
 ];
 
-struct Tables {
+struct EmbeddingTables {
     word: T,
     place: T,
     segment: Option<T>,
@@ -65,7 +65,12 @@ fn picked(t: &mut Tracer<'_>, table: &T, index: &T) -> Result<T> {
 }
 
 /// The normalised sum of the embeddings, the number of ones in each row of the mask, and the sum.
-fn embed(t: &mut Tracer<'_>, call: &Call<'_>, tables: &Tables, places: Option<&T>) -> Outputs {
+fn embed(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    tables: &EmbeddingTables,
+    places: Option<&T>,
+) -> Outputs {
     let words = call.tensor(0)?;
     let [batch, length] = words.shape[..] else {
         return Err(OnnxError::input(format!(

@@ -18,7 +18,7 @@ use graph::error::{OnnxError, Result};
 pub(in crate::ops) const TABLE: Table = &[("GroupQueryAttention", group_query)];
 
 /// The lengths of one step.
-struct Step {
+struct StepLengths {
     batch: usize,
     /// New tokens.
     length: usize,
@@ -99,7 +99,7 @@ fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads> {
     })
 }
 
-fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Result<Step> {
+fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Result<StepLengths> {
     let [batch, _, length, _] = query.shape[..] else { return Err(OnnxError::input("four axes")) };
     let past = past.and_then(|past| past.shape.get(2).copied()).unwrap_or(0);
     let total = literals::lengths(t, call.tensor(6)?)?.first().copied().unwrap_or(0);
@@ -128,11 +128,16 @@ fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Res
         let own = t.number(Elem::I64, length as f64)?;
         t.sub(&ends, &own)?
     };
-    Ok(Step { batch, length, past, total, prompt, begin, ends })
+    Ok(StepLengths { batch, length, past, total, prompt, begin, ends })
 }
 
 /// Queries and keys turned by their positions.
-fn rotate(t: &mut Tracer<'_>, call: &Call<'_>, heads: &mut Heads, step: &Step) -> Result<()> {
+fn rotate(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    heads: &mut Heads,
+    step: &StepLengths,
+) -> Result<()> {
     let steps = places(t, Elem::I64, step.length)?;
     let positions = match call.optional(9)? {
         Some(given) if step.prompt => {
@@ -155,7 +160,7 @@ fn rotate(t: &mut Tracer<'_>, call: &Call<'_>, heads: &mut Heads, step: &Step) -
 }
 
 /// Past and new tokens of each row behind each other, `[batch, heads, length, size]`, zeros behind.
-fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &Step) -> Result<T> {
+fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &StepLengths) -> Result<T> {
     let [batch, heads, length, size] = new.shape[..] else {
         return Err(OnnxError::input("four axes"));
     };
@@ -195,7 +200,12 @@ fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &Step) -> Result
     t.choose(&inside, &picked, &zero)
 }
 
-fn scoring(t: &mut Tracer<'_>, call: &Call<'_>, heads: &Heads, step: &Step) -> Result<Scoring> {
+fn scoring(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    heads: &Heads,
+    step: &StepLengths,
+) -> Result<Scoring> {
     let elem = heads.query.elem;
     let mask = match seen(t, call, step)? {
         Some(seen) => {
@@ -228,7 +238,7 @@ fn scoring(t: &mut Tracer<'_>, call: &Call<'_>, heads: &Heads, step: &Step) -> R
 }
 
 /// `true` where a query sees a key, `[batch or 1, 1, length, total]`; `None` if each sees all.
-fn seen(t: &mut Tracer<'_>, call: &Call<'_>, step: &Step) -> Result<Option<T>> {
+fn seen(t: &mut Tracer<'_>, call: &Call<'_>, step: &StepLengths) -> Result<Option<T>> {
     let columns = places(t, Elem::I64, step.total)?;
     if call.int_or("causal", 1)? == 0 {
         return Ok(Some(t.compare(Compare::Less, &columns, &step.ends)?));

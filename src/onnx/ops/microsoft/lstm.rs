@@ -1,6 +1,6 @@
 //! Recurrent networks with weights of 8 bits.
 
-use super::super::recurrent::{Cell, Weights, of_direction, run};
+use super::super::recurrent::{ProductWeights, RecurrentCell, of_direction, run};
 use super::super::{Call, Table};
 use crate::cast;
 use crate::trace::{T, Tracer};
@@ -8,9 +8,13 @@ use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 
 pub(in crate::ops) const TABLE: Table =
-    &[("DynamicQuantizeLSTM", |t, call| run(t, call, Cell::Lstm, weights))];
+    &[("DynamicQuantizeLSTM", |t, call| run(t, call, RecurrentCell::Lstm, weights))];
 
-fn weights(t: &mut Tracer<'_>, call: &Call<'_>, at: usize) -> Result<(Weights, Weights)> {
+fn weights(
+    t: &mut Tracer<'_>,
+    call: &Call<'_>,
+    at: usize,
+) -> Result<(ProductWeights, ProductWeights)> {
     let own = of_input(t, call, (1, 8, 9), at)?;
     Ok((own, of_input(t, call, (2, 10, 11), at)?))
 }
@@ -22,7 +26,7 @@ fn of_input(
     call: &Call<'_>,
     (codes, scale, zero): (usize, usize, usize),
     at: usize,
-) -> Result<Weights> {
+) -> Result<ProductWeights> {
     let values = of_direction(t, call.tensor(codes)?, at)?;
     let [_, columns] = values.shape[..] else {
         return Err(OnnxError::input(format!("weights of {:?}", call.tensor(codes)?.shape)));
@@ -38,5 +42,5 @@ fn of_input(
     let scale = line(call.tensor(scale)?)?;
     let zero = line(call.tensor(zero)?)?;
     let values = cast::cast(t, &values, Elem::F32)?;
-    Ok(Weights { values: t.sub(&values, &zero)?, scale: Some(scale) })
+    Ok(ProductWeights { values: t.sub(&values, &zero)?, scale: Some(scale) })
 }

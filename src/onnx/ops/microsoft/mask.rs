@@ -1,7 +1,7 @@
 //! Masks of attention: what is added to the scores of keys that a query must not see.
 
 use crate::axes::Cut;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::{Binary, Compare};
 use crate::trace::{T, Tracer};
 use crate::{axes, cast};
@@ -30,7 +30,7 @@ pub(super) const LOWEST: f64 = f32::MIN as f64;
 pub(super) fn places(t: &Tracer<'_>, elem: Elem, length: usize) -> Result<T> {
     t.fits(elem, &[length])?;
     let all = (0..length).filter_map(|at| i64::try_from(at).ok()).collect();
-    t.constant(Host::ints(elem, vec![length], all))
+    t.constant(HostTensor::ints(elem, vec![length], all))
 }
 
 /// `[batch, 1, 1 or queries, total]`: zero where a mask lets a key be seen, else `filter`. Forms of
@@ -112,7 +112,7 @@ pub(super) fn causal(
     }
     t.fits(elem, &[queries, total])?;
     let seen = (0..queries).flat_map(|row| (0..total).map(move |column| column <= past + row));
-    let seen = t.constant(Host::bools(vec![queries, total], seen))?;
+    let seen = t.constant(HostTensor::bools(vec![queries, total], seen))?;
     let open = match mask {
         Some(mask) => mask,
         None => t.number(elem, 0.0)?,

@@ -4,7 +4,7 @@ use super::super::signal::{matrices, parts};
 use super::super::{Call, Outputs, Table, one, several};
 use super::{OPSET, as_standard};
 use crate::axes::axis;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
 use crate::op::{Binary, Reduce, Unary};
 use crate::trace::{T, Tracer};
@@ -153,7 +153,7 @@ fn irfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let angle = std::f64::consts::TAU * ((bin * at) % length) as f64 / length as f64;
             twice(bin) * wave(angle) / length as f64
         };
-        Host::floats(real.elem, vec![bins, length], places.map(value).collect())
+        HostTensor::floats(real.elem, vec![bins, length], places.map(value).collect())
     };
     let (cos, sin) = (t.constant(table(f64::cos))?, t.constant(table(|angle| -angle.sin()))?);
     let (even, odd) = (matmul::matmul(t, &real, &cos)?, matmul::matmul(t, &imaginary, &sin)?);
@@ -174,11 +174,11 @@ fn inverse(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let (elem, shape) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let values = first(inputs)?.to_f64();
         let all = values.chunks((size * size).max(1)).map(|matrix| inverse_of(matrix, size));
         let all = all.collect::<Result<Vec<_>, _>>()?.concat();
-        Ok(vec![Host::floats(elem, shape.clone(), all)])
+        Ok(vec![HostTensor::floats(elem, shape.clone(), all)])
     };
     several(t.host_op("inverse", &[x], &[form], run)?)
 }

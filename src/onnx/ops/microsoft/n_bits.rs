@@ -1,6 +1,6 @@
 //! Weights of a few bits in blocks that share a scale.
 
-use super::super::quantise::{Layout, dequantised};
+use super::super::quantise::{ScaleLayout, dequantised};
 use super::super::{Call, Outputs, Table, one};
 use super::activation::with_bias;
 use super::count;
@@ -196,7 +196,7 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     // Each gathered element has a scale of its own where both go along one axis.
     let block = if by == along { 1 } else { block };
-    let layout = Layout { axis: along, block };
+    let layout = ScaleLayout { axis: along, block };
     let y = dequantised(t, &codes, &scales, zeros.as_ref(), &layout, scales.elem)?;
     let zero = t.number(y.elem, 0.0)?;
     let mut line = vec![1; y.rank()];

@@ -7,7 +7,7 @@ use super::count;
 use super::mask::{Lengths, padding};
 use super::scores::{Heads, Scoring, attend};
 use crate::axes::Cut;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::trace::{T, Tracer};
 use crate::{axes, indices, literals, matmul};
 use graph::elem::Elem;
@@ -19,19 +19,19 @@ pub(in crate::ops) const TABLE: Table = &[
         let projected = t.add(&projected, call.tensor(2)?)?;
         let whole = projected.shape.last().copied().unwrap_or(0);
         let widths = widths(call, whole)?;
-        let layout = Layout::new(t, call.tensor(3)?, call.tensor(4)?)?;
+        let layout = TokenLayout::new(t, call.tensor(3)?, call.tensor(4)?)?;
         one(layout.attend(t, call, &projected, (widths, call.optional(5)?))?)
     }),
     ("PackedMultiHeadAttention", packed_multi_head),
     ("RemovePadding", remove),
     ("RestorePadding", |t, call| {
-        let layout = Layout::of_offsets(t, call.tensor(1)?)?;
+        let layout = TokenLayout::of_offsets(t, call.tensor(1)?)?;
         one(layout.restored(t, call.tensor(0)?)?)
     }),
 ];
 
 /// The places of tokens in rows with padding.
-struct Layout {
+struct TokenLayout {
     batch: usize,
     length: usize,
     /// The place of each token, then those of padding.
@@ -40,8 +40,8 @@ struct Layout {
     lengths: Vec<i64>,
 }
 
-impl Layout {
-    fn of_offsets(t: &mut Tracer<'_>, offsets: &T) -> Result<Layout> {
+impl TokenLayout {
+    fn of_offsets(t: &mut Tracer<'_>, offsets: &T) -> Result<TokenLayout> {
         let [batch, length] = offsets.shape[..] else {
             return Err(OnnxError::input(format!(
                 "token_offset of shape {:?} has not two axes",
@@ -54,12 +54,12 @@ impl Layout {
         if offsets.iter().any(|at| *at >= batch * length) {
             return Err(OnnxError::input("token_offset: an offset is outside of the rows"));
         }
-        Ok(Layout { batch, length, offsets, lengths: Vec::new() })
+        Ok(TokenLayout { batch, length, offsets, lengths: Vec::new() })
     }
 
     /// With the sums of the lengths of the rows, `[batch + 1]`.
-    fn new(t: &mut Tracer<'_>, offsets: &T, sums: &T) -> Result<Layout> {
-        let mut layout = Layout::of_offsets(t, offsets)?;
+    fn new(t: &mut Tracer<'_>, offsets: &T, sums: &T) -> Result<TokenLayout> {
+        let mut layout = TokenLayout::of_offsets(t, offsets)?;
         let sums = literals::ints(t, sums)?;
         layout.lengths = sums
             .windows(2)
@@ -127,7 +127,7 @@ impl Layout {
         }
         let [query, key, value] =
             <[T; 3]>::try_from(parts).map_err(|_| OnnxError::internal("three parts"))?;
-        let ends = Host::ints(Elem::I32, vec![self.batch], self.lengths.clone());
+        let ends = HostTensor::ints(Elem::I32, vec![self.batch], self.lengths.clone());
         let ends = t.constant(ends)?;
         let lengths =
             Lengths { batch: self.batch, queries: self.length, past: 0, total: self.length };
@@ -157,7 +157,7 @@ fn packed_multi_head(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let widths = <[usize; 3]>::try_from(widths).map_err(|_| OnnxError::internal("three parts"))?;
     let all = axes::cat(t, &parts, 1)?;
     let all = super::activation::with_bias(t, &all, call.optional(3)?)?;
-    let layout = Layout::new(t, call.tensor(4)?, call.tensor(5)?)?;
+    let layout = TokenLayout::new(t, call.tensor(4)?, call.tensor(5)?)?;
     one(layout.attend(t, call, &all, (widths, call.optional(6)?))?)
 }
 
@@ -192,11 +192,11 @@ fn remove(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(*sum)
     }));
     let most = counts.iter().copied().max().unwrap_or(0);
-    let places = Host::ints(Elem::I32, vec![batch, length], numbers(&offsets));
-    let layout = Layout { batch, length, offsets, lengths: Vec::new() };
+    let places = HostTensor::ints(Elem::I32, vec![batch, length], numbers(&offsets));
+    let layout = TokenLayout { batch, length, offsets, lengths: Vec::new() };
     let packed = layout.removed(t, x, tokens)?;
     let places = t.constant(places)?;
-    let sums = t.constant(Host::ints(Elem::I32, vec![batch + 1], numbers(&sums)))?;
-    let most = t.constant(Host::ints(Elem::I32, vec![1], numbers(&[most])))?;
+    let sums = t.constant(HostTensor::ints(Elem::I32, vec![batch + 1], numbers(&sums)))?;
+    let most = t.constant(HostTensor::ints(Elem::I32, vec![1], numbers(&[most])))?;
     several([packed, places, sums, most])
 }

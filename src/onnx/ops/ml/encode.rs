@@ -3,10 +3,10 @@
 use super::ints;
 use crate::cells::Cells;
 use crate::host::first;
-use crate::host::{Data, Host};
+use crate::host::{Data, HostTensor};
 use crate::kept;
 use crate::ops::{Call, Outputs, Table, several};
-use crate::tensor::{Place, to_data};
+use crate::tensor::{TensorPlace, to_data};
 use crate::trace::Tracer;
 use graph::elem::{Elem, Kind};
 use graph::error::{OnnxError, Result};
@@ -20,7 +20,7 @@ pub(in crate::ops) const TABLE: Table = &[
 
 /// Places by key.
 #[derive(Debug)]
-enum Keys {
+enum EncoderKeys {
     Words(HashMap<String, usize>),
     Integers(HashMap<i64, usize>),
     /// By their bits; all NaN are one key.
@@ -43,19 +43,19 @@ fn places<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, 
     places
 }
 
-impl Keys {
+impl EncoderKeys {
     /// Reads a column of keys. `finds_nan`: NaN is a key like others (LabelEncoder from version 4
     /// on).
-    fn new(keys: &Host, finds_nan: bool) -> Keys {
+    fn new(keys: &HostTensor, finds_nan: bool) -> EncoderKeys {
         match &keys.data {
-            Data::Text(words) => Keys::Words(places(words.iter().cloned())),
-            Data::Int(numbers) => Keys::Integers(places(numbers.iter().copied())),
+            Data::Text(words) => EncoderKeys::Words(places(words.iter().cloned())),
+            Data::Int(numbers) => EncoderKeys::Integers(places(numbers.iter().copied())),
             Data::Float(numbers) => {
                 let mut places = places(numbers.iter().copied().map(bits));
                 if !finds_nan {
                     places.remove(&bits(f64::NAN));
                 }
-                Keys::Floats(places)
+                EncoderKeys::Floats(places)
             }
         }
     }
@@ -63,15 +63,15 @@ impl Keys {
     /// The places of a tensor's elements; `None` for those that are not keys.
     fn find(&self, cells: &Cells) -> Result<Vec<Option<usize>>> {
         Ok(match self {
-            Keys::Words(keys) => {
+            EncoderKeys::Words(keys) => {
                 let find = |word: &String| keys.get(word).copied();
                 cells.to_words().iter().map(find).collect()
             }
-            Keys::Integers(keys) => {
+            EncoderKeys::Integers(keys) => {
                 let find = |number: &i64| keys.get(number).copied();
                 cells.to_integers()?.iter().map(find).collect()
             }
-            Keys::Floats(keys) => {
+            EncoderKeys::Floats(keys) => {
                 let find = |number: &f64| keys.get(&bits(*number)).copied();
                 cells.to_doubles()?.iter().map(find).collect()
             }
@@ -81,8 +81,8 @@ impl Keys {
     /// `true` if elements of this type can be looked up.
     fn takes(&self, elem: Elem) -> bool {
         match self {
-            Keys::Words(_) => elem == Elem::Text,
-            Keys::Integers(_) | Keys::Floats(_) => elem != Elem::Text,
+            EncoderKeys::Words(_) => elem == Elem::Text,
+            EncoderKeys::Integers(_) | EncoderKeys::Floats(_) => elem != Elem::Text,
         }
     }
 }
@@ -90,14 +90,19 @@ impl Keys {
 /// Values by key, and one for keys that are not there.
 #[derive(Debug)]
 struct Encoder {
-    keys: Keys,
+    keys: EncoderKeys,
     elem: Elem,
     values: Data,
     default: Data,
 }
 
 impl Encoder {
-    fn new(keys: &Host, values: Host, default: Host, finds_nan: bool) -> Result<Encoder> {
+    fn new(
+        keys: &HostTensor,
+        values: HostTensor,
+        default: HostTensor,
+        finds_nan: bool,
+    ) -> Result<Encoder> {
         if keys.len() != values.len() {
             return Err(OnnxError::invalid(format!(
                 "{} keys for {} values",
@@ -111,7 +116,7 @@ impl Encoder {
                 values.elem, default.elem
             )));
         }
-        let keys = Keys::new(keys, finds_nan);
+        let keys = EncoderKeys::new(keys, finds_nan);
         Ok(Encoder { keys, elem: values.elem, values: values.data, default: default.data })
     }
 
@@ -125,8 +130,8 @@ impl Encoder {
             (Data::Float(all), Data::Float(none)) => Data::Float(picked(&found, all, none)),
             _ => return Err(OnnxError::invalid("values and default differ in type")),
         };
-        let host = Host { elem: self.elem, shape: x.shape.clone(), data };
-        Ok(Cells::of_data(self.elem, x.shape.clone(), to_data(&host, &Place::host())?))
+        let host = HostTensor { elem: self.elem, shape: x.shape.clone(), data };
+        Ok(Cells::of_data(self.elem, x.shape.clone(), to_data(&host, &TensorPlace::host())?))
     }
 }
 
@@ -154,12 +159,12 @@ fn encode(
     several(t.native_op("encode", &[x], &[form], run)?)
 }
 
-fn words(words: Vec<String>) -> Host {
-    Host::text(vec![words.len()], words)
+fn words(words: Vec<String>) -> HostTensor {
+    HostTensor::text(vec![words.len()], words)
 }
 
-fn integers(numbers: Vec<i64>) -> Host {
-    Host::ints(Elem::I64, vec![numbers.len()], numbers)
+fn integers(numbers: Vec<i64>) -> HostTensor {
+    HostTensor::ints(Elem::I64, vec![numbers.len()], numbers)
 }
 
 /// Numbers for words, or words for numbers, by the type of the input.
@@ -200,7 +205,7 @@ fn encoder(call: &Call<'_>, elem: Elem) -> Result<Encoder> {
 }
 
 /// Keys or values of a table, from whichever attribute has them.
-fn column(call: &Call<'_>, side: &str) -> Result<Host> {
+fn column(call: &Call<'_>, side: &str) -> Result<HostTensor> {
     if let Some(names) = call.texts(&format!("{side}_strings"))? {
         return Ok(words(names));
     }
@@ -209,22 +214,24 @@ fn column(call: &Call<'_>, side: &str) -> Result<Host> {
     }
     if let Some(numbers) = call.floats(&format!("{side}_floats"))? {
         let numbers: Vec<f64> = numbers.iter().map(|number| f64::from(*number)).collect();
-        return Ok(Host::floats(Elem::F32, vec![numbers.len()], numbers));
+        return Ok(HostTensor::floats(Elem::F32, vec![numbers.len()], numbers));
     }
     let raw = call.raw(&format!("{side}_tensor"))?;
-    raw.map(|raw| Host::from_raw(raw))
+    raw.map(|raw| HostTensor::from_raw(raw))
         .ok_or_else(|| OnnxError::invalid(format!("there are no {side}")))
 }
 
 /// The value of keys that are not in the table.
-fn default(call: &Call<'_>, elem: Elem) -> Result<Host> {
+fn default(call: &Call<'_>, elem: Elem) -> Result<HostTensor> {
     if let Some(raw) = call.raw("default_tensor")? {
-        return Ok(Host::from_raw(raw));
+        return Ok(HostTensor::from_raw(raw));
     }
     Ok(match elem.kind() {
         Kind::Text => words(vec![call.text("default_string")?.unwrap_or("_Unused").to_owned()]),
-        Kind::Float => Host::floats(elem, vec![1], vec![call.float_or("default_float", -0.0)?]),
-        _ => Host::ints(elem, vec![1], vec![call.int_or("default_int64", -1)?]),
+        Kind::Float => {
+            HostTensor::floats(elem, vec![1], vec![call.float_or("default_float", -0.0)?])
+        }
+        _ => HostTensor::ints(elem, vec![1], vec![call.int_or("default_int64", -1)?]),
     })
 }
 
@@ -233,11 +240,12 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (names, numbers) = (call.texts("cats_strings")?, ints(call, "cats_int64s")?);
     let (keys, width) = match names.filter(|names| !names.is_empty()) {
-        Some(names) => {
-            (kept::value(t, call, || Ok(Keys::new(&words(names.clone()), false)))?, names.len())
-        }
+        Some(names) => (
+            kept::value(t, call, || Ok(EncoderKeys::new(&words(names.clone()), false)))?,
+            names.len(),
+        ),
         None => (
-            kept::value(t, call, || Ok(Keys::new(&integers(numbers.to_vec()), false)))?,
+            kept::value(t, call, || Ok(EncoderKeys::new(&integers(numbers.to_vec()), false)))?,
             numbers.len(),
         ),
     };

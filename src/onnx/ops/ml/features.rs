@@ -2,7 +2,7 @@
 
 use super::{floats, ints, table};
 use crate::axes::Cut;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::op::{Compare, Reduce, Unary};
 use crate::ops::{Call, Outputs, Table, one, several};
 use crate::trace::{T, Tracer};
@@ -74,7 +74,7 @@ fn extract(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// One row of numbers, which broadcasts over a table.
 fn row(t: &Tracer<'_>, elem: Elem, values: &[f32]) -> Result<T> {
     let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
-    t.constant(Host::floats(elem, vec![values.len()], values))
+    t.constant(HostTensor::floats(elem, vec![values.len()], values))
 }
 
 fn scale(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -111,17 +111,19 @@ fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let count = if count == columns { count } else { 1 };
     let values = if float {
-        Host::floats(x.elem, vec![count], values.into_iter().take(count).collect())
+        HostTensor::floats(x.elem, vec![count], values.into_iter().take(count).collect())
     } else {
-        Host::ints(x.elem, vec![count], whole.iter().copied().take(count).collect())
+        HostTensor::ints(x.elem, vec![count], whole.iter().copied().take(count).collect())
     };
     let replaced = call.float_or("replaced_value_float", 0.0)?;
     let missing = if float && replaced.is_nan() {
         t.unary(Unary::IsNan, x)?
     } else {
         let replaced = match float {
-            true => Host::floats(x.elem, vec![], vec![replaced]),
-            false => Host::ints(x.elem, vec![], vec![call.int_or("replaced_value_int64", 0)?]),
+            true => HostTensor::floats(x.elem, vec![], vec![replaced]),
+            false => {
+                HostTensor::ints(x.elem, vec![], vec![call.int_or("replaced_value_int64", 0)?])
+            }
         };
         let replaced = t.constant(replaced)?;
         t.compare(Compare::Equal, x, &replaced)?

@@ -81,7 +81,7 @@ impl Real for f64 {
 
 /// The comparison of a feature with its threshold in a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum BranchMode {
     Leq,
     Less,
     Geq,
@@ -99,7 +99,7 @@ pub(super) struct Branch<V> {
     pub(super) threshold: V,
     pub(super) yes: u32,
     pub(super) no: u32,
-    pub(super) mode: Mode,
+    pub(super) mode: BranchMode,
     /// A NaN feature takes the branch where the comparison holds.
     pub(super) missing: bool,
 }
@@ -121,7 +121,7 @@ pub(super) struct Forest<V> {
     /// Columns that rows must have.
     pub(super) columns: usize,
     /// The mode of all branches, if it is the same.
-    mode: Option<Mode>,
+    mode: Option<BranchMode>,
 }
 
 /// The aggregation of the weights of one target.
@@ -222,21 +222,25 @@ impl<V: Real> Forest<V> {
             }
         };
         match self.mode {
-            Some(Mode::Leq) => self.walk(block, columns, &mut leaf, |x, own, _| x <= own.threshold),
-            Some(Mode::Less) => self.walk(block, columns, &mut leaf, |x, own, _| x < own.threshold),
+            Some(BranchMode::Leq) => {
+                self.walk(block, columns, &mut leaf, |x, own, _| x <= own.threshold)
+            }
+            Some(BranchMode::Less) => {
+                self.walk(block, columns, &mut leaf, |x, own, _| x < own.threshold)
+            }
             _ => self.walk(block, columns, &mut leaf, |x, own, at| self.holds(x, own, at)),
         }
     }
 
     fn holds(&self, x: V, branch: &Branch<V>, at: u32) -> bool {
         match branch.mode {
-            Mode::Leq => x <= branch.threshold,
-            Mode::Less => x < branch.threshold,
-            Mode::Geq => x >= branch.threshold,
-            Mode::Greater => x > branch.threshold,
-            Mode::Equal => x == branch.threshold,
-            Mode::Unequal => x != branch.threshold,
-            Mode::Member => self.sets.get(&at).is_some_and(|set| {
+            BranchMode::Leq => x <= branch.threshold,
+            BranchMode::Less => x < branch.threshold,
+            BranchMode::Geq => x >= branch.threshold,
+            BranchMode::Greater => x > branch.threshold,
+            BranchMode::Equal => x == branch.threshold,
+            BranchMode::Unequal => x != branch.threshold,
+            BranchMode::Member => self.sets.get(&at).is_some_and(|set| {
                 set.binary_search_by(|member| {
                     member.partial_cmp(&x).unwrap_or(std::cmp::Ordering::Less)
                 })

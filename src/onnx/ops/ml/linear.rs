@@ -17,7 +17,7 @@ pub(in crate::ops) const TABLE: Table =
 
 /// Weights `[columns, targets]` and perhaps intercepts `[1, targets]`.
 #[derive(Debug)]
-struct Weights {
+struct LinearWeights {
     weights: Arc<FileTensor>,
     intercepts: Option<Arc<FileTensor>>,
 }
@@ -27,10 +27,10 @@ fn raw(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Arc<FileTensor> 
     Arc::new(FileTensor { elem: Elem::F32, shape, bytes: bytes.into(), text: Vec::new() })
 }
 
-impl Weights {
+impl LinearWeights {
     /// # Errors
     /// If the number of coefficients is not that of columns times targets.
-    fn read(call: &Call<'_>, targets: usize) -> Result<Weights> {
+    fn read(call: &Call<'_>, targets: usize) -> Result<LinearWeights> {
         let (all, own) = (floats(call, "coefficients")?, floats(call, "intercepts")?);
         let columns = all.len().checked_div(targets).unwrap_or(0);
         if columns * targets != all.len() || all.is_empty() {
@@ -42,7 +42,7 @@ impl Weights {
         let turned = (0..columns).flat_map(|column| all.iter().skip(column).step_by(columns));
         let weights = raw(vec![columns, targets], turned.copied());
         let intercepts = (own.len() == targets).then(|| raw(vec![1, targets], own.iter().copied()));
-        Ok(Weights { weights, intercepts })
+        Ok(LinearWeights { weights, intercepts })
     }
 
     /// Scores `[rows, targets]` of a table.
@@ -73,7 +73,7 @@ fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let targets = usize::try_from(call.int_or("targets", 1)?)
         .map_err(|e| OnnxError::input(format!("targets: {e}")))?;
     let transform = Transform::named(call.text("post_transform")?)?;
-    let weights = kept::value(t, call, || Weights::read(call, targets))?;
+    let weights = kept::value(t, call, || LinearWeights::read(call, targets))?;
     let scores = weights.scores(t, call)?;
     if transform == Transform::None || targets == 1 && transform != Transform::Probit {
         return one(scores);
@@ -90,15 +90,15 @@ fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// A classifier's weights, and what its scores become.
 #[derive(Debug)]
-struct Classifier {
-    weights: Weights,
+struct LinearClassifier {
+    weights: LinearWeights,
     labels: Labels,
     targets: usize,
     transform: Transform,
 }
 
-impl Classifier {
-    fn read(call: &Call<'_>) -> Result<Classifier> {
+impl LinearClassifier {
+    fn read(call: &Call<'_>) -> Result<LinearClassifier> {
         let labels = Labels::read(call, "classlabels_strings", "classlabels_ints")?;
         // One score for two classes is that of the second.
         let targets = match floats(call, "intercepts")?.len() {
@@ -112,7 +112,12 @@ impl Classifier {
             )));
         }
         let transform = Transform::named(call.text("post_transform")?)?;
-        Ok(Classifier { weights: Weights::read(call, targets)?, labels, targets, transform })
+        Ok(LinearClassifier {
+            weights: LinearWeights::read(call, targets)?,
+            labels,
+            targets,
+            transform,
+        })
     }
 
     /// Scores of one row in the answer.
@@ -144,7 +149,7 @@ impl Classifier {
 }
 
 fn classify(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    let model = kept::value(t, call, || Classifier::read(call))?;
+    let model = kept::value(t, call, || LinearClassifier::read(call))?;
     let scores = model.weights.scores(t, call)?;
     let rows = scores.shape.first().copied().unwrap_or(0);
     let width = model.width();

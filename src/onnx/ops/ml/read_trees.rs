@@ -1,9 +1,9 @@
 //! Forests from attributes: those of versions 1 to 3 name nodes by tree and number, those of
 //! version 5 by place.
 
-use super::forest::{Branch, Forest, LEAF, Mode, Real};
+use super::forest::{Branch, BranchMode, Forest, LEAF, Real};
 use super::{floats, ints};
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::ops::Call;
 use graph::error::{OnnxError, Result};
 use std::collections::HashMap;
@@ -18,11 +18,11 @@ pub(super) fn reals<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>> {
 
 fn tensor<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>> {
     let Some(raw) = call.raw(name)? else { return Ok(Vec::new()) };
-    Ok(Host::from_raw(raw).to_f64().into_iter().map(V::of).collect())
+    Ok(HostTensor::from_raw(raw).to_f64().into_iter().map(V::of).collect())
 }
 
 /// Names of the attributes that hold the weights of leaves.
-pub(super) struct Names {
+pub(super) struct LeafAttributes {
     pub(super) ids: &'static str,
     pub(super) nodes: &'static str,
     pub(super) trees: &'static str,
@@ -34,7 +34,7 @@ struct Listed<'c, V> {
     trees: &'c [i64],
     numbers: &'c [i64],
     features: &'c [i64],
-    modes: Vec<Option<Mode>>,
+    modes: Vec<Option<BranchMode>>,
     thresholds: Vec<V>,
     yes: &'c [i64],
     no: &'c [i64],
@@ -43,15 +43,15 @@ struct Listed<'c, V> {
     places: HashMap<(i64, i64), u32>,
 }
 
-fn mode(name: &str) -> Result<Option<Mode>> {
+fn mode(name: &str) -> Result<Option<BranchMode>> {
     Ok(Some(match name {
         "LEAF" => return Ok(None),
-        "BRANCH_LEQ" => Mode::Leq,
-        "BRANCH_LT" => Mode::Less,
-        "BRANCH_GTE" => Mode::Geq,
-        "BRANCH_GT" => Mode::Greater,
-        "BRANCH_EQ" => Mode::Equal,
-        "BRANCH_NEQ" => Mode::Unequal,
+        "BRANCH_LEQ" => BranchMode::Leq,
+        "BRANCH_LT" => BranchMode::Less,
+        "BRANCH_GTE" => BranchMode::Geq,
+        "BRANCH_GT" => BranchMode::Greater,
+        "BRANCH_EQ" => BranchMode::Equal,
+        "BRANCH_NEQ" => BranchMode::Unequal,
         other => {
             return Err(OnnxError::unsupported(format!(
                 "nodes_modes: there is none named {other}"
@@ -124,7 +124,7 @@ impl<'c, V: Real> Listed<'c, V> {
         })
     }
 
-    fn branch(&self, at: usize, mode: Mode) -> Option<Result<Branch<V>>> {
+    fn branch(&self, at: usize, mode: BranchMode) -> Option<Result<Branch<V>>> {
         let tree = *self.trees.get(at)?;
         let (yes, no) = (*self.yes.get(at)?, *self.no.get(at)?);
         let (threshold, column) = (*self.thresholds.get(at)?, *self.features.get(at)?);
@@ -159,7 +159,11 @@ impl<'c, V: Real> Listed<'c, V> {
 ///
 /// # Errors
 /// If its lists contradict each other, or a tree does not end.
-pub(super) fn listed<V: Real>(call: &Call<'_>, names: &Names, targets: usize) -> Result<Forest<V>> {
+pub(super) fn listed<V: Real>(
+    call: &Call<'_>,
+    names: &LeafAttributes,
+    targets: usize,
+) -> Result<Forest<V>> {
     let nodes = Listed::<V>::read(call)?;
     let mut forest = nodes.forest()?;
     let (ids, weights) = (ints(call, names.ids)?, reals::<V>(call, names.weights)?);
@@ -211,7 +215,7 @@ impl<'c, V: Real> Placed<'c, V> {
             .raw("nodes_modes")?
             .ok_or_else(|| OnnxError::invalid("nodes_modes are missing"))?;
         let own = Placed {
-            modes: Host::from_raw(modes).to_i64(),
+            modes: HostTensor::from_raw(modes).to_i64(),
             splits: tensor(call, "nodes_splits")?,
             features: ints(call, "nodes_featureids")?,
             yes: ints(call, "nodes_truenodeids")?,
@@ -239,13 +243,13 @@ impl<'c, V: Real> Placed<'c, V> {
 
     fn branch(&self, at: usize) -> Result<Branch<V>> {
         let mode = match self.modes.get(at) {
-            Some(0) => Mode::Leq,
-            Some(1) => Mode::Less,
-            Some(2) => Mode::Geq,
-            Some(3) => Mode::Greater,
-            Some(4) => Mode::Equal,
-            Some(5) => Mode::Unequal,
-            Some(6) => Mode::Member,
+            Some(0) => BranchMode::Leq,
+            Some(1) => BranchMode::Less,
+            Some(2) => BranchMode::Geq,
+            Some(3) => BranchMode::Greater,
+            Some(4) => BranchMode::Equal,
+            Some(5) => BranchMode::Unequal,
+            Some(6) => BranchMode::Member,
             other => {
                 return Err(OnnxError::unsupported(format!(
                     "nodes_modes: there is none with number {other:?}"
@@ -277,7 +281,7 @@ impl<'c, V: Real> Placed<'c, V> {
 fn sets<V: Real>(forest: &mut Forest<V>, members: Vec<V>) {
     let mut members = members.into_iter();
     for (at, branch) in (0u32..).zip(&forest.branches) {
-        if branch.mode == Mode::Member {
+        if branch.mode == BranchMode::Member {
             let mut set: Vec<V> = members.by_ref().take_while(|value| !value.is_none()).collect();
             set.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
             forest.sets.insert(at, set);

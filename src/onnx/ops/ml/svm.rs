@@ -13,7 +13,7 @@ use graph::error::{OnnxError, Result};
 pub(in crate::ops) const TABLE: Table = &[("SVMClassifier", classify), ("SVMRegressor", regress)];
 
 #[derive(Clone, Copy, Debug)]
-enum Shape {
+enum KernelType {
     Linear,
     Poly,
     Rbf,
@@ -22,8 +22,8 @@ enum Shape {
 
 /// Products of rows with vectors, and what becomes of them.
 #[derive(Debug)]
-struct Kernel {
-    shape: Shape,
+struct SvmKernel {
+    shape: KernelType,
     gamma: f32,
     coefficient: f32,
     degree: f32,
@@ -33,22 +33,22 @@ struct Kernel {
     vectors: Vec<f32>,
 }
 
-impl Kernel {
+impl SvmKernel {
     /// `count` vectors; linear ones without parameters if `plain`.
     ///
     /// # Errors
     /// If the vectors differ in length, or the kernel is unknown.
-    fn read(call: &Call<'_>, all: &[f32], count: usize, plain: bool) -> Result<Kernel> {
+    fn read(call: &Call<'_>, all: &[f32], count: usize, plain: bool) -> Result<SvmKernel> {
         let columns = all.len().checked_div(count).unwrap_or(0);
         if columns == 0 || columns * count != all.len() {
             return Err(OnnxError::invalid(format!("{} numbers for {count} vectors", all.len())));
         }
         let shape = match call.text("kernel_type")?.unwrap_or("LINEAR") {
-            _ if plain => Shape::Linear,
-            "LINEAR" => Shape::Linear,
-            "POLY" => Shape::Poly,
-            "RBF" => Shape::Rbf,
-            "SIGMOID" => Shape::Sigmoid,
+            _ if plain => KernelType::Linear,
+            "LINEAR" => KernelType::Linear,
+            "POLY" => KernelType::Poly,
+            "RBF" => KernelType::Rbf,
+            "SIGMOID" => KernelType::Sigmoid,
             other => {
                 return Err(OnnxError::unsupported(format!(
                     "kernel_type: there is none named {other}"
@@ -61,7 +61,7 @@ impl Kernel {
         let (gamma, coefficient, degree) = (parameter(0)?, parameter(1)?, parameter(2)?);
         let vectors = (0..columns).flat_map(|column| all.iter().skip(column).step_by(columns));
         let vectors = vectors.copied().collect();
-        Ok(Kernel { shape, gamma, coefficient, degree, columns, count, vectors })
+        Ok(SvmKernel { shape, gamma, coefficient, degree, columns, count, vectors })
     }
 
     /// One number for each vector.
@@ -70,17 +70,17 @@ impl Kernel {
         for (x, vectors) in row.iter().zip(self.vectors.chunks_exact(self.count)) {
             let pairs = sums.iter_mut().zip(vectors);
             match self.shape {
-                Shape::Rbf => pairs.for_each(|(sum, v)| *sum += (x - v) * (x - v)),
+                KernelType::Rbf => pairs.for_each(|(sum, v)| *sum += (x - v) * (x - v)),
                 _ => pairs.for_each(|(sum, v)| *sum += x * v),
             }
         }
         let (gamma, coefficient, degree) = (self.gamma, self.coefficient, self.degree);
         for sum in sums {
             *sum = match self.shape {
-                Shape::Linear => *sum,
-                Shape::Rbf => (-gamma * *sum).exp(),
-                Shape::Sigmoid => (gamma * *sum + coefficient).tanh(),
-                Shape::Poly => {
+                KernelType::Linear => *sum,
+                KernelType::Rbf => (-gamma * *sum).exp(),
+                KernelType::Sigmoid => (gamma * *sum + coefficient).tanh(),
+                KernelType::Poly => {
                     let base = gamma * *sum + coefficient;
                     match degree {
                         2.0 => base * base,
@@ -130,23 +130,23 @@ fn each_row<R: Send>(
 }
 
 #[derive(Debug)]
-struct Regressor {
-    kernel: Kernel,
+struct SvmRegressor {
+    kernel: SvmKernel,
     /// Of the vectors; none where the kernel's one product is the answer.
     coefficients: Option<Vec<f32>>,
     rho: f32,
     one_class: bool,
 }
 
-impl Regressor {
-    fn read(call: &Call<'_>) -> Result<Regressor> {
+impl SvmRegressor {
+    fn read(call: &Call<'_>) -> Result<SvmRegressor> {
         let (coefficients, rho) = (floats(call, "coefficients")?, floats(call, "rho")?);
         let rho = *rho.first().ok_or_else(|| OnnxError::invalid("rho is missing"))?;
         let one_class = call.int_or("one_class", 0)? != 0;
         let count = usize::try_from(call.int_or("n_supports", 0)?).unwrap_or(0);
         if count == 0 {
-            let kernel = Kernel::read(call, coefficients, 1, true)?;
-            return Ok(Regressor { kernel, coefficients: None, rho, one_class });
+            let kernel = SvmKernel::read(call, coefficients, 1, true)?;
+            return Ok(SvmRegressor { kernel, coefficients: None, rho, one_class });
         }
         if coefficients.len() < count {
             return Err(OnnxError::invalid(format!(
@@ -154,9 +154,9 @@ impl Regressor {
                 coefficients.len()
             )));
         }
-        let kernel = Kernel::read(call, floats(call, "support_vectors")?, count, false)?;
+        let kernel = SvmKernel::read(call, floats(call, "support_vectors")?, count, false)?;
         let coefficients = coefficients.iter().take(count).copied().collect();
-        Ok(Regressor { kernel, coefficients: Some(coefficients), rho, one_class })
+        Ok(SvmRegressor { kernel, coefficients: Some(coefficients), rho, one_class })
     }
 
     fn row(&self, row: &[f32]) -> f32 {
@@ -178,7 +178,7 @@ impl Regressor {
 fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
-    let model = kept::value(t, call, || Regressor::read(call))?;
+    let model = kept::value(t, call, || SvmRegressor::read(call))?;
     model.kernel.check(columns)?;
     let run = move |inputs: &[Cells]| {
         let x = first(inputs)?;
@@ -190,8 +190,8 @@ fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 }
 
 #[derive(Debug)]
-struct Classifier {
-    kernel: Kernel,
+struct SvmClassifier {
+    kernel: SvmKernel,
     labels: Labels,
     transform: Transform,
     rho: Vec<f32>,
@@ -204,8 +204,8 @@ struct Classifier {
     all_positive: bool,
 }
 
-impl Classifier {
-    fn read(call: &Call<'_>) -> Result<Classifier> {
+impl SvmClassifier {
+    fn read(call: &Call<'_>) -> Result<SvmClassifier> {
         let labels = Labels::read(call, "classlabels_strings", "classlabels_ints")?;
         let (coefficients, rho) = (floats(call, "coefficients")?, floats(call, "rho")?);
         let transform = Transform::named(call.text("post_transform")?)?;
@@ -219,15 +219,15 @@ impl Classifier {
         }
         let kernel = if count == 0 {
             vectors.clear();
-            Kernel::read(call, coefficients, labels.len(), true)?
+            SvmKernel::read(call, coefficients, labels.len(), true)?
         } else {
-            Kernel::read(call, floats(call, "support_vectors")?, count, false)?
+            SvmKernel::read(call, floats(call, "support_vectors")?, count, false)?
         };
         let (slopes, offsets) = (floats(call, "prob_a")?, floats(call, "prob_b")?);
         let pairs = slopes.iter().copied().zip(offsets.iter().copied()).collect();
         let all_positive = coefficients.iter().all(|value| *value >= 0.0);
         let (rho, coefficients) = (rho.to_vec(), coefficients.to_vec());
-        let own = Classifier {
+        let own = SvmClassifier {
             kernel,
             labels,
             transform,
@@ -410,7 +410,7 @@ fn couple(classes: usize, pairs: &[f32]) -> Vec<f32> {
 fn classify(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
-    let model = kept::value(t, call, || Classifier::read(call))?;
+    let model = kept::value(t, call, || SvmClassifier::read(call))?;
     model.kernel.check(columns)?;
     let width = model.width();
     let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];

@@ -2,7 +2,7 @@
 //! differ from the standard. Whole exports are in `tests/data/onnx_cases`.
 
 use super::regex::Expression;
-use crate::{Engine, Limits, Place};
+use crate::{Engine, PlanLimits, TensorPlace};
 use bytes::Bytes;
 use graph::error::OnnxError;
 use graph::proto::{
@@ -65,7 +65,7 @@ fn file(node: Vec<NodeProto>, version: i64) -> ModelFile {
 }
 
 fn engine(file: ModelFile) -> Engine {
-    Engine::limited(file, Place::host(), Limits::default()).unwrap()
+    Engine::limited(file, TensorPlace::host(), PlanLimits::default()).unwrap()
 }
 
 fn table(columns: usize, values: &[f32]) -> FileTensor {

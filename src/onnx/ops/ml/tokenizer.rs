@@ -1,7 +1,7 @@
 //! Tokenizer of `com.microsoft`: cuts each text into words.
 
 use super::regex::Expression;
-use crate::host::Host;
+use crate::host::HostTensor;
 use crate::host::first;
 use crate::kept;
 use crate::ops::{Call, Outputs, Table, several};
@@ -18,7 +18,7 @@ const BYTES_MAX: usize = 1 << 30;
 
 /// The way in which texts are cut.
 #[derive(Debug)]
-enum Way {
+enum TokenizeMethod {
     Characters,
     /// The text between matches of each in turn.
     Between(Vec<Expression>),
@@ -28,7 +28,7 @@ enum Way {
 
 #[derive(Debug)]
 struct Tokenizer {
-    way: Way,
+    way: TokenizeMethod,
     marks: bool,
     padding: String,
     /// Fewest characters of a word.
@@ -42,15 +42,17 @@ impl Tokenizer {
         let least = usize::try_from(least).ok().filter(|least| *least > 0);
         let least = least.ok_or_else(|| OnnxError::invalid("mincharnum is not above zero"))?;
         let way = match (call.texts("separators")?, call.text("tokenexp")?) {
-            (Some(all), _) if all.iter().all(String::is_empty) && all.len() == 1 => Way::Characters,
-            (Some(all), _) if !all.is_empty() => Way::Between(
+            (Some(all), _) if all.iter().all(String::is_empty) && all.len() == 1 => {
+                TokenizeMethod::Characters
+            }
+            (Some(all), _) if !all.is_empty() => TokenizeMethod::Between(
                 all.iter().map(|text| Expression::new(text)).collect::<Result<_, _>>()?,
             ),
-            (_, Some(".")) => Way::Characters,
-            (_, Some(text)) if !text.is_empty() => Way::Matches(Expression::new(text)?),
+            (_, Some(".")) => TokenizeMethod::Characters,
+            (_, Some(text)) if !text.is_empty() => TokenizeMethod::Matches(Expression::new(text)?),
             _ => return Err(OnnxError::invalid("there are neither separators nor a tokenexp")),
         };
-        if matches!(way, Way::Characters) && least > 1 {
+        if matches!(way, TokenizeMethod::Characters) && least > 1 {
             return Err(OnnxError::invalid(format!(
                 "mincharnum {least}, but each character is a word"
             )));
@@ -62,9 +64,9 @@ impl Tokenizer {
 
     fn words(&self, text: &str) -> Vec<String> {
         match &self.way {
-            Way::Characters => text.chars().map(String::from).collect(),
-            Way::Matches(expression) => self.matches(expression, text),
-            Way::Between(separators) => {
+            TokenizeMethod::Characters => text.chars().map(String::from).collect(),
+            TokenizeMethod::Matches(expression) => self.matches(expression, text),
+            TokenizeMethod::Between(separators) => {
                 let mut parts = vec![text];
                 for separator in separators {
                     parts =
@@ -150,13 +152,13 @@ fn tokenize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let tokenizer = kept::value(t, call, || Tokenizer::read(call))?;
     let shape = x.shape.clone();
-    let run = move |inputs: &[Host]| {
+    let run = move |inputs: &[HostTensor]| {
         let texts = first(inputs)?.to_text();
         let words = texts.iter().map(|text| tokenizer.words(text)).collect();
         let (words, width) = tokenizer.fill(words)?;
         let mut shape = shape.clone();
         shape.push(width);
-        Ok(vec![Host::text(shape, words)])
+        Ok(vec![HostTensor::text(shape, words)])
     };
     several(t.host_now(&[x], &run)?)
 }

@@ -1,7 +1,7 @@
 //! Ensembles of trees.
 
 use super::forest::{Aggregate, Forest, Real};
-use super::read_trees::{Names, are_positive, bases, listed, placed};
+use super::read_trees::{LeafAttributes, are_positive, bases, listed, placed};
 use super::scores::{Transform, logistic, probit};
 use super::{Labels, in_blocks, ints, table};
 use crate::cells::Cells;
@@ -15,22 +15,22 @@ use std::collections::HashSet;
 
 pub(in crate::ops) const TABLE: Table = &[
     ("TreeEnsemble", |t, call| match call.tensor(0)?.elem {
-        Elem::F64 => regress::<f64>(t, call, Regressor::placed),
-        _ => regress::<f32>(t, call, Regressor::placed),
+        Elem::F64 => regress::<f64>(t, call, TreeRegressor::placed),
+        _ => regress::<f32>(t, call, TreeRegressor::placed),
     }),
     ("TreeEnsembleClassifier", |t, call| match call.tensor(0)?.elem {
         Elem::F64 => classify::<f64>(t, call),
         _ => classify::<f32>(t, call),
     }),
     ("TreeEnsembleRegressor", |t, call| match call.tensor(0)?.elem {
-        Elem::F64 => regress::<f64>(t, call, Regressor::listed),
-        _ => regress::<f32>(t, call, Regressor::listed),
+        Elem::F64 => regress::<f64>(t, call, TreeRegressor::listed),
+        _ => regress::<f32>(t, call, TreeRegressor::listed),
     }),
 ];
 
 /// Sums of a forest's weights, by target.
 #[derive(Debug)]
-struct Regressor<V> {
+struct TreeRegressor<V> {
     forest: Forest<V>,
     targets: usize,
     aggregate: Aggregate,
@@ -46,9 +46,9 @@ fn targets(call: &Call<'_>) -> Result<usize> {
     targets.ok_or_else(|| OnnxError::invalid("n_targets is not above zero"))
 }
 
-impl<V: Real> Regressor<V> {
+impl<V: Real> TreeRegressor<V> {
     /// Of versions 1 to 3.
-    fn listed(call: &Call<'_>) -> Result<Regressor<V>> {
+    fn listed(call: &Call<'_>) -> Result<TreeRegressor<V>> {
         let aggregate = match call.text("aggregate_function")?.unwrap_or("SUM") {
             "SUM" => Aggregate::Sum,
             "AVERAGE" => Aggregate::Average,
@@ -60,7 +60,7 @@ impl<V: Real> Regressor<V> {
                 )));
             }
         };
-        let names = Names {
+        let names = LeafAttributes {
             ids: "target_ids",
             nodes: "target_nodeids",
             trees: "target_treeids",
@@ -75,11 +75,11 @@ impl<V: Real> Regressor<V> {
         }
         let transform = Transform::named(call.text("post_transform")?)?;
         let forest = listed(call, &names, targets)?;
-        Ok(Regressor { forest, targets, aggregate, transform, bases, keeps_type: false })
+        Ok(TreeRegressor { forest, targets, aggregate, transform, bases, keeps_type: false })
     }
 
     /// Of version 5.
-    fn placed(call: &Call<'_>) -> Result<Regressor<V>> {
+    fn placed(call: &Call<'_>) -> Result<TreeRegressor<V>> {
         let aggregate = match call.int_or("aggregate_function", 1)? {
             0 => Aggregate::Average,
             1 => Aggregate::Sum,
@@ -107,7 +107,7 @@ impl<V: Real> Regressor<V> {
         let targets = targets(call)?;
         let forest = placed(call, targets)?;
         let bases = Vec::new();
-        Ok(Regressor { forest, targets, aggregate, transform, bases, keeps_type: true })
+        Ok(TreeRegressor { forest, targets, aggregate, transform, bases, keeps_type: true })
     }
 
     /// The answer of a row.
@@ -162,7 +162,7 @@ fn check_columns<V>(forest: &Forest<V>, columns: usize) -> Result<()> {
 fn regress<V: Real>(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
-    read: fn(&Call<'_>) -> Result<Regressor<V>>,
+    read: fn(&Call<'_>) -> Result<TreeRegressor<V>>,
 ) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
@@ -193,7 +193,7 @@ fn regress<V: Real>(
 
 /// A forest that classifies rows.
 #[derive(Debug)]
-struct Classifier<V> {
+struct TreeClassifier<V> {
     forest: Forest<V>,
     labels: Labels,
     transform: Transform,
@@ -205,7 +205,7 @@ struct Classifier<V> {
 
 /// A class, or what ONNX Runtime answers instead: the number 0 or 1.
 #[derive(Clone, Copy, Debug)]
-enum Class {
+enum TreeClass {
     Label(usize),
     Number(usize),
 }
@@ -220,10 +220,10 @@ enum Second {
     Signs,
 }
 
-impl<V: Real> Classifier<V> {
-    fn read(call: &Call<'_>) -> Result<Classifier<V>> {
+impl<V: Real> TreeClassifier<V> {
+    fn read(call: &Call<'_>) -> Result<TreeClassifier<V>> {
         let labels = Labels::read(call, "classlabels_strings", "classlabels_int64s")?;
-        let names = Names {
+        let names = LeafAttributes {
             ids: "class_ids",
             nodes: "class_nodeids",
             trees: "class_treeids",
@@ -239,7 +239,7 @@ impl<V: Real> Classifier<V> {
                 labels.len()
             )));
         }
-        Ok(Classifier {
+        Ok(TreeClassifier {
             forest: listed(call, &names, labels.len())?,
             transform: Transform::named(call.text("post_transform")?)?,
             binary: labels.len() == 2 && classes.len() == 1,
@@ -250,7 +250,7 @@ impl<V: Real> Classifier<V> {
     }
 
     /// The class of a row, and its scores behind the others.
-    fn row(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class> {
+    fn row(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<TreeClass> {
         let end = all.len() + scores.len();
         let class = match scores {
             [one] => self.alone(one.unwrap_or(V::ZERO), all),
@@ -262,7 +262,7 @@ impl<V: Real> Classifier<V> {
         Ok(class)
     }
 
-    fn of_many(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<Class> {
+    fn of_many(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<TreeClass> {
         let begin = all.len();
         let mut best: Option<(usize, V)> = None;
         for (class, score) in scores.iter().enumerate() {
@@ -280,11 +280,11 @@ impl<V: Real> Classifier<V> {
         self.transform.row(all.get_mut(begin..).unwrap_or_default());
         let (class, _) =
             best.ok_or_else(|| OnnxError::invalid("a row comes to no leaf with a weight"))?;
-        Ok(Class::Label(class))
+        Ok(TreeClass::Label(class))
     }
 
     /// With base values, ONNX Runtime goes its own ways; they are followed here.
-    fn of_two(&self, scores: [Option<V>; 2], all: &mut Vec<f32>) -> Class {
+    fn of_two(&self, scores: [Option<V>; 2], all: &mut Vec<f32>) -> TreeClass {
         let [one, other] = scores;
         let base = |at: usize| self.bases.get(at).copied().unwrap_or(V::ZERO);
         let (scores, second) = match self.bases.len() {
@@ -310,7 +310,7 @@ impl<V: Real> Classifier<V> {
     }
 
     /// The one score of one class.
-    fn alone(&self, score: V, all: &mut Vec<f32>) -> Class {
+    fn alone(&self, score: V, all: &mut Vec<f32>) -> TreeClass {
         let base = self.bases.last().copied().unwrap_or(V::ZERO);
         let score = score + base;
         let (class, _) = self.decide(score);
@@ -319,15 +319,15 @@ impl<V: Real> Classifier<V> {
     }
 
     /// The class by the score of the second one, and what becomes of the scores.
-    fn decide(&self, score: V) -> (Class, Option<Second>) {
+    fn decide(&self, score: V) -> (TreeClass, Option<Second>) {
         if !self.binary {
-            return (Class::Number(usize::from(score > V::ZERO)), None);
+            return (TreeClass::Number(usize::from(score > V::ZERO)), None);
         }
         let (limit, second) = match self.all_positive {
             true => (V::of(0.5), Second::Rest),
             false => (V::ZERO, Second::Signs),
         };
-        (Class::Label(usize::from(score > limit)), Some(second))
+        (TreeClass::Label(usize::from(score > limit)), Some(second))
     }
 
     /// Two scores from one.
@@ -342,11 +342,11 @@ impl<V: Real> Classifier<V> {
     }
 
     /// The labels of classes.
-    fn pick(&self, classes: Vec<Class>) -> Cells {
-        let number = |class: &Class| match class {
-            Class::Label(at) | Class::Number(at) => *at,
+    fn pick(&self, classes: Vec<TreeClass>) -> Cells {
+        let number = |class: &TreeClass| match class {
+            TreeClass::Label(at) | TreeClass::Number(at) => *at,
         };
-        let literal = classes.iter().any(|class| matches!(class, Class::Number(_)));
+        let literal = classes.iter().any(|class| matches!(class, TreeClass::Number(_)));
         let numbers: Vec<usize> = classes.iter().map(number).collect();
         match (&self.labels, literal) {
             (Labels::Numbers(_), true) => Labels::Numbers(Vec::new()).pick(&numbers),
@@ -358,7 +358,7 @@ impl<V: Real> Classifier<V> {
 fn classify<V: Real>(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (rows, columns) = table(x)?;
-    let model = kept::value(t, call, || Classifier::<V>::read(call))?;
+    let model = kept::value(t, call, || TreeClassifier::<V>::read(call))?;
     check_columns(&model.forest, columns)?;
     let width = model.labels.len();
     let forms = [(model.labels.elem(), vec![rows]), (Elem::F32, vec![rows, width])];
