@@ -23,7 +23,7 @@ use device::child::{Children, LIMIT_DEFAULT, probe_one};
 use device::list;
 use engine::Catalogue;
 use kinds::{Registry, onnx};
-use model::{Found, Repository, table};
+use model::{Repository, ScanResult, table};
 use output::{complain, print, print_document};
 use server::keys::{self, Scope};
 use simulate::{self, SimulateArgs};
@@ -229,7 +229,7 @@ fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
     let found = Catalogue::check_chains(found);
     print(&table(&found))?;
-    let broken = found.iter().any(|found| matches!(found, Found::Bad(_)));
+    let broken = found.iter().any(|found| matches!(found, ScanResult::Bad(_)));
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

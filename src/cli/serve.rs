@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use config::{Config, ServeArgs, Workers};
 use engine::{self, Catalogue, EngineConfig, Library, Marks};
 use kinds::Registry;
-use model::kept::Kept;
+use model::kept::RepositoryCopies;
 use server::keys::{KeyRing, Keys};
 use server::tls::{self, Tls};
 use server::{self, ApiLimits, Current};
@@ -58,7 +58,8 @@ pub(super) fn serve(
     let config = with_usable_folders(config)?;
     let descriptors = descriptors::raise();
     let repository = repository(config.models.as_ref())?;
-    let kept = Kept::new(&config.cache_dir, &repository, config.cache.models_bytes).map(Arc::new);
+    let kept = RepositoryCopies::new(&config.cache_dir, &repository, config.cache.models_bytes)
+        .map(Arc::new);
     let library = Library { repository, kinds: registry.kinds(), kept };
     let marks = library.repository.marks().unwrap_or_default();
     let catalogue = catalogue(&library);

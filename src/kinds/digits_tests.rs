@@ -3,7 +3,7 @@
 use super::*;
 use crate::Registry;
 use model::info::ModelInfo;
-use model::repository::{Found, Repository};
+use model::repository::{Repository, ScanResult};
 use model::{golden, run_batch, warm_up_inputs};
 use testkit::TestFolder;
 
@@ -13,8 +13,8 @@ const SAMPLE: &[u8] = include_bytes!("../../models/digits/1/golden.json");
 
 fn embedded() -> ModelInfo {
     match Repository::embedded().scan(&Registry::builtin().kinds()).remove(0) {
-        Found::Good(info) => info,
-        Found::Bad(bad) => panic!("{bad:?}"),
+        ScanResult::Good(info) => info,
+        ScanResult::Bad(bad) => panic!("{bad:?}"),
     }
 }
 
@@ -38,8 +38,8 @@ fn load_weights(weights: Option<&[u8]>) -> Result<Box<dyn Model>, ModelError> {
         folder.write("digits/1/weights.safetensors", weights);
     }
     match Repository::open(folder.path()).unwrap().scan(&Registry::builtin().kinds()).remove(0) {
-        Found::Good(info) => load_info(&info),
-        Found::Bad(bad) => panic!("{bad:?}"),
+        ScanResult::Good(info) => load_info(&info),
+        ScanResult::Bad(bad) => panic!("{bad:?}"),
     }
 }
 

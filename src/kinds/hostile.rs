@@ -9,7 +9,10 @@ use model::files::Files;
 use model::layout::Layout;
 use model::manifest::Manifest;
 use model::onnx::signature;
-use model::pipeline::{Around, Bounds, Picture, Postprocess, Preprocess, Sent, Written};
+use model::pipeline::{
+    Around, Picture, PictureBounds, SentFacts, WrittenPipeline, WrittenPostprocess,
+    WrittenPreprocess,
+};
 use model::repository::Repository;
 use model::signature::{Signature, TensorSpec};
 use model::{Model, identity};
@@ -26,7 +29,7 @@ const ELEMENTS_MAX: usize = 1 << 12;
 /// Rows of such an input.
 const ROWS: usize = 2;
 /// Bounds of an image here: enough for every decoder, too little to take long.
-const BOUNDS: Bounds = Bounds { edge: 1024, pixels: 1 << 17, bytes: 1 << 24 };
+const BOUNDS: PictureBounds = PictureBounds { edge: 1024, pixels: 1 << 17, bytes: 1 << 24 };
 /// Memory that the steps before a graph may take here.
 const MEMORY_BYTES: usize = 1 << 26;
 /// Digits of the longest number in tables that are tried: sizes are the operator's, and may be
@@ -82,9 +85,9 @@ pub fn graph(data: &[u8]) -> anyhow::Result<()> {
 /// The tables of a `model.toml` that stand around a graph.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tables {
-    preprocess: Option<Preprocess>,
-    postprocess: Option<Postprocess>,
+struct PipelineTables {
+    preprocess: Option<WrittenPreprocess>,
+    postprocess: Option<WrittenPostprocess>,
 }
 
 /// A file that a client uploads, behind the tables of a `model.toml` and an empty line if it
@@ -103,7 +106,7 @@ pub fn upload(data: &[u8]) -> anyhow::Result<()> {
     outcomes.reduce(Result::or).unwrap_or(Ok(()))
 }
 
-fn tables(text: &[u8]) -> anyhow::Result<Written> {
+fn tables(text: &[u8]) -> anyhow::Result<WrittenPipeline> {
     let text = std::str::from_utf8(text)?;
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let mut numbers = words.filter(|word| word.starts_with(|letter: char| letter.is_ascii_digit()));
@@ -111,12 +114,12 @@ fn tables(text: &[u8]) -> anyhow::Result<Written> {
     if numbers.any(|word| word.len() > DIGITS_MAX && !text.contains(&format!(".{word}"))) {
         bail!("its numbers are too large to be tried");
     }
-    let Tables { preprocess, postprocess } = toml::from_str(text)?;
-    Ok(Written { preprocess, postprocess })
+    let PipelineTables { preprocess, postprocess } = toml::from_str(text)?;
+    Ok(WrittenPipeline { preprocess, postprocess })
 }
 
 /// Tries the first of some graphs that the tables fit.
-fn around(tables: Written, file: &[u8]) -> anyhow::Result<()> {
+fn around(tables: WrittenPipeline, file: &[u8]) -> anyhow::Result<()> {
     let labels = ["a".to_owned(), "b".to_owned()];
     let files = Files::embedded().folder(CHARACTERS.0).folder(CHARACTERS.1);
     let graphs = graphs();
@@ -143,7 +146,7 @@ fn around(tables: Written, file: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Reads outputs that are made of the file's bytes.
-fn answer(around: &Around, file: &[u8], facts: Option<Sent>) -> anyhow::Result<()> {
+fn answer(around: &Around, file: &[u8], facts: Option<SentFacts>) -> anyhow::Result<()> {
     let columns = file.first().map_or(1, |byte| 1 + usize::from(*byte) % COLUMNS_MAX);
     let outputs = ["y", "boxes", "scores"].map(|name| table(name, file, &[columns]));
     let outputs = outputs.into_iter().collect::<Result<Vec<_>, _>>()?;

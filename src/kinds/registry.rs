@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
     use model::info::ModelInfo;
-    use model::repository::{Found, Repository};
+    use model::repository::{Repository, ScanResult};
     use testkit::TestFolder;
     use types::tensor::Datatype;
 
@@ -107,8 +107,8 @@ mod tests {
         folder.write("m/model.toml", text.as_bytes());
         folder.make_dir("m/1");
         match Repository::open(folder.path()).unwrap().scan(&registry.kinds()).remove(0) {
-            Found::Good(info) => info,
-            Found::Bad(bad) => panic!("{bad:?}"),
+            ScanResult::Good(info) => info,
+            ScanResult::Bad(bad) => panic!("{bad:?}"),
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn signature() -> Signature {
 
 /// Numbers of a sequence that are still to come.
 #[derive(Debug)]
-struct Rest {
+struct RemainingNumbers {
     next: i64,
     count: u64,
 }
@@ -34,7 +34,7 @@ struct Rest {
 #[derive(Debug)]
 pub struct Count {
     signature: Signature,
-    sequences: BTreeMap<u64, Rest>,
+    sequences: BTreeMap<u64, RemainingNumbers>,
 }
 
 impl Default for Count {
@@ -69,7 +69,7 @@ impl Generate for Count {
         })?;
         let sent = sent.min(count);
         let next = start.saturating_add_unsigned(sent);
-        self.sequences.insert(key, Rest { next, count: count - sent });
+        self.sequences.insert(key, RemainingNumbers { next, count: count - sent });
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl Generate for Count {
     }
 }
 
-impl Rest {
+impl RemainingNumbers {
     fn step(&mut self, key: u64) -> Result<Generated, ModelError> {
         if self.count == 0 {
             return Ok(Generated { key, outputs: Tensors::default(), last: true });

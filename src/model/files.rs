@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
+pub enum ModelSource {
     /// Compiled into the binary.
     Embedded,
     /// The repository folder on disk.
@@ -132,8 +132,8 @@ impl Files {
     }
 
     /// The repository it belongs to.
-    pub(crate) fn source(&self) -> Source {
-        self.root.clone().map_or(Source::Embedded, Source::Folder)
+    pub(crate) fn source(&self) -> ModelSource {
+        self.root.clone().map_or(ModelSource::Embedded, ModelSource::Folder)
     }
 
     /// A folder inside this one; whether it exists shows when something in it is read.

@@ -7,7 +7,7 @@
 use crate::batch::run_batch;
 use crate::files::{BadFile, Detail, Files};
 use crate::info::{GoldenSpec, ModelInfo};
-use crate::signature::{Sent, Signature};
+use crate::signature::{SentForm, Signature};
 use crate::{Model, ModelError};
 use half::{bf16, f16};
 use serde::Deserialize;
@@ -21,7 +21,7 @@ const BYTES_MAX: u64 = 16 << 20;
 
 /// A sample that fits its model's signature.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
+pub struct GoldenSample {
     inputs: Tensors,
     rows: usize,
     expected: Tensors,
@@ -32,14 +32,14 @@ pub struct Sample {
 #[serde(deny_unknown_fields)]
 struct WrittenSample<'a> {
     #[serde(borrow)]
-    inputs: Vec<WrittenTensor<'a>>,
+    inputs: Vec<GoldenTensor<'a>>,
     #[serde(borrow)]
-    outputs: Vec<WrittenTensor<'a>>,
+    outputs: Vec<GoldenTensor<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenTensor<'a> {
+struct GoldenTensor<'a> {
     name: String,
     datatype: Datatype,
     shape: Vec<usize>,
@@ -51,11 +51,11 @@ struct WrittenTensor<'a> {
 ///
 /// # Errors
 /// If it cannot be read, or does not fit the model.
-pub fn sample(files: &Files, info: &ModelInfo) -> Result<Option<Sample>, BadFile> {
+pub fn sample(files: &Files, info: &ModelInfo) -> Result<Option<GoldenSample>, BadFile> {
     info.golden.as_ref().map(|spec| read(files, spec, &info.signature)).transpose()
 }
 
-impl Sample {
+impl GoldenSample {
     /// Its inputs with so many rows: its rows in their order, repeated from the first one.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ pub(crate) fn read(
     files: &Files,
     spec: &GoldenSpec,
     signature: &Signature,
-) -> Result<Sample, BadFile> {
+) -> Result<GoldenSample, BadFile> {
     let bad = |detail: Detail| BadFile::new(files.path_of(&spec.file), detail);
     let data = files.read_up_to(&spec.file, BYTES_MAX)?;
     let mut scratch = Vec::new();
@@ -99,9 +99,9 @@ pub(crate) fn read(
     let request = signature.frame(inputs).map_err(|error| bad(error.to_string().into()))?;
     let (inputs, rows) = (request.inputs, request.rows);
     let expected = tensors(written.outputs, source).map_err(bad)?;
-    let expected = if request.sent == Sent::Own { expected.framed() } else { expected };
+    let expected = if request.sent == SentForm::Own { expected.framed() } else { expected };
     check_expected(&expected, signature, rows).map_err(bad)?;
-    Ok(Sample { inputs, rows, expected, tolerance: spec.tolerance })
+    Ok(GoldenSample { inputs, rows, expected, tolerance: spec.tolerance })
 }
 
 fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Result<(), Detail> {
@@ -124,14 +124,14 @@ fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Res
 }
 
 fn tensors<'a>(
-    written: Vec<WrittenTensor<'a>>,
+    written: Vec<GoldenTensor<'a>>,
     source: SentDocument<'a>,
 ) -> Result<Tensors, Detail> {
     written.into_iter().map(|written| tensor(written, source)).collect()
 }
 
-fn tensor<'a>(written: WrittenTensor<'a>, source: SentDocument<'a>) -> Result<Tensor, Detail> {
-    let WrittenTensor { name, datatype, shape, data } = written;
+fn tensor<'a>(written: GoldenTensor<'a>, source: SentDocument<'a>) -> Result<Tensor, Detail> {
+    let GoldenTensor { name, datatype, shape, data } = written;
     let expected = ExpectedTensor { what: "tensor", name: &name, datatype, shape: &shape };
     let data = json::decode(expected, source.sent(data.get())).map_err(|error| error.message)?;
     Tensor::new(name, datatype, shape, data).map_err(|error| error.to_string().into())
@@ -258,7 +258,7 @@ mod tests {
         "inputs": [{"name": "x", "datatype": "INT8", "shape": [1, 2], "data": [-1, 2]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 3]}]}"#;
 
-    fn read_text(text: &str) -> Result<Sample, String> {
+    fn read_text(text: &str) -> Result<GoldenSample, String> {
         let folder = TestFolder::new();
         folder.write("g.json", text.as_bytes());
         let spec = GoldenSpec { file: "g.json".into(), tolerance: 0.0 };
@@ -322,7 +322,7 @@ mod tests {
             name: "m".into(),
             version: "1".into(),
             kind: "fixed".into(),
-            source: crate::Source::Folder(folder.path().to_owned()),
+            source: crate::ModelSource::Folder(folder.path().to_owned()),
             signature: signature(),
             batch: crate::Batching {
                 max_rows: 1,

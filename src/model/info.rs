@@ -1,6 +1,6 @@
 //! Description of one validated version of a model, without its weights.
 
-use crate::files::{BadFile, Files, Source};
+use crate::files::{BadFile, Files, ModelSource};
 use crate::layout::{GraphFiles, Layout};
 use crate::pipeline::{Around, Ensemble, Pipeline};
 use crate::signature::{RowMode, Signature};
@@ -20,7 +20,7 @@ pub struct ModelInfo {
     pub version: String,
     /// `identity`, `count`, `digits`, `onnx` or a kind the user registered.
     pub kind: String,
-    pub source: Source,
+    pub source: ModelSource,
     pub signature: Signature,
     pub batch: Batching,
     /// The latency that scheduling aims at, admission to answer; late answers are still given.
@@ -130,8 +130,8 @@ impl ModelInfo {
     /// If the repository's folder is gone.
     pub fn files(&self) -> Result<Files, BadFile> {
         let root = match &self.source {
-            Source::Embedded => Files::embedded(),
-            Source::Folder(folder) => Files::open(folder)?,
+            ModelSource::Embedded => Files::embedded(),
+            ModelSource::Folder(folder) => Files::open(folder)?,
         };
         Ok(self.layout.folder(&root, &self.name, &self.version))
     }

@@ -9,11 +9,11 @@
 //! files are copies and not hard links, since `cp` writes into an existing file, which would change
 //! a link too. Where file systems share blocks (Btrfs, XFS), a copy takes neither time nor space.
 
-use crate::files::Source;
+use crate::files::ModelSource;
 use crate::files::{BadFile, FILE_BYTES_MAX, is_safe_name, open_plain};
 use crate::info::ModelInfo;
 use crate::layout::{ENDING, Layout, NESTED, version_number};
-use crate::repository::{Found, Repository};
+use crate::repository::{Repository, ScanResult};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -41,7 +41,7 @@ const LOCK: &str = "lock";
 
 /// The copies of one repository.
 #[derive(Debug)]
-pub struct Kept {
+pub struct RepositoryCopies {
     /// The folders with the copies of all repositories, and of this one.
     all: PathBuf,
     own: PathBuf,
@@ -96,16 +96,20 @@ impl KeepError {
     }
 }
 
-impl Kept {
+impl RepositoryCopies {
     /// The copies of a repository on disk; `None` for the one in the binary, or without any space.
-    pub fn new(cache_dir: &Path, repository: &Repository, bytes_max: u64) -> Option<Kept> {
-        let Source::Folder(root) = repository.source() else { return None };
+    pub fn new(
+        cache_dir: &Path,
+        repository: &Repository,
+        bytes_max: u64,
+    ) -> Option<RepositoryCopies> {
+        let ModelSource::Folder(root) = repository.source() else { return None };
         if bytes_max == 0 {
             return None;
         }
         let all = cache_dir.join(FOLDER);
         let own = all.join(hashed(root.as_os_str().as_encoded_bytes()));
-        Some(Kept { all, own, bytes_max })
+        Some(RepositoryCopies { all, own, bytes_max })
     }
 
     /// Copies the files of a loaded version, if they are still those that its `info` was read from.
@@ -170,7 +174,9 @@ impl Kept {
         info: &ModelInfo,
         (draft, before): (&Path, &[PathBuf]),
     ) -> Result<(), KeepError> {
-        let Source::Folder(root) = repository.source() else { return Err(KeepError::NoFolder) };
+        let ModelSource::Folder(root) = repository.source() else {
+            return Err(KeepError::NoFolder);
+        };
         let files = files_of(root, info)?;
         let bytes = files.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         self.make_room(bytes, before)?;
@@ -221,7 +227,7 @@ impl Kept {
             };
             let Ok(repository) = Repository::open(&copied.path) else { continue };
             let good = repository.scan_one(name, kinds).into_iter().find_map(|found| match found {
-                Found::Good(info) if info.version == version => Some(info),
+                ScanResult::Good(info) if info.version == version => Some(info),
                 _ => None,
             });
             found.extend(good.map(|info| KeptModel { stamp, info }));

@@ -21,16 +21,16 @@ impl Bench {
         Repository::open(self.models.path()).unwrap()
     }
 
-    fn kept(&self, bytes_max: u64) -> Kept {
-        Kept::new(self.cache.path(), &self.repository(), bytes_max).unwrap()
+    fn kept(&self, bytes_max: u64) -> RepositoryCopies {
+        RepositoryCopies::new(self.cache.path(), &self.repository(), bytes_max).unwrap()
     }
 
     /// The versions of a model that can be served.
     fn good(&self, name: &str) -> Vec<ModelInfo> {
         let found = self.repository().scan_one(name, &kinds());
         let good = |found| match found {
-            Found::Good(info) => Some(info),
-            Found::Bad(_) => None,
+            ScanResult::Good(info) => Some(info),
+            ScanResult::Bad(_) => None,
         };
         found.into_iter().filter_map(good).collect()
     }
@@ -118,7 +118,7 @@ fn the_bytes_that_are_kept_have_a_bound() {
     assert_eq!(other.found("c").len(), 1);
     let bench = Bench { models: bench.models, cache: other.cache };
     assert!(bench.found("a").is_empty());
-    assert!(Kept::new(bench.cache.path(), &bench.repository(), 0).is_none());
+    assert!(RepositoryCopies::new(bench.cache.path(), &bench.repository(), 0).is_none());
 }
 
 #[test]

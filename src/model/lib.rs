@@ -22,11 +22,11 @@ mod triton;
 mod versions;
 
 pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};
-pub use files::{BadFile, Files, Source};
+pub use files::{BadFile, Files, ModelSource};
 pub use generate::{Generate, Generated};
 pub use info::{Batching, GoldenSpec, ModelInfo};
 pub use layout::Layout;
-pub use repository::{BadModel, Found, Repository};
+pub use repository::{BadModel, Repository, ScanResult};
 pub use signature::{Signature, TensorSpec};
 pub use table::table;
 

@@ -7,7 +7,9 @@ use crate::count;
 use crate::files::{BadFile, Detail, is_safe_name};
 use crate::info::GoldenSpec;
 use crate::onnx::signature as onnx;
-use crate::pipeline::{Postprocess, Preprocess, Written as WrittenPipeline, WrittenStep, ensemble};
+use crate::pipeline::{
+    WrittenPipeline, WrittenPostprocess, WrittenPreprocess, WrittenStep, ensemble,
+};
 use crate::signature::{RowMode, Signature, TensorSpec};
 pub(crate) use crate::versions::Versions;
 use batch::WrittenBatch;
@@ -66,7 +68,7 @@ pub struct Manifest {
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Written {
+pub struct WrittenManifest {
     kind: String,
     inputs: Option<Vec<WrittenTensor>>,
     outputs: Option<Vec<WrittenTensor>>,
@@ -79,8 +81,8 @@ pub struct Written {
     labels: Vec<String>,
     versions: Option<toml::Value>,
     golden: Option<WrittenGolden>,
-    pub preprocess: Option<Preprocess>,
-    pub postprocess: Option<Postprocess>,
+    pub preprocess: Option<WrittenPreprocess>,
+    pub postprocess: Option<WrittenPostprocess>,
     #[serde(default)]
     steps: Vec<WrittenStep>,
 }
@@ -132,7 +134,8 @@ impl Manifest {
     pub fn parse(path: &str, data: &[u8]) -> Result<Manifest, BadFile> {
         let bad = |detail: Detail| BadFile::new(path, detail);
         let text = std::str::from_utf8(data).map_err(|_| bad("is not UTF-8 text".into()))?;
-        let written: Written = toml::from_str(text).map_err(|e| bad(describe(text, &e).into()))?;
+        let written: WrittenManifest =
+            toml::from_str(text).map_err(|e| bad(describe(text, &e).into()))?;
         written.check().map_err(bad)
     }
 }
@@ -147,7 +150,7 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
     format!("line {number}, `{shown}`: {message}")
 }
 
-impl Written {
+impl WrittenManifest {
     fn check(self) -> Result<Manifest, Detail> {
         if !is_safe_name(&self.kind) {
             return Err(format!("kind: '{}' is not a name", self.kind).into());

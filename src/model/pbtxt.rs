@@ -51,7 +51,7 @@ enum Syntax {
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum FieldValue {
     /// A number, `true`, or a name of an enumeration.
     Word(String),
     Text(String),
@@ -60,7 +60,7 @@ pub(super) enum Value {
 
 /// Fields in their order. A repeated field has several entries, also if it is written as a list.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Message(pub(super) Vec<(String, Value)>);
+pub(super) struct Message(pub(super) Vec<(String, FieldValue)>);
 
 impl Message {
     /// Reads a whole file. The caller bounds its length.
@@ -68,7 +68,7 @@ impl Message {
     /// # Errors
     /// The line and the syntax error there.
     pub(super) fn parse(text: &str) -> Result<Message, SyntaxError> {
-        let mut reader = Reader { text, chars: text.char_indices().peekable() };
+        let mut reader = PbtxtReader { text, chars: text.char_indices().peekable() };
         let message = reader.fields(None, 0).map_err(|wrong| {
             let at = reader.chars.peek().map_or(text.len(), |(at, _)| *at);
             let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
@@ -78,7 +78,7 @@ impl Message {
     }
 
     /// The values of all fields of this name.
-    pub(super) fn all<'a>(&'a self, name: &str) -> impl DoubleEndedIterator<Item = &'a Value> {
+    pub(super) fn all<'a>(&'a self, name: &str) -> impl DoubleEndedIterator<Item = &'a FieldValue> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value)
     }
 
@@ -86,7 +86,7 @@ impl Message {
     pub(super) fn message(&self, name: &str) -> Result<Option<&Message>, Detail> {
         match self.all(name).last() {
             None => Ok(None),
-            Some(Value::Message(message)) => Ok(Some(message)),
+            Some(FieldValue::Message(message)) => Ok(Some(message)),
             Some(_) => Err(format!("{name}: is not a message; write {name} {{ ... }}").into()),
         }
     }
@@ -95,7 +95,7 @@ impl Message {
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Detail> {
         match self.all(name).last() {
             None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(FieldValue::Text(text)) => Ok(Some(text)),
             Some(_) => Err(format!("{name}: is not text in quotation marks").into()),
         }
     }
@@ -106,23 +106,23 @@ impl Message {
     }
 }
 
-impl Value {
+impl FieldValue {
     /// Reads an integer; `name` stands in the error.
     pub(super) fn integer(&self, name: &str) -> Result<i64, Detail> {
         let number = match self {
-            Value::Word(word) => word.parse().ok(),
+            FieldValue::Word(word) => word.parse().ok(),
             _ => None,
         };
         number.ok_or_else(|| format!("{name}: is not an integer").into())
     }
 }
 
-struct Reader<'a> {
+struct PbtxtReader<'a> {
     text: &'a str,
     chars: Peekable<CharIndices<'a>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PbtxtReader<'a> {
     /// Reads fields up to the bracket that ends the message, or to the end of the file.
     fn fields(&mut self, end: Option<char>, depth: usize) -> Result<Message, Syntax> {
         if depth > DEPTH_MAX {
@@ -145,7 +145,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn field(&mut self, fields: &mut Vec<(String, Value)>, depth: usize) -> Result<(), Syntax> {
+    fn field(
+        &mut self,
+        fields: &mut Vec<(String, FieldValue)>,
+        depth: usize,
+    ) -> Result<(), Syntax> {
         let name = self.word();
         if name.is_empty() {
             return Err(match self.next_sign() {
@@ -176,7 +180,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, Syntax> {
+    fn value(&mut self, depth: usize) -> Result<FieldValue, Syntax> {
         match self.next_sign() {
             Some('{') => self.message('}', depth),
             Some('<') => self.message('>', depth),
@@ -187,21 +191,21 @@ impl<'a> Reader<'a> {
                     self.chars.next();
                     self.piece(mark, &mut text)?;
                 }
-                String::from_utf8(text).map(Value::Text).map_err(|_| Syntax::NotUtf8)
+                String::from_utf8(text).map(FieldValue::Text).map_err(|_| Syntax::NotUtf8)
             }
             _ => {
                 let minus = if self.take('-') { "-" } else { "" };
                 match self.word() {
                     "" => Err(Syntax::ValueMissing),
-                    word => Ok(Value::Word(format!("{minus}{word}"))),
+                    word => Ok(FieldValue::Word(format!("{minus}{word}"))),
                 }
             }
         }
     }
 
-    fn message(&mut self, end: char, depth: usize) -> Result<Value, Syntax> {
+    fn message(&mut self, end: char, depth: usize) -> Result<FieldValue, Syntax> {
         self.chars.next();
-        self.fields(Some(end), depth + 1).map(Value::Message)
+        self.fields(Some(end), depth + 1).map(FieldValue::Message)
     }
 
     /// Adds the text before the closing mark.
@@ -291,8 +295,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn word(text: &str) -> Value {
-        Value::Word(text.to_owned())
+    fn word(text: &str) -> FieldValue {
+        FieldValue::Word(text.to_owned())
     }
 
     #[test]
@@ -305,7 +309,7 @@ mod tests {
         assert_eq!(parsed.all("dims").cloned().collect::<Vec<_>>(), [word("1"), word("-1")]);
         let groups: Vec<_> = parsed.all("group").collect();
         let kind = Message(vec![("kind".into(), word("KIND_CPU"))]);
-        assert!(groups.len() == 2 && *groups[0] == Value::Message(kind), "{groups:?}");
+        assert!(groups.len() == 2 && *groups[0] == FieldValue::Message(kind), "{groups:?}");
         assert_eq!(parsed.message("empty"), Ok(Some(&Message::default())));
         let old = Message(vec![("x".into(), word("1.5e-3"))]);
         assert_eq!(parsed.message("old"), Ok(Some(&old)));

@@ -10,7 +10,7 @@
 //! <name>.onnx                 a model that is one file
 //! ```
 
-use crate::files::{BadFile, Detail, Files, Source, is_safe_name};
+use crate::files::{BadFile, Detail, Files, ModelSource, is_safe_name};
 use crate::golden;
 use crate::identity;
 use crate::info::{Batching, MAX_ROWS_DEFAULT, ModelInfo};
@@ -32,7 +32,7 @@ const NO_MODEL: &str = "holds no model: there is neither model.onnx, nor a versi
 /// What a scan found under one name.
 #[allow(clippy::large_enum_variant, reason = "a repository has few of them")]
 #[derive(Clone, Debug, PartialEq)]
-pub enum Found {
+pub enum ScanResult {
     /// A version that can be served.
     Good(ModelInfo),
     /// A model or version that cannot.
@@ -54,7 +54,7 @@ pub struct BadModel {
 /// A folder of models.
 #[derive(Clone, Debug)]
 pub struct Repository {
-    source: Source,
+    source: ModelSource,
     root: Files,
 }
 
@@ -75,7 +75,7 @@ impl Repository {
     }
 
     /// Where it is; what [`ModelInfo::source`] says of its models.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &ModelSource {
         &self.source
     }
 
@@ -112,7 +112,7 @@ impl Repository {
     /// be, in the order of their names. `kinds` are those that workers can load.
     ///
     /// Weights are not read here: whether they fit shows when a worker loads them.
-    pub fn scan(&self, kinds: &[String]) -> Vec<Found> {
+    pub fn scan(&self, kinds: &[String]) -> Vec<ScanResult> {
         match self.names() {
             Ok(names) => names.iter().flat_map(|name| self.scan_model(name, kinds)).collect(),
             Err(error) => vec![bad("", None, error)],
@@ -122,7 +122,7 @@ impl Repository {
     /// Like [`Repository::scan`], for this one name only; empty if there is no such folder.
     ///
     /// The name may come from a client: it becomes a path only if the repository lists it.
-    pub fn scan_one(&self, name: &str, kinds: &[String]) -> Vec<Found> {
+    pub fn scan_one(&self, name: &str, kinds: &[String]) -> Vec<ScanResult> {
         match self.names() {
             Ok(names) if names.iter().any(|listed| listed == name) => self.scan_model(name, kinds),
             Ok(_) => Vec::new(),
@@ -130,7 +130,7 @@ impl Repository {
         }
     }
 
-    fn scan_model(&self, name: &str, kinds: &[String]) -> Vec<Found> {
+    fn scan_model(&self, name: &str, kinds: &[String]) -> Vec<ScanResult> {
         if !is_safe_name(name) {
             let shown: String = name.chars().take(100).collect();
             return vec![bad(name, None, BadFile::new(escape::line(&shown), names::RULE))];
@@ -205,10 +205,10 @@ impl Repository {
         Ok(numbers)
     }
 
-    fn version(&self, name: &str, number: u64, layout: Layout, manifest: &Manifest) -> Found {
+    fn version(&self, name: &str, number: u64, layout: Layout, manifest: &Manifest) -> ScanResult {
         let version = number.to_string();
         match self.info(name, &version, layout, manifest) {
-            Ok(info) => Found::Good(info),
+            Ok(info) => ScanResult::Good(info),
             Err(error) => bad(name, Some(version), error),
         }
     }
@@ -301,9 +301,9 @@ impl Repository {
     }
 }
 
-fn bad(name: &str, version: Option<String>, error: BadFile) -> Found {
+fn bad(name: &str, version: Option<String>, error: BadFile) -> ScanResult {
     let (machine, error) = (error.machine, error.to_string());
-    Found::Bad(BadModel { name: name.to_owned(), version, error, machine })
+    ScanResult::Bad(BadModel { name: name.to_owned(), version, error, machine })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn kinds() -> Vec<String> {
     vec!["digits".into(), "identity".into()]
 }
 
-fn scan(folder: &TestFolder) -> Vec<Found> {
+fn scan(folder: &TestFolder) -> Vec<ScanResult> {
     Repository::open(folder.path()).unwrap().scan(&kinds())
 }
 
@@ -25,15 +25,15 @@ fn scan(folder: &TestFolder) -> Vec<Found> {
 #[track_caller]
 fn one_error(folder: &TestFolder) -> String {
     match scan(folder).as_slice() {
-        [Found::Bad(bad)] => bad.error.clone(),
+        [ScanResult::Bad(bad)] => bad.error.clone(),
         other => panic!("{other:?}"),
     }
 }
 
-fn good_versions(found: &[Found]) -> Vec<String> {
-    let version = |found: &Found| match found {
-        Found::Good(info) => Some(format!("{}/{}", info.name, info.version)),
-        Found::Bad(_) => None,
+fn good_versions(found: &[ScanResult]) -> Vec<String> {
+    let version = |found: &ScanResult| match found {
+        ScanResult::Good(info) => Some(format!("{}/{}", info.name, info.version)),
+        ScanResult::Bad(_) => None,
     };
     found.iter().filter_map(version).collect()
 }
@@ -45,7 +45,7 @@ fn the_embedded_repository_serves_digits() {
     let found = Repository::embedded().scan(&kinds);
     let all = ["digits/1", "filetype/1", "ocr/1", "text-lines/1", "text-regions/1"];
     assert_eq!(good_versions(&found), all, "{found:?}");
-    let Found::Good(info) = &found[0] else { panic!("{found:?}") };
+    let ScanResult::Good(info) = &found[0] else { panic!("{found:?}") };
     assert_eq!(info.labels.len(), 10);
     assert_eq!(info.files_changed, None);
     assert!(info.files_bytes > 100_000, "{}", info.files_bytes);
@@ -74,7 +74,7 @@ fn the_latest_version_is_served_unless_others_are_named() {
         error: "echo/7: does not exist".into(),
         machine: false,
     };
-    assert_eq!(found[1], Found::Bad(missing));
+    assert_eq!(found[1], ScanResult::Bad(missing));
 }
 
 #[test]
@@ -91,9 +91,9 @@ fn a_bad_model_never_stops_the_others() {
     let found = scan(&folder);
     assert_eq!(good_versions(&found), ["good/1"]);
     let error = |name: &str| {
-        let is = |found: &&Found| matches!(found, Found::Bad(bad) if bad.name == name);
+        let is = |found: &&ScanResult| matches!(found, ScanResult::Bad(bad) if bad.name == name);
         match found.iter().find(is) {
-            Some(Found::Bad(bad)) => bad.error.clone(),
+            Some(ScanResult::Bad(bad)) => bad.error.clone(),
             _ => panic!("{name} is not among {found:?}"),
         }
     };
@@ -119,17 +119,17 @@ fn one_model_is_scanned_as_among_all() {
     folder.write("file", b"");
     let repository = Repository::open(folder.path().join("good/..")).unwrap();
     let all = repository.scan(&kinds());
-    let name = |found: &Found| match found {
-        Found::Good(info) => info.name.clone(),
-        Found::Bad(bad) => bad.name.clone(),
+    let name = |found: &ScanResult| match found {
+        ScanResult::Good(info) => info.name.clone(),
+        ScanResult::Bad(bad) => bad.name.clone(),
     };
     for one in ["good", "broken", "bad name", "file", "absent"] {
         let expected: Vec<_> = all.iter().filter(|found| name(found) == one).cloned().collect();
         assert_eq!(repository.scan_one(one, &kinds()), expected, "{one}");
     }
-    let size = |found: &Found| match found {
-        Found::Good(info) => Some(info.files_bytes),
-        Found::Bad(_) => None,
+    let size = |found: &ScanResult| match found {
+        ScanResult::Good(info) => Some(info.files_bytes),
+        ScanResult::Bad(_) => None,
     };
     assert_eq!(all.iter().filter_map(size).collect::<Vec<_>>(), [5, 0]);
 }
@@ -193,5 +193,7 @@ fn a_repository_that_vanished_is_an_error() {
     let repository = Repository::open(folder.path()).unwrap();
     drop(folder);
     let found = repository.scan(&kinds());
-    assert!(matches!(found.as_slice(), [Found::Bad(bad)] if bad.error.contains("does not exist")));
+    assert!(
+        matches!(found.as_slice(), [ScanResult::Bad(bad)] if bad.error.contains("does not exist"))
+    );
 }

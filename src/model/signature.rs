@@ -150,12 +150,12 @@ pub struct Signature {
 pub struct Framed {
     pub inputs: Tensors,
     pub rows: usize,
-    pub sent: Sent,
+    pub sent: SentForm,
 }
 
 /// The form in which a client sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SentForm {
     /// With rows on axis 0, as its answer.
     Rows,
     /// In the model's own shape: axis 0 of the answer is removed.
@@ -172,9 +172,9 @@ impl Framed {
     /// If the outputs have another number of rows than the request.
     pub fn answer(&self, outputs: Tensors) -> Result<Tensors, TensorError> {
         match self.sent {
-            Sent::Rows => Ok(outputs),
-            Sent::Own => outputs.unframed(),
-            Sent::NoRows => outputs.slice_rows(0, 0),
+            SentForm::Rows => Ok(outputs),
+            SentForm::Own => outputs.unframed(),
+            SentForm::NoRows => outputs.slice_rows(0, 0),
         }
     }
 
@@ -225,12 +225,14 @@ impl Signature {
     pub fn frame(&self, inputs: Tensors) -> Result<Framed, Error> {
         if let Some(row) = self.row_of_none(&inputs) {
             self.check_inputs(&row)?;
-            return Ok(Framed { inputs: row, rows: 1, sent: Sent::NoRows });
+            return Ok(Framed { inputs: row, rows: 1, sent: SentForm::NoRows });
         }
         let own = self.rows == RowMode::Whole && self.is_own_shape(&inputs);
         let inputs = if own { inputs.framed() } else { inputs };
         match self.check_inputs(&inputs) {
-            Ok(rows) => Ok(Framed { inputs, rows, sent: if own { Sent::Own } else { Sent::Rows } }),
+            Ok(rows) => {
+                Ok(Framed { inputs, rows, sent: if own { SentForm::Own } else { SentForm::Rows } })
+            }
             Err(error) if self.rows == RowMode::Whole => Err(self.restate(error, &inputs, own)),
             Err(error) => Err(error),
         }
@@ -365,11 +367,11 @@ mod tests {
     fn requests_in_the_models_own_shape_are_one_row() {
         let signature = whole(&[&[-1, 2], &[]]);
         let own = signature.frame(tensors(&[&[3, 2], &[]])).unwrap();
-        assert_eq!((own.rows, own.sent), (1, Sent::Own));
+        assert_eq!((own.rows, own.sent), (1, SentForm::Own));
         assert_eq!(own.inputs.0[0].shape, [1, 3, 2]);
         assert_eq!(own.inputs.unframed().unwrap(), tensors(&[&[3, 2], &[]]));
         let rows = signature.frame(tensors(&[&[5, 3, 2], &[5]])).unwrap();
-        assert_eq!((rows.rows, rows.sent), (5, Sent::Rows));
+        assert_eq!((rows.rows, rows.sent), (5, SentForm::Rows));
         assert!(signature.frame(tensors(&[&[5, 3, 2], &[]])).is_err());
     }
 
@@ -433,7 +435,7 @@ mod tests {
             ..Signature::default()
         };
         let none = stacked.frame(tensors(&[&[0, 3]])).unwrap();
-        assert_eq!((none.rows, none.sent), (1, Sent::NoRows));
+        assert_eq!((none.rows, none.sent), (1, SentForm::NoRows));
         assert_eq!(none.inputs, tensors(&[&[1, 3]]));
         assert_eq!(none.answer(tensors(&[&[1, 7]])).unwrap(), tensors(&[&[0, 7]]));
         assert_eq!(none.into_sent().unwrap(), tensors(&[&[0, 3]]));

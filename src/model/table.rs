@@ -1,20 +1,20 @@
 //! What `concertina models` prints.
 
-use crate::{BadModel, Found, ModelInfo, TensorSpec};
+use crate::{BadModel, ModelInfo, ScanResult, TensorSpec};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use types::escape;
 
 /// One line per model version: what it takes and gives, or why it cannot be served. Names come from
 /// files, so that their text is escaped.
-pub fn table(found: &[Found]) -> String {
+pub fn table(found: &[ScanResult]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["MODEL", "VERSION", "KIND", "ROWS", "INPUTS", "OUTPUTS", "STATE"]);
     for found in found {
         let row = match found {
-            Found::Good(info) => good(info),
-            Found::Bad(bad) => broken(bad),
+            ScanResult::Good(info) => good(info),
+            ScanResult::Bad(bad) => broken(bad),
         };
         table.add_row(row.map(|cell| escape::line(&cell).into_owned()));
     }

@@ -4,7 +4,7 @@
 use crate::files::{BadFile, Detail, Files, is_safe_name};
 use crate::manifest::{DELAY_MAX, MAX_ROWS_MAX, Manifest, Versions};
 use crate::onnx::signature::KIND;
-use crate::pbtxt::{Message, Value};
+use crate::pbtxt::{FieldValue, Message};
 use crate::signature::{RowMode, Signature};
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ fn versions(written: &Message) -> Result<Versions, Detail> {
         return Ok(Versions::All);
     }
     if let Some(specific) = policy.message("specific")? {
-        let number = |value: &Value| {
+        let number = |value: &FieldValue| {
             let number = value.integer("version_policy.specific.versions")?;
             let number = u64::try_from(number).ok().filter(|number| *number > 0);
             number
@@ -134,7 +134,7 @@ fn versions(written: &Message) -> Result<Versions, Detail> {
 fn tensors(written: &Message) -> Result<Vec<String>, Detail> {
     let mut names = Vec::new();
     for tensor in written.all("input").chain(written.all("output")) {
-        let Value::Message(tensor) = tensor else { continue };
+        let FieldValue::Message(tensor) = tensor else { continue };
         names.extend(tensor.text("name")?.map(str::to_owned));
     }
     Ok(names)
@@ -143,7 +143,7 @@ fn tensors(written: &Message) -> Result<Vec<String>, Detail> {
 /// The file with the labels of the first output that has one.
 fn label_file(written: &Message) -> Result<Option<String>, Detail> {
     for output in written.all("output") {
-        let Value::Message(output) = output else { continue };
+        let FieldValue::Message(output) = output else { continue };
         if let Some(file) = output.text("label_filename")?.filter(|file| !file.is_empty()) {
             return Ok(Some(file.to_owned()));
         }
@@ -164,13 +164,13 @@ fn ignored(written: &Message) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (field, value) in &written.0 {
         let (taken, inner): (bool, &[&str]) = match (field.as_str(), value) {
-            ("input" | "output", Value::Message(_)) => (true, &TAKEN_OF_TENSORS),
-            ("dynamic_batching", Value::Message(_)) => (true, &TAKEN_OF_BATCHING),
+            ("input" | "output", FieldValue::Message(_)) => (true, &TAKEN_OF_TENSORS),
+            ("dynamic_batching", FieldValue::Message(_)) => (true, &TAKEN_OF_BATCHING),
             (field, _) => (TAKEN.contains(&field), &[]),
         };
         match value {
             _ if !taken => found.push(field.clone()),
-            Value::Message(message) if !inner.is_empty() => {
+            FieldValue::Message(message) if !inner.is_empty() => {
                 let others = message.0.iter().filter(|(name, _)| !inner.contains(&name.as_str()));
                 found.extend(others.map(|(name, _)| format!("{field}.{name}")));
             }

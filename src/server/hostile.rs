@@ -8,10 +8,10 @@ use crate::v2::{answer, generate, kserve};
 use bytes::Bytes;
 use engine::Memory;
 use futures_util::stream;
-use model::files::Source;
+use model::files::ModelSource;
 use model::info::{Batching, ModelInfo};
 use model::layout::Layout;
-use model::repository::{Found, Repository};
+use model::repository::{Repository, ScanResult};
 use model::signature::{Framed, Signature, TensorSpec};
 use std::convert::Infallible;
 use std::sync::OnceLock;
@@ -116,8 +116,8 @@ fn models() -> &'static [ModelInfo] {
     MODELS.get_or_init(|| {
         let found = Repository::embedded().scan_one("filetype", &["onnx".to_owned()]);
         let good = found.into_iter().filter_map(|found| match found {
-            Found::Good(info) => Some(info),
-            Found::Bad(_) => None,
+            ScanResult::Good(info) => Some(info),
+            ScanResult::Bad(_) => None,
         });
         good.chain([echo()]).collect()
     })
@@ -133,7 +133,7 @@ fn echo() -> ModelInfo {
         name: "echo".to_owned(),
         version: "1".to_owned(),
         kind: "identity".to_owned(),
-        source: Source::Embedded,
+        source: ModelSource::Embedded,
         signature,
         batch: Batching { max_rows: 8, grows: false, delay: Duration::ZERO, row_memory_bytes: 0 },
         slo: None,

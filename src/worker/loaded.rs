@@ -4,7 +4,7 @@ use super::faults::Spoiler;
 use super::slice;
 use burn::tensor::Device;
 use kinds::Registry;
-use model::golden::Sample;
+use model::golden::GoldenSample;
 use model::{Model, ModelError, bucket_for, run_batch, warm_up_inputs};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use wire::{Slow, Up};
 pub(super) struct Loaded {
     pub(super) name: String,
     pub(super) model: Box<dyn Model>,
-    pub(super) golden: Option<Sample>,
+    pub(super) golden: Option<GoldenSample>,
     pub(super) max_rows: usize,
     /// Memory that it takes, as `Up::Loaded` says.
     pub(super) memory_bytes: u64,

@@ -5,7 +5,7 @@ use super::faults::Faults;
 use burn::tensor::Device;
 use bytes::Bytes;
 use kinds::Registry;
-use model::repository::{Found, Repository};
+use model::repository::{Repository, ScanResult};
 use model::{GoldenSpec, Model, ModelError, ModelInfo, Signature};
 use serde_json::json;
 use std::sync::Arc;
@@ -141,8 +141,8 @@ impl Bench {
         self.folder.write(&format!("{name}/1/number"), number.as_bytes());
         let kinds = ["adder".to_owned()];
         match Repository::open(self.folder.path()).unwrap().scan_one(name, &kinds).remove(0) {
-            Found::Good(info) => info,
-            Found::Bad(bad) => panic!("{bad:?}"),
+            ScanResult::Good(info) => info,
+            ScanResult::Bad(bad) => panic!("{bad:?}"),
         }
     }
 

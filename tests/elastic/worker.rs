@@ -1,7 +1,7 @@
 use crate::common::{Folder, run};
 use crate::machine::{Machine, START};
 use adapter::entry::{AdapterEntry, Usability};
-use model::{Found, Repository};
+use model::{Repository, ScanResult};
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     async fn load(&mut self, model: u32) -> (u64, Vec<(u32, u64)>) {
-        let Found::Good(info) =
+        let ScanResult::Good(info) =
             Repository::embedded().scan_one("digits", &["digits".to_owned()]).remove(0)
         else {
             panic!("the built-in model is good");

@@ -8,8 +8,8 @@ use crate::calls::memory::{Full, Held};
 use crate::calls::messages::{Chained, Control, InferAnswer, InferCall};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::info::ModelInfo;
-use model::pipeline::ensemble::{Value, gather};
-use model::pipeline::{BadRow, Budget, Ensemble, Picture, Pipeline, Sent, Step};
+use model::pipeline::ensemble::{EnsembleValue, gather};
+use model::pipeline::{BadRow, Budget, Ensemble, EnsembleStep, Picture, Pipeline, SentFacts};
 use model::signature::RowMode;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ struct Terms<'a> {
 /// One row on its way.
 struct Row {
     inputs: Tensors,
-    facts: Option<Sent>,
+    facts: Option<SentFacts>,
 }
 
 /// Who answered and how long it took, over several calls.
@@ -243,32 +243,32 @@ async fn chain(
     row: Tensors,
     terms: Terms<'_>,
 ) -> Result<(Tensors, Trail), Error> {
-    let named = |tensor: Tensor| (tensor.name.clone(), Value::Tensor(tensor));
-    let mut values: HashMap<String, Value> = row.0.into_iter().map(named).collect();
+    let named = |tensor: Tensor| (tensor.name.clone(), EnsembleValue::Tensor(tensor));
+    let mut values: HashMap<String, EnsembleValue> = row.0.into_iter().map(named).collect();
     let (mut trail, mut pieces) = (Trail::default(), Vec::new());
     for step in &ensemble.steps {
         match step {
-            Step::Crop { image, by, to } => {
+            EnsembleStep::Crop { image, by, to } => {
                 let (pictures, held) = crop(engine, model, &values, (image, by), terms).await?;
                 pieces.push(held);
-                values.insert(to.clone(), Value::Pictures(pictures));
+                values.insert(to.clone(), EnsembleValue::Pictures(pictures));
             }
-            Step::Model { name, inputs, outputs } => {
+            EnsembleStep::Model { name, inputs, outputs } => {
                 let member = member(engine, model, name, terms)?;
                 let (rows, one) = ask(engine, &member, inputs, &values, terms).await?;
                 trail.then(&one);
                 let each = inputs
                     .values()
-                    .any(|value| matches!(values.get(value), Some(Value::Pictures(_))));
+                    .any(|value| matches!(values.get(value), Some(EnsembleValue::Pictures(_))));
                 for (value, own) in outputs {
                     let joined = collect(&member, own, &rows, each)?;
-                    values.insert(value.clone(), Value::Tensor(joined));
+                    values.insert(value.clone(), EnsembleValue::Tensor(joined));
                 }
             }
         }
     }
     let mut output = |name: &str| match values.remove(name) {
-        Some(Value::Tensor(tensor)) => Ok(Tensor { name: name.to_owned(), ..tensor }),
+        Some(EnsembleValue::Tensor(tensor)) => Ok(Tensor { name: name.to_owned(), ..tensor }),
         _ => Err(Error::internal(format!("ensemble '{}': no '{name}'", model.name))),
     };
     let outputs: Result<Tensors, Error> =
@@ -309,16 +309,16 @@ async fn ask(
     engine: &EngineHandle,
     member: &Arc<ModelInfo>,
     wanted: &BTreeMap<String, String>,
-    values: &HashMap<String, Value>,
+    values: &HashMap<String, EnsembleValue>,
     terms: Terms<'_>,
 ) -> Result<(Vec<Tensors>, Trail), Error> {
     let (mut tensors, mut pictures) = (Vec::new(), None);
     for (own, value) in wanted {
         match values.get(value) {
-            Some(Value::Tensor(tensor)) => {
+            Some(EnsembleValue::Tensor(tensor)) => {
                 tensors.push(Tensor { name: own.clone(), ..tensor.clone() });
             }
-            Some(Value::Pictures(all)) => pictures = Some(all),
+            Some(EnsembleValue::Pictures(all)) => pictures = Some(all),
             None => return Err(Error::internal(format!("there is no value '{value}'"))),
         }
     }
@@ -333,12 +333,12 @@ async fn ask(
 async fn crop(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
-    values: &HashMap<String, Value>,
+    values: &HashMap<String, EnsembleValue>,
     (image, by): (&str, &str),
     terms: Terms<'_>,
 ) -> Result<(Vec<Picture>, Held), Error> {
     match (values.get(image), values.get(by)) {
-        (Some(Value::Tensor(file)), Some(Value::Tensor(polygons))) => {
+        (Some(EnsembleValue::Tensor(file)), Some(EnsembleValue::Tensor(polygons))) => {
             let (file, polygons) = (file.clone(), polygons.clone());
             let work = move |budget: &mut Budget<'_>| {
                 Picture::of_file(&file, budget)?.crops(&polygons, budget)

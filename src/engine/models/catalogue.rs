@@ -1,8 +1,8 @@
 //! Which models there are, and how far each is from its clients.
 
 use model::info::ModelInfo;
-use model::pipeline::Step;
-use model::repository::{BadModel, Found};
+use model::pipeline::EnsembleStep;
+use model::repository::{BadModel, ScanResult};
 use schedule::ModelId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,14 +62,14 @@ pub(crate) fn kind_of(bad: &BadModel) -> ErrorKind {
 
 impl Catalogue {
     /// What a scan of the repository found.
-    pub fn new(found: Vec<Found>) -> Catalogue {
+    pub fn new(found: Vec<ScanResult>) -> Catalogue {
         let mut catalogue = Catalogue::default();
         for found in found {
             match found {
-                Found::Good(info) => {
+                ScanResult::Good(info) => {
                     catalogue.insert(Arc::new(info), Standing::Served);
                 }
-                Found::Bad(bad) => catalogue.broken.push(bad),
+                ScanResult::Bad(bad) => catalogue.broken.push(bad),
             }
         }
         catalogue
@@ -107,21 +107,21 @@ impl Catalogue {
     }
 
     /// Marks the chains of models that cannot be served as bad among the results of a scan.
-    pub fn check_chains(found: Vec<Found>) -> Vec<Found> {
+    pub fn check_chains(found: Vec<ScanResult>) -> Vec<ScanResult> {
         let catalogue = Catalogue::new(found.clone());
         let check = |found| match found {
-            Found::Good(info) => catalogue.check_chain(info),
-            bad @ Found::Bad(_) => bad,
+            ScanResult::Good(info) => catalogue.check_chain(info),
+            bad @ ScanResult::Bad(_) => bad,
         };
         found.into_iter().map(check).collect()
     }
 
-    fn check_chain(&self, info: ModelInfo) -> Found {
+    fn check_chain(&self, info: ModelInfo) -> ScanResult {
         let Some(Missing { kind, text: error }) = self.missing(&info) else {
-            return Found::Good(info);
+            return ScanResult::Good(info);
         };
         let machine = kind == ErrorKind::Internal;
-        Found::Bad(BadModel { name: info.name, version: Some(info.version), error, machine })
+        ScanResult::Bad(BadModel { name: info.name, version: Some(info.version), error, machine })
     }
 
     /// The reason why a chain of models cannot be served: a model that it needs is not, or has
@@ -129,12 +129,12 @@ impl Catalogue {
     pub(crate) fn missing(&self, info: &ModelInfo) -> Option<Missing> {
         let steps = &info.ensemble()?.steps;
         // The model's image input takes a piece of an image under any name.
-        let crops = steps.iter().any(|step| matches!(step, Step::Crop { .. }));
+        let crops = steps.iter().any(|step| matches!(step, EnsembleStep::Crop { .. }));
         steps.iter().find_map(|step| self.missing_of(step, crops))
     }
 
-    fn missing_of(&self, step: &Step, crops: bool) -> Option<Missing> {
-        let Step::Model { name, inputs, outputs } = step else { return None };
+    fn missing_of(&self, step: &EnsembleStep, crops: bool) -> Option<Missing> {
+        let EnsembleStep::Model { name, inputs, outputs } = step else { return None };
         let member = self.resolve(name, None).filter(|member| member.ensemble().is_none());
         let Some(member) = member else { return Some(self.unserved(name)) };
         let interface = member.interface();
@@ -289,7 +289,7 @@ impl Catalogue {
 #[cfg(test)]
 pub(crate) mod fixtures {
     use super::*;
-    use model::files::Source;
+    use model::files::ModelSource;
     use model::info::Batching;
     use model::layout::Layout;
     use model::signature::Signature;
@@ -300,7 +300,7 @@ pub(crate) mod fixtures {
             name: name.into(),
             version: version.into(),
             kind: "identity".into(),
-            source: Source::Embedded,
+            source: ModelSource::Embedded,
             signature: Signature::default(),
             batch: Batching {
                 max_rows: 1,
@@ -322,7 +322,7 @@ pub(crate) mod fixtures {
     }
 
     pub(crate) fn catalogue(models: &[(&str, &str)]) -> Catalogue {
-        let good = |(name, version): &(&str, &str)| Found::Good(info(name, version));
+        let good = |(name, version): &(&str, &str)| ScanResult::Good(info(name, version));
         Catalogue::new(models.iter().map(good).collect())
     }
 }

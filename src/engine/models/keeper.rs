@@ -4,7 +4,7 @@
 use crate::models::library::Library;
 use model::info::ModelInfo;
 use model::kept::KeptModel;
-use model::repository::Found;
+use model::repository::ScanResult;
 use schedule::{AdapterId, Incarnation};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>
 impl Library {
     /// Reads the repository: one entry per version that is served, and one per model or version
     /// that cannot be, followed by the copies that are kept of the latter.
-    pub fn scan(&self) -> Vec<Found> {
+    pub fn scan(&self) -> Vec<ScanResult> {
         let Some(kept) = &self.kept else { return self.repository.scan(&self.kinds) };
         let names = match self.repository.names() {
             Ok(names) => names,
@@ -123,7 +123,7 @@ impl Library {
     }
 
     /// The results of a scan of a model, with the copies of the versions that are bad now.
-    pub(crate) fn with_kept(&self, name: &str, mut found: Vec<Found>) -> Vec<Found> {
+    pub(crate) fn with_kept(&self, name: &str, mut found: Vec<ScanResult>) -> Vec<ScanResult> {
         let good: Vec<String> = found.iter().filter_map(version_of).map(str::to_owned).collect();
         let bad: Vec<Option<String>> = found.iter().filter_map(bad_version).collect();
         if bad.is_empty() {
@@ -135,13 +135,13 @@ impl Library {
             false => !good.contains(version) && bad.iter().flatten().any(|bad| bad == version),
         };
         let kept = self.kept_of(name).into_iter().filter(|kept| missing(&kept.info.version));
-        found.extend(kept.map(|kept| Found::Good(kept.info)));
+        found.extend(kept.map(|kept| ScanResult::Good(kept.info)));
         found
     }
 
     /// Reads one model. Versions that are bad now are taken from their copies, unless all are bad:
     /// what serves then stays in place.
-    pub(crate) fn scan_one(&self, name: &str) -> Vec<Found> {
+    pub(crate) fn scan_one(&self, name: &str) -> Vec<ScanResult> {
         let found = self.repository.scan_one(name, &self.kinds);
         let any_good = found.iter().any(|found| version_of(found).is_some());
         if any_good { self.with_kept(name, found) } else { found }
@@ -153,16 +153,16 @@ impl Library {
     }
 }
 
-fn version_of(found: &Found) -> Option<&str> {
+fn version_of(found: &ScanResult) -> Option<&str> {
     match found {
-        Found::Good(info) => Some(&info.version),
-        Found::Bad(_) => None,
+        ScanResult::Good(info) => Some(&info.version),
+        ScanResult::Bad(_) => None,
     }
 }
 
-fn bad_version(found: &Found) -> Option<Option<String>> {
+fn bad_version(found: &ScanResult) -> Option<Option<String>> {
     match found {
-        Found::Good(_) => None,
-        Found::Bad(bad) => Some(bad.version.clone()),
+        ScanResult::Good(_) => None,
+        ScanResult::Bad(bad) => Some(bad.version.clone()),
     }
 }

@@ -1,6 +1,6 @@
 //! The repository from which models are loaded.
 
-use model::kept::Kept;
+use model::kept::RepositoryCopies;
 use model::repository::Repository;
 use std::sync::Arc;
 
@@ -11,5 +11,5 @@ pub struct Library {
     /// Kinds that workers can load.
     pub kinds: Vec<String>,
     /// The last good files, if any are kept.
-    pub kept: Option<Arc<Kept>>,
+    pub kept: Option<Arc<RepositoryCopies>>,
 }

@@ -6,7 +6,7 @@ use crate::calls::rejections::LoadError;
 use crate::models::validation::Verdict;
 use model::batch::warm_up_inputs;
 use model::info::ModelInfo;
-use model::repository::{BadModel, Found};
+use model::repository::{BadModel, ScanResult};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use types::error::{Error, ErrorKind};
@@ -124,8 +124,8 @@ async fn scan(
     let (mut good, mut broken) = (Vec::new(), Vec::new());
     for found in found {
         match found {
-            Found::Good(info) => good.push(info),
-            Found::Bad(bad) => broken.push(bad),
+            ScanResult::Good(info) => good.push(info),
+            ScanResult::Bad(bad) => broken.push(bad),
         }
     }
     Ok((good, broken))

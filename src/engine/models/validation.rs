@@ -8,7 +8,7 @@ use crate::workers::news::{News, Report};
 use crate::workers::process;
 use adapter::entry::{AdapterEntry, Api};
 use adapter::memory;
-use model::files::Source;
+use model::files::ModelSource;
 use model::info::ModelInfo;
 use schedule::{AdapterId, Incarnation, Wish};
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl Validator {
     /// [`Verdict::Long`]. Where a card can serve, the time on the CPU decides nothing.
     pub(crate) async fn validate(&self, infos: &[ModelInfo], snapshots: &Snapshots) -> Verdict {
         let has_graph =
-            |info: &&ModelInfo| info.ensemble().is_none() && info.source != Source::Embedded;
+            |info: &&ModelInfo| info.ensemble().is_none() && info.source != ModelSource::Embedded;
         let mut verdict = Verdict::Short;
         for info in infos.iter().filter(has_graph) {
             let outcome = self.load(info, step_max(snapshots)).await;

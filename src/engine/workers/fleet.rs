@@ -12,7 +12,7 @@ use crate::workers::news::Report;
 use crate::workers::process::{Worker, start};
 use adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use adapter::sensors::Reading;
-use model::files::Source;
+use model::files::ModelSource;
 use model::info::ModelInfo;
 use schedule::{AdapterId, AdapterProfile, Batch, BatchId, Event, Incarnation, ModelId, Time};
 use std::collections::{HashMap, HashSet};
@@ -59,7 +59,7 @@ pub(crate) struct Member {
     /// When the present start began, until its first model is ready.
     starting: Option<Instant>,
     /// The source of the model that was last sent to be loaded.
-    reads: Option<Source>,
+    reads: Option<ModelSource>,
     /// The model that is being loaded.
     loading: Option<ModelId>,
     /// Why the worker exits although its adapter may be in order.

@@ -10,7 +10,7 @@ use model::info::ModelInfo;
 use model::layout::{ENDING, Layout, NESTED, version_number};
 use model::manifest::Manifest;
 use model::onnx::KIND;
-use model::repository::{DESCRIPTIONS, Found, Repository};
+use model::repository::{DESCRIPTIONS, Repository, ScanResult};
 use std::path::{Path, PathBuf};
 
 /// Loads a file on the CPU as a worker does, with its description, and runs its golden sample, if
@@ -66,13 +66,13 @@ fn described(path: &Path) -> Option<(PathBuf, String)> {
 }
 
 /// The model among these whose graph is this file.
-fn pick(found: Vec<Found>, version: &str, file: &str) -> anyhow::Result<ModelInfo> {
+fn pick(found: Vec<ScanResult>, version: &str, file: &str) -> anyhow::Result<ModelInfo> {
     for found in found {
         match found {
-            Found::Good(info) if info.version == version && info.graph.file == file => {
+            ScanResult::Good(info) if info.version == version && info.graph.file == file => {
                 return Ok(info);
             }
-            Found::Bad(bad) if bad.version.as_deref().is_none_or(|bad| bad == version) => {
+            ScanResult::Bad(bad) if bad.version.as_deref().is_none_or(|bad| bad == version) => {
                 return Err(anyhow!(bad.error));
             }
             _ => {}

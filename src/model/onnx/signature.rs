@@ -77,7 +77,7 @@ pub(crate) fn complete(
 }
 
 /// The signature of a graph, and the reason why its rows become runs as they do.
-pub struct Own {
+pub struct GraphSignature {
     pub signature: Signature,
     pub reason: String,
 }
@@ -85,11 +85,15 @@ pub struct Own {
 /// # Errors
 /// If an input or output has no type, or one that clients cannot send, or if `stated` is not
 /// possible for this graph.
-pub fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<Own, Detail> {
+pub fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<GraphSignature, Detail> {
     signature_of(file, stated, false)
 }
 
-fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Result<Own, Detail> {
+fn signature_of(
+    file: &ModelFile,
+    stated: Option<RowMode>,
+    by_row: bool,
+) -> Result<GraphSignature, Detail> {
     let graph = &file.graph;
     let proof = prove(file);
     let Rows { mode, exact, reason } = match stated {
@@ -119,7 +123,7 @@ fn signature_of(file: &ModelFile, stated: Option<RowMode>, by_row: bool) -> Resu
         output_hints: true,
         ..Signature::default()
     };
-    Ok(Own { signature, reason })
+    Ok(GraphSignature { signature, reason })
 }
 
 /// The mode by which the rows of a graph become runs.

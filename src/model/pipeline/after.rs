@@ -3,7 +3,7 @@
 use super::boxes::Boxes;
 use super::classes::Classes;
 use super::ctc::Ctc;
-use super::frame::Sent;
+use super::frame::SentFacts;
 use super::regions::Regions;
 use super::row::{BadRow, port};
 use crate::files::{Detail, Files};
@@ -14,9 +14,9 @@ use types::tensor::{Datatype, Tensor, Tensors};
 /// `[postprocess]` as it is written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Written {
+pub struct WrittenPostprocess {
     classes: Option<Classes>,
-    text: Option<super::ctc::Written>,
+    text: Option<super::ctc::WrittenCtc>,
     boxes: Option<Boxes>,
     regions: Option<Regions>,
 }
@@ -24,21 +24,21 @@ pub struct Written {
 /// What is read out of a graph's outputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Postprocess {
-    reading: Reading,
+    reading: OutputReading,
     /// The outputs that are read, and so not given as they are.
     outputs: Vec<String>,
     labels: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Reading {
+enum OutputReading {
     Classes(Classes),
     Text(Ctc),
     Boxes(Boxes),
     Regions(Regions),
 }
 
-impl Written {
+impl WrittenPostprocess {
     pub(super) fn check(
         self,
         graph: &Signature,
@@ -56,12 +56,12 @@ impl Written {
             (Some(classes), None, None, None) => {
                 classes.check().map_err(|error| error.within("classes"))?;
                 let output = find(&classes.output, "classes.output")?;
-                (Reading::Classes(classes), vec![output])
+                (OutputReading::Classes(classes), vec![output])
             }
             (None, Some(text), None, None) => {
                 let output = find(&text.output, "text.output")?;
                 let text = text.check(files).map_err(|error| error.within("text"))?;
-                (Reading::Text(text), vec![output])
+                (OutputReading::Text(text), vec![output])
             }
             (None, None, Some(boxes), None) => {
                 boxes.check().map_err(|error| error.within("boxes"))?;
@@ -71,12 +71,12 @@ impl Written {
                         vec![find(places, "boxes.boxes")?, find(scores, "boxes.scores")?]
                     }
                 };
-                (Reading::Boxes(boxes), outputs)
+                (OutputReading::Boxes(boxes), outputs)
             }
             (None, None, None, Some(regions)) => {
                 regions.check().map_err(|error| error.within("regions"))?;
                 let output = find(&regions.output, "regions.output")?;
-                (Reading::Regions(regions), vec![output])
+                (OutputReading::Regions(regions), vec![output])
             }
             _ => {
                 return Err("one of the tables classes, text, boxes and regions is needed".into());
@@ -94,7 +94,7 @@ impl Postprocess {
 
     /// Whether what it finds are places in an image.
     pub(super) fn needs_frame(&self) -> bool {
-        matches!(self.reading, Reading::Boxes(_) | Reading::Regions(_))
+        matches!(self.reading, OutputReading::Boxes(_) | OutputReading::Regions(_))
     }
 
     /// What clients get.
@@ -104,38 +104,44 @@ impl Postprocess {
         };
         let (words, numbers) = (Datatype::Bytes, Datatype::Fp32);
         match &self.reading {
-            Reading::Classes(_) => vec![spec("label", words, &[-1]), spec("score", numbers, &[-1])],
-            Reading::Text(_) => vec![spec("text", words, &[1]), spec("score", numbers, &[1])],
-            Reading::Boxes(_) => vec![
+            OutputReading::Classes(_) => {
+                vec![spec("label", words, &[-1]), spec("score", numbers, &[-1])]
+            }
+            OutputReading::Text(_) => vec![spec("text", words, &[1]), spec("score", numbers, &[1])],
+            OutputReading::Boxes(_) => vec![
                 spec("label", words, &[-1]),
                 spec("score", numbers, &[-1]),
                 spec("box", numbers, &[-1, 4]),
             ],
-            Reading::Regions(_) => {
+            OutputReading::Regions(_) => {
                 vec![spec("polygon", numbers, &[-1, 4, 2]), spec("score", numbers, &[-1])]
             }
         }
     }
 
     /// Reads one row of a graph's outputs; those that are not read are passed on.
-    pub(super) fn read(&self, outputs: Tensors, sent: Option<Sent>) -> Result<Tensors, BadRow> {
+    pub(super) fn read(
+        &self,
+        outputs: Tensors,
+        sent: Option<SentFacts>,
+    ) -> Result<Tensors, BadRow> {
         let frame = match sent {
-            Some(Sent::Image(frame)) => Some(frame),
-            Some(Sent::Empty) | None => None,
+            Some(SentFacts::Image(frame)) => Some(frame),
+            Some(SentFacts::Empty) | None => None,
         };
         let name = |at: usize| self.outputs.get(at).map_or("", String::as_str);
         let lost = || BadRow::Output("the image's place is lost".to_owned());
         let mut read: Vec<Tensor> = match &self.reading {
-            Reading::Classes(classes) => {
-                let is_empty = sent == Some(Sent::Empty);
+            OutputReading::Classes(classes) => {
+                let is_empty = sent == Some(SentFacts::Empty);
                 classes.read(&outputs, name(0), &self.labels, is_empty)?
             }
-            Reading::Text(text) => text.read(&outputs, name(0))?,
-            Reading::Boxes(boxes) => {
+            OutputReading::Text(text) => text.read(&outputs, name(0))?,
+            OutputReading::Boxes(boxes) => {
                 let names = (name(0), self.outputs.get(1).map(String::as_str));
                 boxes.read(&outputs, names, &self.labels, frame.ok_or_else(lost)?)?
             }
-            Reading::Regions(regions) => {
+            OutputReading::Regions(regions) => {
                 regions.read(&outputs, name(0), frame.ok_or_else(lost)?)?
             }
         };

@@ -1,12 +1,12 @@
 //! From what a client sends to the inputs of a graph.
 
-use super::frame::{Frame, Sent};
+use super::frame::{Frame, SentFacts};
 use super::image::ImageSpec;
 use super::picture::Picture;
 use super::row::{BadRow, Budget, charge, port};
 use super::rows;
 use super::wave::Wave;
-use super::window::Window;
+use super::window::ByteWindow;
 use crate::files::Detail;
 use crate::signature::{Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ use types::tensor::{Datatype, Tensor, Tensors};
 /// `[preprocess]` as it is written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Written {
+pub struct WrittenPreprocess {
     image: Option<ImageSpec>,
-    bytes: Option<Window>,
+    bytes: Option<ByteWindow>,
     audio: Option<Wave>,
     /// Inputs of the graph that are zeros, such as the state at the beginning.
     #[serde(default)]
@@ -27,25 +27,29 @@ pub struct Written {
 /// What fills the inputs of a graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Preprocess {
-    source: Source,
+    source: WrittenPreprocessSource,
     /// The input that is filled.
     input: TensorSpec,
     zeros: Vec<TensorSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Source {
+enum WrittenPreprocessSource {
     Image(ImageSpec),
-    Bytes(Window),
+    Bytes(ByteWindow),
     Audio(Wave),
 }
 
-impl Written {
+impl WrittenPreprocess {
     pub(super) fn check(self, graph: &Signature) -> Result<Preprocess, Detail> {
         let (name, source) = match (self.image, self.bytes, self.audio) {
-            (Some(image), None, None) => (image.input.clone(), Source::Image(image)),
-            (None, Some(window), None) => (window.input.clone(), Source::Bytes(window)),
-            (None, None, Some(wave)) => (wave.input.clone(), Source::Audio(wave)),
+            (Some(image), None, None) => {
+                (image.input.clone(), WrittenPreprocessSource::Image(image))
+            }
+            (None, Some(window), None) => {
+                (window.input.clone(), WrittenPreprocessSource::Bytes(window))
+            }
+            (None, None, Some(wave)) => (wave.input.clone(), WrittenPreprocessSource::Audio(wave)),
             _ => return Err("one of the tables image, bytes and audio is needed".into()),
         };
         let zeros = self.zeros.iter().map(|name| zero(graph, name));
@@ -55,9 +59,9 @@ impl Written {
         let field = source.name();
         let input = port(&rest, name.as_deref(), &format!("{field}.input"))?.clone();
         let fits = match &source {
-            Source::Image(image) => image.check(&input),
-            Source::Bytes(window) => window.check(&input),
-            Source::Audio(wave) => wave.check(&input),
+            WrittenPreprocessSource::Image(image) => image.check(&input),
+            WrittenPreprocessSource::Bytes(window) => window.check(&input),
+            WrittenPreprocessSource::Audio(wave) => wave.check(&input),
         };
         fits.map_err(|error| error.within(field))?;
         Ok(Preprocess { source, input, zeros })
@@ -72,12 +76,12 @@ fn zero(graph: &Signature, name: &str) -> Result<TensorSpec, Detail> {
     Ok(spec.clone())
 }
 
-impl Source {
+impl WrittenPreprocessSource {
     fn name(&self) -> &'static str {
         match self {
-            Source::Image(_) => "image",
-            Source::Bytes(_) => "bytes",
-            Source::Audio(_) => "audio",
+            WrittenPreprocessSource::Image(_) => "image",
+            WrittenPreprocessSource::Bytes(_) => "bytes",
+            WrittenPreprocessSource::Audio(_) => "audio",
         }
     }
 }
@@ -89,7 +93,7 @@ impl Preprocess {
     }
 
     pub(super) fn makes_frame(&self) -> bool {
-        matches!(self.source, Source::Image(_))
+        matches!(self.source, WrittenPreprocessSource::Image(_))
     }
 
     /// What clients send: one file a row.
@@ -104,7 +108,7 @@ impl Preprocess {
         sent: &Tensors,
         picture: Option<&Picture>,
         budget: &mut Budget<'_>,
-    ) -> Result<(Tensors, Option<Sent>), BadRow> {
+    ) -> Result<(Tensors, Option<SentFacts>), BadRow> {
         let (filled, facts) = self.fill(sent, picture, budget)?;
         let mut inputs = vec![filled];
         for spec in &self.zeros {
@@ -122,23 +126,26 @@ impl Preprocess {
         sent: &Tensors,
         picture: Option<&Picture>,
         budget: &mut Budget<'_>,
-    ) -> Result<(Tensor, Option<Sent>), BadRow> {
+    ) -> Result<(Tensor, Option<SentFacts>), BadRow> {
         let file = || rows::file(sent, self.source.name());
-        let image = |(tensor, frame): (Tensor, Option<Frame>)| (tensor, frame.map(Sent::Image));
+        let image =
+            |(tensor, frame): (Tensor, Option<Frame>)| (tensor, frame.map(SentFacts::Image));
         match (&self.source, picture) {
-            (Source::Image(spec), Some(picture)) => {
+            (WrittenPreprocessSource::Image(spec), Some(picture)) => {
                 spec.prepare(picture, &self.input, budget).map(image)
             }
-            (Source::Image(spec), None) => {
+            (WrittenPreprocessSource::Image(spec), None) => {
                 let picture = Picture::decode(&file()?, budget)?;
                 spec.prepare(&picture, &self.input, budget).map(image)
             }
-            (Source::Bytes(window), _) => {
+            (WrittenPreprocessSource::Bytes(window), _) => {
                 let file = file()?;
-                let empty = file.is_empty().then_some(Sent::Empty);
+                let empty = file.is_empty().then_some(SentFacts::Empty);
                 Ok((window.prepare(&file, &self.input, budget)?, empty))
             }
-            (Source::Audio(wave), _) => Ok((wave.prepare(&file()?, &self.input, budget)?, None)),
+            (WrittenPreprocessSource::Audio(wave), _) => {
+                Ok((wave.prepare(&file()?, &self.input, budget)?, None))
+            }
         }
     }
 }

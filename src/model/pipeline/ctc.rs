@@ -13,7 +13,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// `[postprocess.text]` as it is written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct WrittenCtc {
     #[serde(default)]
     pub(super) output: Option<String>,
     /// A file of the version with one character a line, in the order of the classes.
@@ -37,7 +37,7 @@ pub(crate) struct Ctc {
     activation: Activation,
 }
 
-impl Written {
+impl WrittenCtc {
     pub(super) fn check(self, files: &Files) -> Result<Ctc, Detail> {
         let data = files.read_up_to(&self.characters, FILE_BYTES_MAX);
         let data = data.map_err(|error| Detail::from(error).within("characters"))?;

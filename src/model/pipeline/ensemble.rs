@@ -27,13 +27,13 @@ const UPRIGHT: f32 = 1.5;
 /// A chain of models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ensemble {
-    pub steps: Vec<Step>,
+    pub steps: Vec<EnsembleStep>,
     pub interface: Signature,
 }
 
 /// What is done next. Values have names: the ensemble's inputs, and what earlier steps gave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Step {
+pub enum EnsembleStep {
     /// Ask a model. `inputs` are by its own names, `outputs` by the names that values get.
     Model { name: String, inputs: BTreeMap<String, String>, outputs: BTreeMap<String, String> },
     /// Cut an image into pieces.
@@ -42,7 +42,7 @@ pub enum Step {
 
 /// A value between two steps.
 #[derive(Clone, Debug)]
-pub enum Value {
+pub enum EnsembleValue {
     /// One row.
     Tensor(Tensor),
     /// Pieces of an image; a model that takes them is asked once for each.
@@ -78,8 +78,8 @@ impl Ensemble {
     /// Names of the models that it needs.
     pub fn models(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Model { name, .. } => Some(name.as_str()),
-            Step::Crop { .. } => None,
+            EnsembleStep::Model { name, .. } => Some(name.as_str()),
+            EnsembleStep::Crop { .. } => None,
         })
     }
 }
@@ -99,7 +99,7 @@ pub(crate) struct WrittenStep {
 }
 
 impl WrittenStep {
-    fn check(self) -> Result<Step, Detail> {
+    fn check(self) -> Result<EnsembleStep, Detail> {
         match (self.model, self.crop, self.by, self.to) {
             (Some(name), None, None, None) if !self.inputs.is_empty() => {
                 // As written, `outputs` are by the model's names too.
@@ -108,30 +108,30 @@ impl WrittenStep {
                 if outputs.len() != self.outputs.len() || outputs.is_empty() {
                     return Err("outputs: give at least one, and each another name".into());
                 }
-                Ok(Step::Model { name, inputs: self.inputs, outputs })
+                Ok(EnsembleStep::Model { name, inputs: self.inputs, outputs })
             }
             (None, Some(image), Some(by), Some(to))
                 if self.inputs.is_empty() && self.outputs.is_empty() =>
             {
-                Ok(Step::Crop { image, by, to })
+                Ok(EnsembleStep::Crop { image, by, to })
             }
             _ => Err("a step has model, inputs and outputs; or crop, by and to".into()),
         }
     }
 }
 
-impl Step {
+impl EnsembleStep {
     fn takes(&self) -> Box<dyn Iterator<Item = &String> + '_> {
         match self {
-            Step::Model { inputs, .. } => Box::new(inputs.values()),
-            Step::Crop { image, by, .. } => Box::new([image, by].into_iter()),
+            EnsembleStep::Model { inputs, .. } => Box::new(inputs.values()),
+            EnsembleStep::Crop { image, by, .. } => Box::new([image, by].into_iter()),
         }
     }
 
     fn gives(&self) -> Box<dyn Iterator<Item = &String> + '_> {
         match self {
-            Step::Model { outputs, .. } => Box::new(outputs.keys()),
-            Step::Crop { to, .. } => Box::new(std::iter::once(to)),
+            EnsembleStep::Model { outputs, .. } => Box::new(outputs.keys()),
+            EnsembleStep::Crop { to, .. } => Box::new(std::iter::once(to)),
         }
     }
 }

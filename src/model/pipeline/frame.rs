@@ -12,7 +12,7 @@ pub struct Frame {
 
 /// What the outputs of a graph cannot be read without: facts of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Sent {
+pub enum SentFacts {
     /// An image, in which places are found.
     Image(Frame),
     /// A file without any byte.

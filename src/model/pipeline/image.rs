@@ -47,7 +47,7 @@ pub(crate) struct ImageSpec {
     #[serde(default)]
     channels: Channels,
     #[serde(default)]
-    layout: Layout,
+    layout: ChannelOrder,
     #[serde(default = "one_255th")]
     scale: f32,
     #[serde(default)]
@@ -89,7 +89,7 @@ enum Channels {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Layout {
+enum ChannelOrder {
     #[default]
     Chw,
     Hwc,
@@ -144,8 +144,8 @@ impl ImageSpec {
             return Err(format!("'{name}' is of {}", spec.datatype()).into());
         }
         let [c, h, w] = match (self.layout, shape.as_slice()) {
-            (Layout::Chw, [c, h, w]) => [*c, *h, *w],
-            (Layout::Hwc, [h, w, c]) => [*c, *h, *w],
+            (ChannelOrder::Chw, [c, h, w]) => [*c, *h, *w],
+            (ChannelOrder::Hwc, [h, w, c]) => [*c, *h, *w],
             _ => return Err(format!("'{name}' has shape {shape:?}, which is no image's").into()),
         };
         let edge = |dim: i64, given: Option<u32>| match given {
@@ -181,13 +181,13 @@ impl ImageSpec {
         };
         let (name, datatype) = (spec.name.as_str(), spec.datatype());
         let tensor = match self.layout {
-            Layout::Chw => {
+            ChannelOrder::Chw => {
                 let planes = (0..channels)
                     .flat_map(|channel| image.pixels().map(move |pixel| (channel, pixel)));
                 let values = planes.map(|(channel, pixel)| value(channel, pixel));
                 rows::floats(name, datatype, &[channels, height, width], values)
             }
-            Layout::Hwc => {
+            ChannelOrder::Hwc => {
                 let all = image.pixels().flat_map(|pixel| (0..channels).map(move |c| (c, pixel)));
                 let values = all.map(|(channel, pixel)| value(channel, pixel));
                 rows::floats(name, datatype, &[height, width, channels], values)

@@ -17,7 +17,8 @@ pub(super) const EDGE_MAX: u32 = 16_384;
 /// Most pixels of an image, sent or prepared.
 pub(super) const PIXELS_MAX: u64 = 1 << 26;
 /// Bounds of an image that is sent. Decoding as many bytes takes about a second.
-const BOUNDS: Bounds = Bounds { edge: EDGE_MAX, pixels: PIXELS_MAX, bytes: 256 << 20 };
+const BOUNDS: PictureBounds =
+    PictureBounds { edge: EDGE_MAX, pixels: PIXELS_MAX, bytes: 256 << 20 };
 /// Memory for the chunks of a PNG file that are not pixels, in bytes: a compressed colour profile
 /// may be a thousand times longer than its chunk. A longer one is not read.
 const PNG_CHUNKS_BYTES_MAX: u64 = 4 << 20;
@@ -28,7 +29,7 @@ pub struct Picture(pub(super) Arc<RgbImage>);
 
 /// Bounds of a decoded image.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct PictureBounds {
     /// Longest edge in pixels.
     pub edge: u32,
     pub pixels: u64,
@@ -51,7 +52,7 @@ impl Picture {
     /// As [`Picture::decode`].
     pub fn decode_within(
         file: &[u8],
-        bounds: Bounds,
+        bounds: PictureBounds,
         budget: &mut Budget<'_>,
     ) -> Result<Picture, BadRow> {
         decode(file, bounds, budget).map(|image| Picture(Arc::new(image)))
@@ -77,7 +78,7 @@ impl Picture {
     }
 }
 
-fn decode(file: &[u8], bounds: Bounds, budget: &mut Budget<'_>) -> Result<RgbImage, BadRow> {
+fn decode(file: &[u8], bounds: PictureBounds, budget: &mut Budget<'_>) -> Result<RgbImage, BadRow> {
     let bad =
         |error: &dyn std::fmt::Display| BadRow::Input(format!("the image cannot be read: {error}"));
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
@@ -132,7 +133,11 @@ pub(super) fn check_size(width: u32, height: u32) -> Result<(), BadRow> {
     check_within((width, height), 0, BOUNDS)
 }
 
-fn check_within((width, height): (u32, u32), bytes: u64, bounds: Bounds) -> Result<(), BadRow> {
+fn check_within(
+    (width, height): (u32, u32),
+    bytes: u64,
+    bounds: PictureBounds,
+) -> Result<(), BadRow> {
     let pixels = u64::from(width) * u64::from(height);
     let (edge_max, pixels_max, bytes_max) = (bounds.edge, bounds.pixels, bounds.bytes);
     if width == 0 || height == 0 || pixels > pixels_max || width.max(height) > edge_max {

@@ -4,7 +4,7 @@
 use super::after::Postprocess;
 use super::before::Preprocess;
 use super::ensemble::Ensemble;
-use super::frame::Sent;
+use super::frame::SentFacts;
 use super::picture::Picture;
 use super::row::{BadRow, Budget};
 use crate::files::{Detail, Files};
@@ -33,12 +33,12 @@ pub struct Around {
 
 /// The tables as they are written.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Written {
-    pub preprocess: Option<super::before::Written>,
-    pub postprocess: Option<super::after::Written>,
+pub struct WrittenPipeline {
+    pub preprocess: Option<super::before::WrittenPreprocess>,
+    pub postprocess: Option<super::after::WrittenPostprocess>,
 }
 
-impl Written {
+impl WrittenPipeline {
     pub(crate) fn is_empty(&self) -> bool {
         self.preprocess.is_none() && self.postprocess.is_none()
     }
@@ -119,7 +119,7 @@ impl Around {
         sent: &Tensors,
         picture: Option<&Picture>,
         budget: &mut Budget<'_>,
-    ) -> Result<(Tensors, Option<Sent>), BadRow> {
+    ) -> Result<(Tensors, Option<SentFacts>), BadRow> {
         match &self.before {
             Some(before) => before.prepare(sent, picture, budget),
             None => Ok((sent.clone(), None)),
@@ -130,7 +130,7 @@ impl Around {
     ///
     /// # Errors
     /// If they are not what `model.toml` says.
-    pub fn read(&self, outputs: Tensors, facts: Option<Sent>) -> Result<Tensors, BadRow> {
+    pub fn read(&self, outputs: Tensors, facts: Option<SentFacts>) -> Result<Tensors, BadRow> {
         match &self.after {
             Some(after) => after.read(outputs, facts),
             None => Ok(outputs),

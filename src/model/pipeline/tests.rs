@@ -2,7 +2,7 @@ use super::*;
 use crate::files::Detail;
 use crate::manifest::Manifest;
 use crate::signature::{Signature, TensorSpec};
-use crate::{Files, Found, Repository};
+use crate::{Files, Repository, ScanResult};
 use ::image::{ImageFormat, Rgb, RgbImage};
 use std::io::Cursor;
 use testkit::TestFolder;
@@ -140,7 +140,7 @@ fn files_become_windows() {
     let around = around(tables, &graph).unwrap();
     let window = |file: &[u8]| {
         let (inputs, facts) = around.prepare(&sent("bytes", file), None, &mut |_| true).unwrap();
-        assert_eq!(facts, file.is_empty().then_some(Sent::Empty));
+        assert_eq!(facts, file.is_empty().then_some(SentFacts::Empty));
         let data = &inputs.get("bytes").unwrap().data;
         let all = data.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes));
         all.collect::<Vec<_>>()
@@ -328,8 +328,8 @@ fn chains_must_hold_together() {
     let scan = |text: String| {
         folder.write("chain/model.toml", text.as_bytes());
         match Repository::open(folder.path()).unwrap().scan(&[]).remove(0) {
-            Found::Good(info) => Ok(info),
-            Found::Bad(bad) => Err(bad.error),
+            ScanResult::Good(info) => Ok(info),
+            ScanResult::Bad(bad) => Err(bad.error),
         }
     };
     let info = scan(format!("{head}{step}")).unwrap();

@@ -14,7 +14,7 @@ const WINDOW_MAX: usize = 1 << 24;
 /// is too short is filled up with `padding`, its beginning behind and its end in front.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Window {
+pub(crate) struct ByteWindow {
     #[serde(default)]
     pub(super) input: Option<String>,
     head: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Window {
     strip: Option<usize>,
 }
 
-impl Window {
+impl ByteWindow {
     pub(super) fn check(&self, spec: &TensorSpec) -> Result<(), Detail> {
         let size = self.head.checked_add(self.tail).filter(|size| (1..=WINDOW_MAX).contains(size));
         let size = size

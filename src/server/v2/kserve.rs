@@ -17,7 +17,7 @@ use engine::{Account, InferAnswer, InferCall};
 use futures_util::Stream;
 use model::info::ModelInfo;
 use model::pipeline::Pipeline;
-use model::signature::{Framed, RowMode, Sent, TensorSpec};
+use model::signature::{Framed, RowMode, SentForm, TensorSpec};
 use request::{InferRequest, Terms};
 use serde_json::{Value, json as value};
 use std::sync::Arc;
@@ -214,7 +214,7 @@ pub(crate) async fn serve(
     };
     // The load may have shown that rows cannot be joined. The request is then run alone.
     let Ok(now) = find(api, target) else { return Err(error) };
-    if now.signature.rows == model.signature.rows || framed.sent == Sent::Own {
+    if now.signature.rows == model.signature.rows || framed.sent == SentForm::Own {
         return Err(error);
     }
     let inputs = framed.into_sent().map_err(|error| Error::internal(error.to_string()))?;

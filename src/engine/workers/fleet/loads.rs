@@ -3,7 +3,7 @@
 use super::Fleet;
 use crate::Catalogue;
 use crate::calls::rejections::LoadError;
-use model::files::Source;
+use model::files::ModelSource;
 use schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
 use wire::{Cause, Unfit};
 
@@ -46,7 +46,12 @@ impl Fleet {
     }
 
     /// `true` if the adapter is in this incarnation and its last load was from this source.
-    pub(crate) fn reads(&self, id: AdapterId, incarnation: Incarnation, source: &Source) -> bool {
+    pub(crate) fn reads(
+        &self,
+        id: AdapterId,
+        incarnation: Incarnation,
+        source: &ModelSource,
+    ) -> bool {
         let current = self.member(id).filter(|member| member.incarnation == incarnation);
         current.is_some_and(|member| member.reads.as_ref() == Some(source))
     }

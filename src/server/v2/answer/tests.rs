@@ -2,7 +2,7 @@
 
 use super::*;
 use engine::Memory;
-use model::files::Source;
+use model::files::ModelSource;
 use model::info::Batching;
 use model::signature::TensorSpec;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub(crate) fn model() -> ModelInfo {
         name: "m".into(),
         version: "3".into(),
         kind: "identity".into(),
-        source: Source::Embedded,
+        source: ModelSource::Embedded,
         signature: Signature { outputs: vec![spec("a"), spec("b")], ..Signature::default() },
         batch: Batching { max_rows: 1, grows: false, delay: Duration::ZERO, row_memory_bytes: 0 },
         slo: None,
