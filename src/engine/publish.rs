@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::{
-    AdapterView, DecisionView, ExpectedView, History, ModelState, ModelView, Names, PowerView,
+    AdapterView, DecisionNames, DecisionView, ExpectedView, History, ModelState, ModelView, PowerView,
     QueueView, ReplicaView, ServerView, Snapshot, decision_view, expected_text,
 };
 use tokio::sync::watch;
@@ -115,7 +115,8 @@ impl Publisher {
         let adapter = member.map_or_else(String::new, |member| member.entry.id.clone());
         let fault = member.and_then(|member| member.fault.as_deref());
         let model = |id| models.get(id).map(|info| info.name.clone()).unwrap_or_default();
-        let view = decision_view(self.decided, decision, Names { adapter, fault, model: &model });
+        let view =
+            decision_view(self.decided, decision, DecisionNames { adapter, fault, model: &model });
         let what = view.model.as_deref().map(|model| format!("{model} on ")).unwrap_or_default();
         let (change, adapter) = (view.change.as_str(), &view.adapter);
         tracing::info!(reason = view.reason.as_str(), "{change} {what}{adapter}: {}", view.text);

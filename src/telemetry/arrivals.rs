@@ -16,7 +16,7 @@ const NAMES_MAX: usize = 1 << 10;
 
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Arrival {
+struct RecordedArrival {
     /// Milliseconds since its chunk began.
     after_ms: u32,
     rows: u32,
@@ -28,7 +28,7 @@ struct Arrival {
 #[derive(Clone, Debug)]
 struct Chunk {
     begin: Duration,
-    arrivals: Vec<Arrival>,
+    arrivals: Vec<RecordedArrival>,
 }
 
 /// The last arrivals. Clones share what is full.
@@ -58,7 +58,7 @@ impl Arrivals {
         let after_ms = at.saturating_sub(chunk.begin).as_millis();
         let after_ms = u32::try_from(after_ms).unwrap_or(u32::MAX);
         // The lower half tells clients apart well enough.
-        chunk.arrivals.push(Arrival { after_ms, rows, client: client as u32, model });
+        chunk.arrivals.push(RecordedArrival { after_ms, rows, client: client as u32, model });
         if chunk.arrivals.len() >= CHUNK {
             self.full.extend(self.open.take().map(Arc::new));
             self.forget(at);

@@ -8,7 +8,7 @@ use std::time::Duration;
 const MENTIONED: Duration = Duration::from_millis(1);
 
 /// Names for what a decision only knows by number.
-pub struct Names<'a> {
+pub struct DecisionNames<'a> {
     pub adapter: String,
     /// The adapter's last fault in words.
     pub fault: Option<&'a str>,
@@ -17,7 +17,7 @@ pub struct Names<'a> {
 }
 
 /// What is shown and logged of a decision.
-pub fn decision_view(seq: u64, decision: &Decision, names: Names<'_>) -> DecisionView {
+pub fn decision_view(seq: u64, decision: &Decision, names: DecisionNames<'_>) -> DecisionView {
     let model = match decision.change {
         Change::Load(model) | Change::Unload(model) => Some((names.model)(model)),
         Change::Start | Change::Drain | Change::Resume | Change::Quarantine => None,
@@ -33,7 +33,7 @@ pub fn decision_view(seq: u64, decision: &Decision, names: Names<'_>) -> Decisio
     }
 }
 
-fn text(reason: &Reason, at: Time, names: &Names<'_>) -> String {
+fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
     match *reason {
         Reason::Backlog { rows, requests, target, wanted, on } => format!(
             "{} in {} outstanding, {target} wanted per adapter: {wanted} should be on, {on} are",
@@ -150,7 +150,7 @@ fn latency_text(
     format!("{waiting} {would}, the target is {}; {ready}", time(target))
 }
 
-fn fault_text(fault: Fault, names: &Names<'_>, strikes: u32, backoff: Duration) -> String {
+fn fault_text(fault: Fault, names: &DecisionNames<'_>, strikes: u32, backoff: Duration) -> String {
     let what = match names.fault {
         Some(detail) => format!("{} ({detail})", fault_words(fault)),
         None => fault_words(fault).to_owned(),
@@ -197,7 +197,7 @@ mod tests {
     fn words(change: Change, reason: Reason) -> (Option<String>, String) {
         let decision = Decision { at: Time::default(), adapter: AdapterId(0), change, reason };
         let model = |_: ModelId| "digits".to_owned();
-        let names = Names { adapter: "pci-1".to_owned(), fault: None, model: &model };
+        let names = DecisionNames { adapter: "pci-1".to_owned(), fault: None, model: &model };
         let view = decision_view(1, &decision, names);
         (view.model, view.text)
     }

@@ -15,7 +15,7 @@ mod traces;
 mod words;
 
 pub use arrivals::{Arrivals, Arrived};
-pub use decision::{Names, decision_view, expected_text};
+pub use decision::{DecisionNames, decision_view, expected_text};
 pub use history::{History, SAMPLE_MS};
 pub use metrics::{Metrics, ModelMeter, Notation};
 pub use recent::{Done, LatencyView, Recent, RecentView};

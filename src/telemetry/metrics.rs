@@ -46,38 +46,38 @@ type Seconds = Gauge<f64, AtomicU64>;
 type SecondsTotal = Counter<f64, AtomicU64>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Model {
+struct ModelLabels {
     model: String,
     version: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Replica {
+struct ReplicaLabels {
     model: String,
     version: String,
     adapter: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Failed {
+struct FailureLabels {
     model: String,
     version: String,
     cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Adapter {
+struct AdapterLabels {
     adapter: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AdapterState {
+struct AdapterStateLabels {
     adapter: String,
     state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Decision {
+struct DecisionLabels {
     change: String,
     reason: String,
 }
@@ -109,15 +109,15 @@ type Histograms<L> = Family<L, Histogram, Buckets>;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    requests: Family<Model, Counter>,
-    failed: Family<Failed, Counter>,
-    rows: Family<Model, Counter>,
-    request_time: Histograms<Model>,
-    queue_time: Histograms<Model>,
-    run_time: Histograms<Replica>,
-    batch_rows: Histograms<Model>,
-    batch_fill: Histograms<Model>,
-    decisions: Family<Decision, Counter>,
+    requests: Family<ModelLabels, Counter>,
+    failed: Family<FailureLabels, Counter>,
+    rows: Family<ModelLabels, Counter>,
+    request_time: Histograms<ModelLabels>,
+    queue_time: Histograms<ModelLabels>,
+    run_time: Histograms<ReplicaLabels>,
+    batch_rows: Histograms<ModelLabels>,
+    batch_fill: Histograms<ModelLabels>,
+    decisions: Family<DecisionLabels, Counter>,
     gauges: Gauges,
 }
 
@@ -131,39 +131,39 @@ struct Gauges {
     held_bytes: Gauge,
     ready: Gauge,
     uptime: Seconds,
-    model_ready: Family<Model, Gauge>,
-    state: Family<AdapterState, Gauge>,
-    on_time: Family<Adapter, SecondsTotal>,
-    starts: Family<Adapter, Counter>,
-    cold_start: Family<Adapter, Seconds>,
-    memory: Family<Adapter, Gauge>,
-    adapter_requests: Family<Adapter, Counter>,
-    adapter_rows: Family<Adapter, Counter>,
-    sensors: Sensors,
+    model_ready: Family<ModelLabels, Gauge>,
+    state: Family<AdapterStateLabels, Gauge>,
+    on_time: Family<AdapterLabels, SecondsTotal>,
+    starts: Family<AdapterLabels, Counter>,
+    cold_start: Family<AdapterLabels, Seconds>,
+    memory: Family<AdapterLabels, Gauge>,
+    adapter_requests: Family<AdapterLabels, Counter>,
+    adapter_rows: Family<AdapterLabels, Counter>,
+    sensors: SensorMetrics,
 }
 
 /// What platforms tell of their cards. What is unknown has no line.
 #[derive(Clone, Debug, Default)]
-struct Sensors {
-    utilisation: Family<Adapter, Seconds>,
-    power: Family<Adapter, Seconds>,
-    temperature: Family<Adapter, Seconds>,
-    memory_used: Family<Adapter, Gauge>,
-    memory_size: Family<Adapter, Gauge>,
+struct SensorMetrics {
+    utilisation: Family<AdapterLabels, Seconds>,
+    power: Family<AdapterLabels, Seconds>,
+    temperature: Family<AdapterLabels, Seconds>,
+    memory_used: Family<AdapterLabels, Gauge>,
+    memory_size: Family<AdapterLabels, Gauge>,
 }
 
 /// What is counted of one model, found once.
 #[derive(Clone, Debug)]
 pub struct ModelMeter {
-    labels: Model,
+    labels: ModelLabels,
     requests: Counter,
     rows: Counter,
     request_time: Histogram,
     queue_time: Histogram,
     batch_rows: Histogram,
     batch_fill: Histogram,
-    run_time: Histograms<Replica>,
-    failed: Family<Failed, Counter>,
+    run_time: Histograms<ReplicaLabels>,
+    failed: Family<FailureLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -209,7 +209,7 @@ impl Metrics {
 
     /// The meter of one version of one model.
     pub fn model(&self, name: &str, version: &str) -> ModelMeter {
-        let labels = Model { model: name.to_owned(), version: version.to_owned() };
+        let labels = ModelLabels { model: name.to_owned(), version: version.to_owned() };
         ModelMeter {
             requests: self.requests.get_or_create_owned(&labels),
             rows: self.rows.get_or_create_owned(&labels),
@@ -225,7 +225,7 @@ impl Metrics {
 
     /// Counts a decision.
     pub fn decided(&self, change: &str, reason: &str) {
-        let labels = Decision { change: change.to_owned(), reason: reason.to_owned() };
+        let labels = DecisionLabels { change: change.to_owned(), reason: reason.to_owned() };
         self.decisions.get_or_create(&labels).inc();
     }
 
@@ -309,7 +309,7 @@ impl Gauges {
         self.uptime.set(snapshot.server.uptime_ms as f64 / 1e3);
         self.model_ready.clear();
         for view in &snapshot.models {
-            let labels = Model { model: view.name.clone(), version: view.version.clone() };
+            let labels = ModelLabels { model: view.name.clone(), version: view.version.clone() };
             self.model_ready.get_or_create(&labels).set(i64::from(view.state == ModelState::Ready));
         }
         // An adapter may have left the machine.
@@ -321,10 +321,10 @@ impl Gauges {
     }
 
     fn set_adapter(&self, view: &AdapterView) {
-        let labels = Adapter { adapter: view.entry.id.clone() };
+        let labels = AdapterLabels { adapter: view.entry.id.clone() };
         for activity in Activity::ALL.into_iter().map(Some).chain([None]) {
             let adapter = view.entry.id.clone();
-            let labels = AdapterState { adapter, state: words::word(activity) };
+            let labels = AdapterStateLabels { adapter, state: words::word(activity) };
             self.state.get_or_create(&labels).set(i64::from(view.activity == activity));
         }
         let on = view.on_ms as f64 / 1e3;
@@ -342,7 +342,7 @@ impl Gauges {
     }
 }
 
-impl Sensors {
+impl SensorMetrics {
     fn register(&self, it: &mut Registry) {
         let busy = "Share of the time that the card was busy, as its platform tells";
         let share = Unit::Ratios;
@@ -365,7 +365,7 @@ impl Sensors {
         self.memory_size.clear();
     }
 
-    fn set(&self, labels: &Adapter, reading: Option<&Reading>) {
+    fn set(&self, labels: &AdapterLabels, reading: Option<&Reading>) {
         let Some(reading) = reading else { return };
         let numbers = [
             (&self.utilisation, reading.utilisation),
@@ -400,16 +400,16 @@ impl ModelMeter {
 
     /// Counts a request that was turned away, or failed.
     pub fn failed(&self, cause: &'static str) {
-        let Model { model, version } = self.labels.clone();
-        self.failed.get_or_create(&Failed { model, version, cause }).inc();
+        let ModelLabels { model, version } = self.labels.clone();
+        self.failed.get_or_create(&FailureLabels { model, version, cause }).inc();
     }
 
     /// Counts a batch that `adapter` ran, padded to `bucket` rows.
     pub fn executed(&self, adapter: &str, rows: u32, bucket: u32, run: Duration) {
         self.batch_rows.observe(f64::from(rows));
         self.batch_fill.observe(f64::from(rows) / f64::from(bucket.max(1)));
-        let Model { model, version } = self.labels.clone();
-        let labels = Replica { model, version, adapter: adapter.to_owned() };
+        let ModelLabels { model, version } = self.labels.clone();
+        let labels = ReplicaLabels { model, version, adapter: adapter.to_owned() };
         self.run_time.get_or_create(&labels).observe(run.as_secs_f64());
     }
 }

@@ -1,6 +1,6 @@
 //! One decision for every reason, with its words, as the tests of the page read them.
 
-use super::decision::{Names, decision_view};
+use super::decision::{DecisionNames, decision_view};
 use schedule::{AdapterId, Change, Decision, Fault, ModelId, Reason, Time};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -92,7 +92,7 @@ fn models() -> Vec<(Change, Reason)> {
 fn view((change, reason): (Change, Reason)) -> Value {
     let decision = Decision { at: Time::default(), adapter: AdapterId(0), change, reason };
     let model = |_: ModelId| "digits".to_owned();
-    let names = Names { adapter: String::new(), fault: None, model: &model };
+    let names = DecisionNames { adapter: String::new(), fault: None, model: &model };
     let view = decision_view(0, &decision, names);
     json!({ "change": view.change.as_str(), "model": view.model, "reason": view.reason.as_str(), "text": view.text })
 }

@@ -61,8 +61,8 @@ pub struct Done {
 /// Counts the work of one adapter or one model.
 #[derive(Debug, Default)]
 pub struct Recent {
-    counts: Slots<Counts>,
-    times: Slots<Times>,
+    counts: TimeSlots<Counts>,
+    times: TimeSlots<RecentTimes>,
     shown: Option<RecentView>,
     shown_at: Option<Duration>,
 }
@@ -77,7 +77,7 @@ struct Counts {
 
 /// Microseconds; `None` until something is recorded.
 #[derive(Debug, Default)]
-struct Times {
+struct RecentTimes {
     queue: Option<Histogram<u32>>,
     run: Option<Histogram<u32>>,
 }
@@ -146,9 +146,9 @@ impl Recent {
 
 /// The newest of equal stretches of time, oldest first, with their numbers.
 #[derive(Debug, Default)]
-struct Slots<T>(VecDeque<(u64, T)>);
+struct TimeSlots<T>(VecDeque<(u64, T)>);
 
-impl<T: Default> Slots<T> {
+impl<T: Default> TimeSlots<T> {
     /// The slot of this moment.
     fn at(&mut self, now: Duration, length: Duration, count: u64) -> &mut T {
         self.drop_old(now, length, count);

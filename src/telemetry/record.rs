@@ -11,7 +11,7 @@ use std::time::Duration;
 const WAITING_MAX: usize = 1 << 16;
 
 #[derive(Debug)]
-struct Line {
+struct RecordLine {
     at: Duration,
     rows: u32,
     model: String,
@@ -19,7 +19,7 @@ struct Line {
 
 /// Hands arrivals to a thread that writes them as CSV: `arrival_s,rows,model`.
 #[derive(Clone, Debug)]
-pub struct Recorder(SyncSender<Line>);
+pub struct Recorder(SyncSender<RecordLine>);
 
 impl Recorder {
     /// Begins a new file.
@@ -45,13 +45,13 @@ impl Recorder {
     /// A request came, so long after the server started.
     pub fn arrived(&self, at: Duration, rows: u32, model: &str) {
         // Full: the disk is slow. Disconnected: it is full, which was said.
-        let _ = self.0.try_send(Line { at, rows, model: model.to_owned() });
+        let _ = self.0.try_send(RecordLine { at, rows, model: model.to_owned() });
     }
 }
 
 /// Writes lines until nobody sends any more; what is written is on its way to the disk whenever
 /// there is nothing to write.
-fn write_all(lines: &Receiver<Line>, file: &mut impl Write) -> std::io::Result<()> {
+fn write_all(lines: &Receiver<RecordLine>, file: &mut impl Write) -> std::io::Result<()> {
     let mut first = None;
     loop {
         let line = match lines.try_recv() {
@@ -85,7 +85,7 @@ mod tests {
     fn arrivals_become_lines() {
         let (sender, receiver) = sync_channel(8);
         for (at, rows, model) in [(5000, 1, "a"), (5250, 3, "b \"x\", y")] {
-            let line = Line { at: Duration::from_millis(at), rows, model: model.to_owned() };
+            let line = RecordLine { at: Duration::from_millis(at), rows, model: model.to_owned() };
             sender.try_send(line).unwrap();
         }
         drop(sender);
