@@ -10,7 +10,7 @@ use cells::{ATTAINMENT, Cell, MIXES, Way};
 use schedule::{Goal, Policy};
 use simulate::bound::{Objective, lower_bound};
 use simulate::laws::Spec;
-use simulate::{Machine, Mix, Options, Outcome, Request, Trace, simulate};
+use simulate::{Machine, Mix, Options, Outcome, Trace, TraceRequest, simulate};
 use types::random::SplitMix64;
 
 const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
@@ -143,7 +143,7 @@ fn asked(rate: f64, shares: &[f64]) -> Trace {
             draw -= share;
             draw < 0.0
         });
-        requests.push(Request { at, rows: 1, model: model.unwrap_or(0), client: 0 });
+        requests.push(TraceRequest { at, rows: 1, model: model.unwrap_or(0), client: 0 });
     }
     let models = ["a", "b", "c"].iter().take(shares.len()).map(|name| (*name).to_owned());
     Trace { requests, models: models.collect() }

@@ -14,7 +14,7 @@
 use crate::cells::{ATTAINMENT, Cell};
 use schedule::{Goal, Policy};
 use simulate::bound::Plan;
-use simulate::laws::{Doing, Family, Law, Sight, Spec};
+use simulate::laws::{AdapterActivity, Family, Law, Sight, Spec};
 use simulate::{self as sim, Machine, Options, Outcome, Worst};
 
 /// Prices of a late request in joules that are tried, each this many times the one before.
@@ -257,7 +257,7 @@ impl Law for Follow {
             let span = spans.get(*at).copied().unwrap_or((f64::INFINITY, f64::INFINITY));
             self.next = self.next.min(if span.0 > now { span.0 } else { span.1 });
             // Whoever should be off stays as long as there is something to do.
-            let done = matches!(doing, Doing::Idle { .. }) && sight.waiting == 0;
+            let done = matches!(doing, AdapterActivity::Idle { .. }) && sight.waiting == 0;
             if span.0 <= now {
                 *want = true;
             } else if self.repair.is_none() && done {

@@ -3,7 +3,7 @@
 //! go to an adapter when it is free, as ours is.
 
 use crate::cells::Cell;
-use simulate::{Doing, Learned, Machine, Meter, Outcome, Run};
+use simulate::{Doing, Machine, Meter, Outcome, RestartState, Run};
 use std::collections::VecDeque;
 use std::time::Duration;
 use types::random::SplitMix64;
@@ -148,6 +148,6 @@ pub(crate) fn serve(cell: &Cell, router: Router) -> Outcome {
         span: now,
         events: 0,
         deciding: Duration::ZERO,
-        learned: Learned::default(),
+        learned: RestartState::default(),
     })
 }

@@ -52,7 +52,7 @@ pub use exhaustive::exhaustive;
 
 use super::fleet::Machine;
 use prices::Prices;
-use program::Program;
+use program::BoundProgram;
 
 /// Machines beyond which the program would take too long: it keeps a table for every subset.
 const MACHINES: usize = 10;
@@ -101,7 +101,7 @@ pub fn lower_bound(
     if arrivals.is_empty() || machines.len() > MACHINES || !(slo > 0.0 && slo.is_finite()) {
         return Bound { cost: 0.0, plan: Plan::default() };
     }
-    let program = Program::new(machines, &arrivals, slo, objective);
+    let program = BoundProgram::new(machines, &arrivals, slo, objective);
     let allowed = (LATE * arrivals.len() as f64 + 1e-9).floor();
     let (late, cost) = match allowed < 1.0 {
         true => strict(&program, all_through(machines, slo, objective) * arrivals.len() as f64),
@@ -140,7 +140,7 @@ fn once(machine: &Machine, slo: f64, objective: Objective) -> f64 {
 /// The bound if nothing may be late: lateness is so dear that not the smallest part of a request is
 /// late if that can be helped, and the bound infinite if it cannot. `most` is what it costs to keep
 /// all machines on for every request, so that a thousand times more is not spent otherwise.
-fn strict(program: &Program, most: f64) -> (f64, f64) {
+fn strict(program: &BoundProgram, most: f64) -> (f64, f64) {
     let late = 1e6 * most;
     let cost = program.cost(late);
     (late, if cost > 1e3 * most { f64::INFINITY } else { cost })
@@ -149,7 +149,7 @@ fn strict(program: &Program, most: f64) -> (f64, f64) {
 /// The price of a late request that yields the greatest bound, and that bound: by golden section
 /// over the price's logarithm, for the bound is concave in the price. Whatever price it ends with,
 /// the bound is one. Nobody pays more for a request than it costs to serve it alone.
-fn best(program: &Program, allowed: f64, for_one: f64) -> (f64, f64) {
+fn best(program: &BoundProgram, allowed: f64, for_one: f64) -> (f64, f64) {
     let golden = (5.0_f64.sqrt() - 1.0) / 2.0;
     let bound = |log: f64| (log.exp(), program.cost(log.exp()) - log.exp() * allowed);
     let (mut low, mut high) = ((for_one / 100.0).ln(), (for_one * 4.0).ln());

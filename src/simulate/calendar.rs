@@ -6,12 +6,12 @@ use std::collections::BinaryHeap;
 
 #[derive(Debug, Default)]
 pub(super) struct Calendar {
-    entries: BinaryHeap<Reverse<Entry>>,
+    entries: BinaryHeap<Reverse<CalendarEntry>>,
     posted: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CalendarEntry {
     at: Time,
     number: u64,
     event: Event,
@@ -20,7 +20,7 @@ struct Entry {
 impl Calendar {
     pub(super) fn post(&mut self, at: Time, event: Event) {
         self.posted += 1;
-        self.entries.push(Reverse(Entry { at, number: self.posted, event }));
+        self.entries.push(Reverse(CalendarEntry { at, number: self.posted, event }));
     }
 
     /// When the next thing happens.
@@ -33,22 +33,22 @@ impl Calendar {
     }
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
+impl PartialEq for CalendarEntry {
+    fn eq(&self, other: &CalendarEntry) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Entry {}
+impl Eq for CalendarEntry {}
 
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
+impl PartialOrd for CalendarEntry {
+    fn partial_cmp(&self, other: &CalendarEntry) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> Ordering {
+impl Ord for CalendarEntry {
+    fn cmp(&self, other: &CalendarEntry) -> Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
     }
 }

@@ -75,7 +75,7 @@ pub struct SimulateArgs {
 
 /// One policy's outcome, as printed.
 #[derive(Serialize)]
-struct Row {
+struct OutcomeRow {
     policy: String,
     /// The latency target, in seconds.
     slo_s: f64,
@@ -121,7 +121,7 @@ pub fn simulate(args: &SimulateArgs, recorded: Option<(String, String)>) -> anyh
                 .with_context(|| format!("cannot write the picture {}", path.display()))?;
         }
         let outcome = Outcome::of(&run, &machines);
-        rows.push(Row { policy: policy.clone(), slo_s: slo.as_secs_f64(), outcome });
+        rows.push(OutcomeRow { policy: policy.clone(), slo_s: slo.as_secs_f64(), outcome });
     }
     if args.json { Ok(serde_json::to_string_pretty(&rows)?) } else { Ok(text(&rows)) }
 }
@@ -165,7 +165,7 @@ fn run(
     world::simulate(trace, mix, &options, Some(law.as_mut()))
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(rows: &[OutcomeRow]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header([
         "policy",
@@ -179,7 +179,7 @@ fn text(rows: &[Row]) -> String {
         "activations",
         "flaps",
     ]);
-    for Row { policy, slo_s, outcome } in rows {
+    for OutcomeRow { policy, slo_s, outcome } in rows {
         table.add_row([
             policy.clone(),
             time(*slo_s),

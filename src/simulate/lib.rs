@@ -28,6 +28,6 @@ pub use meter::{Doing, Meter};
 pub use mix::{ANY_MODEL, AdapterInMix, Mix, ModelInMix, Times};
 pub use outcome::{Outcome, Share};
 pub use plot::plot;
-pub use trace::{Request, Trace};
+pub use trace::{Trace, TraceRequest};
 pub use whatif::{Case, Situation};
-pub use world::{Learned, Options, Run, Worst, simulate, simulate_restarts};
+pub use world::{Options, RestartState, Run, Worst, simulate, simulate_restarts};

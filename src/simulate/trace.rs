@@ -18,7 +18,7 @@ const ROWS_MAX: u32 = 1 << 24;
 
 /// One request of a trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Request {
+pub struct TraceRequest {
     /// Seconds since the trace began.
     pub at: f64,
     pub rows: u32,
@@ -31,13 +31,13 @@ pub struct Request {
 /// Requests in the order of their arrival.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
-    pub requests: Vec<Request>,
+    pub requests: Vec<TraceRequest>,
     /// Names of the models that are asked for; one empty name if the file names none.
     pub models: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct TraceLine {
     arrival_s: f64,
     #[serde(default)]
     rows: Option<u32>,
@@ -50,7 +50,7 @@ struct Line {
 impl Trace {
     /// Requests of one row for one model at these times.
     pub fn at(times: impl IntoIterator<Item = f64>) -> Trace {
-        let request = |at| Request { at, rows: 1, model: 0, client: 0 };
+        let request = |at| TraceRequest { at, rows: 1, model: 0, client: 0 };
         let requests = times.into_iter().map(request).collect();
         Trace { requests, models: vec![String::new()] }
     }
@@ -77,7 +77,7 @@ impl Trace {
             bail!("the first line must name the columns, `arrival_s` among them; see `{HEADER}`");
         }
         let mut trace = Trace::default();
-        for (at, line) in reader.deserialize::<Line>().enumerate() {
+        for (at, line) in reader.deserialize::<TraceLine>().enumerate() {
             // The header is line 1.
             let number = at + 2;
             let line = line.with_context(|| format!("line {number} is no request"))?;
@@ -88,7 +88,7 @@ impl Trace {
         Ok(trace)
     }
 
-    fn push(&mut self, line: Line) -> anyhow::Result<()> {
+    fn push(&mut self, line: TraceLine) -> anyhow::Result<()> {
         let (at, rows) = (line.arrival_s, line.rows.unwrap_or(1));
         ensure!(at.is_finite() && (0.0..1e9).contains(&at), "`arrival_s` is {at}, not seconds");
         let last = self.requests.last().map_or(0.0, |request| request.at);
@@ -100,14 +100,14 @@ impl Trace {
             self.models.push(name);
             self.models.len() - 1
         });
-        self.requests.push(Request { at, rows, model, client: line.client.unwrap_or(0) });
+        self.requests.push(TraceRequest { at, rows, model, client: line.client.unwrap_or(0) });
         Ok(())
     }
 
     /// The trace as [`Trace::read`] reads it.
     pub fn to_csv(&self) -> String {
         let mut text = format!("{HEADER},client\n");
-        for Request { at, rows, model, client } in &self.requests {
+        for TraceRequest { at, rows, model, client } in &self.requests {
             let name = self.models.get(*model).map_or("", String::as_str);
             // Names of models have no sign that would have to be quoted, but for quotes and commas.
             let name = format!("\"{}\"", name.replace('"', "\"\""));
@@ -145,7 +145,7 @@ impl Trace {
         let Some(from) = from.filter(|_| self.span() > seconds) else { return self.clone() };
         let start = self.requests[from].at;
         let cut = &self.requests[from..from + within(from)];
-        let requests = cut.iter().map(|r| Request { at: r.at - start, ..*r }).collect();
+        let requests = cut.iter().map(|r| TraceRequest { at: r.at - start, ..*r }).collect();
         Trace { requests, models: self.models.clone() }
     }
 }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(trace, Trace::at([0.5, 1.0]));
         let trace = read("model, rows ,arrival_s\na,3,0\nb,1,0\na,1,2.5\n").unwrap();
         assert_eq!(trace.models, ["a", "b"]);
-        assert_eq!(trace.requests[2], Request { at: 2.5, rows: 1, model: 0, client: 0 });
+        assert_eq!(trace.requests[2], TraceRequest { at: 2.5, rows: 1, model: 0, client: 0 });
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let models = ["a", "b, \"c\"", ""].map(str::to_owned).to_vec();
-        let request = |at, model, client| Request { at, rows: 2, model, client };
+        let request = |at, model, client| TraceRequest { at, rows: 2, model, client };
         let requests = vec![request(0.0, 0, 1), request(1.25, 1, 2), request(1.25, 2, 0)];
         let trace = Trace { requests, models };
         assert_eq!(Trace::read(trace.to_csv().as_bytes()).unwrap(), trace);

@@ -4,7 +4,7 @@
 use super::laws::Spec;
 use super::mix::{AdapterInMix, Mix};
 use super::outcome::Outcome;
-use super::trace::{Request, Trace};
+use super::trace::{Trace, TraceRequest};
 use super::world::{Options, simulate};
 use schedule::{Goal, Policy, Role};
 use serde::Serialize;
@@ -87,7 +87,7 @@ impl Trace {
     pub fn of(arrivals: &Arrivals, now: Duration) -> Trace {
         let mut clients: HashMap<u32, u32> = HashMap::new();
         let first = arrivals.since(now).next().map_or(Duration::ZERO, |first| first.at);
-        let requests = arrivals.since(now).map(|arrived| Request {
+        let requests = arrivals.since(now).map(|arrived| TraceRequest {
             at: arrived.at.saturating_sub(first).as_secs_f64(),
             rows: arrived.rows.max(1),
             model: arrived.model,

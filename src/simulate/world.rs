@@ -11,7 +11,7 @@ use super::meter::{Doing, Meter};
 use super::mix::{Mix, Times};
 use super::trace::Trace;
 use introduce::settings;
-pub use restarts::{Learned, simulate_restarts};
+pub use restarts::{RestartState, simulate_restarts};
 use schedule::{
     Action, AdapterId, Arrival, BatchId, ClientId, Event, Incarnation, ModelId, ModelProfile,
     Policy, RequestId, Role, Scheduler, Shape, Time, Wish,
@@ -46,7 +46,7 @@ pub struct Options {
     /// Nothing more is wanted of a run that is worse than this: it ends there, unanswered.
     pub give_up: Option<Worst>,
     /// What an earlier run learned.
-    pub learned: Option<Learned>,
+    pub learned: Option<RestartState>,
     /// The server goes down so many seconds after the begin of the trace, or once all is answered:
     /// [`Run::learned`] is what it knows then.
     pub ends_at: f64,
@@ -96,7 +96,7 @@ pub struct Run {
     /// Events that the scheduler took in, and the real time that it took for all.
     pub events: u64,
     pub deciding: Duration,
-    pub learned: Learned,
+    pub learned: RestartState,
 }
 
 /// One adapter of the world.
@@ -115,7 +115,7 @@ struct Plant {
     running: usize,
 }
 
-struct World<'a> {
+struct SimulatedWorld<'a> {
     trace: &'a Trace,
     scheduler: Scheduler,
     machines: Vec<Machine>,
@@ -134,7 +134,7 @@ struct World<'a> {
     /// The present, in seconds.
     now: f64,
     wanted: Vec<bool>,
-    doing: Vec<laws::Doing>,
+    doing: Vec<laws::AdapterActivity>,
     run: Run,
 }
 
@@ -149,7 +149,7 @@ pub fn simulate(
     options: &Options,
     law: Option<&mut dyn Law>,
 ) -> anyhow::Result<Run> {
-    let mut world = World::new(trace, mix, options)?;
+    let mut world = SimulatedWorld::new(trace, mix, options)?;
     world.introduce(mix, options);
     world.live(law);
     Ok(world.end())
@@ -163,8 +163,8 @@ fn time(seconds: f64) -> Time {
     Time(duration(seconds))
 }
 
-impl<'a> World<'a> {
-    fn new(trace: &'a Trace, mix: &Mix, options: &Options) -> anyhow::Result<World<'a>> {
+impl<'a> SimulatedWorld<'a> {
+    fn new(trace: &'a Trace, mix: &Mix, options: &Options) -> anyhow::Result<SimulatedWorld<'a>> {
         let first = trace.models.first().map_or("", String::as_str);
         let machines = mix.machines(first)?;
         let plant = |(at, machine): (usize, &Machine)| {
@@ -193,7 +193,7 @@ impl<'a> World<'a> {
             })
             .collect();
         let count = plants.len();
-        Ok(World {
+        Ok(SimulatedWorld {
             trace,
             max_rows: models.values().map(|model| model.max_rows).collect(),
             slos: models.values().map(|model| model.slo.as_secs_f64()).collect(),
@@ -206,7 +206,7 @@ impl<'a> World<'a> {
             give_up: options.give_up,
             now: 0.0,
             wanted: vec![false; count],
-            doing: vec![laws::Doing::Off; count],
+            doing: vec![laws::AdapterActivity::Off; count],
             machines,
             run: Run {
                 latencies: vec![f64::INFINITY; trace.requests.len()],
@@ -218,7 +218,7 @@ impl<'a> World<'a> {
                 span: 0.0,
                 events: 0,
                 deciding: Duration::ZERO,
-                learned: Learned::default(),
+                learned: RestartState::default(),
             },
             ends_at: options.ends_at,
             plants,
@@ -463,11 +463,11 @@ impl<'a> World<'a> {
         let each = self.doing.iter_mut().zip(&self.plants).zip(&self.run.meters).zip(&self.wanted);
         for (((doing, plant), meter), wanted) in each {
             *doing = match meter.doing() {
-                Doing::Off => laws::Doing::Off,
-                Doing::Starting => laws::Doing::Starting { until: plant.ready },
-                Doing::Idle => laws::Doing::Idle { since: plant.idle_since },
-                Doing::Busy if *wanted => laws::Doing::Busy,
-                Doing::Busy => laws::Doing::Draining,
+                Doing::Off => laws::AdapterActivity::Off,
+                Doing::Starting => laws::AdapterActivity::Starting { until: plant.ready },
+                Doing::Idle => laws::AdapterActivity::Idle { since: plant.idle_since },
+                Doing::Busy if *wanted => laws::AdapterActivity::Busy,
+                Doing::Busy => laws::AdapterActivity::Draining,
             };
         }
     }
@@ -477,7 +477,7 @@ impl<'a> World<'a> {
         let end = time(self.now.max(self.ends_at));
         let adapters = (0..self.plants.len()).map(|at| AdapterId(at as u32));
         let known = |id| self.scheduler.recollection(end, id).unwrap_or_default();
-        self.run.learned = Learned {
+        self.run.learned = RestartState {
             policy: self.scheduler.learned(end),
             adapters: adapters.map(known).collect(),
             down: Duration::ZERO,

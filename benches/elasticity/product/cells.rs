@@ -109,7 +109,7 @@ pub(crate) fn with_cpu(mut mix: Mix, row_s: Option<f64>) -> Mix {
 
 /// Laws of others as they ship.
 pub(crate) fn rivals() -> Vec<Spec> {
-    let idle = |seconds: f64| Spec::Idle(idle::Params { seconds });
+    let idle = |seconds: f64| Spec::Idle(idle::IdleParams { seconds });
     let named = ["kpa", "ray", "hpa"].iter().filter_map(|name| Spec::by_name(name));
     [30.0, 60.0, 300.0].map(idle).into_iter().chain(named).collect()
 }

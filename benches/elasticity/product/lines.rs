@@ -3,7 +3,7 @@
 use super::cells::{SLO, START, defaults, mix, run, run_with, slow_rows, with_cpu, with_places};
 use super::figures;
 use super::traces::{self, DAY, HOUR};
-use simulate::{Options, Outcome, Request, Run, Trace, simulate_restarts};
+use simulate::{Options, Outcome, Run, Trace, TraceRequest, simulate_restarts};
 
 /// Parts of a trace between restarts.
 const PARTS: usize = 8;
@@ -61,8 +61,8 @@ fn nothing_to_learn(shared: &[(String, Trace)]) {
 /// A client that comes each 15 minutes, and one that comes at random.
 fn two_clients() {
     let (regular, random) = (traces::regular(192), traces::poisson(600.0, 2.0 * DAY, 9));
-    let request = |client: u32| move |at| Request { at, rows: 1, model: 0, client };
-    let mut requests: Vec<Request> = regular.into_iter().map(request(1)).collect();
+    let request = |client: u32| move |at| TraceRequest { at, rows: 1, model: 0, client };
+    let mut requests: Vec<TraceRequest> = regular.into_iter().map(request(1)).collect();
     requests.extend(random.into_iter().map(request(2)));
     requests.sort_by(|a, b| a.at.total_cmp(&b.at));
     let trace = Trace { requests, models: vec![String::new()] };

@@ -1,6 +1,6 @@
 //! Traces that are made from a seed: single requests, bursts, scheduled requests and an office week.
 
-use simulate::{Request, Trace};
+use simulate::{Trace, TraceRequest};
 use types::random::SplitMix64;
 
 pub(crate) const HOUR: f64 = 3600.0;
@@ -54,7 +54,7 @@ pub(crate) fn models(rate: f64, length: f64, shares: &[f64]) -> Trace {
             left -= shares[model];
             model += 1;
         }
-        trace.requests.push(Request { at, rows: 1, model, client: 0 });
+        trace.requests.push(TraceRequest { at, rows: 1, model, client: 0 });
     }
     trace
 }
@@ -63,7 +63,7 @@ pub(crate) fn models(rate: f64, length: f64, shares: &[f64]) -> Trace {
 pub(crate) fn spells(length: f64) -> Trace {
     let request = |at: f64| {
         let model = (at / 40.0) as usize % 5;
-        Request { at, rows: 1, model, client: 0 }
+        TraceRequest { at, rows: 1, model, client: 0 }
     };
     let requests = poisson(0.5, length, 11).into_iter().map(request).collect();
     Trace { requests, models: names(5) }

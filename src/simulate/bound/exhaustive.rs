@@ -61,7 +61,7 @@ fn pick(arrivals: &[f64], set: usize) -> Vec<f64> {
 
 /// A batch that may begin from `release` to `latest`.
 #[derive(Clone, Copy, Debug)]
-struct Batch {
+struct TimedBatch {
     release: f64,
     latest: f64,
     seconds: f64,
@@ -81,7 +81,7 @@ fn best_alone(machine: &Machine, arrivals: &[f64], slo: f64, objective: Objectiv
 }
 
 /// Cuts after each request of which the bit is set; none if a batch is too large or too slow.
-fn batches(machine: &Machine, arrivals: &[f64], slo: f64, cuts: usize) -> Option<Vec<Batch>> {
+fn batches(machine: &Machine, arrivals: &[f64], slo: f64, cuts: usize) -> Option<Vec<TimedBatch>> {
     let (mut batches, mut first, mut rows) = (Vec::new(), *arrivals.first()?, 0);
     for (index, arrival) in arrivals.iter().enumerate() {
         first = if rows == 0 { *arrival } else { first };
@@ -90,7 +90,7 @@ fn batches(machine: &Machine, arrivals: &[f64], slo: f64, cuts: usize) -> Option
             continue;
         }
         let seconds = machine.batch(rows);
-        let batch = Batch { release: *arrival, latest: first + slo - seconds, seconds };
+        let batch = TimedBatch { release: *arrival, latest: first + slo - seconds, seconds };
         if rows > machine.max_rows.max(1) || batch.latest < batch.release - EPSILON {
             return None;
         }
@@ -101,7 +101,7 @@ fn batches(machine: &Machine, arrivals: &[f64], slo: f64, cuts: usize) -> Option
 }
 
 /// The least cost of running batches in their order: a program over when each can begin.
-fn timed(batches: &[Batch], start: f64, prices: Prices) -> f64 {
+fn timed(batches: &[TimedBatch], start: f64, prices: Prices) -> f64 {
     // What the batches before cost if the last of them ends then; before them the machine is off.
     let mut ends: Vec<(f64, f64)> = vec![(f64::NEG_INFINITY, 0.0)];
     for (index, batch) in batches.iter().enumerate() {
@@ -119,7 +119,7 @@ fn timed(batches: &[Batch], start: f64, prices: Prices) -> f64 {
 
 /// When a batch can begin, if a run of batches around it hangs on the release or the deadline of
 /// one of them.
-fn begins(batches: &[Batch], index: usize) -> Vec<f64> {
+fn begins(batches: &[TimedBatch], index: usize) -> Vec<f64> {
     let mut begins = Vec::new();
     let Some(own) = batches.get(index) else { return begins };
     // Seconds from the beginning of the first batch to that of each.

@@ -19,7 +19,7 @@ const EPSILON: f64 = 1e-7;
 
 /// A slot in which something can be served, or a stretch of slots in which nothing can.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct GridSlot {
     /// Slots on end; one unless nothing can be served.
     pub(super) len: u32,
     /// Units of rows that arrive in it.
@@ -32,7 +32,7 @@ pub(super) struct Slot {
 
 /// What a machine that is on can do in one slot.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Service {
+pub(super) struct SlotService {
     /// Units of rows, rounded up.
     pub(super) units: usize,
     /// Of a unit, on top of being on.
@@ -48,9 +48,9 @@ pub(super) struct Grid {
     pub(super) slot: f64,
     /// Units of a row.
     pub(super) units: usize,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<GridSlot>,
     /// For each slot each machine's service.
-    pub(super) services: Vec<Service>,
+    pub(super) services: Vec<SlotService>,
 }
 
 impl Grid {
@@ -71,7 +71,7 @@ impl Grid {
         let mut grid = Grid {
             slot,
             units,
-            services: vec![Service::default(); slots.len() * machines.len()],
+            services: vec![SlotService::default(); slots.len() * machines.len()],
             slots,
         };
         for (index, machine) in machines.iter().enumerate() {
@@ -130,7 +130,7 @@ fn slot_seconds(machines: &[Machine], arrivals: &[f64], slo: f64) -> f64 {
 
 /// Units of a row: so many that the slowest machine serves some of them in a slot, for what a slot
 /// serves is rounded up; a power of two.
-fn units_per_row(machines: &[Machine], slot: f64, slots: &[Slot]) -> usize {
+fn units_per_row(machines: &[Machine], slot: f64, slots: &[GridSlot]) -> usize {
     let slowest = machines.iter().map(|machine| machine.batch(1)).fold(slot, f64::max);
     let rows: usize = slots.iter().map(|slot| slot.allowed + 1).sum();
     let masks = f64::from(1_u32 << machines.len().min(16));
@@ -146,21 +146,21 @@ fn units_per_row(machines: &[Machine], slot: f64, slots: &[Slot]) -> usize {
 
 /// Cuts time into slots. A request may be served from the slot in which it arrives to the one in
 /// which its time is up, both whole. Rows are counted in rows here.
-fn cut(arrivals: &[f64], slo: f64, slot: f64) -> Vec<Slot> {
+fn cut(arrivals: &[f64], slo: f64, slot: f64) -> Vec<GridSlot> {
     let first = |arrival: &f64| ((arrival - EPSILON) / slot).floor().max(0.0) as u64;
     let due = |arrival: &f64| ((arrival + slo + EPSILON) / slot).floor() as u64;
     let (mut slots, mut number, mut arrived, mut gone) = (Vec::new(), 0, 0, 0);
     while let Some(oldest) = arrivals.get(gone) {
         if gone == arrived && first(oldest) > number {
             let len = first(oldest) - number;
-            slots.push(Slot { len: len as u32, live: (gone, gone), ..Slot::default() });
+            slots.push(GridSlot { len: len as u32, live: (gone, gone), ..GridSlot::default() });
             number += len;
         }
         let came = run(arrivals, arrived, |arrival| first(arrival) <= number);
         let left = run(arrivals, gone, |arrival| due(arrival) <= number);
         let live = (gone, arrived + came);
         (arrived, gone) = (arrived + came, gone + left);
-        slots.push(Slot { len: 1, arrived: came, allowed: arrived - gone, live });
+        slots.push(GridSlot { len: 1, arrived: came, allowed: arrived - gone, live });
         number += 1;
     }
     slots

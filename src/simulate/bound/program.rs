@@ -1,7 +1,7 @@
 //! The dynamic program: the least cost for each set of machines that are on and each backlog.
 
 use super::Objective;
-use super::grid::{Grid, Service};
+use super::grid::{Grid, SlotService};
 use super::prices::Prices;
 use crate::fleet::Machine;
 use std::iter::{once, repeat_n};
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// The instance, ready to be priced.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct BoundProgram {
     pub(super) grid: Grid,
     switches: Vec<Switch>,
 }
@@ -40,18 +40,18 @@ struct Desk {
 
 /// Where the best plan is after a slot.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PlanState {
     mask: usize,
     backlog: usize,
 }
 
-impl Program {
+impl BoundProgram {
     pub(super) fn new(
         machines: &[Machine],
         arrivals: &[f64],
         slo: f64,
         objective: Objective,
-    ) -> Program {
+    ) -> BoundProgram {
         let grid = Grid::new(machines, arrivals, slo, objective);
         let price = |machine: &Machine| {
             let prices = Prices::new(machine, objective);
@@ -59,7 +59,7 @@ impl Program {
             Switch { start: prices.start_repaid(grid.slot), slot }
         };
         let switches = machines.iter().map(price).collect();
-        Program { grid, switches }
+        BoundProgram { grid, switches }
     }
 
     /// The least cost when each request that is late costs `late`.
@@ -84,7 +84,7 @@ impl Program {
             }
             self.step(&mut desk, at, late);
         }
-        let mut place = Place { mask: desk.table.cheapest(), backlog: 0 };
+        let mut place = PlanState { mask: desk.table.cheapest(), backlog: 0 };
         let mut masks = Vec::new();
         for (from, table) in kept.into_iter().rev() {
             desk.table = table;
@@ -100,9 +100,9 @@ impl Program {
         desk: &mut Desk,
         range: Range<usize>,
         late: f64,
-        mut place: Place,
+        mut place: PlanState,
         masks: &mut Vec<u16>,
-    ) -> Place {
+    ) -> PlanState {
         let mut tables = Vec::with_capacity(range.len());
         for at in range.clone() {
             tables.push(desk.table.clone());
@@ -117,7 +117,7 @@ impl Program {
     }
 
     /// The best place before a slot, given the one after it.
-    fn before(&self, table: &Table, at: usize, late: f64, after: Place) -> Place {
+    fn before(&self, table: &Table, at: usize, late: f64, after: PlanState) -> PlanState {
         let Some(slot) = self.grid.slots.get(at) else { return after };
         let served = self.ways(at, late, after, table.width + slot.arrived);
         let mut best = (f64::INFINITY, after);
@@ -129,7 +129,7 @@ impl Program {
             let pairs = row.iter().enumerate().skip(least).zip(served.iter().skip(gone));
             for ((backlog, cost), serve) in pairs {
                 if cost + switch + serve < best.0 {
-                    best = (cost + switch + serve, Place { mask, backlog });
+                    best = (cost + switch + serve, PlanState { mask, backlog });
                 }
             }
         }
@@ -138,7 +138,7 @@ impl Program {
 
     /// The least cost of getting rid of 0, 1, 2... units in a slot, at most so many: by the cheapest
     /// machines that are on, or by being late if the backlog is as great as it may be.
-    fn ways(&self, at: usize, late: f64, after: Place, most: usize) -> Vec<f64> {
+    fn ways(&self, at: usize, late: f64, after: PlanState, most: usize) -> Vec<f64> {
         let services = self.services(at).iter().enumerate();
         let on = services.filter(|(index, _)| after.mask >> index & 1 == 1);
         let mut ways: Vec<(f64, usize)> =
@@ -162,7 +162,7 @@ impl Program {
         switches.filter(|(index, _)| turned >> index & 1 == 1).map(|(_, switch)| switch.start).sum()
     }
 
-    fn services(&self, at: usize) -> &[Service] {
+    fn services(&self, at: usize) -> &[SlotService] {
         let count = self.switches.len();
         self.grid.services.get(at * count..(at + 1) * count).unwrap_or_default()
     }
@@ -195,7 +195,7 @@ impl Program {
 
 impl Desk {
     /// Lets one machine serve any part of what it can, wherever it is on.
-    fn serve(&mut self, index: usize, service: &Service) {
+    fn serve(&mut self, index: usize, service: &SlotService) {
         let width = self.table.width;
         if service.units == 0 || width < 2 {
             return;
@@ -210,7 +210,7 @@ impl Desk {
 
 /// `row[i] = min(row[i + n] + n · price)` over n up to the units served: a sliding minimum, by
 /// doubling its length, each pass of which the compiler turns into vector instructions.
-fn least_within(row: &mut [f64], service: &Service, a: &mut Vec<f64>, b: &mut Vec<f64>) {
+fn least_within(row: &mut [f64], service: &SlotService, a: &mut Vec<f64>, b: &mut Vec<f64>) {
     let reach = service.units.min(row.len() - 1);
     let priced = row.iter().enumerate().map(|(at, cost)| cost + at as f64 * service.price);
     a.clear();

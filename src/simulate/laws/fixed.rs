@@ -50,13 +50,13 @@ impl Law for Subset {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
     #[test]
     fn what_is_on_stays_on() {
-        let (machines, doing, mut wanted) = (fleet(), [Doing::Off; 3], [false; 3]);
+        let (machines, doing, mut wanted) = (fleet(), [AdapterActivity::Off; 3], [false; 3]);
         let mut law = Subset::new(0b101);
         assert_eq!(law.next(), 0.0);
         law.decide(&sight(0.0, &machines, &doing, 0), &mut wanted);

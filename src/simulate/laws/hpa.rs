@@ -1,7 +1,7 @@
 //! Kubernetes' horizontal pod autoscaler (elastic.md, 1.3; kubernetes/kubernetes,
 //! `pkg/controller/podautoscaler/{horizontal,replica_calculator}.go` and its defaults).
 
-use super::meter::{Meter, Recent};
+use super::meter::{LevelMeter, RecentValues};
 use super::units::Replicas;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
 use crate::fleet::Machine;
@@ -11,7 +11,7 @@ const SYNC: f64 = 15.0;
 
 /// What Kubernetes lets people set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct HpaParams {
     /// Utilisation to aim for: requests in flight of a unit's concurrency.
     pub target: f64,
     /// Seconds over which utilisation is averaged.
@@ -27,9 +27,9 @@ pub struct Params {
     pub up_factor: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params {
+impl Default for HpaParams {
+    fn default() -> HpaParams {
+        HpaParams {
             target: 0.8,
             average: SYNC,
             tolerance: 0.1,
@@ -41,7 +41,7 @@ impl Default for Params {
     }
 }
 
-impl Knobs for Params {
+impl Knobs for HpaParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![
             ("target", "", &mut self.target),
@@ -56,12 +56,12 @@ impl Knobs for Params {
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<HpaParams> {
     let mut grid = Vec::new();
     for target in [0.3, 0.5, 0.8, 1.0, 1.4] {
         for down in [0.0, 60.0, 300.0] {
             for (average, up_pods) in [(1.0, 4.0), (15.0, 4.0), (1.0, 1e3)] {
-                grid.push(Params { target, average, down, up_pods, ..Params::default() });
+                grid.push(HpaParams { target, average, down, up_pods, ..HpaParams::default() });
             }
         }
     }
@@ -88,8 +88,8 @@ fn recommend(load: f64, ready: usize, unready: usize, tolerance: f64) -> usize {
 /// Limits how fast recommendations come true.
 #[derive(Clone, Debug)]
 struct Stabiliser {
-    params: Params,
-    recent: Recent,
+    params: HpaParams,
+    recent: RecentValues,
 }
 
 /// Evaluations that a window of so many seconds has, this one included.
@@ -98,9 +98,9 @@ fn evaluations(seconds: f64) -> usize {
 }
 
 impl Stabiliser {
-    fn new(params: Params) -> Stabiliser {
+    fn new(params: HpaParams) -> Stabiliser {
         let kept = evaluations(params.up).max(evaluations(params.down));
-        Stabiliser { params, recent: Recent::new(kept) }
+        Stabiliser { params, recent: RecentValues::new(kept) }
     }
 
     fn stabilise(&mut self, current: usize, desired: usize) -> usize {
@@ -118,16 +118,16 @@ impl Stabiliser {
 #[derive(Clone, Debug)]
 pub struct Hpa {
     pub(super) replicas: Replicas,
-    meter: Meter,
+    meter: LevelMeter,
     stabiliser: Stabiliser,
     tick: f64,
 }
 
 impl Hpa {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Hpa {
+    pub fn new(params: HpaParams, machines: &[Machine], slo: f64) -> Hpa {
         let replicas = Replicas::new(machines, slo, 1);
-        let meter = Meter::new(0.5, params.average);
+        let meter = LevelMeter::new(0.5, params.average);
         Hpa { replicas, meter, stabiliser: Stabiliser::new(params), tick: 0.0 }
     }
 
@@ -165,7 +165,7 @@ impl Law for Hpa {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn rates_and_windows_limit() {
-        let mut stabiliser = Stabiliser::new(Params { down: 45.0, ..Params::default() });
+        let mut stabiliser = Stabiliser::new(HpaParams { down: 45.0, ..HpaParams::default() });
         let mut to = |current, desired| stabiliser.stabilise(current, desired);
         assert_eq!([to(1, 50), to(5, 50), to(10, 50)], [5, 10, 20]);
         assert_eq!([to(20, 2), to(20, 3), to(20, 1), to(3, 0)], [20, 20, 3, 3]);
@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn looks_every_fifteen_seconds() {
         let machines = fleet();
-        let mut law = Hpa::new(Params::default(), &machines, 2.0);
-        let on = [Doing::Busy, Doing::Off, Doing::Off];
+        let mut law = Hpa::new(HpaParams::default(), &machines, 2.0);
+        let on = [AdapterActivity::Busy, AdapterActivity::Off, AdapterActivity::Off];
         let mut wanted = [false; 3];
         for at in [0.0, 7.0, 14.0] {
             law.decide(&sight(at, &machines, &on, 4), &mut wanted);

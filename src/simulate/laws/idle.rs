@@ -6,42 +6,42 @@ use crate::fleet::Machine;
 
 /// What there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct IdleParams {
     /// Seconds that an adapter may idle.
     pub seconds: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params { seconds: 60.0 }
+impl Default for IdleParams {
+    fn default() -> IdleParams {
+        IdleParams { seconds: 60.0 }
     }
 }
 
-impl Knobs for Params {
+impl Knobs for IdleParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![("after", "s", &mut self.seconds)]
     }
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<IdleParams> {
     let seconds = [
         0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0,
         300.0, 450.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0, 1e9,
     ];
-    seconds.map(|seconds| Params { seconds }).to_vec()
+    seconds.map(|seconds| IdleParams { seconds }).to_vec()
 }
 
 /// The law.
 #[derive(Clone, Debug)]
 pub struct IdleTimeout {
-    params: Params,
+    params: IdleParams,
     adapters: OnDemand,
 }
 
 impl IdleTimeout {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> IdleTimeout {
+    pub fn new(params: IdleParams, machines: &[Machine], slo: f64) -> IdleTimeout {
         IdleTimeout { params, adapters: OnDemand::new(machines, slo) }
     }
 }
@@ -58,15 +58,19 @@ impl Law for IdleTimeout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
     #[test]
     fn off_after_the_timeout_unless_requests_wait() {
         let machines = fleet();
-        let mut law = IdleTimeout::new(Params { seconds: 10.0 }, &machines, 2.0);
-        let doing = [Doing::Idle { since: 1.0 }, Doing::Busy, Doing::Idle { since: 4.0 }];
+        let mut law = IdleTimeout::new(IdleParams { seconds: 10.0 }, &machines, 2.0);
+        let doing = [
+            AdapterActivity::Idle { since: 1.0 },
+            AdapterActivity::Busy,
+            AdapterActivity::Idle { since: 4.0 },
+        ];
         let mut wanted = [true; 3];
         law.decide(&sight(5.0, &machines, &doing, 0), &mut wanted);
         assert_eq!((law.next(), wanted), (11.0, [true; 3]));

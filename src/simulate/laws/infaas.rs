@@ -9,36 +9,36 @@ const TICK: f64 = 1.0;
 
 /// Its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct InfaasParams {
     /// Share of the capacity to add per millisecond of loading.
     pub load: f64,
     /// Checks in a row that must ask for fewer.
     pub votes: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params { load: 0.0002, votes: 20.0 }
+impl Default for InfaasParams {
+    fn default() -> InfaasParams {
+        InfaasParams { load: 0.0002, votes: 20.0 }
     }
 }
 
-impl Knobs for Params {
+impl Knobs for InfaasParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![("load", "", &mut self.load), ("votes", "", &mut self.votes)]
     }
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<InfaasParams> {
     let loads = [0.0, 0.000_05, 0.0001, 0.0002];
-    let with = |load: f64| [2.0, 5.0, 10.0, 20.0, 100.0].map(|votes| Params { load, votes });
+    let with = |load: f64| [2.0, 5.0, 10.0, 20.0, 100.0].map(|votes| InfaasParams { load, votes });
     loads.into_iter().flat_map(with).collect()
 }
 
 /// The law.
 #[derive(Clone, Debug)]
 pub struct Infaas {
-    params: Params,
+    params: InfaasParams,
     replicas: Replicas,
     /// Checks in a row that asked for fewer.
     votes: usize,
@@ -49,7 +49,7 @@ pub struct Infaas {
 
 impl Infaas {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Infaas {
+    pub fn new(params: InfaasParams, machines: &[Machine], slo: f64) -> Infaas {
         let replicas = Replicas::new(machines, slo, 1);
         Infaas { params, replicas, votes: 0, arrived: 0, tick: 0.0 }
     }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn adds_at_once_and_takes_away_after_votes() {
-        let mut law = Infaas::new(Params::default(), &fleet(), 2.0);
+        let mut law = Infaas::new(InfaasParams::default(), &fleet(), 2.0);
         law.replicas.scale(5);
         assert_eq!(law.check(5.0, 0.0), 5);
         assert_eq!(law.check(5.1, 0.0), 6);

@@ -7,21 +7,21 @@ use crate::fleet::Machine;
 
 /// What KEDA lets people set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct KedaParams {
     /// Seconds between polls.
     pub poll: f64,
     /// Seconds without activity after which all go.
     pub cooldown: f64,
-    pub hpa: hpa::Params,
+    pub hpa: hpa::HpaParams,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params { poll: 30.0, cooldown: 300.0, hpa: hpa::Params::default() }
+impl Default for KedaParams {
+    fn default() -> KedaParams {
+        KedaParams { poll: 30.0, cooldown: 300.0, hpa: hpa::HpaParams::default() }
     }
 }
 
-impl Knobs for Params {
+impl Knobs for KedaParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         let mut knobs = vec![("poll", "s", &mut self.poll), ("cooldown", "s", &mut self.cooldown)];
         knobs.extend(self.hpa.knobs());
@@ -30,14 +30,15 @@ impl Knobs for Params {
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<KedaParams> {
     let mut grid = Vec::new();
     for poll in [1.0, 5.0, 30.0] {
         for cooldown in [5.0, 30.0, 300.0] {
             for target in [0.5, 0.8, 1.4] {
                 for down in [0.0, 60.0] {
-                    let hpa = hpa::Params { target, down, average: 1.0, ..hpa::Params::default() };
-                    grid.push(Params { poll, cooldown, hpa });
+                    let hpa =
+                        hpa::HpaParams { target, down, average: 1.0, ..hpa::HpaParams::default() };
+                    grid.push(KedaParams { poll, cooldown, hpa });
                 }
             }
         }
@@ -48,7 +49,7 @@ pub fn grid() -> Vec<Params> {
 /// The law.
 #[derive(Clone, Debug)]
 pub struct Keda {
-    params: Params,
+    params: KedaParams,
     hpa: Hpa,
     /// When a poll last found requests.
     active: f64,
@@ -57,7 +58,7 @@ pub struct Keda {
 
 impl Keda {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Keda {
+    pub fn new(params: KedaParams, machines: &[Machine], slo: f64) -> Keda {
         let hpa = Hpa::new(params.hpa, machines, slo);
         Keda { params, hpa, active: 0.0, poll: 0.0 }
     }
@@ -98,22 +99,22 @@ impl Law for Keda {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
     #[test]
     fn cools_down_and_wakes_at_a_poll() {
         let (machines, mut wanted) = (fleet(), [false; 3]);
-        let mut law = Keda::new(Params::default(), &machines, 2.0);
-        let on = [Doing::Idle { since: 0.0 }, Doing::Off, Doing::Off];
+        let mut law = Keda::new(KedaParams::default(), &machines, 2.0);
+        let on = [AdapterActivity::Idle { since: 0.0 }, AdapterActivity::Off, AdapterActivity::Off];
         let mut off_at = 0.0;
         while law.next().is_finite() {
             off_at = law.next();
             law.decide(&sight(off_at, &machines, &on, 0), &mut wanted);
         }
         assert_eq!((off_at, wanted), (330.0, [false; 3]), "300 s are not less than 300 s");
-        let off = [Doing::Off; 3];
+        let off = [AdapterActivity::Off; 3];
         law.decide(&sight(1001.0, &machines, &off, 1), &mut wanted);
         assert_eq!((law.next(), wanted), (1020.0, [false; 3]));
         law.decide(&sight(1020.0, &machines, &off, 1), &mut wanted);

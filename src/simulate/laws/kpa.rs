@@ -1,7 +1,7 @@
 //! Knative's pod autoscaler (elastic.md, 1.1; knative/serving, `pkg/autoscaler/scaling/autoscaler.go`,
 //! `pkg/autoscaler/aggregation/bucketing.go`, `pkg/reconciler/autoscaling/kpa/scaler.go`).
 
-use super::meter::{Meter, Recent};
+use super::meter::{LevelMeter, RecentValues};
 use super::units::{Replicas, is_ready};
 use super::{Knobs, Law, Sight, is_due, next_multiple};
 use crate::fleet::Machine;
@@ -15,7 +15,7 @@ const WEIGHTS: (f64, f64) = (0.9999, 0.2);
 
 /// What Knative lets people set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct KpaParams {
     /// Seconds of the stable window.
     pub stable: f64,
     /// Panic window, percent of the stable one.
@@ -40,9 +40,9 @@ pub struct Params {
     pub weighted: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params {
+impl Default for KpaParams {
+    fn default() -> KpaParams {
+        KpaParams {
             stable: 60.0,
             panic: 10.0,
             threshold: 200.0,
@@ -58,7 +58,7 @@ impl Default for Params {
     }
 }
 
-impl Knobs for Params {
+impl Knobs for KpaParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![
             ("stable", "s", &mut self.stable),
@@ -77,12 +77,12 @@ impl Knobs for Params {
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<KpaParams> {
     let mut grid = Vec::new();
     for stable in [6.0, 15.0, 30.0, 60.0] {
         for utilisation in [0.35, 0.7, 1.0, 1.5] {
             for (grace, least) in [(0.0, 0.0), (30.0, 0.0), (0.0, 1.0)] {
-                grid.push(Params { stable, utilisation, grace, least, ..Params::default() });
+                grid.push(KpaParams { stable, utilisation, grace, least, ..KpaParams::default() });
             }
         }
     }
@@ -99,7 +99,7 @@ struct Reported {
 /// Concurrency in buckets of a second.
 #[derive(Clone, Debug)]
 struct Metric {
-    meter: Meter,
+    meter: LevelMeter,
     reported: Option<Reported>,
     reporting: bool,
     /// Seconds of the stable window.
@@ -151,7 +151,7 @@ fn weight_of_newest(buckets: u64) -> f64 {
 
 /// What an evaluation sees.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct KpaInputs {
     now: f64,
     /// Pods that are ready.
     ready: usize,
@@ -165,23 +165,23 @@ struct Seen {
 /// Decides how many pods there should be, and when to panic.
 #[derive(Clone, Debug)]
 struct Scaler {
-    params: Params,
+    params: KpaParams,
     /// Concurrency that one pod should have.
     concurrency: f64,
     panicking: Option<f64>,
     most_in_panic: usize,
-    delayed: Recent,
+    delayed: RecentValues,
 }
 
 impl Scaler {
-    fn new(params: Params, concurrency: f64) -> Scaler {
+    fn new(params: KpaParams, concurrency: f64) -> Scaler {
         let kept = (params.delay / TICK).ceil().max(0.0) as usize + 1;
         let concurrency = concurrency.max(TARGET_MIN);
         let (panicking, most_in_panic) = (None, 0);
-        Scaler { params, concurrency, panicking, most_in_panic, delayed: Recent::new(kept) }
+        Scaler { params, concurrency, panicking, most_in_panic, delayed: RecentValues::new(kept) }
     }
 
-    fn desired(&mut self, seen: Seen) -> usize {
+    fn desired(&mut self, seen: KpaInputs) -> usize {
         // Rates act on what was last asked for: one large adapter may be more units than that,
         // and halving those would never let go of it.
         let from = seen.target.max(1) as f64;
@@ -232,12 +232,12 @@ pub struct Kpa {
 
 impl Kpa {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Kpa {
+    pub fn new(params: KpaParams, machines: &[Machine], slo: f64) -> Kpa {
         let replicas = Replicas::new(machines, slo, 1);
         let window = params.stable.round().max(1.0);
         let panic = (params.stable * params.panic / 100.0).round().max(1.0) as u64;
         let metric = Metric {
-            meter: Meter::new(1.0, window),
+            meter: LevelMeter::new(1.0, window),
             reported: None,
             reporting: false,
             window: window as u64,
@@ -252,7 +252,7 @@ impl Kpa {
     fn evaluate(&mut self, sight: &Sight<'_>, poked: bool) {
         let second = sight.now.max(0.0) as u64;
         let least = if poked { 1.0 } else { 0.0 };
-        let desired = self.scaler.desired(Seen {
+        let desired = self.scaler.desired(KpaInputs {
             now: sight.now,
             ready: self.replicas.ready(sight),
             target: self.replicas.target(),
@@ -303,17 +303,17 @@ impl Law for Kpa {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
-    fn seen(now: f64, ready: usize, stable: f64, panic: f64) -> Seen {
-        Seen { now, ready, target: ready, stable, panic }
+    fn seen(now: f64, ready: usize, stable: f64, panic: f64) -> KpaInputs {
+        KpaInputs { now, ready, target: ready, stable, panic }
     }
 
     #[test]
     fn the_rate_up_limits() {
-        let params = Params { up: 1.1, ..Params::default() };
+        let params = KpaParams { up: 1.1, ..KpaParams::default() };
         // Upstream's vector: 2 ready, concurrency 3, target 1, rate 1.1 make 3 pods.
         assert_eq!(Scaler::new(params, 1.0).desired(seen(0.0, 2, 3.0, 3.0)), 3);
         assert_eq!(Scaler::new(params, 1.0).desired(seen(0.0, 2, 30.0, 30.0)), 3);
@@ -321,13 +321,13 @@ mod tests {
 
     #[test]
     fn the_rate_down_limits() {
-        let mut scaler = Scaler::new(Params::default(), 1.0);
+        let mut scaler = Scaler::new(KpaParams::default(), 1.0);
         assert_eq!([9, 4, 2, 1].map(|n| scaler.desired(seen(0.0, n, 0.0, 0.0))), [4, 2, 1, 0]);
     }
 
     #[test]
     fn panic_never_shrinks_and_ends_after_a_window() {
-        let mut scaler = Scaler::new(Params::default(), 1.0);
+        let mut scaler = Scaler::new(KpaParams::default(), 1.0);
         assert_eq!(
             scaler.desired(seen(0.0, 2, 1.0, 3.9)),
             4,
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_lower_number_must_last() {
-        let mut scaler = Scaler::new(Params { delay: 4.0, ..Params::default() }, 1.0);
+        let mut scaler = Scaler::new(KpaParams { delay: 4.0, ..KpaParams::default() }, 1.0);
         let mut at = |now, n| scaler.desired(seen(now, 5, n, n));
         assert_eq!([at(0.0, 5.0), at(2.0, 3.0), at(4.0, 3.0), at(6.0, 3.0)], [5, 5, 5, 3]);
     }
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn averages_begin_with_the_first_report() {
-        let law = Kpa::new(Params::default(), &fleet(), 2.0);
+        let law = Kpa::new(KpaParams::default(), &fleet(), 2.0);
         let mut metric = law.metric;
         metric.observe(100.0, 4.0, false);
         metric.observe(102.0, 0.0, true);
@@ -370,15 +370,15 @@ mod tests {
     #[test]
     fn sleeps_at_zero_until_poked() {
         let (machines, mut wanted) = (fleet(), [false; 3]);
-        let mut law = Kpa::new(Params::default(), &machines, 2.0);
-        let on = [Doing::Idle { since: 0.0 }, Doing::Off, Doing::Off];
+        let mut law = Kpa::new(KpaParams::default(), &machines, 2.0);
+        let on = [AdapterActivity::Idle { since: 0.0 }, AdapterActivity::Off, AdapterActivity::Off];
         let mut off_at = f64::NAN;
         while law.next().is_finite() {
             off_at = law.next();
             law.decide(&sight(off_at, &machines, &on, 0), &mut wanted);
         }
         assert_eq!((off_at, wanted), (90.0, [false; 3]), "60 s active and 30 s of grace");
-        law.decide(&sight(777.5, &machines, &[Doing::Off; 3], 1), &mut wanted);
+        law.decide(&sight(777.5, &machines, &[AdapterActivity::Off; 3], 1), &mut wanted);
         assert_eq!((law.next(), law.replicas.target()), (778.0, 2), "1 / 0.7 pods, at once");
     }
 }

@@ -8,35 +8,35 @@ use crate::fleet::Machine;
 
 /// What there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct LcpParams {
     /// Seconds of a slot; 0 stands for the longest start.
     pub slot: f64,
     /// Activations that one costs.
     pub switch: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params { slot: 0.0, switch: 1.0 }
+impl Default for LcpParams {
+    fn default() -> LcpParams {
+        LcpParams { slot: 0.0, switch: 1.0 }
     }
 }
 
-impl Knobs for Params {
+impl Knobs for LcpParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![("slot", "s", &mut self.slot), ("switch", "", &mut self.switch)]
     }
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<LcpParams> {
     let slots = [0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
-    let with = |slot: f64| [0.5, 1.0, 2.0, 5.0].map(|switch| Params { slot, switch });
+    let with = |slot: f64| [0.5, 1.0, 2.0, 5.0].map(|switch| LcpParams { slot, switch });
     slots.into_iter().flat_map(with).collect()
 }
 
 /// The first so many adapters of the order being on.
 #[derive(Clone, Copy, Debug, Default)]
-struct Prefix {
+struct AdapterPrefix {
     /// The last of them; none has none.
     adapter: Option<usize>,
     /// Rows per second of the last, and its joules per row beyond idling.
@@ -57,7 +57,7 @@ pub struct Lcp {
     /// Seconds.
     slot: f64,
     /// By length; the first is none.
-    prefixes: Vec<Prefix>,
+    prefixes: Vec<AdapterPrefix>,
     /// What `low` and `high` become.
     next: Vec<(f64, f64)>,
     on: usize,
@@ -68,7 +68,7 @@ pub struct Lcp {
 
 impl Lcp {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Lcp {
+    pub fn new(params: LcpParams, machines: &[Machine], slo: f64) -> Lcp {
         let longest = machines.iter().map(|machine| machine.start).fold(0.1, f64::max);
         let slot = if params.slot > 0.0 { params.slot } else { longest };
         let prefixes = prefixes(machines, &rates(machines, slo), params.switch);
@@ -124,18 +124,18 @@ fn differ(a: f64, b: f64) -> bool {
     a != b && (a - b).abs() > 1e-9 * (1.0 + a.abs().min(b.abs()))
 }
 
-fn prefixes(machines: &[Machine], rates: &[f64], switch: f64) -> Vec<Prefix> {
+fn prefixes(machines: &[Machine], rates: &[f64], switch: f64) -> Vec<AdapterPrefix> {
     let serving = machines.iter().zip(rates).enumerate().filter(|(_, (_, rate))| **rate > 0.0);
     let mut serving: Vec<(usize, &Machine, f64)> =
         serving.map(|(at, (machine, rate))| (at, machine, *rate)).collect();
     serving.sort_by(|a, b| (a.1.active_w / a.2).total_cmp(&(b.1.active_w / b.2)));
-    let mut prefixes = vec![Prefix::default()];
+    let mut prefixes = vec![AdapterPrefix::default()];
     let (mut idle_w, mut start) = (0.0, 0.0);
     for (at, machine, rate) in serving {
         (idle_w, start) = (idle_w + machine.idle_w, start + machine.start_joules() * switch);
         let row = (machine.active_w - machine.idle_w) / rate;
         let (low, high) = (f64::INFINITY, f64::INFINITY);
-        prefixes.push(Prefix { adapter: Some(at), rate, row, idle_w, start, low, high });
+        prefixes.push(AdapterPrefix { adapter: Some(at), rate, row, idle_w, start, low, high });
     }
     prefixes
 }
@@ -171,14 +171,14 @@ impl Law for Lcp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, machine, sight};
     use super::*;
 
     #[test]
     fn one_server_is_ski_rental() {
         // Idles at 10 W; an activation takes 60 J: off after 6 slots of a second.
-        let params = Params { slot: 1.0, ..Params::default() };
+        let params = LcpParams { slot: 1.0, ..LcpParams::default() };
         let mut law = Lcp::new(params, &[machine(1.0, 10.0, 10.0)], 2.0);
         law.step(0.5);
         assert_eq!(law.on, 1);
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn demand_fills_the_order_and_sleep_comes() {
         let machines = fleet();
-        let mut law = Lcp::new(Params::default(), &machines, 2.0);
+        let mut law = Lcp::new(LcpParams::default(), &machines, 2.0);
         assert_eq!(law.slot, 2.0);
         law.step(1.0);
         assert_eq!(law.on, 1);
@@ -204,15 +204,15 @@ mod tests {
     #[test]
     fn all_carry_what_is_exactly_their_sum() {
         let machines = [0.1, 0.2, 0.3, 0.7].map(|rate| machine(rate, 1.0, 9.0));
-        let mut law = Lcp::new(Params::default(), &machines, 20.0);
+        let mut law = Lcp::new(LcpParams::default(), &machines, 20.0);
         law.step(9.0);
         assert!(law.on == 4 && law.prefixes.iter().all(|prefix| prefix.low >= 0.0));
     }
 
     #[test]
     fn looks_at_the_slot_past() {
-        let (machines, mut wanted, off) = (fleet(), [false; 3], [Doing::Off; 3]);
-        let mut law = Lcp::new(Params::default(), &machines, 2.0);
+        let (machines, mut wanted, off) = (fleet(), [false; 3], [AdapterActivity::Off; 3]);
+        let mut law = Lcp::new(LcpParams::default(), &machines, 2.0);
         let mut see = |now, arrived, in_flight| {
             let sight = Sight { arrived, ..sight(now, &machines, &off, in_flight) };
             law.decide(&sight, &mut wanted);

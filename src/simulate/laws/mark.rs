@@ -7,7 +7,7 @@ use crate::fleet::Machine;
 
 /// Its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct MarkParams {
     /// Seconds of a step, and steps of the forecast.
     pub step: f64,
     pub steps: f64,
@@ -19,13 +19,13 @@ pub struct Params {
     pub peak: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params { step: 60.0, steps: 50.0, ahead: 2.0, span: 60.0, peak: 0.0 }
+impl Default for MarkParams {
+    fn default() -> MarkParams {
+        MarkParams { step: 60.0, steps: 50.0, ahead: 2.0, span: 60.0, peak: 0.0 }
     }
 }
 
-impl Knobs for Params {
+impl Knobs for MarkParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![
             ("step", "s", &mut self.step),
@@ -38,13 +38,13 @@ impl Knobs for Params {
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<MarkParams> {
     let mut grid = Vec::new();
     for step in [2.0, 5.0, 15.0, 60.0] {
         for ahead in [1.0, 2.0] {
             for span in [0.0, 60.0] {
                 for peak in [0.5, 2.0, 0.0] {
-                    grid.push(Params { step, steps: 50.0, ahead, span, peak });
+                    grid.push(MarkParams { step, steps: 50.0, ahead, span, peak });
                 }
             }
         }
@@ -54,7 +54,7 @@ pub fn grid() -> Vec<Params> {
 
 /// An adapter as the plan sees it.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct PlannedAdapter {
     /// Rows per second.
     rate: f64,
     idle_w: f64,
@@ -69,8 +69,8 @@ struct Kind {
 /// The law.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    params: Params,
-    kinds: Vec<Kind>,
+    params: MarkParams,
+    kinds: Vec<PlannedAdapter>,
     /// Rows per second in each step of the trace.
     demand: Vec<f64>,
     /// What of it the plan does not yet carry, from this step on.
@@ -81,9 +81,9 @@ pub struct Mark {
 impl Mark {
     /// For these machines, a latency target in seconds and the times in seconds of all arrivals,
     /// in order.
-    pub fn new(params: Params, machines: &[Machine], slo: f64, arrivals: &[f64]) -> Mark {
-        let params = Params { step: params.step.max(0.1), ..params };
-        let kind = |(machine, rate): (&Machine, f64)| Kind {
+    pub fn new(params: MarkParams, machines: &[Machine], slo: f64, arrivals: &[f64]) -> Mark {
+        let params = MarkParams { step: params.step.max(0.1), ..params };
+        let kind = |(machine, rate): (&Machine, f64)| PlannedAdapter {
             rate,
             idle_w: machine.idle_w,
             start: machine.start_joules(),
@@ -118,7 +118,7 @@ impl Mark {
         let length = rest.iter().take_while(|rows| **rows > 1e-9).count();
         let (rest, step) = (rest.get(..length).unwrap_or_default(), self.params.step);
         let seconds = (length as f64 * step).max(self.params.span);
-        let cost = |kind: &Kind| {
+        let cost = |kind: &PlannedAdapter| {
             let rows = step * rest.iter().map(|rows| rows.min(kind.rate)).sum::<f64>();
             let start = if kind.is_on { 0.0 } else { kind.start };
             (kind.idle_w * seconds + start) / rows.max(1e-12) + kind.row
@@ -136,7 +136,7 @@ impl Mark {
 }
 
 /// Rows per second that each step asks for.
-fn demand(params: Params, arrivals: &[f64]) -> Vec<f64> {
+fn demand(params: MarkParams, arrivals: &[f64]) -> Vec<f64> {
     let per_step =
         if params.peak > 0.0 { (params.step / params.peak).ceil().max(1.0) } else { 1.0 };
     let peak = params.step / per_step;
@@ -175,17 +175,18 @@ impl Law for Mark {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
-    const PARAMS: Params = Params { step: 10.0, steps: 5.0, ahead: 1.0, span: 0.0, peak: 0.0 };
+    const PARAMS: MarkParams =
+        MarkParams { step: 10.0, steps: 5.0, ahead: 1.0, span: 0.0, peak: 0.0 };
 
     #[test]
     fn demand_is_the_mean_or_the_peak_of_a_step() {
         let arrivals = [0.0, 1.0, 1.5, 9.0, 25.0];
         assert_eq!(demand(PARAMS, &arrivals), [0.4, 0.0, 0.1]);
-        assert_eq!(demand(Params { peak: 1.0, ..PARAMS }, &arrivals), [2.0, 0.0, 1.0]);
+        assert_eq!(demand(MarkParams { peak: 1.0, ..PARAMS }, &arrivals), [2.0, 0.0, 1.0]);
         assert_eq!(demand(PARAMS, &[]), [0.0]);
     }
 
@@ -196,7 +197,7 @@ mod tests {
         let mut law = Mark::new(PARAMS, &machines, 2.0, &arrivals);
         let mut wanted = [false; 3];
         let mut at = |now, in_flight| {
-            law.decide(&sight(now, &machines, &[Doing::Off; 3], in_flight), &mut wanted);
+            law.decide(&sight(now, &machines, &[AdapterActivity::Off; 3], in_flight), &mut wanted);
             (law.next(), wanted)
         };
         assert_eq!(at(0.0, 0), (10.0, [false; 3]));

@@ -5,7 +5,7 @@ use super::ROUNDING;
 /// The time integral of a level that changes at events, in buckets of equal width: the newest so
 /// many are kept.
 #[derive(Clone, Debug)]
-pub(super) struct Meter {
+pub(super) struct LevelMeter {
     /// Seconds of a bucket.
     width: f64,
     /// Level times seconds; the bucket of number `n` is at `n` modulo the length.
@@ -15,11 +15,11 @@ pub(super) struct Meter {
     newest: u64,
 }
 
-impl Meter {
+impl LevelMeter {
     /// Keeps the last `seconds`, in buckets of `width` seconds, and the bucket not yet over.
-    pub(super) fn new(width: f64, seconds: f64) -> Meter {
+    pub(super) fn new(width: f64, seconds: f64) -> LevelMeter {
         let kept = (seconds / width).ceil().max(1.0) as usize + 1;
-        Meter { width, buckets: vec![0.0; kept], level: 0.0, at: 0.0, newest: 0 }
+        LevelMeter { width, buckets: vec![0.0; kept], level: 0.0, at: 0.0, newest: 0 }
     }
 
     /// The number of the bucket that has this time.
@@ -68,15 +68,15 @@ impl Meter {
 
 /// The last few values that a law came to.
 #[derive(Clone, Debug)]
-pub(super) struct Recent {
+pub(super) struct RecentValues {
     values: Vec<usize>,
     count: usize,
 }
 
-impl Recent {
+impl RecentValues {
     /// Keeps so many values.
-    pub(super) fn new(kept: usize) -> Recent {
-        Recent { values: vec![0; kept.max(1)], count: 0 }
+    pub(super) fn new(kept: usize) -> RecentValues {
+        RecentValues { values: vec![0; kept.max(1)], count: 0 }
     }
 
     pub(super) fn push(&mut self, value: usize) {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn levels_are_weighted_by_time() {
-        let mut meter = Meter::new(1.0, 4.0);
+        let mut meter = LevelMeter::new(1.0, 4.0);
         meter.observe(0.5, 2.0);
         meter.observe(1.25, 4.0);
         meter.observe(3.0, 0.0);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn long_silence_leaves_zeros() {
-        let mut meter = Meter::new(0.1, 1.0);
+        let mut meter = LevelMeter::new(0.1, 1.0);
         meter.observe(0.0, 7.0);
         meter.observe(0.3, 0.0);
         assert!((meter.mean(1.0) - 7.0).abs() < 1e-6);
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_newest_values_are_kept() {
-        let mut recent = Recent::new(3);
+        let mut recent = RecentValues::new(3);
         assert_eq!(recent.newest(9).max(), None);
         (1..=5).for_each(|value| recent.push(value));
         assert_eq!(recent.newest(9).collect::<Vec<_>>(), [3, 4, 5]);

@@ -45,7 +45,7 @@ fn next_multiple(now: f64, seconds: f64) -> f64 {
 
 /// What an adapter does, as a law may see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Doing {
+pub enum AdapterActivity {
     Off,
     /// Ready at this time.
     Starting {
@@ -65,7 +65,7 @@ pub enum Doing {
 pub struct Sight<'a> {
     pub now: f64,
     pub machines: &'a [Machine],
-    pub doing: &'a [Doing],
+    pub doing: &'a [AdapterActivity],
     /// Requests that wait.
     pub waiting: usize,
     /// Requests in running batches.

@@ -12,7 +12,7 @@ const EARLY: (f64, f64) = (0.8, 1.1);
 
 /// Its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct NexusParams {
     /// Seconds of an epoch, and of the shortest.
     pub epoch: f64,
     pub early: f64,
@@ -24,13 +24,13 @@ pub struct Params {
     pub spill: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params { epoch: 30.0, early: 10.0, average: 10.0, release: 0.97, spill: 1.05 }
+impl Default for NexusParams {
+    fn default() -> NexusParams {
+        NexusParams { epoch: 30.0, early: 10.0, average: 10.0, release: 0.97, spill: 1.05 }
     }
 }
 
-impl Knobs for Params {
+impl Knobs for NexusParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![
             ("epoch", "s", &mut self.epoch),
@@ -43,12 +43,12 @@ impl Knobs for Params {
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<NexusParams> {
     let mut grid = Vec::new();
     for (epoch, early) in [(5.0, 2.0), (10.0, 5.0), (30.0, 10.0), (60.0, 10.0)] {
         for average in [2.0, 5.0, 10.0, 30.0] {
             for release in [0.5, 0.97] {
-                grid.push(Params { epoch, early, average, release, ..Params::default() });
+                grid.push(NexusParams { epoch, early, average, release, ..NexusParams::default() });
             }
         }
     }
@@ -88,7 +88,7 @@ pub fn residual(machine: &Machine, rate: f64, slo: f64) -> Option<Serving> {
 /// The law.
 #[derive(Clone, Debug)]
 pub struct Nexus {
-    params: Params,
+    params: NexusParams,
     units: Units,
     /// Bits of the adapters in the plan.
     plan: u32,
@@ -101,7 +101,7 @@ pub struct Nexus {
 
 impl Nexus {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Nexus {
+    pub fn new(params: NexusParams, machines: &[Machine], slo: f64) -> Nexus {
         let rates = machines.iter().map(|machine| saturated(machine, slo).rate).collect();
         let units = Units::with_rates(machines, rates, slo);
         let plan = units.set(1);
@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn plans_last_for_an_epoch_unless_the_rate_leaves_them() {
-        let mut law = Nexus::new(Params { average: 1e-3, ..Params::default() }, &fleet(), 2.0);
+        let mut law =
+            Nexus::new(NexusParams { average: 1e-3, ..NexusParams::default() }, &fleet(), 2.0);
         law.plan = law.units.set(12);
         let throughput = law.units.rate_of(law.plan);
         assert_eq!(throughput, 12.0);

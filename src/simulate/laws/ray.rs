@@ -1,7 +1,7 @@
 //! Ray Serve's autoscaler (elastic.md, 1.2; ray-project/ray, `serve/autoscaling_policy.py`,
 //! `serve/_private/autoscaling_state.py`, `serve/config.py`).
 
-use super::meter::Meter;
+use super::meter::LevelMeter;
 use super::units::Replicas;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
 use crate::fleet::Machine;
@@ -11,7 +11,7 @@ const TICK: f64 = 0.1;
 
 /// What Ray Serve lets people set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct RayParams {
     /// Ongoing requests of a replica, as share of a unit's concurrency.
     pub target: f64,
     /// Seconds over which ongoing requests are averaged.
@@ -32,9 +32,9 @@ pub struct Params {
     pub least: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params {
+impl Default for RayParams {
+    fn default() -> RayParams {
+        RayParams {
             target: 1.0,
             look_back: 30.0,
             push: 10.0,
@@ -48,7 +48,7 @@ impl Default for Params {
     }
 }
 
-impl Knobs for Params {
+impl Knobs for RayParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![
             ("target", "", &mut self.target),
@@ -65,7 +65,7 @@ impl Knobs for Params {
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<RayParams> {
     let mut grid = Vec::new();
     for target in [0.5, 1.0, 1.5] {
         for (up, look_back) in [(0.0, 2.0), (0.0, 10.0), (5.0, 10.0)] {
@@ -74,8 +74,16 @@ pub fn grid() -> Vec<Params> {
             {
                 let zero = down;
                 let push = 0.5;
-                let params =
-                    Params { target, look_back, push, up, down, zero, least, ..Params::default() };
+                let params = RayParams {
+                    target,
+                    look_back,
+                    push,
+                    up,
+                    down,
+                    zero,
+                    least,
+                    ..RayParams::default()
+                };
                 grid.push(params);
             }
         }
@@ -85,8 +93,8 @@ pub fn grid() -> Vec<Params> {
 
 /// Decides how many replicas there should be.
 #[derive(Clone, Debug)]
-struct Policy {
-    params: Params,
+struct ReplicaPolicy {
+    params: RayParams,
     /// Ongoing requests that a replica should have.
     ongoing: f64,
     most: usize,
@@ -94,7 +102,7 @@ struct Policy {
     counter: i64,
 }
 
-impl Policy {
+impl ReplicaPolicy {
     /// One tick with so many running replicas, those last asked for and the requests in flight.
     fn tick(&mut self, current: usize, target: usize, total: f64) -> usize {
         if current == 0 {
@@ -147,8 +155,8 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub struct Ray {
     replicas: Replicas,
-    meter: Meter,
-    policy: Policy,
+    meter: LevelMeter,
+    policy: ReplicaPolicy,
     /// Requests in flight as last reported, and when to report again.
     total: f64,
     push: f64,
@@ -157,11 +165,11 @@ pub struct Ray {
 
 impl Ray {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Ray {
+    pub fn new(params: RayParams, machines: &[Machine], slo: f64) -> Ray {
         let replicas = Replicas::new(machines, slo, params.least as usize);
         let ongoing = (replicas.units.concurrency() * params.target).max(1e-6);
-        let policy = Policy { params, ongoing, most: replicas.units.most(), counter: 0 };
-        let meter = Meter::new(TICK, params.look_back);
+        let policy = ReplicaPolicy { params, ongoing, most: replicas.units.most(), counter: 0 };
+        let meter = LevelMeter::new(TICK, params.look_back);
         Ray { replicas, meter, policy, total: 0.0, push: 0.0, tick: 0.0 }
     }
 
@@ -208,23 +216,23 @@ impl Law for Ray {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
-    fn policy(params: Params) -> Policy {
-        Policy { params, ongoing: 2.0, most: 100, counter: 0 }
+    fn policy(params: RayParams) -> ReplicaPolicy {
+        ReplicaPolicy { params, ongoing: 2.0, most: 100, counter: 0 }
     }
 
     /// Ticks until the target changes, and what it becomes.
-    fn change(policy: &mut Policy, target: usize, total: f64) -> (usize, usize) {
+    fn change(policy: &mut ReplicaPolicy, target: usize, total: f64) -> (usize, usize) {
         let mut ticks = (1..).map(|tick| (tick, policy.tick(target, target, total)));
         ticks.find(|(_, to)| *to != target).unwrap()
     }
 
     #[test]
     fn more_than_so_many_ticks_must_agree() {
-        let mut policy = policy(Params { least: 0.0, zero: 1.0, ..Params::default() });
+        let mut policy = policy(RayParams { least: 0.0, zero: 1.0, ..RayParams::default() });
         assert_eq!(change(&mut policy, 1, 5.0), (301, 3));
         assert_eq!(change(&mut policy, 3, 0.0), (6001, 1), "the last one has its own delay");
         assert_eq!(change(&mut policy, 1, 0.0), (11, 0));
@@ -233,7 +241,7 @@ mod tests {
 
     #[test]
     fn one_tick_of_another_mind_starts_over() {
-        let mut policy = policy(Params::default());
+        let mut policy = policy(RayParams::default());
         (0..300).for_each(|_| assert_eq!(policy.tick(1, 1, 5.0), 1));
         assert_eq!(policy.tick(1, 1, 2.0), 1);
         assert_eq!(change(&mut policy, 1, 5.0), (301, 3));
@@ -243,7 +251,7 @@ mod tests {
 
     #[test]
     fn factors_go_part_of_the_way_and_get_there() {
-        let params = Params { up_factor: 0.5, down_factor: 0.3, ..Params::default() };
+        let params = RayParams { up_factor: 0.5, down_factor: 0.3, ..RayParams::default() };
         assert_eq!(policy(params).wish(4.0, 20.0), 7);
         assert_eq!(
             [10.0, 2.0].map(|current| policy(params).wish(current, current * 2.0 - 2.0)),
@@ -253,8 +261,8 @@ mod tests {
 
     #[test]
     fn sleeps_at_zero_and_wakes_within_a_tick() {
-        let (machines, mut wanted, off) = (fleet(), [false; 3], [Doing::Off; 3]);
-        let params = Params { least: 0.0, ..Params::default() };
+        let (machines, mut wanted, off) = (fleet(), [false; 3], [AdapterActivity::Off; 3]);
+        let params = RayParams { least: 0.0, ..RayParams::default() };
         let mut law = Ray::new(params, &machines, 2.0);
         law.decide(&sight(0.0, &machines, &off, 0), &mut wanted);
         assert_eq!(law.next(), f64::INFINITY);

@@ -9,34 +9,34 @@ use types::random::SplitMix64;
 
 /// What there is to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+pub struct SkiParams {
     /// Break-even times that an adapter may idle.
     pub factor: f64,
 }
 
-impl Default for Params {
-    fn default() -> Params {
-        Params { factor: 1.0 }
+impl Default for SkiParams {
+    fn default() -> SkiParams {
+        SkiParams { factor: 1.0 }
     }
 }
 
-impl Knobs for Params {
+impl Knobs for SkiParams {
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)> {
         vec![("factor", "", &mut self.factor)]
     }
 }
 
 /// Settings to choose from in hindsight.
-pub fn grid() -> Vec<Params> {
+pub fn grid() -> Vec<SkiParams> {
     let factors = [
         0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0,
         15.0, 20.0, 30.0, 50.0, 100.0, 300.0, 1e6,
     ];
-    factors.map(|factor| Params { factor }).to_vec()
+    factors.map(|factor| SkiParams { factor }).to_vec()
 }
 
 /// Seconds that each machine may idle.
-fn patience(params: Params, machines: &[Machine]) -> Vec<f64> {
+fn patience(params: SkiParams, machines: &[Machine]) -> Vec<f64> {
     machines.iter().map(|machine| machine.break_even() * params.factor).collect()
 }
 
@@ -49,7 +49,7 @@ pub struct Ski {
 
 impl Ski {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, machines: &[Machine], slo: f64) -> Ski {
+    pub fn new(params: SkiParams, machines: &[Machine], slo: f64) -> Ski {
         Ski { adapters: OnDemand::new(machines, slo), patience: patience(params, machines) }
     }
 }
@@ -84,7 +84,7 @@ pub struct RandomSki {
 
 impl RandomSki {
     /// For these machines and a latency target in seconds.
-    pub fn new(params: Params, seed: u64, machines: &[Machine], slo: f64) -> RandomSki {
+    pub fn new(params: SkiParams, seed: u64, machines: &[Machine], slo: f64) -> RandomSki {
         let draw = |longest| Draw { longest, since: f64::NAN, seconds: longest };
         let draws = patience(params, machines).into_iter().map(draw).collect();
         RandomSki { adapters: OnDemand::new(machines, slo), draws, random: SplitMix64::new(seed) }
@@ -115,15 +115,15 @@ fn share(uniform: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Doing;
+    use super::super::AdapterActivity;
     use super::super::units::tests::{fleet, sight};
     use super::*;
 
     #[test]
     fn idles_for_the_energy_of_an_activation() {
         let machines = fleet();
-        let mut law = Ski::new(Params { factor: 0.5 }, &machines, 2.0);
-        let (doing, mut wanted) = ([Doing::Idle { since: 10.0 }; 3], [true; 3]);
+        let mut law = Ski::new(SkiParams { factor: 0.5 }, &machines, 2.0);
+        let (doing, mut wanted) = ([AdapterActivity::Idle { since: 10.0 }; 3], [true; 3]);
         law.decide(&sight(10.0, &machines, &doing, 0), &mut wanted);
         assert_eq!(law.next(), 13.0, "2 s at three times the watts of idling, halved");
         law.decide(&sight(13.0, &machines, &doing, 0), &mut wanted);
@@ -146,10 +146,11 @@ mod tests {
     #[test]
     fn draws_anew_in_each_idle_period_only() {
         let machines = fleet();
-        let mut law = RandomSki::new(Params::default(), 1, &machines, 2.0);
+        let mut law = RandomSki::new(SkiParams::default(), 1, &machines, 2.0);
         let mut ends = Vec::new();
         for since in [10.0, 20.0] {
-            let doing = [Doing::Idle { since }, Doing::Off, Doing::Off];
+            let doing =
+                [AdapterActivity::Idle { since }, AdapterActivity::Off, AdapterActivity::Off];
             for now in [since, since] {
                 law.decide(&sight(now, &machines, &doing, 0), &mut [true, false, false]);
                 ends.push(law.next() - since);

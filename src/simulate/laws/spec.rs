@@ -11,18 +11,18 @@ pub enum Spec {
     AllOn,
     /// Bit `k` stands for adapter `k`.
     Subset(u32),
-    Kpa(kpa::Params),
-    Ray(ray::Params),
-    Hpa(hpa::Params),
-    Keda(keda::Params),
-    Idle(idle::Params),
-    Ski(ski::Params),
+    Kpa(kpa::KpaParams),
+    Ray(ray::RayParams),
+    Hpa(hpa::HpaParams),
+    Keda(keda::KedaParams),
+    Idle(idle::IdleParams),
+    Ski(ski::SkiParams),
     /// With the seed of its draws.
-    RandomSki(ski::Params, u64),
-    Lcp(lcp::Params),
-    Infaas(infaas::Params),
-    Mark(mark::Params),
-    Nexus(nexus::Params),
+    RandomSki(ski::SkiParams, u64),
+    Lcp(lcp::LcpParams),
+    Infaas(infaas::InfaasParams),
+    Mark(mark::MarkParams),
+    Nexus(nexus::NexusParams),
 }
 
 /// Laws that differ in parameters only.
@@ -114,22 +114,22 @@ impl Spec {
 
     /// Each law as its authors ship it; idle timeouts of 10, 60 and 300 s.
     pub fn defaults() -> Vec<Spec> {
-        let idle = |seconds: f64| Spec::Idle(idle::Params { seconds });
+        let idle = |seconds: f64| Spec::Idle(idle::IdleParams { seconds });
         vec![
             Spec::AllOn,
-            Spec::Kpa(kpa::Params::default()),
-            Spec::Ray(ray::Params::default()),
-            Spec::Hpa(hpa::Params::default()),
-            Spec::Keda(keda::Params::default()),
+            Spec::Kpa(kpa::KpaParams::default()),
+            Spec::Ray(ray::RayParams::default()),
+            Spec::Hpa(hpa::HpaParams::default()),
+            Spec::Keda(keda::KedaParams::default()),
             idle(10.0),
             idle(60.0),
             idle(300.0),
-            Spec::Ski(ski::Params::default()),
-            Spec::RandomSki(ski::Params::default(), SEED),
-            Spec::Lcp(lcp::Params::default()),
-            Spec::Infaas(infaas::Params::default()),
-            Spec::Mark(mark::Params::default()),
-            Spec::Nexus(nexus::Params::default()),
+            Spec::Ski(ski::SkiParams::default()),
+            Spec::RandomSki(ski::SkiParams::default(), SEED),
+            Spec::Lcp(lcp::LcpParams::default()),
+            Spec::Infaas(infaas::InfaasParams::default()),
+            Spec::Mark(mark::MarkParams::default()),
+            Spec::Nexus(nexus::NexusParams::default()),
         ]
     }
 
@@ -233,7 +233,7 @@ fn read_set(adapters: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::super::units::tests::{fleet, sight};
-    use super::super::{Doing, Sight};
+    use super::super::{AdapterActivity, Sight};
     use super::*;
 
     fn all() -> Vec<Spec> {
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn names_are_short_and_read_back() {
-        let ray = ray::Params { target: 2.0, down: 10.0, ..ray::Params::default() };
+        let ray = ray::RayParams { target: 2.0, down: 10.0, ..ray::RayParams::default() };
         assert_eq!(Spec::Ray(ray).to_string(), "ray(target=2,down=10s)");
         assert_eq!(Spec::Subset(0b101).to_string(), "static(0+2)");
         assert_eq!(Spec::by_name("idle(after=10)"), Spec::by_name("idle(after=10s)"));
@@ -272,7 +272,7 @@ mod tests {
     fn run(spec: Spec, arrivals: &[f64], until: f64) -> (usize, usize, usize) {
         let machines = fleet();
         let mut law = spec.build(&machines, 2.0, arrivals);
-        let (mut doing, mut wanted) = ([Doing::Off; 3], [false; 3]);
+        let (mut doing, mut wanted) = ([AdapterActivity::Off; 3], [false; 3]);
         let (mut now, mut arrived, mut waiting, mut asked) = (0.0, 0, 0, 0);
         loop {
             let sight = sight(now, &machines, &doing, waiting);
@@ -280,12 +280,12 @@ mod tests {
             asked += 1;
             for (doing, want) in doing.iter_mut().zip(wanted) {
                 *doing = match (*doing, want) {
-                    (Doing::Off, true) => Doing::Idle { since: now },
+                    (AdapterActivity::Off, true) => AdapterActivity::Idle { since: now },
                     (was, true) => was,
-                    (_, false) => Doing::Off,
+                    (_, false) => AdapterActivity::Off,
                 };
             }
-            if doing != [Doing::Off; 3] && waiting > 0 {
+            if doing != [AdapterActivity::Off; 3] && waiting > 0 {
                 waiting = 0;
                 continue;
             }
@@ -300,7 +300,7 @@ mod tests {
             let came = arrivals.iter().skip(arrived).take_while(|at| **at <= now).count();
             (arrived, waiting) = (arrived + came, waiting + came);
         }
-        let on = doing.iter().filter(|doing| **doing != Doing::Off).count();
+        let on = doing.iter().filter(|doing| **doing != AdapterActivity::Off).count();
         (waiting, on, asked)
     }
 

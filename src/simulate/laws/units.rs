@@ -3,7 +3,7 @@
 //! set of adapters whose rates add up to them.
 
 use super::super::fleet::Machine;
-use super::{Doing, Sight};
+use super::{AdapterActivity, Sight};
 
 /// Finer units are not told apart: a fleet is at most so many of them.
 const UNITS_MAX: f64 = 1024.0;
@@ -46,7 +46,7 @@ impl Units {
             rates.iter().copied().filter(|rate| *rate > 0.0).fold(f64::INFINITY, f64::min);
         let unit = if slowest.is_finite() { slowest.max(total / UNITS_MAX) } else { 1.0 };
         let most = (total / unit + ROUNDING) as usize;
-        let costs = Costs::new(machines, &rates);
+        let costs = SetCosts::new(machines, &rates);
         let sets = (0..=most).map(|units| costs.cheapest(units as f64 * unit)).collect();
         Units { rates, unit, slo, sets }
     }
@@ -98,7 +98,7 @@ impl Units {
     }
 
     /// Whole units of the adapters that are ready.
-    fn ready(&self, doing: &[Doing]) -> usize {
+    fn ready(&self, doing: &[AdapterActivity]) -> usize {
         let ready = self.rates.iter().zip(doing).filter(|(_, doing)| is_ready(doing));
         (ready.map(|(rate, _)| rate).sum::<f64>() / self.unit + ROUNDING) as usize
     }
@@ -110,20 +110,20 @@ pub fn has(set: u32, adapter: usize) -> bool {
 }
 
 /// Whether an adapter takes batches.
-pub fn is_ready(doing: &Doing) -> bool {
-    matches!(doing, Doing::Idle { .. } | Doing::Busy)
+pub fn is_ready(doing: &AdapterActivity) -> bool {
+    matches!(doing, AdapterActivity::Idle { .. } | AdapterActivity::Busy)
 }
 
 /// Watts of sets of adapters.
-struct Costs {
+struct SetCosts {
     /// Adapters that serve, by joules per row; with bit, joules per row, rows per second.
     by_row: Vec<(u32, f64, f64)>,
     /// Watts of idling, set and rows per second, of all sets, by watts.
     sets: Vec<(f64, u32, f64)>,
 }
 
-impl Costs {
-    fn new(machines: &[Machine], rates: &[f64]) -> Costs {
+impl SetCosts {
+    fn new(machines: &[Machine], rates: &[f64]) -> SetCosts {
         let serving = machines
             .iter()
             .zip(rates)
@@ -146,7 +146,7 @@ impl Costs {
         let mut by_row: Vec<_> =
             serving.iter().map(|(bit, row, rate, _)| (*bit, *row, *rate)).collect();
         by_row.sort_by(|a, b| a.1.total_cmp(&b.1));
-        Costs { by_row, sets }
+        SetCosts { by_row, sets }
     }
 
     /// The set that carries so many rows per second with the least watts.
@@ -241,7 +241,7 @@ pub(super) mod tests {
     pub(in super::super) fn sight<'a>(
         now: f64,
         machines: &'a [Machine],
-        doing: &'a [Doing],
+        doing: &'a [AdapterActivity],
         in_flight: usize,
     ) -> Sight<'a> {
         let (waiting, running, arrived, unmet, slo) = (in_flight, 0, 0, 0, 2.0);
@@ -268,7 +268,7 @@ pub(super) mod tests {
     fn the_cheapest_set_is_that_of_brute_force() {
         let machines = [machine(1.0, 9.0, 20.0), machine(2.5, 4.0, 90.0), machine(3.1, 8.0, 50.0)];
         let units = Units::new(&machines, 1.0);
-        let costs = Costs::new(&machines, &rates(&machines, 1.0));
+        let costs = SetCosts::new(&machines, &rates(&machines, 1.0));
         for n in 1..=units.most() {
             let rate = n as f64;
             let watts = |set: u32| {
@@ -295,12 +295,14 @@ pub(super) mod tests {
         let mut replicas = Replicas::new(&machines, 2.0, 1);
         let mut wanted = [false; 3];
         replicas.scale(5);
-        let small = [Doing::Busy, Doing::Off, Doing::Starting { until: 3.0 }];
+        let small =
+            [AdapterActivity::Busy, AdapterActivity::Off, AdapterActivity::Starting { until: 3.0 }];
         wanted[0] = true;
         replicas.settle(&sight(1.0, &machines, &small, 1), &mut wanted);
         assert_eq!(wanted, [true, false, true]);
         assert_eq!(replicas.ready(&sight(1.0, &machines, &small, 1)), 1);
-        let both = [Doing::Busy, Doing::Off, Doing::Idle { since: 3.0 }];
+        let both =
+            [AdapterActivity::Busy, AdapterActivity::Off, AdapterActivity::Idle { since: 3.0 }];
         replicas.settle(&sight(3.0, &machines, &both, 1), &mut wanted);
         assert_eq!(wanted, [false, false, true]);
         assert_eq!(replicas.ready(&sight(3.0, &machines, &both, 1)), 5);

@@ -1,6 +1,6 @@
 //! What laws that turn adapters on by need and off by patience share (elastic.md, 4.5).
 
-use super::{Doing, Sight, is_due, units};
+use super::{AdapterActivity, Sight, is_due, units};
 use crate::fleet::Machine;
 
 /// What waking an adapter brings and costs.
@@ -54,7 +54,7 @@ impl OnDemand {
             return;
         }
         for (at, (doing, want)) in sight.doing.iter().zip(wanted).enumerate() {
-            let Doing::Idle { since } = *doing else { continue };
+            let AdapterActivity::Idle { since } = *doing else { continue };
             let end = since + patience(at, since);
             if is_due(sight.now, end) {
                 *want = false;
@@ -95,9 +95,9 @@ impl OnDemand {
     fn coming(&self, sight: &Sight<'_>, wanted: &[bool]) -> f64 {
         let woken = self.offers.iter().zip(sight.doing).zip(wanted).filter(|(_, want)| **want);
         let coming = woken.filter(|((offer, doing), _)| match doing {
-            Doing::Off | Doing::Draining => true,
-            Doing::Starting { .. } => offer.is_late,
-            Doing::Idle { .. } | Doing::Busy => false,
+            AdapterActivity::Off | AdapterActivity::Draining => true,
+            AdapterActivity::Starting { .. } => offer.is_late,
+            AdapterActivity::Idle { .. } | AdapterActivity::Busy => false,
         });
         coming.map(|((offer, _), _)| offer.rows).sum()
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     /// Rows within 2 s: 2, 8 and 24.
-    fn woken(unmet: usize, doing: [Doing; 3], mut wanted: [bool; 3]) -> [bool; 3] {
+    fn woken(unmet: usize, doing: [AdapterActivity; 3], mut wanted: [bool; 3]) -> [bool; 3] {
         let machines = fleet();
         let mut law = OnDemand::new(&machines, 2.0);
         let sight = Sight { unmet, ..sight(0.0, &machines, &doing, unmet) };
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn wakes_the_cheapest_that_suffices_or_the_fastest() {
-        let off = [Doing::Off; 3];
+        let off = [AdapterActivity::Off; 3];
         let none = [false; 3];
         assert_eq!(woken(0, off, none), none);
         assert_eq!(woken(2, off, none), [true, false, false]);
@@ -136,13 +136,14 @@ mod tests {
 
     #[test]
     fn counts_on_what_was_woken() {
-        let starting = [Doing::Off, Doing::Off, Doing::Starting { until: 2.0 }];
+        let starting =
+            [AdapterActivity::Off, AdapterActivity::Off, AdapterActivity::Starting { until: 2.0 }];
         let fast = [false, false, true];
         assert_eq!(woken(24, starting, fast), fast, "2 s of start are late for all of them");
         assert_eq!(woken(26, starting, fast), [true, false, true]);
-        let draining = [Doing::Off, Doing::Off, Doing::Draining];
+        let draining = [AdapterActivity::Off, AdapterActivity::Off, AdapterActivity::Draining];
         assert_eq!(woken(24, draining, fast), fast);
-        let busy = [Doing::Off, Doing::Off, Doing::Busy];
+        let busy = [AdapterActivity::Off, AdapterActivity::Off, AdapterActivity::Busy];
         assert_eq!(woken(1, busy, fast), [true, false, true], "it has no time for this one");
     }
 }

@@ -1,6 +1,6 @@
 //! What the scheduler is told of the simulated adapters before the trace begins.
 
-use super::{FOREVER, Learned, Options, Plant, World, duration, speed};
+use super::{FOREVER, Options, Plant, RestartState, SimulatedWorld, duration, speed};
 use crate::fleet::Machine;
 use crate::mix::{Mix, Times};
 use schedule::{
@@ -30,7 +30,7 @@ pub(super) fn settings(options: &Options) -> Settings {
     }
 }
 
-impl World<'_> {
+impl SimulatedWorld<'_> {
     /// Tells the scheduler of the adapters, and what an earlier run would have learned of them.
     pub(super) fn introduce(&mut self, mix: &Mix, options: &Options) {
         let profile = |(at, (plant, machine)): (usize, (&Plant, &Machine))| {
@@ -55,7 +55,7 @@ impl World<'_> {
             let memory = learned.unwrap_or_else(|| self.recollection(at));
             self.happen(Time::default(), Event::Recalled { adapter, memory });
         }
-        if let Some(Learned { policy, down, .. }) = options.learned.clone() {
+        if let Some(RestartState { policy, down, .. }) = options.learned.clone() {
             self.happen(Time::default(), Event::Learned { policy, down });
         }
     }

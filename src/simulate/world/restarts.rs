@@ -2,13 +2,13 @@
 
 use super::{Options, Run, simulate};
 use crate::mix::Mix;
-use crate::trace::{Request, Trace};
+use crate::trace::{Trace, TraceRequest};
 use schedule::{LearnedPolicy, Recollection};
 use std::time::Duration;
 
 /// What is kept between two runs of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Learned {
+pub struct RestartState {
     pub policy: LearnedPolicy,
     /// In the order of the mix.
     pub adapters: Vec<Recollection>,
@@ -28,13 +28,13 @@ pub fn simulate_restarts(
     (parts, remembers): (usize, bool),
 ) -> anyhow::Result<Vec<Run>> {
     let length = trace.requests.len().div_ceil(parts.max(1)).max(1);
-    let (mut runs, mut learned, mut begin): (Vec<Run>, Option<Learned>, f64) =
+    let (mut runs, mut learned, mut begin): (Vec<Run>, Option<RestartState>, f64) =
         (Vec::new(), options.learned.clone(), 0.0);
     for (at, part) in trace.requests.chunks(length).enumerate() {
         let last = part.last().map_or(begin, |request| request.at);
         let next = trace.requests.get((at + 1) * length).map_or(last, |request| request.at);
         let ends_at = f64::midpoint(last, next) - begin;
-        let requests = part.iter().map(|it| Request { at: it.at - begin, ..*it }).collect();
+        let requests = part.iter().map(|it| TraceRequest { at: it.at - begin, ..*it }).collect();
         let part = Trace { requests, models: trace.models.clone() };
         let options = Options { learned, ends_at, ..options.clone() };
         let run = simulate(&part, mix, &options, None)?;
