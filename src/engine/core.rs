@@ -29,7 +29,7 @@ use wire::server::Outgoing;
 use wire::{Down, TensorHeader};
 
 /// What came of a batch, until the scheduler says what to do with it.
-pub(crate) enum Outcome {
+pub(crate) enum BatchOutcome {
     Outputs(Tensors, Compute),
     Error(Error),
 }
@@ -54,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) fleet: Fleet,
     pub(crate) requests: Requests,
     pub(crate) slices: NextSlices,
-    pub(crate) outcomes: HashMap<BatchId, Outcome>,
+    pub(crate) outcomes: HashMap<BatchId, BatchOutcome>,
     pub(crate) shadows: Shadows,
     pub(crate) statistics: Statistics,
     pub(crate) publisher: Publisher,
@@ -91,7 +91,7 @@ impl Core {
             self.perform(action);
         }
         // A failed batch's error is only of use to the rejections of its own turn.
-        self.outcomes.retain(|_, outcome| matches!(outcome, Outcome::Outputs(..)));
+        self.outcomes.retain(|_, outcome| matches!(outcome, BatchOutcome::Outputs(..)));
     }
 
     /// Shows what there is now.

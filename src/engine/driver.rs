@@ -3,7 +3,7 @@
 use crate::calls::admissions::Admissions;
 use crate::calls::handle::EngineHandle;
 use crate::calls::memory::Memory;
-use crate::calls::messages::{Asked, Control, Mode};
+use crate::calls::messages::{Control, Mode, WhatifInputs};
 use crate::calls::next_slices::NextSlices;
 use crate::calls::rejections::rejection;
 use crate::calls::requests::Requests;
@@ -13,7 +13,7 @@ use crate::core::{Core, Shutdown};
 use crate::models::keeper::{Keeper, Looked};
 use crate::models::library::Library;
 use crate::models::serving::profiles;
-use crate::models::turns::Turns;
+use crate::models::turns::NameQueues;
 use crate::models::validation::Validator;
 use crate::models::{changes, kept, serving};
 use crate::modes::Modes;
@@ -25,7 +25,7 @@ use crate::workers::fleet::Fleet;
 use crate::workers::hotplug::Hotplug;
 use crate::workers::launch::Workshop;
 use crate::workers::listings::Listings;
-use crate::workers::news::Report;
+use crate::workers::news::WorkerReport;
 use crate::workers::room::Rooms;
 use crate::workers::sensors::Sensors;
 use crate::workers::{discovery, looks};
@@ -53,7 +53,7 @@ const REPORTS_MAX: usize = 1024;
 
 /// What the driver receives.
 pub(crate) struct Inboxes {
-    reports: mpsc::Receiver<Report>,
+    reports: mpsc::Receiver<WorkerReport>,
     calls: mpsc::Receiver<Submitted>,
     cancels: mpsc::Receiver<RequestId>,
     /// Requests whose readers have read enough for another time slice.
@@ -99,7 +99,7 @@ impl Driver {
             history,
             begin,
             store: library,
-            loads: Turns::default(),
+            loads: NameQueues::default(),
             validator: Validator::new(&config),
         };
         let core = Core {
@@ -230,9 +230,9 @@ impl Driver {
     }
 
     /// What was asked for, and under which settings.
-    fn asked(&self) -> Asked {
+    fn asked(&self) -> WhatifInputs {
         let roles = self.core.scheduler.adapters().map(|(_, adapter)| adapter.profile.role);
-        Asked {
+        WhatifInputs {
             arrivals: self.core.arrivals.clone(),
             now: self.core.time().0,
             policy: self.core.config.live.settings.policy,

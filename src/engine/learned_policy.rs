@@ -17,19 +17,19 @@ const SAME_MS: u64 = 100;
 /// Times are in milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Policy {
+pub(crate) struct StoredPolicy {
     /// When this was written.
     pub(crate) written_ms: u64,
     misses: Option<(i64, u64)>,
     /// By name.
-    models: BTreeMap<String, Asked>,
-    clients: Vec<Client>,
+    models: BTreeMap<String, StoredDemand>,
+    clients: Vec<StoredClient>,
 }
 
 /// How often a model was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct StoredDemand {
     count_permille: u64,
     at_ms: u64,
 }
@@ -37,7 +37,7 @@ struct Asked {
 /// When a client comes; see [`LearnedClient`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Client {
+struct StoredClient {
     /// A number that stands for its key or network; none for all together.
     client: Option<u64>,
     model: String,
@@ -66,17 +66,17 @@ fn settle(ms: &mut u64, old: Option<u64>) {
     }
 }
 
-impl Policy {
+impl StoredPolicy {
     /// What is to be written at this time of day.
     pub(crate) fn keep(
         learned: &LearnedPolicy,
         now_ms: u64,
         name: impl Fn(ModelId) -> Option<String>,
-    ) -> Policy {
+    ) -> StoredPolicy {
         let at = |ago: Duration| now_ms.saturating_sub(millis(ago));
         let gaps = |all: &[Duration]| all.iter().copied().map(millis).collect();
         let client = |client: &LearnedClient| {
-            Some(Client {
+            Some(StoredClient {
                 client: client.client.map(|client| client.0),
                 model: name(client.model)?,
                 began_ms: client.began.map(at),
@@ -88,9 +88,9 @@ impl Policy {
             })
         };
         let model = |(model, count, ago): &(ModelId, u64, Duration)| {
-            Some((name(*model)?, Asked { count_permille: *count, at_ms: at(*ago) }))
+            Some((name(*model)?, StoredDemand { count_permille: *count, at_ms: at(*ago) }))
         };
-        Policy {
+        StoredPolicy {
             written_ms: now_ms,
             misses: learned.misses,
             models: learned.models.iter().filter_map(model).collect(),
@@ -100,7 +100,7 @@ impl Policy {
 
     /// Takes over from what was written before: what is known of models that are not served now, and
     /// times that differ by no more than the reading of the clock.
-    pub(crate) fn merge(&mut self, old: &Policy, is_served: impl Fn(&str) -> bool) {
+    pub(crate) fn merge(&mut self, old: &StoredPolicy, is_served: impl Fn(&str) -> bool) {
         for (name, asked) in &old.models {
             if self.models.len() < MODELS_MAX && !is_served(name) {
                 self.models.entry(name.clone()).or_insert_with(|| asked.clone());
@@ -110,7 +110,8 @@ impl Policy {
             settle(&mut asked.at_ms, old.models.get(name).map(|old| old.at_ms));
         }
         for client in &mut self.clients {
-            let same = |old: &&Client| (old.client, &old.model) == (client.client, &client.model);
+            let same =
+                |old: &&StoredClient| (old.client, &old.model) == (client.client, &client.model);
             let Some(old) = old.clients.iter().find(same) else { continue };
             settle(&mut client.worked_ms, Some(old.worked_ms));
             if let Some(began) = &mut client.began_ms {
@@ -136,7 +137,7 @@ impl Policy {
             ago.filter(|ago| down.is_some() && *ago < FORGOTTEN)
         };
         let gaps = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect();
-        let client = |client: &Client| {
+        let client = |client: &StoredClient| {
             let (began, worked) = (client.began_ms.and_then(ago), ago(client.worked_ms));
             Some(LearnedClient {
                 client: client.client.map(ClientId),
@@ -150,7 +151,7 @@ impl Policy {
                 late_permille: client.late_permille,
             })
         };
-        let model = |(name, asked): (&String, &Asked)| {
+        let model = |(name, asked): (&String, &StoredDemand)| {
             Some((number(name)?, asked.count_permille, ago(asked.at_ms)?))
         };
         let policy = LearnedPolicy {
@@ -212,8 +213,8 @@ mod tests {
         }
     }
 
-    fn kept() -> Policy {
-        Policy::keep(&learned(), NOW, |model| Some(format!("m{}", model.0)))
+    fn kept() -> StoredPolicy {
+        StoredPolicy::keep(&learned(), NOW, |model| Some(format!("m{}", model.0)))
     }
 
     fn number(name: &str) -> Option<ModelId> {
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn what_was_learned_is_recalled_under_the_models_new_numbers() {
         let text = serde_json::to_vec(&kept()).unwrap();
-        let read: Policy = serde_json::from_slice(&text).unwrap();
+        let read: StoredPolicy = serde_json::from_slice(&text).unwrap();
         let (recalled, down) = read.recall(NOW + 3000, number);
         assert_eq!(down, Duration::from_secs(3));
         let mut expected = learned();
@@ -237,16 +238,16 @@ mod tests {
     fn what_did_not_change_is_the_same_and_what_is_absent_is_kept() {
         let old = kept();
         let name = |model: ModelId| Some(format!("m{}", model.0));
-        let mut same = Policy::keep(&learned(), NOW + 1, name);
+        let mut same = StoredPolicy::keep(&learned(), NOW + 1, name);
         same.written_ms = old.written_ms;
         assert_ne!(same, old);
         same.merge(&old, |name| name == "m1");
         assert_eq!(same, old);
         // The model is not served: what is known of it stays.
-        let mut without = Policy::keep(&LearnedPolicy::default(), NOW, name);
+        let mut without = StoredPolicy::keep(&LearnedPolicy::default(), NOW, name);
         without.merge(&old, |_| false);
         assert_eq!((&without.clients, &without.models), (&old.clients, &old.models));
-        let mut served = Policy::keep(&LearnedPolicy::default(), NOW, name);
+        let mut served = StoredPolicy::keep(&LearnedPolicy::default(), NOW, name);
         served.merge(&old, |_| true);
         assert!(served.clients.is_empty() && served.models.is_empty());
     }

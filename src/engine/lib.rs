@@ -18,8 +18,8 @@ mod workers;
 
 pub use calls::admissions::Admission;
 pub use calls::handle::EngineHandle;
-pub use calls::memory::{Account, Full, Held, Memory};
-pub use calls::messages::{Asked, InferAnswer, InferCall, Mode};
+pub use calls::memory::{Account, Full, HeldMemory, Memory};
+pub use calls::messages::{InferAnswer, InferCall, Mode, WhatifInputs};
 pub use calls::partial::{PartialAnswer, PartialAnswers};
 pub use models::catalogue::Catalogue;
 pub use models::folder::Marks;

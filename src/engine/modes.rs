@@ -13,14 +13,14 @@ const BYTES_MAX: u64 = 1 << 20;
 /// Modes by adapter id; none of `auto`, which is the default.
 pub(crate) struct Modes {
     path: PathBuf,
-    kept: BTreeMap<String, Kept>,
+    kept: BTreeMap<String, KeptMode>,
     /// Modes of an earlier run for adapters that have not been listed yet.
-    waiting: BTreeMap<String, Kept>,
+    waiting: BTreeMap<String, KeptMode>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kept {
+enum KeptMode {
     On,
     Off,
 }
@@ -31,7 +31,7 @@ impl Modes {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        let kept: BTreeMap<String, Kept> = serde_json::from_slice(&text).unwrap_or_default();
+        let kept: BTreeMap<String, KeptMode> = serde_json::from_slice(&text).unwrap_or_default();
         Modes { path, waiting: kept.clone(), kept }
     }
 
@@ -40,8 +40,8 @@ impl Modes {
         self.waiting.remove(adapter);
         let new = match mode {
             Mode::Auto => None,
-            Mode::On => Some(Kept::On),
-            Mode::Off => Some(Kept::Off),
+            Mode::On => Some(KeptMode::On),
+            Mode::Off => Some(KeptMode::Off),
         };
         let old = match new {
             Some(kept) => self.kept.insert(adapter.to_owned(), kept),
@@ -55,8 +55,8 @@ impl Modes {
     pub(crate) fn take(&mut self, adapter: &str) -> Option<Wish> {
         let kept = self.waiting.remove(adapter)?;
         Some(match kept {
-            Kept::On => Wish::On,
-            Kept::Off => Wish::Off,
+            KeptMode::On => Wish::On,
+            KeptMode::Off => Wish::Off,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Publishes snapshots: soon after every change, but not at every request.
 
 use crate::calls::memory::Memory;
-use crate::models::catalogue::{Entry, Standing};
+use crate::models::catalogue::{CatalogueEntry, Standing};
 use crate::statistics::Statistics;
 use crate::targets;
 use crate::workers::environment::Environment;
@@ -151,7 +151,7 @@ impl Publisher {
     /// Logs once for each model that its target cannot be met.
     fn warn_of_targets(&mut self, scene: &Scene<'_>) {
         self.warned.retain(|id| scene.catalogue.get(*id).is_some());
-        for (id, Entry { info, .. }) in scene.catalogue.all() {
+        for (id, CatalogueEntry { info, .. }) in scene.catalogue.all() {
             if let Some(text) = targets::unmet(scene.scheduler, id)
                 && self.warned.insert(id)
             {
@@ -234,8 +234,8 @@ fn concerns(bad: &BadModel, info: &ModelInfo) -> bool {
     bad.name == info.name && bad.version.as_ref().is_none_or(|version| *version == info.version)
 }
 
-fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &Entry) -> ModelView {
-    let Entry { info, standing } = entry;
+fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &CatalogueEntry) -> ModelView {
+    let CatalogueEntry { info, standing } = entry;
     let state = match standing {
         Standing::Served if !scene.closing && is_ready(time, scene, id, info) => ModelState::Ready,
         Standing::Served => ModelState::Unavailable,

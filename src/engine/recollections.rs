@@ -6,7 +6,7 @@
 //! adapters and models that are not there now are kept: an eGPU comes back.
 
 use crate::calls::requests::ShapeKey;
-use crate::learned_policy::{Policy, millis, now_ms};
+use crate::learned_policy::{StoredPolicy, millis, now_ms};
 use crate::models::catalogue::Catalogue;
 use adapter::entry::AdapterEntry;
 use model::info::ModelInfo;
@@ -45,24 +45,24 @@ pub(crate) fn elements(shapes: &InputShapes, rows: usize) -> usize {
 /// The contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Learned {
+struct StoredProfiles {
     /// Of this form of the file; one of a later form is ignored.
     version: u32,
-    policy: Policy,
+    policy: StoredPolicy,
     /// By the adapter's id.
-    adapters: BTreeMap<String, Adapter>,
+    adapters: BTreeMap<String, StoredAdapter>,
     /// Shapes of the last answered request, by the model's name and version.
     shapes: BTreeMap<String, InputShapes>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Adapter {
+struct StoredAdapter {
     /// The driver and the program with which it loaded the models; others tune kernels anew.
     driver: String,
     cold_start_us: Option<u64>,
     /// By name and version.
-    models: BTreeMap<String, Replica>,
+    models: BTreeMap<String, StoredReplica>,
     /// Requests that a start makes late, on average, in thousandths.
     late_permille: Option<u32>,
     /// The last spells without work, and for each how long waiting cost as much as a start.
@@ -75,7 +75,7 @@ struct Adapter {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Replica {
+struct StoredReplica {
     load_us: Option<u64>,
     /// Whether that was estimated from a load that tuned kernels.
     estimated: bool,
@@ -83,12 +83,12 @@ struct Replica {
     first_load_us: Option<u64>,
     bytes: Option<u64>,
     /// By the logarithm of a row's bytes.
-    service: BTreeMap<u8, Service>,
+    service: BTreeMap<u8, StoredService>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Service {
+struct StoredService {
     alpha_ns: u64,
     beta_ns: u64,
     spread_permille: u32,
@@ -98,8 +98,8 @@ struct Service {
 #[derive(Debug)]
 pub(crate) struct Recollections {
     path: PathBuf,
-    learned: Learned,
-    written: Learned,
+    learned: StoredProfiles,
+    written: StoredProfiles,
     /// Shapes of the last answered requests that are not entered under the model's name yet: an
     /// answer must cost no more than this.
     answered: HashMap<ModelId, ShapeKey>,
@@ -130,8 +130,9 @@ impl Recollections {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        let learned: Learned = serde_json::from_slice(&text).unwrap_or_default();
-        let mut learned = if learned.version <= VERSION { learned } else { Learned::default() };
+        let learned: StoredProfiles = serde_json::from_slice(&text).unwrap_or_default();
+        let mut learned =
+            if learned.version <= VERSION { learned } else { StoredProfiles::default() };
         learned.version = VERSION;
         let (written, answered) = (learned.clone(), HashMap::new());
         Recollections { path, written, learned, answered, clock: Clock::default() }
@@ -200,7 +201,7 @@ impl Recollections {
         for (id, replica) in memory.replicas {
             let Some(model) = name(id) else { continue };
             if known.models.len() < ENTRIES_MAX || known.models.contains_key(&model) {
-                known.models.insert(model, Replica::keep(&replica));
+                known.models.insert(model, StoredReplica::keep(&replica));
             }
         }
     }
@@ -221,7 +222,7 @@ impl Recollections {
         (name, is_served): (impl Fn(ModelId) -> Option<String>, impl Fn(&str) -> bool),
     ) {
         let now_ms = self.clock.at(time);
-        let mut new = Policy::keep(policy, now_ms, name);
+        let mut new = StoredPolicy::keep(policy, now_ms, name);
         new.merge(&self.learned.policy, is_served);
         self.learned.policy = new;
     }
@@ -285,10 +286,10 @@ pub(crate) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&draft, path)
 }
 
-impl Replica {
+impl StoredReplica {
     fn recall(&self) -> ReplicaMemory {
-        let line = |(size, service): (&u8, &Service)| {
-            let Service { alpha_ns, beta_ns, spread_permille } = *service;
+        let line = |(size, service): (&u8, &StoredService)| {
+            let StoredService { alpha_ns, beta_ns, spread_permille } = *service;
             (*size, Line { alpha_ns, beta_ns, spread_permille })
         };
         ReplicaMemory {
@@ -301,12 +302,12 @@ impl Replica {
         }
     }
 
-    fn keep(memory: &ReplicaMemory) -> Replica {
+    fn keep(memory: &ReplicaMemory) -> StoredReplica {
         let service = |(size, line): &(u8, Line)| {
             let Line { alpha_ns, beta_ns, spread_permille } = *line;
-            (*size, Service { alpha_ns, beta_ns, spread_permille })
+            (*size, StoredService { alpha_ns, beta_ns, spread_permille })
         };
-        Replica {
+        StoredReplica {
             load_us: memory.load.map(|took| micros(took.time)),
             estimated: memory.load.is_some_and(|took| took.estimated),
             first_load_us: memory.first_load.map(micros),
@@ -334,8 +335,8 @@ pub(crate) fn key(info: &ModelInfo) -> String {
 mod tests {
     use super::*;
 
-    fn nothing() -> Learned {
-        Learned { version: VERSION, ..Learned::default() }
+    fn nothing() -> StoredProfiles {
+        StoredProfiles { version: VERSION, ..StoredProfiles::default() }
     }
 
     fn memory() -> Recollection {

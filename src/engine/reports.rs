@@ -1,11 +1,11 @@
 //! What workers say becomes events for the scheduler; payloads and facts stay on this side.
 
-use crate::core::{Core, Outcome};
+use crate::core::{BatchOutcome, Core};
 use crate::models::keeper::FailedLoad;
 use crate::models::kept;
 use crate::workers::launch::{Exit, OUT_OF_MEMORY};
 use crate::workers::looks;
-use crate::workers::news::{News, Report};
+use crate::workers::news::{News, WorkerReport};
 use schedule::{AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId};
 use std::time::Duration;
 use telemetry::Compute;
@@ -13,8 +13,8 @@ use types::error::{Error, ErrorKind};
 use wire::{Cause, TensorHeader, Timings, Up, tensors_from};
 
 /// Turns a report into an event, keeping payloads and facts on this side.
-pub(crate) fn hear(core: &mut Core, report: Report) -> Option<Event> {
-    let Report { adapter, incarnation, news } = report;
+pub(crate) fn hear(core: &mut Core, report: WorkerReport) -> Option<Event> {
+    let WorkerReport { adapter, incarnation, news } = report;
     match news {
         News::Spawned { pid } => {
             core.fleet.spawned(adapter, pid);
@@ -126,7 +126,7 @@ fn failed(
         | Cause::Machine
         | Cause::WrongAnswer => ErrorKind::Internal,
     };
-    core.outcomes.insert(batch, Outcome::Error(Error::new(kind, error)));
+    core.outcomes.insert(batch, BatchOutcome::Error(Error::new(kind, error)));
     failure
 }
 
@@ -144,7 +144,7 @@ fn keep(
         let error = format!("it answered otherwise than another adapter: {difference}");
         (Fault::WrongAnswer, error)
     })?;
-    core.outcomes.insert(batch, Outcome::Outputs(outputs, compute));
+    core.outcomes.insert(batch, BatchOutcome::Outputs(outputs, compute));
     Ok(())
 }
 

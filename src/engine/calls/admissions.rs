@@ -11,18 +11,18 @@ use types::clock;
 /// The admitted requests of all clients. Cheap to clone; every clone counts the same ones.
 #[derive(Clone, Default)]
 pub(crate) struct Admissions {
-    shared: Arc<Shared>,
+    shared: Arc<AdmissionsShared>,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct AdmissionsShared {
+    state: Mutex<AdmissionsState>,
     /// Woken when one of the counts becomes 0.
     ended: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct AdmissionsState {
     /// True once nothing more is admitted.
     is_closed: bool,
     /// The number of requests that began with each generation of the catalogue; none has count 0.
@@ -31,7 +31,7 @@ struct State {
 
 /// A request from its head to its answer. It keeps the models that were served when it began.
 pub struct Admission {
-    shared: Arc<Shared>,
+    shared: Arc<AdmissionsShared>,
     models: Arc<Catalogue>,
 }
 
@@ -73,8 +73,8 @@ impl Admissions {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl AdmissionsShared {
+    fn lock(&self) -> MutexGuard<'_, AdmissionsState> {
         // The counts stay right if a thread panics: none does between two changes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

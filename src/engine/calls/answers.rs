@@ -2,7 +2,7 @@
 
 use crate::calls::rejections::{model_failed, rejection, too_late};
 use crate::calls::requests::Collected;
-use crate::core::{Core, Outcome};
+use crate::core::{BatchOutcome, Core};
 use crate::statistics::{Executed, cause};
 use model::batch::bucket_for;
 use schedule::{AdapterId, Batch, BatchId, Reject, RequestId};
@@ -13,14 +13,14 @@ use types::tensor::Tensors;
 impl Core {
     /// A batch repeats another: its outputs should be the same.
     pub(crate) fn expect(&mut self, adapter: AdapterId, batch: BatchId, other: BatchId) {
-        if let Some(Outcome::Outputs(outputs, _)) = self.outcomes.get(&other) {
+        if let Some(BatchOutcome::Outputs(outputs, _)) = self.outcomes.get(&other) {
             self.shadows.expect(adapter, batch, outputs.clone());
         }
     }
 
     /// Shares the outputs of a batch out to its requests.
     pub(crate) fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
-        let Some(Outcome::Outputs(outputs, compute)) = self.outcomes.remove(&batch.id) else {
+        let Some(BatchOutcome::Outputs(outputs, compute)) = self.outcomes.remove(&batch.id) else {
             return;
         };
         self.fleet.count(adapter, self.time(), batch);
@@ -86,8 +86,8 @@ impl Core {
         self.shutdown.cut += u64::from(reason == Reject::ShuttingDown);
         let error = match reason {
             Reject::Input { batch } => match self.outcomes.get(&batch) {
-                Some(Outcome::Error(error)) => error.clone(),
-                Some(Outcome::Outputs(..)) | None => Error::internal("the model failed"),
+                Some(BatchOutcome::Error(error)) => error.clone(),
+                Some(BatchOutcome::Outputs(..)) | None => Error::internal("the model failed"),
             },
             Reject::Deadline => too_late(self.requests.timeout(request)),
             Reject::ModelFailed | Reject::NoneHolds => {

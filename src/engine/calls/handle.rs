@@ -2,11 +2,11 @@
 
 use crate::calls::admissions::{Admission, Admissions};
 use crate::calls::memory::{Full, Memory};
-use crate::calls::messages::{Asked, Control, InferAnswer, InferCall, Mode, going_down};
-use crate::calls::partial::{CancelOnDrop, PartialAnswers, Parts, Reply};
+use crate::calls::messages::{Control, InferAnswer, InferCall, Mode, WhatifInputs, going_down};
+use crate::calls::partial::{CancelOnDrop, PartialAnswerSender, PartialAnswers, Reply};
 use crate::calls::submitted::Submitted;
 use crate::models::library::Library;
-use crate::models::turns::Turns;
+use crate::models::turns::NameQueues;
 use crate::models::validation::Validator;
 use crate::{Catalogue, LiveConfig};
 use model::info::ModelInfo;
@@ -38,7 +38,7 @@ pub struct EngineHandle {
     pub(crate) begin: Instant,
     pub(crate) store: Library,
     /// The turn of a name is held while a model of this name is loaded.
-    pub(crate) loads: Turns,
+    pub(crate) loads: NameQueues,
     pub(crate) validator: Validator,
 }
 
@@ -86,7 +86,7 @@ impl EngineHandle {
         }
         let cancel = self.cancel_on_drop();
         let id = cancel.id;
-        let (parts, answers) = Parts::channel(cancel);
+        let (parts, answers) = PartialAnswerSender::channel(cancel);
         self.submit(id, call, Reply::Parts(parts))?;
         Ok(answers)
     }
@@ -181,7 +181,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// 503 if the server goes down.
-    pub async fn asked(&self) -> Result<Asked, Error> {
+    pub async fn asked(&self) -> Result<WhatifInputs, Error> {
         let (done, outcome) = oneshot::channel();
         self.controls.send(Control::Arrivals { done }).await.map_err(|_| going_down())?;
         outcome.await.map_err(|_| going_down())

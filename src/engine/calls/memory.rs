@@ -3,7 +3,7 @@
 //! hold little.
 //!
 //! Memory is charged before it is allocated. A charge can travel with its bytes
-//! ([`Held::wrap`]), so that it ends when the last reference to them is dropped.
+//! ([`HeldMemory::wrap`]), so that it ends when the last reference to them is dropped.
 
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -92,10 +92,10 @@ impl Memory {
     }
 
     /// Counts memory that is taken whatever the bound is: outputs that a worker has sent.
-    pub(crate) fn owe(&self, bytes: usize) -> Held {
+    pub(crate) fn owe(&self, bytes: usize) -> HeldMemory {
         lock(&self.used).bytes += bytes;
         let (memory, own) = (self.clone(), Arc::default());
-        Held { memory, bytes, client: None, own, parts: PARTS }
+        HeldMemory { memory, bytes, client: None, own, parts: PARTS }
     }
 
     /// The same outputs, whose memory is counted until they are dropped.
@@ -117,7 +117,7 @@ impl Memory {
 
     /// Adds to what `held` counts, if there is enough. The last parts are for clients that hold
     /// little, so that one client cannot exclude the others.
-    fn add(&self, held: &Held, bytes: usize) -> Result<(), Full> {
+    fn add(&self, held: &HeldMemory, bytes: usize) -> Result<(), Full> {
         if bytes == 0 {
             return Ok(());
         }
@@ -140,7 +140,7 @@ impl Memory {
         Ok(())
     }
 
-    fn give_back(&self, held: &Held, bytes: usize) {
+    fn give_back(&self, held: &HeldMemory, bytes: usize) {
         let mut used = lock(&self.used);
         used.bytes = used.bytes.saturating_sub(bytes);
         let Some(client) = held.client else { return };
@@ -170,25 +170,25 @@ pub struct Account {
 
 impl Account {
     /// A charge of no bytes for a request, which can grow.
-    pub fn request(&self) -> Held {
+    pub fn request(&self) -> HeldMemory {
         self.empty(REQUEST_PARTS)
     }
 
     /// A charge of no bytes for an answer, which can grow.
-    pub fn answer(&self) -> Held {
+    pub fn answer(&self) -> HeldMemory {
         self.empty(ANSWER_PARTS)
     }
 
-    fn empty(&self, parts: usize) -> Held {
+    fn empty(&self, parts: usize) -> HeldMemory {
         let (memory, own) = (self.memory.clone(), self.own.clone());
-        Held { memory, bytes: 0, client: Some(self.client), own, parts }
+        HeldMemory { memory, bytes: 0, client: Some(self.client), own, parts }
     }
 
     /// A charge for a request.
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn charge(&self, bytes: usize) -> Result<Held, Full> {
+    pub fn charge(&self, bytes: usize) -> Result<HeldMemory, Full> {
         let mut held = self.request();
         held.grow(bytes)?;
         Ok(held)
@@ -197,7 +197,7 @@ impl Account {
 
 /// Charged memory, given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldMemory {
     memory: Memory,
     bytes: usize,
     /// `None` for memory that is owed.
@@ -208,7 +208,7 @@ pub struct Held {
     parts: usize,
 }
 
-impl Held {
+impl HeldMemory {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -231,32 +231,32 @@ impl Held {
     }
 
     /// Takes at most `bytes` of the charge out of it.
-    pub fn split(&mut self, bytes: usize) -> Held {
+    pub fn split(&mut self, bytes: usize) -> HeldMemory {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         let (memory, own) = (self.memory.clone(), self.own.clone());
-        Held { memory, bytes, client: self.client, own, parts: self.parts }
+        HeldMemory { memory, bytes, client: self.client, own, parts: self.parts }
     }
 
     /// Bytes that carry their charge: it ends when the last reference to them is dropped.
     pub fn wrap(self, data: impl AsRef<[u8]> + Send + 'static) -> Bytes {
-        Bytes::from_owner(Charged { data, _held: self })
+        Bytes::from_owner(ChargedData { data, _held: self })
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         self.memory.give_back(self, self.bytes);
     }
 }
 
 /// Bytes and their charge.
-struct Charged<T> {
+struct ChargedData<T> {
     data: T,
-    _held: Held,
+    _held: HeldMemory,
 }
 
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Charged<T> {
+impl<T: AsRef<[u8]>> AsRef<[u8]> for ChargedData<T> {
     fn as_ref(&self) -> &[u8] {
         self.data.as_ref()
     }
@@ -266,7 +266,7 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Charged<T> {
 mod tests {
     use super::*;
 
-    fn taken(memory: &Memory, client: u64, bytes: usize) -> Option<Held> {
+    fn taken(memory: &Memory, client: u64, bytes: usize) -> Option<HeldMemory> {
         memory.of(client).charge(bytes).ok()
     }
 

@@ -80,7 +80,7 @@ pub(crate) enum Control {
         within: Duration,
     },
     Arrivals {
-        done: oneshot::Sender<Asked>,
+        done: oneshot::Sender<WhatifInputs>,
     },
     Configure(Box<LiveConfig>),
     Order(ModelOrder),
@@ -95,7 +95,7 @@ pub(crate) enum Control {
 
 /// Arrivals of the last day, and the settings of the scheduler.
 #[derive(Debug)]
-pub struct Asked {
+pub struct WhatifInputs {
     pub arrivals: Arrivals,
     /// Time since the server started.
     pub now: Duration,

@@ -24,7 +24,7 @@ pub struct PartialAnswer {
 
 /// What the channel of a request carries.
 #[derive(Debug)]
-enum Item {
+enum PartialMessage {
     Answer(PartialAnswer),
     End,
     Error(Error),
@@ -34,7 +34,7 @@ enum Item {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Whole(oneshot::Sender<Result<InferAnswer, Error>>),
-    Parts(Parts),
+    Parts(PartialAnswerSender),
 }
 
 impl Reply {
@@ -42,25 +42,25 @@ impl Reply {
     pub(crate) fn fail(self, error: Error) {
         match self {
             Reply::Whole(answer) => _ = answer.send(Err(error)),
-            Reply::Parts(parts) => parts.send(Item::Error(error)),
+            Reply::Parts(parts) => parts.send(PartialMessage::Error(error)),
         }
     }
 }
 
 /// The sending half of answers in parts.
 #[derive(Debug)]
-pub(crate) struct Parts {
-    sender: mpsc::Sender<Item>,
+pub(crate) struct PartialAnswerSender {
+    sender: mpsc::Sender<PartialMessage>,
     sent: u64,
     has_ended: bool,
 }
 
-impl Parts {
+impl PartialAnswerSender {
     /// Both halves of the channel of a request.
-    pub(crate) fn channel(cancel: CancelOnDrop) -> (Parts, PartialAnswers) {
+    pub(crate) fn channel(cancel: CancelOnDrop) -> (PartialAnswerSender, PartialAnswers) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let answers = PartialAnswers { receiver, cancel };
-        (Parts { sender, sent: 0, has_ended: false }, answers)
+        (PartialAnswerSender { sender, sent: 0, has_ended: false }, answers)
     }
 
     /// The next time slice: no more partial answers than wait at most, and a place for the end.
@@ -84,7 +84,7 @@ impl Parts {
     pub(crate) fn take(&mut self, answer: PartialAnswer, last: bool) {
         if !answer.outputs.0.is_empty() {
             self.sent += 1;
-            self.send(Item::Answer(answer));
+            self.send(PartialMessage::Answer(answer));
         }
         self.has_ended |= last;
     }
@@ -96,10 +96,10 @@ impl Parts {
 
     /// Tells the reader that this was all.
     pub(crate) fn end(self) {
-        self.send(Item::End);
+        self.send(PartialMessage::End);
     }
 
-    fn send(&self, item: Item) {
+    fn send(&self, item: PartialMessage) {
         // A reader that is gone needs nothing; the limits of a slice leave a place for all others.
         let sent = self.sender.try_send(item);
         debug_assert!(!matches!(sent, Err(mpsc::error::TrySendError::Full(_))), "no place");
@@ -109,7 +109,7 @@ impl Parts {
 /// The partial answers to a request, in order. Dropping it cancels the request.
 #[derive(Debug)]
 pub struct PartialAnswers {
-    receiver: mpsc::Receiver<Item>,
+    receiver: mpsc::Receiver<PartialMessage>,
     cancel: CancelOnDrop,
 }
 
@@ -122,9 +122,9 @@ impl PartialAnswers {
         // Nothing follows an end.
         self.cancel.cancels.as_ref()?;
         match self.receiver.recv().await {
-            Some(Item::Answer(answer)) => return Some(Ok(answer)),
-            Some(Item::End) => self.cancel.cancels = None,
-            Some(Item::Error(error)) => {
+            Some(PartialMessage::Answer(answer)) => return Some(Ok(answer)),
+            Some(PartialMessage::End) => self.cancel.cancels = None,
+            Some(PartialMessage::Error(error)) => {
                 self.cancel.cancels = None;
                 return Some(Err(error));
             }
@@ -159,10 +159,10 @@ mod tests {
     use super::*;
     use types::tensor::{Datatype, Tensor};
 
-    fn channel() -> (Parts, PartialAnswers, mpsc::Receiver<RequestId>) {
+    fn channel() -> (PartialAnswerSender, PartialAnswers, mpsc::Receiver<RequestId>) {
         let (cancels, cancelled) = mpsc::channel(1);
         let cancel = CancelOnDrop { id: RequestId(7), cancels: Some(cancels) };
-        let (parts, answers) = Parts::channel(cancel);
+        let (parts, answers) = PartialAnswerSender::channel(cancel);
         (parts, answers, cancelled)
     }
 

@@ -4,7 +4,7 @@
 use crate::Catalogue;
 use crate::calls::admissions::Admission;
 use crate::calls::handle::EngineHandle;
-use crate::calls::memory::{Full, Held};
+use crate::calls::memory::{Full, HeldMemory};
 use crate::calls::messages::{Chained, Control, InferAnswer, InferCall};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::info::ModelInfo;
@@ -27,7 +27,7 @@ const ROW_BYTES: usize = 1024;
 
 /// What all calls of one request share.
 #[derive(Clone, Copy)]
-struct Terms<'a> {
+struct CallTerms<'a> {
     client: u64,
     priority: u32,
     /// Until when an answer is worth something.
@@ -36,7 +36,7 @@ struct Terms<'a> {
 }
 
 /// One row on its way.
-struct Row {
+struct PipelineRow {
     inputs: Tensors,
     facts: Option<SentFacts>,
 }
@@ -104,7 +104,7 @@ pub(crate) async fn serve_call(
     let Some(pipeline) = &call.model.pipeline else { return engine.infer(call).await };
     let due = call.timeout.and_then(|timeout| clock::now().checked_add(timeout));
     let admission = call.admission.as_ref();
-    let terms = Terms { client: call.client, priority: call.priority, due, admission };
+    let terms = CallTerms { client: call.client, priority: call.priority, due, admission };
     let bytes = call.rows.saturating_mul(ROW_BYTES);
     let _rows = engine.memory.of(call.client).charge(bytes);
     let _rows = _rows.map_err(|full| engine.refused(&call.model, full))?;
@@ -140,7 +140,7 @@ async fn around(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
     sent: Vec<(Tensors, Option<Picture>)>,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
 ) -> Result<(Vec<Tensors>, Trail), Error> {
     let prepare = |(inputs, picture): (Tensors, Option<Picture>)| {
         let own = model.clone();
@@ -152,10 +152,10 @@ async fn around(
             let ((inputs, facts), held) = on_host(engine, model, terms, work).await?;
             let inputs = charged(inputs, held);
             model.signature.frame(inputs.clone())?;
-            Ok::<_, Error>(Row { inputs, facts })
+            Ok::<_, Error>(PipelineRow { inputs, facts })
         }
     };
-    let prepared: Vec<Row> =
+    let prepared: Vec<PipelineRow> =
         stream::iter(sent).map(prepare).buffered(FAN_OUT).try_collect().await?;
     let (facts, inputs): (Vec<_>, Vec<_>) =
         prepared.into_iter().map(|row| (row.facts, row.inputs)).unzip();
@@ -176,7 +176,7 @@ async fn framed(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
     inputs: Tensors,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
 ) -> Result<InferAnswer, Error> {
     let request = model.signature.frame(inputs)?;
     let answer = engine.infer(terms.call(model, request.inputs.clone())?).await?;
@@ -190,7 +190,7 @@ async fn rows_through(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
     rows: Vec<Tensors>,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
 ) -> Result<(Vec<Tensors>, Trail), Error> {
     // A model that is run whole would take rows for one request.
     let bytes: usize = if rows.len() > 1 { rows.iter().map(Tensors::bytes).sum() } else { 0 };
@@ -219,7 +219,7 @@ async fn run_ensemble(
     engine: &EngineHandle,
     call: &InferCall,
     ensemble: &Ensemble,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
 ) -> Result<InferAnswer, Error> {
     let missing = served_to(engine, terms).missing(&call.model);
     if let Some(missing) = missing {
@@ -241,7 +241,7 @@ async fn chain(
     model: &Arc<ModelInfo>,
     ensemble: &Ensemble,
     row: Tensors,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
 ) -> Result<(Tensors, Trail), Error> {
     let named = |tensor: Tensor| (tensor.name.clone(), EnsembleValue::Tensor(tensor));
     let mut values: HashMap<String, EnsembleValue> = row.0.into_iter().map(named).collect();
@@ -287,7 +287,7 @@ async fn chain(
 }
 
 /// The models that are served to a request.
-fn served_to(engine: &EngineHandle, terms: Terms<'_>) -> Arc<Catalogue> {
+fn served_to(engine: &EngineHandle, terms: CallTerms<'_>) -> Arc<Catalogue> {
     let admitted = terms.admission.map(|admission| admission.models().clone());
     admitted.unwrap_or_else(|| engine.models.borrow().clone())
 }
@@ -297,7 +297,7 @@ fn member(
     engine: &EngineHandle,
     model: &ModelInfo,
     name: &str,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
 ) -> Result<Arc<ModelInfo>, Error> {
     let models = served_to(engine, terms);
     let member = models.resolve(name, None).filter(|member| member.ensemble().is_none());
@@ -310,7 +310,7 @@ async fn ask(
     member: &Arc<ModelInfo>,
     wanted: &BTreeMap<String, String>,
     values: &HashMap<String, EnsembleValue>,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
 ) -> Result<(Vec<Tensors>, Trail), Error> {
     let (mut tensors, mut pictures) = (Vec::new(), None);
     for (own, value) in wanted {
@@ -335,8 +335,8 @@ async fn crop(
     model: &Arc<ModelInfo>,
     values: &HashMap<String, EnsembleValue>,
     (image, by): (&str, &str),
-    terms: Terms<'_>,
-) -> Result<(Vec<Picture>, Held), Error> {
+    terms: CallTerms<'_>,
+) -> Result<(Vec<Picture>, HeldMemory), Error> {
     match (values.get(image), values.get(by)) {
         (Some(EnsembleValue::Tensor(file)), Some(EnsembleValue::Tensor(polygons))) => {
             let (file, polygons) = (file.clone(), polygons.clone());
@@ -357,9 +357,9 @@ async fn crop(
 async fn on_host<T: Send + 'static>(
     engine: &EngineHandle,
     model: &ModelInfo,
-    terms: Terms<'_>,
+    terms: CallTerms<'_>,
     work: impl FnOnce(&mut Budget<'_>) -> Result<T, BadRow> + Send + 'static,
-) -> Result<(T, Held), Error> {
+) -> Result<(T, HeldMemory), Error> {
     let turn = engine.hands.clone().acquire_owned().await;
     let mut held = engine.memory.of(terms.client).request();
     let step = move || {
@@ -381,7 +381,7 @@ async fn on_host<T: Send + 'static>(
     Ok((done, held))
 }
 
-impl Terms<'_> {
+impl CallTerms<'_> {
     fn call(self, model: &Arc<ModelInfo>, inputs: Tensors) -> Result<InferCall, Error> {
         let left = self.due.map(|due| due.saturating_duration_since(clock::now()));
         if left.is_some_and(|left| left.is_zero()) {
@@ -389,14 +389,14 @@ impl Terms<'_> {
             return Err(Error::new(ErrorKind::DeadlineExceeded, message));
         }
         let rows = inputs.rows().map_err(broken)?;
-        let Terms { client, priority, .. } = self;
+        let CallTerms { client, priority, .. } = self;
         let (model, admission) = (model.clone(), self.admission.cloned());
         Ok(InferCall { model, inputs, rows, client, priority, timeout: left, admission })
     }
 }
 
 /// Tensors that carry the charge of their memory, as far as `held` has it.
-fn charged(tensors: Tensors, mut held: Held) -> Tensors {
+fn charged(tensors: Tensors, mut held: HeldMemory) -> Tensors {
     let carrying = |tensor: Tensor| {
         let own = held.split(tensor.data.len());
         Tensor { data: own.wrap(tensor.data), ..tensor }

@@ -1,8 +1,8 @@
 //! Requests by id: what the scheduler only knows as numbers.
 
-use crate::calls::memory::{Held, Memory};
+use crate::calls::memory::{HeldMemory, Memory};
 use crate::calls::messages::{InferAnswer, InferCall};
-use crate::calls::partial::{PartialAnswer, Parts, Reply};
+use crate::calls::partial::{PartialAnswer, PartialAnswerSender, Reply};
 use crate::calls::submitted::Submitted;
 use crate::statistics::Answered;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub(crate) struct Pending {
     started: Option<Time>,
     collected: Vec<Collected>,
     shape: Option<ShapeKey>,
-    _held: Option<Held>,
+    _held: Option<HeldMemory>,
 }
 
 /// An error of a batch whose inputs cannot be put together.
@@ -193,7 +193,7 @@ impl Requests {
     }
 
     /// The channel of a request that needs another time slice.
-    pub(crate) fn unfinished(&self, request: RequestId) -> Option<&Parts> {
+    pub(crate) fn unfinished(&self, request: RequestId) -> Option<&PartialAnswerSender> {
         match &self.pending.get(&request)?.reply {
             Reply::Parts(parts) if !parts.has_ended() => Some(parts),
             Reply::Parts(_) | Reply::Whole(_) => None,

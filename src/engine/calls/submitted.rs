@@ -1,6 +1,6 @@
 //! Calls on their way from the handle to the driver.
 
-use crate::calls::memory::Held;
+use crate::calls::memory::HeldMemory;
 use crate::calls::messages::InferCall;
 use crate::calls::partial::Reply;
 use schedule::RequestId;
@@ -11,5 +11,5 @@ pub(crate) struct Submitted {
     pub(crate) call: InferCall,
     pub(crate) reply: Reply,
     /// The charge of inputs that the server makes itself; those of clients carry theirs.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<HeldMemory>,
 }

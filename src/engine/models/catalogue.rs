@@ -22,7 +22,7 @@ pub(crate) enum Standing {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct CatalogueEntry {
     pub(crate) info: Arc<ModelInfo>,
     pub(crate) standing: Standing,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Entry {
 /// The models to serve, and those that cannot be. Numbers are never used twice.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    entries: BTreeMap<ModelId, Entry>,
+    entries: BTreeMap<ModelId, CatalogueEntry>,
     broken: Vec<BadModel>,
     numbered: u32,
     generation: u64,
@@ -88,7 +88,7 @@ impl Catalogue {
 
     /// Every model that clients may ask for.
     pub fn served(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
-        let served = |entry: &&Entry| entry.standing == Standing::Served;
+        let served = |entry: &&CatalogueEntry| entry.standing == Standing::Served;
         self.entries.values().filter(served).map(|entry| &entry.info)
     }
 
@@ -179,7 +179,7 @@ impl Catalogue {
     /// the same signature if it was replaced meanwhile.
     pub(crate) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
         let own = self.entries.iter().find(|(_, entry)| Arc::ptr_eq(&entry.info, info));
-        let succeeds = |(_, entry): &(&ModelId, &Entry)| {
+        let succeeds = |(_, entry): &(&ModelId, &CatalogueEntry)| {
             entry.standing == Standing::Served
                 && (&entry.info.name, &entry.info.version) == (&info.name, &info.version)
                 && entry.info.signature == info.signature
@@ -215,7 +215,7 @@ impl Catalogue {
     }
 
     /// Every model with its number, wherever it stands.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (ModelId, &Entry)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (ModelId, &CatalogueEntry)> {
         self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 
@@ -228,7 +228,7 @@ impl Catalogue {
     fn insert(&mut self, info: Arc<ModelInfo>, standing: Standing) -> ModelId {
         let id = ModelId(self.numbered);
         self.numbered += 1;
-        self.entries.insert(id, Entry { info, standing });
+        self.entries.insert(id, CatalogueEntry { info, standing });
         id
     }
 
@@ -273,7 +273,7 @@ impl Catalogue {
     /// Those that only finish requests, and that no admitted request can name any more. `oldest`
     /// is the oldest generation of the catalogue that a request uses, if there is one.
     pub(crate) fn left(&self, oldest: Option<u64>) -> impl Iterator<Item = ModelId> {
-        let left = move |entry: &Entry| match entry.standing {
+        let left = move |entry: &CatalogueEntry| match entry.standing {
             Standing::Leaving { last } => oldest.is_none_or(|oldest| oldest > last),
             Standing::Trial | Standing::Served => false,
         };

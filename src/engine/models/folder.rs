@@ -11,39 +11,39 @@ pub type Marks = BTreeMap<String, u64>;
 
 /// What to do with a model.
 #[derive(Debug, PartialEq, Eq)]
-enum Change {
+enum FolderChange {
     Load(String),
     Unload(String),
 }
 
 /// What was seen of the folder so far.
 #[derive(Debug)]
-struct Seen {
+struct SeenFolder {
     /// As it was when it was last acted on.
     settled: Marks,
     /// As it was at the last look: what still changes is being copied.
     last: Marks,
 }
 
-impl Seen {
-    fn new(marks: Marks) -> Seen {
-        Seen { settled: marks.clone(), last: marks }
+impl SeenFolder {
+    fn new(marks: Marks) -> SeenFolder {
+        SeenFolder { settled: marks.clone(), last: marks }
     }
 
     /// What is new since it was last acted on and was so at the look before already.
-    fn look(&mut self, now: Marks) -> Vec<Change> {
+    fn look(&mut self, now: Marks) -> Vec<FolderChange> {
         let mut changes = Vec::new();
         for (name, mark) in &now {
             let calm = self.last.get(name) == Some(mark);
             if calm && self.settled.get(name) != Some(mark) {
                 self.settled.insert(name.clone(), *mark);
-                changes.push(Change::Load(name.clone()));
+                changes.push(FolderChange::Load(name.clone()));
             }
         }
         let gone = |name: &&String| !now.contains_key(*name) && !self.last.contains_key(*name);
         for name in self.settled.keys().filter(gone).cloned().collect::<Vec<_>>() {
             self.settled.remove(&name);
-            changes.push(Change::Unload(name));
+            changes.push(FolderChange::Unload(name));
         }
         self.last = now;
         changes
@@ -52,7 +52,7 @@ impl Seen {
 
 /// See [`EngineHandle::follow_repository`].
 pub(crate) async fn follow_repository(engine: EngineHandle, first: Marks, every: Duration) {
-    let mut seen = Seen::new(first);
+    let mut seen = SeenFolder::new(first);
     let mut looks = tokio::time::interval(every);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -65,9 +65,9 @@ pub(crate) async fn follow_repository(engine: EngineHandle, first: Marks, every:
     }
 }
 
-async fn act(engine: EngineHandle, change: Change) {
+async fn act(engine: EngineHandle, change: FolderChange) {
     match change {
-        Change::Load(name) => match engine.load_model(&name).await {
+        FolderChange::Load(name) => match engine.load_model(&name).await {
             Ok(()) => {
                 tracing::info!(model = %escape::line(&name), "found in the repository; served")
             }
@@ -75,7 +75,7 @@ async fn act(engine: EngineHandle, change: Change) {
                 tracing::warn!(model = %escape::line(&name), "found in the repository: {error}")
             }
         },
-        Change::Unload(name) => {
+        FolderChange::Unload(name) => {
             // A load that began before ends before.
             let _turn = engine.loads.take(&name).await;
             forget_kept(&engine, &name).await;
@@ -109,13 +109,13 @@ mod tests {
         all.iter().map(|(name, mark)| ((*name).to_owned(), *mark)).collect()
     }
 
-    fn load(name: &str) -> Change {
-        Change::Load(name.to_owned())
+    fn load(name: &str) -> FolderChange {
+        FolderChange::Load(name.to_owned())
     }
 
     #[test]
     fn what_is_new_is_loaded_once_it_is_calm() {
-        let mut seen = Seen::new(marks(&[("old", 1)]));
+        let mut seen = SeenFolder::new(marks(&[("old", 1)]));
         assert_eq!(seen.look(marks(&[("old", 1), ("new", 1)])), []);
         assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), []);
         assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), [load("new")]);
@@ -126,11 +126,11 @@ mod tests {
 
     #[test]
     fn what_is_gone_for_two_looks_is_unloaded() {
-        let mut seen = Seen::new(marks(&[("a", 1)]));
+        let mut seen = SeenFolder::new(marks(&[("a", 1)]));
         assert_eq!(seen.look(marks(&[])), []);
         assert_eq!(seen.look(marks(&[("a", 1)])), []);
         assert_eq!(seen.look(marks(&[])), []);
-        assert_eq!(seen.look(marks(&[])), [Change::Unload("a".into())]);
+        assert_eq!(seen.look(marks(&[])), [FolderChange::Unload("a".into())]);
         assert_eq!(seen.look(marks(&[])), []);
         assert_eq!(seen.look(marks(&[("a", 1)])), []);
         assert_eq!(seen.look(marks(&[("a", 1)])), [load("a")]);

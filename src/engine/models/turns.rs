@@ -6,18 +6,18 @@ use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
 
 /// A queue for each name that somebody has, or waits for. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Turns {
+pub(crate) struct NameQueues {
     queues: Arc<Mutex<BTreeMap<String, Arc<Queue<()>>>>>,
 }
 
 /// The turn of one name, until it is dropped.
 pub(crate) struct Turn {
-    turns: Turns,
+    turns: NameQueues,
     name: String,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turns {
+impl NameQueues {
     /// Waits for the turn of a name; turns come in the order of the calls.
     pub(crate) async fn take(&self, name: &str) -> Turn {
         let queue = self.lock().entry(name.to_owned()).or_default().clone();
@@ -48,7 +48,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_waits_for_itself_only_and_is_forgotten() {
-        let turns = Turns::default();
+        let turns = NameQueues::default();
         let first = turns.take("a").await;
         let other = turns.take("b").await;
         let waiter = turns.clone();

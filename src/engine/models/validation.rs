@@ -4,7 +4,7 @@
 use crate::EngineConfig;
 use crate::calls::rejections::LoadError;
 use crate::workers::launch::{OUT_OF_MEMORY, Workshop};
-use crate::workers::news::{News, Report};
+use crate::workers::news::{News, WorkerReport};
 use crate::workers::process;
 use adapter::entry::{AdapterEntry, Api};
 use adapter::memory;
@@ -71,11 +71,11 @@ impl Validator {
     }
 
     /// Loads a model in a process of its own. `step_max`: the time that a step may take.
-    async fn load(&self, info: &ModelInfo, step_max: Duration) -> Outcome {
+    async fn load(&self, info: &ModelInfo, step_max: Duration) -> ValidationOutcome {
         let Some(cpu) = self.cpu.as_ref().filter(|_| !self.limit.is_zero()) else {
-            return Outcome::Unknown;
+            return ValidationOutcome::Unknown;
         };
-        let Ok(_place) = self.places.acquire().await else { return Outcome::Unknown };
+        let Ok(_place) = self.places.acquire().await else { return ValidationOutcome::Unknown };
         let available =
             memory::host_in_use().map(|memory| memory.total.saturating_sub(memory.used));
         let bytes_max = available.map_or(u64::MAX, |bytes| bytes / MEMORY_PART);
@@ -85,24 +85,27 @@ impl Validator {
         let worker = process::start(&workshop, cpu, (AdapterId(u32::MAX), number), reports);
         worker.tell(Down::Load(Box::new(LoadOrder { model: 0, info: info.clone() })));
         let followed = tokio::time::timeout(self.limit, follow(&mut inbox, step_max)).await;
-        if matches!(followed, Ok(Outcome::Loaded { .. } | Outcome::Failed { .. })) {
+        if matches!(
+            followed,
+            Ok(ValidationOutcome::Loaded { .. } | ValidationOutcome::Failed { .. })
+        ) {
             worker.tell(Down::Stop);
             let _ = tokio::time::timeout(EXIT_MAX, exited(&mut inbox)).await;
         }
         worker.kill();
         match followed {
-            Ok(Outcome::Ended(error)) => Outcome::Ended(format!(
+            Ok(ValidationOutcome::Ended(error)) => ValidationOutcome::Ended(format!(
                 "{error}; it may take {} MB of memory, half of what is available",
                 bytes_max / 1_000_000
             )),
             Ok(outcome) => outcome,
-            Err(_) => Outcome::TooLong(self.limit),
+            Err(_) => ValidationOutcome::TooLong(self.limit),
         }
     }
 }
 
 /// How a validation load went.
-enum Outcome {
+enum ValidationOutcome {
     /// The environment of the server did not permit it.
     Unknown,
     Loaded {
@@ -119,36 +122,41 @@ enum Outcome {
 }
 
 /// Follows the worker to the end of the load.
-async fn follow(inbox: &mut mpsc::Receiver<Report>, step_max: Duration) -> Outcome {
-    let mut steps = Steps::default();
+async fn follow(inbox: &mut mpsc::Receiver<WorkerReport>, step_max: Duration) -> ValidationOutcome {
+    let mut steps = LoadSteps::default();
     while let Some(report) = inbox.recv().await {
         match report.news {
             News::Said(whole) => match whole.message {
                 Up::Progress { .. } => steps.next(),
                 Up::Loaded { .. } => {
                     steps.next();
-                    return Outcome::Loaded { is_short: steps.longest <= step_max };
+                    return ValidationOutcome::Loaded { is_short: steps.longest <= step_max };
                 }
                 Up::LoadFailed { cause, error, .. } => {
                     steps.next();
                     let error = LoadError { cause, error };
-                    return Outcome::Failed { error, is_short: steps.longest <= step_max };
+                    return ValidationOutcome::Failed {
+                        error,
+                        is_short: steps.longest <= step_max,
+                    };
                 }
                 _ => {}
             },
-            News::NotStarted { .. } => return Outcome::Unknown,
+            News::NotStarted { .. } => return ValidationOutcome::Unknown,
             News::Exited(exit) => {
                 let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
-                return Outcome::Ended(format!("the process that loaded it ended ({how})"));
+                return ValidationOutcome::Ended(format!(
+                    "the process that loaded it ended ({how})"
+                ));
             }
             News::Spawned { .. } | News::Lost { .. } => {}
         }
     }
-    Outcome::Unknown
+    ValidationOutcome::Unknown
 }
 
 /// Waits for the end of the process.
-async fn exited(inbox: &mut mpsc::Receiver<Report>) {
+async fn exited(inbox: &mut mpsc::Receiver<WorkerReport>) {
     while let Some(report) = inbox.recv().await {
         if matches!(report.news, News::Exited(_)) {
             return;
@@ -158,12 +166,12 @@ async fn exited(inbox: &mut mpsc::Receiver<Report>) {
 
 /// The steps of a load; a worker tells the begin of each.
 #[derive(Default)]
-struct Steps {
+struct LoadSteps {
     begun: Option<Instant>,
     longest: Duration,
 }
 
-impl Steps {
+impl LoadSteps {
     fn next(&mut self) {
         let now = clock::now();
         if let Some(begun) = self.begun.replace(now) {
@@ -191,15 +199,19 @@ impl Validator {
     }
 }
 
-fn judge(outcome: Outcome, snapshots: &Snapshots) -> Verdict {
+fn judge(outcome: ValidationOutcome, snapshots: &Snapshots) -> Verdict {
     match outcome {
-        Outcome::Unknown | Outcome::Failed { is_short: true, .. } => Verdict::Short,
-        Outcome::Failed { error, .. } => Verdict::Failed(error),
-        Outcome::Ended(error) => Verdict::Failed(LoadError { cause: Cause::Memory, error }),
-        Outcome::Loaded { is_short } if is_short || has_card(snapshots) => Verdict::Short,
-        Outcome::Loaded { .. } => Verdict::Long,
-        Outcome::TooLong(_) if has_card(snapshots) => Verdict::Short,
-        Outcome::TooLong(limit) => {
+        ValidationOutcome::Unknown | ValidationOutcome::Failed { is_short: true, .. } => {
+            Verdict::Short
+        }
+        ValidationOutcome::Failed { error, .. } => Verdict::Failed(error),
+        ValidationOutcome::Ended(error) => {
+            Verdict::Failed(LoadError { cause: Cause::Memory, error })
+        }
+        ValidationOutcome::Loaded { is_short } if is_short || has_card(snapshots) => Verdict::Short,
+        ValidationOutcome::Loaded { .. } => Verdict::Long,
+        ValidationOutcome::TooLong(_) if has_card(snapshots) => Verdict::Short,
+        ValidationOutcome::TooLong(limit) => {
             let error = format!(
                 "its validation load did not end within {limit:?}; workers.validation sets \
                  this time"

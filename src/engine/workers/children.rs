@@ -17,9 +17,9 @@ fn own() -> MutexGuard<'static, BTreeSet<u32>> {
 
 /// Keeps a child's exit status for what started it. To be dropped after the child is reaped.
 #[derive(Debug)]
-pub(crate) struct Own(Option<u32>);
+pub(crate) struct OwnChild(Option<u32>);
 
-impl Drop for Own {
+impl Drop for OwnChild {
     fn drop(&mut self) {
         if let Some(pid) = self.0 {
             own().remove(&pid);
@@ -31,12 +31,12 @@ impl Drop for Own {
 ///
 /// # Errors
 /// If it cannot be started.
-pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, Own)> {
+pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, OwnChild)> {
     // Locked until the child is in the set, since it may end at once.
     let mut own = own();
     let child = command.spawn()?;
     own.extend(child.id());
-    let registered = Own(child.id());
+    let registered = OwnChild(child.id());
     Ok((child, registered))
 }
 

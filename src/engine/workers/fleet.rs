@@ -8,7 +8,7 @@ use crate::recollections::{InputShapes, elements};
 use crate::workers::assumptions::Assumptions;
 use crate::workers::handed::Handed;
 use crate::workers::launch::Workshop;
-use crate::workers::news::Report;
+use crate::workers::news::WorkerReport;
 use crate::workers::process::{Worker, start};
 use adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use adapter::sensors::Reading;
@@ -79,7 +79,7 @@ pub(crate) struct Fleet {
     /// Listed, but not to be used.
     pub(crate) unused: Vec<AdapterEntry>,
     workshop: Workshop,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<WorkerReport>,
     /// Why a model could not be loaded, where it could not.
     load_errors: HashMap<ModelId, LoadError>,
     /// Remarks of workers on models that they loaded.
@@ -89,7 +89,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new(workshop: Workshop, reports: mpsc::Sender<Report>) -> Fleet {
+    pub(crate) fn new(workshop: Workshop, reports: mpsc::Sender<WorkerReport>) -> Fleet {
         Fleet {
             members: Vec::new(),
             unused: Vec::new(),

@@ -2,7 +2,7 @@
 //! end.
 
 use crate::EngineConfig;
-use crate::workers::children::{self, Own};
+use crate::workers::children::{self, OwnChild};
 use crate::workers::platform::{set_apart, socket_path, was_killed};
 use adapter::entry::{AdapterEntry, Api};
 use adapter::lock::{AdapterLock, LockError};
@@ -87,7 +87,7 @@ pub(crate) struct Exit {
 pub(crate) struct Launched {
     pub(crate) child: Child,
     /// Registered until the process is reaped.
-    pub(crate) own: Own,
+    pub(crate) own: OwnChild,
     pub(crate) door: Door,
     /// What the worker's first message must contain.
     pub(crate) token: String,

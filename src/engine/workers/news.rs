@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use wire::{Up, Whole};
 
 /// What a worker, or its process, let us know.
-pub(crate) struct Report {
+pub(crate) struct WorkerReport {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
     pub(crate) news: News,
@@ -50,7 +50,7 @@ pub(crate) struct Reporter {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
     pub(crate) name: String,
-    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) reports: mpsc::Sender<WorkerReport>,
     /// True once the worker has reported that its adapter is unfit: it then ends without an error.
     pub(crate) is_unfit: Arc<AtomicBool>,
 }
@@ -62,6 +62,6 @@ impl Reporter {
             self.is_unfit.store(true, Ordering::Relaxed);
         }
         // Without a driver nobody is interested any more.
-        let _ = self.reports.send(Report { adapter, incarnation, news }).await;
+        let _ = self.reports.send(WorkerReport { adapter, incarnation, news }).await;
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::workers::launch::{Exit, Launched, OUT_OF_MEMORY, Workshop, launch, supervise};
 use crate::workers::link::Link;
-use crate::workers::news::{News, Report, Reporter};
-use crate::workers::stderr::Stderr;
+use crate::workers::news::{News, Reporter, WorkerReport};
+use crate::workers::stderr::WorkerStderr;
 use adapter::entry::AdapterEntry;
 use schedule::{AdapterId, Incarnation};
 use std::pin::pin;
@@ -57,7 +57,7 @@ pub(crate) fn start(
     workshop: &Workshop,
     entry: &AdapterEntry,
     (adapter, incarnation): (AdapterId, Incarnation),
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<WorkerReport>,
 ) -> Worker {
     let (control, control_queue) = mpsc::channel(CONTROL_MAX);
     let (batches, batch_queue) = mpsc::channel(BATCHES_MAX);
@@ -80,7 +80,7 @@ pub(crate) fn start(
             }
         };
         let pid = child.id().unwrap_or_default();
-        let stderr = child.stderr.take().map(|stderr| Stderr::follow(stderr, &reporter.name));
+        let stderr = child.stderr.take().map(|stderr| WorkerStderr::follow(stderr, &reporter.name));
         reporter.report(News::Spawned { pid }).await;
         let link = Link { door, token, pid, heartbeat: workshop.heartbeat, control };
         let news = attend(child, link, &kill, &reporter, (control_queue, batch_queue)).await;

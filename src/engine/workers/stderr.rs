@@ -20,18 +20,21 @@ const KEPT_MAX: usize = 20;
 const END_MAX: Duration = Duration::from_millis(200);
 
 /// The stderr of one worker.
-pub(crate) struct Stderr {
+pub(crate) struct WorkerStderr {
     adapter: String,
     kept: Arc<Mutex<VecDeque<String>>>,
     reader: JoinHandle<()>,
 }
 
-impl Stderr {
+impl WorkerStderr {
     /// Reads and logs the lines of `from` until its end.
-    pub(crate) fn follow(from: impl AsyncRead + Send + Unpin + 'static, adapter: &str) -> Stderr {
+    pub(crate) fn follow(
+        from: impl AsyncRead + Send + Unpin + 'static,
+        adapter: &str,
+    ) -> WorkerStderr {
         let kept = Arc::<Mutex<VecDeque<String>>>::default();
         let reader = tokio::spawn(read_lines(from, adapter.to_owned(), kept.clone()));
-        Stderr { adapter: adapter.to_owned(), kept, reader }
+        WorkerStderr { adapter: adapter.to_owned(), kept, reader }
     }
 
     /// Awaits the last lines of a worker that has ended. Those of one that failed are logged.
@@ -135,7 +138,7 @@ mod tests {
     use super::*;
 
     async fn kept_of(text: Vec<u8>) -> Vec<String> {
-        let stderr = Stderr::follow(std::io::Cursor::new(text), "cpu");
+        let stderr = WorkerStderr::follow(std::io::Cursor::new(text), "cpu");
         let kept = stderr.kept.clone();
         tokio::time::sleep(Duration::from_millis(100)).await;
         let lines = lock(&kept).iter().cloned().collect();

@@ -4,7 +4,7 @@ use crate::http::encoding::Coding;
 use crate::http::growing::Growing;
 use crate::http::limits::ApiLimits;
 use bytes::{Buf, Bytes};
-use engine::{Account, Full, Held, Memory};
+use engine::{Account, Full, HeldMemory, Memory};
 use futures_util::{Stream, StreamExt};
 use std::fmt::Display;
 use std::time::Duration;
@@ -152,12 +152,12 @@ struct Parts {
     length: usize,
     /// The only part up to now, if it needs no room: a body that arrives in one piece is not
     /// copied.
-    first: Option<(Bytes, Held)>,
+    first: Option<(Bytes, HeldMemory)>,
     rest: Growing,
 }
 
 impl Parts {
-    fn new(held: Held, room: usize, declared: usize) -> Parts {
+    fn new(held: HeldMemory, room: usize, declared: usize) -> Parts {
         Parts { room, declared, length: 0, first: None, rest: Growing::new(held) }
     }
 

@@ -7,7 +7,7 @@ use crate::http::beside::beside;
 use crate::http::growing::Growing;
 use crate::http::respond::{Response, render};
 use bytes::Bytes;
-use engine::Held;
+use engine::HeldMemory;
 use flate2::Compression;
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
@@ -123,7 +123,7 @@ impl Coding {
 
     /// Compresses bytes into memory that is charged; `None` if that saves little, or if there is
     /// no memory for it.
-    fn compress(self, bytes: &[u8], held: Held) -> io::Result<Option<Bytes>> {
+    fn compress(self, bytes: &[u8], held: HeldMemory) -> io::Result<Option<Bytes>> {
         let sample = bytes.get(..SAMPLE_BYTES).filter(|_| bytes.len() > 4 * SAMPLE_BYTES);
         if let Some(sample) = sample
             && self.write(sample, Vec::new())?.len() as f64
@@ -265,7 +265,7 @@ fn weighted(listed: &str) -> Option<(&str, f32)> {
 pub(crate) async fn compressed(
     accepted: Option<Coding>,
     mut response: Response,
-    held: Held,
+    held: HeldMemory,
 ) -> Response {
     if response.status() == StatusCode::NOT_MODIFIED {
         mark_not_modified(accepted, response.headers_mut());
@@ -296,7 +296,7 @@ pub(crate) async fn compressed(
 async fn squeeze(
     coding: Coding,
     body: impl Body<Data = Bytes, Error: std::fmt::Display>,
-    held: Held,
+    held: HeldMemory,
 ) -> Result<(Bytes, bool), Error> {
     let broken = |error: &dyn std::fmt::Display| {
         Error::internal(format!("failed to compress the answer: {error}"))

@@ -4,7 +4,7 @@ use crate::http::access::{Caller, network};
 use crate::http::cors::Origins;
 use crate::http::encoding::{self, Coding};
 use crate::http::respond::{Response, render};
-use engine::{Held, Memory};
+use engine::{HeldMemory, Memory};
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Body;
@@ -38,7 +38,7 @@ impl<S> Front<S> {
 }
 
 /// Charges the memory of an answer until it has been written, if its handler has not.
-async fn charged(response: Response, mut held: Held) -> Response {
+async fn charged(response: Response, mut held: HeldMemory) -> Response {
     let length = response.body().size_hint().exact().unwrap_or_default();
     if length < CHARGED_BYTES_MIN || response.extensions().get::<Charged>().is_some() {
         return response;

@@ -1,7 +1,7 @@
 //! Bytes that grow, and whose memory is charged before it is allocated.
 
 use bytes::Bytes;
-use engine::{Full, Held};
+use engine::{Full, HeldMemory};
 use std::io::{self, Write};
 
 /// Least capacity that is allocated, in bytes.
@@ -15,7 +15,7 @@ const FRESH_BYTES_MIN: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct Growing {
     data: Vec<u8>,
-    held: Held,
+    held: HeldMemory,
     /// The number of bytes that were announced; 0 if none were.
     declared: usize,
     /// The reason why the last write failed.
@@ -24,7 +24,7 @@ pub(crate) struct Growing {
 
 impl Growing {
     /// `held` is a charge of no bytes.
-    pub(crate) fn new(held: Held) -> Growing {
+    pub(crate) fn new(held: HeldMemory) -> Growing {
         Growing { data: Vec::new(), held, declared: 0, full: None }
     }
 
@@ -36,7 +36,7 @@ impl Growing {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub(crate) fn charge(&mut self, bytes: usize) -> Result<Held, Full> {
+    pub(crate) fn charge(&mut self, bytes: usize) -> Result<HeldMemory, Full> {
         self.held.grow(bytes)?;
         Ok(self.held.split(bytes))
     }

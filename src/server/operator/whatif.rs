@@ -1,7 +1,7 @@
 //! What would the last requests have cost otherwise? Computed in the background at the lowest
 //! priority when somebody asks, at most once an hour.
 
-use engine::{Asked, EngineHandle};
+use engine::{EngineHandle, WhatifInputs};
 use serde::Serialize;
 use serde_json::json as value;
 use simulate::{Case, Mix, Situation, Trace};
@@ -160,7 +160,7 @@ impl Drop for Computing {
 }
 
 /// The requests as CSV and the adapters as TOML, in JSON.
-fn write(asked: &Asked, snapshot: &Snapshot) -> Result<Vec<u8>, Error> {
+fn write(asked: &WhatifInputs, snapshot: &Snapshot) -> Result<Vec<u8>, Error> {
     let situation = situation(asked, snapshot);
     let wrong = |error: String| Error::internal(format!("failed to write the recording: {error}"));
     let adapters = toml::to_string(&situation.mix).map_err(|error| wrong(error.to_string()))?;
@@ -168,7 +168,7 @@ fn write(asked: &Asked, snapshot: &Snapshot) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(&recording).map_err(|error| wrong(error.to_string()))
 }
 
-fn situation(asked: &Asked, snapshot: &Snapshot) -> Situation {
+fn situation(asked: &WhatifInputs, snapshot: &Snapshot) -> Situation {
     let situation = Situation {
         trace: Trace::of(&asked.arrivals, asked.now),
         mix: Mix::recorded(snapshot),
@@ -181,7 +181,7 @@ fn situation(asked: &Asked, snapshot: &Snapshot) -> Situation {
     situation.completed()
 }
 
-fn answer(asked: &Asked, snapshot: &Snapshot) -> Answer {
+fn answer(asked: &WhatifInputs, snapshot: &Snapshot) -> Answer {
     let situation = situation(asked, snapshot);
     let requests = situation.trace.requests.len();
     let span = Duration::try_from_secs_f64(situation.trace.span()).unwrap_or_default();

@@ -3,7 +3,7 @@
 use crate::http::growing::Growing;
 use crate::v2::classification;
 use bytes::Bytes;
-use engine::{Account, Full, Held};
+use engine::{Account, Full, HeldMemory};
 use model::info::ModelInfo;
 use model::signature::{RowMode, Signature};
 use serde::Serialize;
@@ -37,7 +37,7 @@ impl Named {
         &self,
         model: &ModelInfo,
         outputs: &'a Tensors,
-        work: &mut Held,
+        work: &mut HeldMemory,
     ) -> Result<Cow<'a, Tensor>, Error> {
         let output = outputs.get(&self.name);
         let output = output

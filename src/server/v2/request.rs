@@ -10,7 +10,7 @@ use crate::http::object::Object;
 use crate::v2::answer::{Named, Wanted};
 use crate::v2::binary::{self, Raw};
 use bytes::Bytes;
-use engine::{Account, Full, Held};
+use engine::{Account, Full, HeldMemory};
 use model::signature::Signature;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -277,7 +277,7 @@ fn not_a_request(error: impl fmt::Display) -> Error {
 
 /// Refuses text that would make the parser hold much memory, and charges what the rest makes it
 /// hold.
-pub(crate) fn check_outline(text: &[u8], account: &Account) -> Result<Held, Error> {
+pub(crate) fn check_outline(text: &[u8], account: &Account) -> Result<HeldMemory, Error> {
     let Outline { depth, form_string, escaped_string } = Outline::of(text);
     if depth > DEPTH_MAX {
         return Err(not_a_request(format!(

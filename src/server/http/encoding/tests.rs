@@ -34,7 +34,7 @@ fn packed(coding: Coding, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A charge that can grow to a number of bytes.
-fn held(bytes: usize) -> Held {
+fn held(bytes: usize) -> HeldMemory {
     Memory::new(bytes).of(1).answer()
 }
 
