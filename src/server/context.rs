@@ -5,7 +5,7 @@ use crate::http::guard::Guard;
 use crate::http::limits::ApiLimits;
 use crate::operator::live::LiveSettings;
 use crate::operator::load::LoadMaker;
-use crate::operator::rendered::Rendered;
+use crate::operator::rendered::RenderedSnapshot;
 use crate::operator::whatif::WhatIf;
 use engine::EngineHandle;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// State shared by all handlers.
-pub(crate) struct Api {
+pub(crate) struct ApiState {
     pub(crate) engine: EngineHandle,
     pub(crate) guard: Guard,
     pub(crate) bodies: Bodies,
     /// One permit per event stream that may still be opened.
     pub(crate) event_streams: Arc<Semaphore>,
     /// The newest snapshot as JSON, shared by all event streams.
-    pub(crate) rendered: Arc<Rendered>,
+    pub(crate) rendered: Arc<RenderedSnapshot>,
     pub(crate) load: LoadMaker,
     pub(crate) whatif: WhatIf,
     pub(crate) settings: Option<Arc<dyn LiveSettings>>,
@@ -33,15 +33,15 @@ pub(crate) struct Api {
     pub(crate) closing: CancellationToken,
 }
 
-impl Api {
+impl ApiState {
     pub(crate) fn new(
         engine: EngineHandle,
         limits: &ApiLimits,
         traces: Traces,
         closing: CancellationToken,
-    ) -> Arc<Api> {
+    ) -> Arc<ApiState> {
         let event_streams = limits.event_streams_max.min(Semaphore::MAX_PERMITS);
-        Arc::new(Api {
+        Arc::new(ApiState {
             load: LoadMaker::new(engine.clone(), closing.clone()),
             rendered: Arc::default(),
             whatif: WhatIf::default(),

@@ -1,8 +1,8 @@
 //! The service around every exchange: the id of the request, the access log, and the rest of the
 //! request's body.
 
-use crate::http::connection::Unread;
-use crate::http::drain::{Lent, Rest};
+use crate::http::connection::UnreadFlag;
+use crate::http::drain::{BodyRest, Lent};
 use crate::http::host;
 use crate::http::respond::{Response, render};
 use hyper::Request;
@@ -50,11 +50,11 @@ pub(crate) fn network(address: IpAddr) -> u64 {
 pub(crate) struct Access<S> {
     inner: S,
     caller: Caller,
-    unread: Unread,
+    unread: UnreadFlag,
 }
 
 impl<S> Access<S> {
-    pub(crate) fn new(inner: S, caller: Caller, unread: Unread) -> Access<S> {
+    pub(crate) fn new(inner: S, caller: Caller, unread: UnreadFlag) -> Access<S> {
         Access { inner, caller, unread }
     }
 }
@@ -71,7 +71,7 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.caller);
         let id = request_id(request.headers());
-        let entry = self.caller.is_logged.then(|| Entry::new(&request, self.caller.address));
+        let entry = self.caller.is_logged.then(|| AccessEntry::new(&request, self.caller.address));
         // Log lines of this request carry its id.
         let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
         let checked = check_target(&request);
@@ -110,30 +110,35 @@ fn check_target<B>(request: &Request<B>) -> Result<(), Error> {
 }
 
 /// Reads what the handler left of the body. Returns true if the whole body has been read.
-async fn is_read(response: &Response, rest: Rest<Incoming>, waits: bool, is_last: bool) -> bool {
+async fn is_read(
+    response: &Response,
+    rest: BodyRest<Incoming>,
+    waits: bool,
+    is_last: bool,
+) -> bool {
     // A body that timed out is not awaited a second time.
     let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
     if is_late || is_last { rest.is_empty() } else { rest.drain(waits).await }
 }
 
 /// The entry of a request in the access log.
-struct Entry {
+struct AccessEntry {
     begin: Instant,
     client: SocketAddr,
     method: String,
     path: String,
 }
 
-impl Entry {
-    fn new(request: &Request<Incoming>, client: SocketAddr) -> Entry {
+impl AccessEntry {
+    fn new(request: &Request<Incoming>, client: SocketAddr) -> AccessEntry {
         // The query is left out, since it may hold secrets.
         let path = request.uri().path().chars().take(PATH_CHARS_MAX).collect();
-        Entry { begin: clock::now(), client, method: request.method().to_string(), path }
+        AccessEntry { begin: clock::now(), client, method: request.method().to_string(), path }
     }
 
     /// An event stream is logged when it begins.
     fn log(self, response: &Response) {
-        let Entry { begin, client, method, path } = self;
+        let AccessEntry { begin, client, method, path } = self;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         tracing::info!(
             target: "access",

@@ -2,7 +2,7 @@
 //! [`Automatic`] gives them the body of all errors.
 
 use crate::http::access::new_id;
-use crate::http::connection::Unread;
+use crate::http::connection::UnreadFlag;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,13 +19,13 @@ const WORDS: [(&str, &str); 3] = [
 pub(crate) struct Automatic<I> {
     inner: I,
     /// Set with such an answer, since the rest of what the client sends is not read.
-    unread: Unread,
+    unread: UnreadFlag,
     /// The answer in place of hyper's, and how many of its bytes have been written.
     answer: Option<(Vec<u8>, usize)>,
 }
 
 impl<I> Automatic<I> {
-    pub(crate) fn new(inner: I, unread: Unread) -> Automatic<I> {
+    pub(crate) fn new(inner: I, unread: UnreadFlag) -> Automatic<I> {
         Automatic { inner, unread, answer: None }
     }
 }
@@ -174,7 +174,7 @@ mod tests {
     async fn an_answer_goes_through_a_narrow_connection() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (mut client, server) = tokio::io::duplex(7);
-        let mut server = Automatic::new(server, Unread::default());
+        let mut server = Automatic::new(server, UnreadFlag::default());
         let writing = tokio::spawn(async move {
             let bare = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
             server.write_all(bare).await.unwrap();

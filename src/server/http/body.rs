@@ -88,7 +88,7 @@ impl Bodies {
         }
         // A compressed body becomes an element when it is decompressed.
         let room = if coding.is_some() { 0 } else { self.room };
-        let reading = self.read(stream, Parts::new(self.account().request(), room, declared));
+        let reading = self.read(stream, PartialBody::new(self.account().request(), room, declared));
         let read = tokio::time::timeout(self.timeout, reading).await;
         let body = read.unwrap_or_else(|_| Err(self.too_slow()))?;
         match coding {
@@ -101,7 +101,7 @@ impl Bodies {
     async fn decompress(&self, coding: Coding, body: Body) -> Result<Body, Error> {
         let bodies = self.clone();
         let decompress = move || {
-            let mut parts = Parts::new(bodies.account().request(), bodies.room, 0);
+            let mut parts = PartialBody::new(bodies.account().request(), bodies.room, 0);
             coding.decompress(&body.bytes, |piece| {
                 if piece.len() > bodies.bytes_max.saturating_sub(parts.length) {
                     return Err(bodies.too_large());
@@ -114,7 +114,7 @@ impl Bodies {
         done.unwrap_or_else(|error| Err(Error::internal(format!("the task failed: {error}"))))
     }
 
-    async fn read<S, B, E>(&self, stream: S, mut parts: Parts) -> Result<Body, Error>
+    async fn read<S, B, E>(&self, stream: S, mut parts: PartialBody) -> Result<Body, Error>
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
@@ -145,7 +145,7 @@ impl Bodies {
 }
 
 /// The received part of a body, with room in front of it.
-struct Parts {
+struct PartialBody {
     room: usize,
     declared: usize,
     /// Without the room.
@@ -156,9 +156,9 @@ struct Parts {
     rest: Growing,
 }
 
-impl Parts {
-    fn new(held: HeldMemory, room: usize, declared: usize) -> Parts {
-        Parts { room, declared, length: 0, first: None, rest: Growing::new(held) }
+impl PartialBody {
+    fn new(held: HeldMemory, room: usize, declared: usize) -> PartialBody {
+        PartialBody { room, declared, length: 0, first: None, rest: Growing::new(held) }
     }
 
     fn add(&mut self, part: Bytes) -> Result<(), Full> {

@@ -26,9 +26,9 @@ const SCRATCH_BYTES: usize = 16 * 1024;
 /// A flag for a body that the client may still be sending and that will not be read. It is set with
 /// the answer, and makes the connection linger when it closes. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Unread(Arc<AtomicBool>);
+pub(crate) struct UnreadFlag(Arc<AtomicBool>);
 
-impl Unread {
+impl UnreadFlag {
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -37,25 +37,25 @@ impl Unread {
 /// A client's socket with a write timeout and a lingering close.
 pub(crate) struct Connection {
     stream: TcpStream,
-    unread: Unread,
+    unread: UnreadFlag,
     write_timeout: Duration,
     /// Begins when a write waits for the client, and ends when all has been written.
-    waiting: Option<Waiting>,
+    waiting: Option<WriteWait>,
     /// Runs during a lingering close.
     lingering: Option<Pin<Box<Sleep>>>,
     finished: bool,
 }
 
 /// A period in which writes wait for the client.
-struct Waiting {
+struct WriteWait {
     end: Pin<Box<Sleep>>,
     /// Bytes that the client has made room for since the period began.
     written: u64,
 }
 
-impl Waiting {
-    fn new(timeout: Duration) -> Waiting {
-        Waiting { end: Box::pin(sleep(timeout)), written: 0 }
+impl WriteWait {
+    fn new(timeout: Duration) -> WriteWait {
+        WriteWait { end: Box::pin(sleep(timeout)), written: 0 }
     }
 }
 
@@ -68,7 +68,7 @@ impl Connection {
     pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Connection {
         // Without it small answers wait for the client's acknowledgement. A failure is harmless.
         let _ = stream.set_nodelay(true);
-        let unread = Unread::default();
+        let unread = UnreadFlag::default();
         Connection {
             stream,
             unread,
@@ -79,7 +79,7 @@ impl Connection {
         }
     }
 
-    pub(crate) fn unread(&self) -> Unread {
+    pub(crate) fn unread(&self) -> UnreadFlag {
         self.unread.clone()
     }
 
@@ -108,7 +108,7 @@ impl Connection {
         }
         loop {
             let timeout = self.write_timeout;
-            let waiting = self.waiting.get_or_insert_with(|| Waiting::new(timeout));
+            let waiting = self.waiting.get_or_insert_with(|| WriteWait::new(timeout));
             ready!(waiting.end.as_mut().poll(cx));
             if is_too_slow(waiting.written, timeout) {
                 let message = "the client reads too slowly";

@@ -81,23 +81,23 @@ impl Origins {
     }
 
     /// The reader of the answer to a request with these headers; `None` if no origin is configured.
-    pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<Reader> {
+    pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<ReaderOrigin> {
         if !self.any && self.named.is_empty() {
             return None;
         }
-        Some(Reader { origin: self.allowed(headers).cloned(), is_anyone: self.any })
+        Some(ReaderOrigin { origin: self.allowed(headers).cloned(), is_anyone: self.any })
     }
 }
 
 /// The origin of the page that may read an answer.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct ReaderOrigin {
     /// `None` if the request names no origin, or one that is not allowed.
     origin: Option<HeaderValue>,
     is_anyone: bool,
 }
 
-impl Reader {
+impl ReaderOrigin {
     /// Adds the CORS headers of this origin to an answer.
     pub(crate) fn mark(self, headers: &mut HeaderMap) {
         let Some(origin) = self.origin else {

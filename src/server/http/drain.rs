@@ -14,46 +14,49 @@ use tokio::time::timeout;
 
 /// Bounds on the reading of a body that keeps its connection open.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
+struct DrainBounds {
     pub bytes: u64,
     time: Duration,
     /// Longest time without a byte, since some clients stop sending until they are answered.
     pause: Duration,
 }
 
-const BOUNDS: Bounds =
-    Bounds { bytes: 16 * 1024 * 1024, time: Duration::from_secs(5), pause: Duration::from_secs(1) };
+const BOUNDS: DrainBounds = DrainBounds {
+    bytes: 16 * 1024 * 1024,
+    time: Duration::from_secs(5),
+    pause: Duration::from_secs(1),
+};
 
-/// A request's body. If it is dropped before its end, it passes to its [`Rest`].
+/// A request's body. If it is dropped before its end, it passes to its [`BodyRest`].
 #[derive(Debug)]
 pub(crate) struct Lent<B> {
     /// `None` after its end.
     body: Option<B>,
     is_begun: bool,
-    rest: Rest<B>,
+    rest: BodyRest<B>,
 }
 
 /// The rest of a body that a handler did not read to its end.
 #[derive(Debug)]
-pub(crate) struct Rest<B>(Arc<Mutex<Option<Unread<B>>>>);
+pub(crate) struct BodyRest<B>(Arc<Mutex<Option<UnreadBody<B>>>>);
 
 #[derive(Debug)]
-struct Unread<B> {
+struct UnreadBody<B> {
     /// `None` after an error, behind which nothing can be read.
     body: Option<B>,
     is_begun: bool,
 }
 
-impl<B> Clone for Rest<B> {
-    fn clone(&self) -> Rest<B> {
-        Rest(self.0.clone())
+impl<B> Clone for BodyRest<B> {
+    fn clone(&self) -> BodyRest<B> {
+        BodyRest(self.0.clone())
     }
 }
 
 impl<B: Body> Lent<B> {
     /// The body for a handler, and its rest after the handler.
-    pub(crate) fn new(body: B) -> (Lent<B>, Rest<B>) {
-        let rest = Rest(Arc::default());
+    pub(crate) fn new(body: B) -> (Lent<B>, BodyRest<B>) {
+        let rest = BodyRest(Arc::default());
         let body = Some(body).filter(|body| !body.is_end_stream());
         (Lent { body, is_begun: false, rest: rest.clone() }, rest)
     }
@@ -75,7 +78,7 @@ impl<B: Body + Unpin> Body for Lent<B> {
         let has_ended =
             matches!(polled, Poll::Ready(None)) || (polled.is_ready() && body.is_end_stream());
         if is_broken {
-            self.rest.keep(Unread { body: None, is_begun: true });
+            self.rest.keep(UnreadBody { body: None, is_begun: true });
         }
         if is_broken || has_ended {
             self.body = None;
@@ -95,18 +98,18 @@ impl<B: Body + Unpin> Body for Lent<B> {
 impl<B> Drop for Lent<B> {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
-            self.rest.keep(Unread { body: Some(body), is_begun: self.is_begun });
+            self.rest.keep(UnreadBody { body: Some(body), is_begun: self.is_begun });
         }
     }
 }
 
-impl<B> Rest<B> {
-    fn keep(&self, unread: Unread<B>) {
+impl<B> BodyRest<B> {
+    fn keep(&self, unread: UnreadBody<B>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
     }
 }
 
-impl<B: Body + Unpin> Rest<B> {
+impl<B: Body + Unpin> BodyRest<B> {
     /// True if the body was read to its end.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
@@ -118,9 +121,9 @@ impl<B: Body + Unpin> Rest<B> {
         self.drain_within(BOUNDS, waits).await
     }
 
-    async fn drain_within(self, bounds: Bounds, waits: bool) -> bool {
+    async fn drain_within(self, bounds: DrainBounds, waits: bool) -> bool {
         let unread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Unread { body, is_begun }) = unread else { return true };
+        let Some(UnreadBody { body, is_begun }) = unread else { return true };
         let Some(body) = body else { return false };
         // Reading would make hyper send `100 Continue`.
         if (waits && !is_begun) || body.size_hint().lower() > bounds.bytes {
@@ -131,7 +134,7 @@ impl<B: Body + Unpin> Rest<B> {
 }
 
 /// Reads and drops a body within its bounds. Returns true if it has ended.
-async fn read_all<B: Body + Unpin>(mut body: B, bounds: Bounds) -> bool {
+async fn read_all<B: Body + Unpin>(mut body: B, bounds: DrainBounds) -> bool {
     let mut left = bounds.bytes;
     loop {
         let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
@@ -197,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn long_and_slow_bodies_end_the_connection() {
         let (time, pause) = (Duration::from_millis(600), Duration::from_millis(200));
-        let bounds = Bounds { bytes: 10_000, time, pause };
+        let bounds = DrainBounds { bytes: 10_000, time, pause };
         let drain = |frames: Frames| {
             let (lent, rest) = Lent::new(StreamBody::new(frames));
             drop(lent);

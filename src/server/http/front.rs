@@ -20,7 +20,7 @@ const CHARGED_BYTES_MIN: u64 = 16 * 1024;
 
 /// A mark of answers that carry the charge of their memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Charged;
+pub(crate) struct ChargedMark;
 
 /// A service that charges the memory of answers, that compresses them where clients accept it, and
 /// that serves pages of the allowed origins.
@@ -40,7 +40,7 @@ impl<S> Front<S> {
 /// Charges the memory of an answer until it has been written, if its handler has not.
 async fn charged(response: Response, mut held: HeldMemory) -> Response {
     let length = response.body().size_hint().exact().unwrap_or_default();
-    if length < CHARGED_BYTES_MIN || response.extensions().get::<Charged>().is_some() {
+    if length < CHARGED_BYTES_MIN || response.extensions().get::<ChargedMark>().is_some() {
         return response;
     }
     if let Err(full) = held.grow(usize::try_from(length).unwrap_or(usize::MAX)) {
@@ -116,7 +116,7 @@ mod tests {
         let refused = charged(answer(100_001), memory.of(1).answer()).await;
         assert_eq!((refused.status().as_u16(), memory.used()), (503, 0));
         let mut marked = answer(100_001);
-        marked.extensions_mut().insert(Charged);
+        marked.extensions_mut().insert(ChargedMark);
         assert_eq!(charged(marked, memory.of(1).answer()).await.status(), 200);
     }
 }

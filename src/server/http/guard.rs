@@ -4,7 +4,7 @@ use crate::http::access::network;
 use crate::http::cors::Origins;
 use crate::http::keys::{self, Denied, KeyRing, Scope};
 use crate::http::limits::ApiLimits;
-use crate::http::respond::Failure;
+use crate::http::respond::HttpFailure;
 use engine::PRIORITY_DEFAULT;
 use std::net::IpAddr;
 use types::error::{Error, ErrorKind};
@@ -25,19 +25,19 @@ pub(crate) struct Head {
 
 impl Head {
     /// Rejects every method but `GET` and `HEAD`, whose body hyper leaves out.
-    pub(crate) fn must_read(&self) -> Result<(), Failure> {
+    pub(crate) fn must_read(&self) -> Result<(), HttpFailure> {
         let reads = self.method == Method::GET || self.method == Method::HEAD;
-        if reads { Ok(()) } else { Err(Failure::method("GET, HEAD")) }
+        if reads { Ok(()) } else { Err(HttpFailure::method("GET, HEAD")) }
     }
 
     /// Rejects every method but `DELETE`.
-    pub(crate) fn must_delete(&self) -> Result<(), Failure> {
-        if self.method == Method::DELETE { Ok(()) } else { Err(Failure::method("DELETE")) }
+    pub(crate) fn must_delete(&self) -> Result<(), HttpFailure> {
+        if self.method == Method::DELETE { Ok(()) } else { Err(HttpFailure::method("DELETE")) }
     }
 
     /// Rejects every method but `POST`.
-    pub(crate) fn must_post(&self) -> Result<(), Failure> {
-        if self.method == Method::POST { Ok(()) } else { Err(Failure::method("POST")) }
+    pub(crate) fn must_post(&self) -> Result<(), HttpFailure> {
+        if self.method == Method::POST { Ok(()) } else { Err(HttpFailure::method("POST")) }
     }
 }
 
@@ -56,14 +56,14 @@ impl Guard {
     }
 
     /// Checks a `GET` or `HEAD`, with a key that may read if keys are needed.
-    pub(crate) fn check_read(&self, head: &Head) -> Result<(), Failure> {
+    pub(crate) fn check_read(&self, head: &Head) -> Result<(), HttpFailure> {
         head.must_read()?;
         self.check_host(&head.headers)?;
         Ok(self.check_key(&head.headers, &[Scope::Read])?)
     }
 
     /// The same for the description of a model, which a key that may ask models may also see.
-    pub(crate) fn check_model_read(&self, head: &Head) -> Result<(), Failure> {
+    pub(crate) fn check_model_read(&self, head: &Head) -> Result<(), HttpFailure> {
         head.must_read()?;
         self.check_host(&head.headers)?;
         Ok(self.check_key(&head.headers, &[Scope::Read, Scope::Infer])?)
@@ -71,7 +71,7 @@ impl Guard {
 
     /// Checks a `POST`: from a program, from the server's own page or from a page of an allowed
     /// origin, with a key of this scope if keys are needed.
-    pub(crate) fn check_post(&self, head: &Head, scope: Scope) -> Result<(), Failure> {
+    pub(crate) fn check_post(&self, head: &Head, scope: Scope) -> Result<(), HttpFailure> {
         head.must_post()?;
         self.check_host(&head.headers)?;
         self.check_key(&head.headers, &[scope])?;
@@ -79,7 +79,7 @@ impl Guard {
     }
 
     /// Checks a `DELETE`, which changes state and needs the scope for that.
-    pub(crate) fn check_delete(&self, head: &Head) -> Result<(), Failure> {
+    pub(crate) fn check_delete(&self, head: &Head) -> Result<(), HttpFailure> {
         head.must_delete()?;
         self.check_host(&head.headers)?;
         self.check_key(&head.headers, &[Scope::Admin])?;

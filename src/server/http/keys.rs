@@ -50,7 +50,7 @@ impl Scope {
 /// A key as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct KeyEntry {
     name: String,
     sha256: String,
     scopes: Vec<Scope>,
@@ -63,7 +63,7 @@ struct Entry {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    key: Vec<Entry>,
+    key: Vec<KeyEntry>,
 }
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ fn find<'a>(keys: &'a [Key], given: &[u8]) -> Option<&'a Key> {
 
 fn parse(text: &str) -> anyhow::Result<Vec<Key>> {
     let file: File = toml::from_str(text)?;
-    let key = |entry: Entry| {
+    let key = |entry: KeyEntry| {
         let wrong = || anyhow::anyhow!("sha256 of key '{}' is not 64 hex digits", entry.name);
         let hash = unhex(&entry.sha256).ok_or_else(wrong)?;
         anyhow::ensure!(!entry.scopes.is_empty(), "key '{}' has no scopes", entry.name);
@@ -168,7 +168,7 @@ pub fn make(name: &str, scopes: &[Scope]) -> anyhow::Result<(String, String)> {
     getrandom::fill(&mut bytes)?;
     let key = format!("cnc_{}", hex(&bytes));
     let sha256 = hex(&hash(key.as_bytes()));
-    let entry = Entry { name: name.to_owned(), sha256, scopes: scopes.to_vec(), priority: None };
+    let entry = KeyEntry { name: name.to_owned(), sha256, scopes: scopes.to_vec(), priority: None };
     Ok((key, toml::to_string(&File { key: vec![entry] })?))
 }
 

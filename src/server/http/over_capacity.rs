@@ -57,15 +57,15 @@ pub(crate) async fn refuse<B>(_: Request<B>) -> Result<Response, Infallible> {
 /// The tasks of connections over the cap. The oldest ones make way for new ones: a probe sends its
 /// request at once, while a client that holds connections open does not.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedConnections {
     tasks: VecDeque<AbortHandle>,
     max: usize,
 }
 
-impl Refused {
+impl RefusedConnections {
     /// No tasks yet, beside up to `connections` within the cap.
-    pub(crate) fn within(connections: usize) -> Refused {
-        Refused { tasks: VecDeque::new(), max: MAX.min(connections).max(1) }
+    pub(crate) fn within(connections: usize) -> RefusedConnections {
+        RefusedConnections { tasks: VecDeque::new(), max: MAX.min(connections).max(1) }
     }
 
     pub(crate) fn add(&mut self, task: AbortHandle) {
@@ -86,7 +86,7 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_connection_makes_way() {
         for (connections, max) in [(1000, MAX), (7, 7), (0, 1)] {
-            let mut refused = Refused::within(connections);
+            let mut refused = RefusedConnections::within(connections);
             let mut tasks: Vec<_> =
                 (0..=max).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
             tasks.iter().for_each(|task| refused.add(task.abort_handle()));

@@ -1,7 +1,7 @@
 //! HTTP/2 without TLS begins with a preface (RFC 9113, section 3.4), which is not an HTTP/1.1
 //! request. hyper closes the connection without an answer; [`Http1`] answers 505 first.
 
-use crate::http::connection::Unread;
+use crate::http::connection::UnreadFlag;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,11 +17,11 @@ const ANSWER: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
 pub(crate) struct Http1<I> {
     inner: I,
     /// Set when the preface was read, since the frames after it are not read.
-    unread: Unread,
-    state: State,
+    unread: UnreadFlag,
+    state: PrefaceState,
 }
 
-enum State {
+enum PrefaceState {
     /// Nothing has been read.
     New,
     Http1,
@@ -30,8 +30,8 @@ enum State {
 }
 
 impl<I> Http1<I> {
-    pub(crate) fn new(inner: I, unread: Unread) -> Http1<I> {
-        Http1 { inner, unread, state: State::New }
+    pub(crate) fn new(inner: I, unread: UnreadFlag) -> Http1<I> {
+        Http1 { inner, unread, state: PrefaceState::New }
     }
 }
 
@@ -42,14 +42,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Http1<I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if matches!(self.state, State::Http2(_)) {
+        if matches!(self.state, PrefaceState::Http2(_)) {
             return Poll::Ready(Ok(()));
         }
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
-        if matches!(self.state, State::New) && !read.is_empty() {
+        if matches!(self.state, PrefaceState::New) && !read.is_empty() {
             let is_preface = read.starts_with(PREFACE);
-            self.state = if is_preface { State::Http2(0) } else { State::Http1 };
+            self.state = if is_preface { PrefaceState::Http2(0) } else { PrefaceState::Http1 };
             if is_preface {
                 // To hyper this is the end of the connection, so it shuts down.
                 buffer.set_filled(before);
@@ -86,14 +86,14 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Http1<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let State::Http2(written) = self.state
+        while let PrefaceState::Http2(written) = self.state
             && let Some(rest) = ANSWER.get(written..).filter(|rest| !rest.is_empty())
         {
             let more = ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
             if more == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.state = State::Http2(written + more);
+            self.state = PrefaceState::Http2(written + more);
         }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }

@@ -16,27 +16,27 @@ pub(crate) type Response = warp::reply::Response;
 
 /// An error, and the methods that would have been right if the method was the error.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct HttpFailure {
     error: Error,
     allow: Option<&'static str>,
 }
 
-impl Failure {
+impl HttpFailure {
     /// The route exists, but not for this method.
-    pub(crate) fn method(allow: &'static str) -> Failure {
+    pub(crate) fn method(allow: &'static str) -> HttpFailure {
         let message = format!("this route takes only {allow}");
-        Failure { error: Error::new(ErrorKind::MethodNotAllowed, message), allow: Some(allow) }
+        HttpFailure { error: Error::new(ErrorKind::MethodNotAllowed, message), allow: Some(allow) }
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure { error, allow: None }
+impl From<Error> for HttpFailure {
+    fn from(error: Error) -> HttpFailure {
+        HttpFailure { error, allow: None }
     }
 }
 
 /// What every handler gives back.
-pub(crate) type Outcome = Result<Response, Failure>;
+pub(crate) type Outcome = Result<Response, HttpFailure>;
 
 /// The answer to send.
 pub(crate) fn render(outcome: Outcome) -> Response {
@@ -64,7 +64,7 @@ pub(crate) fn render_openai(outcome: Outcome) -> Response {
     })
 }
 
-fn render_failure(failure: &Failure, body: &Value) -> Response {
+fn render_failure(failure: &HttpFailure, body: &Value) -> Response {
     let error = &failure.error;
     let mut response = document("application/json", body.to_string().into());
     let status = StatusCode::from_u16(error.kind.status());
@@ -130,7 +130,7 @@ mod tests {
         let response = render(Err(full.retry_after(Duration::from_millis(1200)).into()));
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()[RETRY_AFTER], "2");
-        let response = render(Err(Failure::method("GET, HEAD")));
+        let response = render(Err(HttpFailure::method("GET, HEAD")));
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()[ALLOW], "GET, HEAD");
         let response = render(Err(Error::new(ErrorKind::Unauthorized, "key").into()));

@@ -7,18 +7,18 @@
 //! A TLS handshake is made by the task of its connection and has a timeout: a slow or failed
 //! handshake does not delay other connections.
 
-use crate::context::Api;
+use crate::context::ApiState;
 use crate::http::access::{Access, Caller};
 use crate::http::automatic::Automatic;
-use crate::http::connection::{Connection, Unread};
+use crate::http::connection::{Connection, UnreadFlag};
 use crate::http::cors::Origins;
 use crate::http::drain::Lent;
 use crate::http::front::Front;
 use crate::http::limits::ApiLimits;
-use crate::http::over_capacity::{HealthOnly, Refused, refuse};
+use crate::http::over_capacity::{HealthOnly, RefusedConnections, refuse};
 use crate::http::preface::Http1;
 use crate::http::respond::{Response, render};
-use crate::http::slots::Slots;
+use crate::http::slots::ConnectionSlots;
 use crate::http::tls::{self, Hello, Tls};
 use crate::routes::routes;
 use engine::{EngineHandle, Memory};
@@ -65,7 +65,7 @@ pub async fn serve(
 ) {
     let closing = CancellationToken::new();
     let memory = engine.memory().clone();
-    let api = Api::new(engine, &limits, traces, closing.clone());
+    let api = ApiState::new(engine, &limits, traces, closing.clone());
     let service = TowerToHyperService::new(warp::service(routes(api)));
     let service = Front::new(service, Origins::new(&limits.allow_origins), memory.clone());
     run(listener, (service, memory), &limits, closing, shutdown).await;
@@ -101,8 +101,8 @@ struct Server<S> {
     /// The treatment of connections within the cap, and of those over it.
     served: Manner,
     refused: Manner,
-    slots: Slots,
-    over_cap: Refused,
+    slots: ConnectionSlots,
+    over_cap: RefusedConnections,
     /// Origins whose pages may read why their connection was rejected.
     origins: Origins,
     memory: Memory,
@@ -132,8 +132,8 @@ where
             service,
             served,
             refused,
-            slots: Slots::new(limits.connections_max),
-            over_cap: Refused::within(limits.connections_max),
+            slots: ConnectionSlots::new(limits.connections_max),
+            over_cap: RefusedConnections::within(limits.connections_max),
             origins: Origins::new(&limits.allow_origins),
             memory,
             graceful: GracefulShutdown::new(),
@@ -288,7 +288,7 @@ impl Manner {
 }
 
 /// A connection for hyper, which leaves some answers to it.
-fn http1<I>(stream: I, unread: Unread) -> Http1<Automatic<I>> {
+fn http1<I>(stream: I, unread: UnreadFlag) -> Http1<Automatic<I>> {
     Http1::new(Automatic::new(stream, unread.clone()), unread)
 }
 

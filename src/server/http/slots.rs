@@ -11,7 +11,7 @@ const ADDRESS_QUARTERS: usize = 3;
 
 /// The connections that are open.
 #[derive(Clone, Debug)]
-pub(crate) struct Slots {
+pub(crate) struct ConnectionSlots {
     taken: Arc<Mutex<Taken>>,
     max: usize,
     address_max: usize,
@@ -23,14 +23,14 @@ struct Taken {
     addresses: HashMap<u64, usize>,
 }
 
-impl Slots {
-    pub(crate) fn new(max: usize) -> Slots {
+impl ConnectionSlots {
+    pub(crate) fn new(max: usize) -> ConnectionSlots {
         let address_max = max.saturating_mul(ADDRESS_QUARTERS).div_ceil(4);
-        Slots { taken: Arc::default(), max, address_max }
+        ConnectionSlots { taken: Arc::default(), max, address_max }
     }
 
     /// A place for a connection from this address, if there is one.
-    pub(crate) fn take(&self, address: IpAddr) -> Option<Slot> {
+    pub(crate) fn take(&self, address: IpAddr) -> Option<ConnectionSlot> {
         let network = network(address);
         let mut taken = lock(&self.taken);
         let own = taken.addresses.get(&network).copied().unwrap_or_default();
@@ -39,7 +39,7 @@ impl Slots {
         }
         taken.all += 1;
         taken.addresses.insert(network, own + 1);
-        Some(Slot { taken: self.taken.clone(), network })
+        Some(ConnectionSlot { taken: self.taken.clone(), network })
     }
 }
 
@@ -50,12 +50,12 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
 
 /// The place of one connection, free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct ConnectionSlot {
     taken: Arc<Mutex<Taken>>,
     network: u64,
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all = taken.all.saturating_sub(1);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn no_address_has_all_connections() {
-        let slots = Slots::new(8);
+        let slots = ConnectionSlots::new(8);
         let much: Vec<_> = (0..8).map_while(|_| slots.take(address(1))).collect();
         assert_eq!(much.len(), 6);
         let little = slots.take(address(2));
@@ -92,11 +92,11 @@ mod tests {
 
     #[test]
     fn a_single_connection_is_anybodys() {
-        let slots = Slots::new(1);
+        let slots = ConnectionSlots::new(1);
         let one = slots.take(address(1));
         assert!(one.is_some() && slots.take(address(2)).is_none());
         drop(one);
         assert!(slots.take(address(2)).is_some());
-        assert!(Slots::new(0).take(address(1)).is_none());
+        assert!(ConnectionSlots::new(0).take(address(1)).is_none());
     }
 }

@@ -1,11 +1,11 @@
 //! The state of the server as JSON, and the operator's control of adapters.
 
-use crate::context::Api;
+use crate::context::ApiState;
 use crate::http::body::check_json_type;
 use crate::http::guard::Head;
 use crate::http::keys::Scope;
 use crate::http::object::Object;
-use crate::http::respond::{self, Failure, Outcome, json};
+use crate::http::respond::{self, HttpFailure, Outcome, json};
 use crate::operator::rendered::{adapter_value, snapshot_value};
 use bytes::Buf;
 use engine::Mode;
@@ -21,7 +21,7 @@ use warp::http::header::ACCEPT;
 const BODY_BYTES_MAX: usize = 4096;
 
 /// `GET /api/adapters`: used and unused ones.
-pub(crate) fn adapters(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn adapters(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
     let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
@@ -29,27 +29,27 @@ pub(crate) fn adapters(api: &Api, head: &Head) -> Outcome {
 }
 
 /// `GET /api/decisions`: the last ones, the newest at the end.
-pub(crate) fn decisions(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn decisions(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
     json(&value!({ "decisions": snapshot.decisions }))
 }
 
 /// `GET /api/snapshot`: the present state of everything.
-pub(crate) fn snapshot(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn snapshot(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
     json(&snapshot_value(&snapshot, api.load.view().as_ref())?)
 }
 
 /// `GET /api/history`: a sample of each of the last seconds.
-pub(crate) fn history(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn history(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     json(&value!({ "interval_ms": SAMPLE_MS, "samples": api.engine.history() }))
 }
 
 /// `GET /metrics`, for Prometheus.
-pub(crate) fn metrics(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn metrics(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let notation = Notation::accepted(accept.unwrap_or_default());
@@ -57,14 +57,14 @@ pub(crate) fn metrics(api: &Api, head: &Head) -> Outcome {
 }
 
 /// `GET /api/whatif`: what the last requests would have cost with other settings.
-pub(crate) async fn whatif(api: &Api, head: &Head) -> Outcome {
+pub(crate) async fn whatif(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     json(&api.whatif.view(&api.engine).await?)
 }
 
 /// `GET /api/recording`: the requests of the last day and the adapters, as `concertina simulate`
 /// reads them.
-pub(crate) async fn recording(api: &Api, head: &Head) -> Outcome {
+pub(crate) async fn recording(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let recording = api.whatif.recording(&api.engine).await?;
     Ok(respond::document("application/json", recording.into()))
@@ -72,7 +72,7 @@ pub(crate) async fn recording(api: &Api, head: &Head) -> Outcome {
 
 /// `POST /api/load` starts a run of the load generator, `DELETE` ends it; both answer with its
 /// state.
-pub(crate) async fn load<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
+pub(crate) async fn load<S, B, E>(api: &ApiState, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -83,7 +83,7 @@ where
         api.load.stop().await;
         return json(&api.load.view());
     }
-    head.must_post().map_err(|_| Failure::method("POST, DELETE"))?;
+    head.must_post().map_err(|_| HttpFailure::method("POST, DELETE"))?;
     api.guard.check_post(head, Scope::Admin)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
@@ -93,7 +93,7 @@ where
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct ModeRequest {
     mode: ModeName,
 }
 
@@ -116,7 +116,7 @@ impl From<ModeName> for Mode {
 }
 
 /// `POST /api/adapters/{id}` with `{"mode": "auto" | "on" | "off"}`.
-pub(crate) async fn set_mode<S, B, E>(api: &Api, id: &str, head: &Head, body: S) -> Outcome
+pub(crate) async fn set_mode<S, B, E>(api: &ApiState, id: &str, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -131,7 +131,7 @@ where
 }
 
 fn parse_wish(body: &[u8]) -> Result<ModeName, Error> {
-    let wish: Result<Object<Wish>, _> = serde_json::from_slice(document::without_mark(body));
+    let wish: Result<Object<ModeRequest>, _> = serde_json::from_slice(document::without_mark(body));
     let wrong = |error| Error::malformed(format!("send {{\"mode\": \"auto|on|off\"}}: {error}"));
     Ok(wish.map_err(wrong)?.0.mode)
 }

@@ -4,11 +4,11 @@
 //! and at most every [`SPACING`], so a slow client sees fewer snapshots instead of late ones. All
 //! streams share one rendering of a snapshot.
 
-use crate::context::Api;
+use crate::context::ApiState;
 use crate::http::guard::Head;
 use crate::http::respond::Outcome;
 use crate::operator::load::LoadMaker;
-use crate::operator::rendered::{Rendered, whole};
+use crate::operator::rendered::{RenderedSnapshot, whole};
 use futures_util::{Stream, StreamExt, stream};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const SPACING: Duration = Duration::from_millis(200);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /api/events`.
-pub(crate) fn events(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn events(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let permit = api.event_streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Error::unavailable("too many event streams are open"))?;
@@ -53,7 +53,7 @@ pub(crate) fn events(api: &Api, head: &Head) -> Outcome {
 /// One client's view of the snapshots.
 struct Feed {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    rendered: Arc<Rendered>,
+    rendered: Arc<RenderedSnapshot>,
     load: Option<LoadMaker>,
     closing: CancellationToken,
     /// Events of the snapshot being told; sent before the next snapshot is looked at.
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn streams_share_one_rendering() {
-        let (rendered, snapshot) = (Rendered::default(), with_decisions([1]));
+        let (rendered, snapshot) = (RenderedSnapshot::default(), with_decisions([1]));
         let texts = [0, 1].map(|_| rendered.of(&snapshot, None).unwrap());
         assert!(Arc::ptr_eq(&texts[0], &texts[1]));
         let other = rendered.of(&with_decisions([2]), None).unwrap();

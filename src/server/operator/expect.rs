@@ -2,12 +2,12 @@
 //!
 //! It is a hint, not a promise: whether a start is worth it is decided by the policy.
 
-use crate::context::Api;
+use crate::context::ApiState;
 use crate::http::body::check_json_type;
 use crate::http::guard::Head;
 use crate::http::keys::Scope;
 use crate::http::object::Object;
-use crate::http::respond::{Failure, Outcome, json};
+use crate::http::respond::{HttpFailure, Outcome, json};
 use bytes::Buf;
 use futures_util::Stream;
 use serde::Deserialize;
@@ -28,24 +28,24 @@ const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Expected {
+struct ExpectRequest {
     model: String,
     #[serde(rename = "in")]
     within: String,
 }
 
 /// `POST /api/expect`.
-pub(crate) async fn expect<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
+pub(crate) async fn expect<S, B, E>(api: &ApiState, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
     E: std::fmt::Display,
 {
-    head.must_post().map_err(|_| Failure::method("POST"))?;
+    head.must_post().map_err(|_| HttpFailure::method("POST"))?;
     api.guard.check_post(head, Scope::Infer)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
-    let Object(Expected { model, within }) =
+    let Object(ExpectRequest { model, within }) =
         serde_json::from_slice(document::without_mark(&body.bytes)).map_err(|error| {
             Error::malformed(format!("send {{\"model\": \"NAME\", \"in\": \"30s\"}}: {error}"))
         })?;

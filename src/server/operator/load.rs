@@ -28,7 +28,7 @@ const LONGEST_US: u64 = 600_000_000;
 /// The settings of a run.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Order {
+struct LoadRunSettings {
     model: String,
     /// Requests in flight at the same time.
     concurrency: usize,
@@ -55,12 +55,12 @@ pub(crate) struct LoadView {
 #[derive(Clone)]
 pub(crate) struct LoadMaker {
     engine: EngineHandle,
-    run: Arc<Mutex<Option<Run>>>,
+    run: Arc<Mutex<Option<LoadRun>>>,
     /// Cancelled when the server shuts down.
     closing: CancellationToken,
 }
 
-struct Run {
+struct LoadRun {
     view: LoadView,
     times: Option<Histogram<u32>>,
     stop: CancellationToken,
@@ -75,10 +75,10 @@ impl LoadMaker {
 
     /// The present or last run; `None` before the first one.
     pub(crate) fn view(&self) -> Option<LoadView> {
-        self.lock().as_ref().map(Run::view)
+        self.lock().as_ref().map(LoadRun::view)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Run>> {
+    fn lock(&self) -> MutexGuard<'_, Option<LoadRun>> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,7 +108,7 @@ impl LoadMaker {
                 let busy = "the load maker is running; stop it first, or wait for its end";
                 return Err(Error::new(ErrorKind::Conflict, busy));
             }
-            *run = Some(Run::new(&order, self.engine.uptime(), (stop.clone(), over.clone())));
+            *run = Some(LoadRun::new(&order, self.engine.uptime(), (stop.clone(), over.clone())));
         }
         tracing::info!(model = %order.model, "making load: {} at once", order.concurrency);
         tokio::spawn(self.clone().keep_going(order, limit, (stop, over)));
@@ -126,7 +126,7 @@ impl LoadMaker {
 
     async fn keep_going(
         self,
-        order: Order,
+        order: LoadRunSettings,
         limit: Duration,
         (stop, over): (CancellationToken, CancellationToken),
     ) {
@@ -172,12 +172,12 @@ impl LoadMaker {
     }
 }
 
-impl Run {
+impl LoadRun {
     fn new(
-        order: &Order,
+        order: &LoadRunSettings,
         now: Duration,
         (stop, over): (CancellationToken, CancellationToken),
-    ) -> Run {
+    ) -> LoadRun {
         let view = LoadView {
             model: order.model.clone(),
             concurrency: order.concurrency,
@@ -191,7 +191,7 @@ impl Run {
             last_error: None,
         };
         // The bounds are valid, so there is no error.
-        Run { view, times: Histogram::new_with_bounds(1, LONGEST_US, 2).ok(), stop, over }
+        LoadRun { view, times: Histogram::new_with_bounds(1, LONGEST_US, 2).ok(), stop, over }
     }
 
     fn count(&mut self, answered: Result<(), Error>, took: Duration) {
@@ -217,8 +217,9 @@ impl Run {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Order, Error> {
-    let order: Result<Object<Order>, _> = serde_json::from_slice(document::without_mark(body));
+fn parse(body: &[u8]) -> Result<LoadRunSettings, Error> {
+    let order: Result<Object<LoadRunSettings>, _> =
+        serde_json::from_slice(document::without_mark(body));
     let order = order.map_err(|error| {
         let form = "{\"model\": \"NAME\", \"concurrency\": 1-64, \"seconds\": 5-60}";
         Error::malformed(format!("send {form}: {error}"))

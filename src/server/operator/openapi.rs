@@ -1,7 +1,7 @@
 //! The description of every route (OpenAPI 3.1). `tests/server/openapi.rs` holds it to the routes
 //! and to what they answer.
 
-use crate::context::Api;
+use crate::context::ApiState;
 use crate::http::guard::Head;
 use crate::http::respond::{Outcome, document};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 const DOCUMENT: &str = include_str!("openapi.json");
 
 /// `GET /openapi.json`.
-pub(crate) fn openapi(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn openapi(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     Ok(document("application/json", Bytes::from_static(DOCUMENT.as_bytes())))
 }

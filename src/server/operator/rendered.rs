@@ -10,9 +10,9 @@ use types::error::Error;
 /// The JSON of the newest snapshot that was sent, without its decisions: these do not change, and
 /// each is sent once.
 #[derive(Debug, Default)]
-pub(crate) struct Rendered(Mutex<Option<(Arc<Snapshot>, Arc<str>)>>);
+pub(crate) struct RenderedSnapshot(Mutex<Option<(Arc<Snapshot>, Arc<str>)>>);
 
-impl Rendered {
+impl RenderedSnapshot {
     /// `None` if it cannot be put into JSON.
     pub(crate) fn of(
         &self,

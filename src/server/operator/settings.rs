@@ -1,11 +1,11 @@
 //! Settings that an operator changes while the server runs, as lines of the configuration file.
 
-use crate::context::Api;
+use crate::context::ApiState;
 use crate::http::body::check_json_type;
 use crate::http::guard::Head;
 use crate::http::keys::Scope;
 use crate::http::object::Object;
-use crate::http::respond::{Failure, Outcome, json};
+use crate::http::respond::{HttpFailure, Outcome, json};
 use crate::operator::live::LiveSettings;
 use bytes::Buf;
 use futures_util::Stream;
@@ -19,12 +19,12 @@ const BODY_BYTES_MAX: usize = 4096;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct SettingRequest {
     setting: String,
 }
 
 /// `GET /api/settings`: changed settings; `POST` changes one.
-pub(crate) async fn settings<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
+pub(crate) async fn settings<S, B, E>(api: &ApiState, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -34,7 +34,7 @@ where
         api.guard.check_read(head)?;
         return json(&value!({ "changed": owner(api)?.changed() }));
     }
-    head.must_post().map_err(|_| Failure::method("GET, HEAD, POST"))?;
+    head.must_post().map_err(|_| HttpFailure::method("GET, HEAD, POST"))?;
     api.guard.check_post(head, Scope::Admin)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
@@ -43,7 +43,7 @@ where
     json(&change)
 }
 
-fn owner(api: &Api) -> Result<&dyn LiveSettings, Error> {
+fn owner(api: &ApiState) -> Result<&dyn LiveSettings, Error> {
     let owner = api.settings.as_deref();
     owner.ok_or_else(|| Error::unavailable("settings cannot be changed in this program"))
 }
@@ -53,7 +53,8 @@ fn refusal(error: anyhow::Error) -> Error {
 }
 
 fn wanted(body: &[u8]) -> Result<String, Error> {
-    let wanted: Result<Object<Wanted>, _> = serde_json::from_slice(document::without_mark(body));
+    let wanted: Result<Object<SettingRequest>, _> =
+        serde_json::from_slice(document::without_mark(body));
     let wrong =
         |error| Error::malformed(format!("send {{\"setting\": \"adapters.min = 1\"}}: {error}"));
     Ok(wanted.map_err(wrong)?.0.setting)

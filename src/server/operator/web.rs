@@ -19,7 +19,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 #[derive(RustEmbed)]
 #[folder = "../../web"]
-struct Files;
+struct WebFiles;
 
 /// The file at this path; `None` if there is none.
 pub(crate) fn file(path: &str, head: &Head) -> Option<Outcome> {
@@ -27,7 +27,7 @@ pub(crate) fn file(path: &str, head: &Head) -> Option<Outcome> {
         "" => "index.html",
         name => name,
     };
-    let file = Files::get(name)?;
+    let file = WebFiles::get(name)?;
     Some(head.must_read().map(|()| respond(name, file, head)))
 }
 
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn every_file_is_served_with_a_known_type() {
-        for name in Files::iter() {
+        for name in WebFiles::iter() {
             let response = get(&format!("/{name}"), HeaderMap::new()).unwrap();
             assert_eq!(response.status(), 200);
             assert_ne!(response.headers()[CONTENT_TYPE], "application/octet-stream", "{name}");
@@ -122,16 +122,16 @@ mod tests {
 
     #[test]
     fn the_page_keeps_to_its_policy() {
-        let page = Files::get("index.html").unwrap();
+        let page = WebFiles::get("index.html").unwrap();
         let page = String::from_utf8(page.data.into_owned()).unwrap();
         for forbidden in ["http://", "https://", "<style", "style=", " onclick", "<script>"] {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
         let own = |name: &str| name.ends_with(".js") && !name.starts_with("vendor/");
-        let scripts: Vec<_> = Files::iter().filter(|name| own(name)).collect();
+        let scripts: Vec<_> = WebFiles::iter().filter(|name| own(name)).collect();
         assert!(scripts.len() > 10, "{scripts:?}");
         for name in scripts {
-            let script = Files::get(&name).unwrap();
+            let script = WebFiles::get(&name).unwrap();
             let script = String::from_utf8(script.data.into_owned()).unwrap();
             let html = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write"];
             for forbidden in html.into_iter().chain(["eval(", "https://"]) {

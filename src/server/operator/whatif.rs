@@ -18,30 +18,30 @@ const FRESH_EMPTY: Duration = Duration::from_secs(5);
 
 /// The last answer, and whether another is being computed. Clones share both.
 #[derive(Clone, Default)]
-pub(crate) struct WhatIf(Arc<Shared>);
+pub(crate) struct WhatIf(Arc<WhatifShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct WhatifShared {
+    state: Mutex<WhatifState>,
     /// Taken while a recording is built, which may take much memory.
     recording: Semaphore,
 }
 
-impl Default for Shared {
-    fn default() -> Shared {
-        Shared { state: Mutex::default(), recording: Semaphore::new(1) }
+impl Default for WhatifShared {
+    fn default() -> WhatifShared {
+        WhatifShared { state: Mutex::default(), recording: Semaphore::new(1) }
     }
 }
 
 #[derive(Default)]
-struct State {
+struct WhatifState {
     computing: bool,
     /// Changes of settings so far.
     changes: u64,
-    answer: Option<Answer>,
+    answer: Option<WhatifAnswer>,
 }
 
 #[derive(Clone)]
-struct Answer {
+struct WhatifAnswer {
     at: Instant,
     requests: usize,
     span: Duration,
@@ -51,7 +51,7 @@ struct Answer {
 }
 
 #[derive(Serialize)]
-struct View {
+struct WhatifView {
     /// `computing` until there is an answer, then `ready`.
     state: &'static str,
     /// How old the answer is.
@@ -66,7 +66,7 @@ struct View {
 }
 
 impl WhatIf {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WhatifState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,7 +77,7 @@ impl WhatIf {
     }
 
     /// Keeps an answer, unless settings changed while it was computed.
-    fn keep(&self, answer: Answer, changes: u64) {
+    fn keep(&self, answer: WhatifAnswer, changes: u64) {
         let mut state = self.lock();
         if state.changes == changes {
             state.answer = Some(answer);
@@ -87,7 +87,7 @@ impl WhatIf {
     /// Whether the caller is to compute an answer: nobody does, and there is none that is fresh.
     fn begins(&self) -> bool {
         let mut state = self.lock();
-        let fresh = |answer: &Answer| {
+        let fresh = |answer: &WhatifAnswer| {
             let limit = if answer.cases.is_empty() { FRESH_EMPTY } else { FRESH };
             clock::now().duration_since(answer.at) < limit
         };
@@ -135,10 +135,10 @@ impl WhatIf {
         written.map_err(|error| Error::internal(error.to_string()))?
     }
 
-    fn present(&self) -> View {
+    fn present(&self) -> WhatifView {
         let answer = self.lock().answer.clone();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        View {
+        WhatifView {
             state: if answer.is_some() { "ready" } else { "computing" },
             age_ms: answer.as_ref().map(|it| millis(clock::now().duration_since(it.at))),
             requests: answer.as_ref().map(|it| it.requests),
@@ -181,7 +181,7 @@ fn situation(asked: &WhatifInputs, snapshot: &Snapshot) -> Situation {
     situation.completed()
 }
 
-fn answer(asked: &WhatifInputs, snapshot: &Snapshot) -> Answer {
+fn answer(asked: &WhatifInputs, snapshot: &Snapshot) -> WhatifAnswer {
     let situation = situation(asked, snapshot);
     let requests = situation.trace.requests.len();
     let span = Duration::try_from_secs_f64(situation.trace.span()).unwrap_or_default();
@@ -195,7 +195,7 @@ fn answer(asked: &WhatifInputs, snapshot: &Snapshot) -> Answer {
         Ok(cases) => (cases, None),
         Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     };
-    Answer { at: clock::now(), requests, span, cases, reason }
+    WhatifAnswer { at: clock::now(), requests, span, cases, reason }
 }
 
 /// Runs a task on this thread after everything else that the machine has to do.

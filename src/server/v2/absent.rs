@@ -1,13 +1,13 @@
 //! Extensions of Triton that this server does not have. Clients and tools ask for their state first,
 //! so that these routes answer as a Triton does on which nothing is turned on.
 
-use crate::context::{Api, Target};
+use crate::context::{ApiState, Target};
 use crate::http::guard::Head;
 use crate::http::respond::{Outcome, json};
 use serde_json::json as value;
 
 /// `GET /v2/logging`: the log of this server is set by `CONCERTINA_LOG`.
-pub(crate) fn logging(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn logging(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     json(&value!({
         "log_file": "",
@@ -21,7 +21,7 @@ pub(crate) fn logging(api: &Api, head: &Head) -> Outcome {
 
 /// `GET /v2/trace/setting` and `GET /v2/models/{m}/trace/setting`: traces of this server are
 /// OpenTelemetry's, and set by `telemetry.otlp_endpoint`.
-pub(crate) fn trace(api: &Api, target: Option<&Target>, head: &Head) -> Outcome {
+pub(crate) fn trace(api: &ApiState, target: Option<&Target>, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     if let Some(target) = target {
         api.engine.model(&target.name, target.version.as_deref())?;
@@ -38,7 +38,7 @@ pub(crate) fn trace(api: &Api, target: Option<&Target>, head: &Head) -> Outcome 
 
 /// `GET /v2/systemsharedmemory/status` and `GET /v2/cudasharedmemory/status`: no region can be
 /// registered.
-pub(crate) fn shared_memory(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn shared_memory(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     json(&value!([]))
 }

@@ -15,7 +15,7 @@ use types::tensor::{Datatype, Tensor, Tensors};
 
 /// The outputs that a request asks for, and their form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct WantedOutputs {
     /// The form of outputs that are not named.
     pub(crate) binary: bool,
     /// In the order of the request; empty for all outputs.
@@ -50,17 +50,17 @@ impl Named {
     }
 }
 
-impl Wanted {
+impl WantedOutputs {
     /// Fills in the model's outputs where the request named none.
     ///
     /// # Errors
     /// 422 if the model has no such output, or one is named twice.
-    pub(crate) fn resolve(self, signature: &Signature) -> Result<Wanted, Error> {
+    pub(crate) fn resolve(self, signature: &Signature) -> Result<WantedOutputs, Error> {
         if self.named.is_empty() {
             let (binary, classes) = (self.binary, None);
             let all = signature.outputs.iter();
             let all = all.map(|spec| Named { name: spec.name.clone(), binary, classes });
-            return Ok(Wanted { named: all.collect(), ..self });
+            return Ok(WantedOutputs { named: all.collect(), ..self });
         }
         for (at, Named { name, .. }) in self.named.iter().enumerate() {
             if !signature.outputs.iter().any(|spec| spec.name == *name) {
@@ -80,7 +80,7 @@ impl Wanted {
 
 /// A body to send.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Rendered {
+pub(crate) struct RenderedBody {
     pub(crate) body: Bytes,
     /// Bytes of JSON before the raw tensors; `None` if the body is all JSON.
     pub(crate) header_length: Option<usize>,
@@ -92,32 +92,33 @@ struct AnswerBody<'a> {
     id: Option<&'a str>,
     model_name: &'a str,
     model_version: &'a str,
-    outputs: Vec<Output<'a>>,
+    outputs: Vec<AnswerOutput<'a>>,
 }
 
 #[derive(Serialize)]
-struct Output<'a> {
+struct AnswerOutput<'a> {
     name: &'a str,
     datatype: Datatype,
     shape: &'a [usize],
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<OutputParameters>,
+    parameters: Option<AnswerOutputParameters>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<JsonData<'a>>,
 }
 
 #[derive(Serialize)]
-struct OutputParameters {
+struct AnswerOutputParameters {
     binary_data_size: usize,
 }
 
-impl Output<'_> {
-    fn new(tensor: &Tensor, binary: bool) -> Output<'_> {
-        Output {
+impl AnswerOutput<'_> {
+    fn new(tensor: &Tensor, binary: bool) -> AnswerOutput<'_> {
+        AnswerOutput {
             name: &tensor.name,
             datatype: tensor.datatype,
             shape: &tensor.shape,
-            parameters: binary.then(|| OutputParameters { binary_data_size: tensor.data.len() }),
+            parameters: binary
+                .then(|| AnswerOutputParameters { binary_data_size: tensor.data.len() }),
             data: (!binary).then_some(JsonData(tensor)),
         }
     }
@@ -132,9 +133,9 @@ pub(crate) fn render(
     model: &ModelInfo,
     id: Option<&str>,
     outputs: &Tensors,
-    wanted: &Wanted,
+    wanted: &WantedOutputs,
     account: &Account,
-) -> Result<Rendered, Error> {
+) -> Result<RenderedBody, Error> {
     let mut work = account.answer();
     let answered = wanted.named.iter().map(|named| {
         let tensor = named.tensor(model, outputs, &mut work)?;
@@ -145,7 +146,10 @@ pub(crate) fn render(
         id,
         model_name: &model.name,
         model_version: &model.version,
-        outputs: answered.iter().map(|(tensor, binary)| Output::new(tensor, *binary)).collect(),
+        outputs: answered
+            .iter()
+            .map(|(tensor, binary)| AnswerOutput::new(tensor, *binary))
+            .collect(),
     };
     let mut text = Growing::new(account.answer());
     document::write(&mut text, &body).map_err(|error| match text.full() {
@@ -156,14 +160,14 @@ pub(crate) fn render(
     append(text, &raw.collect::<Vec<_>>()).map_err(Full::of_answer)
 }
 
-fn append(mut json: Growing, raw: &[&Bytes]) -> Result<Rendered, Full> {
+fn append(mut json: Growing, raw: &[&Bytes]) -> Result<RenderedBody, Full> {
     if raw.is_empty() {
-        return Ok(Rendered { body: json.finish(), header_length: None });
+        return Ok(RenderedBody { body: json.finish(), header_length: None });
     }
     let header_length = Some(json.len());
     json.reserve(raw.iter().map(|data| data.len()).sum())?;
     raw.iter().try_for_each(|data| json.push(data))?;
-    Ok(Rendered { body: json.finish(), header_length })
+    Ok(RenderedBody { body: json.finish(), header_length })
 }
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ pub(crate) const HEADER_LENGTH: HeaderName =
 
 /// A request body, split.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct SplitBody {
     pub(crate) json: Bytes,
     /// The raw tensors, one behind the other; `None` if the request did not announce any.
-    pub(crate) raw: Option<Raw>,
+    pub(crate) raw: Option<RawTensors>,
 }
 
 /// Hands out the raw tensors in order, sharing the body's memory.
 #[derive(Debug)]
-pub(crate) struct Raw {
+pub(crate) struct RawTensors {
     rest: Bytes,
 }
 
@@ -38,8 +38,8 @@ pub(crate) fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error>
 }
 
 /// Splits a body behind its JSON part.
-pub(crate) fn split(mut body: Bytes, header_length: Option<usize>) -> Result<Parts, Error> {
-    let Some(length) = header_length else { return Ok(Parts { json: body, raw: None }) };
+pub(crate) fn split(mut body: Bytes, header_length: Option<usize>) -> Result<SplitBody, Error> {
+    let Some(length) = header_length else { return Ok(SplitBody { json: body, raw: None }) };
     if length > body.len() {
         return Err(Error::malformed(format!(
             "Inference-Header-Content-Length is {length}, but the body has {} bytes",
@@ -47,10 +47,10 @@ pub(crate) fn split(mut body: Bytes, header_length: Option<usize>) -> Result<Par
         )));
     }
     let json = body.split_to(length);
-    Ok(Parts { json, raw: Some(Raw { rest: body }) })
+    Ok(SplitBody { json, raw: Some(RawTensors { rest: body }) })
 }
 
-impl Raw {
+impl RawTensors {
     /// The next `length` bytes.
     pub(crate) fn take(&mut self, input: &str, length: usize) -> Result<Bytes, Error> {
         if length > self.rest.len() {

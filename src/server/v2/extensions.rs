@@ -1,12 +1,12 @@
 //! Extensions of the Open Inference Protocol V2, as Triton defines them: model repository,
 //! statistics, model configuration.
 
-use crate::context::{Api, Target};
+use crate::context::{ApiState, Target};
 use crate::http::body::{check_lenient_json_type, check_optional_json_type};
 use crate::http::guard::Head;
 use crate::http::keys::Scope;
 use crate::http::object::Object;
-use crate::http::respond::{Failure, Outcome, done, json};
+use crate::http::respond::{HttpFailure, Outcome, done, json};
 use bytes::Buf;
 use engine::PRIORITY_DEFAULT;
 use futures_util::Stream;
@@ -48,7 +48,7 @@ struct ChangeRequest {
 }
 
 /// `POST /v2/repository/index`: every model of the repository and its state.
-pub(crate) async fn index<S, B, E>(api: &Api, head: &Head, body: S) -> Outcome
+pub(crate) async fn index<S, B, E>(api: &ApiState, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -96,7 +96,7 @@ fn list(names: Vec<String>, models: &[ModelView]) -> Vec<IndexEntry> {
 }
 
 /// `POST /v2/repository/models/{m}/load`: reads the model again, and serves it once it is loaded.
-pub(crate) async fn load<S, B, E>(api: &Api, name: &str, head: &Head, body: S) -> Outcome
+pub(crate) async fn load<S, B, E>(api: &ApiState, name: &str, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -115,7 +115,7 @@ where
 }
 
 /// `POST /v2/repository/models/{m}/unload`: finishes admitted requests and rejects new ones.
-pub(crate) async fn unload<S, B, E>(api: &Api, name: &str, head: &Head, body: S) -> Outcome
+pub(crate) async fn unload<S, B, E>(api: &ApiState, name: &str, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -129,7 +129,11 @@ where
 }
 
 /// Reads the body of a route that changes state.
-async fn read_change<S, B, E>(api: &Api, head: &Head, body: S) -> Result<ChangeRequest, Failure>
+async fn read_change<S, B, E>(
+    api: &ApiState,
+    head: &Head,
+    body: S,
+) -> Result<ChangeRequest, HttpFailure>
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -141,7 +145,7 @@ where
 }
 
 /// Reads a body; an empty one stands for `{}`.
-async fn read<T, S, B, E>(api: &Api, head: &Head, body: S) -> Result<T, Failure>
+async fn read<T, S, B, E>(api: &ApiState, head: &Head, body: S) -> Result<T, HttpFailure>
 where
     T: for<'a> Deserialize<'a> + Default,
     S: Stream<Item = Result<B, E>>,
@@ -163,7 +167,7 @@ fn parse<T: for<'a> Deserialize<'a> + Default>(body: &[u8]) -> Result<T, Error> 
 }
 
 /// `GET /v2/models/{m}[/versions/{v}]/stats`, and `GET /v2/models/stats` for all.
-pub(crate) async fn statistics(api: &Api, target: Option<&Target>, head: &Head) -> Outcome {
+pub(crate) async fn statistics(api: &ApiState, target: Option<&Target>, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let name = target.map(|target| target.name.as_str());
     let version = target.and_then(|target| target.version.as_deref());
@@ -173,7 +177,7 @@ pub(crate) async fn statistics(api: &Api, target: Option<&Target>, head: &Head) 
 }
 
 /// `GET /v2/models/{m}[/versions/{v}]/config`.
-pub(crate) fn config(api: &Api, target: &Target, head: &Head) -> Outcome {
+pub(crate) fn config(api: &ApiState, target: &Target, head: &Head) -> Outcome {
     api.guard.check_model_read(head)?;
     let model = api.engine.model(&target.name, target.version.as_deref())?;
     json(&describe(&model))

@@ -1,9 +1,9 @@
 //! Open Inference Protocol V2: health, metadata and inference.
 
-use crate::context::{Api, Target};
+use crate::context::{ApiState, Target};
 use crate::http::beside::beside;
 use crate::http::body::{Bodies, check_inference_type, is_file};
-use crate::http::front::Charged;
+use crate::http::front::ChargedMark;
 use crate::http::guard::Head;
 use crate::http::keys::Scope;
 use crate::http::respond;
@@ -11,14 +11,14 @@ use crate::http::respond::{Outcome, Response, document, json};
 use crate::operator::expect;
 use crate::v2::binary::{self, HEADER_LENGTH};
 use crate::v2::{answer, request};
-use answer::{Rendered, Wanted};
+use answer::{RenderedBody, WantedOutputs};
 use bytes::{Buf, Bytes};
 use engine::{Account, InferAnswer, InferCall};
 use futures_util::Stream;
 use model::info::ModelInfo;
 use model::pipeline::Pipeline;
 use model::signature::{Framed, RowMode, SentForm, TensorSpec};
-use request::{InferRequest, Terms};
+use request::{InferRequest, RequestBounds};
 use serde_json::{Value, json as value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(crate) fn live(head: &Head) -> Outcome {
 }
 
 /// `GET /v2/health/ready`: some adapter is on and healthy, or can be started.
-pub(crate) fn ready(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn ready(api: &ApiState, head: &Head) -> Outcome {
     head.must_read()?;
     let snapshot = api.engine.snapshots().borrow().clone();
     let server = &snapshot.server;
@@ -55,7 +55,7 @@ pub(crate) fn ready(api: &Api, head: &Head) -> Outcome {
 }
 
 /// `GET /v2`.
-pub(crate) fn server_metadata(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn server_metadata(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     json(&value!({
         "name": crate::PROGRAM,
@@ -73,7 +73,7 @@ pub(crate) fn server_metadata(api: &Api, head: &Head) -> Outcome {
 }
 
 /// `GET /v2/models/{m}[/versions/{v}]`.
-pub(crate) fn model_metadata(api: &Api, target: &Target, head: &Head) -> Outcome {
+pub(crate) fn model_metadata(api: &ApiState, target: &Target, head: &Head) -> Outcome {
     api.guard.check_model_read(head)?;
     let model = find(api, target)?;
     let snapshot = api.engine.snapshots().borrow().clone();
@@ -105,14 +105,14 @@ fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
 }
 
 /// `GET /v2/models/{m}[/versions/{v}]/ready`.
-pub(crate) fn model_ready(api: &Api, target: &Target, head: &Head) -> Outcome {
+pub(crate) fn model_ready(api: &ApiState, target: &Target, head: &Head) -> Outcome {
     api.guard.check_model_read(head)?;
     let model = api.engine.check_ready(&target.name, target.version.as_deref())?;
     json(&value!({ "name": model.name, "ready": true }))
 }
 
 /// `POST /v2/models/{m}[/versions/{v}]/infer`. Dropping the future takes the request back.
-pub(crate) async fn infer<S, B, E>(api: &Api, target: Target, head: &Head, body: S) -> Outcome
+pub(crate) async fn infer<S, B, E>(api: &ApiState, target: Target, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -151,7 +151,7 @@ pub(crate) fn ran<'a>(answer: &InferAnswer, adapters: &'a str) -> Ran<'a> {
 }
 
 async fn traced<S, B, E>(
-    api: &Api,
+    api: &ApiState,
     target: &Target,
     head: &Head,
     body: S,
@@ -199,7 +199,7 @@ where
 
 /// Answers in the shape that the request has.
 pub(crate) async fn serve(
-    api: &Api,
+    api: &ApiState,
     target: &Target,
     model: Arc<ModelInfo>,
     inputs: Tensors,
@@ -229,7 +229,7 @@ fn answered(mut answer: InferAnswer, request: &Framed) -> Result<InferAnswer, Er
     Ok(answer)
 }
 
-fn find(api: &Api, target: &Target) -> Result<Arc<ModelInfo>, Error> {
+fn find(api: &ApiState, target: &Target) -> Result<Arc<ModelInfo>, Error> {
     api.engine.model(&target.name, target.version.as_deref())
 }
 
@@ -270,7 +270,7 @@ async fn parse(
     header_length: Option<usize>,
 ) -> Result<InferRequest, Error> {
     let json_bytes = header_length.unwrap_or(body.len());
-    let terms = Terms::new(model.interface(), bodies.account());
+    let terms = RequestBounds::new(model.interface(), bodies.account());
     beside(json_bytes, move || request::parse(body, header_length, &terms)).await
 }
 
@@ -278,9 +278,9 @@ async fn render(
     model: Arc<ModelInfo>,
     id: Option<String>,
     answer: InferAnswer,
-    wanted: Wanted,
+    wanted: WantedOutputs,
     account: Account,
-) -> Result<Rendered, Error> {
+) -> Result<RenderedBody, Error> {
     // Binary outputs need no conversion.
     let made = wanted.named.iter().filter(|named| !named.binary || named.classes.is_some());
     let sizes = made.filter_map(|named| answer.outputs.get(&named.name).ok());
@@ -290,13 +290,13 @@ async fn render(
     beside(json_bytes, work).await
 }
 
-fn reply(rendered: Rendered, ran: &Ran<'_>) -> Response {
+fn reply(rendered: RenderedBody, ran: &Ran<'_>) -> Response {
     let content_type = match rendered.header_length {
         Some(_) => "application/octet-stream",
         None => "application/json",
     };
     let mut response = document(content_type, rendered.body);
-    response.extensions_mut().insert(Charged);
+    response.extensions_mut().insert(ChargedMark);
     if let Some(length) = rendered.header_length {
         response.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
     }
@@ -335,13 +335,14 @@ mod tests {
     #[test]
     fn replies_say_where_the_json_ends() {
         let body = Bytes::from_static(b"{}raw");
-        let response = reply(Rendered { body, header_length: Some(2) }, &ran("cpu,vulkan-1-2-0"));
+        let response =
+            reply(RenderedBody { body, header_length: Some(2) }, &ran("cpu,vulkan-1-2-0"));
         assert_eq!(response.headers()[HEADER_LENGTH], "2");
         assert_eq!(response.headers()["content-type"], "application/octet-stream");
         assert_eq!(response.headers()[ADAPTER], "cpu,vulkan-1-2-0");
         assert_eq!(response.headers()[SERVER_TIMING], "queue;dur=1.500, run;dur=20.000");
         let body = Bytes::from_static(b"{}");
-        let response = reply(Rendered { body, header_length: None }, &ran("not\na header"));
+        let response = reply(RenderedBody { body, header_length: None }, &ran("not\na header"));
         assert_eq!(response.headers()["content-type"], "application/json");
         assert!(!response.headers().contains_key(ADAPTER));
     }

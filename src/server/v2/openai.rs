@@ -1,6 +1,6 @@
 //! The models as the OpenAI API lists them. Clients of that API read this list first.
 
-use crate::context::Api;
+use crate::context::ApiState;
 use crate::http::guard::Head;
 use crate::http::respond::{Outcome, json};
 use model::info::ModelInfo;
@@ -8,7 +8,7 @@ use serde_json::{Value, json as value};
 use types::error::Error;
 
 /// `GET /v1/models`: the newest version of each model that is ready.
-pub(crate) fn models(api: &Api, head: &Head) -> Outcome {
+pub(crate) fn models(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_model_read(head)?;
     let models = api.engine.ready_models();
     let data: Vec<_> = models.iter().map(|model| describe(model, api.started)).collect();
@@ -16,7 +16,7 @@ pub(crate) fn models(api: &Api, head: &Head) -> Outcome {
 }
 
 /// `GET /v1/models/{m}`: 404 with the reason for a model that is not in the list.
-pub(crate) fn model(api: &Api, name: &str, head: &Head) -> Outcome {
+pub(crate) fn model(api: &ApiState, name: &str, head: &Head) -> Outcome {
     api.guard.check_model_read(head)?;
     let ready = api.engine.ready_models();
     match ready.iter().find(|model| model.name == name) {
@@ -26,7 +26,7 @@ pub(crate) fn model(api: &Api, name: &str, head: &Head) -> Outcome {
 }
 
 /// The reason why a model is not in the list.
-fn reason(api: &Api, name: &str) -> String {
+fn reason(api: &ApiState, name: &str) -> String {
     let checked = api.engine.check_ready(name, None);
     checked.map_or_else(|error| error.message, |_| format!("model '{name}' was not ready"))
 }

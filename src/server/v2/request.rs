@@ -7,8 +7,8 @@
 
 use crate::http::fields::{Dimensions, List, Nullable, Scalar, Text};
 use crate::http::object::Object;
-use crate::v2::answer::{Named, Wanted};
-use crate::v2::binary::{self, Raw};
+use crate::v2::answer::{Named, WantedOutputs};
+use crate::v2::binary::{self, RawTensors};
 use bytes::Bytes;
 use engine::{Account, Full, HeldMemory};
 use model::signature::Signature;
@@ -39,16 +39,20 @@ const ESCAPED_COPIES: usize = 3;
 
 /// The bounds of one request.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct RequestBounds {
     inputs_max: usize,
     outputs_max: usize,
     account: Account,
 }
 
-impl Terms {
-    pub(crate) fn new(signature: &Signature, account: Account) -> Terms {
+impl RequestBounds {
+    pub(crate) fn new(signature: &Signature, account: Account) -> RequestBounds {
         let (inputs, outputs) = (signature.inputs.len(), signature.outputs.len());
-        Terms { inputs_max: inputs + UNKNOWN_MAX, outputs_max: outputs + UNKNOWN_MAX, account }
+        RequestBounds {
+            inputs_max: inputs + UNKNOWN_MAX,
+            outputs_max: outputs + UNKNOWN_MAX,
+            account,
+        }
     }
 }
 
@@ -57,7 +61,7 @@ impl Terms {
 pub(crate) struct InferRequest {
     pub(crate) id: Option<String>,
     pub(crate) inputs: Tensors,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: WantedOutputs,
     /// The client's own timeout; an answer after it is useless.
     pub(crate) timeout: Option<Duration>,
     /// 1 is the most urgent; 0 stands for the default.
@@ -68,12 +72,12 @@ struct RequestBody<'a> {
     id: Option<Text>,
     parameters: Option<Object<RequestParameters<'a>>>,
     inputs: Vec<Object<Input<'a>>>,
-    outputs: Option<Vec<Object<Output>>>,
+    outputs: Option<Vec<Object<RequestedOutput>>>,
 }
 
 /// The form of a request body with bounded numbers of inputs and outputs.
 #[derive(Clone)]
-struct Form {
+struct RequestSeed {
     inputs: List<()>,
     outputs: List<()>,
 }
@@ -89,14 +93,14 @@ enum Field {
     Other,
 }
 
-impl Form {
-    fn new(terms: &Terms) -> Form {
+impl RequestSeed {
+    fn new(terms: &RequestBounds) -> RequestSeed {
         let inputs = List::new("inputs", terms.inputs_max);
-        Form { inputs, outputs: List::new("outputs", terms.outputs_max) }
+        RequestSeed { inputs, outputs: List::new("outputs", terms.outputs_max) }
     }
 }
 
-impl<'a> DeserializeSeed<'a> for Form {
+impl<'a> DeserializeSeed<'a> for RequestSeed {
     type Value = RequestBody<'a>;
 
     fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<RequestBody<'a>, D::Error> {
@@ -104,7 +108,7 @@ impl<'a> DeserializeSeed<'a> for Form {
     }
 }
 
-impl<'a> Visitor<'a> for Form {
+impl<'a> Visitor<'a> for RequestSeed {
     type Value = RequestBody<'a>;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -208,14 +212,14 @@ struct InputParameters {
 }
 
 #[derive(Deserialize)]
-struct Output {
+struct RequestedOutput {
     name: Text,
-    parameters: Option<Object<OutputParameters>>,
+    parameters: Option<Object<RequestedOutputParameters>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct OutputParameters {
+struct RequestedOutputParameters {
     binary_data: Option<Scalar<bool>>,
     /// How many classes of each row, 0 for the output as it is, as in Triton.
     classification: Option<Scalar<u64>>,
@@ -231,7 +235,7 @@ impl InferRequest {
         Ok(InferRequest {
             id: None,
             inputs: Tensors(vec![tensor]),
-            wanted: Wanted::default(),
+            wanted: WantedOutputs::default(),
             timeout: None,
             priority: 0,
         })
@@ -246,14 +250,14 @@ impl InferRequest {
 pub(crate) fn parse(
     body: Bytes,
     header_length: Option<usize>,
-    terms: &Terms,
+    terms: &RequestBounds,
 ) -> Result<InferRequest, Error> {
     let parts = binary::split(body, header_length)?;
     if parts.json.is_empty() {
         return Err(Error::malformed("the request has no JSON body"));
     }
     let mut work = check_outline(&parts.json, &terms.account)?;
-    let (mut scratch, form) = (Vec::new(), Form::new(terms));
+    let (mut scratch, form) = (Vec::new(), RequestSeed::new(terms));
     let admit = |bytes| work.grow(bytes);
     let parsed = document::parse_seed(&parts.json, &mut scratch, form, admit);
     let (body, source) = parsed.map_err(|refused| match refused {
@@ -296,7 +300,7 @@ pub(crate) fn check_outline(text: &[u8], account: &Account) -> Result<HeldMemory
 fn tensors<'a>(
     inputs: &[Object<Input<'a>>],
     source: SentDocument<'a>,
-    mut raw: Option<Raw>,
+    mut raw: Option<RawTensors>,
     account: &Account,
 ) -> Result<Tensors, Error> {
     let tensor = |Object(input): &Object<Input<'a>>| input.tensor(source, raw.as_mut(), account);
@@ -310,7 +314,7 @@ impl<'a> Input<'a> {
     fn tensor(
         &self,
         source: SentDocument<'a>,
-        raw: Option<&mut Raw>,
+        raw: Option<&mut RawTensors>,
         account: &Account,
     ) -> Result<Tensor, Error> {
         let (datatype, shape) = (self.datatype()?, self.shape()?);
@@ -347,7 +351,7 @@ impl<'a> Input<'a> {
         &self,
         expected: ExpectedTensor<'_>,
         source: SentDocument<'a>,
-        raw: Option<&mut Raw>,
+        raw: Option<&mut RawTensors>,
         account: &Account,
     ) -> Result<Bytes, Error> {
         let malformed = |what: &str| Error::malformed(format!("input '{}' {what}", self.name()));
@@ -387,8 +391,11 @@ pub(crate) fn charged(
     Ok(held.wrap(data))
 }
 
-fn wanted(outputs: Option<Vec<Object<Output>>>, binary: bool) -> Result<Wanted, Error> {
-    let mut wanted = Wanted { binary, named: Vec::new() };
+fn wanted(
+    outputs: Option<Vec<Object<RequestedOutput>>>,
+    binary: bool,
+) -> Result<WantedOutputs, Error> {
+    let mut wanted = WantedOutputs { binary, named: Vec::new() };
     for Object(output) in outputs.unwrap_or_default() {
         let Object(parameters) = output.parameters.unwrap_or_default();
         if parameters.shared_memory_region.is_some() {

@@ -50,12 +50,12 @@ fn render_within(
     model: &ModelInfo,
     id: Option<&str>,
     outputs: &Tensors,
-    wanted: &Wanted,
-) -> Result<Rendered, Error> {
+    wanted: &WantedOutputs,
+) -> Result<RenderedBody, Error> {
     render(model, id, outputs, wanted, &Memory::new(bytes).of(1))
 }
 
-fn rendered(wanted: Wanted) -> (Value, Vec<u8>) {
+fn rendered(wanted: WantedOutputs) -> (Value, Vec<u8>) {
     let model = model();
     let wanted = wanted.resolve(&model.signature).unwrap();
     let rendered = render_within(1 << 20, &model, Some("id"), &outputs(), &wanted).unwrap();
@@ -65,7 +65,7 @@ fn rendered(wanted: Wanted) -> (Value, Vec<u8>) {
 
 #[test]
 fn all_outputs_as_json() {
-    let (json, raw) = rendered(Wanted::default());
+    let (json, raw) = rendered(WantedOutputs::default());
     let output = |name: &str, data: [u8; 2]| {
         let (datatype, shape) = ("UINT8", [1, 2]);
         json!({"name": name, "datatype": datatype, "shape": shape, "data": data})
@@ -81,14 +81,14 @@ fn all_outputs_as_json() {
 #[test]
 fn outputs_come_in_the_order_and_form_asked_for() {
     let named = vec![named("b", true), named("a", false)];
-    let (json, raw) = rendered(Wanted { binary: false, named });
+    let (json, raw) = rendered(WantedOutputs { binary: false, named });
     assert_eq!(json["outputs"][0]["name"], "b");
     assert_eq!(json["outputs"][0]["parameters"]["binary_data_size"], 2);
     assert!(json["outputs"][0].get("data").is_none());
     assert_eq!(json["outputs"][1]["data"], json!([1, 2]));
     assert!(json["outputs"][1].get("parameters").is_none());
     assert_eq!(raw, [3, 4]);
-    let (json, raw) = rendered(Wanted { binary: true, named: vec![] });
+    let (json, raw) = rendered(WantedOutputs { binary: true, named: vec![] });
     assert_eq!(json["outputs"].as_array().unwrap().len(), 2);
     assert_eq!(raw, [1, 2, 3, 4]);
 }
@@ -97,7 +97,7 @@ fn outputs_come_in_the_order_and_form_asked_for() {
 fn wrong_outputs_are_named() {
     let resolve = |names: &[&str]| {
         let named = names.iter().map(|name| named(name, false)).collect();
-        Wanted { binary: false, named }.resolve(&model().signature).unwrap_err()
+        WantedOutputs { binary: false, named }.resolve(&model().signature).unwrap_err()
     };
     assert_eq!(resolve(&["a", "c"]).message, "the model has no output 'c'; its outputs are a, b");
     assert_eq!(resolve(&["a", "a"]).message, "output 'a' is asked for twice");
@@ -106,7 +106,7 @@ fn wrong_outputs_are_named() {
 
 #[test]
 fn an_engine_that_forgets_an_output_is_an_error() {
-    let wanted = Wanted { binary: false, named: vec![named("b", false)] };
+    let wanted = WantedOutputs { binary: false, named: vec![named("b", false)] };
     let few = Tensors(outputs().0[..1].to_vec());
     assert_eq!(
         render_within(1 << 20, &model(), None, &few, &wanted).unwrap_err().kind.status(),
@@ -119,7 +119,7 @@ fn every_datatype_is_named_and_raw() {
     for datatype in Datatype::ALL {
         let data = Bytes::from(vec![0; 2 * datatype.size().unwrap_or(4)]);
         let tensor = Tensor::new("y", datatype, vec![2], data.clone()).unwrap();
-        let wanted = |binary| Wanted { binary, named: vec![named("y", binary)] };
+        let wanted = |binary| WantedOutputs { binary, named: vec![named("y", binary)] };
         let outputs = Tensors(vec![tensor]);
         let raw = render_within(1 << 20, &model(), None, &outputs, &wanted(true)).unwrap();
         assert_eq!(raw.body[raw.header_length.unwrap()..], data);
@@ -138,7 +138,8 @@ fn classes_replace_an_output_in_both_forms() {
         |name: &str, binary, count| Named { classes: NonZero::new(count), ..named(name, binary) };
     let named = vec![classes("a", false, 1), classes("b", true, 5), named("a", false)];
     let rendered =
-        render_within(1 << 20, &model, None, &outputs(), &Wanted { binary: false, named }).unwrap();
+        render_within(1 << 20, &model, None, &outputs(), &WantedOutputs { binary: false, named })
+            .unwrap();
     let (json, raw) = rendered.body.split_at(rendered.header_length.unwrap());
     let json: Value = serde_json::from_slice(json).unwrap();
     let class = json!({"name": "a", "datatype": "BYTES", "shape": [1, 1], "data": ["2:1:one"]});
@@ -153,7 +154,7 @@ fn classes_replace_an_output_in_both_forms() {
 fn answers_without_memory_are_refused() {
     let model = model();
     for binary in [false, true] {
-        let wanted = Wanted { binary, named: Vec::new() }.resolve(&model.signature).unwrap();
+        let wanted = WantedOutputs { binary, named: Vec::new() }.resolve(&model.signature).unwrap();
         let error = render_within(100, &model, None, &outputs(), &wanted).unwrap_err();
         assert_eq!(error.kind.status(), 503, "{error}");
         assert!(error.message.contains("the answer needs more memory"), "{error}");

@@ -11,21 +11,21 @@ use types::json::{Flat, JsonData, document};
 use types::tensor::{Tensor, Tensors};
 
 /// The common parts of all answers to a request.
-pub(super) struct Shape {
+pub(super) struct AnswerHead {
     pub(super) model: Arc<ModelInfo>,
     pub(super) id: Option<String>,
 }
 
 /// A document with the outputs as values of this kind.
 struct Document<'a, V> {
-    shape: &'a Shape,
+    shape: &'a AnswerHead,
     outputs: &'a Tensors,
     value: fn(&'a Tensor) -> V,
 }
 
 impl<V: Serialize> Serialize for Document<'_, V> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Document { shape: Shape { model, id }, outputs, value } = self;
+        let Document { shape: AnswerHead { model, id }, outputs, value } = self;
         let mut map = to.serialize_map(None)?;
         if let Some(id) = id {
             map.serialize_entry("id", id)?;
@@ -39,7 +39,7 @@ impl<V: Serialize> Serialize for Document<'_, V> {
     }
 }
 
-impl Shape {
+impl AnswerHead {
     /// Outputs of one element are values, others flat lists.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Shape {
     /// All outputs are flat lists.
     ///
     /// # Errors
-    /// Those of [`Shape::render`].
+    /// Those of [`AnswerHead::render`].
     pub(super) fn render_lists(
         &self,
         outputs: &Tensors,
@@ -119,12 +119,12 @@ mod tests {
     use model::signature::{Signature, TensorSpec};
     use types::tensor::Datatype;
 
-    fn shape(id: Option<&str>) -> Shape {
+    fn shape(id: Option<&str>) -> AnswerHead {
         let spec = TensorSpec::new("number", vec![Datatype::Int64], vec![1]);
         let signature = Signature { outputs: vec![spec], ..Signature::default() };
         let (name, version) = ("m".to_owned(), "3".to_owned());
         let model = ModelInfo { name, version, signature, ..model() };
-        Shape { model: Arc::new(model), id: id.map(str::to_owned) }
+        AnswerHead { model: Arc::new(model), id: id.map(str::to_owned) }
     }
 
     fn outputs(numbers: &[i64]) -> Tensors {

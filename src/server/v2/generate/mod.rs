@@ -4,7 +4,7 @@
 mod answer;
 pub(crate) mod request;
 
-use crate::context::{Api, Target};
+use crate::context::{ApiState, Target};
 use crate::http::beside::beside;
 use crate::http::body::check_inference_type;
 use crate::http::guard::Head;
@@ -12,7 +12,7 @@ use crate::http::keys::Scope;
 use crate::http::respond::{self, Outcome, Response, document};
 use crate::operator::expect;
 use crate::v2::kserve;
-use answer::{Joined, Shape};
+use answer::{AnswerHead, Joined};
 use bytes::Buf;
 use engine::{Account, Admission, InferCall, PartialAnswer, PartialAnswers};
 use futures_util::{Stream, StreamExt, stream};
@@ -33,7 +33,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The form of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum AnswerForm {
     /// `generate`: one JSON document; partial answers are joined.
     Whole,
     /// `generate_stream`: an event for each partial answer.
@@ -66,11 +66,11 @@ impl Prepared {
 /// `POST /v2/models/{m}[/versions/{v}]/generate` and `.../generate_stream`. Dropping the future, or
 /// the stream that it returns, cancels the request.
 pub(crate) async fn generate<S, B, E>(
-    api: &Api,
+    api: &ApiState,
     target: Target,
     head: &Head,
     body: S,
-    form: Form,
+    form: AnswerForm,
 ) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
@@ -86,11 +86,11 @@ where
         Err(error) => Err(error),
     };
     let mut response = match outcome {
-        Ok(Answer::Whole(response)) => {
+        Ok(GenerateAnswer::Whole(response)) => {
             span.end(response.status().as_u16(), None);
             response
         }
-        Ok(Answer::Events(events)) => events.into_response(span),
+        Ok(GenerateAnswer::Events(events)) => events.into_response(span),
         Err(error) => {
             span.end(error.kind.status(), Some(&error.message));
             respond::render(Err(error.into()))
@@ -101,7 +101,7 @@ where
 }
 
 async fn prepare<S, B, E>(
-    api: &Api,
+    api: &ApiState,
     target: &Target,
     head: &Head,
     body: S,
@@ -137,19 +137,19 @@ where
 }
 
 /// An answer before it is sent.
-enum Answer {
+enum GenerateAnswer {
     Whole(Response),
     Events(Events),
 }
 
 /// Runs the request. An error before the first partial answer has a status of its own.
 async fn run(
-    api: &Api,
+    api: &ApiState,
     target: &Target,
     prepared: Prepared,
-    form: Form,
+    form: AnswerForm,
     span: &mut RequestSpan,
-) -> Result<Answer, Error> {
+) -> Result<GenerateAnswer, Error> {
     if !prepared.model.decoupled {
         return run_whole(api, target, prepared, form, span).await;
     }
@@ -158,23 +158,23 @@ async fn run(
     let call = prepared.call(&prepared.model, &framed);
     let mut answers = api.engine.generate(call)?;
     let Prepared { model, request, account, .. } = prepared;
-    let shape = Shape { model, id: request.id };
-    if form == Form::Whole {
+    let shape = AnswerHead { model, id: request.id };
+    if form == AnswerForm::Whole {
         let (joined, adapters) = joined(&shape, answers, &account).await?;
-        return Ok(Answer::Whole(whole(joined, &adapters)));
+        return Ok(GenerateAnswer::Whole(whole(joined, &adapters)));
     }
     let first = answers.next().await.transpose()?;
-    Ok(Answer::Events(Events { shape, account, first, rest: Some(answers) }))
+    Ok(GenerateAnswer::Events(Events { shape, account, first, rest: Some(answers) }))
 }
 
 /// The same for a model that answers whole: one partial answer.
 async fn run_whole(
-    api: &Api,
+    api: &ApiState,
     target: &Target,
     mut prepared: Prepared,
-    form: Form,
+    form: AnswerForm,
     span: &mut RequestSpan,
-) -> Result<Answer, Error> {
+) -> Result<GenerateAnswer, Error> {
     let inputs = std::mem::take(&mut prepared.request.inputs);
     let call = |model: &Arc<ModelInfo>, framed: &Framed| prepared.call(model, framed);
     let served = kserve::serve(api, target, prepared.model.clone(), inputs, call, span).await;
@@ -182,19 +182,21 @@ async fn run_whole(
     let adapters = answer.adapters.join(",");
     span.ran(&kserve::ran(&answer, &adapters));
     let (outputs, account) = (answer.outputs, prepared.account);
-    let shape = Shape { model, id: prepared.request.id };
+    let shape = AnswerHead { model, id: prepared.request.id };
     match form {
-        Form::Whole => Ok(Answer::Whole(whole(shape.render(&outputs, &account)?, &adapters))),
-        Form::Events => {
+        AnswerForm::Whole => {
+            Ok(GenerateAnswer::Whole(whole(shape.render(&outputs, &account)?, &adapters)))
+        }
+        AnswerForm::Events => {
             let only = PartialAnswer { outputs, adapter: adapters };
-            Ok(Answer::Events(Events { shape, account, first: Some(only), rest: None }))
+            Ok(GenerateAnswer::Events(Events { shape, account, first: Some(only), rest: None }))
         }
     }
 }
 
 /// All partial answers as one document, with the ids of their adapters.
 async fn joined(
-    shape: &Shape,
+    shape: &AnswerHead,
     mut answers: PartialAnswers,
     account: &Account,
 ) -> Result<(bytes::Bytes, String), Error> {
@@ -217,7 +219,7 @@ fn whole(body: bytes::Bytes, adapters: &str) -> Response {
 
 /// A stream of partial answers to one client.
 struct Events {
-    shape: Shape,
+    shape: AnswerHead,
     account: Account,
     /// The partial answer that is sent before those of `rest`.
     first: Option<PartialAnswer>,

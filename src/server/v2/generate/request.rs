@@ -29,7 +29,7 @@ pub(crate) struct GenerateRequest {
 
 /// Fields of the body, each once.
 #[derive(Default)]
-struct Fields<'a> {
+struct GenerateFields<'a> {
     id: Option<Text>,
     parameters: Option<Object<RequestParameters<'a>>>,
     inputs: Vec<(&'a TensorSpec, &'a RawValue)>,
@@ -37,25 +37,25 @@ struct Fields<'a> {
 
 /// The form of a body for a model.
 #[derive(Clone, Copy)]
-struct Form<'s>(&'s Signature);
+struct GenerateSeed<'s>(&'s Signature);
 
-impl<'a, 's: 'a> DeserializeSeed<'a> for Form<'s> {
-    type Value = Fields<'a>;
+impl<'a, 's: 'a> DeserializeSeed<'a> for GenerateSeed<'s> {
+    type Value = GenerateFields<'a>;
 
-    fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<Fields<'a>, D::Error> {
+    fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<GenerateFields<'a>, D::Error> {
         from.deserialize_map(self)
     }
 }
 
-impl<'a, 's: 'a> Visitor<'a> for Form<'s> {
-    type Value = Fields<'a>;
+impl<'a, 's: 'a> Visitor<'a> for GenerateSeed<'s> {
+    type Value = GenerateFields<'a>;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
-        let mut fields = Fields::default();
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<GenerateFields<'a>, A::Error> {
+        let mut fields = GenerateFields::default();
         while let Some(Text(name)) = map.next_key()? {
             let spec = self.0.inputs.iter().find(|spec| spec.name == name);
             match (spec, name.as_str()) {
@@ -72,7 +72,7 @@ impl<'a, 's: 'a> Visitor<'a> for Form<'s> {
     }
 }
 
-impl Form<'_> {
+impl GenerateSeed<'_> {
     fn unknown(&self, name: &str) -> String {
         let names: Vec<_> = self.0.inputs.iter().map(|spec| spec.name.as_str()).collect();
         format!("the model has no input '{name}'; its inputs are {}", names.join(", "))
@@ -92,7 +92,7 @@ pub(crate) fn parse(
     let mut work = check_outline(body, account)?;
     let mut scratch = Vec::new();
     let parsed =
-        document::parse_seed(body, &mut scratch, Form(signature), |bytes| work.grow(bytes));
+        document::parse_seed(body, &mut scratch, GenerateSeed(signature), |bytes| work.grow(bytes));
     let (fields, source) = parsed.map_err(|refused| match refused {
         DocumentError::Text(error) => {
             Error::malformed(format!("the body is not a generate request: {error}"))

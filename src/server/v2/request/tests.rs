@@ -17,7 +17,7 @@ fn parse_within(
     header_length: Option<usize>,
     memory: &Memory,
 ) -> Result<InferRequest, Error> {
-    let terms = Terms::new(&Signature::default(), memory.of(1));
+    let terms = RequestBounds::new(&Signature::default(), memory.of(1));
     super::parse(body, header_length, &terms)
 }
 
