@@ -1,6 +1,6 @@
 //! The best other settings of a running server, and the line that applies them.
 
-use super::client::{Client, Comparison};
+use super::client::{Comparison, ServerClient};
 use super::text::clean;
 use super::{Credentials, connect};
 use anyhow::{Context, bail};
@@ -29,7 +29,7 @@ pub fn advice(url: &str, key: Credentials<'_>, ca: Option<&Path>) -> anyhow::Res
     bail!("{} did not finish its comparison of settings; see /api/whatif there", client.place())
 }
 
-fn text(comparison: &Comparison, client: &Client) -> String {
+fn text(comparison: &Comparison, client: &ServerClient) -> String {
     let (now, best) = (comparison.cases.first(), comparison.best());
     let (Some(now), Some((best, setting))) = (now, best) else {
         return "No other setting is better for these requests.\n".to_owned();
@@ -65,7 +65,7 @@ mod tests {
         let case = |what: &str, setting: Option<&str>| json!({ "what": what, "setting": setting, "attainment": 0.5, "watt_hours": 2.0 });
         let cases = [case("as it is", None), case("other\u{1b}", Some(setting))];
         let answer = json!({ "state": "ready", "best": best, "cases": cases });
-        text(&serde_json::from_value(answer).unwrap(), &Client::new(url, key, None).unwrap())
+        text(&serde_json::from_value(answer).unwrap(), &ServerClient::new(url, key, None).unwrap())
     }
 
     #[test]

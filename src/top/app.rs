@@ -1,10 +1,10 @@
 //! What the view shows and what keys do to it. Pure: time comes as an argument, wishes go out as
 //! values.
 
-use super::client::{Mode, Report, Trouble, Wish};
+use super::client::{ModeChange, RequestedMode, ServerReport, Trouble};
 use super::history::Past;
 use super::text::cut;
-use super::view::{Adapter, Decision, Id, Snapshot};
+use super::view::{Id, ReceivedAdapter, ReceivedDecision, ReceivedSnapshot};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub(crate) struct Notice {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
     Quit,
-    Ask(Wish),
+    Ask(ModeChange),
 }
 
 /// Everything that is shown.
@@ -46,7 +46,7 @@ pub(crate) struct App {
     /// Host and port of the server.
     pub(crate) place: String,
     /// The last that is known, were it of long ago.
-    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) snapshot: Option<ReceivedSnapshot>,
     pub(crate) past: Past,
     /// Why there is nothing newer.
     pub(crate) trouble: Option<Trouble>,
@@ -65,14 +65,14 @@ impl App {
     }
 
     /// Used adapters as the server orders them, then those that are not used.
-    pub(crate) fn adapters(&self) -> Vec<&Adapter> {
+    pub(crate) fn adapters(&self) -> Vec<&ReceivedAdapter> {
         let all = || self.snapshot.iter().flat_map(|snapshot| &snapshot.adapters);
         let unused = all().filter(|adapter| !adapter.is_used());
         all().filter(|adapter| adapter.is_used()).chain(unused).collect()
     }
 
     /// The selected adapter and its place; the first until one was selected.
-    pub(crate) fn selected(&self) -> Option<(usize, &Adapter)> {
+    pub(crate) fn selected(&self) -> Option<(usize, &ReceivedAdapter)> {
         let adapters = self.adapters();
         let place = adapters.iter().position(|adapter| Some(&adapter.id) == self.selected.as_ref());
         let place = place.unwrap_or_default();
@@ -80,7 +80,7 @@ impl App {
     }
 
     /// The newest decision that turned an adapter on or off, or else about it at all.
-    pub(crate) fn newest_decision(&self, adapter: &Id) -> Option<&Decision> {
+    pub(crate) fn newest_decision(&self, adapter: &Id) -> Option<&ReceivedDecision> {
         let turns = ["start", "drain", "resume", "quarantine"];
         let about = || {
             let decisions =
@@ -93,18 +93,18 @@ impl App {
         turned.or_else(last).or_else(|| about().next())
     }
 
-    pub(crate) fn report(&mut self, report: Report, now: Instant) {
+    pub(crate) fn report(&mut self, report: ServerReport, now: Instant) {
         match report {
-            Report::Snapshot(snapshot) => self.take(*snapshot),
-            Report::Past(samples) => self.past.replace(samples),
-            Report::Trouble(trouble) => self.trouble = Some(trouble),
-            Report::Granted(wish) => {
+            ServerReport::Snapshot(snapshot) => self.take(*snapshot),
+            ServerReport::Past(samples) => self.past.replace(samples),
+            ServerReport::Trouble(trouble) => self.trouble = Some(trouble),
+            ServerReport::Granted(wish) => {
                 self.notify(
                     format!("{}: mode is {} now", self.name(&wish), wish.mode.as_str()),
                     now,
                 );
             }
-            Report::Refused(wish, trouble) => {
+            ServerReport::Refused(wish, trouble) => {
                 let (name, mode) = (cut(&self.name(&wish), NOTICE_NAME_MAX), wish.mode.as_str());
                 self.notify(format!("{name}: not set to {mode}: {trouble}"), now);
                 self.notice.iter_mut().for_each(|notice| notice.is_error = true);
@@ -113,7 +113,7 @@ impl App {
     }
 
     /// While paused time goes on in the background, so that nothing is missing afterwards.
-    fn take(&mut self, snapshot: Snapshot) {
+    fn take(&mut self, snapshot: ReceivedSnapshot) {
         self.trouble = None;
         self.past.push(snapshot.sample_or_present());
         if !self.paused || self.snapshot.is_none() {
@@ -121,9 +121,9 @@ impl App {
         }
     }
 
-    fn name(&self, wish: &Wish) -> String {
+    fn name(&self, wish: &ModeChange) -> String {
         let adapter = self.snapshot.as_ref().and_then(|snapshot| snapshot.adapter(&wish.adapter));
-        adapter.map_or_else(|| wish.adapter.to_string(), Adapter::title)
+        adapter.map_or_else(|| wish.adapter.to_string(), ReceivedAdapter::title)
     }
 
     fn notify(&mut self, text: String, now: Instant) {
@@ -150,9 +150,9 @@ impl App {
         }
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Some(Effect::Quit),
-            KeyCode::Char('a') => return self.wish(Mode::Auto, now),
-            KeyCode::Char('o') => return self.wish(Mode::On, now),
-            KeyCode::Char('f') => return self.wish(Mode::Off, now),
+            KeyCode::Char('a') => return self.wish(RequestedMode::Auto, now),
+            KeyCode::Char('o') => return self.wish(RequestedMode::On, now),
+            KeyCode::Char('f') => return self.wish(RequestedMode::Off, now),
             KeyCode::Char('p') | KeyCode::Char(' ') => self.paused = !self.paused,
             KeyCode::Char('?') | KeyCode::Char('h') => self.help = true,
             code => self.walk(code),
@@ -194,18 +194,18 @@ impl App {
         self.selected = adapters.get(there).map(|adapter| adapter.id.clone());
     }
 
-    fn wish(&mut self, mode: Mode, now: Instant) -> Option<Effect> {
+    fn wish(&mut self, mode: RequestedMode, now: Instant) -> Option<Effect> {
         let (_, adapter) = self.selected()?;
         let text = format!("{}: asking for mode {} …", adapter.title(), mode.as_str());
-        let wish = Wish { adapter: adapter.id.clone(), mode };
+        let wish = ModeChange { adapter: adapter.id.clone(), mode };
         self.notify(text, now);
         Some(Effect::Ask(wish))
     }
 
     /// For a wish that could not even be sent.
-    pub(crate) fn not_sent(&mut self, wish: Wish, now: Instant) {
+    pub(crate) fn not_sent(&mut self, wish: ModeChange, now: Instant) {
         let trouble = Trouble::Other("the server is slow to answer; try again".to_owned());
-        self.report(Report::Refused(wish, trouble), now);
+        self.report(ServerReport::Refused(wish, trouble), now);
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
 
     fn app() -> App {
         let mut app = App::new("here:1".to_owned());
-        app.report(Report::Snapshot(Box::new(samples::loaded())), types::clock::now());
+        app.report(ServerReport::Snapshot(Box::new(samples::loaded())), types::clock::now());
         app
     }
 
@@ -256,12 +256,12 @@ mod tests {
         assert_eq!(selected(&app), "pci-0000:03:00.0");
         let mut turned = samples::loaded();
         turned.adapters.reverse();
-        app.report(Report::Snapshot(Box::new(turned)), types::clock::now());
+        app.report(ServerReport::Snapshot(Box::new(turned)), types::clock::now());
         assert_eq!(selected(&app), "pci-0000:03:00.0");
         press(&mut app, KeyCode::End);
         press(&mut app, KeyCode::Down);
         assert!(!app.selected().unwrap().1.is_used());
-        app.report(Report::Snapshot(Box::default()), types::clock::now());
+        app.report(ServerReport::Snapshot(Box::default()), types::clock::now());
         assert!(app.selected().is_none());
         assert_eq!(press(&mut app, KeyCode::Char('f')), None);
         press(&mut app, KeyCode::Down);
@@ -272,11 +272,11 @@ mod tests {
         let mut app = app();
         press(&mut app, KeyCode::Down);
         let adapter = app.selected().unwrap().1.id.clone();
-        let wish = Wish { adapter, mode: Mode::Off };
+        let wish = ModeChange { adapter, mode: RequestedMode::Off };
         assert_eq!(press(&mut app, KeyCode::Char('f')), Some(Effect::Ask(wish.clone())));
         assert_eq!(wish.adapter.raw(), "pci-0000:03:00.0");
         let now = types::clock::now();
-        app.report(Report::Refused(wish, Trouble::Other("no".to_owned())), now);
+        app.report(ServerReport::Refused(wish, Trouble::Other("no".to_owned())), now);
         let notice = app.notice.clone().unwrap();
         assert_eq!(notice.text, "AMD Radeon RX 6700 XT: not set to off: no");
         assert!(notice.is_error);
@@ -287,9 +287,9 @@ mod tests {
     #[test]
     fn trouble_keeps_the_last_state_and_ends_with_the_next_answer() {
         let mut app = app();
-        app.report(Report::Trouble(Trouble::Other("x".to_owned())), types::clock::now());
+        app.report(ServerReport::Trouble(Trouble::Other("x".to_owned())), types::clock::now());
         assert!(app.trouble.is_some() && app.snapshot.is_some());
-        app.report(Report::Snapshot(Box::new(samples::loaded())), types::clock::now());
+        app.report(ServerReport::Snapshot(Box::new(samples::loaded())), types::clock::now());
         assert!(app.trouble.is_none());
     }
 
@@ -297,10 +297,10 @@ mod tests {
     fn a_pause_holds_the_picture() {
         let mut app = app();
         press(&mut app, KeyCode::Char('p'));
-        app.report(Report::Snapshot(Box::default()), types::clock::now());
+        app.report(ServerReport::Snapshot(Box::default()), types::clock::now());
         assert_eq!(app.adapters().len(), samples::loaded().adapters.len());
         press(&mut app, KeyCode::Char('p'));
-        app.report(Report::Snapshot(Box::default()), types::clock::now());
+        app.report(ServerReport::Snapshot(Box::default()), types::clock::now());
         assert!(app.adapters().is_empty());
     }
 

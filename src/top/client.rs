@@ -1,8 +1,8 @@
 //! Asks the server over HTTP, on a thread of its own so that keys answer at once.
 
-use super::http::{Answer, Http};
+use super::http::{Http, HttpAnswer};
 use super::text::clean;
-use super::view::{History, Id, Sample, Snapshot};
+use super::view::{Id, ReceivedHistory, ReceivedSample, ReceivedSnapshot};
 use anyhow::{Context, ensure};
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
@@ -51,57 +51,61 @@ impl Error for Trouble {}
 
 /// What the operator wants of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum RequestedMode {
     Auto,
     On,
     Off,
 }
 
-impl Mode {
+impl RequestedMode {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Mode::Auto => "auto",
-            Mode::On => "on",
-            Mode::Off => "off",
+            RequestedMode::Auto => "auto",
+            RequestedMode::On => "on",
+            RequestedMode::Off => "off",
         }
     }
 }
 
 /// A change of mode to ask the server for.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Wish {
+pub(crate) struct ModeChange {
     pub(crate) adapter: Id,
-    pub(crate) mode: Mode,
+    pub(crate) mode: RequestedMode,
 }
 
 /// What came of asking.
 #[derive(Debug)]
-pub(crate) enum Report {
-    Snapshot(Box<Snapshot>),
+pub(crate) enum ServerReport {
+    Snapshot(Box<ReceivedSnapshot>),
     /// Samples of the past, oldest first.
-    Past(Vec<Sample>),
+    Past(Vec<ReceivedSample>),
     Trouble(Trouble),
-    Granted(Wish),
-    Refused(Wish, Trouble),
+    Granted(ModeChange),
+    Refused(ModeChange, Trouble),
 }
 
 /// A server to ask.
-pub(crate) struct Client {
+pub(crate) struct ServerClient {
     http: Http,
     base: Url,
     key: Option<String>,
 }
 
-impl Client {
+impl ServerClient {
     /// The server at this URL; see [`Http::new`] for `ca`.
     ///
     /// # Errors
     /// If it is no URL of a server.
-    pub(crate) fn new(url: &str, key: Option<&str>, ca: Option<&Path>) -> anyhow::Result<Client> {
+    pub(crate) fn new(
+        url: &str,
+        key: Option<&str>,
+        ca: Option<&Path>,
+    ) -> anyhow::Result<ServerClient> {
         let base = Url::parse(url).with_context(|| format!("{} is no URL", clean(url)))?;
         ensure!(base.has_host(), "{} names no host", clean(url));
         let http = Http::new(&base, ca)?;
-        Ok(Client { http, base, key: key.filter(|key| !key.is_empty()).map(str::to_owned) })
+        Ok(ServerClient { http, base, key: key.filter(|key| !key.is_empty()).map(str::to_owned) })
     }
 
     /// Host and port, without what else may stand in the URL.
@@ -123,18 +127,18 @@ impl Client {
         url.into()
     }
 
-    pub(crate) fn snapshot(&self) -> Result<Snapshot, Trouble> {
+    pub(crate) fn snapshot(&self) -> Result<ReceivedSnapshot, Trouble> {
         let answer = self.ask(Method::GET, &["api", "snapshot"], String::new())?;
         read(&self.granted(answer)?)
     }
 
     /// The server's samples of the last minutes; none of a server that keeps none.
-    pub(crate) fn history(&self) -> Result<Vec<Sample>, Trouble> {
+    pub(crate) fn history(&self) -> Result<Vec<ReceivedSample>, Trouble> {
         let answer = self.ask(Method::GET, &["api", "history"], String::new())?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(Vec::new());
         }
-        read(&self.granted(answer)?).map(|history: History| history.samples)
+        read(&self.granted(answer)?).map(|history: ReceivedHistory| history.samples)
     }
 
     /// What was asked for in the last day, of which adapters.
@@ -149,13 +153,13 @@ impl Client {
         read(&self.granted(answer)?)
     }
 
-    fn set_mode(&self, wish: &Wish) -> Result<(), Trouble> {
+    fn set_mode(&self, wish: &ModeChange) -> Result<(), Trouble> {
         let body = serde_json::json!({ "mode": wish.mode.as_str() }).to_string();
         let answer = self.ask(Method::POST, &["api", "adapters", wish.adapter.raw()], body)?;
         self.granted(answer).map(drop)
     }
 
-    fn ask(&self, method: Method, path: &[&str], body: String) -> Result<Answer, Trouble> {
+    fn ask(&self, method: Method, path: &[&str], body: String) -> Result<HttpAnswer, Trouble> {
         let host = &self.base[Position::BeforeHost..Position::AfterPort];
         let request = Request::builder().method(method).uri(self.at(path).path());
         let request = request.header(HOST, host).header(CONNECTION, "close");
@@ -181,7 +185,7 @@ impl Client {
     }
 
     /// The answer if it is a success, else what the server says is wrong.
-    fn granted(&self, answer: Answer) -> Result<Answer, Trouble> {
+    fn granted(&self, answer: HttpAnswer) -> Result<HttpAnswer, Trouble> {
         let status = answer.status;
         if status == StatusCode::UNAUTHORIZED {
             return Err(Trouble::Key { given: self.key.is_some() });
@@ -238,7 +242,7 @@ struct Said {
     error: Option<String>,
 }
 
-fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Trouble> {
+fn read<T: DeserializeOwned>(answer: &HttpAnswer) -> Result<T, Trouble> {
     serde_json::from_slice(&answer.body)
         .map_err(|error| Trouble::Other(clean(&format!("this is no concertina: {error}"))))
 }
@@ -251,7 +255,10 @@ fn why(error: &anyhow::Error) -> String {
 }
 
 /// Asks every `interval` for as long as somebody listens, and sends wishes on their way.
-pub(crate) fn follow(client: Client, interval: Duration) -> (SyncSender<Wish>, Receiver<Report>) {
+pub(crate) fn follow(
+    client: ServerClient,
+    interval: Duration,
+) -> (SyncSender<ModeChange>, Receiver<ServerReport>) {
     let (wishes, wished) = mpsc::sync_channel(WISHES_MAX);
     let (reports, reported) = mpsc::sync_channel(REPORTS_MAX);
     let mut follower = Follower { client, reports, sampled_ms: None };
@@ -263,14 +270,14 @@ pub(crate) fn follow(client: Client, interval: Duration) -> (SyncSender<Wish>, R
 struct Gone;
 
 struct Follower {
-    client: Client,
-    reports: SyncSender<Report>,
+    client: ServerClient,
+    reports: SyncSender<ServerReport>,
     /// When the last sample was taken.
     sampled_ms: Option<f64>,
 }
 
 impl Follower {
-    fn run(&mut self, wished: &Receiver<Wish>, interval: Duration) {
+    fn run(&mut self, wished: &Receiver<ModeChange>, interval: Duration) {
         while self.poll().is_ok() {
             let went_on = match wished.recv_timeout(interval) {
                 Ok(wish) => self.grant(wish),
@@ -286,7 +293,7 @@ impl Follower {
     fn poll(&mut self) -> Result<(), Gone> {
         let snapshot = match self.client.snapshot() {
             Ok(snapshot) => snapshot,
-            Err(trouble) => return self.report(Report::Trouble(trouble)),
+            Err(trouble) => return self.report(ServerReport::Trouble(trouble)),
         };
         let at = snapshot.sample_or_present().at_ms.or_zero();
         let last = self.sampled_ms.replace(at);
@@ -294,21 +301,21 @@ impl Follower {
         if last.is_none_or(|last| at < last || at - last > GAP_MS) {
             // The snapshot alone will do where the past cannot be had.
             if let Ok(past) = self.client.history() {
-                self.report(Report::Past(past))?;
+                self.report(ServerReport::Past(past))?;
             }
         }
-        self.report(Report::Snapshot(Box::new(snapshot)))
+        self.report(ServerReport::Snapshot(Box::new(snapshot)))
     }
 
-    fn grant(&mut self, wish: Wish) -> Result<(), Gone> {
+    fn grant(&mut self, wish: ModeChange) -> Result<(), Gone> {
         let outcome = self.client.set_mode(&wish);
         self.report(match outcome {
-            Ok(()) => Report::Granted(wish),
-            Err(trouble) => Report::Refused(wish, trouble),
+            Ok(()) => ServerReport::Granted(wish),
+            Err(trouble) => ServerReport::Refused(wish, trouble),
         })
     }
 
-    fn report(&self, report: Report) -> Result<(), Gone> {
+    fn report(&self, report: ServerReport) -> Result<(), Gone> {
         self.reports.send(report).map_err(|_| Gone)
     }
 }
@@ -319,8 +326,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    fn client(url: &str, key: Option<&str>) -> anyhow::Result<Client> {
-        Client::new(url, key, None)
+    fn client(url: &str, key: Option<&str>) -> anyhow::Result<ServerClient> {
+        ServerClient::new(url, key, None)
     }
 
     fn id(raw: &str) -> Id {
@@ -370,7 +377,7 @@ mod tests {
     fn a_wish_is_posted_with_the_key() {
         let (url, serving) = server(vec![http("200 OK", "{}")]);
         let client = client(&url, Some("secret")).unwrap();
-        let wish = Wish { adapter: id("pci-0000:01:00.0"), mode: Mode::Off };
+        let wish = ModeChange { adapter: id("pci-0000:01:00.0"), mode: RequestedMode::Off };
         client.set_mode(&wish).unwrap();
         let asked = serving.join().unwrap().concat();
         assert!(asked.starts_with("POST /api/adapters/pci-0000:01:00.0 HTTP/1.1"), "{asked}");
@@ -409,7 +416,7 @@ mod tests {
         for _ in 0..4 {
             assert!(follower.poll().is_ok());
         }
-        let is_past = |report| matches!(report, Report::Past(_));
+        let is_past = |report| matches!(report, ServerReport::Past(_));
         let order: Vec<_> = reported.try_iter().map(is_past).collect();
         assert_eq!(order, [true, false, false, true, false, true, false]);
         serving.join().unwrap();

@@ -5,7 +5,7 @@ use super::look::{Look, chart};
 use super::panes::{decisions, detail, help, models, rule};
 use super::table::{TRACE_MS, table};
 use super::text::{age, count, cut, figure, percent, span, width, wrap};
-use super::view::Snapshot;
+use super::view::ReceivedSnapshot;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Rect, Size};
 use ratatui::style::{Modifier, Style};
@@ -14,7 +14,7 @@ use ratatui::widgets::{Block, BorderType, Clear, Paragraph, Widget};
 
 /// Lines that each part gets.
 #[derive(Debug, PartialEq, Eq)]
-struct Plan {
+struct PartHeights {
     title: usize,
     chart: usize,
     table: usize,
@@ -23,9 +23,9 @@ struct Plan {
     footer: usize,
 }
 
-impl Plan {
+impl PartHeights {
     /// Shares `height` lines out: adapters come first, then the pane, then the details.
-    fn new(height: usize, adapters: usize) -> Plan {
+    fn new(height: usize, adapters: usize) -> PartHeights {
         let mut room = height;
         let mut take = |wanted: usize| {
             let taken = wanted.min(room);
@@ -45,14 +45,14 @@ impl Plan {
         let table = take(1 + adapters.max(1));
         let detail = detail_min + if height >= 20 { take(3.min(height / 12)) } else { 0 };
         let pane = pane_min + if pane_min > 0 { take(height) } else { 0 };
-        Plan { title, chart, table, detail, pane, footer }
+        PartHeights { title, chart, table, detail, pane, footer }
     }
 }
 
 /// Draws everything.
 pub(crate) fn draw(app: &App, look: Look, area: Rect, buffer: &mut Buffer) {
     let room = usize::from(area.width);
-    let plan = Plan::new(usize::from(area.height), app.adapters().len());
+    let plan = PartHeights::new(usize::from(area.height), app.adapters().len());
     let mut lines = vec![title(app, look, room)];
     lines.truncate(plan.title);
     let stale = lines.len();
@@ -178,7 +178,7 @@ fn push_fitting(line: &mut Line<'static>, parts: Vec<Span<'static>>, room: usize
     }
 }
 
-fn health(snapshot: &Snapshot, look: Look) -> Vec<Span<'static>> {
+fn health(snapshot: &ReceivedSnapshot, look: Look) -> Vec<Span<'static>> {
     let server = &snapshot.server;
     let used = snapshot.adapters.iter().filter(|adapter| adapter.is_used()).count();
     let on = snapshot.adapters.iter().filter(|adapter| adapter.is_on()).count();
@@ -226,7 +226,7 @@ fn queue(app: &App, look: Look, room: usize, height: usize) -> Vec<Line<'static>
 }
 
 /// The queue in words, the most telling first.
-fn queue_words(snapshot: &Snapshot) -> Vec<String> {
+fn queue_words(snapshot: &ReceivedSnapshot) -> Vec<String> {
     let queue = &snapshot.queue;
     let (queued, flying) = (queue.queued_requests.or_zero(), queue.in_flight_requests.or_zero());
     let rates = snapshot.adapters.iter().filter_map(|of| of.lately(|recent| recent.requests_per_s));

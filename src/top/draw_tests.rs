@@ -1,7 +1,7 @@
 //! Frames at every size, of servers that are idle, loaded, gone or hostile.
 
 use super::*;
-use crate::client::{Report, Trouble};
+use crate::client::{ServerReport, Trouble};
 use crate::samples;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -9,9 +9,9 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 const LOOK: Look = Look { colour: true };
 
-fn app(snapshot: Snapshot) -> App {
+fn app(snapshot: ReceivedSnapshot) -> App {
     let mut app = App::new("127.0.0.1:8000".to_owned());
-    app.report(Report::Snapshot(Box::new(snapshot)), types::clock::now());
+    app.report(ServerReport::Snapshot(Box::new(snapshot)), types::clock::now());
     app
 }
 
@@ -31,7 +31,9 @@ fn frame(app: &App, width: u16, height: u16) -> String {
 
 #[test]
 fn no_size_is_too_small_and_none_too_large() {
-    for snapshot in [samples::idle(), samples::loaded(), samples::hostile(), Snapshot::default()] {
+    for snapshot in
+        [samples::idle(), samples::loaded(), samples::hostile(), ReceivedSnapshot::default()]
+    {
         let mut app = app(snapshot);
         for trouble in [None, Some(Trouble::Key { given: false })] {
             app.trouble = trouble;
@@ -101,7 +103,7 @@ fn nothing_of_a_hostile_server_reaches_the_terminal() {
 fn a_lost_server_is_told_and_its_last_state_dimmed() {
     let mut app = app(samples::loaded());
     app.report(
-        Report::Trouble(Trouble::Other("Connection refused".to_owned())),
+        ServerReport::Trouble(Trouble::Other("Connection refused".to_owned())),
         types::clock::now(),
     );
     let buffer = buffer(&app, LOOK, 80, 24);
@@ -115,7 +117,7 @@ fn a_lost_server_is_told_and_its_last_state_dimmed() {
 #[test]
 fn a_missing_key_is_told_in_full_however_narrow() {
     let mut app = App::new("127.0.0.1:8000".to_owned());
-    app.report(Report::Trouble(Trouble::Key { given: false }), types::clock::now());
+    app.report(ServerReport::Trouble(Trouble::Key { given: false }), types::clock::now());
     for width in [30, 60, 80] {
         let text = frame(&app, width, 24);
         assert!(text.contains("--api-key") && text.contains("CONCERTINA_API_KEY"), "{text}");
@@ -178,7 +180,8 @@ fn a_plain_frame_holds_everything() {
 fn lines_are_shared_out_to_the_last() {
     for height in 0..100 {
         for adapters in [0, 1, 5, 64] {
-            let Plan { title, chart, table, detail, pane, footer } = Plan::new(height, adapters);
+            let PartHeights { title, chart, table, detail, pane, footer } =
+                PartHeights::new(height, adapters);
             assert!(title + chart + table + detail + pane + footer <= height);
             assert!(height < 14 || table >= 2 && pane >= 4, "{height} {adapters}");
         }

@@ -1,6 +1,6 @@
 //! The last minutes, one sample a second, cut into as many pieces as there are columns to show.
 
-use super::view::{Id, Sample};
+use super::view::{Id, ReceivedSample};
 use std::collections::VecDeque;
 
 /// As many as the server keeps: ten minutes.
@@ -12,11 +12,11 @@ const RANKS: &[&str] =
 
 /// Samples, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Past(VecDeque<Sample>);
+pub(crate) struct Past(VecDeque<ReceivedSample>);
 
 impl Past {
     /// Takes a newer sample; an older one means that the server began anew.
-    pub(crate) fn push(&mut self, sample: Sample) {
+    pub(crate) fn push(&mut self, sample: ReceivedSample) {
         let at = sample.at_ms.or_zero();
         match self.0.back().map(|last| last.at_ms.or_zero()) {
             // The same second again, complete now.
@@ -31,7 +31,7 @@ impl Past {
     }
 
     /// Takes over what the server remembers.
-    pub(crate) fn replace(&mut self, samples: Vec<Sample>) {
+    pub(crate) fn replace(&mut self, samples: Vec<ReceivedSample>) {
         if !samples.is_empty() {
             self.0.clear();
             samples.into_iter().for_each(|sample| self.push(sample));
@@ -46,7 +46,8 @@ impl Past {
         window_ms: f64,
         now_ms: f64,
     ) -> Vec<Option<f64>> {
-        let outstanding = |sample: &Sample| sample.queued.or_zero() + sample.in_flight.or_zero();
+        let outstanding =
+            |sample: &ReceivedSample| sample.queued.or_zero() + sample.in_flight.or_zero();
         self.pieces(pieces, window_ms, now_ms, |most: Option<f64>, sample| {
             most.unwrap_or_default().max(outstanding(sample))
         })
@@ -72,7 +73,7 @@ impl Past {
         pieces: usize,
         window_ms: f64,
         now_ms: f64,
-        join: impl Fn(Option<T>, &'a Sample) -> T,
+        join: impl Fn(Option<T>, &'a ReceivedSample) -> T,
     ) -> Vec<Option<T>> {
         let mut joined = vec![None; pieces];
         let piece_ms = window_ms / pieces.max(1) as f64;
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
     use serde_json::{from_value, json};
 
-    fn sample(at_ms: u32, queued: u32, state: Option<&str>) -> Sample {
+    fn sample(at_ms: u32, queued: u32, state: Option<&str>) -> ReceivedSample {
         let on = state.map_or(json!({}), |state| json!({ "a": state }));
         from_value(json!({"at_ms": at_ms, "queued": queued, "in_flight": 1, "on": on})).unwrap()
     }

@@ -29,7 +29,7 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// What came back.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
@@ -71,12 +71,12 @@ impl Http {
     ///
     /// # Errors
     /// If none comes in time, or the connection or its certificate is no good.
-    pub(crate) fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    pub(crate) fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<HttpAnswer> {
         let asked = async { within(ANSWER_PATIENCE, self.ask(request)).await };
         self.runtime.block_on(asked)
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    async fn ask(&self, request: Request<Full<Bytes>>) -> anyhow::Result<HttpAnswer> {
         let connecting = async { Ok(TcpStream::connect((self.host.as_str(), self.port)).await?) };
         let stream = within(CONNECT_PATIENCE, connecting).await?;
         match &self.tls {
@@ -97,7 +97,7 @@ async fn within<T>(
     timeout(limit, work).await.map_err(|_| late())?
 }
 
-async fn converse<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Answer>
+async fn converse<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<HttpAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -106,7 +106,7 @@ where
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| anyhow!("the answer broke off: {error}"))?;
-        Ok(Answer { status: head.status, body: body.to_bytes() })
+        Ok(HttpAnswer { status: head.status, body: body.to_bytes() })
     };
     tokio::select! {
         // Once it is there, it is no matter how the connection ended.

@@ -23,7 +23,7 @@ pub use advice::advice;
 use anyhow::{Context, bail, ensure};
 use app::{App, Effect};
 use clap::builder::FalseyValueParser;
-use client::{Client, Report, Wish};
+use client::{ModeChange, ServerClient, ServerReport};
 use look::Look;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
@@ -89,13 +89,13 @@ fn connect(
     url: &str,
     (key, key_file): Credentials<'_>,
     ca: Option<&Path>,
-) -> anyhow::Result<Client> {
+) -> anyhow::Result<ServerClient> {
     let file = key_file.map(key_file::read).transpose()?;
     ensure!(
         key.is_none() || file.is_none(),
         "--api-key and --api-key-file are both given; leave one of them out"
     );
-    Client::new(url, file.as_deref().or(key), ca)
+    ServerClient::new(url, file.as_deref().or(key), ca)
 }
 
 /// The requests of the last day of a server as CSV, and its adapters as TOML.
@@ -126,18 +126,18 @@ pub fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
     once(&client).map(Some)
 }
 
-fn once(client: &Client) -> anyhow::Result<String> {
+fn once(client: &ServerClient) -> anyhow::Result<String> {
     let mut app = App::new(client.place());
     let snapshot = client.snapshot().with_context(|| format!("cannot ask {}", client.place()))?;
     // The present alone will do where the past cannot be had.
     app.past.replace(client.history().unwrap_or_default());
-    app.report(Report::Snapshot(Box::new(snapshot)), clock::now());
+    app.report(ServerReport::Snapshot(Box::new(snapshot)), clock::now());
     let size = io::stdout().is_terminal().then(terminal::size).and_then(Result::ok);
     Ok(draw::plain(&app, size.map_or(PLAIN_COLUMNS, |(columns, _)| columns)))
 }
 
 /// Takes the terminal over and gives it back on every way out; a panic gives it back as well.
-fn live(client: Client, args: &TopArgs) -> anyhow::Result<()> {
+fn live(client: ServerClient, args: &TopArgs) -> anyhow::Result<()> {
     let told = signal::told_to_end()?;
     let app = App::new(client.place());
     let (wishes, reports) = client::follow(client, args.interval.max(INTERVAL_MIN));
@@ -150,19 +150,19 @@ fn live(client: Client, args: &TopArgs) -> anyhow::Result<()> {
             return Err(error).context("cannot take the terminal over");
         }
     };
-    let shown = View { app, look, wishes, reports }.show(&mut terminal, || told.is_set());
+    let shown = TerminalView { app, look, wishes, reports }.show(&mut terminal, || told.is_set());
     let restored = ratatui::try_restore().context("cannot give the terminal back");
     shown.and(restored)
 }
 
-struct View {
+struct TerminalView {
     app: App,
     look: Look,
-    wishes: SyncSender<Wish>,
-    reports: Receiver<Report>,
+    wishes: SyncSender<ModeChange>,
+    reports: Receiver<ServerReport>,
 }
 
-impl View {
+impl TerminalView {
     fn show(
         &mut self,
         terminal: &mut DefaultTerminal,
@@ -220,7 +220,7 @@ impl View {
     }
 }
 
-fn unsent_wish(unsent: std::sync::mpsc::TrySendError<Wish>) -> Wish {
+fn unsent_wish(unsent: std::sync::mpsc::TrySendError<ModeChange>) -> ModeChange {
     use std::sync::mpsc::TrySendError::{Disconnected, Full};
     match unsent {
         Full(wish) | Disconnected(wish) => wish,
@@ -230,17 +230,17 @@ fn unsent_wish(unsent: std::sync::mpsc::TrySendError<Wish>) -> Wish {
 /// Snapshots for tests, as a server gives them.
 #[cfg(test)]
 mod samples {
-    use super::view::Snapshot;
+    use super::view::ReceivedSnapshot;
 
-    pub(crate) fn idle() -> Snapshot {
+    pub(crate) fn idle() -> ReceivedSnapshot {
         serde_json::from_str(include_str!("samples/idle.json")).unwrap()
     }
 
-    pub(crate) fn loaded() -> Snapshot {
+    pub(crate) fn loaded() -> ReceivedSnapshot {
         serde_json::from_str(include_str!("samples/loaded.json")).unwrap()
     }
 
-    pub(crate) fn hostile() -> Snapshot {
+    pub(crate) fn hostile() -> ReceivedSnapshot {
         serde_json::from_str(include_str!("samples/hostile.json")).unwrap()
     }
 }

@@ -4,7 +4,7 @@ use super::app::App;
 use super::look::{Look, STATES, sign};
 use super::table::kind;
 use super::text::{age, bytes, count, counted, cut, figure, known, left, pair, right, span, wrap};
-use super::view::{Adapter, Decision, Id, Model};
+use super::view::{Id, ReceivedAdapter, ReceivedDecision, ReceivedModel};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -30,7 +30,12 @@ pub(crate) fn rule(words: Vec<Span<'static>>, look: Look, room: usize) -> Line<'
 }
 
 /// Everything on one adapter, the most telling first: why it is on or off.
-pub(crate) fn detail(app: &App, adapter: &Adapter, look: Look, room: usize) -> Vec<Line<'static>> {
+pub(crate) fn detail(
+    app: &App,
+    adapter: &ReceivedAdapter,
+    look: Look,
+    room: usize,
+) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut add = |label: &str, text: &str, style: Style| {
         lines.extend(hanging(Span::styled(left(label, 7), look.faint()), text, style, room));
@@ -46,7 +51,7 @@ pub(crate) fn detail(app: &App, adapter: &Adapter, look: Look, room: usize) -> V
     lines
 }
 
-fn label(adapter: &Adapter) -> &'static str {
+fn label(adapter: &ReceivedAdapter) -> &'static str {
     match (adapter.is_on(), &*adapter.state) {
         (true, _) => "why on",
         (_, "off") => "why off",
@@ -54,7 +59,7 @@ fn label(adapter: &Adapter) -> &'static str {
     }
 }
 
-fn why(app: &App, adapter: &Adapter, now_ms: f64) -> String {
+fn why(app: &App, adapter: &ReceivedAdapter, now_ms: f64) -> String {
     if !adapter.reason.is_empty() {
         return adapter.reason.to_string();
     }
@@ -70,7 +75,7 @@ fn why(app: &App, adapter: &Adapter, now_ms: f64) -> String {
     }
 }
 
-fn identity(adapter: &Adapter) -> String {
+fn identity(adapter: &ReceivedAdapter) -> String {
     let driver = format!("{} {}", &*adapter.driver, &*adapter.driver_info);
     let memory = adapter.memory_bytes.0.map(|memory| format!("{} of memory", bytes(memory)));
     let process = adapter.pid.0.map(|pid| format!("process {pid:.0}"));
@@ -78,7 +83,7 @@ fn identity(adapter: &Adapter) -> String {
     joined(parts.into_iter().flatten().collect())
 }
 
-fn deeds(adapter: &Adapter) -> String {
+fn deeds(adapter: &ReceivedAdapter) -> String {
     let counts = format!(
         "{}, {} in {}",
         counted(adapter.requests.or_zero(), "request"),
@@ -93,7 +98,8 @@ fn deeds(adapter: &Adapter) -> String {
     let starts = counted(adapter.starts.or_zero(), "start");
     let cold = adapter.cold_start_ms.0.map(|cold| format!("the last took {}", span(cold)));
     let power = adapter.power.as_ref().map(|power| {
-        let watts = |number: super::view::Number| known(number.0, |watts| format!("{watts:.0} W"));
+        let watts =
+            |number: super::view::OptionalNumber| known(number.0, |watts| format!("{watts:.0} W"));
         let assumed = if power.assumed.0 { " (assumed)" } else { "" };
         format!("{} idle, {} active{assumed}", watts(power.idle_watts), watts(power.active_watts))
     });
@@ -104,7 +110,7 @@ fn deeds(adapter: &Adapter) -> String {
     joined([Some(counts), Some(starts), cold, on, power, used].into_iter().flatten().collect())
 }
 
-fn holds(adapter: &Adapter) -> String {
+fn holds(adapter: &ReceivedAdapter) -> String {
     let loaded = adapter.replicas.iter().filter(|replica| replica.loaded.0);
     let names: Vec<_> = loaded.map(|replica| replica.model.to_string()).collect();
     match names.is_empty() {
@@ -137,7 +143,7 @@ fn hanging(label: Span<'static>, text: &str, style: Style, room: usize) -> Vec<L
 }
 
 /// `12 s ago`.
-fn past(decision: &Decision, now_ms: f64) -> String {
+fn past(decision: &ReceivedDecision, now_ms: f64) -> String {
     known(decision.at_ms.0, |at| {
         let age = age(now_ms - at);
         // Minutes say nothing beside hours.
@@ -195,7 +201,7 @@ fn beside(mut head: Line<'static>, text: &str, room: usize) -> Vec<Line<'static>
 /// An adapter's name; its id where it is not listed.
 fn named(app: &App, id: &Id) -> String {
     let adapter = app.snapshot.as_ref().and_then(|snapshot| snapshot.adapter(id));
-    adapter.map_or_else(|| id.to_string(), Adapter::title)
+    adapter.map_or_else(|| id.to_string(), ReceivedAdapter::title)
 }
 
 /// Models, each with what is wrong with it.
@@ -229,7 +235,7 @@ fn model_name(room: usize) -> usize {
     room.saturating_sub(MODEL_REST).clamp(*MODEL_NAME.start(), *MODEL_NAME.end())
 }
 
-fn model_line(app: &App, model: &Model, look: Look, room: usize) -> Line<'static> {
+fn model_line(app: &App, model: &ReceivedModel, look: Look, room: usize) -> Line<'static> {
     let recent = model.recent.as_ref().and_then(Option::as_ref);
     let p99 = recent.and_then(|recent| recent.p99_ms.0);
     let late = matches!((p99, model.slo_ms.0), (Some(p99), Some(slo)) if p99 > slo);

@@ -3,7 +3,7 @@
 use super::app::App;
 use super::look::{Look, bar, glyph, trace};
 use super::text::{age, figure, known, left, pair, percent, right, span, used};
-use super::view::Adapter;
+use super::view::ReceivedAdapter;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
@@ -19,7 +19,7 @@ const TRACE_MAX: usize = 60;
 pub(crate) const TRACE_MS: f64 = 300_000.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cell {
+enum TableCell {
     Kind,
     Mode,
     Rows,
@@ -33,72 +33,79 @@ enum Cell {
     Trace,
 }
 
-impl Cell {
+impl TableCell {
     /// In the order they stand in.
-    const ALL: [Cell; 11] = [
-        Cell::Kind,
-        Cell::Mode,
-        Cell::Rows,
-        Cell::Share,
-        Cell::Busy,
-        Cell::Queue,
-        Cell::Run,
-        Cell::Memory,
-        Cell::Watts,
-        Cell::Celsius,
-        Cell::Trace,
+    const ALL: [TableCell; 11] = [
+        TableCell::Kind,
+        TableCell::Mode,
+        TableCell::Rows,
+        TableCell::Share,
+        TableCell::Busy,
+        TableCell::Queue,
+        TableCell::Run,
+        TableCell::Memory,
+        TableCell::Watts,
+        TableCell::Celsius,
+        TableCell::Trace,
     ];
     /// In the order in which they get room.
-    const WORTH: [Cell; 10] = [
-        Cell::Mode,
-        Cell::Rows,
-        Cell::Busy,
-        Cell::Run,
-        Cell::Watts,
-        Cell::Celsius,
-        Cell::Queue,
-        Cell::Share,
-        Cell::Memory,
-        Cell::Kind,
+    const WORTH: [TableCell; 10] = [
+        TableCell::Mode,
+        TableCell::Rows,
+        TableCell::Busy,
+        TableCell::Run,
+        TableCell::Watts,
+        TableCell::Celsius,
+        TableCell::Queue,
+        TableCell::Share,
+        TableCell::Memory,
+        TableCell::Kind,
     ];
 
     fn heading(self) -> &'static str {
         match self {
-            Cell::Kind => "API, CLASS",
-            Cell::Mode => "MODE",
-            Cell::Rows => "ROWS/S",
-            Cell::Share => "SHARE",
-            Cell::Busy => "BUSY",
-            Cell::Queue => "QUEUE 50/99",
-            Cell::Run => "RUN 50/99",
-            Cell::Memory => "MEMORY",
-            Cell::Watts => "W",
-            Cell::Celsius => "°C",
-            Cell::Trace => "LAST 5 MIN",
+            TableCell::Kind => "API, CLASS",
+            TableCell::Mode => "MODE",
+            TableCell::Rows => "ROWS/S",
+            TableCell::Share => "SHARE",
+            TableCell::Busy => "BUSY",
+            TableCell::Queue => "QUEUE 50/99",
+            TableCell::Run => "RUN 50/99",
+            TableCell::Memory => "MEMORY",
+            TableCell::Watts => "W",
+            TableCell::Celsius => "°C",
+            TableCell::Trace => "LAST 5 MIN",
         }
     }
 
     fn columns(self) -> usize {
         match self {
-            Cell::Kind => 18,
-            Cell::Mode => 4,
-            Cell::Rows => 6,
-            Cell::Share => 5,
-            Cell::Busy => BAR + 5,
-            Cell::Queue | Cell::Run => 12,
-            Cell::Memory => 12,
-            Cell::Watts | Cell::Celsius => 4,
-            Cell::Trace => 0,
+            TableCell::Kind => 18,
+            TableCell::Mode => 4,
+            TableCell::Rows => 6,
+            TableCell::Share => 5,
+            TableCell::Busy => BAR + 5,
+            TableCell::Queue | TableCell::Run => 12,
+            TableCell::Memory => 12,
+            TableCell::Watts | TableCell::Celsius => 4,
+            TableCell::Trace => 0,
         }
     }
 
     fn is_flush_left(self) -> bool {
-        matches!(self, Cell::Kind | Cell::Mode | Cell::Busy | Cell::Trace)
+        matches!(self, TableCell::Kind | TableCell::Mode | TableCell::Busy | TableCell::Trace)
     }
 
     /// Whether words on what an adapter is up to may stand here, for one that does no work.
     fn is_work(self) -> bool {
-        matches!(self, Cell::Rows | Cell::Share | Cell::Busy | Cell::Queue | Cell::Run)
+        matches!(
+            self,
+            TableCell::Rows
+                | TableCell::Share
+                | TableCell::Busy
+                | TableCell::Queue
+                | TableCell::Run
+        )
     }
 }
 
@@ -107,14 +114,14 @@ impl Cell {
 struct Columns {
     name: usize,
     trace: usize,
-    shown: Vec<Cell>,
+    shown: Vec<TableCell>,
 }
 
 impl Columns {
     fn fit(room: usize) -> Columns {
         let mut left = room.saturating_sub(MARK + STATE + 1 + NAME_MIN);
         let mut shown = Vec::new();
-        for cell in Cell::WORTH {
+        for cell in TableCell::WORTH {
             // What is worth less never takes the place of what did not fit.
             if left < cell.columns() + 1 {
                 break;
@@ -124,18 +131,18 @@ impl Columns {
         }
         let mut name = NAME_MIN + left;
         let mut trace = 0;
-        if shown.len() == Cell::WORTH.len() && left > TRACE_MIN {
+        if shown.len() == TableCell::WORTH.len() && left > TRACE_MIN {
             let spare = name.saturating_sub(NAME_MIN + 6 + 1);
             trace = spare.clamp(TRACE_MIN, TRACE_MAX);
             name = name.saturating_sub(trace + 1).min(NAME_MAX);
-            shown.push(Cell::Trace);
+            shown.push(TableCell::Trace);
         }
-        shown.sort_by_key(|cell| Cell::ALL.iter().position(|of| of == cell));
+        shown.sort_by_key(|cell| TableCell::ALL.iter().position(|of| of == cell));
         Columns { name: name.min(room.saturating_sub(MARK + STATE + 1)), trace, shown }
     }
 
-    fn width(&self, cell: Cell) -> usize {
-        if cell == Cell::Trace { self.trace } else { cell.columns() }
+    fn width(&self, cell: TableCell) -> usize {
+        if cell == TableCell::Trace { self.trace } else { cell.columns() }
     }
 
     /// The room for words: that of the columns of work, and of all behind them if `to_the_end`.
@@ -162,7 +169,7 @@ pub(crate) fn table(
         adapters.iter().filter_map(|of| of.lately(|recent| recent.requests_per_s)).sum();
     let mut lines = vec![heading(&columns, look)];
     for (place, adapter) in adapters.iter().enumerate().skip(first).take(rows) {
-        let row = Row { app, look, adapter, columns: &columns, total };
+        let row = TableRow { app, look, adapter, columns: &columns, total };
         lines.push(row.line(selected == Some(place)));
     }
     lines
@@ -178,16 +185,16 @@ fn heading(columns: &Columns, look: Look) -> Line<'static> {
     Line::styled(text, look.faint())
 }
 
-struct Row<'a> {
+struct TableRow<'a> {
     app: &'a App,
     look: Look,
-    adapter: &'a Adapter,
+    adapter: &'a ReceivedAdapter,
     columns: &'a Columns,
     /// Requests per second of all adapters.
     total: f64,
 }
 
-impl Row<'_> {
+impl TableRow<'_> {
     fn line(&self, selected: bool) -> Line<'static> {
         let (adapter, columns) = (self.adapter, self.columns);
         let state = &*adapter.state;
@@ -233,33 +240,33 @@ impl Row<'_> {
         }
     }
 
-    fn cell(&self, cell: Cell, spans: &mut Vec<Span<'static>>) {
+    fn cell(&self, cell: TableCell, spans: &mut Vec<Span<'static>>) {
         let adapter = self.adapter;
         match cell {
-            Cell::Busy => return self.busy(spans),
-            Cell::Trace => return self.trace(spans),
+            TableCell::Busy => return self.busy(spans),
+            TableCell::Trace => return self.trace(spans),
             _ => {}
         }
         let sensors = &adapter.sensors;
         let text = match cell {
-            Cell::Kind => kind(adapter),
-            Cell::Mode => adapter.mode.to_string(),
-            Cell::Rows => known(adapter.lately(|recent| recent.rows_per_s), figure),
-            Cell::Share => known(self.share(), percent),
-            Cell::Queue => pair(
+            TableCell::Kind => kind(adapter),
+            TableCell::Mode => adapter.mode.to_string(),
+            TableCell::Rows => known(adapter.lately(|recent| recent.rows_per_s), figure),
+            TableCell::Share => known(self.share(), percent),
+            TableCell::Queue => pair(
                 adapter.latency(|recent| recent.queue_p50_ms),
                 adapter.latency(|recent| recent.queue_p99_ms),
             ),
-            Cell::Run => pair(
+            TableCell::Run => pair(
                 adapter.latency(|recent| recent.run_p50_ms),
                 adapter.latency(|recent| recent.run_p99_ms),
             ),
-            Cell::Memory => memory(adapter),
-            Cell::Watts => known(sensors.power_watts.0, |watts| format!("{watts:.0}")),
-            Cell::Celsius => {
+            TableCell::Memory => memory(adapter),
+            TableCell::Watts => known(sensors.power_watts.0, |watts| format!("{watts:.0}")),
+            TableCell::Celsius => {
                 known(sensors.temperature_celsius.0, |celsius| format!("{celsius:.0}"))
             }
-            Cell::Busy | Cell::Trace => String::new(),
+            TableCell::Busy | TableCell::Trace => String::new(),
         };
         let fit = if cell.is_flush_left() { left } else { right };
         let style =
@@ -268,11 +275,11 @@ impl Row<'_> {
     }
 
     /// What the operator decided stands out from what is automatic.
-    fn cell_style(&self, cell: Cell) -> Style {
+    fn cell_style(&self, cell: TableCell) -> Style {
         let automatic = &*self.adapter.mode == "auto";
         match cell {
-            Cell::Mode if !automatic => self.look.strong(),
-            Cell::Kind | Cell::Mode => self.look.faint(),
+            TableCell::Mode if !automatic => self.look.strong(),
+            TableCell::Kind | TableCell::Mode => self.look.faint(),
             _ => Style::new(),
         }
     }
@@ -304,7 +311,7 @@ impl Row<'_> {
 }
 
 /// `vulkan discrete`; the CPU is both.
-pub(crate) fn kind(adapter: &Adapter) -> String {
+pub(crate) fn kind(adapter: &ReceivedAdapter) -> String {
     if adapter.api == adapter.class {
         adapter.api.to_string()
     } else {
@@ -313,7 +320,7 @@ pub(crate) fn kind(adapter: &Adapter) -> String {
 }
 
 /// What the card says of its memory, else what the models on it hold.
-fn memory(adapter: &Adapter) -> String {
+fn memory(adapter: &ReceivedAdapter) -> String {
     let sensors = &adapter.sensors;
     if sensors.memory_used_bytes.0.is_some() {
         return used(sensors.memory_used_bytes.0, sensors.memory_total_bytes.0);
@@ -322,7 +329,7 @@ fn memory(adapter: &Adapter) -> String {
 }
 
 /// What an adapter that does no work is up to.
-fn note(adapter: &Adapter, now_ms: f64) -> Option<String> {
+fn note(adapter: &ReceivedAdapter, now_ms: f64) -> Option<String> {
     let since = adapter.since_ms.0.map(|since| age(now_ms - since));
     let lasting = |word: &str| match &since {
         Some(since) => format!("{word} for {since}"),
@@ -341,7 +348,7 @@ fn note(adapter: &Adapter, now_ms: f64) -> Option<String> {
     }
 }
 
-fn quarantine(adapter: &Adapter, now_ms: f64) -> String {
+fn quarantine(adapter: &ReceivedAdapter, now_ms: f64) -> String {
     let when = match adapter.retry_at_ms.0 {
         Some(at) if at > now_ms => format!("again in {}", age(at - now_ms)),
         Some(_) => "again at once".to_owned(),
@@ -350,7 +357,7 @@ fn quarantine(adapter: &Adapter, now_ms: f64) -> String {
     with_fault(&when, adapter)
 }
 
-fn with_fault(words: &str, adapter: &Adapter) -> String {
+fn with_fault(words: &str, adapter: &ReceivedAdapter) -> String {
     if adapter.fault.is_empty() {
         words.to_owned()
     } else {
@@ -359,7 +366,7 @@ fn with_fault(words: &str, adapter: &Adapter) -> String {
 }
 
 /// The state says that it is off; this says how long, and what turning it on takes.
-fn off(adapter: &Adapter, since: Option<String>) -> String {
+fn off(adapter: &ReceivedAdapter, since: Option<String>) -> String {
     let starts = adapter.starts.or_zero();
     let start = match adapter.cold_start_ms.0 {
         Some(start) => Some(format!("start {}", span(start))),
@@ -393,9 +400,9 @@ mod tests {
     #[test]
     fn wider_terminals_tell_more() {
         let shown = |room| Columns::fit(room).shown;
-        assert_eq!(shown(60), [Cell::Mode, Cell::Rows, Cell::Busy]);
-        assert!(shown(80).contains(&Cell::Celsius) && !shown(80).contains(&Cell::Memory));
-        assert!(shown(120).contains(&Cell::Memory));
-        assert_eq!(shown(200), Cell::ALL);
+        assert_eq!(shown(60), [TableCell::Mode, TableCell::Rows, TableCell::Busy]);
+        assert!(shown(80).contains(&TableCell::Celsius) && !shown(80).contains(&TableCell::Memory));
+        assert!(shown(120).contains(&TableCell::Memory));
+        assert_eq!(shown(200), TableCell::ALL);
     }
 }

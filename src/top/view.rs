@@ -14,11 +14,11 @@ const ELEMENTS_MAX: usize = 1000;
 
 /// Words from the server, made harmless for a terminal on the way in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Text(String);
+pub(crate) struct CleanText(String);
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text, D::Error> {
-        Ok(Text(match Value::deserialize(from)? {
+impl<'de> Deserialize<'de> for CleanText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<CleanText, D::Error> {
+        Ok(CleanText(match Value::deserialize(from)? {
             Value::Null => String::new(),
             Value::String(text) => clean(&text),
             other => clean(&other.to_string()),
@@ -26,13 +26,13 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-impl From<&str> for Text {
-    fn from(text: &str) -> Text {
-        Text(clean(text))
+impl From<&str> for CleanText {
+    fn from(text: &str) -> CleanText {
+        CleanText(clean(text))
     }
 }
 
-impl Deref for Text {
+impl Deref for CleanText {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -67,19 +67,19 @@ impl<'de> Deserialize<'de> for Id {
 
 /// A number that may be unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Number(pub(crate) Option<f64>);
+pub(crate) struct OptionalNumber(pub(crate) Option<f64>);
 
-impl Number {
+impl OptionalNumber {
     /// For counts, where nothing told is nothing done.
     pub(crate) fn or_zero(self) -> f64 {
         self.0.unwrap_or_default()
     }
 }
 
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Number, D::Error> {
+impl<'de> Deserialize<'de> for OptionalNumber {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<OptionalNumber, D::Error> {
         let value = Value::deserialize(from)?.as_f64();
-        Ok(Number(value.filter(|value| value.is_finite())))
+        Ok(OptionalNumber(value.filter(|value| value.is_finite())))
     }
 }
 
@@ -124,32 +124,32 @@ where
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Snapshot {
+pub(crate) struct ReceivedSnapshot {
     #[serde(deserialize_with = "part")]
-    pub(crate) server: Server,
+    pub(crate) server: ReceivedServer,
     #[serde(deserialize_with = "list")]
-    pub(crate) adapters: Vec<Adapter>,
+    pub(crate) adapters: Vec<ReceivedAdapter>,
     #[serde(deserialize_with = "list")]
-    pub(crate) models: Vec<Model>,
+    pub(crate) models: Vec<ReceivedModel>,
     #[serde(deserialize_with = "part")]
-    pub(crate) queue: Queue,
+    pub(crate) queue: ReceivedQueue,
     /// Newest last.
     #[serde(deserialize_with = "list")]
-    pub(crate) decisions: Vec<Decision>,
+    pub(crate) decisions: Vec<ReceivedDecision>,
     #[serde(deserialize_with = "part")]
-    pub(crate) sample: Option<Sample>,
+    pub(crate) sample: Option<ReceivedSample>,
     #[serde(deserialize_with = "part")]
-    pub(crate) load: Option<Load>,
+    pub(crate) load: Option<ReceivedLoad>,
 }
 
-impl Snapshot {
+impl ReceivedSnapshot {
     pub(crate) fn now_ms(&self) -> f64 {
         self.server.uptime_ms.or_zero()
     }
 
     /// The newest sample; of a server that keeps none, the present as it is.
-    pub(crate) fn sample_or_present(&self) -> Sample {
-        self.sample.clone().unwrap_or_else(|| Sample {
+    pub(crate) fn sample_or_present(&self) -> ReceivedSample {
+        self.sample.clone().unwrap_or_else(|| ReceivedSample {
             at_ms: self.server.uptime_ms,
             queued: self.queue.queued_requests,
             in_flight: self.queue.in_flight_requests,
@@ -157,62 +157,62 @@ impl Snapshot {
         })
     }
 
-    pub(crate) fn adapter(&self, id: &Id) -> Option<&Adapter> {
+    pub(crate) fn adapter(&self, id: &Id) -> Option<&ReceivedAdapter> {
         self.adapters.iter().find(|adapter| adapter.id == *id)
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Server {
-    pub(crate) version: Text,
-    pub(crate) uptime_ms: Number,
+pub(crate) struct ReceivedServer {
+    pub(crate) version: CleanText,
+    pub(crate) uptime_ms: OptionalNumber,
     pub(crate) ready: Flag,
-    pub(crate) reason: Text,
+    pub(crate) reason: CleanText,
     pub(crate) shutting_down: Flag,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Adapter {
+pub(crate) struct ReceivedAdapter {
     pub(crate) id: Id,
-    pub(crate) name: Text,
-    pub(crate) api: Text,
-    pub(crate) class: Text,
-    pub(crate) driver: Text,
-    pub(crate) driver_info: Text,
-    pub(crate) memory_bytes: Number,
-    pub(crate) state: Text,
-    pub(crate) reason: Text,
+    pub(crate) name: CleanText,
+    pub(crate) api: CleanText,
+    pub(crate) class: CleanText,
+    pub(crate) driver: CleanText,
+    pub(crate) driver_info: CleanText,
+    pub(crate) memory_bytes: OptionalNumber,
+    pub(crate) state: CleanText,
+    pub(crate) reason: CleanText,
     pub(crate) fallback: Flag,
-    pub(crate) mode: Text,
-    pub(crate) since_ms: Number,
-    pub(crate) phase: Text,
-    pub(crate) retry_at_ms: Number,
-    pub(crate) fault: Text,
+    pub(crate) mode: CleanText,
+    pub(crate) since_ms: OptionalNumber,
+    pub(crate) phase: CleanText,
+    pub(crate) retry_at_ms: OptionalNumber,
+    pub(crate) fault: CleanText,
     #[serde(deserialize_with = "part")]
-    pub(crate) last_decision: Option<Decision>,
-    pub(crate) pid: Number,
-    pub(crate) requests: Number,
-    pub(crate) rows: Number,
-    pub(crate) batches: Number,
-    pub(crate) starts: Number,
-    pub(crate) on_ms: Number,
-    pub(crate) cold_start_ms: Number,
+    pub(crate) last_decision: Option<ReceivedDecision>,
+    pub(crate) pid: OptionalNumber,
+    pub(crate) requests: OptionalNumber,
+    pub(crate) rows: OptionalNumber,
+    pub(crate) batches: OptionalNumber,
+    pub(crate) starts: OptionalNumber,
+    pub(crate) on_ms: OptionalNumber,
+    pub(crate) cold_start_ms: OptionalNumber,
     #[serde(deserialize_with = "part")]
-    pub(crate) power: Option<Power>,
+    pub(crate) power: Option<ReceivedPower>,
     #[serde(deserialize_with = "list")]
-    pub(crate) replicas: Vec<Replica>,
-    pub(crate) memory_used_bytes: Number,
-    pub(crate) memory_budget_bytes: Number,
+    pub(crate) replicas: Vec<ReceivedReplica>,
+    pub(crate) memory_used_bytes: OptionalNumber,
+    pub(crate) memory_budget_bytes: OptionalNumber,
     /// `None` of a server that does not tell; `Some(None)` of an adapter that did nothing.
     #[serde(deserialize_with = "told")]
-    pub(crate) recent: Option<Option<Recent>>,
+    pub(crate) recent: Option<Option<ReceivedRecent>>,
     #[serde(deserialize_with = "part")]
-    pub(crate) sensors: Sensors,
+    pub(crate) sensors: ReceivedSensors,
 }
 
-impl Adapter {
+impl ReceivedAdapter {
     pub(crate) fn is_used(&self) -> bool {
         &*self.state != "unused"
     }
@@ -224,7 +224,7 @@ impl Adapter {
     }
 
     /// What it did lately, summed up by `of`: nothing if it did nothing, unknown if untold.
-    pub(crate) fn lately(&self, of: impl Fn(&Recent) -> Number) -> Option<f64> {
+    pub(crate) fn lately(&self, of: impl Fn(&ReceivedRecent) -> OptionalNumber) -> Option<f64> {
         match &self.recent {
             None => None,
             Some(None) => Some(0.0),
@@ -233,7 +233,7 @@ impl Adapter {
     }
 
     /// A latency of what it did lately; there is none if it did nothing.
-    pub(crate) fn latency(&self, of: impl Fn(&Recent) -> Number) -> Option<f64> {
+    pub(crate) fn latency(&self, of: impl Fn(&ReceivedRecent) -> OptionalNumber) -> Option<f64> {
         self.recent.iter().flatten().find_map(|recent| of(recent).0)
     }
 
@@ -245,114 +245,114 @@ impl Adapter {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Power {
-    pub(crate) idle_watts: Number,
-    pub(crate) active_watts: Number,
+pub(crate) struct ReceivedPower {
+    pub(crate) idle_watts: OptionalNumber,
+    pub(crate) active_watts: OptionalNumber,
     pub(crate) assumed: Flag,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Replica {
-    pub(crate) model: Text,
+pub(crate) struct ReceivedReplica {
+    pub(crate) model: CleanText,
     pub(crate) loaded: Flag,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Recent {
-    pub(crate) requests_per_s: Number,
-    pub(crate) rows_per_s: Number,
-    pub(crate) queue_p50_ms: Number,
-    pub(crate) queue_p99_ms: Number,
-    pub(crate) run_p50_ms: Number,
-    pub(crate) run_p99_ms: Number,
-    pub(crate) busy: Number,
+pub(crate) struct ReceivedRecent {
+    pub(crate) requests_per_s: OptionalNumber,
+    pub(crate) rows_per_s: OptionalNumber,
+    pub(crate) queue_p50_ms: OptionalNumber,
+    pub(crate) queue_p99_ms: OptionalNumber,
+    pub(crate) run_p50_ms: OptionalNumber,
+    pub(crate) run_p99_ms: OptionalNumber,
+    pub(crate) busy: OptionalNumber,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Sensors {
-    pub(crate) utilisation: Number,
-    pub(crate) power_watts: Number,
-    pub(crate) temperature_celsius: Number,
-    pub(crate) memory_used_bytes: Number,
-    pub(crate) memory_total_bytes: Number,
+pub(crate) struct ReceivedSensors {
+    pub(crate) utilisation: OptionalNumber,
+    pub(crate) power_watts: OptionalNumber,
+    pub(crate) temperature_celsius: OptionalNumber,
+    pub(crate) memory_used_bytes: OptionalNumber,
+    pub(crate) memory_total_bytes: OptionalNumber,
     pub(crate) asleep: Flag,
-    pub(crate) source: Text,
+    pub(crate) source: CleanText,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Model {
-    pub(crate) name: Text,
-    pub(crate) version: Text,
-    pub(crate) state: Text,
-    pub(crate) reason: Text,
+pub(crate) struct ReceivedModel {
+    pub(crate) name: CleanText,
+    pub(crate) version: CleanText,
+    pub(crate) state: CleanText,
+    pub(crate) reason: CleanText,
     #[serde(deserialize_with = "list")]
     pub(crate) adapters: Vec<Id>,
-    pub(crate) requests: Number,
-    pub(crate) errors: Number,
-    pub(crate) slo_ms: Number,
-    pub(crate) last_error: Text,
+    pub(crate) requests: OptionalNumber,
+    pub(crate) errors: OptionalNumber,
+    pub(crate) slo_ms: OptionalNumber,
+    pub(crate) last_error: CleanText,
     /// As of an adapter.
     #[serde(deserialize_with = "told")]
-    pub(crate) recent: Option<Option<ModelRecent>>,
+    pub(crate) recent: Option<Option<ReceivedModelRecent>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct ModelRecent {
-    pub(crate) requests_per_s: Number,
-    pub(crate) p50_ms: Number,
-    pub(crate) p99_ms: Number,
+pub(crate) struct ReceivedModelRecent {
+    pub(crate) requests_per_s: OptionalNumber,
+    pub(crate) p50_ms: OptionalNumber,
+    pub(crate) p99_ms: OptionalNumber,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Queue {
-    pub(crate) queued_requests: Number,
-    pub(crate) in_flight_requests: Number,
-    pub(crate) drain_ms: Number,
-    pub(crate) held_bytes: Number,
-    pub(crate) held_bytes_max: Number,
+pub(crate) struct ReceivedQueue {
+    pub(crate) queued_requests: OptionalNumber,
+    pub(crate) in_flight_requests: OptionalNumber,
+    pub(crate) drain_ms: OptionalNumber,
+    pub(crate) held_bytes: OptionalNumber,
+    pub(crate) held_bytes_max: OptionalNumber,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Decision {
-    pub(crate) seq: Number,
-    pub(crate) at_ms: Number,
+pub(crate) struct ReceivedDecision {
+    pub(crate) seq: OptionalNumber,
+    pub(crate) at_ms: OptionalNumber,
     pub(crate) adapter: Id,
-    pub(crate) change: Text,
-    pub(crate) model: Text,
-    pub(crate) text: Text,
+    pub(crate) change: CleanText,
+    pub(crate) model: CleanText,
+    pub(crate) text: CleanText,
 }
 
 /// One second of the time line.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Sample {
-    pub(crate) at_ms: Number,
-    pub(crate) queued: Number,
-    pub(crate) in_flight: Number,
+pub(crate) struct ReceivedSample {
+    pub(crate) at_ms: OptionalNumber,
+    pub(crate) queued: OptionalNumber,
+    pub(crate) in_flight: OptionalNumber,
     /// By an adapter's raw id.
     #[serde(deserialize_with = "part")]
-    pub(crate) on: BTreeMap<String, Text>,
+    pub(crate) on: BTreeMap<String, CleanText>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct History {
+pub(crate) struct ReceivedHistory {
     #[serde(deserialize_with = "list")]
-    pub(crate) samples: Vec<Sample>,
+    pub(crate) samples: Vec<ReceivedSample>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Load {
-    pub(crate) model: Text,
-    pub(crate) concurrency: Number,
+pub(crate) struct ReceivedLoad {
+    pub(crate) model: CleanText,
+    pub(crate) concurrency: OptionalNumber,
     pub(crate) running: Flag,
 }
 
@@ -361,13 +361,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(value: Value) -> Snapshot {
-        Snapshot::deserialize(value).unwrap()
+    fn read(value: Value) -> ReceivedSnapshot {
+        ReceivedSnapshot::deserialize(value).unwrap()
     }
 
     #[test]
     fn an_empty_object_is_a_snapshot() {
-        assert_eq!(read(json!({})), Snapshot::default());
+        assert_eq!(read(json!({})), ReceivedSnapshot::default());
     }
 
     #[test]
