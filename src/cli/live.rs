@@ -12,10 +12,10 @@ pub(super) struct Live {
     engine: EngineHandle,
     /// Those of the start.
     begun: Config,
-    state: Mutex<State>,
+    state: Mutex<LiveState>,
 }
 
-struct State {
+struct LiveState {
     /// As the file and the command line give them.
     given: Config,
     /// With the changes that were made since.
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Live {
 
 impl Live {
     pub(super) fn new(begun: Config, engine: EngineHandle) -> Arc<Live> {
-        let state = Mutex::new(State { given: begun.clone(), now: begun.clone() });
+        let state = Mutex::new(LiveState { given: begun.clone(), now: begun.clone() });
         Arc::new(Live { engine, begun, state })
     }
 
@@ -45,7 +45,7 @@ impl Live {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LiveState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,7 +59,7 @@ impl Live {
         if !waiting.is_empty() {
             tracing::warn!("in force only after a restart: {}", waiting.join(", "));
         }
-        *state = State { given: new.clone(), now: new };
+        *state = LiveState { given: new.clone(), now: new };
         Ok(())
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn of_worker() {
 
 /// Plain lines on stderr.
 fn plain<S: Subscriber + for<'a> LookupSpan<'a>>(filter: EnvFilter) -> impl Layer<S> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(Stderr).fmt_fields(Escaped);
+    let lines = tracing_subscriber::fmt::layer().with_writer(LogStderr).fmt_fields(Escaped);
     lines.with_target(false).without_time().with_ansi(false).with_filter(filter)
 }
 
@@ -71,17 +71,17 @@ fn filter(level: &str) -> anyhow::Result<EnvFilter> {
 
 /// Stderr, where an error has nowhere to go: its reader may be gone.
 #[derive(Clone, Copy)]
-struct Stderr;
+struct LogStderr;
 
-impl MakeWriter<'_> for Stderr {
-    type Writer = Stderr;
+impl MakeWriter<'_> for LogStderr {
+    type Writer = LogStderr;
 
-    fn make_writer(&self) -> Stderr {
-        Stderr
+    fn make_writer(&self) -> LogStderr {
+        LogStderr
     }
 }
 
-impl Write for Stderr {
+impl Write for LogStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = io::stderr().write_all(bytes);
         Ok(bytes.len())
@@ -100,19 +100,19 @@ struct Escaped;
 
 impl<'writer> FormatFields<'writer> for Escaped {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut line = Line { writer, is_begun: false, written: Ok(()) };
+        let mut line = LogLine { writer, is_begun: false, written: Ok(()) };
         fields.record(&mut line);
         line.written
     }
 }
 
-struct Line<'writer> {
+struct LogLine<'writer> {
     writer: Writer<'writer>,
     is_begun: bool,
     written: fmt::Result,
 }
 
-impl Line<'_> {
+impl LogLine<'_> {
     fn write(&mut self, name: &str, value: &str) -> fmt::Result {
         if std::mem::replace(&mut self.is_begun, true) {
             self.writer.write_char(' ')?;
@@ -127,7 +127,7 @@ impl Line<'_> {
     }
 }
 
-impl Visit for Line<'_> {
+impl Visit for LogLine<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.record_debug(field, &format_args!("{value}")),

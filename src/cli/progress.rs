@@ -56,20 +56,20 @@ impl Terminal {
 }
 
 impl<'a> MakeWriter<'a> for Terminal {
-    type Writer = Line;
+    type Writer = ProgressLine;
 
-    fn make_writer(&'a self) -> Line {
-        Line { bars: self.bars.clone(), bytes: Vec::new() }
+    fn make_writer(&'a self) -> ProgressLine {
+        ProgressLine { bars: self.bars.clone(), bytes: Vec::new() }
     }
 }
 
 /// One event of the log, written whole when dropped.
-pub(crate) struct Line {
+pub(crate) struct ProgressLine {
     bars: MultiProgress,
     bytes: Vec<u8>,
 }
 
-impl Write for Line {
+impl Write for ProgressLine {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -80,7 +80,7 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         // A log that cannot be written has nowhere to say so.
         self.bars.suspend(|| {
