@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::{
-    AdapterView, DecisionNames, DecisionView, ExpectedView, History, ModelState, ModelView, PowerView,
-    QueueView, ReplicaView, ServerView, Snapshot, decision_view, expected_text,
+    AdapterView, DecisionNames, DecisionView, ExpectedView, History, ModelState, ModelView,
+    PowerView, QueueView, ReplicaView, ServerView, Snapshot, decision_view, expected_text,
 };
 use tokio::sync::watch;
 use types::clock;

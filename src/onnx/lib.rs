@@ -2,16 +2,17 @@
 //! device. The crate `graph` reads the file.
 //!
 //! ```
-//! use concertina_graph::{Elem, Raw, read_file};
-//! use concertina_onnx::{Engine, Place};
+//! use concertina_graph::{Elem, FileTensor, read_file};
+//! use concertina_onnx::{Engine, TensorPlace};
 //!
 //! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data");
 //! # let path = std::path::Path::new(folder).join("mean_of_one.onnx");
 //! // Takes `x` of shape [1, n, 2], gives its mean over `n`. `TensorPlace::of` is a card.
-//! let mut engine = Engine::new(read_file(&path)?, Place::host())?;
+//! let mut engine = Engine::new(read_file(&path)?, TensorPlace::host())?;
 //! let values = [1.0_f32, 2.0, 3.0, 6.0];
 //! let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-//! let x = Raw { elem: Elem::F32, shape: vec![1, 2, 2], bytes: bytes.into(), text: Vec::new() };
+//! let (shape, text) = (vec![1, 2, 2], Vec::new());
+//! let x = FileTensor { elem: Elem::F32, shape, bytes: bytes.into(), text };
 //!
 //! let outputs = engine.run(&[x])?;
 //! assert_eq!(outputs[0].shape, [1, 2]);
