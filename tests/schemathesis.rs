@@ -8,12 +8,10 @@
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "which command to use comes from the environment")]
 
-mod common;
-
-use common::images::{SEVEN, digits};
-use common::{Folder, Server, Setup, models, tell};
 use serde_json::{Value, json};
 use std::process::Command;
+use testkit::images::{SEVEN, digits};
+use testkit::{Folder, Server, Setup, models, tell};
 
 /// As `tests/schemathesis.toml` has it.
 const KEY: &str = "cnc_for_schemathesis";
@@ -90,7 +88,7 @@ fn schemathesis_finds_nothing() {
     let server = Setup::cpu().models(&folder.join("models")).args(&["--api-key", KEY]).start();
     server.wait_until_ready();
     let key = [("X-API-Key", KEY), ("Content-Type", "application/json")];
-    let described = common::openapi::document(&server, &key);
+    let described = testkit::openapi::document(&server, &key);
     fuzz(&server, &folder, &echo_alone(&described), &["--mode", "positive", "--phases", "fuzzing"]);
     let [mode, unload] = DESTRUCTIVE;
     let phases = "examples,coverage,fuzzing";

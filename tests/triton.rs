@@ -9,10 +9,8 @@
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "which Python to use comes from the environment")]
 
-mod common;
-
-use common::{Folder, Setup, models, tell};
 use std::process::Command;
+use testkit::{Folder, Setup, models, tell};
 
 /// Runs a script of `tests/` and returns its output; `None` if there is no Python for it.
 fn run_script(script: &str, args: &[&str]) -> Option<String> {

@@ -18,8 +18,6 @@
 #![allow(unreachable_pub, reason = "shared with a test")]
 #![allow(clippy::disallowed_methods, reason = "reads the clock and the environment")]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
 #[path = "../../tests/reliability/overload.rs"]
 mod crowd;
 /// Every fault at every step, and by chance.
@@ -33,11 +31,11 @@ mod soak;
 #[path = "../../tests/reliability/steps.rs"]
 mod steps;
 
-use common::Setup;
-use common::models::package;
 use faulty::Faulty;
 use std::path::PathBuf;
 use std::process::Command;
+use testkit::Setup;
+use testkit::models::package;
 
 const PARTS: [&str; 5] = ["faults", "steps", "overload", "clients", "soak"];
 const MIXES: [&str; 3] = ["cpu", "lavapipe", "three"];

@@ -1,8 +1,8 @@
-use crate::common::{Connection, images};
 use crate::crowd::{Crowd, DEADLINE, Offered};
 use crate::steps::Holds;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use testkit::{Connection, images};
 
 /// Offered load, as multiples of what can be served.
 const TIMES: [f64; 6] = [0.5, 0.8, 1.0, 2.0, 3.0, 5.0];

@@ -1,7 +1,7 @@
-use crate::common::process::workers_of;
 use crate::mixes;
 use crate::steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
 use std::time::{Duration, Instant};
+use testkit::process::workers_of;
 
 /// Clients of one burst of the soak, and what each of them asks for.
 const CLIENTS: usize = 16;

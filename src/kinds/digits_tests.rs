@@ -5,7 +5,7 @@ use crate::Registry;
 use model::info::ModelInfo;
 use model::repository::{Repository, ScanResult};
 use model::{golden, run_batch, warm_up_inputs};
-use testkit::TestFolder;
+use testkit::Folder;
 
 const MANIFEST: &str = include_str!("../../models/digits/model.toml");
 const GOOD: &[u8] = include_bytes!("../../models/digits/1/weights.safetensors");
@@ -31,7 +31,7 @@ fn check(info: &ModelInfo, model: &mut dyn Model) -> Result<(), ModelError> {
 
 /// Loads the model from a folder with these weights; `None` for no file.
 fn load_weights(weights: Option<&[u8]>) -> Result<Box<dyn Model>, ModelError> {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     folder.write("digits/model.toml", MANIFEST.as_bytes());
     folder.write("digits/1/golden.json", SAMPLE);
     if let Some(weights) = weights {

@@ -98,10 +98,10 @@ mod tests {
     use burn::tensor::Device;
     use model::info::ModelInfo;
     use model::repository::{Repository, ScanResult};
-    use testkit::TestFolder;
+    use testkit::Folder;
     use types::tensor::Datatype;
 
-    fn echo_info(folder: &TestFolder, kind: &str, registry: &Registry) -> ModelInfo {
+    fn echo_info(folder: &Folder, kind: &str, registry: &Registry) -> ModelInfo {
         let tensor = "name = \"x\"\ndatatype = \"FP32\"\nshape = [2]\n";
         let text = format!("kind = \"{kind}\"\n[[inputs]]\n{tensor}[[outputs]]\n{tensor}");
         folder.write("m/model.toml", text.as_bytes());
@@ -124,7 +124,7 @@ mod tests {
             Ok(Box::new(Identity::new(context.info.signature.clone())?))
         });
         assert_eq!(registry.kinds(), ["count", "digits", "identity", "mine", "onnx"]);
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         let mut info = echo_info(&folder, "mine", &registry);
         assert_eq!(load(&registry, &info).unwrap().signature(), &info.signature);
         info.kind = "gone".into();
@@ -145,7 +145,7 @@ mod tests {
             }
             Ok(Box::new(Identity::new(signature)?))
         });
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         let info = echo_info(&folder, "mine", &registry);
         let error = load(&registry, &info).err().unwrap();
         let words = "model.toml states the inputs x FP32 [2], but they are x FP16 [2]";

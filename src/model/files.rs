@@ -393,11 +393,11 @@ fn list(path: &Path, wanted: fn(&Metadata) -> bool, dangling: bool) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use testkit::TestFolder;
+    use testkit::Folder;
 
     #[test]
     fn reads_files_and_tells_what_is_wrong_with_others() {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         folder.write("m/1/weights", b"12345");
         folder.make_dir("m/1/folder");
         let files = Files::open(folder.path()).unwrap().folder("m").folder("1");
@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_huge_file_is_refused_before_it_is_read() {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         folder.write("m/huge", b"");
         let file = File::options().write(true).open(folder.path().join("m/huge")).unwrap();
         // Sparse: takes no room on disk.
@@ -426,7 +426,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn links_may_point_inside_the_repository_only() {
-        let (folder, outside) = (TestFolder::new(), TestFolder::new());
+        let (folder, outside) = (Folder::new(), Folder::new());
         outside.write("secret", b"x");
         folder.write("m/1/weights", b"w");
         folder.link("m/2", folder.path().join("m/1"));
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_folder_is_as_large_as_the_files_that_can_be_read_from_it() {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         folder.write("m/1/weights", b"12345");
         folder.write("m/1/below/more", b"678");
         folder.write("m/1/.hidden", b"no model reads this");
@@ -460,7 +460,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn links_out_and_in_circles_add_nothing_or_end() {
-        let (folder, outside) = (TestFolder::new(), TestFolder::new());
+        let (folder, outside) = (Folder::new(), Folder::new());
         outside.write("secret", b"x");
         folder.write("m/1/weights", b"w");
         folder.link("m/1/leak", outside.path().join("secret"));
@@ -475,7 +475,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_pipe_is_not_waited_for() {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         folder.make_dir("m");
         let path = folder.path().join("m/pipe");
         let mode = rustix::fs::Mode::from_bits_truncate(0o600);

@@ -243,7 +243,7 @@ fn decode(datatype: Datatype, bytes: &[u8]) -> f64 {
 mod tests {
     use super::*;
     use crate::signature::TensorSpec;
-    use testkit::TestFolder;
+    use testkit::Folder;
 
     fn one(name: &str, datatype: Datatype) -> Vec<TensorSpec> {
         vec![TensorSpec::new(name, vec![datatype], vec![2])]
@@ -259,7 +259,7 @@ mod tests {
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 3]}]}"#;
 
     fn read_text(text: &str) -> Result<GoldenSample, String> {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         folder.write("g.json", text.as_bytes());
         let spec = GoldenSpec { file: "g.json".into(), tolerance: 0.0 };
         let files = Files::open(folder.path()).unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn run_sample(text: &str, answer: [f32; 2], tolerance: f64) -> Result<(), ModelError> {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         folder.write("m/1/golden.json", text.as_bytes());
         let info = ModelInfo {
             name: "m".into(),

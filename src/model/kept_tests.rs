@@ -1,11 +1,11 @@
 use super::*;
-use testkit::TestFolder;
+use testkit::Folder;
 
 const LINEAR: &[u8] = include_bytes!("../../tests/data/linear.onnx");
 
 struct Bench {
-    models: TestFolder,
-    cache: TestFolder,
+    models: Folder,
+    cache: Folder,
 }
 
 fn kinds() -> Vec<String> {
@@ -14,7 +14,7 @@ fn kinds() -> Vec<String> {
 
 impl Bench {
     fn new() -> Bench {
-        Bench { models: TestFolder::new(), cache: TestFolder::new() }
+        Bench { models: Folder::new(), cache: Folder::new() }
     }
 
     fn repository(&self) -> Repository {
@@ -112,7 +112,7 @@ fn the_bytes_that_are_kept_have_a_bound() {
     assert!(error.contains("cache.models_bytes"), "{error}");
     assert_eq!((bench.found("a").len(), bench.found("b").len()), (1, 0));
     // What is kept of another repository goes first.
-    let other = Bench { models: TestFolder::new(), cache: bench.cache };
+    let other = Bench { models: Folder::new(), cache: bench.cache };
     other.models.write("c.onnx", LINEAR);
     other.keep("c", 2 * size - 1).unwrap();
     assert_eq!(other.found("c").len(), 1);
@@ -155,7 +155,7 @@ fn graphs_beside_the_one_that_is_served_are_not_copied() {
 
 #[test]
 fn nothing_outside_of_the_repository_is_copied() {
-    let (bench, outside) = (Bench::new(), TestFolder::new());
+    let (bench, outside) = (Bench::new(), Folder::new());
     outside.write("secret", b"x");
     bench.models.write("m/model.onnx", LINEAR);
     bench.models.link("m/leak", outside.path().join("secret"));

@@ -1,5 +1,5 @@
 use super::*;
-use testkit::TestFolder;
+use testkit::Folder;
 
 const ECHO: &str = r#"
 kind = "identity"
@@ -17,13 +17,13 @@ fn kinds() -> Vec<String> {
     vec!["digits".into(), "identity".into()]
 }
 
-fn scan(folder: &TestFolder) -> Vec<ScanResult> {
+fn scan(folder: &Folder) -> Vec<ScanResult> {
     Repository::open(folder.path()).unwrap().scan(&kinds())
 }
 
 /// The only entry, which must be bad.
 #[track_caller]
-fn one_error(folder: &TestFolder) -> String {
+fn one_error(folder: &Folder) -> String {
     match scan(folder).as_slice() {
         [ScanResult::Bad(bad)] => bad.error.clone(),
         other => panic!("{other:?}"),
@@ -55,7 +55,7 @@ fn the_embedded_repository_serves_digits() {
 
 #[test]
 fn the_latest_version_is_served_unless_others_are_named() {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     for version in ["1", "2", "10", "010", "0", "draft", ".hidden"] {
         folder.make_dir(&format!("echo/{version}"));
     }
@@ -79,7 +79,7 @@ fn the_latest_version_is_served_unless_others_are_named() {
 
 #[test]
 fn a_bad_model_never_stops_the_others() {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     folder.write("good/model.toml", ECHO.as_bytes());
     folder.make_dir("good/1");
     folder.make_dir("empty");
@@ -110,7 +110,7 @@ fn a_bad_model_never_stops_the_others() {
 
 #[test]
 fn one_model_is_scanned_as_among_all() {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     folder.write("good/model.toml", format!("versions = \"all\"\n{ECHO}").as_bytes());
     folder.write("good/1/weights", b"12345");
     folder.make_dir("good/2");
@@ -136,7 +136,7 @@ fn one_model_is_scanned_as_among_all() {
 
 #[test]
 fn no_name_leads_out_of_the_repository() {
-    let outside = TestFolder::new();
+    let outside = Folder::new();
     outside.write("model.toml", ECHO.as_bytes());
     outside.make_dir("1");
     outside.write("repository/inner/model.toml", ECHO.as_bytes());
@@ -163,7 +163,7 @@ fn no_name_leads_out_of_the_repository() {
 
 #[test]
 fn a_golden_sample_must_exist_and_fit() {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     folder.write("echo/model.toml", format!("{ECHO}[golden]\n").as_bytes());
     folder.make_dir("echo/1");
     assert_eq!(one_error(&folder), "echo/1/golden.json: does not exist");
@@ -174,22 +174,22 @@ fn a_golden_sample_must_exist_and_fit() {
 #[cfg(unix)]
 #[test]
 fn a_link_that_leads_nowhere_is_listed() {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     folder.link("lost", "/nowhere/at/all");
     assert_eq!(one_error(&folder), "lost: does not exist");
 }
 
 #[test]
 fn a_huge_manifest_is_not_read() {
-    let folder = TestFolder::new();
-    folder.write("m/model.toml", &vec![b'#'; (1 << 20) + 1]);
+    let folder = Folder::new();
+    folder.write("m/model.toml", vec![b'#'; (1 << 20) + 1]);
     let error = "m/model.toml: has 1048577 bytes, but at most 1048576 are allowed";
     assert_eq!(one_error(&folder), error);
 }
 
 #[test]
 fn a_repository_that_vanished_is_an_error() {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     let repository = Repository::open(folder.path()).unwrap();
     drop(folder);
     let found = repository.scan(&kinds());

@@ -209,7 +209,7 @@ pub(crate) fn log_unknown(name: &str, stated: &[String], signature: &Signature) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use testkit::TestFolder;
+    use testkit::Folder;
 
     const FULL: &str = r#"
 name: "resnet"
@@ -225,7 +225,7 @@ default_model_filename: "net.onnx"
 "#;
 
     fn parse(text: &str) -> Result<(Manifest, Vec<String>), String> {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         folder.write("m/config.pbtxt", text.as_bytes());
         folder.write("m/labels.txt", b"cat\r\ndog\n");
         let files = Files::open(folder.path()).unwrap().folder("m");

@@ -113,7 +113,8 @@ impl HostTensor {
         FileTensor { elem, shape, bytes: self.to_bytes().into(), text: self.to_text().to_vec() }
     }
 
-    /// Like [`HostTensor::from_raw`] for what [`HostTensor::to_raw`] made: a byte at least for each element.
+    /// Like [`HostTensor::from_raw`] for what [`HostTensor::to_raw`] made: a byte at least for each
+    /// element.
     pub(crate) fn from_raw_wide(raw: &FileTensor) -> HostTensor {
         if raw.elem.bits() == 0 || raw.elem.bits() >= 8 {
             return HostTensor::from_raw(raw);

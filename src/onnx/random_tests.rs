@@ -420,7 +420,8 @@ proptest! {
     fn plans_give_what_the_graph_gives(choices in choices()) {
         let (model, input, _) = made(&choices);
         let data = Bytes::from(model.encode_to_vec());
-        let mut engine = Engine::new(ModelFile::read(data.into(), Some(&none)).unwrap(), TensorPlace::host()).unwrap();
+        let file = ModelFile::read(data.into(), Some(&none)).unwrap();
+        let mut engine = Engine::new(file, TensorPlace::host()).unwrap();
         let input = [FileTensor::read(&input, Some(&none)).unwrap()];
         let interpreted = engine.interpret(&input).unwrap();
         for time in ["first", "second"] {

@@ -1,7 +1,54 @@
-//! What the tests of several crates need.
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+//! What tests and benches of several crates share: folders, and for those of the whole program a
+//! real server, real HTTP, real processes.
+//!
+//! Every test of the program starts the real binary with a port, a cache and a runtime folder of its own, and
+//! ends only what it started, by process id. Limits are for hangs; no test measures speed.
 #![allow(clippy::new_without_default, reason = "each is another folder")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
+#![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-mod test_folder;
+pub mod events;
+pub mod folder;
+pub mod http;
+pub mod images;
+pub mod load;
+pub mod models;
+pub mod openapi;
+pub mod process;
+pub mod schema;
+pub mod server;
 
-pub use test_folder::TestFolder;
+pub use folder::Folder;
+pub use http::{Connection, Response};
+pub use server::{Server, Setup, command, run};
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Prints a line that the test runner does not hold back: what is skipped must be seen.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// After so long something hangs: far more than a loaded machine needs.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// Asks again until there is an answer; fails the test after `limit`.
+#[track_caller]
+pub fn wait_until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begin.elapsed() < limit, "waited for {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until `holds`.
+#[track_caller]
+pub fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    wait_until(what, limit, || holds().then_some(()));
+}

@@ -56,7 +56,7 @@ impl Write for Half {
     }
 }
 
-/// What comes from the server.
+/// The worker's receiving half of the link.
 pub struct WorkerReceiver {
     reader: BufReader<Box<dyn Read + Send>>,
     assembler: Assembler<Down>,
@@ -98,8 +98,8 @@ struct Writer {
     buffer: Vec<u8>,
 }
 
-/// What goes to the server. Cloned, so that both threads can speak; each frame is one turn, so
-/// that a pong never waits for more than one piece of a large tensor.
+/// The worker's sending half of the link. Cloned, so that both threads can send; each frame is one
+/// turn, so that a pong never waits for more than one piece of a large tensor.
 #[derive(Clone)]
 pub struct WorkerSender {
     writer: Arc<Mutex<Writer>>,

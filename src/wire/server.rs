@@ -88,7 +88,7 @@ fn halves(reader: Incoming, writer: Outward) -> (ServerReceiver, ServerSender) {
     (receiver, ServerSender { writer, buffer: Vec::new() })
 }
 
-/// What comes from the worker.
+/// The server's receiving half of the link.
 pub struct ServerReceiver {
     reader: BufReader<Incoming>,
     assembler: Assembler<Up>,
@@ -130,7 +130,7 @@ pub struct Outgoing {
     pub body: Vec<Bytes>,
 }
 
-/// What goes to the worker.
+/// The server's sending half of the link.
 pub struct ServerSender {
     writer: Outward,
     buffer: Vec<u8>,

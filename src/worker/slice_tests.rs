@@ -5,7 +5,7 @@ use super::faults::Faults;
 use super::slice::{Slice, warm_up};
 use model::{Generate, Generated, Model, ModelError, Signature, count};
 use std::time::Duration;
-use testkit::TestFolder;
+use testkit::Folder;
 use tokio::runtime::Runtime;
 use types::tensor::{Datatype, Tensor, Tensors};
 use wire::client::connect;
@@ -72,7 +72,7 @@ impl Generate for Odd {
 
 /// A link, with the server's end in hand.
 struct Bench {
-    _folder: TestFolder,
+    _folder: Folder,
     runtime: Runtime,
     receiver: ServerReceiver,
     sender: wire::client::WorkerSender,
@@ -81,7 +81,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let folder = TestFolder::new();
+        let folder = Folder::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::Local(folder.path().join("socket"));
         let door = runtime.block_on(async { Door::open(&endpoint).unwrap() });

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use testkit::TestFolder;
+use testkit::Folder;
 use tokio::runtime::Runtime;
 use types::tensor::{Datatype, Tensor, Tensors};
 use wire::client::connect;
@@ -76,7 +76,7 @@ fn injection(fault: Injected, at: u64) -> Injection {
 
 /// A compute thread with the server's end of its link in hand.
 struct Bench {
-    folder: TestFolder,
+    folder: Folder,
     alive: Arc<AtomicUsize>,
     runtime: Runtime,
     receiver: ServerReceiver,
@@ -112,7 +112,7 @@ impl Bench {
     ) -> Bench {
         let faults: Vec<Injection> =
             faults.iter().map(|(fault, at)| injection(*fault, *at)).collect();
-        let (folder, alive) = (TestFolder::new(), Arc::new(AtomicUsize::new(0)));
+        let (folder, alive) = (Folder::new(), Arc::new(AtomicUsize::new(0)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::Local(folder.path().join("socket"));
         let door = runtime.block_on(async { Door::open(&endpoint).unwrap() });

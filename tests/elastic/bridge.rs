@@ -1,10 +1,10 @@
-use crate::common::http::{Connection, request};
-use crate::common::images::{as_uint8, variants};
-use crate::common::{Server, wait_for};
 use crate::machine::{Machine, START, adapters};
 use crate::numbers::INFER;
 use std::thread;
 use std::time::Duration;
+use testkit::http::{Connection, request};
+use testkit::images::{as_uint8, variants};
+use testkit::{Server, wait_for};
 
 /// Requests that come within one second.
 const REQUESTS: usize = 20;

@@ -1,13 +1,13 @@
-use crate::common::images::{SEVEN, digits, output};
-use crate::common::models::{add_digits, package};
-use crate::common::process::{Signal, is_worker, signal};
-use crate::common::{Folder, Server, Setup, tell, wait_for, wait_until};
 use crate::growth::clients;
 use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
 use crate::numbers::INFER;
 use serde_json::json;
 use std::process::Command;
 use std::time::Duration;
+use testkit::images::{SEVEN, digits, output};
+use testkit::models::{add_digits, package};
+use testkit::process::{Signal, is_worker, signal};
+use testkit::{Folder, Server, Setup, tell, wait_for, wait_until};
 
 /// Adapters whose workers are up, with the ids of their processes.
 pub fn working(server: &Server) -> Vec<(String, u32)> {

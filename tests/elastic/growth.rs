@@ -1,11 +1,11 @@
-use crate::common::http::request;
-use crate::common::images::{as_uint8, variants};
-use crate::common::load::Load;
-use crate::common::process::{is_worker, workers_of};
-use crate::common::{Server, wait_for};
 use crate::machine::{DriverWatch, Machine, START, adapters, more_answers, on};
 use crate::numbers::{INFER, compare, expected};
 use std::collections::BTreeSet;
+use testkit::http::request;
+use testkit::images::{as_uint8, variants};
+use testkit::load::Load;
+use testkit::process::{is_worker, workers_of};
+use testkit::{Server, wait_for};
 
 /// Clients that each ask for an image of their own and know its answer.
 pub fn clients(server: &Server, count: usize) -> Load {

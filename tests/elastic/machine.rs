@@ -1,6 +1,3 @@
-use crate::common::models::{add_digits, package};
-use crate::common::process::drivers_in;
-use crate::common::{Folder, Server, Setup, load::Load, tell};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use testkit::models::{add_digits, package};
+use testkit::process::drivers_in;
+use testkit::{Folder, Server, Setup, load::Load, tell};
 
 /// Tuning kernels for a new adapter takes most of a minute on an idle machine.
 pub const TUNING: Duration = Duration::from_secs(900);
@@ -176,5 +176,5 @@ impl DriverWatch {
 #[track_caller]
 pub fn more_answers(load: &Load, count: u64) {
     let goal = load.answers() + count;
-    crate::common::wait_for("answers keep coming", START, || load.answers() >= goal);
+    testkit::wait_for("answers keep coming", START, || load.answers() >= goal);
 }

@@ -9,9 +9,6 @@
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 /// The CPU while adapters start.
 mod bridge;
 /// Workers that die, hang or find their adapter taken.

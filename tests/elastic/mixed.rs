@@ -1,7 +1,3 @@
-use crate::common::http::{Connection, request};
-use crate::common::images::{difference, output, probabilities, variants};
-use crate::common::process::{Signal, is_worker, signal};
-use crate::common::{Folder, Response, Server, models, wait_for};
 use crate::faults::working;
 use crate::machine::{DriverWatch, Machine, START, adapters};
 use crate::numbers::expected;
@@ -9,6 +5,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use testkit::http::{Connection, request};
+use testkit::images::{difference, output, probabilities, variants};
+use testkit::process::{Signal, is_worker, signal};
+use testkit::{Folder, Response, Server, models, wait_for};
 
 const REQUESTS: usize = 1000;
 const CLIENTS: usize = 8;
@@ -210,7 +210,7 @@ fn settles(server: &Server, ids: &[String]) {
     for id in ids {
         server.wait_for_state(id, &["off", "quarantined"], START);
     }
-    let workers = || crate::common::process::workers_of(server.pid());
+    let workers = || testkit::process::workers_of(server.pid());
     server.set_mode("cpu", "off");
     wait_for("no worker stays", START, || {
         workers().into_iter().filter(|p| is_worker(*p)).count() == 0

@@ -1,7 +1,7 @@
-use crate::common::images::{as_fp32, as_uint8, difference, probabilities, variants};
-use crate::common::{Response, Server, Setup, models::package, wait_for};
 use crate::machine::{Machine, START, TUNING, adapters};
 use serde_json::Value;
+use testkit::images::{as_fp32, as_uint8, difference, probabilities, variants};
+use testkit::{Response, Server, Setup, models::package, wait_for};
 
 pub const INFER: &str = "/v2/models/digits/infer";
 

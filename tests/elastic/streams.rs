@@ -1,11 +1,11 @@
 //! Streams of partial answers while adapters are turned off and on.
 
-use crate::common::events::Events;
-use crate::common::models::add_count;
-use crate::common::{Folder, tell};
 use crate::machine::{Machine, START, adapters};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use testkit::events::Events;
+use testkit::models::add_count;
+use testkit::{Folder, tell};
 
 const CLIENTS: i64 = 4;
 const STREAMS: i64 = 20;
@@ -52,7 +52,7 @@ fn streams_are_complete_while_adapters_are_turned_off_and_on() {
     assert!(turns >= 2, "{turns}");
 }
 
-fn streams(server: &crate::common::Server, client: i64) {
+fn streams(server: &testkit::Server, client: i64) {
     for at in 0..STREAMS {
         let start = (client * STREAMS + at) * NUMBERS;
         let body = format!("{{\"count\": {NUMBERS}, \"start\": {start}}}");

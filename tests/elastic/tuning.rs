@@ -1,8 +1,8 @@
-use crate::common::images::{SEVEN, digits};
-use crate::common::{Folder, Server, tell};
 use crate::machine::{Machine, START, TUNING, adapters};
 use crate::numbers::INFER;
 use std::time::{Duration, Instant};
+use testkit::images::{SEVEN, digits};
+use testkit::{Folder, Server, tell};
 
 /// The predicted time until an adapter is ready, in the reason of the last start.
 fn predicted(server: &Server) -> Duration {

@@ -1,4 +1,3 @@
-use crate::common::{Folder, run};
 use crate::machine::{Machine, START};
 use adapter::entry::{AdapterEntry, Usability};
 use model::{Repository, ScanResult};
@@ -6,6 +5,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use testkit::{Folder, run};
 use tokio::sync::mpsc;
 use wire::server::{Door, Outgoing, ServerReceiver};
 use wire::{Down, Endpoint, LoadOrder, Up, WorkerSpec};

@@ -1,9 +1,9 @@
 //! One request to a model, and the comparison of its answer.
 
 use crate::array::Array;
-use crate::common::Response;
-use crate::common::http::{Connection, request};
 use serde_json::{Value, json};
+use testkit::Response;
+use testkit::http::{Connection, request};
 
 /// The forms in which tensors travel.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,9 +11,6 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "what the test runner shows")]
 #![allow(clippy::disallowed_methods, reason = "the folder comes from the environment")]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod array;
 /// Folders of cases.
 mod cases;
@@ -21,10 +18,10 @@ mod exchange;
 mod npz;
 
 use cases::{Case, Sample};
-use common::{Folder, Server, Setup, models};
 use exchange::{Form, check, infer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use testkit::{Folder, Server, Setup, models};
 
 /// Cases that fail, each with its reason. The list may only shrink.
 const EXPECTED: &str = include_str!("expected_failures.txt");

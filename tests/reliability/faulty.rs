@@ -1,13 +1,13 @@
 //! Servers with faulty workers, and what their clients saw.
 
-use crate::common::images::{as_uint8, difference, output, variants};
-use crate::common::models::add_digits;
-use crate::common::process::is_worker;
-use crate::common::{Folder, Response, Server, Setup};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+use testkit::images::{as_uint8, difference, output, variants};
+use testkit::models::add_digits;
+use testkit::process::is_worker;
+use testkit::{Folder, Response, Server, Setup};
 use wire::Injected;
 
 const INFER: &str = "/v2/models/digits/infer";
@@ -260,7 +260,7 @@ fn ask(server: &Server, image: &[u8], expected: &[f32]) -> Outcomes {
     let begin = Instant::now();
     let body = as_uint8(image);
     let headers = [("Content-Type", "application/json")];
-    let request = crate::common::http::request("POST", INFER, &headers, body.as_bytes());
+    let request = testkit::http::request("POST", INFER, &headers, body.as_bytes());
     let answer = server.connect().exchange(&request);
     let slowest = begin.elapsed();
     let mut outcomes = Outcomes { sent: 1, slowest, ..Outcomes::default() };

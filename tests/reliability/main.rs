@@ -6,8 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-#[path = "../common/mod.rs"]
-mod common;
 /// Servers with faulty workers, and what their clients saw.
 mod faulty;
 /// Clients that make the server hold much memory.
@@ -19,12 +17,12 @@ mod steps;
 /// Streams of partial answers.
 mod streams;
 
-use common::{Setup, tell};
 use faulty::{Faulty, every_seed, every_step};
 use overload::{Crowd, DEADLINE, Offered};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
+use testkit::{Setup, tell};
 use wire::Injected;
 
 /// Faults of workers that streams are tried with.
@@ -182,9 +180,9 @@ fn a_server_whose_every_adapter_fails_is_not_ready_and_says_why() {
                   [[test.faults]]\nfault = 'refuse'\nat = 1\n";
     let server = Setup::cpu().config(config).start();
     server.wait_until_ready();
-    let asked = server.post("/v2/models/digits/infer", common::images::SEVEN);
+    let asked = server.post("/v2/models/digits/infer", testkit::images::SEVEN);
     assert_eq!(asked.status, 503, "{}", asked.text());
-    let second = server.post("/v2/models/digits/infer", common::images::SEVEN);
+    let second = server.post("/v2/models/digits/infer", testkit::images::SEVEN);
     assert_eq!(second.status, 503, "{}", second.text());
     let ready = server.get("/v2/health/ready");
     assert_eq!(ready.status, 503, "{}", ready.text());

@@ -1,14 +1,14 @@
 //! Clients that make the server hold as much memory as they can, in a memory cgroup.
 
-use crate::common::http::{Connection, request};
-use crate::common::models::add_echo;
-use crate::common::{Folder, Server, Setup, tell, wait_for};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use testkit::http::{Connection, request};
+use testkit::models::add_echo;
+use testkit::{Folder, Server, Setup, tell, wait_for};
 
 /// Clients that send at once.
 const CLIENTS: usize = 64;

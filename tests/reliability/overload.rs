@@ -1,11 +1,11 @@
 //! More requests than can be served: what is answered in time, and who gets it.
 
-use crate::common::http::{Connection, request};
-use crate::common::models::add_digits;
-use crate::common::{Folder, Server, Setup, run};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use testkit::http::{Connection, request};
+use testkit::models::add_digits;
+use testkit::{Folder, Server, Setup, run};
 
 const INFER: &str = "/v2/models/digits/infer";
 /// What a row takes on the adapter beside its computing, so that it is the adapter that has too
@@ -101,9 +101,9 @@ impl Crowd {
     }
 
     fn request(&self, key: &str, timeout: Option<Duration>) -> Vec<u8> {
-        let image = crate::common::images::seven();
+        let image = testkit::images::seven();
         let mut body: serde_json::Value =
-            serde_json::from_str(&crate::common::images::as_uint8(&image)).expect("JSON");
+            serde_json::from_str(&testkit::images::as_uint8(&image)).expect("JSON");
         if let Some(timeout) = timeout {
             body["parameters"]["timeout"] = (timeout.as_micros() as u64).into();
         }

@@ -1,12 +1,12 @@
 //! From nothing to many clients and back, again and again: whether anything is lost on the way, and
 //! whether anything is left behind.
 
-use crate::common::http::{Connection, request};
-use crate::common::images::{as_uint8, difference, probabilities, variants};
-use crate::common::process::workers_of;
-use crate::common::{HANG, Server, wait_for};
 use std::fs;
 use std::time::{Duration, Instant};
+use testkit::http::{Connection, request};
+use testkit::images::{as_uint8, difference, probabilities, variants};
+use testkit::process::workers_of;
+use testkit::{HANG, Server, wait_for};
 
 const INFER: &str = "/v2/models/digits/infer";
 /// Adapters go on with every eight rows and off as soon as nothing waits.

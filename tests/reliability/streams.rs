@@ -1,14 +1,14 @@
 //! Streams of partial answers while workers go wrong, are killed, and are turned off.
 
-use crate::common::events::Events;
-use crate::common::models::add_count;
-use crate::common::process::{signal, workers_of};
-use crate::common::{Folder, Server, Setup, tell};
 use crate::faulty::PATIENCE;
 use rustix::process::Signal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use testkit::events::Events;
+use testkit::models::add_count;
+use testkit::process::{signal, workers_of};
+use testkit::{Folder, Server, Setup, tell};
 use wire::Injected;
 
 const STREAM: &str = "/v2/models/count/generate_stream";

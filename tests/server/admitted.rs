@@ -1,11 +1,11 @@
 //! Requests that were admitted are finished: while the server goes down, and while the models that
 //! they use are unloaded.
 
-use crate::common::http::{Connection, Response, request};
-use crate::common::images::SEVEN;
-use crate::common::{HANG, Server, Setup, models, wait_for};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use testkit::http::{Connection, Response, request};
+use testkit::images::SEVEN;
+use testkit::{HANG, Server, Setup, models, wait_for};
 
 /// Requests of each model in flight at once.
 const EACH: usize = 8;

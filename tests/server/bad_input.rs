@@ -1,6 +1,6 @@
-use crate::common::images::{SEVEN, digits};
-use crate::common::{HANG, Response, Server, Setup};
 use serde_json::{Value, json};
+use testkit::images::{SEVEN, digits};
+use testkit::{HANG, Response, Server, Setup};
 
 const INFER: &str = "/v2/models/digits/infer";
 

@@ -1,8 +1,8 @@
 //! Cards that no graphics API lists; names and modes of adapters.
 
-use crate::common::{Folder, Setup, tell};
 use std::fs;
 use std::process::Command;
+use testkit::{Folder, Setup, tell};
 
 /// A `/dev` with a render node that only root and group 107 may open.
 const DEVICES: &str = "

@@ -1,8 +1,8 @@
-use crate::common::http::request;
-use crate::common::images::{SEVEN, digits};
-use crate::common::load::Load;
-use crate::common::{Folder, HANG, Response, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
+use testkit::http::request;
+use testkit::images::{SEVEN, digits};
+use testkit::load::Load;
+use testkit::{Folder, HANG, Response, Server, Setup, models, wait_for};
 
 const ECHO: &str = r#"{"inputs":[{"name":"x","datatype":"INT8","shape":[1,1],"data":[-3]}]}"#;
 

@@ -1,9 +1,9 @@
-use crate::common::http::Connection;
-use crate::common::images::{SEVEN, digits};
-use crate::common::process::{Signal, is_worker, signal};
-use crate::common::{HANG, Server, Setup, wait_for, wait_until};
 use serde_json::Value;
 use std::time::Duration;
+use testkit::http::Connection;
+use testkit::images::{SEVEN, digits};
+use testkit::process::{Signal, is_worker, signal};
+use testkit::{HANG, Server, Setup, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 
@@ -85,7 +85,7 @@ fn with_endless_requests(config: &str) -> (Server, Vec<Connection>, u32) {
     let connections = (0..3).map(|_| {
         let mut connection = server.connect();
         let headers = [("Content-Type", "application/json")];
-        let request = crate::common::http::request("POST", INFER, &headers, SEVEN.as_bytes());
+        let request = testkit::http::request("POST", INFER, &headers, SEVEN.as_bytes());
         connection.send(&request).unwrap();
         connection
     });

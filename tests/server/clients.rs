@@ -1,12 +1,12 @@
-use crate::common::http::request;
-use crate::common::images::{SEVEN, digits};
-use crate::common::{Folder, Response, Server, Setup, models};
 use flate2::Compression;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
+use testkit::http::request;
+use testkit::images::{SEVEN, digits};
+use testkit::{Folder, Response, Server, Setup, models};
 
 const INFER: &str = "/v2/models/digits/infer";
 const ECHO: &str = "/v2/models/echo/infer";

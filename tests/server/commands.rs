@@ -1,8 +1,8 @@
-use crate::common::images::SEVEN;
-use crate::common::process::{Signal, signal};
-use crate::common::{Folder, HANG, Setup, run, wait_for};
 use serde_json::Value;
 use std::path::Path;
+use testkit::images::SEVEN;
+use testkit::process::{Signal, signal};
+use testkit::{Folder, HANG, Setup, run, wait_for};
 
 fn stdout(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -1,6 +1,6 @@
-use crate::common::images::{SEVEN, digits};
-use crate::common::models::add_digits;
-use crate::common::{Folder, HANG, Setup};
+use testkit::images::{SEVEN, digits};
+use testkit::models::add_digits;
+use testkit::{Folder, HANG, Setup};
 
 /// Filters of system calls on a process, and whether it may gain rights, as the kernel tells.
 fn rights(pid: u64) -> [u64; 2] {

@@ -1,7 +1,5 @@
 //! Workers that reach their server over TCP, through a forwarder that delays and cuts.
 
-use crate::common::http::request;
-use crate::common::{Folder, Server, Setup, models, tell};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -10,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use testkit::http::request;
+use testkit::{Folder, Server, Setup, models, tell};
 
 /// Half of the round trip.
 const ONE_WAY: Duration = Duration::from_micros(2500);

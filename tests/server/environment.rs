@@ -1,9 +1,9 @@
-use crate::common::images::{SEVEN, digits};
-use crate::common::process::{Signal, children_of, is_running, is_worker, signal, workers_of};
-use crate::common::{Folder, HANG, Server, Setup, tell, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use testkit::images::{SEVEN, digits};
+use testkit::process::{Signal, children_of, is_running, is_worker, signal, workers_of};
+use testkit::{Folder, HANG, Server, Setup, tell, wait_for};
 
 /// `digits` answers, and no adapter has failed.
 #[track_caller]
@@ -46,8 +46,7 @@ fn connections_leave_descriptors_for_workers() {
     let mut first = server.connect();
     let idle: Vec<_> =
         (0..200).filter_map(|_| std::net::TcpStream::connect(server.address).ok()).collect();
-    let request =
-        crate::common::http::request("POST", "/v2/models/digits/infer", &[], SEVEN.as_bytes());
+    let request = testkit::http::request("POST", "/v2/models/digits/infer", &[], SEVEN.as_bytes());
     let response = first.exchange(&request).unwrap();
     assert_eq!(response.status, 200, "{}", response.text());
     drop(idle);
@@ -202,9 +201,9 @@ fn memory_of_a_container_is_what_models_may_have() {
 fn a_worker_that_the_kernel_kills_in_a_load_is_reported_as_memory_of_the_model() {
     let Some(group) = memory_group("kill", 400 << 20) else { return };
     let models = Folder::new();
-    let model = fs::read(crate::common::models::package().join("tests/data/grows.onnx")).unwrap();
+    let model = fs::read(testkit::models::package().join("tests/data/grows.onnx")).unwrap();
     models.write("grows/model.onnx", model);
-    crate::common::models::add_digits(&models, "digits");
+    testkit::models::add_digits(&models, "digits");
     let server = group.holds(Setup::cpu().models(models.path())).start();
     server.wait_until_ready();
     let body = r#"{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}"#;

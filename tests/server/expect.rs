@@ -1,8 +1,8 @@
 //! Clients that say when they will ask again.
 
-use crate::common::images::SEVEN;
-use crate::common::{Folder, HANG, Server, Setup, run, wait_for, wait_until};
 use serde_json::json;
+use testkit::images::SEVEN;
+use testkit::{Folder, HANG, Server, Setup, run, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 

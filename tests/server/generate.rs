@@ -1,13 +1,13 @@
 //! Answers in parts: `generate` and `generate_stream`.
 
-use crate::common::events::{Event, Events};
-use crate::common::images::SEVEN;
-use crate::common::models::{add_count, add_digits, add_echo};
-use crate::common::process::{signal, workers_of};
-use crate::common::{Folder, HANG, Server, Setup, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use testkit::events::{Event, Events};
+use testkit::images::SEVEN;
+use testkit::models::{add_count, add_digits, add_echo};
+use testkit::process::{signal, workers_of};
+use testkit::{Folder, HANG, Server, Setup, wait_for};
 
 const STREAM: &str = "/v2/models/count/generate_stream";
 const WHOLE: &str = "/v2/models/count/generate";

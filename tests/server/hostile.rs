@@ -1,6 +1,6 @@
-use crate::common::http::request;
-use crate::common::images::{SEVEN, digits};
-use crate::common::{Folder, HANG, Server, Setup, models, wait_for, wait_until};
+use testkit::http::request;
+use testkit::images::{SEVEN, digits};
+use testkit::{Folder, HANG, Server, Setup, models, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 

@@ -1,7 +1,7 @@
-use crate::common::http::request;
-use crate::common::{Folder, Server, Setup, models};
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::http::request;
+use testkit::{Folder, Server, Setup, models};
 
 /// Two elements of each datatype: as JSON, and as the bytes that the protocol makes of them.
 fn samples() -> Vec<(&'static str, Value, Vec<u8>)> {
@@ -144,7 +144,7 @@ fn requests_share_batches_and_each_gets_its_own_answer() {
     });
     let rows: u64 =
         (0..CLIENTS).flat_map(|client| (0..REQUESTS).map(move |n| 1 + (client + n) % 3)).sum();
-    let counted = crate::common::wait_until("all are counted", Duration::from_secs(10), || {
+    let counted = testkit::wait_until("all are counted", Duration::from_secs(10), || {
         let cpu = server.adapter("cpu");
         (cpu["requests"] == CLIENTS * REQUESTS).then_some(cpu)
     });

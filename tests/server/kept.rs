@@ -1,8 +1,8 @@
 //! Models whose files are overwritten by wrong ones: the last good files stay served.
 
-use crate::common::{Folder, HANG, Response, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
 use std::path::Path;
+use testkit::{Folder, HANG, Response, Server, Setup, models, wait_for};
 
 /// The same graph in every layout of a repository: name of the model and its file.
 const LAYOUTS: [(&str, &str); 4] = [

@@ -1,8 +1,8 @@
 //! What is kept of what the policy learned, and what becomes of a file that cannot be used.
 
-use crate::common::images::SEVEN;
-use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
+use testkit::images::SEVEN;
+use testkit::{Folder, HANG, Server, Setup, models, wait_for};
 
 const INFER: &str = "/v2/models/digits/infer";
 

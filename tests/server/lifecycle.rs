@@ -1,9 +1,9 @@
-use crate::common::http::{Connection, request};
-use crate::common::images::{SEVEN, digits};
-use crate::common::process::{Signal, drivers_in, is_worker, signal, workers_of};
-use crate::common::{Folder, HANG, Server, Setup, models, wait_for, wait_until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use testkit::http::{Connection, request};
+use testkit::images::{SEVEN, digits};
+use testkit::process::{Signal, drivers_in, is_worker, signal, workers_of};
+use testkit::{Folder, HANG, Server, Setup, models, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 

@@ -5,9 +5,6 @@
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 /// Requests that are finished although the server or their model goes.
 mod admitted;
 /// What is wrong with a request, and what it is told.

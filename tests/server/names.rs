@@ -1,9 +1,9 @@
 //! Names in any script, and layouts of Hugging Face and Triton: the models that are found and the
 //! URLs under which they are served.
 
-use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use testkit::{Folder, HANG, Server, Setup, models, wait_for};
 
 const ROW: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}"#;
 

@@ -1,5 +1,5 @@
-use crate::common::{Folder, HANG, Server, Setup, models, run, wait_for};
 use serde_json::{Value, json};
+use testkit::{Folder, HANG, Server, Setup, models, run, wait_for};
 
 /// A file of `tests/data`, all written for these tests.
 fn file(name: &str) -> Vec<u8> {

@@ -1,12 +1,12 @@
 //! The list of models of the OpenAI API, which clients of that API read first.
 
-use crate::common::http::request;
-use crate::common::images::SEVEN;
-use crate::common::load::Load;
-use crate::common::{Folder, HANG, Response, Server, Setup, models, run, wait_for};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use testkit::http::request;
+use testkit::images::SEVEN;
+use testkit::load::Load;
+use testkit::{Folder, HANG, Response, Server, Setup, models, run, wait_for};
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()

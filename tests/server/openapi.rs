@@ -1,9 +1,9 @@
-use crate::common::http::request;
-use crate::common::images::SEVEN;
-use crate::common::openapi::{Operation, document, operations};
-use crate::common::{Folder, HANG, Response, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use testkit::http::request;
+use testkit::images::SEVEN;
+use testkit::openapi::{Operation, document, operations};
+use testkit::{Folder, HANG, Response, Server, Setup, models, wait_for};
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
 
@@ -198,7 +198,7 @@ fn the_check_of_schemas_sees_what_it_looks_for() {
         "a": {"type": ["integer", "null"], "minimum": 0}, "b": {"$ref": "#/b"}}});
     let document =
         json!({"b": {"anyOf": [{"type": "array", "items": {"const": 1}}, {"enum": ["x"]}]}});
-    let fits = |value: Value| crate::common::schema::check(&document, &schema, &value).is_ok();
+    let fits = |value: Value| testkit::schema::check(&document, &schema, &value).is_ok();
     for good in [json!({"a": 1}), json!({"a": null, "b": [1, 1]}), json!({"a": 0, "b": "x"})] {
         assert!(fits(good.clone()), "{good}");
     }

@@ -1,6 +1,6 @@
-use crate::common::http::Response;
-use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
+use testkit::http::Response;
+use testkit::{Folder, HANG, Server, Setup, models, wait_for};
 
 fn example(name: &str) -> Vec<u8> {
     std::fs::read(models::package().join("examples").join(name)).unwrap()

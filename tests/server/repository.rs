@@ -1,6 +1,6 @@
-use crate::common::images::{SEVEN, digits};
-use crate::common::{Folder, HANG, Setup, models, run, wait_for};
 use serde_json::Value;
+use testkit::images::{SEVEN, digits};
+use testkit::{Folder, HANG, Setup, models, run, wait_for};
 
 /// Turns the dimensions of every matrix around: as many bytes, but the wrong shape.
 fn misshapen(weights: &[u8]) -> Vec<u8> {

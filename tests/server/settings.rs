@@ -1,7 +1,7 @@
-use crate::common::images::{SEVEN, digits};
-use crate::common::process::{Signal, signal};
-use crate::common::{Folder, HANG, Response, Server, Setup, run, wait_for, wait_until};
 use serde_json::{Value, json};
+use testkit::images::{SEVEN, digits};
+use testkit::process::{Signal, signal};
+use testkit::{Folder, HANG, Response, Server, Setup, run, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 const JSON: (&str, &str) = ("Content-Type", "application/json");

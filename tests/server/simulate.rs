@@ -1,6 +1,6 @@
-use crate::common::images::SEVEN;
-use crate::common::{Folder, HANG, Setup, run, wait_until};
 use serde_json::Value;
+use testkit::images::SEVEN;
+use testkit::{Folder, HANG, Setup, run, wait_until};
 
 const ADAPTERS: &str = "[[adapters]]\nname = 'one'\ncold_start_s = 0.5\nidle_w = 10.0\n\
     active_w = 100.0\nstart_w = 50.0\nmodels.default = { alpha_s = 0.01, beta_s = 0.002 }\n\
@@ -96,7 +96,7 @@ fn files_that_cannot_be_used_are_named() {
 }
 
 /// A server that was asked so many times.
-fn asked(times: usize) -> crate::common::Server {
+fn asked(times: usize) -> testkit::Server {
     let server = Setup::cpu().start();
     for _ in 0..times {
         assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 200);
@@ -105,7 +105,7 @@ fn asked(times: usize) -> crate::common::Server {
 }
 
 /// What the server computed of other settings.
-fn whatif(server: &crate::common::Server) -> Value {
+fn whatif(server: &testkit::Server) -> Value {
     wait_until("it is computed", HANG, || {
         let answer = server.get("/api/whatif");
         assert_eq!(answer.status, 200, "{}", answer.text());

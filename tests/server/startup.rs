@@ -1,7 +1,7 @@
-use crate::common::process::{Signal, environment_of, signal, workers_of};
-use crate::common::{Folder, HANG, Server, Setup, run, wait_for, wait_until};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use testkit::process::{Signal, environment_of, signal, workers_of};
+use testkit::{Folder, HANG, Server, Setup, run, wait_for, wait_until};
 
 fn stderr(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

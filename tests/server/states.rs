@@ -1,9 +1,9 @@
 //! Consistent states of a model: one that cannot be loaded is not ready, with the reason in the
 //! index and in errors.
 
-use crate::common::{Folder, HANG, Server, Setup, models, run, wait_for};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use testkit::{Folder, HANG, Server, Setup, models, run, wait_for};
 
 fn data(name: &str) -> Vec<u8> {
     std::fs::read(models::package().join("tests/data").join(name)).unwrap()

@@ -1,5 +1,3 @@
-use crate::common::images::SEVEN;
-use crate::common::{Folder, Server, Setup, tell, wait_for, wait_until};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Attribute;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -11,13 +9,15 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+use testkit::images::SEVEN;
+use testkit::{Folder, Server, Setup, tell, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 const SOON: Duration = Duration::from_secs(30);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-fn ask(server: &Server, headers: &[(&str, &str)]) -> crate::common::Response {
+fn ask(server: &Server, headers: &[(&str, &str)]) -> testkit::Response {
     let headers = [&[("Content-Type", "application/json")], headers].concat();
     let response = server.send("POST", INFER, &headers, SEVEN.as_bytes());
     assert_eq!(response.status, 200, "{}", response.text());
@@ -339,11 +339,11 @@ fn top_prints_a_frame_where_there_is_no_terminal() {
     let server = Setup::cpu().args(&["--api-key", "k"]).start();
     server.wait_until_ready();
     let url = format!("http://{}", server.address);
-    let frame = crate::common::run(&["top", "--once", "--url", &url, "--api-key", "k"], &[]);
+    let frame = testkit::run(&["top", "--once", "--url", &url, "--api-key", "k"], &[]);
     let text = String::from_utf8_lossy(&frame.stdout).into_owned();
     assert!(frame.status.success() && text.contains("digits"), "{frame:?}");
     assert!(!text.contains('\u{1b}'), "{text}");
-    let shut = crate::common::run(&["top", "--once", "--url", &url], &[]);
+    let shut = testkit::run(&["top", "--once", "--url", &url], &[]);
     let said = String::from_utf8_lossy(&shut.stderr).into_owned();
     assert!(!shut.status.success() && said.contains("key"), "{said}");
 }

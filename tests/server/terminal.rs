@@ -1,12 +1,10 @@
-use crate::common::http::request;
-use crate::common::process::{Signal, children_of, is_running, signal, workers_of};
-use crate::common::{
-    Connection, Folder, HANG, Setup, command, models, run, tell, wait_for, wait_until,
-};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+use testkit::http::request;
+use testkit::process::{Signal, children_of, is_running, signal, workers_of};
+use testkit::{Connection, Folder, HANG, Setup, command, models, run, tell, wait_for, wait_until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

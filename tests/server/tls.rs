@@ -1,7 +1,3 @@
-use crate::common::http::{Connection, request};
-use crate::common::images::{SEVEN, digits};
-use crate::common::process::{Signal, signal};
-use crate::common::{Folder, HANG, Response, Server, Setup, run, wait_for, wait_until};
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -12,6 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use testkit::http::{Connection, request};
+use testkit::images::{SEVEN, digits};
+use testkit::process::{Signal, signal};
+use testkit::{Folder, HANG, Response, Server, Setup, run, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 const HTTP: &[&[u8]] = &[b"http/1.1"];

@@ -1,6 +1,6 @@
-use crate::common::images::{self, SEVEN, as_fp32, as_uint8, difference, digits, probabilities};
-use crate::common::{Server, Setup};
 use serde_json::{Value, json};
+use testkit::images::{self, SEVEN, as_fp32, as_uint8, difference, digits, probabilities};
+use testkit::{Server, Setup};
 
 const INFER: &str = "/v2/models/digits/infer";
 
@@ -60,7 +60,7 @@ fn pixels_may_be_bytes_or_numbers() {
 }
 
 /// A request whose tensors follow the JSON.
-fn binary(server: &Server, json: &Value, raw: &[u8]) -> crate::common::Response {
+fn binary(server: &Server, json: &Value, raw: &[u8]) -> testkit::Response {
     let mut body = json.to_string().into_bytes();
     let length = body.len().to_string();
     body.extend_from_slice(raw);
@@ -101,7 +101,7 @@ fn tensors_travel_as_json_or_raw_bytes_in_both_directions() {
     assert!(difference(&floats_of(raw), &expected) < 1e-6);
 }
 
-fn check_raw(response: &crate::common::Response, expected: &[f32]) {
+fn check_raw(response: &testkit::Response, expected: &[f32]) {
     let (answer, raw) = response.split();
     let sizes = [&answer["outputs"][0], &answer["outputs"][1]]
         .map(|output| output["parameters"]["binary_data_size"].as_u64().unwrap());

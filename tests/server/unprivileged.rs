@@ -1,10 +1,10 @@
-use crate::common::http::request;
-use crate::common::images::{SEVEN, digits};
-use crate::common::openapi::{Operation, document, operations};
-use crate::common::{Folder, HANG, Server, Setup, models, run, wait_for, wait_until};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::time::Duration;
+use testkit::http::request;
+use testkit::images::{SEVEN, digits};
+use testkit::openapi::{Operation, document, operations};
+use testkit::{Folder, HANG, Server, Setup, models, run, wait_for, wait_until};
 
 const SCOPES: [&str; 3] = ["infer", "read", "admin"];
 

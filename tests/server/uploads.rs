@@ -1,7 +1,7 @@
-use crate::common::http::{Connection, request};
-use crate::common::{Folder, Server, Setup, models};
 use std::fs;
 use std::io::Write;
+use testkit::http::{Connection, request};
+use testkit::{Folder, Server, Setup, models};
 
 /// Spoilt files that are sent.
 const UPLOADS: usize = 2000;

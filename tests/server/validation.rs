@@ -1,9 +1,9 @@
 //! New models that take long to load delay neither requests nor other new models.
 
-use crate::common::images::SEVEN;
-use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use testkit::images::SEVEN;
+use testkit::{Folder, HANG, Server, Setup, models, wait_for};
 
 /// New models that are small.
 const GOOD: usize = 8;

@@ -1,7 +1,7 @@
 //! Sources of shapes for warming up: `model.toml`, the golden sample, the last answered request.
 
-use crate::common::{Folder, HANG, Server, Setup, models, wait_for};
 use serde_json::{Value, json};
+use testkit::{Folder, HANG, Server, Setup, models, wait_for};
 
 /// Samples of a request; the convolution of `mel_kernel` takes 400 or more, so that invented
 /// lengths are too short.

@@ -5,7 +5,7 @@ use crate::signature::{Signature, TensorSpec};
 use crate::{Files, Repository, ScanResult};
 use ::image::{ImageFormat, Rgb, RgbImage};
 use std::io::Cursor;
-use testkit::TestFolder;
+use testkit::Folder;
 use types::tensor::{Datatype, Tensor, Tensors};
 
 fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
@@ -18,7 +18,7 @@ fn graph(input: TensorSpec, outputs: &[TensorSpec]) -> Signature {
 
 /// What `model.toml` makes of a graph; `characters.txt` holds a, b and c.
 fn around(tables: &str, graph: &Signature) -> Result<Around, Detail> {
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     folder.write("characters.txt", b"a\nb\nc\n");
     let files = Files::open(folder.path()).unwrap();
     let text = format!("kind = \"onnx\"\nlabels = [\"cat\", \"dog\"]\n{tables}");
@@ -324,7 +324,7 @@ fn chains_must_hold_together() {
     let head = "kind = \"ensemble\"\n[[inputs]]\nname = \"image\"\ndatatype = \"BYTES\"\n\
                 shape = [1]\n[[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [1]\n";
     let step = "[[steps]]\nmodel = \"a\"\ninputs = { x = \"image\" }\noutputs = { o = \"y\" }\n";
-    let folder = TestFolder::new();
+    let folder = Folder::new();
     let scan = |text: String| {
         folder.write("chain/model.toml", text.as_bytes());
         match Repository::open(folder.path()).unwrap().scan(&[]).remove(0) {

@@ -12,9 +12,18 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// The program of this build: tests and benches are in `deps`, a folder beside it.
+fn executable() -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this test");
+    let build = this.parent().and_then(Path::parent).expect("a folder of cargo");
+    let program = build.join("concertina").with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(program.is_file(), "{}: build the program first", program.display());
+    program
+}
+
 /// The program, with nothing said about Vulkan.
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
+    let mut command = Command::new(executable());
     // Settings of whoever runs the tests must not reach the program.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CONCERTINA_") {

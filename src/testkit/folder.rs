@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// See the module's sentence.
+/// A fresh, empty folder that lives as long as the value.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
@@ -14,8 +14,10 @@ impl Folder {
         // Short, since the path of a socket may have about a hundred bytes.
         let name = format!("ctest-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // An earlier process of this id may have been killed.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("the temporary folder can be written to");
-        Folder(path)
+        Folder(path.canonicalize().expect("it is there"))
     }
 
     pub fn path(&self) -> &Path {
@@ -38,6 +40,11 @@ impl Folder {
         let path = self.0.join(name);
         std::fs::create_dir_all(&path).expect("a folder in the temporary folder");
         path
+    }
+
+    #[cfg(unix)]
+    pub fn link(&self, name: &str, target: impl AsRef<Path>) {
+        std::os::unix::fs::symlink(target, self.0.join(name)).expect("a link in the folder");
     }
 }
 

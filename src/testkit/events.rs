@@ -44,6 +44,7 @@ impl Events {
     ///
     /// # Errors
     /// If the connection breaks off.
+    #[allow(clippy::should_implement_trait, reason = "an end and an error are two things")]
     pub fn next(&mut self) -> io::Result<Option<Event>> {
         let (mut name, mut line) = (String::new(), String::new());
         loop {
