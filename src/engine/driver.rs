@@ -92,6 +92,7 @@ impl Driver {
             snapshots,
             models,
             requests: Arc::default(),
+            configured: Arc::default(),
             admissions: Admissions::default(),
             memory: Memory::new(config.held_bytes_max),
             hands: Arc::new(Semaphore::new(hands())),

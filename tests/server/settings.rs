@@ -63,6 +63,11 @@ fn the_best_other_setting_is_printed_applied_and_undone() {
     assert_eq!(apply(&server, "adapters.min = 0").json()["before"], "adapters.min = 1");
     assert_eq!(changed(&server), json!([]));
     assert!(simulated(&server).contains("adapters.min = 1"));
+    // The same where the file is read again, in which it is 0.
+    assert_eq!(apply(&server, "adapters.min = 1").status, 200);
+    wait_for("the comparison is computed anew", HANG, || attainment_now(&server) > 0.6);
+    signal(server.pid(), Signal::HUP);
+    wait_for("it is computed for the file", HANG, || attainment_now(&server) == 0.0);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct EngineHandle {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) models: watch::Receiver<Arc<Catalogue>>,
     pub(crate) requests: Arc<AtomicU64>,
+    /// How often settings were taken over.
+    pub(crate) configured: Arc<AtomicU64>,
     pub(crate) admissions: Admissions,
     pub(crate) memory: Memory,
     /// A permit for each step of the host that may run at once.
@@ -245,7 +247,14 @@ impl EngineHandle {
     /// # Errors
     /// 503 if the engine is busy with too many orders, or goes down.
     pub fn configure(&self, config: LiveConfig) -> Result<(), Error> {
-        self.send_control(Control::Configure(Box::new(config)))
+        self.send_control(Control::Configure(Box::new(config)))?;
+        self.configured.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How often settings were taken over while the engine runs.
+    pub fn configured(&self) -> u64 {
+        self.configured.load(Ordering::Relaxed)
     }
 
     /// Admits nothing more, finishes what was admitted, stops every worker.

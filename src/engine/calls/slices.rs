@@ -2,8 +2,9 @@
 //! of one that nobody waits for.
 //!
 //! After the loss of a worker its batches run again (`schedule/requests.rs`, `retry`). The new slice of
-//! each request begins behind the partial answers that were passed on (`partial.rs`, `PartialAnswerSender::slice`;
-//! `worker/slice.rs`, `Sequences::begin`), so that a stream continues where it was, on any adapter.
+//! each request begins behind the partial answers that were passed on (`partial.rs`,
+//! `PartialAnswerSender::slice`; `worker/slice.rs`, `Sequences::begin`), so that a stream continues
+//! where it was, on any adapter.
 
 use crate::calls::partial::PartialAnswer;
 use crate::core::Core;

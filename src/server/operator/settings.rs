@@ -39,7 +39,6 @@ where
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
     let change = owner(api)?.apply(&wanted(&body.bytes)?).map_err(refusal)?;
-    api.whatif.forget();
     json(&change)
 }
 

@@ -35,14 +35,14 @@ impl Default for WhatifShared {
 #[derive(Default)]
 struct WhatifState {
     computing: bool,
-    /// Changes of settings so far.
-    changes: u64,
     answer: Option<WhatifAnswer>,
 }
 
 #[derive(Clone)]
 struct WhatifAnswer {
     at: Instant,
+    /// How often settings were taken over before it was computed.
+    configured: u64,
     requests: usize,
     span: Duration,
     cases: Vec<Case>,
@@ -70,23 +70,11 @@ impl WhatIf {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops the answer: settings have changed.
-    pub(crate) fn forget(&self) {
-        let mut state = self.lock();
-        (state.answer, state.changes) = (None, state.changes + 1);
-    }
-
-    /// Keeps an answer, unless settings changed while it was computed.
-    fn keep(&self, answer: WhatifAnswer, changes: u64) {
-        let mut state = self.lock();
-        if state.changes == changes {
-            state.answer = Some(answer);
-        }
-    }
-
     /// Whether the caller is to compute an answer: nobody does, and there is none that is fresh.
-    fn begins(&self) -> bool {
+    /// Drops one for settings that are no longer in force.
+    fn begins(&self, configured: u64) -> bool {
         let mut state = self.lock();
+        state.answer.take_if(|answer| answer.configured != configured);
         let fresh = |answer: &WhatifAnswer| {
             let limit = if answer.cases.is_empty() { FRESH_EMPTY } else { FRESH };
             clock::now().duration_since(answer.at) < limit
@@ -103,14 +91,14 @@ impl WhatIf {
     /// # Errors
     /// If the engine is gone, or no thread can be started.
     pub(crate) async fn view(&self, engine: &EngineHandle) -> Result<impl Serialize, Error> {
-        if self.begins() {
+        let configured = engine.configured();
+        if self.begins(configured) {
             let computing = Computing(self.clone());
-            let changes = self.lock().changes;
             let asked = engine.asked().await?;
             let snapshot = engine.snapshots().borrow().clone();
             let compute = move || {
-                let answer = answer(&asked, &snapshot);
-                computing.0.keep(answer, changes);
+                let answer = answer(configured, &asked, &snapshot);
+                computing.0.lock().answer = Some(answer);
             };
             let thread = std::thread::Builder::new().name("whatif".to_owned());
             thread.spawn(move || at_lowest_priority(compute)).map_err(|error| {
@@ -181,7 +169,7 @@ fn situation(asked: &WhatifInputs, snapshot: &Snapshot) -> Situation {
     situation.completed()
 }
 
-fn answer(asked: &WhatifInputs, snapshot: &Snapshot) -> WhatifAnswer {
+fn answer(configured: u64, asked: &WhatifInputs, snapshot: &Snapshot) -> WhatifAnswer {
     let situation = situation(asked, snapshot);
     let requests = situation.trace.requests.len();
     let span = Duration::try_from_secs_f64(situation.trace.span()).unwrap_or_default();
@@ -195,7 +183,7 @@ fn answer(asked: &WhatifInputs, snapshot: &Snapshot) -> WhatifAnswer {
         Ok(cases) => (cases, None),
         Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     };
-    WhatifAnswer { at: clock::now(), requests, span, cases, reason }
+    WhatifAnswer { at: clock::now(), configured, requests, span, cases, reason }
 }
 
 /// Runs a task on this thread after everything else that the machine has to do.
