@@ -42,7 +42,7 @@ pub fn readers(path: &Path, what: &str) -> Option<String> {
 
 /// Elsewhere permissions are no such number.
 #[cfg(not(unix))]
-pub(crate) fn readers(_: &Path, _: &str) -> Option<String> {
+pub fn readers(_: &Path, _: &str) -> Option<String> {
     None
 }
 
