@@ -11,10 +11,10 @@ mod progress;
 mod serve;
 mod signals;
 
-use adapter::command::{render_json, render_table};
 use adapter::entry::warn_of_unknown;
 use adapter::listing;
 use adapter::names::distinguish;
+use adapter::table::{render_json, render_table};
 use anyhow::Context;
 use arguments::Given;
 use clap::{Parser, Subcommand};

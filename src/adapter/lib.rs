@@ -4,7 +4,6 @@
 #[cfg(test)]
 mod boxes;
 pub mod cgroup;
-pub mod command;
 pub mod entry;
 pub mod identity;
 pub mod in_use;
@@ -14,5 +13,6 @@ pub mod memory;
 pub mod names;
 pub mod select;
 pub mod sensors;
+pub mod table;
 #[cfg(target_os = "linux")]
 pub mod unreachable;

@@ -1,7 +1,7 @@
 //! What the driver knows, and how it performs the actions of the scheduler.
 
 use crate::calls::admissions::Admissions;
-use crate::calls::memory::Memory;
+use crate::calls::held_memory::Memory;
 use crate::calls::next_slices::NextSlices;
 use crate::calls::requests::Requests;
 use crate::calls::shadows::Shadows;

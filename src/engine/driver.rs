@@ -2,7 +2,7 @@
 
 use crate::calls::admissions::Admissions;
 use crate::calls::handle::EngineHandle;
-use crate::calls::memory::Memory;
+use crate::calls::held_memory::Memory;
 use crate::calls::messages::{Control, Mode, WhatifInputs};
 use crate::calls::next_slices::NextSlices;
 use crate::calls::rejections::rejection;

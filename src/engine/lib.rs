@@ -18,7 +18,7 @@ mod workers;
 
 pub use calls::admissions::Admission;
 pub use calls::handle::EngineHandle;
-pub use calls::memory::{Account, Full, HeldMemory, Memory};
+pub use calls::held_memory::{Account, Full, HeldMemory, Memory};
 pub use calls::messages::{InferAnswer, InferCall, Mode, WhatifInputs};
 pub use calls::partial::{PartialAnswer, PartialAnswers};
 pub use models::catalogue::Catalogue;

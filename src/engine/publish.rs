@@ -1,6 +1,6 @@
 //! Publishes snapshots: soon after every change, but not at every request.
 
-use crate::calls::memory::Memory;
+use crate::calls::held_memory::Memory;
 use crate::models::catalogue::{CatalogueEntry, Standing};
 use crate::statistics::Statistics;
 use crate::targets;
@@ -119,7 +119,7 @@ impl Publisher {
             decision_view(self.decided, decision, DecisionNames { adapter, fault, model: &model });
         let what = view.model.as_deref().map(|model| format!("{model} on ")).unwrap_or_default();
         let (change, adapter) = (view.change.as_str(), &view.adapter);
-        tracing::info!(reason = view.reason.as_str(), "{change} {what}{adapter}: {}", view.text);
+        tracing::info!(reason = %view.reason.as_str(), "{change} {what}{adapter}: {}", view.text);
         if self.decisions.len() == DECISIONS_MAX {
             self.decisions.pop_front();
         }

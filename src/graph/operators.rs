@@ -1,8 +1,7 @@
 //! Search for operators of a file that are not supported, by their names, before anything runs: the
 //! serving process does it when it lists the repository.
 //!
-//! The names are those of the tables of the operators (`ops`, `control`), so that no second list
-//! could differ. The search uses no device.
+//! The search needs the names alone, so that it runs without burn.
 
 use crate::error::{OnnxError, Result};
 use crate::{Attribute, ModelFile, Node};

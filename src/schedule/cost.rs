@@ -1,4 +1,4 @@
-//! Turns adapters on under the goals `latency`, `balanced` and `energy`.
+//! The policy `cost`: turns adapters on, for the goals `latency`, `balanced` and `energy`.
 //!
 //! Growth: whenever rows wait that the adapters that are on will not serve within their model's
 //! target, the cheapest adapter that can carry them is turned on, or the fastest ones if none can

@@ -1,4 +1,5 @@
-//! A change of what is on or loaded, with its reason and numbers.
+//! A change of what is on or loaded, with its reason and numbers: the record, not the rule, which is
+//! in `scale.rs`, `cost.rs`, `loading.rs` and others.
 
 use super::event::Fault;
 use super::ids::{AdapterId, ModelId, Time};

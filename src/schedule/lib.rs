@@ -14,7 +14,7 @@
 //! handle(now, event) ─► record the event                            record.rs, lifecycle.rs, batches.rs,
 //!                                                                   requests.rs, admission.rs
 //!                       then always the same short list of steps:
-//!    expire   end timed-out starts, runs and quarantines           deadlines.rs
+//!    expire   end timed-out starts, runs and quarantines           timeouts.rs
 //!    reject   turn away what can no longer be served                availability.rs
 //!    expel    let go what must not be on                            scale.rs
 //!    obey     what the operator wants on, bridges, expected clients scale.rs, bridge.rs, ahead.rs
@@ -46,7 +46,6 @@ mod bridge;
 mod bridge_spells;
 mod claims;
 mod cost;
-mod deadlines;
 mod decision;
 mod dispatch;
 mod early;
@@ -95,6 +94,7 @@ mod step;
 mod target;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 mod trust;
 mod wait;
 mod world;

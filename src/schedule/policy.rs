@@ -1,4 +1,4 @@
-//! How many adapters this much load calls for.
+//! The policies and their settings. Adapters are turned on in `cost.rs` and `scale.rs`.
 
 use std::time::Duration;
 

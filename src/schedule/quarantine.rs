@@ -1,4 +1,4 @@
-//! Quarantine: the wait of an adapter after a fault. Its end comes from `deadlines.rs`, which knows what
+//! Quarantine: the wait of an adapter after a fault. Its end comes from `timeouts.rs`, which knows what
 //! time it is.
 
 use super::adapter::Adapter;

@@ -1,4 +1,4 @@
-//! Turns adapters on and off: what both policies share, and the `concurrency` policy.
+//! Turns adapters on and off: what the policies share, and the policy `concurrency`.
 
 use super::action::Reject;
 use super::adapter::Adapter;

@@ -12,8 +12,8 @@ use super::settings::{ModelProfile, Settings};
 use super::state::{AdapterView, Lifecycle};
 use super::world::World;
 use super::{
-    admission, ahead, availability, bridge, cost, deadlines, dispatch, learned, prepare, record,
-    requests, scale, target,
+    admission, ahead, availability, bridge, cost, dispatch, learned, prepare, record, requests,
+    scale, target, timeouts,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Scheduler {
     /// Whatever the event was, the same few steps decide what follows.
     fn settle(&mut self, now: Time) {
         let (world, out) = (&mut self.world, &mut self.out);
-        deadlines::expire(world, out, now);
+        timeouts::expire(world, out, now);
         availability::reject_hopeless(world, out, now);
         scale::cut(world, out, now);
         scale::expel(world, out, now);

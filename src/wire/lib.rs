@@ -13,8 +13,8 @@ mod frame;
 pub mod hostile;
 mod injection;
 mod message;
-mod order;
 pub mod server;
+mod worker_spec;
 
 /// Most batches that a worker may hold, the one that it runs included.
 pub const BATCHES_MAX: usize = 8;
@@ -26,4 +26,4 @@ pub use message::{
     Cause, Down, LoadOrder, TensorHeader, TimeSlice, Timings, Unfit, Up, VERSION, tensor_headers,
     tensors_from,
 };
-pub use order::{Slow, WorkerSpec};
+pub use worker_spec::{Slow, WorkerSpec};

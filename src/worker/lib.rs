@@ -1,8 +1,9 @@
 //! The worker process: one adapter, one device, one link to the server. No HTTP, no scheduling.
 //!
 //! Two threads, and one more while the CPU loads a model (`beside.rs`): the link thread answers pings
-//! and ends the process the moment the server is gone, even while a kernel compiles; the compute thread owns the device and does everything slow.
-//! Exit is off: nothing is torn down, the system takes driver, memory and power state back.
+//! and ends the process the moment the server is gone, even while a kernel compiles; the compute
+//! thread owns the device and does everything slow. An adapter is turned off by the end of this
+//! process: it tears nothing down, the system takes driver, memory and power state back.
 
 mod beside;
 pub mod caches;

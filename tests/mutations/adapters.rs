@@ -124,19 +124,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // The watch.
     mutant(
         "the silent are never given up",
-        "deadlines.rs",
+        "timeouts.rs",
         "deadline.is_some_and(|deadline| deadline <= now)",
         "deadline.is_some_and(|_| false)",
     ),
     mutant(
         "who is silent is taken for stuck",
-        "deadlines.rs",
+        "timeouts.rs",
         "let silent = adapter.alive + silence <= now;",
         "let silent = false;",
     ),
     mutant(
         "who is stuck is taken for silent",
-        "deadlines.rs",
+        "timeouts.rs",
         "let silent = adapter.alive + silence <= now;",
         "let silent = true;",
     ),
@@ -194,7 +194,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("the end of a batch is no sign of life", "lifecycle.rs", "adapter.alive = now;", ""),
     mutant(
         "what could not be loaded is never tried again",
-        "deadlines.rs",
+        "timeouts.rs",
         "refused.retain(|_, until| *until > now)",
         "refused.retain(|_, _| true)",
     ),

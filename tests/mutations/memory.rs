@@ -62,7 +62,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "what there was no memory for is never tried again",
-        "deadlines.rs",
+        "timeouts.rs",
         "crowded.retain(|_, until| *until > now)",
         "crowded.retain(|_, _| true)",
     ),

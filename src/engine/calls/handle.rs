@@ -1,7 +1,7 @@
 //! What the API may ask of the engine.
 
 use crate::calls::admissions::{Admission, Admissions};
-use crate::calls::memory::{Full, Memory};
+use crate::calls::held_memory::{Full, Memory};
 use crate::calls::messages::{Control, InferAnswer, InferCall, Mode, WhatifInputs, going_down};
 use crate::calls::partial::{CancelOnDrop, PartialAnswerSender, PartialAnswers, Reply};
 use crate::calls::submitted::Submitted;

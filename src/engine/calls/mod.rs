@@ -3,7 +3,7 @@
 pub(crate) mod admissions;
 pub(crate) mod answers;
 pub(crate) mod handle;
-pub(crate) mod memory;
+pub(crate) mod held_memory;
 pub(crate) mod messages;
 pub(crate) mod next_slices;
 pub(crate) mod operations;
@@ -12,5 +12,5 @@ pub(crate) mod pipeline;
 pub(crate) mod rejections;
 pub(crate) mod requests;
 pub(crate) mod shadows;
-pub(crate) mod slices;
 pub(crate) mod submitted;
+pub(crate) mod time_slices;

@@ -4,7 +4,7 @@
 use crate::Catalogue;
 use crate::calls::admissions::Admission;
 use crate::calls::handle::EngineHandle;
-use crate::calls::memory::{Full, HeldMemory};
+use crate::calls::held_memory::{Full, HeldMemory};
 use crate::calls::messages::{Chained, Control, InferAnswer, InferCall};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::info::ModelInfo;

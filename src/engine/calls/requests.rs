@@ -1,6 +1,6 @@
 //! Requests by id: what the scheduler only knows as numbers.
 
-use crate::calls::memory::{HeldMemory, Memory};
+use crate::calls::held_memory::{HeldMemory, Memory};
 use crate::calls::messages::{InferAnswer, InferCall};
 use crate::calls::partial::{PartialAnswer, PartialAnswerSender, Reply};
 use crate::calls::submitted::Submitted;

@@ -1,6 +1,6 @@
 //! Calls on their way from the handle to the driver.
 
-use crate::calls::memory::HeldMemory;
+use crate::calls::held_memory::HeldMemory;
 use crate::calls::messages::InferCall;
 use crate::calls::partial::Reply;
 use schedule::RequestId;

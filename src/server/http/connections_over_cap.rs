@@ -1,4 +1,4 @@
-//! The treatment of connections over the cap: health is answered, all else is rejected.
+//! Connections over the cap: health is answered, all else is rejected with 503.
 //!
 //! A liveness probe from a host that has used up its connections would otherwise restart a server
 //! that is well.

@@ -1,4 +1,4 @@
-//! Deadlines of adapters: heartbeat, start, run, stop and kill timeouts, and the end of a quarantine.
+//! Timeouts of adapters: heartbeat, start, run, stop and kill timeouts, and the end of a quarantine.
 
 use super::action::Action;
 use super::event::Fault;
