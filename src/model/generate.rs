@@ -14,7 +14,7 @@ use types::tensor::Tensors;
 ///
 /// ```
 /// use concertina_model::{Generate, Generated, ModelError};
-/// use concertina_types::tensor::Tensors;
+/// use types::tensor::Tensors;
 /// use std::collections::BTreeMap;
 ///
 /// const TIMES: u64 = 3;

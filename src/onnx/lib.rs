@@ -2,8 +2,8 @@
 //! device. The crate `graph` reads the file.
 //!
 //! ```
-//! use concertina_graph::{Elem, FileTensor, read_file};
 //! use concertina_onnx::{Engine, TensorPlace};
+//! use graph::{Elem, FileTensor, read_file};
 //!
 //! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data");
 //! # let path = std::path::Path::new(folder).join("mean_of_one.onnx");
