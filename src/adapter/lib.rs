@@ -1,5 +1,5 @@
-//! What adapters a machine has, as plain data: their names, limits, memory and sensors, which of them
-//! are used, and the locks that keep two servers off one adapter. No wgpu: see the crate `device`.
+//! The adapters of a machine as plain data: names, limits, memory and sensors, the choice of those
+//! that are used, and the locks that keep two servers off one adapter. The crate `device` opens them.
 
 #[cfg(test)]
 mod boxes;

@@ -7,8 +7,8 @@ use crate::error::{OnnxError, Result};
 use crate::{Attribute, ModelFile, Node};
 use std::collections::{BTreeSet, HashSet};
 
-/// The operators that can be run, by domain, each list in alphabetical order. What runs them are the
-/// tables of the crate `onnx`, where a test compares both.
+/// The operators that can be run, by domain, each list in alphabetical order. The crate `onnx` runs
+/// them by its tables; a test there compares both.
 #[rustfmt::skip]
 pub const OPERATORS: &[(&str, &[&str])] = &[
     ("", &[

@@ -359,18 +359,14 @@ fn sort_of(value: Option<&TypeValue>) -> Sort {
     }
 }
 
-#[cfg(test)]
-#[path = "read_tests.rs"]
-mod tests;
-
 /// Reads a file, with external data from where it is.
 ///
 /// # Errors
-/// What cannot be read, or is wrong with it.
+/// If a file cannot be read, or its content is wrong.
 pub fn read_file(path: &Path) -> Result<ModelFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let open = |path: &Path| {
-        // Opening a pipe would wait for ever.
+        // Opening a pipe blocks until another process writes to it.
         if path.metadata().is_ok_and(|found| !found.is_file()) {
             return Err(OnnxError::invalid(format!("{}: is not a plain file", path.display())));
         }
@@ -379,3 +375,7 @@ pub fn read_file(path: &Path) -> Result<ModelFile> {
     };
     ModelFile::read(open(path)?, Some(&|name: &str| open(&folder.join(name))))
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

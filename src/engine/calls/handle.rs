@@ -28,7 +28,7 @@ pub struct EngineHandle {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) models: watch::Receiver<Arc<Catalogue>>,
     pub(crate) requests: Arc<AtomicU64>,
-    /// How often settings were taken over.
+    /// Number of changes of the settings.
     pub(crate) configured: Arc<AtomicU64>,
     pub(crate) admissions: Admissions,
     pub(crate) memory: Memory,
@@ -252,7 +252,7 @@ impl EngineHandle {
         Ok(())
     }
 
-    /// How often settings were taken over while the engine runs.
+    /// Number of changes of the settings since the engine started.
     pub fn configured(&self) -> u64 {
         self.configured.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What the serving process needs to know of an ONNX file: its signature, and whom its errors blame.
+//! ONNX files as the serving process needs them: the signature, and the cause that an error stands for.
 
 pub mod error;
 pub mod signature;

@@ -41,7 +41,7 @@ struct WhatifState {
 #[derive(Clone)]
 struct WhatifAnswer {
     at: Instant,
-    /// How often settings were taken over before it was computed.
+    /// Number of changes of the settings before it was computed.
     configured: u64,
     requests: usize,
     span: Duration,
