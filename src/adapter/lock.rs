@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Holds an adapter for this process's life.
 #[derive(Debug)]
 pub struct AdapterLock {
-    _file: File,
+    file: File,
 }
 
 /// Why an adapter could not be locked.
@@ -39,10 +39,19 @@ impl AdapterLock {
             Err(_) => LockError::Io(name.clone(), error),
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(AdapterLock { _file: file }),
+            Ok(()) => Ok(AdapterLock { file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held(name)),
             Err(TryLockError::Error(error)) => Err(LockError::Io(name, error)),
         }
+    }
+}
+
+impl Drop for AdapterLock {
+    /// Releases the lock itself, not only this handle: a process that is being started by another
+    /// thread holds a copy of every handle until its program is loaded.
+    fn drop(&mut self) {
+        // An error leaves the lock to the end of the process, which the next to take it is told.
+        let _ = self.file.unlock();
     }
 }
 
@@ -184,6 +193,15 @@ mod tests {
         drop(first);
         let _again = AdapterLock::take(&folder.0, CARD).unwrap();
         assert!(matches!(AdapterLock::take(&folder.0, CARD), Err(LockError::Held(_))));
+    }
+
+    #[test]
+    fn a_copy_of_the_handle_in_a_starting_process_does_not_hold_the_adapter() {
+        let folder = Folder::new("copy");
+        let first = AdapterLock::take(&folder.0, CARD).unwrap();
+        let _copy = first.file.try_clone().unwrap();
+        drop(first);
+        AdapterLock::take(&folder.0, CARD).unwrap();
     }
 
     #[test]
