@@ -6,7 +6,7 @@ use adapter::select::select;
 use anyhow::Context;
 use config::{Config, Limits, Workers};
 use device::list;
-use engine::{self, Assumptions, EngineConfig, LiveConfig};
+use engine::{self, Assumptions, EngineConfig, LiveConfig, WorkerOptions};
 use schedule::{Bounds, Settings};
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,7 @@ pub(super) fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         lock_dir: config.lock_dir.clone(),
         held_bytes_max: held_bytes(config),
         shutdown_grace: config.limits.shutdown_grace,
+        models_bytes: config.cache.models_bytes,
         recorder: None,
         all_uevents: config.test.all_uevents,
         validation: config.workers.validation,
@@ -116,8 +117,10 @@ pub(super) fn live_config(config: &Config) -> LiveConfig {
             memory: config.adapters.memory.clone(),
         },
         slo: config.slo,
-        check: config.workers.check,
-        confine: config.workers.confine,
+        worker_options: WorkerOptions {
+            confine: config.workers.confine,
+            check: config.workers.check,
+        },
     }
 }
 

@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use telemetry::Recorder;
 use tokio::task::JoinHandle;
+pub use wire::WorkerOptions;
 use wire::{Injection, Slow, TestLink};
 
 /// Where requests stand that name no priority.
@@ -55,6 +56,8 @@ pub struct EngineConfig {
     pub held_bytes_max: usize,
     /// How long admitted requests may go on after the signal to stop.
     pub shutdown_grace: Duration,
+    /// Most bytes of files of models that a worker elsewhere keeps.
+    pub models_bytes: u64,
     /// Writes down when requests arrive.
     pub recorder: Option<Recorder>,
     /// For tests: whatever the kernel says may be about a card.
@@ -87,10 +90,7 @@ pub struct LiveConfig {
     pub assumptions: Assumptions,
     /// Latency target of models that name none.
     pub slo: Duration,
-    /// Time between two checks of an idle worker's models; never if zero.
-    pub check: Duration,
-    /// Whether workers give up the rights that they do not need.
-    pub confine: bool,
+    pub worker_options: WorkerOptions,
 }
 
 /// Starts the engine. `library` is where models are loaded from later. The task ends when it was

@@ -9,11 +9,11 @@
 //! files are copies and not hard links, since `cp` writes into an existing file, which would change
 //! a link too. Where file systems share blocks (Btrfs, XFS), a copy takes neither time nor space.
 
-use crate::files::ModelSource;
-use crate::files::{BadFile, FILE_BYTES_MAX, is_safe_name, open_plain};
+use crate::files::{BadFile, FILE_BYTES_MAX, ModelSource, open_plain};
 use crate::info::ModelInfo;
-use crate::layout::{ENDING, Layout, NESTED, version_number};
+use crate::layout::version_number;
 use crate::repository::{Repository, ScanResult};
+use crate::version_files::{VersionFile, all_files, bytes_of, version_files};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -24,9 +24,6 @@ use std::time::{Duration, SystemTime};
 const FOLDER: &str = "models";
 /// Most versions that are kept, of all repositories.
 const COUNT_MAX: usize = 256;
-/// Most files of a version, and folders inside each other.
-const FILES_MAX: usize = 10_000;
-const DEPTH_MAX: usize = 8;
 /// Bytes of a piece of a copy, and the pause after each, which leaves most of a disk's bandwidth
 /// to other programs.
 const PIECE: u64 = 8 << 20;
@@ -76,13 +73,11 @@ pub enum KeepError {
          (cache.models_bytes) or {COUNT_MAX} versions"
     )]
     TooLarge { bytes: u64, most: u64 },
-    #[error("the model has more than {FILES_MAX} files")]
-    ManyFiles,
     #[error("{bytes} bytes are needed, but {free} are free, of which {spared} are reserved")]
     FullDisk { bytes: u64, free: u64, spared: u64 },
-    /// A file that a model may not read, or not any more.
+    /// A file that a model may not read, or not any more; or too many.
     #[error(transparent)]
-    File(BadFile),
+    File(#[from] BadFile),
     /// A folder or file that cannot be read, copied or written.
     #[error("{path}: {error}")]
     Path { path: String, error: io::Error },
@@ -177,8 +172,8 @@ impl RepositoryCopies {
         let ModelSource::Folder(root) = repository.source() else {
             return Err(KeepError::NoFolder);
         };
-        let files = files_of(root, info)?;
-        let bytes = files.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let files = version_files(root, info)?;
+        let bytes = bytes_of(&files);
         self.make_room(bytes, before)?;
         make_private(&self.own).map_err(|error| KeepError::of(self.own.display(), error))?;
         if check_disk(&self.own, bytes).is_err() {
@@ -186,8 +181,8 @@ impl RepositoryCopies {
             check_disk(&self.own, bytes)?;
         }
         remove(draft);
-        for (path, bytes) in &files {
-            copy_file(root, path, *bytes, draft)?;
+        for file in &files {
+            copy_file(root, file, draft)?;
         }
         Ok(())
     }
@@ -272,7 +267,7 @@ fn hashed(data: &[u8]) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn folders(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
@@ -293,7 +288,7 @@ fn list(folder: &Path) -> Vec<Copied> {
     folders(folder).into_iter().filter_map(copied).collect()
 }
 
-fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     if let Err(error) = fs::remove_dir_all(path)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -301,95 +296,26 @@ fn remove(path: &Path) {
     }
 }
 
-fn changed(path: &Path) -> SystemTime {
+pub(crate) fn changed(path: &Path) -> SystemTime {
     path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Bytes of a copy, which contains no links.
-fn size_of(path: &Path) -> u64 {
-    let mut files = Vec::new();
+pub(crate) fn size_of(path: &Path) -> u64 {
     let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let walked = walk(&root, "", 0, &|_| true, &mut files);
-    let bytes = files.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-    walked.map_or(u64::MAX, |()| bytes)
+    all_files(&root).map_or(u64::MAX, |files| bytes_of(&files))
 }
 
-/// The files of a version by their paths in the repository, each with its bytes.
-fn files_of(root: &Path, info: &ModelInfo) -> Result<Vec<(String, u64)>, KeepError> {
-    let mut files = Vec::new();
-    if info.layout == Layout::File {
-        for path in [&info.graph.file].into_iter().chain(&info.graph.beside) {
-            let found = root.join(path).metadata();
-            let found = found.map_err(|error| KeepError::of(path, error))?;
-            files.push((path.clone(), found.len()));
-        }
-        return Ok(files);
-    }
-    let wanted = |name: &str| {
-        version_number(name).is_none() || (info.layout == Layout::Version && name == info.version)
-    };
-    walk(root, &info.name, 0, &wanted, &mut files)?;
-    if !info.graph.file.is_empty() {
-        files.retain(|(path, _)| !is_of_other_graph(path, info));
-    }
-    Ok(files)
-}
-
-/// `true` for the file of another graph than the served one, or of its external data: folders of
-/// Hugging Face hold the same model in many precisions.
-fn is_of_other_graph(path: &str, info: &ModelInfo) -> bool {
-    let folder = match info.layout {
-        Layout::Version => format!("{}/{}/", info.name, info.version),
-        Layout::Nested => format!("{}/{NESTED}/", info.name),
-        Layout::Model | Layout::File => format!("{}/", info.name),
-    };
-    let own = path.strip_prefix(&folder).is_some_and(|path| {
-        path == info.graph.file || info.graph.beside.iter().any(|beside| beside == path)
-    });
-    let graph =
-        path.ends_with(ENDING) || path.contains(".onnx_data") || path.contains(".onnx.data");
-    graph && !own
-}
-
-/// Adds the files of a folder and its subfolders that a model could read. `wanted` selects the
-/// subfolders of the outermost folder.
-fn walk(
-    root: &Path,
-    folder: &str,
-    depth: usize,
-    wanted: &dyn Fn(&str) -> bool,
-    files: &mut Vec<(String, u64)>,
-) -> Result<(), KeepError> {
-    let entries = root.join(folder).read_dir();
-    let entries = entries.map_err(|error| KeepError::of(folder, error))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| is_safe_name(name)) else { continue };
-        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-        // No model could read a link that is broken or leads out of the repository.
-        let real = entry.path().canonicalize().ok().filter(|real| real.starts_with(root));
-        let Some(found) = real.and_then(|real| real.metadata().ok()) else { continue };
-        if found.is_dir() && depth < DEPTH_MAX && (depth > 0 || wanted(name)) {
-            walk(root, &path, depth + 1, wanted, files)?;
-        } else if found.is_file() {
-            files.push((path, found.len()));
-        }
-        if files.len() > FILES_MAX {
-            return Err(KeepError::ManyFiles);
-        }
-    }
-    Ok(())
-}
-
-fn copy_file(root: &Path, path: &str, bytes: u64, draft: &Path) -> Result<(), KeepError> {
+fn copy_file(root: &Path, file: &VersionFile, draft: &Path) -> Result<(), KeepError> {
+    let VersionFile { path, bytes } = file;
     let from = open_plain(root, path, FILE_BYTES_MAX);
-    let from = from.map_err(|detail| KeepError::File(BadFile::new(path, detail)))?;
+    let from = from.map_err(|detail| KeepError::File(BadFile::new(path.clone(), detail)))?;
     let to = draft.join(path);
     let copied = (|| {
         make_private(to.parent().unwrap_or(draft))?;
         let mut to = File::create(&to)?;
         if !shares_blocks(&from, &to) {
-            copy_pieces(from.take(bytes), &mut to)?;
+            copy_pieces(from.take(*bytes), &mut to)?;
         }
         // A copy must be complete if it exists after a loss of power.
         to.sync_all()
@@ -417,13 +343,13 @@ fn shares_blocks(_from: &File, _to: &File) -> bool {
 
 /// Creates a folder that only the user of the server can read, since models may be confidential.
 #[cfg(unix)]
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(not(unix))]
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)
 }
 

@@ -18,7 +18,9 @@ pub mod pipeline;
 pub mod repository;
 pub mod signature;
 mod table;
+pub mod transfer;
 mod triton;
+mod version_files;
 mod versions;
 
 pub use batch::{bucket_for, buckets, run_batch, warm_up_inputs};

@@ -14,6 +14,13 @@ pub enum Endpoint {
     Tcp(SocketAddr),
 }
 
+impl Endpoint {
+    /// Whether the worker may run on another machine, with other files.
+    pub fn may_be_elsewhere(&self) -> bool {
+        matches!(self, Endpoint::Tcp(_))
+    }
+}
+
 /// For tests: a worker that connects over TCP, through whatever listens at `connect` and passes on to
 /// `listen`. One worker at a time: for servers with one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -149,8 +149,7 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
     }
 
     fn begin(&mut self, message: M, payload: &[u8]) -> Result<Option<Whole<M>>, WireError> {
-        let lengths = message.tensors().iter().map(|tensor| tensor.bytes);
-        let total = lengths.fold(0u64, u64::saturating_add);
+        let total = message.body_bytes();
         if total > BODY_MAX {
             return Err(WireError::Malformed("tensors too large"));
         }

@@ -8,6 +8,7 @@
 
 pub mod client;
 mod endpoint;
+mod files;
 mod frame;
 #[doc(hidden)]
 pub mod hostile;
@@ -20,10 +21,11 @@ mod worker_spec;
 pub const BATCHES_MAX: usize = 8;
 
 pub use endpoint::{Endpoint, TestLink};
+pub use files::{FilesAnswer, FilesRequest};
 pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
 pub use injection::{Injected, Injection};
 pub use message::{
     Cause, Down, LoadOrder, TensorHeader, TimeSlice, Timings, Unfit, Up, VERSION, tensor_headers,
     tensors_from,
 };
-pub use worker_spec::{Slow, WorkerSpec};
+pub use worker_spec::{Slow, WorkerOptions, WorkerSpec};

@@ -1,5 +1,6 @@
 //! What server and worker say to each other.
 
+use super::files::{FilesAnswer, FilesRequest};
 use adapter::entry::Probe;
 use adapter::sensors::Reading;
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
 /// The version of this protocol. A worker is always the same executable as its server; the
 /// handshake catches a binary that was replaced while the server runs.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/9");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/10");
 
 /// Server to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub enum Down {
         batch: u64,
         row: u64,
     },
+    /// An answer about the files of a model; bytes may follow.
+    Files(FilesAnswer),
     Ping {
         number: u64,
     },
@@ -134,6 +137,8 @@ pub enum Up {
         cause: Cause,
         error: String,
     },
+    /// For a worker that may run elsewhere: what it needs of the files of a model.
+    Files(FilesRequest),
     Pong {
         number: u64,
     },
@@ -197,10 +202,19 @@ pub struct TensorHeader {
     pub bytes: u64,
 }
 
-/// A message that may declare tensors.
+/// A message that may declare tensors or other bytes.
 pub(super) trait Carries {
     /// The tensors whose bytes follow the message.
     fn tensors(&self) -> &[TensorHeader];
+
+    /// Bytes that follow the message.
+    fn body_bytes(&self) -> u64 {
+        bytes_of(self.tensors())
+    }
+}
+
+fn bytes_of(tensors: &[TensorHeader]) -> u64 {
+    tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes))
 }
 
 impl Carries for Down {
@@ -210,8 +224,16 @@ impl Carries for Down {
             Down::Load(_)
             | Down::Unload { .. }
             | Down::Cancel { .. }
+            | Down::Files(_)
             | Down::Ping { .. }
             | Down::Stop => &[],
+        }
+    }
+
+    fn body_bytes(&self) -> u64 {
+        match self {
+            Down::Files(answer) => answer.body_bytes(),
+            other => bytes_of(other.tensors()),
         }
     }
 }
@@ -228,6 +250,7 @@ impl Carries for Up {
             | Up::LoadFailed { .. }
             | Up::Unloaded { .. }
             | Up::Failed { .. }
+            | Up::Files(_)
             | Up::Pong { .. }
             | Up::Reading(_)
             | Up::InUse { .. } => &[],

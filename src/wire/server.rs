@@ -124,7 +124,7 @@ fn closed(error: std::io::Error) -> WireError {
     }
 }
 
-/// A message to send, with the bytes of the tensors that it declares, in parts.
+/// A message to send, with the bytes that it declares, in parts.
 pub struct Outgoing {
     pub message: Down,
     pub body: Vec<Bytes>,
@@ -137,23 +137,25 @@ pub struct ServerSender {
 }
 
 impl ServerSender {
-    /// Sends until both channels are closed. Messages in `control` carry no tensors and go first,
-    /// between the pieces of a large one too.
+    /// Sends until all channels are closed. Messages in `control` carry no tensors and go first,
+    /// between the pieces of a large one too; those in `files` go last.
     pub async fn run(
         mut self,
         mut control: mpsc::Receiver<Down>,
         mut batches: mpsc::Receiver<Outgoing>,
+        mut files: mpsc::Receiver<Outgoing>,
     ) -> Result<(), WireError> {
         loop {
             tokio::select! { biased;
                 Some(message) = control.recv() => self.frame(&Header::Message(message), &[]).await?,
-                Some(outgoing) = batches.recv() => self.batch(outgoing, &mut control).await?,
+                Some(outgoing) = batches.recv() => self.with_body(outgoing, &mut control).await?,
+                Some(outgoing) = files.recv() => self.with_body(outgoing, &mut control).await?,
                 else => return Ok(()),
             }
         }
     }
 
-    async fn batch(
+    async fn with_body(
         &mut self,
         outgoing: Outgoing,
         control: &mut mpsc::Receiver<Down>,

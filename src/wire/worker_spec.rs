@@ -21,16 +21,14 @@ pub struct WorkerSpec {
     pub cache_dir: PathBuf,
     /// Folder for locks of adapters, which excludes other servers.
     pub lock_dir: PathBuf,
-    /// Whether the worker gives up the rights that it does not need, where the platform lets it.
-    pub confine: bool,
+    pub options: WorkerOptions,
+    /// Most bytes of the files of models that a worker elsewhere keeps in its cache folder.
+    #[serde(default)]
+    pub models_bytes: u64,
     /// For a validation load: the most memory that the worker may take, in bytes. It then runs with
     /// the lowest priority.
     #[serde(default)]
     pub validation: Option<u64>,
-    /// How often a worker that has nothing to do asks a model for the answer that is known; never
-    /// if zero.
-    #[serde(with = "humantime_serde")]
-    pub check: Duration,
     /// Which worker of this adapter it is; the first one is 1.
     pub life: u64,
     /// For tests: the worker is slowed by sleeping.
@@ -38,6 +36,17 @@ pub struct WorkerSpec {
     /// For tests: what is to go wrong.
     #[serde(default)]
     pub faults: Vec<Injection>,
+}
+
+/// What the settings of the server say of every worker alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerOptions {
+    /// Whether the worker gives up the rights that it does not need, where the platform lets it.
+    pub confine: bool,
+    /// How often a worker that has nothing to do asks a model for the answer that is known; never
+    /// if zero.
+    #[serde(with = "humantime_serde")]
+    pub check: Duration,
 }
 
 /// The least time that a slowed worker takes for a batch.

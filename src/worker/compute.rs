@@ -16,6 +16,7 @@ use bytes::Bytes;
 use device::{check, open, probe};
 use kinds::Registry;
 use model::ModelError;
+use model::transfer::VersionInUse;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ use types::clock;
 use types::tensor::Tensors;
 use wire::client::WorkerSender;
 use wire::{
-    Cause, Down, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError, WorkerSpec,
-    tensor_headers, tensors_from,
+    Cause, Down, LoadOrder, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError,
+    WorkerSpec, tensor_headers, tensors_from,
 };
 
 /// Between two looks at the memory in use while batches run.
@@ -37,11 +38,19 @@ pub(super) struct ComputeJob {
     message: Down,
     body: Bytes,
     received: Instant,
+    /// The received files of the model to load.
+    files: Option<VersionInUse>,
 }
 
 impl ComputeJob {
     pub(super) fn new(message: Down, body: Bytes) -> ComputeJob {
-        ComputeJob { message, body, received: clock::now() }
+        ComputeJob { message, body, received: clock::now(), files: None }
+    }
+
+    /// Loads a model from received files.
+    pub(super) fn load(order: LoadOrder, files: VersionInUse) -> ComputeJob {
+        let job = ComputeJob::new(Down::Load(Box::new(order)), Bytes::new());
+        ComputeJob { files: Some(files), ..job }
     }
 }
 
@@ -119,7 +128,7 @@ pub(super) fn run(
     // Held for the process's life.
     let _lock = lock;
     let mut compute = ComputeThread::new(device, registry, sender, order.slow, faults);
-    compute.checks.every = order.check;
+    compute.checks.every = order.options.check;
     compute.cancelled = cancelled;
     compute.caches = order.cache_dir;
     compute.loads_beside = order.adapter.api == Api::Cpu;
@@ -280,7 +289,7 @@ impl ComputeThread {
     fn perform(&mut self, job: ComputeJob) -> Result<(), WireError> {
         match job.message {
             Down::Load(order) => {
-                self.loads.push_back(OngoingLoad::new(*order));
+                self.loads.push_back(OngoingLoad::new(*order, job.files));
                 Ok(())
             }
             Down::Unload { model } => self.unload(model),
@@ -289,7 +298,7 @@ impl ComputeThread {
                 let work = Work { batch, model, rows, slices };
                 self.batch(&work, (tensors, job.body), wait_us)
             }
-            Down::Cancel { .. } | Down::Ping { .. } | Down::Stop => Ok(()),
+            Down::Files(_) | Down::Cancel { .. } | Down::Ping { .. } | Down::Stop => Ok(()),
         }
     }
 

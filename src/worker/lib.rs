@@ -16,6 +16,7 @@ mod faults;
 mod guard;
 mod load;
 mod loaded;
+mod model_files;
 mod nvml;
 mod parent;
 mod runs;
@@ -27,7 +28,10 @@ mod tests;
 pub mod tuning;
 
 use self::cancelled::Cancelled;
+use self::compute::ComputeJob;
+use self::model_files::ModelFiles;
 use anyhow::Context;
+use bytes::Bytes;
 use kinds::Registry;
 use std::io::BufRead;
 use std::process::ExitCode;
@@ -64,18 +68,19 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
     let (jobs, work) = mpsc::sync_channel(BATCHES_MAX + ORDERS_MAX);
     let cancelled = Cancelled::default();
+    let inbox = Inbox::new(&order, &sender, jobs)?;
     let (speaker, seen) = (sender.clone(), cancelled.clone());
     nvml::follow(&order.adapter, sender.clone());
     std::thread::Builder::new()
         .name("compute".into())
         .spawn(move || compute::run((order, lock, confinement), registry, (work, seen), speaker))
         .context("cannot start the compute thread")?;
-    link(receiver, &sender, &jobs, &cancelled)
+    link(receiver, &sender, &inbox, &cancelled)
 }
 
 /// Gives up what a worker has no use for, if it is to; says what is enforced.
 fn give_up_rights(order: &WorkerSpec) -> String {
-    if !order.confine {
+    if !order.options.confine {
         return "nothing: workers.confine is false".to_owned();
     }
     confine::confine(&[&order.cache_dir])
@@ -88,11 +93,54 @@ fn read_order() -> anyhow::Result<WorkerSpec> {
         .context("the order on stdin does not parse; workers are started by `concertina serve`")
 }
 
+/// Where messages go that are more than a word: to the compute thread, by way of the one that receives
+/// the files of models if this worker may not have those of the server.
+struct Inbox {
+    jobs: mpsc::SyncSender<ComputeJob>,
+    files: Option<mpsc::SyncSender<(Down, Bytes)>>,
+}
+
+impl Inbox {
+    fn new(
+        spec: &WorkerSpec,
+        sender: &WorkerSender,
+        jobs: mpsc::SyncSender<ComputeJob>,
+    ) -> anyhow::Result<Inbox> {
+        if !spec.server_endpoint.may_be_elsewhere() {
+            return Ok(Inbox { jobs, files: None });
+        }
+        let files = ModelFiles::new(spec, sender.clone(), jobs.clone());
+        let (messages, received) = mpsc::sync_channel(ORDERS_MAX);
+        let serve = move || {
+            if let Err(error) = files.serve(&received) {
+                tracing::error!("no more files of models are received: {error:#}");
+            }
+        };
+        let thread = std::thread::Builder::new().name("files".into()).spawn(serve);
+        thread.context("cannot start the thread for files")?;
+        Ok(Inbox { jobs, files: Some(messages) })
+    }
+
+    fn put(&self, message: Down, body: Bytes) -> anyhow::Result<()> {
+        match &self.files {
+            // Waits for the disk at most: the server answers what was asked for.
+            Some(files) if !matches!(message, Down::Run { .. }) => {
+                files.send((message, body)).context("the thread for files takes no more messages")
+            }
+            // The server never sends more than fits, and a compute thread that is gone has said why.
+            _ => {
+                let job = ComputeJob::new(message, body);
+                self.jobs.try_send(job).context("the compute thread takes no more work")
+            }
+        }
+    }
+}
+
 /// The link thread: pongs at once, hands work on, leaves when told to or left alone.
 fn link(
     mut receiver: WorkerReceiver,
     sender: &WorkerSender,
-    jobs: &mpsc::SyncSender<compute::ComputeJob>,
+    inbox: &Inbox,
     cancelled: &Cancelled,
 ) -> anyhow::Result<()> {
     loop {
@@ -105,11 +153,8 @@ fn link(
             Down::Ping { number } => sender.send(Up::Pong { number })?,
             Down::Stop => return Ok(()),
             Down::Cancel { batch, row } => cancelled.note(batch, row),
-            message @ (Down::Load(_) | Down::Unload { .. } | Down::Run { .. }) => {
-                let job = compute::ComputeJob::new(message, whole.body);
-                // The server never sends more than fits, and a compute thread that is gone has
-                // said why.
-                jobs.try_send(job).context("the compute thread takes no more work")?;
+            message @ (Down::Load(_) | Down::Unload { .. } | Down::Files(_) | Down::Run { .. }) => {
+                inbox.put(message, whole.body)?;
             }
         }
     }

@@ -5,6 +5,7 @@ use super::runs::Runs;
 use super::tuning::{self, cached_bytes};
 use burn::tensor::Device;
 use kinds::LoadContext;
+use model::transfer::VersionInUse;
 use model::{ModelError, ModelInfo, golden};
 use std::time::Duration;
 use types::clock;
@@ -13,6 +14,8 @@ use wire::{LoadOrder, Up};
 /// One model on its way.
 pub(super) struct OngoingLoad {
     order: LoadOrder,
+    /// Keeps received files from being removed.
+    _files: Option<VersionInUse>,
     loaded: Option<Loaded>,
     runs: Runs,
     /// Memory taken by the steps so far; `None` where the device does not tell.
@@ -25,8 +28,9 @@ pub(super) struct OngoingLoad {
 }
 
 impl OngoingLoad {
-    pub(super) fn new(order: LoadOrder) -> OngoingLoad {
+    pub(super) fn new(order: LoadOrder, files: Option<VersionInUse>) -> OngoingLoad {
         OngoingLoad {
+            _files: files,
             runs: Runs::new(&order.info.batch),
             order,
             loaded: None,

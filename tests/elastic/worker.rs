@@ -8,7 +8,7 @@ use std::time::Duration;
 use testkit::{Folder, run};
 use tokio::sync::mpsc;
 use wire::server::{Door, Outgoing, ServerReceiver};
-use wire::{Down, Endpoint, LoadOrder, Up, WorkerSpec};
+use wire::{Down, Endpoint, LoadOrder, Up, WorkerOptions, WorkerSpec};
 
 /// A worker process on one adapter, with the server's end of its link in hand.
 struct Bench {
@@ -31,9 +31,9 @@ impl Bench {
             adapter,
             cache_dir: cache_dir.clone(),
             lock_dir: folder.join("locks"),
-            confine: true,
+            options: WorkerOptions { confine: true, check: Duration::ZERO },
+            models_bytes: 0,
             validation: None,
-            check: Duration::ZERO,
             life: 1,
             slow: None,
             faults: Vec::new(),
@@ -52,7 +52,8 @@ impl Bench {
         let (receiver, sender) = door.accept(child.id()).await.unwrap();
         let (control, controls) = mpsc::channel(16);
         let (_batches, batches) = mpsc::channel(2);
-        tokio::spawn(sender.run(controls, batches));
+        let (_, files) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(sender.run(controls, batches, files));
         Bench { receiver, control, _batches, child, _folder: folder }
     }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,6 +22,32 @@ struct Forwarder {
     connect: SocketAddr,
     streams: Arc<Mutex<Vec<TcpStream>>>,
     over: Arc<AtomicBool>,
+    traffic: Arc<Traffic>,
+}
+
+/// Bytes that were passed on to workers.
+#[derive(Default)]
+struct Traffic {
+    bytes: AtomicU64,
+    /// The connection is ended once there were so many; never if 0.
+    cut_at: AtomicU64,
+}
+
+impl Traffic {
+    /// Counts a chunk; `true` if it is to be the last.
+    fn count(&self, chunk: &[u8]) -> bool {
+        let bytes = self.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        let cut_at = self.cut_at.load(Ordering::Relaxed);
+        let is_last = cut_at > 0 && bytes >= cut_at;
+        if is_last {
+            self.cut_at.store(0, Ordering::Relaxed);
+        }
+        is_last
+    }
+
+    fn take(&self) -> u64 {
+        self.bytes.swap(0, Ordering::Relaxed)
+    }
 }
 
 impl Forwarder {
@@ -31,7 +57,9 @@ impl Forwarder {
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         let connect = door.local_addr().unwrap();
         let (streams, over) = (Arc::default(), Arc::<AtomicBool>::default());
-        let forwarder = Forwarder { listen, connect, streams, over: over.clone() };
+        let traffic = Arc::<Traffic>::default();
+        let forwarder =
+            Forwarder { listen, connect, streams, over: over.clone(), traffic: traffic.clone() };
         let streams = forwarder.streams.clone();
         std::thread::spawn(move || {
             for worker in door.incoming().map_while(Result::ok) {
@@ -43,8 +71,9 @@ impl Forwarder {
                     stream.set_nodelay(true).unwrap();
                     streams.lock().unwrap().push(stream.try_clone().unwrap());
                 }
-                pass(worker.try_clone().unwrap(), server.try_clone().unwrap());
-                pass(server, worker);
+                let (to_worker, to_server) = (worker.try_clone(), server.try_clone());
+                pass(worker, to_server.unwrap(), Arc::default());
+                pass(server, to_worker.unwrap(), traffic.clone());
             }
         });
         forwarder
@@ -71,7 +100,7 @@ impl Drop for Forwarder {
 }
 
 /// Passes one direction on in threads that end with it.
-fn pass(mut from: TcpStream, to: TcpStream) {
+fn pass(mut from: TcpStream, to: TcpStream, traffic: Arc<Traffic>) {
     let (send, receive) = channel();
     std::thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];
@@ -79,17 +108,52 @@ fn pass(mut from: TcpStream, to: TcpStream) {
             let _ = send.send((Instant::now() + ONE_WAY, buffer[..read].to_vec()));
         }
     });
-    std::thread::spawn(move || deliver(&receive, to));
+    std::thread::spawn(move || deliver(&receive, to, &traffic));
 }
 
-fn deliver(chunks: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream) {
+fn deliver(chunks: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream, traffic: &Traffic) {
     while let Ok((due, chunk)) = chunks.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        if to.write_all(&chunk).is_err() {
-            return;
+        if to.write_all(&chunk).is_err() || traffic.count(&chunk) {
+            break;
         }
     }
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// The weights of a model are sent to a worker that may not have them, once: a transfer that is cut
+/// goes on where it was, and a worker that starts again has all of them.
+#[test]
+fn files_of_models_are_sent_once_to_a_worker_elsewhere() {
+    const WEIGHTS: usize = 24 << 20;
+    let repository = Folder::new();
+    models::add_echo(&repository, "echo", 1, "0ms");
+    let weights: Vec<u8> = (0..WEIGHTS / 4).flat_map(|n| (n as u32).to_le_bytes()).collect();
+    repository.write("echo/1/weights", &weights);
+    let forwarder = Forwarder::new();
+    forwarder.traffic.cut_at.store(WEIGHTS as u64 / 2, Ordering::Relaxed);
+    let cache = Folder::new();
+    let setup = Setup::cpu().models(repository.path()).cache_dir(cache.path());
+    let server = setup.config(&forwarder.config()).start();
+    let ask = |value| {
+        let answer = server.connect().exchange(&echo(value)).unwrap();
+        assert_eq!(answer.json()["outputs"][0]["data"], json!([value]));
+    };
+    ask(7);
+    assert_eq!(server.adapter("cpu")["starts"], 2, "the transfer was cut");
+    let first = forwarder.traffic.take();
+    forwarder.cut();
+    ask(8);
+    assert_eq!(server.adapter("cpu")["starts"], 3);
+    let again = forwarder.traffic.take();
+    tell(&format!("{first} bytes for {WEIGHTS}, then {again}"));
+    // Pieces that were under way as the connection was cut, and the hashes.
+    let rest = 6 << 20;
+    assert!((WEIGHTS..WEIGHTS + rest).contains(&(first as usize)), "{first}");
+    assert!(again < 100_000, "{again}");
+    let received = cache.path().join("adapters/cpu/models");
+    let version = std::fs::read_dir(received).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::read(version.join("echo/1/weights")).unwrap(), weights);
 }
 
 /// A server whose only adapter takes 3 ms for each batch of one row.

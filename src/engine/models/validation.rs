@@ -79,11 +79,12 @@ impl Validator {
         let available =
             memory::host_in_use().map(|memory| memory.total.saturating_sub(memory.used));
         let bytes_max = available.map_or(u64::MAX, |bytes| bytes / MEMORY_PART);
-        let workshop = Workshop { validation: Some(bytes_max), ..self.workshop.clone() };
+        let workshop =
+            Workshop { validation: Some(bytes_max), link: None, ..self.workshop.clone() };
         let (reports, mut inbox) = mpsc::channel(REPORTS_MAX);
         let number = Incarnation(self.numbers.fetch_add(1, Ordering::Relaxed));
         let worker = process::start(&workshop, cpu, (AdapterId(u32::MAX), number), reports);
-        worker.tell(Down::Load(Box::new(LoadOrder { model: 0, info: info.clone() })));
+        worker.load(info, LoadOrder { model: 0, info: info.clone() });
         let followed = tokio::time::timeout(self.limit, follow(&mut inbox, step_max)).await;
         if matches!(
             followed,

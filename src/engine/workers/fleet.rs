@@ -213,16 +213,16 @@ impl Fleet {
         &mut self,
         id: AdapterId,
         model: ModelId,
-        (info, max_rows): (&ModelInfo, u32),
+        (whole, max_rows): (&ModelInfo, u32),
         shapes: Option<&InputShapes>,
     ) {
         if let Some(member) = self.member_mut(id) {
-            member.reads = Some(info.source.clone());
+            member.reads = Some(whole.source.clone());
             member.loading = Some(model);
         }
         // Labels and what stands around a graph are for clients; a worker has no use for them, and
         // a header has a bound.
-        let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
+        let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..whole.clone() };
         info.graph.beside = Vec::new();
         info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
         let rows = info.batch.first_rows();
@@ -230,7 +230,9 @@ impl Fleet {
         if let Some(shapes) = shapes.filter(is_small) {
             info.signature.warm_up_with(shapes);
         }
-        self.tell(id, Down::Load(Box::new(LoadOrder { model: model.0, info })));
+        if let Some(worker) = self.member(id).and_then(|member| member.worker.as_ref()) {
+            worker.load(whole, LoadOrder { model: model.0, info });
+        }
     }
 
     pub(crate) fn tell(&self, id: AdapterId, message: Down) {
@@ -268,7 +270,7 @@ impl Fleet {
 
     /// Notes a fault in words, for the operator.
     pub(crate) fn fault(&mut self, id: AdapterId, error: &str) {
-        let confined = self.workshop.confine;
+        let confined = self.workshop.options.confine;
         if let Some(member) = self.member_mut(id) {
             member.fault = Some(format!("{error}{}", member.hint(confined)));
         }
@@ -348,7 +350,7 @@ impl Fleet {
         message: Up,
         models: &Catalogue,
     ) -> Option<Event> {
-        let confined = self.workshop.confine;
+        let confined = self.workshop.options.confine;
         let member = self.member_mut(adapter).filter(|m| m.incarnation == incarnation)?;
         match message {
             Up::Progress { doing } => {
@@ -403,6 +405,7 @@ impl Fleet {
             | Up::Partial { .. }
             | Up::Failed { .. }
             | Up::Pong { .. }
+            | Up::Files(_)
             | Up::Reading(_)
             | Up::InUse { .. } => None,
         }

@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use wire::server::Door;
-use wire::{Endpoint, Injection, Slow, TestLink, WorkerSpec};
+use wire::{Endpoint, Injection, Slow, TestLink, WorkerOptions, WorkerSpec};
 
 /// Timeout of a trial process, which ends at once.
 const TRIAL_MAX: Duration = Duration::from_secs(10);
@@ -38,10 +38,9 @@ pub(crate) struct Workshop {
     pub(crate) cpu_threads: usize,
     /// Time between two pings.
     pub(crate) heartbeat: Duration,
-    /// Time between two checks of an idle worker's models; never if zero.
-    pub(crate) check: Duration,
-    /// Whether workers give up the rights that they do not need.
-    pub(crate) confine: bool,
+    pub(crate) options: WorkerOptions,
+    /// Most bytes of files of models that a worker elsewhere keeps.
+    pub(crate) models_bytes: u64,
     /// For a validation load: the most memory that its worker may take, in bytes.
     pub(crate) validation: Option<u64>,
     /// For tests: workers slowed by sleeping, by adapter id.
@@ -62,8 +61,8 @@ impl Workshop {
             environment: config.live.environment.clone(),
             cpu_threads: config.live.cpu_threads,
             heartbeat: config.live.settings.bounds.silence / 4,
-            check: config.live.check,
-            confine: config.live.confine,
+            options: config.live.worker_options.clone(),
+            models_bytes: config.models_bytes,
             validation: None,
             slow: config.slow.clone(),
             faults: config.faults.clone(),
@@ -113,9 +112,9 @@ pub(crate) async fn launch(
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
         lock_dir: workshop.lock_dir.clone(),
-        confine: workshop.confine,
+        options: workshop.options.clone(),
+        models_bytes: workshop.models_bytes,
         validation: workshop.validation,
-        check: workshop.check,
         life: incarnation.0,
         slow: workshop.slow.get(&entry.id).copied(),
         faults: workshop.faults.clone(),

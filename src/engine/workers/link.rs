@@ -1,11 +1,12 @@
 //! The link to a worker, wherever it runs: any pair of byte streams that the wire listens for.
 
+use crate::workers::model_files::{FILES_MAX, OfferedFiles};
 use crate::workers::news::{News, Reporter};
 use anyhow::bail;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use wire::server::{Door, Outgoing, ServerReceiver, ServerSender};
-use wire::{Down, Up, VERSION, WireError};
+use wire::{Down, FilesRequest, Up, VERSION, WireError};
 
 /// The link to one worker.
 pub(crate) struct Link {
@@ -14,6 +15,7 @@ pub(crate) struct Link {
     pub(crate) pid: u32,
     pub(crate) heartbeat: Duration,
     pub(crate) control: mpsc::Sender<Down>,
+    pub(crate) files: OfferedFiles,
 }
 
 impl Link {
@@ -25,9 +27,12 @@ impl Link {
         (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
     ) -> String {
         drop(self.door);
+        let (requests, wanted) = mpsc::channel(FILES_MAX);
+        let (answers, files) = mpsc::channel(1);
         tokio::select! {
-            error = receive(receiver, &reporter) => error.to_string(),
-            end = sender.run(control, batches) => match end {
+            error = receive(receiver, &reporter, &requests) => error.to_string(),
+            () = self.files.serve(wanted, answers) => "no files can be sent".to_owned(),
+            end = sender.run(control, batches, files) => match end {
                 Ok(()) => "the engine has dropped the worker".to_owned(),
                 Err(error) => error.to_string(),
             },
@@ -56,11 +61,22 @@ impl Link {
 }
 
 /// Passes on what the worker says until the link ends.
-async fn receive(mut receiver: ServerReceiver, reporter: &Reporter) -> WireError {
+async fn receive(
+    mut receiver: ServerReceiver,
+    reporter: &Reporter,
+    files: &mpsc::Sender<FilesRequest>,
+) -> WireError {
     loop {
-        match receiver.receive().await {
-            Ok(whole) => reporter.report(News::Said(whole)).await,
+        let whole = match receiver.receive().await {
+            Ok(whole) => whole,
             Err(error) => return error,
+        };
+        match whole.message {
+            Up::Files(request) if files.try_send(request).is_err() => {
+                return WireError::Malformed("too many requests for files at once");
+            }
+            Up::Files(_) => {}
+            _ => reporter.report(News::Said(whole)).await,
         }
     }
 }

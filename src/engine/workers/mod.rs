@@ -12,6 +12,7 @@ pub(crate) mod link;
 pub(crate) mod lister;
 pub(crate) mod listings;
 pub(crate) mod looks;
+mod model_files;
 pub(crate) mod news;
 pub(crate) mod platform;
 pub(crate) mod process;

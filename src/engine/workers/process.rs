@@ -2,9 +2,11 @@
 
 use crate::workers::launch::{Exit, Launched, OUT_OF_MEMORY, Workshop, launch, supervise};
 use crate::workers::link::Link;
+use crate::workers::model_files::OfferedFiles;
 use crate::workers::news::{News, Reporter, WorkerReport};
 use crate::workers::stderr::WorkerStderr;
 use adapter::entry::AdapterEntry;
+use model::info::ModelInfo;
 use schedule::{AdapterId, Incarnation};
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::server::Outgoing;
-use wire::{BATCHES_MAX, Down};
+use wire::{BATCHES_MAX, Down, LoadOrder};
 
 /// Control messages that may wait for the link.
 const CONTROL_MAX: usize = 64;
@@ -28,9 +30,16 @@ pub(crate) struct Worker {
     control: mpsc::Sender<Down>,
     batches: mpsc::Sender<Outgoing>,
     kill: CancellationToken,
+    files: OfferedFiles,
 }
 
 impl Worker {
+    /// Tells it to load a model, whose files it may ask for.
+    pub(crate) fn load(&self, info: &ModelInfo, order: LoadOrder) {
+        self.files.offer(order.model, info);
+        self.tell(Down::Load(Box::new(order)));
+    }
+
     /// Sends a control message. Never waits: a link that cannot take so many is as good as lost, and
     /// the scheduler's timeouts end it. Cancellations leave half of the places to other messages: what
     /// they cancel ends soon without them.
@@ -69,7 +78,9 @@ pub(crate) fn start(
         reports,
         is_unfit: Arc::default(),
     };
-    let worker = Worker { control: control.clone(), batches, kill: kill.clone() };
+    let files = OfferedFiles::default();
+    let worker =
+        Worker { control: control.clone(), batches, kill: kill.clone(), files: files.clone() };
     let (workshop, entry) = (workshop.clone(), entry.clone());
     tokio::spawn(async move {
         let launched = launch(&workshop, &entry, incarnation).await;
@@ -82,7 +93,7 @@ pub(crate) fn start(
         let pid = child.id().unwrap_or_default();
         let stderr = child.stderr.take().map(|stderr| WorkerStderr::follow(stderr, &reporter.name));
         reporter.report(News::Spawned { pid }).await;
-        let link = Link { door, token, pid, heartbeat: workshop.heartbeat, control };
+        let link = Link { door, token, pid, heartbeat: workshop.heartbeat, control, files };
         let news = attend(child, link, &kill, &reporter, (control_queue, batch_queue)).await;
         if let Some(stderr) = stderr {
             stderr.end(news.is_failure() || reporter.is_unfit.load(Ordering::Relaxed)).await;

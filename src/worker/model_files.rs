@@ -1,0 +1,200 @@
+//! Files of models for a worker that may run elsewhere: they are received before the model is loaded,
+//! in a thread of their own, so that neither pings nor batches wait for a disk.
+
+use super::compute::ComputeJob;
+use anyhow::Context;
+use bytes::Bytes;
+use model::ModelSource;
+use model::transfer::{ListedFile, ReceivedVersions, Transfer, TransferError};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, Instant};
+use types::clock;
+use wire::client::WorkerSender;
+use wire::{Cause, Down, FilesAnswer, FilesRequest, LoadOrder, Up, WorkerSpec};
+
+/// Folder inside the cache folder of the adapter.
+const FOLDER: &str = "models";
+/// Pieces that are asked for at once, which hides the way there and back.
+const WINDOW: usize = 4;
+/// Between two reports of progress.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// Orders to load models, held back until the files are there.
+pub(super) struct ModelFiles {
+    versions: ReceivedVersions,
+    sender: WorkerSender,
+    jobs: SyncSender<ComputeJob>,
+    /// The first is being received.
+    waiting: VecDeque<LoadOrder>,
+    /// Number of the present transfer.
+    number: u64,
+    /// Files of the present transfer, while they are listed.
+    listed: Vec<ListedFile>,
+    transfer: Option<Transfer>,
+    reported: Instant,
+}
+
+/// Why the files of a model cannot be received.
+struct Failure {
+    cause: Cause,
+    error: String,
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Failure {
+        Failure { cause: Cause::Machine, error: error.to_string() }
+    }
+}
+
+impl ModelFiles {
+    pub(super) fn new(
+        spec: &WorkerSpec,
+        sender: WorkerSender,
+        jobs: SyncSender<ComputeJob>,
+    ) -> ModelFiles {
+        ModelFiles {
+            versions: ReceivedVersions::new(spec.cache_dir.join(FOLDER), spec.models_bytes),
+            sender,
+            jobs,
+            waiting: VecDeque::new(),
+            number: 0,
+            listed: Vec::new(),
+            transfer: None,
+            reported: clock::now(),
+        }
+    }
+
+    /// Takes messages until the link or the compute thread is gone.
+    pub(super) fn serve(mut self, messages: &Receiver<(Down, Bytes)>) -> anyhow::Result<()> {
+        while let Ok((message, body)) = messages.recv() {
+            match message {
+                Down::Load(order) if order.info.source == ModelSource::Embedded => {
+                    self.hand_on(ComputeJob::new(Down::Load(order), body))?;
+                }
+                Down::Load(order) => {
+                    self.waiting.push_back(*order);
+                    if self.waiting.len() == 1 {
+                        self.begin()?;
+                    }
+                }
+                Down::Unload { model } => self.unload(model)?,
+                Down::Files(answer) => self.answered(answer, &body)?,
+                other => self.hand_on(ComputeJob::new(other, body))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_on(&self, job: ComputeJob) -> anyhow::Result<()> {
+        self.jobs.try_send(job).context("the compute thread takes no more work")
+    }
+
+    fn ask(&self, request: FilesRequest) -> anyhow::Result<()> {
+        Ok(self.sender.send(Up::Files(request))?)
+    }
+
+    /// Asks for the list of the first model that waits; what still comes for another is dropped.
+    fn begin(&mut self) -> anyhow::Result<()> {
+        self.number += 1;
+        self.listed.clear();
+        self.transfer = None;
+        let Some(order) = self.waiting.front() else { return Ok(()) };
+        let request = FilesRequest::List { transfer: self.number, model: order.model };
+        self.report(format!("listing the files of {}", order.info.name))?;
+        self.ask(request)
+    }
+
+    /// Gives up the loads of a model that wait, and hands the message on: it may be loaded.
+    fn unload(&mut self, model: u32) -> anyhow::Result<()> {
+        let is_first = self.waiting.front().is_some_and(|order| order.model == model);
+        self.waiting.retain(|order| order.model != model);
+        self.hand_on(ComputeJob::new(Down::Unload { model }, Bytes::new()))?;
+        if is_first { self.begin() } else { Ok(()) }
+    }
+
+    fn answered(&mut self, answer: FilesAnswer, body: &[u8]) -> anyhow::Result<()> {
+        if answer.transfer() != self.number || self.waiting.is_empty() {
+            return Ok(());
+        }
+        match self.take(answer, body) {
+            Ok(asked) => asked.into_iter().try_for_each(|request| self.ask(request))?,
+            Err(failure) => return self.fail(failure),
+        }
+        let is_complete = self.transfer.as_ref().is_some_and(|it| it.missing_pieces() == 0);
+        if is_complete { self.finish() } else { self.report_progress() }
+    }
+
+    /// Takes one answer in; returns what to ask for next.
+    fn take(&mut self, answer: FilesAnswer, body: &[u8]) -> Result<Vec<FilesRequest>, Failure> {
+        match answer {
+            FilesAnswer::File { path, bytes, .. } => {
+                let file = ListedFile::new(path.clone(), bytes, body).ok_or_else(|| Failure {
+                    cause: Cause::Machine,
+                    error: format!("{path}: the server lists it wrongly"),
+                })?;
+                self.listed.push(file);
+                Ok(Vec::new())
+            }
+            FilesAnswer::Listed { .. } => {
+                let transfer = self.versions.begin(std::mem::take(&mut self.listed))?;
+                let asked = (0..WINDOW).filter_map(|nth| self.request(&transfer, nth)).collect();
+                self.transfer = Some(transfer);
+                Ok(asked)
+            }
+            FilesAnswer::Piece { id, .. } => {
+                let Some(mut transfer) = self.transfer.take() else { return Ok(Vec::new()) };
+                transfer.put(id, body)?;
+                let asked = self.request(&transfer, WINDOW - 1).into_iter().collect();
+                self.transfer = Some(transfer);
+                Ok(asked)
+            }
+            FilesAnswer::Failed { error, machine, .. } => {
+                let cause = if machine { Cause::Machine } else { Cause::Model };
+                Err(Failure { cause, error })
+            }
+        }
+    }
+
+    fn request(&self, transfer: &Transfer, nth: usize) -> Option<FilesRequest> {
+        let id = transfer.missing(nth)?;
+        Some(FilesRequest::Piece { transfer: self.number, id })
+    }
+
+    /// Hands on the order of a model whose files are here, and turns to the next.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let Some(transfer) = self.transfer.take() else { return Ok(()) };
+        let version = match self.versions.finish(transfer) {
+            Ok(version) => version,
+            Err(error) => return self.fail(error.into()),
+        };
+        if let Some(mut order) = self.waiting.pop_front() {
+            order.info.source = version.source();
+            self.hand_on(ComputeJob::load(order, version))?;
+        }
+        self.begin()
+    }
+
+    fn fail(&mut self, failure: Failure) -> anyhow::Result<()> {
+        let Failure { cause, error } = failure;
+        if let Some(LoadOrder { model, .. }) = self.waiting.pop_front() {
+            self.sender.send(Up::LoadFailed { model, rows: 0, cause, error })?;
+        }
+        self.begin()
+    }
+
+    fn report_progress(&mut self) -> anyhow::Result<()> {
+        let Some(transfer) = self.transfer.as_ref() else { return Ok(()) };
+        if self.reported.elapsed() < REPORT_EVERY {
+            return Ok(());
+        }
+        let name = self.waiting.front().map_or("", |order| &order.info.name);
+        let doing = format!("receiving {name}, {} MB to go", transfer.missing_pieces());
+        self.report(doing)
+    }
+
+    fn report(&mut self, doing: String) -> anyhow::Result<()> {
+        self.reported = clock::now();
+        Ok(self.sender.send(Up::Progress { doing })?)
+    }
+}
