@@ -4,6 +4,7 @@
 
 mod cycles;
 mod types;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
