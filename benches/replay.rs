@@ -40,7 +40,7 @@ const LOAD: f64 = 0.3;
 
 const IDENTITY: &str = r#"
 kind = "identity"
-slo = "500ms"
+latency_target = "500ms"
 [[inputs]]
 name = "x"
 datatype = "FP32"

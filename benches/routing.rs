@@ -80,7 +80,7 @@ fn slowed(models: Option<&Path>, adapters: &[(&str, u64)], settings: &str) -> Se
     let mut args = vec!["--software-adapters=allow"];
     args.extend(models.as_deref());
     // A target that eight clients with four rows each miss on one adapter.
-    Server::start_with(&args, &format!("slo = \"30ms\"\n{lines}"), true)
+    Server::start_with(&args, &format!("latency_target = \"30ms\"\n{lines}"), true)
 }
 
 fn always_on(models: Option<&Path>, adapters: &[(&str, u64)]) -> Server {

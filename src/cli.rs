@@ -71,7 +71,7 @@ struct AdaptersArgs {
     verbose: bool,
     /// What `adapters` and `serve` start to ask the drivers
     #[arg(long, hide = true)]
-    ask_drivers: bool,
+    query_drivers: bool,
     /// What `--probe` starts for each adapter
     #[arg(long, hide = true, value_name = "ID")]
     probe_one: Option<String>,
@@ -202,7 +202,7 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
         None => Config::default(),
     };
     config.adapters.apply(&args.adapters);
-    if args.ask_drivers {
+    if args.query_drivers {
         return print_document(&listing::write(&list::list(&config.adapters.rules()))?);
     }
     let executable = std::env::current_exe().context("cannot find our own executable")?;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 /// Arguments of the process that asks the drivers; those that choose adapters follow.
-pub const ARGUMENTS: [&str; 2] = ["adapters", "--ask-drivers"];
+pub const ARGUMENTS: [&str; 2] = ["adapters", "--query-drivers"];
 
 #[derive(Serialize, Deserialize)]
 struct Listing<T> {

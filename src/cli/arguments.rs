@@ -1,11 +1,11 @@
 //! The command line together with the environment, and what is odd about them.
 
 use super::{Cli, Command};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use config::{ServeArgs, unknown_variables};
+use config::{ServeArgs, renamed_flag, renamed_variable, unknown_variables};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use top::TopArgs;
 use types::key_file;
 
@@ -18,17 +18,24 @@ pub(super) struct Given {
 
 /// Parses the command line and the environment; ends the process after `--help` and errors.
 pub(super) fn parse() -> Given {
-    let matches = Cli::command().get_matches();
+    let matches = Cli::command()
+        .try_get_matches()
+        .unwrap_or_else(|error| renamed_flag(error, &mut Cli::command()).exit());
     let mut command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
     };
-    let keys = matches.subcommand().map(|(_, matches)| Sources::of(matches)).unwrap_or_default();
+    let sources = |ids| {
+        matches.subcommand().map(|(_, matches)| Sources::of(matches, ids)).unwrap_or_default()
+    };
+    let keys = sources(["api_key", "api_key_file"]);
     let mut warnings = unknown_variables(&variables());
     match &mut command {
         Command::Serve(args) => {
-            let ServeArgs { api_key, api_key_file, .. } = args.as_mut();
+            reject_renamed_variables();
+            let ServeArgs { api_key, api_key_file, latency_target, slo, .. } = args.as_mut();
             keys.prefer_arguments(api_key, api_key_file);
+            sources(["latency_target", "slo"]).prefer_arguments(latency_target, slo);
         }
         Command::Top(TopArgs { api_key, api_key_file, .. }) => {
             keys.prefer_arguments(api_key, api_key_file);
@@ -39,7 +46,7 @@ pub(super) fn parse() -> Given {
         Command::Worker => warnings.clear(),
         _ => {}
     }
-    if keys.key == Some(ValueSource::CommandLine) {
+    if keys.one == Some(ValueSource::CommandLine) {
         warnings.push(
             "the API key is an argument, which every user of this machine can read; use \
              --api-key-file, or the variable CONCERTINA_API_KEY"
@@ -49,28 +56,35 @@ pub(super) fn parse() -> Given {
     Given { command, warnings }
 }
 
-/// Where an API key, and the name of a file with one, come from.
+/// Ends the process if the environment has a former name of a variable.
+fn reject_renamed_variables() {
+    if let Some(message) = renamed_variable(&variables()) {
+        Cli::command().error(ErrorKind::UnknownArgument, message).exit();
+    }
+}
+
+/// Sources of two arguments that exclude each other, such as an API key and its file.
 #[derive(Default)]
 struct Sources {
-    key: Option<ValueSource>,
-    file: Option<ValueSource>,
+    one: Option<ValueSource>,
+    other: Option<ValueSource>,
 }
 
 impl Sources {
-    fn of(matches: &ArgMatches) -> Sources {
+    fn of(matches: &ArgMatches, [one, other]: [&str; 2]) -> Sources {
         let source = |id| {
             let is_argument = matches.try_contains_id(id).is_ok();
             is_argument.then(|| matches.value_source(id)).flatten()
         };
-        Sources { key: source("api_key"), file: source("api_key_file") }
+        Sources { one: source(one), other: source(other) }
     }
 
-    /// A flag wins over the environment, also where the two name the key in different ways.
-    fn prefer_arguments(&self, key: &mut Option<String>, file: &mut Option<PathBuf>) {
+    /// A flag wins over the environment, also where the two are different arguments.
+    fn prefer_arguments<A, B>(&self, one: &mut Option<A>, other: &mut Option<B>) {
         use ValueSource::{CommandLine, EnvVariable};
-        match (self.key, self.file) {
-            (Some(CommandLine), Some(EnvVariable)) => *file = None,
-            (Some(EnvVariable), Some(CommandLine)) => *key = None,
+        match (self.one, self.other) {
+            (Some(CommandLine), Some(EnvVariable)) => *other = None,
+            (Some(EnvVariable), Some(CommandLine)) => *one = None,
             _ => {}
         }
     }
@@ -105,10 +119,10 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_environment_in_either_form() {
-        let kept = |key, file| {
-            let (mut one, mut other) = (Some("k".to_owned()), Some(PathBuf::from("f")));
-            Sources { key, file }.prefer_arguments(&mut one, &mut other);
-            (one.is_some(), other.is_some())
+        let kept = |one, other| {
+            let (mut key, mut file) = (Some("k"), Some("f"));
+            Sources { one, other }.prefer_arguments(&mut key, &mut file);
+            (key.is_some(), file.is_some())
         };
         use ValueSource::{CommandLine, EnvVariable};
         assert_eq!(kept(Some(CommandLine), Some(EnvVariable)), (true, false));

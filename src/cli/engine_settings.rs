@@ -77,10 +77,10 @@ fn running_image() -> anyhow::Result<PathBuf> {
 
 /// Bytes of host memory for requests and answers: a quarter of what the machine or the container
 /// has at most, since workers need it too.
-fn held_bytes(config: &Config) -> usize {
-    let held = config.limits.held_bytes;
+fn host_memory_bytes(config: &Config) -> usize {
+    let limit = config.limits.host_memory_bytes;
     let quarter = host_bytes().and_then(|bytes| usize::try_from(bytes / 4).ok());
-    held.min(quarter.unwrap_or(held))
+    limit.min(quarter.unwrap_or(limit))
 }
 
 pub(super) fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
@@ -90,12 +90,12 @@ pub(super) fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         cache_dir: config.cache_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
         lock_dir: config.lock_dir.clone(),
-        held_bytes_max: held_bytes(config),
+        held_bytes_max: host_memory_bytes(config),
         shutdown_grace: config.limits.shutdown_grace,
         models_bytes: config.cache.models_bytes,
         recorder: None,
         all_uevents: config.test.all_uevents,
-        validation: config.workers.validation,
+        validation: config.workers.validation_timeout,
         slow: config.test.slow.clone(),
         faults: config.test.faults.clone(),
         link: config.test.link,
@@ -116,10 +116,10 @@ pub(super) fn live_config(config: &Config) -> LiveConfig {
             power: config.adapters.power.clone(),
             memory: config.adapters.memory.clone(),
         },
-        slo: config.slo,
+        slo: config.latency_target,
         worker_options: WorkerOptions {
             confine: config.workers.confine,
-            check: config.workers.check,
+            check: config.workers.self_check_interval,
         },
     }
 }
@@ -128,7 +128,16 @@ fn settings(config: &Config) -> Settings {
     let adapters = &config.adapters;
     let Limits { queue_requests, queue_rows, .. } = config.limits;
     let Workers {
-        silence, start, run, stop, reap, retries, backoff, backoff_max, patience, ..
+        heartbeat_timeout: silence,
+        start_timeout: start,
+        run_timeout: run,
+        stop_timeout: stop,
+        kill_timeout: reap,
+        quarantine_wait_max: patience,
+        retries,
+        backoff,
+        backoff_max,
+        ..
     } = config.workers;
     Settings {
         policy: adapters.policy(),
@@ -140,7 +149,7 @@ fn settings(config: &Config) -> Settings {
         backoff,
         backoff_max,
         patience,
-        ahead: adapters.ahead,
+        ahead: adapters.start_ahead,
         bounds: Bounds { silence, start, run, stop, reap },
     }
 }

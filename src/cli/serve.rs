@@ -100,8 +100,8 @@ async fn serve_until_told(
     live.clone().follow_file(args)?;
     tracing::info!("serving {} on {scheme}://{address}", listed(&names));
     tokio::spawn(terminal.follow(engine.snapshots()));
-    if config.models.is_some() && !config.models_poll.is_zero() {
-        tokio::spawn(engine.clone().follow_repository(marks, config.models_poll));
+    if config.models.is_some() && !config.models_poll_interval.is_zero() {
+        tokio::spawn(engine.clone().follow_repository(marks, config.models_poll_interval));
     }
     let stop = CancellationToken::new();
     let mut limits = api_limits(&config, keys, tls);
@@ -121,8 +121,9 @@ async fn serve_until_told(
     tracing::info!("stopping: finishing what was admitted");
     stop.cancel();
     engine.shut_down().await;
-    let Workers { stop: stopping, reap, .. } = config.workers;
-    let patience = config.limits.shutdown_grace.saturating_add(stopping).saturating_add(reap);
+    let Workers { stop_timeout, kill_timeout, .. } = config.workers;
+    let patience =
+        config.limits.shutdown_grace.saturating_add(stop_timeout).saturating_add(kill_timeout);
     tokio::select! {
         _ = async { tokio::join!(serving, driver) } => tracing::info!("stopped"),
         () = tokio::time::sleep(patience.saturating_add(Duration::from_secs(1))) => {

@@ -46,17 +46,17 @@ pub struct Adapters {
     pub max: usize,
     /// Decides how many are on.
     pub policy: PolicyName,
-    /// All but `concurrency`: what every activation costs beside its energy, in joules.
-    pub start_price: f64,
+    /// All but `concurrency`: cost of every activation in addition to its energy, in joules.
+    pub start_penalty_joules: f64,
     /// All but `concurrency`: what a request that a start makes late is worth, in joules. An idle
     /// adapter stays on for as long as that and a start cost.
     pub late_penalty_joules: f64,
     /// All but `concurrency`: whether adapters are started before clients that come regularly.
-    pub ahead: bool,
+    pub start_ahead: bool,
     /// All but `concurrency`: activations of one adapter per hour, so that drivers are not cycled for
     /// nothing. If nothing else is on, one more is always allowed. By default twice as many as any
     /// measured trace needs (305, at a target of 2 s), which are ten minutes of starting in an hour.
-    pub starts_per_hour: u32,
+    pub starts_per_hour_max: u32,
     /// Policy `concurrency`: outstanding rows that one adapter should carry.
     pub target_rows: u64,
     /// Policy `concurrency`: how long there must be a surplus before one adapter is turned off.
@@ -105,10 +105,10 @@ impl Default for Adapters {
             min: 0,
             max: 64,
             policy: PolicyName::Balanced,
-            start_price: 2.0,
+            start_penalty_joules: 2.0,
             late_penalty_joules: 750.0,
-            ahead: true,
-            starts_per_hour: 600,
+            start_ahead: true,
+            starts_per_hour_max: 600,
             target_rows: 2,
             scale_down_delay: Duration::from_secs(10),
             scale_to_zero_delay: Duration::from_secs(60),
@@ -131,10 +131,13 @@ impl Adapters {
         ensure!(max >= 1, "adapters.max is 0: nothing could ever serve; set it to 1 or more");
         ensure!(min <= max, "adapters.min is {min}, but adapters.max is {max}");
         ensure!(target_rows >= 1, "adapters.target_rows is 0; set it to 1 or more");
-        ensure!(self.starts_per_hour >= 1, "adapters.starts_per_hour is 0; set it to 1 or more");
         ensure!(
-            (0.0..=WATTS_MAX).contains(&self.start_price),
-            "adapters.start_price must be between 0 and {WATTS_MAX} joules"
+            self.starts_per_hour_max >= 1,
+            "adapters.starts_per_hour_max is 0; set it to 1 or more"
+        );
+        ensure!(
+            (0.0..=WATTS_MAX).contains(&self.start_penalty_joules),
+            "adapters.start_penalty_joules must be between 0 and {WATTS_MAX} joules"
         );
         ensure!(
             (0.0..=WATTS_MAX).contains(&self.late_penalty_joules),
@@ -166,9 +169,9 @@ impl Adapters {
     /// The elastic policy with its numbers.
     pub fn policy(&self) -> Policy {
         // Checked to be neither negative nor large.
-        let price_mj = (self.start_price * 1000.0) as u64;
+        let price_mj = (self.start_penalty_joules * 1000.0) as u64;
         let late_penalty_mj = (self.late_penalty_joules * 1000.0) as u64;
-        let starts_per_hour = self.starts_per_hour;
+        let starts_per_hour = self.starts_per_hour_max;
         let cost = |goal| Policy::Cost { goal, price_mj, late_penalty_mj, starts_per_hour };
         match self.policy {
             PolicyName::Latency => cost(Goal::Latency),

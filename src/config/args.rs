@@ -15,9 +15,9 @@ pub struct ServeArgs {
     /// Model repository folder; without it the built-in models are served
     #[arg(long, env = "CONCERTINA_MODELS", value_name = "DIR")]
     pub models: Option<PathBuf>,
-    /// How often the repository folder is looked at for new and changed models; `0s`: never
-    #[arg(long, env = "CONCERTINA_MODELS_POLL", value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub models_poll: Option<Duration>,
+    /// Interval of the search for new and changed models in the repository folder; `0s`: never
+    #[arg(long, env = "CONCERTINA_MODELS_POLL_INTERVAL", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub models_poll_interval: Option<Duration>,
     /// TOML file with settings
     #[arg(long, env = "CONCERTINA_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -37,7 +37,10 @@ pub struct ServeArgs {
     #[arg(long, env = "CONCERTINA_POLICY", value_name = "NAME")]
     pub policy: Option<PolicyName>,
     /// Latency target of models that name none, as in `100ms`
-    #[arg(long, env = "CONCERTINA_SLO", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "CONCERTINA_LATENCY_TARGET", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub latency_target: Option<Duration>,
+    /// Another name of `latency_target`
+    #[arg(long, env = "CONCERTINA_SLO", hide = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub slo: Option<Duration>,
     /// Adapters that stay on without any load
     #[arg(long, env = "CONCERTINA_ADAPTERS_MIN", value_name = "N")]

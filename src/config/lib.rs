@@ -13,6 +13,7 @@ mod line;
 mod listen;
 mod live;
 mod log_filter;
+mod renamed;
 mod telemetry;
 mod test_options;
 mod tls;
@@ -25,6 +26,7 @@ pub use limits::{Limits, Workers};
 pub use line::CHANGEABLE;
 pub use live::Changes;
 pub use log_filter::log_filter;
+pub use renamed::{renamed_flag, renamed_variable};
 pub use telemetry::{LogFormat, Telemetry};
 pub use test_options::TestOptions;
 pub use tls::Tls;
@@ -59,7 +61,7 @@ pub struct Config {
     pub models: Option<PathBuf>,
     /// Interval of the search for new and changed models in the repository folder; zero for never.
     #[serde(with = "humantime_serde")]
-    pub models_poll: Duration,
+    pub models_poll_interval: Duration,
     /// Autotune results and compiled shaders, one folder per adapter.
     pub cache_dir: PathBuf,
     /// Sockets of workers; only the user may enter.
@@ -68,8 +70,8 @@ pub struct Config {
     pub lock_dir: PathBuf,
     /// Latency target of models that name none. It determines how many adapters are on. Late
     /// answers are still sent.
-    #[serde(with = "humantime_serde")]
-    pub slo: Duration,
+    #[serde(with = "humantime_serde", alias = "slo")]
+    pub latency_target: Duration,
     pub tls: Tls,
     pub cache: Cache,
     pub adapters: Adapters,
@@ -91,11 +93,11 @@ impl Default for Config {
             hosts: Vec::new(),
             allow_origins: Vec::new(),
             models: None,
-            models_poll: Duration::from_secs(2),
+            models_poll_interval: Duration::from_secs(2),
             cache_dir: folders::user_cache(),
             runtime_dir: folders::user_runtime(),
             lock_dir: folders::machine_locks(),
-            slo: Duration::from_millis(100),
+            latency_target: Duration::from_millis(100),
             tls: Tls::default(),
             cache: Cache::default(),
             adapters: Adapters::default(),
@@ -118,6 +120,7 @@ impl Config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        renamed::check_flags(args)?;
         config.apply(args);
         config.check()?;
         Ok(config)
@@ -128,7 +131,16 @@ impl Config {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the config file {name}"))?;
-        toml::from_str(&text).with_context(|| format!("in the config file {name}"))
+        Config::parse(&text).with_context(|| format!("in the config file {name}"))
+    }
+
+    /// The settings of the text of a file on top of the defaults, unchecked.
+    fn parse(text: &str) -> anyhow::Result<Config> {
+        // Text that is no TOML is reported below, with its line.
+        if let Ok(table) = toml::from_str(text) {
+            renamed::check_table(&table)?;
+        }
+        Ok(toml::from_str(text)?)
     }
 
     /// Every id of an adapter that is named anywhere.
@@ -147,7 +159,7 @@ impl Config {
         set(&mut self.cache_dir, args.cache_dir);
         set(&mut self.runtime_dir, args.runtime_dir);
         set(&mut self.lock_dir, args.lock_dir);
-        set(&mut self.slo, args.slo);
+        set(&mut self.latency_target, args.latency_target.or(args.slo));
         set(&mut self.adapters.policy, args.policy);
         set(&mut self.adapters.min, args.adapters_min);
         set(&mut self.adapters.max, args.adapters_max);
@@ -155,7 +167,7 @@ impl Config {
         set(&mut self.adapters.scale_down_delay, args.scale_down_delay);
         set(&mut self.adapters.scale_to_zero_delay, args.scale_to_zero_delay);
         self.adapters.apply(&args.adapters);
-        set(&mut self.models_poll, args.models_poll);
+        set(&mut self.models_poll_interval, args.models_poll_interval);
         self.models = args.models.or(self.models.take());
         // A key of the command line replaces a file of the settings, and the reverse.
         if args.api_key.is_some() || args.api_key_file.is_some() {
@@ -181,7 +193,7 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         self.adapters.check()?;
-        limits::positive("slo", self.slo)?;
+        limits::positive("latency_target", self.latency_target)?;
         let key = self.api_key.as_deref().is_some_and(|key| !key.is_empty());
         let key = key || self.keys.is_some() || self.api_key_file.is_some();
         ensure!(
@@ -234,7 +246,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        let config = Config::parse(text).map_err(|error| error.to_string())?;
         config.check().map_err(|error| error.to_string())?;
         Ok(config)
     }
@@ -282,20 +294,21 @@ mod tests {
             ("allow_origins = ['https://App.example:443/x']", "write 'https://app.example'"),
             ("[tls]\nkey = 'k.pem'", "tls.key is set, but tls.certificate is not"),
             ("[tls]\ncertificate = 'c.pem'", "tls.certificate is set, but tls.key is not"),
-            ("[limits]\nheld_bytes = 5", "could never be served"),
+            ("[limits]\nhost_memory_bytes = 5", "could never be served"),
             ("[limits]\nconnections = 0", "limits.connections is 0"),
-            ("[workers]\nsilence = '1ms'", "workers.silence"),
-            ("[workers]\nrun = '0s'", "workers.run is 0"),
+            ("[workers]\nheartbeat_timeout = '1ms'", "workers.heartbeat_timeout must be at least"),
+            ("[workers]\nrun_timeout = '0s'", "workers.run_timeout is 0"),
             ("[workers]\nbackoff = '10m'", "above workers.backoff_max"),
-            ("[workers]\nrun = 'soon'", "expected"),
-            ("slo = '0s'", "slo is 0"),
+            ("[workers]\nrun_timeout = 'soon'", "expected"),
+            ("latency_target = '0s'", "latency_target is 0"),
+            ("slo = '0s'", "latency_target is 0"),
             ("[telemetry]\ntrace_share = 2.0", "trace_share must be between 0 and 1"),
             ("[telemetry]\ntrace_share = nan", "trace_share must be between 0 and 1"),
             ("[telemetry]\notlp_endpoint = 'box:4317'", "must begin with http://"),
             ("[telemetry]\nlog_format = 'xml'", "unknown variant"),
             ("[adapters]\npolicy = 'vibes'", "unknown variant"),
-            ("[adapters]\nstart_price = -1.0", "start_price must be between"),
-            ("[adapters]\nstarts_per_hour = 0", "starts_per_hour is 0"),
+            ("[adapters]\nstart_penalty_joules = -1.0", "start_penalty_joules must be between"),
+            ("[adapters]\nstarts_per_hour_max = 0", "starts_per_hour_max is 0"),
             ("[adapters.power.cpu]\nidle = nan\nactive = 1\nstart = 1", "'cpu'.idle must be"),
             ("[adapters]\ncolour = 'red'", "unknown field `colour`"),
             ("listen = 'nowhere'", "socket address"),

@@ -1,4 +1,4 @@
-//! Bounds on clients and patience with workers.
+//! Bounds on clients, and timeouts of workers.
 
 use super::environment;
 use anyhow::ensure;
@@ -34,32 +34,32 @@ pub struct Limits {
     pub queue_rows: u64,
     /// Host memory that clients may make the server hold, in bytes: bodies, parsed and decoded
     /// inputs, and answers until they are written.
-    pub held_bytes: usize,
+    pub host_memory_bytes: usize,
     /// How long admitted requests may go on after the signal to stop.
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
 }
 
-/// Patience with workers, and what they may do.
+/// Timeouts and retries of workers, and what they may do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Workers {
-    /// Between two signs of life of a worker's link.
+    /// Time without any message from a worker after which it is killed.
     #[serde(with = "humantime_serde")]
-    pub silence: Duration,
-    /// Between two signs of progress while a worker starts. Tuning kernels for a new adapter can
+    pub heartbeat_timeout: Duration,
+    /// Longest time between two reports of progress while a worker starts. Tuning kernels for a new adapter can
     /// take most of a minute for a single shape.
     #[serde(with = "humantime_serde")]
-    pub start: Duration,
-    /// From handing over a batch to its answer.
+    pub start_timeout: Duration,
+    /// Longest time from sending a batch to a worker to its answer.
     #[serde(with = "humantime_serde")]
-    pub run: Duration,
-    /// From asking a worker to exit to killing it.
+    pub run_timeout: Duration,
+    /// Time from the request to exit until a worker is killed.
     #[serde(with = "humantime_serde")]
-    pub stop: Duration,
-    /// From killing a worker to giving up on its process.
+    pub stop_timeout: Duration,
+    /// Longest wait for the end of a killed worker's process.
     #[serde(with = "humantime_serde")]
-    pub reap: Duration,
+    pub kill_timeout: Duration,
     /// How often a request may run again after it was lost with its worker.
     pub retries: u32,
     /// Batches that a worker may hold: the one that it runs, and full ones that it has received
@@ -70,13 +70,14 @@ pub struct Workers {
     pub backoff: Duration,
     #[serde(with = "humantime_serde")]
     pub backoff_max: Duration,
-    /// How often an idle worker asks a model for the answer of its golden sample; never if zero.
+    /// Interval at which an idle worker computes a model's golden sample and compares the answer;
+    /// never if zero.
     #[serde(with = "humantime_serde")]
-    pub check: Duration,
+    pub self_check_interval: Duration,
     /// Time for the validation load of a new model in a process of its own, which delays no other
     /// model; none if zero.
     #[serde(with = "humantime_serde")]
-    pub validation: Duration,
+    pub validation_timeout: Duration,
     /// Workers give up the network, writing to files other than caches, and running programs,
     /// where the platform lets them. Off for a driver that does not bear it.
     pub confine: bool,
@@ -85,7 +86,7 @@ pub struct Workers {
     pub environment: Vec<String>,
     /// Requests wait for a quarantined adapter if it is tried again within this time.
     #[serde(with = "humantime_serde")]
-    pub patience: Duration,
+    pub quarantine_wait_max: Duration,
 }
 
 impl Default for Limits {
@@ -100,7 +101,7 @@ impl Default for Limits {
             event_streams: 256,
             queue_requests: 10_000,
             queue_rows: 100_000,
-            held_bytes: 1 << 30,
+            host_memory_bytes: 1 << 30,
             shutdown_grace: Duration::from_secs(30),
         }
     }
@@ -109,20 +110,20 @@ impl Default for Limits {
 impl Default for Workers {
     fn default() -> Workers {
         Workers {
-            silence: Duration::from_secs(5),
-            start: Duration::from_secs(180),
-            run: Duration::from_secs(60),
-            stop: Duration::from_secs(3),
-            reap: Duration::from_secs(5),
+            heartbeat_timeout: Duration::from_secs(5),
+            start_timeout: Duration::from_secs(180),
+            run_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(3),
+            kill_timeout: Duration::from_secs(5),
             retries: 3,
             slots: 1,
             backoff: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
-            check: Duration::from_secs(60),
-            validation: Duration::from_secs(30),
+            self_check_interval: Duration::from_secs(60),
+            validation_timeout: Duration::from_secs(30),
             confine: true,
             environment: Vec::new(),
-            patience: Duration::from_secs(5),
+            quarantine_wait_max: Duration::from_secs(5),
         }
     }
 }
@@ -141,16 +142,16 @@ impl Limits {
         // hyper refuses less than this.
         ensure!(self.header_bytes >= 8192, "limits.header_bytes must be at least 8192");
         ensure!(
-            self.held_bytes >= self.body_bytes,
-            "limits.held_bytes ({}) is less than limits.body_bytes ({}): the largest request \
+            self.host_memory_bytes >= self.body_bytes,
+            "limits.host_memory_bytes ({}) is less than limits.body_bytes ({}): the largest request \
              could never be served",
-            self.held_bytes,
+            self.host_memory_bytes,
             self.body_bytes
         );
         // A batch cannot be larger than what is held, and the wire carries no larger one.
         ensure!(
-            self.held_bytes as u64 <= wire::BODY_MAX,
-            "limits.held_bytes is above {} bytes, the most that one batch may have",
+            self.host_memory_bytes as u64 <= wire::BODY_MAX,
+            "limits.host_memory_bytes is above {} bytes, the most that one batch may have",
             wire::BODY_MAX
         );
         positive("limits.header_timeout", self.header_timeout)?;
@@ -161,11 +162,11 @@ impl Limits {
 
 impl Workers {
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        // Four heartbeats fit into the silence bound; below this the machine's own scheduling
+        // Four heartbeats fit into the timeout; below this the machine's own scheduling
         // would look like a dead worker.
         ensure!(
-            self.silence >= Duration::from_millis(200),
-            "workers.silence must be at least 200ms"
+            self.heartbeat_timeout >= Duration::from_millis(200),
+            "workers.heartbeat_timeout must be at least 200ms"
         );
         environment::check(&self.environment)?;
         ensure!(
@@ -173,10 +174,10 @@ impl Workers {
             "workers.slots must be between 1 and {BATCHES_MAX}"
         );
         ensure!(self.backoff <= self.backoff_max, "workers.backoff is above workers.backoff_max");
-        positive("workers.start", self.start)?;
-        positive("workers.run", self.run)?;
-        positive("workers.stop", self.stop)?;
-        positive("workers.reap", self.reap)?;
+        positive("workers.start_timeout", self.start_timeout)?;
+        positive("workers.run_timeout", self.run_timeout)?;
+        positive("workers.stop_timeout", self.stop_timeout)?;
+        positive("workers.kill_timeout", self.kill_timeout)?;
         positive("workers.backoff", self.backoff)
     }
 }

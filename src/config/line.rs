@@ -1,12 +1,12 @@
 //! One setting as a line of the configuration file, such as `adapters.min = 1`.
 
-use super::Config;
+use super::{Config, renamed};
 use anyhow::{anyhow, bail, ensure};
 use toml::{Table, Value};
 
 /// Settings that may be changed over HTTP: those whose effect `/api/whatif` shows. A key of scope
 /// `admin` must not name programs, drivers or files of this machine.
-pub const CHANGEABLE: [&str; 3] = ["adapters.cpu", "adapters.min", "slo"];
+pub const CHANGEABLE: [&str; 3] = ["adapters.cpu", "adapters.min", "latency_target"];
 
 impl Config {
     /// These settings with the one of `line` in place, checked, and its name.
@@ -15,6 +15,7 @@ impl Config {
     /// If `line` is not one setting, not one of [`CHANGEABLE`], or its value is wrong.
     pub fn with_line(&self, line: &str) -> anyhow::Result<(Config, String)> {
         let (name, value) = parse(line)?;
+        let name = renamed::present(&name)?.to_owned();
         ensure!(CHANGEABLE.contains(&&*name), "{}", self.refusal(&name, value, line));
         let mut table = Table::try_from(self)?;
         set(&mut table, &name, value)?;
@@ -91,7 +92,12 @@ mod tests {
         for (line, name, before, after) in [
             ("adapters.min = 2", "adapters.min", "adapters.min = 0", "adapters.min = 2"),
             ("[adapters]\nmin = 2", "adapters.min", "adapters.min = 0", "adapters.min = 2"),
-            ("slo = '1300ms'", "slo", "slo = \"100ms\"", "slo = \"1s 300ms\""),
+            (
+                "latency_target = '1300ms'",
+                "latency_target",
+                "latency_target = \"100ms\"",
+                "latency_target = \"1s 300ms\"",
+            ),
             (
                 "adapters.cpu = 'never'",
                 "adapters.cpu",
@@ -107,7 +113,8 @@ mod tests {
             // The former value is a line like any other.
             assert_eq!(changed.with_line(before).unwrap().0, begun);
         }
-        assert_eq!(begun.with_line("slo = '7s'").unwrap().0.slo, Duration::from_secs(7));
+        let (changed, name) = begun.with_line("slo = '7s'").unwrap();
+        assert_eq!((changed.latency_target, &*name), (Duration::from_secs(7), "latency_target"));
     }
 
     #[test]
@@ -122,14 +129,15 @@ mod tests {
             ("adapters.min = -1", "adapters.min: "),
             ("adapters.min = 65", "adapters.min is 65, but adapters.max is 64"),
             ("adapters.cpu = 'no'", "adapters.cpu: unknown variant"),
-            ("slo = '0s'", "slo is 0"),
+            ("latency_target = '0s'", "latency_target is 0"),
+            ("workers.silence = '1s'", "workers.silence is now workers.heartbeat_timeout"),
             (
                 "workers.confine = false",
                 "`workers.confine = false` to the configuration file and send SIGHUP",
             ),
             (
                 "listen = '0.0.0.0:80'",
-                "listen: only adapters.cpu, adapters.min, slo can be changed here; write",
+                "listen: only adapters.cpu, adapters.min, latency_target can be changed here; write",
             ),
             ("models = '/'", "to the configuration file and restart the server"),
         ] {

@@ -41,12 +41,19 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
 fn of_the_start(config: &Config) -> Config {
     let (limits, workers) = (Limits::default(), Workers::default());
     let Limits { queue_requests, queue_rows, .. } = limits;
-    let Workers { silence, stop, reap, validation, .. } = config.workers;
+    let Workers { heartbeat_timeout, stop_timeout, kill_timeout, validation_timeout, .. } =
+        config.workers;
     Config {
-        slo: Config::default().slo,
+        latency_target: Config::default().latency_target,
         adapters: Adapters::default(),
         limits: Limits { queue_requests, queue_rows, ..config.limits.clone() },
-        workers: Workers { silence, stop, reap, validation, ..workers },
+        workers: Workers {
+            heartbeat_timeout,
+            stop_timeout,
+            kill_timeout,
+            validation_timeout,
+            ..workers
+        },
         ..config.clone()
     }
 }
@@ -84,9 +91,17 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         for (new, live, waiting) in [
             ("", &[][..], &[][..]),
-            ("slo = '7s'\n[adapters]\nmax = 3", &["adapters.max", "slo"], &[]),
+            (
+                "latency_target = '7s'\n[adapters]\nmax = 3",
+                &["adapters.max", "latency_target"],
+                &[],
+            ),
             ("[adapters.memory]\ncpu = 7", &["adapters.memory.cpu"], &[]),
-            ("[workers]\nrun = '7s'\nsilence = '7s'", &["workers.run"], &["workers.silence"]),
+            (
+                "[workers]\nrun_timeout = '7s'\nheartbeat_timeout = '7s'",
+                &["workers.run_timeout"],
+                &["workers.heartbeat_timeout"],
+            ),
             (
                 "[limits]\nqueue_rows = 7\nconnections = 7",
                 &["limits.queue_rows"],

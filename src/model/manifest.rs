@@ -17,7 +17,7 @@ pub(crate) use batch::{DELAY_MAX, MAX_ROWS_MAX};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use time::parse_time;
+use time::check_latency_target;
 use types::tensor::Datatype;
 
 /// Name of the file in every model's folder.
@@ -25,8 +25,6 @@ pub(crate) const FILE: &str = "model.toml";
 /// Largest `model.toml` read; labels of ten thousand classes fit.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
-/// Longest latency target: whoever can wait longer has none.
-const SLO_MAX: Duration = Duration::from_secs(3600);
 /// Most inputs or outputs of a model.
 const TENSORS_MAX: usize = 64;
 /// Most dimensions of a tensor, without the batch axis.
@@ -55,7 +53,7 @@ pub struct Manifest {
     pub(crate) decoupled: bool,
     /// `rows`: `None` where the graph decides.
     pub(crate) rows: Option<RowMode>,
-    pub(crate) slo: Option<Duration>,
+    pub(crate) latency_target: Option<Duration>,
     pub(crate) labels: Vec<String>,
     pub(crate) versions: Versions,
     pub(crate) golden: Option<GoldenSpec>,
@@ -76,6 +74,8 @@ pub struct WrittenManifest {
     batch: WrittenBatch,
     rows: Option<RowMode>,
     decoupled: Option<bool>,
+    latency_target: Option<String>,
+    /// Another name of `latency_target`.
     slo: Option<String>,
     #[serde(default)]
     labels: Vec<String>,
@@ -118,7 +118,7 @@ impl Manifest {
             row_memory_bytes: 0,
             decoupled: false,
             rows: None,
-            slo: None,
+            latency_target: None,
             labels: Vec::new(),
             versions: Versions::Latest,
             golden: None,
@@ -192,7 +192,7 @@ impl WrittenManifest {
             row_memory_bytes,
             decoupled,
             rows: self.rows,
-            slo: self.slo.as_deref().map(check_slo).transpose()?,
+            latency_target: check_latency_target(self.latency_target, self.slo)?,
             labels: self.labels,
             versions: Versions::of_toml(self.versions)?,
             golden: self.golden.map(WrittenGolden::check).transpose()?,
@@ -270,14 +270,6 @@ fn check_shape(shape: &[i64]) -> Result<(), Detail> {
     }
 }
 
-fn check_slo(text: &str) -> Result<Duration, Detail> {
-    let slo = parse_time("slo", text, SLO_MAX)?;
-    if slo.is_zero() {
-        return Err("slo: no answer takes no time; leave it out where there is no target".into());
-    }
-    Ok(slo)
-}
-
 fn check_signature(
     inputs: Vec<WrittenTensor>,
     outputs: Vec<WrittenTensor>,
@@ -335,7 +327,7 @@ mod tests {
 
     const GOOD: &str = r#"
 kind = "identity"
-slo = "200ms"
+latency_target = "200ms"
 labels = ["no", "yes"]
 versions = [2, 1]
 [[inputs]]
@@ -367,7 +359,7 @@ tolerance = 0.5
         assert_eq!(signature.outputs[0].shape, [0i64; 0]);
         assert_eq!(manifest.versions, Versions::These(vec![1, 2]));
         assert_eq!((manifest.max_rows, manifest.delay), (Some(16), Duration::from_micros(250)));
-        assert_eq!(manifest.slo, Some(Duration::from_millis(200)));
+        assert_eq!(manifest.latency_target, Some(Duration::from_millis(200)));
         assert_eq!(manifest.labels, ["no", "yes"]);
         let golden = GoldenSpec { file: "golden.json".into(), tolerance: 0.5 };
         assert_eq!(manifest.golden, Some(golden));
@@ -376,12 +368,22 @@ tolerance = 0.5
     #[test]
     fn what_may_be_left_out_has_defaults() {
         let head = GOOD.split("[batch]").next().unwrap();
-        let head = head.replace("versions = [2, 1]", "").replace("slo = \"200ms\"", "");
+        let head = head.replace("versions = [2, 1]", "").replace("latency_target = \"200ms\"", "");
         let manifest = parse(&head).unwrap();
-        assert_eq!(manifest.slo, None);
+        assert_eq!(manifest.latency_target, None);
         assert_eq!((manifest.max_rows, manifest.delay), (None, Duration::ZERO));
         assert_eq!(manifest.versions, Versions::Latest);
         assert_eq!(manifest.golden, None);
+    }
+
+    #[test]
+    fn slo_is_another_name_of_latency_target_and_both_together_are_an_error() {
+        let named = GOOD.replace("latency_target =", "slo =");
+        assert_eq!(parse(&named), parse(GOOD));
+        let both = parse(&format!("slo = \"1s\"\n{GOOD}")).unwrap_err();
+        assert!(both.contains("slo and latency_target are two names"), "{both}");
+        let error = parse(&named.replace("200ms", "soon")).unwrap_err();
+        assert!(error.contains("slo: 'soon' is not a time"), "{error}");
     }
 
     /// Replaces one piece of the good file and expects an error with these words.
@@ -406,11 +408,11 @@ tolerance = 0.5
         check("250us", "2", "batch.delay: '2' is not a time");
         check("250us", "99999999999999999999s", "batch.delay");
         check("250us", "11s", "longer than 10 s");
-        check("200ms", "soon", "slo: 'soon' is not a time");
-        check("200ms", "0ms", "slo: no answer takes no time");
-        check("200ms", "-1ms", "slo: '-1ms' is not a time");
-        check("200ms", "3601s", "slo: '3601s' is longer than 3600 s");
-        check("\"200ms\"", "200", "line 3, `slo = 200`: invalid type");
+        check("200ms", "soon", "latency_target: 'soon' is not a time");
+        check("200ms", "0ms", "latency_target: must be greater than zero");
+        check("200ms", "-1ms", "latency_target: '-1ms' is not a time");
+        check("200ms", "3601s", "latency_target: '3601s' is longer than 3600 s");
+        check("\"200ms\"", "200", "line 3, `latency_target = 200`: invalid type");
         check("[2, 1]", "\"newest\"", "versions: must be");
         check("[2, 1]", "[0]", "versions: must be");
         check("[2, 1]", "[]", "versions: must be");

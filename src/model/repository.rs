@@ -234,7 +234,7 @@ impl Repository {
                 delay: manifest.delay,
                 row_memory_bytes: manifest.row_memory_bytes,
             },
-            slo: manifest.slo,
+            slo: manifest.latency_target,
             labels: manifest.labels,
             golden: manifest.golden,
             layout,

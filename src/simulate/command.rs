@@ -48,13 +48,16 @@ pub struct SimulateArgs {
     pub ca: Option<PathBuf>,
     /// Latency target of models that name none; several are compared
     #[arg(long, value_parser = humantime::parse_duration, value_delimiter = ',', default_value = "100ms", value_name = "TIME")]
+    latency_target: Vec<Duration>,
+    /// Another name of `latency_target`
+    #[arg(long, value_parser = humantime::parse_duration, value_delimiter = ',', hide = true, value_name = "TIME", conflicts_with = "latency_target")]
     slo: Vec<Duration>,
     /// When adapters with `cpu = true` take part, as `adapters.cpu` of the server
     #[arg(long, value_enum, default_value = "auto", value_name = "RULE")]
     cpu: CpuRule,
     /// Start no adapter before clients that come regularly
     #[arg(long)]
-    no_ahead: bool,
+    no_start_ahead: bool,
     /// latency, balanced, energy, concurrency, or a law of others: all-on, kpa, ray, hpa, keda,
     /// idle, ski, ...; several are compared
     #[arg(long, value_delimiter = ',', default_value = "balanced", value_name = "NAME")]
@@ -111,7 +114,8 @@ pub fn simulate(args: &SimulateArgs, recorded: Option<(String, String)>) -> anyh
         ensure!(!mix.adapters.is_empty(), "`--cpu never` leaves no adapter");
     }
     let mut rows = Vec::new();
-    let ways = args.slo.iter().flat_map(|slo| args.policy.iter().map(move |policy| (*slo, policy)));
+    let targets = if args.slo.is_empty() { &args.latency_target } else { &args.slo };
+    let ways = targets.iter().flat_map(|slo| args.policy.iter().map(move |policy| (*slo, policy)));
     for (slo, policy) in ways {
         let run = run(args, &trace, &mix, (slo.as_secs_f64(), policy))?;
         let machines = mix.machines(trace.models.first().map_or("", String::as_str))?;
@@ -143,7 +147,7 @@ fn run(
     let keep_changes = args.plot.is_some();
     let options = Options {
         cpu,
-        ahead: !args.no_ahead,
+        ahead: !args.no_start_ahead,
         seed: args.seed,
         keep_changes,
         ..Options::new(policy_value, slo)

@@ -145,7 +145,7 @@ impl Situation {
         if let Some(target) = self.longer_target() {
             let longer = Situation { slo: target, ..self.clone() };
             let what = format!("with a target of {target:.1} s, into which a start fits");
-            cases.push(longer.case(&what, Some(format!("slo = \"{target:.1}s\"")))?);
+            cases.push(longer.case(&what, Some(format!("latency_target = \"{target:.1}s\"")))?);
         }
         cases.extend(self.other_cpu()?);
         cases.extend(self.other_min()?);
@@ -288,7 +288,11 @@ mod tests {
             said(&cases),
             [
                 ("as it is", None, false),
-                ("with a target of 1.3 s, into which a start fits", Some("slo = \"1.3s\""), true),
+                (
+                    "with a target of 1.3 s, into which a start fits",
+                    Some("latency_target = \"1.3s\""),
+                    true,
+                ),
                 ("with the CPU as a bridge", Some("adapters.cpu = \"auto\""), true),
                 ("with every adapter on", Some("adapters.min = 2"), false),
             ]

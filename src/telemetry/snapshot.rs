@@ -69,7 +69,7 @@ pub struct AdapterView {
     /// Workers started since the server did.
     pub starts: u64,
     /// Those of the last hour that were made for requests, across restarts of the server:
-    /// `adapters.starts_per_hour` limits them.
+    /// `adapters.starts_per_hour_max` limits them.
     pub starts_last_hour: u64,
     /// Time with a worker process since the server started.
     pub on_ms: u64,

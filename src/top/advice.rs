@@ -71,9 +71,9 @@ mod tests {
     #[test]
     fn the_command_contains_the_setting_and_the_key_by_its_variable() {
         let url = "http://name:word@127.0.0.1:8000/box/";
-        let text = said(url, Some("secret"), json!(1), "slo = \"1s\"");
+        let text = said(url, Some("secret"), json!(1), "latency_target = \"1s\"");
         let expected = "curl -X POST -H 'content-type: application/json' \
-            -H \"authorization: Bearer $CONCERTINA_API_KEY\" -d '{\"setting\":\"slo = \\\"1s\\\"\"}' \
+            -H \"authorization: Bearer $CONCERTINA_API_KEY\" -d '{\"setting\":\"latency_target = \\\"1s\\\"\"}' \
             'http://127.0.0.1:8000/box/api/settings'\n";
         assert!(text.contains(expected), "{text}");
         assert!(!text.contains("secret") && !text.contains("word@"), "{text}");
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn where_nothing_is_better_there_is_no_command() {
         for best in [json!(null), json!(7)] {
-            let text = said("http://127.0.0.1:8000", None, best, "slo = \"1s\"");
+            let text = said("http://127.0.0.1:8000", None, best, "latency_target = \"1s\"");
             assert_eq!(text, "No other setting is better for these requests.\n");
         }
     }

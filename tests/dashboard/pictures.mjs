@@ -13,7 +13,7 @@ const PHONE = { viewport: { width: 375, height: 812 } };
 const PART = { x: 0, y: 0, width: 375, height: 1900 }; // of the phone's long page
 
 const tensor = (table) => `[[${table}]]\nname = "x"\ndatatype = "FP32"\nshape = [-1]\n`;
-const ECHO = `kind = "identity"\nslo = "200ms"\n${tensor("inputs")}${tensor("outputs")}`;
+const ECHO = `kind = "identity"\nlatency_target = "200ms"\n${tensor("inputs")}${tensor("outputs")}`;
 
 /** All of the page, or as much of it as is asked for. */
 async function take(page, name, clip) {

@@ -24,7 +24,7 @@ const cache = join(tmpdir(), "concertina-test-cache");
 const slowed = (id, row) => `[adapters.power.${id}]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n[test.slow.${id}]\nrow = "${row}ms"\n`;
 
 /** Grows once more requests come at once than an adapter answers within the target. */
-export const elastic = (target, row) => `slo = "${target}"\n[workers]\nbackoff = "4s"\n[adapters]\nstart_price = 0.1\nlate_penalty_joules = 0\n${SOFTWARE.map((id) => slowed(id, row)).join("")}`;
+export const elastic = (target, row) => `latency_target = "${target}"\n[workers]\nbackoff = "4s"\n[adapters]\nstart_penalty_joules = 0.1\nlate_penalty_joules = 0\n${SOFTWARE.map((id) => slowed(id, row)).join("")}`;
 
 /** A cold start meets this target, so the last adapter, too, goes a second after it was needed;
     a dozen requests at once miss it on one adapter. */

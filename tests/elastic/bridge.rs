@@ -57,7 +57,7 @@ fn the_cpu_answers_while_all_other_adapters_are_off() {
 #[test]
 fn the_cpu_goes_on_while_an_adapter_starts_for_what_it_does_not_carry() {
     let Some(machine) = Machine::get() else { return };
-    let slow = "slo = '200ms'\n[test.slow.cpu]\nrow = '80ms'";
+    let slow = "latency_target = '200ms'\n[test.slow.cpu]\nrow = '80ms'";
     let server = machine.embedded().config(slow).env("CONCERTINA_CPU", "auto").start();
     let ids = adapters(&server);
     measured(&server);

@@ -25,7 +25,7 @@ fn starts(server: &Server, id: &str) -> u64 {
 #[test]
 fn workers_that_die_or_hang_under_load_lose_nothing() {
     let Some(machine) = Machine::get() else { return };
-    let config = "[adapters]\nmin = 3\n[workers]\nsilence = '2s'\nbackoff = '500ms'";
+    let config = "[adapters]\nmin = 3\n[workers]\nheartbeat_timeout = '2s'\nbackoff = '500ms'";
     let server = machine.setup().config(config).start();
     adapters(&server);
     let watch = DriverWatch::start(&server);
@@ -221,7 +221,7 @@ fn who_is_wrong_again_on_trial_is_found_out_and_nobody_is_told_wrong() {
     models.write("digits/model.toml", toml.replace("max_rows = 8", "max_rows = 2"));
     let id = "vulkan-10005-0000-0";
     let config = format!(
-        "[workers]\ncheck = '1s'\nbackoff = '100ms'\nbackoff_max = '1s'\n\
+        "[workers]\nself_check_interval = '1s'\nbackoff = '100ms'\nbackoff_max = '1s'\n\
          [test.slow.{id}]\nbatch = '60ms'\n\
          [[test.faults]]\nfault = 'wrong_answer'\nadapter = '{id}'\nat = {FIRST}\n"
     );

@@ -78,7 +78,7 @@ fn eight_clients_bring_on_all_and_then_all_go_off() {
 }
 
 /// Eight clients miss this target on one adapter, and an activation pays off within seconds.
-const TARGET: &str = "slo = '100ms'\n[adapters]\nstart_price = 0.1\n\
+const TARGET: &str = "latency_target = '100ms'\n[adapters]\nstart_penalty_joules = 0.1\n\
     [adapters.power.vulkan-10005-0000-0]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
     [adapters.power.vulkan-10005-0000-1]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
     [adapters.power.vulkan-1ae0-c0de-0]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\

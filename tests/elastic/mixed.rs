@@ -15,7 +15,7 @@ const CLIENTS: usize = 8;
 const ECHO_ROWS_MAX: usize = 8;
 
 /// Slow enough that there is time to break things, without fighting for the processor.
-const SETTINGS: &str = "slo = '100ms'\n[workers]\nsilence = '2s'\nbackoff = '500ms'\n\
+const SETTINGS: &str = "latency_target = '100ms'\n[workers]\nheartbeat_timeout = '2s'\nbackoff = '500ms'\n\
     backoff_max = '1s'\n\
     [test.slow.vulkan-10005-0000-0]\nrow = '6ms'\n\
     [test.slow.vulkan-10005-0000-1]\nrow = '12ms'\n\

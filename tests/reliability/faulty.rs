@@ -23,8 +23,8 @@ const AT_ONCE: usize = 4;
 /// the server together.
 const LOST: Duration = Duration::from_secs(60);
 /// Short, so that what hangs is found out soon.
-pub const PATIENCE: &str = "[workers]\nsilence = '1s'\nrun = '2s'\nstop = '500ms'\nbackoff = '50ms'\n\
-                        backoff_max = '400ms'\ncheck = '300ms'\n";
+pub const PATIENCE: &str = "[workers]\nheartbeat_timeout = '1s'\nrun_timeout = '2s'\nstop_timeout = '500ms'\nbackoff = '50ms'\n\
+                        backoff_max = '400ms'\nself_check_interval = '300ms'\n";
 /// With a worker's start: without a driver, with one, and while its kernels are tuned.
 const START: &str = "2s";
 const START_DRIVEN: &str = "6s";
@@ -188,7 +188,7 @@ impl Faulty {
             Some((drivers, cache)) => Setup::software(drivers, cache),
             None => Setup::cpu(),
         };
-        let patience = format!("{PATIENCE}start = '{start}'\n");
+        let patience = format!("{PATIENCE}start_timeout = '{start}'\n");
         let server = setup.models(models.path()).config(&patience).config(faults).start();
         server.wait_until_ready();
         (server, models)

@@ -14,7 +14,7 @@ use testkit::{Folder, Server, Setup, tell, wait_for};
 const CLIENTS: usize = 64;
 /// Limit of the cgroup, in bytes.
 const CGROUP_BYTES: u64 = 1536 << 20;
-/// The default of `limits.held_bytes`.
+/// The default of `limits.host_memory_bytes`.
 const HELD_BYTES: u64 = 1 << 30;
 /// Memory of the process besides what the bound counts, in bytes.
 const OWN_BYTES: u64 = 300_000_000;

@@ -15,7 +15,7 @@ const STREAM: &str = "/v2/models/count/generate_stream";
 /// Numbers of a stream: several slices with `SLOW`.
 const NUMBERS: i64 = 40;
 /// A step takes so long.
-const SLOW: &str = "start = '2s'\n[test.slow.cpu]\nbatch = '3ms'\n";
+const SLOW: &str = "start_timeout = '2s'\n[test.slow.cpu]\nbatch = '3ms'\n";
 /// Streams at a time, as many as the model runs.
 const CLIENTS: usize = 4;
 /// Servers at a time.

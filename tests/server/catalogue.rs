@@ -59,7 +59,8 @@ fn models_come_and_go_while_serving() {
 fn a_server_may_start_with_nothing_to_serve() {
     let folder = Folder::new();
     folder.write("digits/model.toml", "kind = 3");
-    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "100ms"]).start();
+    let server =
+        Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "100ms"]).start();
     server.wait_until_ready();
     assert_eq!(index(&server), ["digits/ UNAVAILABLE"]);
     assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 422);

@@ -23,8 +23,11 @@ fn settings_are_read_again_when_the_server_is_told_to() {
     let server = Setup::cpu().start();
     server.wait_until_ready();
     assert_eq!(server.adapter("cpu")["state"], "off");
-    reconfigure(&server, "slo = '7s'\n[adapters]\nmin = 1\n[adapters.memory]\ncpu = 12345678");
-    wait_for_log(&server, "changed: adapters.memory.cpu, adapters.min, slo");
+    reconfigure(
+        &server,
+        "latency_target = '7s'\n[adapters]\nmin = 1\n[adapters.memory]\ncpu = 12345678",
+    );
+    wait_for_log(&server, "changed: adapters.memory.cpu, adapters.min, latency_target");
     server.wait_for_state("cpu", &["idle"], HANG);
     assert_eq!(server.snapshot()["models"][0]["slo_ms"], 7000);
     wait_for("the budget is the new one", HANG, || {

@@ -41,7 +41,8 @@ fn adapters_are_listed_as_json_and_as_a_table() {
 #[test]
 fn settings_come_from_flags_then_environment_then_file() {
     let folder = Folder::new();
-    let file = "[adapters]\nmin = 1\nmax = 5\ntarget_rows = 7\n[workers]\nsilence = '9s'\n";
+    let file =
+        "[adapters]\nmin = 1\nmax = 5\ntarget_rows = 7\n[workers]\nheartbeat_timeout = '9s'\n";
     let file = folder.write("c.toml", file);
     let args = ["serve", "--print-config", "--adapters-max", "2"];
     let env = [
@@ -56,7 +57,7 @@ fn settings_come_from_flags_then_environment_then_file() {
     let printed: toml::Table = text.parse().unwrap();
     let number = |name: &str| printed["adapters"][name].as_integer().unwrap();
     assert_eq!((number("max"), number("target_rows"), number("min")), (2, 4, 1));
-    assert_eq!(printed["workers"]["silence"].as_str(), Some("9s"));
+    assert_eq!(printed["workers"]["heartbeat_timeout"].as_str(), Some("9s"));
     assert_eq!(printed["listen"].as_str(), Some("127.0.0.1:8000"));
     assert_eq!(printed["lock_dir"].as_str(), Some("/run/lock"));
     assert!(!text.contains("secret"), "{text}");
@@ -73,12 +74,17 @@ fn settings_that_contradict_each_other_are_refused() {
         ("[adapters]\nmax = 0", "nothing could ever serve"),
         ("[adapters]\nonly = ['a']\nexclude = ['a']", "named in both"),
         ("[adapters]\ncolour = 'red'", "unknown field `colour`"),
-        ("[limits]\nheld_bytes = 5", "could never be served"),
+        ("[limits]\nhost_memory_bytes = 5", "could never be served"),
         ("[limits]\nbody_bytes = -1", "invalid value"),
-        ("[workers]\nsilence = '1ms'", "workers.silence must be at least 200ms"),
+        (
+            "[workers]\nheartbeat_timeout = '1ms'",
+            "workers.heartbeat_timeout must be at least 200ms",
+        ),
         ("[workers]\nbackoff = '10m'", "above workers.backoff_max"),
-        ("[workers]\nrun = 'soon'", "in the config file"),
+        ("[workers]\nrun_timeout = 'soon'", "in the config file"),
         ("[adapters", "in the config file"),
+        ("[workers]\nsilence = '9s'", "workers.silence is now workers.heartbeat_timeout"),
+        ("slo = '1s'\nlatency_target = '1s'", "two names of one setting; leave slo out"),
     ];
     for (config, part) in cases {
         let (status, log) = Setup::cpu().config(config).fail();
@@ -95,6 +101,46 @@ fn settings_that_contradict_each_other_are_refused() {
     for args in [&["serve", "--cpu", "sometimes"][..], &["serve", "--nope"], &["dance"], &[]] {
         let output = run(args, &[]);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn former_flags_and_variables_are_errors_that_give_the_present_ones() {
+    let flag = run(&["serve", "--models-poll", "1s"], &[]);
+    let variable = run(&["serve", "--print-config"], &[("CONCERTINA_MODELS_POLL", "1s")]);
+    let words = [
+        (flag, "--models-poll is now --models-poll-interval"),
+        (variable, "CONCERTINA_MODELS_POLL is now CONCERTINA_MODELS_POLL_INTERVAL"),
+    ];
+    for (output, expected) in words {
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn slo_is_accepted_as_another_name_of_the_latency_target() {
+    let printed = |args: &[&str], env: &[(&str, &str)]| {
+        let output = run(&[&["serve", "--print-config"], args].concat(), env);
+        (stdout(&output), stderr(&output))
+    };
+    let (slo, target) = (("CONCERTINA_SLO", "7s"), ("CONCERTINA_LATENCY_TARGET", "8s"));
+    for (args, env) in [
+        (&["--slo", "7s"][..], &[][..]),
+        (&[], &[slo]),
+        // A flag wins over the environment under either name.
+        (&["--slo", "7s"], &[target]),
+        (&["--latency-target", "7s"], &[("CONCERTINA_SLO", "8s")]),
+    ] {
+        let (settings, error) = printed(args, env);
+        assert!(settings.contains("latency_target = \"7s\""), "{args:?}: {settings}{error}");
+    }
+    for (args, env) in
+        [(&["--slo", "7s", "--latency-target", "7s"][..], &[][..]), (&[], &[slo, target])]
+    {
+        let (_, error) = printed(args, env);
+        let names = ["--slo (CONCERTINA_SLO)", "--latency-target (CONCERTINA_LATENCY_TARGET)"];
+        assert!(names.iter().all(|name| error.contains(name)), "{error}");
     }
 }
 

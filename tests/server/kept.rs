@@ -32,7 +32,7 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn start(folder: &Folder, cache: &Path, poll: &str) -> Server {
-    let args = ["--models-poll", poll];
+    let args = ["--models-poll-interval", poll];
     Setup::cpu().models(folder.path()).cache_dir(cache).args(&args).start()
 }
 

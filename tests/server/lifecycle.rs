@@ -91,7 +91,7 @@ fn a_worker_that_dies_is_replaced_and_nobody_notices() {
     });
     assert!(is_worker(u32::try_from(second).unwrap()));
     // One that is stopped is as good as dead, once its time is up.
-    let config = "[workers]\nbackoff = '200ms'\nsilence = '1s'";
+    let config = "[workers]\nbackoff = '200ms'\nheartbeat_timeout = '1s'";
     let server = Setup::cpu().config(config).start();
     check_still_serves(&server);
     signal(worker(&server), Signal::STOP);

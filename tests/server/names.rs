@@ -40,7 +40,8 @@ fn names_are_of_any_script() {
     folder.write("папка 1/1/model.onnx", linear());
     let long = "ä".repeat(100);
     folder.write(&format!("{long}/model.onnx"), linear());
-    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    let server =
+        Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "50ms"]).start();
     for name in names.into_iter().chain(["папка 1", long.as_str()]) {
         check(&server, name);
         assert_eq!(server.get(&format!("/v2/models/{}/ready", encoded(name))).status, 200);

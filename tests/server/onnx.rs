@@ -25,7 +25,8 @@ fn check_linear(server: &Server, model: &str) {
 fn a_file_dropped_into_the_folder_is_served() {
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");
-    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    let server =
+        Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "50ms"]).start();
     server.wait_until_ready();
     assert_eq!(server.get("/v2/models/linear").status, 404);
     folder.write("linear.onnx", file("linear.onnx"));
@@ -136,7 +137,7 @@ fn generate_is_answered_while_a_model_turns_out_to_be_run_whole() {
 fn a_model_on_trial_whose_rows_differ_together_is_served_whole() {
     let folder = Folder::new();
     let faults = "[[test.faults]]\nfault = 'wrong_answer'\nat = 7";
-    let setup = Setup::cpu().models(folder.path()).args(&["--models-poll", "0s"]);
+    let setup = Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "0s"]);
     let server = setup.config(faults).start();
     folder.write("linear/model.onnx", file("linear.onnx"));
     folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
@@ -153,7 +154,7 @@ fn a_model_on_trial_whose_rows_differ_together_is_served_whole() {
 fn a_graph_that_takes_no_zeros_is_loaded_again_through_the_api() {
     let folder = Folder::new();
     folder.write("far.onnx", file("gather_by_difference.onnx"));
-    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "0s"]).start();
+    let server = Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "0s"]).start();
     let input = json!({"name": "i", "datatype": "INT64", "shape": [2], "data": [1000, 1002]});
     let body = json!({"inputs": [input]}).to_string();
     for _ in 0..2 {

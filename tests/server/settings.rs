@@ -9,7 +9,7 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// A start takes longer than the target (64 ms on a quiet machine), and idling costs more than
 /// starts: every request is late unless the adapter is always on.
-const SELDOM: &str = "slo = '40ms'\n[adapters]\nlate_penalty_joules = 0\n[test.slow.cpu]\n\
+const SELDOM: &str = "latency_target = '40ms'\n[adapters]\nlate_penalty_joules = 0\n[test.slow.cpu]\n\
     row = '3ms'\n[adapters.power.cpu]\nidle = 500\nactive = 600\nstart = 1\n";
 
 fn apply(server: &Server, line: &str) -> Response {
@@ -24,7 +24,7 @@ fn changed(server: &Server) -> Value {
 fn simulated(server: &Server) -> String {
     let url = format!("http://{}", server.address);
     wait_until("the CPU is measured", HANG, || {
-        let output = run(&["simulate", "--recorded", &url, "--slo", "10ms"], &[]);
+        let output = run(&["simulate", "--recorded", &url, "--latency-target", "10ms"], &[]);
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     })
 }
@@ -80,20 +80,23 @@ fn the_best_other_setting_is_printed_applied_and_undone() {
 fn targets_and_the_rule_of_the_cpu_are_changed_until_the_file_is_read_again() {
     let server = Setup::cpu().start();
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
-    assert_eq!(apply(&server, "slo = \"1.3s\"").json()["before"], "slo = \"100ms\"");
+    assert_eq!(
+        apply(&server, "latency_target = \"1.3s\"").json()["before"],
+        "latency_target = \"100ms\""
+    );
     wait_for("the target is the new one", HANG, || {
         server.snapshot()["models"][0]["slo_ms"] == 1300
     });
     assert_eq!(apply(&server, "adapters.cpu = 'never'").status, 200);
     server.wait_for_state("cpu", &["off", "unused"], HANG);
     wait_for("nothing can serve", HANG, || server.post(INFER, SEVEN).status == 503);
-    let names = ["adapters.cpu", "slo"].map(|name| json!(name));
+    let names = ["adapters.cpu", "latency_target"].map(|name| json!(name));
     let changed_now = changed(&server);
     let listed = changed_now.as_array().unwrap().iter().map(|it| it["name"].clone());
     assert_eq!(listed.collect::<Vec<_>>(), names);
     signal(server.pid(), Signal::HUP);
     wait_for("the file is read again", HANG, || {
-        server.log().contains("changed: adapters.cpu, slo")
+        server.log().contains("changed: adapters.cpu, latency_target")
     });
     assert_eq!(changed(&server), json!([]));
     wait_for("it serves again", HANG, || server.post(INFER, SEVEN).status == 200);
@@ -106,9 +109,13 @@ fn lines_that_cannot_be_applied_change_nothing() {
     for (line, reason) in [
         ("adapters.min = 65", "adapters.min is 65, but adapters.max is 64"),
         ("adapters.min = 'a'", "adapters.min: invalid type"),
-        ("workers.confine = false", "workers.confine: only adapters.cpu, adapters.min, slo"),
+        (
+            "workers.confine = false",
+            "workers.confine: only adapters.cpu, adapters.min, latency_target",
+        ),
+        ("workers.run = '1s'", "workers.run is now workers.run_timeout"),
         ("listen = '0.0.0.0:80'", "to the configuration file and restart the server"),
-        ("slo = '1s'\nadapters.min = 1", "must be one line"),
+        ("latency_target = '1s'\nadapters.min = 1", "must be one line"),
     ] {
         let answer = apply(&server, line);
         assert_eq!(answer.status, 422, "{line}: {}", answer.text());

@@ -55,7 +55,7 @@ fn policies_and_laws_are_compared_and_drawn() {
     let trace = folder.write("trace.csv", trace());
     let (mix, svg) = (folder.write("mix.toml", ADAPTERS), folder.join("out.svg"));
     let [trace, mix, svg] = [&trace, &mix, &svg].map(|path| path.to_str().unwrap());
-    let files = ["simulate", "--trace", trace, "--adapters", mix, "--slo", "2s"];
+    let files = ["simulate", "--trace", trace, "--adapters", mix, "--latency-target", "2s"];
     let policies = "latency,balanced,energy,concurrency,all-on,kpa,ski";
     let output = run(&[&files[..], &["--policy", policies, "--plot", svg]].concat(), &[]);
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -136,7 +136,8 @@ fn a_server_tells_what_its_requests_would_have_cost_otherwise() {
 fn the_last_requests_of_a_server_can_be_simulated() {
     let server = asked(5);
     let url = format!("http://{}", server.address);
-    let simulated = || run(&["simulate", "--json", "--recorded", &url, "--slo", "1ms,1s"], &[]);
+    let simulated =
+        || run(&["simulate", "--json", "--recorded", &url, "--latency-target", "1ms,1s"], &[]);
     let outcomes = wait_until("the CPU is measured", HANG, || {
         let output = simulated();
         output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout).unwrap())

@@ -84,7 +84,7 @@ fn a_variable_that_no_setting_reads_is_named_with_the_nearest_one() {
     let server = Setup::cpu().env("CONCERTINA_ADAPTER_MAX", "3").start();
     let log = server.log();
     assert!(log.contains("did you mean CONCERTINA_ADAPTERS_MAX?"), "{log}");
-    assert_eq!(stderr(&run(&["models"], &[("CONCERTINA_MODELS_POLL", "1s")])), "");
+    assert_eq!(stderr(&run(&["models"], &[("CONCERTINA_MODELS_POLL_INTERVAL", "1s")])), "");
 }
 
 fn key_file(folder: &Folder, key: &str, mode: u32) -> std::path::PathBuf {

@@ -90,7 +90,8 @@ fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
     folder.write("m/1/model.onnx", data("linear.onnx"));
     folder.write("m/1/golden.json", golden([0.0, 0.0]));
     folder.write("m/model.toml", "kind = \"onnx\"\n[golden]\n");
-    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    let server =
+        Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "50ms"]).start();
     server.wait_until_ready();
     let reason = "golden sample failed";
     let response = server.post("/v2/models/m/infer", ROW);
@@ -125,7 +126,8 @@ fn a_file_that_the_machine_cannot_read_is_no_fault_of_the_file() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     permit(0);
-    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    let server =
+        Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "50ms"]).start();
     server.wait_until_ready();
     check_unready(&server, "m", 500, "permission denied");
     permit(0o644);
@@ -152,7 +154,8 @@ fn an_ensemble_with_a_member_that_cannot_be_served_says_why() {
     folder.write("of_short/model.toml", ensemble("short", "x"));
     folder.write("of_other_input/model.toml", ensemble("good", "q"));
     folder.write("of_none/model.toml", ensemble("none", "x"));
-    let server = Setup::cpu().models(folder.path()).args(&["--models-poll", "50ms"]).start();
+    let server =
+        Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "50ms"]).start();
     server.wait_until_ready();
     let infer = |model: &str| server.post(&format!("/v2/models/{model}/infer"), ROW);
     assert_eq!(infer("chain").status, 200);

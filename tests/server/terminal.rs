@@ -25,7 +25,8 @@ impl InTerminal {
         let folder = Folder::new();
         let (typed, log) = (folder.join("typed"), folder.join("log"));
         let (run, locks) = (folder.join("run"), folder.join("locks"));
-        let config = format!("runtime_dir = {run:?}\nlock_dir = {locks:?}\nslo = '100ms'");
+        let config =
+            format!("runtime_dir = {run:?}\nlock_dir = {locks:?}\nlatency_target = '100ms'");
         let config = folder.write("c.toml", config);
         let serve = format!(
             "{} serve --listen 127.0.0.1:0 --config {} --cache-dir {}",
@@ -106,9 +107,9 @@ fn a_foreground_server_ends_when_its_terminal_is_gone() {
     let Some(mut server) = InTerminal::start("exec $SERVE") else { return };
     let worker = server.turn_on();
     // The signal alone, as an operator sends it, is an order to read settings.
-    std::fs::write(server.folder.join("c.toml"), "slo = '70ms'").unwrap();
+    std::fs::write(server.folder.join("c.toml"), "latency_target = '70ms'").unwrap();
     signal(server.pid, Signal::HUP);
-    wait_for("settings are read again", HANG, || server.log().contains("changed: slo"));
+    wait_for("settings are read again", HANG, || server.log().contains("changed: latency_target"));
     assert_eq!(server.status("/v2/health/live"), Some(200));
     server.hang_up();
     wait_for("the server has ended", HANG, || !is_running(server.pid));
@@ -146,9 +147,9 @@ fn a_daemon_outlives_the_terminal_and_reads_its_settings_again() {
     server.turn_on();
     server.hang_up();
     std::thread::sleep(Duration::from_secs(3));
-    std::fs::write(server.folder.join("c.toml"), "slo = '70ms'").unwrap();
+    std::fs::write(server.folder.join("c.toml"), "latency_target = '70ms'").unwrap();
     signal(server.pid, Signal::HUP);
-    wait_for("settings are read again", HANG, || server.log().contains("changed: slo"));
+    wait_for("settings are read again", HANG, || server.log().contains("changed: latency_target"));
     assert_eq!(server.status("/v2/health/live"), Some(200));
 }
 

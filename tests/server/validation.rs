@@ -38,9 +38,9 @@ fn longest(server: &Server, is_over: impl Fn() -> bool) -> Duration {
 fn a_new_model_that_takes_long_delays_no_other_model() {
     let repository = Folder::new();
     models::add_digits(&repository, "digits");
-    let config = "[workers]\nvalidation = \"6s\"\n";
+    let config = "[workers]\nvalidation_timeout = \"6s\"\n";
     let setup = Setup::cpu().models(repository.path()).config(config);
-    let server = setup.args(&["--models-poll", "100ms"]).start();
+    let server = setup.args(&["--models-poll-interval", "100ms"]).start();
     ask(&server);
     let begin = Instant::now();
     for name in ["slow_tile", "slow_constant"] {
@@ -55,7 +55,7 @@ fn a_new_model_that_takes_long_delays_no_other_model() {
         let good = || (0..GOOD).all(|number| is_ready(&server, &format!("good{number}")));
         wait_for("the small models", HANG, good);
         // They have not waited for the slow one.
-        assert!(!server.log().contains("workers.validation"), "{}", server.log());
+        assert!(!server.log().contains("workers.validation_timeout"), "{}", server.log());
         let given_up = || server.log().contains("'slow_tile' cannot be loaded");
         wait_for("the end of its time", HANG, given_up);
         over.store(true, Ordering::Relaxed);
@@ -65,14 +65,15 @@ fn a_new_model_that_takes_long_delays_no_other_model() {
     assert!(longest < begin.elapsed() / 4, "{longest:?} of {:?}", begin.elapsed());
     let refused = server.get("/v2/models/slow_tile/ready");
     let error = refused.error();
-    assert!(error.contains("workers.validation") || error.contains("memory"), "{error}");
+    assert!(error.contains("workers.validation_timeout") || error.contains("memory"), "{error}");
 }
 
 #[test]
 fn a_model_that_takes_long_is_served_if_its_load_ends_in_time() {
     let repository = Folder::new();
     models::add_digits(&repository, "digits");
-    let server = Setup::cpu().models(repository.path()).args(&["--models-poll", "100ms"]).start();
+    let server =
+        Setup::cpu().models(repository.path()).args(&["--models-poll-interval", "100ms"]).start();
     repository.write("constant.onnx", data("slow_constant.onnx"));
     wait_for("the model", HANG, || is_ready(&server, "constant"));
     let input = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}"#;

@@ -54,12 +54,12 @@ impl Full {
                 ErrorKind::TooLarge,
                 format!(
                     "the request needs more memory than the server holds for all requests, {max} \
-                     bytes; send less, or raise limits.held_bytes"
+                     bytes; send less, or raise limits.host_memory_bytes"
                 ),
             ),
             Full::Now => {
-                let message = "the memory for requests and answers (limits.held_bytes) is taken \
-                               by other requests; try again later";
+                let message = "the memory for requests and answers (limits.host_memory_bytes) is \
+                               taken by other requests; try again later";
                 Error::new(ErrorKind::QueueFull, message).retry_after(RETRY)
             }
         }
@@ -70,10 +70,11 @@ impl Full {
         match self {
             Full::Never(max) => Error::unavailable(format!(
                 "the answer needs more memory than the server holds for all requests, {max} \
-                 bytes; ask for fewer outputs or for binary data, or raise limits.held_bytes"
+                 bytes; ask for fewer outputs or for binary data, or raise \
+                 limits.host_memory_bytes"
             )),
             Full::Now => Error::unavailable(
-                "the memory for requests and answers (limits.held_bytes) is taken by other \
+                "the memory for requests and answers (limits.host_memory_bytes) is taken by other \
                  requests; try again later",
             )
             .retry_after(RETRY),

@@ -214,7 +214,7 @@ fn judge(outcome: ValidationOutcome, snapshots: &Snapshots) -> Verdict {
         ValidationOutcome::TooLong(_) if has_card(snapshots) => Verdict::Short,
         ValidationOutcome::TooLong(limit) => {
             let error = format!(
-                "its validation load did not end within {limit:?}; workers.validation sets \
+                "its validation load did not end within {limit:?}; workers.validation_timeout sets \
                  this time"
             );
             Verdict::Failed(LoadError { cause: Cause::Model, error })

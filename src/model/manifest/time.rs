@@ -3,6 +3,9 @@
 use crate::files::Detail;
 use std::time::Duration;
 
+/// Longest latency target; a client that can wait longer needs none.
+const LATENCY_TARGET_MAX: Duration = Duration::from_secs(3600);
+
 /// Reads `"250us"`, `"2ms"` or `"1s"`.
 pub(super) fn parse_time(field: &str, text: &str, longest: Duration) -> Result<Duration, Detail> {
     let wrong = || {
@@ -23,4 +26,26 @@ pub(super) fn parse_time(field: &str, text: &str, longest: Duration) -> Result<D
         return Err(format!("{field}: '{text}' is longer than {} s", longest.as_secs()).into());
     }
     Ok(time)
+}
+
+/// The latency target, which may be called `slo` too.
+pub(super) fn check_latency_target(
+    latency_target: Option<String>,
+    slo: Option<String>,
+) -> Result<Option<Duration>, Detail> {
+    let (field, text) = match (latency_target, slo) {
+        (None, None) => return Ok(None),
+        (Some(text), None) => ("latency_target", text),
+        (None, Some(text)) => ("slo", text),
+        (Some(_), Some(_)) => {
+            return Err("slo and latency_target are two names of one setting; leave slo out".into());
+        }
+    };
+    let target = parse_time(field, &text, LATENCY_TARGET_MAX)?;
+    if target.is_zero() {
+        return Err(
+            format!("{field}: must be greater than zero; omit it to use the default").into()
+        );
+    }
+    Ok(Some(target))
 }

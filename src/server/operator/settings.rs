@@ -65,8 +65,13 @@ mod tests {
 
     #[test]
     fn the_body_is_an_object_with_one_line() {
-        assert_eq!(wanted(br#"{"setting": "slo = '1s'"}"#).unwrap(), "slo = '1s'");
-        for wrong in ["", "{}", r#"["slo"]"#, r#"{"setting": 1}"#, r#"{"setting": "", "x": 1}"#] {
+        assert_eq!(
+            wanted(br#"{"setting": "latency_target = '1s'"}"#).unwrap(),
+            "latency_target = '1s'"
+        );
+        for wrong in
+            ["", "{}", r#"["latency_target"]"#, r#"{"setting": 1}"#, r#"{"setting": "", "x": 1}"#]
+        {
             assert_eq!(wanted(wrong.as_bytes()).unwrap_err().kind.status(), 400, "{wrong}");
         }
     }
