@@ -209,8 +209,8 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
     let children = Children {
         executable: &executable,
         environment: config.environment_of_workers(),
-        tell: complain,
-        tells_all: args.verbose,
+        forward: complain,
+        forwards_all: args.verbose,
     };
     let mut entries = children.list(&config.adapters.as_arguments())?;
     warn_of_unknown(&entries, &config.adapter_ids());
@@ -227,7 +227,7 @@ fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
-    let found = Catalogue::check_chains(found);
+    let found = Catalogue::check_ensembles(found);
     print(&table(&found))?;
     let broken = found.iter().any(|found| matches!(found, ScanResult::Bad(_)));
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -1,8 +1,6 @@
 //! The adapters of a machine as plain data: names, limits, memory and sensors, the choice of those
 //! that are used, and the locks that keep two servers off one adapter. The crate `device` opens them.
 
-#[cfg(test)]
-mod boxes;
 pub mod cgroup;
 pub mod entry;
 pub mod identity;
@@ -14,5 +12,7 @@ pub mod names;
 pub mod select;
 pub mod sensors;
 pub mod table;
+#[cfg(test)]
+mod test_machines;
 #[cfg(target_os = "linux")]
 pub mod unreachable;

@@ -37,8 +37,8 @@ pub fn read(stdout: &[u8]) -> anyhow::Result<Vec<AdapterEntry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boxes::{hybrid_laptop, with_cpu};
     use crate::select::{Rules, select};
+    use crate::test_machines::{hybrid_laptop, with_cpu};
 
     #[test]
     fn a_listing_is_found_between_the_lines_of_drivers() {

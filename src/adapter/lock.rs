@@ -22,7 +22,7 @@ pub enum LockError {
     Held(String),
     /// Something that cannot be locked has the name of this adapter's file. Others can be locked.
     #[error("failed to lock {0}: {1}; remove it, or set lock_dir to another folder")]
-    Spoilt(String, io::Error),
+    Unusable(String, io::Error),
     #[error("failed to lock {0}: {1}; set lock_dir to another folder")]
     Io(String, io::Error),
 }
@@ -35,7 +35,7 @@ impl AdapterLock {
         let name = path.display().to_string();
         let file = make_folder(folder).and_then(|()| open(&path));
         let file = file.map_err(|error| match fs::symlink_metadata(&path) {
-            Ok(_) => LockError::Spoilt(name.clone(), error),
+            Ok(_) => LockError::Unusable(name.clone(), error),
             Err(_) => LockError::Io(name.clone(), error),
         })?;
         match file.try_lock() {
@@ -81,12 +81,12 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
 /// If that fails, as in a folder that this user may not write to.
 pub fn try_folder(folder: &Path) -> io::Result<()> {
     let number = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-    let path = trial(folder, number);
+    let path = probe_file(folder, number);
     create(&path)?;
     fs::remove_file(path)
 }
 
-fn trial(folder: &Path, number: u64) -> PathBuf {
+fn probe_file(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("concertina-{number:016x}.trial"))
 }
 
@@ -232,9 +232,9 @@ mod tests {
         }
 
         #[track_caller]
-        fn spoilt(folder: &Path, reason: &str) {
+        fn unusable(folder: &Path, reason: &str) {
             let error = AdapterLock::take(folder, CARD).unwrap_err();
-            assert!(matches!(error, LockError::Spoilt(..)), "{error}");
+            assert!(matches!(error, LockError::Unusable(..)), "{error}");
             assert!(error.to_string().contains(reason), "{error}");
             let other = AdapterLock::take(folder, "cpu").map(|_| ());
             assert!(other.is_ok(), "other adapters can be locked: {other:?}");
@@ -258,11 +258,11 @@ mod tests {
             let folder = Folder::new("link");
             let target = folder.0.join("target");
             symlink(&target, folder.0.join(FILE)).unwrap();
-            spoilt(&folder.0, "remove it");
+            unusable(&folder.0, "remove it");
             assert!(!target.exists(), "a file was made through a link");
             fs::write(&target, "content").unwrap();
             fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
-            spoilt(&folder.0, "remove it");
+            unusable(&folder.0, "remove it");
             assert_eq!(
                 (fs::read_to_string(&target).unwrap().as_str(), mode(&target)),
                 ("content", 0o600)
@@ -275,10 +275,10 @@ mod tests {
             let path = folder.0.join(FILE);
             let mode = Mode::from_raw_mode(0o666);
             mknodat(CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-            spoilt(&folder.0, "not a regular file");
+            unusable(&folder.0, "not a regular file");
             fs::remove_file(&path).unwrap();
             fs::create_dir(&path).unwrap();
-            spoilt(&folder.0, "not a regular file");
+            unusable(&folder.0, "not a regular file");
         }
 
         #[test]

@@ -14,13 +14,13 @@ pub fn distinguish(entries: &mut [AdapterEntry], given: &BTreeMap<String, String
     for mut group in groups.into_values().filter(|group| group.len() > 1) {
         group.sort_by(|a, b| id_of(entries, *a).cmp(id_of(entries, *b)));
         let places: Vec<String> = group.iter().filter_map(|at| place(entries.get(*at)?)).collect();
-        let is_told = places.len() == group.len()
+        let is_distinct = places.len() == group.len()
             && places
                 .iter()
                 .all(|place| places.iter().filter(|other| *other == place).count() == 1);
         for (number, at) in group.into_iter().enumerate() {
             let Some(entry) = entries.get_mut(at) else { continue };
-            match places.get(number).filter(|_| is_told) {
+            match places.get(number).filter(|_| is_distinct) {
                 Some(place) => entry.name.push_str(&format!(" · {place}")),
                 None => entry.name.push_str(&format!(" #{}", number + 1)),
             }
@@ -47,8 +47,8 @@ fn place(entry: &AdapterEntry) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boxes::{hybrid_laptop, with_cpu};
     use crate::select::{Rules, select};
+    use crate::test_machines::{hybrid_laptop, with_cpu};
 
     fn names(entries: &[AdapterEntry]) -> Vec<&str> {
         entries.iter().map(|entry| entry.name.as_str()).collect()
@@ -70,15 +70,15 @@ mod tests {
     fn equal_cards_are_told_apart_by_address_or_number() {
         let mut entries = twins([Some("0000:01:00.0"), Some("0000:41:00.0")]);
         distinguish(&mut entries, &BTreeMap::new());
-        let told = names(&entries);
+        let text = names(&entries);
         assert!(
-            told.contains(&"RTX 3090 · 01:00") && told.contains(&"RTX 3090 · 41:00"),
-            "{told:?}"
+            text.contains(&"RTX 3090 · 01:00") && text.contains(&"RTX 3090 · 41:00"),
+            "{text:?}"
         );
         let mut entries = twins([None, None]);
         distinguish(&mut entries, &BTreeMap::new());
-        let told = names(&entries);
-        assert!(told.contains(&"RTX 3090 #1") && told.contains(&"RTX 3090 #2"), "{told:?}");
+        let text = names(&entries);
+        assert!(text.contains(&"RTX 3090 #1") && text.contains(&"RTX 3090 #2"), "{text:?}");
         // Two functions of one device.
         let mut entries = twins([Some("0000:01:00.0"), Some("0000:01:00.1")]);
         distinguish(&mut entries, &BTreeMap::new());

@@ -76,7 +76,7 @@ pub fn select(facts: &[Facts], rules: &Rules) -> Vec<AdapterEntry> {
         .map(|index| {
             let leader = leaders[index];
             let reason = if leader == index {
-                refusal(&facts[index], &ids[index], rules)
+                unused_reason(&facts[index], &ids[index], rules)
             } else {
                 Some(format!("same card as {}", ids[leader]))
             };
@@ -114,7 +114,7 @@ fn entry(facts: &Facts, id: &str, reason: Option<String>, rules: &Rules) -> Adap
 }
 
 /// Why the adapter that stands for its card is not used; `None` if it is used.
-fn refusal(facts: &Facts, id: &str, rules: &Rules) -> Option<String> {
+fn unused_reason(facts: &Facts, id: &str, rules: &Rules) -> Option<String> {
     let named = |ids: &[String]| ids.iter().any(|other| other == id);
     if named(&rules.exclude) {
         return Some("excluded by config (adapters.exclude)".to_owned());
@@ -236,8 +236,8 @@ fn address_repeated(facts: &[Facts], index: usize) -> bool {
 fn same_model(a: &Facts, b: &Facts) -> bool {
     let name = normalised_name(&a.name);
     let graphics = a.api != Api::Cpu && b.api != Api::Cpu;
-    let untold = |facts: &Facts, id: u32| id == 0 && matches!(facts.api, Api::Gl | Api::Metal);
-    let agree = |x: u32, y: u32| x == y || untold(a, x) || untold(b, y);
+    let unknown = |facts: &Facts, id: u32| id == 0 && matches!(facts.api, Api::Gl | Api::Metal);
+    let agree = |x: u32, y: u32| x == y || unknown(a, x) || unknown(b, y);
     graphics
         && !name.is_empty()
         && name == normalised_name(&b.name)

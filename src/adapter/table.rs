@@ -144,8 +144,8 @@ pub fn render_json(entries: &[AdapterEntry]) -> Result<String, serde_json::Error
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boxes::{hybrid_laptop, with_cpu};
     use crate::select::{Rules, select};
+    use crate::test_machines::{hybrid_laptop, with_cpu};
 
     fn entries() -> Vec<AdapterEntry> {
         let mut entries = select(&with_cpu(hybrid_laptop()), &Rules::default());

@@ -191,9 +191,9 @@ impl Surroundings<'_> {
     /// The files that NVIDIA's driver opens for a card.
     fn nvidia_files(&self, card: &ListedCard) -> [String; 2] {
         let pci = card.pci.as_deref().unwrap_or_default();
-        let told = self.path("proc/driver/nvidia/gpus").join(pci).join("information");
-        let told = std::fs::read_to_string(told).unwrap_or_default();
-        let minor = told.lines().find_map(|line| line.strip_prefix("Device Minor:"));
+        let text = self.path("proc/driver/nvidia/gpus").join(pci).join("information");
+        let text = std::fs::read_to_string(text).unwrap_or_default();
+        let minor = text.lines().find_map(|line| line.strip_prefix("Device Minor:"));
         let minor = minor.map_or("0", str::trim);
         ["dev/nvidiactl".to_owned(), format!("dev/nvidia{minor}")]
     }

@@ -123,8 +123,8 @@ mod tests {
                     [[test.faults]]\nfault = 'slow'\nchance = 0.1\nseed = 7";
         let config = read(text).unwrap();
         let [crash, slow] = &config.test.faults[..] else { panic!("{:?}", config.test) };
-        assert!(crash.concerns("cpu", 1) && !crash.concerns("cpu", 2));
-        assert!(crash.strikes("cpu", 1, 3));
+        assert!(crash.applies_to("cpu", 1) && !crash.applies_to("cpu", 2));
+        assert!(crash.is_due("cpu", 1, 3));
         assert_eq!((slow.fault, slow.chance, slow.seed), (Injected::Slow, Some(0.1), 7));
         let printed = toml::to_string(&config).unwrap();
         assert_eq!(read(&printed).unwrap(), config);

@@ -23,7 +23,7 @@ pub const LIMIT_DEFAULT: Duration = Duration::from_secs(30);
 /// A killed child that is still there after this is stuck in its driver and left to itself.
 const REAP_MAX: Duration = Duration::from_secs(1);
 /// How often a child is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Drivers may print on stdout before the report; more than this is no report. More on stderr is
 /// left out.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
@@ -65,9 +65,9 @@ pub struct Children<'a> {
     pub executable: &'a Path,
     /// The whole environment of the children.
     pub environment: Vec<(OsString, OsString)>,
-    /// Receives what a child's drivers wrote to stderr, if it failed or if `tells_all`.
-    pub tell: fn(&str),
-    pub tells_all: bool,
+    /// Receives what a child's drivers wrote to stderr, if it failed or if `forwards_all`.
+    pub forward: fn(&str),
+    pub forwards_all: bool,
 }
 
 impl Children<'_> {
@@ -89,7 +89,7 @@ impl Children<'_> {
             }
             Some(_) => listing::read(ended.stdout.as_bytes()),
         };
-        self.pass_on(&ended.stderr, listed.is_err());
+        self.forward_stderr(&ended.stderr, listed.is_err());
         listed.context("failed to list the adapters")
     }
 
@@ -101,7 +101,7 @@ impl Children<'_> {
         for entry in entries.iter_mut().filter(|entry| entry.api != Api::Cpu) {
             let command = self.command(&["adapters", "--probe-one", &entry.id]);
             let (report, stderr) = report_of(command, limit);
-            self.pass_on(&stderr, matches!(report, ProbeReport::Error(_)));
+            self.forward_stderr(&stderr, matches!(report, ProbeReport::Error(_)));
             match report {
                 ProbeReport::Probe(probe) => entry.probe = Some(probe),
                 ProbeReport::Error(message) => fail(entry, message),
@@ -117,9 +117,9 @@ impl Children<'_> {
         command
     }
 
-    fn pass_on(&self, stderr: &str, has_failed: bool) {
-        if (has_failed || self.tells_all) && !stderr.trim().is_empty() {
-            (self.tell)(stderr.trim_end());
+    fn forward_stderr(&self, stderr: &str, has_failed: bool) {
+        if (has_failed || self.forwards_all) && !stderr.trim().is_empty() {
+            (self.forward)(stderr.trim_end());
         }
     }
 }
@@ -161,8 +161,8 @@ fn run(mut command: Command, limit: Duration) -> std::io::Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     // Read beside waiting: a child that prints more than a pipe holds would never end.
-    let stdout = child.stdout.take().map(read_beside);
-    let stderr = child.stderr.take().map(read_beside);
+    let stdout = child.stdout.take().map(read_in_background);
+    let stderr = child.stderr.take().map(read_in_background);
     let status = wait(&mut child, limit);
     // The pipes stay open if the driver left a process behind, so this wait needs an end too.
     let text = |read: Option<mpsc::Receiver<String>>| {
@@ -171,7 +171,7 @@ fn run(mut command: Command, limit: Duration) -> std::io::Result<Ended> {
     Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
-fn read_beside(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+fn read_in_background(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -208,7 +208,7 @@ fn ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if start.elapsed() < limit => thread::sleep(LOOK_EVERY),
+            Ok(None) if start.elapsed() < limit => thread::sleep(POLL_INTERVAL),
             Ok(None) | Err(_) => return None,
         }
     }

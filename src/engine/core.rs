@@ -5,15 +5,15 @@ use crate::calls::held_memory::Memory;
 use crate::calls::next_slices::NextSlices;
 use crate::calls::requests::Requests;
 use crate::calls::shadows::Shadows;
-use crate::models::keeper::Keeper;
+use crate::learned_profiles::{self, LearnedProfiles};
+use crate::models::file_keeper::FileKeeper;
 use crate::modes::Modes;
-use crate::publish::{Publisher, Scene};
-use crate::recollections::{self, Recollections};
+use crate::publish::{Publisher, SnapshotSources};
 use crate::statistics::Statistics;
 use crate::workers::environment::Environment;
 use crate::workers::fleet::Fleet;
 use crate::workers::listings::Listings;
-use crate::workers::room::Rooms;
+use crate::workers::memory_budget::MemoryBudgets;
 use crate::workers::sensors::Sensors;
 use crate::{Catalogue, EngineConfig};
 use schedule::{Action, AdapterId, Batch, BatchId, Event, Scheduler, Time};
@@ -26,7 +26,7 @@ use types::clock;
 use types::error::Error;
 use types::tensor::Tensors;
 use wire::server::Outgoing;
-use wire::{Down, TensorHeader};
+use wire::{TensorHeader, ToWorker};
 
 /// What came of a batch, until the scheduler says what to do with it.
 pub(crate) enum BatchOutcome {
@@ -60,11 +60,11 @@ pub(crate) struct Core {
     pub(crate) publisher: Publisher,
     pub(crate) memory: Memory,
     pub(crate) sensors: Sensors,
-    pub(crate) rooms: Rooms,
-    pub(crate) recollections: Recollections,
+    pub(crate) memory_budgets: MemoryBudgets,
+    pub(crate) learned_profiles: LearnedProfiles,
     pub(crate) modes: Modes,
     pub(crate) environment: Environment,
-    pub(crate) keeper: Keeper,
+    pub(crate) keeper: FileKeeper,
     pub(crate) listings: Listings,
     /// When what was learned was last written.
     pub(crate) saved: Instant,
@@ -99,7 +99,7 @@ impl Core {
         let time = self.time();
         self.fleet.refresh(time);
         self.statistics.refresh(time);
-        let scene = Scene {
+        let sources = SnapshotSources {
             scheduler: &self.scheduler,
             closing: self.shutdown.has_begun,
             fleet: &self.fleet,
@@ -109,7 +109,7 @@ impl Core {
             environment: &self.environment,
             sensors: &self.sensors,
         };
-        self.publisher.publish(time, &scene);
+        self.publisher.publish(time, &sources);
     }
 
     pub(crate) fn time(&self) -> Time {
@@ -120,17 +120,17 @@ impl Core {
         match action {
             Action::Start { adapter, incarnation } => self.fleet.start(adapter, incarnation),
             Action::Load { adapter, model, max_rows, .. } => {
-                self.recollections.enter_shapes(&self.catalogue);
+                self.learned_profiles.enter_shapes(&self.catalogue);
                 if let Some(info) = self.catalogue.get(model) {
-                    let shapes = self.recollections.shapes(&recollections::key(info));
+                    let shapes = self.learned_profiles.shapes(&learned_profiles::key(info));
                     self.fleet.load(adapter, model, (info, max_rows), shapes);
                 }
             }
             Action::Unload { adapter, model, .. } => {
-                self.fleet.tell(adapter, Down::Unload { model: model.0 });
+                self.fleet.send_control(adapter, ToWorker::Unload { model: model.0 });
             }
-            Action::Run { adapter, batch, .. } => self.hand_over(adapter, batch),
-            Action::Stop { adapter, .. } => self.fleet.tell(adapter, Down::Stop),
+            Action::Run { adapter, batch, .. } => self.send_batch(adapter, batch),
+            Action::Stop { adapter, .. } => self.fleet.send_control(adapter, ToWorker::Stop),
             Action::Kill { adapter, .. } => self.fleet.kill(adapter),
             Action::Collect { adapter, batch } => self.collect(adapter, &batch),
             Action::Answer { request } => self.answer(request),
@@ -146,9 +146,9 @@ impl Core {
         }
     }
 
-    fn hand_over(&mut self, adapter: AdapterId, batch: Batch) {
+    fn send_batch(&mut self, adapter: AdapterId, batch: Batch) {
         if let Some(other) = batch.repeats {
-            self.expect(adapter, batch.id, other);
+            self.expect_same_outputs(adapter, batch.id, other);
         } else {
             let time = self.time();
             let waits = self.requests.start(&batch, time);
@@ -172,7 +172,7 @@ impl Core {
         }
         let (id, model, rows) = (batch.id.0, batch.model.0, u64::from(batch.rows()));
         let slices = self.requests.slices(&batch);
-        let message = Down::Run { batch: id, model, rows, slices, tensors };
-        self.fleet.hand(adapter, batch.id, Outgoing { message, body });
+        let message = ToWorker::Run { batch: id, model, rows, slices, tensors };
+        self.fleet.send_batch(adapter, batch.id, Outgoing { message, body });
     }
 }

@@ -10,27 +10,27 @@ use crate::calls::requests::Requests;
 use crate::calls::shadows::Shadows;
 use crate::calls::submitted::Submitted;
 use crate::core::{Core, Shutdown};
-use crate::models::keeper::{Keeper, Looked};
+use crate::learned_profiles::LearnedProfiles;
+use crate::models::file_keeper::{FileKeeper, LookupResult};
 use crate::models::library::Library;
+use crate::models::name_locks::NameLocks;
 use crate::models::serving::profiles;
-use crate::models::turns::NameQueues;
 use crate::models::validation::Validator;
-use crate::models::{changes, kept, serving};
+use crate::models::{changes, last_good_files, serving};
 use crate::modes::Modes;
 use crate::publish::Publisher;
-use crate::recollections::Recollections;
 use crate::statistics::Statistics;
 use crate::workers::environment::{Environment, tried};
 use crate::workers::fleet::Fleet;
 use crate::workers::hotplug::Hotplug;
-use crate::workers::launch::Workshop;
+use crate::workers::launch::WorkerTemplate;
 use crate::workers::listings::Listings;
-use crate::workers::news::WorkerReport;
-use crate::workers::room::Rooms;
+use crate::workers::memory_budget::MemoryBudgets;
 use crate::workers::sensors::Sensors;
-use crate::workers::{discovery, looks};
+use crate::workers::worker_report::WorkerReport;
+use crate::workers::{discovery, memory_watch};
 use crate::{Catalogue, EngineConfig};
-use crate::{reports, settings, wishes};
+use crate::{mode_changes, reports, settings};
 use schedule::{Arrival, ClientId, Event, Reject, RequestId, Role, Scheduler, Time, Wish};
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -59,7 +59,7 @@ pub(crate) struct Inboxes {
     /// Requests whose readers have read enough for another time slice.
     resumed: mpsc::Receiver<RequestId>,
     controls: mpsc::Receiver<Control>,
-    looked: mpsc::Receiver<Looked>,
+    lookups: mpsc::Receiver<LookupResult>,
     hotplug: Hotplug,
 }
 
@@ -84,7 +84,7 @@ impl Driver {
         let (publisher, snapshots) = Publisher::new(&config.live.assumptions, history.clone());
         let (catalogues, models) = watch::channel(Arc::new(catalogue.clone()));
         let statistics = Statistics::new(&catalogue);
-        let (keeper, looked) = Keeper::new(library.clone());
+        let (keeper, lookups) = FileKeeper::new(library.clone());
         let handle = EngineHandle {
             calls,
             cancels,
@@ -95,12 +95,12 @@ impl Driver {
             configured: Arc::default(),
             admissions: Admissions::default(),
             memory: Memory::new(config.held_bytes_max),
-            hands: Arc::new(Semaphore::new(hands())),
+            host_permits: Arc::new(Semaphore::new(host_permits())),
             metrics: statistics.metrics.clone(),
             history,
             begin,
             store: library,
-            loads: NameQueues::default(),
+            loads: NameLocks::default(),
             validator: Validator::new(&config),
         };
         let core = Core {
@@ -108,7 +108,7 @@ impl Driver {
                 config.live.settings.clone(),
                 profiles(&catalogue, config.live.slo),
             ),
-            fleet: Fleet::new(Workshop::of(&config), report),
+            fleet: Fleet::new(WorkerTemplate::of(&config), report),
             requests: Requests::default(),
             slices,
             outcomes: HashMap::new(),
@@ -117,8 +117,8 @@ impl Driver {
             publisher,
             memory: handle.memory.clone(),
             sensors: Sensors::start(),
-            rooms: Rooms::default(),
-            recollections: Recollections::read(&config.cache_dir),
+            memory_budgets: MemoryBudgets::default(),
+            learned_profiles: LearnedProfiles::read(&config.cache_dir),
             modes: Modes::read(&config.cache_dir),
             environment: Environment::default(),
             keeper,
@@ -134,7 +134,7 @@ impl Driver {
         };
         let hotplug = Hotplug::listen(core.config.all_uevents);
         let (calls, cancels, controls) = (submitted, cancelled, control);
-        let inboxes = Inboxes { reports, calls, cancels, resumed, controls, looked, hotplug };
+        let inboxes = Inboxes { reports, calls, cancels, resumed, controls, lookups, hotplug };
         (Driver { core, inboxes }, handle)
     }
 
@@ -148,7 +148,7 @@ impl Driver {
             if self.inboxes.hotplug.has_slept() {
                 self.core.listings.again("the machine has slept");
             }
-            looks::look_at_memory(&mut self.core);
+            memory_watch::watch_memory(&mut self.core);
             let time = self.core.time();
             if self
                 .core
@@ -184,12 +184,12 @@ impl Driver {
         let (publish, list_at) = (core.publisher.due_at(), core.listings.due);
         // Reports come first: they free adapters.
         tokio::select! { biased;
-            Some(report) = inboxes.reports.recv() => reports::hear(core, report),
+            Some(report) = inboxes.reports.recv() => reports::handle(core, report),
             Some(submitted) = inboxes.calls.recv() => self.admit(submitted),
             Some(id) = inboxes.cancels.recv() => self.forget(id),
             Some(id) = inboxes.resumed.recv() => core.resume(id),
-            Some(control) = inboxes.controls.recv() => self.obey(control),
-            Some(looked) = inboxes.looked.recv() => kept::looked(core, looked),
+            Some(control) = inboxes.controls.recv() => self.handle_control(control),
+            Some(lookups) = inboxes.lookups.recv() => last_good_files::use_lookup(core, lookups),
             entries = core.listings.ended() => discovery::discover(core, entries),
             why = inboxes.hotplug.changed() => {
                 core.listings.again(&why);
@@ -198,7 +198,7 @@ impl Driver {
             () = ended(&core.admissions, core.shutdown.deadline) => self.shut_down(),
             tried = tried(&mut core.environment.trial) => Some(core.environment.tried(tried)),
             () = sleep_until(core.environment.try_at) => {
-                core.environment.try_now(core.fleet.workshop());
+                core.environment.try_now(core.fleet.template());
                 None
             }
             () = sleep_until(list_at) => {
@@ -231,7 +231,7 @@ impl Driver {
     }
 
     /// What was asked for, and under which settings.
-    fn asked(&self) -> WhatifInputs {
+    fn whatif_inputs(&self) -> WhatifInputs {
         let roles = self.core.scheduler.adapters().map(|(_, adapter)| adapter.profile.role);
         WhatifInputs {
             arrivals: self.core.arrivals.clone(),
@@ -255,7 +255,7 @@ impl Driver {
         self.core.requests.remove(request).map(|_| Event::Cancelled { request })
     }
 
-    fn obey(&mut self, control: Control) -> Option<Event> {
+    fn handle_control(&mut self, control: Control) -> Option<Event> {
         match control {
             Control::SetMode { adapter, mode, done } => {
                 let found = self.core.fleet.find(&adapter);
@@ -266,7 +266,7 @@ impl Driver {
                     Mode::Off => Wish::Off,
                 };
                 let adapter = found.ok()?;
-                wishes::keep_mode(&mut self.core, adapter, mode);
+                mode_changes::keep_mode(&mut self.core, adapter, mode);
                 Some(Event::Wished { adapter, wish })
             }
             Control::Announce { model, client, within } => {
@@ -274,16 +274,16 @@ impl Driver {
                 None
             }
             Control::Arrivals { done } => {
-                let _ = done.send(self.asked());
+                let _ = done.send(self.whatif_inputs());
                 None
             }
             Control::Configure(config) => Some(settings::reconfigure(&mut self.core, *config)),
-            Control::Order(order) => {
-                changes::perform_order(&mut self.core, order);
+            Control::ModelCommand(command) => {
+                changes::perform_command(&mut self.core, command);
                 None
             }
-            Control::Chained(chained) => {
-                changes::count_chained(&mut self.core, &chained);
+            Control::EnsembleResult(result) => {
+                changes::count_ensemble(&mut self.core, &result);
                 None
             }
             Control::Statistics { models, done } => {
@@ -304,7 +304,7 @@ impl Driver {
 }
 
 /// Steps of the host that run at once.
-fn hands() -> usize {
+fn host_permits() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 

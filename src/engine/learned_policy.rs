@@ -1,4 +1,4 @@
-//! What the policy learned of requests and clients, as it is kept in the file of `recollections.rs`:
+//! What the policy learned of requests and clients, as it is kept in the file of `learned_profiles.rs`:
 //! with the time of day, and with names of models instead of their numbers.
 
 use schedule::{ClientId, LearnedClient, LearnedPolicy, ModelId};

@@ -5,15 +5,15 @@ mod calls;
 mod core;
 mod driver;
 mod learned_policy;
+mod learned_profiles;
+mod mode_changes;
 mod models;
 mod modes;
 mod publish;
-mod recollections;
 mod reports;
 mod settings;
 mod statistics;
 mod targets;
-mod wishes;
 mod workers;
 
 pub use calls::admissions::Admission;

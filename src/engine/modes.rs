@@ -64,7 +64,7 @@ impl Modes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recollections::write;
+    use crate::learned_profiles::write;
 
     #[test]
     fn modes_are_kept_until_they_are_auto_again() {

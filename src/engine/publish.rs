@@ -1,7 +1,7 @@
 //! Publishes snapshots: soon after every change, but not at every request.
 
 use crate::calls::held_memory::Memory;
-use crate::models::catalogue::{CatalogueEntry, Standing};
+use crate::models::catalogue::{CatalogueEntry, ServingState};
 use crate::statistics::Statistics;
 use crate::targets;
 use crate::workers::environment::Environment;
@@ -35,7 +35,7 @@ const DECISIONS_MAX: usize = 100;
 const EXPECTED_MAX: usize = 16;
 
 /// Everything that a snapshot shows.
-pub(crate) struct Scene<'a> {
+pub(crate) struct SnapshotSources<'a> {
     pub(crate) scheduler: &'a Scheduler,
     /// True once nothing more is admitted.
     pub(crate) closing: bool,
@@ -129,30 +129,30 @@ impl Publisher {
         self.decisions.push_back(view);
     }
 
-    pub(crate) fn publish(&mut self, time: Time, scene: &Scene<'_>) {
+    pub(crate) fn publish(&mut self, time: Time, sources: &SnapshotSources<'_>) {
         self.dirty = false;
         self.published = clock::now();
-        let (queue, adapters) = (queue(time, scene), self.adapters(time, scene));
+        let (queue, adapters) = (queue(time, sources), self.adapters(time, sources));
         self.history.look(millis(time), &queue, &adapters);
-        self.warn_of_targets(scene);
+        self.warn_of_targets(sources);
         let snapshot = Snapshot {
-            server: server(time, scene),
+            server: server(time, sources),
             sample: self.history.newest(),
-            models: models(time, scene),
-            expected: expected(scene),
+            models: models(time, sources),
+            expected: expected(sources),
             queue,
             adapters,
             decisions: self.decisions.iter().cloned().collect(),
-            catalogue: scene.catalogue.generation(),
+            catalogue: sources.catalogue.generation(),
         };
         self.sender.send_replace(Arc::new(snapshot));
     }
 
     /// Logs once for each model that its target cannot be met.
-    fn warn_of_targets(&mut self, scene: &Scene<'_>) {
-        self.warned.retain(|id| scene.catalogue.get(*id).is_some());
-        for (id, CatalogueEntry { info, .. }) in scene.catalogue.all() {
-            if let Some(text) = targets::unmet(scene.scheduler, id)
+    fn warn_of_targets(&mut self, sources: &SnapshotSources<'_>) {
+        self.warned.retain(|id| sources.catalogue.get(*id).is_some());
+        for (id, CatalogueEntry { info, .. }) in sources.catalogue.all() {
+            if let Some(text) = targets::unmet(sources.scheduler, id)
                 && self.warned.insert(id)
             {
                 tracing::warn!(model = %info.name, "latency target: {text}");
@@ -160,14 +160,14 @@ impl Publisher {
         }
     }
 
-    fn adapters(&self, time: Time, scene: &Scene<'_>) -> Vec<AdapterView> {
-        let (scheduler, fleet, models) = (scene.scheduler, scene.fleet, scene.catalogue);
+    fn adapters(&self, time: Time, sources: &SnapshotSources<'_>) -> Vec<AdapterView> {
+        let (scheduler, fleet, models) = (sources.scheduler, sources.fleet, sources.catalogue);
         let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
         let used = fleet.members().filter_map(|(id, member)| {
             let adapter = states.get(&id)?;
             let memory = scheduler.recollection(time, id).unwrap_or_default();
-            let told = self.assumptions.tells_power(&member.entry.id);
-            let sensors = member.reading.clone().or_else(|| scene.sensors.of(&member.entry.id));
+            let told = self.assumptions.knows_power(&member.entry.id);
+            let sensors = member.reading.clone().or_else(|| sources.sensors.of(&member.entry.id));
             Some(AdapterView {
                 power: Some(power(adapter.profile.power, told)),
                 replicas: replicas(adapter, &memory, models),
@@ -183,7 +183,7 @@ impl Publisher {
             })
         });
         let unused = fleet.unused.iter().map(|entry| AdapterView {
-            sensors: scene.sensors.of(&entry.id),
+            sensors: sources.sensors.of(&entry.id),
             ..AdapterView::from(entry.clone())
         });
         used.chain(unused).collect()
@@ -192,28 +192,29 @@ impl Publisher {
 
 /// Every model, each version once: what is served hides its successor on trial and its
 /// predecessor that leaves.
-fn models(time: Time, scene: &Scene<'_>) -> Vec<ModelView> {
-    let order = |standing| match standing {
-        Standing::Served => 0,
-        Standing::Trial => 1,
-        Standing::Leaving { .. } => 2,
+fn models(time: Time, sources: &SnapshotSources<'_>) -> Vec<ModelView> {
+    let order = |serving_state| match serving_state {
+        ServingState::Served => 0,
+        ServingState::Validating => 1,
+        ServingState::Retiring { .. } => 2,
     };
-    let mut entries: Vec<_> = scene.catalogue.all().collect();
+    let mut entries: Vec<_> = sources.catalogue.all().collect();
     entries.sort_by_key(|(id, entry)| {
-        (&entry.info.name, &entry.info.version, order(entry.standing), *id)
+        (&entry.info.name, &entry.info.version, order(entry.serving_state), *id)
     });
     entries.dedup_by_key(|(_, entry)| (entry.info.name.clone(), entry.info.version.clone()));
-    let good = entries.iter().map(|(id, entry)| model(time, scene, *id, entry));
+    let good = entries.iter().map(|(id, entry)| model(time, sources, *id, entry));
     // Blame for what is shown already stands there.
     let hidden = |bad: &&BadModel| entries.iter().any(|(_, entry)| concerns(bad, &entry.info));
-    let broken = scene.catalogue.broken().iter().filter(|bad| !hidden(bad)).map(broken);
+    let broken = sources.catalogue.broken().iter().filter(|bad| !hidden(bad)).map(broken);
     good.chain(broken).collect()
 }
 
 /// Expected clients of models and adapters that are there.
-fn expected(scene: &Scene<'_>) -> Vec<ExpectedView> {
+fn expected(sources: &SnapshotSources<'_>) -> Vec<ExpectedView> {
     let view = |it: ExpectedClient| {
-        let (model, adapter) = (scene.catalogue.get(it.model)?, scene.fleet.member(it.adapter)?);
+        let (model, adapter) =
+            (sources.catalogue.get(it.model)?, sources.fleet.member(it.adapter)?);
         Some(ExpectedView {
             text: expected_text(&model.name, it.is_one, it.announced),
             model: model.name.clone(),
@@ -224,7 +225,7 @@ fn expected(scene: &Scene<'_>) -> Vec<ExpectedView> {
             announced: it.announced,
         })
     };
-    let mut all: Vec<_> = scene.scheduler.expected().filter_map(view).collect();
+    let mut all: Vec<_> = sources.scheduler.expected().filter_map(view).collect();
     all.sort_by_key(|it| it.from_ms);
     all.truncate(EXPECTED_MAX);
     all
@@ -234,23 +235,32 @@ fn concerns(bad: &BadModel, info: &ModelInfo) -> bool {
     bad.name == info.name && bad.version.as_ref().is_none_or(|version| *version == info.version)
 }
 
-fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &CatalogueEntry) -> ModelView {
-    let CatalogueEntry { info, standing } = entry;
-    let state = match standing {
-        Standing::Served if !scene.closing && is_ready(time, scene, id, info) => ModelState::Ready,
-        Standing::Served => ModelState::Unavailable,
-        Standing::Trial => ModelState::Loading,
-        Standing::Leaving { .. } => ModelState::Unloading,
+fn model(
+    time: Time,
+    sources: &SnapshotSources<'_>,
+    id: ModelId,
+    entry: &CatalogueEntry,
+) -> ModelView {
+    let CatalogueEntry { info, serving_state } = entry;
+    let state = match serving_state {
+        ServingState::Served if !sources.closing && is_ready(time, sources, id, info) => {
+            ModelState::Ready
+        }
+        ServingState::Served => ModelState::Unavailable,
+        ServingState::Validating => ModelState::Loading,
+        ServingState::Retiring { .. } => ModelState::Unloading,
     };
-    let broken = scene.catalogue.broken().iter().find(|bad| concerns(bad, info));
-    let failed =
-        scene.fleet.load_error(id).map(|failed| (failed.error.clone(), Some(failed.is_of_files())));
+    let broken = sources.catalogue.broken().iter().find(|bad| concerns(bad, info));
+    let failed = sources
+        .fleet
+        .load_error(id)
+        .map(|failed| (failed.error.clone(), Some(failed.is_of_files())));
     let broken = broken.map(|bad| (bad.error.clone(), None));
-    let error = failed.or(broken).or_else(|| chain_error(scene, info));
+    let error = failed.or(broken).or_else(|| chain_error(sources, info));
     let (reason, failed) = error.map_or((None, None), |(reason, failed)| (Some(reason), failed));
-    let adapters = scene.scheduler.adapters();
+    let adapters = sources.scheduler.adapters();
     let holders = adapters.filter(|(_, adapter)| adapter.replicas.contains_key(&id));
-    let counted = scene.statistics.get(id);
+    let counted = sources.statistics.get(id);
     let counts = counted.map(|counted| counted.stats.inference_stats).unwrap_or_default();
     ModelView {
         name: info.name.clone(),
@@ -258,24 +268,24 @@ fn model(time: Time, scene: &Scene<'_>, id: ModelId, entry: &CatalogueEntry) -> 
         state,
         reason,
         failed,
-        adapters: holders.map(|(adapter, _)| scene.fleet.name(adapter)).collect(),
+        adapters: holders.map(|(adapter, _)| sources.fleet.name(adapter)).collect(),
         requests: counts.success.count + counts.fail.count,
         errors: counts.fail.count,
         kind: info.kind.clone(),
         max_rows: info.batch.max_rows as u64,
         rows: rows(info),
-        note: note(scene, id),
-        slo_ms: scene.scheduler.target(id).or(info.slo).map(|target| millis(Time(target))),
+        note: note(sources, id),
+        slo_ms: sources.scheduler.target(id).or(info.slo).map(|target| millis(Time(target))),
         last_error: counted.and_then(|counted| counted.last_error.clone()),
         recent: counted.and_then(|counted| counted.recent.latency()),
     }
 }
 
 /// What else there is to say of a model.
-fn note(scene: &Scene<'_>, id: ModelId) -> Option<String> {
-    let target = targets::unmet(scene.scheduler, id);
+fn note(sources: &SnapshotSources<'_>, id: ModelId) -> Option<String> {
+    let target = targets::unmet(sources.scheduler, id);
     let notes: Vec<String> =
-        scene.fleet.note(id).map(str::to_owned).into_iter().chain(target).collect();
+        sources.fleet.note(id).map(str::to_owned).into_iter().chain(target).collect();
     (!notes.is_empty()).then(|| notes.join(". "))
 }
 
@@ -286,22 +296,22 @@ fn rows(info: &ModelInfo) -> Option<String> {
 }
 
 /// A chain is ready when all of its models are.
-fn is_ready(time: Time, scene: &Scene<'_>, id: ModelId, info: &ModelInfo) -> bool {
-    let Some(chain) = info.ensemble() else { return scene.scheduler.is_model_ready(time, id) };
+fn is_ready(time: Time, sources: &SnapshotSources<'_>, id: ModelId, info: &ModelInfo) -> bool {
+    let Some(chain) = info.ensemble() else { return sources.scheduler.is_model_ready(time, id) };
     let ready =
-        |name| member(scene, name).is_some_and(|id| scene.scheduler.is_model_ready(time, id));
-    scene.catalogue.missing(info).is_none() && chain.models().all(ready)
+        |name| member(sources, name).is_some_and(|id| sources.scheduler.is_model_ready(time, id));
+    sources.catalogue.missing(info).is_none() && chain.models().all(ready)
 }
 
 /// The number of a model that a chain needs.
-fn member(scene: &Scene<'_>, name: &str) -> Option<ModelId> {
-    scene.catalogue.number(scene.catalogue.resolve(name, None)?)
+fn member(sources: &SnapshotSources<'_>, name: &str) -> Option<ModelId> {
+    sources.catalogue.number(sources.catalogue.resolve(name, None)?)
 }
 
 /// The reason why a chain cannot be served; with it `true` if files are the cause, `false` if the
 /// machine is, and `None` if neither is.
-fn chain_error(scene: &Scene<'_>, info: &ModelInfo) -> Option<(String, Option<bool>)> {
-    if let Some(missing) = scene.catalogue.missing(info) {
+fn chain_error(sources: &SnapshotSources<'_>, info: &ModelInfo) -> Option<(String, Option<bool>)> {
+    if let Some(missing) = sources.catalogue.missing(info) {
         let failed = match missing.kind {
             ErrorKind::Unprocessable => Some(true),
             ErrorKind::Internal => Some(false),
@@ -310,7 +320,7 @@ fn chain_error(scene: &Scene<'_>, info: &ModelInfo) -> Option<(String, Option<bo
         return Some((missing.text, failed));
     }
     info.ensemble()?.models().find_map(|name| {
-        let failed = scene.fleet.load_error(member(scene, name)?)?;
+        let failed = sources.fleet.load_error(member(sources, name)?)?;
         Some((format!("model '{name}': {}", failed.error), Some(failed.is_of_files())))
     })
 }
@@ -325,8 +335,8 @@ fn broken(bad: &BadModel) -> ModelView {
     }
 }
 
-fn server(time: Time, scene: &Scene<'_>) -> ServerView {
-    let Scene { scheduler, fleet, closing, .. } = *scene;
+fn server(time: Time, sources: &SnapshotSources<'_>) -> ServerView {
+    let SnapshotSources { scheduler, fleet, closing, .. } = *sources;
     let ready = !closing && scheduler.is_ready(time);
     let known = fleet.members().next().is_some() || !fleet.unused.is_empty();
     let reason = match (ready, closing, known) {
@@ -336,7 +346,7 @@ fn server(time: Time, scene: &Scene<'_>) -> ServerView {
         (_, _, true) => Some("no adapter can serve: see /api/adapters"),
     };
     // Adapters that are on serve beside it, but no other one comes.
-    let fault = scene.environment.fault().filter(|_| !closing);
+    let fault = sources.environment.fault().filter(|_| !closing);
     ServerView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: millis(time),
@@ -406,8 +416,8 @@ fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
     }
 }
 
-fn queue(time: Time, scene: &Scene<'_>) -> QueueView {
-    let (scheduler, memory) = (scene.scheduler, scene.memory);
+fn queue(time: Time, sources: &SnapshotSources<'_>) -> QueueView {
+    let (scheduler, memory) = (sources.scheduler, sources.memory);
     let owed = scheduler.outstanding();
     QueueView {
         queued_requests: owed.queued.requests,

@@ -1,41 +1,43 @@
 //! What workers say becomes events for the scheduler; payloads and facts stay on this side.
 
 use crate::core::{BatchOutcome, Core};
-use crate::models::keeper::FailedLoad;
-use crate::models::kept;
+use crate::models::file_keeper::FailedLoad;
+use crate::models::last_good_files;
 use crate::workers::launch::{Exit, OUT_OF_MEMORY};
-use crate::workers::looks;
-use crate::workers::news::{News, WorkerReport};
+use crate::workers::memory_watch;
+use crate::workers::worker_report::{WorkerEvent, WorkerReport};
 use schedule::{AdapterId, AdapterView, BatchId, Event, Failure, Fault, Incarnation, ModelId};
 use std::time::Duration;
 use telemetry::Compute;
 use types::error::{Error, ErrorKind};
-use wire::{Cause, TensorHeader, Timings, Up, tensors_from};
+use wire::{Cause, FromWorker, TensorHeader, Timings, tensors_from};
 
 /// Turns a report into an event, keeping payloads and facts on this side.
-pub(crate) fn hear(core: &mut Core, report: WorkerReport) -> Option<Event> {
-    let WorkerReport { adapter, incarnation, news } = report;
-    match news {
-        News::Spawned { pid } => {
+pub(crate) fn handle(core: &mut Core, report: WorkerReport) -> Option<Event> {
+    let WorkerReport { adapter, incarnation, event } = report;
+    match event {
+        WorkerEvent::Spawned { pid } => {
             core.fleet.spawned(adapter, pid);
             None
         }
-        News::Said(whole) => said(core, adapter, incarnation, whole.message, whole.body),
-        News::Lost { error } => {
+        WorkerEvent::Message(whole) => {
+            handle_message(core, adapter, incarnation, whole.message, whole.body)
+        }
+        WorkerEvent::Lost { error } => {
             // The end of a worker that was told to go, or has said why it gives up, is none.
-            if is_trusted(core, adapter, incarnation) {
+            if is_current(core, adapter, incarnation) {
                 core.fleet.fault(adapter, &error);
             }
             let fault = Fault::Crashed;
             Some(Event::Faulted { adapter, incarnation, fault })
         }
-        News::NotStarted { error } => Some(not_started(core, adapter, incarnation, error)),
-        News::Exited(exit) => Some(exited(core, adapter, incarnation, exit)),
+        WorkerEvent::NotStarted { error } => Some(not_started(core, adapter, incarnation, error)),
+        WorkerEvent::Exited(exit) => Some(exited(core, adapter, incarnation, exit)),
     }
 }
 
 /// Whether the adapter is in this life, and nobody has given it up yet.
-fn is_trusted(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool {
+fn is_current(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool {
     let current = |(id, view): (AdapterId, AdapterView<'_>)| {
         let works = view.state.has_worker();
         id == adapter && view.incarnation == incarnation && works
@@ -43,15 +45,15 @@ fn is_trusted(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool
     core.scheduler.adapters().any(current)
 }
 
-fn said(
+fn handle_message(
     core: &mut Core,
     adapter: AdapterId,
     incarnation: Incarnation,
-    message: Up,
+    message: FromWorker,
     body: bytes::Bytes,
 ) -> Option<Event> {
     match message {
-        Up::Done { batch, tensors, timings } => {
+        FromWorker::Done { batch, tensors, timings } => {
             let batch = BatchId(batch);
             let compute = compute(core, adapter, batch, timings);
             let kept = keep(core, (adapter, batch), (tensors, body), compute);
@@ -63,7 +65,7 @@ fn said(
                 }
             })
         }
-        Up::Partial { batch, row, last, tensors } => {
+        FromWorker::Partial { batch, row, last, tensors } => {
             let batch = (BatchId(batch), row, last);
             let passed = core.partial((adapter, incarnation), batch, (tensors, body));
             passed.err().map(|error| {
@@ -71,34 +73,34 @@ fn said(
                 Event::Faulted { adapter, incarnation, fault: Fault::Protocol }
             })
         }
-        Up::Failed { batch, cause, error } => {
+        FromWorker::Failed { batch, cause, error } => {
             let batch = BatchId(batch);
             let failure = failed(core, adapter, batch, (cause, error));
             Some(Event::Failed { adapter, incarnation, batch, failure })
         }
-        Up::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
-        message @ (Up::Reading(_) | Up::InUse { .. }) => {
-            let changed = matches!(message, Up::InUse { .. });
-            core.fleet.told(adapter, incarnation, message);
+        FromWorker::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
+        message @ (FromWorker::Reading(_) | FromWorker::InUse { .. }) => {
+            let changed = matches!(message, FromWorker::InUse { .. });
+            core.fleet.update_usage(adapter, incarnation, message);
             if changed {
-                looks::look_again(core, adapter);
+                memory_watch::report_more(core, adapter);
             }
             None
         }
-        Up::LoadFailed { model, rows, cause, error } => kept::load_failed(
+        FromWorker::LoadFailed { model, rows, cause, error } => last_good_files::load_failed(
             core,
             (adapter, incarnation),
             FailedLoad { model, rows, cause, error },
         ),
-        Up::Opened { .. } => {
+        FromWorker::Opened { .. } => {
             core.environment.works();
-            core.fleet.starting(adapter, incarnation, message, &core.catalogue)
+            core.fleet.advance_start(adapter, incarnation, message, &core.catalogue)
         }
-        Up::Loaded { model, .. } => {
-            kept::proved(core, adapter, incarnation, ModelId(model));
-            core.fleet.starting(adapter, incarnation, message, &core.catalogue)
+        FromWorker::Loaded { model, .. } => {
+            last_good_files::keep_loaded_files(core, adapter, incarnation, ModelId(model));
+            core.fleet.advance_start(adapter, incarnation, message, &core.catalogue)
         }
-        other => core.fleet.starting(adapter, incarnation, other, &core.catalogue),
+        other => core.fleet.advance_start(adapter, incarnation, other, &core.catalogue),
     }
 }
 
@@ -152,7 +154,7 @@ fn keep(
 fn compute(core: &Core, adapter: AdapterId, batch: BatchId, timings: Timings) -> Compute {
     let input = Duration::from_micros(timings.wait_us);
     let infer = Duration::from_micros(timings.run_us);
-    let whole = core.fleet.handed_for(adapter, batch).unwrap_or_default();
+    let whole = core.fleet.time_since_sent(adapter, batch).unwrap_or_default();
     Compute { input, infer, output: whole.saturating_sub(input).saturating_sub(infer) }
 }
 
@@ -177,7 +179,7 @@ fn exited(core: &mut Core, adapter: AdapterId, incarnation: Incarnation, exit: E
     if let Some(error) = core.fleet.unusable_folder(adapter) {
         return not_started(core, adapter, incarnation, error);
     }
-    let unasked = is_trusted(core, adapter, incarnation);
+    let unasked = is_current(core, adapter, incarnation);
     let Exit { how, out_of_memory, .. } = exit;
     let loading = core.fleet.member(adapter).and_then(|member| member.loading());
     if unasked {
@@ -191,7 +193,7 @@ fn exited(core: &mut Core, adapter: AdapterId, incarnation: Incarnation, exit: E
     core.fleet.exited(adapter, now, &how);
     // Perhaps it ended because of the shapes that it warmed up with.
     if let Some(info) = loading.and_then(|model| core.catalogue.get(model)) {
-        core.recollections.forget_shapes(&crate::recollections::key(info));
+        core.learned_profiles.forget_shapes(&crate::learned_profiles::key(info));
     }
     if !(unasked && out_of_memory) {
         return Event::Exited { adapter, incarnation };

@@ -4,7 +4,7 @@ use crate::LiveConfig;
 use crate::core::Core;
 use crate::models::serving::profiles;
 use crate::workers::discovery;
-use crate::workers::launch::Workshop;
+use crate::workers::launch::WorkerTemplate;
 use schedule::{Bounds, Event};
 
 /// Takes over what can change: how many adapters are on and why, patience, what is assumed of
@@ -16,7 +16,7 @@ pub(crate) fn reconfigure(core: &mut Core, new: LiveConfig) -> Event {
     core.config.live = new;
     let bounds = &mut core.config.live.settings.bounds;
     *bounds = Bounds { silence, stop, reap, ..*bounds };
-    core.fleet.equip(Workshop::of(&core.config));
+    core.fleet.set_template(WorkerTemplate::of(&core.config));
     core.publisher.assume(&core.config.live.assumptions);
     for (model, profile) in profiles(&core.catalogue, core.config.live.slo) {
         core.turn(Event::ModelAdded { model, profile });

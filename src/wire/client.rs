@@ -1,8 +1,10 @@
 //! The worker's end: blocking, since a worker has two threads and no runtime.
 
 use super::endpoint::Endpoint;
-use super::frame::{Assembler, FrameLengths, Header, PREFIX, Pieces, Whole, WireError, encode};
-use super::message::{Down, Up};
+use super::frame::{
+    Assembler, CompleteMessage, FrameLengths, Header, PREFIX, Pieces, WireError, encode,
+};
+use super::message::{FromWorker, ToWorker};
 use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -59,7 +61,7 @@ impl Write for Half {
 /// The worker's receiving half of the link.
 pub struct WorkerReceiver {
     reader: BufReader<Box<dyn Read + Send>>,
-    assembler: Assembler<Down>,
+    assembler: Assembler<ToWorker>,
     buffer: Vec<u8>,
 }
 
@@ -68,7 +70,7 @@ impl WorkerReceiver {
     ///
     /// # Errors
     /// [`WireError::Closed`] once the server is gone.
-    pub fn receive(&mut self) -> Result<Whole<Down>, WireError> {
+    pub fn receive(&mut self) -> Result<CompleteMessage<ToWorker>, WireError> {
         loop {
             let mut prefix = [0; PREFIX];
             self.read(&mut prefix)?;
@@ -107,17 +109,17 @@ pub struct WorkerSender {
 
 impl WorkerSender {
     /// Sends a message that carries no tensors.
-    pub fn send(&self, message: Up) -> Result<(), WireError> {
+    pub fn send(&self, message: FromWorker) -> Result<(), WireError> {
         self.send_frame(&Header::Message(message), &[])
     }
 
     /// Sends a message with the bytes of the tensors that it declares.
-    pub fn send_with(&self, message: Up, tensors: &Tensors) -> Result<(), WireError> {
+    pub fn send_with(&self, message: FromWorker, tensors: &Tensors) -> Result<(), WireError> {
         let parts = tensors.0.iter().map(|tensor| tensor.data.clone()).collect();
         let mut pieces = Pieces::new(parts);
         self.send_frame(&Header::Message(message), &pieces.next())?;
         while !pieces.is_empty() {
-            self.send_frame(&Header::<Up>::Piece, &pieces.next())?;
+            self.send_frame(&Header::<FromWorker>::Piece, &pieces.next())?;
         }
         Ok(())
     }
@@ -129,7 +131,11 @@ impl WorkerSender {
         Ok(())
     }
 
-    fn send_frame(&self, header: &Header<Up>, payload: &[bytes::Bytes]) -> Result<(), WireError> {
+    fn send_frame(
+        &self,
+        header: &Header<FromWorker>,
+        payload: &[bytes::Bytes],
+    ) -> Result<(), WireError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { stream, buffer } = &mut *writer;
         encode(buffer, header, payload)?;

@@ -121,7 +121,7 @@ impl Pieces {
 
 /// A message with all the bytes that it declared.
 #[derive(Debug)]
-pub struct Whole<M> {
+pub struct CompleteMessage<M> {
     pub message: M,
     pub body: Bytes,
 }
@@ -141,14 +141,18 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
         &mut self,
         header: &[u8],
         payload: &[u8],
-    ) -> Result<Option<Whole<M>>, WireError> {
+    ) -> Result<Option<CompleteMessage<M>>, WireError> {
         match postcard::from_bytes::<Header<M>>(header)? {
             Header::Message(message) => self.begin(message, payload),
             Header::Piece => self.go_on(payload),
         }
     }
 
-    fn begin(&mut self, message: M, payload: &[u8]) -> Result<Option<Whole<M>>, WireError> {
+    fn begin(
+        &mut self,
+        message: M,
+        payload: &[u8],
+    ) -> Result<Option<CompleteMessage<M>>, WireError> {
         let total = message.body_bytes();
         if total > BODY_MAX {
             return Err(WireError::Malformed("tensors too large"));
@@ -158,7 +162,7 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
             return Err(WireError::Malformed("more payload than declared"));
         }
         if payload.len() == total {
-            return Ok(Some(Whole { message, body: Bytes::copy_from_slice(payload) }));
+            return Ok(Some(CompleteMessage { message, body: Bytes::copy_from_slice(payload) }));
         }
         if self.partial.is_some() {
             return Err(WireError::Malformed("two bodies at once"));
@@ -169,7 +173,7 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
         Ok(None)
     }
 
-    fn go_on(&mut self, payload: &[u8]) -> Result<Option<Whole<M>>, WireError> {
+    fn go_on(&mut self, payload: &[u8]) -> Result<Option<CompleteMessage<M>>, WireError> {
         let stray = WireError::Malformed("a piece without a message");
         let (message, mut body, total) = self.partial.take().ok_or(stray)?;
         if payload.len() > total - body.len() {
@@ -177,7 +181,7 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
         }
         body.extend_from_slice(payload);
         if body.len() == total {
-            return Ok(Some(Whole { message, body: body.into() }));
+            return Ok(Some(CompleteMessage { message, body: body.into() }));
         }
         self.partial = Some((message, body, total));
         Ok(None)
@@ -186,20 +190,20 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{Down, TensorHeader};
+    use super::super::message::{TensorHeader, ToWorker};
     use super::*;
     use proptest::prelude::*;
     use types::tensor::Datatype;
 
-    fn run(bytes: u64) -> Down {
+    fn run(bytes: u64) -> ToWorker {
         let header =
             TensorHeader { name: "x".into(), datatype: Datatype::Uint8, shape: vec![bytes], bytes };
         let (slices, tensors) = (Vec::new(), vec![header]);
-        Down::Run { batch: 7, model: 1, rows: bytes, slices, tensors }
+        ToWorker::Run { batch: 7, model: 1, rows: bytes, slices, tensors }
     }
 
     /// Every frame of a message, as the bytes on the wire.
-    fn frames(message: Down, body: Vec<Bytes>) -> Vec<Vec<u8>> {
+    fn frames(message: ToWorker, body: Vec<Bytes>) -> Vec<Vec<u8>> {
         let mut pieces = Pieces::new(body);
         let mut frames = Vec::new();
         let mut header = Header::Message(message);
@@ -215,9 +219,9 @@ mod tests {
     }
 
     fn feed(
-        assembler: &mut Assembler<Down>,
+        assembler: &mut Assembler<ToWorker>,
         frame: &[u8],
-    ) -> Result<Option<Whole<Down>>, WireError> {
+    ) -> Result<Option<CompleteMessage<ToWorker>>, WireError> {
         let prefix = FrameLengths::parse(frame[..PREFIX].try_into().unwrap())?;
         let (header, payload) = frame[PREFIX..].split_at(prefix.header);
         assert_eq!(payload.len(), prefix.payload);
@@ -231,11 +235,11 @@ mod tests {
         let frames = frames(run(body.len() as u64), parts);
         assert_eq!(frames.len(), 3);
         let mut ping = Vec::new();
-        encode(&mut ping, &Header::Message(Down::Ping { number: 3 }), &[]).unwrap();
+        encode(&mut ping, &Header::Message(ToWorker::Ping { number: 3 }), &[]).unwrap();
         let mut assembler = Assembler::new();
         assert!(feed(&mut assembler, &frames[0]).unwrap().is_none());
         let pinged = feed(&mut assembler, &ping).unwrap().unwrap();
-        assert_eq!(pinged.message, Down::Ping { number: 3 });
+        assert_eq!(pinged.message, ToWorker::Ping { number: 3 });
         assert!(feed(&mut assembler, &frames[1]).unwrap().is_none());
         let whole = feed(&mut assembler, &frames[2]).unwrap().unwrap();
         assert_eq!(&whole.body[..], &body[..]);
@@ -249,7 +253,7 @@ mod tests {
         let huge = frames(run(u64::MAX), vec![]);
         assert!(feed(&mut assembler, &huge[0]).is_err(), "absurd length");
         let mut piece = Vec::new();
-        encode(&mut piece, &Header::<Down>::Piece, &[Bytes::from_static(&[1])]).unwrap();
+        encode(&mut piece, &Header::<ToWorker>::Piece, &[Bytes::from_static(&[1])]).unwrap();
         assert!(feed(&mut assembler, &piece).is_err(), "stray piece");
         let mut wrong = small[0].clone();
         wrong[0] = b'X';
@@ -295,8 +299,8 @@ mod tests {
             header in prop::collection::vec(any::<u8>(), 0..200),
             payload in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let _ = Assembler::<Down>::new().push(&header, &payload);
-            let _ = Assembler::<super::super::message::Up>::new().push(&header, &payload);
+            let _ = Assembler::<ToWorker>::new().push(&header, &payload);
+            let _ = Assembler::<super::super::message::FromWorker>::new().push(&header, &payload);
         }
     }
 }

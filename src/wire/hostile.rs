@@ -2,7 +2,7 @@
 //! fuzzing found.
 
 use super::frame::{Assembler, FrameLengths, PREFIX, WireError};
-use super::message::{Carries, Down, Up, tensors_from};
+use super::message::{Carries, FromWorker, ToWorker, tensors_from};
 use serde::de::DeserializeOwned;
 
 /// Reads a stream of frames as a worker does, and as the server does.
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// What both refuse.
 pub fn frames(data: &[u8]) -> Result<(), WireError> {
-    let (down, up) = (receive::<Down>(data), receive::<Up>(data));
+    let (down, up) = (receive::<ToWorker>(data), receive::<FromWorker>(data));
     down.or(up)
 }
 

@@ -96,20 +96,21 @@ impl Injected {
 
 impl Injection {
     /// Whether the worker that is the `life`-th of this adapter has it.
-    pub fn concerns(&self, adapter: &str, life: u64) -> bool {
+    pub fn applies_to(&self, adapter: &str, incarnation: u64) -> bool {
         self.adapter.as_deref().is_none_or(|id| id == adapter)
-            && self.workers.is_none_or(|workers| life <= workers)
+            && self.workers.is_none_or(|workers| incarnation <= workers)
     }
 
     /// Whether it happens at this step of the `life`-th worker of an adapter.
-    pub fn strikes(&self, adapter: &str, life: u64, step: u64) -> bool {
-        let drawn = self.chance.is_some_and(|chance| self.draw(adapter, life, step) < chance);
+    pub fn is_due(&self, adapter: &str, incarnation: u64, step: u64) -> bool {
+        let drawn =
+            self.chance.is_some_and(|chance| self.draw(adapter, incarnation, step) < chance);
         self.at == Some(step) || drawn
     }
 
-    fn draw(&self, adapter: &str, life: u64, step: u64) -> f64 {
+    fn draw(&self, adapter: &str, incarnation: u64, step: u64) -> f64 {
         let bytes = adapter.bytes().map(u64::from);
-        let parts = bytes.chain([life, step, self.fault as u64]);
+        let parts = bytes.chain([incarnation, step, self.fault as u64]);
         let seed = parts.fold(self.seed, |seed, part| SplitMix64::new(seed ^ part).bits());
         SplitMix64::new(seed).uniform()
     }
@@ -126,17 +127,17 @@ mod tests {
     #[test]
     fn a_step_is_struck_by_number() {
         let crash = injection("fault = 'crash'\nadapter = 'cpu'\nat = 3\nworkers = 2");
-        let struck: Vec<u64> = (1..9).filter(|step| crash.strikes("cpu", 1, *step)).collect();
+        let struck: Vec<u64> = (1..9).filter(|step| crash.is_due("cpu", 1, *step)).collect();
         assert_eq!(struck, [3]);
-        assert!(crash.concerns("cpu", 1) && crash.concerns("cpu", 2));
-        assert!(!crash.concerns("cpu", 3) && !crash.concerns("pci-1", 1));
+        assert!(crash.applies_to("cpu", 1) && crash.applies_to("cpu", 2));
+        assert!(!crash.applies_to("cpu", 3) && !crash.applies_to("pci-1", 1));
     }
 
     #[test]
     fn chance_is_the_same_for_the_same_seed_and_differs_by_life_and_adapter() {
-        let of = |seed: u64, adapter: &str, life: u64| -> Vec<u64> {
+        let of = |seed: u64, adapter: &str, incarnation: u64| -> Vec<u64> {
             let slow = injection(&format!("fault = 'slow'\nchance = 0.25\nseed = {seed}"));
-            (1..=1000).filter(|step| slow.strikes(adapter, life, *step)).collect()
+            (1..=1000).filter(|step| slow.is_due(adapter, incarnation, *step)).collect()
         };
         let first = of(7, "cpu", 1);
         assert!((200..300).contains(&first.len()), "{}", first.len());

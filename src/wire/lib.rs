@@ -22,10 +22,10 @@ pub const BATCHES_MAX: usize = 8;
 
 pub use endpoint::{Endpoint, TestLink};
 pub use files::{FilesAnswer, FilesRequest};
-pub use frame::{BODY_MAX, PIECE_MAX, Whole, WireError};
+pub use frame::{BODY_MAX, CompleteMessage, PIECE_MAX, WireError};
 pub use injection::{Injected, Injection};
 pub use message::{
-    Cause, Down, LoadOrder, TensorHeader, TimeSlice, Timings, Unfit, Up, VERSION, tensor_headers,
-    tensors_from,
+    Cause, FromWorker, LoadRequest, TensorHeader, TimeSlice, Timings, ToWorker, Unfit, VERSION,
+    tensor_headers, tensors_from,
 };
 pub use worker_spec::{Slow, WorkerOptions, WorkerSpec};

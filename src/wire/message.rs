@@ -14,10 +14,10 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/10");
 
 /// Server to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Down {
+pub enum ToWorker {
     /// Load this model, warm it up, then say `Loaded` or `LoadFailed`. A number that is loaded
     /// already is replaced once the new one is warm; if that fails it stays as it is.
-    Load(Box<LoadOrder>),
+    Load(Box<LoadRequest>),
     /// Drop this model, or give up loading it; free its memory, then say `Unloaded`. This and
     /// `Load` overtake batches on the link: a batch of this model that is not answered yet fails.
     Unload {
@@ -57,7 +57,7 @@ pub struct TimeSlice {
 
 /// Which model to load; `info` says from where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoadOrder {
+pub struct LoadRequest {
     /// The engine's number for it, used in `Run`.
     pub model: u32,
     pub info: ModelInfo,
@@ -65,7 +65,7 @@ pub struct LoadOrder {
 
 /// Worker to server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Up {
+pub enum FromWorker {
     /// The first message.
     Hello {
         version: String,
@@ -217,43 +217,43 @@ fn bytes_of(tensors: &[TensorHeader]) -> u64 {
     tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes))
 }
 
-impl Carries for Down {
+impl Carries for ToWorker {
     fn tensors(&self) -> &[TensorHeader] {
         match self {
-            Down::Run { tensors, .. } => tensors,
-            Down::Load(_)
-            | Down::Unload { .. }
-            | Down::Cancel { .. }
-            | Down::Files(_)
-            | Down::Ping { .. }
-            | Down::Stop => &[],
+            ToWorker::Run { tensors, .. } => tensors,
+            ToWorker::Load(_)
+            | ToWorker::Unload { .. }
+            | ToWorker::Cancel { .. }
+            | ToWorker::Files(_)
+            | ToWorker::Ping { .. }
+            | ToWorker::Stop => &[],
         }
     }
 
     fn body_bytes(&self) -> u64 {
         match self {
-            Down::Files(answer) => answer.body_bytes(),
+            ToWorker::Files(answer) => answer.body_bytes(),
             other => bytes_of(other.tensors()),
         }
     }
 }
 
-impl Carries for Up {
+impl Carries for FromWorker {
     fn tensors(&self) -> &[TensorHeader] {
         match self {
-            Up::Done { tensors, .. } | Up::Partial { tensors, .. } => tensors,
-            Up::Hello { .. }
-            | Up::Progress { .. }
-            | Up::Opened { .. }
-            | Up::Unfit { .. }
-            | Up::Loaded { .. }
-            | Up::LoadFailed { .. }
-            | Up::Unloaded { .. }
-            | Up::Failed { .. }
-            | Up::Files(_)
-            | Up::Pong { .. }
-            | Up::Reading(_)
-            | Up::InUse { .. } => &[],
+            FromWorker::Done { tensors, .. } | FromWorker::Partial { tensors, .. } => tensors,
+            FromWorker::Hello { .. }
+            | FromWorker::Progress { .. }
+            | FromWorker::Opened { .. }
+            | FromWorker::Unfit { .. }
+            | FromWorker::Loaded { .. }
+            | FromWorker::LoadFailed { .. }
+            | FromWorker::Unloaded { .. }
+            | FromWorker::Failed { .. }
+            | FromWorker::Files(_)
+            | FromWorker::Pong { .. }
+            | FromWorker::Reading(_)
+            | FromWorker::InUse { .. } => &[],
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The server's end: asynchronous, one reader and one writer per worker.
 
 use super::endpoint::Endpoint;
-use super::frame::{Assembler, FrameLengths, Header, PREFIX, Pieces, Whole, WireError, encode};
-use super::message::{Down, Up};
+use super::frame::{
+    Assembler, CompleteMessage, FrameLengths, Header, PREFIX, Pieces, WireError, encode,
+};
+use super::message::{FromWorker, ToWorker};
 use bytes::Bytes;
 use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{self, GenericFilePath, ListenerOptions, prelude::*};
@@ -15,11 +17,11 @@ use tokio::sync::mpsc;
 const BACKLOG: u32 = 4;
 
 /// Waits for one worker. Dropping it closes the endpoint.
-pub struct Door {
-    listener: Listener,
+pub struct Listener {
+    socket: Socket,
 }
 
-enum Listener {
+enum Socket {
     Local(local_socket::tokio::Listener),
     Tcp(TcpListener),
 }
@@ -27,16 +29,16 @@ enum Listener {
 type Incoming = Box<dyn AsyncRead + Send + Unpin>;
 type Outward = Box<dyn AsyncWrite + Send + Unpin>;
 
-impl Door {
+impl Listener {
     /// Listens at this endpoint.
     ///
     /// # Errors
     /// If the system refuses it.
-    pub fn open(endpoint: &Endpoint) -> Result<Door, WireError> {
-        let listener = match endpoint {
+    pub fn open(endpoint: &Endpoint) -> Result<Listener, WireError> {
+        let socket = match endpoint {
             Endpoint::Local(socket) => {
                 let name = socket.as_path().to_fs_name::<GenericFilePath>()?;
-                Listener::Local(ListenerOptions::new().name(name).create_tokio()?)
+                Socket::Local(ListenerOptions::new().name(name).create_tokio()?)
             }
             Endpoint::Tcp(address) => {
                 let socket =
@@ -44,10 +46,10 @@ impl Door {
                 // The connection of the worker before may still be in TIME_WAIT.
                 socket.set_reuseaddr(true)?;
                 socket.bind(*address)?;
-                Listener::Tcp(socket.listen(BACKLOG)?)
+                Socket::Tcp(socket.listen(BACKLOG)?)
             }
         };
-        Ok(Door { listener })
+        Ok(Listener { socket })
     }
 
     /// Takes the next connection. At a local socket one of a process other than `pid` is dropped;
@@ -56,8 +58,8 @@ impl Door {
     /// # Errors
     /// If the system accepts no connection.
     pub async fn accept(&self, pid: u32) -> Result<(ServerReceiver, ServerSender), WireError> {
-        match &self.listener {
-            Listener::Local(listener) => loop {
+        match &self.socket {
+            Socket::Local(listener) => loop {
                 let stream = listener.accept().await?;
                 if peer_is(&stream, pid) {
                     let (reader, writer) = tokio::io::split(stream);
@@ -65,7 +67,7 @@ impl Door {
                 }
                 tracing::warn!(pid, "a process other than the worker connected to its socket");
             },
-            Listener::Tcp(listener) => {
+            Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // A message waits for no other.
                 stream.set_nodelay(true)?;
@@ -91,7 +93,7 @@ fn halves(reader: Incoming, writer: Outward) -> (ServerReceiver, ServerSender) {
 /// The server's receiving half of the link.
 pub struct ServerReceiver {
     reader: BufReader<Incoming>,
-    assembler: Assembler<Up>,
+    assembler: Assembler<FromWorker>,
     buffer: Vec<u8>,
 }
 
@@ -100,7 +102,7 @@ impl ServerReceiver {
     ///
     /// # Errors
     /// [`WireError::Closed`] once the worker is gone.
-    pub async fn receive(&mut self) -> Result<Whole<Up>, WireError> {
+    pub async fn receive(&mut self) -> Result<CompleteMessage<FromWorker>, WireError> {
         loop {
             let mut prefix = [0; PREFIX];
             self.reader.read_exact(&mut prefix).await.map_err(closed)?;
@@ -126,7 +128,7 @@ fn closed(error: std::io::Error) -> WireError {
 
 /// A message to send, with the bytes that it declares, in parts.
 pub struct Outgoing {
-    pub message: Down,
+    pub message: ToWorker,
     pub body: Vec<Bytes>,
 }
 
@@ -141,7 +143,7 @@ impl ServerSender {
     /// between the pieces of a large one too; those in `files` go last.
     pub async fn run(
         mut self,
-        mut control: mpsc::Receiver<Down>,
+        mut control: mpsc::Receiver<ToWorker>,
         mut batches: mpsc::Receiver<Outgoing>,
         mut files: mpsc::Receiver<Outgoing>,
     ) -> Result<(), WireError> {
@@ -158,7 +160,7 @@ impl ServerSender {
     async fn with_body(
         &mut self,
         outgoing: Outgoing,
-        control: &mut mpsc::Receiver<Down>,
+        control: &mut mpsc::Receiver<ToWorker>,
     ) -> Result<(), WireError> {
         let mut pieces = Pieces::new(outgoing.body);
         self.frame(&Header::Message(outgoing.message), &pieces.next()).await?;
@@ -171,7 +173,11 @@ impl ServerSender {
         Ok(())
     }
 
-    async fn frame(&mut self, header: &Header<Down>, payload: &[Bytes]) -> Result<(), WireError> {
+    async fn frame(
+        &mut self,
+        header: &Header<ToWorker>,
+        payload: &[Bytes],
+    ) -> Result<(), WireError> {
         encode(&mut self.buffer, header, payload)?;
         self.writer.write_all(&self.buffer).await.map_err(closed)
     }

@@ -30,7 +30,7 @@ pub struct WorkerSpec {
     #[serde(default)]
     pub validation: Option<u64>,
     /// Which worker of this adapter it is; the first one is 1.
-    pub life: u64,
+    pub incarnation: u64,
     /// For tests: the worker is slowed by sleeping.
     pub slow: Option<Slow>,
     /// For tests: what is to go wrong.

@@ -1,13 +1,13 @@
 //! The compute thread: opens the device, checks it, loads models, warms them up, runs batches.
 
-use super::beside::{Beside, LOOK_EVERY, OwnedTools};
+use super::background_load::{BackgroundLoad, OwnedTools, POLL_INTERVAL};
 use super::caches;
 use super::cancelled::Cancelled;
-use super::checks::Checks;
 use super::faults::Faults;
 use super::guard::{cause, guarded, guarded_model, micros, shortened};
 use super::load::{OngoingLoad, in_use, usage};
 use super::loaded::{Loaded, Tools};
+use super::self_checks::SelfChecks;
 use super::slice::Slice;
 use adapter::entry::{AdapterEntry, Api, Probe};
 use adapter::lock::{AdapterLock, LockError};
@@ -26,16 +26,16 @@ use types::clock;
 use types::tensor::Tensors;
 use wire::client::WorkerSender;
 use wire::{
-    Cause, Down, LoadOrder, Slow, TensorHeader, TimeSlice, Timings, Unfit, Up, WireError,
-    WorkerSpec, tensor_headers, tensors_from,
+    Cause, FromWorker, LoadRequest, Slow, TensorHeader, TimeSlice, Timings, ToWorker, Unfit,
+    WireError, WorkerSpec, tensor_headers, tensors_from,
 };
 
 /// Between two looks at the memory in use while batches run.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A message for the compute thread, and when it was whole.
 pub(super) struct ComputeJob {
-    message: Down,
+    message: ToWorker,
     body: Bytes,
     received: Instant,
     /// The received files of the model to load.
@@ -43,18 +43,18 @@ pub(super) struct ComputeJob {
 }
 
 impl ComputeJob {
-    pub(super) fn new(message: Down, body: Bytes) -> ComputeJob {
+    pub(super) fn new(message: ToWorker, body: Bytes) -> ComputeJob {
         ComputeJob { message, body, received: clock::now(), files: None }
     }
 
     /// Loads a model from received files.
-    pub(super) fn load(order: LoadOrder, files: VersionInUse) -> ComputeJob {
-        let job = ComputeJob::new(Down::Load(Box::new(order)), Bytes::new());
+    pub(super) fn load(request: LoadRequest, files: VersionInUse) -> ComputeJob {
+        let job = ComputeJob::new(ToWorker::Load(Box::new(request)), Bytes::new());
         ComputeJob { files: Some(files), ..job }
     }
 }
 
-/// What `Down::Run` says of a batch.
+/// What `ToWorker::Run` says of a batch.
 struct Work {
     batch: u64,
     model: u32,
@@ -63,20 +63,20 @@ struct Work {
 }
 
 /// Why a worker gives its adapter up.
-struct Refusal {
+struct UnfitError {
     why: Unfit,
     error: String,
 }
 
-impl Refusal {
-    fn device(error: impl std::fmt::Display) -> Refusal {
-        Refusal { why: Unfit::Device, error: shortened(&error) }
+impl UnfitError {
+    fn device(error: impl std::fmt::Display) -> UnfitError {
+        UnfitError { why: Unfit::Device, error: shortened(&error) }
     }
 }
 
-impl From<ModelError> for Refusal {
-    fn from(error: ModelError) -> Refusal {
-        Refusal::device(error)
+impl From<ModelError> for UnfitError {
+    fn from(error: ModelError) -> UnfitError {
+        UnfitError::device(error)
     }
 }
 
@@ -89,15 +89,15 @@ pub(super) struct ComputeThread {
     faults: Faults,
     models: BTreeMap<u32, Loaded>,
     /// Whether models are loaded in a thread of their own, and the one that is.
-    pub(super) loads_beside: bool,
-    beside: Option<Beside>,
+    pub(super) loads_in_background: bool,
+    background: Option<BackgroundLoad>,
     /// Models on their way, the first one being loaded.
     loads: VecDeque<OngoingLoad>,
     /// What the server was told last of memory in use and reserved, and when.
-    told: (Option<(u64, u64)>, Instant),
+    reported: (Option<(u64, u64)>, Instant),
     /// Whether that may have changed since.
     stale: bool,
-    pub(super) checks: Checks,
+    pub(super) checks: SelfChecks,
     pub(super) cancelled: Cancelled,
     /// The folder of the adapter's caches.
     pub(super) caches: PathBuf,
@@ -105,33 +105,33 @@ pub(super) struct ComputeThread {
 
 /// Serves until the link ends; ends the process when the adapter proves unfit.
 pub(super) fn run(
-    (order, lock, confinement): (WorkerSpec, Locked, String),
+    (spec, lock, confinement): (WorkerSpec, Locked, String),
     registry: Registry,
     (work, cancelled): (mpsc::Receiver<ComputeJob>, Cancelled),
     sender: WorkerSender,
 ) {
-    let who = (order.adapter.id.as_str(), order.life);
-    let mut faults = Faults::new(&order.faults, who, sender.clone());
+    let worker = (spec.adapter.id.as_str(), spec.incarnation);
+    let mut faults = Faults::new(&spec.faults, worker, sender.clone());
     let opened = guarded(|| {
-        let open = || Ok(open_device(&order, lock, confinement, &sender));
+        let open = || Ok(open_device(&spec, lock, confinement, &sender));
         faults.step(open).unwrap_or_else(|error| Err(error.into()))
     });
-    let opened = opened.unwrap_or_else(|panic| Err(Refusal::device(panic)));
+    let opened = opened.unwrap_or_else(|panic| Err(UnfitError::device(panic)));
     let (device, lock) = match opened {
         Ok(opened) => opened,
-        Err(Refusal { why, error }) => {
-            let _ = sender.send(Up::Unfit { why, error });
+        Err(UnfitError { why, error }) => {
+            let _ = sender.send(FromWorker::Unfit { why, error });
             // The server reads it, then lets us go; if it is gone the link thread ends us.
             return;
         }
     };
     // Held for the process's life.
     let _lock = lock;
-    let mut compute = ComputeThread::new(device, registry, sender, order.slow, faults);
-    compute.checks.every = order.options.check;
+    let mut compute = ComputeThread::new(device, registry, sender, spec.slow, faults);
+    compute.checks.interval = spec.options.check;
     compute.cancelled = cancelled;
-    compute.caches = order.cache_dir;
-    compute.loads_beside = order.adapter.api == Api::Cpu;
+    compute.caches = spec.cache_dir;
+    compute.loads_in_background = spec.adapter.api == Api::Cpu;
     if let Err(error) = compute.serve(&work) {
         tracing::error!("the link broke: {error}");
         std::process::exit(1);
@@ -143,24 +143,24 @@ pub(super) fn run(
 pub(super) type Locked = Result<Option<AdapterLock>, LockError>;
 
 /// Locks the adapter of an order.
-pub(super) fn lock(order: &WorkerSpec) -> Locked {
-    match order.adapter.api {
+pub(super) fn lock(spec: &WorkerSpec) -> Locked {
+    match spec.adapter.api {
         Api::Cpu => Ok(None),
-        _ => AdapterLock::take(&order.lock_dir, &order.adapter.id).map(Some),
+        _ => AdapterLock::take(&spec.lock_dir, &spec.adapter.id).map(Some),
     }
 }
 
 /// Opens, checks and probes the adapter, which is locked.
 fn open_device(
-    order: &WorkerSpec,
+    spec: &WorkerSpec,
     lock: Locked,
     confinement: String,
     sender: &WorkerSender,
-) -> Result<(Device, Option<AdapterLock>), Refusal> {
+) -> Result<(Device, Option<AdapterLock>), UnfitError> {
     let begin = clock::now();
-    let entry = &order.adapter;
-    caches::set_up(&order.cache_dir, entry);
-    let lock = lock.map_err(lock_refusal)?;
+    let entry = &spec.adapter;
+    caches::set_up(&spec.cache_dir, entry);
+    let lock = lock.map_err(unfit_lock)?;
     let (device, probe) = if entry.api == Api::Cpu {
         // There is nothing to check that a panic would not tell.
         (Device::flex(), None)
@@ -169,32 +169,33 @@ fn open_device(
         (device, Some(probe))
     };
     let open_ms = millis(begin);
-    sender.send(Up::Opened { probe, open_ms, confinement }).map_err(Refusal::device)?;
+    sender.send(FromWorker::Opened { probe, open_ms, confinement }).map_err(UnfitError::device)?;
     Ok((device, lock))
 }
 
-fn lock_refusal(error: LockError) -> Refusal {
+fn unfit_lock(error: LockError) -> UnfitError {
     let why = match error {
-        LockError::Held(_) | LockError::Spoilt(..) => Unfit::InUse,
+        LockError::Held(_) | LockError::Unusable(..) => Unfit::InUse,
         LockError::Io(..) => Unfit::Environment,
     };
-    Refusal { why, error: error.to_string() }
+    UnfitError { why, error: error.to_string() }
 }
 
-fn open_gpu(entry: &AdapterEntry, sender: &WorkerSender) -> Result<(Device, Probe), Refusal> {
-    let say = |doing: &str| sender.send(Up::Progress { doing: doing.to_owned() });
-    say("opening the device").map_err(Refusal::device)?;
-    let opened = open::open(entry).map_err(Refusal::device)?;
-    say("checking the device").map_err(Refusal::device)?;
+fn open_gpu(entry: &AdapterEntry, sender: &WorkerSender) -> Result<(Device, Probe), UnfitError> {
+    let report_progress =
+        |doing: &str| sender.send(FromWorker::Progress { doing: doing.to_owned() });
+    report_progress("opening the device").map_err(UnfitError::device)?;
+    let opened = open::open(entry).map_err(UnfitError::device)?;
+    report_progress("checking the device").map_err(UnfitError::device)?;
     check::check(&opened.device, &opened.queue).map_err(|error| {
         let why = match error {
             check::CheckError::Wrong { .. } => Unfit::WrongAnswer,
             check::CheckError::Failed { .. } => Unfit::Device,
         };
-        Refusal { why, error: error.to_string() }
+        UnfitError { why, error: error.to_string() }
     })?;
-    let probe = probe::probe(&opened.device, &opened.queue).map_err(Refusal::device)?;
-    let device = open::register(opened).map_err(Refusal::device)?;
+    let probe = probe::probe(&opened.device, &opened.queue).map_err(UnfitError::device)?;
+    let device = open::register(opened).map_err(UnfitError::device)?;
     Ok((device, probe))
 }
 
@@ -207,8 +208,8 @@ impl ComputeThread {
         faults: Faults,
     ) -> ComputeThread {
         let (models, loads) = (BTreeMap::new(), VecDeque::new());
-        let (told, stale) = ((None, clock::now()), false);
-        let checks = Checks::default();
+        let (reported, stale) = ((None, clock::now()), false);
+        let checks = SelfChecks::default();
         let caches = PathBuf::new();
         ComputeThread {
             device,
@@ -217,10 +218,10 @@ impl ComputeThread {
             slow,
             faults,
             models,
-            loads_beside: false,
-            beside: None,
+            loads_in_background: false,
+            background: None,
             loads,
-            told,
+            reported,
             stale,
             checks,
             cancelled: Cancelled::default(),
@@ -235,12 +236,12 @@ impl ComputeThread {
     /// If the link broke.
     pub(super) fn serve(&mut self, work: &mpsc::Receiver<ComputeJob>) -> Result<(), WireError> {
         loop {
-            self.end_beside()?;
-            if self.loads.is_empty() || self.beside.is_some() {
+            self.end_background_load()?;
+            if self.loads.is_empty() || self.background.is_some() {
                 match work.recv_timeout(self.due_in()) {
                     Ok(job) => self.perform(job)?,
-                    Err(RecvTimeoutError::Timeout) if self.stale => self.tell_memory()?,
-                    Err(RecvTimeoutError::Timeout) if self.is_sound() => {}
+                    Err(RecvTimeoutError::Timeout) if self.stale => self.report_memory()?,
+                    Err(RecvTimeoutError::Timeout) if self.passes_self_check() => {}
                     Err(RecvTimeoutError::Timeout) => return Ok(()),
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
@@ -258,13 +259,13 @@ impl ComputeThread {
     /// When there is something to do without being asked: what a last batch took is told soon.
     fn due_in(&self) -> Duration {
         let checks = self.checks.due_in();
-        let due = if self.stale { TELL_EVERY.min(checks) } else { checks };
-        if self.beside.is_some() { LOOK_EVERY.min(due) } else { due }
+        let due = if self.stale { REPORT_INTERVAL.min(checks) } else { checks };
+        if self.background.is_some() { POLL_INTERVAL.min(due) } else { due }
     }
 
     /// Has one of the models give the answer that is known. If it does not, the adapter is given
     /// up, and the server told so.
-    fn is_sound(&mut self) -> bool {
+    fn passes_self_check(&mut self) -> bool {
         let Some(model) = self.checks.next(&self.models) else { return true };
         let ComputeThread { models, faults, checks, .. } = self;
         let Some(loaded) = models.get_mut(&model) else { return true };
@@ -282,72 +283,76 @@ impl ComputeThread {
             "{name} was checked again: {error}; {batches} batches have run since all was well"
         );
         // If the link broke there is nobody to tell.
-        let _ = self.sender.send(Up::Unfit { why, error: shortened(&error) });
+        let _ = self.sender.send(FromWorker::Unfit { why, error: shortened(&error) });
         false
     }
 
     fn perform(&mut self, job: ComputeJob) -> Result<(), WireError> {
         match job.message {
-            Down::Load(order) => {
-                self.loads.push_back(OngoingLoad::new(*order, job.files));
+            ToWorker::Load(request) => {
+                self.loads.push_back(OngoingLoad::new(*request, job.files));
                 Ok(())
             }
-            Down::Unload { model } => self.unload(model),
-            Down::Run { batch, model, rows, slices, tensors } => {
+            ToWorker::Unload { model } => self.unload(model),
+            ToWorker::Run { batch, model, rows, slices, tensors } => {
                 let wait_us = micros(job.received);
                 let work = Work { batch, model, rows, slices };
                 self.batch(&work, (tensors, job.body), wait_us)
             }
-            Down::Files(_) | Down::Cancel { .. } | Down::Ping { .. } | Down::Stop => Ok(()),
+            ToWorker::Files(_)
+            | ToWorker::Cancel { .. }
+            | ToWorker::Ping { .. }
+            | ToWorker::Stop => Ok(()),
         }
     }
 
     fn load_step(&mut self) -> Result<(), WireError> {
         let Some(mut loading) = self.loads.pop_front() else { return Ok(()) };
         // Injected faults strike at steps that are counted in one thread.
-        if self.loads_beside && self.faults.are_none() {
-            return self.load_beside(loading);
+        if self.loads_in_background && self.faults.are_none() {
+            return self.load_in_background(loading);
         }
         let ComputeThread { registry, device, sender, slow, faults, caches, .. } = self;
-        let spoil = faults.spoiler();
-        let tools = Tools { registry, device, sender, slow: *slow, spoil: &spoil, caches };
+        let corruption = faults.corruption();
+        let tools =
+            Tools { registry, device, sender, slow: *slow, corruption: &corruption, caches };
         match guarded_model(|| faults.step(|| loading.step(&tools))) {
             Ok(false) => {
                 self.loads.push_front(loading);
-                self.tell_memory_in_time()
+                self.report_memory_if_due()
             }
             Ok(true) => self.loaded(loading),
             Err(error) => self.load_failed(loading, &error),
         }
     }
 
-    fn load_beside(&mut self, loading: OngoingLoad) -> Result<(), WireError> {
+    fn load_in_background(&mut self, loading: OngoingLoad) -> Result<(), WireError> {
         let model = loading.model();
         let tools = OwnedTools {
             registry: self.registry.clone(),
             device: self.device.clone(),
             sender: self.sender.clone(),
             slow: self.slow,
-            spoil: self.faults.spoiler(),
+            corruption: self.faults.corruption(),
             caches: self.caches.clone(),
         };
-        match Beside::begin(loading, tools) {
-            Ok(beside) => self.beside = Some(beside),
-            Err(error) => return self.say_load_failed((model, 0), &error),
+        match BackgroundLoad::begin(loading, tools) {
+            Ok(load) => self.background = Some(load),
+            Err(error) => return self.send_load_failed((model, 0), &error),
         }
         Ok(())
     }
 
     /// Takes over what a thread has loaded.
-    fn end_beside(&mut self) -> Result<(), WireError> {
-        let Some(beside) = self.beside.take_if(|beside| beside.has_ended()) else { return Ok(()) };
-        let model = beside.model;
-        match beside.end() {
+    fn end_background_load(&mut self) -> Result<(), WireError> {
+        let Some(load) = self.background.take_if(|load| load.has_ended()) else { return Ok(()) };
+        let model = load.model;
+        match load.end() {
             Some((loading, Ok(()))) => self.loaded(loading),
             Some((loading, Err(error))) => self.load_failed(loading, &error),
             None => {
                 let error = ModelError::Device("the thread of the load ended".to_owned());
-                self.say_load_failed((model, 0), &error)
+                self.send_load_failed((model, 0), &error)
             }
         }
     }
@@ -355,44 +360,44 @@ impl ComputeThread {
     fn load_failed(&mut self, loading: OngoingLoad, error: &ModelError) -> Result<(), WireError> {
         let (model, rows) = (loading.model(), loading.rows());
         self.free(loading);
-        self.say_load_failed((model, rows), error)
+        self.send_load_failed((model, rows), error)
     }
 
-    fn say_load_failed(
+    fn send_load_failed(
         &self,
         (model, rows): (u32, u32),
         error: &ModelError,
     ) -> Result<(), WireError> {
         let (cause, error) = (cause(error), shortened(error));
-        self.sender.send(Up::LoadFailed { model, rows, cause, error })
+        self.sender.send(FromWorker::LoadFailed { model, rows, cause, error })
     }
 
     /// Puts a warm model in its place; until now one with its number has served.
     fn loaded(&mut self, loading: OngoingLoad) -> Result<(), WireError> {
         let model = loading.model();
-        let Some((loaded, news)) = loading.finish() else { return Ok(()) };
+        let Some((loaded, message)) = loading.finish() else { return Ok(()) };
         if let Some(old) = self.models.insert(model, loaded) {
             self.free(old);
         }
         self.checks.loaded();
         // First what it took, lest that passes for what others use.
-        self.tell_memory()?;
-        self.sender.send(news)
+        self.report_memory()?;
+        self.sender.send(message)
     }
 
     fn unload(&mut self, model: u32) -> Result<(), WireError> {
         let before = self.in_use();
-        if let Some(beside) = self.beside.take_if(|beside| beside.model == model) {
-            beside.give_up();
+        if let Some(load) = self.background.take_if(|load| load.model == model) {
+            load.abort();
         }
-        let (given_up, loads) = self.loads.drain(..).partition(|load| load.model() == model);
+        let (aborted, loads) = self.loads.drain(..).partition(|load| load.model() == model);
         self.loads = loads;
-        let (given_up, loaded): (VecDeque<OngoingLoad>, _) = (given_up, self.models.remove(&model));
-        let said = loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes);
-        self.free((given_up, loaded));
+        let (aborted, loaded): (VecDeque<OngoingLoad>, _) = (aborted, self.models.remove(&model));
+        let reported = loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes);
+        self.free((aborted, loaded));
         let fell = before.zip(self.in_use()).map(|(before, after)| before.saturating_sub(after));
-        self.sender.send(Up::Unloaded { model, memory_bytes: fell.unwrap_or(said) })?;
-        self.tell_memory()
+        self.sender.send(FromWorker::Unloaded { model, memory_bytes: fell.unwrap_or(reported) })?;
+        self.report_memory()
     }
 
     /// Drops what holds memory of the device and gives the memory back to the driver.
@@ -423,30 +428,30 @@ impl ComputeThread {
         match outputs {
             Ok(outputs) => {
                 let tensors = tensor_headers(&outputs);
-                self.sender.send_with(Up::Done { batch, tensors, timings }, &outputs)?;
+                self.sender.send_with(FromWorker::Done { batch, tensors, timings }, &outputs)?;
             }
             Err(error) => {
                 let (cause, error) = (cause(&error), shortened(&error));
-                self.sender.send(Up::Failed { batch, cause, error })?;
+                self.sender.send(FromWorker::Failed { batch, cause, error })?;
             }
         }
-        self.tell_memory_in_time()
+        self.report_memory_if_due()
     }
 
     /// Between batches and steps of a load: asking a device for it takes time.
-    fn tell_memory_in_time(&mut self) -> Result<(), WireError> {
-        self.stale = self.told.1.elapsed() < TELL_EVERY;
-        if self.stale { Ok(()) } else { self.tell_memory() }
+    fn report_memory_if_due(&mut self) -> Result<(), WireError> {
+        self.stale = self.reported.1.elapsed() < REPORT_INTERVAL;
+        if self.stale { Ok(()) } else { self.report_memory() }
     }
 
     /// Tells how much memory tensors hold, and how much is kept for them, if that changed.
-    fn tell_memory(&mut self) -> Result<(), WireError> {
+    fn report_memory(&mut self) -> Result<(), WireError> {
         self.stale = false;
         let usage = guarded(|| usage(&self.device)).ok().flatten();
-        let (before, _) = std::mem::replace(&mut self.told, (usage, clock::now()));
+        let (before, _) = std::mem::replace(&mut self.reported, (usage, clock::now()));
         match usage.filter(|_| usage != before) {
             Some((memory_bytes, reserved_bytes)) => {
-                self.sender.send(Up::InUse { memory_bytes, reserved_bytes })
+                self.sender.send(FromWorker::InUse { memory_bytes, reserved_bytes })
             }
             None => Ok(()),
         }

@@ -11,8 +11,8 @@ use std::path::Path;
 /// inherit it.
 #[cfg(target_os = "linux")]
 pub(super) fn confine(folders: &[&Path]) -> String {
-    let files = told("files", linux::files(folders));
-    format!("{files}, {}", told("system calls", linux::calls()))
+    let files = describe("files", linux::files(folders));
+    format!("{files}, {}", describe("system calls", linux::calls()))
 }
 
 /// Other platforms offer nothing that a program could ask for itself as simply.
@@ -22,7 +22,7 @@ pub(super) fn confine(_folders: &[&Path]) -> String {
 }
 
 #[cfg(target_os = "linux")]
-fn told(what: &str, enforced: anyhow::Result<String>) -> String {
+fn describe(what: &str, enforced: anyhow::Result<String>) -> String {
     match enforced {
         Ok(how) => format!("{what} ({how})"),
         Err(error) => {

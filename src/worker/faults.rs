@@ -23,30 +23,30 @@ const FLOOD_LINES: usize = 20_000;
 pub(super) struct Faults {
     injections: Vec<Injection>,
     adapter: String,
-    life: u64,
+    incarnation: u64,
     sender: WorkerSender,
     /// Steps begun so far.
     steps: u64,
     lost: bool,
     /// How long the last step of a slow death was held up.
     dying: Option<Duration>,
-    spoiler: Spoiler,
+    corruption: OutputCorruption,
 }
 
 impl Faults {
     /// Those of the injections that concern the `life`-th worker of this adapter.
     pub(super) fn new(
         injections: &[Injection],
-        (adapter, life): (&str, u64),
+        (adapter, incarnation): (&str, u64),
         sender: WorkerSender,
     ) -> Faults {
         let adapter = adapter.to_owned();
-        let concerns = |injection: &&Injection| injection.concerns(&adapter, life);
+        let concerns = |injection: &&Injection| injection.applies_to(&adapter, incarnation);
         let injections: Vec<_> = injections.iter().filter(concerns).cloned().collect();
-        let spoils = injections.iter().any(|injection| injection.fault == Injected::WrongAnswer);
-        let spoiler = Spoiler(spoils.then(Arc::default));
+        let corrupts = injections.iter().any(|injection| injection.fault == Injected::WrongAnswer);
+        let corruption = OutputCorruption(corrupts.then(Arc::default));
         let (steps, lost, dying) = (0, false, None);
-        Faults { injections, adapter, life, sender, steps, lost, dying, spoiler }
+        Faults { injections, adapter, incarnation, sender, steps, lost, dying, corruption }
     }
 
     /// Whether nothing is to go wrong.
@@ -66,18 +66,18 @@ impl Faults {
             return work();
         }
         self.steps += 1;
-        let struck: Vec<Injected> = self.struck();
-        self.spoiler.set(struck.contains(&Injected::WrongAnswer));
-        struck.iter().try_for_each(|fault| self.strike(*fault))?;
+        let due: Vec<Injected> = self.due();
+        self.corruption.set(due.contains(&Injected::WrongAnswer));
+        due.iter().try_for_each(|fault| self.inject(*fault))?;
         if self.lost {
             return Err(ModelError::Device("injected: the device is lost".to_owned()));
         }
         let begin = clock::now();
         let mut done = work();
-        if struck.contains(&Injected::OutOfMemory) {
+        if due.contains(&Injected::OutOfMemory) {
             done = Err(ModelError::Memory("injected: out of memory".to_owned()));
         }
-        if struck.contains(&Injected::Slow) {
+        if due.contains(&Injected::Slow) {
             std::thread::sleep(begin.elapsed().saturating_mul(SLOWER - 1) + SLOWER_BY);
         }
         if let Some(held_up) = &mut self.dying {
@@ -88,12 +88,13 @@ impl Faults {
     }
 
     /// What happens at this step.
-    fn struck(&self) -> Vec<Injected> {
-        let now = |injection: &&Injection| injection.strikes(&self.adapter, self.life, self.steps);
+    fn due(&self) -> Vec<Injected> {
+        let now =
+            |injection: &&Injection| injection.is_due(&self.adapter, self.incarnation, self.steps);
         self.injections.iter().filter(now).map(|injection| injection.fault).collect()
     }
 
-    fn strike(&mut self, fault: Injected) -> Result<(), ModelError> {
+    fn inject(&mut self, fault: Injected) -> Result<(), ModelError> {
         let refused = |what: &str| Err(ModelError::Device(format!("injected: {what}")));
         tracing::warn!(step = self.steps, "injected: {}", fault.as_str());
         match fault {
@@ -118,46 +119,46 @@ impl Faults {
     }
 
     /// What lets models answer wrongly in the steps that are to.
-    pub(super) fn spoiler(&self) -> Spoiler {
-        self.spoiler.clone()
+    pub(super) fn corruption(&self) -> OutputCorruption {
+        self.corruption.clone()
     }
 }
 
 /// Whether the outputs of a step are to be wrong, shared with the models; nothing where that is
 /// not to happen.
 #[derive(Clone, Default)]
-pub(super) struct Spoiler(Option<Arc<AtomicBool>>);
+pub(super) struct OutputCorruption(Option<Arc<AtomicBool>>);
 
-impl Spoiler {
-    fn set(&self, spoils: bool) {
+impl OutputCorruption {
+    fn set(&self, corrupts: bool) {
         if let Some(flag) = &self.0 {
-            flag.store(spoils, Ordering::Relaxed);
+            flag.store(corrupts, Ordering::Relaxed);
         }
     }
 
     /// The model, with outputs that are wrong when they are to be.
     pub(super) fn wrap(&self, model: Box<dyn Model>) -> Box<dyn Model> {
         match self.0.clone() {
-            Some(spoils) => Box::new(Spoilt { model, spoils }),
+            Some(corrupts) => Box::new(CorruptedModel { model, corrupts }),
             None => model,
         }
     }
 }
 
 /// A model on a device that computes wrongly now and then.
-struct Spoilt {
+struct CorruptedModel {
     model: Box<dyn Model>,
-    spoils: Arc<AtomicBool>,
+    corrupts: Arc<AtomicBool>,
 }
 
-impl Model for Spoilt {
+impl Model for CorruptedModel {
     fn signature(&self) -> &Signature {
         self.model.signature()
     }
 
     fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
         let outputs = self.model.forward(inputs, rows)?;
-        if !self.spoils.load(Ordering::Relaxed) {
+        if !self.corrupts.load(Ordering::Relaxed) {
             return Ok(outputs);
         }
         Ok(Tensors(outputs.0.into_iter().map(flipped).collect()))

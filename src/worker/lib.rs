@@ -5,10 +5,9 @@
 //! thread owns the device and does everything slow. An adapter is turned off by the end of this
 //! process: it tears nothing down, the system takes driver, memory and power state back.
 
-mod beside;
+mod background_load;
 pub mod caches;
 mod cancelled;
-mod checks;
 mod compare;
 mod compute;
 mod confine;
@@ -18,14 +17,15 @@ mod load;
 mod loaded;
 mod model_files;
 mod nvml;
-mod parent;
-mod runs;
+mod process;
+mod self_checks;
 mod slice;
 #[cfg(test)]
 mod slice_tests;
 #[cfg(test)]
 mod tests;
 pub mod tuning;
+mod warm_up;
 
 use self::cancelled::Cancelled;
 use self::compute::ComputeJob;
@@ -37,10 +37,10 @@ use std::io::BufRead;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use wire::client::{WorkerReceiver, WorkerSender, connect};
-use wire::{BATCHES_MAX, Down, Up, VERSION, WireError, WorkerSpec};
+use wire::{BATCHES_MAX, FromWorker, ToWorker, VERSION, WireError, WorkerSpec};
 
 /// Models that may be ordered to be loaded or unloaded beside them; each order is small.
-const ORDERS_MAX: usize = 256;
+const CONTROL_MAX: usize = 256;
 
 /// Runs a worker until it is told to stop or its server is gone. Reads its order from stdin.
 pub fn run(registry: Registry) -> ExitCode {
@@ -54,39 +54,41 @@ pub fn run(registry: Registry) -> ExitCode {
 }
 
 fn serve(registry: Registry) -> anyhow::Result<()> {
-    let order = read_order()?;
-    parent::die_with(order.server);
-    parent::die_before_others();
-    if let Some(bytes_max) = order.validation {
-        parent::stand_back(bytes_max);
+    let spec = read_spec()?;
+    process::exit_with_parent(spec.server);
+    process::raise_oom_score();
+    if let Some(bytes_max) = spec.validation {
+        process::limit_resources(bytes_max);
     }
-    let (receiver, sender) = connect(&order.server_endpoint).context("cannot reach the server")?;
+    let (receiver, sender) = connect(&spec.server_endpoint).context("cannot reach the server")?;
     // Before it gives up the right to make the file.
-    let lock = compute::lock(&order);
+    let lock = compute::lock(&spec);
     // Before any thread, driver and file of a model.
-    let confinement = give_up_rights(&order);
-    sender.send(Up::Hello { version: VERSION.to_owned(), token: order.token.clone() })?;
-    let (jobs, work) = mpsc::sync_channel(BATCHES_MAX + ORDERS_MAX);
+    let confinement = drop_rights(&spec);
+    sender.send(FromWorker::Hello { version: VERSION.to_owned(), token: spec.token.clone() })?;
+    let (jobs, work) = mpsc::sync_channel(BATCHES_MAX + CONTROL_MAX);
     let cancelled = Cancelled::default();
-    let inbox = Inbox::new(&order, &sender, jobs)?;
-    let (speaker, seen) = (sender.clone(), cancelled.clone());
-    nvml::follow(&order.adapter, sender.clone());
+    let inbox = Inbox::new(&spec, &sender, jobs)?;
+    let (compute_sender, seen) = (sender.clone(), cancelled.clone());
+    nvml::follow(&spec.adapter, sender.clone());
     std::thread::Builder::new()
         .name("compute".into())
-        .spawn(move || compute::run((order, lock, confinement), registry, (work, seen), speaker))
+        .spawn(move || {
+            compute::run((spec, lock, confinement), registry, (work, seen), compute_sender)
+        })
         .context("cannot start the compute thread")?;
     link(receiver, &sender, &inbox, &cancelled)
 }
 
 /// Gives up what a worker has no use for, if it is to; says what is enforced.
-fn give_up_rights(order: &WorkerSpec) -> String {
-    if !order.options.confine {
+fn drop_rights(spec: &WorkerSpec) -> String {
+    if !spec.options.confine {
         return "nothing: workers.confine is false".to_owned();
     }
-    confine::confine(&[&order.cache_dir])
+    confine::confine(&[&spec.cache_dir])
 }
 
-fn read_order() -> anyhow::Result<WorkerSpec> {
+fn read_spec() -> anyhow::Result<WorkerSpec> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("cannot read the order from stdin")?;
     serde_json::from_str(&line)
@@ -97,7 +99,7 @@ fn read_order() -> anyhow::Result<WorkerSpec> {
 /// the files of models if this worker may not have those of the server.
 struct Inbox {
     jobs: mpsc::SyncSender<ComputeJob>,
-    files: Option<mpsc::SyncSender<(Down, Bytes)>>,
+    files: Option<mpsc::SyncSender<(ToWorker, Bytes)>>,
 }
 
 impl Inbox {
@@ -110,7 +112,7 @@ impl Inbox {
             return Ok(Inbox { jobs, files: None });
         }
         let files = ModelFiles::new(spec, sender.clone(), jobs.clone());
-        let (messages, received) = mpsc::sync_channel(ORDERS_MAX);
+        let (messages, received) = mpsc::sync_channel(CONTROL_MAX);
         let serve = move || {
             if let Err(error) = files.serve(&received) {
                 tracing::error!("no more files of models are received: {error:#}");
@@ -121,10 +123,10 @@ impl Inbox {
         Ok(Inbox { jobs, files: Some(messages) })
     }
 
-    fn put(&self, message: Down, body: Bytes) -> anyhow::Result<()> {
+    fn put(&self, message: ToWorker, body: Bytes) -> anyhow::Result<()> {
         match &self.files {
             // Waits for the disk at most: the server answers what was asked for.
-            Some(files) if !matches!(message, Down::Run { .. }) => {
+            Some(files) if !matches!(message, ToWorker::Run { .. }) => {
                 files.send((message, body)).context("the thread for files takes no more messages")
             }
             // The server never sends more than fits, and a compute thread that is gone has said why.
@@ -150,10 +152,13 @@ fn link(
             Err(error) => return Err(error.into()),
         };
         match whole.message {
-            Down::Ping { number } => sender.send(Up::Pong { number })?,
-            Down::Stop => return Ok(()),
-            Down::Cancel { batch, row } => cancelled.note(batch, row),
-            message @ (Down::Load(_) | Down::Unload { .. } | Down::Files(_) | Down::Run { .. }) => {
+            ToWorker::Ping { number } => sender.send(FromWorker::Pong { number })?,
+            ToWorker::Stop => return Ok(()),
+            ToWorker::Cancel { batch, row } => cancelled.note(batch, row),
+            message @ (ToWorker::Load(_)
+            | ToWorker::Unload { .. }
+            | ToWorker::Files(_)
+            | ToWorker::Run { .. }) => {
                 inbox.put(message, whole.body)?;
             }
         }

@@ -1,23 +1,23 @@
 //! Loads one model step by step, so that batches of other models run between the steps.
 
 use super::loaded::{Loaded, Tools};
-use super::runs::Runs;
 use super::tuning::{self, cached_bytes};
+use super::warm_up::WarmUpRuns;
 use burn::tensor::Device;
 use kinds::LoadContext;
 use model::transfer::VersionInUse;
 use model::{ModelError, ModelInfo, golden};
 use std::time::Duration;
 use types::clock;
-use wire::{LoadOrder, Up};
+use wire::{FromWorker, LoadRequest};
 
 /// One model on its way.
 pub(super) struct OngoingLoad {
-    order: LoadOrder,
+    request: LoadRequest,
     /// Keeps received files from being removed.
     _files: Option<VersionInUse>,
     loaded: Option<Loaded>,
-    runs: Runs,
+    runs: WarmUpRuns,
     /// Memory taken by the steps so far; `None` where the device does not tell.
     grown: Option<i64>,
     load: Duration,
@@ -28,11 +28,11 @@ pub(super) struct OngoingLoad {
 }
 
 impl OngoingLoad {
-    pub(super) fn new(order: LoadOrder, files: Option<VersionInUse>) -> OngoingLoad {
+    pub(super) fn new(request: LoadRequest, files: Option<VersionInUse>) -> OngoingLoad {
         OngoingLoad {
             _files: files,
-            runs: Runs::new(&order.info.batch),
-            order,
+            runs: WarmUpRuns::new(&request.info.batch),
+            request,
             loaded: None,
             grown: Some(0),
             load: Duration::ZERO,
@@ -44,7 +44,7 @@ impl OngoingLoad {
 
     /// The engine's number for the model.
     pub(super) fn model(&self) -> u32 {
-        self.order.model
+        self.request.model
     }
 
     /// Rows of the bucket that its last step ran; 0 if that ran none.
@@ -63,10 +63,10 @@ impl OngoingLoad {
         let before = in_use(tools.device);
         let (time, last) = match &mut self.loaded {
             Some(loaded) => {
-                (&mut self.warm_up, self.runs.next(loaded, &self.order.info.name, tools)?)
+                (&mut self.warm_up, self.runs.next(loaded, &self.request.info.name, tools)?)
             }
             None => {
-                self.loaded = Some(read(&self.order.info, tools)?);
+                self.loaded = Some(read(&self.request.info, tools)?);
                 (&mut self.load, false)
             }
         };
@@ -80,13 +80,13 @@ impl OngoingLoad {
     }
 
     /// The model after its last step, with the news of it; `None` before.
-    pub(super) fn finish(self) -> Option<(Loaded, Up)> {
+    pub(super) fn finish(self) -> Option<(Loaded, FromWorker)> {
         let mut loaded = self.loaded?;
-        let files_bytes = self.order.info.files_bytes;
+        let files_bytes = self.request.info.files_bytes;
         let grown = self.grown.map(|bytes| u64::try_from(bytes).unwrap_or(0));
         loaded.memory_bytes = grown.unwrap_or(files_bytes);
-        let news = Up::Loaded {
-            model: self.order.model,
+        let message = FromWorker::Loaded {
+            model: self.request.model,
             load_ms: millis(self.load),
             warm_up_ms: millis(self.warm_up),
             memory_bytes: loaded.memory_bytes,
@@ -94,15 +94,15 @@ impl OngoingLoad {
             tuning_ms: self.tuning.map(millis),
             note: self.runs.note,
         };
-        Some((loaded, news))
+        Some((loaded, message))
     }
 }
 
 fn read(info: &ModelInfo, tools: &Tools<'_>) -> Result<Loaded, ModelError> {
-    tools.say(format!("loading {}", info.name))?;
+    tools.report_progress(format!("loading {}", info.name))?;
     let files = info.files()?;
     let context = LoadContext { info, files: &files, device: tools.device };
-    let mut model = tools.spoil.wrap(tools.registry.load(&context)?);
+    let mut model = tools.corruption.wrap(tools.registry.load(&context)?);
     let (golden, max_rows) = (golden::sample(&files, info)?, info.batch.max_rows);
     golden.iter().try_for_each(|sample| sample.check(model.as_mut(), max_rows))?;
     let name = info.name.clone();

@@ -1,6 +1,6 @@
 //! A loaded model in a worker, and the tools of the steps that load it.
 
-use super::faults::Spoiler;
+use super::faults::OutputCorruption;
 use super::slice;
 use burn::tensor::Device;
 use kinds::Registry;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 use types::tensor::Tensors;
 use wire::client::WorkerSender;
-use wire::{Slow, Up};
+use wire::{FromWorker, Slow};
 
 /// A loaded model with the limit that it was warmed up for.
 pub(super) struct Loaded {
@@ -19,7 +19,7 @@ pub(super) struct Loaded {
     pub(super) model: Box<dyn Model>,
     pub(super) golden: Option<GoldenSample>,
     pub(super) max_rows: usize,
-    /// Memory that it takes, as `Up::Loaded` says.
+    /// Memory that it takes, as `FromWorker::Loaded` says.
     pub(super) memory_bytes: u64,
 }
 
@@ -86,14 +86,14 @@ pub(super) struct Tools<'a> {
     pub(super) device: &'a Device,
     pub(super) sender: &'a WorkerSender,
     pub(super) slow: Option<Slow>,
-    pub(super) spoil: &'a Spoiler,
+    pub(super) corruption: &'a OutputCorruption,
     /// The folder of the adapter's caches.
     pub(super) caches: &'a Path,
 }
 
 impl Tools<'_> {
-    pub(super) fn say(&self, doing: String) -> Result<(), ModelError> {
-        let said = self.sender.send(Up::Progress { doing });
+    pub(super) fn report_progress(&self, doing: String) -> Result<(), ModelError> {
+        let said = self.sender.send(FromWorker::Progress { doing });
         said.map_err(|error| ModelError::Device(error.to_string()))
     }
 }

@@ -11,14 +11,14 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 use types::clock;
 use wire::client::WorkerSender;
-use wire::{Cause, Down, FilesAnswer, FilesRequest, LoadOrder, Up, WorkerSpec};
+use wire::{Cause, FilesAnswer, FilesRequest, FromWorker, LoadRequest, ToWorker, WorkerSpec};
 
 /// Folder inside the cache folder of the adapter.
 const FOLDER: &str = "models";
 /// Pieces that are asked for at once, which hides the way there and back.
 const WINDOW: usize = 4;
 /// Between two reports of progress.
-const REPORT_EVERY: Duration = Duration::from_millis(500);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Orders to load models, held back until the files are there.
 pub(super) struct ModelFiles {
@@ -26,7 +26,7 @@ pub(super) struct ModelFiles {
     sender: WorkerSender,
     jobs: SyncSender<ComputeJob>,
     /// The first is being received.
-    waiting: VecDeque<LoadOrder>,
+    waiting: VecDeque<LoadRequest>,
     /// Number of the present transfer.
     number: u64,
     /// Files of the present transfer, while they are listed.
@@ -66,32 +66,32 @@ impl ModelFiles {
     }
 
     /// Takes messages until the link or the compute thread is gone.
-    pub(super) fn serve(mut self, messages: &Receiver<(Down, Bytes)>) -> anyhow::Result<()> {
+    pub(super) fn serve(mut self, messages: &Receiver<(ToWorker, Bytes)>) -> anyhow::Result<()> {
         while let Ok((message, body)) = messages.recv() {
             match message {
-                Down::Load(order) if order.info.source == ModelSource::Embedded => {
-                    self.hand_on(ComputeJob::new(Down::Load(order), body))?;
+                ToWorker::Load(load) if load.info.source == ModelSource::Embedded => {
+                    self.forward(ComputeJob::new(ToWorker::Load(load), body))?;
                 }
-                Down::Load(order) => {
-                    self.waiting.push_back(*order);
+                ToWorker::Load(load) => {
+                    self.waiting.push_back(*load);
                     if self.waiting.len() == 1 {
                         self.begin()?;
                     }
                 }
-                Down::Unload { model } => self.unload(model)?,
-                Down::Files(answer) => self.answered(answer, &body)?,
-                other => self.hand_on(ComputeJob::new(other, body))?,
+                ToWorker::Unload { model } => self.unload(model)?,
+                ToWorker::Files(answer) => self.answered(answer, &body)?,
+                other => self.forward(ComputeJob::new(other, body))?,
             }
         }
         Ok(())
     }
 
-    fn hand_on(&self, job: ComputeJob) -> anyhow::Result<()> {
+    fn forward(&self, job: ComputeJob) -> anyhow::Result<()> {
         self.jobs.try_send(job).context("the compute thread takes no more work")
     }
 
-    fn ask(&self, request: FilesRequest) -> anyhow::Result<()> {
-        Ok(self.sender.send(Up::Files(request))?)
+    fn send_request(&self, request: FilesRequest) -> anyhow::Result<()> {
+        Ok(self.sender.send(FromWorker::Files(request))?)
     }
 
     /// Asks for the list of the first model that waits; what still comes for another is dropped.
@@ -99,17 +99,17 @@ impl ModelFiles {
         self.number += 1;
         self.listed.clear();
         self.transfer = None;
-        let Some(order) = self.waiting.front() else { return Ok(()) };
-        let request = FilesRequest::List { transfer: self.number, model: order.model };
-        self.report(format!("listing the files of {}", order.info.name))?;
-        self.ask(request)
+        let Some(load) = self.waiting.front() else { return Ok(()) };
+        let request = FilesRequest::List { transfer: self.number, model: load.model };
+        self.report(format!("listing the files of {}", load.info.name))?;
+        self.send_request(request)
     }
 
     /// Gives up the loads of a model that wait, and hands the message on: it may be loaded.
     fn unload(&mut self, model: u32) -> anyhow::Result<()> {
-        let is_first = self.waiting.front().is_some_and(|order| order.model == model);
-        self.waiting.retain(|order| order.model != model);
-        self.hand_on(ComputeJob::new(Down::Unload { model }, Bytes::new()))?;
+        let is_first = self.waiting.front().is_some_and(|load| load.model == model);
+        self.waiting.retain(|load| load.model != model);
+        self.forward(ComputeJob::new(ToWorker::Unload { model }, Bytes::new()))?;
         if is_first { self.begin() } else { Ok(()) }
     }
 
@@ -118,7 +118,9 @@ impl ModelFiles {
             return Ok(());
         }
         match self.take(answer, body) {
-            Ok(asked) => asked.into_iter().try_for_each(|request| self.ask(request))?,
+            Ok(requests) => {
+                requests.into_iter().try_for_each(|request| self.send_request(request))?
+            }
             Err(failure) => return self.fail(failure),
         }
         let is_complete = self.transfer.as_ref().is_some_and(|it| it.missing_pieces() == 0);
@@ -138,16 +140,16 @@ impl ModelFiles {
             }
             FilesAnswer::Listed { .. } => {
                 let transfer = self.versions.begin(std::mem::take(&mut self.listed))?;
-                let asked = (0..WINDOW).filter_map(|nth| self.request(&transfer, nth)).collect();
+                let requests = (0..WINDOW).filter_map(|nth| self.request(&transfer, nth)).collect();
                 self.transfer = Some(transfer);
-                Ok(asked)
+                Ok(requests)
             }
             FilesAnswer::Piece { id, .. } => {
                 let Some(mut transfer) = self.transfer.take() else { return Ok(Vec::new()) };
                 transfer.put(id, body)?;
-                let asked = self.request(&transfer, WINDOW - 1).into_iter().collect();
+                let requests = self.request(&transfer, WINDOW - 1).into_iter().collect();
                 self.transfer = Some(transfer);
-                Ok(asked)
+                Ok(requests)
             }
             FilesAnswer::Failed { error, machine, .. } => {
                 let cause = if machine { Cause::Machine } else { Cause::Model };
@@ -168,33 +170,33 @@ impl ModelFiles {
             Ok(version) => version,
             Err(error) => return self.fail(error.into()),
         };
-        if let Some(mut order) = self.waiting.pop_front() {
-            order.info.source = version.source();
-            self.hand_on(ComputeJob::load(order, version))?;
+        if let Some(mut load) = self.waiting.pop_front() {
+            load.info.source = version.source();
+            self.forward(ComputeJob::load(load, version))?;
         }
         self.begin()
     }
 
     fn fail(&mut self, failure: Failure) -> anyhow::Result<()> {
         let Failure { cause, error } = failure;
-        if let Some(LoadOrder { model, .. }) = self.waiting.pop_front() {
-            self.sender.send(Up::LoadFailed { model, rows: 0, cause, error })?;
+        if let Some(LoadRequest { model, .. }) = self.waiting.pop_front() {
+            self.sender.send(FromWorker::LoadFailed { model, rows: 0, cause, error })?;
         }
         self.begin()
     }
 
     fn report_progress(&mut self) -> anyhow::Result<()> {
         let Some(transfer) = self.transfer.as_ref() else { return Ok(()) };
-        if self.reported.elapsed() < REPORT_EVERY {
+        if self.reported.elapsed() < PROGRESS_INTERVAL {
             return Ok(());
         }
-        let name = self.waiting.front().map_or("", |order| &order.info.name);
+        let name = self.waiting.front().map_or("", |load| &load.info.name);
         let doing = format!("receiving {name}, {} MB to go", transfer.missing_pieces());
         self.report(doing)
     }
 
     fn report(&mut self, doing: String) -> anyhow::Result<()> {
         self.reported = clock::now();
-        Ok(self.sender.send(Up::Progress { doing })?)
+        Ok(self.sender.send(FromWorker::Progress { doing })?)
     }
 }

@@ -8,7 +8,7 @@ use adapter::sensors::Reading;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::{Device, Nvml};
 use std::time::Duration;
-use wire::Up;
+use wire::FromWorker;
 use wire::client::WorkerSender;
 
 /// PCI vendor number of NVIDIA.
@@ -21,7 +21,7 @@ pub(super) fn follow(entry: &AdapterEntry, sender: WorkerSender) {
     let Some(pci) = entry.pci.clone().filter(|_| entry.vendor_id == NVIDIA) else { return };
     let thread = std::thread::Builder::new().name("nvml".into());
     let spawned = thread.spawn(move || {
-        if let Err(error) = tell(&pci, &sender) {
+        if let Err(error) = report(&pci, &sender) {
             tracing::debug!("no readings of the card: {error}");
         }
     });
@@ -30,7 +30,7 @@ pub(super) fn follow(entry: &AdapterEntry, sender: WorkerSender) {
     }
 }
 
-fn tell(pci: &str, sender: &WorkerSender) -> anyhow::Result<()> {
+fn report(pci: &str, sender: &WorkerSender) -> anyhow::Result<()> {
     let nvml = Nvml::init()?;
     let device = nvml.device_by_pci_bus_id(pci)?;
     loop {
@@ -38,7 +38,7 @@ fn tell(pci: &str, sender: &WorkerSender) -> anyhow::Result<()> {
         if reading.is_empty() {
             return Ok(());
         }
-        sender.send(Up::Reading(reading))?;
+        sender.send(FromWorker::Reading(reading))?;
         std::thread::sleep(INTERVAL);
     }
 }

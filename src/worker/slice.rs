@@ -10,7 +10,7 @@ use std::time::Duration;
 use types::clock;
 use types::tensor::Tensors;
 use wire::client::WorkerSender;
-use wire::{Slow, TimeSlice, Up, tensor_headers};
+use wire::{FromWorker, Slow, TimeSlice, tensor_headers};
 
 /// A slice begins no further step after so long: other batches have their turn, and requests that
 /// arrived meanwhile join the next slice. Half of the default latency target.
@@ -93,7 +93,8 @@ impl Slice<'_> {
             return Ok(());
         }
         let tensors = tensor_headers(&outputs);
-        let sent = self.sender.send_with(Up::Partial { batch, row, last, tensors }, &outputs);
+        let sent =
+            self.sender.send_with(FromWorker::Partial { batch, row, last, tensors }, &outputs);
         sent.map_err(|error| ModelError::Device(error.to_string()))
     }
 }

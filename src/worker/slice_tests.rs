@@ -9,14 +9,14 @@ use testkit::Folder;
 use tokio::runtime::Runtime;
 use types::tensor::{Datatype, Tensor, Tensors};
 use wire::client::connect;
-use wire::server::{Door, ServerReceiver};
-use wire::{Endpoint, TimeSlice, Up};
+use wire::server::{Listener, ServerReceiver};
+use wire::{Endpoint, FromWorker, TimeSlice};
 
 /// Rows, numbers, and whether they are the last, as the server receives them.
-type Heard = Vec<(u64, Option<i64>, bool)>;
+type Received = Vec<(u64, Option<i64>, bool)>;
 
 /// Counts, with deviations.
-struct Odd {
+struct TestModel {
     count: count::Count,
     /// Time of a step.
     step: Duration,
@@ -26,14 +26,14 @@ struct Odd {
     invents: bool,
 }
 
-impl Odd {
-    fn new() -> Odd {
+impl TestModel {
+    fn new() -> TestModel {
         let count = count::Count::default();
-        Odd { count, step: Duration::ZERO, begun: 0, invents: false }
+        TestModel { count, step: Duration::ZERO, begun: 0, invents: false }
     }
 }
 
-impl Model for Odd {
+impl Model for TestModel {
     fn signature(&self) -> &Signature {
         self.count.signature()
     }
@@ -47,7 +47,7 @@ impl Model for Odd {
     }
 }
 
-impl Generate for Odd {
+impl Generate for TestModel {
     fn begin(&mut self, key: u64, inputs: &Tensors, sent: u64) -> Result<(), ModelError> {
         self.count.begin(key, inputs, sent)?;
         self.begun += 1;
@@ -84,14 +84,19 @@ impl Bench {
         let folder = Folder::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::Local(folder.path().join("socket"));
-        let door = runtime.block_on(async { Door::open(&endpoint).unwrap() });
+        let listener = runtime.block_on(async { Listener::open(&endpoint).unwrap() });
         let connecting = std::thread::spawn(move || connect(&endpoint).unwrap());
-        let (receiver, _) = runtime.block_on(door.accept(std::process::id())).unwrap();
+        let (receiver, _) = runtime.block_on(listener.accept(std::process::id())).unwrap();
         let (_, sender) = connecting.join().unwrap();
         Bench { _folder: folder, runtime, receiver, sender, cancelled: Cancelled::default() }
     }
 
-    fn run(&self, model: &mut Odd, inputs: &Tensors, rows: &[TimeSlice]) -> Result<(), ModelError> {
+    fn run(
+        &self,
+        model: &mut TestModel,
+        inputs: &Tensors,
+        rows: &[TimeSlice],
+    ) -> Result<(), ModelError> {
         let mut faults = Faults::new(&[], ("cpu", 1), self.sender.clone());
         let (sender, cancelled) = (&self.sender, &self.cancelled);
         let mut slice = Slice { batch: 7, sender, cancelled, faults: &mut faults, slow: None };
@@ -99,14 +104,16 @@ impl Bench {
     }
 
     /// Everything that was sent so far.
-    fn heard(&mut self) -> Heard {
-        self.sender.send(Up::Pong { number: 0 }).unwrap();
-        let mut heard = Vec::new();
+    fn received(&mut self) -> Received {
+        self.sender.send(FromWorker::Pong { number: 0 }).unwrap();
+        let mut received = Vec::new();
         loop {
             let whole = self.runtime.block_on(self.receiver.receive()).unwrap();
-            let Up::Partial { batch: 7, row, last, .. } = whole.message else { return heard };
+            let FromWorker::Partial { batch: 7, row, last, .. } = whole.message else {
+                return received;
+            };
             let number = whole.body[..].try_into().ok().map(i64::from_le_bytes);
-            heard.push((row, number, last));
+            received.push((row, number, last));
         }
     }
 }
@@ -124,10 +131,10 @@ fn slice(sent: u64, answers_max: u64) -> TimeSlice {
 
 #[test]
 fn rows_answer_side_by_side_until_they_end_or_have_their_share() {
-    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    let (mut bench, mut model) = (Bench::new(), TestModel::new());
     let rows = [slice(0, 9), slice(0, 2), slice(1, 9), slice(0, 0), slice(0, 9)];
     bench.run(&mut model, &inputs(&[2, 9, 3, 9, 0]), &rows).unwrap();
-    let expected: Heard = vec![
+    let expected: Received = vec![
         (0, Some(0), false),
         (1, Some(0), false),
         (2, Some(1), false),
@@ -136,56 +143,56 @@ fn rows_answer_side_by_side_until_they_end_or_have_their_share() {
         (1, Some(1), false),
         (2, Some(2), true),
     ];
-    assert_eq!(bench.heard(), expected);
+    assert_eq!(bench.received(), expected);
     assert_eq!(model.begun, 0);
 }
 
 #[test]
 fn slice_ends_with_the_step_in_which_its_time_is_over() {
-    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    let (mut bench, mut model) = (Bench::new(), TestModel::new());
     model.step = Duration::from_millis(60);
     bench.run(&mut model, &inputs(&[9]), &[slice(0, 9)]).unwrap();
-    assert_eq!(bench.heard(), [(0, Some(0), false)]);
+    assert_eq!(bench.received(), [(0, Some(0), false)]);
     model.step = Duration::from_millis(15);
     bench.run(&mut model, &inputs(&[99]), &[slice(1, 99)]).unwrap();
-    let heard = bench.heard();
-    assert!((1..=4).contains(&heard.len()), "{heard:?}");
+    let received = bench.received();
+    assert!((1..=4).contains(&received.len()), "{received:?}");
     assert_eq!(model.begun, 0);
 }
 
 #[test]
 fn cancelled_row_ends_before_the_next_step_and_the_others_go_on() {
-    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    let (mut bench, mut model) = (Bench::new(), TestModel::new());
     bench.cancelled.note(7, 0);
     bench.cancelled.note(6, 1);
     bench.run(&mut model, &inputs(&[2, 2]), &[slice(0, 9), slice(0, 9)]).unwrap();
-    assert_eq!(bench.heard(), [(1, Some(0), false), (1, Some(1), true)]);
+    assert_eq!(bench.received(), [(1, Some(0), false), (1, Some(1), true)]);
     assert_eq!(model.begun, 0);
 }
 
 #[test]
 fn inputs_that_cannot_be_answered_fail_the_batch_and_leave_nothing_begun() {
-    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    let (mut bench, mut model) = (Bench::new(), TestModel::new());
     let two = [slice(0, 9), slice(0, 9)];
     let error = bench.run(&mut model, &inputs(&[2, -1]), &two).unwrap_err();
     assert!(matches!(error, ModelError::Input(_)), "{error}");
     let error = bench.run(&mut model, &inputs(&[2]), &two).unwrap_err();
     assert!(matches!(error, ModelError::Input(_)), "{error}");
-    assert_eq!((bench.heard(), model.begun), (vec![], 0));
+    assert_eq!((bench.received(), model.begun), (vec![], 0));
 }
 
 #[test]
 fn model_that_answers_what_it_does_not_have_is_broken() {
-    let (mut bench, mut model) = (Bench::new(), Odd::new());
+    let (mut bench, mut model) = (Bench::new(), TestModel::new());
     model.invents = true;
     let error = bench.run(&mut model, &inputs(&[2]), &[slice(0, 9)]).unwrap_err();
     assert!(matches!(error, ModelError::Broken(_)), "{error}");
-    assert_eq!(bench.heard(), []);
+    assert_eq!(bench.received(), []);
 }
 
 #[test]
 fn warm_up_leaves_nothing_begun() {
-    let mut model = Odd::new();
+    let mut model = TestModel::new();
     warm_up(&mut model, 8, &inputs(&[5, 0]), 2).unwrap();
     assert_eq!(model.begun, 0);
 }

@@ -17,14 +17,15 @@ use testkit::Folder;
 use tokio::runtime::Runtime;
 use types::tensor::{Datatype, Tensor, Tensors};
 use wire::client::connect;
-use wire::server::{Door, ServerReceiver};
+use wire::server::{Listener, ServerReceiver};
 use wire::{
-    Cause, Down, Endpoint, Injected, Injection, LoadOrder, Slow, Unfit, Up, tensor_headers,
+    Cause, Endpoint, FromWorker, Injected, Injection, LoadRequest, Slow, ToWorker, Unfit,
+    tensor_headers,
 };
 
 /// A deviation of an adder from a well-behaved model.
 #[derive(Clone, Copy, PartialEq)]
-enum Oddity {
+enum Deviation {
     /// It adds the number of rows too.
     CountsRows,
     /// It takes no zeros.
@@ -41,7 +42,7 @@ struct Adder {
     sleep: Duration,
     /// Fails once it has run so many rows in one batch.
     rows_max: usize,
-    oddity: Option<Oddity>,
+    deviation: Option<Deviation>,
     alive: Arc<AtomicUsize>,
 }
 
@@ -60,10 +61,10 @@ impl Model for Adder {
         std::thread::sleep(self.sleep);
         assert!(rows <= self.rows_max, "no more than {} rows", self.rows_max);
         let tensor = &inputs.0[0];
-        if self.oddity == Some(Oddity::RejectsZeros) && tensor.data.contains(&0) {
+        if self.deviation == Some(Deviation::RejectsZeros) && tensor.data.contains(&0) {
             return Err(ModelError::Input("zeros are not taken".into()));
         }
-        let counted = if self.oddity == Some(Oddity::CountsRows) { rows as u8 } else { 0 };
+        let counted = if self.deviation == Some(Deviation::CountsRows) { rows as u8 } else { 0 };
         let data: Vec<u8> = tensor.data.iter().map(|byte| byte + self.number + counted).collect();
         Ok(Tensors(vec![Tensor { data: data.into(), ..tensor.clone() }]))
     }
@@ -115,18 +116,18 @@ impl Bench {
         let (folder, alive) = (Folder::new(), Arc::new(AtomicUsize::new(0)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::Local(folder.path().join("socket"));
-        let door = runtime.block_on(async { Door::open(&endpoint).unwrap() });
+        let listener = runtime.block_on(async { Listener::open(&endpoint).unwrap() });
         let (jobs, work) = std::sync::mpsc::sync_channel(16);
         let registry = registry(alive.clone());
         let compute = std::thread::spawn(move || {
             let (_receiver, sender) = connect(&endpoint).unwrap();
             let faults = Faults::new(&faults, ("cpu", 1), sender.clone());
             let mut compute = ComputeThread::new(Device::flex(), registry, sender, slow, faults);
-            compute.checks.every = every;
-            compute.loads_beside = beside;
+            compute.checks.interval = every;
+            compute.loads_in_background = beside;
             compute.serve(&work).unwrap();
         });
-        let accepted = runtime.block_on(door.accept(std::process::id()));
+        let accepted = runtime.block_on(listener.accept(std::process::id()));
         let (receiver, _) = accepted.unwrap();
         Bench { folder, alive, runtime, receiver, jobs, compute }
     }
@@ -153,12 +154,12 @@ impl Bench {
         info
     }
 
-    fn send(&self, message: Down) {
+    fn send(&self, message: ToWorker) {
         self.jobs.send(ComputeJob::new(message, Bytes::new())).unwrap();
     }
 
     fn load(&self, model: u32, info: ModelInfo) {
-        self.send(Down::Load(Box::new(LoadOrder { model, info })));
+        self.send(ToWorker::Load(Box::new(LoadRequest { model, info })));
     }
 
     fn run(&self, batch: u64, model: u32, data: &'static [u8]) {
@@ -168,23 +169,23 @@ impl Bench {
         let tensors = tensor_headers(&Tensors(vec![inputs]));
         let slices = Vec::new();
         self.jobs
-            .send(ComputeJob::new(Down::Run { batch, model, rows, slices, tensors }, data))
+            .send(ComputeJob::new(ToWorker::Run { batch, model, rows, slices, tensors }, data))
             .unwrap();
     }
 
-    fn hear(&mut self) -> (Up, Bytes) {
+    fn receive(&mut self) -> (FromWorker, Bytes) {
         let Bench { runtime, receiver, .. } = self;
-        let heard =
+        let received =
             runtime.block_on(async { tokio::time::timeout(HANG, receiver.receive()).await });
-        let whole = heard.unwrap().unwrap();
+        let whole = received.unwrap().unwrap();
         (whole.message, whole.body)
     }
 
     /// The next message that is no progress.
-    fn news(&mut self) -> (Up, Bytes) {
+    fn next_report(&mut self) -> (FromWorker, Bytes) {
         loop {
-            let (message, body) = self.hear();
-            if !matches!(message, Up::Progress { .. }) {
+            let (message, body) = self.receive();
+            if !matches!(message, FromWorker::Progress { .. }) {
                 return (message, body);
             }
         }
@@ -192,15 +193,15 @@ impl Bench {
 
     /// The answer to a batch that succeeds.
     fn answer(&mut self) -> (u64, Bytes) {
-        match self.news() {
-            (Up::Done { batch, .. }, body) => (batch, body),
+        match self.next_report() {
+            (FromWorker::Done { batch, .. }, body) => (batch, body),
             other => panic!("{other:?}"),
         }
     }
 
     fn measured(&mut self) -> Vec<(u32, u64)> {
-        match self.news() {
-            (Up::Loaded { measured, .. }, _) => measured,
+        match self.next_report() {
+            (FromWorker::Loaded { measured, .. }, _) => measured,
             other => panic!("{other:?}"),
         }
     }
@@ -212,7 +213,7 @@ impl Bench {
     }
 }
 
-/// `number`, then the milliseconds of every batch, then the rows that are too many, then an oddity.
+/// `number`, then the milliseconds of every batch, then the rows that are too many, then a deviation.
 fn registry(alive: Arc<AtomicUsize>) -> Registry {
     let mut registry = Registry::builtin();
     registry.register("adder", move |context| {
@@ -228,7 +229,9 @@ fn registry(alive: Arc<AtomicUsize>) -> Registry {
             number: word(0).unwrap_or(0) as u8,
             sleep: Duration::from_millis(word(1).unwrap_or(0) as u64),
             rows_max: word(2).unwrap_or(usize::MAX),
-            oddity: [Oddity::CountsRows, Oddity::RejectsZeros].get(word(3).unwrap_or(9)).copied(),
+            deviation: [Deviation::CountsRows, Deviation::RejectsZeros]
+                .get(word(3).unwrap_or(9))
+                .copied(),
             alive: alive.clone(),
         }))
     });
@@ -239,8 +242,8 @@ fn registry(alive: Arc<AtomicUsize>) -> Registry {
 fn models_come_and_go_while_others_serve() {
     let mut bench = Bench::new(None);
     bench.load(4, bench.info("one", 4, "1"));
-    let (loaded, _) = bench.news();
-    let Up::Loaded { model: 4, memory_bytes: 1, measured, .. } = loaded else {
+    let (loaded, _) = bench.next_report();
+    let FromWorker::Loaded { model: 4, memory_bytes: 1, measured, .. } = loaded else {
         panic!("{loaded:?}");
     };
     let rows: Vec<_> = measured.iter().map(|(rows, _)| *rows).collect();
@@ -252,15 +255,15 @@ fn models_come_and_go_while_others_serve() {
     bench.run(2, 7, b"A");
     assert_eq!(bench.answer(), (1, Bytes::from_static(b"BC")));
     assert_eq!(bench.answer(), (2, Bytes::from_static(b"C")));
-    bench.send(Down::Unload { model: 4 });
-    assert_eq!(bench.news().0, Up::Unloaded { model: 4, memory_bytes: 1 });
+    bench.send(ToWorker::Unload { model: 4 });
+    assert_eq!(bench.next_report().0, FromWorker::Unloaded { model: 4, memory_bytes: 1 });
     assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
-    bench.send(Down::Unload { model: 4 });
-    assert_eq!(bench.news().0, Up::Unloaded { model: 4, memory_bytes: 0 });
+    bench.send(ToWorker::Unload { model: 4 });
+    assert_eq!(bench.next_report().0, FromWorker::Unloaded { model: 4, memory_bytes: 0 });
     bench.run(3, 4, b"A");
-    let (failed, _) = bench.news();
+    let (failed, _) = bench.next_report();
     assert!(
-        matches!(&failed, Up::Failed { batch: 3, error, .. } if error.contains("not loaded")),
+        matches!(&failed, FromWorker::Failed { batch: 3, error, .. } if error.contains("not loaded")),
         "{failed:?}"
     );
     bench.run(4, 7, b"B");
@@ -280,9 +283,9 @@ fn a_failed_reload_keeps_the_old_model() {
     // It does not load; it loads, but panics in its second bucket.
     for (broken, cause) in [("nonsense", Cause::Model), ("2 0 1", Cause::Device)] {
         bench.load(0, bench.info("m", 2, broken));
-        let (failed, _) = bench.news();
+        let (failed, _) = bench.next_report();
         assert!(
-            matches!(failed, Up::LoadFailed { model: 0, cause: is, .. } if is == cause),
+            matches!(failed, FromWorker::LoadFailed { model: 0, cause: is, .. } if is == cause),
             "{failed:?}"
         );
         assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
@@ -308,13 +311,13 @@ fn a_load_and_the_batches_of_others_take_turns() {
     }
     let (mut progress, mut answered) = (Vec::new(), 0);
     loop {
-        match bench.hear().0 {
-            Up::Progress { doing } => progress.push((doing, answered)),
-            Up::Done { batch, .. } => {
+        match bench.receive().0 {
+            FromWorker::Progress { doing } => progress.push((doing, answered)),
+            FromWorker::Done { batch, .. } => {
                 assert_eq!(batch, answered);
                 answered += 1;
             }
-            Up::Loaded { model: 1, warm_up_ms, .. } => {
+            FromWorker::Loaded { model: 1, warm_up_ms, .. } => {
                 assert!(warm_up_ms >= 500, "{warm_up_ms}");
                 break;
             }
@@ -338,11 +341,11 @@ fn a_load_that_is_not_wanted_any_more_is_given_up() {
     let mut bench = Bench::new(None);
     bench.load(1, bench.info("sluggish", 4096, "2 100"));
     bench.load(2, bench.info("next", 1, "3"));
-    assert_eq!(bench.hear().0, Up::Progress { doing: "loading sluggish".into() });
-    bench.send(Down::Unload { model: 1 });
-    assert!(matches!(bench.news().0, Up::Unloaded { model: 1, .. }));
-    let (loaded, _) = bench.news();
-    assert!(matches!(loaded, Up::Loaded { model: 2, .. }), "{loaded:?}");
+    assert_eq!(bench.receive().0, FromWorker::Progress { doing: "loading sluggish".into() });
+    bench.send(ToWorker::Unload { model: 1 });
+    assert!(matches!(bench.next_report().0, FromWorker::Unloaded { model: 1, .. }));
+    let (loaded, _) = bench.next_report();
+    assert!(matches!(loaded, FromWorker::Loaded { model: 2, .. }), "{loaded:?}");
     assert_eq!(bench.alive.load(Ordering::SeqCst), 1);
     bench.end();
 }
@@ -353,12 +356,15 @@ fn batches_do_not_wait_for_the_steps_of_a_load_beside_them() {
     bench.load(0, bench.info("quick", 1, "1"));
     bench.measured();
     bench.load(1, bench.info("sluggish", 1, "2 1000"));
-    assert_eq!(bench.hear().0, Up::Progress { doing: "loading sluggish".into() });
-    assert!(matches!(bench.hear().0, Up::Progress { .. }), "the first run of the warm-up begins");
+    assert_eq!(bench.receive().0, FromWorker::Progress { doing: "loading sluggish".into() });
+    assert!(
+        matches!(bench.receive().0, FromWorker::Progress { .. }),
+        "the first run of the warm-up begins"
+    );
     for batch in 0..10 {
         bench.run(batch, 0, b"A");
-        let (done, _) = bench.hear();
-        assert!(matches!(done, Up::Done { batch: is, .. } if is == batch), "{done:?}");
+        let (done, _) = bench.receive();
+        assert!(matches!(done, FromWorker::Done { batch: is, .. } if is == batch), "{done:?}");
     }
     bench.measured();
     bench.run(10, 1, b"A");
@@ -371,20 +377,20 @@ fn a_load_beside_batches_fails_or_is_given_up_like_another() {
     let mut bench = Bench::beside();
     for (broken, cause) in [("nonsense", Cause::Model), ("2 0 1", Cause::Device)] {
         bench.load(0, bench.info("m", 2, broken));
-        let (failed, _) = bench.news();
+        let (failed, _) = bench.next_report();
         assert!(
-            matches!(failed, Up::LoadFailed { model: 0, cause: is, .. } if is == cause),
+            matches!(failed, FromWorker::LoadFailed { model: 0, cause: is, .. } if is == cause),
             "{failed:?}"
         );
         assert_eq!(bench.alive.load(Ordering::SeqCst), 0);
     }
     bench.load(1, bench.info("sluggish", 4096, "2 100"));
     bench.load(2, bench.info("next", 1, "3"));
-    assert_eq!(bench.hear().0, Up::Progress { doing: "loading sluggish".into() });
-    bench.send(Down::Unload { model: 1 });
-    assert!(matches!(bench.news().0, Up::Unloaded { model: 1, .. }));
-    let (loaded, _) = bench.news();
-    assert!(matches!(loaded, Up::Loaded { model: 2, .. }), "{loaded:?}");
+    assert_eq!(bench.receive().0, FromWorker::Progress { doing: "loading sluggish".into() });
+    bench.send(ToWorker::Unload { model: 1 });
+    assert!(matches!(bench.next_report().0, FromWorker::Unloaded { model: 1, .. }));
+    let (loaded, _) = bench.next_report();
+    assert!(matches!(loaded, FromWorker::Loaded { model: 2, .. }), "{loaded:?}");
     // The given-up load ends after its step, and frees its model.
     while bench.alive.load(Ordering::SeqCst) > 1 {
         std::thread::sleep(Duration::from_millis(10));
@@ -419,8 +425,8 @@ fn a_slowed_worker_takes_its_time_for_the_padded_rows() {
         assert!(*took >= least, "{took:?}");
     }
     bench.run(1, 0, b"ABC");
-    let (done, body) = bench.news();
-    let Up::Done { timings, .. } = done else { panic!("{done:?}") };
+    let (done, body) = bench.next_report();
+    let FromWorker::Done { timings, .. } = done else { panic!("{done:?}") };
     assert!(timings.run_us >= 90_000, "{timings:?}");
     assert_eq!(&body[..], b"BCD");
     bench.end();
@@ -435,9 +441,9 @@ fn outcomes(faults: &[(Injected, u64)]) -> Vec<Result<Bytes, Cause>> {
     let mut outcomes = Vec::new();
     for batch in 0..4 {
         bench.run(batch, 0, b"A");
-        outcomes.push(match bench.news() {
-            (Up::Done { .. }, body) => Ok(body),
-            (Up::Failed { cause, error, .. }, _) => {
+        outcomes.push(match bench.next_report() {
+            (FromWorker::Done { .. }, body) => Ok(body),
+            (FromWorker::Failed { cause, error, .. }, _) => {
                 assert!(error.contains("injected: "), "{error}");
                 Err(cause)
             }
@@ -473,8 +479,8 @@ fn a_load_without_memory_says_how_many_rows_did_not_fit() {
     for (at, expected) in [(1, 0), (2, 1), (3, 2), (4, 4)] {
         let mut bench = Bench::faulty(None, &[(Injected::OutOfMemory, at)]);
         bench.load(3, bench.info("m", 4, "1"));
-        let (failed, _) = bench.news();
-        let Up::LoadFailed { model: 3, rows, cause: Cause::Memory, .. } = failed else {
+        let (failed, _) = bench.next_report();
+        let FromWorker::LoadFailed { model: 3, rows, cause: Cause::Memory, .. } = failed else {
             panic!("{failed:?}");
         };
         assert_eq!(rows, expected, "step {at}");
@@ -491,7 +497,9 @@ fn a_slow_step_takes_longer_and_a_slow_death_ever_longer() {
         let mut took = Vec::new();
         for batch in 0..4 {
             bench.run(batch, 0, b"A");
-            let (Up::Done { timings, .. }, _) = bench.news() else { panic!("no answer") };
+            let (FromWorker::Done { timings, .. }, _) = bench.next_report() else {
+                panic!("no answer")
+            };
             took.push(timings.run_us / 1000);
         }
         bench.end();
@@ -522,8 +530,8 @@ fn an_idle_worker_finds_out_that_its_device_answers_wrongly() {
     bench.load(4, bench.info("unchecked", 1, "2 60"));
     bench.measured();
     bench.measured();
-    let (unfit, _) = bench.news();
-    let Up::Unfit { why: Unfit::WrongAnswer, error } = unfit else { panic!("{unfit:?}") };
+    let (unfit, _) = bench.next_report();
+    let FromWorker::Unfit { why: Unfit::WrongAnswer, error } = unfit else { panic!("{unfit:?}") };
     for words in ["m was checked again: golden sample failed", "0 batches have run"] {
         assert!(error.contains(words), "{error}");
     }
@@ -534,17 +542,17 @@ fn an_idle_worker_finds_out_that_its_device_answers_wrongly() {
 fn a_load_fails_if_rows_together_differ_from_rows_apart() {
     let mut bench = Bench::new(None);
     bench.load(1, bench.graph(4, "1 0 99"));
-    let (loaded, _) = bench.news();
-    assert!(matches!(loaded, Up::Loaded { note: None, .. }), "{loaded:?}");
+    let (loaded, _) = bench.next_report();
+    assert!(matches!(loaded, FromWorker::Loaded { note: None, .. }), "{loaded:?}");
     bench.load(2, bench.graph(4, "1 0 99 0"));
-    let (failed, _) = bench.news();
-    let Up::LoadFailed { model: 2, cause: Cause::Rows, error, .. } = failed else {
+    let (failed, _) = bench.next_report();
+    let FromWorker::LoadFailed { model: 2, cause: Cause::Rows, error, .. } = failed else {
         panic!("{failed:?}");
     };
     assert!(error.contains("together differ"), "{error}");
     // Batches of one row join nothing.
     bench.load(3, bench.graph(1, "1 0 99 0"));
-    assert!(matches!(bench.news().0, Up::Loaded { model: 3, .. }));
+    assert!(matches!(bench.next_report().0, FromWorker::Loaded { model: 3, .. }));
     bench.end();
 }
 
@@ -552,8 +560,10 @@ fn a_load_fails_if_rows_together_differ_from_rows_apart() {
 fn a_failed_warm_up_is_a_note_and_requests_are_answered() {
     let mut bench = Bench::new(None);
     bench.load(1, bench.graph(4, "1 0 99 1"));
-    let (loaded, _) = bench.news();
-    let Up::Loaded { note: Some(note), measured, .. } = loaded else { panic!("{loaded:?}") };
+    let (loaded, _) = bench.next_report();
+    let FromWorker::Loaded { note: Some(note), measured, .. } = loaded else {
+        panic!("{loaded:?}")
+    };
     assert!(note.contains("zeros are not taken") && measured.is_empty(), "{note} {measured:?}");
     bench.run(1, 1, b"A");
     assert_eq!(bench.answer(), (1, Bytes::from_static(b"B")));

@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use testkit::{Folder, run};
 use tokio::sync::mpsc;
-use wire::server::{Door, Outgoing, ServerReceiver};
-use wire::{Down, Endpoint, LoadOrder, Up, WorkerOptions, WorkerSpec};
+use wire::server::{Listener, Outgoing, ServerReceiver};
+use wire::{Endpoint, FromWorker, LoadRequest, ToWorker, WorkerOptions, WorkerSpec};
 
 /// A worker process on one adapter, with the server's end of its link in hand.
 struct Bench {
     receiver: ServerReceiver,
-    control: mpsc::Sender<Down>,
+    control: mpsc::Sender<ToWorker>,
     _batches: mpsc::Sender<Outgoing>,
     child: Child,
     _folder: Folder,
@@ -24,7 +24,7 @@ impl Bench {
         let folder = Folder::new();
         let cache_dir = machine.cache().join("adapters").join(&adapter.id);
         std::fs::create_dir_all(&cache_dir).unwrap();
-        let order = WorkerSpec {
+        let spec = WorkerSpec {
             server_endpoint: Endpoint::Local(folder.join("socket")),
             token: "none".to_owned(),
             server: std::process::id(),
@@ -34,11 +34,11 @@ impl Bench {
             options: WorkerOptions { confine: true, check: Duration::ZERO },
             models_bytes: 0,
             validation: None,
-            life: 1,
+            incarnation: 1,
             slow: None,
             faults: Vec::new(),
         };
-        let door = Door::open(&order.server_endpoint).unwrap();
+        let listener = Listener::open(&spec.server_endpoint).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_concertina"));
         command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command.env("VK_ICD_FILENAMES", machine.drivers()).env("LP_NUM_THREADS", "1");
@@ -47,9 +47,9 @@ impl Bench {
             .env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"))
             .env("NODEVICE_SELECT", "1");
         let mut child = command.spawn().unwrap();
-        let line = serde_json::to_string(&order).unwrap();
+        let line = serde_json::to_string(&spec).unwrap();
         writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
-        let (receiver, sender) = door.accept(child.id()).await.unwrap();
+        let (receiver, sender) = listener.accept(child.id()).await.unwrap();
         let (control, controls) = mpsc::channel(16);
         let (_batches, batches) = mpsc::channel(2);
         let (_, files) = tokio::sync::mpsc::channel(1);
@@ -58,11 +58,11 @@ impl Bench {
     }
 
     /// The next message that is neither progress nor memory in use.
-    async fn news(&mut self) -> Up {
+    async fn next_report(&mut self) -> FromWorker {
         loop {
             let message = tokio::time::timeout(START, self.receiver.receive()).await;
             let message = message.expect("the worker goes on").unwrap().message;
-            if !matches!(message, Up::Progress { .. } | Up::InUse { .. }) {
+            if !matches!(message, FromWorker::Progress { .. } | FromWorker::InUse { .. }) {
                 return message;
             }
         }
@@ -74,9 +74,9 @@ impl Bench {
         else {
             panic!("the built-in model is good");
         };
-        self.control.send(Down::Load(Box::new(LoadOrder { model, info }))).await.unwrap();
-        match self.news().await {
-            Up::Loaded { model: loaded, memory_bytes, measured, .. } if loaded == model => {
+        self.control.send(ToWorker::Load(Box::new(LoadRequest { model, info }))).await.unwrap();
+        match self.next_report().await {
+            FromWorker::Loaded { model: loaded, memory_bytes, measured, .. } if loaded == model => {
                 (memory_bytes, measured)
             }
             other => panic!("{other:?}"),
@@ -84,9 +84,11 @@ impl Bench {
     }
 
     async fn unload(&mut self, model: u32) -> u64 {
-        self.control.send(Down::Unload { model }).await.unwrap();
-        match self.news().await {
-            Up::Unloaded { model: unloaded, memory_bytes } if unloaded == model => memory_bytes,
+        self.control.send(ToWorker::Unload { model }).await.unwrap();
+        match self.next_report().await {
+            FromWorker::Unloaded { model: unloaded, memory_bytes } if unloaded == model => {
+                memory_bytes
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -120,8 +122,8 @@ async fn memory_that_a_model_takes_is_measured_and_given_back() {
         let id = entry.id.clone();
         assert!(entry.memory_bytes.is_some_and(|bytes| bytes > 64 << 20), "{entry:?}");
         let mut bench = Bench::start(&machine, entry).await;
-        assert!(matches!(bench.news().await, Up::Hello { .. }));
-        assert!(matches!(bench.news().await, Up::Opened { .. }));
+        assert!(matches!(bench.next_report().await, FromWorker::Hello { .. }));
+        assert!(matches!(bench.next_report().await, FromWorker::Opened { .. }));
         // The weights have 209 KB.
         let likely = 200_000..4_000_000;
         let mut taken = Vec::new();
@@ -139,7 +141,7 @@ async fn memory_that_a_model_takes_is_measured_and_given_back() {
             assert!(likely.contains(&bytes), "{id}: {bytes} bytes, after {taken:?}");
         }
         assert_eq!(bench.unload(3).await, 0);
-        bench.control.send(Down::Stop).await.unwrap();
+        bench.control.send(ToWorker::Stop).await.unwrap();
         assert!(bench.child.wait().unwrap().success());
     }
 }

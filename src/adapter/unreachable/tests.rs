@@ -1,5 +1,5 @@
 use super::*;
-use crate::boxes::hybrid_laptop;
+use crate::test_machines::hybrid_laptop;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -162,7 +162,7 @@ fn a_container_without_the_graphics_part_of_nvidias_driver_is_told() {
 
 #[test]
 fn kernel_drivers_that_are_missing_or_others_are_named() {
-    for (driver, node, told) in [
+    for (driver, node, expected) in [
         (None, None, "no kernel driver"),
         (Some("vfio-pci"), None, "virtual machines"),
         (Some("nouveau"), Some("renderD128"), "install NVIDIA's driver"),
@@ -173,7 +173,7 @@ fn kernel_drivers_that_are_missing_or_others_are_named() {
         tree.open("dev/dri/renderD128");
         let entries = tree.unlisted(&[], &[]);
         let reason = entries[0].reason.clone().unwrap();
-        assert!(reason.contains(told), "{driver:?}: {reason}");
+        assert!(reason.contains(expected), "{driver:?}: {reason}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The outcomes of batches on their way to the requests that are owed an answer.
 
-use crate::calls::rejections::{model_failed, rejection, too_late};
+use crate::calls::rejections::{deadline_passed, model_failed, rejection};
 use crate::calls::requests::Collected;
 use crate::core::{BatchOutcome, Core};
 use crate::statistics::{Executed, cause};
@@ -12,7 +12,12 @@ use types::tensor::Tensors;
 
 impl Core {
     /// A batch repeats another: its outputs should be the same.
-    pub(crate) fn expect(&mut self, adapter: AdapterId, batch: BatchId, other: BatchId) {
+    pub(crate) fn expect_same_outputs(
+        &mut self,
+        adapter: AdapterId,
+        batch: BatchId,
+        other: BatchId,
+    ) {
         if let Some(BatchOutcome::Outputs(outputs, _)) = self.outcomes.get(&other) {
             self.shadows.expect(adapter, batch, outputs.clone());
         }
@@ -45,7 +50,7 @@ impl Core {
                 }
                 Err(error) => {
                     let error = Error::internal(error.to_string());
-                    self.refuse(part.request, "outputs", error);
+                    self.reject_with(part.request, "outputs", error);
                 }
             }
         }
@@ -62,7 +67,7 @@ impl Core {
             Some(answered) => {
                 self.statistics.answered(model, time, answered);
                 if let Some(shape) = shape {
-                    self.recollections.answered(model, shape);
+                    self.learned_profiles.answered(model, shape);
                 }
             }
             None => {
@@ -89,7 +94,7 @@ impl Core {
                 Some(BatchOutcome::Error(error)) => error.clone(),
                 Some(BatchOutcome::Outputs(..)) | None => Error::internal("the model failed"),
             },
-            Reject::Deadline => too_late(self.requests.timeout(request)),
+            Reject::Deadline => deadline_passed(self.requests.timeout(request)),
             Reject::ModelFailed | Reject::NoneHolds => {
                 let model = self.requests.model(request);
                 model_failed(reason, model.and_then(|model| self.fleet.load_error(model)))
@@ -100,10 +105,10 @@ impl Core {
                 fault.map_or_else(|| rejection(other), Error::unavailable)
             }
         };
-        self.refuse(request, cause(&reason), error);
+        self.reject_with(request, cause(&reason), error);
     }
 
-    pub(crate) fn refuse(&mut self, request: RequestId, cause: &'static str, error: Error) {
+    pub(crate) fn reject_with(&mut self, request: RequestId, cause: &'static str, error: Error) {
         self.cancel_slice(request);
         if let Some(pending) = self.requests.remove(request) {
             let took = self.time().since(pending.arrived);

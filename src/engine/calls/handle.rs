@@ -2,11 +2,11 @@
 
 use crate::calls::admissions::{Admission, Admissions};
 use crate::calls::held_memory::{Full, Memory};
-use crate::calls::messages::{Control, InferAnswer, InferCall, Mode, WhatifInputs, going_down};
+use crate::calls::messages::{Control, InferAnswer, InferCall, Mode, WhatifInputs, shutting_down};
 use crate::calls::partial::{CancelOnDrop, PartialAnswerSender, PartialAnswers, Reply};
 use crate::calls::submitted::Submitted;
 use crate::models::library::Library;
-use crate::models::turns::NameQueues;
+use crate::models::name_locks::NameLocks;
 use crate::models::validation::Validator;
 use crate::{Catalogue, LiveConfig};
 use model::info::ModelInfo;
@@ -33,14 +33,14 @@ pub struct EngineHandle {
     pub(crate) admissions: Admissions,
     pub(crate) memory: Memory,
     /// A permit for each step of the host that may run at once.
-    pub(crate) hands: Arc<Semaphore>,
+    pub(crate) host_permits: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) history: History,
     /// When the server started.
     pub(crate) begin: Instant,
     pub(crate) store: Library,
     /// The turn of a name is held while a model of this name is loaded.
-    pub(crate) loads: NameQueues,
+    pub(crate) loads: NameLocks,
     pub(crate) validator: Validator,
 }
 
@@ -51,7 +51,7 @@ impl EngineHandle {
     /// # Errors
     /// 503 if the server goes down.
     pub fn admit(&self) -> Result<Arc<Admission>, Error> {
-        self.admissions.admit(&self.models).map(Arc::new).ok_or_else(going_down)
+        self.admissions.admit(&self.models).map(Arc::new).ok_or_else(shutting_down)
     }
 
     /// Runs one call. Dropping the future takes the request back (the client hung up).
@@ -69,7 +69,7 @@ impl EngineHandle {
         let (answer, answered) = oneshot::channel();
         let mut cancel = self.cancel_on_drop();
         self.submit(cancel.id, call, Reply::Whole(answer))?;
-        let answer = answered.await.unwrap_or_else(|_| Err(going_down()));
+        let answer = answered.await.unwrap_or_else(|_| Err(shutting_down()));
         cancel.cancels = None;
         answer
     }
@@ -101,16 +101,16 @@ impl EngineHandle {
     fn submit(&self, id: RequestId, call: InferCall, reply: Reply) -> Result<(), Error> {
         let is_own = call.client == InferCall::SERVER;
         let held = is_own.then(|| self.memory.of(call.client).charge(call.inputs.bytes()));
-        let held = held.transpose().map_err(|full| self.refused(&call.model, full))?;
+        let held = held.transpose().map_err(|full| self.memory_rejection(&call.model, full))?;
         let model = call.model.clone();
         let submitted = self.calls.try_send(Submitted { id, call, reply, held });
         submitted.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                self.shed(&model, "intake");
+                self.count_unqueued(&model, "intake");
                 Error::new(ErrorKind::QueueFull, "the server is taking in as much as it can")
                     .retry_after(self.drain())
             }
-            mpsc::error::TrySendError::Closed(_) => going_down(),
+            mpsc::error::TrySendError::Closed(_) => shutting_down(),
         })
     }
 
@@ -120,14 +120,14 @@ impl EngineHandle {
     }
 
     /// Counts a call for which there is no memory.
-    pub(crate) fn refused(&self, model: &ModelInfo, full: Full) -> Error {
-        self.shed(model, "memory");
+    pub(crate) fn memory_rejection(&self, model: &ModelInfo, full: Full) -> Error {
+        self.count_unqueued(model, "memory");
         let error = full.of_request();
         if full == Full::Now { error.retry_after(self.drain()) } else { error }
     }
 
     /// Counts a call that never reached the queue.
-    pub fn shed(&self, model: &ModelInfo, cause: &'static str) {
+    pub fn count_unqueued(&self, model: &ModelInfo, cause: &'static str) {
         self.metrics.model(&model.name, &model.version).failed(cause);
     }
 
@@ -175,18 +175,18 @@ impl EngineHandle {
     ) -> Result<Vec<ModelStatistics>, Error> {
         let (done, outcome) = oneshot::channel();
         let control = Control::Statistics { models, done };
-        self.controls.send(control).await.map_err(|_| going_down())?;
-        outcome.await.map_err(|_| going_down())
+        self.controls.send(control).await.map_err(|_| shutting_down())?;
+        outcome.await.map_err(|_| shutting_down())
     }
 
     /// What was asked for in the last day.
     ///
     /// # Errors
     /// 503 if the server goes down.
-    pub async fn asked(&self) -> Result<WhatifInputs, Error> {
+    pub async fn whatif_inputs(&self) -> Result<WhatifInputs, Error> {
         let (done, outcome) = oneshot::channel();
-        self.controls.send(Control::Arrivals { done }).await.map_err(|_| going_down())?;
-        outcome.await.map_err(|_| going_down())
+        self.controls.send(Control::Arrivals { done }).await.map_err(|_| shutting_down())?;
+        outcome.await.map_err(|_| shutting_down())
     }
 
     /// All metrics as text.
@@ -217,8 +217,8 @@ impl EngineHandle {
     pub async fn set_mode(&self, adapter: &str, mode: Mode) -> Result<(), Error> {
         let (done, outcome) = oneshot::channel();
         let control = Control::SetMode { adapter: adapter.to_owned(), mode, done };
-        self.controls.send(control).await.map_err(|_| going_down())?;
-        outcome.await.unwrap_or_else(|_| Err(going_down()))
+        self.controls.send(control).await.map_err(|_| shutting_down())?;
+        outcome.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
     /// A client says that it will ask for a model in so long: an adapter is started in time, if that
@@ -238,7 +238,7 @@ impl EngineHandle {
     fn send_control(&self, control: Control) -> Result<(), Error> {
         self.controls.try_send(control).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::unavailable("the engine is too busy"),
-            mpsc::error::TrySendError::Closed(_) => going_down(),
+            mpsc::error::TrySendError::Closed(_) => shutting_down(),
         })
     }
 

@@ -83,9 +83,9 @@ pub(crate) enum Control {
         done: oneshot::Sender<WhatifInputs>,
     },
     Configure(Box<LiveConfig>),
-    Order(ModelOrder),
+    ModelCommand(ModelCommand),
     /// A request to an ensemble has ended; those to its models are counted apart.
-    Chained(Chained),
+    EnsembleResult(EnsembleResult),
     Statistics {
         models: Vec<Arc<ModelInfo>>,
         done: oneshot::Sender<Vec<ModelStatistics>>,
@@ -111,9 +111,9 @@ pub struct WhatifInputs {
 }
 
 /// A change of the served models.
-pub(crate) enum ModelOrder {
+pub(crate) enum ModelCommand {
     /// Add these for a validation load; returns the entries of the catalogue.
-    TryOut { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
+    AddForValidation { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
     /// Serve those that were tried in place of everything else of this name. None unloads it.
     Serve {
         name: String,
@@ -124,13 +124,18 @@ pub(crate) enum ModelOrder {
     /// Answer `true` if an adapter has loaded the model.
     IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
     /// End the validation load; returns the error of the load, if there was one.
-    Dismiss { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
+    EndValidation { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
     /// Record the errors of the models of this name, and read the served ones from their copies.
-    Blame { name: String, broken: Vec<BadModel>, kept: Vec<KeptModel>, done: oneshot::Sender<()> },
+    RecordErrors {
+        name: String,
+        broken: Vec<BadModel>,
+        kept: Vec<KeptModel>,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Result and times of a request to an ensemble, for the statistics.
-pub(crate) struct Chained {
+pub(crate) struct EnsembleResult {
     pub(crate) model: Arc<ModelInfo>,
     pub(crate) rows: u64,
     pub(crate) queue: Duration,
@@ -138,6 +143,6 @@ pub(crate) struct Chained {
     pub(crate) error: Option<String>,
 }
 
-pub(crate) fn going_down() -> Error {
+pub(crate) fn shutting_down() -> Error {
     Error::unavailable("the server is going down")
 }

@@ -1,6 +1,6 @@
 //! Where answers go: whole to one caller, or in parts through a bounded channel.
 
-use crate::calls::messages::{InferAnswer, going_down};
+use crate::calls::messages::{InferAnswer, shutting_down};
 use schedule::RequestId;
 use tokio::sync::{mpsc, oneshot};
 use types::error::Error;
@@ -130,7 +130,7 @@ impl PartialAnswers {
             }
             None => {
                 self.cancel.cancels = None;
-                return Some(Err(going_down()));
+                return Some(Err(shutting_down()));
             }
         }
         None

@@ -5,7 +5,7 @@ use crate::Catalogue;
 use crate::calls::admissions::Admission;
 use crate::calls::handle::EngineHandle;
 use crate::calls::held_memory::{Full, HeldMemory};
-use crate::calls::messages::{Chained, Control, InferAnswer, InferCall};
+use crate::calls::messages::{Control, EnsembleResult, InferAnswer, InferCall};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::info::ModelInfo;
 use model::pipeline::ensemble::{EnsembleValue, gather};
@@ -43,29 +43,29 @@ struct PipelineRow {
 
 /// Who answered and how long it took, over several calls.
 #[derive(Default)]
-struct Trail {
+struct CallSummary {
     adapters: Vec<String>,
     batch_rows: u32,
     queue: Duration,
     run: Duration,
 }
 
-impl Trail {
+impl CallSummary {
     /// Adds what came after.
-    fn then(&mut self, next: &Trail) {
-        self.saw(next);
+    fn add_next(&mut self, next: &CallSummary) {
+        self.add_adapters(next);
         self.queue += next.queue;
         self.run += next.run;
     }
 
     /// Adds what ran at the same time.
-    fn beside(&mut self, other: &Trail) {
-        self.saw(other);
+    fn add_parallel(&mut self, other: &CallSummary) {
+        self.add_adapters(other);
         self.queue = self.queue.max(other.queue);
         self.run = self.run.max(other.run);
     }
 
-    fn saw(&mut self, other: &Trail) {
+    fn add_adapters(&mut self, other: &CallSummary) {
         for adapter in &other.adapters {
             if !self.adapters.contains(adapter) {
                 self.adapters.push(adapter.clone());
@@ -85,9 +85,9 @@ impl Trail {
     }
 }
 
-impl From<&InferAnswer> for Trail {
-    fn from(answer: &InferAnswer) -> Trail {
-        Trail {
+impl From<&InferAnswer> for CallSummary {
+    fn from(answer: &InferAnswer) -> CallSummary {
+        CallSummary {
             adapters: answer.adapters.clone(),
             batch_rows: answer.batch_rows,
             queue: answer.queue_time,
@@ -107,12 +107,12 @@ pub(crate) async fn serve_call(
     let terms = CallTerms { client: call.client, priority: call.priority, due, admission };
     let bytes = call.rows.saturating_mul(ROW_BYTES);
     let _rows = engine.memory.of(call.client).charge(bytes);
-    let _rows = _rows.map_err(|full| engine.refused(&call.model, full))?;
+    let _rows = _rows.map_err(|full| engine.memory_rejection(&call.model, full))?;
     match pipeline {
         Pipeline::Around(_) => {
             let sent = rows(&call)?.into_iter().map(|row| (row, None)).collect();
-            let (outputs, trail) = around(engine, &call.model, sent, terms).await?;
-            Ok(trail.answer(joined(outputs)?))
+            let (outputs, summary) = around(engine, &call.model, sent, terms).await?;
+            Ok(summary.answer(joined(outputs)?))
         }
         Pipeline::Ensemble(ensemble) => {
             let outcome = run_ensemble(engine, &call, ensemble, terms).await;
@@ -124,7 +124,7 @@ pub(crate) async fn serve_call(
 
 async fn count(engine: &EngineHandle, call: &InferCall, outcome: &Result<InferAnswer, Error>) {
     let answer = outcome.as_ref().ok();
-    let chained = Chained {
+    let result = EnsembleResult {
         model: call.model.clone(),
         rows: call.rows as u64,
         queue: answer.map_or(Duration::ZERO, |answer| answer.queue_time),
@@ -132,7 +132,7 @@ async fn count(engine: &EngineHandle, call: &InferCall, outcome: &Result<InferAn
         error: outcome.as_ref().err().map(|error| error.message.clone()),
     };
     // If the driver is gone there is nobody left to count for.
-    let _ = engine.controls.send(Control::Chained(chained)).await;
+    let _ = engine.controls.send(Control::EnsembleResult(result)).await;
 }
 
 /// One model with what stands around it: rows in, rows out.
@@ -141,7 +141,7 @@ async fn around(
     model: &Arc<ModelInfo>,
     sent: Vec<(Tensors, Option<Picture>)>,
     terms: CallTerms<'_>,
-) -> Result<(Vec<Tensors>, Trail), Error> {
+) -> Result<(Vec<Tensors>, CallSummary), Error> {
     let prepare = |(inputs, picture): (Tensors, Option<Picture>)| {
         let own = model.clone();
         let work = move |budget: &mut Budget<'_>| match own.around() {
@@ -159,7 +159,7 @@ async fn around(
         stream::iter(sent).map(prepare).buffered(FAN_OUT).try_collect().await?;
     let (facts, inputs): (Vec<_>, Vec<_>) =
         prepared.into_iter().map(|row| (row.facts, row.inputs)).unzip();
-    let (outputs, trail) = rows_through(engine, model, inputs, terms).await?;
+    let (outputs, summary) = rows_through(engine, model, inputs, terms).await?;
     let own = model.clone();
     let read = move |_: &mut Budget<'_>| match own.around() {
         Some(around) => {
@@ -168,7 +168,7 @@ async fn around(
         }
         None => Ok(outputs),
     };
-    Ok((on_host(engine, model, terms, read).await?.0, trail))
+    Ok((on_host(engine, model, terms, read).await?.0, summary))
 }
 
 /// One call with inputs in the model's own shape, or with rows in front of it.
@@ -191,11 +191,11 @@ async fn rows_through(
     model: &Arc<ModelInfo>,
     rows: Vec<Tensors>,
     terms: CallTerms<'_>,
-) -> Result<(Vec<Tensors>, Trail), Error> {
+) -> Result<(Vec<Tensors>, CallSummary), Error> {
     // A model that is run whole would take rows for one request.
     let bytes: usize = if rows.len() > 1 { rows.iter().map(Tensors::bytes).sum() } else { 0 };
     let held = engine.memory.of(terms.client).charge(bytes);
-    let held = held.map_err(|full| engine.refused(model, full))?;
+    let held = held.map_err(|full| engine.memory_rejection(model, full))?;
     if model.signature.rows != RowMode::Whole
         && let Ok(all) = Tensors::concat_rows(rows.clone())
         && !rows.is_empty()
@@ -204,15 +204,15 @@ async fn rows_through(
         let answer = framed(engine, model, charged(all, held), terms).await?;
         let count = answer.outputs.rows().map_err(broken)?;
         let row = |at| answer.outputs.slice_rows(at, 1).map_err(broken);
-        return Ok(((0..count).map(row).collect::<Result<_, _>>()?, Trail::from(&answer)));
+        return Ok(((0..count).map(row).collect::<Result<_, _>>()?, CallSummary::from(&answer)));
     }
     drop(held);
     let run = |row| framed(engine, model, row, terms);
     let answers: Vec<InferAnswer> =
         stream::iter(rows).map(run).buffered(FAN_OUT).try_collect().await?;
-    let mut trail = Trail::default();
-    answers.iter().for_each(|answer| trail.beside(&Trail::from(answer)));
-    Ok((answers.into_iter().map(|answer| answer.outputs).collect(), trail))
+    let mut summary = CallSummary::default();
+    answers.iter().for_each(|answer| summary.add_parallel(&CallSummary::from(answer)));
+    Ok((answers.into_iter().map(|answer| answer.outputs).collect(), summary))
 }
 
 async fn run_ensemble(
@@ -225,27 +225,27 @@ async fn run_ensemble(
     if let Some(missing) = missing {
         return Err(missing.error(&call.model.name));
     }
-    let mut trail = Trail::default();
+    let mut summary = CallSummary::default();
     let mut done = Vec::with_capacity(call.rows);
     for row in rows(call)? {
-        let (outputs, one) = chain(engine, &call.model, ensemble, row, terms).await?;
-        trail.then(&one);
+        let (outputs, one) = run_row(engine, &call.model, ensemble, row, terms).await?;
+        summary.add_next(&one);
         done.push(outputs);
     }
-    Ok(trail.answer(joined(done)?))
+    Ok(summary.answer(joined(done)?))
 }
 
 /// One row through all steps.
-async fn chain(
+async fn run_row(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
     ensemble: &Ensemble,
     row: Tensors,
     terms: CallTerms<'_>,
-) -> Result<(Tensors, Trail), Error> {
+) -> Result<(Tensors, CallSummary), Error> {
     let named = |tensor: Tensor| (tensor.name.clone(), EnsembleValue::Tensor(tensor));
     let mut values: HashMap<String, EnsembleValue> = row.0.into_iter().map(named).collect();
-    let (mut trail, mut pieces) = (Trail::default(), Vec::new());
+    let (mut summary, mut pieces) = (CallSummary::default(), Vec::new());
     for step in &ensemble.steps {
         match step {
             EnsembleStep::Crop { image, by, to } => {
@@ -255,8 +255,8 @@ async fn chain(
             }
             EnsembleStep::Model { name, inputs, outputs } => {
                 let member = member(engine, model, name, terms)?;
-                let (rows, one) = ask(engine, &member, inputs, &values, terms).await?;
-                trail.then(&one);
+                let (rows, one) = run_member(engine, &member, inputs, &values, terms).await?;
+                summary.add_next(&one);
                 let each = inputs
                     .values()
                     .any(|value| matches!(values.get(value), Some(EnsembleValue::Pictures(_))));
@@ -283,7 +283,7 @@ async fn chain(
             )));
         }
     }
-    Ok((outputs, trail))
+    Ok((outputs, summary))
 }
 
 /// The models that are served to a request.
@@ -305,13 +305,13 @@ fn member(
     member.cloned().ok_or_else(|| Error::unavailable(missing()))
 }
 
-async fn ask(
+async fn run_member(
     engine: &EngineHandle,
     member: &Arc<ModelInfo>,
     wanted: &BTreeMap<String, String>,
     values: &HashMap<String, EnsembleValue>,
     terms: CallTerms<'_>,
-) -> Result<(Vec<Tensors>, Trail), Error> {
+) -> Result<(Vec<Tensors>, CallSummary), Error> {
     let (mut tensors, mut pictures) = (Vec::new(), None);
     for (own, value) in wanted {
         match values.get(value) {
@@ -360,7 +360,7 @@ async fn on_host<T: Send + 'static>(
     terms: CallTerms<'_>,
     work: impl FnOnce(&mut Budget<'_>) -> Result<T, BadRow> + Send + 'static,
 ) -> Result<(T, HeldMemory), Error> {
-    let turn = engine.hands.clone().acquire_owned().await;
+    let turn = engine.host_permits.clone().acquire_owned().await;
     let mut held = engine.memory.of(terms.client).request();
     let step = move || {
         // The thread keeps its turn where the client has left.
@@ -376,7 +376,7 @@ async fn on_host<T: Send + 'static>(
     let done = done.map_err(|error| match error {
         BadRow::Input(message) => Error::unprocessable(message),
         BadRow::Output(message) => Error::internal(format!("model '{}': {message}", model.name)),
-        BadRow::Memory => engine.refused(model, full.unwrap_or(Full::Now)),
+        BadRow::Memory => engine.memory_rejection(model, full.unwrap_or(Full::Now)),
     })?;
     Ok((done, held))
 }

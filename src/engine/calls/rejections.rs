@@ -33,7 +33,7 @@ pub(crate) fn rejection(reason: Reject) -> Error {
             let message = "too much waits for an answer within the request's timeout";
             Error::new(ErrorKind::QueueFull, message).retry_after(drain.max(RETRY_MIN))
         }
-        Reject::Deadline => too_late(None),
+        Reject::Deadline => deadline_passed(None),
         Reject::NoAdapter { retry_after } => {
             let error = Error::unavailable("no adapter can serve now; GET /api/adapters tells why");
             match retry_after {
@@ -76,7 +76,7 @@ fn load_failed(why: &LoadError) -> Error {
 }
 
 /// The client's own limit has passed.
-pub(crate) fn too_late(timeout: Option<Duration>) -> Error {
+pub(crate) fn deadline_passed(timeout: Option<Duration>) -> Error {
     let timeout = timeout.map(|timeout| format!(" of {timeout:?}")).unwrap_or_default();
     let message = format!("the request's own timeout{timeout} has passed, or cannot be met");
     Error::new(ErrorKind::DeadlineExceeded, message)

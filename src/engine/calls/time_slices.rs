@@ -12,7 +12,7 @@ use bytes::Bytes;
 use schedule::{AdapterId, Arrival, Batch, BatchId, Event, Incarnation, RequestId, Time};
 use std::time::Duration;
 use types::tensor::{TensorError, Tensors};
-use wire::{Down, TensorHeader, tensors_from};
+use wire::{TensorHeader, ToWorker, tensors_from};
 
 impl Core {
     /// Passes on a partial answer to a row of a batch. It is dropped if the adapter no longer has the
@@ -100,7 +100,7 @@ impl Core {
             let batches = view.state.running.iter().map(|running| &running.batch);
             let found = batches.filter_map(|batch| Some((batch.id.0, rows(batch)? as u64)));
             for (batch, row) in found {
-                self.fleet.tell(adapter, Down::Cancel { batch, row });
+                self.fleet.send_control(adapter, ToWorker::Cancel { batch, row });
             }
         }
     }

@@ -10,13 +10,13 @@ use types::error::{Error, ErrorKind};
 
 /// How far a model is from its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ServingState {
     /// It must answer once before clients may ask for it.
-    Trial,
+    Validating,
     Served,
     /// Unloaded or replaced: it finishes the requests that were admitted while it was served.
     /// `last` is the last generation of the catalogue that served it.
-    Leaving {
+    Retiring {
         last: u64,
     },
 }
@@ -24,7 +24,7 @@ pub(crate) enum Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct CatalogueEntry {
     pub(crate) info: Arc<ModelInfo>,
-    pub(crate) standing: Standing,
+    pub(crate) serving_state: ServingState,
 }
 
 /// The models to serve, and those that cannot be. Numbers are never used twice.
@@ -67,7 +67,7 @@ impl Catalogue {
         for found in found {
             match found {
                 ScanResult::Good(info) => {
-                    catalogue.insert(Arc::new(info), Standing::Served);
+                    catalogue.insert(Arc::new(info), ServingState::Served);
                 }
                 ScanResult::Bad(bad) => catalogue.broken.push(bad),
             }
@@ -88,7 +88,7 @@ impl Catalogue {
 
     /// Every model that clients may ask for.
     pub fn served(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
-        let served = |entry: &&CatalogueEntry| entry.standing == Standing::Served;
+        let served = |entry: &&CatalogueEntry| entry.serving_state == ServingState::Served;
         self.entries.values().filter(served).map(|entry| &entry.info)
     }
 
@@ -107,16 +107,16 @@ impl Catalogue {
     }
 
     /// Marks the chains of models that cannot be served as bad among the results of a scan.
-    pub fn check_chains(found: Vec<ScanResult>) -> Vec<ScanResult> {
+    pub fn check_ensembles(found: Vec<ScanResult>) -> Vec<ScanResult> {
         let catalogue = Catalogue::new(found.clone());
         let check = |found| match found {
-            ScanResult::Good(info) => catalogue.check_chain(info),
+            ScanResult::Good(info) => catalogue.check_ensemble(info),
             bad @ ScanResult::Bad(_) => bad,
         };
         found.into_iter().map(check).collect()
     }
 
-    fn check_chain(&self, info: ModelInfo) -> ScanResult {
+    fn check_ensemble(&self, info: ModelInfo) -> ScanResult {
         let Some(Missing { kind, text: error }) = self.missing(&info) else {
             return ScanResult::Good(info);
         };
@@ -180,7 +180,7 @@ impl Catalogue {
     pub(crate) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
         let own = self.entries.iter().find(|(_, entry)| Arc::ptr_eq(&entry.info, info));
         let succeeds = |(_, entry): &(&ModelId, &CatalogueEntry)| {
-            entry.standing == Standing::Served
+            entry.serving_state == ServingState::Served
                 && (&entry.info.name, &entry.info.version) == (&info.name, &info.version)
                 && entry.info.signature == info.signature
         };
@@ -194,14 +194,16 @@ impl Catalogue {
 
     /// The model of this number, if it is served.
     pub(crate) fn served_as(&self, id: ModelId) -> Option<&Arc<ModelInfo>> {
-        let entry = self.entries.get(&id).filter(|entry| entry.standing == Standing::Served);
+        let entry =
+            self.entries.get(&id).filter(|entry| entry.serving_state == ServingState::Served);
         entry.map(|entry| &entry.info)
     }
 
     /// The number of the first served model for which `is_it` holds.
     pub(crate) fn find_served(&self, is_it: impl Fn(&ModelInfo) -> bool) -> Option<ModelId> {
         let mut entries = self.entries.iter();
-        let found = entries.find(|(_, e)| e.standing == Standing::Served && is_it(&e.info));
+        let found =
+            entries.find(|(_, e)| e.serving_state == ServingState::Served && is_it(&e.info));
         found.map(|(id, _)| *id)
     }
 
@@ -220,52 +222,52 @@ impl Catalogue {
     }
 
     /// Takes in a model on trial.
-    pub(crate) fn try_out(&mut self, info: ModelInfo) -> (ModelId, Arc<ModelInfo>) {
+    pub(crate) fn add_for_validation(&mut self, info: ModelInfo) -> (ModelId, Arc<ModelInfo>) {
         let info = Arc::new(info);
-        (self.insert(info.clone(), Standing::Trial), info)
+        (self.insert(info.clone(), ServingState::Validating), info)
     }
 
-    fn insert(&mut self, info: Arc<ModelInfo>, standing: Standing) -> ModelId {
+    fn insert(&mut self, info: Arc<ModelInfo>, serving_state: ServingState) -> ModelId {
         let id = ModelId(self.numbered);
         self.numbered += 1;
-        self.entries.insert(id, CatalogueEntry { info, standing });
+        self.entries.insert(id, CatalogueEntry { info, serving_state });
         id
     }
 
     /// Serves a model in the place of another, which only finishes the requests that it has.
     pub(crate) fn replace(&mut self, old: ModelId, info: ModelInfo) -> Option<ModelId> {
         let entry = self.entries.get_mut(&old)?;
-        let leaving = Standing::Leaving { last: self.generation };
-        let standing = std::mem::replace(&mut entry.standing, leaving);
-        Some(self.insert(Arc::new(info), standing))
+        let retiring = ServingState::Retiring { last: self.generation };
+        let serving_state = std::mem::replace(&mut entry.serving_state, retiring);
+        Some(self.insert(Arc::new(info), serving_state))
     }
 
     /// Puts those on trial in the place of everything else of this name.
     pub(crate) fn serve(&mut self, name: &str, tried: &[Arc<ModelInfo>]) {
-        let leaving = Standing::Leaving { last: self.generation };
+        let retiring = ServingState::Retiring { last: self.generation };
         for entry in self.entries.values_mut().filter(|entry| entry.info.name == name) {
             let new = tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info));
             // Another trial of this name decides for itself.
             if new {
-                entry.standing = Standing::Served;
-            } else if entry.standing == Standing::Served {
-                entry.standing = leaving;
+                entry.serving_state = ServingState::Served;
+            } else if entry.serving_state == ServingState::Served {
+                entry.serving_state = retiring;
             }
         }
     }
 
     /// Gives up those on trial.
-    pub(crate) fn dismiss(&mut self, tried: &[Arc<ModelInfo>]) {
-        let leaving = Standing::Leaving { last: self.generation };
+    pub(crate) fn end_validation(&mut self, tried: &[Arc<ModelInfo>]) {
+        let retiring = ServingState::Retiring { last: self.generation };
         for entry in self.entries.values_mut() {
             if tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info)) {
-                entry.standing = leaving;
+                entry.serving_state = retiring;
             }
         }
     }
 
     /// What is now known to be wrong with the models of this name.
-    pub(crate) fn blame(&mut self, name: &str, broken: Vec<BadModel>) {
+    pub(crate) fn record_errors(&mut self, name: &str, broken: Vec<BadModel>) {
         self.broken.retain(|bad| bad.name != name);
         self.broken.extend(broken);
     }
@@ -273,9 +275,9 @@ impl Catalogue {
     /// Those that only finish requests, and that no admitted request can name any more. `oldest`
     /// is the oldest generation of the catalogue that a request uses, if there is one.
     pub(crate) fn left(&self, oldest: Option<u64>) -> impl Iterator<Item = ModelId> {
-        let left = move |entry: &CatalogueEntry| match entry.standing {
-            Standing::Leaving { last } => oldest.is_none_or(|oldest| oldest > last),
-            Standing::Trial | Standing::Served => false,
+        let left = move |entry: &CatalogueEntry| match entry.serving_state {
+            ServingState::Retiring { last } => oldest.is_none_or(|oldest| oldest > last),
+            ServingState::Validating | ServingState::Served => false,
         };
         self.entries.iter().filter(move |(_, entry)| left(entry)).map(|(id, _)| *id)
     }
@@ -349,7 +351,7 @@ mod tests {
     fn a_trial_takes_the_place_of_its_name_only_when_it_is_served() {
         let mut catalogue = catalogue(&[("a", "1"), ("a", "2"), ("b", "1")]);
         let old = catalogue.resolve("a", Some("2")).unwrap().clone();
-        let (id, tried) = catalogue.try_out(info("a", "2"));
+        let (id, tried) = catalogue.add_for_validation(info("a", "2"));
         assert_eq!(id, ModelId(3));
         assert!(Arc::ptr_eq(catalogue.resolve("a", None).unwrap(), &old));
         catalogue.serve("a", std::slice::from_ref(&tried));
@@ -366,7 +368,7 @@ mod tests {
     fn a_call_for_a_replaced_model_runs_on_its_successor() {
         let mut catalogue = catalogue(&[("a", "1")]);
         let old = catalogue.resolve("a", None).unwrap().clone();
-        let (id, tried) = catalogue.try_out(info("a", "1"));
+        let (id, tried) = catalogue.add_for_validation(info("a", "1"));
         catalogue.serve("a", &[tried]);
         assert_eq!(catalogue.number(&old), Some(ModelId(0)));
         catalogue.remove(ModelId(0));
@@ -378,10 +380,10 @@ mod tests {
     #[test]
     fn a_dismissed_trial_changes_nothing_and_its_number_is_not_used_again() {
         let mut catalogue = catalogue(&[("a", "1")]);
-        let (first, tried) = catalogue.try_out(info("a", "1"));
-        catalogue.dismiss(&[tried]);
+        let (first, tried) = catalogue.add_for_validation(info("a", "1"));
+        catalogue.end_validation(&[tried]);
         assert_eq!(versions(&catalogue), ["a/1"]);
         catalogue.remove(first);
-        assert_eq!(catalogue.try_out(info("a", "1")).0, ModelId(2));
+        assert_eq!(catalogue.add_for_validation(info("a", "1")).0, ModelId(2));
     }
 }

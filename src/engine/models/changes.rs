@@ -1,9 +1,9 @@
 //! Models that come and go while the server runs, as the driver sees it.
 
-use crate::calls::messages::{Chained, ModelOrder};
+use crate::calls::messages::{EnsembleResult, ModelCommand};
 use crate::calls::rejections::LoadError;
 use crate::core::Core;
-use crate::models::{kept, serving};
+use crate::models::{last_good_files, serving};
 use crate::statistics::Answered;
 use adapter::entry::Api;
 use model::info::ModelInfo;
@@ -14,13 +14,14 @@ use telemetry::{Compute, MemoryUsage, ModelStatistics};
 use types::escape;
 
 /// Performs an order. Who asked may be gone; what was ordered is done all the same.
-pub(crate) fn perform_order(core: &mut Core, order: ModelOrder) {
-    match order {
-        ModelOrder::TryOut { infos, done } => {
-            let tried = infos.into_iter().map(|info| serving::try_out(core, info)).collect();
+pub(crate) fn perform_command(core: &mut Core, command: ModelCommand) {
+    match command {
+        ModelCommand::AddForValidation { infos, done } => {
+            let tried =
+                infos.into_iter().map(|info| serving::add_for_validation(core, info)).collect();
             let _ = done.send(tried);
         }
-        ModelOrder::Serve { name, tried, broken, done } => {
+        ModelCommand::Serve { name, tried, broken, done } => {
             let versions: Vec<_> = tried.iter().map(|info| info.version.as_str()).collect();
             match versions.as_slice() {
                 [] => tracing::info!(model = %name, "unloaded"),
@@ -29,27 +30,27 @@ pub(crate) fn perform_order(core: &mut Core, order: ModelOrder) {
             core.catalogue.serve(&name, &tried);
             serving::count(core, &tried);
             // Each has answered a request or been loaded.
-            tried.iter().for_each(|info| kept::keep_files(core, info));
-            core.catalogue.blame(&name, broken);
+            tried.iter().for_each(|info| last_good_files::keep_files(core, info));
+            core.catalogue.record_errors(&name, broken);
             serving::catalogue_changed(core);
             let _ = done.send(());
         }
-        ModelOrder::IsLoaded { info, done } => {
+        ModelCommand::IsLoaded { info, done } => {
             let id = core.catalogue.number(&info);
             let _ = done.send(id.is_some_and(|id| core.fleet.has_loaded(id)));
         }
-        ModelOrder::Dismiss { tried, done } => {
+        ModelCommand::EndValidation { tried, done } => {
             let error = tried.iter().find_map(|info| load_error(core, info));
-            core.catalogue.dismiss(&tried);
+            core.catalogue.end_validation(&tried);
             serving::catalogue_changed(core);
             let _ = done.send(error);
         }
-        ModelOrder::Blame { name, broken, kept, done } => {
+        ModelCommand::RecordErrors { name, broken, kept, done } => {
             for bad in &broken {
                 tracing::warn!(model = %escape::line(&name), "cannot be loaded: {}", bad.error);
             }
-            core.catalogue.blame(&name, broken);
-            kept::read_from_kept(core, &name, kept);
+            core.catalogue.record_errors(&name, broken);
+            last_good_files::read_from_kept(core, &name, kept);
             serving::catalogue_changed(core);
             let _ = done.send(());
         }
@@ -65,14 +66,14 @@ pub(crate) fn statistics_of(core: &Core, info: &Arc<ModelInfo>) -> Option<ModelS
 }
 
 /// Counts a call that went through a chain of models.
-pub(crate) fn count_chained(core: &mut Core, chained: &Chained) {
-    let Some(id) = core.catalogue.number(&chained.model) else { return };
-    let took = chained.queue + chained.run;
-    match &chained.error {
+pub(crate) fn count_ensemble(core: &mut Core, result: &EnsembleResult) {
+    let Some(id) = core.catalogue.number(&result.model) else { return };
+    let took = result.queue + result.run;
+    match &result.error {
         Some(error) => core.statistics.failed(id, ("chain", error), took),
         None => {
-            let compute = Compute { infer: chained.run, ..Compute::default() };
-            let answered = Answered { rows: chained.rows, queue: chained.queue, compute };
+            let compute = Compute { infer: result.run, ..Compute::default() };
+            let answered = Answered { rows: result.rows, queue: result.queue, compute };
             let time = core.time();
             core.statistics.answered(id, time, answered);
         }

@@ -77,7 +77,7 @@ async fn act(engine: EngineHandle, change: FolderChange) {
         },
         FolderChange::Unload(name) => {
             // A load that began before ends before.
-            let _turn = engine.loads.take(&name).await;
+            let _lock = engine.loads.lock(&name).await;
             forget_kept(&engine, &name).await;
             // One that was broken, or unloaded by hand, is served no more already.
             if engine.unload_model(&name).await.is_ok() {

@@ -11,8 +11,8 @@ use types::error::{Error, ErrorKind};
 
 /// See [`EngineHandle::ready_models`].
 pub(crate) fn ready_models(engine: &EngineHandle) -> Vec<Arc<ModelInfo>> {
-    let present = Present::read(&engine.models, &engine.snapshots);
-    present.models.newest().filter(|model| present.check(model).is_ok()).cloned().collect()
+    let view = ConsistentView::read(&engine.models, &engine.snapshots);
+    view.models.newest().filter(|model| view.check(model).is_ok()).cloned().collect()
 }
 
 /// See [`EngineHandle::check_ready`].
@@ -21,28 +21,28 @@ pub(crate) fn check_ready(
     name: &str,
     version: Option<&str>,
 ) -> Result<Arc<ModelInfo>, Error> {
-    let present = Present::read(&engine.models, &engine.snapshots);
-    let model = crate::calls::handle::find(&present.models, name, version)?;
-    present.check(&model)?;
+    let view = ConsistentView::read(&engine.models, &engine.snapshots);
+    let model = crate::calls::handle::find(&view.models, name, version)?;
+    view.check(&model)?;
     Ok(model)
 }
 
 /// The catalogue, and the newest snapshot that was not made of a later one.
-struct Present {
+struct ConsistentView {
     models: Arc<Catalogue>,
     snapshot: Arc<Snapshot>,
 }
 
-impl Present {
+impl ConsistentView {
     fn read(
         models: &watch::Receiver<Arc<Catalogue>>,
         snapshots: &watch::Receiver<Arc<Snapshot>>,
-    ) -> Present {
+    ) -> ConsistentView {
         loop {
             let (models, snapshot) = (models.borrow().clone(), snapshots.borrow().clone());
             // A later catalogue is sent before a snapshot is made of it: it is there by now.
             if snapshot.catalogue <= models.generation() {
-                return Present { models, snapshot };
+                return ConsistentView { models, snapshot };
             }
         }
     }
@@ -94,17 +94,17 @@ mod tests {
             (ModelState::Loading, false),
         ] {
             let snapshot = snapshot(0, &[("a", "1", state)]);
-            let present = Present { models: models.clone(), snapshot };
-            assert_eq!(present.check(&info("a", "1")).is_ok(), ready, "{state:?}");
+            let view = ConsistentView { models: models.clone(), snapshot };
+            assert_eq!(view.check(&info("a", "1")).is_ok(), ready, "{state:?}");
         }
-        let present = Present { models, snapshot: snapshot(0, &[]) };
-        assert!(present.check(&info("a", "1")).is_err());
+        let view = ConsistentView { models, snapshot: snapshot(0, &[]) };
+        assert!(view.check(&info("a", "1")).is_err());
     }
 
     #[test]
     fn a_model_that_is_served_since_the_snapshot_was_made_is_ready() {
         let mut models = catalogue(&[("a", "1")]);
-        let (_, tried) = models.try_out(info("a", "2"));
+        let (_, tried) = models.add_for_validation(info("a", "2"));
         models.serve("a", &[tried]);
         let models = Arc::new(models.next());
         let states = [
@@ -115,11 +115,12 @@ mod tests {
         ];
         for (state, ready) in states {
             let snapshot = snapshot(0, &[("a", "1", ModelState::Ready), ("a", "2", state)]);
-            let present = Present { models: models.clone(), snapshot };
-            assert_eq!(present.check(&info("a", "2")).is_ok(), ready, "{state:?}");
+            let view = ConsistentView { models: models.clone(), snapshot };
+            assert_eq!(view.check(&info("a", "2")).is_ok(), ready, "{state:?}");
         }
-        let present = Present { models, snapshot: snapshot(0, &[("a", "1", ModelState::Ready)]) };
-        assert!(present.check(&info("a", "2")).is_ok());
+        let view =
+            ConsistentView { models, snapshot: snapshot(0, &[("a", "1", ModelState::Ready)]) };
+        assert!(view.check(&info("a", "2")).is_ok());
     }
 
     #[test]
@@ -131,21 +132,16 @@ mod tests {
         let reader = std::thread::spawn(move || {
             let mut seen = 0_u32;
             while catalogue.has_changed().is_ok() {
-                let present = Present::read(&catalogue, &snapshot_seen);
-                let newest = present.models.newest().next().unwrap();
-                assert!(
-                    present.check(newest).is_ok(),
-                    "{} of {:?}",
-                    newest.version,
-                    present.snapshot
-                );
+                let view = ConsistentView::read(&catalogue, &snapshot_seen);
+                let newest = view.models.newest().next().unwrap();
+                assert!(view.check(newest).is_ok(), "{} of {:?}", newest.version, view.snapshot);
                 seen += 1;
             }
             seen
         });
         for version in 1..20_000 {
             let version = version.to_string();
-            let (_, tried) = models.try_out(info("a", &version));
+            let (_, tried) = models.add_for_validation(info("a", &version));
             models.serve("a", &[tried]);
             let left: Vec<_> = models.left(None).collect();
             left.into_iter().for_each(|id| models.remove(id));

@@ -1,7 +1,7 @@
 //! Loads and unloads models of the repository while the server runs.
 
 use crate::calls::handle::EngineHandle;
-use crate::calls::messages::{Control, InferCall, ModelOrder, going_down};
+use crate::calls::messages::{Control, InferCall, ModelCommand, shutting_down};
 use crate::calls::rejections::LoadError;
 use crate::models::validation::Verdict;
 use model::batch::warm_up_inputs;
@@ -17,7 +17,7 @@ pub(crate) async fn load_model(engine: &EngineHandle, name: &str) -> Result<(), 
     let (handle, name) = (engine.clone(), name.to_owned());
     let load = tokio::spawn(async move {
         // One of a name at a time, so that of two loads the later one counts.
-        let _turn = handle.loads.take(&name).await;
+        let _lock = handle.loads.lock(&name).await;
         load(&handle, name).await
     });
     load.await.unwrap_or_else(|error| Err(Error::internal(format!("loading broke: {error}"))))
@@ -40,7 +40,7 @@ pub(crate) async fn model_names(engine: &EngineHandle) -> Result<Vec<String>, Er
 async fn load(engine: &EngineHandle, name: String) -> Result<(), Error> {
     let (good, broken) = scan(engine, name.clone()).await?;
     if good.is_empty() {
-        return Err(blame(engine, name, broken).await);
+        return Err(record_errors(engine, name, broken).await);
     }
     let tried = match engine.validator.validate(&good, &engine.snapshots).await {
         Verdict::Short => try_to_serve(engine, &name, good.clone(), broken.clone()).await?,
@@ -52,11 +52,11 @@ async fn load(engine: &EngineHandle, name: String) -> Result<(), Error> {
         Err(why) if why.cause == Cause::Rows => {
             good.iter().map(|info| info.run_whole(&why.error)).collect()
         }
-        Err(why) => return Err(blame_load(engine, name, why).await),
+        Err(why) => return Err(record_load_error(engine, name, why).await),
     };
     match try_to_serve(engine, &name, whole, broken).await? {
         Ok(()) => Ok(()),
-        Err(why) => Err(blame_load(engine, name, why).await),
+        Err(why) => Err(record_load_error(engine, name, why).await),
     }
 }
 
@@ -68,7 +68,7 @@ async fn serve_untried(
     infos: Vec<ModelInfo>,
     broken: Vec<BadModel>,
 ) -> Result<(), Error> {
-    let tried = order(engine, |done| ModelOrder::TryOut { infos, done }).await?;
+    let tried = send_command(engine, |done| ModelCommand::AddForValidation { infos, done }).await?;
     serve(engine, name, tried, broken).await
 }
 
@@ -82,28 +82,29 @@ async fn try_to_serve(
     infos: Vec<ModelInfo>,
     broken: Vec<BadModel>,
 ) -> Result<Result<(), LoadError>, Error> {
-    let tried = order(engine, |done| ModelOrder::TryOut { infos, done }).await?;
+    let tried = send_command(engine, |done| ModelCommand::AddForValidation { infos, done }).await?;
     let Err(error) = answers(engine, &tried).await else {
         return serve(engine, name.to_owned(), tried, broken).await.map(Ok);
     };
-    let why = order(engine, |done| ModelOrder::Dismiss { tried, done }).await?;
+    let why = send_command(engine, |done| ModelCommand::EndValidation { tried, done }).await?;
     why.map_or(Err(error), |why| Ok(Err(why)))
 }
 
-async fn blame_load(engine: &EngineHandle, name: String, why: LoadError) -> Error {
+async fn record_load_error(engine: &EngineHandle, name: String, why: LoadError) -> Error {
     let (machine, error) = (!why.is_of_files(), why.error);
     let bad = BadModel { name: name.clone(), version: None, error, machine };
-    blame(engine, name, vec![bad]).await
+    record_errors(engine, name, vec![bad]).await
 }
 
 /// Records the errors in the files of a model. The versions that serve now are read from their
 /// copies from then on, where there are any.
-async fn blame(engine: &EngineHandle, name: String, broken: Vec<BadModel>) -> Error {
+async fn record_errors(engine: &EngineHandle, name: String, broken: Vec<BadModel>) -> Error {
     let error = unloadable(&name, &broken);
     let (library, asked) = (engine.store.clone(), name.clone());
     let kept = tokio::task::spawn_blocking(move || library.kept_of(&asked)).await;
     let kept = kept.unwrap_or_default();
-    match order(engine, |done| ModelOrder::Blame { name, broken, kept, done }).await {
+    match send_command(engine, |done| ModelCommand::RecordErrors { name, broken, kept, done }).await
+    {
         Ok(()) => error,
         Err(down) => down,
     }
@@ -155,7 +156,7 @@ async fn answers_zeros(engine: &EngineHandle, model: &Arc<ModelInfo>) -> Result<
     match engine.infer(InferCall::own(model.clone(), inputs)).await {
         Err(error) if error.kind == ErrorKind::Unprocessable => {
             let info = model.clone();
-            let loaded = order(engine, |done| ModelOrder::IsLoaded { info, done }).await?;
+            let loaded = send_command(engine, |done| ModelCommand::IsLoaded { info, done }).await?;
             if loaded { Ok(()) } else { Err(error) }
         }
         outcome => outcome.map(drop),
@@ -168,17 +169,17 @@ async fn serve(
     tried: Vec<Arc<ModelInfo>>,
     broken: Vec<BadModel>,
 ) -> Result<(), Error> {
-    order(engine, |done| ModelOrder::Serve { name, tried, broken, done }).await
+    send_command(engine, |done| ModelCommand::Serve { name, tried, broken, done }).await
 }
 
-async fn order<T>(
+async fn send_command<T>(
     engine: &EngineHandle,
-    order: impl FnOnce(oneshot::Sender<T>) -> ModelOrder,
+    command: impl FnOnce(oneshot::Sender<T>) -> ModelCommand,
 ) -> Result<T, Error> {
     let (done, outcome) = oneshot::channel();
-    let sent = engine.controls.send(Control::Order(order(done))).await;
-    sent.map_err(|_| going_down())?;
-    outcome.await.map_err(|_| going_down())
+    let sent = engine.controls.send(Control::ModelCommand(command(done))).await;
+    sent.map_err(|_| shutting_down())?;
+    outcome.await.map_err(|_| shutting_down())
 }
 
 fn unloadable(name: &str, broken: &[BadModel]) -> Error {

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) fn try_out(core: &mut Core, info: ModelInfo) -> Arc<ModelInfo> {
+pub(crate) fn add_for_validation(core: &mut Core, info: ModelInfo) -> Arc<ModelInfo> {
     let profile = profile(&info, core.config.live.slo);
-    let (model, info) = core.catalogue.try_out(info);
+    let (model, info) = core.catalogue.add_for_validation(info);
     // No adapter loads a chain of models: the scheduler knows only its links.
     if info.ensemble().is_none() {
         core.turn(Event::ModelAdded { model, profile });

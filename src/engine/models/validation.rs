@@ -3,9 +3,9 @@
 
 use crate::EngineConfig;
 use crate::calls::rejections::LoadError;
-use crate::workers::launch::{OUT_OF_MEMORY, Workshop};
-use crate::workers::news::{News, WorkerReport};
+use crate::workers::launch::{OUT_OF_MEMORY, WorkerTemplate};
 use crate::workers::process;
+use crate::workers::worker_report::{WorkerEvent, WorkerReport};
 use adapter::entry::{AdapterEntry, Api};
 use adapter::memory;
 use model::files::ModelSource;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use telemetry::Snapshot;
 use tokio::sync::{Semaphore, mpsc, watch};
 use types::clock;
-use wire::{Cause, Down, LoadOrder, Up};
+use wire::{Cause, FromWorker, LoadRequest, ToWorker};
 
 /// Most processes at once: models that take long leave places for others.
 const PROCESSES_MAX: usize = 8;
@@ -49,7 +49,7 @@ pub(crate) enum Verdict {
 /// Starts the processes of validation loads.
 #[derive(Clone)]
 pub(crate) struct Validator {
-    workshop: Workshop,
+    template: WorkerTemplate,
     /// The CPU as an adapter; `None` where it is unknown.
     cpu: Option<AdapterEntry>,
     /// Time for one load; no validation loads if zero.
@@ -62,7 +62,7 @@ impl Validator {
     pub(crate) fn new(config: &EngineConfig) -> Validator {
         let cpu = config.live.entries_without_listing.iter().find(|entry| entry.api == Api::Cpu);
         Validator {
-            workshop: Workshop::of(config),
+            template: WorkerTemplate::of(config),
             cpu: cpu.cloned(),
             limit: config.validation,
             places: Arc::new(Semaphore::new(PROCESSES_MAX)),
@@ -79,18 +79,18 @@ impl Validator {
         let available =
             memory::host_in_use().map(|memory| memory.total.saturating_sub(memory.used));
         let bytes_max = available.map_or(u64::MAX, |bytes| bytes / MEMORY_PART);
-        let workshop =
-            Workshop { validation: Some(bytes_max), link: None, ..self.workshop.clone() };
+        let template =
+            WorkerTemplate { validation: Some(bytes_max), link: None, ..self.template.clone() };
         let (reports, mut inbox) = mpsc::channel(REPORTS_MAX);
         let number = Incarnation(self.numbers.fetch_add(1, Ordering::Relaxed));
-        let worker = process::start(&workshop, cpu, (AdapterId(u32::MAX), number), reports);
-        worker.load(info, LoadOrder { model: 0, info: info.clone() });
+        let worker = process::start(&template, cpu, (AdapterId(u32::MAX), number), reports);
+        worker.load(info, LoadRequest { model: 0, info: info.clone() });
         let followed = tokio::time::timeout(self.limit, follow(&mut inbox, step_max)).await;
         if matches!(
             followed,
             Ok(ValidationOutcome::Loaded { .. } | ValidationOutcome::Failed { .. })
         ) {
-            worker.tell(Down::Stop);
+            worker.send_control(ToWorker::Stop);
             let _ = tokio::time::timeout(EXIT_MAX, exited(&mut inbox)).await;
         }
         worker.kill();
@@ -126,14 +126,14 @@ enum ValidationOutcome {
 async fn follow(inbox: &mut mpsc::Receiver<WorkerReport>, step_max: Duration) -> ValidationOutcome {
     let mut steps = LoadSteps::default();
     while let Some(report) = inbox.recv().await {
-        match report.news {
-            News::Said(whole) => match whole.message {
-                Up::Progress { .. } => steps.next(),
-                Up::Loaded { .. } => {
+        match report.event {
+            WorkerEvent::Message(whole) => match whole.message {
+                FromWorker::Progress { .. } => steps.next(),
+                FromWorker::Loaded { .. } => {
                     steps.next();
                     return ValidationOutcome::Loaded { is_short: steps.longest <= step_max };
                 }
-                Up::LoadFailed { cause, error, .. } => {
+                FromWorker::LoadFailed { cause, error, .. } => {
                     steps.next();
                     let error = LoadError { cause, error };
                     return ValidationOutcome::Failed {
@@ -143,14 +143,14 @@ async fn follow(inbox: &mut mpsc::Receiver<WorkerReport>, step_max: Duration) ->
                 }
                 _ => {}
             },
-            News::NotStarted { .. } => return ValidationOutcome::Unknown,
-            News::Exited(exit) => {
+            WorkerEvent::NotStarted { .. } => return ValidationOutcome::Unknown,
+            WorkerEvent::Exited(exit) => {
                 let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
                 return ValidationOutcome::Ended(format!(
                     "the process that loaded it ended ({how})"
                 ));
             }
-            News::Spawned { .. } | News::Lost { .. } => {}
+            WorkerEvent::Spawned { .. } | WorkerEvent::Lost { .. } => {}
         }
     }
     ValidationOutcome::Unknown
@@ -159,7 +159,7 @@ async fn follow(inbox: &mut mpsc::Receiver<WorkerReport>, step_max: Duration) ->
 /// Waits for the end of the process.
 async fn exited(inbox: &mut mpsc::Receiver<WorkerReport>) {
     while let Some(report) = inbox.recv().await {
-        if matches!(report.news, News::Exited(_)) {
+        if matches!(report.event, WorkerEvent::Exited(_)) {
             return;
         }
     }

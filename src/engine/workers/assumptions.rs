@@ -47,7 +47,7 @@ impl Assumptions {
     }
 
     /// Whether the operator told this adapter's power.
-    pub(crate) fn tells_power(&self, id: &str) -> bool {
+    pub(crate) fn knows_power(&self, id: &str) -> bool {
         self.power.contains_key(id)
     }
 }

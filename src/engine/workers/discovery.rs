@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::learned_policy::of_model;
-use crate::{recollections, wishes};
+use crate::{learned_profiles, mode_changes};
 use adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
 use adapter::names::distinguish;
 use schedule::{AdapterId, Event, ModelId};
@@ -33,7 +33,7 @@ pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
     let adapters = core.fleet.discover(entries, &core.config.live.assumptions);
     let ids: Vec<AdapterId> = adapters.iter().map(|(id, _)| *id).collect();
     core.turn(Event::Discovered { adapters });
-    wishes::restore_modes(core, &ids);
+    mode_changes::restore_modes(core, &ids);
     for adapter in ids {
         recall(core, adapter);
     }
@@ -69,9 +69,9 @@ pub(crate) fn recall_all(core: &mut Core) {
 
 fn recall(core: &mut Core, adapter: AdapterId) {
     let models = core.catalogue.all();
-    let models = models.map(|(id, entry)| (id, recollections::key(&entry.info)));
+    let models = models.map(|(id, entry)| (id, learned_profiles::key(&entry.info)));
     let Some(member) = core.fleet.member(adapter) else { return };
-    if let Some(memory) = core.recollections.of(&member.entry, models) {
+    if let Some(memory) = core.learned_profiles.of(&member.entry, models) {
         core.turn(Event::Recalled { adapter, memory });
     }
 }
@@ -79,7 +79,7 @@ fn recall(core: &mut Core, adapter: AdapterId) {
 /// Tells the scheduler what it learned of requests and clients before this run.
 fn recall_policy(core: &mut Core) {
     let number = |name: &str| core.catalogue.number(core.catalogue.resolve(name, None)?);
-    let (policy, down) = core.recollections.policy(number);
+    let (policy, down) = core.learned_profiles.policy(number);
     core.turn(Event::Learned { policy, down });
 }
 
@@ -87,7 +87,7 @@ fn recall_policy(core: &mut Core) {
 pub(crate) fn recall_model(core: &mut Core, name: &str, model: ModelId) {
     let was_served = core.catalogue.resolve(name, None).is_some();
     let number = |other: &str| (other == name).then_some(model);
-    for (policy, down) in of_model(core.recollections.policy(number), was_served) {
+    for (policy, down) in of_model(core.learned_profiles.policy(number), was_served) {
         core.turn(Event::Learned { policy, down });
     }
 }
@@ -98,21 +98,21 @@ pub(crate) fn save(core: &mut Core) -> Option<JoinHandle<()>> {
     core.saved = clock::now();
     remember(core);
     let at_end = core.scheduler.is_closing();
-    let (path, text) = core.recollections.changed(at_end)?;
+    let (path, text) = core.learned_profiles.changed(at_end)?;
     Some(tokio::task::spawn_blocking(move || {
-        if let Err(error) = recollections::write(&path, &text) {
+        if let Err(error) = learned_profiles::write(&path, &text) {
             tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
         }
     }))
 }
 
 fn remember(core: &mut Core) {
-    core.recollections.enter_shapes(&core.catalogue);
-    let name = |id: ModelId| core.catalogue.get(id).map(|info| recollections::key(info));
+    core.learned_profiles.enter_shapes(&core.catalogue);
+    let name = |id: ModelId| core.catalogue.get(id).map(|info| learned_profiles::key(info));
     let time = core.time();
     for (id, member) in core.fleet.members() {
         if let Some(memory) = core.scheduler.recollection(time, id) {
-            core.recollections.update(time, &member.entry, memory, name);
+            core.learned_profiles.update(time, &member.entry, memory, name);
         }
     }
     // Before the first listing the scheduler knows nothing yet.
@@ -120,7 +120,7 @@ fn remember(core: &mut Core) {
         let name = |id: ModelId| core.catalogue.get(id).map(|info| info.name.clone());
         let is_served = |name: &str| core.catalogue.resolve(name, None).is_some();
         let learned = core.scheduler.learned(time);
-        core.recollections.update_policy(time, &learned, (name, is_served));
+        core.learned_profiles.update_policy(time, &learned, (name, is_served));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Faults of the server's own environment: no descriptors, no process, no folder. No adapter is to
 //! blame for them, so that none has a fault counted; the server tries again by itself.
 
-use crate::workers::launch::{Workshop, try_start};
+use crate::workers::launch::{WorkerTemplate, try_start};
 use adapter::entry::AdapterEntry;
 use schedule::Event;
 use std::time::{Duration, Instant};
@@ -60,12 +60,12 @@ impl Environment {
     }
 
     /// Starts a process that ends at once.
-    pub(crate) fn try_now(&mut self, workshop: &Workshop) {
+    pub(crate) fn try_now(&mut self, template: &WorkerTemplate) {
         self.try_at = None;
         let (done, trial) = oneshot::channel();
-        let (workshop, adapter) = (workshop.clone(), self.adapter.clone());
+        let (template, adapter) = (template.clone(), self.adapter.clone());
         tokio::spawn(async move {
-            let tried = try_start(&workshop, adapter.as_ref()).await;
+            let tried = try_start(&template, adapter.as_ref()).await;
             let _ = done.send(tried.map_err(|error| format!("{error:#}")));
         });
         self.trial = Some(trial);

@@ -4,12 +4,12 @@ mod loads;
 
 use crate::Catalogue;
 use crate::calls::rejections::LoadError;
-use crate::recollections::{InputShapes, elements};
+use crate::learned_profiles::{InputShapes, elements};
 use crate::workers::assumptions::Assumptions;
-use crate::workers::handed::Handed;
-use crate::workers::launch::Workshop;
-use crate::workers::news::WorkerReport;
+use crate::workers::launch::WorkerTemplate;
 use crate::workers::process::{Worker, start};
+use crate::workers::sent_batches::SentBatches;
+use crate::workers::worker_report::WorkerReport;
 use adapter::entry::{AdapterEntry, Api, Probe, Usability};
 use adapter::sensors::Reading;
 use model::files::ModelSource;
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use types::clock;
 use types::error::Error;
 use wire::server::Outgoing;
-use wire::{Cause, Down, LoadOrder, Unfit, Up};
+use wire::{Cause, FromWorker, LoadRequest, ToWorker, Unfit};
 
 /// Said of what a driver failed at before its device was open.
 const CONFINED: &str =
@@ -64,7 +64,7 @@ pub(crate) struct Member {
     loading: Option<ModelId>,
     /// Why the worker exits although its adapter may be in order.
     unusable_folder: Option<String>,
-    handed: Handed,
+    sent_batches: SentBatches,
     /// Since when there is a process, and how long there was one before.
     on_since: Option<Instant>,
     on_before: Duration,
@@ -78,7 +78,7 @@ pub(crate) struct Fleet {
     members: Vec<Member>,
     /// Listed, but not to be used.
     pub(crate) unused: Vec<AdapterEntry>,
-    workshop: Workshop,
+    template: WorkerTemplate,
     reports: mpsc::Sender<WorkerReport>,
     /// Why a model could not be loaded, where it could not.
     load_errors: HashMap<ModelId, LoadError>,
@@ -89,11 +89,11 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new(workshop: Workshop, reports: mpsc::Sender<WorkerReport>) -> Fleet {
+    pub(crate) fn new(template: WorkerTemplate, reports: mpsc::Sender<WorkerReport>) -> Fleet {
         Fleet {
             members: Vec::new(),
             unused: Vec::new(),
-            workshop,
+            template,
             reports,
             load_errors: HashMap::new(),
             notes: HashMap::new(),
@@ -102,13 +102,13 @@ impl Fleet {
     }
 
     /// The settings that all workers share.
-    pub(crate) fn workshop(&self) -> &Workshop {
-        &self.workshop
+    pub(crate) fn template(&self) -> &WorkerTemplate {
+        &self.template
     }
 
     /// Workers that are started from now on have this in common.
-    pub(crate) fn equip(&mut self, workshop: Workshop) {
-        self.workshop = workshop;
+    pub(crate) fn set_template(&mut self, template: WorkerTemplate) {
+        self.template = template;
     }
 
     /// Those of the adapters in use that are listed as not to be used.
@@ -198,14 +198,14 @@ impl Fleet {
 
     /// Spawns the worker of a new life of the adapter.
     pub(crate) fn start(&mut self, id: AdapterId, incarnation: Incarnation) {
-        let (workshop, reports) = (self.workshop.clone(), self.reports.clone());
+        let (template, reports) = (self.template.clone(), self.reports.clone());
         let Some(member) = self.member_mut(id) else { return };
         member.incarnation = incarnation;
         member.starting = Some(clock::now());
         member.fault = None;
         member.starts += 1;
         member.phase = Some("starting the worker".to_owned());
-        member.worker = Some(start(&workshop, &member.entry, (id, incarnation), reports));
+        member.worker = Some(start(&template, &member.entry, (id, incarnation), reports));
     }
 
     /// Sends the order to load a model and to warm it up with these shapes, if there are any.
@@ -231,28 +231,28 @@ impl Fleet {
             info.signature.warm_up_with(shapes);
         }
         if let Some(worker) = self.member(id).and_then(|member| member.worker.as_ref()) {
-            worker.load(whole, LoadOrder { model: model.0, info });
+            worker.load(whole, LoadRequest { model: model.0, info });
         }
     }
 
-    pub(crate) fn tell(&self, id: AdapterId, message: Down) {
+    pub(crate) fn send_control(&self, id: AdapterId, message: ToWorker) {
         if let Some(worker) = self.member(id).and_then(|member| member.worker.as_ref()) {
-            worker.tell(message);
+            worker.send_control(message);
         }
     }
 
     /// Hands a batch to the worker.
-    pub(crate) fn hand(&mut self, id: AdapterId, batch: BatchId, outgoing: Outgoing) {
+    pub(crate) fn send_batch(&mut self, id: AdapterId, batch: BatchId, outgoing: Outgoing) {
         let Some(member) = self.member_mut(id) else { return };
-        member.handed.note(batch);
+        member.sent_batches.note(batch);
         if let Some(worker) = &member.worker {
-            worker.hand(outgoing);
+            worker.send_batch(outgoing);
         }
     }
 
     /// How long ago this batch was handed to the worker, if that was not long ago.
-    pub(crate) fn handed_for(&self, id: AdapterId, batch: BatchId) -> Option<Duration> {
-        self.member(id)?.handed.ago(batch)
+    pub(crate) fn time_since_sent(&self, id: AdapterId, batch: BatchId) -> Option<Duration> {
+        self.member(id)?.sent_batches.ago(batch)
     }
 
     pub(crate) fn kill(&self, id: AdapterId) {
@@ -270,7 +270,7 @@ impl Fleet {
 
     /// Notes a fault in words, for the operator.
     pub(crate) fn fault(&mut self, id: AdapterId, error: &str) {
-        let confined = self.workshop.options.confine;
+        let confined = self.template.options.confine;
         if let Some(member) = self.member_mut(id) {
             member.fault = Some(format!("{error}{}", member.hint(confined)));
         }
@@ -314,7 +314,7 @@ impl Fleet {
     /// Counts a batch that was answered.
     pub(crate) fn count(&mut self, id: AdapterId, now: Time, batch: &Batch) {
         let Some(member) = self.member_mut(id) else { return };
-        let run = member.handed.answered(batch.id);
+        let run = member.sent_batches.answered(batch.id);
         let (requests, rows) = (batch.parts.len() as u64, u64::from(batch.rows()));
         member.requests += requests;
         member.rows += rows;
@@ -328,13 +328,18 @@ impl Fleet {
     }
 
     /// Keeps what a worker told of its card.
-    pub(crate) fn told(&mut self, id: AdapterId, incarnation: Incarnation, message: Up) {
+    pub(crate) fn update_usage(
+        &mut self,
+        id: AdapterId,
+        incarnation: Incarnation,
+        message: FromWorker,
+    ) {
         let Some(member) = self.member_mut(id).filter(|m| m.incarnation == incarnation) else {
             return;
         };
         match message {
-            Up::Reading(reading) => member.reading = Some(reading),
-            Up::InUse { memory_bytes, reserved_bytes } => {
+            FromWorker::Reading(reading) => member.reading = Some(reading),
+            FromWorker::InUse { memory_bytes, reserved_bytes } => {
                 member.in_use = Some(memory_bytes);
                 member.reserved = Some(reserved_bytes);
             }
@@ -343,39 +348,39 @@ impl Fleet {
     }
 
     /// Brings a start or a load forward by what the worker said.
-    pub(crate) fn starting(
+    pub(crate) fn advance_start(
         &mut self,
         adapter: AdapterId,
         incarnation: Incarnation,
-        message: Up,
+        message: FromWorker,
         models: &Catalogue,
     ) -> Option<Event> {
-        let confined = self.workshop.options.confine;
+        let confined = self.template.options.confine;
         let member = self.member_mut(adapter).filter(|m| m.incarnation == incarnation)?;
         match message {
-            Up::Progress { doing } => {
+            FromWorker::Progress { doing } => {
                 member.phase = Some(doing);
                 Some(Event::Progress { adapter, incarnation })
             }
-            Up::Opened { probe, confinement, .. } => {
+            FromWorker::Opened { probe, confinement, .. } => {
                 tracing::debug!(adapter = %member.entry.id, "opened; confined: {confinement}");
                 member.confinement = Some(confinement);
                 member.phase = None;
                 member.entry.probe = probe.or(member.entry.probe);
                 Some(Event::Ready { adapter, incarnation, speed: speed(probe) })
             }
-            Up::Unfit { why: Unfit::Environment, error } => {
+            FromWorker::Unfit { why: Unfit::Environment, error } => {
                 // The worker exits now, which tells the scheduler.
                 member.unusable_folder = Some(error);
                 None
             }
-            Up::Unfit { why, error } => {
+            FromWorker::Unfit { why, error } => {
                 let hint = if why == Unfit::Device { member.hint(confined) } else { "" };
                 tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}{hint}");
                 member.fault = Some(error + hint);
                 Some(Event::Faulted { adapter, incarnation, fault: loads::unfit(why) })
             }
-            Up::Loaded { model, memory_bytes, measured, note, tuning_ms, .. } => {
+            FromWorker::Loaded { model, memory_bytes, measured, note, tuning_ms, .. } => {
                 member.loaded();
                 let model = ModelId(model);
                 self.load_errors.remove(&model);
@@ -389,25 +394,25 @@ impl Fleet {
                 let (bytes, tuning) = (memory_bytes, tuning_ms.map(Duration::from_millis));
                 Some(Event::Loaded { adapter, incarnation, model, bytes, measured, tuning })
             }
-            Up::LoadFailed { model, rows, cause: cause @ Cause::Memory, error } => {
+            FromWorker::LoadFailed { model, rows, cause: cause @ Cause::Memory, error } => {
                 let model = ModelId(model);
                 tracing::warn!(adapter = %member.entry.id, rows, "cannot load: {error}");
                 member.fault = Some(error.clone());
                 self.load_errors.insert(model, LoadError { cause, error });
                 Some(Event::NoMemory { adapter, incarnation, model, rows })
             }
-            Up::LoadFailed { model, cause, error, .. } => {
+            FromWorker::LoadFailed { model, cause, error, .. } => {
                 Some(self.load_failed(adapter, incarnation, (ModelId(model), cause, error), models))
             }
-            Up::Unloaded { .. }
-            | Up::Hello { .. }
-            | Up::Done { .. }
-            | Up::Partial { .. }
-            | Up::Failed { .. }
-            | Up::Pong { .. }
-            | Up::Files(_)
-            | Up::Reading(_)
-            | Up::InUse { .. } => None,
+            FromWorker::Unloaded { .. }
+            | FromWorker::Hello { .. }
+            | FromWorker::Done { .. }
+            | FromWorker::Partial { .. }
+            | FromWorker::Failed { .. }
+            | FromWorker::Pong { .. }
+            | FromWorker::Files(_)
+            | FromWorker::Reading(_)
+            | FromWorker::InUse { .. } => None,
         }
     }
 }
@@ -435,7 +440,7 @@ impl Member {
             reads: None,
             loading: None,
             unusable_folder: None,
-            handed: Handed::default(),
+            sent_batches: SentBatches::default(),
             on_since: None,
             on_before: Duration::ZERO,
             off_since: Time::default(),

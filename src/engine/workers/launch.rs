@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
-use wire::server::Door;
+use wire::server::Listener;
 use wire::{Endpoint, Injection, Slow, TestLink, WorkerOptions, WorkerSpec};
 
 /// Timeout of a trial process, which ends at once.
@@ -27,7 +27,7 @@ pub(crate) const OUT_OF_MEMORY: &str = "the kernel killed it because memory ran 
 
 /// What all workers have in common.
 #[derive(Clone, Debug)]
-pub(crate) struct Workshop {
+pub(crate) struct WorkerTemplate {
     pub(crate) executable: PathBuf,
     pub(crate) cache_dir: PathBuf,
     pub(crate) runtime_dir: PathBuf,
@@ -51,9 +51,9 @@ pub(crate) struct Workshop {
     pub(crate) link: Option<TestLink>,
 }
 
-impl Workshop {
-    pub(crate) fn of(config: &EngineConfig) -> Workshop {
-        Workshop {
+impl WorkerTemplate {
+    pub(crate) fn of(config: &EngineConfig) -> WorkerTemplate {
+        WorkerTemplate {
             executable: config.executable.clone(),
             cache_dir: config.cache_dir.clone(),
             runtime_dir: config.runtime_dir.clone(),
@@ -87,7 +87,7 @@ pub(crate) struct Launched {
     pub(crate) child: Child,
     /// Registered until the process is reaped.
     pub(crate) own: OwnChild,
-    pub(crate) door: Door,
+    pub(crate) listener: Listener,
     /// What the worker's first message must contain.
     pub(crate) token: String,
 }
@@ -97,63 +97,63 @@ pub(crate) struct Launched {
 /// # Errors
 /// If the socket, a folder or the process cannot be made.
 pub(crate) async fn launch(
-    workshop: &Workshop,
+    template: &WorkerTemplate,
     entry: &AdapterEntry,
     incarnation: Incarnation,
 ) -> anyhow::Result<Launched> {
     let token = random_token()?;
     let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
-    let (server_endpoint, door) = listen(workshop, &name)?;
-    let (cache_dir, temporary) = cache_folder(workshop, &folder_name(entry))?;
-    let order = WorkerSpec {
+    let (server_endpoint, listener) = listen(template, &name)?;
+    let (cache_dir, temporary) = cache_folder(template, &folder_name(entry))?;
+    let spec = WorkerSpec {
         server_endpoint,
         token: token.clone(),
         server: std::process::id(),
         adapter: entry.clone(),
         cache_dir: cache_dir.clone(),
-        lock_dir: workshop.lock_dir.clone(),
-        options: workshop.options.clone(),
-        models_bytes: workshop.models_bytes,
-        validation: workshop.validation,
-        life: incarnation.0,
-        slow: workshop.slow.get(&entry.id).copied(),
-        faults: workshop.faults.clone(),
+        lock_dir: template.lock_dir.clone(),
+        options: template.options.clone(),
+        models_bytes: template.models_bytes,
+        validation: template.validation,
+        incarnation: incarnation.0,
+        slow: template.slow.get(&entry.id).copied(),
+        faults: template.faults.clone(),
     };
-    let mut command = Command::new(&workshop.executable);
-    command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
+    let mut command = Command::new(&template.executable);
+    command.arg("worker").env_clear().envs(template.environment.iter().cloned());
     // Mesa's layer for choosing a device is of no use to us and complains on stderr.
     command.env("NODEVICE_SELECT", "1");
     command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
     command.env("__GL_SHADER_DISK_CACHE_PATH", cache_dir.join("nvidia"));
     // Drivers that know neither; a confined worker may write nowhere else.
     command.env("XDG_CACHE_HOME", &cache_dir).env("TMPDIR", &temporary);
-    if workshop.cpu_threads > 0 {
-        command.env("RAYON_NUM_THREADS", workshop.cpu_threads.to_string());
+    if template.cpu_threads > 0 {
+        command.env("RAYON_NUM_THREADS", template.cpu_threads.to_string());
     }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     set_apart(&mut command);
     let (mut child, own) =
         children::spawn(&mut command).context("failed to start a worker process")?;
     let mut stdin = child.stdin.take().context("the worker has no stdin")?;
-    let mut line = serde_json::to_vec(&order)?;
+    let mut line = serde_json::to_vec(&spec)?;
     line.push(b'\n');
     // A worker that died at once is reported by its exit.
     let _ = stdin.write_all(&line).await;
-    Ok(Launched { child, own, door, token })
+    Ok(Launched { child, own, listener, token })
 }
 
 /// Listens for a worker. Returns where the worker connects to.
-fn listen(workshop: &Workshop, name: &str) -> anyhow::Result<(Endpoint, Door)> {
-    if let Some(TestLink { listen, connect }) = workshop.link {
-        let door = Door::open(&Endpoint::Tcp(listen))
+fn listen(template: &WorkerTemplate, name: &str) -> anyhow::Result<(Endpoint, Listener)> {
+    if let Some(TestLink { listen, connect }) = template.link {
+        let listener = Listener::open(&Endpoint::Tcp(listen))
             .with_context(|| format!("failed to listen on {listen}"))?;
-        return Ok((Endpoint::Tcp(connect), door));
+        return Ok((Endpoint::Tcp(connect), listener));
     }
-    let endpoint = Endpoint::Local(socket_path(&workshop.runtime_dir, name));
-    let door = Door::open(&endpoint).with_context(|| {
-        format!("failed to open a socket in {}", workshop.runtime_dir.display())
+    let endpoint = Endpoint::Local(socket_path(&template.runtime_dir, name));
+    let listener = Listener::open(&endpoint).with_context(|| {
+        format!("failed to open a socket in {}", template.runtime_dir.display())
     })?;
-    Ok((endpoint, door))
+    Ok((endpoint, listener))
 }
 
 /// The adapter's id in characters that every file system takes.
@@ -168,20 +168,20 @@ fn folder_name(entry: &AdapterEntry) -> String {
 /// # Errors
 /// The first that fails.
 pub(crate) async fn try_start(
-    workshop: &Workshop,
+    template: &WorkerTemplate,
     entry: Option<&AdapterEntry>,
 ) -> anyhow::Result<()> {
     let name = format!("{}-0-{}", std::process::id(), &random_token()?[..8]);
-    let _door = listen(workshop, &name)?;
-    cache_folder(workshop, &entry.map_or_else(|| "trial".to_owned(), folder_name))?;
+    let _listener = listen(template, &name)?;
+    cache_folder(template, &entry.map_or_else(|| "trial".to_owned(), folder_name))?;
     // A lock that another server holds, or a file that spoils it, concerns one adapter alone.
     if let Some(entry) = entry.filter(|entry| entry.api != Api::Cpu)
-        && let Err(error @ LockError::Io(..)) = AdapterLock::take(&workshop.lock_dir, &entry.id)
+        && let Err(error @ LockError::Io(..)) = AdapterLock::take(&template.lock_dir, &entry.id)
     {
         return Err(error.into());
     }
-    let mut command = Command::new(&workshop.executable);
-    command.arg("worker").env_clear().envs(workshop.environment.iter().cloned());
+    let mut command = Command::new(&template.executable);
+    command.arg("worker").env_clear().envs(template.environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     let output = tokio::time::timeout(TRIAL_MAX, children::output(&mut command)).await;
@@ -193,14 +193,14 @@ pub(crate) async fn try_start(
 
 /// The folder for an adapter's caches, and one in it for temporary files. Where the cache folder
 /// cannot be written to, they are in the runtime folder: caches are optional.
-fn cache_folder(workshop: &Workshop, adapter: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
+fn cache_folder(template: &WorkerTemplate, adapter: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
     let make = |base: &Path| {
         let cache_dir = base.join("adapters").join(adapter);
         let temporary = cache_dir.join("tmp");
         std::fs::create_dir_all(&temporary).map(|()| (cache_dir, temporary))
     };
-    make(&workshop.cache_dir).or_else(|_| make(&workshop.runtime_dir)).with_context(|| {
-        let (cache, runtime) = (workshop.cache_dir.display(), workshop.runtime_dir.display());
+    make(&template.cache_dir).or_else(|_| make(&template.runtime_dir)).with_context(|| {
+        let (cache, runtime) = (template.cache_dir.display(), template.runtime_dir.display());
         format!("failed to make a folder in cache_dir ({cache}) and in runtime_dir ({runtime})")
     })
 }

@@ -1,20 +1,20 @@
 //! The link to a worker, wherever it runs: any pair of byte streams that the wire listens for.
 
 use crate::workers::model_files::{FILES_MAX, OfferedFiles};
-use crate::workers::news::{News, Reporter};
+use crate::workers::worker_report::{Reporter, WorkerEvent};
 use anyhow::bail;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wire::server::{Door, Outgoing, ServerReceiver, ServerSender};
-use wire::{Down, FilesRequest, Up, VERSION, WireError};
+use wire::server::{Listener, Outgoing, ServerReceiver, ServerSender};
+use wire::{FilesRequest, FromWorker, ToWorker, VERSION, WireError};
 
 /// The link to one worker.
 pub(crate) struct Link {
-    pub(crate) door: Door,
+    pub(crate) listener: Listener,
     pub(crate) token: String,
     pub(crate) pid: u32,
     pub(crate) heartbeat: Duration,
-    pub(crate) control: mpsc::Sender<Down>,
+    pub(crate) control: mpsc::Sender<ToWorker>,
     pub(crate) files: OfferedFiles,
 }
 
@@ -24,9 +24,9 @@ impl Link {
         self,
         reporter: Reporter,
         (receiver, sender): (ServerReceiver, ServerSender),
-        (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
+        (control, batches): (mpsc::Receiver<ToWorker>, mpsc::Receiver<Outgoing>),
     ) -> String {
-        drop(self.door);
+        drop(self.listener);
         let (requests, wanted) = mpsc::channel(FILES_MAX);
         let (answers, files) = mpsc::channel(1);
         tokio::select! {
@@ -42,9 +42,9 @@ impl Link {
 
     /// Takes the worker's connection and checks that it is the one that was started.
     pub(crate) async fn open(&self) -> anyhow::Result<(ServerReceiver, ServerSender)> {
-        let (mut receiver, sender) = self.door.accept(self.pid).await?;
+        let (mut receiver, sender) = self.listener.accept(self.pid).await?;
         let hello = receiver.receive().await?;
-        let Up::Hello { version, token } = hello.message else {
+        let FromWorker::Hello { version, token } = hello.message else {
             bail!("the worker did not say hello");
         };
         if token != self.token {
@@ -72,19 +72,19 @@ async fn receive(
             Err(error) => return error,
         };
         match whole.message {
-            Up::Files(request) if files.try_send(request).is_err() => {
+            FromWorker::Files(request) if files.try_send(request).is_err() => {
                 return WireError::Malformed("too many requests for files at once");
             }
-            Up::Files(_) => {}
-            _ => reporter.report(News::Said(whole)).await,
+            FromWorker::Files(_) => {}
+            _ => reporter.report(WorkerEvent::Message(whole)).await,
         }
     }
 }
 
-async fn ping(control: mpsc::Sender<Down>, heartbeat: Duration) {
+async fn ping(control: mpsc::Sender<ToWorker>, heartbeat: Duration) {
     let mut number = 0;
     while !control.is_closed() {
-        let _ = control.try_send(Down::Ping { number });
+        let _ = control.try_send(ToWorker::Ping { number });
         number += 1;
         tokio::time::sleep(heartbeat).await;
     }

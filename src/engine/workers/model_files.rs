@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use wire::server::Outgoing;
-use wire::{Down, FilesAnswer, FilesRequest};
+use wire::{FilesAnswer, FilesRequest, ToWorker};
 
 /// Requests and answers that may wait: a worker asks for few pieces at once.
 pub(crate) const FILES_MAX: usize = 64;
@@ -79,7 +79,7 @@ async fn send_all(
 }
 
 fn outgoing(answer: FilesAnswer, body: Bytes) -> Outgoing {
-    Outgoing { message: Down::Files(answer), body: vec![body] }
+    Outgoing { message: ToWorker::Files(answer), body: vec![body] }
 }
 
 fn failed(transfer: u64, error: &BadFile) -> Outgoing {

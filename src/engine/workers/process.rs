@@ -1,10 +1,10 @@
 //! One worker: launched, listened to, ended and reaped.
 
-use crate::workers::launch::{Exit, Launched, OUT_OF_MEMORY, Workshop, launch, supervise};
+use crate::workers::launch::{Exit, Launched, OUT_OF_MEMORY, WorkerTemplate, launch, supervise};
 use crate::workers::link::Link;
 use crate::workers::model_files::OfferedFiles;
-use crate::workers::news::{News, Reporter, WorkerReport};
 use crate::workers::stderr::WorkerStderr;
+use crate::workers::worker_report::{Reporter, WorkerEvent, WorkerReport};
 use adapter::entry::AdapterEntry;
 use model::info::ModelInfo;
 use schedule::{AdapterId, Incarnation};
@@ -16,7 +16,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::server::Outgoing;
-use wire::{BATCHES_MAX, Down, LoadOrder};
+use wire::{BATCHES_MAX, LoadRequest, ToWorker};
 
 /// Control messages that may wait for the link.
 const CONTROL_MAX: usize = 64;
@@ -27,7 +27,7 @@ const EXIT_AFTER_LINK: Duration = Duration::from_millis(500);
 
 /// The engine's hold on one worker.
 pub(crate) struct Worker {
-    control: mpsc::Sender<Down>,
+    control: mpsc::Sender<ToWorker>,
     batches: mpsc::Sender<Outgoing>,
     kill: CancellationToken,
     files: OfferedFiles,
@@ -35,23 +35,23 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Tells it to load a model, whose files it may ask for.
-    pub(crate) fn load(&self, info: &ModelInfo, order: LoadOrder) {
-        self.files.offer(order.model, info);
-        self.tell(Down::Load(Box::new(order)));
+    pub(crate) fn load(&self, info: &ModelInfo, request: LoadRequest) {
+        self.files.offer(request.model, info);
+        self.send_control(ToWorker::Load(Box::new(request)));
     }
 
     /// Sends a control message. Never waits: a link that cannot take so many is as good as lost, and
     /// the scheduler's timeouts end it. Cancellations leave half of the places to other messages: what
     /// they cancel ends soon without them.
-    pub(crate) fn tell(&self, message: Down) {
-        let is_optional = matches!(message, Down::Cancel { .. });
+    pub(crate) fn send_control(&self, message: ToWorker) {
+        let is_optional = matches!(message, ToWorker::Cancel { .. });
         if !is_optional || self.control.capacity() > CONTROL_MAX / 2 {
             let _ = self.control.try_send(message);
         }
     }
 
     /// Sends a batch. If the link is lost, that is reported by the link itself.
-    pub(crate) fn hand(&self, outgoing: Outgoing) {
+    pub(crate) fn send_batch(&self, outgoing: Outgoing) {
         let _ = self.batches.try_send(outgoing);
     }
 
@@ -63,7 +63,7 @@ impl Worker {
 
 /// Starts a worker for this adapter; everything about it comes as reports.
 pub(crate) fn start(
-    workshop: &Workshop,
+    template: &WorkerTemplate,
     entry: &AdapterEntry,
     (adapter, incarnation): (AdapterId, Incarnation),
     reports: mpsc::Sender<WorkerReport>,
@@ -81,24 +81,26 @@ pub(crate) fn start(
     let files = OfferedFiles::default();
     let worker =
         Worker { control: control.clone(), batches, kill: kill.clone(), files: files.clone() };
-    let (workshop, entry) = (workshop.clone(), entry.clone());
+    let (template, entry) = (template.clone(), entry.clone());
     tokio::spawn(async move {
-        let launched = launch(&workshop, &entry, incarnation).await;
-        let Launched { mut child, own: _own, door, token } = match launched {
+        let launched = launch(&template, &entry, incarnation).await;
+        let Launched { mut child, own: _own, listener, token } = match launched {
             Ok(launched) => launched,
             Err(error) => {
-                return reporter.report(News::NotStarted { error: format!("{error:#}") }).await;
+                return reporter
+                    .report(WorkerEvent::NotStarted { error: format!("{error:#}") })
+                    .await;
             }
         };
         let pid = child.id().unwrap_or_default();
         let stderr = child.stderr.take().map(|stderr| WorkerStderr::follow(stderr, &reporter.name));
-        reporter.report(News::Spawned { pid }).await;
-        let link = Link { door, token, pid, heartbeat: workshop.heartbeat, control, files };
-        let news = attend(child, link, &kill, &reporter, (control_queue, batch_queue)).await;
+        reporter.report(WorkerEvent::Spawned { pid }).await;
+        let link = Link { listener, token, pid, heartbeat: template.heartbeat, control, files };
+        let event = attend(child, link, &kill, &reporter, (control_queue, batch_queue)).await;
         if let Some(stderr) = stderr {
-            stderr.end(news.is_failure() || reporter.is_unfit.load(Ordering::Relaxed)).await;
+            stderr.end(event.is_failure() || reporter.is_unfit.load(Ordering::Relaxed)).await;
         }
-        reporter.report(news).await;
+        reporter.report(event).await;
     });
     worker
 }
@@ -109,8 +111,8 @@ async fn attend(
     connection: Link,
     kill: &CancellationToken,
     reporter: &Reporter,
-    (control, batches): (mpsc::Receiver<Down>, mpsc::Receiver<Outgoing>),
-) -> News {
+    (control, batches): (mpsc::Receiver<ToWorker>, mpsc::Receiver<Outgoing>),
+) -> WorkerEvent {
     let mut exit = pin!(supervise(child, kill, &reporter.name));
     let opened = tokio::select! {
         opened = connection.open() => opened,
@@ -130,19 +132,21 @@ async fn attend(
             // Messages that the worker sent before its end.
             let _ = tokio::time::timeout(LAST_MESSAGES, &mut link).await;
             link.abort();
-            return News::Exited(exit);
+            return WorkerEvent::Exited(exit);
         }
         lost = &mut link => lost.unwrap_or_else(|error| error.to_string()),
     };
     // The exit status tells more than the loss of the link, which mostly comes a moment earlier.
     if let Ok(exit) = tokio::time::timeout(EXIT_AFTER_LINK, &mut exit).await {
-        return News::Exited(exit);
+        return WorkerEvent::Exited(exit);
     }
-    reporter.report(News::Lost { error: lost }).await;
-    News::Exited(exit.await)
+    reporter.report(WorkerEvent::Lost { error: lost }).await;
+    WorkerEvent::Exited(exit.await)
 }
 
-fn not_started(error: &str, exit: &Exit) -> News {
+fn not_started(error: &str, exit: &Exit) -> WorkerEvent {
     let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
-    News::NotStarted { error: format!("the worker process did not connect: {error} ({how})") }
+    WorkerEvent::NotStarted {
+        error: format!("the worker process did not connect: {error} ({how})"),
+    }
 }

@@ -94,7 +94,7 @@ impl WhatIf {
         let configured = engine.configured();
         if self.begins(configured) {
             let computing = Computing(self.clone());
-            let asked = engine.asked().await?;
+            let asked = engine.whatif_inputs().await?;
             let snapshot = engine.snapshots().borrow().clone();
             let compute = move || {
                 let answer = answer(configured, &asked, &snapshot);
@@ -117,7 +117,7 @@ impl WhatIf {
             let busy = "the recording is being written for another client; ask again";
             return Err(Error::unavailable(busy));
         };
-        let asked = engine.asked().await?;
+        let asked = engine.whatif_inputs().await?;
         let snapshot = engine.snapshots().borrow().clone();
         let written = tokio::task::spawn_blocking(move || write(&asked, &snapshot)).await;
         written.map_err(|error| Error::internal(error.to_string()))?

@@ -169,7 +169,7 @@ where
     let bodies = api.bodies.of(client);
     let request = read(&bodies, &model, &head.headers, body).await.inspect_err(|error| {
         if error.kind == ErrorKind::QueueFull {
-            api.engine.shed(&model, "memory");
+            api.engine.count_unqueued(&model, "memory");
         }
     })?;
     let wanted = request.wanted.resolve(model.interface())?;

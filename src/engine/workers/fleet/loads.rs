@@ -57,7 +57,7 @@ impl Fleet {
     }
 
     /// `true` if a load with this cause of failure shows that the model's files are wrong.
-    pub(crate) fn blames_files(&self, model: ModelId, cause: Cause) -> bool {
+    pub(crate) fn is_caused_by_files(&self, model: ModelId, cause: Cause) -> bool {
         match cause {
             Cause::Input | Cause::Model => true,
             Cause::WrongAnswer => !self.proven.contains(&model),

@@ -124,7 +124,7 @@ where
     };
     let request = request.await.inspect_err(|error| {
         if error.kind == ErrorKind::QueueFull {
-            api.engine.shed(&model, "memory");
+            api.engine.count_unqueued(&model, "memory");
         }
     })?;
     if let Some(within) = announced {

@@ -96,7 +96,7 @@ struct StoredService {
 
 /// The file and what it says.
 #[derive(Debug)]
-pub(crate) struct Recollections {
+pub(crate) struct LearnedProfiles {
     path: PathBuf,
     learned: StoredProfiles,
     written: StoredProfiles,
@@ -124,9 +124,9 @@ impl Clock {
     }
 }
 
-impl Recollections {
+impl LearnedProfiles {
     /// Reads what an earlier run left.
-    pub(crate) fn read(cache_dir: &Path) -> Recollections {
+    pub(crate) fn read(cache_dir: &Path) -> LearnedProfiles {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
         let text = if short { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
@@ -135,7 +135,7 @@ impl Recollections {
             if learned.version <= VERSION { learned } else { StoredProfiles::default() };
         learned.version = VERSION;
         let (written, answered) = (learned.clone(), HashMap::new());
-        Recollections { path, written, learned, answered, clock: Clock::default() }
+        LearnedProfiles { path, written, learned, answered, clock: Clock::default() }
     }
 
     /// What is known of an adapter and the models that are served.
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn another_driver_takes_as_long_as_a_first_load() {
-        let mut learned = Recollections::read(&folder("driver"));
+        let mut learned = LearnedProfiles::read(&folder("driver"));
         let name = |_| Some("digits/1".to_owned());
         learned.update(Time::default(), &adapter("pci-1", "1.0"), memory(), name);
         let models = || std::iter::once((ModelId(4), "digits/1".to_owned()));
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn what_was_learned_is_there_after_a_restart() {
         let folder = folder("learned");
-        let mut first = Recollections::read(&folder);
+        let mut first = LearnedProfiles::read(&folder);
         assert!(first.changed(false).is_none());
         first.update(Time::default(), &adapter("pci-1", "1.0"), memory(), |id| {
             (id == ModelId(4)).then(|| "digits/1".to_owned())
@@ -390,7 +390,7 @@ mod tests {
         let (path, text) = first.changed(false).unwrap();
         assert!(first.changed(false).is_none());
         write(&path, &text).unwrap();
-        let second = Recollections::read(&folder);
+        let second = LearnedProfiles::read(&folder);
         let models = || [(ModelId(0), "digits/1".to_owned()), (ModelId(1), "other/1".to_owned())];
         let mut expected = memory();
         expected.replicas[0].0 = ModelId(0);
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn shapes_of_a_row_that_is_too_large_are_not_kept() {
-        let mut learned = Recollections::read(&folder("shapes"));
+        let mut learned = LearnedProfiles::read(&folder("shapes"));
         let shapes = |length| InputShapes::from([("x".to_owned(), vec![2, length])]);
         learned.keep_shapes("a/1".into(), shapes(7));
         learned.keep_shapes("a/1".into(), shapes(ROW_ELEMENTS_MAX));
@@ -415,19 +415,19 @@ mod tests {
     fn a_broken_file_is_ignored() {
         let folder = folder("broken");
         std::fs::write(folder.join(FILE), b"{\"pci\": [1, 2").unwrap();
-        assert_eq!(Recollections::read(&folder).learned, nothing());
+        assert_eq!(LearnedProfiles::read(&folder).learned, nothing());
         let text = br#"{"adapters": {"pci": {"cold_start_us": 5, "new": 1}}}"#;
         std::fs::write(folder.join(FILE), text).unwrap();
-        assert_eq!(Recollections::read(&folder).learned.adapters["pci"].cold_start_us, Some(5));
+        assert_eq!(LearnedProfiles::read(&folder).learned.adapters["pci"].cold_start_us, Some(5));
         let text = br#"{"version": 3, "adapters": {"pci": {"cold_start_us": 5}}}"#;
         std::fs::write(folder.join(FILE), text).unwrap();
-        assert_eq!(Recollections::read(&folder).learned, nothing());
+        assert_eq!(LearnedProfiles::read(&folder).learned, nothing());
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn starts_count_until_they_are_an_hour_old() {
-        let mut learned = Recollections::read(&folder("starts"));
+        let mut learned = LearnedProfiles::read(&folder("starts"));
         let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
         let memory = Recollection { starts: vec![Duration::ZERO, hour], ..memory() };
         learned.update(Time(minute), &adapter("pci-1", "1.0"), memory, |_| None);
@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn what_did_not_change_is_written_only_at_the_end() {
-        let mut learned = Recollections::read(&folder("end"));
+        let mut learned = LearnedProfiles::read(&folder("end"));
         let policy = LearnedPolicy { misses: Some((5, 7)), ..LearnedPolicy::default() };
         learned.update_policy(Time::default(), &policy, (|_| None, |_: &str| true));
         assert!(learned.changed(false).is_some());
@@ -451,7 +451,7 @@ mod tests {
     #[test]
     fn the_file_stays_small() {
         let folder = folder("many");
-        let mut learned = Recollections::read(&folder);
+        let mut learned = LearnedProfiles::read(&folder);
         for adapter in 0..2 * ENTRIES_MAX {
             let adapter = self::adapter(&format!("pci-{adapter}"), "1.0");
             learned.update(Time::default(), &adapter, memory(), |_| None);

@@ -12,10 +12,10 @@ const LOWEST_PRIORITY: i32 = 19;
 
 /// Asks the kernel to kill this process when the server (process id `server`) is gone.
 #[cfg(target_os = "linux")]
-pub(super) fn die_with(server: u32) {
+pub(super) fn exit_with_parent(server: u32) {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-    let asked = set_parent_process_death_signal(Some(Signal::KILL));
-    if let Err(error) = asked {
+    let set = set_parent_process_death_signal(Some(Signal::KILL));
+    if let Err(error) = set {
         tracing::debug!("no parent-death signal: {error}");
     }
     // The server may have died before the kernel was asked; then somebody else is the parent.
@@ -27,11 +27,11 @@ pub(super) fn die_with(server: u32) {
 
 /// Other platforms rely on the link.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn die_with(_server: u32) {}
+pub(super) fn exit_with_parent(_server: u32) {}
 
 /// Where memory runs out the kernel kills this process before the server, which then loads models
 /// anew. Raising one's own score needs no rights.
-pub(super) fn die_before_others() {
+pub(super) fn raise_oom_score() {
     if cfg!(target_os = "linux")
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE)
     {
@@ -42,7 +42,7 @@ pub(super) fn die_before_others() {
 /// Gives this process the lowest priority and bounds its memory, in bytes. An allocation beyond that
 /// ends it.
 #[cfg(target_os = "linux")]
-pub(super) fn stand_back(bytes_max: u64) {
+pub(super) fn limit_resources(bytes_max: u64) {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
     if let Err(error) = nice(LOWEST_PRIORITY) {
         tracing::debug!("failed to lower the priority: {error}");
@@ -55,7 +55,7 @@ pub(super) fn stand_back(bytes_max: u64) {
 
 /// Gives this thread the lowest priority. `nice(2)` concerns one thread on Linux.
 #[cfg(target_os = "linux")]
-pub(super) fn stand_back_thread() {
+pub(super) fn lower_thread_priority() {
     if let Err(error) = rustix::process::nice(LOWEST_PRIORITY) {
         tracing::debug!("failed to lower the priority of a thread: {error}");
     }
@@ -63,8 +63,8 @@ pub(super) fn stand_back_thread() {
 
 /// On other platforms it concerns the whole process.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn stand_back_thread() {}
+pub(super) fn lower_thread_priority() {}
 
 /// Other platforms have no such bounds.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn stand_back(_bytes_max: u64) {}
+pub(super) fn limit_resources(_bytes_max: u64) {}

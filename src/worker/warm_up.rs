@@ -21,7 +21,7 @@ const GROWN_BYTES_MAX: usize = 64 << 20;
 
 /// The runs of a model before it serves: every bucket of every datatype once, some again with a
 /// clock, larger buckets while they pay, and a comparison of rows together and apart.
-pub(super) struct Runs {
+pub(super) struct WarmUpRuns {
     /// Buckets with the shortest of their runs so far.
     buckets: Vec<(usize, Duration)>,
     /// Runs of the warm-up that are done; each bucket has one per datatype.
@@ -38,11 +38,11 @@ pub(super) struct Runs {
     compared: bool,
 }
 
-impl Runs {
-    pub(super) fn new(batch: &Batching) -> Runs {
+impl WarmUpRuns {
+    pub(super) fn new(batch: &Batching) -> WarmUpRuns {
         let first = buckets(batch.first_rows());
         let buckets = first.into_iter().map(|rows| (rows, Duration::MAX)).collect();
-        Runs {
+        WarmUpRuns {
             buckets,
             warmed: 0,
             measured: Vec::new(),
@@ -84,17 +84,17 @@ impl Runs {
         if self.warmed < runs {
             let (bucket, datatype) = (self.warmed / datatypes, self.warmed % datatypes);
             self.warmed += 1;
-            tools.say(format!("warming up {name} ({} of {runs})", self.warmed))?;
+            tools.report_progress(format!("warming up {name} ({} of {runs})", self.warmed))?;
             self.warm_up(loaded, bucket, datatype)?;
             return Ok(false);
         }
         if let Some(rows) = self.next_timed(tools.slow) {
-            tools.say(format!("timing {name}"))?;
+            tools.report_progress(format!("timing {name}"))?;
             self.time(loaded, rows, tools.slow)?;
             return Ok(self.is_done(loaded, tools.slow));
         }
         if let Some(rows) = self.next_larger() {
-            tools.say(format!("timing {name} ({rows} rows)"))?;
+            tools.report_progress(format!("timing {name} ({rows} rows)"))?;
             self.buckets.push((rows, Duration::MAX));
             self.warmed += datatypes;
             match self.larger(loaded, rows, tools.slow) {
@@ -105,7 +105,7 @@ impl Runs {
             return Ok(false);
         }
         if !std::mem::replace(&mut self.compared, true) && compare::is_wanted(loaded) {
-            tools.say(format!("comparing rows of {name}"))?;
+            tools.report_progress(format!("comparing rows of {name}"))?;
             self.note = compare::rows(loaded)?;
         }
         Ok(true)

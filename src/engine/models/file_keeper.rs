@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use wire::Cause;
 
 /// Most failed loads whose last good files are being looked up.
-const LOOKS_MAX: usize = 256;
+const LOOKUPS_MAX: usize = 256;
 
 /// A worker's report of a failed load.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct FailedLoad {
 }
 
 /// A failed load with the copies that are kept of its model.
-pub(crate) struct Looked {
+pub(crate) struct LookupResult {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
     pub(crate) failed: FailedLoad,
@@ -39,20 +39,20 @@ struct Copy {
 }
 
 /// Copies and looks up files on threads of their own, since the driver must not wait for a disk.
-pub(crate) struct Keeper {
+pub(crate) struct FileKeeper {
     pub(crate) store: Library,
-    looked: mpsc::Sender<Looked>,
+    lookups: mpsc::Sender<LookupResult>,
     /// The sender to the thread that copies; `None` where nothing is kept.
     copies: Option<std::sync::mpsc::Sender<Copy>>,
     /// Stamps of the last files that were copied, or failed to be, by name and version.
     tried: HashMap<(String, String), u64>,
 }
 
-impl Keeper {
-    pub(crate) fn new(library: Library) -> (Keeper, mpsc::Receiver<Looked>) {
-        let (looked, receiver) = mpsc::channel(LOOKS_MAX);
+impl FileKeeper {
+    pub(crate) fn new(library: Library) -> (FileKeeper, mpsc::Receiver<LookupResult>) {
+        let (lookups, receiver) = mpsc::channel(LOOKUPS_MAX);
         let copies = copy_in_background(&library);
-        (Keeper { store: library, looked, copies, tried: HashMap::new() }, receiver)
+        (FileKeeper { store: library, lookups, copies, tried: HashMap::new() }, receiver)
     }
 
     /// Copies the files of a loaded model. `versions`: the served versions of its name.
@@ -67,15 +67,15 @@ impl Keeper {
     }
 
     /// Looks up the copies of a model. Returns the load where nothing is kept at all.
-    pub(crate) fn look(&self, name: &str, failed: Looked) -> Result<(), Looked> {
+    pub(crate) fn look(&self, name: &str, failed: LookupResult) -> Result<(), LookupResult> {
         if self.store.kept.is_none() {
             return Err(failed);
         }
-        let (store, name, looked) = (self.store.clone(), name.to_owned(), self.looked.clone());
+        let (store, name, lookups) = (self.store.clone(), name.to_owned(), self.lookups.clone());
         tokio::task::spawn_blocking(move || {
             let kept = store.kept_of(&name);
             // This fails only when the driver has ended, which needs no result.
-            let _ = looked.blocking_send(Looked { kept, ..failed });
+            let _ = lookups.blocking_send(LookupResult { kept, ..failed });
         });
         Ok(())
     }

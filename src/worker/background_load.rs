@@ -3,11 +3,11 @@
 //! Only on the CPU: a device has one queue, and its kernels are compiled by the thread that runs
 //! them. The thread has the lowest priority, as far as the platform has one for a single thread.
 
-use super::faults::Spoiler;
+use super::faults::OutputCorruption;
 use super::guard::guarded_model;
 use super::load::OngoingLoad;
 use super::loaded::Tools;
-use super::parent;
+use super::process;
 use burn::tensor::Device;
 use kinds::Registry;
 use model::ModelError;
@@ -20,7 +20,7 @@ use wire::Slow;
 use wire::client::WorkerSender;
 
 /// Between two looks whether the load has ended.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Owned counterparts of the fields of [`Tools`].
 pub(super) struct OwnedTools {
@@ -28,46 +28,49 @@ pub(super) struct OwnedTools {
     pub(super) device: Device,
     pub(super) sender: WorkerSender,
     pub(super) slow: Option<Slow>,
-    pub(super) spoil: Spoiler,
+    pub(super) corruption: OutputCorruption,
     pub(super) caches: PathBuf,
 }
 
 /// A load that runs in its own thread.
-pub(super) struct Beside {
+pub(super) struct BackgroundLoad {
     /// The engine's number for the model.
     pub(super) model: u32,
-    given_up: Arc<AtomicBool>,
+    aborted: Arc<AtomicBool>,
     thread: JoinHandle<Ended>,
 }
 
 /// The load, if it was not given up, and how its last step went.
 type Ended = Option<(OngoingLoad, Result<(), ModelError>)>;
 
-impl Beside {
+impl BackgroundLoad {
     /// Starts the thread.
     ///
     /// # Errors
     /// If the system cannot start a thread.
-    pub(super) fn begin(loading: OngoingLoad, tools: OwnedTools) -> Result<Beside, ModelError> {
+    pub(super) fn begin(
+        loading: OngoingLoad,
+        tools: OwnedTools,
+    ) -> Result<BackgroundLoad, ModelError> {
         let model = loading.model();
-        let given_up = Arc::new(AtomicBool::new(false));
-        let stop = given_up.clone();
+        let aborted = Arc::new(AtomicBool::new(false));
+        let stop = aborted.clone();
         let thread = std::thread::Builder::new().name("load".into());
         let thread = thread.spawn(move || load(loading, &tools, &stop));
         let thread = thread.map_err(|error| {
             ModelError::Machine(format!("the system gives no thread to load the model: {error}"))
         })?;
-        Ok(Beside { model, given_up, thread })
+        Ok(BackgroundLoad { model, aborted, thread })
     }
 
-    /// Returns true if [`Beside::end`] does not block.
+    /// Returns true if [`BackgroundLoad::end`] does not block.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
     /// Ends the load after its present step, without waiting for that.
-    pub(super) fn give_up(self) {
-        self.given_up.store(true, Ordering::Relaxed);
+    pub(super) fn abort(self) {
+        self.aborted.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the end of the thread and returns its result.
@@ -77,9 +80,9 @@ impl Beside {
 }
 
 fn load(mut loading: OngoingLoad, owned: &OwnedTools, stop: &AtomicBool) -> Ended {
-    parent::stand_back_thread();
-    let OwnedTools { registry, device, sender, slow, spoil, caches } = owned;
-    let tools = Tools { registry, device, sender, slow: *slow, spoil, caches };
+    process::lower_thread_priority();
+    let OwnedTools { registry, device, sender, slow, corruption, caches } = owned;
+    let tools = Tools { registry, device, sender, slow: *slow, corruption, caches };
     loop {
         let step = guarded_model(|| loading.step(&tools));
         if stop.load(Ordering::Relaxed) {

@@ -6,35 +6,35 @@ use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
 
 /// A queue for each name that somebody has, or waits for. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct NameQueues {
+pub(crate) struct NameLocks {
     queues: Arc<Mutex<BTreeMap<String, Arc<Queue<()>>>>>,
 }
 
 /// The turn of one name, until it is dropped.
-pub(crate) struct Turn {
-    turns: NameQueues,
+pub(crate) struct NameLock {
+    locks: NameLocks,
     name: String,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl NameQueues {
+impl NameLocks {
     /// Waits for the turn of a name; turns come in the order of the calls.
-    pub(crate) async fn take(&self, name: &str) -> Turn {
-        let queue = self.lock().entry(name.to_owned()).or_default().clone();
-        let mut turn = Turn { turns: self.clone(), name: name.to_owned(), held: None };
-        turn.held = Some(queue.lock_owned().await);
-        turn
+    pub(crate) async fn lock(&self, name: &str) -> NameLock {
+        let queue = self.all().entry(name.to_owned()).or_default().clone();
+        let mut lock = NameLock { locks: self.clone(), name: name.to_owned(), held: None };
+        lock.held = Some(queue.lock_owned().await);
+        lock
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Queue<()>>>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Queue<()>>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Turn {
+impl Drop for NameLock {
     fn drop(&mut self) {
         self.held = None;
-        let mut queues = self.turns.lock();
+        let mut queues = self.locks.all();
         // Nobody else can get at the queue while the map is locked.
         if queues.get(&self.name).is_some_and(|queue| Arc::strong_count(queue) == 1) {
             queues.remove(&self.name);
@@ -47,17 +47,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_waits_for_itself_only_and_is_forgotten() {
-        let turns = NameQueues::default();
-        let first = turns.take("a").await;
-        let other = turns.take("b").await;
-        let waiter = turns.clone();
-        let second = tokio::spawn(async move { drop(waiter.take("a").await) });
+    async fn lock_excludes_only_the_same_name_and_is_removed_at_the_end() {
+        let locks = NameLocks::default();
+        let first = locks.lock("a").await;
+        let other = locks.lock("b").await;
+        let waiter = locks.clone();
+        let second = tokio::spawn(async move { drop(waiter.lock("a").await) });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
         drop(first);
         second.await.unwrap();
         drop(other);
-        assert!(turns.lock().is_empty());
+        assert!(locks.all().is_empty());
     }
 }

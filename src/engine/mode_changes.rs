@@ -2,7 +2,7 @@
 
 use crate::calls::messages::Mode;
 use crate::core::Core;
-use crate::recollections::write;
+use crate::learned_profiles::write;
 use schedule::{AdapterId, Event, Wish};
 
 /// Records the mode of an adapter and keeps it on disk.

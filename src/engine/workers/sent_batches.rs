@@ -8,13 +8,13 @@ use wire::BATCHES_MAX;
 
 /// The batches that were handed to one worker last, newest first.
 #[derive(Default)]
-pub(crate) struct Handed {
+pub(crate) struct SentBatches {
     batches: VecDeque<(BatchId, Instant)>,
     /// When one of them was last answered.
     answered: Option<Instant>,
 }
 
-impl Handed {
+impl SentBatches {
     /// Notes that a batch is handed over now.
     pub(crate) fn note(&mut self, batch: BatchId) {
         self.batches.truncate(BATCHES_MAX - 1);
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn batch_counts_from_the_answer_of_the_one_before() {
-        let (mut handed, wait) = (Handed::default(), Duration::from_millis(20));
+        let (mut handed, wait) = (SentBatches::default(), Duration::from_millis(20));
         (0..2).for_each(|id| handed.note(BatchId(id)));
         std::thread::sleep(wait);
         assert!(handed.answered(BatchId(0)) >= wait);
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn old_batches_are_forgotten() {
-        let mut handed = Handed::default();
+        let mut handed = SentBatches::default();
         (0..1000).for_each(|id| handed.note(BatchId(id)));
         assert_eq!(handed.batches.len(), BATCHES_MAX);
         assert_eq!((handed.ago(BatchId(0)), handed.ago(BatchId(999)).is_some()), (None, true));

@@ -1,18 +1,23 @@
 //! Loads that fail because of a model's files, and its last good files that serve in their place.
 
 use crate::core::Core;
-use crate::models::keeper::{FailedLoad, Looked};
+use crate::learned_profiles;
+use crate::models::file_keeper::{FailedLoad, LookupResult};
 use crate::models::serving;
-use crate::recollections;
 use model::info::ModelInfo;
 use model::kept::KeptModel;
 use model::repository::BadModel;
 use schedule::{AdapterId, Again, Event, Incarnation, ModelId};
 use std::sync::Arc;
-use wire::{Cause, Up};
+use wire::{Cause, FromWorker};
 
 /// Keeps the files of a model that an adapter has loaded from the repository.
-pub(crate) fn proved(core: &mut Core, adapter: AdapterId, life: Incarnation, model: ModelId) {
+pub(crate) fn keep_loaded_files(
+    core: &mut Core,
+    adapter: AdapterId,
+    life: Incarnation,
+    model: ModelId,
+) {
     let own = core.keeper.store.repository.source();
     let served = core.catalogue.served_as(model).cloned();
     if let Some(info) = served.filter(|_| core.fleet.reads(adapter, life, own)) {
@@ -38,16 +43,18 @@ pub(crate) fn load_failed(
 ) -> Option<Event> {
     let model = ModelId(failed.model);
     let own = core.keeper.store.repository.source();
-    let others =
-        core.fleet.reads(adapter, incarnation, own) && core.fleet.blames_files(model, failed.cause);
+    let others = core.fleet.reads(adapter, incarnation, own)
+        && core.fleet.is_caused_by_files(model, failed.cause);
     let served = core.catalogue.served_as(model).cloned();
     let Some(info) = served.filter(|_| others) else {
         return load_failed_for_good(core, adapter, incarnation, failed);
     };
-    let looked = Looked { adapter, incarnation, failed, kept: Vec::new() };
-    match core.keeper.look(&info.name, looked) {
+    let lookups = LookupResult { adapter, incarnation, failed, kept: Vec::new() };
+    match core.keeper.look(&info.name, lookups) {
         Ok(()) => None,
-        Err(Looked { failed, .. }) => load_failed_for_good(core, adapter, incarnation, failed),
+        Err(LookupResult { failed, .. }) => {
+            load_failed_for_good(core, adapter, incarnation, failed)
+        }
     }
 }
 
@@ -59,19 +66,19 @@ fn load_failed_for_good(
 ) -> Option<Event> {
     let FailedLoad { model, rows, cause, error } = failed;
     if let Some(info) = core.catalogue.get(ModelId(model)) {
-        core.recollections.forget_shapes(&recollections::key(info));
+        core.learned_profiles.forget_shapes(&learned_profiles::key(info));
     }
     if cause == Cause::Rows {
         // The successor must exist before the requests are rejected: they are sent to it again.
         serving::run_whole(core, ModelId(model), &error);
     }
-    let message = Up::LoadFailed { model, rows, cause, error };
-    core.fleet.starting(adapter, incarnation, message, &core.catalogue)
+    let message = FromWorker::LoadFailed { model, rows, cause, error };
+    core.fleet.advance_start(adapter, incarnation, message, &core.catalogue)
 }
 
 /// Loads the last good files in place of those that could not be loaded.
-pub(crate) fn looked(core: &mut Core, looked: Looked) -> Option<Event> {
-    let Looked { adapter, incarnation, failed, kept } = looked;
+pub(crate) fn use_lookup(core: &mut Core, lookups: LookupResult) -> Option<Event> {
+    let LookupResult { adapter, incarnation, failed, kept } = lookups;
     let model = ModelId(failed.model);
     let Some(info) = core.catalogue.served_as(model).cloned() else {
         return load_failed_for_good(core, adapter, incarnation, failed);
@@ -87,7 +94,7 @@ pub(crate) fn looked(core: &mut Core, looked: Looked) -> Option<Event> {
         return None;
     };
     core.fleet.load_ended((adapter, incarnation), &info.name, &failed.error);
-    blame_newer(core, &info, failed.error);
+    record_newer_error(core, &info, failed.error);
     core.catalogue.read_from(model, same);
     serving::catalogue_changed(core);
     Some(Event::LoadFailed { adapter, incarnation, model, again: Again::Now })
@@ -100,19 +107,20 @@ fn serve_kept(core: &mut Core, info: &Arc<ModelInfo>, kept: Vec<KeptModel>, erro
     if others || kept.is_empty() {
         return;
     }
-    blame_newer(core, info, error);
-    let tried: Vec<_> = kept.into_iter().map(|kept| serving::try_out(core, kept.info)).collect();
+    record_newer_error(core, info, error);
+    let tried: Vec<_> =
+        kept.into_iter().map(|kept| serving::add_for_validation(core, kept.info)).collect();
     core.catalogue.serve(&info.name, &tried);
     serving::count(core, &tried);
     serving::catalogue_changed(core);
 }
 
-fn blame_newer(core: &mut Core, info: &ModelInfo, error: String) {
+fn record_newer_error(core: &mut Core, info: &ModelInfo, error: String) {
     let name = info.name.clone();
     let what = "serving the last good files; those in the repository cannot be loaded";
     tracing::warn!(model = %name, "{what}");
     let bad = BadModel { name: name.clone(), version: None, error, machine: false };
-    core.catalogue.blame(&name, vec![bad]);
+    core.catalogue.record_errors(&name, vec![bad]);
 }
 
 /// Makes the copies of served models their source, since the files in the repository were

@@ -5,21 +5,21 @@ use schedule::{AdapterId, Incarnation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
-use wire::{Up, Whole};
+use wire::{CompleteMessage, FromWorker};
 
 /// What a worker, or its process, let us know.
 pub(crate) struct WorkerReport {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
-    pub(crate) news: News,
+    pub(crate) event: WorkerEvent,
 }
 
 /// What is reported.
-pub(crate) enum News {
+pub(crate) enum WorkerEvent {
     Spawned {
         pid: u32,
     },
-    Said(Whole<Up>),
+    Message(CompleteMessage<FromWorker>),
     /// The process could not be started, or did not connect: the cause lies in the environment of
     /// the server, as the worker has loaded no driver by then. It is gone and reaped.
     NotStarted {
@@ -33,13 +33,15 @@ pub(crate) enum News {
     Exited(Exit),
 }
 
-impl News {
+impl WorkerEvent {
     /// `true` for the end of a process that did not succeed.
     pub(crate) fn is_failure(&self) -> bool {
         match self {
-            News::NotStarted { .. } => true,
-            News::Exited(exit) => exit.has_failed,
-            News::Spawned { .. } | News::Said(_) | News::Lost { .. } => false,
+            WorkerEvent::NotStarted { .. } => true,
+            WorkerEvent::Exited(exit) => exit.has_failed,
+            WorkerEvent::Spawned { .. } | WorkerEvent::Message(_) | WorkerEvent::Lost { .. } => {
+                false
+            }
         }
     }
 }
@@ -56,12 +58,15 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) async fn report(&self, news: News) {
+    pub(crate) async fn report(&self, event: WorkerEvent) {
         let Reporter { adapter, incarnation, .. } = *self;
-        if matches!(&news, News::Said(Whole { message: Up::Unfit { .. }, .. })) {
+        if matches!(
+            &event,
+            WorkerEvent::Message(CompleteMessage { message: FromWorker::Unfit { .. }, .. })
+        ) {
             self.is_unfit.store(true, Ordering::Relaxed);
         }
         // Without a driver nobody is interested any more.
-        let _ = self.reports.send(WorkerReport { adapter, incarnation, news }).await;
+        let _ = self.reports.send(WorkerReport { adapter, incarnation, event }).await;
     }
 }

@@ -11,9 +11,9 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 /// The checks of one worker, one model after the other.
 #[derive(Debug)]
-pub(super) struct Checks {
+pub(super) struct SelfChecks {
     /// Time between two of them; never if zero.
-    pub(super) every: Duration,
+    pub(super) interval: Duration,
     last: Instant,
     /// The model that was checked last.
     model: u32,
@@ -21,19 +21,19 @@ pub(super) struct Checks {
     pub(super) batches: u64,
 }
 
-impl Default for Checks {
-    fn default() -> Checks {
-        Checks { every: Duration::ZERO, last: clock::now(), model: 0, batches: 0 }
+impl Default for SelfChecks {
+    fn default() -> SelfChecks {
+        SelfChecks { interval: Duration::ZERO, last: clock::now(), model: 0, batches: 0 }
     }
 }
 
-impl Checks {
+impl SelfChecks {
     /// How long until the next one.
     pub(super) fn due_in(&self) -> Duration {
-        if self.every.is_zero() {
+        if self.interval.is_zero() {
             return NEVER;
         }
-        self.every.saturating_sub(self.last.elapsed())
+        self.interval.saturating_sub(self.last.elapsed())
     }
 
     /// Counts the load of a model as a check: a load runs the golden sample.
