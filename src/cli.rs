@@ -2,7 +2,9 @@
 
 mod allocator;
 mod arguments;
+mod completions;
 mod descriptors;
+mod doctor;
 mod engine_settings;
 mod live;
 mod log;
@@ -18,9 +20,11 @@ use adapter::table::{render_json, render_table};
 use anyhow::Context;
 use arguments::Given;
 use clap::{Parser, Subcommand};
+use completions::{CompletionsArgs, ManArgs};
 use config::{AdapterArgs, Config, ServeArgs};
 use device::child::{Children, LIMIT_DEFAULT, probe_one};
 use device::list;
+use doctor::DoctorArgs;
 use engine::Catalogue;
 use kinds::{Registry, onnx};
 use model::{Repository, ScanResult, table};
@@ -53,6 +57,13 @@ enum Command {
     Key(KeyArgs),
     /// Try elastic policies on a recorded trace, in virtual time
     Simulate(SimulateArgs),
+    /// Examine the machine and the settings: a report for bug reports, with a remedy for each problem
+    Doctor(DoctorArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(ManArgs),
     /// What `serve` starts for each adapter that is on
     #[command(hide = true)]
     Worker,
@@ -144,6 +155,11 @@ fn obey(command: Command, warnings: &[String], registry: Registry) -> anyhow::Re
         Command::Models(args) => return begin().and_then(|()| models(&args, &registry)),
         Command::Key(args) => begin().and_then(|()| key(&args))?,
         Command::Simulate(args) => begin().and_then(|()| simulate(&args))?,
+        Command::Doctor(args) => {
+            return begin().and_then(|()| doctor::doctor(&args, &registry));
+        }
+        Command::Completions(args) => completions::completions(&args)?,
+        Command::Man(args) => completions::man(&args)?,
         // A log would write into the live view.
         Command::Top(args) if args.is_live() => {
             warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
