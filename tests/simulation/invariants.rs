@@ -1,11 +1,11 @@
-//! What must hold at every step and at rest.
+//! Checks at every step and at rest.
 
 use crate::world::World;
 use schedule::*;
 use std::time::Duration;
 
 impl World {
-    /// Whether the next step makes the scheduler answer for time alone, without an end in sight.
+    /// Checks the state after a step, including that the scheduler does not wake without end.
     pub(crate) fn check_step(&self) {
         self.check_bounds();
         for (id, adapter) in self.scheduler.adapters() {
@@ -13,17 +13,17 @@ impl World {
         }
         self.check_work_conserving();
         self.check_wake_up();
-        self.check_nobody_forgotten();
+        self.check_waiting_requests();
         self.check_deadlines();
     }
 
     fn check_bounds(&self) {
         let (seed, max) = (self.seed, self.settings.max);
         let forced = self.wishes.values().filter(|wish| **wish == Wish::On).count();
-        // An adapter that the operator wants on may come on top of those the load brought on.
-        if self.weather.operator == 0 {
+        // An adapter in mode on may exceed the number that the load needs.
+        if self.faults.operator == 0 {
             let on = self.scheduler.adapters();
-            let on = on.filter(|(id, a)| a.state.is_on() && !self.stands_by(*id)).count();
+            let on = on.filter(|(id, a)| a.state.is_on() && !self.is_standby(*id)).count();
             assert!(on <= max + forced, "{seed}: too many on\n{}", self.picture());
         }
     }
@@ -33,22 +33,22 @@ impl World {
         let off = matches!(adapter.state.lifecycle, Lifecycle::Off | Lifecycle::Quarantined { .. });
         assert!(!off || !self.workers.contains_key(&id), "{seed}: off with a worker");
         if adapter.state.is_on() {
-            assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on against the wish");
-            assert!(!self.excluded.contains(&id), "{seed}: on though it is excluded");
+            assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on in mode off");
+            assert!(!self.excluded.contains(&id), "{seed}: on although it is excluded");
         }
         let here = self.present.contains(&id);
         if self.wishes.get(&id) == Some(&Wish::On) && here && !self.scheduler.is_closing() {
             let state = adapter.state;
             let kept = !(state.is_off() || state.is_draining() || state.stops_for_good());
             let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
-            assert!(kept || stopping || self.starts_blocked, "{seed}: off against the wish");
+            assert!(kept || stopping || self.starts_blocked, "{seed}: off in mode on");
         }
         let serves = |a: &AdapterView<'_>| a.state.serves();
         if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
             let mut others = self.scheduler.adapters();
             let replaced =
-                others.any(|(o, a)| !self.stands_by(o) && serves(&a) && !a.replicas.is_empty());
-            assert!(!replaced, "{seed}: a fallback stays on");
+                others.any(|(o, a)| !self.is_standby(o) && serves(&a) && !a.replicas.is_empty());
+            assert!(!replaced, "{seed}: a fallback stays on beside a regular adapter");
         }
         if let Lifecycle::Unreaped { .. } = adapter.state.lifecycle {
             assert!(self.workers[&id].killed, "{seed}: unreaped, but never killed");
@@ -57,22 +57,22 @@ impl World {
         self.check_replicas(id, adapter);
     }
 
-    /// What the scheduler believes to be loaded is, and fits.
+    /// Checks that every model that is loaded according to the scheduler is loaded, and fits.
     fn check_replicas(&self, id: AdapterId, adapter: &AdapterView<'_>) {
         let seed = self.seed;
         if let Some(budget) = adapter.profile.memory {
-            assert!(adapter.bytes <= budget, "{seed}: more than the memory");
+            assert!(adapter.bytes <= budget, "{seed}: models exceed the memory");
         }
         for model in adapter.replicas.keys() {
             let loaded = self.workers.get(&id).is_some_and(|w| w.loaded.contains_key(model));
             assert!(loaded, "{seed}: {model:?} is not loaded on {id:?}");
             let running = adapter.state.runs(*model);
             let known = self.models.contains_key(model) || running || !adapter.state.is_on();
-            assert!(known, "{seed}: {model:?} is kept though it is withdrawn");
+            assert!(known, "{seed}: {model:?} is kept although it is withdrawn");
         }
     }
 
-    /// The state that the scheduler believes in agrees with the worker that is there.
+    /// Returns whether the scheduler's state of an adapter agrees with its worker.
     fn fits(&self, id: AdapterId, state: &State) -> bool {
         let worker = self.workers.get(&id);
         let mut batches = worker.into_iter().flat_map(|worker| &worker.running);
@@ -88,19 +88,20 @@ impl World {
         }
     }
 
-    /// Nobody waits while every adapter that is on stands idle with all models, but for the delay
-    /// of a batch; and whoever waits beside an idle adapter is looked at again soon.
+    /// Checks that no request waits while every adapter that is on is idle with all models, except
+    /// for the batching delay; and that a wake-up is due soon while a request waits beside an idle
+    /// adapter.
     fn check_work_conserving(&self) {
         if self.scheduler.outstanding().queued.requests == 0 {
             return;
         }
         let on: Vec<_> = self.scheduler.adapters().filter(|(_, a)| a.state.is_on()).collect();
         let idle = |a: &AdapterView<'_>| a.state.is_idle();
-        // Who computed wrongly leaves the work to others.
+        // An adapter that computed wrong results leaves the work to others.
         let all = |a: &AdapterView<'_>| {
             a.trial == 0 && self.models.keys().all(|model| a.replicas.contains_key(model))
         };
-        // Under this goal rows wait for company as long as their target allows.
+        // Under this goal rows wait for a larger batch as long as their target allows.
         let waits = matches!(self.settings.policy, Policy::Cost { goal: Goal::Energy, .. });
         let quick = !waits && self.all_models.values().all(|model| model.delay.is_zero());
         if quick && on.iter().all(|(_, a)| idle(a)) && on.iter().any(|(_, a)| all(a)) {
@@ -115,11 +116,15 @@ impl World {
         }
     }
 
-    /// The scheduler comes back in time for every bound, whatever else happens or not.
+    /// Checks that the next wake-up is in time for every timeout, even without further events.
     fn check_wake_up(&self) {
         let (seed, bounds) = (self.seed, &self.settings.bounds);
         let next = self.scheduler.next_timeout().unwrap_or(Time::NEVER);
-        assert!(next > self.now, "{seed}: spins\n{}", self.picture());
+        assert!(
+            next > self.now,
+            "{seed}: the next wake-up is not in the future\n{}",
+            self.picture()
+        );
         for (id, adapter) in self.scheduler.adapters() {
             let silent = self.ledger.alive.get(&id).map(|at| *at + bounds.silence);
             let state = adapter.state;
@@ -139,32 +144,35 @@ impl World {
                 Lifecycle::Quarantined { until, .. } => Some(until),
             };
             let kept = due.is_none_or(|due| next <= due && due > self.now);
-            assert!(kept, "{seed}: {id:?} is forgotten");
+            assert!(kept, "{seed}: no wake-up for a timeout of {id:?}");
         }
         if let Some(deadline) =
             self.ledger.deadline.filter(|_| self.scheduler.outstanding().queued.requests > 0)
         {
-            assert!(next <= deadline && deadline > self.now, "{seed}: the deadline is forgotten");
+            assert!(
+                next <= deadline && deadline > self.now,
+                "{seed}: no wake-up for the shutdown deadline"
+            );
         }
     }
 
-    /// The `energy` goal starts an adapter as late as the target of those who wait allows.
-    fn puts_off_a_start(&self) -> bool {
+    /// The `energy` goal starts an adapter as late as the target of the waiting requests allows.
+    fn may_delay_a_start(&self) -> bool {
         let energy = matches!(self.settings.policy, Policy::Cost { goal: Goal::Energy, .. });
         let latest = self.models.values().map(|model| self.now + model.slo).max();
         energy && self.scheduler.next_timeout() <= latest && self.scheduler.next_timeout().is_some()
     }
 
-    fn check_nobody_forgotten(&self) {
+    fn check_waiting_requests(&self) {
         let seed = self.seed;
         if self.scheduler.outstanding().queued.requests == 0 {
             return;
         }
-        // What could not be loaded somewhere is not tried there again at once.
-        let refused = self.weather.load_failure + self.weather.memory > 0;
+        // A model that failed to load on an adapter is not tried there again at once.
+        let refused = self.faults.load_failure + self.faults.memory > 0;
         if self.on() == 0 && !refused && self.now >= self.refused_until {
             let usable = self.scheduler.adapters().any(|(id, a)| {
-                let stands = !self.stands_by(id) && self.present.contains(&id);
+                let stands = !self.is_standby(id) && self.present.contains(&id);
                 stands && a.wish != Wish::Off && !a.state.is_faulty()
             });
             let startable = self.scheduler.adapters().any(|(id, a)| {
@@ -172,11 +180,11 @@ impl World {
                     && self.present.contains(&id)
                     && a.wish != Wish::Off
                     && a.trial == 0
-                    && (!self.stands_by(id) || !usable)
+                    && (!self.is_standby(id) || !usable)
             });
             assert!(
-                !startable || self.starts_blocked || self.puts_off_a_start(),
-                "{seed}: nobody is started for those who wait\n{}",
+                !startable || self.starts_blocked || self.may_delay_a_start(),
+                "{seed}: no adapter is started for waiting requests\n{}",
                 self.picture()
             );
         }
@@ -187,10 +195,13 @@ impl World {
                 || matches!(a.state.lifecycle, Lifecycle::Unreaped { .. })
                 || matches!(a.state.lifecycle, Lifecycle::Quarantined { until, .. } if until > late)
         });
-        assert!(!(self.ledger.discovered && hopeless), "{seed}: waits for nobody");
+        assert!(
+            !(self.ledger.discovered && hopeless),
+            "{seed}: requests wait without a usable adapter"
+        );
     }
 
-    /// Nobody is still owed an answer when the client's deadline has passed.
+    /// Checks that no request is open after its client's deadline.
     fn check_deadlines(&self) {
         for (id, facts) in &self.requests {
             let Some(deadline) = facts.arrival.deadline else { continue };
@@ -210,15 +221,15 @@ impl World {
             let settled = self.answered.contains_key(id) || self.cancelled.contains(id);
             assert!(settled, "{seed}: {id:?} lost");
         }
-        assert!(self.held.is_empty(), "{seed}: outputs left behind");
+        assert!(self.held.is_empty(), "{seed}: outputs were not collected");
         assert_eq!(self.scheduler.outstanding(), Outstanding::default(), "{seed}: miscounted");
         let mut others = self.scheduler.adapters();
-        let usable = others.any(|(id, a)| !self.stands_by(id) && !a.state.is_faulty());
+        let usable = others.any(|(id, a)| !self.is_standby(id) && !a.state.is_faulty());
         for (id, a) in self.scheduler.adapters() {
             let stands = self.fallbacks.contains(&id) && usable && a.state.is_on();
             assert!(
-                !stands || self.stands_in_at_rest(),
-                "{seed}: a fallback rests beside a usable adapter"
+                !stands || self.fallback_may_be_on_at_rest(),
+                "{seed}: a fallback is on at rest beside a usable adapter"
             );
         }
         let (low, high) = self.on_at_rest();

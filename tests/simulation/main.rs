@@ -1,31 +1,31 @@
-//! Runs the scheduler in seeded worlds with a virtual clock: adapters of unlike speed, several
-//! models, requests of many rows, priorities and deadlines; workers that crash, hang, lie, are
-//! late, fail their checks or cannot be killed; callers that go away, an operator who meddles,
-//! cards that come and go. Its invariants are checked at every step. A failing seed is printed:
-//! keep it as a named test.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says so")]
-#![allow(clippy::print_stdout, reason = "the digest is for whoever compares two versions")]
+//! Runs the scheduler in seeded worlds with a virtual clock: adapters of different speed, several
+//! models, requests of many rows, priorities and deadlines; workers that crash, hang, report wrong
+//! values, are late, fail their checks or cannot be killed; callers that cancel, operators that
+//! change modes, cards that are removed and return. The invariants are checked at every step. A
+//! failing seed is printed: keep it as a named test.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
+#![allow(clippy::print_stdout, reason = "the digest serves to compare two versions")]
 
 mod actions;
+mod fault_mix;
 mod invariants;
 mod rng;
 mod script;
 mod truth;
-mod weather;
 mod workers;
 mod world;
 
+use fault_mix::FaultMix;
 use schedule::{Reject, Scheduler, Time};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
-use weather::Weather;
 use world::World;
 
 fn run(seed: u64, requests: u64, shutdown: bool) -> u64 {
     run_with(1, seed, requests, shutdown)
 }
 
-/// With workers that hold so many batches at a time.
+/// Runs with workers that hold `slots` batches at a time.
 fn run_with(slots: u32, seed: u64, requests: u64, shutdown: bool) -> u64 {
     let mut world = World::new(seed);
     world.slots = slots;
@@ -34,13 +34,13 @@ fn run_with(slots: u32, seed: u64, requests: u64, shutdown: bool) -> u64 {
 }
 
 #[test]
-fn every_request_is_answered_once_and_the_world_comes_to_rest() {
+fn every_request_is_answered_once_and_the_world_reaches_rest() {
     let mut actions = DefaultHasher::new();
     for seed in 0..3000 {
         run(seed, 120, false).hash(&mut actions);
         run(seed, 120, true).hash(&mut actions);
     }
-    // A change of the scheduler that is to change nothing leaves this as it was.
+    // A refactoring of the scheduler must leave this digest unchanged.
     println!("digest of all actions: {:016x}", actions.finish());
 }
 
@@ -71,20 +71,20 @@ fn same_seed_same_actions() {
     }
 }
 
-/// In a world without faults nobody is turned away but by a full queue or his own deadline.
+/// In a world without faults, requests are rejected only by a full queue or their own deadline.
 #[test]
-fn without_faults_only_a_full_queue_and_deadlines_turn_away() {
+fn without_faults_only_a_full_queue_and_deadlines_reject_requests() {
     for seed in 0..600 {
         let mut world = World::new(seed);
-        let hurry = world.weather.hurry;
-        world.weather = Weather { hurry, ..Weather::default() };
+        let deadlines = world.faults.deadlines;
+        world.faults = FaultMix { deadlines, ..FaultMix::default() };
         world.settings.queue_requests_max = usize::MAX;
         world.settings.queue_rows_max = u64::MAX;
         world.settings.min = 0;
         world.settings.max = 5;
-        // Without heartbeats nothing but its own timeouts wakes the scheduler.
-        world.ledger.silent_world = seed % 2 == 0;
-        if world.ledger.silent_world {
+        // Without heartbeats, only the scheduler's own timeouts wake it.
+        world.ledger.without_heartbeats = seed % 2 == 0;
+        if world.ledger.without_heartbeats {
             world.settings.bounds.silence = Duration::from_secs(7200);
         }
         world.scheduler = Scheduler::new(world.settings.clone(), world.models.clone());
@@ -93,8 +93,12 @@ fn without_faults_only_a_full_queue_and_deadlines_turn_away() {
             profile.memory = None;
         }
         world.drive();
-        // Who is only woken by a far bound comes to rest two hours late.
-        assert!(world.now < Time(Duration::from_secs(3700)), "{seed}: slept until {:?}", world.now);
+        // A scheduler that is woken only by a far timeout would come to rest two hours late.
+        assert!(
+            world.now < Time(Duration::from_secs(3700)),
+            "{seed}: at rest only at {:?}",
+            world.now
+        );
         for (id, outcome) in &world.answered {
             let fine = matches!(outcome, None | Some(Reject::Deadline | Reject::Overload { .. }));
             assert!(fine, "{seed}: {id:?} {outcome:?}");

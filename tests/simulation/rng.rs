@@ -1,4 +1,4 @@
-//! Random numbers from a seed: the same seed, the same world.
+//! Random numbers from a seed: the same seed yields the same world.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is to happen in a world: arrivals, the operator, changes of hardware and models, the end.
+//! Planned events of a world: arrivals, the operator, changes of hardware and models, the end.
 
 use crate::rng::Rng;
 use crate::world::{HEARTBEAT, RequestFacts, World};
@@ -35,12 +35,12 @@ impl World {
         for request in (0..requests).map(RequestId) {
             at = at + if self.rng.percent(10) { self.rng.ms(0, 400) } else { self.rng.ms(0, 4) };
             self.arrival(at, request);
-            if self.rng.percent(self.weather.operator) {
+            if self.rng.percent(self.faults.operator) {
                 let adapter = ids[self.rng.below(ids.len() as u64) as usize];
                 let wish = [Wish::Auto, Wish::On, Wish::Off][self.rng.below(3) as usize];
                 self.post(at, Event::Wished { adapter, wish });
             }
-            if self.rng.percent(self.weather.change) {
+            if self.rng.percent(self.faults.change) {
                 self.change(at, &ids);
             }
             if self.rng.percent(3) {
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// What an earlier run learned, true or not.
+    /// Posts the estimates of an earlier run, which may be wrong.
     fn remember(&mut self, at: Time, ids: &[AdapterId]) {
         for adapter in ids.iter().copied() {
             let times = |rng: &mut Rng| (0..rng.below(20)).map(|_| rng.ms(0, 4000)).collect();
@@ -102,23 +102,23 @@ impl World {
         self.post(at, Event::Discovered { adapters });
     }
 
-    /// The operator says which adapters are not to be used, and they are listed anew.
+    /// Excludes adapters at the operator's request and lists the adapters again.
     fn exclude(&mut self, at: Time, adapters: Vec<AdapterId>, ids: &[AdapterId]) {
         self.post(at, Event::Excluded { adapters });
         self.list(at, ids);
     }
 
-    /// Something around the scheduler is not as it was.
+    /// Posts a change of the environment of the scheduler.
     fn change(&mut self, at: Time, ids: &[AdapterId]) {
         let adapter = ids[self.rng.below(ids.len() as u64) as usize];
         let later = at + self.rng.ms(1, 300);
         match self.rng.below(10) {
-            // Other programs take memory, more of it, or give it back.
+            // Other programs take memory, take more of it, or release it.
             0..3 => {
                 let bytes = self.rng.percent(80).then(|| self.rng.below(60));
                 self.post(at, Event::Room { adapter, bytes });
             }
-            // A card is pulled out and put back.
+            // A card is removed and returns.
             3..5 => {
                 let rest: Vec<_> = ids.iter().copied().filter(|id| *id != adapter).collect();
                 self.list(at, &rest);
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// Other settings, but for those that are only read at the start.
+    /// Posts other settings, except those that are only read at startup.
     fn configure(&mut self, at: Time) {
         let mut settings = World::settings(&mut self.rng);
         let Bounds { silence, stop, reap, .. } = self.settings.bounds;
@@ -144,7 +144,7 @@ impl World {
         self.post(at, Event::Configured { settings });
     }
 
-    /// A model comes back under a new number.
+    /// Posts the return of a model under a new number.
     fn reload(&mut self, at: Time) {
         let old = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
         let model = ModelId(self.all_models.len() as u32);
@@ -158,30 +158,30 @@ impl World {
     fn arrival(&mut self, at: Time, request: RequestId) {
         let model = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
         let most = self.all_models[&model].max_rows;
-        // Most fit into a batch, some are cut.
+        // Most fit into a batch, some are split.
         let rows = if self.rng.percent(10) { most * 4 } else { most };
         let rows = 1 + self.rng.below(u64::from(rows)) as u32;
         let shape = Shape { number: self.rng.below(2), size: 8 };
         let priority = [0, 0, 0, 1, 500][self.rng.below(5) as usize];
-        let hurry = self.rng.percent(self.weather.hurry);
-        let deadline = hurry
+        let deadlines = self.rng.percent(self.faults.deadlines);
+        let deadline = deadlines
             .then(|| at + [self.rng.ms(0, 20), self.rng.ms(20, 900)][self.rng.below(2) as usize]);
-        let poison = self.rng.percent(self.weather.poison);
+        let poison = self.rng.percent(self.faults.poison);
         // Half of them are of one client.
         let client = ClientId(self.rng.below(6).saturating_sub(3));
         let arrival =
             Arrival { request, model, client, shape, rows, priority, deadline, continues: false };
         self.requests.insert(request, RequestFacts { arrival, poison });
         self.post(at, Event::Arrived(arrival));
-        if self.rng.percent(self.weather.cancel) {
+        if self.rng.percent(self.faults.cancel) {
             let later = at + self.rng.ms(0, 50);
             self.post(later, Event::Cancelled { request });
         }
     }
 
-    /// Lets the event happen in the world; `None` if there is nobody left to send it.
+    /// Applies the event to the world; `None` if its sender no longer exists.
     pub(crate) fn happen(&mut self, event: Event) -> Option<Event> {
-        let event = self.let_happen(event)?;
+        let event = self.apply(event)?;
         match &event {
             Event::Arrived(arrival) => {
                 self.ledger.arrived.insert(arrival.request, self.now);
@@ -205,7 +205,7 @@ impl World {
             Event::Exited { adapter, .. }
             | Event::NotStarted { adapter, .. }
             | Event::OutOfMemory { adapter, .. } => {
-                if let Some(wait) = self.ledger.owed_wait.remove(adapter) {
+                if let Some(wait) = self.ledger.pending_backoff.remove(adapter) {
                     self.ledger.not_before.insert(*adapter, self.now + wait);
                 }
             }
@@ -214,7 +214,7 @@ impl World {
         Some(event)
     }
 
-    fn let_happen(&mut self, mut event: Event) -> Option<Event> {
+    fn apply(&mut self, mut event: Event) -> Option<Event> {
         if let Event::Discovered { adapters } = &mut event {
             adapters.retain(|(id, _)| !self.excluded.contains(id));
         }
@@ -229,10 +229,10 @@ impl World {
             }
             Event::Configured { settings } => {
                 self.settings = settings.clone();
-                // The wait is told anew when the process is gone.
-                let owed: Vec<_> = self.ledger.owed_wait.keys().copied().collect();
+                // The end of the backoff is computed again when the process has exited.
+                let owed: Vec<_> = self.ledger.pending_backoff.keys().copied().collect();
                 let waits = owed.iter().map(|id| (*id, self.backoff(self.ledger.strikes[id])));
-                self.ledger.owed_wait = waits.collect();
+                self.ledger.pending_backoff = waits.collect();
             }
             Event::Excluded { adapters } => {
                 self.excluded = adapters.iter().copied().collect();
@@ -243,30 +243,30 @@ impl World {
                 self.withdrawn.insert(*model);
             }
             Event::Wished { adapter, wish } => {
-                // Before the adapters are known the API has none to name.
+                // Before the adapters are known, the API cannot name one.
                 self.scheduler.adapters().find(|(id, _)| id == adapter)?;
                 self.wishes.insert(*adapter, *wish);
             }
             Event::Progress { adapter, incarnation }
             | Event::NoMemory { adapter, incarnation, .. }
             | Event::Faulted { adapter, incarnation, .. } => {
-                self.speaker(*adapter, *incarnation)?;
+                self.live_worker(*adapter, *incarnation)?;
             }
             Event::Ready { adapter, incarnation, .. } => {
-                self.speaker(*adapter, *incarnation)?.ready = true;
+                self.live_worker(*adapter, *incarnation)?.ready = true;
             }
             Event::Loaded { adapter, incarnation, model, bytes, .. } => {
                 let now = self.now;
-                let worker = self.speaker(*adapter, *incarnation)?;
+                let worker = self.live_worker(*adapter, *incarnation)?;
                 worker.loading.take_if(|loading| loading == model)?;
                 worker.loaded.insert(*model, (*bytes, now));
             }
             Event::LoadFailed { adapter, incarnation, model, .. } => {
-                let worker = self.speaker(*adapter, *incarnation)?;
+                let worker = self.live_worker(*adapter, *incarnation)?;
                 worker.loading.take_if(|loading| loading == model)?;
             }
             Event::Alive { adapter, incarnation } => {
-                self.speaker(*adapter, *incarnation)?;
+                self.live_worker(*adapter, *incarnation)?;
                 self.post(self.now + HEARTBEAT, event.clone());
             }
             Event::Done { .. } | Event::Failed { .. } => self.batch_ends(&event)?,
@@ -283,7 +283,7 @@ impl World {
                 }
                 if matches!(event, Event::NotStarted { .. }) {
                     self.starts_blocked = true;
-                    // It was no activation; the server tries by itself until a process starts.
+                    // It was not an activation; the server tries by itself until a process starts.
                     *self.ledger.starts.entry(*adapter).or_default() -= 1;
                     let works = self.now.0.as_millis().is_multiple_of(2);
                     let at = self.now + Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! How fast adapters really are and how large models: what the scheduler has to find out.
+//! True speeds of adapters and sizes of models, which the scheduler has to estimate.
 
 use crate::rng::Rng;
 use crate::world::World;
@@ -6,7 +6,7 @@ use schedule::*;
 use std::time::Duration;
 
 impl World {
-    /// Settings of this world: both policies, small bounds.
+    /// Returns the settings of this world: both policies, small limits.
     pub(crate) fn settings(rng: &mut Rng) -> Settings {
         let policy = if rng.percent(50) {
             Policy::Concurrency {
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Milliseconds of a batch on this adapter; the same pair always gives the same line.
+    /// Returns milliseconds of a batch on this adapter; the same pair always yields the same line.
     pub(crate) fn true_line(&self, adapter: AdapterId, model: ModelId) -> (f64, f64) {
         let pair = self.seed.wrapping_mul(31) + u64::from(adapter.0) * 7 + u64::from(model.0);
         let mut rng = Rng::new(pair + 1);
@@ -83,22 +83,22 @@ impl World {
         (slow * rng.below(5) as f64 * 0.5, slow * (1 + rng.below(6)) as f64 * 0.1)
     }
 
-    /// How long this batch takes.
+    /// Returns the duration of this batch.
     pub(crate) fn batch_time(&mut self, adapter: AdapterId, batch: &Batch) -> Duration {
         let (alpha, beta) = self.true_line(adapter, batch.model);
-        let hiccup = if self.rng.percent(self.weather.lies) { 5.0 } else { 1.0 };
+        let slowdown = if self.rng.percent(self.faults.wrong_values) { 5.0 } else { 1.0 };
         let noise = 0.9 + self.rng.below(20) as f64 / 100.0;
-        let ms = (alpha + beta * f64::from(batch.rows())) * noise * hiccup;
+        let ms = (alpha + beta * f64::from(batch.rows())) * noise * slowdown;
         Duration::from_micros(100 + (ms * 1000.0) as u64)
     }
 
-    /// What the warm-up says of a model, true or not.
+    /// Returns the times that the warm-up reports for a model, true or not.
     pub(crate) fn measured(&mut self, adapter: AdapterId, model: ModelId) -> Vec<(u32, Duration)> {
         let (alpha, beta) = self.true_line(adapter, model);
-        let lie = if self.rng.percent(self.weather.lies) { 10.0 } else { 1.0 };
+        let error_factor = if self.rng.percent(self.faults.wrong_values) { 10.0 } else { 1.0 };
         let most = self.models.get(&model).map_or(1, |model| model.max_rows);
         let time = |rows: u32| {
-            let ms = (alpha + beta * f64::from(rows)) * lie;
+            let ms = (alpha + beta * f64::from(rows)) * error_factor;
             (rows, Duration::from_micros((ms * 1000.0) as u64))
         };
         vec![time(1), time(most)]

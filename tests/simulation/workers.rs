@@ -1,4 +1,4 @@
-//! What the world does when the scheduler acts: workers start, load, run, answer, fail and go.
+//! Reactions of the world to the scheduler's actions: workers start, load, run, answer, fail, exit.
 
 use crate::world::{HEARTBEAT, Worker, World};
 use schedule::*;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl World {
-    pub(crate) fn speaker(
+    pub(crate) fn live_worker(
         &mut self,
         id: AdapterId,
         incarnation: Incarnation,
@@ -14,19 +14,19 @@ impl World {
         self.workers.get_mut(&id).filter(|w| w.incarnation == incarnation && !w.frozen)
     }
 
-    /// A batch is done or failed; `None` if there is nobody to say so.
+    /// Ends a batch, done or failed; `None` if its worker cannot report it.
     pub(crate) fn batch_ends(&mut self, event: &Event) -> Option<()> {
         match *event {
             Event::Done { adapter, incarnation, batch } => {
-                if !self.rng.percent(self.weather.late) {
-                    self.speaker(adapter, incarnation)?;
+                if !self.rng.percent(self.faults.late) {
+                    self.live_worker(adapter, incarnation)?;
                 }
                 let body = self.ledger_batch(batch)?;
                 self.finish_batch(adapter, batch);
                 self.held.insert(batch, body);
             }
             Event::Failed { adapter, incarnation, batch, failure } => {
-                self.speaker(adapter, incarnation)?;
+                self.live_worker(adapter, incarnation)?;
                 if failure == Failure::Input {
                     let running = self.workers.get(&adapter).into_iter().flat_map(|w| &w.running);
                     let own = running.filter(|own| own.id == batch && own.repeats.is_none());
@@ -65,9 +65,9 @@ impl World {
                     return;
                 }
                 let loaded = worker.loaded.remove(&model);
-                assert!(loaded.is_some(), "{seed}: unloaded what is not loaded");
+                assert!(loaded.is_some(), "{seed}: unloaded a model that is not loaded");
                 let runs = worker.running.iter().any(|batch| batch.model == model);
-                assert!(!runs, "{seed}: unloaded what is running");
+                assert!(!runs, "{seed}: unloaded a model that is running");
                 self.last_unloaded = loaded.map(|(_, since)| since);
             }
             Action::Run { adapter, incarnation, batch } => self.take(adapter, incarnation, batch),
@@ -85,14 +85,17 @@ impl World {
                 let worker = self.worker(adapter, incarnation);
                 assert!(!worker.killed, "{seed}: killed twice");
                 worker.killed = true;
-                let stuck = self.rng.percent(self.weather.unkillable);
+                let stuck = self.rng.percent(self.faults.unkillable);
                 let at = if stuck { self.after(500, 3000) } else { self.after(1, 20) };
                 self.post(at, Event::Exited { adapter, incarnation });
             }
             Action::Collect { adapter, batch } => self.collect(adapter, &batch),
             Action::Answer { request } => self.check_answer(request),
             Action::Discard { batch } => {
-                assert!(self.held.remove(&batch).is_some(), "{seed}: discarded what nobody holds");
+                assert!(
+                    self.held.remove(&batch).is_some(),
+                    "{seed}: discarded outputs that are not held"
+                );
             }
             Action::Reject { request, reason } => self.check_reject(request, reason),
             Action::Decided(decision) => {
@@ -106,7 +109,7 @@ impl World {
         let seed = self.seed;
         self.ledger.strikes.insert(adapter, 0);
         let held = self.held.remove(&batch.id);
-        assert_eq!(held.as_ref(), Some(batch), "{seed}: collected what nobody holds");
+        assert_eq!(held.as_ref(), Some(batch), "{seed}: collected outputs that are not held");
         for part in &batch.parts {
             self.ledger.parts.entry(part.request).or_default().1 += 1;
             let gone =
@@ -134,7 +137,7 @@ impl World {
         assert_eq!(strikes, *counted, "{seed}: miscounted faults");
         assert_eq!(backoff, self.backoff(strikes), "{seed}: wrong backoff");
         if self.workers.contains_key(&adapter) {
-            self.ledger.owed_wait.insert(adapter, backoff);
+            self.ledger.pending_backoff.insert(adapter, backoff);
         } else {
             self.ledger.not_before.insert(adapter, self.now + backoff);
         }
@@ -144,7 +147,7 @@ impl World {
         let seed = self.seed;
         let worker = self.workers.get_mut(&id);
         let worker = worker.unwrap_or_else(|| panic!("{seed}: no worker on {id:?}"));
-        assert_eq!(worker.incarnation, incarnation, "{seed}: wrong life");
+        assert_eq!(worker.incarnation, incarnation, "{seed}: wrong incarnation");
         worker
     }
 
@@ -152,7 +155,7 @@ impl World {
         self.check_spawn(adapter);
         self.ledger.alive.insert(adapter, self.now);
         *self.ledger.starts.entry(adapter).or_default() += 1;
-        let frozen = self.rng.percent(self.weather.hang);
+        let frozen = self.rng.percent(self.faults.hang);
         let worker = Worker {
             incarnation,
             ready: false,
@@ -166,12 +169,12 @@ impl World {
             rows_max: BTreeMap::new(),
         };
         self.workers.insert(adapter, worker);
-        if !self.ledger.silent_world {
+        if !self.ledger.without_heartbeats {
             self.post(self.now + HEARTBEAT, Event::Alive { adapter, incarnation });
         }
         let at = self.make_progress(adapter, incarnation) + self.rng.ms(1, 150);
-        if self.rng.percent(self.weather.crash) {
-            // Without another number drawn, so that the worlds stay as they were.
+        if self.rng.percent(self.faults.crash) {
+            // No further random number is drawn, so that existing seeds keep their worlds.
             self.post(
                 at,
                 match at.0.as_millis() % 2 {
@@ -179,15 +182,15 @@ impl World {
                     _ => Event::Exited { adapter, incarnation },
                 },
             );
-        } else if self.rng.percent(self.weather.crash) {
+        } else if self.rng.percent(self.faults.crash) {
             self.post(at, Event::Faulted { adapter, incarnation, fault: Fault::WrongAnswer });
-        } else if !self.rng.percent(self.weather.stuck_compute) {
+        } else if !self.rng.percent(self.faults.stuck_compute) {
             let speed = self.rng.below(5);
             self.post(at, Event::Ready { adapter, incarnation, speed });
         }
     }
 
-    /// Signs of progress, never further apart than the bound; sometimes many.
+    /// Posts progress reports, at intervals of at most the timeout; sometimes many.
     fn make_progress(&mut self, adapter: AdapterId, incarnation: Incarnation) -> Time {
         let mut at = self.after(1, 40);
         self.post(at, Event::Progress { adapter, incarnation });
@@ -201,7 +204,7 @@ impl World {
 
     fn load(&mut self, adapter: AdapterId, incarnation: Incarnation, model: ModelId) {
         let (seed, profile) = (self.seed, self.profiles[&adapter]);
-        // At most what the files tell, so that the budget can be kept from the first load on.
+        // At most the size of the files, so that the budget can be kept from the first load on.
         let bytes = self.all_models[&model].bytes * (3 + u64::from(model.0) % 3) / 5;
         let worker = self.worker(adapter, incarnation);
         assert!(worker.ready && !worker.killed && !worker.asked_to_stop, "{seed}: loads while off");
@@ -210,22 +213,22 @@ impl World {
         assert!(!worker.loaded.contains_key(&model), "{seed}: loaded twice");
         let held: u64 = worker.loaded.values().map(|(bytes, _)| bytes).sum();
         let fits = profile.memory.is_none_or(|budget| held + bytes <= budget);
-        assert!(fits, "{seed}: more than the memory");
+        assert!(fits, "{seed}: models exceed the memory");
         let at = self.make_progress(adapter, incarnation) + self.rng.ms(1, 100);
-        if self.rng.percent(self.weather.crash) {
-            self.post(at, dies(at, adapter, incarnation, Some(model)));
-        } else if self.rng.percent(self.weather.load_failure) {
-            // Without another number drawn, so that the worlds stay as they were.
+        if self.rng.percent(self.faults.crash) {
+            self.post(at, exit_event(at, adapter, incarnation, Some(model)));
+        } else if self.rng.percent(self.faults.load_failure) {
+            // No further random number is drawn, so that existing seeds keep their worlds.
             let again = match at.0.as_millis() % 3 {
                 0 => Again::Now,
                 1 => Again::Never,
                 _ => Again::Later,
             };
             self.post(at, Event::LoadFailed { adapter, incarnation, model, again });
-        } else if self.rng.percent(self.weather.memory) {
+        } else if self.rng.percent(self.faults.memory) {
             let rows = self.rng.below(9) as u32;
             self.post(at, Event::NoMemory { adapter, incarnation, model, rows });
-        } else if !self.rng.percent(self.weather.stuck_compute) {
+        } else if !self.rng.percent(self.faults.stuck_compute) {
             let measured = self.measured(adapter, model);
             self.post(
                 at,
@@ -239,7 +242,7 @@ impl World {
         match batch.repeats {
             Some(other) => {
                 let held = self.held.contains_key(&other);
-                assert!(held, "{}: repeats what nobody has just done", self.seed);
+                assert!(held, "{}: repeats a batch that was not just done", self.seed);
             }
             None => {
                 for part in &batch.parts {
@@ -255,23 +258,23 @@ impl World {
         self.batches.insert(id, batch.clone());
         let worker = self.worker(adapter, incarnation);
         assert!(worker.ready && !worker.killed && !worker.asked_to_stop, "{seed}: ran while off");
-        assert!(worker.loaded.contains_key(&model), "{seed}: ran what is not loaded");
-        assert_ne!(worker.loading, Some(model), "{seed}: ran what it is loading");
-        assert!(batch.rows() <= worker.rows_max[&model], "{seed}: more rows than it warmed up for");
+        assert!(worker.loaded.contains_key(&model), "{seed}: ran a model that is not loaded");
+        assert_ne!(worker.loading, Some(model), "{seed}: ran a model that is loading");
+        assert!(batch.rows() <= worker.rows_max[&model], "{seed}: more rows than the warm-up");
         let begin = if worker.running.is_empty() { now } else { worker.free_at };
         worker.running.push(batch);
         assert!(worker.running.len() <= slots, "{seed}: too many batches at once");
         worker.free_at = begin + took;
         let (at, batch) = (begin + took, id);
-        if self.rng.percent(self.weather.crash) {
+        if self.rng.percent(self.faults.crash) {
             let loading = self.workers.get(&adapter).and_then(|worker| worker.loading);
-            self.post(at, dies(at, adapter, incarnation, loading));
-        } else if self.rng.percent(self.weather.hang) {
+            self.post(at, exit_event(at, adapter, incarnation, loading));
+        } else if self.rng.percent(self.faults.hang) {
             if let Some(worker) = self.workers.get_mut(&adapter) {
                 worker.frozen = true;
             }
-        } else if self.rng.percent(self.weather.stuck_compute) {
-            // The link lives on, the answer comes after the patience has run out.
+        } else if self.rng.percent(self.faults.stuck_compute) {
+            // The link stays open, and the answer arrives after the run timeout.
             let at = self.after(1000, 1500);
             if let Some(worker) = self.workers.get_mut(&adapter) {
                 worker.free_at = at;
@@ -282,10 +285,10 @@ impl World {
         } else if poisoned {
             let failure = Failure::Input;
             self.post(at, Event::Failed { adapter, incarnation, batch, failure });
-        } else if self.rng.percent(self.weather.crash) {
+        } else if self.rng.percent(self.faults.crash) {
             let failure = Failure::Device;
             self.post(at, Event::Failed { adapter, incarnation, batch, failure });
-        } else if self.rng.percent(self.weather.memory) {
+        } else if self.rng.percent(self.faults.memory) {
             let failure = Failure::Memory;
             self.post(at, Event::Failed { adapter, incarnation, batch, failure });
         } else {
@@ -294,8 +297,13 @@ impl World {
     }
 }
 
-/// The end of a process, sometimes because memory ran out; without a number drawn.
-fn dies(at: Time, adapter: AdapterId, incarnation: Incarnation, model: Option<ModelId>) -> Event {
+/// Returns the end of a process, sometimes by lack of memory; no random number is drawn.
+fn exit_event(
+    at: Time,
+    adapter: AdapterId,
+    incarnation: Incarnation,
+    model: Option<ModelId>,
+) -> Event {
     match at.0.as_millis() % 3 {
         0 => Event::OutOfMemory { adapter, incarnation, model },
         _ => Event::Exited { adapter, incarnation },

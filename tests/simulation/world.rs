@@ -1,7 +1,7 @@
 //! The world around the scheduler: workers, callers, an operator, and a virtual clock.
 
+use crate::fault_mix::FaultMix;
 use crate::rng::Rng;
-use crate::weather::Weather;
 use schedule::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,16 +13,16 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(60);
 pub(crate) struct Worker {
     pub(crate) incarnation: Incarnation,
     pub(crate) ready: bool,
-    /// Models that are loaded, with the bytes that they take and since when.
+    /// Loaded models, with their bytes and the time of loading.
     pub(crate) loaded: BTreeMap<ModelId, (u64, Time)>,
     pub(crate) loading: Option<ModelId>,
     /// Rows of the largest batch that each model was loaded for.
     pub(crate) rows_max: BTreeMap<ModelId, u32>,
-    /// In the order in which it runs them.
+    /// Batches in the order in which it runs them.
     pub(crate) running: Vec<Batch>,
-    /// When it will have run them.
+    /// Time at which it will have run them.
     pub(crate) free_at: Time,
-    /// Stopped by a signal: neither heartbeats nor answers.
+    /// Stopped by a signal: it sends neither heartbeats nor answers.
     pub(crate) frozen: bool,
     pub(crate) killed: bool,
     pub(crate) asked_to_stop: bool,
@@ -36,74 +36,74 @@ pub(crate) struct RequestFacts {
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) rng: Rng,
-    pub(crate) weather: Weather,
+    pub(crate) faults: FaultMix,
     /// Batches that a worker may hold at a time.
     pub(crate) slots: u32,
-    /// Time slices of each request behind its first.
+    /// Time slices of each request after its first.
     pub(crate) slices: u32,
-    /// How many of them each request has had.
+    /// Time slices that each request has had.
     pub(crate) sliced: BTreeMap<RequestId, u32>,
     pub(crate) settings: Settings,
     /// Models that are served now.
     pub(crate) models: BTreeMap<ModelId, ModelProfile>,
     pub(crate) all_models: BTreeMap<ModelId, ModelProfile>,
-    /// Models that are served no more; a number is never used again.
+    /// Models that have been withdrawn; a number is never used again.
     pub(crate) withdrawn: BTreeSet<ModelId>,
     pub(crate) scheduler: Scheduler,
     pub(crate) now: Time,
     pub(crate) events: BTreeMap<(Time, u64), Event>,
     pub(crate) posted: u64,
     pub(crate) workers: BTreeMap<AdapterId, Worker>,
-    /// Whether the server cannot start processes.
+    /// The server cannot start processes.
     pub(crate) starts_blocked: bool,
-    /// Until when a model that a worker was killed with may be refused.
+    /// Time until which a model may be rejected because a worker was killed with it.
     pub(crate) refused_until: Time,
     pub(crate) profiles: BTreeMap<AdapterId, AdapterProfile>,
     pub(crate) present: BTreeSet<AdapterId>,
     pub(crate) fallbacks: BTreeSet<AdapterId>,
     pub(crate) bridges: BTreeSet<AdapterId>,
-    /// Not to be used: a listing does not name them.
+    /// Adapters that are not to be used: listings do not contain them.
     pub(crate) excluded: BTreeSet<AdapterId>,
     pub(crate) requests: BTreeMap<RequestId, RequestFacts>,
-    /// Every batch that was ever handed out.
+    /// All batches that were handed to workers.
     pub(crate) batches: BTreeMap<BatchId, Batch>,
-    /// Since when the replica that was last unloaded had been loaded.
-    /// Turned away in this turn since the queue is full.
-    pub(crate) crowded_out: Vec<RequestId>,
+    /// Requests that were rejected in this turn because the queue is full.
+    pub(crate) displaced: Vec<RequestId>,
+    /// Load time of the replica that was unloaded last.
     pub(crate) last_unloaded: Option<Time>,
-    /// Batches whose outputs the engine holds, with what is in them.
+    /// Batches with outputs that the engine holds.
     pub(crate) held: BTreeMap<BatchId, Batch>,
     pub(crate) answered: BTreeMap<RequestId, Option<Reject>>,
     pub(crate) cancelled: BTreeSet<RequestId>,
     pub(crate) wishes: BTreeMap<AdapterId, Wish>,
     pub(crate) shutdown: bool,
     pub(crate) digest: DefaultHasher,
-    /// What the world counts by itself, to compare with what the scheduler believes.
+    /// The world's own counts, to compare with those of the scheduler.
     pub(crate) ledger: Ledger,
 }
 
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) arrived: BTreeMap<RequestId, Time>,
-    /// Parts that were handed to workers, that came back whole, and that failed by their input.
+    /// Parts that were handed to workers, that were completed, and that failed by their input.
     pub(crate) parts: BTreeMap<RequestId, (u32, u32, u32)>,
-    /// Rows whose outputs were shared out.
+    /// Rows with distributed outputs.
     pub(crate) collected: BTreeMap<RequestId, BTreeSet<u32>>,
     pub(crate) strikes: BTreeMap<AdapterId, u32>,
-    /// The wait that the last fault called for; it begins when the process is gone.
-    pub(crate) owed_wait: BTreeMap<AdapterId, Duration>,
+    /// Backoff after the last fault; it begins when the process has exited.
+    pub(crate) pending_backoff: BTreeMap<AdapterId, Duration>,
     pub(crate) not_before: BTreeMap<AdapterId, Time>,
     pub(crate) alive: BTreeMap<AdapterId, Time>,
     pub(crate) starts: BTreeMap<AdapterId, u32>,
     pub(crate) discovered: bool,
     pub(crate) deadline: Option<Time>,
-    pub(crate) silent_world: bool,
+    pub(crate) without_heartbeats: bool,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
-        let weather = Weather::of(&mut rng);
+        let faults = FaultMix::of(&mut rng);
         let settings = World::settings(&mut rng);
         let models: BTreeMap<_, _> =
             (0..1 + rng.below(3)).map(|n| (ModelId(n as u32), World::model(&mut rng))).collect();
@@ -111,7 +111,7 @@ impl World {
         World {
             seed,
             rng,
-            weather,
+            faults,
             slots: 1,
             slices: 0,
             sliced: BTreeMap::new(),
@@ -133,7 +133,7 @@ impl World {
             excluded: BTreeSet::new(),
             requests: BTreeMap::new(),
             batches: BTreeMap::new(),
-            crowded_out: Vec::new(),
+            displaced: Vec::new(),
             last_unloaded: None,
             held: BTreeMap::new(),
             answered: BTreeMap::new(),
@@ -154,7 +154,7 @@ impl World {
         self.now + self.rng.ms(low, high)
     }
 
-    /// Runs to rest, checking every step. Returns a digest of all actions and their times.
+    /// Runs until rest and checks every step. Returns a digest of all actions and their times.
     pub(crate) fn drive(&mut self) -> u64 {
         for step in 0.. {
             assert!(step < 400_000, "{}: livelock\n{}", self.seed, self.picture());
@@ -168,46 +168,46 @@ impl World {
         self.digest.finish()
     }
 
-    /// Whether a request of another client was just turned away for this one.
-    fn makes_room(&self, request: RequestId) -> bool {
+    /// Returns whether a request of another client was just rejected in favour of this one.
+    fn displaced_another_client(&self, request: RequestId) -> bool {
         let client = |id| self.requests.get(id).map(|facts| facts.arrival.client);
         let other = |id| client(id) != client(&request);
-        !self.crowded_out.is_empty() && self.crowded_out.iter().all(other)
+        !self.displaced.is_empty() && self.displaced.iter().all(other)
     }
 
     pub(crate) fn turn(&mut self, event: Event) {
-        self.crowded_out.clear();
-        if self.is_of_no_one(&event) {
+        self.displaced.clear();
+        if self.is_cancelled_slice(&event) {
             return;
         }
-        let turned_away = self.must_turn_away(&event);
+        let rejected = self.expected_rejection(&event);
         self.scheduler.handle(self.now, event);
         while let Some(action) = self.scheduler.poll_action() {
             (self.now, &action).hash(&mut self.digest);
             self.perform(action);
         }
-        if let Some((request, reason)) = turned_away.filter(|(r, _)| !self.cancelled.contains(r)) {
+        if let Some((request, reason)) = rejected.filter(|(r, _)| !self.cancelled.contains(r)) {
             let answer = self.answered.get(&request).copied().flatten();
             let same = match (answer, reason) {
                 (
                     Some(Reject::QueueFull { .. } | Reject::Overload { .. }),
                     Reject::QueueFull { .. },
                 ) => true,
-                // Somebody else made room.
-                (_, Reject::QueueFull { .. }) if self.makes_room(request) => true,
+                // Another request was displaced.
+                (_, Reject::QueueFull { .. }) if self.displaced_another_client(request) => true,
                 (answer, reason) => answer == Some(reason),
             };
             assert!(same, "{}: bound ignored: {answer:?}, not {reason:?}", self.seed);
         }
     }
 
-    /// Whether it is the next time slice of a request that was cancelled.
-    fn is_of_no_one(&self, event: &Event) -> bool {
+    /// Returns whether the event is the next time slice of a cancelled request.
+    fn is_cancelled_slice(&self, event: &Event) -> bool {
         let Event::Arrived(arrival) = event else { return false };
         arrival.continues && self.cancelled.contains(&arrival.request)
     }
 
-    pub(crate) fn must_turn_away(&self, event: &Event) -> Option<(RequestId, Reject)> {
+    pub(crate) fn expected_rejection(&self, event: &Event) -> Option<(RequestId, Reject)> {
         let Event::Arrived(Arrival { request, model, rows, deadline, continues, .. }) = *event
         else {
             return None;
@@ -228,7 +228,7 @@ impl World {
         (full && !continues).then_some((request, Reject::QueueFull { drain: Duration::ZERO }))
     }
 
-    /// What a failing seed's message shows.
+    /// Returns the state that the message of a failing seed shows.
     pub(crate) fn picture(&self) -> String {
         let adapters: Vec<_> = self
             .scheduler
@@ -243,7 +243,7 @@ impl World {
     pub(crate) fn next_event(&mut self) -> Option<Event> {
         let next = self.events.first_key_value().map(|((at, _), _)| *at);
         let timeout = self.scheduler.next_timeout().map(|at| at.max(self.now));
-        // Heartbeats alone keep nobody busy: the world is at rest when nothing else is to come.
+        // Heartbeats do not count as work: the world is at rest when no other event is planned.
         let idle = self.events.values().all(|event| matches!(event, Event::Alive { .. }));
         let owed = self.scheduler.outstanding();
         let owes = owed.queued.requests + owed.in_flight.requests > 0;
@@ -274,34 +274,34 @@ impl World {
         resting && (low..=high).contains(&self.on())
     }
 
-    /// How many should be on once nothing is owed.
+    /// Returns the least and the greatest number of adapters that may be on at rest.
     pub(crate) fn on_at_rest(&self) -> (usize, usize) {
         if self.shutdown {
             return (0, 0);
         }
-        // A fallback joins only while nothing else is usable.
+        // A fallback is used only while no other adapter is usable.
         let reaped = |a: &AdapterView<'_>| !matches!(a.state.lifecycle, Lifecycle::Unreaped { .. });
         let count = |fallback: bool| {
             let adapters = self.scheduler.adapters();
-            adapters.filter(|(id, a)| self.stands_by(*id) == fallback && reaped(a)).count()
+            adapters.filter(|(id, a)| self.is_standby(*id) == fallback && reaped(a)).count()
         };
         let (primaries, stand_ins) = (count(false), count(true));
         let available = if primaries == 0 { stand_ins } else { primaries };
         let expected = self.settings.min.min(self.settings.max).min(available);
-        let beside = if self.stands_in_at_rest() { stand_ins } else { self.bridges.len() };
+        let beside = if self.fallback_may_be_on_at_rest() { stand_ins } else { self.bridges.len() };
         (expected, expected + beside)
     }
 
-    /// Whether an adapter is no regular one.
-    pub(crate) fn stands_by(&self, id: AdapterId) -> bool {
+    /// Returns whether an adapter is a fallback or a bridge.
+    pub(crate) fn is_standby(&self, id: AdapterId) -> bool {
         self.fallbacks.contains(&id) || self.bridges.contains(&id)
     }
 
-    /// Whether a fallback is the one that is ready for anything: others are on, and have no room for
-    /// any model.
-    pub(crate) fn stands_in_at_rest(&self) -> bool {
+    /// Returns whether a fallback may be on at rest: others are on, and have no memory for any
+    /// model.
+    pub(crate) fn fallback_may_be_on_at_rest(&self) -> bool {
         let adapters = self.scheduler.adapters();
-        let mut on = adapters.filter(|(id, a)| !self.stands_by(*id) && a.state.is_on()).peekable();
+        let mut on = adapters.filter(|(id, a)| !self.is_standby(*id) && a.state.is_on()).peekable();
         self.settings.min > 0 && on.peek().is_some() && on.all(|(_, a)| a.replicas.is_empty())
     }
 
