@@ -1,10 +1,10 @@
-//! The matrix: traces × mixes of adapters × latency targets × cold starts, and how large the
-//! traces' requests are made so that cells can be compared.
+//! The matrix: traces × mixes of adapters × latency targets × cold starts, and the sizing of the
+//! requests that makes cells comparable.
 //!
 //! Sizing: the trace keeps its arrivals; the service time is the largest at which all adapters
-//! together, always on, answer 99.9 % in time, with and without rows waiting for company, times
-//! 0.9. Cold starts are scaled so that the slowest one takes `kappa` of the slack that a single
-//! row leaves: `kappa = start / (target - batch(1))`, the largest over the adapters.
+//! together, always on, answer 99.9 % in time, with and without batching delay, times 0.9. Cold
+//! starts are scaled so that the slowest one takes `kappa` of the slack that a single row leaves:
+//! `kappa = start / (target - batch(1))`, the largest over the adapters.
 
 use schedule::{Goal, Policy};
 use simulate::laws::{Law, Spec};
@@ -12,16 +12,16 @@ use simulate::{Machine, Mix, Options, Outcome, Run, Trace, Worst, simulate};
 
 /// Rows of the largest batch.
 const MAX_ROWS: u32 = 32;
-/// Seconds that a batch takes whatever its size, beside `RATIO` rows.
+/// Seconds of a batch of any size, in addition to `RATIO` rows.
 const OVERHEAD: f64 = 0.004;
 const RATIO: f64 = 1.0;
 /// Share of requests that must be answered in time.
 pub(crate) const ATTAINMENT: f64 = 0.99;
 
-/// Name, speed, watts idle, active and starting, seconds of a start: all assumptions.
+/// Name, speed, watts idle, active and starting, seconds of a start; all values are assumptions.
 pub(crate) type Row = (&'static str, f64, f64, f64, f64, f64);
 
-/// Mixes of adapters as people have them under their desks.
+/// Typical mixes of adapters in desktop computers.
 pub(crate) const MIXES: &[(&str, &[Row])] = &[
     (
         "desktop",
@@ -80,15 +80,15 @@ pub(crate) struct Cell {
 /// A way to run a cell.
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
-    /// A policy of ours.
+    /// The product's policy.
     Ours(Goal),
-    /// A law of others; rows wait for company where `Energy`, else not.
+    /// A rival law; with `Energy`, rows wait for larger batches, otherwise not.
     Law(Spec, Goal),
 }
 
-/// What a cell is tried with.
+/// Inputs of the trials of a cell.
 impl Cell {
-    /// The cells of one trace, mix and target, for each of the cold starts.
+    /// Returns the cells of one trace, mix and target, one for each cold start.
     pub(crate) fn sized(
         (trace_name, trace): (&str, &Trace),
         (mix_name, rows): (&'static str, &[Row]),
@@ -107,12 +107,12 @@ impl Cell {
         kappas.iter().map(cell).collect()
     }
 
-    /// Runs the cell, with noise from a seed if there is one.
+    /// Runs the cell, with noise if there is a seed.
     pub(crate) fn run(&self, way: &Way, seed: Option<u64>) -> Outcome {
         self.outcome(&self.run_within(way, seed, None))
     }
 
-    /// Runs the cell until it is worse than this.
+    /// Runs the cell until it exceeds these limits.
     pub(crate) fn run_within(&self, way: &Way, seed: Option<u64>, give_up: Option<Worst>) -> Run {
         // As in the server's own settings.
         let policy = match *way {
@@ -132,10 +132,10 @@ impl Cell {
         }
     }
 
-    /// Runs the cell with a law that decides in the policy's stead, if there is one.
+    /// Runs the cell; a law, if there is one, decides instead of the policy.
     pub(crate) fn run_law(&self, options: &Options, law: Option<&mut dyn Law>) -> Run {
         simulate(&self.trace, &Mix::of(&self.machines), options, law)
-            .expect("one model, known everywhere")
+            .expect("every adapter has times for the model")
     }
 
     pub(crate) fn outcome(&self, run: &Run) -> Outcome {

@@ -1,15 +1,17 @@
-//! The best schedule that we know how to build for a trace known beforehand, with no policy of ours.
+//! The best known schedule for a trace that is known in advance, built without the product's
+//! policy.
 //!
-//! **Clusters.** The trace is cut where nothing arrives for a while. Each subset of the adapters, all
-//! of it always on, tells when which of its adapters would work, and who would be late. In each
-//! cluster one subset is chosen, or nobody: then its requests are late and served with the next
-//! cluster's. A price on lateness makes the choice; 1 % may be late. A chosen adapter is on while it
-//! works, and between works if that costs less than another start, which is made in advance.
+//! **Clusters.** The trace is cut where nothing arrives for a while. Each subset of the adapters is
+//! simulated always on, which yields the working times of its adapters and the late requests. In
+//! each cluster one subset is chosen, or none: then its requests are late and served with the next
+//! cluster's. A price on lateness makes the choice; 1 % may be late. A chosen adapter is on while
+//! it works, and between works if that costs less than another start, which is made in advance.
 //!
-//! **The bound's plan.** The sets of adapters of the lower bound's optimum are followed, each turned
-//! on its start ahead; since the bound is kinder than the world, what it misses is repaired by need.
+//! **The bound's plan.** The sets of adapters of the lower bound's optimum are followed, each
+//! turned on its start ahead; since the bound is a relaxation, the remaining late requests are
+//! repaired by need.
 //!
-//! Both are run in the simulator: what counts is what came of them.
+//! Both are run in the simulator: only its outcome counts.
 
 use crate::cells::{ATTAINMENT, Cell};
 use schedule::{Goal, Policy};
@@ -20,25 +22,25 @@ use simulate::{self as sim, Machine, Options, Outcome, Worst};
 /// Prices of a late request in joules that are tried, each this many times the one before.
 const PRICES: [f64; 16] =
     [0.0, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 1e4, 1e6];
-/// Shares of the requests that may be late, as the choice of clusters foresees it.
+/// Shares of the requests that may be late, as assumed by the choice of clusters.
 const LATE: [f64; 4] = [0.0, 0.004, 0.007, 0.0095];
-/// Ready so many seconds before it is needed.
+/// Seconds that an adapter is ready before it is needed.
 const EARLY: f64 = 1e-3;
-/// Time comes in whole nanoseconds: so many seconds are none.
+/// Tolerance in seconds: time is counted in whole nanoseconds.
 const ROUNDING: f64 = 1e-8;
 
 type Span = (f64, f64);
 
-/// A subset of adapters, always on: what it did.
+/// Activity of a subset of adapters that is always on.
 struct Base {
     goal: Goal,
-    /// For each adapter when it worked.
+    /// Working times of each adapter.
     busy: Vec<Vec<Span>>,
-    /// Of each request.
+    /// Latency of each request.
     latencies: Vec<f64>,
 }
 
-/// What can be known of a trace and a mix whatever starts take.
+/// Knowledge of a trace and a mix that does not depend on the starts.
 pub(crate) struct Hindsight {
     bases: Vec<Base>,
 }
@@ -54,8 +56,8 @@ impl Hindsight {
         Hindsight { bases }
     }
 
-    /// The cheapest schedule that serves 99 % in time, if it takes less than so many joules.
-    /// With it goes how it was made.
+    /// Returns the cheapest schedule that serves 99 % in time with less than `joules`, and a
+    /// description of its construction.
     pub(crate) fn best(&self, cell: &Cell, plan: &Plan, joules: f64) -> Option<(Outcome, String)> {
         let mut best: Option<(Outcome, String)> = None;
         for (how, goal, spans, repair) in self.schedules(cell, plan) {
@@ -98,7 +100,7 @@ fn base(cell: &Cell, spec: Spec, goal: Goal) -> Option<Base> {
         give_up: Some(give_up),
         ..Options::new(Policy::ByHand { goal }, cell.slo)
     };
-    // Nobody is ever late because of a start.
+    // No request is ever late because of a start.
     let mut cell = cell.clone();
     cell.machines.iter_mut().for_each(|machine| machine.start = 0.0);
     let mut law = spec.build(&cell.machines, cell.slo, &[]);
@@ -113,14 +115,14 @@ fn busy(changes: &[(f64, sim::Doing)]) -> Vec<Span> {
     pairs.map(|pair| (pair[0].0, pair[1].0)).collect()
 }
 
-/// Requests with silence before and after them.
+/// Requests with pauses before and after them.
 struct Clusters {
     /// Index of the first request, and its arrival.
     begins: Vec<(usize, f64)>,
     requests: usize,
 }
 
-/// What a subset costs in a cluster.
+/// Cost of a subset in a cluster.
 struct Choice {
     base: Option<usize>,
     joules: f64,
@@ -135,7 +137,7 @@ impl Clusters {
         Clusters { begins, requests: times.len() }
     }
 
-    /// When each adapter is on if each cluster has the subset that is cheapest for it.
+    /// Returns the on-times of each adapter if each cluster has the subset that is cheapest for it.
     fn choose(&self, cell: &Cell, bases: &[&Base], late: f64) -> Option<Vec<Vec<Span>>> {
         let options: Vec<Vec<Choice>> =
             (0..self.begins.len()).map(|at| self.options(cell, bases, at)).collect();
@@ -172,12 +174,12 @@ impl Clusters {
             let joules = each.map(|(busy, machine)| joules(self.part(busy, at), machine)).sum();
             Choice { base: Some(index), joules, late }
         };
-        // Somebody must serve what is left at last.
+        // In the last cluster a subset is required, to serve the remaining requests.
         let skip = (at + 1 < self.begins.len()).then_some(skip);
         bases.iter().enumerate().map(of).chain(skip).collect()
     }
 
-    /// The work that begins in a cluster.
+    /// Returns the work that begins in a cluster.
     fn part<'a>(&self, busy: &'a [Span], at: usize) -> &'a [Span] {
         let from = self.begins[at].1;
         let to = self.begins.get(at + 1).map_or(f64::INFINITY, |next| next.1);
@@ -187,28 +189,29 @@ impl Clusters {
     }
 }
 
-/// When a machine is on that has to work at these times.
+/// Returns the on-times of a machine that has to work at these times.
 fn spans(busy: &[Span], machine: &Machine) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for (from, to) in busy {
         let from = from - machine.start - EARLY;
         match spans.last_mut() {
-            Some(last) if !goes_off(from - last.1, machine) => last.1 = *to,
+            Some(last) if !is_off_between(from - last.1, machine) => last.1 = *to,
             _ => spans.push((from.max(0.0), *to)),
         }
     }
     spans
 }
 
-/// Whether it should be off between two works with so many seconds until the start for the second.
-fn goes_off(gap: f64, machine: &Machine) -> bool {
+/// Returns whether the machine should be off between two works, with `gap` seconds until the start
+/// for the second.
+fn is_off_between(gap: f64, machine: &Machine) -> bool {
     gap > 0.0 && (gap + machine.start) * machine.idle_w > machine.start_joules()
 }
 
 fn joules(busy: &[Span], machine: &Machine) -> f64 {
     let working: f64 = busy.iter().map(|span| span.1 - span.0).sum();
     let gaps = busy.windows(2).map(|pair| pair[1].0 - pair[0].1);
-    let between = |gap: f64| match goes_off(gap - machine.start - EARLY, machine) {
+    let between = |gap: f64| match is_off_between(gap - machine.start - EARLY, machine) {
         true => machine.start_joules(),
         false => gap * machine.idle_w,
     };
@@ -216,7 +219,8 @@ fn joules(busy: &[Span], machine: &Machine) -> f64 {
     working * machine.active_w + first + gaps.map(between).sum::<f64>()
 }
 
-/// When the bound's plan has each adapter on, its start ahead; and some break-evens longer.
+/// Returns the on-times of each adapter in the bound's plan, its start ahead; extended by `linger`
+/// break-even times.
 fn planned(cell: &Cell, plan: &Plan, linger: f64) -> Vec<Vec<Span>> {
     let spans = |(index, machine): (usize, &Machine)| {
         let on = plan.masks.iter().enumerate().filter(|(_, mask)| *mask >> index & 1 == 1);
@@ -229,7 +233,7 @@ fn planned(cell: &Cell, plan: &Plan, linger: f64) -> Vec<Vec<Span>> {
     cell.machines.iter().enumerate().map(spans).collect()
 }
 
-/// Has adapters on at given times; with a law that repairs, also when that one wants them.
+/// Keeps adapters on at given times; a repairing law can turn on further ones.
 struct Follow {
     spans: Vec<Vec<Span>>,
     at: Vec<usize>,
@@ -256,7 +260,7 @@ impl Law for Follow {
             }
             let span = spans.get(*at).copied().unwrap_or((f64::INFINITY, f64::INFINITY));
             self.next = self.next.min(if span.0 > now { span.0 } else { span.1 });
-            // Whoever should be off stays as long as there is something to do.
+            // An adapter that should be off stays on as long as there is work.
             let done = matches!(doing, AdapterActivity::Idle { .. }) && sight.waiting == 0;
             if span.0 <= now {
                 *want = true;
@@ -272,7 +276,7 @@ fn follow(cell: &Cell, goal: Goal, spans: Vec<Vec<Span>>, repair: bool, joules: 
     let policy = Policy::ByHand { goal };
     let options = Options { give_up, ..Options::new(policy, cell.slo) };
     let law = || {
-        let spec = Spec::by_name("ski(factor=0.2)").expect("it is known");
+        let spec = Spec::by_name("ski(factor=0.2)").expect("the law exists");
         spec.build(&cell.machines, cell.slo, &[])
     };
     let at = vec![0; spans.len()];

@@ -1,4 +1,4 @@
-//! Everything that is tried on one cell.
+//! The evaluation of all ways on one cell.
 
 use crate::cells::{ATTAINMENT, Cell, Way};
 use crate::clairvoyant::Hindsight;
@@ -12,14 +12,14 @@ use simulate::laws::{Family, Spec};
 pub(crate) const GOALS: [Goal; 3] = [Goal::Latency, Goal::Balanced, Goal::Energy];
 /// Seeds of noise on batch times and cold starts.
 const SEEDS: std::ops::Range<u64> = 1..6;
-/// What the best schedule known is called.
+/// Name of the best known schedule.
 pub(crate) const KNOWN: &str = "best known in hindsight";
 
-/// One way to run a cell, and what came of it.
+/// One way to run a cell, and its outcome.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) outcome: Outcome,
-    /// The setting that hindsight chose.
+    /// The setting that was chosen in hindsight.
     pub(crate) setting: String,
     /// The least attainment and the greatest energy with noise.
     pub(crate) noisy: Option<(f64, f64)>,
@@ -28,7 +28,7 @@ pub(crate) struct Line {
 pub(crate) struct Tried {
     pub(crate) cell: Cell,
     pub(crate) lines: Vec<Line>,
-    /// Joules that no schedule can do without; 0 if not computed.
+    /// Joules that every schedule needs; 0 if not computed.
     pub(crate) bound: f64,
 }
 
@@ -37,12 +37,13 @@ impl Tried {
         self.lines.iter().find(|line| line.name == name).map(|line| &line.outcome)
     }
 
-    /// What of a way is good enough: it serves 99 % in time.
+    /// Returns the outcome of a way if it serves 99 % in time.
     pub(crate) fn good(&self, name: &str) -> Option<&Outcome> {
         self.find(name).filter(|outcome| outcome.attainment >= ATTAINMENT)
     }
 
-    /// In a line: attainment and joules of our policies, joules of hindsight and bound.
+    /// Returns a line: attainment and joules of the product's policies, joules of hindsight and
+    /// bound.
     pub(crate) fn line(&self) -> String {
         let Cell { trace_name, mix_name, slo, kappa, .. } = &self.cell;
         let ours = self.lines.iter().take(GOALS.len());
@@ -58,12 +59,12 @@ impl Tried {
     }
 }
 
-/// Runs our policies; with hindsight also all others.
+/// Runs the product's policies; with hindsight also all others.
 pub(crate) fn evaluate(cell: Cell, hindsight: Option<&Hindsight>) -> Tried {
     let mut lines: Vec<Line> = GOALS.iter().map(|goal| ours(&cell, *goal)).collect();
     let mut bound = 0.0;
     if let Some(hindsight) = hindsight {
-        // Asking the soonest first, as whoever wants short answer times would.
+        // The goal `latency`, which prefers the earliest answer, as a reference for answer times.
         lines.push(plain(&cell, Way::Law(Spec::AllOn, Goal::Latency), " +soonest"));
         lines.extend(ROUTERS.map(|(name, router)| routed(&cell, name, router)));
         for spec in Spec::defaults() {
@@ -94,13 +95,13 @@ fn plain(cell: &Cell, way: Way, suffix: &str) -> Line {
     Line { name, outcome, setting: String::new(), noisy: None }
 }
 
-/// All on, and each request bound to an adapter as it arrives.
+/// Runs the cell with all adapters on and each request bound to an adapter on arrival.
 fn routed(cell: &Cell, name: &str, router: Router) -> Line {
     let (name, outcome) = (format!("all-on {name}"), routing::serve(cell, router));
     Line { name, outcome, setting: String::new(), noisy: None }
 }
 
-/// The name of a family of which the setting is chosen for the cell.
+/// Name of a family with a setting that is chosen for the cell.
 pub(crate) fn tuned_name(family: Family) -> String {
     format!("{family} tuned")
 }
@@ -110,7 +111,7 @@ fn tuned_line(cell: &Cell, family: Family) -> Option<Line> {
     Some(Line { name: tuned_name(family), outcome, setting: way.to_string(), noisy: None })
 }
 
-/// The cheapest of all that is not ours, and of the schedules of hindsight.
+/// Returns the cheapest of the rivals' lines and of the schedules of hindsight.
 fn known(cell: &Cell, hindsight: &Hindsight, bound: &Bound, lines: &[Line]) -> Option<Line> {
     let rivals = lines.iter().skip(GOALS.len());
     let good = rivals.filter(|line| line.outcome.attainment >= ATTAINMENT);

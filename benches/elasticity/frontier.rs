@@ -1,4 +1,4 @@
-//! A picture of what energy buys in latency: each way a point.
+//! A picture of energy against latency, with one point per way.
 
 use crate::evaluate::{KNOWN, Tried};
 use crate::report::{Ratios, is_hidden};

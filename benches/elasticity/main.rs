@@ -1,10 +1,10 @@
-//! How good the elastic policies are: against laws of others as they ship and tuned in hindsight,
-//! against the best schedule known for a trace known beforehand, and against a lower bound.
+//! Quality of the elastic policies: compared with rival laws, as shipped and tuned in hindsight,
+//! with the best known schedule for a trace that is known in advance, and with a lower bound.
 //!
-//! `cargo bench --bench elasticity -- TRACE.csv ... [slo=0.5,1,2,5] [kappa=0.25,...] [mix=desktop,...]
-//! [unseen=24] [out=FOLDER] [ours]` prints the table and writes it with plots into the folder;
-//! `ours` runs only our own policies, `unseen` adds so many traces and mixes drawn at random. Pure
-//! computation on all cores: nothing is started.
+//! `cargo bench --bench elasticity -- TRACE.csv ... [slo=0.5,1,2,5] [kappa=0.25,...] [mix=desktop,...] [unseen=24] [out=FOLDER] [ours]`
+//! prints the table and writes it with plots into the folder; `ours` runs only the product's
+//! policies, `unseen` adds this many traces and mixes drawn at random. It only computes, on all
+//! cores; no adapter is started.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark")]
 
 mod cells;
@@ -26,7 +26,7 @@ use std::sync::Mutex;
 
 const KAPPAS: &[f64] = &[0.25, 0.5, 0.75, 1.0, 1.5];
 const SLOS: &[f64] = &[0.5, 1.0, 2.0, 5.0];
-/// Longer traces are cut to their busiest stretch of so many seconds.
+/// Longer traces are cut to their busiest period of this many seconds.
 const LONGEST: f64 = 2.0 * 3600.0;
 
 struct Args {
@@ -68,7 +68,7 @@ fn args() -> Args {
     all
 }
 
-/// A trace, a mix and a target: all cold starts of it are one piece of work.
+/// A trace, a mix and a target; all of its cold starts form one unit of work.
 struct Job {
     name: String,
     trace: Trace,
@@ -90,11 +90,11 @@ fn jobs(args: &Args) -> Vec<Job> {
     }
     for seed in 1..=args.unseen {
         let (name, trace, rows) = unseen::draw(seed);
-        // Each kind with each target.
+        // Each kind of trace is combined with each target.
         let slo = args.slos[(seed / 4) as usize % args.slos.len()];
         jobs.push(Job { name, trace, mix: ("unseen", rows), slo });
     }
-    // The last comes first: long targets take longest to bound.
+    // Jobs are taken from the end, so long targets come first: their bound takes longest.
     jobs.sort_by(|a, b| b.slo.total_cmp(&a.slo));
     jobs
 }
@@ -130,7 +130,7 @@ fn work(args: &Args, jobs: &Mutex<Vec<Job>>, results: &Mutex<Vec<Tried>>) {
             eprintln!("{}", result.line());
             results.lock().expect("no panic").push(result);
         }
-        // Who looks in before the end finds what there is so far.
+        // Intermediate results are written, so that they can be read before the end.
         if args.out.is_some() {
             report::report(&mut results.lock().expect("no panic"), args.out.as_deref());
         }

@@ -1,4 +1,4 @@
-//! The report: targets, a table of all ways to decide who is on, traces, the worst cells.
+//! The report: targets, a table of all ways to choose active adapters, traces, the worst cells.
 
 use crate::cells::{ATTAINMENT, Cell};
 use crate::evaluate::{GOALS, KNOWN, Tried, tuned_name};
@@ -10,16 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Cold starts up to this share of the slack hide in it.
+/// Cold starts of up to this share of the slack are hidden in it.
 const HIDDEN: f64 = 0.75;
-/// A trace is dominated by gaps if more than half of it lies in silences of so many seconds.
+/// A trace is gap-dominated if more than half of it lies in pauses of at least this many seconds.
 const GAP: f64 = 10.0;
-/// Laws of whom the cheapest is the one to beat.
+/// Rival laws; the cheapest of them is the reference.
 const RIVALS: [Family; 4] = [Family::Static, Family::Kpa, Family::Ray, Family::Hpa];
 const ALL_ON: &str = "all-on +soonest";
 const WORST: usize = 12;
 
-/// Writes a report about the results, and files beside it if there is a folder.
+/// Writes a report on the results, and files if there is a folder.
 pub(crate) fn report(results: &mut [Tried], folder: Option<&Path>) -> String {
     results.sort_by(|a, b| {
         let name = |r: &Tried| (r.cell.trace_name.clone(), r.cell.mix_name);
@@ -29,7 +29,7 @@ pub(crate) fn report(results: &mut [Tried], folder: Option<&Path>) -> String {
     let mut text = String::new();
     let part = |title: &str, lines: Vec<String>| format!("\n## {title}\n\n{}\n", lines.join("\n"));
     text += &part("Targets", targets(results));
-    text += &part("Ways to decide who is on", ways(results));
+    text += &part("Ways to choose active adapters", ways(results));
     text += &part("Routing, all adapters on", routing(results));
     text += &part("Traces", traces(results));
     text += &part("Worst cells", worst(results));
@@ -41,7 +41,7 @@ pub(crate) fn report(results: &mut [Tried], folder: Option<&Path>) -> String {
     text
 }
 
-/// Geometric mean, and the greatest.
+/// Geometric mean and maximum.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ratios {
     pub(crate) count: usize,
@@ -77,7 +77,7 @@ fn is_gappy(result: &&Tried) -> bool {
     gaps.sum::<f64>() > 0.5 * times.last().copied().unwrap_or(0.0)
 }
 
-/// What one way takes over another, where both serve 99 % in time.
+/// Returns the energy of one way over that of another, where both serve 99 % in time.
 fn over<'a>(
     results: impl Iterator<Item = &'a Tried>,
     way: &str,
@@ -95,7 +95,7 @@ fn device_seconds(outcome: &Outcome) -> f64 {
     outcome.device_seconds
 }
 
-/// The cheapest of the rivals, each tuned for the cell.
+/// Returns the cheapest of the rivals, each tuned for the cell.
 fn rival(result: &Tried) -> Option<&Outcome> {
     let tuned = RIVALS.iter().filter_map(|family| result.good(&tuned_name(*family)));
     tuned.min_by(|a, b| a.joules.total_cmp(&b.joules))
@@ -168,7 +168,7 @@ fn share<'a>(results: impl Iterator<Item = &'a Tried>, way: &str, noisy: bool) -
     format!("{good} of {}, least {:.2} %", attained.len(), 100.0 * least)
 }
 
-/// All ways, the cheapest first.
+/// Returns all ways, the cheapest first.
 fn ways(results: &[Tried]) -> Vec<String> {
     let names: BTreeSet<&str> =
         results.iter().flat_map(|r| r.lines.iter().map(|line| line.name.as_str())).collect();
@@ -196,7 +196,7 @@ fn ways(results: &[Tried]) -> Vec<String> {
     head.map(str::to_owned).into_iter().chain(rows.into_iter().map(|(_, line)| line)).collect()
 }
 
-/// What binding each request to an adapter as it arrives costs against one queue for all.
+/// Costs of binding each request to an adapter on arrival, compared with one queue for all.
 fn routing(results: &[Tried]) -> Vec<String> {
     let head = "| routing | cells >= 99.9 %, least | p50 over +soonest | p99 over +soonest | energy over +soonest |";
     let bound = ROUTERS.map(|(name, _)| format!("all-on {name}"));
@@ -252,7 +252,7 @@ fn traces(results: &[Tried]) -> Vec<String> {
 
 fn worst(results: &[Tried]) -> Vec<String> {
     let mut lines = vec![
-        "| cell | policy | energy over best known | how that was made |".to_owned(),
+        "| cell | policy | energy over best known | construction of the best known |".to_owned(),
         "|---|---|---|---|".to_owned(),
     ];
     for goal in GOALS {
@@ -275,7 +275,7 @@ fn name(cell: &Cell) -> String {
     format!("{trace_name} {mix_name} {slo} s kappa {kappa}")
 }
 
-/// A line for each cell: energies over the bound, attainment in percent.
+/// Returns a line for each cell: energies over the bound, attainment in percent.
 fn cells(results: &[Tried]) -> String {
     let rivals = RIVALS.iter().chain(&[Family::Ski]).map(|family| tuned_name(*family));
     let rivals: Vec<String> = rivals.collect();

@@ -1,16 +1,17 @@
-//! Laws of others, tuned in hindsight for the very cell: of a few dozen settings the cheapest that
-//! serves 99 % in time there, with rows that wait for company and with rows that do not.
+//! Rival laws, tuned in hindsight for each cell: of a few dozen settings, the cheapest that serves
+//! 99 % in time there, with and without rows waiting for larger batches.
 
 use crate::cells::{ATTAINMENT, Cell, Way};
 use schedule::Goal;
 use simulate::laws::{Family, Spec};
 use simulate::{Outcome, Worst};
 
-/// The families that are tuned: those of the targets first.
+/// The families that are tuned: those in the report's targets first.
 pub(crate) const TUNED: &[Family] =
     &[Family::Static, Family::Kpa, Family::Ray, Family::Hpa, Family::Idle, Family::Ski];
 
-/// The cheapest setting of a family for this cell and what came of it, if any serves 99 % in time.
+/// Returns the cheapest setting of a family for this cell and its outcome, if any serves 99 % in
+/// time.
 pub(crate) fn tuned(cell: &Cell, family: Family) -> Option<(Way, Outcome)> {
     let mut best: Option<(Way, Outcome)> = None;
     for goal in [Goal::Energy, Goal::Balanced] {

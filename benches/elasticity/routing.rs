@@ -1,6 +1,6 @@
-//! Routing as others do it: each request is bound to an adapter's own queue when it arrives, all
-//! adapters always on, batches of whatever waits. What it costs against one queue from which rows
-//! go to an adapter when it is free, as ours is.
+//! Routing with a queue per adapter: each request is bound to an adapter's queue when it arrives,
+//! all adapters are always on, and batches contain all waiting rows. It is compared with the
+//! product's single queue, from which rows go to an adapter when it is free.
 
 use crate::cells::Cell;
 use simulate::{Doing, Machine, Meter, Outcome, RestartState, Run};
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use types::random::SplitMix64;
 
-/// How the queue is chosen; ties go to the first.
+/// Rule for the choice of a queue; of equal queues the first is chosen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Router {
     RoundRobin,
@@ -18,7 +18,7 @@ pub(crate) enum Router {
     TwoChoices,
     /// Shortest expected delay: queue over speed.
     ExpectedDelay,
-    /// Smallest expected completion time, with what the running batch still takes.
+    /// Smallest expected completion time, including the rest of the running batch.
     Completion,
 }
 
@@ -30,7 +30,7 @@ pub(crate) const ROUTERS: [(&str, Router); 5] = [
     ("sect", Router::Completion),
 ];
 
-/// An adapter with its own queue.
+/// An adapter with a queue.
 #[derive(Debug)]
 struct Server<'a> {
     machine: &'a Machine,
@@ -51,7 +51,7 @@ impl Server<'_> {
         (self.queued() + 1) as f64 / self.machine.rate(f64::INFINITY)
     }
 
-    /// Seconds until one more request would be answered.
+    /// Returns the seconds until one more request would be answered.
     fn completion(&self, now: f64) -> f64 {
         let remaining = if self.running.is_empty() { 0.0 } else { self.done_at - now };
         let max_rows = self.machine.max_rows as usize;

@@ -1,5 +1,5 @@
-//! Traces and mixes that nobody has looked at: drawn from a seed, of kinds that the public traces
-//! are not. What was tuned on those must hold here too.
+//! Traces and mixes that were not used for tuning: drawn from a seed, of kinds that the public
+//! traces do not contain. Settings that were tuned on the public traces must hold here too.
 
 use crate::cells::Row;
 use simulate::Trace;
@@ -8,7 +8,7 @@ use types::random::SplitMix64;
 /// Seconds of a trace.
 const LONG: f64 = 3600.0;
 
-/// A trace and a mix of a seed, and what they are called.
+/// Returns the name, the trace and the mix of a seed.
 pub(crate) fn draw(seed: u64) -> (String, Trace, Vec<Row>) {
     let mut noise = SplitMix64::new(seed.wrapping_mul(7919));
     let (kind, times) = match seed % 4 {
@@ -21,7 +21,7 @@ pub(crate) fn draw(seed: u64) -> (String, Trace, Vec<Row>) {
     (format!("{kind}-{seed}"), trace, adapters(&mut noise))
 }
 
-/// Log-uniform between the two.
+/// Draws log-uniformly between the two.
 fn between(noise: &mut SplitMix64, low: f64, high: f64) -> f64 {
     low * (high / low).powf(noise.uniform())
 }
@@ -30,7 +30,7 @@ fn exponential(noise: &mut SplitMix64, mean: f64) -> f64 {
     -(1.0 - noise.uniform()).ln() * mean
 }
 
-/// A rate that rises and falls several times an hour.
+/// Draws a rate that rises and falls several times an hour.
 fn tides(noise: &mut SplitMix64) -> Vec<f64> {
     let (mean, period) = (between(noise, 0.5, 6.0), between(noise, 300.0, 1800.0));
     let (mut at, mut times) = (0.0, Vec::new());
@@ -44,7 +44,7 @@ fn tides(noise: &mut SplitMix64) -> Vec<f64> {
     times
 }
 
-/// Two moods, busy and calm, each of random length (a Markov-modulated Poisson process).
+/// Two phases, busy and calm, each of random length (a Markov-modulated Poisson process).
 fn moods(noise: &mut SplitMix64) -> Vec<f64> {
     let (busy, calm) = (between(noise, 4.0, 30.0), between(noise, 0.02, 0.5));
     let (stay_busy, stay_calm) = (between(noise, 2.0, 60.0), between(noise, 20.0, 300.0));
@@ -64,7 +64,7 @@ fn moods(noise: &mut SplitMix64) -> Vec<f64> {
     times
 }
 
-/// Clumps of requests with silences of heavy tail between them (Pareto).
+/// Clusters of requests with heavy-tailed pauses between them (Pareto).
 fn clumps(noise: &mut SplitMix64) -> Vec<f64> {
     let (shape, least) = (1.1 + noise.uniform(), between(noise, 1.0, 20.0));
     let (most, within) = (between(noise, 3.0, 40.0), between(noise, 0.02, 0.5));
@@ -79,7 +79,7 @@ fn clumps(noise: &mut SplitMix64) -> Vec<f64> {
     times
 }
 
-/// Jobs at fixed times that ask many things at once, over a trickle.
+/// Jobs at fixed times that send many requests at once, over a low base rate.
 fn jobs(noise: &mut SplitMix64) -> Vec<f64> {
     let (every, size) = (between(noise, 20.0, 240.0), between(noise, 8.0, 80.0));
     let trickle = between(noise, 0.01, 0.3);
@@ -98,7 +98,7 @@ fn jobs(noise: &mut SplitMix64) -> Vec<f64> {
     times
 }
 
-/// Two to four adapters whose speed, thrift and start differ.
+/// Two to four adapters that differ in speed, power and start.
 fn adapters(noise: &mut SplitMix64) -> Vec<Row> {
     let count = 2 + (noise.uniform() * 3.0) as usize;
     let adapter = |at: usize| {

@@ -1,4 +1,4 @@
-//! What will happen, in the order of time; what was posted first happens first.
+//! Future events in the order of time; events at the same time are in the order of posting.
 
 use schedule::{Event, Time};
 use std::cmp::{Ordering, Reverse};
@@ -23,7 +23,7 @@ impl Calendar {
         self.entries.push(Reverse(CalendarEntry { at, number: self.posted, event }));
     }
 
-    /// When the next thing happens.
+    /// Returns the time of the next event.
     pub(super) fn next(&self) -> Option<Time> {
         self.entries.peek().map(|Reverse(entry)| entry.at)
     }

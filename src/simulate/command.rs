@@ -1,4 +1,4 @@
-//! `concertina simulate`.
+//! The command `concertina simulate`.
 
 use super::laws::Spec;
 use super::mix::Mix;
@@ -21,13 +21,14 @@ use types::escape;
 /// Arguments of `concertina simulate`.
 #[derive(clap::Args, Debug)]
 pub struct SimulateArgs {
-    /// CSV with a column `arrival_s`, perhaps `rows` and `model`; `serve --record` writes one
+    /// CSV with a column `arrival_s` and optional columns `rows` and `model`; `serve --record`
+    /// writes one
     #[arg(long, value_name = "FILE", required_unless_present = "recorded")]
     trace: Option<PathBuf>,
     /// TOML that describes the adapters; `serve --record` writes one beside the trace
     #[arg(long, value_name = "FILE", required_unless_present = "recorded")]
     adapters: Option<PathBuf>,
-    /// The requests of the last day of a running server, and its adapters
+    /// Use the requests of the last day of a running server, and its adapters
     #[arg(
         long,
         value_name = "URL",
@@ -43,29 +44,29 @@ pub struct SimulateArgs {
     /// File that holds this key
     #[arg(long, env = "CONCERTINA_API_KEY_FILE", value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// PEM file of the authority whose certificate that server has
+    /// PEM file of the certificate authority of that server
     #[arg(long, env = "CONCERTINA_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Latency target of models that name none; several are compared
+    /// Latency target of models without their own; several targets are compared
     #[arg(long, value_parser = humantime::parse_duration, value_delimiter = ',', default_value = "100ms", value_name = "TIME")]
     latency_target: Vec<Duration>,
     /// Another name of `latency_target`
     #[arg(long, value_parser = humantime::parse_duration, value_delimiter = ',', hide = true, value_name = "TIME", conflicts_with = "latency_target")]
     slo: Vec<Duration>,
-    /// When adapters with `cpu = true` take part, as `adapters.cpu` of the server
+    /// When adapters with `cpu = true` are used, as `adapters.cpu` of the server
     #[arg(long, value_enum, default_value = "auto", value_name = "RULE")]
     cpu: CpuRule,
-    /// Start no adapter before clients that come regularly
+    /// Do not start adapters in advance of clients with regular requests
     #[arg(long)]
     no_start_ahead: bool,
-    /// latency, balanced, energy, concurrency, or a law of others: all-on, kpa, ray, hpa, keda,
-    /// idle, ski, ...; several are compared
+    /// latency, balanced, energy, concurrency, or a rival law: all-on, kpa, ray, hpa, keda, idle,
+    /// ski, ...; several policies are compared
     #[arg(long, value_delimiter = ',', default_value = "balanced", value_name = "NAME")]
     policy: Vec<String>,
-    /// Only the busiest stretch of this length
+    /// Use only the busiest period of this length
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     busiest: Option<Duration>,
-    /// Times vary at random, by this seed: batches by 5 %, starts by 20 %
+    /// Vary times at random with this seed: batches by 5 %, starts by 20 %
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Print JSON
@@ -87,31 +88,37 @@ struct OutcomeRow {
 }
 
 impl SimulateArgs {
-    /// The trace and the adapters, from files or as `recorded` by a server.
+    /// Returns the trace and the adapters, from files or as `recorded` by a server.
     fn inputs(&self, recorded: Option<(String, String)>) -> anyhow::Result<(Trace, Mix)> {
         if let Some((trace, adapters)) = recorded {
-            let trace = Trace::read(trace.as_bytes()).context("the server's requests")?;
-            return Ok((trace, Mix::parse(&adapters).context("the server's adapters")?));
+            let trace =
+                Trace::read(trace.as_bytes()).context("failed to read the server's requests")?;
+            return Ok((
+                trace,
+                Mix::parse(&adapters).context("failed to read the server's adapters")?,
+            ));
         }
-        let file = |path: &Option<PathBuf>| path.clone().context("`--trace` and `--adapters`");
+        let file = |path: &Option<PathBuf>| {
+            path.clone().context("`--trace` and `--adapters` are required")
+        };
         Ok((Trace::open(&file(&self.trace)?)?, Mix::open(&file(&self.adapters)?)?))
     }
 }
 
-/// Runs the trace under each policy; the text to print. `recorded` are the trace as CSV and the
-/// adapters as TOML of a server, in place of files.
+/// Runs the trace under each policy and returns the text to print. `recorded` holds the trace as
+/// CSV and the adapters as TOML of a server, in place of files.
 ///
 /// # Errors
 /// Inputs that cannot be read or used, an unknown policy, a picture that cannot be written.
 pub fn simulate(args: &SimulateArgs, recorded: Option<(String, String)>) -> anyhow::Result<String> {
-    ensure!(!args.policy.is_empty(), "`--policy` names none");
+    ensure!(!args.policy.is_empty(), "`--policy` is empty; name at least one policy");
     let (mut trace, mut mix) = args.inputs(recorded)?;
     if let Some(length) = args.busiest {
         trace = trace.busiest(length.as_secs_f64());
     }
     if args.cpu == CpuRule::Never {
         mix.adapters.retain(|adapter| !adapter.cpu);
-        ensure!(!mix.adapters.is_empty(), "`--cpu never` leaves no adapter");
+        ensure!(!mix.adapters.is_empty(), "`--cpu never` excludes every adapter");
     }
     let mut rows = Vec::new();
     let targets = if args.slo.is_empty() { &args.latency_target } else { &args.slo };
@@ -122,7 +129,7 @@ pub fn simulate(args: &SimulateArgs, recorded: Option<(String, String)>) -> anyh
         if let Some(path) = args.plot.as_ref().filter(|_| rows.is_empty()) {
             let svg = plot(&trace, &run, &machines, policy)?;
             std::fs::write(path, svg)
-                .with_context(|| format!("cannot write the picture {}", path.display()))?;
+                .with_context(|| format!("failed to write the picture {}", path.display()))?;
         }
         let outcome = Outcome::of(&run, &machines);
         rows.push(OutcomeRow { policy: policy.clone(), slo_s: slo.as_secs_f64(), outcome });
@@ -159,10 +166,10 @@ fn run(
         let ours = PolicyName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
         let ours: Vec<_> = ours.map(|value| value.get_name().to_owned()).collect();
         let others: Vec<_> = Spec::defaults().iter().map(ToString::to_string).collect();
-        bail!("no policy `{policy}`; there are {}, {}", ours.join(", "), others.join(", "));
+        bail!("unknown policy `{policy}`; use one of {}, {}", ours.join(", "), others.join(", "));
     };
-    // A law of others counts adapters by their rates, which are those of the model that is asked for
-    // most.
+    // A rival law counts adapters by their rates, which are those of the model with the most
+    // requests.
     let machines = mix.machines(trace.main_model())?;
     let options = Options { policy: Policy::ByHand { goal: Goal::Balanced }, ..options };
     let mut law = spec.build(&machines, slo, &trace.times());

@@ -1,19 +1,19 @@
-//! The adapters that the simulator, the rival laws and the bounds speak of.
+//! Description of adapters for the simulator, the rival laws and the bounds.
 
 /// One adapter serving one model. Seconds, watts and joules; watts count above those of the adapter
 /// when it is off.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
     pub name: String,
-    /// Seconds of a batch without its rows.
+    /// Seconds of a batch, without its rows.
     pub alpha: f64,
-    /// Seconds of each row; rows count as padded to their bucket.
+    /// Seconds of each row; rows are padded to their bucket.
     pub beta: f64,
     /// Rows of the largest batch.
     pub max_rows: u32,
     /// Seconds from off to serving: process, device, check and model.
     pub start: f64,
-    /// Watts with a device open and nothing to do.
+    /// Watts with an open device and no work.
     pub idle_w: f64,
     /// Watts while computing.
     pub active_w: f64,
@@ -27,14 +27,14 @@ impl Machine {
         self.alpha + self.beta * f64::from(bucket(rows, self.max_rows))
     }
 
-    /// Rows of the largest batch that takes no longer than so many seconds; 0 if none does.
+    /// Rows of the largest batch that takes no longer than `seconds`; 0 if there is none.
     pub fn rows_within(&self, seconds: f64) -> u32 {
         let fits = |rows: &u32| self.batch(*rows) <= seconds * (1.0 + 1e-12);
         self.buckets().find(fits).unwrap_or(0)
     }
 
-    /// Rows per second at the best batch size of which a batch takes no longer than the deadline:
-    /// `max b / batch(b)`; 0 if none does.
+    /// Rows per second at the best batch size with a batch no longer than the deadline:
+    /// `max b / batch(b)`; 0 if there is none.
     pub fn rate(&self, deadline: f64) -> f64 {
         let in_time = self.buckets().filter(|rows| self.batch(*rows) <= deadline);
         in_time.map(|rows| f64::from(rows) / self.batch(rows)).fold(0.0, f64::max)

@@ -1,11 +1,11 @@
-//! Answers "what would my box do with this traffic?": runs a request trace against a description of
-//! adapters, in virtual time, with the very scheduler that serves.
+//! Simulation of a request trace on a description of adapters, in virtual time, with the same
+//! scheduler that the server runs.
 //!
 //! ```text
 //! trace.rs ─┐                        ┌─ outcome.rs  attainment, latencies, energy, activations
 //!           ├─► world.rs ─► meter.rs ┤
 //! mix.rs  ──┘     ▲                  └─ plot.rs     demand against adapters
-//!                 │ who is on: the scheduler's own policy, or a law of others (laws/)
+//!                 │ active adapters: the scheduler's own policy, or a rival law (laws/)
 //! ```
 
 pub mod bound;

@@ -1,8 +1,8 @@
-//! What adapters do over time, and what it costs.
+//! Activity of adapters over time, and its cost.
 
 use super::fleet::Machine;
 
-/// What an adapter does, as far as its power goes.
+/// Activity of an adapter, as far as it affects power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Doing {
     #[default]
@@ -13,19 +13,19 @@ pub enum Doing {
     Busy,
 }
 
-/// Meters one adapter.
+/// Meter of one adapter.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     doing: Doing,
     since: f64,
     /// Seconds spent in each of [`Doing`], in its order.
     pub seconds: [f64; 4],
-    /// Turned on so often.
+    /// Number of activations.
     pub starts: u64,
-    /// Off periods so short that staying on would have cost less.
+    /// Number of off periods so short that staying on would have cost less.
     pub flaps: u64,
     went_off: Option<f64>,
-    /// Every change, if they are kept.
+    /// All changes, if they are kept.
     pub changes: Option<Vec<(f64, Doing)>>,
 }
 
@@ -35,7 +35,7 @@ impl Meter {
         Meter { changes: keep_changes.then(|| vec![(0.0, Doing::Off)]), ..Meter::default() }
     }
 
-    /// From now on the adapter does this.
+    /// Records that the adapter has this activity from now on.
     pub fn set(&mut self, now: f64, doing: Doing, machine: &Machine) {
         if doing == self.doing {
             return;

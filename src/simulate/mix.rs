@@ -1,5 +1,5 @@
-//! The adapters of a box as the simulator needs them: a TOML file that `serve --record` writes
-//! with what it measured, and that people write with what they think of buying.
+//! The adapters of a computer as the simulator needs them: a TOML file that `serve --record` writes
+//! from its measurements, or that people write to evaluate hardware.
 
 use super::fleet::Machine;
 use anyhow::{Context, bail, ensure};
@@ -11,21 +11,21 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mix {
-    /// By name; what is left out is assumed.
+    /// Models by name; a model without an entry has default values.
     #[serde(default)]
     pub models: BTreeMap<String, ModelInMix>,
     pub adapters: Vec<AdapterInMix>,
 }
 
-/// What is the same for a model on all adapters.
+/// Properties of a model that are the same on all adapters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelInMix {
     /// Rows of the largest batch.
     pub max_rows: u32,
-    /// Seconds that the first request of a batch may wait for company.
+    /// Seconds that the first request of a batch may wait for others (batching delay).
     pub delay_s: f64,
-    /// Latency target in seconds, if not that of the command line.
+    /// Latency target in seconds, if it differs from that of the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slo_s: Option<f64>,
 }
@@ -46,23 +46,23 @@ pub struct AdapterInMix {
     pub idle_w: f64,
     pub active_w: f64,
     pub start_w: f64,
-    /// Seconds from being asked to stop to off.
+    /// Seconds from the request to stop until the adapter is off.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stop_s: f64,
-    /// Whether it is the CPU of the host, which takes part as the rule for the CPU says.
+    /// The adapter is the host's CPU, which is used according to the rule for the CPU.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cpu: bool,
-    /// How many times longer its batches take while another adapter starts.
+    /// Factor by which its batches take longer while another adapter starts.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub slowed_by_starts: f64,
-    /// Memory that models may take; without it all fit.
+    /// Memory for models; without a value, all models fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// How long batches take; `default` stands for all models that are not named.
+    /// Batch times by model; `default` applies to all models without an entry.
     pub models: BTreeMap<String, Times>,
 }
 
-/// How long a model takes on an adapter: `alpha_s + beta_s * rows`, rows padded to their bucket.
+/// Time of a model's batch on an adapter: `alpha_s + beta_s * rows`, rows padded to their bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Times {
@@ -71,7 +71,7 @@ pub struct Times {
     /// Seconds to load and warm up.
     #[serde(default)]
     pub load_s: f64,
-    /// Memory that it takes.
+    /// Memory that the model takes.
     #[serde(default)]
     pub bytes: u64,
 }
@@ -97,19 +97,20 @@ fn one() -> f64 {
     1.0
 }
 
-/// Stands for every model that is not named.
+/// Entry that applies to every model without its own.
 pub const ANY_MODEL: &str = "default";
-/// As many adapters as the search over subsets and the bounds can bear.
+/// Limit of adapters: the search over subsets and the bounds grow exponentially with their number.
 const ADAPTERS_MAX: usize = 16;
 
 impl Mix {
     /// Reads a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or values that cannot be: they are named.
+    /// A file that cannot be read, or invalid values, which are named.
     pub fn open(path: &Path) -> anyhow::Result<Mix> {
         let text = std::fs::read_to_string(path);
-        let text = text.with_context(|| format!("cannot read the adapters {}", path.display()))?;
+        let text =
+            text.with_context(|| format!("failed to read the adapters {}", path.display()))?;
         let mix = Mix::parse(&text);
         mix.with_context(|| format!("the adapters {} cannot be used", path.display()))
     }
@@ -120,8 +121,11 @@ impl Mix {
     /// As for [`Mix::open`].
     pub fn parse(text: &str) -> anyhow::Result<Mix> {
         let mix: Mix = toml::from_str(text)?;
-        ensure!(!mix.adapters.is_empty(), "there is no `[[adapters]]` in it");
-        ensure!(mix.adapters.len() <= ADAPTERS_MAX, "more than {ADAPTERS_MAX} adapters");
+        ensure!(!mix.adapters.is_empty(), "`[[adapters]]` is missing");
+        ensure!(
+            mix.adapters.len() <= ADAPTERS_MAX,
+            "too many adapters; at most {ADAPTERS_MAX} are supported"
+        );
         for adapter in &mix.adapters {
             adapter.check().with_context(|| format!("adapter `{}`", adapter.name))?;
         }
@@ -131,20 +135,20 @@ impl Mix {
         Ok(mix)
     }
 
-    /// What is known of a model on an adapter.
+    /// Returns the times of a model on an adapter.
     ///
     /// # Errors
-    /// If the adapter tells nothing of it.
+    /// If the adapter has no entry for the model.
     pub fn times(&self, adapter: usize, model: &str) -> anyhow::Result<Times> {
-        let Some(adapter) = self.adapters.get(adapter) else { bail!("there is no such adapter") };
+        let Some(adapter) = self.adapters.get(adapter) else { bail!("unknown adapter") };
         let times = adapter.models.get(model).or_else(|| adapter.models.get(ANY_MODEL));
         times.copied().with_context(|| {
             let name = &adapter.name;
-            format!("adapter `{name}` tells nothing of model `{model}`; a table `{ANY_MODEL}` would stand for all")
+            format!("adapter `{name}` has no times for model `{model}`; add a table `{ANY_MODEL}` for all models")
         })
     }
 
-    /// The adapters as machines that serve this one model.
+    /// Returns the adapters as machines that serve this one model.
     ///
     /// # Errors
     /// As for [`Mix::times`].
@@ -166,13 +170,13 @@ impl Mix {
         self.adapters.iter().enumerate().map(machine).collect()
     }
 
-    /// What is assumed of a model.
+    /// Returns the properties of a model, or the defaults.
     pub fn model(&self, name: &str) -> ModelInMix {
         let model = self.models.get(name).or_else(|| self.models.get(ANY_MODEL));
         model.cloned().unwrap_or_default()
     }
 
-    /// A mix of machines that serve any one model.
+    /// Creates a mix of machines that serve any one model.
     pub fn of(machines: &[Machine]) -> Mix {
         let max_rows = machines.first().map_or(1, |machine| machine.max_rows);
         let model = ModelInMix { max_rows, ..ModelInMix::default() };
@@ -216,13 +220,16 @@ impl AdapterInMix {
         {
             ensure!((0.0..=1e6).contains(&watts), "`{name}` is {watts}, not 0 to 1000000 watts");
         }
-        ensure!(!self.models.is_empty(), "it tells no times; give it a table `models.{ANY_MODEL}`");
+        ensure!(!self.models.is_empty(), "`models` is empty; add a table `models.{ANY_MODEL}`");
         for (model, times) in &self.models {
             let check = || {
                 seconds("alpha_s", times.alpha_s)?;
                 seconds("beta_s", times.beta_s)?;
                 seconds("load_s", times.load_s)?;
-                ensure!(times.alpha_s + times.beta_s > 0.0, "a batch that takes no time");
+                ensure!(
+                    times.alpha_s + times.beta_s > 0.0,
+                    "`alpha_s` and `beta_s` are both 0; a batch must take time"
+                );
                 Ok(())
             };
             check().with_context(|| format!("model `{model}`"))?;
@@ -244,7 +251,7 @@ mod tests {
         active_w = 100.0\nstart_w = 50.0\nmodels.default = { alpha_s = 0.01, beta_s = 0.002 }\n";
 
     #[test]
-    fn machines_come_out_and_go_in() {
+    fn a_mix_and_its_machines_convert_into_each_other() {
         let mix = Mix::parse(ONE).unwrap();
         let machines = mix.machines("any").unwrap();
         assert_eq!((machines[0].start, machines[0].max_rows), (2.0, 32));
@@ -254,12 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn invalid_values_are_named() {
         for (text, wrong) in [
-            ("adapters = []".to_owned(), "there is no `[[adapters]]`"),
+            ("adapters = []".to_owned(), "`[[adapters]]` is missing"),
             (ONE.replace("2.0", "-2.0"), "adapter `a`: `cold_start_s` is -2"),
             (ONE.replace("100.0", "nan"), "`active_w` is NaN"),
-            (ONE.replace("0.01", "0.0").replace("0.002", "0.0"), "takes no time"),
+            (ONE.replace("0.01", "0.0").replace("0.002", "0.0"), "are both 0"),
             (ONE.replace("idle_w", "idle"), "unknown field `idle`"),
             (format!("{ONE}\n[models.x]\nmax_rows = 0\n"), "`max_rows` is 0"),
         ] {
@@ -268,6 +275,6 @@ mod tests {
         }
         let mix = Mix::parse(&ONE.replace("models.default", "models.x")).unwrap();
         let error = format!("{:#}", mix.machines("y").unwrap_err());
-        assert!(error.contains("tells nothing of model `y`"), "{error}");
+        assert!(error.contains("has no times for model `y`"), "{error}");
     }
 }

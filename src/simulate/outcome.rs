@@ -1,16 +1,16 @@
-//! What a policy made of a trace, in numbers that people compare.
+//! Results of a policy on a trace, in comparable numbers.
 
 use super::fleet::Machine;
 use super::world::Run;
 use serde::Serialize;
 
-/// A simulated trace in numbers.
+/// Results of one simulated trace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     pub requests: u64,
     /// Share of all requests that were answered within the target of their model.
     pub attainment: f64,
-    /// Seconds from arrival to answer; `null` if that request was never answered.
+    /// Seconds from arrival to answer; `null` if that request was not answered.
     pub p50_s: f64,
     pub p95_s: f64,
     pub p99_s: f64,
@@ -30,7 +30,7 @@ pub struct Outcome {
     pub adapters: Vec<Share>,
 }
 
-/// One adapter's part.
+/// Results of one adapter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Share {
     pub name: String,
@@ -47,7 +47,7 @@ pub struct Share {
 }
 
 impl Outcome {
-    /// Sums a run up.
+    /// Summarises a run.
     pub fn of(run: &Run, machines: &[Machine]) -> Outcome {
         let mut sorted = run.latencies.clone();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -91,7 +91,7 @@ impl Outcome {
     }
 }
 
-/// The smallest value that at least this share does not exceed; 0 of nothing.
+/// Returns the smallest value that at least this share does not exceed; 0 for an empty slice.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)

@@ -15,16 +15,16 @@ const STARTING: RGBColor = RGBColor(235, 170, 60);
 const IDLE: RGBColor = RGBColor(170, 205, 225);
 const BUSY: RGBColor = RGBColor(35, 120, 75);
 
-/// Draws a run whose changes were kept, as SVG.
+/// Draws a run with recorded changes, as SVG.
 ///
 /// # Errors
-/// If the drawing library refuses.
+/// If the drawing library fails.
 pub fn plot(trace: &Trace, run: &Run, machines: &[Machine], title: &str) -> anyhow::Result<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let drawn = draw(&root, trace, run, (machines, title));
-        drawn.map_err(|error| anyhow!("{error}")).context("cannot draw the picture")?;
+        drawn.map_err(|error| anyhow!("{error}")).context("failed to draw the picture")?;
     }
     Ok(svg)
 }
@@ -42,7 +42,7 @@ fn draw(root: &Area<'_>, trace: &Trace, run: &Run, (machines, title): (&[Machine
     Ok(())
 }
 
-/// Requests per second, by bins.
+/// Draws rows per second, by bins.
 fn demand(area: &Area<'_>, trace: &Trace, run: &Run, title: &str) -> Drawn {
     let span = run.span.max(1e-3);
     let width = span / BINS as f64;
@@ -66,7 +66,7 @@ fn demand(area: &Area<'_>, trace: &Trace, run: &Run, title: &str) -> Drawn {
     Ok(())
 }
 
-/// One lane per adapter, coloured by what it does.
+/// Draws one row per adapter, coloured by its activity.
 fn adapters(area: &Area<'_>, run: &Run, machines: &[Machine]) -> Drawn {
     let (span, count) = (run.span.max(1e-3), machines.len().max(1));
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();

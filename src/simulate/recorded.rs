@@ -1,4 +1,4 @@
-//! What `serve --record` writes beside a trace: the adapters as the server measured them.
+//! The adapter description that `serve --record` writes beside a trace: adapters as measured.
 
 use super::mix::{AdapterInMix, Mix, ModelInMix, Times};
 use adapter::entry::Api;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use telemetry::{AdapterView, ModelView, ReplicaView, Snapshot};
 
 impl Mix {
-    /// The adapters that served, with what was measured of them; none if none ever did.
+    /// Returns the adapters that served, with their measurements; an empty mix if none has served.
     pub fn recorded(snapshot: &Snapshot) -> Mix {
         let model = |model: &ModelView| {
             let slo_s = model.slo_ms.map(|slo| slo as f64 / 1e3);

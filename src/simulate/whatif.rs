@@ -1,5 +1,6 @@
-//! What would the last requests have cost otherwise? The same trace again under the present settings,
-//! with a latency target that a start fits into, with or without the CPU, and with every adapter on.
+//! Costs of the last requests under other settings: the trace of them is simulated again under the
+//! present settings, with a latency target that leaves time for a start, with or without the CPU,
+//! and with every adapter on.
 
 use super::laws::Spec;
 use super::mix::{AdapterInMix, Mix};
@@ -13,27 +14,27 @@ use std::collections::HashMap;
 use std::time::Duration;
 use telemetry::Arrivals;
 
-/// A longer target leaves a start so many times as long as it takes, and is a multiple of so many
+/// A longer target is a start's duration times this factor, rounded up to a multiple of `STEP`
 /// seconds.
 const START_CAUTION: f64 = 1.2;
 const STEP: f64 = 0.1;
-/// A target longer than this is none that anybody would set for a start's sake, in seconds.
+/// Limit of longer targets in seconds: a user would not set more to leave time for a start.
 const TARGET_MAX: f64 = 60.0;
-/// A case is worth suggesting that takes at most this share of the energy, and answers at least as
-/// many requests in time.
+/// A case is suggested if it takes at most this share of the energy and answers at least as many
+/// requests in time.
 const WORTH: f64 = 0.7;
 const JOULES_PER_WH: f64 = 3600.0;
 
-/// What was asked for, of which adapters, under which settings.
+/// The requests, the adapters and the settings to compare.
 #[derive(Clone, Debug)]
 pub struct Situation {
     pub trace: Trace,
     pub mix: Mix,
     pub policy: Policy,
-    /// Latency target of models that name none, in seconds.
+    /// Latency target of models without their own, in seconds.
     pub slo: f64,
     pub ahead: bool,
-    /// Adapters that are on without any load.
+    /// Adapters that stay on without load.
     pub min: usize,
     pub cpu: Role,
 }
@@ -41,9 +42,9 @@ pub struct Situation {
 /// One way to serve the trace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Case {
-    /// In words.
+    /// Description for users.
     pub what: String,
-    /// The line of the settings that makes it so; none for what is so.
+    /// The line of the settings that has this effect; none for the present settings.
     pub setting: Option<String>,
     /// Share of the requests that were answered within their target.
     pub attainment: f64,
@@ -51,14 +52,14 @@ pub struct Case {
     pub watt_hours: f64,
     /// Seconds; `null` if that request was never answered.
     pub p99_s: f64,
-    /// Whether it takes much less energy and answers as many requests in time.
+    /// It takes much less energy and answers as many requests in time.
     pub suggested: bool,
-    /// Whether it answers more requests in time, or as many with less energy.
+    /// It answers more requests in time, or as many with less energy.
     pub better: bool,
 }
 
 impl Case {
-    /// Rates the case beside what is so.
+    /// Compares the case with that of the present settings.
     fn compare(&mut self, now: &Case) {
         let as_good = self.attainment >= now.attainment;
         let less = as_good && self.watt_hours < now.watt_hours;
@@ -66,7 +67,7 @@ impl Case {
         self.suggested = less && self.watt_hours <= WORTH * now.watt_hours;
     }
 
-    /// The number of the best of the cases that are better than what is so.
+    /// Returns the number of the best of the cases that are better than the present settings.
     pub fn best(cases: &[Case]) -> Option<usize> {
         let better = cases.iter().enumerate().filter(|(_, case)| case.better);
         better.min_by(|(_, a), (_, b)| a.rank(b)).map(|(at, _)| at)
@@ -82,8 +83,8 @@ impl Case {
 }
 
 impl Trace {
-    /// The arrivals of the last day, counted from the first. Clients are numbered in the order of
-    /// their first requests, so that the trace does not contain their addresses.
+    /// Returns the arrivals of the last day, counted from the first. Clients are numbered in the
+    /// order of their first requests, so that the trace does not contain their addresses.
     pub fn of(arrivals: &Arrivals, now: Duration) -> Trace {
         let mut clients: HashMap<u32, u32> = HashMap::new();
         let first = arrivals.since(now).next().map_or(Duration::ZERO, |first| first.at);
@@ -101,9 +102,10 @@ impl Trace {
 }
 
 impl Situation {
-    /// Takes an adapter for as fast with a model that it was not measured with as the slowest one
-    /// that was, and leaves out requests for models that none was measured with. Models that have
-    /// the server's target name none, so that another one applies to them.
+    /// Fills gaps in the measurements: an adapter that was not measured with a model is assumed to
+    /// be as fast as the slowest one that was. Requests for models without any measurement are left
+    /// out. Models with the server's target get no target of their own, so that another one applies
+    /// to them.
     #[must_use]
     pub fn completed(mut self) -> Situation {
         for model in self.mix.models.values_mut() {
@@ -133,7 +135,7 @@ impl Situation {
         self
     }
 
-    /// All cases, what is so first; none where nothing was asked or no adapter was measured.
+    /// Returns all cases, the present settings first; none without requests or measured adapters.
     ///
     /// # Errors
     /// If an adapter was not measured with one of the models.
@@ -141,10 +143,10 @@ impl Situation {
         if self.trace.requests.is_empty() || self.mix.adapters.is_empty() {
             return Ok(Vec::new());
         }
-        let mut cases = vec![self.case("as it is", None)?];
+        let mut cases = vec![self.case("with the present settings", None)?];
         if let Some(target) = self.longer_target() {
             let longer = Situation { slo: target, ..self.clone() };
-            let what = format!("with a target of {target:.1} s, into which a start fits");
+            let what = format!("with a target of {target:.1} s, longer than a start");
             cases.push(longer.case(&what, Some(format!("latency_target = \"{target:.1}s\"")))?);
         }
         cases.extend(self.other_cpu()?);
@@ -185,8 +187,8 @@ impl Situation {
         })
     }
 
-    /// The least target that leaves time for a start of some adapter, if it is longer than the
-    /// present one.
+    /// Returns the least target that leaves time for a start of some adapter, if it is longer than
+    /// the present one.
     fn longer_target(&self) -> Option<f64> {
         let model = self.trace.main_model();
         let starts = self.mix.adapters.iter().enumerate().filter(|(_, adapter)| !adapter.cpu);
@@ -199,7 +201,7 @@ impl Situation {
         (target > self.slo && target <= TARGET_MAX).then_some(target)
     }
 
-    /// With the CPU as a bridge where it is none, or without it.
+    /// Returns the case with the CPU as a bridge if it is not one, or the case without it.
     fn other_cpu(&self) -> anyhow::Result<Option<Case>> {
         let regular = self.mix.adapters.iter().any(|adapter| !adapter.cpu);
         if !regular || !self.mix.adapters.iter().any(|adapter| adapter.cpu) {
@@ -216,7 +218,8 @@ impl Situation {
         case.map(Some)
     }
 
-    /// With every adapter on, and without any that is kept on where some are.
+    /// Returns the case with every adapter on, and the case with `min` at 0 if some adapters are
+    /// kept on.
     fn other_min(&self) -> anyhow::Result<Vec<Case>> {
         let mut cases = Vec::new();
         if self.min > 0 {
@@ -263,7 +266,7 @@ mod tests {
         }
     }
 
-    /// A request each 200 s for some hours.
+    /// Returns one request per 200 s for some hours.
     fn situation(cpu: Role) -> Situation {
         let trace = Trace::at((0..100).map(|n| f64::from(n) * 200.0));
         let adapters = vec![adapter("card", 0.004, false), adapter("cpu", 0.04, true)];
@@ -277,7 +280,7 @@ mod tests {
         Situation { trace, mix, policy, slo: 0.1, ahead: false, min: 0, cpu }
     }
 
-    fn said(cases: &[Case]) -> Vec<(&str, Option<&str>, bool)> {
+    fn summary(cases: &[Case]) -> Vec<(&str, Option<&str>, bool)> {
         cases.iter().map(|case| (&*case.what, case.setting.as_deref(), case.suggested)).collect()
     }
 
@@ -285,11 +288,11 @@ mod tests {
     fn a_longer_target_and_a_bridge_are_suggested_where_they_save_energy() {
         let cases = situation(Role::Fallback).cases().unwrap();
         assert_eq!(
-            said(&cases),
+            summary(&cases),
             [
-                ("as it is", None, false),
+                ("with the present settings", None, false),
                 (
-                    "with a target of 1.3 s, into which a start fits",
+                    "with a target of 1.3 s, longer than a start",
                     Some("latency_target = \"1.3s\""),
                     true,
                 ),
@@ -324,7 +327,7 @@ mod tests {
         let mut kept_on = situation(Role::Fallback);
         kept_on.min = 1;
         let cases = kept_on.cases().unwrap();
-        // The first request of the trace finds it starting.
+        // The first request of the trace arrives while the adapter starts.
         assert!(cases[0].attainment >= 0.99, "{:?}", cases[0]);
         let free = cases.iter().find(|case| case.setting.as_deref() == Some("adapters.min = 0"));
         assert!(free.is_some_and(|free| free.watt_hours < cases[0].watt_hours), "{cases:#?}");
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_apart_but_not_named() {
+    fn clients_are_numbered_and_not_named() {
         let mut arrivals = Arrivals::default();
         for client in [3_232_235_777, 9, 3_232_235_777] {
             arrivals.note(Duration::from_secs(5), (0, client), "a");
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn models_with_targets_of_their_own_keep_them() {
+    fn models_with_their_own_targets_keep_them() {
         let mut own = situation(Role::Bridge);
         let model = |slo_s| crate::ModelInMix { slo_s, ..Default::default() };
         own.mix.models = [("a", Some(0.1)), ("b", Some(0.3)), ("c", None)]
@@ -380,20 +383,20 @@ mod tests {
         assert_eq!(whole.mix.adapters[0].models["a"], times(0.002));
         assert_eq!(whole.trace.models, ["a", "b"]);
         assert!(whole.cases().is_ok());
-        // What is written of it can be read.
+        // The written form of the mix can be read.
         let text = toml::to_string(&whole.mix).unwrap();
         assert_eq!(Mix::parse(&text).unwrap(), whole.mix);
         assert_eq!(Trace::read(whole.trace.to_csv().as_bytes()).unwrap(), whole.trace);
     }
 
     #[test]
-    fn without_requests_or_measured_adapters_there_is_nothing_to_say() {
+    fn without_requests_or_measured_adapters_there_are_no_cases() {
         let idle = Situation { trace: Trace::default(), ..situation(Role::Bridge) };
         assert_eq!(idle.cases().unwrap(), []);
         let mut unknown = situation(Role::Bridge);
         unknown.mix.adapters.clear();
         assert_eq!(unknown.cases().unwrap(), []);
-        // A model that an adapter was not measured with.
+        // The other model was not measured on an adapter.
         let mut other = situation(Role::Bridge);
         other.mix.adapters[0].models.clear();
         assert!(other.cases().is_err());

@@ -1,5 +1,5 @@
-//! Drives the scheduler of the server through virtual time: adapters start, load, run and go as
-//! their description says.
+//! The world around the scheduler in virtual time: adapters start, load, run and stop according to
+//! their description.
 
 mod introduce;
 mod restarts;
@@ -20,40 +20,40 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use types::random::SplitMix64;
 
-/// Longer than any trace: for bounds on workers that never fail here.
+/// Longer than any trace: for timeouts of workers, which never fail here.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
-/// Standard deviation of batch times and half-width of start times, as shares, with noise.
+/// Noise: standard deviation of batch times and half-width of start times, as shares.
 const RUN_NOISE: f64 = 0.05;
 const START_NOISE: f64 = 0.2;
 
-/// How to run a trace.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// If a law decides, `ByHand`.
+    /// The policy; `ByHand` if a law decides.
     pub policy: Policy,
-    /// Latency target in seconds, of models that name none.
+    /// Latency target in seconds, of models without their own.
     pub slo: f64,
-    /// When an adapter that is a CPU takes part.
+    /// The role of adapters that are a CPU.
     pub cpu: Role,
-    /// Whether adapters are started before clients that come regularly.
+    /// Adapters are started in advance of clients with regular requests.
     pub ahead: bool,
-    /// Adapters that are on without any load.
+    /// Adapters that stay on without load.
     pub min: usize,
-    /// Noise on batch and start times from this seed; none without.
+    /// Seed of the noise on batch and start times; no noise without one.
     pub seed: Option<u64>,
-    /// Keep what adapters did when, for a picture.
+    /// Keeps the times of all changes, for a picture.
     pub keep_changes: bool,
-    /// Nothing more is wanted of a run that is worse than this: it ends there, unanswered.
+    /// Limit beyond which a run is of no use: it ends there, with requests unanswered.
     pub give_up: Option<Worst>,
-    /// What an earlier run learned.
+    /// Estimates of an earlier run.
     pub learned: Option<RestartState>,
-    /// The server goes down so many seconds after the begin of the trace, or once all is answered:
-    /// [`Run::learned`] is what it knows then.
+    /// The server stops this many seconds after the beginning of the trace, or once all requests
+    /// are answered; [`Run::learned`] is its knowledge at that time.
     pub ends_at: f64,
 }
 
 impl Options {
-    /// A run without noise to the end; the CPU bridges.
+    /// Options for a run without noise to the end of the trace; the CPU is a bridge.
     pub fn new(policy: Policy, slo: f64) -> Options {
         Options {
             policy,
@@ -70,7 +70,7 @@ impl Options {
     }
 }
 
-/// The worst that a run may be and still be of use.
+/// Limits of a useful run.
 #[derive(Clone, Copy, Debug)]
 pub struct Worst {
     /// Requests answered later than the target.
@@ -78,10 +78,10 @@ pub struct Worst {
     pub joules: f64,
 }
 
-/// What came of it, still raw.
+/// Raw results of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// Seconds from arrival to answer; infinite if there was none. In the order of the trace.
+    /// Seconds from arrival to answer; infinite without one. In the order of the trace.
     pub latencies: Vec<f64>,
     /// Requests that were answered later than the target of their model.
     pub late: u64,
@@ -91,9 +91,9 @@ pub struct Run {
     /// Models loaded and unloaded.
     pub loads: u64,
     pub unloads: u64,
-    /// Seconds until the last answer: what happens later is not counted, for nobody.
+    /// Seconds until the last answer. Later events are not counted, because they serve no request.
     pub span: f64,
-    /// Events that the scheduler took in, and the real time that it took for all.
+    /// Events that the scheduler handled, and the real time that it took for all of them.
     pub events: u64,
     pub deciding: Duration,
     pub learned: RestartState,
@@ -101,16 +101,16 @@ pub struct Run {
 
 /// One adapter of the world.
 struct Plant {
-    /// Seconds from off to an open device, and from being asked to stop to off.
+    /// Seconds from off to an open device, and from the request to stop to off.
     cold_start: f64,
     stop: f64,
-    /// How many times longer its batches take that begin while another adapter starts.
+    /// Factor for batches that begin while another adapter starts.
     slowed: f64,
-    /// By model.
+    /// Times by model.
     times: Vec<Times>,
-    /// When its present start should end.
+    /// Expected end of its present start.
     ready: f64,
-    /// Since when it is idle.
+    /// Time since which it is idle.
     idle_since: f64,
     running: usize,
 }
@@ -120,12 +120,12 @@ struct SimulatedWorld<'a> {
     scheduler: Scheduler,
     machines: Vec<Machine>,
     plants: Vec<Plant>,
-    /// By model.
+    /// Limits by model.
     max_rows: Vec<u32>,
     slos: Vec<f64>,
     calendar: Calendar,
     noise: Option<SplitMix64>,
-    /// The target of models that name none.
+    /// Target of models without their own.
     slo: f64,
     ends_at: f64,
     arrived: usize,
@@ -138,11 +138,10 @@ struct SimulatedWorld<'a> {
     run: Run,
 }
 
-/// Runs a trace on a mix under a policy; `law`, if there is one, turns adapters on and off in its
-/// stead.
+/// Runs a trace on a mix under a policy; if there is a `law`, it turns adapters on and off instead.
 ///
 /// # Errors
-/// If the mix tells nothing of a model of the trace.
+/// If the mix has no times for a model of the trace.
 pub fn simulate(
     trace: &Trace,
     mix: &Mix,
@@ -227,16 +226,16 @@ impl<'a> SimulatedWorld<'a> {
 
     fn live(&mut self, mut law: Option<&mut dyn Law>) {
         if let Some(law) = law.as_deref_mut() {
-            self.ask(Time::default(), law);
+            self.apply_law(Time::default(), law);
         }
         while self.answered < self.trace.requests.len() && !self.is_hopeless() {
             let arrival = self.trace.requests.get(self.arrived).map(|request| time(request.at));
             let later = self.calendar.next();
             let asked = self.scheduler.next_timeout();
-            // A law that asks for the past is not asked for ever.
+            // A tick that is not in the future is dropped: a law must not stop the clock.
             let tick = law.as_ref().map(|law| law.next()).filter(|tick| *tick > self.now);
             let tick = tick.filter(|tick| tick.is_finite()).map(time);
-            // Without any of these nothing will ever happen again.
+            // Without any of these, no further event can happen.
             let Some(now) = [arrival, later, asked, tick].into_iter().flatten().min() else {
                 return;
             };
@@ -252,7 +251,7 @@ impl<'a> SimulatedWorld<'a> {
                 self.happen(now, event);
             }
             if let Some(law) = law.as_deref_mut() {
-                self.ask(now, law);
+                self.apply_law(now, law);
             }
         }
     }
@@ -282,7 +281,7 @@ impl<'a> SimulatedWorld<'a> {
         })
     }
 
-    /// Something happens in the world; the scheduler is told, and obeyed.
+    /// Handles an event of the world: passes it to the scheduler and performs its actions.
     fn happen(&mut self, now: Time, event: Event) {
         self.note(now.0.as_secs_f64(), &event);
         self.handle(now, event);
@@ -395,7 +394,7 @@ impl<'a> SimulatedWorld<'a> {
         times.alpha_s + times.beta_s * f64::from(bucket)
     }
 
-    /// How many times longer a batch takes that begins now on this adapter.
+    /// Returns the factor for the duration of a batch that begins now on this adapter.
     fn slowed(&self, adapter: AdapterId) -> f64 {
         let at = adapter.0 as usize;
         let starts =
@@ -428,9 +427,9 @@ impl<'a> SimulatedWorld<'a> {
         self.answered += 1;
     }
 
-    /// Lets the law say which adapters should be on.
-    fn ask(&mut self, now: Time, law: &mut dyn Law) {
-        self.look();
+    /// Lets the law decide which adapters should be on.
+    fn apply_law(&mut self, now: Time, law: &mut dyn Law) {
+        self.update_activities();
         let before = self.wanted.clone();
         let running: usize = self.plants.iter().map(|plant| plant.running).sum();
         let sight = Sight {
@@ -451,15 +450,15 @@ impl<'a> SimulatedWorld<'a> {
                 let wish = if wanted { Wish::On } else { Wish::Off };
                 self.happen(now, Event::Wished { adapter, wish });
                 if !wanted {
-                    // Requests may wait for it to be wanted again.
+                    // Auto, not Off: requests may wait until the law wants the adapter again.
                     self.happen(now, Event::Wished { adapter, wish: Wish::Auto });
                 }
             }
         }
     }
 
-    /// Brings `doing` up to date.
-    fn look(&mut self) {
+    /// Updates `doing`.
+    fn update_activities(&mut self) {
         let each = self.doing.iter_mut().zip(&self.plants).zip(&self.run.meters).zip(&self.wanted);
         for (((doing, plant), meter), wanted) in each {
             *doing = match meter.doing() {
@@ -489,7 +488,7 @@ impl<'a> SimulatedWorld<'a> {
     }
 }
 
-/// Speed in rows per 1000 seconds, for the order of adapters.
+/// Speed in rows per 1000 seconds, which orders adapters.
 fn speed(machine: &Machine) -> u64 {
     (machine.rate(f64::INFINITY) * 1e3) as u64 + 1
 }

@@ -63,7 +63,7 @@ mod tests {
 
     fn said(url: &str, key: Option<&str>, best: Value, setting: &str) -> String {
         let case = |what: &str, setting: Option<&str>| json!({ "what": what, "setting": setting, "attainment": 0.5, "watt_hours": 2.0 });
-        let cases = [case("as it is", None), case("other\u{1b}", Some(setting))];
+        let cases = [case("with the present settings", None), case("other\u{1b}", Some(setting))];
         let answer = json!({ "state": "ready", "best": best, "cases": cases });
         text(&serde_json::from_value(answer).unwrap(), &ServerClient::new(url, key, None).unwrap())
     }

@@ -90,7 +90,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     await page.getByTestId("whatif").locator("summary").click();
     const cases = page.getByTestId("whatif-case");
     await waitFor("the cases", async () => (await cases.count()) >= 2);
-    assert.match(await cases.first().textContent(), /^as it is\d+\.\d\d %[\d.,]+ (J|Wh)/);
+    assert.match(await cases.first().textContent(), /^with the present settings\d+\.\d\d %[\d.,]+ (J|Wh)/);
     assert.match(await cases.last().textContent(), /with every adapter on.*adapters\.min = \d/);
     const { cases: told } = await server.call("GET", "/api/whatif");
     assert.equal(await cases.count(), told.length);

@@ -44,7 +44,7 @@ describe("settings", { skip: !machine, timeout: 900_000 }, () => {
     assert.match(await whyOf(page, FIRST), /because: at least 1 must be on, 0 are$/);
     // What is so is computed anew.
     await caseOf(page, "adapters.min = 0").waitFor();
-    assert.match(await page.getByTestId("whatif-case").first().textContent(), /^as it is50\.00 %/);
+    assert.match(await page.getByTestId("whatif-case").first().textContent(), /^with the present settings50\.00 %/);
     await withPage(browser, server.url, async (other) => {
       await other.getByTestId("whatif").locator("summary").click();
       await changes(other).waitFor();
@@ -56,7 +56,7 @@ describe("settings", { skip: !machine, timeout: 900_000 }, () => {
   }));
 
   it("are named with the line for the file where they need a restart", () => withPage(browser, server.url, async (page) => {
-    const cases = [["as it is", null, false], ["on another port", "listen = \"127.0.0.1:1\"", true], ["with two adapters", "adapters.max = 2", true], ["worse", "adapters.min = 1", false]]
+    const cases = [["with the present settings", null, false], ["on another port", "listen = \"127.0.0.1:1\"", true], ["with two adapters", "adapters.max = 2", true], ["worse", "adapters.min = 1", false]]
       .map(([what, setting, better]) => ({ what, setting, better, suggested: better, attainment: 1, watt_hours: 1, p99_s: 0.1 }));
     const answer = { state: "ready", age_ms: 0, requests: 1, span_ms: 0, best: 1, reason: null, cases };
     await page.route("**/api/whatif", (route) => route.fulfill({ json: answer }));

@@ -66,9 +66,12 @@ fn policies_and_laws_are_compared_and_drawn() {
     let drawn = std::fs::read_to_string(svg).unwrap();
     assert!(drawn.starts_with("<svg") && drawn.contains("two"), "{drawn:.200}");
     for (args, wrong) in [
-        (vec!["--policy", "kubernetes"], "no policy `kubernetes`; there are latency, balanced"),
-        (vec!["--policy", "all-on", "--plot", "/nowhere/out.svg"], "cannot write the picture"),
-        (vec!["--policy", "static(99)"], "no policy"),
+        (
+            vec!["--policy", "kubernetes"],
+            "unknown policy `kubernetes`; use one of latency, balanced",
+        ),
+        (vec!["--policy", "all-on", "--plot", "/nowhere/out.svg"], "failed to write the picture"),
+        (vec!["--policy", "static(99)"], "unknown policy"),
     ] {
         let output = run(&[&files[..], &args].concat(), &[]);
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -83,9 +86,9 @@ fn files_that_cannot_be_used_are_named() {
     let bad = folder.write("bad.csv", "arrival_s\n2\n1\n");
     let none = folder.write("none.toml", "adapters = []\n");
     for (trace, mix, wrong) in [
-        (&folder.join("absent.csv"), &mix, "cannot open the trace"),
-        (&bad, &mix, "line 3 is no request"),
-        (&good, &none, "there is no `[[adapters]]`"),
+        (&folder.join("absent.csv"), &mix, "failed to open the trace"),
+        (&bad, &mix, "line 3 is not a request"),
+        (&good, &none, "`[[adapters]]` is missing"),
         (&good, &bad, "bad.csv cannot be used"),
     ] {
         let [trace, mix] = [trace, mix].map(|path| path.to_str().unwrap());
@@ -124,7 +127,7 @@ fn a_server_tells_what_its_requests_would_have_cost_otherwise() {
     assert_eq!((&answer["requests"], &answer["reason"]), (&Value::from(30), &Value::Null));
     let cases = answer["cases"].as_array().unwrap();
     let whats: Vec<_> = cases.iter().map(|case| case["what"].as_str().unwrap()).collect();
-    assert_eq!(whats, ["as it is", "with every adapter on"]);
+    assert_eq!(whats, ["with the present settings", "with every adapter on"]);
     assert_eq!(cases[1]["setting"], "adapters.min = 1");
     let better: Vec<_> = cases.iter().map(|case| &case["better"]).collect();
     let best = better.iter().position(|better| **better == true).map(Value::from);

@@ -18,7 +18,7 @@ pub(crate) const START: f64 = 1.06;
 
 pub(crate) const MIXES: [&str; 3] = ["fast+slow", "equal", "unequal"];
 
-/// The settings of a server that was not configured.
+/// The settings of an unconfigured server.
 pub(crate) fn defaults() -> Policy {
     Policy::Cost {
         goal: Goal::Balanced,
@@ -58,7 +58,7 @@ pub(crate) fn fast(name: &str) -> AdapterInMix {
     card(name, 1.0, START, [20.0, 200.0, 60.0])
 }
 
-/// The CPU, with so many seconds for one row.
+/// Returns the CPU, with `row_s` seconds for one row.
 pub(crate) fn cpu(row_s: f64) -> AdapterInMix {
     let cpu = adapter("cpu", row_s / 2.0, 0.06, [0.0, 60.0, 20.0]);
     AdapterInMix { cpu: true, ..cpu }
@@ -82,7 +82,7 @@ pub(crate) fn of(adapters: Vec<AdapterInMix>) -> Mix {
     Mix { models: BTreeMap::from([(ANY_MODEL.to_owned(), model)]), adapters }
 }
 
-/// Adapters on which one row takes so many seconds.
+/// Returns adapters on which one row takes `row_s` seconds.
 pub(crate) fn slow_rows(mut mix: Mix, row_s: f64) -> Mix {
     for times in mix.adapters.iter_mut().flat_map(|adapter| adapter.models.values_mut()) {
         (times.alpha_s, times.beta_s) = (row_s / 2.0, row_s / 2.0);
@@ -90,7 +90,7 @@ pub(crate) fn slow_rows(mut mix: Mix, row_s: f64) -> Mix {
     mix
 }
 
-/// Adapters with so much memory for models, each of which takes bytes and seconds to load.
+/// Returns adapters with limited memory for models, each of which takes bytes and seconds to load.
 pub(crate) fn with_places(mut mix: Mix, memory: u64, (bytes, load_s): (u64, f64)) -> Mix {
     for adapter in &mut mix.adapters {
         adapter.memory_bytes = Some(memory);
@@ -101,20 +101,20 @@ pub(crate) fn with_places(mut mix: Mix, memory: u64, (bytes, load_s): (u64, f64)
     mix
 }
 
-/// The adapters and a CPU with so many seconds for one row, if any.
+/// Returns the adapters and, if `row_s` is given, a CPU with that time for one row.
 pub(crate) fn with_cpu(mut mix: Mix, row_s: Option<f64>) -> Mix {
     mix.adapters.extend(row_s.map(cpu));
     mix
 }
 
-/// Laws of others as they ship.
+/// Rival laws as shipped.
 pub(crate) fn rivals() -> Vec<Spec> {
     let idle = |seconds: f64| Spec::Idle(idle::IdleParams { seconds });
     let named = ["kpa", "ray", "hpa"].iter().filter_map(|name| Spec::by_name(name));
     [30.0, 60.0, 300.0].map(idle).into_iter().chain(named).collect()
 }
 
-/// Runs a trace under the default settings, or under a law of others.
+/// Runs a trace under the default settings, or under a rival law.
 pub(crate) fn run(trace: &Trace, mix: &Mix, law: Option<&Spec>, seed: Option<u64>) -> Outcome {
     let goal = Goal::Balanced;
     let policy = if law.is_some() { Policy::ByHand { goal } } else { defaults() };
@@ -128,12 +128,12 @@ pub(crate) fn run_with(
     law: Option<&Spec>,
 ) -> (Outcome, Run) {
     let machines = mix.machines(trace.models.first().map_or("", String::as_str));
-    let machines = machines.expect("every model is known everywhere");
+    let machines = machines.expect("every adapter has times for every model");
     let mut law = law.map(|law| law.build(&machines, options.slo, &trace.times()));
     let run = match &mut law {
         Some(law) => simulate(trace, mix, options, Some(law.as_mut())),
         None => simulate(trace, mix, options, None),
     };
-    let run = run.expect("every model is known everywhere");
+    let run = run.expect("every adapter has times for every model");
     (Outcome::of(&run, &machines), run)
 }

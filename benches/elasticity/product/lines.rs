@@ -10,36 +10,40 @@ const PARTS: usize = 8;
 
 pub(crate) fn print(shared: &[(String, Trace)]) {
     println!("\nSituations:");
-    say("office week, one card, CPU of 40 ms a row", "99.95 % at 50 Wh", &office_with_cpu());
+    print_line("office week, one card, CPU of 40 ms a row", "99.95 % at 50 Wh", &office_with_cpu());
     let single = traces::single(300.0, DAY, 2);
     let outcome = run(&single, &with_cpu(mix("fast"), Some(0.04)), None, None);
-    say("single requests, mean 300 s, one card, CPU of 40 ms a row", "100 % at 1 Wh", &outcome);
+    print_line(
+        "single requests, mean 300 s, one card, CPU of 40 ms a row",
+        "100 % at 1 Wh",
+        &outcome,
+    );
     for (sigma, goal) in [(0.0, "99.3 % at 60 Wh"), (20.0, "99.2 % at 95 Wh")] {
         let outcome = run(&traces::bursts(sigma, 1), &mix("fast"), None, None);
-        say(&format!("bursts each 10 min, sigma {sigma} s, one card"), goal, &outcome);
+        print_line(&format!("bursts each 10 min, sigma {sigma} s, one card"), goal, &outcome);
     }
     let outcome = run(&traces::each_15_min(192), &mix("fast"), None, None);
-    say("a request each 15 min over two days, one card", "96 % at 20 Wh", &outcome);
+    print_line("a request each 15 min over two days, one card", "96 % at 20 Wh", &outcome);
     for (every, goal) in [(60.0, "310 Wh a day"), (300.0, "85 Wh a day")] {
         let trace = traces::single(every, DAY, 1);
         let mix = slow_rows(mix("equal"), 0.15);
         let options = Options { keep_changes: true, ..Options::new(defaults(), SLO) };
         let (outcome, _) = run_with(&trace, &mix, &options, None);
-        say(&format!("a row of 150 ms each {every} s, two equal cards"), goal, &outcome);
+        print_line(&format!("a row of 150 ms each {every} s, two equal cards"), goal, &outcome);
         let starts: Vec<u64> = outcome.adapters.iter().map(|share| share.activations).collect();
         println!("    starts of the cards: {starts:?}");
     }
     let outcome = run(&traces::single(60.0, DAY, 1), &mix("unequal"), None, None);
-    say("single requests, mean 60 s, unequal", "315 Wh", &outcome);
+    print_line("single requests, mean 60 s, unequal", "315 Wh", &outcome);
     let outcome = run(&traces::office_week(1), &mix("unequal"), None, None);
-    say("office week, unequal", "99.3 % at 850 Wh", &outcome);
+    print_line("office week, unequal", "99.3 % at 850 Wh", &outcome);
     places();
     restarts(shared);
     nothing_to_learn(shared);
     two_clients();
 }
 
-/// Traces in which no client comes regularly, with starts ahead and without.
+/// Traces in which no client has regular requests, with starts ahead and without.
 fn nothing_to_learn(shared: &[(String, Trace)]) {
     println!("  starts ahead where nothing can be learned, attainment and energy over none:");
     let made = ["single 60 s", "single 300 s", "single 1800 s", "random bursts"];
@@ -58,7 +62,7 @@ fn nothing_to_learn(shared: &[(String, Trace)]) {
     }
 }
 
-/// A client that comes each 15 minutes, and one that comes at random.
+/// A client with a request every 15 minutes, and one with requests at random.
 fn two_clients() {
     let (regular, random) = (traces::regular(192), traces::poisson(600.0, 2.0 * DAY, 9));
     let request = |client: u32| move |at| TraceRequest { at, rows: 1, model: 0, client };
@@ -83,10 +87,12 @@ fn two_clients() {
     );
 }
 
-/// Late requests more for each of seven restarts, at which every adapter goes off: those that arrive
-/// within the first start after it are late whatever is remembered.
+/// Additional late requests for each of seven restarts, at which every adapter turns off: those
+/// that arrive within the first start after it are late in any case.
 fn restarts(shared: &[(String, Trace)]) {
-    println!("  late requests more for each restart, remembered and forgotten; within its start:");
+    println!(
+        "  additional late requests for each restart, remembered and forgotten; within its start:"
+    );
     let made = [("office week", traces::office_week(1)), ("bursts", traces::bursts(0.0, 1))];
     let made = made.map(|(name, trace)| (name.to_owned(), trace));
     for (name, trace) in shared.iter().cloned().chain(made) {
@@ -94,7 +100,7 @@ fn restarts(shared: &[(String, Trace)]) {
             let (options, mix) = (Options::new(defaults(), SLO), mix(mix_name));
             let run = |parts, remembers| {
                 let runs = simulate_restarts(&trace, &mix, &options, (parts, remembers));
-                runs.expect("every model is known")
+                runs.expect("every adapter has times for every model")
             };
             let [whole, remembered, forgotten] =
                 [run(1, true), run(PARTS, true), run(PARTS, false)];
@@ -112,7 +118,8 @@ fn late(runs: &[Run]) -> f64 {
     runs.iter().map(|run| run.late).sum::<u64>() as f64
 }
 
-/// Late requests that arrived within a start after the first request of a part but the first.
+/// Late requests that arrived within a start after the first request of a part other than the
+/// first.
 fn within_starts(trace: &Trace, runs: &[Run]) -> f64 {
     let length = trace.requests.len().div_ceil(PARTS);
     let parts = trace.requests.chunks(length).zip(runs).skip(1);
@@ -124,7 +131,7 @@ fn within_starts(trace: &Trace, runs: &[Run]) -> f64 {
     within.sum::<usize>() as f64
 }
 
-/// Five models, of which two fit on each of two cards, and one case where all fit.
+/// Five models, of which two fit on each of two cards, and one case in which all fit.
 fn places() {
     const PLACE: u64 = 1 << 30;
     /// Seconds of a load.
@@ -150,12 +157,16 @@ fn places() {
             "76 %; before 69.45 %, 2211 loads an hour",
         ),
         ("2/s, all fit", traces::models(2.0, 7200.0, &popular), 5, "as before: 99.63 %, 43.8 Wh"),
-        ("spells of 40 s, a day", traces::spells(DAY), 2, "before: 97.78 %, 988.4 Wh"),
+        ("periods of 40 s, a day", traces::periods(DAY), 2, "before: 97.78 %, 988.4 Wh"),
     ];
     for (what, trace, places, goal) in cases {
         let mix = with_places(mix("equal"), places * PLACE, (PLACE, LOAD));
         let outcome = run(&trace, &mix, None, None);
-        say(&format!("five models, {places} places on each of two cards, {what}"), goal, &outcome);
+        print_line(
+            &format!("five models, {places} places on each of two cards, {what}"),
+            goal,
+            &outcome,
+        );
         println!("    loads an hour: {:.0}", outcome.loads as f64 * HOUR / outcome.span_s);
     }
 }
@@ -164,6 +175,6 @@ fn office_with_cpu() -> Outcome {
     run(&traces::office_week(1), &with_cpu(mix("fast"), Some(0.04)), None, None)
 }
 
-fn say(what: &str, goal: &str, outcome: &Outcome) {
+fn print_line(what: &str, goal: &str, outcome: &Outcome) {
     println!("  {what}: {} (goal: {goal})", figures(outcome));
 }

@@ -1,10 +1,10 @@
-//! How good the policy is at the product's own defaults, where a start takes ten times the target.
+//! Quality of the policy at the product's own defaults, where a start takes ten times the target.
 //!
 //! `cargo bench --bench elasticity -- product TRACE.csv ... [seeds=3] [ours] [save=FILE.csv]`
 //! prints attainment and energy of every way over the same cells, the cells in which a rival as
 //! shipped is at least as good in both, and the figures of single situations with their goals.
-//! `save` writes what ours took in each cell, as `landed.csv` beside this file was written with the
-//! policy that it is compared with.
+//! `save` writes the results of the product's policy in each cell; `landed.csv` beside this file
+//! was written in this way with the policy that serves as the reference.
 
 mod cells;
 mod lines;
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// Seconds of a row on the CPU, with which the cells are run again.
+/// Seconds of a row on the CPU for the repeated runs of the cells.
 const CPU_ROWS: [f64; 3] = [0.04, 0.08, 0.2];
 /// Attainment and joules of each cell under the policy before these rules (459c4e9).
 const LANDED: &str = include_str!("landed.csv");
@@ -26,7 +26,7 @@ const WH: f64 = 3600.0;
 /// A way to run a cell.
 #[derive(Clone, Debug, PartialEq)]
 enum Way {
-    /// The default settings, with a CPU with so many seconds for one row, if any.
+    /// The default settings, and a CPU with these seconds for one row, if any.
     Ours(Option<f64>),
     Noisy(u64),
     Law(Spec),
@@ -45,7 +45,7 @@ impl Cell {
         self.outcomes.iter().find(|(other, _)| other == way).map(|(_, outcome)| outcome)
     }
 
-    /// Rivals that have at least our attainment with 2 % less energy.
+    /// Returns the rivals that have at least the product's attainment with 2 % less energy.
     fn dominators(&self) -> Vec<String> {
         let Some(ours) = self.find(&Way::Ours(None)) else { return Vec::new() };
         let better = |(way, other): &(Way, Outcome)| match way {
@@ -57,7 +57,7 @@ impl Cell {
         self.outcomes.iter().filter_map(better).collect()
     }
 
-    /// Attainment and joules of the policy before.
+    /// Attainment and joules of the reference policy.
     fn landed(&self) -> Option<(f64, f64)> {
         let key = format!("{},{},", self.trace_name, self.mix_name);
         let line = LANDED.lines().find_map(|line| line.strip_prefix(&key))?;
@@ -139,7 +139,7 @@ fn outcome(cell: &Cell, way: &Way) -> Outcome {
     }
 }
 
-/// Does all jobs on all cores; results in the order of the jobs.
+/// Does all jobs on all cores; results are in the order of the jobs.
 pub(crate) fn in_parallel<T: Sync, R: Send>(jobs: &[T], job: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let (next, done) = (Mutex::new(0), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,4 +1,4 @@
-//! Traces that are made from a seed: single requests, bursts, scheduled requests and an office week.
+//! Traces made from a seed: single requests, bursts, scheduled requests and an office week.
 
 use simulate::{Trace, TraceRequest};
 use types::random::SplitMix64;
@@ -10,7 +10,7 @@ const BURST_EVERY: f64 = 600.0;
 const BURST: f64 = 30.0;
 const BURST_GAP: f64 = 0.2;
 
-/// The made traces of the table, by name.
+/// The generated traces of the table, by name.
 pub(crate) fn all() -> Vec<(&'static str, Trace)> {
     vec![
         ("single 60 s", single(60.0, DAY, 1)),
@@ -44,7 +44,7 @@ pub(crate) fn poisson(mean: f64, length: f64, seed: u64) -> Vec<f64> {
     }
 }
 
-/// Requests at random for models `a`, `b`, ... with these shares.
+/// Returns random requests for models `a`, `b`, ... with these shares.
 pub(crate) fn models(rate: f64, length: f64, shares: &[f64]) -> Trace {
     let (mut noise, mut trace) = (SplitMix64::new(11), Trace::default());
     trace.models = names(shares.len());
@@ -59,8 +59,8 @@ pub(crate) fn models(rate: f64, length: f64, shares: &[f64]) -> Trace {
     trace
 }
 
-/// A request each half second, for one model during 40 seconds, then for the next of five.
-pub(crate) fn spells(length: f64) -> Trace {
+/// Returns a request each half second, for one model during 40 seconds, then for the next of five.
+pub(crate) fn periods(length: f64) -> Trace {
     let request = |at: f64| {
         let model = (at / 40.0) as usize % 5;
         TraceRequest { at, rows: 1, model, client: 0 }
@@ -73,7 +73,7 @@ fn names(count: usize) -> Vec<String> {
     ('a'..='z').take(count).map(String::from).collect()
 }
 
-/// A request each 15 minutes, give or take two seconds.
+/// Returns a request each 15 minutes, plus or minus two seconds.
 pub(crate) fn each_15_min(count: u32) -> Trace {
     Trace::at(regular(count))
 }
@@ -84,8 +84,8 @@ pub(crate) fn regular(count: u32) -> Vec<f64> {
     (0..count).map(at).collect()
 }
 
-/// A day of bursts of 5 requests/s, one each ten minutes, shifted by a normal number of so many
-/// seconds.
+/// Returns a day of bursts of 5 requests/s, one each ten minutes, shifted by a normal number with
+/// this standard deviation in seconds.
 pub(crate) fn bursts(sigma: f64, seed: u64) -> Trace {
     let mut noise = SplitMix64::new(seed);
     let mut times = Vec::new();
@@ -96,7 +96,7 @@ pub(crate) fn bursts(sigma: f64, seed: u64) -> Trace {
     sorted(times)
 }
 
-/// The same at random times.
+/// Returns the same bursts at random times.
 fn random_bursts(seed: u64) -> Trace {
     let mut noise = SplitMix64::new(seed);
     let (mut at, mut times) = (0.0, Vec::new());
@@ -122,8 +122,9 @@ pub(crate) fn sorted(mut times: Vec<f64>) -> Trace {
     Trace::at(times)
 }
 
-/// A week of sessions: busy on workdays, with a lunch dip, nearly silent at night and on the
-/// weekend. Each request is followed by another one with a probability of 2/3, 2 s later on average.
+/// Returns a week of sessions: busy on workdays, with a lunch dip, nearly idle at night and on the
+/// weekend. Each request is followed by another one with a probability of 2/3, 2 s later on
+/// average.
 pub(crate) fn office_week(seed: u64) -> Trace {
     const RATE_MAX: f64 = 0.11;
     let mut noise = SplitMix64::new(seed);

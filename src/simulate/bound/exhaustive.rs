@@ -1,27 +1,28 @@
-//! The true optimum of a tiny instance, by trying everything.
+//! The true optimum of a tiny instance, by exhaustive search.
 
 use super::Objective;
 use super::prices::Prices;
 use crate::fleet::Machine;
 
-/// Seconds; as tolerant as the bound.
+/// Tolerance in seconds, equal in effect to the bound's.
 const EPSILON: f64 = 1e-9;
-/// Time grows threefold with each request.
+/// Maximum number of requests: the time grows threefold with each one.
 const MOST: usize = 14;
 
-/// The cost of the best schedule of at most 14 requests under true physics; infinite if there is
-/// none, or if there are more. The time grows with 3 to the power of the requests.
+/// Returns the cost of the best schedule of at most 14 requests under true physics; infinite if
+/// there is none, or if there are more requests. The time grows with 3 to the power of the
+/// requests.
 ///
-/// Since one request in a hundred may be late and none of fewer, all are in time here. Every
-/// division of the requests among the machines is tried. On one machine the requests can be taken
-/// to be served in the order in which they came: if the older of two is in the later batch, swap
-/// them; both are in time still. So every cutting of that order into batches is tried. When the
-/// batches of a machine run is found by a program over the instants at which one can run in some
-/// optimum: what is spent between two batches is concave in the time between them, so that a run of
-/// batches without pause can be moved either way until one of them begins when its last row comes
-/// or ends when its first row is due, or until it touches the next run. (Only if starting draws
-/// less than idling, the time of one start is another such distance, which is left out; the result
-/// is a feasible schedule's cost all the same.)
+/// Since one request in a hundred may be late, all of at most 14 must be in time. Every division of
+/// the requests among the machines is tried. On one machine the requests can be assumed to be
+/// served in the order of their arrival: if the older of two is in the later batch, swap them; both
+/// are still in time. So every cutting of that order into batches is tried. The start times of a
+/// machine's batches are found by a program over the instants at which a batch can begin in some
+/// optimum: the cost between two batches is concave in the time between them, so a run of batches
+/// without pause can be moved either way until one of them begins when its last row arrives or ends
+/// when its first row is due, or until it touches the next run. (Only if starting draws less than
+/// idling, the time of one start is another such distance, which is left out; the result is still
+/// the cost of a feasible schedule.)
 pub fn exhaustive(machines: &[Machine], arrivals: &[f64], slo: f64, objective: Objective) -> f64 {
     let mut arrivals = arrivals.to_vec();
     arrivals.sort_by(f64::total_cmp);
@@ -42,7 +43,7 @@ pub fn exhaustive(machines: &[Machine], arrivals: &[f64], slo: f64, objective: O
     best.last().copied().unwrap_or(0.0)
 }
 
-/// The best way of leaving a part of a set to the next machine.
+/// Returns the least cost of a set when any part of it may be left to the next machine.
 fn divided(others: &[f64], alone: &[f64], set: usize) -> f64 {
     let mut best = f64::INFINITY;
     for (part, cost) in alone.iter().enumerate().take(set + 1) {
@@ -53,7 +54,7 @@ fn divided(others: &[f64], alone: &[f64], set: usize) -> f64 {
     best
 }
 
-/// Those of which the bit is set.
+/// Returns the arrivals at the set bits.
 fn pick(arrivals: &[f64], set: usize) -> Vec<f64> {
     let chosen = arrivals.iter().enumerate().filter(|(index, _)| set >> index & 1 == 1);
     chosen.map(|(_, arrival)| *arrival).collect()
@@ -67,7 +68,7 @@ struct TimedBatch {
     seconds: f64,
 }
 
-/// The least cost of one machine that serves all of these.
+/// Returns the least cost of one machine that serves all of these requests.
 fn best_alone(machine: &Machine, arrivals: &[f64], slo: f64, objective: Objective) -> f64 {
     if arrivals.is_empty() {
         return 0.0;
@@ -80,7 +81,7 @@ fn best_alone(machine: &Machine, arrivals: &[f64], slo: f64, objective: Objectiv
     costs.fold(f64::INFINITY, f64::min)
 }
 
-/// Cuts after each request of which the bit is set; none if a batch is too large or too slow.
+/// Cuts the requests after each set bit; `None` if a batch is too large or too slow.
 fn batches(machine: &Machine, arrivals: &[f64], slo: f64, cuts: usize) -> Option<Vec<TimedBatch>> {
     let (mut batches, mut first, mut rows) = (Vec::new(), *arrivals.first()?, 0);
     for (index, arrival) in arrivals.iter().enumerate() {
@@ -100,9 +101,9 @@ fn batches(machine: &Machine, arrivals: &[f64], slo: f64, cuts: usize) -> Option
     Some(batches)
 }
 
-/// The least cost of running batches in their order: a program over when each can begin.
+/// Returns the least cost of running batches in their order: a program over their start times.
 fn timed(batches: &[TimedBatch], start: f64, prices: Prices) -> f64 {
-    // What the batches before cost if the last of them ends then; before them the machine is off.
+    // Cost of the preceding batches by the end of the last of them; before them the machine is off.
     let mut ends: Vec<(f64, f64)> = vec![(f64::NEG_INFINITY, 0.0)];
     for (index, batch) in batches.iter().enumerate() {
         let mut next = Vec::new();
@@ -117,8 +118,8 @@ fn timed(batches: &[TimedBatch], start: f64, prices: Prices) -> f64 {
     ends.iter().map(|(_, cost)| *cost).fold(f64::INFINITY, f64::min)
 }
 
-/// When a batch can begin, if a run of batches around it hangs on the release or the deadline of
-/// one of them.
+/// Returns the times at which a batch can begin when the run of batches around it is fixed by the
+/// release or the deadline of one of them.
 fn begins(batches: &[TimedBatch], index: usize) -> Vec<f64> {
     let mut begins = Vec::new();
     let Some(own) = batches.get(index) else { return begins };
@@ -137,7 +138,7 @@ fn begins(batches: &[TimedBatch], index: usize) -> Vec<f64> {
     begins
 }
 
-/// What the time between two batches costs: idling, or off and on again if there is time for it.
+/// Returns the cost of the time between two batches: idling, or a restart if there is time for one.
 fn pause(seconds: f64, start: f64, prices: Prices) -> f64 {
     let idle = seconds.max(0.0) * prices.idle;
     if seconds + EPSILON >= start { idle.min(prices.start) } else { idle }

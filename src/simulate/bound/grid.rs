@@ -1,26 +1,27 @@
-//! The slots of time over which the bound is computed, and what each machine can do in each.
+//! The slots of time over which the bound is computed, and the capacity of each machine in each
+//! slot.
 
 use super::Objective;
 use super::prices::{Prices, buckets};
 use crate::fleet::Machine;
 
-/// Slots of which some arrival can be served, aimed at from above.
+/// Aimed-at maximum of the slots in which some arrival can be served.
 const SLOTS: f64 = 50_000.0;
-/// How many times more there may be, to keep them short beside the shortest start.
+/// Factor by which `SLOTS` may be exceeded to keep slots short relative to the shortest start.
 const SLOTS_STRETCH: f64 = 8.0;
-/// Slots of the whole plan.
+/// Maximum number of slots of the whole plan.
 const SLOTS_IN_ALL: f64 = 4e6;
-/// Numbers the program may hold for all slots together; beyond it, rows are cut less finely.
+/// Maximum number of values in the tables of all slots; above it, rows are cut less finely.
 const CELLS: f64 = 2.5e8;
-/// Seconds; shorter starts than this do not make slots shorter.
+/// Lower limit of the shortest start in seconds, so that very short starts do not shorten slots.
 const SHORTEST: f64 = 0.1;
-/// Seconds; rounding must not make the grid stricter than time itself.
+/// Tolerance in seconds: rounding must not make the grid stricter than time itself.
 const EPSILON: f64 = 1e-7;
 
 /// A slot in which something can be served, or a stretch of slots in which nothing can.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GridSlot {
-    /// Slots on end; one unless nothing can be served.
+    /// Number of consecutive slots; one unless nothing can be served.
     pub(super) len: u32,
     /// Units of rows that arrive in it.
     pub(super) arrived: usize,
@@ -30,14 +31,14 @@ pub(super) struct GridSlot {
     live: (usize, usize),
 }
 
-/// What a machine that is on can do in one slot.
+/// Capacity of a machine that is on, in one slot.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SlotService {
     /// Units of rows, rounded up.
     pub(super) units: usize,
-    /// Of a unit, on top of being on.
+    /// Price of a unit in addition to that of being on.
     pub(super) price: f64,
-    /// Rows per second at the best batch that the rows around can form.
+    /// Rows per second at the best batch that the surrounding rows can form.
     rate: f64,
 }
 
@@ -49,12 +50,12 @@ pub(super) struct Grid {
     /// Units of a row.
     pub(super) units: usize,
     pub(super) slots: Vec<GridSlot>,
-    /// For each slot each machine's service.
+    /// The service of each machine in each slot: slots outside, machines inside.
     pub(super) services: Vec<SlotService>,
 }
 
 impl Grid {
-    /// Arrivals are ascending seconds from zero.
+    /// Cuts ascending `arrivals` in seconds from zero.
     pub(super) fn new(
         machines: &[Machine],
         arrivals: &[f64],
@@ -97,8 +98,8 @@ impl Grid {
         }
     }
 
-    /// Turns one machine's rates into units of a slot and their price, when a second of computing
-    /// costs `extra` on top of being on.
+    /// Converts one machine's rates to units per slot and their price, where a second of computing
+    /// costs `extra` in addition to being on.
     fn price(&mut self, index: usize, count: usize, extra: f64) {
         let per_slot = self.slot * self.units as f64;
         for service in self.services.iter_mut().skip(index).step_by(count.max(1)) {
@@ -110,8 +111,8 @@ impl Grid {
     }
 }
 
-/// Seconds of a slot: a power of two times a part of the shortest start, so that a little more slack
-/// rarely changes it; as short as the number of slots allows.
+/// Returns the seconds of a slot: a power of two times a part of the shortest start, so that a
+/// little more slack rarely changes it; as short as the number of slots allows.
 fn slot_seconds(machines: &[Machine], arrivals: &[f64], slo: f64) -> f64 {
     let shortest = machines.iter().map(|machine| machine.start).fold(1e3, f64::min).max(SHORTEST);
     let gaps = arrivals.iter().zip(arrivals.iter().skip(1)).map(|(a, b)| (b - a).min(slo));
@@ -128,8 +129,8 @@ fn slot_seconds(machines: &[Machine], arrivals: &[f64], slo: f64) -> f64 {
     slot
 }
 
-/// Units of a row: so many that the slowest machine serves some of them in a slot, for what a slot
-/// serves is rounded up; a power of two.
+/// Returns the units of a row, a power of two: enough that the slowest machine serves several units
+/// in a slot, because the service of a slot is rounded up.
 fn units_per_row(machines: &[Machine], slot: f64, slots: &[GridSlot]) -> usize {
     let slowest = machines.iter().map(|machine| machine.batch(1)).fold(slot, f64::max);
     let rows: usize = slots.iter().map(|slot| slot.allowed + 1).sum();
@@ -144,8 +145,8 @@ fn units_per_row(machines: &[Machine], slot: f64, slots: &[GridSlot]) -> usize {
     units
 }
 
-/// Cuts time into slots. A request may be served from the slot in which it arrives to the one in
-/// which its time is up, both whole. Rows are counted in rows here.
+/// Cuts time into slots. A request may be served from the slot of its arrival to the slot of its
+/// deadline, both whole. Rows are counted in rows here.
 fn cut(arrivals: &[f64], slo: f64, slot: f64) -> Vec<GridSlot> {
     let first = |arrival: &f64| ((arrival - EPSILON) / slot).floor().max(0.0) as u64;
     let due = |arrival: &f64| ((arrival + slo + EPSILON) / slot).floor() as u64;
@@ -166,13 +167,13 @@ fn cut(arrivals: &[f64], slo: f64, slot: f64) -> Vec<GridSlot> {
     slots
 }
 
-/// How many arrivals from `from` on are so.
+/// Number of consecutive arrivals from `from` on that satisfy `so`.
 fn run(arrivals: &[f64], from: usize, so: impl Fn(&f64) -> bool) -> usize {
     arrivals.iter().skip(from).take_while(|arrival| so(arrival)).count()
 }
 
-/// For each request, how many came within so many seconds up to it, itself among them: the most
-/// rows of a batch of which it is the last.
+/// Returns for each request the number that arrived within `seconds` up to and including it: the
+/// most rows of a batch of which it is the last.
 fn together(arrivals: &[f64], seconds: f64) -> Vec<u32> {
     let mut oldest = arrivals.iter().enumerate().peekable();
     let count = |(last, arrival): (usize, &f64)| {
@@ -182,12 +183,13 @@ fn together(arrivals: &[f64], seconds: f64) -> Vec<u32> {
     arrivals.iter().enumerate().map(count).collect()
 }
 
-/// The most rows, up to so many, of a batch under way in a slot: its last row is one that can be
-/// served in the slot, and so are the others, back to the oldest that came little enough before.
+/// Returns the most rows, up to `rows`, of a batch under way in a slot: its last row is one that
+/// can be served in the slot, and so are the others, back to the oldest that arrived shortly enough
+/// before.
 fn most_rows(together: &[u32], (from, to): (usize, usize), rows: u32) -> u32 {
     let mut most = 0;
     for (place, together) in together.iter().enumerate().take(to).skip(from).rev() {
-        // Those before have fewer with them that are not due yet.
+        // Earlier requests have fewer others with them that are not yet due.
         if most >= rows || most as usize > place - from {
             break;
         }

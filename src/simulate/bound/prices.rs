@@ -1,4 +1,4 @@
-//! What being on, starting and computing cost, by what is to be spared.
+//! Costs of being on, starting and computing, for each objective.
 
 use super::Objective;
 use crate::fleet::Machine;
@@ -6,11 +6,11 @@ use crate::fleet::Machine;
 /// One machine's prices; joules or device-seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prices {
-    /// Of one activation.
+    /// Price of one activation.
     pub(super) start: f64,
-    /// Of a second on with nothing to do.
+    /// Price of an idle second on.
     pub(super) idle: f64,
-    /// Of a second spent computing.
+    /// Price of a second spent computing.
     pub(super) active: f64,
 }
 
@@ -28,19 +28,19 @@ impl Prices {
         }
     }
 
-    /// What a second on costs at least, whatever is done in it, as the bound counts it with slots of
-    /// so many seconds: two slots must not be dearer than a start.
+    /// Least price of a second on, for any activity, as the bound counts it with slots of `slot`
+    /// seconds: two slots must not cost more than a start.
     pub(super) fn run(&self, slot: f64) -> f64 {
         self.idle.min(self.active).min(self.start / (2.0 * slot))
     }
 
-    /// What a second of computing costs on top of that.
+    /// Price of a second of computing in addition to [`Prices::run`].
     pub(super) fn extra(&self, slot: f64) -> f64 {
         self.active - self.run(slot)
     }
 
-    /// What a start costs less the repayment for slots that are only partly on: an interval of
-    /// length L touches slots of less than L + 2 slots in all.
+    /// Price of a start less the repayment for slots that are only partly on: an interval of length
+    /// L touches slots of less than L + 2 slots in all.
     pub(super) fn start_repaid(&self, slot: f64) -> f64 {
         (self.start - 2.0 * slot * self.run(slot)).max(0.0)
     }

@@ -7,7 +7,7 @@ use crate::fleet::Machine;
 use std::iter::{once, repeat_n};
 use std::ops::Range;
 
-/// The instance, ready to be priced.
+/// The instance in the form that the program prices.
 #[derive(Debug)]
 pub(super) struct BoundProgram {
     pub(super) grid: Grid,
@@ -29,7 +29,7 @@ struct Table {
     width: usize,
 }
 
-/// A table and room to work in, so that no slot allocates.
+/// A table and buffers that are reused, so that no slot allocates.
 #[derive(Debug, Default)]
 struct Desk {
     table: Table,
@@ -38,7 +38,7 @@ struct Desk {
     other: Vec<f64>,
 }
 
-/// Where the best plan is after a slot.
+/// Position of the best plan after a slot.
 #[derive(Clone, Copy, Debug)]
 struct PlanState {
     mask: usize,
@@ -62,7 +62,7 @@ impl BoundProgram {
         BoundProgram { grid, switches }
     }
 
-    /// The least cost when each request that is late costs `late`.
+    /// Returns the least cost when each late request costs `late`.
     pub(super) fn cost(&self, late: f64) -> f64 {
         let mut desk = self.desk();
         for at in 0..self.grid.slots.len() {
@@ -71,8 +71,8 @@ impl BoundProgram {
         desk.table.cells.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// The masks of the plan of least cost, one for each slot from time zero. Only every so many
-    /// tables are kept; those between are computed anew on the way back.
+    /// Returns the masks of the plan of least cost, one for each slot from time zero. To save
+    /// memory, only every `stride`-th table is kept; the others are computed again on the way back.
     pub(super) fn plan(&self, late: f64) -> Vec<u16> {
         let slots = self.grid.slots.len();
         let stride = slots.isqrt().max(1);
@@ -94,7 +94,8 @@ impl BoundProgram {
         masks
     }
 
-    /// Walks back from a place after the last slot of a range to before its first, noting masks.
+    /// Follows the plan back from the state after the last slot of a range to the state before its
+    /// first, and collects the masks.
     fn trace(
         &self,
         desk: &mut Desk,
@@ -116,14 +117,14 @@ impl BoundProgram {
         place
     }
 
-    /// The best place before a slot, given the one after it.
+    /// Returns the best state before a slot, given the state after it.
     fn before(&self, table: &Table, at: usize, late: f64, after: PlanState) -> PlanState {
         let Some(slot) = self.grid.slots.get(at) else { return after };
         let served = self.ways(at, late, after, table.width + slot.arrived);
         let mut best = (f64::INFINITY, after);
         for (mask, row) in table.cells.chunks_exact(table.width.max(1)).enumerate() {
             let switch = self.switch(mask, after.mask);
-            // The backlog before must at least be what is left less what arrived.
+            // The backlog before must be at least the backlog after less the arrivals.
             let least = after.backlog.saturating_sub(slot.arrived);
             let gone = (least + slot.arrived).saturating_sub(after.backlog);
             let pairs = row.iter().enumerate().skip(least).zip(served.iter().skip(gone));
@@ -136,8 +137,8 @@ impl BoundProgram {
         best.1
     }
 
-    /// The least cost of getting rid of 0, 1, 2... units in a slot, at most so many: by the cheapest
-    /// machines that are on, or by being late if the backlog is as great as it may be.
+    /// Returns the least cost of removing 0, 1, 2... units in a slot, at most `most`: by the
+    /// cheapest machines that are on, or by lateness if the backlog is at its limit.
     fn ways(&self, at: usize, late: f64, after: PlanState, most: usize) -> Vec<f64> {
         let services = self.services(at).iter().enumerate();
         let on = services.filter(|(index, _)| after.mask >> index & 1 == 1);
@@ -155,7 +156,7 @@ impl BoundProgram {
         once(0.0).chain(costs.take(most)).collect()
     }
 
-    /// What turning on the machines that are in `to` but not in `from` costs.
+    /// Returns the cost of turning on the machines that are in `to` but not in `from`.
     fn switch(&self, from: usize, to: usize) -> f64 {
         let turned = to & !from;
         let switches = self.switches.iter().enumerate();
@@ -167,7 +168,7 @@ impl BoundProgram {
         self.grid.services.get(at * count..(at + 1) * count).unwrap_or_default()
     }
 
-    /// All off and nothing waiting.
+    /// Returns the initial state: all machines are off and nothing waits.
     fn desk(&self) -> Desk {
         let mut cells = vec![f64::INFINITY; 1 << self.switches.len()];
         if let Some(off) = cells.first_mut() {
@@ -176,7 +177,8 @@ impl BoundProgram {
         Desk { table: Table { cells, width: 1 }, ..Desk::default() }
     }
 
-    /// One slot: turn machines on and off, let rows arrive, serve, be late, pay for being on.
+    /// Computes one slot: machines turn on and off, rows arrive and are served, or are late, and
+    /// being on is paid for.
     fn step(&self, desk: &mut Desk, at: usize, late: f64) {
         let Some(slot) = self.grid.slots.get(at) else { return };
         for (index, switch) in self.switches.iter().enumerate() {
@@ -194,7 +196,7 @@ impl BoundProgram {
 }
 
 impl Desk {
-    /// Lets one machine serve any part of what it can, wherever it is on.
+    /// Lets one machine serve any part of its capacity in all sets in which it is on.
     fn serve(&mut self, index: usize, service: &SlotService) {
         let width = self.table.width;
         if service.units == 0 || width < 2 {
@@ -208,7 +210,7 @@ impl Desk {
     }
 }
 
-/// `row[i] = min(row[i + n] + n · price)` over n up to the units served: a sliding minimum, by
+/// Sets `row[i] = min(row[i + n] + n · price)` over n up to the units served: a sliding minimum, by
 /// doubling its length, each pass of which the compiler turns into vector instructions.
 fn least_within(row: &mut [f64], service: &SlotService, a: &mut Vec<f64>, b: &mut Vec<f64>) {
     let reach = service.units.min(row.len() - 1);
@@ -229,19 +231,19 @@ fn least_within(row: &mut [f64], service: &SlotService, a: &mut Vec<f64>, b: &mu
     }
 }
 
-/// The lesser of two numbers that are no NaN; one instruction, which `f64::min` is not.
+/// Returns the lesser of two numbers other than NaN in one instruction, unlike `f64::min`.
 fn least(x: f64, y: f64) -> f64 {
     if y < x { y } else { x }
 }
 
 impl Table {
-    /// The rows in which a machine is on, in pieces.
+    /// Returns the rows in which a machine is on, in pieces.
     fn on_halves(&mut self, index: usize) -> impl Iterator<Item = &mut [f64]> {
         let half = self.width << index;
         self.cells.chunks_exact_mut(2 * half.max(1)).map(move |pair| pair.split_at_mut(half).1)
     }
 
-    /// Turning a machine off is free, turning it on costs.
+    /// Applies switching: turning a machine off is free, turning it on costs `start`.
     fn switch(&mut self, index: usize, start: f64) {
         let half = self.width << index;
         for pair in self.cells.chunks_exact_mut(2 * half.max(1)) {
@@ -267,7 +269,7 @@ impl Table {
         std::mem::swap(self, spare);
     }
 
-    /// Cuts backlogs down to what may be left; what is beyond is late.
+    /// Cuts backlogs to the allowed rest; the units above it are late.
     fn settle(&mut self, allowed: usize, late: f64, spare: &mut Table) {
         spare.cells.clear();
         spare.width = allowed + 1;
@@ -287,7 +289,7 @@ impl Table {
         }
     }
 
-    /// The cheapest mask with nothing waiting.
+    /// Returns the cheapest mask with an empty backlog.
     fn cheapest(&self) -> usize {
         let nothing = self.cells.iter().step_by(self.width.max(1)).enumerate();
         nothing.min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(mask, _)| mask)

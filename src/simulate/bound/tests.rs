@@ -32,7 +32,7 @@ impl Dice {
         (0..self.between(1.0, 3.0) as usize).map(|_| self.machine()).collect()
     }
 
-    /// Bursts of a few requests.
+    /// Returns bursts of a few requests.
     fn arrivals(&mut self, most: f64) -> Vec<f64> {
         let (count, mut now) = (self.between(1.0, most + 1.0) as usize, 0.0);
         let spread = self.between(0.0, 3.0);
@@ -64,7 +64,7 @@ fn cost(machines: &[Machine], arrivals: &[f64], slo: f64, objective: Objective) 
     lower_bound(machines, arrivals, slo, objective).cost
 }
 
-/// Both, after checking that the bound is one.
+/// Returns the bound and the optimum, after checking that the bound is not above it.
 fn bracket(machines: &[Machine], arrivals: &[f64], slo: f64, objective: Objective) -> (f64, f64) {
     let best = exhaustive(machines, arrivals, slo, objective);
     let bound = cost(machines, arrivals, slo, objective);
@@ -167,11 +167,14 @@ fn bursts_far_apart_take_two_starts_and_close_ones_idling() {
 #[test]
 fn slack_gathers_rows_into_batches() {
     let arrivals = [0.0, 0.4, 0.8, 1.2];
-    let patient = bracket(&[card()], &arrivals, 2.0, Objective::Energy);
+    let relaxed = bracket(&[card()], &arrivals, 2.0, Objective::Energy);
     let hurried = bracket(&[card()], &arrivals, 0.25, Objective::Energy);
-    assert!((patient.1 - (50.0 + 0.5 * 110.0)).abs() < 1e-9, "one batch of four");
+    assert!((relaxed.1 - (50.0 + 0.5 * 110.0)).abs() < 1e-9, "one batch of four");
     assert!((hurried.1 - (50.0 + 0.8 * 110.0 + 0.6 * 10.0)).abs() < 0.6, "{}", hurried.1);
-    assert!(hurried.0 > 0.93 * hurried.1, "the bound knows that they cannot meet: {hurried:?}");
+    assert!(
+        hurried.0 > 0.93 * hurried.1,
+        "the bound includes that they cannot share a batch: {hurried:?}"
+    );
 }
 
 #[test]
@@ -197,8 +200,8 @@ fn the_plan_covers_the_trace_and_turns_off_in_long_gaps() {
     assert!(!on(0.0, 2.9) && !on(5.0, 59.9));
 }
 
-/// A machine that serves whatever waits as soon as it is free, and is off in every pause in which
-/// that spares something: joules, and seconds of each request.
+/// Simulates a machine that serves all waiting requests as soon as it is free and is off in every
+/// pause in which that saves energy: returns joules, and seconds of each request.
 fn eager(machine: &Machine, arrivals: &[f64]) -> (f64, Vec<f64>) {
     let (mut free, mut latencies, mut joules) = (f64::NEG_INFINITY, Vec::new(), 0.0);
     while let Some(oldest) = arrivals.get(latencies.len()) {
@@ -217,7 +220,7 @@ fn eager(machine: &Machine, arrivals: &[f64]) -> (f64, Vec<f64>) {
 }
 
 #[test]
-fn a_schedule_with_its_share_of_misses_does_not_beat_the_bound() {
+fn a_schedule_with_one_late_request_in_a_hundred_does_not_beat_the_bound() {
     let mut dice = Dice(5);
     for _ in 0..12 {
         let machine = dice.machine();
@@ -229,7 +232,7 @@ fn a_schedule_with_its_share_of_misses_does_not_beat_the_bound() {
         arrivals.sort_by(f64::total_cmp);
         let (joules, mut latencies) = eager(&machine, &arrivals);
         latencies.sort_by(f64::total_cmp);
-        // As tight a target as leaves one in a hundred late, if it is no great one.
+        // The tightest target that leaves one request in a hundred late, unless it is long.
         let slo = latencies[latencies.len() - 1 - latencies.len() / 100].min(3.0);
         if latencies.iter().filter(|latency| **latency > slo).count() <= latencies.len() / 100 {
             let bound = cost(&[machine], &arrivals, slo, Objective::Energy);
@@ -239,8 +242,8 @@ fn a_schedule_with_its_share_of_misses_does_not_beat_the_bound() {
 }
 
 #[test]
-fn a_miss_in_a_hundred_is_forgiven() {
-    // A lonely request far from all others need not be in time.
+fn one_late_request_in_a_hundred_is_free() {
+    // An isolated request far from all others need not be in time.
     let mut arrivals: Vec<f64> = (0..120).map(|request| f64::from(request) * 0.01).collect();
     let fast = Machine { beta: 0.005, alpha: 0.01, max_rows: 32, ..card() };
     let without = cost(std::slice::from_ref(&fast), &arrivals, 2.0, Objective::DeviceSeconds);
@@ -252,7 +255,7 @@ fn a_miss_in_a_hundred_is_forgiven() {
 }
 
 #[test]
-fn odd_inputs_are_answered() {
+fn invalid_inputs_yield_a_bound() {
     for objective in BOTH {
         assert_eq!(cost(&[card()], &[], 2.0, objective), 0.0);
         assert_eq!(cost(&[card()], &[1.0], 0.0, objective), 0.0);

@@ -1,4 +1,4 @@
-//! Laws that never change their mind: the baselines B0 and B1 of elastic.md, 4.3.
+//! Laws that never change their decision: the baselines "all on" and "fixed subset".
 
 use super::units::has;
 use super::{Law, Sight};
@@ -6,7 +6,7 @@ use super::{Law, Sight};
 /// Every adapter is on, always.
 #[derive(Clone, Debug, Default)]
 pub struct AllOn {
-    said: bool,
+    has_decided: bool,
 }
 
 /// The adapters of a set are on, always.
@@ -14,34 +14,34 @@ pub struct AllOn {
 pub struct Subset {
     /// Bit `k` stands for adapter `k`.
     mask: u32,
-    said: bool,
+    has_decided: bool,
 }
 
 impl Subset {
     /// Bit `k` stands for adapter `k`.
     pub fn new(mask: u32) -> Subset {
-        Subset { mask, said: false }
+        Subset { mask, has_decided: false }
     }
 }
 
 impl Law for AllOn {
     fn next(&self) -> f64 {
-        if self.said { f64::INFINITY } else { 0.0 }
+        if self.has_decided { f64::INFINITY } else { 0.0 }
     }
 
     fn decide(&mut self, _: &Sight<'_>, wanted: &mut [bool]) {
-        self.said = true;
+        self.has_decided = true;
         wanted.fill(true);
     }
 }
 
 impl Law for Subset {
     fn next(&self) -> f64 {
-        if self.said { f64::INFINITY } else { 0.0 }
+        if self.has_decided { f64::INFINITY } else { 0.0 }
     }
 
     fn decide(&mut self, _: &Sight<'_>, wanted: &mut [bool]) {
-        self.said = true;
+        self.has_decided = true;
         for (at, want) in wanted.iter_mut().enumerate() {
             *want = has(self.mask, at);
         }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_stays_on() {
+    fn decisions_do_not_change() {
         let (machines, doing, mut wanted) = (fleet(), [AdapterActivity::Off; 3], [false; 3]);
         let mut law = Subset::new(0b101);
         assert_eq!(law.next(), 0.0);

@@ -1,4 +1,4 @@
-//! Kubernetes' horizontal pod autoscaler (elastic.md, 1.3; kubernetes/kubernetes,
+//! Kubernetes' horizontal pod autoscaler (kubernetes/kubernetes,
 //! `pkg/controller/podautoscaler/{horizontal,replica_calculator}.go` and its defaults).
 
 use super::meter::{LevelMeter, RecentValues};
@@ -9,20 +9,20 @@ use crate::fleet::Machine;
 /// Seconds between evaluations, and of the periods of the rate policies.
 const SYNC: f64 = 15.0;
 
-/// What Kubernetes lets people set.
+/// Parameters that Kubernetes exposes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HpaParams {
-    /// Utilisation to aim for: requests in flight of a unit's concurrency.
+    /// Target utilisation: requests in flight as a share of a unit's concurrency.
     pub target: f64,
     /// Seconds over which utilisation is averaged.
     pub average: f64,
-    /// Deviation of the ratio from 1 that is left alone.
+    /// Deviation of the ratio from 1 that causes no change.
     pub tolerance: f64,
-    /// Seconds of which the lowest recommendation counts upwards.
+    /// Window in seconds of which the lowest recommendation counts upwards.
     pub up: f64,
-    /// Seconds of which the highest recommendation counts downwards.
+    /// Window in seconds of which the highest recommendation counts downwards.
     pub down: f64,
-    /// Units that may be added in a period, or what this factor makes if that is more.
+    /// Units that may be added in a period, or the result of this factor if it is more.
     pub up_pods: f64,
     pub up_factor: f64,
 }
@@ -55,7 +55,7 @@ impl Knobs for HpaParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<HpaParams> {
     let mut grid = Vec::new();
     for target in [0.3, 0.5, 0.8, 1.0, 1.4] {
@@ -68,8 +68,8 @@ pub fn grid() -> Vec<HpaParams> {
     grid
 }
 
-/// Pods that so much load asks for, in units of what one pod should have. Pods that are not ready
-/// count as idle on the way up, and not at all on the way down.
+/// Returns the pods that this load needs, in units of the target load of one pod. Pods that are not
+/// ready count as idle on the way up, and not at all on the way down.
 fn recommend(load: f64, ready: usize, unready: usize, tolerance: f64) -> usize {
     let current = ready + unready;
     if ready == 0 {
@@ -85,14 +85,14 @@ fn recommend(load: f64, ready: usize, unready: usize, tolerance: f64) -> usize {
     if is_near(ratio) { current } else { pods(load) }
 }
 
-/// Limits how fast recommendations come true.
+/// Limits the rate at which recommendations are applied.
 #[derive(Clone, Debug)]
 struct Stabiliser {
     params: HpaParams,
     recent: RecentValues,
 }
 
-/// Evaluations that a window of so many seconds has, this one included.
+/// Returns the number of evaluations in a window of `seconds`, this one included.
 fn evaluations(seconds: f64) -> usize {
     ((seconds / SYNC).ceil() as usize).max(1)
 }
@@ -114,7 +114,7 @@ impl Stabiliser {
     }
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Hpa {
     pub(super) replicas: Replicas,
@@ -124,7 +124,7 @@ pub struct Hpa {
 }
 
 impl Hpa {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: HpaParams, machines: &[Machine], slo: f64) -> Hpa {
         let replicas = Replicas::new(machines, slo, 1);
         let meter = LevelMeter::new(0.5, params.average);
@@ -135,7 +135,7 @@ impl Hpa {
         self.meter.observe(sight.now, (sight.waiting + sight.running) as f64);
     }
 
-    /// Evaluates if it is time to.
+    /// Evaluates if it is due.
     pub(super) fn sync(&mut self, sight: &Sight<'_>) {
         if !is_due(sight.now, self.tick) {
             return;
@@ -170,32 +170,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_deviations_are_left_alone() {
+    fn small_deviations_cause_no_change() {
         let at = |load: f64| recommend(load, 10, 0, 0.1);
         assert_eq!([9.0, 10.0, 11.0].map(at), [10, 10, 10]);
         assert_eq!([8.9, 11.1, 0.0, 35.0].map(at), [9, 12, 0, 35]);
     }
 
     #[test]
-    fn pods_not_ready_damp_the_way_up_only() {
+    fn pods_that_are_not_ready_damp_only_the_way_up() {
         assert_eq!(recommend(4.0, 2, 2, 0.1), 4, "within the tolerance with all counted");
-        assert_eq!(recommend(3.0, 2, 2, 0.1), 4, "the direction turns");
+        assert_eq!(recommend(3.0, 2, 2, 0.1), 4, "no change, because the direction would reverse");
         assert_eq!(recommend(8.0, 2, 2, 0.1), 8);
         assert_eq!(recommend(1.0, 2, 2, 0.1), 1);
         assert_eq!(recommend(9.0, 0, 3, 0.1), 3, "no pod, no metric");
     }
 
     #[test]
-    fn rates_and_windows_limit() {
+    fn rates_and_windows_limit_changes() {
         let mut stabiliser = Stabiliser::new(HpaParams { down: 45.0, ..HpaParams::default() });
         let mut to = |current, desired| stabiliser.stabilise(current, desired);
         assert_eq!([to(1, 50), to(5, 50), to(10, 50)], [5, 10, 20]);
         assert_eq!([to(20, 2), to(20, 3), to(20, 1), to(3, 0)], [20, 20, 3, 3]);
-        assert_eq!([to(3, 0), to(1, 0)], [1, 1], "one stays");
+        assert_eq!([to(3, 0), to(1, 0)], [1, 1], "one is kept");
     }
 
     #[test]
-    fn looks_every_fifteen_seconds() {
+    fn evaluates_every_fifteen_seconds() {
         let machines = fleet();
         let mut law = Hpa::new(HpaParams::default(), &machines, 2.0);
         let on = [AdapterActivity::Busy, AdapterActivity::Off, AdapterActivity::Off];

@@ -1,10 +1,10 @@
-//! A timeout on idleness, one for all adapters: the baseline B8 of elastic.md, 4.3.
+//! An idle timeout that is the same for all adapters.
 
 use super::wake::OnDemand;
 use super::{Knobs, Law, Sight};
 use crate::fleet::Machine;
 
-/// What there is to choose.
+/// Parameters of the law.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IdleParams {
     /// Seconds that an adapter may idle.
@@ -23,7 +23,7 @@ impl Knobs for IdleParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<IdleParams> {
     let seconds = [
         0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0,
@@ -32,7 +32,7 @@ pub fn grid() -> Vec<IdleParams> {
     seconds.map(|seconds| IdleParams { seconds }).to_vec()
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct IdleTimeout {
     params: IdleParams,
@@ -40,7 +40,7 @@ pub struct IdleTimeout {
 }
 
 impl IdleTimeout {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: IdleParams, machines: &[Machine], slo: f64) -> IdleTimeout {
         IdleTimeout { params, adapters: OnDemand::new(machines, slo) }
     }

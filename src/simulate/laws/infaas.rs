@@ -1,4 +1,4 @@
-//! INFaaS (elastic.md, 1.5; stanford-mast/INFaaS, `src/worker/autoscaler.cc`, `checkModvar`).
+//! INFaaS (stanford-mast/INFaaS, `src/worker/autoscaler.cc`, `checkModvar`).
 
 use super::units::{Replicas, has};
 use super::{Knobs, Law, Sight, is_due};
@@ -7,12 +7,12 @@ use crate::fleet::Machine;
 /// Seconds between checks.
 const TICK: f64 = 1.0;
 
-/// Its constants.
+/// Constants of the law.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InfaasParams {
     /// Share of the capacity to add per millisecond of loading.
     pub load: f64,
-    /// Checks in a row that must ask for fewer.
+    /// Consecutive checks that must request fewer units.
     pub votes: f64,
 }
 
@@ -28,19 +28,19 @@ impl Knobs for InfaasParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<InfaasParams> {
     let loads = [0.0, 0.000_05, 0.0001, 0.0002];
     let with = |load: f64| [2.0, 5.0, 10.0, 20.0, 100.0].map(|votes| InfaasParams { load, votes });
     loads.into_iter().flat_map(with).collect()
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Infaas {
     params: InfaasParams,
     replicas: Replicas,
-    /// Checks in a row that asked for fewer.
+    /// Consecutive checks that requested fewer units.
     votes: usize,
     /// Arrivals until the last check.
     arrived: usize,
@@ -48,13 +48,13 @@ pub struct Infaas {
 }
 
 impl Infaas {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: InfaasParams, machines: &[Machine], slo: f64) -> Infaas {
         let replicas = Replicas::new(machines, slo, 1);
         Infaas { params, replicas, votes: 0, arrived: 0, tick: 0.0 }
     }
 
-    /// One check, with the requests per second since the last one.
+    /// Performs one check, with the requests per second since the last one.
     fn check(&mut self, rate: f64, load_ms: f64) -> usize {
         let (now, unit) = (self.replicas.target(), self.replicas.units.unit());
         let current = now as f64 * unit;
@@ -72,7 +72,7 @@ impl Infaas {
         now.saturating_sub(1)
     }
 
-    /// Mean milliseconds that the adapters that are meant to be on take to start.
+    /// Returns the mean start time, in milliseconds, of the adapters that should be on.
     fn load_ms(&self, machines: &[Machine]) -> f64 {
         let set = self.replicas.units.set(self.replicas.target());
         let on = machines.iter().enumerate().filter(|(at, _)| has(set, *at));
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adds_at_once_and_takes_away_after_votes() {
+    fn adds_at_once_and_removes_after_votes() {
         let mut law = Infaas::new(InfaasParams::default(), &fleet(), 2.0);
         law.replicas.scale(5);
         assert_eq!(law.check(5.0, 0.0), 5);

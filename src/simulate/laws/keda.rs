@@ -1,16 +1,16 @@
-//! KEDA (elastic.md, 1.4; kedacore/keda, `pkg/scaling`): an HPA between 1 and N, with a poll of its
-//! own between 0 and 1.
+//! KEDA (kedacore/keda, `pkg/scaling`): an HPA between 1 and N, with a separate poll between 0 and
+//! 1.
 
 use super::hpa::{self, Hpa};
 use super::{Knobs, Law, Sight, is_due, next_multiple};
 use crate::fleet::Machine;
 
-/// What KEDA lets people set.
+/// Parameters that KEDA exposes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KedaParams {
     /// Seconds between polls.
     pub poll: f64,
-    /// Seconds without activity after which all go.
+    /// Seconds without activity after which all turn off.
     pub cooldown: f64,
     pub hpa: hpa::HpaParams,
 }
@@ -29,7 +29,7 @@ impl Knobs for KedaParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<KedaParams> {
     let mut grid = Vec::new();
     for poll in [1.0, 5.0, 30.0] {
@@ -46,18 +46,18 @@ pub fn grid() -> Vec<KedaParams> {
     grid
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Keda {
     params: KedaParams,
     hpa: Hpa,
-    /// When a poll last found requests.
+    /// Time at which a poll last found requests.
     active: f64,
     poll: f64,
 }
 
 impl Keda {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: KedaParams, machines: &[Machine], slo: f64) -> Keda {
         let hpa = Hpa::new(params.hpa, machines, slo);
         Keda { params, hpa, active: 0.0, poll: 0.0 }
@@ -89,7 +89,7 @@ impl Law for Keda {
         if self.hpa.replicas.target() > 0 {
             self.hpa.sync(sight);
         } else {
-            // Polls that find nothing change nothing.
+            // Polls without a finding change nothing.
             let in_flight = sight.waiting + sight.running;
             self.poll = if in_flight > 0 { next } else { f64::INFINITY };
         }

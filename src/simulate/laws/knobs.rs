@@ -1,12 +1,12 @@
 //! Named parameters of laws, written and read as text.
 
-/// Parameters that have names.
+/// Parameters with names.
 pub trait Knobs: Copy + Default {
     /// Name, unit and value of each.
     fn knobs(&mut self) -> Vec<(&'static str, &'static str, &mut f64)>;
 }
 
-/// The parameters that are not the default, in brackets.
+/// Writes the parameters that differ from the default, in brackets.
 pub(super) fn write<P: Knobs>(mut params: P) -> String {
     let mut default = P::default();
     let pairs = params.knobs().into_iter().zip(default.knobs());
@@ -16,8 +16,8 @@ pub(super) fn write<P: Knobs>(mut params: P) -> String {
     if changed.is_empty() { String::new() } else { format!("({})", changed.join(",")) }
 }
 
-/// Reads what `write` writes, units or not. None for a name that is not known, or a value that is
-/// no number of 0 or more.
+/// Reads the output of `write`, with or without units. `None` for an unknown name, or for a value
+/// that is not a number of 0 or more.
 pub(super) fn read<P: Knobs>(values: &str) -> Option<P> {
     let mut params = P::default();
     for pair in values.split(',').filter(|pair| !pair.trim().is_empty()) {

@@ -1,4 +1,4 @@
-//! Knative's pod autoscaler (elastic.md, 1.1; knative/serving, `pkg/autoscaler/scaling/autoscaler.go`,
+//! Knative's pod autoscaler (knative/serving, `pkg/autoscaler/scaling/autoscaler.go`,
 //! `pkg/autoscaler/aggregation/bucketing.go`, `pkg/reconciler/autoscaling/kpa/scaler.go`).
 
 use super::meter::{LevelMeter, RecentValues};
@@ -8,33 +8,34 @@ use crate::fleet::Machine;
 
 /// Seconds between evaluations.
 const TICK: f64 = 2.0;
-/// The least that a pod's concurrency target may be.
+/// The smallest concurrency target of a pod.
 const TARGET_MIN: f64 = 0.01;
-/// Scrapes that weigh all but a ten-thousandth, and the least weight of the newest.
+/// Weight of the scrapes in a window (all but a ten-thousandth), and the least weight of the
+/// newest.
 const WEIGHTS: (f64, f64) = (0.9999, 0.2);
 
-/// What Knative lets people set.
+/// Parameters that Knative exposes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KpaParams {
     /// Seconds of the stable window.
     pub stable: f64,
-    /// Panic window, percent of the stable one.
+    /// Panic window, in percent of the stable one.
     pub panic: f64,
-    /// Percent of what is ready that must be asked for to panic.
+    /// Desired pods, in percent of the ready ones, at which panic mode begins.
     pub threshold: f64,
-    /// Share of a unit's concurrency to aim for.
+    /// Target share of a unit's concurrency.
     pub utilisation: f64,
-    /// At most so many times the units at once.
+    /// Largest factor by which units increase at once.
     pub up: f64,
-    /// At least the units divided by this at once.
+    /// Largest divisor by which units decrease at once.
     pub down: f64,
     /// Seconds that the last pod stays after it was marked inactive.
     pub grace: f64,
-    /// The same at least, by the revision.
+    /// Minimum of the same time, by the revision.
     pub retention: f64,
     /// Seconds that a lower number must last.
     pub delay: f64,
-    /// Units that always stay.
+    /// Units that are always kept.
     pub least: f64,
     /// 1 weighs averages exponentially, 0 linearly.
     pub weighted: f64,
@@ -76,7 +77,7 @@ impl Knobs for KpaParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<KpaParams> {
     let mut grid = Vec::new();
     for stable in [6.0, 15.0, 30.0, 60.0] {
@@ -89,7 +90,7 @@ pub fn grid() -> Vec<KpaParams> {
     grid
 }
 
-/// Whole seconds in which concurrency was reported: none while there is no pod and no request.
+/// Whole seconds in which concurrency was reported: not while there are neither pods nor requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Reported {
     first: u64,
@@ -116,12 +117,12 @@ impl Metric {
             return;
         }
         let goes_on = |seen: &Reported| was || second - seen.last < self.window;
-        // After a window of silence the average begins anew.
+        // After a window without reports the average begins anew.
         let first = self.reported.filter(goes_on).map_or(second, |seen| seen.first);
         self.reported = Some(Reported { first, last: second });
     }
 
-    /// Mean concurrency in the whole seconds before this one, of those in the window.
+    /// Returns the mean concurrency in the whole seconds before this one, of those in the window.
     fn average(&self, second: u64, window: u64) -> f64 {
         let (Some(seen), Some(newest)) = (self.reported, second.checked_sub(1)) else { return 0.0 };
         let last = seen.last.min(newest);
@@ -149,24 +150,24 @@ fn weight_of_newest(buckets: u64) -> f64 {
     (1.0 - (1.0 - all).powf(1.0 / buckets.max(1) as f64)).max(least)
 }
 
-/// What an evaluation sees.
+/// Input of an evaluation.
 #[derive(Clone, Copy, Debug)]
 struct KpaInputs {
     now: f64,
     /// Pods that are ready.
     ready: usize,
-    /// Pods last asked for.
+    /// Pods that were requested last.
     target: usize,
     /// Mean concurrency in the stable and in the panic window.
     stable: f64,
     panic: f64,
 }
 
-/// Decides how many pods there should be, and when to panic.
+/// Decides the number of pods, and when to panic.
 #[derive(Clone, Debug)]
 struct Scaler {
     params: KpaParams,
-    /// Concurrency that one pod should have.
+    /// Target concurrency of one pod.
     concurrency: f64,
     panicking: Option<f64>,
     most_in_panic: usize,
@@ -182,8 +183,8 @@ impl Scaler {
     }
 
     fn desired(&mut self, seen: KpaInputs) -> usize {
-        // Rates act on what was last asked for: one large adapter may be more units than that,
-        // and halving those would never let go of it.
+        // Rates apply to the number that was requested last: one large adapter may be more units
+        // than that, and by halving those it would never turn off.
         let from = seen.target.max(1) as f64;
         let up = (self.params.up * from - 1e-9).ceil();
         let down = (from / self.params.down).floor();
@@ -201,7 +202,7 @@ impl Scaler {
         kept.max(self.params.least as usize)
     }
 
-    /// Panics, goes on panicking or calms down.
+    /// Begins, continues or ends panic mode.
     fn alarm(&mut self, now: f64, ratio: f64) {
         if ratio >= self.params.threshold / 100.0 {
             self.panicking = Some(now);
@@ -211,14 +212,14 @@ impl Scaler {
     }
 }
 
-/// Whether the last pod may go.
+/// State that decides whether the last pod may be removed.
 #[derive(Clone, Copy, Debug)]
 enum Life {
     Active { since: f64 },
     Inactive { since: f64 },
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Kpa {
     replicas: Replicas,
@@ -231,7 +232,7 @@ pub struct Kpa {
 }
 
 impl Kpa {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: KpaParams, machines: &[Machine], slo: f64) -> Kpa {
         let replicas = Replicas::new(machines, slo, 1);
         let window = params.stable.round().max(1.0);
@@ -248,10 +249,10 @@ impl Kpa {
         Kpa { replicas, metric, scaler, life, panic, tick: 0.0 }
     }
 
-    /// Evaluates; a request that woke it counts as one in flight.
-    fn evaluate(&mut self, sight: &Sight<'_>, poked: bool) {
+    /// Evaluates; a request that ended the sleep counts as one in flight.
+    fn evaluate(&mut self, sight: &Sight<'_>, is_woken: bool) {
         let second = sight.now.max(0.0) as u64;
-        let least = if poked { 1.0 } else { 0.0 };
+        let least = if is_woken { 1.0 } else { 0.0 };
         let desired = self.scaler.desired(KpaInputs {
             now: sight.now,
             ready: self.replicas.ready(sight),
@@ -263,7 +264,8 @@ impl Kpa {
         self.replicas.scale(units);
     }
 
-    /// Holds the last pod until the revision was active for a stable window, and through the grace.
+    /// Keeps the last pod until the revision was active for a stable window, and through the grace
+    /// period.
     fn last_pod(&mut self, now: f64, desired: usize) -> usize {
         let params = self.scaler.params;
         match self.life {
@@ -289,9 +291,9 @@ impl Law for Kpa {
         let in_flight = sight.waiting + sight.running;
         let pods = sight.doing.iter().any(is_ready);
         self.metric.observe(sight.now, in_flight as f64, pods);
-        let poked = self.replicas.target() == 0 && in_flight > 0;
-        if poked || is_due(sight.now, self.tick) {
-            self.evaluate(sight, poked);
+        let is_woken = self.replicas.target() == 0 && in_flight > 0;
+        if is_woken || is_due(sight.now, self.tick) {
+            self.evaluate(sight, is_woken);
             self.tick = next_multiple(sight.now, TICK);
         }
         if self.replicas.target() == 0 && in_flight == 0 {
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_up_limits() {
+    fn increases_are_limited_by_a_factor() {
         let params = KpaParams { up: 1.1, ..KpaParams::default() };
         // Upstream's vector: 2 ready, concurrency 3, target 1, rate 1.1 make 3 pods.
         assert_eq!(Scaler::new(params, 1.0).desired(seen(0.0, 2, 3.0, 3.0)), 3);
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_down_limits() {
+    fn decreases_are_limited_by_a_factor() {
         let mut scaler = Scaler::new(KpaParams::default(), 1.0);
         assert_eq!([9, 4, 2, 1].map(|n| scaler.desired(seen(0.0, n, 0.0, 0.0))), [4, 2, 1, 0]);
     }
@@ -331,7 +333,7 @@ mod tests {
         assert_eq!(
             scaler.desired(seen(0.0, 2, 1.0, 3.9)),
             4,
-            "3.9 need 4 pods, twice what is ready"
+            "3.9 need 4 pods, twice the ready ones"
         );
         assert_eq!(scaler.desired(seen(2.0, 4, 1.0, 1.0)), 4);
         assert_eq!(scaler.desired(seen(60.0, 4, 1.0, 1.0)), 4, "the window is not over");
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn weighted_buckets_are_those_of_upstream() {
+    fn weighted_buckets_equal_those_of_upstream() {
         let newest_first = [5.0, 5.0, 10.0, 10.0].into_iter();
         assert!((weighted(newest_first, 0.6) - 5.544).abs() < 1e-9);
         assert_eq!(weight_of_newest(60), 0.2);
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn sleeps_at_zero_until_poked() {
+    fn sleeps_at_zero_until_a_request_arrives() {
         let (machines, mut wanted) = (fleet(), [false; 3]);
         let mut law = Kpa::new(KpaParams::default(), &machines, 2.0);
         let on = [AdapterActivity::Idle { since: 0.0 }, AdapterActivity::Off, AdapterActivity::Off];

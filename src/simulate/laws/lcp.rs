@@ -1,17 +1,17 @@
-//! Lazy capacity provisioning (elastic.md, 1.6; Lin et al., "Dynamic right-sizing for
-//! power-proportional data centers"): 3-competitive for equal servers. Here the servers are a
-//! prefix of the adapters, ordered by joules per row.
+//! Lazy capacity provisioning (Lin et al., "Dynamic right-sizing for power-proportional data
+//! centers"): 3-competitive for equal servers. Here the servers are a prefix of the adapters,
+//! ordered by joules per row.
 
 use super::units::rates;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
 use crate::fleet::Machine;
 
-/// What there is to choose.
+/// Parameters of the law.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LcpParams {
     /// Seconds of a slot; 0 stands for the longest start.
     pub slot: f64,
-    /// Activations that one costs.
+    /// Cost of an activation, as a multiple of its energy.
     pub switch: f64,
 }
 
@@ -27,38 +27,38 @@ impl Knobs for LcpParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<LcpParams> {
     let slots = [0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
     let with = |slot: f64| [0.5, 1.0, 2.0, 5.0].map(|switch| LcpParams { slot, switch });
     slots.into_iter().flat_map(with).collect()
 }
 
-/// The first so many adapters of the order being on.
+/// State in which a prefix of the ordered adapters is on.
 #[derive(Clone, Copy, Debug, Default)]
 struct AdapterPrefix {
-    /// The last of them; none has none.
+    /// The last adapter of the prefix; `None` if the prefix is empty.
     adapter: Option<usize>,
     /// Rows per second of the last, and its joules per row beyond idling.
     rate: f64,
     row: f64,
-    /// Watts of idling and joules of activating, of all of them.
+    /// Watts of idling and joules of activating, of all adapters in the prefix.
     idle_w: f64,
     start: f64,
-    /// Joules of the cheapest schedule that ends here: if activations cost, and if turning off
-    /// costs in their stead; both less those of the cheapest of all.
+    /// Joules of the cheapest schedule that ends here: if activations have a cost, and if turning
+    /// off has it instead; both less those of the cheapest of all.
     low: f64,
     high: f64,
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Lcp {
     /// Seconds.
     slot: f64,
-    /// By length; the first is none.
+    /// Prefixes by length; the first is empty.
     prefixes: Vec<AdapterPrefix>,
-    /// What `low` and `high` become.
+    /// Next values of `low` and `high`.
     next: Vec<(f64, f64)>,
     on: usize,
     /// Arrivals until the slot began.
@@ -67,7 +67,7 @@ pub struct Lcp {
 }
 
 impl Lcp {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: LcpParams, machines: &[Machine], slo: f64) -> Lcp {
         let longest = machines.iter().map(|machine| machine.start).fold(0.1, f64::max);
         let slot = if params.slot > 0.0 { params.slot } else { longest };
@@ -76,7 +76,7 @@ impl Lcp {
         Lcp { slot, prefixes, next, on: 0, arrived: 0, tick: 0.0 }
     }
 
-    /// Ends a slot that asked for so many rows per second. Whether that changed anything.
+    /// Ends a slot with a demand in rows per second. Returns whether that changed anything.
     fn step(&mut self, demand: f64) -> bool {
         let demand = demand.min(self.prefixes.iter().map(|prefix| prefix.rate).sum());
         let (mut left, mut watts) = (demand, 0.0);
@@ -96,7 +96,7 @@ impl Lcp {
         self.replace()
     }
 
-    /// Takes over the new costs and goes to the nearest length between the bounds.
+    /// Applies the new costs and moves to the nearest length between the bounds.
     fn replace(&mut self) -> bool {
         let least =
             |(low, high): (f64, f64), next: &(f64, f64)| (low.min(next.0), high.min(next.1));
@@ -119,7 +119,7 @@ impl Lcp {
     }
 }
 
-/// Whether costs differ by more than rounding.
+/// Returns whether costs differ by more than rounding.
 fn differ(a: f64, b: f64) -> bool {
     a != b && (a - b).abs() > 1e-9 * (1.0 + a.abs().min(b.abs()))
 }
@@ -155,7 +155,7 @@ impl Law for Lcp {
         }
         let arrivals = sight.arrived.saturating_sub(self.arrived);
         self.arrived = sight.arrived;
-        // What is left over from earlier slots asks for someone to be on.
+        // Work that is left over from earlier slots needs an adapter that is on.
         let least = if in_flight > 0 { f64::MIN_POSITIVE } else { 0.0 };
         let changed = self.step((arrivals as f64 / self.slot).max(least));
         let asleep = !changed && self.on == 0 && in_flight == 0;
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn demand_fills_the_order_and_sleep_comes() {
+    fn demand_turns_adapters_on_in_order_and_pauses_turn_them_off() {
         let machines = fleet();
         let mut law = Lcp::new(LcpParams::default(), &machines, 2.0);
         assert_eq!(law.slot, 2.0);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn all_carry_what_is_exactly_their_sum() {
+    fn a_demand_equal_to_the_sum_of_all_rates_is_carried_by_all() {
         let machines = [0.1, 0.2, 0.3, 0.7].map(|rate| machine(rate, 1.0, 9.0));
         let mut law = Lcp::new(LcpParams::default(), &machines, 20.0);
         law.step(9.0);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_at_the_slot_past() {
+    fn decides_by_the_previous_slot() {
         let (machines, mut wanted, off) = (fleet(), [false; 3], [AdapterActivity::Off; 3]);
         let mut law = Lcp::new(LcpParams::default(), &machines, 2.0);
         let mut see = |now, arrived, in_flight| {

@@ -1,21 +1,22 @@
-//! MArk (elastic.md, 1.5; marcoszh/MArk-Project): greedy provisioning from a forecast, which here is
-//! perfect since it is the trace itself. What it costs bounds what forecasting could bring.
+//! MArk (marcoszh/MArk-Project): greedy provisioning from a forecast, which here is perfect,
+//! because it is the trace itself. Its cost therefore bounds the benefit of forecasting.
 
 use super::units::rates;
 use super::{Knobs, Law, ROUNDING, Sight, is_due};
 use crate::fleet::Machine;
 
-/// Its constants.
+/// Constants of the law.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MarkParams {
     /// Seconds of a step, and steps of the forecast.
     pub step: f64,
     pub steps: f64,
-    /// The step of the plan that is acted on, which hides the start.
+    /// The step of the plan that is applied, which hides the start.
     pub ahead: f64,
-    /// Seconds that an adapter counts for at least.
+    /// Minimum of seconds that an adapter counts for.
     pub span: f64,
-    /// Seconds over which a step's demand is averaged, of which the highest counts; 0 for a step.
+    /// Seconds over which demand is averaged, where the highest mean of a step counts; 0 for a
+    /// whole step.
     pub peak: f64,
 }
 
@@ -37,7 +38,7 @@ impl Knobs for MarkParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<MarkParams> {
     let mut grid = Vec::new();
     for step in [2.0, 5.0, 15.0, 60.0] {
@@ -62,25 +63,25 @@ struct PlannedAdapter {
     start: f64,
     row: f64,
     is_on: bool,
-    /// Whether the plan has it.
+    /// The plan includes it.
     is_taken: bool,
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Mark {
     params: MarkParams,
     kinds: Vec<PlannedAdapter>,
     /// Rows per second in each step of the trace.
     demand: Vec<f64>,
-    /// What of it the plan does not yet carry, from this step on.
+    /// Demand that the plan does not yet carry, from this step on.
     residual: Vec<f64>,
     tick: f64,
 }
 
 impl Mark {
-    /// For these machines, a latency target in seconds and the times in seconds of all arrivals,
-    /// in order.
+    /// Creates the law for these machines, a latency target in seconds and the times in seconds of
+    /// all arrivals, in order.
     pub fn new(params: MarkParams, machines: &[Machine], slo: f64, arrivals: &[f64]) -> Mark {
         let params = MarkParams { step: params.step.max(0.1), ..params };
         let kind = |(machine, rate): (&Machine, f64)| PlannedAdapter {
@@ -96,13 +97,13 @@ impl Mark {
         Mark { params, kinds, demand: demand(params, arrivals), residual, tick: 0.0 }
     }
 
-    /// Plans from a step on.
+    /// Makes a plan from a step on.
     fn plan(&mut self, step: usize) {
         let steps = self.params.steps.max(1.0) as usize;
         self.residual.clear();
         self.residual.extend(self.demand.iter().skip(step).take(steps));
         self.kinds.iter_mut().for_each(|kind| kind.is_taken = false);
-        // What is needed only later is for later plans to say.
+        // Later steps are left to later plans.
         let ahead = self.params.ahead.max(0.0) as usize;
         while let Some(from) = self.residual.iter().take(ahead + 1).position(|rows| *rows > 1e-9) {
             if !self.take(from, ahead) {
@@ -111,8 +112,8 @@ impl Mark {
         }
     }
 
-    /// Adds to the plan what carries most per joule of the residual that begins at this step and
-    /// goes on without a pause. Whether there was anything left to add.
+    /// Adds to the plan the adapter that carries most, per joule, of the residual that begins at
+    /// this step and continues without a pause. Returns whether there was an adapter left to add.
     fn take(&mut self, from: usize, ahead: usize) -> bool {
         let rest = self.residual.get(from..).unwrap_or_default();
         let length = rest.iter().take_while(|rows| **rows > 1e-9).count();
@@ -128,14 +129,15 @@ impl Mark {
         let best = free.map(|(at, kind)| (at, cost(kind))).min_by(|a, b| a.1.total_cmp(&b.1));
         let Some(kind) = best.and_then(|(at, _)| self.kinds.get_mut(at)) else { return false };
         kind.is_taken = true;
-        // It is on for all steps that are acted on, whichever it was taken for.
+        // The adapter is on for all steps that are applied, not only for those that it was added
+        // for.
         let steps = (from + length).max(ahead + 1);
         self.residual.iter_mut().take(steps).for_each(|rows| *rows = (*rows - kind.rate).max(0.0));
         true
     }
 }
 
-/// Rows per second that each step asks for.
+/// Returns the rows per second of each step.
 fn demand(params: MarkParams, arrivals: &[f64]) -> Vec<f64> {
     let per_step =
         if params.peak > 0.0 { (params.step / params.peak).ceil().max(1.0) } else { 1.0 };
@@ -166,7 +168,7 @@ impl Law for Mark {
             }
         }
         for (kind, want) in self.kinds.iter_mut().zip(wanted) {
-            // Nobody leaves while requests wait: the forecast does not know of late ones.
+            // No adapter turns off while requests wait: the forecast does not include late ones.
             *want = kind.is_taken || (*want && sight.waiting > 0);
             kind.is_on = *want;
         }
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_all_can_takes_all() {
+    fn a_demand_above_all_rates_takes_all_adapters() {
         let arrivals: Vec<f64> = (0..1000).map(|at| f64::from(at) / 100.0).collect();
         let mut law = Mark::new(PARAMS, &fleet(), 2.0, &arrivals);
         law.plan(0);

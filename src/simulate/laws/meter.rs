@@ -1,14 +1,14 @@
-//! Averages over time of what laws look at.
+//! Averages over time of the inputs of laws.
 
 use super::ROUNDING;
 
-/// The time integral of a level that changes at events, in buckets of equal width: the newest so
-/// many are kept.
+/// The time integral of a level that changes at events, in buckets of equal width, of which a fixed
+/// number is kept.
 #[derive(Clone, Debug)]
 pub(super) struct LevelMeter {
     /// Seconds of a bucket.
     width: f64,
-    /// Level times seconds; the bucket of number `n` is at `n` modulo the length.
+    /// Level times seconds; bucket number `n` is at `n` modulo the length.
     buckets: Vec<f64>,
     level: f64,
     at: f64,
@@ -16,18 +16,19 @@ pub(super) struct LevelMeter {
 }
 
 impl LevelMeter {
-    /// Keeps the last `seconds`, in buckets of `width` seconds, and the bucket not yet over.
+    /// Keeps the last `seconds`, in buckets of `width` seconds, and the bucket that is not yet
+    /// over.
     pub(super) fn new(width: f64, seconds: f64) -> LevelMeter {
         let kept = (seconds / width).ceil().max(1.0) as usize + 1;
         LevelMeter { width, buckets: vec![0.0; kept], level: 0.0, at: 0.0, newest: 0 }
     }
 
-    /// The number of the bucket that has this time.
+    /// Returns the number of the bucket that contains this time.
     pub(super) fn index(&self, time: f64) -> u64 {
         ((time + ROUNDING) / self.width) as u64
     }
 
-    /// From now on the level is this one.
+    /// Sets the level from now on.
     pub(super) fn observe(&mut self, now: f64, level: f64) {
         let (from, to, kept) = (self.index(self.at), self.index(now), self.buckets.len() as u64);
         for index in from.max((to + 1).saturating_sub(kept))..=to {
@@ -43,7 +44,7 @@ impl LevelMeter {
         (self.at, self.level) = (now, level);
     }
 
-    /// Mean level in one bucket, as if it were over; 0 for those that are not kept.
+    /// Returns the mean level in one bucket, as if it were over; 0 for buckets that are not kept.
     pub(super) fn bucket(&self, index: u64) -> f64 {
         let kept = self.buckets.len() as u64;
         let known = index <= self.newest && index + kept > self.newest;
@@ -51,7 +52,7 @@ impl LevelMeter {
         bucket.map_or(0.0, |integral| integral / self.width)
     }
 
-    /// Mean level over the last `seconds`, or since time 0, up to what was last observed.
+    /// Returns the mean level over the last `seconds`, or since time 0, up to the last observation.
     pub(super) fn mean(&self, seconds: f64) -> f64 {
         let count = ((seconds / self.width).round() as u64).max(1);
         let from = (self.newest + 1).saturating_sub(count);
@@ -60,13 +61,13 @@ impl LevelMeter {
         if covered > 0.0 { sum * self.width / covered } else { 0.0 }
     }
 
-    /// The level last observed.
+    /// Returns the level that was observed last.
     pub(super) fn level(&self) -> f64 {
         self.level
     }
 }
 
-/// The last few values that a law came to.
+/// The last results of a law.
 #[derive(Clone, Debug)]
 pub(super) struct RecentValues {
     values: Vec<usize>,
@@ -74,7 +75,7 @@ pub(super) struct RecentValues {
 }
 
 impl RecentValues {
-    /// Keeps so many values.
+    /// Keeps `kept` values.
     pub(super) fn new(kept: usize) -> RecentValues {
         RecentValues { values: vec![0; kept.max(1)], count: 0 }
     }
@@ -87,7 +88,7 @@ impl RecentValues {
         self.count += 1;
     }
 
-    /// The newest so many values.
+    /// Returns the newest `count` values.
     pub(super) fn newest(&self, count: usize) -> impl Iterator<Item = usize> {
         let kept = self.values.len();
         let count = count.min(self.count).min(kept);
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn long_silence_leaves_zeros() {
+    fn a_long_pause_leaves_zeros() {
         let mut meter = LevelMeter::new(0.1, 1.0);
         meter.observe(0.0, 7.0);
         meter.observe(0.3, 0.0);

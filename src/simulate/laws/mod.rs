@@ -1,11 +1,12 @@
-//! Control laws of others: which adapters should be on. Each is written from its source, named in
-//! its file, with its own constants and units; the simulator asks it and obeys.
+//! Rival control laws, which decide which adapters should be on. Each one is implemented from its
+//! source, which its file names, with the original constants and units; the simulator queries it
+//! and applies its decisions.
 //!
-//! Laws count *replicas*; adapters are unequal. One replica stands for one *unit*: the rate of
-//! the slowest adapter ([`Units`]). So many units are carried by the cheapest set of adapters
-//! whose rates add up to them.
+//! Laws count *replicas*; adapters are unequal. One replica stands for one *unit*: the rate of the
+//! slowest adapter ([`Units`]). A number of units is carried by the cheapest set of adapters with
+//! rates that add up to them.
 //!
-//! [`Spec`] says which law with which parameters; parameters are [`Knobs`].
+//! [`Spec`] is a law with its parameters; parameters are [`Knobs`].
 
 pub mod fixed;
 pub mod hpa;
@@ -30,20 +31,21 @@ pub use units::Units;
 
 use super::fleet::Machine;
 
-/// Clocks may count in nanoseconds, of which ticks are no multiple: so many seconds are none.
+/// Tolerance in seconds: clocks may count in nanoseconds, and ticks are not always multiples of
+/// them.
 const ROUNDING: f64 = 1e-8;
 
-/// Whether it is time.
+/// Returns whether `at` has been reached.
 fn is_due(now: f64, at: f64) -> bool {
     now + ROUNDING >= at
 }
 
-/// The next multiple of so many seconds.
+/// Returns the next multiple of `seconds`.
 fn next_multiple(now: f64, seconds: f64) -> f64 {
     (((now + ROUNDING) / seconds).floor() + 1.0) * seconds
 }
 
-/// What an adapter does, as a law may see it.
+/// Activity of an adapter, as laws see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AdapterActivity {
     Off,
@@ -51,16 +53,16 @@ pub enum AdapterActivity {
     Starting {
         until: f64,
     },
-    /// Since this time.
+    /// Idle since this time.
     Idle {
         since: f64,
     },
     Busy,
-    /// Still runs its last batch, then goes off.
+    /// Still runs its last batch, then turns off.
     Draining,
 }
 
-/// What a law may see. Times in seconds since the trace began.
+/// Input of a law. Times are in seconds since the trace began.
 #[derive(Clone, Copy, Debug)]
 pub struct Sight<'a> {
     pub now: f64,
@@ -70,7 +72,7 @@ pub struct Sight<'a> {
     pub waiting: usize,
     /// Requests in running batches.
     pub running: usize,
-    /// Requests that arrived so far.
+    /// Requests that have arrived so far.
     pub arrived: usize,
     /// Rows that wait and that no adapter which is on or starting can serve within the target.
     pub unmet: usize,
@@ -80,11 +82,12 @@ pub struct Sight<'a> {
 
 /// A control law.
 pub trait Law {
-    /// When it wants to be asked next although nothing happened; infinite if never.
+    /// Time of the next evaluation that the law needs even without an event; infinite if there is
+    /// none.
     fn next(&self) -> f64;
 
-    /// Looks at what is, after every event and at `next`, and says in `wanted` which adapters
-    /// should be on; what it leaves alone stays as it last said. An adapter that is no longer
-    /// wanted finishes its batch and goes off.
+    /// Evaluates the law after every event and at `next`, and sets in `wanted` which adapters
+    /// should be on; an unchanged entry keeps the previous decision. An adapter outside `wanted`
+    /// finishes its batch and turns off.
     fn decide(&mut self, sight: &Sight<'_>, wanted: &mut [bool]);
 }

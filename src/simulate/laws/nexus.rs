@@ -1,5 +1,5 @@
-//! Nexus (elastic.md, 1.5; uwsampl/nexus, `src/nexus/scheduler`): batches that fill half the
-//! target, and a plan for an epoch that is replaced early if the rate leaves its bounds.
+//! Nexus (uwsampl/nexus, `src/nexus/scheduler`): batches that fill half the target, and a plan for
+//! an epoch that is replaced early if the rate leaves its bounds.
 
 use super::units::Units;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
@@ -10,17 +10,17 @@ const BEACON: f64 = 1.0;
 /// Shares of the throughput of a plan beyond which it is replaced early.
 const EARLY: (f64, f64) = (0.8, 1.1);
 
-/// Its constants.
+/// Constants of the law.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NexusParams {
-    /// Seconds of an epoch, and of the shortest.
+    /// Seconds of an epoch, and of the shortest one.
     pub epoch: f64,
     pub early: f64,
     /// Seconds that the rate is averaged over.
     pub average: f64,
-    /// Share of its throughput below which a plan gives adapters back.
+    /// Share of its throughput below which a plan releases adapters.
     pub release: f64,
-    /// Share of its throughput beyond which a plan spills.
+    /// Share of its throughput above which a plan adds adapters.
     pub spill: f64,
 }
 
@@ -42,7 +42,7 @@ impl Knobs for NexusParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<NexusParams> {
     let mut grid = Vec::new();
     for (epoch, early) in [(5.0, 2.0), (10.0, 5.0), (30.0, 10.0), (60.0, 10.0)] {
@@ -55,7 +55,7 @@ pub fn grid() -> Vec<NexusParams> {
     grid
 }
 
-/// How an adapter serves a load.
+/// Batches of an adapter under a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Serving {
     /// Rows of a batch.
@@ -66,8 +66,9 @@ pub struct Serving {
     pub rate: f64,
 }
 
-/// With as much load as it can take: the largest batch that fits twice into the target, in seconds,
-/// since a request may find one just begun. An adapter for which none does takes rows one by one.
+/// Returns the batches at full load: the largest batch that fits twice into the target, in seconds,
+/// since a request may arrive when one has just begun. An adapter without such a batch takes rows
+/// one by one.
 pub fn saturated(machine: &Machine, slo: f64) -> Serving {
     let half = machine.rows_within(slo / 2.0);
     let rows = if half == 0 { machine.rows_within(slo).min(1) } else { half };
@@ -75,8 +76,9 @@ pub fn saturated(machine: &Machine, slo: f64) -> Serving {
     Serving { rows, duty, rate: f64::from(rows) / duty }
 }
 
-/// With a load of so many rows per second, less than [`saturated`]: the largest batch that still
-/// leaves the first of its rows in time after the last has come. None if batches would overlap.
+/// Returns the batches at a load of `rate` rows per second, less than [`saturated`]: the largest
+/// batch that still leaves its first row in time after the last has arrived. `None` if batches
+/// would overlap.
 pub fn residual(machine: &Machine, rate: f64, slo: f64) -> Option<Serving> {
     let gathered = |rows: u32| f64::from(rows.saturating_sub(1)) / rate.max(1e-12);
     let fits = |rows: &u32| gathered(*rows) + machine.batch(*rows) <= slo;
@@ -85,7 +87,7 @@ pub fn residual(machine: &Machine, rate: f64, slo: f64) -> Option<Serving> {
     (machine.batch(rows) <= duty).then_some(Serving { rows, duty, rate })
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Nexus {
     params: NexusParams,
@@ -100,7 +102,7 @@ pub struct Nexus {
 }
 
 impl Nexus {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: NexusParams, machines: &[Machine], slo: f64) -> Nexus {
         let rates = machines.iter().map(|machine| saturated(machine, slo).rate).collect();
         let units = Units::with_rates(machines, rates, slo);
@@ -108,7 +110,7 @@ impl Nexus {
         Nexus { params, units, plan, rate: 0.0, arrived: 0, epoch: 0.0, tick: 0.0 }
     }
 
-    /// One beacon, a time since the last epoch began; a plan that is due is replaced.
+    /// Handles one beacon, `since` the last epoch began; replaces a plan that is due.
     fn beacon(&mut self, rate: f64, since: f64) -> bool {
         let weight = 1.0 - (-BEACON / self.params.average.max(1e-3)).exp();
         self.rate += weight * (rate - self.rate);
@@ -160,17 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_gathers_for_as_long_as_the_first_may_wait() {
+    fn a_residual_batch_gathers_for_as_long_as_its_first_row_may_wait() {
         // At 10 rows per second: (8 - 1) / 10 + 0.18 = 0.88 s; nine take 0.8 + 0.26 = 1.06 s.
         let serving = residual(&batching(0.1), 10.0, 1.0);
-        let Some(Serving { rows, duty, .. }) = serving else { panic!("it can") };
+        let Some(Serving { rows, duty, .. }) = serving else { panic!("the rest has a serving") };
         assert_eq!(rows, 8);
         assert!((duty - 0.8).abs() < 1e-9, "{duty}");
         assert_eq!(residual(&batching(0.6), 1.0, 1.0), None, "0.61 s in every 0.39 s");
     }
 
     #[test]
-    fn plans_last_for_an_epoch_unless_the_rate_leaves_them() {
+    fn plans_last_for_an_epoch_unless_the_rate_leaves_their_bounds() {
         let mut law =
             Nexus::new(NexusParams { average: 1e-3, ..NexusParams::default() }, &fleet(), 2.0);
         law.plan = law.units.set(12);

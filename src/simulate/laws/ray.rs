@@ -1,4 +1,4 @@
-//! Ray Serve's autoscaler (elastic.md, 1.2; ray-project/ray, `serve/autoscaling_policy.py`,
+//! Ray Serve's autoscaler (ray-project/ray, `serve/autoscaling_policy.py`,
 //! `serve/_private/autoscaling_state.py`, `serve/config.py`).
 
 use super::meter::LevelMeter;
@@ -6,13 +6,13 @@ use super::units::Replicas;
 use super::{Knobs, Law, Sight, is_due, next_multiple};
 use crate::fleet::Machine;
 
-/// Seconds between evaluations; delays count them.
+/// Seconds between evaluations; delays are counted in them.
 const TICK: f64 = 0.1;
 
-/// What Ray Serve lets people set.
+/// Parameters that Ray Serve exposes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RayParams {
-    /// Ongoing requests of a replica, as share of a unit's concurrency.
+    /// Ongoing requests of a replica, as a share of a unit's concurrency.
     pub target: f64,
     /// Seconds over which ongoing requests are averaged.
     pub look_back: f64,
@@ -22,13 +22,13 @@ pub struct RayParams {
     pub up: f64,
     /// Seconds that a lower number must last.
     pub down: f64,
-    /// The same for the last replica.
+    /// Seconds that zero must last before the last replica turns off.
     pub zero: f64,
-    /// Share of the way up that is gone at once.
+    /// Share of an increase that is applied at once.
     pub up_factor: f64,
-    /// Share of the way down that is gone at once.
+    /// Share of a decrease that is applied at once.
     pub down_factor: f64,
-    /// Replicas that always stay.
+    /// Replicas that are always kept.
     pub least: f64,
 }
 
@@ -64,7 +64,7 @@ impl Knobs for RayParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<RayParams> {
     let mut grid = Vec::new();
     for target in [0.5, 1.0, 1.5] {
@@ -91,80 +91,84 @@ pub fn grid() -> Vec<RayParams> {
     grid
 }
 
-/// Decides how many replicas there should be.
+/// Decides the number of replicas.
 #[derive(Clone, Debug)]
 struct ReplicaPolicy {
     params: RayParams,
-    /// Ongoing requests that a replica should have.
+    /// Target of ongoing requests of a replica.
     ongoing: f64,
     most: usize,
-    /// Ticks that asked for more, or as a negative number for less.
+    /// Consecutive ticks that requested more or, as a negative number, fewer.
     counter: i64,
 }
 
 impl ReplicaPolicy {
-    /// One tick with so many running replicas, those last asked for and the requests in flight.
+    /// Evaluates one tick with the running replicas, the last requested ones and the requests in
+    /// flight.
     fn tick(&mut self, current: usize, target: usize, total: f64) -> usize {
         if current == 0 {
             let woken = self.params.up_factor.ceil().max(1.0) as usize;
             return if total > 0.0 { target.max(woken).min(self.most) } else { target };
         }
-        let wish = self.wish(current as f64, total);
-        if wish > target {
+        let proposal = self.proposal(current as f64, total);
+        if proposal > target {
             self.counter = self.counter.max(0) + 1;
-            return self.after(self.counter, self.params.up, wish, target);
+            return self.after(self.counter, self.params.up, proposal, target);
         }
-        if wish < target {
-            return self.lower(wish, target);
+        if proposal < target {
+            return self.lower(proposal, target);
         }
         self.counter = 0;
         target
     }
 
-    fn wish(&self, current: f64, total: f64) -> usize {
+    fn proposal(&self, current: f64, total: f64) -> usize {
         let desired = total / self.ongoing;
         let up = desired > current;
         let factor = if up { self.params.up_factor } else { self.params.down_factor };
-        let mut wish = (current + factor * (desired - current) - 1e-9).ceil();
-        // A factor below 1 would never go the last step.
-        if desired.ceil() < current && wish == current {
-            wish -= 1.0;
+        let mut proposal = (current + factor * (desired - current) - 1e-9).ceil();
+        // With a factor below 1 alone, the last step would never be made.
+        if desired.ceil() < current && proposal == current {
+            proposal -= 1.0;
         }
-        (wish.max(self.params.least) as usize).min(self.most)
+        (proposal.max(self.params.least) as usize).min(self.most)
     }
 
-    /// Fewer are asked for: the last one has a delay of its own.
-    fn lower(&mut self, wish: usize, target: usize) -> usize {
+    /// Handles a request for fewer; the last replica has a separate delay.
+    fn lower(&mut self, proposal: usize, target: usize) -> usize {
         self.counter = self.counter.min(0) - 1;
-        let (delay, wish) =
-            if target == 1 { (self.params.zero, wish) } else { (self.params.down, wish.max(1)) };
-        self.after(-self.counter, delay, wish, target)
+        let (delay, proposal) = if target == 1 {
+            (self.params.zero, proposal)
+        } else {
+            (self.params.down, proposal.max(1))
+        };
+        self.after(-self.counter, delay, proposal, target)
     }
 
-    /// The last wish wins once more ticks than the delay has agreed on its direction.
-    fn after(&mut self, ticks: i64, delay: f64, wish: usize, target: usize) -> usize {
+    /// Applies the last proposal once more ticks than the delay have agreed on its direction.
+    fn after(&mut self, ticks: i64, delay: f64, proposal: usize, target: usize) -> usize {
         if ticks <= (delay / TICK) as i64 {
             return target;
         }
         self.counter = 0;
-        wish
+        proposal
     }
 }
 
-/// The law.
+/// The control law.
 #[derive(Clone, Debug)]
 pub struct Ray {
     replicas: Replicas,
     meter: LevelMeter,
     policy: ReplicaPolicy,
-    /// Requests in flight as last reported, and when to report again.
+    /// Requests in flight as last reported, and the time of the next report.
     total: f64,
     push: f64,
     tick: f64,
 }
 
 impl Ray {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: RayParams, machines: &[Machine], slo: f64) -> Ray {
         let replicas = Replicas::new(machines, slo, params.least as usize);
         let ongoing = (replicas.units.concurrency() * params.target).max(1e-6);
@@ -186,7 +190,7 @@ impl Ray {
         self.replicas.scale(units);
     }
 
-    /// Whether nothing but a request can change anything.
+    /// Returns whether only a request can change anything.
     fn is_settled(&self) -> bool {
         let params = self.policy.params;
         self.replicas.target() as f64 <= params.least
@@ -224,37 +228,37 @@ mod tests {
         ReplicaPolicy { params, ongoing: 2.0, most: 100, counter: 0 }
     }
 
-    /// Ticks until the target changes, and what it becomes.
+    /// Returns the ticks until the target changes, and its new value.
     fn change(policy: &mut ReplicaPolicy, target: usize, total: f64) -> (usize, usize) {
         let mut ticks = (1..).map(|tick| (tick, policy.tick(target, target, total)));
         ticks.find(|(_, to)| *to != target).unwrap()
     }
 
     #[test]
-    fn more_than_so_many_ticks_must_agree() {
+    fn more_ticks_than_the_delay_must_agree() {
         let mut policy = policy(RayParams { least: 0.0, zero: 1.0, ..RayParams::default() });
         assert_eq!(change(&mut policy, 1, 5.0), (301, 3));
-        assert_eq!(change(&mut policy, 3, 0.0), (6001, 1), "the last one has its own delay");
+        assert_eq!(change(&mut policy, 3, 0.0), (6001, 1), "the last one has a separate delay");
         assert_eq!(change(&mut policy, 1, 0.0), (11, 0));
         assert_eq!(policy.tick(0, 0, 0.5), 1, "a cold start has none");
     }
 
     #[test]
-    fn one_tick_of_another_mind_starts_over() {
+    fn one_tick_in_the_other_direction_restarts_the_count() {
         let mut policy = policy(RayParams::default());
         (0..300).for_each(|_| assert_eq!(policy.tick(1, 1, 5.0), 1));
         assert_eq!(policy.tick(1, 1, 2.0), 1);
         assert_eq!(change(&mut policy, 1, 5.0), (301, 3));
         (0..200).for_each(|_| assert_eq!(policy.tick(1, 1, 9.0), 1));
-        assert_eq!(change(&mut policy, 1, 3.0), (101, 2), "the last wish wins");
+        assert_eq!(change(&mut policy, 1, 3.0), (101, 2), "the last proposal is applied");
     }
 
     #[test]
-    fn factors_go_part_of_the_way_and_get_there() {
+    fn factors_apply_changes_in_part_and_reach_the_target() {
         let params = RayParams { up_factor: 0.5, down_factor: 0.3, ..RayParams::default() };
-        assert_eq!(policy(params).wish(4.0, 20.0), 7);
+        assert_eq!(policy(params).proposal(4.0, 20.0), 7);
         assert_eq!(
-            [10.0, 2.0].map(|current| policy(params).wish(current, current * 2.0 - 2.0)),
+            [10.0, 2.0].map(|current| policy(params).proposal(current, current * 2.0 - 2.0)),
             [9, 1]
         );
     }

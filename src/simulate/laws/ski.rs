@@ -1,16 +1,16 @@
-//! Ski rental (elastic.md, 1.6): an adapter that has idled for as much energy as an activation
-//! takes goes off. Deterministic, which is 2-competitive (Albers, CACM 2010), and randomised, which
-//! is e/(e-1)-competitive (Karlin et al.).
+//! Ski rental: an adapter that has used as much energy for idling as an activation takes turns off.
+//! Deterministic, which is 2-competitive (Albers, CACM 2010), and randomised, which is
+//! e/(e-1)-competitive (Karlin et al.).
 
 use super::wake::OnDemand;
 use super::{Knobs, Law, Sight};
 use crate::fleet::Machine;
 use types::random::SplitMix64;
 
-/// What there is to choose.
+/// Parameters of the law.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SkiParams {
-    /// Break-even times that an adapter may idle.
+    /// Idle timeout in multiples of the break-even time.
     pub factor: f64,
 }
 
@@ -26,7 +26,7 @@ impl Knobs for SkiParams {
     }
 }
 
-/// Settings to choose from in hindsight.
+/// Parameters to choose from in hindsight.
 pub fn grid() -> Vec<SkiParams> {
     let factors = [
         0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0,
@@ -35,8 +35,8 @@ pub fn grid() -> Vec<SkiParams> {
     factors.map(|factor| SkiParams { factor }).to_vec()
 }
 
-/// Seconds that each machine may idle.
-fn patience(params: SkiParams, machines: &[Machine]) -> Vec<f64> {
+/// Returns the idle timeout of each machine in seconds.
+fn idle_timeout(params: SkiParams, machines: &[Machine]) -> Vec<f64> {
     machines.iter().map(|machine| machine.break_even() * params.factor).collect()
 }
 
@@ -44,13 +44,13 @@ fn patience(params: SkiParams, machines: &[Machine]) -> Vec<f64> {
 #[derive(Clone, Debug)]
 pub struct Ski {
     adapters: OnDemand,
-    patience: Vec<f64>,
+    idle_timeout: Vec<f64>,
 }
 
 impl Ski {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: SkiParams, machines: &[Machine], slo: f64) -> Ski {
-        Ski { adapters: OnDemand::new(machines, slo), patience: patience(params, machines) }
+        Ski { adapters: OnDemand::new(machines, slo), idle_timeout: idle_timeout(params, machines) }
     }
 }
 
@@ -60,15 +60,15 @@ impl Law for Ski {
     }
 
     fn decide(&mut self, sight: &Sight<'_>, wanted: &mut [bool]) {
-        let patience = &self.patience;
-        self.adapters.decide(sight, wanted, |at, _| patience.get(at).copied().unwrap_or(0.0));
+        let idle_timeout = &self.idle_timeout;
+        self.adapters.decide(sight, wanted, |at, _| idle_timeout.get(at).copied().unwrap_or(0.0));
     }
 }
 
-/// The patience of one adapter in the idle period that it is in.
+/// Idle timeout of one adapter in its present idle period.
 #[derive(Clone, Copy, Debug)]
 struct Draw {
-    /// The longest, in seconds.
+    /// The longest timeout, in seconds.
     longest: f64,
     since: f64,
     seconds: f64,
@@ -83,10 +83,10 @@ pub struct RandomSki {
 }
 
 impl RandomSki {
-    /// For these machines and a latency target in seconds.
+    /// Creates the law for these machines and a latency target in seconds.
     pub fn new(params: SkiParams, seed: u64, machines: &[Machine], slo: f64) -> RandomSki {
         let draw = |longest| Draw { longest, since: f64::NAN, seconds: longest };
-        let draws = patience(params, machines).into_iter().map(draw).collect();
+        let draws = idle_timeout(params, machines).into_iter().map(draw).collect();
         RandomSki { adapters: OnDemand::new(machines, slo), draws, random: SplitMix64::new(seed) }
     }
 }
@@ -108,7 +108,7 @@ impl Law for RandomSki {
     }
 }
 
-/// Turns a uniform draw into one of density `e^x / (e - 1)` on `0..1`.
+/// Converts a uniform draw into one of density `e^x / (e - 1)` on `0..1`.
 fn share(uniform: f64) -> f64 {
     (uniform * (std::f64::consts::E - 1.0)).ln_1p()
 }
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_randomised_ratio_holds_for_every_gap() {
-        // In units of the break-even time; the clairvoyant pays the lesser of the gap and 1.
+        // In units of the break-even time; the clairvoyant cost is the lesser of the gap and 1.
         let mut random = SplitMix64::new(7);
         let draws: Vec<f64> = (0..40_000).map(|_| share(random.uniform())).collect();
         let bound = std::f64::consts::E / (std::f64::consts::E - 1.0);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_anew_in_each_idle_period_only() {
+    fn draws_once_in_each_idle_period() {
         let machines = fleet();
         let mut law = RandomSki::new(SkiParams::default(), 1, &machines, 2.0);
         let mut ends = Vec::new();

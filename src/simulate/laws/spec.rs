@@ -1,4 +1,4 @@
-//! Which law, with which parameters: what people name, tables show and searches run through.
+//! Names of laws with parameters: the form that users enter, tables show and searches iterate over.
 
 use super::knobs::{read, write};
 use super::{Law, fixed, hpa, idle, infaas, keda, kpa, lcp, mark, nexus, ray, ski};
@@ -25,7 +25,7 @@ pub enum Spec {
     Nexus(nexus::NexusParams),
 }
 
-/// Laws that differ in parameters only.
+/// Laws that differ only in parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     Static,
@@ -43,7 +43,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// In the order of elastic.md, 4.3.
+    /// All families, baselines first.
     pub const ALL: [Family; 12] = [
         Family::Static,
         Family::Kpa,
@@ -59,7 +59,7 @@ impl Family {
         Family::Nexus,
     ];
 
-    /// As [`Spec::by_name`] and the names of laws have it.
+    /// Returns the name that [`Spec::by_name`] and the names of laws use.
     pub fn name(self) -> &'static str {
         match self {
             Family::Static => "static",
@@ -84,14 +84,14 @@ impl Display for Family {
     }
 }
 
-/// The seed of draws if nothing else is said.
+/// Default seed of draws.
 const SEED: u64 = 1;
-/// Beyond so many adapters there are too many subsets to try.
+/// Limit of adapters; more have too many subsets to try.
 const SUBSETS_OF: usize = 16;
 
 impl Spec {
-    /// The law for these machines, a latency target in seconds, and for laws that foresee them the
-    /// times in seconds of all arrivals, in order.
+    /// Builds the law for these machines, a latency target in seconds and, for laws that foresee
+    /// them, the times in seconds of all arrivals, in order.
     pub fn build(&self, machines: &[Machine], slo: f64, arrivals: &[f64]) -> Box<dyn Law> {
         match *self {
             Spec::AllOn => Box::new(fixed::AllOn::default()),
@@ -112,7 +112,7 @@ impl Spec {
         }
     }
 
-    /// Each law as its authors ship it; idle timeouts of 10, 60 and 300 s.
+    /// Returns each law as its authors ship it; idle timeouts of 10, 60 and 300 s.
     pub fn defaults() -> Vec<Spec> {
         let idle = |seconds: f64| Spec::Idle(idle::IdleParams { seconds });
         vec![
@@ -133,8 +133,8 @@ impl Spec {
         ]
     }
 
-    /// Settings of a family to choose from in hindsight, for so many adapters: all subsets but the
-    /// empty one, or a few dozen sets of parameters.
+    /// Returns the settings of a family to choose from in hindsight, for `adapters` adapters: all
+    /// subsets except the empty one, or a few dozen sets of parameters.
     pub fn grid(family: Family, adapters: usize) -> Vec<Spec> {
         match family {
             Family::Static => (1..1 << adapters.min(SUBSETS_OF)).map(Spec::Subset).collect(),
@@ -154,7 +154,7 @@ impl Spec {
         }
     }
 
-    /// The family that it belongs to.
+    /// Returns the family of the law.
     pub fn family(&self) -> Family {
         match self {
             Spec::AllOn | Spec::Subset(_) => Family::Static,
@@ -172,8 +172,8 @@ impl Spec {
         }
     }
 
-    /// Reads what `Display` writes: a name as `kpa`, with parameters that are not the default as
-    /// `kpa(stable=30s,utilisation=1)`; `static(0+2)` lists adapters.
+    /// Reads the output of `Display`: a name such as `kpa`, with parameters that differ from the
+    /// default as `kpa(stable=30s,utilisation=1)`; `static(0+2)` lists adapters.
     pub fn by_name(name: &str) -> Option<Spec> {
         let (name, values) = match name.trim().split_once('(') {
             Some((name, rest)) => (name, rest.strip_suffix(')')?),
@@ -268,16 +268,17 @@ mod tests {
         }
     }
 
-    /// Adapters that do at once what is wanted, and serve at once what waits if any is on.
+    /// Runs a law on adapters that follow its decisions at once and serve waiting requests at once
+    /// if any adapter is on.
     fn run(spec: Spec, arrivals: &[f64], until: f64) -> (usize, usize, usize) {
         let machines = fleet();
         let mut law = spec.build(&machines, 2.0, arrivals);
         let (mut doing, mut wanted) = ([AdapterActivity::Off; 3], [false; 3]);
-        let (mut now, mut arrived, mut waiting, mut asked) = (0.0, 0, 0, 0);
+        let (mut now, mut arrived, mut waiting, mut evaluations) = (0.0, 0, 0, 0);
         loop {
             let sight = sight(now, &machines, &doing, waiting);
             law.decide(&Sight { arrived, unmet: waiting, ..sight }, &mut wanted);
-            asked += 1;
+            evaluations += 1;
             for (doing, want) in doing.iter_mut().zip(wanted) {
                 *doing = match (*doing, want) {
                     (AdapterActivity::Off, true) => AdapterActivity::Idle { since: now },
@@ -289,11 +290,11 @@ mod tests {
                 waiting = 0;
                 continue;
             }
-            assert!(law.next() > now, "{spec} asks for {} at {now}", law.next());
+            assert!(law.next() > now, "{spec} requests a tick at {} at {now}", law.next());
             let next = arrivals.get(arrived).copied().unwrap_or(f64::INFINITY);
             // Simulators may count in nanoseconds.
             now = (law.next().min(next) * 1e9).round() / 1e9;
-            assert!(asked < 30_000, "{spec} asks too often");
+            assert!(evaluations < 30_000, "{spec} is evaluated too often");
             if now >= until {
                 break;
             }
@@ -301,11 +302,11 @@ mod tests {
             (arrived, waiting) = (arrived + came, waiting + came);
         }
         let on = doing.iter().filter(|doing| **doing != AdapterActivity::Off).count();
-        (waiting, on, asked)
+        (waiting, on, evaluations)
     }
 
     #[test]
-    fn every_law_serves_all_and_time_goes_on() {
+    fn every_law_serves_all_requests_and_time_advances() {
         let burst = (0..200).map(|at| 50.0 + f64::from(at) / 20.0);
         let arrivals: Vec<f64> =
             [3.0, 3.0, 40.0].into_iter().chain(burst).chain([2000.0]).collect();
@@ -315,12 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn laws_that_can_sleep_do() {
+    fn laws_that_can_sleep_do_so() {
         for name in ["kpa", "keda", "ski", "ski-random", "idle", "lcp", "infaas", "ray(least=0)"] {
             let spec = Spec::by_name(name).unwrap();
-            let (waiting, on, asked) = run(spec, &[1.0, 9e5], 8e5);
+            let (waiting, on, evaluations) = run(spec, &[1.0, 9e5], 8e5);
             assert_eq!((waiting, on), (0, 0), "{name}");
-            assert!(asked < 10_000, "{name}: {asked}");
+            assert!(evaluations < 10_000, "{name}: {evaluations}");
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Replicas of laws that count them, on adapters that are unequal (elastic.md, 4.3): one replica
-//! is one *unit*, the rate of the slowest adapter, and so many units are carried by the cheapest
-//! set of adapters whose rates add up to them.
+//! Replicas, as laws count them, on unequal adapters: one replica is one *unit*, the rate of the
+//! slowest adapter, and a number of units is carried by the cheapest set of adapters with rates
+//! that add up to them.
 
 use super::super::fleet::Machine;
 use super::{AdapterActivity, Sight};
 
-/// Finer units are not told apart: a fleet is at most so many of them.
+/// Largest number of units of a fleet: finer units are not distinguished.
 const UNITS_MAX: f64 = 1024.0;
-/// All sets of adapters are looked at; more adapters than these are never on.
+/// Limit of adapters, because all sets of them are examined; further adapters are never on.
 const ADAPTERS_MAX: usize = 16;
-/// Sums of rates come from floats; so much of a unit is rounding.
+/// Share of a unit that counts as rounding: sums of rates come from floats.
 const ROUNDING: f64 = 1e-9;
 
-/// What units are worth, and which adapters carry how many of them.
+/// Values of units, and the adapters that carry each number of them.
 #[derive(Clone, Debug)]
 pub struct Units {
     /// Rows per second of each adapter.
@@ -25,8 +25,9 @@ pub struct Units {
     sets: Vec<u32>,
 }
 
-/// Rows per second that each adapter can serve with batches that take no longer than the deadline,
-/// in seconds; without a deadline if none could keep it, since late is better than never.
+/// Returns the rows per second that each adapter can serve with batches no longer than the
+/// deadline, in seconds; without a deadline if no adapter can meet it, because a late answer is
+/// better than none.
 pub fn rates(machines: &[Machine], deadline: f64) -> Vec<f64> {
     let by = |deadline: f64| machines.iter().map(|machine| machine.rate(deadline)).collect();
     let rates: Vec<f64> = by(deadline);
@@ -34,12 +35,12 @@ pub fn rates(machines: &[Machine], deadline: f64) -> Vec<f64> {
 }
 
 impl Units {
-    /// Units of these machines at a latency target in seconds.
+    /// Computes the units of these machines at a latency target in seconds.
     pub fn new(machines: &[Machine], slo: f64) -> Units {
         Units::with_rates(machines, rates(machines, slo), slo)
     }
 
-    /// The same with rates, in rows per second, that come from elsewhere.
+    /// Computes the units with given rates, in rows per second.
     pub fn with_rates(machines: &[Machine], rates: Vec<f64>, slo: f64) -> Units {
         let total: f64 = rates.iter().sum();
         let slowest =
@@ -51,7 +52,7 @@ impl Units {
         Units { rates, unit, slo, sets }
     }
 
-    /// Units that all adapters together are.
+    /// Units of all adapters together.
     pub fn most(&self) -> usize {
         self.sets.len().saturating_sub(1)
     }
@@ -66,12 +67,13 @@ impl Units {
         (self.unit * self.slo / 2.0).max(1e-6)
     }
 
-    /// Units that carry so many rows per second.
+    /// Returns the units that carry `rate` rows per second.
     pub fn needed(&self, rate: f64) -> usize {
         ((rate / self.unit - ROUNDING).ceil().max(0.0) as usize).min(self.most())
     }
 
-    /// Bits of the adapters that carry so many units, or of all that serve if they are too many.
+    /// Returns bits of the adapters that carry `units`, or of all that serve if `units` is too
+    /// large.
     pub fn set(&self, units: usize) -> u32 {
         self.sets.get(units.min(self.most())).copied().unwrap_or(0)
     }
@@ -82,9 +84,9 @@ impl Units {
         rates.filter(|(at, _)| has(set, *at)).map(|(_, rate)| rate).sum()
     }
 
-    /// Turns adapters on and off so that it comes to this set. Those that are no longer in it stay
-    /// until those that replace them are ready, since a law that adds a replica does not mean to
-    /// lose another.
+    /// Turns adapters on and off towards this set. Adapters that have left the set stay on until
+    /// those that replace them are ready, because a law that adds a replica does not intend to lose
+    /// another.
     pub fn settle(&self, set: u32, sight: &Sight<'_>, wanted: &mut [bool]) {
         let mut doing = sight.doing.iter().enumerate();
         let is_complete = doing.all(|(at, doing)| !has(set, at) || is_ready(doing));
@@ -97,26 +99,27 @@ impl Units {
         }
     }
 
-    /// Whole units of the adapters that are ready.
+    /// Returns the whole units of the adapters that are ready.
     fn ready(&self, doing: &[AdapterActivity]) -> usize {
         let ready = self.rates.iter().zip(doing).filter(|(_, doing)| is_ready(doing));
         (ready.map(|(rate, _)| rate).sum::<f64>() / self.unit + ROUNDING) as usize
     }
 }
 
-/// Whether a set has this adapter.
+/// Returns whether a set includes this adapter.
 pub fn has(set: u32, adapter: usize) -> bool {
     adapter < ADAPTERS_MAX && set >> adapter & 1 == 1
 }
 
-/// Whether an adapter takes batches.
+/// Returns whether an adapter accepts batches.
 pub fn is_ready(doing: &AdapterActivity) -> bool {
     matches!(doing, AdapterActivity::Idle { .. } | AdapterActivity::Busy)
 }
 
-/// Watts of sets of adapters.
+/// Power of sets of adapters, in watts.
 struct SetCosts {
-    /// Adapters that serve, by joules per row; with bit, joules per row, rows per second.
+    /// Adapters that serve, by joules per row; each with its bit, joules per row and rows per
+    /// second.
     by_row: Vec<(u32, f64, f64)>,
     /// Watts of idling, set and rows per second, of all sets, by watts.
     sets: Vec<(f64, u32, f64)>,
@@ -149,13 +152,13 @@ impl SetCosts {
         SetCosts { by_row, sets }
     }
 
-    /// The set that carries so many rows per second with the least watts.
+    /// Returns the set that carries `rate` rows per second with the least watts.
     fn cheapest(&self, rate: f64) -> u32 {
-        // No set serves for less than all adapters do.
+        // No set serves with fewer watts than all adapters together do.
         let least = self.serving(u32::MAX, rate);
         let mut best = (f64::INFINITY, 0);
         for (idle_w, set, sum) in &self.sets {
-            // Sets come by watts of idling: from here on all cost more.
+            // Sets are in the order of their idle watts: all further ones cost more.
             if idle_w + least >= best.0 {
                 break;
             }
@@ -170,7 +173,7 @@ impl SetCosts {
         best.1
     }
 
-    /// Watts above idling when the adapters that need least per row get the rows first.
+    /// Returns the watts above idling if the adapters that need least per row get the rows first.
     fn serving(&self, set: u32, rate: f64) -> f64 {
         let (mut left, mut watts) = (rate, 0.0);
         for (bit, row, most) in &self.by_row {
@@ -184,7 +187,7 @@ impl SetCosts {
     }
 }
 
-/// What a law that counts replicas last asked for, and the adapters that stand for it.
+/// The number of replicas that a law requested last, and the adapters that stand for it.
 #[derive(Clone, Debug)]
 pub struct Replicas {
     pub units: Units,
@@ -192,25 +195,25 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// Starts with so many units.
+    /// Starts with `initial` units.
     pub fn new(machines: &[Machine], slo: f64, initial: usize) -> Replicas {
         let units = Units::new(machines, slo);
         let target = initial.min(units.most());
         Replicas { units, target }
     }
 
-    /// Units last asked for.
+    /// Returns the units that were requested last.
     pub fn target(&self) -> usize {
         self.target
     }
 
-    /// Asks for so many units.
+    /// Requests this number of units.
     pub fn scale(&mut self, units: usize) {
         self.target = units.min(self.units.most());
     }
 
-    /// Units that are ready, of those asked for: what a large adapter has beyond that is none of
-    /// the law's replicas.
+    /// Returns the ready units, up to the requested ones: the surplus of a large adapter does not
+    /// count as replicas of the law.
     pub fn ready(&self, sight: &Sight<'_>) -> usize {
         self.units.ready(sight.doing).min(self.target)
     }
@@ -225,7 +228,7 @@ impl Replicas {
 pub(super) mod tests {
     use super::*;
 
-    /// An adapter with so many rows per second at the best, which idles at so many watts.
+    /// Creates an adapter with this best rate in rows per second, which idles at `idle_w` watts.
     pub(in super::super) fn machine(rate: f64, idle_w: f64, active_w: f64) -> Machine {
         let beta = 1.0 / rate;
         let (alpha, start, start_w) = (0.0, 2.0, idle_w * 3.0);
@@ -265,7 +268,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_cheapest_set_is_that_of_brute_force() {
+    fn the_cheapest_set_equals_that_of_brute_force() {
         let machines = [machine(1.0, 9.0, 20.0), machine(2.5, 4.0, 90.0), machine(3.1, 8.0, 50.0)];
         let units = Units::new(&machines, 1.0);
         let costs = SetCosts::new(&machines, &rates(&machines, 1.0));
@@ -290,7 +293,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_replaced_stays_until_its_successor_is_ready() {
+    fn a_replaced_adapter_stays_on_until_its_successor_is_ready() {
         let machines = fleet();
         let mut replicas = Replicas::new(&machines, 2.0, 1);
         let mut wanted = [false; 3];

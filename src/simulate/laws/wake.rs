@@ -1,9 +1,9 @@
-//! What laws that turn adapters on by need and off by patience share (elastic.md, 4.5).
+//! Common part of the laws that turn adapters on by need and off after an idle timeout.
 
 use super::{AdapterActivity, Sight, is_due, units};
 use crate::fleet::Machine;
 
-/// What waking an adapter brings and costs.
+/// Benefit and cost of turning on an adapter.
 #[derive(Clone, Copy, Debug)]
 struct Offer {
     /// Rows that it serves within the latency target.
@@ -11,11 +11,11 @@ struct Offer {
     /// Joules of an activation and of each row.
     start: f64,
     row: f64,
-    /// Whether even a request that arrives when it is woken comes too late.
+    /// Even a request that arrives when the adapter is turned on would be late.
     is_late: bool,
 }
 
-/// Turns adapters on by need, and off when they were idle for longer than someone's patience.
+/// Turns adapters on by need, and off when they were idle for longer than a timeout.
 #[derive(Clone, Debug)]
 pub(super) struct OnDemand {
     offers: Vec<Offer>,
@@ -23,7 +23,7 @@ pub(super) struct OnDemand {
 }
 
 impl OnDemand {
-    /// For these machines and a latency target in seconds.
+    /// Creates it for these machines and a latency target in seconds.
     pub(super) fn new(machines: &[Machine], slo: f64) -> OnDemand {
         let offer = |(machine, rate): (&Machine, f64)| Offer {
             rows: rate * slo,
@@ -35,18 +35,18 @@ impl OnDemand {
         OnDemand { offers, next: 0.0 }
     }
 
-    /// When patience next ends; infinite if nobody idles.
+    /// Returns the end of the next idle timeout; infinite if no adapter is idle.
     pub(super) fn next(&self) -> f64 {
         self.next
     }
 
-    /// Wakes and puts to sleep; `patience` tells for an adapter and since when it idles how many
-    /// seconds of that it may.
+    /// Turns adapters on and off; `idle_timeout` returns the idle timeout in seconds of an adapter
+    /// that has been idle since the given time.
     pub(super) fn decide(
         &mut self,
         sight: &Sight<'_>,
         wanted: &mut [bool],
-        mut patience: impl FnMut(usize, f64) -> f64,
+        mut idle_timeout: impl FnMut(usize, f64) -> f64,
     ) {
         self.wake(sight, wanted);
         self.next = f64::INFINITY;
@@ -55,7 +55,7 @@ impl OnDemand {
         }
         for (at, (doing, want)) in sight.doing.iter().zip(wanted).enumerate() {
             let AdapterActivity::Idle { since } = *doing else { continue };
-            let end = since + patience(at, since);
+            let end = since + idle_timeout(at, since);
             if is_due(sight.now, end) {
                 *want = false;
             } else if *want {
@@ -64,7 +64,7 @@ impl OnDemand {
         }
     }
 
-    /// The cheapest adapter that serves alone what nobody else can, else the fastest ones.
+    /// Turns on the cheapest adapter that alone serves the unmet rows, or else the fastest ones.
     fn wake(&self, sight: &Sight<'_>, wanted: &mut [bool]) {
         let mut need = sight.unmet as f64 - self.coming(sight, wanted);
         if need <= 0.0 {
@@ -83,15 +83,15 @@ impl OnDemand {
         }
     }
 
-    /// Adapters that could be woken.
+    /// Adapters that could be turned on.
     fn asleep(&self, wanted: &[bool]) -> impl Iterator<Item = (usize, &Offer)> {
         let offers = self.offers.iter().zip(wanted).enumerate();
         offers.filter_map(|(at, (offer, want))| (!want && offer.rows > 0.0).then_some((at, offer)))
     }
 
-    /// Rows of adapters that were woken and that nobody counts on yet. One that starts for longer
-    /// than the target can help no request in time, so that those it was woken for stay unmet:
-    /// without this, each event would wake another.
+    /// Returns the rows of adapters that were turned on and that `unmet` does not yet account for.
+    /// An adapter with a start longer than the target can help no request in time, so the requests
+    /// that it was turned on for stay unmet: without this, each event would turn on another.
     fn coming(&self, sight: &Sight<'_>, wanted: &[bool]) -> f64 {
         let woken = self.offers.iter().zip(sight.doing).zip(wanted).filter(|(_, want)| **want);
         let coming = woken.filter(|((offer, doing), _)| match doing {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn wakes_the_cheapest_that_suffices_or_the_fastest() {
+    fn turns_on_the_cheapest_that_suffices_or_the_fastest() {
         let off = [AdapterActivity::Off; 3];
         let none = [false; 3];
         assert_eq!(woken(0, off, none), none);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_on_what_was_woken() {
+    fn adapters_that_were_turned_on_count() {
         let starting =
             [AdapterActivity::Off, AdapterActivity::Off, AdapterActivity::Starting { until: 2.0 }];
         let fast = [false, false, true];
@@ -144,6 +144,10 @@ mod tests {
         let draining = [AdapterActivity::Off, AdapterActivity::Off, AdapterActivity::Draining];
         assert_eq!(woken(24, draining, fast), fast);
         let busy = [AdapterActivity::Off, AdapterActivity::Off, AdapterActivity::Busy];
-        assert_eq!(woken(1, busy, fast), [true, false, true], "it has no time for this one");
+        assert_eq!(
+            woken(1, busy, fast),
+            [true, false, true],
+            "the busy one has no time for this request"
+        );
     }
 }

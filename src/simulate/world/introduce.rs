@@ -1,4 +1,4 @@
-//! What the scheduler is told of the simulated adapters before the trace begins.
+//! The events that introduce the simulated adapters to the scheduler before the trace begins.
 
 use super::{FOREVER, Options, Plant, RestartState, SimulatedWorld, duration, speed};
 use crate::fleet::Machine;
@@ -31,7 +31,7 @@ pub(super) fn settings(options: &Options) -> Settings {
 }
 
 impl SimulatedWorld<'_> {
-    /// Tells the scheduler of the adapters, and what an earlier run would have learned of them.
+    /// Reports the adapters to the scheduler, and what an earlier run would have learned of them.
     pub(super) fn introduce(&mut self, mix: &Mix, options: &Options) {
         let profile = |(at, (plant, machine)): (usize, (&Plant, &Machine))| {
             let memory = mix.adapters.get(at).and_then(|adapter| adapter.memory_bytes);

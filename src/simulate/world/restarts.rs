@@ -6,18 +6,18 @@ use crate::trace::{Trace, TraceRequest};
 use schedule::{LearnedPolicy, Recollection};
 use std::time::Duration;
 
-/// What is kept between two runs of the server.
+/// State that is kept between two runs of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestartState {
     pub policy: LearnedPolicy,
-    /// In the order of the mix.
+    /// Profiles in the order of the mix.
     pub adapters: Vec<Recollection>,
-    /// For how long the server is down.
+    /// Time for which the server is down.
     pub down: Duration,
 }
 
 /// Runs a trace in equal parts with a restart of the server between each two, halfway between two
-/// requests. It remembers what it learned, or not.
+/// requests. With `remembers`, the server keeps what it learned.
 ///
 /// # Errors
 /// As for [`simulate`].
