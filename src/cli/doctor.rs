@@ -92,8 +92,8 @@ fn adapters(config: &Config, findings: &mut Vec<Finding>) -> Vec<AdapterEntry> {
         let children = Children {
             executable: &executable,
             environment: config.environment_of_workers(),
-            tell: complain,
-            tells_all: false,
+            forward: complain,
+            forwards_all: false,
         };
         children.list(&config.adapters.as_arguments())
     });
@@ -181,7 +181,7 @@ fn models(config: &Config, registry: &Registry) -> Vec<Finding> {
             return vec![Finding::problem("models", format!("{error:#}"), remedy)];
         }
     };
-    let found = engine::Catalogue::check_chains(repository.scan(&registry.kinds()));
+    let found = engine::Catalogue::check_ensembles(repository.scan(&registry.kinds()));
     let count = found.iter().filter(|found| matches!(found, ScanResult::Good(_))).count();
     let mut all = vec![Finding::fact("models", format!("{count} models can be served"))];
     all.extend(found.iter().filter_map(|found| match found {
