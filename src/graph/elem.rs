@@ -1,4 +1,5 @@
-//! Element types of ONNX, and how each is held.
+//! Element types of ONNX: names, widths, ranges, and their counterparts in burn and in the
+//! protocol.
 
 use crate::error::{OnnxError, Result};
 use std::fmt;
@@ -33,7 +34,7 @@ pub enum Elem {
     Text,
 }
 
-/// The three kinds of tensors that burn has, and text, which stays on the host.
+/// The three kinds of tensors in burn, and text, which stays on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Float,
@@ -42,7 +43,7 @@ pub enum Kind {
     Text,
 }
 
-/// Number in `TensorProto.DataType`, name, bits of an element where it is stored raw.
+/// The number in `TensorProto.DataType`, the name, and the bits of an element that is stored raw.
 const TABLE: &[(Elem, i32, &str, usize)] = &[
     (Elem::F32, 1, "float", 32),
     (Elem::U8, 2, "uint8", 8),
@@ -71,15 +72,15 @@ const TABLE: &[(Elem, i32, &str, usize)] = &[
 ];
 
 impl Elem {
-    /// The type of this number.
+    /// The type with this number.
     ///
     /// # Errors
-    /// Naming the number, if it is none or one that is not supported (complex numbers).
+    /// If the number is unknown, or its type is not supported (complex numbers).
     pub fn from_onnx(number: i32) -> Result<Elem> {
         let row = TABLE.iter().find(|row| row.1 == number);
         row.map(|row| row.0).ok_or_else(|| match number {
             14 | 15 => OnnxError::unsupported("complex numbers are not supported"),
-            _ => OnnxError::invalid(format!("{number} is no element type of ONNX")),
+            _ => OnnxError::invalid(format!("{number} is not an element type of ONNX")),
         })
     }
 
@@ -115,7 +116,7 @@ impl Elem {
         self.kind() == Kind::Int
     }
 
-    /// Smallest and largest number of an integer type.
+    /// The smallest and the largest number of an integer type.
     pub fn range(self) -> Option<(i128, i128)> {
         let (signed, bits) = match self {
             Elem::I2 => (true, 2),
@@ -139,13 +140,13 @@ impl Elem {
         })
     }
 
-    /// The type of a tensor that was sent.
+    /// The type of a tensor in a request.
     pub fn of(datatype: Datatype) -> Elem {
         let same = |row: &&(Elem, i32, &str, usize)| row.0.datatype() == Some(datatype);
         TABLE.iter().find(same).map_or(Elem::F32, |row| row.0)
     }
 
-    /// Whether a tensor of this type can be sent or answered; `None` for what the protocol lacks.
+    /// The datatype of the protocol for this type; `None` where the protocol has none.
     pub fn datatype(self) -> Option<Datatype> {
         Some(match self {
             Elem::F32 => Datatype::Fp32,
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_those_of_the_types() {
+    fn ranges_match_the_types() {
         assert_eq!(Elem::I8.range(), Some((-128, 127)));
         assert_eq!(Elem::U4.range(), Some((0, 15)));
         assert_eq!(Elem::U64.range(), Some((0, u64::MAX.into())));
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_the_format() {
+    fn numbers_match_the_onnx_format() {
         assert_eq!(Elem::from_onnx(1), Ok(Elem::F32));
         assert_eq!(Elem::from_onnx(26), Ok(Elem::I2));
         assert!(Elem::from_onnx(14).unwrap_err().to_string().contains("complex"));

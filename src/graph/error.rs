@@ -1,9 +1,10 @@
-//! Errors of reading, planning and running graphs: what failed, at which node, and why.
+//! Errors of reading, planning and running graphs: the cause, the node, and the kind.
 //!
-//! The kind decides who is to blame, and so which `ModelError` an error becomes. While a model is
-//! loaded there is no request yet, so that `Input` and `Limit` become `Broken` too.
+//! The kind states the origin of the fault, which determines the `ModelError` that an error
+//! becomes. A model is loaded before any request, so `Input` and `Limit` become `Broken`
+//! too.
 //!
-//! | kind | to blame | at a load | for a request |
+//! | kind | origin of the fault | at a load | for a request |
 //! |---|---|---|---|
 //! | `Unsupported` | the file: it needs what is not implemented | `Broken` | `Input` |
 //! | `Invalid` | the file: it contradicts the format or an operator's definition | `Broken` | `Input` |
@@ -14,10 +15,10 @@
 //! | `Memory` | the device: its memory is full | `Memory` | `Memory` |
 //! | `Machine` | the machine: an existing file cannot be read | `Machine` | `Machine` |
 //!
-//! A contradiction of shapes counts as `Input`, not as `Invalid`, wherever a shape may come from a
-//! request: the node cannot know, and a file that contradicts itself for all shapes fails in the
-//! warm-up, before there is a request. For the same reason a request that meets `Unsupported` or
-//! `Invalid` is told so: its shapes lead where the load did not come.
+//! A contradiction between shapes counts as `Input`, not as `Invalid`, wherever a shape may come
+//! from a request: the node cannot know its origin, and a file that contradicts itself for all
+//! shapes fails in the warm-up, before any request. For the same reason `Unsupported` and `Invalid`
+//! become an `Input` error for a request: its shapes reach nodes that the load did not run.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 /// The result of reading, planning or running a graph.
 pub type Result<T, E = OnnxError> = std::result::Result<T, E>;
 
-/// The cause of an error; the table of this module says who is to blame.
+/// The kind of an error; the table of this module gives the origin of the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     Unsupported,
@@ -38,7 +39,7 @@ pub enum FailureKind {
     Machine,
 }
 
-/// A node as messages name it.
+/// The name of a node, as messages show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeLabel {
     pub name: String,
@@ -52,13 +53,13 @@ impl fmt::Display for NodeLabel {
     }
 }
 
-/// An error of a graph. Its text names the node and the operator, where there is one.
+/// An error of a graph. Its text names the node and the operator, if the error belongs to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnnxError {
     pub kind: FailureKind,
     /// The innermost node.
     pub(crate) node: Option<Arc<NodeLabel>>,
-    /// Names of what is around the node, such as a function; with a colon behind each.
+    /// Names of the constructs around the node, such as a function; a colon follows each.
     around: String,
     text: String,
 }
@@ -68,7 +69,7 @@ impl OnnxError {
         OnnxError { kind, node: None, around: String::new(), text: text.into() }
     }
 
-    /// An error of a file that needs what is not implemented.
+    /// An error of a file that requires an unsupported feature.
     pub fn unsupported(text: impl Into<String>) -> OnnxError {
         OnnxError::new(FailureKind::Unsupported, text)
     }
@@ -108,13 +109,13 @@ impl OnnxError {
         OnnxError::new(FailureKind::Machine, text)
     }
 
-    /// Names the node, unless an inner one is named already.
+    /// Names the node, unless an inner node is named already.
     pub fn at(mut self, node: &Arc<NodeLabel>) -> OnnxError {
         self.node.get_or_insert_with(|| node.clone());
         self
     }
 
-    /// Names the node; around the inner one, if one is named already.
+    /// Names the node: in front of the inner node if one is named already.
     pub(crate) fn inside(self, node: &Arc<NodeLabel>) -> OnnxError {
         match self.node {
             Some(_) => self.within(node),
@@ -122,13 +123,13 @@ impl OnnxError {
         }
     }
 
-    /// Puts a beginning in front of the text, without a colon.
+    /// Puts `beginning` in front of the text, without a colon.
     pub(crate) fn after(mut self, beginning: impl fmt::Display) -> OnnxError {
         self.text = format!("{beginning} {}", self.text);
         self
     }
 
-    /// Names what is around the error, such as an output or a function.
+    /// Names the construct that encloses the error, such as an output or a function.
     pub fn within(mut self, what: impl fmt::Display) -> OnnxError {
         match self.node {
             Some(_) => self.around = format!("{what}: {}", self.around),
@@ -149,10 +150,11 @@ impl fmt::Display for OnnxError {
 
 impl std::error::Error for OnnxError {}
 
-/// `true` for the text of burn, cubecl, wgpu or a driver about memory that is full. Their types do
-/// not carry that: burn 0.22's `ExecutionError` has nothing but a text, and drivers panic.
+/// Returns true for an error text of burn, cubecl, wgpu or a driver that reports exhausted memory.
+/// Their types do not carry this: burn 0.22's `ExecutionError` has only a text, and drivers panic.
 pub fn is_out_of_memory(text: &str) -> bool {
-    // cubecl 0.11: `IoError` in server/base.rs; wgpu 30: `Error::OutOfMemory`; Vulkan's results.
+    // cubecl 0.11: `IoError` in server/base.rs; wgpu 30: `Error::OutOfMemory`; Vulkan's result
+    // codes.
     const WORDS: [&str; 5] = [
         "out of memory",
         "out-of-memory",
@@ -176,13 +178,13 @@ mod tests {
     fn innermost_node_labels_an_error_once() {
         let error = OnnxError::input("2 axes").at(&label("m", "MatMul")).at(&label("i", "If"));
         assert_eq!(error.to_string(), "node 'm' (MatMul): 2 axes");
-        // A text that looks like a label is none.
+        // A text that looks like a label is not treated as a label.
         let error = OnnxError::input("node 'x': 2 axes").at(&label("m", "MatMul"));
         assert_eq!(error.to_string(), "node 'm' (MatMul): node 'x': 2 axes");
     }
 
     #[test]
-    fn context_stands_before_the_node_that_it_is_around() {
+    fn context_precedes_the_node_that_it_encloses() {
         let error = OnnxError::invalid("no shape").within("value").inside(&label("c", "Constant"));
         assert_eq!(error.to_string(), "node 'c' (Constant): value: no shape");
         let error = error.within("then_branch").inside(&label("i", "If")).within("function 'f'");
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_devices_about_memory_are_errors_of_memory() {
+    fn device_errors_about_memory_have_the_kind_memory() {
         let kind = |text: &str| OnnxError::device(text).kind;
         assert_eq!(kind("out of device memory allocating 4096 bytes"), FailureKind::Memory);
         assert_eq!(kind("can't allocate buffer of size: 17179869184"), FailureKind::Memory);

@@ -13,9 +13,9 @@ pub struct ModelFile {
     pub graph: Graph,
     /// Version of the standard operators.
     pub(super) opset: i64,
-    /// Functions of the file itself, by domain and name.
+    /// Functions that the file defines, by domain and name.
     pub functions: HashMap<(String, String), Function>,
-    /// Files with external data: their paths beside the model and the bytes that each must have.
+    /// Files with external data: their paths beside the model, and the minimum bytes of each.
     pub external: BTreeMap<String, u64>,
 }
 
@@ -23,10 +23,10 @@ pub struct ModelFile {
 #[derive(Debug)]
 pub struct Graph {
     pub inputs: Vec<Port>,
-    /// Initialisers that are listed as inputs: a request may give a value in their place.
+    /// Initialisers that are listed as inputs: a request may override their values.
     pub overridable: Vec<Port>,
     pub outputs: Vec<Port>,
-    /// Each comes after those that it depends on.
+    /// In topological order: each node follows the nodes that it depends on.
     pub nodes: Vec<Node>,
     pub constants: Vec<(String, Arc<FileTensor>)>,
 }
@@ -36,22 +36,22 @@ pub struct Graph {
 pub struct Port {
     pub name: String,
     pub sort: Sort,
-    /// That of the tensors of a sequence or an optional value; `None` where the file does not say
-    /// it.
+    /// The element type; for a sequence or an optional value, that of its tensors. `None` where the
+    /// file does not state it.
     pub elem: Option<Elem>,
-    /// Those of the tensors of a sequence or an optional value; `None` where the file does not say
-    /// them.
+    /// The dimensions; for a sequence or an optional value, those of its tensors. `None` where the
+    /// file does not state them.
     pub dims: Option<Vec<Dim>>,
 }
 
 impl Port {
-    /// `true` if a request may leave it out, by its own type.
+    /// Returns true if its type allows a request to omit it.
     pub fn is_optional(&self) -> bool {
         matches!(self.sort, Sort::OptionalTensor | Sort::OptionalSequence)
     }
 }
 
-/// What a name stands for.
+/// The kind of value that a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     Tensor,
@@ -72,20 +72,20 @@ pub enum Dim {
 /// One operation.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its own name, or that of its first output.
+    /// The node's own name, or that of its first output.
     pub name: String,
     pub op: String,
     pub domain: String,
-    /// Empty for optional inputs that are left out.
+    /// Names of the inputs; empty for an optional input that is omitted.
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
     pub attributes: HashMap<String, Attribute>,
-    /// Version of the operator set that its meaning is taken from.
+    /// The version of the operator set that defines the operator.
     pub opset: i64,
 }
 
 impl Node {
-    /// Its name and operator, for errors.
+    /// The node's name and operator, for errors.
     pub fn label(&self) -> Arc<NodeLabel> {
         Arc::new(NodeLabel { name: self.name.clone(), op: self.op.clone() })
     }
@@ -103,36 +103,36 @@ pub enum Attribute {
     Floats(Vec<f32>),
     Ints(Vec<i64>),
     Texts(Vec<Bytes>),
-    /// The type of elements of sequences, which nothing here needs to know.
+    /// The element type of a sequence, which no operator here reads.
     Type,
-    /// Another name: an attribute of the function that the node stands in.
+    /// A reference to an attribute of the function that encloses the node.
     Ref(String),
 }
 
-/// A function of the file: a piece of graph that nodes stand for.
+/// A function of the file: a subgraph that replaces each node that calls it.
 #[derive(Debug)]
 pub struct Function {
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
     pub nodes: Vec<Node>,
-    /// Attributes with what they are where a node does not give them.
+    /// Default values of attributes, for nodes that omit them.
     pub defaults: HashMap<String, Attribute>,
 }
 
 impl ModelFile {
-    /// Of the main graph's own tensors.
+    /// Bytes of the tensors of the main graph, without its bodies.
     pub fn weights_bytes(&self) -> usize {
         self.graph.constants.iter().map(|(_, raw)| raw.bytes.len()).sum()
     }
 
-    /// Version of the standard operators that the main graph is written in.
+    /// The version of the standard operators that the main graph uses.
     pub fn opset(&self) -> i64 {
         self.opset
     }
 }
 
 impl Node {
-    /// Names that must be there before it, those that its bodies use included.
+    /// Names that must be defined before the node, including those that its bodies use.
     pub(crate) fn needs(&self) -> BTreeSet<String> {
         let mut names: BTreeSet<String> =
             self.inputs.iter().filter(|name| !name.is_empty()).cloned().collect();
@@ -146,7 +146,7 @@ impl Node {
 }
 
 impl Graph {
-    /// Names of the graphs around it that it uses.
+    /// Names of the enclosing graphs that it uses.
     pub(crate) fn needs(&self) -> BTreeSet<String> {
         let mut own: BTreeSet<&String> = self.inputs.iter().map(|port| &port.name).collect();
         own.extend(self.constants.iter().map(|(name, _)| name));

@@ -1,5 +1,5 @@
-//! An ONNX file as a graph: its nodes, constants, inputs and outputs, and what can be proved of its
-//! rows before anything runs. No burn: the serving process reads files with this.
+//! An ONNX file as a graph: its nodes, constants, inputs and outputs, and the proof that its rows
+//! are independent. Without burn, since the serving process reads files with this crate.
 
 pub mod elem;
 pub mod error;

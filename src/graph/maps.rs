@@ -1,13 +1,13 @@
 //! Maps, which the protocol lacks, as tensors: a row of values in the order of the keys that the
-//! node beside the graph's input or output states.
+//! node next to the graph's input or output states.
 
 use super::elem::Elem;
 use super::graph::{Attribute, Dim, ModelFile, Node, Port, Sort};
 
-/// Domain of the operators that take or give maps.
+/// Domain of the operators that take or return maps.
 const DOMAIN: &str = "ai.onnx.ml";
 
-/// Makes a matrix of each output that is a sequence of maps (ZipMap): `[rows, classes]`, 32-bit
+/// Turns each output that is a sequence of maps (ZipMap) into a matrix `[rows, classes]` of 32-bit
 /// floats.
 pub(super) fn outputs_as_tensors(ports: &mut [Port], nodes: &[Node]) {
     for port in ports {
@@ -20,7 +20,7 @@ pub(super) fn outputs_as_tensors(ports: &mut [Port], nodes: &[Node]) {
     }
 }
 
-/// Makes a matrix of an input that is a map: `[rows, keys]` in the type of the values.
+/// Turns an input that is a map into a matrix `[rows, keys]` of the type of its values.
 pub(super) fn input_as_tensor(port: &mut Port, nodes: &[Node]) {
     let takes = |node: &&Node| {
         node.domain == DOMAIN && node.inputs.first().is_some_and(|name| *name == port.name)
@@ -58,7 +58,7 @@ fn is_zip_of(node: &Node, output: &str) -> bool {
     node.op == "ZipMap" && node.domain == DOMAIN && gives()
 }
 
-/// The keys of a ZipMap; numbers as decimals.
+/// The keys of a ZipMap; integers in decimal.
 fn names(node: &Node) -> Vec<String> {
     let list = |name| node.attributes.get(name);
     match (list("classlabels_strings"), list("classlabels_int64s")) {
@@ -71,7 +71,7 @@ fn names(node: &Node) -> Vec<String> {
 }
 
 impl ModelFile {
-    /// The names of the classes whose probabilities an output gives (ZipMap); empty without one.
+    /// The class names for an output of class probabilities (ZipMap); empty for other outputs.
     pub fn class_names(&self) -> Vec<String> {
         let graph = &self.graph;
         let mut zips = graph.outputs.iter().filter_map(|port| {

@@ -1,14 +1,14 @@
-//! Search for operators of a file that are not supported, by their names, before anything runs: the
-//! serving process does it when it lists the repository.
+//! Search for unsupported operators of a file by their names, before the graph runs: the serving
+//! process searches when it lists the repository.
 //!
-//! The search needs the names alone, so that it runs without burn.
+//! Names suffice for the search, so it does not need burn.
 
 use crate::error::{OnnxError, Result};
 use crate::{Attribute, ModelFile, Node};
 use std::collections::{BTreeSet, HashSet};
 
-/// The operators that can be run, by domain, each list in alphabetical order. The crate `onnx` runs
-/// them by its tables; a test there compares both.
+/// The supported operators by domain, each list in alphabetical order. The crate `onnx` implements
+/// them in its own tables; a test there compares both.
 #[rustfmt::skip]
 pub const OPERATORS: &[(&str, &[&str])] = &[
     ("", &[
@@ -72,14 +72,14 @@ pub const OPERATORS: &[(&str, &[&str])] = &[
     ]),
 ];
 
-/// Most names in a message; the rest is counted.
+/// Most names in a message; it states the number of the others.
 const SHOWN_MAX: usize = 20;
 
 impl ModelFile {
     /// Checks that every operator is supported, or is a function of the file.
     ///
     /// # Errors
-    /// The names of those that are not, each with its domain.
+    /// If some are neither, with their names and domains.
     pub fn check_operators(&self) -> Result<()> {
         let missing = self.missing_operators();
         if missing.is_empty() {
@@ -90,13 +90,10 @@ impl ModelFile {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        Err(OnnxError::unsupported(format!(
-            "operators that are not supported: {}{more}",
-            shown.join(", ")
-        )))
+        Err(OnnxError::unsupported(format!("unsupported operators: {}{more}", shown.join(", "))))
     }
 
-    /// Operators that are in no table, each once, bodies and functions included.
+    /// The unsupported operators, each once, including those of bodies and functions.
     fn missing_operators(&self) -> Vec<String> {
         let functions = self.functions.values().flat_map(|function| &function.nodes);
         let mut waiting: Vec<&Node> = self.graph.nodes.iter().chain(functions).collect();
@@ -123,7 +120,7 @@ fn is_supported(domain: &str, name: &str) -> bool {
     OPERATORS.iter().any(|(of, names)| *of == domain && names.contains(&name))
 }
 
-/// An operator with its domain, and what to do where that is known.
+/// An operator with its domain, and a remedy where one is known.
 pub fn full_name(domain: &str, name: &str) -> String {
     match domain {
         "" => format!("{name} of ai.onnx"),
@@ -155,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_domain() {
+    fn missing_operators_are_named_with_their_domain() {
         let data = include_bytes!("../../tests/data/unknown_operator.onnx");
         let file = ModelFile::read(bytes::Bytes::from_static(data).into(), None).unwrap();
         let error = file.check_operators().unwrap_err().to_string();
-        assert_eq!(error, "operators that are not supported: Magic of ai.onnx");
+        assert_eq!(error, "unsupported operators: Magic of ai.onnx");
     }
 }

@@ -1,5 +1,5 @@
-//! The messages of an ONNX file, after `onnx.proto` of ONNX 1.22 (IR version 13). Fields that
-//! nothing here reads (documentation, training, sharding) are left out: protobuf skips them.
+//! The messages of an ONNX file, after `onnx.proto` of ONNX 1.22 (IR version 13). Fields that this
+//! crate does not read (documentation, training, sharding) are left out: protobuf skips them.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -124,14 +124,14 @@ pub struct TensorTypeProto {
     pub shape: Option<TensorShapeProto>,
 }
 
-/// Values by key.
+/// A map from keys to values.
 #[derive(Clone, PartialEq, Message)]
 pub struct MapTypeProto {
     #[prost(message, optional, boxed, tag = "2")]
     pub(crate) value_type: Option<Box<TypeProto>>,
 }
 
-/// What a sequence or an optional holds.
+/// The type of the elements of a sequence or an optional.
 #[derive(Clone, PartialEq, Message)]
 pub struct ElementTypeProto {
     #[prost(message, optional, boxed, tag = "1")]
@@ -214,7 +214,7 @@ pub struct FunctionProto {
     pub(crate) attribute_proto: Vec<AttributeProto>,
 }
 
-/// A sequence, as data sets beside models hold it.
+/// A sequence, in the form of the data sets beside models.
 #[derive(Clone, PartialEq, Message)]
 pub struct SequenceProto {
     #[prost(string, optional, tag = "1")]
@@ -229,7 +229,7 @@ pub struct SequenceProto {
     pub(crate) optional_values: Vec<OptionalProto>,
 }
 
-/// A value that may be missing, as data sets beside models hold it.
+/// A value that may be missing, in the form of the data sets beside models.
 #[derive(Clone, PartialEq, Message)]
 pub struct OptionalProto {
     #[prost(string, optional, tag = "1")]

@@ -1,4 +1,4 @@
-//! Tensors as files hold them: checked for shape and length, not yet converted.
+//! Tensors in the form that files have: checked for shape and length, not yet converted.
 
 use super::elem::Elem;
 use super::proto::TensorProto;
@@ -9,17 +9,18 @@ use std::path::{Component, Path};
 
 /// Most dimensions of a tensor.
 pub(crate) const RANK_MAX: usize = 16;
-/// Most elements of a tensor: sizes computed from it do not overflow.
+/// Most elements of a tensor: sizes that are computed from it do not overflow.
 pub(crate) const ELEMENTS_MAX: usize = 1 << 40;
 
-/// Most elements that a tensor without any would have if its axes of length 0 had length 1.
+/// Most elements of an empty tensor if its axes of length 0 had length 1.
 const EMPTY_MAX: usize = 1 << 24;
 
-/// Opens a file beside the model, named by a relative path that leads nowhere else. `None` where
-/// weights are not wanted: tensors have a type and a shape then, but not always elements.
+/// Opens a file beside the model by a relative path, which cannot lead out of the model's folder.
+/// `None` where weights are not needed: tensors then have a type and a shape, but not always
+/// elements.
 pub(crate) type Beside<'a> = Option<&'a dyn Fn(&str) -> Result<FileSource>>;
 
-/// A tensor's elements, little-endian and packed where they are narrower than a byte.
+/// A tensor of a file: its elements are little-endian, and packed if narrower than a byte.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileTensor {
     pub elem: Elem,
@@ -31,7 +32,7 @@ pub struct FileTensor {
 
 impl FileTensor {
     /// # Errors
-    /// If the shape is impossible, the type unknown, or the data are not as many as the shape says.
+    /// If the shape is impossible, the type is unknown, or the data do not fit the shape.
     pub fn read(proto: &TensorProto, files: Beside<'_>) -> Result<FileTensor> {
         let elem = Elem::from_onnx(proto.data_type.unwrap_or(0))?;
         let shape = shape(&proto.dims)?;
@@ -47,7 +48,7 @@ impl FileTensor {
         };
         let raw = FileTensor { elem, shape, bytes, text: Vec::new() };
         let (found, expected) = (raw.bytes.len(), raw.expected_bytes());
-        // A listing skips large pieces, which are empty here.
+        // Without weights, large pieces are skipped and are empty here.
         if found != expected && (files.is_some() || found > 0) {
             let shape = &raw.shape;
             return Err(OnnxError::invalid(format!(
@@ -57,7 +58,7 @@ impl FileTensor {
         Ok(raw)
     }
 
-    /// Bytes that its elements need.
+    /// The bytes that its elements need.
     pub(crate) fn expected_bytes(&self) -> usize {
         (self.shape.iter().product::<usize>() * self.elem.bits()).div_ceil(8)
     }
@@ -78,10 +79,10 @@ impl FileTensor {
     }
 }
 
-/// A shape from the numbers of a file.
+/// Checks the dimensions of a file and returns them as a shape.
 ///
 /// # Errors
-/// If there are too many dimensions, one is negative, or their product is absurd.
+/// If there are too many dimensions, one is negative, or their product is too large.
 pub fn shape(dims: &[i64]) -> Result<Vec<usize>> {
     if dims.len() > RANK_MAX {
         return Err(OnnxError::unsupported(format!(
@@ -90,17 +91,18 @@ pub fn shape(dims: &[i64]) -> Result<Vec<usize>> {
         )));
     }
     let dim = |dim: &i64| {
-        usize::try_from(*dim).map_err(|_| OnnxError::invalid(format!("{dims:?} is no shape")))
+        usize::try_from(*dim).map_err(|_| OnnxError::invalid(format!("{dims:?} is not a shape")))
     };
     let shape = dims.iter().map(dim).collect::<Result<Vec<_>, _>>()?;
     check_shape(&shape)?;
     Ok(shape)
 }
 
-/// Zeros do not excuse what the others would come to: loops go through them all the same.
+/// Checks the number of elements, counting axes of length 0 as 1: loops visit the other axes of an
+/// empty tensor all the same.
 ///
 /// # Errors
-/// If the lengths of the axes are absurd.
+/// If the lengths of the axes are too large.
 pub fn check_shape(shape: &[usize]) -> Result<()> {
     let size = shape.iter().try_fold(1usize, |size, dim| size.checked_mul((*dim).max(1)));
     let most = if shape.contains(&0) { EMPTY_MAX } else { ELEMENTS_MAX };
@@ -110,7 +112,8 @@ pub fn check_shape(shape: &[usize]) -> Result<()> {
     }
 }
 
-/// Elements given one by one in the field for their type; those narrower than 32 bits share one.
+/// Elements that are given one by one in the field of their type; types narrower than 32 bits share
+/// a field.
 fn typed(elem: Elem, proto: &TensorProto) -> Bytes {
     let mut bytes = BytesMut::new();
     match elem {
@@ -133,7 +136,7 @@ fn typed(elem: Elem, proto: &TensorProto) -> Bytes {
     bytes.freeze()
 }
 
-/// A part of a file beside the model that holds a tensor's elements.
+/// A part of a file beside the model: the elements of a tensor.
 pub(crate) struct External {
     /// A relative path without `..` and `.`.
     pub(crate) location: String,
@@ -143,8 +146,7 @@ pub(crate) struct External {
 }
 
 impl External {
-    /// # Errors
-    /// If it names no file or one outside of the model's folder, or a number is not valid.
+    /// If it names no file, the path leads out of the model's folder, or a number is not valid.
     pub(crate) fn of(proto: &TensorProto) -> Result<Option<External>> {
         if proto.data_location != Some(1) {
             return Ok(None);
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn data_must_be_as_long_as_the_shape_says() {
+    fn data_must_have_the_length_of_the_shape() {
         assert!(FileTensor::read(&proto(1, &[2], &[0; 8]), Some(&none)).is_ok());
         assert!(FileTensor::read(&proto(22, &[3], &[0; 2]), Some(&none)).is_ok());
         let error = FileTensor::read(&proto(1, &[2], &[0; 7]), Some(&none)).unwrap_err();
@@ -221,7 +223,7 @@ mod tests {
             FileTensor::read(&proto(1, &[-1], &[]), Some(&none))
                 .unwrap_err()
                 .to_string()
-                .contains("no shape")
+                .contains("not a shape")
         );
         let huge = FileTensor::read(&proto(1, &[0, i64::MAX, i64::MAX], &[]), Some(&none))
             .unwrap_err()
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn locations_lose_what_leads_nowhere() {
+    fn redundant_parts_of_locations_are_removed() {
         for (location, path) in [
             ("w.bin", Some("w.bin")),
             ("./w.bin", Some("w.bin")),
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn external_data_stay_in_the_folder() {
+    fn external_data_must_be_in_the_folder() {
         let file = |_: &str| Ok(Bytes::from_static(&[1, 2, 3, 4, 5, 6]).into());
         let at = |location: &str, offset: &str, length: &str| {
             let entry = |key: &str, value: &str| StringStringEntryProto {

@@ -1,4 +1,4 @@
-//! Reads the graph of an ONNX file: checked, and in an order in which it can be computed.
+//! Reads the graph of an ONNX file: checks it, and sorts its nodes topologically.
 
 use super::elem::Elem;
 use super::graph::{Attribute, Dim, Function, Graph, ModelFile, Node, Port, Sort};
@@ -16,31 +16,31 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Newest version of the operator set that is known.
+/// Newest known version of the operator set.
 const OPSET_MAX: i64 = 27;
 
-/// First version of the format whose initialisers need not be inputs. In older files all of them
-/// are, and none is meant to be given (as in ONNX Runtime).
+/// First version of the format in which initialisers need not be inputs. In older files all of them
+/// are inputs, and none is meant to be overridden (as in ONNX Runtime).
 const IR_OVERRIDABLE: i64 = 4;
 
-/// Names of dimensions that exporters write for a length that they do not know: two of them are
-/// not the same length.
+/// Names that exporters write for dimensions of unknown length: two such dimensions may differ.
 const NAMELESS: [&str; 4] = ["", "?", "None", "-1"];
 
 impl ModelFile {
     /// Reads a file. `files` opens those with external data.
     ///
     /// # Errors
-    /// Naming the node or tensor and what is wrong with it.
+    /// If the file is invalid, with the name of the node or tensor.
     pub fn read(source: FileSource, files: Beside<'_>) -> Result<ModelFile> {
         let mut stream = source.stream(files.is_none());
         let proto = ModelProto::decode(&mut stream);
         stream.end()?;
         let proto =
-            proto.map_err(|error| OnnxError::invalid(format!("is no ONNX file: {error}")))?;
+            proto.map_err(|error| OnnxError::invalid(format!("is not an ONNX file: {error}")))?;
         let opsets = opsets(proto.opset_import.iter().map(|set| (&set.domain, set.version)))?;
-        let graph =
-            proto.graph.ok_or_else(|| OnnxError::invalid("is no ONNX file: it has no graph"))?;
+        let graph = proto
+            .graph
+            .ok_or_else(|| OnnxError::invalid("is not an ONNX file: it has no graph"))?;
         let external = RefCell::default();
         let reader = GraphReader { opsets, files, external: &external };
         let outer = BTreeSet::new();
@@ -75,7 +75,7 @@ fn opsets<'a>(
     Ok(found)
 }
 
-/// The domain with one name for the standard operators.
+/// The domain; the two names of the standard operators' domain become one.
 fn plain_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
@@ -87,7 +87,7 @@ struct GraphReader<'a> {
 }
 
 impl GraphReader<'_> {
-    /// `outer` are names of the graphs around it, which a body may use.
+    /// Reads a graph. `outer` are names of the enclosing graphs, which a body may use.
     fn graph(&self, proto: GraphProto, outer: &BTreeSet<String>) -> Result<Graph> {
         let mut constants = Vec::with_capacity(proto.initializer.len());
         for tensor in &proto.initializer {
@@ -102,7 +102,7 @@ impl GraphReader<'_> {
             let shape = super::raw::shape(&sparse.dims)?;
             let dense = match self.files {
                 Some(_) => super::sparse::dense(&values, &indices, &shape),
-                // Without weights there may be no values to put anywhere.
+                // Without weights there may be no values to put into the tensor.
                 None => Ok(FileTensor { shape, ..(*values).clone() }),
             };
             let dense = dense.map_err(|error| error.within(format!("tensor '{name}'")))?;
@@ -154,7 +154,7 @@ impl GraphReader<'_> {
         known: &BTreeSet<String>,
         own: &BTreeSet<String>,
     ) -> Result<Vec<Node>> {
-        // A body may use the outputs of all nodes around it; sorting detects wrong orders.
+        // A body may use the outputs of all enclosing nodes; sorting detects wrong orders.
         let mut visible = known.clone();
         for proto in &protos {
             visible.extend(proto.output.iter().filter(|name| !name.is_empty()).cloned());
@@ -230,8 +230,8 @@ impl GraphReader<'_> {
     }
 }
 
-/// Sorts nodes so that each comes after those that it depends on, else in their order. A body may
-/// redefine a name of the graphs around it: that of its own node's output is common.
+/// Sorts nodes topologically; otherwise they keep their order. A body may redefine a name of the
+/// enclosing graphs: exporters often reuse the name of the output of its own node.
 fn in_order(
     nodes: Vec<Node>,
     known: &BTreeSet<String>,
@@ -276,7 +276,7 @@ fn in_order(
     Ok(order.iter().filter_map(|at| nodes.get_mut(*at).and_then(Option::take)).collect())
 }
 
-/// Kahn's order: the first of those that wait for nothing more, again and again.
+/// Kahn's algorithm; of the nodes that are ready, the first in the file is next.
 fn order(waits: &[usize], users: &[Vec<usize>]) -> Vec<usize> {
     let mut waits = waits.to_vec();
     let free = waits.iter().enumerate().filter(|(_, wait)| **wait == 0);
@@ -304,7 +304,7 @@ fn port(info: ValueInfoProto) -> Result<Port> {
     let name = info.name.unwrap_or_default();
     let value = info.kind.and_then(|kind| kind.value);
     let sort = sort_of(value.as_ref());
-    // A map is given as its values.
+    // A map is read as its values.
     let (value, is_map) = match value {
         Some(TypeValue::Map(map)) => (map.value_type.and_then(|kind| kind.value), true),
         value => (value, false),
@@ -334,7 +334,7 @@ fn dim(proto: DimensionProto) -> Dim {
     }
 }
 
-/// The tensor type inside of a sequence or an optional value.
+/// The tensor type inside a sequence or an optional value.
 fn tensor_of(value: TypeValue) -> Option<TensorTypeProto> {
     match value {
         TypeValue::Tensor(tensor) => Some(tensor),
@@ -359,10 +359,10 @@ fn sort_of(value: Option<&TypeValue>) -> Sort {
     }
 }
 
-/// Reads a file, with external data from where it is.
+/// Reads a file, and its external data from the same folder.
 ///
 /// # Errors
-/// If a file cannot be read, or its content is wrong.
+/// If a file cannot be read, or its content is invalid.
 pub fn read_file(path: &Path) -> Result<ModelFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let open = |path: &Path| {

@@ -1,4 +1,4 @@
-//! Tests of reading files: good ones and every kind of bad ones.
+//! Tests of reading valid and invalid files.
 
 use super::*;
 use crate::error::OnnxError;
@@ -18,13 +18,13 @@ fn read(proto: &ModelProto) -> Result<ModelFile, OnnxError> {
 }
 
 #[track_caller]
-fn refuses(proto: &ModelProto, words: &str) {
+fn assert_rejected(proto: &ModelProto, words: &str) {
     let error = read(proto).unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
 }
 
 #[test]
-fn nodes_come_in_the_order_in_which_they_can_be_computed() {
+fn nodes_are_in_topological_order() {
     let nodes =
         vec![node("Neg", &["b"], &["y"]), node("Abs", &["a"], &["b"]), node("Exp", &["x"], &["a"])];
     let file = read(&file(nodes)).unwrap();
@@ -47,36 +47,36 @@ fn many_nodes_in_reverse_are_sorted_quickly() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
-    refuses(&file(vec![node("Abs", &["y"], &["y"])]), "node 'y' (Abs) depends on itself");
-    refuses(&file(vec![node("Abs", &["gone"], &["y"])]), "input 'gone' is unknown");
-    refuses(&file(vec![]), "output 'y' is computed by no node");
+fn contradictory_graphs_are_rejected() {
+    assert_rejected(&file(vec![node("Abs", &["y"], &["y"])]), "node 'y' (Abs) depends on itself");
+    assert_rejected(&file(vec![node("Abs", &["gone"], &["y"])]), "input 'gone' is unknown");
+    assert_rejected(&file(vec![]), "output 'y' is computed by no node");
     let twice = vec![node("Abs", &["x"], &["y"]), node("Neg", &["x"], &["y"])];
-    refuses(&file(twice), "'y' is computed twice");
-    refuses(&file(vec![node("Abs", &["y"], &["x"])]), "'x' is computed twice");
+    assert_rejected(&file(twice), "'y' is computed twice");
+    assert_rejected(&file(vec![node("Abs", &["y"], &["x"])]), "'x' is computed twice");
 }
 
 #[test]
-fn opsets_of_the_future_are_refused() {
+fn unknown_opsets_are_rejected() {
     let mut proto = file(vec![node("Abs", &["x"], &["y"])]);
     proto.opset_import[0].version = Some(999);
-    refuses(&proto, "opset 999 is not known");
+    assert_rejected(&proto, "opset 999 is not known");
     proto.opset_import[0].version = Some(-1);
-    refuses(&proto, "opset -1 is not known");
+    assert_rejected(&proto, "opset -1 is not known");
 }
 
 #[test]
-fn what_is_no_file_of_onnx_is_refused() {
+fn other_files_are_rejected() {
     for data in [&b""[..], b"\0\0\0\0", b"hello there", &[0xff; 100]] {
         let error = ModelFile::read(Bytes::copy_from_slice(data).into(), Some(&none))
             .unwrap_err()
             .to_string();
-        assert!(error.contains("is no ONNX file"), "{error}");
+        assert!(error.contains("is not an ONNX file"), "{error}");
     }
 }
 
 #[test]
-fn a_file_cut_anywhere_is_an_error_or_a_smaller_file() {
+fn truncated_file_is_an_error_or_a_smaller_file() {
     let mut proto = file(vec![node("Abs", &["x"], &["y"])]);
     let tensor = TensorProto {
         name: Some("w".into()),
@@ -90,13 +90,13 @@ fn a_file_cut_anywhere_is_an_error_or_a_smaller_file() {
     }
     let whole = proto.encode_to_vec();
     for end in 0..whole.len() {
-        // Whatever it says, it says it without a panic.
+        // Truncated anywhere, the file may give any result, but must not panic.
         let _ = ModelFile::read(Bytes::copy_from_slice(&whole[..end]).into(), Some(&none));
     }
 }
 
 #[test]
-fn bodies_may_use_what_is_around_them() {
+fn bodies_may_use_values_of_enclosing_graphs() {
     let body = GraphProto {
         node: vec![node("Add", &["x", "outer"], &["inner"])],
         output: vec![value("inner")],
@@ -120,7 +120,7 @@ fn bodies_may_use_what_is_around_them() {
 }
 
 #[test]
-fn without_weights_what_they_hold_is_not_looked_at() {
+fn elements_are_skipped_without_weights() {
     let mut proto = file(vec![node("Abs", &["x"], &["y"])]);
     let tensor = |name: &str, data_type: i32, bytes: Vec<u8>| TensorProto {
         name: Some(name.into()),
@@ -140,6 +140,6 @@ fn without_weights_what_they_hold_is_not_looked_at() {
     let whole = read(Some(&none)).unwrap();
     let bare = read(None).unwrap();
     assert_eq!(whole.weights_bytes(), 800_000);
-    assert!(bare.weights_bytes() < 100_000, "large pieces are passed over");
+    assert!(bare.weights_bytes() < 100_000, "large pieces are skipped");
     assert_eq!((bare.graph.inputs, bare.graph.outputs), (whole.graph.inputs, whole.graph.outputs));
 }

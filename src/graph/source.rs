@@ -1,5 +1,4 @@
-//! Files that are read piece by piece, so that weights are in memory once, each in a piece of its
-//! own.
+//! Files that are read piece by piece: weights are in memory once, each in a piece of its own.
 
 use crate::error::{OnnxError, Result};
 use bytes::{Buf, Bytes};
@@ -7,15 +6,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
-/// Bytes that are read at once of what is between large pieces.
+/// Bytes that are read at once between large pieces.
 const BUFFER: u64 = 1 << 16;
 
-/// What can be read from anywhere in it.
+/// A reader with random access.
 trait ReadSeek: Read + Seek {}
 
 impl<T: Read + Seek> ReadSeek for T {}
 
-/// A file, from its beginning.
+/// A file, read from its beginning.
 pub struct FileSource {
     content: Box<dyn ReadSeek>,
     length: u64,
@@ -36,16 +35,16 @@ impl From<Bytes> for FileSource {
 
 impl FileSource {
     /// # Errors
-    /// If the file cannot be measured.
+    /// If the length of the file cannot be determined.
     pub fn of(file: File) -> io::Result<FileSource> {
         let length = file.metadata()?.len();
         Ok(FileSource { content: Box::new(file), length })
     }
 
-    /// A part of the file; all that follows, if no length is given.
+    /// A part of the file: up to its end if no length is given.
     ///
     /// # Errors
-    /// If there is no such part, or it cannot be read.
+    /// If the file has no such part, or it cannot be read.
     pub(crate) fn part(mut self, offset: u64, length: Option<u64>) -> Result<Bytes> {
         let length = length.unwrap_or(self.length.saturating_sub(offset));
         if offset.checked_add(length).is_none_or(|end| end > self.length) {
@@ -59,7 +58,7 @@ impl FileSource {
         read.map_err(|error| failed(&error, error.to_string()))
     }
 
-    /// The file as protobuf reads it. `leaves_large`: large pieces are passed over, as if they were
+    /// The file as a buffer for protobuf. `leaves_large`: large pieces are skipped, as if they were
     /// empty.
     pub(crate) fn stream(self, leaves_large: bool) -> Stream {
         let mut stream = Stream {
@@ -74,8 +73,8 @@ impl FileSource {
     }
 }
 
-/// An error of reading: the machine's (its disk, its memory), except that of a file that ends too
-/// early, which is wrong itself.
+/// An error of reading: of the machine (disk, memory), except for a file that ends too early, which
+/// is invalid itself.
 fn failed(error: &io::Error, text: String) -> OnnxError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => OnnxError::invalid(text),
@@ -95,10 +94,10 @@ fn piece(content: &mut impl Read, length: u64) -> io::Result<Bytes> {
     Ok(data.into())
 }
 
-/// A file on its way through the parser, which knows no errors of reading: see [`Stream::end`].
+/// A file as a buffer for the parser. Its interface has no read errors: see [`Stream::end`].
 pub(crate) struct Stream {
     content: Box<dyn ReadSeek>,
-    /// Bytes that are in the file yet.
+    /// Bytes of the file that are not read yet.
     left: u64,
     buffer: Bytes,
     leaves_large: bool,
@@ -121,7 +120,7 @@ impl Stream {
         self.content.seek_relative(i64::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?)
     }
 
-    /// What is missing counts as nothing: the parser ends soon.
+    /// Notes the error and reports the end of the data, so that the parser ends soon.
     fn fail(&mut self, error: io::Error) -> Bytes {
         self.failed.get_or_insert(error);
         self.left = 0;
@@ -129,7 +128,7 @@ impl Stream {
     }
 
     /// # Errors
-    /// What went wrong while the file was read.
+    /// The error that occurred while the file was read.
     pub(crate) fn end(self) -> Result<()> {
         let text = |error: &io::Error| format!("cannot be read: {error}");
         self.failed.map_or(Ok(()), |error| Err(failed(&error, text(&error))))
@@ -159,7 +158,7 @@ impl Buf for Stream {
         let begin = self.buffer.split_to(length.min(self.buffer.len()));
         let rest = (length - begin.len()) as u64;
         let bytes = if rest == 0 {
-            // Not a part of the buffer: that would be kept as a whole.
+            // A copy, since a slice would keep the whole buffer in memory.
             Ok(Bytes::copy_from_slice(&begin))
         } else {
             self.left = self.left.saturating_sub(rest);
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_gives_what_is_in_the_file() {
+    fn stream_gives_the_bytes_of_the_file() {
         for (length, step) in [(0, 1), (5, 2), (200_000, 7), (200_000, 70_000), (200_000, 200_000)]
         {
             let data = numbers(length);
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn large_pieces_can_be_passed_over() {
+    fn large_pieces_can_be_skipped() {
         let mut stream = FileSource::from(numbers(300_000)).stream(true);
         assert_eq!(stream.get_u8(), 0);
         assert!(stream.copy_to_bytes(250_000).is_empty());
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_inside_the_file() {
+    fn parts_must_be_inside_the_file() {
         let source = || FileSource::from(numbers(10));
         assert_eq!(source().part(2, Some(3)).unwrap()[..], [2, 3, 4]);
         assert_eq!(source().part(8, None).unwrap()[..], [8, 9]);
@@ -226,9 +225,9 @@ mod tests {
         }
     }
 
-    /// A file that became shorter while it was read.
+    /// A file that becomes shorter while it is read.
     #[test]
-    fn a_file_that_ends_early_is_an_error_at_the_end() {
+    fn truncated_file_is_reported_at_the_end() {
         let content = Box::new(Cursor::new(numbers(100_000)));
         let source = FileSource { content, length: 200_000 };
         let mut stream = source.stream(false);
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_a_disk_that_fails_blame_the_machine() {
+    fn disk_error_is_an_error_of_the_machine() {
         let source = || {
             let content = Box::new(Failing(Cursor::new(numbers(100_000))));
             FileSource { content, length: 100_000 }

@@ -1,23 +1,23 @@
-//! Sparse tensors, made dense: burn has no others.
+//! Conversion of sparse tensors to dense ones, since burn has no sparse tensors.
 
 use super::elem::Elem;
 use super::raw::FileTensor;
 use crate::error::{OnnxError, Result};
 use bytes::{Bytes, BytesMut};
 
-/// Puts values at their places in a tensor of zeros.
+/// Puts the values at their indices in a tensor of zeros.
 ///
 /// # Shapes
 /// - values: `[count]`
 /// - indices: `[count]` (in row-major order of the whole) or `[count, rank]`
 ///
 /// # Errors
-/// If the two do not fit each other or the shape.
+/// If values, indices and shape do not fit each other.
 pub fn dense(values: &FileTensor, indices: &FileTensor, shape: &[usize]) -> Result<FileTensor> {
     let width = values.elem.bits() / 8;
     if width == 0 || indices.elem != Elem::I64 {
         return Err(OnnxError::invalid(
-            "sparse tensors have elements of at least a byte and indices of int64",
+            "sparse tensors must have elements of at least a byte and int64 indices",
         ));
     }
     let size = shape.iter().product::<usize>().checked_mul(width);

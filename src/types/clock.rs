@@ -1,9 +1,9 @@
-//! The one place that reads the clock. Decisions never do: they take time as an argument.
+//! The only module that reads the clock. Decisions take the time as an argument instead.
 
 use std::time::Instant;
 
-/// The present.
-#[allow(clippy::disallowed_methods, reason = "the home of the clock")]
+/// The current time.
+#[allow(clippy::disallowed_methods, reason = "the only reader of the clock")]
 pub fn now() -> Instant {
     Instant::now()
 }

@@ -1,50 +1,50 @@
-//! What can go wrong for a caller, and the single table from it to HTTP.
+//! Errors that a caller can receive, and the single table that maps them to HTTP.
 
 use std::time::Duration;
 
-/// Why a call was not answered with a result. The table in [`ErrorKind::status`] is the only one.
+/// The reason why a call failed. Only [`ErrorKind::status`] maps it to a status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     pub kind: ErrorKind,
-    /// What was wrong, where, and what to do: lower case, no full stop.
+    /// The field, the cause and the remedy: lower case, no full stop.
     pub message: String,
-    /// When it is worth trying again, if that is known.
+    /// The delay after which a retry is useful, if it is known.
     pub retry_after: Option<Duration>,
 }
 
-/// The kinds of error a caller can meet.
+/// The kinds of errors that a caller can receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The request is not what the protocol says.
+    /// The request violates the protocol.
     Malformed,
     /// A credential is missing or wrong.
     Unauthorized,
-    /// The caller may not do this here.
+    /// The caller lacks permission for this.
     Forbidden,
-    /// No such route, model, version or adapter.
+    /// The route, model, version or adapter does not exist.
     NotFound,
     MethodNotAllowed,
     /// The client took too long to send its request.
     RequestTimeout,
-    /// Something else is under way that excludes it.
+    /// Another operation in progress excludes this one.
     Conflict,
     TooLarge,
     UnsupportedMediaType,
     /// Well-formed, but the name, shape, datatype or row count does not fit the model.
     Unprocessable,
-    /// The queue is full; this client may try again soon.
+    /// The queue is full; the client may retry soon.
     QueueFull,
-    /// The model or every try at it failed.
+    /// The model, or every attempt to run it, failed.
     Internal,
-    /// Nothing can serve now.
+    /// No adapter or model can serve at the moment.
     Unavailable,
-    /// The client's own time limit has passed.
+    /// The time limit that the client set has passed.
     DeadlineExceeded,
 }
 
 impl ErrorKind {
-    /// The HTTP status: the one table from error to answer.
+    /// The HTTP status of the kind.
     pub fn status(self) -> u16 {
         match self {
             ErrorKind::Malformed => 400,
@@ -90,7 +90,7 @@ impl Error {
         Error::new(ErrorKind::Internal, message)
     }
 
-    /// Tells the client when to try again.
+    /// Sets the delay after which the client may retry.
     pub fn retry_after(mut self, after: Duration) -> Error {
         self.retry_after = Some(after);
         self

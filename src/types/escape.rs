@@ -1,6 +1,6 @@
-//! Text of files and clients, made harmless for a terminal, a table or a line of the log.
+//! Escapes for text of files and clients that is shown in a terminal, a table or a log line.
 //!
-//! Such text could move the cursor, change colours, forge a line or reorder what stands around it.
+//! Such text could move the cursor, change colours, forge a line or reorder the text around it.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_harmful)
 }
 
-/// The same for text of several lines: its line feeds stay.
+/// Like [`line`], for text of several lines: its line feeds are kept.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && is_harmful(c))
 }

@@ -1,11 +1,10 @@
 //! Conversion between tensor data as JSON text and as little-endian bytes, without a tree.
-//!
-//! Reading takes text that is known to be valid JSON and scans it once, without recursion. Data
+//! Reading requires text that is known to be valid JSON and scans it once, without recursion. Data
 //! are flat in row-major order, or nested exactly as in the shape. Integers may be written as whole
 //! numbers with a fraction or an exponent (`3.0`, `1e2`); booleans as `true`, `false`, 1 or 0;
 //! `BYTES` as strings. Floats may also be `NaN`, `Infinity` and `-Infinity`, and such values are
-//! written so (see [`document`]). A number outside the range of its datatype is an error; it is
-//! never rounded to infinity or wrapped.
+//! written in this form (see [`document`]). A number outside the range of its datatype is an error;
+//! it is never rounded to infinity or wrapped.
 
 pub mod document;
 
@@ -17,7 +16,7 @@ use half::{bf16, f16};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::str::FromStr;
 
-/// Most characters of a wrong value that its error repeats.
+/// Most characters of a wrong value that its error quotes.
 const QUOTED_CHARS_MAX: usize = 40;
 
 /// Largest magnitude up to which every whole number is exact in an f64.
@@ -78,7 +77,7 @@ pub fn decode_within(
     Ok(out)
 }
 
-/// Converts like [`decode_within`]; one element may also stand without an array.
+/// Converts like [`decode_within`]; a single element may also be given without an array.
 ///
 /// # Errors
 /// Those of [`decode_within`].
@@ -110,7 +109,7 @@ pub fn nesting(text: &str) -> (Vec<usize>, usize) {
     while let Some((token, after)) = next_token(rest) {
         rest = after;
         if token == "]" {
-            // Whether it is the first array at its depth.
+            // The first array at its depth determines the length.
             if let Some((depth, length)) = open.pop()
                 && let Some(first @ None) = lengths.get_mut(depth)
             {
@@ -139,7 +138,7 @@ fn wrong(expected: &ExpectedTensor<'_>, scalar: &str, index: usize) -> Error {
     let datatype = expected.datatype;
     let is_float =
         matches!(datatype, Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64);
-    // Some encoders write NaN and both infinities as null, from which the value is not known.
+    // Some encoders write NaN and both infinities as null, so the value is not known.
     let remedy = match scalar {
         "null" if is_float => "; write NaN, Infinity or -Infinity, or send binary data",
         _ => "",
@@ -194,7 +193,7 @@ struct Nesting<'a> {
     elements_max: usize,
     elements: usize,
     layout: DataLayout,
-    /// Elements seen in each open array; never more arrays than the shape has dimensions.
+    /// Elements seen in each open array; at most as many arrays as the shape has dimensions.
     open: Vec<usize>,
 }
 
@@ -446,22 +445,24 @@ impl JsonData<'_> {
         let mut index = 0;
         while let Some((element, after)) = split_element(rest) {
             let text = std::str::from_utf8(element);
-            sequence.serialize_element(text.map_err(|_| self.unspeakable(index, "no UTF-8"))?)?;
+            sequence.serialize_element(
+                text.map_err(|_| self.not_representable(index, "invalid UTF-8"))?,
+            )?;
             (rest, index) = (after, index + 1);
         }
         sequence.end()
     }
 
-    fn unspeakable<E: serde::ser::Error>(&self, index: usize, what: &str) -> E {
+    fn not_representable<E: serde::ser::Error>(&self, index: usize, what: &str) -> E {
         E::custom(format_args!(
-            "output '{}' holds {what} at index {index}, which JSON cannot carry; ask for binary \
+            "output '{}' holds {what} at index {index}, which JSON cannot represent; request binary \
              output",
             self.0.name
         ))
     }
 }
 
-/// A tensor's data as [`JsonData`], or without brackets where it has one element.
+/// A tensor's data as [`JsonData`], without brackets if it has one element.
 pub struct Flat<'a>(pub &'a Tensor);
 
 impl Serialize for Flat<'_> {

@@ -1,4 +1,4 @@
-//! Files that hold a secret: an API key alone, and who may read them.
+//! Files that hold a single secret, the API key, and a check of their permissions.
 
 use anyhow::{Context, ensure};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::Path;
 /// Longest file of one key, in bytes.
 const BYTES_MAX: u64 = 4096;
 
-/// The API key of a file, which holds nothing else; white space around it does not belong to it.
+/// Reads the API key from a file that contains nothing else; surrounding white space is ignored.
 ///
 /// # Errors
 /// If the file cannot be read, is too long, is empty or has several lines.
@@ -29,18 +29,18 @@ pub fn read(path: &Path) -> anyhow::Result<String> {
     Ok(key.to_owned())
 }
 
-/// A sentence for the log if every user of the machine may read a file; `what` is the secret in it.
+/// A warning for the log if every user of the machine may read a file; `what` is the secret in it.
 #[cfg(unix)]
 pub fn readers(path: &Path, what: &str) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let path = path.display();
-    let told =
+    let warning =
         || format!("every user of this machine may read the {what} {path}: 'chmod o-rwx {path}'");
-    (mode & 0o004 != 0).then(told)
+    (mode & 0o004 != 0).then(warning)
 }
 
-/// Elsewhere permissions are no such number.
+/// Other systems have no such mode bits.
 #[cfg(not(unix))]
 pub fn readers(_: &Path, _: &str) -> Option<String> {
     None

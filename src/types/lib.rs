@@ -1,5 +1,5 @@
-//! Data that every other crate may name, and small helpers: tensors, errors, JSON of tensor data, the
-//! clock, random numbers. No burn, no HTTP.
+//! Types that every other crate uses, and small helpers: tensors, errors, JSON of tensor data, the
+//! clock, random numbers. Without burn and HTTP.
 
 pub mod clock;
 pub mod error;

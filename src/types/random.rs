@@ -1,8 +1,9 @@
-//! Random numbers that are the same for the same seed everywhere.
+//! Random numbers that depend only on the seed, on every platform.
 //!
-//! For simulations, operators that ask for them, and faults injected by chance; never for secrets.
+//! For simulations, operators that draw random numbers, and injected faults; never for secrets.
 
-/// `SplitMix64` (Steele, Lea, Flood: *Fast splittable pseudorandom number generators*, 2014).
+/// The generator `SplitMix64` (Steele, Lea, Flood: *Fast splittable pseudorandom number
+/// generators*, 2014).
 #[derive(Clone, Debug)]
 pub struct SplitMix64(u64);
 
@@ -11,7 +12,7 @@ impl SplitMix64 {
         SplitMix64(seed)
     }
 
-    /// Any 64 bits.
+    /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -20,12 +21,13 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// At least 0, below 1.
+    /// A uniform number of at least 0 and less than 1.
     pub fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// About normal, mean 0, standard deviation 1: the sum of twelve uniform numbers.
+    /// An approximately normal number, mean 0, standard deviation 1: the sum of twelve uniform
+    /// numbers.
     pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
@@ -36,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_that_of_its_authors() {
+    fn numbers_match_the_reference_implementation() {
         let mut random = SplitMix64::new(1_234_567);
         assert_eq!(random.bits(), 6_457_827_717_110_365_317);
         let mut random = SplitMix64::new(1_234_567);

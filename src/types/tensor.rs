@@ -1,4 +1,5 @@
-//! Named, typed, shaped host data as it travels between API, engine and worker. No burn in it.
+//! Named tensors with a type and a shape in host memory, for the API, the engine and the workers.
+//! Without burn.
 //!
 //! Data are raw little-endian bytes in row-major order. `BYTES` elements carry a four-byte
 //! little-endian length each (Open Inference Protocol V2, binary tensor data extension).
@@ -6,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-/// Element type of a tensor, named as the Open Inference Protocol V2 names it.
+/// The element type of a tensor, with the names of the Open Inference Protocol V2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Datatype {
@@ -45,7 +46,7 @@ impl Datatype {
         Datatype::Bytes,
     ];
 
-    /// The protocol's name, as in `"FP32"`.
+    /// The name in the protocol, such as `"FP32"`.
     pub fn as_str(self) -> &'static str {
         match self {
             Datatype::Bool => "BOOL",
@@ -65,12 +66,12 @@ impl Datatype {
         }
     }
 
-    /// The datatype with this protocol name.
+    /// The datatype with this name in the protocol.
     pub fn parse(name: &str) -> Option<Datatype> {
         Datatype::ALL.into_iter().find(|datatype| datatype.as_str() == name)
     }
 
-    /// Bytes of one element; `None` for `BYTES`, whose elements differ in length.
+    /// Bytes of one element; `None` for `BYTES`, since its elements differ in length.
     pub fn size(self) -> Option<usize> {
         match self {
             Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
@@ -88,7 +89,7 @@ impl std::fmt::Display for Datatype {
     }
 }
 
-/// What does not hold between a tensor's shape, datatype and bytes.
+/// A contradiction between a tensor's shape, datatype and bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TensorError {
     #[error("tensor '{name}': the product of shape {shape:?} overflows")]
@@ -105,11 +106,11 @@ pub enum TensorError {
     Rows { name: String, expected: usize, actual: usize },
     #[error("tensor '{name}': the parts to join differ, one has shape {shape:?}")]
     Uneven { name: String, shape: Vec<usize> },
-    #[error("there is no tensor '{name}'")]
+    #[error("tensor '{name}' does not exist")]
     Missing { name: String },
 }
 
-/// One named tensor. Cloning is cheap: the bytes are shared.
+/// A named tensor. Clones are cheap: they share the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     pub name: String,
@@ -120,7 +121,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Checks that `data` hold exactly the elements that `shape` promises.
+    /// Checks that `data` hold exactly the elements of `shape`.
     pub fn new(
         name: impl Into<String>,
         datatype: Datatype,
@@ -174,10 +175,10 @@ impl Tensor {
         first.ok_or_else(|| TensorError::NoRows { name: self.name.clone() })
     }
 
-    /// Rows `start..start + rows`, sharing the bytes.
+    /// Rows `start..start + rows`, which share the bytes.
     ///
     /// # Errors
-    /// If there is no batch axis, or the tensor has fewer rows.
+    /// If the tensor has no batch axis or fewer rows.
     pub fn slice_rows(&self, start: usize, rows: usize) -> Result<Tensor, TensorError> {
         let all = self.rows()?;
         let too_few = || TensorError::Rows {
@@ -193,7 +194,7 @@ impl Tensor {
         Ok(Tensor { name, datatype, shape, data: self.data.slice(from..to) })
     }
 
-    /// Where row `row` begins in `data`; `row` may be the number of rows, for the end.
+    /// The offset of row `row` in `data`; the number of rows gives the end.
     fn row_offset(&self, row: usize) -> Result<usize, TensorError> {
         let per_row = product(&self.shape[1..]).ok_or_else(|| self.overflow())?;
         let elements = per_row.checked_mul(row).ok_or_else(|| self.overflow())?;
@@ -227,8 +228,8 @@ impl Tensor {
     }
 
     /// Pads the tensor to `rows` rows by repeating its rows from the first one. Rows of zeros or
-    /// empty text could fail where those of the request do not: integers are divided by zero, and
-    /// empty text is not a number.
+    /// empty text could fail even if those of the request do not: for example, an integer is
+    /// divided by zero, or empty text is not a number.
     pub fn pad_rows(&self, rows: usize) -> Result<Tensor, TensorError> {
         let own = self.rows()?;
         let mut missing = rows.saturating_sub(own);
@@ -255,7 +256,7 @@ pub fn byte_elements<S: AsRef<[u8]>>(elements: &[S]) -> Bytes {
     data.freeze()
 }
 
-/// The named tensors of one request, one batch or one answer.
+/// The named tensors of a request, a batch or an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tensors(pub Vec<Tensor>);
 
@@ -266,7 +267,7 @@ impl Tensors {
         found.ok_or_else(|| TensorError::Missing { name: name.to_owned() })
     }
 
-    /// The number of rows that all tensors share; 0 if there is no tensor.
+    /// The number of rows that all tensors share; 0 without tensors.
     pub fn rows(&self) -> Result<usize, TensorError> {
         let Some(first) = self.0.first() else { return Ok(0) };
         let expected = first.rows()?;
@@ -279,16 +280,16 @@ impl Tensors {
         Ok(expected)
     }
 
-    /// Rows `start..start + rows` of every tensor, sharing the bytes.
+    /// Rows `start..start + rows` of every tensor, which share the bytes.
     pub fn slice_rows(&self, start: usize, rows: usize) -> Result<Tensors, TensorError> {
         self.0.iter().map(|tensor| tensor.slice_rows(start, rows)).collect()
     }
 
-    /// The rows of several sets of the same tensors, one after the other. Copies, unless there is
-    /// only one.
+    /// The rows of several sets of the same tensors, one after the other. A single set is not
+    /// copied.
     ///
     /// # Errors
-    /// If there is none, or if names, datatypes or dimensions behind the batch axis differ.
+    /// If the list is empty, or if names, datatypes or dimensions behind the batch axis differ.
     pub fn concat_rows(mut parts: Vec<Tensors>) -> Result<Tensors, TensorError> {
         if parts.len() == 1 {
             return Ok(parts.remove(0));
@@ -302,14 +303,14 @@ impl Tensors {
         first.0.iter().map(whole).collect()
     }
 
-    /// Every tensor as the only row of one with a batch axis in front.
+    /// Adds a batch axis of length 1 to every tensor.
     #[must_use]
     pub fn framed(mut self) -> Tensors {
         self.0.iter_mut().for_each(|tensor| tensor.shape.insert(0, 1));
         self
     }
 
-    /// The only row of each tensor, without the batch axis.
+    /// Removes the batch axis of length 1 from every tensor.
     ///
     /// # Errors
     /// If a tensor has another number of rows.
@@ -325,12 +326,12 @@ impl Tensors {
         self.0.iter().map(unframe).collect()
     }
 
-    /// Pads every tensor to `rows` by repeating its rows from the first one.
+    /// Pads every tensor to `rows` rows by repeating its rows from the first one.
     pub fn pad_rows(&self, rows: usize) -> Result<Tensors, TensorError> {
         self.0.iter().map(|tensor| tensor.pad_rows(rows)).collect()
     }
 
-    /// Bytes of all data together.
+    /// Bytes of all data.
     pub fn bytes(&self) -> usize {
         self.0.iter().map(|tensor| tensor.data.len()).sum()
     }
@@ -342,12 +343,12 @@ impl FromIterator<Tensor> for Tensors {
     }
 }
 
-/// The product of the dimensions, if it fits.
+/// The product of the dimensions, if it does not overflow.
 pub fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))
 }
 
-/// Where element `elements` of length-prefixed data begins, or `None` if the data end before.
+/// The offset of element `elements` in length-prefixed data; `None` if the data end before it.
 fn skip_byte_elements(data: &[u8], elements: usize) -> Option<usize> {
     let mut at = 0usize;
     for _ in 0..elements {
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sliced_is_joined_again() {
+    fn slices_are_joined_again() {
         let data = Bytes::from((0u8..12).collect::<Vec<_>>());
         let tensor = Tensor::new("x", Datatype::Uint8, vec![4, 3], data).unwrap();
         let whole = Tensors(vec![tensor, bytes_tensor(&[b"one", b"", b"three", b"four"])]);

@@ -107,7 +107,7 @@ fn what_json_cannot_carry_is_refused_but_travels_raw() {
     assert_eq!(send(true).split().1, NO_TEXT);
     let refused = send(false);
     assert_eq!(refused.status, 422, "{}", refused.text());
-    assert!(refused.error().contains("ask for binary output"), "{}", refused.error());
+    assert!(refused.error().contains("request binary output"), "{}", refused.error());
 }
 
 const CLIENTS: u64 = 32;

@@ -37,7 +37,7 @@ fn a_file_dropped_into_the_folder_is_served() {
     folder.write("unknown.onnx", file("unknown_operator.onnx"));
     wait_for("the reason", HANG, || server.log().contains("Magic of ai.onnx"));
     folder.write("cut.onnx", &file("linear.onnx")[..100]);
-    wait_for("the reason", HANG, || server.log().contains("cut.onnx: is no ONNX file"));
+    wait_for("the reason", HANG, || server.log().contains("cut.onnx: is not an ONNX file"));
     check_linear(&server, "linear");
     std::fs::remove_file(folder.join("linear.onnx")).unwrap();
     wait_for("the end", HANG, || server.get("/v2/models/linear").status == 404);

@@ -63,7 +63,7 @@ fn a_file_that_cannot_be_served_is_unavailable_before_anyone_asks() {
     folder.write("several/b.onnx", data("linear.onnx"));
     let cases = [
         ("unknown", "Magic of ai.onnx"),
-        ("cut", "is no ONNX file"),
+        ("cut", "is not an ONNX file"),
         ("dataless", "w.bin: does not exist"),
         ("short", "data/short.bin: has 4 bytes, but the graph takes 24"),
         ("few", "takes 36 bytes, but there are 24"),

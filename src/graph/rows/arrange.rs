@@ -1,4 +1,4 @@
-//! Rules for operators that move elements: shapes, transpositions, slices, gathers.
+//! Rules for operators that move elements: shapes, transpositions, slices, concatenations.
 
 use super::constant::NUMBERS_MAX;
 use super::length::Length;
@@ -7,7 +7,7 @@ use super::site::{Label, Obstacle, Outcome, Site, lengths, wrap};
 use super::value::{Fact, Number, RowDependence};
 use crate::elem::Elem;
 
-/// One output.
+/// The outcome of an operator with one output.
 pub(super) fn one(fact: Fact) -> Outcome {
     Ok(vec![fact])
 }
@@ -30,13 +30,13 @@ pub(super) fn size(site: &mut Site<'_>) -> Outcome {
     one(Fact::numbers(Vec::new(), vec![Number::Known(size)]))
 }
 
-/// Numbers as a tensor of one axis.
+/// Numbers as a tensor with one axis.
 pub(super) fn vector(numbers: Vec<Number>) -> Fact {
     let length = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
     Fact::numbers(vec![Length::fixed(length)], numbers)
 }
 
-/// The same elements, axes and rows; the numbers pass as well.
+/// The same elements, axes and rows, and the same known numbers.
 pub(super) fn identity(site: &mut Site<'_>) -> Outcome {
     one(site.fact(0)?.clone())
 }
@@ -81,7 +81,7 @@ pub(super) fn unsqueeze(site: &mut Site<'_>) -> Outcome {
 pub(super) fn squeeze(site: &mut Site<'_>) -> Outcome {
     let (fact, mut labels) = site.plain(0)?;
     let Some(axes) = site.axes(1)? else {
-        // Without axes, those of length 1 go: a single row would lose its axis.
+        // Without axes, it removes all axes of length 1: a single row would lose its axis.
         let shape = site.shape(0)?;
         if shape.iter().any(|length| length.number().is_none()) {
             return Err("it removes axes by their length".into());
@@ -95,7 +95,7 @@ pub(super) fn squeeze(site: &mut Site<'_>) -> Outcome {
     arranged(site, fact, labels)
 }
 
-/// Other axes around the same elements in the same order.
+/// The same elements in the same order, with axes of length 1 added or removed.
 fn arranged(site: &Site<'_>, fact: Fact, labels: Vec<Label>) -> Outcome {
     let (numbers, plain) = (fact.numbers.clone(), (0..fact.rank().unwrap_or(0)).collect());
     let mut outputs = site.pass(&[(fact.clone(), plain)], std::slice::from_ref(&labels), false)?;
@@ -121,7 +121,7 @@ pub(super) fn flatten(site: &mut Site<'_>) -> Outcome {
     one(reshaped(site.fact(0)?, target)?)
 }
 
-/// Lengths come from an input, or in old operator sets from an attribute.
+/// Lengths come from an input; in old operator sets, from an attribute.
 pub(super) fn reshape(site: &mut Site<'_>) -> Outcome {
     let numbers: Vec<Number> = match site.ints("shape") {
         Some(shape) => shape.iter().map(|length| Number::fixed(*length)).collect(),
@@ -135,7 +135,7 @@ pub(super) fn reshape(site: &mut Site<'_>) -> Outcome {
         target.push(match number {
             Number::Known(length) if length.is(-1) => None,
             Number::Known(length) if length.is(0) && !zero_stays => {
-                Some(shape.get(at).cloned().ok_or("its shape copies an axis that is not there")?)
+                Some(shape.get(at).cloned().ok_or("its shape copies an axis that does not exist")?)
             }
             Number::Known(length) => Some(length.clone()),
             Number::Shared => Some(site.open()),
@@ -162,11 +162,11 @@ pub(super) fn reshape(site: &mut Site<'_>) -> Outcome {
     one(reshaped)
 }
 
-/// The same elements in row-major order under other axes: the rows must fall into one of them.
+/// The same elements in row-major order with other axes: one of these axes must hold all rows.
 fn reshaped(fact: &Fact, target: Vec<Length>) -> Result<Fact, Obstacle> {
     let (RowDependence::Rows { axis, outer }, Some(shape)) = (&fact.content, &fact.shape) else {
-        // Rows on an axis of a tensor that is the same for all of them: its parts depend on how many
-        // there are.
+        // Rows on an axis of a tensor that is the same for all rows: its parts depend on the number
+        // of rows.
         let counts = fact.is_shared() && target.iter().any(Length::has_rows);
         let content = if counts { RowDependence::Count } else { fact.content.clone() };
         return Ok(Fact { content, ..fact.clone() }.with_shape(Some(target)));
@@ -203,18 +203,22 @@ pub(super) fn expand(site: &mut Site<'_>) -> Outcome {
     site.pass(&[(fact, labels), (uniform, target_labels)], &outputs, true)
 }
 
-/// A tensor that is the same everywhere: if a length is that of the rows, they are the same.
+/// A tensor of equal elements: if a length contains the number of rows, its rows are
+/// equal too.
 fn uniform(shape: &[Length]) -> Result<Fact, Obstacle> {
     let holds: Vec<usize> = (0..shape.len()).filter(|at| shape[*at].has_rows()).collect();
     match holds[..] {
         [] => Ok(Fact::shared(Some(shape.to_vec()))),
         [axis] => {
             let length = shape.get(axis).ok_or("its shape is wrong")?;
-            // Every element is alike, so rows may be taken to be outermost.
-            length.over(&Length::rows()).filter(|rest| !rest.has_rows()).ok_or("rows squared")?;
+            // All elements are equal, so the rows can be assumed to be outermost.
+            length
+                .over(&Length::rows())
+                .filter(|rest| !rest.has_rows())
+                .ok_or("a length contains the number of rows twice")?;
             Ok(Fact::rows(shape.to_vec(), axis, Length::one()))
         }
-        _ => Err("it has the number of rows on two axes".into()),
+        _ => Err("the lengths of two axes depend on the number of rows".into()),
     }
 }
 
@@ -242,7 +246,7 @@ pub(super) fn tile(site: &mut Site<'_>) -> Outcome {
     let fact = site.fact(0)?.clone();
     let shape = site.shape(0)?.to_vec();
     if repeats.len() != shape.len() {
-        return Err("it repeats another number of axes".into());
+        return Err("its repeats do not match its number of axes".into());
     }
     let pairs = shape.iter().zip(&repeats);
     let long = pairs.map(|(length, times)| length.times(times)).collect::<Option<Vec<_>>>();
@@ -256,7 +260,7 @@ pub(super) fn tile(site: &mut Site<'_>) -> Outcome {
             one(Fact::rows(long, *axis, outer.clone()))
         }
         RowDependence::Shared if repeats.iter().any(Length::has_rows) => {
-            // The whole axis again for each row: rows are outermost on it.
+            // The whole axis is repeated for each row: rows are outermost on it.
             let fact = uniform(&long)?;
             one(fact)
         }

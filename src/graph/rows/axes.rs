@@ -33,7 +33,7 @@ pub(super) fn elementwise(site: &mut Site<'_>) -> Outcome {
     Ok(all)
 }
 
-/// The numbers of a result, where it is small and made of small integers.
+/// The numbers of a result, if it is a small tensor of known integers.
 fn computed(site: &Site<'_>) -> Option<Vec<Number>> {
     let all: Vec<&Vec<Number>> =
         site.inputs.iter().flatten().map(|fact| fact.numbers.as_ref()).collect::<Option<_>>()?;
@@ -62,7 +62,7 @@ fn number(site: &Site<'_>, inputs: &[&Number]) -> Number {
     known(&site.node.op, &lengths).map_or(unknown, Number::Known)
 }
 
-/// An operator on integers that are known; `None` where the result is not a product of lengths.
+/// The result of an operator on known integers; `None` if it is not a product of lengths.
 fn known(op: &str, inputs: &[&Length]) -> Option<Length> {
     let numbers = inputs.iter().map(|length| length.number()).collect::<Option<Vec<_>>>();
     let both = numbers.as_deref();
@@ -74,7 +74,7 @@ fn known(op: &str, inputs: &[&Length]) -> Option<Length> {
         ("Add", [a, b], _) if a.is(0) => Some((*b).clone()),
         ("Sub", [a, b], _) if b.is(0) => Some((*a).clone()),
         ("Equal", [a, b], _) if a == b => Some(Length::one()),
-        // A length of an axis is never -1.
+        // The length of an axis is never -1.
         ("Equal", [a, b], _) if a.is(-1) && b.number().is_none() => Some(Length::fixed(0)),
         ("Equal", [a, b], _) if b.is(-1) && a.number().is_none() => Some(Length::fixed(0)),
         ("Where", [condition, a, b], _) => {
@@ -105,7 +105,8 @@ fn known(op: &str, inputs: &[&Length]) -> Option<Length> {
     }
 }
 
-/// An operator whose results along `axes` depend on all of these axes, and keep their lengths.
+/// An operator with results along `axes` that depend on all elements there; it keeps their
+/// lengths.
 pub(super) fn across(site: &mut Site<'_>, axes: &[usize], outputs: usize) -> Outcome {
     let (fact, labels) = site.plain(0)?;
     let mut output = labels.clone();
@@ -121,7 +122,8 @@ pub(super) fn across(site: &mut Site<'_>, axes: &[usize], outputs: usize) -> Out
     site.pass(&operands, &vec![output; outputs], false)
 }
 
-/// `Softmax` and its kin: along one axis, in old operator sets along all from one on.
+/// `Softmax` and similar operators: along one axis; in old operator sets, along all axes from one
+/// on.
 pub(super) fn softmax(site: &mut Site<'_>) -> Outcome {
     let old = site.node.opset < 13;
     let axis = site.axis(0, site.int("axis").unwrap_or(if old { 1 } else { -1 }))?;
@@ -129,12 +131,12 @@ pub(super) fn softmax(site: &mut Site<'_>) -> Outcome {
     across(site, &axes, 1)
 }
 
-/// `LayerNormalization` and its kin: along all axes from one on.
+/// `LayerNormalization` and similar operators: along all axes from one on.
 pub(super) fn layer_norm(site: &mut Site<'_>) -> Outcome {
     let axis = site.axis(0, site.int("axis").unwrap_or(-1))?;
     let axes: Vec<usize> = (axis..site.rank(0)?).collect();
     let mut all = across(site, &axes, 1)?;
-    // Mean and deviation have axes of length 1 in place of those that are normalised.
+    // Mean and deviation have axes of length 1 in place of the normalised ones.
     for _ in 1..site.node.outputs.len() {
         let mut fact = all.first().cloned().ok_or("no output")?;
         for place in axes
@@ -151,13 +153,13 @@ pub(super) fn layer_norm(site: &mut Site<'_>) -> Outcome {
     Ok(all)
 }
 
-/// Normalisations that treat each element of axis 0 (and 1) by itself along the axes behind.
+/// Normalisations along the axes behind axis 0 (and 1), separately for each element of these.
 pub(super) fn by_channel(site: &mut Site<'_>) -> Outcome {
     let axes: Vec<usize> = (1..site.rank(0)?).collect();
     across(site, &axes, 1)
 }
 
-/// `BatchNormalization`: with the statistics of the file, not of the batch.
+/// `BatchNormalization` with the statistics of the file, not of the batch.
 pub(super) fn batch_norm(site: &mut Site<'_>) -> Outcome {
     if site.int("training_mode") == Some(1)
         || site.node.outputs.iter().skip(1).any(|name| !name.is_empty())
@@ -173,7 +175,7 @@ pub(super) fn one_axis(site: &mut Site<'_>, default: i64) -> Outcome {
     across(site, &[axis], 1)
 }
 
-/// `CumSum` and its kin: the axis is an input.
+/// `CumSum` and similar operators: the axis is an input.
 pub(super) fn axis_input(site: &mut Site<'_>) -> Outcome {
     let axis = site.constants(1).and_then(|axes| axes.first().copied());
     let axis = site.axis(0, axis.ok_or("its axis is computed")?)?;
@@ -187,7 +189,7 @@ pub(super) fn mean_variance(site: &mut Site<'_>) -> Outcome {
     across(site, &axes, 1)
 }
 
-/// The last axes, of matrices.
+/// The last two axes, which are those of matrices.
 pub(super) fn matrices(site: &mut Site<'_>) -> Outcome {
     let rank = site.rank(0)?;
     across(site, &[rank.saturating_sub(2), rank.saturating_sub(1)], 1)
@@ -250,7 +252,8 @@ fn product(fact: &Fact) -> Option<Number> {
     Length::product(lengths).map(Number::Known)
 }
 
-/// `QuantizeLinear` and `DequantizeLinear`: scales are the file's, along any axis but the rows'.
+/// `QuantizeLinear` and `DequantizeLinear`: the scales are constants, along any axis except that of
+/// the rows.
 pub(super) fn quantise(site: &mut Site<'_>) -> Outcome {
     let scalar = |at: usize| {
         site.optional(at).is_none_or(|fact| {
@@ -268,7 +271,7 @@ pub(super) fn quantise(site: &mut Site<'_>) -> Outcome {
     one_axis(site, 1)
 }
 
-/// `Resize` and `Upsample`: along every axis but those whose scale is 1 or whose length stays.
+/// `Resize` and `Upsample`: along every axis except those with a scale of 1 or an unchanged length.
 pub(super) fn resize(site: &mut Site<'_>) -> Outcome {
     let rank = site.rank(0)?;
     let new = site.node.op == "Resize" && site.node.opset >= 11;
@@ -296,7 +299,7 @@ pub(super) fn resize(site: &mut Site<'_>) -> Outcome {
     })
 }
 
-/// The scales of a resize, those that are known.
+/// The scales of a resize, where they are known.
 fn scales(site: &Site<'_>, at: usize) -> Result<Vec<Option<f32>>, Obstacle> {
     if let Some(Attribute::Floats(scales)) = site.attribute("scales") {
         return Ok(scales.iter().copied().map(Some).collect());
@@ -310,7 +313,11 @@ fn scales(site: &Site<'_>, at: usize) -> Result<Vec<Option<f32>>, Obstacle> {
     Ok(numbers.iter().map(scale).collect())
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "as the operator")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the operator truncates too"
+)]
 fn scaled(length: i64, scale: f32) -> Length {
     Length::fixed((length as f32 * scale).floor() as i64)
 }

@@ -1,21 +1,21 @@
-//! Facts about tensors of the file.
+//! Facts about constant tensors of the file.
 
 use super::length::Length;
 use super::value::{Fact, Number};
 use crate::elem::Elem;
 use crate::raw::FileTensor;
 
-/// Most integers of a tensor that are followed one by one.
+/// Most integers of a tensor that are tracked one by one.
 pub(super) const NUMBERS_MAX: usize = 64;
 
-/// Facts about a tensor of the file.
+/// The facts about a constant tensor.
 pub(super) fn constant(raw: &FileTensor) -> Fact {
     let length = |length: &usize| Length::fixed(i64::try_from(*length).unwrap_or(i64::MAX));
     let shape = raw.shape.iter().map(length).collect();
     Fact { numbers: small(raw), ..Fact::shared(Some(shape)) }
 }
 
-/// The elements of a small tensor, as far as they are integers.
+/// The elements of a small tensor, where they are integers.
 pub(super) fn small(raw: &FileTensor) -> Option<Vec<Number>> {
     let count: usize = raw.shape.iter().product();
     let wanted = (raw.elem.is_int() || matches!(raw.elem, Elem::F32 | Elem::F64 | Elem::Bool))
@@ -29,7 +29,7 @@ pub(super) fn small(raw: &FileTensor) -> Option<Vec<Number>> {
 
 fn element(elem: Elem, word: &[u8]) -> Number {
     let float = |value: f64| {
-        #[allow(clippy::cast_possible_truncation, reason = "within bounds")]
+        #[allow(clippy::cast_possible_truncation, reason = "checked above")]
         let whole = (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64);
         whole.map_or(Number::Shared, Number::fixed)
     };

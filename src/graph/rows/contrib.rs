@@ -27,7 +27,8 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
         "Attention" => attention(site, &[0, 3], 4),
         "QAttention" => attention(site, &[0, 5], 8),
         "MultiHeadAttention" => heads(site),
-        // Of a prompt's positions, only those of the first row count.
+        // The positions of the whole batch are those of its first row, so rows depend on each
+        // other.
         "GroupQueryAttention" if site.optional(9).is_some() => return None,
         "GroupQueryAttention" => heads(site),
         "RotaryEmbedding" => products::first_axis(site),
@@ -35,7 +36,7 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     })
 }
 
-/// Along all axes from one on, whichever operator set its meaning is taken from.
+/// Softmax along all axes from one on, independent of the operator set.
 fn softmax(site: &mut Site<'_>) -> Outcome {
     let axis = site.axis(0, site.int("axis").unwrap_or(-1))?;
     let axes: Vec<usize> = (axis..site.rank(0)?).collect();
@@ -45,13 +46,13 @@ fn softmax(site: &mut Site<'_>) -> Outcome {
 fn fused_matmul(site: &mut Site<'_>) -> Outcome {
     let set = |name: &str| site.int(name).unwrap_or(0) != 0;
     if set("transBatchA") || set("transBatchB") {
-        return Err("it turns batch axes".into());
+        return Err("it transposes batch axes".into());
     }
     let turned = [set("transA"), set("transB")];
     products::turned_matmul(site, [0, 1], turned)
 }
 
-/// A product with weights that are packed: the last axis becomes one of `N` elements.
+/// A product with packed weights: the last axis becomes one of `N` elements.
 fn quantised_weights(site: &mut Site<'_>) -> Outcome {
     let (fact, mut labels) = site.plain(0)?;
     let plain = labels.clone();
@@ -78,7 +79,7 @@ fn q_gemm(site: &mut Site<'_>) -> Outcome {
     };
     let set = |name: &str| site.int(name).unwrap_or(0) != 0;
     if site.rank(0)? != 2 || site.rank(3)? != 2 {
-        return Err("a factor is no matrix".into());
+        return Err("a factor is not a matrix".into());
     }
     let a = (site.fact(0)?.clone(), side(set("transA"), LEFT, true));
     let b = (site.fact(3)?.clone(), side(set("transB"), RIGHT, false));
@@ -89,7 +90,7 @@ fn q_gemm(site: &mut Site<'_>) -> Outcome {
     site.pass(&[a, b], &[vec![LEFT, RIGHT]], false)
 }
 
-/// Results with as many axes as the main input, of lengths that are not followed.
+/// Results with as many axes as the main input, of unknown lengths.
 fn open_rank(site: &mut Site<'_>, main: usize) -> Outcome {
     let rank = site.rank(main)?;
     products::open_batch(site, main, rank)
@@ -101,7 +102,10 @@ fn skip_norm(site: &mut Site<'_>) -> Outcome {
     let mut operands: Vec<Operand> = Vec::new();
     for at in 0..site.inputs.len() {
         let Some(fact) = site.optional(at).cloned() else { continue };
-        let own = fact.rank().filter(|own| *own <= rank).ok_or("the axes of an input are open")?;
+        let own = fact
+            .rank()
+            .filter(|own| *own <= rank)
+            .ok_or("the number of axes of an input is not known")?;
         operands.push((fact, (rank - own..rank).collect()));
     }
     let last = rank.checked_sub(1).ok_or("its input is a scalar")?;
@@ -114,7 +118,7 @@ fn skip_norm(site: &mut Site<'_>) -> Outcome {
     site.pass(&operands, &[labels.clone(), small.clone(), small, labels], true)
 }
 
-/// Words' numbers in, vectors out, and how many words each row has.
+/// Embedding: indices of words in, vectors and the number of words of each row out.
 fn embed(site: &mut Site<'_>) -> Outcome {
     let length = site.shape(0)?.get(1).cloned().unwrap_or_else(Length::one);
     let width = site.optional(2).and_then(|table| table.shape.as_ref()?.get(1).cloned());
@@ -126,8 +130,8 @@ fn embed(site: &mut Site<'_>) -> Outcome {
     products::by_first_axis(site, &[vectors.clone(), Some(Vec::new()), vectors])
 }
 
-/// Attention with projected inputs: everything has its rows along axis 0 but what is kept of
-/// earlier steps, which has them along axis 1.
+/// Attention with projected inputs: rows are along axis 0, except in the state of earlier steps,
+/// which has them along axis 1.
 fn attention(site: &mut Site<'_>, first: &[usize], past: usize) -> Outcome {
     let mut operands = Vec::new();
     for at in 0..site.inputs.len() {
@@ -149,7 +153,7 @@ fn attention(site: &mut Site<'_>, first: &[usize], past: usize) -> Outcome {
     site.pass(&operands, &[output, present], false)
 }
 
-/// Attention over heads: everything has its rows along axis 0.
+/// Attention over heads: rows are along axis 0 of all tensors.
 fn heads(site: &mut Site<'_>) -> Outcome {
     let length = site.shape(0)?.get(1).cloned().unwrap_or_else(Length::one);
     let kept = |site: &mut Site<'_>| Some(vec![site.open(), site.open(), site.open()]);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// An axis whose length only a request fixes.
+/// The length of an axis that only a request fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Symbol {
     /// The number of rows.
     Rows,
-    /// Another length, equal wherever the same number stands.
+    /// Another open length; equal numbers mean equal lengths.
     Open(u32),
 }
 
@@ -36,7 +36,7 @@ impl Length {
         Length::symbol(Symbol::Rows)
     }
 
-    /// The number, if no symbol is in it.
+    /// The number, if the length contains no symbol.
     pub(super) fn number(&self) -> Option<i64> {
         self.powers.is_empty().then_some(self.coefficient)
     }
@@ -63,7 +63,7 @@ impl Length {
         Some(Length { coefficient, powers })
     }
 
-    /// The exact quotient; `None` where it is not a product again.
+    /// The exact quotient; `None` if it is not such a product.
     pub(super) fn over(&self, other: &Length) -> Option<Length> {
         if other.coefficient == 0 || self.coefficient.checked_rem(other.coefficient)? != 0 {
             return None;

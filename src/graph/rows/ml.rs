@@ -27,10 +27,10 @@ pub(super) fn apply(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     })
 }
 
-/// Rejects tensors of one axis, which are one row and not many.
+/// Rejects tensors with one axis, which these operators treat as a single row.
 fn matrix(site: &Site<'_>) -> Result<(), Obstacle> {
     match site.rank(0)? {
-        0 | 1 => Err("it takes a line of numbers as one row".into()),
+        0 | 1 => Err("it treats a vector as one row".into()),
         _ => Ok(()),
     }
 }
@@ -42,8 +42,8 @@ fn one_hot(site: &mut Site<'_>) -> Outcome {
     site.pass(&[(fact, plain)], &[labels], false)
 }
 
-/// A matrix of features in, one of results out, with the labels of the classes in front where the
-/// operator classifies.
+/// A matrix of features in, a matrix of results out; a classifier has the labels of the classes as
+/// its first output.
 fn columns(site: &mut Site<'_>, classifies: bool) -> Outcome {
     matrix(site)?;
     let scores = Some(vec![site.open()]);
@@ -52,7 +52,7 @@ fn columns(site: &mut Site<'_>, classifies: bool) -> Outcome {
     products::by_first_axis(site, &shapes)
 }
 
-/// `FeatureVectorizer`: tables side by side; a line counts as one row.
+/// `FeatureVectorizer`: matrices side by side; a vector counts as one row.
 fn vectorizer(site: &mut Site<'_>) -> Outcome {
     let is_table =
         |fact: &Fact| fact.row_axis() == Some(0) && fact.rank().is_some_and(|rank| rank >= 2);
@@ -60,18 +60,18 @@ fn vectorizer(site: &mut Site<'_>) -> Outcome {
     if inputs.clone().all(Fact::is_shared) || inputs.all(is_table) {
         return columns(site, false);
     }
-    Err("an input is no table with the same rows".into())
+    Err("an input is not a matrix with the same rows".into())
 }
 
-/// `ArrayFeatureExtractor`: elements of the last axis by a vector of indices. Exporters pick the
-/// class with the largest score of each row so: a vector of classes becomes `[1, rows]`.
+/// `ArrayFeatureExtractor`: elements of the last axis at a vector of indices. Exporters use it to
+/// pick the class with the largest score of each row: a vector of classes becomes `[1, rows]`.
 fn extract(site: &mut Site<'_>) -> Outcome {
     let (data, labels) = site.plain(0)?;
     let (indices, shape) = (site.fact(1)?.clone(), site.shape(1)?.to_vec());
     let long: Vec<usize> =
         shape.iter().enumerate().filter(|(_, length)| !length.is(1)).map(|(at, _)| at).collect();
     if long.len() > 1 && !indices.is_shared() {
-        return Err("its indices stand along several axes".into());
+        return Err("its indices have several axes".into());
     }
     let picked = if long.len() > 1 { site.fresh_open() } else { labels.len() };
     let line = long.first().copied().unwrap_or(0);

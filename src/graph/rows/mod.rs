@@ -1,10 +1,10 @@
 //! Proof that the rows of a batch are independent: a walk over the graph that follows the first
 //! axis of the inputs through every operator.
 //!
-//! Rows of several requests may be joined in one run, cut apart or padded only where every row of
-//! every output depends on the same row of the inputs and on nothing else: not on other rows, not
-//! on how many there are. Each operator has a rule that says how the axis passes through it; an
-//! operator without a rule, or one that works across the axis, ends the proof with a reason.
+//! Rows of several requests may be joined in one run, split or padded only if every row of every
+//! output depends on the same row of the inputs and on nothing else: neither on other rows nor on
+//! their number. Each operator has a rule for the passage of this axis. An operator without a rule,
+//! or one that works across the axis, ends the proof with a reason.
 
 mod arrange;
 mod axes;
@@ -31,19 +31,19 @@ use walk::GraphWalk;
 pub struct RowProof {
     /// The reason why rows may depend on each other; `None` if they are independent.
     pub obstacle: Option<String>,
-    /// Shapes of the outputs, `None` for a length or a number of axes that is not known.
+    /// Shapes of the outputs; `None` for an unknown length or number of axes.
     pub outputs: Vec<Option<Vec<InferredLength>>>,
 }
 
-/// The result of inference over the graph for one length.
+/// The inferred length of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InferredLength {
     Fixed(usize),
-    /// It follows lengths that requests choose.
+    /// Depends on lengths that requests choose.
     Open,
 }
 
-/// Follows the first axis of all inputs through the graph, if all of them leave its length open.
+/// Follows the first axis of all inputs through the graph, if its length is open in all of them.
 pub fn prove(file: &ModelFile) -> RowProof {
     let mut walk = GraphWalk::new(file);
     let mut names = HashMap::new();
@@ -52,7 +52,7 @@ pub fn prove(file: &ModelFile) -> RowProof {
         let first = port.dims.as_ref().and_then(|dims| dims.first());
         matches!(first, Some(Dim::Named(_) | Dim::Unknown))
     };
-    // Without an axis for rows, the walk infers shapes only.
+    // Without an axis for rows, the walk only infers shapes.
     let rows = !ports.is_empty() && ports.iter().all(open);
     let facts = ports.iter().map(|port| input(&mut walk, &mut names, port, rows));
     let facts: Vec<(&str, Fact)> = facts.collect();
@@ -77,7 +77,7 @@ fn known(fact: &Fact) -> Option<Vec<InferredLength>> {
     fact.shape.as_ref().map(|shape| shape.iter().map(length).collect())
 }
 
-/// The fact about an input. `rows`: the first axis of every input is that of the rows.
+/// The fact about an input. `rows`: the first axis of every input is the axis of the rows.
 fn input<'a>(
     walk: &mut GraphWalk<'_>,
     names: &mut HashMap<String, u32>,

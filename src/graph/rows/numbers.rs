@@ -1,5 +1,5 @@
 //! Rules for the indices of rows. Exports of PyTorch contain `x[arange(batch), places]`: each row
-//! is picked by its own index, so that it does not depend on other rows.
+//! is selected by its own index, so it does not depend on other rows.
 
 use super::length::Length;
 use super::site::{Label, Outcome, Site};
@@ -36,7 +36,8 @@ pub(super) fn range(length: Length) -> Option<Fact> {
     (length == Length::rows()).then(|| Fact::numbers_along(vec![length], 0))
 }
 
-/// The indices with axes of length 1 added or removed; `labels`: the former places of the axes.
+/// The indices with axes of length 1 added or removed; `labels`: the previous positions of the
+/// axes.
 pub(super) fn labelled(fact: &Fact, labels: &[Label], shape: &[Length]) -> Option<Fact> {
     let axis = fact.numbered()?;
     let place = labels.iter().position(|label| *label == axis)?;
@@ -54,7 +55,7 @@ pub(super) fn arranged(fact: &Fact, target: &[Length]) -> Option<Fact> {
     single.then(|| Fact::numbers_along(target.to_vec(), place))
 }
 
-/// The indices repeated along other axes.
+/// The indices, repeated along other axes.
 pub(super) fn expanded(fact: &Fact, target: &[Length]) -> Option<Fact> {
     let (axis, shape) = (fact.numbered()?, fact.shape.as_ref()?);
     let rank = shape.len().max(target.len());
@@ -104,7 +105,7 @@ pub(super) fn gather(data: &Fact, indices: &Fact, axis: usize) -> Option<Fact> {
     picked(data, 1, indices.shape.as_ref()?, row)
 }
 
-/// `GatherND` by tuples that begin with the index of the own row; `None` for others.
+/// `GatherND` by tuples that begin with the index of their own row; `None` for other tuples.
 pub(super) fn gather_nd(data: &Fact, indices: &Fact) -> Option<Fact> {
     let row = indices.picks().filter(|_| data.is_stacked())?;
     let (depth, places) = indices.shape.as_ref()?.split_last()?;
@@ -117,7 +118,7 @@ fn picked(data: &Fact, depth: usize, places: &[Length], row: usize) -> Option<Fa
     Some(Fact::rows([places, rest].concat(), row, Length::one()))
 }
 
-/// `ScatterND` by tuples that begin with the index of the own row: each row changes only itself.
+/// `ScatterND` by tuples that begin with the index of their own row: each row changes only itself.
 pub(super) fn scatter_nd(site: &mut Site<'_>) -> Outcome {
     let (data, indices, updates) = (site.fact(0)?, site.fact(1)?, site.fact(2)?);
     let row = indices.picks().filter(|_| data.is_stacked());

@@ -1,4 +1,4 @@
-//! Rules for operators that pick elements: gathers, slices, the largest, one-hot.
+//! Rules for operators that select elements: gathers, slices, the largest, one-hot.
 
 use super::arrange::{one, vector};
 use super::length::Length;
@@ -6,12 +6,11 @@ use super::numbers;
 use super::site::{Label, Operand, Outcome, Site, wrap};
 use super::value::{Fact, Number};
 
-/// Bounds from here on mean "to the end" of an axis: tf2onnx writes 1e9, and no request has as many
-/// rows.
+/// Bounds of at least this value mean "to the end" of an axis: tf2onnx writes 1e9, which exceeds
+/// the rows of any request.
 const FAR: i64 = 1_000_000_000;
 
-/// A rule for an operator whose results along `axis` depend on the whole axis, and are of unknown
-/// number there.
+/// An operator with results along `axis` that depend on the whole axis; their number is unknown.
 pub(super) fn along(site: &mut Site<'_>, axis: i64, outputs: usize) -> Outcome {
     let axis = site.axis(0, axis)?;
     let (fact, labels) = site.plain(0)?;
@@ -53,7 +52,7 @@ pub(super) fn gather(site: &mut Site<'_>) -> Outcome {
     let own: Vec<Label> = (0..rank).map(|at| labels.len() + at).collect();
     let mut output = labels.clone();
     output.splice(axis..=axis, own.iter().copied());
-    // The axis that is picked from goes: rows along it would meet each other.
+    // The selected axis is removed: rows along it would depend on each other.
     site.pass(&[(data, labels), (indices, own)], &[output], false)
 }
 
@@ -72,7 +71,7 @@ fn picked_numbers(site: &Site<'_>) -> Option<Fact> {
     Some(Fact::numbers(shape, picked))
 }
 
-/// `GatherElements` and `ScatterElements`: everything has the same rows, picked along one axis.
+/// `GatherElements` and `ScatterElements`: all inputs have the same rows, selected along one axis.
 pub(super) fn elements(site: &mut Site<'_>, default: i64) -> Outcome {
     let axis = site.axis(0, site.int("axis").unwrap_or(default))?;
     let rank = site.rank(0)?;
@@ -87,7 +86,7 @@ pub(super) fn elements(site: &mut Site<'_>, default: i64) -> Outcome {
         labels.splice(axis..=axis, [label]);
         operands.push((fact, labels));
     }
-    // The result has the shape of the data where it scatters, of the indices where it gathers.
+    // A scatter has the shape of the data, a gather that of the indices.
     let like = operands.get(usize::from(!scatters)).and_then(|(fact, _)| fact.shape.clone());
     let mut output: Vec<Label> = (0..rank).collect();
     let label = site.fresh_open();
@@ -100,7 +99,8 @@ pub(super) fn elements(site: &mut Site<'_>, default: i64) -> Outcome {
 }
 
 pub(super) fn gather_nd(site: &mut Site<'_>) -> Outcome {
-    let batch = usize::try_from(site.int("batch_dims").unwrap_or(0)).map_err(|_| "batch_dims")?;
+    let batch = usize::try_from(site.int("batch_dims").unwrap_or(0))
+        .map_err(|_| "its batch_dims are negative")?;
     let own = numbers::gather_nd(site.fact(0)?, site.fact(1)?).filter(|_| batch == 0);
     if let Some(own) = own {
         return one(own);
@@ -149,7 +149,7 @@ pub(super) fn slice(site: &mut Site<'_>) -> Outcome {
         let (start, end, step) = (starts.get(at), ends.get(at), steps.get(at));
         let whole = fact.shape.as_ref().and_then(|shape| shape.get(axis)).cloned();
         let (Some(start), Some(end), Some(step), Some(whole)) = (start, end, step, whole) else {
-            return Err("its bounds are not as many as its axes".into());
+            return Err("the numbers of its bounds and axes differ".into());
         };
         if is_all(start, end, *step, &whole) {
             continue;
@@ -174,7 +174,7 @@ fn constants(numbers: &[Number]) -> Option<Vec<i64>> {
     numbers.iter().map(number).collect()
 }
 
-/// `true` if a slice takes the whole axis.
+/// Returns true if a slice takes the whole axis.
 fn is_all(start: &Number, end: &Number, step: i64, whole: &Length) -> bool {
     let from_start = matches!(start, Number::Known(start) if start.is(0));
     let to_end = match end {
@@ -184,14 +184,14 @@ fn is_all(start: &Number, end: &Number, step: i64, whole: &Length) -> bool {
     from_start && to_end && step == 1
 }
 
-/// The number of elements that a slice takes of an axis of known length.
+/// The number of elements that a slice takes from an axis of known length.
 fn part_length(start: &Number, end: &Number, step: i64, whole: &Length) -> Option<i64> {
     let bounds = constants(&[start.clone(), end.clone()])?;
     let ([start, end], whole) = (bounds.get(..2)?.try_into().ok()?, whole.number()?);
     Some(places(start, end, step, whole)?.len() as i64)
 }
 
-/// The places that a slice takes.
+/// The indices that a slice takes.
 fn places(start: i64, end: i64, step: i64, whole: i64) -> Option<Vec<i64>> {
     if step == 0 || whole > 1 << 20 {
         return None;
@@ -241,7 +241,7 @@ pub(super) fn one_hot(site: &mut Site<'_>) -> Outcome {
     site.pass(&[(fact, labels)], &[output], false)
 }
 
-/// `ReverseSequence`: the batch axis may be that of the rows, and the lengths have its rows.
+/// `ReverseSequence`: the batch axis may be that of the rows; the lengths then have these rows.
 pub(super) fn reverse_sequence(site: &mut Site<'_>) -> Outcome {
     let (fact, labels) = site.plain(0)?;
     let (batch, time) = (site.int("batch_axis").unwrap_or(1), site.int("time_axis").unwrap_or(0));

@@ -10,24 +10,24 @@ const SUMMED: Label = 500;
 const LEFT: Label = 501;
 const RIGHT: Label = 502;
 
-/// `MatMul` and what has its axes; `parts` are the two factors.
+/// `MatMul` and products with the same axes; `parts` are the two factors.
 pub(super) fn matmul(site: &mut Site<'_>, parts: [usize; 2]) -> Outcome {
     turned_matmul(site, parts, [false, false])
 }
 
-/// `MatMul` of codes: scales and zero points of the left factor, at the positions `left`, must be
-/// one for all of its rows.
+/// `MatMul` of quantised integers: scales and zero points of the left factor, at the positions
+/// `left`, must be the same for all of its rows.
 pub(super) fn quantised_matmul(site: &mut Site<'_>, parts: [usize; 2], left: &[usize]) -> Outcome {
     let single = |fact: &Fact| {
         fact.shape.as_ref().is_some_and(|shape| shape.iter().all(|length| length.is(1)))
     };
     if !left.iter().filter_map(|at| site.optional(*at)).all(single) {
-        return Err("a scale or zero point belongs to the place of a row".into());
+        return Err("a scale or zero point differs between row indices".into());
     }
     matmul(site, parts)
 }
 
-/// The same with factors that are transposed along their last two axes.
+/// `MatMul` with factors that may be transposed along their last two axes.
 pub(super) fn turned_matmul(site: &mut Site<'_>, parts: [usize; 2], turned: [bool; 2]) -> Outcome {
     let [left, right] = parts;
     let others = site.inputs.iter().enumerate().filter(|(at, _)| !parts.contains(at));
@@ -72,7 +72,7 @@ pub(super) fn gemm(site: &mut Site<'_>) -> Outcome {
         (site.fact(1)?.clone(), order(b_turned, SUMMED, RIGHT)),
     ];
     if site.rank(0)? != 2 || site.rank(1)? != 2 {
-        return Err("a factor is no matrix".into());
+        return Err("a factor is not a matrix".into());
     }
     if let Some(c) = site.optional(2) {
         let labels: &[Label] = match c.rank() {
@@ -89,7 +89,7 @@ pub(super) fn gemm(site: &mut Site<'_>) -> Outcome {
 pub(super) fn einsum(site: &mut Site<'_>) -> Outcome {
     let equation = site.text("equation").ok_or("its equation is missing")?.replace(' ', "");
     if equation.contains('.') {
-        return Err("its equation leaves axes open".into());
+        return Err("its equation contains an ellipsis".into());
     }
     let (terms, output) = match equation.split_once("->") {
         Some((terms, output)) => (terms.to_owned(), output.to_owned()),
@@ -122,8 +122,8 @@ pub(super) fn einsum(site: &mut Site<'_>) -> Outcome {
     site.pass(&operands, &[output], false)
 }
 
-/// Convolutions and everything else that works on each element of axis 0 of its main inputs by
-/// itself with weights that are the same for all; outputs have the given shapes behind axis 0.
+/// Convolutions and other operators that process each element of axis 0 of their main inputs
+/// separately, with the same weights for all; outputs have the given shapes behind axis 0.
 pub(super) fn by_batch(
     site: &mut Site<'_>,
     main: &[usize],
@@ -142,7 +142,7 @@ pub(super) fn by_batch(
     outputs(site, &operands, shapes)
 }
 
-/// Like [`by_batch`] where every input with rows has them along its axis 0.
+/// Like [`by_batch`], for operators with inputs that have their rows along axis 0.
 pub(super) fn by_first_axis(site: &mut Site<'_>, shapes: &[Option<Vec<Length>>]) -> Outcome {
     let mut operands = Vec::new();
     for at in 0..site.inputs.len() {
@@ -155,8 +155,8 @@ pub(super) fn by_first_axis(site: &mut Site<'_>, shapes: &[Option<Vec<Length>>])
     outputs(site, &operands, shapes)
 }
 
-/// Outputs with the rows' axis in front and axes of the given lengths behind it; `None` for an
-/// output that is as long as input 0 along every axis.
+/// Outputs with the axis of the rows first and axes of the given lengths behind it; `None` for an
+/// output with the lengths of input 0.
 fn outputs(site: &mut Site<'_>, operands: &[Operand], shapes: &[Option<Vec<Length>>]) -> Outcome {
     let mut all = Vec::with_capacity(shapes.len());
     for shape in shapes {
@@ -205,11 +205,11 @@ pub(super) fn pool(site: &mut Site<'_>) -> Outcome {
     let mut lengths = vec![channels];
     lengths.extend(windowed(site, &shape, kernel.as_deref()));
     let mut all = by_batch(site, &[0], &[Some(lengths)])?;
-    // Indices of the largest count through the whole tensor, rows included.
+    // The indices of the maxima count elements of the whole tensor, rows included.
     if site.node.outputs.get(1).is_some_and(|name| !name.is_empty()) {
         let rows = site.fact(0)?.row_axis().is_some();
         all.push(if rows {
-            Fact::mixed("it counts places through all rows")
+            Fact::mixed("its indices count the elements of all rows")
         } else {
             Fact::shared(None)
         });
@@ -255,7 +255,7 @@ fn behind(site: &Site<'_>, length: i64, window: &AxisWindow) -> Option<i64> {
     let pads = if site.text("auto_pad") == Some("VALID") { 0 } else { window.pads };
     let room = length.checked_add(pads)?.checked_sub(reach)?;
     let up = site.int("ceil_mode").unwrap_or(0) != 0 && room % stride != 0;
-    // Versions differ in the last window of `ceil_mode`.
+    // Versions of ONNX differ in the last window of `ceil_mode`.
     (!up).then(|| room / stride + 1).filter(|length| *length >= 0)
 }
 
@@ -266,15 +266,15 @@ pub(super) fn global_pool(site: &mut Site<'_>) -> Outcome {
     by_batch(site, &[0], &[Some(lengths)])
 }
 
-/// Convolutions and the like whose lengths behind axis 0 are not followed.
+/// Convolutions and similar operators; lengths behind axis 0 are not tracked.
 pub(super) fn open_batch(site: &mut Site<'_>, main: usize, rank: usize) -> Outcome {
     let lengths = (1..rank).map(|_| site.open()).collect();
     by_batch(site, &[main], &[Some(lengths)])
 }
 
-/// `RNN`, `GRU`, `LSTM`: the batch is axis 1 where time is first, else axis 0.
+/// `RNN`, `GRU`, `LSTM`: the batch is axis 1 if time is first, else axis 0.
 pub(super) fn recurrent(site: &mut Site<'_>) -> Outcome {
-    // Time has no label of its own: rows along it meet each other.
+    // Time has no label of its own: rows along it depend on each other.
     const BATCH: Label = 1;
     let batch_first = site.int("layout").unwrap_or(0) == 1;
     let directions = site.optional(1).and_then(|weights| weights.shape.as_ref()?.first().cloned());
@@ -312,8 +312,8 @@ pub(super) fn recurrent(site: &mut Site<'_>) -> Outcome {
     site.pass(&operands, &[all, last.clone(), last], false)
 }
 
-/// Each element of axis 0 by itself, wherever an input has rows; results have as many axes as the
-/// main input, of lengths that are not followed.
+/// Each element of axis 0 is processed separately in every input with rows; results have as many
+/// axes as the main input, of unknown lengths.
 pub(super) fn first_axis(site: &mut Site<'_>) -> Outcome {
     let rank = site.rank(0)?;
     let count = site.node.outputs.len();

@@ -1,4 +1,4 @@
-//! The rule of each operator: how rows pass through it.
+//! The rule of each operator for the passage of rows.
 
 use super::site::{Outcome, Site};
 use super::value::{Fact, Number, RowDependence};
@@ -92,7 +92,7 @@ const REDUCTIONS: &[&str] = &[
     "ReduceSumSquare",
 ];
 
-/// The outcome of the operator's rule; `None` where there is no rule.
+/// Applies the rule of the operator; `None` if it has none.
 pub(super) fn apply(site: &mut Site<'_>) -> Option<Outcome> {
     let (domain, op) = (site.node.domain.as_str(), site.node.op.as_str());
     match domain {
@@ -113,7 +113,7 @@ fn standard(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     moves(site, op).or_else(|| works(site, op)).or_else(|| contrib::apply(site, op))
 }
 
-/// Operators that move elements or make tensors.
+/// Operators that move elements or create tensors.
 fn moves(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     Some(match op {
         "Constant" => constant(site),
@@ -184,7 +184,7 @@ fn works(site: &mut Site<'_>, op: &str) -> Option<Outcome> {
     })
 }
 
-/// `Attention` of the standard: a mask with fewer than four axes has none for the batch.
+/// `Attention` of the standard: a mask with fewer than four axes has no batch axis.
 fn attention(site: &mut Site<'_>) -> Outcome {
     if site.optional(3).is_some_and(|mask| mask.row_axis().is_some() && mask.rank() != Some(4)) {
         return Err("its mask has rows along another axis".into());
@@ -197,10 +197,11 @@ fn attention(site: &mut Site<'_>) -> Outcome {
     products::by_first_axis(site, &shapes)
 }
 
-/// The same for an operator that takes a line as one row and a matrix as many.
+/// [`first_axis`](products::first_axis) for an operator that treats a vector as one row and a
+/// matrix as many.
 fn first_axis_of_matrix(site: &mut Site<'_>) -> Outcome {
     if site.rank(0)? < 2 {
-        return Err("it takes the whole line as one row".into());
+        return Err("it treats a vector as one row".into());
     }
     products::first_axis(site)
 }
@@ -215,7 +216,7 @@ fn dropout(site: &mut Site<'_>) -> Outcome {
     Ok(vec![fact, mask])
 }
 
-/// The first input with the type of the second, whose elements do not matter.
+/// The first input with the type of the second; the elements of the second are not read.
 fn like(site: &mut Site<'_>) -> Outcome {
     let fact = site.fact(0)?.clone();
     Ok(vec![fact.with_shape(fact.shape.clone())])

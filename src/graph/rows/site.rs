@@ -1,5 +1,5 @@
-//! One node during the walk: facts about its inputs, its attributes, and the general rule by which
-//! rows pass through an operator.
+//! One node during the walk: facts about its inputs, its attributes, and the general rule for the
+//! passage of rows through an operator.
 
 use super::length::{Length, Symbol};
 use super::value::{Fact, Number, RowDependence};
@@ -7,7 +7,7 @@ use crate::graph::{Attribute, Node};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-/// The reason why rows may depend on each other behind a node: no error, but the end of a proof.
+/// The reason why rows may depend on each other behind a node: the end of a proof, not an error.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Obstacle(Cow<'static, str>);
@@ -27,21 +27,21 @@ impl From<String> for Obstacle {
 /// Facts about the outputs, or the reason why rows may not be independent behind the node.
 pub(super) type Outcome = Result<Vec<Fact>, Obstacle>;
 
-/// Name of an axis within one node. An axis of an input and one of an output with the same label
-/// are the same: an element of the output depends only on elements of the inputs at the same place
-/// along it.
+/// The name of an axis within one node. An axis of an input and an axis of an output with the same
+/// label are the same: an element of the output depends only on elements of the inputs with the
+/// same index along it.
 pub(super) type Label = usize;
 
-/// First label that [`Site::fresh`] gives out; rules use smaller numbers of their own.
+/// First label that [`Site::fresh`] returns; rules use smaller numbers of their own.
 const FRESH: Label = 1000;
 
 /// A node with facts about its inputs.
 pub(super) struct Site<'a> {
     pub(super) node: &'a Node,
     pub(super) inputs: Vec<Option<Fact>>,
-    /// Attributes of the function that the node stands in.
+    /// Attributes of the function that encloses the node.
     pub(super) outer: &'a HashMap<String, Attribute>,
-    /// Open lengths so far, of the whole walk.
+    /// The number of open lengths so far in the whole walk.
     pub(super) symbols: &'a mut u32,
     labels: Label,
     lengths: BTreeMap<Label, Length>,
@@ -60,7 +60,7 @@ impl<'a> Site<'a> {
         Site { node, inputs, outer, symbols, labels: FRESH, lengths: BTreeMap::new() }
     }
 
-    /// The fact about an input that must be there.
+    /// The fact about a required input.
     pub(super) fn fact(&self, at: usize) -> Result<&Fact, Obstacle> {
         self.optional(at).ok_or_else(|| Obstacle::from(format!("input {at} is missing")))
     }
@@ -125,25 +125,25 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// An axis of an input, counted from the end where it is negative.
+    /// An axis of an input; negative numbers count from the end.
     pub(super) fn axis(&self, at: usize, axis: i64) -> Result<usize, Obstacle> {
         wrap(axis, self.rank(at)?)
     }
 
-    /// A length that only a request fixes.
+    /// A length that is fixed by a request only.
     pub(super) fn open(&mut self) -> Length {
         *self.symbols += 1;
         Length::symbol(Symbol::Open(*self.symbols))
     }
 
-    /// A label that no other axis has, for an axis of the given length.
+    /// A new label, for an axis of the given length.
     pub(super) fn fresh(&mut self, length: Length) -> Label {
         self.labels += 1;
         self.lengths.insert(self.labels, length);
         self.labels
     }
 
-    /// A label that no other axis has, for an axis of unknown length.
+    /// A new label, for an axis of unknown length.
     pub(super) fn fresh_open(&mut self) -> Label {
         let length = self.open();
         self.fresh(length)
@@ -154,11 +154,11 @@ impl<'a> Site<'a> {
         Ok((self.fact(at)?.clone(), (0..self.rank(at)?).collect()))
     }
 
-    /// An operand whose axes have labels that no other operand shares, such as weights.
+    /// An operand with labels that no other operand shares, such as weights.
     pub(super) fn apart(&mut self, at: usize) -> Result<Option<Operand>, Obstacle> {
         let Some(fact) = self.optional(at).cloned() else { return Ok(None) };
         let Some(rank) = fact.rank() else {
-            // The axes of an input that is the same for all rows do not matter.
+            // The axes of an input that is the same for all rows have no effect.
             let shape = Some(Vec::new());
             return match fact.is_shared() {
                 true => Ok(Some((Fact { shape, ..fact }, Vec::new()))),
@@ -169,8 +169,8 @@ impl<'a> Site<'a> {
         Ok(Some((fact, labels)))
     }
 
-    /// The outputs of an operator whose axes are labelled; rows pass where the label of their axis
-    /// is in the output. `broadcasts`: whether an axis of length 1 stands for any length.
+    /// The outputs of an operator with labelled axes; rows pass if the label of their axis is in
+    /// the output. `broadcasts`: an axis of length 1 stands for any length.
     pub(super) fn pass(
         &self,
         operands: &[Operand],
@@ -215,7 +215,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// The label of the rows with what is outside of them on their axis; `None` where no operand has
+/// The label of the rows, and the length outside of them on their axis; `None` if no operand has
 /// rows.
 fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Length)>, Obstacle> {
     let mut row: Option<(Label, Length, Length)> = None;
@@ -228,11 +228,11 @@ fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Lengt
             return Err("the axis of its rows is not known".into());
         };
         if labels.iter().filter(|other| *other == label).count() > 1 {
-            return Err("it takes rows along two axes of an input".into());
+            return Err("rows are along two axes of an input".into());
         }
         let own = (*label, outer.clone(), length.clone());
         if row.get_or_insert_with(|| own.clone()) != &own {
-            return Err("rows stand along different axes of its inputs".into());
+            return Err("rows are along different axes of its inputs".into());
         }
     }
     let Some((label, outer, _)) = row else { return Ok(None) };
@@ -240,18 +240,18 @@ fn row_of(operands: &[Operand], broadcasts: bool) -> Result<Option<(Label, Lengt
         let axis = labels.iter().position(|own| *own == label);
         let length = axis.and_then(|axis| fact.shape.as_ref()?.get(axis));
         if length.is_some_and(|length| !(broadcasts && length.is(1))) {
-            return Err("rows meet an axis of a fixed number of elements".into());
+            return Err("rows are combined with an axis of a fixed length".into());
         }
     }
     Ok(Some((label, outer)))
 }
 
-/// An axis counted from the end where it is negative.
+/// An axis; negative numbers count from the end.
 pub(super) fn wrap(axis: i64, rank: usize) -> Result<usize, Obstacle> {
     let signed = i64::try_from(rank).unwrap_or(i64::MAX);
     let own = if axis < 0 { axis.saturating_add(signed) } else { axis };
     let own = usize::try_from(own).ok().filter(|own| *own < rank);
-    own.ok_or_else(|| Obstacle::from(format!("there is no axis {axis} of {rank}")))
+    own.ok_or_else(|| Obstacle::from(format!("axis {axis} is out of range for {rank} axes")))
 }
 
 /// The numbers of a fact as lengths of axes, open ones where they are unknown.

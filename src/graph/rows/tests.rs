@@ -1,4 +1,4 @@
-//! Small graphs whose rows are known to be independent, or not.
+//! Tests of the proof with small graphs.
 
 use super::*;
 use crate::proto::{
@@ -10,7 +10,7 @@ use crate::test_graph::{attribute, int, node, none, tensor_of};
 use bytes::Bytes;
 use prost::Message;
 
-/// A graph from `x`, with its open lengths named, to `y`.
+/// The proof for a graph from `x`, with names for its open lengths, to `y`.
 fn proof(inputs: &[(&str, &[&str])], nodes: &[NodeProto], constants: &[TensorProto]) -> RowProof {
     let graph = GraphProto {
         node: nodes.to_vec(),
@@ -59,7 +59,7 @@ fn is_independent(nodes: &[NodeProto], constants: &[TensorProto]) -> bool {
 }
 
 #[test]
-fn operators_along_other_axes_keep_rows_apart() {
+fn operators_along_other_axes_keep_rows_independent() {
     let weights = tensor_of("w", &[3, 2], &[0.0; 6]);
     let softmax = |axis| with("Softmax", &["x"], &["y"], &[signed("axis", axis)]);
     assert!(is_independent(&[node("Relu", &["x"], &["y"])], &[]));
@@ -77,7 +77,7 @@ fn operators_along_other_axes_keep_rows_apart() {
 }
 
 #[test]
-fn rows_that_meet_each_other_are_found() {
+fn dependent_rows_are_found() {
     let turned = node("Transpose", &["x"], &["t"]);
     let product = node("MatMul", &["x", "t"], &["y"]);
     assert!(!is_independent(&[turned, product], &[]));
@@ -93,7 +93,7 @@ fn rows_that_meet_each_other_are_found() {
 }
 
 #[test]
-fn zero_points_for_the_places_of_rows_tie_them() {
+fn zero_points_by_row_index_make_rows_dependent() {
     let product = node("MatMulInteger", &["x", "w", "z"], &["y"]);
     let weights = integers("w", &[3, 2], &[0; 6]);
     let with_zero_points = |shape: &[i64], values: &[i64]| {
@@ -104,9 +104,9 @@ fn zero_points_for_the_places_of_rows_tie_them() {
     assert!(!with_zero_points(&[4], &[1, 2, 3, 4]));
 }
 
-/// Shapes of most exports are computed from the shape of the input.
+/// The shapes of most exports are computed from the shape of the input.
 #[test]
-fn computed_shapes_are_followed() {
+fn computed_shapes_are_tracked() {
     let nodes = [
         node("Shape", &["x"], &["s"]),
         with("Gather", &["s", "zero"], &["n"], &[int("axis", 0)]),
@@ -131,7 +131,7 @@ fn computed_shapes_are_followed() {
 
 /// `[n, s, 8]` as `[n * s, 8]` and back again.
 #[test]
-fn rows_may_share_an_axis_for_a_while() {
+fn rows_may_share_an_axis_temporarily() {
     let inputs: &[(&str, &[&str])] = &[("x", &["n", "s", "8"])];
     let constants = [integers("flat", &[2], &[-1, 8]), tensor_of("w", &[8, 4], &[0.0; 32])];
     let before = [
@@ -151,14 +151,14 @@ fn rows_may_share_an_axis_for_a_while() {
     };
     assert_eq!(back(&[0, 1]), None);
     assert!(back(&[1, 0]).is_some());
-    // Along the shared axis, rows meet.
+    // Along the shared axis, rows depend on each other.
     let softmax = with("Softmax", &["p"], &["y"], &[int("axis", 0)]);
     let nodes = [&before[..], &[softmax]].concat();
     assert!(proof(inputs, &nodes, &constants).obstacle.is_some());
 }
 
 #[test]
-fn the_number_of_rows_may_shape_but_not_weigh() {
+fn the_number_of_rows_may_set_shapes_but_not_values() {
     let shape = node("Shape", &["x"], &["s"]);
     let mask =
         [shape.clone(), node("ConstantOfShape", &["s"], &["c"]), node("Add", &["x", "c"], &["y"])];
@@ -173,7 +173,7 @@ fn the_number_of_rows_may_shape_but_not_weigh() {
 }
 
 #[test]
-fn recurrent_nets_have_their_batch_second() {
+fn recurrent_operators_have_their_batch_on_axis_one() {
     let weights = [tensor_of("w", &[1, 6, 3], &[0.0; 18]), tensor_of("r", &[1, 6, 2], &[0.0; 12])];
     let gru = with("GRU", &["x", "w", "r"], &["", "y"], &[int("hidden_size", 2)]);
     let time_first: &[(&str, &[&str])] = &[("x", &["n", "1", "3"])];
@@ -195,7 +195,7 @@ fn shapes_of_outputs_are_inferred() {
 }
 
 #[test]
-fn classes_are_picked_row_by_row() {
+fn classes_are_selected_row_by_row() {
     let ml = |op: &str, inputs: &[&str], outputs: &[&str]| NodeProto {
         domain: Some("ai.onnx.ml".into()),
         ..node(op, inputs, outputs)
@@ -208,7 +208,7 @@ fn classes_are_picked_row_by_row() {
         let nodes = [best(keeps), pick, node("Reshape", &["picked", "line"], &["y"])];
         assert!(is_independent(&nodes, &[classes.clone(), line.clone()]), "{keeps}");
     }
-    // The picked classes as a table of one row.
+    // The selected classes as a matrix of one row.
     let table = ml("ArrayFeatureExtractor", &["classes", "best"], &["y"]);
     assert!(!is_independent(&[best(1), table], std::slice::from_ref(&classes)));
     let columns = ml("ArrayFeatureExtractor", &["x", "classes"], &["y"]);
@@ -221,9 +221,9 @@ fn classes_are_picked_row_by_row() {
     assert!(!is_independent(&[turned, rows], &[classes]));
 }
 
-/// `x[arange(batch), argmax]` and its relatives.
+/// `x[arange(batch), argmax]` and similar expressions.
 #[test]
-fn rows_are_picked_by_their_own_numbers() {
+fn rows_are_selected_by_their_own_indices() {
     let constants = [
         integers("zero", &[], &[0]),
         integers("one", &[], &[1]),
@@ -241,11 +241,11 @@ fn rows_are_picked_by_their_own_numbers() {
     let joined = |inputs: &[&str]| with("Concat", inputs, &["places"], &[signed("axis", -1)]);
     let picked = node("GatherND", &["x", "places"], &["y"]);
     assert!(is_proved(&[joined(&["rows", "best"]), picked.clone()]));
-    // The column is the number of the row: each row has another one by its place.
+    // The column is the index of the row: each row has another column by its place.
     assert!(!is_proved(&[joined(&["rows", "rows"]), picked.clone()]));
     assert!(!is_proved(&[joined(&["best", "rows"]), picked]));
     assert!(is_proved(&[with("Gather", &["x", "numbers"], &["y"], &[int("axis", 0)])]));
-    // Elements by the places of rows.
+    // Elements by the indices of rows.
     let turned = node("Transpose", &["x"], &["t"]);
     let across = with("Gather", &["t", "numbers"], &["y"], &[int("axis", 1)]);
     assert!(!is_proved(&[turned, across]));
@@ -266,7 +266,7 @@ fn rows_are_picked_by_their_own_numbers() {
 }
 
 #[test]
-fn numbers_of_rows_are_followed_through_other_axes() {
+fn indices_of_rows_are_tracked_through_other_axes() {
     let constants = [
         integers("zero", &[], &[0]),
         integers("one", &[], &[1]),
@@ -299,9 +299,9 @@ fn numbers_of_rows_are_followed_through_other_axes() {
     }
 }
 
-/// A length that is the number of rows is another one in a batch.
+/// A length that equals the number of rows differs in a batch.
 #[test]
-fn lengths_that_are_the_number_of_rows_tie_them() {
+fn lengths_by_the_number_of_rows_make_rows_dependent() {
     let line = tensor_of("line", &[6], &[0.0; 6]);
     let constants = [
         line,

@@ -1,23 +1,23 @@
-//! Facts about a tensor while a graph is walked: its shape, its rows, its small integers.
+//! Facts about a tensor during the walk over a graph: its shape, its rows, its small integers.
 
 use super::length::Length;
 
 /// The dependence of a tensor's elements on rows.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum RowDependence {
-    /// Neither on the inputs' elements nor on the number of rows.
+    /// On neither the inputs' elements nor the number of rows.
     Shared,
     /// On the number of rows, but not on the inputs' elements.
     Count,
     /// Axis `axis` has the length `rows`, and every element is the index of its row along it.
     Numbers { axis: usize },
-    /// The same for the first element along the last axis; the others depend on the same row of the
-    /// inputs alone.
+    /// Like `Numbers`, for the first element along the last axis only; the others depend on the
+    /// same row of the inputs alone.
     Picks { axis: usize },
-    /// Axis `axis` has the length `outer * rows * inner`, and what stands at one row depends on
-    /// that row of the inputs alone.
+    /// Axis `axis` has the length `outer * rows * inner`, and the elements of a row depend on that
+    /// row of the inputs alone.
     Rows { axis: usize, outer: Length },
-    /// On several rows at once, with the first node that made it so and why.
+    /// On several rows at once, with the first node that causes this, and the reason.
     Mixed(String),
 }
 
@@ -36,7 +36,7 @@ impl Number {
         Number::Known(Length::fixed(value))
     }
 
-    /// `true` if it changes with the number of rows.
+    /// Returns true if it changes with the number of rows.
     pub(super) fn counts_rows(&self) -> bool {
         match self {
             Number::Known(length) => length.has_rows(),
@@ -65,7 +65,7 @@ impl Fact {
         Fact { shape: None, content: RowDependence::Mixed(reason.into()), numbers: None }
     }
 
-    /// Rows along an axis; the shape must have it.
+    /// Rows along an axis, which the shape must have.
     pub(super) fn rows(shape: Vec<Length>, axis: usize, outer: Length) -> Fact {
         Fact { shape: Some(shape), content: RowDependence::Rows { axis, outer }, numbers: None }
     }
@@ -95,14 +95,14 @@ impl Fact {
         }
     }
 
-    /// `true` if its first axis is that of the rows and of nothing else.
+    /// Returns true if its first axis holds the rows and nothing else.
     pub(super) fn is_stacked(&self) -> bool {
         let first = self.shape.as_ref().and_then(|shape| shape.first());
         matches!(&self.content, RowDependence::Rows { axis: 0, outer } if outer.is(1))
             && first == Some(&Length::rows())
     }
 
-    /// `true` if its elements depend on the number of rows or on the indices of rows.
+    /// Returns true if its elements depend on the number of rows or on the indices of rows.
     pub(super) fn counts(&self) -> bool {
         matches!(
             self.content,
@@ -116,7 +116,7 @@ impl Fact {
         Fact { shape, content, numbers: None }
     }
 
-    /// The numbers, where all are known and free of symbols.
+    /// The numbers, if all are known and free of symbols.
     pub(super) fn constants(&self) -> Option<Vec<i64>> {
         let number = |number: &Number| match number {
             Number::Known(length) => length.number(),

@@ -8,12 +8,12 @@ use super::value::{Fact, RowDependence};
 use crate::graph::{Attribute, Graph, ModelFile, Node};
 use std::collections::HashMap;
 
-/// Graphs and functions inside each other.
+/// Most levels of nested graphs and functions.
 const DEPTH_MAX: usize = 16;
-/// Nodes that are walked over, those of functions each time they are used.
+/// Most nodes of a walk; those of a function count for each use.
 const NODES_MAX: usize = 1_000_000;
 
-/// Names with what is known of them; bodies see those of the graphs around them.
+/// The known facts by name; bodies see those of the enclosing graphs.
 #[derive(Default)]
 struct FactScope<'a> {
     facts: HashMap<&'a str, Fact>,
@@ -41,7 +41,7 @@ impl<'f> GraphWalk<'f> {
         GraphWalk { file, symbols: 0, obstacle: None, nodes: 0, depth: 0 }
     }
 
-    /// Facts about the outputs of the main graph, given those about its inputs.
+    /// The facts about the outputs of the main graph, for those about its inputs.
     pub(super) fn main(&mut self, inputs: Vec<(&str, Fact)>) -> Vec<Fact> {
         let none = HashMap::new();
         self.graph(&self.file.graph, inputs.into_iter().collect(), None, &none)
@@ -131,10 +131,10 @@ impl<'f> GraphWalk<'f> {
         }
         let inputs = site.inputs;
         let Some(function) = self.file.functions.get(&key) else {
-            return Err("no rule says how rows pass through it".into());
+            return Err("the operator has no rule for independent rows".into());
         };
         if self.depth >= DEPTH_MAX {
-            return Err("functions inside functions are too deep".into());
+            return Err("functions are nested too deeply".into());
         }
         let mut inner = function.defaults.clone();
         for (name, attribute) in &node.attributes {
@@ -155,7 +155,7 @@ impl<'f> GraphWalk<'f> {
         facts.ok_or_else(|| "an output of its function is missing".into())
     }
 
-    /// `If`: both branches must agree, and no row may choose for the others.
+    /// `If`: both branches must agree, and the condition must not depend on rows.
     fn branches(
         &mut self,
         node: &Node,
@@ -169,7 +169,7 @@ impl<'f> GraphWalk<'f> {
             return Err("its condition is computed from rows or from their number".into());
         }
         if self.depth >= DEPTH_MAX {
-            return Err("graphs inside graphs are too deep".into());
+            return Err("graphs are nested too deeply".into());
         }
         let mut sides = Vec::new();
         for name in ["then_branch", "else_branch"] {

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn unknown_operator_blames_the_model_and_a_wrong_shape_the_request() {
         let error = load(include_bytes!("../../../tests/data/unknown_operator.onnx")).unwrap_err();
-        let text = "operators that are not supported: Magic of ai.onnx";
+        let text = "unsupported operators: Magic of ai.onnx";
         assert_eq!(error, ModelError::Broken(text.to_owned()));
         let mut model = load(include_bytes!("../../../tests/data/linear.onnx")).unwrap();
         let x = Tensor::new("x", Datatype::Fp32, vec![1, 4], vec![0; 16].into()).unwrap();

@@ -68,14 +68,14 @@ pub fn parse<'a, T: Deserialize<'a>>(
     })
 }
 
-/// The reason why a document is not parsed.
+/// The reason why a document cannot be parsed.
 #[derive(Debug)]
 pub enum DocumentError<E> {
     Text(serde_json::Error),
     Memory(E),
 }
 
-/// Parses a document like [`parse`], by a seed. `admit` is called with a number of bytes before
+/// Parses a document like [`parse`], with a seed. `admit` is called with a number of bytes before
 /// memory is allocated for a second text.
 ///
 /// # Errors
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn data_are_as_they_were_sent() {
+    fn data_are_the_text_that_was_sent() {
         for text in [
             "[1, 2.5]",
             "[NaN,Infinity,-Infinity]",
@@ -288,13 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_are_refused_where_they_stand() {
+    fn other_spellings_are_rejected_at_their_position() {
         for wrong in
             ["nan", "NAN", "inf", "Inf", "infinity", "-NaN", "+Infinity", "NaNa", "1NaN", "N", "I-"]
         {
             let error = data(&format!("{{\"data\":[{wrong}]}}")).unwrap_err();
             assert!(error.contains("line 1 column"), "{wrong}: {error}");
-            // A valid literal beside it does not make the document valid.
+            // A valid literal elsewhere does not make the document valid.
             assert!(data(&format!("{{\"data\":[NaN,{wrong}]}}")).is_err(), "{wrong}");
         }
         assert!(data(r#"{"data":[NaN"#).is_err());
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_integer() {
+    fn literal_is_not_an_integer() {
         let mut scratch = Vec::new();
         assert!(parse::<Vec<i64>>(b"[NaN]", &mut scratch).is_err());
         assert!(parse::<Vec<u64>>(b"[Infinity]", &mut scratch).is_err());
     }
 
     #[test]
-    fn an_outline_names_what_parsing_depends_on() {
+    fn outline_has_the_sizes_that_parsing_depends_on() {
         let outline = |text: &str| {
             let Outline { depth, form_string, escaped_string } = Outline::of(text.as_bytes());
             (depth, form_string, escaped_string)
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_no_strings() {
+    fn literals_are_not_strings() {
         let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(Literal::of);
         assert_eq!(to_vec(&values).unwrap(), b"[NaN,Infinity,-Infinity]");
         assert!(Literal::of(f64::MAX).is_none());

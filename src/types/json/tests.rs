@@ -1,4 +1,4 @@
-//! Round trips of every datatype, and errors of hostile data.
+//! Tests of round trips of every datatype, and of invalid data.
 
 use super::*;
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ fn whole_numbers_may_be_written_as_floats() {
 }
 
 #[test]
-fn wrong_data_are_named() {
+fn invalid_data_are_reported_with_their_index() {
     use Datatype::*;
     let cases: &[(Datatype, &[usize], &str, &str)] = &[
         (Uint8, &[2], "[1,300]", "300 at index 1 is not a UINT8"),
@@ -120,7 +120,7 @@ fn values_that_are_not_finite_round_trip_in_every_float() {
 }
 
 #[test]
-fn values_that_are_not_finite_are_spelt_in_one_way() {
+fn values_that_are_not_finite_have_one_spelling() {
     use Datatype::*;
     for datatype in [Fp16, Fp32, Fp64] {
         for wrong in ["nan", "NAN", "inf", "Inf", "infinity", "-NaN", "+Infinity", "\"NaN\""] {
@@ -142,16 +142,18 @@ fn long_wrong_values_are_shortened() {
 }
 
 #[test]
-fn deep_nesting_is_refused_at_the_shape() {
+fn nesting_deeper_than_the_shape_is_rejected() {
     let text = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
     assert!(decode(expected(Datatype::Fp32, &[1, 1]), &text).is_err());
 }
 
 #[test]
-fn what_json_cannot_say_asks_for_binary() {
+fn values_that_json_cannot_represent_need_binary_output() {
     let raw =
         Tensor::new("y", Datatype::Bytes, vec![1], b"\x01\0\0\0\xff".to_vec().into()).unwrap();
-    assert!(render(&raw).unwrap_err().contains("no UTF-8 at index 0, which JSON cannot carry"));
+    assert!(
+        render(&raw).unwrap_err().contains("invalid UTF-8 at index 0, which JSON cannot represent")
+    );
 }
 
 proptest! {
@@ -182,7 +184,7 @@ proptest! {
 }
 
 #[test]
-fn one_element_may_stand_without_an_array() {
+fn one_element_may_be_given_without_an_array() {
     let decode = |datatype, shape: &[usize], text: &str| {
         let expected = ExpectedTensor { what: "input", name: "x", datatype, shape };
         decode_value_within(expected, text, |_| Ok(()))
