@@ -220,7 +220,7 @@ def check_unload_and_load(client):
 
 def check_loading_what_cannot_be_loaded(client):
     expect_error(lambda: client.load_model("nope"), "has no model 'nope'", "404")
-    expect_error(lambda: client.load_model("broken"), "broken: holds no model", "422")
+    expect_error(lambda: client.load_model("broken"), "broken: does not contain a model", "422")
     expect_error(lambda: client.load_model("echo", config="{}"), "'config'", "422")
     assert echo(client) == [[3, -4]]
 

@@ -52,7 +52,7 @@ impl Registry {
         let kind = &context.info.kind;
         let unknown = || {
             let known = self.kinds().join(", ");
-            ModelError::Broken(format!("kind '{kind}' is unknown; known are {known}"))
+            ModelError::Broken(format!("kind '{kind}' is unknown; use {known}"))
         };
         let mut model = self.loaders.get(kind).ok_or_else(unknown)?(context)?;
         agree(&context.info.signature, model.signature())?;
@@ -131,7 +131,7 @@ mod tests {
         let error = load(&registry, &info).err().unwrap().to_string();
         assert_eq!(
             error,
-            "broken model: kind 'gone' is unknown; known are count, digits, identity, mine, onnx"
+            "broken model: kind 'gone' is unknown; use count, digits, identity, mine, onnx"
         );
     }
 

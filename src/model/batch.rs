@@ -1,4 +1,5 @@
-//! Batches around a model: padding to a bucket before it, checking and stripping behind it.
+//! The steps around a run of a model: padding to a bucket before it, checks and removal of the
+//! padding after it.
 
 use crate::signature::{RowMode, Signature, TensorSpec};
 use crate::{Model, ModelError};
@@ -11,7 +12,7 @@ pub fn buckets(max_rows: usize) -> Vec<usize> {
     powers.take_while(|rows| *rows < max_rows).chain([max_rows]).collect()
 }
 
-/// The bucket that a batch of `rows` rows is padded to; `None` if it is empty or too large.
+/// The bucket to which a batch of `rows` rows is padded; `None` if it is empty or too large.
 pub fn bucket_for(rows: usize, max_rows: usize) -> Option<usize> {
     if rows == 0 || rows > max_rows {
         return None;
@@ -19,11 +20,11 @@ pub fn bucket_for(rows: usize, max_rows: usize) -> Option<usize> {
     Some(rows.checked_next_power_of_two().map_or(max_rows, |bucket| bucket.min(max_rows)))
 }
 
-/// Inputs of zeros that warm a model up for `rows` rows, one set for each datatype it accepts.
-/// Variable dimensions are as `warm_up` says, else 1. Inputs with fewer datatypes repeat their last
-/// one.
+/// Inputs of zeros for the warm-up with `rows` rows, one set for each datatype that the model
+/// accepts. Variable dimensions have the lengths in `warm_up`, else 1. Inputs with fewer datatypes
+/// repeat their last one.
 pub fn warm_up_inputs(signature: &Signature, rows: usize) -> Vec<Tensors> {
-    // A model without inputs has one set too, which is empty.
+    // A model without inputs also has one set, which is empty.
     let sets = signature.inputs.iter().map(|spec| spec.datatypes.len()).max().unwrap_or(1);
     let set = |at: usize| {
         let typical = |spec: &TensorSpec| signature.warm_up.get(&spec.name).map(Vec::as_slice);
@@ -52,11 +53,11 @@ fn zeros(spec: &TensorSpec, typical: Option<&[usize]>, at: usize, rows: usize) -
     Tensor { name: spec.name.clone(), datatype, shape, data }
 }
 
-/// Runs one batch: pads it to its bucket, checks what the model gives, strips the padding.
+/// Runs one batch: pads it to its bucket, checks the outputs of the model, removes the padding.
 ///
 /// # Errors
-/// [`ModelError::Input`] if the inputs do not fit the signature or are too many;
-/// [`ModelError::Broken`] if the outputs do not; else what the model says.
+/// [`ModelError::Input`] if the inputs do not fit the signature or have too many rows;
+/// [`ModelError::Broken`] if the outputs do not fit it; else the error of the model.
 pub fn run_batch(
     model: &mut dyn Model,
     max_rows: usize,
@@ -64,7 +65,7 @@ pub fn run_batch(
     rows: usize,
 ) -> Result<Tensors, ModelError> {
     let bucket = check_inputs(model.signature(), max_rows, inputs, rows)?;
-    // Padding costs a run of its own where rows are run one by one.
+    // Where each row is a run of its own, padding would cost further runs.
     let padded = model.signature().rows == RowMode::Stacked && !model.signature().exact;
     let bucket = if padded { bucket } else { rows };
     let padded = inputs.pad_rows(bucket).map_err(|error| ModelError::Input(error.to_string()))?;
@@ -93,16 +94,18 @@ pub fn check_inputs(
     bucket_for(rows, max_rows).ok_or_else(too_many)
 }
 
-/// Holds the model to its word: each output once, in the signature's order, with the right
-/// datatype, shape and rows, and data of the right length.
+/// Checks the outputs against the signature: each exists once, with the right datatype, shape and
+/// rows, and data of the right length. Returns them in the order of the signature.
 pub fn check_outputs(
     signature: &Signature,
     outputs: Tensors,
     rows: usize,
 ) -> Result<Tensors, ModelError> {
     if outputs.0.len() != signature.outputs.len() {
-        let (given, promised) = (outputs.0.len(), signature.outputs.len());
-        return Err(ModelError::Broken(format!("it gave {given} outputs, not {promised}")));
+        let (given, expected) = (outputs.0.len(), signature.outputs.len());
+        return Err(ModelError::Broken(format!(
+            "the model returned {given} outputs, not {expected}"
+        )));
     }
     let hints = signature.output_hints;
     signature.outputs.iter().map(|spec| check_output(spec, &outputs, rows, hints)).collect()
@@ -115,10 +118,11 @@ fn check_output(
     hints: bool,
 ) -> Result<Tensor, ModelError> {
     let broken = |detail: String| ModelError::Broken(format!("output '{}': {detail}", spec.name));
-    let output = outputs.get(&spec.name).map_err(|_| broken("it did not give it".into()))?;
+    let output =
+        outputs.get(&spec.name).map_err(|_| broken("the model did not return it".into()))?;
     if !spec.datatypes.contains(&output.datatype) {
-        let promised = list(&spec.datatypes);
-        return Err(broken(format!("it has datatype {}, not {promised}", output.datatype)));
+        let expected = list(&spec.datatypes);
+        return Err(broken(format!("it has datatype {}, not {expected}", output.datatype)));
     }
     let fits = hints || spec.fits_shape(&output.shape);
     if !fits || output.shape.first() != Some(&rows) {
@@ -147,7 +151,7 @@ mod tests {
         Tensor { name, datatype: Datatype::Uint8, shape, data }
     }
 
-    /// Gives prepared outputs and remembers the rows it was asked for.
+    /// Returns prepared outputs and records the number of rows of each run.
     struct Scripted {
         signature: Signature,
         outputs: Vec<Tensor>,
@@ -220,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_lies_is_found_out() {
+    fn outputs_that_contradict_the_signature_are_errors() {
         let mut float = tensor("y", &[4, 2], b"ABCDEFGH");
         float.datatype = Datatype::Fp32;
         let lies = [
-            (vec![], "it gave 0 outputs, not 1"),
-            (vec![tensor("z", &[4, 2], b"ABCDEFGH")], "output 'y': it did not give it"),
+            (vec![], "the model returned 0 outputs, not 1"),
+            (vec![tensor("z", &[4, 2], b"ABCDEFGH")], "output 'y': the model did not return it"),
             (vec![tensor("y", &[3, 2], b"ABCDEF")], "it has shape [3, 2], not [4, 2]"),
             (vec![tensor("y", &[4, 3], b"ABCDEFGHIJKL")], "it has shape [4, 3], not [4, 2]"),
             (vec![tensor("y", &[], b"")], "it has shape [], not [4, 2]"),

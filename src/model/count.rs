@@ -1,18 +1,18 @@
-//! The kind `count`: answers a request with one number after the other. No device is involved; it is
-//! there for tests of answers in parts, and as an example of a model that gives them.
+//! The kind `count`: answers a request with consecutive numbers, one in each partial answer. It
+//! needs no device; it serves tests of answers in parts, and as an example of a decoupled model.
 
 use crate::signature::{Signature, TensorSpec};
 use crate::{Generate, Generated, Model, ModelError};
 use std::collections::BTreeMap;
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// Its name in `model.toml`.
+/// The name of the kind in `model.toml`.
 pub const KIND: &str = "count";
 /// The input with the number of partial answers.
 const COUNT: &str = "count";
 /// The optional input with the first number; 0 without it.
 const START: &str = "start";
-/// The output.
+/// The output: one number in each partial answer.
 const NUMBER: &str = "number";
 
 /// The inputs `count` and `start` and the output `number`, one INT64 each.
@@ -23,7 +23,7 @@ pub(crate) fn signature() -> Signature {
     Signature { inputs, outputs, ..Signature::default() }
 }
 
-/// Numbers of a sequence that are still to come.
+/// The numbers of a sequence that are not sent yet.
 #[derive(Debug)]
 struct RemainingNumbers {
     next: i64,
@@ -49,7 +49,7 @@ impl Model for Count {
     }
 
     fn forward(&mut self, _inputs: &Tensors, _rows: usize) -> Result<Tensors, ModelError> {
-        Err(ModelError::Broken("it answers in parts".to_owned()))
+        Err(ModelError::Broken("the model answers in parts".to_owned()))
     }
 
     fn generator(&mut self) -> Option<&mut dyn Generate> {
@@ -99,7 +99,7 @@ impl RemainingNumbers {
     }
 }
 
-/// The number in an input; `None` without it.
+/// The number in an input; `None` if the input is missing.
 fn number(inputs: &Tensors, name: &str) -> Result<Option<i64>, ModelError> {
     let Ok(tensor) = inputs.get(name) else { return Ok(None) };
     let bytes = <[u8; 8]>::try_from(&tensor.data[..]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn sequence_continues_behind_what_was_sent() {
+    fn sequence_continues_after_the_numbers_that_were_sent() {
         let mut model = Count::default();
         model.begin(1, &inputs(3, Some(7)), 2).unwrap();
         model.begin(2, &inputs(3, None), 1).unwrap();

@@ -1,4 +1,4 @@
-//! The files of a model repository, embedded or on disk; no path leads out of it.
+//! The files of a model repository, embedded or on disk; no path leads out of the repository.
 
 mod extent;
 
@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Where a model's files are.
+/// The place of a model's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelSource {
     /// Compiled into the binary.
@@ -22,11 +22,11 @@ pub enum ModelSource {
     Folder(PathBuf),
 }
 
-/// Largest file read when the caller names no bound of its own: weights of a large model.
+/// Largest file that is read if the caller gives no limit: weights of a large model.
 pub const FILE_BYTES_MAX: u64 = 8 << 30;
-/// Folders below a version that are looked into for its size; a link in a circle ends here.
+/// Most levels of folders below a version that count for its size; a circular link ends here.
 const DEPTH_MAX: usize = 8;
-/// Entries that are looked at for a version's size: it is an estimate, not worth more.
+/// Most entries that count for the size of a version, which is only an estimate.
 const ENTRIES_MAX: usize = 10_000;
 
 /// The repository that is compiled into the binary.
@@ -34,14 +34,14 @@ const ENTRIES_MAX: usize = 10_000;
 #[folder = "../../models"]
 struct EmbeddedModels;
 
-/// What is wrong with a file or folder of a repository.
+/// An error in a file or folder of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {detail}")]
 pub struct BadFile {
     /// Its path inside the repository, such as `digits/1/weights.safetensors`.
     pub file: String,
     pub detail: String,
-    /// `true` if the machine failed (a disk, memory, permissions); else the file is wrong.
+    /// True if the machine failed (a disk, memory, permissions); else the file is wrong.
     pub machine: bool,
 }
 
@@ -52,7 +52,7 @@ impl BadFile {
     }
 }
 
-/// The text of an error in a file, and whether the machine is the cause.
+/// The text of an error in a file, and the origin of the fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Detail {
@@ -61,7 +61,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// Names what is around the error, such as a field.
+    /// Names the construct that encloses the error, such as a field.
     pub(crate) fn within(self, what: impl std::fmt::Display) -> Detail {
         Detail { text: format!("{what}: {}", self.text), ..self }
     }
@@ -91,7 +91,7 @@ impl From<BadFile> for Detail {
 }
 
 impl From<&io::Error> for Detail {
-    /// The text follows a path; it leaves out the number of the operating system.
+    /// The text follows a path; it omits the operating system's error number.
     fn from(error: &io::Error) -> Detail {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "does not exist".into(),
@@ -121,7 +121,7 @@ impl Files {
     /// The root of a repository on disk.
     ///
     /// # Errors
-    /// If there is no such folder, or it may not be read.
+    /// If the folder does not exist or cannot be read.
     pub(crate) fn open(root: &Path) -> Result<Files, BadFile> {
         let bad = |detail: Detail| BadFile::new(root.display().to_string(), detail);
         let root = root.canonicalize().map_err(|error| bad((&error).into()))?;
@@ -131,22 +131,22 @@ impl Files {
         Err(bad("is not a folder".into()))
     }
 
-    /// The repository it belongs to.
+    /// The repository that contains this folder.
     pub(crate) fn source(&self) -> ModelSource {
         self.root.clone().map_or(ModelSource::Embedded, ModelSource::Folder)
     }
 
-    /// A folder inside this one; whether it exists shows when something in it is read.
+    /// A folder inside this one. Its existence is checked only when something in it is read.
     pub fn folder(&self, name: &str) -> Files {
         Files { root: self.root.clone(), folder: self.path_of(name) }
     }
 
-    /// Path inside the repository, for messages.
+    /// The path inside the repository, for messages.
     pub fn path_of(&self, name: &str) -> String {
         if self.folder.is_empty() { name.to_owned() } else { format!("{}/{name}", self.folder) }
     }
 
-    /// Reads a whole file of this folder; `name` may lead into folders below with `/`.
+    /// Reads a whole file of this folder; `name` may contain `/` for a file in a folder below.
     ///
     /// # Errors
     /// If the name is not safe, the file is missing, unreadable, not a plain file, larger than
@@ -172,7 +172,7 @@ impl Files {
     /// Opens a file of this folder, to be read piece by piece.
     ///
     /// # Errors
-    /// As [`Files::read`] has them.
+    /// Those of [`Files::read`].
     pub(crate) fn source_of(&self, name: &str) -> Result<graph::FileSource, BadFile> {
         let path = self.path_of(name);
         let bad = |detail: Detail| BadFile::new(path.clone(), detail);
@@ -183,8 +183,8 @@ impl Files {
         graph::FileSource::of(file).map_err(|error| bad((&error).into()))
     }
 
-    /// Names of the folders in this one, sorted; hidden ones are left out. A link that leads
-    /// nowhere is among them, so that it is reported rather than passed over.
+    /// Names of the folders in this one, sorted, without hidden ones. Includes broken links, so
+    /// that they are reported instead of ignored.
     pub(crate) fn folders(&self) -> Result<Vec<String>, BadFile> {
         let mut names = match &self.root {
             None => self.embedded_folders(),
@@ -197,7 +197,7 @@ impl Files {
         Ok(names)
     }
 
-    /// Names of the plain files in this folder, sorted; hidden ones are left out.
+    /// Names of the plain files in this folder, sorted, without hidden ones.
     pub(crate) fn files(&self) -> Result<Vec<String>, BadFile> {
         let mut names = match &self.root {
             None => self.embedded_files(),
@@ -209,7 +209,7 @@ impl Files {
         Ok(names)
     }
 
-    /// A number that changes when a file in this folder or below it does: its name, size or time.
+    /// A number that changes with the name, size or time of any file in this folder or below.
     pub(crate) fn mark(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         if let Some(root) = &self.root {
@@ -218,7 +218,7 @@ impl Files {
         hasher.finish()
     }
 
-    /// The same for one file of this folder.
+    /// Like [`Files::mark`], for one file of this folder.
     pub(crate) fn file_mark(&self, name: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
         if let Some(root) = &self.root {
@@ -227,7 +227,7 @@ impl Files {
         hasher.finish()
     }
 
-    /// `true` if an entry of this name exists, a plain file or not.
+    /// Returns true if an entry of this name exists, a plain file or not.
     pub(crate) fn has(&self, name: &str) -> bool {
         let path = self.path_of(name);
         match &self.root {
@@ -236,10 +236,10 @@ impl Files {
         }
     }
 
-    /// Bytes of a file that must exist.
+    /// Bytes of a file, which must exist.
     ///
     /// # Errors
-    /// As [`Files::read`] has them.
+    /// Those of [`Files::read`].
     pub(crate) fn length(&self, name: &str) -> Result<u64, BadFile> {
         let bad = |detail: Detail| BadFile::new(self.path_of(name), detail);
         let Some(root) = self.root.as_ref().filter(|_| name.split('/').all(is_safe_name)) else {
@@ -249,7 +249,7 @@ impl Files {
         file.metadata().map(|found| found.len()).map_err(|error| bad((&error).into()))
     }
 
-    /// The extent of one file of this folder; a file that cannot be looked at counts as nothing.
+    /// The extent of one file of this folder; zero for a file without readable metadata.
     pub(crate) fn file_extent(&self, name: &str) -> Extent {
         let embedded = || EmbeddedModels::get(&self.path_of(name)).map(|f| f.data.len() as u64);
         match &self.root {
@@ -258,8 +258,8 @@ impl Files {
         }
     }
 
-    /// The extent of all files in this folder and those below it that a model could read; a file
-    /// that cannot be looked at counts as nothing.
+    /// The extent of all files in this folder and below that a model could read. Files without
+    /// readable metadata count as zero.
     pub(crate) fn extent(&self) -> Extent {
         match &self.root {
             None => Extent::embedded(self.embedded_bytes()),
@@ -317,7 +317,7 @@ pub(crate) fn open_plain(root: &Path, path: &str, bytes_max: u64) -> Result<File
         );
     }
     let metadata = real.metadata().map_err(|error| Detail::from(&error))?;
-    // Opening a pipe or device could wait for ever.
+    // Opening a pipe or device could block forever.
     if !metadata.is_file() {
         return Err("is not a plain file".into());
     }
@@ -331,7 +331,7 @@ fn read_plain(root: &Path, path: &str, bytes_max: u64) -> Result<Bytes, Detail> 
     let length = usize::try_from(length).map_err(|_| "is too large for this machine")?;
     let mut data = Vec::new();
     data.try_reserve_exact(length).map_err(|_| Detail::machine("does not fit into memory"))?;
-    // It may have grown since it was measured.
+    // The file may have grown since its length was read.
     let read = file.take(bytes_max.saturating_add(1)).read_to_end(&mut data);
     read.map_err(|error| Detail::from(&error))?;
     check_size(data.len() as u64, bytes_max)?;
@@ -366,8 +366,8 @@ fn mark_entry(path: &Path, hasher: &mut DefaultHasher) {
     }
 }
 
-/// The time of the last change of the inode, in seconds and nanoseconds: a copy may keep the
-/// modification time of its source, which does not cover permissions either.
+/// The time of the last change of the inode, in seconds and nanoseconds. A copy may keep the
+/// modification time of its source, and changed permissions do not affect that time.
 #[cfg(unix)]
 fn changed(metadata: &Metadata) -> (i64, i64) {
     use std::os::unix::fs::MetadataExt;
@@ -377,12 +377,12 @@ fn changed(metadata: &Metadata) -> (i64, i64) {
 #[cfg(not(unix))]
 fn changed(_metadata: &Metadata) {}
 
-/// Names of the entries that are wanted; `dangling`: whether a link that leads nowhere is.
+/// Names of the entries that are wanted; `dangling`: broken links are wanted too.
 fn list(path: &Path, wanted: fn(&Metadata) -> bool, dangling: bool) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in path.read_dir()? {
         let entry = entry?;
-        // Follows links.
+        // `metadata` follows links.
         if entry.path().metadata().map_or(dangling, |metadata| wanted(&metadata)) {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
@@ -396,7 +396,7 @@ mod tests {
     use testkit::Folder;
 
     #[test]
-    fn reads_files_and_tells_what_is_wrong_with_others() {
+    fn files_are_read_or_reported_with_the_reason() {
         let folder = Folder::new();
         folder.write("m/1/weights", b"12345");
         folder.make_dir("m/1/folder");
@@ -412,11 +412,11 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_file_is_refused_before_it_is_read() {
+    fn too_large_file_is_rejected_before_it_is_read() {
         let folder = Folder::new();
         folder.write("m/huge", b"");
         let file = File::options().write(true).open(folder.path().join("m/huge")).unwrap();
-        // Sparse: takes no room on disk.
+        // Sparse: it takes no space on the disk.
         file.set_len(1 << 40).unwrap();
         let files = Files::open(folder.path()).unwrap().folder("m");
         let error = files.read("huge").unwrap_err().to_string();
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_as_large_as_the_files_that_can_be_read_from_it() {
+    fn size_of_a_folder_covers_its_readable_files() {
         let folder = Folder::new();
         folder.write("m/1/weights", b"12345");
         folder.write("m/1/below/more", b"678");
@@ -459,7 +459,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_out_and_in_circles_add_nothing_or_end() {
+    fn outside_and_circular_links_have_no_size() {
         let (folder, outside) = (Folder::new(), Folder::new());
         outside.write("secret", b"x");
         folder.write("m/1/weights", b"w");
@@ -474,7 +474,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_pipe_is_not_waited_for() {
+    fn pipe_is_rejected_without_blocking() {
         let folder = Folder::new();
         folder.make_dir("m");
         let path = folder.path().join("m/pipe");

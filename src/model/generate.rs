@@ -1,16 +1,17 @@
-//! Answers in parts: what a decoupled model does for one request after the other, or for many at a
+//! Answers in parts: the interface of decoupled models, which may process several requests at a
+//! time.
 //! time.
 
 use crate::ModelError;
 use types::tensor::Tensors;
 
-/// A decoupled model (Triton's word): it answers a request with any number of partial answers.
+/// A decoupled model (the term of Triton): it answers a request with any number of partial answers.
 ///
-/// A request is a *sequence* to it. The worker runs time slices: it begins sequences, asks for steps
-/// until the slice is over, and ends those that have more to come. They are continued in a later
-/// slice, perhaps by another worker on another device.
+/// A request is a *sequence* for the model. The worker runs time slices: it begins sequences,
+/// requests steps until the slice is over, and ends the sequences that are not complete. They are
+/// continued in a later slice, possibly by another worker on another device.
 ///
-/// A model that gives its input back three times; [`crate::count`] is a whole one:
+/// An example that returns its input three times; [`crate::count`] is a complete model:
 ///
 /// ```
 /// use concertina_model::{Generate, Generated, ModelError};
@@ -19,7 +20,7 @@ use types::tensor::Tensors;
 ///
 /// const TIMES: u64 = 3;
 ///
-/// /// Inputs of the sequences that are begun, and what each has given.
+/// /// The inputs of the sequences that are begun, and the number of partial answers of each.
 /// struct Repeat(BTreeMap<u64, (Tensors, u64)>);
 ///
 /// impl Generate for Repeat {
@@ -51,20 +52,21 @@ use types::tensor::Tensors;
 /// # Ok::<(), ModelError>(())
 /// ```
 pub trait Generate {
-    /// Begins the sequence `key` behind its first `sent` partial answers, which the client has. Each
-    /// input has one row.
+    /// Begins the sequence `key` after its first `sent` partial answers, which the client has
+    /// received. Each input has one row.
     ///
     /// # Errors
     /// [`ModelError::Input`] if the inputs cannot be answered.
     fn begin(&mut self, key: u64, inputs: &Tensors, sent: u64) -> Result<(), ModelError>;
 
-    /// The next partial answers of the sequences that are begun: at most one of each.
+    /// Computes the next partial answers of the sequences that are begun: at most one of each.
     ///
     /// # Errors
-    /// See [`ModelError`]. All sequences are lost then.
+    /// See [`ModelError`]. An error ends all sequences.
     fn step(&mut self) -> Result<Vec<Generated>, ModelError>;
 
-    /// Ends a sequence and frees its memory. One that has given its last partial answer has ended.
+    /// Ends a sequence and frees its memory. A sequence that has given its last partial answer has
+    /// ended already.
     fn end(&mut self, key: u64);
 }
 
@@ -72,8 +74,8 @@ pub trait Generate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
     pub key: u64,
-    /// The partial answer: all outputs with one row each. Empty if the step has none.
+    /// The partial answer: all outputs with one row each. Empty if the step produced none.
     pub outputs: Tensors,
-    /// The sequence has ended.
+    /// True if the sequence has ended.
     pub last: bool,
 }

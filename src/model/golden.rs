@@ -1,8 +1,9 @@
-//! Golden samples: inputs whose right outputs are known, run before a replica may serve.
+//! Golden samples: inputs with known outputs, which a replica must reproduce before it serves.
 //!
-//! A sample is a JSON file in the version's folder, written as the V2 protocol writes a request
-//! and its answer: `{"inputs": [tensor, …], "outputs": [tensor, …]}`, each tensor with `name`,
-//! `datatype`, `shape` and `data`, by the same rules. Outputs that it leaves out are not compared.
+//! A sample is a JSON file in the version's folder, in the form of requests and answers of the V2
+//! protocol: `{"inputs": [tensor, …], "outputs": [tensor, …]}`, each tensor with `name`,
+//! `datatype`, `shape` and `data`, by the same rules. Outputs that are missing in the sample are
+//! not compared.
 
 use crate::batch::run_batch;
 use crate::files::{BadFile, Detail, Files};
@@ -16,7 +17,7 @@ use types::json::document::{self, SentDocument};
 use types::json::{self, ExpectedTensor};
 use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
-/// Largest sample read.
+/// Largest sample that is read, in bytes.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// A sample that fits its model's signature.
@@ -47,29 +48,30 @@ struct GoldenTensor<'a> {
     data: &'a RawValue,
 }
 
-/// The model's sample, if it has one.
+/// Reads the model's sample, if it has one.
 ///
 /// # Errors
-/// If it cannot be read, or does not fit the model.
+/// If the sample cannot be read, or does not fit the model.
 pub fn sample(files: &Files, info: &ModelInfo) -> Result<Option<GoldenSample>, BadFile> {
     info.golden.as_ref().map(|spec| read(files, spec, &info.signature)).transpose()
 }
 
 impl GoldenSample {
-    /// Its inputs with so many rows: its rows in their order, repeated from the first one.
+    /// The sample's inputs with `rows` rows: its rows in their order, repeated from the first one.
     ///
     /// # Errors
-    /// If they have no rows.
+    /// If the sample has no rows.
     pub fn inputs(&self, rows: usize) -> Result<Tensors, TensorError> {
         let row = |at: usize| self.inputs.slice_rows(at % self.rows.max(1), 1);
         Tensors::concat_rows((0..rows).map(row).collect::<Result<_, _>>()?)
     }
 
-    /// Runs it through its model, which takes so many rows at once, and compares.
+    /// Runs the sample through its model, in batches of at most `max_rows` rows, and compares the
+    /// outputs.
     ///
     /// # Errors
-    /// [`ModelError::Golden`] naming the first difference beyond the tolerance, else what the
-    /// model says.
+    /// [`ModelError::Golden`] with the first difference beyond the tolerance, else the error of the
+    /// model.
     pub fn check(&self, model: &mut dyn Model, max_rows: usize) -> Result<(), ModelError> {
         let outputs = run_batch(model, max_rows.max(self.rows), &self.inputs, self.rows);
         let outputs = outputs.map_err(|error| match error {
@@ -106,7 +108,7 @@ pub(crate) fn read(
 
 fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Result<(), Detail> {
     if expected.0.is_empty() {
-        return Err("expects no outputs, so it would prove nothing".into());
+        return Err("has no outputs; give at least one to compare".into());
     }
     for tensor in &expected.0 {
         let name = &tensor.name;
@@ -117,7 +119,7 @@ fn check_expected(expected: &Tensors, signature: &Signature, rows: usize) -> Res
             return Err(format!("output '{name}' does not fit the model's signature").into());
         }
         if tensor.shape.first() != Some(&rows) {
-            return Err(format!("output '{name}' has not {rows} rows, as the inputs have").into());
+            return Err(format!("output '{name}' must have {rows} rows, as the inputs have").into());
         }
     }
     Ok(())
@@ -137,7 +139,7 @@ fn tensor<'a>(written: GoldenTensor<'a>, source: SentDocument<'a>) -> Result<Ten
     Tensor::new(name, datatype, shape, data).map_err(|error| error.to_string().into())
 }
 
-/// The first difference between an answer and the expected one.
+/// The first difference between an answer and the expected answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Mismatch {
     /// An output is missing.
@@ -145,11 +147,11 @@ pub enum Mismatch {
     Missing(#[from] TensorError),
     #[error("output '{output}' is {found}, not {wanted}")]
     Form { output: String, found: String, wanted: String },
-    #[error("output '{output}' holds other bytes")]
+    #[error("output '{output}' has other bytes than the sample")]
     Bytes { output: String },
     #[error("output '{output}' [{at}] is {actual}, not {wanted} ± {tolerance}")]
     Element { output: String, at: usize, actual: f64, wanted: f64, tolerance: f64 },
-    /// More elements differ than two devices may differ in.
+    /// More elements differ than the outputs of two devices may.
     #[error("output '{output}' has {actual}, not {wanted}")]
     Number { output: String, actual: f64, wanted: f64 },
 }
@@ -182,16 +184,17 @@ fn compare(expected: &Tensor, outputs: &Tensors, tolerance: f64) -> Result<(), M
     Ok(())
 }
 
-/// How far answers of two devices may be apart, of the number or of 1, whichever is more.
-const DEVICES_DIFFER: f64 = 1e-2;
-/// One of so many numbers may be further apart: where two classes are as likely, the one or the
-/// other is named.
-const ODD_ONES: usize = 100;
+/// Largest difference between outputs of two devices, relative to the number or to 1, whichever is
+/// larger.
+const DEVICE_TOLERANCE: f64 = 1e-2;
+/// One element in this many may differ further: of two classes that are equally likely, either may
+/// be named.
+const ELEMENTS_PER_OUTLIER: usize = 100;
 
-/// Whether two devices give the same answer, but for how they round.
+/// Checks that two devices give the same answer, apart from rounding.
 ///
 /// # Errors
-/// What the first difference is that is more.
+/// The first difference beyond that.
 pub fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), Mismatch> {
     for tensor in &expected.0 {
         let actual = outputs.get(&tensor.name)?;
@@ -203,13 +206,13 @@ pub fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), Mismatch> {
         let apart = |bytes: (&[u8], &[u8])| {
             let (actual, wanted) =
                 (decode(tensor.datatype, bytes.0), decode(tensor.datatype, bytes.1));
-            let near = (actual - wanted).abs() <= DEVICES_DIFFER * wanted.abs().max(1.0);
+            let near = (actual - wanted).abs() <= DEVICE_TOLERANCE * wanted.abs().max(1.0);
             let same = near || actual == wanted || (actual.is_nan() && wanted.is_nan());
             (!same).then_some((actual, wanted))
         };
         let pairs = actual.data.chunks_exact(size).zip(tensor.data.chunks_exact(size));
         let mut odd = pairs.filter_map(apart);
-        let allowed = tensor.data.len() / size / ODD_ONES;
+        let allowed = tensor.data.len() / size / ELEMENTS_PER_OUTLIER;
         if let Some((actual, wanted)) = odd.nth(allowed) {
             return Err(Mismatch::Number { output: tensor.name.clone(), actual, wanted });
         }
@@ -217,7 +220,7 @@ pub fn agree(expected: &Tensors, outputs: &Tensors) -> Result<(), Mismatch> {
     Ok(())
 }
 
-/// The number that an element's bytes spell; large 64-bit integers are rounded.
+/// The number that an element's bytes encode; large 64-bit integers are rounded.
 fn decode(datatype: Datatype, bytes: &[u8]) -> f64 {
     fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
         bytes.try_into().unwrap_or([0; N])
@@ -291,12 +294,12 @@ mod tests {
         rejects(
             r#"{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 3]}"#,
             "",
-            "prove nothing",
+            "has no outputs",
         );
         rejects("{", "", "line");
     }
 
-    /// Gives prepared outputs.
+    /// A model that returns prepared outputs.
     struct Fixed(Signature, Vec<f32>);
 
     impl Model for Fixed {
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_may_round_otherwise_but_not_compute_otherwise() {
+    fn devices_may_differ_by_rounding_only() {
         let floats = |values: &[f32]| {
             let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             Tensors(vec![
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn expected_values_may_be_no_finite_numbers() {
+    fn expected_values_may_be_infinite_or_nan() {
         let text = GOOD.replace("[0.25, 3]", "[[NaN, -Infinity]]");
         let (nan, infinity) = (f32::from_bits(0xffc0_0001), f32::NEG_INFINITY);
         run_sample(&text, [nan, infinity], 0.0).unwrap();
@@ -392,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn every_datatype_is_read_and_understood() {
+    fn every_datatype_is_decoded() {
         for datatype in Datatype::ALL {
             let (text, expected) = match datatype {
                 Datatype::Bool => ("true", 1.0),

@@ -1,22 +1,23 @@
-//! The kind `identity`: every output is the input at its place. No device is involved; it is there
-//! for protocol tests and for measuring what serving itself costs.
+//! The kind `identity`: every output is the input at the same position. It needs no device; it
+//! serves tests of the protocol, and measurements of the overhead of serving.
 
 use crate::files::Detail;
 use crate::signature::Signature;
 use crate::{Model, ModelError};
 use types::tensor::{Tensor, Tensors};
 
-/// Its name in `model.toml`.
+/// The name of the kind in `model.toml`.
 pub const KIND: &str = "identity";
 
-/// Checks that the outputs can be the inputs: as many, with equal datatypes and shapes.
+/// Checks that the outputs can be copies of the inputs: the same number, datatypes and shapes.
 pub fn check(signature: &Signature) -> Result<(), Detail> {
     let (inputs, outputs) = (&signature.inputs, &signature.outputs);
     if inputs.len() != outputs.len() {
         let (inputs, outputs) = (inputs.len(), outputs.len());
-        return Err(
-            format!("identity needs as many outputs ({outputs}) as inputs ({inputs})").into()
-        );
+        return Err(format!(
+            "the kind identity needs as many outputs ({outputs}) as inputs ({inputs})"
+        )
+        .into());
     }
     for (input, output) in inputs.iter().zip(outputs) {
         if input.datatypes != output.datatypes || input.shape != output.shape {
@@ -29,7 +30,7 @@ pub fn check(signature: &Signature) -> Result<(), Detail> {
     Ok(())
 }
 
-/// Gives back its inputs under the names of its outputs.
+/// A model that returns its inputs under the names of its outputs.
 #[derive(Clone, Debug)]
 pub struct Identity {
     signature: Signature,
@@ -37,7 +38,7 @@ pub struct Identity {
 
 impl Identity {
     /// # Errors
-    /// [`ModelError::Broken`] if the outputs cannot be the inputs.
+    /// [`ModelError::Broken`] if the outputs cannot be copies of the inputs.
     pub fn new(signature: Signature) -> Result<Identity, ModelError> {
         check(&signature).map_err(|error| ModelError::Broken(error.to_string()))?;
         Ok(Identity { signature })
@@ -72,14 +73,14 @@ mod tests {
     }
 
     #[test]
-    fn inputs_come_back_under_the_outputs_names() {
+    fn inputs_are_returned_under_the_names_of_the_outputs() {
         let inputs = vec![spec("a", Datatype::Uint8), spec("b", Datatype::Bytes)];
         let outputs = vec![spec("c", Datatype::Uint8), spec("d", Datatype::Bytes)];
         let mut model =
             Identity::new(Signature { inputs, outputs, ..Signature::default() }).unwrap();
         let bytes = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0\x01\0\0\0!");
         let numbers = Bytes::from_static(&[1, 2, 3]);
-        // In another order than the signature's.
+        // In another order than that of the signature.
         let sent = Tensors(vec![
             Tensor::new("b", Datatype::Bytes, vec![3, 1], bytes.clone()).unwrap(),
             Tensor::new("a", Datatype::Uint8, vec![3, 1], numbers.clone()).unwrap(),
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn it_cannot_give_what_it_does_not_take() {
+    fn outputs_must_match_the_inputs() {
         let inputs = vec![spec("a", Datatype::Uint8)];
         let signature =
             |outputs| Signature { inputs: inputs.clone(), outputs, ..Signature::default() };

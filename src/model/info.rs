@@ -1,4 +1,4 @@
-//! Description of one validated version of a model, without its weights.
+//! The description of one validated version of a model, without its weights.
 
 use crate::files::{BadFile, Files, ModelSource};
 use crate::layout::{GraphFiles, Layout};
@@ -7,43 +7,44 @@ use crate::signature::{RowMode, Signature};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Rows of a batch where `[batch]` says nothing.
+/// Rows of a batch if `[batch]` does not set `max_rows`.
 pub(super) const MAX_ROWS_DEFAULT: usize = 8;
-/// Rows of the largest batch that an adapter tries where `[batch]` says nothing.
+/// Rows of the largest batch that an adapter tries if `[batch]` does not set `max_rows`.
 const MAX_ROWS_GROWN: usize = 1 << 16;
 
-/// One version of one model, validated, as everything outside the worker knows it.
+/// One validated version of one model, as it is known outside the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
     pub name: String,
-    /// A number, as text.
+    /// A positive integer, as text.
     pub version: String,
-    /// `identity`, `count`, `digits`, `onnx` or a kind the user registered.
+    /// `identity`, `count`, `digits`, `onnx` or a kind that the user registered.
     pub kind: String,
     pub source: ModelSource,
     pub signature: Signature,
     pub batch: Batching,
-    /// The latency that scheduling aims at, admission to answer; late answers are still given.
+    /// The latency target of the scheduler, from admission to answer; late answers are still sent.
     pub slo: Option<Duration>,
-    /// Labels of the classes, if the model has any.
+    /// Labels of the classes, if the model has them.
     pub labels: Vec<String>,
-    /// The sample that every replica must answer right before it serves, if the model has one.
+    /// The sample that every replica must reproduce before it serves, if the model has one.
     pub golden: Option<GoldenSpec>,
     pub layout: Layout,
     pub graph: GraphFiles,
-    /// What clients see instead of the graph, if anything stands around it.
+    /// The steps around the graph, or the ensemble, if there are any: they define the interface for
+    /// clients.
     pub pipeline: Option<Pipeline>,
-    /// The reason why rows become runs as the signature says; empty where the kind says it.
+    /// The reason for the row mode of the signature; empty if the kind determines it.
     #[serde(default)]
     pub rows_reason: String,
-    /// A request is answered in parts.
+    /// True if a request is answered in parts.
     #[serde(default)]
     pub decoupled: bool,
-    /// Bytes of all files of this version: an estimate of the memory that it takes, for as long as
-    /// no adapter has loaded it.
+    /// Bytes of all files of this version: the estimate of its memory until an adapter has loaded
+    /// it.
     pub files_bytes: u64,
     /// Time of the last change of any of its files, the manifest included, in seconds of Unix time;
-    /// `None` for a model in the binary.
+    /// `None` for an embedded model.
     #[serde(default)]
     pub files_changed: Option<u64>,
 }
@@ -53,13 +54,13 @@ pub struct ModelInfo {
 pub struct Batching {
     /// Rows of the largest batch.
     pub max_rows: usize,
-    /// Each adapter finds its largest batch below `max_rows` by measurement.
+    /// True if each adapter finds its largest batch, up to `max_rows`, by measurement.
     #[serde(default)]
     pub grows: bool,
-    /// How long the first request of a batch may wait for company.
+    /// The batching delay: the longest time that the first request of a batch may wait for others.
     pub delay: Duration,
-    /// Device memory that a row takes while it runs, in bytes, beside that of the model; 0 if that is
-    /// not worth an account.
+    /// Device memory of a row while it runs, in bytes, in addition to that of the model; 0 if it is
+    /// negligible.
     #[serde(default)]
     pub row_memory_bytes: u64,
 }
@@ -69,15 +70,15 @@ pub struct Batching {
 pub struct GoldenSpec {
     /// A file in the version's folder, in the JSON form of the V2 protocol.
     pub file: String,
-    /// Largest difference allowed between an output's element and the expected one.
+    /// Largest allowed difference between an element of an output and the expected one.
     pub tolerance: f64,
 }
 
 impl Batching {
-    /// Sets the limits that follow from the mode and from `[batch]` in `model.toml`.
+    /// Sets the limits that follow from the row mode and from `[batch]` in `model.toml`.
     pub(super) fn limit(&mut self, mode: RowMode, exact: bool, written: Option<usize>) {
         if mode != RowMode::Stacked {
-            // A batch of runs one after the other would only make the first wait for the last.
+            // A batch of consecutive runs would only delay the answer to its first request.
             self.max_rows = 1;
         } else if written.is_none() && !exact {
             self.grows = true;
@@ -85,17 +86,17 @@ impl Batching {
         }
     }
 
-    /// Rows of the largest batch before anything is measured.
+    /// Rows of the largest batch before any measurement.
     pub fn first_rows(&self) -> usize {
         if self.grows { self.max_rows.min(MAX_ROWS_DEFAULT) } else { self.max_rows }
     }
 }
 
 impl ModelInfo {
-    /// The same model with one run for each request, since its rows depend on each other.
+    /// The same model with one run for each request, because its rows depend on each other.
     pub fn run_whole(&self, reason: &str) -> ModelInfo {
         let mut whole = self.clone();
-        // The steps around a graph send single rows.
+        // The steps around a graph produce single rows.
         let mode = if self.pipeline.is_some() { RowMode::Each } else { RowMode::Whole };
         whole.signature.set_rows(mode);
         whole.batch = Batching { max_rows: 1, grows: false, ..self.batch };
@@ -103,7 +104,7 @@ impl ModelInfo {
         whole
     }
 
-    /// What clients send and get; `signature` is what its replicas take and give.
+    /// The inputs and outputs for clients; `signature` has those of its replicas.
     pub fn interface(&self) -> &Signature {
         self.pipeline.as_ref().map_or(&self.signature, Pipeline::interface)
     }
@@ -116,7 +117,7 @@ impl ModelInfo {
         }
     }
 
-    /// The chain of models that it is, if it is one: no adapter loads it.
+    /// The chain of models, if the model is an ensemble: no adapter loads it.
     pub fn ensemble(&self) -> Option<&Ensemble> {
         match &self.pipeline {
             Some(Pipeline::Ensemble(ensemble)) => Some(ensemble),
@@ -127,7 +128,7 @@ impl ModelInfo {
     /// The files of this version.
     ///
     /// # Errors
-    /// If the repository's folder is gone.
+    /// If the repository's folder does not exist any more.
     pub fn files(&self) -> Result<Files, BadFile> {
         let root = match &self.source {
             ModelSource::Embedded => Files::embedded(),
@@ -136,7 +137,7 @@ impl ModelInfo {
         Ok(self.layout.folder(&root, &self.name, &self.version))
     }
 
-    /// Name of the file with the graph, for the kind `onnx`.
+    /// The name of the file with the graph, for the kind `onnx`.
     pub fn graph_file(&self) -> String {
         self.graph.file.clone()
     }

@@ -1,11 +1,11 @@
-//! The last good files of models: copies in the cache folder, which are loaded when the files in
-//! the repository are overwritten by wrong ones.
+//! Copies of the last good files of models, in the cache folder: they are loaded when the files in
+//! the repository are overwritten with invalid ones.
 //!
 //! ```text
 //! <cache>/models/<repository>/<name>-<version>-<stamp>/   a repository of this one version
 //! ```
 //!
-//! The first two names are hashes, since a path and a model's name may hold any characters. The
+//! The first two names are hashes, since a path and a model's name may contain any characters. The
 //! files are copies and not hard links, since `cp` writes into an existing file, which would change
 //! a link too. Where file systems share blocks (Btrfs, XFS), a copy takes neither time nor space.
 
@@ -22,33 +22,34 @@ use std::time::{Duration, SystemTime};
 
 /// Folder inside the cache folder.
 const FOLDER: &str = "models";
-/// Most versions that are kept, of all repositories.
+/// Most versions in all repositories' copies.
 const COUNT_MAX: usize = 256;
-/// Bytes of a piece of a copy, and the pause after each, which leaves most of a disk's bandwidth
-/// to other programs.
+/// Bytes of a piece of a copy, and the pause after each piece, which leaves most of the disk's
+/// bandwidth to other programs.
 const PIECE: u64 = 8 << 20;
 const PAUSE: Duration = Duration::from_millis(20);
-/// The reserve of a disk that stays free: one part of so many, at most so many bytes.
+/// The reserve of a disk that stays free: this fraction of it, but at most `FREE_MAX` bytes.
 const FREE_PARTS: u64 = 20;
 const FREE_MAX: u64 = 2 << 30;
 /// End of the name of an incomplete copy; the process id follows.
 const DRAFT: &str = ".new-";
-/// File that is locked during a copy, so that servers that share a cache folder make one at a time.
+/// The file that is locked during a copy, so that servers with a common cache folder copy one at a
+/// time.
 const LOCK: &str = "lock";
 
 /// The copies of one repository.
 #[derive(Debug)]
 pub struct RepositoryCopies {
-    /// The folders with the copies of all repositories, and of this one.
+    /// The folder with the copies of all repositories, and the one of this repository.
     all: PathBuf,
     own: PathBuf,
     bytes_max: u64,
 }
 
-/// A version as of its last successful load, to be loaded from its copy.
+/// A version as of its last successful load, described by its copy.
 #[derive(Clone, Debug)]
 pub struct KeptModel {
-    /// The stamp that the repository's own files had.
+    /// The stamp of the original files in the repository.
     pub stamp: u64,
     pub info: ModelInfo,
 }
@@ -61,12 +62,12 @@ struct Copied {
     key: Option<(String, String, u64)>,
 }
 
-/// An error of a copy that could not be made.
+/// The reason why a copy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    #[error("its files changed while they were copied")]
+    #[error("the files changed while they were copied")]
     Changed,
-    #[error("no folder")]
+    #[error("the repository is not on disk")]
     NoFolder,
     #[error(
         "its {bytes} bytes and the other copies are more than {most} bytes \
@@ -75,7 +76,7 @@ pub enum KeepError {
     TooLarge { bytes: u64, most: u64 },
     #[error("{bytes} bytes are needed, but {free} are free, of which {spared} are reserved")]
     FullDisk { bytes: u64, free: u64, spared: u64 },
-    /// A file that a model may not read, or not any more; or too many.
+    /// A file that a model cannot read any more or must not read; or too many files.
     #[error(transparent)]
     File(#[from] BadFile),
     /// A folder or file that cannot be read, copied or written.
@@ -92,7 +93,7 @@ impl KeepError {
 }
 
 impl RepositoryCopies {
-    /// The copies of a repository on disk; `None` for the one in the binary, or without any space.
+    /// The copies for a repository on disk; `None` for the embedded one, or if `bytes_max` is 0.
     pub fn new(
         cache_dir: &Path,
         repository: &Repository,
@@ -107,27 +108,27 @@ impl RepositoryCopies {
         Some(RepositoryCopies { all, own, bytes_max })
     }
 
-    /// Copies the files of a loaded version, if they are still those that its `info` was read from.
-    /// Removes the older copies of the version, and those of versions of the model that are not
-    /// among `versions`.
+    /// Copies the files of a loaded version, if they are still those that `info` was read from.
+    /// Removes older copies of the version, and copies of the model's versions that are not among
+    /// `versions`.
     ///
     /// # Errors
-    /// If the files changed, do not fit, or cannot be copied.
+    /// If the files changed, exceed a limit, or cannot be copied.
     pub fn keep(
         &self,
         repository: &Repository,
         info: &ModelInfo,
         versions: &[String],
     ) -> Result<(), KeepError> {
-        let _turn = self.turn();
+        let _lock = self.lock();
         let kept = self.keep_one(repository, info);
         self.retain_versions(&info.name, versions);
         kept
     }
 
-    /// Waits for the lock on copies. `None` where the folder cannot be written to, which the copy
-    /// then reports, or its file system has no locks.
-    fn turn(&self) -> Option<File> {
+    /// Waits for the lock on copies. `None` if the folder is not writable, which the copy then
+    /// reports, or if its file system has no locks.
+    fn lock(&self) -> Option<File> {
         make_private(&self.all).ok()?;
         let path = self.all.join(LOCK);
         let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
@@ -157,7 +158,7 @@ impl RepositoryCopies {
         if copied.is_err() {
             remove(&draft);
         }
-        // They are older than the files that have just loaded, which may not fit.
+        // They are older than the files that have just loaded, which may exceed the limits.
         before.iter().for_each(|path| remove(path));
         copied
     }
@@ -187,7 +188,7 @@ impl RepositoryCopies {
         Ok(())
     }
 
-    /// Frees space by removing copies of other repositories, the oldest first.
+    /// Frees space by removing copies for other repositories, the oldest first.
     fn make_room(&self, bytes: u64, before: &[PathBuf]) -> Result<(), KeepError> {
         let (mut used, mut count, mut others) = (bytes, 1, Vec::new());
         for repository in folders(&self.all) {
@@ -230,7 +231,7 @@ impl RepositoryCopies {
         found
     }
 
-    /// Removes the copies of a model's versions, except these.
+    /// Removes the copies of a model's versions, except those of `versions`.
     pub fn retain_versions(&self, name: &str, versions: &[String]) {
         let hash = hashed(name.as_bytes());
         for copied in list(&self.own) {
@@ -241,11 +242,11 @@ impl RepositoryCopies {
         }
     }
 
-    /// Removes the copies of models that are no longer in the repository, and the drafts of servers
-    /// that were killed.
+    /// Removes the copies of models that the repository does not contain, and the drafts that
+    /// killed servers left.
     pub fn retain_models(&self, names: &[String]) {
         let hashes: Vec<String> = names.iter().map(|name| hashed(name.as_bytes())).collect();
-        // During a copy, by this server or another, a draft may be in use.
+        // While this server or another one copies, a draft may be in use.
         let lock = File::open(self.all.join(LOCK)).ok();
         let busy = lock.as_ref().map(File::try_lock);
         let busy = matches!(busy, Some(Err(TryLockError::WouldBlock)));
@@ -317,7 +318,7 @@ fn copy_file(root: &Path, file: &VersionFile, draft: &Path) -> Result<(), KeepEr
         if !shares_blocks(&from, &to) {
             copy_pieces(from.take(*bytes), &mut to)?;
         }
-        // A copy must be complete if it exists after a loss of power.
+        // A copy that exists after a power failure must be complete.
         to.sync_all()
     })();
     copied.map_err(|error| KeepError::of(path, error))
@@ -330,7 +331,7 @@ fn copy_pieces(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `to` share the blocks of `from`; `false` where the file system cannot.
+/// Makes `to` share the blocks of `from`; returns false if the file system does not support this.
 #[cfg(target_os = "linux")]
 fn shares_blocks(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
@@ -341,7 +342,7 @@ fn shares_blocks(_from: &File, _to: &File) -> bool {
     false
 }
 
-/// Creates a folder that only the user of the server can read, since models may be confidential.
+/// Creates a folder that only the server's user can read, since models may be confidential.
 #[cfg(unix)]
 pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -353,10 +354,10 @@ pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Checks that a copy leaves some of the disk free.
+/// Checks that a copy leaves enough of the disk free.
 #[cfg(unix)]
 fn check_disk(folder: &Path, bytes: u64) -> Result<(), KeepError> {
-    // Some network file systems do not report it; the copy is attempted there.
+    // Some network file systems do not report their space; the copy is attempted there.
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let spared = (disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_PARTS).min(FREE_MAX);

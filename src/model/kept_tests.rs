@@ -49,7 +49,7 @@ impl Bench {
 }
 
 #[test]
-fn copies_survive_that_their_files_are_overwritten_in_place() {
+fn copies_are_unchanged_when_their_files_are_overwritten() {
     for file in ["m.onnx", "m/model.onnx", "m/onnx/model.onnx", "m/3/model.onnx"] {
         let bench = Bench::new();
         bench.models.write(file, LINEAR);
@@ -66,7 +66,7 @@ fn copies_survive_that_their_files_are_overwritten_in_place() {
 }
 
 #[test]
-fn what_is_no_longer_what_was_loaded_is_not_kept() {
+fn files_that_changed_since_the_load_are_not_copied() {
     let bench = Bench::new();
     bench.models.write("m.onnx", LINEAR);
     let info = bench.good("m").remove(0);
@@ -79,7 +79,7 @@ fn what_is_no_longer_what_was_loaded_is_not_kept() {
 }
 
 #[test]
-fn a_better_version_takes_the_place_of_what_was_kept() {
+fn newer_version_replaces_the_copies() {
     let bench = Bench::new();
     bench.models.write("m/1/model.onnx", LINEAR);
     bench.keep("m", 1 << 30).unwrap();
@@ -101,7 +101,7 @@ fn a_better_version_takes_the_place_of_what_was_kept() {
 }
 
 #[test]
-fn the_bytes_that_are_kept_have_a_bound() {
+fn bytes_of_copies_are_limited() {
     let bench = Bench::new();
     let size = LINEAR.len() as u64;
     for name in ["a", "b"] {
@@ -111,7 +111,7 @@ fn the_bytes_that_are_kept_have_a_bound() {
     let error = bench.keep("b", 2 * size - 1).unwrap_err().to_string();
     assert!(error.contains("cache.models_bytes"), "{error}");
     assert_eq!((bench.found("a").len(), bench.found("b").len()), (1, 0));
-    // What is kept of another repository goes first.
+    // Copies for other repositories are removed first.
     let other = Bench { models: Folder::new(), cache: bench.cache };
     other.models.write("c.onnx", LINEAR);
     other.keep("c", 2 * size - 1).unwrap();
@@ -129,17 +129,17 @@ fn a_draft_is_removed_unless_a_copy_is_made() {
     let kept = bench.kept(1 << 30);
     let draft = kept.own.join("0123-1.new-1");
     fs::create_dir(&draft).unwrap();
-    let turn = kept.turn().unwrap();
+    let lock = kept.lock().unwrap();
     kept.retain_models(&["m".to_owned()]);
     assert!(draft.exists(), "another server may be making it");
-    drop(turn);
+    drop(lock);
     kept.retain_models(&["m".to_owned()]);
     assert!(!draft.exists());
     assert_eq!(bench.found("m"), ["1"]);
 }
 
 #[test]
-fn graphs_beside_the_one_that_is_served_are_not_copied() {
+fn graphs_other_than_the_served_one_are_not_copied() {
     let bench = Bench::new();
     for file in ["model.onnx", "model_fp16.onnx", "model_fp16.onnx_data", "vocab.txt"] {
         bench.models.write(&format!("m/onnx/{file}"), LINEAR);
@@ -154,7 +154,7 @@ fn graphs_beside_the_one_that_is_served_are_not_copied() {
 }
 
 #[test]
-fn nothing_outside_of_the_repository_is_copied() {
+fn files_outside_the_repository_are_not_copied() {
     let (bench, outside) = (Bench::new(), Folder::new());
     outside.write("secret", b"x");
     bench.models.write("m/model.onnx", LINEAR);

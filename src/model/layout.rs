@@ -1,30 +1,30 @@
-//! Places of the files of a model: the layouts of a repository, and the file with the graph.
+//! The places of a model's files: the layouts of a repository, and the file with the graph.
 
 use crate::files::{BadFile, Files};
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-/// Name of the file in a model's or a version's folder.
+/// The default name of the file with the graph, in a model's or a version's folder.
 pub const FILE: &str = "model.onnx";
 /// Ending of the files that hold graphs.
 pub const ENDING: &str = ".onnx";
 /// The folder with the graphs of a model in Hugging Face's layout.
 pub const NESTED: &str = "onnx";
-/// Most names of files in a message; the rest is counted.
+/// Most names of files in a message; it states the number of the others.
 const SHOWN_MAX: usize = 8;
 
 /// The layout of the files of a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
-    /// In a folder of their own inside the model's.
+    /// In a version folder inside the model's folder.
     #[default]
     Version,
-    /// In the model's folder: there is one version.
+    /// In the model's folder: the model has one version.
     Model,
-    /// In a folder `onnx` inside the model's, as in Hugging Face's layout: there is one version.
+    /// In a folder `onnx` inside the model's folder, as in Hugging Face's layout: one version.
     Nested,
-    /// One file, named like the model.
+    /// One file with the name of the model.
     File,
 }
 
@@ -50,8 +50,8 @@ impl Layout {
         }
     }
 
-    /// The layout of a model's folder by the places of its graphs; `None` if there is no graph.
-    /// `model.onnx` has precedence, then folders of versions, then the folder `onnx`.
+    /// The layout of a model's folder, by the places of its graphs; `None` if it has none.
+    /// `model.onnx` has precedence, then version folders, then the folder `onnx`.
     pub(crate) fn of_folder(folder: &Files) -> Option<Layout> {
         let here = graphs(folder);
         if here.iter().any(|file| file == FILE) {
@@ -68,7 +68,7 @@ impl Layout {
         (!here.is_empty()).then_some(Layout::Model)
     }
 
-    /// The stamp of a version without external data outside of its folders.
+    /// The stamp of a version without external data outside its folders.
     pub(crate) fn stamp(self, root: &Files, (name, version): (&str, &str), graph: &str) -> u64 {
         let model = root.folder(name);
         match self {
@@ -84,7 +84,8 @@ impl Layout {
 }
 
 impl GraphFiles {
-    /// The stamp with external data: for a model of one file, no folder's mark covers them.
+    /// The stamp with external data: the marks of folders do not cover those of a single-file
+    /// model.
     pub(crate) fn stamp_beside(&self, layout: Layout, files: &Files, stamp: u64) -> u64 {
         if layout != Layout::File {
             return stamp;
@@ -104,8 +105,8 @@ fn graphs(folder: &Files) -> Vec<String> {
     files.into_iter().filter(|file| file.ends_with(ENDING)).collect()
 }
 
-/// Name of the file with the graph in a version's folder: the configured one, else `model.onnx`,
-/// else the only one.
+/// The name of the file with the graph in a version's folder: the configured one, else
+/// `model.onnx`, else the only one.
 ///
 /// # Errors
 /// If there is none, or several without a `model.onnx`.

@@ -1,5 +1,5 @@
 //! Models: the repository, `model.toml`, the steps around a graph, and the trait that every kind
-//! implements. No burn: models themselves are loaded (crate `kinds`) and run in workers only.
+//! implements. Without burn: models are loaded by the crate `kinds` and run in workers only.
 
 pub mod batch;
 pub mod count;
@@ -36,47 +36,48 @@ use types::tensor::Tensors;
 
 /// One loaded version of a model, on one device.
 ///
-/// Implementations may panic where burn does: the worker catches it and takes it for a fault of
-/// the device.
+/// Implementations may panic where burn does: the worker catches the panic and treats it as a fault
+/// of the device.
 pub trait Model: Send {
-    /// What it takes and gives; must be what `model.toml` says.
+    /// The model's inputs and outputs, which must match `model.toml`.
     fn signature(&self) -> &Signature;
 
-    /// Runs `rows` rows; every input has its rows on axis 0. Output tensors likewise.
+    /// Runs `rows` rows, which are along axis 0 of every input and output.
     ///
     /// # Errors
-    /// See [`ModelError`]: which variant it is decides who is blamed.
+    /// See [`ModelError`]: the variant states the origin of the fault.
     fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError>;
 
-    /// The way to answer in parts, if the model is decoupled (`decoupled` in `model.toml`); then
-    /// [`Model::forward`] is never called.
+    /// The interface for answers in parts, if the model is decoupled (`decoupled` in `model.toml`);
+    /// [`Model::forward`] is then never called.
     fn generator(&mut self) -> Option<&mut dyn Generate> {
         None
     }
 }
 
-/// Why a model was not loaded or gave no answer; the variant says whose fault it is.
+/// The reason why a model was not loaded or did not answer; the variant states the origin of the
+/// fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
-    /// The request's: it would fail on every adapter, so it is not tried on another.
+    /// The request: it would fail on every adapter, so it is not retried on another.
     #[error("{0}")]
     Input(String),
-    /// The device's: another adapter may well do it.
+    /// The device: another adapter may succeed.
     #[error("device failed: {0}")]
     Device(String),
-    /// The device's memory is full: fewer rows may fit, or another adapter may hold it.
+    /// The device's memory is full: fewer rows may fit, or another adapter may have enough.
     #[error("out of memory: {0}")]
     Memory(String),
-    /// The model's: its files, or its code, are wrong on every adapter.
+    /// The model: its files or its code are wrong on every adapter.
     #[error("broken model: {0}")]
     Broken(String),
-    /// The machine's: an existing file cannot be read, or host memory is exhausted.
+    /// The machine: an existing file cannot be read, or host memory is exhausted.
     #[error("{0}")]
     Machine(String),
-    /// Rows that were proved to be independent come out otherwise together than apart.
+    /// The model: rows that were proved to be independent give other results together than apart.
     #[error("rows depend on each other: {0}")]
     Rows(String),
-    /// Its golden sample came out wrong on this adapter, which must not serve it.
+    /// The model's golden sample gave a wrong result on this adapter, which must not serve it.
     #[error("golden sample failed: {0}")]
     Golden(String),
 }

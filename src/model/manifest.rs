@@ -1,4 +1,4 @@
-//! `model.toml`: what a user writes about a model, read strictly.
+//! `model.toml`: the user's description of a model, parsed strictly.
 
 mod batch;
 mod time;
@@ -20,38 +20,39 @@ use std::time::Duration;
 use time::check_latency_target;
 use types::tensor::Datatype;
 
-/// Name of the file in every model's folder.
+/// The name of the file in every model's folder.
 pub(crate) const FILE: &str = "model.toml";
-/// Largest `model.toml` read; labels of ten thousand classes fit.
+/// Largest `model.toml` that is read; labels of ten thousand classes fit.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
 /// Most inputs or outputs of a model.
 const TENSORS_MAX: usize = 64;
 /// Most dimensions of a tensor, without the batch axis.
 const DIMS_MAX: usize = 8;
-/// Largest row of fixed shape, so that sizes computed from it cannot overflow.
+/// Most elements of a row of fixed shape: sizes that are computed from it do not overflow.
 const ROW_ELEMENTS_MAX: i64 = 1 << 31;
 /// Longest name of an input or output.
 const TENSOR_NAME_MAX: usize = 128;
-/// Tolerance of a golden sample that names none; adapters differ by less than 1e-4.
+/// The default tolerance of a golden sample; adapters differ by less than 1e-4.
 const TOLERANCE_DEFAULT: f64 = 1e-3;
 
 /// A valid `model.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     pub(crate) kind: String,
-    /// Name of the file with the graph; `None` where it is found by its name.
+    /// The name of the file with the graph; `None` if it is found by its name.
     pub(crate) file: Option<String>,
-    /// Names of described inputs and outputs, which have no effect beside those of the graph.
+    /// Names of described inputs and outputs; the descriptions have no effect if the graph defines
+    /// them.
     pub(crate) tensors: Vec<String>,
-    /// `None` where the model's file says it and `model.toml` does not.
+    /// `None` if `model.toml` leaves it to the model's file.
     pub signature: Option<Signature>,
-    /// `None` where `[batch]` says nothing.
+    /// `None` if `[batch]` does not set it.
     pub(crate) max_rows: Option<usize>,
     pub(crate) delay: Duration,
     pub(crate) row_memory_bytes: u64,
     pub(crate) decoupled: bool,
-    /// `rows`: `None` where the graph decides.
+    /// The field `rows`; `None` if the graph determines the mode.
     pub(crate) rows: Option<RowMode>,
     pub(crate) latency_target: Option<Duration>,
     pub(crate) labels: Vec<String>,
@@ -63,7 +64,7 @@ pub struct Manifest {
     pub(crate) steps: Vec<WrittenStep>,
 }
 
-/// The file as it is written.
+/// The file as written, before its values are checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrittenManifest {
@@ -94,7 +95,7 @@ struct WrittenTensor {
     datatype: Option<Datatype>,
     datatypes: Option<Vec<Datatype>>,
     shape: Vec<i64>,
-    /// Lengths to warm up with.
+    /// Lengths for the warm-up.
     warm_up: Option<Vec<usize>>,
 }
 
@@ -106,7 +107,7 @@ struct WrittenGolden {
 }
 
 impl Manifest {
-    /// Of a model without `model.toml`, whose file says the rest.
+    /// The manifest of a model without `model.toml`: the model's file determines the rest.
     pub fn of_kind(kind: &str) -> Manifest {
         Manifest {
             kind: kind.to_owned(),
@@ -127,10 +128,10 @@ impl Manifest {
         }
     }
 
-    /// Reads and checks the text of a `model.toml`; `path` is for messages.
+    /// Parses and checks the text of a `model.toml`; `path` is for messages.
     ///
     /// # Errors
-    /// Naming the file and the line or field.
+    /// Those of the TOML parser, or of a field, with the file and the line or field.
     pub fn parse(path: &str, data: &[u8]) -> Result<Manifest, BadFile> {
         let bad = |detail: Detail| BadFile::new(path, detail);
         let text = std::str::from_utf8(data).map_err(|_| bad("is not UTF-8 text".into()))?;
@@ -140,7 +141,7 @@ impl Manifest {
     }
 }
 
-/// A TOML error in one line: where it is, what stands there, what is wrong.
+/// A TOML error on one line: its position, the text there, the cause.
 fn describe(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().replace('\n', ", ");
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
@@ -167,19 +168,21 @@ impl WrittenManifest {
         let (max_rows, delay) = self.batch.check()?;
         let decoupled = self.decoupled.unwrap_or(self.kind == count::KIND);
         if self.rows.is_some() && self.kind != onnx::KIND {
-            return Err(format!("rows: is for models of kind '{}'", onnx::KIND).into());
+            return Err(format!("rows: is only for models of kind '{}'", onnx::KIND).into());
         }
         let chain = self.kind == ensemble::KIND;
         if chain == self.steps.is_empty() {
-            return Err("an ensemble has [[steps]], other kinds have none".into());
+            return Err("steps: an ensemble needs [[steps]]; other kinds must not have them".into());
         }
         if chain && (self.preprocess.is_some() || self.postprocess.is_some()) {
-            return Err("preprocess and postprocess are for the models of an ensemble".into());
+            return Err(
+                "an ensemble has no preprocess or postprocess; set them for its models".into()
+            );
         }
         let pipeline = self.preprocess.is_some() || self.postprocess.is_some();
         if decoupled && (chain || pipeline || self.golden.is_some()) {
             let what =
-                "decoupled: an answer in parts has no steps, preprocess, postprocess or golden";
+                "decoupled: cannot be combined with steps, preprocess, postprocess or golden";
             return Err(what.into());
         }
         Ok(Manifest {
@@ -218,7 +221,7 @@ fn check_tensors(field: &str, written: Vec<WrittenTensor>) -> Result<Vec<TensorS
         let name = tensor.name.clone();
         let spec = tensor.check().map_err(|detail| detail.within(format!("{field}: '{name}'")))?;
         if specs.iter().any(|earlier| earlier.name == name) {
-            return Err(format!("{field}: '{name}' is named twice").into());
+            return Err(format!("{field}: '{name}' is given twice").into());
         }
         specs.push(spec);
     }
@@ -230,18 +233,18 @@ impl WrittenTensor {
         let printable = !self.name.chars().any(char::is_control);
         if self.name.is_empty() || self.name.len() > TENSOR_NAME_MAX || !printable {
             return Err(
-                format!("name: 1 to {TENSOR_NAME_MAX} printable characters are needed").into()
+                format!("name: must have 1 to {TENSOR_NAME_MAX} printable characters").into()
             );
         }
         let datatypes = match (self.datatype, self.datatypes) {
             (Some(one), None) => vec![one],
             (None, Some(several)) if !several.is_empty() => several,
-            (None, _) => return Err("datatype: name one, such as \"FP32\"".into()),
+            (None, _) => return Err("datatype: is missing; give one, such as \"FP32\"".into()),
             (Some(_), Some(_)) => return Err("give datatype or datatypes, not both".into()),
         };
         for (at, datatype) in datatypes.iter().enumerate() {
             if datatypes[..at].contains(datatype) {
-                return Err(format!("datatypes: {datatype} is named twice").into());
+                return Err(format!("datatypes: {datatype} is given twice").into());
             }
         }
         check_shape(&self.shape)?;
@@ -258,9 +261,10 @@ fn check_shape(shape: &[i64]) -> Result<(), Detail> {
         .into());
     }
     if let Some(dim) = shape.iter().find(|dim| **dim == 0 || **dim < -1) {
-        return Err(
-            format!("shape: {dim} is no dimension; use -1 where any length is accepted").into()
-        );
+        return Err(format!(
+            "shape: {dim} is not a dimension; use -1 where any length is accepted"
+        )
+        .into());
     }
     let fixed = shape.iter().filter(|dim| **dim > 0);
     let elements = fixed.copied().try_fold(1i64, i64::checked_mul);
@@ -350,7 +354,7 @@ tolerance = 0.5
     }
 
     #[test]
-    fn everything_is_read() {
+    fn every_field_is_read() {
         let manifest = parse(GOOD).unwrap();
         let signature = manifest.signature.unwrap();
         let input = &signature.inputs[0];
@@ -366,7 +370,7 @@ tolerance = 0.5
     }
 
     #[test]
-    fn what_may_be_left_out_has_defaults() {
+    fn optional_fields_have_defaults() {
         let head = GOOD.split("[batch]").next().unwrap();
         let head = head.replace("versions = [2, 1]", "").replace("latency_target = \"200ms\"", "");
         let manifest = parse(&head).unwrap();
@@ -386,7 +390,7 @@ tolerance = 0.5
         assert!(error.contains("slo: 'soon' is not a time"), "{error}");
     }
 
-    /// Replaces one piece of the good file and expects an error with these words.
+    /// Replaces one piece of the valid file and expects an error with this text.
     #[track_caller]
     fn check(from: &str, to: &str, words: &str) {
         assert!(GOOD.contains(from), "{from}");
@@ -397,7 +401,7 @@ tolerance = 0.5
     }
 
     #[test]
-    fn every_mistake_names_its_field() {
+    fn every_error_names_its_field() {
         check("kind = \"identity\"", "", "missing field `kind`");
         check("kind = \"identity\"", "kind = \"../x\"", "kind: '../x' is not a name");
         check("kind =", "knid =", "line 2, `knid = \"identity\"`: unknown field `knid`");
@@ -424,20 +428,20 @@ tolerance = 0.5
             "\"FP33\"",
             "line 8, `datatypes = [\"FP33\"]`: unknown variant",
         );
-        check("\"FP32\", \"UINT8\"", "", "inputs: 'x': datatype: name one");
-        check("\"FP32\", \"UINT8\"", "\"FP32\", \"FP32\"", "datatypes: FP32 is named twice");
-        check("datatype = \"FP32\"", "", "outputs: 'y': datatype: name one");
-        check("[-1, 3]", "[-2]", "inputs: 'x': shape: -2 is no dimension");
-        check("[-1, 3]", "[0]", "shape: 0 is no dimension");
+        check("\"FP32\", \"UINT8\"", "", "inputs: 'x': datatype: is missing");
+        check("\"FP32\", \"UINT8\"", "\"FP32\", \"FP32\"", "datatypes: FP32 is given twice");
+        check("datatype = \"FP32\"", "", "outputs: 'y': datatype: is missing");
+        check("[-1, 3]", "[-2]", "inputs: 'x': shape: -2 is not a dimension");
+        check("[-1, 3]", "[0]", "shape: 0 is not a dimension");
         check("[-1, 3]", "[9223372036854775807, 9]", "one row has more than");
         check("[-1, 3]", "[1,1,1,1,1,1,1,1,1]", "9 dimensions");
-        check("name = \"x\"", "name = \"\"", "name: 1 to 128 printable");
+        check("name = \"x\"", "name = \"\"", "name: must have 1 to 128 printable");
         check("[[outputs]]", "[[outpust]]", "unknown field `outpust`");
         check("labels = [", "labels = [1, ", "line 4, `labels = [1, ");
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn other_text_is_an_error() {
         assert!(parse("").unwrap_err().contains("missing field"));
         assert!(parse("\0\u{7f}").unwrap_err().contains("line 1"));
         let error = Manifest::parse("m/model.toml", &[0xff, 0xfe]).unwrap_err();
@@ -445,21 +449,21 @@ tolerance = 0.5
     }
 
     #[test]
-    fn tensors_are_named_once() {
+    fn names_of_tensors_are_unique() {
         let twice = GOOD.replace(
             "[[outputs]]",
             "[[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = []\n[[outputs]]",
         );
-        assert!(parse(&twice).unwrap_err().contains("inputs: 'x' is named twice"));
+        assert!(parse(&twice).unwrap_err().contains("inputs: 'x' is given twice"));
     }
 
-    /// A real one, with what stands around a graph.
+    /// A manifest with steps around a graph.
     const FULL: &str = include_str!("../../models/text-regions/model.toml");
 
-    // More of them: `PROPTEST_CASES=1000000 cargo test --release --lib manifests_`.
+    // Longer: `PROPTEST_CASES=1000000 cargo test --release --lib manifests_`.
     proptest! {
         #[test]
-        fn manifests_that_are_spoilt_are_errors_never_panics(
+        fn manifests_with_changed_bytes_never_panic(
             spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
             number in any::<i64>(),
             at in any::<prop::sample::Index>(),
@@ -470,7 +474,7 @@ tolerance = 0.5
                 text[at] = byte;
             }
             let _ = Manifest::parse("model.toml", &text);
-            // A number anywhere in place of what stands behind an equals sign.
+            // A number in place of the value of any field.
             let lines: Vec<&str> = FULL.lines().collect();
             let spoilt = at.index(lines.len());
             let line = |(number_of, line): (usize, &&str)| match line.split_once('=') {

@@ -1,5 +1,5 @@
-//! Rules for the names of models and of files in a repository, which become paths, URLs, labels of
-//! metrics and lines of the log.
+//! The rule for names of models and of files in a repository, which appear in paths, URLs, labels
+//! of metrics and log lines.
 
 use types::escape::reorders;
 
@@ -9,9 +9,9 @@ const NAME_BYTES_MAX: usize = 200;
 /// The rule for names, as the text of an error.
 pub(crate) const RULE: &str = "names have 1 to 200 bytes, do not begin with '.' or '-' and contain no control characters, '/', '\\' or ':'";
 
-/// `true` if a model or a file may have this name: letters of any script, digits, blanks and signs.
-/// Excluded are hidden files, options of commands, parts of paths (`:` follows a drive on Windows)
-/// and characters that change how the text around them is shown.
+/// Returns true if a model or a file may have this name: letters of any script, digits, spaces and
+/// punctuation. Excluded are hidden files, options of commands, parts of paths (`:` follows a drive
+/// on Windows) and characters that change the display of the text around them.
 pub fn is_safe_name(name: &str) -> bool {
     let blank_end = name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace);
     (1..=NAME_BYTES_MAX).contains(&name.len())
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_of_any_script() {
+    fn names_may_use_any_script() {
         for good in [
             "digits",
             "7",
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_be_paths_and_show_what_they_are() {
+    fn names_cannot_be_paths_or_change_how_text_is_shown() {
         let long = "a".repeat(201);
         for bad in [
             "",

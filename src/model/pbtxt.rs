@@ -1,16 +1,16 @@
-//! Protobuf's text format, read without a schema, so that fields are not validated. The crates for
-//! it need the whole schema and reject unknown fields.
+//! A reader of Protobuf's text format without a schema: fields are not validated. The existing
+//! crates need the whole schema and reject unknown fields.
 
 use crate::files::Detail;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// Most messages inside each other; a hostile file could exhaust the stack.
+/// Most levels of nested messages; an invalid file could exhaust the stack.
 const DEPTH_MAX: usize = 32;
 /// Most bytes of a field's name; the longest of Triton has 37.
 const NAME_MAX: usize = 128;
 
-/// A line and the syntax error there.
+/// A syntax error and its line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {wrong}")]
 pub(super) struct SyntaxError {
@@ -18,10 +18,10 @@ pub(super) struct SyntaxError {
     wrong: Syntax,
 }
 
-/// The errors of syntax.
+/// The kinds of syntax errors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Syntax {
-    #[error("messages inside each other deeper than {DEPTH_MAX}")]
+    #[error("messages are nested deeper than {DEPTH_MAX}")]
     Depth,
     #[error("a message does not end")]
     MessageEnd,
@@ -58,12 +58,12 @@ pub(super) enum FieldValue {
     Message(Message),
 }
 
-/// Fields in their order. A repeated field has several entries, also if it is written as a list.
+/// Fields in their order. A repeated field has several entries, even if it is written as a list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Message(pub(super) Vec<(String, FieldValue)>);
 
 impl Message {
-    /// Reads a whole file. The caller bounds its length.
+    /// Parses a whole file. The caller limits its length.
     ///
     /// # Errors
     /// The line and the syntax error there.
@@ -107,7 +107,7 @@ impl Message {
 }
 
 impl FieldValue {
-    /// Reads an integer; `name` stands in the error.
+    /// Reads an integer; `name` appears in the error.
     pub(super) fn integer(&self, name: &str) -> Result<i64, Detail> {
         let number = match self {
             FieldValue::Word(word) => word.parse().ok(),
@@ -157,7 +157,7 @@ impl<'a> PbtxtReader<'a> {
                 None => Syntax::NoField,
             });
         }
-        // Each element of a list has a copy of the name.
+        // Each element of a list has a copy of the name, so its length is limited.
         if name.len() > NAME_MAX {
             return Err(Syntax::LongName);
         }
@@ -186,7 +186,7 @@ impl<'a> PbtxtReader<'a> {
             Some('<') => self.message('>', depth),
             Some('"' | '\'') => {
                 let mut text = Vec::new();
-                // Adjacent strings are one text.
+                // Adjacent strings form one text.
                 while let Some(mark @ ('"' | '\'')) = self.next_sign() {
                     self.chars.next();
                     self.piece(mark, &mut text)?;
@@ -236,7 +236,7 @@ impl<'a> PbtxtReader<'a> {
         Ok(())
     }
 
-    /// Reads at most so many more digits of a byte.
+    /// Reads further digits of a byte, `most` at most.
     fn digits(&mut self, first: u32, most: usize, radix: u32) -> Result<u8, Syntax> {
         let mut value = first;
         for _ in 0..most {
@@ -252,7 +252,7 @@ impl<'a> PbtxtReader<'a> {
         self.next_sign();
         let begin = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
         let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '/');
-        // A minus inside a number stands only behind the sign of its exponent.
+        // A minus sign inside a number is only valid in front of its exponent.
         let (mut first, mut before) = (None, '\0');
         let minus = |first: Option<char>, before: char| {
             first.is_some_and(|first: char| first.is_ascii_digit() || first == '.')
@@ -276,7 +276,7 @@ impl<'a> PbtxtReader<'a> {
         found
     }
 
-    /// The next sign that is neither blank nor comment, without taking it.
+    /// The next character that is neither a blank nor in a comment, which is not consumed.
     fn next_sign(&mut self) -> Option<char> {
         loop {
             match self.chars.peek()?.1 {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_refused() {
+    fn long_name_is_rejected() {
         let name = "a".repeat(NAME_MAX);
         assert!(Message::parse(&format!("{name}: [1, 1]")).is_ok());
         let error = Message::parse(&format!("{name}a: [1, 1]")).unwrap_err().to_string();
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_line() {
+    fn errors_name_their_line() {
         let error = |text: &str| Message::parse(text).unwrap_err().to_string();
         assert_eq!(error("a: 1\nb {"), "line 2: a message does not end");
         assert_eq!(error("a: 1\n\nb"), "line 3: b: has no value");
@@ -357,7 +357,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "[a-z:{}\\[\\]<>\"'\\\\#,;0-9 \n-]{0,200}") {
+        fn any_text_is_read_or_rejected(text in "[a-z:{}\\[\\]<>\"'\\\\#,;0-9 \n-]{0,200}") {
             let _ = Message::parse(&text);
         }
     }

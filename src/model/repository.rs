@@ -1,9 +1,9 @@
-//! The model repository: folders, versions, `model.toml`. The serving process reads it too, so
-//! nothing here knows of devices.
+//! The model repository: folders, versions, `model.toml`. It is read in the serving process and
+//! does not depend on devices.
 //!
 //! ```text
 //! <name>/model.toml           kind, inputs, outputs, batching, labels
-//! <name>/<version>/...        files of one version, a positive integer; the kind says which
+//! <name>/<version>/...        files of one version, a positive integer; they depend on the kind
 //! <name>/<version>/model.onnx needs no model.toml, nor does
 //! <name>/model.onnx           of one version, nor
 //! <name>/onnx/model.onnx      in Hugging Face's layout, nor
@@ -26,16 +26,16 @@ use types::escape;
 
 /// Files that describe a model, in the order of precedence.
 pub const DESCRIPTIONS: [&str; 2] = [manifest::FILE, triton::FILE];
-/// The error of a folder without a model.
-const NO_MODEL: &str = "holds no model: there is neither model.onnx, nor a version folder (a positive integer such as 1) or a folder onnx with one, nor model.toml";
+/// The error for a folder without a model.
+const NO_MODEL: &str = "does not contain a model; add model.onnx, a version folder (a positive integer such as 1) or a folder onnx with it, or model.toml";
 
-/// What a scan found under one name.
+/// A result of a scan: a version, or an error.
 #[allow(clippy::large_enum_variant, reason = "a repository has few of them")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScanResult {
     /// A version that can be served.
     Good(ModelInfo),
-    /// A model or version that cannot.
+    /// A model or version that cannot be served.
     Bad(BadModel),
 }
 
@@ -43,11 +43,11 @@ pub enum ScanResult {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadModel {
     pub name: String,
-    /// `None` where no version got as far as being read.
+    /// `None` if the error occurred before any version was read.
     pub version: Option<String>,
-    /// Names the file and what is wrong with it.
+    /// The file and the cause.
     pub error: String,
-    /// `true` if the machine failed; else the model's files are wrong.
+    /// True if the machine failed; else the model's files are wrong.
     pub machine: bool,
 }
 
@@ -59,7 +59,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository in the binary: what is served when no other is named.
+    /// The embedded repository, which is served if no other is named.
     pub fn embedded() -> Repository {
         let root = Files::embedded();
         Repository { source: root.source(), root }
@@ -68,13 +68,13 @@ impl Repository {
     /// A repository on disk.
     ///
     /// # Errors
-    /// If there is no such folder.
+    /// If the folder does not exist.
     pub fn open(folder: impl AsRef<Path>) -> Result<Repository, BadFile> {
         let root = Files::open(folder.as_ref())?;
         Ok(Repository { source: root.source(), root })
     }
 
-    /// Where it is; what [`ModelInfo::source`] says of its models.
+    /// The place of the repository; also the [`ModelInfo::source`] of its models.
     pub fn source(&self) -> &ModelSource {
         &self.source
     }
@@ -93,7 +93,8 @@ impl Repository {
         Ok(names)
     }
 
-    /// For each model a number that changes when its files do, so that a look tells what is new.
+    /// For each model, a number that changes when its files change: it shows which models to scan
+    /// again.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -108,10 +109,10 @@ impl Repository {
         Ok(self.names()?.into_iter().map(mark).collect())
     }
 
-    /// Reads every model: one entry per version served, and one per model or version that cannot
-    /// be, in the order of their names. `kinds` are those that workers can load.
+    /// Reads every model: one entry for each served version, and one for each model or version that
+    /// cannot be served, in the order of their names. `kinds` are those that workers can load.
     ///
-    /// Weights are not read here: whether they fit shows when a worker loads them.
+    /// Weights are not read here: a worker checks them when it loads them.
     pub fn scan(&self, kinds: &[String]) -> Vec<ScanResult> {
         match self.names() {
             Ok(names) => names.iter().flat_map(|name| self.scan_model(name, kinds)).collect(),
@@ -119,9 +120,9 @@ impl Repository {
         }
     }
 
-    /// Like [`Repository::scan`], for this one name only; empty if there is no such folder.
+    /// Like [`Repository::scan`], for one name; empty if its folder does not exist.
     ///
-    /// The name may come from a client: it becomes a path only if the repository lists it.
+    /// The name may come from a client: it is used as a path only if the repository lists it.
     pub fn scan_one(&self, name: &str, kinds: &[String]) -> Vec<ScanResult> {
         match self.names() {
             Ok(names) if names.iter().any(|listed| listed == name) => self.scan_model(name, kinds),
@@ -148,7 +149,7 @@ impl Repository {
         }
     }
 
-    /// What `model.toml` says, or what goes without saying, and where the files are.
+    /// The manifest, from `model.toml` or by default, and the layout of the files.
     fn manifest(&self, name: &str, kinds: &[String]) -> Result<(Manifest, Layout), BadFile> {
         let folder = self.root.folder(name);
         let folders = self.root.folders()?;
@@ -173,7 +174,7 @@ impl Repository {
         let manifest = Manifest::parse(&path, &data)?;
         if manifest.kind != ensemble::KIND && !kinds.contains(&manifest.kind) {
             let detail = format!(
-                "kind: '{}' is unknown; known are {}, {}",
+                "kind: '{}' is unknown; use {} or {}",
                 manifest.kind,
                 kinds.join(", "),
                 ensemble::KIND
@@ -187,15 +188,15 @@ impl Repository {
         }
         let layout = match manifest.kind.as_str() {
             onnx::KIND => layout,
-            // It has no files but its model.toml.
+            // An ensemble has no files except its `model.toml`.
             ensemble::KIND => Layout::Model,
             _ => Layout::Version,
         };
         Ok((manifest, layout))
     }
 
-    /// The versions that the manifest wants served, ascending. Folders that are no positive
-    /// integers are the model's own business.
+    /// The versions that the manifest selects, ascending. Folders with names that are not positive
+    /// integers are ignored.
     fn versions(&self, name: &str, wanted: &Versions) -> Result<Vec<u64>, BadFile> {
         let folders = self.root.folder(name).folders()?;
         let numbers = wanted.of(folders.iter().filter_map(|name| version_number(name)).collect());
@@ -252,7 +253,7 @@ impl Repository {
                 _ => layout::graph_in(&files, manifest.file.as_deref())?,
             };
         }
-        // The stamp is taken before anything is read, so that a later change gives another one.
+        // The stamp is taken before anything is read, so that a later change gives another stamp.
         let stamp = layout.stamp(&self.root, (name, version), &info.graph.file);
         let extent = match layout {
             Layout::File => files.file_extent(&info.graph_file()),
@@ -284,7 +285,7 @@ impl Repository {
         Ok(info)
     }
 
-    /// The present stamp of the files of a model.
+    /// The current stamp of the files of a model.
     pub(crate) fn stamp(&self, info: &ModelInfo) -> u64 {
         let (name, version) = (info.name.as_str(), info.version.as_str());
         let stamp = info.layout.stamp(&self.root, (name, version), &info.graph.file);

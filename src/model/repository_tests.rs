@@ -21,7 +21,7 @@ fn scan(folder: &Folder) -> Vec<ScanResult> {
     Repository::open(folder.path()).unwrap().scan(&kinds())
 }
 
-/// The only entry, which must be bad.
+/// The text of the only entry, which must be an error.
 #[track_caller]
 fn one_error(folder: &Folder) -> String {
     match scan(folder).as_slice() {
@@ -78,7 +78,7 @@ fn the_latest_version_is_served_unless_others_are_named() {
 }
 
 #[test]
-fn a_bad_model_never_stops_the_others() {
+fn models_are_served_beside_an_invalid_one() {
     let folder = Folder::new();
     folder.write("good/model.toml", ECHO.as_bytes());
     folder.make_dir("good/1");
@@ -97,11 +97,10 @@ fn a_bad_model_never_stops_the_others() {
             _ => panic!("{name} is not among {found:?}"),
         }
     };
-    assert!(error("empty").starts_with("empty: holds no model"));
+    assert!(error("empty").starts_with("empty: does not contain a model"));
     assert!(error("-bad").starts_with("-bad: names have 1 to 200 bytes"));
     assert!(error("broken").starts_with("broken/model.toml: line 1, `kind =`"));
-    let alien =
-        "alien/model.toml: kind: 'tensorflow' is unknown; known are digits, identity, ensemble";
+    let alien = "alien/model.toml: kind: 'tensorflow' is unknown; use digits, identity or ensemble";
     assert_eq!(error("alien"), alien);
     assert!(error("versionless").starts_with("versionless: has no version folder"));
     assert!(error("lopsided").contains("input 'x' and output 'y' differ"));
@@ -109,7 +108,7 @@ fn a_bad_model_never_stops_the_others() {
 }
 
 #[test]
-fn one_model_is_scanned_as_among_all() {
+fn scan_of_one_model_equals_the_scan_of_all() {
     let folder = Folder::new();
     folder.write("good/model.toml", format!("versions = \"all\"\n{ECHO}").as_bytes());
     folder.write("good/1/weights", b"12345");
@@ -135,7 +134,7 @@ fn one_model_is_scanned_as_among_all() {
 }
 
 #[test]
-fn no_name_leads_out_of_the_repository() {
+fn names_cannot_lead_out_of_the_repository() {
     let outside = Folder::new();
     outside.write("model.toml", ECHO.as_bytes());
     outside.make_dir("1");
@@ -173,14 +172,14 @@ fn a_golden_sample_must_exist_and_fit() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_that_leads_nowhere_is_listed() {
+fn broken_link_is_listed() {
     let folder = Folder::new();
     folder.link("lost", "/nowhere/at/all");
     assert_eq!(one_error(&folder), "lost: does not exist");
 }
 
 #[test]
-fn a_huge_manifest_is_not_read() {
+fn too_large_manifest_is_not_read() {
     let folder = Folder::new();
     folder.write("m/model.toml", vec![b'#'; (1 << 20) + 1]);
     let error = "m/model.toml: has 1048577 bytes, but at most 1048576 are allowed";
@@ -188,7 +187,7 @@ fn a_huge_manifest_is_not_read() {
 }
 
 #[test]
-fn a_repository_that_vanished_is_an_error() {
+fn removed_repository_is_an_error() {
     let folder = Folder::new();
     let repository = Repository::open(folder.path()).unwrap();
     drop(folder);

@@ -1,13 +1,13 @@
-//! Inputs and outputs of a model, with their names, datatypes and shapes, and how the rows of a
-//! request become runs of the model.
+//! Inputs and outputs of a model, with their names, datatypes and shapes, and the mode by which the
+//! rows of a request become runs of the model.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::error::Error;
 use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
-/// Most rows that may be empty. They cost a client nothing to send, and each takes a place in a
-/// batch.
+/// Most rows of a request that may be empty: a client can send them at no cost, but each takes a
+/// place in a batch.
 pub const EMPTY_ROWS_MAX: usize = 1024;
 /// Most bytes of a row of an input that is run for a request with no rows.
 const NONE_BYTES_MAX: usize = 1 << 20;
@@ -17,14 +17,14 @@ const NONE_BYTES_MAX: usize = 1 << 20;
 #[serde(deny_unknown_fields)]
 pub struct TensorSpec {
     pub name: String,
-    /// The datatypes accepted; the first is the one that metadata name.
+    /// The accepted datatypes; metadata name the first.
     pub datatypes: Vec<Datatype>,
     /// Dimensions without the batch axis; -1 where any length is accepted.
     pub shape: Vec<i64>,
-    /// Any number of dimensions is accepted; `shape` is empty.
+    /// True if any number of dimensions is accepted; `shape` is then empty.
     #[serde(default)]
     pub any_rank: bool,
-    /// A request may leave it out.
+    /// True if a request may omit it.
     #[serde(default)]
     pub optional: bool,
 }
@@ -39,7 +39,7 @@ pub enum RowMode {
     /// One run for each row, on a first axis of length 1.
     Each,
     /// One run for each request, exactly as sent: the model has no axis for rows. Within the server
-    /// such a request is one row, on an axis in front of the model's own.
+    /// such a request is one row, on an axis in front of the model's own axes.
     Whole,
 }
 
@@ -55,17 +55,17 @@ impl RowMode {
 }
 
 impl TensorSpec {
-    /// One that takes a whole file as one element.
+    /// An input that takes a whole file as one element.
     pub(crate) fn file(name: &str) -> TensorSpec {
         TensorSpec::new(name, vec![Datatype::Bytes], vec![1])
     }
 
-    /// One that must be given, with these dimensions behind the batch axis.
+    /// A required input or an output, with these dimensions behind the batch axis.
     pub fn new(name: impl Into<String>, datatypes: Vec<Datatype>, shape: Vec<i64>) -> TensorSpec {
         TensorSpec { name: name.into(), datatypes, shape, any_rank: false, optional: false }
     }
 
-    /// Whether a row of it can be the bytes of a file.
+    /// Returns true if a row of it can be the bytes of a file.
     pub fn takes_file(&self) -> bool {
         self.datatype() == Datatype::Bytes && self.shape == [1]
     }
@@ -75,14 +75,14 @@ impl TensorSpec {
         self.datatypes.first().copied().unwrap_or(Datatype::Fp32)
     }
 
-    /// Whether a full shape (batch axis first) fits.
+    /// Returns true if a full shape (batch axis first) fits.
     pub fn fits_shape(&self, shape: &[usize]) -> bool {
         let Some((_, own)) = shape.split_first() else { return false };
         let dims = || own.iter().zip(&self.shape).all(|(dim, spec)| fits(*dim, *spec));
         self.any_rank || (own.len() == self.shape.len() && dims())
     }
 
-    /// The shape that clients see: -1 for the rows where they come first, and for any length.
+    /// The shape for clients: -1 for the rows if they are first, and for any length.
     pub fn public_shape(&self, mode: RowMode) -> Vec<i64> {
         let rows = match mode {
             RowMode::Stacked => Some(-1),
@@ -95,7 +95,7 @@ impl TensorSpec {
         }
     }
 
-    /// Whether a tensor of this datatype and full shape (batch axis first) fits.
+    /// Checks the datatype and the full shape (batch axis first) of a tensor.
     pub fn check(&self, tensor: &Tensor) -> Result<(), Error> {
         if !self.datatypes.contains(&tensor.datatype) {
             let accepted: Vec<_> = self.datatypes.iter().map(|d| d.as_str()).collect();
@@ -127,25 +127,26 @@ fn fits(dim: usize, spec: i64) -> bool {
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
-    /// Shapes of inputs, without the batch axis, to warm up with where dimensions are variable;
-    /// those that are not named here are 1.
+    /// Shapes of inputs for the warm-up, without the batch axis, if dimensions are variable;
+    /// variable dimensions of other inputs are 1.
     #[serde(default)]
     pub warm_up: BTreeMap<String, Vec<usize>>,
-    /// `model.toml` states `warm_up` of an input; else the lengths in `warm_up` are invented.
+    /// True if `model.toml` states `warm_up` of an input; else the lengths in `warm_up` are
+    /// defaults.
     #[serde(default)]
     pub warm_up_stated: bool,
     /// The mode by which rows become runs.
     #[serde(default)]
     pub rows: RowMode,
-    /// Batches are run with exactly the rows that they have, not padded to a bucket.
+    /// True if batches are run with exactly the rows that they have, without padding to a bucket.
     #[serde(default)]
     pub exact: bool,
-    /// The shapes of outputs are hints: an answer has the shape that comes out.
+    /// True if the shapes of outputs are hints: an answer has the shape that the run gives.
     #[serde(default)]
     pub output_hints: bool,
 }
 
-/// A request's inputs with rows on axis 0, as everything behind the API has them.
+/// The inputs of a request with rows on axis 0: the form that is used behind the API.
 #[derive(Debug)]
 pub struct Framed {
     pub inputs: Tensors,
@@ -156,7 +157,7 @@ pub struct Framed {
 /// The form in which a client sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SentForm {
-    /// With rows on axis 0, as its answer.
+    /// With rows on axis 0; the answer has them too.
     Rows,
     /// In the model's own shape: axis 0 of the answer is removed.
     Own,
@@ -178,7 +179,7 @@ impl Framed {
         }
     }
 
-    /// The inputs as they were sent.
+    /// The inputs in the form in which they were sent.
     ///
     /// # Errors
     /// If they have no axis for rows.
@@ -188,7 +189,7 @@ impl Framed {
 }
 
 impl Signature {
-    /// Turns a signature with rows on an open first axis into one of another mode.
+    /// Changes the mode of a signature that has rows on an open first axis.
     pub(crate) fn set_rows(&mut self, mode: RowMode) {
         self.rows = mode;
         if mode != RowMode::Whole {
@@ -200,7 +201,7 @@ impl Signature {
         self.warm_up.values_mut().for_each(|shape| shape.insert(0, 1));
     }
 
-    /// Replaces invented shapes for warming up by those of an answered request, without the batch
+    /// Replaces default shapes for the warm-up by those of an answered request, without the batch
     /// axis. No effect if they do not fit the signature or `model.toml` states `warm_up`.
     pub fn warm_up_with(&mut self, shapes: &BTreeMap<String, Vec<usize>>) {
         let fits = |(name, shape): (&String, &Vec<usize>)| {
@@ -217,11 +218,11 @@ impl Signature {
         }
     }
 
-    /// Takes a request in the model's own shape, or with rows on an axis in front of it, and checks
-    /// it like [`Signature::check_inputs`].
+    /// Accepts a request in the model's own shape, or with rows on an axis in front of it, and
+    /// checks it like [`Signature::check_inputs`].
     ///
     /// # Errors
-    /// [`types::error::ErrorKind::Unprocessable`], naming the input that does not fit.
+    /// [`types::error::ErrorKind::Unprocessable`], with the input that does not fit.
     pub fn frame(&self, inputs: Tensors) -> Result<Framed, Error> {
         if let Some(row) = self.row_of_none(&inputs) {
             self.check_inputs(&row)?;
@@ -259,14 +260,14 @@ impl Signature {
         inputs.0.iter().map(row).collect()
     }
 
-    /// `true` if no input has an axis for rows in front of the model's own axes.
+    /// Returns true if no input has an axis for rows in front of the model's own axes.
     fn is_own_shape(&self, inputs: &Tensors) -> bool {
         let spec = |tensor: &Tensor| self.inputs.iter().find(|spec| spec.name == tensor.name);
         let mut known = inputs.0.iter().filter_map(|tensor| Some((tensor, spec(tensor)?)));
         known.all(|(tensor, spec)| spec.any_rank || tensor.shape.len() <= spec.shape.len())
     }
 
-    /// The error of a shape in terms of the model's own shape, which metadata show.
+    /// The error in terms of the model's own shape, which metadata show.
     fn restate(&self, error: Error, inputs: &Tensors, framed: bool) -> Error {
         let wrong = |spec: &TensorSpec| {
             let tensor = inputs.get(&spec.name).ok()?;
@@ -281,11 +282,11 @@ impl Signature {
         ))
     }
 
-    /// Checks a request's inputs: each named once, right datatype and shape, equal row counts.
-    /// Returns the number of rows.
+    /// Checks a request's inputs: each given once, with the right datatype and shape, and equal row
+    /// counts. Returns the number of rows.
     ///
     /// # Errors
-    /// [`types::error::ErrorKind::Unprocessable`], naming the input that does not fit.
+    /// [`types::error::ErrorKind::Unprocessable`], with the input that does not fit.
     pub fn check_inputs(&self, inputs: &Tensors) -> Result<usize, Error> {
         for (at, tensor) in inputs.0.iter().enumerate() {
             if !self.inputs.iter().any(|spec| spec.name == tensor.name) {
@@ -313,7 +314,7 @@ impl Signature {
             }
         }
         if inputs.0.is_empty() {
-            // A model without inputs, or one whose inputs are all left out, runs once.
+            // A model without inputs, or a request that omits all of them, is one run.
             return Ok(1);
         }
         let rows = inputs.rows().map_err(|error| Error::unprocessable(error.to_string()))?;
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_models_own_shape() {
+    fn errors_state_the_models_own_shape() {
         let error = |shape| whole(&[&[1, 3, -1]]).frame(tensors(&[shape])).unwrap_err().message;
         let expected = "input 'x0' has shape [2, 4, 5], but the model takes [1, 3, -1]";
         assert_eq!(error(&[2, 4, 5]), expected);
@@ -396,9 +397,9 @@ mod tests {
         assert!(signature.frame(tensors(&[&[3]])).unwrap_err().message.contains("'x1' is missing"));
     }
 
-    /// A request of a hundred bytes kept an adapter at work for an hour.
+    /// A request of a hundred bytes once kept an adapter busy for an hour.
     #[test]
-    fn rows_that_hold_nothing_are_bounded() {
+    fn number_of_empty_rows_is_limited() {
         assert_eq!(check(vec![3, 1], b"abc"), Ok(3));
         assert_eq!(check(vec![EMPTY_ROWS_MAX, 0], b""), Ok(EMPTY_ROWS_MAX));
         for rows in [EMPTY_ROWS_MAX + 1, usize::MAX] {
@@ -439,7 +440,7 @@ mod tests {
         assert_eq!(none.inputs, tensors(&[&[1, 3]]));
         assert_eq!(none.answer(tensors(&[&[1, 7]])).unwrap(), tensors(&[&[0, 7]]));
         assert_eq!(none.into_sent().unwrap(), tensors(&[&[0, 3]]));
-        // Too large, too many axes, or a model whose rows are not proved independent.
+        // Too large, too many axes, or a model without the proof that its rows are independent.
         assert!(stacked.frame(tensors(&[&[0, NONE_BYTES_MAX + 1]])).is_err());
         assert!(stacked.frame(tensors(&[&[0, 3, 3]])).is_err());
         let plain = Signature { output_hints: false, ..stacked };

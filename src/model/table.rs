@@ -1,12 +1,12 @@
-//! What `concertina models` prints.
+//! The output of `concertina models`.
 
 use crate::{BadModel, ModelInfo, ScanResult, TensorSpec};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use types::escape;
 
-/// One line per model version: what it takes and gives, or why it cannot be served. Names come from
-/// files, so that their text is escaped.
+/// A table with one line for each model version: its inputs and outputs, or the reason why it
+/// cannot be served. Names come from files, so their text is escaped.
 pub fn table(found: &[ScanResult]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);

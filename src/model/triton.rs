@@ -8,18 +8,18 @@ use crate::pbtxt::{FieldValue, Message};
 use crate::signature::{RowMode, Signature};
 use std::time::Duration;
 
-/// Name of the file in a model's folder.
+/// The name of the file in a model's folder.
 pub(crate) const FILE: &str = "config.pbtxt";
-/// Largest file read, and largest file of labels.
+/// Largest file that is read, and largest file of labels, in bytes.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
 /// Names of Triton's ONNX backend in the fields `platform` and `backend`.
 const PLATFORM: &str = "onnxruntime_onnx";
 const BACKEND: &str = "onnxruntime";
 
-/// Fields that are used or have no effect: `name` is that of the folder, and the graph defines the
+/// Fields that are used or have no effect: the folder sets the name, and the graph defines the
 /// tensors.
-const TAKEN: [&str; 9] = [
+const USED: [&str; 9] = [
     "name",
     "platform",
     "backend",
@@ -30,15 +30,15 @@ const TAKEN: [&str; 9] = [
     "dynamic_batching",
     "default_model_filename",
 ];
-const TAKEN_OF_TENSORS: [&str; 4] = ["name", "data_type", "dims", "label_filename"];
-const TAKEN_OF_BATCHING: [&str; 1] = ["max_queue_delay_microseconds"];
-/// Most fields in the log; the rest is counted.
+const USED_OF_TENSORS: [&str; 4] = ["name", "data_type", "dims", "label_filename"];
+const USED_OF_BATCHING: [&str; 1] = ["max_queue_delay_microseconds"];
+/// Most fields in a log line; it states the number of the others.
 const SHOWN_MAX: usize = 20;
 
-/// Reads the configuration in a model's folder. Returns also the fields that are ignored.
+/// Reads the configuration in a model's folder. Also returns the fields that are ignored.
 ///
 /// # Errors
-/// Naming the file and the line or field.
+/// If the configuration is invalid, with the file and the line or field.
 pub(crate) fn read(folder: &Files) -> Result<(Manifest, Vec<String>), BadFile> {
     let bad = |detail: Detail| BadFile::new(folder.path_of(FILE), detail);
     let data = folder.read_up_to(FILE, BYTES_MAX)?;
@@ -75,7 +75,7 @@ fn check_backend(written: &Message) -> Result<(), Detail> {
         if !found.is_empty() && found != served {
             let shown: String = found.chars().take(60).collect();
             return Err(format!(
-                "{field}: '{shown}' is not supported; only ONNX graphs are, as '{served}'"
+                "{field}: '{shown}' is not supported; use ONNX graphs, as '{served}'"
             )
             .into());
         }
@@ -83,7 +83,7 @@ fn check_backend(written: &Message) -> Result<(), Detail> {
     Ok(())
 }
 
-/// Rows of the largest batch, if there are batches.
+/// Rows of the largest batch, if batches are enabled.
 fn max_rows(written: &Message) -> Result<Option<usize>, Detail> {
     let Some(rows) = written.integer("max_batch_size")? else { return Ok(None) };
     if rows < 0 {
@@ -164,9 +164,9 @@ fn ignored(written: &Message) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (field, value) in &written.0 {
         let (taken, inner): (bool, &[&str]) = match (field.as_str(), value) {
-            ("input" | "output", FieldValue::Message(_)) => (true, &TAKEN_OF_TENSORS),
-            ("dynamic_batching", FieldValue::Message(_)) => (true, &TAKEN_OF_BATCHING),
-            (field, _) => (TAKEN.contains(&field), &[]),
+            ("input" | "output", FieldValue::Message(_)) => (true, &USED_OF_TENSORS),
+            ("dynamic_batching", FieldValue::Message(_)) => (true, &USED_OF_BATCHING),
+            (field, _) => (USED.contains(&field), &[]),
         };
         match value {
             _ if !taken => found.push(field.clone()),
@@ -192,8 +192,8 @@ pub(crate) fn log_ignored(name: &str, ignored: &[String]) {
     tracing::info!(model = %name, more, "ignored in {FILE}: {shown}");
 }
 
-/// Logs the inputs and outputs of the configuration that the graph does not have. Triton rejects
-/// such a model; here the graph alone defines inputs and outputs.
+/// Logs the inputs and outputs of the configuration that the graph lacks. Triton rejects such a
+/// model; here the graph alone defines inputs and outputs.
 pub(crate) fn log_unknown(name: &str, stated: &[String], signature: &Signature) {
     let specs = || signature.inputs.iter().chain(&signature.outputs);
     let unknown = |stated: &&String| !specs().any(|spec| spec.name == **stated);
@@ -233,7 +233,7 @@ default_model_filename: "net.onnx"
     }
 
     #[test]
-    fn what_maps_is_taken_and_the_rest_is_named() {
+    fn known_fields_are_used_and_the_others_are_listed() {
         let (manifest, ignored) = parse(FULL).unwrap();
         assert_eq!((manifest.kind.as_str(), manifest.file.as_deref()), (KIND, Some("net.onnx")));
         assert_eq!((manifest.max_rows, manifest.delay), (Some(16), Duration::from_micros(100)));
@@ -245,7 +245,7 @@ default_model_filename: "net.onnx"
     }
 
     #[test]
-    fn an_empty_configuration_leaves_all_to_the_graph() {
+    fn empty_configuration_leaves_everything_to_the_graph() {
         let (manifest, ignored) = parse("").unwrap();
         assert_eq!(manifest, Manifest::of_kind(KIND));
         assert!(ignored.is_empty());

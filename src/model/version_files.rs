@@ -1,23 +1,23 @@
-//! The files of a version of a model: what a copy of it needs.
+//! The files of a version of a model that a copy of it needs.
 
 use crate::files::{BadFile, Detail, is_safe_name};
 use crate::info::ModelInfo;
 use crate::layout::{ENDING, Layout, NESTED, version_number};
 use std::path::Path;
 
-/// Most files of a version, and folders inside each other.
+/// Most files of a version, and most levels of nested folders.
 const FILES_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 8;
 
 /// A file of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VersionFile {
-    /// Path in the repository, with `/` between the parts.
+    /// The path in the repository, with `/` between the parts.
     pub(crate) path: String,
     pub(crate) bytes: u64,
 }
 
-/// Bytes of all these files.
+/// The total bytes of these files.
 pub(crate) fn bytes_of(files: &[VersionFile]) -> u64 {
     files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
 }
@@ -58,8 +58,8 @@ fn single(root: &Path, path: &str) -> Result<VersionFile, BadFile> {
     Ok(VersionFile { path: path.to_owned(), bytes: found.len() })
 }
 
-/// `true` for the file of another graph than the served one, or of its external data: folders of
-/// Hugging Face hold the same model in many precisions.
+/// Returns true for the file of another graph than the served one, or of its external data: folders
+/// of Hugging Face contain the same model in many precisions.
 fn is_of_other_graph(path: &str, info: &ModelInfo) -> bool {
     let folder = match info.layout {
         Layout::Version => format!("{}/{}/", info.name, info.version),
@@ -89,7 +89,7 @@ fn walk(
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_safe_name(name)) else { continue };
         let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-        // No model could read a link that is broken or leads out of the repository.
+        // A model cannot read a link that is broken or leads out of the repository.
         let real = entry.path().canonicalize().ok().filter(|real| real.starts_with(root));
         let Some(found) = real.and_then(|real| real.metadata().ok()) else { continue };
         if found.is_dir() && depth < DEPTH_MAX && (depth > 0 || wanted(name)) {

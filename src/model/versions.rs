@@ -29,7 +29,7 @@ impl Versions {
     /// The field `versions` of `model.toml`.
     ///
     /// # Errors
-    /// If it is none of the accepted values, which the error lists.
+    /// If the value is invalid; the error lists the valid ones.
     pub(crate) fn of_toml(written: Option<toml::Value>) -> Result<Versions, Detail> {
         let wrong =
             "versions: must be \"latest\", \"all\" or a list of version numbers such as [1, 2]";
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_are_those_with_the_largest_numbers() {
+    fn newest_versions_have_the_largest_numbers() {
         let there = || vec![10, 2, 1];
         assert_eq!(Versions::Latest.of(there()), [10]);
         assert_eq!(Versions::Newest(2).of(there()), [2, 10]);

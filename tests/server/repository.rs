@@ -50,10 +50,10 @@ fn spoil(
     std::fs::remove_file(folder.join("weightless/1/weights.safetensors")).unwrap();
     let scanned = vec![
         ("a-folder", "is not a plain file"),
-        ("alien", "kind: 'tensorflow' is unknown; known are count, digits, identity, onnx"),
+        ("alien", "kind: 'tensorflow' is unknown; use count, digits, identity, onnx"),
         ("binary", "is not UTF-8 text"),
         ("broken", "line 1, `kind =`"),
-        ("empty", "holds no model"),
+        ("empty", "does not contain a model"),
         ("greedy", "batch.max_rows: 0 is not between"),
         ("no-golden", "golden.json"),
         ("outside", "leads out of the model repository"),

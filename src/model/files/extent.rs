@@ -19,7 +19,7 @@ impl Extent {
         Extent { bytes, changed: None }
     }
 
-    /// The extent of one file; a file without metadata counts as nothing.
+    /// The extent of one file; zero for a file without metadata.
     pub(super) fn of_file(path: &Path) -> Extent {
         let mut extent = Extent::default();
         if let Ok(metadata) = path.metadata() {
@@ -28,7 +28,8 @@ impl Extent {
         extent
     }
 
-    /// The extent of the plain files below `folder` whose real place is below `root`.
+    /// The extent of the plain files in and below `folder` that are inside `root` after links are
+    /// resolved.
     pub(super) fn of_folder(root: &Path, folder: &Path) -> Extent {
         let (mut extent, mut entries) = (Extent::default(), 0);
         let mut folders = vec![(folder.to_owned(), 0)];

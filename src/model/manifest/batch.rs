@@ -1,16 +1,16 @@
-//! `[batch]` in `model.toml`.
+//! The table `[batch]` of `model.toml`.
 
 use super::time::parse_time;
 use crate::files::Detail;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Most rows of a batch: more would only wait for each other.
+/// Most rows of a batch: in a larger one, rows would only wait for each other.
 pub(crate) const MAX_ROWS_MAX: usize = 4096;
-/// Longest time that a request may be asked to wait for company.
+/// Longest batching delay.
 pub(crate) const DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// The table as it is written.
+/// The table as written, before its values are checked.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenBatch {

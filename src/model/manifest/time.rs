@@ -1,12 +1,12 @@
-//! Times as `model.toml` writes them.
+//! Durations in `model.toml`.
 
 use crate::files::Detail;
 use std::time::Duration;
 
-/// Longest latency target; a client that can wait longer needs none.
+/// Longest latency target.
 const LATENCY_TARGET_MAX: Duration = Duration::from_secs(3600);
 
-/// Reads `"250us"`, `"2ms"` or `"1s"`.
+/// Parses `"250us"`, `"2ms"` or `"1s"`.
 pub(super) fn parse_time(field: &str, text: &str, longest: Duration) -> Result<Duration, Detail> {
     let wrong = || {
         Detail::from(format!(

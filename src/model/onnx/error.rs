@@ -1,16 +1,17 @@
-//! From errors of graphs to those of models and of files: the kind decides who is to blame.
+//! Conversion of errors of graphs to those of models and of files: the kind states the origin of
+//! the fault.
 
 use crate::ModelError;
 use crate::files::Detail;
 use graph::{FailureKind, OnnxError};
 
-/// The error of a run for a request.
+/// Converts the error of a run for a request.
 impl From<OnnxError> for ModelError {
     fn from(error: OnnxError) -> ModelError {
         let text = error.to_string();
         match error.kind {
             FailureKind::Internal => ModelError::Broken(text),
-            // The load has met neither: the request's shapes lead there.
+            // The load passed without this error, so the shapes of the request caused it.
             FailureKind::Unsupported | FailureKind::Invalid => ModelError::Input(text),
             FailureKind::Input | FailureKind::Limit => ModelError::Input(text),
             FailureKind::Device => ModelError::Device(text),
@@ -20,7 +21,7 @@ impl From<OnnxError> for ModelError {
     }
 }
 
-/// The error of a load, where there is no request to blame.
+/// Converts the error of a load, which no request can have caused.
 pub fn of_load(error: OnnxError) -> ModelError {
     match error.into() {
         ModelError::Input(text) => ModelError::Broken(text),
@@ -41,7 +42,7 @@ impl From<OnnxError> for Detail {
 mod tests {
     use super::*;
     #[test]
-    fn kind_of_an_error_decides_who_is_to_blame() {
+    fn kind_of_an_error_states_the_origin_of_the_fault() {
         let text = || "why".to_owned();
         for (error, at_load, for_request) in [
             (OnnxError::unsupported("why"), ModelError::Broken(text()), ModelError::Input(text())),

@@ -1,4 +1,4 @@
-//! ONNX files as the serving process needs them: the signature, and the cause that an error stands for.
+//! ONNX files in the serving process: the signature, and the conversion of errors.
 
 pub mod error;
 pub mod signature;

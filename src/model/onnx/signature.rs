@@ -1,25 +1,25 @@
 //! The signature of an ONNX file, read without its weights: names, types and shapes of its inputs
-//! and outputs, and how rows become runs.
+//! and outputs, and its row mode.
 
 use crate::files::{BadFile, Detail, Files};
 use crate::info::ModelInfo;
 use crate::signature::{RowMode, Signature, TensorSpec};
 use graph::{Dim, InferredLength, ModelFile, OnnxError, Port, RowProof, Sort, prove};
 
-/// The kind's name in `model.toml`.
+/// The name of the kind in `model.toml`.
 pub const KIND: &str = "onnx";
-/// Length of variable axes of images while a model warms up.
+/// Length of variable axes of images in the warm-up.
 const IMAGE_EDGE: usize = 64;
-/// Length of other variable axes while a model warms up.
+/// Length of other variable axes in the warm-up.
 const LENGTH: usize = 16;
-/// Most initialisers that a request may give values for.
+/// Most initialisers that a request may override.
 const OVERRIDES_MAX: usize = 8;
 
-/// Reads a graph; external data are looked for beside it. Without `weights`, only what it takes and
-/// gives is good for anything.
+/// Reads a graph; external data are read from its folder. Without `weights`, only the inputs and
+/// outputs of the result are valid.
 ///
 /// # Errors
-/// Naming the file and what is wrong with it.
+/// If the file is invalid, with its name and the cause.
 pub fn read(files: &Files, name: &str, weights: bool) -> Result<ModelFile, BadFile> {
     let beside = |name: &str| {
         files.source_of(name).map_err(|error| match error.machine {
@@ -45,12 +45,11 @@ fn check_external(files: &Files, file: &ModelFile) -> Result<(), BadFile> {
     Ok(())
 }
 
-/// Completes a model's description with what its graph says: the signature and how rows become
-/// runs. `stated` is the mode that `model.toml` names; `by_row`: steps stand around the graph that
-/// work on single rows.
+/// Completes the description of a model with its graph: the signature and the row mode. `stated` is
+/// the mode in `model.toml`; `by_row`: the steps around the graph work on single rows.
 ///
 /// # Errors
-/// Naming the file and what is wrong with it.
+/// If the file is invalid, with its name and the cause.
 pub(crate) fn complete(
     info: &mut ModelInfo,
     files: &Files,
@@ -76,14 +75,14 @@ pub(crate) fn complete(
     Ok(())
 }
 
-/// The signature of a graph, and the reason why its rows become runs as they do.
+/// The signature of a graph, and the reason for its row mode.
 pub struct GraphSignature {
     pub signature: Signature,
     pub reason: String,
 }
 
 /// # Errors
-/// If an input or output has no type, or one that clients cannot send, or if `stated` is not
+/// If an input or output has no type, or a type that the protocol lacks, or if `stated` is not
 /// possible for this graph.
 pub fn of(file: &ModelFile, stated: Option<RowMode>) -> Result<GraphSignature, Detail> {
     signature_of(file, stated, false)
@@ -126,7 +125,7 @@ fn signature_of(
     Ok(GraphSignature { signature, reason })
 }
 
-/// The mode by which the rows of a graph become runs.
+/// The row mode of a graph.
 #[derive(Debug, PartialEq)]
 struct Rows {
     mode: RowMode,
@@ -141,7 +140,7 @@ impl Rows {
     }
 }
 
-/// `true` if the first axes of the inputs allow a mode.
+/// Returns true if the first axes of the inputs allow a mode.
 fn is_possible(inputs: &[Port], mode: RowMode) -> bool {
     let all = |fits: fn(Option<&Dim>) -> bool| {
         !inputs.is_empty() && inputs.iter().all(|port| fits(first(port).as_ref()))
@@ -156,23 +155,23 @@ fn is_possible(inputs: &[Port], mode: RowMode) -> bool {
 fn stated_rows(file: &ModelFile, proof: &RowProof, mode: RowMode) -> Result<Rows, Detail> {
     if !is_possible(&file.graph.inputs, mode) {
         let mode = mode.as_str();
-        let what = format!("rows: \"{mode}\" needs inputs whose first axis is open");
+        let what = format!("rows: \"{mode}\" needs inputs with an open first axis");
         return Err(format!("{what}; use \"whole\"").into());
     }
-    // Padding rows would change scales that a graph takes over a whole batch.
+    // Padding rows would change scales that a graph computes over a whole batch.
     let exact = mode == RowMode::Stacked && proof.obstacle.is_some();
-    Ok(Rows { exact, ..Rows::of(mode, "model.toml says so") })
+    Ok(Rows { exact, ..Rows::of(mode, "set in model.toml") })
 }
 
-/// Initialisers that a request may give a value for. Old exporters list every weight as an input:
-/// many of them are none that a client means.
+/// The initialisers that a request may override. Old exporters list every weight as an input, so a
+/// large number of them is not meant for clients.
 fn overrides(file: &ModelFile) -> &[Port] {
     let listed = &file.graph.overridable;
     if listed.len() > OVERRIDES_MAX { &[] } else { listed }
 }
 
-/// Rows are stacked only where the graph keeps them apart. `by_row`: without a proof, the steps
-/// around the graph need runs of single rows, if the graph takes them.
+/// Rows are stacked only if the graph keeps them independent. `by_row`: without a proof, the steps
+/// around the graph need runs of single rows, if the graph accepts them.
 fn found_rows(file: &ModelFile, proof: &RowProof, by_row: bool) -> Rows {
     let mut rows = proved_rows(file, proof);
     let each = is_possible(&file.graph.inputs, RowMode::Each);
@@ -209,7 +208,7 @@ fn proved_rows(file: &ModelFile, proof: &RowProof) -> Rows {
     }
 }
 
-/// The reason why the first axis of the inputs cannot be that of rows.
+/// The reason why the first axis of the inputs cannot be that of the rows.
 fn no_rows(inputs: &[Port]) -> Option<String> {
     let Some(port) = inputs.first() else { return Some("the graph has no inputs".into()) };
     if let Some(fixed) = inputs.iter().find(|port| !is_open(first(port).as_ref())) {
@@ -222,14 +221,14 @@ fn no_rows(inputs: &[Port]) -> Option<String> {
             port.name, other.name
         ));
     }
-    // A name that stands for other axes too is the length of something, not of a batch.
+    // A name that other axes have too is a length, not a batch size.
     let mut behind = inputs.iter().filter_map(|port| port.dims.as_ref()?.get(1..)).flatten();
     let elsewhere = behind.any(|dim| matches!(dim, Dim::Named(_)) && Some(dim) == name.as_ref());
-    elsewhere.then(|| "the first axis has the name of another one".to_owned())
+    elsewhere.then(|| "the first axis has the name of another axis".to_owned())
 }
 
-/// `true` if the file leaves the first axis of every input and output open, under one name at most
-/// for the inputs: it calls that axis a batch.
+/// Returns true if the file leaves the first axis of every input and output open, with at most one
+/// name among the inputs: it then means a batch.
 pub fn names_rows(file: &ModelFile) -> bool {
     let outputs = file.graph.outputs.iter();
     no_rows(&file.graph.inputs).is_none() && outputs.map(first).all(|dim| is_open(dim.as_ref()))
@@ -247,12 +246,12 @@ fn is_one(dim: Option<&Dim>) -> bool {
     matches!(dim, Some(Dim::Fixed(1)))
 }
 
-/// A signature of `model.toml` that fixes lengths which the graph leaves open.
+/// Checks and completes a signature in `model.toml` that fixes lengths which the graph leaves open.
 ///
 /// # Errors
-/// If it contradicts the graph. Shapes of outputs are hints, and may.
+/// If it contradicts the graph. Shapes of outputs are hints and may contradict it.
 fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, Detail> {
-    // Inputs that a request may leave out need not be in `model.toml`.
+    // Inputs that a request may omit need not be in `model.toml`.
     let unnamed = own.inputs.get(written.inputs.len()..).unwrap_or_default();
     if unnamed.iter().all(|spec| spec.optional) {
         written.inputs.extend_from_slice(unnamed);
@@ -261,13 +260,13 @@ fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, Detail>
         [("inputs", &written.inputs, &own.inputs), ("outputs", &written.outputs, &own.outputs)]
     {
         if written.len() != own.len() {
-            let (says, has) = (written.len(), own.len());
-            let what = format!("model.toml states {says} {field}, but the graph has {has}");
+            let (stated, has) = (written.len(), own.len());
+            let what = format!("model.toml states {stated} {field}, but the graph has {has}");
             return Err(what.into());
         }
     }
     for (spec, own_spec) in written.inputs.iter_mut().zip(&own.inputs) {
-        // The shape of a row, where the graph's first axis was taken for rows.
+        // The shape of a row, if the graph's first axis is assumed to be that of the rows.
         let row = own.rows == RowMode::Whole
             && own_spec.shape.len() == spec.shape.len() + 1
             && own_spec.shape.first() == Some(&-1);
@@ -297,8 +296,7 @@ fn narrowed(mut written: Signature, own: Signature) -> Result<Signature, Detail>
     })
 }
 
-/// Holds a signature against the graph that is loaded: the file may have changed since it was
-/// listed.
+/// Checks that a signature matches the loaded graph: the file may have changed since it was listed.
 ///
 /// # Errors
 /// If the names or types of inputs or outputs differ.
@@ -336,8 +334,8 @@ fn check_narrows(
     Err(what.into())
 }
 
-/// The specification of an input or output. `known` is what inference over the graph knows of its
-/// shape: where the file is silent or contradicts it, the file is wrong.
+/// The specification of an input or output. `known` is the shape from inference over the graph; it
+/// has precedence where the file states nothing or contradicts it.
 fn spec(
     port: &Port,
     mode: RowMode,
@@ -346,7 +344,7 @@ fn spec(
     if !matches!(port.sort, Sort::Tensor | Sort::OptionalTensor) {
         return Err("sequences cannot be sent or answered".into());
     }
-    let elem = port.elem.ok_or("the file does not say its type")?;
+    let elem = port.elem.ok_or("the file does not state its type")?;
     let none = || format!("{elem} has no name in the protocol");
     let datatype = elem.datatype().ok_or_else(none)?;
     let skipped = usize::from(mode != RowMode::Whole);
@@ -360,8 +358,7 @@ fn spec(
     Ok(TensorSpec { optional: port.sort == Sort::OptionalTensor, ..spec })
 }
 
-/// The dimensions of a port, -1 for those that are open or not known; `None` where not even their
-/// number is.
+/// The dimensions of a port, -1 for open or unknown lengths; `None` if their number is unknown.
 fn shape(dims: Option<&[Dim]>, known: Option<&[InferredLength]>) -> Option<Vec<i64>> {
     let fixed = |length: usize| i64::try_from(length).unwrap_or(-1);
     let proved = |known: &InferredLength| match known {
@@ -387,12 +384,12 @@ fn shape(dims: Option<&[Dim]>, known: Option<&[InferredLength]>) -> Option<Vec<i
     })
 }
 
-/// A shape for the warm-up, without the axis of the rows: real ones come with the first requests.
+/// A shape for the warm-up, without the axis of the rows: the first requests bring real shapes.
 fn typical(spec: &TensorSpec, mode: RowMode) -> Vec<usize> {
     let own = spec.shape.len() + usize::from(mode != RowMode::Whole);
     let open = if own == 4 { IMAGE_EDGE } else { LENGTH };
     let length = |(axis, dim): (usize, &i64)| {
-        // The first axis of a model that is run whole is most often a batch after all.
+        // The first axis of a model that runs whole requests is most often a batch after all.
         let batch = axis == 0 && mode == RowMode::Whole && own > 1;
         usize::try_from(*dim).unwrap_or(if batch { 1 } else { open })
     };
@@ -430,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn stated_output_shapes_yield_to_inferred_ones() {
+    fn inferred_output_shapes_replace_stated_ones() {
         let (named, unknown) = (Dim::Named("n".into()), Dim::Unknown);
         let known = [InferredLength::Open, InferredLength::Fixed(3)];
         let of = |dims: &[Dim]| shape(Some(dims), Some(&known)).unwrap();

@@ -1,4 +1,4 @@
-//! From the outputs of a graph to answers.
+//! The steps after a graph: from its outputs to answers.
 
 use super::boxes::Boxes;
 use super::classes::Classes;
@@ -11,7 +11,7 @@ use crate::signature::{Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// `[postprocess]` as it is written.
+/// `[postprocess]` as written, before its values are checked.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrittenPostprocess {
@@ -21,11 +21,11 @@ pub struct WrittenPostprocess {
     regions: Option<Regions>,
 }
 
-/// What is read out of a graph's outputs.
+/// The results that are read from a graph's outputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Postprocess {
     reading: OutputReading,
-    /// The outputs that are read, and so not given as they are.
+    /// The outputs that are read here, and therefore not in the answer.
     outputs: Vec<String>,
     labels: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl WrittenPostprocess {
                 (OutputReading::Regions(regions), vec![output])
             }
             _ => {
-                return Err("one of the tables classes, text, boxes and regions is needed".into());
+                return Err("needs one of the tables classes, text, boxes and regions".into());
             }
         };
         Ok(Postprocess { reading, outputs, labels: labels.to_vec() })
@@ -87,17 +87,17 @@ impl WrittenPostprocess {
 }
 
 impl Postprocess {
-    /// Whether an output of the graph is read here, so that clients do not get it.
+    /// Returns true if an output of the graph is read here: clients do not receive it.
     pub(super) fn reads(&self, name: &str) -> bool {
         self.outputs.iter().any(|output| output == name)
     }
 
-    /// Whether what it finds are places in an image.
+    /// Returns true if the results are places in an image.
     pub(super) fn needs_frame(&self) -> bool {
         matches!(self.reading, OutputReading::Boxes(_) | OutputReading::Regions(_))
     }
 
-    /// What clients get.
+    /// The outputs for clients.
     pub(super) fn interface(&self) -> Vec<TensorSpec> {
         let spec = |name: &str, datatype, shape: &[i64]| {
             TensorSpec::new(name, vec![datatype], shape.to_vec())
@@ -119,7 +119,7 @@ impl Postprocess {
         }
     }
 
-    /// Reads one row of a graph's outputs; those that are not read are passed on.
+    /// Reads one row of a graph's outputs; outputs that are not read here are passed on.
     pub(super) fn read(
         &self,
         outputs: Tensors,
@@ -130,7 +130,7 @@ impl Postprocess {
             Some(SentFacts::Empty) | None => None,
         };
         let name = |at: usize| self.outputs.get(at).map_or("", String::as_str);
-        let lost = || BadRow::Output("the image's place is lost".to_owned());
+        let lost = || BadRow::Output("the size of the image is not known".to_owned());
         let mut read: Vec<Tensor> = match &self.reading {
             OutputReading::Classes(classes) => {
                 let is_empty = sent == Some(SentFacts::Empty);

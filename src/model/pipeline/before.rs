@@ -1,4 +1,4 @@
-//! From what a client sends to the inputs of a graph.
+//! The steps before a graph: from a client's file to the inputs of the graph.
 
 use super::frame::{Frame, SentFacts};
 use super::image::ImageSpec;
@@ -12,23 +12,23 @@ use crate::signature::{Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// `[preprocess]` as it is written.
+/// `[preprocess]` as written, before its values are checked.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrittenPreprocess {
     image: Option<ImageSpec>,
     bytes: Option<ByteWindow>,
     audio: Option<Wave>,
-    /// Inputs of the graph that are zeros, such as the state at the beginning.
+    /// Inputs of the graph that are filled with zeros, such as an initial state.
     #[serde(default)]
     zeros: Vec<String>,
 }
 
-/// What fills the inputs of a graph.
+/// The sources of a graph's inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Preprocess {
     source: WrittenPreprocessSource,
-    /// The input that is filled.
+    /// The input that is filled from the client's file.
     input: TensorSpec,
     zeros: Vec<TensorSpec>,
 }
@@ -50,7 +50,7 @@ impl WrittenPreprocess {
                 (window.input.clone(), WrittenPreprocessSource::Bytes(window))
             }
             (None, None, Some(wave)) => (wave.input.clone(), WrittenPreprocessSource::Audio(wave)),
-            _ => return Err("one of the tables image, bytes and audio is needed".into()),
+            _ => return Err("needs one of the tables image, bytes and audio".into()),
         };
         let zeros = self.zeros.iter().map(|name| zero(graph, name));
         let zeros = zeros.collect::<Result<Vec<_>, _>>()?;
@@ -87,7 +87,7 @@ impl WrittenPreprocessSource {
 }
 
 impl Preprocess {
-    /// Whether an input of the graph is filled here, so that clients do not send it.
+    /// Returns true if an input of the graph is filled here: clients do not send it.
     pub(super) fn feeds(&self, name: &str) -> bool {
         self.input.name == name || self.zeros.iter().any(|spec| spec.name == name)
     }
@@ -96,13 +96,13 @@ impl Preprocess {
         matches!(self.source, WrittenPreprocessSource::Image(_))
     }
 
-    /// What clients send: one file a row.
+    /// The input for clients: one file in each row.
     pub(super) fn interface(&self) -> TensorSpec {
         TensorSpec::file(self.source.name())
     }
 
-    /// Fills the inputs of the graph for one row of what a client sent; `picture` is there if an
-    /// earlier model of an ensemble made it.
+    /// Fills the inputs of the graph for one row of a request; `picture` is given if an earlier
+    /// model of an ensemble made it.
     pub(super) fn prepare(
         &self,
         sent: &Tensors,

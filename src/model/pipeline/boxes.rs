@@ -1,4 +1,4 @@
-//! Boxes of detectors, without those that cover one another.
+//! Boxes of detectors, after non-maximum suppression.
 
 use super::classes::{Activation, label};
 use super::frame::Frame;
@@ -8,14 +8,14 @@ use crate::files::Detail;
 use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// Most candidates that are compared with each other: the best ones.
+/// Most candidates that are compared with each other; those with the highest scores are compared.
 const CANDIDATES_MAX: usize = 3000;
 
-/// `[postprocess.boxes]`: what was found, best first, as corners in pixels of the image sent.
+/// `[postprocess.boxes]`: the detected objects, best first, as corners in pixels of the sent image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Boxes {
-    /// One output with a line per candidate: its box, then its scores.
+    /// One output with a row per candidate: its box, then its scores.
     #[serde(default)]
     pub(super) output: Option<String>,
     /// Or two outputs, `[candidates, 4]` and `[candidates, classes]`.
@@ -23,22 +23,23 @@ pub(crate) struct Boxes {
     pub(super) boxes: Option<String>,
     #[serde(default)]
     pub(super) scores: Option<String>,
-    /// A column per candidate instead.
+    /// The outputs have a column per candidate instead of a row.
     #[serde(default)]
     transposed: bool,
-    /// Whether a score for there being anything stands before those of the classes.
+    /// A score for any object is in front of those of the classes.
     #[serde(default)]
     objectness: bool,
     #[serde(default)]
     format: Format,
-    /// Whether places go from 0 to 1 rather than in pixels of the graph's input.
+    /// Coordinates range from 0 to 1 instead of being in pixels of the graph's input.
     #[serde(default)]
     normalised: bool,
     #[serde(default)]
     activation: Activation,
     #[serde(default = "quarter")]
     threshold: f32,
-    /// Of two boxes of one class that overlap more (intersection over union) the better one stays.
+    /// Of two boxes of one class with a higher overlap (intersection over union), the better one is
+    /// kept.
     #[serde(default = "half")]
     overlap: f32,
     #[serde(default = "hundred")]
@@ -77,7 +78,7 @@ struct Candidate {
     corners: [f32; 4],
 }
 
-/// A table of numbers that may lie on its side.
+/// A matrix of numbers that may be transposed.
 struct Lines {
     values: Vec<f32>,
     lines: usize,
@@ -186,7 +187,7 @@ impl Boxes {
         kept
     }
 
-    /// The corners in pixels of the image that was sent.
+    /// The corners in pixels of the sent image.
     fn sent(&self, [left, top, right, bottom]: [f32; 4], frame: Frame) -> [f32; 4] {
         let (width, height) = match self.normalised {
             true => frame.prepared,

@@ -1,4 +1,4 @@
-//! The most likely classes, by name.
+//! The most likely classes, with their names.
 
 use super::row::BadRow;
 use super::rows;
@@ -16,20 +16,20 @@ pub(crate) struct Classes {
     activation: Activation,
     #[serde(default = "five")]
     top: usize,
-    /// Classes that score less are left out.
+    /// Classes with lower scores are omitted.
     #[serde(default)]
     threshold: Option<f32>,
-    /// The class of a file without any byte, of which a graph knows nothing; it has the score 1, and
-    /// all others 0.
+    /// The class of an empty file, which the graph cannot classify; it has the score 1, and all
+    /// others have 0.
     #[serde(default)]
     empty: Option<String>,
 }
 
-/// What makes scores of a graph's numbers.
+/// The function that turns a graph's numbers into scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Activation {
-    /// They are scores already.
+    /// The numbers are scores already.
     #[default]
     None,
     Sigmoid,
@@ -57,7 +57,7 @@ impl Activation {
     }
 }
 
-/// The name of a class: its number where it has none.
+/// The name of a class, or its number if it has none.
 pub(super) fn label(labels: &[String], class: usize) -> String {
     labels.get(class).cloned().unwrap_or_else(|| class.to_string())
 }
@@ -65,7 +65,7 @@ pub(super) fn label(labels: &[String], class: usize) -> String {
 impl Classes {
     pub(super) fn check(&self) -> Result<(), Detail> {
         if self.top == 0 {
-            return Err("top: at least 1 is needed".into());
+            return Err("top: must be at least 1".into());
         }
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Classes {
         self.activation.apply(&mut scores);
         let mut best: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();
         let least = self.threshold.unwrap_or(f32::NEG_INFINITY);
-        // What is no number is no class.
+        // NaN is not a score.
         best.retain(|(_, score)| *score >= least);
         best.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         best.truncate(self.top);

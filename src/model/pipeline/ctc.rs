@@ -1,4 +1,4 @@
-//! Text from the scores of characters along a line: connectionist temporal classification, greedy.
+//! Text from the scores of characters along a line: greedy connectionist temporal classification.
 
 use super::classes::Activation;
 use super::row::BadRow;
@@ -7,21 +7,22 @@ use crate::files::{Detail, Files};
 use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// Largest file with characters.
+/// Largest file of characters, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// `[postprocess.text]` as it is written.
+/// `[postprocess.text]` as written, before its values are checked.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenCtc {
     #[serde(default)]
     pub(super) output: Option<String>,
-    /// A file of the version with one character a line, in the order of the classes.
+    /// The name of a file of the version with one character in each line, in the order of the
+    /// classes.
     characters: String,
-    /// The class that stands for no character; it is not in the file.
+    /// The class for no character; it is not in the file.
     #[serde(default)]
     blank: usize,
-    /// Whether the class behind those of the file is a space.
+    /// The class after those of the file is a space.
     #[serde(default)]
     space: bool,
     #[serde(default)]
@@ -31,7 +32,7 @@ pub(super) struct WrittenCtc {
 /// `[postprocess.text]`: the text, and the mean score of its characters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ctc {
-    /// By class; the blank one is empty.
+    /// The characters by class; the blank class has an empty one.
     characters: Vec<String>,
     blank: usize,
     activation: Activation,
@@ -44,14 +45,14 @@ impl WrittenCtc {
         let text = std::str::from_utf8(&data);
         let text = text
             .map_err(|_| Detail::from(format!("characters: {} is not UTF-8", self.characters)))?;
-        // Not `lines`, which strips what may be a character.
+        // Not `lines`, which would remove a carriage return, and that may be a character.
         let mut characters: Vec<String> =
             text.strip_suffix('\n').unwrap_or(text).split('\n').map(str::to_owned).collect();
         if self.space {
             characters.push(" ".to_owned());
         }
         if self.blank > characters.len() {
-            return Err(format!("blank: there is no class {}", self.blank).into());
+            return Err(format!("blank: class {} does not exist", self.blank).into());
         }
         characters.insert(self.blank, String::new());
         Ok(Ctc { characters, blank: self.blank, activation: self.activation })
@@ -59,8 +60,8 @@ impl WrittenCtc {
 }
 
 impl Ctc {
-    /// Greedy decoding: the best class at each place; of equal neighbours one counts, blanks none.
-    /// Graves et al., "Connectionist Temporal Classification", ICML 2006, section 3.2, best path.
+    /// Greedy decoding: the best class at each place, without repetitions and blanks. Graves et
+    /// al., "Connectionist Temporal Classification", ICML 2006, section 3.2, best path.
     ///
     /// # Shapes
     /// - the graph's output: `[1, places, classes]`

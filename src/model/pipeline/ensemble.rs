@@ -1,5 +1,5 @@
-//! Ensembles: models whose outputs feed the next, with a request for each of what an image was cut
-//! into.
+//! Ensembles: chains of models in which outputs feed the next model, with a request for each piece
+//! that an image was cut into.
 
 use super::picture::Picture;
 use super::row::{BadRow, Budget, charge};
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use types::tensor::{Tensor, Tensors};
 
-/// The kind's name in `model.toml`.
+/// The name of the kind in `model.toml`.
 pub const KIND: &str = "ensemble";
 /// Most steps of an ensemble.
 const STEPS_MAX: usize = 32;
@@ -21,7 +21,7 @@ const STEPS_MAX: usize = 32;
 const CROPS_MAX: usize = 4096;
 /// Most pixels of all pieces of an image.
 const CROP_PIXELS_MAX: u64 = 1 << 27;
-/// A piece so many times higher than wide is text that runs upwards, and is turned.
+/// A piece that is this many times higher than wide is text that runs upwards, and is turned.
 const UPRIGHT: f32 = 1.5;
 
 /// A chain of models.
@@ -31,12 +31,13 @@ pub struct Ensemble {
     pub interface: Signature,
 }
 
-/// What is done next. Values have names: the ensemble's inputs, and what earlier steps gave.
+/// A step. Values have names: the ensemble's inputs, and the outputs of earlier steps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnsembleStep {
-    /// Ask a model. `inputs` are by its own names, `outputs` by the names that values get.
+    /// Runs a model. The keys of `inputs` are the model's names, those of `outputs` the names of
+    /// values.
     Model { name: String, inputs: BTreeMap<String, String>, outputs: BTreeMap<String, String> },
-    /// Cut an image into pieces.
+    /// Cuts an image into pieces.
     Crop { image: String, by: String, to: String },
 }
 
@@ -45,13 +46,13 @@ pub enum EnsembleStep {
 pub enum EnsembleValue {
     /// One row.
     Tensor(Tensor),
-    /// Pieces of an image; a model that takes them is asked once for each.
+    /// Pieces of an image; a model that takes them receives a request for each.
     Pictures(Vec<Picture>),
 }
 
 impl Ensemble {
     /// # Errors
-    /// Naming the step and what is wrong with it.
+    /// If a step is invalid, with its number and the cause.
     pub(crate) fn check(steps: Vec<WrittenStep>, interface: Signature) -> Result<Ensemble, Detail> {
         if steps.is_empty() || steps.len() > STEPS_MAX {
             return Err(format!("steps: 1 to {STEPS_MAX} are possible, not {}", steps.len()).into());
@@ -63,7 +64,7 @@ impl Ensemble {
             let step = step.check().map_err(|error| error.within(format!("steps: {}", at + 1)))?;
             if let Some(name) = step.takes().find(|name| !known.contains(*name)) {
                 return Err(
-                    format!("steps: {}: there is no value '{name}' before it", at + 1).into()
+                    format!("steps: {}: no earlier step gives the value '{name}'", at + 1).into()
                 );
             }
             known.extend(step.gives().cloned());
@@ -75,7 +76,7 @@ impl Ensemble {
         Ok(Ensemble { steps: checked, interface })
     }
 
-    /// Names of the models that it needs.
+    /// Names of the models in its steps.
     pub fn models(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().filter_map(|step| match step {
             EnsembleStep::Model { name, .. } => Some(name.as_str()),
@@ -102,11 +103,11 @@ impl WrittenStep {
     fn check(self) -> Result<EnsembleStep, Detail> {
         match (self.model, self.crop, self.by, self.to) {
             (Some(name), None, None, None) if !self.inputs.is_empty() => {
-                // As written, `outputs` are by the model's names too.
+                // As written, the keys of `outputs` are the model's names too.
                 let outputs: BTreeMap<_, _> =
                     self.outputs.iter().map(|(own, value)| (value.clone(), own.clone())).collect();
                 if outputs.len() != self.outputs.len() || outputs.is_empty() {
-                    return Err("outputs: give at least one, and each another name".into());
+                    return Err("outputs: give at least one, with unique names".into());
                 }
                 Ok(EnsembleStep::Model { name, inputs: self.inputs, outputs })
             }
@@ -115,7 +116,7 @@ impl WrittenStep {
             {
                 Ok(EnsembleStep::Crop { image, by, to })
             }
-            _ => Err("a step has model, inputs and outputs; or crop, by and to".into()),
+            _ => Err("a step needs model, inputs and outputs; or crop, by and to".into()),
         }
     }
 }
@@ -137,13 +138,14 @@ impl EnsembleStep {
 }
 
 impl Picture {
-    /// The pieces of it that polygons of four corners cut out, each made upright.
+    /// The pieces of the picture that polygons of four corners select, each made upright.
     ///
     /// # Shapes
     /// - polygons: `[1, pieces, 4, 2]`, corners from the top left clockwise, in pixels
     ///
     /// # Errors
-    /// If the tensor is of another shape or holds too many, or there is no memory for them.
+    /// If the tensor has another shape, holds too many pieces, or the pieces exceed the memory
+    /// budget.
     pub fn crops(
         &self,
         polygons: &Tensor,
@@ -154,10 +156,10 @@ impl Picture {
         let (shape, values) = rows::read(&all, &polygons.name)?;
         let [pieces, 4, 2] = shape else { return Err(bad("is not [pieces, 4, 2]")) };
         if *pieces > CROPS_MAX {
-            return Err(bad("holds too many pieces"));
+            return Err(bad("has too many pieces"));
         }
         let (wide, high) = (self.0.width() as f32, self.0.height() as f32);
-        // What is no number becomes 0.
+        // NaN becomes 0.
         let inside = |at: f32, edge: f32| if at.is_nan() { 0.0 } else { at.clamp(0.0, edge) };
         let (mut crops, mut pixels) = (Vec::with_capacity(*pieces), 0u64);
         for corners in values.as_chunks::<8>().0 {
@@ -165,20 +167,20 @@ impl Picture {
                 [0, 2, 4, 6].map(|at| (inside(corners[at], wide), inside(corners[at + 1], high)));
             let quad = [a, b, c, d];
             let (width, height) = extent(quad);
-            // Before it is made: corners that cross make a piece larger than the image.
+            // Checked before the piece is made: crossed corners make a piece larger than the image.
             let piece = width as u64 * height as u64;
             pixels += piece;
             if pixels > CROP_PIXELS_MAX {
-                return Err(bad("cuts out more than the memory for it holds"));
+                return Err(bad("selects more pixels than the memory budget allows"));
             }
-            // Twice, since a piece may be turned.
+            // Twice, since a piece may be turned, which copies it.
             charge(budget, piece * 6)?;
             crops.push(self.crop(quad));
         }
         Ok(crops)
     }
 
-    /// A quadrilateral is stretched into a rectangle of its edges' length.
+    /// Stretches a quadrilateral into a rectangle with edges of the same length.
     fn crop(&self, quad: [(f32, f32); 4]) -> Picture {
         let (width, height) = extent(quad);
         let corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)];
@@ -188,7 +190,7 @@ impl Picture {
             reason = "inside an image"
         )]
         let mut piece = RgbImage::new(width as u32, height as u32);
-        // Corners in a line span nothing: such a piece stays black.
+        // Collinear corners have no area: such a piece stays black.
         if let Some(projection) = Projection::from_control_points(quad, corners) {
             let bilinear = Interpolation::Bilinear;
             warp_into(&self.0, projection, bilinear, Border::Replicate, &mut piece);
@@ -198,8 +200,7 @@ impl Picture {
     }
 }
 
-/// Width and height of the rectangle that a quadrilateral becomes: its longer edges, in whole
-/// pixels.
+/// Width and height of the rectangle for a quadrilateral: its longer edges, in whole pixels.
 fn extent([a, b, c, d]: [(f32, f32); 4]) -> (f32, f32) {
     let length = |(x0, y0): (f32, f32), (x1, y1): (f32, f32)| (x1 - x0).hypot(y1 - y0);
     let edge = |one: f32, other: f32| one.max(other).round().max(1.0);
@@ -207,10 +208,10 @@ fn extent([a, b, c, d]: [(f32, f32); 4]) -> (f32, f32) {
 }
 
 /// The answers to several requests as one row: their rows along the first axis, or in place of an
-/// axis of length 1. Without `each` there was one request, not one for each piece: its answer is it.
+/// axis of length 1. Without `each` there was one request in total, and its answer is returned.
 ///
 /// # Errors
-/// If they differ in shape.
+/// If the answers differ in shape.
 pub fn gather(
     spec: &TensorSpec,
     name: &str,
@@ -232,7 +233,7 @@ pub fn gather(
             .map_err(bad)?
             .0
             .pop()
-            .ok_or_else(|| BadRow::Output(format!("'{name}' was not given")))?,
+            .ok_or_else(|| BadRow::Output(format!("output '{name}' is missing")))?,
     };
     let mut shape = joined.shape;
     if shape.get(1..) == Some(&[1]) {

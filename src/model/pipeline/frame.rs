@@ -1,26 +1,26 @@
 //! Facts about the input of a pipeline that the steps after the graph need.
 
-/// Where a prepared image lies in the one that was sent: `prepared = sent * scale + offset`.
+/// The position of a prepared image in the sent one: `prepared = sent * scale + offset`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
     pub(super) scale: (f32, f32),
     pub(super) offset: (f32, f32),
-    /// Width and height of the image that was sent, and of the one that was prepared.
+    /// Width and height of the sent image, and of the prepared one.
     pub(super) sent: (f32, f32),
     pub(super) prepared: (f32, f32),
 }
 
-/// What the outputs of a graph cannot be read without: facts of what was sent.
+/// Facts about the sent data that are needed to read the outputs of a graph.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SentFacts {
-    /// An image, in which places are found.
+    /// An image, for results that are places in it.
     Image(Frame),
-    /// A file without any byte.
+    /// An empty file.
     Empty,
 }
 
 impl Frame {
-    /// A place in the image that was sent, kept inside.
+    /// A place in the sent image, clamped to its edges.
     pub(super) fn place_of(&self, (x, y): (f32, f32)) -> (f32, f32) {
         (
             ((x - self.offset.0) / self.scale.0).clamp(0.0, self.sent.0),

@@ -1,4 +1,4 @@
-//! From a decoded image to the pixels that a graph takes.
+//! From a decoded image to the pixels for a graph.
 
 use super::frame::Frame;
 use super::picture::{EDGE_MAX, PIXELS_MAX, Picture, check_size};
@@ -13,17 +13,18 @@ use types::tensor::{Datatype, Tensor};
 
 /// Bytes of a pixel between the two steps of resizing: four floats.
 const RESIZED_PIXEL_BYTES: u64 = 16;
-/// A line of text may be so wide, if nothing else is said.
+/// Greatest width of a line of text if `width_max` is not set.
 const WIDTH_MAX: u32 = 4096;
 
-/// `[preprocess.image]`: how an image becomes an input. A value is `(pixel * scale - mean) / std`.
+/// `[preprocess.image]`: the conversion of an image to an input. A value is `(pixel * scale - mean)
+/// / std`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageSpec {
     #[serde(default)]
     pub(super) input: Option<String>,
-    /// With both, an image is brought to this size as `fit` says. With `height` alone the width
-    /// follows, and is filled up with `pad`.
+    /// If both are set, an image is resized to this size by the rule `fit`. With `height` alone the
+    /// width follows, and is filled up with `pad`.
     #[serde(default)]
     width: Option<u32>,
     #[serde(default)]
@@ -34,7 +35,7 @@ pub(crate) struct ImageSpec {
     width_min: Option<u32>,
     #[serde(default)]
     width_max: Option<u32>,
-    /// Least and greatest length of the longer edge; the other one follows.
+    /// Least and greatest length of the longer edge; the other edge follows.
     #[serde(default)]
     longest: Option<[u32; 2]>,
     /// Edges that are not given become multiples of this.
@@ -59,12 +60,12 @@ pub(crate) struct ImageSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Fit {
-    /// Without regard to the aspect ratio.
+    /// Stretched, without regard to the aspect ratio.
     #[default]
     Stretch,
-    /// The middle of it, so that nothing is empty.
+    /// The middle part of the image, which fills the whole size.
     Cover,
-    /// All of it, in the middle, with `pad` around it.
+    /// The whole image in the middle, with `pad` around it.
     Contain,
 }
 
@@ -109,12 +110,12 @@ impl ImageSpec {
         let edges = sizes.into_iter().flatten().chain(self.longest.into_iter().flatten());
         if let Some(edge) = edges.chain([self.multiple_of]).find(|e| !(1..=EDGE_MAX).contains(e)) {
             return Err(
-                format!("{edge} is no length of an edge: 1 to {EDGE_MAX} are possible").into()
+                format!("an edge of {edge} pixels is not possible; use 1 to {EDGE_MAX}").into()
             );
         }
         match (self.width, self.height, self.longest) {
-            (Some(_), None, _) => return Err("width without height".into()),
-            (_, Some(_), Some(_)) => return Err("give longest, or height and width".into()),
+            (Some(_), None, _) => return Err("width: needs height too".into()),
+            (_, Some(_), Some(_)) => return Err("longest: cannot be combined with height".into()),
             (_, _, Some([min, max])) if min > max => {
                 return Err(format!("longest: {min} is more than {max}").into());
             }
@@ -127,13 +128,14 @@ impl ImageSpec {
         for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
             let fine = values.is_empty() || values.len() == 1 || values.len() == channels;
             if !fine || !values.iter().all(|value| value.is_finite()) {
-                return Err(
-                    format!("{field}: one number, or one for each of {channels} channels").into()
-                );
+                return Err(format!(
+                    "{field}: give one number, or one for each of {channels} channels"
+                )
+                .into());
             }
         }
         if self.std.contains(&0.0) || !self.scale.is_finite() {
-            return Err("scale must be a number, and std not 0".into());
+            return Err("scale must be finite, and std not 0".into());
         }
         self.check_shape(spec, channels)
     }
@@ -146,7 +148,11 @@ impl ImageSpec {
         let [c, h, w] = match (self.layout, shape.as_slice()) {
             (ChannelOrder::Chw, [c, h, w]) => [*c, *h, *w],
             (ChannelOrder::Hwc, [h, w, c]) => [*c, *h, *w],
-            _ => return Err(format!("'{name}' has shape {shape:?}, which is no image's").into()),
+            _ => {
+                return Err(
+                    format!("'{name}' has shape {shape:?}, which is not that of an image").into()
+                );
+            }
         };
         let edge = |dim: i64, given: Option<u32>| match given {
             Some(edge) => dim < 0 || dim == i64::from(edge),
@@ -156,12 +162,12 @@ impl ImageSpec {
         if (c < 0 || c == channels as i64) && edge(h, self.height) && edge(w, width) {
             return Ok(());
         }
-        Err(format!("'{name}' takes {shape:?}; width, height, channels or layout are others")
+        Err(format!("'{name}' has shape {shape:?}, but width, height, channels or layout differ")
             .into())
     }
 
     /// # Shapes
-    /// - output: `[1, channels, height, width]`, or as `layout` says
+    /// - output: `[1, channels, height, width]`, or in the order of `layout`
     pub(super) fn prepare(
         &self,
         picture: &Picture,
@@ -206,7 +212,7 @@ impl ImageSpec {
         let filter = self.filter.kernel();
         let mut resized = |w: u32, h: u32| {
             let (w, h) = (w.max(1), h.max(1));
-            // Twice, for an image that is then placed on a ground.
+            // Twice, for an image that is then placed on a background.
             let bytes = u64::from(width) * u64::from(h) * RESIZED_PIXEL_BYTES + rgb_bytes(w, h) * 2;
             charge(budget, bytes)?;
             Ok::<_, BadRow>(imageops::resize(image, w, h, filter))
@@ -227,7 +233,7 @@ impl ImageSpec {
                 let (across, down) = (ratio(w, width), ratio(h, height));
                 let scale = if fit == Fit::Cover { across.max(down) } else { across.min(down) };
                 let (wide, high) = (rounded(width, scale), rounded(height, scale));
-                // A line of 16 384 pixels that is to cover 224 x 224 would take gigabytes.
+                // To cover 224 x 224, a line of 16 384 pixels would need gigabytes.
                 if u64::from(wide) * u64::from(high) > PIXELS_MAX {
                     let sent = format!("an image of {width} x {height} pixels");
                     let message = format!("{sent} is too long to cover {w} x {h}");
@@ -255,7 +261,7 @@ impl ImageSpec {
         Ok((image, frame))
     }
 
-    /// The size where none is given.
+    /// The size, if it is not given.
     fn follow(&self, width: u32, height: u32) -> (u32, u32) {
         let longest = width.max(height);
         let scale = match self.longest {
@@ -269,7 +275,7 @@ impl ImageSpec {
         (edge(width), edge(height))
     }
 
-    /// The image on a ground of `pad`, its corner at `offset`, which may lie outside.
+    /// The image on a background of `pad`, with its corner at `offset`, which may be outside.
     fn placed(&self, image: &RgbImage, size: (u32, u32), offset: (f32, f32)) -> RgbImage {
         let mut ground = RgbImage::from_pixel(size.0, size.1, Rgb([self.pad; 3]));
         let (x, y) = (offset.0.round() as i64, offset.1.round() as i64);
@@ -302,7 +308,7 @@ impl Channels {
         if self == Channels::Grey { 1 } else { 3 }
     }
 
-    /// Grey as ITU-R BT.601 weighs colours.
+    /// Grey with the weights of ITU-R BT.601.
     fn of(self, channel: usize, Rgb([r, g, b]): &Rgb<u8>) -> f32 {
         match (self, channel) {
             (Channels::Grey, _) => {

@@ -1,7 +1,7 @@
-//! What stands around a graph: from files to its inputs, from its outputs to answers, and from one
-//! model to the next. The serving process does this; nothing here knows of devices.
+//! The steps around a graph: from files to its inputs, from its outputs to answers, and from one
+//! model to the next. They run in the serving process and do not depend on devices.
 //!
-//! Everything works on one row at a time: an image, a file, a recording.
+//! All steps work on one row at a time: an image, a file, a recording.
 
 mod after;
 mod before;

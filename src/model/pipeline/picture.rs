@@ -1,7 +1,7 @@
-//! Images that clients send: PNG, JPEG, WebP, GIF, BMP and PNM files.
+//! Decoder for images that clients send: PNG, JPEG, WebP, GIF, BMP and PNM files.
 //!
-//! The header of a file is read first. Its size is then checked and its memory charged, so that a
-//! short file cannot make the server hold a large image, or compute for long.
+//! The header of a file is read first. Its size is checked and its memory charged before it is
+//! decoded, so that a short file cannot make the server allocate a large image or compute for long.
 
 use super::row::{BadRow, Budget, charge};
 use super::rows;
@@ -12,18 +12,18 @@ use std::io::Cursor;
 use std::sync::Arc;
 use types::tensor::{Tensor, Tensors};
 
-/// Longest edge of an image, sent or prepared.
+/// Longest edge of a sent or prepared image.
 pub(super) const EDGE_MAX: u32 = 16_384;
-/// Most pixels of an image, sent or prepared.
+/// Most pixels of a sent or prepared image.
 pub(super) const PIXELS_MAX: u64 = 1 << 26;
-/// Bounds of an image that is sent. Decoding as many bytes takes about a second.
+/// Bounds of a sent image. Decoding this many bytes takes about a second.
 const BOUNDS: PictureBounds =
     PictureBounds { edge: EDGE_MAX, pixels: PIXELS_MAX, bytes: 256 << 20 };
 /// Memory for the chunks of a PNG file that are not pixels, in bytes: a compressed colour profile
-/// may be a thousand times longer than its chunk. A longer one is not read.
+/// may be a thousand times longer than its chunk. Longer ones are not read.
 const PNG_CHUNKS_BYTES_MAX: u64 = 4 << 20;
 
-/// A decoded image, cheap to clone.
+/// A decoded image. Clones are cheap: they share the pixels.
 #[derive(Clone, Debug)]
 pub struct Picture(pub(super) Arc<RgbImage>);
 
@@ -33,15 +33,15 @@ pub struct PictureBounds {
     /// Longest edge in pixels.
     pub edge: u32,
     pub pixels: u64,
-    /// Most bytes of the pixels as the file holds them.
+    /// Most bytes of the pixels in the file's pixel format.
     pub bytes: u64,
 }
 
 impl Picture {
-    /// Decodes a file, turned as its EXIF data say, on white where it is transparent.
+    /// Decodes a file, rotates it by its EXIF data, and puts it on white where it is transparent.
     ///
     /// # Errors
-    /// If it is no image of a known format, is broken, or too large.
+    /// If its format is unknown, or the image is invalid or too large.
     pub fn decode(file: &[u8], budget: &mut Budget<'_>) -> Result<Picture, BadRow> {
         Picture::decode_within(file, BOUNDS, budget)
     }
@@ -58,10 +58,10 @@ impl Picture {
         decode(file, bounds, budget).map(|image| Picture(Arc::new(image)))
     }
 
-    /// Decodes the file that a BYTES tensor of one element holds.
+    /// Decodes the file in a BYTES tensor of one element.
     ///
     /// # Errors
-    /// As [`Picture::decode`], or if it holds no file.
+    /// Those of [`Picture::decode`], or if the tensor does not hold a file.
     pub fn of_file(tensor: &Tensor, budget: &mut Budget<'_>) -> Result<Picture, BadRow> {
         let all = Tensors(vec![tensor.clone()]);
         Picture::decode(&rows::file(&all, &tensor.name)?, budget)
@@ -80,11 +80,11 @@ impl Picture {
 
 fn decode(file: &[u8], bounds: PictureBounds, budget: &mut Budget<'_>) -> Result<RgbImage, BadRow> {
     let bad =
-        |error: &dyn std::fmt::Display| BadRow::Input(format!("the image cannot be read: {error}"));
+        |error: &dyn std::fmt::Display| BadRow::Input(format!("failed to read the image: {error}"));
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
     let mut reader = reader.map_err(|error| bad(&error))?;
     let Some(format) = reader.format() else {
-        let message = "the file is no PNG, JPEG, WebP, GIF, BMP or PNM image";
+        let message = "the file is not a PNG, JPEG, WebP, GIF, BMP or PNM image";
         return Err(BadRow::Input(message.to_owned()));
     };
     let mut limits = Limits::default();
@@ -104,7 +104,7 @@ fn decode(file: &[u8], bounds: PictureBounds, budget: &mut Budget<'_>) -> Result
     Ok(if image.color().has_alpha() { on_white(image) } else { image.into_rgb8() })
 }
 
-/// Most memory that exists at once while an image is decoded, turned and made RGB, in bytes.
+/// The peak memory while an image is decoded, rotated and converted to RGB, in bytes.
 fn decoding_bytes(
     format: ImageFormat,
     decoder: &impl ImageDecoder,

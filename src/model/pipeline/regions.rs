@@ -1,5 +1,5 @@
-//! Regions of text from a map of where text is: differentiable binarization, Liao et al., AAAI
-//! 2020, as PP-OCR's detectors give it.
+//! Regions of text from a map of probabilities: differentiable binarization, Liao et al., AAAI
+//! 2020, in the form of PP-OCR's detectors.
 
 use super::frame::Frame;
 use super::row::BadRow;
@@ -14,23 +14,23 @@ use types::tensor::{Datatype, Tensor, Tensors};
 
 /// Regions smaller than this, in pixels of the map, are noise.
 const SIDE_MIN: f32 = 3.0;
-/// Most contours that are looked at.
+/// Most contours that are examined.
 const CONTOURS_MAX: usize = 3000;
 
-/// `[postprocess.regions]`: rectangles that may be turned, as four corners in pixels of the image
-/// sent, from the top left clockwise, in reading order.
+/// `[postprocess.regions]`: rotated rectangles, as four corners in pixels of the sent image, from
+/// the top left clockwise, in reading order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Regions {
     #[serde(default)]
     pub(super) output: Option<String>,
-    /// From where on a place of the map is text.
+    /// The value of the map from which a place counts as text.
     #[serde(default = "three_tenths")]
     threshold: f32,
-    /// Mean of the map that a region must have.
+    /// The least mean of the map in a region.
     #[serde(default = "three_fifths")]
     score: f32,
-    /// Regions are shrunk in the map; area times this over perimeter is put around them.
+    /// Regions are shrunk in the map; they are grown by this times their area over their perimeter.
     #[serde(default = "three_halves")]
     unclip: f32,
     #[serde(default = "thousand")]
@@ -60,7 +60,7 @@ struct Map {
     height: usize,
 }
 
-/// A rectangle that may be turned: its corner, and the two edges from it.
+/// A rotated rectangle: its corner, and the two edges from it.
 #[derive(Clone, Copy, Debug)]
 struct Rect {
     corner: (f32, f32),
@@ -78,7 +78,9 @@ impl Regions {
     pub(super) fn check(&self) -> Result<(), Detail> {
         let numbers = [self.threshold, self.score, self.unclip];
         if self.top == 0 || !numbers.iter().all(|number| number.is_finite() && *number >= 0.0) {
-            return Err("top must be at least 1; threshold, score and unclip not negative".into());
+            return Err(
+                "top must be at least 1; threshold, score and unclip must not be negative".into()
+            );
         }
         Ok(())
     }
@@ -96,7 +98,7 @@ impl Regions {
         let (height, width) = match shape {
             [1, height, width] | [height, width] => (*height, *width),
             _ => {
-                let detail = format!("output '{name}' has shape {shape:?}, which is no map");
+                let detail = format!("output '{name}' has shape {shape:?}, which is not a map");
                 return Err(BadRow::Output(detail));
             }
         };
@@ -145,7 +147,7 @@ impl Map {
         self.values.get(y * self.width + x).copied().unwrap_or(0.0)
     }
 
-    /// The mean inside a rectangle, edges included.
+    /// The mean of the map inside a rectangle, edges included.
     fn mean(&self, quad: &Quad) -> f32 {
         let ((left, top), (right, bottom)) = extent(quad);
         let range = |from: f32, to: f32, edge: usize| {
@@ -179,7 +181,7 @@ impl Rect {
         length(self.along).min(length(self.down))
     }
 
-    /// With as much around it as the text was shrunk by.
+    /// The rectangle grown by the amount that its text was shrunk by.
     fn grown(&self, unclip: f32) -> Rect {
         let (wide, high) = (length(self.along), length(self.down));
         let by = wide * high * unclip / (2.0 * (wide + high)).max(f32::MIN_POSITIVE);
@@ -200,14 +202,14 @@ fn length((x, y): (f32, f32)) -> f32 {
     x.hypot(y)
 }
 
-/// Left top and right bottom.
+/// The top left and the bottom right corner of the bounding box.
 fn extent(quad: &Quad) -> ((f32, f32), (f32, f32)) {
     let low = |of: fn(&(f32, f32)) -> f32| quad.iter().map(of).fold(f32::INFINITY, f32::min);
     let high = |of: fn(&(f32, f32)) -> f32| quad.iter().map(of).fold(f32::NEG_INFINITY, f32::max);
     ((low(|p| p.0), low(|p| p.1)), (high(|p| p.0), high(|p| p.1)))
 }
 
-/// Whether a point is in a convex polygon, whichever way its corners go round.
+/// Returns true if a point is in a convex polygon; its corners may have either orientation.
 fn inside(quad: &Quad, (x, y): (f32, f32)) -> bool {
     let next = quad.iter().cycle().skip(1);
     let side = quad
@@ -218,8 +220,8 @@ fn inside(quad: &Quad, (x, y): (f32, f32)) -> bool {
     sides.iter().all(|side| *side >= 0.0) || sides.iter().all(|side| *side <= 0.0)
 }
 
-/// The corners from the top left clockwise: the two left ones, then the two right ones, as PP-OCR
-/// orders them.
+/// The corners from the top left clockwise: the two left ones, then the two right ones, in the
+/// order of PP-OCR.
 fn upright(mut quad: Quad) -> Quad {
     quad.sort_by(|a, b| a.0.total_cmp(&b.0));
     let [a, b, c, d] = quad;
@@ -228,8 +230,8 @@ fn upright(mut quad: Quad) -> Quad {
     [left_top, right_top, right_bottom, left_bottom]
 }
 
-/// Lines from top to bottom, each from left to right: regions whose middles are within half of
-/// the smaller height are one line.
+/// Sorts lines from top to bottom, each from left to right: regions are in one line if the distance
+/// of their middles is less than half of the smaller height.
 fn reading_order(mut found: Vec<Region>) -> Vec<Region> {
     let middle = |quad: &Quad| {
         let ((left, top), (_, bottom)) = extent(quad);

@@ -1,4 +1,4 @@
-//! Single rows as tensors: floats and text in, floats and text out.
+//! Conversion between single rows and tensors of floats and text.
 
 use super::row::BadRow;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -17,19 +17,23 @@ pub(super) fn floats(
     match datatype {
         Datatype::Fp32 => values.for_each(|value| data.put_f32_le(value)),
         Datatype::Fp16 => values.for_each(|value| data.put_u16_le(f16::from_f32(value).to_bits())),
-        // Out of range and what is no number saturate.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as said")]
+        // Numbers out of range and NaN saturate.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, see above"
+        )]
         Datatype::Uint8 => values.for_each(|value| data.put_u8(value.round() as u8)),
-        #[allow(clippy::cast_possible_truncation, reason = "as said")]
+        #[allow(clippy::cast_possible_truncation, reason = "saturates, see above")]
         Datatype::Int32 => values.for_each(|value| data.put_i32_le(value.round() as i32)),
-        #[allow(clippy::cast_possible_truncation, reason = "as said")]
+        #[allow(clippy::cast_possible_truncation, reason = "saturates, see above")]
         Datatype::Int64 => values.for_each(|value| data.put_i64_le(value.round() as i64)),
         other => return Err(BadRow::Input(format!("'{name}': {other} cannot be filled"))),
     }
     row(name, datatype, shape, data.freeze())
 }
 
-/// The bytes of a row of numbers; as many as are possible if there are more.
+/// The bytes of a row of numbers, saturated at the maximum.
 pub(super) fn bytes(datatype: Datatype, shape: &[usize]) -> u64 {
     let size = datatype.size().unwrap_or(4) as u64;
     shape.iter().fold(size, |bytes, dim| bytes.saturating_mul(*dim as u64))
@@ -45,16 +49,16 @@ fn row(name: &str, datatype: Datatype, shape: &[usize], data: Bytes) -> Result<T
     Tensor::new(name, datatype, shape, data).map_err(|error| BadRow::Input(error.to_string()))
 }
 
-/// The bytes of a file, which a client sent as the one element of a BYTES tensor of one row.
+/// The bytes of a file, which is the single element of a BYTES tensor of one row.
 pub(super) fn file(inputs: &Tensors, name: &str) -> Result<Bytes, BadRow> {
     let tensor = inputs.get(name).map_err(|error| BadRow::Input(error.to_string()))?;
     match tensor.data.split_first_chunk::<4>() {
         Some(_) if tensor.shape == [1, 1] => Ok(tensor.data.slice(4..)),
-        _ => Err(BadRow::Input(format!("input '{name}' holds no file"))),
+        _ => Err(BadRow::Input(format!("input '{name}' does not hold a file"))),
     }
 }
 
-/// The numbers of an output, with its shape without the row axis.
+/// The numbers of an output, and its shape without the row axis.
 pub(super) fn read<'a>(
     outputs: &'a Tensors,
     name: &str,
@@ -70,7 +74,7 @@ pub(super) fn read<'a>(
             let chunks = tensor.data.as_chunks::<2>().0;
             chunks.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
         }
-        other => return Err(bad(format!("holds {other}, not FP32 or FP16"))),
+        other => return Err(bad(format!("has datatype {other}, not FP32 or FP16"))),
     };
     Ok((tensor.shape.get(1..).unwrap_or_default(), values))
 }

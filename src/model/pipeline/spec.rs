@@ -1,5 +1,5 @@
-//! The tables `[preprocess]` and `[postprocess]` of `model.toml`, read strictly and held against
-//! the model's signature.
+//! The tables `[preprocess]` and `[postprocess]` of `model.toml`, parsed strictly and checked
+//! against the model's signature.
 
 use super::after::Postprocess;
 use super::before::Preprocess;
@@ -12,26 +12,26 @@ use crate::signature::{Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
 use types::tensor::Tensors;
 
-/// What a model's clients see instead of its graph.
+/// The parts of a model that define another interface for clients than its graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "a repository has few of them")]
 pub enum Pipeline {
     /// Steps before and after one graph.
     Around(Around),
-    /// Models whose outputs feed the next.
+    /// A chain of models.
     Ensemble(Ensemble),
 }
 
-/// What is done before and after one graph runs.
+/// The steps before and after one graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Around {
     pub(super) before: Option<Preprocess>,
     pub(super) after: Option<Postprocess>,
-    /// What clients send and get.
+    /// The inputs and outputs for clients.
     pub interface: Signature,
 }
 
-/// The tables as they are written.
+/// The tables as written, before their values are checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WrittenPipeline {
     pub preprocess: Option<super::before::WrittenPreprocess>,
@@ -43,10 +43,10 @@ impl WrittenPipeline {
         self.preprocess.is_none() && self.postprocess.is_none()
     }
 
-    /// Holds the tables against the graph's signature; files they name are read from `files`.
+    /// Checks the tables against the graph's signature; files that they name are read from `files`.
     ///
     /// # Errors
-    /// Naming the table and what is wrong in it.
+    /// If a table is invalid, with its name and the cause.
     pub fn check(
         self,
         graph: &Signature,
@@ -60,8 +60,8 @@ impl WrittenPipeline {
         if after.as_ref().is_some_and(Postprocess::needs_frame)
             && !before.as_ref().is_some_and(Preprocess::makes_frame)
         {
-            return Err("postprocess: boxes and regions are places in an image, so that \
-                        [preprocess.image] is needed"
+            return Err("postprocess: boxes and regions are places in an image; add \
+                        [preprocess.image]"
                 .into());
         }
         let (mut inputs, mut outputs) = (graph.inputs.clone(), graph.outputs.clone());
@@ -75,7 +75,7 @@ impl WrittenPipeline {
         }
         for (field, specs) in [("inputs", &inputs), ("outputs", &outputs)] {
             if let Some(name) = twice(specs) {
-                return Err(format!("{field}: '{name}' would be named twice").into());
+                return Err(format!("{field}: the name '{name}' is used twice").into());
             }
         }
         let interface = Signature { inputs, outputs, ..Signature::default() };
@@ -91,7 +91,7 @@ fn twice(specs: &[TensorSpec]) -> Option<&str> {
 }
 
 impl Pipeline {
-    /// What clients send and get.
+    /// The inputs and outputs for clients.
     pub fn interface(&self) -> &Signature {
         match self {
             Pipeline::Around(around) => &around.interface,
@@ -99,7 +99,7 @@ impl Pipeline {
         }
     }
 
-    /// The input that takes a whole file, if there is one and no other must be given.
+    /// The input that takes a whole file, if there is one and no other input is required.
     pub fn file_input(&self) -> Option<&TensorSpec> {
         match self.interface().inputs.as_slice() {
             [spec] if spec.takes_file() => Some(spec),
@@ -109,11 +109,11 @@ impl Pipeline {
 }
 
 impl Around {
-    /// Fills the inputs of the graph for one row of what a client sent. `picture` stands for the
-    /// input `image` where an earlier model of an ensemble made it.
+    /// Fills the inputs of the graph for one row of a request. `picture` replaces the input `image`
+    /// if an earlier model of an ensemble made it.
     ///
     /// # Errors
-    /// If what was sent is no such file, or there is no memory for it.
+    /// If the sent data are not a valid file, or exceed the memory budget.
     pub fn prepare(
         &self,
         sent: &Tensors,
@@ -129,7 +129,7 @@ impl Around {
     /// Reads one row of the graph's outputs.
     ///
     /// # Errors
-    /// If they are not what `model.toml` says.
+    /// If the outputs contradict `model.toml`.
     pub fn read(&self, outputs: Tensors, facts: Option<SentFacts>) -> Result<Tensors, BadRow> {
         match &self.after {
             Some(after) => after.read(outputs, facts),

@@ -16,7 +16,7 @@ fn graph(input: TensorSpec, outputs: &[TensorSpec]) -> Signature {
     Signature { inputs: vec![input], outputs: outputs.to_vec(), ..Signature::default() }
 }
 
-/// What `model.toml` makes of a graph; `characters.txt` holds a, b and c.
+/// The steps around a graph by the tables of `model.toml`; `characters.txt` holds a, b and c.
 fn around(tables: &str, graph: &Signature) -> Result<Around, Detail> {
     let folder = Folder::new();
     folder.write("characters.txt", b"a\nb\nc\n");
@@ -54,7 +54,7 @@ fn outputs(name: &str, shape: &[usize], values: &[f32]) -> Tensors {
     Tensors(vec![Tensor::new(name, Datatype::Fp32, shape, data.into()).unwrap()])
 }
 
-/// Left half red, right half blue.
+/// An image with a red left half and a blue right half.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let pixel = |x, _| if x < width / 2 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) };
     let mut file = Cursor::new(Vec::new());
@@ -85,7 +85,7 @@ fn images_become_planes_of_numbers() {
 }
 
 #[test]
-fn sizes_follow_what_is_given() {
+fn missing_sizes_follow_the_given_ones() {
     let shape = |tables: &str, (w, h)| prepared(tables, &png(w, h)).0;
     let line = "[preprocess.image]\nheight = 10\nwidth_min = 32\nmultiple_of = 8\n";
     assert_eq!(shape(line, (30, 20)), [1, 3, 10, 32]);
@@ -101,17 +101,17 @@ fn sizes_follow_what_is_given() {
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
+fn files_that_are_not_images_are_rejected() {
     let around = around(IMAGE, &image_graph()).unwrap();
     let error = |file: &[u8]| {
         around.prepare(&sent("image", file), None, &mut |_| true).unwrap_err().to_string()
     };
-    assert!(error(b"").contains("no PNG"), "{}", error(b""));
-    assert!(error(b"hello").contains("no PNG"));
+    assert!(error(b"").contains("not a PNG"), "{}", error(b""));
+    assert!(error(b"hello").contains("not a PNG"));
     let mut cut = png(8, 4);
     cut.truncate(40);
-    assert!(error(&cut).contains("cannot be read"), "{}", error(&cut));
-    // A header that promises 60000 x 60000 pixels.
+    assert!(error(&cut).contains("failed to read"), "{}", error(&cut));
+    // A header that declares 60000 x 60000 pixels.
     let mut bomb = png(8, 4);
     bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
     assert!(matches!(
@@ -121,7 +121,7 @@ fn what_is_no_image_is_refused() {
 }
 
 #[test]
-fn every_cut_and_spoilt_image_gives_an_answer() {
+fn truncated_and_changed_images_never_panic() {
     let around = around(IMAGE, &image_graph()).unwrap();
     let whole = png(16, 16);
     for at in 0..whole.len() {
@@ -195,7 +195,7 @@ fn classes_are_named_and_sorted() {
 }
 
 #[test]
-fn a_file_without_any_byte_has_a_class_of_its_own() {
+fn empty_file_has_its_own_class() {
     let graph = graph(spec("x", Datatype::Fp32, &[4]), &[spec("y", Datatype::Fp32, &[3])]);
     let tables = "[preprocess.bytes]\nhead = 4\n[postprocess.classes]\ntop = 2\nempty = \"none\"\n";
     let around = around(tables, &graph).unwrap();
@@ -225,14 +225,14 @@ fn text_is_the_best_path_without_blanks_and_repetitions() {
 }
 
 #[test]
-fn boxes_are_where_they_are_in_the_image_sent() {
+fn boxes_are_in_pixels_of_the_sent_image() {
     let outs = [spec("b", Datatype::Fp32, &[-1, 4]), spec("s", Datatype::Fp32, &[-1, 2])];
     let graph = graph(spec("x", Datatype::Fp32, &[3, 8, 8]), &outs);
     let tables = "[preprocess.image]\nwidth = 8\nheight = 8\nfit = \"contain\"\n\
                   [postprocess.boxes]\nboxes = \"b\"\nscores = \"s\"\nformat = \"cxcywh\"\n";
     let around = around(tables, &graph).unwrap();
     let (_, frame) = around.prepare(&sent("image", &png(16, 8)), None, &mut |_| true).unwrap();
-    // Two that cover each other, a weak one, one of another class.
+    // Two boxes that overlap, a weak one, one of another class.
     let places = [4.0, 4.0, 2.0, 2.0, 4.0, 4.1, 2.0, 2.0, 1.0, 4.0, 1.0, 1.0, 4.0, 4.0, 8.0, 4.0];
     let mut all = outputs("b", &[4, 4], &places);
     all.0.extend(outputs("s", &[4, 2], &[0.9, 0.0, 0.8, 0.0, 0.1, 0.0, 0.0, 0.7]).0);
@@ -260,11 +260,11 @@ fn regions_are_found_grown_and_read_in_order() {
     let read = around.read(outputs("y", &[1, 40, 64], &map), frame).unwrap();
     let polygons = numbers(&read, "polygon");
     assert_eq!(read.get("polygon").unwrap().shape, [1, 3, 4, 2]);
-    // Left before right, then the line below; each larger than what the map shows.
+    // Left before right, then the line below; each larger than in the map.
     let lefts: Vec<f32> = polygons.chunks(8).map(|corners| corners[0].round()).collect();
     assert_eq!(lefts, [5.0, 37.0, 5.0]);
     assert!(numbers(&read, "score").iter().all(|score| *score > 0.7));
-    // Nothing there is no error.
+    // An empty map is not an error.
     let none = around.read(outputs("y", &[1, 4, 4], &[0.0; 16]), frame).unwrap();
     assert_eq!(none.get("polygon").unwrap().shape, [1, 0, 4, 2]);
 }
@@ -288,39 +288,48 @@ fn pieces_are_cut_out_and_turned_upright() {
 }
 
 #[track_caller]
-fn refused(tables: &str, words: &str) {
+fn assert_rejected(tables: &str, words: &str) {
     let error = around(tables, &image_graph()).unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
 }
 
 #[test]
-fn every_mistake_in_the_tables_is_named() {
-    refused("[preprocess]\n", "one of the tables image, bytes and audio");
-    refused("[preprocess.image]\nwidht = 3\n", "unknown field `widht`");
-    refused("[preprocess.image]\nwidth = 3\n", "width without height");
-    refused("[preprocess.image]\ninput = \"z\"\n", "the graph has no 'z', but x");
-    refused("[preprocess.image]\nheight = 0\n", "0 is no length of an edge");
-    refused("[preprocess.image]\nheight = 99999\n", "99999 is no length");
-    refused("[preprocess.image]\nlongest = [5, 3]\n", "longest: 5 is more than 3");
-    refused("[preprocess.image]\nchannels = \"grey\"\n", "takes [3, -1, -1]");
-    refused("[preprocess.image]\nlayout = \"hwc\"\nchannels = \"grey\"\n", "takes [3, -1, -1]");
-    refused("[preprocess.image]\nstd = [0.0]\n", "std not 0");
-    refused("[preprocess.image]\nmean = [1.0, 2.0]\n", "mean: one number");
-    refused("[preprocess.bytes]\nhead = 0\n", "head + tail");
-    refused("[preprocess.bytes]\nhead = 3\n", "does not fit 'x'");
-    refused("[preprocess.audio]\nrate = 0\n", "rate: 0 Hz");
-    refused("[preprocess.audio]\nrate = 8000\n", "'x' has shape");
-    refused("[preprocess]\nzeros = [\"x\"]\n[preprocess.image]\n", "has no fixed size");
-    refused("[postprocess]\n", "one of the tables classes, text, boxes and regions");
-    refused("[postprocess.boxes]\n", "[preprocess.image] is needed");
-    refused("[preprocess.image]\n[postprocess.boxes]\nboxes = \"y\"\n", "both boxes and scores");
-    refused("[postprocess.text]\ncharacters = \"none.txt\"\n", "characters: none.txt");
-    refused("[postprocess.text]\ncharacters = \"../x\"\n", "not a safe file name");
-    refused("[postprocess.text]\ncharacters = \"characters.txt\"\nblank = 9\n", "no class 9");
+fn every_error_in_the_tables_names_its_field() {
+    assert_rejected("[preprocess]\n", "needs one of the tables image, bytes and audio");
+    assert_rejected("[preprocess.image]\nwidht = 3\n", "unknown field `widht`");
+    assert_rejected("[preprocess.image]\nwidth = 3\n", "width: needs height");
+    assert_rejected("[preprocess.image]\ninput = \"z\"\n", "the graph has no 'z', but x");
+    assert_rejected("[preprocess.image]\nheight = 0\n", "an edge of 0 pixels");
+    assert_rejected("[preprocess.image]\nheight = 99999\n", "an edge of 99999 pixels");
+    assert_rejected("[preprocess.image]\nlongest = [5, 3]\n", "longest: 5 is more than 3");
+    assert_rejected("[preprocess.image]\nchannels = \"grey\"\n", "has shape [3, -1, -1]");
+    assert_rejected(
+        "[preprocess.image]\nlayout = \"hwc\"\nchannels = \"grey\"\n",
+        "has shape [3, -1, -1]",
+    );
+    assert_rejected("[preprocess.image]\nstd = [0.0]\n", "std not 0");
+    assert_rejected("[preprocess.image]\nmean = [1.0, 2.0]\n", "mean: give one number");
+    assert_rejected("[preprocess.bytes]\nhead = 0\n", "head + tail");
+    assert_rejected("[preprocess.bytes]\nhead = 3\n", "does not fit 'x'");
+    assert_rejected("[preprocess.audio]\nrate = 0\n", "rate: 0 Hz");
+    assert_rejected("[preprocess.audio]\nrate = 8000\n", "'x' has shape");
+    assert_rejected("[preprocess]\nzeros = [\"x\"]\n[preprocess.image]\n", "has no fixed size");
+    assert_rejected("[postprocess]\n", "needs one of the tables classes, text, boxes and regions");
+    assert_rejected("[postprocess.boxes]\n", "add [preprocess.image]");
+    assert_rejected(
+        "[preprocess.image]\n[postprocess.boxes]\nboxes = \"y\"\n",
+        "both boxes and scores",
+    );
+    assert_rejected("[postprocess.text]\ncharacters = \"none.txt\"\n", "characters: none.txt");
+    assert_rejected("[postprocess.text]\ncharacters = \"../x\"\n", "not a safe file name");
+    assert_rejected(
+        "[postprocess.text]\ncharacters = \"characters.txt\"\nblank = 9\n",
+        "class 9 does not exist",
+    );
 }
 
 #[test]
-fn chains_must_hold_together() {
+fn steps_of_an_ensemble_must_be_connected() {
     let head = "kind = \"ensemble\"\n[[inputs]]\nname = \"image\"\ndatatype = \"BYTES\"\n\
                 shape = [1]\n[[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [1]\n";
     let step = "[[steps]]\nmodel = \"a\"\ninputs = { x = \"image\" }\noutputs = { o = \"y\" }\n";
@@ -335,15 +344,20 @@ fn chains_must_hold_together() {
     let info = scan(format!("{head}{step}")).unwrap();
     assert_eq!(info.ensemble().unwrap().models().collect::<Vec<_>>(), ["a"]);
     let error = |text: String| scan(text).unwrap_err();
-    assert!(error(head.to_owned()).contains("an ensemble has [[steps]]"));
+    assert!(error(head.to_owned()).contains("an ensemble needs [[steps]]"));
     let unknown = step.replace("\"image\"", "\"z\"");
-    assert!(error(format!("{head}{unknown}")).contains("steps: 1: there is no value 'z'"));
+    assert!(
+        error(format!("{head}{unknown}")).contains("steps: 1: no earlier step gives the value 'z'")
+    );
     let other = step.replace("\"y\"", "\"z\"");
     assert!(error(format!("{head}{other}")).contains("outputs: no step gives 'y'"));
-    assert!(error(format!("{head}[[steps]]\nmodel = \"a\"\n")).contains("a step has model"));
-    assert!(error(format!("{head}{step}[preprocess.image]\n")).contains("models of an ensemble"));
+    assert!(error(format!("{head}[[steps]]\nmodel = \"a\"\n")).contains("a step needs model"));
+    assert!(
+        error(format!("{head}{step}[preprocess.image]\n"))
+            .contains("an ensemble has no preprocess")
+    );
     let plain = head.replace("ensemble", "identity");
-    assert!(error(format!("{plain}{step}")).contains("other kinds have none"));
+    assert!(error(format!("{plain}{step}")).contains("other kinds must not have them"));
 }
 
 #[test]
@@ -356,10 +370,10 @@ fn one_piece_of_several_keeps_the_axis_of_pieces() {
     assert_eq!(shape(&[]), [1, 0, 3]);
     assert_eq!(shape(&[row(&[1, 2, 3])]), [1, 1, 3]);
     assert_eq!(shape(&[row(&[1, 2, 3]), row(&[4, 5, 6])]), [1, 2, 3]);
-    assert_eq!(shape(&[row(&[1])]), [1, 1], "one number each has no axis of its own");
+    assert_eq!(shape(&[row(&[1])]), [1, 1], "answers of one number have no further axis");
     let only = row(&[1, 2, 3]);
     let alone = ensemble::gather(&vector, "y", std::slice::from_ref(&only), false).unwrap();
-    assert_eq!(alone, only, "an answer that is not one of several stays as it is");
+    assert_eq!(alone, only, "the answer to a single request is unchanged");
 }
 
 /// The bytes that were charged, and the outcome within a bound.
@@ -382,7 +396,7 @@ fn images_are_charged_before_they_are_decoded() {
     assert!(used >= picture.unwrap().bytes(), "{used}");
     let (_, refused) = charged(used - 1, |budget| Picture::decode(&png(640, 480), budget));
     assert_eq!(refused.unwrap_err(), BadRow::Memory);
-    // What preparing takes is charged too.
+    // The memory for preparing is charged too.
     let around = around(IMAGE, &image_graph()).unwrap();
     let file = sent("image", &png(640, 480));
     let (prepared, outcome) = charged(used, |budget| around.prepare(&file, None, budget));
@@ -407,14 +421,14 @@ fn recordings_are_charged_before_they_are_decoded() {
     let around = around("[preprocess.audio]\nrate = 8000\n", &graph).unwrap();
     let file = sent("audio", &[0; 2000]);
     let (used, outcome) = charged(usize::MAX, |budget| around.prepare(&file, None, budget));
-    // Samples, and the tensor of them.
+    // The samples, and the tensor of them.
     assert_eq!((used, outcome.is_ok()), (8000, true));
     let (_, refused) = charged(used - 1, |budget| around.prepare(&file, None, budget));
     assert_eq!(refused.unwrap_err(), BadRow::Memory);
 }
 
 #[test]
-fn images_of_too_many_bytes_are_refused_by_their_header() {
+fn images_of_too_many_bytes_are_rejected_by_their_header() {
     // 8192 x 6000 pixels of four channels with 16 bits each.
     let mut file = png(8, 4);
     file[16..26].copy_from_slice(&[0, 0, 0x20, 0, 0, 0, 0x17, 0x70, 16, 6]);

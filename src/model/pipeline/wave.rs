@@ -1,4 +1,4 @@
-//! From a recording to samples: WAV files, or bare PCM.
+//! From a recording to samples: WAV files, or raw PCM.
 
 use super::row::{BadRow, Budget, charge};
 use super::rows;
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 use std::io::Cursor;
 use types::tensor::{Datatype, Tensor};
 
-/// Most samples of a recording: an hour and more at 16 kHz.
+/// Most samples of a recording: more than an hour at 16 kHz.
 const SAMPLES_MAX: usize = 1 << 26;
 const RATE_MAX: u32 = 768_000;
 
 /// `[preprocess.audio]`: mono samples from -1 to 1 at the model's rate. With `frame` they are cut
-/// into frames of so many samples, each with the `context` samples before it in front; the last
-/// one is filled up with silence.
+/// into frames of this many samples, each preceded by the `context` samples before it; the last
+/// frame is filled up with zeros.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wave {
     #[serde(default)]
     pub(super) input: Option<String>,
-    /// Samples a second.
+    /// Samples per second.
     rate: u32,
     #[serde(default)]
     frame: Option<usize>,
@@ -45,7 +45,7 @@ impl Wave {
             return Ok(());
         }
         Err(format!(
-            "'{}' has shape {:?}; needed is [-1], or with frame = N and context = M [-1, N + M]",
+            "'{}' has shape {:?}, not [-1], or with frame = N and context = M [-1, N + M]",
             spec.name, spec.shape
         )
         .into())
@@ -82,7 +82,7 @@ impl Wave {
         rows::floats(&spec.name, spec.datatype(), &[frames, size], values)
     }
 
-    /// Bare PCM is taken for 16-bit little-endian mono of the model's rate.
+    /// Raw PCM is assumed to be 16-bit little-endian mono at the model's rate.
     fn samples(&self, file: &[u8], budget: &mut Budget<'_>) -> Result<Vec<f32>, BadRow> {
         if file.starts_with(b"RIFF") {
             return self.wav(file, budget);
@@ -106,7 +106,7 @@ impl Wave {
                 spec.sample_rate, self.rate, self.rate
             )));
         }
-        // The header may declare more than the file holds.
+        // The header may declare more samples than the file holds.
         let count = usize::try_from(reader.len()).unwrap_or(usize::MAX);
         if count > SAMPLES_MAX || count > file.len() {
             return Err(BadRow::Input("the recording is too long".to_owned()));
@@ -146,5 +146,5 @@ fn samples_of(
 }
 
 fn unreadable(error: hound::Error) -> BadRow {
-    BadRow::Input(format!("the recording is no WAV file we can read: {error}"))
+    BadRow::Input(format!("failed to read the recording as a WAV file: {error}"))
 }

@@ -11,7 +11,7 @@ use types::tensor::{Datatype, Tensor};
 const WINDOW_MAX: usize = 1 << 24;
 
 /// `[preprocess.bytes]`: the first `head` and the last `tail` bytes, one number each. A file that
-/// is too short is filled up with `padding`, its beginning behind and its end in front.
+/// is too short is filled up with `padding`: its beginning at the end, its end at the beginning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ByteWindow {
@@ -22,7 +22,7 @@ pub(crate) struct ByteWindow {
     tail: usize,
     #[serde(default)]
     padding: i16,
-    /// White space at the file's two ends is passed over, looking at so many bytes at most.
+    /// White space at both ends of the file is skipped, in this many bytes at most.
     #[serde(default)]
     strip: Option<usize>,
 }
@@ -76,7 +76,8 @@ impl ByteWindow {
     }
 }
 
-/// White space as Python's `bytes.strip` knows it, which such models were trained with.
+/// Returns true for white space by the rule of Python's `bytes.strip`, which was used to train such
+/// models.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }

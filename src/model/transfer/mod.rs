@@ -1,9 +1,9 @@
-//! Files of models for workers that cannot read the repository: both ends of their transfer.
+//! Transfer of model files to workers that cannot read the repository: both ends.
 //!
 //! A file is cut into pieces of 1 MiB. The SHA-256 of a piece is its address: the receiver keeps a
-//! piece only if it has the hash that was listed, and asks for those alone that it lacks. The folder
-//! of a version is named by the hash of its list, so that a version that was received before is not
-//! sent again, whichever server sends it.
+//! piece only if it has the listed hash, and requests only the pieces that it lacks. The folder of
+//! a version is named by the hash of its list, so a version that was received before is not sent
+//! again, even by another server.
 
 mod received;
 mod sent;
@@ -17,7 +17,7 @@ use crate::files::{FILE_BYTES_MAX, is_safe_name};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Bytes of a piece; the last one of a file may have fewer. A batch waits for at most one.
+/// Bytes of a piece; the last one of a file may have fewer. A batch waits for one piece at most.
 pub const PIECE_BYTES: u64 = 1 << 20;
 /// Bytes of a hash.
 const HASH_BYTES: usize = 32;
@@ -34,17 +34,17 @@ pub struct PieceId {
     pub piece: u32,
 }
 
-/// A file as it is listed for the receiver.
+/// A file in the list for the receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedFile {
-    /// Path in the repository, with `/` between the parts.
+    /// The path in the repository, with `/` between the parts.
     path: String,
     bytes: u64,
     pieces: Vec<PieceHash>,
 }
 
 impl ListedFile {
-    /// A file with the hashes of its pieces, one after the other. `None` if the path or the number of
+    /// A file with the concatenated hashes of its pieces. `None` if the path or the number of
     /// hashes is wrong.
     pub fn new(path: String, bytes: u64, hashes: &[u8]) -> Option<ListedFile> {
         let is_safe = path.split('/').all(is_safe_name) && bytes <= FILE_BYTES_MAX;
@@ -63,12 +63,12 @@ impl ListedFile {
         self.bytes
     }
 
-    /// The hashes of its pieces, one after the other.
+    /// The concatenated hashes of its pieces.
     pub fn hashes(&self) -> Vec<u8> {
         self.pieces.concat()
     }
 
-    /// Offset and bytes of a piece; `None` if there is no such piece.
+    /// Offset and bytes of a piece; `None` if the file has no such piece.
     fn extent(&self, piece: u32) -> Option<(u64, u64)> {
         let offset = u64::from(piece).checked_mul(PIECE_BYTES)?;
         let bytes = self.bytes.checked_sub(offset)?.min(PIECE_BYTES);
@@ -76,7 +76,7 @@ impl ListedFile {
     }
 }
 
-/// Bytes of the hashes of a file with so many bytes.
+/// Bytes of the hashes of a file with `file_bytes` bytes.
 pub fn hash_bytes(file_bytes: u64) -> u64 {
     file_bytes.div_ceil(PIECE_BYTES).saturating_mul(HASH_BYTES as u64)
 }

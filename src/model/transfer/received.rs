@@ -28,7 +28,7 @@ pub struct ReceivedVersions {
     in_use: Vec<Weak<PathBuf>>,
 }
 
-/// A complete version that is not removed until this is dropped.
+/// A complete version that is not removed until all clones of this are dropped.
 #[derive(Clone, Debug)]
 pub struct VersionInUse(Arc<PathBuf>);
 
@@ -38,16 +38,16 @@ impl VersionInUse {
     }
 }
 
-/// Why a version cannot be received.
+/// The reason why a version cannot be received.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    #[error("{path}: a piece is not the one that was listed; the file changed while it was sent")]
+    #[error("{path}: a piece has another hash than listed; the file changed while it was sent")]
     Changed { path: String },
     #[error("its {bytes} bytes are more than {most} bytes (cache.models_bytes)")]
     TooLarge { bytes: u64, most: u64 },
     #[error("{path}: {error}")]
     Path { path: String, error: io::Error },
-    #[error("piece {0:?} was not asked for")]
+    #[error("piece {0:?} was not requested")]
     Stray(PieceId),
 }
 
@@ -59,15 +59,15 @@ impl TransferError {
 }
 
 impl ReceivedVersions {
-    /// Keeps versions in this folder, as long as all have at most `bytes_max` bytes.
+    /// Keeps versions in this folder, with at most `bytes_max` bytes in total.
     pub fn new(folder: PathBuf, bytes_max: u64) -> ReceivedVersions {
         ReceivedVersions { folder, bytes_max, in_use: Vec::new() }
     }
 
-    /// Begins to receive a version, or goes on where an earlier transfer was cut.
+    /// Begins to receive a version, or continues an interrupted transfer.
     ///
     /// # Errors
-    /// If there is no space for it, or a file cannot be made.
+    /// If there is not enough space for it, or a file cannot be created.
     pub fn begin(&mut self, files: Vec<ListedFile>) -> Result<Transfer, TransferError> {
         let name = list_hash(&files);
         let (target, draft) = (self.folder.join(&name), self.folder.join(format!("{name}{PART}")));
@@ -84,10 +84,10 @@ impl ReceivedVersions {
         Ok(Transfer { target, draft, files, missing })
     }
 
-    /// The version that was received whole.
+    /// Completes the transfer and returns the version.
     ///
     /// # Errors
-    /// If its folder cannot get its name.
+    /// If its folder cannot be renamed.
     pub fn finish(&mut self, transfer: Transfer) -> Result<VersionInUse, TransferError> {
         let Transfer { target, draft, .. } = transfer;
         if !target.is_dir() {
@@ -125,25 +125,25 @@ pub struct Transfer {
     target: PathBuf,
     draft: PathBuf,
     files: Vec<ListedFile>,
-    /// Pieces that are not there yet, in the order in which they are asked for.
+    /// Pieces that are missing, in the order of their requests.
     missing: VecDeque<PieceId>,
 }
 
 impl Transfer {
-    /// The piece to ask for as number `nth` of those that are missing.
+    /// The missing piece with the index `nth`, to be requested.
     pub fn missing(&self, nth: usize) -> Option<PieceId> {
         self.missing.get(nth).copied()
     }
 
-    /// Pieces that are not there yet.
+    /// The number of missing pieces.
     pub fn missing_pieces(&self) -> usize {
         self.missing.len()
     }
 
-    /// Keeps the piece that was to come next.
+    /// Keeps the next expected piece.
     ///
     /// # Errors
-    /// If it is another one, or not what was listed, or cannot be written.
+    /// If the piece is another one, has another hash, or cannot be written.
     pub fn put(&mut self, id: PieceId, piece: &[u8]) -> Result<(), TransferError> {
         let is_next = self.missing.front() == Some(&id);
         let file = self.files.get(id.file as usize).filter(|_| is_next);
@@ -161,20 +161,20 @@ impl Transfer {
     }
 }
 
-/// The pieces of a file that are not in the draft, which has the file after this.
+/// The pieces of a file that are missing in the draft, which contains the file afterwards.
 fn missing_pieces(
     draft: &Path,
     number: u32,
     file: &ListedFile,
 ) -> Result<Vec<PieceId>, TransferError> {
     let path = draft.join(&file.path);
-    let there = pieces_there(&path, file).map_err(TransferError::of(&path))?;
+    let there = pieces_present(&path, file).map_err(TransferError::of(&path))?;
     let missing = (0..).zip(there).filter(|(_, is_there)| !is_there);
     Ok(missing.map(|(piece, _)| PieceId { file: number, piece }).collect())
 }
 
-/// Makes the file if there is none; tells for each of its pieces whether it is there.
-fn pieces_there(path: &Path, file: &ListedFile) -> io::Result<Vec<bool>> {
+/// Creates the file if it does not exist; returns for each of its pieces whether it is present.
+fn pieces_present(path: &Path, file: &ListedFile) -> io::Result<Vec<bool>> {
     path.parent().map_or(Ok(()), make_private)?;
     let mut options = File::options();
     let mut there = options.read(true).write(true).create(true).truncate(false).open(path)?;
@@ -182,7 +182,8 @@ fn pieces_there(path: &Path, file: &ListedFile) -> io::Result<Vec<bool>> {
     file.pieces.iter().map(is_there).collect()
 }
 
-/// A version must be complete if its folder exists after a loss of power.
+/// Writes a piece. A version must be complete if its folder exists after a power failure, so the
+/// last piece of a file is followed by a sync.
 fn write_at(path: &Path, offset: u64, piece: &[u8], is_last: bool) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
     file.seek(SeekFrom::Start(offset))?;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The files of a version, as they were when they were listed.
+/// The files of a version at the time when they were listed.
 #[derive(Debug)]
 pub struct SentFiles {
     root: PathBuf,
@@ -17,10 +17,10 @@ pub struct SentFiles {
 }
 
 impl SentFiles {
-    /// Lists the files of a version: reads all of them.
+    /// Lists the files of a version, and reads all of them for their hashes.
     ///
     /// # Errors
-    /// If one cannot be read, or the version is compiled into the program.
+    /// If a file cannot be read, or the version is embedded in the program.
     pub fn of(info: &ModelInfo) -> Result<SentFiles, BadFile> {
         let ModelSource::Folder(root) = &info.source else {
             return Err(BadFile::new(&*info.name, "is compiled into the program"));
@@ -39,7 +39,7 @@ impl SentFiles {
     /// Reads a piece.
     ///
     /// # Errors
-    /// If there is no such piece, or it cannot be read any more.
+    /// If the piece does not exist, or cannot be read any more.
     pub fn piece(&self, id: PieceId) -> Result<Bytes, BadFile> {
         let file = self.files.get(id.file as usize);
         let found = file.and_then(|file| Some((file, file.extent(id.piece)?)));
@@ -78,7 +78,7 @@ fn hashed(mut file: File) -> io::Result<(u64, Vec<u8>)> {
     }
 }
 
-/// Reads so many bytes, or up to the end of the file.
+/// Reads `bytes` bytes, or up to the end of the file.
 pub(super) fn read_piece(file: &mut File, bytes: u64) -> io::Result<Vec<u8>> {
     let mut piece = Vec::new();
     file.take(bytes).read_to_end(&mut piece)?;

@@ -1,4 +1,4 @@
-//! A version travels from a repository to the folder of a receiver.
+//! Tests of the transfer of a version from a repository to the folder of a receiver.
 
 use super::*;
 use crate::repository::{Repository, ScanResult};
@@ -7,7 +7,7 @@ use testkit::Folder;
 
 const PLENTY: u64 = 1 << 30;
 
-/// A repository with a version of two pieces and a bit, and an empty file.
+/// A repository with a version of three pieces, the last one short, and an empty file.
 fn version(folder: &Folder, weights: &[u8]) -> ModelInfo {
     let tensor = "name = \"x\"\ndatatype = \"UINT8\"\nshape = [1]\n";
     let text = format!("kind = \"identity\"\n[[inputs]]\n{tensor}[[outputs]]\n{tensor}");
@@ -41,18 +41,18 @@ fn received(info: &ModelInfo, version: &VersionInUse) -> Vec<u8> {
 }
 
 #[test]
-fn a_version_is_sent_once_and_goes_on_where_it_was_cut() {
+fn version_is_sent_once_and_interrupted_transfer_continues() {
     let (repository, cache) = (Folder::new(), Folder::new());
     let info = version(&repository, &weights());
     let sent = SentFiles::of(&info).unwrap();
     let mut versions = ReceivedVersions::new(cache.path().join("models"), PLENTY);
     let mut transfer = versions.begin(sent.files().to_vec()).unwrap();
-    // The weights' three pieces and model.toml's one.
+    // Three pieces of the weights and one of `model.toml`.
     assert_eq!(transfer.missing_pieces(), 4);
     assert_eq!(send(&sent, &mut transfer, 2), 2);
     drop(transfer);
     let mut transfer = versions.begin(sent.files().to_vec()).unwrap();
-    assert_eq!(send(&sent, &mut transfer, 9), 2, "two were there");
+    assert_eq!(send(&sent, &mut transfer, 9), 2, "two were present");
     let version = versions.finish(transfer).unwrap();
     assert_eq!(received(&info, &version), weights());
     let ModelSource::Folder(root) = version.source() else { panic!("a folder") };
@@ -63,7 +63,7 @@ fn a_version_is_sent_once_and_goes_on_where_it_was_cut() {
 }
 
 #[test]
-fn pieces_that_were_spoilt_on_the_disk_are_sent_again() {
+fn pieces_that_changed_on_disk_are_sent_again() {
     let (repository, cache) = (Folder::new(), Folder::new());
     let sent = SentFiles::of(&version(&repository, &weights())).unwrap();
     let mut versions = ReceivedVersions::new(cache.path().to_owned(), PLENTY);
@@ -79,7 +79,7 @@ fn pieces_that_were_spoilt_on_the_disk_are_sent_again() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_sent_is_refused() {
+fn file_that_changes_during_the_transfer_is_rejected() {
     let (repository, cache) = (Folder::new(), Folder::new());
     let sent = SentFiles::of(&version(&repository, b"12345")).unwrap();
     repository.write("m/1/weights", b"12346");
@@ -98,7 +98,7 @@ fn a_file_that_changes_while_it_is_sent_is_refused() {
 }
 
 #[test]
-fn pieces_that_nobody_asked_for_are_refused() {
+fn pieces_that_were_not_requested_are_rejected() {
     let (repository, cache) = (Folder::new(), Folder::new());
     let sent = SentFiles::of(&version(&repository, b"12345")).unwrap();
     let mut versions = ReceivedVersions::new(cache.path().to_owned(), PLENTY);
@@ -117,7 +117,7 @@ fn pieces_that_nobody_asked_for_are_refused() {
 }
 
 #[test]
-fn old_versions_give_their_space_to_new_ones_unless_they_are_in_use() {
+fn old_versions_are_removed_for_new_ones_unless_in_use() {
     let cache = Folder::new();
     let mut versions = ReceivedVersions::new(cache.path().to_owned(), 3000);
     let mut receive = |byte: u8| {
