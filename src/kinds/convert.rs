@@ -1,4 +1,4 @@
-//! Between our tensors (raw little-endian bytes) and burn's data. The only place that does it.
+//! The only conversion between tensors of the protocol (little-endian bytes) and burn's data.
 
 use burn::cubecl::bytes::Reader;
 use burn::tensor::{BoolStore, Bytes as BurnBytes, DType, TensorData};
@@ -8,9 +8,10 @@ use model::ModelError;
 use types::tensor::{Datatype, Tensor};
 
 #[cfg(target_endian = "big")]
+// The bytes are copied without conversion, so the host must be little-endian.
 compile_error!("tensors travel as little-endian bytes and are handed to burn as they are");
 
-/// burn's name for a datatype; `None` for `BYTES`, which burn has not.
+/// burn's type for a datatype; `None` for `BYTES`, which burn lacks.
 pub fn dtype(datatype: Datatype) -> Option<DType> {
     Some(match datatype {
         Datatype::Bool => DType::Bool(BoolStore::Native),
@@ -30,7 +31,7 @@ pub fn dtype(datatype: Datatype) -> Option<DType> {
     })
 }
 
-/// Our name for burn's type; `None` for those that the protocol has not.
+/// The datatype for burn's type; `None` for types that the protocol lacks.
 pub fn datatype(dtype: DType) -> Option<Datatype> {
     Datatype::ALL.into_iter().find(|datatype| self::dtype(*datatype) == Some(dtype))
 }
@@ -41,14 +42,14 @@ pub fn datatype(dtype: DType) -> Option<Datatype> {
 /// [`ModelError::Input`] for `BYTES`, and if the data do not fit the shape.
 pub fn to_data(tensor: &Tensor) -> Result<TensorData, ModelError> {
     let name = &tensor.name;
-    let none = || ModelError::Input(format!("tensor '{name}': BYTES cannot go to a device"));
+    let none = || ModelError::Input(format!("tensor '{name}': BYTES cannot be moved to a device"));
     let dtype = dtype(tensor.datatype).ok_or_else(none)?;
     let data = TensorData::try_from_bytes(aligned(tensor), tensor.shape.clone(), dtype);
     data.map_err(|error| ModelError::Input(format!("tensor '{name}': {error}")))
 }
 
 fn aligned(tensor: &Tensor) -> BurnBytes {
-    // Any byte but 0 is true; burn takes 0 and 1 only.
+    // Any byte except 0 is true; burn accepts 0 and 1 only.
     if tensor.datatype == Datatype::Bool {
         return BurnBytes::from_elems(
             tensor.data.iter().map(|byte| u8::from(*byte != 0)).collect(),
@@ -57,11 +58,11 @@ fn aligned(tensor: &Tensor) -> BurnBytes {
     BurnBytes::from_bytes_vec(tensor.data.to_vec())
 }
 
-/// Burn data as a tensor. `data` may still be on its way from the device: this waits for it.
+/// Burn data as a tensor. Waits for `data` if the device is still computing or copying them.
 ///
 /// # Errors
 /// [`ModelError::Device`] if reading fails; [`ModelError::Broken`] for a type that the protocol
-/// has not.
+/// lacks.
 pub fn from_data(name: &str, data: TensorData) -> Result<Tensor, ModelError> {
     let dtype = data.dtype();
     let broken = |detail: String| ModelError::Broken(format!("output '{name}': {detail}"));
@@ -76,23 +77,23 @@ pub fn from_data(name: &str, data: TensorData) -> Result<Tensor, ModelError> {
     Tensor::new(name, datatype, shape, data).map_err(|error| broken(error.to_string()))
 }
 
-/// The values of data that are known to be FP32. Waits for the device.
+/// The values of data that must be FP32. Waits for the device.
 ///
 /// # Errors
-/// [`ModelError::Device`] if reading fails or something else came back.
+/// [`ModelError::Device`] if reading fails or the data have another type.
 pub fn read_f32(data: &TensorData) -> Result<Vec<f32>, ModelError> {
     let values = data.as_slice::<f32>();
     values.map(<[f32]>::to_vec).map_err(|error| ModelError::Device(error.to_string()))
 }
 
-/// burn's error of a failed execution, as the device's fault and in one line.
+/// burn's error of a failed execution as a device error, on one line.
 pub fn device_error(error: impl std::fmt::Display) -> ModelError {
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     device_failure(lines.join(" "))
 }
 
-/// The error that a text of burn or a driver stands for: of the device's memory or of the device.
+/// The error for an error text of burn or a driver: of the device's memory, or of the device.
 pub fn device_failure(text: String) -> ModelError {
     match is_out_of_memory(&text) {
         true => ModelError::Memory(text),
@@ -104,7 +105,7 @@ fn read(data: &TensorData) -> Result<&[u8], ModelError> {
     data.bytes().read(Reader::new()).map_err(device_error)
 }
 
-/// Booleans are stored as bytes or as 32-bit words, as the device likes it.
+/// Booleans are stored as bytes or as 32-bit words, depending on the device.
 fn read_bool(store: BoolStore, data: TensorData) -> Result<Bytes, ModelError> {
     let width = if store == BoolStore::U32 { 4 } else { 1 };
     let words = read(&data)?.chunks_exact(width);
@@ -117,11 +118,11 @@ mod tests {
     use burn::tensor::{Bool, Device, Int};
 
     #[test]
-    fn every_datatype_but_bytes_goes_there_and_back() {
+    fn every_datatype_except_bytes_round_trips() {
         for datatype in Datatype::ALL {
             let Some(size) = datatype.size() else { continue };
             let data: Vec<u8> = (0..6 * size).map(|at| (at % 2) as u8).collect();
-            // One byte in front, so that the slice is not aligned.
+            // One byte in front makes the slice unaligned.
             let shifted = [vec![9], data].concat();
             let data = Bytes::from(shifted).slice(1..);
             let tensor = Tensor::new("x", datatype, vec![2, 3], data).unwrap();
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_of_a_device_come_back_as_the_protocol_names_them() {
+    fn tensors_of_a_device_have_datatypes_of_the_protocol() {
         let device = Device::flex();
         let flags =
             Tensor::new("x", Datatype::Bool, vec![3], Bytes::from_static(&[0, 7, 1])).unwrap();

@@ -1,7 +1,7 @@
 //! The kind `digits`: a small convolutional network that reads handwritten digits.
 //!
-//! Small on purpose: software GPUs take milliseconds a layer, and burn tunes each shape of
-//! convolution and product once per device, so there are two of each and no more.
+//! It is small on purpose: software GPUs take milliseconds for each layer, and burn tunes each
+//! shape of convolution and product once per device, so there are only two of each.
 
 use crate::context::LoadContext;
 use crate::convert::{self, device_error};
@@ -18,18 +18,18 @@ use model::signature::{Signature, TensorSpec};
 use model::{Model, ModelError};
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// Its name in `model.toml`.
+/// The name of the kind in `model.toml`.
 pub const KIND: &str = "digits";
-/// The file of a version that holds its weights.
+/// The file of a version with its weights.
 pub const WEIGHTS: &str = "weights.safetensors";
 /// Pixels along one edge of an image.
 pub const EDGE: usize = 28;
-/// Digits there are.
+/// The number of digits.
 pub const CLASSES: usize = 10;
 
-/// The network's weights take about 210 KB; a file far beyond is something else.
+/// The network's weights take about 210 KB; a much larger file is not one of them.
 const WEIGHTS_BYTES_MAX: u64 = 4 << 20;
-/// Pixels go from 0 to 1; floats far beyond are a mistake or would overflow.
+/// Pixels range from 0 to 1; much larger floats are a mistake or would overflow.
 const PIXEL_MAX: f32 = 1e3;
 /// Channels behind the first and second convolution.
 const CHANNELS: [usize; 2] = [8, 16];
@@ -46,7 +46,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// With random weights.
+    /// A network with random weights.
     pub fn new(device: &Device) -> Net {
         let [first, second] = CHANNELS;
         let conv = |channels| {
@@ -86,8 +86,8 @@ pub struct Digits {
 /// Loads the version's weights onto the device.
 ///
 /// # Errors
-/// [`ModelError::Broken`] if the file is missing, unreadable, too large, no safetensors file, or
-/// holds other tensors than the network has.
+/// [`ModelError::Broken`] if the file is missing, unreadable, too large, not in the safetensors
+/// format, or contains other tensors than those of the network.
 pub fn load(context: &LoadContext<'_>) -> Result<Digits, ModelError> {
     let data = context.files.read_up_to(WEIGHTS, WEIGHTS_BYTES_MAX)?;
     let bad = |detail: Detail| BadFile::new(context.files.path_of(WEIGHTS), detail);
@@ -100,23 +100,25 @@ fn load_net(data: &[u8], device: &Device) -> Result<Net, Detail> {
     let mut store = SafetensorsStore::from_bytes(Some(data.to_vec()));
     let tensors = store
         .get_all_tensors()
-        .map_err(|e| Detail::from(format!("is no safetensors file: {e}")))?;
-    // A half-precision weight would meet single-precision images inside a kernel.
+        .map_err(|e| Detail::from(format!("is not a safetensors file: {e}")))?;
+    // A kernel cannot combine half-precision weights with single-precision images.
     if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| tensor.dtype != DType::F32) {
         return Err(format!("tensor '{name}' is {:?}, not F32", tensor.dtype).into());
     }
     let mut net = Net::new(device);
     let mut store = store.validate(false).allow_partial(true);
-    let result =
-        net.load_from(&mut store).map_err(|e| Detail::from(format!("cannot be loaded: {e}")))?;
+    let result = net
+        .load_from(&mut store)
+        .map_err(|e| Detail::from(format!("failed to load the weights: {e}")))?;
     let wrong = result.errors.iter().map(ToString::to_string);
     let missing = result.missing.iter().map(|(name, _)| format!("tensor '{name}' is missing"));
-    let unused = result.unused.iter().map(|name| format!("tensor '{name}' is not the network's"));
+    let unused =
+        result.unused.iter().map(|name| format!("tensor '{name}' does not belong to the network"));
     let problems: Vec<String> = wrong.chain(missing).chain(unused).collect();
     if problems.is_empty() { Ok(net) } else { Err(problems.join("; ").into()) }
 }
 
-/// What every version of this kind takes and gives.
+/// The inputs and outputs of every version of this kind.
 pub fn signature() -> Signature {
     let spec = |name: &str, datatypes: &[Datatype], shape: &[usize]| {
         let shape = shape.iter().map(|dim| *dim as i64).collect();
@@ -133,10 +135,10 @@ pub fn signature() -> Signature {
 }
 
 impl Digits {
-    /// With the weights of a safetensors file.
+    /// Loads the weights from the bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`ModelError::Broken`] if the file is not one of this network.
+    /// [`ModelError::Broken`] if the file does not hold the weights of this network.
     pub fn from_weights(data: &[u8], device: &Device) -> Result<Digits, ModelError> {
         let net = load_net(data, device);
         let net = net.map_err(|error| ModelError::Broken(error.to_string()))?;
@@ -164,25 +166,26 @@ impl Model for Digits {
         let logits = self.net.forward(self.images(image, rows)?);
         let logits = convert::read_f32(&logits.try_into_data().map_err(device_error)?)?;
         if !logits.iter().all(|logit| logit.is_finite()) {
-            return Err(ModelError::Device("the network gave values that are no numbers".into()));
+            return Err(ModelError::Device("the network returned NaN or infinite values".into()));
         }
         answer(&logits, rows)
     }
 }
 
-/// Refuses floats that are no pixels: they would come out as a confident wrong answer, since a
-/// rectifier makes 0 of what is not a number.
+/// Rejects floats that are not pixels: a rectifier turns NaN into 0, so they would give a wrong
+/// answer with a high score.
 fn check_pixels(image: &Tensor) -> Result<(), ModelError> {
     let pixels = image.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
     // NaN is in no range.
     if pixels.into_iter().all(|pixel| (-PIXEL_MAX..=PIXEL_MAX).contains(&pixel)) {
         return Ok(());
     }
-    let detail = "input 'image' holds values that are no pixels; they go from 0 (paper) to 1 (ink)";
+    let detail = "input 'image' contains values that are not pixels; use 0 (paper) to 1 (ink)";
     Err(ModelError::Input(detail.into()))
 }
 
-/// The answer from the logits. Ten numbers a row are cheaper on the host than further kernels.
+/// The answer from the logits. For ten numbers in each row, the host is faster than further
+/// kernels.
 fn answer(logits: &[f32], rows: usize) -> Result<Tensors, ModelError> {
     let broken = |error: types::tensor::TensorError| ModelError::Broken(error.to_string());
     let (mut digits, mut probabilities) = (Vec::new(), Vec::new());
@@ -197,7 +200,7 @@ fn answer(logits: &[f32], rows: usize) -> Result<Tensors, ModelError> {
     Ok(Tensors(vec![digit.map_err(broken)?, probabilities.map_err(broken)?]))
 }
 
-/// Place of the largest value; the first of equal ones.
+/// The index of the largest value; the first of equal ones.
 fn largest(row: &[f32]) -> i64 {
     let best = row.iter().enumerate().rev().max_by(|(_, a), (_, b)| a.total_cmp(b));
     best.map_or(0, |(at, _)| at as i64)

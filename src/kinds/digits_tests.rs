@@ -1,4 +1,4 @@
-//! Tests of the digit model: good weights, every kind of bad ones, and its answers.
+//! Tests of the digit model: valid weights, every kind of invalid ones, and its answers.
 
 use super::*;
 use crate::Registry;
@@ -52,7 +52,7 @@ fn is_broken(weights: Option<&[u8]>, words: &str) {
     assert!(text.contains(words), "{text}");
 }
 
-/// A safetensors file of these tensors, all FP32 zeros unless the type says else.
+/// A safetensors file of these tensors, all zeros, with their types.
 fn safetensors(tensors: &[(&str, &str, &[usize])]) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, dtype, shape) in tensors {
@@ -80,7 +80,7 @@ const SHAPES: [(&str, &str, &[usize]); 8] = [
 ];
 
 #[test]
-fn the_weights_in_the_binary_pass_their_golden_sample() {
+fn embedded_weights_pass_their_golden_sample() {
     let info = embedded();
     let mut model = load_info(&info).unwrap();
     check(&info, model.as_mut()).unwrap();
@@ -95,19 +95,19 @@ fn wrong_weights_fail_the_golden_sample() {
 }
 
 #[test]
-fn bad_weights_are_named() {
+fn invalid_weights_are_reported() {
     is_broken(None, "does not exist");
-    is_broken(Some(b""), "is no safetensors file");
-    is_broken(Some(b"<html>not found</html>"), "is no safetensors file");
-    is_broken(Some(&GOOD[..GOOD.len() - 1]), "is no safetensors file");
-    is_broken(Some(&GOOD[..7]), "is no safetensors file");
-    is_broken(Some(&GOOD[..100]), "is no safetensors file");
-    is_broken(Some(&[0xff; 64]), "is no safetensors file");
+    is_broken(Some(b""), "is not a safetensors file");
+    is_broken(Some(b"<html>not found</html>"), "is not a safetensors file");
+    is_broken(Some(&GOOD[..GOOD.len() - 1]), "is not a safetensors file");
+    is_broken(Some(&GOOD[..7]), "is not a safetensors file");
+    is_broken(Some(&GOOD[..100]), "is not a safetensors file");
+    is_broken(Some(&[0xff; 64]), "is not a safetensors file");
     is_broken(Some(&vec![0; 5 << 20]), "has 5242880 bytes, but at most 4194304 are allowed");
 }
 
 #[test]
-fn weights_of_another_network_are_named() {
+fn weights_of_another_network_are_reported() {
     let mut other = SHAPES;
     other[4] = ("hidden.weight", "F32", &[784, 32]);
     is_broken(Some(&safetensors(&other)), "hidden.weight");
@@ -116,11 +116,11 @@ fn weights_of_another_network_are_named() {
     is_broken(Some(&safetensors(&other)), "tensor 'conv1.bias' is F16, not F32");
     is_broken(Some(&safetensors(&SHAPES[..7])), "tensor 'output.bias' is missing");
     let more = [&SHAPES[..], &[("extra", "F32", &[1])]].concat();
-    is_broken(Some(&safetensors(&more)), "tensor 'extra' is not the network's");
+    is_broken(Some(&safetensors(&more)), "tensor 'extra' does not belong to the network");
 }
 
 #[test]
-fn a_manifest_that_disagrees_with_the_network_is_named() {
+fn manifest_that_contradicts_the_network_is_reported() {
     let mut info = embedded();
     info.signature.inputs[0].shape = vec![32, 32];
     let error = load_info(&info).err().unwrap().to_string();
@@ -174,7 +174,7 @@ fn warm_up_runs_in_every_bucket() {
 }
 
 #[test]
-fn pixels_that_are_no_numbers_are_the_callers_fault() {
+fn pixels_that_are_nan_are_errors_of_the_request() {
     let mut model = load_info(&embedded()).unwrap();
     for pixel in [f32::NAN, f32::INFINITY, 3e38, 255e3] {
         let data: Vec<u8> = [pixel; EDGE * EDGE].iter().flat_map(|p| p.to_le_bytes()).collect();

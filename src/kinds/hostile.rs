@@ -1,5 +1,5 @@
-//! What may lie in a model folder: for fuzzing (`fuzz/`), and for the test that replays what fuzzing
-//! found.
+//! Untrusted files of a model folder: for fuzzing (`fuzz/`), and for the test that replays the
+//! findings of fuzzing.
 
 use crate::onnx::Onnx;
 use anyhow::{anyhow, bail};
@@ -20,26 +20,27 @@ use onnx::{PlanLimits, TensorPlace};
 use serde::Deserialize;
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// Models whose other files a manifest is read with: a golden sample, a list of characters, graphs.
+/// Models that provide the other files for a manifest: a golden sample, a list of characters,
+/// graphs.
 const MODELS: [&str; 3] = ["digits", "text-lines", "filetype"];
-/// What a graph may ask for here: enough to reach every operator, too little to take long.
+/// Limits of a graph here: enough to reach every operator, but not to run for long.
 const LIMITS: PlanLimits = PlanLimits { bytes: 1 << 16, steps: 2000, turns: 2000, work: 1 << 22 };
-/// Most elements of an input that a graph is run with.
+/// Most elements of an input of a run.
 const ELEMENTS_MAX: usize = 1 << 12;
 /// Rows of such an input.
 const ROWS: usize = 2;
-/// Bounds of an image here: enough for every decoder, too little to take long.
+/// Bounds of an image here: enough for every decoder, but not to run for long.
 const BOUNDS: PictureBounds = PictureBounds { edge: 1024, pixels: 1 << 17, bytes: 1 << 24 };
-/// Memory that the steps before a graph may take here.
+/// Memory limit of the steps before a graph.
 const MEMORY_BYTES: usize = 1 << 26;
-/// Digits of the longest number in tables that are tried: sizes are the operator's, and may be
-/// large.
+/// Most digits of a number in the tables of a file: the operator sets sizes there, so larger ones
+/// are allowed, but would run for long here.
 const DIGITS_MAX: usize = 3;
-/// Most numbers of a line of an output: as many as the characters of [`CHARACTERS`], and a few.
+/// Most numbers in a row of an output: the number of characters of [`CHARACTERS`], and a few more.
 const COLUMNS_MAX: usize = 36;
-/// A folder of the models in the binary with a file that stands for a list of characters.
+/// A folder of the embedded models with a file that serves as a list of characters.
 const CHARACTERS: (&str, &str) = ("digits", "1");
-/// Tables that a file is tried with if it brings none.
+/// Tables for files that contain none.
 const TABLES: [&str; 4] = [
     "[preprocess.image]\nlongest = [8, 64]\nmultiple_of = 4\n[postprocess.regions]\n",
     "[preprocess.image]\nwidth = 8\nheight = 8\nfit = 'cover'\n[postprocess.boxes]\n",
@@ -48,10 +49,10 @@ const TABLES: [&str; 4] = [
      [postprocess.text]\ncharacters = 'golden.json'\n",
 ];
 
-/// A `model.toml`, in place of that of each of some models in the binary.
+/// Checks a `model.toml`, in place of that of each of some embedded models.
 ///
 /// # Errors
-/// What is wrong with all of them.
+/// If all of them reject it, the last error.
 pub fn manifest(data: &[u8]) -> anyhow::Result<()> {
     let manifest = Manifest::parse("model.toml", data)?;
     if let Some(signature) = &manifest.signature {
@@ -63,16 +64,16 @@ pub fn manifest(data: &[u8]) -> anyhow::Result<()> {
     Ok(outcomes.reduce(Result::or).unwrap_or(Ok(()))?)
 }
 
-/// An ONNX file: its signature as the server reads it, then a run on zeros as a worker makes it on
-/// the host, and one on other numbers, for which there may be a plan already.
+/// Checks an ONNX file: its signature as in the server, then a run on zeros as in a worker, on the
+/// host, and a run on other numbers, for which a plan may exist already.
 ///
 /// # Errors
-/// What is refused first.
+/// The first error.
 pub fn graph(data: &[u8]) -> anyhow::Result<()> {
     let data = Bytes::copy_from_slice(data);
     let light = ModelFile::read(data.clone().into(), None)?;
     let own = signature::of(&light, None)?;
-    let none = |name: &str| Err(OnnxError::invalid(format!("there is no file '{name}' beside it")));
+    let none = |name: &str| Err(OnnxError::invalid(format!("file '{name}' does not exist")));
     let file = ModelFile::read(data.into(), Some(&none))?;
     let mut model = Onnx::of(file, own.signature, TensorPlace::host(), LIMITS)?;
     for byte in [0, 1] {
@@ -82,7 +83,7 @@ pub fn graph(data: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tables of a `model.toml` that stand around a graph.
+/// The tables of a `model.toml` for the steps around a graph.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PipelineTables {
@@ -90,12 +91,12 @@ struct PipelineTables {
     postprocess: Option<WrittenPostprocess>,
 }
 
-/// A file that a client uploads, behind the tables of a `model.toml` and an empty line if it
-/// brings its own. It is prepared for a graph; the graph's outputs are made of its bytes, and read;
-/// of an image, pieces are cut out.
+/// Checks a file that a client uploads; it may begin with its own tables of a `model.toml` and an
+/// empty line. It is prepared for a graph; outputs of the graph are made from its bytes, and read;
+/// an image is cut into pieces.
 ///
 /// # Errors
-/// The last error, if all tables refuse the file.
+/// The last error, if all tables reject the file.
 pub fn upload(data: &[u8]) -> anyhow::Result<()> {
     let end = data.windows(2).position(|two| two == b"\n\n");
     let own = end.and_then(|end| Some((tables(data.get(..end)?).ok()?, data.get(end + 2..)?)));
@@ -110,21 +111,21 @@ fn tables(text: &[u8]) -> anyhow::Result<WrittenPipeline> {
     let text = std::str::from_utf8(text)?;
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let mut numbers = words.filter(|word| word.starts_with(|letter: char| letter.is_ascii_digit()));
-    // Decimals of a mean are fine.
+    // Decimals of a mean may be longer.
     if numbers.any(|word| word.len() > DIGITS_MAX && !text.contains(&format!(".{word}"))) {
-        bail!("its numbers are too large to be tried");
+        bail!("its numbers are too large for this test");
     }
     let PipelineTables { preprocess, postprocess } = toml::from_str(text)?;
     Ok(WrittenPipeline { preprocess, postprocess })
 }
 
-/// Tries the first of some graphs that the tables fit.
+/// Tries the graphs in order until the tables fit one.
 fn around(tables: WrittenPipeline, file: &[u8]) -> anyhow::Result<()> {
     let labels = ["a".to_owned(), "b".to_owned()];
     let files = Files::embedded().folder(CHARACTERS.0).folder(CHARACTERS.1);
     let graphs = graphs();
     let fits = graphs.iter().map(|graph| tables.clone().check(graph, &labels, &files));
-    let around = fits.reduce(Result::or).unwrap_or(Err("there is no graph".into()))?;
+    let around = fits.reduce(Result::or).unwrap_or(Err("no graph fits".into()))?;
     let length = u32::try_from(file.len())?;
     let data = [&length.to_le_bytes(), file].concat();
     let sent = around.interface.inputs.iter().filter(|spec| spec.takes_file()).map(|spec| {
@@ -145,7 +146,7 @@ fn around(tables: WrittenPipeline, file: &[u8]) -> anyhow::Result<()> {
     answer(&around, file, facts)
 }
 
-/// Reads outputs that are made of the file's bytes.
+/// Reads outputs that are made from the file's bytes.
 fn answer(around: &Around, file: &[u8], facts: Option<SentFacts>) -> anyhow::Result<()> {
     let columns = file.first().map_or(1, |byte| 1 + usize::from(*byte) % COLUMNS_MAX);
     let outputs = ["y", "boxes", "scores"].map(|name| table(name, file, &[columns]));
@@ -154,7 +155,7 @@ fn answer(around: &Around, file: &[u8], facts: Option<SentFacts>) -> anyhow::Res
     Ok(())
 }
 
-/// A row of FP32 lines, as many as the bytes make.
+/// A row of FP32 lines, as many as the bytes give.
 fn table(name: &str, bytes: &[u8], line: &[usize]) -> anyhow::Result<Tensor> {
     let size: usize = 4 * line.iter().product::<usize>();
     let lines = bytes.len() / size;
@@ -163,7 +164,7 @@ fn table(name: &str, bytes: &[u8], line: &[usize]) -> anyhow::Result<Tensor> {
     Ok(Tensor::new(name, Datatype::Fp32, shape, data.into())?)
 }
 
-/// Graphs of every kind that tables can stand around, without weights.
+/// Graphs of every kind that tables can be used with, without weights.
 fn graphs() -> Vec<Signature> {
     let spec =
         |name: &str, datatype, shape: &[i64]| TensorSpec::new(name, vec![datatype], shape.to_vec());
@@ -188,7 +189,7 @@ fn graphs() -> Vec<Signature> {
     [with(&one), with(&two)].concat()
 }
 
-/// Inputs for a signature, all of whose bytes are the same.
+/// Inputs for a signature, with all bytes equal.
 fn inputs(signature: &Signature, byte: u8) -> anyhow::Result<Tensors> {
     signature.inputs.iter().map(|spec| input(spec, byte)).collect()
 }
@@ -198,9 +199,9 @@ fn input(spec: &TensorSpec, byte: u8) -> anyhow::Result<Tensor> {
     let shape: Vec<usize> = std::iter::once(ROWS).chain(lengths).collect();
     let elements = shape.iter().try_fold(1usize, |size, dim| size.checked_mul(*dim));
     let elements = elements.filter(|elements| *elements <= ELEMENTS_MAX);
-    let elements = elements.ok_or_else(|| anyhow!("'{}' is too large to be tried", spec.name))?;
+    let elements = elements.ok_or_else(|| anyhow!("'{}' is too large for this test", spec.name))?;
     let data = match spec.datatype() {
-        // Each element is its length and so many letters.
+        // Each element has a length and this many letters.
         Datatype::Bytes => [&[byte, 0, 0, 0], &b"a"[..usize::from(byte)]].concat().repeat(elements),
         other => vec![byte; elements * other.size().unwrap_or(1)],
     };

@@ -1,4 +1,4 @@
-//! The kinds of models that come with the program, and the registry that custom kinds are added to.
+//! The built-in kinds of models, and the registry that custom kinds are added to.
 
 mod context;
 pub mod convert;

@@ -1,8 +1,8 @@
-//! Bytes 0..255 as floats 0..1, on the device: images travel and are uploaded as bytes.
+//! Bytes 0..255 as floats 0..1, on the device: images are sent and uploaded as bytes.
 //!
-//! On wgpu devices that compile WGSL this is one kernel of our own, `shaders/normalise_u8.wgsl`,
-//! run on burn tensors; everywhere else a plain burn twin. Both are one burn operation, so that
-//! fusion knows its place among the others.
+//! On wgpu devices that compile WGSL, a custom kernel (`shaders/normalise_u8.wgsl`) runs on burn
+//! tensors; other devices use burn's own operations. Both are registered as one burn operation, so
+//! that burn's fusion can order it among others.
 
 use crate::convert::device_error;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -16,24 +16,24 @@ use burn::cubecl::{CubeCount, CubeDim};
 use burn::tensor::{Bytes as BurnBytes, DType, Device, FloatDType, Int, Shape, Tensor, TensorData};
 use model::ModelError;
 
-/// Bytes that share one word on the device.
+/// Bytes in one word on the device.
 const BYTES_PER_WORD: usize = 4;
-/// Invocations of a workgroup; the shader names the same number.
+/// Invocations of a workgroup; must equal the number in the shader.
 const WORKGROUP: u32 = 64;
-/// Most workgroups along one axis that every wgpu device takes.
+/// Most workgroups along one axis that every wgpu device supports.
 const WORKGROUPS_MAX: u32 = 65_535;
 
-/// SPIR-V and MSL devices refuse WGSL text, and which one a device gets is cubecl's choice.
+/// SPIR-V and MSL devices reject WGSL, and cubecl chooses between them.
 const WGSL: bool = !cfg!(any(feature = "spirv", feature = "metal"));
 
-/// Bytes as floats: each divided by 255. The result is flat and in the order of the bytes.
+/// Divides each byte by 255 on the device. The result is flat and in the order of the bytes.
 ///
 /// # Errors
-/// [`ModelError::Device`] if the bytes cannot be handed to the device.
+/// [`ModelError::Device`] if the bytes cannot be uploaded to the device.
 pub fn normalise_u8(bytes: &[u8], device: &Device) -> Result<Tensor<1>, ModelError> {
     let words = upload(bytes, device)?;
     let floats = Tensor::<1>::from_dispatch(Dispatch::normalise_words(words.into_dispatch()));
-    // The last word may be filled up.
+    // The last word may be padded.
     Ok(if bytes.len().is_multiple_of(BYTES_PER_WORD) {
         floats
     } else {
@@ -49,7 +49,7 @@ fn upload(bytes: &[u8], device: &Device) -> Result<Tensor<1, Int>, ModelError> {
     Ok(Tensor::from_data(data.map_err(device_error)?, (device, DType::U32)))
 }
 
-/// The operation as burn's backends see it.
+/// The operation for burn's backends.
 #[backend_extension(Cube, Flex, Fusion)]
 pub trait NormaliseOps: Backend {
     /// Four floats for each 32-bit word, from its lowest byte up.
@@ -73,7 +73,7 @@ impl NormaliseOps for CubeBackend {
     }
 }
 
-/// The twin, of burn's own operations.
+/// The same operation, made of burn's own operations.
 fn plain<B: Backend>(words: IntTensor<B>) -> FloatTensor<B> {
     let length = words.shape().num_elements();
     let byte = |at: usize| {
@@ -116,7 +116,7 @@ fn launch(words: CubeTensor) -> CubeTensor {
     output
 }
 
-/// Enough workgroups for one invocation a word, over two axes where one is too short.
+/// Workgroups with one invocation for each word, over two axes if one is too short.
 fn workgroups(words: usize) -> CubeCount {
     let groups = u32::try_from(words.div_ceil(WORKGROUP as usize)).unwrap_or(u32::MAX);
     let x = groups.clamp(1, WORKGROUPS_MAX);
@@ -132,7 +132,7 @@ mod tests {
         (0..length).map(|at| (at * 7 + at / 256) as u8).collect()
     }
 
-    /// Every byte of every length must come out as the host divides it.
+    /// Checks that every byte at every length gives the same result as on the host.
     fn check(device: &Device) {
         for length in [1, 3, 4, 256, 784, 1021, 64 * 4 + 1] {
             let bytes = bytes(length);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_twin_divides_by_255() {
+    fn plain_operation_divides_by_255() {
         check(&Device::flex());
     }
 
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// Whether some Vulkan driver offers a software adapter here.
+    /// Returns true if a Vulkan driver offers a software adapter on this machine.
     fn has_software_adapter() -> bool {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         descriptor.backends = wgpu::Backends::VULKAN;
@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_agrees_with_the_twin() {
+    fn kernel_agrees_with_the_plain_operation() {
         if !has_software_adapter() {
             eprintln!("skipped: no software Vulkan adapter on this machine");
             return;
         }
         let device = Device::wgpu(DeviceKind::Cpu);
         check(&device);
-        // The kernel among burn's own operations, as a fused stream has it.
+        // The kernel among burn's own operations, in a fused stream.
         let image = bytes(784);
         let sum = |device: &Device| {
             let floats = normalise_u8(&image, device).unwrap() * 2.0 + 1.0;

@@ -1,4 +1,4 @@
-//! The kinds of models that a worker can load, by the name that `model.toml` gives them.
+//! The kinds of models that a worker can load, by their names in `model.toml`.
 
 use crate::context::LoadContext;
 use crate::{digits, onnx};
@@ -17,7 +17,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The kinds that come with the program: `identity`, `count`, `digits` and `onnx`.
+    /// The built-in kinds: `identity`, `count`, `digits` and `onnx`.
     pub fn builtin() -> Registry {
         let mut registry = Registry { loaders: BTreeMap::new() };
         registry.register(identity::KIND, |context| {
@@ -29,7 +29,7 @@ impl Registry {
         registry
     }
 
-    /// Adds a kind of one's own; of two with one name the later counts.
+    /// Adds a custom kind, which replaces an earlier one of the same name.
     pub fn register<L>(&mut self, kind: &str, loader: L) -> &mut Registry
     where
         L: Fn(&LoadContext<'_>) -> Result<Box<dyn Model>, ModelError> + Send + Sync + 'static,
@@ -43,11 +43,11 @@ impl Registry {
         self.loaders.keys().cloned().collect()
     }
 
-    /// Loads a model and holds it to the signature in its `model.toml`.
+    /// Loads a model and checks that its signature matches that of its `model.toml`.
     ///
     /// # Errors
-    /// [`ModelError::Broken`] if the kind is unknown, the files are bad or the signatures differ;
-    /// [`ModelError::Device`] if the device failed.
+    /// [`ModelError::Broken`] if the kind is unknown, the files are invalid or the signatures
+    /// differ; [`ModelError::Device`] if the device failed.
     pub fn load(&self, context: &LoadContext<'_>) -> Result<Box<dyn Model>, ModelError> {
         let kind = &context.info.kind;
         let unknown = || {
@@ -81,7 +81,9 @@ fn agree_on(field: &str, written: &[TensorSpec], own: &[TensorSpec]) -> Result<(
         return Ok(());
     }
     let (written, own) = (list(written), list(own));
-    Err(ModelError::Broken(format!("model.toml states the {field} {written}, but they are {own}")))
+    Err(ModelError::Broken(format!(
+        "model.toml states the {field} {written}, but the model has {own}"
+    )))
 }
 
 fn list(specs: &[TensorSpec]) -> String {
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_ones_own_are_loaded() {
+    fn custom_kinds_are_loaded() {
         let mut registry = Registry::builtin();
         registry.register("mine", |context| {
             Ok(Box::new(Identity::new(context.info.signature.clone())?))
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_must_be_what_its_manifest_says() {
+    fn model_must_match_its_manifest() {
         let mut registry = Registry::builtin();
         registry.register("mine", |context| {
             let mut signature = context.info.signature.clone();
@@ -148,7 +150,7 @@ mod tests {
         let folder = Folder::new();
         let info = echo_info(&folder, "mine", &registry);
         let error = load(&registry, &info).err().unwrap();
-        let words = "model.toml states the inputs x FP32 [2], but they are x FP16 [2]";
+        let words = "model.toml states the inputs x FP32 [2], but the model has x FP16 [2]";
         assert_eq!(error, ModelError::Broken(words.into()));
     }
 }

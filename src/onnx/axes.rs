@@ -1,4 +1,4 @@
-//! Moving, cutting and joining axes.
+//! Operations on axes: moving, slicing, joining, padding.
 
 use super::host::HostTensor;
 use super::op::Op;
@@ -7,8 +7,8 @@ use burn::tensor::Slice;
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 
-/// One axis of a slice: begin, end (not included) and step, which may be negative. All of it
-/// lies within the axis: with a negative step, `begin` is the last element and `end` may be -1.
+/// One axis of a slice: begin, end (exclusive) and step, which may be negative. All of it must be
+/// inside the axis: with a negative step, `begin` is the last element and `end` may be -1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) begin: i64,
@@ -53,23 +53,23 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
         (x, y) if x == y => Ok(x),
         (1, y) => Ok(y),
         (x, 1) => Ok(x),
-        _ => Err(OnnxError::input(format!("shapes {a:?} and {b:?} do not broadcast"))),
+        _ => Err(OnnxError::input(format!("shapes {a:?} and {b:?} cannot be broadcast together"))),
     };
     (0..rank).map(both).collect()
 }
 
-/// An axis counted from the front.
+/// An axis, counted from the front.
 ///
 /// # Errors
-/// If there is no such axis.
+/// If the axis does not exist.
 pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize> {
     let rank_number = i64::try_from(rank).unwrap_or(i64::MAX);
     let at = if axis < 0 { axis + rank_number } else { axis };
     let at = usize::try_from(at).ok().filter(|at| *at < rank);
-    at.ok_or_else(|| OnnxError::input(format!("axis {axis} of a tensor with {rank} dimensions")))
+    at.ok_or_else(|| OnnxError::input(format!("axis {axis} is out of range for {rank} axes")))
 }
 
-/// Ones in front until it has so many dimensions.
+/// The tensor with axes of length 1 in front, up to `rank` axes.
 pub(crate) fn with_rank(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T> {
     let missing = rank.saturating_sub(x.rank());
     let shape: Vec<usize> = std::iter::repeat_n(1, missing).chain(x.shape.clone()).collect();
@@ -81,7 +81,10 @@ pub(crate) fn expand(t: &mut Tracer<'_>, x: &T, shape: &[usize]) -> Result<T> {
         return Ok(x.clone());
     }
     if broadcast(&x.shape, shape)? != shape {
-        return Err(OnnxError::input(format!("shape {:?} does not expand to {shape:?}", x.shape)));
+        return Err(OnnxError::input(format!(
+            "shape {:?} cannot be expanded to {shape:?}",
+            x.shape
+        )));
     }
     let x = with_rank(t, x, shape.len())?;
     t.emit(Op::Expand(shape.to_vec()), &[&x], x.elem, shape.to_vec())
@@ -91,7 +94,7 @@ pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     let mut sorted = axes.to_vec();
     sorted.sort_unstable();
     if sorted != (0..x.rank()).collect::<Vec<_>>() {
-        return Err(OnnxError::input(format!("{axes:?} is no order of {} axes", x.rank())));
+        return Err(OnnxError::input(format!("{axes:?} is not an order of {} axes", x.rank())));
     }
     if axes.iter().enumerate().all(|(at, axis)| at == *axis) {
         return Ok(x.clone());
@@ -100,20 +103,23 @@ pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     t.emit(Op::Permute(axes.to_vec()), &[x], x.elem, shape)
 }
 
-/// With two axes exchanged.
+/// The tensor with two axes exchanged.
 pub(crate) fn swap(t: &mut Tracer<'_>, x: &T, a: usize, b: usize) -> Result<T> {
     let mut axes: Vec<usize> = (0..x.rank()).collect();
     axes.swap(a, b);
     permute(t, x, &axes)
 }
 
-/// One cut for each axis.
+/// A slice with one cut for each axis.
 pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T> {
     let shape: Vec<usize> = cuts.iter().map(Cut::len).collect();
-    // Beyond its end, a graphics card would be blamed for what the graph asks.
+    // Checked here, since a range beyond the end would fail on a graphics card, as a fault of that.
     let mut both = cuts.iter().zip(&x.shape);
     if cuts.len() != x.rank() || !both.all(|(cut, length)| cut.lies_within(*length)) {
-        return Err(OnnxError::input(format!("a part of shape {shape:?} of shape {:?}", x.shape)));
+        return Err(OnnxError::input(format!(
+            "a slice of shape {shape:?} is out of range for shape {:?}",
+            x.shape
+        )));
     }
     let whole = cuts.iter().zip(&x.shape).all(|(cut, length)| *cut == Cut::all(*length));
     if whole && cuts.len() == x.rank() {
@@ -136,10 +142,10 @@ pub(crate) fn narrow(t: &mut Tracer<'_>, x: &T, axis: usize, cut: Cut) -> Result
 }
 
 pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T> {
-    // Parts without elements are given by some exporters for "nothing", of whatever shape.
+    // Some exporters give empty parts, of any shape, for "nothing".
     let full: Vec<&T> = parts.iter().filter(|part| part.len() > 0).collect();
     let Some(first) = full.first().copied().or(parts.first()) else {
-        return Err(OnnxError::input("there is nothing to concatenate"));
+        return Err(OnnxError::input("inputs to concatenate are missing"));
     };
     if full.len() <= 1 && parts.len() == 1 || full.is_empty() {
         return cat_empty(t, parts, first, axis);
@@ -151,7 +157,7 @@ pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T> {
             && part.shape.iter().zip(&shape).enumerate().all(|(at, (a, b))| at == axis || a == b);
         if !fits || part.elem != first.elem {
             return Err(OnnxError::input(format!(
-                "{}{:?} and {}{:?} do not concatenate along axis {axis}",
+                "{}{:?} and {}{:?} cannot be concatenated along axis {axis}",
                 first.elem, first.shape, part.elem, part.shape
             )));
         }
@@ -163,7 +169,7 @@ pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T> {
     t.emit(Op::Cat(axis), &full, first.elem, shape)
 }
 
-/// Nothing but empty parts, or one part.
+/// The result if there is at most one part with elements.
 fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<T> {
     if parts.len() == 1 {
         return Ok(first.clone());
@@ -176,21 +182,21 @@ fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<
     t.constant(HostTensor::numbers(first.elem, shape, vec![]))
 }
 
-/// Without axes of length 1.
+/// The tensor without axes of length 1.
 pub(crate) fn squeeze(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     let kept = x.shape.iter().enumerate().filter(|(at, _)| !axes.contains(at));
     let shape: Vec<usize> = kept.map(|(_, length)| *length).collect();
     t.reshape(x, &shape)
 }
 
-/// With a new axis of length 1.
+/// The tensor with a new axis of length 1.
 pub(crate) fn unsqueeze(t: &mut Tracer<'_>, x: &T, axis: usize) -> Result<T> {
     let mut shape = x.shape.clone();
     shape.insert(axis.min(shape.len()), 1);
     t.reshape(x, &shape)
 }
 
-/// Filled with a number before and behind each axis. Negative widths are not for here.
+/// Pads both ends of each axis with a number. Negative widths are not supported.
 pub(crate) fn pad(t: &mut Tracer<'_>, x: &T, padding: &[(usize, usize)], value: f64) -> Result<T> {
     if padding.iter().all(|pair| *pair == (0, 0)) {
         return Ok(x.clone());
@@ -200,7 +206,7 @@ pub(crate) fn pad(t: &mut Tracer<'_>, x: &T, padding: &[(usize, usize)], value: 
         length.checked_add(*a).and_then(|sum| sum.checked_add(*b))
     };
     let shape: Option<Vec<usize>> = grown.map(sum).collect();
-    let shape = shape.ok_or_else(|| OnnxError::limit("pads that no memory would hold"))?;
+    let shape = shape.ok_or_else(|| OnnxError::limit("the padded tensor is too large"))?;
     if x.elem.is_float() && x.len() > 0 && value.abs() <= f64::from(f32::MAX) {
         return t.emit(Op::Pad(padding.to_vec(), value), &[x], x.elem, shape);
     }
@@ -228,13 +234,13 @@ fn slice_of(cut: &Cut, length: usize) -> Slice {
     if cut.step > 0 {
         return Slice::new(number(cut.begin), Some(number(cut.end)), number(cut.step));
     }
-    // burn walks a range backwards: from the last element of it.
+    // burn walks a range backwards from its last element.
     let count = i64::try_from(length).unwrap_or(0);
     let last = cut.begin + (count - 1) * cut.step;
     Slice::new(number(last), Some(number(cut.begin + 1)), number(cut.step))
 }
 
-/// A constant of one number throughout.
+/// A constant tensor of equal numbers.
 pub(crate) fn full(t: &mut Tracer<'_>, elem: Elem, shape: Vec<usize>, value: f64) -> Result<T> {
     let one = t.number(elem, value)?;
     expand(t, &one, &shape)

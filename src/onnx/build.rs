@@ -1,4 +1,4 @@
-//! The building blocks that operators are written with: like numpy's, on tensors of a plan.
+//! The building blocks of operators: functions like numpy's, on tensors of a plan.
 
 use super::op::{Binary, Compare, Op, Reduce, Unary};
 use super::trace::{T, Tracer};
@@ -6,7 +6,7 @@ use crate::{axes, literals};
 use graph::elem::{Elem, Kind};
 use graph::error::{OnnxError, Result};
 
-/// Runs of axes without gaps: the first and how many.
+/// Runs of adjacent axes: the first one and their number.
 fn adjacent(axes: &[usize]) -> Vec<(usize, usize)> {
     let mut sorted = axes.to_vec();
     sorted.sort_unstable();
@@ -28,18 +28,18 @@ impl Tracer<'_> {
             Unary::Abs | Unary::Neg | Unary::Sign | Unary::Relu | Unary::BitNot | Unary::Not
         );
         if float_only && x.elem.kind() != Kind::Float {
-            return Err(OnnxError::invalid(format!("{unary:?} of {}", x.elem)));
+            return Err(OnnxError::invalid(format!("{unary:?} is not supported for {}", x.elem)));
         }
         let boolean = matches!(unary, Unary::IsInf | Unary::IsNan);
         let elem = if boolean { Elem::Bool } else { x.elem };
         self.emit(Op::Unary(unary), &[x], elem, x.shape.clone())
     }
 
-    /// Both of one type; broadcasts.
+    /// An operation of two tensors of one type, which broadcast.
     pub(crate) fn binary(&mut self, binary: Binary, x: &T, y: &T) -> Result<T> {
         same_type(x, y)?;
         let shape = axes::broadcast(&x.shape, &y.shape)?;
-        // A number stands on the right, where that is the same.
+        // A constant number becomes the right operand, where the order does not matter.
         let turns = matches!(binary, Binary::Add | Binary::Mul);
         let (x, y) = if turns && x.is_constant() { (y, x) } else { (x, y) };
         if let Some(scalar) = scalar_of(self, binary, x, y, &shape)? {
@@ -74,13 +74,13 @@ impl Tracer<'_> {
         self.binary(Binary::Div, x, y)
     }
 
-    /// With a number on the right.
+    /// An operation with a number on the right.
     pub(crate) fn scalar(&mut self, binary: Binary, x: &T, value: f64) -> Result<T> {
         let number = self.number(x.elem, value)?;
         self.binary(binary, x, &number)
     }
 
-    /// `x` where the condition holds, else `y`; all three broadcast.
+    /// `x` where the condition is true, else `y`; all three broadcast.
     pub(crate) fn choose(&mut self, condition: &T, x: &T, y: &T) -> Result<T> {
         same_type(x, y)?;
         if condition.elem != Elem::Bool {
@@ -100,20 +100,24 @@ impl Tracer<'_> {
             return Ok(x.clone());
         }
         if x.len() != shape.iter().product::<usize>() {
-            return Err(OnnxError::input(format!("shape {:?} does not become {shape:?}", x.shape)));
+            return Err(OnnxError::input(format!(
+                "shape {:?} cannot be reshaped to {shape:?}",
+                x.shape
+            )));
         }
         self.emit(Op::Reshape(shape.to_vec()), &[x], x.elem, shape.to_vec())
     }
 
-    /// Sums, maxima and the like over axes, which stay with length 1. Adjacent ones go as one.
+    /// A reduction over axes, which are kept with length 1. Adjacent axes are reduced as one.
     pub(crate) fn reduce(&mut self, reduce: Reduce, x: &T, axes: &[usize]) -> Result<T> {
         let mut result = x.clone();
         for (first, count) in adjacent(axes) {
             let lengths = result.shape.get(first..first + count);
-            let lengths = lengths
-                .ok_or_else(|| OnnxError::input(format!("axes {axes:?} of shape {:?}", x.shape)))?;
+            let lengths = lengths.ok_or_else(|| {
+                OnnxError::input(format!("axes {axes:?} are out of range for shape {:?}", x.shape))
+            })?;
             if lengths.contains(&0) {
-                return Err(OnnxError::internal("reduces nothing"));
+                return Err(OnnxError::internal("axes to reduce are missing"));
             }
             let mut flat = result.shape.clone();
             flat.splice(first..first + count, [lengths.iter().product()]);
@@ -135,7 +139,7 @@ pub(super) fn same_type(x: &T, y: &T) -> Result<()> {
     Err(OnnxError::invalid(format!("the types differ: {} and {}", x.elem, y.elem)))
 }
 
-/// The operation with `y` as a number, where that is one.
+/// The operation with `y` as a number, if `y` is one.
 fn scalar_of(
     t: &mut Tracer<'_>,
     binary: Binary,
@@ -152,7 +156,7 @@ fn scalar_of(
     Ok(literals::floats(t, y)?.first().map(|value| Op::Scalar(binary, *value)))
 }
 
-/// Whether each element is below zero.
+/// True for each element below zero.
 pub(crate) fn compare_zero(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let zero = t.number(x.elem, 0.0)?;
     t.compare(Compare::Less, x, &zero)

@@ -11,10 +11,10 @@ use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 use half::{bf16, f16};
 
-/// To another type, on the host.
+/// Converts a tensor to another type, on the host.
 ///
 /// # Errors
-/// For text that is no number.
+/// For text that is not a number.
 pub(crate) fn convert(
     host: &HostTensor,
     to: Elem,
@@ -40,8 +40,8 @@ pub(crate) fn convert(
     Ok(HostTensor::ints(to, shape, values))
 }
 
-/// The nearest value that a type has.
-#[allow(clippy::cast_possible_truncation, reason = "rounding is what it is for")]
+/// The nearest value of a type.
+#[allow(clippy::cast_possible_truncation, reason = "it rounds")]
 pub(crate) fn round_to(to: Elem, value: f64, saturate: bool, how: Round) -> f64 {
     match to {
         Elem::F64 => value,
@@ -52,7 +52,7 @@ pub(crate) fn round_to(to: Elem, value: f64, saturate: bool, how: Round) -> f64 
     }
 }
 
-/// The low bits of an integer, as the type reads them.
+/// The low bits of an integer, interpreted as the type.
 pub(crate) fn wrap_to(to: Elem, value: i64) -> i64 {
     let bits = u32::try_from(to.bits()).unwrap_or(64);
     if bits >= 64 {
@@ -79,14 +79,16 @@ fn float_text(value: f64) -> String {
     match value {
         _ if value.is_nan() => "NaN".to_owned(),
         _ if value.is_infinite() => if value > 0.0 { "INF" } else { "-INF" }.to_owned(),
-        #[allow(clippy::cast_possible_truncation, reason = "as many digits as a float has")]
+        #[allow(clippy::cast_possible_truncation, reason = "a float has this many digits")]
         _ => (value as f32).to_string(),
     }
 }
 
 fn parse(words: &[String], to: Elem) -> Result<HostTensor> {
     let number = |word: &String| {
-        word.trim().parse::<f64>().map_err(|_| OnnxError::input(format!("'{word}' is no number")))
+        word.trim()
+            .parse::<f64>()
+            .map_err(|_| OnnxError::input(format!("'{word}' is not a number")))
     };
     let values = words.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     Ok(HostTensor::numbers(
@@ -96,14 +98,14 @@ fn parse(words: &[String], to: Elem) -> Result<HostTensor> {
     ))
 }
 
-/// To another type. Floats of 16 bits are rounded to what the type has; others to what holds
-/// them. Integers that do not fit keep their low bits.
+/// Converts a tensor to another type. Floats of 16 bits are rounded to values of the type; other
+/// types are only held in a type that contains them. Integers that do not fit keep their low bits.
 pub(crate) fn cast(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T> {
     cast_as(t, x, to, true, Round::Nearest)
 }
 
-/// Like [`cast`]; for floats of eight bits: whether too large numbers become the
-/// largest, and how numbers between two are rounded.
+/// Like [`cast`], with options for floats of eight bits: `saturate` turns too large numbers into
+/// the largest one, and `how` rounds numbers between two values.
 pub(crate) fn cast_as(
     t: &mut Tracer<'_>,
     x: &T,
@@ -118,7 +120,7 @@ pub(crate) fn cast_as(
     let tiny = to.is_float() && !matches!(to, Elem::F32 | Elem::F64);
     let narrow = to.is_int() && to != Elem::I64 && to != Elem::U64;
     let place = if x.is_constant() { t.host_place() } else { t.place().clone() };
-    // On the host a cast keeps the low bits by itself, as long as the type is held as it is.
+    // On the host a cast keeps the low bits already, if the held type has the same width.
     let held_wider = narrow && DType::size(&held(to, &place)) * 8 != to.bits();
     let from_float = x.elem.is_float() && to.is_int();
     if text || tiny || held_wider || (from_float && narrow && to != Elem::I32) {
@@ -128,13 +130,13 @@ pub(crate) fn cast_as(
             Ok(vec![convert(host, to, saturate, how)?])
         };
         let made = t.host_op("cast", &[x], &[(to, shape)], convert)?;
-        return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
+        return made.into_iter().next().ok_or_else(|| OnnxError::internal("a result is missing"));
     }
     let dtype = held(to, &place);
     t.emit(Op::Cast(dtype), &[x], to, x.shape.clone())
 }
 
-/// To a type that is known to have every value of `x`: whatever holds the type will do.
+/// Converts a tensor to a type that has every value of `x`: any type that holds `to` is sufficient.
 ///
 /// # Errors
 /// If the result is too large.

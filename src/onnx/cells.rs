@@ -1,5 +1,5 @@
-//! Tensors on the host in the types that they have: a table of a hundred thousand rows is not
-//! widened for a function that goes through it once.
+//! Tensors on the host in their own types: a matrix of a hundred thousand rows is not widened for a
+//! function that reads it once.
 
 use super::held::{Form, RuntimeValue};
 use super::host::HostTensor;
@@ -10,7 +10,7 @@ use graph::error::{OnnxError, Result};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// A tensor on the host, row-major.
+/// A tensor on the host in its own type, row-major.
 #[derive(Clone, Debug)]
 pub(crate) struct Cells {
     pub(crate) elem: Elem,
@@ -40,19 +40,19 @@ impl Cells {
         Ok(Cells { elem, shape, content })
     }
 
-    /// 32-bit floats.
+    /// A tensor of 32-bit floats.
     pub(crate) fn singles(shape: Vec<usize>, values: Vec<f32>) -> Cells {
         let data = TensorData::new(values, at_least_1d(&shape));
         Cells::of_data(Elem::F32, shape, data)
     }
 
-    /// 64-bit floats.
+    /// A tensor of 64-bit floats.
     pub(crate) fn doubles(shape: Vec<usize>, values: Vec<f64>) -> Cells {
         let data = TensorData::new(values, at_least_1d(&shape));
         Cells::of_data(Elem::F64, shape, data)
     }
 
-    /// 64-bit integers.
+    /// A tensor of 64-bit integers.
     pub(crate) fn integers(shape: Vec<usize>, values: Vec<i64>) -> Cells {
         let data = TensorData::new(values, at_least_1d(&shape));
         Cells::of_data(Elem::I64, shape, data)
@@ -89,7 +89,7 @@ impl Cells {
 
     fn numbers<E: burn::tensor::Element>(&self, dtype: DType) -> Result<Cow<'_, [E]>> {
         let CellContent::Data(data) = &self.content else {
-            return Err(OnnxError::unsupported("text holds no numbers"));
+            return Err(OnnxError::unsupported("text cannot be read as numbers"));
         };
         let failed = |error: burn::tensor::DataError| OnnxError::internal(error.to_string());
         if data.dtype() == dtype {
@@ -99,7 +99,7 @@ impl Cells {
         Ok(Cow::Owned(data.as_slice::<E>().map_err(failed)?.to_vec()))
     }
 
-    /// The words of a tensor of text; none of another.
+    /// The elements of a tensor of text; empty for other tensors.
     pub(crate) fn to_words(&self) -> &[String] {
         match &self.content {
             CellContent::Text(host) => host.to_text(),
@@ -111,7 +111,7 @@ impl Cells {
         Form { elem: self.elem, shape: self.shape.clone() }
     }
 
-    /// Puts the tensor where a place's tensors are.
+    /// Moves the tensor to a place.
     ///
     /// # Errors
     /// If the elements do not fit the type.

@@ -1,4 +1,4 @@
-//! From a graph to a plan: node by node, with the values that names stand for.
+//! Compiles a graph to a plan: node by node, with the values of names.
 
 use super::ops::{self, Call};
 use super::trace::{T, Tracer, Value};
@@ -8,10 +8,10 @@ use graph::{Attribute, Graph, ModelFile, Node};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Functions in functions in bodies: deeper than this, a file is meant to do harm.
+/// Most levels of nested functions and bodies; only a malicious file has more.
 const DEPTH_MAX: usize = 64;
 
-/// What names stand for in a graph and those around it.
+/// The values of names in a graph and the enclosing ones.
 pub(crate) struct ValueScope<'s> {
     values: HashMap<&'s str, Value>,
     outer: Option<&'s ValueScope<'s>>,
@@ -27,7 +27,7 @@ impl<'s> ValueScope<'s> {
 
 type Attributes = HashMap<String, Attribute>;
 
-/// Walks the graphs of one file.
+/// A compiler of the graphs of one file.
 pub(crate) struct Compiler<'m> {
     pub(crate) file: &'m ModelFile,
 }
@@ -36,7 +36,7 @@ impl Compiler<'_> {
     /// The main graph. `constants` are its tensors, by name.
     ///
     /// # Errors
-    /// Naming the node and the operator.
+    /// Those of the operators, with the node.
     pub(crate) fn main(
         &self,
         t: &mut Tracer<'_>,
@@ -49,7 +49,7 @@ impl Compiler<'_> {
         self.graph(t, graph, inputs, &outer, &Attributes::new(), false)
     }
 
-    /// A graph on its inputs. `constants`: whether its own tensors are still to be read.
+    /// Compiles a graph for its inputs. `constants`: its own tensors are not read yet.
     pub(crate) fn graph(
         &self,
         t: &mut Tracer<'_>,
@@ -61,12 +61,12 @@ impl Compiler<'_> {
     ) -> Result<Vec<Value>> {
         if outer.depth >= DEPTH_MAX {
             return Err(OnnxError::unsupported(format!(
-                "graphs in graphs deeper than {DEPTH_MAX}"
+                "graphs are nested deeper than {DEPTH_MAX}"
             )));
         }
         if inputs.len() > graph.inputs.len() {
             let (given, taken) = (inputs.len(), graph.inputs.len());
-            return Err(OnnxError::invalid(format!("a body takes {taken} inputs, not {given}")));
+            return Err(OnnxError::invalid(format!("a body has {taken} inputs, not {given}")));
         }
         let names = graph.inputs.iter().map(|port| port.name.as_str());
         let mut scope = ValueScope {
@@ -131,7 +131,7 @@ impl Compiler<'_> {
             return results;
         }
         if let Some(operator) = ops::find(&node.domain, &node.op) {
-            // burn panics where its own checks fail.
+            // burn panics if one of its own checks fails.
             let run = catch_unwind(AssertUnwindSafe(|| operator(t, call)));
             return run.unwrap_or_else(|panic| {
                 if t.is_device_at_work() {
@@ -149,7 +149,7 @@ impl Compiler<'_> {
         };
         if scope.depth >= DEPTH_MAX {
             return Err(OnnxError::unsupported(format!(
-                "functions in functions deeper than {DEPTH_MAX}"
+                "functions are nested deeper than {DEPTH_MAX}"
             )));
         }
         let mut attributes = function.defaults.clone();

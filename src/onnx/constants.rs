@@ -1,4 +1,4 @@
-//! What the plans of one model share: constants, and the limits of a file.
+//! Data that the plans of one model share: constants, and the limits of a file.
 
 use super::tensor::DeviceTensor;
 use super::value::T;
@@ -7,17 +7,17 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a file may ask for while a plan is made.
+/// Limits of a file while a plan is made.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanLimits {
     /// Bytes of the largest tensor.
     pub bytes: usize,
-    /// Steps of a plan: loops are unrolled.
+    /// Steps of a plan, with unrolled loops.
     pub steps: usize,
-    /// Nodes, rounds of bodies and results, those that are constant included: loops in loops, and
-    /// functions that call others twice, have to end.
+    /// Nodes, rounds of bodies and results, including constant ones: this limit ends nested loops,
+    /// and functions that call others twice.
     pub turns: usize,
-    /// Elements that one step of the host goes through.
+    /// Elements that one step of the host may process.
     pub work: usize,
 }
 
@@ -32,15 +32,15 @@ impl Default for PlanLimits {
 pub(crate) struct Constants {
     pub(super) limits: PlanLimits,
     pub(super) uploads: HashMap<u64, DeviceTensor>,
-    /// Tensors of nodes and bodies, by where they are in the file's graph, which outlives this.
+    /// Tensors of nodes and bodies, by their addresses in the file's graph, which outlives this.
     pub(super) files: HashMap<usize, T>,
     pub(super) numbers: HashMap<(Elem, u64), T>,
     pub(super) folds: HashMap<(String, Vec<u64>), T>,
-    /// Made from the attributes of nodes, by where those are in the file's graph.
+    /// Values from the attributes of nodes, by the addresses of these in the file's graph.
     pub(super) kept: HashMap<usize, Kept>,
 }
 
-/// Whatever an operator makes of its attributes.
+/// A value that an operator makes from its attributes.
 pub(super) type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Constants {

@@ -1,4 +1,4 @@
-//! Control flow: which branch, and how often, is decided while a plan is made.
+//! Control flow: branches and the number of rounds are decided while a plan is made.
 
 use super::axes::{Cut, axis};
 use super::compile::{Compiler, ValueScope};
@@ -16,7 +16,7 @@ const ROUNDS_MAX: i64 = 100_000;
 
 type Outputs = Result<Vec<Value>>;
 
-/// What runs the bodies of an operator.
+/// An operator of control flow with its bodies.
 struct BodyRunner<'a> {
     compiler: &'a Compiler<'a>,
     call: &'a Call<'a>,
@@ -26,7 +26,7 @@ struct BodyRunner<'a> {
 /// The operators of control flow, of the domain `ai.onnx`.
 pub(crate) const NAMES: [&str; 4] = ["If", "Loop", "Scan", "SequenceMap"];
 
-/// Whether it is an operator of control flow.
+/// Returns true for an operator of control flow.
 fn knows(domain: &str, op: &str) -> bool {
     domain.is_empty() && NAMES.contains(&op)
 }
@@ -55,7 +55,7 @@ impl BodyRunner<'_> {
     fn graph(&self, name: &str) -> Result<Arc<Graph>> {
         match self.call.attribute(name) {
             Some(Attribute::Graph(graph)) => Ok(graph.clone()),
-            _ => Err(OnnxError::invalid(format!("attribute {name} is no graph"))),
+            _ => Err(OnnxError::invalid(format!("attribute {name} is not a graph"))),
         }
     }
 
@@ -87,7 +87,9 @@ impl BodyRunner<'_> {
         let mut round = 0;
         while goes_on && round < most {
             if round >= ROUNDS_MAX {
-                return Err(OnnxError::limit(format!("more than {ROUNDS_MAX} rounds")));
+                return Err(OnnxError::limit(format!(
+                    "the loop has more than {ROUNDS_MAX} rounds"
+                )));
             }
             let count = t.constant(HostTensor::ints(Elem::I64, vec![], vec![round]))?;
             let condition = t.constant(HostTensor::bools(vec![], [goes_on]))?;
@@ -96,7 +98,7 @@ impl BodyRunner<'_> {
             let mut outputs = self.run(t, &graph, inputs)?.into_iter();
             goes_on = match outputs.next() {
                 Some(Value::Tensor(condition)) => truth(t, &condition)?,
-                _ => return Err(OnnxError::invalid("the body gives no condition")),
+                _ => return Err(OnnxError::invalid("the body does not return a condition")),
             };
             carried = outputs.by_ref().take(carried.len()).collect();
             for (all, value) in scanned.iter_mut().zip(outputs) {
@@ -121,7 +123,7 @@ impl BodyRunner<'_> {
         self.scan_of(t, &inputs)
     }
 
-    /// The older form: everything has a batch axis in front, scanned one by one.
+    /// The older form: all inputs have a batch axis in front and are scanned one by one.
     fn scan_batches(&self, t: &mut Tracer<'_>) -> Outputs {
         let inputs: Vec<T> = self
             .call
@@ -162,7 +164,7 @@ impl BodyRunner<'_> {
         let states = inputs
             .len()
             .checked_sub(count)
-            .ok_or_else(|| OnnxError::invalid("more scan inputs than inputs"))?;
+            .ok_or_else(|| OnnxError::invalid("num_scan_inputs exceeds the number of inputs"))?;
         let (state, scanned) = inputs.split_at(states);
         let axes = self.axes("scan_input_axes", scanned)?;
         let back = self.flags("scan_input_directions", count)?;
@@ -218,7 +220,7 @@ impl BodyRunner<'_> {
         let graph = self.graph("body")?;
         let inputs: Vec<Value> = self.call.inputs.iter().flatten().cloned().collect();
         let Some(Value::Sequence(first)) = inputs.first() else {
-            return Err(OnnxError::invalid("input 0 is no sequence"));
+            return Err(OnnxError::invalid("input 0 is not a sequence"));
         };
         let mut outputs: Vec<Vec<T>> = vec![Vec::new(); graph.outputs.len()];
         for at in 0..first.len() {
@@ -226,7 +228,7 @@ impl BodyRunner<'_> {
                 Value::Sequence(all) => all
                     .get(at)
                     .cloned()
-                    .ok_or_else(|| OnnxError::input("sequences differ in length")),
+                    .ok_or_else(|| OnnxError::input("the sequences differ in length")),
                 other => Ok(other.clone()),
             };
             let given = inputs.iter().map(one).collect::<Result<Vec<_>, _>>()?;
@@ -242,7 +244,7 @@ impl BodyRunner<'_> {
 fn tensor(value: Value) -> Result<T> {
     match value {
         Value::Tensor(t) => Ok(t),
-        _ => Err(OnnxError::invalid("a tensor was expected")),
+        _ => Err(OnnxError::invalid("a value of the body is not a tensor")),
     }
 }
 
@@ -250,7 +252,7 @@ fn truth(t: &mut Tracer<'_>, condition: &T) -> Result<bool> {
     Ok(literals::ints(t, condition)?.first().is_some_and(|value| *value != 0))
 }
 
-/// Tensors of one shape along a new axis.
+/// Stacks tensors of one shape along a new axis.
 pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> Result<T> {
     if all.is_empty() {
         return t.constant(HostTensor::numbers(elem, vec![0], vec![]));
@@ -260,8 +262,8 @@ pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> R
     axes::cat(t, &parts, axis)
 }
 
-/// An empty stack of tensors: a first axis of length 0, and behind it the lengths that the file
-/// states for each tensor, or 0 where it states none (as in ONNX Runtime).
+/// An empty stack of tensors: a first axis of length 0, then the lengths that the file states for
+/// each tensor, or 0 for lengths that it does not state (as in ONNX Runtime).
 pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<T> {
     let elem = port.and_then(|port| port.elem).unwrap_or(Elem::F32);
     let dims = port.and_then(|port| port.dims.as_deref()).unwrap_or(&[]);

@@ -1,4 +1,4 @@
-//! Data beside a model, as ONNX's own tests have them: `test_data_set_0/input_0.pb` and
+//! Data sets beside a model, in the format of ONNX's own tests: `test_data_set_0/input_0.pb` and
 //! `output_0.pb`, each a tensor, a sequence or an optional. Runs the model and compares.
 
 use super::compile::Compiler;
@@ -18,18 +18,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An error of a check of a model against a data set.
+/// The failure of a comparison of a model with a data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DataSetError {
-    /// A file of the data set cannot be read, or is not what the graph takes.
+    /// A file of the data set cannot be read, or does not fit the graph.
     #[error("{}: {detail}", path.display())]
     File { path: PathBuf, detail: Box<dyn std::error::Error + Send + Sync> },
-    #[error("input '{0}' is no tensor")]
+    #[error("input '{0}' is not a tensor")]
     Input(String),
     /// The model cannot be read or run.
     #[error(transparent)]
     Model(#[from] OnnxError),
-    /// The plan that later requests get fails, or gives up.
+    /// The plan for later requests fails, or is stale.
     #[error("the plan: {0}")]
     Plan(OnnxError),
     #[error("output '{output}': {difference}")]
@@ -45,14 +45,14 @@ impl DataSetError {
     }
 }
 
-/// The first difference between what a data set expects and what the model gives.
+/// The first difference between a data set and the outputs of the model.
 #[derive(Debug, thiserror::Error)]
 pub enum Difference {
-    #[error("{expected} was expected, not {found}")]
+    #[error("expected {expected}, found {found}")]
     Form { expected: String, found: String },
-    #[error("'{expected}' was expected, not '{found}'")]
+    #[error("expected '{expected}', found '{found}'")]
     Word { expected: String, found: String },
-    #[error("element {at}: {expected} was expected, not {found}")]
+    #[error("element {at}: expected {expected}, found {found}")]
     Element { at: usize, expected: f64, found: f64 },
 }
 
@@ -64,10 +64,10 @@ enum HostValue {
     Nothing,
 }
 
-/// Runs a model on one folder of data and compares what it gives with what is there.
+/// Runs a model on one folder of data and compares its outputs with the data.
 ///
 /// # Errors
-/// What failed, or the first difference.
+/// The failure, or the first difference.
 pub(crate) fn check(
     file: &ModelFile,
     place: &TensorPlace,
@@ -101,10 +101,10 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// The inputs of a data set, for graphs that take tensors only.
+/// The inputs of a data set, for graphs with tensors only.
 ///
 /// # Errors
-/// What cannot be read.
+/// If a file cannot be read.
 pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<FileTensor>, DataSetError> {
     let ports = file.graph.inputs.iter().enumerate();
     let inputs =
@@ -115,7 +115,7 @@ pub(crate) fn tensors(file: &ModelFile, folder: &Path) -> Result<Vec<FileTensor>
     inputs.collect()
 }
 
-/// A value in the place of an initialiser, with its name.
+/// A value for an initialiser, with its name.
 fn named(path: &Path, overridable: &[Port]) -> Result<(String, HostValue), DataSetError> {
     let bytes = std::fs::read(path).map_err(|error| DataSetError::file(path, error))?;
     let proto = TensorProto::decode(Bytes::from(bytes));
@@ -127,7 +127,7 @@ fn named(path: &Path, overridable: &[Port]) -> Result<(String, HostValue), DataS
     Ok((name, tensor(&proto)?))
 }
 
-/// `given` are values in the place of initialisers.
+/// Runs the model; `given` are values for initialisers.
 fn run(
     file: &ModelFile,
     place: &TensorPlace,
@@ -152,7 +152,7 @@ fn run(
     let mut flat = Vec::new();
     outputs.iter().for_each(|output| flatten(output, &mut flat));
     let (mut results, plan) = t.finish(&flat, true)?;
-    // What later requests get is looked at, where there is a plan for them.
+    // The plan, if there is one, is what later requests run, so it is compared as well.
     if let Some(plan) = plan {
         let mut env = Env { place: place.clone(), values: held.into_iter().map(Some).collect() };
         results = plan.run(&mut env).map_err(|stop| DataSetError::Plan(stop.into()))?;
@@ -161,7 +161,7 @@ fn run(
     Ok(outputs.iter().map(|output| rebuild(output, &mut results)).collect())
 }
 
-/// `inputs` gets what the plan's inputs hold, in order.
+/// Converts a value; adds the elements of the plan's inputs to `inputs`, in order.
 fn value(
     t: &mut Tracer<'_>,
     item: HostValue,
@@ -214,7 +214,7 @@ fn read(path: &Path, port: &Port) -> Result<HostValue, DataSetError> {
         Sort::Tensor => tensor(&TensorProto::decode(bytes).map_err(bad)?),
         Sort::Sequence => sequence(&SequenceProto::decode(bytes).map_err(bad)?),
         Sort::OptionalTensor | Sort::OptionalSequence => {
-            // Some data sets hold the value itself.
+            // Some data sets contain the value itself.
             let optional = OptionalProto::decode(bytes).map_err(bad)?;
             match (optional.tensor_value, optional.sequence_value) {
                 (Some(value), _) => tensor(&value),
@@ -227,7 +227,7 @@ fn read(path: &Path, port: &Port) -> Result<HostValue, DataSetError> {
 }
 
 fn tensor(proto: &TensorProto) -> Result<HostValue> {
-    let none = |_: &str| Err(OnnxError::invalid("a data set has no external data"));
+    let none = |_: &str| Err(OnnxError::invalid("external data are not supported in a data set"));
     FileTensor::read(proto, Some(&none)).map(HostValue::Tensor)
 }
 

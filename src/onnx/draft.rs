@@ -1,4 +1,4 @@
-//! What a tracer writes down: the steps of a plan before they are bound to a device.
+//! Steps of a plan before they are bound to a device.
 
 use super::held::Form;
 use super::host::HostTensor;
@@ -7,26 +7,26 @@ use super::trace::T;
 use graph::error::NodeLabel;
 use std::sync::Arc;
 
-/// A step, with what it takes still on the host.
+/// A step with constants that are still on the host.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) op: Op,
     pub(crate) inputs: Vec<T>,
-    /// Where the results go, and what they are.
+    /// The variables of the results, and their types and shapes.
     pub(crate) outputs: Vec<(usize, Form)>,
-    /// The node that it is a part of.
+    /// The node that the step belongs to.
     pub(crate) node: Option<Arc<NodeLabel>>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum DraftItem {
     Step(Draft),
-    /// The plan holds only while this small result is what it was when the plan was made.
+    /// The plan is valid only while this small result equals the one at its making.
     Guard(usize, HostTensor),
 }
 
 impl Draft {
-    /// The result of a step that has one.
+    /// The result of a step with a single one.
     pub(crate) fn result(&self) -> Option<(usize, &Form)> {
         match &self.outputs[..] {
             [(var, form)] => Some((*var, form)),

@@ -1,4 +1,4 @@
-//! A model that runs: its graph, its constants, and the plans made so far.
+//! A loaded model: its graph, its constants, and its plans.
 
 use super::compile::{Compiler, panic_text};
 use super::constants::{Constants, PlanLimits};
@@ -18,14 +18,14 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Most plans kept; the one used longest ago goes first.
+/// Most plans of a model; the least recently used one is removed first.
 const PLANS_MAX: usize = 64;
 
-/// Types and shapes of all inputs; `None` for one that is left out.
+/// Types and shapes of all inputs; `None` for an omitted one.
 type Key = Vec<Option<(Elem, Vec<usize>)>>;
 
-/// The inputs of a request: those of the graph in their order, then the initialisers that may be
-/// given ([`graph::Graph::overridable`]). `None` for one that is left out.
+/// The inputs of a request: those of the graph in their order, then the initialisers that a request
+/// may override ([`graph::Graph::overridable`]). `None` for an omitted one.
 type Given<'r> = [Option<&'r FileTensor>];
 
 /// A loaded model on one device.
@@ -35,22 +35,22 @@ pub struct Engine {
     tensors: HashMap<String, T>,
     constants: Constants,
     place: TensorPlace,
-    /// By the forms of the inputs, with when each was used last.
+    /// Plans with their last use, by the types and shapes of the inputs.
     plans: HashMap<Key, (Arc<ExecutionPlan>, u64)>,
     runs: u64,
 }
 
 impl Engine {
     /// # Errors
-    /// If a tensor of the file cannot be held.
+    /// If a tensor of the file cannot be converted.
     pub fn new(file: ModelFile, place: TensorPlace) -> Result<Engine> {
         Engine::limited(file, place, PlanLimits::default())
     }
 
-    /// One that makes no larger plans than `limits` allow.
+    /// A model with other limits for its plans.
     ///
     /// # Errors
-    /// If a tensor of the file cannot be held.
+    /// If a tensor of the file cannot be converted.
     pub fn limited(file: ModelFile, place: TensorPlace, limits: PlanLimits) -> Result<Engine> {
         let mut tensors = HashMap::new();
         for (name, raw) in &file.graph.constants {
@@ -65,21 +65,21 @@ impl Engine {
         self.file.weights_bytes()
     }
 
-    /// What a run on such inputs costs; `None` if there is no plan for them.
+    /// The costs of a run with such inputs; `None` without a plan for them.
     pub fn profile(&self, inputs: &[FileTensor]) -> Option<Profile> {
         let key = key_of(&all(inputs));
         let forms: Vec<Form> = inputs.iter().map(Form::of).collect();
         self.plans.get(&key).map(|(plan, _)| plan.profile(&forms))
     }
 
-    /// Times the steps of the plan for such inputs, over some runs.
+    /// Times the steps of the plan for such inputs, over several runs.
     ///
     /// # Errors
-    /// If there is no plan for them, or it fails.
+    /// If the plan does not exist, or fails.
     pub fn time(&self, inputs: &[FileTensor], runs: usize) -> Result<Times> {
         let key = key_of(&all(inputs));
         let (plan, _) =
-            self.plans.get(&key).ok_or_else(|| OnnxError::internal("there is no plan"))?;
+            self.plans.get(&key).ok_or_else(|| OnnxError::internal("the plan does not exist"))?;
         let mut times = Times::new();
         for _ in 0..runs {
             let mut env = Env { place: self.place.clone(), values: Vec::new() };
@@ -91,19 +91,19 @@ impl Engine {
         Ok(times)
     }
 
-    /// Answers for all inputs of the graph.
+    /// Runs the model with all inputs of the graph.
     ///
     /// # Errors
-    /// As [`Engine::run_given`].
+    /// Those of [`Engine::run_given`].
     pub fn run(&mut self, inputs: &[FileTensor]) -> Result<Vec<FileTensor>> {
         self.run_given(&all(inputs))
     }
 
-    /// Answers: with the plan for these shapes, which is made if there is none.
+    /// Runs the model with the plan for these shapes, which is made if it does not exist.
     ///
     /// # Errors
-    /// Naming the node and the operator that failed. Panics where a driver does; on the CPU there
-    /// is none, and what panics there is an input that the graph cannot take.
+    /// Those of the operators, with the node. Panics if a driver does; the CPU has no driver, and a
+    /// panic there becomes an error of the inputs.
     pub fn run_given(&mut self, inputs: &Given<'_>) -> Result<Vec<FileTensor>> {
         if !self.place.host {
             return self.answer(inputs);
@@ -139,7 +139,7 @@ impl Engine {
         Ok(outputs)
     }
 
-    /// Answers node by node, with nothing known before: what plans are held against.
+    /// Runs the graph node by node without a plan, for comparison with plans.
     #[cfg(test)]
     pub(crate) fn interpret(&self, inputs: &[FileTensor]) -> Result<Vec<FileTensor>> {
         let mut constants = Constants::default();
@@ -161,7 +161,7 @@ impl Engine {
         let graph = &self.file.graph;
         let (own, more) = inputs.split_at_checked(graph.inputs.len()).unwrap_or((inputs, &[]));
         if more.len() > graph.overridable.len() {
-            return Err(OnnxError::input(format!("the graph takes {} inputs", graph.inputs.len())));
+            return Err(OnnxError::input(format!("the graph has {} inputs", graph.inputs.len())));
         }
         let mut t = Tracer::new(self.place.clone(), &mut self.constants);
         let mut input = |raw: &FileTensor| {
@@ -202,7 +202,7 @@ fn all(inputs: &[FileTensor]) -> Vec<Option<&FileTensor>> {
     inputs.iter().map(Some).collect()
 }
 
-/// Inputs that are left out behind the last one given make no difference.
+/// Omitted inputs after the last given one have no effect.
 fn key_of(inputs: &Given<'_>) -> Key {
     let given = inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     let form = |raw: &&FileTensor| (raw.elem, raw.shape.clone());
@@ -218,13 +218,13 @@ fn answers(t: &mut Tracer<'_>, ports: &[Port], values: Vec<Value>) -> Result<Vec
     tensors.collect()
 }
 
-/// A value as a tensor: that of an optional value; a sequence along a new first axis, which is
-/// what a list of equal arrays is to `numpy.asarray`.
+/// A value as a tensor: that of an optional value; a sequence is stacked along a new first axis,
+/// like a list of equal arrays in `numpy.asarray`.
 fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T> {
     match value {
         Value::Tensor(tensor) => Ok(tensor),
         Value::Optional(Some(value)) => tensor(t, port, *value),
-        Value::Optional(None) => Err(OnnxError::input("it is an optional value that is not there")),
+        Value::Optional(None) => Err(OnnxError::input("the optional value is missing")),
         Value::Sequence(values) => {
             let parts = values.into_iter().map(|value| tensor(t, port, value));
             let parts = parts.collect::<Result<Vec<T>>>()?;
@@ -232,7 +232,7 @@ fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T> {
             if !parts.iter().zip(parts.iter().skip(1)).all(alike) {
                 let what = "a sequence of tensors that differ in type or shape";
                 return Err(OnnxError::unsupported(format!(
-                    "{what} cannot be answered; concatenate them in the graph"
+                    "{what} cannot be returned; concatenate them in the graph"
                 )));
             }
             if parts.is_empty() { nothing(t, Some(port)) } else { stack(t, &parts, 0, Elem::F32) }

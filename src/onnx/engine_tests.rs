@@ -1,4 +1,4 @@
-//! Tests of whole graphs: good ones, and files and inputs that mean harm.
+//! Tests of whole graphs: valid ones, and malicious files and inputs.
 
 use super::*;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ fn floats(shape: &[usize], values: &[f32]) -> FileTensor {
     FileTensor { elem: Elem::F32, shape: shape.to_vec(), bytes: bytes.into(), text: Vec::new() }
 }
 
-/// Zeros for whatever a graph says that it takes.
+/// Zeros for the inputs of a graph.
 fn zeros(engine: &Engine) -> Vec<FileTensor> {
     let inputs = engine.file.graph.inputs.iter().map(|port| {
         let length = |dim: &Dim| if let Dim::Fixed(length) = dim { (*length).min(8) } else { 2 };
@@ -63,7 +63,7 @@ fn limited(node: Vec<NodeProto>, initializer: Vec<TensorProto>, limits: PlanLimi
     Engine::limited(file, TensorPlace::host(), limits).unwrap()
 }
 
-/// What a graph of these nodes says of one number.
+/// The error of a graph of these nodes for one number.
 fn error(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> String {
     graph(node, initializer).run(&[floats(&[1], &[0.0])]).unwrap_err().to_string()
 }
@@ -81,7 +81,7 @@ fn body(graph: GraphProto) -> AttributeProto {
 }
 
 #[test]
-fn plans_are_kept_by_shape_and_are_bounded() {
+fn plans_are_cached_by_shape_up_to_a_limit() {
     let mut engine = load(FILES[0]).unwrap();
     for rows in 1..=PLANS_MAX + 10 {
         let x = floats(&[rows, 3], &vec![1.0; rows * 3]);
@@ -94,7 +94,7 @@ fn plans_are_kept_by_shape_and_are_bounded() {
 }
 
 #[test]
-fn shapes_that_cannot_be_are_an_error_with_the_node() {
+fn impossible_shapes_are_an_error_with_the_node() {
     let mut engine = load(FILES[0]).unwrap();
     let error = engine.run(&[floats(&[1, 4], &[0.0; 4])]).unwrap_err();
     assert!(error.to_string().starts_with("node 'm' (MatMul)"), "{error}");
@@ -103,7 +103,7 @@ fn shapes_that_cannot_be_are_an_error_with_the_node() {
 }
 
 #[test]
-fn an_index_outside_is_the_requests_fault_and_nobody_else_is_harmed() {
+fn index_out_of_range_is_a_fault_of_its_request_only() {
     let indices = with(node("Cast", &["x"], &["i"]), int("to", 7));
     let nodes = vec![indices, node("Gather", &["table", "i"], &["y"])];
     let mut engine = graph(nodes, vec![integers("table", &[10, 20, 30])]);
@@ -115,7 +115,7 @@ fn an_index_outside_is_the_requests_fault_and_nobody_else_is_harmed() {
     assert_eq!(engine.run(&[floats(&[1], &[-1.0])]).unwrap()[0].bytes[0], 30);
 }
 
-/// A function of the host fails as a read of a device's memory would: without a panic.
+/// A function of the host that fails like a read of a device's memory: without a panic.
 #[test]
 fn error_of_a_device_keeps_its_kind_and_gets_its_node() {
     for (text, kind) in [
@@ -136,18 +136,18 @@ fn error_of_a_device_keeps_its_kind_and_gets_its_node() {
 }
 
 #[test]
-fn operators_that_are_not_supported_are_the_files_fault() {
+fn unsupported_operators_are_a_fault_of_the_file() {
     let error = load(FILES[2]).unwrap().file.check_operators().unwrap_err();
     assert_eq!(error.kind, FailureKind::Unsupported);
     let padded = with(node("Pad", &["x", "pads"], &["y"]), text("mode", "magic"));
     let pads = integers("pads", &[1, 1]);
     let error = graph(vec![padded], vec![pads]).run(&[floats(&[1], &[0.0])]).unwrap_err();
     assert_eq!(error.kind, FailureKind::Unsupported, "{error}");
-    assert_eq!(error.to_string(), "node 'y' (Pad): mode 'magic' is not known");
+    assert_eq!(error.to_string(), "node 'y' (Pad): mode 'magic' is not supported");
 }
 
 #[test]
-fn absurd_sizes_are_refused_before_memory_is_asked_for() {
+fn too_large_sizes_are_rejected_before_allocation() {
     let huge = integers("shape", &[1 << 20, 1 << 20]);
     let mut engine = graph(vec![node("Expand", &["x", "shape"], &["y"])], vec![huge]);
     let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err().to_string();
@@ -158,7 +158,7 @@ fn absurd_sizes_are_refused_before_memory_is_asked_for() {
 }
 
 #[test]
-fn a_loop_without_end_ends() {
+fn endless_loop_is_stopped() {
     let body = GraphProto {
         node: vec![node("Identity", &["on"], &["still"])],
         input: vec![value("round"), value("on")],
@@ -170,9 +170,9 @@ fn a_loop_without_end_ends() {
     assert!(error.contains("(Loop)") && error.contains("rounds"), "{error}");
 }
 
-/// Loops in loops, none of which has many rounds.
+/// Nested loops with few rounds each.
 #[test]
-fn loops_in_loops_end() {
+fn nested_loops_are_stopped() {
     let rounds = |graph: GraphProto| with(node("Loop", &["many", ""], &[]), body(graph));
     let turn = |at: usize, nodes: Vec<NodeProto>| {
         let [round, on, still] = ["round", "on", "still"].map(|name| format!("{name}{at}"));
@@ -195,20 +195,20 @@ fn loops_in_loops_end() {
 fn sequences_of_sequences_do_not_double() {
     let doubled = |from: &str, to: &str| node("SequenceConstruct", &[from, from], &[to]);
     let error = error(vec![doubled("x", "a"), doubled("a", "b"), doubled("b", "y")], vec![]);
-    assert!(error.contains("a sequence holds tensors only"), "{error}");
+    assert!(error.contains("a sequence can contain tensors only"), "{error}");
 }
 
-/// A chain of them would be dropped one inside the other, and the stack would end first.
+/// A chain of them would be dropped recursively, which would exhaust the stack.
 #[test]
 fn optional_values_are_not_nested() {
     let optional = |from: &str, to: &str| node("Optional", &[from], &[to]);
     let error = error(vec![optional("x", "a"), optional("a", "y")], vec![]);
-    assert!(error.contains("an optional value of an optional value"), "{error}");
+    assert!(error.contains("an optional value cannot contain another"), "{error}");
 }
 
-/// Operators make lists that are as long as an axis.
+/// Operators allocate lists with the length of an axis.
 #[test]
-fn tensors_without_elements_have_no_absurd_lengths() {
+fn lengths_of_empty_tensors_are_limited() {
     let empty = TensorProto { dims: vec![1 << 40, 0], ..integers("e", &[]) };
     let graph = GraphProto { initializer: vec![empty], ..Default::default() };
     let model = ModelProto { graph: Some(graph), ..Default::default() };
@@ -219,9 +219,9 @@ fn tensors_without_elements_have_no_absurd_lengths() {
     assert!(error.contains("has more than"), "{error}");
 }
 
-/// What operators make on their way to a result is asked for as well.
+/// Intermediate results of operators are checked as well.
 #[test]
-fn absurd_attributes_are_refused_before_memory_is_asked_for() {
+fn too_large_attributes_are_rejected_before_allocation() {
     let edge = AttributeProto { s: Some(Bytes::from_static(b"edge")), ..attribute("mode", 3) };
     let theta = tensor_of("theta", &[1, 2, 3], &[0.0; 6]);
     let cases = [
@@ -242,9 +242,9 @@ fn absurd_attributes_are_refused_before_memory_is_asked_for() {
     assert!(error.contains("a kernel of"), "{error}");
 }
 
-/// Loops over lengths that the file names end with what there is to go through.
+/// Loops over lengths in the file are limited by the elements to process.
 #[test]
-fn absurd_lengths_are_not_gone_through() {
+fn loops_over_too_large_lengths_are_stopped() {
     let number = |name: &str, value: f32| tensor_of(name, &[], &[value]);
     let mel = node("MelWeightMatrix", &["bands", "length", "rate", "low", "high"], &["y"]);
     let numbers = [("bands", 4.0), ("length", 8.0), ("rate", 1e-9), ("low", -699.0), ("high", 1e9)];
@@ -263,18 +263,18 @@ fn absurd_lengths_are_not_gone_through() {
     assert!(graph(vec![grams], vec![]).run(&[floats(&[3], &[0.0; 3])]).is_ok());
 }
 
-/// On a graphics card the card would be blamed.
+/// On a graphics card this would count as a fault of the card.
 #[test]
-fn parts_beyond_the_end_are_the_graphs_fault() {
+fn slices_beyond_the_end_are_a_fault_of_the_graph() {
     let values = tensor_of("values", &[1], &[1.0]);
     let depth = integers("depth", &[3]);
     let hot = node("OneHot", &["i", "depth", "values"], &["y"]);
     let error = error(vec![hot], vec![integers("i", &[1]), depth, values]);
-    assert!(error.contains("(OneHot)") && error.contains("a part of shape"), "{error}");
+    assert!(error.contains("(OneHot)") && error.contains("a slice of shape"), "{error}");
 }
 
 #[test]
-fn words_that_double_end() {
+fn growing_text_is_stopped() {
     let word = TensorProto {
         name: Some("w0".into()),
         dims: vec![1],
@@ -291,7 +291,7 @@ fn words_that_double_end() {
 
 proptest! {
     #[test]
-    fn spoilt_files_are_errors_never_panics(
+    fn files_with_changed_bytes_never_panic(
         file in 0..FILES.len(),
         spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<prop::sample::Index>(),
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn shapes_of_all_kinds_are_answered_or_refused(
+    fn shapes_of_all_kinds_never_panic(
         file in 0..2usize,
         shape in prop::collection::vec(0usize..5, 0..6),
     ) {

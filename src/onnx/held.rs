@@ -1,4 +1,4 @@
-//! Values while a plan runs: where they are, and what they are.
+//! Values while a plan runs, with their type and shape.
 
 use super::host::HostTensor;
 use super::tensor::DeviceTensor;
@@ -13,7 +13,7 @@ pub(crate) enum RuntimeValue {
     Text(Arc<HostTensor>),
 }
 
-/// Type and shape of a value, as ONNX speaks of it.
+/// The type and shape of a value in ONNX.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Form {
     pub(crate) elem: Elem,

@@ -1,5 +1,5 @@
-//! Tensors on the host, wide enough to reckon with whatever ONNX asks: floats as `f64`, integers
-//! and booleans as `i64` (`uint64` by its bits), text as text.
+//! Tensors on the host, widened for all operators of ONNX: floats as `f64`, integers and booleans
+//! as `i64` (`uint64` by its bits), text as text.
 
 use super::tiny_floats;
 use burn::tensor::{DType, TensorData};
@@ -8,7 +8,7 @@ use graph::error::{OnnxError, Result};
 use graph::raw::FileTensor;
 use half::{bf16, f16};
 
-/// A tensor on the host, row-major.
+/// A widened tensor on the host, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostTensor {
     pub(crate) elem: Elem,
@@ -26,9 +26,9 @@ pub(crate) enum Data {
 /// The first input of a function of the host.
 ///
 /// # Errors
-/// If there is none.
+/// If the input is missing.
 pub(crate) fn first<X>(inputs: &[X]) -> Result<&X> {
-    inputs.first().ok_or_else(|| OnnxError::internal("no input"))
+    inputs.first().ok_or_else(|| OnnxError::internal("an input is missing"))
 }
 
 impl HostTensor {
@@ -49,7 +49,7 @@ impl HostTensor {
         HostTensor { elem: Elem::Text, shape, data: Data::Text(values) }
     }
 
-    /// Numbers given as floats, in whatever type: rounded toward zero where it has integers only.
+    /// Numbers given as floats, in any type: rounded toward zero for integers.
     pub(crate) fn numbers(elem: Elem, shape: Vec<usize>, values: Vec<f64>) -> HostTensor {
         if elem.kind() == Kind::Float {
             return HostTensor::floats(elem, shape, values);
@@ -66,21 +66,21 @@ impl HostTensor {
         }
     }
 
-    /// The elements as floats; text gives none.
+    /// The elements as floats; empty for text.
     pub(crate) fn to_f64(&self) -> Vec<f64> {
         match &self.data {
             Data::Float(values) => values.clone(),
-            #[allow(clippy::cast_precision_loss, reason = "what a float can hold of it")]
+            #[allow(clippy::cast_precision_loss, reason = "rounded to a float")]
             Data::Int(values) if self.elem == Elem::U64 => {
                 values.iter().map(|value| value.cast_unsigned() as f64).collect()
             }
-            #[allow(clippy::cast_precision_loss, reason = "what a float can hold of it")]
+            #[allow(clippy::cast_precision_loss, reason = "rounded to a float")]
             Data::Int(values) => values.iter().map(|value| *value as f64).collect(),
             Data::Text(_) => Vec::new(),
         }
     }
 
-    /// The elements as integers, floats rounded toward zero; text gives none.
+    /// The elements as integers, floats rounded toward zero; empty for text.
     pub(crate) fn to_i64(&self) -> Vec<i64> {
         match &self.data {
             #[allow(clippy::cast_possible_truncation, reason = "saturates")]
@@ -97,7 +97,7 @@ impl HostTensor {
         }
     }
 
-    /// A file's tensor.
+    /// The tensor of a file.
     pub(crate) fn from_raw(raw: &FileTensor) -> HostTensor {
         let data = match raw.elem.kind() {
             Kind::Text => Data::Text(raw.text.clone()),
@@ -107,14 +107,14 @@ impl HostTensor {
         HostTensor { elem: raw.elem, shape: raw.shape.clone(), data }
     }
 
-    /// As files hold it; elements narrower than a byte take one each.
+    /// The tensor in the form of a file; elements narrower than a byte take one each.
     pub(crate) fn to_raw(&self) -> FileTensor {
         let (elem, shape) = (self.elem, self.shape.clone());
         FileTensor { elem, shape, bytes: self.to_bytes().into(), text: self.to_text().to_vec() }
     }
 
-    /// Like [`HostTensor::from_raw`] for what [`HostTensor::to_raw`] made: a byte at least for each
-    /// element.
+    /// Like [`HostTensor::from_raw`], for results of [`HostTensor::to_raw`]: at least a byte for
+    /// each element.
     pub(crate) fn from_raw_wide(raw: &FileTensor) -> HostTensor {
         if raw.elem.bits() == 0 || raw.elem.bits() >= 8 {
             return HostTensor::from_raw(raw);
@@ -129,7 +129,7 @@ impl HostTensor {
         HostTensor { elem: raw.elem, shape, data }
     }
 
-    /// What a device gave back, as the type and shape that it stands for.
+    /// Data that a device returned, with their type and shape in ONNX.
     ///
     /// # Errors
     /// If reading it fails.
@@ -155,10 +155,10 @@ impl HostTensor {
         Ok(HostTensor { elem, shape, data })
     }
 
-    /// The elements as a file or an answer holds them, little-endian. Text gives none.
+    /// The elements in the form of a file or an answer, little-endian. Empty for text.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let ints = || self.to_i64().into_iter();
-        #[allow(clippy::cast_possible_truncation, reason = "rounded to the type asked for")]
+        #[allow(clippy::cast_possible_truncation, reason = "rounded to the type")]
         let singles = || self.to_f64().into_iter().map(|value| value as f32);
         match self.elem {
             Elem::F64 => self.to_f64().into_iter().flat_map(f64::to_le_bytes).collect(),
@@ -229,7 +229,7 @@ fn int(word: &[u8], signed: bool) -> i64 {
     i64::from_le_bytes(bytes)
 }
 
-/// Codes narrower than a byte, the first in the lowest bits.
+/// Elements narrower than a byte, the first in the lowest bits.
 fn packed(bytes: &[u8], bits: usize, count: usize) -> impl Iterator<Item = u8> + '_ {
     let mask = (1u8 << bits) - 1;
     let codes = bytes
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_of_the_type() {
+    fn bytes_match_the_type() {
         assert_eq!(
             HostTensor::ints(Elem::I16, vec![2], vec![-1, 1]).to_bytes(),
             [0xff, 0xff, 1, 0]

@@ -1,5 +1,5 @@
-//! Indices, which may come from a request: checked on the host, kept inside on graphics cards, where
-//! burn does not look and a wrong one would read what belongs to others.
+//! Indices, which may come from a request: checked on the host, clamped on graphics cards, where
+//! burn does not check them and a wrong one would read memory of other requests.
 
 use super::host::HostTensor;
 use super::op::Op;
@@ -17,7 +17,7 @@ fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>> {
         if fits {
             Ok(place)
         } else {
-            Err(OnnxError::input(format!("index {index} of {length} elements")))
+            Err(OnnxError::input(format!("index {index} is out of range for {length} elements")))
         }
     };
     indices.iter().map(one).collect()
@@ -26,11 +26,14 @@ fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>> {
 /// Indices without negative numbers, which count from the end.
 ///
 /// # Errors
-/// If they are no integers, or constants outside; those of requests are an error when the
-/// plan runs on the host, and the nearest ones that there are on a graphics card.
+/// If they are not integers, or constants out of range. Indices of requests are an error when the
+/// plan runs on the host, and are clamped to the range on a graphics card.
 pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T> {
     if !indices.elem.is_int() {
-        return Err(OnnxError::invalid(format!("indices of {}", indices.elem)));
+        return Err(OnnxError::invalid(format!(
+            "indices of type {} are not supported",
+            indices.elem
+        )));
     }
     let shape = indices.shape.clone();
     if indices.is_constant() {
@@ -44,7 +47,7 @@ pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Resul
             Ok(vec![HostTensor::ints(Elem::I64, shape.clone(), checked(&values, length)?)])
         };
         let made = t.host_op("indices", &[indices], &[form], check)?;
-        return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
+        return made.into_iter().next().ok_or_else(|| OnnxError::internal("a result is missing"));
     }
     let indices = cast::cast(t, indices, Elem::I64)?;
     let count = t.number(Elem::I64, length as f64)?;
@@ -54,12 +57,17 @@ pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Resul
     inside(t, &indices, length)
 }
 
-/// Whole slices along an axis, by an index of one dimension without negative numbers.
+/// Whole slices along an axis, by an index of one axis without negative numbers.
 pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T> {
     let mut shape = x.shape.clone();
     let length = match shape.get_mut(axis) {
         Some(length) => std::mem::replace(length, indices.len()),
-        None => return Err(OnnxError::input(format!("axis {axis} of shape {:?}", x.shape))),
+        None => {
+            return Err(OnnxError::input(format!(
+                "axis {axis} is out of range for shape {:?}",
+                x.shape
+            )));
+        }
     };
     if shape.contains(&0) {
         return t.constant(HostTensor::numbers(x.elem, shape, vec![]));
@@ -76,7 +84,7 @@ pub(crate) fn gather(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Res
     t.emit(Op::Gather(axis), &[x, &indices], x.elem, shape)
 }
 
-/// Brought inside, where nobody else looks.
+/// Clamps indices to the range where burn does not check them.
 fn inside(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T> {
     if indices.is_constant() || t.place().host {
         return Ok(indices.clone());

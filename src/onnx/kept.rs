@@ -1,4 +1,4 @@
-//! Values that operators make of the attributes of their nodes, once for all plans of a model.
+//! Values that operators make from the attributes of their nodes, once for all plans of a model.
 
 use super::host::HostTensor;
 use super::ops::Call;
@@ -9,17 +9,17 @@ use graph::raw::FileTensor;
 use std::ptr;
 use std::sync::Arc;
 
-/// Whether attributes of the function around the node, which differ from one use of it to the
-/// next, are among its own.
+/// Returns true if an attribute refers to one of the enclosing function, which differs between its
+/// uses.
 fn depends_on_use(call: &Call<'_>) -> bool {
     call.node.attributes.values().any(|own| matches!(own, Attribute::Ref(_)))
 }
 
-/// The value that an operator makes of its node's attributes: made once for all plans, as the
-/// number of rows makes a plan of its own and a forest may have a million nodes.
+/// The value that an operator makes from its node's attributes. It is made once for all plans, as
+/// each number of rows has its own plan and a forest may have a million nodes.
 ///
 /// # Errors
-/// If making it fails.
+/// If the value cannot be made.
 pub(crate) fn value<K: Send + Sync + 'static>(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -38,7 +38,7 @@ pub(crate) fn value<K: Send + Sync + 'static>(
     Ok(made)
 }
 
-/// Weights inside of a value that is [`value`].
+/// Weights that are part of such a [`value`].
 ///
 /// # Errors
 /// If they are too large.

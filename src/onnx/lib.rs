@@ -1,5 +1,5 @@
-//! Runs ONNX graphs on burn: makes plans for the shapes that inputs have, and runs their steps on a
-//! device. The crate `graph` reads the file.
+//! An engine that runs ONNX graphs on burn: it makes plans for the shapes of inputs, and runs their
+//! steps on a device. The crate `graph` reads the file.
 //!
 //! ```
 //! use concertina_onnx::{Engine, TensorPlace};
@@ -7,7 +7,7 @@
 //!
 //! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data");
 //! # let path = std::path::Path::new(folder).join("mean_of_one.onnx");
-//! // Takes `x` of shape [1, n, 2], gives its mean over `n`. `TensorPlace::of` is a card.
+//! // Takes `x` of shape [1, n, 2], returns its mean over `n`. `TensorPlace::of` selects a device.
 //! let mut engine = Engine::new(read_file(&path)?, TensorPlace::host())?;
 //! let values = [1.0_f32, 2.0, 3.0, 6.0];
 //! let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -61,11 +61,11 @@ use graph::{ModelFile, read_file};
 use std::path::Path;
 use std::time::Duration;
 
-/// Runs the model in a folder (`model.onnx`) on the data sets beside it (`test_data_set_*`), as
-/// ONNX's own tests have them.
+/// Runs the model in a folder (`model.onnx`) on the data sets beside it (`test_data_set_*`), which
+/// are in the format of ONNX's own tests. Returns their number.
 ///
 /// # Errors
-/// What failed first, or the first difference.
+/// The first failure, or the first difference.
 pub fn check_data_sets(
     folder: &Path,
     device: &burn::tensor::Device,
@@ -88,11 +88,11 @@ fn read(folder: &Path) -> Result<ModelFile> {
     read_file(&folder.join("model.onnx"))
 }
 
-/// How long the model in a folder takes for the inputs of a data set beside it: the median of some
-/// runs behind others that warm it up. `threads` are not its business: see `RAYON_NUM_THREADS`.
+/// The duration of a run of the model in a folder with the inputs of a data set beside it: the
+/// median of some runs after a warm-up. `RAYON_NUM_THREADS` sets the number of threads.
 ///
 /// # Errors
-/// What failed.
+/// If the model fails.
 pub fn time_data_set(
     folder: &Path,
     set: &str,
@@ -102,7 +102,7 @@ pub fn time_data_set(
     let file = read(folder)?;
     let inputs = dataset::tensors(&file, &folder.join(set))?;
     let mut engine = Engine::new(file, TensorPlace::of(device))?;
-    // Makes the plan and tunes kernels.
+    // The first run makes the plan and tunes kernels.
     engine.run(&inputs)?;
     engine.run(&inputs)?;
     let begin = types::clock::now();
@@ -117,11 +117,10 @@ pub fn time_data_set(
     Ok(times.get(times.len() / 2).copied().unwrap_or_default())
 }
 
-/// How long it takes until the model in a folder is ready to be warmed up, and how many bytes of
-/// weights it has.
+/// The duration until the model in a folder is ready for its warm-up, and the bytes of its weights.
 ///
 /// # Errors
-/// What failed.
+/// If the model cannot be loaded.
 pub fn time_load(folder: &Path, device: &burn::tensor::Device) -> Result<(Duration, usize)> {
     let begin = types::clock::now();
     let engine = Engine::new(read(folder)?, TensorPlace::of(device))?;

@@ -8,12 +8,12 @@ use crate::{axes, cast};
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 
-/// Products of matrices in the last two axes, like numpy's `matmul`; those before broadcast.
+/// Products of matrices in the last two axes, like numpy's `matmul`; the other axes broadcast.
 pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T> {
     let elem = x.elem;
     same_type(x, y)?;
     if matches!(elem, Elem::U32 | Elem::U64) {
-        // The lower bits of sums of products do not depend on the sign.
+        // The low bits of sums of products do not depend on the signs.
         let (x, y) = (cast::cast(t, x, Elem::I64)?, cast::cast(t, y, Elem::I64)?);
         let product = matmul(t, &x, &y)?;
         return cast::cast(t, &product, elem);
@@ -23,10 +23,10 @@ pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T> {
     let y = if column { axes::unsqueeze(t, y, 1)? } else { y.clone() };
     let (xs, ys) = (x.shape.clone(), y.shape.clone());
     let ([x_batch @ .., rows, inner], [y_batch @ .., inner2, columns]) = (&xs[..], &ys[..]) else {
-        return Err(OnnxError::input(format!("shapes {xs:?} and {ys:?} do not multiply")));
+        return Err(OnnxError::input(format!("shapes {xs:?} and {ys:?} cannot be multiplied")));
     };
     if inner != inner2 {
-        return Err(OnnxError::input(format!("shapes {xs:?} and {ys:?} do not multiply")));
+        return Err(OnnxError::input(format!("shapes {xs:?} and {ys:?} cannot be multiplied")));
     }
     let batch = broadcast(x_batch, y_batch)?;
     let shape: Vec<usize> = batch.iter().copied().chain([*rows, *columns]).collect();

@@ -1,4 +1,4 @@
-//! A plan: the steps that answer requests of one set of shapes.
+//! A plan: the steps that compute the answers to requests of one set of shapes.
 
 use super::cells::Cells;
 use super::held::{Form, RuntimeValue, form};
@@ -10,7 +10,7 @@ use graph::error::{NodeLabel, OnnxError, Result};
 use graph::raw::FileTensor;
 use std::sync::Arc;
 
-/// What a step takes.
+/// An argument of a step.
 #[allow(clippy::large_enum_variant, reason = "a plan has few of them")]
 #[derive(Clone, Debug)]
 pub(crate) enum Arg {
@@ -26,28 +26,28 @@ pub(crate) enum Arg {
 pub(crate) struct PlanStep {
     pub(crate) op: Op,
     pub(crate) args: Vec<Arg>,
-    /// Forms of the arguments, for steps of the host.
+    /// Types and shapes of the arguments, for steps of the host.
     pub(crate) forms: Vec<Form>,
-    /// Where the results go, and what they are.
+    /// The variables of the results, and their types and shapes.
     pub(crate) outputs: Vec<(usize, Form)>,
-    /// The node that it is a part of.
+    /// The node that the step belongs to.
     pub(crate) node: Option<Arc<NodeLabel>>,
-    /// Results that no later step uses.
+    /// Results with their last use in this step.
     pub(crate) last: Vec<usize>,
 }
 
-/// What a plan does, in order.
+/// An item of a plan.
 #[derive(Clone, Debug)]
 pub(crate) enum PlanItem {
     Step(PlanStep),
-    /// The plan holds only while this small result is what it was when the plan was made.
+    /// The plan is valid only while this small result equals the one at its making.
     Guard(usize, HostTensor),
 }
 
-/// How a run of a plan can end early.
+/// The reason why a run of a plan ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Values differ from those that the plan was made for: it is to be made anew.
+    /// Values differ from those that the plan was made for: a new plan is needed.
     Stale,
     Failed(OnnxError),
 }
@@ -62,7 +62,7 @@ impl From<Stop> for OnnxError {
     fn from(stop: Stop) -> OnnxError {
         match stop {
             Stop::Failed(error) => error,
-            Stop::Stale => OnnxError::internal("a value changed while it was used"),
+            Stop::Stale => OnnxError::internal("a value changed during the run"),
         }
     }
 }
@@ -96,7 +96,7 @@ impl Env {
         } else {
             let inputs = step.args.iter().map(|arg| self.device_arg(arg));
             let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-            // Before the step, so that it may work in place.
+            // Results are freed before the step, so that it may work in place.
             self.forget(&step.last);
             let result = step.op.run(inputs)?;
             self.put(step, result)?;
@@ -111,7 +111,7 @@ impl Env {
         let found = result.shape();
         if found != expected {
             return Err(OnnxError::internal(format!(
-                "{:?} gave the shape {found:?}, not {expected:?}",
+                "{:?} returned the shape {found:?}, not {expected:?}",
                 step.op
             )));
         }
@@ -130,7 +130,7 @@ impl Env {
 
     pub(crate) fn get(&self, var: usize) -> Result<&RuntimeValue> {
         let value = self.values.get(var).and_then(Option::as_ref);
-        value.ok_or_else(|| OnnxError::internal(format!("value {var} is gone")))
+        value.ok_or_else(|| OnnxError::internal(format!("value {var} was freed too early")))
     }
 
     fn forget(&mut self, vars: &[usize]) {
@@ -146,7 +146,9 @@ impl Env {
             Arg::Constant(tensor) => Ok(tensor.clone()),
             Arg::Var(var) => match self.get(*var)? {
                 RuntimeValue::Tensor(tensor) => Ok(tensor.clone()),
-                RuntimeValue::Text(_) => Err(OnnxError::unsupported("text cannot go to a device")),
+                RuntimeValue::Text(_) => {
+                    Err(OnnxError::unsupported("text cannot be moved to a device"))
+                }
             },
             Arg::Host(host) => {
                 Ok(DeviceTensor::upload(to_data(host, &self.place)?, &self.place.device))
@@ -154,7 +156,7 @@ impl Env {
         }
     }
 
-    /// Reads a value back.
+    /// Reads a value back from the device.
     pub(crate) fn read(&self, var: usize, form: &Form) -> Result<HostTensor> {
         match self.get(var)? {
             RuntimeValue::Text(host) => Ok((**host).clone()),
@@ -182,7 +184,7 @@ impl Env {
         for ((var, form), (found, held)) in step.outputs.iter().zip(held) {
             if found != *form {
                 return Err(OnnxError::internal(format!(
-                    "{}: gave {found:?}, not {form:?}",
+                    "{}: returned {found:?}, not {form:?}",
                     host.name
                 )));
             }
@@ -217,7 +219,7 @@ impl Env {
         step.args.iter().zip(&step.forms).map(arg).collect()
     }
 
-    /// Puts a tensor of the host where this place's tensors are.
+    /// Moves a tensor of the host to this place.
     pub(crate) fn hold(&self, host: HostTensor) -> Result<RuntimeValue> {
         if host.elem == Elem::Text {
             return Ok(RuntimeValue::Text(Arc::new(host)));
@@ -233,21 +235,21 @@ impl Env {
 #[derive(Clone, Debug)]
 pub(crate) enum PlanOutput {
     Var(usize, Form),
-    /// Does not depend on the inputs.
+    /// An output that does not depend on the inputs.
     Constant(Arc<FileTensor>),
 }
 
-/// Everything that answers requests of one set of shapes.
+/// The steps and outputs for requests of one set of shapes.
 #[derive(Debug, Default)]
 pub(crate) struct ExecutionPlan {
     pub(crate) items: Vec<PlanItem>,
     pub(crate) outputs: Vec<PlanOutput>,
-    /// Launches that were left after each way of fusing, by its name.
+    /// The remaining launches after each fusion pass, by its name.
     pub(crate) launches: Vec<(&'static str, usize)>,
 }
 
 impl ExecutionPlan {
-    /// Runs on inputs that are at their places in `env` already.
+    /// Runs the steps on inputs that are already in `env`.
     pub(crate) fn run(&self, env: &mut Env) -> Result<Vec<FileTensor>, Stop> {
         for item in &self.items {
             env.run(item)?;
@@ -255,7 +257,7 @@ impl ExecutionPlan {
         Ok(self.outputs(env)?)
     }
 
-    /// Reads the outputs back.
+    /// Reads the outputs back from the device.
     pub(crate) fn outputs(&self, env: &Env) -> Result<Vec<FileTensor>> {
         let read = |output: &PlanOutput| match output {
             PlanOutput::Constant(raw) => Ok((**raw).clone()),
@@ -269,7 +271,7 @@ impl ExecutionPlan {
         self.outputs.iter().map(read).collect()
     }
 
-    /// Says of each result which step is the last to use it, so that its memory is free then.
+    /// Marks the last use of each result, after which its memory is free.
     pub(crate) fn mark_last_uses(&mut self) {
         let mut used: std::collections::BTreeSet<usize> = std::collections::BTreeSet::new();
         used.extend(self.outputs.iter().filter_map(|output| match output {

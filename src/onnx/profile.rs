@@ -1,4 +1,4 @@
-//! What a plan costs, counted: steps, what goes to the device and back, memory.
+//! The costs of a plan: steps, transfers to and from the device, memory.
 
 use super::held::Form;
 use super::op::Op;
@@ -7,25 +7,25 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use types::clock;
 
-/// What one run of a plan does.
+/// The costs of one run of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// Steps on the device that compute something; each is a kernel at most, as burn fuses some.
+    /// Steps on the device that compute something; burn fuses some, so they are kernels at most.
     pub launches: usize,
-    /// Steps that only look at elements in another way.
+    /// Steps that only change the view of elements.
     pub(crate) views: usize,
     /// Steps of the host, by name.
     pub host: BTreeMap<&'static str, usize>,
     pub uploads: usize,
     pub read_backs: usize,
-    /// Most bytes of results that are held at once, weights aside.
+    /// Peak bytes of results, without weights.
     pub bytes: usize,
-    /// Launches that each way of fusing left, in order; the first is none.
+    /// Remaining launches after each fusion pass, in order; the first entry is before any pass.
     pub fused: Vec<(&'static str, usize)>,
 }
 
 impl ExecutionPlan {
-    /// `inputs`: how many there are, and what they are.
+    /// `inputs`: the types and shapes of the inputs.
     pub(crate) fn profile(&self, inputs: &[Form]) -> Profile {
         let mut profile = Profile { uploads: inputs.len(), ..Profile::default() };
         profile.fused.clone_from(&self.launches);
@@ -49,12 +49,12 @@ impl ExecutionPlan {
     }
 }
 
-/// Steps of one kind: how many there are, and how long they took together.
+/// Steps by kind: their number and their total time.
 pub type Times = BTreeMap<String, (usize, Duration)>;
 
 impl ExecutionPlan {
-    /// Runs with a clock at each step. Only where steps are done when they return, as on the CPU,
-    /// do the times say what each costs.
+    /// Runs with a clock at each step. The times are those of the steps only if steps are complete
+    /// when they return, as on the CPU.
     pub(crate) fn time(&self, env: &mut Env, times: &mut Times) -> Result<(), Stop> {
         for item in &self.items {
             let begin = clock::now();

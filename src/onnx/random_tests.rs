@@ -1,4 +1,4 @@
-//! Random graphs: a plan gives what the graph gives node by node, and what ONNX Runtime gives.
+//! Random graphs: a plan gives the same results as the graph node by node, and as ONNX Runtime.
 
 use super::*;
 use crate::check_data_sets;
@@ -16,12 +16,12 @@ use prost::Message;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Graphs that ONNX Runtime is asked about.
+/// The number of graphs for ONNX Runtime.
 const GRAPHS: usize = 150;
-/// How far apart results may be: relative, absolute.
+/// Tolerance between results: relative, absolute.
 const TOLERANCE: (f64, f64) = (1e-3, 1e-4);
 
-/// What one choice of the generator is made of: an operator, values to take, numbers.
+/// A choice of the generator: an operator, its operands, numbers.
 #[derive(Clone, Debug)]
 struct Choice {
     op: usize,
@@ -44,20 +44,20 @@ fn choices() -> impl Strategy<Value = (Vec<usize>, Vec<Choice>, u64)> {
     (shape, prop::collection::vec(choice, 1..14), any::<u64>())
 }
 
-/// Adds nodes behind a value of a shape.
+/// Adds nodes after a value of a shape.
 type Kind = fn(&mut Maker, &Choice, &str, &[usize]);
 
-/// A graph in the making.
+/// A graph during its generation.
 struct Maker {
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
-    /// Names and shapes of what there is.
+    /// Names and shapes of the values so far.
     values: Vec<(String, Vec<usize>)>,
     seed: u64,
 }
 
 impl Maker {
-    /// Numbers between -1 and 1 (xorshift, G. Marsaglia 2003).
+    /// A number between -1 and 1 (xorshift, G. Marsaglia 2003).
     fn number(&mut self) -> f32 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
@@ -149,7 +149,7 @@ impl Maker {
         self.value(y, shape.to_vec());
     }
 
-    /// With another value of the shape, or a constant that broadcasts.
+    /// An operation with another value of the shape, or a constant that broadcasts.
     fn binary(&mut self, choice: &Choice, x: &str, shape: &[usize]) {
         let names = ["Add", "Mul", "Sub", "Div", "Max", "Min"];
         let name = names[choice.number % names.len()];
@@ -209,7 +209,7 @@ impl Maker {
         self.value(y, shape);
     }
 
-    /// One more before the third axis, two more behind the fourth.
+    /// One more element before the third axis, two behind the fourth.
     fn padded(&mut self, x: &str) -> String {
         let pads = self.integers(&[0, 0, 1, 0, 0, 0, 0, 2]);
         self.push("Pad", &[x, &pads], vec![])
@@ -228,7 +228,7 @@ impl Maker {
         self.value(y, shape);
     }
 
-    /// Elements in other places, or fewer of them.
+    /// Elements at other places, or fewer of them.
     fn moved(&mut self, choice: &Choice, x: &str, shape: &[usize]) {
         let (rank, mut after) = (shape.len(), shape.to_vec());
         let axis = choice.other % rank;
@@ -277,7 +277,7 @@ impl Maker {
         }
     }
 
-    /// What exporters write for one operator.
+    /// The nodes that exporters write for one operator.
     fn composed(&mut self, choice: &Choice, x: &str, shape: &[usize]) {
         match choice.number % 3 {
             0 => self.gelu(choice, x, shape),
@@ -359,7 +359,7 @@ impl Maker {
     }
 }
 
-/// A model, its input, and how many outputs it has.
+/// A model, its input, and its number of outputs.
 fn made(
     (shape, choices, seed): &(Vec<usize>, Vec<Choice>, u64),
 ) -> (ModelProto, TensorProto, usize) {
@@ -371,7 +371,7 @@ fn made(
     };
     choices.iter().for_each(|choice| maker.choose(choice));
     let data = maker.numbers(shape.iter().product());
-    // The last value, and one from the middle, which is needed as it is then.
+    // The last value, and one from the middle, which fusion must not remove.
     let mut outputs = vec![maker.values.len() - 1];
     outputs.extend((outputs[0] > 1).then_some(maker.values.len() / 2));
     outputs.dedup();
@@ -417,7 +417,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn plans_give_what_the_graph_gives(choices in choices()) {
+    fn plans_give_the_results_of_the_graph(choices in choices()) {
         let (model, input, _) = made(&choices);
         let data = Bytes::from(model.encode_to_vec());
         let file = ModelFile::read(data.into(), Some(&none)).unwrap();
@@ -431,7 +431,7 @@ proptest! {
     }
 }
 
-/// The same model with an open first axis of its input, and inputs of as many rows.
+/// The same model with an open first axis of its input, and inputs with this many rows.
 fn opened(model: &ModelProto, input: &TensorProto, rows: usize) -> (ModelProto, FileTensor) {
     let mut model = model.clone();
     let graph = model.graph.as_mut().unwrap();
@@ -457,7 +457,7 @@ fn rows_of(raw: &FileTensor, from: usize, rows: usize) -> FileTensor {
     FileTensor { shape, bytes: raw.bytes.slice(from * bytes..(from + rows) * bytes), ..raw.clone() }
 }
 
-/// `true` if rows are proved independent; then they must agree together, apart and padded.
+/// Returns true if rows are proved independent; they must then agree together, apart and padded.
 fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> anyhow::Result<bool> {
     const ROWS: usize = 3;
     let (model, input, _) = made(choices);
@@ -487,7 +487,7 @@ fn rows_agree(choices: &(Vec<usize>, Vec<Choice>, u64)) -> anyhow::Result<bool> 
     Ok(true)
 }
 
-/// Both answers of the proof occur often, so that neither is empty.
+/// The proof succeeds and fails often enough, so that the test covers both.
 #[test]
 fn rows_that_are_proved_independent_agree_together_apart_and_padded() {
     let mut runner = TestRunner::deterministic();
@@ -503,7 +503,7 @@ fn rows_that_are_proved_independent_agree_together_apart_and_padded() {
     assert!(independent > 40 && mixed > 40, "{independent} independent, {mixed} mixed");
 }
 
-/// ONNX Runtime's Python, if `tests/onnx/fetch.sh` made one.
+/// ONNX Runtime's Python, if `tests/onnx/fetch.sh` installed it.
 #[allow(clippy::disallowed_methods, reason = "the folder comes from the environment")]
 fn python() -> Option<PathBuf> {
     let python = PathBuf::from(std::env::var_os("CONCERTINA_TEST_ONNX")?).join("python/bin/python");
@@ -512,9 +512,9 @@ fn python() -> Option<PathBuf> {
 
 #[test]
 #[allow(clippy::print_stderr, reason = "what the test runner shows")]
-fn plans_give_what_onnx_runtime_gives() {
+fn plans_give_the_results_of_onnx_runtime() {
     let Some(python) = python() else {
-        return eprintln!("SKIPPED: CONCERTINA_TEST_ONNX names no folder with a Python");
+        return eprintln!("SKIPPED: CONCERTINA_TEST_ONNX is not a folder with a Python");
     };
     let root = std::env::temp_dir().join(format!("concertina-graphs-{}", std::process::id()));
     let mut runner = TestRunner::deterministic();

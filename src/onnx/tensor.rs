@@ -1,7 +1,7 @@
-//! Tensors of burn without a rank in their type, and what is asked of them.
+//! Tensors of burn without a rank in their type, and their operations.
 //!
-//! burn's own operations are typed by rank; these call the operations beneath, one for every rank.
-//! A scalar is held as `[1]`: the shapes that ONNX speaks of are the caller's business.
+//! burn's own operations are typed by rank; this module calls the underlying operations, which
+//! exist once for all ranks. A scalar is held as `[1]`; callers keep the shape in ONNX.
 
 use super::host::{Data, HostTensor};
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
@@ -21,12 +21,12 @@ pub(crate) struct DeviceTensor {
     pub(crate) inner: DispatchTensor,
 }
 
-/// Where tensors are, and how booleans are held there.
+/// A device for tensors, and its representation of booleans.
 #[derive(Clone, Debug)]
 pub struct TensorPlace {
     pub(crate) device: DispatchDevice,
     bools: BoolStore,
-    /// Whether it is the host's own memory, where every type is held as it is.
+    /// True for host memory, which holds every type directly.
     pub(crate) host: bool,
 }
 
@@ -47,7 +47,7 @@ impl TensorPlace {
     }
 }
 
-/// How a place holds the elements of a type.
+/// The type in which a place holds the elements of a type.
 pub(crate) fn held(elem: Elem, place: &TensorPlace) -> DType {
     let host = place.host;
     match elem {
@@ -61,7 +61,7 @@ pub(crate) fn held(elem: Elem, place: &TensorPlace) -> DType {
         Elem::U64 if host => DType::U64,
         Elem::U32 if host => DType::U32,
         _ if elem.is_float() => DType::F32,
-        // Graphics cards reckon with 32 bits; indices and tokens fit.
+        // Graphics cards compute with 32 bits; indices and tokens fit.
         _ => DType::I32,
     }
 }
@@ -75,13 +75,13 @@ impl DeviceTensor {
         self.inner.dtype()
     }
 
-    /// Which of burn's families it belongs to. Its element type does not tell: what comes of a
-    /// boolean tensor may be held as bytes.
+    /// burn's family of operations for the tensor. The element type does not determine it: results
+    /// of a boolean tensor may be held as bytes.
     pub(crate) fn kind(&self) -> Kind {
         let name = match &self.inner.kind {
             DispatchTensorKind::Cube(tensor) => tensor.name(),
             DispatchTensorKind::Flex(tensor) => tensor.name(),
-            #[allow(unreachable_patterns, reason = "other features of burn have more")]
+            #[allow(unreachable_patterns, reason = "burn has further variants with other features")]
             _ => "Float",
         };
         match name {
@@ -99,12 +99,12 @@ impl DeviceTensor {
         self.inner.device()
     }
 
-    /// How this tensor's device holds booleans.
+    /// The representation of booleans on this tensor's device.
     pub(crate) fn bool_dtype(&self) -> BoolDType {
         bool_dtype(&self.device())
     }
 
-    /// Puts data, already held as the device holds them, on a device.
+    /// Uploads data, already in the representation of the device.
     pub(crate) fn upload(data: TensorData, device: &DispatchDevice) -> DeviceTensor {
         let dtype = data.dtype();
         DeviceTensor::new(match dtype {
@@ -138,7 +138,8 @@ impl DeviceTensor {
     }
 }
 
-/// burn's error, as that of the device. The CPU does not fail: an error there is one of a plan.
+/// burn's error as an error of the device. The CPU does not fail: an error there is one of the
+/// plan.
 fn failed(error: &ExecutionError, host: bool) -> OnnxError {
     match host {
         true => OnnxError::internal(error.to_string()),
@@ -146,7 +147,7 @@ fn failed(error: &ExecutionError, host: bool) -> OnnxError {
     }
 }
 
-/// Whether a tensor is in the host's memory.
+/// Returns true if a tensor is in host memory.
 pub(crate) fn on_host(tensor: &DeviceTensor) -> bool {
     matches!(tensor.device(), DispatchDevice::Flex(_))
 }
@@ -158,15 +159,15 @@ fn bool_dtype(device: &DispatchDevice) -> BoolDType {
     Device::new(device.clone()).settings().bool_dtype
 }
 
-/// A shape as burn holds it: a scalar has one element in one dimension.
+/// A shape in burn: a scalar has one axis with one element.
 pub(crate) fn at_least_1d(shape: &[usize]) -> Vec<usize> {
     if shape.is_empty() { vec![1] } else { shape.to_vec() }
 }
 
-/// A file's or a client's tensor as a place holds it.
+/// The tensor of a file or client in the representation of a place.
 ///
 /// # Errors
-/// For text, which is no tensor to burn.
+/// For text, which burn does not support.
 pub(crate) fn from_raw(raw: &FileTensor, place: &TensorPlace) -> Result<TensorData> {
     let shape = at_least_1d(&raw.shape);
     let dtype = held(raw.elem, place);
@@ -184,7 +185,7 @@ pub(crate) fn from_raw(raw: &FileTensor, place: &TensorPlace) -> Result<TensorDa
     }
 }
 
-/// The same bytes, if they lie as numbers of 64 bits must; else a copy that does.
+/// The same bytes, if they are aligned for numbers of 64 bits; else an aligned copy.
 fn own(bytes: &bytes::Bytes) -> Bytes {
     if bytes.as_ptr().addr().is_multiple_of(8) && !bytes.is_empty() {
         return Bytes::from_shared(bytes.clone(), AllocationProperty::Other);
@@ -192,7 +193,7 @@ fn own(bytes: &bytes::Bytes) -> Bytes {
     Bytes::from_bytes_vec(bytes.to_vec())
 }
 
-/// Whether elements are held as files hold them.
+/// Returns true if elements have the same representation in files.
 fn same_bits(elem: Elem, dtype: DType) -> bool {
     let same_kind = match elem.kind() {
         Kind::Float => dtype.is_float() && elem.bits() >= 32,
@@ -202,7 +203,7 @@ fn same_bits(elem: Elem, dtype: DType) -> bool {
     same_kind && dtype.size() * 8 == elem.bits()
 }
 
-/// What a device gave back, as files hold it.
+/// Data that a device returned, in the form of files.
 ///
 /// # Errors
 /// If reading it fails.
@@ -217,15 +218,15 @@ pub(crate) fn to_raw(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<
     Ok(FileTensor { elem, shape, bytes: host.to_bytes().into(), text })
 }
 
-/// Numbers of the host as a device (or the host) holds them. Integers that 32 bits cannot hold
-/// become the nearest that they can.
+/// Numbers of the host in the representation of a device (or the host). Integers that 32 bits
+/// cannot hold become the nearest possible ones.
 ///
 /// # Errors
 /// For text.
 pub(crate) fn to_data(host: &HostTensor, place: &TensorPlace) -> Result<TensorData> {
     let shape = at_least_1d(&host.shape);
     let dtype = held(host.elem, place);
-    #[allow(clippy::cast_possible_truncation, reason = "the type is known to hold them")]
+    #[allow(clippy::cast_possible_truncation, reason = "the type contains them")]
     let data = match (&host.data, dtype) {
         (Data::Float(values), DType::F64) => TensorData::new(values.clone(), shape),
         (Data::Float(values), _) => {
@@ -261,7 +262,7 @@ mod tests {
     use graph::error::FailureKind;
 
     #[test]
-    fn errors_of_burn_are_the_devices_except_on_the_cpu() {
+    fn burn_errors_are_device_errors_except_on_the_cpu() {
         let error = |reason: &str| ExecutionError::WithContext { reason: reason.to_owned() };
         let lost = error("Device lost: Unknown");
         assert_eq!(failed(&lost, false).kind, FailureKind::Device);

@@ -4,7 +4,7 @@
 
 use graph::elem::Elem;
 
-/// Sign bit?, bits of exponent and mantissa, bias.
+/// Sign bit, bits of exponent and mantissa, bias.
 fn format(elem: Elem) -> Option<(bool, u32, u32, i32)> {
     Some(match elem {
         Elem::F8E4m3fn => (true, 4, 3, 7),
@@ -20,7 +20,7 @@ fn format(elem: Elem) -> Option<(bool, u32, u32, i32)> {
 /// The value of a code; NaN for codes of other types.
 pub(crate) fn decode(elem: Elem, code: u8) -> f32 {
     let Some((signed, exponents, mantissas, bias)) = format(elem) else { return f32::NAN };
-    // A format without a sign may fill all eight bits.
+    // A format without a sign may use all eight bits.
     let sign_bit = if signed { 1u32 << (exponents + mantissas) } else { 0 };
     let negative = u32::from(code) & sign_bit != 0;
     let size = u32::from(code) & ((1 << (exponents + mantissas)) - 1);
@@ -51,7 +51,7 @@ fn special(elem: Elem, negative: bool, size: u32) -> Option<f32> {
     }
 }
 
-/// How a number is rounded to a float of eight bits without sign and mantissa.
+/// The rounding of a number to a float of eight bits without sign and mantissa.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Round {
     Nearest,
@@ -59,8 +59,8 @@ pub(crate) enum Round {
     Down,
 }
 
-/// Rounds to the nearest value of the type (to even where two are equally near); beyond the
-/// largest: that one if `saturate`, else infinity where there is one, else NaN.
+/// Rounds to the nearest value of the type (ties to even). Beyond the largest value the result is
+/// the largest one if `saturate`, else infinity if the type has it, else NaN.
 pub(crate) fn round(elem: Elem, value: f32, saturate: bool, how: Round) -> f32 {
     let Some((signed, exponents, mantissas, bias)) = format(elem) else { return value };
     if elem == Elem::F8E8m0 {
@@ -103,7 +103,7 @@ fn largest(elem: Elem) -> f32 {
     }
 }
 
-/// Exponent of a positive number, as if it were normal.
+/// The exponent of a positive number, as if it were normal.
 fn exponent_of(value: f32) -> i32 {
     if value == 0.0 {
         return i32::MIN / 2;
@@ -137,7 +137,7 @@ fn round_power(value: f32, saturate: bool, how: Round) -> f32 {
     rounded
 }
 
-/// The code of a value that the type has.
+/// The code of a value of the type.
 pub(crate) fn encode(elem: Elem, value: f32) -> u8 {
     let all = if elem == Elem::F4E2m1 { 0..=15u8 } else { 0..=255u8 };
     let same = |code: &u8| {
@@ -161,7 +161,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_value_is_its_own_nearest() {
+    fn every_value_rounds_to_itself() {
         for elem in ALL {
             for code in 0..=if elem == Elem::F4E2m1 { 15 } else { 255 } {
                 let value = decode(elem, code);

@@ -1,8 +1,8 @@
-//! Makes plans: operators are asked what they would do, and what they say is written down.
+//! Makes plans: operators call the tracer, which records their steps.
 //!
-//! What depends only on constants and shapes is done at once, on the host, and is a constant again;
-//! the rest becomes steps. Where an operator must know a value to go on (how long is the loop,
-//! which branch), the steps so far are run and the value is read.
+//! Steps that depend only on constants and shapes run at once on the host, and their results are
+//! constants again; the others become steps of the plan. If an operator needs a value to continue
+//! (the length of a loop, the branch to take), the steps so far are run and the value is read.
 
 use super::cells::Cells;
 use super::constants::Constants;
@@ -23,16 +23,16 @@ use std::sync::Arc;
 
 pub(crate) use super::value::{T, Value};
 
-/// A value with more elements, once looked at, is not expected to be the same again.
+/// Most elements of a value that is expected to be the same for later requests.
 const GUARD_MAX: usize = 16;
 
-/// Most numbers that a model's plans share.
+/// Most numbers that the plans of a model share.
 const NUMBERS_MAX: usize = 4096;
 
 /// A function of the host.
 type Run<'r> = &'r dyn Fn(&[HostTensor]) -> Result<Vec<HostTensor>>;
 
-/// Writes a plan.
+/// A recorder of a plan.
 #[derive(Debug)]
 pub(crate) struct Tracer<'a> {
     host: TensorPlace,
@@ -40,14 +40,14 @@ pub(crate) struct Tracer<'a> {
     env: Env,
     lines: Vec<DraftItem>,
     vars: usize,
-    /// How many there were so far: see [`super::PlanLimits`].
+    /// Nodes, rounds and results so far: see [`super::PlanLimits`].
     turns: Cell<usize>,
-    /// How many lines have been run already.
+    /// The number of lines that have been run already.
     done: usize,
     node: Option<Arc<NodeLabel>>,
-    /// Whether what was looked at may well differ for the next request.
-    fleeting: bool,
-    /// Whether steps are being run just now: a panic then is the device's, not the graph's.
+    /// A value was read that is likely to differ for the next request.
+    uncacheable: bool,
+    /// Steps are being run: a panic is then a fault of the device, not of the graph.
     running: bool,
 }
 
@@ -63,12 +63,12 @@ impl<'a> Tracer<'a> {
             turns: Cell::new(0),
             done: 0,
             node: None,
-            fleeting: false,
+            uncacheable: false,
             running: false,
         }
     }
 
-    /// Names the node that the next steps belong to; gives the name before it.
+    /// Sets the node of the next steps; returns the previous one.
     pub(crate) fn enter(&mut self, node: Option<Arc<NodeLabel>>) -> Option<Arc<NodeLabel>> {
         std::mem::replace(&mut self.node, node)
     }
@@ -76,19 +76,19 @@ impl<'a> Tracer<'a> {
     /// Counts a node, a round of a body or a result.
     ///
     /// # Errors
-    /// If there were too many.
+    /// If the limit is exceeded.
     pub(crate) fn turn(&self) -> Result<()> {
         let most = self.constants.limits.turns;
         self.turns.set(self.turns.get() + 1);
         if self.turns.get() > most {
             return Err(OnnxError::limit(format!(
-                "the graph comes to more than {most} nodes and results"
+                "the graph has more than {most} nodes and results"
             )));
         }
         Ok(())
     }
 
-    /// Most elements that a step of the host may go through.
+    /// Most elements that a step of the host may process.
     pub(crate) fn most_work(&self) -> usize {
         self.constants.limits.work
     }
@@ -97,7 +97,7 @@ impl<'a> Tracer<'a> {
         &self.env.place
     }
 
-    /// Whether a panic comes from a device, and not from a graph that contradicts itself.
+    /// Returns true if a panic comes from a device, not from a graph that contradicts itself.
     pub(crate) fn is_device_at_work(&self) -> bool {
         self.running && !self.env.place.host
     }
@@ -106,7 +106,7 @@ impl<'a> Tracer<'a> {
         self.host.clone()
     }
 
-    /// An input, with what it holds this time.
+    /// An input, with its value in this request.
     pub(crate) fn input(&mut self, elem: Elem, shape: Vec<usize>, held: RuntimeValue) -> T {
         let var = self.var();
         self.env.set(var, held);
@@ -118,10 +118,10 @@ impl<'a> Tracer<'a> {
         self.vars - 1
     }
 
-    /// A tensor of the file that stands in a node or a body: the same one for all plans.
+    /// A tensor of the file from a node or a body: the same one for all plans.
     ///
     /// # Errors
-    /// If its data are not what its type says.
+    /// If its data do not fit its type.
     pub(crate) fn of_file(&mut self, raw: &Arc<FileTensor>) -> Result<T> {
         let place = Arc::as_ptr(raw).addr();
         if let Some(known) = self.constants.files.get(&place) {
@@ -150,7 +150,7 @@ impl<'a> Tracer<'a> {
         Ok(T::constant(elem, shape, held, false))
     }
 
-    /// One number, as a scalar of a type: the same one for all plans.
+    /// A number as a scalar of a type: the same one for all plans.
     ///
     /// # Errors
     /// For text.
@@ -170,9 +170,9 @@ impl<'a> Tracer<'a> {
         Ok(made)
     }
 
-    /// A step, or a constant if all it takes are constants.
+    /// A step, or a constant if all of its inputs are constants.
     ///
-    /// `shape` is what the result has to be.
+    /// `shape` is the expected shape of the result.
     ///
     /// # Errors
     /// If the result is too large or the operation fails on constants.
@@ -189,11 +189,14 @@ impl<'a> Tracer<'a> {
         if elem == Elem::Text {
             let run = words::mover(op, shape.clone())?;
             let moved = self.native_op("words", inputs, &[(Elem::Text, shape)], run)?;
-            return moved.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
+            return moved
+                .into_iter()
+                .next()
+                .ok_or_else(|| OnnxError::internal("a result is missing"));
         }
         self.fits(elem, &shape)?;
         if shape.contains(&0) {
-            // Nothing to compute, and few kernels take a tensor without elements.
+            // Nothing to compute, and few kernels accept a tensor without elements.
             return self.constant(HostTensor::numbers(elem, shape, vec![]));
         }
         if inputs.iter().all(|input| input.is_constant()) {
@@ -214,13 +217,15 @@ impl<'a> Tracer<'a> {
         }
         let tensors = constants.iter().map(|constant| match &constant.held {
             RuntimeValue::Tensor(tensor) => Ok(tensor.clone()),
-            RuntimeValue::Text(_) => Err(OnnxError::unsupported("it does not work on text")),
+            RuntimeValue::Text(_) => {
+                Err(OnnxError::unsupported("the operator does not support text"))
+            }
         });
         let result = op.run(tensors.collect::<Result<_, _>>()?)?;
         let (found, expected) = (result.shape(), at_least_1d(&shape));
         if found != expected {
             return Err(OnnxError::internal(format!(
-                "{op:?} gave the shape {found:?}, not {expected:?}"
+                "{op:?} returned the shape {found:?}, not {expected:?}"
             )));
         }
         let folded = T::constant(elem, shape, RuntimeValue::Tensor(result), shared);
@@ -245,7 +250,7 @@ impl<'a> Tracer<'a> {
         Ok(outputs)
     }
 
-    /// A step on one tensor that is not yet written down, and its result.
+    /// A step on one tensor that is not recorded yet, and its result.
     pub(crate) fn draft(&mut self, op: Op, input: &T, form: Form) -> (T, Draft) {
         let var = self.var();
         let result = T { elem: form.elem, shape: form.shape.clone(), slot: TensorSlot::Var(var) };
@@ -253,7 +258,7 @@ impl<'a> Tracer<'a> {
         (result, Draft { op, inputs, outputs: vec![(var, form)], node })
     }
 
-    /// What a line does, on this plan's device.
+    /// The item of a line, on this plan's device.
     fn bind(&mut self, line: &DraftItem) -> Result<PlanItem> {
         let draft = match line {
             DraftItem::Guard(var, expected) => return Ok(PlanItem::Guard(*var, expected.clone())),
@@ -282,10 +287,10 @@ impl<'a> Tracer<'a> {
         Ok(Arg::Constant(self.upload(input, &constant)?))
     }
 
-    /// The constant on the plan's device: once, for all plans, if it is the model's.
+    /// The constant on the plan's device; uploaded once for all plans if it belongs to the model.
     fn upload(&mut self, input: &T, constant: &Constant) -> Result<DeviceTensor> {
         let RuntimeValue::Tensor(tensor) = &constant.held else {
-            return Err(OnnxError::unsupported("text cannot go to a device"));
+            return Err(OnnxError::unsupported("text cannot be moved to a device"));
         };
         if self.env.place.host {
             return Ok(tensor.clone());
@@ -318,8 +323,8 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    /// What a tensor holds. If it is no constant, the steps so far are run, and the plan is good
-    /// only for requests that lead to the same.
+    /// The value of a tensor. If it is not constant, the steps so far are run, and the plan is
+    /// valid only for requests that give the same value.
     ///
     /// # Errors
     /// If a step fails.
@@ -334,7 +339,7 @@ impl<'a> Tracer<'a> {
             self.lines.push(DraftItem::Guard(var, host.clone()));
             self.done += 1;
         } else {
-            self.fleeting = true;
+            self.uncacheable = true;
         }
         Ok(host)
     }
@@ -356,7 +361,7 @@ impl<'a> Tracer<'a> {
         Ok(run?)
     }
 
-    /// A function of the host whose results have known shapes.
+    /// A function of the host with results of known shapes.
     ///
     /// # Errors
     /// If it fails on constants.
@@ -393,8 +398,7 @@ impl<'a> Tracer<'a> {
             .collect())
     }
 
-    /// A function of the host that takes tensors in the types that they have, and whose results
-    /// have known shapes.
+    /// A function of the host that takes tensors in their own types, with results of known shapes.
     ///
     /// # Errors
     /// If a result is too large, or the function fails on constants.
@@ -418,8 +422,8 @@ impl<'a> Tracer<'a> {
         self.push_host(op, inputs, outputs)
     }
 
-    /// A function of the host whose results have shapes that depend on what it is given: it runs
-    /// at once, and what it gives counts as constant.
+    /// A function of the host with results of shapes that depend on its inputs: it runs at once,
+    /// and its results are constants.
     ///
     /// # Errors
     /// If it fails.
@@ -430,8 +434,8 @@ impl<'a> Tracer<'a> {
         results.into_iter().map(|host| self.constant(host)).collect()
     }
 
-    /// Ends the plan. Gives the outputs of this time as well; the plan is `None` if it is good for
-    /// this time only. With `fuses`, steps that belong together become one.
+    /// Ends the plan. Also returns the outputs of this request; the plan is `None` if it is valid
+    /// for this request only. With `fuses`, steps are fused.
     ///
     /// # Errors
     /// If a step fails.
@@ -443,12 +447,12 @@ impl<'a> Tracer<'a> {
         let ports = outputs.iter().map(|output| port(&self, output));
         let mut plan =
             ExecutionPlan { outputs: ports.collect::<Result<_, _>>()?, ..ExecutionPlan::default() };
-        // What has run already ran as it was written; the plan is for the next time.
-        let begun = self.done > 0 || self.fleeting;
+        // Steps that have run already were not fused; the plan is for the next request.
+        let begun = self.done > 0 || self.uncacheable;
         if begun {
             self.catch_up()?;
         }
-        if self.fleeting {
+        if self.uncacheable {
             return Ok((plan.outputs(&self.env)?, None));
         }
         let mut lines = std::mem::take(&mut self.lines);
@@ -463,11 +467,11 @@ impl<'a> Tracer<'a> {
         Ok((plan.outputs(&self.env)?, Some(plan)))
     }
 
-    /// Refuses what no memory would hold. Every result is asked for here, constants too; so is
-    /// what an operator makes on its way to one, before it is made.
+    /// Rejects tensors that are too large for memory. Every result is checked here, constants
+    /// included, as are the intermediate results of operators, before they are made.
     ///
     /// # Errors
-    /// If it is too large, or one too many.
+    /// If it is too large, or the limit of results is exceeded.
     pub(crate) fn fits(&self, elem: Elem, shape: &[usize]) -> Result<()> {
         self.turn()?;
         check_shape(shape)?;
@@ -476,7 +480,7 @@ impl<'a> Tracer<'a> {
         match shape.iter().try_fold(element, |size, dim| size.checked_mul(*dim)) {
             Some(bytes) if bytes <= most => Ok(()),
             _ => Err(OnnxError::limit(format!(
-                "a result of shape {shape:?} would take more than {most} bytes"
+                "a result of shape {shape:?} needs more than {most} bytes"
             ))),
         }
     }

@@ -1,4 +1,4 @@
-//! What names of a graph stand for while a plan is made.
+//! The values of a graph's names while a plan is made.
 
 use super::held::{Form, RuntimeValue};
 use super::host::HostTensor;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// A tensor of a plan in the making. Cloning is cheap.
+/// A tensor of a plan that is being made. Clones are cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct T {
     pub(crate) elem: Elem,
@@ -30,11 +30,11 @@ pub(super) enum TensorSlot {
 pub(crate) struct Constant {
     pub(super) id: u64,
     pub(super) held: RuntimeValue,
-    /// Belongs to the model, not only to one plan.
+    /// The constant belongs to the model, not only to one plan.
     pub(super) shared: bool,
 }
 
-/// What a name of the graph stands for.
+/// The value of a name of the graph.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Tensor(T),
@@ -63,7 +63,7 @@ impl T {
     /// A tensor of the file.
     ///
     /// # Errors
-    /// If its data are not what its type says.
+    /// If its data do not fit its type.
     pub(crate) fn of_file(raw: &FileTensor) -> Result<T> {
         let held = if raw.elem == Elem::Text {
             RuntimeValue::Text(Arc::new(HostTensor::from_raw(raw)))
@@ -80,7 +80,7 @@ impl T {
         Form { elem: self.elem, shape: self.shape.clone() }
     }
 
-    /// Whether it is the very same.
+    /// Returns true if both are the same tensor.
     pub(crate) fn is(&self, other: &T) -> bool {
         match (&self.slot, &other.slot) {
             (TensorSlot::Var(one), TensorSlot::Var(two)) => one == two,
@@ -91,7 +91,7 @@ impl T {
         }
     }
 
-    /// Which result it is, if it is no constant.
+    /// The variable of the result, unless it is a constant.
     pub(crate) fn var(&self) -> Option<usize> {
         match self.slot {
             TensorSlot::Var(var) => Some(var),
@@ -99,7 +99,7 @@ impl T {
         }
     }
 
-    /// The constant that it is.
+    /// The constant, if it is one.
     pub(super) fn own(&self) -> Option<Arc<Constant>> {
         match &self.slot {
             TensorSlot::Constant(constant) => Some(constant.clone()),

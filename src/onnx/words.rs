@@ -1,5 +1,5 @@
-//! Steps that move elements, on text: burn has no tensors of text, so that the positions of the
-//! words are moved instead.
+//! Steps that move elements, for text: burn has no tensors of text, so the indices of the words are
+//! moved instead.
 
 use super::cells::Cells;
 use super::op::Op;
@@ -8,7 +8,7 @@ use burn::tensor::TensorData;
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 
-/// `true` if a step only moves elements.
+/// Returns true if a step only moves elements.
 fn moves(op: &Op) -> bool {
     matches!(
         op,
@@ -31,7 +31,7 @@ fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells> {
     let result = op.run(tensors.collect::<Result<_, _>>()?)?;
     if result.shape() != at_least_1d(shape) {
         return Err(OnnxError::internal(format!(
-            "{op:?} gave the shape {:?}, not {shape:?}",
+            "{op:?} returned the shape {:?}, not {shape:?}",
             result.shape()
         )));
     }
@@ -42,7 +42,7 @@ fn moved(op: &Op, inputs: &[Cells], shape: &[usize]) -> Result<Cells> {
     Ok(Cells::words(shape.to_vec(), moved.collect()))
 }
 
-/// The positions of a text's words, counted through all texts of a step; another tensor unchanged.
+/// The indices of a text's words, counted over all texts of a step; other tensors are unchanged.
 fn places(cells: &Cells, next: &mut i64) -> Result<DeviceTensor> {
     let shape = at_least_1d(&cells.shape);
     let data = match cells.elem {
@@ -61,10 +61,10 @@ fn places(cells: &Cells, next: &mut i64) -> Result<DeviceTensor> {
     Ok(DeviceTensor::upload(data, &TensorPlace::host().device))
 }
 
-/// A function of the host that moves the words of texts as the step would move numbers.
+/// A function of the host that moves the words of texts like the step moves numbers.
 ///
 /// # Errors
-/// If the step does more than that.
+/// If the step does not only move elements.
 pub(super) fn mover(
     op: Op,
     shape: Vec<usize>,

@@ -1,5 +1,5 @@
-//! What `concertina models check` says of an ONNX file: what it takes and gives, whether all of it
-//! is supported, what runs where, what it costs, and whether data beside it come out right.
+//! The report of `concertina models check` on an ONNX file: inputs and outputs, unsupported
+//! operators, the steps and their costs, and the comparison with data sets beside the file.
 
 use anyhow::anyhow;
 use burn::tensor::Device;
@@ -14,19 +14,19 @@ use std::path::Path;
 use types::escape;
 use types::tensor::{Tensor, Tensors};
 
-/// Rows of the largest batch that is looked at.
+/// Rows of the largest batch in the report.
 const MAX_ROWS: usize = 8;
-/// How far results may be from those of a data set: relative, absolute.
+/// Tolerance of a comparison with a data set: relative, absolute.
 const TOLERANCE: (f64, f64) = (1e-3, 1e-4);
 
-/// Runs whose times are added up, and kinds of steps that are shown.
+/// The number of timed runs, and of the slowest kinds of steps in the report.
 const RUNS: usize = 20;
 const KINDS: usize = 12;
 
-/// Checks a file on the CPU. Gives what there is to say; with `profile` also where the time goes.
+/// Checks a file on the CPU and returns the report; `profile` adds the time of each kind of step.
 ///
 /// # Errors
-/// What is wrong with the file, with what could be said before.
+/// The cause, after the report up to it.
 pub fn check(path: &Path, profile: bool) -> anyhow::Result<String> {
     let mut text = String::new();
     match write(path, profile, &mut text) {
@@ -63,7 +63,7 @@ fn write(path: &Path, profile: bool, text: &mut String) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the plans of all batch sizes and says what they cost.
+/// Makes the plans of all batch sizes and reports their costs.
 fn plans(
     text: &mut String,
     file: ModelFile,
@@ -78,7 +78,7 @@ fn plans(
             inputs.0.iter().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
         let raws = raws(&inputs, signature.rows)?;
         if let Err(error) = engine.run(&raws) {
-            // The graph may not take made-up lengths and zeros: requests decide.
+            // The graph may reject default lengths and zeros: requests have real ones.
             line(text, "warm-up", &format!("failed at {}: {error}", shapes.join(", ")));
             return Ok(());
         }
@@ -117,7 +117,7 @@ fn times(text: &mut String, times: &Times) {
 
 fn cost(profile: &Option<Profile>) -> String {
     let Some(profile) = profile else {
-        return "planned anew for each request: shapes depend on what it holds".to_owned();
+        return "a new plan for each request: shapes depend on its values".to_owned();
     };
     let host: usize = profile.host.values().sum();
     let mut words = format!("{} launches, {} on the host", profile.launches, host);
@@ -148,7 +148,7 @@ fn specs(specs: &[TensorSpec], mode: RowMode) -> String {
 }
 
 fn line(text: &mut String, name: &str, what: &str) {
-    // Names of the file's graph are in it.
+    // It contains names from the file's graph.
     let _ = writeln!(text, "{:<10} {}", escape::line(name), escape::line(what));
 }
 
@@ -163,7 +163,7 @@ fn size(bytes: usize) -> String {
     }
 }
 
-/// How often each operator is in the main graph.
+/// The number of uses of each operator in the main graph.
 fn operators(file: &ModelFile) -> BTreeMap<&str, usize> {
     let mut all = BTreeMap::new();
     for node in &file.graph.nodes {

@@ -1,5 +1,5 @@
-//! Between tensors as they travel and tensors as ONNX files hold them: the bytes are the same,
-//! but for text.
+//! Conversion between tensors of the protocol and tensors of ONNX files: the bytes are the same,
+//! except for text.
 
 use bytes::Bytes;
 use graph::{Elem, FileTensor};
@@ -16,7 +16,7 @@ pub(super) fn to_raw(tensor: &Tensor) -> Result<FileTensor, ModelError> {
 }
 
 /// # Errors
-/// [`ModelError::Broken`] for a type that the protocol has not.
+/// [`ModelError::Broken`] for a type that the protocol lacks.
 pub(super) fn from_raw(name: &str, raw: FileTensor) -> Result<Tensor, ModelError> {
     let broken = |detail: String| ModelError::Broken(format!("output '{name}': {detail}"));
     let none = || broken(format!("{} has no name in the protocol", raw.elem));
@@ -31,8 +31,8 @@ fn text(tensor: &Tensor) -> Result<Vec<String>, ModelError> {
     let mut words = Vec::new();
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let (word, behind) = behind.split_at_checked(length).ok_or_else(|| bad("cut short"))?;
-        let word = std::str::from_utf8(word).map_err(|_| bad("holds text that is not UTF-8"))?;
+        let (word, behind) = behind.split_at_checked(length).ok_or_else(|| bad("is truncated"))?;
+        let word = std::str::from_utf8(word).map_err(|_| bad("contains text that is not UTF-8"))?;
         words.push(word.to_owned());
         rest = behind;
     }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_goes_there_and_back() {
+    fn text_round_trips() {
         let data = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0\x01\0\0\0!");
         let tensor = Tensor::new("x", Datatype::Bytes, vec![3], data).unwrap();
         let raw = to_raw(&tensor).unwrap();

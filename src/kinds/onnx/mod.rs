@@ -20,18 +20,18 @@ pub use signature::KIND;
 pub struct Onnx {
     signature: Signature,
     engine: Engine,
-    /// The first axis of everything is a batch, by the signature or by the file.
+    /// The first axis of all inputs and outputs is a batch, by the signature or by the file.
     names_rows: bool,
-    /// Only single rows can be run: a batch of one is written into the graph.
+    /// Only single rows can be run: the graph contains a batch of one as a constant.
     single: bool,
 }
 
 /// Loads the graph of a version.
 ///
 /// # Errors
-/// [`ModelError::Broken`], naming the file and what is wrong with it: what cannot be parsed,
-/// operators that are not supported, a signature in `model.toml` that is not the graph's;
-/// [`ModelError::Device`] and [`ModelError::Memory`] if the device failed.
+/// [`ModelError::Broken`] with the file and the cause: it is invalid, uses unsupported operators,
+/// or `model.toml` has another signature; [`ModelError::Device`] and [`ModelError::Memory`] if the
+/// device failed.
 pub fn load(context: &LoadContext<'_>) -> Result<Onnx, ModelError> {
     let (files, name) = (context.files, context.info.graph_file());
     let file = signature::read(files, &name, true)?;
@@ -43,7 +43,7 @@ pub fn load(context: &LoadContext<'_>) -> Result<Onnx, ModelError> {
 
 impl Onnx {
     /// # Errors
-    /// What is wrong with the file, or what of it is not supported.
+    /// If the file is invalid or uses unsupported features.
     pub(super) fn of(
         file: ModelFile,
         signature: Signature,
@@ -84,16 +84,18 @@ impl Onnx {
         let runs = (0..rows).map(|row| run(self, inputs.slice_rows(row, 1).map_err(bad)?));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         let joined = Tensors::concat_rows(runs);
-        joined.map_err(|error| ModelError::Input(format!("rows differ in their results: {error}")))
+        joined.map_err(|error| {
+            ModelError::Input(format!("the results of rows do not fit together: {error}"))
+        })
     }
 
-    /// A request that is run as it was sent: its only row has an axis in front of the graph's own.
+    /// Runs a request as sent: its only row has an axis in front of the graph's own axes.
     fn whole(&mut self, row: Tensors) -> Result<Tensors, ModelError> {
         let own = row.unframed().map_err(|error| ModelError::Input(error.to_string()))?;
         Ok(self.batch(&own)?.framed())
     }
 
-    /// One run for all rows; for each row of its own where the graph takes no more.
+    /// One run for all rows, or a run for each row if the graph does not accept more.
     fn batch(&mut self, inputs: &Tensors) -> Result<Tensors, ModelError> {
         match self.run(inputs) {
             Err(error @ (ModelError::Input(_) | ModelError::Broken(_))) if self.names_rows => {
@@ -103,7 +105,7 @@ impl Onnx {
         }
     }
 
-    /// The rows of a batch that failed, one by one. `None` unless the graph runs one row, but not
+    /// Runs the rows of a failed batch one by one. `None` unless the graph accepts one row, but not
     /// two: exporters write a batch of one into shapes.
     fn apart(&mut self, inputs: &Tensors) -> Result<Option<Tensors>, ModelError> {
         let Some(rows) = inputs.rows().ok().filter(|rows| *rows > 1) else { return Ok(None) };
@@ -124,10 +126,10 @@ impl Onnx {
         Ok(Tensors::concat_rows(outputs).ok())
     }
 
-    /// A run of some of the rows; `None` if the graph does not take them.
+    /// A run of some of the rows; `None` if the graph does not accept them.
     ///
     /// # Errors
-    /// If the device or the machine failed, which says nothing of the graph.
+    /// If the device or the machine failed, which does not depend on the graph.
     fn part(
         &mut self,
         inputs: &Tensors,
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_operator_blames_the_model_and_a_wrong_shape_the_request() {
+    fn unknown_operator_is_a_fault_of_the_model_and_a_wrong_shape_of_the_request() {
         let error = load(include_bytes!("../../../tests/data/unknown_operator.onnx")).unwrap_err();
         let text = "unsupported operators: Magic of ai.onnx";
         assert_eq!(error, ModelError::Broken(text.to_owned()));

@@ -1,5 +1,5 @@
 //! The check of an ONNX file with the code that lists a repository and the code that loads a model
-//! in a worker, so that `concertina models check` rejects the files that a server rejects.
+//! in a worker, so that `concertina models check` rejects the same files as a server.
 
 use crate::context::LoadContext;
 use crate::registry::Registry;
@@ -13,8 +13,8 @@ use model::onnx::KIND;
 use model::repository::{DESCRIPTIONS, Repository, ScanResult};
 use std::path::{Path, PathBuf};
 
-/// Loads a file on the CPU as a worker does, with its description, and runs its golden sample, if
-/// there is one. Returns the description that a server would have.
+/// Loads a file on the CPU like a worker, with its description, and runs its golden sample, if it
+/// has one. Returns the description that a server would have.
 ///
 /// # Errors
 /// If a server would not serve it.
@@ -31,14 +31,14 @@ pub(super) fn check(path: &Path) -> anyhow::Result<ModelInfo> {
 }
 
 /// The model of this file in a repository: with the `model.toml` or `config.pbtxt` of its folder,
-/// if there is one, else by itself.
+/// if it has one, else by itself.
 fn info(path: &Path, kinds: &[String]) -> anyhow::Result<ModelInfo> {
     let path = path.canonicalize()?;
     let text =
         |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
     let file = text(path.file_name()).context("its name is not UTF-8")?;
     let Some(name) = file.strip_suffix(ENDING) else {
-        bail!("is served only under a name that ends with {ENDING}");
+        bail!("its name must end with {ENDING} to be served");
     };
     if let Some((folder, version)) = described(&path) {
         let parent = folder.parent().context("its folder is the root folder")?;
@@ -52,7 +52,7 @@ fn info(path: &Path, kinds: &[String]) -> anyhow::Result<ModelInfo> {
     Ok(info?)
 }
 
-/// The folder of the model of a file, and the version, if the folder has a description.
+/// The model folder of a file, and the version, if the folder has a description.
 fn described(path: &Path) -> Option<(PathBuf, String)> {
     let here = path.parent()?;
     let name = here.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -65,7 +65,7 @@ fn described(path: &Path) -> Option<(PathBuf, String)> {
     found.map(|(folder, version)| (folder.to_owned(), version))
 }
 
-/// The model among these whose graph is this file.
+/// Finds the model with this graph file.
 fn pick(found: Vec<ScanResult>, version: &str, file: &str) -> anyhow::Result<ModelInfo> {
     for found in found {
         match found {
@@ -78,5 +78,5 @@ fn pick(found: Vec<ScanResult>, version: &str, file: &str) -> anyhow::Result<Mod
             _ => {}
         }
     }
-    bail!("is not the graph that its folder serves")
+    bail!("is not the served graph of its folder")
 }

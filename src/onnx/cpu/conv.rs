@@ -1,5 +1,5 @@
-//! Convolutions of two axes: those with a filter for each channel directly, others as one product of
-//! the weights with columns of what lies under the window.
+//! Convolutions of two axes: directly if each channel has its own filter, otherwise as a product of
+//! the weights with the columns of elements under the window.
 
 use super::{in_rows, ordered, put};
 use crate::op::SlidingWindow;
@@ -22,14 +22,14 @@ struct Sizes {
     kernel: [usize; 2],
     stride: [usize; 2],
     dilation: [usize; 2],
-    /// Before each axis.
+    /// The padding before each axis.
     padding: [usize; 2],
-    /// Of the result.
+    /// The size of the result.
     rows: usize,
     columns: usize,
 }
 
-/// A line is an image of one row.
+/// Two values; a convolution of one axis is that of an image with one row.
 fn two<T: Copy>(values: &[T], one: T) -> Option<[T; 2]> {
     match values {
         [x] => Some([one, *x]),
@@ -94,7 +94,7 @@ pub(super) fn run(
 }
 
 impl Sizes {
-    /// A plane of the input with its padding, so that no window leaves it.
+    /// A plane of the input with its padding, so that all windows are inside it.
     fn padded(&self, plane: &[f32], into: &mut Vec<f32>) -> (usize, usize) {
         let [ph, pw] = self.padding;
         let reach = |axis: usize, places: usize| {
@@ -118,9 +118,9 @@ impl Sizes {
     }
 }
 
-/// A filter of its own for each channel. With a stride of 1 along rows, places are gone through as if
-/// one padded row went on in the next, so that short rows fill vectors too; what is computed between
-/// the rows is dropped.
+/// A convolution with a filter for each channel. With a stride of 1 along rows, the padded rows are
+/// processed as one long row, so that short rows fill vectors too; results between the rows are
+/// dropped.
 fn depthwise(
     x: &DeviceTensor,
     weight: &DeviceTensor,
@@ -161,11 +161,11 @@ fn depthwise(
     Some(result)
 }
 
-/// A padded plane with every n-th element of a row side by side, so that a stride of n is one of 1.
+/// A padded plane with every n-th element of a row adjacent, so that a stride of n becomes 1.
 struct Phases {
     values: Vec<f32>,
     width: usize,
-    /// Elements of a row that are n apart; at most so many.
+    /// The number of elements of a row with a distance of n, rounded up.
     each: usize,
     stride: usize,
 }
@@ -186,7 +186,7 @@ impl Phases {
         Phases { values, width: stride * each, each, stride }
     }
 
-    /// Where what lies under each tap of a filter begins.
+    /// The offsets of the elements under each tap of a filter.
     fn offsets(&self, s: &Sizes) -> Vec<usize> {
         let ([kh, kw], [dh, dw]) = (s.kernel, s.dilation);
         let offset = |tap: usize| {
@@ -196,14 +196,14 @@ impl Phases {
         (0..kh * kw).map(offset).collect()
     }
 
-    /// What lies under a tap from a row on.
+    /// The elements under a tap from a row on.
     fn under(&self, offset: usize, row: usize, length: usize) -> &[f32] {
         let begin = offset + row * self.width;
         self.values.get(begin..begin + length).unwrap_or(&[])
     }
 }
 
-/// Each place the sum of what lies under the taps, times those.
+/// Adds the products of the taps with the elements under them, for each place of the result.
 fn filter(result: &mut [f32], taps: &[(f32, &[f32])], start: f32) {
     Arch::new().dispatch(|| {
         let done = sums::<32>(result, taps, start, 0);
@@ -212,7 +212,7 @@ fn filter(result: &mut [f32], taps: &[(f32, &[f32])], start: f32) {
     });
 }
 
-/// In groups of so many places, from one on; gives the place where the groups end.
+/// Processes groups of `N` places from one on; returns the end of the last group.
 #[inline(always)]
 fn sums<const N: usize>(
     result: &mut [f32],
@@ -273,7 +273,8 @@ fn by_columns(
     Some(result)
 }
 
-/// What lies under each element of the window at some rows of places: `[channels * kernel, places]`.
+/// The elements under each tap of the window for some rows of places: `[channels * kernel,
+/// places]`.
 fn columns(planes: &[f32], s: &Sizes, begin: usize, rows: usize) -> Vec<f32> {
     let ([kh, kw], [sh, sw]) = (s.kernel, s.stride);
     let (size, length) = (s.height * s.width, rows * s.columns);

@@ -1,5 +1,5 @@
-//! Programs of steps element by element: piece by piece, so that what is between the steps stays
-//! in the nearest cache.
+//! Programs of element-wise steps, run piece by piece, so that intermediate results stay in the
+//! first-level cache.
 
 use super::{elementwise, in_rows, ordered, put, wrap};
 use crate::op::{Binary, Instruction, Op, Operand, Program};
@@ -8,13 +8,13 @@ use burn::backend::flex::FlexTensor;
 
 /// Most elements of a piece.
 const PIECE: usize = 1024;
-/// Elements from which on an axis is a run of its own: what is done once per run costs little then.
+/// Least length of an axis that is a run of its own: the overhead of a run is then low.
 const SHORT: usize = 256;
-/// Elements that one thread does at least.
+/// Least elements for one thread.
 const SHARE: usize = 16 * PIECE;
 
 /// # Errors
-/// The inputs, if they do not broadcast or are empty.
+/// The inputs, if they cannot be broadcast or are empty.
 pub(super) fn run(
     program: &Program,
     inputs: Vec<DeviceTensor>,
@@ -34,7 +34,7 @@ fn on(
     let data = inputs.into_iter().map(ordered);
     let mut data: Vec<Option<FlexTensor>> =
         data.map(|flex| flex.map(Some)).collect::<Option<_>>()?;
-    // The result goes where an input of its shape is, if nobody else needs that.
+    // The result is written to an input of its shape, if that has no other user.
     let fits = |(own, flex): (&Vec<usize>, &Option<FlexTensor>)| {
         own == shape && flex.as_ref().is_some_and(FlexTensor::is_unique)
     };
@@ -52,7 +52,7 @@ fn on(
         own,
         walk,
     };
-    // A long row is cut, of short ones there are several.
+    // A long row is divided; short rows are grouped.
     let rows = (SHARE / job.walk.run).max(1);
     let single = job.walk.lengths.is_empty();
     let pieces = SHARE / job.walk.piece * job.walk.piece;
@@ -74,21 +74,22 @@ fn broadcast(shapes: &[Vec<usize>]) -> Option<Vec<usize>> {
     Some(all)
 }
 
-/// How inputs are gone through.
+/// The iteration over inputs.
 struct ElementWalk {
-    /// Lengths of the outer axes of the result; axes that all inputs go through alike count as one.
+    /// Lengths of the outer axes of the result; adjacent axes with the same strides in all inputs
+    /// are merged.
     lengths: Vec<usize>,
-    /// Elements of a run: all inner axes. There are several where the last axis is short.
+    /// Elements of a run: all inner axes. Several axes form a run if the last one is short.
     run: usize,
-    /// Elements of a piece: a multiple of the inner axes but their first.
+    /// Elements of a piece: a multiple of the product of the inner axes except the first.
     piece: usize,
-    /// Of each input: strides along `lengths`, and the way through a run.
+    /// For each input: strides along `lengths`, and the course through a run.
     inputs: Vec<(Vec<usize>, Course)>,
 }
 
-/// How an input is gone through along a run.
+/// The course of an input along a run.
 enum Course {
-    /// Element after element.
+    /// Consecutive elements.
     Contiguous,
     /// One element for the whole run.
     Fixed,
@@ -119,7 +120,7 @@ impl ElementWalk {
     }
 }
 
-/// The axes of the result that are longer than 1, and of each which inputs have it.
+/// The axes of the result that are longer than 1, and for each, the inputs that have it.
 fn axes(shapes: &[Vec<usize>], shape: &[usize]) -> Option<Vec<(usize, Vec<bool>)>> {
     let mut axes: Vec<(usize, Vec<bool>)> = Vec::new();
     for (at, length) in shape.iter().enumerate().filter(|(_, length)| **length > 1) {
@@ -137,7 +138,7 @@ fn axes(shapes: &[Vec<usize>], shape: &[usize]) -> Option<Vec<(usize, Vec<bool>)
     Some(axes)
 }
 
-/// The first of the axes that make a run: as few as have `SHORT` elements.
+/// The first axis of a run: the run has as few axes as give `SHORT` elements.
 fn first_inner(lengths: &[usize]) -> usize {
     let (mut first, mut run) = (lengths.len(), 1);
     for (at, length) in lengths.iter().enumerate().rev() {
@@ -163,7 +164,7 @@ fn strides(axes: &[(usize, Vec<bool>)], input: usize) -> Vec<usize> {
     strides
 }
 
-/// The offset of an element, counted through the axes.
+/// The offset of an element with this index over the axes.
 fn offset(lengths: &[usize], strides: &[usize], mut element: usize) -> usize {
     let mut offset = 0;
     for (length, stride) in lengths.iter().zip(strides).rev() {
@@ -194,8 +195,8 @@ impl Course {
     }
 }
 
-/// Fills a piece with elements of an input that begin at `start`; `from` is where in the run the
-/// piece begins, a multiple of the offsets.
+/// Fills a piece with elements of an input that begin at `start`; `from` is the position of the
+/// piece in the run, a multiple of the number of offsets.
 fn gather(
     input: &[f32],
     start: usize,
@@ -213,7 +214,7 @@ fn gather(
     Some(())
 }
 
-/// Which of a few pieces of memory each result of a program is in.
+/// The buffers for the results of a program: several results share one.
 struct ResultPlaces {
     of: Vec<usize>,
     count: usize,
@@ -238,7 +239,8 @@ impl ResultPlaces {
     }
 }
 
-/// The result that an instruction may change into its own: its first operand, if it is the last to
+/// The result that an instruction may overwrite: its first operand, if this is the operand's last
+/// use.
 /// take it.
 fn in_place(instruction: &Instruction, done: &[usize]) -> Option<usize> {
     match instruction.operands[..] {
@@ -249,17 +251,17 @@ fn in_place(instruction: &Instruction, done: &[usize]) -> Option<usize> {
     }
 }
 
-/// Where the inputs of a piece are.
+/// The inputs of a piece.
 struct Inputs<'a> {
-    /// Of each input: its first element of the run.
+    /// For each input, its first element of the run.
     starts: &'a [usize],
-    /// Where in the run the piece begins.
+    /// The position of the piece in the run.
     from: usize,
-    /// Of each input that is gathered: the piece.
+    /// For each gathered input, its piece.
     gathered: &'a [Vec<f32>],
 }
 
-/// What an instruction finds at an operand's place.
+/// The value of an operand.
 #[derive(Clone, Copy)]
 enum OperandValue<'a> {
     Slice(&'a [f32]),
@@ -270,13 +272,13 @@ struct ElementJob<'a> {
     program: &'a Program,
     places: ResultPlaces,
     slices: Vec<&'a [f32]>,
-    /// The input that is where the result goes.
+    /// The input that the result overwrites.
     own: Option<usize>,
     walk: ElementWalk,
 }
 
 impl ElementJob<'_> {
-    /// Rows of the result from `row` on; `begin` is where in the last axis they begin.
+    /// Computes rows of the result from `row` on; `begin` is their offset in the last axis.
     fn rows(&self, row: usize, begin: usize, result: &mut [f32]) {
         let size = self.walk.piece.min(result.len());
         let mut memory = vec![vec![0.0; size]; self.places.count + 1];
@@ -294,7 +296,7 @@ impl ElementJob<'_> {
         }
     }
 
-    /// Fills the pieces of inputs that are gathered. Those that repeat are filled once per run.
+    /// Fills the pieces of gathered inputs. Pieces that repeat are filled once per run.
     fn gather(
         &self,
         starts: &[usize],
@@ -314,7 +316,8 @@ impl ElementJob<'_> {
         Some(())
     }
 
-    /// `None` for what no program has: an instruction without operands, or one not by element.
+    /// Computes a piece; `None` for an invalid program: an instruction without operands, or one
+    /// that is not element-wise.
     fn piece(
         &self,
         inputs: &Inputs<'_>,
@@ -323,7 +326,7 @@ impl ElementJob<'_> {
     ) -> Option<()> {
         let length = result.len();
         if self.own.is_some() {
-            // What is there is still needed when the result is written.
+            // The input that the result overwrites is still needed.
             memory.get_mut(self.places.count)?.get_mut(..length)?.copy_from_slice(result);
         }
         let last = self.program.instructions.len().checked_sub(1)?;
@@ -382,7 +385,7 @@ impl ElementJob<'_> {
     }
 }
 
-/// Changes what is there by an instruction; `other` is its second operand.
+/// Applies an instruction to `to` in place; `other` is its second operand.
 fn apply(op: &Op, to: &mut [f32], other: Option<OperandValue<'_>>) -> Option<()> {
     #[allow(clippy::cast_possible_truncation, reason = "the tensor has floats of 32 bits")]
     match (op, other) {
@@ -404,7 +407,7 @@ fn of_two(binary: Binary, to: &mut [f32], other: OperandValue<'_>) -> Option<()>
         Binary::Sub => with(to, other, |x, y| x - y),
         Binary::Mul => with(to, other, |x, y| x * y),
         Binary::Div => with(to, other, |x, y| x / y),
-        // NaN stays.
+        // NaN is kept.
         Binary::Max => with(to, other, |x, y| if (y > x) | y.is_nan() { y } else { x }),
         Binary::Min => with(to, other, |x, y| if (y < x) | y.is_nan() { y } else { x }),
         Binary::Pow => with(to, other, f32::powf),

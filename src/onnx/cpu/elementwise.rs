@@ -1,10 +1,10 @@
-//! Functions whose library versions go one element at a time: approximations that vectorise, within
-//! a few units in the last place.
+//! Vectorised approximations, within a few units in the last place, of functions that libraries
+//! compute one element at a time.
 
 use crate::op::Unary;
 use pulp::Arch;
 
-/// What to do with elements for a function of floats.
+/// The approximation of a function of floats.
 pub(super) fn function(unary: Unary) -> Option<fn(&mut [f32])> {
     Some(match unary {
         Unary::Abs => |values| map(values, f32::abs),
@@ -24,7 +24,7 @@ pub(super) fn function(unary: Unary) -> Option<fn(&mut [f32])> {
         Unary::Log => |values| map(values, f32::ln),
         Unary::Neg => |values| map(values, |x| -x),
         Unary::Recip => |values| map(values, f32::recip),
-        // NaN stays.
+        // NaN is kept.
         Unary::Relu => |values| map(values, |x| if x < 0.0 { 0.0 } else { x }),
         Unary::Round => |values| map(values, f32::round_ties_even),
         Unary::Sigmoid => |values| map(values, |x| 1.0 / (1.0 + exp(-x))),
@@ -37,7 +37,7 @@ pub(super) fn function(unary: Unary) -> Option<fn(&mut [f32])> {
     })
 }
 
-/// Between two bounds; NaN stays.
+/// Limits elements to two bounds; NaN is kept.
 pub(super) fn clamp(least: Option<f64>, most: Option<f64>) -> impl Fn(&mut [f32]) + Send + Sync {
     #[allow(clippy::cast_possible_truncation, reason = "the tensor has floats of 32 bits")]
     let (least, most) =
@@ -60,7 +60,7 @@ pub(super) fn map(values: &mut [f32], function: impl Fn(f32) -> f32) {
     });
 }
 
-/// With the elements of another slice beside them.
+/// Combines the elements with those of another slice.
 #[inline(always)]
 pub(super) fn map_with(values: &mut [f32], others: &[f32], function: impl Fn(f32, f32) -> f32) {
     Arch::new().dispatch(|| {
@@ -70,10 +70,10 @@ pub(super) fn map_with(values: &mut [f32], others: &[f32], function: impl Fn(f32
     });
 }
 
-/// After Cephes' `expf` (S. Moshier): to a power of two and a polynomial of the rest.
+/// After Cephes' `expf` (S. Moshier): a power of two times a polynomial of the remainder.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Beyond these the result is infinite, or nothing.
+    // Outside of these bounds the result is infinite or zero.
     let inside = x.clamp(-87.336_54, 88.722_83);
     let n = (inside * std::f32::consts::LOG2_E + 0.5).floor();
     let r = inside - n * 0.693_359_4 + n * 2.121_944_4e-4;
@@ -86,7 +86,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let value = p * r * r + r + 1.0;
     #[allow(clippy::cast_possible_truncation, reason = "between -126 and 128")]
     let power = f32::from_bits((((n as i32).min(127) + 127) << 23).cast_unsigned());
-    // 2^128 is no float of its own.
+    // 2^128 cannot be represented, so it is applied as 2^127 times 2.
     let scaled = value * power * if n > 127.0 { 2.0 } else { 1.0 };
     if x > 88.722_83 {
         f32::INFINITY
@@ -140,7 +140,7 @@ fn erf(x: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// The largest difference from a function, over a range in small steps.
+    /// The largest difference from a function over a range, in small steps.
     fn off(own: fn(f32) -> f32, exact: fn(f64) -> f64, range: f32, relative: bool) -> f64 {
         let steps = 200_001;
         let at = |step: i32| range * (step as f32 / (steps / 2) as f32 - 1.0);
@@ -155,7 +155,7 @@ mod tests {
     fn approximations_are_close() {
         assert!(off(exp, f64::exp, 80.0, true) < 3e-7, "{}", off(exp, f64::exp, 80.0, true));
         assert!(off(tanh, f64::tanh, 20.0, false) < 1e-6, "{}", off(tanh, f64::tanh, 20.0, false));
-        // The series is exact enough to compare with.
+        // The series is exact enough for the comparison.
         assert!(off(erf, exact_erf, 6.0, false) < 1e-6, "{}", off(erf, exact_erf, 6.0, false));
     }
 
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_as_they_should_be() {
+    fn results_at_the_ends_are_exact() {
         assert_eq!((exp(-1e9), exp(0.0), exp(1e9)), (0.0, 1.0, f32::INFINITY));
         assert!(exp(88.7).is_finite() && exp(88.73).is_infinite());
         assert_eq!((tanh(-1e9), tanh(0.0), tanh(f32::INFINITY)), (tanh(-8.0), 0.0, tanh(8.0)));

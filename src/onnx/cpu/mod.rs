@@ -1,5 +1,5 @@
-//! Faster ways on the CPU for steps that burn does slowly there: on 32-bit floats in the host's own
-//! memory. Everything here has a way of burn's that gives the same, for every other place and type.
+//! Faster implementations of steps that are slow in burn on the CPU: for 32-bit floats in host
+//! memory. Each has an equivalent in burn, for all other devices and types.
 //!
 //! `pulp` runs a loop with the widest vectors that the processor has.
 
@@ -17,11 +17,11 @@ use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, Disp
 use burn::tensor::{DType, TensorData};
 use rayon::prelude::*;
 
-/// Elements below which one thread is faster than several.
+/// Fewest elements for several threads.
 const PARALLEL: usize = 1 << 15;
 
 impl Op {
-    /// The result, if there is a faster way for this step here; else the inputs again.
+    /// The result, if there is a faster implementation for this step; else the inputs are returned.
     ///
     /// # Errors
     /// The inputs.
@@ -59,7 +59,7 @@ impl Op {
     }
 }
 
-/// burn's own tensor of the CPU, its elements in order.
+/// burn's own tensor of the CPU, with its elements in order.
 fn ordered(tensor: DeviceTensor) -> Option<FlexTensor> {
     match tensor.inner.kind {
         DispatchTensorKind::Flex(BackendTensor::Float(flex)) => {
@@ -72,7 +72,7 @@ fn ordered(tensor: DeviceTensor) -> Option<FlexTensor> {
     }
 }
 
-/// Changes a tensor's elements, in place if nobody else has them.
+/// Changes a tensor's elements, in place if it has no other user.
 fn in_place(
     tensor: DeviceTensor,
     change: impl Fn(&mut [f32]) + Send + Sync,
@@ -93,7 +93,7 @@ fn put(values: Vec<f32>, shape: &[usize]) -> DeviceTensor {
     DeviceTensor::upload(TensorData::new(values, shape.to_vec()), &TensorPlace::host().device)
 }
 
-/// Runs on pieces of a slice at once, if it is long.
+/// Processes pieces of a long slice in parallel.
 fn in_pieces(values: &mut [f32], run: impl Fn(&mut [f32]) + Send + Sync) {
     if values.len() < PARALLEL || rayon::current_num_threads() == 1 {
         return run(values);
@@ -102,7 +102,7 @@ fn in_pieces(values: &mut [f32], run: impl Fn(&mut [f32]) + Send + Sync) {
     values.par_chunks_mut(piece).for_each(run);
 }
 
-/// Runs on rows of this length, several at once if there is enough of them.
+/// Processes rows of this length, in parallel if there are enough of them.
 fn in_rows(values: &mut [f32], length: usize, run: impl Fn(usize, &mut [f32]) + Send + Sync) {
     let length = length.max(1);
     if values.len() < PARALLEL || rayon::current_num_threads() == 1 {

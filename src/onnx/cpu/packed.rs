@@ -1,4 +1,4 @@
-//! Products with weights of a few bits: a column is unpacked where it is multiplied.
+//! Products with weights of a few bits: a column is unpacked when it is multiplied.
 
 use super::{ordered, put};
 use crate::op::{Op, Packed};
@@ -9,14 +9,14 @@ use burn::tensor::DType;
 use pulp::Arch;
 use rayon::prelude::*;
 
-/// Most rows for which columns are multiplied one by one; with more, a product of matrices of some
-/// columns at a time is faster.
+/// Most rows for which columns are multiplied one by one; for more rows, a product of matrices of
+/// some columns at a time is faster.
 const ROWS_MAX: usize = 16;
-/// Multiplications below which one thread is faster than several.
+/// Fewest multiplications for several threads.
 const PARALLEL: usize = 1 << 16;
 
 /// # Errors
-/// The inputs, if they are not held as bytes and floats here.
+/// The inputs, if they are not bytes and floats on the CPU.
 pub(super) fn run(
     packed: &Packed,
     inputs: Vec<DeviceTensor>,
@@ -61,7 +61,7 @@ fn on(packed: &Packed, inputs: Vec<DeviceTensor>) -> Option<DeviceTensor> {
     if parts.len() == 1 { parts.pop() } else { Op::Cat(1).run(parts).ok() }
 }
 
-/// burn's own tensor of the CPU, its bytes in order.
+/// burn's own tensor of the CPU, with its bytes in order.
 fn bytes(tensor: DeviceTensor) -> Option<FlexTensor> {
     match tensor.inner.kind {
         DispatchTensorKind::Flex(BackendTensor::Int(flex)) => {
@@ -87,7 +87,7 @@ impl PackedWeights<'_> {
         let (inner, columns) = (self.packed.inner, self.packed.columns);
         let x: &[f32] = x.storage();
         let mut turned = vec![0.0f32; columns.checked_mul(rows)?];
-        // A thread takes some columns, so that it asks for memory once.
+        // Each thread processes several columns, so that it allocates memory once.
         let several = rayon::current_num_threads() > 1 && turned.len() * inner >= PARALLEL;
         let share =
             if several { columns.div_ceil(rayon::current_num_threads() * 4) } else { columns };
@@ -112,7 +112,7 @@ impl PackedWeights<'_> {
         }
     }
 
-    /// `[columns, inner]`
+    /// Unpacked weights `[columns, inner]`.
     fn columns(&self, begin: usize, end: usize) -> DeviceTensor {
         let inner = self.packed.inner;
         let mut all = vec![0.0f32; (end - begin) * inner];
@@ -155,7 +155,7 @@ fn unpack(codes: &[u8], bits: usize, values: &mut [f32]) {
     }
 }
 
-/// Lanes of the widest vectors, side by side, so that sums need no order.
+/// Lanes of the widest vectors, which are summed separately.
 const LANES: usize = 16;
 
 #[inline(always)]

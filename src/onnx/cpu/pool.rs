@@ -1,4 +1,4 @@
-//! Maxima under windows of two axes, without padding.
+//! Maximum pooling over windows of two axes, without padding.
 
 use super::{in_rows, ordered, put};
 use crate::op::SlidingWindow;
@@ -43,10 +43,10 @@ pub(super) fn max(x: &DeviceTensor, window: &SlidingWindow) -> Option<DeviceTens
     Some(put(best, &[n, c, oh, ow]))
 }
 
-/// The larger of each place and what is under it; NaN stays.
+/// Replaces each place by the maximum of it and the element under it; NaN is kept.
 #[inline(always)]
 fn under(best: &mut [f32], row: &[f32], stride: usize) {
-    // A choice of values, not of whether to write: only that becomes vectors.
+    // A conditional value, not a conditional write: only the former is vectorised.
     let larger = |best: &mut f32, value: f32| {
         *best = if (value > *best) | value.is_nan() { value } else { *best };
     };

@@ -13,7 +13,7 @@ pub(super) fn run(x: DeviceTensor) -> Option<DeviceTensor> {
     Some(wrap(flex))
 }
 
-/// Lanes of the widest vectors, side by side, so that sums and maxima need no order.
+/// Lanes of the widest vectors, with separate sums and maxima.
 const LANES: usize = 16;
 
 #[inline(always)]
@@ -27,7 +27,7 @@ fn row_of(row: &mut [f32]) {
     }
     let all = largest.iter().chain(rest);
     let largest = all.fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
-    // A loop of its own for each: only simple ones become vectors.
+    // A loop for each operation: only simple loops are vectorised.
     row.iter_mut().for_each(|value| *value = exp(*value - largest));
     let (pieces, rest) = row.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];

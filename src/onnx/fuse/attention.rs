@@ -1,5 +1,5 @@
-//! `softmax(q k^T * scale + mask) v`, written out, on four axes. A row that may see nothing gives
-//! zeros, where the steps gave NaN unless they were guarded against it.
+//! Fusion of `softmax(q k^T * scale + mask) v` on four axes. A row in which all keys are masked
+//! gives zeros; the separate steps gave NaN unless they were guarded against it.
 
 use super::steps::Steps;
 use crate::draft::Draft;
@@ -9,7 +9,7 @@ use crate::trace::{T, Tracer};
 use graph::error::Result;
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
-    // burn would look for the fastest kernel there.
+    // burn would search for the fastest kernel there.
     if !t.place().host && is_direct() {
         return Ok(());
     }
@@ -17,7 +17,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
         let Some(found) = find(steps, at) else { continue };
         let Some(last) = steps.get(found.last).cloned() else { continue };
         found.parts.iter().for_each(|part| steps.remove(*part));
-        // Keys lie the other way in a product; where that product was, they are turned.
+        // Keys are transposed in a product; the transposition takes the place of that product.
         let mut shape = found.turned.shape.clone();
         shape.swap(2, 3);
         let (key, step) = t.draft(
@@ -33,20 +33,20 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
 }
 
 struct AttentionMatch {
-    /// Steps that go: all but the first product and the last.
+    /// Steps that are removed: all except the first product and the last one.
     parts: Vec<usize>,
     product: usize,
     last: usize,
     query: T,
-    /// Keys, with the last two axes exchanged.
+    /// The keys, with the last two axes exchanged.
     turned: T,
     value: T,
     mask: Option<T>,
-    /// `None` for one over the root of the length of a query.
+    /// `None` for 1 / sqrt(length of a query).
     scale: Option<f64>,
 }
 
-/// The steps around a softmax.
+/// Finds the steps around a softmax.
 fn find(steps: &Steps, at: usize) -> Option<AttentionMatch> {
     let softmax = steps.get(at).filter(|draft| draft.is_float())?;
     let scores = softmax.inputs.first()?;
@@ -58,7 +58,7 @@ fn find(steps: &Steps, at: usize) -> Option<AttentionMatch> {
     let (mut from, mut maker) = steps.own_maker(scores)?;
     let (mut mask, mut scale) = (None, 1.0);
     if let (Op::Binary(Binary::Add), [x, y]) = (&maker.op, &maker.inputs[..]) {
-        // The mask is what is no product; it broadcasts to the scores.
+        // The mask is the other operand; it broadcasts to the scores.
         let (own, other) = if is_scaled_product(steps, x) { (x, y) } else { (y, x) };
         (mask, parts) = (Some(other.clone()), [parts, vec![from]].concat());
         (from, maker) = steps.own_maker(own)?;
@@ -85,7 +85,7 @@ fn find(steps: &Steps, at: usize) -> Option<AttentionMatch> {
     })
 }
 
-/// The product with the values, past a guard against rows that are nothing but NaN.
+/// The product with the values, after a guard against rows of NaN only.
 fn behind<'s>(
     steps: &'s Steps,
     softmax: &'s Draft,
@@ -125,7 +125,7 @@ fn is_scaled_product(steps: &Steps, t: &T) -> bool {
     matches!(maker.op, Op::MatMul)
 }
 
-/// What a step multiplies with.
+/// The factor of a step.
 fn number(draft: &Draft) -> Option<f64> {
     let over = draft.number(Binary::Div).map(|number| 1.0 / number);
     draft.number(Binary::Mul).or(over)

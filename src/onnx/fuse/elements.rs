@@ -1,4 +1,4 @@
-//! Steps element by element whose results nobody else takes become one program.
+//! Fusion of element-wise steps with results that only they use into one program.
 
 use super::steps::Steps;
 use crate::draft::Draft;
@@ -27,7 +27,7 @@ fn is_member(draft: &Draft) -> bool {
     draft.op.is_by_element() && draft.is_float() && ranked
 }
 
-/// The steps whose results only those here take, of one shape, up to `last`.
+/// The steps with results of one shape that only members use, up to `last`.
 fn members(steps: &Steps, last: usize) -> BTreeSet<usize> {
     let mut members = BTreeSet::from([last]);
     let Some(shape) = steps.get(last).and_then(Draft::result).map(|(_, form)| &form.shape) else {
@@ -53,7 +53,7 @@ fn members(steps: &Steps, last: usize) -> BTreeSet<usize> {
     }
 }
 
-/// What steps take that comes from none of them, each once.
+/// The inputs of the members that come from other steps, each once.
 fn outside(steps: &Steps, members: &BTreeSet<usize>) -> Vec<T> {
     let mut found: Vec<T> = Vec::new();
     let drafts = members.iter().filter_map(|at| steps.get(*at));

@@ -1,4 +1,4 @@
-//! `x (1 + erf(x / sqrt 2)) / 2`, in whatever order it was written.
+//! Fusion of `x (1 + erf(x / sqrt 2)) / 2`, in any order.
 
 use super::steps::Steps;
 use crate::draft::Draft;
@@ -17,7 +17,7 @@ pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-/// The steps of one around an error function, the last of them, and what it is of.
+/// The steps of one around an error function, the last of them, and its input.
 fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, usize, T)> {
     let erf = steps.get(at).filter(|draft| draft.is_float())?;
     if !matches!(erf.op, Op::Unary(Unary::Erf)) {

@@ -1,4 +1,4 @@
-//! Mean and deviation over the last axis, written out: a layer normalisation.
+//! Fusion of mean and deviation over the last axis into a layer normalisation.
 
 use super::steps::Steps;
 use crate::draft::Draft;
@@ -22,7 +22,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
 }
 
 struct LayerNormMatch {
-    /// All steps but the last.
+    /// All steps except the last.
     parts: Vec<usize>,
     last: usize,
     x: T,
@@ -31,7 +31,7 @@ struct LayerNormMatch {
     bias: Option<T>,
 }
 
-/// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, around the root.
+/// Finds `(x - mean) / sqrt(variance + epsilon) * scale + bias`, around the root.
 fn find(steps: &Steps, at: usize) -> Option<LayerNormMatch> {
     let root = steps.get(at).filter(|draft| draft.is_float())?;
     if !matches!(root.op, Op::Unary(Unary::Sqrt)) {
@@ -68,7 +68,7 @@ fn find(steps: &Steps, at: usize) -> Option<LayerNormMatch> {
     Some(found)
 }
 
-/// What this is the mean of, over the last axis.
+/// The tensor of which this is the mean over the last axis.
 fn mean<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
     let (at, draft) = steps.own_maker(t)?;
     let x = draft.inputs.first()?;
@@ -76,7 +76,7 @@ fn mean<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
     matches!(draft.op, Op::Reduce(Reduce::Mean, axis) if axis == last).then_some((at, x))
 }
 
-/// What this is the square of.
+/// The tensor of which this is the square.
 fn square<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
     let (at, draft) = steps.own_maker(t)?;
     let same = match (&draft.op, &draft.inputs[..]) {
@@ -86,7 +86,7 @@ fn square<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
     same.then_some((at, draft.inputs.first()?))
 }
 
-/// A constant for each place of the last axis.
+/// A constant with a value for each place of the last axis.
 fn is_line<'t>(line: &'t T, x: &T) -> Option<&'t T> {
     let length = x.shape.last()?;
     let fits = line.is_constant() && line.len() == *length && line.shape.last() == Some(length);

@@ -1,5 +1,5 @@
-//! Makes fewer steps out of many, where one does the same: less memory is gone through, and less is
-//! launched. On 32-bit floats only, as others are rounded from step to step.
+//! Fuses several steps into one with the same result: fewer passes over memory, and fewer launches.
+//! On 32-bit floats only, as other types round after each step.
 
 mod attention;
 mod elements;
@@ -14,7 +14,7 @@ use super::trace::{T, Tracer};
 use graph::error::Result;
 use steps::Steps;
 
-/// One way of fusing.
+/// A fusion pass.
 type Pass = fn(&mut Tracer<'_>, &mut Steps) -> Result<()>;
 
 const PASSES: &[(&str, Pass)] = &[
@@ -26,10 +26,10 @@ const PASSES: &[(&str, Pass)] = &[
     ("epilogues", then::run),
 ];
 
-/// Fuses the steps of a plan. `launches` is told how many are left after each way.
+/// Fuses the steps of a plan. Adds the remaining launches after each pass to `launches`.
 ///
 /// # Errors
-/// If weights cannot be reckoned anew.
+/// If weights cannot be computed.
 pub(crate) fn fuse(
     t: &mut Tracer<'_>,
     lines: Vec<DraftItem>,

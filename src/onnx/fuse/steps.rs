@@ -1,4 +1,4 @@
-//! The steps of a plan in the making, with who makes and who takes what.
+//! The steps of a plan during fusion, with the maker and the users of each result.
 
 use crate::draft::{Draft, DraftItem};
 use crate::op::{Binary, Op};
@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 
 pub(super) struct Steps {
     lines: Vec<Option<DraftItem>>,
-    /// By result: the step that it comes from.
+    /// For each result, the step that makes it.
     makers: HashMap<usize, usize>,
-    /// By result: steps that take it, once for each time.
+    /// For each result, the steps that use it, once for each use.
     users: HashMap<usize, Vec<usize>>,
-    /// Results that are needed as they are: outputs and what plans hold on to.
+    /// Results that must not change: outputs, and values that plans guard.
     kept: BTreeSet<usize>,
 }
 
@@ -43,7 +43,7 @@ impl Steps {
         self.lines.into_iter().flatten().collect()
     }
 
-    /// How many places there are for steps.
+    /// The number of slots for steps.
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }
@@ -55,7 +55,7 @@ impl Steps {
         }
     }
 
-    /// Puts a step where there is none, or instead of the one that is there.
+    /// Puts a step into a slot, which may be empty.
     pub(super) fn put(&mut self, at: usize, draft: Draft) {
         self.remove(at);
         for var in draft.inputs.iter().filter_map(T::var) {
@@ -83,19 +83,19 @@ impl Steps {
         }
     }
 
-    /// The step that makes this.
+    /// The step that makes a tensor.
     pub(super) fn maker(&self, t: &T) -> Option<(usize, &Draft)> {
         let at = *self.makers.get(&t.var()?)?;
         Some((at, self.get(at)?))
     }
 
-    /// The step that makes this, if nobody else takes it than one step, once.
+    /// The step that makes a tensor, if the tensor has a single use.
     pub(super) fn own_maker(&self, t: &T) -> Option<(usize, &Draft)> {
         self.only_user(t.var()?)?;
         self.maker(t)
     }
 
-    /// Steps that take a result, each once; `None` if it is needed otherwise too.
+    /// The steps that use a result, each once; `None` if it is needed elsewhere too.
     pub(super) fn users(&self, var: usize) -> Option<Vec<usize>> {
         if self.kept.contains(&var) {
             return None;
@@ -105,7 +105,7 @@ impl Steps {
         Some(users)
     }
 
-    /// The step that takes a result, if it is the only one and takes it once.
+    /// The step that uses a result, if it is the only use.
     pub(super) fn only_user(&self, var: usize) -> Option<(usize, &Draft)> {
         match self.users.get(&var)?[..] {
             [at] if !self.kept.contains(&var) => Some((at, self.get(at)?)),
@@ -113,7 +113,7 @@ impl Steps {
         }
     }
 
-    /// The step that takes the result of another, if it is the only one.
+    /// The only step that uses the result of another one.
     pub(super) fn next(&self, draft: &Draft) -> Option<(usize, &Draft)> {
         let (var, _) = draft.result()?;
         self.only_user(var)
@@ -125,14 +125,14 @@ impl Steps {
 }
 
 impl Draft {
-    /// Whether all that it takes and gives are floats of 32 bits.
+    /// Returns true if all inputs and outputs are floats of 32 bits.
     pub(super) fn is_float(&self) -> bool {
         let gives = self.outputs.iter().all(|(_, form)| form.elem == Elem::F32);
         gives && self.inputs.iter().all(|input| input.elem == Elem::F32)
     }
 
-    /// What an operation of two has beside the result of another step, and whether that result
-    /// stands on the left.
+    /// The other operand of an operation of two with a result, and true if that result is on the
+    /// left.
     pub(super) fn beside(&self, binary: Binary, var: usize) -> Option<(&T, bool)> {
         match (&self.op, &self.inputs[..]) {
             (Op::Binary(own), [x, y]) if *own == binary => match (x.var(), y.var()) {

@@ -1,5 +1,5 @@
-//! A program behind a step that computes more, such as a convolution, becomes a part of it: it runs
-//! on the result before that leaves the cache.
+//! Fusion of a program into the step before it, such as a convolution: it runs on the result while
+//! that is in the cache.
 
 use super::steps::Steps;
 use crate::draft::Draft;
@@ -18,7 +18,7 @@ pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-/// The program at a place, with the last of the steps that it follows upon; past a reshape.
+/// The program in a slot, with the last of the steps before it; reshapes are skipped.
 fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, Draft)> {
     let draft = steps.get(at)?;
     let Op::Elements(program) = &draft.op else { return None };
@@ -41,7 +41,7 @@ fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, Draft)> {
     Some((parts, Draft { op, inputs, outputs: draft.outputs.clone(), node: anchor.node.clone() }))
 }
 
-/// The program with one of its inputs as the first, the others behind it.
+/// The program with one of its inputs as the first, the others after it.
 fn moved(program: &Program, first: usize) -> Program {
     let to = |operand: &Operand| match *operand {
         Operand::Input(at) if at == first => Operand::Input(0),

@@ -1,5 +1,5 @@
-//! What is multiplied with or added to each channel of a convolution goes into its weights, and
-//! zeros around its input into its padding.
+//! Fusion of factors and summands of channels into the weights of a convolution, and of zeros
+//! around its input into its padding.
 
 use super::steps::Steps;
 use crate::axes;
@@ -21,7 +21,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-/// The convolution with the padding in front of it as its own.
+/// The convolution with the preceding padding as its own.
 fn padded(steps: &mut Steps, at: usize) -> Option<Draft> {
     let conv = steps.get(at).filter(|draft| draft.is_float())?;
     let Op::Conv(window) = &conv.op else { return None };
@@ -38,7 +38,7 @@ fn padded(steps: &mut Steps, at: usize) -> Option<Draft> {
     Some(draft)
 }
 
-/// The convolution with the step behind it in its weights.
+/// The convolution with the following step in its weights.
 fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize, Draft)>> {
     let Some(conv) = steps.get(at).filter(|draft| draft.is_float()) else { return Ok(None) };
     let Some((weight_axis, weight, bias)) = constants(conv) else { return Ok(None) };
@@ -68,7 +68,7 @@ fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize,
     Ok(Some((user, Draft { op: conv.op.clone(), inputs, outputs, node: conv.node.clone() })))
 }
 
-/// The axis of the weights that is that of the result's channels, weights, and bias.
+/// The axis of the weights for the result's channels, the weights, and the bias.
 fn constants(conv: &Draft) -> Option<(usize, &T, Option<&T>)> {
     let axis = match &conv.op {
         Op::Conv(_) => 0,
@@ -80,7 +80,7 @@ fn constants(conv: &Draft) -> Option<(usize, &T, Option<&T>)> {
     known.then_some((axis, weight, bias))
 }
 
-/// What a step does to each channel.
+/// The operation of a step on each channel.
 fn by_channel(t: &mut Tracer<'_>, conv: &Draft, next: &Draft) -> Result<Option<(Binary, T)>> {
     let Some((var, _)) = conv.result() else { return Ok(None) };
     for binary in [Binary::Mul, Binary::Div, Binary::Add, Binary::Sub] {
@@ -97,7 +97,7 @@ fn by_channel(t: &mut Tracer<'_>, conv: &Draft, next: &Draft) -> Result<Option<(
     Ok(None)
 }
 
-/// One number for each channel, if it is that, or the same for all.
+/// One number for each channel, if the tensor has one for each, or one for all.
 fn line(t: &mut Tracer<'_>, factor: &T, channels: usize) -> Result<Option<T>> {
     if factor.len() == 1 {
         let one = t.reshape(factor, &[1])?;

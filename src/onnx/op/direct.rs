@@ -1,5 +1,5 @@
-//! Convolutions and products on adapters whose kernels are not worth a search for the fastest: burn
-//! would compile and time a dozen for each shape, which software adapters take minutes for.
+//! Convolutions and products without burn's search for the fastest kernel: it would compile and
+//! time a dozen kernels for each shape, which takes minutes on software adapters.
 
 use super::{Op, SlidingWindow, wrap};
 use crate::tensor::DeviceTensor;
@@ -25,7 +25,7 @@ use std::sync::LazyLock;
 type Fused = FusionTensor<FusionCubeRuntime>;
 type Handles = HandleContainer<<FusionCubeRuntime as burn_fusion::FusionRuntime>::FusionHandle>;
 
-/// Whether this process is set up to search little, as workers of software adapters are.
+/// Returns true if this process limits the search, as workers of software adapters do.
 pub(crate) fn is_wanted() -> bool {
     static WANTED: LazyLock<bool> = LazyLock::new(|| {
         matches!(CubeClRuntimeConfig::get().autotune.level, AutotuneLevel::Minimal)
@@ -33,7 +33,7 @@ pub(crate) fn is_wanted() -> bool {
     *WANTED
 }
 
-/// What a step of burn's stream does.
+/// The operation of a step in burn's stream.
 #[derive(Clone, Debug)]
 enum What {
     Conv(ConvOptions<2>),
@@ -92,7 +92,7 @@ fn failed(reason: String) -> ExecutionError {
 }
 
 impl Op {
-    /// The result, where this is a step of this kind, on such an adapter.
+    /// The result, if this step is of such a kind and the adapter needs it.
     pub(super) fn run_direct(&self, inputs: &[DeviceTensor]) -> Option<DeviceTensor> {
         match self {
             Op::Conv(window) if is_wanted() => conv(inputs, window),
@@ -103,9 +103,9 @@ impl Op {
     }
 }
 
-/// The same tensor, behind which burn's fusion begins anew. burn 0.22.1 makes one kernel of two
-/// reductions and what takes both, `(x - mean(x)) / sqrt(mean(x * x) - mean(x) ^ 2)`, which gives
-/// wrong numbers.
+/// The same tensor, as the beginning of a new group in burn's fusion. burn 0.22.1 fuses two
+/// reductions and a step that uses both, `(x - mean(x)) / sqrt(mean(x * x) - mean(x) ^ 2)`, into
+/// one kernel with wrong results.
 pub(super) fn apart(x: DeviceTensor) -> DeviceTensor {
     let shape = x.shape();
     register(What::Keep, std::slice::from_ref(&x), &shape).unwrap_or(x)

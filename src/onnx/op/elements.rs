@@ -1,15 +1,15 @@
-//! Several steps element by element that are done in one go.
+//! Programs: several element-wise steps that run as one.
 
 use super::{Binary, Op, Unary};
 use crate::tensor::DeviceTensor;
 use graph::error::{OnnxError, Result};
 
-/// Most instructions of a program: what they hold at once stays in the nearest cache.
+/// Most instructions of a program: its intermediate results stay in the first-level cache.
 pub(crate) const INSTRUCTIONS_MAX: usize = 24;
-/// Most tensors that a program takes.
+/// Most inputs of a program.
 pub(crate) const INPUTS_MAX: usize = 8;
 
-/// What an instruction takes.
+/// An operand of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operand {
     /// An input of the program.
@@ -18,22 +18,21 @@ pub(crate) enum Operand {
     Result(usize),
 }
 
-/// A step element by element, on floats: [`Op::Unary`], [`Op::Binary`], [`Op::Scalar`] or
-/// [`Op::Clamp`].
+/// An element-wise step on floats: [`Op::Unary`], [`Op::Binary`], [`Op::Scalar`] or [`Op::Clamp`].
 #[derive(Clone, Debug)]
 pub(crate) struct Instruction {
     pub(crate) op: Op,
     pub(crate) operands: Vec<Operand>,
 }
 
-/// Instructions in order; the last one gives the result. Inputs broadcast to it.
+/// Instructions in order; the last one gives the result, to which the inputs are broadcast.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Program {
     pub(crate) instructions: Vec<Instruction>,
 }
 
 impl Op {
-    /// Whether it may be an instruction of a program, on 32-bit floats.
+    /// Returns true if the step can be an instruction of a program, on 32-bit floats.
     pub(crate) fn is_by_element(&self) -> bool {
         match self {
             Op::Unary(unary) => !matches!(
@@ -56,7 +55,7 @@ impl Op {
     }
 }
 
-/// Instructions that a name shows.
+/// Most instructions in a name.
 const SHOWN: usize = 4;
 
 impl Program {
@@ -71,7 +70,7 @@ impl Program {
         names.join(" ")
     }
 
-    /// For each instruction, the results that no later one takes.
+    /// For each instruction, the results that it is the last to use.
     pub(crate) fn last_uses(&self) -> Vec<Vec<usize>> {
         let mut last = vec![Vec::new(); self.instructions.len()];
         let user = |result| {
@@ -86,12 +85,12 @@ impl Program {
         last
     }
 
-    /// Instruction by instruction, with burn's operations.
+    /// Runs the instructions one by one with burn's operations.
     ///
     /// # Errors
-    /// If an instruction takes what is not there.
+    /// If an operand of an instruction is missing.
     pub(super) fn run(&self, inputs: Vec<DeviceTensor>) -> Result<DeviceTensor> {
-        let missing = || OnnxError::internal("a program takes what is not there");
+        let missing = || OnnxError::internal("an operand of a program is missing");
         let mut results: Vec<Option<DeviceTensor>> = Vec::with_capacity(self.instructions.len());
         for (instruction, done) in self.instructions.iter().zip(self.last_uses()) {
             let operands = instruction.operands.iter().map(|operand| match operand {
@@ -99,7 +98,7 @@ impl Program {
                 Operand::Result(at) => results.get(*at).cloned().flatten().ok_or_else(missing),
             });
             let operands = operands.collect::<Result<Vec<_>, _>>()?;
-            // Before the step, so that it may work in place.
+            // Results are freed before the step, so that it may work in place.
             for result in done {
                 results.get_mut(result).map(Option::take);
             }

@@ -1,4 +1,4 @@
-//! Steps that go element by element.
+//! Element-wise steps.
 
 use super::layout::expand;
 use super::{Binary, Compare, Unary, by_kind, wrap};
@@ -47,7 +47,7 @@ impl Unary {
             (Unary::Sinh, _) => Dispatch::float_sinh(x),
             (Unary::Sqrt, _) => Dispatch::float_sqrt(x),
             (Unary::Tan, _) => Dispatch::float_tan(x),
-            // Some drivers reckon with exp(2 x), which overflows; beyond 15 nothing changes any more.
+            // Some drivers compute exp(2 x), which overflows; beyond 15 the result does not change.
             (Unary::Tanh, _) if !host => {
                 let inside = Dispatch::float_clamp(x, Scalar::Float(-15.0), Scalar::Float(15.0));
                 Dispatch::float_tanh(inside)
@@ -75,7 +75,7 @@ impl Binary {
             Binary::Pow => Dispatch::int_powi(x, y),
             Binary::Rem if float => Dispatch::float_remainder(x, y),
             Binary::Rem => Dispatch::int_remainder(x, y),
-            // The greater of two; one that is NaN stays NaN, as its comparison is false.
+            // The greater of two; NaN is kept, as its comparison is false.
             Binary::Max if float => {
                 let less = Dispatch::float_greater(y.clone(), x.clone(), bools);
                 return nan_aware(x, y, less);
@@ -111,13 +111,13 @@ impl Binary {
             Binary::Mul => Dispatch::float_mul_scalar(x, value),
             Binary::Div => Dispatch::float_div_scalar(x, value),
             Binary::Pow => Dispatch::float_powf_scalar(x, value),
-            // Others are never made: see `Tracer::binary`.
+            // Other operations are never made: see `Tracer::binary`.
             _ => x,
         })
     }
 }
 
-/// `y` where `mask`, else `x`, but NaN where `y` is.
+/// `y` where `mask`, else `x`, but NaN where `y` is NaN.
 pub(super) fn nan_aware(
     x: DispatchTensor,
     y: DispatchTensor,
@@ -133,7 +133,7 @@ pub(super) fn broadcast_or(x: DispatchTensor, y: DispatchTensor) -> DispatchTens
     Dispatch::bool_or(x, y)
 }
 
-/// Like `mask_where`, for tensors that the mask is larger than.
+/// Like `mask_where`, for tensors that are smaller than the mask.
 pub(super) fn mask_where_broadcast(
     x: DeviceTensor,
     mask: DeviceTensor,
@@ -146,7 +146,7 @@ pub(super) fn mask_where_broadcast(
     mask_where(fit(x), mask, fit(y))
 }
 
-/// `y` where the mask holds, else `x`.
+/// `y` where the mask is true, else `x`.
 pub(super) fn mask_where(x: DeviceTensor, mask: DeviceTensor, y: DeviceTensor) -> DeviceTensor {
     wrap(by_kind!(
         x,
@@ -193,7 +193,7 @@ pub(super) fn clamp(tensor: DeviceTensor, least: Option<f64>, most: Option<f64>)
     })
 }
 
-/// Between all types; numbers become booleans by not being zero.
+/// A cast between any types; numbers become true booleans unless they are zero.
 pub(super) fn cast(tensor: DeviceTensor, to: DType) -> DeviceTensor {
     if tensor.dtype() == to {
         return tensor;

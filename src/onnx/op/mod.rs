@@ -1,4 +1,4 @@
-//! The steps that a plan is made of: each an operation of burn, or a function of the host.
+//! The steps of a plan: each is an operation of burn, or a function of the host.
 
 mod direct;
 mod elements;
@@ -30,7 +30,7 @@ pub(crate) use direct::is_wanted as is_direct;
 pub(crate) use elements::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Operand, Program};
 pub(crate) use packed::Packed;
 
-/// Of one tensor, element by element.
+/// An element-wise operation of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unary {
     Abs,
@@ -65,7 +65,7 @@ pub(crate) enum Unary {
     Tanh,
 }
 
-/// Of two tensors of one type, element by element, broadcast.
+/// An element-wise operation of two tensors of one type, which broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Binary {
     Add,
@@ -88,7 +88,7 @@ pub(crate) enum Binary {
     Xor,
 }
 
-/// Comparisons; the answer is boolean.
+/// A comparison; the result is boolean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compare {
     Equal,
@@ -98,7 +98,7 @@ pub(crate) enum Compare {
     LessEqual,
 }
 
-/// Over one axis, which stays with length 1.
+/// A reduction over one axis, which is kept with length 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reduce {
     Sum,
@@ -108,12 +108,12 @@ pub(crate) enum Reduce {
     Prod,
 }
 
-/// Windows that slide over the last axes (one to three).
+/// A window that slides over the last axes (one to three).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SlidingWindow {
     pub(crate) kernel: Vec<usize>,
     pub(crate) stride: Vec<usize>,
-    /// Before and behind.
+    /// The padding before and behind each axis.
     pub(crate) padding: Vec<(usize, usize)>,
     pub(crate) dilation: Vec<usize>,
     pub(crate) groups: usize,
@@ -122,17 +122,17 @@ pub(crate) struct SlidingWindow {
 type WideFn = dyn Fn(&[HostTensor]) -> Result<Vec<HostTensor>> + Send + Sync;
 type NativeFn = dyn Fn(&[Cells]) -> Result<Vec<Cells>> + Send + Sync;
 
-/// The way in which a function of the host gets its tensors.
+/// The form in which a function of the host receives its tensors.
 #[derive(Clone)]
 pub(crate) enum HostRun {
     /// Widened to 64 bits.
     Wide(Arc<WideFn>),
-    /// In the types that they have.
+    /// In their own types.
     Native(Arc<NativeFn>),
 }
 
-/// A function of the host in the middle of a plan: what it takes is read back, what it gives is
-/// uploaded.
+/// A function of the host in the middle of a plan: its inputs are read back from the device, and
+/// its results are uploaded.
 #[derive(Clone)]
 pub(crate) struct HostOp {
     pub(crate) name: &'static str,
@@ -145,16 +145,16 @@ impl fmt::Debug for HostOp {
     }
 }
 
-/// One step, on tensors that are all on one device.
+/// One step, on tensors of one device.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Unary(Unary),
     Binary(Binary),
-    /// With a number on the right.
+    /// An operation with a number on the right.
     Scalar(Binary, f64),
     Clamp(Option<f64>, Option<f64>),
     Compare(Compare),
-    /// Condition, where it holds, where not.
+    /// The condition, the values where it is true, the values where it is false.
     Where,
     Cast(DType),
     Reshape(Vec<usize>),
@@ -163,9 +163,9 @@ pub(crate) enum Op {
     Slice(Vec<Slice>),
     Cat(usize),
     Flip(Vec<usize>),
-    /// Numbers before and behind, per axis, filled with a constant.
+    /// Widths before and behind each axis, filled with a number.
     Pad(Vec<(usize, usize)>, f64),
-    /// Whole slices along an axis by an index of one dimension.
+    /// Whole slices along an axis, by an index with one axis.
     Select(usize),
     /// Elements along an axis, by an index of the same rank.
     Gather(usize),
@@ -175,31 +175,31 @@ pub(crate) enum Op {
     CumSum(usize),
     CumProd(usize),
     MatMul,
-    /// Data, weights, perhaps bias.
+    /// Data, weights, optional bias.
     Conv(SlidingWindow),
-    /// Data, weights, perhaps bias; more at the end of each axis.
+    /// Data, weights, optional bias; the number is added at the end of each axis.
     ConvTranspose(SlidingWindow, Vec<usize>),
-    /// Data, weights, offsets, perhaps bias, perhaps mask (the flags say which).
+    /// Data, weights, offsets, optional bias, optional mask (the flags show which are given).
     DeformConv(SlidingWindow, usize, bool, bool),
     MaxPool(SlidingWindow, bool),
     AveragePool(SlidingWindow, bool, bool),
     Softmax(usize),
     LogSoftmax(usize),
-    /// Over the last axis: data, scale, perhaps bias.
+    /// Over the last axis: data, scale, optional bias.
     LayerNorm(f64),
-    /// Queries, keys and values `[batch, heads, length, size]`, perhaps a mask to be added to the
-    /// scores; the scale, if it is not one over the root of the size.
+    /// Queries, keys and values `[batch, heads, length, size]`, an optional mask that is added to
+    /// the scores; the scale, if it is not 1 / sqrt(size).
     Attention(Option<f64>),
-    /// Data `[rows, inner]`, weights of a few bits, scales, perhaps zero points.
+    /// Data `[rows, inner]`, weights of a few bits, scales, optional zero points.
     Packed(Packed),
-    /// Codes of so many bits in words of so many, one by one as floats.
+    /// Elements of a number of bits, unpacked from words of a number of bits to floats.
     Unpack(usize, usize),
-    /// Bytes in words of 32 bits; of constants on the host.
+    /// Bytes combined to words of 32 bits; of constants on the host.
     Words,
-    /// Several steps element by element.
+    /// Several element-wise steps.
     Elements(Arc<Program>),
-    /// A step that takes the first so many inputs; its result, in a shape, is the first input of a
-    /// program, with the others behind it.
+    /// A step that takes this many of the first inputs; its result, reshaped, is the first input of
+    /// a program, followed by the other inputs.
     Then(Arc<Op>, usize, Vec<usize>, Arc<Program>),
     Host(HostOp),
 }
@@ -208,7 +208,7 @@ fn wrap(inner: DispatchTensor) -> DeviceTensor {
     DeviceTensor::new(inner)
 }
 
-/// Tells which of burn's three families of operations a tensor belongs to.
+/// Calls the function of one of burn's three families of operations, by the tensor's family.
 macro_rules! by_kind {
     ($tensor:expr, $float:expr, $int:expr, $bool:expr) => {
         match $tensor.kind() {
@@ -222,12 +222,12 @@ macro_rules! by_kind {
 use by_kind;
 
 impl Op {
-    /// Whether something is computed, and not only looked at in another way.
+    /// Returns true if the step computes something instead of only changing the view.
     pub(crate) fn is_launch(&self) -> bool {
         !matches!(self, Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Host(_))
     }
 
-    /// Whether a program may follow upon its result before that is all done.
+    /// Returns true if a program can run on parts of its result before all of it is computed.
     pub(crate) fn is_anchor(&self) -> bool {
         matches!(
             self,
@@ -244,7 +244,7 @@ impl Op {
         )
     }
 
-    /// What kind of step it is.
+    /// The name of the kind of step.
     pub(crate) fn name(&self) -> String {
         let text = format!("{self:?}");
         match self {
@@ -261,9 +261,9 @@ impl Op {
     /// Runs the step on burn's tensors.
     ///
     /// # Errors
-    /// If there are too few inputs. Panics where burn does.
+    /// If inputs are missing. Panics where burn does.
     pub(crate) fn run(&self, inputs: Vec<DeviceTensor>) -> Result<DeviceTensor> {
-        // Values are given away, so that a step may work in place where nobody else needs them.
+        // Inputs are moved, so that a step may work in place if they have no other user.
         let inputs = match self.run_fast(inputs) {
             Ok(fast) => return Ok(fast),
             Err(inputs) => inputs,
@@ -304,7 +304,7 @@ impl Op {
                 x,
                 Dispatch::float_matmul(x.inner, y.inner),
                 Dispatch::int_matmul(x.inner, y.inner),
-                return Err(OnnxError::unsupported("matmul of booleans"))
+                return Err(OnnxError::unsupported("MatMul of booleans is not supported"))
             )),
             Op::Where => {
                 let z = inputs.next().ok_or_else(short)?;
@@ -314,8 +314,8 @@ impl Op {
         })
     }
 
-    /// Steps of one tensor; gives it back if this is none.
-    #[allow(clippy::result_large_err, reason = "it is no error, but what is to go on")]
+    /// Runs a step of one tensor; returns the tensor if the step is of another kind.
+    #[allow(clippy::result_large_err, reason = "the tensor is used further, it is not an error")]
     fn of_one(&self, x: DeviceTensor) -> Result<DeviceTensor, DeviceTensor> {
         Ok(match self {
             Op::Unary(unary) => unary.run(x),
@@ -341,7 +341,7 @@ impl Op {
         })
     }
 
-    /// Steps with weights.
+    /// Runs a step with weights.
     fn of_module(
         &self,
         x: &DeviceTensor,

@@ -51,7 +51,7 @@ pub(super) fn conv(
     }
     match window.options::<3>() {
         Some(options) => wrap(Dispatch::conv3d(x, weight, bias, options)),
-        // Others are refused when the plan is made.
+        // Other windows are rejected when the plan is made.
         None => wrap(x),
     }
 }
@@ -71,12 +71,12 @@ pub(super) fn conv_transpose(
     }
     match window.transposed::<3>(more) {
         Some(options) => wrap(Dispatch::conv_transpose3d(x, weight, bias, options)),
-        // Others are refused when the plan is made.
+        // Other windows are rejected when the plan is made.
         None => wrap(x),
     }
 }
 
-/// Of two axes, padded alike before and behind.
+/// Maximum pooling over two axes with equal padding at both ends.
 pub(super) fn max_pool(x: DeviceTensor, window: &SlidingWindow, ceil: bool) -> DeviceTensor {
     let parts = (two(&window.kernel), two(&window.stride), begin2(&window.padding));
     match (parts, two(&window.dilation)) {
@@ -87,7 +87,7 @@ pub(super) fn max_pool(x: DeviceTensor, window: &SlidingWindow, ceil: bool) -> D
     }
 }
 
-/// Of two axes, padded alike before and behind.
+/// Average pooling over two axes with equal padding at both ends.
 pub(super) fn average_pool(
     x: DeviceTensor,
     window: &SlidingWindow,

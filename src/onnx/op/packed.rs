@@ -1,4 +1,4 @@
-//! Products with weights of a few bits, which are unpacked some columns at a time.
+//! Products with weights of a few bits, of which some columns at a time are unpacked.
 
 use super::{Binary, Op};
 use crate::tensor::DeviceTensor;
@@ -6,35 +6,35 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Slice, TensorData};
 use graph::error::{OnnxError, Result};
 
-/// Bytes of unpacked weights that a product holds at once.
+/// Most bytes of unpacked weights during a product.
 pub(crate) const CHUNK: usize = 32 << 20;
 
-/// Weights `[columns, blocks, words]`: codes of a few bits, the first in the lowest bits of a word.
+/// Weights `[columns, blocks, words]` of a few bits each, the first in the lowest bits of a word.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Packed {
-    /// Of a code: 2, 4 or 8.
+    /// Bits of a weight: 2, 4 or 8.
     pub(crate) bits: usize,
     /// Bits of a word: 8 or 32.
     pub(crate) word: usize,
-    /// Codes that share a scale and a zero point.
+    /// Weights with a common scale and zero point.
     pub(crate) block: usize,
-    /// Codes of a column; its last block may hold more, which do not count.
+    /// Weights of a column; the last block may be longer, and the rest is ignored.
     pub(crate) inner: usize,
     pub(crate) columns: usize,
 }
 
 impl Packed {
-    /// The zero point where none is given.
+    /// The default zero point.
     pub(crate) fn middle(&self) -> f32 {
         f32::from(1u8 << (self.bits.clamp(1, 8) - 1))
     }
 
-    /// Columns that are unpacked at once.
+    /// The number of columns that are unpacked at once.
     pub(crate) fn step(&self) -> usize {
         (CHUNK / size_of::<f32>() / self.inner.max(1)).clamp(1, self.columns.max(1))
     }
 
-    /// `x [rows, inner]`, codes, scales and perhaps zero points `[columns, blocks]`.
+    /// `x [rows, inner]`, packed weights, scales and optional zero points `[columns, blocks]`.
     pub(super) fn run(&self, inputs: Vec<DeviceTensor>) -> Result<DeviceTensor> {
         let mut inputs = inputs.into_iter();
         let (Some(x), Some(codes), Some(scales)) = (inputs.next(), inputs.next(), inputs.next())
@@ -52,12 +52,12 @@ impl Packed {
             parts.push(Op::MatMul.run(vec![x.clone(), turned])?);
         }
         if parts.len() == 1 {
-            return parts.pop().ok_or_else(|| OnnxError::internal("there are no columns"));
+            return parts.pop().ok_or_else(|| OnnxError::internal("columns are missing"));
         }
         Op::Cat(1).run(parts)
     }
 
-    /// Weights of some columns, `[columns, inner]`.
+    /// Unpacked weights of some columns, `[columns, inner]`.
     fn unpacked(
         &self,
         codes: DeviceTensor,
@@ -82,7 +82,7 @@ impl Packed {
     }
 }
 
-/// A part of the first axis.
+/// A slice of the first axis.
 fn rows(x: DeviceTensor, begin: usize, end: usize) -> Result<DeviceTensor> {
     let number = |at: usize| isize::try_from(at).unwrap_or(isize::MAX);
     let shape = x.shape();
@@ -93,7 +93,7 @@ fn rows(x: DeviceTensor, begin: usize, end: usize) -> Result<DeviceTensor> {
     Op::Slice(shape.iter().enumerate().map(cut).collect()).run(vec![x])
 }
 
-/// Codes one by one along the last axis, as floats.
+/// Unpacks the elements of words along the last axis, as floats.
 ///
 /// # Errors
 /// If the words are not integers.
@@ -121,17 +121,17 @@ fn ints(values: Vec<i32>, shape: Vec<usize>, device: &DispatchDevice) -> DeviceT
     DeviceTensor::upload(TensorData::new(values, shape), device)
 }
 
-/// Bytes in words of 32 bits, the first in the lowest bits.
+/// Combines bytes to words of 32 bits, the first byte in the lowest bits.
 ///
 /// # Errors
-/// If they do not make up whole words.
+/// If the number of bytes is not a multiple of four.
 pub(super) fn words(x: DeviceTensor) -> Result<DeviceTensor> {
     let (mut shape, device) = (x.shape(), x.device());
     let data = x.read()?;
     let bytes = data.as_slice::<u8>();
     let bytes = bytes.map_err(|error| OnnxError::internal(error.to_string()))?;
     let (words, []) = bytes.as_chunks::<4>() else {
-        return Err(OnnxError::internal(format!("{} bytes are no words", bytes.len())));
+        return Err(OnnxError::internal(format!("{} bytes are not whole words", bytes.len())));
     };
     let words = words.iter().map(|word| i32::from_le_bytes(*word)).collect();
     shape.last_mut().into_iter().for_each(|length| *length /= 4);
@@ -151,8 +151,8 @@ mod tests {
         x.read().unwrap().as_slice::<f32>().unwrap().to_vec()
     }
 
-    /// Weights in bytes and in words, by the way of the CPU and by that of other devices, for few
-    /// rows and for many.
+    /// Weights in bytes and in words, with the implementation for the CPU and that for other
+    /// devices, for few rows and for many.
     #[test]
     fn packed_products_agree_with_plain_ones() {
         let (columns, inner, block) = (5usize, 40usize, 16usize);

@@ -1,4 +1,4 @@
-//! Activation functions. The formulas are those of the ONNX operators of the same names.
+//! Activation functions, with the formulas of the ONNX operators of the same names.
 
 use super::random::generator;
 use super::{Call, Outputs, Table, one, several};
@@ -62,7 +62,7 @@ pub(super) const TABLE: Table = &[
     }),
     ("PRelu", |t, call| {
         let (x, slope) = (call.tensor(0)?, call.tensor(1)?);
-        // Before opset 7 a slope for each channel did not have to be broadcast.
+        // Before opset 7, slopes of channels did not have to be broadcast.
         let channels = slope.rank() == 1 && x.rank() > 2 && x.shape.get(1) == Some(&slope.len());
         let slope = if call.opset() < 7 && channels {
             let behind = std::iter::repeat_n(1, x.rank() - 2);
@@ -164,7 +164,7 @@ pub(super) fn fast_gelu(t: &mut Tracer<'_>, x: &T) -> Result<T> {
 
 type AlongAxis = fn(&mut Tracer<'_>, &T, usize) -> Result<T>;
 
-/// Along an axis; before opset 13 along all axes from it on, taken as one.
+/// Applies a function along an axis; before opset 13, along all axes from it on, merged.
 fn by_axis(t: &mut Tracer<'_>, call: &Call<'_>, run: AlongAxis) -> Outputs {
     let x = call.tensor(0)?;
     if call.opset() >= 13 {
@@ -182,7 +182,7 @@ fn by_axis(t: &mut Tracer<'_>, call: &Call<'_>, run: AlongAxis) -> Outputs {
     one(t.reshape(&done, &x.shape)?)
 }
 
-/// One for the first of the largest, zero for the rest.
+/// One for the first of the largest elements, zero for the others.
 fn hardmax(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
     let mut shape = x.shape.clone();
     if let Some(length) = shape.get_mut(at) {
@@ -227,7 +227,7 @@ fn shrink(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.choose(&below, &raised, &upper)?)
 }
 
-/// Nothing but in training mode, where elements are drawn by a generator with a seed.
+/// The identity, except in training mode: a generator with a seed then selects elements to drop.
 fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let ratio = match call.optional(1)? {
@@ -255,7 +255,7 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several([left, mask])
 }
 
-/// The mean over axes, which stay with length 1.
+/// The mean over axes, which are kept with length 1.
 pub(super) fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     t.reduce(Reduce::Mean, x, axes)
 }

@@ -1,4 +1,4 @@
-//! Attention and what goes with it. ONNX operators Attention, RotaryEmbedding, LinearAttention.
+//! Attention and rotary embeddings: the ONNX operators Attention and RotaryEmbedding.
 
 use super::{Call, Outputs, Table, one};
 use crate::axes::Cut;
@@ -25,29 +25,33 @@ pub(super) fn apart(t: &mut Tracer<'_>, x: &T, heads: Option<i64>, name: &str) -
         )));
     };
     if width % heads != 0 {
-        return Err(OnnxError::input(format!("a width of {width} for {heads} heads")));
+        return Err(OnnxError::input(format!(
+            "a width of {width} is not divisible by {heads} heads"
+        )));
     }
     let split = t.reshape(x, &[batch, length, heads, width / heads])?;
     axes::permute(t, &split, &[0, 2, 1, 3])
 }
 
-/// The other way.
+/// `[batch, length, heads * size]` from `[batch, heads, length, size]`.
 pub(super) fn together(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let [batch, heads, length, size] = x.shape[..] else { return Ok(x.clone()) };
     let turned = axes::permute(t, x, &[0, 2, 1, 3])?;
     t.reshape(&turned, &[batch, length, heads * size])
 }
 
-/// Keys and values shared by several heads, for each of them.
+/// Repeats keys or values that several heads share, for each of these heads.
 pub(super) fn repeated(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T> {
     let [batch, own, length, size] = x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} has not four axes", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} does not have four axes", x.shape)));
     };
     if own == heads {
         return Ok(x.clone());
     }
     if own == 0 || !heads.is_multiple_of(own) {
-        return Err(OnnxError::input(format!("{heads} heads share {own}")));
+        return Err(OnnxError::input(format!(
+            "{heads} heads cannot share {own} heads of keys and values"
+        )));
     }
     let single = t.reshape(x, &[batch, own, 1, length, size])?;
     let grown = axes::expand(t, &single, &[batch, own, heads / own, length, size])?;
@@ -69,7 +73,7 @@ fn attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let present = (key.clone(), value.clone());
     let [_, heads, length, size] = query.shape[..] else {
-        return Err(OnnxError::input("four axes"));
+        return Err(OnnxError::input("expected four axes"));
     };
     let (key, value) = (repeated(t, &key, heads)?, repeated(t, &value, heads)?);
     let total = key.shape.get(2).copied().unwrap_or(0);
@@ -91,7 +95,7 @@ fn attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     Ok(outputs.into_iter().map(Value::Tensor).collect())
 }
 
-/// softmax(q k^T * scale + mask) v. A row that may see nothing gives zeros.
+/// softmax(q k^T * scale + mask) v. A row in which all keys are masked gives zeros.
 fn plain(
     t: &mut Tracer<'_>,
     (query, key, value): (&T, &T, &T),
@@ -102,8 +106,8 @@ fn plain(
     Ok(y)
 }
 
-/// The result, and the scores at the stage that the mode names: the product, with the mask, with
-/// the cap, or as shares.
+/// The result, and the scores at the stage that the mode names: after the product, the mask, the
+/// cap, or the softmax.
 fn with_scores(
     t: &mut Tracer<'_>,
     (query, key, value): (&T, &T, &T),
@@ -138,7 +142,7 @@ fn with_scores(
     let shape = scores.shape.clone();
     let mut shares = t.emit(Op::Softmax(3), &[&scores], scores.elem, shape)?;
     if mask.is_some() {
-        // Nothing to see: shares of nothing are none.
+        // If all keys are masked, the shares are NaN and become zero.
         let none = t.unary(Unary::IsNan, &shares)?;
         let zero = t.number(shares.elem, 0.0)?;
         shares = t.choose(&none, &zero, &shares)?;
@@ -149,7 +153,7 @@ fn with_scores(
     Ok((matmul::matmul(t, &shares, value)?, stage))
 }
 
-/// What is added to the scores: the mask of the node, causality, lengths of keys.
+/// The sum that is added to the scores: the mask of the node, causality, lengths of keys.
 fn mask(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -168,7 +172,7 @@ fn mask(
         let mut rows = t.constant(HostTensor::ints(Elem::I64, vec![length, 1], count(length)))?;
         let columns = t.constant(HostTensor::ints(Elem::I64, vec![total], count(total)))?;
         let offset = match padded {
-            // The last query sees the last key that there is.
+            // The last query sees the last valid key.
             Some(lengths) => {
                 let lengths = cast::cast(t, lengths, Elem::I64)?;
                 let lengths = t.reshape(&lengths, &[lengths.len(), 1, 1, 1])?;
@@ -204,13 +208,13 @@ fn join(t: &mut Tracer<'_>, sum: Option<T>, next: T) -> Result<T> {
     }
 }
 
-/// Minus infinity where nothing is to be seen.
+/// Minus infinity where `seen` is false.
 fn shut(t: &mut Tracer<'_>, seen: &T, elem: Elem) -> Result<T> {
     let (zero, shut) = (t.number(elem, 0.0)?, t.number(elem, f64::NEG_INFINITY)?);
     t.choose(seen, &zero, &shut)
 }
 
-/// A mask for fewer keys than there are lets nothing of the rest be seen.
+/// Extends a mask for fewer keys; the other keys are masked.
 fn widened(t: &mut Tracer<'_>, mask: &T, total: usize) -> Result<T> {
     let last = mask.shape.last().copied().unwrap_or(0);
     if last == total || last == 1 {
@@ -218,7 +222,7 @@ fn widened(t: &mut Tracer<'_>, mask: &T, total: usize) -> Result<T> {
     }
     let missing = total
         .checked_sub(last)
-        .ok_or_else(|| OnnxError::input(format!("a mask for {last} keys")))?;
+        .ok_or_else(|| OnnxError::input(format!("the mask has {last} keys, which are too many")))?;
     let mut padding = vec![(0, 0); mask.rank()];
     if let Some(pair) = padding.last_mut() {
         *pair = (0, missing);
@@ -231,11 +235,13 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let given = call.tensor(0)?;
     let flat = given.rank() == 3;
     let x = apart(t, given, call.int("num_heads")?, "num_heads")?;
-    let [batch, _, length, size] = x.shape[..] else { return Err(OnnxError::input("four axes")) };
+    let [batch, _, length, size] = x.shape[..] else {
+        return Err(OnnxError::input("expected four axes"));
+    };
     let part = usize::try_from(call.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
     let part = if part == 0 { size } else { part };
     if part > size || !part.is_multiple_of(2) {
-        return Err(OnnxError::input(format!("{part} of {size} are to be turned")));
+        return Err(OnnxError::input(format!("cannot rotate {part} of {size} elements")));
     }
     let half = part / 2;
     let mut tables = Vec::with_capacity(2);
@@ -256,20 +262,20 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let picked = axes::narrow(t, &picked, axis, Cut::range(0, half))?;
         tables.push(axes::unsqueeze(t, &picked, 1)?);
     }
-    let [cos, sin] = &tables[..] else { return Err(OnnxError::internal("two tables")) };
+    let [cos, sin] = &tables[..] else { return Err(OnnxError::internal("expected two tables")) };
     let whole = turned(t, &x, cos, sin, call.int_or("interleaved", 0)? != 0)?;
     one(if flat { together(t, &whole)? } else { whole })
 }
 
-/// `[batch, heads, length, size]` whose first elements are turned in pairs by tables of cosines and
-/// sines `[batch or 1, 1, length, half]`; pairs stand beside each other if `mixed`.
+/// Rotates pairs of the first elements of `[batch, heads, length, size]` by tables of cosines and
+/// sines `[batch or 1, 1, length, half]`; the elements of a pair are adjacent if `mixed`.
 pub(super) fn turned(t: &mut Tracer<'_>, x: &T, cos: &T, sin: &T, mixed: bool) -> Result<T> {
     let half = cos.shape.last().copied().unwrap_or(0);
     let size = x.shape.last().copied().unwrap_or(0);
     let turned = 2 * half;
     if turned > size || x.rank() != 4 {
         return Err(OnnxError::input(format!(
-            "{turned} elements of shape {:?} are to be turned",
+            "cannot rotate {turned} elements of shape {:?}",
             x.shape
         )));
     }

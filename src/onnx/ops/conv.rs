@@ -18,7 +18,7 @@ pub(super) const TABLE: Table = &[
     ("DeformConv", deform),
 ];
 
-/// Most groups of channels: products with them do not overflow.
+/// Most groups of channels: products with this number do not overflow.
 const GROUPS_MAX: usize = 1 << 20;
 
 /// The axes behind batch and channels.
@@ -37,7 +37,7 @@ fn groups(call: &Call<'_>) -> Result<usize> {
     usize::try_from(group)
         .ok()
         .filter(fits)
-        .ok_or_else(|| OnnxError::invalid(format!("group {group}")))
+        .ok_or_else(|| OnnxError::invalid(format!("group: {group} is out of range")))
 }
 
 /// A convolution with the attributes of a node.
@@ -54,7 +54,7 @@ pub(super) fn conv(
     let bias_fits = bias.is_none_or(|bias| bias.shape == [out]);
     if per_group * groups != channels || out % groups != 0 || !bias_fits {
         return Err(OnnxError::input(format!(
-            "weights of {:?} in {groups} groups for shape {:?}",
+            "weights of shape {:?} in {groups} groups do not fit shape {:?}",
             weight.shape, x.shape
         )));
     }
@@ -76,20 +76,20 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let bias = call.optional(2)?;
     if from != channels || channels % groups != 0 || bias.is_some_and(|bias| bias.shape != [out]) {
         return Err(OnnxError::input(format!(
-            "weights of {:?} for shape {:?}",
+            "weights of shape {:?} do not fit shape {:?}",
             weight.shape, x.shape
         )));
     }
     let mut window = window(call, kernel, &lengths, groups)?;
     let more = attribute(call, "output_padding", lengths.len(), 0)?;
     let crops = crops(call, &window, &lengths, &more)?;
-    // The whole result, of which the padding is then cut off.
+    // The whole result; the padding is then cut off.
     window.padding = vec![(0, 0); lengths.len()];
     let mut shape = vec![batch, out];
     let mut grow = Vec::new();
     for (axis, length) in lengths.iter().enumerate() {
         let (_, behind, full) = crops.get(axis).copied().unwrap_or_default();
-        // What is to lie beyond the whole result has to be made first.
+        // Elements beyond the whole result must be made first.
         let beyond = usize::try_from(-behind).unwrap_or(0);
         grow.push(more.get(axis).copied().unwrap_or(0).max(beyond));
         let whole = (length - 1).saturating_mul(window.stride.get(axis).copied().unwrap_or(1));
@@ -99,7 +99,7 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let inputs: Vec<&T> = [x, weight].into_iter().chain(bias).collect();
     let strides = window.stride.clone();
-    // burn wants what it adds at the end to be less than the stride.
+    // burn requires that the additional length is less than the stride.
     let fits = grow.iter().zip(&strides).all(|(grow, stride)| grow < stride);
     let whole = if fits {
         t.emit(Op::ConvTranspose(window, grow), &inputs, x.elem, shape)?
@@ -111,14 +111,16 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let length = whole.shape.get(axis + 2).copied().unwrap_or(0);
         let end = before.saturating_add(*wanted);
         if end > length {
-            return Err(OnnxError::input(format!("a result of {wanted} from {length}")));
+            return Err(OnnxError::input(format!(
+                "an output of length {wanted} exceeds the result of length {length}"
+            )));
         }
         cuts.push(Cut::range(*before, end));
     }
     one(axes::slice(t, &whole, &cuts)?)
 }
 
-/// Zeros behind the result, then the bias, for what a window does not reach.
+/// Appends zeros to the result for places that no window covers, then adds the bias.
 fn grown(
     t: &mut Tracer<'_>,
     inputs: &[&T],
@@ -148,7 +150,7 @@ fn grown(
     t.add(&padded, &bias)
 }
 
-/// For each axis: cut off before, cut off behind (negative: more is wanted), length of the result.
+/// For each axis: length to cut off before and behind (negative: to add), length of the result.
 fn crops(
     call: &Call<'_>,
     window: &SlidingWindow,
@@ -164,13 +166,13 @@ fn crops(
         let stride = window.stride.get(axis).copied().unwrap_or(1);
         let more = more.get(axis).copied().unwrap_or(0);
         let length =
-            length.checked_sub(1).ok_or_else(|| OnnxError::input("an axis of length 0"))?;
+            length.checked_sub(1).ok_or_else(|| OnnxError::input("an axis has length 0"))?;
         let full = length * stride + window.reach(axis) + more;
         let target = match wanted.and_then(|shape| shape.get(axis + shape.len() - lengths.len())) {
             Some(target) => {
                 Some(usize::try_from(*target).map_err(|_| OnnxError::invalid("output_shape"))?)
             }
-            // With a kernel that is shorter than the stride, the whole result is shorter.
+            // If the kernel is shorter than the stride, the whole result is shorter.
             None if same => Some(((length + 1) * stride).min(full)),
             None => None,
         };
@@ -191,7 +193,7 @@ fn crops(
         all.push((
             before,
             behind,
-            result.ok_or_else(|| OnnxError::input("pads that leave nothing"))?,
+            result.ok_or_else(|| OnnxError::input("the pads remove the whole result"))?,
         ));
     }
     Ok(all)
@@ -202,11 +204,14 @@ fn deform(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (batch, _, lengths) = spatial(x)?;
     let (out, _, kernel) = spatial(weight)?;
     if lengths.len() != 2 {
-        return Err(OnnxError::input(format!("shape {:?} has not four axes", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} does not have four axes", x.shape)));
     }
     let window = window(call, kernel, &lengths, groups(call)?)?;
     if window.padding.iter().any(|(before, behind)| before != behind) {
-        return deform_padded(t, call, window);
+        return Err(OnnxError::unsupported(format!(
+            "pads {:?} of a deformable convolution must be equal at both ends",
+            window.padding
+        )));
     }
     let offset_groups = usize::try_from(call.int_or("offset_group", 1)?).unwrap_or(0).max(1);
     let mut shape = vec![batch, out];
@@ -220,27 +225,19 @@ fn deform(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.emit(op, &inputs, x.elem, shape)?)
 }
 
-/// Padding that differs before and behind.
-fn deform_padded(_: &mut Tracer<'_>, _: &Call<'_>, window: SlidingWindow) -> Outputs {
-    Err(OnnxError::unsupported(format!(
-        "pads of {:?} for a deformable convolution",
-        window.padding
-    )))
-}
-
-/// A convolution over time that sees what came before (ONNX operator CausalConvWithState): the
-/// state is put in front, and the last of both is the next state.
+/// A causal convolution over time (ONNX operator CausalConvWithState): the state is put in front of
+/// the input, and the end of both is the next state.
 fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, weight) = (call.tensor(0)?, call.tensor(1)?);
     let [batch, channels, length] = x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} has not three axes", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} does not have three axes", x.shape)));
     };
     let kernel = weight
         .shape
         .last()
         .copied()
         .filter(|kernel| *kernel > 0)
-        .ok_or_else(|| OnnxError::input("no kernel"))?;
+        .ok_or_else(|| OnnxError::input("the kernel has no elements"))?;
     let depth = kernel - 1;
     let state = match call.optional(3)? {
         Some(state) => state.clone(),
@@ -256,7 +253,7 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     if weight.shape != [channels, 1, kernel] {
         return Err(OnnxError::input(format!(
-            "weights of {:?} for {channels} channels",
+            "weights of shape {:?} do not fit {channels} channels",
             weight.shape
         )));
     }
@@ -268,7 +265,9 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let gate = t.unary(Unary::Sigmoid, &y)?;
             y = t.mul(&y, &gate)?;
         }
-        other => return Err(OnnxError::unsupported(format!("activation '{other}' is not known"))),
+        other => {
+            return Err(OnnxError::unsupported(format!("activation '{other}' is not supported")));
+        }
     }
     let present = axes::narrow(t, &joined, 2, Cut::range(length, length + depth))?;
     several([y, present])

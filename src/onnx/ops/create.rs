@@ -51,7 +51,7 @@ fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     } else if let Some(words) = call.texts("value_strings")? {
         HostTensor::text(vec![words.len()], words)
     } else {
-        return Err(OnnxError::invalid("it has no value"));
+        return Err(OnnxError::invalid("attribute value is missing"));
     };
     one(t.constant(host)?)
 }
@@ -69,7 +69,7 @@ fn constant_of_shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(axes::expand(t, &scalar, &shape)?)
 }
 
-/// The type that an attribute names.
+/// The type that an attribute states.
 fn named_type(call: &Call<'_>, name: &str) -> Result<Option<Elem>> {
     let number = call.int(name)?;
     let elem = number.map(|number| Elem::from_onnx(i32::try_from(number).unwrap_or(-1)));
@@ -77,13 +77,13 @@ fn named_type(call: &Call<'_>, name: &str) -> Result<Option<Elem>> {
 }
 
 fn cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    // Before opset 6 the type was a word.
+    // Before opset 6 the type was a name.
     let to = match call.attribute("to") {
         Some(Attribute::Text(word)) => {
             let word = String::from_utf8_lossy(word).to_lowercase();
             Some(
                 Elem::named(&word)
-                    .ok_or_else(|| OnnxError::invalid(format!("'{word}' is no type")))?,
+                    .ok_or_else(|| OnnxError::invalid(format!("'{word}' is not a type")))?,
             )
         }
         _ => named_type(call, "to")?,
@@ -103,13 +103,13 @@ fn cast_to(t: &mut Tracer<'_>, call: &Call<'_>, to: Elem) -> Outputs {
         Some("down") => Round::Down,
         Some("nearest") => Round::Nearest,
         Some(other) => {
-            return Err(OnnxError::unsupported(format!("round_mode '{other}' is not known")));
+            return Err(OnnxError::unsupported(format!("round_mode '{other}' is not supported")));
         }
     };
     one(cast::cast_as(t, call.tensor(0)?, to, saturate, how)?)
 }
 
-/// The same bits as another type of the same width.
+/// Reinterprets the bits as another type of the same width.
 fn bit_cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let to =
         named_type(call, "to")?.ok_or_else(|| OnnxError::invalid("attribute to is missing"))?;
@@ -131,7 +131,7 @@ fn eye_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let elem = named_type(call, "dtype")?.unwrap_or(x.elem);
     let [rows, columns] = x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} is not a matrix", x.shape)));
     };
     let k = call.int_or("k", 0)?;
     let mut values = vec![0.0; rows * columns];
@@ -156,7 +156,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             numbers.extend(literals::ints(t, end)?.first().copied());
         }
         let [start, limit, delta] = numbers[..] else {
-            return Err(OnnxError::input("three numbers"));
+            return Err(OnnxError::input("expected three numbers"));
         };
         let count = count(limit as f64 - start as f64, delta as f64)?;
         t.fits(elem, &[count])?;
@@ -171,19 +171,23 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for end in ends {
         numbers.extend(literals::floats(t, end)?.first().copied());
     }
-    let [start, limit, delta] = numbers[..] else { return Err(OnnxError::input("three numbers")) };
+    let [start, limit, delta] = numbers[..] else {
+        return Err(OnnxError::input("expected three numbers"));
+    };
     let count = count(limit - start, delta)?;
     t.fits(elem, &[count])?;
     let values = (0..count).map(|at| start + delta * at as f64).collect();
     one(t.constant(HostTensor::floats(elem, vec![count], values))?)
 }
 
-/// How many steps a range has.
+/// The number of elements of a range.
 fn count(length: f64, delta: f64) -> Result<usize> {
     const MOST: f64 = 1e8;
     let count = (length / delta).ceil();
     if delta == 0.0 || !count.is_finite() || count > MOST {
-        return Err(OnnxError::input(format!("a range of length {length} in steps of {delta}")));
+        return Err(OnnxError::input(format!(
+            "a range of length {length} in steps of {delta} is not possible"
+        )));
     }
     Ok(count.max(0.0) as usize)
 }
@@ -192,13 +196,13 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (indices, values) = (call.tensor(0)?, call.tensor(2)?);
     let depth = literals::floats(t, call.tensor(1)?)?.first().copied().unwrap_or(0.0);
     if !(1.0..=1e8).contains(&depth) {
-        return Err(OnnxError::input(format!("a depth of {depth}")));
+        return Err(OnnxError::input(format!("a depth of {depth} is not possible")));
     }
     let depth = depth as i64;
     let axis = crate::axes::axis(call.int_or("axis", -1)?, indices.rank() + 1)?;
     let indices = cast::cast(t, indices, Elem::I64)?;
     let length = t.number(Elem::I64, depth as f64)?;
-    // Negative indices count from the end; those outside of the depth match nothing.
+    // Negative indices count from the end; indices out of range match nothing.
     let below = build::compare_zero(t, &indices)?;
     let shifted = t.add(&indices, &length)?;
     let indices = t.choose(&below, &shifted, &indices)?;

@@ -1,4 +1,4 @@
-//! Boxes of detectors.
+//! Selection of a detector's boxes.
 
 use super::{Call, Outputs, Table, several};
 use crate::host::HostTensor;
@@ -9,7 +9,7 @@ use graph::error::OnnxError;
 
 pub(super) const TABLE: Table = &[("NonMaxSuppression", suppress)];
 
-/// A box by its corners.
+/// The corners of a box.
 #[derive(Clone, Copy, Debug)]
 struct Corners {
     low: [f64; 2],
@@ -17,7 +17,7 @@ struct Corners {
 }
 
 impl Corners {
-    /// From two corners in any order, or from the middle and the size.
+    /// Reads two corners in any order, or the middle and the size.
     fn read(numbers: &[f64], middle: bool) -> Option<Corners> {
         let [a, b, c, d] = numbers.try_into().ok()?;
         Some(if middle {
@@ -35,7 +35,7 @@ impl Corners {
         self.high.iter().zip(&self.low).map(|(high, low)| (high - low).max(0.0)).product()
     }
 
-    /// The share of both that is common to both.
+    /// Intersection over union.
     fn overlap(&self, other: &Corners) -> f64 {
         let of = |a: &[f64; 2], b: &[f64; 2], pick: fn(f64, f64) -> f64| {
             [pick(a[0], b[0]), pick(a[1], b[1])]
@@ -50,19 +50,19 @@ impl Corners {
     }
 }
 
-/// The best boxes of each class that do not overlap too much (ONNX operator NonMaxSuppression).
+/// The best boxes of each class without large overlaps (ONNX operator NonMaxSuppression).
 fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (boxes, scores) = (call.tensor(0)?, call.tensor(1)?);
     let ([batch, count, 4], [rows, classes, columns]) = (&boxes.shape[..], &scores.shape[..])
     else {
         return Err(OnnxError::input(format!(
-            "boxes of {:?}, scores of {:?}",
+            "boxes of shape {:?} and scores of shape {:?} do not fit",
             boxes.shape, scores.shape
         )));
     };
     if batch != rows || count != columns {
         return Err(OnnxError::input(format!(
-            "boxes of {:?}, scores of {:?}",
+            "boxes of shape {:?} and scores of shape {:?} do not fit",
             boxes.shape, scores.shape
         )));
     }
@@ -75,7 +75,9 @@ fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
     let middle = call.int_or("center_point_box", 0)? != 0;
     let run = move |inputs: &[HostTensor]| {
-        let [boxes, scores] = inputs else { return Err(OnnxError::internal("two inputs")) };
+        let [boxes, scores] = inputs else {
+            return Err(OnnxError::internal("expected two inputs"));
+        };
         let (boxes, scores) = (boxes.to_f64(), scores.to_f64());
         let mut kept = Vec::new();
         for (at, scores) in scores.chunks(count.max(1)).enumerate() {

@@ -1,4 +1,4 @@
-//! The operator `Einsum`: axes are named, and those that the result lacks are summed over.
+//! The operator `Einsum`: axes have names, and axes that the result lacks are summed over.
 
 use super::{Call, Outputs, one};
 use crate::host::HostTensor;
@@ -7,7 +7,7 @@ use crate::trace::{T, Tracer};
 use crate::{axes, matmul};
 use graph::error::{OnnxError, Result};
 
-/// The ellipsis stands for axes that have no letters: they get these.
+/// Names of the axes that an ellipsis stands for.
 const UNNAMED: [char; 16] =
     ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '-', '+', '*', '/', '!', '?'];
 
@@ -23,7 +23,7 @@ pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let tensors = call.tensors()?;
     if terms.len() != tensors.len() {
         return Err(OnnxError::invalid(format!(
-            "{} terms for {} inputs",
+            "the equation has {} terms, but the node has {} inputs",
             terms.len(),
             tensors.len()
         )));
@@ -38,7 +38,7 @@ pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => implied(left, &all),
     };
     let mut all = all.into_iter();
-    let mut result = all.next().ok_or_else(|| OnnxError::invalid("there are no inputs"))?;
+    let mut result = all.next().ok_or_else(|| OnnxError::invalid("inputs are missing"))?;
     let rest: Vec<_> = all.collect();
     for (at, next) in rest.iter().enumerate() {
         let later = rest.iter().skip(at + 1).flat_map(|(_, letters)| letters).copied();
@@ -58,20 +58,20 @@ pub(super) fn einsum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let order = output.iter().map(|letter| {
         kept.iter()
             .position(|kept| kept == letter)
-            .ok_or_else(|| OnnxError::invalid(format!("'{letter}' is unknown")))
+            .ok_or_else(|| OnnxError::invalid(format!("equation: '{letter}' is unknown")))
     });
     one(axes::permute(t, &x, &order.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// A name for each axis.
 fn letters(term: &str, rank: usize) -> Result<Vec<char>> {
-    let wrong = || OnnxError::input(format!("'{term}' for {rank} axes"));
+    let wrong = || OnnxError::input(format!("equation: '{term}' does not fit {rank} axes"));
     let named = |part: &str| part.chars().all(|c| c.is_ascii_alphabetic());
     let letters: Vec<char> = match term.split_once("...") {
         None => term.chars().collect(),
         Some((before, behind)) => {
             let unnamed = rank.checked_sub(before.len() + behind.len()).ok_or_else(wrong)?;
-            // The last ones are alike in all terms, as in broadcasting.
+            // The last axes are common to all terms, as in broadcasting.
             let skipped = UNNAMED.len().checked_sub(unnamed).ok_or_else(wrong)?;
             let unnamed = UNNAMED.iter().skip(skipped).copied();
             before.chars().chain(unnamed).chain(behind.chars()).collect()
@@ -94,7 +94,7 @@ fn output(right: &str, all: &[(T, Vec<char>)]) -> Result<Vec<char>> {
     if sorted.len() == letters.len() {
         Ok(letters)
     } else {
-        Err(OnnxError::invalid(format!("'{right}' repeats")))
+        Err(OnnxError::invalid(format!("equation: '{right}' repeats a letter")))
     }
 }
 
@@ -104,7 +104,8 @@ fn unnamed(all: &[(T, Vec<char>)]) -> Vec<char> {
     UNNAMED.iter().filter(used).copied().collect()
 }
 
-/// Without an arrow: the unnamed axes, then the letters that occur once, in alphabetical order.
+/// The output without an arrow: the unnamed axes, then the letters that occur once, in alphabetical
+/// order.
 fn implied(left: &str, all: &[(T, Vec<char>)]) -> Vec<char> {
     let mut once: Vec<char> =
         left.chars().filter(|c| c.is_ascii_alphabetic() && left.matches(*c).count() == 1).collect();
@@ -112,13 +113,13 @@ fn implied(left: &str, all: &[(T, Vec<char>)]) -> Vec<char> {
     unnamed(all).into_iter().chain(once).collect()
 }
 
-/// A letter twice in one term means its diagonal.
+/// A letter that occurs twice in one term selects the diagonal.
 fn diagonal(t: &mut Tracer<'_>, x: &T, letters: Vec<char>) -> Result<(T, Vec<char>)> {
     let (mut x, mut letters) = (x.clone(), letters);
     while let Some((first, second)) = repeated(&letters) {
         let length = x.shape.get(first).copied().unwrap_or(0);
         if x.shape.get(second) != Some(&length) {
-            return Err(OnnxError::input(format!("a diagonal of shape {:?}", x.shape)));
+            return Err(OnnxError::input(format!("shape {:?} has no diagonal", x.shape)));
         }
         let mut shape = vec![1; x.rank()];
         for at in [first, second] {
@@ -144,7 +145,7 @@ fn repeated(letters: &[char]) -> Option<(usize, usize)> {
     letters.iter().enumerate().find_map(later)
 }
 
-/// Two terms as one product of matrices; what nobody needs later is summed over.
+/// Two terms as one product of matrices; axes that no later term needs are summed over.
 fn product(
     t: &mut Tracer<'_>,
     (x, xs): &(T, Vec<char>),

@@ -1,11 +1,11 @@
-//! Operators that go element by element.
+//! Element-wise operators.
 
 use super::{Call, Outputs, Table, one};
 use crate::op::{Binary, Compare, Unary};
 use crate::trace::{T, Tracer};
 use graph::error::Result;
 
-/// An operator that is one building block.
+/// An operator that is a single building block.
 macro_rules! unary {
     ($unary:ident) => {
         |t, call| one(t.unary(Unary::$unary, call.tensor(0)?)?)
@@ -72,7 +72,7 @@ fn arithmetic(t: &mut Tracer<'_>, call: &Call<'_>, binary: Binary) -> Outputs {
     one(t.binary(binary, x, &y)?)
 }
 
-/// The second input; before opset 7 it may name the axis at which its own begin.
+/// The second input; before opset 7, an attribute may state the axis at which it begins.
 fn legacy_broadcast(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     match call.int("axis")? {

@@ -1,4 +1,4 @@
-//! Operators that pick elements or put them somewhere.
+//! Operators that select elements or write them to indices.
 
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::{Cut, axis};
@@ -41,7 +41,7 @@ fn gather_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let at = axis(call.int_or("axis", 0)?, x.rank())?;
     if indices.rank() != x.rank() {
         return Err(OnnxError::input(format!(
-            "indices of shape {:?} for shape {:?}",
+            "indices of shape {:?} do not fit shape {:?}",
             indices.shape, x.shape
         )));
     }
@@ -63,7 +63,7 @@ fn gather_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let fits = batch <= lead.len() && batch.checked_add(*depth).is_some_and(|d| d <= x.rank());
     if !fits || x.shape.get(..batch) != lead.get(..batch) {
         return Err(OnnxError::input(format!(
-            "indices of shape {:?} for shape {:?}",
+            "indices of shape {:?} do not fit shape {:?}",
             indices.shape, x.shape
         )));
     }
@@ -99,7 +99,9 @@ fn update_of(call: &Call<'_>) -> Result<IndexingUpdateOp> {
         "mul" => IndexingUpdateOp::Mul,
         "min" => IndexingUpdateOp::Min,
         "max" => IndexingUpdateOp::Max,
-        other => return Err(OnnxError::unsupported(format!("reduction '{other}' is not known"))),
+        other => {
+            return Err(OnnxError::unsupported(format!("reduction '{other}' is not supported")));
+        }
     })
 }
 
@@ -109,20 +111,22 @@ fn scatter_elements(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if indices.shape != updates.shape || indices.rank() != x.rank() || updates.elem != x.elem {
         let (indices, updates) = (&indices.shape, &updates.shape);
         return Err(OnnxError::input(format!(
-            "indices {indices:?} and updates {updates:?} for {:?}",
+            "indices {indices:?} and updates {updates:?} do not fit {:?}",
             x.shape
         )));
     }
     let how = update_of(call)?;
     let form = (x.elem, x.shape.clone());
     let run = move |inputs: &[HostTensor]| {
-        let [x, indices, updates] = inputs else { return Err(OnnxError::internal("three inputs")) };
+        let [x, indices, updates] = inputs else {
+            return Err(OnnxError::internal("expected three inputs"));
+        };
         scatter_on_host(x, indices, updates, at, how).map(|host| vec![host])
     };
     several(t.host_op("scatter", &[x, indices, updates], &[form], run)?)
 }
 
-/// Element by element, in the order in which they are given.
+/// Writes the elements one by one, in their order.
 fn scatter_on_host(
     x: &HostTensor,
     indices: &HostTensor,
@@ -137,8 +141,9 @@ fn scatter_on_host(
     for (number, index) in indices.to_i64().into_iter().enumerate() {
         let index = if index < 0 { index + length } else { index };
         let index = usize::try_from(index).ok().filter(|_| index < length);
-        let index = index
-            .ok_or_else(|| OnnxError::input(format!("an index outside of {length} elements")))?;
+        let index = index.ok_or_else(|| {
+            OnnxError::input(format!("an index is out of range for {length} elements"))
+        })?;
         let coordinates =
             place.iter().enumerate().map(|(axis, c)| if axis == at { index } else { *c });
         let target = coordinates.zip(&strides).map(|(c, stride)| c * stride).sum();
@@ -148,7 +153,7 @@ fn scatter_on_host(
     Ok(result)
 }
 
-/// Elements from one to the next of each axis.
+/// Distances between adjacent elements along each axis.
 pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for at in (1..shape.len()).rev() {
@@ -160,7 +165,7 @@ pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// The next place in row-major order.
+/// Moves to the next place in row-major order.
 pub(super) fn advance(place: &mut [usize], shape: &[usize]) {
     for (at, length) in place.iter_mut().zip(shape).rev() {
         *at += 1;
@@ -178,7 +183,7 @@ fn put(
     source: usize,
     how: IndexingUpdateOp,
 ) -> Result<()> {
-    let outside = || OnnxError::input("an index outside of the data");
+    let outside = || OnnxError::input("an index is out of range for the data");
     match (&mut result.data, &updates.data) {
         (Data::Float(to), Data::Float(from)) => {
             let to = to.get_mut(target).ok_or_else(outside)?;
@@ -218,19 +223,21 @@ fn scatter_nd(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rest = x
         .shape
         .get(depth..)
-        .ok_or_else(|| OnnxError::input("indices name more axes than there are"))?;
+        .ok_or_else(|| OnnxError::input("the indices have more axes than the data"))?;
     let lead = indices.shape.iter().take(indices.rank() - 1);
     let wanted: Vec<usize> = lead.chain(rest).copied().collect();
     if updates.shape != wanted || updates.elem != x.elem {
         return Err(OnnxError::input(format!(
-            "updates of shape {:?}, not {wanted:?}",
+            "updates have shape {:?}, not {wanted:?}",
             updates.shape
         )));
     }
     let how = update_of(call)?;
     let form = (x.elem, x.shape.clone());
     let run = move |inputs: &[HostTensor]| {
-        let [x, indices, updates] = inputs else { return Err(OnnxError::internal("three inputs")) };
+        let [x, indices, updates] = inputs else {
+            return Err(OnnxError::internal("expected three inputs"));
+        };
         scatter_nd_on_host(x, indices, updates, depth, how).map(|host| vec![host])
     };
     several(t.host_op("scatter_nd", &[x, indices, updates], &[form], run)?)
@@ -252,9 +259,9 @@ fn scatter_nd_on_host(
             let length = *length as i64;
             let place = if *index < 0 { *index + length } else { *index };
             let place = usize::try_from(place).ok().filter(|_| place < length);
-            begin += place
-                .ok_or_else(|| OnnxError::input(format!("index {index} of {length} elements")))?
-                * stride;
+            begin += place.ok_or_else(|| {
+                OnnxError::input(format!("index {index} is out of range for {length} elements"))
+            })? * stride;
         }
         for at in 0..run {
             put(&mut result, begin + at, updates, number * run + at, how)?;
@@ -263,7 +270,7 @@ fn scatter_nd_on_host(
     Ok(result)
 }
 
-/// Puts new keys or values into a cache at places that differ from row to row (ONNX operator
+/// Writes new keys or values into a cache, at places that differ between rows (ONNX operator
 /// TensorScatter).
 fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (past, update) = (call.tensor(0)?, call.tensor(1)?);
@@ -277,14 +284,14 @@ fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let fits = past.rank() == update.rank() && begins.len() == rows && at > 0;
     if !fits || past.elem != update.elem {
         return Err(OnnxError::input(format!(
-            "an update of {:?} for {:?}",
+            "an update of shape {:?} does not fit shape {:?}",
             update.shape, past.shape
         )));
     }
     let form = (past.elem, past.shape.clone());
     let run = move |inputs: &[HostTensor]| {
         let [past, update, begins] = inputs else {
-            return Err(OnnxError::internal("three inputs"));
+            return Err(OnnxError::internal("expected three inputs"));
         };
         let mut result = past.clone();
         let strides = strides(&past.shape);
@@ -297,8 +304,8 @@ fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let shifted = begin + place.get(at).copied().unwrap_or(0) as i64;
             let shifted = if circular { shifted.rem_euclid(length.max(1)) } else { shifted };
             let shifted = usize::try_from(shifted).ok().filter(|_| shifted < length);
-            let shifted =
-                shifted.ok_or_else(|| OnnxError::input("an index outside of the cache"))?;
+            let shifted = shifted
+                .ok_or_else(|| OnnxError::input("an index is out of range for the cache"))?;
             let coordinates =
                 place.iter().enumerate().map(|(axis, c)| if axis == at { shifted } else { *c });
             let target = coordinates.zip(&strides).map(|(c, stride)| c * stride).sum();
@@ -327,7 +334,7 @@ fn non_zero(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let run = |inputs: &[HostTensor]| {
         let host = first(inputs)?;
-        // A scalar has the places of a vector of one element (as in ONNX Runtime).
+        // A scalar has the indices of a vector of one element (as in ONNX Runtime).
         let shape = if host.shape.is_empty() { &[1][..] } else { &host.shape };
         let mut places = vec![Vec::new(); shape.len()];
         let mut place = vec![0usize; shape.len()];
@@ -350,7 +357,7 @@ fn unique(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let at = call.int("axis")?.map(|at| axis(at, x.rank())).transpose()?;
     let sorted = call.int_or("sorted", 1)? != 0;
     let flat = match at {
-        // The axis comes first, so that what is compared lies together.
+        // The axis is moved to the front, so that compared elements are adjacent.
         Some(at) => axes::swap(t, x, 0, at)?,
         None => t.reshape(x, &[x.len()])?,
     };
@@ -390,7 +397,8 @@ fn ranks<V: Ord + Copy>(values: Vec<V>) -> Vec<f64> {
     values.iter().map(|value| sorted.binary_search(value).unwrap_or(0) as f64).collect()
 }
 
-/// Where each distinct row stands first, which of them each row is, and how often each occurs.
+/// The first place of each distinct row, the distinct row of each row, and the number of each
+/// distinct row.
 fn distinct(values: &[f64], rows: usize, sorted: bool) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
     let width = values.len() / rows.max(1);
     let row = |at: usize| values.get(at * width..(at + 1) * width).unwrap_or(&[]);

@@ -1,4 +1,4 @@
-//! The operator `LinearAttention`: a state that each step adds to, instead of scores of all with all.
+//! The operator `LinearAttention`: each step updates a state, instead of comparing all positions.
 
 use super::attention::{apart, together};
 use super::{Call, Outputs, Table, several};
@@ -11,8 +11,8 @@ use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("LinearAttention", linear_attention)];
 
-/// Step by step: `S = exp(g) S + b k (v - exp(g) S k)`, `o = scale q S`, with parts left out as the
-/// update rule says.
+/// Step by step: `S = exp(g) S + b k (v - exp(g) S k)`, `o = scale q S`; the update rule omits
+/// parts of it.
 pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rule = call.text("update_rule")?.unwrap_or("gated_delta").to_owned();
     let (gated, delta) = match rule.as_str() {
@@ -20,7 +20,9 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
-        other => return Err(OnnxError::unsupported(format!("update_rule '{other}' is not known"))),
+        other => {
+            return Err(OnnxError::unsupported(format!("update_rule '{other}' is not supported")));
+        }
     };
     let (q_heads, kv_heads) = (call.int("q_num_heads")?, call.int("kv_num_heads")?);
     let q = apart(t, call.tensor(0)?, q_heads, "q_num_heads")?;
@@ -29,11 +31,13 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let ([batch, heads, steps, size], [_, own, _, _], [_, _, _, width]) =
         (&q.shape[..], &k.shape[..], &v.shape[..])
     else {
-        return Err(OnnxError::invalid("queries, keys and values need heads"));
+        return Err(OnnxError::invalid("q_num_heads and kv_num_heads must be greater than zero"));
     };
     let (batch, heads, steps, size, own, width) = (*batch, *heads, *steps, *size, *own, *width);
     if own == 0 || !heads.is_multiple_of(own) {
-        return Err(OnnxError::input(format!("{heads} heads share {own}")));
+        return Err(OnnxError::input(format!(
+            "{heads} heads cannot share {own} heads of keys and values"
+        )));
     }
     let mut state = match call.optional(3)? {
         Some(state) => state.clone(),
@@ -45,7 +49,7 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let scale = if scale == 0.0 { 1.0 / (size as f64).sqrt() } else { scale };
     let mut all = Vec::with_capacity(steps);
     for step in 0..steps {
-        // A row for each head: [batch, heads, 1, size]
+        // A row for each head: [batch, heads, 1, size].
         let now = |t: &mut Tracer<'_>, x: &T| axes::narrow(t, x, 2, Cut::range(step, step + 1));
         let (k, v) = (now(t, &k)?, now(t, &v)?);
         let k = axes::swap(t, &k, 2, 3)?;
@@ -76,7 +80,7 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several([y, state])
 }
 
-/// Decay or rate `[batch, heads, length, size]`; one for all heads, if the input has only that.
+/// Decay or rate `[batch, heads, length, size]`; one for all heads if the input has only one.
 fn gate(t: &mut Tracer<'_>, call: &Call<'_>, at: usize, heads: usize) -> Result<T> {
     let x = call.tensor(at)?;
     let heads = if x.shape.last() == Some(&1) { 1 } else { heads };

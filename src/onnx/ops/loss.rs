@@ -1,4 +1,4 @@
-//! Losses, which exported training graphs contain.
+//! Losses, which exports of training graphs contain.
 
 use super::{Call, Table, one, several};
 use crate::op::{Binary, Compare, Op, Reduce, Unary};
@@ -20,7 +20,7 @@ pub(super) const TABLE: Table = &[
     }),
 ];
 
-/// Minus the logarithms at the targets, weighted by class.
+/// The negative logarithms at the targets, weighted by class.
 ///
 /// # Shapes
 /// - logs: `[rows, classes, ...]`
@@ -32,13 +32,16 @@ fn likelihood(
     target: &T,
     weight: Option<&T>,
 ) -> Result<T> {
-    let classes =
-        logs.shape.get(1).copied().ok_or_else(|| OnnxError::input("there are no classes"))?;
+    let classes = logs
+        .shape
+        .get(1)
+        .copied()
+        .ok_or_else(|| OnnxError::input("the axis of the classes is missing"))?;
     let mut expected = logs.shape.clone();
     expected.remove(1);
     if target.shape != expected || weight.is_some_and(|weight| weight.shape != [classes]) {
         return Err(OnnxError::input(format!(
-            "targets of {:?} for shape {:?}",
+            "targets of shape {:?} do not fit shape {:?}",
             target.shape, logs.shape
         )));
     }
@@ -84,11 +87,11 @@ fn likelihood(
                 }
             }
         }
-        other => Err(OnnxError::unsupported(format!("reduction '{other}' is not known"))),
+        other => Err(OnnxError::unsupported(format!("reduction '{other}' is not supported"))),
     }
 }
 
-/// The weight of each target; zero for those that are ignored.
+/// The weight of each target; zero for ignored ones.
 fn weights(
     t: &mut Tracer<'_>,
     weight: Option<&T>,

@@ -26,10 +26,10 @@ pub(super) const TABLE: Table = &[
     ("Sum", |t, call| one(fold(t, call, Binary::Add)?)),
 ];
 
-/// All inputs, one after the other.
+/// Combines all inputs, one after the other.
 fn fold(t: &mut Tracer<'_>, call: &Call<'_>, binary: Binary) -> Result<T> {
     let mut all = call.tensors()?.into_iter();
-    let first = all.next().ok_or_else(|| OnnxError::invalid("there are no inputs"))?;
+    let first = all.next().ok_or_else(|| OnnxError::invalid("inputs are missing"))?;
     all.try_fold(first, |sum, next| t.binary(binary, &sum, &next))
 }
 
@@ -44,7 +44,7 @@ fn clip(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             None => call.float(name),
         };
         let (least, most) = (number(least, "min")?, number(most, "max")?);
-        // Where the bounds cross, the upper one wins.
+        // If the bounds cross, the upper one has precedence.
         let least = least.zip(most).map_or(least, |(least, most)| Some(least.min(most)));
         return one(build::clamp(t, x, least, most)?);
     }
@@ -63,12 +63,12 @@ fn gemm(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for (at, name) in [(0, "transA"), (1, "transB")] {
         let x = call.tensor(at)?;
         if x.rank() != 2 {
-            return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
+            return Err(OnnxError::input(format!("shape {:?} is not a matrix", x.shape)));
         }
         let turned = call.int_or(name, 0)? != 0;
         factors.push(if turned { axes::permute(t, x, &[1, 0])? } else { x.clone() });
     }
-    let [a, b] = &factors[..] else { return Err(OnnxError::internal("two matrices")) };
+    let [a, b] = &factors[..] else { return Err(OnnxError::internal("expected two matrices")) };
     let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
     let mut product = matmul::matmul(t, a, b)?;
     if alpha != 1.0 {
@@ -88,7 +88,7 @@ fn scaled(t: &mut Tracer<'_>, x: &T, by: f64) -> Result<T> {
     cast::cast(t, &scaled, x.elem)
 }
 
-/// With the sign of the divisor, or (`fmod`) of the dividend.
+/// The remainder with the sign of the divisor, or (`fmod`) of the dividend.
 fn modulo(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     if call.int_or("fmod", 0)? == 0 {
@@ -124,14 +124,14 @@ fn pow(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(cast::cast(t, &power, x.elem)?)
 }
 
-/// By elimination, on the host.
+/// The determinant by elimination, on the host.
 fn det(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [batch @ .., rows, columns] = &x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} is not a matrix", x.shape)));
     };
     if rows != columns {
-        return Err(OnnxError::input(format!("{rows} x {columns} is not square")));
+        return Err(OnnxError::input(format!("a matrix of {rows} x {columns} is not square")));
     }
     let (size, shape) = (*rows, batch.to_vec());
     let form = (x.elem, shape.clone());
@@ -145,7 +145,7 @@ fn det(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     super::several(t.host_op("det", &[x], &[form], run)?)
 }
 
-/// Gauss's elimination with the largest pivot.
+/// Gaussian elimination with the largest pivot.
 fn determinant(mut m: Vec<f64>, size: usize) -> f64 {
     let mut det = 1.0;
     let at =
@@ -175,7 +175,7 @@ fn determinant(mut m: Vec<f64>, size: usize) -> f64 {
     det
 }
 
-/// Whether two tensors hold the same, element by element; of text too.
+/// Compares two tensors for equality, element by element; also of text.
 pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(1)?);
     if x.elem != Elem::Text || y.elem != Elem::Text {
@@ -186,7 +186,7 @@ pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Bool, shape.clone());
     let run = move |inputs: &[HostTensor]| {
-        let [x, y] = inputs else { return Err(OnnxError::internal("two inputs")) };
+        let [x, y] = inputs else { return Err(OnnxError::internal("expected two inputs")) };
         let (x, y) = (x.to_text(), y.to_text());
         let same = xs.iter().zip(&ys).map(|(a, b)| x.get(*a) == y.get(*b));
         Ok(vec![HostTensor::bools(shape.clone(), same)])
@@ -194,7 +194,7 @@ pub(super) fn equal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     super::several(t.host_op("equal", &[x, y], &[form], run)?)
 }
 
-/// For each place of a shape, the place of a smaller one that is broadcast to it.
+/// For each place of a shape, the place of a smaller tensor that is broadcast to it.
 pub(super) fn places(small: &[usize], shape: &[usize]) -> Vec<usize> {
     let missing = shape.len().saturating_sub(small.len());
     let strides = super::index::strides(small);

@@ -1,5 +1,5 @@
-//! The operators of ONNX, each written with the building blocks of a plan. A file per family; the
-//! table in each says which operators it has.
+//! The operators of ONNX, written with the building blocks of a plan. One file per family; the
+//! table in each lists its operators.
 
 mod activation;
 mod attention;
@@ -41,10 +41,10 @@ use graph::{Attribute, Node};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What an operator gives.
+/// The outputs of an operator.
 pub(crate) type Outputs = Result<Vec<Value>>;
 
-/// What an operator does: takes its inputs and gives its outputs.
+/// The function of an operator: it computes outputs from inputs.
 pub(crate) type Operator = fn(&mut Tracer<'_>, &Call<'_>) -> Outputs;
 
 /// The operators of a file, by name.
@@ -98,13 +98,13 @@ fn of_domain(domain: &str) -> impl Iterator<Item = &'static (&'static str, Opera
     tables.chain(more.copied()).flatten()
 }
 
-/// A node, with what it is given.
+/// A node with its inputs.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) node: &'a Node,
-    /// `None` for optional inputs that are left out.
+    /// `None` for optional inputs that are omitted.
     pub(crate) inputs: Vec<Option<Value>>,
-    /// Attributes of the function that the node stands in.
+    /// Attributes of the function that encloses the node.
     pub(crate) outer: &'a HashMap<String, Attribute>,
 }
 
@@ -119,26 +119,26 @@ pub(crate) fn several(all: impl IntoIterator<Item = T>) -> Outputs {
 }
 
 impl Call<'_> {
-    /// A tensor that must be there.
+    /// A required tensor.
     ///
     /// # Errors
-    /// If it is not.
+    /// If it is missing.
     pub(crate) fn tensor(&self, at: usize) -> Result<&T> {
         match self.inputs.get(at) {
             Some(Some(Value::Tensor(t))) => Ok(t),
-            Some(Some(_)) => Err(OnnxError::invalid(format!("input {at} is no tensor"))),
+            Some(Some(_)) => Err(OnnxError::invalid(format!("input {at} is not a tensor"))),
             _ => Err(OnnxError::invalid(format!("input {at} is missing"))),
         }
     }
 
-    /// A tensor that may be left out.
+    /// An optional tensor.
     ///
     /// # Errors
-    /// If it is something else.
+    /// If the input is not a tensor.
     pub(crate) fn optional(&self, at: usize) -> Result<Option<&T>> {
         match self.inputs.get(at) {
             Some(Some(Value::Tensor(t))) => Ok(Some(t)),
-            Some(Some(_)) => Err(OnnxError::invalid(format!("input {at} is no tensor"))),
+            Some(Some(_)) => Err(OnnxError::invalid(format!("input {at} is not a tensor"))),
             _ => Ok(None),
         }
     }
@@ -146,12 +146,12 @@ impl Call<'_> {
     /// All tensors, for operators that take any number.
     ///
     /// # Errors
-    /// If one is missing or no tensor.
+    /// If one is missing or not a tensor.
     pub(crate) fn tensors(&self) -> Result<Vec<T>> {
         (0..self.inputs.len()).map(|at| self.tensor(at).cloned()).collect()
     }
 
-    /// How many outputs the node names; those at the end may be left out.
+    /// The number of outputs of the node; trailing ones may be omitted.
     pub(crate) fn outputs(&self) -> usize {
         self.node.outputs.iter().rposition(|name| !name.is_empty()).map_or(0, |at| at + 1)
     }
@@ -173,7 +173,7 @@ impl Call<'_> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Int(value)) => Ok(Some(*value)),
-            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no integer"))),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is not an integer"))),
         }
     }
 
@@ -189,7 +189,7 @@ impl Call<'_> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Float(value)) => Ok(Some(f64::from(*value))),
-            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no float"))),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is not a float"))),
         }
     }
 
@@ -200,7 +200,7 @@ impl Call<'_> {
     }
 
     /// # Errors
-    /// If the attribute has another type or is no UTF-8.
+    /// If the attribute has another type or is not UTF-8.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
         match self.attribute(name) {
             None => Ok(None),
@@ -209,7 +209,7 @@ impl Call<'_> {
                 text.map(Some)
                     .map_err(|_| OnnxError::invalid(format!("attribute {name} is not UTF-8")))
             }
-            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no text"))),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is not text"))),
         }
     }
 
@@ -219,7 +219,9 @@ impl Call<'_> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Ints(values)) => Ok(Some(values)),
-            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no list of integers"))),
+            Some(_) => {
+                Err(OnnxError::invalid(format!("attribute {name} is not a list of integers")))
+            }
         }
     }
 
@@ -229,12 +231,12 @@ impl Call<'_> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Floats(values)) => Ok(Some(values)),
-            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no list of floats"))),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is not a list of floats"))),
         }
     }
 
     /// # Errors
-    /// If the attribute has another type or is no UTF-8.
+    /// If the attribute has another type or is not UTF-8.
     pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
         match self.attribute(name) {
             None => Ok(None),
@@ -245,7 +247,7 @@ impl Call<'_> {
                 };
                 values.iter().map(text).collect::<Result<_, _>>().map(Some)
             }
-            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no list of texts"))),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is not a list of texts"))),
         }
     }
 
@@ -255,7 +257,7 @@ impl Call<'_> {
         match self.attribute(name) {
             None => Ok(None),
             Some(Attribute::Tensor(raw)) => Ok(Some(raw)),
-            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is no tensor"))),
+            Some(_) => Err(OnnxError::invalid(format!("attribute {name} is not a tensor"))),
         }
     }
 }
@@ -267,9 +269,10 @@ mod tests {
     use graph::operators::OPERATORS;
     use std::collections::BTreeSet;
 
-    /// The crate that reads files lists the operators by name; the serving process has no others.
+    /// The crate that reads files lists the operators by name; the serving process has only this
+    /// list.
     #[test]
-    fn operators_that_files_may_name_are_those_of_the_tables() {
+    fn listed_operators_are_those_of_the_tables() {
         for (domain, listed) in OPERATORS {
             let control = control::NAMES.iter().copied().filter(|_| domain.is_empty());
             let tables: BTreeSet<_> =

@@ -1,4 +1,4 @@
-//! Normalisations. The formulas are those of the ONNX operators of the same names.
+//! Normalisations, with the formulas of the ONNX operators of the same names.
 
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::axis;
@@ -31,7 +31,7 @@ pub(super) const TABLE: Table = &[
             let sum = t.reduce(Reduce::Sum, &squares, &[at])?;
             t.unary(Unary::Sqrt, &sum)?
         };
-        // Nothing but zeros stays that.
+        // A slice of zeros stays zero.
         let zero = t.number(x.elem, 0.0)?;
         let none = t.compare(crate::op::Compare::Equal, &norm, &zero)?;
         let one_number = t.number(x.elem, 1.0)?;
@@ -41,7 +41,7 @@ pub(super) const TABLE: Table = &[
     ("MeanVarianceNormalization", |t, call| {
         let x = call.tensor(0)?;
         let all: Vec<i64> = (0..).take(x.rank()).filter(|at| *at != 1).collect();
-        // The default is all axes but that of the channels, for any rank (as in ONNX Runtime).
+        // The default is all axes except that of the channels, for any rank (as in ONNX Runtime).
         let axes = call.ints("axes")?.unwrap_or(&all);
         let axes = axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<Vec<_>, _>>()?;
         let mean = t.reduce(Reduce::Mean, x, &axes)?;
@@ -55,14 +55,14 @@ pub(super) const TABLE: Table = &[
     ("RMSNormalization", rms),
 ];
 
-/// A value for each channel, to be broadcast over the axes behind.
+/// A value for each channel, which broadcasts over the axes behind.
 fn per_channel(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T> {
     let behind = std::iter::repeat_n(1, rank.saturating_sub(2));
     let shape: Vec<usize> = std::iter::once(x.len()).chain(behind).collect();
     t.reshape(x, &shape)
 }
 
-/// Scaled and shifted by channel.
+/// Scales and shifts each channel.
 fn affine(t: &mut Tracer<'_>, x: &T, scale: &T, bias: Option<&T>) -> Result<T> {
     let scale = cast::cast(t, scale, x.elem)?;
     let scale = per_channel(t, &scale, x.rank())?;
@@ -73,7 +73,8 @@ fn affine(t: &mut Tracer<'_>, x: &T, scale: &T, bias: Option<&T>) -> Result<T> {
     t.add(&scaled, &bias)
 }
 
-/// Without mean and with unit variance over some axes; with the mean and one over the deviation.
+/// The tensor with mean 0 and variance 1 over some axes, the mean, and the reciprocal of the
+/// deviation.
 fn standardised(t: &mut Tracer<'_>, x: &T, axes: &[usize], epsilon: f64) -> Result<(T, T, T)> {
     let mean = t.reduce(Reduce::Mean, x, axes)?;
     let centred = t.sub(x, &mean)?;
@@ -86,7 +87,7 @@ fn standardised(t: &mut Tracer<'_>, x: &T, axes: &[usize], epsilon: f64) -> Resu
     Ok((normal, mean, inverse))
 }
 
-/// At inference one factor and one summand for each channel, which are constants.
+/// At inference: one factor and one summand for each channel, which are constants.
 fn batch(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let epsilon = call.float_or("epsilon", 1e-5)?;
@@ -129,12 +130,16 @@ fn group(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let groups = usize::try_from(call.int("num_groups")?.unwrap_or(0)).unwrap_or(0);
     let (batch, channels) = match &x.shape[..] {
         [batch, channels, ..] if groups > 0 && channels % groups == 0 => (*batch, *channels),
-        shape => return Err(OnnxError::input(format!("shape {shape:?} in {groups} groups"))),
+        shape => {
+            return Err(OnnxError::input(format!(
+                "shape {shape:?} cannot be divided into {groups} groups"
+            )));
+        }
     };
     let rest = x.len() / (batch * groups).max(1);
     let apart = t.reshape(x, &[batch, groups, rest])?;
     let (normal, _, _) = standardised(t, &apart, &[2], call.float_or("epsilon", 1e-5)?)?;
-    // Before opset 21 scale and bias were those of groups.
+    // Before opset 21, scale and bias belonged to groups.
     let normal = if scale.len() == groups && call.opset() < 21 {
         let affine = affine(t, &normal, scale, Some(bias))?;
         return one(t.reshape(&affine, &x.shape)?);
@@ -142,7 +147,10 @@ fn group(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         t.reshape(&normal, &x.shape)?
     };
     if scale.len() != channels {
-        return Err(OnnxError::input(format!("{} scales for {channels} channels", scale.len())));
+        return Err(OnnxError::input(format!(
+            "{} scales do not fit {channels} channels",
+            scale.len()
+        )));
     }
     one(affine(t, &normal, scale, Some(bias))?)
 }
@@ -180,15 +188,18 @@ fn rms(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.mul(&normal, &scale)?)
 }
 
-/// Divided by what channels around hold: `x / (bias + alpha / size * sum of squares) ^ beta`.
+/// Divides by the sums of nearby channels: `x / (bias + alpha / size * sum of squares) ^ beta`.
 fn lrn(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let size = call.int("size")?.and_then(|size| usize::try_from(size).ok());
     let size = size
         .filter(|size| (1..=1 << 16).contains(size))
-        .ok_or_else(|| OnnxError::invalid("size is wrong"))?;
-    let channels =
-        x.shape.get(1).copied().ok_or_else(|| OnnxError::input("there are no channels"))?;
+        .ok_or_else(|| OnnxError::invalid("attribute size must be greater than zero"))?;
+    let channels = x
+        .shape
+        .get(1)
+        .copied()
+        .ok_or_else(|| OnnxError::input("the axis of the channels is missing"))?;
     let squares = t.mul(x, x)?;
     let mut padding = vec![(0, 0); x.rank()];
     if let Some(pair) = padding.get_mut(1) {

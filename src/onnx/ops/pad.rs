@@ -9,7 +9,7 @@ use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("Pad", pad)];
 
-/// Most elements that an axis may grow by at each end.
+/// Most elements that are added at each end of an axis.
 const LENGTH_MAX: u64 = 1 << 32;
 
 pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -28,7 +28,11 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let axes = shape::axes(t, call, 3, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
     if pads.len() != 2 * axes.len() {
-        return Err(OnnxError::input(format!("{} pads for {} axes", pads.len(), axes.len())));
+        return Err(OnnxError::input(format!(
+            "{} pads do not fit {} axes",
+            pads.len(),
+            axes.len()
+        )));
     }
     let (before, behind) = pads.split_at(axes.len());
     let mode = call.text("mode")?.unwrap_or("constant");
@@ -36,7 +40,7 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut x = x.clone();
     for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
         if before.unsigned_abs().max(behind.unsigned_abs()) > LENGTH_MAX {
-            return Err(OnnxError::input(format!("pads of {before} and {behind}")));
+            return Err(OnnxError::input(format!("pads of {before} and {behind} are too large")));
         }
         if mode != "constant" {
             x = crop(t, &x, *at, *before, *behind)?;
@@ -60,20 +64,20 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(x)
 }
 
-/// Negative widths cut off.
+/// Negative widths remove elements.
 fn crop(t: &mut Tracer<'_>, x: &T, at: usize, before: i64, behind: i64) -> Result<T> {
     let length = x.shape.get(at).copied().unwrap_or(0);
     let off = |width: i64| usize::try_from(-width).unwrap_or(0);
     let (begin, end) = (off(before), length.saturating_sub(off(behind)));
     if begin > end {
         return Err(OnnxError::input(format!(
-            "pads of {before} and {behind} leave nothing of {length}"
+            "pads of {before} and {behind} remove all of {length} elements"
         )));
     }
     axes::narrow(t, x, at, Cut::range(begin, end))
 }
 
-/// Widths filled with what is there, by an index for each place of the axis.
+/// Fills the widths with existing elements, by an index for each place of the axis.
 fn copy(
     t: &mut Tracer<'_>,
     x: &T,
@@ -89,7 +93,7 @@ fn copy(
     let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let (length, before, behind) = (number(length), number(before), number(behind));
     if length == 0 {
-        return Err(OnnxError::input("there is nothing to copy"));
+        return Err(OnnxError::input("an empty axis cannot be padded with its elements"));
     }
     let source = |place: i64| match mode {
         "edge" => Ok(place.clamp(0, length - 1)),
@@ -100,7 +104,7 @@ fn copy(
             let place = place.rem_euclid(period);
             Ok(if place < length { place } else { period - place })
         }
-        other => Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
+        other => Err(OnnxError::unsupported(format!("mode '{other}' is not supported"))),
     };
     let places = (-before..length + behind).map(source).collect::<Result<Vec<_>, _>>()?;
     let places = t.constant(HostTensor::ints(graph::Elem::I64, vec![places.len()], places))?;

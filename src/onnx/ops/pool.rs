@@ -43,7 +43,7 @@ fn kernel_of(call: &Call<'_>, axes: usize) -> Result<Vec<usize>> {
     attribute(call, "kernel_shape", axes, 1)
 }
 
-/// The window of a pool and the shape of its result.
+/// The window of a pool, and the shape of its result.
 fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(SlidingWindow, Vec<usize>)> {
     let (batch, channels, lengths) = spatial(x)?;
     let ceil = call.int_or("ceil_mode", 0)? != 0;
@@ -60,14 +60,14 @@ fn layout(t: &Tracer<'_>, call: &Call<'_>, x: &T) -> Result<(SlidingWindow, Vec<
     let work = shape.iter().chain(&window.kernel).fold(1usize, |all, n| all.saturating_mul(*n));
     if work > t.most_work() {
         return Err(OnnxError::input(format!(
-            "a kernel of {:?} at {shape:?} places",
+            "a kernel of {:?} at {shape:?} places is too much work",
             window.kernel
         )));
     }
     Ok((window, shape))
 }
 
-/// Padding as wide as the windows reach, so that a pool without any gives the same places.
+/// Padding up to the end of the windows, so that a pool without padding has the same places.
 fn reached(window: &SlidingWindow, x: &T, shape: &[usize]) -> Vec<(usize, usize)> {
     let axis = |at: usize| {
         let (before, _) = window.padding.get(at).copied().unwrap_or((0, 0));
@@ -93,7 +93,7 @@ fn max(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(pooled(t, &padded, window, shape, |window| Op::MaxPool(window, false))?)
 }
 
-/// A pool without padding, of one axis or two.
+/// A pool without padding over one or two axes.
 fn pooled(
     t: &mut Tracer<'_>,
     x: &T,
@@ -112,8 +112,8 @@ fn pooled(
     t.reshape(&done, &shape)
 }
 
-/// For each place of a result: the elements under the window there, and how many places of the
-/// kernel lie in the padding.
+/// For each place of a result: the elements under the window, and the number of places of the
+/// kernel that are in the padding.
 fn windows(
     window: &SlidingWindow,
     x: &[usize],
@@ -137,7 +137,7 @@ fn windows(
                     + get(&tap, axis) * get(&window.dilation, axis);
                 let length = get(&lengths, axis);
                 offset = offset.and_then(|(sum, within)| {
-                    // Beyond the padding nothing counts at all.
+                    // Places beyond the padding do not count.
                     if at >= before + length + behind {
                         return None;
                     }
@@ -184,7 +184,7 @@ fn max_on_host(
     several(t.host_op("max_pool", &[x], &forms, run)?)
 }
 
-/// The number of a place where the first axis of an image is the innermost.
+/// The index of an element if the first axis of an image were the innermost.
 fn by_columns(at: usize, shape: &[usize]) -> usize {
     let lengths: Vec<usize> = shape.iter().skip(2).copied().collect();
     let size: usize = lengths.iter().product();
@@ -251,7 +251,11 @@ fn power(call: &Call<'_>) -> Result<f64> {
         Some(graph::Attribute::Float(p)) => f64::from(*p),
         _ => call.int_or("p", 2)? as f64,
     };
-    if p > 0.0 { Ok(p) } else { Err(OnnxError::invalid(format!("p of {p}"))) }
+    if p > 0.0 {
+        Ok(p)
+    } else {
+        Err(OnnxError::invalid(format!("attribute p: {p} must be greater than zero")))
+    }
 }
 
 /// The p-th root of the sums of p-th powers.
@@ -287,7 +291,10 @@ fn lp_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 Ok(vec![HostTensor::floats(elem, shape.clone(), sums)])
             };
             let made = t.host_op("lp_pool", &[powers], &[form], run)?;
-            return made.into_iter().next().ok_or_else(|| OnnxError::internal("no result"));
+            return made
+                .into_iter()
+                .next()
+                .ok_or_else(|| OnnxError::internal("a result is missing"));
         }
         let padded = axes::pad(t, powers, &padding, 0.0)?;
         let op = |window| Op::AveragePool(window, true, false);
@@ -313,37 +320,42 @@ fn unpool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => natural.clone(),
     };
     if shape.len() != natural.len() || indices.shape != x.shape {
-        return Err(OnnxError::input(format!("a result of {shape:?} for shape {:?}", x.shape)));
+        return Err(OnnxError::input(format!(
+            "a result of shape {shape:?} does not fit shape {:?}",
+            x.shape
+        )));
     }
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[HostTensor]| {
-        let [x, indices] = inputs else { return Err(OnnxError::internal("two inputs")) };
+        let [x, indices] = inputs else { return Err(OnnxError::internal("expected two inputs")) };
         let mut values = vec![0.0; shape.iter().product()];
         let (natural_steps, steps) = (strides(&natural), strides(&shape));
         for (value, at) in x.to_f64().into_iter().zip(indices.to_i64()) {
-            let mut rest = usize::try_from(at).map_err(|_| OnnxError::input("a negative index"))?;
+            let mut rest =
+                usize::try_from(at).map_err(|_| OnnxError::input("an index is negative"))?;
             let mut target = 0;
-            // The place in the natural result, in a result that may be larger.
+            // The place in the natural result, for a result that may be larger.
             for (natural, step) in natural_steps.iter().zip(&steps) {
                 target += rest / natural.max(&1) * step;
                 rest %= natural.max(&1);
             }
             *values
                 .get_mut(target)
-                .ok_or_else(|| OnnxError::input("an index outside of the result"))? = value;
+                .ok_or_else(|| OnnxError::input("an index is out of range for the result"))? =
+                value;
         }
         Ok(vec![HostTensor::numbers(elem, shape.clone(), values)])
     };
     several(t.host_op("max_unpool", &[x, indices], &[form], run)?)
 }
 
-/// Columns of blocks put back where they came from, overlaps added (ONNX operator Col2Im).
+/// Adds columns of blocks at the places that they came from (ONNX operator Col2Im).
 fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let image = literals::lengths(t, call.tensor(1)?)?;
     let block = literals::lengths(t, call.tensor(2)?)?;
     let [batch, rows, columns] = x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} has not three axes", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} does not have three axes", x.shape)));
     };
     let window = window(call, block.clone(), &image, 1)?;
     let size: usize = block.iter().product();
@@ -355,7 +367,7 @@ fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let count: usize = places.iter().skip(2).product();
     if channels * size != rows || count != columns {
         return Err(OnnxError::input(format!(
-            "{rows} x {columns} for {channels} channels at {count} places"
+            "a matrix of {rows} x {columns} does not fit {channels} channels at {count} places"
         )));
     }
     let shape: Vec<usize> = [batch, channels].into_iter().chain(image).collect();
@@ -363,7 +375,7 @@ fn col2im(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let run = move |inputs: &[HostTensor]| {
         let values = first(inputs)?.to_f64();
         let mut sums = vec![0.0; shape.iter().product()];
-        // Where each element of each window goes; padding is dropped.
+        // The destination of each element of each window; padding is dropped.
         let mut taps: Vec<Vec<Option<usize>>> = Vec::new();
         all_taps(&window, &shape, &places, &mut taps);
         for (number, taps) in taps.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Quantised arithmetic. ONNX operators QuantizeLinear, DequantizeLinear and those built on them.
+//! Quantised arithmetic: the ONNX operators QuantizeLinear, DequantizeLinear and those built on
+//! them.
 
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::axis;
@@ -55,7 +56,7 @@ pub(super) fn quantise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(quantised(t, x, call.tensor(1)?, zero, &layout(call, x)?, (elem, saturate))?)
 }
 
-/// Which elements share a scale: all, those of one place on an axis, or blocks along it.
+/// The elements with a common scale: all, those with one index along an axis, or blocks along it.
 pub(super) struct ScaleLayout {
     pub(super) axis: usize,
     pub(super) block: usize,
@@ -64,12 +65,12 @@ pub(super) struct ScaleLayout {
 /// One scale for all elements.
 const WHOLE: ScaleLayout = ScaleLayout { axis: 0, block: 0 };
 
-/// The numbers that codes with one scale and zero point stand for, as 32-bit floats.
+/// Dequantises integers with one scale and zero point, to 32-bit floats.
 pub(super) fn real(t: &mut Tracer<'_>, x: &T, scale: &T, zero: Option<&T>) -> Result<T> {
     dequantised(t, x, scale, zero, &WHOLE, Elem::F32)
 }
 
-/// The codes of numbers with one scale and zero point.
+/// Quantises numbers with one scale and zero point.
 pub(super) fn coded(
     t: &mut Tracer<'_>,
     x: &T,
@@ -87,7 +88,7 @@ fn layout(call: &Call<'_>, x: &T) -> Result<ScaleLayout> {
     Ok(ScaleLayout { axis: at, block })
 }
 
-/// A scale or zero point in the shape of what it belongs to.
+/// A scale or zero point in the shape of the data.
 fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &ScaleLayout) -> Result<T> {
     if scale.len() == 1 && scale.rank() <= 1 {
         return t.reshape(scale, &[]);
@@ -95,7 +96,7 @@ fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &ScaleLayout) -> Result<
     if scale.rank() == 1 && layout.block == 0 {
         if x.shape.get(layout.axis) != Some(&scale.len()) {
             return Err(OnnxError::input(format!(
-                "{} scales for axis {} of {:?}",
+                "{} scales do not fit axis {} of {:?}",
                 scale.len(),
                 layout.axis,
                 x.shape
@@ -107,12 +108,12 @@ fn spread(t: &mut Tracer<'_>, scale: &T, x: &T, layout: &ScaleLayout) -> Result<
         }
         return t.reshape(scale, &line);
     }
-    // Blocks: each scale stands for as many elements.
+    // Blocks: each scale belongs to this many elements.
     let length = x.shape.get(layout.axis).copied().unwrap_or(0);
     let blocks = scale.shape.get(layout.axis).copied().unwrap_or(0);
     if scale.rank() != x.rank() || blocks == 0 || length == 0 {
         return Err(OnnxError::input(format!(
-            "scales of {:?} for shape {:?}",
+            "scales of shape {:?} do not fit shape {:?}",
             scale.shape, x.shape
         )));
     }
@@ -171,14 +172,14 @@ fn quantised(
     to_range(t, &ratio, zero.as_ref(), elem)
 }
 
-/// Rounded to even, moved by the zero point, brought into the range of a type.
+/// Rounds to even, adds the zero point, and limits the numbers to the range of a type.
 pub(super) fn to_range(t: &mut Tracer<'_>, x: &T, zero: Option<&T>, elem: Elem) -> Result<T> {
     let mut x = t.unary(Unary::Round, x)?;
     if let Some(zero) = zero {
         x = t.add(&x, zero)?;
     }
     let (least, most) =
-        elem.range().ok_or_else(|| OnnxError::invalid(format!("{elem} is no integer")))?;
+        elem.range().ok_or_else(|| OnnxError::invalid(format!("{elem} is not an integer type")))?;
     let clamped = build::clamp(t, &x, Some(least as f64), Some(most as f64))?;
     cast::cast_inside(t, &clamped, elem)
 }
@@ -196,7 +197,7 @@ pub(super) fn shifted(
     let zero_value = if zero.len() <= 1 {
         t.reshape(&zero_value, &[])?
     } else if zero.rank() == 1 {
-        // One for each row of the first factor, column of the second, channel of weights.
+        // One for each row of the first factor, column of the second, or channel of weights.
         let axis = match columns {
             None => x.rank().saturating_sub(2),
             Some(0) => 0,
@@ -219,7 +220,7 @@ fn to_ints(t: &mut Tracer<'_>, sums: &T) -> Result<T> {
     cast::cast(t, &wide, Elem::I32)
 }
 
-/// To 8 bits, with scale and zero point from the smallest and the largest of this time.
+/// Quantises to 8 bits, with scale and zero point from the smallest and the largest element.
 fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let range = range_of(t, x)?;
@@ -228,9 +229,9 @@ fn dynamic(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several([y, range.scale, zero])
 }
 
-/// Scale and zero point, as floats, that 8 bits without a sign need for the elements of a tensor.
+/// Scale and zero point, as floats, for unsigned 8-bit integers of a tensor's elements.
 struct Range {
-    /// 1 where all elements are zero, or there are none.
+    /// 1 if all elements are zero, or there are none.
     scale: T,
     zero: T,
 }
@@ -246,7 +247,7 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range> {
         (build::clamp(t, &least, None, Some(0.0))?, build::clamp(t, &most, Some(0.0), None)?);
     let width = t.sub(&most, &least)?;
     let scale = t.scalar(Binary::Div, &width, 255.0)?;
-    // Nothing but zeros: any scale will do.
+    // If all elements are zero, any scale is valid.
     let none = t.number(Elem::F32, 0.0)?;
     let flat = t.compare(crate::op::Compare::Equal, &scale, &none)?;
     let unit = t.number(Elem::F32, 1.0)?;
@@ -258,10 +259,10 @@ fn range_of(t: &mut Tracer<'_>, x: &T) -> Result<Range> {
     Ok(Range { scale, zero })
 }
 
-/// Codes of 8 bits less their zero point, as floats, and their scale; both of the whole tensor.
+/// Integers of 8 bits less their zero point, as floats, and their scale; one for the whole tensor.
 ///
 /// # Errors
-/// If it is empty.
+/// If the tensor is empty.
 pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T)> {
     let x = cast::cast(t, x, Elem::F32)?;
     let range = range_of(t, &x)?;
@@ -274,14 +275,14 @@ pub(super) fn dynamic_codes(t: &mut Tracer<'_>, x: &T) -> Result<(T, T)> {
 
 fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero] = &call.tensors()?[..] else {
-        return Err(OnnxError::internal("eight inputs"));
+        return Err(OnnxError::internal("expected eight inputs"));
     };
     let x = shifted(t, a, Some(a_zero), None)?;
     let y = shifted(t, b, Some(b_zero), Some(1))?;
     let sums = matmul::matmul(t, &x, &y)?;
     let row = |t: &mut Tracer<'_>, scale: &T| -> Result<T> {
         let scale = cast::cast(t, scale, Elem::F32)?;
-        // One for each row stands on the axis before the last.
+        // Scales of rows are on the axis before the last one.
         if scale.rank() == 1 && scale.len() > 1 { axes::unsqueeze(t, &scale, 1) } else { Ok(scale) }
     };
     let (a_scale, b_scale) = (row(t, a_scale)?, cast::cast(t, b_scale, Elem::F32)?);
@@ -296,7 +297,7 @@ fn q_matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(to_range(t, &scaled, Some(&zero), y_zero.elem)?)
 }
 
-/// A convolution of codes, with the inputs of a node beside `x`.
+/// A quantised convolution, with the inputs of a node after `x`.
 ///
 /// # Errors
 /// If shapes do not fit.
@@ -313,7 +314,7 @@ pub(super) fn q_conv(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
         scales.push(cast::cast(t, call.tensor(at)?, Elem::F32)?);
     }
     let [x_scale, w_scale, y_scale] = &scales[..] else {
-        return Err(OnnxError::internal("three scales"));
+        return Err(OnnxError::internal("expected three scales"));
     };
     let w_scale = if w_scale.len() > 1 {
         let behind = std::iter::repeat_n(1, sums.rank().saturating_sub(2));

@@ -1,5 +1,5 @@
-//! Random numbers: drawn on the host when the plan is made, from a generator with a seed, so that
-//! a run can be repeated. A model that answers must not depend on them.
+//! Random numbers: drawn on the host when the plan is made, by a generator with a seed, so that a
+//! run can be repeated. Answers of a model should not depend on them.
 
 use super::{Call, Outputs, Table, several};
 use crate::host::HostTensor;
@@ -20,7 +20,7 @@ pub(super) const TABLE: Table = &[
     ("RandomUniformLike", |t, call| draw(t, call, Some(call.tensor(0)?), false)),
 ];
 
-/// Seeded by the node's attribute, else always alike.
+/// A generator with the seed of the node's attribute, else always the same one.
 pub(super) fn generator(call: &Call<'_>) -> Result<SplitMix64> {
     let seed = match call.attribute("seed") {
         Some(Attribute::Int(seed)) => seed.cast_unsigned(),
@@ -29,7 +29,7 @@ pub(super) fn generator(call: &Call<'_>) -> Result<SplitMix64> {
     Ok(SplitMix64::new(seed))
 }
 
-/// Box and Muller's transform.
+/// The Box-Muller transform.
 fn normal(random: &mut SplitMix64) -> f64 {
     let (u, v) = (1.0 - random.uniform(), random.uniform());
     (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
@@ -76,7 +76,9 @@ fn bernoulli(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
-    let [rows, classes] = x.shape[..] else { return Err(OnnxError::input("rows of classes")) };
+    let [rows, classes] = x.shape[..] else {
+        return Err(OnnxError::input("expected rows of classes"));
+    };
     let count = usize::try_from(call.int_or("sample_size", 1)?).unwrap_or(0);
     let elem = elem(call, Elem::I32)?;
     let mut random = generator(call)?;

@@ -1,5 +1,6 @@
 //! Recurrent networks: RNN, GRU, LSTM. Steps in time are unrolled; the products of all inputs are
-//! one, before them. Gates and formulas as in the ONNX operators of the same names.
+//! computed before them as one. Gates and formulas are those of the ONNX operators of the same
+//! names.
 
 use super::activation::{above, exponential, softplus, softsign};
 use super::{Call, Outputs, Table};
@@ -18,7 +19,7 @@ pub(super) const TABLE: Table = &[
     ("RNN", |t, call| run(t, call, RecurrentCell::Rnn, plain_weights)),
 ];
 
-/// Weights of a direction, that of the input and that of the state.
+/// The weights of a direction: those of the input and those of the state.
 pub(super) type WeightsOf =
     fn(&mut Tracer<'_>, &Call<'_>, usize) -> Result<(ProductWeights, ProductWeights)>;
 
@@ -26,8 +27,8 @@ pub(super) type WeightsOf =
 pub(super) struct ProductWeights {
     /// `[width, gates * hidden]`
     pub(super) values: T,
-    /// Of values that are codes less their zero point; what they are multiplied with is put into
-    /// codes of 8 bits then, with one scale for all of it.
+    /// The scale of quantised values less their zero point; the other factor is then quantised to 8
+    /// bits with one scale.
     pub(super) scale: Option<T>,
 }
 
@@ -40,7 +41,7 @@ impl ProductWeights {
         t.mul(&sums, &scale)
     }
 
-    /// Without a scale, for what takes a part of them.
+    /// The dequantised weights, for users of a part of them.
     fn plain(&self, t: &mut Tracer<'_>) -> Result<T> {
         match &self.scale {
             Some(scale) => t.mul(&self.values, scale),
@@ -49,7 +50,7 @@ impl ProductWeights {
     }
 }
 
-/// Weights as the standard has them: `[directions, gates * hidden, width]`.
+/// Weights in the form of the standard: `[directions, gates * hidden, width]`.
 fn plain_weights(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -59,12 +60,15 @@ fn plain_weights(
     for input in [1, 2] {
         let weights = of_direction(t, call.tensor(input)?, at)?;
         if weights.rank() != 2 {
-            return Err(OnnxError::input(format!("weights of {:?}", call.tensor(input)?.shape)));
+            return Err(OnnxError::input(format!(
+                "the weights have the invalid shape {:?}",
+                call.tensor(input)?.shape
+            )));
         }
         both.push(ProductWeights { values: axes::permute(t, &weights, &[1, 0])?, scale: None });
     }
-    let [own, recurrent] =
-        <[ProductWeights; 2]>::try_from(both).map_err(|_| OnnxError::input("two weights"))?;
+    let [own, recurrent] = <[ProductWeights; 2]>::try_from(both)
+        .map_err(|_| OnnxError::input("expected two weights"))?;
     Ok((own, recurrent))
 }
 
@@ -93,13 +97,13 @@ impl RecurrentCell {
     }
 }
 
-/// What all steps of one direction share.
+/// Data that all steps of one direction share.
 struct Layer {
     cell: RecurrentCell,
     hidden: usize,
     own: ProductWeights,
     recurrent: ProductWeights,
-    /// Of the recurrent part, `[gates * hidden]`.
+    /// The bias of the recurrent part, `[gates * hidden]`.
     bias: Option<T>,
     peephole: Option<T>,
     activations: Vec<RecurrentActivation>,
@@ -109,13 +113,13 @@ struct Layer {
 }
 
 struct RecurrentActivation {
-    /// In lower case: ONNX Runtime reads names in any case.
+    /// In lower case: ONNX Runtime ignores the case of names.
     name: String,
     alpha: f64,
     beta: f64,
 }
 
-/// All directions of a network.
+/// Runs all directions of a network.
 ///
 /// # Errors
 /// If shapes or attributes do not fit.
@@ -128,21 +132,25 @@ pub(super) fn run(
     let layout = call.int_or("layout", 0)? != 0;
     let given = call.tensor(0)?;
     if given.rank() != 3 {
-        return Err(OnnxError::input(format!("shape {:?} has not three axes", given.shape)));
+        return Err(OnnxError::input(format!("shape {:?} does not have three axes", given.shape)));
     }
     let x = if layout { axes::permute(t, given, &[1, 0, 2])? } else { given.clone() };
-    let [steps, batch, _] = x.shape[..] else { return Err(OnnxError::input("three axes")) };
+    let [steps, batch, _] = x.shape[..] else {
+        return Err(OnnxError::input("expected three axes"));
+    };
     let direction = call.text("direction")?.unwrap_or("forward");
     let backs: &[bool] = match direction {
         "forward" => &[false],
         "reverse" => &[true],
         "bidirectional" => &[false, true],
-        other => return Err(OnnxError::unsupported(format!("direction '{other}' is not known"))),
+        other => {
+            return Err(OnnxError::unsupported(format!("direction '{other}' is not supported")));
+        }
     };
     let lengths = call.optional(4)?.map(|lengths| literals::ints(t, lengths)).transpose()?;
     let lengths = lengths.filter(|all| all.iter().any(|length| *length != steps as i64));
     if lengths.as_ref().is_some_and(|all| all.len() != batch) {
-        return Err(OnnxError::input(format!("sequence_lens for a batch of {batch}")));
+        return Err(OnnxError::input(format!("sequence_lens do not fit a batch of {batch}")));
     }
     let (mut all, mut last, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for (at, back) in backs.iter().enumerate() {
@@ -169,10 +177,10 @@ pub(super) fn run(
     Ok(outputs.into_iter().map(Value::Tensor).collect())
 }
 
-/// The part of an input that belongs to a direction.
+/// The part of an input for a direction.
 ///
 /// # Errors
-/// If the direction is unknown.
+/// If the direction does not exist.
 pub(super) fn of_direction(t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
     let part = axes::narrow(t, x, 0, Cut::range(at, at + 1))?;
     axes::squeeze(t, &part, &[0])
@@ -188,7 +196,9 @@ fn layer(
     let gates = cell.gates() * hidden;
     if recurrent.values.shape != [hidden, gates] || own.values.shape.get(1) != Some(&gates) {
         let (own, recurrent) = (&own.values.shape, &recurrent.values.shape);
-        return Err(OnnxError::input(format!("weights of {own:?} and {recurrent:?}")));
+        return Err(OnnxError::input(format!(
+            "weights of shapes {own:?} and {recurrent:?} do not fit"
+        )));
     }
     let bias = match call.optional(3)? {
         Some(bias) => {
@@ -226,7 +236,10 @@ fn activations(
         None => cell.activations().iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
     };
     if names.len() != count {
-        return Err(OnnxError::invalid(format!("{} activations, not {count}", names.len())));
+        return Err(OnnxError::invalid(format!(
+            "the node has {} activations, not {count}",
+            names.len()
+        )));
     }
     let (alphas, betas) = (call.floats("activation_alpha")?, call.floats("activation_beta")?);
     let number = |values: Option<&[f32]>, place: usize, default| {
@@ -313,11 +326,11 @@ fn states(
     }
     match &both[..] {
         [state, cell] => Ok((state.clone(), cell.clone())),
-        _ => Err(OnnxError::internal("two states")),
+        _ => Err(OnnxError::internal("expected two states")),
     }
 }
 
-/// All steps of one direction: every state `[steps, batch, hidden]`, the last state, the last cell.
+/// All steps of one direction: all states `[steps, batch, hidden]`, the last state, the last cell.
 fn direction_of(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -357,7 +370,7 @@ fn direction_of(
         all.reverse();
     }
     if let Some(lengths) = lengths.filter(|all| all.contains(&0)) {
-        // The final state of a row without steps is zero and not its initial state.
+        // The final state of a row without steps is zero, not its initial state.
         let begun = lengths.iter().map(|length| *length != 0);
         let begun = t.constant(HostTensor::bools(vec![lengths.len(), 1], begun))?;
         let zero = t.number(state.elem, 0.0)?;
@@ -372,7 +385,7 @@ fn direction_of(
 }
 
 impl Layer {
-    /// The part of a gate.
+    /// The part for a gate.
     fn gate(&self, t: &mut Tracer<'_>, x: &T, at: usize) -> Result<T> {
         let axis =
             x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no gates"))?;
@@ -419,7 +432,9 @@ impl Layer {
             let sum = t.add(&own, &other)?;
             gates.push(self.activate(t, 0, &sum)?);
         }
-        let [update, reset] = &gates[..] else { return Err(OnnxError::internal("two gates")) };
+        let [update, reset] = &gates[..] else {
+            return Err(OnnxError::internal("expected two gates"));
+        };
         let inner = if self.linear_before_reset {
             let other = self.gate(t, &recurrent, 2)?;
             t.mul(reset, &other)?
@@ -475,7 +490,7 @@ impl Layer {
         Ok((t.mul(&output, &shown)?, cell))
     }
 
-    /// A gate that sees the cell.
+    /// A gate with a peephole connection to the cell.
     fn peek(&self, t: &mut Tracer<'_>, gate: &T, peephole: &T, at: usize, cell: &T) -> Result<T> {
         let weights = self.gate(t, peephole, at)?;
         let seen = t.mul(&weights, cell)?;

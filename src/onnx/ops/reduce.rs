@@ -1,4 +1,4 @@
-//! Sums, maxima and the like along axes; sorting.
+//! Reductions and cumulations along axes; sorting.
 
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::axis;
@@ -54,12 +54,12 @@ pub(super) const TABLE: Table = &[
 
 type Reduction = fn(&mut Tracer<'_>, &T, &[usize]) -> Result<T>;
 
-/// Axes from the input or the attribute, all of them if none is named; kept with length 1 or not.
+/// Axes from the input or the attribute, all axes by default; kept with length 1 or removed.
 fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs {
     let x = call.tensor(0)?;
     let axes = super::shape::axes(t, call, 1, x.rank())?.unwrap_or_default();
     if axes.is_empty() && call.int_or("noop_with_empty_axes", 0)? != 0 {
-        // The function of each element, as a square or a logarithm, applies nevertheless.
+        // The function of each element, such as a square or a logarithm, applies nevertheless.
         return one(reduction(t, x, &[])?);
     }
     let axes = if axes.is_empty() { (0..x.rank()).collect() } else { axes };
@@ -67,7 +67,7 @@ fn reduce(t: &mut Tracer<'_>, call: &Call<'_>, reduction: Reduction) -> Outputs 
     one(if call.int_or("keepdims", 1)? != 0 { reduced } else { axes::squeeze(t, &reduced, &axes)? })
 }
 
-/// Nothing reduces to a number of its own.
+/// Reduces a tensor; an empty one gives the number `nothing`.
 fn whole_or(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce, nothing: f64) -> Result<T> {
     if x.len() > 0 || axes.is_empty() {
         return t.reduce(reduce, x, axes);
@@ -83,7 +83,7 @@ fn sum(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
 
 fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     if x.elem.is_float() {
-        // As in ONNX Runtime, the mean of no elements is 0, not 0 / 0.
+        // As in ONNX Runtime, the mean of zero elements is 0, not 0 / 0.
         return whole_or(t, x, axes, Reduce::Mean, 0.0);
     }
     let count: usize = axes.iter().filter_map(|at| x.shape.get(*at)).product();
@@ -91,7 +91,7 @@ fn mean(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     t.scalar(Binary::Div, &sum, count as f64)
 }
 
-/// The largest or smallest; of booleans too.
+/// The largest or smallest element; also of booleans.
 fn extreme(t: &mut Tracer<'_>, x: &T, axes: &[usize], reduce: Reduce) -> Result<T> {
     if x.elem == Elem::Bool {
         let numbers = cast::cast(t, x, Elem::I32)?;
@@ -125,7 +125,7 @@ fn in_floats(
     cast::cast(t, &done, x.elem)
 }
 
-/// Shifted by the largest, so that nothing overflows.
+/// Elements are shifted by the largest, which avoids overflow.
 fn log_sum_exp(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     if x.len() == 0 {
         return whole_or(t, x, axes, Reduce::Sum, f64::NEG_INFINITY);
@@ -146,9 +146,9 @@ fn arg(t: &mut Tracer<'_>, call: &Call<'_>, max: bool) -> Outputs {
     let mut shape = x.shape.clone();
     match shape.get_mut(at) {
         Some(length) if *length > 0 => *length = 1,
-        _ => return Err(OnnxError::input("an axis of length 0")),
+        _ => return Err(OnnxError::input("an axis has length 0")),
     }
-    // From the end, if the last of equals is wanted.
+    // Reversed, if the last of equal elements is requested.
     let x = if last { super::shape::flip(t, x, &[at])? } else { x.clone() };
     let op = if max { Op::ArgMax(at) } else { Op::ArgMin(at) };
     let mut found = t.emit(op, &[&x], Elem::I64, shape)?;
@@ -192,7 +192,8 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let length = x.shape.get(at).copied().unwrap_or(0);
     let k = k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= length);
-    let k = k.ok_or_else(|| OnnxError::input(format!("k of {length} elements")))?;
+    let k =
+        k.ok_or_else(|| OnnxError::input(format!("k is out of range for {length} elements")))?;
     let largest = call.int_or("largest", 1)? != 0;
     let rows = axes::swap(t, x, at, x.rank() - 1)?;
     let mut shape = rows.shape.clone();
@@ -209,7 +210,7 @@ fn top_k(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(back.collect::<Result<Vec<_>, _>>()?)
 }
 
-/// The first `k` of each row in order, and where they stood.
+/// The first `k` elements of each row in order, and their indices.
 fn first_of_rows(
     host: &HostTensor,
     length: usize,

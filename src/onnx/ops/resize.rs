@@ -1,7 +1,8 @@
-//! Resizing and sampling of images.
+//! Resizing of images.
 //!
-//! Resizing goes axis by axis: nearest neighbours by an index, the rest as a product with a matrix
-//! of weights, both constants of the plan. ONNX operator Resize and its reference implementation.
+//! Axes are resized one by one: nearest neighbours by an index, the others as a product with a
+//! matrix of weights, both constants of the plan. ONNX operator Resize and its reference
+//! implementation.
 
 use super::resize_rule::{Along, Rule, cubic, places};
 use super::{Call, Outputs, Table, one};
@@ -14,8 +15,8 @@ use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("Resize", resize), ("Upsample", upsample)];
 
-/// The rounding to the nearest element in operator sets without an attribute for it: up where the
-/// image becomes smaller, else down (ONNX Runtime's mode of that name).
+/// The rounding to the nearest element in operator sets without an attribute for it: up if the
+/// image becomes smaller, else down (ONNX Runtime's mode of this name).
 const SIMPLE: &str = "simple";
 
 /// Longest axis of a result.
@@ -73,13 +74,13 @@ fn lengths(
 ) -> Result<Vec<(usize, f64)>> {
     let from: Vec<f64> =
         axes.iter().filter_map(|at| x.shape.get(*at)).map(|length| *length as f64).collect();
-    let wrong = || OnnxError::input(format!("scales or sizes for {} axes", axes.len()));
+    let wrong = || OnnxError::input(format!("scales or sizes do not fit {} axes", axes.len()));
     let length = |value: f64| {
         let fits = (0.0..=LENGTH_MAX).contains(&value);
         if fits {
             Ok(value as usize)
         } else {
-            Err(OnnxError::input(format!("an axis of {value} elements")))
+            Err(OnnxError::input(format!("an axis of {value} elements is not possible")))
         }
     };
     if let Some(sizes) = sizes {
@@ -93,7 +94,7 @@ fn lengths(
             "not_smaller" => ratios.reduce(f64::max),
             other => {
                 return Err(OnnxError::unsupported(format!(
-                    "keep_aspect_ratio_policy '{other}' is not known"
+                    "keep_aspect_ratio_policy '{other}' is not supported"
                 )));
             }
         };
@@ -104,7 +105,7 @@ fn lengths(
         return sizes.iter().zip(&from).map(one).collect();
     }
     let scales = scales.filter(|scales| scales.len() == from.len()).ok_or_else(wrong)?;
-    // In 32 bits, as exporters and ONNX Runtime compute it: 11 x (9/11) is 9, not 8.
+    // In 32 bits, like exporters and ONNX Runtime: 11 x (9/11) is 9, not 8.
     let product = |scale: f64, from: f64| f64::from(scale as f32 * from as f32);
     let one = |(scale, from): (&f64, &f64)| Ok((length(product(*scale, *from).floor())?, *scale));
     scales.iter().zip(&from).map(one).collect()
@@ -190,7 +191,7 @@ fn resized(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<T>
     if float { cast::cast(t, &x, elem) } else { Ok(x) }
 }
 
-/// Images made larger by whole numbers: each element becomes a block.
+/// Images enlarged by integers: each element becomes a block.
 fn whole_numbers(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Result<Option<T>> {
     let whole = |along: &Along| along.scale >= 1.0 && along.scale.fract() == 0.0;
     let plain = rule.mode == "nearest"
@@ -199,7 +200,7 @@ fn whole_numbers(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Res
     if !plain || !along.iter().all(whole) || along.len() != x.rank() {
         return Ok(None);
     }
-    // Every axis of the data becomes itself and its copies, where it has any.
+    // Every axis of the data is split into itself and the axis of its copies.
     let (mut apart, mut grown) = (Vec::new(), Vec::new());
     for one in along {
         apart.push(one.from);
@@ -216,7 +217,7 @@ fn whole_numbers(t: &mut Tracer<'_>, x: &T, along: &[Along], rule: &Rule) -> Res
 }
 
 impl Along {
-    /// `true` if the axis is resized.
+    /// Returns true if the axis is resized.
     pub(super) fn changes(&self) -> bool {
         // An axis that keeps its length and scale stays unchanged, even with a region of interest.
         self.from != self.to || self.scale != 1.0
@@ -231,13 +232,13 @@ fn nearest(place: f64, length: usize, rule: &str) -> Result<i64> {
         "floor" => place.floor(),
         "ceil" => place.ceil(),
         other => {
-            return Err(OnnxError::unsupported(format!("nearest_mode '{other}' is not known")));
+            return Err(OnnxError::unsupported(format!("nearest_mode '{other}' is not supported")));
         }
     };
     Ok(at.clamp(0.0, length as f64 - 1.0) as i64)
 }
 
-/// Each place a weighted sum of those around it: a product with a matrix.
+/// Each place is a weighted sum of the elements around it: a product with a matrix.
 fn weighted(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], rule: &Rule) -> Result<T> {
     t.fits(Elem::F64, &[along.to, along.from])?;
     let mut matrix = vec![0.0; along.to * along.from];
@@ -252,7 +253,7 @@ fn weighted(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], rule: &Rul
     let matrix = t.constant(HostTensor::floats(x.elem, vec![along.to, along.from], matrix))?;
     let last = x.rank() - 1;
     if along.axis + 1 == last {
-        // Rows of an image: from the left.
+        // The axis of rows: the matrix is the left factor.
         return matmul::matmul(t, &matrix, x);
     }
     let turned = axes::swap(t, x, along.axis, last)?;
@@ -261,17 +262,17 @@ fn weighted(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], rule: &Rul
     axes::swap(t, &product, along.axis, last)
 }
 
-/// Elements around a place and their weights.
+/// The elements around a place, and their weights.
 pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64, f64)>> {
-    // Smaller images see a wider surrounding, if that is wanted.
+    // With antialiasing, smaller images use a wider range of elements.
     let scale = if rule.antialias { along.scale.min(1.0) } else { 1.0 };
     let support = match rule.mode.as_str() {
         "linear" => 1.0,
         "cubic" => 2.0,
-        other => return Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
+        other => return Err(OnnxError::unsupported(format!("mode '{other}' is not supported"))),
     };
     let reach = (support / scale).ceil() as i64;
-    // Places far outside are all alike.
+    // Places far outside are all equivalent.
     let centre = place.floor().clamp(-2.0 * LENGTH_MAX, 2.0 * LENGTH_MAX.max(along.from as f64));
     let centre = centre as i64;
     let mut all = Vec::new();
@@ -294,7 +295,7 @@ pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64
     Ok(all)
 }
 
-/// Places outside of the input get a value of their own.
+/// Places outside of the input get a given value.
 fn extrapolated(t: &mut Tracer<'_>, x: &T, along: &Along, places: &[f64], value: f64) -> Result<T> {
     let most = along.from as f64 - 1.0;
     let outside: Vec<bool> = places.iter().map(|place| *place < 0.0 || *place > most).collect();

@@ -33,7 +33,7 @@ enum ResizeArithmetic {
     Float,
 }
 
-/// The image as ONNX Runtime resizes it; `None` if its elements are not integers, or another rule
+/// The image resized like in ONNX Runtime; `None` if its elements are not integers, or another rule
 /// applies.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub(super) fn resized(
         let size = shape.iter().fold(widest, |size, length| size.saturating_mul(*length));
         if size > t.most_work() {
             return Err(OnnxError::limit(format!(
-                "resizing {:?} to {shape:?} takes too much work",
+                "resizing {:?} to {shape:?} is too much work",
                 x.shape
             )));
         }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn images_with_their_channels_last_are_cut_off() {
+    fn images_with_channels_last_are_truncated() {
         let taps = vec![vec![(0, PLAIN / 4.0), (1, PLAIN * 3.0 / 4.0)]];
         let run = |values: Vec<i64>, elem| {
             let pass = Pass { axis: 0, taps: taps.clone() };

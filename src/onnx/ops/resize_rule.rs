@@ -2,11 +2,11 @@
 
 use graph::error::{OnnxError, Result};
 
-/// How places of the result become places of the input.
+/// The mapping from places of the result to places of the input.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) mode: String,
-    /// Name of the transformation of coordinates.
+    /// The name of the transformation of coordinates.
     pub(super) places: String,
     pub(super) nearest: String,
     pub(super) cubic: f64,
@@ -15,7 +15,7 @@ pub(super) struct Rule {
     pub(super) extrapolation: f64,
 }
 
-/// What is resized along one axis.
+/// The resizing along one axis.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Along {
     pub(super) axis: usize,
@@ -26,7 +26,7 @@ pub(super) struct Along {
     pub(super) roi: (f64, f64),
 }
 
-/// The positions in the input of the places of the result. `narrow`: computed in 32 bits.
+/// The positions in the input of all places of the result. `narrow`: computed in 32 bits.
 pub(super) fn places(along: &Along, rule: &Rule, narrow: bool) -> Result<Vec<f64>> {
     (0..along.to).map(|at| place(along, at, rule, narrow)).collect()
 }
@@ -64,7 +64,7 @@ fn place(along: &Along, at: usize, rule: &Rule, narrow: bool) -> Result<f64> {
         }
         other => {
             return Err(OnnxError::unsupported(format!(
-                "coordinate_transformation_mode '{other}' is not known"
+                "coordinate_transformation_mode '{other}' is not supported"
             )));
         }
     })

@@ -22,7 +22,7 @@ impl Plane<'_> {
         self.values.get(y * self.width + x).copied().unwrap_or(0.0)
     }
 
-    /// The four elements around a place, each with its weight; nothing far outside.
+    /// The four elements around a place, with their weights; zero weights far outside.
     fn around(&self, y: f64, x: f64) -> [f64; 4] {
         let (height, width) = (self.height as f64, self.width as f64);
         if y < -1.0 || y > height || x < -1.0 || x > width {
@@ -47,16 +47,20 @@ impl Plane<'_> {
 
 fn edge(value: i64) -> Result<usize> {
     let fits = (1..=EDGE_MAX).contains(&value);
-    if fits { Ok(value as usize) } else { Err(OnnxError::input(format!("a result of {value}"))) }
+    if fits {
+        Ok(value as usize)
+    } else {
+        Err(OnnxError::input(format!("a result of length {value} is not possible")))
+    }
 }
 
-/// How a region is sampled.
+/// The sampling of a region.
 #[derive(Clone, Copy)]
 struct Sampling {
     out: [usize; 2],
     scale: f64,
     ratio: f64,
-    /// Half a pixel less at each edge.
+    /// Coordinates are shifted by half a pixel.
     shifted: bool,
     max: bool,
 }
@@ -65,12 +69,15 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, rois, items) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     let ([_, channels, height, width], [count, 4]) = (&x.shape[..], &rois.shape[..]) else {
         return Err(OnnxError::input(format!(
-            "regions of {:?} for shape {:?}",
+            "regions of shape {:?} do not fit shape {:?}",
             rois.shape, x.shape
         )));
     };
     if items.len() != *count || *height == 0 || *width == 0 {
-        return Err(OnnxError::input(format!("{} items for {count} regions", items.len())));
+        return Err(OnnxError::input(format!(
+            "{} batch indices do not fit {count} regions",
+            items.len()
+        )));
     }
     let half = if call.opset() < 16 { "output_half_pixel" } else { "half_pixel" };
     let sampling = Sampling {
@@ -85,26 +92,27 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (channels, height, width) = (*channels, *height, *width);
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[HostTensor]| {
-        let [x, rois, items] = inputs else { return Err(OnnxError::internal("three inputs")) };
+        let [x, rois, items] = inputs else {
+            return Err(OnnxError::internal("expected three inputs"));
+        };
         let (values, rois) = (x.to_f64(), rois.to_f64());
         let (mut all, mut samples) = (Vec::new(), 0usize);
         for (roi, item) in rois.chunks_exact(4).zip(items.to_i64()) {
-            // How many there are is for the regions to say, which are data.
+            // The number of samples depends on the regions, which are data.
             let [rows, columns] = sampling.counts(roi);
             let size = sampling.out[0] * sampling.out[1] * channels;
             samples = samples.saturating_add((rows * columns).saturating_mul(size));
             if samples > work {
-                return Err(OnnxError::limit(
-                    "the regions ask for more samples than anyone would wait for",
-                ));
+                return Err(OnnxError::limit("the regions need too many samples"));
             }
             for channel in 0..channels {
                 let number = usize::try_from(item).unwrap_or(usize::MAX);
                 let begin = number.saturating_mul(channels).saturating_add(channel);
                 let begin = begin.saturating_mul(height * width);
                 let values = values.get(begin..begin.saturating_add(height * width));
-                let values =
-                    values.ok_or_else(|| OnnxError::input(format!("batch item {item}")))?;
+                let values = values.ok_or_else(|| {
+                    OnnxError::input(format!("batch index {item} is out of range"))
+                })?;
                 region(&Plane { values, height, width }, roi, &sampling, &mut all);
             }
         }
@@ -118,17 +126,17 @@ impl Sampling {
         value * self.scale - if self.shifted { 0.5 } else { 0.0 }
     }
 
-    /// Height and width of what an element of the result stands for.
+    /// Height and width of the area of an element of the result.
     fn bin(&self, roi: &[f64]) -> [f64; 2] {
         let &[x1, y1, x2, y2] = roi else { return [0.0; 2] };
-        // Without the shift a region has at least one pixel.
+        // Without the shift, a region has at least one pixel.
         let least = if self.shifted { 0.0 } else { 1.0 };
         let extent = |from: f64, to: f64| (self.place(to) - self.place(from)).max(least);
         let [rows, columns] = self.out;
         [extent(y1, y2) / rows as f64, extent(x1, x2) / columns as f64]
     }
 
-    /// Samples along both sides of it.
+    /// The number of samples along both sides of this area.
     fn counts(&self, roi: &[f64]) -> [usize; 2] {
         let adaptive = |bin: f64| bin.ceil().clamp(1.0, 1024.0);
         let samples = |bin: f64| if self.ratio > 0.0 { self.ratio } else { adaptive(bin) };
@@ -163,7 +171,7 @@ fn max_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, rois) = (call.tensor(0)?, call.tensor(1)?);
     let ([_, channels, height, width], [count, 5]) = (&x.shape[..], &rois.shape[..]) else {
         return Err(OnnxError::input(format!(
-            "regions of {:?} for shape {:?}",
+            "regions of shape {:?} do not fit shape {:?}",
             rois.shape, x.shape
         )));
     };
@@ -176,18 +184,19 @@ fn max_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (channels, height, width) = (*channels, *height, *width);
     let (elem, form) = (x.elem, (x.elem, shape.clone()));
     let run = move |inputs: &[HostTensor]| {
-        let [x, rois] = inputs else { return Err(OnnxError::internal("two inputs")) };
+        let [x, rois] = inputs else { return Err(OnnxError::internal("expected two inputs")) };
         let (values, rois) = (x.to_f64(), rois.to_f64());
         let mut all = Vec::new();
         for roi in rois.chunks_exact(5) {
             let (item, corners) =
-                roi.split_first().ok_or_else(|| OnnxError::internal("no region"))?;
+                roi.split_first().ok_or_else(|| OnnxError::internal("the region is missing"))?;
             for channel in 0..channels {
                 let begin = (item.max(0.0) as usize).saturating_mul(channels);
                 let begin = begin.saturating_add(channel).saturating_mul(height * width);
                 let values = values.get(begin..begin.saturating_add(height * width));
-                let values =
-                    values.ok_or_else(|| OnnxError::input(format!("batch item {item}")))?;
+                let values = values.ok_or_else(|| {
+                    OnnxError::input(format!("batch index {item} is out of range"))
+                })?;
                 largest(&Plane { values, height, width }, corners, scale, out, &mut all);
             }
         }

@@ -1,4 +1,4 @@
-//! Sampling of images at places that are data: `GridSample` and what makes its grids.
+//! Sampling of images at places that are data: `GridSample`, and `AffineGrid`, which makes grids.
 
 use super::index::{advance, strides};
 use super::resize_rule::cubic;
@@ -10,7 +10,7 @@ use graph::error::OnnxError;
 
 pub(super) const TABLE: Table = &[("AffineGrid", affine_grid), ("GridSample", grid_sample)];
 
-/// How a place between elements becomes a value.
+/// The interpolation between elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Interpolation {
     Nearest,
@@ -18,7 +18,7 @@ enum Interpolation {
     Cubic,
 }
 
-/// What lies outside.
+/// The treatment of places outside of the image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outside {
     Zeros,
@@ -26,21 +26,21 @@ enum Outside {
     Reflection,
 }
 
-/// On the host: the formulas of the ONNX operator GridSample, for any number of axes.
+/// The formulas of the ONNX operator GridSample for any number of axes, on the host.
 pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, grid) = (call.tensor(0)?, call.tensor(1)?);
     let mode = match call.text("mode")?.unwrap_or("linear") {
         "nearest" => Interpolation::Nearest,
         "linear" | "bilinear" => Interpolation::Linear,
         "cubic" | "bicubic" => Interpolation::Cubic,
-        other => return Err(OnnxError::unsupported(format!("mode '{other}' is not known"))),
+        other => return Err(OnnxError::unsupported(format!("mode '{other}' is not supported"))),
     };
     let outside = match call.text("padding_mode")?.unwrap_or("zeros") {
         "zeros" => Outside::Zeros,
         "border" => Outside::Border,
         "reflection" => Outside::Reflection,
         other => {
-            return Err(OnnxError::unsupported(format!("padding_mode '{other}' is not known")));
+            return Err(OnnxError::unsupported(format!("padding_mode '{other}' is not supported")));
         }
     };
     let corners = call.int_or("align_corners", 0)? != 0;
@@ -51,7 +51,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         && !x.shape.iter().skip(2).any(|length| *length == 0);
     if !fits || axes == 0 {
         return Err(OnnxError::input(format!(
-            "a grid of {:?} for shape {:?}",
+            "a grid of shape {:?} does not fit shape {:?}",
             grid.shape, x.shape
         )));
     }
@@ -63,7 +63,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (elem, from) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
     let run = move |inputs: &[HostTensor]| {
-        let [x, grid] = inputs else { return Err(OnnxError::internal("two inputs")) };
+        let [x, grid] = inputs else { return Err(OnnxError::internal("expected two inputs")) };
         let (values, grid) = (x.to_f64(), grid.to_f64());
         let lengths: Vec<usize> = from.iter().skip(2).copied().collect();
         let size: usize = lengths.iter().product();
@@ -72,7 +72,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let mut sampled = vec![0.0; shape.iter().product()];
         for (row, grid) in grid.chunks(places * axes).enumerate() {
             for (at, place) in grid.chunks(axes).enumerate() {
-                // The grid names the innermost axis first.
+                // The grid has the innermost axis first.
                 let place: Vec<f64> = place.iter().rev().copied().collect();
                 let taps = taps(&place, &lengths, mode, outside, corners);
                 for channel in 0..channels {
@@ -92,7 +92,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(t.host_op("grid_sample", &[x, grid], &[form], run)?)
 }
 
-/// Elements that make up a place, with their weights.
+/// The elements around a place, with their weights.
 fn taps(
     place: &[f64],
     lengths: &[usize],
@@ -122,7 +122,7 @@ fn taps(
     all
 }
 
-/// Places of one axis with weights; `None` for those that count as zero.
+/// Places along one axis with weights; `None` for places that count as zero.
 fn of_axis(
     place: f64,
     length: usize,
@@ -184,11 +184,14 @@ pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let size = literals::lengths(t, call.tensor(1)?)?;
     let corners = call.int_or("align_corners", 0)? != 0;
     let (Some(batch), Some(lengths)) = (size.first().copied(), size.get(2..)) else {
-        return Err(OnnxError::input(format!("a size of {size:?}")));
+        return Err(OnnxError::input(format!("a size of {size:?} is not possible")));
     };
     let axes = lengths.len();
     if theta.shape != [batch, axes, axes + 1] {
-        return Err(OnnxError::input(format!("theta of {:?} for a size of {size:?}", theta.shape)));
+        return Err(OnnxError::input(format!(
+            "theta of shape {:?} does not fit a size of {size:?}",
+            theta.shape
+        )));
     }
     let count: usize = lengths.iter().product();
     t.fits(theta.elem, &[axes + 1, count])?;
@@ -199,7 +202,8 @@ pub(super) fn affine_grid(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         for (axis, (index, length)) in place.iter().zip(lengths).rev().enumerate() {
             let (index, length) = (*index as f64, *length as f64);
             let value = match corners {
-                // The last place (1) as in ONNX Runtime, not the middle (0) as in PyTorch.
+                // A single place is the last one (1) as in ONNX Runtime, not the middle (0) as in
+                // PyTorch.
                 true if length <= 1.0 => 1.0,
                 true => 2.0 * index / (length - 1.0) - 1.0,
                 false => (2.0 * index + 1.0) / length - 1.0,

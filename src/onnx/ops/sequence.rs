@@ -1,4 +1,4 @@
-//! Sequences and optional values: lists of values while a plan is made, no steps.
+//! Sequences and optional values: lists of values while a plan is made, without steps of their own.
 
 use super::{Call, Outputs, Table, one};
 use crate::axes::{Cut, axis};
@@ -11,16 +11,16 @@ use graph::error::{OnnxError, Result};
 pub(super) const TABLE: Table = &[
     ("ConcatFromSequence", concat),
     ("Optional", |_, call| match call.inputs.first().cloned().flatten() {
-        // Such a chain would be as deep as the file is long.
+        // A chain of them would be as deep as the file is long.
         Some(Value::Optional(_)) => {
-            Err(OnnxError::invalid("an optional value of an optional value"))
+            Err(OnnxError::invalid("an optional value cannot contain another"))
         }
         value => Ok(vec![Value::Optional(value.map(Box::new))]),
     }),
     ("OptionalGetElement", |_, call| match call.inputs.first() {
         Some(Some(Value::Optional(Some(value)))) => Ok(vec![(**value).clone()]),
         Some(Some(Value::Optional(None))) | Some(None) | None => {
-            Err(OnnxError::input("there is no element"))
+            Err(OnnxError::input("the optional value is empty"))
         }
         Some(Some(value)) => Ok(vec![value.clone()]),
     }),
@@ -37,7 +37,7 @@ pub(super) const TABLE: Table = &[
         Ok(vec![
             all.get(at)
                 .cloned()
-                .ok_or_else(|| OnnxError::input("a place outside of the sequence"))?,
+                .ok_or_else(|| OnnxError::input("a position is out of range for the sequence"))?,
         ])
     }),
     ("SequenceConstruct", |_, call| {
@@ -48,7 +48,7 @@ pub(super) const TABLE: Table = &[
     ("SequenceErase", |t, call| {
         let (mut all, at) = (sequence(call)?, position(t, call, 1, 0)?);
         if at >= all.len() {
-            return Err(OnnxError::input("a place outside of the sequence"));
+            return Err(OnnxError::input("a position is out of range for the sequence"));
         }
         all.remove(at);
         Ok(vec![Value::Sequence(all)])
@@ -56,12 +56,12 @@ pub(super) const TABLE: Table = &[
     ("SequenceInsert", |t, call| {
         let (mut all, at) = (sequence(call)?, position(t, call, 2, 1)?);
         if at > all.len() {
-            return Err(OnnxError::input("a place outside of the sequence"));
+            return Err(OnnxError::input("a position is out of range for the sequence"));
         }
         let given = call.inputs.get(1).and_then(Option::as_ref);
         all.insert(
             at,
-            element(given.ok_or_else(|| OnnxError::invalid("there is nothing to insert"))?)?,
+            element(given.ok_or_else(|| OnnxError::invalid("the tensor to insert is missing"))?)?,
         );
         Ok(vec![Value::Sequence(all)])
     }),
@@ -72,11 +72,11 @@ pub(super) const TABLE: Table = &[
     ("SplitToSequence", split),
 ];
 
-/// Sequences hold tensors: of sequences of sequences, each node could make one twice as large.
+/// Sequences hold tensors only: with nested sequences, each node could double the size.
 fn element(value: &Value) -> Result<Value> {
     match value {
         Value::Tensor(_) => Ok(value.clone()),
-        _ => Err(OnnxError::invalid("a sequence holds tensors only")),
+        _ => Err(OnnxError::invalid("a sequence can contain tensors only")),
     }
 }
 
@@ -85,13 +85,13 @@ fn sequence(call: &Call<'_>) -> Result<Vec<Value>> {
         Some(Some(Value::Sequence(all))) => Ok(all.clone()),
         Some(Some(Value::Optional(Some(value)))) => match value.as_ref() {
             Value::Sequence(all) => Ok(all.clone()),
-            _ => Err(OnnxError::invalid("input 0 is no sequence")),
+            _ => Err(OnnxError::invalid("input 0 is not a sequence")),
         },
-        _ => Err(OnnxError::invalid("input 0 is no sequence")),
+        _ => Err(OnnxError::invalid("input 0 is not a sequence")),
     }
 }
 
-/// A place in the sequence, negative from its end; the last one (plus `beyond`) if none is given.
+/// A position in the sequence, from its end if negative; the last one (plus `beyond`) by default.
 fn position(t: &mut Tracer<'_>, call: &Call<'_>, input: usize, beyond: i64) -> Result<usize> {
     let length = i64::try_from(sequence(call)?.len()).unwrap_or(i64::MAX);
     let at = match call.optional(input)? {
@@ -99,13 +99,13 @@ fn position(t: &mut Tracer<'_>, call: &Call<'_>, input: usize, beyond: i64) -> R
         None => length + beyond - 1,
     };
     let at = if at < 0 { at + length } else { at };
-    usize::try_from(at).map_err(|_| OnnxError::input("a place outside of the sequence"))
+    usize::try_from(at).map_err(|_| OnnxError::input("a position is out of range for the sequence"))
 }
 
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let parts = sequence(call)?.into_iter().map(|value| match value {
         Value::Tensor(part) => Ok(part),
-        _ => Err(OnnxError::invalid("the sequence holds more than tensors")),
+        _ => Err(OnnxError::invalid("the sequence contains other values than tensors")),
     });
     let mut parts = parts.collect::<Result<Vec<T>, _>>()?;
     let rank = parts.first().map_or(0, T::rank);
@@ -139,7 +139,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(given) => (literals::lengths(t, given)?, false),
     };
     if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
-        return Err(OnnxError::input(format!("parts of {lengths:?} do not make up {length}")));
+        return Err(OnnxError::input(format!("the sum of the parts {lengths:?} is not {length}")));
     }
     let (mut parts, mut begin) = (Vec::with_capacity(lengths.len()), 0);
     for part in lengths {

@@ -1,4 +1,4 @@
-//! Operators on the shape of tensors and the order of their elements.
+//! Operators on the shapes of tensors and the order of their elements.
 
 use super::{Call, Outputs, Table, one, several};
 use crate::axes::{Cut, axis};
@@ -29,7 +29,7 @@ pub(super) const TABLE: Table = &[
     ("Unsqueeze", unsqueeze),
 ];
 
-/// Axes that an input or, in older files, an attribute names; `None` if neither does.
+/// The axes of an input or, in older files, an attribute; `None` if neither is given.
 pub(super) fn axes(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -74,12 +74,12 @@ fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let kept = x.shape.get(at).copied();
         shape.push(match usize::try_from(*dim) {
             Ok(0) if !literal => {
-                kept.ok_or_else(|| OnnxError::input(format!("no axis {at} to keep")))?
+                kept.ok_or_else(|| OnnxError::input(format!("axis {at} to copy does not exist")))?
             }
             Ok(dim) => dim,
-            // To be found out.
+            // The length to infer.
             Err(_) if *dim == -1 => usize::MAX,
-            Err(_) => return Err(OnnxError::input(format!("{wanted:?} is no shape"))),
+            Err(_) => return Err(OnnxError::input(format!("{wanted:?} is not a shape"))),
         });
     }
     let open = shape.iter().filter(|dim| **dim == usize::MAX).count();
@@ -88,7 +88,10 @@ fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if open == 1 && known > 0 && x.len().is_multiple_of(known) {
         shape.iter_mut().filter(|dim| **dim == usize::MAX).for_each(|dim| *dim = x.len() / known);
     } else if open > 0 {
-        return Err(OnnxError::input(format!("shape {:?} does not become {wanted:?}", x.shape)));
+        return Err(OnnxError::input(format!(
+            "shape {:?} cannot be reshaped to {wanted:?}",
+            x.shape
+        )));
     }
     one(t.reshape(x, &shape)?)
 }
@@ -126,7 +129,7 @@ fn unsqueeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     axes.sort_unstable();
     axes.dedup();
     if axes.len() != count {
-        return Err(OnnxError::input("an axis is named twice"));
+        return Err(OnnxError::input("an axis is given twice"));
     }
     let mut dims = x.shape.iter().copied();
     let length = |at| if axes.contains(&at) { Some(1) } else { dims.next() };
@@ -145,7 +148,7 @@ fn flatten(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let parts = call.tensors()?;
     let rank = parts.first().map_or(0, T::rank);
-    // Before opset 4 the axis went without saying.
+    // Before opset 4 the axis was optional.
     let at = axis(call.int_or("axis", 1)?, rank)?;
     one(axes::cat(t, &parts, at)?)
 }
@@ -161,9 +164,13 @@ fn tile(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let times = literals::lengths(t, call.tensor(1)?)?;
     if times.len() != x.rank() {
-        return Err(OnnxError::input(format!("{} repeats for {} axes", times.len(), x.rank())));
+        return Err(OnnxError::input(format!(
+            "{} repeats do not fit {} axes",
+            times.len(),
+            x.rank()
+        )));
     }
-    // Each axis becomes two, of which the first is expanded.
+    // Each axis is split in two, of which the first is expanded.
     let pairs = || x.shape.iter().zip(&times);
     let apart: Vec<usize> = pairs().flat_map(|(dim, _)| [1, *dim]).collect();
     let grown: Vec<usize> = pairs().flat_map(|(dim, times)| [*times, *dim]).collect();
@@ -189,7 +196,9 @@ fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let axes = axes(t, call, usize::MAX, x.rank())?;
             let ints = |name| {
                 Ok::<_, OnnxError>(
-                    call.ints(name)?.ok_or_else(|| OnnxError::invalid("starts or ends"))?.to_vec(),
+                    call.ints(name)?
+                        .ok_or_else(|| OnnxError::invalid("starts or ends are missing"))?
+                        .to_vec(),
                 )
             };
             (ints("starts")?, ints("ends")?, axes, None)
@@ -202,8 +211,7 @@ fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let mut cuts: Vec<Cut> = x.shape.iter().map(|dim| Cut::all(*dim)).collect();
     for (((start, end), at), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
-        let length =
-            x.shape.get(*at).ok_or_else(|| OnnxError::input("an axis that is not there"))?;
+        let length = x.shape.get(*at).ok_or_else(|| OnnxError::input("an axis is out of range"))?;
         if let Some(cut) = cuts.get_mut(*at) {
             *cut = cut_of(number(*length), *start, *end, *step)?;
         }
@@ -211,23 +219,23 @@ fn slice(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(axes::slice(t, x, &cuts)?)
 }
 
-/// Numpy's rules: negative numbers count from the end, what lies outside is brought inside.
+/// Numpy's rules: negative numbers count from the end, and bounds are clamped to the range.
 fn cut_of(length: i64, start: i64, end: i64, step: i64) -> Result<Cut> {
     if step == 0 {
-        return Err(OnnxError::input("a step of zero"));
+        return Err(OnnxError::input("a step is zero"));
     }
     let place = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
     let step = step.clamp(-length.max(1), length.max(1));
     let (begin, end) = if step > 0 {
         (place(start).clamp(0, length), place(end).clamp(0, length))
     } else {
-        // ONNX Runtime reads the largest integers as an open end, backwards too.
+        // ONNX Runtime treats the largest integers as an open end, also backwards.
         let open = end == i64::MAX || end == i64::from(i32::MAX);
         let end = if open { -1 } else { place(end).clamp(-1, length - 1) };
         (place(start).clamp(-1, length - 1), end)
     };
     let cut = Cut { begin, end, step };
-    // Nothing at all: the ends may stand in any order.
+    // The ends of an empty slice may be in any order.
     Ok(if cut.len() == 0 { Cut { begin: 0, end: 0, step: 1 } } else { cut })
 }
 
@@ -245,7 +253,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     t.fits(x.elem, &[count])?;
     let lengths = given.unwrap_or_else(|| even(length, count));
     if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
-        return Err(OnnxError::input(format!("parts of {lengths:?} do not make up {length}")));
+        return Err(OnnxError::input(format!("the sum of the parts {lengths:?} is not {length}")));
     }
     let mut parts = Vec::with_capacity(lengths.len());
     let mut begin = 0;
@@ -256,7 +264,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(parts)
 }
 
-/// Parts of equal length, the last one shorter where it does not go up.
+/// Parts of equal length; the last one is shorter if the length is not a multiple.
 fn even(length: usize, count: usize) -> Vec<usize> {
     let part = length.div_ceil(count.max(1));
     let parts = (0..count).map(|at| part.min(length.saturating_sub(at.saturating_mul(part))));
@@ -268,14 +276,14 @@ fn image(x: &T) -> Result<[usize; 4]> {
     x.shape
         .as_slice()
         .try_into()
-        .map_err(|_| OnnxError::input(format!("shape {:?} has not four axes", x.shape)))
+        .map_err(|_| OnnxError::input(format!("shape {:?} does not have four axes", x.shape)))
 }
 
 fn block(call: &Call<'_>) -> Result<usize> {
     let block = call.int("blocksize")?.and_then(|block| usize::try_from(block).ok());
     block
         .filter(|block| (1..1 << 16).contains(block))
-        .ok_or_else(|| OnnxError::invalid("blocksize is wrong"))
+        .ok_or_else(|| OnnxError::invalid("attribute blocksize must be greater than zero"))
 }
 
 fn depth_to_space(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -283,7 +291,9 @@ fn depth_to_space(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let [n, c, h, w] = image(x)?;
     let depth = c / (block * block);
     if depth * block * block != c {
-        return Err(OnnxError::input(format!("{c} channels are no multiple of {block} x {block}")));
+        return Err(OnnxError::input(format!(
+            "{c} channels are not a multiple of {block} x {block}"
+        )));
     }
     let first = call.text("mode")?.is_none_or(|mode| mode == "DCR");
     let apart = if first { [n, block, block, depth, h, w] } else { [n, depth, block, block, h, w] };
@@ -297,7 +307,7 @@ fn space_to_depth(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, block) = (call.tensor(0)?, block(call)?);
     let [n, c, h, w] = image(x)?;
     if h % block != 0 || w % block != 0 {
-        return Err(OnnxError::input(format!("{h} x {w} is no multiple of {block}")));
+        return Err(OnnxError::input(format!("{h} x {w} is not a multiple of {block}")));
     }
     let apart = t.reshape(x, &[n, c, h / block, block, w / block, block])?;
     let turned = axes::permute(t, &apart, &[0, 3, 5, 1, 2, 4])?;
@@ -313,7 +323,7 @@ fn reverse_sequence(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let lengths = literals::ints(t, call.tensor(1)?)?;
     if lengths.len() != rows || batch == time || lengths.iter().any(|n| !(0..=steps).contains(n)) {
         return Err(OnnxError::input(format!(
-            "lengths {lengths:?} for {rows} rows of {steps} steps"
+            "lengths {lengths:?} do not fit {rows} rows of {steps} steps"
         )));
     }
     let mut done = Vec::with_capacity(rows);
@@ -329,7 +339,7 @@ fn reverse_sequence(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [.., rows, columns] = x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} is not a matrix", x.shape)));
     };
     let k = call.optional(1)?.map(|k| literals::ints(t, k)).transpose()?;
     let k = k.and_then(|k| k.first().copied()).unwrap_or(0);
@@ -359,7 +369,11 @@ fn center_crop_pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let wanted = literals::lengths(t, call.tensor(1)?)?;
     let axes = axes(t, call, usize::MAX, x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
     if axes.len() != wanted.len() {
-        return Err(OnnxError::input(format!("{} lengths for {} axes", wanted.len(), axes.len())));
+        return Err(OnnxError::input(format!(
+            "{} lengths do not fit {} axes",
+            wanted.len(),
+            axes.len()
+        )));
     }
     for (at, wanted) in axes.into_iter().zip(wanted) {
         let length = x.shape.get(at).copied().unwrap_or(0);
@@ -378,7 +392,7 @@ fn center_crop_pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(x)
 }
 
-/// With the elements along some axes in reverse.
+/// The tensor with its elements along some axes reversed.
 pub(super) fn flip(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
     t.emit(Op::Flip(axes.to_vec()), &[x], x.elem, x.shape.clone())
 }

@@ -1,5 +1,5 @@
-//! Fourier transforms and windows. Transforms are products with matrices of cosines and sines, which
-//! are constants of the plan. ONNX operators DFT, STFT, the windows, MelWeightMatrix.
+//! Fourier transforms and windows. Transforms are products with matrices of cosines and sines,
+//! which are constants of the plan. ONNX operators DFT, STFT, the windows, MelWeightMatrix.
 
 use super::{Call, Outputs, Table, one};
 use crate::axes::{Cut, axis};
@@ -20,7 +20,7 @@ pub(super) const TABLE: Table = &[
     ("STFT", stft),
 ];
 
-/// Longest transform: its matrices have as many elements as its square.
+/// Longest transform: its matrices have the square of this number of elements.
 const LENGTH_MAX: i64 = 1 << 13;
 /// Farthest edge of a triangle of mel weights.
 const EDGE_MAX: f64 = 1e9;
@@ -36,11 +36,11 @@ fn elem(call: &Call<'_>, name: &str) -> Result<Elem> {
 fn window(t: &mut Tracer<'_>, call: &Call<'_>, weights: &[f64]) -> Outputs {
     let size = literals::ints(t, call.tensor(0)?)?.first().copied().unwrap_or(0);
     if !(0..=WINDOW_MAX).contains(&size) {
-        return Err(OnnxError::input(format!("a window of {size}")));
+        return Err(OnnxError::input(format!("a window of {size} elements is not possible")));
     }
     let periodic = call.int_or("periodic", 1)? != 0;
     let period = if periodic { size as f64 } else { (size - 1) as f64 };
-    // A symmetric window of one element is 0 / 0, not a number (as in ONNX Runtime).
+    // A symmetric window of one element is 0 / 0, NaN (as in ONNX Runtime).
     let value = |at: i64| {
         let term =
             |(n, weight): (usize, &f64)| weight * (2.0 * PI * n as f64 * at as f64 / period).cos();
@@ -83,7 +83,7 @@ pub(super) fn matrices(
     ))
 }
 
-/// `[..., length]` real and perhaps imaginary to `[..., bins, 2]`.
+/// `[..., length]` real and optional imaginary to `[..., bins, 2]`.
 fn transform(
     t: &mut Tracer<'_>,
     real: &T,
@@ -104,7 +104,7 @@ fn transform(
     axes::cat(t, &[re, im], last)
 }
 
-/// The real and, if there is one, the imaginary part of `[..., 1 or 2]`.
+/// The real and, if given, the imaginary part of `[..., 1 or 2]`.
 pub(super) fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>)> {
     let last = x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no parts"))?;
     let mut part = |at: usize| {
@@ -118,7 +118,7 @@ pub(super) fn parts(t: &mut Tracer<'_>, x: &T) -> Result<(T, Option<T>)> {
     }
 }
 
-/// Cut off or filled with zeros to a length, along the last axis.
+/// Truncates or pads with zeros to a length, along the last axis.
 fn fitted(t: &mut Tracer<'_>, x: &T, length: usize) -> Result<T> {
     let last = x.rank().saturating_sub(1);
     let own = x.shape.get(last).copied().unwrap_or(0);
@@ -137,7 +137,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let at = match (call.optional(2)?, call.int("axis")?) {
         (Some(at), _) => literals::ints(t, at)?.first().copied().unwrap_or(-2),
         (None, Some(at)) => at,
-        // Before opset 20 the axis behind the batch.
+        // Before opset 20: the axis behind the batch.
         (None, None) => {
             if call.opset() < 20 {
                 1
@@ -151,12 +151,14 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let wanted = call.optional(1)?.map(|length| literals::ints(t, length)).transpose()?;
     let wanted = wanted.and_then(|length| length.first().copied());
     let (inverse, onesided) = (call.int_or("inverse", 0)? != 0, call.int_or("onesided", 0)? != 0);
-    // The inverse of one side has twice as many elements, less those of the middle.
+    // The inverse of a one-sided transform has twice as many elements, without those in the middle.
     let half = inverse && onesided;
     let natural = if half { 2 * own.saturating_sub(1) } else { own };
     let length = wanted.unwrap_or(natural as i64);
     if !(1..=LENGTH_MAX).contains(&length) || at + 1 == x.rank() {
-        return Err(OnnxError::input(format!("a transform of {length} elements along axis {at}")));
+        return Err(OnnxError::input(format!(
+            "a transform of {length} elements along axis {at} is not possible"
+        )));
     }
     let length = usize::try_from(length).unwrap_or(0);
     let (real, imaginary) = parts(t, x)?;
@@ -173,7 +175,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         });
     }
     let [Some(real), imaginary] = &turned[..] else {
-        return Err(OnnxError::internal("no real part"));
+        return Err(OnnxError::internal("the real part is missing"));
     };
     let bins = if onesided && !inverse { length / 2 + 1 } else { length };
     let done = transform(t, real, imaginary.as_ref(), bins, inverse)?;
@@ -186,7 +188,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(axes::swap(t, &done, at, last)?)
 }
 
-/// The other side of a spectrum: the conjugate of this one in reverse.
+/// The other side of a spectrum: the conjugate of this side, reversed.
 fn mirrored(t: &mut Tracer<'_>, x: &T, length: usize, real: bool) -> Result<T> {
     let last = x.rank() - 1;
     let own = x.shape.get(last).copied().unwrap_or(0);
@@ -206,7 +208,7 @@ fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         .first()
         .copied()
         .filter(|step| *step > 0)
-        .ok_or_else(|| OnnxError::input("a step of zero"))?;
+        .ok_or_else(|| OnnxError::input("the frame step must be greater than zero"))?;
     let window = call.optional(2)?;
     let frame = match call.optional(3)? {
         Some(frame) => literals::ints(t, frame)?.first().copied(),
@@ -214,7 +216,7 @@ fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let frame = frame
         .filter(|frame| (1..=LENGTH_MAX).contains(frame))
-        .ok_or_else(|| OnnxError::input("a frame length"))?;
+        .ok_or_else(|| OnnxError::input("the frame length must be greater than zero"))?;
     let (real, imaginary) = parts(t, signal)?;
     let [batch, length] = real.shape[..] else {
         return Err(OnnxError::input(format!(
@@ -246,24 +248,26 @@ fn stft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(transform(t, &real, imaginary.as_ref(), bins, false)?)
 }
 
-/// Triangles over the bins of a spectrum, evenly spread on the mel scale.
+/// Triangles over the bins of a spectrum, evenly spaced on the mel scale.
 fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut numbers = Vec::with_capacity(5);
     for at in 0..5 {
         numbers.extend(literals::floats(t, call.tensor(at)?)?.first().copied());
     }
     let [bands, length, rate, low, high] = numbers[..] else {
-        return Err(OnnxError::input("five numbers"));
+        return Err(OnnxError::input("expected five numbers"));
     };
     if !(1.0..=1e4).contains(&bands) || !(1.0..=1e6).contains(&length) || rate <= 0.0 {
-        return Err(OnnxError::input(format!("{bands} bands of {length} elements at {rate}")));
+        return Err(OnnxError::input(format!(
+            "{bands} bands of {length} elements at {rate} Hz are not possible"
+        )));
     }
     let to_mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
     let (low, high) = (to_mel(low), to_mel(high));
     let edge = |at: usize| {
         let mel = low + at as f64 * (high - low) / (bands + 2.0);
         let hertz = 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
-        // Beyond the spectrum one place is as good as another.
+        // Beyond the spectrum, all places are equivalent.
         ((length + 1.0) * hertz / rate).floor().clamp(-EDGE_MAX, EDGE_MAX) as i64
     };
     let (bands, bins) = (bands as usize, length as usize / 2 + 1);

@@ -1,4 +1,4 @@
-//! Operators on text, all on the host.
+//! Operators on text, all of them on the host.
 
 use super::math::places;
 use super::ml::regex::Whole;
@@ -10,7 +10,7 @@ use graph::elem::Elem;
 use graph::error::OnnxError;
 use std::collections::HashSet;
 
-/// Most bytes of words joined: each node could make them twice as long.
+/// Most bytes of joined words: each node could double their length.
 const TEXT_MAX: usize = 1 << 28;
 
 pub(super) const TABLE: Table = &[
@@ -20,7 +20,7 @@ pub(super) const TABLE: Table = &[
     ("StringSplit", split),
 ];
 
-/// `true` for each text that matches an expression as a whole, with the syntax of RE2.
+/// True for each text that an expression with the syntax of RE2 matches as a whole.
 fn full_match(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let whole =
@@ -40,15 +40,13 @@ fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (xs, ys) = (places(&x.shape, &shape), places(&y.shape, &shape));
     let form = (Elem::Text, shape.clone());
     let run = move |inputs: &[HostTensor]| {
-        let [x, y] = inputs else { return Err(OnnxError::internal("two inputs")) };
+        let [x, y] = inputs else { return Err(OnnxError::internal("expected two inputs")) };
         let (x, y) = (x.to_text(), y.to_text());
         let word = |all: &[String], at: usize| all.get(at).cloned().unwrap_or_default();
         let length = |all: &[String], at: usize| all.get(at).map_or(0, String::len);
         let lengths = xs.iter().zip(&ys).map(|(a, b)| length(x, *a) + length(y, *b));
         if lengths.sum::<usize>() > TEXT_MAX {
-            return Err(OnnxError::limit(format!(
-                "the words would take more than {TEXT_MAX} bytes"
-            )));
+            return Err(OnnxError::limit(format!("the joined words exceed {TEXT_MAX} bytes")));
         }
         let joined = xs.iter().zip(&ys).map(|(a, b)| word(x, *a) + &word(y, *b));
         Ok(vec![HostTensor::text(shape.clone(), joined.collect())])
@@ -81,7 +79,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(t.host_now(&[x], &run)?)
 }
 
-/// Parts between delimiters, or between runs of spaces if there is none.
+/// Parts between delimiters, or between runs of spaces without a delimiter.
 fn cut(word: &str, delimiter: &str, most: Option<usize>) -> Vec<String> {
     let limit = most.map_or(usize::MAX, |most| most.saturating_add(1));
     if !delimiter.is_empty() {
@@ -107,11 +105,11 @@ fn cut(word: &str, delimiter: &str, most: Option<usize>) -> Vec<String> {
 fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     if !matches!(x.shape[..], [_] | [1, _]) {
-        return Err(OnnxError::input(format!("shape {:?} is no line of words", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} is not a vector of words", x.shape)));
     }
     let case = call.text("case_change_action")?.unwrap_or("NONE").to_owned();
     let strict = call.int_or("is_case_sensitive", 0)? != 0;
-    // Words are compared in the case that they become, in lower case if they stay as they are.
+    // Words are compared in the case that they get, or in lower case if they are unchanged.
     let upper = case == "UPPER";
     let comparable = move |word: &str| {
         if strict { word.to_owned() } else { in_case(word, upper) }
@@ -137,8 +135,8 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(t.host_now(&[x], &run)?)
 }
 
-/// A word in upper or lower case, character by character, as C's `towupper` and `towlower` give
-/// it: none becomes two, and what is around it does not matter.
+/// A word in upper or lower case, character by character, like C's `towupper` and `towlower`: a
+/// character never becomes two, and its context has no effect.
 fn in_case(word: &str, upper: bool) -> String {
     let one = |c: char| {
         let mut cased = c.to_uppercase();

@@ -12,10 +12,10 @@ use std::collections::HashMap;
 
 pub(super) const TABLE: Table = &[("TfIdfVectorizer", vectorise)];
 
-/// Number of a word that is in no n-gram.
+/// The number of a word that is in no n-gram.
 const UNKNOWN: u32 = u32::MAX;
 
-/// Numbers of the words of the pool.
+/// The numbers of the words of the pool.
 #[derive(Debug)]
 enum Words {
     Text(HashMap<String, u32>),
@@ -56,7 +56,7 @@ fn number<K: std::hash::Hash + Eq>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TfIdfMode {
     Counts,
-    /// The weight of each n-gram that is there.
+    /// The weight of each n-gram that occurs.
     Weights,
     Both,
 }
@@ -64,19 +64,19 @@ enum TfIdfMode {
 #[derive(Debug)]
 struct Vectoriser {
     words: Words,
-    /// Columns of the n-grams that are counted.
+    /// The columns of the n-grams that are counted.
     grams: HashMap<Vec<u32>, usize>,
     width: usize,
     lengths: (usize, usize),
     skips: usize,
     mode: TfIdfMode,
-    /// By column.
+    /// The weights of the columns.
     weights: Vec<f32>,
 }
 
 fn length(call: &Call<'_>, name: &str) -> Result<usize> {
     let value = call.int(name)?.ok_or_else(|| OnnxError::invalid(format!("{name} is missing")))?;
-    usize::try_from(value).map_err(|_| OnnxError::invalid(format!("{name}: {value} is below zero")))
+    usize::try_from(value).map_err(|_| OnnxError::invalid(format!("{name}: {value} is negative")))
 }
 
 impl Vectoriser {
@@ -90,14 +90,14 @@ impl Vectoriser {
                 let (known, pool) = number(numbers.iter().copied())?;
                 (Words::Integers(known), pool)
             }
-            (None, None) => return Err(OnnxError::invalid("there is no pool")),
+            (None, None) => return Err(OnnxError::invalid("the pool is missing")),
         };
         let mode = match call.text("mode")?.unwrap_or("TF") {
             "TF" => TfIdfMode::Counts,
             "IDF" => TfIdfMode::Weights,
             "TFIDF" => TfIdfMode::Both,
             other => {
-                return Err(OnnxError::unsupported(format!("mode: there is none named {other}")));
+                return Err(OnnxError::unsupported(format!("mode: '{other}' is not supported")));
             }
         };
         let columns = call
@@ -105,7 +105,7 @@ impl Vectoriser {
             .ok_or_else(|| OnnxError::invalid("ngram_indexes are missing"))?;
         let columns = columns.iter().map(|column| {
             usize::try_from(*column)
-                .map_err(|_| OnnxError::invalid(format!("ngram_indexes: {column} is below zero")))
+                .map_err(|_| OnnxError::invalid(format!("ngram_indexes: {column} is negative")))
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let width = columns.iter().max().map_or(0, |most| most.saturating_add(1));
@@ -120,7 +120,7 @@ impl Vectoriser {
     /// Counts the n-grams of one row.
     fn count(&self, row: &[u32], counts: &mut [f32]) {
         let mut gram = Vec::new();
-        // Nothing longer than the row is in it.
+        // N-grams longer than the row cannot occur in it.
         for n in self.lengths.0..=self.lengths.1.min(row.len()) {
             let gaps = if n == 1 { 0 } else { self.skips.min(row.len()) };
             for step in 1..=gaps + 1 {
@@ -157,15 +157,15 @@ fn by_column(columns: &[usize], weights: &[f32], width: usize) -> Result<Vec<f32
     }
     if weights.len() != columns.len() {
         return Err(OnnxError::invalid(format!(
-            "{} weights for {} n-grams",
+            "{} weights do not fit {} n-grams",
             weights.len(),
             columns.len()
         )));
     }
-    // A column beyond all memory is refused when its result is made.
+    // A column number that is too large for memory is rejected here.
     if width > MOST_COLUMNS {
         return Err(OnnxError::unsupported(format!(
-            "{width} columns, but at most {MOST_COLUMNS} are possible"
+            "the result has {width} columns; the maximum is {MOST_COLUMNS}"
         )));
     }
     let mut all = vec![1.0; width];
@@ -180,7 +180,7 @@ fn by_column(columns: &[usize], weights: &[f32], width: usize) -> Result<Vec<f32
 /// Most columns of the result.
 const MOST_COLUMNS: usize = 1 << 28;
 
-/// The n-grams of the lengths that are counted, with their columns.
+/// The n-grams of the counted lengths, with their columns.
 fn grams(
     call: &Call<'_>,
     pool: &[u32],
@@ -195,7 +195,7 @@ fn grams(
         let end = starts.get(at + 1).and_then(|end| usize::try_from(*end).ok());
         let part = pool
             .get(begin..end.unwrap_or(pool.len()))
-            .ok_or_else(|| OnnxError::invalid("ngram_counts are wrong"))?;
+            .ok_or_else(|| OnnxError::invalid("ngram_counts are out of order or range"))?;
         for gram in part.chunks_exact(at + 1) {
             if let Some(column) = columns.get(number).filter(|_| (least..=most).contains(&(at + 1)))
             {
@@ -212,7 +212,7 @@ fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let own = kept::value(t, call, || Vectoriser::read(call))?;
     if matches!(own.words, Words::Text(_)) != (x.elem == Elem::Text) {
         return Err(OnnxError::invalid(format!(
-            "an input of {}, but the pool is of another type",
+            "an input of type {} does not fit the pool",
             x.elem
         )));
     }
@@ -224,7 +224,7 @@ fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let run = move |inputs: &[Cells]| {
         let words = own.words.find(first(inputs)?)?;
         let mut all = vec![0.0f32; rows * own.width];
-        // Each row counts for itself, an empty one too.
+        // Each row is counted separately, also an empty one.
         all.par_chunks_mut(own.width.max(1)).enumerate().for_each(|(at, counts)| {
             let row = words.get(at * columns..(at + 1) * columns).unwrap_or_default();
             own.count(row, counts);

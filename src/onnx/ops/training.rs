@@ -8,7 +8,7 @@ use graph::error::{OnnxError, Result};
 
 pub(super) const TABLE: Table = &[("Adagrad", adagrad), ("Adam", adam), ("Momentum", momentum)];
 
-/// What an optimiser is given: the rate, the round, and for each weight as many tensors.
+/// The inputs of an optimiser: the rate, the round, and the same number of tensors for each weight.
 fn given(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -21,7 +21,7 @@ fn given(
     let weights = rest.len() / per_weight;
     if rest.len() != weights * per_weight {
         return Err(OnnxError::invalid(format!(
-            "{} tensors are no multiple of {per_weight}",
+            "{} tensors are not a multiple of {per_weight}",
             rest.len()
         )));
     }
@@ -29,7 +29,7 @@ fn given(
     Ok((rate, round, (0..weights).map(of).collect()))
 }
 
-/// One output after the other: of all weights the first, then the second.
+/// The outputs by kind: the first ones of all weights, then the second ones.
 fn by_kind(all: Vec<Vec<T>>) -> Outputs {
     let kinds = all.first().map_or(0, Vec::len);
     let of = |kind: usize| all.iter().filter_map(move |outputs| outputs.get(kind).cloned());
@@ -49,7 +49,9 @@ fn adagrad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let rate = rate / (1.0 + round * decay);
     let mut results = Vec::new();
     for tensors in &all {
-        let [x, g, h] = &tensors[..] else { return Err(OnnxError::internal("three tensors")) };
+        let [x, g, h] = &tensors[..] else {
+            return Err(OnnxError::internal("expected three tensors"));
+        };
         let g = regularised(t, g, x, norm)?;
         let squares = t.mul(&g, &g)?;
         let h = t.add(h, &squares)?;
@@ -75,7 +77,9 @@ fn adam(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let mut results = Vec::new();
     for tensors in &all {
-        let [x, g, v, h] = &tensors[..] else { return Err(OnnxError::internal("four tensors")) };
+        let [x, g, v, h] = &tensors[..] else {
+            return Err(OnnxError::internal("expected four tensors"));
+        };
         let g = regularised(t, g, x, norm)?;
         let v = mixed(t, v, &g, alpha)?;
         let squares = t.mul(&g, &g)?;
@@ -105,7 +109,9 @@ fn momentum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let beta = if round > 0.0 { beta } else { 1.0 };
     let mut results = Vec::new();
     for tensors in &all {
-        let [x, g, v] = &tensors[..] else { return Err(OnnxError::internal("three tensors")) };
+        let [x, g, v] = &tensors[..] else {
+            return Err(OnnxError::internal("expected three tensors"));
+        };
         let g = regularised(t, g, x, norm)?;
         let old = t.scalar(Binary::Mul, v, alpha)?;
         let new = t.scalar(Binary::Mul, &g, beta)?;

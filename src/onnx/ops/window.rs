@@ -1,4 +1,4 @@
-//! Windows that slide: what the attributes of convolutions and pools say about them.
+//! Sliding windows, from the attributes of convolutions and pools.
 
 use super::Call;
 use crate::op::SlidingWindow;
@@ -7,13 +7,13 @@ use graph::error::{OnnxError, Result};
 /// Longest edge of a kernel, stride, dilation or padding.
 const LENGTH_MAX: i64 = 1 << 20;
 
-/// Most elements of a kernel: an image of 4096 x 4096 may be pooled as a whole.
+/// Most elements of a kernel: a pool may cover an image of 4096 x 4096.
 const KERNEL_MAX: usize = 1 << 24;
 
 /// The window of a node over axes of these lengths.
 ///
 /// # Errors
-/// If an attribute has the wrong number of lengths, or absurd ones, or the window fits nowhere.
+/// If an attribute has the wrong number of lengths, or too large ones, or the window does not fit.
 pub(super) fn window(
     call: &Call<'_>,
     kernel: Vec<usize>,
@@ -22,18 +22,18 @@ pub(super) fn window(
 ) -> Result<SlidingWindow> {
     let axes = lengths.len();
     if kernel.len() != axes || !(1..=3).contains(&axes) {
-        return Err(OnnxError::input(format!("a kernel of {kernel:?} over {axes} axes")));
+        return Err(OnnxError::input(format!("a kernel of {kernel:?} does not fit {axes} axes")));
     }
     let stride = attribute(call, "strides", axes, 1)?;
     let dilation = attribute(call, "dilations", axes, 1)?;
     if kernel.contains(&0) || stride.contains(&0) || dilation.contains(&0) || groups == 0 {
         return Err(OnnxError::invalid(format!(
-            "kernel {kernel:?}, strides {stride:?}, dilations {dilation:?}"
+            "kernel {kernel:?}, strides {stride:?} or dilations {dilation:?} are out of range"
         )));
     }
     let size = kernel.iter().try_fold(1usize, |size, length| size.checked_mul(*length));
     if size.is_none_or(|size| size > KERNEL_MAX) {
-        return Err(OnnxError::invalid(format!("a kernel of {kernel:?}")));
+        return Err(OnnxError::invalid(format!("a kernel of {kernel:?} is too large")));
     }
     let pads = attribute(call, "pads", 2 * axes, 0)?;
     let (before, behind) = pads.split_at(axes);
@@ -44,12 +44,14 @@ pub(super) fn window(
         "VALID" => window.padding = vec![(0, 0); axes],
         "SAME_UPPER" => window.padding = same(&window, lengths, true),
         "SAME_LOWER" => window.padding = same(&window, lengths, false),
-        other => return Err(OnnxError::unsupported(format!("auto_pad '{other}' is not known"))),
+        other => {
+            return Err(OnnxError::unsupported(format!("auto_pad '{other}' is not supported")));
+        }
     }
     Ok(window)
 }
 
-/// Lengths of an attribute, one for each axis.
+/// The lengths in an attribute, one for each axis.
 pub(super) fn attribute(
     call: &Call<'_>,
     name: &str,
@@ -58,12 +60,12 @@ pub(super) fn attribute(
 ) -> Result<Vec<usize>> {
     let Some(values) = call.ints(name)? else { return Ok(vec![default; count]) };
     if values.len() != count || values.iter().any(|value| !(0..=LENGTH_MAX).contains(value)) {
-        return Err(OnnxError::invalid(format!("{name} {values:?}")));
+        return Err(OnnxError::invalid(format!("attribute {name}: {values:?} is not valid")));
     }
     Ok(values.iter().filter_map(|value| usize::try_from(*value).ok()).collect())
 }
 
-/// Padding with which the result is as long as the input divided by the stride.
+/// Padding that makes the result as long as the input divided by the stride.
 pub(super) fn same(window: &SlidingWindow, lengths: &[usize], upper: bool) -> Vec<(usize, usize)> {
     let axis = |at: usize| {
         let (length, stride) = (lengths.get(at).copied().unwrap_or(1), window.at(at).1);
@@ -82,13 +84,13 @@ impl SlidingWindow {
         (of(&self.kernel), of(&self.stride), of(&self.dilation))
     }
 
-    /// Elements from the first to the last of a window, both included.
+    /// The number of elements from the first to the last of a window, inclusive.
     pub(crate) fn reach(&self, axis: usize) -> usize {
         let (kernel, _, dilation) = self.at(axis);
         (kernel - 1) * dilation + 1
     }
 
-    /// Places of the window along an axis.
+    /// The number of places of the window along an axis.
     ///
     /// # Errors
     /// If it does not fit.
@@ -98,17 +100,20 @@ impl SlidingWindow {
         let padded = length + before + behind;
         let rest = padded.checked_sub(self.reach(axis));
         let rest = rest.ok_or_else(|| {
-            OnnxError::input(format!("a window of {:?} on {length}", self.kernel))
+            OnnxError::input(format!(
+                "a window of {:?} does not fit a length of {length}",
+                self.kernel
+            ))
         })?;
         let mut places = if ceil { rest.div_ceil(stride) } else { rest / stride } + 1;
-        // The last window must begin inside of the data or the padding before it.
+        // The last window must begin inside the data or the padding before them.
         if ceil && (places - 1) * stride >= length + before {
             places -= 1;
         }
         Ok(places)
     }
 
-    /// With another axis of length 1 in front.
+    /// The window with another axis of length 1 in front.
     pub(super) fn with_axis(&self) -> SlidingWindow {
         let mut window = self.clone();
         window.kernel.insert(0, 1);

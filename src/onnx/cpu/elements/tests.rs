@@ -15,7 +15,7 @@ fn program() -> Program {
     Program { instructions }
 }
 
-/// The element of a tensor that broadcasts to an index of the result.
+/// The element of a broadcast tensor at an index of the result.
 fn at(values: &[f32], shape: &[usize], result: &[usize], mut element: usize) -> f32 {
     let (mut place, mut size) = (0, 1);
     for (own, length) in shape.iter().zip(result).rev() {
@@ -45,7 +45,7 @@ fn check(shapes: &[Vec<usize>]) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
-    /// Short axes at the end, broadcast or not, are gone through in one run.
+    /// Short axes at the end, broadcast or not, are processed in one run.
     #[test]
     fn inputs_are_broadcast_along_every_axis(
         lengths in prop::collection::vec(prop::sample::select(vec![1, 2, 3, 4, 7, 40, 300]), 1..5),
@@ -64,7 +64,7 @@ proptest! {
 }
 
 #[test]
-fn tables_with_few_columns_are_gone_through_in_long_runs() {
+fn matrices_with_few_columns_are_processed_in_long_runs() {
     let rows = 100_000;
     for other in [vec![1, 4], vec![rows, 1], vec![1, 1]] {
         check(&[vec![rows, 4], other.clone(), vec![1, 4]]);

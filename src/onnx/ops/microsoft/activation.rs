@@ -1,4 +1,4 @@
-//! Activation functions with a bias, and those that are attributes of other operators.
+//! Activation functions with a bias, and activations that are attributes of other operators.
 
 use super::super::activation::fast_gelu;
 use super::super::{Call, Outputs, Table, one};
@@ -40,10 +40,10 @@ pub(in crate::ops) const TABLE: Table = &[
 /// Default factor of QuickGelu.
 const QUICK_ALPHA: f64 = 1.702;
 
-/// The sum with a bias, if there is one.
+/// The sum with a bias, if it is given.
 ///
 /// # Errors
-/// If they do not broadcast.
+/// If they cannot be broadcast.
 pub(super) fn with_bias(t: &mut Tracer<'_>, x: &T, bias: Option<&T>) -> Result<T> {
     match bias {
         Some(bias) => t.add(x, bias),
@@ -58,10 +58,10 @@ fn quick_gelu(t: &mut Tracer<'_>, x: &T, alpha: f64) -> Result<T> {
     t.mul(x, &gate)
 }
 
-/// The activation that an attribute names, with its numbers in the order alpha, beta, gamma.
+/// The activation that an attribute names, with its parameters in the order alpha, beta, gamma.
 ///
 /// # Errors
-/// If it is not known.
+/// If it is not supported.
 pub(super) fn named(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -84,7 +84,7 @@ pub(super) fn named(
         "Relu" | "Sigmoid" | "Tanh" | "LeakyRelu" | "HardSigmoid" | "HardSwish" | "Elu"
         | "Softplus" | "Softsign" | "Selu" | "ThresholdedRelu" | "Gelu" | "Celu" | "Mish" => {
             let names = ["alpha", "beta", "gamma"];
-            // Numbers of the node itself mean something else.
+            // Attributes of the node itself have another meaning.
             let given = names.iter().enumerate().filter_map(|(at, name)| {
                 let value = numbers.get(at).copied().flatten()?;
                 Some((*name, Attribute::Float(value)))
@@ -99,17 +99,17 @@ pub(super) fn named(
             };
             first_of(t, &plain, name, &given.collect::<Vec<_>>(), &[Some(x)])
         }
-        other => Err(OnnxError::unsupported(format!("activation '{other}' is not known"))),
+        other => Err(OnnxError::unsupported(format!("activation '{other}' is not supported"))),
     }
 }
 
-/// `softmax(data + bias)` over all axes from `axis` on, taken as one.
+/// `softmax(data + bias)` over all axes from `axis` on, merged.
 fn bias_softmax(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let sum = t.add(x, call.tensor(1)?)?;
     if sum.shape != x.shape {
         return Err(OnnxError::input(format!(
-            "a bias of {:?} for shape {:?}",
+            "a bias of shape {:?} does not fit shape {:?}",
             call.tensor(1)?.shape,
             x.shape
         )));
@@ -121,7 +121,7 @@ fn bias_softmax(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.reshape(&done, &x.shape)?)
 }
 
-/// Nothing is dropped at inference: the sum, and a mask of ones.
+/// The sum and a mask of ones: inference drops nothing.
 fn bias_dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let training = match call.optional(4)? {
         Some(training) => literals::ints(t, training)?.first().is_some_and(|value| *value != 0),
@@ -142,10 +142,11 @@ fn bias_dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// The left half of the last axis, times the Gelu of the right half.
 fn bias_split_gelu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = t.add(call.tensor(0)?, call.tensor(1)?)?;
-    let axis = x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no halves"))?;
+    let axis =
+        x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar cannot be halved"))?;
     let width = x.shape.get(axis).copied().unwrap_or(0);
     if !width.is_multiple_of(2) {
-        return Err(OnnxError::input(format!("a width of {width} has no halves")));
+        return Err(OnnxError::input(format!("a width of {width} cannot be halved")));
     }
     let left = axes::narrow(t, &x, axis, Cut::range(0, width / 2))?;
     let right = axes::narrow(t, &x, axis, Cut::range(width / 2, width))?;

@@ -1,4 +1,4 @@
-//! Attention of many heads, with the projection of its input in front of it or without.
+//! Multi-head attention, with or without the projection of its input.
 
 use super::super::attention::{apart, together};
 use super::super::{Call, Outputs, Table};
@@ -24,28 +24,30 @@ pub(in crate::ops) const TABLE: Table = &[
     }),
 ];
 
-/// The score of a key that padding hides, where the node does not give one.
+/// The default score of a key that is padding.
 const FILTER: f64 = -10_000.0;
 
 /// The widths of queries, keys and values in a projection.
 ///
 /// # Errors
-/// If they do not make up its width.
+/// If their sum is not the projection's width.
 pub(super) fn widths(call: &Call<'_>, whole: usize) -> Result<[usize; 3]> {
     let sizes = match call.ints("qkv_hidden_sizes")? {
         Some(sizes) if !sizes.is_empty() => graph::raw::shape(sizes)?,
         _ if whole.is_multiple_of(3) => vec![whole / 3; 3],
-        _ => return Err(OnnxError::input(format!("a width of {whole} has no three parts"))),
+        _ => return Err(OnnxError::input(format!("a width of {whole} is not divisible by three"))),
     };
     match sizes[..] {
         [query, key, value] if query == key && query + key + value == whole => {
             Ok([query, key, value])
         }
-        _ => Err(OnnxError::input(format!("qkv_hidden_sizes {sizes:?} for a width of {whole}"))),
+        _ => Err(OnnxError::input(format!(
+            "qkv_hidden_sizes: {sizes:?} do not fit a width of {whole}"
+        ))),
     }
 }
 
-/// Parts of the last axis, as heads.
+/// Parts of the last axis, split into heads.
 fn parts(t: &mut Tracer<'_>, x: &T, widths: &[usize], heads: usize) -> Result<Vec<T>> {
     let axis = x.rank().saturating_sub(1);
     let mut begin = 0;
@@ -63,7 +65,7 @@ pub(super) fn as_heads(t: &mut Tracer<'_>, x: &T, heads: usize) -> Result<T> {
     apart(t, x, i64::try_from(heads).ok(), "num_heads")
 }
 
-/// Attention on queries, keys and values beside each other; optional: mask, past, bias of scores.
+/// Attention on projected queries, keys and values; optional: mask, past, bias of scores.
 fn of_projected(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -73,20 +75,20 @@ fn of_projected(
     for name in ["do_rotary", "past_present_share_buffer"] {
         if call.int_or(name, 0)? != 0 {
             return Err(OnnxError::unsupported(format!(
-                "attribute {name}: other values than 0 are not supported"
+                "attribute {name}: values other than 0 are not supported"
             )));
         }
     }
     let [batch, queries, whole] = projected.shape[..] else {
         return Err(OnnxError::input(format!(
-            "an input of shape {:?} has not three axes",
+            "an input of shape {:?} does not have three axes",
             projected.shape
         )));
     };
     let heads = count(call, "num_heads")?;
     let parts = parts(t, projected, &widths(call, whole)?, heads)?;
     let [query, mut key, mut value] =
-        <[T; 3]>::try_from(parts).map_err(|_| OnnxError::internal("three parts"))?;
+        <[T; 3]>::try_from(parts).map_err(|_| OnnxError::internal("expected three parts"))?;
     let mut before = 0;
     if let Some(past) = past {
         before = past.shape.get(3).copied().unwrap_or(0);
@@ -111,7 +113,7 @@ fn of_projected(
 /// The two parts of a past, `[2, batch, heads, length, size]`.
 fn halves(t: &mut Tracer<'_>, past: &T) -> Result<[T; 2]> {
     if past.rank() != 5 || past.shape.first() != Some(&2) {
-        return Err(OnnxError::input(format!("a past of shape {:?}", past.shape)));
+        return Err(OnnxError::input(format!("the past has the invalid shape {:?}", past.shape)));
     }
     let one = axes::narrow(t, past, 0, Cut::range(0, 1))?;
     let two = axes::narrow(t, past, 0, Cut::range(1, 2))?;
@@ -144,7 +146,7 @@ struct InputPositions {
     mask: usize,
     scores: usize,
     past: usize,
-    /// Of the length of the past in a buffer; the origin of each beam follows.
+    /// The length of the past in a buffer; the input after it is the origin of each beam.
     length: usize,
     beams: Option<usize>,
 }
@@ -169,7 +171,9 @@ fn multi_head(t: &mut Tracer<'_>, call: &Call<'_>, places: &InputPositions) -> O
     };
     let key = Grown::new(t, past.0, &key, length)?;
     let value = Grown::new(t, past.1, &value, length)?;
-    let [batch, _, queries, _] = query.shape[..] else { return Err(OnnxError::input("four axes")) };
+    let [batch, _, queries, _] = query.shape[..] else {
+        return Err(OnnxError::input("expected four axes"));
+    };
     let total = key.all.shape.get(2).copied().unwrap_or(0);
     let lengths = Lengths { batch, queries, past: key.past, total };
     let heads = Heads { query, key: key.all, value: value.all };
@@ -192,16 +196,16 @@ fn beams(t: &mut Tracer<'_>, call: &Call<'_>, places: &InputPositions) -> Result
     }
 }
 
-/// Keys or values with those that came before.
+/// Keys or values with those of earlier steps.
 struct Grown {
     all: T,
     past: usize,
-    /// The outputs for the next step.
+    /// The output for the next step.
     present: T,
 }
 
 impl Grown {
-    /// `length`: elements of the past that count, where it is a buffer with room for more.
+    /// `length`: valid elements of the past, if it is a buffer with a larger capacity.
     fn new(t: &mut Tracer<'_>, past: Option<&T>, new: &T, length: Option<usize>) -> Result<Grown> {
         let Some(past) = past else {
             return Ok(Grown { all: new.clone(), past: 0, present: new.clone() });
@@ -214,7 +218,7 @@ impl Grown {
         let end = length.saturating_add(new.shape.get(2).copied().unwrap_or(0));
         if end > most {
             return Err(OnnxError::input(format!(
-                "past_sequence_length: {end} keys in a buffer of {most}"
+                "past_sequence_length: {end} keys exceed a buffer of {most}"
             )));
         }
         let before = axes::narrow(t, past, 2, Cut::range(0, length))?;
@@ -250,7 +254,7 @@ fn separate(t: &mut Tracer<'_>, call: &Call<'_>, heads: usize, bias: Option<&T>)
     };
     let mut begin = 0;
     for part in &mut all {
-        // Keys and values with heads already are of another node, which added the bias.
+        // Keys and values that have heads already come from another node, which added the bias.
         if let (Some(bias), 3) = (bias, part.rank()) {
             let width = part.shape.last().copied().unwrap_or(0);
             let own = axes::narrow(t, bias, 0, Cut::range(begin, begin + width))?;
@@ -260,17 +264,17 @@ fn separate(t: &mut Tracer<'_>, call: &Call<'_>, heads: usize, bias: Option<&T>)
         *part = as_heads(t, part, heads)?;
     }
     let [query, key, value] =
-        <[T; 3]>::try_from(all).map_err(|_| OnnxError::internal("three inputs"))?;
+        <[T; 3]>::try_from(all).map_err(|_| OnnxError::internal("expected three inputs"))?;
     Ok(Heads { query, key, value })
 }
 
 /// The parts of `[batch, length, heads, parts, size]`, each `[batch, length, heads * size]`.
 fn unpacked(t: &mut Tracer<'_>, x: &T, count: usize) -> Result<Vec<T>> {
     let [batch, length, heads, parts, size] = x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} has not five axes", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} does not have five axes", x.shape)));
     };
     if parts != count {
-        return Err(OnnxError::input(format!("{parts} parts, not {count}")));
+        return Err(OnnxError::input(format!("the input has {parts} parts, not {count}")));
     }
     let mut all = Vec::with_capacity(count);
     for at in 0..count {

@@ -1,4 +1,4 @@
-//! Embeddings of words, places and segments, and their normalisation.
+//! Embeddings of words, positions and segments, and their normalisation.
 
 use super::super::quantise::real;
 use super::super::{Call, Outputs, Table};
@@ -49,11 +49,11 @@ struct EmbeddingTables {
     beta: T,
 }
 
-/// Rows of a table by indices of any shape.
+/// Rows of a table at indices of any shape.
 fn picked(t: &mut Tracer<'_>, table: &T, index: &T) -> Result<T> {
     let [length, width] = table.shape[..] else {
         return Err(OnnxError::input(format!(
-            "a table of shape {:?} has not two axes",
+            "a table of shape {:?} does not have two axes",
             table.shape
         )));
     };
@@ -74,7 +74,7 @@ fn embed(
     let words = call.tensor(0)?;
     let [batch, length] = words.shape[..] else {
         return Err(OnnxError::input(format!(
-            "input_ids of shape {:?} have not two axes",
+            "input_ids of shape {:?} do not have two axes",
             words.shape
         )));
     };

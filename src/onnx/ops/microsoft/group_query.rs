@@ -1,4 +1,4 @@
-//! Attention whose heads share keys and values, with a past of known or unknown lengths.
+//! Attention in which heads share keys and values, with a past of known or unknown lengths.
 
 use super::super::attention::{together, turned};
 use super::super::{Call, Outputs, Table};
@@ -22,11 +22,11 @@ struct StepLengths {
     batch: usize,
     /// New tokens.
     length: usize,
-    /// Tokens that the past has room for.
+    /// Capacity of the past, in tokens.
     past: usize,
-    /// Tokens of the longest row, the new ones included.
+    /// Tokens of the longest row, including the new ones.
     total: usize,
-    /// Nothing comes before.
+    /// True without a past.
     prompt: bool,
     /// Tokens before the new ones, `[batch or 1, 1, 1, 1]`.
     begin: T,
@@ -34,7 +34,7 @@ struct StepLengths {
     ends: T,
 }
 
-fn refused(call: &Call<'_>) -> Result<()> {
+fn check_supported(call: &Call<'_>) -> Result<()> {
     for (at, name) in [(12, "k_scale"), (13, "v_scale"), (16, "query_seqlens")] {
         if call.optional(at)?.is_some() {
             return Err(OnnxError::unsupported(format!("input {name} is not supported")));
@@ -47,7 +47,7 @@ fn refused(call: &Call<'_>) -> Result<()> {
 }
 
 fn group_query(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
-    refused(call)?;
+    check_supported(call)?;
     let mut heads = separate(t, call)?;
     let (past_key, past_value) = (call.optional(3)?, call.optional(4)?);
     let step = step(t, call, &heads.query, past_key)?;
@@ -79,7 +79,7 @@ fn group_query(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     Ok(vec![Value::Tensor(y), Value::Tensor(key), Value::Tensor(value), shown])
 }
 
-/// Queries, keys and values from three inputs, or from one that holds all.
+/// Queries, keys and values from three inputs, or from one that holds all of them.
 fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads> {
     let (own, shared) = (count(call, "num_heads")?, count(call, "kv_num_heads")?);
     let given = call.tensor(0)?;
@@ -100,18 +100,20 @@ fn separate(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<Heads> {
 }
 
 fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Result<StepLengths> {
-    let [batch, _, length, _] = query.shape[..] else { return Err(OnnxError::input("four axes")) };
+    let [batch, _, length, _] = query.shape[..] else {
+        return Err(OnnxError::input("expected four axes"));
+    };
     let past = past.and_then(|past| past.shape.get(2).copied()).unwrap_or(0);
     let total = literals::lengths(t, call.tensor(6)?)?.first().copied().unwrap_or(0);
     if total < length || total > past.max(length).saturating_add(length) {
         return Err(OnnxError::input(format!(
-            "total_sequence_length: {total} for {length} new tokens and a past of {past}"
+            "total_sequence_length: {total} does not fit {length} new tokens and a past of {past}"
         )));
     }
     let lasts = cast::cast(t, call.tensor(5)?, Elem::I64)?;
     if lasts.len() != batch {
         return Err(OnnxError::input(format!(
-            "seqlens_k: {} lengths for {batch} rows",
+            "seqlens_k: {} lengths do not fit {batch} rows",
             lasts.len()
         )));
     }
@@ -122,7 +124,7 @@ fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Res
     let begin = if prompt {
         axes::full(t, Elem::I64, vec![1, 1, 1, 1], 0.0)?
     } else if batch == 1 && past + length == total {
-        // The only row is the longest one: its length is known without a look at it.
+        // The only row is the longest one, so its length is known without reading the input.
         axes::full(t, Elem::I64, vec![1, 1, 1, 1], past as f64)?
     } else {
         let own = t.number(Elem::I64, length as f64)?;
@@ -131,7 +133,7 @@ fn step(t: &mut Tracer<'_>, call: &Call<'_>, query: &T, past: Option<&T>) -> Res
     Ok(StepLengths { batch, length, past, total, prompt, begin, ends })
 }
 
-/// Queries and keys turned by their positions.
+/// Rotates queries and keys by their positions.
 fn rotate(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -159,10 +161,10 @@ fn rotate(
     Ok(())
 }
 
-/// Past and new tokens of each row behind each other, `[batch, heads, length, size]`, zeros behind.
+/// The past and new tokens of each row, then zeros, `[batch, heads, length, size]`.
 fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &StepLengths) -> Result<T> {
     let [batch, heads, length, size] = new.shape[..] else {
-        return Err(OnnxError::input("four axes"));
+        return Err(OnnxError::input("expected four axes"));
     };
     let whole = step.total.max(step.past);
     let known = step.begin.is_constant() && step.begin.len() == 1;
@@ -188,7 +190,7 @@ fn present(t: &mut Tracer<'_>, past: Option<&T>, new: &T, step: &StepLengths) ->
     let shifted = t.sub(&columns, &step.begin)?;
     let among_new = t.add(&shifted, &first_new)?;
     let index = t.choose(&old, &columns, &among_new)?;
-    // Lengths come with a request: whatever they are, indices stay inside.
+    // Lengths come from a request: indices are clamped to the range.
     let last = (step.past + length).saturating_sub(1);
     let index = build::clamp(t, &index, Some(0.0), Some(last as f64))?;
     let index = axes::expand(t, &index, &[batch, heads, whole, size])?;
@@ -237,7 +239,7 @@ fn scoring(
     })
 }
 
-/// `true` where a query sees a key, `[batch or 1, 1, length, total]`; `None` if each sees all.
+/// True where a query sees a key, `[batch or 1, 1, length, total]`; `None` if each sees all.
 fn seen(t: &mut Tracer<'_>, call: &Call<'_>, step: &StepLengths) -> Result<Option<T>> {
     let columns = places(t, Elem::I64, step.total)?;
     if call.int_or("causal", 1)? == 0 {

@@ -19,8 +19,8 @@ fn weights(
     Ok((own, of_input(t, call, (2, 10, 11), at)?))
 }
 
-/// Codes `[directions, width, 4 * hidden]`, with one scale and zero point for each direction or each
-/// of its columns.
+/// Quantised weights `[directions, width, 4 * hidden]`, with one scale and zero point for each
+/// direction or each of its columns.
 fn of_input(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -29,12 +29,18 @@ fn of_input(
 ) -> Result<ProductWeights> {
     let values = of_direction(t, call.tensor(codes)?, at)?;
     let [_, columns] = values.shape[..] else {
-        return Err(OnnxError::input(format!("weights of {:?}", call.tensor(codes)?.shape)));
+        return Err(OnnxError::input(format!(
+            "the weights have the invalid shape {:?}",
+            call.tensor(codes)?.shape
+        )));
     };
     let mut line = |x: &T| -> Result<T> {
         let x = of_direction(t, x, at)?;
         if x.len() != 1 && x.len() != columns {
-            return Err(OnnxError::input(format!("{} scales for {columns} columns", x.len())));
+            return Err(OnnxError::input(format!(
+                "{} scales do not fit {columns} columns",
+                x.len()
+            )));
         }
         let x = cast::cast(t, &x, Elem::F32)?;
         if x.len() == 1 { t.reshape(&x, &[]) } else { t.reshape(&x, &[columns]) }

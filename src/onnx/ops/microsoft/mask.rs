@@ -1,4 +1,4 @@
-//! Masks of attention: what is added to the scores of keys that a query must not see.
+//! Masks of attention: sums that are added to the scores of keys that a query must not see.
 
 use crate::axes::Cut;
 use crate::host::HostTensor;
@@ -12,18 +12,18 @@ use graph::error::{OnnxError, Result};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lengths {
     pub(super) batch: usize,
-    /// Of the queries.
+    /// The number of queries.
     pub(super) queries: usize,
-    /// Of the keys that came before.
+    /// The number of keys of earlier steps.
     pub(super) past: usize,
-    /// Of all keys.
+    /// The number of all keys.
     pub(super) total: usize,
 }
 
-/// The score of later keys under a causal mask: the smallest float, which no sum makes larger.
+/// The score of later keys under a causal mask: the smallest float, which sums do not increase.
 pub(super) const LOWEST: f64 = f32::MIN as f64;
 
-/// The numbers of the first so many places.
+/// The numbers from 0 to `length` - 1.
 ///
 /// # Errors
 /// If there are too many.
@@ -33,9 +33,9 @@ pub(super) fn places(t: &Tracer<'_>, elem: Elem, length: usize) -> Result<T> {
     t.constant(HostTensor::ints(elem, vec![length], all))
 }
 
-/// `[batch, 1, 1 or queries, total]`: zero where a mask lets a key be seen, else `filter`. Forms of
-/// masks: lengths `[batch]` (or at the beginning of `[3 * batch + 2]`), ends and begins
-/// `[2 * batch]`, ones and zeros `[batch, total]`, `[batch, queries, total]`, `[batch, 1, most, most]`.
+/// `[batch, 1, 1 or queries, total]`: zero where a mask makes a key visible, else `filter`. Forms
+/// of masks: lengths `[batch]` (or at the beginning of `[3 * batch + 2]`), ends and begins `[2 *
+/// batch]`, ones and zeros `[batch, total]`, `[batch, queries, total]`, `[batch, 1, most, most]`.
 ///
 /// # Errors
 /// If the mask has another shape.
@@ -74,7 +74,7 @@ pub(super) fn padding(
         }
         _ => {
             return Err(OnnxError::input(format!(
-                "a mask of shape {:?} for {batch} rows of {queries} queries and {total} keys",
+                "a mask of shape {:?} does not fit {batch} rows of {queries} queries and {total} keys",
                 mask.shape
             )));
         }
@@ -83,7 +83,7 @@ pub(super) fn padding(
     t.choose(&seen, &zero, &shut)
 }
 
-/// `[batch, 1, 1, total]`: whether a key stands before the numbers at a place of a mask.
+/// `[batch, 1, 1, total]`: true for keys before the numbers at a place of a mask.
 fn before(t: &mut Tracer<'_>, mask: &T, at: usize, batch: usize, total: usize) -> Result<T> {
     let limits = axes::narrow(t, mask, 0, Cut::range(at, at + batch))?;
     let limits = t.reshape(&limits, &[batch, 1, 1, 1])?;
@@ -96,7 +96,7 @@ fn positive(t: &mut Tracer<'_>, mask: &T) -> Result<T> {
     t.compare(Compare::Greater, mask, &zero)
 }
 
-/// A mask under which a query sees no key behind its own place.
+/// A mask that hides the keys after each query's own place.
 ///
 /// # Errors
 /// If it is too large.
@@ -124,10 +124,10 @@ pub(super) fn causal(
     t.reshape(&both, &shape).map(Some)
 }
 
-/// The sum of two masks, of which either may be missing.
+/// The sum of two masks, either of which may be missing.
 ///
 /// # Errors
-/// If they do not broadcast.
+/// If they cannot be broadcast.
 pub(super) fn joined(t: &mut Tracer<'_>, one: Option<T>, other: Option<&T>) -> Result<Option<T>> {
     match (one, other) {
         (Some(one), Some(other)) => t.add(&one, other).map(Some),

@@ -1,4 +1,4 @@
-//! Operators that the standard has too, some with other inputs, and the algebra that it lacks.
+//! Operators that the standard has with other inputs, and algebra that the standard lacks.
 
 use super::super::signal::{matrices, parts};
 use super::super::{Call, Outputs, Table, one, several};
@@ -44,29 +44,31 @@ pub(in crate::ops) const TABLE: Table = &[
     ("Unique", |t, call| {
         let more = [("sorted", Attribute::Int(0))];
         let all = as_standard(t, call, ("Unique", OPSET), &more, &[call.optional(0)?])?;
-        // The standard gives the first place of each as well.
+        // The standard also returns the first place of each.
         Ok(all.into_iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, out)| out).collect())
     }),
 ];
 
-/// The standard operator of the same form.
+/// The standard operator with the same inputs and attributes.
 fn same(t: &mut Tracer<'_>, call: &Call<'_>, op: &str) -> Outputs {
     let inputs = (0..call.inputs.len()).map(|at| call.optional(at));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     as_standard(t, call, (op, OPSET), &[], &inputs)
 }
 
-/// Distances of all rows of one matrix to all of another: `|a|^2 + |b|^2 - 2 a b`, or its root.
+/// Distances between all rows of two matrices: `|a|^2 + |b|^2 - 2 a b`, or its root.
 fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (a, b) = (call.tensor(0)?, call.tensor(1)?);
     let ([rows, width], [columns, other]) = (&a.shape[..], &b.shape[..]) else {
         return Err(OnnxError::input(format!(
-            "shapes {:?} and {:?} are no matrices",
+            "shapes {:?} and {:?} are not matrices",
             a.shape, b.shape
         )));
     };
     if width != other {
-        return Err(OnnxError::input(format!("rows of {width} and {other} elements")));
+        return Err(OnnxError::input(format!(
+            "rows of {width} and {other} elements differ in length"
+        )));
     }
     let (rows, columns) = (*rows, *columns);
     let mut squares = Vec::with_capacity(2);
@@ -75,7 +77,7 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         squares.push(t.reduce(Reduce::Sum, &square, &[1])?);
     }
     let [of_a, of_b] =
-        <[T; 2]>::try_from(squares).map_err(|_| OnnxError::internal("two matrices"))?;
+        <[T; 2]>::try_from(squares).map_err(|_| OnnxError::internal("expected two matrices"))?;
     let of_b = t.reshape(&of_b, &[1, columns])?;
     let of_a = t.reshape(&of_a, &[rows, 1])?;
     let turned = axes::permute(t, b, &[1, 0])?;
@@ -91,7 +93,8 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
 }
 
-/// Products of complex numbers, whose parts stand last; optionally of the second's conjugate.
+/// Products of complex numbers, with their two parts along the last axis; with `conjugate`, of the
+/// second number's conjugate.
 fn complex(t: &mut Tracer<'_>, call: &Call<'_>, conjugate: bool) -> Outputs {
     let (a, b) = (parts(t, call.tensor(0)?)?, parts(t, call.tensor(1)?)?);
     let ((a, Some(ai)), (b, Some(bi))) = (a, b) else {
@@ -108,7 +111,7 @@ fn complex(t: &mut Tracer<'_>, call: &Call<'_>, conjugate: bool) -> Outputs {
     one(axes::cat(t, &[real, imaginary], last)?)
 }
 
-/// Longest transform: its matrices have as many elements as its square.
+/// Longest transform: its matrices have the square of this number of elements.
 const LENGTH_MAX: usize = 1 << 13;
 
 fn one_axis(call: &Call<'_>, length: usize) -> Result<()> {
@@ -117,7 +120,7 @@ fn one_axis(call: &Call<'_>, length: usize) -> Result<()> {
     }
     if length == 0 || length > LENGTH_MAX {
         return Err(OnnxError::limit(format!(
-            "a transform of {length} elements; at most {LENGTH_MAX} are possible"
+            "a transform of {length} elements is too long; the maximum is {LENGTH_MAX}"
         )));
     }
     Ok(())
@@ -136,8 +139,8 @@ fn rfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(axes::cat(t, &[real, imaginary], last)?)
 }
 
-/// `[..., bins, 2]` to `[..., 2 * (bins - 1)]`. Each bin but the first and the last stands for its
-/// mirror image too.
+/// `[..., bins, 2]` to `[..., 2 * (bins - 1)]`. Each bin except the first and the last also stands
+/// for its mirror image.
 fn irfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (real, Some(imaginary)) = parts(t, call.tensor(0)?)? else {
         return Err(OnnxError::input("complex numbers need two parts"));
@@ -164,13 +167,16 @@ fn irfft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn inverse(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [.., rows, size] = x.shape[..] else {
-        return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
+        return Err(OnnxError::input(format!("shape {:?} is not a matrix", x.shape)));
     };
     if rows != size {
-        return Err(OnnxError::input(format!("{rows} x {size} is not square")));
+        return Err(OnnxError::input(format!("a matrix of {rows} x {size} is not square")));
     }
     if x.len().saturating_mul(size) > t.most_work() {
-        return Err(OnnxError::input(format!("inverses of shape {:?}", x.shape)));
+        return Err(OnnxError::input(format!(
+            "matrices of shape {:?} are too large to invert",
+            x.shape
+        )));
     }
     let (elem, shape) = (x.elem, x.shape.clone());
     let form = (elem, shape.clone());
@@ -183,7 +189,7 @@ fn inverse(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(t.host_op("inverse", &[x], &[form], run)?)
 }
 
-/// By elimination with the largest pivot, of the matrix with the unit matrix beside it.
+/// Elimination with the largest pivot, of the matrix with the identity matrix beside it.
 fn inverse_of(matrix: &[f64], size: usize) -> Result<Vec<f64>> {
     let mut rows: Vec<Vec<f64>> = matrix
         .chunks(size.max(1))

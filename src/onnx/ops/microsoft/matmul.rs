@@ -22,8 +22,8 @@ pub(in crate::ops) const TABLE: Table = &[
     ("TransposeMatMul", |t, call| one(product(t, call)?)),
 ];
 
-/// A factor with its axes in the order of a product: the first axis behind those of the batch if
-/// `batch`, then the last two exchanged if `last`.
+/// A factor with its axes in the order of a product: with `batch`, the first axis is moved behind
+/// those of the batch; with `last`, the last two are exchanged.
 fn turned(t: &mut Tracer<'_>, x: &T, last: bool, batch: bool) -> Result<T> {
     let rank = x.rank();
     if rank < 2 {
@@ -49,11 +49,11 @@ fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
     if alpha == 1.0 { Ok(product) } else { t.scalar(Binary::Mul, &product, alpha) }
 }
 
-/// With the activation that the attributes name.
+/// Applies the activation that the attributes name.
 fn activated(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     let mut numbers = Vec::with_capacity(3);
     for name in ["activation_alpha", "activation_beta", "activation_gamma"] {
-        #[allow(clippy::cast_possible_truncation, reason = "it is one of 32 bits in the file")]
+        #[allow(clippy::cast_possible_truncation, reason = "the file has 32 bits")]
         numbers.push(call.float(name)?.map(|value| value as f32));
     }
     named(t, call, call.text("activation")?.unwrap_or(""), &numbers, x)

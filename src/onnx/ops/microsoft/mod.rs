@@ -1,5 +1,5 @@
-//! Operators of ONNX Runtime itself (domain `com.microsoft`), after its ContribOperators.md and its
-//! kernels for the CPU. Most are fused forms of standard operators and are written out again.
+//! Operators of ONNX Runtime (domain `com.microsoft`), after its ContribOperators.md and its
+//! kernels for the CPU. Most are fused forms of standard operators and are split again.
 
 mod activation;
 mod attention;
@@ -42,10 +42,10 @@ pub(super) const TABLES: &[Table] = &[
     rotary::TABLE,
 ];
 
-/// Operators that ONNX Runtime registers in the standard domain, though the standard lacks them.
+/// Operators that ONNX Runtime registers in the standard domain, although the standard lacks them.
 pub(super) const STANDARD: Table = normalise::STANDARD;
 
-/// Set of standard operators that is meant where one of them does the work.
+/// The operator set of the standard operators that implement them.
 const OPSET: i64 = 22;
 
 /// The outputs of a standard operator of a version, with the attributes of a node and `more`.
@@ -79,20 +79,20 @@ fn first_of(
     first(as_standard(t, call, (op, OPSET), more, inputs)?)
 }
 
-/// The first of the outputs of an operator.
+/// The first output of an operator.
 fn first(outputs: Vec<Value>) -> Result<T> {
     match outputs.into_iter().next() {
         Some(Value::Tensor(result)) => Ok(result),
-        _ => Err(OnnxError::internal("the operator gives no tensor")),
+        _ => Err(OnnxError::internal("the operator does not return a tensor")),
     }
 }
 
-/// Placeholder of an output that is not given.
+/// A placeholder for an output that is not given.
 fn nothing() -> Value {
     Value::Optional(None)
 }
 
-/// A positive number of an attribute.
+/// A positive integer attribute.
 ///
 /// # Errors
 /// If it is missing or not positive.
@@ -100,25 +100,25 @@ fn count(call: &Call<'_>, name: &str) -> Result<usize> {
     const MOST: usize = 1 << 24;
     let given = call.int(name)?.and_then(|value| usize::try_from(value).ok());
     given.filter(|value| (1..=MOST).contains(value)).ok_or_else(|| {
-        OnnxError::invalid(format!("attribute {name} is missing or no positive number"))
+        OnnxError::invalid(format!("attribute {name} is missing or not a positive number"))
     })
 }
 
-/// With the channels, which are last, behind the batch.
+/// Moves the channels from the last axis to the one behind the batch.
 fn channels_first(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     let last = x
         .rank()
         .checked_sub(1)
         .filter(|last| *last > 0)
-        .ok_or_else(|| OnnxError::input("there are no channels"))?;
+        .ok_or_else(|| OnnxError::input("the axis of the channels is missing"))?;
     let axes: Vec<usize> = [0, last].into_iter().chain(1..last).collect();
     axes::permute(t, x, &axes)
 }
 
-/// With the channels, which are behind the batch, last.
+/// Moves the channels from the axis behind the batch to the last one.
 fn channels_last(t: &mut Tracer<'_>, x: &T) -> Result<T> {
     if x.rank() < 2 {
-        return Err(OnnxError::input("there are no channels"));
+        return Err(OnnxError::input("the axis of the channels is missing"));
     }
     let axes: Vec<usize> = std::iter::once(0).chain(2..x.rank()).chain([1]).collect();
     axes::permute(t, x, &axes)

@@ -1,4 +1,4 @@
-//! Weights of a few bits in blocks that share a scale.
+//! Weights of a few bits in blocks with a common scale.
 
 use super::super::quantise::{ScaleLayout, dequantised};
 use super::super::{Call, Outputs, Table, one};
@@ -17,7 +17,7 @@ pub(in crate::ops) const TABLE: Table =
 fn bits(call: &Call<'_>) -> Result<usize> {
     let bits = call.int_or("bits", 4)?;
     let bits = usize::try_from(bits).ok().filter(|bits| matches!(bits, 2 | 4 | 8));
-    bits.ok_or_else(|| OnnxError::unsupported("attribute bits: 2, 4 and 8 are supported"))
+    bits.ok_or_else(|| OnnxError::unsupported("attribute bits: only 2, 4 and 8 are supported"))
 }
 
 fn block(call: &Call<'_>, default: Option<i64>) -> Result<usize> {
@@ -25,12 +25,12 @@ fn block(call: &Call<'_>, default: Option<i64>) -> Result<usize> {
     let size = size.and_then(|size| usize::try_from(size).ok());
     let fits = |size: &usize| (16..=1 << 24).contains(size) && size.is_power_of_two();
     size.filter(fits).ok_or_else(|| {
-        OnnxError::unsupported("attribute block_size: a power of two from 16 on is needed")
+        OnnxError::unsupported("attribute block_size: must be a power of two of at least 16")
     })
 }
 
-/// Codes as they are on the device: in words of 32 bits where it would hold each byte in one. Gives
-/// the bits of a word too.
+/// Packed weights in the form of the device: in words of 32 bits if it would hold each byte in one.
+/// Also returns the bits of a word.
 fn packed(t: &mut Tracer<'_>, codes: &T) -> Result<(T, usize)> {
     let last = codes.shape.last().copied().unwrap_or(0);
     if t.place().host || !codes.is_constant() || !last.is_multiple_of(4) || codes.len() == 0 {
@@ -43,7 +43,7 @@ fn packed(t: &mut Tracer<'_>, codes: &T) -> Result<(T, usize)> {
     Ok((t.emit(Op::Words, &[codes], Elem::I32, shape)?, 32))
 }
 
-/// Codes one by one, as floats, along the last axis.
+/// Unpacks weights along the last axis, as floats.
 fn unpacked(t: &mut Tracer<'_>, codes: &T, bits: usize, word: usize) -> Result<T> {
     let mut shape = codes.shape.clone();
     if let Some(length) = shape.last_mut() {
@@ -79,7 +79,10 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         ));
     }
     let Some((own, before)) = x.shape.split_last().filter(|(own, _)| **own == inner) else {
-        return Err(OnnxError::input(format!("attribute K: {inner} for shape {:?}", x.shape)));
+        return Err(OnnxError::input(format!(
+            "attribute K: {inner} does not fit shape {:?}",
+            x.shape
+        )));
     };
     let rows = x.len() / own;
     let shape: Vec<usize> = before.iter().copied().chain([columns]).collect();
@@ -91,14 +94,14 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let bytes = block * bits / 8;
     if codes.elem != Elem::U8 || codes.len() != columns * blocks * bytes {
         return Err(OnnxError::input(format!(
-            "weights of {}{:?} for {columns} columns",
+            "weights of {}{:?} do not fit {columns} columns",
             codes.elem, codes.shape
         )));
     }
     let codes = t.reshape(codes, &[columns, blocks, bytes])?;
     let (codes, word) = packed(t, &codes)?;
     if !x.elem.is_float() {
-        return Err(OnnxError::invalid(format!("an input of {}", x.elem)));
+        return Err(OnnxError::invalid(format!("an input of type {} is not supported", x.elem)));
     }
     let scales = cast::cast(t, call.tensor(2)?, Elem::F32)?;
     let scales = t.reshape(&scales, &[columns, blocks])?;
@@ -116,7 +119,7 @@ fn matmul(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(with_bias(t, &y, call.optional(5)?)?)
 }
 
-/// Groups of elements other than blocks of neighbours are refused.
+/// Rejects groups of elements other than blocks of adjacent ones.
 fn grouped(t: &mut Tracer<'_>, call: &Call<'_>, inner: usize, block: usize) -> Result<()> {
     let Some(groups) = call.optional(4)? else { return Ok(()) };
     let groups = literals::ints(t, groups)?;
@@ -126,13 +129,13 @@ fn grouped(t: &mut Tracer<'_>, call: &Call<'_>, inner: usize, block: usize) -> R
         return Ok(());
     }
     Err(OnnxError::unsupported(
-        "input g_idx: groups of elements that are no neighbours are not supported",
+        "input g_idx: groups of elements that are not adjacent are not supported",
     ))
 }
 
-/// The input as accuracy level 4 has it: 8 bits with a sign, with one scale for each block.
+/// The input at accuracy level 4: signed 8-bit integers, with one scale for each block.
 fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T> {
-    let [rows, inner] = x.shape[..] else { return Err(OnnxError::input("two axes")) };
+    let [rows, inner] = x.shape[..] else { return Err(OnnxError::input("expected two axes")) };
     if call.int_or("accuracy_level", 0)? != 4 {
         return Ok(x.clone());
     }
@@ -153,12 +156,12 @@ fn rounded(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, block: usize) -> Result<T
     axes::narrow(t, &flat, 1, Cut::range(0, inner))
 }
 
-/// Rows of a table of codes by indices, as the numbers that they stand for; zeros for indices outside.
+/// Dequantised rows of a table at indices; zeros for indices out of range.
 fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (data, index, scales) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     if !index.elem.is_int() || !scales.elem.is_float() {
         return Err(OnnxError::invalid(format!(
-            "indices of {} and scales of {}",
+            "indices of type {} and scales of type {} are not supported",
             index.elem, scales.elem
         )));
     }
@@ -167,7 +170,9 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let block = block(call, Some(128))?;
     let bits = if data.elem == Elem::U8 { bits(call)? } else { 8 };
     if bits < 8 && (along + 1 != data.rank() || by == along) {
-        return Err(OnnxError::unsupported("packed codes need the last axis as quantize_axis"));
+        return Err(OnnxError::unsupported(
+            "attribute quantize_axis: packed data must be quantised along the last axis",
+        ));
     }
     let length = data.shape.get(by).copied().unwrap_or(0);
     let (flat, inside) = places(t, index, length)?;
@@ -194,7 +199,7 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         None => None,
     };
-    // Each gathered element has a scale of its own where both go along one axis.
+    // Each gathered element has its own scale if the blocks are along the gathered axis.
     let block = if by == along { 1 } else { block };
     let layout = ScaleLayout { axis: along, block };
     let y = dequantised(t, &codes, &scales, zeros.as_ref(), &layout, scales.elem)?;
@@ -211,7 +216,7 @@ fn gather(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.reshape(&y, &shape)?)
 }
 
-/// Indices of one dimension that lie inside, and whether the given ones did.
+/// Indices with one axis, clamped to the range, and a tensor that is true for those in range.
 fn places(t: &mut Tracer<'_>, index: &T, length: usize) -> Result<(T, T)> {
     let index = cast::cast(t, index, Elem::I64)?;
     let index = t.reshape(&index, &[index.len()])?;
@@ -227,7 +232,7 @@ fn places(t: &mut Tracer<'_>, index: &T, length: usize) -> Result<(T, T)> {
     Ok((index, inside))
 }
 
-/// Zero points one by one, as many as there are scales.
+/// Unpacks as many zero points as there are scales.
 fn unpacked_to(t: &mut Tracer<'_>, zeros: &T, bits: usize, scales: &T) -> Result<T> {
     let last =
         scales.rank().checked_sub(1).ok_or_else(|| OnnxError::input("scales are a scalar"))?;

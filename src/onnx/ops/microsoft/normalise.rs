@@ -1,4 +1,4 @@
-//! Normalisations, most with a sum in front of them.
+//! Normalisations, most of them after a sum.
 
 use super::super::{Call, Outputs, Table};
 use super::activation::with_bias;
@@ -28,10 +28,11 @@ pub(super) const STANDARD: Table = &[
     ("SkipSimplifiedLayerNormalization", skip_simplified),
 ];
 
-/// Epsilon of the operators with a sum, where the node gives none.
+/// The default epsilon of the operators with a sum.
 const SKIP_EPSILON: f64 = 1e-12;
 
-/// `x / sqrt(mean(x^2) + epsilon) * scale` over the axes from `at` on, and one over the root.
+/// `x / sqrt(mean(x^2) + epsilon) * scale` over the axes from `at` on, and the reciprocal of the
+/// root.
 ///
 /// # Errors
 /// If shapes do not fit.
@@ -50,7 +51,7 @@ pub(super) fn rms(t: &mut Tracer<'_>, x: &T, scale: &T, at: usize, epsilon: f64)
 /// The normalisation over the last axis, with scale and bias.
 ///
 /// # Errors
-/// If their lengths are not that of the axis.
+/// If their lengths differ from that of the axis.
 pub(super) fn layer(
     t: &mut Tracer<'_>,
     x: &T,
@@ -62,7 +63,7 @@ pub(super) fn layer(
     let scale = cast::cast(t, scale, x.elem)?;
     let bias = bias.map(|bias| cast::cast(t, bias, x.elem)).transpose()?;
     if scale.shape != [width] || bias.as_ref().is_some_and(|bias| bias.shape != [width]) {
-        return Err(OnnxError::input(format!("gamma and beta need {width} elements")));
+        return Err(OnnxError::input(format!("gamma and beta must have {width} elements")));
     }
     let inputs: Vec<&T> = [x, &scale].into_iter().chain(bias.as_ref()).collect();
     t.emit(Op::LayerNorm(epsilon), &inputs, x.elem, x.shape.clone())
@@ -75,7 +76,7 @@ fn sum(t: &mut Tracer<'_>, call: &Call<'_>, bias: usize) -> Result<T> {
     let sum = with_bias(t, &sum, call.optional(bias)?)?;
     if sum.shape != x.shape {
         return Err(OnnxError::input(format!(
-            "a skip of {:?} for shape {:?}",
+            "a skip of shape {:?} does not fit shape {:?}",
             skip.shape, x.shape
         )));
     }
@@ -98,7 +99,7 @@ fn skip_layer(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     Ok(vec![Value::Tensor(y), mean, inverse, Value::Tensor(sum)])
 }
 
-/// The mean and one over the deviation along the last axis.
+/// The mean and the reciprocal of the deviation along the last axis.
 fn moments(t: &mut Tracer<'_>, x: &T, epsilon: f64) -> Result<(T, T)> {
     let last =
         x.rank().checked_sub(1).ok_or_else(|| OnnxError::input("a scalar has no last axis"))?;
@@ -128,7 +129,7 @@ fn simplified(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     Ok(vec![Value::Tensor(y), Value::Tensor(inverse)])
 }
 
-/// A group normalisation, and the activation behind it (1: SiLU).
+/// A group normalisation, followed by an activation (1: SiLU).
 fn group(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     let last = call.int_or("channels_last", 1)? != 0;
     let first = if last { channels_first(t, x)? } else { x.clone() };
@@ -143,7 +144,9 @@ fn group(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
             let gate = t.unary(Unary::Sigmoid, &y)?;
             y = t.mul(&y, &gate)?;
         }
-        other => return Err(OnnxError::unsupported(format!("activation {other} is not known"))),
+        other => {
+            return Err(OnnxError::unsupported(format!("activation {other} is not supported")));
+        }
     }
     if last { channels_last(t, &y) } else { Ok(y) }
 }
@@ -162,7 +165,7 @@ fn skip_group(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     if sum.shape != x.shape {
         return Err(OnnxError::input(format!(
-            "a skip of {:?} for shape {:?}",
+            "a skip of shape {:?} does not fit shape {:?}",
             skip.shape, x.shape
         )));
     }
@@ -170,7 +173,7 @@ fn skip_group(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     Ok(vec![Value::Tensor(y), Value::Tensor(sum)])
 }
 
-/// `[batch, channels]` or `[channels]` in the shape of an image; an image as it is.
+/// `[batch, channels]` or `[channels]` in the shape of an image; images are unchanged.
 fn by_channel(
     t: &mut Tracer<'_>,
     x: &T,

@@ -1,4 +1,4 @@
-//! Rows of different lengths without the padding between them.
+//! Rows of different lengths, stored without the padding between them.
 
 use super::super::attention::together;
 use super::super::{Call, Outputs, Table, one, several};
@@ -30,7 +30,7 @@ pub(in crate::ops) const TABLE: Table = &[
     }),
 ];
 
-/// The places of tokens in rows with padding.
+/// The places of tokens in padded rows.
 struct TokenLayout {
     batch: usize,
     length: usize,
@@ -44,7 +44,7 @@ impl TokenLayout {
     fn of_offsets(t: &mut Tracer<'_>, offsets: &T) -> Result<TokenLayout> {
         let [batch, length] = offsets.shape[..] else {
             return Err(OnnxError::input(format!(
-                "token_offset of shape {:?} has not two axes",
+                "token_offset of shape {:?} does not have two axes",
                 offsets.shape
             )));
         };
@@ -52,12 +52,12 @@ impl TokenLayout {
         let offsets = offsets.iter().map(|at| usize::try_from(*at).unwrap_or(usize::MAX));
         let offsets: Vec<usize> = offsets.collect();
         if offsets.iter().any(|at| *at >= batch * length) {
-            return Err(OnnxError::input("token_offset: an offset is outside of the rows"));
+            return Err(OnnxError::input("token_offset: an offset is out of range"));
         }
         Ok(TokenLayout { batch, length, offsets, lengths: Vec::new() })
     }
 
-    /// With the sums of the lengths of the rows, `[batch + 1]`.
+    /// The layout with the cumulative lengths of the rows, `[batch + 1]`.
     fn new(t: &mut Tracer<'_>, offsets: &T, sums: &T) -> Result<TokenLayout> {
         let mut layout = TokenLayout::of_offsets(t, offsets)?;
         let sums = literals::ints(t, sums)?;
@@ -70,7 +70,7 @@ impl TokenLayout {
             .collect();
         if layout.lengths.len() != layout.batch {
             return Err(OnnxError::input(format!(
-                "{} sums of lengths for {} rows",
+                "{} cumulative lengths do not fit {} rows",
                 sums.len(),
                 layout.batch
             )));
@@ -82,7 +82,7 @@ impl TokenLayout {
     fn restored(&self, t: &mut Tracer<'_>, x: &T) -> Result<T> {
         let [tokens, width] = x.shape[..] else {
             return Err(OnnxError::input(format!(
-                "tokens of shape {:?} have not two axes",
+                "tokens of shape {:?} do not have two axes",
                 x.shape
             )));
         };
@@ -98,7 +98,7 @@ impl TokenLayout {
         t.reshape(&rows, &[self.batch, self.length, width])
     }
 
-    /// The first so many tokens of `[batch, length, width]`.
+    /// The first `tokens` tokens of `[batch, length, width]`.
     fn removed(&self, t: &mut Tracer<'_>, x: &T, tokens: usize) -> Result<T> {
         let width = x.shape.last().copied().unwrap_or(0);
         let flat = t.reshape(x, &[self.batch * self.length, width])?;
@@ -107,7 +107,7 @@ impl TokenLayout {
         indices::select(t, &flat, 0, &index)
     }
 
-    /// Attention within each row, on queries, keys and values beside each other.
+    /// Attention within each row, on concatenated queries, keys and values.
     fn attend(
         &self,
         t: &mut Tracer<'_>,
@@ -126,7 +126,7 @@ impl TokenLayout {
             begin += width;
         }
         let [query, key, value] =
-            <[T; 3]>::try_from(parts).map_err(|_| OnnxError::internal("three parts"))?;
+            <[T; 3]>::try_from(parts).map_err(|_| OnnxError::internal("expected three parts"))?;
         let ends = HostTensor::ints(Elem::I32, vec![self.batch], self.lengths.clone());
         let ends = t.constant(ends)?;
         let lengths =
@@ -154,25 +154,28 @@ fn packed_multi_head(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     let width = |part: &T| part.shape.last().copied().unwrap_or(0);
     let widths: Vec<usize> = parts.iter().map(width).collect();
-    let widths = <[usize; 3]>::try_from(widths).map_err(|_| OnnxError::internal("three parts"))?;
+    let widths =
+        <[usize; 3]>::try_from(widths).map_err(|_| OnnxError::internal("expected three parts"))?;
     let all = axes::cat(t, &parts, 1)?;
     let all = super::activation::with_bias(t, &all, call.optional(3)?)?;
     let layout = TokenLayout::new(t, call.tensor(4)?, call.tensor(5)?)?;
     one(layout.attend(t, call, &all, (widths, call.optional(6)?))?)
 }
 
-/// Tokens, their places, sums of lengths, and the longest length.
+/// Tokens, their places, cumulative lengths, and the longest length.
 fn remove(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let [batch, length, _] = x.shape[..] else {
         return Err(OnnxError::input(format!(
-            "an input of shape {:?} has not three axes",
+            "an input of shape {:?} does not have three axes",
             x.shape
         )));
     };
     let counts = literals::lengths(t, call.tensor(1)?)?;
     if counts.len() != batch || counts.iter().any(|count| *count > length) {
-        return Err(OnnxError::input(format!("{counts:?} tokens in {batch} rows of {length}")));
+        return Err(OnnxError::input(format!(
+            "{counts:?} tokens do not fit {batch} rows of {length}"
+        )));
     }
     let place = |inside: bool| {
         let rows = counts.iter().enumerate();

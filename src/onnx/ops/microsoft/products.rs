@@ -1,4 +1,4 @@
-//! Products and convolutions of codes of 8 and 16 bits.
+//! Products and convolutions of quantised integers of 8 and 16 bits.
 
 use super::super::quantise::{dynamic_codes, q_conv, shifted, to_range};
 use super::super::{Call, Outputs, Table, one};
@@ -49,7 +49,7 @@ fn factor(t: &mut Tracer<'_>, scale: &T) -> Result<T> {
     if scale.len() == 1 { t.reshape(&scale, &[]) } else { Ok(scale) }
 }
 
-/// The product of two factors, each codes less their zero point and a scale.
+/// The product of two factors, each with its zero point subtracted and with a scale.
 fn scaled(t: &mut Tracer<'_>, (x, x_scale): (&T, &T), (w, w_scale): (&T, &T)) -> Result<T> {
     let sums = matmul::matmul(t, x, w)?;
     let (x_scale, w_scale) = (factor(t, x_scale)?, factor(t, w_scale)?);
@@ -57,14 +57,14 @@ fn scaled(t: &mut Tracer<'_>, (x, x_scale): (&T, &T), (w, w_scale): (&T, &T)) ->
     let product = t.mul(&sums, &scale)?;
     if product.shape != sums.shape {
         return Err(OnnxError::input(format!(
-            "scales of {:?} for a product of {:?}",
+            "scales of shape {:?} do not fit a product of shape {:?}",
             scale.shape, sums.shape
         )));
     }
     Ok(product)
 }
 
-/// The projection in front of QAttention.
+/// The projection before QAttention.
 ///
 /// # Errors
 /// If shapes do not fit.
@@ -77,19 +77,19 @@ pub(super) fn projected(t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
     t.add(&product, bias)
 }
 
-/// `alpha * a_scale * b_scale * (A B + C)`, as it is or put into codes.
+/// `alpha * a_scale * b_scale * (A B + C)`, quantised or not.
 fn q_gemm(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut factors = Vec::with_capacity(2);
     for (at, name) in [(0, "transA"), (3, "transB")] {
         let x = call.tensor(at)?;
         if x.rank() != 2 {
-            return Err(OnnxError::input(format!("shape {:?} is no matrix", x.shape)));
+            return Err(OnnxError::input(format!("shape {:?} is not a matrix", x.shape)));
         }
         let turned = call.int_or(name, 0)? != 0;
         let x = if turned { axes::permute(t, x, &[1, 0])? } else { x.clone() };
         factors.push(shifted(t, &x, call.optional(at + 2)?, (at == 3).then_some(1))?);
     }
-    let [a, b] = &factors[..] else { return Err(OnnxError::internal("two matrices")) };
+    let [a, b] = &factors[..] else { return Err(OnnxError::internal("expected two matrices")) };
     let mut sums = matmul::matmul(t, a, b)?;
     if let Some(c) = call.optional(6)? {
         let c = cast::cast(t, c, Elem::F32)?;

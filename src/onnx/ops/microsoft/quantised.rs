@@ -1,5 +1,5 @@
-//! Operators on codes of 8 and 16 bits: what the codes stand for is computed with, and the result is
-//! put into codes again.
+//! Operators on quantised integers of 8 and 16 bits: the inputs are dequantised, and the result is
+//! quantised again.
 
 use super::super::quantise::{coded, dequantise, quantise, real, shifted, to_range};
 use super::super::{Call, Outputs, Table, one};
@@ -29,7 +29,7 @@ pub(in crate::ops) const TABLE: Table = &[
     ("QLinearSigmoid", |t, call| of_one(t, call, |t, _, x| t.unary(Unary::Sigmoid, x))),
     ("QLinearSoftmax", |t, call| {
         of_one(t, call, |t, call, x| {
-            // Which axes are meant depends on the version that the attribute names.
+            // The meaning of the axes depends on the version that the attribute states.
             let opset = call.int_or("opset", 13)?;
             first(as_standard(t, call, ("Softmax", opset), &[], &[Some(x)])?)
         })
@@ -44,7 +44,7 @@ pub(in crate::ops) const TABLE: Table = &[
 
 type OfOne = fn(&mut Tracer<'_>, &Call<'_>, &T) -> Result<T>;
 
-/// Inputs: codes, scale and zero point; scale and zero point of the result.
+/// Inputs: data, scale and zero point; scale and zero point of the result.
 fn of_one(t: &mut Tracer<'_>, call: &Call<'_>, run: OfOne) -> Outputs {
     let x = call.tensor(0)?;
     let number = real(t, x, call.tensor(1)?, call.optional(2)?)?;
@@ -52,7 +52,7 @@ fn of_one(t: &mut Tracer<'_>, call: &Call<'_>, run: OfOne) -> Outputs {
     one(coded(t, &result, call.tensor(3)?, call.optional(4)?, x.elem)?)
 }
 
-/// Inputs: codes, scale and zero point of each, and scale and zero point of the result.
+/// Inputs: data, scale and zero point of each, and scale and zero point of the result.
 fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, y) = (call.tensor(0)?, call.tensor(3)?);
     let a = real(t, x, call.tensor(1)?, call.optional(2)?)?;
@@ -61,8 +61,8 @@ fn product(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(coded(t, &result, call.tensor(6)?, call.optional(7)?, x.elem)?)
 }
 
-/// `a * a_scale / c_scale + b * b_scale / c_scale + rest`, with all zero points in the rest: in this
-/// order ONNX Runtime rounds, which shows where the sum lies between two codes.
+/// `a * a_scale / c_scale + b * b_scale / c_scale + rest`, with all zero points in the rest: ONNX
+/// Runtime rounds in this order, which matters if the sum is a tie between two integers.
 fn sum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let number = |t: &mut Tracer<'_>, at: usize| -> Result<T> {
         match call.optional(at)? {
@@ -85,7 +85,7 @@ fn sum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         zeros = Some(added(t, zeros, shift)?);
     }
     let (Some(total), Some(zeros)) = (total, zeros) else {
-        return Err(OnnxError::internal("two summands"));
+        return Err(OnnxError::internal("expected two summands"));
     };
     rest = t.sub(&rest, &zeros)?;
     let total = t.add(&total, &rest)?;
@@ -109,7 +109,7 @@ fn mean(t: &mut Tracer<'_>, call: &Call<'_>, x: &T) -> Result<T> {
     reduced(t, call, x, Reduce::Mean)
 }
 
-/// Over the axes that an attribute names, or all.
+/// Reduces the axes that an attribute names, or all of them.
 fn reduced(t: &mut Tracer<'_>, call: &Call<'_>, x: &T, reduce: Reduce) -> Result<T> {
     let axes = match call.ints("axes")?.filter(|axes| !axes.is_empty()) {
         Some(axes) => axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<_, _>>()?,
@@ -133,7 +133,7 @@ fn pooled(t: &mut Tracer<'_>, call: &Call<'_>, op: &str) -> Outputs {
     one(coded(t, &result, call.tensor(3)?, call.optional(4)?, x.elem)?)
 }
 
-/// Scale and zero point of the result, then codes, scale and zero point of each part.
+/// Scale and zero point of the result, then data, scale and zero point of each part.
 fn concat(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut parts = Vec::new();
     for at in (2..call.inputs.len()).step_by(3) {

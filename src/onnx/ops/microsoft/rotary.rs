@@ -15,11 +15,11 @@ pub(in crate::ops) const TABLE: Table = &[("RotaryEmbedding", rotary)];
 /// `[batch or 1, 1, length, half]`.
 ///
 /// # Errors
-/// If a position is outside of the tables.
+/// If a position is out of range for the tables.
 pub(super) fn rows(t: &mut Tracer<'_>, tables: [&T; 2], positions: &T) -> Result<[T; 2]> {
     let [batch, length] = positions.shape[..] else {
         return Err(OnnxError::input(format!(
-            "positions of shape {:?} have not two axes",
+            "positions of shape {:?} do not have two axes",
             positions.shape
         )));
     };
@@ -28,7 +28,7 @@ pub(super) fn rows(t: &mut Tracer<'_>, tables: [&T; 2], positions: &T) -> Result
     for table in tables {
         let [most, half] = table.shape[..] else {
             return Err(OnnxError::input(format!(
-                "a table of shape {:?} has not two axes",
+                "a table of shape {:?} does not have two axes",
                 table.shape
             )));
         };
@@ -36,7 +36,7 @@ pub(super) fn rows(t: &mut Tracer<'_>, tables: [&T; 2], positions: &T) -> Result
         let rows = indices::select(t, table, 0, &flat)?;
         picked.push(t.reshape(&rows, &[batch, 1, length, half])?);
     }
-    <[T; 2]>::try_from(picked).map_err(|_| OnnxError::internal("two tables"))
+    <[T; 2]>::try_from(picked).map_err(|_| OnnxError::internal("expected two tables"))
 }
 
 fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
@@ -47,10 +47,10 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         heads => usize::try_from(heads).unwrap_or(0),
     };
     let x = as_heads(t, given, heads)?;
-    let [_, _, length, _] = x.shape[..] else { return Err(OnnxError::input("four axes")) };
+    let [_, _, length, _] = x.shape[..] else { return Err(OnnxError::input("expected four axes")) };
     let positions = cast::cast(t, call.tensor(1)?, Elem::I64)?;
     let positions = if positions.len() == 1 && positions.rank() < 2 {
-        // The place of the first; the others follow.
+        // The position of the first token; the others follow.
         let first = t.reshape(&positions, &[1, 1])?;
         let steps = places(t, Elem::I64, length)?;
         t.add(&first, &steps)?

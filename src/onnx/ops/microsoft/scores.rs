@@ -1,4 +1,4 @@
-//! Scores of attention and what comes of them.
+//! Scores of attention and their softmax.
 
 use super::super::attention::repeated;
 use crate::axes::Cut;
@@ -15,16 +15,16 @@ pub(super) struct Heads {
     pub(super) value: T,
 }
 
-/// The way in which scores are made of queries and keys.
+/// The computation of scores from queries and keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scoring {
-    /// Factor of the products; one over the root of the size of a head where it is 0.
+    /// Factor of the products; 0 means 1 / sqrt(size of a head).
     pub(super) scale: f64,
-    /// Scores stay below it, by a hyperbolic tangent; 0 for no limit.
+    /// The bound of the scores, by a hyperbolic tangent; 0 for none.
     pub(super) cap: f64,
     /// The sum that is added to the scores.
     pub(super) bias: Option<T>,
-    /// One more score for each head, `[1, heads, 1, 1]`, whose share is given to no value.
+    /// An additional score for each head, `[1, heads, 1, 1]`, with a share that no value receives.
     pub(super) sink: Option<T>,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Attended {
     pub(super) shares: T,
 }
 
-/// `softmax(cap(query key^T * scale) + bias) value`; heads of keys and values may be shared.
+/// `softmax(cap(query key^T * scale) + bias) value`; heads may share keys and values.
 ///
 /// # Errors
 /// If shapes do not fit.
 pub(super) fn attend(t: &mut Tracer<'_>, heads: &Heads, scoring: &Scoring) -> Result<Attended> {
     let [_, count, _, size] = heads.query.shape[..] else {
         return Err(OnnxError::input(format!(
-            "queries of shape {:?} have not four axes",
+            "queries of shape {:?} do not have four axes",
             heads.query.shape
         )));
     };
@@ -61,7 +61,7 @@ pub(super) fn attend(t: &mut Tracer<'_>, heads: &Heads, scoring: &Scoring) -> Re
         let sum = t.add(&scores, bias)?;
         if sum.shape != scores.shape {
             return Err(OnnxError::input(format!(
-                "a bias of {:?} for scores of {:?}",
+                "a bias of shape {:?} does not fit scores of shape {:?}",
                 bias.shape, scores.shape
             )));
         }
@@ -72,13 +72,13 @@ pub(super) fn attend(t: &mut Tracer<'_>, heads: &Heads, scoring: &Scoring) -> Re
     Ok(Attended { y, scores, shares })
 }
 
-/// Softmax along the last axis; a sink is one more element there, whose share is dropped.
+/// Softmax along the last axis; a sink is an additional element, and its share is dropped.
 fn shares(t: &mut Tracer<'_>, scores: &T, sink: Option<&T>) -> Result<T> {
     let Some(sink) = sink else {
         return t.emit(Op::Softmax(3), &[scores], scores.elem, scores.shape.clone());
     };
     let [batch, heads, length, total] = scores.shape[..] else {
-        return Err(OnnxError::input("scores need four axes"));
+        return Err(OnnxError::input("the scores must have four axes"));
     };
     let sink = axes::expand(t, sink, &[batch, heads, length, 1])?;
     let all = axes::cat(t, &[scores.clone(), sink], 3)?;

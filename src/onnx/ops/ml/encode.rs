@@ -1,4 +1,4 @@
-//! Categories as numbers and numbers as categories.
+//! Encoding of categories as numbers, and of numbers as categories.
 
 use super::ints;
 use crate::cells::Cells;
@@ -18,7 +18,7 @@ pub(in crate::ops) const TABLE: Table = &[
     ("OneHotEncoder", one_hot),
 ];
 
-/// Places by key.
+/// The indices of keys.
 #[derive(Debug)]
 enum EncoderKeys {
     Words(HashMap<String, usize>),
@@ -31,7 +31,7 @@ fn bits(value: f64) -> u64 {
     if value.is_nan() {
         return f64::NAN.to_bits();
     }
-    // Zero has two patterns of bits.
+    // Positive and negative zero have different bits.
     (value + 0.0).to_bits()
 }
 
@@ -44,8 +44,8 @@ fn places<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, 
 }
 
 impl EncoderKeys {
-    /// Reads a column of keys. `finds_nan`: NaN is a key like others (LabelEncoder from version 4
-    /// on).
+    /// Reads a column of keys. `finds_nan`: NaN is a key like others (LabelEncoder since version
+    /// 4).
     fn new(keys: &HostTensor, finds_nan: bool) -> EncoderKeys {
         match &keys.data {
             Data::Text(words) => EncoderKeys::Words(places(words.iter().cloned())),
@@ -60,7 +60,7 @@ impl EncoderKeys {
         }
     }
 
-    /// The places of a tensor's elements; `None` for those that are not keys.
+    /// The indices of a tensor's elements; `None` for those that are not keys.
     fn find(&self, cells: &Cells) -> Result<Vec<Option<usize>>> {
         Ok(match self {
             EncoderKeys::Words(keys) => {
@@ -78,7 +78,7 @@ impl EncoderKeys {
         })
     }
 
-    /// `true` if elements of this type can be looked up.
+    /// Returns true if elements of this type can be looked up.
     fn takes(&self, elem: Elem) -> bool {
         match self {
             EncoderKeys::Words(_) => elem == Elem::Text,
@@ -87,7 +87,7 @@ impl EncoderKeys {
     }
 }
 
-/// Values by key, and one for keys that are not there.
+/// Values by key, and one for unknown keys.
 #[derive(Debug)]
 struct Encoder {
     keys: EncoderKeys,
@@ -105,14 +105,14 @@ impl Encoder {
     ) -> Result<Encoder> {
         if keys.len() != values.len() {
             return Err(OnnxError::invalid(format!(
-                "{} keys for {} values",
+                "the numbers of keys ({}) and values ({}) differ",
                 keys.len(),
                 values.len()
             )));
         }
         if values.elem.kind() != default.elem.kind() || default.len() == 0 {
             return Err(OnnxError::invalid(format!(
-                "values of {}, but a default of {}",
+                "values of type {} do not fit a default of type {}",
                 values.elem, default.elem
             )));
         }
@@ -143,7 +143,7 @@ fn picked<V: Clone + Default>(found: &[Option<usize>], all: &[V], none: &[V]) ->
     found.iter().map(value).collect()
 }
 
-/// An operator that looks each element up by itself.
+/// An operator that looks up each element separately.
 fn encode(
     t: &mut Tracer<'_>,
     call: &Call<'_>,
@@ -152,7 +152,10 @@ fn encode(
     let x = call.tensor(0)?;
     let encoder = kept::value(t, call, || read(call, x.elem))?;
     if !encoder.keys.takes(x.elem) {
-        return Err(OnnxError::invalid(format!("an input of {} for keys of another type", x.elem)));
+        return Err(OnnxError::invalid(format!(
+            "an input of type {} does not fit the keys",
+            x.elem
+        )));
     }
     let form = (encoder.elem, x.shape.clone());
     let run = move |inputs: &[Cells]| Ok(vec![encoder.run(first(inputs)?)?]);
@@ -167,13 +170,13 @@ fn integers(numbers: Vec<i64>) -> HostTensor {
     HostTensor::ints(Elem::I64, vec![numbers.len()], numbers)
 }
 
-/// Numbers for words, or words for numbers, by the type of the input.
+/// Numbers for words, or words for numbers, depending on the type of the input.
 fn either_way(
     call: &Call<'_>,
     elem: Elem,
     (names, numbers): (Vec<String>, Vec<i64>),
 ) -> Result<Encoder> {
-    // Of equal keys, ONNX Runtime takes the last one here.
+    // Of equal keys, ONNX Runtime uses the last one here.
     let turned = |mut names: Vec<String>, mut numbers: Vec<i64>| {
         names.reverse();
         numbers.reverse();
@@ -204,7 +207,7 @@ fn encoder(call: &Call<'_>, elem: Elem) -> Result<Encoder> {
     Encoder::new(&keys, values, default, call.opset() >= 4)
 }
 
-/// Keys or values of a table, from whichever attribute has them.
+/// The keys or values of a table, from the attribute that has them.
 fn column(call: &Call<'_>, side: &str) -> Result<HostTensor> {
     if let Some(names) = call.texts(&format!("{side}_strings"))? {
         return Ok(words(names));
@@ -218,10 +221,10 @@ fn column(call: &Call<'_>, side: &str) -> Result<HostTensor> {
     }
     let raw = call.raw(&format!("{side}_tensor"))?;
     raw.map(|raw| HostTensor::from_raw(raw))
-        .ok_or_else(|| OnnxError::invalid(format!("there are no {side}")))
+        .ok_or_else(|| OnnxError::invalid(format!("{side} are missing")))
 }
 
-/// The value of keys that are not in the table.
+/// The value of unknown keys.
 fn default(call: &Call<'_>, elem: Elem) -> Result<HostTensor> {
     if let Some(raw) = call.raw("default_tensor")? {
         return Ok(HostTensor::from_raw(raw));
@@ -235,7 +238,7 @@ fn default(call: &Call<'_>, elem: Elem) -> Result<HostTensor> {
     })
 }
 
-/// A column for each category: 1 where the element is it. Floats are looked up as integers.
+/// A column for each category: 1 where the element equals it. Floats are looked up as integers.
 fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (names, numbers) = (call.texts("cats_strings")?, ints(call, "cats_int64s")?);
@@ -251,7 +254,7 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     if width == 0 || !keys.takes(x.elem) {
         return Err(OnnxError::invalid(format!(
-            "an input of {}, but the categories are of another type",
+            "an input of type {} does not fit the categories",
             x.elem
         )));
     }
@@ -266,7 +269,7 @@ fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             match at.and_then(|at| row.get_mut(at)) {
                 Some(cell) => *cell = 1.0,
                 None if unknown_is_none => {}
-                None => return Err(OnnxError::input("an element is none of the categories")),
+                None => return Err(OnnxError::input("an element is not among the categories")),
             }
         }
         Ok(vec![Cells::singles(shape.clone(), all)])

@@ -1,4 +1,4 @@
-//! Columns of tables: scaled, filled up, chosen and joined. All of it on the device.
+//! Operators on columns of matrices: scaling, imputation, selection and joining, all on the device.
 
 use super::{floats, ints, table};
 use crate::axes::Cut;
@@ -25,9 +25,7 @@ pub(in crate::ops) const TABLE: Table = &[
             "TO_INT64" => Elem::I64,
             "TO_STRING" => Elem::Text,
             other => {
-                return Err(OnnxError::unsupported(format!(
-                    "cast_to: there is none named {other}"
-                )));
+                return Err(OnnxError::unsupported(format!("cast_to: '{other}' is not supported")));
             }
         };
         one(cast::cast(t, call.tensor(0)?, to)?)
@@ -41,7 +39,7 @@ pub(in crate::ops) const TABLE: Table = &[
         match x.shape.last() {
             Some(columns) if *columns == keys => one(x.clone()),
             _ => Err(OnnxError::input(format!(
-                "shape {:?}, but the vocabulary has {keys} keys",
+                "shape {:?} does not fit a vocabulary of {keys} keys",
                 x.shape
             ))),
         }
@@ -55,7 +53,9 @@ pub(in crate::ops) const TABLE: Table = &[
         let classes = super::Labels::read(call, "classlabels_strings", "classlabels_int64s")?.len();
         match x.shape[..] {
             [columns] | [_, columns] if columns == classes => one(x.clone()),
-            _ => Err(OnnxError::input(format!("shape {:?} for {classes} classes", x.shape))),
+            _ => {
+                Err(OnnxError::input(format!("shape {:?} does not fit {classes} classes", x.shape)))
+            }
         }
     }),
 ];
@@ -71,7 +71,7 @@ fn extract(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(if x.rank() == 1 { axes::unsqueeze(t, &picked, 0)? } else { picked })
 }
 
-/// One row of numbers, which broadcasts over a table.
+/// One row of numbers, which broadcasts over a matrix.
 fn row(t: &Tracer<'_>, elem: Elem, values: &[f32]) -> Result<T> {
     let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
     t.constant(HostTensor::floats(elem, vec![values.len()], values))
@@ -84,7 +84,7 @@ fn scale(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if scale.len() != offset.len() || scale.len() != 1 && scale.len() != columns {
         let (offsets, scales) = (offset.len(), scale.len());
         return Err(OnnxError::input(format!(
-            "{offsets} offsets and {scales} scales for {columns} columns"
+            "{offsets} offsets and {scales} scales do not fit {columns} columns"
         )));
     }
     let elem = if x.elem == Elem::F64 { Elem::F64 } else { Elem::F32 };
@@ -107,7 +107,7 @@ fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let whole = if float { &[] } else { ints(call, "imputed_value_int64s")? };
     let count = values.len() + whole.len();
     if count == 0 {
-        return Err(OnnxError::invalid(format!("there are no values to put into {}", x.elem)));
+        return Err(OnnxError::invalid(format!("imputed values for type {} are missing", x.elem)));
     }
     let count = if count == columns { count } else { 1 };
     let values = if float {
@@ -132,14 +132,14 @@ fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.choose(&missing, &values, x)?)
 }
 
-/// Rows over their largest number, their sum (L1) or their length (L2); rows of zeros stay.
+/// Divides rows by their maximum, their sum (L1) or their length (L2); rows of zeros are unchanged.
 fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = cast::cast(t, call.tensor(0)?, Elem::F32)?;
     table(&x)?;
     let axes = [x.rank() - 1];
     let (numbers, total) = match call.text("norm")?.unwrap_or("MAX") {
         "MAX" => {
-            // A number that is none is not the largest one.
+            // NaN is not the maximum.
             let none = t.unary(Unary::IsNan, &x)?;
             let least = t.number(Elem::F32, f64::from(f32::MIN))?;
             let numbers = t.choose(&none, &least, &x)?;
@@ -153,7 +153,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             let squares = t.mul(&x, &x)?;
             (squares.clone(), t.reduce(Reduce::Sum, &squares, &axes)?)
         }
-        other => return Err(OnnxError::unsupported(format!("norm: there is none named {other}"))),
+        other => return Err(OnnxError::unsupported(format!("norm: '{other}' is not supported"))),
     };
     let zero = t.number(Elem::F32, 0.0)?;
     let empty = t.compare(Compare::Equal, &total, &zero)?;
@@ -169,12 +169,12 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     one(t.choose(&empty, &x, &share)?)
 }
 
-/// Tables side by side, each cut or filled up with zeros to its own width.
+/// Matrices side by side, each cut or padded with zeros to its own width.
 fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (inputs, widths) = (call.tensors()?, ints(call, "inputdimensions")?);
     if inputs.len() != widths.len() {
         return Err(OnnxError::invalid(format!(
-            "{} inputs for {} inputdimensions",
+            "the numbers of inputs ({}) and inputdimensions ({}) differ",
             inputs.len(),
             widths.len()
         )));
@@ -182,7 +182,7 @@ fn vectorise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut parts = Vec::with_capacity(inputs.len());
     for (x, width) in inputs.iter().zip(widths) {
         let width = usize::try_from(*width)
-            .map_err(|_| OnnxError::invalid(format!("a width of {width}")))?;
+            .map_err(|_| OnnxError::invalid(format!("inputdimensions: {width} is not valid")))?;
         let rows = if x.rank() < 2 { 1 } else { x.shape.first().copied().unwrap_or(0) };
         let columns = x.len().checked_div(rows).unwrap_or(0);
         let x = cast::cast(t, x, Elem::F32)?;

@@ -1,4 +1,4 @@
-//! Trees flattened into arrays, and how rows go through them.
+//! Trees as flat arrays, and their evaluation for rows.
 
 use crate::cells::Cells;
 use graph::error::{OnnxError, Result};
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::{Add, Div, Neg, Range};
 
-/// A number that thresholds and weights are held in: that of the input.
+/// The number type of thresholds and weights, which is that of the input.
 pub(super) trait Real:
     Copy
     + PartialOrd
@@ -32,7 +32,7 @@ pub(super) trait Real:
 impl Real for f32 {
     const ZERO: f32 = 0.0;
 
-    #[allow(clippy::cast_possible_truncation, reason = "rounded to the type asked for")]
+    #[allow(clippy::cast_possible_truncation, reason = "rounded to the type")]
     fn of(value: f64) -> f32 {
         value as f32
     }
@@ -61,7 +61,7 @@ impl Real for f64 {
         value
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "rounded to the type asked for")]
+    #[allow(clippy::cast_possible_truncation, reason = "rounded to the type")]
     fn single(self) -> f32 {
         self as f32
     }
@@ -88,7 +88,7 @@ pub(super) enum BranchMode {
     Greater,
     Equal,
     Unequal,
-    /// Of a set instead of a threshold.
+    /// Membership in a set instead of a comparison with a threshold.
     Member,
 }
 
@@ -100,27 +100,27 @@ pub(super) struct Branch<V> {
     pub(super) yes: u32,
     pub(super) no: u32,
     pub(super) mode: BranchMode,
-    /// A NaN feature takes the branch where the comparison holds.
+    /// A NaN feature takes the branch for a true comparison.
     pub(super) missing: bool,
 }
 
-/// Set in places of leaves, not in those of branches.
+/// Set in indices of leaves, not in those of branches.
 pub(super) const LEAF: u32 = 1 << 31;
 
-/// Trees. A place is the number of a branch, or of a leaf with [`LEAF`].
+/// A set of trees. An index is that of a branch, or of a leaf with [`LEAF`].
 #[derive(Debug)]
 pub(super) struct Forest<V> {
     pub(super) branches: Vec<Branch<V>>,
-    /// Each leaf's weights.
+    /// The range of weights of each leaf.
     pub(super) leaves: Vec<Range<usize>>,
-    /// Targets with what is added to them.
+    /// Targets with their summands.
     pub(super) weights: Vec<(usize, V)>,
     pub(super) roots: Vec<u32>,
     /// The members of sets, by branch.
     pub(super) sets: HashMap<u32, Vec<V>>,
-    /// Columns that rows must have.
+    /// The number of columns that rows must have.
     pub(super) columns: usize,
-    /// The mode of all branches, if it is the same.
+    /// The mode of all branches, if they have the same one.
     mode: Option<BranchMode>,
 }
 
@@ -146,7 +146,7 @@ impl Aggregate {
 
 impl<V: Real> Forest<V> {
     /// # Errors
-    /// If a tree leads back to where it came from, or to what is not there.
+    /// If a tree has a cycle, or refers to a missing node.
     pub(super) fn checked(mut self) -> Result<Forest<V>> {
         let mut modes = self.branches.iter().map(|branch| branch.mode);
         let first = modes.next();
@@ -169,7 +169,7 @@ impl<V: Real> Forest<V> {
         }
     }
 
-    /// Walks down from each root; a branch that is met on the way to itself would never end.
+    /// Walks down from each root; a cycle of branches would never end.
     fn check_ends(&self) -> Result<()> {
         const NEW: u8 = 0;
         const OPEN: u8 = 1;
@@ -204,8 +204,8 @@ impl<V: Real> Forest<V> {
         Ok(())
     }
 
-    /// Calls back with the row, the target and the weight for each leaf that a row of a block comes
-    /// to. With one target, only a leaf's first weight counts.
+    /// Calls a function with the row, the target and the weight for each leaf that a row of a block
+    /// reaches. With one target, only the first weight of a leaf counts.
     pub(super) fn run(
         &self,
         block: &[V],
@@ -249,7 +249,7 @@ impl<V: Real> Forest<V> {
         }
     }
 
-    /// All rows through one tree after the other: the tree's nodes stay in the cache.
+    /// Processes all rows with one tree after the other: the tree's nodes stay in the cache.
     fn walk(
         &self,
         block: &[V],

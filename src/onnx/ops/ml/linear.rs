@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub(in crate::ops) const TABLE: Table =
     &[("LinearClassifier", classify), ("LinearRegressor", regress)];
 
-/// Weights `[columns, targets]` and perhaps intercepts `[1, targets]`.
+/// Weights `[columns, targets]` and optional intercepts `[1, targets]`.
 #[derive(Debug)]
 struct LinearWeights {
     weights: Arc<FileTensor>,
@@ -29,13 +29,13 @@ fn raw(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Arc<FileTensor> 
 
 impl LinearWeights {
     /// # Errors
-    /// If the number of coefficients is not that of columns times targets.
+    /// If the number of coefficients is not a multiple of the targets.
     fn read(call: &Call<'_>, targets: usize) -> Result<LinearWeights> {
         let (all, own) = (floats(call, "coefficients")?, floats(call, "intercepts")?);
         let columns = all.len().checked_div(targets).unwrap_or(0);
         if columns * targets != all.len() || all.is_empty() {
             return Err(OnnxError::invalid(format!(
-                "{} coefficients for {targets} targets",
+                "{} coefficients do not fit {targets} targets",
                 all.len()
             )));
         }
@@ -45,7 +45,7 @@ impl LinearWeights {
         Ok(LinearWeights { weights, intercepts })
     }
 
-    /// Scores `[rows, targets]` of a table.
+    /// Scores `[rows, targets]` of a matrix.
     fn scores(&self, t: &mut Tracer<'_>, call: &Call<'_>) -> Result<T> {
         let x = call.tensor(0)?;
         let (rows, columns) = table(x)?;
@@ -53,7 +53,7 @@ impl LinearWeights {
         if weights.shape.first() != Some(&columns) {
             let expected = weights.shape.first().copied().unwrap_or(0);
             return Err(OnnxError::input(format!(
-                "rows of {columns} columns, but the weights take {expected}"
+                "rows have {columns} columns, but the weights {expected}"
             )));
         }
         let x = t.reshape(x, &[rows, columns])?;
@@ -88,7 +88,7 @@ fn regress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     several(t.native_op("linear_scores", &[&scores], &[form], run)?)
 }
 
-/// A classifier's weights, and what its scores become.
+/// A classifier's weights, and the transformation of its scores.
 #[derive(Debug)]
 struct LinearClassifier {
     weights: LinearWeights,
@@ -100,14 +100,14 @@ struct LinearClassifier {
 impl LinearClassifier {
     fn read(call: &Call<'_>) -> Result<LinearClassifier> {
         let labels = Labels::read(call, "classlabels_strings", "classlabels_ints")?;
-        // One score for two classes is that of the second.
+        // For two classes, a single score is that of the second.
         let targets = match floats(call, "intercepts")?.len() {
             0 => labels.len(),
             count => count,
         };
         if labels.len() < targets || targets == 1 && labels.len() != 2 {
             return Err(OnnxError::invalid(format!(
-                "{} class labels for {targets} intercepts",
+                "{} class labels do not fit {targets} intercepts",
                 labels.len()
             )));
         }
@@ -120,12 +120,12 @@ impl LinearClassifier {
         })
     }
 
-    /// Scores of one row in the answer.
+    /// The number of scores of a row in the answer.
     fn width(&self) -> usize {
         self.targets.max(2)
     }
 
-    /// The class of a row, and its scores behind the others.
+    /// The class of a row; its scores are appended to the others.
     fn row(&self, scores: &[f32], all: &mut Vec<f32>) -> usize {
         let begin = all.len();
         if let [score] = scores {

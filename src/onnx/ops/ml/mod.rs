@@ -1,5 +1,5 @@
-//! Classical machine learning (`ai.onnx.ml`, and Tokenizer of `com.microsoft`), as ONNX Runtime
-//! computes it. A file per family.
+//! Classical machine learning (`ai.onnx.ml`, and Tokenizer of `com.microsoft`), with the results of
+//! ONNX Runtime. One file per family.
 
 pub(super) mod encode;
 pub(super) mod features;
@@ -22,22 +22,25 @@ use graph::error::{OnnxError, Result};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows that go through a model together, so that a piece of it stays in the nearest cache.
+/// Rows that are processed together, so that a part of the model stays in the first-level cache.
 const BLOCK: usize = 256;
 
-/// Rows and columns of a table; one dimension is one row.
+/// Rows and columns of a matrix; a vector is one row.
 ///
 /// # Errors
-/// If it is not a table.
+/// If it has more than two axes.
 fn table(x: &T) -> Result<(usize, usize)> {
     match x.shape[..] {
         [columns] => Ok((1, columns)),
         [rows, columns] => Ok((rows, columns)),
-        _ => Err(OnnxError::input(format!("shape {:?} is no table of rows and columns", x.shape))),
+        _ => Err(OnnxError::input(format!(
+            "shape {:?} is not a matrix of rows and columns",
+            x.shape
+        ))),
     }
 }
 
-/// Runs on blocks of rows, several at once if there are several. Gives the results in order.
+/// Processes blocks of rows, in parallel if there are several. Returns the results in order.
 fn in_blocks<R: Send>(
     rows: usize,
     run: impl Fn(Range<usize>) -> Result<R> + Send + Sync,
@@ -58,15 +61,15 @@ enum Labels {
 
 impl Labels {
     /// # Errors
-    /// If neither kind is there, or both are.
+    /// If neither or both of the attributes are given.
     fn read(call: &Call<'_>, words: &str, numbers: &str) -> Result<Labels> {
         let words = call.texts(words)?.filter(|words| !words.is_empty());
         let numbers = call.ints(numbers)?.filter(|numbers| !numbers.is_empty());
         match (words, numbers) {
-            (Some(_), Some(_)) => Err(OnnxError::invalid("there are class labels of both types")),
+            (Some(_), Some(_)) => Err(OnnxError::invalid("class labels of both types are given")),
             (Some(words), None) => Ok(Labels::Words(words)),
             (None, Some(numbers)) => Ok(Labels::Numbers(numbers.to_vec())),
-            (None, None) => Err(OnnxError::invalid("there are no class labels")),
+            (None, None) => Err(OnnxError::invalid("class labels are missing")),
         }
     }
 
@@ -84,7 +87,7 @@ impl Labels {
         }
     }
 
-    /// The labels of classes by number; a number beyond them stands for itself.
+    /// The labels of classes by number; a number out of range is its own label.
     fn pick(&self, classes: &[usize]) -> Cells {
         let shape = vec![classes.len()];
         match self {
@@ -103,17 +106,17 @@ impl Labels {
     }
 }
 
-/// An attribute that is a list of floats; empty if it is left out.
+/// An attribute that is a list of floats; empty if it is omitted.
 fn floats<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [f32]> {
     Ok(call.floats(name)?.unwrap_or_default())
 }
 
-/// An attribute that is a list of integers; empty if it is left out.
+/// An attribute that is a list of integers; empty if it is omitted.
 fn ints<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c [i64]> {
     Ok(call.ints(name)?.unwrap_or_default())
 }
 
-/// The one result of a function of the host.
+/// The only result of a function of the host.
 fn only(results: Vec<T>) -> Result<T> {
-    results.into_iter().next().ok_or_else(|| OnnxError::internal("no result"))
+    results.into_iter().next().ok_or_else(|| OnnxError::internal("a result is missing"))
 }

@@ -1,5 +1,4 @@
-//! Forests from attributes: those of versions 1 to 3 name nodes by tree and number, those of
-//! version 5 by place.
+//! Forests from attributes: versions 1 to 3 identify nodes by tree and number, version 5 by index.
 
 use super::forest::{Branch, BranchMode, Forest, LEAF, Real};
 use super::{floats, ints};
@@ -8,7 +7,7 @@ use crate::ops::Call;
 use graph::error::{OnnxError, Result};
 use std::collections::HashMap;
 
-/// Numbers of an attribute, or of the tensor that stands for it.
+/// Numbers of an attribute, or of the tensor that replaces it.
 pub(super) fn reals<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>> {
     if let Some(values) = call.floats(name)?.filter(|values| !values.is_empty()) {
         return Ok(values.iter().map(|value| V::of(f64::from(*value))).collect());
@@ -21,7 +20,7 @@ fn tensor<V: Real>(call: &Call<'_>, name: &str) -> Result<Vec<V>> {
     Ok(HostTensor::from_raw(raw).to_f64().into_iter().map(V::of).collect())
 }
 
-/// Names of the attributes that hold the weights of leaves.
+/// Names of the attributes with the weights of leaves.
 pub(super) struct LeafAttributes {
     pub(super) ids: &'static str,
     pub(super) nodes: &'static str,
@@ -39,7 +38,7 @@ struct Listed<'c, V> {
     yes: &'c [i64],
     no: &'c [i64],
     missing: &'c [i64],
-    /// Places in the forest, by tree and number.
+    /// Indices in the forest, by tree and number.
     places: HashMap<(i64, i64), u32>,
 }
 
@@ -53,24 +52,22 @@ fn mode(name: &str) -> Result<Option<BranchMode>> {
         "BRANCH_EQ" => BranchMode::Equal,
         "BRANCH_NEQ" => BranchMode::Unequal,
         other => {
-            return Err(OnnxError::unsupported(format!(
-                "nodes_modes: there is none named {other}"
-            )));
+            return Err(OnnxError::unsupported(format!("nodes_modes: '{other}' is not supported")));
         }
     }))
 }
 
-/// The number of the `count`th node or leaf.
+/// The index of the `count`th node or leaf.
 fn place(count: usize) -> Result<u32> {
     let place = u32::try_from(count).ok().filter(|place| *place < LEAF);
     place.ok_or_else(|| {
-        OnnxError::unsupported(format!("{count} nodes, but at most {LEAF} are possible"))
+        OnnxError::unsupported(format!("the forest has {count} nodes; the maximum is {LEAF}"))
     })
 }
 
 fn feature(number: i64) -> Result<u32> {
     u32::try_from(number)
-        .map_err(|_| OnnxError::invalid(format!("a branch looks at column {number}")))
+        .map_err(|_| OnnxError::invalid(format!("a branch refers to column {number}")))
 }
 
 impl<'c, V: Real> Listed<'c, V> {
@@ -99,7 +96,7 @@ impl<'c, V: Real> Listed<'c, V> {
         Ok(own)
     }
 
-    /// Gives each node its place.
+    /// Assigns an index to each node.
     fn number(&mut self) -> Result<()> {
         let (mut branches, mut leaves) = (0, 0);
         for ((tree, number), mode) in self.trees.iter().zip(self.numbers).zip(&self.modes) {
@@ -110,7 +107,7 @@ impl<'c, V: Real> Listed<'c, V> {
             *(if mode.is_some() { &mut branches } else { &mut leaves }) += 1;
             if self.places.insert((*tree, *number), own).is_some() {
                 return Err(OnnxError::invalid(format!(
-                    "node {number} of tree {tree} is there twice"
+                    "node {number} of tree {tree} is defined twice"
                 )));
             }
         }
@@ -158,7 +155,7 @@ impl<'c, V: Real> Listed<'c, V> {
 /// A forest of versions 1 to 3.
 ///
 /// # Errors
-/// If its lists contradict each other, or a tree does not end.
+/// If its lists contradict each other, or a tree has a cycle.
 pub(super) fn listed<V: Real>(
     call: &Call<'_>,
     names: &LeafAttributes,
@@ -175,7 +172,7 @@ pub(super) fn listed<V: Real>(
     for (((id, weight), tree), number) in ids.iter().zip(weights).zip(trees).zip(numbers) {
         let place = nodes.find(*tree, *number)?;
         let target = target(*id, targets)?;
-        // Old converters gave weights to branches too; they never counted.
+        // Old converters gave weights to branches too, which have no effect.
         if place & LEAF != 0
             && let Some(leaf) = own.get_mut((place & !LEAF) as usize)
         {
@@ -193,7 +190,9 @@ pub(super) fn listed<V: Real>(
 fn target(id: i64, targets: usize) -> Result<usize> {
     let target = usize::try_from(id).ok().filter(|target| *target < targets);
     target.ok_or_else(|| {
-        OnnxError::invalid(format!("a leaf has a weight for target {id} of {targets}"))
+        OnnxError::invalid(format!(
+            "a leaf has a weight for target {id}, which is out of range for {targets} targets"
+        ))
     })
 }
 
@@ -236,8 +235,7 @@ impl<'c, V: Real> Placed<'c, V> {
         let (number, is_leaf) = (places.get(at), leaves.get(at));
         let number = number.and_then(|number| u32::try_from(*number).ok());
         let number = number.filter(|number| *number < LEAF);
-        let number =
-            number.ok_or_else(|| OnnxError::invalid(format!("node {at} leads to no node")))?;
+        let number = number.ok_or_else(|| OnnxError::invalid(format!("node {at} has no child")))?;
         Ok(if is_leaf.is_some_and(|flag| *flag != 0) { number | LEAF } else { number })
     }
 
@@ -252,7 +250,7 @@ impl<'c, V: Real> Placed<'c, V> {
             Some(6) => BranchMode::Member,
             other => {
                 return Err(OnnxError::unsupported(format!(
-                    "nodes_modes: there is none with number {other:?}"
+                    "nodes_modes: {other:?} is not supported"
                 )));
             }
         };
@@ -266,8 +264,8 @@ impl<'c, V: Real> Placed<'c, V> {
         })
     }
 
-    /// The place of the node that a tree begins with; a tree of one leaf has a node that leads to
-    /// it on both sides.
+    /// The index of the first node of a tree; a tree of one leaf has a node with this leaf on both
+    /// sides.
     fn root(&self, number: i64) -> Result<u32> {
         let at = usize::try_from(number).ok().filter(|at| *at < self.modes.len());
         let at = at.ok_or_else(|| {
@@ -277,7 +275,7 @@ impl<'c, V: Real> Placed<'c, V> {
     }
 }
 
-/// The members of sets: one after the other, with a number that is none behind each set.
+/// The members of sets: one after the other, with a NaN behind each set.
 fn sets<V: Real>(forest: &mut Forest<V>, members: Vec<V>) {
     let mut members = members.into_iter();
     for (at, branch) in (0u32..).zip(&forest.branches) {
@@ -292,14 +290,14 @@ fn sets<V: Real>(forest: &mut Forest<V>, members: Vec<V>) {
 /// A forest of version 5.
 ///
 /// # Errors
-/// If its lists contradict each other, or a tree does not end.
+/// If its lists contradict each other, or a tree has a cycle.
 pub(super) fn placed<V: Real>(call: &Call<'_>, targets: usize) -> Result<Forest<V>> {
     let nodes = Placed::<V>::read(call)?;
     let mut forest = Forest::new();
     let (ids, weights) = (ints(call, "leaf_targetids")?, tensor::<V>(call, "leaf_weights")?);
     if ids.len() != weights.len() {
         return Err(OnnxError::invalid(format!(
-            "{} targets for {} weights",
+            "the numbers of targets ({}) and weights ({}) differ",
             ids.len(),
             weights.len()
         )));
@@ -323,7 +321,7 @@ pub(super) fn bases<V: Real>(call: &Call<'_>) -> Result<Vec<V>> {
     reals(call, "base_values")
 }
 
-/// `true` if no weight of the list is below zero, as the file holds them.
+/// Returns true if no weight of the list in the file is below zero.
 pub(super) fn are_positive<V: Real>(call: &Call<'_>, name: &str) -> Result<bool> {
     match floats(call, name)? {
         [] => Ok(reals::<V>(call, name)?.iter().all(|weight| *weight >= V::ZERO)),

@@ -1,4 +1,4 @@
-//! Expressions as RE2 reads them with its longest matches, which ONNX Runtime uses.
+//! Regular expressions with the syntax and the longest matches of RE2, which ONNX Runtime uses.
 
 use graph::error::{OnnxError, Result};
 use regex_automata::meta::Regex;
@@ -7,27 +7,28 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::str::Chars;
 
-/// Most bytes that an expression takes when it is compiled.
+/// Most bytes of a compiled expression.
 const SIZE_MAX: usize = 10 << 20;
 
-/// An expression that finds the leftmost of the longest matches.
+/// An expression that finds the longest of the leftmost matches.
 #[derive(Debug)]
 pub(super) struct Expression {
-    /// Finds where the leftmost match begins.
+    /// Finds the beginning of the leftmost match.
     first: Regex,
-    /// Finds all matches from there, of which the last is the longest.
+    /// Finds all matches from there; the last is the longest.
     all: Regex,
 }
 
-/// An expression that is matched against whole texts.
+/// An expression that must match a whole text.
 #[derive(Debug)]
 pub(in crate::ops) struct Whole(Regex);
 
 impl Whole {
     /// # Errors
-    /// The fault of the expression.
+    /// If the expression is invalid.
     pub(in crate::ops) fn new(text: &str) -> Result<Whole> {
-        // Compiled without the frame first, whose bracket could complete a broken expression.
+        // Compiled without the surrounding group first, since its bracket could complete an invalid
+        // expression.
         compiled(text, &translated(text), MatchKind::LeftmostFirst)?;
         let framed = format!(r"\A(?:{})\z", translated(text));
         Ok(Whole(compiled(text, &framed, MatchKind::LeftmostFirst)?))
@@ -49,14 +50,14 @@ fn compiled(text: &str, pattern: &str, kind: MatchKind) -> Result<Regex> {
 
 impl Expression {
     /// # Errors
-    /// The fault of the expression.
+    /// If the expression is invalid.
     pub(super) fn new(text: &str) -> Result<Expression> {
         let pattern = translated(text);
         let build = |kind: MatchKind| compiled(text, &pattern, kind);
         Ok(Expression { first: build(MatchKind::LeftmostFirst)?, all: build(MatchKind::All)? })
     }
 
-    /// The next match at or behind a place.
+    /// The next match from a byte offset on.
     pub(super) fn find(&self, text: &str, from: usize) -> Option<Range<usize>> {
         let start = self.first.find(Input::new(text).range(from..))?.start();
         let longest = Input::new(text).range(start..).anchored(Anchored::Yes);
@@ -64,8 +65,8 @@ impl Expression {
     }
 }
 
-/// The expression with RE2's meaning: `\w`, `\d`, `\s` and `\b` know ASCII only, and inside of
-/// brackets nothing but a range, a class and an escape has a meaning.
+/// The expression with the meaning of RE2: `\w`, `\d`, `\s` and `\b` match ASCII only, and inside
+/// brackets only ranges, classes and escapes are special.
 fn translated(text: &str) -> String {
     let (mut to, mut from) = (String::with_capacity(text.len()), text.chars().peekable());
     while let Some(c) = from.next() {
@@ -96,7 +97,7 @@ fn escape(from: &mut Peekable<Chars<'_>>, to: &mut String, inside: bool) {
     }
 }
 
-/// `\Q...\E`: text that means itself.
+/// `\Q...\E`: literal text.
 fn quoted(from: &mut Peekable<Chars<'_>>, to: &mut String) {
     while let Some(c) = from.next() {
         if c == '\\' && from.peek() == Some(&'E') {
@@ -119,7 +120,7 @@ fn brackets(from: &mut Peekable<Chars<'_>>, to: &mut String) {
     if from.next_if_eq(&'^').is_some() {
         to.push('^');
     }
-    // A bracket that stands first is one of the characters.
+    // A closing bracket in the first place is one of the characters.
     if from.next_if_eq(&']').is_some() {
         to.push_str(r"\]");
     }

@@ -1,9 +1,9 @@
-//! The last step on scores (`post_transform`), in 32 bits as ONNX Runtime does it.
+//! The transformation of scores (`post_transform`), in 32 bits like ONNX Runtime.
 
 use graph::error::{OnnxError, Result};
 use std::f32::consts::{PI, SQRT_2};
 
-/// A transform of the scores of one row.
+/// A transformation of the scores of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transform {
     None,
@@ -15,7 +15,7 @@ pub(super) enum Transform {
 
 impl Transform {
     /// # Errors
-    /// If there is none of this name.
+    /// If the name is not supported.
     pub(super) fn named(name: Option<&str>) -> Result<Transform> {
         Ok(match name.unwrap_or("NONE") {
             "NONE" => Transform::None,
@@ -25,7 +25,7 @@ impl Transform {
             "PROBIT" => Transform::Probit,
             other => {
                 return Err(OnnxError::unsupported(format!(
-                    "post_transform: there is none named {other}"
+                    "post_transform: '{other}' is not supported"
                 )));
             }
         })
@@ -49,7 +49,7 @@ pub(super) fn logistic(value: f32) -> f32 {
     if value < 0.0 { 1.0 - positive } else { positive }
 }
 
-/// `keeps_zero`: scores next to zero are not part of the sum and stay next to zero.
+/// `keeps_zero`: scores near zero are excluded from the sum and stay near zero.
 fn softmax(scores: &mut [f32], keeps_zero: bool) {
     let most =
         scores.iter().fold(f32::MIN, |most, score| if *score > most { *score } else { most });

@@ -20,7 +20,7 @@ enum KernelType {
     Sigmoid,
 }
 
-/// Products of rows with vectors, and what becomes of them.
+/// Kernel functions of rows with vectors.
 #[derive(Debug)]
 struct SvmKernel {
     shape: KernelType,
@@ -29,7 +29,7 @@ struct SvmKernel {
     degree: f32,
     columns: usize,
     count: usize,
-    /// `[columns, count]`: what is summed up over columns lies side by side.
+    /// `[columns, count]`: the elements of a column are adjacent, for sums over columns.
     vectors: Vec<f32>,
 }
 
@@ -37,11 +37,14 @@ impl SvmKernel {
     /// `count` vectors; linear ones without parameters if `plain`.
     ///
     /// # Errors
-    /// If the vectors differ in length, or the kernel is unknown.
+    /// If the vectors differ in length, or the kernel is not supported.
     fn read(call: &Call<'_>, all: &[f32], count: usize, plain: bool) -> Result<SvmKernel> {
         let columns = all.len().checked_div(count).unwrap_or(0);
         if columns == 0 || columns * count != all.len() {
-            return Err(OnnxError::invalid(format!("{} numbers for {count} vectors", all.len())));
+            return Err(OnnxError::invalid(format!(
+                "{} numbers do not fit {count} vectors",
+                all.len()
+            )));
         }
         let shape = match call.text("kernel_type")?.unwrap_or("LINEAR") {
             _ if plain => KernelType::Linear,
@@ -51,7 +54,7 @@ impl SvmKernel {
             "SIGMOID" => KernelType::Sigmoid,
             other => {
                 return Err(OnnxError::unsupported(format!(
-                    "kernel_type: there is none named {other}"
+                    "kernel_type: '{other}' is not supported"
                 )));
             }
         };
@@ -64,7 +67,7 @@ impl SvmKernel {
         Ok(SvmKernel { shape, gamma, coefficient, degree, columns, count, vectors })
     }
 
-    /// One number for each vector.
+    /// The kernel of a row with each vector.
     fn of(&self, row: &[f32], sums: &mut [f32]) {
         sums.fill(0.0);
         for (x, vectors) in row.iter().zip(self.vectors.chunks_exact(self.count)) {
@@ -93,19 +96,19 @@ impl SvmKernel {
     }
 
     /// # Errors
-    /// If a row has another number of columns than the vectors.
+    /// If the rows and the vectors differ in their columns.
     fn check(&self, columns: usize) -> Result<()> {
         if columns == self.columns {
             return Ok(());
         }
         Err(OnnxError::input(format!(
-            "rows of {columns} columns, but the vectors have {}",
+            "rows have {columns} columns, but the vectors have {}",
             self.columns
         )))
     }
 }
 
-/// Runs a function on each row of a table and joins what it appends, block by block.
+/// Calls a function for each row of a matrix and joins its results, block by block.
 fn each_row<R: Send>(
     x: &Cells,
     columns: usize,
@@ -132,7 +135,7 @@ fn each_row<R: Send>(
 #[derive(Debug)]
 struct SvmRegressor {
     kernel: SvmKernel,
-    /// Of the vectors; none where the kernel's one product is the answer.
+    /// Coefficients of the vectors; `None` if the kernel has one product, which is the answer.
     coefficients: Option<Vec<f32>>,
     rho: f32,
     one_class: bool,
@@ -150,7 +153,7 @@ impl SvmRegressor {
         }
         if coefficients.len() < count {
             return Err(OnnxError::invalid(format!(
-                "{} coefficients for {count} vectors",
+                "{} coefficients do not fit {count} vectors",
                 coefficients.len()
             )));
         }
@@ -197,7 +200,7 @@ struct SvmClassifier {
     rho: Vec<f32>,
     /// Slopes and offsets of the probabilities of pairs; empty without probabilities.
     pairs: Vec<(f32, f32)>,
-    /// First vector and number of vectors of each class; empty for one vector a class.
+    /// First vector and number of vectors of each class; empty if each class has one vector.
     vectors: Vec<(usize, usize)>,
     /// `[classes - 1, vectors]`.
     coefficients: Vec<f32>,
@@ -211,8 +214,9 @@ impl SvmClassifier {
         let transform = Transform::named(call.text("post_transform")?)?;
         let (mut vectors, mut count) = (Vec::new(), 0usize);
         for own in ints(call, "vectors_per_class")? {
-            let own = usize::try_from(*own)
-                .map_err(|_| OnnxError::invalid(format!("{own} vectors of a class")))?;
+            let own = usize::try_from(*own).map_err(|_| {
+                OnnxError::invalid(format!("vectors_per_class: {own} is not valid"))
+            })?;
             vectors.push((count, own));
             count =
                 count.checked_add(own).ok_or_else(|| OnnxError::unsupported("too many vectors"))?;
@@ -245,7 +249,7 @@ impl SvmClassifier {
         let classes = self.labels.len();
         if classes >= 1 << 16 {
             return Err(OnnxError::unsupported(format!(
-                "{classes} classes, but at most 65535 are possible"
+                "the model has {classes} classes; the maximum is 65535"
             )));
         }
         let pairs = classes * classes.saturating_sub(1) / 2;
@@ -258,7 +262,9 @@ impl SvmClassifier {
         if fits {
             Ok(())
         } else {
-            Err(OnnxError::invalid(format!("its numbers are not those of {classes} classes")))
+            Err(OnnxError::invalid(format!(
+                "the lengths of its attributes do not fit {classes} classes"
+            )))
         }
     }
 
@@ -266,7 +272,7 @@ impl SvmClassifier {
         self.vectors.is_empty()
     }
 
-    /// Scores of one row.
+    /// The number of scores of a row.
     fn width(&self) -> usize {
         let classes = self.labels.len();
         match self.is_linear() || !self.pairs.is_empty() {
@@ -276,7 +282,7 @@ impl SvmClassifier {
         }
     }
 
-    /// The class of a row, and its scores behind the others.
+    /// The class of a row; its scores are appended to the others.
     fn row(&self, row: &[f32], all: &mut Vec<f32>) -> usize {
         let mut sums = vec![0.0; self.kernel.count];
         self.kernel.of(row, &mut sums);
@@ -308,14 +314,14 @@ impl SvmClassifier {
         self.of_two(class, 0.0)
     }
 
-    /// Between two classes without probabilities, the larger score decides by its sign.
+    /// The class of two without probabilities, by the sign of the larger score.
     fn of_two(&self, class: usize, most: f32) -> usize {
         let decides = self.labels.len() == 2 && self.pairs.is_empty();
         let second = if self.all_positive { most >= 0.5 } else { most > 0.0 };
         if decides && second { 1 } else { class }
     }
 
-    /// The scores of all pairs of classes, and how many pairs each class wins.
+    /// The scores of all pairs of classes, and the number of pairs that each class wins.
     fn duels(&self, kernels: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let classes = self.labels.len();
         let (mut scores, mut votes) = (Vec::new(), vec![0.0; classes]);
@@ -361,7 +367,7 @@ impl SvmClassifier {
     }
 }
 
-/// The first of the largest numbers, and the number.
+/// The first of the largest numbers, and its value.
 fn first_largest(values: &[f32]) -> (usize, f32) {
     let mut best = (0, values.first().copied().unwrap_or(0.0));
     for (at, value) in values.iter().enumerate() {
@@ -372,7 +378,7 @@ fn first_largest(values: &[f32]) -> (usize, f32) {
     best
 }
 
-/// Finds the probabilities that agree best with those of pairs, by at most a hundred rounds.
+/// Finds the probabilities that agree best with those of pairs, in a hundred iterations at most.
 fn couple(classes: usize, pairs: &[f32]) -> Vec<f32> {
     let pair = |i: usize, j: usize| pairs.get(i * classes + j).copied().unwrap_or(0.0);
     let q = |i: usize, j: usize| match i == j {

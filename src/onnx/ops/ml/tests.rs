@@ -45,7 +45,7 @@ fn singles(name: &str, values: &[f32]) -> AttributeProto {
     tensor(name, 1, values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
-/// An operator from `x` to `y` (and `z`).
+/// A file with an operator from `x` to `y` (and `z`).
 fn ml(op: &str, version: i64, attribute: Vec<AttributeProto>) -> ModelFile {
     let own = node(op, &["x"], &["y", "z"]);
     let domain = if op == "Tokenizer" { "com.microsoft" } else { "ai.onnx.ml" };
@@ -87,7 +87,7 @@ fn run(file: ModelFile, x: FileTensor) -> Result<Vec<f32>, OnnxError> {
     engine(file).run(&[x]).map(|outputs| floats(&outputs[0]))
 }
 
-/// `x0 <= 0.1 ? 1 : 2`, with other attributes in place of its own.
+/// `x0 <= 0.1 ? 1 : 2`; `others` replace its attributes.
 fn stump(others: Vec<AttributeProto>) -> ModelFile {
     let mut all = vec![
         numbers("nodes_treeids", &[0, 0, 0]),
@@ -109,7 +109,7 @@ fn stump(others: Vec<AttributeProto>) -> ModelFile {
 }
 
 #[test]
-fn thresholds_are_compared_in_32_bits_and_missing_values_go_where_they_are_tracked() {
+fn thresholds_are_compared_in_32_bits_and_missing_values_follow_their_attribute() {
     let x = || table(1, &[0.1, 0.100_000_01, f32::NAN]);
     assert_eq!(run(stump(vec![]), x()).unwrap(), [1.0, 2.0, 2.0]);
     let tracked = numbers("nodes_missing_value_tracks_true", &[1, 0, 0]);
@@ -117,32 +117,35 @@ fn thresholds_are_compared_in_32_bits_and_missing_values_go_where_they_are_track
 }
 
 #[track_caller]
-fn refuses(others: Vec<AttributeProto>, words: &str) {
+fn assert_rejected(others: Vec<AttributeProto>, words: &str) {
     let error = run(stump(others), table(1, &[0.0])).unwrap_err().to_string();
     assert!(error.contains("(TreeEnsembleRegressor)") && error.contains(words), "{error}");
 }
 
 #[test]
-fn trees_that_contradict_themselves_are_an_error() {
+fn contradictory_trees_are_an_error() {
     let list = |name, values: &[i64]| vec![numbers(name, values)];
-    refuses(list("nodes_truenodeids", &[0, 0, 0]), "leads back to one of its own");
-    refuses(list("nodes_falsenodeids", &[7, 0, 0]), "node 7 of tree 0 does not exist");
-    refuses(list("nodes_nodeids", &[0, 1, 1]), "node 1 of tree 0 is there twice");
-    refuses(list("nodes_treeids", &[0, 0, 5]), "node 2 of tree 0 does not exist");
-    refuses(list("nodes_treeids", &[0, 0]), "different lengths");
-    refuses(list("nodes_featureids", &[1, 0, 0]), "the trees look at 2");
-    refuses(list("nodes_featureids", &[-1, 0, 0]), "column -1");
-    refuses(list("target_nodeids", &[1, 9]), "node 9 of tree 0 does not exist");
-    refuses(list("target_ids", &[0, 1]), "target 1 of 1");
-    refuses(list("target_ids", &[0]), "different lengths");
-    refuses(vec![number("n_targets", 0)], "n_targets");
-    refuses(vec![number("n_targets", i64::MAX)], "elements");
-    refuses(vec![names("nodes_modes", &["BRANCH", "LEAF", "LEAF"])], "none named BRANCH");
-    refuses(vec![word("aggregate_function", "MEDIAN")], "none named MEDIAN");
-    refuses(vec![reals("base_values", &[1.0, 2.0])], "2 base values for 1");
+    assert_rejected(list("nodes_truenodeids", &[0, 0, 0]), "leads back to one of its own");
+    assert_rejected(list("nodes_falsenodeids", &[7, 0, 0]), "node 7 of tree 0 does not exist");
+    assert_rejected(list("nodes_nodeids", &[0, 1, 1]), "node 1 of tree 0 is defined twice");
+    assert_rejected(list("nodes_treeids", &[0, 0, 5]), "node 2 of tree 0 does not exist");
+    assert_rejected(list("nodes_treeids", &[0, 0]), "different lengths");
+    assert_rejected(list("nodes_featureids", &[1, 0, 0]), "the trees have 2");
+    assert_rejected(list("nodes_featureids", &[-1, 0, 0]), "column -1");
+    assert_rejected(list("target_nodeids", &[1, 9]), "node 9 of tree 0 does not exist");
+    assert_rejected(list("target_ids", &[0, 1]), "target 1, which is out of range");
+    assert_rejected(list("target_ids", &[0]), "different lengths");
+    assert_rejected(vec![number("n_targets", 0)], "n_targets");
+    assert_rejected(vec![number("n_targets", i64::MAX)], "elements");
+    assert_rejected(
+        vec![names("nodes_modes", &["BRANCH", "LEAF", "LEAF"])],
+        "'BRANCH' is not supported",
+    );
+    assert_rejected(vec![word("aggregate_function", "MEDIAN")], "'MEDIAN' is not supported");
+    assert_rejected(vec![reals("base_values", &[1.0, 2.0])], "2 base values do not fit 1");
 }
 
-/// Two branches that lead to the same one are no cycle: converters of LightGBM write them for sets.
+/// Two branches to the same child are not a cycle: converters of LightGBM write them for sets.
 #[test]
 fn a_node_may_have_two_parents() {
     let shared = stump(vec![
@@ -180,7 +183,7 @@ fn members(others: Vec<AttributeProto>) -> ModelFile {
 }
 
 #[test]
-fn trees_of_version_5_know_sets_and_refuse_nodes_that_do_not_exist() {
+fn trees_of_version_5_support_sets_and_reject_missing_nodes() {
     let x = || table(1, &[1.0, 2.0, 3.0, f32::NAN]);
     assert_eq!(run(members(vec![]), x()).unwrap(), [5.0, 7.0, 5.0, 7.0]);
     for (other, words) in [
@@ -188,8 +191,8 @@ fn trees_of_version_5_know_sets_and_refuse_nodes_that_do_not_exist() {
         (numbers("tree_roots", &[-1]), "node -1 does not exist"),
         (numbers("nodes_truenodeids", &[2]), "a leaf that does not exist"),
         (numbers("nodes_trueleafs", &[0]), "leads back to one of its own"),
-        (numbers("leaf_targetids", &[0, 4]), "target 4 of 1"),
-        (tensor("nodes_modes", 2, vec![9]), "none with number"),
+        (numbers("leaf_targetids", &[0, 4]), "target 4, which is out of range"),
+        (tensor("nodes_modes", 2, vec![9]), "is not supported"),
     ] {
         let error = run(members(vec![other]), x()).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
@@ -197,7 +200,7 @@ fn trees_of_version_5_know_sets_and_refuse_nodes_that_do_not_exist() {
 }
 
 #[test]
-fn many_rows_are_answered_as_each_alone() {
+fn rows_are_independent_of_their_number() {
     let values: Vec<f32> = (0..700).map(|at| (at as f32 * 0.37).sin()).collect();
     let mut engine = engine(stump(vec![]));
     let all = floats(&engine.run(&[table(1, &values)]).unwrap()[0]);
@@ -217,7 +220,7 @@ fn a_zip_map_is_a_matrix_with_the_names_of_its_classes() {
     assert_eq!(file.class_names(), ["ant", "bee"]);
     assert_eq!(run(file, table(2, &[0.25, 0.75])).unwrap(), [0.25, 0.75]);
     let error = run(zip(&["ant"]), table(2, &[0.25, 0.75])).unwrap_err().to_string();
-    assert!(error.contains("for 1 classes"), "{error}");
+    assert!(error.contains("does not fit 1 classes"), "{error}");
     let numbered = ml("ZipMap", 1, vec![numbers("classlabels_int64s", &[3, -4])]);
     assert_eq!(numbered.class_names(), ["3", "-4"]);
 }
@@ -235,7 +238,7 @@ fn nan_is_a_key_from_version_4_on() {
 }
 
 #[test]
-fn numbers_of_vectors_and_classes_that_do_not_fit_are_an_error() {
+fn contradictory_numbers_of_vectors_and_classes_are_an_error() {
     let svm = |vectors: &[i64]| {
         let all = vec![
             numbers("vectors_per_class", vectors),
@@ -260,7 +263,7 @@ fn numbers_of_vectors_and_classes_that_do_not_fit_are_an_error() {
 }
 
 #[test]
-fn expressions_find_the_longest_match_and_know_ascii_classes() {
+fn expressions_find_the_longest_match_with_ascii_classes() {
     let all = |expression: &str, text: &str| {
         let expression = Expression::new(expression).unwrap();
         let (mut found, mut from) = (Vec::new(), 0);
@@ -282,7 +285,7 @@ fn expressions_find_the_longest_match_and_know_ascii_classes() {
 }
 
 #[test]
-fn words_are_filled_up_to_the_longest_text() {
+fn words_are_padded_to_the_longest_text() {
     let tokenizer = ml(
         "Tokenizer",
         1,
@@ -298,7 +301,7 @@ fn words_are_filled_up_to_the_longest_text() {
     assert_eq!(output.text, ["\u{2}", "ab", "de", "\u{3}", "\u{2}", "fg", "\u{3}", "#"]);
 }
 
-/// Regression: each request with other words made a plan of its own.
+/// Regression: each request with other words had a plan of its own.
 #[test]
 fn moving_words_is_a_step_of_a_plan() {
     let words: Vec<String> = (0..40).map(|at| format!("w{at}")).collect();

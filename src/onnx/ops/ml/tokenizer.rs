@@ -1,4 +1,4 @@
-//! Tokenizer of `com.microsoft`: cuts each text into words.
+//! Tokenizer of `com.microsoft`: splits each text into words.
 
 use super::regex::Expression;
 use crate::host::HostTensor;
@@ -11,16 +11,16 @@ use graph::error::{OnnxError, Result};
 
 pub(in crate::ops) const TABLE: Table = &[("Tokenizer", tokenize)];
 
-/// Stand before and behind each text if it is marked.
+/// Words before and behind each text, if `mark` is set.
 const MARKS: [&str; 2] = ["\u{2}", "\u{3}"];
-/// Most bytes of words, those that fill up included.
+/// Most bytes of words, including padding.
 const BYTES_MAX: usize = 1 << 30;
 
-/// The way in which texts are cut.
+/// The method for splitting texts.
 #[derive(Debug)]
 enum TokenizeMethod {
     Characters,
-    /// The text between matches of each in turn.
+    /// The text between matches of each expression in turn.
     Between(Vec<Expression>),
     /// The matches.
     Matches(Expression),
@@ -31,7 +31,7 @@ struct Tokenizer {
     way: TokenizeMethod,
     marks: bool,
     padding: String,
-    /// Fewest characters of a word.
+    /// The least number of characters of a word.
     least: usize,
 }
 
@@ -40,7 +40,8 @@ impl Tokenizer {
         let least =
             call.int("mincharnum")?.ok_or_else(|| OnnxError::invalid("mincharnum is missing"))?;
         let least = usize::try_from(least).ok().filter(|least| *least > 0);
-        let least = least.ok_or_else(|| OnnxError::invalid("mincharnum is not above zero"))?;
+        let least =
+            least.ok_or_else(|| OnnxError::invalid("mincharnum must be greater than zero"))?;
         let way = match (call.texts("separators")?, call.text("tokenexp")?) {
             (Some(all), _) if all.iter().all(String::is_empty) && all.len() == 1 => {
                 TokenizeMethod::Characters
@@ -50,11 +51,11 @@ impl Tokenizer {
             ),
             (_, Some(".")) => TokenizeMethod::Characters,
             (_, Some(text)) if !text.is_empty() => TokenizeMethod::Matches(Expression::new(text)?),
-            _ => return Err(OnnxError::invalid("there are neither separators nor a tokenexp")),
+            _ => return Err(OnnxError::invalid("separators and tokenexp are missing")),
         };
         if matches!(way, TokenizeMethod::Characters) && least > 1 {
             return Err(OnnxError::invalid(format!(
-                "mincharnum {least}, but each character is a word"
+                "mincharnum: {least} is not possible, since each character is a word"
             )));
         }
         let marks = call.int_or("mark", 0)? != 0;
@@ -110,7 +111,7 @@ impl Tokenizer {
         words
     }
 
-    /// Fills all texts up to the same number of words. Gives the words and the number.
+    /// Pads all texts to the same number of words. Returns the words and that number.
     fn fill(&self, texts: Vec<Vec<String>>) -> Result<(Vec<String>, usize)> {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         if longest == 0 {
@@ -121,7 +122,7 @@ impl Tokenizer {
         let bytes = width.checked_mul(texts.len()).and_then(|count| count.checked_mul(word));
         if bytes.is_none_or(|bytes| bytes > BYTES_MAX) {
             return Err(OnnxError::limit(format!(
-                "{width} words for each of {} texts",
+                "{width} words for each of {} texts exceed the limit",
                 texts.len()
             )));
         }
@@ -136,7 +137,7 @@ impl Tokenizer {
     }
 }
 
-/// The place behind the character at a place.
+/// The offset after the character at an offset.
 fn behind(text: &str, at: usize) -> usize {
     let length = text.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
     at + length
@@ -146,7 +147,7 @@ fn tokenize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     if x.elem != Elem::Text || !matches!(x.shape[..], [_] | [_, _]) {
         return Err(OnnxError::input(format!(
-            "{}{:?} is no line or table of texts",
+            "{}{:?} is not a vector or matrix of texts",
             x.elem, x.shape
         )));
     }

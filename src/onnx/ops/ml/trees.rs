@@ -36,18 +36,18 @@ struct TreeRegressor<V> {
     aggregate: Aggregate,
     transform: Transform,
     bases: Vec<V>,
-    /// The answer has the type of the input, not 32-bit floats.
+    /// The answer has the type of the input, instead of 32-bit floats.
     keeps_type: bool,
 }
 
 fn targets(call: &Call<'_>) -> Result<usize> {
     let targets = call.int_or("n_targets", 0)?;
     let targets = usize::try_from(targets).ok().filter(|targets| *targets > 0);
-    targets.ok_or_else(|| OnnxError::invalid("n_targets is not above zero"))
+    targets.ok_or_else(|| OnnxError::invalid("n_targets must be greater than zero"))
 }
 
 impl<V: Real> TreeRegressor<V> {
-    /// Of versions 1 to 3.
+    /// Reads versions 1 to 3.
     fn listed(call: &Call<'_>) -> Result<TreeRegressor<V>> {
         let aggregate = match call.text("aggregate_function")?.unwrap_or("SUM") {
             "SUM" => Aggregate::Sum,
@@ -56,7 +56,7 @@ impl<V: Real> TreeRegressor<V> {
             "MAX" => Aggregate::Max,
             other => {
                 return Err(OnnxError::unsupported(format!(
-                    "aggregate_function: there is none named {other}"
+                    "aggregate_function: '{other}' is not supported"
                 )));
             }
         };
@@ -69,7 +69,7 @@ impl<V: Real> TreeRegressor<V> {
         let (targets, bases) = (targets(call)?, bases::<V>(call)?);
         if !bases.is_empty() && bases.len() != targets {
             return Err(OnnxError::invalid(format!(
-                "{} base values for {targets} targets",
+                "{} base values do not fit {targets} targets",
                 bases.len()
             )));
         }
@@ -78,7 +78,7 @@ impl<V: Real> TreeRegressor<V> {
         Ok(TreeRegressor { forest, targets, aggregate, transform, bases, keeps_type: false })
     }
 
-    /// Of version 5.
+    /// Reads version 5.
     fn placed(call: &Call<'_>) -> Result<TreeRegressor<V>> {
         let aggregate = match call.int_or("aggregate_function", 1)? {
             0 => Aggregate::Average,
@@ -87,11 +87,11 @@ impl<V: Real> TreeRegressor<V> {
             3 => Aggregate::Max,
             other => {
                 return Err(OnnxError::unsupported(format!(
-                    "aggregate_function: there is none with number {other}"
+                    "aggregate_function: {other} is not supported"
                 )));
             }
         };
-        // ONNX's text has 1 and 2 the other way round; ONNX Runtime 1.32 answers like this.
+        // ONNX's text has 1 and 2 in the other order; ONNX Runtime 1.32 computes it like this.
         let transform = match call.int_or("post_transform", 0)? {
             0 => Transform::None,
             1 => Transform::Logistic,
@@ -100,7 +100,7 @@ impl<V: Real> TreeRegressor<V> {
             4 => Transform::Probit,
             other => {
                 return Err(OnnxError::unsupported(format!(
-                    "post_transform: there is none with number {other}"
+                    "post_transform: {other} is not supported"
                 )));
             }
         };
@@ -121,7 +121,7 @@ impl<V: Real> TreeRegressor<V> {
             });
             return;
         }
-        // A target that no leaf has a weight for is zero, whatever its base.
+        // A target for which no leaf has a weight is zero, whatever its base value.
         let with_base =
             |(at, score): (usize, &Option<V>)| score.map_or(V::ZERO, |score| score + base(at));
         let scores = scores.iter().enumerate().map(with_base);
@@ -134,7 +134,7 @@ impl<V: Real> TreeRegressor<V> {
     }
 }
 
-/// Scores of all rows, block by block, and what a function makes of each block's.
+/// Computes the scores of all rows, block by block, and applies a function to those of each block.
 fn each_block<V: Real, R: Send>(
     x: &Cells,
     (rows, columns): (usize, usize),
@@ -154,7 +154,7 @@ fn check_columns<V>(forest: &Forest<V>, columns: usize) -> Result<()> {
         return Ok(());
     }
     Err(OnnxError::input(format!(
-        "rows of {columns} columns, but the trees look at {}",
+        "rows have {columns} columns, but the trees have {}",
         forest.columns
     )))
 }
@@ -203,18 +203,18 @@ struct TreeClassifier<V> {
     all_positive: bool,
 }
 
-/// A class, or what ONNX Runtime answers instead: the number 0 or 1.
+/// A class, or the number 0 or 1 that ONNX Runtime returns instead.
 #[derive(Clone, Copy, Debug)]
 enum TreeClass {
     Label(usize),
     Number(usize),
 }
 
-/// The scores of two classes become two from one, or stay as they are.
+/// The conversion of the scores of two classes: two are made from one, or kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Second {
     No,
-    /// One less the score, and the score.
+    /// 1 - score, and the score.
     Rest,
     /// The score with both signs.
     Signs,
@@ -234,7 +234,7 @@ impl<V: Real> TreeClassifier<V> {
         let fits = if labels.len() > 2 { bases.len() == labels.len() } else { bases.len() <= 2 };
         if !bases.is_empty() && !fits {
             return Err(OnnxError::invalid(format!(
-                "{} base values for {} classes",
+                "{} base values do not fit {} classes",
                 bases.len(),
                 labels.len()
             )));
@@ -249,7 +249,7 @@ impl<V: Real> TreeClassifier<V> {
         })
     }
 
-    /// The class of a row, and its scores behind the others.
+    /// The class of a row; its scores are appended to the others.
     fn row(&self, scores: &[Option<V>], all: &mut Vec<f32>) -> Result<TreeClass> {
         let end = all.len() + scores.len();
         let class = match scores {
@@ -257,7 +257,7 @@ impl<V: Real> TreeClassifier<V> {
             [one, other] => self.of_two([*one, *other], all),
             _ => self.of_many(scores, all)?,
         };
-        // One score transformed by PROBIT has no second.
+        // A single score that is transformed by PROBIT has no second one.
         all.resize(end, 0.0);
         Ok(class)
     }
@@ -279,11 +279,11 @@ impl<V: Real> TreeClassifier<V> {
         }
         self.transform.row(all.get_mut(begin..).unwrap_or_default());
         let (class, _) =
-            best.ok_or_else(|| OnnxError::invalid("a row comes to no leaf with a weight"))?;
+            best.ok_or_else(|| OnnxError::invalid("a row does not reach a leaf with a weight"))?;
         Ok(TreeClass::Label(class))
     }
 
-    /// With base values, ONNX Runtime goes its own ways; they are followed here.
+    /// With base values, ONNX Runtime deviates from the standard; this follows ONNX Runtime.
     fn of_two(&self, scores: [Option<V>; 2], all: &mut Vec<f32>) -> TreeClass {
         let [one, other] = scores;
         let base = |at: usize| self.bases.get(at).copied().unwrap_or(V::ZERO);
@@ -309,7 +309,7 @@ impl<V: Real> TreeClassifier<V> {
         class
     }
 
-    /// The one score of one class.
+    /// The single score of a single class.
     fn alone(&self, score: V, all: &mut Vec<f32>) -> TreeClass {
         let base = self.bases.last().copied().unwrap_or(V::ZERO);
         let score = score + base;
@@ -318,7 +318,7 @@ impl<V: Real> TreeClassifier<V> {
         class
     }
 
-    /// The class by the score of the second one, and what becomes of the scores.
+    /// The class by the score of the second one, and the conversion of the scores.
     fn decide(&self, score: V) -> (TreeClass, Option<Second>) {
         if !self.binary {
             return (TreeClass::Number(usize::from(score > V::ZERO)), None);
@@ -330,7 +330,7 @@ impl<V: Real> TreeClassifier<V> {
         (TreeClass::Label(usize::from(score > limit)), Some(second))
     }
 
-    /// Two scores from one.
+    /// Appends two scores made from one.
     fn second(&self, score: f32, second: Second, all: &mut Vec<f32>) {
         all.extend(match (self.transform, second) {
             (Transform::Probit, _) => vec![probit(score)],
